@@ -1,0 +1,54 @@
+PYTHON ?= python3
+# Two processes pay once the suite is longer than the compilation that each of them repeats; a file's tests stay
+# together, so that most kernels compile in one process only. NUMBA_BOUNDSCHECK=1 make test checks every index.
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+ASV := $(BIN)/python -m asv --config asv_benchmarks/asv.conf.json
+
+.PHONY: help demo test lint bench month clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
+
+demo: $(VENV)/.cli  ## a generated crash from start to finish, in runs/demo
+	$(BIN)/riskcore demo --out runs/demo
+
+test: $(VENV)/.dev  ## the tests
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev  ## style, types, and which module may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+# asv check sees wrong signatures, not a benchmark that raises; the quick run sees the latter.
+bench: $(VENV)/.dev  ## every benchmark once
+	@$(ASV) machine --yes > /dev/null
+	$(ASV) check --python=same
+	$(ASV) run --quick --dry-run --python=same --show-stderr
+
+month: $(VENV)/.dev  ## the long replay of real inputs, in runs/month
+	$(BIN)/python -m tests.real_inputs month runs/month
+
+clean:  ## remove what these targets made, .venv included
+	rm -rf $(VENV) runs build dist *.egg-info asv_benchmarks/.asv .hypothesis .import_linter_cache .mypy_cache \
+	    .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "riskcore needs Python 3.11 or newer and $(PYTHON) is not: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps keep pip out of every run that does not follow a change of pyproject.toml.
+$(VENV)/.cli: pyproject.toml | $(VENV)/pyvenv.cfg
+	$(PIP) install --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
+	$(PIP) install --editable '.[dev]'
+	@touch $(VENV)/.cli $@

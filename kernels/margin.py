@@ -1,0 +1,183 @@
+"""Margin of an account: net equity, exposure, initial and maintenance requirement, and where it stands."""
+
+from math import inf, sqrt
+
+from ._jit import kernel
+
+SAFE, LIQUIDATING, BELOW_AUTO_CLOSE, DOUBT = 0, 1, 2, 3
+"""Where an account stands. DOUBT: float64 cannot decide, exact arithmetic must."""
+
+_DOUBT_BAND = 1e-12  # of the gross amounts: some 10,000 roundings wide
+
+
+@kernel
+def margin_fraction(notional, base, factor):
+    """Margin fraction of one position or borrow at its size: ``max(base, factor * sqrt(notional))``.
+
+    notional  float64  ()  settle units, >= 0
+    base      float64  ()  fraction, > 0
+    factor    float64  ()  per square root of a settle unit, >= 0
+    """
+    return max(base, factor * sqrt(notional))
+
+
+@kernel
+def collateral_weight(size, weight, base, penalty):
+    """Weight of a collateral balance at its size: ``min(weight, base / (1 + penalty * sqrt(size)))``.
+
+    size     float64  ()  notional or token quantity, >= 0
+    weight   float64  ()  0..1
+    base     float64  ()  +inf for the identity haircut
+    penalty  float64  ()  per square root of the size unit, >= 0
+    """
+    if penalty == 0.0 and base == inf:
+        return weight
+    return min(weight, base / (1.0 + penalty * sqrt(size)))
+
+
+@kernel
+def account_margin(account, state, prices):
+    """Net equity, exposure, initial and maintenance margin, and the sum of gross amounts, in settle quanta.
+
+    account  int64           ()  0 <= account < A
+    state    AccountColumns  ()  see columns.py
+    prices   PriceColumns    ()  see columns.py
+    """
+    unit = prices.settle_quantum
+    equity, gross, exposure, initial, maintenance = 0.0, 0.0, 0.0, 0.0, 0.0
+    for j in range(state.balance_offset[account], state.balance_offset[account + 1]):
+        k = state.asset[j]
+        price = prices.price_per_quantum[k]
+        held = state.lent[j]
+        if state.free[j] < 0:
+            notional = -state.free[j] * price
+            equity -= notional
+            gross += notional
+            exposure += notional
+            size = notional * unit
+            initial += notional * margin_fraction(size, prices.asset_imf_base[k], prices.asset_imf_factor[k])
+            maintenance += notional * margin_fraction(size, prices.asset_mmf_base[k], prices.asset_mmf_factor[k])
+        else:
+            held += state.free[j]
+        value = held * price
+        gross += value
+        equity += value * collateral_weight(
+            held * prices.haircut_size[k], prices.weight[k], prices.haircut_base[k], prices.haircut_penalty[k]
+        )
+
+    own_fraction = state.leverage_fraction[account]
+    has_orders = state.open_orders[account] > 0
+    position_value = 0.0
+    for i in range(state.position_offset[account], state.position_offset[account + 1]):
+        m = state.market[i]
+        lots = state.lots[i]
+        price = prices.price_per_lot[m]
+        position_value += lots * price
+        notional = abs(lots) * price
+        gross += notional
+        fraction = margin_fraction(notional * unit, prices.market_mmf_base[m], prices.market_mmf_factor[m])
+        maintenance += notional * fraction
+        if has_orders:
+            # the worse of all bids filling and all asks filling
+            notional = max(abs(lots), abs(lots + state.open_bid[i]), abs(lots - state.open_ask[i])) * price
+        exposure += notional
+        fraction = margin_fraction(notional * unit, prices.market_imf_base[m], prices.market_imf_factor[m])
+        initial += notional * max(fraction, own_fraction)
+
+    paid = float(state.account_cost[account])
+    unsettled = float(state.unsettled[account])
+    equity += (position_value - paid) + unsettled
+    gross += abs(paid) + abs(unsettled)
+    return equity, exposure, max(initial, exposure * own_fraction), maintenance, gross
+
+
+@kernel
+def margin_ratio(margin, equity, exposure):
+    """Margin over net equity: +inf with exposure and no equity, 0 without exposure.
+
+    margin    float64  ()  settle quanta, >= 0
+    equity    float64  ()  settle quanta
+    exposure  float64  ()  settle quanta, >= 0
+    """
+    if exposure == 0.0:
+        return 0.0
+    if not equity > 0.0:
+        return inf
+    return margin / equity
+
+
+@kernel
+def float_status(equity, exposure, maintenance, divisor, offset):
+    """Where an account stands by float64 alone: SAFE, LIQUIDATING or BELOW_AUTO_CLOSE. A NaN never reads as safe.
+
+    equity       float64  ()  settle quanta
+    exposure     float64  ()  settle quanta, >= 0
+    maintenance  float64  ()  settle quanta, >= 0
+    divisor      float64  ()  of the auto-close fraction
+    offset       float64  ()  of the auto-close fraction
+    """
+    if exposure == 0.0 or maintenance < equity:
+        return SAFE
+    if equity > 0.0 and max(maintenance / divisor, maintenance - offset * exposure) <= equity:
+        return LIQUIDATING
+    return BELOW_AUTO_CLOSE
+
+
+@kernel
+def account_status(equity, exposure, maintenance, gross, divisor, offset):
+    """Where an account stands, or DOUBT where the rounding of float64 could have decided.
+
+    equity       float64  ()  settle quanta
+    exposure     float64  ()  settle quanta, >= 0
+    maintenance  float64  ()  settle quanta, >= 0
+    gross        float64  ()  settle quanta, the scale of the rounding error
+    divisor      float64  ()  of the auto-close fraction
+    offset       float64  ()  of the auto-close fraction
+    """
+    status = float_status(equity, exposure, maintenance, divisor, offset)
+    band = _DOUBT_BAND * gross
+    if exposure > 0.0 and abs(maintenance - equity) <= band:
+        return DOUBT
+    if status != SAFE:
+        auto_close = max(maintenance / divisor, maintenance - offset * exposure)
+        if abs(auto_close - equity) <= band or abs(equity) <= band:
+            return DOUBT
+    return status
+
+
+@kernel
+def account_statuses(accounts, state, prices, status):
+    """Where each of the listed accounts stands.
+
+    accounts  int64           (N,)  0 <= account < A
+    state     AccountColumns  ()    see columns.py
+    prices    PriceColumns    ()    see columns.py
+    status    uint8           (N,)  out, SAFE | LIQUIDATING | BELOW_AUTO_CLOSE | DOUBT
+    """
+    for n in range(accounts.size):
+        equity, exposure, _initial, maintenance, gross = account_margin(accounts[n], state, prices)
+        status[n] = account_status(equity, exposure, maintenance, gross, prices.acmf_divisor, prices.acmf_offset)
+
+
+@kernel
+def sweep_margins(first, last, state, prices, equity, exposure, initial, maintenance, status):
+    """Margin of the accounts ``first:last``, each at its own place in the outputs: a chunk of the sweep.
+
+    first        int64           ()    0 <= first
+    last         int64           ()    first <= last <= A
+    state        AccountColumns  ()    see columns.py
+    prices       PriceColumns    ()    see columns.py
+    equity       float64         (A,)  out, settle units
+    exposure     float64         (A,)  out, settle units
+    initial      float64         (A,)  out, settle units
+    maintenance  float64         (A,)  out, settle units
+    status       uint8           (A,)  out, SAFE | LIQUIDATING | BELOW_AUTO_CLOSE | DOUBT
+    """
+    quanta_per_unit = 1.0 / prices.settle_quantum
+    for a in range(first, last):
+        net, gross_exposure, locked, required, gross = account_margin(a, state, prices)
+        status[a] = account_status(net, gross_exposure, required, gross, prices.acmf_divisor, prices.acmf_offset)
+        equity[a] = net / quanta_per_unit
+        exposure[a] = gross_exposure / quanta_per_unit
+        initial[a] = locked / quanta_per_unit
+        maintenance[a] = required / quanta_per_unit

@@ -1,0 +1,67 @@
+"""Whole-number arithmetic: products and quotients that neither wrap nor lose a digit."""
+
+from ._jit import kernel
+
+
+@kernel
+def divide_half_even(numerator, denominator):
+    """Nearest whole number of a quotient, halves to the even one.
+
+    numerator    int64  ()  any sign
+    denominator  int64  ()  0 < denominator < 2**62
+    """
+    quotient = numerator // denominator
+    rest = numerator - quotient * denominator
+    other = denominator - rest
+    if rest > other or (rest == other and quotient % 2 != 0):
+        quotient += 1
+    return quotient
+
+
+@kernel
+def multiply_divide(value, part, whole):
+    """``value * part / whole``, halves to even, where the product may pass 64 bits.
+
+    value  int64  ()  |value| < 2**62
+    part   int64  ()  0 <= part <= whole
+    whole  int64  ()  0 < whole < 2**62
+    """
+    size = abs(value)
+    if part == 0 or size <= (1 << 62) // part:
+        return divide_half_even(value * part, whole)
+    # The whole quotients cannot overflow (part <= whole); the remainders are multiplied bit by bit.
+    quotient = size // whole * part
+    remainder = size % whole
+    high, rest = 0, 0
+    for bit in range(62, -1, -1):
+        high, rest = 2 * high, 2 * rest
+        if rest >= whole:
+            high, rest = high + 1, rest - whole
+        if (part >> bit) & 1:
+            rest += remainder
+            if rest >= whole:
+                high, rest = high + 1, rest - whole
+    quotient += high
+    other = whole - rest
+    if rest > other or (rest == other and quotient % 2 != 0):
+        quotient += 1
+    return quotient if value > 0 else -quotient
+
+
+@kernel
+def cost_change(lots, cost, change, flow):
+    """Change of a position's cost when its lots change; what is not cost is cash: ``flow + cost_change``.
+
+    Adding to a position adds what was paid; reducing releases cost in proportion; flipping releases it all
+    and opens the rest at its share of the flow.
+
+    lots    int64  ()  signed position before, |lots| < 2**62
+    cost    int64  ()  settle quanta, its cost before
+    change  int64  ()  signed change of lots, not 0
+    flow    int64  ()  settle quanta received for it, signed
+    """
+    if lots == 0 or (lots > 0) == (change > 0):
+        return -flow
+    if abs(change) <= abs(lots):
+        return -multiply_divide(cost, abs(change), abs(lots))
+    return -cost - multiply_divide(flow, abs(change) - abs(lots), abs(change))

@@ -1,0 +1,934 @@
+"""Audit of a run folder, written from docs/one_tick.md and sharing no code with the engine.
+
+Two passes: whole-column checks of the journal, then a replay, tick by tick, in which every row is set against
+the rules and every account against the selection test. State and amounts are Python integers, so that no altered
+figure can wrap; ratios are float64, and decided with 60-digit decimals where float64 leaves doubt.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Array = npt.NDArray[Any]
+Columns = dict[str, Array]
+
+KEPT_BREACHES = 1000
+TOLERANCE = 1e-9
+"""Relative: how far two float64 ratios of the same figures may be apart, and where float64 leaves a test in doubt."""
+NOISE = 1e-13
+"""Rounding error of a float64 net equity, relative to the sum of the absolute amounts in it."""
+MINUTE, HOUR = 60 * 10**9, 3600 * 10**9
+UNLIMITED = Fraction(10**12)
+BOOK, FUND, SHORTFALL, NOBODY, ACCOUNT = -1, -2, -3, -4, 0
+
+RULES = ("rows", "conservation", "replay", "prices", "selection", "touched", "cost", "book", "stages", "ratios")
+
+_WHOLE = (
+    "tick", "time", "account", "counterparty", "market", "asset", "order", "requested", "lots", "cost", "cash", "fee",
+    "quanta", "counter_cost", "counter_cash", "fund",
+)  # fmt: skip
+_CHANGES = _WHOLE[7:]
+_RATIOS = ("price", "mmr_before", "mmr_after")
+# event: its reasons, its counterparty, the row number and the changes that it may set, whether it has a price
+_EVENTS: dict[str, tuple[str, int, str, str, bool]] = {
+    "trigger": ("mmr", NOBODY, "", "", False),
+    "cancel": ("liquidation", NOBODY, "market order", "requested", False),
+    "redeem": ("debt close_out", NOBODY, "asset", "quanta", False),
+    "convert": ("debt close_out", BOOK, "asset", "cash fee quanta counter_cash", True),
+    "book": ("full band depth", BOOK, "market", "requested lots cost cash fee counter_cash", True),
+    "expire": ("band depth no_book", NOBODY, "market", "requested", False),
+    "backstop": ("below_auto_close", ACCOUNT, "market",
+                 "requested lots cost cash counter_cost counter_cash fund", True),
+    "adl": ("backstop_exhausted", ACCOUNT, "market", "requested lots cost cash counter_cost counter_cash", True),
+    "unfilled": ("no_counterparty", NOBODY, "market", "requested", False),
+    "fund": ("bankrupt", FUND, "", "cash fund", False),
+    "shortfall": ("bankrupt", SHORTFALL, "", "cash counter_cash", False),
+}  # fmt: skip
+_EVENT = tuple(_EVENTS)
+_REASON = tuple(dict.fromkeys(reason for event in _EVENTS.values() for reason in event[0].split()))
+_STAGE = {"trigger": 0, "cancel": 1, "book": 3, "expire": 3, "backstop": 4, "adl": 5, "unfilled": 5, "fund": 6,
+          "shortfall": 6}  # fmt: skip
+
+
+class RunError(ValueError):
+    """The folder holds no run that can be audited."""
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What the audit found.
+
+    Attributes
+    ----------
+    checks : DataFrame
+        rule, checked (how many things), breaches (how many of them broke it).
+    breaches : DataFrame
+        rule, tick, row (of the journal, -1 if none), account (the user's id, None if none), what; the first 1000.
+    """
+
+    checks: pd.DataFrame
+    breaches: pd.DataFrame
+
+    @property
+    def ok(self) -> bool:
+        """Whether every rule was kept."""
+        return not bool(self.checks["breaches"].any())
+
+
+@dataclass
+class _Findings:
+    """Counts by rule, and the first breaches in words."""
+
+    ids: Array
+    checked: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RULES, 0))
+    breached: dict[str, int] = field(default_factory=lambda: dict.fromkeys(RULES, 0))
+    kept: list[tuple[str, int, int, object, str]] = field(default_factory=list)
+
+    def breach(self, rule: str, what: str, tick: int = -1, row: int = -1, account: int = -1) -> None:
+        self.breached[rule] += 1
+        if len(self.kept) < KEPT_BREACHES:
+            user = self.ids[account] if 0 <= account < len(self.ids) else None
+            self.kept.append((rule, tick, row, user, what))
+
+    def equal(self, rule: str, what: str, left: object, right: object) -> None:
+        self.checked[rule] += 1
+        if left != right:
+            self.breach(rule, f"{what}: {left}, not {right}")
+
+    def report(self) -> AuditReport:
+        checks = [(rule, self.checked[rule], self.breached[rule]) for rule in RULES]
+        return AuditReport(
+            pd.DataFrame(checks, columns=["rule", "checked", "breaches"]),
+            pd.DataFrame(self.kept, columns=["rule", "tick", "row", "account", "what"]).astype({"account": object}),
+        )
+
+
+# ---- numbers
+
+
+def _exact(value: object) -> Fraction:
+    """Fraction that a number or text stands for; a float stands for its shortest decimal."""
+    return Fraction(str(value))
+
+
+def _decimal(value: Fraction) -> Decimal:
+    return Decimal(value.numerator) / Decimal(value.denominator)
+
+
+def _rhe(numerator: int, denominator: int) -> int:
+    """Nearest whole number of a ratio with a denominator above 0, halves to the even one."""
+    whole, rest = divmod(numerator, denominator)
+    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
+
+
+def _cost_change(lots: int, cost: int, change: int, flow: int) -> int:
+    """Change of a position's cost when its lots change for `flow` received."""
+    if lots * change >= 0:
+        return -flow
+    if abs(change) <= abs(lots):
+        return -_rhe(cost * abs(change), abs(lots))
+    return -cost - _rhe(flow * (abs(change) - abs(lots)), abs(change))
+
+
+# ---- the run folder
+
+
+@dataclass(frozen=True)
+class _Market:
+    symbol: str
+    base: str
+    step: Fraction
+    worth: Fraction  # settle quanta of a lot at one tick
+    min_lots: int
+    curve: tuple[float, float]
+    bands: dict[int, Fraction | None]  # by the side of the book
+
+
+@dataclass(frozen=True)
+class _Asset:
+    symbol: str
+    quantum: Fraction
+    weight: float
+    haircut: tuple[float, float] | None
+    curve: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class _Provider:
+    account: int
+    limits: tuple[Fraction | None, ...]  # per minute, per hour, ever, in settle units
+    markets: frozenset[int]
+
+
+@dataclass(frozen=True)
+class _Venue:
+    markets: list[_Market]
+    assets: list[_Asset]
+    settle: int
+    policy: dict[str, Fraction]
+    by_quantity: bool
+    providers: list[_Provider]
+
+    @property
+    def quantum(self) -> Fraction:
+        return self.assets[self.settle].quantum
+
+
+def _read_venue(raw: dict[str, Any], ids: Array, providers: list[int]) -> _Venue:
+    settle = raw["settle_asset"]
+    listed = list(raw["collateral"])
+    if settle not in [row["symbol"] for row in listed]:
+        listed.append({"symbol": settle, "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}})
+    assets = [_read_asset(row, settle) for row in listed]
+    symbols = [asset.symbol for asset in assets]
+    quantum = assets[symbols.index(settle)].quantum
+    markets = [_read_market(row, quantum) for row in raw["markets"] if row["marketType"] == "PERP"]
+    rows = {market.symbol: row for row, market in enumerate(markets)}
+    entries = raw["backstop"]
+    if len(entries) != len(providers) or any(
+        not 0 <= row < len(ids) or ids[row] != entry["account"] for row, entry in zip(providers, entries, strict=True)
+    ):
+        raise RunError("run.json: its providers are not those of venue.json")
+    limits = ("capacity_per_min", "capacity_per_hour", "max_notional")
+    return _Venue(
+        markets,
+        assets,
+        symbols.index(settle),
+        {name: _exact(value) for name, value in raw["policy"].items() if name != "haircut_size_unit"},
+        raw["policy"]["haircut_size_unit"] == "quantity",
+        [
+            _Provider(
+                row,
+                tuple(None if entry.get(name) is None else _exact(entry[name]) for name in limits),
+                frozenset(rows.values() if entry.get("markets") is None else (rows[s] for s in entry["markets"])),
+            )
+            for row, entry in zip(providers, entries, strict=True)
+        ],
+    )
+
+
+def _read_market(row: dict[str, Any], quantum: Fraction) -> _Market:
+    price, quantity = row["filters"]["price"], row["filters"]["quantity"]
+    step = _exact(quantity["stepSize"])
+    low, high = (price.get(name) for name in ("minImpactMultiplier", "maxImpactMultiplier"))
+    return _Market(
+        row["symbol"], row["baseSymbol"], step, _exact(price["tickSize"]) * step / quantum,
+        math.ceil(_exact(quantity.get("minQuantity") or 0) / step), _read_curve(row["mmfFunction"]),
+        {1: None if low is None else _exact(low), -1: None if high is None else _exact(high)},
+    )  # fmt: skip
+
+
+def _read_asset(row: dict[str, Any], settle: str) -> _Asset:
+    initial = row.get("imfFunction") or {"base": "0.10" if row["symbol"] == settle else "0.20", "factor": "0"}
+    default = {"base": _exact(initial["base"]) / 2, "factor": _exact(initial["factor"]) * 3 / 5}
+    kind = row["haircutFunction"]["kind"]
+    sized = kind["type"] == "inverseSqrt"
+    return _Asset(
+        row["symbol"], _exact(row.get("quantum") or "0.000001"), float(_exact(row["haircutFunction"]["weight"])),
+        (float(_exact(kind["base"])), float(_exact(kind["positiveCurvePenalty"]))) if sized else None,
+        _read_curve(row.get("mmfFunction") or default),
+    )  # fmt: skip
+
+
+def _read_curve(function: dict[str, Any]) -> tuple[float, float]:
+    return float(_exact(function["base"])), float(_exact(function["factor"]))
+
+
+_TABLES = {
+    "accounts": "account leverage_limit unsettled",
+    "positions": "account market lots cost",
+    "balances": "account asset quanta lent",
+    "orders": "account market side price lots reduce_only",
+    "ticks": "tick time market mark index",
+    "assets": "tick asset price",
+    "books": "tick market side price lots",
+    "journal": " ".join((*_WHOLE, *_RATIOS, "event", "reason")),
+}
+_REAL = {"mark", "index", "leverage_limit", *_RATIOS}
+
+
+def _read_table(path: Path, columns: str, real: tuple[str, ...] = ()) -> Columns:
+    """Columns of a Parquet table by name: whole numbers as int64, prices and ratios as float64, the rest as found."""
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    if set(frame.columns) != set(columns.split()):
+        raise RunError(f"{path}: its columns must be {columns}, not {' '.join(map(str, frame.columns))}")
+    found: Columns = {}
+    for name in columns.split():
+        values = frame[name]
+        if name in _REAL or name in real:
+            found[name] = values.to_numpy(np.float64)
+        elif name in ("event", "reason"):
+            words = _EVENT if name == "event" else _REASON
+            found[name] = pd.Categorical(values.astype(object), categories=list(words)).codes.astype(np.int64)
+            if (found[name] < 0).any():
+                raise RunError(f"{path}: {name} must be one of {' '.join(words)}")
+        elif name == "ledger" or (name == "account" and path.name == "accounts.parquet"):
+            found[name] = values.to_numpy()
+        elif name == "reduce_only" or pd.api.types.is_integer_dtype(values.dtype):
+            found[name] = values.to_numpy(bool if name == "reduce_only" else np.int64)
+        else:
+            raise RunError(f"{path}: {name} must hold whole numbers")
+    return found
+
+
+@dataclass(frozen=True)
+class _Run:
+    """All of a run folder but its prices and books; the journal is completed by the start rows that it changes."""
+
+    path: Path
+    manifest: dict[str, Any]
+    venue: _Venue
+    ids: Array
+    start: dict[str, Columns]
+    journal: Columns
+    state: dict[str, Columns]
+
+    @cached_property
+    def usable(self) -> Array:
+        """Whether a row names only accounts, positions, balances and orders that there are."""
+        j, accounts = self.journal, len(self.ids)
+        fine = (j["account"] >= 0) & (j["account"] < accounts)
+        fine &= (
+            (j["counterparty"] >= NOBODY)
+            & (j["counterparty"] < accounts)
+            & (j["order"] < len(self.start["orders"]["lots"]))
+        )
+        for events, name in (
+            ("book expire backstop adl unfilled", "position"),
+            ("backstop adl", "counter_position"),
+            ("redeem convert", "balance"),
+            ("cancel", "order"),
+        ):
+            fine &= ~_is(j, events) | (j[name] >= 0)
+        return np.asarray(fine)
+
+    @cached_property
+    def settle_row(self) -> Array:
+        """Balance row of the settle asset of every account."""
+        return np.flatnonzero(self.start["balances"]["asset"] == self.venue.settle)
+
+    @property
+    def opening_fund(self) -> int:
+        return round(self.venue.policy["fund"] / self.venue.quantum)
+
+
+def _is(journal: Columns, events: str) -> Array:
+    return np.isin(journal["event"], [_EVENT.index(name) for name in events.split()])
+
+
+def _row_of(owners: Array, items: Array, owner: Array, item: Array) -> Array:
+    """Row in which each pair stands in ascending columns, -1 where it does not."""
+    if not len(owners):
+        return np.full(len(owner), -1)
+    width = int(items.max()) + 1
+    wanted = np.where((owner >= 0) & (item >= 0) & (item < width) & (owner <= owners[-1]), owner * width + item, -1)
+    keys = owners * width + items
+    row = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[row] == wanted, row, -1)
+
+
+def _read_run(path: Path) -> _Run:
+    try:
+        manifest = json.loads((path / "run.json").read_text())
+        raw = json.loads((path / "venue.json").read_text(), parse_float=str)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: must be a run folder with run.json and venue.json ({error})") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != 1:
+        raise RunError(f"{path}/run.json: format must be 1")
+    if not {"parts", "ticks", "events", "providers"} <= set(manifest) or manifest["parts"] < 1:
+        raise RunError(f"{path}/run.json: must have parts (at least 1), ticks, events and providers")
+    start = {name: _read_table(path / f"start/{name}.parquet", _TABLES[name]) for name in list(_TABLES)[:4]}
+    ids = start["accounts"]["account"]
+    try:
+        venue = _read_venue(raw, ids, manifest["providers"])
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError, ValueError) as error:
+        raise RunError(f"{path}/venue.json: {error if isinstance(error, RunError) else repr(error)}") from None
+    for name, item, count in (("positions", "market", len(venue.markets)), ("balances", "asset", len(venue.assets))):
+        table = start[name]
+        key = table["account"] * count + table[item]
+        fits = (table[item] >= 0) & (table[item] < count) & (table["account"] >= 0) & (table["account"] < len(ids))
+        if not fits.all() or (np.diff(key) <= 0).any():
+            raise RunError(f"{path}/start/{name}.parquet: must ascend by account and {item}, all of them known")
+    if np.count_nonzero(start["balances"]["asset"] == venue.settle) != len(ids):
+        raise RunError(f"{path}/start/balances.parquet: every account must have a row of the settle asset")
+    rows = [_read_table(path / f"journal/{part:05d}.parquet", _TABLES["journal"]) for part in range(manifest["parts"])]
+    journal = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
+    positions, balances = start["positions"], start["balances"]
+    for name, other in (("position", "account"), ("counter_position", "counterparty")):
+        journal[name] = _row_of(positions["account"], positions["market"], journal[other], journal["market"])
+    journal["balance"] = _row_of(balances["account"], balances["asset"], journal["account"], journal["asset"])
+    last = path / f"state/{manifest['parts'] - 1:05d}"
+    tables = {"accounts": "unsettled", "ledger": "ledger item value", "orders": "order " + _TABLES["orders"]}
+    tables |= {name: _TABLES[name] for name in ("positions", "balances")}
+    state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}
+    return _Run(path, manifest, venue, ids, start, journal, state)
+
+
+# ---- whole-column checks
+
+
+def _check_rows(run: _Run, out: _Findings) -> None:
+    """Every row by itself, and the order of the rows."""
+    j = run.journal
+    tick, account, event = j["tick"], j["account"], j["event"]
+
+    def never(mask: Array, what: str) -> None:
+        for row in np.flatnonzero(mask).tolist():
+            out.breach("rows", f"{_EVENT[event[row]]}: {what}", int(tick[row]), row, int(account[row]))
+
+    out.checked["rows"] += len(tick)
+    out.equal("rows", "rows of the journal and events of run.json", len(tick), run.manifest["events"])
+    never(~run.usable, "names an account, position, balance or order that there is not")
+    large = np.zeros(len(tick), bool)
+    for name in _CHANGES:
+        large |= (j[name] > 2**60) | (j[name] < -(2**60))
+    never(large, "a change past 2**60")
+    never(j["cash"] - j["cost"] + j["counter_cash"] - j["counter_cost"] + j["fund"] != 0, "money does not add up to 0")
+    for code, (name, (reasons, other, rows, changes, priced)) in enumerate(_EVENTS.items()):
+        mine = event == code
+        never(mine & ~np.isin(j["reason"], [_REASON.index(r) for r in reasons.split()]), "a reason of another event")
+        held = j["counterparty"] >= 0 if other == ACCOUNT else j["counterparty"] == other
+        never(mine & ~(held & (j["counterparty"] != account)), "a counterparty of another event")
+        never(mine & (np.isnan(j["price"]) == priced), "must have a price" if priced else "must have no price")
+        for column in ("market", "asset", "order"):
+            named = j[column] >= 0 if column in rows.split() else j[column] == -1
+            never(mine & ~named, f"{column} must {'be named' if column in rows.split() else 'be -1'}")
+        for column in _CHANGES:
+            if column not in changes.split():
+                never(mine & (j[column] != 0), f"{column} must be 0")
+        for column in {"requested", "lots", "quanta"} & set(changes.split()):
+            never(mine & (j[column] == 0), f"{column} must not be 0")
+        if name in ("fund", "shortfall", "redeem"):
+            never(mine & (j["quanta" if name == "redeem" else "cash"] < 0), "must not take")
+    never((j["fee"] < 0) | (j["requested"] < 0), "fee and requested must not be negative")
+    never(_is(j, "convert") & (j["asset"] == run.venue.settle), "the settle asset is not sold for itself")
+    for name in ("mmr_before", "mmr_after"):
+        never(~(j[name] >= 0), f"{name} must be a number from 0")
+    never((tick < 0) | (tick >= run.manifest["ticks"]) | (np.diff(tick, prepend=0) < 0), "ticks must ascend")
+    stage = np.array([_STAGE.get(name, 2) for name in _EVENT])[event]
+    stage[_is(j, "redeem convert") & (j["reason"] == _REASON.index("close_out"))] = 6
+    together = np.diff(tick, prepend=-1) == 0
+    never(together & (np.diff(stage, prepend=0) < 0), "comes after a later phase")
+    together &= (np.diff(account, prepend=-1) == 0) & (stage == 6)
+    never(together & (np.diff(event, prepend=0) < 0) & _is(j, "redeem convert fund"), "comes too late in the close out")
+
+
+def _totals(items: Array, values: Array, count: int) -> list[int]:
+    totals = [0] * count
+    for item, value in zip(items.tolist(), values.tolist(), strict=True):
+        totals[item] += value
+    return totals
+
+
+def _check_conservation(run: _Run, out: _Findings) -> None:
+    """Lots per market and money per asset are the same at start and end, over all who can hold them."""
+    venue, end = run.venue, run.state
+    ledger = _ledger(run)
+    for name, columns in (("market", "lots"), ("asset", "quanta lent")):
+        start_table, end_table = (t["positions" if name == "market" else "balances"] for t in (run.start, end))
+        listed: list[Any] = list(venue.markets if name == "market" else venue.assets)
+        for row in range(len(listed)):
+            before, after = (
+                sum(sum(t[c][t[name] == row].tolist()) for c in columns.split()) for t in (start_table, end_table)
+            )
+            if name == "asset" and row == venue.settle:
+                before += run.opening_fund - sum(run.start["positions"]["cost"].tolist())
+                after += ledger["fund", 0] + ledger["shortfall", 0] - sum(end["positions"]["cost"].tolist())
+            after += ledger["book_lots" if name == "market" else "book_quanta", row]
+            out.equal("conservation", f"all {columns} of {listed[row].symbol}", after, before)
+
+
+def _ledger(run: _Run) -> dict[tuple[str, int], int]:
+    table = run.state["ledger"]
+    entries = zip(table["ledger"].tolist(), table["item"].tolist(), table["value"].tolist(), strict=True)
+    return defaultdict(int, {(name, item): value for name, item, value in entries})
+
+
+def _check_replay(run: _Run, out: _Findings) -> None:
+    """The start plus the journal's changes is the last state."""
+    j = {name: column[run.usable] for name, column in run.journal.items()}
+    free, lent = run.start["balances"]["quanta"].copy(), run.start["balances"]["lent"].copy()
+    lots, cost = run.start["positions"]["lots"].copy(), run.start["positions"]["cost"].copy()
+    traded, other, priced = j["position"] >= 0, j["counter_position"] >= 0, j["balance"] >= 0
+    np.add.at(lots, j["position"][traded], j["lots"][traded])
+    np.add.at(cost, j["position"][traded], j["cost"][traded])
+    np.add.at(lots, j["counter_position"][other], -j["lots"][other])
+    np.add.at(cost, j["counter_position"][other], j["counter_cost"][other])
+    np.add.at(free, run.settle_row[j["account"]], j["cash"] - j["fee"])
+    owner = j["counterparty"] >= 0
+    np.add.at(free, run.settle_row[j["counterparty"][owner]], j["counter_cash"][owner])
+    np.add.at(free, j["balance"][priced], j["quanta"][priced])
+    redeemed = _is(j, "redeem")
+    np.add.at(lent, j["balance"][redeemed], -j["quanta"][redeemed])
+    found = {"positions": run.start["positions"] | {"lots": lots, "cost": cost}}
+    found["balances"] = run.start["balances"] | {"quanta": free, "lent": lent}
+    still = np.setdiff1d(np.flatnonzero(run.start["orders"]["lots"] > 0), j["order"][_is(j, "cancel")])
+    found["orders"] = {"order": still} | {name: column[still] for name, column in run.start["orders"].items()}
+    found["accounts"] = {"unsettled": run.start["accounts"]["unsettled"]}
+    for table, columns in found.items():
+        for name, column in columns.items():
+            _compare(run, out, f"state {table}.{name}", column, run.state[table][name], columns)
+    book, venue, ledger = j["counterparty"] == BOOK, run.venue, _ledger(run)
+    for market, total in enumerate(_totals(j["market"][book & traded], j["lots"][book & traded], len(venue.markets))):
+        out.equal("replay", f"ledger book_lots of {venue.markets[market].symbol}", ledger["book_lots", market], -total)
+    money = [-total for total in _totals(j["asset"][book & priced], j["quanta"][book & priced], len(venue.assets))]
+    money[venue.settle] += sum(j["counter_cash"][book].tolist())
+    for asset, total in enumerate(money):
+        out.equal("replay", f"ledger book_quanta of {venue.assets[asset].symbol}", ledger["book_quanta", asset], total)
+    fund = run.opening_fund + sum(j["fund"].tolist()) + sum(j["fee"].tolist())
+    out.equal("replay", "ledger fund", ledger["fund", 0], fund)
+    short = sum(j["counter_cash"][j["counterparty"] == SHORTFALL].tolist())
+    out.equal("replay", "ledger shortfall", ledger["shortfall", 0], short)
+
+
+def _compare(run: _Run, out: _Findings, what: str, replayed: Array, kept: Array, columns: Columns) -> None:
+    out.checked["replay"] += len(replayed)
+    if len(kept) != len(replayed):
+        out.breach("replay", f"{what}: {len(kept)} rows, not {len(replayed)}")
+        return
+    for row in np.flatnonzero(kept != replayed).tolist():
+        account = int(columns["account"][row]) if "account" in columns else row
+        out.breach("replay", f"{what}, row {row}: {kept[row]}, not {replayed[row]}", account=account)
+
+
+# ---- the market at a tick
+
+
+class _Side:
+    """One side of a recorded book: its levels cumulated, how deep the price band reaches, what slices took so far."""
+
+    def __init__(self, prices: list[int], lots: list[int], side: int, multiplier: Fraction | None) -> None:
+        self.prices, self.depth = prices, list(accumulate(lots, initial=0))
+        self.money = list(accumulate((p * n for p, n in zip(prices, lots, strict=True)), initial=0))
+        within = len(prices)
+        if multiplier is not None and prices:
+            bound = prices[0] * multiplier
+            within = sum(price >= bound if side > 0 else price <= bound for price in prices)
+        self.in_band, self.taken = self.depth[within], 0
+
+    def take(self, lots: int) -> int:
+        """Lots times ticks of the next `lots` of the book."""
+        before = self._money_of(self.taken)
+        self.taken = min(self.taken + lots, self.depth[-1])
+        return self._money_of(self.taken) - before
+
+    def _money_of(self, lots: int) -> int:
+        level = bisect_left(self.depth, lots)
+        return self.money[level] - (self.depth[level] - lots) * self.prices[level - 1] if level else 0
+
+
+class _Tick:
+    """Prices and books of one tick; exact figures are made when asked for."""
+
+    def __init__(self, part: _Part, at: int, venue: _Venue) -> None:
+        self.number, self.time, self.venue = part.first + at, int(part.time[at]), venue
+        self.mark, self.asset = part.mark[at], part.asset[at]
+        self._part, self._sides = part, dict[tuple[int, int], _Side]()
+        self._worth: dict[tuple[str, int, Any], Any] = {}
+
+    def worth(self, kind: str, row: int, of: Callable[[Fraction], Any] = Fraction) -> Any:
+        """Settle units of a `lot` of a market at the mark, or of a `quantum` of an asset, in the numbers of `of`."""
+        found = self._worth.get((kind, row, of))
+        if found is None:
+            price = float(self.mark[row] if kind == "lot" else self.asset[row])
+            unit = self.venue.markets[row].step if kind == "lot" else self.venue.assets[row].quantum
+            found = self._worth[kind, row, of] = of((_exact(price) if math.isfinite(price) else Fraction(0)) * unit)
+        return found
+
+    def side(self, market: int, side: int) -> _Side:
+        """Bids (1) or asks (-1) of a market."""
+        if (market, side) not in self._sides:
+            part, key = self._part, _side_key(self.number, market, side, len(self.venue.markets))
+            a, b = np.searchsorted(part.side, [key, key + 1])
+            levels = part.price[a:b].tolist(), part.lots[a:b].tolist()
+            self._sides[market, side] = _Side(*levels, side, self.venue.markets[market].bands[side])
+        return self._sides[market, side]
+
+
+def _side_key(tick: Any, market: Any, side: Any, markets: int) -> Any:
+    return (tick * markets + market) * 2 + (1 - side) // 2
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Prices and books of one part of a run: a row of `time`, `mark` and `asset` for every tick."""
+
+    first: int
+    time: Array
+    mark: Array
+    asset: Array
+    side: Array
+    price: Array
+    lots: Array
+
+
+def _read_parts(run: _Run, out: _Findings) -> Iterator[_Part]:
+    markets, assets, first = len(run.venue.markets), len(run.venue.assets), 0
+    for number in range(run.manifest["parts"]):
+        name = f"{number:05d}.parquet"
+        ticks, priced, books = (
+            _read_table(run.path / table / name, _TABLES[table], ("price",) if table == "assets" else ())
+            for table in ("ticks", "assets", "books")
+        )
+        count = len(ticks["tick"]) // markets
+        moments = np.arange(first, first + count)
+        if not (
+            np.array_equal(ticks["tick"], np.repeat(moments, markets))
+            and np.array_equal(ticks["market"], np.tile(np.arange(markets), count))
+        ):
+            raise RunError(f"{run.path}/ticks/{name}: must hold a row for every tick from {first} and every market")
+        for table in (priced, books):
+            if len(table["tick"]) and not ((table["tick"] >= first) & (table["tick"] < first + count)).all():
+                raise RunError(f"{run.path}: assets and books of part {number} must be of its ticks")
+        asset = np.full((count, assets), np.nan)
+        asset[priced["tick"] - first, priced["asset"]] = priced["price"]
+        side = _side_key(books["tick"], books["market"], books["side"], markets)
+        worse = np.diff(side) > 0
+        worse |= (np.diff(side) == 0) & (np.diff(books["price"]) * books["side"][1:] < 0)
+        out.checked["prices"] += len(side)
+        for at in np.flatnonzero(~worse).tolist():
+            out.breach("prices", f"books: level {at + 1} of part {number} is not in order", int(books["tick"][at]))
+        time = ticks["time"][::markets]
+        mark, index = (ticks[column].reshape(count, markets) for column in ("mark", "index"))
+        _check_prices(run.venue, out, first, mark, index, asset)
+        yield _Part(first, time, mark, asset, side, books["price"], books["lots"])
+        first += count
+    if first != run.manifest["ticks"]:
+        raise RunError(f"{run.path}: {first} ticks, not the {run.manifest['ticks']} of run.json")
+
+
+def _check_prices(venue: _Venue, out: _Findings, first: int, mark: Array, index: Array, asset: Array) -> None:
+    """The settle asset is worth 1, the base of a perpetual its index (its mark where there is no index)."""
+    derived = np.where(np.isnan(index), mark, index)
+    out.checked["prices"] += asset.size
+    for row, listed in enumerate(venue.assets):
+        if row == venue.settle:
+            fine = asset[:, row] == 1
+        else:
+            same = [m for m, market in enumerate(venue.markets) if market.base == listed.symbol]
+            known = np.isnan(derived[:, same]).all(axis=1)
+            fine = known | (derived[:, same] == asset[:, [row]]).any(axis=1)
+        for at in np.flatnonzero(~fine).tolist():
+            out.breach(
+                "prices", f"{listed.symbol} at {asset[at, row]}: not the settle asset's 1, nor the index", first + at
+            )
+
+
+# ---- margin
+
+
+class _Numbers(NamedTuple):
+    """The venue's figures for margins, all float64 or all Decimal."""
+
+    of: Callable[[Fraction], Any]
+    root: Callable[[Any], Any]
+    markets: list[tuple[Any, Any]]
+    assets: list[tuple[Any, Any]]
+    haircuts: list[tuple[Any, Any, Any]]  # weight, base, penalty; base None for the identity
+    quantum: list[Any]
+
+
+def _numbers(venue: _Venue, of: Callable[[Fraction], Any], root: Callable[[Any], Any]) -> _Numbers:
+    def curve(listed: _Market | _Asset) -> tuple[Any, Any]:
+        return of(_exact(listed.curve[0])), of(_exact(listed.curve[1]))
+
+    haircuts = [
+        (of(_exact(a.weight)), *((None, None) if a.haircut is None else (of(_exact(h)) for h in a.haircut)))
+        for a in venue.assets
+    ]
+    markets, assets = ([curve(listed) for listed in table] for table in (venue.markets, venue.assets))
+    return _Numbers(of, root, markets, assets, haircuts, [of(a.quantum) for a in venue.assets])
+
+
+class _Margin(NamedTuple):
+    """An account in settle units; `gross` is the sum of the absolute amounts in the equity."""
+
+    equity: Any
+    maintenance: Any
+    exposure: Any
+    gross: Any
+    positions: dict[int, Any]  # maintenance margin of each position row with lots
+
+    def agrees(self, ratio: float) -> bool:
+        """Whether a float64 MMR can be this account's."""
+        if not self.exposure or math.isinf(ratio):
+            return ratio == 0 if not self.exposure else ratio > 0 and self.equity <= NOISE * self.gross
+        slack = TOLERANCE * self.maintenance + ratio * NOISE * self.gross
+        return ratio >= 0 and abs(self.maintenance - ratio * self.equity) <= slack
+
+    def ratio(self) -> float:
+        """MMR."""
+        if not self.exposure:
+            return 0.0
+        return math.inf if self.equity <= 0 else float(self.maintenance / self.equity)
+
+
+class _State:
+    """Accounts as they stand at a row of the journal; float64 mirrors serve the sweep."""
+
+    def __init__(self, run: _Run) -> None:
+        venue, positions, balances, orders = run.venue, *(run.start[t] for t in ("positions", "balances", "orders"))
+        self.venue, accounts = venue, np.arange(len(run.ids) + 1)
+        self.position_offset = np.searchsorted(positions["account"], accounts).tolist()
+        self.balance_offset = np.searchsorted(balances["account"], accounts).tolist()
+        self.owner, self.market = positions["account"], positions["market"].tolist()
+        self.holder, self.asset = balances["account"], balances["asset"].tolist()
+        self.settle = run.settle_row.tolist()
+        self.unsettled: list[int] = run.start["accounts"]["unsettled"].tolist()
+        self.lots, self.cost = positions["lots"].tolist(), positions["cost"].tolist()
+        self.free, self.lent = balances["quanta"].tolist(), balances["lent"].tolist()
+        row = _row_of(positions["account"], positions["market"], orders["account"], orders["market"])
+        resting = {1: np.zeros(len(self.lots), np.int64), -1: np.zeros(len(self.lots), np.int64)}
+        for side, total in resting.items():
+            counted = (orders["side"] == side) & ~orders["reduce_only"]
+            np.add.at(total, row[counted], orders["lots"][counted])
+        self.bid, self.ask = resting[1].tolist(), resting[-1].tolist()
+        self.open: list[set[int]] = [set() for _ in run.ids]
+        for order in np.flatnonzero(orders["lots"] > 0).tolist():
+            self.open[int(orders["account"][order])].add(order)
+        self.orders = [column.tolist() for column in (orders["side"], orders["lots"], orders["reduce_only"])]
+        self.order_position = row.tolist()
+        self.floats = _numbers(venue, float, math.sqrt)
+        self.decimals = _numbers(venue, _decimal, Decimal.sqrt)
+        # what the sweep reads
+        resting_lots = resting[1] + resting[-1]
+        self.columns = [np.array(c, np.float64) for c in (self.lots, self.cost, self.free, self.lent, resting_lots)]
+        self.columns[1] *= float(venue.quantum)
+        self.changed()
+
+    def changed(self) -> None:
+        """Look again at who has exposure, after rows were applied."""
+        lots, _, free, _, resting = self.columns
+        self.borrowed = np.flatnonzero(free < 0)
+        self.exposed = np.zeros(len(self.open), bool)
+        for owners in (self.owner[(lots != 0) | (resting != 0)], self.holder[self.borrowed]):
+            self.exposed[owners] = True
+
+    def margin(self, account: int, tick: _Tick, kind: _Numbers) -> _Margin:
+        """Margin of an account as the page has it."""
+        of, root = kind.of, kind.root
+        equity = gross = of(Fraction(self.unsettled[account]) * self.venue.quantum)
+        gross, maintenance, exposure, cost, parts = abs(gross), of(Fraction(0)), of(Fraction(0)), 0, {}
+        for p in range(self.position_offset[account], self.position_offset[account + 1]):
+            lots, market = self.lots[p], self.market[p]
+            cost += self.cost[p]
+            if lots or self.bid[p] or self.ask[p]:
+                worth = tick.worth("lot", market, of)
+                notional, (base, factor) = abs(lots) * worth, kind.markets[market]
+                exposure += max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots)) * worth
+                if lots:
+                    parts[p] = notional * max(base, factor * root(notional))
+                    maintenance += parts[p]
+                    equity += lots * worth
+                    gross += notional
+        equity -= cost * kind.quantum[self.venue.settle]
+        gross += abs(cost) * kind.quantum[self.venue.settle]
+        for b in range(self.balance_offset[account], self.balance_offset[account + 1]):
+            free, asset = self.free[b], self.asset[b]
+            tokens = max(free, 0) + self.lent[b]
+            if tokens:
+                value = tokens * tick.worth("quantum", asset, of)
+                weight, base, penalty = kind.haircuts[asset]
+                if base is not None:
+                    size = tokens * kind.quantum[asset] if self.venue.by_quantity else value
+                    weight = min(weight, base / (1 + penalty * root(size)))
+                equity += value * weight
+                gross += value
+            if free < 0:
+                notional, (base, factor) = -free * tick.worth("quantum", asset, of), kind.assets[asset]
+                maintenance += notional * max(base, factor * root(notional))
+                exposure += notional
+                equity -= notional
+                gross += notional
+        return _Margin(equity, maintenance, exposure, gross, parts)
+
+    def apply(self, row: _Row) -> None:
+        """Add the changes of a row."""
+        for p, lots, cost in (
+            (row.position, row.lots, row.cost),
+            (row.counter_position, -row.lots, row.counter_cost),
+        ):
+            if lots or cost:
+                self.lots[p] += lots
+                self.cost[p] += cost
+                self.columns[0][p] = self.lots[p]
+                self.columns[1][p] = self.cost[p] * float(self.venue.quantum)
+        changes = [(self.settle[row.account], row.cash - row.fee), (row.balance, row.quanta)]
+        if row.counterparty >= 0:
+            changes.append((self.settle[row.counterparty], row.counter_cash))
+        if row.event == "redeem":
+            self.lent[row.balance] -= row.quanta
+            self.columns[3][row.balance] = self.lent[row.balance]
+        for b, quanta in changes:
+            if quanta:
+                self.free[b] += quanta
+                self.columns[2][b] = self.free[b]
+        if row.event == "cancel" and row.order in self.open[row.account]:
+            self.open[row.account].remove(row.order)
+            side, lots, reduce_only = (column[row.order] for column in self.orders)
+            if not reduce_only:
+                p = self.order_position[row.order]
+                (self.bid if side > 0 else self.ask)[p] -= lots
+                self.columns[4][p] -= lots
+
+
+class _Row(NamedTuple):
+    """One row of the journal, with its number and the rows of the start tables that it changes."""
+
+    at: int
+    event: str
+    reason: str
+    account: int
+    counterparty: int
+    market: int
+    order: int
+    asset: int
+    requested: int
+    lots: int
+    cost: int
+    cash: int
+    fee: int
+    quanta: int
+    counter_cost: int
+    counter_cash: int
+    fund: int
+    price: float
+    mmr_before: float
+    mmr_after: float
+    position: int
+    counter_position: int
+    balance: int
+
+
+# ---- selection
+
+
+class _Sweep:
+    """Margins of all accounts at once, from the state's mirrors."""
+
+    def __init__(self, state: _State) -> None:
+        self.state, kind = state, state.floats
+        market, asset = np.array(state.market, np.int64), np.array(state.asset, np.int64)
+        self.market, self.asset = market, asset
+        curves = np.array(kind.markets).reshape(-1, 2)
+        self.base, self.factor = curves[market, 0], curves[market, 1]
+        self.weight = np.array([h[0] for h in kind.haircuts])[asset]
+        self.sized = np.flatnonzero([kind.haircuts[a][1] is not None for a in state.asset])
+        self.haircut = np.array([kind.haircuts[state.asset[b]][1:] for b in self.sized], np.float64).reshape(-1, 2).T
+        self.debt_curves = np.array(kind.assets)
+        self.quantum = np.array(kind.quantum)
+        self.step = np.array([float(m.step) for m in state.venue.markets])
+        offset = np.array(state.position_offset)
+        self.holders = np.flatnonzero(np.diff(offset))
+        self.position_start, self.balance_start = offset[:-1][self.holders], np.array(state.balance_offset)[:-1]
+        self.unsettled = np.array(state.unsettled, np.float64) * float(state.venue.quantum)
+
+    def margins(self, tick: _Tick) -> tuple[Array, Array, Array]:
+        """Net equity, maintenance margin and gross of all accounts."""
+        state, count = self.state, len(self.unsettled)
+        lots, cost, free, lent, _ = state.columns
+        value = lots * (np.nan_to_num(tick.mark) * self.step)[self.market]
+        notional = np.abs(value)
+        margin = notional * np.maximum(self.base, self.factor * np.sqrt(notional))
+        per_quantum = np.nan_to_num(tick.asset) * self.quantum
+        tokens = np.maximum(free, 0)
+        tokens += lent
+        worth = tokens * per_quantum[self.asset]
+        weighted = worth * self.weight
+        if self.sized.size:
+            of, base, penalty = self.sized, *self.haircut
+            size = tokens[of] * self.quantum[self.asset[of]] if state.venue.by_quantity else worth[of]
+            weighted[of] = worth[of] * np.minimum(self.weight[of], base / (1 + penalty * np.sqrt(size)))
+        equity = np.add.reduceat(weighted, self.balance_start) + self.unsettled
+        gross = np.add.reduceat(worth, self.balance_start) + np.abs(self.unsettled)
+        maintenance = np.zeros(count)
+        if self.holders.size:
+            equity[self.holders] += np.add.reduceat(value - cost, self.position_start)
+            gross[self.holders] += np.add.reduceat(notional + np.abs(cost), self.position_start)
+            maintenance[self.holders] = np.add.reduceat(margin, self.position_start)
+        of = state.borrowed
+        debt, (base, factor) = -free[of] * per_quantum[self.asset[of]], self.debt_curves[self.asset[of]].T
+        np.subtract.at(equity, state.holder[of], debt)
+        np.add.at(gross, state.holder[of], debt)
+        np.add.at(maintenance, state.holder[of], debt * np.maximum(base, factor * np.sqrt(debt)))
+        return equity, maintenance, gross
+
+    def unpriced(self, tick: _Tick) -> bool:
+        """Whether something that is held has no price."""
+        lots, _, free, lent, _ = self.state.columns
+        held = ((lots != 0, self.market, tick.mark), ((free != 0) | (lent != 0), self.asset, tick.asset))
+        return any(bool((have & np.isnan(price)[of]).any()) for have, of, price in held if np.isnan(price).any())
+
+    def winners(self, tick: _Tick, selected: dict[int, int], equity: Array, gross: Array) -> _Winners:
+        """Who ADL may close positions against in this tick."""
+        lots, cost, free, _, _ = self.state.columns
+        value = lots * (np.nan_to_num(tick.mark) * self.step)[self.market]
+        bid, ask = np.array(self.state.bid), np.array(self.state.ask)
+        worst = np.maximum(np.maximum(np.abs(lots + bid), np.abs(lots - ask)), np.abs(lots))
+        exposure = np.bincount(
+            self.state.owner, worst * (np.nan_to_num(tick.mark) * self.step)[self.market], len(equity)
+        )
+        debt = np.maximum(-free, 0) * (np.nan_to_num(tick.asset) * self.quantum)[self.asset]
+        exposure += np.bincount(self.state.holder, debt, len(equity))
+        owner = self.state.owner
+        profit, solvent = value - cost, equity[owner]
+        noise = NOISE * (np.abs(value) + np.abs(cost)), NOISE * gross[owner]
+        may = (lots != 0) & (profit >= -noise[0]) & (solvent >= -noise[1]) & ~np.isin(owner, list(selected))
+        sure = may & (profit > noise[0]) & (solvent > noise[1])
+        with np.errstate(all="ignore"):
+            score = profit / np.abs(cost) * exposure[owner] / solvent
+        score[(cost * lots <= 0) | np.isnan(score)] = np.inf
+        return _Winners(self.market, lots, cost, owner, may, sure, score, exposure, equity)
+
+
+class _Winners:
+    """ADL counterparties of a tick by market and side, best score first, ties by account."""
+
+    def __init__(
+        self, market: Array, lots: Array, cost: Array, owner: Array, may: Array, sure: Array, score: Array,
+        exposure: Array, equity: Array,
+    ) -> None:  # fmt: skip
+        self.queues: dict[tuple[int, bool], list[int]] = defaultdict(list)
+        rows = np.flatnonzero(may)
+        for p in rows[np.lexsort((owner[rows], -score[rows]))].tolist():
+            self.queues[int(market[p]), bool(lots[p] > 0)].append(p)
+        self.next: dict[tuple[int, bool], int] = defaultdict(int)
+        self.sure, self.score = sure, score
+        self.figures = lambda p: (lots[p], cost[p], exposure[owner[p]], equity[owner[p]])
+
+    def fits(self, market: int, lots: int, position: int, now: list[int]) -> bool:
+        """Whether `position` (-1: nobody) may be the next against `lots`; `now` holds the lots of all positions."""
+        side, best, tied = (market, lots < 0), None, None
+        queue = self.queues[side]
+        while self.next[side] < len(queue) and now[queue[self.next[side]]] * lots >= 0:
+            self.next[side] += 1
+        for p in queue[self.next[side] :]:
+            if now[p] * lots >= 0:
+                continue
+            if best is not None and self.score[p] < best * (1 - TOLERANCE):
+                return False
+            if p == position:
+                return tied is None or self.figures(tied) != self.figures(p)
+            if self.sure[p]:
+                if position < 0:
+                    return False
+                best, tied = self.score[p], p
+        return position < 0

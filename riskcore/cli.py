@@ -1,0 +1,315 @@
+"""The riskcore command."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from . import report, run_folder, sample
+from .accounts import Accounts
+from .audit import AuditReport, RunError
+from .audit import audit as audit_run
+from .errors import RiskDataError
+from .explain import explain as explain_account
+from .io import TickTable, read_table, read_ticks, replay, write_table
+from .margin import margin_table
+from .tick import Prices
+from .venue import Venue, load_venue
+
+app = typer.Typer(
+    help="Who would be liquidated, how, at what price, and who pays.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out, err = Console(), Console(stderr=True)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+VenueFile = Annotated[Path, typer.Option("--venue", help="Venue, JSON.")]
+PositionsFile = Annotated[Path, typer.Option("--positions", help="Positions table, Parquet or CSV.")]
+BalancesFile = Annotated[Path, typer.Option("--balances", help="Balances table.")]
+OrdersFile = Annotated[Path | None, typer.Option("--orders", help="Open orders table.")]
+SettingsFile = Annotated[Path | None, typer.Option("--settings", help="Account settings: leverage_limit, unsettled.")]
+MarksFile = Annotated[Path, typer.Option("--marks", help="Mark prices table.")]
+AssetPricesFile = Annotated[Path | None, typer.Option("--asset-prices", help="Prices of the other assets.")]
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn what is wrong with the input into one line on standard error and exit code 2."""
+    try:
+        yield
+    except (RiskDataError, RunError) as error:
+        err.print(f"riskcore: {error}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+
+
+@contextmanager
+def _progress(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on standard error for work that takes a while."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@app.command()
+def demo(
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Run folder; a new one under runs/ if not given.")
+    ] = None,
+    accounts: Annotated[int, typer.Option(min=100, help="Number of generated accounts.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="Seed of the generated run.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run a generated crash from start to finish: liquidations, audit, run folder."""
+    with _one_line_errors():
+        path = out_folder or Path("runs") / f"demo-{pd.Timestamp.now():%Y%m%d-%H%M%S}"
+        venue, tables = sample.crash(accounts, seed=seed)
+        state = Accounts.from_frames(venue, tables.positions, tables.balances, tables.orders)
+        ticks = read_ticks(venue, state, tables.marks, tables.books)
+        result = _run(venue, state, ticks, path, seed, {}, as_json)
+        with _progress("audit", as_json) as bar:
+            found = audit_run(path, progress=bar)
+        if as_json:
+            _print_json(result | {"audit": _audit_json(found)})
+        else:
+            _print_audit(found)
+            out.print(f"Run folder: {path}", highlight=False)
+        if not found.ok:
+            raise typer.Exit(1)
+
+
+@app.command()
+def sweep(
+    venue_file: VenueFile,
+    positions: PositionsFile,
+    balances: BalancesFile,
+    marks: MarksFile,
+    out_file: Annotated[Path, typer.Option("--out", help="Margin table, Parquet or CSV by the suffix.")],
+    orders: OrdersFile = None,
+    settings: SettingsFile = None,
+    asset_prices: AssetPricesFile = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compute the margin table of all accounts, for every time in the marks."""
+    with _one_line_errors():
+        venue = load_venue(venue_file)
+        accounts = _accounts(venue, positions, balances, orders, settings)
+        ticks = read_ticks(venue, accounts, read_table(marks, "marks"), None, _table(asset_prices, "asset_prices"))
+        frames, counts = [], []
+        with _progress("sweep", as_json) as bar:
+            for done, tick in enumerate(ticks, 1):
+                table = margin_table(accounts, Prices.of_tick(venue, accounts, tick))
+                frame = table.to_frame()
+                frame.insert(0, "time", pd.Timestamp(tick.time, tz="UTC"))
+                frames.append(frame)
+                counts.append(int(table.liquidatable.sum()))
+                bar(done, len(ticks))
+        write_table(pd.concat(frames, ignore_index=True), out_file)
+        if as_json:
+            _print_json({"accounts": len(accounts), "times": len(ticks), "liquidatable": counts, "out": str(out_file)})
+            return
+        _print_distribution(
+            report.margin_distribution(table.mmr)
+            .add_suffix("_last")
+            .rename(columns={"from_last": "from", "to_last": "to"})
+        )
+        out.print(f"{len(accounts):,} accounts, {counts[-1]:,} at 100 % or above; table in {out_file}", highlight=False)
+
+
+@app.command(name="replay")
+def replay_command(
+    venue_file: VenueFile,
+    positions: PositionsFile,
+    balances: BalancesFile,
+    marks: MarksFile,
+    books: Annotated[Path, typer.Option("--books", help="Order books table.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Run folder; a run that was cut is continued.")],
+    orders: OrdersFile = None,
+    settings: SettingsFile = None,
+    asset_prices: AssetPricesFile = None,
+    seed: Annotated[int, typer.Option(help="Kept with the run.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run the engine over all ticks of the tables into a run folder."""
+    with _one_line_errors():
+        venue = load_venue(venue_file)
+        accounts = _accounts(venue, positions, balances, orders, settings)
+        ticks = read_ticks(
+            venue, accounts, read_table(marks, "marks"), read_table(books, "books"),
+            _table(asset_prices, "asset_prices"),
+        )  # fmt: skip
+        files = {
+            "venue": venue_file, "positions": positions, "balances": balances, "orders": orders, "settings": settings,
+            "asset_prices": asset_prices, "marks": marks, "books": books,
+        }  # fmt: skip
+        inputs = {n: {"path": str(p), "sha256": _digest(p)} for n, p in files.items() if p is not None}
+        result = _run(venue, accounts, ticks, out_folder, seed, inputs, as_json)
+        if as_json:
+            _print_json(result)
+        else:
+            out.print(f"Run folder: {out_folder}", highlight=False)
+
+
+@app.command()
+def audit(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    sample_share: Annotated[
+        float | None,
+        typer.Option(
+            "--sample", min=0.0, max=1.0, help="Sweep only this share of the ticks in which nothing happened."
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Check a run folder against the rules: exit 0 when every rule was kept, 1 with the breaches when not."""
+    with _one_line_errors():
+        with _progress("audit", as_json) as bar:
+            found = audit_run(run, sample=sample_share, progress=bar)
+        if as_json:
+            _print_json(_audit_json(found))
+        else:
+            _print_audit(found)
+        if not found.ok:
+            raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    account: Annotated[str, typer.Option("--account", help="Account id.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell what happened to an account, and why, in order."""
+    with _one_line_errors():
+        found = explain_account(run, account)
+        if as_json:
+            _print_json({"account": account, "events": json.loads(found.to_json(orient="records", date_format="iso"))})
+            return
+        if not len(found):
+            out.print(f"Nothing happened to account {account}: it was never at 100 % and took nothing over.")
+            return
+        table = Table("time", "what", "why", "MMR before", "after", title=f"Account {account}", title_justify="left")
+        for row in found.to_dict("records"):
+            ratios = _ratio(row["mmr_before"]), _ratio(row["mmr_after"])
+            table.add_row(f"{row['time']:%Y-%m-%d %H:%M:%S}", row["what"], row["why"], *ratios)
+        out.print(table)
+
+
+def _accounts(venue: Venue, positions: Path, balances: Path, orders: Path | None, settings: Path | None) -> Accounts:
+    return Accounts.from_frames(
+        venue, read_table(positions, "positions"), read_table(balances, "balances"), _table(orders, "orders"),
+        _table(settings, "settings"),
+    )  # fmt: skip
+
+
+def _table(path: Path | None, name: str) -> pd.DataFrame | None:
+    return None if path is None else read_table(path, name)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _run(
+    venue: Venue, accounts: Accounts, ticks: TickTable, path: Path, seed: int, inputs: dict[str, Any], quiet: bool
+) -> dict[str, Any]:
+    """Replay into a run folder and show what came of it; return the same for JSON."""
+    with _progress("replay", quiet) as bar:
+        engine = replay(venue, accounts, ticks, path, seed=seed, inputs=inputs, progress=bar)
+    rows = run_folder.read_journal(path)
+    split, left = report.waterfall_split(rows, venue), report.shortfalls(rows, venue)
+    ends = [(accounts, ticks.tick(0)), (engine.accounts, ticks.tick(len(ticks) - 1))]
+    before, after = (margin_table(state, Prices.of_tick(venue, state, tick)).mmr for state, tick in ends)
+
+    distribution = report.margin_distribution(before).merge(
+        report.margin_distribution(after), on=["from", "to"], suffixes=("_first", "_last")
+    )
+    if not quiet:
+        _print_distribution(distribution)
+        _print_split(split, left, venue)
+        out.print(f"{len(accounts):,} accounts, {len(ticks):,} ticks, {len(rows):,} journal rows", highlight=False)
+    return {
+        "run": str(path), "accounts": len(accounts), "ticks": len(ticks), "events": len(rows),
+        "rounded_at_the_boundary": accounts.rounded * float(venue.settle_quantum),
+        "split": split.to_dict("records"), "shortfall": left, "distribution": distribution.to_dict("records"),
+    }  # fmt: skip
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    def plain(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {k: plain(v) for k, v in item.items()}
+        if isinstance(item, list):
+            return [plain(v) for v in item]
+        if isinstance(item, float) and not np.isfinite(item):
+            return None if np.isnan(item) else "inf"
+        return item.item() if isinstance(item, np.generic) else item
+
+    typer.echo(json.dumps(plain(value)))
+
+
+def _ratio(value: float) -> str:
+    return "" if np.isnan(value) else "inf" if np.isinf(value) else f"{value:.2%}"
+
+
+def _print_distribution(table: pd.DataFrame) -> None:
+    moments = [c.removeprefix("accounts_") for c in table.columns if c.startswith("accounts_")]
+    view = Table("MMR", *(f"{m} tick" for m in moments), title="Accounts by margin ratio", title_justify="left")
+    for column in view.columns[1:]:
+        column.justify = "right"
+    for row in table.to_dict("records"):
+        low, high = row["from"], row["to"]
+        label = "no exposure" if high == 0 else f">= {low:.0%}" if np.isinf(high) else f"{low:.0%} to {high:.0%}"
+        view.add_row(label, *(f"{row[f'accounts_{m}']:,}  {row[f'share_{m}']:7.2%}" for m in moments))
+    out.print(view)
+
+
+def _print_split(split: pd.DataFrame, left: dict[str, float], venue: Venue) -> None:
+    view = Table("stage", "notional", "share", "fills", "share", "accounts", title="Who took it", title_justify="left")
+    for column in view.columns[1:]:
+        column.justify = "right"
+    for row in split.to_dict("records"):
+        view.add_row(
+            row["stage"], f"{row['notional']:,.0f}", f"{row['notional_share']:.2%}", f"{row['fills']:,}",
+            f"{row['fill_share']:.2%}", f"{row['accounts']:,}",
+        )  # fmt: skip
+    out.print(view)
+    out.print(
+        f"Shortfall: {left['paid_by_fund']:,.2f} {venue.settle_asset} paid by the fund, "
+        f"{left['left_on_record']:,.2f} left on record",
+        highlight=False,
+    )
+
+
+def _print_audit(found: AuditReport) -> None:
+    view = Table("rule", "checked", "breaches", title="Audit", title_justify="left")
+    for column in view.columns[1:]:
+        column.justify = "right"
+    for row in found.checks.to_dict("records"):
+        view.add_row(row["rule"], f"{row['checked']:,}", f"{row['breaches']:,}")
+    out.print(view)
+    for row in found.breaches.head(20).to_dict("records"):
+        where = f"tick {row['tick']}, row {row['row']}, account {row['account']}"
+        out.print(f"  {where}: {row['rule']}: {row['what']}", highlight=False)
+    total = int(found.checks["breaches"].sum())
+    out.print("Every rule was kept." if found.ok else f"{total:,} breaches.", highlight=False)
+
+
+def _audit_json(found: AuditReport) -> dict[str, Any]:
+    return {
+        "ok": found.ok, "checks": found.checks.to_dict("records"), "breaches": found.breaches.to_dict("records")
+    }  # fmt: skip

@@ -1,0 +1,163 @@
+"""The engine: ticks in one after another, liquidations out, on a state that it owns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from . import run_folder
+from .accounts import Accounts
+from .errors import RiskDataError
+from .journal import EVENT, REASON, Journal, Ledger, Rows, to_frame
+from .margin import MarginTable, margin_table
+from .run_folder import Recorded
+from .tick import Prices, Tick
+from .venue import Venue
+from .waterfall import PHASES
+from .waterfall.backstop import roll_capacity
+from .waterfall.tick_state import TickState
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one tick did.
+
+    Attributes
+    ----------
+    tick, time : int
+        Number of the tick, and nanoseconds since the epoch.
+    table : MarginTable
+        The margin of every account before anything was done.
+    selected : ndarray of int64
+        Account rows that were liquidating, in the order of treatment.
+    rows : ndarray of `riskcore.journal.ROW`
+        This tick's part of the journal.
+    """
+
+    tick: int
+    time: int
+    table: MarginTable
+    selected: npt.NDArray[np.int64]
+    rows: Rows
+    venue: Venue
+    accounts: Accounts
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """The journal rows with the user's account ids and symbols."""
+        return to_frame(self.rows, self.venue, self.accounts)
+
+
+class Engine:
+    """Runs the liquidation waterfall over ticks.
+
+    Parameters
+    ----------
+    accounts
+        The starting state; the engine works on a copy.
+    venue
+        The rules.
+    seed
+        Kept with the run. No rule draws random numbers yet.
+
+    Attributes
+    ----------
+    accounts : Accounts
+        The state as it is now.
+    ledger : Ledger
+        Makers, fund and shortfall as they are now.
+    """
+
+    def __init__(self, accounts: Accounts, venue: Venue, seed: int = 0) -> None:
+        self.venue, self.seed = venue, seed
+        self.accounts = accounts.copy()
+        self.ledger = Ledger.opening(venue)
+        self.ticks = 0
+        self.time: int | None = None
+        self._start: Accounts | None = accounts.copy()
+        self._folder: Path | None = None
+        self._recorded: list[Recorded] = []
+
+    def step(self, tick: Tick) -> StepResult:
+        """Sweep all accounts at the tick's prices and liquidate those at a maintenance margin ratio of 1 or more.
+
+        Raises
+        ------
+        RiskDataError
+            The tick is not later than the one before, a price is missing or a book is wrong; nothing has changed.
+        """
+        time = tick.nanoseconds()
+        if self.time is not None and time <= self.time:
+            raise RiskDataError("tick", "time", f"must be later than the tick before, {self.time}", value=time)
+        prices = Prices.of_tick(self.venue, self.accounts, tick)
+        books = tick.columnar_books(self.venue)
+        if self.time is not None:
+            roll_capacity(self.ledger.taken, self.time, time)
+        table = margin_table(self.accounts, prices)
+        selected = np.flatnonzero(table.liquidatable)
+        journal = Journal(self.ticks, time)
+        if selected.size:
+            mmr = table.mmr[selected]
+            order = np.argsort(-mmr, kind="stable")
+            selected, mmr = selected[order], mmr[order]
+            _write_triggers(journal, selected, mmr)
+            columns = self.accounts.columns
+            state = TickState(
+                self.venue, self.accounts, prices, books, self.ledger, journal, table, selected,
+                columns.lots.copy(), columns.cost.copy(),
+            )  # fmt: skip
+            for phase in PHASES:
+                phase(state)
+        rows = journal.rows()
+        self._recorded.append(Recorded(self.ticks, time, prices, books, rows))
+        result = StepResult(self.ticks, time, table, selected, rows, self.venue, self.accounts)
+        self.ticks, self.time = self.ticks + 1, time
+        return result
+
+    def save(
+        self, path: str | Path, *, complete: bool = True, inputs: Mapping[str, Mapping[str, str]] | None = None
+    ) -> None:
+        """Write the run folder, or what has happened since the last save of this run.
+
+        Parameters
+        ----------
+        path
+            A new folder, or the one that this engine was saved to or resumed from.
+        complete
+            False while the run goes on.
+        inputs
+            Path and sha256 of the tables that the ticks came from, for the record.
+        """
+        path = Path(path)
+        if self._folder is not None and path.resolve() != self._folder:
+            raise ValueError(f"this run is already kept in {self._folder}")
+        run_folder.write_part(
+            path, self.venue, self.accounts, self.ledger, self._recorded, start=self._start, seed=self.seed,
+            ticks=self.ticks, complete=complete, inputs=inputs,
+        )  # fmt: skip
+        self._folder, self._recorded, self._start = path.resolve(), [], None
+
+    @classmethod
+    def resume(cls, path: str | Path) -> Engine:
+        """Return an engine that goes on where the run folder ends."""
+        kept = run_folder.read_state(Path(path))
+        engine = cls(kept.accounts, kept.venue, kept.seed)
+        engine.ledger, engine.ticks, engine.time = kept.ledger, kept.ticks, kept.time
+        engine._start, engine._folder = None, Path(path).resolve()
+        return engine
+
+
+def _write_triggers(journal: Journal, selected: npt.NDArray[np.int64], mmr: npt.NDArray[np.float64]) -> None:
+    rows = journal.block(len(selected))
+    rows["event"], rows["reason"] = EVENT["trigger"], REASON["mmr"]
+    rows["account"] = selected
+    rows["mmr_before"] = rows["mmr_after"] = mmr
+    journal.extend(rows)
+
+
+__all__ = ["Engine", "StepResult"]

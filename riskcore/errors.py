@@ -1,0 +1,28 @@
+"""What riskcore raises when its input is wrong."""
+
+from __future__ import annotations
+
+
+class RiskDataError(ValueError):
+    """Input that breaks a rule: one line that names table, column, row, value and rule.
+
+    Parameters
+    ----------
+    table, column
+        Where the value stands.
+    rule
+        What it must be.
+    row
+        Row number from 0, or the key of the row; None if the rule is about the whole column.
+    value
+        The offending value.
+    """
+
+    def __init__(self, table: str, column: str | None, rule: str, *, row: object = None, value: object = None) -> None:
+        self.table, self.column, self.rule, self.row, self.value = table, column, rule, row, value
+        where = table if column is None else f"{table}.{column}"
+        if row is not None:
+            where += f", row {row}"
+        if value is not None:
+            where += f", value {value!r}" if isinstance(value, str) else f", value {value}"
+        super().__init__(" ".join(f"{where}: {rule}".split()))

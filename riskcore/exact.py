@@ -1,0 +1,123 @@
+"""Margin of a single account in exact arithmetic, for where the last bit of float64 would decide.
+
+Every float64 stands for the shortest decimal that reads back as it. Sums and products of those are exact in the 60
+digits used here; square roots and quotients are right to 60 digits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Context, Decimal, localcontext
+from fractions import Fraction
+
+from .accounts import Accounts
+from .kernels.margin import BELOW_AUTO_CLOSE, LIQUIDATING, SAFE
+from .tick import Prices
+
+_CONTEXT = Context(prec=60)
+
+
+@dataclass(frozen=True)
+class ExactMargin:
+    """Net equity, exposure and maintenance margin of an account in settle units, and where it stands.
+
+    ``requirement`` and ``value`` hold the maintenance margin and the signed worth of each position row.
+    """
+
+    equity: Decimal
+    exposure: Decimal
+    maintenance: Decimal
+    requirement: dict[int, Decimal]
+    value: dict[int, Decimal]
+    status: int
+
+    @property
+    def mmr(self) -> float:
+        """Maintenance margin ratio."""
+        if not self.exposure:
+            return 0.0
+        return float(self.maintenance / self.equity) if self.equity > 0 else float("inf")
+
+
+def decimal(value: float | Fraction) -> Decimal:
+    """Return the shortest decimal of a float64, or a fraction to 60 digits."""
+    if isinstance(value, Fraction):
+        return _CONTEXT.divide(Decimal(value.numerator), Decimal(value.denominator))
+    return Decimal(repr(float(value)))
+
+
+def quanta(amount: Decimal, quantum: Fraction) -> int:
+    """Whole quanta of an amount, rounded half-even."""
+    return int(_CONTEXT.divide(amount, decimal(quantum)).to_integral_value())
+
+
+def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMargin:
+    """Margin of one account; the rules are those of `riskcore.kernels.margin.account_margin`."""
+    venue, columns = prices.venue, accounts.columns
+    markets, assets, policy = venue.markets, venue.assets, venue.policy
+
+    def fraction(notional: Decimal, base: float, factor: float) -> Decimal:
+        return max(decimal(base), decimal(factor) * notional.sqrt())
+
+    with localcontext(_CONTEXT):
+        equity = exposure = maintenance = Decimal(0)
+        for j in accounts.balances_of(account):
+            k = int(columns.asset[j])
+            free, lent = int(columns.free[j]), int(columns.lent[j])
+            if not (free or lent):
+                continue
+            quantum, price = decimal(assets.quantum[k]), decimal(prices.asset[k])
+            notional = max(-free, 0) * quantum * price
+            equity -= notional
+            exposure += notional
+            maintenance += notional * fraction(notional, assets.mmf_base[k], assets.mmf_factor[k])
+            held = (max(free, 0) + lent) * quantum
+            weight = decimal(assets.weight[k])
+            if assets.haircut_base[k] != float("inf"):
+                size = held * price if policy.haircut_size_unit == "notional" else held
+                penalty = 1 + decimal(assets.haircut_penalty[k]) * size.sqrt()
+                weight = min(weight, decimal(assets.haircut_base[k]) / penalty)
+            equity += held * price * weight
+
+        requirement, value = {}, {}
+        for i in accounts.positions_of(account):
+            m, lots = int(columns.market[i]), int(columns.lots[i])
+            widest = abs(lots)
+            if columns.open_orders[account]:
+                widest = max(widest, abs(lots + int(columns.open_bid[i])), abs(lots - int(columns.open_ask[i])))
+            if not widest:
+                continue
+            per_lot = decimal(prices.mark[m]) * decimal(markets.step[m])
+            exposure += widest * per_lot
+            if lots:
+                value[i] = lots * per_lot
+                notional = abs(value[i])
+                requirement[i] = notional * fraction(notional, markets.mmf_base[m], markets.mmf_factor[m])
+                equity += value[i]
+                maintenance += requirement[i]
+        booked = int(columns.unsettled[account]) - int(columns.account_cost[account])
+        equity += booked * decimal(venue.settle_quantum)
+
+        status = SAFE
+        if exposure and not maintenance < equity:
+            divisor, offset = decimal(policy.acmf_divisor), decimal(policy.acmf_offset)
+            auto_close = max(maintenance / divisor, maintenance - offset * exposure)
+            status = LIQUIDATING if equity > 0 and auto_close <= equity else BELOW_AUTO_CLOSE
+    return ExactMargin(equity, exposure, maintenance, requirement, value, status)
+
+
+def price_per_lot(prices: Prices, market: int) -> Decimal:
+    """Settle units per lot at the mark."""
+    return _CONTEXT.multiply(decimal(prices.mark[market]), decimal(prices.venue.markets.step[market]))
+
+
+def equity_share(margin: ExactMargin, row: int, equity: Decimal) -> Fraction:
+    """Part of ``equity`` that a position gives up at its zero price: in proportion to its maintenance margin."""
+    if not margin.maintenance:
+        return Fraction(0)
+    return Fraction(equity) * Fraction(margin.requirement[row]) / Fraction(margin.maintenance)
+
+
+def zero_price_flow(margin: ExactMargin, row: int, equity: Decimal, quantum: Fraction) -> int:
+    """Settle quanta that closing a position at its zero price brings the account: its worth less its equity share."""
+    return round((Fraction(margin.value[row]) - equity_share(margin, row, equity)) / quantum)

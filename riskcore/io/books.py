@@ -1,0 +1,124 @@
+"""Order books from elsewhere: side-by-side levels, and a real depth profile re-centred on any price path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..venue import Venue
+
+BASIS_POINTS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 75, 100)
+"""Distances from the mid at which `recentre_books` gathers depth."""
+
+
+def books_from_levels(levels: pd.DataFrame, market: str) -> pd.DataFrame:
+    """Turn one row per level with both sides into the books table.
+
+    Parameters
+    ----------
+    levels
+        time, level (0 is the touch), bid_price, bid_quantity, ask_price, ask_quantity; a level that a side does not
+        have is NaN.
+    market
+        Symbol of the market.
+    """
+    sides = [
+        levels[["time", "level"]].assign(
+            market=market, side=side, price=levels[f"{side}_price"], quantity=levels[f"{side}_quantity"]
+        )
+        for side in ("bid", "ask")
+    ]
+    return pd.concat(sides, ignore_index=True).dropna()
+
+
+def marks_from_books(books: pd.DataFrame) -> pd.DataFrame:
+    """Marks table with the mid of each book that has both sides: for data without marks of its own."""
+    touch = books[books["level"] == 0].pivot(index=["time", "market"], columns="side", values="price").dropna()
+    touch["mark_price"] = (touch["bid"] + touch["ask"]) / 2
+    return touch["mark_price"].reset_index().rename_axis(columns=None)
+
+
+def recentre_books(
+    venue: Venue,
+    books: pd.DataFrame,
+    marks: pd.DataFrame,
+    market: str,
+    *,
+    basis_points: Sequence[float] = BASIS_POINTS,
+) -> pd.DataFrame:
+    """Lay real depth profiles around a price path.
+
+    Each book becomes a profile: the quantity resting within each distance of its mid, gathered at the far edge of
+    the distance, so that a walk pays no less than in the book. Tick ``t`` of the path gets profile ``t`` modulo
+    their number, around its mark; bids are rounded down and asks up to whole ticks.
+
+    Parameters
+    ----------
+    venue
+        Gives tick and step of the market.
+    books
+        Books table of one market: one or several instants, any price level.
+    marks
+        Marks table that holds the path of ``market``.
+    market
+        Symbol of the market the books are made for.
+    basis_points
+        Ascending distances from the mid.
+
+    Returns
+    -------
+    Books table for the times of the path.
+    """
+    m = venue.markets.symbol.index(market)
+    tick, step = float(venue.markets.tick[m]), float(venue.markets.step[m])
+    edges = np.asarray(basis_points, float) / 1e4
+    path = marks[marks["market"] == market].sort_values("time", kind="stable")
+    time, mark = path["time"].to_numpy(), path["mark_price"].to_numpy()
+    profiles = [_profile(book, edges, step) for _, book in books.groupby("time", sort=True)]
+    used = np.arange(len(path)) % len(profiles)
+    parts = []
+    for side, sign, away in (("bid", -1, np.floor), ("ask", 1, np.ceil)):
+        lots = np.array([p[side] for p in profiles])[used]
+        # the slack keeps a price that is a whole number of ticks already where it is
+        ticks = away(np.round(mark[:, None] * (1 + sign * edges) / tick, 6))
+        parts.append(
+            pd.DataFrame(
+                {
+                    "time": np.repeat(time, len(edges)),
+                    "side": side,
+                    "ticks": ticks.ravel().astype(np.int64),
+                    "lots": lots.ravel(),
+                }
+            )
+        )
+    table = pd.concat(parts, ignore_index=True)
+    table = table[(table["lots"] > 0) & (table["ticks"] > 0)]
+    table = table.groupby(["time", "side", "ticks"], sort=True, as_index=False)[["lots"]].sum()
+    rank = np.where(table["side"] == "bid", -table["ticks"], table["ticks"])
+    table = table.assign(rank=rank).sort_values(["time", "side", "rank"], kind="stable")
+    return pd.DataFrame(
+        {
+            "time": table["time"].to_numpy(),
+            "market": market,
+            "side": table["side"].to_numpy(),
+            "level": table.groupby(["time", "side"]).cumcount().to_numpy(),
+            "price": np.round(table["ticks"].to_numpy() * tick, 12),
+            "quantity": np.round(table["lots"].to_numpy() * step, 12),
+        }
+    )
+
+
+def _profile(book: pd.DataFrame, edges: np.ndarray[tuple[int], np.dtype[np.float64]], step: float) -> dict[str, object]:
+    """Whole lots that rest between one distance from the mid and the next, per side."""
+    bids, asks = book[book["side"] == "bid"], book[book["side"] == "ask"]
+    mid = (bids["price"].max() + asks["price"].min()) / 2
+    profile: dict[str, object] = {}
+    halves: list[tuple[str, pd.DataFrame]] = [("bid", bids), ("ask", asks)]
+    for side, half in halves:
+        distance = np.abs(half["price"].to_numpy() / mid - 1)
+        within = np.searchsorted(edges, distance - 1e-12)
+        quantity = np.bincount(within, half["quantity"].to_numpy(), len(edges) + 1)[:-1]
+        profile[side] = np.floor(np.round(quantity / step, 6)).astype(np.int64)
+    return profile

@@ -1,0 +1,206 @@
+"""The sweep: the margin table of all accounts at the prices of one instant, or of many."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from . import exact
+from .accounts import Accounts
+from .errors import RiskDataError
+from .kernels import margin as kernels
+from .tick import PriceMap, Prices
+from .venue import Venue
+
+Float = npt.NDArray[np.float64]
+
+_CHUNK = 16_384  # accounts; fixed, so that no result can depend on the number of threads
+
+
+@dataclass(frozen=True)
+class MarginTable:
+    """Margin of every account in settle units; arrays of shape (A,), accounts ascending by id.
+
+    Attributes
+    ----------
+    account : ndarray
+        The user's account ids.
+    net_equity, exposure, initial_margin, maintenance_margin : ndarray of float64
+    status : ndarray of uint8
+        SAFE, LIQUIDATING or BELOW_AUTO_CLOSE (`riskcore.kernels.margin`), decided exactly.
+    time : object
+        Label of the price row, None for a single price vector.
+    """
+
+    account: npt.NDArray[Any]
+    net_equity: Float
+    exposure: Float
+    initial_margin: Float
+    maintenance_margin: Float
+    status: npt.NDArray[np.uint8]
+    time: Any = None
+
+    @property
+    def liquidatable(self) -> npt.NDArray[np.bool_]:
+        """Accounts whose maintenance margin ratio is 1 or more."""
+        return np.not_equal(self.status, kernels.SAFE)
+
+    @property
+    def imr(self) -> Float:
+        """Initial margin over net equity; +inf with exposure and no equity, 0 without exposure."""
+        return _ratio(self.initial_margin, self.net_equity, self.exposure)
+
+    @property
+    def mmr(self) -> Float:
+        """Maintenance margin over net equity; at exactly 1 an account is liquidatable."""
+        ratio = _ratio(self.maintenance_margin, self.net_equity, self.exposure)
+        # where float64 could not decide, exact arithmetic did: the ratio says the same
+        above = self.liquidatable
+        return np.where(above, np.maximum(ratio, 1.0), np.minimum(ratio, np.nextafter(1.0, 0.0)))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table in settle units, with both ratios and the column liquidatable."""
+        return pd.DataFrame(
+            {
+                "account": self.account,
+                "net_equity": self.net_equity,
+                "exposure": self.exposure,
+                "initial_margin": self.initial_margin,
+                "maintenance_margin": self.maintenance_margin,
+                "imr": self.imr,
+                "mmr": self.mmr,
+                "liquidatable": self.liquidatable,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class MarginTables:
+    """Margin tables of several price rows, in their order."""
+
+    rows: tuple[MarginTable, ...]
+
+    def __iter__(self) -> Any:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one table with the column time in front."""
+        frames = [t.to_frame() for t in self.rows]
+        for frame, table in zip(frames, self.rows, strict=True):
+            frame.insert(0, "time", table.time)
+        return pd.concat(frames, ignore_index=True)
+
+
+def _ratio(margin: Float, equity: Float, exposure: Float) -> Float:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(equity > 0, margin / equity, np.inf)
+    return np.where(exposure == 0, 0.0, ratio)
+
+
+def sweep(
+    accounts: Accounts,
+    venue: Venue,
+    prices: PriceMap | pd.DataFrame,
+    *,
+    indexes: PriceMap | None = None,
+    asset_prices: PriceMap | None = None,
+    threads: int | None = None,
+) -> MarginTable | MarginTables:
+    """Margin of every account.
+
+    Parameters
+    ----------
+    accounts, venue
+        The state and its rules.
+    prices
+        Mark price by market symbol (a dict or a Series; asset symbols are taken as asset prices), or a frame with a
+        column per market and a row per instant.
+    indexes, asset_prices
+        As of `Tick`.
+    threads
+        Number of threads; None takes every core when there are enough accounts to gain from it. The bits are the
+        same for any number.
+
+    Returns
+    -------
+    MarginTable, or MarginTables for a frame of prices.
+
+    Raises
+    ------
+    RiskDataError
+        A price is missing, not finite or not > 0.
+    """
+    if not isinstance(prices, pd.DataFrame):
+        return margin_table(accounts, Prices.read(venue, accounts, prices, indexes, asset_prices), threads=threads)
+    if not len(prices):
+        raise RiskDataError("marks", None, "must have at least one row")
+    found = []
+    for time, row in prices.iterrows():
+        read = Prices.read(venue, accounts, row, indexes, asset_prices)
+        found.append(margin_table(accounts, read, threads=threads, time=time))
+    return MarginTables(tuple(found))
+
+
+def margin_table(accounts: Accounts, prices: Prices, *, threads: int | None = None, time: Any = None) -> MarginTable:
+    """Sweep all accounts at prices that are already complete."""
+    count = len(accounts)
+    equity, exposure, initial, maintenance = (np.empty(count) for _ in range(4))
+    status = np.empty(count, np.uint8)
+    starts = range(0, count, _CHUNK)
+    if threads is None:
+        threads = min(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count() or 1, len(starts))
+    if threads < 1:
+        raise ValueError(f"threads must be >= 1, not {threads}")
+
+    def chunk(first: int) -> None:
+        kernels.sweep_margins(
+            first,
+            min(first + _CHUNK, count),
+            accounts.columns,
+            prices.columns,
+            equity,
+            exposure,
+            initial,
+            maintenance,
+            status,
+        )
+
+    if threads == 1 or len(starts) == 1:
+        for first in starts:
+            chunk(first)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(chunk, starts))
+    for account in np.flatnonzero(status == kernels.DOUBT):
+        status[account] = exact.account_margin(accounts, int(account), prices).status
+    return MarginTable(accounts.ids, equity, exposure, initial, maintenance, status, time)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one account stands: its net equity in settle quanta, its MMR and its status, decided exactly."""
+
+    equity: float
+    mmr: float
+    status: int
+
+
+def standing(accounts: Accounts, account: int, prices: Prices) -> Standing:
+    """Margin and status of one account as it is now."""
+    columns = prices.columns
+    equity, exposure, _, maintenance, gross = kernels.account_margin(account, accounts.columns, columns)
+    status = kernels.account_status(equity, exposure, maintenance, gross, columns.acmf_divisor, columns.acmf_offset)
+    mmr = kernels.margin_ratio(maintenance, equity, exposure)
+    if status == kernels.DOUBT:
+        status = exact.account_margin(accounts, account, prices).status
+        mmr = min(mmr, float(np.nextafter(1.0, 0.0))) if status == kernels.SAFE else max(mmr, 1.0)
+    return Standing(equity, mmr, int(status))

@@ -1,0 +1,274 @@
+"""What the market shows at an instant: marks, indexes, asset prices and order books."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from . import tables
+from .accounts import Accounts
+from .errors import RiskDataError
+from .kernels.columns import PriceColumns
+from .venue import Venue
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+PriceMap: TypeAlias = "Mapping[str, float] | pd.Series[float]"
+
+
+@dataclass(frozen=True)
+class Books:
+    """Order books of one tick in whole ticks and lots; side 2m is the bids of market m, 2m + 1 its asks.
+
+    Attributes
+    ----------
+    offset : ndarray of int64, shape (2M + 1,)
+        Side s owns levels ``offset[s]:offset[s + 1]``, best first.
+    price, lots : ndarray of int64, shape (L,)
+        Price in ticks, lots > 0.
+    """
+
+    offset: Int
+    price: Int
+    lots: Int
+
+    @classmethod
+    def from_frame(cls, venue: Venue, frame: pd.DataFrame) -> Books:
+        """Read the books of one tick: market, side, level (0 is the best), price, quantity.
+
+        Raises
+        ------
+        RiskDataError
+            A level is not whole in ticks or lots, a side is unsorted, a book is crossed.
+        """
+        table = tables.checked("books", frame if "time" in frame.columns else frame.assign(time=0))
+        return cls.split(venue, table)[0][1]
+
+    @classmethod
+    def split(cls, venue: Venue, table: pd.DataFrame) -> list[tuple[int, Books]]:
+        """Read a checked table of many ticks: a pair of time and books for each time, ascending."""
+        markets = venue.markets
+        market = tables.codes("books", "market", table["market"], markets.symbol, "a market")
+        tick = np.array([float(t) for t in markets.tick])
+        step = np.array([float(s) for s in markets.step])
+        prices, quantities = table["price"].to_numpy(), table["quantity"].to_numpy()
+        rule = "must be a whole number of {} of the market's {}"
+        price = tables.whole("books", "price", prices, tick[market], rule.format("ticks", "tickSize"))
+        lots = tables.whole("books", "quantity", quantities, step[market], rule.format("lots", "stepSize"))
+        bad = np.flatnonzero((price > markets.max_ticks[market]) | (price < 1))
+        if bad.size:
+            raise RiskDataError(
+                "books", "price", "must be at most the market's maxPrice", row=int(bad[0]), value=prices[bad[0]]
+            )
+        bad = np.flatnonzero((lots < 1) | (lots >= 2**53))
+        if bad.size:
+            raise RiskDataError(
+                "books",
+                "quantity",
+                "must be at least one lot and less than 2**53",
+                row=int(bad[0]),
+                value=quantities[bad[0]],
+            )
+        stamp = tables.times("books", table["time"])
+        bid = table["side"].to_numpy(object) == "bid"
+        side = 2 * market + np.where(bid, 0, 1)
+        order = np.lexsort((table["level"].to_numpy(), side, stamp))
+        stamp, side, price, lots, bid = stamp[order], side[order], price[order], lots[order], bid[order]
+
+        same = (np.diff(side) == 0) & (np.diff(stamp) == 0)
+        worse = np.where(bid[1:], np.diff(price) < 0, np.diff(price) > 0)
+        bad = np.flatnonzero(same & ~worse)
+        if bad.size:
+            row = int(order[bad[0] + 1])
+            raise RiskDataError(
+                "books", "price", "must get worse from level to level (an unsorted book)", row=row, value=prices[row]
+            )
+        first = np.flatnonzero(np.r_[True, ~same]) if len(side) else np.empty(0, np.int64)
+        facing = (np.diff(side[first]) == 1) & (side[first][1:] % 2 == 1) & (np.diff(stamp[first]) == 0)
+        bad = np.flatnonzero(facing & (price[first][:-1] >= price[first][1:]))
+        if bad.size:
+            row = int(order[first[bad[0] + 1]])
+            raise RiskDataError(
+                "books", "price", "the best ask must be above the best bid (a crossed book)", row=row, value=prices[row]
+            )
+
+        moments, starts = np.unique(stamp, return_index=True)
+        edges = np.append(starts, len(stamp))
+        sides = np.arange(2 * len(markets.symbol) + 1)
+        return [
+            (int(time), cls(np.searchsorted(side[a:b], sides), price[a:b], lots[a:b]))
+            for time, a, b in zip(moments, edges[:-1], edges[1:], strict=True)
+        ]
+
+    @classmethod
+    def empty(cls, venue: Venue) -> Books:
+        """No level in any market."""
+        none = np.empty(0, np.int64)
+        return cls(np.zeros(2 * len(venue.markets.symbol) + 1, np.int64), none, none)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """The market at an instant.
+
+    Parameters
+    ----------
+    time
+        A timestamp, or int64 nanoseconds since the epoch, UTC.
+    marks
+        Mark price of every market that some account holds, by symbol; settle units, finite, > 0.
+    books
+        Per market symbol ``{"bids": [(price, quantity), ...], "asks": [...]}``, best level first; or a frame with the
+        columns market, side, level, price, quantity; or `Books`. A market without a book has no depth.
+    indexes
+        Index prices by market symbol; an asset that is the base of a market takes that market's index, its mark if
+        there is none.
+    asset_prices
+        Prices of the other assets by symbol.
+    """
+
+    time: Any
+    marks: PriceMap
+    books: Mapping[str, Mapping[str, Any]] | pd.DataFrame | Books | None = None
+    indexes: PriceMap | None = None
+    asset_prices: PriceMap | None = None
+
+    def nanoseconds(self) -> int:
+        """Time of the tick in nanoseconds since the epoch, UTC."""
+        return int(tables.times("tick", pd.Series([self.time]))[0])
+
+    def columnar_books(self, venue: Venue) -> Books:
+        """Return the books in whole ticks and lots."""
+        if isinstance(self.books, Books):
+            return self.books
+        if isinstance(self.books, pd.DataFrame):
+            return Books.from_frame(venue, self.books) if len(self.books) else Books.empty(venue)
+        rows = [
+            (market, name[:-1], level, price, quantity)
+            for market, book in (self.books or {}).items()
+            for name in ("bids", "asks")
+            for level, (price, quantity) in enumerate(book.get(name, ()))
+        ]
+        if not rows:
+            return Books.empty(venue)
+        return Books.from_frame(venue, pd.DataFrame(rows, columns=["market", "side", "level", "price", "quantity"]))
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Prices of a tick, one per market and asset; NaN where the tick has none and no account needs it.
+
+    Attributes
+    ----------
+    mark, index : ndarray of float64, shape (M,)
+    asset : ndarray of float64, shape (K,)
+    venue : Venue
+    """
+
+    mark: Float
+    index: Float
+    asset: Float
+    venue: Venue
+
+    @classmethod
+    def read(
+        cls,
+        venue: Venue,
+        accounts: Accounts,
+        marks: PriceMap,
+        indexes: PriceMap | None = None,
+        asset_prices: PriceMap | None = None,
+    ) -> Prices:
+        """Collect the prices that these accounts need.
+
+        Keys of ``marks`` that are asset symbols count as asset prices.
+
+        Raises
+        ------
+        RiskDataError
+            A price is missing, not finite or not > 0, or of something the venue does not know.
+        """
+        markets, assets = venue.markets, venue.assets
+        known = {str(k): v for k, v in marks.items()}
+        direct = {k: known.pop(k) for k in assets.symbol if k in known and k not in markets.symbol}
+        mark = _column("marks", known, markets.symbol, "a market")
+        index = _column("indexes", indexes or {}, markets.symbol, "a market")
+        asset = _column("asset_prices", direct | dict(asset_prices or {}), assets.symbol, "a collateral asset")
+        return cls.complete(venue, accounts, mark, index, asset)
+
+    @classmethod
+    def of_tick(cls, venue: Venue, accounts: Accounts, tick: Tick) -> Prices:
+        """Prices of a tick that these accounts need."""
+        return cls.read(venue, accounts, tick.marks, tick.indexes, tick.asset_prices)
+
+    @classmethod
+    def complete(cls, venue: Venue, accounts: Accounts, mark: Float, index: Float, asset: Float) -> Prices:
+        """Derive the assets' prices that follow from markets, and check that nothing that is held lacks a price."""
+        asset = asset.copy()
+        for m, k in enumerate(venue.markets.base_asset.tolist()):
+            if k >= 0 and np.isnan(asset[k]):
+                asset[k] = mark[m] if np.isnan(index[m]) else index[m]
+        asset[venue.settle] = 1.0
+        columns = accounts.columns
+        if np.isnan(mark).any():
+            held = (columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)
+            for m in np.flatnonzero(np.isnan(mark)).tolist():
+                if held[columns.market == m].any():
+                    raise RiskDataError("marks", venue.markets.symbol[m], "an account holds it: a mark is needed")
+        if np.isnan(asset).any():
+            kept = (columns.free != 0) | (columns.lent != 0)
+            for k in np.flatnonzero(np.isnan(asset)).tolist():
+                if kept[columns.asset == k].any():
+                    raise RiskDataError(
+                        "asset_prices", venue.assets.symbol[k], "an account holds it: a price is needed"
+                    )
+        return cls(mark, index, asset, venue)
+
+    @cached_property
+    def columns(self) -> PriceColumns:
+        """Prices folded with lot and quantum once, beside the margin rules that they meet."""
+        markets, assets, policy = self.venue.markets, self.venue.assets, self.venue.policy
+        settle = self.venue.settle_quantum
+        asset = np.nan_to_num(self.asset)
+        quantum = np.array([float(q) for q in assets.quantum])
+        return PriceColumns(
+            price_per_lot=np.nan_to_num(self.mark) * np.array([float(s / settle) for s in markets.step]),
+            market_imf_base=markets.imf_base,
+            market_imf_factor=markets.imf_factor,
+            market_mmf_base=markets.mmf_base,
+            market_mmf_factor=markets.mmf_factor,
+            price_per_quantum=asset * np.array([float(q / settle) for q in assets.quantum]),
+            asset_imf_base=assets.imf_base,
+            asset_imf_factor=assets.imf_factor,
+            asset_mmf_base=assets.mmf_base,
+            asset_mmf_factor=assets.mmf_factor,
+            weight=assets.weight,
+            haircut_base=assets.haircut_base,
+            haircut_penalty=assets.haircut_penalty,
+            haircut_size=asset * quantum if policy.haircut_size_unit == "notional" else quantum,
+            settle_quantum=float(settle),
+            acmf_divisor=float(policy.acmf_divisor),
+            acmf_offset=float(policy.acmf_offset),
+        )
+
+
+def _column(table: str, prices: PriceMap | Mapping[str, float], names: tuple[str, ...], what: str) -> Float:
+    column = np.full(len(names), np.nan)
+    for key, price in prices.items():
+        name = str(key)
+        if name not in names:
+            raise RiskDataError(table, str(name), f"must be {what} of the venue", value=price)
+        try:
+            value = float(price)
+        except (TypeError, ValueError):
+            raise RiskDataError(table, str(name), "must be a number", value=str(price)) from None
+        if not (np.isfinite(value) and value > 0):
+            raise RiskDataError(table, str(name), "must be a finite number > 0", value=value)
+        column[names.index(str(name))] = value
+    return column

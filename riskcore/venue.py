@@ -1,0 +1,407 @@
+"""The venue: its markets, collateral assets, liquidation policy and backstop providers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from .errors import RiskDataError
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+_Figure = str | int | float  # text may be a decimal or a fraction
+
+_UNBOUNDED_TICKS = 2**31
+_LARGEST = 2**62
+
+
+class _Function(msgspec.Struct):
+    type: str
+    base: Decimal
+    factor: Decimal
+
+
+class _Price(msgspec.Struct, rename="camel"):
+    tick_size: Decimal
+    max_price: Decimal | None = None
+    max_impact_multiplier: Decimal | None = None
+    min_impact_multiplier: Decimal | None = None
+
+
+class _Quantity(msgspec.Struct, rename="camel"):
+    step_size: Decimal
+    min_quantity: Decimal | None = None
+
+
+class _Filters(msgspec.Struct):
+    price: _Price
+    quantity: _Quantity
+
+
+class _Market(msgspec.Struct, rename="camel"):
+    symbol: str
+    base_symbol: str
+    market_type: str
+    filters: _Filters
+    imf_function: _Function | None = None
+    mmf_function: _Function | None = None
+
+
+class _HaircutKind(msgspec.Struct, rename="camel"):
+    type: str
+    base: Decimal | None = None
+    positive_curve_penalty: Decimal | None = None
+
+
+class _Haircut(msgspec.Struct):
+    weight: Decimal
+    kind: _HaircutKind
+
+
+class _Collateral(msgspec.Struct, rename="camel"):
+    symbol: str
+    haircut_function: _Haircut
+    imf_function: _Function | None = None
+    mmf_function: _Function | None = None
+    quantum: Decimal = Decimal("0.000001")
+
+
+class _Policy(msgspec.Struct, forbid_unknown_fields=True):
+    acmf_divisor: _Figure = 2
+    acmf_offset: _Figure = "0.06"
+    haircut_size_unit: str = "notional"
+    slice_fraction: _Figure = "0.1"
+    slices_per_tick: int = 1
+    min_slice_notional: _Figure = 1000
+    liquidation_fee: _Figure = "0.01"
+    backstop_fund_share: _Figure = "1/3"
+    fund: _Figure = 0
+
+
+class _Provider(msgspec.Struct, forbid_unknown_fields=True):
+    account: int | str
+    capacity_per_min: Decimal | None = None
+    capacity_per_hour: Decimal | None = None
+    max_notional: Decimal | None = None
+    markets: list[str] | None = None
+
+
+class _Venue(msgspec.Struct, forbid_unknown_fields=True):
+    settle_asset: str
+    markets: list[_Market]
+    collateral: list[_Collateral]
+    policy: _Policy = msgspec.field(default_factory=_Policy)
+    backstop: list[_Provider] = msgspec.field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Markets:
+    """Perpetual futures of the venue, one row each, in the order in which the venue lists them (M rows).
+
+    ``tick`` and ``step`` are exact; ``value_num / value_den`` is the worth of one lot at one tick in settle
+    quanta. Impact multipliers are None where the venue has no price-impact band.
+    """
+
+    symbol: tuple[str, ...]
+    base_asset: Int
+    tick: tuple[Fraction, ...]
+    step: tuple[Fraction, ...]
+    max_ticks: Int
+    min_lots: Int
+    value_num: Int
+    value_den: Int
+    imf_base: Float
+    imf_factor: Float
+    mmf_base: Float
+    mmf_factor: Float
+    min_impact: tuple[Fraction | None, ...]
+    max_impact: tuple[Fraction | None, ...]
+
+
+@dataclass(frozen=True)
+class Assets:
+    """Collateral assets, one row each (K rows). ``haircut_base`` is +inf for the identity haircut."""
+
+    symbol: tuple[str, ...]
+    quantum: tuple[Fraction, ...]
+    weight: Float
+    haircut_base: Float
+    haircut_penalty: Float
+    imf_base: Float
+    imf_factor: Float
+    mmf_base: Float
+    mmf_factor: Float
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How the venue liquidates; figures are exact. Meanings and defaults: docs/run_folder.md."""
+
+    acmf_divisor: Fraction
+    acmf_offset: Fraction
+    haircut_size_unit: str
+    slice_fraction: Fraction
+    slices_per_tick: int
+    min_slice_notional: Fraction
+    liquidation_fee: Fraction
+    backstop_fund_share: Fraction
+    fund: Fraction
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A backstop provider: its account and its limits in settle units of notional (None: no limit)."""
+
+    account: int | str
+    capacity_per_min: Fraction | None
+    capacity_per_hour: Fraction | None
+    max_notional: Fraction | None
+    markets: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Venue:
+    """The rules of a venue, frozen and columnar. Made by `load_venue`."""
+
+    settle_asset: str
+    settle: int
+    markets: Markets
+    assets: Assets
+    policy: Policy
+    backstop: tuple[Provider, ...]
+    source: dict[str, Any]
+
+    @property
+    def settle_quantum(self) -> Fraction:
+        """Settle units per quantum of the settle asset."""
+        return self.assets.quantum[self.settle]
+
+
+def load_venue(source: str | Path | dict[str, Any]) -> Venue:
+    """Read a venue from a JSON file or a dict.
+
+    Parameters
+    ----------
+    source
+        ``{"settle_asset", "markets", "collateral", "policy", "backstop"}``; market and collateral rows in the venue's
+        public API shape, decimals as strings or numbers. Only rows with ``marketType`` PERP become markets.
+
+    Raises
+    ------
+    RiskDataError
+        Something is missing, of another type or out of range; the message holds its path.
+    """
+    if isinstance(source, dict):
+        raw = source
+    else:
+        try:
+            raw = json.loads(Path(source).read_text(), parse_float=str)
+        except OSError as error:
+            raise RiskDataError("venue", None, f"cannot be read: {error.strerror}", value=str(source)) from None
+        except ValueError as error:
+            raise RiskDataError("venue", None, f"is not JSON: {error}", value=str(source)) from None
+    try:
+        spec = msgspec.convert(raw, _Venue)
+    except msgspec.ValidationError as error:
+        raise RiskDataError("venue", None, str(error)) from None
+    if spec.settle_asset not in {c.symbol for c in spec.collateral}:
+        spec.collateral.append(_Collateral(spec.settle_asset, _Haircut(Decimal(1), _HaircutKind("identity"))))
+    assets = _assets(spec)
+    settle = assets.symbol.index(spec.settle_asset)
+    policy = _policy(spec.policy)
+    markets = _markets(spec, assets, assets.quantum[settle])
+    kept = {"settle_asset": spec.settle_asset, "markets": raw["markets"], "collateral": raw["collateral"]}
+    rest = json.loads(msgspec.json.encode({"policy": spec.policy, "backstop": spec.backstop}))
+    return Venue(
+        settle_asset=spec.settle_asset,
+        settle=settle,
+        markets=markets,
+        assets=assets,
+        policy=policy,
+        backstop=_backstop(spec, markets),
+        source=json.loads(msgspec.json.encode(kept | rest)),
+    )
+
+
+def _wrong(path: str, rule: str, value: object) -> RiskDataError:
+    return RiskDataError("venue", path, rule, value=str(value))
+
+
+def _figure(path: str, value: _Figure, low: int, high: int | None, *, open_low: bool = False) -> Fraction:
+    """Read a policy figure that kernels use as a ratio of whole numbers."""
+    figure = _amount(path, value)
+    if figure < low or (open_low and figure == low) or (high is not None and figure > high):
+        edge = f"{'>' if open_low else '>='} {low}" + ("" if high is None else f" and <= {high}")
+        raise _wrong(path, f"must be {edge}", value)
+    if max(figure.numerator, figure.denominator) >= 10**9:
+        raise _wrong(path, "must be a ratio of whole numbers below 10**9", value)
+    return figure
+
+
+def _policy(spec: _Policy) -> Policy:
+    if spec.haircut_size_unit not in ("notional", "quantity"):
+        raise _wrong("policy.haircut_size_unit", "must be 'notional' or 'quantity'", spec.haircut_size_unit)
+    if spec.slices_per_tick < 1:
+        raise _wrong("policy.slices_per_tick", "must be >= 1", spec.slices_per_tick)
+    return Policy(
+        acmf_divisor=_figure("policy.acmf_divisor", spec.acmf_divisor, 1, None),
+        acmf_offset=_figure("policy.acmf_offset", spec.acmf_offset, 0, None),
+        haircut_size_unit=spec.haircut_size_unit,
+        slice_fraction=_figure("policy.slice_fraction", spec.slice_fraction, 0, 1, open_low=True),
+        slices_per_tick=spec.slices_per_tick,
+        min_slice_notional=_figure("policy.min_slice_notional", spec.min_slice_notional, 0, None),
+        liquidation_fee=_figure("policy.liquidation_fee", spec.liquidation_fee, 0, 1),
+        backstop_fund_share=_figure("policy.backstop_fund_share", spec.backstop_fund_share, 0, 1),
+        fund=_amount("policy.fund", spec.fund),
+    )
+
+
+def _amount(path: str, value: _Figure | Decimal) -> Fraction:
+    """Read a figure that is a decimal or a fraction and not negative."""
+    try:
+        amount = Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        raise _wrong(path, "must be a decimal or a fraction", value) from None
+    if amount < 0:
+        raise _wrong(path, "must be >= 0", value)
+    return amount
+
+
+def _positive(path: str, value: Decimal) -> Fraction:
+    if not (value.is_finite() and value > 0):
+        raise _wrong(path, "must be a finite number > 0", value)
+    return Fraction(value)
+
+
+def _curve(path: str, function: _Function) -> tuple[float, float]:
+    """Read base and factor of a margin function of the kind sqrt."""
+    if function.type != "sqrt":
+        raise _wrong(f"{path}.type", "must be 'sqrt'", function.type)
+    _positive(f"{path}.base", function.base)
+    if not (function.factor.is_finite() and function.factor >= 0):
+        raise _wrong(f"{path}.factor", "must be a finite number >= 0", function.factor)
+    return float(function.base), float(function.factor)
+
+
+def _unique(path: str, symbols: list[str]) -> None:
+    for row, symbol in enumerate(symbols):
+        if symbol in symbols[:row]:
+            raise _wrong(f"{path}[{row}].symbol", "must not stand twice", symbol)
+
+
+def _assets(spec: _Venue) -> Assets:
+    _unique("collateral", [c.symbol for c in spec.collateral])
+    rows: list[tuple[float, ...]] = []
+    quantum: list[Fraction] = []
+    for at, row in enumerate(spec.collateral):
+        path = f"collateral[{at}]"
+        quantum.append(_positive(f"{path}.quantum", row.quantum))
+        weight = row.haircut_function.weight
+        if not (weight.is_finite() and 0 <= weight <= 1):
+            raise _wrong(f"{path}.haircutFunction.weight", "must be from 0 to 1", weight)
+        kind = row.haircut_function.kind
+        base, penalty = np.inf, 0.0
+        if kind.type == "inverseSqrt":
+            if kind.base is None or kind.positive_curve_penalty is None:
+                raise _wrong(f"{path}.haircutFunction.kind", "needs base and positiveCurvePenalty", kind.type)
+            base = float(_positive(f"{path}.haircutFunction.kind.base", kind.base))
+            if not (kind.positive_curve_penalty.is_finite() and kind.positive_curve_penalty >= 0):
+                raise _wrong(
+                    f"{path}.haircutFunction.kind.positiveCurvePenalty", "must be >= 0", kind.positive_curve_penalty
+                )
+            penalty = float(kind.positive_curve_penalty)
+        elif kind.type != "identity":
+            raise _wrong(f"{path}.haircutFunction.kind.type", "must be 'identity' or 'inverseSqrt'", kind.type)
+        default = Decimal("0.10") if row.symbol == spec.settle_asset else Decimal("0.20")
+        imf = row.imf_function or _Function("sqrt", default, Decimal(0))
+        mmf = row.mmf_function or _Function("sqrt", imf.base * Decimal("0.5"), imf.factor * Decimal("0.6"))
+        rows.append(
+            (float(weight), base, penalty, *_curve(f"{path}.imfFunction", imf), *_curve(f"{path}.mmfFunction", mmf))
+        )
+    column = [np.array(c) for c in zip(*rows, strict=True)]
+    return Assets(tuple(c.symbol for c in spec.collateral), tuple(quantum), *column)
+
+
+def _markets(spec: _Venue, assets: Assets, settle_quantum: Fraction) -> Markets:
+    listed = [(at, m) for at, m in enumerate(spec.markets) if m.market_type == "PERP"]
+    if not listed:
+        raise RiskDataError("venue", "markets", "must hold at least one market of marketType PERP")
+    _unique("markets", [m.symbol for _, m in listed])
+    tick: list[Fraction] = []
+    step: list[Fraction] = []
+    low: list[Fraction | None] = []
+    high: list[Fraction | None] = []
+    rows, curves = [], []
+    for at, market in listed:
+        path = f"markets[{at}]"
+        price, quantity = market.filters.price, market.filters.quantity
+        tick.append(_positive(f"{path}.filters.price.tickSize", price.tick_size))
+        step.append(_positive(f"{path}.filters.quantity.stepSize", quantity.step_size))
+        max_ticks = _UNBOUNDED_TICKS
+        if price.max_price is not None:
+            max_ticks = int(_positive(f"{path}.filters.price.maxPrice", price.max_price) // tick[-1])
+        worth = tick[-1] * step[-1] / settle_quantum
+        if max(worth.numerator, worth.denominator) * max_ticks >= _LARGEST:
+            raise _wrong(f"{path}.filters", "a lot at the highest price must be worth less than 2**62 quanta", worth)
+        smallest = Fraction(quantity.min_quantity or 0) / step[-1]
+        rows.append((max_ticks, -int(-smallest // 1), worth.numerator, worth.denominator))
+        for name, multiplier, into in (
+            ("minImpactMultiplier", price.min_impact_multiplier, low),
+            ("maxImpactMultiplier", price.max_impact_multiplier, high),
+        ):
+            into.append(None if multiplier is None else _positive(f"{path}.filters.price.{name}", multiplier))
+        for name, function in (("imfFunction", market.imf_function), ("mmfFunction", market.mmf_function)):
+            if function is None:
+                raise RiskDataError("venue", f"{path}.{name}", "a PERP market must have it")
+            curves.append(_curve(f"{path}.{name}", function))
+    whole = np.array(rows, np.int64).T
+    imf, mmf = np.array(curves[0::2]).T, np.array(curves[1::2]).T
+    held = {symbol: row for row, symbol in enumerate(assets.symbol)}
+    return Markets(
+        symbol=tuple(m.symbol for _, m in listed),
+        base_asset=np.array([held.get(m.base_symbol, -1) for _, m in listed], np.int64),
+        tick=tuple(tick),
+        step=tuple(step),
+        max_ticks=whole[0],
+        min_lots=whole[1],
+        value_num=whole[2],
+        value_den=whole[3],
+        imf_base=np.ascontiguousarray(imf[0]),
+        imf_factor=np.ascontiguousarray(imf[1]),
+        mmf_base=np.ascontiguousarray(mmf[0]),
+        mmf_factor=np.ascontiguousarray(mmf[1]),
+        min_impact=tuple(low),
+        max_impact=tuple(high),
+    )
+
+
+def _backstop(spec: _Venue, markets: Markets) -> tuple[Provider, ...]:
+    providers: list[Provider] = []
+    for at, row in enumerate(spec.backstop):
+        path = f"backstop[{at}]"
+        if row.account in [p.account for p in providers]:
+            raise _wrong(f"{path}.account", "must not stand twice", row.account)
+        limits = (
+            None if limit is None else _amount(f"{path}.{name}", limit)
+            for name, limit in (
+                ("capacity_per_min", row.capacity_per_min),
+                ("capacity_per_hour", row.capacity_per_hour),
+                ("max_notional", row.max_notional),
+            )
+        )
+        for symbol in row.markets or ():
+            if symbol not in markets.symbol:
+                raise _wrong(f"{path}.markets", "must be a market of the venue", symbol)
+        taken = markets.symbol if row.markets is None else row.markets
+        minute, hour, total = limits
+        rows = frozenset(markets.symbol.index(s) for s in taken)
+        providers.append(Provider(row.account, minute, hour, total, rows))
+    return tuple(providers)

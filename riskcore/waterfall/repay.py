@@ -1,0 +1,88 @@
+"""Phase 2: borrows are repaid, from lends and from collateral sold at the index."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import ceil, floor
+
+import numpy as np
+
+from ..kernels.margin import BELOW_AUTO_CLOSE, SAFE
+from .convert import Converter
+from .tick_state import TickState
+
+
+def repay_borrows(state: TickState) -> None:
+    """Repay each borrow by a slice, or whole when the account is below the auto-close fraction."""
+    columns = state.accounts.columns
+    for n in np.flatnonzero(state.statuses() != SAFE):
+        account = int(state.selected[n])
+        for row in state.accounts.balances_of(account):
+            if columns.free[row] < 0 and not _Repayment(state, account).repay(row):
+                break
+
+
+class _Repayment(Converter):
+    """The repayment of one account's borrows."""
+
+    def __init__(self, state: TickState, account: int) -> None:
+        super().__init__(state, account, "debt", state.venue.policy.liquidation_fee)
+
+    def healthy(self) -> bool:
+        return self.state.standing(self.account).status == SAFE
+
+    def repay(self, row: int) -> bool:
+        """Repay one borrow by its target; return whether the account is still liquidating."""
+        columns = self.columns
+        target = self.target(row)
+        redeemed = min(int(columns.lent[row]), target)
+        if redeemed:
+            self.redeem(row, redeemed)
+            if self.healthy():
+                return False
+            target -= redeemed
+        if not target:
+            return True
+        if row == self.settle:
+            return self.raise_settle(target, row)
+        worth = self.worth(row)
+        value = round(worth * target)
+        due = value + round(value * self.fee)
+        missing = due - max(int(columns.free[self.settle]), 0)
+        if missing > 0 and not self.raise_settle(missing, row):
+            return False
+        at_hand = int(columns.free[self.settle])
+        if due > at_hand:
+            target = min(target, floor(at_hand / (worth * (1 + self.fee))))
+        if target > 0:
+            self.exchange(row, target)
+        return not self.healthy()
+
+    def target(self, row: int) -> int:
+        """Quanta of the debt to repay in this tick."""
+        debt = -int(self.columns.free[row])
+        if self.state.standing(self.account).status == BELOW_AUTO_CLOSE:
+            return debt
+        policy, venue = self.state.venue.policy, self.state.venue
+        smallest = ceil(policy.min_slice_notional / venue.settle_quantum / self.worth(row))
+        return min(debt, max(floor(debt * policy.slice_fraction), smallest, 1))
+
+    def raise_settle(self, need: int, debt: int) -> bool:
+        """Sell collateral, the most valuable first; return whether the account is still liquidating."""
+        columns = self.columns
+        held: list[tuple[Fraction, int]] = []
+        for row in self.state.accounts.balances_of(self.account):
+            have = max(int(columns.free[row]), 0) + int(columns.lent[row])
+            if have and row not in (self.settle, debt):
+                held.append((-have * self.worth(row), row))
+        for _, row in sorted(held):
+            free = max(int(columns.free[row]), 0)
+            sold = min(free + int(columns.lent[row]), ceil(need / (self.worth(row) * (1 - self.fee))))
+            if sold > free:
+                self.redeem(row, sold - free)
+            need -= self.exchange(row, -sold)
+            if self.healthy():
+                return False
+            if need <= 0:
+                break
+        return True

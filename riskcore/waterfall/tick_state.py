@@ -1,0 +1,119 @@
+"""What the phases of one tick share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import exact
+from ..accounts import Accounts
+from ..journal import Journal, Ledger
+from ..kernels import margin as kernels
+from ..kernels.whole import cost_change
+from ..margin import MarginTable, Standing, standing
+from ..tick import Books, Prices
+from ..venue import Venue
+
+
+@dataclass(frozen=True)
+class TickState:
+    """The state that a tick's liquidation works on, and what it was at the tick's start.
+
+    ``selected`` holds the liquidating accounts in the order of treatment; ``table`` is the sweep that selected them,
+    ``lots`` and ``cost`` the position columns at that moment.
+    """
+
+    venue: Venue
+    accounts: Accounts
+    prices: Prices
+    books: Books
+    ledger: Ledger
+    journal: Journal
+    table: MarginTable
+    selected: npt.NDArray[np.int64]
+    lots: npt.NDArray[np.int64]
+    cost: npt.NDArray[np.int64]
+
+    def standing(self, account: int) -> Standing:
+        """Margin and status of an account as it is now."""
+        return standing(self.accounts, account, self.prices)
+
+    def exact(self, account: int) -> exact.ExactMargin:
+        """Exact margin of an account as it is now."""
+        return exact.account_margin(self.accounts, account, self.prices)
+
+    def statuses(self) -> npt.NDArray[np.uint8]:
+        """Where each selected account stands now."""
+        status = np.empty(len(self.selected), np.uint8)
+        kernels.account_statuses(self.selected, self.accounts.columns, self.prices.columns, status)
+        for n in np.flatnonzero(status == kernels.DOUBT):
+            status[n] = self.exact(int(self.selected[n])).status
+        return status
+
+    def below_auto_close(self) -> Iterator[int]:
+        """Selected accounts that are now below the auto-close fraction and hold a position, in order."""
+        for n in np.flatnonzero(self.statuses() == kernels.BELOW_AUTO_CLOSE):
+            account = int(self.selected[n])
+            rows = self.accounts.positions_of(account)
+            if self.accounts.columns.lots[rows.start : rows.stop].any():
+                yield account
+
+    def add_cash(self, account: int, quanta: int) -> None:
+        """Add to the free settle balance of an account."""
+        columns = self.accounts.columns
+        columns.free[columns.settle_row[account]] += quanta
+
+    def change_position(self, row: int, account: int, change: int, flow: int) -> tuple[int, int]:
+        """Change a position by lots against money received; return the changes of cost and cash."""
+        columns = self.accounts.columns
+        cost = int(cost_change(int(columns.lots[row]), int(columns.cost[row]), change, flow))
+        columns.lots[row] += change
+        columns.cost[row] += cost
+        columns.account_cost[account] += cost
+        self.add_cash(account, flow + cost)
+        return cost, flow + cost
+
+    def transfer(
+        self, event: str, reason: str, account: int, row: int, counterparty: int, lots: int, size: int, flow: int,
+        to_fund: int = 0,
+    ) -> None:  # fmt: skip
+        """Move ``lots`` of a position row to a counterparty account, off the book, and write the row.
+
+        ``flow`` is the money the account receives, ``to_fund`` what the counterparty pays on top; ``size`` is the
+        position that was to be handed over.
+        """
+        market = int(self.accounts.columns.market[row])
+        before = self.standing(account).mmr
+        cost, cash = self.change_position(row, account, -lots, flow)
+        other = self.accounts.position_row(counterparty, market)
+        counter_cost, counter_cash = self.change_position(other, counterparty, lots, -flow - to_fund)
+        self.ledger.fund += to_fund
+        price = flow * float(self.venue.settle_quantum) / (lots * float(self.venue.markets.step[market]))
+        self.journal.add(
+            event, reason, account, before, self.standing(account).mmr, counterparty=counterparty, market=market,
+            requested=size, lots=-lots, cost=cost, cash=cash, counter_cost=counter_cost, counter_cash=counter_cash,
+            fund=to_fund, price=price,
+        )  # fmt: skip
+
+
+class Instalments:
+    """Splits a whole amount over a whole number of lots so that the parts add up to it exactly."""
+
+    def __init__(self, amount: int, lots: int) -> None:
+        self.amount, self.lots, self._done, self._paid = amount, lots, 0, 0
+
+    def next(self, lots: int) -> int:
+        """Part of the amount that goes with the next ``lots``."""
+        self._done += lots
+        due = divide_half_even(self.amount * self._done, self.lots)
+        part, self._paid = due - self._paid, due
+        return part
+
+
+def divide_half_even(numerator: int, denominator: int) -> int:
+    """Nearest whole number of a quotient of whole numbers of any size, halves to the even one."""
+    quotient, rest = divmod(numerator, denominator)
+    return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient % 2))

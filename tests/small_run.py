@@ -1,0 +1,71 @@
+"""A venue and tables small enough to spoil one value at a time, and their files for the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from riskcore import sample
+
+BTC, ETH = "BTC_USDC_PERP", "ETH_USDC_PERP"
+TIMES = ("2025-10-10T21:00:00Z", "2025-10-10T21:00:01Z")
+PROVIDER = 9
+
+
+def venue_source() -> dict:
+    """Three markets, and an asset XAU that no market gives a price."""
+    source = sample.venue_source([PROVIDER])
+    gold = {"symbol": "XAU", "haircutFunction": {"weight": "0.9", "kind": {"type": "identity"}}}
+    return source | {"collateral": [*source["collateral"], gold]}
+
+
+def tables() -> dict[str, pd.DataFrame]:
+    """Every table with every column, none of it wrong."""
+
+    def frame(names, *rows):
+        return pd.DataFrame(rows, columns=names.split())
+
+    levels = [("bid", 0, 99_990.0), ("bid", 1, 99_980.0), ("ask", 0, 100_010.0), ("ask", 1, 100_020.0)]
+    return {
+        "positions": frame("account market quantity entry_price", (1, BTC, 0.5, 100_000.0), (2, ETH, -1.0, 4_000.5)),
+        "balances": frame(
+            "account asset quantity lent",
+            (1, "USDC", 9_000.0, 0.0), (2, "XAU", 0.5, 0.5), (PROVIDER, "USDC", 5e7, 0.0),
+        ),
+        "orders": frame(
+            "account market side price quantity reduce_only",
+            (1, BTC, "bid", 99_000.0, 0.1, False), (2, ETH, "ask", 4_100.0, 1.0, True),
+        ),
+        "settings": frame("account leverage_limit unsettled", (1, 10.0, 0.0), (2, 20.0, -0.5)),
+        "marks": frame(
+            "time market mark_price index_price",
+            *((time, market, mark, mark) for time in TIMES for market, mark in ((BTC, 1e5), (ETH, 4e3))),
+        ),
+        "asset_prices": frame("time asset price", *((time, "XAU", 4_000.0) for time in TIMES)),
+        "books": frame(
+            "time market side level price quantity",
+            *((time, BTC, side, level, price, 0.5) for time in TIMES for side, level, price in levels),
+        ),
+    }  # fmt: skip
+
+
+def write(folder: Path, venue: dict, frames: dict[str, pd.DataFrame], suffix: str = "csv") -> dict[str, Path]:
+    """Write the inputs of a run to files; return their paths by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"venue": folder / "venue.json"}
+    files["venue"].write_text(json.dumps(venue))
+    for name, frame in frames.items():
+        files[name] = folder / f"{name}.{suffix}"
+        if suffix == "csv":
+            frame.to_csv(files[name], index=False)
+        else:
+            frame.to_parquet(files[name], index=False)
+    return files
+
+
+def arguments(command: str, files: dict[str, Path], out: Path) -> list[str]:
+    """Return the command line that runs ``command`` on the files."""
+    used = [name for name in files if command == "replay" or name != "books"]
+    return [command, *(a for n in used for a in (f"--{n.replace('_', '-')}", str(files[n]))), "--out", str(out)]

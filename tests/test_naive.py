@@ -1,0 +1,876 @@
+"""The oracle against figures that were worked out elsewhere: the venue's examples, dYdX's tests, and by hand."""
+
+import ast
+import copy
+import json
+import math
+import random
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from tests import naive
+
+M = 10**6
+MINUTE = 60 * 10**9
+AT_100 = {"X": 100, "Y": 100}
+IDENTITY = {"type": "identity"}
+
+
+def market_row(symbol, initial, maintenance, tick="0.1", step="0.01", minimum=None):
+    return {
+        "symbol": symbol,
+        "baseSymbol": symbol,
+        "marketType": "PERP",
+        "filters": {
+            "price": {"tickSize": tick, "minImpactMultiplier": "0.99", "maxImpactMultiplier": "1.01"},
+            "quantity": {"minQuantity": minimum or step, "stepSize": step},
+        },
+        "imfFunction": {"type": "sqrt", "base": initial[0], "factor": initial[1]},
+        "mmfFunction": {"type": "sqrt", "base": maintenance[0], "factor": maintenance[1]},
+    }
+
+
+def asset_row(symbol, weight, kind=IDENTITY, **others):
+    return {"symbol": symbol, "haircutFunction": {"weight": weight, "kind": kind}, **others}
+
+
+X, Y = (market_row(symbol, ("0.10", 0), ("0.05", 0)) for symbol in "XY")
+BTC = market_row("BTC", ("0.01333333", "0.00002494"), ("0.00666667", "0.00001496"), "0.1", "0.00001")
+SOL = market_row("SOL", ("0.02", "0.000075"), ("0.0135", "0.0000375"), "0.01", "0.01")
+
+
+def make_venue(markets=(X, Y), collateral=(("GEM", "0.9"), ("TOK", "0.9")), backstop=(), **policy):
+    """By default perpetuals X and Y in lots of 0.01, so that at a mark of 100 a lot is worth 1; maintenance 5 %.
+
+    Assets USDC (the settle asset), GEM and TOK; borrows by the defaults, maintenance 5 % USDC and 10 % others.
+    """
+    rows = [asset_row("USDC", "1")] + [asset_row(*row) if isinstance(row, tuple) else row for row in collateral]
+    policy = {"min_slice_notional": 1, **policy}
+    return naive.Venue({"markets": list(markets), "collateral": rows, "backstop": list(backstop), "policy": policy})
+
+
+BACKPACK = make_venue([BTC, SOL, {"symbol": "SOL_USDC", "marketType": "SPOT"}], [("SOL", "0.95")], slice_fraction=0.1)
+
+
+def load(venue, accounts, orders=(), settings=()):
+    """Accounts {id: {market: (quantity, entry price)}}, and {id: {asset: quantity, or (quantity, lent)}}.
+
+    A symbol that is both is the market; its balance is spelled "SOL balance".
+    """
+    positions, balances = [], []
+    for account, holdings in accounts.items():
+        for symbol, held in holdings.items():
+            if symbol in venue.markets:
+                row = {"account": account, "market": symbol, "quantity": held[0], "entry_price": held[1]}
+                positions.append(row)
+            else:
+                quantity, lent = held if isinstance(held, tuple) else (held, 0)
+                row = {"account": account, "asset": symbol.split()[0], "quantity": quantity, "lent": lent}
+                balances.append(row)
+    names = ("account", "side", "price", "quantity", "market", "reduce_only")
+    orders = [dict(zip(names, row, strict=False)) for row in orders]
+    return naive.load_state(venue, positions, balances, orders, settings)
+
+
+def look_at(venue, holdings, marks, indexes=None, prices=None, **others):
+    """The margin of one account."""
+    state = load(venue, {1: holdings}, **others)
+    return naive.margin(venue, state.accounts[1], naive.Prices(marks, indexes, prices))
+
+
+def checked_step(venue, state, marks=AT_100, books=None, prices=None, time_ns=0):
+    """`step`, with what must hold in every tick: conservation by equality, and rows that add up to the new state."""
+    untouched = copy.deepcopy(state)
+    new, rows = naive.step(venue, state, time_ns, marks, books or {}, asset_prices=prices)
+    assert state == untouched
+    assert naive.total_lots(venue, new) == naive.total_lots(venue, state)
+    assert naive.total_quanta(venue, new) == naive.total_quanta(venue, state)
+    assert naive.journalled(naive.apply_rows(venue, state, rows)) == naive.journalled(new)
+    for row in rows:
+        assert len(row) == 21
+        assert row["cash"] - row["cost"] + row["counter_cash"] - row["counter_cost"] + row["fund"] == 0
+    return new, rows
+
+
+def brief(rows, *columns):
+    """Rows as tuples of the event, the reason and some columns, without the triggers."""
+    return [tuple(row[name] for name in ("event", "reason", *columns)) for row in rows if row["event"] != "trigger"]
+
+
+def percent(x, digits=4):
+    return f"{float(100 * x):.{digits}f}"
+
+
+def test_imports_only_the_standard_library():
+    imported = set()
+    for node in ast.walk(ast.parse(Path(naive.__file__).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {name.name.split(".")[0] for name in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            imported.add(node.module.split(".")[0])
+    assert imported
+    assert imported <= set(sys.stdlib_module_names)
+
+
+# ---- Numbers
+
+
+def test_a_float_stands_for_its_shortest_decimal():
+    assert naive.number(97000.1) == Fraction(970001, 10)
+    assert naive.number("1/3") == Fraction(1, 3)
+    assert naive.number(1e-06) == Fraction(1, 10**6)
+    assert naive.number(7) == 7
+
+
+@pytest.mark.parametrize(
+    ("x", "expected"),
+    [("0.5", 0), ("1.5", 2), ("2.5", 2), ("-0.5", 0), ("-1.5", -2), ("-2.5", -2), ("2.51", 3), ("-2.51", -3), (4, 4)],
+)
+def test_halves_round_to_even(x, expected):
+    assert naive.rhe(naive.number(x)) == expected
+
+
+def test_square_roots():
+    """(3/7)^2 is exact; sqrt(2) squares back to 2 within 59 digits; sqrt(8) ranks as 2 sqrt(2)."""
+    assert naive.square_root(Fraction(9, 49)) == Fraction(3, 7)
+    two, eight = naive.square_root(Fraction(2)), naive.square_root(Fraction(8))
+    assert abs(two**2 - 2) < Fraction(1, 10**58)
+    assert naive.ranking_value(eight) == naive.ranking_value(2 * two)
+
+
+def test_change_of_cost():
+    """Opening, adding, reducing and flipping a position.
+
+    Flat, buy 10 for 1000: cost +1000. Long 10 of cost 1000, buy 5 for 600: +600. Long 10 of cost 1000, sell 3 for 330:
+    -300, so cash +30. Long 10 of cost 1000, sell 15 for 1800: 10 lots close for 1200 and 5 lots open short for 600:
+    -1000 - 600 = -1600, so cash +200. Long 3 of cost 10, sell 2: 6.67 -> -7. Short 10 of cost -1000, buy 15 paying
+    1800: +1000 + 600.
+    """
+    assert naive.change_of_cost(0, 0, 10, -1000) == 1000
+    assert naive.change_of_cost(10, 1000, 5, -600) == 600
+    assert naive.change_of_cost(10, 1000, -3, 330) == -300
+    assert naive.change_of_cost(10, 1000, -15, 1800) == -1600
+    assert naive.change_of_cost(3, 10, -2, 100) == -7
+    assert naive.change_of_cost(-10, -1000, 15, -1800) == 1600
+
+
+# ---- The venue's worked examples (venue_rules.md)
+
+
+def e1(mark):
+    """The margin of E1's account: USDC 20,000, +5 BTC from 100,000."""
+    return look_at(BACKPACK, {"BTC": (5, 100000), "USDC": 20000}, {"BTC": mark, "SOL": 145})
+
+
+@pytest.mark.parametrize(
+    ("mark", "notional", "equity", "fraction", "maintenance", "mmr", "imr", "auto_close", "tests"),
+    [
+        (100000, 500000, 20000, "4.0000", "1.0578", "26.4458", "44.0881", "0.5289", (False, False)),
+        (98000, 490000, 10000, "2.0408", "1.0472", "51.3128", "85.5442", "0.5236", (False, False)),
+        (97500, 487500, 7500, "1.5385", "1.0445", "67.8941", "113.1871", "0.5223", (False, False)),
+        (97000, 485000, 5000, "1.0309", "1.0418", "101.0588", "168.4764", "0.5209", (True, False)),
+        (96500, 482500, 2500, "0.5181", "1.0392", "200.5569", "334.3508", "0.5196", (True, True)),
+        (96000, 480000, 0, "0.0000", "1.0365", "inf", "inf", "0.5182", (True, True)),
+    ],
+)
+def test_e1_table(mark, notional, equity, fraction, maintenance, mmr, imr, auto_close, tests):
+    """E1, row by row; MF = equity/exposure, MMF = maintenance margin/exposure, ACMF = max(MMF/2, MMF - 0.06)."""
+    look = e1(mark)
+    assert (look.exposure, look.net_equity) == (notional, equity)
+    mmf = look.maintenance_margin / look.exposure
+    figures = (look.net_equity / look.exposure, mmf, look.mmr, look.imr, max(mmf / 2, mmf - Fraction(6, 100)))
+    assert [percent(figure) for figure in figures] == [fraction, maintenance, mmr, imr, auto_close]
+    assert (look.liquidating, look.below_auto_close) == tests
+
+
+@pytest.mark.parametrize(
+    ("is_bad", "threshold"),
+    [
+        (lambda look: look.liquidating, "97010.756239"),
+        (lambda look: look.below_auto_close, "96501.403132"),
+        (lambda look: look.net_equity <= 0, "96000.000000"),
+    ],
+)
+def test_e1_thresholds(is_bad, threshold):
+    bad, good = Fraction(90000), Fraction(100000)
+    for _ in range(60):
+        middle = (bad + good) / 2
+        bad, good = (middle, good) if is_bad(e1(middle)) else (bad, middle)
+    assert f"{float(good):.6f}" == threshold
+
+
+def test_e2_mixed_account():
+    """E2, with the assumed borrow functions, which are the defaults: USDC 0.10 and half of it."""
+    holdings = {"BTC": ("0.5", 86000), "SOL": (-300, 150), "USDC": -12000, "SOL balance": 200}
+    orders = [(1, "bid", 86000, "0.2", "BTC"), (1, "ask", 150, 50, "SOL")]
+    look = look_at(BACKPACK, holdings, {"BTC": 86700, "SOL": 145}, orders=orders)
+    assert (look.net_equity, look.exposure) == (17400, 123440)
+    assert f"{float(look.position_maintenance_margins['BTC']):.4f}" == "289.0001"
+    assert look.position_maintenance_margins["SOL"] == Fraction("587.25")
+    assert look.borrow_maintenance_margins == {"USDC": 600}
+    figures = (look.maintenance_margin, look.initial_margin, look.net_equity - look.initial_margin)
+    assert [f"{float(figure):.4f}" for figure in figures] == ["1476.2501", "3024.1998", "14375.8002"]
+    ratios = (look.mmr, look.imr, look.net_equity / look.exposure, look.initial_margin / look.exposure)
+    assert [percent(figure) for figure in ratios] == ["8.4842", "17.3805", "14.0959", "2.4499"]
+
+
+def test_e2_reduce_only_orders_add_nothing():
+    """A reduce-only bid of 100 BTC leaves E2's BTC exposure at 0.5 * 86,700."""
+    orders = [(1, "bid", 86000, 100, "BTC", True)]
+    look = look_at(BACKPACK, {"BTC": ("0.5", 86000), "USDC": 12000}, {"BTC": 86700, "SOL": 145}, orders=orders)
+    assert look.exposure == 43350
+
+
+@pytest.mark.parametrize(("mark", "index"), [(144, "144.9578481"), ("144.9578481", math.nan)])
+def test_e3_observed_collateral(mark, index):
+    """E3: 0.0699302874 SOL at 144.9578481 and weight 0.95, and 10.6524044577 USDC lent, ten decimals in each asset.
+
+    The price of SOL is the index of its perpetual, or the mark where the tick has no index.
+    """
+    rows = [asset_row("USDC", "1", quantum="1e-10"), asset_row("SOL", "0.95", quantum="1e-10")]
+    venue = naive.Venue({"markets": [SOL], "collateral": rows})
+    look = look_at(venue, {"USDC": (0, "10.6524044577"), "SOL balance": "0.0699302874"}, {"SOL": mark}, {"SOL": index})
+    assert f"{float(look.net_equity - Fraction('10.6524044577')):.10f}" == "9.6300967796"
+    assert f"{float(look.net_equity):.10f}" == "20.2825012373"
+    assert (look.mmr, look.liquidating) == (0, False)
+
+
+E4_BIDS = [
+    ("86781.4", "2.20229"),
+    ("86779.8", "0.00115"),
+    ("86779.7", "0.23172"),
+    ("86779.6", "0.16803"),
+    ("86777.7", "0.03571"),
+]
+
+
+@pytest.mark.parametrize(
+    ("lots", "filled", "reason", "average", "proceeds", "fee"),
+    [
+        (100000, 100000, "full", "86781.4000", "86781.4000", "867.8140"),
+        (500000, 263890, "depth", "86781.0853", "229006.6061", "2290.0661"),
+    ],
+)
+def test_e4_walk(lots, filled, reason, average, proceeds, fee):
+    """E4, both slices; the floor 86,781.4 * 0.99 = 85,913.586 is not reached."""
+    levels = [(price, int(naive.number(quantity) * 10**5)) for price, quantity in E4_BIDS]
+    band = naive.impact_band(BACKPACK.markets["BTC"], "bids", naive.number(levels[0][0]))
+    assert band == (Fraction("85913.586"), math.inf)
+    fill = naive.walk_book(levels, lots, band)
+    assert (fill.lots, fill.reason) == (filled, reason)
+    money = fill.value / 10**5
+    assert [f"{float(x):.4f}" for x in (fill.value / fill.lots, money, money / 100)] == [average, proceeds, fee]
+
+
+@pytest.mark.parametrize(
+    ("quantity", "equity", "filled", "requested", "value", "fee", "reason"),
+    [
+        (10, 10000, 100000, 100000, 86781400000, 867814000, "full"),
+        (50, 100000, 263890, 500000, 229006606115, 2290066061, "depth"),
+    ],
+)
+def test_e4_step(quantity, equity, filled, requested, value, fee, reason):
+    """E4 as a tick: 10 % of 10 BTC is sold whole, 10 % of 50 BTC into the five levels; what is left expires.
+
+    Entry and mark 86,781.4. 10 BTC: N = 867,814, MM = 0.00001496 * N^1.5 = 12,094 between the equity 10,000 and twice
+    it. 50 BTC: MM = 135,218 between 100,000 and 200,000. 1 % of 229,006.606115 is 2,290.06606115.
+    """
+    state = load(BACKPACK, {1: {"BTC": (quantity, "86781.4"), "USDC": equity}})
+    new, rows = checked_step(BACKPACK, state, {"BTC": "86781.4", "SOL": 145}, {"BTC": {"bids": E4_BIDS}})
+    assert brief(rows, "requested", "lots", "fee", "counter_cash") == [
+        ("book", reason, requested, -filled, fee, -value)
+    ]
+    assert (new.fund, new.book_quanta["USDC"]) == (fee, -value)
+    assert rows[1]["price"] == pytest.approx(value / filled / 10, abs=1e-9)
+
+
+def test_e5_backstop():
+    """E5: 1,000 USD, +2 from 10,000, mark 9,646; maintenance 4 %, so that 1.5136 % is below the auto-close 2 %.
+
+    E = 1,000 - 708 = 292; flow 19,292 - 292 = 19,000; fund 292/3; the provider pays 19,097.333333.
+    """
+    venue = make_venue([market_row("X", ("0.08", 0), ("0.04", 0))], backstop=[{"account": 9}])
+    state = load(venue, {1: {"X": (2, 10000), "USDC": 1000}, 9: {"USDC": 50000}})
+    look = naive.sweep(venue, state, naive.Prices({"X": 9646}))[1]
+    assert look.net_equity == 292
+    assert percent(look.net_equity / look.exposure) == "1.5136"
+    assert naive.zero_price(9646, 2, 292, look.position_maintenance_margins["X"], look.maintenance_margin) == 9500
+    new, rows = checked_step(venue, state, {"X": 9646})
+    assert brief(rows, "price", "fund") == [("backstop", "below_auto_close", 9500.0, 97333333)]
+    assert new.fund == 97333333
+    lots, cost = new.accounts[9].positions["X"]
+    assert (lots, cost) == (200, 19097333333)
+    assert f"{cost / M / 2:.4f}, {19292 - cost / M:.4f}" == "9548.6667, 194.6667"
+    assert new.accounts[1].positions["X"] == new.accounts[1].balances["USDC"] == [0, 0]
+
+
+def test_e6_two_positions():
+    """E6: N = 100k (1 %) and 50k (3 %), equity 1,800: price moves of 0.0072 and 0.0216, losses of 720 and 1,080."""
+    venue = make_venue([market_row("A", ("0.02", 0), ("0.01", 0)), market_row("B", ("0.06", 0), ("0.03", 0))])
+    look = look_at(venue, {"A": (1000, 100), "B": (-500, 100), "USDC": 1800}, {"A": 100, "B": 100})
+    margins, total = look.position_maintenance_margins, look.maintenance_margin
+    assert (look.net_equity, margins, percent(look.mmr, 2)) == (1800, {"A": 1000, "B": 1500}, "138.89")
+    assert [naive.equity_share(1800, margins[market], total) for market in "AB"] == [720, 1080]
+    assert naive.zero_price(100, 1000, 1800, margins["A"], total) == 100 * (1 - Fraction("0.0072"))
+    assert naive.zero_price(100, -500, 1800, margins["B"], total) == 100 * (1 + Fraction("0.0216"))
+
+
+def test_e7_ranking():
+    """E7: mark 100, shorts A to D; order B, A, C, D."""
+    scores = {}
+    for name, quantity, entry, equity, exposure, profit_expected, score_expected in (
+        ("A", -10, 110, 400, 1000, "9.0909", "0.22727"),
+        ("B", -5, 104, 50, 500, "3.8462", "0.38462"),
+        ("C", -8, 120, 8000, 800, "16.6667", "0.01667"),
+        ("D", -4, 98, 30, 400, "-2.0408", "-0.00153"),
+    ):
+        profit = naive.profit_fraction(quantity * 100, quantity * entry)
+        assert percent(profit) == profit_expected
+        scores[name] = naive.deleveraging_score(profit, Fraction(exposure, equity))
+        assert f"{float(scores[name]):.5f}" == score_expected
+    assert sorted(scores, key=scores.get, reverse=True) == ["B", "A", "C", "D"]
+
+
+# ---- dYdX's bankruptcy prices
+
+
+@pytest.mark.parametrize("case_id", [f"dydx-bk-{case:02d}" for case in (0, 2, 4, 6, 8, 10, 12)])
+def test_dydx_bankruptcy_price(case_id, shared):
+    """The zero price, whose sharing by maintenance margin is dYdX's bankruptcy price, on dYdX's own cases.
+
+    dYdX: BTC in 1e-8 at 50,000, ETH in 1e-9 at 3,000, quote in 1e-6, maintenance 10 %; the account receives
+    `-(change of notional) - floor(TNC * |dMMR| / TMMR)` for the part that it closes. The floor is of a number that is
+    negative for an account with negative equity, so it goes away from zero there. Our figure is the same before
+    rounding, and we round once, halves to even. So dYdX's is ours rounded up (the change of notional is whole in these
+    cases), and our rounded one is at most one quantum away.
+    """
+    cases = json.loads((shared / "vectors" / "dydx.json").read_text(encoding="utf-8"))["cases"]
+    assert sum(case["id"].startswith("dydx-bk-") for case in cases) == 7
+    case = next(case for case in cases if case["id"] == case_id)
+    inputs, expected = case["inputs"], case["expected"]["bankruptcy_quote"]
+    rate = naive.number(inputs["maint"])
+    markets = [market_row(s, (2 * rate, 0), (rate, 0), "1", step) for s, step in (("BTC", "1e-8"), ("ETH", "1e-9"))]
+    venue, marks = make_venue(markets), {"BTC": 50000, "ETH": 3000}
+    steps = {market: venue.markets[market].step_size for market in marks}
+    held = {market: quantums * steps[market] for market, quantums in inputs["positions"].items()}
+    settings = [{"account": 1, "unsettled": inputs["quote_usd"]}]
+    look = look_at(venue, {market: (quantity, 0) for market, quantity in held.items()}, marks, settings=settings)
+    closed, margins = inputs["close"], look.position_maintenance_margins
+    price = naive.zero_price(marks[closed], held[closed], look.net_equity, margins[closed], look.maintenance_margin)
+    received = -inputs["delta_quantums"] * steps[closed] * price / venue.settle_quantum
+    assert math.ceil(received) == expected
+    assert abs(naive.rhe(received) - expected) <= 1
+
+
+# ---- Margin, by hand
+
+
+def test_leverage_limit_and_unsettled():
+    """Long 10 X at 100, limit 4: IM = 1,000/4; MM = 50; E = 300 + 7. Borrowed GEM 1 at 200: N = 200, IM 40, MM 20.
+
+    Sum of IM = 250 + 40 = 290 < exposure/limit = 1,200/4 = 300. E = 307 - 200 = 107.
+    """
+    holdings, settings = {"X": (10, 100), "USDC": 300, "GEM": -1}, [{"account": 1, "leverage_limit": 4, "unsettled": 7}]
+    look = look_at(make_venue(), holdings, AT_100, prices={"GEM": 200}, settings=settings)
+    assert (look.exposure, look.net_equity) == (1200, 107)
+    assert (look.initial_margin, look.maintenance_margin) == (300, 70)
+    assert look.imr == Fraction(300, 107)
+
+
+@pytest.mark.parametrize(("unit", "weight"), [("notional", Fraction(1, 2)), ("quantity", Fraction(10, 11))])
+def test_inverse_square_root_haircut(unit, weight):
+    """100 GEM at 100, weight 0.95, base 1, penalty 0.01: notional 1/(1 + 1) = 1/2, quantity 1/(1 + 0.1) = 10/11."""
+    kind = {"type": "inverseSqrt", "base": "1", "positiveCurvePenalty": "0.01"}
+    venue = make_venue(collateral=[("GEM", "0.95", kind)], haircut_size_unit=unit)
+    assert look_at(venue, {"GEM": (60, 40)}, AT_100, prices={"GEM": 100}).net_equity == 10000 * weight
+
+
+def test_collateral_rows():
+    """A row needs a haircutFunction, also that of the settle asset; without a row the settle asset has weight 1.
+
+    The defaults of a borrow: 10 % of 100 USDC and half of it.
+    """
+    for symbol in ("USDC", "GEM"):
+        with pytest.raises(KeyError, match="haircutFunction"):
+            naive.Venue({"markets": [X], "collateral": [{"symbol": symbol}]})
+    venue = naive.Venue({"markets": [X], "collateral": [asset_row("GEM", "0.9")]})
+    assert list(venue.assets) == ["GEM", "USDC"]
+    assert look_at(venue, {"USDC": 100}, AT_100).net_equity == 100
+    look = look_at(venue, {"USDC": -100}, AT_100)
+    assert (look.net_equity, look.initial_margin, look.maintenance_margin) == (-100, 10, 5)
+
+
+def test_margin_equal_to_equity_is_liquidating():
+    """MM = 50 = E: MMR = 1. With one quantum more it is not."""
+    for equity, expected in (("50", True), ("50.000001", False)):
+        look = look_at(make_venue(), {"X": (10, 100), "USDC": equity}, AT_100)
+        assert (look.liquidating, look.below_auto_close) == (expected, False)
+
+
+@pytest.mark.parametrize(("equity", "below"), [("40", False), ("39.999999", True)])
+def test_auto_close_by_the_offset(equity, below):
+    """MM = 50 and exposure 1,000: 50 - 0.01 * 1,000 = 40 is more than 50/2; equal to it is not below."""
+    look = look_at(make_venue(acmf_offset="0.01"), {"X": (10, 100), "USDC": equity}, AT_100)
+    assert (look.liquidating, look.below_auto_close) == (True, below)
+
+
+def test_slice_sizes():
+    """10 % of the lots, at least the smallest notional, at most the position, and no rest below minQuantity."""
+    venue = make_venue([X, market_row("Z", ("0.1", 0), ("0.05", 0), minimum="9.05")], min_slice_notional=50)
+    for market, lots, lot_value, expected in (
+        ("X", 1009, Fraction(1), 100),
+        ("X", -300, Fraction(1), 50),
+        ("X", 30, Fraction(1), 30),
+        ("X", 300, Fraction(3, 2), 34),
+        ("Z", 1005, Fraction(1), 100),
+        ("Z", 1004, Fraction(1), 1004),
+    ):
+        assert naive.slice_lots(venue, venue.markets[market], lots, lot_value) == expected
+
+
+# ---- The book, by hand: account 1 with 1,000 lots of X at 100, E = 45 and MM = 50: MMR 1.11, and 45 > 25
+
+
+def book_tick(book, quantity=10, **policy):
+    venue = make_venue(**policy)
+    return checked_step(venue, load(venue, {1: {"X": (quantity, 100), "USDC": 45}}), books={"X": book})
+
+
+def test_book_stops_as_soon_as_the_ratio_is_below_one():
+    """Slice 1: 100 lots for 100, fee 1: E = 44, MM = 45. Slice 2: 90 lots for 90, fee 0.9: E = 43.1, MM = 40.5.
+
+    That is healthy, so the third of the three slices is not made.
+    """
+    new, rows = book_tick({"bids": [(100.0, 100.0)]}, slices_per_tick=3)
+    assert brief(rows, "requested", "lots", "cost", "cash", "fee", "price") == [
+        ("book", "full", 100, -100, -100 * M, 0, 1 * M, 100.0),
+        ("book", "full", 90, -90, -90 * M, 0, 900000, 100.0),
+    ]
+    assert [row["mmr_after"] for row in rows] == [float(Fraction(50, 45)), float(Fraction(45, 44)), 40.5 / 43.1]
+    assert new.accounts[1].positions["X"] == [810, 810 * M]
+    assert new.accounts[1].balances["USDC"] == [43100000, 0]
+    assert (new.fund, new.book_lots["X"], new.book_quanta["USDC"]) == (1900000, 190, -190 * M)
+    assert (rows[0]["event"], rows[0]["tick"], rows[0]["time"], new.ticks) == ("trigger", 0, 0, 1)
+
+
+def test_band_cuts_a_sale():
+    """Bids 50 lots at 100, 20 at 99.5, 1,000 at 98.9; the floor is 99 for the whole tick.
+
+    Slice 1 of 100: 50 + 19.9 = 69.9 for 70 lots, cost -70, cash -0.1, fee 0.699; E = 44.201 < MM = 46.5.
+    Slice 2 of 93: the next bid 98.9 is outside, nothing is filled.
+    """
+    new, rows = book_tick({"bids": [("100", "0.5"), ("99.5", "0.2"), ("98.9", "10")]}, slices_per_tick=2)
+    assert brief(rows, "requested", "lots", "cost", "cash", "fee") == [
+        ("book", "band", 100, -70, -70 * M, -100000, 699000),
+        ("expire", "band", 93, 0, 0, 0, 0),
+    ]
+    assert rows[1]["price"] == pytest.approx(69.9 / 0.7, rel=1e-15)
+    assert new.accounts[1].balances["USDC"] == [44201000, 0]
+
+
+def test_band_cuts_a_purchase():
+    """The mirror image: short 1,000 lots; asks 50 lots at 100, 20 at 100.5, then 101.1 above the cap 101.
+
+    70.1 for 70 lots: flow -70.1, cost +70, cash -0.1, fee 0.701; E = 45 - 0.1 - 0.701 = 44.199.
+    """
+    asks = [("100", "0.5"), ("100.5", "0.2"), ("101.1", "10")]
+    new, rows = book_tick({"asks": asks, "bids": [("99", "100")]}, quantity=-10)
+    assert brief(rows, "requested", "lots", "cost", "cash", "fee") == [
+        ("book", "band", 100, 70, 70 * M, -100000, 701000)
+    ]
+    assert new.accounts[1].balances["USDC"] == [44199000, 0]
+    assert new.accounts[1].positions["X"] == [-930, -930 * M]
+
+
+@pytest.mark.parametrize(
+    ("book", "expected"),
+    [
+        # the floor of a touch of 100 is 99, and a bid at 99 is taken; 0.5 less money and the fee leave MMR above 1
+        ({"bids": [("100", "0.5"), ("99", "10")]}, [("book", "full", 100, -100), ("book", "full", 90, -90)]),
+        # slice 1 of 100 fills 50: E = 44.5 < MM = 47.5; slice 2 of 95 finds nothing
+        ({"bids": [("100", "0.5")]}, [("book", "depth", 100, -50), ("expire", "depth", 95, 0)]),
+        ({"asks": [("100", "5")]}, [("expire", "no_book", 100, 0)] * 2),
+    ],
+)
+def test_the_ends_of_the_book(book, expected):
+    _, rows = book_tick(book, slices_per_tick=2)
+    assert brief(rows, "requested", "lots") == expected
+
+
+def test_a_market_without_multipliers_has_no_band():
+    """Bids 50 lots at 100, then 50 at 60; the slice of 100 takes both for 80."""
+    quantity = {"minQuantity": "0.01", "stepSize": "0.01"}
+    venue = make_venue([{**X, "filters": {"price": {"tickSize": "0.1"}, "quantity": quantity}}])
+    state = load(venue, {1: {"X": (10, 100), "USDC": 45}})
+    _, rows = checked_step(venue, state, {"X": 100}, {"X": {"bids": [(100, 0.5), (60, 0.5)]}})
+    assert brief(rows, "lots", "price")[0] == ("book", "full", -100, 80.0)
+
+
+def test_accounts_and_positions_go_by_margin():
+    """Account 2 (MMR 50/40) comes before account 1 (50/45), account 3 equals 2 and follows it; larger MM first.
+
+    Account 2: 700 lots of Y (MM 35) and 300 of X (MM 15): 70 of Y for fee 0.7: E = 39.3 < MM = 46.5; 30 of X: fee 0.3:
+    E = 39 < 45. Account 3: 1,000 of X. One slice each.
+    """
+    venue, bids = make_venue(), {"bids": [("100", "100")]}
+    two = {"X": (3, 100), "Y": (7, 100), "USDC": 40}
+    state = load(venue, {1: {"X": (10, 100), "USDC": 45}, 2: two, 3: {"X": (10, 100), "USDC": 40}})
+    _, rows = checked_step(venue, state, books={"X": bids, "Y": bids})
+    assert [row["account"] for row in rows if row["event"] == "trigger"] == [2, 3, 1]
+    assert [row[1:] for row in brief(rows, "account", "market", "lots")] == [
+        ("full", 2, "Y", -70),
+        ("full", 2, "X", -30),
+        ("full", 3, "X", -100),
+        ("full", 1, "X", -100),
+    ]
+
+
+# ---- Backstop, ADL and close-out, by hand
+
+
+def test_backstop_in_parts_then_adl_then_unfilled():
+    """Long 1,000 lots at 100, E = 20 < 25: the backstop. Provider 7 takes 300 lots a minute, 8 takes 600 an hour.
+
+    Share 20, flow 980, to the fund 6.666667. Fill of 7: flow 294, fund 2.0000001 -> 2. Fill of 8, up to 900 lots:
+    flow 882 - 294 = 588, fund 6.0000003 - 2 -> 4. The providers pay 296 and 592. The account keeps E = 20 - 18 = 2.
+
+    ADL of the last 100: MM = 5, 2 < 2.5; flow 98. Shorts: 3 has 50 lots from 120 (profit 10/60, exposure 50, equity
+    1,010: score 0.008), 4 has 30 from 110 (3/33, 30/13: 0.21), 5 has 30 from 100 (no profit). So 4 takes 30 for 29.4, 3
+    takes 50 for 78.4 - 29.4 = 49, and 20 lots find nobody. 4 closes 33 of cost for 29.4: cash 3.6; 3: 60 for 49: 11.
+    """
+    venue = make_venue(backstop=[{"account": 8, "capacity_per_hour": "600"}, {"account": 7, "capacity_per_min": 300}])
+    shorts = {3: {"X": ("-0.5", 120), "USDC": 1000}, 4: {"X": ("-0.3", 110), "USDC": 10}}
+    shorts[5] = {"X": ("-0.3", 100), "USDC": 1000}
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, **shorts, 7: {"USDC": 1000}, 8: {"USDC": 1000}})
+    new, rows = checked_step(venue, state, books={"X": {"bids": [("100", "100")]}})
+    assert brief(rows, "counterparty", "requested", "lots", "cash", "counter_cost", "counter_cash", "fund") == [
+        ("backstop", "below_auto_close", 7, 1000, -300, -6 * M, 296 * M, 0, 2 * M),
+        ("backstop", "below_auto_close", 8, 1000, -600, -12 * M, 592 * M, 0, 4 * M),
+        ("adl", "backstop_exhausted", 4, 100, -30, -600000, 33 * M, 3600000, 0),
+        ("adl", "backstop_exhausted", 3, 100, -50, -1 * M, 60 * M, 11 * M, 0),
+        ("unfilled", "no_counterparty", None, 20, 0, 0, 0, 0, 0),
+    ]
+    assert [row["price"] for row in rows[1:5]] == [98.0] * 4
+    assert new.accounts[1].positions["X"] == [20, 20 * M]
+    assert [new.accounts[i].balances["USDC"][0] for i in (1, 3, 4)] == [400000, 1011 * M, 13600000]
+    assert new.fund == 6 * M
+    assert new.provider_minute == new.provider_hour == new.provider_total == {7: 300 * M, 8: 600 * M}
+
+
+def test_adl_of_a_bankrupt_account():
+    """Long 1,000 lots from 100 at 95 with 20: E = -30, no provider. The zero price is (950 + 30)/10 = 98.
+
+    The short 3 from 110 with cost 1,100 closes for 980: cash 120. Account 1 gets 980 for 1,000 of cost: 20 - 20 = 0.
+    """
+    venue = make_venue()
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 3: {"X": (-10, 110), "USDC": 500}})
+    new, rows = checked_step(venue, state, {"X": 95, "Y": 100})
+    columns = ("counterparty", "lots", "cash", "counter_cash", "price", "mmr_before", "mmr_after")
+    assert brief(rows, *columns) == [("adl", "backstop_exhausted", 3, -1000, -20 * M, 120 * M, 98.0, math.inf, 0.0)]
+    assert [new.accounts[i].balances["USDC"][0] for i in (1, 3)] == [0, 620 * M]
+
+
+def test_adl_takes_a_position_without_cost_first():
+    """Short 100 lots at 100 with 1 (MM 5, E = 1 < 2.5). Longs: 2 from 50 (score 1 * 1/(1000.5)), 3 and 4 from 0.
+
+    3 and 4 have a cost of 0 and rank first, by id. flow = -100 - 1 = -101: 1.01 a lot; 3 and 4 have 40 lots each.
+    """
+    venue, longs = make_venue(), {4: ("0.4", 0), 3: ("0.4", 0), 2: (1, 50)}
+    longs = {account: {"X": held, "USDC": 1000} for account, held in longs.items()}
+    new, rows = checked_step(venue, load(venue, {1: {"X": (-1, 100), "USDC": 1}, **longs}))
+    assert brief(rows, "counterparty", "lots", "cost", "cash", "counter_cost", "counter_cash") == [
+        ("adl", "backstop_exhausted", 3, 40, 40 * M, -400000, 0, 40400000),
+        ("adl", "backstop_exhausted", 4, 40, 40 * M, -400000, 0, 40400000),
+        ("adl", "backstop_exhausted", 2, 20, 20 * M, -200000, -10 * M, 10200000),
+    ]
+    assert new.accounts[1].balances["USDC"] == [0, 0]
+
+
+def test_fund_then_shortfall():
+    """Long 1,000 lots from 100 at 95 with 20: E = -30, so the provider takes it at the mark: flow 950, fund nothing.
+
+    Cash -50 leaves -30: the fund's 12 and a shortfall of 18. The provider holds 1,000 lots of cost 950.
+    """
+    venue = make_venue(backstop=[{"account": 7}], fund=12)
+    new, rows = checked_step(venue, load(venue, {1: {"X": (10, 100), "USDC": 20}}), {"X": 95, "Y": 100})
+    assert brief(rows, "counterparty", "lots", "cash", "counter_cash", "fund") == [
+        ("backstop", "below_auto_close", 7, -1000, -50 * M, 0, 0),
+        ("fund", "bankrupt", "fund", 0, 12 * M, 0, -12 * M),
+        ("shortfall", "bankrupt", "shortfall", 0, 18 * M, -18 * M, 0),
+    ]
+    assert new.accounts[1].balances["USDC"] == [0, 0]
+    assert new.accounts[7].positions["X"] == [1000, 950 * M]
+    assert (new.fund, new.shortfall) == (0, -18 * M)
+
+
+def test_close_out_sells_what_is_left():
+    """Long 1,000 lots from 100 at 90 with 20 USDC and GEM 0.5 + 0.1 lent at 100, weight 0.9: E = 20 + 54 - 100 = -26.
+
+    At the mark: cash -100, USDC -80. Then GEM 0.1 redeemed, 0.6 sold for 60 without a fee, a shortfall of 20.
+    """
+    venue = make_venue(backstop=[{"account": 7}])
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20, "GEM": ("0.5", "0.1")}})
+    new, rows = checked_step(venue, state, {"X": 90, "Y": 100}, prices={"GEM": 100})
+    assert brief(rows[2:], "asset", "quanta", "cash", "fee") == [
+        ("redeem", "close_out", "GEM", 100000, 0, 0),
+        ("convert", "close_out", "GEM", -600000, 60 * M, 0),
+        ("shortfall", "bankrupt", None, 0, 20 * M, 0),
+    ]
+    assert new.accounts[1].balances == {"USDC": [0, 0], "GEM": [0, 0]}
+    assert new.book_quanta == {"USDC": -60 * M, "GEM": 600000, "TOK": 0}
+
+
+@pytest.mark.parametrize(
+    ("lots", "most", "taken"),
+    [
+        (1000, {7: 700, 8: 500}, {7: 584, 8: 416}),  # 583.3 and 416.7, the last lot to 700 - 583 = 117 > 84
+        (1000, {7: 300, 8: 600}, {7: 300, 8: 600}),
+        (1000, {7: 3000, 8: 1000}, {7: 750, 8: 250}),  # no cap at the lots of the position
+        (3, {8: 3, 7: 3}, {7: 2, 8: 1}),  # ties by account id
+        (5, {7: 101, 8: 100, 9: 99}, {7: 2, 8: 2, 9: 1}),  # 1.68, 1.67, 1.65: two lots left over, one each
+        (5, {}, {}),
+    ],
+)
+def test_provider_split(lots, most, taken):
+    assert naive.provider_split(lots, most) == taken
+
+
+def test_a_provider_without_a_limit():
+    """It counts for 10^12 at a lot value of 1, beside 500: 999.9999995 and 0.0000005 of 1,000 lots, so all of them.
+
+    Beside limits of 10^12 and 3 * 10^12 it takes a fifth. What it took does not count against it, as it does with the
+    others: of the next 1,000 lots 200.00000004, 199.99999999 and 599.99999997, the two left over to 9 and to 7.
+    """
+    venue = make_venue(backstop=[{"account": 7}, {"account": 8, "max_notional": 500}])
+    _, rows = checked_step(venue, load(venue, {1: {"X": (10, 100), "USDC": 20}}))
+    assert brief(rows, "counterparty", "lots") == [("backstop", "below_auto_close", 7, -1000)]
+    limits = [{"account": 8, "max_notional": 10**12}, {"account": 9, "max_notional": 3 * 10**12}]
+    venue = make_venue(backstop=[{"account": 7}, *limits])
+    _, rows = checked_step(venue, load(venue, {i: {"X": (10, 100), "USDC": 20} for i in (1, 2)}))
+    assert [row["lots"] for row in rows[2:]] == [-200, -200, -600, -201, -199, -600]
+
+
+def test_provider_capacity_comes_back_with_the_clock():
+    """7 takes 700 a minute, 8 takes 500. Accounts 1 (1,000 lots, E = 20) and 2 (500 lots, E = 10) have MMR 2.5 each.
+
+    Account 1: 584 and 416. Account 2: the rest, 116 and 84; 300 lots are left with E = 10 * 300/500 = 6.
+    At 59 s nothing is left; at 60 s a new minute begins: 300 * 700/1200 = 175 and 125.
+    """
+    venue = make_venue(backstop=[{"account": 7, "capacity_per_min": 700}, {"account": 8, "capacity_per_min": 500}])
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 2: {"X": (5, 100), "USDC": 10}})
+    state, rows = checked_step(venue, state)
+    assert brief(rows, "account", "counterparty", "lots") == [
+        ("backstop", "below_auto_close", 1, 7, -584),
+        ("backstop", "below_auto_close", 1, 8, -416),
+        ("backstop", "below_auto_close", 2, 7, -116),
+        ("backstop", "below_auto_close", 2, 8, -84),
+        ("unfilled", "no_counterparty", 2, None, 0),
+    ]
+    assert rows[-1]["requested"] == 300
+    assert naive.margin(venue, state.accounts[2], naive.Prices(AT_100)).net_equity == 6
+    for provider in (7, 8):  # they took 1,200 lots with nothing behind them but 2/3 of the shares: give them money
+        state.accounts[provider].balances["USDC"][0] += 1000 * M
+    state, rows = checked_step(venue, state, time_ns=MINUTE - 1)
+    assert brief(rows) == [("unfilled", "no_counterparty")]
+    state, rows = checked_step(venue, state, time_ns=MINUTE)
+    assert brief(rows, "counterparty", "lots") == [
+        ("backstop", "below_auto_close", 7, -175),
+        ("backstop", "below_auto_close", 8, -125),
+    ]
+    assert state.provider_minute == {7: 175 * M, 8: 125 * M}
+    assert state.provider_hour == state.provider_total == {7: 875 * M, 8: 625 * M}
+
+
+def test_a_provider_in_liquidation_takes_nothing():
+    """Provider 7 is itself liquidating, and takes neither its own nor 1's position; 8 does not take the market."""
+    venue = make_venue(backstop=[{"account": 7}, {"account": 8, "markets": ["Y"]}])
+    _, rows = checked_step(venue, load(venue, {account: {"X": (10, 100), "USDC": 20} for account in (1, 7)}))
+    assert brief(rows, "account", "requested") == [("unfilled", "no_counterparty", i, 1000) for i in (1, 7)]
+
+
+def test_a_provider_turns_its_position_round():
+    """Provider 7 is short 400 lots from 110 (cost -440) and takes 1,000 at the mark 95 (E = -30): flow -950.
+
+    400 lots close for 380 and 600 open for 570: cost +440 + 570, cash -950 + 1,010 = 60.
+    """
+    venue = make_venue(backstop=[{"account": 7}], fund=100)
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 7: {"X": (-4, 110), "USDC": 1000}})
+    new, rows = checked_step(venue, state, {"X": 95, "Y": 100})
+    assert (rows[1]["counter_cost"], rows[1]["counter_cash"]) == (1010 * M, 60 * M)
+    assert new.accounts[7].positions["X"] == [600, 570 * M]
+
+
+# ---- Repay, by hand: account 1 has balances only
+
+
+def repay_tick(holdings, prices, **policy):
+    venue = make_venue(**policy)
+    new, rows = checked_step(venue, load(venue, {1: holdings}), prices=prices)
+    return new, rows, {asset: tuple(held) for asset, held in new.accounts[1].balances.items()}
+
+
+def test_repay_from_collateral():
+    """GEM 10 at 145 (weight 0.9: 1,305), USDC -1,250: E = 55, MM = 62.5, auto-close 31.25. Slices of at least 100.
+
+    Target 125. u = ceil(125,000,000/(145 * 0.99)) = ceil(870,776.73) = 870,777; V = 126,262,665; fee 1,262,627. The
+    debt falls by 125.000038 to 1,124.999962; GEM 9.129223 count 1,191.363602; E = 66.4 > MM = 56.2: healthy.
+    """
+    new, rows, balances = repay_tick({"USDC": -1250, "GEM": 10}, {"GEM": 145}, min_slice_notional=100)
+    assert brief(rows, "counterparty", "asset", "quanta", "cash", "fee", "counter_cash", "price") == [
+        ("convert", "debt", "book", "GEM", -870777, 126262665, 1262627, -126262665, 145.0)
+    ]
+    assert balances == {"USDC": (-1124999962, 0), "GEM": (9129223, 0)}
+    assert new.fund == 1262627
+    assert rows[1]["mmr_after"] < 1
+
+
+def test_the_price_of_a_conversion_is_the_asset_price():
+    """The worth of the quanta is rounded (1,010,000,010 at 98.7654321), their price is not."""
+    _, rows, _ = repay_tick({"USDC": -1250, "GEM": "14.5"}, {"GEM": 98.7654321}, min_slice_notional=1000)
+    assert [row["price"] for row in rows if row["event"] == "convert"] == [98.7654321]
+
+
+def test_repay_by_redeeming():
+    """GEM -10 with 2 lent at 100, USDC 900: E = 900 + 180 - 1,000 = 80, MM = 100, auto-close 50.
+
+    Target 10 % = 1 GEM, redeemed: debt 9, lent 1: E = 90 = MM, MMR exactly 1, still liquidating, but the slice is done.
+    """
+    _, rows, balances = repay_tick({"USDC": 900, "GEM": (-10, 2)}, {"GEM": 100})
+    assert brief(rows, "asset", "quanta", "cash", "mmr_after") == [("redeem", "debt", "GEM", 1 * M, 0, 1.0)]
+    assert balances["GEM"] == (-9 * M, 1 * M)
+
+
+def test_repay_by_buying():
+    """GEM -10 at 100, USDC 1,080: E = 80, MM = 100. Buy 1 GEM: 100 and the fee 1."""
+    new, rows, balances = repay_tick({"USDC": 1080, "GEM": -10}, {"GEM": 100})
+    assert brief(rows, "asset", "quanta", "cash", "fee") == [("convert", "debt", "GEM", 1 * M, -100 * M, 1 * M)]
+    assert balances == {"USDC": (979 * M, 0), "GEM": (-9 * M, 0)}
+    assert new.book_quanta == {"USDC": 100 * M, "GEM": -1 * M, "TOK": 0}
+
+
+def test_a_prepared_purchase_is_made():
+    """GEM -10 at 100, USDC 50, TOK 90 and 20 lent at 10 (weight 0.9: 990): E = 40 < 50: below auto-close, whole debt.
+
+    V = 1,000, fee 10, need 960: u = ceil(960,000,000/9.9) = 96,969,697 TOK; V = 969,696,970, fee 9,696,970: 960.
+    Then USDC 1,010, TOK 13.030303: E = 127 > 100, healthy, and the purchase is made still: USDC 0.
+    """
+    _, rows, balances = repay_tick({"USDC": 50, "GEM": -10, "TOK": (90, 20)}, {"GEM": 100, "TOK": 10})
+    assert brief(rows, "asset", "quanta", "cash", "fee") == [
+        ("redeem", "debt", "TOK", 6969697, 0, 0),
+        ("convert", "debt", "TOK", -96969697, 969696970, 9696970),
+        ("convert", "debt", "GEM", 10 * M, -1000 * M, 10 * M),
+    ]
+    assert rows[2]["mmr_after"] < 1
+    assert balances == {"USDC": (0, 0), "GEM": (0, 0), "TOK": (0, 13030303)}
+
+
+def test_a_purchase_is_cut_to_the_money_at_hand():
+    """GEM -10 at 100, USDC 505, TOK 50 at 10 (450): E = -45, whole debt; need 1,010 - 505 = 505.
+
+    All 50 TOK bring 500, fee 5: USDC 1,000. t' = floor(1,000/101) = 9,900,990 quanta; V = 990,099,000, fee 9,900,990;
+    1,000,000,000 - 999,999,990 = 10 quanta are left. Without positions the close-out follows: debt 99,010 GEM quanta
+    cost 9,901,000 with no fee, which is 9,900,990 more than is there. The fund pays it from 14.900990 of fees.
+    """
+    new, rows, balances = repay_tick({"USDC": 505, "GEM": -10, "TOK": 50}, {"GEM": 100, "TOK": 10})
+    assert brief(rows, "asset", "quanta", "cash", "fee") == [
+        ("convert", "debt", "TOK", -50 * M, 500 * M, 5 * M),
+        ("convert", "debt", "GEM", 9900990, -990099000, 9900990),
+        ("convert", "close_out", "GEM", 99010, -9901000, 0),
+        ("fund", "bankrupt", None, 0, 9900990, 0),
+    ]
+    assert balances == {"USDC": (0, 0), "GEM": (0, 0), "TOK": (0, 0)}
+    assert (new.fund, new.shortfall) == (5 * M, 0)
+
+
+def test_cancel_is_all_it_takes():
+    """Account 2 has nothing but orders: exposure > 0 and E = 0, so its ratio is infinite until they are cancelled.
+
+    Order table: account 1's order is row 0; account 2's are rows 1 to 4: X bids 99 and 100, X ask 101, Y bid 100.
+    """
+    orders = [(2, "bid", 100, 1, "Y"), (2, "ask", 101, 2, "X"), (2, "bid", 100, 3, "X"), (2, "bid", 99, 4, "X")]
+    venue = make_venue()
+    new, rows = checked_step(venue, load(venue, {1: {"USDC": 1000}}, [*orders, (1, "bid", 99, 1, "X")]))
+    assert brief(rows, "account", "market", "order", "requested") == [
+        ("cancel", "liquidation", 2, "X", 1, 400),
+        ("cancel", "liquidation", 2, "X", 2, 300),
+        ("cancel", "liquidation", 2, "X", 3, 200),
+        ("cancel", "liquidation", 2, "Y", 4, 100),
+    ]
+    assert [row["mmr_after"] for row in rows] == [math.inf] * 4 + [0.0]
+    assert (new.accounts[2].orders, [order.index for order in new.accounts[1].orders]) == ([], [0])
+
+
+def test_a_quiet_tick():
+    """Nobody is liquidating: no rows, and the state is the same but for the clock."""
+    venue = make_venue()
+    state = load(venue, {1: {"X": (10, 100), "USDC": 1000}})
+    new, rows = checked_step(venue, state, books={"X": {"bids": [(100, 1)]}})
+    assert rows == []
+    assert naive.journalled(new) == naive.journalled(state)
+
+
+# ---- Many small venues, by chance
+
+
+def chance_state(chance):
+    backstop = [
+        {
+            "account": account,
+            "capacity_per_min": chance.choice([None, 500, "1234.5"]),
+            "max_notional": chance.choice([None, 3000]),
+        }
+        for account in (90, 91)
+        if chance.random() < 0.5
+    ]
+    policy = {"slices_per_tick": chance.choice([0, 1, 3]), "min_slice_notional": chance.choice([1, 77])}
+    venue = make_venue(backstop=backstop, fund=chance.choice([0, 50]), **policy)
+    accounts, orders = {account: {"USDC": 10**5} for account in (90, 91)}, []
+    for account in range(1, 9):
+        accounts[account] = {"USDC": (chance.randrange(-200, 400), chance.choice([0, 0, 30]))}
+        for market in ("X", "Y"):
+            if chance.random() < 0.7:
+                lots = chance.choice([-1, 1]) * chance.randrange(1, 3000)
+                accounts[account][market] = (Fraction(lots, 100), chance.randrange(900, 1101) / 10)
+            if chance.random() < 0.3:
+                orders.append((account, chance.choice(["bid", "ask"]), 100, chance.randrange(1, 9), market))
+        for asset in ("GEM", "TOK"):
+            if chance.random() < 0.5:
+                accounts[account][asset] = (chance.randrange(-20, 40) / 10, chance.choice([0, 0, 1]))
+    return venue, load(venue, accounts, orders)
+
+
+def chance_levels(chance, touch, direction):
+    """Five levels from a tick off the touch outwards."""
+    prices = [Fraction(touch + direction * (1 + 4 * place), 10) for place in range(5)]
+    return [(price, chance.randrange(1, 500) / 100) for price in prices]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_conservation_by_chance(seed):
+    """Three ticks of a small venue; `checked_step` holds, no account changes side, and every close-out ends at zero."""
+    chance = random.Random(seed)
+    venue, state = chance_state(chance)
+    for tick in range(3):
+        touches = {market: chance.randrange(850, 1151) for market in ("X", "Y")}
+        books = {
+            market: {"bids": chance_levels(chance, touch, -1), "asks": chance_levels(chance, touch, 1)}
+            for market, touch in touches.items()
+        }
+        marks = {market: touch / 10 for market, touch in touches.items()}
+        prices = {"GEM": chance.choice([55.5, 123.456]), "TOK": chance.choice([7.0, 31.7])}
+        new, rows = checked_step(venue, state, marks, books, prices, tick * MINUTE // 2)
+        selected = {row["account"] for row in rows if row["event"] == "trigger"}
+        bankrupt = {row["account"] for row in rows if row["event"] in ("fund", "shortfall")}
+        for account_id, account in new.accounts.items():
+            before = state.accounts[account_id]
+            assert account.orders == ([] if account_id in selected else before.orders)
+            assert account_id not in bankrupt or account.balances["USDC"] == [0, 0]
+            for market, (lots, cost) in account.positions.items():
+                held = before.positions[market][0]
+                assert account_id in venue.providers or 0 <= lots * held <= held * held
+                assert lots != 0 or cost == 0
+        state = new
