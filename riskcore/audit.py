@@ -13,10 +13,10 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -369,6 +369,12 @@ def _read_run(path: Path) -> _Run:
             raise RunError(f"{path}/start/{name}.parquet: must ascend by account and {item}, all of them known")
     if np.count_nonzero(start["balances"]["asset"] == venue.settle) != len(ids):
         raise RunError(f"{path}/start/balances.parquet: every account must have a row of the settle asset")
+    if not all(one < two for one, two in pairwise(ids.tolist())):
+        raise RunError(f"{path}/start/accounts.parquet: accounts must ascend")
+    orders = start["orders"]
+    rested = _row_of(start["positions"]["account"], start["positions"]["market"], orders["account"], orders["market"])
+    if (rested < 0).any() or not np.isin(orders["side"], (1, -1)).all():
+        raise RunError(f"{path}/start/orders.parquet: an order needs a position row, and side 1 or -1")
     rows = [_read_table(path / f"journal/{part:05d}.parquet", _TABLES["journal"]) for part in range(manifest["parts"])]
     journal = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
     positions, balances = start["positions"], start["balances"]
@@ -427,8 +433,9 @@ def _check_rows(run: _Run, out: _Findings) -> None:
     stage[_is(j, "redeem convert") & (j["reason"] == _REASON.index("close_out"))] = 6
     together = np.diff(tick, prepend=-1) == 0
     never(together & (np.diff(stage, prepend=0) < 0), "comes after a later phase")
-    together &= (np.diff(account, prepend=-1) == 0) & (stage == 6)
-    never(together & (np.diff(event, prepend=0) < 0) & _is(j, "redeem convert fund"), "comes too late in the close out")
+    together &= (np.diff(account, prepend=-1) == 0) & (stage == 6) & (np.diff(stage, prepend=0) == 0)
+    step = np.where(_is(j, "redeem convert"), 0, event)
+    never(together & (np.diff(step, prepend=0) < 0), "comes too late in the close out")
 
 
 def _totals(items: Array, values: Array, count: int) -> list[int]:
@@ -593,11 +600,13 @@ def _read_parts(run: _Run, out: _Findings) -> Iterator[_Part]:
         if not (
             np.array_equal(ticks["tick"], np.repeat(moments, markets))
             and np.array_equal(ticks["market"], np.tile(np.arange(markets), count))
+            and np.array_equal(ticks["time"], np.repeat(ticks["time"][::markets], markets))
         ):
             raise RunError(f"{run.path}/ticks/{name}: must hold a row for every tick from {first} and every market")
-        for table in (priced, books):
-            if len(table["tick"]) and not ((table["tick"] >= first) & (table["tick"] < first + count)).all():
-                raise RunError(f"{run.path}: assets and books of part {number} must be of its ticks")
+        for table, item, width in ((priced, "asset", assets), (books, "market", markets)):
+            fits = (table["tick"] >= first) & (table["tick"] < first + count)
+            if not (fits & (table[item] >= 0) & (table[item] < width)).all():
+                raise RunError(f"{run.path}: assets and books of part {number} must be of its ticks and the venue")
         asset = np.full((count, assets), np.nan)
         asset[priced["tick"] - first, priced["asset"]] = priced["price"]
         side = _side_key(books["tick"], books["market"], books["side"], markets)
@@ -725,8 +734,9 @@ class _State:
     def margin(self, account: int, tick: _Tick, kind: _Numbers) -> _Margin:
         """Margin of an account as the page has it."""
         of, root = kind.of, kind.root
-        equity = gross = of(Fraction(self.unsettled[account]) * self.venue.quantum)
-        gross, maintenance, exposure, cost, parts = abs(gross), of(Fraction(0)), of(Fraction(0)), 0, {}
+        settle_quantum = kind.quantum[self.venue.settle]
+        equity = self.unsettled[account] * settle_quantum
+        gross, maintenance, exposure, cost, parts = abs(equity), 0 * equity, 0 * equity, 0, {}
         for p in range(self.position_offset[account], self.position_offset[account + 1]):
             lots, market = self.lots[p], self.market[p]
             cost += self.cost[p]
@@ -739,8 +749,8 @@ class _State:
                     maintenance += parts[p]
                     equity += lots * worth
                     gross += notional
-        equity -= cost * kind.quantum[self.venue.settle]
-        gross += abs(cost) * kind.quantum[self.venue.settle]
+        equity -= cost * settle_quantum
+        gross += abs(cost) * settle_quantum
         for b in range(self.balance_offset[account], self.balance_offset[account + 1]):
             free, asset = self.free[b], self.asset[b]
             tokens = max(free, 0) + self.lent[b]
@@ -766,7 +776,7 @@ class _State:
             (row.position, row.lots, row.cost),
             (row.counter_position, -row.lots, row.counter_cost),
         ):
-            if lots or cost:
+            if p >= 0 and (lots or cost):
                 self.lots[p] += lots
                 self.cost[p] += cost
                 self.columns[0][p] = self.lots[p]
@@ -874,12 +884,14 @@ class _Sweep:
     def unpriced(self, tick: _Tick) -> bool:
         """Whether something that is held has no price."""
         lots, _, free, lent, _ = self.state.columns
-        held = ((lots != 0, self.market, tick.mark), ((free != 0) | (lent != 0), self.asset, tick.asset))
-        return any(bool((have & np.isnan(price)[of]).any()) for have, of, price in held if np.isnan(price).any())
+        if np.isnan(tick.mark).any() and (lots[np.isnan(tick.mark)[self.market]] != 0).any():
+            return True
+        lacking = np.isnan(tick.asset)
+        return bool(lacking.any() and ((free != 0) | (lent != 0))[lacking[self.asset]].any())
 
     def winners(self, tick: _Tick, selected: dict[int, int], equity: Array, gross: Array) -> _Winners:
         """Who ADL may close positions against in this tick."""
-        lots, cost, free, _, _ = self.state.columns
+        lots, cost, free = (column.copy() for column in self.state.columns[:3])
         value = lots * (np.nan_to_num(tick.mark) * self.step)[self.market]
         bid, ask = np.array(self.state.bid), np.array(self.state.ask)
         worst = np.maximum(np.maximum(np.abs(lots + bid), np.abs(lots - ask)), np.abs(lots))
@@ -930,5 +942,448 @@ class _Winners:
             if self.sure[p]:
                 if position < 0:
                     return False
-                best, tied = self.score[p], p
+                best, tied = self.score[p] if best is None else best, p
         return position < 0
+
+
+# ---- the replay
+
+
+@dataclass
+class _Handover:
+    """A position that goes to others: its lots, the money of all of it, what fills carried so far."""
+
+    lots: int
+    flow: int
+    to_fund: int
+    fills: list[tuple[int, int]]  # of the backstop: account and lots
+    done: int = 0
+
+
+class _Replay:
+    """The journal followed row by row, every row and tick set against the rules."""
+
+    def __init__(self, run: _Run, out: _Findings) -> None:
+        self.run, self.out, self.venue = run, out, run.venue
+        self.state = _State(run)
+        self.sweep = _Sweep(self.state)
+        self.fund = run.opening_fund
+        self.fee, self.time = run.venue.policy["liquidation_fee"], -1
+        self.taken = {provider.account: [0, 0, 0] for provider in run.venue.providers}
+        journal = run.journal
+        self.columns = [journal[name] for name in _Row._fields[3:]]
+        self.edges = np.searchsorted(journal["tick"], np.arange(run.manifest["ticks"] + 1)).tolist()
+        self.check_row: dict[str, Callable[[_Row, _Margin], None]] = {
+            "trigger": self._trigger, "cancel": self._cancel, "redeem": self._redeem, "convert": self._convert,
+            "book": self._book, "expire": self._book, "backstop": self._handover, "adl": self._handover,
+            "unfilled": self._unfilled, "fund": self._cover, "shortfall": self._cover,
+        }  # fmt: skip
+
+    # -- a tick
+
+    def follow(self, tick: _Tick, sample: float | None) -> None:
+        """Check one tick and apply its rows."""
+        rows = self._rows(tick)
+        # a multiplicative hash spreads the sampled ticks evenly, and the same ones every time
+        if rows or sample is None or tick.number * 2654435761 % 2**32 < sample * 2**32:
+            self._start(tick, rows)
+        if self.time // MINUTE != tick.time // MINUTE:
+            for taken in self.taken.values():
+                taken[:2] = [0, taken[1] if self.time // HOUR == tick.time // HOUR else 0]
+        if tick.time <= self.time:
+            self.out.breach("rows", f"time {tick.time} is not after {self.time}", tick.number)
+        self.time = tick.time
+        for row in rows:
+            self._follow_row(row)
+        if rows:
+            for account in self.order:
+                self._finish(account)
+            self.state.changed()
+
+    def _rows(self, tick: _Tick) -> list[_Row]:
+        a, b = self.edges[tick.number : tick.number + 2]
+        if a == b:
+            return []
+        journal, usable = self.run.journal, self.run.usable[a:b].tolist()
+        for at in np.flatnonzero(journal["time"][a:b] != tick.time).tolist():
+            self.out.breach("rows", f"time is {journal['time'][a + at]}, not {tick.time}", tick.number, a + at)
+        names = ([words[code] for code in journal[name][a:b].tolist()]
+                 for name, words in (("event", _EVENT), ("reason", _REASON)))  # fmt: skip
+        rows = zip(range(a, b), *names, *(column[a:b].tolist() for column in self.columns), strict=True)
+        return [row for row, fine in zip(map(_Row._make, rows), usable, strict=True) if fine]
+
+    def _start(self, tick: _Tick, rows: list[_Row]) -> None:
+        """Select, and compare with the trigger rows."""
+        self.tick, self.looks = tick, dict[int, _Margin]()
+        self.order: dict[int, int] = {}  # the selected accounts, in order
+        triggers = [row for row in rows if row.event == "trigger"]
+        for row in triggers:
+            if row.account in self.order:
+                self._breach("selection", "selected twice", row)
+            self.order.setdefault(row.account, len(self.order))
+        if self.sweep.unpriced(tick):
+            self.out.breach("prices", "something that is held has no price", tick.number)
+        equity, maintenance, gross = self.sweep.margins(tick)
+        exposed = self.state.exposed
+        doubt = exposed & (np.abs(maintenance - equity) <= TOLERANCE * gross)
+        expected = set(np.flatnonzero(exposed & ~doubt & ~(maintenance < equity)).tolist())
+        for account in np.flatnonzero(doubt).tolist():
+            exact = self.state.margin(account, tick, self.state.decimals)
+            if not exact.maintenance < exact.equity:
+                expected.add(account)
+        self.out.checked["selection"] += len(equity)
+        for account in sorted(expected ^ self.order.keys()):
+            what = "not selected" if account in expected else "selected"
+            figures = f"maintenance margin {maintenance[account]}, net equity {equity[account]}"
+            self.out.breach("selection", f"{what}: {figures}", tick.number, account=account)
+        for one, two in pairwise(triggers):
+            if (-one.mmr_before, one.account) >= (-two.mmr_before, two.account):
+                self._breach("selection", f"mmr {two.mmr_before} after {one.mmr_before}: out of order", two)
+        self.followed = dict.fromkeys(self.order, 0)  # rows besides the trigger
+        self.place, self.round = (0, -1), 0
+        self.slices: dict[int, int] = defaultdict(int)
+        self.handovers: dict[tuple[str, int], _Handover] = {}
+        self.snapshots: dict[tuple[str, int], _Margin] = {}
+        self.last: dict[tuple[str, int], Any] = {}
+        self.settled: set[int] = set()
+        self.unfilled: set[int] = set()
+        if any(row.event in ("adl", "unfilled") for row in rows):
+            self.winners = self.sweep.winners(tick, self.order, equity, gross)
+
+    def _finish(self, account: int) -> None:
+        """What must hold of a selected account after its last row."""
+        state, look = self.state, self._look(account)
+        rows, number, breach = self.followed[account], self.tick.number, self.out.breach
+        self.out.checked["stages"] += 1
+        if not rows and not self._stuck(account):
+            breach("selection", "selected, and nothing was done", number, account=account)
+        if state.open[account]:
+            breach("stages", f"{len(state.open[account])} orders are still open", number, account=account)
+        left = look.positions.keys() - self.unfilled
+        if left and self._below(account):
+            breach("stages", "below auto-close, and a position was not handed over", number, account=account)
+        free = [state.free[b] for b in range(*state.balance_offset[account : account + 2])]
+        if not look.positions and look.equity < -NOISE * look.gross and min(free) < 0:
+            breach("stages", f"no position, net equity {look.equity}, and a debt is left", number, account=account)
+        for market_row in range(*state.position_offset[account : account + 2]):
+            handover = self.handovers.get(("backstop", market_row))
+            if handover and handover.fills:
+                breach("stages", f"providers {handover.fills} did not take their lots", number, account=account)
+
+    def _stuck(self, account: int) -> bool:
+        """Whether there is nothing to sell or redeem: a debt in a token, and no settle balance to buy a quantum with."""
+        state, settle = self.state, self.venue.settle
+        least = 0
+        for b in range(*state.balance_offset[account : account + 2]):
+            free, asset = state.free[b], state.asset[b]
+            if asset != settle and (free > 0 or state.lent[b]):
+                return False
+            if asset == settle and free < 0 and state.lent[b]:
+                return False
+            if free < 0 and asset != settle:
+                price = self.tick.worth("quantum", asset) / self.venue.quantum
+                least = max(least, math.ceil(price * (1 + self.fee)))
+        return not self._look(account).positions and state.free[state.settle[account]] < max(least, 1)
+
+    # -- a row
+
+    def _breach(self, rule: str, what: str, row: _Row) -> None:
+        self.out.breach(rule, f"{row.event}: {what}", self.tick.number, row.at, row.account)
+
+    def _equal(self, rule: str, what: str, row: _Row, found: object, expected: object) -> None:
+        self.out.checked[rule] += 1
+        if found != expected:
+            self._breach(rule, f"{what} is {found}, not {expected}", row)
+
+    def _require(self, rule: str, kept: bool, what: str, row: _Row) -> None:
+        self.out.checked[rule] += 1
+        if not kept:
+            self._breach(rule, what, row)
+
+    def _look(self, account: int) -> _Margin:
+        found = self.looks.get(account)
+        if found is None:
+            found = self.looks[account] = self.state.margin(account, self.tick, self.state.floats)
+        return found
+
+    def _follow_row(self, row: _Row) -> None:
+        self._require("touched", row.account in self.order, "the account was not selected in this tick", row)
+        before = self._look(row.account)
+        self._check_ratio("mmr_before", row.mmr_before, before, row)
+        if row.event != "trigger":
+            self.followed[row.account] = self.followed.get(row.account, 0) + 1
+        self._sequence(row)
+        self.check_row[row.event](row, before)
+        self.state.apply(row)
+        self.fund += row.fund + row.fee
+        self._require("stages", self.fund >= 0, f"the fund is at {self.fund}", row)
+        for account in (row.account, row.counterparty):
+            self.looks.pop(account, None)
+        self._check_ratio("mmr_after", row.mmr_after, self._look(row.account), row)
+
+    def _check_ratio(self, name: str, recorded: float, look: _Margin, row: _Row) -> None:
+        self.out.checked["ratios"] += 1
+        if not look.agrees(recorded):
+            self._breach("ratios", f"{name} is {recorded}, not {look.ratio()}", row)
+
+    def _sequence(self, row: _Row) -> None:
+        """Within a phase the accounts follow in the order of selection; the book phase has rounds."""
+        stage = _STAGE.get(row.event, 2 if row.reason == "debt" else 6)
+        place = (stage, self.order.get(row.account, 0))
+        if place < self.place:
+            self.round = self.round + 1 if stage == 3 else self.round
+            rounds = int(self.venue.policy["slices_per_tick"])
+            kept = stage == 3 and stage == self.place[0] and self.round < rounds
+            self._require("selection", kept, "out of the order of selection", row)
+        self.place = place
+        if row.event not in ("trigger", "cancel"):
+            self._require("stages", not self.state.open[row.account], "comes before all orders are cancelled", row)
+
+    def _below(self, account: int) -> bool:
+        """Whether the account is below auto-close; exact where float64 leaves doubt."""
+        look = self._look(account)
+        gap = self._gap(look)
+        if abs(gap) <= TOLERANCE * look.gross or abs(look.equity) <= TOLERANCE * look.gross:
+            look = self.state.margin(account, self.tick, self.state.decimals)
+            gap = self._gap(
+                look._replace(**{n: Fraction(getattr(look, n)) for n in ("equity", "maintenance", "exposure")})
+            )
+        return bool(look.exposure > 0 and (gap > 0 or look.equity <= 0))
+
+    def _gap(self, look: _Margin) -> Any:
+        """How far the net equity is below the auto-close requirement."""
+        divisor, offset = (self.venue.policy[name] for name in ("acmf_divisor", "acmf_offset"))
+        if isinstance(look.equity, float):
+            requirement = max(look.maintenance / float(divisor), look.maintenance - float(offset) * look.exposure)
+        else:
+            requirement = max(look.maintenance / divisor, look.maintenance - offset * look.exposure)
+        return requirement - look.equity
+
+    def _trigger(self, row: _Row, before: _Margin) -> None:
+        self._equal("ratios", "mmr_after", row, row.mmr_after, row.mmr_before)
+
+    def _cancel(self, row: _Row, before: _Margin) -> None:
+        orders, key = self.run.start["orders"], ("cancel", row.account)
+        self._require("stages", row.order in self.state.open[row.account], f"order {row.order} is not open", row)
+        self._require("stages", row.order > self.last.get(key, -1), f"order {row.order} is out of order", row)
+        self.last[key] = row.order
+        self._equal("rows", "requested", row, row.requested, int(orders["lots"][row.order]))
+        self._equal("rows", "market", row, row.market, int(orders["market"][row.order]))
+
+    def _liquidating(self, row: _Row) -> None:
+        self._require("stages", row.mmr_before >= 1 - TOLERANCE, f"mmr_before {row.mmr_before} is healthy", row)
+
+    def _close_out(self, row: _Row, before: _Margin) -> None:
+        """Rows of the last phase: no position is left, and at the first of them no equity."""
+        kept = not before.positions and (row.account in self.settled or before.equity <= NOISE * before.gross)
+        self._require("stages", kept, f"net equity {before.equity}, {len(before.positions)} positions", row)
+        self.settled.add(row.account)
+
+    def _redeem(self, row: _Row, before: _Margin) -> None:
+        self._close_out(row, before) if row.reason == "close_out" else self._liquidating(row)
+        lent = self.state.lent[row.balance]
+        self.last["redeem", row.balance] = (row.at, row.quanta)
+        self._require("stages", row.quanta <= lent, f"{row.quanta} of {lent} quanta lent", row)
+
+    def _convert(self, row: _Row, before: _Margin) -> None:
+        if row.reason == "close_out":
+            self._close_out(row, before)
+        elif row.quanta < 0:
+            self._liquidating(row)
+        free, redeemed = self.state.free[row.balance], self.last.get(("redeem", row.balance), (0, 0))
+        have = -free if row.quanta > 0 else free
+        if row.quanta < 0 and redeemed[0] == row.at - 1:  # a lent quantity may be sold beside a debt in the same asset
+            have = max(free - redeemed[1], 0) + redeemed[1]
+        self._require("stages", abs(row.quanta) <= have, f"{row.quanta} of {free} quanta", row)
+        rate = self.tick.worth("quantum", row.asset) / self.venue.quantum
+        worth = _rhe(abs(row.quanta) * rate.numerator, rate.denominator)
+        self._equal("cost", "cash", row, row.cash, worth if row.quanta < 0 else -worth)
+        fee = _rhe(worth * self.fee.numerator, self.fee.denominator) if row.reason == "debt" else 0
+        self._equal("cost", "fee", row, row.fee, fee)
+        self._equal("rows", "price", row, row.price, float(self.tick.asset[row.asset]))
+
+    # -- positions
+
+    def _trade(self, row: _Row) -> None:
+        """Cost of both sides, the price, and that the position only shrinks."""
+        lots, cost = self.state.lots[row.position], self.state.cost[row.position]
+        flow = row.cash - row.cost
+        self._require("cost", lots * row.lots < 0 and abs(row.lots) <= abs(lots), f"{row.lots} of {lots} lots", row)
+        self._equal("cost", "cost", row, row.cost, _cost_change(lots, cost, row.lots, flow))
+        if row.counterparty >= 0:
+            lots, cost = self.state.lots[row.counter_position], self.state.cost[row.counter_position]
+            change = _cost_change(lots, cost, -row.lots, row.counter_cash - row.counter_cost)
+            self._equal("cost", "counter_cost", row, row.counter_cost, change)
+        per_lot = float(self.venue.quantum / self.venue.markets[row.market].step) / max(abs(row.lots), 1)
+        price = abs(flow) * per_lot if flow * row.lots < 0 else -abs(flow) * per_lot
+        self._require(
+            "rows",
+            abs(row.price - price) <= TOLERANCE * abs(price) + 0.51 * per_lot,
+            f"price {row.price}: {price}",
+            row,
+        )
+
+    def _slice(self, lots: int, market: int) -> int:
+        policy, size = self.venue.policy, abs(lots)
+        worth = self.tick.worth("lot", market)
+        least = math.ceil(policy["min_slice_notional"] / worth) if worth else 1
+        lots = min(max(math.floor(size * policy["slice_fraction"]), least, 1), size)
+        return size if size - lots < self.venue.markets[market].min_lots else lots
+
+    def _book(self, row: _Row, before: _Margin) -> None:
+        """A slice walks the recorded book, level by level, as far as the band."""
+        self._liquidating(row)
+        clearly = self._gap(before) > TOLERANCE * before.gross or before.equity < -TOLERANCE * before.gross
+        self._require("stages", not clearly, "the account is below auto-close", row)
+        self.slices[row.position] += 1
+        kept = self.slices[row.position] <= self.venue.policy["slices_per_tick"]
+        self._require("book", kept, f"{self.slices[row.position]} slices in this tick", row)
+        held = self.state.lots[row.position]
+        self._equal("book", "requested", row, row.requested, self._slice(held, row.market))
+        side = self.tick.side(row.market, 1 if held > 0 else -1)
+        filled = min(row.requested, max(side.in_band - side.taken, 0))
+        reason = "full" if filled == row.requested else "band" if side.in_band < side.depth[-1] else "depth"
+        expected = (
+            (filled and "book") or "expire",
+            reason if side.prices else "no_book",
+            -filled if held > 0 else filled,
+        )
+        self._equal("book", "event, reason and lots", row, (row.event, row.reason, row.lots), expected)
+        if row.event == "book":
+            self._trade(row)
+            worth = self.venue.markets[row.market].worth
+            money = _rhe(side.take(abs(row.lots)) * worth.numerator, worth.denominator)
+            self._equal("book", "money", row, row.cash - row.cost, money if row.lots < 0 else -money)
+            self._equal("cost", "fee", row, row.fee, _rhe(money * self.fee.numerator, self.fee.denominator))
+
+    def _handed(self, row: _Row, event: str) -> _Handover:
+        """Return the handover of a position, with its money fixed by the margin when the account's turn began."""
+        found = self.handovers.get((event, row.position))
+        if found is not None:
+            return found
+        key, state = (event, row.account), self.state
+        if key not in self.snapshots:
+            self._require("stages", self._below(row.account), "the account is not below auto-close", row)
+            self.snapshots[key] = state.margin(row.account, self.tick, state.decimals)
+        look, lots, quantum = self.snapshots[key], state.lots[row.position], self.venue.quantum
+        part = look.positions.get(row.position, Decimal(0))
+        first = part <= self.last.get(key, part) * (1 + Decimal(TOLERANCE))
+        self._require("stages", first, "positions are not in the order of their maintenance margins", row)
+        self.last[key] = part
+        equity = Fraction(max(look.equity, Decimal(0)) if event == "backstop" else look.equity)
+        share = equity * Fraction(part) / Fraction(look.maintenance) if look.maintenance else Fraction(0)
+        worth = lots * self.tick.worth("lot", row.market)
+        to_fund, fills = 0, list[tuple[int, int]]()
+        if event == "backstop":
+            to_fund = round(share * self.venue.policy["backstop_fund_share"] / quantum)
+        if event == "backstop" or ("backstop", row.position) not in self.handovers:
+            fills = self._allocation(row.market, abs(lots))
+        if event == "adl":
+            self._require("stages", not fills, f"providers could take {fills}", row)
+        handover = self.handovers[event, row.position] = _Handover(
+            lots, round((worth - share) / quantum), to_fund, fills
+        )
+        return handover
+
+    def _allocation(self, market: int, size: int) -> list[tuple[int, int]]:
+        """Lots of each provider, in proportion to what it has room for."""
+        most, lot = {}, self.tick.worth("lot", market)
+        for provider in self.venue.providers:
+            taken = self.taken[provider.account]
+            rooms = [
+                limit - used * self.venue.quantum
+                for limit, used in zip(provider.limits, taken, strict=True)
+                if limit is not None
+            ]
+            if market in provider.markets and provider.account not in self.order and lot:
+                most[provider.account] = max(math.floor(min(rooms, default=UNLIMITED) / lot), 0)
+        total = sum(most.values())
+        if total > size:
+            share = {account: size * lots // total for account, lots in most.items()}
+            left = sorted(most, key=lambda account: (share[account] - most[account], account))
+            for account in left[: size - sum(share.values())]:
+                share[account] += 1
+            most = share
+        return [(account, lots) for account, lots in sorted(most.items()) if lots]
+
+    def _handover(self, row: _Row, before: _Margin) -> None:
+        """A fill of the backstop or of ADL."""
+        handover, state = self._handed(row, row.event), self.state
+        size, done = max(abs(handover.lots), 1), abs(row.lots)
+        self._equal("stages", "requested", row, row.requested, abs(handover.lots))
+        carried = [
+            _rhe(money * (handover.done + done), size) - _rhe(money * handover.done, size)
+            for money in (handover.flow, handover.to_fund)
+        ]
+        self._equal("stages", "money and the fund's", row, [row.cash - row.cost, row.fund], carried)
+        handover.done += done
+        self._require("touched", row.counterparty not in self.order, "the counterparty is selected", row)
+        if row.event == "backstop":
+            expected = handover.fills.pop(0) if handover.fills else (None, 0)
+            self._equal("touched", "provider and lots", row, (row.counterparty, abs(row.lots)), expected)
+            notional = abs(row.lots) * self.tick.worth("lot", row.market) / self.venue.quantum
+            for at in range(3):
+                self.taken.setdefault(row.counterparty, [0, 0, 0])[at] += round(notional)
+        else:
+            lots, theirs = state.lots[row.position], state.lots[row.counter_position]
+            fits = self.winners.fits(row.market, lots, row.counter_position, state.lots)
+            self._require("touched", fits, "the counterparty is not the next by score", row)
+            self._equal("touched", "lots", row, abs(row.lots), min(abs(lots), max(-theirs * np.sign(lots), 0)))
+        self._trade(row)
+
+    def _unfilled(self, row: _Row, before: _Margin) -> None:
+        self._handed(row, "adl")
+        lots = self.state.lots[row.position]
+        self._equal("stages", "requested", row, row.requested, abs(lots))
+        self._require("stages", self.winners.fits(row.market, lots, -1, self.state.lots), "a counterparty is left", row)
+        self.unfilled.add(row.position)
+
+    def _cover(self, row: _Row, before: _Margin) -> None:
+        """The fund, and after it the venue, pays what an account without positions owes."""
+        self._close_out(row, before)
+        owed = -self.state.free[self.state.settle[row.account]]
+        self._equal("stages", "cash", row, row.cash, min(owed, self.fund) if row.event == "fund" else owed)
+        if row.event == "shortfall":
+            self._equal("stages", "the fund", row, self.fund, 0)
+
+    def finish(self) -> None:
+        """Compare the providers' ledgers."""
+        ledger = _ledger(self.run)
+        for account, taken in self.taken.items():
+            for name, quanta in zip(("minute", "hour", "total"), taken, strict=True):
+                name = f"provider_{name}"
+                self.out.equal("replay", f"ledger {name} of row {account}", ledger[name, account], quanta)
+
+
+def audit(
+    path: str | Path, *, sample: float | None = None, progress: Callable[[int, int], None] | None = None
+) -> AuditReport:
+    """Check a run folder against the rules of docs/one_tick.md.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    sample
+        Fraction, from 0 to 1, of the ticks without journal rows in which the selection is computed again; None: all.
+    progress
+        Called with the ticks done and all of them.
+
+    Raises
+    ------
+    RunError
+        The folder holds no run, or a file is missing or of another format.
+    """
+    with localcontext(Context(prec=60)):
+        run = _read_run(Path(path))
+        out = _Findings(run.ids)
+        for check in (_check_rows, _check_conservation, _check_replay):
+            check(run, out)
+        replay, total = _Replay(run, out), run.manifest["ticks"]
+        for part in _read_parts(run, out):
+            for at in range(len(part.time)):
+                replay.follow(_Tick(part, at, run.venue), sample)
+                if progress is not None:
+                    progress(part.first + at + 1, total)
+        replay.finish()
+        return out.report()

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import pyarrow
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -50,8 +51,9 @@ def _one_line_errors() -> Iterator[None]:
     """Turn what is wrong with the input into one line on standard error and exit code 2."""
     try:
         yield
-    except (RiskDataError, RunError) as error:
-        err.print(f"riskcore: {error}", markup=False, highlight=False, soft_wrap=True)
+    except (RiskDataError, RunError, OSError, pyarrow.ArrowException) as error:
+        line = " ".join(str(error).split())
+        err.print(f"riskcore: {line}", markup=False, highlight=False, emoji=False, soft_wrap=True)
         raise typer.Exit(2) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -47,6 +48,7 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
         The run has no such account.
     """
     path = Path(path)
+    run_folder.manifest(path)
     venue = load_venue(path / "venue.json")
     accounts = run_folder.read_accounts(path, venue)
     try:
@@ -101,6 +103,7 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
 
 def _as_id(account: int | str, kind: str) -> int | str:
     """Turn text from a command line into the kind of id that the run has."""
-    if kind == "i" and isinstance(account, str):
-        return int(account) if account.lstrip("-").isdigit() else account
+    if kind == "i":
+        with suppress(ValueError):
+            return int(account)
     return account

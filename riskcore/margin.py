@@ -183,24 +183,3 @@ def margin_table(accounts: Accounts, prices: Prices, *, threads: int | None = No
     for account in np.flatnonzero(status == kernels.DOUBT):
         status[account] = exact.account_margin(accounts, int(account), prices).status
     return MarginTable(accounts.ids, equity, exposure, initial, maintenance, status, time)
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where one account stands: its net equity in settle quanta, its MMR and its status, decided exactly."""
-
-    equity: float
-    mmr: float
-    status: int
-
-
-def standing(accounts: Accounts, account: int, prices: Prices) -> Standing:
-    """Margin and status of one account as it is now."""
-    columns = prices.columns
-    equity, exposure, _, maintenance, gross = kernels.account_margin(account, accounts.columns, columns)
-    status = kernels.account_status(equity, exposure, maintenance, gross, columns.acmf_divisor, columns.acmf_offset)
-    mmr = kernels.margin_ratio(maintenance, equity, exposure)
-    if status == kernels.DOUBT:
-        status = exact.account_margin(accounts, account, prices).status
-        mmr = min(mmr, float(np.nextafter(1.0, 0.0))) if status == kernels.SAFE else max(mmr, 1.0)
-    return Standing(equity, mmr, int(status))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from fractions import Fraction
 from typing import Any
 
@@ -34,19 +35,26 @@ def _not_negative(*, required: bool = True, nullable: bool = False) -> pa.Column
     )
 
 
-_KEY = pa.Column(nullable=False)
+_KEY = pa.Column()  # `_keys` has checked it
 _SIDE = pa.Column(checks=pa.Check.isin(["bid", "ask"], error="must be 'bid' or 'ask'"))
 
+_EARLIEST, _LATEST = pd.Timestamp("1678-01-01", tz="UTC"), pd.Timestamp("2262-01-01", tz="UTC")
+
+
+def _table(columns: dict[str, pa.Column], unique: list[str] | None = None) -> pa.DataFrameSchema:
+    return pa.DataFrameSchema(columns, unique=unique, report_duplicates="exclude_first")
+
+
 _TABLES = {
-    "positions": pa.DataFrameSchema(
+    "positions": _table(
         {"account": _KEY, "market": _KEY, "quantity": _finite(), "entry_price": _positive()},
         unique=["account", "market"],
     ),
-    "balances": pa.DataFrameSchema(
+    "balances": _table(
         {"account": _KEY, "asset": _KEY, "quantity": _finite(), "lent": _not_negative(required=False)},
         unique=["account", "asset"],
     ),
-    "orders": pa.DataFrameSchema(
+    "orders": _table(
         {
             "account": _KEY,
             "market": _KEY,
@@ -58,7 +66,7 @@ _TABLES = {
             ),
         }
     ),
-    "settings": pa.DataFrameSchema(
+    "settings": _table(
         {
             "account": _KEY,
             "leverage_limit": _positive(required=False, nullable=True),
@@ -66,7 +74,7 @@ _TABLES = {
         },
         unique=["account"],
     ),
-    "marks": pa.DataFrameSchema(
+    "marks": _table(
         {
             "time": _KEY,
             "market": _KEY,
@@ -75,8 +83,8 @@ _TABLES = {
         },
         unique=["time", "market"],
     ),
-    "asset_prices": pa.DataFrameSchema({"time": _KEY, "asset": _KEY, "price": _positive()}, unique=["time", "asset"]),
-    "books": pa.DataFrameSchema(
+    "asset_prices": _table({"time": _KEY, "asset": _KEY, "price": _positive()}, unique=["time", "asset"]),
+    "books": _table(
         {
             "time": _KEY,
             "market": _KEY,
@@ -105,32 +113,90 @@ def checked(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     """
     if not isinstance(frame, pd.DataFrame):
         raise RiskDataError(table, None, f"must be a pandas DataFrame, not {type(frame).__name__}")
-    frame = frame.reset_index(drop=True)
     schema = _TABLES[table]
     for name, column in schema.columns.items():
-        if column.required and name not in frame.columns:
+        found = int((frame.columns == name).sum())
+        if found > 1:
+            raise RiskDataError(table, name, "the column stands twice")
+        if column.required and not found:
             raise RiskDataError(table, name, "the column is missing")
+    frame = _keys(table, frame.reset_index(drop=True))
     try:
         return schema.validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as error:
-        raise _first_breach(table, frame, schema, error.failure_cases) from None
+        raise _first_breach(table, frame, error.failure_cases) from None
 
 
-def _first_breach(table: str, frame: pd.DataFrame, schema: pa.DataFrameSchema, cases: pd.DataFrame) -> RiskDataError:
+def _keys(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Bring the columns that hold no numbers into their types: ids of one kind, times in nanoseconds, text, flags."""
+    for name in frame.columns.intersection(list(_TABLES[table].columns)):
+        if name == "time":
+            frame[name] = times(table, frame[name])
+        elif name == "account":
+            frame[name] = _ids(table, frame[name])
+        elif name in ("market", "asset", "side"):
+            _must_be_text(table, name, frame[name])
+        elif name == "reduce_only" and not pd.api.types.is_bool_dtype(frame[name].dtype):
+            # one odd word makes a column of a CSV file text
+            words = {"true": True, "false": False}
+            frame[name] = frame[name].map(lambda x: words.get(x.lower(), x) if isinstance(x, str) else x).astype(object)
+    return frame
+
+
+def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:
+    """Account ids as int64 or as text."""
+    _must_be_there(table, "account", values)
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(values.cat.categories.dtype)
+    kind = pd.api.types.infer_dtype(values, skipna=False)
+    rule = "must be a whole number in every row or text in every row"
+    if kind == "integer":
+        fits = _fit_int64(values)
+        if fits.all():
+            return values.astype(np.int64)
+        odd, rule = ~fits, "must fit 64 bits"
+    elif kind in ("string", "empty"):
+        return values.astype(object)
+    else:
+        kinds = values.astype(object).map(type)
+        odd = kinds != kinds.iloc[0]
+    row = int(np.flatnonzero(odd)[0]) if odd.any() else 0
+    raise RiskDataError(table, "account", rule, row=row, value=values.iloc[row])
+
+
+def _fit_int64(values: pd.Series[Any]) -> pd.Series[bool]:
+    return (values >= -(2**63)) & (values <= 2**63 - 1)
+
+
+def _must_be_text(table: str, column: str, values: pd.Series[Any]) -> None:
+    _must_be_there(table, column, values)
+    if pd.api.types.infer_dtype(values, skipna=False) not in ("string", "empty"):
+        odd = np.flatnonzero([not isinstance(value, str) for value in values])
+        if odd.size:
+            raise RiskDataError(table, column, "must be text", row=int(odd[0]), value=values.iloc[odd[0]])
+
+
+def _must_be_there(table: str, column: str, values: pd.Series[Any]) -> None:
+    missing = np.flatnonzero(values.isna())
+    if missing.size:
+        raise RiskDataError(table, column, "must not be missing", row=int(missing[0]), value=np.nan)
+
+
+def _first_breach(table: str, frame: pd.DataFrame, cases: pd.DataFrame) -> RiskDataError:
     """Name the first offending row in words of the table."""
     cases = cases.assign(row=pd.to_numeric(cases["index"], errors="coerce")).sort_values("row", kind="stable")
     case = cases.iloc[0]
     row = None if pd.isna(case["row"]) else int(case["row"])
-    check = str(case["check"])
+    column, check = str(case["column"]), str(case["check"])
     if check == "multiple_fields_uniqueness":
-        keys = list(schema.unique or [])
+        keys = list(_TABLES[table].unique or [])
         assert row is not None
-        key = ", ".join(str(frame[k].iloc[row]) for k in keys)
+        again = frame[keys].iloc[row]
+        key = ", ".join(moment(again[k]) if k == "time" else str(again[k]) for k in keys)
         return RiskDataError(table, "+".join(keys), "must not stand twice", row=row, value=key)
-    column = str(case["column"])
     value = case["failure_case"] if row is None else frame[column].iloc[row]
     if check == "not_nullable":
-        rule = "must not be missing"
+        rule, value = "must not be missing", np.nan
     elif check.startswith(("coerce_dtype", "dtype")):
         rule = "must be a number"
     else:
@@ -150,28 +216,46 @@ def codes(table: str, column: str, values: pd.Series[Any], names: tuple[str, ...
 
 
 def times(table: str, values: pd.Series[Any]) -> npt.NDArray[np.int64]:
-    """Nanoseconds since the epoch, UTC: from timestamps, from text, or from whole numbers as they are."""
-    if pd.api.types.is_integer_dtype(values.dtype):
+    """Nanoseconds since the epoch, UTC: from timestamps, from ISO text, or from whole numbers as they are."""
+    kind = pd.api.types.infer_dtype(values, skipna=False)
+    if kind == "integer" and _fit_int64(values).all():
         return values.to_numpy(np.int64)
-    try:
-        stamps = pd.to_datetime(values, utc=True)
-    except (ValueError, TypeError):
-        found = pd.to_datetime(values, utc=True, errors="coerce")
-        row = int(np.flatnonzero(found.isna().to_numpy())[0]) if found.isna().any() else 0
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(values.cat.categories.dtype)
+    given = values
+    if kind == "string":
+        values = values.mask(values.isin(["now", "today"]))  # pandas reads them as the time of the call
+    elif not pd.api.types.is_datetime64_any_dtype(values.dtype):
+        values = values.astype(object).map(lambda value: value if isinstance(value, date | np.datetime64) else pd.NaT)
+    stamps = pd.DatetimeIndex(pd.to_datetime(values, utc=True, format="ISO8601", errors="coerce"))
+    bad = np.flatnonzero(~((stamps >= _EARLIEST) & (stamps <= _LATEST)))
+    if bad.size:
+        row = int(bad[0])
         raise RiskDataError(
-            table, "time", "must be a time or whole nanoseconds since the epoch", row=row, value=str(values.iloc[row])
-        ) from None
-    return stamps.to_numpy("datetime64[ns]").astype(np.int64)
+            table,
+            "time",
+            "must be a timestamp, ISO text or whole nanoseconds since the epoch, from 1678 to 2261",
+            row=row,
+            value=str(given.iloc[row]),
+        )
+    return stamps.as_unit("ns").asi8
+
+
+def moment(nanoseconds: int) -> str:
+    """Text of a time, for messages."""
+    return str(pd.Timestamp(nanoseconds, tz="UTC"))
 
 
 def whole(
     table: str, column: str, values: npt.NDArray[np.float64], unit: npt.NDArray[np.float64], rule: str
 ) -> npt.NDArray[np.int64]:
     """``values / unit`` as whole numbers; more than a rounding away from one is an error."""
-    ratio = values / unit
+    with np.errstate(over="ignore", invalid="ignore"):
+        ratio = values / unit
     count = np.rint(ratio)
     slack = np.maximum(1e-6, np.abs(count) * 4 * np.finfo(float).eps)
-    bad = np.flatnonzero(~(np.abs(ratio - count) <= slack) | (np.abs(count) >= 2.0**62))
+    with np.errstate(invalid="ignore"):
+        bad = np.flatnonzero(~(np.abs(ratio - count) <= slack) | (np.abs(count) >= 2.0**62))
     if bad.size:
         row = int(bad[0])
         limit = "" if abs(ratio[row]) < 2.0**62 else " and less than 2**62 of them"
@@ -198,8 +282,9 @@ def half_even(
     Float64 decides where its error cannot matter; the few rows near a half are done in fractions.
     """
     ratio = 1.0 / unit
-    for factor in factors:
-        ratio = ratio * factor
+    with np.errstate(over="ignore", invalid="ignore"):
+        for factor in factors:
+            ratio = ratio * factor
     bad = np.flatnonzero(~(np.abs(ratio) < 2.0**62))
     if bad.size:
         raise RiskDataError(table, column, "must be less than 2**62 quanta", row=int(bad[0]), value=factors[0][bad[0]])

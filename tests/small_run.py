@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from riskcore import sample
+from riskcore import Accounts, Venue, io, load_venue, sample
 
 BTC, ETH = "BTC_USDC_PERP", "ETH_USDC_PERP"
 TIMES = ("2025-10-10T21:00:00Z", "2025-10-10T21:00:01Z")
@@ -49,6 +49,13 @@ def tables() -> dict[str, pd.DataFrame]:
             *((time, BTC, side, level, price, 0.5) for time in TIMES for side, level, price in levels),
         ),
     }  # fmt: skip
+
+
+def read(frames: dict[str, pd.DataFrame]) -> tuple[Venue, Accounts, io.TickTable]:
+    """Read the tables as the commands do."""
+    venue = load_venue(venue_source())
+    accounts = Accounts.from_frames(venue, *(frames[name] for name in ("positions", "balances", "orders", "settings")))
+    return venue, accounts, io.read_ticks(venue, accounts, frames["marks"], frames["books"], frames["asset_prices"])
 
 
 def write(folder: Path, venue: dict, frames: dict[str, pd.DataFrame], suffix: str = "csv") -> dict[str, Path]:

@@ -392,16 +392,19 @@ def test_inverse_square_root_haircut(unit, weight):
 def test_collateral_rows():
     """A row needs a haircutFunction, also that of the settle asset; without a row the settle asset has weight 1.
 
-    The defaults of a borrow: 10 % of 100 USDC and half of it.
+    The defaults of a borrow: 10 % of 100 USDC and half of it; of 10,000 GEM, 0.6 of the factor 0.01.
     """
     for symbol in ("USDC", "GEM"):
         with pytest.raises(KeyError, match="haircutFunction"):
             naive.Venue({"markets": [X], "collateral": [{"symbol": symbol}]})
-    venue = naive.Venue({"markets": [X], "collateral": [asset_row("GEM", "0.9")]})
+    gem = asset_row("GEM", "0.9", imfFunction={"base": "0.1", "factor": "0.01"})
+    venue = naive.Venue({"markets": [X], "collateral": [gem]})
     assert list(venue.assets) == ["GEM", "USDC"]
     assert look_at(venue, {"USDC": 100}, AT_100).net_equity == 100
     look = look_at(venue, {"USDC": -100}, AT_100)
     assert (look.net_equity, look.initial_margin, look.maintenance_margin) == (-100, 10, 5)
+    look = look_at(venue, {"GEM": -100}, AT_100, prices={"GEM": 100})
+    assert (look.initial_margin, look.maintenance_margin) == (10000, 6000)
 
 
 def test_margin_equal_to_equity_is_liquidating():
@@ -473,16 +476,16 @@ def test_band_cuts_a_sale():
 
 
 def test_band_cuts_a_purchase():
-    """The mirror image: short 1,000 lots; asks 50 lots at 100, 20 at 100.5, then 101.1 above the cap 101.
+    """The mirror image: short 1,000 lots; asks 50 lots at 100, 20 on the cap 101, then 101.1 above it.
 
-    70.1 for 70 lots: flow -70.1, cost +70, cash -0.1, fee 0.701; E = 45 - 0.1 - 0.701 = 44.199.
+    70.2 for 70 lots: flow -70.2, cost +70, cash -0.2, fee 0.702; E = 45 - 0.2 - 0.702 = 44.098.
     """
-    asks = [("100", "0.5"), ("100.5", "0.2"), ("101.1", "10")]
+    asks = [("100", "0.5"), ("101", "0.2"), ("101.1", "10")]
     new, rows = book_tick({"asks": asks, "bids": [("99", "100")]}, quantity=-10)
     assert brief(rows, "requested", "lots", "cost", "cash", "fee") == [
-        ("book", "band", 100, 70, 70 * M, -100000, 701000)
+        ("book", "band", 100, 70, 70 * M, -200000, 702000)
     ]
-    assert new.accounts[1].balances["USDC"] == [44199000, 0]
+    assert new.accounts[1].balances["USDC"] == [44098000, 0]
     assert new.accounts[1].positions["X"] == [-930, -930 * M]
 
 
@@ -704,6 +707,26 @@ def test_a_provider_turns_its_position_round():
     assert new.accounts[7].positions["X"] == [600, 570 * M]
 
 
+def test_adl_passes_over_a_provider_that_was_turned_round():
+    """As before at 100 with a limit of 600: the winning short 7 is long 200 lots when the last 400 look for a taker."""
+    venue = make_venue(backstop=[{"account": 7, "max_notional": 600}])
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 7: {"X": (-4, 110), "USDC": 1000}})
+    new, rows = checked_step(venue, state)
+    assert brief(rows, "requested", "lots") == [
+        ("backstop", "below_auto_close", 1000, -600),
+        ("unfilled", "no_counterparty", 400, 0),
+    ]
+    assert new.accounts[7].positions["X"][0] == 200
+
+
+def test_adl_passes_over_the_selected_and_open_positions_are_not_closed_out():
+    """1 is bankrupt, E = -20. The winning short 3 (E = 30, MM 53.5) is selected: it takes nothing."""
+    venue = make_venue()
+    state = load(venue, {1: {"X": (10, 100), "USDC": -20}, 3: {"X": (-10, 110), "USDC": -70}})
+    _, rows = checked_step(venue, state)
+    assert brief(rows, "account") == [("expire", "no_book", 3), ("unfilled", "no_counterparty", 1)]
+
+
 # ---- Repay, by hand: account 1 has balances only
 
 
@@ -742,6 +765,35 @@ def test_repay_by_redeeming():
     _, rows, balances = repay_tick({"USDC": 900, "GEM": (-10, 2)}, {"GEM": 100})
     assert brief(rows, "asset", "quanta", "cash", "mmr_after") == [("redeem", "debt", "GEM", 1 * M, 0, 1.0)]
     assert balances["GEM"] == (-9 * M, 1 * M)
+
+
+def test_repay_ends_when_the_account_is_healthy():
+    """GEM -10 with 2 lent at 100, USDC 895, TOK -1 with 1 lent at 10: E = 74, MM = 101. 2 of 5 GEM redeemed: 94 > 81.
+
+    And: USDC -1,250, GEM 5 at 145 (725) and TOK 73 at 10 (730): E = 59.5, MM = 62.5. For 800 TOK is sold first, for
+    722.7 after the fee: E = 652.5 - 527.3, healthy, and GEM is not sold for the rest.
+    """
+    holdings = {"USDC": 895, "GEM": (-10, 2), "TOK": (-1, 1)}
+    _, rows, _ = repay_tick(holdings, {"GEM": 100, "TOK": 10}, min_slice_notional=500)
+    assert brief(rows, "asset", "quanta") == [("redeem", "debt", "GEM", 2 * M)]
+    holdings = {"USDC": -1250, "GEM": 5, "TOK": 73}
+    _, rows, balances = repay_tick(holdings, {"GEM": 145, "TOK": 10}, min_slice_notional=800)
+    assert brief(rows, "asset", "quanta") == [("convert", "debt", "TOK", -73 * M)]
+    assert balances["USDC"] == (-527300000, 0)
+
+
+def test_repay_from_the_lent_part_of_another_borrow():
+    """USDC -165, TOK -1 with 20 lent at 10: E = 5, MM = 9.25. Target 16.5: ceil(16.5/9.9) = 1.666667 TOK, all lent.
+
+    E = 165 - 148.5 - 10 = 6.5 < MM = 8.4: then the borrow of TOK: a tenth of it is redeemed.
+    """
+    _, rows, balances = repay_tick({"USDC": -165, "TOK": (-1, 20)}, {"TOK": 10})
+    assert brief(rows, "asset", "quanta", "cash") == [
+        ("redeem", "debt", "TOK", 1666667, 0),
+        ("convert", "debt", "TOK", -1666667, 16666670),
+        ("redeem", "debt", "TOK", 100000, 0),
+    ]
+    assert balances == {"USDC": (-148499997, 0), "TOK": (-900000, 18233333)}
 
 
 def test_repay_by_buying():

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from .. import tables
+from ..errors import RiskDataError
 from ..venue import Venue
 
 BASIS_POINTS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 75, 100)
@@ -30,12 +32,15 @@ def books_from_levels(levels: pd.DataFrame, market: str) -> pd.DataFrame:
         )
         for side in ("bid", "ask")
     ]
-    return pd.concat(sides, ignore_index=True).dropna()
+    rows = pd.concat(sides, ignore_index=True)
+    return rows.dropna(subset=["price", "quantity"], how="all", ignore_index=True)
 
 
 def marks_from_books(books: pd.DataFrame) -> pd.DataFrame:
     """Marks table with the mid of each book that has both sides: for data without marks of its own."""
-    touch = books[books["level"] == 0].pivot(index=["time", "market"], columns="side", values="price").dropna()
+    tables.checked("books", books)
+    touch = books[books["level"] == 0].pivot(index=["time", "market"], columns="side", values="price")
+    touch = touch.reindex(columns=["bid", "ask"]).dropna()
     touch["mark_price"] = (touch["bid"] + touch["ask"]) / 2
     return touch["mark_price"].reset_index().rename_axis(columns=None)
 
@@ -50,7 +55,7 @@ def recentre_books(
 ) -> pd.DataFrame:
     """Lay real depth profiles around a price path.
 
-    Each book becomes a profile: the quantity resting within each distance of its mid, gathered at the far edge of
+    Each book with both sides becomes a profile: the quantity resting within each distance of its mid, gathered at the far edge of
     the distance, so that a walk pays no less than in the book. Tick ``t`` of the path gets profile ``t`` modulo
     their number, around its mark; bids are rounded down and asks up to whole ticks.
 
@@ -70,13 +75,30 @@ def recentre_books(
     Returns
     -------
     Books table for the times of the path.
+
+    Raises
+    ------
+    RiskDataError
+        A table breaks a rule, or there is no such market, path or book.
     """
+    if market not in venue.markets.symbol:
+        raise RiskDataError("venue", "markets", "must hold the market", value=market)
     m = venue.markets.symbol.index(market)
     tick, step = float(venue.markets.tick[m]), float(venue.markets.step[m])
     edges = np.asarray(basis_points, float) / 1e4
-    path = marks[marks["market"] == market].sort_values("time", kind="stable")
-    time, mark = path["time"].to_numpy(), path["mark_price"].to_numpy()
-    profiles = [_profile(book, edges, step) for _, book in books.groupby("time", sort=True)]
+    if not (len(edges) and edges[0] > 0 and (np.diff(edges) > 0).all()):
+        raise ValueError("basis_points must be > 0 and ascend")
+    path = tables.checked("marks", marks)
+    path = path[path["market"] == market].sort_values("time")
+    if not len(path):
+        raise RiskDataError("marks", "market", "must hold the market", value=market)
+    time, mark = marks["time"].iloc[path.index].to_numpy(), path["mark_price"].to_numpy()
+    books = tables.checked("books", books)
+    if books["market"].nunique() > 1:
+        raise RiskDataError("books", "market", "must be the same in every row")
+    profiles = [_profile(book, edges, step) for _, book in books.groupby("time") if book["side"].nunique() == 2]
+    if not profiles:
+        raise RiskDataError("books", "side", "must hold both sides at some time")
     used = np.arange(len(path)) % len(profiles)
     parts = []
     for side, sign, away in (("bid", -1, np.floor), ("ask", 1, np.ceil)):

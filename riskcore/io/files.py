@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,11 @@ from ..errors import RiskDataError
 from ..tick import Books, Tick
 from ..venue import Venue
 
+_EXACT_FLOATS: dict[str, Any] = (
+    {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+)
+"""How pandas is told to read the nearest float64; from 3.1 on it always does."""
+
 Float = npt.NDArray[np.float64]
 
 
@@ -31,15 +38,21 @@ def read_table(path: str | Path, table: str) -> pd.DataFrame:
         The file cannot be read, is not what its suffix says, or has no rows.
     """
     path = Path(path)
-    parquet = path.suffix == ".parquet"
+    kind = "Parquet" if path.suffix == ".parquet" else "CSV"
     try:
-        frame = pd.read_parquet(path) if parquet else pd.read_csv(path)
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+            if kind == "Parquet":
+                frame = pd.read_parquet(file)
+            else:
+                # low_memory would let a column change its type on the way
+                frame = pd.read_csv(file, index_col=False, low_memory=False, **_EXACT_FLOATS)
+    except (pyarrow.ArrowException, pd.errors.ParserWarning, ValueError):
+        raise RiskDataError(table, None, f"must be a {kind} file", value=str(path)) from None
     except OSError as error:
         # pyarrow reports a damaged file as an OSError without a number
-        reason = error.strerror if error.errno else "it is not a Parquet file"
-        raise RiskDataError(table, None, f"the file cannot be read: {reason}", value=str(path)) from None
-    except (pyarrow.ArrowInvalid, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
-        raise RiskDataError(table, None, f"must be a {'Parquet' if parquet else 'CSV'} file", value=str(path)) from None
+        rule = f"cannot be read: {error.strerror}" if error.errno else f"must be a {kind} file"
+        raise RiskDataError(table, None, rule, value=str(path)) from None
     if not len(frame):
         raise RiskDataError(table, None, "must have at least one row", value=str(path))
     return frame
@@ -50,15 +63,17 @@ def write_table(frame: pd.DataFrame, path: str | Path) -> None:
     path = Path(path)
     fresh = path.with_name(f".{path.name}.new")
     try:
-        if path.suffix == ".parquet":
-            frame.to_parquet(fresh, index=False, compression="zstd")
-        else:
-            frame.to_csv(fresh, index=False)
+        with fresh.open("wb") as file:
+            if path.suffix == ".parquet":
+                frame.to_parquet(file, index=False, compression="zstd")
+            else:
+                frame.to_csv(file, index=False)
         os.replace(fresh, path)
     except OSError as error:
-        raise RiskDataError("out", None, f"cannot be written: {error.strerror}", value=str(path)) from None
+        raise RiskDataError("out", None, f"cannot be written: {error.strerror or error}", value=str(path)) from None
     finally:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):
+            fresh.unlink()
 
 
 @dataclass(frozen=True)
@@ -129,8 +144,9 @@ def read_ticks(
         A table breaks a rule, a held market lacks a mark at some time, or a time is unknown to ``marks``.
     """
     marks = tables.checked("marks", marks)
-    stamp = tables.times("marks", marks["time"])
-    time, row = np.unique(stamp, return_inverse=True)
+    if not len(marks):
+        raise RiskDataError("marks", None, "must have at least one row")
+    time, row = np.unique(marks["time"].to_numpy(), return_inverse=True)
     market = tables.codes("marks", "market", marks["market"], venue.markets.symbol, "a market")
     mark = np.full((len(time), len(venue.markets.symbol)), np.nan)
     index, asset = mark.copy(), np.full((len(time), len(venue.assets.symbol)), np.nan)
@@ -138,18 +154,15 @@ def read_ticks(
     if "index_price" in marks.columns:
         index[row, market] = marks["index_price"].to_numpy()
     columns = accounts.columns
-    for m in np.unique(columns.market[(columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)]):
-        missing = np.flatnonzero(np.isnan(mark[:, m]))
-        if missing.size:
-            raise RiskDataError(
-                "marks", "mark_price", "a market that an account holds must have a mark at every time",
-                row=f"time {pd.Timestamp(time[missing[0]], tz='UTC')}", value=venue.markets.symbol[m],
-            )  # fmt: skip
+    held = columns.market[(columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)]
+    _must_have_prices("marks", "mark_price", time, mark, held, venue.markets.symbol)
     if asset_prices is not None:
         asset_prices = tables.checked("asset_prices", asset_prices)
         kept = tables.codes("asset_prices", "asset", asset_prices["asset"], venue.assets.symbol, "a collateral asset")
         at = _row_of_time("asset_prices", time, asset_prices["time"])
         asset[at, kept] = asset_prices["price"].to_numpy()
+    held = columns.asset[((columns.free != 0) | (columns.lent != 0)) & (columns.asset != venue.settle)]
+    _must_have_prices("asset_prices", "price", time, _derived(venue, mark, index, asset), held, venue.assets.symbol)
     levels: dict[int, Books] = {}
     if books is not None:
         books = tables.checked("books", books)
@@ -158,12 +171,37 @@ def read_ticks(
     return TickTable(venue, time, mark, index, asset, levels)
 
 
+def _derived(venue: Venue, mark: Float, index: Float, asset: Float) -> Float:
+    """Asset prices with those that follow from markets, as `Prices.complete` derives them."""
+    asset = asset.copy()
+    for m, k in enumerate(venue.markets.base_asset):
+        if k >= 0:
+            followed = np.where(np.isnan(index[:, m]), mark[:, m], index[:, m])
+            asset[:, k] = np.where(np.isnan(asset[:, k]), followed, asset[:, k])
+    return asset
+
+
+def _must_have_prices(
+    table: str,
+    column: str,
+    time: npt.NDArray[np.int64],
+    prices: Float,
+    held: npt.NDArray[np.integer[Any]],
+    names: tuple[str, ...],
+) -> None:
+    """Refuse ticks that lack a price of something held, before a run begins that would meet them half-way."""
+    for item in np.unique(held):
+        missing = np.flatnonzero(np.isnan(prices[:, item]))
+        if missing.size:
+            row = f"time {tables.moment(time[missing[0]])}"
+            raise RiskDataError(table, column, "an account holds it: a price is needed", row=row, value=names[item])
+
+
 def _row_of_time(table: str, time: npt.NDArray[np.int64], values: pd.Series[Any]) -> npt.NDArray[np.int64]:
-    stamp = tables.times(table, values)
+    stamp = values.to_numpy()
     row = np.minimum(np.searchsorted(time, stamp), len(time) - 1)
     bad = np.flatnonzero(time[row] != stamp)
     if bad.size:
-        raise RiskDataError(
-            table, "time", "must be a time of the marks table", row=int(bad[0]), value=str(values.iloc[bad[0]])
-        )
+        value = tables.moment(stamp[bad[0]])
+        raise RiskDataError(table, "time", "must be a time of the marks table", row=int(bad[0]), value=value)
     return row

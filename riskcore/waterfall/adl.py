@@ -16,7 +16,7 @@ def deleverage(state: TickState) -> None:
     """Close what the backstop left against the winners, at the zero price."""
     queues: dict[tuple[int, int], _Queue] = {}
     for account in state.below_auto_close():
-        margin = state.exact(account)
+        margin = state.margin(account)
         for row in by_requirement(margin):
             market, lots = int(state.accounts.columns.market[row]), int(state.accounts.columns.lots[row])
             side = 1 if lots > 0 else -1
@@ -50,7 +50,7 @@ def _deleverage_position(state: TickState, account: int, row: int, margin: exact
         if left:
             queue.front += 1
     if left:
-        mmr = state.standing(account).mmr
+        mmr = state.margin(account).mmr
         state.journal.add("unfilled", "no_counterparty", account, mmr, mmr, market=market, requested=left)
 
 

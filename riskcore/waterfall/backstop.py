@@ -25,7 +25,7 @@ def hand_over(state: TickState) -> None:
         if (account := state.accounts.row_of(provider.account)) not in selected
     )
     for account in state.below_auto_close():
-        margin = state.exact(account)
+        margin = state.margin(account)
         for row in by_requirement(margin):
             _hand_over_position(state, account, row, margin, providers)
 

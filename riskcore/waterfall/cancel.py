@@ -11,7 +11,7 @@ def cancel_orders(state: TickState) -> None:
     """Cancel every open order of the selected accounts; this frees locked equity."""
     columns, orders = state.accounts.columns, state.accounts.orders
     for account in state.selected[columns.open_orders[state.selected] > 0].tolist():
-        before = state.standing(account).mmr
+        before = state.margin(account).mmr
         first, last = np.searchsorted(orders.account, [account, account + 1])
         open_rows = [row for row in range(first, last) if orders.lots[row]]
         cancelled = {row: int(orders.lots[row]) for row in open_rows}
@@ -20,7 +20,7 @@ def cancel_orders(state: TickState) -> None:
         columns.open_bid[rows.start : rows.stop] = 0
         columns.open_ask[rows.start : rows.stop] = 0
         columns.open_orders[account] = 0
-        after = state.standing(account).mmr
+        after = state.margin(account).mmr
         for row, lots in cancelled.items():
             state.journal.add(
                 "cancel", "liquidation", account, before, after, market=int(orders.market[row]), order=row,

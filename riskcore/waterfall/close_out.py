@@ -14,7 +14,7 @@ def close_out(state: TickState) -> None:
     columns = state.accounts.columns
     for account in state.selected.tolist():
         rows = state.accounts.positions_of(account)
-        if columns.lots[rows.start : rows.stop].any() or state.standing(account).equity > 0:
+        if columns.lots[rows.start : rows.stop].any() or state.margin(account).equity > 0:
             continue
         _to_settle(state, account)
         shortfall = max(-int(columns.free[columns.settle_row[account]]), 0)
@@ -39,7 +39,7 @@ def _to_settle(state: TickState, account: int) -> None:
 
 
 def _cover(state: TickState, account: int, ledger: str, quanta: int) -> None:
-    before = state.standing(account).mmr
+    before = state.margin(account).mmr
     state.add_cash(account, quanta)
     if ledger == "fund":
         state.ledger.fund -= quanta
@@ -47,4 +47,4 @@ def _cover(state: TickState, account: int, ledger: str, quanta: int) -> None:
     else:
         state.ledger.shortfall -= quanta
         sides = {"counterparty": SHORTFALL, "counter_cash": -quanta}
-    state.journal.add(ledger, "bankrupt", account, before, state.standing(account).mmr, cash=quanta, **sides)
+    state.journal.add(ledger, "bankrupt", account, before, state.margin(account).mmr, cash=quanta, **sides)

@@ -25,18 +25,18 @@ class Converter:
 
     def redeem(self, row: int, quanta: int) -> None:
         """Turn lent into free."""
-        before = self.state.standing(self.account).mmr
+        before = self.state.margin(self.account).mmr
         self.columns.lent[row] -= quanta
         self.columns.free[row] += quanta
         self.state.journal.add(
-            "redeem", self.reason, self.account, before, self.state.standing(self.account).mmr,
+            "redeem", self.reason, self.account, before, self.state.margin(self.account).mmr,
             asset=int(self.columns.asset[row]), quanta=quanta,
         )  # fmt: skip
 
     def exchange(self, row: int, quanta: int) -> int:
         """Change a balance by ``quanta`` against settle; return the settle received less the fee."""
         state = self.state
-        before = state.standing(self.account).mmr
+        before = state.margin(self.account).mmr
         value = round(self.worth(row) * abs(quanta))
         fee = round(value * self.fee)
         cash = -value if quanta > 0 else value
@@ -47,7 +47,7 @@ class Converter:
         state.ledger.book_quanta[state.venue.settle] -= cash
         state.ledger.fund += fee
         state.journal.add(
-            "convert", self.reason, self.account, before, state.standing(self.account).mmr, counterparty=BOOK,
+            "convert", self.reason, self.account, before, state.margin(self.account).mmr, counterparty=BOOK,
             asset=asset, quanta=quanta, cash=cash, fee=fee, counter_cash=-cash, price=float(state.prices.asset[asset]),
         )  # fmt: skip
         return cash - fee

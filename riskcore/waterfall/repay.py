@@ -29,7 +29,7 @@ class _Repayment(Converter):
         super().__init__(state, account, "debt", state.venue.policy.liquidation_fee)
 
     def healthy(self) -> bool:
-        return self.state.standing(self.account).status == SAFE
+        return self.state.margin(self.account).status == SAFE
 
     def repay(self, row: int) -> bool:
         """Repay one borrow by its target; return whether the account is still liquidating."""
@@ -61,7 +61,7 @@ class _Repayment(Converter):
     def target(self, row: int) -> int:
         """Quanta of the debt to repay in this tick."""
         debt = -int(self.columns.free[row])
-        if self.state.standing(self.account).status == BELOW_AUTO_CLOSE:
+        if self.state.margin(self.account).status == BELOW_AUTO_CLOSE:
             return debt
         policy, venue = self.state.venue.policy, self.state.venue
         smallest = ceil(policy.min_slice_notional / venue.settle_quantum / self.worth(row))

@@ -13,7 +13,7 @@ from ..accounts import Accounts
 from ..journal import Journal, Ledger
 from ..kernels import margin as kernels
 from ..kernels.whole import cost_change
-from ..margin import MarginTable, Standing, standing
+from ..margin import MarginTable
 from ..tick import Books, Prices
 from ..venue import Venue
 
@@ -37,12 +37,8 @@ class TickState:
     lots: npt.NDArray[np.int64]
     cost: npt.NDArray[np.int64]
 
-    def standing(self, account: int) -> Standing:
-        """Margin and status of an account as it is now."""
-        return standing(self.accounts, account, self.prices)
-
-    def exact(self, account: int) -> exact.ExactMargin:
-        """Exact margin of an account as it is now."""
+    def margin(self, account: int) -> exact.ExactMargin:
+        """Margin of an account as it is now, exactly; for one account that is also faster than a kernel call."""
         return exact.account_margin(self.accounts, account, self.prices)
 
     def statuses(self) -> npt.NDArray[np.uint8]:
@@ -50,7 +46,7 @@ class TickState:
         status = np.empty(len(self.selected), np.uint8)
         kernels.account_statuses(self.selected, self.accounts.columns, self.prices.columns, status)
         for n in np.flatnonzero(status == kernels.DOUBT):
-            status[n] = self.exact(int(self.selected[n])).status
+            status[n] = self.margin(int(self.selected[n])).status
         return status
 
     def below_auto_close(self) -> Iterator[int]:
@@ -86,14 +82,14 @@ class TickState:
         position that was to be handed over.
         """
         market = int(self.accounts.columns.market[row])
-        before = self.standing(account).mmr
+        before = self.margin(account).mmr
         cost, cash = self.change_position(row, account, -lots, flow)
         other = self.accounts.position_row(counterparty, market)
         counter_cost, counter_cash = self.change_position(other, counterparty, lots, -flow - to_fund)
         self.ledger.fund += to_fund
         price = flow * float(self.venue.settle_quantum) / (lots * float(self.venue.markets.step[market]))
         self.journal.add(
-            event, reason, account, before, self.standing(account).mmr, counterparty=counterparty, market=market,
+            event, reason, account, before, self.margin(account).mmr, counterparty=counterparty, market=market,
             requested=size, lots=-lots, cost=cost, cash=cash, counter_cost=counter_cost, counter_cash=counter_cash,
             fund=to_fund, price=price,
         )  # fmt: skip

@@ -1,0 +1,89 @@
+"""The sweep of all accounts, and what a pandas user would write instead."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+import riskcore as rc
+
+from . import interleaved_ratio, wide_accounts, wide_tables, wide_venue
+
+
+class Sweep:
+    params = ([10_000, 1_000_000], [1, 2])
+    param_names = ("accounts", "threads")
+    timeout = 300
+
+    def setup(self, accounts: int, threads: int) -> None:
+        self.venue, self.accounts, self.marks = wide_accounts(accounts)
+        self.time_sweep(accounts, threads)  # compile
+
+    def time_sweep(self, accounts: int, threads: int) -> None:
+        rc.sweep(self.accounts, self.venue, self.marks, threads=threads)
+
+    def peakmem_reference(self, accounts: int, threads: int) -> None:
+        """Memory of the setup, to hold against peakmem_sweep."""
+
+    def peakmem_sweep(self, accounts: int, threads: int) -> None:
+        self.time_sweep(accounts, threads)
+
+
+def pandas_sweep(
+    positions: pd.DataFrame, balances: pd.DataFrame, markets: pd.DataFrame, assets: pd.DataFrame
+) -> pd.DataFrame:
+    """Equity, exposure and both margins with merge and groupby."""
+    p = positions.merge(markets, on="market")
+    notional = p["quantity"].abs() * p["mark"]
+    root = np.sqrt(notional)
+    p = pd.DataFrame(
+        {
+            "account": p["account"],
+            "equity": p["quantity"] * (p["mark"] - p["entry_price"]),
+            "exposure": notional,
+            "initial": notional * np.maximum(p["imf_base"], p["imf_factor"] * root),
+            "maintenance": notional * np.maximum(p["mmf_base"], p["mmf_factor"] * root),
+        }
+    )
+    b = balances.merge(assets, on="asset")
+    value = b["quantity"] * b["price"] * b["weight"]
+    table = p.groupby("account").sum()
+    table["equity"] += value.groupby(b["account"]).sum()
+    return table
+
+
+class SweepAgainstPandas:
+    """Ratio of the times, interleaved in one process, one thread, after a check that the numbers agree."""
+
+    params = [1_000_000]
+    param_names = ("accounts",)
+    timeout = 600
+
+    def setup(self, accounts: int) -> None:
+        self.venue = wide_venue()
+        self.positions, self.balances, self.marks = wide_tables(self.venue, accounts)
+        self.accounts = rc.Accounts.from_frames(self.venue, self.positions, self.balances)
+        m, a = self.venue.markets, self.venue.assets
+        self.markets = pd.DataFrame(
+            {
+                "market": m.symbol, "mark": [self.marks[s] for s in m.symbol], "imf_base": m.imf_base,
+                "imf_factor": m.imf_factor, "mmf_base": m.mmf_base, "mmf_factor": m.mmf_factor,
+            }
+        )  # fmt: skip
+        price = [1.0, *(self.marks[f"{s}_USDC_PERP"] for s in a.symbol[1:])]
+        self.assets = pd.DataFrame({"asset": a.symbol, "price": price, "weight": a.weight})
+        ours = rc.sweep(self.accounts, self.venue, self.marks, threads=1)
+        theirs = self.peer()
+        gross = theirs["exposure"].to_numpy() + np.abs(ours.net_equity)
+        # entry prices are rounded to whole quanta of cost: the only difference there may be
+        for mine, name in ((ours.net_equity, "equity"), (ours.exposure, "exposure"),
+                           (ours.initial_margin, "initial"), (ours.maintenance_margin, "maintenance")):  # fmt: skip
+            assert np.all(np.abs(mine - theirs[name].to_numpy()) <= 1e-12 * gross + 1e-5)
+
+    def peer(self) -> pd.DataFrame:
+        return pandas_sweep(self.positions, self.balances, self.markets, self.assets)
+
+    def track_pandas_over_riskcore(self, accounts: int) -> float:
+        return interleaved_ratio(self.peer, lambda: rc.sweep(self.accounts, self.venue, self.marks, threads=1))
+
+    track_pandas_over_riskcore.unit = "ratio"

@@ -1,0 +1,135 @@
+"""Engine and oracle side by side: what must be equal, what may differ by float64's rounding, and by how much."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from riskcore import Accounts, Engine, StepResult, Venue
+from riskcore.accounts import Orders
+from riskcore.kernels.columns import AccountColumns
+from tests import naive
+
+ROUNDING = Fraction(1, 10**12)  # of the gross amounts: the error that the sweep's float64 may make
+WHOLE = ("order", "requested", "lots", "cost", "cash", "fee", "quanta", "counter_cost", "counter_cash", "fund")
+NAMED = ("event", "reason", "account", "counterparty", "market", "asset")
+
+
+def gross(venue: naive.Venue, account: naive.Account, prices: naive.Prices) -> Fraction:
+    """Sum of the absolute amounts that an account's net equity is the small difference of."""
+    total = abs(account.unsettled) * venue.settle_quantum
+    for symbol, (free, lent) in account.balances.items():
+        if free or lent:
+            total += (abs(free) + lent) * venue.assets[symbol].quantum * prices.of_asset(venue, symbol)
+    for symbol, (lots, cost) in account.positions.items():
+        total += abs(lots) * prices.of_lot(venue, symbol) + abs(cost) * venue.settle_quantum
+    return total
+
+
+def same_ratio(found: float, margin: Fraction, look: naive.Margin, scale: Fraction) -> bool:
+    """Whether a ratio of float64 amounts is right: within 1e-9, and as near as net equity itself can be.
+
+    Net equity may be off by 1e-12 of the gross amounts. Where nothing more than that is left of it, the sign of
+    float64's equity is open, and the ratio is infinite or as large as that makes it.
+    """
+    if look.exposure == 0:
+        return found == 0
+    doubt = ROUNDING * scale
+    if abs(look.net_equity) <= doubt:
+        return found >= float(margin / (2 * doubt)) * (1 - 1e-9)
+    if look.net_equity < 0:
+        return found == math.inf
+    return math.isclose(found, float(margin / look.net_equity), rel_tol=max(1e-9, float(2 * doubt / look.net_equity)))
+
+
+def natural_rows(result: StepResult) -> list[dict[str, Any]]:
+    """The engine's rows in the oracle's words."""
+    rows = result.events.astype(object).where(result.events.notna(), None).to_dict("records")
+    for row, time in zip(rows, result.rows["time"].tolist(), strict=True):
+        row["time"] = time
+        row["order"] = None if row["order"] < 0 else row["order"]
+    return rows
+
+
+def assert_same_journal(
+    result: StepResult, rows: list[dict[str, Any]], venue: naive.Venue, before: naive.State, prices: naive.Prices
+) -> None:
+    """Row by row: whole numbers and names equal, prices within 1e-12, ratios as near as float64 equity allows."""
+    state = naive.apply_rows(venue, before, ())
+    found = natural_rows(result)
+    for place, (ours, theirs) in enumerate(zip(found, rows, strict=False)):
+        named = ("tick", "time", *NAMED, *WHOLE)
+        assert {n: ours[n] for n in named} == {n: theirs[n] for n in named}, f"row {place}"
+        if math.isnan(theirs["price"]):
+            assert ours["price"] is None, f"row {place}"
+        else:
+            assert math.isclose(ours["price"], theirs["price"], rel_tol=1e-12), f"row {place}"
+        account = state.accounts[theirs["account"]]
+        for moment in ("mmr_before", "mmr_after"):
+            look = naive.margin(venue, account, prices)
+            assert float(look.mmr) == theirs[moment]
+            right = same_ratio(ours[moment], look.maintenance_margin, look, gross(venue, account, prices))
+            assert right, f"row {place}: {moment} {ours[moment]}, not {theirs[moment]}"
+            if moment == "mmr_before":
+                naive.apply_row(venue, state, theirs)
+    assert len(found) == len(rows)
+
+
+def assert_same_state(engine: Engine, venue: naive.Venue, state: naive.State) -> None:
+    """Positions, balances, orders, ledgers and what the providers took, all by equality."""
+    accounts, ledger, columns = engine.accounts, engine.ledger, engine.accounts.columns
+    markets, assets = list(venue.markets), list(venue.assets)
+    assert accounts.ids.tolist() == list(state.accounts)
+    for row, account in enumerate(state.accounts.values()):
+        positions = {
+            markets[columns.market[i]]: [int(columns.lots[i]), int(columns.cost[i])]
+            for i in accounts.positions_of(row)
+            if columns.lots[i] or columns.cost[i]
+        }
+        balances = {
+            assets[columns.asset[j]]: [int(columns.free[j]), int(columns.lent[j])] for j in accounts.balances_of(row)
+        }
+        assert positions == {market: held for market, held in account.positions.items() if held != [0, 0]}
+        assert balances == account.balances
+        assert int(columns.unsettled[row]) == account.unsettled
+        assert int(columns.account_cost[row]) == sum(cost for _, cost in account.positions.values())
+        assert int(columns.open_orders[row]) == len(account.orders)
+        for i in accounts.positions_of(row):
+            for column, side in ((columns.open_bid, "bid"), (columns.open_ask, "ask")):
+                assert int(column[i]) == account.open_lots(markets[columns.market[i]], side)
+    still = {order.index: order.lots for account in state.accounts.values() for order in account.orders}
+    assert {int(o): int(accounts.orders.lots[o]) for o in np.flatnonzero(accounts.orders.lots)} == still
+    assert ledger.book_lots.tolist() == list(state.book_lots.values())
+    assert ledger.book_quanta.tolist() == list(state.book_quanta.values())
+    assert (ledger.fund, ledger.shortfall) == (state.fund, state.shortfall)
+    taken = (state.provider_minute, state.provider_hour, state.provider_total)
+    assert ledger.taken.tolist() == [[column[provider] for column in taken] for provider in venue.providers]
+
+
+def holdings(accounts: Accounts) -> dict[str, Any]:
+    """Every column and order of the accounts as lists, to be compared by equality."""
+    found = {name: getattr(accounts.columns, name).tolist() for name in AccountColumns._fields}
+    return found | {f"order_{f.name}": getattr(accounts.orders, f.name).tolist() for f in fields(Orders)}
+
+
+def whole_state(engine: Engine) -> dict[str, Any]:
+    """All that a tick may change in an engine."""
+    ledger = {name: np.array(value).tolist() for name, value in vars(engine.ledger).items()}
+    return holdings(engine.accounts) | ledger | {"ticks": engine.ticks, "time": engine.time}
+
+
+def totals(engine: Engine, venue: Venue) -> tuple[list[int], list[int]]:
+    """Lots of each market and quanta of each asset (settle less the costs) over everybody: no tick changes them."""
+    columns, ledger = engine.accounts.columns, engine.ledger
+    lots = [int(n) for n in ledger.book_lots]
+    for market, held in zip(columns.market.tolist(), columns.lots.tolist(), strict=True):
+        lots[market] += held
+    quanta = [int(n) for n in ledger.book_quanta]
+    for asset, free, lent in zip(columns.asset.tolist(), columns.free.tolist(), columns.lent.tolist(), strict=True):
+        quanta[asset] += free + lent
+    quanta[venue.settle] += ledger.fund + ledger.shortfall - sum(columns.cost.tolist())
+    return lots, quanta

@@ -1,0 +1,349 @@
+"""Hypothesis strategies for whole scenes: a venue, its accounts, and ticks, drawn as decimals.
+
+Accounts are not drawn blindly. Holdings come first; the settle balance then follows from the net equity that the
+account shall have, as a multiple of its maintenance margin at the first tick. Thus every phase is reached often.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pandas as pd
+from hypothesis import strategies as st
+
+from riskcore import Accounts, Tick, Venue, load_venue
+from tests import naive
+
+SETTLE = "USDC"
+BASES = ("BTC", "ETH", "SOL", "DOGE")
+OTHERS = ("GEM", "TOK")
+ORDER_COLUMNS = ["account", "market", "side", "price", "quantity", "reduce_only"]
+START = 1_760_000_000 * 10**9  # ns, a moment within a clock minute and hour
+
+# net equity over maintenance margin at the first tick
+DISTRESS = {
+    "bankrupt": (-300, 0),
+    "exactly": (100, 100),
+    "edge": (95, 105),
+    "safe": (120, 600),
+    "auto_close": (2, 49),
+    "liquidating": (55, 99),
+}
+OFTEN = (*DISTRESS, "liquidating", "liquidating", "auto_close", "bankrupt")
+
+
+@dataclass(frozen=True)
+class TickInput:
+    """What both sides see of a tick, in natural units."""
+
+    time: int
+    marks: dict[str, float]
+    indexes: dict[str, float]
+    asset_prices: dict[str, float]
+    books: dict[str, dict[str, list[tuple[float, float]]]]
+
+    def tick(self) -> Tick:
+        return Tick(self.time, self.marks, self.books, self.indexes, self.asset_prices)
+
+    def prices(self) -> naive.Prices:
+        return naive.Prices(self.marks, self.indexes, self.asset_prices)
+
+    def naive_arguments(self) -> tuple[Any, ...]:
+        return self.time, self.marks, self.books, self.indexes, self.asset_prices
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A venue, the rows of its accounts, and ticks."""
+
+    source: dict[str, Any]
+    positions: list[dict[str, Any]] = field(default_factory=list)
+    balances: list[dict[str, Any]] = field(default_factory=list)
+    orders: list[dict[str, Any]] = field(default_factory=list)
+    settings: list[dict[str, Any]] = field(default_factory=list)
+    ticks: list[TickInput] = field(default_factory=list)
+
+    def frames(self) -> list[pd.DataFrame]:
+        """Tables as `Accounts.from_frames` takes them."""
+        names = (
+            ["account", "market", "quantity", "entry_price"],
+            ["account", "asset", "quantity", "lent"],
+            ORDER_COLUMNS,
+            ["account", "leverage_limit", "unsettled"],
+        )
+        tables = (self.positions, self.balances, self.orders, self.settings)
+        return [pd.DataFrame(rows, columns=columns) for rows, columns in zip(tables, names, strict=True)]
+
+    def load(self) -> tuple[Venue, Accounts]:
+        venue = load_venue(self.source)
+        return venue, Accounts.from_frames(venue, *self.frames())
+
+    def load_naive(self) -> tuple[naive.Venue, naive.State]:
+        venue = naive.Venue(self.source)
+        return venue, naive.load_state(venue, self.positions, self.balances, self.orders, self.settings)
+
+
+def decimals(low: int, high: int, places: int) -> st.SearchStrategy[Decimal]:
+    """Decimals from low to high in units of the last place."""
+    return st.integers(low, high).map(lambda n: Decimal(n).scaleb(-places))
+
+
+def rounded(amount: Fraction | Decimal, unit: Decimal) -> float:
+    """The nearest multiple of the unit, as the float that a user would write."""
+    return float(round(Fraction(amount) / Fraction(unit)) * unit)
+
+
+# ---- The venue
+
+
+@st.composite
+def margin_functions(draw, low=5, high=100):
+    """Initial and maintenance function: half of them with a kink between notionals of 100 and 1,000,000."""
+    base = draw(decimals(low, high, 3))
+    kink = draw(st.sampled_from([None, 10, 100, 1000]))
+    factor = Decimal(0) if kink is None else base / kink
+    part = draw(st.sampled_from([Decimal("0.5"), Decimal("0.6")]))
+    return tuple({"type": "sqrt", "base": str(b), "factor": str(f)} for b, f in ((base, factor), (base * part, factor * part)))
+
+
+@st.composite
+def market_rows(draw, base):
+    """A market of any price level; ``price`` is where its first mark will be."""
+    tick, step, price = draw(
+        st.sampled_from(
+            [
+                ("0.1", "0.00001", 97000),
+                ("0.01", "0.001", 3500),
+                ("0.05", "0.25", 140),
+                ("0.01", "0.01", 100),
+                ("0.00001", "1", Decimal("0.16")),
+            ]
+        )
+    )
+    impact = draw(st.sampled_from([(None, None), ("0.99", "1.01"), ("0.998", "1.003"), ("0.95", None)]))
+    initial, maintenance = draw(margin_functions())
+    minimum = Decimal(step) * draw(st.sampled_from([1, 1, 7, 50]))
+    return {
+        "symbol": f"{base}_PERP",
+        "baseSymbol": base,
+        "marketType": "PERP",
+        "filters": {
+            "price": {"tickSize": tick, "maxPrice": str(price * 10), "minImpactMultiplier": impact[0], "maxImpactMultiplier": impact[1]},
+            "quantity": {"stepSize": step, "minQuantity": str(minimum)},
+        },
+        "imfFunction": initial,
+        "mmfFunction": maintenance,
+        "price": Decimal(price),
+    }
+
+
+@st.composite
+def haircuts(draw):
+    weight = str(draw(decimals(80, 100, 2)))
+    if draw(st.booleans()):
+        return {"weight": weight, "kind": {"type": "identity"}}
+    penalty = str(draw(decimals(1, 50, 4)))
+    return {"weight": weight, "kind": {"type": "inverseSqrt", "base": "1.0", "positiveCurvePenalty": penalty}}
+
+
+@st.composite
+def asset_rows(draw, symbol):
+    settle = symbol == SETTLE
+    row = {
+        "symbol": symbol,
+        "haircutFunction": {"weight": "1", "kind": {"type": "identity"}} if settle else draw(haircuts()),
+        "quantum": draw(st.sampled_from(["0.000001", "0.01", "0.0001"] if settle else ["0.00000001", "0.000001", "0.001"])),
+    }
+    if draw(st.booleans()):
+        row["imfFunction"], maintenance = draw(margin_functions(50, 200))
+        if draw(st.booleans()):
+            row["mmfFunction"] = maintenance
+    return row
+
+
+policies = st.fixed_dictionaries(
+    {
+        "acmf_divisor": st.sampled_from([2, 2, 2, "2.5", "7/3", 1]),
+        "acmf_offset": st.sampled_from(["0.06", "0.06", "0.06", "0.3", "0.01", 0]),
+        "haircut_size_unit": st.sampled_from(["notional", "quantity"]),
+        "slice_fraction": st.sampled_from(["0.1", "0.25", "1/3", 1]),
+        "slices_per_tick": st.integers(1, 3),
+        "min_slice_notional": st.sampled_from([0, 10, 1000, "2500.5"]),
+        "liquidation_fee": st.sampled_from(["0.01", "0.005", "1/300", 0]),
+        "backstop_fund_share": st.sampled_from(["1/3", "0.25", 0, 1]),
+        "fund": st.sampled_from([0, 25, 1_000_000]),
+    }
+)
+
+limits = st.one_of(st.none(), st.sampled_from([0, 50, 400, "2000.5", 20_000, 500_000]))
+
+
+@st.composite
+def provider_rows(draw, account, symbols):
+    row = {"account": account}
+    for name in ("capacity_per_min", "capacity_per_hour", "max_notional"):
+        limit = draw(limits)
+        if limit is not None:
+            row[name] = limit
+    if draw(st.integers(0, 3)) == 0:
+        row["markets"] = draw(st.lists(st.sampled_from(symbols), min_size=1, unique=True))
+    return row
+
+
+# ---- Ticks
+
+
+@st.composite
+def book_sides(draw, market, mark, bid):
+    """Levels from a tick off the mark outwards: no level, thin ones, deep ones, some beyond any band."""
+    tick, step = Decimal(market["filters"]["price"]["tickSize"]), Decimal(market["filters"]["quantity"]["stepSize"])
+    depth = draw(st.sampled_from([None, 100, 1_000, 5_000, 200_000]))  # notional of a level
+    if depth is None:
+        return []
+    sign = -1 if bid else 1
+    away = int(Decimal(str(mark)) // tick) + (0 if bid else 1)
+    levels = []
+    for distance in draw(st.sampled_from([(0,), (0.03,), (0, 0.0004), (0, 0.002, 0.03), (0.001, 0.004, 0.03, 0.06)])):
+        away += sign * max(int(mark / float(tick) * distance), 1)
+        lots = max(int(Decimal(depth) / (Decimal(str(mark)) * step)) * draw(st.integers(1, 40)) // 20, 1)
+        levels.append((float(away * tick), float(lots * step)))
+    return levels
+
+
+@st.composite
+def tick_inputs(draw, source, time, before=None):
+    """The first tick is near the markets' prices, a later one up to 8 % from the one before."""
+    marks, indexes, books = {}, {}, {}
+    for market in source["markets"]:
+        symbol, tick = market["symbol"], Decimal(market["filters"]["price"]["tickSize"])
+        start = market["price"] if before is None else Decimal(str(before.marks[symbol]))
+        move = Decimal(1) if before is None else draw(decimals(920, 1080, 3))
+        marks[symbol] = rounded(start * move + draw(st.integers(0, 99)) * tick / 10, tick / 10)
+        if draw(st.booleans()):
+            indexes[symbol] = rounded(Decimal(str(marks[symbol])) * draw(decimals(998, 1002, 3)), tick / 10)
+        books[symbol] = {
+            "bids": draw(book_sides(market, marks[symbol], True)),
+            "asks": draw(book_sides(market, marks[symbol], False)),
+        }
+    asset_prices = {
+        row["symbol"]: float(draw(decimals(1000, 9999, 2)) if before is None else before.asset_prices[row["symbol"]])
+        for row in source["collateral"]
+        if row["symbol"] in OTHERS
+    }
+    return TickInput(time, marks, indexes, asset_prices, books)
+
+
+# ---- Accounts
+
+
+@st.composite
+def position_rows(draw, account, market, mark, winning):
+    """A position at a loss, or at a profit up to 12 % of its entry."""
+    tick, step = Decimal(market["filters"]["price"]["tickSize"]), Decimal(market["filters"]["quantity"]["stepSize"])
+    notional = draw(st.sampled_from([40, 1_000, 5_000, 30_000, 150_000])) * draw(decimals(50, 150, 2))
+    lots = max(int(notional / (Decimal(str(mark)) * step)), 1)
+    side = draw(st.sampled_from([1, -1]))
+    profit = draw(decimals(0, 120, 3)) * (1 if winning else -1)
+    entry = rounded(Decimal(str(mark)) * (1 - side * profit), tick)
+    return {"account": account, "market": market["symbol"], "quantity": float(side * lots * step), "entry_price": entry}
+
+
+@st.composite
+def order_rows(draw, account, market, mark):
+    tick, step = Decimal(market["filters"]["price"]["tickSize"]), Decimal(market["filters"]["quantity"]["stepSize"])
+    lots = max(int(draw(st.sampled_from([500, 20_000])) / (Decimal(str(mark)) * step)), 1)
+    return {
+        "account": account,
+        "market": market["symbol"],
+        "side": draw(st.sampled_from(["bid", "ask"])),
+        "price": rounded(Decimal(str(mark)) * draw(decimals(90, 110, 2)), tick),
+        "quantity": float(lots * step),
+        "reduce_only": draw(st.integers(0, 3)) == 0,
+    }
+
+
+@st.composite
+def balance_rows(draw, account, asset, price, borrows):
+    """Collateral, free or lent; or a borrow, perhaps beside a lend of the same asset."""
+    worth = draw(st.sampled_from([30, 1_000, 8_000])) * draw(decimals(50, 150, 2))
+    parts = [(1, 0), (1, 0), (1, 1), (0, 1), *([(-1, 0), (-1, 0), (-1, Decimal("0.3"))] if borrows else ())]
+    quantity, lent = draw(st.sampled_from(parts))
+    unit = Decimal(asset["quantum"])
+    amounts = [rounded(Fraction(part * worth) / Fraction(str(price)), unit) for part in (quantity, lent)]
+    return {"account": account, "asset": asset["symbol"], "quantity": amounts[0], "lent": amounts[1]}
+
+
+@st.composite
+def account_tables(draw, scene, account, kind):
+    """Add an account of a kind to the scene; its settle balance follows from its distress."""
+    first = scene.ticks[0]
+    markets, assets = scene.source["markets"], [a for a in scene.source["collateral"] if a["symbol"] != SETTLE]
+    winner = kind == "winner"
+    distress = "safe" if winner else draw(st.sampled_from(OFTEN))
+    own = Scene(scene.source)
+    if kind != "borrower" or draw(st.booleans()):
+        held = draw(st.lists(st.sampled_from(range(len(markets))), min_size=1, max_size=3, unique=True))
+        for market in (markets[m] for m in held):
+            own.positions.append(draw(position_rows(account, market, first.marks[market["symbol"]], winner)))
+    if kind in ("borrower", "mixed"):
+        prices, venue = first.prices(), naive.Venue(scene.source)
+        for asset in draw(st.lists(st.sampled_from(assets), max_size=3, unique_by=lambda a: a["symbol"])) if assets else ():
+            price = prices.of_asset(venue, asset["symbol"])
+            own.balances.append(draw(balance_rows(account, asset, price, borrows=kind == "borrower")))
+    for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
+        market = draw(st.sampled_from(markets))
+        own.orders.append(draw(order_rows(account, market, first.marks[market["symbol"]])))
+    if draw(st.integers(0, 3)) == 0:
+        limit, unsettled = draw(st.sampled_from([None, 1.0, 3.0, 12.5])), float(draw(decimals(-5000, 5000, 2)))
+        own.settings.append({"account": account, "leverage_limit": limit, "unsettled": unsettled})
+    lent = draw(st.sampled_from([0.0, 0.0, 0.0, 250.25]))
+    own.balances.append({"account": account, "asset": SETTLE, "quantity": 0.0, "lent": lent})
+    _settle(own, first, account, Fraction(draw(st.integers(*DISTRESS[distress])), 100))
+    for name in ("positions", "balances", "orders", "settings"):
+        getattr(scene, name).extend(getattr(own, name))
+
+
+def _settle(own: Scene, first: TickInput, account: Any, target: Fraction) -> None:
+    """Choose the settle balance that brings net equity to ``target`` maintenance margins, a borrow's own included."""
+    row = own.balances[-1]
+    quantum = next(Decimal(a["quantum"]) for a in own.source["collateral"] if a["symbol"] == SETTLE)
+    for _ in range(2):
+        venue, state = Scene(own.source | {"backstop": []}, own.positions, own.balances, (), own.settings).load_naive()
+        look = naive.margin(venue, state.accounts[account], first.prices())
+        missing = target * look.maintenance_margin - look.net_equity
+        row["quantity"] = rounded(Fraction(str(row["quantity"])) + missing, quantum)
+
+
+@st.composite
+def scenes(draw, ticks=1, most=8):
+    """A whole scene: 4 to ``most`` accounts, up to 3 providers, and ticks a moment to half an hour apart."""
+    markets = [draw(market_rows(base)) for base in BASES[: draw(st.sampled_from([1, 2, 2, 3, 4]))]]
+    symbols = draw(st.lists(st.sampled_from((*BASES[: len(markets)], *OTHERS)), max_size=3, unique=True))
+    place = draw(st.integers(0, len(symbols)))
+    symbols.insert(place, SETTLE)
+    providers, count = draw(st.integers(0, 3)), draw(st.integers(4, most))
+    ids = draw(st.permutations(range(1, 1 + providers + count)))
+    if draw(st.booleans()):
+        ids = [f"user {n}" for n in ids]
+    source = {
+        "settle_asset": SETTLE,
+        "markets": markets,
+        "collateral": [draw(asset_rows(symbol)) for symbol in symbols],
+        "policy": draw(policies),
+        "backstop": [draw(provider_rows(n, [m["symbol"] for m in markets])) for n in ids[:providers]],
+    }
+    time, inputs = START, []
+    for _ in range(ticks):
+        inputs.append(draw(tick_inputs(source, time, inputs[-1] if inputs else None)))
+        time += draw(st.sampled_from([1, 20, 70, 1800])) * 10**9
+    scene = Scene(source, ticks=inputs)
+    for n, account in enumerate(ids):
+        if n < providers and draw(st.integers(0, 4)):
+            scene.balances.append({"account": account, "asset": SETTLE, "quantity": 1e6, "lent": 0.0})
+        else:
+            kind = draw(st.sampled_from(["trader", "trader", "winner", "winner", "mixed", "mixed", "borrower"]))
+            draw(account_tables(scene, account, kind))
+    return scene

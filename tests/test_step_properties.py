@@ -1,0 +1,156 @@
+"""`Engine.step` against the oracle, row by row, and what no tick may do."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, event, given, settings
+from hypothesis import strategies as st
+
+from riskcore import Engine, RiskDataError
+from tests import naive
+from tests.comparison import (
+    ROUNDING,
+    assert_same_journal,
+    assert_same_state,
+    gross,
+    totals,
+    whole_state,
+)
+from tests.strategies import Scene, scenes
+
+
+def near(x, y) -> bool:
+    """Whether float64 could take the one for the other, or order them the other way round."""
+    if naive.INFINITY in (x, y):
+        return False
+    return abs(x - y) <= ROUNDING * max(abs(x), abs(y))
+
+
+def float64_decides(venue, state, prices, rows) -> bool:
+    """Whether the last bits of float64 could order or stop something in this tick: one_tick.md lets them, in
+
+    * the order of the selected accounts, by the sweep's MMR;
+    * the queue of the winners, by score, and who is a winner at all (value equal to cost);
+    * the book phase between slices, where an account's tests and the order of its positions are float64's.
+
+    Exact twins are no such case: equal holdings give equal bits, and the account id decides on both sides.
+    """
+    looks = naive.sweep(venue, state, prices)
+    scale = {account_id: gross(venue, account, prices) for account_id, account in state.accounts.items()}
+    selected = [account_id for account_id, look in looks.items() if look.liquidating]
+    if len(selected) > 1 and any(abs(looks[a].net_equity) <= ROUNDING * scale[a] for a in selected):
+        return True
+    accounts = state.accounts
+    for a, b in itertools.combinations(selected, 2):
+        smallest = min(looks[a].net_equity, looks[b].net_equity)
+        width = 1 if smallest <= 0 else max(scale[a], scale[b]) / smallest
+        if naive.INFINITY not in (looks[a].mmr, looks[b].mmr) and accounts[a] != accounts[b]:
+            if abs(looks[a].mmr - looks[b].mmr) <= ROUNDING * width * max(looks[a].mmr, looks[b].mmr):
+                return True
+
+    for market in {row["market"] for row in rows if row["event"] in ("adl", "unfilled")}:
+        lot, profits = prices.of_lot(venue, market), []
+        for account_id, account in accounts.items():
+            lots, cost = account.positions.get(market, (0, 0))
+            if lots and looks[account_id].net_equity > 0 and cost:
+                value, cost = lots * lot, cost * venue.settle_quantum
+                if near(value, cost):
+                    return True
+                leverage = looks[account_id].exposure / looks[account_id].net_equity
+                profits.append(((value - cost) / abs(cost) * leverage, account))
+        if any(near(x, y) and a != b for (x, a), (y, b) in itertools.combinations(profits, 2)):
+            return True
+
+    now = naive.apply_rows(venue, state, ())
+    for row in rows:
+        sliced = row["event"] in ("book", "expire")
+        if sliced and in_doubt(venue, now.accounts[row["account"]], prices):
+            return True
+        naive.apply_row(venue, now, row)
+        if sliced and in_doubt(venue, now.accounts[row["account"]], prices):
+            return True
+    return False
+
+
+def in_doubt(venue, account, prices) -> bool:
+    """Whether float64 leaves an account's tests open, or the order of its positions."""
+    look, doubt = naive.margin(venue, account, prices), ROUNDING * gross(venue, account, prices)
+    divisor, offset = venue.policy["acmf_divisor"], venue.policy["acmf_offset"]
+    auto_close = max(look.maintenance_margin / divisor, look.maintenance_margin - offset * look.exposure)
+    if min(abs(look.net_equity - edge) for edge in (0, auto_close, look.maintenance_margin)) <= doubt:
+        return True
+    return any(near(x, y) for x, y in itertools.combinations(look.position_maintenance_margins.values(), 2))
+
+
+def note_phases(rows) -> None:
+    for kind in {f"{row['event']}: {row['reason']}" for row in rows}:
+        event(kind)
+
+
+@settings(max_examples=250)
+@given(st.integers(1, 3).flatmap(lambda ticks: scenes(ticks=ticks)))
+def test_ticks_equal_the_oracle(scene: Scene):
+    venue, accounts = scene.load()
+    oracle, state = scene.load_naive()
+    engine = Engine(accounts, venue)
+    assert_same_state(engine, oracle, state)
+    everything = totals(engine, venue)
+    for inputs in scene.ticks:
+        after, rows = naive.step(oracle, state, *inputs.naive_arguments())
+        assume(not float64_decides(oracle, state, inputs.prices(), rows))
+        note_phases(rows)
+        result = engine.step(inputs.tick())
+        assert_same_journal(result, rows, oracle, state, inputs.prices())
+        assert_same_state(engine, oracle, after)
+        assert totals(engine, venue) == everything
+        state = after
+
+
+@settings(max_examples=40)
+@given(scenes(ticks=2), st.integers(0, 2**32 - 1))
+def test_order_of_listing_changes_nothing(scene: Scene, seed):
+    """Orders of one price keep their place among each other: the order of listing is their rank."""
+    venue, accounts = scene.load()
+    frames = [frame.sample(frac=1, random_state=seed) for frame in scene.frames()]
+    if frames[2].duplicated(["account", "market", "side", "price"]).any():
+        frames[2] = scene.frames()[2]
+    engine, other = Engine(accounts, venue), Engine(type(accounts).from_frames(venue, *frames), venue)
+    for inputs in scene.ticks:
+        assert engine.step(inputs.tick()).rows.tobytes() == other.step(inputs.tick()).rows.tobytes()
+    assert whole_state(engine) == whole_state(other)
+
+
+CROSSED = {"bids": [(100.0, 1.0)], "asks": [(100.0, 1.0)]}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda t, symbol: replace(t, marks=t.marks | {symbol: float("nan")}),
+        lambda t, symbol: replace(t, marks=t.marks | {symbol: -1.0}),
+        lambda t, symbol: replace(t, marks={}),
+        lambda t, symbol: replace(t, indexes={symbol: 0.0}),
+        lambda t, symbol: replace(t, asset_prices={"nobody": 1.0}),
+        lambda t, symbol: replace(t, books={symbol: CROSSED}),
+        lambda t, symbol: replace(t, books={symbol: {"bids": [(100.0, 1.0), (100.0, 1.0)]}}),
+        lambda t, symbol: replace(t, time=t.time - 3600 * 10**9),
+    ],
+    ids=["nan", "negative", "missing", "index", "unknown", "crossed", "unsorted", "earlier"],
+)
+@settings(max_examples=6)
+@given(scene=scenes(ticks=2))
+def test_a_rejected_tick_changes_nothing(spoil, scene: Scene):
+    venue, accounts = scene.load()
+    assume(scene.positions)
+    symbol = scene.positions[0]["market"]
+    engine, undisturbed = Engine(accounts, venue), Engine(accounts, venue)
+    first, second = scene.ticks
+    engine.step(first.tick())
+    undisturbed.step(first.tick())
+    before = whole_state(engine)
+    with pytest.raises(RiskDataError):
+        engine.step(spoil(second, symbol).tick())
+    assert whole_state(engine) == before
+    assert engine.step(second.tick()).rows.tobytes() == undisturbed.step(second.tick()).rows.tobytes()
+    assert whole_state(engine) == whole_state(undisturbed)
