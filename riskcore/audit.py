@@ -264,6 +264,8 @@ _REAL = {"mark", "index", "leverage_limit", *_RATIOS}
 
 def _read_table(path: Path, columns: str, real: tuple[str, ...] = ()) -> Columns:
     """Columns of a Parquet table by name: whole numbers as int64, prices and ratios as float64, the rest as found."""
+    if not path.is_file():
+        raise RunError(f"{path}: is missing")
     try:
         frame = pd.read_parquet(path)
     except (OSError, ValueError) as error:
@@ -306,11 +308,8 @@ class _Run:
         """Whether a row names only accounts, positions, balances and orders that there are."""
         j, accounts = self.journal, len(self.ids)
         fine = (j["account"] >= 0) & (j["account"] < accounts)
-        fine &= (
-            (j["counterparty"] >= NOBODY)
-            & (j["counterparty"] < accounts)
-            & (j["order"] < len(self.start["orders"]["lots"]))
-        )
+        fine &= (j["counterparty"] >= NOBODY) & (j["counterparty"] < accounts)
+        fine &= j["order"] < len(self.start["orders"]["lots"])
         for events, name in (
             ("book expire backstop adl unfilled", "position"),
             ("backstop adl", "counter_position"),
@@ -636,9 +635,8 @@ def _check_prices(venue: _Venue, out: _Findings, first: int, mark: Array, index:
             known = np.isnan(derived[:, same]).all(axis=1)
             fine = known | (derived[:, same] == asset[:, [row]]).any(axis=1)
         for at in np.flatnonzero(~fine).tolist():
-            out.breach(
-                "prices", f"{listed.symbol} at {asset[at, row]}: not the settle asset's 1, nor the index", first + at
-            )
+            what = "1, being the settle asset" if row == venue.settle else "the index of its market"
+            out.breach("prices", f"{listed.symbol}: {asset[at, row]}, not {what}", first + at)
 
 
 # ---- margin
@@ -740,6 +738,7 @@ class _State:
         for p in range(self.position_offset[account], self.position_offset[account + 1]):
             lots, market = self.lots[p], self.market[p]
             cost += self.cost[p]
+            gross += abs(self.cost[p]) * settle_quantum
             if lots or self.bid[p] or self.ask[p]:
                 worth = tick.worth("lot", market, of)
                 notional, (base, factor) = abs(lots) * worth, kind.markets[market]
@@ -750,11 +749,10 @@ class _State:
                     equity += lots * worth
                     gross += notional
         equity -= cost * settle_quantum
-        gross += abs(cost) * settle_quantum
         for b in range(self.balance_offset[account], self.balance_offset[account + 1]):
             free, asset = self.free[b], self.asset[b]
             tokens = max(free, 0) + self.lent[b]
-            if tokens:
+            if tokens > 0:
                 value = tokens * tick.worth("quantum", asset, of)
                 weight, base, penalty = kind.haircuts[asset]
                 if base is not None:
@@ -772,10 +770,8 @@ class _State:
 
     def apply(self, row: _Row) -> None:
         """Add the changes of a row."""
-        for p, lots, cost in (
-            (row.position, row.lots, row.cost),
-            (row.counter_position, -row.lots, row.counter_cost),
-        ):
+        mine, theirs = (row.position, row.lots, row.cost), (row.counter_position, -row.lots, row.counter_cost)
+        for p, lots, cost in (mine, theirs):
             if p >= 0 and (lots or cost):
                 self.lots[p] += lots
                 self.cost[p] += cost
@@ -788,7 +784,7 @@ class _State:
             self.lent[row.balance] -= row.quanta
             self.columns[3][row.balance] = self.lent[row.balance]
         for b, quanta in changes:
-            if quanta:
+            if quanta and b >= 0:
                 self.free[b] += quanta
                 self.columns[2][b] = self.free[b]
         if row.event == "cancel" and row.order in self.open[row.account]:
@@ -846,9 +842,6 @@ class _Sweep:
         self.debt_curves = np.array(kind.assets)
         self.quantum = np.array(kind.quantum)
         self.step = np.array([float(m.step) for m in state.venue.markets])
-        offset = np.array(state.position_offset)
-        self.holders = np.flatnonzero(np.diff(offset))
-        self.position_start, self.balance_start = offset[:-1][self.holders], np.array(state.balance_offset)[:-1]
         self.unsettled = np.array(state.unsettled, np.float64) * float(state.venue.quantum)
 
     def margins(self, tick: _Tick) -> tuple[Array, Array, Array]:
@@ -867,19 +860,15 @@ class _Sweep:
             of, base, penalty = self.sized, *self.haircut
             size = tokens[of] * self.quantum[self.asset[of]] if state.venue.by_quantity else worth[of]
             weighted[of] = worth[of] * np.minimum(self.weight[of], base / (1 + penalty * np.sqrt(size)))
-        equity = np.add.reduceat(weighted, self.balance_start) + self.unsettled
-        gross = np.add.reduceat(worth, self.balance_start) + np.abs(self.unsettled)
-        maintenance = np.zeros(count)
-        if self.holders.size:
-            equity[self.holders] += np.add.reduceat(value - cost, self.position_start)
-            gross[self.holders] += np.add.reduceat(notional + np.abs(cost), self.position_start)
-            maintenance[self.holders] = np.add.reduceat(margin, self.position_start)
+        owner, holder = state.owner, state.holder
+        equity = np.bincount(holder, weighted, count) + np.bincount(owner, value - cost, count) + self.unsettled
+        gross = np.bincount(holder, worth, count) + np.bincount(owner, notional + np.abs(cost), count)
+        maintenance = np.bincount(owner, margin, count)
         of = state.borrowed
         debt, (base, factor) = -free[of] * per_quantum[self.asset[of]], self.debt_curves[self.asset[of]].T
-        np.subtract.at(equity, state.holder[of], debt)
-        np.add.at(gross, state.holder[of], debt)
-        np.add.at(maintenance, state.holder[of], debt * np.maximum(base, factor * np.sqrt(debt)))
-        return equity, maintenance, gross
+        equity -= np.bincount(holder[of], debt, count)
+        maintenance += np.bincount(holder[of], debt * np.maximum(base, factor * np.sqrt(debt)), count)
+        return equity, maintenance, gross + np.bincount(holder[of], debt, count) + np.abs(self.unsettled)
 
     def unpriced(self, tick: _Tick) -> bool:
         """Whether something that is held has no price."""
@@ -905,44 +894,49 @@ class _Sweep:
         noise = NOISE * (np.abs(value) + np.abs(cost)), NOISE * gross[owner]
         may = (lots != 0) & (profit >= -noise[0]) & (solvent >= -noise[1]) & ~np.isin(owner, list(selected))
         sure = may & (profit > noise[0]) & (solvent > noise[1])
-        with np.errstate(all="ignore"):
-            score = profit / np.abs(cost) * exposure[owner] / solvent
+        score = profit / np.abs(cost) * exposure[owner] / solvent
+        slack = np.nan_to_num(TOLERANCE + noise[0] / profit + noise[1] / solvent)
         score[(cost * lots <= 0) | np.isnan(score)] = np.inf
-        return _Winners(self.market, lots, cost, owner, may, sure, score, exposure, equity)
-
-
-class _Winners:
-    """ADL counterparties of a tick by market and side, best score first, ties by account."""
-
-    def __init__(
-        self, market: Array, lots: Array, cost: Array, owner: Array, may: Array, sure: Array, score: Array,
-        exposure: Array, equity: Array,
-    ) -> None:  # fmt: skip
-        self.queues: dict[tuple[int, bool], list[int]] = defaultdict(list)
+        slack[np.isinf(score)] = 0
+        queues: dict[tuple[int, bool], list[int]] = defaultdict(list)
         rows = np.flatnonzero(may)
         for p in rows[np.lexsort((owner[rows], -score[rows]))].tolist():
-            self.queues[int(market[p]), bool(lots[p] > 0)].append(p)
-        self.next: dict[tuple[int, bool], int] = defaultdict(int)
-        self.sure, self.score = sure, score
-        self.figures = lambda p: (lots[p], cost[p], exposure[owner[p]], equity[owner[p]])
+            queues[self.state.market[p], bool(lots[p] > 0)].append(p)
+        figures = np.stack([lots, cost, exposure[owner], solvent], axis=1)
+        return _Winners(queues, sure, score * (1 - slack), score * (1 + slack), figures)
+
+
+@dataclass
+class _Winners:
+    """ADL counterparties of a tick: position rows by market and side (long or not), best score first, ties by account.
+
+    `low` and `high` hold the score of every position row, less and plus what float64 leaves in doubt; rows that are not
+    `sure` may or may not be profitable and solvent. `figures` (lots, cost, exposure, net equity) tell true ties.
+    """
+
+    queues: dict[tuple[int, bool], list[int]]
+    sure: Array
+    low: Array
+    high: Array
+    figures: Array
+    used: dict[tuple[int, bool], int] = field(default_factory=lambda: defaultdict(int))
 
     def fits(self, market: int, lots: int, position: int, now: list[int]) -> bool:
         """Whether `position` (-1: nobody) may be the next against `lots`; `now` holds the lots of all positions."""
-        side, best, tied = (market, lots < 0), None, None
-        queue = self.queues[side]
-        while self.next[side] < len(queue) and now[queue[self.next[side]]] * lots >= 0:
-            self.next[side] += 1
-        for p in queue[self.next[side] :]:
+        side, best, tied = (market, lots < 0), -math.inf, -1
+        queue = self.queues.get(side, [])
+        while self.used[side] < len(queue) and now[queue[self.used[side]]] * lots >= 0:
+            self.used[side] += 1
+        for at in range(self.used[side], len(queue)):
+            p = queue[at]
             if now[p] * lots >= 0:
                 continue
-            if best is not None and self.score[p] < best * (1 - TOLERANCE):
-                return False
             if p == position:
-                return tied is None or self.figures(tied) != self.figures(p)
+                return bool(self.high[p] >= best) and (tied < 0 or (self.figures[tied] != self.figures[p]).any())
             if self.sure[p]:
                 if position < 0:
                     return False
-                best, tied = self.score[p] if best is None else best, p
+                best, tied = max(best, self.low[p]), p
         return position < 0
 
 
@@ -1062,16 +1056,28 @@ class _Replay:
         left = look.positions.keys() - self.unfilled
         if left and self._below(account):
             breach("stages", "below auto-close, and a position was not handed over", number, account=account)
-        free = [state.free[b] for b in range(*state.balance_offset[account : account + 2])]
-        if not look.positions and look.equity < -NOISE * look.gross and min(free) < 0:
-            breach("stages", f"no position, net equity {look.equity}, and a debt is left", number, account=account)
+        if rested := self._unsliced(account, look):
+            breach("stages", f"liquidating, and positions {rested} had too few slices", number, account=account)
+        balances = range(*state.balance_offset[account : account + 2])
+        bankrupt = account in self.settled or (not look.positions and look.equity < -NOISE * look.gross)
+        kept = [b for b in balances if state.asset[b] != self.venue.settle and (state.free[b] or state.lent[b])]
+        if bankrupt and (kept or state.free[state.settle[account]] < 0):
+            what = f"settle balance {state.free[state.settle[account]]}, {len(kept)} other balances"
+            breach("stages", f"bankrupt, and not closed out: {what}", number, account=account)
         for market_row in range(*state.position_offset[account : account + 2]):
             handover = self.handovers.get(("backstop", market_row))
             if handover and handover.fills:
                 breach("stages", f"providers {handover.fills} did not take their lots", number, account=account)
 
+    def _unsliced(self, account: int, look: _Margin) -> list[int]:
+        """Positions that the book phase left out, of an account that stayed liquidating and was not handed over."""
+        handed = ("backstop", account) in self.snapshots or ("adl", account) in self.snapshots
+        if handed or look.ratio() <= 1 + TOLERANCE or self._below(account):
+            return []
+        return [p for p in look.positions if self.slices[p] < self.venue.policy["slices_per_tick"]]
+
     def _stuck(self, account: int) -> bool:
-        """Whether there is nothing to sell or redeem: a debt in a token, and no settle balance to buy a quantum with."""
+        """Whether there is nothing to sell or redeem: a debt in a token, and no settle balance that buys any."""
         state, settle = self.state, self.venue.settle
         least = 0
         for b in range(*state.balance_offset[account : account + 2]):
@@ -1142,22 +1148,16 @@ class _Replay:
     def _below(self, account: int) -> bool:
         """Whether the account is below auto-close; exact where float64 leaves doubt."""
         look = self._look(account)
-        gap = self._gap(look)
-        if abs(gap) <= TOLERANCE * look.gross or abs(look.equity) <= TOLERANCE * look.gross:
+        if min(abs(self._gap(look)), abs(look.equity)) <= TOLERANCE * look.gross:
             look = self.state.margin(account, self.tick, self.state.decimals)
-            gap = self._gap(
-                look._replace(**{n: Fraction(getattr(look, n)) for n in ("equity", "maintenance", "exposure")})
-            )
-        return bool(look.exposure > 0 and (gap > 0 or look.equity <= 0))
+        return bool(look.exposure > 0 and (self._gap(look) > 0 or look.equity <= 0))
 
     def _gap(self, look: _Margin) -> Any:
         """How far the net equity is below the auto-close requirement."""
-        divisor, offset = (self.venue.policy[name] for name in ("acmf_divisor", "acmf_offset"))
-        if isinstance(look.equity, float):
-            requirement = max(look.maintenance / float(divisor), look.maintenance - float(offset) * look.exposure)
-        else:
-            requirement = max(look.maintenance / divisor, look.maintenance - offset * look.exposure)
-        return requirement - look.equity
+        policy, of = self.venue.policy, float if isinstance(look.equity, float) else Fraction
+        equity, maintenance, exposure = of(look.equity), of(look.maintenance), of(look.exposure)
+        divided, lowered = maintenance / of(policy["acmf_divisor"]), maintenance - of(policy["acmf_offset"]) * exposure
+        return max(divided, lowered) - equity
 
     def _trigger(self, row: _Row, before: _Margin) -> None:
         self._equal("ratios", "mmr_after", row, row.mmr_after, row.mmr_before)
@@ -1216,12 +1216,8 @@ class _Replay:
             self._equal("cost", "counter_cost", row, row.counter_cost, change)
         per_lot = float(self.venue.quantum / self.venue.markets[row.market].step) / max(abs(row.lots), 1)
         price = abs(flow) * per_lot if flow * row.lots < 0 else -abs(flow) * per_lot
-        self._require(
-            "rows",
-            abs(row.price - price) <= TOLERANCE * abs(price) + 0.51 * per_lot,
-            f"price {row.price}: {price}",
-            row,
-        )
+        near = abs(row.price - price) <= TOLERANCE * abs(price) + 0.51 * per_lot  # a flow is rounded to quanta
+        self._require("rows", near, f"price is {row.price}, not {price}", row)
 
     def _slice(self, lots: int, market: int) -> int:
         policy, size = self.venue.policy, abs(lots)
@@ -1243,11 +1239,8 @@ class _Replay:
         side = self.tick.side(row.market, 1 if held > 0 else -1)
         filled = min(row.requested, max(side.in_band - side.taken, 0))
         reason = "full" if filled == row.requested else "band" if side.in_band < side.depth[-1] else "depth"
-        expected = (
-            (filled and "book") or "expire",
-            reason if side.prices else "no_book",
-            -filled if held > 0 else filled,
-        )
+        reason = reason if side.prices else "no_book"
+        expected = "book" if filled else "expire", reason, -filled if held > 0 else filled
         self._equal("book", "event, reason and lots", row, (row.event, row.reason, row.lots), expected)
         if row.event == "book":
             self._trade(row)
@@ -1280,10 +1273,8 @@ class _Replay:
             fills = self._allocation(row.market, abs(lots))
         if event == "adl":
             self._require("stages", not fills, f"providers could take {fills}", row)
-        handover = self.handovers[event, row.position] = _Handover(
-            lots, round((worth - share) / quantum), to_fund, fills
-        )
-        return handover
+        flow = round((worth - share) / quantum)
+        return self.handovers.setdefault((event, row.position), _Handover(lots, flow, to_fund, fills))
 
     def _allocation(self, market: int, size: int) -> list[tuple[int, int]]:
         """Lots of each provider, in proportion to what it has room for."""
@@ -1347,8 +1338,13 @@ class _Replay:
             self._equal("stages", "the fund", row, self.fund, 0)
 
     def finish(self) -> None:
-        """Compare the providers' ledgers."""
+        """Compare the providers' ledgers, and that there is no other."""
         ledger = _ledger(self.run)
+        markets, assets = len(self.venue.markets), len(self.venue.assets)
+        entries = {("fund", 0), ("shortfall", 0), *(("book_lots", row) for row in range(markets))}
+        entries |= {("book_quanta", row) for row in range(assets)}
+        entries |= {(f"provider_{name}", row) for name in ("minute", "hour", "total") for row in self.taken}
+        self.out.equal("replay", "entries of the ledger", sorted(ledger), sorted(entries))
         for account, taken in self.taken.items():
             for name, quanta in zip(("minute", "hour", "total"), taken, strict=True):
                 name = f"provider_{name}"
@@ -1374,7 +1370,8 @@ def audit(
     RunError
         The folder holds no run, or a file is missing or of another format.
     """
-    with localcontext(Context(prec=60)):
+    # an altered figure may make a square root or a quotient meaningless: then the checks fail, not the arithmetic
+    with localcontext(Context(prec=60)), np.errstate(all="ignore"):
         run = _read_run(Path(path))
         out = _Findings(run.ids)
         for check in (_check_rows, _check_conservation, _check_replay):

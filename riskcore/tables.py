@@ -137,10 +137,13 @@ def _keys(table: str, frame: pd.DataFrame) -> pd.DataFrame:
         elif name in ("market", "asset", "side"):
             _must_be_text(table, name, frame[name])
         elif name == "reduce_only" and not pd.api.types.is_bool_dtype(frame[name].dtype):
-            # one odd word makes a column of a CSV file text
-            words = {"true": True, "false": False}
-            frame[name] = frame[name].map(lambda x: words.get(x.lower(), x) if isinstance(x, str) else x).astype(object)
+            frame[name] = frame[name].map(_flag).astype(object)
     return frame
+
+
+def _flag(value: object) -> object:
+    """Read the text of a flag: one odd word in a CSV file makes text of the whole column."""
+    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:
@@ -217,11 +220,11 @@ def codes(table: str, column: str, values: pd.Series[Any], names: tuple[str, ...
 
 def times(table: str, values: pd.Series[Any]) -> npt.NDArray[np.int64]:
     """Nanoseconds since the epoch, UTC: from timestamps, from ISO text, or from whole numbers as they are."""
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values = values.astype(values.cat.categories.dtype)
     kind = pd.api.types.infer_dtype(values, skipna=False)
     if kind == "integer" and _fit_int64(values).all():
         return values.to_numpy(np.int64)
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        values = values.astype(values.cat.categories.dtype)
     given = values
     if kind == "string":
         values = values.mask(values.isin(["now", "today"]))  # pandas reads them as the time of the call

@@ -39,9 +39,9 @@ def same_ratio(found: float, margin: Fraction, look: naive.Margin, scale: Fracti
     if look.exposure == 0:
         return found == 0
     doubt = ROUNDING * scale
-    if abs(look.net_equity) <= doubt:
+    if 0 < doubt >= abs(look.net_equity):
         return found >= float(margin / (2 * doubt)) * (1 - 1e-9)
-    if look.net_equity < 0:
+    if look.net_equity <= 0:
         return found == math.inf
     return math.isclose(found, float(margin / look.net_equity), rel_tol=max(1e-9, float(2 * doubt / look.net_equity)))
 

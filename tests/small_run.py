@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from riskcore import Accounts, Venue, io, load_venue, sample
+from riskcore import Accounts, Venue, io, load_venue, run_folder, sample
 
 BTC, ETH = "BTC_USDC_PERP", "ETH_USDC_PERP"
 TIMES = ("2025-10-10T21:00:00Z", "2025-10-10T21:00:01Z")
 PROVIDER = 9
 
 
-def venue_source() -> dict:
+def venue_source(provider: int | str = PROVIDER) -> dict:
     """Three markets, and an asset XAU that no market gives a price."""
-    source = sample.venue_source([PROVIDER])
+    source = sample.venue_source([provider])
     gold = {"symbol": "XAU", "haircutFunction": {"weight": "0.9", "kind": {"type": "identity"}}}
     return source | {"collateral": [*source["collateral"], gold]}
 
@@ -51,9 +51,9 @@ def tables() -> dict[str, pd.DataFrame]:
     }  # fmt: skip
 
 
-def read(frames: dict[str, pd.DataFrame]) -> tuple[Venue, Accounts, io.TickTable]:
+def read(frames: dict[str, pd.DataFrame], provider: int | str = PROVIDER) -> tuple[Venue, Accounts, io.TickTable]:
     """Read the tables as the commands do."""
-    venue = load_venue(venue_source())
+    venue = load_venue(venue_source(provider))
     accounts = Accounts.from_frames(venue, *(frames[name] for name in ("positions", "balances", "orders", "settings")))
     return venue, accounts, io.read_ticks(venue, accounts, frames["marks"], frames["books"], frames["asset_prices"])
 
@@ -76,3 +76,31 @@ def arguments(command: str, files: dict[str, Path], out: Path) -> list[str]:
     """Return the command line that runs ``command`` on the files."""
     used = [name for name in files if command == "replay" or name != "books"]
     return [command, *(a for n in used for a in (f"--{n.replace('_', '-')}", str(files[n]))), "--out", str(out)]
+
+
+def crash() -> tuple[Venue, Accounts, io.TickTable]:
+    """A generated crash of 25 ticks in which every stage but ADL has something to do."""
+    venue, made = sample.crash(120, 25)
+    accounts = Accounts.from_frames(venue, made.positions, made.balances, made.orders)
+    return venue, accounts, io.read_ticks(venue, accounts, made.marks, made.books)
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Journal, ticks, books and last state of two run folders must be the same bits, however they were saved."""
+    ends = [run_folder.manifest(path) for path in (one, other)]
+    for key in ("seed", "ticks", "events", "complete", "providers", "inputs"):
+        assert ends[0][key] == ends[1][key], key
+    assert run_folder.read_journal(one).tobytes() == run_folder.read_journal(other).tobytes()
+    for folder in ("start", "ticks", "books", "assets", "state"):
+        tables = [_joined(path / folder, known["parts"]) for path, known in zip((one, other), ends, strict=True)]
+        assert tables[0].keys() == tables[1].keys()
+        for name, table in tables[0].items():
+            pd.testing.assert_frame_equal(table, tables[1][name], check_exact=True)
+
+
+def _joined(folder: Path, parts: int) -> dict[str, pd.DataFrame]:
+    if folder.name in ("start", "state"):
+        folder = folder / f"{parts - 1:05d}" if folder.name == "state" else folder
+        return {path.name: pd.read_parquet(path) for path in sorted(folder.iterdir())}
+    rows = [pd.read_parquet(folder / f"{part:05d}.parquet") for part in range(parts)]
+    return {folder.name: pd.concat([r for r in rows if len(r)], ignore_index=True)}

@@ -25,14 +25,14 @@ START = 1_760_000_000 * 10**9  # ns, a moment within a clock minute and hour
 
 # net equity over maintenance margin at the first tick
 DISTRESS = {
-    "bankrupt": (-300, 0),
+    "bankrupt": (-300, -2),
     "exactly": (100, 100),
     "edge": (95, 105),
     "safe": (120, 600),
     "auto_close": (2, 49),
     "liquidating": (55, 99),
 }
-OFTEN = (*DISTRESS, "liquidating", "liquidating", "auto_close", "bankrupt")
+OFTEN = (*DISTRESS, "liquidating", "liquidating", "auto_close", "bankrupt", "bankrupt")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,9 @@ def margin_functions(draw, low=5, high=100):
     kink = draw(st.sampled_from([None, 10, 100, 1000]))
     factor = Decimal(0) if kink is None else base / kink
     part = draw(st.sampled_from([Decimal("0.5"), Decimal("0.6")]))
-    return tuple({"type": "sqrt", "base": str(b), "factor": str(f)} for b, f in ((base, factor), (base * part, factor * part)))
+    return tuple(
+        {"type": "sqrt", "base": str(b), "factor": str(f)} for b, f in ((base, factor), (base * part, factor * part))
+    )
 
 
 @st.composite
@@ -131,7 +133,12 @@ def market_rows(draw, base):
         "baseSymbol": base,
         "marketType": "PERP",
         "filters": {
-            "price": {"tickSize": tick, "maxPrice": str(price * 10), "minImpactMultiplier": impact[0], "maxImpactMultiplier": impact[1]},
+            "price": {
+                "tickSize": tick,
+                "maxPrice": str(price * 10),
+                "minImpactMultiplier": impact[0],
+                "maxImpactMultiplier": impact[1],
+            },
             "quantity": {"stepSize": step, "minQuantity": str(minimum)},
         },
         "imfFunction": initial,
@@ -155,7 +162,9 @@ def asset_rows(draw, symbol):
     row = {
         "symbol": symbol,
         "haircutFunction": {"weight": "1", "kind": {"type": "identity"}} if settle else draw(haircuts()),
-        "quantum": draw(st.sampled_from(["0.000001", "0.01", "0.0001"] if settle else ["0.00000001", "0.000001", "0.001"])),
+        "quantum": draw(
+            st.sampled_from(["0.000001", "0.01", "0.0001"] if settle else ["0.00000001", "0.000001", "0.001"])
+        ),
     }
     if draw(st.booleans()):
         row["imfFunction"], maintenance = draw(margin_functions(50, 200))
@@ -268,7 +277,7 @@ def order_rows(draw, account, market, mark):
 @st.composite
 def balance_rows(draw, account, asset, price, borrows):
     """Collateral, free or lent; or a borrow, perhaps beside a lend of the same asset."""
-    worth = draw(st.sampled_from([30, 1_000, 8_000])) * draw(decimals(50, 150, 2))
+    worth = draw(st.sampled_from([30, 1_000, 8_000] if borrows else [30, 200, 1_000])) * draw(decimals(50, 150, 2))
     parts = [(1, 0), (1, 0), (1, 1), (0, 1), *([(-1, 0), (-1, 0), (-1, Decimal("0.3"))] if borrows else ())]
     quantity, lent = draw(st.sampled_from(parts))
     unit = Decimal(asset["quantum"])
@@ -290,7 +299,9 @@ def account_tables(draw, scene, account, kind):
             own.positions.append(draw(position_rows(account, market, first.marks[market["symbol"]], winner)))
     if kind in ("borrower", "mixed"):
         prices, venue = first.prices(), naive.Venue(scene.source)
-        for asset in draw(st.lists(st.sampled_from(assets), max_size=3, unique_by=lambda a: a["symbol"])) if assets else ():
+        for asset in (
+            draw(st.lists(st.sampled_from(assets), max_size=3, unique_by=lambda a: a["symbol"])) if assets else ()
+        ):
             price = prices.of_asset(venue, asset["symbol"])
             own.balances.append(draw(balance_rows(account, asset, price, borrows=kind == "borrower")))
     for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
@@ -344,6 +355,8 @@ def scenes(draw, ticks=1, most=8):
         if n < providers and draw(st.integers(0, 4)):
             scene.balances.append({"account": account, "asset": SETTLE, "quantity": 1e6, "lent": 0.0})
         else:
-            kind = draw(st.sampled_from(["trader", "trader", "winner", "winner", "mixed", "mixed", "borrower"]))
+            kind = draw(
+                st.sampled_from(["trader", "trader", "winner", "winner", "mixed", "mixed", "borrower", "borrower"])
+            )
             draw(account_tables(scene, account, kind))
     return scene

@@ -55,9 +55,9 @@ def recentre_books(
 ) -> pd.DataFrame:
     """Lay real depth profiles around a price path.
 
-    Each book with both sides becomes a profile: the quantity resting within each distance of its mid, gathered at the far edge of
-    the distance, so that a walk pays no less than in the book. Tick ``t`` of the path gets profile ``t`` modulo
-    their number, around its mark; bids are rounded down and asks up to whole ticks.
+    Each book with both sides becomes a profile: the quantity resting within each distance of its mid, gathered at
+    the far edge of the distance, so that a walk pays no less than in the book. Tick ``t`` of the path gets profile
+    ``t`` modulo their number, around its mark; bids are rounded down and asks up to whole ticks.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def recentre_books(
     path = path[path["market"] == market].sort_values("time")
     if not len(path):
         raise RiskDataError("marks", "market", "must hold the market", value=market)
-    time, mark = marks["time"].iloc[path.index].to_numpy(), path["mark_price"].to_numpy()
+    time, mark = path["time"].to_numpy(), path["mark_price"].to_numpy()
     books = tables.checked("books", books)
     if books["market"].nunique() > 1:
         raise RiskDataError("books", "market", "must be the same in every row")
@@ -122,7 +122,7 @@ def recentre_books(
     table = table.assign(rank=rank).sort_values(["time", "side", "rank"], kind="stable")
     return pd.DataFrame(
         {
-            "time": table["time"].to_numpy(),
+            "time": marks["time"].iloc[path.index[np.searchsorted(time, table["time"])]].array,  # as the user has it
             "market": market,
             "side": table["side"].to_numpy(),
             "level": table.groupby(["time", "side"]).cumcount().to_numpy(),

@@ -1,0 +1,288 @@
+"""The command line from files to files; what it says of bad input is in test_bad_input.py."""
+
+import importlib
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from riskcore import Engine, run_folder, sample, sweep
+from riskcore.cli import app
+from tests import small_run
+
+COMMANDS = ["demo", "sweep", "replay", "audit", "explain"]
+replay_module = importlib.import_module("riskcore.io.replay")  # the package has a function of that name
+
+
+def call(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
+    return result
+
+
+def as_json(*arguments, code=0):
+    def fail(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    result = call(*arguments, "--json", code=code)
+    assert result.stderr == ""
+    return json.loads(result.stdout, parse_constant=fail)
+
+
+def refused(*arguments):
+    result = call(*arguments, code=2)
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("riskcore: ").removesuffix("\n")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The inputs of a generated crash."""
+    venue, made = sample.crash(120, 25)
+    return small_run.write(tmp_path_factory.mktemp("inputs"), venue.source, vars(made), "parquet")
+
+
+@pytest.fixture(scope="module")
+def run(files, tmp_path_factory):
+    """An uninterrupted run of them."""
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    call(*small_run.arguments("replay", files, path))
+    return path
+
+
+@pytest.fixture
+def cut(files, tmp_path, monkeypatch):
+    """A run that was interrupted in the tick number 11, and saved after every tick before it."""
+    step = Engine.step
+
+    def interrupted(engine, tick):
+        if engine.ticks == 11:
+            raise KeyboardInterrupt
+        return step(engine, tick)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "step", interrupted)
+        patched.setattr(replay_module, "_SAVE_SECONDS", -1.0)
+        result = CliRunner().invoke(app, small_run.arguments("replay", files, tmp_path / "run"))
+    assert result.exit_code not in (0, 2)
+    return tmp_path / "run"
+
+
+class TestSweep:
+    @pytest.mark.parametrize("source", ["csv", "parquet"])
+    @pytest.mark.parametrize("target", ["csv", "parquet"])
+    def test_table_of_every_time_is_that_of_the_library(self, source, target, tmp_path):
+        frames = small_run.tables()
+        files = small_run.write(tmp_path, small_run.venue_source(), frames, source)
+        out = tmp_path / f"table.{target}"
+        call(*small_run.arguments("sweep", files, out))
+        found = pd.read_csv(out) if target == "csv" else pd.read_parquet(out)
+        venue, accounts, ticks = small_run.read(frames)
+        wanted = pd.concat(
+            [sweep(accounts, venue, t.marks, indexes=t.indexes, asset_prices=t.asset_prices).to_frame() for t in ticks],
+            ignore_index=True,
+        )
+        pd.testing.assert_frame_equal(found.drop(columns="time"), wanted, check_exact=True)
+        assert pd.to_datetime(found["time"]).tolist() == [pd.Timestamp(t) for t in small_run.TIMES for _ in range(3)]
+
+    def test_json(self, files, tmp_path):
+        found = as_json(*small_run.arguments("sweep", files, tmp_path / "t.parquet"))
+        table = pd.read_parquet(tmp_path / "t.parquet")
+        assert (found["accounts"], found["times"]) == (123, 25)
+        assert found["liquidatable"] == table.groupby("time")["liquidatable"].sum().tolist()
+        assert max(found["liquidatable"]) > 0
+        assert len(table) == 123 * 25
+
+    def test_tables_that_may_be_left_out(self, tmp_path):
+        frames = small_run.tables()
+        frames["balances"] = frames["balances"].drop(index=1).drop(columns="lent")
+        frames["marks"] = frames["marks"].drop(columns="index_price")
+        files = small_run.write(
+            tmp_path, small_run.venue_source(), {name: frames[name] for name in ("positions", "balances", "marks")}
+        )
+        assert "3 accounts" in call(*small_run.arguments("sweep", files, tmp_path / "out.csv")).stdout
+
+    def test_out_is_replaced_whole(self, files, tmp_path):
+        (tmp_path / "t.csv").write_text("old")
+        call(*small_run.arguments("sweep", files, tmp_path / "t.csv"))
+        assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
+        assert len(pd.read_csv(tmp_path / "t.csv")) == 123 * 25
+
+
+class TestReplay:
+    def test_run_folder_names_its_inputs(self, files, run):
+        known = run_folder.manifest(run)
+        assert known["complete"]
+        assert known["ticks"] == 25
+        assert known["events"] == len(run_folder.read_journal(run)) > 0
+        assert {name: entry["path"] for name, entry in known["inputs"].items()} == {n: str(p) for n, p in files.items()}
+
+    def test_json(self, files, run, tmp_path):
+        found = as_json(*small_run.arguments("replay", files, tmp_path / "run"), "--seed", 0)
+        assert (found["accounts"], found["ticks"]) == (123, 25)
+        assert found["events"] == run_folder.manifest(run)["events"]
+        assert {row["stage"] for row in found["split"]} == {"order book", "backstop", "ADL"}
+        assert sum(row["notional_share"] for row in found["split"]) == pytest.approx(1)
+        small_run.assert_same_run(tmp_path / "run", run)
+
+    def test_csv_gives_the_same_bits(self, files, run, tmp_path):
+        frames = {name: pd.read_parquet(path) for name, path in files.items() if name != "venue"}
+        source = json.loads(files["venue"].read_text())
+        call(*small_run.arguments("replay", small_run.write(tmp_path, source, frames), tmp_path / "run"))
+        found, wanted = run_folder.read_journal(tmp_path / "run"), run_folder.read_journal(run)
+        assert found.tobytes() == wanted.tobytes()
+
+    def test_cut_run_is_continued(self, files, run, cut):
+        known = run_folder.manifest(cut)
+        assert (known["complete"], known["ticks"]) == (False, 11)
+        found = as_json(*small_run.arguments("replay", files, cut))
+        assert found["events"] == run_folder.manifest(run)["events"]
+        small_run.assert_same_run(cut, run)
+
+    def test_complete_run_is_left_alone(self, files, run):
+        before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+        line = refused(*small_run.arguments("replay", files, run))
+        assert line == f"run, value '{run}': this run is complete: name a new folder"
+        assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+    @pytest.mark.parametrize("other", ["marks", "orders", "seed"])
+    def test_cut_run_of_other_inputs_is_left_alone(self, other, files, cut, tmp_path):
+        more = ["--seed", 1] if other == "seed" else []
+        if other == "marks":
+            changed = tmp_path / "marks.parquet"
+            pd.read_parquet(files["marks"]).assign(index_price=np.nan).to_parquet(changed)
+            files = files | {"marks": changed}
+        elif other == "orders":
+            files = {name: path for name, path in files.items() if name != "orders"}
+        before = {p: p.read_bytes() for p in cut.rglob("*") if p.is_file()}
+        line = refused(*small_run.arguments("replay", files, cut), *more)
+        assert line == f"run, value '{cut}': was cut with other inputs: name a new folder"
+        assert {p: p.read_bytes() for p in cut.rglob("*") if p.is_file()} == before
+
+    def test_same_inputs_at_another_place_are_the_same(self, files, run, cut, tmp_path):
+        moved = {name: (tmp_path / path.name) for name, path in files.items()}
+        for name, path in moved.items():
+            path.write_bytes(files[name].read_bytes())
+        call(*small_run.arguments("replay", moved, cut))
+        assert run_folder.read_journal(cut).tobytes() == run_folder.read_journal(run).tobytes()
+
+    def test_folder_of_something_else_is_left_alone(self, files, tmp_path):
+        (tmp_path / "notes.txt").write_text("mine")
+        line = refused(*small_run.arguments("replay", files, tmp_path))
+        assert line == f"run, value '{tmp_path}': must be a new or empty folder"
+        assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+class TestAudit:
+    def test_run_keeps_every_rule(self, run):
+        assert "Every rule was kept." in call("audit", run).stdout
+
+    def test_continued_run_keeps_every_rule(self, files, cut):
+        call(*small_run.arguments("replay", files, cut))
+        call("audit", cut)
+
+    def test_json(self, run):
+        found = as_json("audit", run)
+        assert found["ok"] is True
+        assert found["breaches"] == []
+        assert all(row["breaches"] == 0 for row in found["checks"])
+
+    def test_breaches_are_exit_code_1(self, run, tmp_path):
+        bad = tmp_path / "bad"
+        shutil.copytree(run, bad)
+        path = bad / "journal/00001.parquet"  # part 0 is the start
+        rows = pd.read_parquet(path)
+        rows.loc[rows["event"] == "book", "cash"] += 1
+        rows.to_parquet(path, index=False)
+        found = as_json("audit", bad, code=1)
+        assert found["ok"] is False
+        assert found["breaches"]
+        assert "breaches." in call("audit", bad, code=1).stdout
+
+    def test_no_run_is_refused(self, tmp_path):
+        assert str(tmp_path) in refused("audit", tmp_path)
+
+
+class TestExplain:
+    def test_liquidated_account(self, run):
+        rows = run_folder.read_journal(run)
+        row = int(rows["account"][0])
+        account = int(pd.read_parquet(run / "start/accounts.parquet")["account"].iloc[row])
+        found = as_json("explain", run, "--account", account)
+        own = (rows["account"] == row) | (rows["counterparty"] == row)
+        assert found["account"] == str(account)
+        assert len(found["events"]) == np.count_nonzero(own)
+        assert found["events"][0]["event"] == "trigger"
+        assert all(event["what"] and event["why"] for event in found["events"])
+        assert f"Account {account}" in call("explain", run, "--account", account).stdout
+
+    def test_provider_sees_what_it_took_over(self, run):
+        events = as_json("explain", run, "--account", 121)["events"]
+        assert any("taken over from account" in event["what"] for event in events)
+
+    def test_untouched_account(self, run):
+        rows = run_folder.read_journal(run)
+        touched = set(rows["account"].tolist()) | set(rows["counterparty"].tolist())
+        account = next(a + 1 for a in range(120) if a not in touched)
+        assert f"Nothing happened to account {account}" in " ".join(
+            call("explain", run, "--account", account).stdout.split()
+        )
+        assert as_json("explain", run, "--account", account)["events"] == []
+
+    @pytest.mark.parametrize("account", ["999999", "alice", "-1", "²", "1.0", "", "9" * 30])
+    def test_unknown_account(self, account, run):
+        line = refused("explain", run, f"--account={account}")
+        assert line == f"accounts.account, value '{account}': must be an account of the run"
+
+    def test_no_run_is_refused(self, tmp_path):
+        line = refused("explain", tmp_path, "--account", 1)
+        assert line == f"run, value '{tmp_path}': must be a run folder with a run.json"
+
+    @pytest.mark.parametrize("name", ["start/accounts.parquet", "journal/00001.parquet"])
+    @pytest.mark.parametrize("content", [None, b"no Parquet"])
+    def test_damaged_run_is_refused(self, name, content, run, tmp_path):
+        shutil.copytree(run, tmp_path / "run")
+        damaged = tmp_path / "run" / name
+        damaged.unlink() if content is None else damaged.write_bytes(content)
+        assert refused("explain", tmp_path / "run", "--account", 1)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_text_ids_from_end_to_end(suffix, files, run, tmp_path):
+    ids = pd.read_parquet(run / "start/accounts.parquet")["account"]
+    first = int(ids.iloc[run_folder.read_journal(run)["account"][0]])
+
+    def named(account):
+        return "alice" if account == first else f"trader {account}"
+
+    source = json.loads(files["venue"].read_text())
+    for provider in source["backstop"]:
+        provider["account"] = named(provider["account"])
+    frames = {name: pd.read_parquet(path) for name, path in files.items() if name != "venue"}
+    for name in ("positions", "balances", "orders"):
+        frames[name]["account"] = frames[name]["account"].map(named)
+    path = tmp_path / "run"
+    call(*small_run.arguments("replay", small_run.write(tmp_path / "in", source, frames, suffix), path))
+    call("audit", path)
+    events = as_json("explain", path, "--account", "alice")["events"]
+    assert len(events) == len(as_json("explain", run, "--account", first)["events"])
+    assert "accounts.account, value '1'" in refused("explain", path, "--account", "1")
+
+
+def test_help_names_every_command():
+    text = call("--help").stdout
+    assert [name for name in COMMANDS if name not in text] == []
+    assert sorted(command.name or command.callback.__name__ for command in app.registered_commands) == sorted(COMMANDS)
+
+
+def test_module_runs():
+    result = subprocess.run([sys.executable, "-m", "riskcore", "--help"], capture_output=True, text=True, check=False)
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert all(name in result.stdout for name in COMMANDS)

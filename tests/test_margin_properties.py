@@ -1,0 +1,317 @@
+"""The sweep against the oracle, and what must not change its bits."""
+
+import copy
+import math
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from riskcore import Accounts, MarginTable, load_venue, sample, sweep
+from riskcore.kernels import margin as kernels
+from tests import naive
+from tests.comparison import ROUNDING, gross, same_ratio
+from tests.strategies import SETTLE, Scene, scenes
+
+COLUMNS = ("net_equity", "exposure", "initial_margin", "maintenance_margin", "status")
+
+
+def swept(scene: Scene, accounts=None) -> MarginTable:
+    venue, loaded = scene.load()
+    first = scene.ticks[0]
+    loaded = loaded if accounts is None else accounts
+    return sweep(loaded, venue, first.marks, indexes=first.indexes, asset_prices=first.asset_prices)
+
+
+def bits(table: MarginTable) -> dict:
+    return {name: getattr(table, name).tobytes() for name in COLUMNS}
+
+
+def by_account(table: MarginTable) -> dict:
+    rows = zip(*(getattr(table, name).tolist() for name in COLUMNS), strict=True)
+    return dict(zip(table.account.tolist(), rows, strict=True))
+
+
+@settings(max_examples=200)
+@given(scenes())
+def test_sweep_equals_the_oracle(scene: Scene):
+    table, (venue, state), prices = swept(scene), scene.load_naive(), scene.ticks[0].prices()
+    looks = naive.sweep(venue, state, prices)
+    assert table.account.tolist() == list(looks)
+    for row, (account_id, look) in enumerate(looks.items()):
+        scale = gross(venue, state.accounts[account_id], prices)
+        assert abs(Fraction(table.net_equity[row]) - look.net_equity) <= ROUNDING * scale
+        for found, expected in (
+            (table.exposure[row], look.exposure),
+            (table.initial_margin[row], look.initial_margin),
+            (table.maintenance_margin[row], look.maintenance_margin),
+        ):
+            assert math.isclose(found, float(expected), rel_tol=1e-12)
+        assert same_ratio(table.imr[row], look.initial_margin, look, scale)
+        assert same_ratio(table.mmr[row], look.maintenance_margin, look, scale)
+        expected = kernels.LIQUIDATING if look.liquidating else kernels.SAFE
+        assert table.status[row] == (kernels.BELOW_AUTO_CLOSE if look.below_auto_close else expected)
+        assert table.liquidatable[row] == look.liquidating == (table.mmr[row] >= 1)
+
+
+@pytest.mark.parametrize("edge", ["margin", "auto_close", "zero"])
+@settings(max_examples=60)
+@given(
+    st.integers(1, 10**6),
+    st.sampled_from(["0.03", "0.07", "0.0123"]),
+    st.integers(1, 10**7),
+    st.integers(-1, 1),
+)
+def test_a_quantum_decides(edge, lots, fraction, price, off):
+    """An account exactly at an edge of its tests, and one quantum to either side of it: float64 cannot see it."""
+    source = sample.venue_source([])
+    source["markets"] = source["markets"][:1]
+    source["markets"][0] |= {
+        "mmfFunction": {"type": "sqrt", "base": fraction, "factor": "0"},
+        "imfFunction": {"type": "sqrt", "base": fraction, "factor": "0"},
+    }
+    source["collateral"] = [{"symbol": SETTLE, "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}}]
+    symbol, mark = source["markets"][0]["symbol"], Decimal(price) / 100
+    required = Decimal(fraction) * mark * lots / 10**5
+    wanted = {"margin": required, "auto_close": required / 2, "zero": Decimal(0)}[edge]
+    quanta = math.floor(wanted * 10**6) + off  # the entry is the mark, up to the rounding of the cost
+    cost = round(mark * lots * 10)
+    equity = Fraction(quanta, 10**6) + Fraction(mark) * lots / 10**5 - Fraction(cost, 10**6)
+    positions = pd.DataFrame(
+        {"account": [1], "market": [symbol], "quantity": [float(Decimal(lots) / 10**5)], "entry_price": [float(mark)]}
+    )
+    balances = pd.DataFrame({"account": [1], "asset": [SETTLE], "quantity": [float(Decimal(quanta) / 10**6)]})
+    venue = load_venue(source)
+    table = sweep(Accounts.from_frames(venue, positions, balances), venue, {symbol: float(mark)})
+    required = Fraction(required)
+    auto_close = max(required / 2, required - Fraction(6, 100) * Fraction(mark) * lots / 10**5)
+    if quanta < 0:  # a borrow has its own requirement; that side of zero is bankrupt all the same
+        assert table.status[0] == kernels.BELOW_AUTO_CLOSE
+    elif required < equity:
+        assert table.status[0] == kernels.SAFE
+    else:
+        below = equity < auto_close or equity <= 0
+        assert table.status[0] == (kernels.BELOW_AUTO_CLOSE if below else kernels.LIQUIDATING)
+
+
+@settings(max_examples=40)
+@given(scenes(), st.integers(0, 2**32 - 1))
+def test_order_of_rows_changes_no_bit(scene: Scene, seed):
+    venue, accounts = scene.load()
+    frames = [frame.sample(frac=1, random_state=seed) for frame in scene.frames()]
+    assert bits(swept(scene, Accounts.from_frames(venue, *frames))) == bits(swept(scene, accounts))
+
+
+@settings(max_examples=40)
+@given(scenes(), st.randoms(use_true_random=False))
+def test_names_of_accounts_change_no_bit(scene: Scene, chance):
+    table = swept(scene)
+    names = table.account.tolist()
+    fresh = dict(zip(names, chance.sample(range(10**9), len(names)), strict=True))
+
+    def renamed(rows):
+        return [row | {"account": fresh[row["account"]]} for row in rows]
+
+    other = Scene(
+        scene.source | {"backstop": renamed(scene.source["backstop"])},
+        *map(renamed, (scene.positions, scene.balances, scene.orders, scene.settings)),
+        scene.ticks,
+    )
+    assert by_account(swept(other)) == {fresh[name]: row for name, row in by_account(table).items()}
+
+
+@settings(max_examples=40)
+@given(scenes(), st.integers(0, 100))
+def test_lending_changes_no_bit(scene: Scene, percent):
+    """What is lent counts as what is free: any part of a free balance may move."""
+    accounts = scene.load()[1]
+    lender = accounts.copy()
+    moved = np.maximum(lender.columns.free, 0) * percent // 100
+    lender.columns.free[:] -= moved
+    lender.columns.lent[:] += moved
+    assert bits(swept(scene, lender)) == bits(swept(scene, accounts))
+
+
+@settings(max_examples=40)
+@given(scenes(), st.sampled_from([100, 10_000]))
+def test_the_currency_is_a_unit(scene: Scene, unit):
+    """All prices and settle amounts times `unit`: every amount grows by it, no ratio changes.
+
+    Factors times sqrt(notional) are fractions, so the factors shrink by the root; a haircut by token quantity stays.
+    """
+    by_notional, root = scene.source["policy"]["haircut_size_unit"] == "notional", math.isqrt(unit)
+
+    def scaled(value, by=unit):
+        return value if value is None else float(Fraction(str(value)) * by)
+
+    def scaled_row(row, *names):
+        return row | {name: scaled(row[name]) for name in names if name in row}
+
+    source = copy.deepcopy(scene.source)
+    for row in (*source["markets"], *source["collateral"]):
+        for name in {"imfFunction", "mmfFunction"} & set(row):
+            row[name]["factor"] = str(Decimal(row[name]["factor"]) / root)
+        if "filters" in row:
+            row["filters"]["price"] |= {
+                n: str(Decimal(row["filters"]["price"][n]) * unit) for n in ("tickSize", "maxPrice")
+            }
+        elif by_notional and row["haircutFunction"]["kind"]["type"] == "inverseSqrt":
+            kind = row["haircutFunction"]["kind"]
+            kind["positiveCurvePenalty"] = str(Decimal(kind["positiveCurvePenalty"]) / root)
+        if row["symbol"] == SETTLE:
+            row["quantum"] = str(Decimal(row["quantum"]) * unit)
+    first = scene.ticks[0]
+    other = Scene(
+        source,
+        [scaled_row(row, "entry_price") for row in scene.positions],
+        [scaled_row(row, "quantity", "lent") if row["asset"] == SETTLE else row for row in scene.balances],
+        [scaled_row(row, "price") for row in scene.orders],
+        [scaled_row(row, "unsettled") for row in scene.settings],
+        [
+            replace(
+                first,
+                **{
+                    n: {k: scaled(v) for k, v in getattr(first, n).items()}
+                    for n in ("marks", "indexes", "asset_prices")
+                },
+            )
+        ],
+    )
+    table, larger, (venue, state) = swept(scene), swept(other), scene.load_naive()
+    scale = [float(gross(venue, account, first.prices())) for account in state.accounts.values()]
+    for name in COLUMNS[:-1]:
+        difference = np.abs(getattr(larger, name) / unit - getattr(table, name))
+        assert (difference <= 2 * float(ROUNDING) * np.array(scale)).all(), name
+    assert larger.status.tolist() == table.status.tolist()
+
+
+def test_an_asset_that_has_a_perpetual_takes_its_index():
+    """Its index, else its mark, whatever else the tick says about the asset (one_tick.md, Prices)."""
+    venue = load_venue(sample.venue_source([]))
+    balances = pd.DataFrame({"account": [1], "asset": ["SOL"], "quantity": [1.0]})
+    accounts = Accounts.from_frames(
+        venue, pd.DataFrame(columns=["account", "market", "quantity", "entry_price"]), balances
+    )
+    marks, indexes = {"SOL_USDC_PERP": 200.0}, {"SOL_USDC_PERP": 100.0}
+    weight = 0.95
+    for known, price in ((indexes, 100.0), ({}, 200.0)):
+        table = sweep(accounts, venue, marks, indexes=known, asset_prices={"SOL": 7.0})
+        assert table.net_equity[0] == pytest.approx(price * weight, rel=1e-15)
+
+
+# ---- Many accounts, many prices
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """40,000 generated accounts after a fall of 3 %: several chunks, some accounts beyond the trigger."""
+    venue = load_venue(sample.venue_source([]))
+    marks = {"BTC_USDC_PERP": 100_000.0, "ETH_USDC_PERP": 4_000.0, "SOL_USDC_PERP": 200.0}
+    accounts = Accounts.from_frames(venue, *sample.generate_accounts(venue, marks, 40_000, seed=7))
+    return venue, accounts, {symbol: mark * 0.97 for symbol, mark in marks.items()}
+
+
+def test_threads_change_no_bit(crowd):
+    venue, accounts, marks = crowd
+    alone = sweep(accounts, venue, marks, threads=1)
+    assert 100 < alone.liquidatable.sum() < 39_000
+    for threads in (2, 3, 4, None):
+        assert bits(sweep(accounts, venue, marks, threads=threads)) == bits(alone)
+
+
+def test_chunks_change_no_bit(crowd, monkeypatch):
+    venue, accounts, marks = crowd
+    expected = bits(sweep(accounts, venue, marks))
+    monkeypatch.setattr("riskcore.margin._CHUNK", 999)
+    assert bits(sweep(accounts, venue, marks, threads=2)) == expected
+
+
+def test_a_frame_of_prices_is_its_rows(crowd):
+    venue, accounts, marks = crowd
+    frame = pd.DataFrame([{s: m * move for s, m in marks.items()} for move in (1.0, 0.99, 1.02)], index=[10, 20, 30])
+    tables = sweep(accounts, venue, frame)
+    assert [table.time for table in tables] == [10, 20, 30]
+    for table, (_, row) in zip(tables, frame.iterrows(), strict=True):
+        assert bits(table) == bits(sweep(accounts, venue, row))
+        assert bits(table) == bits(sweep(accounts, venue, row.to_dict()))
+    assert tables.to_frame()["time"].tolist() == np.repeat([10, 20, 30], len(accounts)).tolist()
+
+
+# ---- The scalar rules
+
+amounts = st.decimals(0, 10**12, places=4, allow_nan=False)
+rates = st.decimals("0.0001", 2, places=6, allow_nan=False)
+factors = st.one_of(st.just(Decimal(0)), st.decimals("0.0000001", "0.01", places=8, allow_nan=False))
+
+
+@given(amounts, rates, factors)
+def test_margin_fraction(notional, base, factor):
+    function = naive.margin_function({"base": base, "factor": factor})
+    found = kernels.margin_fraction(float(notional), float(base), float(factor))
+    assert math.isclose(found, float(function(Fraction(notional))), rel_tol=1e-15)
+
+
+@given(rates, st.integers(1, 10**6))
+def test_the_kink_of_a_margin_fraction(base, root):
+    """Below (base / factor)^2 the base holds, above it the fraction grows."""
+    factor = float(base) / root
+    assert kernels.margin_fraction(0.999 * root**2, float(base), factor) == float(base)
+    assert kernels.margin_fraction(1.001 * root**2, float(base), factor) > float(base)
+
+
+@given(amounts, st.decimals(0, 1, places=3), st.none() | rates, st.decimals(0, 1, places=5))
+def test_collateral_weight(size, weight, base, penalty):
+    kind = {"type": "identity"}
+    if base is not None:
+        kind = {"type": "inverseSqrt", "base": base, "positiveCurvePenalty": penalty}
+    asset = naive.Asset({"symbol": "X", "haircutFunction": {"weight": weight, "kind": kind}}, "0.1")
+    inputs = (math.inf, 0.0) if base is None else (float(base), float(penalty))
+    found = kernels.collateral_weight(float(size), float(weight), *inputs)
+    assert math.isclose(found, float(asset.effective_weight(Fraction(size))), rel_tol=1e-15)
+    assert found <= float(weight)
+
+
+@pytest.mark.parametrize(
+    ("margin", "equity", "exposure", "expected"),
+    [
+        (5.0, 10.0, 100.0, 0.5),
+        (10.0, 10.0, 100.0, 1.0),
+        (5.0, 0.0, 100.0, math.inf),
+        (5.0, -1.0, 100.0, math.inf),
+        (0.0, 0.0, 100.0, math.inf),
+        (0.0, -1.0, 0.0, 0.0),
+        (0.0, 0.0, 0.0, 0.0),
+        (5.0, math.nan, 100.0, math.inf),
+    ],
+)
+def test_margin_ratio(margin, equity, exposure, expected):
+    assert kernels.margin_ratio(margin, equity, exposure) == expected
+
+
+@pytest.mark.parametrize("unknown", ["equity", "maintenance", "exposure"])
+def test_what_is_not_a_number_is_not_safe(unknown):
+    figures = {"equity": 10.0, "exposure": 100.0, "maintenance": 5.0} | {unknown: math.nan}
+    found = kernels.float_status(figures["equity"], figures["exposure"], figures["maintenance"], 2.0, 0.06)
+    assert (found == kernels.SAFE) == (unknown == "exposure")
+
+
+@given(st.floats(-1e9, 1e9), st.floats(0, 1e9), st.floats(0, 1e9), st.floats(0, 1e12))
+@example(50.0, 100.0, 50.0, 0.0)
+@example(25.0, 100.0, 50.0, 0.0)
+@example(0.0, 100.0, 50.0, 0.0)
+def test_doubt_is_a_band_around_the_edges(equity, exposure, maintenance, scale):
+    """Outside the band the exact answer is float64's; at an edge it is in doubt even where nothing is at stake."""
+    found = kernels.account_status(equity, exposure, maintenance, scale, 2.0, 0.06)
+    plain = kernels.float_status(equity, exposure, maintenance, 2.0, 0.06)
+    edges = (
+        [maintenance]
+        if plain == kernels.SAFE
+        else [maintenance, max(maintenance / 2, maintenance - 0.06 * exposure), 0]
+    )
+    near = exposure > 0 and min(abs(equity - edge) for edge in edges) <= 1e-12 * scale
+    assert found == (kernels.DOUBT if near else plain)

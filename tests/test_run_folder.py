@@ -1,0 +1,152 @@
+"""The run folder: parts add up to the run, a cut run goes on where it was, and no run is overwritten."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from riskcore import Engine, RiskDataError, run_folder
+from tests import small_run
+
+CUTS = [0, 9, 10, 17]
+
+
+@pytest.fixture(scope="module")
+def crash():
+    return small_run.crash()
+
+
+@pytest.fixture(scope="module")
+def whole(crash, tmp_path_factory):
+    """The run saved once."""
+    venue, accounts, ticks = crash
+    engine = Engine(accounts, venue, seed=3)
+    for tick in ticks:
+        engine.step(tick)
+    path = tmp_path_factory.mktemp("whole") / "run"
+    engine.save(path, inputs={"marks": {"path": "m", "sha256": "0"}})
+    return path
+
+
+def test_run_has_something_to_keep(whole):
+    assert set(np.unique(run_folder.read_journal(whole)["event"])) >= {0, 1, 3, 4, 6}
+    assert (whole / "journal/00000.parquet").exists()
+
+
+def test_parts_add_up_to_the_run(crash, whole, tmp_path):
+    venue, accounts, ticks = crash
+    engine = Engine(accounts, venue, seed=3)
+    for tick in ticks:
+        if engine.ticks in CUTS:
+            engine.save(tmp_path / "run", complete=False, inputs={"marks": {"path": "m", "sha256": "0"}})
+            assert not run_folder.manifest(tmp_path / "run")["complete"]
+            assert run_folder.manifest(tmp_path / "run")["ticks"] == engine.ticks
+        engine.step(tick)
+    engine.save(tmp_path / "run")
+    small_run.assert_same_run(tmp_path / "run", whole)
+    assert run_folder.manifest(tmp_path / "run")["parts"] == len(CUTS) + 1
+    assert [p.name for p in (tmp_path / "run/state").iterdir()] == [f"{len(CUTS):05d}"]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 10, 24])
+def test_resumed_run_is_the_same(crash, whole, cut, tmp_path):
+    venue, accounts, ticks = crash
+    engine = Engine(accounts, venue, seed=3)
+    for tick in list(ticks)[:cut]:
+        engine.step(tick)
+    engine.save(tmp_path, complete=False, inputs={"marks": {"path": "m", "sha256": "0"}})
+    engine = Engine.resume(tmp_path)
+    assert (engine.ticks, engine.seed) == (cut, 3)
+    for tick in ticks.starting_at(cut):
+        engine.step(tick)
+    engine.save(tmp_path)
+    small_run.assert_same_run(tmp_path, whole)
+
+
+@pytest.mark.parametrize("fails_in", ["_write_state", "_write_ticks", "os.replace"])
+def test_save_that_fails_half_way_does_not_count(crash, whole, fails_in, tmp_path, monkeypatch):
+    venue, accounts, ticks = crash
+    engine = Engine(accounts, venue, seed=3)
+    for tick in list(ticks)[:9]:
+        engine.step(tick)
+    engine.save(tmp_path, complete=False, inputs={"marks": {"path": "m", "sha256": "0"}})
+    for tick in list(ticks)[9:12]:
+        engine.step(tick)
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"riskcore.run_folder.{fails_in}", fail)
+        with pytest.raises(OSError, match="No space left"):
+            engine.save(tmp_path, complete=False)
+    assert Engine.resume(tmp_path).ticks == 9
+    for going_on in (Engine.resume(tmp_path), engine):  # from the folder, and with what was in memory
+        for tick in ticks.starting_at(going_on.ticks):
+            going_on.step(tick)
+    engine.save(tmp_path)
+    small_run.assert_same_run(tmp_path, whole)
+
+
+def test_saves_without_ticks_change_nothing(crash, whole, tmp_path):
+    venue, accounts, ticks = crash
+    engine = Engine(accounts, venue, seed=3)
+    for _ in range(2):
+        engine.save(tmp_path, complete=False, inputs={"marks": {"path": "m", "sha256": "0"}})
+    engine = Engine.resume(tmp_path)
+    assert engine.time is None
+    for tick in ticks:
+        engine.step(tick)
+        engine.save(tmp_path, complete=False)
+        engine.save(tmp_path, complete=False)
+    engine.save(tmp_path)
+    small_run.assert_same_run(tmp_path, whole)
+
+
+def test_run_stays_in_its_folder(crash, tmp_path):
+    venue, accounts, _ = crash
+    engine = Engine(accounts, venue)
+    engine.save(tmp_path / "a", complete=False)
+    for kept in (engine, Engine.resume(tmp_path / "a")):
+        with pytest.raises(ValueError, match="already kept in"):
+            kept.save(tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+    engine.save(tmp_path / "a/../a")
+
+
+def test_nothing_is_overwritten(crash, whole, tmp_path):
+    venue, accounts, _ = crash
+    (tmp_path / "folder").mkdir()
+    for taken in (tmp_path / "file", tmp_path / "folder/notes.txt"):
+        taken.write_text("mine")
+    before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
+    for path in (tmp_path / "file", tmp_path / "folder", whole):
+        with pytest.raises(RiskDataError) as refusal:
+            Engine(accounts, venue).save(path)
+        assert str(refusal.value) == f"run, value '{path}': must be a new or empty folder"
+    assert {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()} == before
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", json.dumps({"format": 2})])
+def test_what_is_no_run_folder_is_refused(text, tmp_path):
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    with pytest.raises(RiskDataError, match=r"^run[.:, ].*: must be"):
+        Engine.resume(tmp_path)
+
+
+def test_text_ids_come_back(tmp_path):
+    frames = small_run.tables()
+    for name in ("positions", "balances", "orders", "settings"):
+        frames[name]["account"] = frames[name]["account"].map({1: "bob", 2: "alice", small_run.PROVIDER: "zoë"})
+    venue, accounts, ticks = small_run.read(frames, provider="zoë")
+    engine = Engine(accounts, venue)
+    engine.step(ticks.tick(0))
+    engine.save(tmp_path, complete=False)
+    kept = Engine.resume(tmp_path)
+    assert kept.accounts.ids.tolist() == ["alice", "bob", "zoë"]
+    kept.step(ticks.tick(1))
+    assert pd.isna(kept.accounts.leverage_limit).sum() == 0
+    np.testing.assert_array_equal(kept.accounts.leverage_limit, accounts.leverage_limit)
