@@ -140,7 +140,7 @@ def _write_ticks(path: Path, part: str, recorded: Sequence[Recorded]) -> None:
     ticks = np.array([r.tick for r in recorded], np.int64)
     moments = np.array([r.time for r in recorded], np.int64)
     markets = len(recorded[0].prices.mark) if recorded else 0
-    assets = len(recorded[0].prices.asset) if recorded else 0
+    assets = len(recorded[0].prices.given) if recorded else 0
 
     def stacked(arrays: list[npt.NDArray[Any]], dtype: type) -> npt.NDArray[Any]:
         return np.concatenate(arrays) if arrays else np.empty(0, dtype)
@@ -161,7 +161,7 @@ def _write_ticks(path: Path, part: str, recorded: Sequence[Recorded]) -> None:
         {
             "tick": np.repeat(ticks, assets),
             "asset": np.tile(np.arange(assets), len(ticks)),
-            "price": stacked([r.prices.asset for r in recorded], float),
+            "price": stacked([r.prices.given for r in recorded], float),
         }
     )
     _write(path / f"assets/{part}", prices.dropna())

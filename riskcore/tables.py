@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import date
 from fractions import Fraction
 from typing import Any
@@ -122,7 +123,9 @@ def checked(table: str, frame: pd.DataFrame) -> pd.DataFrame:
             raise RiskDataError(table, name, "the column is missing")
     frame = _keys(table, frame.reset_index(drop=True))
     try:
-        return schema.validate(frame, lazy=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # older pandas warns of how pandera gathers the failures
+            return schema.validate(frame, lazy=True)
     except pandera.errors.SchemaErrors as error:
         raise _first_breach(table, frame, error.failure_cases) from None
 

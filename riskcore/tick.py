@@ -167,12 +167,16 @@ class Prices:
     Attributes
     ----------
     mark, index : ndarray of float64, shape (M,)
+    given : ndarray of float64, shape (K,)
+        Prices of assets as the tick has them.
     asset : ndarray of float64, shape (K,)
+        Those, and what follows for the others from the markets.
     venue : Venue
     """
 
     mark: Float
     index: Float
+    given: Float
     asset: Float
     venue: Venue
 
@@ -199,22 +203,24 @@ class Prices:
         direct = {k: known.pop(k) for k in assets.symbol if k in known and k not in markets.symbol}
         mark = _column("marks", known, markets.symbol, "a market")
         index = _column("indexes", indexes or {}, markets.symbol, "a market")
-        asset = _column("asset_prices", direct | dict(asset_prices or {}), assets.symbol, "a collateral asset")
-        return cls.complete(venue, accounts, mark, index, asset)
+        given = _column("asset_prices", direct | dict(asset_prices or {}), assets.symbol, "a collateral asset")
+        asset = given.copy()
+        for m, k in enumerate(markets.base_asset.tolist()):
+            if k >= 0 and np.isnan(asset[k]):
+                asset[k] = mark[m] if np.isnan(index[m]) else index[m]
+        asset[venue.settle] = 1.0
+        prices = cls(mark, index, given, asset, venue)
+        prices._cover(accounts)
+        return prices
 
     @classmethod
     def of_tick(cls, venue: Venue, accounts: Accounts, tick: Tick) -> Prices:
         """Prices of a tick that these accounts need."""
         return cls.read(venue, accounts, tick.marks, tick.indexes, tick.asset_prices)
 
-    @classmethod
-    def complete(cls, venue: Venue, accounts: Accounts, mark: Float, index: Float, asset: Float) -> Prices:
-        """Derive the assets' prices that follow from markets, and check that nothing that is held lacks a price."""
-        asset = asset.copy()
-        for m, k in enumerate(venue.markets.base_asset.tolist()):
-            if k >= 0 and np.isnan(asset[k]):
-                asset[k] = mark[m] if np.isnan(index[m]) else index[m]
-        asset[venue.settle] = 1.0
+    def _cover(self, accounts: Accounts) -> None:
+        """Refuse to go on where something that an account holds has no price."""
+        mark, asset, venue = self.mark, self.asset, self.venue
         columns = accounts.columns
         if np.isnan(mark).any():
             held = (columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)
@@ -228,7 +234,6 @@ class Prices:
                     raise RiskDataError(
                         "asset_prices", venue.assets.symbol[k], "an account holds it: a price is needed"
                     )
-        return cls(mark, index, asset, venue)
 
     @cached_property
     def columns(self) -> PriceColumns:

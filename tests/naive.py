@@ -229,13 +229,13 @@ class Prices:
         self.marks, self.indexes, self.asset_prices = known(marks), known(indexes), known(asset_prices)
 
     def of_asset(self, venue: Venue, asset: str) -> Fraction:
-        """1 for the settle asset, the index (else the mark) for the base of a perpetual, else the tick's price."""
+        """1 for the settle asset, else the tick's price, else the index (or mark) of the first market on it (Prices)."""
         if asset == venue.settle:
             return Fraction(1)
-        for market in venue.markets.values():
-            if market.base_symbol == asset:
-                return self.indexes.get(market.symbol, self.marks[market.symbol])
-        return self.asset_prices[asset]
+        if asset in self.asset_prices:
+            return self.asset_prices[asset]
+        based = [m.symbol for m in venue.markets.values() if m.base_symbol == asset and m.symbol in self.marks]
+        return self.indexes.get(based[0], self.marks[based[0]])
 
     def of_quantum(self, venue: Venue, asset: str) -> Fraction:
         """`p * quantum_a / quantum_settle`: an asset's quantum in quanta of the settle asset (2 Repay)."""

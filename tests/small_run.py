@@ -103,4 +103,4 @@ def _joined(folder: Path, parts: int) -> dict[str, pd.DataFrame]:
         folder = folder / f"{parts - 1:05d}" if folder.name == "state" else folder
         return {path.name: pd.read_parquet(path) for path in sorted(folder.iterdir())}
     rows = [pd.read_parquet(folder / f"{part:05d}.parquet") for part in range(parts)]
-    return {folder.name: pd.concat([r for r in rows if len(r)], ignore_index=True)}
+    return {folder.name: pd.concat([r for r in rows if len(r)] or rows[:1], ignore_index=True)}

@@ -237,11 +237,15 @@ def tick_inputs(draw, source, time, before=None):
             "bids": draw(book_sides(market, marks[symbol], True)),
             "asks": draw(book_sides(market, marks[symbol], False)),
         }
-    asset_prices = {
-        row["symbol"]: float(draw(decimals(1000, 9999, 2)) if before is None else before.asset_prices[row["symbol"]])
-        for row in source["collateral"]
-        if row["symbol"] in OTHERS
-    }
+    asset_prices = {}
+    for symbol in (row["symbol"] for row in source["collateral"]):
+        if symbol in OTHERS:
+            asset_prices[symbol] = (
+                float(draw(decimals(1000, 9999, 2))) if before is None else before.asset_prices[symbol]
+            )
+        elif symbol != SETTLE and draw(st.integers(0, 3)) == 0:
+            mark = Decimal(str(marks[f"{symbol}_PERP"]))
+            asset_prices[symbol] = float(mark * draw(decimals(98, 102, 2)))
     return TickInput(time, marks, indexes, asset_prices, books)
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from riskcore import Engine, run_folder, sample, sweep
 from riskcore.cli import app
+from riskcore.io import read_table
 from tests import small_run
 
 COMMANDS = ["demo", "sweep", "replay", "audit", "explain"]
@@ -82,7 +83,7 @@ class TestSweep:
         files = small_run.write(tmp_path, small_run.venue_source(), frames, source)
         out = tmp_path / f"table.{target}"
         call(*small_run.arguments("sweep", files, out))
-        found = pd.read_csv(out) if target == "csv" else pd.read_parquet(out)
+        found = read_table(out, "out")
         venue, accounts, ticks = small_run.read(frames)
         wanted = pd.concat(
             [sweep(accounts, venue, t.marks, indexes=t.indexes, asset_prices=t.asset_prices).to_frame() for t in ticks],

@@ -88,7 +88,7 @@ def book_sides(draw, buying):
 
 @given(st.data(), st.booleans())
 def test_walk_book(data, buying):
-    """Several walks, one after another, each from where the one before ended; the market's other side stays as it is."""
+    """Several walks, one after another, each from where the one before ended; the other side stays as it is."""
     levels, edge = data.draw(book_sides(buying))
     offset = np.array([0, 0, len(levels)] if buying else [0, len(levels), len(levels)])
     side, other = (1, 0) if buying else (0, 1)

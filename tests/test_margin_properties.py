@@ -186,22 +186,23 @@ def test_the_currency_is_a_unit(scene: Scene, unit):
     scale = [float(gross(venue, account, first.prices())) for account in state.accounts.values()]
     for name in COLUMNS[:-1]:
         difference = np.abs(getattr(larger, name) / unit - getattr(table, name))
-        assert (difference <= 2 * float(ROUNDING) * np.array(scale)).all(), name
+        assert (difference <= 2 * float(ROUNDING) * (np.array(scale) + table.exposure)).all(), name
     assert larger.status.tolist() == table.status.tolist()
 
 
-def test_an_asset_that_has_a_perpetual_takes_its_index():
-    """Its index, else its mark, whatever else the tick says about the asset (one_tick.md, Prices)."""
+@pytest.mark.parametrize(
+    ("indexes", "asset_prices", "price"),
+    [({"SOL_USDC_PERP": 100.0}, {"SOL": 7.0}, 7.0), ({"SOL_USDC_PERP": 100.0}, {}, 100.0), ({}, {}, 200.0)],
+    ids=["given", "index", "mark"],
+)
+def test_the_price_of_an_asset(indexes, asset_prices, price):
+    """The one that the tick gives, else the index of its perpetual, else the mark."""
     venue = load_venue(sample.venue_source([]))
+    positions = pd.DataFrame(columns=["account", "market", "quantity", "entry_price"])
     balances = pd.DataFrame({"account": [1], "asset": ["SOL"], "quantity": [1.0]})
-    accounts = Accounts.from_frames(
-        venue, pd.DataFrame(columns=["account", "market", "quantity", "entry_price"]), balances
-    )
-    marks, indexes = {"SOL_USDC_PERP": 200.0}, {"SOL_USDC_PERP": 100.0}
-    weight = 0.95
-    for known, price in ((indexes, 100.0), ({}, 200.0)):
-        table = sweep(accounts, venue, marks, indexes=known, asset_prices={"SOL": 7.0})
-        assert table.net_equity[0] == pytest.approx(price * weight, rel=1e-15)
+    accounts = Accounts.from_frames(venue, positions, balances)
+    table = sweep(accounts, venue, {"SOL_USDC_PERP": 200.0}, indexes=indexes, asset_prices=asset_prices)
+    assert table.net_equity[0] == pytest.approx(price * 0.95, rel=1e-15)
 
 
 # ---- Many accounts, many prices

@@ -45,9 +45,10 @@ def float64_decides(venue, state, prices, rows) -> bool:
     for a, b in itertools.combinations(selected, 2):
         smallest = min(looks[a].net_equity, looks[b].net_equity)
         width = 1 if smallest <= 0 else max(scale[a], scale[b]) / smallest
-        if naive.INFINITY not in (looks[a].mmr, looks[b].mmr) and accounts[a] != accounts[b]:
-            if abs(looks[a].mmr - looks[b].mmr) <= ROUNDING * width * max(looks[a].mmr, looks[b].mmr):
-                return True
+        finite = naive.INFINITY not in (looks[a].mmr, looks[b].mmr)
+        close = finite and abs(looks[a].mmr - looks[b].mmr) <= ROUNDING * width * max(looks[a].mmr, looks[b].mmr)
+        if close and accounts[a] != accounts[b]:
+            return True
 
     for market in {row["market"] for row in rows if row["event"] in ("adl", "unfilled")}:
         lot, profits = prices.of_lot(venue, market), []

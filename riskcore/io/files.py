@@ -172,7 +172,7 @@ def read_ticks(
 
 
 def _derived(venue: Venue, mark: Float, index: Float, asset: Float) -> Float:
-    """Asset prices with those that follow from markets, as `Prices.complete` derives them."""
+    """Asset prices with those that follow from markets, as `Prices.read` derives them."""
     asset = asset.copy()
     for m, k in enumerate(venue.markets.base_asset):
         if k >= 0:
