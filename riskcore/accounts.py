@@ -15,6 +15,7 @@ from .kernels.columns import AccountColumns
 from .venue import Venue
 
 Int = npt.NDArray[np.int64]
+Rows = tuple[Int, Int, Int, Int]
 
 
 @dataclass(frozen=True)
@@ -92,87 +93,19 @@ class Accounts:
         orders = tables.checked("orders", pd.DataFrame(columns=_ORDERS) if orders is None else orders)
         settings = tables.checked("settings", pd.DataFrame(columns=["account"]) if settings is None else settings)
         ids, owner = _account_rows(venue, positions, balances, orders, settings)
-        count = len(ids)
-        providers = owner["backstop"]
-
-        # positions, with a row for every market in which the account has an order, and every one for a provider
-        market = tables.codes("positions", "market", positions["market"], venue.markets.symbol, "a market")
-        step = np.array([float(s) for s in venue.markets.step])
-        lots = tables.whole(
-            "positions",
-            "quantity",
-            positions["quantity"].to_numpy(),
-            step[market],
-            "must be a whole number of lots of the market's stepSize",
-        )
-        _in_range(venue, "positions", positions["quantity"], market, lots)
-        entry = positions["entry_price"].to_numpy()
-        quantum = np.array([float(q) for q in venue.assets.quantum])
-        cost = tables.half_even(
-            "positions",
-            "quantity",
-            [lots.astype(float), step[market], entry],
-            np.full(len(lots), quantum[venue.settle]),
-        )
-        order_market = tables.codes("orders", "market", orders["market"], venue.markets.symbol, "a market")
-        markets = len(venue.markets.symbol)
-        key = np.concatenate(
-            [
-                owner["positions"] * markets + market,
-                owner["orders"] * markets + order_market,
-                (providers[:, None] * markets + np.arange(markets)).ravel(),
-            ]
-        )
-        key, place = np.unique(key, return_inverse=True)
-        place = place[: len(lots)]
-        position_lots, position_cost = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
-        position_lots[place], position_cost[place] = lots, cost
-        position_account, position_market = key // markets, key % markets
-
-        # balances, with a row of the settle asset for every account
-        asset = tables.codes("balances", "asset", balances["asset"], venue.assets.symbol, "a collateral asset")
-        assets = len(venue.assets.symbol)
-        key = np.concatenate([owner["balances"] * assets + asset, np.arange(count) * assets + venue.settle])
-        key, place = np.unique(key, return_inverse=True)
-        place = place[: len(asset)]
-        free, lent = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
-        rounded = 0.0
-        for name, into in (("quantity", free), ("lent", lent)):
-            if name in balances.columns:
-                amount = balances[name].to_numpy()
-                into[place] = tables.half_even("balances", name, [amount], quantum[asset])
-                rounded += float(np.abs(amount / quantum[asset] - into[place]).sum())
-        balance_account, balance_asset = key // assets, key % assets
-
-        book = _orders(venue, orders, owner["orders"], order_market, step)
-        leverage, unsettled = np.full(count, np.inf), np.zeros(count, np.int64)
-        if "leverage_limit" in settings.columns:
-            leverage[owner["settings"]] = settings["leverage_limit"].fillna(np.inf).to_numpy()
-        if "unsettled" in settings.columns:
-            unsettled[owner["settings"]] = tables.half_even(
-                "settings",
-                "unsettled",
-                [settings["unsettled"].to_numpy()],
-                np.full(len(settings), quantum[venue.settle]),
-            )
-        return cls.from_rows(
-            venue,
-            ids,
-            (position_account, position_market, position_lots, position_cost),
-            (balance_account, balance_asset, free, lent),
-            book,
-            leverage,
-            unsettled,
-            rounded,
-        )
+        book = _orders(venue, orders, owner["orders"])
+        quanta, rounded = _balances(venue, balances, owner["balances"], len(ids))
+        leverage_limit, unsettled = _settings(venue, settings, owner["settings"], len(ids))
+        lots = _positions(venue, positions, owner["positions"], book, owner["backstop"])
+        return cls.from_rows(venue, ids, lots, quanta, book, leverage_limit, unsettled, rounded)
 
     @classmethod
     def from_rows(
         cls,
         venue: Venue,
         ids: npt.NDArray[Any],
-        positions: tuple[Int, Int, Int, Int],
-        balances: tuple[Int, Int, Int, Int],
+        positions: Rows,
+        balances: Rows,
         orders: Orders,
         leverage_limit: npt.NDArray[np.float64],
         unsettled: Int,
@@ -283,88 +216,107 @@ _ORDERS = ["account", "market", "side", "price", "quantity"]
 def _account_rows(
     venue: Venue, positions: pd.DataFrame, balances: pd.DataFrame, orders: pd.DataFrame, settings: pd.DataFrame
 ) -> tuple[npt.NDArray[Any], dict[str, Int]]:
-    """All account ids, ascending, and for each table the account row of each of its rows."""
+    """All account ids, ascending; and the account row of each row of each table, and of each backstop provider."""
     named = {"positions": positions, "balances": balances, "orders": orders, "settings": settings}
-    texts: bool | None = None
-    for name, table in named.items():
-        if not len(table):
-            continue
-        account = table["account"]
-        if pd.api.types.is_integer_dtype(account.dtype):
-            text = False
-        else:
-            odd = np.flatnonzero(~account.map(lambda value: isinstance(value, str)))
-            if odd.size:
-                raise RiskDataError(
-                    name,
-                    "account",
-                    "must be a whole number in every row or text in every row",
-                    row=int(odd[0]),
-                    value=account.iloc[odd[0]],
-                )
-            text = True
-        if texts is not None and text != texts:
-            raise RiskDataError(
-                name,
-                "account",
-                "must be of one kind, whole number or text, in all tables",
-                row=0,
-                value=account.iloc[0],
-            )
-        texts = text
-    if texts is None:
+    filled = {name: table["account"] for name, table in named.items() if len(table)}
+    if not filled:
         raise RiskDataError("balances", None, "must have at least one row")
-    kind = object if texts else np.int64
-    listed = [t["account"].to_numpy(kind) if len(t) else np.empty(0, kind) for t in named.values()]
-    ids, rows = np.unique(np.concatenate(listed), return_inverse=True)
-    ends = np.cumsum([len(t) for t in named.values()])[:-1]
+    kinds = {name: account.dtype == np.int64 for name, account in filled.items()}
+    for name, kind in kinds.items():
+        if kind != next(iter(kinds.values())):
+            rule = "must be of one kind, whole number or text, in all tables"
+            raise RiskDataError(name, "account", rule, row=0, value=filled[name].iloc[0])
+    ids, rows = np.unique(np.concatenate([account.to_numpy() for account in filled.values()]), return_inverse=True)
+    ends = np.cumsum([len(table) for table in named.values()])[:-1]
     owner = dict(zip(named, np.split(rows.astype(np.int64), ends), strict=True))
     backstop = []
     for at, provider in enumerate(venue.backstop):
         found = np.flatnonzero(ids == provider.account)
         if not found.size:
-            raise RiskDataError(
-                "venue",
-                f"backstop[{at}].account",
-                "must have a row in balances or positions",
-                value=str(provider.account),
-            )
+            rule = "must have a row in balances or positions"
+            raise RiskDataError("venue", f"backstop[{at}].account", rule, value=str(provider.account))
         backstop.append(int(found[0]))
-    owner["backstop"] = np.array(backstop, np.int64)
-    return ids, owner
+    return ids, owner | {"backstop": np.array(backstop, np.int64)}
 
 
-def _in_range(venue: Venue, table: str, quantity: pd.Series[float], market: Int, lots: Int) -> None:
-    """Refuse a position whose worth at the market's highest price would not fit 64 bits with room to spare."""
+def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Int) -> Int:
+    """Quantities in whole lots, small enough for their worth at the highest price to fit 64 bits with room to spare."""
+    step = np.array([float(s) for s in venue.markets.step])
+    quantity = table["quantity"].to_numpy(float)
+    rule = "must be a whole number of lots of the market's stepSize"
+    lots = tables.whole(name, "quantity", quantity, step[market], rule)
     worth = venue.markets.max_ticks * np.maximum(venue.markets.value_num, 1)
     bad = np.flatnonzero(np.abs(lots) >= 2**60 // worth[market])
     if bad.size:
-        raise RiskDataError(
-            table,
-            "quantity",
-            "must be worth less than 2**60 settle quanta at the market's maxPrice",
-            row=int(bad[0]),
-            value=quantity.iloc[bad[0]],
-        )
+        rule = "must be worth less than 2**60 settle quanta at the market's maxPrice"
+        raise RiskDataError(name, "quantity", rule, row=int(bad[0]), value=quantity[bad[0]])
+    return lots
 
 
-def _orders(venue: Venue, table: pd.DataFrame, account: Int, market: Int, step: npt.NDArray[np.float64]) -> Orders:
-    lots = tables.whole(
-        "orders",
-        "quantity",
-        table["quantity"].to_numpy(float),
-        step[market],
-        "must be a whole number of lots of the market's stepSize",
-    )
-    _in_range(venue, "orders", table["quantity"], market, lots)
+def _positions(venue: Venue, table: pd.DataFrame, owner: Int, orders: Orders, providers: Int) -> Rows:
+    """Position rows; also for a market in which the account has only an order, and of a provider for every market."""
+    market = tables.codes("positions", "market", table["market"], venue.markets.symbol, "a market")
+    lots = _lots(venue, "positions", table, market)
+    step = np.array([float(s) for s in venue.markets.step])
+    factors = [table["entry_price"].to_numpy(), lots.astype(float), step[market]]
+    cost = tables.half_even("positions", "entry_price", factors, np.full(len(lots), float(venue.settle_quantum)))
+    total = np.bincount(owner, np.abs(cost.astype(float)), 1)
+    bad = np.flatnonzero(total[owner] >= 2.0**60)
+    if bad.size:
+        rule = "what the account paid for its positions must be less than 2**60 settle quanta"
+        raise RiskDataError("positions", "entry_price", rule, row=int(bad[0]), value=factors[0][bad[0]])
+    width = len(venue.markets.symbol)
+    everywhere = (providers[:, None] * width + np.arange(width)).ravel()
+    key = np.concatenate([owner * width + market, orders.account * width + orders.market, everywhere])
+    key, place = np.unique(key, return_inverse=True)
+    all_lots, all_cost = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
+    all_lots[place[: len(lots)]], all_cost[place[: len(lots)]] = lots, cost
+    return key // width, key % width, all_lots, all_cost
+
+
+def _balances(venue: Venue, table: pd.DataFrame, owner: Int, accounts: int) -> tuple[Rows, float]:
+    """Balance rows, with one of the settle asset for every account; and what rounding moved, in quanta."""
+    asset = tables.codes("balances", "asset", table["asset"], venue.assets.symbol, "a collateral asset")
+    width = len(venue.assets.symbol)
+    key = np.concatenate([owner * width + asset, np.arange(accounts) * width + venue.settle])
+    key, place = np.unique(key, return_inverse=True)
+    free, lent = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
+    quantum = np.array([float(q) for q in venue.assets.quantum])[asset]
+    rounded = 0.0
+    for name, into in (("quantity", free), ("lent", lent)):
+        if name in table.columns:
+            amount = table[name].to_numpy()
+            quanta = tables.half_even("balances", name, [amount], quantum)
+            rounded += float(np.abs(amount / quantum - quanta).sum())
+            into[place[: len(asset)]] = quanta
+    return (key // width, key % width, free, lent), rounded
+
+
+def _settings(venue: Venue, table: pd.DataFrame, owner: Int, accounts: int) -> tuple[npt.NDArray[np.float64], Int]:
+    """Leverage limit (+inf without one) and unsettled quanta of every account."""
+    leverage_limit, unsettled = np.full(accounts, np.inf), np.zeros(accounts, np.int64)
+    if "leverage_limit" in table.columns:
+        leverage_limit[owner] = table["leverage_limit"].fillna(np.inf).to_numpy()
+    if "unsettled" in table.columns:
+        quantum = np.full(len(table), float(venue.settle_quantum))
+        unsettled[owner] = tables.half_even("settings", "unsettled", [table["unsettled"].to_numpy()], quantum)
+    return leverage_limit, unsettled
+
+
+def _orders(venue: Venue, table: pd.DataFrame, account: Int) -> Orders:
+    """Open orders in canonical order."""
+    market = tables.codes("orders", "market", table["market"], venue.markets.symbol, "a market")
+    lots = _lots(venue, "orders", table, market)
     tick = np.array([float(t) for t in venue.markets.tick])
-    price = tables.whole(
-        "orders",
-        "price",
-        table["price"].to_numpy(float),
-        tick[market],
-        "must be a whole number of ticks of the market's tickSize",
-    )
+    rule = "must be a whole number of ticks of the market's tickSize"
+    price = tables.whole("orders", "price", table["price"].to_numpy(float), tick[market], rule)
+    for column, unit, values in (("price", "tick", price), ("quantity", "lot", lots)):
+        bad = np.flatnonzero(values < 1)
+        if bad.size:
+            row = int(bad[0])
+            raise RiskDataError(
+                "orders", column, f"must be at least one {unit}", row=row, value=table[column].iloc[row]
+            )
     side = np.where(table["side"].to_numpy(object) == "bid", 1, -1).astype(np.int64)
     reduce_only = np.zeros(len(table), bool)
     if "reduce_only" in table.columns:

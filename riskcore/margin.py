@@ -180,6 +180,7 @@ def margin_table(accounts: Accounts, prices: Prices, *, threads: int | None = No
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(chunk, starts))
-    for account in np.flatnonzero(status == kernels.DOUBT):
-        status[account] = exact.account_margin(accounts, int(account), prices).status
+    for account in np.flatnonzero(status == kernels.DOUBT).tolist():
+        found = exact.account_margin(accounts, account, prices)
+        equity[account], maintenance[account], status[account] = found.equity, found.maintenance, found.status
     return MarginTable(accounts.ids, equity, exposure, initial, maintenance, status, time)

@@ -70,7 +70,9 @@ _TABLES = {
     "settings": _table(
         {
             "account": _KEY,
-            "leverage_limit": _positive(required=False, nullable=True),
+            "leverage_limit": _number(
+                "must be from 0.001 to 10**9", lambda x: (x >= 0.001) & (x <= 1e9), required=False, nullable=True
+            ),
             "unsettled": _finite(required=False),
         },
         unique=["account"],

@@ -61,20 +61,15 @@ class Books:
         rule = "must be a whole number of {} of the market's {}"
         price = tables.whole("books", "price", prices, tick[market], rule.format("ticks", "tickSize"))
         lots = tables.whole("books", "quantity", quantities, step[market], rule.format("lots", "stepSize"))
-        bad = np.flatnonzero((price > markets.max_ticks[market]) | (price < 1))
-        if bad.size:
-            raise RiskDataError(
-                "books", "price", "must be at most the market's maxPrice", row=int(bad[0]), value=prices[bad[0]]
-            )
-        bad = np.flatnonzero((lots < 1) | (lots >= 2**53))
-        if bad.size:
-            raise RiskDataError(
-                "books",
-                "quantity",
-                "must be at least one lot and less than 2**53",
-                row=int(bad[0]),
-                value=quantities[bad[0]],
-            )
+        for column, given, fits, rule in (
+            ("price", prices, price >= 1, "must be at least one tick"),
+            ("price", prices, price <= markets.max_ticks[market], "must be at most the market's maxPrice"),
+            ("quantity", quantities, lots >= 1, "must be at least one lot"),
+            ("quantity", quantities, lots < 2**53, "must be less than 2**53 lots"),
+        ):
+            bad = np.flatnonzero(~fits)
+            if bad.size:
+                raise RiskDataError("books", column, rule, row=int(bad[0]), value=given[bad[0]])
         stamp = tables.times("books", table["time"])
         bid = table["side"].to_numpy(object) == "bid"
         side = 2 * market + np.where(bid, 0, 1)
@@ -149,12 +144,15 @@ class Tick:
             return self.books
         if isinstance(self.books, pd.DataFrame):
             return Books.from_frame(venue, self.books) if len(self.books) else Books.empty(venue)
-        rows = [
-            (market, name[:-1], level, price, quantity)
-            for market, book in (self.books or {}).items()
-            for name in ("bids", "asks")
-            for level, (price, quantity) in enumerate(book.get(name, ()))
-        ]
+        rows: list[tuple[str, str, int, float, float]] = []
+        for market, book in (self.books or {}).items():
+            for name, levels in book.items():
+                try:
+                    side = {"bids": "bid", "asks": "ask"}[name]
+                    rows += [(market, side, level, price, quantity) for level, (price, quantity) in enumerate(levels)]
+                except (KeyError, TypeError, ValueError):
+                    rule = "must be 'bids' or 'asks', each a list of (price, quantity), best level first"
+                    raise RiskDataError("books", str(market), rule, value=str(name)) from None
         if not rows:
             return Books.empty(venue)
         return Books.from_frame(venue, pd.DataFrame(rows, columns=["market", "side", "level", "price", "quantity"]))
@@ -202,6 +200,9 @@ class Prices:
         known = {str(k): v for k, v in marks.items()}
         direct = {k: known.pop(k) for k in assets.symbol if k in known and k not in markets.symbol}
         mark = _column("marks", known, markets.symbol, "a market")
+        highest = markets.max_ticks * np.array([float(t) for t in markets.tick])
+        for m in np.flatnonzero(mark > highest).tolist():
+            raise RiskDataError("marks", markets.symbol[m], "must be at most the market's maxPrice", value=mark[m])
         index = _column("indexes", indexes or {}, markets.symbol, "a market")
         given = _column("asset_prices", direct | dict(asset_prices or {}), assets.symbol, "a collateral asset")
         asset = given.copy()

@@ -20,6 +20,7 @@ Int = npt.NDArray[np.int64]
 _Figure = str | int | float  # text may be a decimal or a fraction
 
 _UNBOUNDED_TICKS = 2**31
+_SMALLEST = Decimal("1e-18")
 _LARGEST = 2**62
 
 
@@ -201,12 +202,14 @@ def load_venue(source: str | Path | dict[str, Any]) -> Venue:
     """
     if isinstance(source, dict):
         raw = source
+    elif not isinstance(source, str | Path):
+        raise RiskDataError("venue", None, f"must be a path or a dict, not {type(source).__name__}")
     else:
         try:
             raw = json.loads(Path(source).read_text(), parse_float=str)
         except OSError as error:
             raise RiskDataError("venue", None, f"cannot be read: {error.strerror}", value=str(source)) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RiskDataError("venue", None, f"is not JSON: {error}", value=str(source)) from None
     try:
         spec = msgspec.convert(raw, _Venue)
@@ -235,7 +238,7 @@ def _wrong(path: str, rule: str, value: object) -> RiskDataError:
     return RiskDataError("venue", path, rule, value=str(value))
 
 
-def _figure(path: str, value: _Figure, low: int, high: int | None, *, open_low: bool = False) -> Fraction:
+def _figure(path: str, value: _Figure, low: int, high: int | Fraction | None, *, open_low: bool = False) -> Fraction:
     """Read a policy figure that kernels use as a ratio of whole numbers."""
     figure = _amount(path, value)
     if figure < low or (open_low and figure == low) or (high is not None and figure > high):
@@ -258,7 +261,7 @@ def _policy(spec: _Policy) -> Policy:
         slice_fraction=_figure("policy.slice_fraction", spec.slice_fraction, 0, 1, open_low=True),
         slices_per_tick=spec.slices_per_tick,
         min_slice_notional=_figure("policy.min_slice_notional", spec.min_slice_notional, 0, None),
-        liquidation_fee=_figure("policy.liquidation_fee", spec.liquidation_fee, 0, 1),
+        liquidation_fee=_figure("policy.liquidation_fee", spec.liquidation_fee, 0, Fraction(99, 100)),
         backstop_fund_share=_figure("policy.backstop_fund_share", spec.backstop_fund_share, 0, 1),
         fund=_amount("policy.fund", spec.fund),
     )
@@ -270,25 +273,26 @@ def _amount(path: str, value: _Figure | Decimal) -> Fraction:
         amount = Fraction(str(value))
     except (ValueError, ZeroDivisionError):
         raise _wrong(path, "must be a decimal or a fraction", value) from None
-    if amount < 0:
-        raise _wrong(path, "must be >= 0", value)
+    if not 0 <= amount <= 10**12:
+        raise _wrong(path, "must be from 0 to 10**12", value)
     return amount
 
 
 def _positive(path: str, value: Decimal) -> Fraction:
-    if not (value.is_finite() and value > 0):
-        raise _wrong(path, "must be a finite number > 0", value)
+    if not (value.is_finite() and _SMALLEST <= value <= 1 / _SMALLEST):
+        raise _wrong(path, f"must be a number from {_SMALLEST} to {1 / _SMALLEST}", value)
     return Fraction(value)
+
+
+def _not_negative(path: str, value: Decimal) -> Fraction:
+    return Fraction(0) if value.is_zero() else _positive(path, value)
 
 
 def _curve(path: str, function: _Function) -> tuple[float, float]:
     """Read base and factor of a margin function of the kind sqrt."""
     if function.type != "sqrt":
         raise _wrong(f"{path}.type", "must be 'sqrt'", function.type)
-    _positive(f"{path}.base", function.base)
-    if not (function.factor.is_finite() and function.factor >= 0):
-        raise _wrong(f"{path}.factor", "must be a finite number >= 0", function.factor)
-    return float(function.base), float(function.factor)
+    return float(_positive(f"{path}.base", function.base)), float(_not_negative(f"{path}.factor", function.factor))
 
 
 def _unique(path: str, symbols: list[str]) -> None:
@@ -313,11 +317,9 @@ def _assets(spec: _Venue) -> Assets:
             if kind.base is None or kind.positive_curve_penalty is None:
                 raise _wrong(f"{path}.haircutFunction.kind", "needs base and positiveCurvePenalty", kind.type)
             base = float(_positive(f"{path}.haircutFunction.kind.base", kind.base))
-            if not (kind.positive_curve_penalty.is_finite() and kind.positive_curve_penalty >= 0):
-                raise _wrong(
-                    f"{path}.haircutFunction.kind.positiveCurvePenalty", "must be >= 0", kind.positive_curve_penalty
-                )
-            penalty = float(kind.positive_curve_penalty)
+            penalty = float(
+                _not_negative(f"{path}.haircutFunction.kind.positiveCurvePenalty", kind.positive_curve_penalty)
+            )
         elif kind.type != "identity":
             raise _wrong(f"{path}.haircutFunction.kind.type", "must be 'identity' or 'inverseSqrt'", kind.type)
         default = Decimal("0.10") if row.symbol == spec.settle_asset else Decimal("0.20")
@@ -351,7 +353,11 @@ def _markets(spec: _Venue, assets: Assets, settle_quantum: Fraction) -> Markets:
         worth = tick[-1] * step[-1] / settle_quantum
         if max(worth.numerator, worth.denominator) * max_ticks >= _LARGEST:
             raise _wrong(f"{path}.filters", "a lot at the highest price must be worth less than 2**62 quanta", worth)
-        smallest = Fraction(quantity.min_quantity or 0) / step[-1]
+        smallest = _not_negative(f"{path}.filters.quantity.minQuantity", quantity.min_quantity or Decimal(0)) / step[-1]
+        if max_ticks < 1 or smallest >= _LARGEST:
+            raise _wrong(
+                f"{path}.filters", "maxPrice must be at least a tick, minQuantity less than 2**62 lots", smallest
+            )
         rows.append((max_ticks, -int(-smallest // 1), worth.numerator, worth.denominator))
         for name, multiplier, into in (
             ("minImpactMultiplier", price.min_impact_multiplier, low),

@@ -229,7 +229,7 @@ class Prices:
         self.marks, self.indexes, self.asset_prices = known(marks), known(indexes), known(asset_prices)
 
     def of_asset(self, venue: Venue, asset: str) -> Fraction:
-        """1 for the settle asset, else the tick's price, else the index (or mark) of the first market on it (Prices)."""
+        """1 for the settle asset, else the tick's price, else the index (or mark) of its first market (Prices)."""
         if asset == venue.settle:
             return Fraction(1)
         if asset in self.asset_prices:
@@ -429,7 +429,7 @@ class _Tick:
         changes = {"requested": requested, "lots": change, "cost": cost, "cash": flow + cost, "fee": fee, "fund": fund}
         changes |= {"counter_cost": counter_cost, "counter_cash": paid + counter_cost}
         quantity = change * self.venue.markets[symbol].step_size
-        price = float(abs(flow * self.venue.settle_quantum / quantity))
+        price = float(-flow * self.venue.settle_quantum / quantity)
         self.record(event, reason, account_id, price, counterparty=other, market=symbol, **changes)
 
     def positions_by_margin(self, look: Margin) -> list:

@@ -46,7 +46,7 @@ def numbers():
         "balances.lent": not_negative,
         "orders.price": positive,
         "orders.quantity": positive,
-        "settings.leverage_limit": positive,
+        "settings.leverage_limit": "must be from 0.001 to 10**9",
         "settings.unsettled": finite,
         "marks.mark_price": positive,
         "marks.index_price": positive,
@@ -118,7 +118,7 @@ CASES = [
     ),
     (
         put("books", "quantity", 1e12),
-        "books.quantity, row 1, value 1000000000000.0: must be at least one lot and less than 2**53",
+        "books.quantity, row 1, value 1000000000000.0: must be less than 2**53 lots",
     ),
     (put("positions", "quantity", -2e6), f"positions.quantity, row 1, value -2000000.0: {LARGE}"),
     (put("orders", "quantity", 2e6), f"orders.quantity, row 1, value 2000000.0: {LARGE}"),
@@ -299,7 +299,7 @@ def test_files_are_refused(kind, table, folder):
 
 PRICE, KIND = "filters.price", "haircutFunction.kind"
 VENUES = [
-    # where, what it becomes (None: left out), what is said; "$" stands for the place as a path
+    # where, what it becomes (None: left out), what is said
     ("settle_asset", None, "venue: Object missing required field `settle_asset`"),
     ("settle_asset", 7, "venue: Expected `str`, got `int` - at `$.settle_asset`"),
     ("markets", [], "venue.markets: must hold at least one market of marketType PERP"),
@@ -313,7 +313,7 @@ VENUES = [
         f"venue: Invalid decimal string - at `$.markets[0].{PRICE}.tickSize`",
     ),
     *(
-        (f"markets.0.{name}", value, f"venue.markets[0].{name}, value '{value}': must be a finite number > 0")
+        (f"markets.0.{name}", value, f"venue.markets[0].{name}, value '{value}': must be a number from 1E-18 to 1E+18")
         for name in (f"{PRICE}.tickSize", f"{PRICE}.maxPrice", "filters.quantity.stepSize", "mmfFunction.base")
         for value in (0, -1)
     ),
@@ -330,11 +330,11 @@ VENUES = [
     ),
     ("policy.slice", 1, "venue: Object contains unknown field `slice` - at `$.policy`"),
     ("policy.fund", "1/0", "venue.policy.fund, value '1/0': must be a decimal or a fraction"),
-    ("policy.fund", -1, "venue.policy.fund, value '-1': must be >= 0"),
+    ("policy.fund", -1, "venue.policy.fund, value '-1': must be from 0 to 10**12"),
     ("policy.acmf_divisor", "0.5", "venue.policy.acmf_divisor, value '0.5': must be >= 1"),
     ("policy.slice_fraction", 0, "venue.policy.slice_fraction, value '0': must be > 0 and <= 1"),
     ("policy.slices_per_tick", 0, "venue.policy.slices_per_tick, value '0': must be >= 1"),
-    ("policy.liquidation_fee", "3/2", "venue.policy.liquidation_fee, value '3/2': must be >= 0 and <= 1"),
+    ("policy.liquidation_fee", "3/2", "venue.policy.liquidation_fee, value '3/2': must be >= 0 and <= 99/100"),
     (
         "policy.haircut_size_unit",
         "lots",
@@ -343,7 +343,18 @@ VENUES = [
     ("backstop.0.account", 5, "venue.backstop[0].account, value '5': must have a row in balances or positions"),
     ("backstop.0.capacity", 5, "venue: Object contains unknown field `capacity` - at `$.backstop[0]`"),
     ("backstop.0.markets", ["DOGE"], "venue.backstop[0].markets, value 'DOGE': must be a market of the venue"),
-    ("backstop.0.max_notional", -1, "venue.backstop[0].max_notional, value '-1': must be >= 0"),
+    (
+        "markets.0.filters.quantity.minQuantity",
+        "NaN",
+        "venue.markets[0].filters.quantity.minQuantity, value 'NaN': must be a number from 1E-18 to 1E+18",
+    ),
+    (
+        "markets.0.filters.price.tickSize",
+        "1e300",
+        "venue.markets[0].filters.price.tickSize, value '1E+300': must be a number from 1E-18 to 1E+18",
+    ),
+    ("policy.fund", 1e300, "venue.policy.fund, value '1e+300': must be from 0 to 10**12"),
+    ("backstop.0.max_notional", -1, "venue.backstop[0].max_notional, value '-1': must be from 0 to 10**12"),
 ]
 
 

@@ -31,7 +31,7 @@ def float64_decides(venue, state, prices, rows) -> bool:
     """Whether the last bits of float64 could order or stop something in this tick: one_tick.md lets them, in
 
     * the order of the selected accounts, by the sweep's MMR;
-    * the queue of the winners, by score, and who is a winner at all (value equal to cost);
+    * the queue of the winners, by score;
     * the book phase between slices, where an account's tests and the order of its positions are float64's.
 
     Exact twins are no such case: equal holdings give equal bits, and the account id decides on both sides.
@@ -39,8 +39,6 @@ def float64_decides(venue, state, prices, rows) -> bool:
     looks = naive.sweep(venue, state, prices)
     scale = {account_id: gross(venue, account, prices) for account_id, account in state.accounts.items()}
     selected = [account_id for account_id, look in looks.items() if look.liquidating]
-    if len(selected) > 1 and any(abs(looks[a].net_equity) <= ROUNDING * scale[a] for a in selected):
-        return True
     accounts = state.accounts
     for a, b in itertools.combinations(selected, 2):
         smallest = min(looks[a].net_equity, looks[b].net_equity)
@@ -56,8 +54,6 @@ def float64_decides(venue, state, prices, rows) -> bool:
             lots, cost = account.positions.get(market, (0, 0))
             if lots and looks[account_id].net_equity > 0 and cost:
                 value, cost = lots * lot, cost * venue.settle_quantum
-                if near(value, cost):
-                    return True
                 leverage = looks[account_id].exposure / looks[account_id].net_equity
                 profits.append(((value - cost) / abs(cost) * leverage, account))
         if any(near(x, y) and a != b for (x, a), (y, b) in itertools.combinations(profits, 2)):
@@ -164,12 +160,6 @@ def by_hand(positions=(), balances=(), orders=(), settings=(), mark=100.0, asset
             [(1, "X", -4.59985, 8493.25), (2, "X", 4.59985, 9436.94)],
             [(1, SETTLE, 2170.43, 0.0), (2, SETTLE, 43408.51, 0.0)],
             mark=9436.94,
-        ),
-        # 10^12 stands for a provider without limits; a larger limit is a limit
-        "large limit": by_hand(
-            [(1, "X", 1.0, 100.0)],
-            [(1, SETTLE, -1.0, 0.0), (2, SETTLE, 1000.0, 0.0), (3, SETTLE, 1000.0, 0.0)],
-            backstop=[{"account": 2, "max_notional": 3 * 10**12}, {"account": 3, "max_notional": 10**12}],
         ),
         # the loss is more than the position is worth: the short is paid for taking its lots back
         "negative price": by_hand(

@@ -71,7 +71,7 @@ def _remaining(state: TickState, provider: int) -> Decimal:
         )
         if limit is not None
     ]  # fmt: skip
-    return max(min([*left, _NO_LIMIT]), Decimal(0))
+    return max(min(left, default=_NO_LIMIT), Decimal(0))
 
 
 def allocate(size: int, room: list[int]) -> list[int]:

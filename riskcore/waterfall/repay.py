@@ -49,8 +49,8 @@ class _Repayment(Converter):
         value = round(worth * target)
         due = value + round(value * self.fee)
         missing = due - max(int(columns.free[self.settle]), 0)
-        if missing > 0 and not self.raise_settle(missing, row):
-            return False
+        if missing > 0:
+            self.raise_settle(missing, row)
         at_hand = int(columns.free[self.settle])
         if due > at_hand:
             target = min(target, floor(at_hand / (worth * (1 + self.fee))))
@@ -80,6 +80,8 @@ class _Repayment(Converter):
             sold = min(free + int(columns.lent[row]), ceil(need / (self.worth(row) * (1 - self.fee))))
             if sold > free:
                 self.redeem(row, sold - free)
+                if self.healthy():
+                    return False
             need -= self.exchange(row, -sold)
             if self.healthy():
                 return False

@@ -1,0 +1,152 @@
+"""Whole-column checks: of the journal by itself, of its sums against the last state, of prices and books."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .findings import Findings
+from .folder import ACCOUNT, BOOK, EVENTS, SHORTFALL, WORDS, Array, Columns, Part, Run, is_event
+
+_CHANGES = ("requested", "lots", "cost", "cash", "fee", "quanta", "counter_cost", "counter_cash", "fund")
+
+
+def check_rows(run: Run, out: Findings) -> None:
+    """Every row by itself, and the order of the rows."""
+    j = run.journal
+    tick, account, event = j["tick"], j["account"], j["event"]
+
+    def never(mask: Array, what: str) -> None:
+        for row in np.flatnonzero(mask).tolist():
+            out.breach("rows", f"{WORDS['event'][event[row]]}: {what}", int(tick[row]), row, int(account[row]))
+
+    out.checked["rows"] += len(tick)
+    out.equal("rows", "rows of the journal and events of run.json", len(tick), run.manifest["events"])
+    never(~run.usable, "names an account, position, balance or order that there is not")
+    never(np.any([(j[name] > 2**60) | (j[name] < -(2**60)) for name in _CHANGES], axis=0), "a change past 2**60")
+    never(j["cash"] - j["cost"] + j["counter_cash"] - j["counter_cost"] + j["fund"] != 0, "money does not add up to 0")
+    for code, (name, (_, reasons, other, rows, changes, priced)) in enumerate(EVENTS.items()):
+        mine = event == code
+        allowed = [WORDS["reason"].index(reason) for reason in reasons.split()]
+        never(mine & ~np.isin(j["reason"], allowed), "a reason of another event")
+        held = j["counterparty"] >= 0 if other == ACCOUNT else j["counterparty"] == other
+        never(mine & ~(held & (j["counterparty"] != account)), "a counterparty of another event")
+        never(mine & (np.isnan(j["price"]) == priced), "must have a price" if priced else "must have no price")
+        for column in ("market", "asset", "order"):
+            named = j[column] >= 0 if column in rows.split() else j[column] == -1
+            never(mine & ~named, f"{column} must {'be named' if column in rows.split() else 'be -1'}")
+        for column in _CHANGES:
+            if column not in changes.split():
+                never(mine & (j[column] != 0), f"{column} must be 0")
+        for column in {"requested", "lots", "quanta"} & set(changes.split()):
+            never(mine & (j[column] == 0), f"{column} must not be 0")
+        if name in ("fund", "shortfall", "redeem"):
+            never(mine & (j["quanta" if name == "redeem" else "cash"] < 0), "must not take")
+    never((j["fee"] < 0) | (j["requested"] < 0), "fee and requested must not be negative")
+    never(is_event(j, "convert") & (j["asset"] == run.venue.settle), "the settle asset is not sold for itself")
+    for name in ("mmr_before", "mmr_after"):
+        never(~(j[name] >= 0), f"{name} must be a number from 0")
+    never((tick < 0) | (tick >= run.manifest["ticks"]) | (np.diff(tick, prepend=0) < 0), "ticks must ascend")
+    phase = np.array([phase for phase, *_ in EVENTS.values()])[event]
+    phase[is_event(j, "redeem convert") & (j["reason"] == WORDS["reason"].index("close_out"))] = 6
+    together = np.diff(tick, prepend=-1) == 0
+    never(together & (np.diff(phase, prepend=0) < 0), "comes after a later phase")
+    together &= (np.diff(account, prepend=-1) == 0) & (phase == 6) & (np.diff(phase, prepend=0) == 0)
+    step = np.where(is_event(j, "redeem convert"), 0, event)
+    never(together & (np.diff(step, prepend=0) < 0), "comes too late in the close out")
+
+
+def check_conservation(run: Run, out: Findings) -> None:
+    """Lots per market and money per asset are the same at start and end, over all who can hold them."""
+    venue, ledger = run.venue, run.ledger
+    for table, item, columns, symbols in (
+        ("positions", "market", ("lots",), [market.symbol for market in venue.markets]),
+        ("balances", "asset", ("quanta", "lent"), [asset.symbol for asset in venue.assets]),
+    ):
+        for row, symbol in enumerate(symbols):
+            before, after = (
+                sum(sum(held[column][held[item] == row].tolist()) for column in columns)
+                for held in (run.start[table], run.state[table])
+            )
+            if item == "asset" and row == venue.settle:
+                before += run.opening_fund - sum(run.start["positions"]["cost"].tolist())
+                after += ledger["fund", 0] + ledger["shortfall", 0] - sum(run.state["positions"]["cost"].tolist())
+            after += ledger[f"book_{columns[0]}", row]
+            out.equal("conservation", f"all {' '.join(columns)} of {symbol}", after, before)
+
+
+def check_replay(run: Run, out: Findings) -> None:
+    """The start plus the journal's changes is the last state."""
+    j = {name: column[run.usable] for name, column in run.journal.items()}
+    positions, balances = (
+        {name: column.copy() for name, column in run.start[table].items()} for table in ("positions", "balances")
+    )
+    orders = run.start["orders"]
+    other = np.where(j["counterparty"] >= 0, run.settle_row[np.maximum(j["counterparty"], 0)], -1)
+    for table, column, rows, changes in (
+        (positions, "lots", j["position"], j["lots"]),
+        (positions, "cost", j["position"], j["cost"]),
+        (positions, "lots", j["counter_position"], -j["lots"]),
+        (positions, "cost", j["counter_position"], j["counter_cost"]),
+        (balances, "quanta", run.settle_row[j["account"]], j["cash"] - j["fee"]),
+        (balances, "quanta", other, j["counter_cash"]),
+        (balances, "quanta", j["balance"], j["quanta"]),
+        (balances, "lent", np.where(is_event(j, "redeem"), j["balance"], -1), -j["quanta"]),
+    ):
+        np.add.at(table[column], rows[rows >= 0], changes[rows >= 0])
+    still = np.setdiff1d(np.flatnonzero(orders["lots"] > 0), j["order"][is_event(j, "cancel")])
+    found = {
+        "positions": positions,
+        "balances": balances,
+        "orders": {"order": still} | {name: column[still] for name, column in orders.items()},
+        "accounts": {"unsettled": run.start["accounts"]["unsettled"]},
+    }
+    for name, columns in found.items():
+        for column, values in columns.items():
+            _compare(out, f"state {name}.{column}", values, run.state[name][column], columns)
+
+    def total(column: str, mask: Array) -> int:
+        return sum(j[column][mask].tolist())
+
+    venue, ledger, book = run.venue, run.ledger, j["counterparty"] == BOOK
+    for row, market in enumerate(venue.markets):
+        lots = -total("lots", book & (j["position"] >= 0) & (j["market"] == row))
+        out.equal("replay", f"ledger book_lots of {market.symbol}", ledger["book_lots", row], lots)
+    for row, asset in enumerate(venue.assets):
+        money = -total("quanta", book & (j["balance"] >= 0) & (j["asset"] == row))
+        money += total("counter_cash", book) if row == venue.settle else 0
+        out.equal("replay", f"ledger book_quanta of {asset.symbol}", ledger["book_quanta", row], money)
+    fund = run.opening_fund + sum(j["fund"].tolist()) + sum(j["fee"].tolist())
+    out.equal("replay", "ledger fund", ledger["fund", 0], fund)
+    shortfall = j["counterparty"] == SHORTFALL
+    out.equal("replay", "ledger shortfall", ledger["shortfall", 0], total("counter_cash", shortfall))
+
+
+def _compare(out: Findings, what: str, replayed: Array, kept: Array, columns: Columns) -> None:
+    out.checked["replay"] += len(replayed)
+    if len(kept) != len(replayed):
+        out.breach("replay", f"{what}: {len(kept)} rows, not {len(replayed)}")
+        return
+    for row in np.flatnonzero(kept != replayed).tolist():
+        account = int(columns["account"][row]) if "account" in columns else row
+        out.breach("replay", f"{what}, row {row}: {kept[row]}, not {replayed[row]}", account=account)
+
+
+def check_prices(part: Part, out: Findings) -> None:
+    """Prices are finite and above 0, none is given twice, and every book is listed from its best level to its worst."""
+    ticks, given, books = part.ticks, part.given, part.books
+    mark, index, price = ticks["mark"], ticks["index"], given["price"]  # NaN of a mark or an index: the tick had none
+    again = np.ones(len(given["tick"]), bool)
+    again[np.unique(given["tick"] * part.asset.shape[1] + given["asset"], return_index=True)[1]] = False
+    step = np.diff(part.book, prepend=-1)
+    unordered = (step < 0) | ((step == 0) & (np.diff(books["price"], prepend=0) * books["side"] >= 0))
+    for what, tick, broken in (
+        ("mark is not a number above 0", ticks["tick"], (mark <= 0) | np.isinf(mark)),
+        ("index is not a number above 0", ticks["tick"], (index <= 0) | np.isinf(index)),
+        ("price of an asset is not a number above 0", given["tick"], ~(price > 0) | np.isinf(price)),
+        ("price of an asset is given twice", given["tick"], again),
+        ("level of a book has no price or no lots", books["tick"], (books["price"] < 1) | (books["lots"] < 1)),
+        ("level of a book is not in order", books["tick"], unordered),
+    ):
+        out.checked["prices"] += len(tick)
+        for row in np.flatnonzero(broken).tolist():
+            out.breach("prices", f"{what}: row {row} of the part's table", int(tick[row]))
