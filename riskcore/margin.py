@@ -20,7 +20,7 @@ from .venue import Venue
 
 Float = npt.NDArray[np.float64]
 
-_CHUNK = 16_384  # accounts; fixed, so that no result can depend on the number of threads
+_WORTH_A_THREAD = 50_000  # accounts
 
 
 @dataclass(frozen=True)
@@ -155,31 +155,22 @@ def margin_table(accounts: Accounts, prices: Prices, *, threads: int | None = No
     count = len(accounts)
     equity, exposure, initial, maintenance = (np.empty(count) for _ in range(4))
     status = np.empty(count, np.uint8)
-    starts = range(0, count, _CHUNK)
     if threads is None:
-        threads = min(os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count() or 1, len(starts))
+        threads = min(os.cpu_count() or 1, count // _WORTH_A_THREAD + 1)
     if threads < 1:
         raise ValueError(f"threads must be >= 1, not {threads}")
+    edges = [count * n // threads for n in range(threads + 1)]
 
-    def chunk(first: int) -> None:
+    def chunk(first: int, last: int) -> None:
         kernels.sweep_margins(
-            first,
-            min(first + _CHUNK, count),
-            accounts.columns,
-            prices.columns,
-            equity,
-            exposure,
-            initial,
-            maintenance,
-            status,
+            first, last, accounts.columns, prices.columns, equity, exposure, initial, maintenance, status
         )
 
-    if threads == 1 or len(starts) == 1:
-        for first in starts:
-            chunk(first)
+    if threads == 1:
+        chunk(0, count)
     else:
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(chunk, starts))
+            list(pool.map(chunk, edges[:-1], edges[1:]))
     for account in np.flatnonzero(status == kernels.DOUBT).tolist():
         found = exact.account_margin(accounts, account, prices)
         equity[account], maintenance[account], status[account] = found.equity, found.maintenance, found.status

@@ -66,7 +66,7 @@ def test_threads_give_the_same_bits(compiled, monkeypatch, threads):
     """Chunks so small that every sweep has several."""
     name = "process_cpu_count" if hasattr(os, "process_cpu_count") else "cpu_count"
     monkeypatch.setattr(os, name, lambda: threads)
-    monkeypatch.setattr("riskcore.margin._CHUNK", 32)
+    monkeypatch.setattr("riskcore.margin._WORTH_A_THREAD", 32)
     assert digest() == compiled
 
 

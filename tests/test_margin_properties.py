@@ -228,7 +228,7 @@ def test_threads_change_no_bit(crowd):
 def test_chunks_change_no_bit(crowd, monkeypatch):
     venue, accounts, marks = crowd
     expected = bits(sweep(accounts, venue, marks))
-    monkeypatch.setattr("riskcore.margin._CHUNK", 999)
+    monkeypatch.setattr("riskcore.margin._WORTH_A_THREAD", 999)
     assert bits(sweep(accounts, venue, marks, threads=2)) == expected
 
 
