@@ -13,8 +13,8 @@ ASV := $(BIN)/python -m asv --config asv_benchmarks/asv.conf.json
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
 
-demo: $(VENV)/.cli  ## a generated crash from start to finish, in runs/demo
-	$(BIN)/riskcore demo --out runs/demo
+demo: $(VENV)/.cli  ## a generated crash from start to finish, in a new folder under runs/
+	$(BIN)/riskcore demo
 
 test: $(VENV)/.dev  ## the tests
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)

@@ -123,11 +123,7 @@ def sweep(
         if as_json:
             _print_json({"accounts": len(accounts), "times": len(ticks), "liquidatable": counts, "out": str(out_file)})
             return
-        _print_distribution(
-            report.margin_distribution(table.mmr)
-            .add_suffix("_last")
-            .rename(columns={"from_last": "from", "to_last": "to"})
-        )
+        _print_distribution({"accounts": report.margin_distribution(table.mmr)})
         out.print(f"{len(accounts):,} accounts, {counts[-1]:,} at 100 % or above; table in {out_file}", highlight=False)
 
 
@@ -235,19 +231,19 @@ def _run(
     rows = run_folder.read_journal(path)
     split, left = report.waterfall_split(rows, venue), report.shortfalls(rows, venue)
     ends = [(accounts, ticks.tick(0)), (engine.accounts, ticks.tick(len(ticks) - 1))]
-    before, after = (margin_table(state, Prices.of_tick(venue, state, tick)).mmr for state, tick in ends)
-
-    distribution = report.margin_distribution(before).merge(
-        report.margin_distribution(after), on=["from", "to"], suffixes=("_first", "_last")
+    first, last = (
+        report.margin_distribution(margin_table(state, Prices.of_tick(venue, state, tick)).mmr) for state, tick in ends
     )
     if not quiet:
-        _print_distribution(distribution)
+        _print_distribution({"first tick": first, "last tick": last})
         _print_split(split, left, venue)
         out.print(f"{len(accounts):,} accounts, {len(ticks):,} ticks, {len(rows):,} journal rows", highlight=False)
+        if accounts.rounded >= 0.05:
+            out.print(f"{accounts.rounded:,.1f} quanta moved by rounding the balances to whole ones", highlight=False)
     return {
         "run": str(path), "accounts": len(accounts), "ticks": len(ticks), "events": len(rows),
-        "rounded_at_the_boundary": accounts.rounded * float(venue.settle_quantum),
-        "split": split.to_dict("records"), "shortfall": left, "distribution": distribution.to_dict("records"),
+        "rounded_quanta": accounts.rounded, "split": split.to_dict("records"), "shortfall": left,
+        "distribution": {"first": first.to_dict("records"), "last": last.to_dict("records")},
     }  # fmt: skip
 
 
@@ -268,15 +264,14 @@ def _ratio(value: float) -> str:
     return "" if np.isnan(value) else "inf" if np.isinf(value) else f"{value:.2%}"
 
 
-def _print_distribution(table: pd.DataFrame) -> None:
-    moments = [c.removeprefix("accounts_") for c in table.columns if c.startswith("accounts_")]
-    view = Table("MMR", *(f"{m} tick" for m in moments), title="Accounts by margin ratio", title_justify="left")
+def _print_distribution(moments: dict[str, pd.DataFrame]) -> None:
+    view = Table("MMR", *moments, title="Accounts by margin ratio", title_justify="left")
     for column in view.columns[1:]:
         column.justify = "right"
-    for row in table.to_dict("records"):
-        low, high = row["from"], row["to"]
-        label = "no exposure" if high == 0 else f">= {low:.0%}" if np.isinf(high) else f"{low:.0%} to {high:.0%}"
-        view.add_row(label, *(f"{row[f'accounts_{m}']:,}  {row[f'share_{m}']:7.2%}" for m in moments))
+    for rows in zip(*(table.to_dict("records") for table in moments.values()), strict=True):
+        low, high = rows[0]["from"], rows[0]["to"]
+        label = "0%" if high == 0 else f">= {low:.0%}" if np.isinf(high) else f"{low:.0%} to {high:.0%}"
+        view.add_row(label, *(f"{row['accounts']:,}  {row['share']:7.2%}" for row in rows))
     out.print(view)
 
 

@@ -158,6 +158,3 @@ def _write_triggers(journal: Journal, selected: npt.NDArray[np.int64], mmr: npt.
     rows["account"] = selected
     rows["mmr_before"] = rows["mmr_after"] = mmr
     journal.extend(rows)
-
-
-__all__ = ["Engine", "StepResult"]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from . import run_folder
 from .journal import EVENT, Rows
-from .venue import Venue, load_venue
+from .venue import Venue
 
 STAGES = {"book": "order book", "backstop": "backstop", "adl": "ADL"}
 """Events that close positions, and the stages' names."""
@@ -49,7 +46,7 @@ def shortfalls(rows: Rows, venue: Venue) -> dict[str, float]:
 
 
 def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
-    """Number of accounts by maintenance margin ratio, those without exposure first: from, to, accounts, share."""
+    """Number of accounts by maintenance margin ratio, those at 0 first: from, to, accounts, share."""
     edges = np.array(MMR_EDGES)
     flat = int((mmr == 0).sum())
     above = np.searchsorted(edges, mmr[mmr > 0], side="right") - 1
@@ -58,9 +55,3 @@ def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
     table = pd.concat([pd.DataFrame({"from": [0.0], "to": [0.0], "accounts": [flat]}), table], ignore_index=True)
     table["share"] = table["accounts"] / max(len(mmr), 1)
     return table
-
-
-def run_split(path: str | Path) -> pd.DataFrame:
-    """`waterfall_split` of a run folder."""
-    path = Path(path)
-    return waterfall_split(run_folder.read_journal(path), load_venue(path / "venue.json"))
