@@ -81,8 +81,9 @@ def generate_accounts(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Draw accounts: positions, balances and orders.
 
-    Accounts are numbered from 1. Every account can carry its positions at the start: leverage is drawn log-uniform
-    from 1.5 to ``max_leverage`` and lowered where the initial margin asks for more. Six in ten positions are long.
+    Accounts are numbered from 1. Leverage is drawn log-uniform from 1.5 to ``max_leverage`` and lowered where the
+    initial margin asks for more; one account in ten has since lost a part of what it had above its maintenance
+    margin. None is liquidating at the start. Six in ten positions are long.
     One account in ten keeps half of its collateral in the base asset of a market, one in twenty has a resting order.
     Each backstop provider of the venue gets 50 million of the settle asset.
 
@@ -116,12 +117,15 @@ def generate_accounts(
     notional = lots * (mark * step)[market]
     profit = side * lots * step[market] * (mark[market] - entry)
 
-    fraction = np.maximum(markets.imf_base[market], markets.imf_factor[market] * np.sqrt(notional))
+    root = np.sqrt(notional)
+    imf = np.maximum(markets.imf_base[market], markets.imf_factor[market] * root)
+    mmf = np.maximum(markets.mmf_base[market], markets.mmf_factor[market] * root)
     leverage = np.exp(rng.uniform(np.log(1.5), np.log(max_leverage), count))
     total = np.bincount(account, notional, count)
-    initial = np.bincount(account, notional * fraction, count)
-    equity = np.maximum(total / leverage, 1.1 * initial)
-    collateral = np.maximum(equity - np.bincount(account, profit, count), 0.02 * total)
+    equity = np.maximum(total / leverage, 1.1 * np.bincount(account, notional * imf, count))
+    lowest = 1.01 * np.bincount(account, notional * mmf, count)
+    equity -= np.where(rng.random(count) < 0.1, rng.random(count), 0.0) * (equity - lowest)
+    collateral = np.maximum(equity - np.bincount(account, profit, count), 0.001 * total)
 
     mixed = np.flatnonzero(rng.random(count) < 0.1)
     base = markets.base_asset[choice[mixed, 0]]
