@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -199,10 +200,13 @@ class Accounts:
         KeyError
             There is no such account.
         """
-        found = np.flatnonzero(self.ids == account)
-        if not found.size:
+        try:
+            row = bisect_left(self.ids, account)
+        except TypeError:  # text among whole numbers, or the other way round
+            raise KeyError(account) from None
+        if row == len(self) or self.ids[row] != account:
             raise KeyError(account)
-        return int(found[0])
+        return row
 
 
 def _owners(offset: npt.NDArray[np.uint32]) -> Int:
@@ -241,10 +245,9 @@ def _account_rows(
 
 def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Int) -> Int:
     """Quantities in whole lots, small enough for their worth at the highest price to fit 64 bits with room to spare."""
-    step = np.array([float(s) for s in venue.markets.step])
     quantity = table["quantity"].to_numpy(float)
     rule = "must be a whole number of lots of the market's stepSize"
-    lots = tables.whole(name, "quantity", quantity, step[market], rule)
+    lots = tables.whole(name, "quantity", quantity, venue.markets.step_size[market], rule)
     worth = venue.markets.max_ticks * np.maximum(venue.markets.value_num, 1)
     bad = np.flatnonzero(np.abs(lots) >= 2**60 // worth[market])
     if bad.size:
@@ -257,8 +260,7 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: Int, orders: Orders, pr
     """Position rows; also for a market in which the account has only an order, and of a provider for every market."""
     market = tables.codes("positions", "market", table["market"], venue.markets.symbol, "a market")
     lots = _lots(venue, "positions", table, market)
-    step = np.array([float(s) for s in venue.markets.step])
-    factors = [table["entry_price"].to_numpy(), lots.astype(float), step[market]]
+    factors = [table["entry_price"].to_numpy(), lots.astype(float), venue.markets.step_size[market]]
     cost = tables.half_even("positions", "entry_price", factors, np.full(len(lots), float(venue.settle_quantum)))
     total = np.bincount(owner, np.abs(cost.astype(float)), 1)
     bad = np.flatnonzero(total[owner] >= 2.0**60)
@@ -281,7 +283,7 @@ def _balances(venue: Venue, table: pd.DataFrame, owner: Int, accounts: int) -> t
     key = np.concatenate([owner * width + asset, np.arange(accounts) * width + venue.settle])
     key, place = np.unique(key, return_inverse=True)
     free, lent = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
-    quantum = np.array([float(q) for q in venue.assets.quantum])[asset]
+    quantum = venue.assets.quantum_size[asset]
     rounded = 0.0
     for name, into in (("quantity", free), ("lent", lent)):
         if name in table.columns:
@@ -307,9 +309,8 @@ def _orders(venue: Venue, table: pd.DataFrame, account: Int) -> Orders:
     """Open orders in canonical order."""
     market = tables.codes("orders", "market", table["market"], venue.markets.symbol, "a market")
     lots = _lots(venue, "orders", table, market)
-    tick = np.array([float(t) for t in venue.markets.tick])
     rule = "must be a whole number of ticks of the market's tickSize"
-    price = tables.whole("orders", "price", table["price"].to_numpy(float), tick[market], rule)
+    price = tables.whole("orders", "price", table["price"].to_numpy(float), venue.markets.tick_size[market], rule)
     for column, unit, values in (("price", "tick", price), ("quantity", "lot", lots)):
         bad = np.flatnonzero(values < 1)
         if bad.size:

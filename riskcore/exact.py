@@ -46,11 +46,6 @@ def decimal(value: float | Fraction) -> Decimal:
     return Decimal(repr(float(value)))
 
 
-def quanta(amount: Decimal, quantum: Fraction) -> int:
-    """Whole quanta of an amount, rounded half-even."""
-    return int(_CONTEXT.divide(amount, decimal(quantum)).to_integral_value())
-
-
 def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMargin:
     """Margin of one account; the rules are those of `riskcore.kernels.margin.account_margin`."""
     venue, columns = prices.venue, accounts.columns

@@ -156,7 +156,8 @@ def margin_table(accounts: Accounts, prices: Prices, *, threads: int | None = No
     equity, exposure, initial, maintenance = (np.empty(count) for _ in range(4))
     status = np.empty(count, np.uint8)
     if threads is None:
-        threads = min(os.cpu_count() or 1, count // _WORTH_A_THREAD + 1)
+        cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+        threads = min(cores, count // _WORTH_A_THREAD + 1)
     if threads < 1:
         raise ValueError(f"threads must be >= 1, not {threads}")
     edges = [count * n // threads for n in range(threads + 1)]

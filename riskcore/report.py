@@ -23,11 +23,10 @@ def waterfall_split(rows: Rows, venue: Venue) -> pd.DataFrame:
     DataFrame with a row per stage: stage, notional (settle units at the fill prices), notional_share, fills,
     fill_share, accounts (that the stage touched).
     """
-    step = np.array([float(s) for s in venue.markets.step])
     table = []
     for event, stage in STAGES.items():
         own = rows[rows["event"] == EVENT[event]]
-        notional = float((np.abs(own["lots"]) * step[own["market"]] * own["price"]).sum())
+        notional = float((np.abs(own["lots"]) * venue.markets.step_size[own["market"]] * own["price"]).sum())
         table.append((stage, notional, len(own), len(np.unique(own["account"]))))
     split = pd.DataFrame(table, columns=["stage", "notional", "fills", "accounts"])
     for name, column in (("notional_share", "notional"), ("fill_share", "fills")):

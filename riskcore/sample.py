@@ -100,8 +100,7 @@ def generate_accounts(
     markets = venue.markets
     symbols = np.array(markets.symbol, object)
     mark = np.array([marks[s] for s in markets.symbol])
-    step = np.array([float(s) for s in markets.step])
-    tick = np.array([float(t) for t in markets.tick])
+    step, tick = markets.step_size, markets.tick_size
     weight = 1.0 / np.arange(1, len(symbols) + 1)
     held = np.minimum(rng.geometric(0.6, count), len(symbols))
     # the markets with the smallest weighted keys: distinct, the popular ones more often

@@ -55,12 +55,10 @@ class Books:
         """Read a checked table of many ticks: a pair of time and books for each time, ascending."""
         markets = venue.markets
         market = tables.codes("books", "market", table["market"], markets.symbol, "a market")
-        tick = np.array([float(t) for t in markets.tick])
-        step = np.array([float(s) for s in markets.step])
         prices, quantities = table["price"].to_numpy(), table["quantity"].to_numpy()
         rule = "must be a whole number of {} of the market's {}"
-        price = tables.whole("books", "price", prices, tick[market], rule.format("ticks", "tickSize"))
-        lots = tables.whole("books", "quantity", quantities, step[market], rule.format("lots", "stepSize"))
+        price = tables.whole("books", "price", prices, markets.tick_size[market], rule.format("ticks", "tickSize"))
+        lots = tables.whole("books", "quantity", quantities, markets.step_size[market], rule.format("lots", "stepSize"))
         for column, given, fits, rule in (
             ("price", prices, price >= 1, "must be at least one tick"),
             ("price", prices, price <= markets.max_ticks[market], "must be at most the market's maxPrice"),
@@ -200,17 +198,11 @@ class Prices:
         known = {str(k): v for k, v in marks.items()}
         direct = {k: known.pop(k) for k in assets.symbol if k in known and k not in markets.symbol}
         mark = _column("marks", known, markets.symbol, "a market")
-        highest = markets.max_ticks * np.array([float(t) for t in markets.tick])
-        for m in np.flatnonzero(mark > highest).tolist():
+        for m in np.flatnonzero(mark > markets.max_ticks * markets.tick_size).tolist():
             raise RiskDataError("marks", markets.symbol[m], "must be at most the market's maxPrice", value=mark[m])
         index = _column("indexes", indexes or {}, markets.symbol, "a market")
         given = _column("asset_prices", direct | dict(asset_prices or {}), assets.symbol, "a collateral asset")
-        asset = given.copy()
-        for m, k in enumerate(markets.base_asset.tolist()):
-            if k >= 0 and np.isnan(asset[k]):
-                asset[k] = mark[m] if np.isnan(index[m]) else index[m]
-        asset[venue.settle] = 1.0
-        prices = cls(mark, index, given, asset, venue)
+        prices = cls(mark, index, given, asset_values(venue, mark, index, given), venue)
         prices._cover(accounts)
         return prices
 
@@ -240,16 +232,15 @@ class Prices:
     def columns(self) -> PriceColumns:
         """Prices folded with lot and quantum once, beside the margin rules that they meet."""
         markets, assets, policy = self.venue.markets, self.venue.assets, self.venue.policy
-        settle = self.venue.settle_quantum
+        lots, quanta = self.venue.settle_quanta
         asset = np.nan_to_num(self.asset)
-        quantum = np.array([float(q) for q in assets.quantum])
         return PriceColumns(
-            price_per_lot=np.nan_to_num(self.mark) * np.array([float(s / settle) for s in markets.step]),
+            price_per_lot=np.nan_to_num(self.mark) * lots,
             market_imf_base=markets.imf_base,
             market_imf_factor=markets.imf_factor,
             market_mmf_base=markets.mmf_base,
             market_mmf_factor=markets.mmf_factor,
-            price_per_quantum=asset * np.array([float(q / settle) for q in assets.quantum]),
+            price_per_quantum=asset * quanta,
             asset_imf_base=assets.imf_base,
             asset_imf_factor=assets.imf_factor,
             asset_mmf_base=assets.mmf_base,
@@ -257,11 +248,25 @@ class Prices:
             weight=assets.weight,
             haircut_base=assets.haircut_base,
             haircut_penalty=assets.haircut_penalty,
-            haircut_size=asset * quantum if policy.haircut_size_unit == "notional" else quantum,
-            settle_quantum=float(settle),
+            haircut_size=assets.quantum_size * (asset if policy.haircut_size_unit == "notional" else 1.0),
+            settle_quantum=float(self.venue.settle_quantum),
             acmf_divisor=float(policy.acmf_divisor),
             acmf_offset=float(policy.acmf_offset),
         )
+
+
+def asset_values(venue: Venue, mark: Float, index: Float, given: Float) -> Float:
+    """Prices of all assets: those given, and those that follow from the markets, of one instant or many.
+
+    mark and index have the shape (..., M), given and the result (..., K); NaN is no price.
+    """
+    asset = given.copy()
+    for m, k in enumerate(venue.markets.base_asset.tolist()):
+        if k >= 0:
+            followed = np.where(np.isnan(index[..., m]), mark[..., m], index[..., m])
+            asset[..., k] = np.where(np.isnan(asset[..., k]), followed, asset[..., k])
+    asset[..., venue.settle] = 1.0
+    return asset
 
 
 def _column(table: str, prices: PriceMap | Mapping[str, float], names: tuple[str, ...], what: str) -> Float:

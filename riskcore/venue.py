@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,16 @@ class Markets:
     min_impact: tuple[Fraction | None, ...]
     max_impact: tuple[Fraction | None, ...]
 
+    @cached_property
+    def tick_size(self) -> Float:
+        """Price of a tick, nearest float64, shape (M,)."""
+        return np.array([float(t) for t in self.tick])
+
+    @cached_property
+    def step_size(self) -> Float:
+        """Quantity of a lot, nearest float64, shape (M,)."""
+        return np.array([float(s) for s in self.step])
+
 
 @dataclass(frozen=True)
 class Assets:
@@ -140,6 +151,11 @@ class Assets:
     imf_factor: Float
     mmf_base: Float
     mmf_factor: Float
+
+    @cached_property
+    def quantum_size(self) -> Float:
+        """Quantity of a quantum, nearest float64, shape (K,)."""
+        return np.array([float(q) for q in self.quantum])
 
 
 @dataclass(frozen=True)
@@ -184,6 +200,13 @@ class Venue:
     def settle_quantum(self) -> Fraction:
         """Settle units per quantum of the settle asset."""
         return self.assets.quantum[self.settle]
+
+    @cached_property
+    def settle_quanta(self) -> tuple[Float, Float]:
+        """Settle quanta that a lot of each market, and a quantum of each asset, is worth at a price of 1."""
+        exact = (self.markets.step, self.assets.quantum)
+        lots, quanta = (np.array([float(unit / self.settle_quantum) for unit in units]) for units in exact)
+        return lots, quanta
 
 
 def load_venue(source: str | Path | dict[str, Any]) -> Venue:

@@ -17,14 +17,14 @@ def run(*words):
 
 
 @pytest.mark.parametrize(
-    ("name", "prepare", "ticks", "sample"),
+    ("prepare", "ticks", "sample"),
     [
-        ("books second by second", real_inputs.binance_day, 344, 1.0),
-        ("the month's worst two days", lambda out: real_inputs.ftx_month(out, worst_days=2), 2880, 0.05),
+        (real_inputs.binance_day, 344, 1.0),
+        (lambda out: real_inputs.ftx_month(out, worst_days=2), 2880, 0.05),
     ],
-    ids=["day", "month"],
+    ids=["books second by second", "the month's worst two days"],
 )
-def test_replay_and_audit(shared, tmp_path, name, prepare, ticks, sample):
+def test_replay_and_audit(shared, tmp_path, prepare, ticks, sample):
     files = prepare(tmp_path / "inputs")
     folder = tmp_path / "run"
     result = run("replay", *real_inputs.arguments(files), "--out", folder, "--json")
@@ -34,7 +34,7 @@ def test_replay_and_audit(shared, tmp_path, name, prepare, ticks, sample):
 
     found = run("audit", folder, "--sample", sample, "--json")
     assert found["ok"]
-    assert min(check["checked"] for check in found["checks"]) >= 0
+    assert min(check["checked"] for check in found["checks"]) > 0
 
     journal = pd.concat(pd.read_parquet(part) for part in sorted((folder / "journal").iterdir()))
     ids = pd.read_parquet(folder / "start/accounts.parquet")["account"]

@@ -109,13 +109,11 @@ BIDS = [(86781.4, 2.20229), (86779.8, 0.00115), (86779.7, 0.23172), (86779.6, 0.
 
 @pytest.mark.parametrize(
     ("position", "equity", "filled", "price", "fee", "reason"),
-    [(10, 20_000, 1.0, 86_781.4, 867.814, "full"), (50, 100_000, 2.6389, 86_781.0853, 2_290.0661, "depth")],
+    [(10, 10_000, 1.0, 86_781.4, 867.814, "full"), (50, 100_000, 2.6389, 86_781.0853, 2_290.0661, "depth")],
 )
 def test_e4_slice_on_the_observed_book(position, equity, filled, price, fee, reason):
     venue = make_venue(BTC)
-    # 10 BTC: requirement 12,078.8 at 86,700
-    balance = equity if position == 50 else 10_000
-    accounts = make_accounts(venue, [(1, "BTC_USDC_PERP", position, 86_700.0)], [(1, "USDC", balance)])
+    accounts = make_accounts(venue, [(1, "BTC_USDC_PERP", position, 86_700.0)], [(1, "USDC", equity)])
     book = {"BTC_USDC_PERP": {"bids": BIDS, "asks": [(86_781.5, 5.54115)]}}
     events = rc.Engine(accounts, venue).step(rc.Tick(0, {"BTC_USDC_PERP": 86_700.0}, book)).events
     row = events[events["event"] == "book"].iloc[0]

@@ -18,7 +18,7 @@ import pyarrow
 from .. import tables
 from ..accounts import Accounts
 from ..errors import RiskDataError
-from ..tick import Books, Tick
+from ..tick import Books, Tick, asset_values
 from ..venue import Venue
 
 _EXACT_FLOATS: dict[str, Any] = (
@@ -161,24 +161,15 @@ def read_ticks(
         kept = tables.codes("asset_prices", "asset", asset_prices["asset"], venue.assets.symbol, "a collateral asset")
         at = _row_of_time("asset_prices", time, asset_prices["time"])
         asset[at, kept] = asset_prices["price"].to_numpy()
-    held = columns.asset[((columns.free != 0) | (columns.lent != 0)) & (columns.asset != venue.settle)]
-    _must_have_prices("asset_prices", "price", time, _derived(venue, mark, index, asset), held, venue.assets.symbol)
+    held = columns.asset[(columns.free != 0) | (columns.lent != 0)]
+    known = asset_values(venue, mark, index, asset)
+    _must_have_prices("asset_prices", "price", time, known, held, venue.assets.symbol)
     levels: dict[int, Books] = {}
     if books is not None:
         books = tables.checked("books", books)
         _row_of_time("books", time, books["time"])
         levels = dict(Books.split(venue, books))
     return TickTable(venue, time, mark, index, asset, levels)
-
-
-def _derived(venue: Venue, mark: Float, index: Float, asset: Float) -> Float:
-    """Asset prices with those that follow from markets, as `Prices.read` derives them."""
-    asset = asset.copy()
-    for m, k in enumerate(venue.markets.base_asset):
-        if k >= 0:
-            followed = np.where(np.isnan(index[:, m]), mark[:, m], index[:, m])
-            asset[:, k] = np.where(np.isnan(asset[:, k]), followed, asset[:, k])
-    return asset
 
 
 def _must_have_prices(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +52,7 @@ def _hand_over_position(
     to_fund = Instalments(round(share / venue.settle_quantum), size)
     for (provider, p), taken in zip(open_to, allocate(size, room), strict=True):
         if taken:
-            notional = exact.quanta(per_lot * taken, venue.settle_quantum)
+            notional = round(Fraction(per_lot) * taken / venue.settle_quantum)
             state.transfer(
                 "backstop", "below_auto_close", account, row, provider, side * taken, size, flow.next(taken),
                 to_fund.next(taken),
@@ -77,7 +78,7 @@ def _remaining(state: TickState, provider: int) -> Decimal:
 def allocate(size: int, room: list[int]) -> list[int]:
     """Split ``size`` lots in proportion to each one's room, whole lots, never past it.
 
-    What rounding down leaves goes one by one to those with the most room left, the earlier first on a tie.
+    What rounding down leaves goes, one lot each, to those with the most room left, the earlier first on a tie.
     """
     total = sum(room)
     if total <= size:

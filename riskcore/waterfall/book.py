@@ -83,7 +83,7 @@ def _record(
     rows["cost"], rows["cash"], rows["fee"] = money[:, 1], money[:, 2], money[:, 3]
     rows["counter_cash"] = -money[:, 0]
     rows["mmr_before"], rows["mmr_after"] = ratio[:, 0], ratio[:, 1]
-    step = np.array([float(s) for s in state.venue.markets.step])[where[filled, 1]]
+    step = state.venue.markets.step_size[where[filled, 1]]
     rows["price"][filled] = -money[filled, 0] * float(state.venue.settle_quantum) / (size[filled, 1] * step)
     state.journal.extend(rows)
     np.subtract.at(state.ledger.book_lots, where[:, 1], size[:, 1])

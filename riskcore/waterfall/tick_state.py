@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +88,7 @@ class TickState:
         other = self.accounts.position_row(counterparty, market)
         counter_cost, counter_cash = self.change_position(other, counterparty, lots, -flow - to_fund)
         self.ledger.fund += to_fund
-        price = flow * float(self.venue.settle_quantum) / (lots * float(self.venue.markets.step[market]))
+        price = flow * float(self.venue.settle_quantum) / (lots * float(self.venue.markets.step_size[market]))
         self.journal.add(
             event, reason, account, before, self.margin(account).mmr, counterparty=counterparty, market=market,
             requested=size, lots=-lots, cost=cost, cash=cash, counter_cost=counter_cost, counter_cash=counter_cash,
@@ -104,12 +105,6 @@ class Instalments:
     def next(self, lots: int) -> int:
         """Part of the amount that goes with the next ``lots``."""
         self._done += lots
-        due = divide_half_even(self.amount * self._done, self.lots)
+        due = round(Fraction(self.amount * self._done, self.lots))
         part, self._paid = due - self._paid, due
         return part
-
-
-def divide_half_even(numerator: int, denominator: int) -> int:
-    """Nearest whole number of a quotient of whole numbers of any size, halves to the even one."""
-    quotient, rest = divmod(numerator, denominator)
-    return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient % 2))
