@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._jit import kernel
-from .margin import LIQUIDATING, account_margin, float_status, margin_fraction, margin_ratio
+from .margin import LIQUIDATING, account_margin, float_status, margin_ratio, margin_requirement
 from .whole import cost_change, divide_half_even, multiply_divide
 
 FULL, BAND, DEPTH, NO_BOOK = 0, 1, 2, 3
@@ -63,13 +63,13 @@ def send_slices(accounts, status, state, prices, rules, book, where, size, money
 
     accounts  int64           (N,)    in the order of treatment
     status    uint8           (N,)    in/out, where each account stands
-    state     AccountColumns  ()      lots, cost, account_cost and free change
+    state     AccountColumns  ()      lots, cost, entry, account_cost and free change
     prices    PriceColumns    ()      see columns.py
     rules     SliceRules      ()      see columns.py
     book      BookColumns     ()      cursor and taken change
     where     int64           (R, 3)  out, account, market, reason (FULL | BAND | DEPTH | NO_BOOK)
     size      int64           (R, 2)  out, lots requested, signed change of lots
-    money     int64           (R, 4)  out, settle quanta: flow to the account, change of cost, cash, fee
+    money     int64           (R, 5)  out, settle quanta: flow to the account, change of cost, cash, fee, entry
     ratio     float64         (R, 2)  out, MMR before and after
     count     int64           (1,)    out, rows written
     """
@@ -92,11 +92,9 @@ def send_slices(accounts, status, state, prices, rules, book, where, size, money
             first = np.int64(state.position_offset[a])
             held = np.int64(state.position_offset[a + 1]) - first
             for i in range(held):
-                m = state.market[first + i]
+                m = np.int64(state.market[first + i])
                 notional = abs(state.lots[first + i]) * prices.price_per_lot[m]
-                own = notional * margin_fraction(
-                    notional * prices.settle_quantum, prices.market_mmf_base[m], prices.market_mmf_factor[m]
-                )
+                own = margin_requirement(notional, 2 * m + 1, prices)
                 at = i
                 while at > 0 and requirement[at - 1] < own:
                     requirement[at] = requirement[at - 1]
@@ -131,8 +129,10 @@ def send_slices(accounts, status, state, prices, rules, book, where, size, money
                 flow = amount if lots > 0 else -amount
                 fee = multiply_divide(amount, rules.fee_num, rules.fee_den)
                 paid = cost_change(lots, state.cost[p], change, flow)
+                entry = cost_change(lots, state.entry[p], change, flow)
                 state.lots[p] += change
                 state.cost[p] += paid
+                state.entry[p] += entry
                 state.account_cost[a] += paid
                 state.free[state.settle_row[a]] += flow + paid - fee
                 size[row - 1, 1] = change
@@ -140,6 +140,7 @@ def send_slices(accounts, status, state, prices, rules, book, where, size, money
                 money[row - 1, 1] = paid
                 money[row - 1, 2] = flow + paid
                 money[row - 1, 3] = fee
+                money[row - 1, 4] = entry
                 equity, exposure, _i, maintenance, _g = account_margin(a, state, prices)
                 before = margin_ratio(maintenance, equity, exposure)
                 ratio[row - 1, 1] = before

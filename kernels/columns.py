@@ -17,7 +17,8 @@ class AccountColumns(NamedTuple):
     market              uint16   (P,)    market row, ascending within an account
     lots                int64    (P,)    signed, in/out
     open_bid, open_ask  int64    (P,)    lots of resting orders that are not reduce-only, in/out
-    cost                int64    (P,)    signed settle quanta paid, in/out
+    cost                int64    (P,)    signed settle quanta paid, or worth when last realised, in/out
+    entry               int64    (P,)    signed settle quanta paid, in/out
     balance_offset      uint32   (A+1,)  account a owns balance rows balance_offset[a]:[a+1]
     asset               uint16   (B,)    asset row, ascending within an account
     free                int64    (B,)    quanta; negative is borrowed, in/out
@@ -36,6 +37,7 @@ class AccountColumns(NamedTuple):
     open_bid: Int
     open_ask: Int
     cost: Int
+    entry: Int
     balance_offset: npt.NDArray[np.uint32]
     asset: npt.NDArray[np.uint16]
     free: Int
@@ -48,35 +50,40 @@ class AccountColumns(NamedTuple):
 
 
 class PriceColumns(NamedTuple):
-    """Prices of a tick folded with lot and quantum, and the margin rules they meet; M markets, K assets.
+    """Prices of a tick folded with lot, quantum and the margin functions; M markets, K assets, T brackets.
 
-    Amounts are in settle quanta, so that sums of whole numbers stay whole: no cancellation at equity zero.
+    Amounts are in settle quanta, so that sums of whole numbers stay whole: no cancellation at equity zero. Market m has
+    the margin functions 2m (initial) and 2m+1 (maintenance), asset k those at 2(M+k) and 2(M+k)+1; N = 2(M+K).
 
-    =====================  =======  ====  ===========================================================
-    price_per_lot          float64  (M,)  settle quanta per lot at the mark, > 0 (0: not held, no mark)
-    market_imf_base ...    float64  (M,)  margin fraction max(base, factor * sqrt(notional))
-    price_per_quantum      float64  (K,)  settle quanta per quantum of the asset
-    asset_imf_base ...     float64  (K,)  the same of a borrow
-    weight                 float64  (K,)  collateral weight, 0..1
-    haircut_base           float64  (K,)  inverseSqrt base, +inf for the identity haircut
-    haircut_penalty        float64  (K,)  inverseSqrt positiveCurvePenalty, 0 for the identity haircut
-    haircut_size           float64  (K,)  size per quantum: settle units of notional, or the quantum itself
-    settle_quantum         float64  ()    settle units per settle quantum
-    acmf_divisor           float64  ()    auto-close fraction: max(mmf / divisor, mmf - offset)
+    =====================  =======  ======  =========================================================
+    price_per_lot          float64  (M,)    settle quanta per lot at the mark, > 0 (0: not held, no mark)
+    price_per_quantum      float64  (K,)    settle quanta per quantum of the asset
+    curve_base             float64  (N,)    fraction of a notional up to the limit
+    curve_limit            float64  (N,)    notional up to which the base is the whole rule, +inf: always
+    curve_factor           float64  (N,)    sqrt: fraction per square root of a quantum of notional
+    bracket_offset         int64    (N+1,)  function c owns brackets bracket_offset[c]:[c+1], none: sqrt
+    bracket_from           float64  (T,)    notional from which a bracket counts
+    bracket_rate           float64  (T,)    its fraction
+    bracket_deduction      float64  (T,)    what makes the requirement continuous
+    weight                 float64  (K,)    collateral weight, 0..1
+    haircut_base           float64  (K,)    inverseSqrt base, +inf for the identity haircut
+    haircut_penalty        float64  (K,)    inverseSqrt positiveCurvePenalty, 0 for the identity haircut
+    haircut_size           float64  (K,)    size per quantum: settle units of notional, or the quantum itself
+    settle_quantum         float64  ()      settle units per settle quantum
+    acmf_divisor           float64  ()      auto-close fraction: max(mmf / divisor, mmf - offset)
     acmf_offset            float64  ()
-    =====================  =======  ====  ===========================================================
+    =====================  =======  ======  =========================================================
     """
 
     price_per_lot: Float
-    market_imf_base: Float
-    market_imf_factor: Float
-    market_mmf_base: Float
-    market_mmf_factor: Float
     price_per_quantum: Float
-    asset_imf_base: Float
-    asset_imf_factor: Float
-    asset_mmf_base: Float
-    asset_mmf_factor: Float
+    curve_base: Float
+    curve_limit: Float
+    curve_factor: Float
+    bracket_offset: Int
+    bracket_from: Float
+    bracket_rate: Float
+    bracket_deduction: Float
     weight: Float
     haircut_base: Float
     haircut_penalty: Float

@@ -2,6 +2,8 @@
 
 from math import inf, sqrt
 
+import numpy as np
+
 from ._jit import kernel
 
 SAFE, LIQUIDATING, BELOW_AUTO_CLOSE, DOUBT = 0, 1, 2, 3
@@ -11,14 +13,22 @@ _DOUBT_BAND = 1e-12  # of the gross amounts: some 10,000 roundings wide
 
 
 @kernel
-def margin_fraction(notional, base, factor):
-    """Margin fraction of one position or borrow at its size: ``max(base, factor * sqrt(notional))``.
+def margin_requirement(notional, curve, prices):
+    """What a margin function requires of a notional, settle quanta.
 
-    notional  float64  ()  settle units, >= 0
-    base      float64  ()  fraction, > 0
-    factor    float64  ()  per square root of a settle unit, >= 0
+    notional  float64       ()  settle quanta, >= 0
+    curve     int64         ()  0 <= curve < N
+    prices    PriceColumns  ()  see columns.py
     """
-    return max(base, factor * sqrt(notional))
+    if notional <= prices.curve_limit[curve]:
+        return notional * prices.curve_base[curve]
+    bracket = prices.bracket_offset[curve]
+    last = prices.bracket_offset[curve + 1] - 1
+    if bracket > last:
+        return notional * max(prices.curve_base[curve], prices.curve_factor[curve] * sqrt(notional))
+    while bracket < last and notional > prices.bracket_from[bracket + 1]:
+        bracket += 1
+    return notional * prices.bracket_rate[bracket] - prices.bracket_deduction[bracket]
 
 
 @kernel
@@ -43,10 +53,10 @@ def account_margin(account, state, prices):
     state    AccountColumns  ()  see columns.py
     prices   PriceColumns    ()  see columns.py
     """
-    unit = prices.settle_quantum
     equity, gross, exposure, initial, maintenance = 0.0, 0.0, 0.0, 0.0, 0.0
+    markets = prices.price_per_lot.size
     for j in range(state.balance_offset[account], state.balance_offset[account + 1]):
-        k = state.asset[j]
+        k = np.int64(state.asset[j])
         price = prices.price_per_quantum[k]
         held = state.lent[j]
         if state.free[j] < 0:
@@ -54,9 +64,8 @@ def account_margin(account, state, prices):
             equity -= notional
             gross += notional
             exposure += notional
-            size = notional * unit
-            initial += notional * margin_fraction(size, prices.asset_imf_base[k], prices.asset_imf_factor[k])
-            maintenance += notional * margin_fraction(size, prices.asset_mmf_base[k], prices.asset_mmf_factor[k])
+            initial += margin_requirement(notional, 2 * (markets + k), prices)
+            maintenance += margin_requirement(notional, 2 * (markets + k) + 1, prices)
         else:
             held += state.free[j]
         value = held * price
@@ -69,20 +78,18 @@ def account_margin(account, state, prices):
     has_orders = state.open_orders[account] > 0
     position_value = 0.0
     for i in range(state.position_offset[account], state.position_offset[account + 1]):
-        m = state.market[i]
+        m = np.int64(state.market[i])
         lots = state.lots[i]
         price = prices.price_per_lot[m]
         position_value += lots * price
         notional = abs(lots) * price
         gross += notional
-        fraction = margin_fraction(notional * unit, prices.market_mmf_base[m], prices.market_mmf_factor[m])
-        maintenance += notional * fraction
+        maintenance += margin_requirement(notional, 2 * m + 1, prices)
         if has_orders:
             # the worse of all bids filling and all asks filling
             notional = max(abs(lots), abs(lots + state.open_bid[i]), abs(lots - state.open_ask[i])) * price
         exposure += notional
-        fraction = margin_fraction(notional * unit, prices.market_imf_base[m], prices.market_imf_factor[m])
-        initial += notional * max(fraction, own_fraction)
+        initial += max(margin_requirement(notional, 2 * m, prices), notional * own_fraction)
 
     paid = float(state.account_cost[account])
     unsettled = float(state.unsettled[account])

@@ -22,14 +22,14 @@ def divide_half_even(numerator, denominator):
 def multiply_divide(value, part, whole):
     """``value * part / whole``, halves to even, where the product may pass 64 bits.
 
-    value  int64  ()  |value| < 2**62
-    part   int64  ()  0 <= part <= whole
+    value  int64  ()  |value| < 2**61, < 2**62 with part <= whole
+    part   int64  ()  0 <= part < 2 * whole
     whole  int64  ()  0 < whole < 2**62
     """
     size = abs(value)
     if part == 0 or size <= (1 << 62) // part:
         return divide_half_even(value * part, whole)
-    # The whole quotients cannot overflow (part <= whole); the remainders are multiplied bit by bit.
+    # The whole quotients cannot overflow (part < 2 whole); the remainders are multiplied bit by bit.
     quotient = size // whole * part
     remainder = size % whole
     high, rest = 0, 0
@@ -49,6 +49,23 @@ def multiply_divide(value, part, whole):
 
 
 @kernel
+def scale_rows(amount, item, high, low, whole, scaled):
+    """``amount * (high + low / whole)`` of each row's item, halves to even.
+
+    amount  int64   (N,)  |amount| < 2**61, and so the result
+    item    uint16  (N,)  row of high and low
+    high    int64   (I,)  even, >= 0
+    low     int64   (I,)  0 <= low < 2 * whole
+    whole   int64   ()    0 < whole < 2**61
+    scaled  int64   (N,)  out
+    """
+    for n in range(amount.size):
+        i = item[n]
+        # an even whole part leaves the half-even choice to the rest
+        scaled[n] = amount[n] * high[i] + multiply_divide(amount[n], low[i], whole)
+
+
+@kernel
 def cost_change(lots, cost, change, flow):
     """Change of a position's cost when its lots change; what is not cost is cash: ``flow + cost_change``.
 
@@ -65,3 +82,24 @@ def cost_change(lots, cost, change, flow):
     if abs(change) <= abs(lots):
         return -multiply_divide(cost, abs(change), abs(lots))
     return -cost - multiply_divide(flow, abs(change) - abs(lots), abs(change))
+
+
+@kernel
+def apply_fills(row, change, flow, lots, cost, entry, cash):
+    """Fills one after another, each on a position row.
+
+    row     int64  (N,)  0 <= row < P
+    change  int64  (N,)  signed change of lots, not 0
+    flow    int64  (N,)  settle quanta received for it, signed
+    lots    int64  (P,)  in/out, signed
+    cost    int64  (P,)  in/out, settle quanta
+    entry   int64  (P,)  in/out, settle quanta
+    cash    int64  (N,)  out, settle quanta that go to the account's balance
+    """
+    for n in range(row.size):
+        p = row[n]
+        paid = cost_change(lots[p], cost[p], change[n], flow[n])
+        entry[p] += cost_change(lots[p], entry[p], change[n], flow[n])
+        cost[p] += paid
+        lots[p] += change[n]
+        cash[n] = flow[n] + paid

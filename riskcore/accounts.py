@@ -17,6 +17,7 @@ from .venue import Venue
 
 Int = npt.NDArray[np.int64]
 Rows = tuple[Int, Int, Int, Int]
+PositionRows = tuple[Int, Int, Int, Int, Int]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Accounts:
         venue
             The venue whose markets and assets the tables name.
         positions
-            account, market, quantity (signed, whole lots), entry_price.
+            account, market, quantity (signed, whole lots), entry_price, settle_price (optional: the mark at which PnL
+            was last realised, the entry price where it never was).
         balances
             account, asset, quantity (negative is borrowed), lent (optional, counts as collateral).
         orders
@@ -105,16 +107,16 @@ class Accounts:
         cls,
         venue: Venue,
         ids: npt.NDArray[Any],
-        positions: Rows,
+        positions: PositionRows,
         balances: Rows,
         orders: Orders,
         leverage_limit: npt.NDArray[np.float64],
         unsettled: Int,
         rounded: float = 0.0,
     ) -> Accounts:
-        """Build the columns from whole-number rows in canonical order: (account, market, lots, cost) and so on."""
+        """Build the columns from whole-number rows in canonical order: account, market, lots, cost, entry and so on."""
         count = len(ids)
-        owner, market, lots, cost = positions
+        owner, market, lots, cost, entry = positions
         holder, asset, free, lent = balances
         edges = np.arange(count + 1)
         width = len(venue.markets.symbol)
@@ -135,6 +137,7 @@ class Accounts:
             open_bid=sums[0],
             open_ask=sums[1],
             cost=cost,
+            entry=entry,
             balance_offset=np.searchsorted(holder, edges).astype(np.uint32),
             asset=asset.astype(np.uint16),
             free=free,
@@ -158,6 +161,7 @@ class Accounts:
                     "open_bid",
                     "open_ask",
                     "cost",
+                    "entry",
                     "free",
                     "lent",
                     "account_cost",
@@ -256,24 +260,31 @@ def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Int) -> Int:
     return lots
 
 
-def _positions(venue: Venue, table: pd.DataFrame, owner: Int, orders: Orders, providers: Int) -> Rows:
+def _positions(venue: Venue, table: pd.DataFrame, owner: Int, orders: Orders, providers: Int) -> PositionRows:
     """Position rows; also for a market in which the account has only an order, and of a provider for every market."""
     market = tables.codes("positions", "market", table["market"], venue.markets.symbol, "a market")
     lots = _lots(venue, "positions", table, market)
-    factors = [table["entry_price"].to_numpy(), lots.astype(float), venue.markets.step_size[market]]
-    cost = tables.half_even("positions", "entry_price", factors, np.full(len(lots), float(venue.settle_quantum)))
-    total = np.bincount(owner, np.abs(cost.astype(float)), 1)
-    bad = np.flatnonzero(total[owner] >= 2.0**60)
-    if bad.size:
-        rule = "what the account paid for its positions must be less than 2**60 settle quanta"
-        raise RiskDataError("positions", "entry_price", rule, row=int(bad[0]), value=factors[0][bad[0]])
+    paid = {"entry_price": table["entry_price"].to_numpy()}
+    if "settle_price" in table.columns:
+        paid["settle_price"] = table["settle_price"].fillna(table["entry_price"]).to_numpy()
+    quanta = []
+    for name, price in paid.items():
+        factors = [price, lots.astype(float), venue.markets.step_size[market]]
+        quanta.append(tables.half_even("positions", name, factors, np.full(len(lots), float(venue.settle_quantum))))
+        total = np.bincount(owner, np.abs(quanta[-1].astype(float)), 1)
+        bad = np.flatnonzero(total[owner] >= 2.0**60)
+        if bad.size:
+            rule = "what the account paid for its positions must be less than 2**60 settle quanta"
+            raise RiskDataError("positions", name, rule, row=int(bad[0]), value=price[bad[0]])
     width = len(venue.markets.symbol)
     everywhere = (providers[:, None] * width + np.arange(width)).ravel()
     key = np.concatenate([owner * width + market, orders.account * width + orders.market, everywhere])
     key, place = np.unique(key, return_inverse=True)
-    all_lots, all_cost = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
-    all_lots[place[: len(lots)]], all_cost[place[: len(lots)]] = lots, cost
-    return key // width, key % width, all_lots, all_cost
+    columns = []
+    for values in (lots, quanta[-1], quanta[0]):
+        columns.append(np.zeros(len(key), np.int64))
+        columns[-1][place[: len(lots)]] = values
+    return key // width, key % width, columns[0], columns[1], columns[2]
 
 
 def _balances(venue: Venue, table: pd.DataFrame, owner: Int, accounts: int) -> tuple[Rows, float]:

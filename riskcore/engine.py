@@ -12,15 +12,17 @@ import pandas as pd
 
 from . import run_folder
 from .accounts import Accounts
+from .accrual import accrue, note_premiums
 from .errors import RiskDataError
 from .journal import EVENT, REASON, Journal, Ledger, Rows, to_frame
 from .margin import MarginTable, margin_table
+from .pools import Pools
 from .run_folder import Recorded
 from .tick import Prices, Tick
 from .venue import Venue
 from .waterfall import PHASES
 from .waterfall.backstop import roll_capacity
-from .waterfall.tick_state import TickState
+from .waterfall.tick_state import TickContext, TickState
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Engine:
         self._recorded: list[Recorded] = []
 
     def step(self, tick: Tick) -> StepResult:
-        """Sweep all accounts at the tick's prices and liquidate those at a maintenance margin ratio of 1 or more.
+        """Accrue what is due, sweep all accounts, liquidate those at a maintenance margin ratio of 1 or more.
 
         Raises
         ------
@@ -96,20 +98,24 @@ class Engine:
             raise RiskDataError("tick", "time", f"must be later than the tick before, {self.time}", value=time)
         prices = Prices.of_tick(self.venue, self.accounts, tick)
         books = tick.columnar_books(self.venue)
+        journal, pools = Journal(self.ticks, time), Pools(self.venue, self.accounts)
+        context = TickContext(self.venue, self.accounts, prices, self.ledger, journal, pools)
         if self.time is not None:
+            accrue(context, self.time, time)
             roll_capacity(self.ledger.taken, self.time, time)
+        note_premiums(self.ledger, prices)
         table = margin_table(self.accounts, prices)
         selected = np.flatnonzero(table.liquidatable)
-        journal = Journal(self.ticks, time)
         if selected.size:
             mmr = table.mmr[selected]
             order = np.argsort(-mmr, kind="stable")
             selected, mmr = selected[order], mmr[order]
             _write_triggers(journal, selected, mmr)
             columns = self.accounts.columns
+            pools.refresh(self.accounts)
             state = TickState(
-                self.venue, self.accounts, prices, books, self.ledger, journal, table, selected,
-                columns.lots.copy(), columns.cost.copy(),
+                self.venue, self.accounts, prices, self.ledger, journal, pools, books, table, selected,
+                columns.lots.copy(), columns.entry.copy(),
             )  # fmt: skip
             for phase in PHASES:
                 phase(state)

@@ -6,11 +6,13 @@ digits used here; square roots and quotients are right to 60 digits.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 
 from .accounts import Accounts
+from .curves import MMF, OpenInterest, Sqrt, grown_fraction
 from .kernels.margin import BELOW_AUTO_CLOSE, LIQUIDATING, SAFE
 from .tick import Prices
 
@@ -39,6 +41,24 @@ class ExactMargin:
         return float(self.maintenance / self.equity) if self.equity > 0 else float("inf")
 
 
+@dataclass(frozen=True)
+class Held:
+    """A balance or position row: what it adds to equity and exposure, and the notionals that need margin.
+
+    ``exposure`` is the notional with open orders, ``notional`` without; ``kind`` is collateral, borrow or position.
+    """
+
+    kind: str
+    row: int
+    item: int
+    quantity: Decimal
+    price: Decimal
+    weight: Decimal
+    equity: Decimal
+    notional: Decimal
+    exposure: Decimal
+
+
 def decimal(value: float | Fraction) -> Decimal:
     """Return the shortest decimal of a float64, or a fraction to 60 digits."""
     if isinstance(value, Fraction):
@@ -46,35 +66,48 @@ def decimal(value: float | Fraction) -> Decimal:
     return Decimal(repr(float(value)))
 
 
-def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMargin:
-    """Margin of one account; the rules are those of `riskcore.kernels.margin.account_margin`."""
+def requirement(prices: Prices, curve: int, notional: Decimal, price: Decimal) -> Decimal:
+    """What a margin function requires of a notional at an item's price, in settle units."""
+    function = prices.venue.curves.exact[curve]
+    if isinstance(function, Sqrt):
+        size = notional / price if function.unit == "quantity" else notional
+        fraction = max(function.base, function.factor * size.sqrt()) if function.factor else function.base
+        return notional * fraction
+    if isinstance(function, OpenInterest):
+        return notional * decimal(grown_fraction(function, prices.open_notional(curve // 2)))
+    rate, deduction = function[0][1:]
+    for lower, its_rate, its_deduction in function[1:]:
+        if notional > lower:
+            rate, deduction = its_rate, its_deduction
+    return notional * rate - deduction
+
+
+def holdings(accounts: Accounts, account: int, prices: Prices) -> Iterator[Held]:
+    """What an account has and owes; the rules are those of `riskcore.kernels.margin.account_margin`."""
     venue, columns = prices.venue, accounts.columns
     markets, assets, policy = venue.markets, venue.assets, venue.policy
-
-    def fraction(notional: Decimal, base: float, factor: float) -> Decimal:
-        return max(decimal(base), decimal(factor) * notional.sqrt())
-
+    zero, one = Decimal(0), Decimal(1)
     with localcontext(_CONTEXT):
-        equity = exposure = maintenance = Decimal(0)
         for j in accounts.balances_of(account):
             k = int(columns.asset[j])
             free, lent = int(columns.free[j]), int(columns.lent[j])
             if not (free or lent):
                 continue
             quantum, price = decimal(assets.quantum[k]), decimal(prices.asset[k])
-            notional = max(-free, 0) * quantum * price
-            equity -= notional
-            exposure += notional
-            maintenance += notional * fraction(notional, assets.mmf_base[k], assets.mmf_factor[k])
+            if free < 0:
+                owed = -free * quantum
+                notional = owed * price
+                yield Held("borrow", j, k, -owed, price, one, -notional, notional, notional)
             held = (max(free, 0) + lent) * quantum
+            if not held:
+                continue
             weight = decimal(assets.weight[k])
             if assets.haircut_base[k] != float("inf"):
                 size = held * price if policy.haircut_size_unit == "notional" else held
                 penalty = 1 + decimal(assets.haircut_penalty[k]) * size.sqrt()
                 weight = min(weight, decimal(assets.haircut_base[k]) / penalty)
-            equity += held * price * weight
+            yield Held("collateral", j, k, held, price, weight, held * price * weight, zero, zero)
 
-        requirement, value = {}, {}
         for i in accounts.positions_of(account):
             m, lots = int(columns.market[i]), int(columns.lots[i])
             widest = abs(lots)
@@ -82,14 +115,28 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
                 widest = max(widest, abs(lots + int(columns.open_bid[i])), abs(lots - int(columns.open_ask[i])))
             if not widest:
                 continue
-            per_lot = decimal(prices.mark[m]) * decimal(markets.step[m])
-            exposure += widest * per_lot
-            if lots:
-                value[i] = lots * per_lot
-                notional = abs(value[i])
-                requirement[i] = notional * fraction(notional, markets.mmf_base[m], markets.mmf_factor[m])
-                equity += value[i]
-                maintenance += requirement[i]
+            mark, step = decimal(prices.mark[m]), decimal(markets.step[m])
+            value = lots * mark * step
+            yield Held("position", i, m, lots * step, mark, one, value, abs(value), widest * mark * step)
+
+
+def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMargin:
+    """Margin of one account."""
+    venue, columns = prices.venue, accounts.columns
+    policy, markets = venue.policy, len(venue.markets.symbol)
+    with localcontext(_CONTEXT):
+        equity = exposure = maintenance = Decimal(0)
+        needed, value = {}, {}
+        for held in holdings(accounts, account, prices):
+            equity += held.equity
+            exposure += held.exposure
+            if not held.notional:
+                continue
+            item = held.item if held.kind == "position" else markets + held.item
+            required = requirement(prices, 2 * item + MMF, held.notional, held.price)
+            maintenance += required
+            if held.kind == "position":
+                needed[held.row], value[held.row] = required, held.equity
         booked = int(columns.unsettled[account]) - int(columns.account_cost[account])
         equity += booked * decimal(venue.settle_quantum)
 
@@ -98,7 +145,7 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
             divisor, offset = decimal(policy.acmf_divisor), decimal(policy.acmf_offset)
             auto_close = max(maintenance / divisor, maintenance - offset * exposure)
             status = LIQUIDATING if equity > 0 and auto_close <= equity else BELOW_AUTO_CLOSE
-    return ExactMargin(equity, exposure, maintenance, requirement, value, status)
+    return ExactMargin(equity, exposure, maintenance, needed, value, status)
 
 
 def price_per_lot(prices: Prices, market: int) -> Decimal:

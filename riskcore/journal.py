@@ -12,15 +12,16 @@ import pandas as pd
 from .accounts import Accounts
 from .venue import Venue
 
-BOOK, FUND, SHORTFALL, NOBODY = -1, -2, -3, -4
+BOOK, FUND, SHORTFALL, NOBODY, POOL = -1, -2, -3, -4, -5
 """Counterparties that are no accounts."""
 
 EVENTS = (
     "trigger", "cancel", "redeem", "convert", "book", "expire", "backstop", "adl", "unfilled", "fund", "shortfall",
+    "funding", "interest", "realize", "unsettle",
 )  # fmt: skip
 REASONS = (
     "mmr", "liquidation", "debt", "close_out", "full", "band", "depth", "no_book", "below_auto_close",
-    "backstop_exhausted", "no_counterparty", "bankrupt",
+    "backstop_exhausted", "no_counterparty", "bankrupt", "interval", "hour", "entry", "settlement",
 )  # fmt: skip
 EVENT = {name: code for code, name in enumerate(EVENTS)}
 REASON = {name: code for code, name in enumerate(REASONS)}
@@ -29,8 +30,9 @@ ROW = np.dtype(
     [
         ("tick", np.int64), ("time", np.int64), ("event", np.uint8), ("reason", np.uint8), ("account", np.int64),
         ("counterparty", np.int64), ("market", np.int64), ("asset", np.int64), ("order", np.int64),
-        ("requested", np.int64), ("lots", np.int64), ("cost", np.int64), ("cash", np.int64), ("fee", np.int64),
-        ("quanta", np.int64), ("counter_cost", np.int64), ("counter_cash", np.int64), ("fund", np.int64),
+        ("requested", np.int64), ("lots", np.int64), ("cost", np.int64), ("cash", np.int64), ("entry", np.int64),
+        ("fee", np.int64), ("quanta", np.int64), ("lent", np.int64), ("unsettled", np.int64),
+        ("counter_cost", np.int64), ("counter_cash", np.int64), ("counter_entry", np.int64), ("fund", np.int64),
         ("price", np.float64), ("mmr_before", np.float64), ("mmr_after", np.float64),
     ]
 )  # fmt: skip
@@ -90,7 +92,7 @@ def words(codes: npt.NDArray[np.uint8], names: tuple[str, ...]) -> pd.Categorica
 
 def to_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
     """Journal rows for people: ids and symbols for row numbers, time as a timestamp."""
-    others = {BOOK: "book", FUND: "fund", SHORTFALL: "shortfall", NOBODY: None}
+    others = {BOOK: "book", FUND: "fund", SHORTFALL: "shortfall", NOBODY: None, POOL: "pool"}
     frame = pd.DataFrame({name: rows[name] for name in ROW.names or ()})
     frame["time"] = pd.to_datetime(frame["time"], utc=True)
     frame["event"], frame["reason"] = words(rows["event"], EVENTS), words(rows["reason"], REASONS)
@@ -103,7 +105,7 @@ def to_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
 
 @dataclass
 class Ledger:
-    """Lots and money of those who are not accounts, in whole numbers, and what the providers have taken.
+    """Lots and money of those who are not accounts, in whole numbers, and what is remembered from tick to tick.
 
     Attributes
     ----------
@@ -111,17 +113,25 @@ class Ledger:
         What the makers on the order books took over.
     book_quanta : ndarray of int64, shape (K,)
         Money of the makers, by asset.
+    pool : ndarray of int64, shape (K,)
+        What the pools received: interest of those outside the run, and the venue's part.
     fund, shortfall : int
         Settle quanta of the fund, and (negative) what the venue is owed by bankrupt accounts.
     taken : ndarray of int64, shape (providers, 3)
         Mark notional in settle quanta taken in the running clock minute, hour, and ever.
+    premium_sum : ndarray of float64, shape (M,)
+    premium_count : ndarray of int64, shape (M,)
+        Premiums of the mark over the index since the market's last funding.
     """
 
     book_lots: npt.NDArray[np.int64]
     book_quanta: npt.NDArray[np.int64]
+    pool: npt.NDArray[np.int64]
     fund: int
     shortfall: int
     taken: npt.NDArray[np.int64]
+    premium_sum: npt.NDArray[np.float64]
+    premium_count: npt.NDArray[np.int64]
 
     @classmethod
     def opening(cls, venue: Venue) -> Ledger:
@@ -129,7 +139,10 @@ class Ledger:
         return cls(
             np.zeros(len(venue.markets.symbol), np.int64),
             np.zeros(len(venue.assets.symbol), np.int64),
+            np.zeros(len(venue.assets.symbol), np.int64),
             round(venue.policy.fund / venue.settle_quantum),
             0,
             np.zeros((len(venue.backstop), 3), np.int64),
+            np.zeros(len(venue.markets.symbol)),
+            np.zeros(len(venue.markets.symbol), np.int64),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -113,6 +114,7 @@ def sweep(
     *,
     indexes: PriceMap | None = None,
     asset_prices: PriceMap | None = None,
+    open_interest: PriceMap | None = None,
     threads: int | None = None,
 ) -> MarginTable | MarginTables:
     """Margin of every account.
@@ -124,7 +126,7 @@ def sweep(
     prices
         Mark price by market symbol (a dict or a Series; asset symbols are taken as asset prices), or a frame with a
         column per market and a row per instant.
-    indexes, asset_prices
+    indexes, asset_prices, open_interest
         As of `Tick`.
     threads
         Number of threads; None takes every core when there are enough accounts to gain from it. The bits are the
@@ -140,12 +142,13 @@ def sweep(
         A price is missing, not finite or not > 0.
     """
     if not isinstance(prices, pd.DataFrame):
-        return margin_table(accounts, Prices.read(venue, accounts, prices, indexes, asset_prices), threads=threads)
+        read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+        return margin_table(accounts, read, threads=threads)
     if not len(prices):
         raise RiskDataError("marks", None, "must have at least one row")
     found = []
     for time, row in prices.iterrows():
-        read = Prices.read(venue, accounts, row, indexes, asset_prices)
+        read = Prices.read(venue, accounts, row, indexes, asset_prices, open_interest)
         found.append(margin_table(accounts, read, threads=threads, time=time))
     return MarginTables(tuple(found))
 
@@ -155,24 +158,33 @@ def margin_table(accounts: Accounts, prices: Prices, *, threads: int | None = No
     count = len(accounts)
     equity, exposure, initial, maintenance = (np.empty(count) for _ in range(4))
     status = np.empty(count, np.uint8)
-    if threads is None:
-        cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1
-        threads = min(cores, count // _WORTH_A_THREAD + 1)
-    if threads < 1:
-        raise ValueError(f"threads must be >= 1, not {threads}")
-    edges = [count * n // threads for n in range(threads + 1)]
 
     def chunk(first: int, last: int) -> None:
         kernels.sweep_margins(
             first, last, accounts.columns, prices.columns, equity, exposure, initial, maintenance, status
         )
 
+    in_chunks(chunk, count, threads)
+    for account in np.flatnonzero(status == kernels.DOUBT).tolist():
+        found = exact.account_margin(accounts, account, prices)
+        equity[account], maintenance[account], status[account] = found.equity, found.maintenance, found.status
+    return MarginTable(accounts.ids, equity, exposure, initial, maintenance, status, time)
+
+
+def in_chunks(chunk: Callable[[int, int], None], count: int, threads: int | None) -> None:
+    """Run a kernel over ``count`` accounts in chunks ``first:last``, one to a thread.
+
+    None takes every core when there are enough accounts to gain from it. Chunks write disjoint rows, so the bits are
+    the same for any number.
+    """
+    if threads is None:
+        cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+        threads = min(cores, count // _WORTH_A_THREAD + 1)
+    if threads < 1:
+        raise ValueError(f"threads must be >= 1, not {threads}")
+    edges = [count * n // threads for n in range(threads + 1)]
     if threads == 1:
         chunk(0, count)
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(chunk, edges[:-1], edges[1:]))
-    for account in np.flatnonzero(status == kernels.DOUBT).tolist():
-        found = exact.account_margin(accounts, account, prices)
-        equity[account], maintenance[account], status[account] = found.equity, found.maintenance, found.status
-    return MarginTable(accounts.ids, equity, exposure, initial, maintenance, status, time)

@@ -124,7 +124,7 @@ def _write_columns(path: Path, accounts: Accounts) -> None:
         path / "positions",
         pd.DataFrame(
             {"account": accounts.position_accounts(), "market": columns.market.astype(np.int64), "lots": columns.lots,
-             "cost": columns.cost}
+             "cost": columns.cost, "entry": columns.entry}
         ),
     )  # fmt: skip
     _write(
@@ -154,6 +154,8 @@ def _write_ticks(path: Path, part: str, recorded: Sequence[Recorded]) -> None:
                 "market": np.tile(np.arange(markets), len(ticks)),
                 "mark": stacked([r.prices.mark for r in recorded], float),
                 "index": stacked([r.prices.index for r in recorded], float),
+                "open_interest": stacked([r.prices.open_interest for r in recorded], float),
+                "funding_rate": stacked([r.prices.funding_rate for r in recorded], float),
             }
         ),
     )
@@ -193,8 +195,11 @@ def _write_state(path: Path, venue: Venue, accounts: Accounts, ledger: Ledger) -
     orders = pd.DataFrame({f.name: getattr(accounts.orders, f.name) for f in fields(Orders)})
     orders.insert(0, "order", np.arange(len(orders)))
     _write(path / "orders", orders[orders["lots"] > 0])
+    remembered = {"premium_sum": ledger.premium_sum, "premium_count": ledger.premium_count}
+    _write(path / "markets", pd.DataFrame({"market": np.arange(len(ledger.book_lots))} | remembered))
     entries = [("book_lots", m, lots) for m, lots in enumerate(ledger.book_lots)]
     entries += [("book_quanta", k, quanta) for k, quanta in enumerate(ledger.book_quanta)]
+    entries += [("pool", k, quanta) for k, quanta in enumerate(ledger.pool)]
     entries += [("fund", 0, ledger.fund), ("shortfall", 0, ledger.shortfall)]
     for at, provider in enumerate(venue.backstop):
         for name, taken in zip(("minute", "hour", "total"), ledger.taken[at], strict=True):
@@ -217,7 +222,7 @@ def read_accounts(path: Path, venue: Venue, columns: Path | None = None) -> Acco
     return Accounts.from_rows(
         venue,
         ids.to_numpy(np.int64 if pd.api.types.is_integer_dtype(ids.dtype) else object),
-        tuple(positions[n].to_numpy().copy() for n in ("account", "market", "lots", "cost")),  # type: ignore[arg-type]
+        tuple(positions[n].to_numpy().copy() for n in ("account", "market", "lots", "cost", "entry")),  # type: ignore[arg-type]
         tuple(balances[n].to_numpy().copy() for n in ("account", "asset", "quanta", "lent")),  # type: ignore[arg-type]
         orders,
         accounts["leverage_limit"].to_numpy(),
@@ -251,6 +256,9 @@ def read_state(path: Path) -> Kept:
     table = pd.read_parquet(state / "ledger.parquet")
     column = {name: rows["value"].to_numpy() for name, rows in table.groupby("ledger", sort=False)}
     ledger.book_lots[:], ledger.book_quanta[:] = column["book_lots"], column["book_quanta"]
+    ledger.pool[:] = column["pool"]
+    remembered = pd.read_parquet(state / "markets.parquet")
+    ledger.premium_sum[:], ledger.premium_count[:] = remembered["premium_sum"], remembered["premium_count"]
     ledger.fund, ledger.shortfall = int(column["fund"][0]), int(column["shortfall"][0])
     for at, name in enumerate(("minute", "hour", "total")):
         if venue.backstop:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .curves import IMF, MMF
 from .venue import Venue, load_venue
 
 Float = npt.NDArray[np.float64]
@@ -97,7 +98,7 @@ def generate_accounts(
         Number of accounts, the providers not counted.
     """
     rng = np.random.default_rng(seed)
-    markets = venue.markets
+    markets, curves = venue.markets, venue.curves
     symbols = np.array(markets.symbol, object)
     mark = np.array([marks[s] for s in markets.symbol])
     step, tick = markets.step_size, markets.tick_size
@@ -117,8 +118,7 @@ def generate_accounts(
     profit = side * lots * step[market] * (mark[market] - entry)
 
     root = np.sqrt(notional)
-    imf = np.maximum(markets.imf_base[market], markets.imf_factor[market] * root)
-    mmf = np.maximum(markets.mmf_base[market], markets.mmf_factor[market] * root)
+    imf, mmf = (np.maximum(curves.base[c], curves.factor[c] * root) for c in (2 * market + IMF, 2 * market + MMF))
     leverage = np.exp(rng.uniform(np.log(1.5), np.log(max_leverage), count))
     total = np.bincount(account, notional, count)
     equity = np.maximum(total / leverage, 1.1 * np.bincount(account, notional * imf, count))

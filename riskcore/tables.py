@@ -48,7 +48,13 @@ def _table(columns: dict[str, pa.Column], unique: list[str] | None = None) -> pa
 
 _TABLES = {
     "positions": _table(
-        {"account": _KEY, "market": _KEY, "quantity": _finite(), "entry_price": _positive()},
+        {
+            "account": _KEY,
+            "market": _KEY,
+            "quantity": _finite(),
+            "entry_price": _positive(),
+            "settle_price": _positive(required=False, nullable=True),
+        },
         unique=["account", "market"],
     ),
     "balances": _table(
@@ -77,12 +83,18 @@ _TABLES = {
         },
         unique=["account"],
     ),
+    "fills": _table({"account": _KEY, "market": _KEY, "quantity": _finite(), "price": _positive()}),
+    "transfers": _table({"account": _KEY, "asset": _KEY, "quantity": _finite()}),
     "marks": _table(
         {
             "time": _KEY,
             "market": _KEY,
             "mark_price": _positive(),
             "index_price": _positive(required=False, nullable=True),
+            "open_interest": _not_negative(required=False, nullable=True),
+            "funding_rate": _number(
+                "must be a number from -1 to 1", lambda x: np.abs(x) <= 1, required=False, nullable=True
+            ),
         },
         unique=["time", "market"],
     ),

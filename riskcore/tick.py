@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from . import tables
 from .accounts import Accounts
+from .curves import OpenInterest
 from .errors import RiskDataError
 from .kernels.columns import PriceColumns
 from .venue import Venue
@@ -124,6 +126,12 @@ class Tick:
         there is none.
     asset_prices
         Prices of the other assets by symbol.
+    open_interest
+        Open interest by market symbol, quantity; where a margin function needs it and there is none, the larger of the
+        accounts' long and short positions.
+    funding_rates
+        Rate of the funding that is due by market symbol; where there is none it follows from the premiums of the ticks
+        before.
     """
 
     time: Any
@@ -131,6 +139,8 @@ class Tick:
     books: Mapping[str, Mapping[str, Any]] | pd.DataFrame | Books | None = None
     indexes: PriceMap | None = None
     asset_prices: PriceMap | None = None
+    open_interest: PriceMap | None = None
+    funding_rates: PriceMap | None = None
 
     def nanoseconds(self) -> int:
         """Time of the tick in nanoseconds since the epoch, UTC."""
@@ -167,6 +177,10 @@ class Prices:
         Prices of assets as the tick has them.
     asset : ndarray of float64, shape (K,)
         Those, and what follows for the others from the markets.
+    open_interest, funding_rate : ndarray of float64, shape (M,)
+        Quantity, and rate, as the tick has them.
+    open_lots : ndarray of int64, shape (M,)
+        Open interest by the accounts' own positions; 0 where no margin function asks for it.
     venue : Venue
     """
 
@@ -174,6 +188,9 @@ class Prices:
     index: Float
     given: Float
     asset: Float
+    open_interest: Float
+    funding_rate: Float
+    open_lots: Int
     venue: Venue
 
     @classmethod
@@ -184,6 +201,8 @@ class Prices:
         marks: PriceMap,
         indexes: PriceMap | None = None,
         asset_prices: PriceMap | None = None,
+        open_interest: PriceMap | None = None,
+        funding_rates: PriceMap | None = None,
     ) -> Prices:
         """Collect the prices that these accounts need.
 
@@ -202,14 +221,31 @@ class Prices:
             raise RiskDataError("marks", markets.symbol[m], "must be at most the market's maxPrice", value=mark[m])
         index = _column("indexes", indexes or {}, markets.symbol, "a market")
         given = _column("asset_prices", direct | dict(asset_prices or {}), assets.symbol, "a collateral asset")
-        prices = cls(mark, index, given, asset_values(venue, mark, index, given), venue)
+        interest = _column("open_interest", open_interest or {}, markets.symbol, "a market", _NOT_NEGATIVE)
+        rate = _column("funding_rates", funding_rates or {}, markets.symbol, "a market", _RATE)
+        value = asset_values(venue, mark, index, given)
+        own = _open_lots(venue, accounts, interest)
+        prices = cls(mark, index, given, value, interest, rate, own, venue)
         prices._cover(accounts)
         return prices
 
     @classmethod
     def of_tick(cls, venue: Venue, accounts: Accounts, tick: Tick) -> Prices:
         """Prices of a tick that these accounts need."""
-        return cls.read(venue, accounts, tick.marks, tick.indexes, tick.asset_prices)
+        return cls.read(
+            venue, accounts, tick.marks, tick.indexes, tick.asset_prices, tick.open_interest, tick.funding_rates
+        )
+
+    def moved(self, market: Float, asset: Float) -> Prices:
+        """Prices times a factor per market (mark and index), and then per asset.
+
+        An asset that takes its price from a market moves with it, unless it has a factor of its own other than 1.
+        """
+        mark, index = self.mark * market, self.index * market
+        followed = asset_values(self.venue, mark, index, self.given)
+        value = np.where(asset != 1.0, self.asset * asset, followed)
+        value[self.venue.settle] = 1.0
+        return replace(self, mark=mark, index=index, asset=value)
 
     def _cover(self, accounts: Accounts) -> None:
         """Refuse to go on where something that an account holds has no price."""
@@ -228,28 +264,39 @@ class Prices:
                         "asset_prices", venue.assets.symbol[k], "an account holds it: a price is needed"
                     )
 
+    def open_notional(self, market: int) -> Fraction:
+        """Open interest of a market in settle units, exactly; 0 without a mark."""
+        mark, given = float(self.mark[market]), float(self.open_interest[market])
+        if np.isnan(mark):
+            return Fraction(0)
+        own = int(self.open_lots[market]) * self.venue.markets.step[market]
+        return (own if np.isnan(given) else tables.exact(given)) * tables.exact(mark)
+
     @cached_property
     def columns(self) -> PriceColumns:
         """Prices folded with lot and quantum once, beside the margin rules that they meet."""
-        markets, assets, policy = self.venue.markets, self.venue.assets, self.venue.policy
+        assets, policy, curves = self.venue.assets, self.venue.policy, self.venue.curves
         lots, quanta = self.venue.settle_quanta
-        asset = np.nan_to_num(self.asset)
+        unit = float(self.venue.settle_quantum)
+        mark, asset = np.nan_to_num(self.mark), np.nan_to_num(self.asset)
+        base, factor, limit, bracket_from, deduction = curves.folded(
+            np.concatenate([mark, asset]), self.open_notional, unit
+        )
         return PriceColumns(
-            price_per_lot=np.nan_to_num(self.mark) * lots,
-            market_imf_base=markets.imf_base,
-            market_imf_factor=markets.imf_factor,
-            market_mmf_base=markets.mmf_base,
-            market_mmf_factor=markets.mmf_factor,
+            price_per_lot=mark * lots,
             price_per_quantum=asset * quanta,
-            asset_imf_base=assets.imf_base,
-            asset_imf_factor=assets.imf_factor,
-            asset_mmf_base=assets.mmf_base,
-            asset_mmf_factor=assets.mmf_factor,
+            curve_base=base,
+            curve_limit=limit,
+            curve_factor=factor,
+            bracket_offset=curves.bracket_offset,
+            bracket_from=bracket_from,
+            bracket_rate=curves.bracket_rate,
+            bracket_deduction=deduction,
             weight=assets.weight,
             haircut_base=assets.haircut_base,
             haircut_penalty=assets.haircut_penalty,
             haircut_size=assets.quantum_size * (asset if policy.haircut_size_unit == "notional" else 1.0),
-            settle_quantum=float(self.venue.settle_quantum),
+            settle_quantum=unit,
             acmf_divisor=float(policy.acmf_divisor),
             acmf_offset=float(policy.acmf_offset),
         )
@@ -269,17 +316,41 @@ def asset_values(venue: Venue, mark: Float, index: Float, given: Float) -> Float
     return asset
 
 
-def _column(table: str, prices: PriceMap | Mapping[str, float], names: tuple[str, ...], what: str) -> Float:
+def _open_lots(venue: Venue, accounts: Accounts, given: Float) -> Int:
+    """Larger of the accounts' long and short lots, of the markets whose margin function asks and has no better."""
+    markets = len(venue.markets.symbol)
+    asking = {c // 2 for c, function in enumerate(venue.curves.functions) if isinstance(function, OpenInterest)}
+    found = np.zeros(markets, np.int64)
+    for m in asking.intersection(np.flatnonzero(np.isnan(given)).tolist()):
+        lots = accounts.columns.lots[accounts.columns.market == m]
+        found[m] = max(int(lots[lots > 0].sum()), -int(lots[lots < 0].sum()))
+    return found
+
+
+_Rule = tuple[Callable[[float], bool], str]
+_POSITIVE: _Rule = (lambda value: value > 0, "must be a finite number > 0")
+_NOT_NEGATIVE: _Rule = (lambda value: value >= 0, "must be a finite number >= 0")
+_RATE: _Rule = (lambda value: abs(value) <= 1, "must be a number from -1 to 1")
+
+
+def _column(
+    table: str,
+    prices: PriceMap | Mapping[str, float],
+    names: tuple[str, ...],
+    what: str,
+    rule: _Rule = _POSITIVE,
+) -> Float:
     column = np.full(len(names), np.nan)
+    fits, text = rule
     for key, price in prices.items():
         name = str(key)
         if name not in names:
-            raise RiskDataError(table, str(name), f"must be {what} of the venue", value=price)
+            raise RiskDataError(table, name, f"must be {what} of the venue", value=price)
         try:
             value = float(price)
         except (TypeError, ValueError):
-            raise RiskDataError(table, str(name), "must be a number", value=str(price)) from None
-        if not (np.isfinite(value) and value > 0):
-            raise RiskDataError(table, str(name), "must be a finite number > 0", value=value)
-        column[names.index(str(name))] = value
+            raise RiskDataError(table, name, "must be a number", value=str(price)) from None
+        if not (np.isfinite(value) and fits(value)):
+            raise RiskDataError(table, name, text, value=value)
+        column[names.index(name)] = value
     return column

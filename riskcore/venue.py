@@ -14,6 +14,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from . import payload
+from .curves import Curves, MarginFunction, Sqrt, check
 from .errors import RiskDataError
 
 Float = npt.NDArray[np.float64]
@@ -23,12 +25,6 @@ _Figure = str | int | float  # text may be a decimal or a fraction
 _UNBOUNDED_TICKS = 2**31
 _SMALLEST = Decimal("1e-18")
 _LARGEST = 2**62
-
-
-class _Function(msgspec.Struct):
-    type: str
-    base: Decimal
-    factor: Decimal
 
 
 class _Price(msgspec.Struct, rename="camel"):
@@ -53,8 +49,11 @@ class _Market(msgspec.Struct, rename="camel"):
     base_symbol: str
     market_type: str
     filters: _Filters
-    imf_function: _Function | None = None
-    mmf_function: _Function | None = None
+    imf_function: MarginFunction | None = None
+    mmf_function: MarginFunction | None = None
+    funding_interval: int | None = None
+    funding_rate_upper_bound: Decimal | None = None
+    funding_rate_lower_bound: Decimal | None = None
 
 
 class _HaircutKind(msgspec.Struct, rename="camel"):
@@ -71,9 +70,22 @@ class _Haircut(msgspec.Struct):
 class _Collateral(msgspec.Struct, rename="camel"):
     symbol: str
     haircut_function: _Haircut
-    imf_function: _Function | None = None
-    mmf_function: _Function | None = None
+    imf_function: MarginFunction | None = None
+    mmf_function: MarginFunction | None = None
     quantum: Decimal = Decimal("0.000001")
+
+
+class _Pool(msgspec.Struct, rename="camel"):
+    symbol: str
+    state: str = "Open"
+    lent_quantity: Decimal = Decimal(0)
+    borrowed_quantity: Decimal = Decimal(0)
+    fee: Decimal = Decimal(0)
+    optimal_utilization: Decimal = Decimal("0.9")
+    max_utilization: Decimal = Decimal(1)
+    throttle_utilization_threshold: Decimal = Decimal(1)
+    throttle_update_fraction: Decimal = Decimal("0.1")
+    open_borrow_lend_limit: Decimal | None = None
 
 
 class _Policy(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,6 +98,10 @@ class _Policy(msgspec.Struct, forbid_unknown_fields=True):
     liquidation_fee: _Figure = "0.01"
     backstop_fund_share: _Figure = "1/3"
     fund: _Figure = 0
+    realize_interval: int | None = None
+    borrow_rate_base: _Figure = 0
+    borrow_rate_slope: _Figure = "0.06"
+    borrow_rate_jump: _Figure = 1
 
 
 class _Provider(msgspec.Struct, forbid_unknown_fields=True):
@@ -100,6 +116,7 @@ class _Venue(msgspec.Struct, forbid_unknown_fields=True):
     settle_asset: str
     markets: list[_Market]
     collateral: list[_Collateral]
+    borrow_lend: list[_Pool] = msgspec.field(default_factory=list)
     policy: _Policy = msgspec.field(default_factory=_Policy)
     backstop: list[_Provider] = msgspec.field(default_factory=list)
 
@@ -109,7 +126,8 @@ class Markets:
     """Perpetual futures of the venue, one row each, in the order in which the venue lists them (M rows).
 
     ``tick`` and ``step`` are exact; ``value_num / value_den`` is the worth of one lot at one tick in settle
-    quanta. Impact multipliers are None where the venue has no price-impact band.
+    quanta. Impact multipliers are None where the venue has no price-impact band. ``funding_interval`` is in
+    nanoseconds, 0 for a market without funding; its bounds are rates per interval, infinite where there are none.
     """
 
     symbol: tuple[str, ...]
@@ -120,12 +138,11 @@ class Markets:
     min_lots: Int
     value_num: Int
     value_den: Int
-    imf_base: Float
-    imf_factor: Float
-    mmf_base: Float
-    mmf_factor: Float
     min_impact: tuple[Fraction | None, ...]
     max_impact: tuple[Fraction | None, ...]
+    funding_interval: Int
+    funding_lower: Float
+    funding_upper: Float
 
     @cached_property
     def tick_size(self) -> Float:
@@ -147,15 +164,26 @@ class Assets:
     weight: Float
     haircut_base: Float
     haircut_penalty: Float
-    imf_base: Float
-    imf_factor: Float
-    mmf_base: Float
-    mmf_factor: Float
 
     @cached_property
     def quantum_size(self) -> Float:
         """Quantity of a quantum, nearest float64, shape (K,)."""
         return np.array([float(q) for q in self.quantum])
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Borrow-lend pool of an asset: rate curve, limits, and what those outside the run lend and borrow (quanta)."""
+
+    is_open: bool
+    lent: int
+    borrowed: int
+    fee: Fraction
+    optimal: Fraction
+    highest: Fraction
+    threshold: Fraction
+    update: Fraction
+    limit: int | None
 
 
 @dataclass(frozen=True)
@@ -171,6 +199,10 @@ class Policy:
     liquidation_fee: Fraction
     backstop_fund_share: Fraction
     fund: Fraction
+    realize_interval: int | None
+    borrow_rate_base: Fraction
+    borrow_rate_slope: Fraction
+    borrow_rate_jump: Fraction
 
 
 @dataclass(frozen=True)
@@ -186,12 +218,18 @@ class Provider:
 
 @dataclass(frozen=True)
 class Venue:
-    """The rules of a venue, frozen and columnar. Made by `load_venue`."""
+    """The rules of a venue, frozen and columnar. Made by `load_venue`.
+
+    ``curves`` holds the margin functions of the markets and then of the assets; ``pools`` the borrow-lend pool of each
+    asset, None where an asset has none.
+    """
 
     settle_asset: str
     settle: int
     markets: Markets
     assets: Assets
+    curves: Curves
+    pools: tuple[Pool | None, ...]
     policy: Policy
     backstop: tuple[Provider, ...]
     source: dict[str, Any]
@@ -215,42 +253,34 @@ def load_venue(source: str | Path | dict[str, Any]) -> Venue:
     Parameters
     ----------
     source
-        ``{"settle_asset", "markets", "collateral", "policy", "backstop"}``; market and collateral rows in the venue's
-        public API shape, decimals as strings or numbers. Only rows with ``marketType`` PERP become markets.
+        ``{"settle_asset", "markets", "collateral", "borrow_lend", "policy", "backstop"}``; market, collateral and
+        borrow-lend rows in the venue's public API shape, decimals as strings or numbers. Only rows with ``marketType``
+        PERP become markets. docs/run_folder.md has every key.
 
     Raises
     ------
     RiskDataError
         Something is missing, of another type or out of range; the message holds its path.
     """
-    if isinstance(source, dict):
-        raw = source
-    elif not isinstance(source, str | Path):
-        raise RiskDataError("venue", None, f"must be a path or a dict, not {type(source).__name__}")
-    else:
-        try:
-            raw = json.loads(Path(source).read_text(), parse_float=str)
-        except OSError as error:
-            raise RiskDataError("venue", None, f"cannot be read: {error.strerror}", value=str(source)) from None
-        except (ValueError, RecursionError) as error:
-            raise RiskDataError("venue", None, f"is not JSON: {error}", value=str(source)) from None
-    try:
-        spec = msgspec.convert(raw, _Venue)
-    except msgspec.ValidationError as error:
-        raise RiskDataError("venue", None, str(error)) from None
+    content = payload.raw(source, "venue")
+    spec = payload.read(content, _Venue, "venue")
     if spec.settle_asset not in {c.symbol for c in spec.collateral}:
         spec.collateral.append(_Collateral(spec.settle_asset, _Haircut(Decimal(1), _HaircutKind("identity"))))
     assets = _assets(spec)
     settle = assets.symbol.index(spec.settle_asset)
     policy = _policy(spec.policy)
     markets = _markets(spec, assets, assets.quantum[settle])
-    kept = {"settle_asset": spec.settle_asset, "markets": raw["markets"], "collateral": raw["collateral"]}
+    kept = {"settle_asset": spec.settle_asset, "borrow_lend": []} | {
+        name: content[name] for name in ("markets", "collateral", "borrow_lend") if name in content
+    }
     rest = json.loads(msgspec.json.encode({"policy": spec.policy, "backstop": spec.backstop}))
     return Venue(
         settle_asset=spec.settle_asset,
         settle=settle,
         markets=markets,
         assets=assets,
+        curves=_curves(spec),
+        pools=_pools(spec, assets),
         policy=policy,
         backstop=_backstop(spec, markets),
         source=json.loads(msgspec.json.encode(kept | rest)),
@@ -277,6 +307,8 @@ def _policy(spec: _Policy) -> Policy:
         raise _wrong("policy.haircut_size_unit", "must be 'notional' or 'quantity'", spec.haircut_size_unit)
     if spec.slices_per_tick < 1:
         raise _wrong("policy.slices_per_tick", "must be >= 1", spec.slices_per_tick)
+    if spec.realize_interval is not None and not 1 <= spec.realize_interval <= 86_400:
+        raise _wrong("policy.realize_interval", "must be from 1 to 86400 seconds, or null", spec.realize_interval)
     return Policy(
         acmf_divisor=_figure("policy.acmf_divisor", spec.acmf_divisor, 1, None),
         acmf_offset=_figure("policy.acmf_offset", spec.acmf_offset, 0, None),
@@ -287,6 +319,10 @@ def _policy(spec: _Policy) -> Policy:
         liquidation_fee=_figure("policy.liquidation_fee", spec.liquidation_fee, 0, Fraction(99, 100)),
         backstop_fund_share=_figure("policy.backstop_fund_share", spec.backstop_fund_share, 0, 1),
         fund=_amount("policy.fund", spec.fund),
+        realize_interval=spec.realize_interval,
+        borrow_rate_base=_figure("policy.borrow_rate_base", spec.borrow_rate_base, 0, 100),
+        borrow_rate_slope=_figure("policy.borrow_rate_slope", spec.borrow_rate_slope, 0, 100),
+        borrow_rate_jump=_figure("policy.borrow_rate_jump", spec.borrow_rate_jump, 0, 100),
     )
 
 
@@ -311,11 +347,70 @@ def _not_negative(path: str, value: Decimal) -> Fraction:
     return Fraction(0) if value.is_zero() else _positive(path, value)
 
 
-def _curve(path: str, function: _Function) -> tuple[float, float]:
-    """Read base and factor of a margin function of the kind sqrt."""
-    if function.type != "sqrt":
-        raise _wrong(f"{path}.type", "must be 'sqrt'", function.type)
-    return float(_positive(f"{path}.base", function.base)), float(_not_negative(f"{path}.factor", function.factor))
+def _part(path: str, value: Decimal, low: int = 0) -> Fraction:
+    """Read a figure from 0 (or above it: ``low`` 1e-18) to 1."""
+    if not (value.is_finite() and (_SMALLEST if low else 0) <= value <= 1):
+        raise _wrong(path, f"must be {'more than 0' if low else 'from 0'} and at most 1", value)
+    return Fraction(value)
+
+
+def _curves(spec: _Venue) -> Curves:
+    """Margin functions of the PERP markets and then the assets, the initial one before the maintenance one."""
+    found: list[MarginFunction] = []
+    for at, market in _listed(spec):
+        for name, function in (("imfFunction", market.imf_function), ("mmfFunction", market.mmf_function)):
+            path = f"markets[{at}].{name}"
+            if function is None:
+                raise RiskDataError("venue", path, "a PERP market must have it")
+            found.append(check(path, function, initial=name == "imfFunction", market=True))
+    for at, row in enumerate(spec.collateral):
+        default = Decimal("0.10") if row.symbol == spec.settle_asset else Decimal("0.20")
+        imf, mmf = row.imf_function or Sqrt(default, Decimal(0)), row.mmf_function
+        check(f"collateral[{at}].imfFunction", imf, initial=True, market=False)
+        if mmf is None:
+            if not isinstance(imf, Sqrt):
+                rule = "must stand beside an imfFunction of tiers"
+                raise RiskDataError("venue", f"collateral[{at}].mmfFunction", rule)
+            mmf = Sqrt(imf.base * Decimal("0.5"), imf.factor * Decimal("0.6"), imf.unit)
+        found += [imf, check(f"collateral[{at}].mmfFunction", mmf, initial=False, market=False)]
+    return Curves.of(found)
+
+
+def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:
+    _unique("borrow_lend", [p.symbol for p in spec.borrow_lend])
+    pools: list[Pool | None] = [None] * len(assets.symbol)
+    for at, row in enumerate(spec.borrow_lend):
+        path = f"borrow_lend[{at}]"
+        if row.symbol not in assets.symbol:
+            raise _wrong(f"{path}.symbol", "must be a collateral asset of the venue", row.symbol)
+        if row.state not in ("Open", "Closed", "RepayOnly"):
+            raise _wrong(f"{path}.state", "must be 'Open', 'Closed' or 'RepayOnly'", row.state)
+        k = assets.symbol.index(row.symbol)
+
+        def quanta(name: str, amount: Decimal, path: str = path, quantum: Fraction = assets.quantum[k]) -> int:
+            found = round(_not_negative(f"{path}.{name}", amount) / quantum)
+            if found >= _LARGEST:
+                raise _wrong(f"{path}.{name}", "must be less than 2**62 quanta", amount)
+            return found
+
+        limit = row.open_borrow_lend_limit
+        pools[k] = Pool(
+            row.state == "Open",
+            quanta("lentQuantity", row.lent_quantity),
+            quanta("borrowedQuantity", row.borrowed_quantity),
+            _part(f"{path}.fee", row.fee),
+            _part(f"{path}.optimalUtilization", row.optimal_utilization, 1),
+            _part(f"{path}.maxUtilization", row.max_utilization, 1),
+            _part(f"{path}.throttleUtilizationThreshold", row.throttle_utilization_threshold, 1),
+            _part(f"{path}.throttleUpdateFraction", row.throttle_update_fraction),
+            None if limit is None else quanta("openBorrowLendLimit", limit),
+        )
+    return tuple(pools)
+
+
+def _listed(spec: _Venue) -> list[tuple[int, _Market]]:
+    """PERP markets, each with its place in the venue's list."""
+    return [(at, m) for at, m in enumerate(spec.markets) if m.market_type == "PERP"]
 
 
 def _unique(path: str, symbols: list[str]) -> None:
@@ -345,18 +440,13 @@ def _assets(spec: _Venue) -> Assets:
             )
         elif kind.type != "identity":
             raise _wrong(f"{path}.haircutFunction.kind.type", "must be 'identity' or 'inverseSqrt'", kind.type)
-        default = Decimal("0.10") if row.symbol == spec.settle_asset else Decimal("0.20")
-        imf = row.imf_function or _Function("sqrt", default, Decimal(0))
-        mmf = row.mmf_function or _Function("sqrt", imf.base * Decimal("0.5"), imf.factor * Decimal("0.6"))
-        rows.append(
-            (float(weight), base, penalty, *_curve(f"{path}.imfFunction", imf), *_curve(f"{path}.mmfFunction", mmf))
-        )
+        rows.append((float(weight), base, penalty))
     column = [np.array(c) for c in zip(*rows, strict=True)]
     return Assets(tuple(c.symbol for c in spec.collateral), tuple(quantum), *column)
 
 
 def _markets(spec: _Venue, assets: Assets, settle_quantum: Fraction) -> Markets:
-    listed = [(at, m) for at, m in enumerate(spec.markets) if m.market_type == "PERP"]
+    listed = _listed(spec)
     if not listed:
         raise RiskDataError("venue", "markets", "must hold at least one market of marketType PERP")
     _unique("markets", [m.symbol for _, m in listed])
@@ -364,7 +454,7 @@ def _markets(spec: _Venue, assets: Assets, settle_quantum: Fraction) -> Markets:
     step: list[Fraction] = []
     low: list[Fraction | None] = []
     high: list[Fraction | None] = []
-    rows, curves = [], []
+    rows, funding = [], []
     for at, market in listed:
         path = f"markets[{at}]"
         price, quantity = market.filters.price, market.filters.quantity
@@ -387,12 +477,9 @@ def _markets(spec: _Venue, assets: Assets, settle_quantum: Fraction) -> Markets:
             ("maxImpactMultiplier", price.max_impact_multiplier, high),
         ):
             into.append(None if multiplier is None else _positive(f"{path}.filters.price.{name}", multiplier))
-        for name, function in (("imfFunction", market.imf_function), ("mmfFunction", market.mmf_function)):
-            if function is None:
-                raise RiskDataError("venue", f"{path}.{name}", "a PERP market must have it")
-            curves.append(_curve(f"{path}.{name}", function))
+        funding.append(_funding(path, market))
     whole = np.array(rows, np.int64).T
-    imf, mmf = np.array(curves[0::2]).T, np.array(curves[1::2]).T
+    interval, lower, upper = zip(*funding, strict=True)
     held = {symbol: row for row, symbol in enumerate(assets.symbol)}
     return Markets(
         symbol=tuple(m.symbol for _, m in listed),
@@ -403,13 +490,30 @@ def _markets(spec: _Venue, assets: Assets, settle_quantum: Fraction) -> Markets:
         min_lots=whole[1],
         value_num=whole[2],
         value_den=whole[3],
-        imf_base=np.ascontiguousarray(imf[0]),
-        imf_factor=np.ascontiguousarray(imf[1]),
-        mmf_base=np.ascontiguousarray(mmf[0]),
-        mmf_factor=np.ascontiguousarray(mmf[1]),
         min_impact=tuple(low),
         max_impact=tuple(high),
+        funding_interval=np.array(interval, np.int64),
+        funding_lower=np.array(lower, float),
+        funding_upper=np.array(upper, float),
     )
+
+
+def _funding(path: str, market: _Market) -> tuple[int, float, float]:
+    """Funding interval in nanoseconds (0 without funding), and the lowest and the highest rate."""
+    interval = market.funding_interval
+    if interval is not None and not 1 <= interval <= 31_536_000_000:
+        raise _wrong(f"{path}.fundingInterval", "must be from 1 millisecond to a year", interval)
+    bounds = []
+    for name, bound, none in (
+        ("fundingRateLowerBound", market.funding_rate_lower_bound, -np.inf),
+        ("fundingRateUpperBound", market.funding_rate_upper_bound, np.inf),
+    ):
+        if bound is not None and not (bound.is_finite() and abs(bound) <= 10_000):
+            raise _wrong(f"{path}.{name}", "must be from -10000 to 10000 basis points", bound)
+        bounds.append(none if bound is None else float(bound) / 10_000)
+    if bounds[0] > bounds[1]:
+        raise _wrong(f"{path}.fundingRateLowerBound", "must not be above fundingRateUpperBound", bounds[0])
+    return (interval or 0) * 1_000_000, bounds[0], bounds[1]
 
 
 def _backstop(spec: _Venue, markets: Markets) -> tuple[Provider, ...]:

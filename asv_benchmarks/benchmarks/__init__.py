@@ -14,18 +14,31 @@ from riskcore.sample import market_row
 MARKETS, ASSETS = 150, 20
 
 
-def wide_venue() -> Venue:
-    """150 markets and 20 collateral assets."""
+def wide_venue(*, mixed: bool = False) -> Venue:
+    """150 markets and 20 collateral assets; ``mixed``: the markets take the three kinds of margin function in turn."""
     imf, mmf = ("0.02", "0.00005"), ("0.0125", "0.00003")
+    markets = [market_row(f"A{n}", "0.01", "0.001", imf, mmf, impact=None) for n in range(1, MARKETS + 1)]
+    if mixed:
+        for row in markets[1::3]:
+            row["imfFunction"] = {"type": "tiers", "whole": True, "brackets": brackets(0.02)}
+            row["mmfFunction"] = {"type": "tiers", "brackets": brackets(0.01)}
+        for row in markets[2::3]:
+            row["imfFunction"] = {"type": "open_interest", "base": "0.02", "lower": "1000000", "upper": "1e9"}
     kind = {"type": "identity"}
     names = ["USDC", *(f"A{n}" for n in range(1, ASSETS))]
     return load_venue(
         {
             "settle_asset": "USDC",
-            "markets": [market_row(f"A{n}", "0.01", "0.001", imf, mmf, impact=None) for n in range(1, MARKETS + 1)],
+            "markets": markets,
             "collateral": [{"symbol": n, "haircutFunction": {"weight": "0.95", "kind": kind}} for n in names],
         }
     )
+
+
+def brackets(rate: float) -> list[dict[str, str]]:
+    """Ten brackets of the proportions that a large venue publishes."""
+    edges = [0, 5e3, 1e4, 2.5e4, 5e4, 1e5, 2.5e5, 5e5, 1e6, 5e6]
+    return [{"from": str(edge), "rate": str(round(rate * (1 + n), 6))} for n, edge in enumerate(edges)]
 
 
 def wide_tables(venue: Venue, accounts: int, positions: int = 5) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, float]]:
@@ -65,9 +78,9 @@ def wide_tables(venue: Venue, accounts: int, positions: int = 5) -> tuple[pd.Dat
     return table, balances, dict(zip(venue.markets.symbol, price.tolist(), strict=True))
 
 
-def wide_accounts(accounts: int) -> tuple[Venue, Accounts, dict[str, float]]:
+def wide_accounts(accounts: int, *, mixed: bool = False) -> tuple[Venue, Accounts, dict[str, float]]:
     """The tables loaded."""
-    venue = wide_venue()
+    venue = wide_venue(mixed=mixed)
     positions, balances, marks = wide_tables(venue, accounts)
     return venue, Accounts.from_frames(venue, positions, balances), marks
 

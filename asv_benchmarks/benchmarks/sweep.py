@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 
 import riskcore as rc
+from riskcore.margin import margin_table
+from riskcore.tick import Prices
 
 from . import interleaved_ratio, wide_accounts, wide_tables, wide_venue
 
@@ -63,11 +65,13 @@ class SweepAgainstPandas:
         self.venue = wide_venue()
         self.positions, self.balances, self.marks = wide_tables(self.venue, accounts)
         self.accounts = rc.Accounts.from_frames(self.venue, self.positions, self.balances)
-        m, a = self.venue.markets, self.venue.assets
+        m, a, curves = self.venue.markets, self.venue.assets, self.venue.curves
+        initial = 2 * np.arange(len(m.symbol))
         self.markets = pd.DataFrame(
             {
-                "market": m.symbol, "mark": [self.marks[s] for s in m.symbol], "imf_base": m.imf_base,
-                "imf_factor": m.imf_factor, "mmf_base": m.mmf_base, "mmf_factor": m.mmf_factor,
+                "market": m.symbol, "mark": [self.marks[s] for s in m.symbol],
+                "imf_base": curves.base[initial], "imf_factor": curves.factor[initial],
+                "mmf_base": curves.base[initial + 1], "mmf_factor": curves.factor[initial + 1],
             }
         )  # fmt: skip
         price = [1.0, *(self.marks[f"{s}_USDC_PERP"] for s in a.symbol[1:])]
@@ -87,3 +91,27 @@ class SweepAgainstPandas:
         return interleaved_ratio(self.peer, lambda: rc.sweep(self.accounts, self.venue, self.marks, threads=1))
 
     track_pandas_over_riskcore.unit = "ratio"
+
+
+class MixedSweep:
+    """Time of a sweep over a venue that mixes the three margin functions, over that of the pure sqrt venue."""
+
+    params = [1_000_000]
+    param_names = ("accounts",)
+    timeout = 600
+
+    def setup(self, accounts: int) -> None:
+        self.pure, self.mixed = wide_accounts(accounts), wide_accounts(accounts, mixed=True)
+        # the accounts' own open interest, once: deriving it is not the sweep
+        self.prices = [Prices.read(venue, own, marks) for venue, own, marks in (self.pure, self.mixed)]
+        kinds = {type(f).__name__ for f in self.mixed[0].curves.functions}
+        assert kinds == {"Sqrt", "Tiers", "OpenInterest"}
+
+    def track_mixed_over_sqrt(self, accounts: int) -> float:
+        return interleaved_ratio(
+            lambda: margin_table(self.mixed[1], self.prices[1], threads=1),
+            lambda: margin_table(self.pure[1], self.prices[0], threads=1),
+            rounds=7,
+        )
+
+    track_mixed_over_sqrt.unit = "ratio"

@@ -83,7 +83,7 @@ class TickTable:
     Attributes
     ----------
     time : ndarray of int64, shape (T,)
-    mark, index : ndarray of float64, shape (T, M)
+    mark, index, open_interest, funding_rate : ndarray of float64, shape (T, M)
     asset : ndarray of float64, shape (T, K)
     books : dict of int64 to Books
         By time; an instant without an entry has no depth.
@@ -93,6 +93,8 @@ class TickTable:
     time: npt.NDArray[np.int64]
     mark: Float
     index: Float
+    open_interest: Float
+    funding_rate: Float
     asset: Float
     books: dict[int, Books]
 
@@ -112,7 +114,7 @@ class TickTable:
         time = int(self.time[t])
         return Tick(
             time, _known(self.mark[t], markets), self.books.get(time), _known(self.index[t], markets),
-            _known(self.asset[t], assets),
+            _known(self.asset[t], assets), _known(self.open_interest[t], markets), _known(self.funding_rate[t], markets),
         )  # fmt: skip
 
 
@@ -132,7 +134,8 @@ def read_ticks(
     Parameters
     ----------
     marks
-        time, market, mark_price, index_price (optional): every held market at every time.
+        time, market, mark_price, and optionally index_price, open_interest (quantity), funding_rate (of the funding due
+        at that time): every held market at every time.
     books
         time, market, side, level, price, quantity; times of ``marks``.
     asset_prices
@@ -148,11 +151,13 @@ def read_ticks(
         raise RiskDataError("marks", None, "must have at least one row")
     time, row = np.unique(marks["time"].to_numpy(), return_inverse=True)
     market = tables.codes("marks", "market", marks["market"], venue.markets.symbol, "a market")
-    mark = np.full((len(time), len(venue.markets.symbol)), np.nan)
-    index, asset = mark.copy(), np.full((len(time), len(venue.assets.symbol)), np.nan)
-    mark[row, market] = marks["mark_price"].to_numpy()
-    if "index_price" in marks.columns:
-        index[row, market] = marks["index_price"].to_numpy()
+    by_market = {}
+    for name in ("mark_price", "index_price", "open_interest", "funding_rate"):
+        by_market[name] = np.full((len(time), len(venue.markets.symbol)), np.nan)
+        if name in marks.columns:
+            by_market[name][row, market] = marks[name].to_numpy()
+    mark, index, open_interest, funding_rate = by_market.values()
+    asset = np.full((len(time), len(venue.assets.symbol)), np.nan)
     columns = accounts.columns
     held = columns.market[(columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)]
     _must_have_prices("marks", "mark_price", time, mark, held, venue.markets.symbol)
@@ -169,7 +174,7 @@ def read_ticks(
         books = tables.checked("books", books)
         _row_of_time("books", time, books["time"])
         levels = dict(Books.split(venue, books))
-    return TickTable(venue, time, mark, index, asset, levels)
+    return TickTable(venue, time, mark, index, open_interest, funding_rate, asset, levels)
 
 
 def _must_have_prices(

@@ -64,13 +64,13 @@ def rank(state: TickState, market: int, side: int) -> Int:
     account = np.searchsorted(columns.position_offset, rows, side="right") - 1
     keep = ~np.isin(account, state.selected) & (state.table.net_equity[account] > 0)
     rows, account = rows[keep], account[keep]
-    value, cost = state.lots[rows] * state.prices.columns.price_per_lot[market], state.cost[rows].astype(float)
+    value, cost = state.lots[rows] * state.prices.columns.price_per_lot[market], state.entry[rows].astype(float)
     score = liquidation_score(value, cost, state.table.exposure[account], state.table.net_equity[account])
     # no profit by the last bit of float64
     per_lot = exact.price_per_lot(state.prices, market)
     quantum = exact.decimal(state.venue.settle_quantum)
     for n in np.flatnonzero(np.abs(value - cost) <= 1e-12 * np.abs(cost)).tolist():
-        if int(state.lots[rows[n]]) * per_lot <= int(state.cost[rows[n]]) * quantum:
+        if int(state.lots[rows[n]]) * per_lot <= int(state.entry[rows[n]]) * quantum:
             score[n] = -1.0
     order = np.argsort(-score, kind="stable")
     return rows[order[score[order] > 0]]

@@ -29,7 +29,7 @@ def sell_slices(state: TickState) -> None:
     if not room:
         return
     where, size = np.empty((room, 3), np.int64), np.empty((room, 2), np.int64)
-    money, ratio = np.empty((room, 4), np.int64), np.empty((room, 2))
+    money, ratio = np.empty((room, 5), np.int64), np.empty((room, 2))
     count = np.zeros(1, np.int64)
     kernels.send_slices(
         accounts, status, columns, state.prices.columns, slice_rules(state.venue, state.prices),
@@ -81,7 +81,7 @@ def _record(
     rows["counterparty"][filled] = BOOK
     rows["requested"], rows["lots"] = size[:, 0], size[:, 1]
     rows["cost"], rows["cash"], rows["fee"] = money[:, 1], money[:, 2], money[:, 3]
-    rows["counter_cash"] = -money[:, 0]
+    rows["entry"], rows["counter_cash"] = money[:, 4], -money[:, 0]
     rows["mmr_before"], rows["mmr_after"] = ratio[:, 0], ratio[:, 1]
     step = state.venue.markets.step_size[where[filled, 1]]
     rows["price"][filled] = -money[filled, 0] * float(state.venue.settle_quantum) / (size[filled, 1] * step)

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from math import ceil
 
 from ..journal import BOOK
+from ..pools import limited
 from ..tables import exact
-from .tick_state import TickState
+from .tick_state import TickContext
 
 
 class Converter:
-    """Conversions of one account for one reason; ``fee`` is a part of the value converted."""
+    """Conversions of one account for one reason; ``fee`` is a part of the value converted.
 
-    def __init__(self, state: TickState, account: int, reason: str, fee: Fraction) -> None:
+    ``short`` is the part of a settle debt that no pool has granted; 0 but in settlement.
+    """
+
+    def __init__(self, state: TickContext, account: int, reason: str, fee: Fraction) -> None:
         self.state, self.account, self.reason, self.fee = state, account, reason, fee
         self.columns = state.accounts.columns
         self.settle = int(self.columns.settle_row[account])
+        self.short = 0
+
+    def mmr(self) -> float:
+        """Maintenance margin ratio of the account now."""
+        return self.state.margin(self.account).mmr
+
+    def enough(self) -> bool:
+        """Return whether nothing more needs to be sold."""
+        return False
 
     def worth(self, row: int) -> Fraction:
         """Settle quanta per quantum of a balance row's asset, exactly."""
@@ -23,31 +37,70 @@ class Converter:
         asset = int(self.columns.asset[row])
         return exact(self.state.prices.asset[asset]) * venue.assets.quantum[asset] / venue.settle_quantum
 
+    def redeemable(self, row: int) -> int:
+        """Quanta of a row's lends that can be redeemed now."""
+        return limited(int(self.columns.lent[row]), self.state.pools.redeemable(int(self.columns.asset[row])))
+
     def redeem(self, row: int, quanta: int) -> None:
         """Turn lent into free."""
-        before = self.state.margin(self.account).mmr
+        mmr, granted = self.mmr(), self._granted(row)
         self.columns.lent[row] -= quanta
         self.columns.free[row] += quanta
+        if row == self.settle:
+            self.short = max(0, self.short - quanta)
+        asset = int(self.columns.asset[row])
+        self.state.pools.changed(asset, granted, self._granted(row), -quanta)
         self.state.journal.add(
-            "redeem", self.reason, self.account, before, self.state.margin(self.account).mmr,
-            asset=int(self.columns.asset[row]), quanta=quanta,
-        )  # fmt: skip
+            "redeem", self.reason, self.account, mmr, self.mmr(), asset=asset, quanta=quanta, lent=-quanta
+        )
 
     def exchange(self, row: int, quanta: int) -> int:
         """Change a balance by ``quanta`` against settle; return the settle received less the fee."""
-        state = self.state
-        before = state.margin(self.account).mmr
+        state, rows = self.state, (row, self.settle)
+        mmr, granted = self.mmr(), [self._granted(r) for r in rows]
         value = round(self.worth(row) * abs(quanta))
         fee = round(value * self.fee)
         cash = -value if quanta > 0 else value
         asset = int(self.columns.asset[row])
         self.columns.free[row] += quanta
         self.columns.free[self.settle] += cash - fee
+        if self.short:
+            self.short = max(0, self.short - cash + fee)
+        for r, before in zip(rows, granted, strict=True):
+            state.pools.changed(int(self.columns.asset[r]), before, self._granted(r), 0)
         state.ledger.book_quanta[asset] -= quanta
         state.ledger.book_quanta[state.venue.settle] -= cash
         state.ledger.fund += fee
         state.journal.add(
-            "convert", self.reason, self.account, before, state.margin(self.account).mmr, counterparty=BOOK,
-            asset=asset, quanta=quanta, cash=cash, fee=fee, counter_cash=-cash, price=float(state.prices.asset[asset]),
+            "convert", self.reason, self.account, mmr, self.mmr(), counterparty=BOOK, asset=asset, quanta=quanta,
+            cash=cash, fee=fee, counter_cash=-cash, price=float(state.prices.asset[asset]),
         )  # fmt: skip
         return cash - fee
+
+    def raise_settle(self, need: int, debt: int) -> None:
+        """Sell collateral, the most valuable first, until ``need`` quanta are raised or it is enough.
+
+        ``debt`` is the balance row that they are raised for; it and the settle balance are not sold.
+        """
+        columns = self.columns
+        held: list[tuple[Fraction, int]] = []
+        for row in self.state.accounts.balances_of(self.account):
+            have = max(int(columns.free[row]), 0) + int(columns.lent[row])
+            if have and row not in (self.settle, debt):
+                held.append((-have * self.worth(row), row))
+        for _, row in sorted(held):
+            free = max(int(columns.free[row]), 0)
+            sold = min(free + self.redeemable(row), ceil(need / (self.worth(row) * (1 - self.fee))))
+            if not sold:
+                continue
+            if sold > free:
+                self.redeem(row, sold - free)
+                if self.enough():
+                    return
+            need -= self.exchange(row, -sold)
+            if need <= 0 or self.enough():
+                return
+
+    def _granted(self, row: int) -> int:
+        """Free balance of a row, what no pool has granted left out."""
+        return int(self.columns.free[row]) + (self.short if row == self.settle else 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from math import ceil, floor
 
 import numpy as np
@@ -28,23 +27,24 @@ class _Repayment(Converter):
     def __init__(self, state: TickState, account: int) -> None:
         super().__init__(state, account, "debt", state.venue.policy.liquidation_fee)
 
-    def healthy(self) -> bool:
+    def enough(self) -> bool:
         return self.state.margin(self.account).status == SAFE
 
     def repay(self, row: int) -> bool:
         """Repay one borrow by its target; return whether the account is still liquidating."""
         columns = self.columns
         target = self.target(row)
-        redeemed = min(int(columns.lent[row]), target)
+        redeemed = min(self.redeemable(row), target)
         if redeemed:
             self.redeem(row, redeemed)
-            if self.healthy():
+            if self.enough():
                 return False
             target -= redeemed
         if not target:
             return True
         if row == self.settle:
-            return self.raise_settle(target, row)
+            self.raise_settle(target, row)
+            return not self.enough()
         worth = self.worth(row)
         value = round(worth * target)
         due = value + round(value * self.fee)
@@ -56,7 +56,7 @@ class _Repayment(Converter):
             target = min(target, floor(at_hand / (worth * (1 + self.fee))))
         if target > 0:
             self.exchange(row, target)
-        return not self.healthy()
+        return not self.enough()
 
     def target(self, row: int) -> int:
         """Quanta of the debt to repay in this tick."""
@@ -66,25 +66,3 @@ class _Repayment(Converter):
         policy, venue = self.state.venue.policy, self.state.venue
         smallest = ceil(policy.min_slice_notional / venue.settle_quantum / self.worth(row))
         return min(debt, max(floor(debt * policy.slice_fraction), smallest, 1))
-
-    def raise_settle(self, need: int, debt: int) -> bool:
-        """Sell collateral, the most valuable first; return whether the account is still liquidating."""
-        columns = self.columns
-        held: list[tuple[Fraction, int]] = []
-        for row in self.state.accounts.balances_of(self.account):
-            have = max(int(columns.free[row]), 0) + int(columns.lent[row])
-            if have and row not in (self.settle, debt):
-                held.append((-have * self.worth(row), row))
-        for _, row in sorted(held):
-            free = max(int(columns.free[row]), 0)
-            sold = min(free + int(columns.lent[row]), ceil(need / (self.worth(row) * (1 - self.fee))))
-            if sold > free:
-                self.redeem(row, sold - free)
-                if self.healthy():
-                    return False
-            need -= self.exchange(row, -sold)
-            if self.healthy():
-                return False
-            if need <= 0:
-                break
-        return True

@@ -15,32 +15,40 @@ from ..journal import Journal, Ledger
 from ..kernels import margin as kernels
 from ..kernels.whole import cost_change
 from ..margin import MarginTable
+from ..pools import Pools
 from ..tick import Books, Prices
 from ..venue import Venue
 
 
 @dataclass(frozen=True)
-class TickState:
-    """The state that a tick's liquidation works on, and what it was at the tick's start.
-
-    ``selected`` holds the liquidating accounts in the order of treatment; ``table`` is the sweep that selected them,
-    ``lots`` and ``cost`` the position columns at that moment.
-    """
+class TickContext:
+    """What everything shares that changes the state in a tick; ``pools`` says what can be redeemed and borrowed."""
 
     venue: Venue
     accounts: Accounts
     prices: Prices
-    books: Books
     ledger: Ledger
     journal: Journal
-    table: MarginTable
-    selected: npt.NDArray[np.int64]
-    lots: npt.NDArray[np.int64]
-    cost: npt.NDArray[np.int64]
+    pools: Pools
 
     def margin(self, account: int) -> exact.ExactMargin:
         """Margin of an account as it is now, exactly; for one account that is also faster than a kernel call."""
         return exact.account_margin(self.accounts, account, self.prices)
+
+
+@dataclass(frozen=True)
+class TickState(TickContext):
+    """The state that a tick's liquidation works on, and what it was when its accounts were selected.
+
+    ``selected`` holds the liquidating accounts in the order of treatment; ``table`` is the sweep that selected them,
+    ``lots`` and ``entry`` the position columns at that moment.
+    """
+
+    books: Books
+    table: MarginTable
+    selected: npt.NDArray[np.int64]
+    lots: npt.NDArray[np.int64]
+    entry: npt.NDArray[np.int64]
 
     def statuses(self) -> npt.NDArray[np.uint8]:
         """Where each selected account stands now."""
@@ -63,15 +71,18 @@ class TickState:
         columns = self.accounts.columns
         columns.free[columns.settle_row[account]] += quanta
 
-    def change_position(self, row: int, account: int, change: int, flow: int) -> tuple[int, int]:
-        """Change a position by lots against money received; return the changes of cost and cash."""
+    def change_position(self, row: int, account: int, change: int, flow: int) -> tuple[int, int, int]:
+        """Change a position by lots against money received; return the changes of cost, cash and entry."""
         columns = self.accounts.columns
-        cost = int(cost_change(int(columns.lots[row]), int(columns.cost[row]), change, flow))
+        lots = int(columns.lots[row])
+        cost = int(cost_change(lots, int(columns.cost[row]), change, flow))
+        entry = int(cost_change(lots, int(columns.entry[row]), change, flow))
         columns.lots[row] += change
         columns.cost[row] += cost
+        columns.entry[row] += entry
         columns.account_cost[account] += cost
         self.add_cash(account, flow + cost)
-        return cost, flow + cost
+        return cost, flow + cost, entry
 
     def transfer(
         self, event: str, reason: str, account: int, row: int, counterparty: int, lots: int, size: int, flow: int,
@@ -84,15 +95,15 @@ class TickState:
         """
         market = int(self.accounts.columns.market[row])
         before = self.margin(account).mmr
-        cost, cash = self.change_position(row, account, -lots, flow)
+        cost, cash, entry = self.change_position(row, account, -lots, flow)
         other = self.accounts.position_row(counterparty, market)
-        counter_cost, counter_cash = self.change_position(other, counterparty, lots, -flow - to_fund)
+        counter_cost, counter_cash, counter_entry = self.change_position(other, counterparty, lots, -flow - to_fund)
         self.ledger.fund += to_fund
         price = flow * float(self.venue.settle_quantum) / (lots * float(self.venue.markets.step_size[market]))
         self.journal.add(
             event, reason, account, before, self.margin(account).mmr, counterparty=counterparty, market=market,
-            requested=size, lots=-lots, cost=cost, cash=cash, counter_cost=counter_cost, counter_cash=counter_cash,
-            fund=to_fund, price=price,
+            requested=size, lots=-lots, cost=cost, cash=cash, entry=entry, counter_cost=counter_cost,
+            counter_cash=counter_cash, counter_entry=counter_entry, fund=to_fund, price=price,
         )  # fmt: skip
 
 

@@ -1,0 +1,70 @@
+"""Funding: what longs pay shorts, or the other way round, at every interval of a market (venue_rules.md 1.7)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import RiskDataError
+from ..journal import BOOK, EVENT, REASON, Ledger
+from ..tables import exact
+from ..tick import Prices
+from ..venue import Venue
+from ..waterfall.tick_state import TickContext
+from .amounts import instants, scaled, unrated
+
+_PARTS = 10**9  # of a settle quantum in the funding of a lot
+_INTEREST = 0.0001  # 0.03 % a day for 8 hours
+_DAMPER = 0.0005
+_HOURS = 8.0  # that the premium's formula is for
+
+
+def pay_funding(work: TickContext, before: int, now: int) -> bool:
+    """Pay what is due to and by every position; return whether anything was due."""
+    venue, prices, columns = work.venue, work.prices, work.accounts.columns
+    interval = venue.markets.funding_interval
+    count = [instants(before, now, p) if p else 0 for p in interval.tolist()]
+    if not any(count):
+        return False
+    per_lot = [0] * len(count)
+    for m in np.flatnonzero(count).tolist():
+        rate = funding_rate(venue, prices, work.ledger, m)
+        if abs(rate) * count[m] > 1:
+            rule = "the funding due may not come to more than the notional"
+            raise RiskDataError("tick", f"funding_rates.{venue.markets.symbol[m]}", rule, value=rate)
+        if rate and not np.isnan(prices.mark[m]):
+            lot = exact(prices.mark[m]) * venue.markets.step[m] / venue.settle_quantum
+            per_lot[m] = -round(exact(rate) * lot * _PARTS) * count[m]
+    cash = scaled(columns.lots, columns.market, per_lot, _PARTS)
+    paid = np.flatnonzero(cash)
+    owner, cash, market = work.accounts.position_accounts()[paid], cash[paid], columns.market[paid]
+    np.add.at(columns.free, columns.settle_row[owner], cash)
+    work.ledger.book_quanta[venue.settle] -= cash.sum()
+    rows = unrated(work.journal.block(len(paid)))
+    rows["event"], rows["reason"] = EVENT["funding"], REASON["interval"]
+    rows["account"], rows["counterparty"], rows["market"] = owner, BOOK, market
+    rows["cash"], rows["counter_cash"], rows["price"] = cash, -cash, prices.mark[market]
+    work.journal.extend(rows)
+    due = np.flatnonzero(count)
+    work.ledger.premium_sum[due], work.ledger.premium_count[due] = 0.0, 0
+    return True
+
+
+def funding_rate(venue: Venue, prices: Prices, ledger: Ledger, market: int) -> float:
+    """Funding rate of one interval: the tick's, or from the mean premium since the last; 0 without either."""
+    given = float(prices.funding_rate[market])
+    if not np.isnan(given):
+        return given
+    samples = int(ledger.premium_count[market])
+    if not samples:
+        return 0.0
+    premium = float(ledger.premium_sum[market]) / samples
+    hours = int(venue.markets.funding_interval[market]) / 3_600_000_000_000
+    rate = (premium + min(max(_INTEREST - premium, -_DAMPER), _DAMPER)) / _HOURS * hours
+    return min(max(rate, float(venue.markets.funding_lower[market])), float(venue.markets.funding_upper[market]))
+
+
+def note_premiums(ledger: Ledger, prices: Prices) -> None:
+    """Take the tick's premiums of mark over index into the means."""
+    seen = ~(np.isnan(prices.mark) | np.isnan(prices.index))
+    ledger.premium_sum[seen] += (prices.mark[seen] - prices.index[seen]) / prices.index[seen]
+    ledger.premium_count[seen] += 1

@@ -1,0 +1,40 @@
+"""Interest of borrows and lends, every hour on the hour, at the pool's utilisation (venue_rules.md section 6)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..journal import EVENT, POOL, REASON
+from ..pools import HOUR, RATE_UNIT
+from ..waterfall.tick_state import TickContext
+from .amounts import instants, scaled, unrated
+
+
+def charge_interest(work: TickContext, before: int, now: int) -> bool:
+    """Charge every hour that is due; return whether any was."""
+    assets = [k for k, pool in enumerate(work.venue.pools) if pool is not None]
+    hours = instants(before, now, HOUR) if assets else 0
+    for _ in range(hours):
+        work.pools.refresh(work.accounts)
+        for asset in assets:
+            _charge(work, asset)
+    return hours > 0
+
+
+def _charge(work: TickContext, asset: int) -> None:
+    columns = work.accounts.columns
+    paid_by_borrowers, received_by_lenders = work.pools.hourly(asset)
+    rows = np.flatnonzero(columns.asset == asset)
+    first = np.zeros(len(rows), np.uint16)
+    quanta = -scaled(np.maximum(-columns.free[rows], 0), first, [paid_by_borrowers], RATE_UNIT)
+    lent = scaled(columns.lent[rows], first, [received_by_lenders], RATE_UNIT)
+    touched = (quanta != 0) | (lent != 0)
+    rows, quanta, lent = rows[touched], quanta[touched], lent[touched]
+    columns.free[rows] += quanta
+    columns.lent[rows] += lent
+    work.ledger.pool[asset] -= quanta.sum() + lent.sum()
+    block = unrated(work.journal.block(len(rows)))
+    block["event"], block["reason"] = EVENT["interest"], REASON["hour"]
+    block["account"], block["counterparty"] = work.accounts.balance_accounts()[rows], POOL
+    block["asset"], block["quanta"], block["lent"] = asset, quanta, lent
+    work.journal.extend(block)

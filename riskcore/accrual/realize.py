@@ -1,0 +1,37 @@
+"""Continuous realisation: unrealised PnL becomes settle balance, the position stays (venue_rules.md 1.7)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..journal import EVENT, REASON
+from ..tables import exact
+from ..waterfall.tick_state import TickContext
+from .amounts import instants, scaled, unrated
+
+_PARTS = 10**6  # of a settle quantum in the worth of a lot
+_SECOND = 1_000_000_000
+
+
+def realize_pnl(work: TickContext, before: int, now: int) -> bool:
+    """Realise the PnL of every position if an instant for it is due; return whether one was."""
+    venue, prices, columns = work.venue, work.prices, work.accounts.columns
+    period = venue.policy.realize_interval
+    if period is None or not instants(before, now, period * _SECOND):
+        return False
+    worth = [
+        0 if np.isnan(mark) else round(exact(mark) * step / venue.settle_quantum * _PARTS)
+        for mark, step in zip(prices.mark, venue.markets.step, strict=True)
+    ]
+    change = np.where(columns.lots != 0, scaled(columns.lots, columns.market, worth, _PARTS) - columns.cost, 0)
+    moved = np.flatnonzero(change)
+    owner, change, market = work.accounts.position_accounts()[moved], change[moved], columns.market[moved]
+    columns.cost[moved] += change
+    np.add.at(columns.account_cost, owner, change)
+    np.add.at(columns.free, columns.settle_row[owner], change)
+    rows = unrated(work.journal.block(len(moved)))
+    rows["event"], rows["reason"] = EVENT["realize"], REASON["interval"]
+    rows["account"], rows["market"], rows["price"] = owner, market, prices.mark[market]
+    rows["cost"], rows["cash"] = change, change
+    work.journal.extend(rows)
+    return True

@@ -1,0 +1,57 @@
+"""JSON that a venue sent, read into a declared shape; what does not fit is named by its path."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+
+from .errors import RiskDataError
+
+Payload: TypeAlias = "str | Path | dict[str, Any] | list[Any]"
+T = TypeVar("T")
+
+
+def raw(source: Payload, name: str) -> Any:
+    """Return the JSON of a file, its decimals as text, or what was given parsed.
+
+    Raises
+    ------
+    RiskDataError
+        The file cannot be read or is not JSON.
+    """
+    if isinstance(source, dict | list):
+        return source
+    if not isinstance(source, str | Path):
+        raise RiskDataError(name, None, f"must be a path, a dict or a list, not {type(source).__name__}")
+    try:
+        return json.loads(Path(source).read_text(), parse_float=str)
+    except OSError as error:
+        raise RiskDataError(name, None, f"cannot be read: {error.strerror}", value=str(source)) from None
+    except (ValueError, RecursionError) as error:
+        raise RiskDataError(name, None, f"is not JSON: {error}", value=str(source)) from None
+
+
+def read(source: Payload, shape: type[T], name: str) -> T:
+    """Read JSON into a msgspec shape.
+
+    Parameters
+    ----------
+    source
+        A JSON file, or its content parsed.
+    shape
+        A msgspec Struct, or a list or dict of them. Fields of the type Decimal take text and numbers.
+    name
+        What the payload is, for the error.
+
+    Raises
+    ------
+    RiskDataError
+        Something is missing or of another type; the message holds its path.
+    """
+    try:
+        return msgspec.convert(raw(source, name), shape)
+    except msgspec.ValidationError as error:
+        raise RiskDataError(name, None, str(error)) from None
