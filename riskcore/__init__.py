@@ -3,13 +3,17 @@
 from .accounts import Accounts
 from .engine import Engine, StepResult
 from .errors import RiskDataError
+from .explain import explain_margin
+from .liquidation import LiquidationPrices, liquidation_prices
 from .margin import MarginTable, MarginTables, sweep
 from .tick import Tick
 from .venue import Venue, load_venue
+from .what_if import changed_accounts, largest_orders, what_if
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
-    "Accounts", "Engine", "MarginTable", "MarginTables", "RiskDataError", "StepResult", "Tick", "Venue", "__version__",
-    "load_venue", "sweep",
+    "Accounts", "Engine", "LiquidationPrices", "MarginTable", "MarginTables", "RiskDataError", "StepResult", "Tick",
+    "Venue", "__version__", "changed_accounts", "explain_margin", "largest_orders", "liquidation_prices", "load_venue",
+    "sweep", "what_if",
 ]  # fmt: skip

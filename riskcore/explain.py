@@ -1,16 +1,21 @@
-"""What happened to one account, and why, in order."""
+"""One account: its margin line by line, and what happened to it in a run, and why, in order."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from decimal import Context, Decimal, localcontext
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from . import run_folder
+from . import exact, run_folder
+from .accounts import Accounts
+from .curves import IMF, MMF
 from .errors import RiskDataError
 from .journal import to_frame
-from .venue import load_venue
+from .tick import PriceMap, Prices
+from .venue import Venue, load_venue
 
 _WHY = {
     "mmr": "maintenance margin ratio at 100 % or above",
@@ -25,7 +30,103 @@ _WHY = {
     "backstop_exhausted": "the backstop had no capacity left",
     "no_counterparty": "no profitable opposing account was left",
     "bankrupt": "net equity below zero",
+    "interval": "due at every interval",
+    "hour": "due at every hour",
+    "entry": "interest of the running hour is paid when a borrow begins",
+    "settlement": "what fell due was more than the settle balance",
 }
+
+_PLACES = Decimal("1e-18")
+_AMOUNTS = ("net_equity", "exposure", "initial_margin", "maintenance_margin")
+
+
+def explain_margin(
+    accounts: Accounts,
+    venue: Venue,
+    prices: PriceMap,
+    account: int | str,
+    *,
+    indexes: PriceMap | None = None,
+    asset_prices: PriceMap | None = None,
+    open_interest: PriceMap | None = None,
+) -> pd.DataFrame:
+    """Net equity and requirements of one account, line by line.
+
+    Parameters
+    ----------
+    accounts, venue, prices, indexes, asset_prices, open_interest
+        As of `sweep`, with a single vector of prices.
+    account
+        The user's account id.
+
+    Returns
+    -------
+    DataFrame: kind (collateral, borrow, position, orders, unsettled, leverage_limit, total), item (symbol), quantity,
+    price, weight, net_equity, exposure, initial_margin, maintenance_margin. Decimals in natural units, to 18 places;
+    the last row is the sum of the others, exactly. A position's equity is its unrealised PnL; orders have what resting
+    orders add to the position's exposure and initial margin, leverage_limit what the account's own limit adds.
+
+    Raises
+    ------
+    RiskDataError
+        There is no such account, or a price is missing.
+    """
+    try:
+        row = accounts.row_of(account)
+    except KeyError:
+        raise RiskDataError("accounts", "account", "must be an account of the state", value=str(account)) from None
+    read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+    with localcontext(Context(prec=60)):
+        lines = _margin_lines(accounts, venue, read, row)
+        for line in lines:
+            line |= {name: line.get(name, Decimal(0)).quantize(_PLACES) for name in _AMOUNTS}
+        total = {name: sum((line[name] for line in lines), Decimal(0)) for name in _AMOUNTS}
+    columns = ["kind", "item", "quantity", "price", "weight", *_AMOUNTS]
+    return pd.DataFrame([*lines, {"kind": "total"} | total], columns=columns, dtype=object)
+
+
+def _margin_lines(accounts: Accounts, venue: Venue, prices: Prices, account: int) -> list[dict[str, Any]]:
+    quantum, markets = exact.decimal(venue.settle_quantum), len(venue.markets.symbol)
+    limit = float(accounts.leverage_limit[account])
+    own = Decimal(0) if limit == float("inf") else 1 / exact.decimal(limit)
+    lines: list[dict[str, Any]] = []
+    for held in exact.holdings(accounts, account, prices):
+        is_position = held.kind == "position"
+        symbol = (venue.markets.symbol if is_position else venue.assets.symbol)[held.item]
+        curve = 2 * (held.item if is_position else markets + held.item)
+
+        def initial(notional: Decimal, price: Decimal = held.price, curve: int = curve + IMF) -> Decimal:
+            return exact.requirement(prices, curve, notional, price)
+
+        line: dict[str, Any] = {
+            "kind": held.kind, "item": symbol, "quantity": held.quantity, "price": held.price, "weight": held.weight,
+            "net_equity": held.equity,
+        }  # fmt: skip
+        if held.notional:
+            line |= {
+                "exposure": held.notional,
+                "initial_margin": max(initial(held.notional), held.notional * own * is_position),
+                "maintenance_margin": exact.requirement(prices, curve + MMF, held.notional, held.price),
+            }
+        if is_position:
+            line |= {"weight": None, "net_equity": held.equity - int(accounts.columns.cost[held.row]) * quantum}
+        lines.append(line)
+        if held.exposure > held.notional:
+            widest = max(initial(held.exposure), held.exposure * own)
+            lines.append(
+                {
+                    "kind": "orders", "item": symbol, "exposure": held.exposure - held.notional,
+                    "initial_margin": widest - line.get("initial_margin", Decimal(0)),
+                }
+            )  # fmt: skip
+    unsettled = int(accounts.columns.unsettled[account])
+    if unsettled:
+        lines.append({"kind": "unsettled", "item": venue.settle_asset, "net_equity": unsettled * quantum})
+    locked = sum((line.get("initial_margin", Decimal(0)) for line in lines), Decimal(0))
+    whole = own * sum((line.get("exposure", Decimal(0)) for line in lines), Decimal(0))
+    if whole > locked:
+        lines.append({"kind": "leverage_limit", "initial_margin": whole - locked})
+    return lines
 
 
 def explain(path: str | Path, account: int | str) -> pd.DataFrame:
@@ -90,6 +191,14 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
                 text = f"{size:g} {market} taken over from account {line['account']} at {price:,.6g}"
             case "unfilled":
                 text = f"{asked:g} {market} that nobody took stays open"
+            case "funding":
+                text = f"funding of {money:+,.2f} {settle} for {market}"
+            case "interest":
+                text = f"interest of {moved:+g} {asset}, {line['lent'] * quantum[asset]:+g} on lends"
+            case "realize":
+                text = f"PnL of {money:+,.2f} {settle} in {market} realised"
+            case "unsettle":
+                text = f"{-line['unsettled'] * quantum[settle]:+,.2f} {settle} out of the unsettled balance"
             case "fund":
                 text = f"{money:,.2f} {settle} of shortfall paid by the fund"
             case _:

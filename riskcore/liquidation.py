@@ -1,0 +1,100 @@
+"""Liquidation prices: the mark of each market at which an account's maintenance margin ratio reaches 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from .accounts import Accounts
+from .kernels import liquidation as kernels
+from .margin import in_chunks
+from .tick import PriceMap, Prices
+from .venue import Venue
+
+Float = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LiquidationPrices:
+    """Liquidation price of every position; arrays of shape (N,), by account id, then by market as the venue lists them.
+
+    Attributes
+    ----------
+    account, market : ndarray
+        The user's account ids, and symbols.
+    quantity, mark_price : ndarray of float64
+        Signed position, and the mark that everything else is taken at.
+    liquidation_price : ndarray of float64
+        NaN where there is none.
+    """
+
+    account: npt.NDArray[Any]
+    market: npt.NDArray[Any]
+    quantity: Float
+    mark_price: Float
+    liquidation_price: Float
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table, with the column distance: the move of the mark that it takes, as a part of it."""
+        frame = pd.DataFrame(vars(self))
+        return frame.assign(distance=self.liquidation_price / self.mark_price - 1.0)
+
+
+def liquidation_prices(
+    accounts: Accounts,
+    venue: Venue,
+    prices: PriceMap,
+    *,
+    indexes: PriceMap | None = None,
+    asset_prices: PriceMap | None = None,
+    open_interest: PriceMap | None = None,
+    threads: int | None = None,
+) -> LiquidationPrices:
+    """Mark of each position at which its account's MMR reaches 1 with all else equal.
+
+    All else: the other marks, the prices of assets (also of the market's own base asset) and the open interest in
+    settle units. The maintenance margin moves with the mark, by the market's own function: the result is a root of
+    equity less requirement, not a step along today's slope. For a long position it is the lower of the two marks
+    between which the account is safe, for a short one the upper; an account that is liquidatable now has the mark at
+    which it would no longer be.
+
+    Parameters
+    ----------
+    accounts, venue, prices, indexes, asset_prices, open_interest, threads
+        As of `sweep`, with a single vector of prices.
+
+    Returns
+    -------
+    LiquidationPrices, one row for each position that is not flat.
+
+    Raises
+    ------
+    RiskDataError
+        A price is missing, not finite or not > 0.
+
+    Notes
+    -----
+    Zones and closed forms: venue_rules.md section 1.8, worked example E1.
+    """
+    read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+    columns = accounts.columns
+    part = np.empty(len(columns.lots))
+
+    def chunk(first: int, last: int) -> None:
+        kernels.liquidation_marks(first, last, columns, read.columns, venue.curves.by_quantity, part)
+
+    in_chunks(chunk, len(accounts), threads)
+    held = np.flatnonzero(columns.lots)
+    market = columns.market[held]
+    mark = read.mark[market]
+    return LiquidationPrices(
+        account=accounts.ids[accounts.position_accounts()[held]],
+        market=np.array(venue.markets.symbol, object)[market],
+        quantity=columns.lots[held] * venue.markets.step_size[market],
+        mark_price=mark,
+        liquidation_price=part[held] * mark,
+    )

@@ -1,0 +1,209 @@
+"""Questions to a state that stays as it is: what if these fills, transfers and prices; how large an order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from . import tables
+from .accounts import Accounts, Orders
+from .errors import RiskDataError
+from .kernels import liquidation as kernels
+from .kernels.whole import apply_fills
+from .margin import MarginTable, margin_table
+from .tick import PriceMap, Prices
+from .venue import Venue
+
+Int = npt.NDArray[np.int64]
+
+
+def what_if(
+    accounts: Accounts,
+    venue: Venue,
+    prices: PriceMap,
+    *,
+    fills: pd.DataFrame | None = None,
+    transfers: pd.DataFrame | None = None,
+    shocks: Mapping[str, float] | float | None = None,
+    indexes: PriceMap | None = None,
+    asset_prices: PriceMap | None = None,
+    open_interest: PriceMap | None = None,
+    threads: int | None = None,
+) -> MarginTable:
+    """Margin of every account after hypothetical fills, transfers and price shocks; nothing is changed.
+
+    Parameters
+    ----------
+    accounts, venue, prices, indexes, asset_prices, open_interest, threads
+        As of `sweep`, with a single vector of prices.
+    fills
+        account, market, quantity (signed: bought or sold), price; without a fee, in the order of the rows.
+    transfers
+        account, asset, quantity (signed: paid in or out).
+    shocks
+        Relative change of a mark, or of an asset's price, by symbol (-0.1: ten percent down); of a market it moves the
+        index too. A single number counts for all markets, and for all assets but the settle asset.
+
+    Raises
+    ------
+    RiskDataError
+        A row names an account, market or asset that is not there, breaks a rule of its table, or a shock is not > -1.
+    """
+    if fills is not None or transfers is not None:
+        accounts = changed_accounts(accounts, venue, fills, transfers)
+    read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+    if shocks is not None:
+        read = _shocked(read, shocks)
+    return margin_table(accounts, read, threads=threads)
+
+
+def changed_accounts(
+    accounts: Accounts, venue: Venue, fills: pd.DataFrame | None = None, transfers: pd.DataFrame | None = None
+) -> Accounts:
+    """Return other accounts: these after fills and transfers, with rows for what they did not hold before.
+
+    Parameters
+    ----------
+    fills, transfers
+        As of `what_if`.
+
+    Raises
+    ------
+    RiskDataError
+        A row names an account, market or asset that is not there, or breaks a rule of its table.
+    """
+    columns = accounts.columns
+    width = len(venue.markets.symbol)
+    account, market, lots, flow = _fills(accounts, venue, fills)
+    key = np.concatenate([accounts.position_accounts() * width + columns.market, account * width + market])
+    key, place = np.unique(key, return_inverse=True)
+    held, cost, entry = (np.zeros(len(key), np.int64) for _ in range(3))
+    old = place[: len(columns.lots)]
+    held[old], cost[old], entry[old] = columns.lots, columns.cost, columns.entry
+    cash = np.zeros(len(lots), np.int64)
+    apply_fills(place[len(old) :], lots, flow, held, cost, entry, cash)
+    positions = (key // width, key % width, held, cost, entry)
+
+    kinds = len(venue.assets.symbol)
+    payer, asset, quanta = _transfers(accounts, venue, transfers)
+    payer = np.concatenate([payer, account])
+    asset, quanta = np.concatenate([asset, np.full(len(cash), venue.settle)]), np.concatenate([quanta, cash])
+    key = np.concatenate([accounts.balance_accounts() * kinds + columns.asset, payer * kinds + asset])
+    key, place = np.unique(key, return_inverse=True)
+    free, lent = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
+    old = place[: len(columns.free)]
+    free[old], lent[old] = columns.free, columns.lent
+    np.add.at(free, place[len(old) :], quanta)
+    return Accounts.from_rows(
+        venue, accounts.ids, positions, (key // kinds, key % kinds, free, lent),
+        Orders(**vars(accounts.orders)), accounts.leverage_limit, columns.unsettled, accounts.rounded,
+    )  # fmt: skip
+
+
+def largest_orders(
+    accounts: Accounts,
+    venue: Venue,
+    prices: PriceMap,
+    market: str,
+    *,
+    account: Sequence[int | str] | None = None,
+    indexes: PriceMap | None = None,
+    asset_prices: PriceMap | None = None,
+    open_interest: PriceMap | None = None,
+) -> pd.DataFrame:
+    """Largest further bid and ask in a market with which each account's IMR stays under 1.
+
+    An order counts as it rests: all bids of the market filling, or all asks, whichever is worse.
+
+    Parameters
+    ----------
+    accounts, venue, prices, indexes, asset_prices, open_interest
+        As of `sweep`, with a single vector of prices; the market needs one.
+    market
+        Symbol.
+    account
+        Ids to ask for; None: all.
+
+    Returns
+    -------
+    DataFrame: account, market, bid, ask (quantities, whole lots, 0 where IMR is 1 or more already).
+
+    Raises
+    ------
+    RiskDataError
+        The market or an account is not there, or a price is missing.
+    """
+    if market not in venue.markets.symbol:
+        raise RiskDataError("orders", "market", "must be a market of the venue", value=market)
+    read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+    m = venue.markets.symbol.index(market)
+    if np.isnan(read.mark[m]):
+        raise RiskDataError("marks", market, "an order is asked for: a mark is needed")
+    rows = np.arange(len(accounts))
+    if account is not None:
+        rows = _account_rows(accounts, "orders", pd.Series(list(account), dtype=object))
+    lots = np.empty((len(rows), 2), np.int64)
+    kernels.largest_orders(rows, m, accounts.columns, read.columns, lots)
+    size = lots * venue.markets.step_size[m]
+    return pd.DataFrame({"account": accounts.ids[rows], "market": market, "bid": size[:, 0], "ask": size[:, 1]})
+
+
+def _account_rows(accounts: Accounts, table: str, ids: pd.Series[Any]) -> Int:
+    rows = np.asarray(pd.Index(accounts.ids).get_indexer(pd.Index(ids)), np.int64)
+    bad = np.flatnonzero(rows < 0)
+    if bad.size:
+        value = ids.iloc[bad[0]]
+        raise RiskDataError(table, "account", "must be an account of the state", row=int(bad[0]), value=str(value))
+    return rows
+
+
+def _fills(accounts: Accounts, venue: Venue, fills: pd.DataFrame | None) -> tuple[Int, Int, Int, Int]:
+    """Account row, market row, signed lots and settle quanta received of every fill."""
+    if fills is None or not len(fills):
+        return (np.empty(0, np.int64),) * 4
+    table = tables.checked("fills", fills)
+    account = _account_rows(accounts, "fills", table["account"])
+    market = tables.codes("fills", "market", table["market"], venue.markets.symbol, "a market")
+    step, price = venue.markets.step_size[market], table["price"].to_numpy()
+    rule = "must be a whole number of lots of the market's stepSize"
+    lots = tables.whole("fills", "quantity", table["quantity"].to_numpy(), step, rule)
+    bad = np.flatnonzero(lots == 0)
+    if bad.size:
+        raise RiskDataError("fills", "quantity", "must not be 0", row=int(bad[0]), value=0.0)
+    unit = np.full(len(lots), float(venue.settle_quantum))
+    return account, market, lots, -tables.half_even("fills", "price", [price, lots.astype(float), step], unit)
+
+
+def _transfers(accounts: Accounts, venue: Venue, transfers: pd.DataFrame | None) -> tuple[Int, Int, Int]:
+    """Account row, asset row and signed quanta of every transfer."""
+    if transfers is None or not len(transfers):
+        return (np.empty(0, np.int64),) * 3
+    table = tables.checked("transfers", transfers)
+    account = _account_rows(accounts, "transfers", table["account"])
+    asset = tables.codes("transfers", "asset", table["asset"], venue.assets.symbol, "a collateral asset")
+    amount = [table["quantity"].to_numpy()]
+    return account, asset, tables.half_even("transfers", "quantity", amount, venue.assets.quantum_size[asset])
+
+
+def _shocked(prices: Prices, shocks: Mapping[str, float] | float) -> Prices:
+    """Prices moved by a part of themselves."""
+    venue = prices.venue
+    markets, assets = venue.markets.symbol, venue.assets.symbol
+    if isinstance(shocks, Mapping):
+        unknown = [name for name in shocks if name not in markets and name not in assets]
+        if unknown:
+            raise RiskDataError("shocks", str(unknown[0]), "must be a market or a collateral asset of the venue")
+        by_market = [float(shocks.get(name, 0.0)) for name in markets]
+        by_asset = [float(shocks.get(name, 0.0)) for name in assets]
+    else:
+        by_market = [float(shocks)] * len(markets)
+        by_asset = [float(shocks)] * len(assets)
+    by_asset[venue.settle] = 0.0
+    for name, shock in zip((*markets, *assets), by_market + by_asset, strict=True):
+        if not -1.0 < shock < np.inf:
+            raise RiskDataError("shocks", name, "must be a finite number > -1", value=shock)
+    return prices.moved(1.0 + np.array(by_market), 1.0 + np.array(by_asset))
