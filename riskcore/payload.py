@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -12,6 +13,18 @@ from .errors import RiskDataError
 
 Payload: TypeAlias = "str | Path | dict[str, Any] | list[Any]"
 T = TypeVar("T")
+
+
+class Row(msgspec.Struct):
+    """Part of a reply; every decimal in it is finite and of a size that arithmetic holds."""
+
+    def __post_init__(self) -> None:
+        for name, sent in zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True):
+            value = getattr(self, name)
+            if isinstance(value, Decimal) and not (
+                value.is_finite() and (value.is_zero() or -30 <= value.adjusted() < 30)
+            ):
+                raise ValueError(f"`{sent}` must be 0 or a number from 1e-30 to 1e30, not {value}")
 
 
 def raw(source: Payload, name: str) -> Any:

@@ -20,7 +20,7 @@ def accrue(work: TickContext, before: int, now: int) -> None:
     Raises
     ------
     RiskDataError
-        The funding that is due comes to more than the notional; nothing has changed.
+        The funding due is past the range of whole numbers; nothing has changed.
     """
     columns = work.accounts.columns
     settle_before = columns.free[columns.settle_row]

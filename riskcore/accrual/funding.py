@@ -28,12 +28,13 @@ def pay_funding(work: TickContext, before: int, now: int) -> bool:
     per_lot = [0] * len(count)
     for m in np.flatnonzero(count).tolist():
         rate = funding_rate(venue, prices, work.ledger, m)
-        if abs(rate) * count[m] > 1:
-            rule = "the funding due may not come to more than the notional"
-            raise RiskDataError("tick", f"funding_rates.{venue.markets.symbol[m]}", rule, value=rate)
         if rate and not np.isnan(prices.mark[m]):
             lot = exact(prices.mark[m]) * venue.markets.step[m] / venue.settle_quantum
             per_lot[m] = -round(exact(rate) * lot * _PARTS) * count[m]
+    size = np.abs(np.array(per_lot, float) / _PARTS)[columns.market] * np.abs(columns.lots)
+    if size.max(initial=0.0) >= 2.0**60:
+        symbol = venue.markets.symbol[int(columns.market[size.argmax()])]
+        raise RiskDataError("tick", f"funding_rates.{symbol}", "the funding due must be less than 2**60 settle quanta")
     cash = scaled(columns.lots, columns.market, per_lot, _PARTS)
     paid = np.flatnonzero(cash)
     owner, cash, market = work.accounts.position_accounts()[paid], cash[paid], columns.market[paid]

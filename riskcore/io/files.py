@@ -114,7 +114,8 @@ class TickTable:
         time = int(self.time[t])
         return Tick(
             time, _known(self.mark[t], markets), self.books.get(time), _known(self.index[t], markets),
-            _known(self.asset[t], assets), _known(self.open_interest[t], markets), _known(self.funding_rate[t], markets),
+            _known(self.asset[t], assets), _known(self.open_interest[t], markets),
+            _known(self.funding_rate[t], markets),
         )  # fmt: skip
 
 

@@ -1,0 +1,351 @@
+"""dYdX v4: margin rules of its chain or its indexer as a venue, and a subaccount of the indexer as a snapshot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, localcontext
+from importlib import resources
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from .. import payload
+from ..errors import RiskDataError
+from ..payload import Payload, Row
+from ..venue import Venue
+from ..venue import load_venue as venue_of
+from .snapshot import Snapshot, snapshot
+
+_TIERS, _MARKETS, _PAIRS, _SUBACCOUNT = "liquidity_tiers", "markets", "clob_pairs", "subaccount"
+_DIGITS = 40  # of the arithmetic on a payload's amounts
+_PPM = Decimal(1_000_000)
+_QUOTE_DECIMALS = 6  # of a quote quantum
+_NO_MARGIN = {"type": "sqrt", "base": "1e-18", "factor": "0"}
+
+_Exponent = Annotated[int, msgspec.Meta(ge=-18, le=18)]
+
+
+class _Tier(Row):
+    id: int
+    initial_margin_ppm: Decimal
+    maintenance_fraction_ppm: Decimal
+    open_interest_lower_cap: Decimal = Decimal(0)
+    open_interest_upper_cap: Decimal = Decimal(0)
+
+
+class _Params(Row):
+    ticker: str
+    id: int
+    atomic_resolution: _Exponent
+    liquidity_tier: int
+
+
+class _Perpetual(Row):
+    params: _Params
+
+
+class _OfPerpetual(Row):
+    perpetual_id: int
+
+
+class _Pair(Row):
+    step_base_quantums: Decimal = _PPM
+    subticks_per_tick: Decimal = Decimal(100_000)
+    quantum_conversion_exponent: _Exponent = -9
+    perpetual_clob_metadata: _OfPerpetual | None = None
+
+
+class _Market(Row, rename="camel"):
+    initial_margin_fraction: Decimal
+    maintenance_margin_fraction: Decimal
+    tick_size: Decimal
+    step_size: Decimal
+    open_interest_lower_cap: Decimal | None = None
+    open_interest_upper_cap: Decimal | None = None
+    open_interest: Decimal | None = None
+    oracle_price: Decimal | None = None
+
+
+class _Markets(Row):
+    markets: dict[str, Any]
+
+
+class _Position(Row, rename="camel"):
+    side: Literal["LONG", "SHORT"]
+    size: Decimal
+    entry_price: Decimal | None = None
+
+
+class _Asset(Row, rename="camel"):
+    side: Literal["LONG", "SHORT"]
+    size: Decimal
+
+
+class _Subaccount(Row, rename="camel"):
+    equity: Decimal
+    open_perpetual_positions: dict[str, Any]
+    asset_positions: dict[str, Any]
+
+
+class _Wrapped(Row):
+    subaccount: _Subaccount
+
+
+def preset() -> dict[str, Any]:
+    """Return published parameters for `load_venue`, with their ``source`` and ``date``.
+
+    The liquidity tiers and perpetuals of the mainnet's genesis; no account data. For work on a live account, save the
+    replies of the API of that moment instead.
+    """
+    content: dict[str, Any] = json.loads((resources.files("riskcore") / "presets" / "dydx.json").read_text())
+    return content
+
+
+def load_venue(
+    liquidity_tiers: Payload | None,
+    markets: Payload | None = None,
+    *,
+    clob_pairs: Payload | None = None,
+    settle_asset: str = "USDC",
+    policy: Mapping[str, Any] | None = None,
+    backstop: Sequence[Mapping[str, Any]] | None = None,
+) -> Venue:
+    """Build a venue from saved replies, files or their parsed content.
+
+    The initial margin fraction of a market with an open interest cap grows to 1 with its open interest; the maintenance
+    fraction does not grow.
+
+    Parameters
+    ----------
+    liquidity_tiers
+        Of the chain's perpetuals/liquidity_tiers; or a genesis, which has the perpetuals too; None beside the markets
+        of the indexer. Keys of the chain may be in snake or in camel case.
+    markets
+        Of the chain's perpetuals/perpetual, or of the indexer's GET /v4/perpetualMarkets.
+    clob_pairs
+        Of the chain's clob/clob_pair (or a genesis), for tick and step of the chain's perpetuals. Without, those of a
+        pair with 1,000,000 quantums to the step and 100,000 subticks to the tick, as at the genesis.
+    settle_asset
+        Symbol of the asset that PnL is settled in.
+    policy, backstop
+        As `riskcore.load_venue` takes them.
+
+    Raises
+    ------
+    RiskDataError
+        A reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+    """
+    with localcontext(prec=_DIGITS):
+        if liquidity_tiers is None:
+            rows = [_of_indexer(ticker, market) for ticker, market in _listed(markets).items()]
+        else:
+            rows = _of_chain(liquidity_tiers, liquidity_tiers if markets is None else markets, clob_pairs)
+    settle = {
+        "symbol": settle_asset,
+        "haircutFunction": {"weight": "1", "kind": {"type": "identity"}},
+        "imfFunction": _NO_MARGIN,
+        "mmfFunction": _NO_MARGIN,
+    }
+    return venue_of(
+        {
+            "settle_asset": settle_asset,
+            "markets": rows,
+            "collateral": [settle],
+            "policy": dict(policy or {}),
+            "backstop": [dict(provider) for provider in backstop or []],
+        }
+    )
+
+
+def oracle_prices(markets: Payload) -> dict[str, float]:
+    """Oracle prices by ticker in a saved reply of the indexer, where it has one.
+
+    Parameters
+    ----------
+    markets
+        Of GET /v4/perpetualMarkets.
+
+    Raises
+    ------
+    RiskDataError
+        The reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+    """
+    listed = _listed(markets)
+    return {ticker: float(row.oracle_price) for ticker, row in listed.items() if row.oracle_price is not None}
+
+
+def open_interest(markets: Payload) -> dict[str, float]:
+    """Open interest by ticker in a saved reply of the indexer, where it has one; as of `oracle_prices`."""
+    listed = _listed(markets)
+    return {ticker: float(row.open_interest) for ticker, row in listed.items() if row.open_interest is not None}
+
+
+def load_account(
+    venue: Venue,
+    subaccount: Payload,
+    oracle_prices: Mapping[str, Any],
+    *,
+    account: int | str = "account",
+) -> Snapshot:
+    """Build a snapshot of one subaccount from a saved reply, a file or its parsed content.
+
+    The quote balance of dYdX has every position's cost in it. Here PnL counts as realised at the oracle prices, so that
+    no balance is negative while the equity is not: dYdX has no borrows. Entry prices stay.
+
+    Parameters
+    ----------
+    venue
+        Of `load_venue`. Its backstop providers are left out.
+    subaccount
+        Of the indexer's GET /v4/addresses/{address}/subaccountNumber/{number}.
+    oracle_prices
+        By ticker, as `riskcore.io.dydx.oracle_prices` reads them.
+    account
+        Id of the account.
+
+    Raises
+    ------
+    RiskDataError
+        The reply cannot be read, something is missing, of another type or out of range, or is of a market or an asset
+        that is not the venue's; the message holds its path.
+    """
+    content = payload.raw(subaccount, _SUBACCOUNT)
+    wrapped = isinstance(content, dict) and "subaccount" in content
+    if wrapped:
+        found = payload.read(content, _Wrapped, _SUBACCOUNT).subaccount
+    else:
+        found = payload.read(content, _Subaccount, _SUBACCOUNT)
+    top = "$.subaccount" if wrapped else "$"
+    with localcontext(prec=_DIGITS):
+        balance = Decimal(0)
+        for symbol, asset in _keyed(found.asset_positions, _Asset, _SUBACCOUNT, f"{top}.assetPositions").items():
+            if symbol != venue.settle_asset:
+                path = f"{top}.assetPositions.{symbol}"
+                raise RiskDataError(_SUBACCOUNT, path, "must be the settle asset of the venue", value=symbol)
+            balance += _signed(asset)
+        positions, prices = [], {}
+        held = f"{top}.openPerpetualPositions"
+        for ticker, position in _keyed(found.open_perpetual_positions, _Position, _SUBACCOUNT, held).items():
+            path = f"{held}.{ticker}"
+            if ticker not in venue.markets.symbol:
+                raise RiskDataError(_SUBACCOUNT, path, "must be a market of the venue", value=ticker)
+            if ticker not in oracle_prices:
+                raise RiskDataError(_SUBACCOUNT, path, "must have an oracle price", value=ticker)
+            prices[ticker] = price = Decimal(str(oracle_prices[ticker]))
+            quantity = _signed(position)
+            balance += quantity * price
+            entry = price if position.entry_price is None else position.entry_price
+            row = {"account": account, "market": ticker, "quantity": quantity, "entry_price": entry}
+            positions.append(row | {"settle_price": price})
+        return snapshot(
+            dict(venue.source) | {"backstop": []},
+            positions,
+            [{"account": account, "asset": venue.settle_asset, "quantity": balance}],
+            prices,
+            [(account, None, "net_equity", found.equity)],
+        )
+
+
+def _signed(row: _Asset | _Position) -> Decimal:
+    """Size with its sign: the indexer sends it with a position, not with an asset."""
+    return abs(row.size) * (1 if row.side == "LONG" else -1)
+
+
+def _listed(markets: Payload | None) -> dict[str, _Market]:
+    rows = payload.read({} if markets is None else markets, _Markets, _MARKETS).markets
+    return _keyed(rows, _Market, _MARKETS, "$.markets")
+
+
+def _keyed(rows: Mapping[str, Any], shape: type[payload.T], name: str, path: str) -> dict[str, payload.T]:
+    """Read rows by their key, which stands in the path of what is wrong with one."""
+    found = {}
+    for key, row in rows.items():
+        try:
+            found[key] = msgspec.convert(row, shape)
+        except msgspec.ValidationError as error:
+            raise RiskDataError(name, f"{path}.{key}", str(error)) from None
+    return found
+
+
+def _of_indexer(ticker: str, market: _Market) -> dict[str, Any]:
+    caps = (market.open_interest_lower_cap or Decimal(0), market.open_interest_upper_cap or Decimal(0))
+    fractions = (market.initial_margin_fraction, market.maintenance_margin_fraction)
+    return _market_row(ticker, market.tick_size, market.step_size, *fractions, *caps)
+
+
+def _of_chain(liquidity_tiers: Payload, markets: Payload, clob_pairs: Payload | None) -> list[dict[str, Any]]:
+    tiers = {row.id: row for row in _rows(liquidity_tiers, _TIERS, list[_Tier], "perpetuals", "liquidity_tiers")}
+    perpetuals = _rows(markets, _MARKETS, list[_Perpetual], "perpetuals", "perpetuals", "perpetual")
+    pairs = {}
+    for pair in _rows([] if clob_pairs is None else clob_pairs, _PAIRS, list[_Pair], "clob", "clob_pairs", "clob_pair"):
+        if pair.perpetual_clob_metadata is not None:
+            pairs[pair.perpetual_clob_metadata.perpetual_id] = pair
+    found = []
+    for at, perpetual in enumerate(perpetuals):
+        row = perpetual.params
+        tier = tiers.get(row.liquidity_tier)
+        if tier is None:
+            path = f"$[{at}].params.liquidity_tier"
+            raise RiskDataError(_MARKETS, path, "must be the id of a liquidity tier", value=row.liquidity_tier)
+        pair = pairs.get(row.id, _Pair())
+        initial = tier.initial_margin_ppm / _PPM
+        found.append(
+            _market_row(
+                row.ticker,
+                pair.subticks_per_tick.scaleb(
+                    pair.quantum_conversion_exponent - _QUOTE_DECIMALS - row.atomic_resolution
+                ),
+                pair.step_base_quantums.scaleb(row.atomic_resolution),
+                initial,
+                initial * tier.maintenance_fraction_ppm / _PPM,
+                tier.open_interest_lower_cap.scaleb(-_QUOTE_DECIMALS),
+                tier.open_interest_upper_cap.scaleb(-_QUOTE_DECIMALS),
+            )
+        )
+    return found
+
+
+def _rows(source: Payload, name: str, shape: type[payload.T], *parts: str) -> payload.T:
+    """Read the rows of the chain at the end of these keys, of which any may be missing."""
+    content = payload.raw(source, name)
+    if isinstance(content, dict | list):
+        content = _snake(content)
+    for part in ("app_state", *parts):
+        if isinstance(content, dict) and part in content:
+            content = content[part]
+    if isinstance(content, dict):
+        raise RiskDataError(name, f"$.{parts[-1]}", "must not be missing")
+    return payload.read(content, shape, name)
+
+
+def _snake(content: Any) -> Any:
+    if isinstance(content, list):
+        return [_snake(item) for item in content]
+    if isinstance(content, dict):
+        return {
+            "".join(f"_{c.lower()}" if c.isupper() else c for c in key): _snake(value) for key, value in content.items()
+        }
+    return content
+
+
+def _market_row(
+    ticker: str,
+    tick: Decimal,
+    step: Decimal,
+    initial: Decimal,
+    maintenance: Decimal,
+    lower: Decimal,
+    upper: Decimal,
+) -> dict[str, Any]:
+    function = {"type": "sqrt", "base": str(initial), "factor": "0"}
+    if upper > 0:
+        function = {"type": "open_interest", "base": str(initial), "lower": str(lower), "upper": str(upper)}
+    return {
+        "symbol": ticker,
+        "baseSymbol": ticker.partition("-")[0],
+        "marketType": "PERP",
+        "filters": {"price": {"tickSize": str(tick)}, "quantity": {"stepSize": str(step)}},
+        "imfFunction": function,
+        "mmfFunction": {"type": "sqrt", "base": str(maintenance), "factor": "0"},
+    }

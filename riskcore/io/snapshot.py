@@ -1,0 +1,138 @@
+"""Accounts as a venue reports them, beside what riskcore makes of the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..accounts import Accounts
+from ..errors import RiskDataError
+from ..liquidation import liquidation_prices
+from ..margin import MarginTable, sweep
+from ..venue import Venue, load_venue
+
+Rows = Sequence[Mapping[str, Any]]
+
+_COARSEST, _FINEST = 6, 12  # decimals of a quantum
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Accounts of a venue at an instant.
+
+    Attributes
+    ----------
+    venue : Venue
+        The rules, with quanta as fine as the payload's amounts.
+    accounts : Accounts
+    marks, asset_prices : dict
+        Prices in the payload, by symbol; `riskcore.sweep` and the others take them as they are.
+    reported : DataFrame
+        What the venue itself says: account, market (None for the whole account), figure (net_equity, exposure,
+        initial_margin, maintenance_margin, liquidation_price), value.
+    """
+
+    venue: Venue
+    accounts: Accounts
+    marks: dict[str, float]
+    asset_prices: dict[str, float]
+    reported: pd.DataFrame
+
+    def compare(self) -> pd.DataFrame:
+        """Return the reported figures, with the columns riskcore and relative_difference beside them."""
+        table = sweep(self.accounts, self.venue, self.marks, asset_prices=self.asset_prices)
+        assert isinstance(table, MarginTable)
+        whole = table.to_frame().set_index("account")
+        prices = liquidation_prices(self.accounts, self.venue, self.marks, asset_prices=self.asset_prices)
+        each = prices.to_frame().set_index(["account", "market"])
+        found = [
+            whole.at[row.account, row.figure] if row.market is None else each.at[(row.account, row.market), row.figure]
+            for row in self.reported.itertuples()
+        ]
+        compared = self.reported.assign(riskcore=np.array(found, float))
+        gap = (compared["riskcore"] - compared["value"]).abs()
+        return compared.assign(relative_difference=(gap / compared["value"].abs()).mask(gap == 0, 0.0))
+
+
+def snapshot(
+    source: Mapping[str, Any],
+    positions: Rows,
+    balances: Rows,
+    marks: Mapping[str, Any],
+    reported: Sequence[tuple[int | str, str | None, str, Any]],
+    *,
+    asset_prices: Mapping[str, Any] | None = None,
+    orders: Rows = (),
+    settings: Rows = (),
+) -> Snapshot:
+    """Build a snapshot from rows of the input tables whose amounts are Decimal.
+
+    Parameters
+    ----------
+    source
+        A venue as `riskcore.load_venue` takes it. An asset without a ``quantum`` gets one that holds every digit of
+        the balances, or the finest that fits 64 bits.
+    positions, balances, orders, settings
+        Rows of the tables of `Accounts.from_frames`.
+    marks, asset_prices
+        By symbol.
+    reported
+        (account, market or None, figure, value).
+    """
+    fine = {row["asset"]: _decimals(balances, row["asset"]) for row in balances}
+    fine[source["settle_asset"]] = max(fine.get(source["settle_asset"], 0), 9)
+    frames = [_frame(rows) for rows in (positions, balances, orders, settings)]
+    for decimals in sorted({fine[source["settle_asset"]], _COARSEST}, reverse=True):
+        fine[source["settle_asset"]] = decimals
+        venue = load_venue(_with_quanta(source, fine))
+        try:
+            accounts = _accounts(venue, frames)
+            break
+        except RiskDataError:
+            if decimals == _COARSEST:
+                raise
+    table = pd.DataFrame(list(reported), columns=["account", "market", "figure", "value"], dtype=object)
+    table["value"] = table["value"].astype(float)
+    given = {name: float(price) for name, price in (asset_prices or {}).items()}
+    return Snapshot(venue, accounts, {name: float(mark) for name, mark in marks.items()}, given, table)
+
+
+def _decimals(balances: Rows, asset: str) -> int:
+    """Decimals that hold every digit of the balances of an asset, as far as float64 and 64 bits go."""
+    amounts = [
+        Decimal(row.get(name) or 0) for row in balances if row["asset"] == asset for name in ("quantity", "lent")
+    ]
+    digits = max(-int(amount.normalize().as_tuple().exponent) for amount in amounts)
+    room = 15 - max(amount.adjusted() if amount else 0 for amount in amounts)
+    return max(_COARSEST, min(digits, _FINEST, room))
+
+
+def _with_quanta(source: Mapping[str, Any], decimals: Mapping[str, int]) -> dict[str, Any]:
+    settle = source["settle_asset"]
+    rows = list(source["collateral"])
+    if settle not in {row["symbol"] for row in rows}:
+        rows.append({"symbol": settle, "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}})
+    fine = [{"quantum": f"1e-{decimals.get(row['symbol'], _COARSEST)}"} | dict(row) for row in rows]
+    return dict(source) | {"collateral": fine}
+
+
+def _frame(rows: Rows) -> pd.DataFrame:
+    frame = pd.DataFrame(list(rows))
+    for name in ("quantity", "lent", "entry_price", "settle_price", "price", "leverage_limit", "unsettled"):
+        if name in frame.columns:
+            frame[name] = frame[name].astype(float)
+    return frame
+
+
+def _accounts(venue: Venue, frames: Sequence[pd.DataFrame]) -> Accounts:
+    positions, balances, orders, settings = frames
+    if not len(positions):
+        positions = pd.DataFrame(columns=["account", "market", "quantity", "entry_price"])
+    return Accounts.from_frames(
+        venue, positions, balances, orders if len(orders) else None, settings if len(settings) else None
+    )
