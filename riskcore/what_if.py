@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from . import tables
-from .accounts import Accounts, Orders
+from .accounts import Accounts
 from .errors import RiskDataError
 from .kernels import liquidation as kernels
 from .kernels.whole import apply_fills
@@ -100,7 +100,7 @@ def changed_accounts(
     np.add.at(free, place[len(old) :], quanta)
     return Accounts.from_rows(
         venue, accounts.ids, positions, (key // kinds, key % kinds, free, lent),
-        Orders(**vars(accounts.orders)), accounts.leverage_limit, columns.unsettled, accounts.rounded,
+        accounts.orders, accounts.leverage_limit, columns.unsettled, accounts.rounded,
     )  # fmt: skip
 
 

@@ -115,3 +115,17 @@ class MixedSweep:
         )
 
     track_mixed_over_sqrt.unit = "ratio"
+
+
+class LiquidationPrices:
+    params = [200_000]
+    param_names = ("accounts",)
+    timeout = 300
+
+    def setup(self, accounts: int) -> None:
+        self.venue, self.accounts, self.marks = wide_accounts(accounts, mixed=True)
+        self.time_liquidation_prices(accounts)  # compile
+
+    def time_liquidation_prices(self, accounts: int) -> None:
+        """Five positions each: a million liquidation prices."""
+        rc.liquidation_prices(self.accounts, self.venue, self.marks, threads=1)
