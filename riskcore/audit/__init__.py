@@ -1,8 +1,9 @@
 """Audit of a run folder, written from docs/one_tick.md and sharing no code with the engine.
 
-Two passes: whole-column checks of the journal (`columns`), then a replay, tick by tick, in which every row is set
-against the rules and every account against the selection test (`replay`). State and amounts are Python integers, so
-that no altered figure can wrap; ratios are float64, and decided with 60-digit decimals where float64 leaves doubt.
+Two passes: whole-column checks of the journal (`columns`), then a replay, tick by tick, in which what is due between
+the ticks is computed again for all accounts (`accruals`), every other row is set against the rules and every account
+against the selection test (`replay`). Amounts are whole numbers that no altered figure can wrap; ratios are float64,
+and decided with 60-digit decimals where float64 leaves doubt.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ RULES = {
     "conservation": "no lot and no quantum is made or lost between the start and the last state",
     "replay": "the start and the journal's changes give the last state and its ledgers",
     "prices": "prices are numbers above 0, nothing is held without one, and books are in order",
+    "accruals": "funding, interest, realised PnL and their settlement are those that are due, all and no other",
     "selection": "the liquidating accounts are selected, no other, and dealt with in the order of their MMR",
     "touched": "besides the selected, only providers in their shares and ADL's winners in their order are touched",
     "cost": "changes of cost, cash and fees follow from the prices, and a position only shrinks",

@@ -5,9 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from .findings import Findings
-from .folder import ACCOUNT, BOOK, EVENTS, SHORTFALL, WORDS, Array, Columns, Part, Run, is_event
-
-_CHANGES = ("requested", "lots", "cost", "cash", "fee", "quanta", "counter_cost", "counter_cash", "fund")
+from .folder import (
+    ACCOUNT,
+    BOOK,
+    CHANGES,
+    CLOSE_OUT,
+    EVENTS,
+    POOL,
+    SHORTFALL,
+    WORDS,
+    Array,
+    Columns,
+    Part,
+    Run,
+    is_event,
+)  # fmt: skip
 
 
 def check_rows(run: Run, out: Findings) -> None:
@@ -21,9 +33,10 @@ def check_rows(run: Run, out: Findings) -> None:
 
     out.checked["rows"] += len(tick)
     out.equal("rows", "rows of the journal and events of run.json", len(tick), run.manifest["events"])
-    never(~run.usable, "names an account, position, balance or order that there is not")
-    never(np.any([(j[name] > 2**60) | (j[name] < -(2**60)) for name in _CHANGES], axis=0), "a change past 2**60")
-    never(j["cash"] - j["cost"] + j["counter_cash"] - j["counter_cost"] + j["fund"] != 0, "money does not add up to 0")
+    never(~run.usable, "names an account, position, balance or order that there is not, or a change is past 2**60")
+    money = j["cash"] - j["cost"] + j["counter_cash"] - j["counter_cost"] + j["fund"] + j["unsettled"]
+    never(money != 0, "money does not add up to 0")
+    never(is_event(j, "redeem") & (j["lent"] != -j["quanta"]), "what is redeemed is not what was lent")
     for code, (name, (_, reasons, other, rows, changes, priced)) in enumerate(EVENTS.items()):
         mine = event == code
         allowed = [WORDS["reason"].index(reason) for reason in reasons.split()]
@@ -34,23 +47,23 @@ def check_rows(run: Run, out: Findings) -> None:
         for column in ("market", "asset", "order"):
             named = j[column] >= 0 if column in rows.split() else j[column] == -1
             never(mine & ~named, f"{column} must {'be named' if column in rows.split() else 'be -1'}")
-        for column in _CHANGES:
+        for column in CHANGES:
             if column not in changes.split():
                 never(mine & (j[column] != 0), f"{column} must be 0")
-        for column in {"requested", "lots", "quanta"} & set(changes.split()):
+        for column in {"requested", "lots", "quanta"} & set(changes.split()) if name != "interest" else ():
             never(mine & (j[column] == 0), f"{column} must not be 0")
         if name in ("fund", "shortfall", "redeem"):
             never(mine & (j["quanta" if name == "redeem" else "cash"] < 0), "must not take")
     never((j["fee"] < 0) | (j["requested"] < 0), "fee and requested must not be negative")
     never(is_event(j, "convert") & (j["asset"] == run.venue.settle), "the settle asset is not sold for itself")
+    phase = run.phase
     for name in ("mmr_before", "mmr_after"):
-        never(~(j[name] >= 0), f"{name} must be a number from 0")
+        never((phase >= 0) & ~(j[name] >= 0), f"{name} must be a number from 0")
+        never((phase < 0) & ~np.isnan(j[name]), f"{name} must be missing")
     never((tick < 0) | (tick >= run.manifest["ticks"]) | (np.diff(tick, prepend=0) < 0), "ticks must ascend")
-    phase = np.array([phase for phase, *_ in EVENTS.values()])[event]
-    phase[is_event(j, "redeem convert") & (j["reason"] == WORDS["reason"].index("close_out"))] = 6
     together = np.diff(tick, prepend=-1) == 0
     never(together & (np.diff(phase, prepend=0) < 0), "comes after a later phase")
-    together &= (np.diff(account, prepend=-1) == 0) & (phase == 6) & (np.diff(phase, prepend=0) == 0)
+    together &= (np.diff(account, prepend=-1) == 0) & (phase == CLOSE_OUT) & (np.diff(phase, prepend=0) == 0)
     step = np.where(is_event(j, "redeem convert"), 0, event)
     never(together & (np.diff(step, prepend=0) < 0), "comes too late in the close out")
 
@@ -68,17 +81,26 @@ def check_conservation(run: Run, out: Findings) -> None:
                 for held in (run.start[table], run.state[table])
             )
             if item == "asset" and row == venue.settle:
-                before += run.opening_fund - sum(run.start["positions"]["cost"].tolist())
-                after += ledger["fund", 0] + ledger["shortfall", 0] - sum(run.state["positions"]["cost"].tolist())
-            after += ledger[f"book_{columns[0]}", row]
+                before += run.opening_fund + _unpaid(run.start)
+                after += ledger["fund", 0] + ledger["shortfall", 0] + _unpaid(run.state)
+            after += ledger[f"book_{columns[0]}", row] + (ledger["pool", row] if item == "asset" else 0)
             out.equal("conservation", f"all {' '.join(columns)} of {symbol}", after, before)
+
+
+def _unpaid(tables: dict[str, Columns]) -> int:
+    """Settle quanta that are no balance: unsettled, and paid for positions."""
+    unsettled, cost = tables["accounts"]["unsettled"], tables["positions"]["cost"]
+    return int(sum(unsettled.tolist()) - sum(cost.tolist()))
 
 
 def check_replay(run: Run, out: Findings) -> None:
     """The start plus the journal's changes is the last state."""
-    j = {name: column[run.usable] for name, column in run.journal.items()}
-    positions, balances = (
-        {name: column.copy() for name, column in run.start[table].items()} for table in ("positions", "balances")
+    j = run.journal
+    if not run.usable.all():
+        j = {name: column[run.usable] for name, column in j.items()}
+    positions, balances, accounts = (
+        {name: column.copy() for name, column in run.start[table].items()}
+        for table in ("positions", "balances", "accounts")
     )
     orders = run.start["orders"]
     other = np.where(j["counterparty"] >= 0, run.settle_row[np.maximum(j["counterparty"], 0)], -1)
@@ -87,10 +109,13 @@ def check_replay(run: Run, out: Findings) -> None:
         (positions, "cost", j["position"], j["cost"]),
         (positions, "lots", j["counter_position"], -j["lots"]),
         (positions, "cost", j["counter_position"], j["counter_cost"]),
+        (positions, "entry", j["position"], j["entry"]),
+        (positions, "entry", j["counter_position"], j["counter_entry"]),
         (balances, "quanta", run.settle_row[j["account"]], j["cash"] - j["fee"]),
         (balances, "quanta", other, j["counter_cash"]),
         (balances, "quanta", j["balance"], j["quanta"]),
-        (balances, "lent", np.where(is_event(j, "redeem"), j["balance"], -1), -j["quanta"]),
+        (balances, "lent", j["balance"], j["lent"]),
+        (accounts, "unsettled", j["account"], j["unsettled"]),
     ):
         np.add.at(table[column], rows[rows >= 0], changes[rows >= 0])
     still = np.setdiff1d(np.flatnonzero(orders["lots"] > 0), j["order"][is_event(j, "cancel")])
@@ -98,7 +123,7 @@ def check_replay(run: Run, out: Findings) -> None:
         "positions": positions,
         "balances": balances,
         "orders": {"order": still} | {name: column[still] for name, column in orders.items()},
-        "accounts": {"unsettled": run.start["accounts"]["unsettled"]},
+        "accounts": {"unsettled": accounts["unsettled"]},
     }
     for name, columns in found.items():
         for column, values in columns.items():
@@ -115,6 +140,9 @@ def check_replay(run: Run, out: Findings) -> None:
         money = -total("quanta", book & (j["balance"] >= 0) & (j["asset"] == row))
         money += total("counter_cash", book) if row == venue.settle else 0
         out.equal("replay", f"ledger book_quanta of {asset.symbol}", ledger["book_quanta", row], money)
+        mine = (j["counterparty"] == POOL) & (j["asset"] == row)
+        lent = -total("quanta", mine) - total("lent", mine)
+        out.equal("replay", f"ledger pool of {asset.symbol}", ledger["pool", row], lent)
     fund = run.opening_fund + sum(j["fund"].tolist()) + sum(j["fee"].tolist())
     out.equal("replay", "ledger fund", ledger["fund", 0], fund)
     shortfall = j["counterparty"] == SHORTFALL
@@ -134,7 +162,8 @@ def _compare(out: Findings, what: str, replayed: Array, kept: Array, columns: Co
 def check_prices(part: Part, out: Findings) -> None:
     """Prices are finite and above 0, none is given twice, and every book is listed from its best level to its worst."""
     ticks, given, books = part.ticks, part.given, part.books
-    mark, index, price = ticks["mark"], ticks["index"], given["price"]  # NaN of a mark or an index: the tick had none
+    mark, index, price = ticks["mark"], ticks["index"], given["price"]  # NaN but of a price: the tick had none
+    interest = ticks["open_interest"]
     again = np.ones(len(given["tick"]), bool)
     again[np.unique(given["tick"] * part.asset.shape[1] + given["asset"], return_index=True)[1]] = False
     step = np.diff(part.book, prepend=-1)
@@ -142,6 +171,8 @@ def check_prices(part: Part, out: Findings) -> None:
     for what, tick, broken in (
         ("mark is not a number above 0", ticks["tick"], (mark <= 0) | np.isinf(mark)),
         ("index is not a number above 0", ticks["tick"], (index <= 0) | np.isinf(index)),
+        ("open interest is not a number from 0", ticks["tick"], (interest < 0) | np.isinf(interest)),
+        ("funding rate is not a number", ticks["tick"], np.isinf(ticks["funding_rate"])),
         ("price of an asset is not a number above 0", given["tick"], ~(price > 0) | np.isinf(price)),
         ("price of an asset is given twice", given["tick"], again),
         ("level of a book has no price or no lots", books["tick"], (books["price"] < 1) | (books["lots"] < 1)),

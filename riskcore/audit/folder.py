@@ -20,22 +20,34 @@ import pandas as pd
 Array = npt.NDArray[Any]
 Columns = dict[str, Array]
 
-BOOK, FUND, SHORTFALL, NOBODY, ACCOUNT = -1, -2, -3, -4, 0
-# event: its phase (of a close_out 6), reasons and counterparty, the row number and the changes that it may set, a price
+BOOK, FUND, SHORTFALL, NOBODY, POOL, ACCOUNT = -1, -2, -3, -4, -5, 0
+FUNDING, INTEREST, REALISATION, SETTLEMENT, CLOSE_OUT = -4, -3, -2, -1, 6
+"""Phases; those below 0 lie between the ticks."""
+# event: its phase, reasons and counterparty, the row number and the changes that it may set, a price
 EVENTS: dict[str, tuple[int, str, int, str, str, bool]] = {
+    "funding": (FUNDING, "interval", BOOK, "market", "cash counter_cash", True),
+    "interest": (INTEREST, "hour entry", POOL, "asset", "quanta lent", False),
+    "realize": (REALISATION, "interval", NOBODY, "market", "cost cash", True),
+    "unsettle": (SETTLEMENT, "settlement", NOBODY, "", "cash unsettled", False),
     "trigger": (0, "mmr", NOBODY, "", "", False),
     "cancel": (1, "liquidation", NOBODY, "market order", "requested", False),
-    "redeem": (2, "debt close_out", NOBODY, "asset", "quanta", False),
-    "convert": (2, "debt close_out", BOOK, "asset", "cash fee quanta counter_cash", True),
-    "book": (3, "full band depth", BOOK, "market", "requested lots cost cash fee counter_cash", True),
+    "redeem": (2, "debt close_out settlement", NOBODY, "asset", "quanta lent", False),
+    "convert": (2, "debt close_out settlement", BOOK, "asset", "cash fee quanta counter_cash", True),
+    "book": (3, "full band depth", BOOK, "market", "requested lots cost cash entry fee counter_cash", True),
     "expire": (3, "band depth no_book", NOBODY, "market", "requested", False),
     "backstop": (4, "below_auto_close", ACCOUNT, "market",
-                 "requested lots cost cash counter_cost counter_cash fund", True),
-    "adl": (5, "backstop_exhausted", ACCOUNT, "market", "requested lots cost cash counter_cost counter_cash", True),
+                 "requested lots cost cash entry counter_cost counter_cash counter_entry fund", True),
+    "adl": (5, "backstop_exhausted", ACCOUNT, "market",
+            "requested lots cost cash entry counter_cost counter_cash counter_entry", True),
     "unfilled": (5, "no_counterparty", NOBODY, "market", "requested", False),
     "fund": (6, "bankrupt", FUND, "", "cash fund", False),
     "shortfall": (6, "bankrupt", SHORTFALL, "", "cash counter_cash", False),
 }  # fmt: skip
+# rows that belong to another phase than their event: events, reason, phase
+_ELSEWHERE = (("redeem convert", "close_out", CLOSE_OUT), ("redeem convert", "settlement", SETTLEMENT),
+              ("interest", "entry", SETTLEMENT))  # fmt: skip
+CHANGES = ("requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost",
+           "counter_cash", "counter_entry", "fund")  # fmt: skip
 WORDS = {
     "event": tuple(EVENTS),
     "reason": tuple(dict.fromkeys(reason for event in EVENTS.values() for reason in event[1].split())),
@@ -44,15 +56,16 @@ WORDS = {
 # columns of each table, whole numbers where nothing else is said
 _TABLES = {
     "accounts": "account:any leverage_limit:float64 unsettled",
-    "positions": "account market lots cost",
+    "positions": "account market lots cost entry",
     "balances": "account asset quanta lent",
     "orders": "account market side price lots reduce_only:bool",
-    "ticks": "tick time market mark:float64 index:float64",
+    "ticks": "tick time market mark:float64 index:float64 open_interest:float64 funding_rate:float64",
     "assets": "tick asset price:float64",
     "books": "tick market side price lots",
-    "journal": "tick time event:word reason:word account counterparty market asset order requested lots cost cash fee "
-               "quanta counter_cost counter_cash fund price:float64 mmr_before:float64 mmr_after:float64",
+    "journal": "tick time event:word reason:word account counterparty market asset order " + " ".join(CHANGES)
+               + " price:float64 mmr_before:float64 mmr_after:float64",
     "ledger": "ledger:any item value",
+    "markets": "market premium_sum:float64 premium_count",
 }  # fmt: skip
 _KINDS = {"int64": "iu", "float64": "iuf", "bool": "b"}
 
@@ -74,21 +87,54 @@ def is_event(journal: Columns, events: str) -> Array:
 # ---- the venue
 
 
+class Curve(NamedTuple):
+    """A margin function.
+
+    Kinds: `sqrt` and `quantity` (of the tokens) with base and factor, `open_interest` with base, lower and upper,
+    `tiers` with from, rate and deduction of each bracket.
+    """
+
+    kind: str
+    figures: tuple[tuple[Fraction, ...], ...]
+
+
+class _Funding(NamedTuple):
+    period: int  # nanoseconds
+    hours: float
+    lower: float
+    upper: float
+
+
 class _Market(NamedTuple):
     symbol: str
     base: str
     step: Fraction
     worth: Fraction  # settle quanta of a lot at one tick
     min_lots: int
-    curve: tuple[Fraction, Fraction]
+    curve: Curve
     bands: dict[int, Fraction]  # by the side of the book
+    funding: _Funding | None
 
 
 class _Asset(NamedTuple):
     symbol: str
     quantum: Fraction
     haircut: tuple[Fraction, Fraction, Fraction]  # weight, base, penalty; the identity has no penalty
-    curve: tuple[Fraction, Fraction]
+    curve: Curve
+
+
+class Pool(NamedTuple):
+    """What an asset is lent and borrowed in: amounts outside the run in quanta, and the rules."""
+
+    lent: int
+    borrowed: int
+    fee: Fraction
+    optimal: Fraction
+    most: Fraction  # utilisation
+    threshold: Fraction
+    step: Fraction  # of the throttle
+    limit: int | None  # quanta
+    is_open: bool
 
 
 class _Provider(NamedTuple):
@@ -104,13 +150,18 @@ class Venue(NamedTuple):
     assets: list[_Asset]
     settle: int
     policy: dict[str, Fraction]
+    realize: int  # nanoseconds between realisations, 0 if there are none
     by_quantity: bool
     providers: list[_Provider]
+    pools: dict[int, Pool]  # by asset, ascending
 
     @property
     def quantum(self) -> Fraction:
         """Quantum of the settle asset."""
         return self.assets[self.settle].quantum
+
+
+_NO_FIGURES = ("haircut_size_unit", "realize_interval")
 
 
 def _read_venue(raw: dict[str, Any], ids: Array, providers: list[int]) -> Venue:
@@ -126,12 +177,15 @@ def _read_venue(raw: dict[str, Any], ids: Array, providers: list[int]) -> Venue:
     users = dict(enumerate(ids.tolist()))
     if [users.get(row) for row in providers] != [entry["account"] for entry in raw["backstop"]]:
         raise RunError("its providers are not those of run.json")
+    if any(asset.curve.kind == "open_interest" for asset in assets):
+        raise RunError("an asset has no open interest")
     limits = ("capacity_per_min", "capacity_per_hour", "max_notional")
     return Venue(
         markets,
         assets,
         settle_row,
-        {name: exact(value) for name, value in raw["policy"].items() if name != "haircut_size_unit"},
+        {name: exact(value) for name, value in raw["policy"].items() if name not in _NO_FIGURES},
+        10**9 * int(exact(raw["policy"]["realize_interval"] or 0)),
         raw["policy"]["haircut_size_unit"] == "quantity",
         [
             _Provider(
@@ -141,6 +195,7 @@ def _read_venue(raw: dict[str, Any], ids: Array, providers: list[int]) -> Venue:
             )
             for row, entry in zip(providers, raw["backstop"], strict=True)
         ],
+        _read_pools(raw.get("borrow_lend") or [], assets),
     )
 
 
@@ -148,26 +203,72 @@ def _read_market(row: dict[str, Any], quantum: Fraction) -> _Market:
     price, quantity = row["filters"]["price"], row["filters"]["quantity"]
     step = exact(quantity["stepSize"])
     low, high = (price.get(name) for name in ("minImpactMultiplier", "maxImpactMultiplier"))
+    funding, period = None, row.get("fundingInterval")
+    if period:
+        low_rate, high_rate = (row.get(f"fundingRate{name}Bound") for name in ("Lower", "Upper"))
+        funding = _Funding(
+            int(exact(period) * 10**6), float(exact(period)) / 3_600_000,
+            -math.inf if low_rate is None else float(exact(low_rate)) / 10_000,
+            math.inf if high_rate is None else float(exact(high_rate)) / 10_000,
+        )  # fmt: skip
     return _Market(
         row["symbol"], row["baseSymbol"], step, exact(price["tickSize"]) * step / quantum,
         math.ceil(exact(quantity.get("minQuantity") or 0) / step), _read_curve(row["mmfFunction"]),
-        {1: exact(low or 0), -1: exact(2**63 if high is None else high)},
+        {1: exact(low or 0), -1: exact(2**63 if high is None else high)}, funding,
     )  # fmt: skip
 
 
 def _read_asset(row: dict[str, Any], settle: str) -> _Asset:
-    initial = row.get("imfFunction") or {"base": "0.10" if row["symbol"] == settle else "0.20", "factor": "0"}
-    default = {"base": exact(initial["base"]) / 2, "factor": exact(initial["factor"]) * 3 / 5}
+    function = row.get("mmfFunction")
+    if not function:
+        initial = row.get("imfFunction") or {"base": "0.10" if row["symbol"] == settle else "0.20", "factor": "0"}
+        function = initial | {"base": exact(initial["base"]) / 2, "factor": exact(initial["factor"]) * 3 / 5}
     kind, weight = row["haircutFunction"]["kind"], _float64(row["haircutFunction"]["weight"])
     haircut = (weight, weight, Fraction(0))
     if kind["type"] == "inverseSqrt":
         haircut = (weight, _float64(kind["base"]), _float64(kind["positiveCurvePenalty"]))
-    quantum = exact(row.get("quantum") or "0.000001")
-    return _Asset(row["symbol"], quantum, haircut, _read_curve(row.get("mmfFunction") or default))
+    return _Asset(row["symbol"], exact(row.get("quantum") or "0.000001"), haircut, _read_curve(function))
 
 
-def _read_curve(function: dict[str, Any]) -> tuple[Fraction, Fraction]:
-    return _float64(function["base"]), _float64(function["factor"])
+def _read_curve(function: dict[str, Any]) -> Curve:
+    kind = function.get("type") or "sqrt"
+    if kind == "sqrt":
+        kind = "quantity" if function.get("unit") == "quantity" else kind
+        return Curve(kind, ((_float64(function["base"]), _float64(function["factor"])),))
+    if kind == "open_interest":
+        base, lower, upper = (_float64(function[name]) for name in ("base", "lower", "upper"))
+        if not lower < upper:
+            raise RunError("open_interest: lower must be less than upper")
+        return Curve(kind, ((base, lower, upper),))
+    if kind != "tiers":
+        raise RunError(f"{kind} is no margin function")
+    brackets, deduction, last = [], Fraction(0), None
+    for bracket in function["brackets"]:
+        start, rate = _float64(bracket["from"]), _float64(bracket["rate"])
+        deduction += start * (rate - last) if last is not None else 0
+        brackets.append((start, rate, deduction))
+        last = rate
+    if not brackets or any(one[0] >= two[0] for one, two in pairwise(brackets)):
+        raise RunError("tiers: brackets must ascend")
+    return Curve(kind, tuple(brackets))
+
+
+def _read_pools(rows: list[dict[str, Any]], assets: list[_Asset]) -> dict[int, Pool]:
+    symbols, pools = [asset.symbol for asset in assets], {}
+    for row in rows:
+        asset = symbols.index(row["symbol"])
+
+        def figure(name: str, missing: str = "0", row: dict[str, Any] = row) -> Fraction:
+            return exact(missing if row.get(name) is None else row[name])
+
+        quantum, limit = assets[asset].quantum, row.get("openBorrowLendLimit")
+        pools[asset] = Pool(
+            round(figure("lentQuantity") / quantum), round(figure("borrowedQuantity") / quantum),
+            figure("fee"), figure("optimalUtilization", "0.9"), figure("maxUtilization", "1"),
+            figure("throttleUtilizationThreshold", "1"), figure("throttleUpdateFraction", "0.1"),
+            None if limit is None else round(exact(limit) / quantum), row.get("state", "Open") == "Open",
+        )  # fmt: skip
+    return dict(sorted(pools.items()))
 
 
 def _float64(value: object) -> Fraction:
@@ -193,10 +294,14 @@ class Row(NamedTuple):
     lots: int
     cost: int
     cash: int
+    entry: int
     fee: int
     quanta: int
+    lent: int
+    unsettled: int
     counter_cost: int
     counter_cash: int
+    counter_entry: int
     fund: int
     price: float
     mmr_before: float
@@ -224,26 +329,35 @@ class Run:
 
     @cached_property
     def usable(self) -> Array:
-        """Whether a row names only accounts, positions, balances and orders that there are."""
+        """Whether a row names only accounts, positions, balances and orders that there are, and no change wraps."""
         j, accounts = self.journal, len(self.ids)
         fine = (j["account"] >= 0) & (j["account"] < accounts)
-        fine &= (j["counterparty"] >= NOBODY) & (j["counterparty"] < accounts)
+        fine &= (j["counterparty"] >= POOL) & (j["counterparty"] < accounts)
         fine &= j["order"] < len(self.order_position)
         for events, name in (
-            ("book expire backstop adl unfilled", "position"),
+            ("funding realize book expire backstop adl unfilled", "position"),
             ("backstop adl", "counter_position"),
-            ("redeem convert", "balance"),
+            ("interest redeem convert", "balance"),
             ("cancel", "order"),
         ):
             fine &= ~is_event(j, events) | (j[name] >= 0)
+        for name in CHANGES:
+            fine &= (j[name] <= 2**60) & (j[name] >= -(2**60))
         return np.asarray(fine)
 
-    def rows(self, first: int, end: int) -> list[Row]:
-        """Usable rows of the journal from `first` to before `end`."""
-        words = ([WORDS[name][code] for code in self.journal[name][first:end].tolist()] for name in WORDS)
-        columns = (self.journal[name][first:end].tolist() for name in Row._fields[3:])
-        rows = map(Row._make, zip(range(first, end), *words, *columns, strict=True))
-        return [row for row, fine in zip(rows, self.usable[first:end].tolist(), strict=True) if fine]
+    @cached_property
+    def phase(self) -> Array:
+        """Phase that a row belongs to."""
+        phase = np.array([phase for phase, *_ in EVENTS.values()])[self.journal["event"]]
+        for events, reason, other in _ELSEWHERE:
+            phase[is_event(self.journal, events) & (self.journal["reason"] == WORDS["reason"].index(reason))] = other
+        return phase
+
+    def rows(self, at: Array) -> list[Row]:
+        """Rows of the journal by their numbers."""
+        words = ([WORDS[name][code] for code in self.journal[name][at].tolist()] for name in WORDS)
+        columns = (self.journal[name][at].tolist() for name in Row._fields[3:])
+        return list(map(Row._make, zip(at.tolist(), *words, *columns, strict=True)))
 
     @cached_property
     def settle_row(self) -> Array:
@@ -299,7 +413,7 @@ def read_run(path: Path) -> Run:
     journal["counter_position"] = _row_of(positions, "market", journal["counterparty"], journal["market"])
     journal["balance"] = _row_of(balances, "asset", journal["account"], journal["asset"])
     last = path / f"state/{manifest['parts'] - 1:05d}"
-    tables = {name: _TABLES[name] for name in ("positions", "balances", "ledger")}
+    tables = {name: _TABLES[name] for name in ("positions", "balances", "ledger", "markets")}
     tables |= {"accounts": "unsettled", "orders": "order " + _TABLES["orders"]}
     state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}
     return Run(path, manifest, venue, ids, start, order_position, journal, state)
@@ -336,7 +450,7 @@ def _row_of(table: Columns, item_name: str, owner: Array, item: Array) -> Array:
 
 
 class Part(NamedTuple):
-    """One part of a run: its tables, and `time`, `mark` and the price of each `asset` with a row for every tick."""
+    """One part of a run: its tables, and what a tick gives, with a row for every tick and a column for every item."""
 
     first: int
     ticks: Columns
@@ -345,6 +459,9 @@ class Part(NamedTuple):
     book: Array  # number of the book, by tick, market and side, of each of its levels
     time: Array
     mark: Array
+    indexes: Array
+    open_interest: Array
+    funding_rate: Array
     asset: Array
 
     def levels(self, tick: int, market: int, side: int) -> tuple[list[int], list[int]]:
@@ -379,9 +496,11 @@ def read_parts(run: Run) -> Iterator[Part]:
         book = (books["tick"] * markets + books["market"]) * 2 + (books["side"] < 0)
         asset = np.full((count, assets), np.nan)
         asset[given["tick"] - first, given["asset"]] = given["price"]
-        mark, index = (ticks[column].reshape(count, markets) for column in ("mark", "index"))
+        mark, index, interest, rate = (
+            ticks[name].reshape(count, markets) for name in ("mark", "index", "open_interest", "funding_rate")
+        )
         asset = _all_prices(venue, mark, index, asset)
-        yield Part(first, ticks, given, books, book, ticks["time"][::markets], mark, asset)
+        yield Part(first, ticks, given, books, book, ticks["time"][::markets], mark, index, interest, rate, asset)
         first += count
     if first != run.manifest["ticks"]:
         raise RunError(f"{run.path}: {first} ticks, not the {run.manifest['ticks']} of run.json")

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .folder import Array, Part, Row, Run, Venue, exact
+from .folder import CHANGES, Array, Columns, Curve, Part, Row, Run, Venue, exact
 
 TOLERANCE = 1e-9
 """Relative: how far two float64 ratios of the same figures may be apart, and where float64 leaves a test in doubt."""
 NOISE = 1e-13
 """Rounding error of a float64 net equity, relative to the sum of the absolute amounts in it."""
+_MOST = 2**62
+"""Where amounts end, so that no altered figure can wrap: far beyond those of a run."""
 
 
 class _Side:
@@ -45,7 +47,9 @@ class Tick:
 
     def __init__(self, part: Part, at: int, venue: Venue) -> None:
         self.number, self.time, self.venue = part.first + at, int(part.time[at]), venue
-        self.mark, self.asset = part.mark[at], part.asset[at]
+        self.mark, self.index, self.asset = part.mark[at], part.indexes[at], part.asset[at]
+        self.given_interest, self.funding_rate = part.open_interest[at], part.funding_rate[at]
+        self._interest = dict[int, Fraction]()
         self._part, self._sides = part, dict[tuple[int, int], _Side]()
         self._worth: dict[tuple[str, int, Any], Any] = {}
 
@@ -57,6 +61,24 @@ class Tick:
             self._worth[kind, row, of] = of((exact(price) if math.isfinite(price) else Fraction(0)) * unit)
         return self._worth[kind, row, of]
 
+    def count(self, state: State) -> None:
+        """Fix the open interest of the markets whose margin functions ask for it."""
+        for row, market in enumerate(self.venue.markets):
+            if market.curve.kind == "open_interest":
+                quantity, mark = float(self.given_interest[row]), float(self.mark[row])
+                if math.isfinite(quantity * mark):
+                    self._interest[row] = exact(quantity) * exact(mark)
+                else:
+                    lots = state.columns["lots"][state.market == row]
+                    sides = total(np.maximum(lots, 0)), total(np.maximum(-lots, 0))
+                    self._interest[row] = max(sides) * Fraction(self.worth("lot", row))
+
+    def interest(self, market: int, of: Callable[[Fraction], Any]) -> Any:
+        """Open interest of a market in settle units, in the numbers of `of`; 0 where no margin function asks for it."""
+        if ("interest", market, of) not in self._worth:
+            self._worth["interest", market, of] = of(self._interest.get(market, Fraction(0)))
+        return self._worth["interest", market, of]
+
     def side(self, market: int, side: int) -> _Side:
         """Bids (1) or asks (-1) of a market."""
         if (market, side) not in self._sides:
@@ -65,14 +87,42 @@ class Tick:
         return self._sides[market, side]
 
 
+def total(amounts: Array) -> int:
+    """Sum that does not wrap."""
+    return int(amounts.sum()) if np.abs(amounts).sum(dtype=np.float64) < _MOST else sum(amounts.tolist())
+
+
+def _requirement(
+    curve: Curve, of: Callable[[Fraction], Any], root: Callable[[Any], Any]
+) -> Callable[[Any, Any, Any], Any]:
+    """Return the requirement by notional, token quantity and open interest, in the numbers of `of`."""
+    figures = [tuple(map(of, row)) for row in curve.figures]
+    if curve.kind == "tiers":
+        first = figures[0][1]
+        return lambda notional, tokens, interest: next(
+            (notional * rate - less for start, rate, less in figures[::-1] if start < notional), notional * first
+        )
+    base, *more = figures[0]
+    if curve.kind == "open_interest":
+        lower, upper = more
+        return lambda notional, tokens, interest: (
+            notional * (base + (1 - base) * min(max((interest - lower) / (upper - lower), 0), 1))
+        )
+    factor = more[0]
+    if curve.kind == "quantity":
+        return lambda notional, tokens, interest: notional * max(base, factor * root(tokens))
+    return lambda notional, tokens, interest: notional * max(base, factor * root(notional))
+
+
 class _Numbers:
     """The venue's figures for margins, all float64 or all Decimal."""
 
     def __init__(self, venue: Venue, of: Callable[[Fraction], Any], root: Callable[[Any], Any]) -> None:
         self.of, self.root = of, root
-        self.markets = [list(map(of, market.curve)) for market in venue.markets]
-        self.assets = [list(map(of, asset.curve)) for asset in venue.assets]
+        self.markets = [_requirement(market.curve, of, root) for market in venue.markets]
+        self.assets = [_requirement(asset.curve, of, root) for asset in venue.assets]
         self.haircuts = [list(map(of, asset.haircut)) for asset in venue.assets]
+        self.step = [of(market.step) for market in venue.markets]
         self.quantum = [of(asset.quantum) for asset in venue.assets]
 
 
@@ -100,40 +150,54 @@ class Margin(NamedTuple):
 
 
 class State:
-    """Accounts as they stand at a row of the journal; the float64 mirrors in `columns` serve the sweep."""
+    """Accounts as they stand at a row of the journal.
+
+    `columns` hold the whole numbers; `lots`, `cost` and the others are the same memory read as Python integers.
+    """
 
     def __init__(self, run: Run) -> None:
         positions, balances, orders = (run.start[table] for table in ("positions", "balances", "orders"))
         self.venue, accounts = run.venue, np.arange(len(run.ids) + 1)
         self.position_offset = np.searchsorted(positions["account"], accounts).tolist()
         self.balance_offset = np.searchsorted(balances["account"], accounts).tolist()
-        self.owner, self.market = positions["account"], positions["market"].tolist()
-        self.holder, self.asset = balances["account"], balances["asset"].tolist()
-        self.settle = run.settle_row.tolist()
-        self.unsettled: list[int] = run.start["accounts"]["unsettled"].tolist()
-        self.lots, self.cost = positions["lots"].tolist(), positions["cost"].tolist()
-        self.free, self.lent = balances["quanta"].tolist(), balances["lent"].tolist()
-        resting = np.zeros((2, len(self.lots)), np.int64)
+        self.owner, self.market = positions["account"], positions["market"]
+        self.holder, self.asset = balances["account"], balances["asset"]
+        self.settle_row, self.settle = run.settle_row, run.settle_row.tolist()
+        resting = np.zeros((2, len(self.owner)), np.int64)
         counted = ~orders["reduce_only"]
         np.add.at(resting, ((orders["side"] < 0)[counted] * 1, run.order_position[counted]), orders["lots"][counted])
-        self.bid, self.ask = resting.tolist()
+        self.columns = {
+            "lots": positions["lots"].copy(), "cost": positions["cost"].copy(), "entry": positions["entry"].copy(),
+            "free": balances["quanta"].copy(), "lent": balances["lent"].copy(),
+            "unsettled": run.start["accounts"]["unsettled"].copy(), "bid": resting[0], "ask": resting[1],
+        }  # fmt: skip
+        views = [memoryview(column) for column in self.columns.values()]
+        self.lots, self.cost, self.entry, self.free, self.lent, self.unsettled, self.bid, self.ask = views
         self.open: list[set[int]] = [set() for _ in run.ids]
         for order in np.flatnonzero(orders["lots"] > 0).tolist():
             self.open[int(orders["account"][order])].add(order)
         self.orders, self.order_position = orders, run.order_position.tolist()
         self.floats = _Numbers(run.venue, float, math.sqrt)
         self.decimals = _Numbers(run.venue, lambda value: Decimal(value.numerator) / value.denominator, Decimal.sqrt)
-        mirrored = {"lots": self.lots, "cost": self.cost, "free": self.free, "lent": self.lent, "resting": sum(resting)}
-        self.columns = {name: np.array(values, np.float64) for name, values in mirrored.items()}
-        self.columns["cost"] *= float(run.venue.quantum)
+        self.pool_rows = {asset: np.flatnonzero(self.asset == asset) for asset in run.venue.pools}
         self.changed()
 
     def changed(self) -> None:
-        """Look again at who has exposure, after rows were applied."""
-        self.borrowed = np.flatnonzero(self.columns["free"] < 0)
-        at_risk = (self.columns["lots"] != 0) | (self.columns["resting"] != 0)
+        """Look again at who has exposure and what the pools hold, after rows were applied."""
+        held = self.columns
+        self.borrowed = np.flatnonzero(held["free"] < 0)
+        at_risk = (held["lots"] != 0) | (held["bid"] != 0) | (held["ask"] != 0)
         self.exposed = np.zeros(len(self.open), bool)
         self.exposed[np.append(self.owner[at_risk], self.holder[self.borrowed])] = True
+        self._pools = dict[int, list[int]]()
+
+    def pool(self, asset: int) -> list[int]:
+        """Quanta that a pool was lent, and that are borrowed from it."""
+        if asset not in self._pools:
+            rows, pool = self.pool_rows[asset], self.venue.pools[asset]
+            lent, free = self.columns["lent"][rows], self.columns["free"][rows]
+            self._pools[asset] = [pool.lent + total(lent), pool.borrowed + total(np.maximum(-free, 0))]
+        return self._pools[asset]
 
     def margin(self, account: int, tick: Tick, kind: _Numbers) -> Margin:
         """Margin of an account as the page has it."""
@@ -142,21 +206,22 @@ class State:
         equity = self.unsettled[account] * settle_quantum
         gross, maintenance, exposure, cost, parts = abs(equity), 0 * equity, 0 * equity, 0, {}
         for p in range(self.position_offset[account], self.position_offset[account + 1]):
-            lots, market = self.lots[p], self.market[p]
+            lots, market = self.lots[p], int(self.market[p])
             cost += self.cost[p]
             gross += abs(self.cost[p]) * settle_quantum
             if lots or self.bid[p] or self.ask[p]:
                 worth = tick.worth("lot", market, of)
-                notional, (base, factor) = abs(lots) * worth, kind.markets[market]
+                notional = abs(lots) * worth
                 exposure += max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots)) * worth
                 if lots:
-                    parts[p] = notional * max(base, factor * root(notional))
+                    tokens, interest = abs(lots) * kind.step[market], tick.interest(market, of)
+                    parts[p] = kind.markets[market](notional, tokens, interest)
                     maintenance += parts[p]
                     equity += lots * worth
                     gross += notional
         equity -= cost * settle_quantum
         for b in range(self.balance_offset[account], self.balance_offset[account + 1]):
-            free, asset = self.free[b], self.asset[b]
+            free, asset = self.free[b], int(self.asset[b])
             tokens = max(free, 0) + self.lent[b]
             if tokens > 0:
                 value = tokens * tick.worth("quantum", asset, of)
@@ -165,8 +230,8 @@ class State:
                 equity += value * min(weight, base / (1 + penalty * root(size)))
                 gross += value
             if free < 0:
-                notional, (base, factor) = -free * tick.worth("quantum", asset, of), kind.assets[asset]
-                maintenance += notional * max(base, factor * root(notional))
+                notional = -free * tick.worth("quantum", asset, of)
+                maintenance += kind.assets[asset](notional, -free * kind.quantum[asset], 0)
                 exposure += notional
                 equity -= notional
                 gross += notional
@@ -174,96 +239,144 @@ class State:
 
     def apply(self, row: Row) -> None:
         """Add the changes of a row."""
-        for p, lots, cost in (row.position, row.lots, row.cost), (row.counter_position, -row.lots, row.counter_cost):
-            if p >= 0 and (lots or cost):
-                self.lots[p] += lots
-                self.cost[p] += cost
-                self.columns["lots"][p] = self.lots[p]
-                self.columns["cost"][p] = self.cost[p] * float(self.venue.quantum)
-        changes = [(self.settle[row.account], row.cash - row.fee), (row.balance, row.quanta)]
+        for p, lots, cost, entry in (
+            (row.position, row.lots, row.cost, row.entry),
+            (row.counter_position, -row.lots, row.counter_cost, row.counter_entry),
+        ):
+            if p >= 0:
+                _add(self.lots, p, lots)
+                _add(self.cost, p, cost)
+                _add(self.entry, p, entry)
+        changes = [(self.settle[row.account], row.cash - row.fee, 0), (row.balance, row.quanta, row.lent)]
         if row.counterparty >= 0:
-            changes.append((self.settle[row.counterparty], row.counter_cash))
-        if row.event == "redeem":
-            self.lent[row.balance] -= row.quanta
-            self.columns["lent"][row.balance] = self.lent[row.balance]
-        for b, quanta in changes:
-            if quanta and b >= 0:
-                self.free[b] += quanta
-                self.columns["free"][b] = self.free[b]
+            changes.append((self.settle[row.counterparty], row.counter_cash, 0))
+        for b, quanta, lent in changes:
+            if b >= 0 and (quanta or lent):
+                pool = self._pools.get(int(self.asset[b]), [0, 0])
+                pool[0] += lent
+                pool[1] -= max(-self.free[b], 0)
+                _add(self.free, b, quanta)
+                _add(self.lent, b, lent)
+                pool[1] += max(-self.free[b], 0)
         if row.event == "cancel" and row.order in self.open[row.account]:
             self.open[row.account].remove(row.order)
             if not self.orders["reduce_only"][row.order]:
                 p, lots = self.order_position[row.order], int(self.orders["lots"][row.order])
                 (self.bid if self.orders["side"][row.order] > 0 else self.ask)[p] -= lots
-                self.columns["resting"][p] -= lots
+
+    def add(self, at: Array, journal: Columns) -> None:
+        """Add the changes of rows of which none has lots or an account as counterparty."""
+        rows = {name: journal[name][at] for name in CHANGES}
+        held, position, balance = self.columns, journal["position"][at], journal["balance"][at]
+        for column, to, change in (
+            ("cost", position, rows["cost"]),
+            ("free", balance, rows["quanta"]),
+            ("lent", balance, rows["lent"]),
+            ("free", self.settle_row[journal["account"][at]], rows["cash"] - rows["fee"]),
+            ("unsettled", journal["account"][at], rows["unsettled"]),
+        ):
+            np.add.at(held[column], to[to >= 0], change[to >= 0])
+            np.clip(held[column], -_MOST, _MOST, out=held[column])
+        self._pools.clear()
+
+
+def _add(column: memoryview, row: int, change: int) -> None:
+    column[row] = max(min(column[row] + change, _MOST), -_MOST)
+
+
+class _Requirements:
+    """Requirements of many rows at once; each row has the function of its item."""
+
+    def __init__(self, curves: list[Curve], unit: Array, item: Array) -> None:
+        plain = [list(map(float, curve.figures[0])) if curve.kind == "sqrt" else [0.0, 0.0] for curve in curves]
+        self.base, self.factor = np.array(plain).reshape(-1, 2)[item].T
+        self.others = [
+            (row, curve.kind, np.array(curve.figures, np.float64), unit[row], np.flatnonzero(item == row))
+            for row, curve in enumerate(curves) if curve.kind != "sqrt"
+        ]  # fmt: skip
+
+    def of(self, size: Array, notional: Array, tick: Tick) -> Array:
+        """Return the requirements of sizes in lots or quanta, and of their notionals."""
+        margin: Array = notional * np.maximum(self.base, self.factor * np.sqrt(notional))
+        for row, kind, figures, unit, rows in self.others:
+            mine = notional[rows]
+            if kind == "tiers":
+                start, rate, less = figures.T
+                bracket = np.maximum(np.searchsorted(start, mine) - 1, 0)
+                margin[rows] = mine * rate[bracket] - less[bracket]
+            elif kind == "quantity":
+                base, factor = figures[0]
+                margin[rows] = mine * np.maximum(base, factor * np.sqrt(size[rows] * unit))
+            else:
+                base, lower, upper = figures[0]
+                share = min(max((tick.interest(row, float) - lower) / (upper - lower), 0.0), 1.0)
+                margin[rows] = mine * (base + (1 - base) * share)
+        return margin
 
 
 class Sweep:
-    """Margins of all accounts at once, from the state's mirrors."""
+    """Margins of all accounts at once."""
 
     def __init__(self, state: State) -> None:
-        self.state, kind = state, state.floats
-        self.market, self.asset = np.array(state.market, np.int64), np.array(state.asset, np.int64)
-        self.base, self.factor = np.array(kind.markets).reshape(-1, 2)[self.market].T
-        self.weight, self.haircut_base, self.penalty = np.array(kind.haircuts)[self.asset].T
-        self.debt_base, self.debt_factor = np.array(kind.assets)[self.asset].T
-        self.quantum = np.array(kind.quantum)
-        self.step = np.array([float(market.step) for market in state.venue.markets])
-        self.unsettled = np.array(state.unsettled, np.float64) * float(state.venue.quantum)
+        self.state, kind, venue = state, state.floats, state.venue
+        self.weight, self.haircut_base, self.penalty = np.array(kind.haircuts)[state.asset].T
+        self.quantum, self.step = np.array(kind.quantum), np.array(kind.step)
+        self.required = _Requirements([market.curve for market in venue.markets], self.step, state.market)
+        self.settle_quantum = float(venue.quantum)
 
     def _worths(self, tick: Tick) -> tuple[Array, Array]:
         """Settle units of a lot of every position row, and of a quantum of every balance row."""
         lot, quantum = np.nan_to_num(tick.mark) * self.step, np.nan_to_num(tick.asset) * self.quantum
-        return lot[self.market], quantum[self.asset]
+        return lot[self.state.market], quantum[self.state.asset]
 
     def margins(self, tick: Tick) -> tuple[Array, Array, Array]:
         """Net equity, maintenance margin and gross of all accounts."""
-        state, count = self.state, len(self.unsettled)
-        (lots, cost, free, lent, _), (per_lot, per_quantum) = state.columns.values(), self._worths(tick)
-        owner, holder = state.owner, state.holder
-        value = lots * per_lot
+        state, held, (per_lot, per_quantum) = self.state, self.state.columns, self._worths(tick)
+        lots, free, of = held["lots"], held["free"], state.borrowed
+        owner, holder, count = state.owner, state.holder, len(state.open)
+        value, cost = lots * per_lot, held["cost"] * self.settle_quantum
+        unsettled = held["unsettled"] * self.settle_quantum
         notional = np.abs(value)
-        margin = notional * np.maximum(self.base, self.factor * np.sqrt(notional))
-        tokens = np.maximum(free, 0) + lent
+        tokens = np.maximum(free, 0) + held["lent"]
         worth = tokens * per_quantum
-        size = tokens * self.quantum[self.asset] if state.venue.by_quantity else worth
+        size = tokens * self.quantum[state.asset] if state.venue.by_quantity else worth
         weighted = worth * np.minimum(self.weight, self.haircut_base / (1 + self.penalty * np.sqrt(size)))
-        equity = np.bincount(holder, weighted, count) + np.bincount(owner, value - cost, count) + self.unsettled
+        equity = np.bincount(holder, weighted, count) + np.bincount(owner, value - cost, count) + unsettled
         gross = np.bincount(holder, worth, count) + np.bincount(owner, notional + np.abs(cost), count)
-        maintenance, of = np.bincount(owner, margin, count), state.borrowed
+        maintenance = np.bincount(owner, self.required.of(np.abs(lots), notional, tick), count)
         debt = -free[of] * per_quantum[of]
-        margin = debt * np.maximum(self.debt_base[of], self.debt_factor[of] * np.sqrt(debt))
+        required = _Requirements([asset.curve for asset in state.venue.assets], self.quantum, state.asset[of])
         owed = np.bincount(holder[of], debt, count)
-        maintenance += np.bincount(holder[of], margin, count)
-        return equity - owed, maintenance, gross + owed + np.abs(self.unsettled)
+        maintenance += np.bincount(holder[of], required.of(-free[of], debt, tick), count)
+        return equity - owed, maintenance, gross + owed + np.abs(unsettled)
 
     def unpriced(self, tick: Tick) -> bool:
         """Whether something that is held has no price."""
-        lots, _, free, lent, resting = self.state.columns.values()
-        no_mark, no_price = np.isnan(tick.mark)[self.market], np.isnan(tick.asset)[self.asset]
-        return bool(((lots != 0) | (resting != 0))[no_mark].any() or ((free != 0) | (lent != 0))[no_price].any())
+        lots, _, _, free, lent, _, bid, ask = self.state.columns.values()
+        no_mark, no_price = np.isnan(tick.mark)[self.state.market], np.isnan(tick.asset)[self.state.asset]
+        at_risk = (lots != 0) | (bid != 0) | (ask != 0)
+        return bool(at_risk[no_mark].any() or ((free != 0) | (lent != 0))[no_price].any())
 
     def winners(self, tick: Tick, selected: dict[int, int], equity: Array, gross: Array) -> _Winners:
         """Who ADL may close positions against in this tick."""
-        (lots, cost, free, *_), (per_lot, per_quantum) = self.state.columns.values(), self._worths(tick)
-        owner, value = self.state.owner, lots * per_lot
-        bid, ask = np.array(self.state.bid), np.array(self.state.ask)
+        (lots, _, entry, free, _, _, bid, ask), (per_lot, per_quantum) = self.state.columns.values(), self._worths(tick)
+        owner, value, paid = self.state.owner, lots * per_lot, entry * self.settle_quantum
         worst = np.maximum(np.maximum(np.abs(lots + bid), np.abs(lots - ask)), np.abs(lots)) * per_lot
         exposure = np.bincount(owner, worst, len(equity))
         exposure += np.bincount(self.state.holder, np.maximum(-free, 0) * per_quantum, len(equity))
-        profit, solvent = value - cost, equity[owner]
-        noise = NOISE * (np.abs(value) + np.abs(cost)), NOISE * gross[owner]
+        profit, solvent = value - paid, equity[owner]
+        noise = NOISE * (np.abs(value) + np.abs(paid)), NOISE * gross[owner]
         may = (lots != 0) & (profit >= -noise[0]) & (solvent >= -noise[1]) & ~np.isin(owner, list(selected))
         sure = may & (profit > noise[0]) & (solvent > noise[1])
-        score = profit / np.abs(cost) * exposure[owner] / solvent
+        score = profit / np.abs(paid) * exposure[owner] / solvent
         slack = np.nan_to_num(TOLERANCE + noise[0] / profit + noise[1] / solvent)
-        score[(cost * lots <= 0) | np.isnan(score)] = np.inf
+        score[(paid * lots <= 0) | np.isnan(score)] = np.inf
         slack[np.isinf(score)] = 0
         queues: dict[tuple[int, bool], list[int]] = defaultdict(list)
         rows = np.flatnonzero(may)
         for p in rows[np.lexsort((owner[rows], -score[rows]))].tolist():
-            queues[self.state.market[p], bool(lots[p] > 0)].append(p)
-        figures = np.stack([lots, cost, exposure[owner], solvent], axis=1)
+            queues[int(self.state.market[p]), bool(lots[p] > 0)].append(p)
+        figures = np.stack([lots, entry, exposure[owner], solvent], axis=1)
         return _Winners(queues, sure, score * (1 - slack), score * (1 + slack), figures)
 
 
@@ -272,7 +385,7 @@ class _Winners:
     """ADL counterparties of a tick: position rows by market and side (long or not), best score first, ties by account.
 
     `low` and `high` hold the score of every position row, less and plus what float64 leaves in doubt; rows that are not
-    `sure` may or may not be profitable and solvent. `figures` (lots, cost, exposure, net equity) tell true ties.
+    `sure` may or may not be profitable and solvent. `figures` (lots, entry, exposure, net equity) tell true ties.
     """
 
     queues: dict[tuple[int, bool], list[int]]
@@ -282,7 +395,7 @@ class _Winners:
     figures: Array
     used: dict[tuple[int, bool], int] = field(default_factory=lambda: defaultdict(int))
 
-    def fits(self, market: int, lots: int, position: int, now: list[int]) -> bool:
+    def fits(self, market: int, lots: int, position: int, now: memoryview) -> bool:
         """Whether `position` (-1: nobody) may be the next against `lots`; `now` holds the lots of all positions."""
         side, best, tied = (market, lots < 0), -math.inf, -1
         queue = self.queues.get(side, [])

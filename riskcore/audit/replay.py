@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from .accruals import Accruals
 from .findings import Findings
-from .folder import EVENTS, Row, Run
+from .folder import Row, Run
 from .margins import NOISE, TOLERANCE, Margin, State, Sweep, Tick
 
 _MINUTE, _HOUR = 60 * 10**9, 3600 * 10**9
@@ -47,6 +48,7 @@ class Replay:
     def __init__(self, run: Run, out: Findings) -> None:
         self.run, self.out, self.venue = run, out, run.venue
         self.state = State(run)
+        self.accruals = Accruals(run, out, self.state)
         self.sweep = Sweep(self.state)
         self.fund = run.opening_fund
         self.fee, self.time = run.venue.policy["liquidation_fee"], -1
@@ -62,9 +64,14 @@ class Replay:
 
     def follow(self, tick: Tick, sample: float | None) -> None:
         """Check one tick and apply its rows."""
-        rows = self._rows(tick)
+        a, b = self.edges[tick.number : tick.number + 2]
+        for at in np.flatnonzero(self.run.journal["time"][a:b] != tick.time).tolist():
+            self.out.breach("rows", f"time is not {tick.time}", tick.number, a + at)
+        if self.accruals.follow(tick, a, b):
+            self.state.changed()
+        rows = self.run.rows(a + np.flatnonzero(self.run.usable[a:b] & (self.run.phase[a:b] >= 0)))
         # a multiplicative hash spreads the sampled ticks evenly, and the same ones every time
-        if rows or sample is None or tick.number * 2654435761 % 2**32 < sample * 2**32:
+        if b > a or sample is None or tick.number * 2654435761 % 2**32 < sample * 2**32:
             self._start(tick, rows)
         if self.time // _MINUTE != tick.time // _MINUTE:
             for taken in self.taken.values():
@@ -79,15 +86,12 @@ class Replay:
                 self._finish(account)
             self.state.changed()
 
-    def _rows(self, tick: Tick) -> list[Row]:
-        a, b = self.edges[tick.number : tick.number + 2]
-        for at in np.flatnonzero(self.run.journal["time"][a:b] != tick.time).tolist():
-            self.out.breach("rows", f"time is not {tick.time}", tick.number, a + at)
-        return self.run.rows(a, b)
-
     def _start(self, tick: Tick, rows: list[Row]) -> None:
         """Select, and compare with the trigger rows."""
         self.tick, self.looks = tick, dict[int, Margin]()
+        tick.count(self.state)
+        self.dry = set[int]()  # pools of which all was lent out at some moment of the tick
+        self._note_dry()
         self.order: dict[int, int] = {}  # the selected accounts, in order
         triggers = [row for row in rows if row.event == "trigger"]
         for row in triggers:
@@ -158,10 +162,11 @@ class Replay:
         state, settle, least = self.state, self.venue.settle, 1
         for b in range(*state.balance_offset[account : account + 2]):
             free, token = state.free[b], state.asset[b] != settle
-            if (token and free > 0) or (state.lent[b] and (token or free < 0)):
+            redeems = state.lent[b] and (token or free < 0) and int(state.asset[b]) not in self.dry
+            if (token and free > 0) or redeems:
                 return False
             if token and free < 0:
-                price = self.tick.worth("quantum", state.asset[b]) / self.venue.quantum
+                price = self.tick.worth("quantum", int(state.asset[b])) / self.venue.quantum
                 least = max(least, math.ceil(price * (1 + self.fee)))
         return not self._look(account).positions and state.free[state.settle[account]] < least
 
@@ -195,15 +200,25 @@ class Replay:
         self._sequence(row)
         self.check_row[row.event](row, before)
         self.state.apply(row)
+        if row.event in ("redeem", "convert", "backstop", "adl", "book"):
+            self._note_dry()
         self.fund += row.fund + row.fee
         self._require("stages", self.fund >= 0, f"the fund is at {self.fund}", row)
         for account in (row.account, row.counterparty):
             self.looks.pop(account, None)
         self._ratio("mmr_after", row.mmr_after, self._look(row.account), row)
 
+    def _note_dry(self) -> None:
+        self.dry |= {asset for asset in self.venue.pools if self._redeemable(asset) == 0}
+
+    def _redeemable(self, asset: int) -> int:
+        """Quanta of a pool that are not lent out."""
+        lent, borrowed = self.state.pool(asset)
+        return max(lent - borrowed, 0)
+
     def _sequence(self, row: Row) -> None:
         """Within a phase the accounts follow in the order of selection; the book phase has rounds."""
-        phase = 6 if row.event in ("redeem", "convert") and row.reason != "debt" else EVENTS[row.event][0]
+        phase = int(self.run.phase[row.at])
         place = phase, self.order.get(row.account, 0)
         if place < self.place:
             self.round += phase == 3
@@ -251,7 +266,9 @@ class Replay:
         self._close_out(row, before) if row.reason == "close_out" else self._liquidating(row)
         lent = self.state.lent[row.balance]
         self.last["redeem", row.balance] = (row.at, row.quanta)
-        self._require("stages", row.quanta <= lent, f"{row.quanta} of {lent} quanta lent", row)
+        if row.reason == "debt" and row.asset in self.venue.pools:
+            lent = min(lent, self._redeemable(row.asset))
+        self._require("stages", row.quanta <= lent, f"{row.quanta} of {lent} quanta to redeem", row)
 
     def _convert(self, row: Row, before: Margin) -> None:
         if row.reason == "close_out":
@@ -271,15 +288,18 @@ class Replay:
     # -- positions
 
     def _trade(self, row: Row) -> None:
-        """Cost of both sides, the price, and that the position only shrinks."""
-        lots, cost = self.state.lots[row.position], self.state.cost[row.position]
-        flow = row.cash - row.cost
+        """Cost and entry of both sides, the price, and that the position only shrinks."""
+        state, p = self.state, row.position
+        lots, flow = state.lots[p], row.cash - row.cost
         self._require("cost", lots * row.lots < 0 and abs(row.lots) <= abs(lots), f"{row.lots} of {lots} lots", row)
-        self._equal("cost", "cost", row, row.cost, _cost_change(lots, cost, row.lots, flow))
+        self._equal("cost", "cost", row, row.cost, _cost_change(lots, state.cost[p], row.lots, flow))
+        self._equal("cost", "entry", row, row.entry, _cost_change(lots, state.entry[p], row.lots, flow))
         if row.counterparty >= 0:
-            lots, cost = self.state.lots[row.counter_position], self.state.cost[row.counter_position]
-            change = _cost_change(lots, cost, -row.lots, row.counter_cash - row.counter_cost)
+            p, flow_back = row.counter_position, row.counter_cash - row.counter_cost
+            change = _cost_change(state.lots[p], state.cost[p], -row.lots, flow_back)
             self._equal("cost", "counter_cost", row, row.counter_cost, change)
+            change = _cost_change(state.lots[p], state.entry[p], -row.lots, flow_back)
+            self._equal("cost", "counter_entry", row, row.counter_entry, change)
         per_lot = float(self.venue.quantum / self.venue.markets[row.market].step) / max(abs(row.lots), 1)
         price = abs(flow) * per_lot if flow * row.lots < 0 else -abs(flow) * per_lot
         near = abs(row.price - price) <= TOLERANCE * abs(price) + 0.51 * per_lot  # a flow is rounded to quanta
@@ -394,12 +414,13 @@ class Replay:
             self._equal("stages", "the fund", row, self.fund, 0)
 
     def finish(self) -> None:
-        """Compare the providers' ledgers, and that there is no other."""
+        """Compare the providers' ledgers, and that there is no other; and what the accruals left."""
+        self.accruals.finish()
         ledger, names = self.run.ledger, ("provider_minute", "provider_hour", "provider_total")
         expected = {entry: quanta for row, taken in self.taken.items()
                     for entry, quanta in zip([(name, row) for name in names], taken, strict=True)}  # fmt: skip
         others = [("fund", 0), ("shortfall", 0), *(("book_lots", row) for row in range(len(self.venue.markets)))]
-        others += [("book_quanta", row) for row in range(len(self.venue.assets))]
+        others += [(name, row) for name in ("book_quanta", "pool") for row in range(len(self.venue.assets))]
         self.out.equal("replay", "entries of the ledger", sorted(ledger), sorted([*expected, *others]))
         for entry, quanta in expected.items():
             self.out.equal("replay", f"ledger entry {entry}", ledger[entry], quanta)

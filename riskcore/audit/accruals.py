@@ -1,0 +1,452 @@
+"""What is due between two ticks: funding, interest, realised PnL and their settlement, for all accounts at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+
+from .findings import Findings
+from .folder import (
+    FUNDING,
+    INTEREST,
+    REALISATION,
+    SETTLEMENT,
+    WORDS,
+    Array,
+    Pool,
+    Run,
+    Venue,
+    exact,
+)  # fmt: skip
+from .margins import State, Tick, total
+
+_HOUR = 3600 * 10**9
+_RATE, _PRICE, _VALUE = 10**15, 10**9, 10**6
+"""Denominators of hourly rates, of funding and of values of a lot."""
+_MOST = 2**62
+_CODE = {name: code for code, name in enumerate(WORDS["event"])}
+_COLUMNS = ("event", "asset", "cash", "fee", "quanta", "lent", "unsettled")
+"""Columns of a settlement row that are computed again; the price follows from the asset."""
+
+
+def share(amounts: Array, part: int, of: int) -> Array:
+    """Return rhe(amount * part / of) of whole numbers below 2**62, exact however long the products are."""
+    size, most = np.abs(amounts), int(np.abs(amounts).max(initial=0))
+    if most * abs(part) >= of << 62:  # no amount of a run: an altered one
+        shares = [round(Fraction(amount * part, of)) for amount in amounts.tolist()]
+        return np.array([max(min(amount, _MOST), -_MOST) for amount in shares], np.int64)
+    whole, rest_part = divmod(abs(part), of)
+    # long division: the quotient of one digit of the amount after another, which all products leave room for
+    bits = 62 if most * rest_part < _MOST else 62 - of.bit_length()
+    quotient, rest = np.zeros_like(size), np.zeros_like(size)
+    for digit in range((most.bit_length() - 1) // bits, -1, -1):
+        step = (rest << bits) + (size >> digit * bits & (1 << bits) - 1) * rest_part
+        quotient = (quotient << bits) + step // of
+        rest = step % of
+    quotient += size * whole
+    quotient += (2 * rest > of) | ((2 * rest == of) & (quotient % 2 == 1))
+    return np.sign(amounts) * quotient * (1 if part >= 0 else -1)
+
+
+def _rhe(top: int, bottom: int) -> int:
+    whole, rest = divmod(top, bottom)
+    return whole + (2 * rest > bottom or (2 * rest == bottom and whole % 2))
+
+
+def _nearest(values: Array, error: Array, truth: Callable[[int], Fraction]) -> Array:
+    """Return the nearest whole numbers: of the float64 where its error leaves no doubt, else of the exact value."""
+    found = np.rint(values)
+    for at in np.flatnonzero(~(0.5 - np.abs(values - found) > error)).tolist():
+        found[at] = round(truth(at))
+    return found.astype(np.int64)
+
+
+class _Rates:
+    """Interest of a pool by what it was lent and what is borrowed from it."""
+
+    def __init__(self, venue: Venue, pool: Pool) -> None:
+        self.pool = pool
+        self.base, self.slope, self.jump = (venue.policy[f"borrow_rate_{name}"] for name in ("base", "slope", "jump"))
+
+    def yearly(self, used: Fraction) -> Fraction:
+        """Rate of a year at a utilisation."""
+        optimal = self.pool.optimal
+        if used <= optimal:
+            return self.base + (self.slope * used / optimal if optimal else 0)
+        return self.base + self.slope + self.jump * (used - optimal) / (1 - optimal)
+
+    def paid(self, used: Fraction) -> Fraction:
+        """What a borrowed quantum pays for an hour, in parts of `_RATE`."""
+        return self.yearly(used) / 8760 * _RATE
+
+    def earned(self, used: Fraction) -> Fraction:
+        """What a lent quantum earns in an hour, in parts of `_RATE`."""
+        return self.paid(used) * used * (1 - self.pool.fee)
+
+    def paid_at_all(self, lent: Array, borrowed: Array) -> Array:
+        """Return rounded `paid` at many moments."""
+        optimal = float(self.pool.optimal)
+        base, slope, jump = float(self.base), float(self.slope), float(self.jump)
+        used = np.where(lent > 0, np.minimum(borrowed / lent, 1.0), borrowed > 0)
+        low, high = base + slope * used / optimal, base + slope + jump * (used - optimal) / (1 - optimal)
+        yearly = np.where(used <= optimal, low, high)
+        steep = max(slope / optimal if optimal else math.inf, jump / (1 - optimal) if optimal < 1 else 0.0)
+        error = np.full(len(used), 1e-14 * (base + slope + steep) / 8760 * _RATE)
+        return _nearest(
+            yearly / 8760 * _RATE, error, lambda at: self.paid(_utilisation(int(lent[at]), int(borrowed[at])))
+        )
+
+
+def _utilisation(lent: int, borrowed: int) -> Fraction:
+    return min(Fraction(borrowed, lent), Fraction(1)) if lent > 0 else Fraction(borrowed > 0)
+
+
+class _Bounded:
+    """A pool during settlement: what may still be redeemed and borrowed."""
+
+    def __init__(self, pool: Pool, lent: int, borrowed: int) -> None:
+        self.pool, self.lent, self.borrowed = pool, lent, borrowed
+        used = _utilisation(lent, borrowed)
+        self.bound = min(pool.most, max(pool.threshold, used + pool.step * (pool.most - used)))
+
+    def redeemable(self) -> int:
+        """Quanta that lenders may take."""
+        if not self.bound:
+            return 0 if self.borrowed > 0 else self.lent
+        top, bottom = self.bound.numerator, self.bound.denominator
+        return max(self.lent + -self.borrowed * bottom // top, 0)
+
+    def borrowable(self) -> int:
+        """Quanta that may be borrowed."""
+        room = self.bound.numerator * self.lent // self.bound.denominator - self.borrowed
+        if self.pool.limit is not None:
+            room = min(room, self.pool.limit - self.borrowed)
+        return max(room, 0) if self.pool.is_open else 0
+
+    def bears(self, redeemed: int, borrowed: int) -> bool:
+        """Whether no limit is reached on the way to so much redeemed and so much more borrowed."""
+        lent, owed = self.lent - redeemed, self.borrowed + borrowed
+        limited = self.pool.limit is not None and owed > self.pool.limit
+        granted = not borrowed or (self.pool.is_open and not limited)
+        return granted and lent >= 0 and owed <= self.bound * lent
+
+
+class _Due(NamedTuple):
+    """Settlement rows that are due: account, which of its rows (from 0), and the columns."""
+
+    account: Array
+    place: Array
+    columns: dict[str, Array]
+
+
+class Accruals:
+    """What is due between two ticks, computed again and set against the rows."""
+
+    def __init__(self, run: Run, out: Findings, state: State) -> None:
+        self.run, self.out, self.state, self.venue = run, out, state, run.venue
+        self.time: int | None = None
+        count = len(run.venue.markets)
+        self.premium, self.premiums = np.zeros(count), np.zeros(count, np.int64)
+        moves = run.venue.realize > 0
+        self.rows = {
+            market: np.flatnonzero(state.market == market)
+            for market, listed in enumerate(run.venue.markets) if moves or listed.funding
+        }  # fmt: skip
+        self._worths = -1, dict[int, tuple[int, int]]()
+        self.rates = {asset: _Rates(run.venue, pool) for asset, pool in run.venue.pools.items()}
+
+    def follow(self, tick: Tick, first: int, end: int) -> bool:
+        """Check the rows of a tick, of those from `first` to `end`, and apply them; whether there were any."""
+        last, self.time = self.time, tick.time
+
+        def due(period: int) -> int:
+            return 0 if last is None or not period else max(tick.time // period - last // period, 0)
+
+        phase = np.where(self.run.usable[first:end], self.run.phase[first:end], 0)
+        rows = {at: first + np.flatnonzero(phase == at) for at in (FUNDING, INTEREST, REALISATION, SETTLEMENT)}
+        funded = {
+            market: due(listed.funding.period) for market, listed in enumerate(self.venue.markets) if listed.funding
+        }
+        hours, realised = due(_HOUR) if self.venue.pools else 0, due(self.venue.realize)
+        if any(funded.values()) or hours or realised or (phase < 0).any():
+            before = self._owed()
+            self._fund(tick, rows[FUNDING], funded)
+            self._lend(tick, rows[INTEREST], hours)
+            self._realise(tick, rows[REALISATION], realised > 0)
+            settled = any(funded.values()) or hours > 0 or realised > 0
+            self._settle(tick, rows[SETTLEMENT], before if settled else None)
+        there = ~np.isnan(tick.index) & ~np.isnan(tick.mark)
+        self.premium += np.where(there, (tick.mark - tick.index) / tick.index, 0.0)
+        self.premiums += there
+        return bool((phase < 0).any())
+
+    def finish(self) -> None:
+        """Compare the premiums that are left."""
+        kept = self.run.state["markets"]
+        self.out.equal("replay", "state markets.market", kept["market"].tolist(), list(range(len(self.premium))))
+        for name, column in (("premium_sum", self.premium), ("premium_count", self.premiums)):
+            self.out.equal("replay", f"state markets.{name}", kept[name].tolist(), column.tolist())
+
+    def _owed(self) -> Array:
+        """Settle debt of every account."""
+        free = self.state.columns["free"][self.state.settle_row]
+        return np.asarray(np.maximum(-free, 0))
+
+    def _lot(self, tick: Tick, market: int) -> Fraction:
+        """Quanta of a lot at the mark."""
+        return Fraction(tick.worth("lot", market)) / self.venue.quantum
+
+    # -- funding, interest, realisation
+
+    def _fund(self, tick: Tick, at: Array, funded: dict[int, int]) -> None:
+        amount = np.zeros(len(self.state.market), np.int64)
+        for market, instants in funded.items():
+            if instants:
+                rate, rows = self._rate(tick, market), self.rows[market]
+                self.premium[market] = self.premiums[market] = 0
+                if rate is not None:
+                    per_lot = round(exact(rate) * self._lot(tick, market) * _PRICE)
+                    amount[rows] = -share(self.state.columns["lots"][rows], per_lot * instants, _PRICE)
+        self._compare_positions(tick, at, amount, ("cash",))
+
+    def _rate(self, tick: Tick, market: int) -> float | None:
+        """Funding rate of a market, None if there is nothing to make one of."""
+        funding, given = self.venue.markets[market].funding, float(tick.funding_rate[market])
+        if math.isfinite(given):
+            return given
+        if funding is None or not self.premiums[market]:
+            return None
+        mean = float(self.premium[market]) / int(self.premiums[market])
+        rate = (mean + min(max(0.0001 - mean, -0.0005), 0.0005)) / 8 * funding.hours
+        rate = min(max(rate, funding.lower), funding.upper)
+        return rate if math.isfinite(rate) else None
+
+    def _lend(self, tick: Tick, at: Array, hours: int) -> None:
+        """Set interest against the rows of hour after hour, pool after pool."""
+        held, journal, done = self.state.columns, self.run.journal, 0
+        for _ in range(hours):
+            first = done
+            for asset, rates in self.rates.items():
+                rows, used = self.state.pool_rows[asset], _utilisation(*self.state.pool(asset))
+                paid = -share(np.maximum(-held["free"][rows], 0), round(rates.paid(used)), _RATE)
+                earned = share(held["lent"][rows], round(rates.earned(used)), _RATE)
+                due = (paid != 0) | (earned != 0)
+                balances = rows[due]
+                mine = at[done : done + len(balances)]
+                if not np.array_equal(
+                    journal["balance"][mine], balances
+                ):  # as far as they can be of this pool and hour
+                    left = at[done:]
+                    fits = (journal["asset"][left] == asset) & (np.diff(journal["balance"][left], prepend=-1) > 0)
+                    mine = left if fits.all() else left[: int(np.argmin(fits))]
+                done += len(mine)
+                columns = {"quanta": paid[due], "lent": earned[due]}
+                self._compare(tick, mine, journal["balance"][mine], balances, self.state.holder[balances], columns)
+                self._apply(mine)
+            if done == first:  # nothing changed: the hours to come are like this one
+                break
+        for row in at[done:].tolist():
+            self._breach(tick, "interest is not due", row)
+
+    def _realise(self, tick: Tick, at: Array, due: bool) -> None:
+        held, gain = self.state.columns, np.zeros(len(self.state.market), np.int64)
+        for market, rows in self.rows.items() if due else ():
+            lots = held["lots"][rows]
+            value = share(lots, round(self._lot(tick, market) * _VALUE), _VALUE)
+            gain[rows] = np.where(lots != 0, value - held["cost"][rows], 0)
+        self._compare_positions(tick, at, gain, ("cost", "cash"))
+
+    def _compare_positions(self, tick: Tick, at: Array, amount: Array, columns: tuple[str, ...]) -> None:
+        due = np.flatnonzero(amount)
+        found, marks = self.run.journal["position"][at], tick.mark[self.state.market[due]]
+        expected = dict.fromkeys(columns, amount[due]) | {"price": marks}
+        self._compare(tick, at, found, due, self.state.owner[due], expected)
+        self._apply(at)
+
+    # -- settlement
+
+    def _settle(self, tick: Tick, at: Array, before: Array | None) -> None:
+        held, journal, accounts = self.state.columns, self.run.journal, self.run.journal["account"][at]
+        if before is None:
+            due = _due([])
+        else:
+            short = np.maximum(self._owed() - before, 0)
+            free = held["free"][self.state.settle_row]
+            pays = np.maximum(np.minimum(-held["unsettled"], free), 0)
+            due = self._settle_all(tick, at, short, pays) or self._settle_each(tick, short, pays)
+        place = _place(accounts)
+        wide = 2 + 2 * len(self.venue.assets) + 2
+        found, keys = accounts * wide + np.minimum(place, wide - 1), due.account * wide + due.place
+        self._compare(tick, at, found, keys, due.account, due.columns)
+        converts = at[journal["event"][at] == _CODE["convert"]]
+        for row in converts[journal["price"][converts] != tick.asset[journal["asset"][converts]]].tolist():
+            self._breach(tick, "price is not that of the asset", row)
+        self._apply(at)
+
+    def _pools(self, short: Array) -> dict[int, _Bounded]:
+        """Pools at the start of settlement: what the settle balances lack does not count as borrowed yet."""
+        pools = {}
+        for asset, pool in self.venue.pools.items():
+            lent, borrowed = self.state.pool(asset)
+            pools[asset] = _Bounded(pool, lent, borrowed - (total(short) if asset == self.venue.settle else 0))
+        return pools
+
+    def _settle_all(self, tick: Tick, at: Array, short: Array, pays: Array) -> _Due | None:
+        """Return what is due where no limit is reached: everybody redeems and borrows; None where one may be."""
+        journal, settle = self.run.journal, self.venue.settle
+        redeemed = np.minimum(short, self.state.columns["lent"][self.state.settle_row])
+        borrowed = short - redeemed
+        entry = np.zeros(len(short), np.int64)
+        if settle in self.venue.pools:
+            pool, rates = self._pools(short)[settle], self.rates[settle]
+            rows = at[journal["event"][at] == _CODE["interest"]]
+            np.add.at(entry, journal["account"][rows], -journal["quanta"][rows])
+            paid = total(entry)
+            if not pool.bears(total(redeemed), total(borrowed) + max(paid, 0)) or (entry < 0).any():
+                return None
+            # what is borrowed when an account's turn comes follows from the entries on record before it
+            lent = pool.lent - np.cumsum(redeemed)
+            owed = pool.borrowed + np.cumsum(borrowed) + np.cumsum(entry) - entry
+            who = np.flatnonzero(borrowed)
+            rate, left = rates.paid_at_all(lent[who], owed[who]), _HOUR - tick.time % _HOUR
+            amount = borrowed[who]
+            values = amount * rate.astype(np.float64) / _RATE * (left / _HOUR)
+            entry[:] = 0
+            entry[who] = _nearest(
+                values, 1e-9 + 1e-14 * values,
+                lambda at: Fraction(int(amount[at]) * int(rate[at]) * left, _RATE * _HOUR),
+            )  # fmt: skip
+        blocks = []
+        for event, asset, amounts, changes in (
+            ("unsettle", -1, pays, {"cash": -pays, "unsettled": pays}),
+            ("redeem", settle, redeemed, {"quanta": redeemed, "lent": -redeemed}),
+            ("interest", settle, entry, {"quanta": -entry}),
+        ):
+            who = np.flatnonzero(amounts)
+            columns = {name: np.zeros(len(who), np.int64) for name in _COLUMNS}
+            columns["event"] += _CODE[event]
+            columns["asset"] += asset
+            blocks.append((who, columns | {name: change[who] for name, change in changes.items()}))
+        account = np.concatenate([who for who, _ in blocks])
+        order = np.argsort(account, kind="stable")
+        account = account[order]
+        found = {name: np.concatenate([columns[name] for _, columns in blocks])[order] for name in _COLUMNS}
+        return _Due(account, _place(account), found)
+
+    def _settle_each(self, tick: Tick, short: Array, pays: Array) -> _Due:
+        """Return what is due, account by account."""
+        settle, state, pools = self.venue.settle, self.state, self._pools(short)
+        pool, due = pools.get(settle), list[tuple[int, ...]]()
+
+        def add(event: str, asset: int, cash: int = 0, quanta: int = 0, lent: int = 0, unsettled: int = 0) -> None:
+            due.append((account, _CODE[event], asset, cash, 0, quanta, lent, unsettled))
+
+        for account in np.flatnonzero((short > 0) | (pays > 0)).tolist():
+            if pays[account]:
+                add("unsettle", -1, cash=-int(pays[account]), unsettled=int(pays[account]))
+                continue
+            left, row = int(short[account]), state.settle[account]
+            owed = -state.free[row] - left
+            redeemed = min(left, state.lent[row], pool.redeemable() if pool else left)
+            if redeemed:
+                add("redeem", settle, quanta=redeemed, lent=-redeemed)
+                left -= redeemed
+            if pool:
+                pool.lent -= redeemed
+                borrowed, entry = min(left, pool.borrowable()), 0
+                left -= borrowed
+                pool.borrowed += borrowed
+                if borrowed:
+                    rate = round(self.rates[settle].paid(_utilisation(pool.lent, pool.borrowed)))
+                    entry = _rhe(borrowed * rate * (_HOUR - tick.time % _HOUR), _RATE * _HOUR)
+                if entry:
+                    add("interest", settle, quanta=-entry)
+                pool.borrowed += entry
+                owed += borrowed + entry
+            else:
+                left = 0
+            for asset, redeem, sold, proceeds in self._sell(tick, account, left, pools) if left else ():
+                if redeem:
+                    add("redeem", asset, quanta=redeem, lent=-redeem)
+                add("convert", asset, cash=proceeds, quanta=-sold)
+                left -= proceeds
+            if left < 0 and pool:  # rounded proceeds pay a little of the debt
+                pool.borrowed -= min(-left, owed)
+            if left > 0:
+                add("unsettle", -1, cash=left, unsettled=-left)
+        return _due(due)
+
+    def _sell(self, tick: Tick, account: int, need: int, pools: dict[int, _Bounded]) -> list[tuple[int, int, int, int]]:
+        """Return what is sold for the need: asset, quanta redeemed for it, quanta, proceeds."""
+        state, held, sales = self.state, [], []
+        for b in range(*state.balance_offset[account : account + 2]):
+            asset, free, lent = int(state.asset[b]), max(state.free[b], 0), state.lent[b]
+            if asset != self.venue.settle and free + lent > 0:
+                held.append((asset, free, lent))
+        if len(held) > 1:
+            held.sort(key=lambda row: -(row[1] + row[2]) * Fraction(tick.worth("quantum", row[0])))
+        for asset, free, lent in held:
+            top, bottom = self._worth(tick, asset)
+            lent = min(lent, pools[asset].redeemable()) if asset in pools else lent
+            sold = min(free + lent, -(-need * bottom // top)) if need > 0 and top else 0
+            if sold:
+                proceeds, redeemed = _rhe(sold * top, bottom), max(sold - free, 0)
+                if asset in pools:
+                    pools[asset].lent -= redeemed
+                sales.append((asset, redeemed, sold, proceeds))
+                need -= proceeds
+        return sales
+
+    def _worth(self, tick: Tick, asset: int) -> tuple[int, int]:
+        """Settle quanta of a quantum of an asset: numerator and denominator."""
+        if self._worths[0] != tick.number:
+            self._worths = tick.number, {}
+        if asset not in self._worths[1]:
+            self._worths[1][asset] = (tick.worth("quantum", asset) / self.venue.quantum).as_integer_ratio()
+        return self._worths[1][asset]
+
+    # -- rows
+
+    def _apply(self, at: Array) -> None:
+        self.state.add(at, self.run.journal)
+
+    def _breach(self, tick: Tick, what: str, row: int) -> None:
+        event = WORDS["event"][self.run.journal["event"][row]]
+        self.out.breach("accruals", f"{event}: {what}", tick.number, row, int(self.run.journal["account"][row]))
+
+    def _compare(
+        self, tick: Tick, at: Array, found: Array, due: Array, owner: Array, columns: dict[str, Array]
+    ) -> None:
+        """Set the rows `at` with the keys `found` against those due: their keys, ascending, accounts and columns."""
+        self.out.checked["accruals"] += max(len(found), len(due))
+        place = np.minimum(np.searchsorted(due, found), max(len(due) - 1, 0))
+        known = due[place] == found if len(due) else np.zeros(len(found), bool)
+        for row in at[~known].tolist():
+            self._breach(tick, "is not due", row)
+        for row in at[known & (np.diff(found, prepend=-1) <= 0)].tolist():
+            self._breach(tick, "comes out of order", row)
+        missing = ~np.isin(due, found)
+        for account in owner[missing].tolist():
+            self.out.breach("accruals", "a row that is due is missing", tick.number, account=account)
+        rows, place = at[known], place[known]
+        for name, values in columns.items():
+            recorded, expected = self.run.journal[name][rows], values[place]
+            for number in np.flatnonzero(recorded != expected).tolist():
+                what = f"{name} is {recorded[number]}, not {expected[number]}"
+                self._breach(tick, what, int(rows[number]))
+
+
+def _place(accounts: Array) -> Array:
+    """Place of every row, from 0, among those of its account that stand together."""
+    starts = np.flatnonzero(np.diff(accounts, prepend=-1) != 0)
+    return np.arange(len(accounts)) - np.repeat(starts, np.diff(np.append(starts, len(accounts))))
+
+
+def _due(rows: list[tuple[int, ...]]) -> _Due:
+    """Rows: account and columns, the accounts ascending."""
+    account, *columns = np.array(rows, np.int64).reshape(-1, 1 + len(_COLUMNS)).T
+    return _Due(account, _place(account), dict(zip(_COLUMNS, columns, strict=True)))
