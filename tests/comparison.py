@@ -15,7 +15,8 @@ from riskcore.kernels.columns import AccountColumns
 from tests import naive
 
 ROUNDING = Fraction(1, 10**12)  # of the gross amounts: the error that the sweep's float64 may make
-WHOLE = ("order", "requested", "lots", "cost", "cash", "fee", "quanta", "counter_cost", "counter_cash", "fund")
+WHOLE = ("order", "requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled")
+COUNTER = ("counter_cost", "counter_cash", "counter_entry", "fund")
 NAMED = ("event", "reason", "account", "counterparty", "market", "asset")
 
 
@@ -25,7 +26,7 @@ def gross(venue: naive.Venue, account: naive.Account, prices: naive.Prices) -> F
     for symbol, (free, lent) in account.balances.items():
         if free or lent:
             total += (abs(free) + lent) * venue.assets[symbol].quantum * prices.of_asset(venue, symbol)
-    for symbol, (lots, cost) in account.positions.items():
+    for symbol, (lots, cost, _) in account.positions.items():
         total += abs(lots) * prices.of_lot(venue, symbol) + abs(cost) * venue.settle_quantum
     return total
 
@@ -59,10 +60,10 @@ def assert_same_journal(
     result: StepResult, rows: list[dict[str, Any]], venue: naive.Venue, before: naive.State, prices: naive.Prices
 ) -> None:
     """Row by row: whole numbers and names equal, prices within 1e-12, ratios as near as float64 equity allows."""
-    state = naive.apply_rows(venue, before, ())
+    state, prices = naive.apply_rows(venue, before, ()), prices.at(venue, before)
     found = natural_rows(result)
     for place, (ours, theirs) in enumerate(zip(found, rows, strict=False)):
-        named = ("tick", "time", *NAMED, *WHOLE)
+        named = ("tick", "time", *NAMED, *WHOLE, *COUNTER)
         assert {n: ours[n] for n in named} == {n: theirs[n] for n in named}, f"row {place}"
         if math.isnan(theirs["price"]):
             assert ours["price"] is None, f"row {place}"
@@ -70,10 +71,13 @@ def assert_same_journal(
             assert math.isclose(ours["price"], theirs["price"], rel_tol=1e-12), f"row {place}"
         account = state.accounts[theirs["account"]]
         for moment in ("mmr_before", "mmr_after"):
-            look = naive.margin(venue, account, prices)
-            assert float(look.mmr) == theirs[moment]
-            right = same_ratio(ours[moment], look.maintenance_margin, look, gross(venue, account, prices))
-            assert right, f"row {place}: {moment} {ours[moment]}, not {theirs[moment]}"
+            if math.isnan(theirs[moment]):
+                assert ours[moment] is None, f"row {place}: {moment}"
+            else:
+                look = naive.margin(venue, account, prices)
+                assert float(look.mmr) == theirs[moment]
+                right = same_ratio(ours[moment], look.maintenance_margin, look, gross(venue, account, prices))
+                assert right, f"row {place}: {moment} {ours[moment]}, not {theirs[moment]}"
             if moment == "mmr_before":
                 naive.apply_row(venue, state, theirs)
     assert len(found) == len(rows)
@@ -86,17 +90,17 @@ def assert_same_state(engine: Engine, venue: naive.Venue, state: naive.State) ->
     assert accounts.ids.tolist() == list(state.accounts)
     for row, account in enumerate(state.accounts.values()):
         positions = {
-            markets[columns.market[i]]: [int(columns.lots[i]), int(columns.cost[i])]
+            markets[columns.market[i]]: [int(columns.lots[i]), int(columns.cost[i]), int(columns.entry[i])]
             for i in accounts.positions_of(row)
-            if columns.lots[i] or columns.cost[i]
+            if columns.lots[i] or columns.cost[i] or columns.entry[i]
         }
         balances = {
             assets[columns.asset[j]]: [int(columns.free[j]), int(columns.lent[j])] for j in accounts.balances_of(row)
         }
-        assert positions == {market: held for market, held in account.positions.items() if held != [0, 0]}
+        assert positions == {market: held for market, held in account.positions.items() if any(held)}
         assert balances == account.balances
         assert int(columns.unsettled[row]) == account.unsettled
-        assert int(columns.account_cost[row]) == sum(cost for _, cost in account.positions.values())
+        assert int(columns.account_cost[row]) == sum(cost for _, cost, _ in account.positions.values())
         assert int(columns.open_orders[row]) == len(account.orders)
         for i in accounts.positions_of(row):
             for column, side in ((columns.open_bid, "bid"), (columns.open_ask, "ask")):
@@ -105,6 +109,9 @@ def assert_same_state(engine: Engine, venue: naive.Venue, state: naive.State) ->
     assert {int(o): int(accounts.orders.lots[o]) for o in np.flatnonzero(accounts.orders.lots)} == still
     assert ledger.book_lots.tolist() == list(state.book_lots.values())
     assert ledger.book_quanta.tolist() == list(state.book_quanta.values())
+    assert ledger.pool.tolist() == list(state.pool.values())
+    premiums = zip(ledger.premium_sum.tolist(), ledger.premium_count.tolist(), strict=True)
+    assert list(premiums) == list(state.premiums.values())
     assert (ledger.fund, ledger.shortfall) == (state.fund, state.shortfall)
     taken = (state.provider_minute, state.provider_hour, state.provider_total)
     assert ledger.taken.tolist() == [[column[provider] for column in taken] for provider in venue.providers]
@@ -123,13 +130,14 @@ def whole_state(engine: Engine) -> dict[str, Any]:
 
 
 def totals(engine: Engine, venue: Venue) -> tuple[list[int], list[int]]:
-    """Lots of each market and quanta of each asset (settle less the costs) over everybody: no tick changes them."""
+    """Lots of each market, quanta of each asset (of settle the unsettled too, less the costs): no tick changes them."""
     columns, ledger = engine.accounts.columns, engine.ledger
     lots = [int(n) for n in ledger.book_lots]
     for market, held in zip(columns.market.tolist(), columns.lots.tolist(), strict=True):
         lots[market] += held
-    quanta = [int(n) for n in ledger.book_quanta]
+    quanta = [int(n) + int(m) for n, m in zip(ledger.book_quanta, ledger.pool, strict=True)]
     for asset, free, lent in zip(columns.asset.tolist(), columns.free.tolist(), columns.lent.tolist(), strict=True):
         quanta[asset] += free + lent
-    quanta[venue.settle] += ledger.fund + ledger.shortfall - sum(columns.cost.tolist())
+    quanta[venue.settle] += ledger.fund + ledger.shortfall
+    quanta[venue.settle] += sum(columns.unsettled.tolist()) - sum(columns.cost.tolist())
     return lots, quanta

@@ -9,6 +9,7 @@ Amounts are whole quanta, sizes whole lots, everything else a `Fraction`; only s
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from dataclasses import dataclass, field
 from decimal import Context, Decimal
@@ -16,7 +17,8 @@ from fractions import Fraction
 
 INFINITY = float("inf")
 MINUTE, HOUR = 60 * 10**9, 3600 * 10**9
-BOOK, FUND, SHORTFALL = "book", "fund", "shortfall"
+MILLISECOND, SECOND, YEAR_HOURS = 10**6, 10**9, 8760
+BOOK, FUND, SHORTFALL, POOL = "book", "fund", "shortfall", "pool"
 ROOT_DIGITS, RANKING_DIGITS = Context(prec=60), Context(prec=50)
 UNLIMITED = Fraction(10**12)  # the capacity of a provider without any limit
 
@@ -30,6 +32,10 @@ POLICY = {
     "liquidation_fee": "0.01",
     "backstop_fund_share": "1/3",
     "fund": 0,
+    "realize_interval": None,
+    "borrow_rate_base": 0,
+    "borrow_rate_slope": "0.06",
+    "borrow_rate_jump": 1,
 }
 
 
@@ -87,16 +93,56 @@ def part(amount: int, before: int, after: int, size: int) -> int:
 
 # ---- The venue (run_folder.md)
 def margin_function(row):
-    """`f(N) = max(base, factor * sqrt(N))` (Margin of an account)."""
-    base, factor = number(row["base"]), number(row["factor"])
-    return lambda notional: max(base, factor * square_root(notional))
+    """`R(notional, price, open interest)` of a row of any kind, all in settle units (Margin of an account)."""
+    return {"sqrt": square_root_function, "tiers": tier_function, "open_interest": open_interest_function}[
+        row.get("type", "sqrt")
+    ](row)
+
+
+def square_root_function(row):
+    """`R = N * max(base, factor * sqrt(s))` (Margin of an account)."""
+    base, factor, by_quantity = number(row["base"]), number(row["factor"]), row.get("unit") == "quantity"
+
+    def requirement(notional, price=1, interest=None):
+        return notional * max(base, factor * square_root(notional / price if by_quantity else notional))
+
+    return requirement
+
+
+def tier_function(row):
+    """`R = N * rate_i - deduction_i` (Margin of an account)."""
+    brackets = [(number(bracket["from"]), number(bracket["rate"])) for bracket in row["brackets"]]
+    deductions = [Fraction(0)]
+    for (_, rate_before), (start, rate) in itertools.pairwise(brackets):
+        deductions.append(deductions[-1] + start * (rate - rate_before))
+    if row.get("whole"):
+        deductions = [Fraction(0)] * len(brackets)
+
+    def requirement(notional, price=1, interest=None):
+        last = max(sum(start < notional for start, _ in brackets) - 1, 0)
+        return notional * brackets[last][1] - deductions[last]
+
+    return requirement
+
+
+def open_interest_function(row):
+    """`R = N * (base + (1 - base) * part)` (Margin of an account)."""
+    base, lower, upper = number(row["base"]), number(row["lower"]), number(row["upper"])
+
+    def requirement(notional, price, interest):
+        return notional * (base + (1 - base) * min(max((interest - lower) / (upper - lower), 0), 1))
+
+    return requirement
 
 
 def margin_functions(row, default_base=None) -> tuple:
     """The initial and the maintenance function of a row, or their defaults."""
     initial = row.get("imfFunction") or {"base": default_base, "factor": 0}
-    half = {"base": number(initial["base"]) / 2, "factor": number(initial["factor"]) * 6 / 10}
-    return margin_function(initial), margin_function(row.get("mmfFunction") or half)
+    maintenance = row.get("mmfFunction")
+    if maintenance is None:
+        halves = {"base": number(initial["base"]) / 2, "factor": number(initial["factor"]) * 6 / 10}
+        maintenance = initial | halves
+    return margin_function(initial), margin_function(maintenance)
 
 
 class Market:
@@ -109,6 +155,10 @@ class Market:
         self.lowest_multiplier = 0 if lowest is None else number(lowest)
         self.highest_multiplier = INFINITY if highest is None else number(highest)
         self.initial, self.maintenance = margin_functions(row)
+        lower, upper = row.get("fundingRateLowerBound"), row.get("fundingRateUpperBound")
+        self.funding_interval = row.get("fundingInterval")  # milliseconds
+        self.funding_lower = -INFINITY if lower is None else float(lower) / 10000
+        self.funding_upper = INFINITY if upper is None else float(upper) / 10000
 
 
 class Asset:
@@ -125,8 +175,24 @@ class Asset:
         return min(self.weight, base / (1 + penalty * square_root(size)))
 
 
+class Pool:
+    """An asset's row in `borrow_lend`, quantities in quanta (run_folder.md)."""
+
+    def __init__(self, row, quantum: Fraction):
+        row = {name: figure for name, figure in row.items() if figure is not None}
+        limit = row.get("openBorrowLendLimit")
+        self.is_open = row.get("state", "Open") == "Open"
+        self.lent, self.borrowed = (rhe(number(row.get(n, 0)) / quantum) for n in ("lentQuantity", "borrowedQuantity"))
+        self.fee, self.optimum = number(row.get("fee", 0)), number(row.get("optimalUtilization", "0.9"))
+        self.highest, self.threshold = (
+            number(row.get(name, 1)) for name in ("maxUtilization", "throttleUtilizationThreshold")
+        )
+        self.update_fraction = number(row.get("throttleUpdateFraction", "0.1"))
+        self.limit = INFINITY if limit is None else rhe(number(limit) / quantum)
+
+
 class Venue:
-    """The venue's PERP markets, collateral assets, policy and backstop, by symbol and account id."""
+    """The venue's PERP markets, collateral assets, pools, policy and backstop, by symbol and account id."""
 
     def __init__(self, venue):
         self.settle = venue.get("settle_asset", "USDC")
@@ -140,8 +206,13 @@ class Venue:
         self.settle_quantum = self.assets[self.settle].quantum
         policy = {**POLICY, **(venue.get("policy") or {})}
         self.haircut_size_unit = policy.pop("haircut_size_unit")
+        self.realize_interval = policy.pop("realize_interval")
         self.policy = {name: number(figure) for name, figure in policy.items()}
         self.providers = {entry["account"]: entry for entry in venue.get("backstop") or []}
+        rows = {row["symbol"]: row for row in venue.get("borrow_lend") or []}
+        self.pools = {
+            symbol: Pool(rows[symbol], asset.quantum) for symbol, asset in self.assets.items() if symbol in rows
+        }
 
 
 # ---- The state
@@ -157,7 +228,7 @@ class Order:
 
 @dataclass
 class Account:
-    positions: dict = field(default_factory=dict)  # market: [lots, cost]
+    positions: dict = field(default_factory=dict)  # market: [lots, cost, entry]
     balances: dict = field(default_factory=dict)  # asset: [free, lent]
     orders: list = field(default_factory=list)
     leverage_limit: Fraction | None = None
@@ -173,6 +244,8 @@ class State:
     accounts: dict  # account id: Account, ascending
     book_lots: dict
     book_quanta: dict
+    pool: dict
+    premiums: dict  # market: (float sum, count) since its last funding
     fund: int
     provider_minute: dict  # account id of the provider: quanta of mark notional taken in the last tick's clock minute
     provider_hour: dict
@@ -188,10 +261,12 @@ def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> Sta
     accounts = {account_id: Account() for account_id in sorted(ids)}
     for row in positions:
         quantity, step_size = number(row["quantity"]), venue.markets[row["market"]].step_size
-        cost = rhe(quantity * number(row["entry_price"]) / venue.settle_quantum)
-        accounts[row["account"]].positions[row["market"]] = [whole(quantity / step_size), cost]
+        settled = row.get("settle_price")
+        settled = row["entry_price"] if settled is None or settled != settled else settled
+        cost, entry = (rhe(quantity * number(p) / venue.settle_quantum) for p in (settled, row["entry_price"]))
+        accounts[row["account"]].positions[row["market"]] = [whole(quantity / step_size), cost, entry]
     for provider in venue.providers:
-        accounts[provider].positions = {market: [0, 0] for market in venue.markets} | accounts[provider].positions
+        accounts[provider].positions = {market: [0, 0, 0] for market in venue.markets} | accounts[provider].positions
     for row in balances:
         quantum = venue.assets[row["asset"]].quantum
         free, lent = rhe(number(row["quantity"]) / quantum), rhe(number(row.get("lent") or 0) / quantum)
@@ -212,8 +287,10 @@ def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> Sta
         order = Order(index, row["market"], row["side"], price, lots, bool(row.get("reduce_only")))
         accounts[row["account"]].orders.append(order)
     book_lots, book_quanta = dict.fromkeys(venue.markets, 0), dict.fromkeys(venue.assets, 0)
+    pool, premiums = dict.fromkeys(venue.assets, 0), dict.fromkeys(venue.markets, (0.0, 0))
+    fund = rhe(venue.policy["fund"] / venue.settle_quantum)
     taken = [dict.fromkeys(venue.providers, 0) for _ in range(3)]
-    return State(accounts, book_lots, book_quanta, rhe(venue.policy["fund"] / venue.settle_quantum), *taken)
+    return State(accounts, book_lots, book_quanta, pool, premiums, fund, *taken)
 
 
 # ---- Prices
@@ -223,10 +300,22 @@ def known(prices) -> dict:
 
 
 class Prices:
-    """What a tick knows: a mark per market, and perhaps an index per market and a price per asset (Prices)."""
+    """What a tick knows: a mark per market, and perhaps more of a market, and a price per asset (Prices)."""
 
-    def __init__(self, marks, indexes=None, asset_prices=None):
+    def __init__(self, marks, indexes=None, asset_prices=None, open_interest=None, funding_rates=None):
         self.marks, self.indexes, self.asset_prices = known(marks), known(indexes), known(asset_prices)
+        self.open_interest, self.funding_rates = known(open_interest), known(funding_rates)
+
+    def at(self, venue: Venue, state: State) -> Prices:
+        """These prices, with the open interest of the state where the tick gives none (Margin of an account)."""
+        new = copy.copy(self)
+        accounts = state.accounts.values()
+        new.open_interest = {}
+        for symbol, market in venue.markets.items():
+            held = [account.positions[symbol][0] for account in accounts if symbol in account.positions]
+            larger = max(sum(max(lots, 0) for lots in held), sum(max(-lots, 0) for lots in held))
+            new.open_interest[symbol] = self.open_interest.get(symbol, larger * market.step_size)
+        return new
 
     def of_asset(self, venue: Venue, asset: str) -> Fraction:
         """1 for the settle asset, else the tick's price, else the index (or mark) of its first market (Prices)."""
@@ -244,6 +333,10 @@ class Prices:
     def of_lot(self, venue: Venue, market: str) -> Fraction:
         """`v = mark * stepSize` (Margin of an account)."""
         return self.marks[market] * venue.markets[market].step_size
+
+    def of_open_interest(self, market: str):
+        """`O` of a market, None as long as it is not known (Margin of an account)."""
+        return self.open_interest[market] * self.marks[market] if market in self.open_interest else None
 
 
 # ---- Margin of an account
@@ -286,21 +379,21 @@ def margin(venue: Venue, account: Account, prices: Prices) -> Margin:
         borrowed = max(-free, 0) * asset.quantum * price
         net_equity += quantity * price * asset.effective_weight(size) - borrowed
         exposure += borrowed
-        initial += borrowed * asset.initial(borrowed)
+        initial += asset.initial(borrowed, price)
         if borrowed > 0:
-            borrows[symbol] = borrowed * asset.maintenance(borrowed)
+            borrows[symbol] = asset.maintenance(borrowed, price)
 
     for symbol, market in venue.markets.items():
-        lots, cost = account.positions.get(symbol, (0, 0))
+        lots, cost, _ = account.positions.get(symbol, (0, 0, 0))
         bids, asks = account.open_lots(symbol, "bid"), account.open_lots(symbol, "ask")
-        lot_value = prices.of_lot(venue, symbol)
+        lot_value, mark, interest = prices.of_lot(venue, symbol), prices.marks[symbol], prices.of_open_interest(symbol)
         notional = abs(lots) * lot_value
         worst_case = max(abs(lots + bids), abs(lots - asks), abs(lots)) * lot_value
         net_equity += lots * lot_value - cost * venue.settle_quantum
         exposure += worst_case
-        initial += worst_case * max(market.initial(worst_case), least_fraction)
+        initial += max(market.initial(worst_case, mark, interest), worst_case * least_fraction)
         if lots != 0:
-            positions[symbol] = notional * market.maintenance(notional)
+            positions[symbol] = market.maintenance(notional, mark, interest)
 
     maintenance = sum(positions.values(), Fraction(0)) + sum(borrows.values(), Fraction(0))
     initial = max(initial, exposure * least_fraction)
@@ -315,6 +408,7 @@ def margin(venue: Venue, account: Account, prices: Prices) -> Margin:
 
 def sweep(venue: Venue, state: State, prices: Prices) -> dict:
     """The margin of every account."""
+    prices = prices.at(venue, state)
     return {account_id: margin(venue, account, prices) for account_id, account in state.accounts.items()}
 
 
@@ -378,9 +472,9 @@ def provider_split(lots: int, most: dict) -> dict:
     return taken
 
 
-def profit_fraction(position_value, cost) -> Fraction:
+def profit_fraction(position_value, entry) -> Fraction:
     """`pnl_pct` (5 ADL)."""
-    return (number(position_value) - number(cost)) / abs(number(cost))
+    return (number(position_value) - number(entry)) / abs(number(entry))
 
 
 def deleveraging_score(profit, leverage) -> Fraction:
@@ -392,18 +486,20 @@ def deleveraging_score(profit, leverage) -> Fraction:
 # ---- The phases
 
 QUIET = dict.fromkeys(("counterparty", "market", "asset", "order")) | dict.fromkeys(
-    ("requested", "lots", "cost", "cash", "fee", "quanta", "counter_cost", "counter_cash", "fund"), 0
+    ("requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled"), 0
 )
+QUIET |= dict.fromkeys(("counter_cost", "counter_cash", "counter_entry", "fund"), 0)
 
 
 class _Tick:
-    """One tick: `state` changes by the rows that are recorded and by nothing else; `start` stays."""
+    """One tick: accounts and ledgers of `state` change by the rows that are recorded alone; `start` stays."""
 
     def __init__(self, venue: Venue, start: State, time_ns: int, prices: Prices, books):
-        self.venue, self.start, self.time_ns, self.prices = venue, start, time_ns, prices
+        self.venue, self.start, self.time_ns, self.prices = venue, start, time_ns, prices.at(venue, start)
         self.state = copy.deepcopy(start)
         self.rows: list[dict] = []
-        self.start_margins = sweep(venue, start, prices)
+        self.start_margins = None  # of the tick's sweep, after what was due
+        self.short = {}  # account id: what it still lacks, in settlement
         self.levels = {}  # (market, side): [[price, lots left], ...]
         for symbol, market in venue.markets.items():
             for side in ("bids", "asks"):
@@ -416,18 +512,30 @@ class _Tick:
     def record(self, event: str, reason: str, account_id, price=math.nan, **changes) -> None:
         """Make a change by its row (The journal)."""
         row = {"tick": self.start.ticks, "time": self.time_ns, "event": event, "reason": reason, "account": account_id}
-        row |= QUIET | changes | {"price": price, "mmr_before": float(self.look(account_id).mmr)}
+        row |= QUIET | changes | {"price": price, "mmr_before": self.ratio(account_id)}
         apply_row(self.venue, self.state, row)
-        row["mmr_after"] = float(self.look(account_id).mmr)
+        row["mmr_after"] = self.ratio(account_id)
         self.rows.append(row)
+
+    def ratio(self, account_id) -> float:
+        """MMR, before the sweep not a number (Between the ticks)."""
+        return math.nan if self.start_margins is None else float(self.look(account_id).mmr)
+
+    def redeem(self, account_id, asset: str, quanta: int, reason: str) -> None:
+        self.record("redeem", reason, account_id, asset=asset, quanta=quanta, lent=-quanta)
 
     def fill(self, event, reason, account_id, other, symbol, requested, change, flow, fee=0, fund=0) -> None:
         """Trade `change` lots for the signed money `flow` with `other`, who also pays `fund` (Numbers)."""
         accounts, paid = self.state.accounts, -(flow + fund)
-        cost = change_of_cost(*accounts[account_id].positions[symbol], change, flow)
-        counter_cost = 0 if other == BOOK else change_of_cost(*accounts[other].positions[symbol], -change, paid)
+        lots, *amounts = accounts[account_id].positions[symbol]
+        cost, entry = (change_of_cost(lots, amount, change, flow) for amount in amounts)
+        counter_cost = counter_entry = 0
+        if other != BOOK:
+            lots, *amounts = accounts[other].positions[symbol]
+            counter_cost, counter_entry = (change_of_cost(lots, amount, -change, paid) for amount in amounts)
         changes = {"requested": requested, "lots": change, "cost": cost, "cash": flow + cost, "fee": fee, "fund": fund}
         changes |= {"counter_cost": counter_cost, "counter_cash": paid + counter_cost}
+        changes |= {"entry": entry, "counter_entry": counter_entry}
         quantity = change * self.venue.markets[symbol].step_size
         price = float(-flow * self.venue.settle_quantum / quantity)
         self.record(event, reason, account_id, price, counterparty=other, market=symbol, **changes)
@@ -436,8 +544,197 @@ class _Tick:
         """The markets of an account's positions by MM descending, ties by market (3 Book)."""
         return descending(look.position_maintenance_margins, look.position_maintenance_margins.get)
 
+    # -- Between the ticks
+
+    def between_ticks(self) -> None:
+        """Between the ticks."""
+        debts = {account_id: self.settle_debt(account_id) for account_id in self.state.accounts}
+        instants = [self.funding(), self.interest(), self.realisation()]
+        if any(instants):
+            self.settlement(debts)
+        self.premiums()
+
+    def instants(self, period: int) -> int:
+        """How many multiples of a period are in `(t0, t1]`; none at the first tick (Between the ticks)."""
+        return self.time_ns // period - self.start.time_ns // period if self.start.ticks > 0 else 0
+
+    def settle_debt(self, account_id) -> int:
+        return max(-self.state.accounts[account_id].balances[self.venue.settle][0], 0)
+
+    def funding(self) -> int:
+        """Funding; the instants that were due."""
+        due, per_lot = 0, {}
+        for symbol, market in self.venue.markets.items():
+            instants = self.instants(market.funding_interval * MILLISECOND) if market.funding_interval else 0
+            if instants > 0:
+                due += instants
+                rate = self.funding_rate(symbol)
+                if rate is not None:
+                    lot_quanta = self.prices.of_lot(self.venue, symbol) / self.venue.settle_quantum
+                    per_lot[symbol] = Fraction(rhe(rate * lot_quanta * 10**9) * instants, 10**9)
+                self.state.premiums[symbol] = (0.0, 0)
+        for account_id, account in self.state.accounts.items():
+            for symbol in (symbol for symbol in per_lot if symbol in account.positions):
+                cash = -rhe(account.positions[symbol][0] * per_lot[symbol])
+                if cash != 0:
+                    changes = {"counterparty": BOOK, "market": symbol, "cash": cash, "counter_cash": -cash}
+                    self.record("funding", "interval", account_id, float(self.prices.marks[symbol]), **changes)
+        return due
+
+    def funding_rate(self, symbol: str) -> Fraction | None:
+        """The rate of one interval: the tick's, or from the premiums in float64 (Funding)."""
+        if symbol in self.prices.funding_rates:
+            return self.prices.funding_rates[symbol]
+        market, (total, count) = self.venue.markets[symbol], self.state.premiums[symbol]
+        if count == 0:
+            return None
+        p, hours = total / count, market.funding_interval / 3600000
+        rate = (p + min(max(0.0001 - p, -0.0005), 0.0005)) / 8 * hours
+        return number(min(max(rate, market.funding_lower), market.funding_upper))
+
+    def premiums(self) -> None:
+        """Premiums."""
+        for symbol in self.venue.markets:
+            if symbol in self.prices.indexes:
+                mark, index = float(self.prices.marks[symbol]), float(self.prices.indexes[symbol])
+                total, count = self.state.premiums[symbol]
+                self.state.premiums[symbol] = (total + (mark - index) / index, count + 1)
+
+    def pool_totals(self, asset: str) -> tuple:
+        """`L` and `B` of a pool, without what an account still lacks in settlement (Interest, Settlement)."""
+        lent, borrowed = self.venue.pools[asset].lent, self.venue.pools[asset].borrowed
+        for account_id, account in self.state.accounts.items():
+            free, account_lent = account.balances.get(asset, (0, 0))
+            short = self.short.get(account_id, 0) if asset == self.venue.settle else 0
+            lent += account_lent
+            borrowed += max(-free - short, 0)
+        return lent, borrowed
+
+    def utilisation(self, asset: str) -> Fraction:
+        """`U` (Interest)."""
+        lent, borrowed = self.pool_totals(asset)
+        if lent == 0:
+            return Fraction(1 if borrowed > 0 else 0)
+        return min(Fraction(borrowed, lent), Fraction(1))
+
+    def hourly_rates(self, asset: str) -> tuple:
+        """`I` and `J`, in 10^-15 (Interest)."""
+        pool, policy, u = self.venue.pools[asset], self.venue.policy, self.utilisation(asset)
+        rate = policy["borrow_rate_base"] + policy["borrow_rate_slope"] * min(u / pool.optimum, 1)
+        if u > pool.optimum:
+            rate += policy["borrow_rate_jump"] * (u - pool.optimum) / (1 - pool.optimum)
+        hourly = rate / YEAR_HOURS * 10**15
+        return rhe(hourly), rhe(hourly * u * (1 - pool.fee))
+
+    def interest(self) -> int:
+        """Interest; the hours that were due."""
+        hours = self.instants(HOUR) if self.venue.pools else 0
+        for _ in range(hours):
+            for asset in self.venue.pools:
+                borrow_rate, lend_rate = self.hourly_rates(asset)
+                for account_id, account in self.state.accounts.items():
+                    free, lent = account.balances.get(asset, (0, 0))
+                    charged = rhe(Fraction(max(-free, 0) * borrow_rate, 10**15))
+                    earned = rhe(Fraction(lent * lend_rate, 10**15))
+                    if charged != 0 or earned != 0:
+                        changes = {"counterparty": POOL, "asset": asset, "quanta": -charged, "lent": earned}
+                        self.record("interest", "hour", account_id, **changes)
+        return hours
+
+    def realisation(self) -> int:
+        """Realisation; the instants that were due."""
+        interval = self.venue.realize_interval
+        instants = self.instants(whole(number(interval)) * SECOND) if interval is not None else 0
+        if instants > 0:
+            for account_id, account in self.state.accounts.items():
+                for symbol in (symbol for symbol in self.venue.markets if symbol in account.positions):
+                    lots, cost, _ = account.positions[symbol]
+                    lot = rhe(self.prices.of_lot(self.venue, symbol) / self.venue.settle_quantum * 10**6)
+                    profit = rhe(Fraction(lots * lot, 10**6)) - cost
+                    if lots != 0 and profit != 0:
+                        mark = float(self.prices.marks[symbol])
+                        self.record("realize", "interval", account_id, mark, market=symbol, cost=profit, cash=profit)
+        return instants
+
+    def settlement(self, debts) -> None:
+        """Settlement; `debts` are those before funding."""
+        self.short = {account_id: max(self.settle_debt(account_id) - debts[account_id], 0) for account_id in debts}
+        self.bounds = {asset: self.bound(asset) for asset in self.venue.pools}
+        for account_id, account in self.state.accounts.items():
+            free = account.balances[self.venue.settle][0]
+            if account.unsettled < 0 and free > 0:
+                paid = min(-account.unsettled, free)
+                self.record("unsettle", "settlement", account_id, cash=-paid, unsettled=paid)
+            elif self.short[account_id] > 0:
+                self.settle_by_redeeming(account_id)
+                self.settle_by_borrowing(account_id)
+                self.settle_by_selling(account_id)
+                short = self.short[account_id]
+                self.short[account_id] = 0
+                if short > 0:
+                    self.record("unsettle", "settlement", account_id, cash=short, unsettled=-short)
+
+    def bound(self, asset: str) -> Fraction:
+        """`bound` of a pool (Settlement)."""
+        pool, u = self.venue.pools[asset], self.utilisation(asset)
+        return min(pool.highest, max(pool.threshold, u + pool.update_fraction * (pool.highest - u)))
+
+    def redeemable(self, asset: str):
+        """What settlement can redeem of an asset (Settlement)."""
+        if asset not in self.venue.pools:
+            return INFINITY
+        lent, borrowed = self.pool_totals(asset)
+        return max(0, math.floor(lent - borrowed / self.bounds[asset]))
+
+    def borrowable(self, asset: str):
+        """What settlement can borrow of an asset (Settlement)."""
+        pool = self.venue.pools.get(asset)
+        if pool is None:
+            return INFINITY
+        lent, borrowed = self.pool_totals(asset)
+        room = min(math.floor(self.bounds[asset] * lent - borrowed), pool.limit - borrowed)
+        return max(0, room) if pool.is_open else 0
+
+    def settle_by_redeeming(self, account_id) -> None:
+        """Settle lends are redeemed (Settlement)."""
+        settle = self.venue.settle
+        lent = self.state.accounts[account_id].balances[settle][1]
+        redeemed = min(self.short[account_id], lent, self.redeemable(settle))
+        if redeemed > 0:
+            self.redeem(account_id, settle, redeemed, "settlement")
+            self.short[account_id] -= redeemed
+
+    def settle_by_borrowing(self, account_id) -> None:
+        """The debt is granted, and the running hour of it paid (Settlement)."""
+        settle = self.venue.settle
+        granted = min(self.short[account_id], self.borrowable(settle))
+        self.short[account_id] -= granted
+        if granted > 0 and settle in self.venue.pools:
+            rate, left = self.hourly_rates(settle)[0], HOUR - self.time_ns % HOUR
+            fee = rhe(Fraction(granted * rate * left, 10**15 * HOUR))
+            if fee != 0:
+                self.record("interest", "entry", account_id, counterparty=POOL, asset=settle, quanta=-fee)
+
+    def settle_by_selling(self, account_id) -> None:
+        """Collateral is sold without a fee (Settlement)."""
+        balances = self.state.accounts[account_id].balances
+        for asset in self.collateral(account_id, self.venue.settle):
+            if self.short[account_id] <= 0:
+                return
+            free, lent = max(balances[asset][0], 0), balances[asset][1]
+            have = free + min(lent, self.redeemable(asset))
+            sold = min(have, math.ceil(self.short[account_id] / self.prices.of_quantum(self.venue, asset)))
+            if sold > free:
+                self.redeem(account_id, asset, sold - free, "settlement")
+            if sold > 0:
+                proceeds = self.convert(account_id, asset, -sold, Fraction(0), "settlement")
+                self.short[account_id] = max(self.short[account_id] - proceeds, 0)
+
+    # -- The phases
+
     def select(self) -> None:
         """Select."""
+        self.start_margins = {account_id: self.look(account_id) for account_id in self.state.accounts}
         liquidating = [account_id for account_id, look in self.start_margins.items() if look.liquidating]
         self.selected = descending(liquidating, lambda account_id: self.start_margins[account_id].mmr)
         for account_id in self.selected:
@@ -469,9 +766,9 @@ class _Tick:
     def repay_borrow(self, account_id, asset: str) -> None:
         """Redeem first, then sell collateral for a debt of settle, or buy another debt (2 Repay)."""
         target = self.repay_target(account_id, asset)
-        redeemed = min(self.state.accounts[account_id].balances[asset][1], target)
+        redeemed = min(self.state.accounts[account_id].balances[asset][1], target, self.not_lent_out(asset))
         if redeemed > 0:
-            self.record("redeem", "debt", account_id, asset=asset, quanta=redeemed)
+            self.redeem(account_id, asset, redeemed, "debt")
         target -= redeemed
         if target == 0 or not self.look(account_id).liquidating:
             return
@@ -480,20 +777,34 @@ class _Tick:
         else:
             self.buy_debt(account_id, asset, target)
 
+    def not_lent_out(self, asset: str):
+        """What this phase can redeem of an asset (2 Repay)."""
+        if asset not in self.venue.pools:
+            return INFINITY
+        lent, borrowed = self.pool_totals(asset)
+        return max(0, lent - borrowed)
+
+    def collateral(self, account_id, debt_asset: str) -> list:
+        """The assets that can be sold for a debt, in the order of their sale (2 Repay)."""
+        balances, others = self.state.accounts[account_id].balances, (self.venue.settle, debt_asset)
+        held = {asset: max(free, 0) + lent for asset, (free, lent) in balances.items() if free > 0 or lent > 0}
+        for_sale = [asset for asset in self.venue.assets if asset in held and asset not in others]
+        return descending(for_sale, lambda asset: held[asset] * self.prices.of_quantum(self.venue, asset))
+
     def sell_collateral(self, account_id, debt_asset: str, need: int) -> None:
         """Sales that raise `need` quanta of settle, while the account is liquidating (2 Repay)."""
-        venue, balances = self.venue, self.state.accounts[account_id].balances
-        have = {asset: max(free, 0) + lent for asset, (free, lent) in balances.items() if free > 0 or lent > 0}
-        worth = {asset: self.prices.of_quantum(venue, asset) for asset in have}
-        for_sale = [asset for asset in venue.assets if asset in have and asset not in (venue.settle, debt_asset)]
-        for asset in descending(for_sale, lambda asset: have[asset] * worth[asset]):
-            sold = min(have[asset], math.ceil(need / (worth[asset] * (1 - venue.policy["liquidation_fee"]))))
-            missing = sold - max(balances[asset][0], 0)
-            if missing > 0:
-                self.record("redeem", "debt", account_id, asset=asset, quanta=missing)
+        balances, fee_rate = self.state.accounts[account_id].balances, self.venue.policy["liquidation_fee"]
+        for asset in self.collateral(account_id, debt_asset):
+            free, lent = max(balances[asset][0], 0), balances[asset][1]
+            worth = self.prices.of_quantum(self.venue, asset)
+            sold = min(free + min(lent, self.not_lent_out(asset)), math.ceil(need / (worth * (1 - fee_rate))))
+            if sold == 0:
+                continue
+            if sold > free:
+                self.redeem(account_id, asset, sold - free, "debt")
                 if not self.look(account_id).liquidating:
                     return
-            need -= self.convert(account_id, asset, -sold, venue.policy["liquidation_fee"], "debt")
+            need -= self.convert(account_id, asset, -sold, fee_rate, "debt")
             if need <= 0 or not self.look(account_id).liquidating:
                 return
 
@@ -596,15 +907,15 @@ class _Tick:
             done += lots
 
     def score(self, account_id, symbol: str, opposite_of: int):
-        """The rank of a counterparty by the figures at the start of the tick, None if it is not one (5 ADL)."""
+        """The rank of a counterparty by the figures at the tick's sweep, None if it is not one (5 ADL)."""
         look = self.start_margins[account_id]
-        lots, cost = self.start.accounts[account_id].positions.get(symbol, (0, 0))
-        value, cost = lots * self.prices.of_lot(self.venue, symbol), cost * self.venue.settle_quantum
-        if account_id in self.selected or lots * opposite_of >= 0 or look.net_equity <= 0 or value <= cost:
+        lots, _, entry = self.start.accounts[account_id].positions.get(symbol, (0, 0, 0))
+        value, entry = lots * self.prices.of_lot(self.venue, symbol), entry * self.venue.settle_quantum
+        if account_id in self.selected or lots * opposite_of >= 0 or look.net_equity <= 0 or value <= entry:
             return None
-        if cost * lots <= 0:
+        if entry * lots <= 0:
             return INFINITY
-        return deleveraging_score(profit_fraction(value, cost), look.exposure / look.net_equity)
+        return deleveraging_score(profit_fraction(value, entry), look.exposure / look.net_equity)
 
     def hand_to_winners(self, account_id, symbol: str, look: Margin) -> None:
         """One position to the winners on the other side, at the zero price (5 ADL)."""
@@ -637,7 +948,7 @@ class _Tick:
         held = [asset for asset in self.venue.assets if asset in balances]
         for asset in held:
             if balances[asset][1] > 0:
-                self.record("redeem", "close_out", account_id, asset=asset, quanta=balances[asset][1])
+                self.redeem(account_id, asset, balances[asset][1], "close_out")
         held.remove(self.venue.settle)
         sales = [asset for asset in held if balances[asset][0] > 0]
         purchases = [asset for asset in held if balances[asset][0] < 0]
@@ -655,17 +966,29 @@ class _Tick:
             self.record("shortfall", "bankrupt", account_id, counterparty=SHORTFALL, cash=rest, counter_cash=-rest)
 
 
-def step(venue: Venue, state: State, time_ns: int, marks, books, indexes=None, asset_prices=None):
+def step(
+    venue: Venue,
+    state: State,
+    time_ns: int,
+    marks,
+    books,
+    indexes=None,
+    asset_prices=None,
+    open_interest=None,
+    funding_rates=None,
+):
     """One tick: the state after it and the rows of its journal (The phases). The state given is not changed.
 
     books = {market: {"bids": [(price, quantity), ...], "asks": [...]}}, best level first, in natural units.
     """
-    tick = _Tick(venue, state, time_ns, Prices(marks, indexes, asset_prices), books)
+    prices = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
+    tick = _Tick(venue, state, time_ns, prices, books)
     new = tick.state
     for taken, clock in ((new.provider_minute, MINUTE), (new.provider_hour, HOUR)):
         if state.time_ns // clock != time_ns // clock:
             taken.update(dict.fromkeys(taken, 0))
     new.time_ns, new.ticks = time_ns, state.ticks + 1
+    tick.between_ticks()
     tick.select()
     tick.cancel()
     tick.repay()
@@ -681,14 +1004,14 @@ def apply_row(venue: Venue, state: State, row) -> None:
     """Add a row's changes to the state (The journal)."""
     account, market, asset, other = state.accounts[row["account"]], row["market"], row["asset"], row["counterparty"]
     account.balances[venue.settle][0] += row["cash"] - row["fee"]
+    account.unsettled += row["unsettled"]
     state.fund += row["fund"] + row["fee"]
-    if row["lots"] != 0:
-        account.positions[market][0] += row["lots"]
-        account.positions[market][1] += row["cost"]
+    for place, column in enumerate(("lots", "cost", "entry")):
+        if row[column] != 0:
+            account.positions[market][place] += row[column]
     if asset is not None:
         account.balances[asset][0] += row["quanta"]
-    if row["event"] == "redeem":
-        account.balances[asset][1] -= row["quanta"]
+        account.balances[asset][1] += row["lent"]
     if row["event"] == "cancel":
         account.orders = [order for order in account.orders if order.index != row["order"]]
     if row["event"] == "book":
@@ -699,9 +1022,12 @@ def apply_row(venue: Venue, state: State, row) -> None:
         state.book_quanta[venue.settle] += row["counter_cash"]
     elif other == SHORTFALL:
         state.shortfall += row["counter_cash"]
+    elif other == POOL:
+        state.pool[asset] -= row["quanta"] + row["lent"]
     elif row["event"] in ("backstop", "adl"):
         state.accounts[other].positions[market][0] -= row["lots"]
         state.accounts[other].positions[market][1] += row["counter_cost"]
+        state.accounts[other].positions[market][2] += row["counter_entry"]
         state.accounts[other].balances[venue.settle][0] += row["counter_cash"]
 
 
@@ -714,20 +1040,27 @@ def apply_rows(venue: Venue, state: State, rows) -> State:
 
 
 def journalled(state: State) -> dict:
-    """What the journal determines of a state: all but the clock and what the providers took."""
-    return {name: getattr(state, name) for name in ("accounts", "book_lots", "book_quanta", "fund", "shortfall")}
+    """What the journal determines of a state: all but the clock, the premiums and what the providers took."""
+    names = ("accounts", "book_lots", "book_quanta", "pool", "fund", "shortfall")
+    return {name: getattr(state, name) for name in names}
 
 
 def total_lots(venue: Venue, state: State) -> dict:
     """Signed lots of each market over all accounts and the book: no tick changes them."""
     accounts = state.accounts.values()
-    return {m: state.book_lots[m] + sum(a.positions.get(m, (0, 0))[0] for a in accounts) for m in venue.markets}
+    return {m: state.book_lots[m] + sum(a.positions.get(m, (0,))[0] for a in accounts) for m in venue.markets}
 
 
 def total_quanta(venue: Venue, state: State) -> dict:
-    """Quanta of each asset over all accounts and ledgers, those of settle less the costs: no tick changes them."""
+    """Quanta of each asset over all accounts and ledgers, of settle the unsettled too and less the costs.
+
+    No tick changes them.
+    """
     accounts = state.accounts.values()
-    totals = {a: state.book_quanta[a] + sum(sum(x.balances.get(a, (0, 0))) for x in accounts) for a in venue.assets}
-    costs = sum(cost for account in accounts for _, cost in account.positions.values())
-    totals[venue.settle] += state.fund + state.shortfall - costs
+    totals = {
+        a: state.book_quanta[a] + state.pool[a] + sum(sum(x.balances.get(a, (0, 0))) for x in accounts)
+        for a in venue.assets
+    }
+    costs = sum(cost for account in accounts for _, cost, _ in account.positions.values())
+    totals[venue.settle] += state.fund + state.shortfall + sum(account.unsettled for account in accounts) - costs
     return totals

@@ -21,7 +21,8 @@ SETTLE = "USDC"
 BASES = ("BTC", "ETH", "SOL", "DOGE")
 OTHERS = ("GEM", "TOK")
 ORDER_COLUMNS = ["account", "market", "side", "price", "quantity", "reduce_only"]
-START = 1_760_000_000 * 10**9  # ns, a moment within a clock minute and hour
+START = 1_760_000_000 * 10**9  # ns, 40 s before a full minute and 400 s before a full hour
+GAPS = (1, 20, 40, 70, 400, 1800, 3600, 10_800)  # s from one tick to the next
 
 # net equity over maintenance margin at the first tick
 DISTRESS = {
@@ -44,15 +45,18 @@ class TickInput:
     indexes: dict[str, float]
     asset_prices: dict[str, float]
     books: dict[str, dict[str, list[tuple[float, float]]]]
+    open_interest: dict[str, float] = field(default_factory=dict)
+    funding_rates: dict[str, float] = field(default_factory=dict)
 
     def tick(self) -> Tick:
-        return Tick(self.time, self.marks, self.books, self.indexes, self.asset_prices)
+        return Tick(*self.naive_arguments())
 
     def prices(self) -> naive.Prices:
-        return naive.Prices(self.marks, self.indexes, self.asset_prices)
+        return naive.Prices(self.marks, self.indexes, self.asset_prices, self.open_interest, self.funding_rates)
 
     def naive_arguments(self) -> tuple[Any, ...]:
-        return self.time, self.marks, self.books, self.indexes, self.asset_prices
+        known = (self.marks, self.books, self.indexes, self.asset_prices, self.open_interest, self.funding_rates)
+        return self.time, *known
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,9 @@ class Scene:
 
     def frames(self) -> list[pd.DataFrame]:
         """Tables as `Accounts.from_frames` takes them."""
+        settled = ["settle_price"] if any("settle_price" in row for row in self.positions) else []
         names = (
-            ["account", "market", "quantity", "entry_price"],
+            ["account", "market", "quantity", "entry_price", *settled],
             ["account", "asset", "quantity", "lent"],
             ORDER_COLUMNS,
             ["account", "leverage_limit", "unsettled"],
@@ -100,15 +105,54 @@ def rounded(amount: Fraction | Decimal, unit: Decimal) -> float:
 
 
 @st.composite
-def margin_functions(draw, low=5, high=100):
-    """Initial and maintenance function: half of them with a kink between notionals of 100 and 1,000,000."""
-    base = draw(decimals(low, high, 3))
-    kink = draw(st.sampled_from([None, 10, 100, 1000]))
+def margin_functions(draw, low=5, high=100, kinds=("sqrt", "sqrt", "tiers", "open_interest")):
+    """Initial and maintenance function from one base, mostly of one kind."""
+    base, part = draw(decimals(low, high, 3)), draw(st.sampled_from([Decimal("0.5"), Decimal("0.6")]))
+    kind = draw(st.sampled_from(kinds))
+    shape = draw(SHAPES[kind]())
+    if draw(st.integers(0, 5)):
+        return FUNCTIONS[kind](base, Decimal(1), True, shape), FUNCTIONS[kind](base, part, False, shape)
+    other = draw(st.sampled_from(kinds))
+    return FUNCTIONS[kind](base, Decimal(1), True, shape), FUNCTIONS[other](base, part, False, draw(SHAPES[other]()))
+
+
+def sqrt_shapes():
+    """Half of them with a kink between notionals, or quantities, of 100 and 1,000,000."""
+    return st.tuples(st.sampled_from([None, 10, 100, 1000]), st.sampled_from(["notional", "notional", "quantity"]))
+
+
+def sqrt_function(base, part, _, shape):
+    kink, unit = shape
     factor = Decimal(0) if kink is None else base / kink
-    part = draw(st.sampled_from([Decimal("0.5"), Decimal("0.6")]))
-    return tuple(
-        {"type": "sqrt", "base": str(b), "factor": str(f)} for b, f in ((base, factor), (base * part, factor * part))
-    )
+    row = {"type": "sqrt", "base": str(base * part), "factor": str(factor * part)}
+    return row if unit == "notional" else row | {"unit": unit}
+
+
+def tier_shapes():
+    """Where the brackets begin and what their rates are as multiples of the base; and `whole`."""
+    brackets = st.lists(st.sampled_from([0.5, 700, 5_000, 30_000, 150_000]), max_size=3, unique=True).map(sorted)
+    return st.tuples(brackets, decimals(11, 16, 1), st.booleans())
+
+
+def tier_function(base, part, initial, shape):
+    starts, growth, whole = shape
+    brackets = [
+        {"from": str(start), "rate": str(base * part * growth**place)} for place, start in enumerate((0, *starts))
+    ]
+    return {"type": "tiers", "brackets": brackets} | ({"whole": True} if whole and initial else {})
+
+
+def open_interest_shapes():
+    return st.tuples(st.sampled_from([0, 500, 20_000, 300_000]), st.sampled_from([2_000, 100_000, 10_000_000]))
+
+
+def open_interest_function(base, part, _, shape):
+    lower, width = shape
+    return {"type": "open_interest", "base": str(base * part), "lower": str(lower), "upper": str(lower + width)}
+
+
+SHAPES = {"sqrt": sqrt_shapes, "tiers": tier_shapes, "open_interest": open_interest_shapes}
+FUNCTIONS = {"sqrt": sqrt_function, "tiers": tier_function, "open_interest": open_interest_function}
 
 
 @st.composite
@@ -128,6 +172,12 @@ def market_rows(draw, base):
     impact = draw(st.sampled_from([(None, None), ("0.99", "1.01"), ("0.998", "1.003"), ("0.95", None)]))
     initial, maintenance = draw(margin_functions())
     minimum = Decimal(step) * draw(st.sampled_from([1, 1, 7, 50]))
+    funding = {}
+    if draw(st.booleans()):
+        funding["fundingInterval"] = draw(st.sampled_from([60_000, 600_000, 3_600_000]))
+        bounds = draw(st.sampled_from([None, ("-100", "100"), ("-1", "0.5"), ("0", "1.5")]))
+        if bounds is not None:
+            funding["fundingRateLowerBound"], funding["fundingRateUpperBound"] = bounds
     return {
         "symbol": f"{base}_PERP",
         "baseSymbol": base,
@@ -144,6 +194,7 @@ def market_rows(draw, base):
         "imfFunction": initial,
         "mmfFunction": maintenance,
         "price": Decimal(price),
+        **funding,
     }
 
 
@@ -167,10 +218,34 @@ def asset_rows(draw, symbol):
         ),
     }
     if draw(st.booleans()):
-        row["imfFunction"], maintenance = draw(margin_functions(50, 200))
-        if draw(st.booleans()):
+        row["imfFunction"], maintenance = draw(margin_functions(50, 200, ("sqrt", "sqrt", "tiers")))
+        if row["imfFunction"]["type"] == "tiers" or draw(st.booleans()):
             row["mmfFunction"] = maintenance
     return row
+
+
+@st.composite
+def pool_rows(draw, asset, price):
+    """A pool of any size and utilisation; some are full, closed or at their limit."""
+    unit, lent = Decimal(asset["quantum"]), draw(st.sampled_from([0, 1_000, 20_000, 20_000, 10_000_000]))
+    used = draw(st.sampled_from(["0", "0.3", "0.85", "0.92", "0.9999", "1", "1.05"]))
+    quantities = [Fraction(lent) / Fraction(price), Fraction(lent) * Fraction(used) / Fraction(price)]
+    row = {
+        "symbol": asset["symbol"],
+        "lentQuantity": str(round(quantities[0] / Fraction(unit)) * unit),
+        "borrowedQuantity": str(round(quantities[1] / Fraction(unit)) * unit),
+        "state": draw(st.sampled_from(["Open", "Open", "Open", "Open", "Closed", "RepayOnly"])),
+        "fee": draw(st.sampled_from(["0", "0.001", "0.1"])),
+        "optimalUtilization": draw(st.sampled_from(["0.9", "0.7", "0.5"])),
+        "maxUtilization": draw(st.sampled_from(["1", "1", "0.95"])),
+        "throttleUtilizationThreshold": draw(st.sampled_from(["1", "0.92", "0.6"])),
+        "throttleUpdateFraction": draw(st.sampled_from(["0", "0.1", "1"])),
+    }
+    if draw(st.integers(0, 3)) == 0:
+        row["openBorrowLendLimit"] = draw(st.sampled_from(["0", "100", "10000"]))
+    optional = [name for name in row if name not in ("symbol", "lentQuantity", "borrowedQuantity")]
+    missing = draw(st.lists(st.sampled_from(optional), max_size=2))
+    return {name: figure for name, figure in row.items() if name not in missing}
 
 
 policies = st.fixed_dictionaries(
@@ -184,6 +259,10 @@ policies = st.fixed_dictionaries(
         "liquidation_fee": st.sampled_from(["0.01", "0.005", "1/300", 0]),
         "backstop_fund_share": st.sampled_from(["1/3", "0.25", 0, 1]),
         "fund": st.sampled_from([0, 25, 1_000_000]),
+        "realize_interval": st.sampled_from([None, None, 1, 10, 60]),
+        "borrow_rate_base": st.sampled_from([0, "0.1"]),
+        "borrow_rate_slope": st.sampled_from(["0.06", "0.06", "2"]),
+        "borrow_rate_jump": st.sampled_from([1, "1/3", 60]),
     }
 )
 
@@ -246,7 +325,15 @@ def tick_inputs(draw, source, time, before=None):
         elif symbol != SETTLE and draw(st.integers(0, 3)) == 0:
             mark = Decimal(str(marks[f"{symbol}_PERP"]))
             asset_prices[symbol] = float(mark * draw(decimals(98, 102, 2)))
-    return TickInput(time, marks, indexes, asset_prices, books)
+    held, rates = {}, {}
+    for market in source["markets"]:
+        symbol, step = market["symbol"], Decimal(market["filters"]["quantity"]["stepSize"])
+        if draw(st.integers(0, 3)) == 0:
+            notional = draw(st.sampled_from([0, 10_000, 400_000, 20_000_000]))
+            held[symbol] = float(int(notional / (Decimal(str(marks[symbol])) * step)) * step)
+        if draw(st.integers(0, 3)) == 0:
+            rates[symbol] = draw(st.sampled_from([0.0, 0.0000125, -0.0003, 0.005, -0.004]))
+    return TickInput(time, marks, indexes, asset_prices, books, held, rates)
 
 
 # ---- Accounts
@@ -254,14 +341,17 @@ def tick_inputs(draw, source, time, before=None):
 
 @st.composite
 def position_rows(draw, account, market, mark, winning):
-    """A position at a loss, or at a profit up to 12 % of its entry."""
+    """A position at a loss, or at a profit up to 12 % of its entry; perhaps some of it was realised before."""
     tick, step = Decimal(market["filters"]["price"]["tickSize"]), Decimal(market["filters"]["quantity"]["stepSize"])
     notional = draw(st.sampled_from([40, 1_000, 5_000, 30_000, 150_000])) * draw(decimals(50, 150, 2))
     lots = max(int(notional / (Decimal(str(mark)) * step)), 1)
     side = draw(st.sampled_from([1, -1]))
     profit = draw(decimals(0, 120, 3)) * (1 if winning else -1)
     entry = rounded(Decimal(str(mark)) * (1 - side * profit), tick)
-    return {"account": account, "market": market["symbol"], "quantity": float(side * lots * step), "entry_price": entry}
+    row = {"account": account, "market": market["symbol"], "quantity": float(side * lots * step), "entry_price": entry}
+    if draw(st.integers(0, 3)) == 0:
+        row["settle_price"] = rounded(Decimal(str(mark)) * draw(decimals(95, 105, 2)), tick)
+    return row
 
 
 @st.composite
@@ -291,7 +381,7 @@ def balance_rows(draw, account, asset, price, borrows):
 
 @st.composite
 def account_tables(draw, scene, account, kind):
-    """Add an account of a kind to the scene; its settle balance follows from its distress."""
+    """Add an account of a kind to the scene; gives what its settle balance will be chosen for."""
     first = scene.ticks[0]
     markets, assets = scene.source["markets"], [a for a in scene.source["collateral"] if a["symbol"] != SETTLE]
     winner = kind == "winner"
@@ -316,25 +406,25 @@ def account_tables(draw, scene, account, kind):
         own.settings.append({"account": account, "leverage_limit": limit, "unsettled": unsettled})
     lent = draw(st.sampled_from([0.0, 0.0, 0.0, 250.25]))
     own.balances.append({"account": account, "asset": SETTLE, "quantity": 0.0, "lent": lent})
-    _settle(own, first, account, Fraction(draw(st.integers(*DISTRESS[distress])), 100))
     for name in ("positions", "balances", "orders", "settings"):
         getattr(scene, name).extend(getattr(own, name))
+    return own, account, Fraction(draw(st.integers(*DISTRESS[distress])), 100)
 
 
-def _settle(own: Scene, first: TickInput, account: Any, target: Fraction) -> None:
+def _settle(own: Scene, prices: naive.Prices, account: Any, target: Fraction) -> None:
     """Choose the settle balance that brings net equity to ``target`` maintenance margins, a borrow's own included."""
     row = own.balances[-1]
     quantum = next(Decimal(a["quantum"]) for a in own.source["collateral"] if a["symbol"] == SETTLE)
     for _ in range(2):
         venue, state = Scene(own.source | {"backstop": []}, own.positions, own.balances, (), own.settings).load_naive()
-        look = naive.margin(venue, state.accounts[account], first.prices())
+        look = naive.margin(venue, state.accounts[account], prices)
         missing = target * look.maintenance_margin - look.net_equity
         row["quantity"] = rounded(Fraction(str(row["quantity"])) + missing, quantum)
 
 
 @st.composite
 def scenes(draw, ticks=1, most=8):
-    """A whole scene: 4 to ``most`` accounts, up to 3 providers, and ticks a moment to half an hour apart."""
+    """A whole scene: 4 to ``most`` accounts, up to 3 providers, and ticks a moment to three hours apart."""
     markets = [draw(market_rows(base)) for base in BASES[: draw(st.sampled_from([1, 2, 2, 3, 4]))]]
     symbols = draw(st.lists(st.sampled_from((*BASES[: len(markets)], *OTHERS)), max_size=3, unique=True))
     place = draw(st.integers(0, len(symbols)))
@@ -343,18 +433,21 @@ def scenes(draw, ticks=1, most=8):
     ids = draw(st.permutations(range(1, 1 + providers + count)))
     if draw(st.booleans()):
         ids = [f"user {n}" for n in ids]
+    collateral = [draw(asset_rows(symbol)) for symbol in symbols]
+    worth = dict.fromkeys(OTHERS, 50) | {market["baseSymbol"]: market["price"] for market in markets} | {SETTLE: 1}
     source = {
         "settle_asset": SETTLE,
         "markets": markets,
-        "collateral": [draw(asset_rows(symbol)) for symbol in symbols],
+        "collateral": collateral,
+        "borrow_lend": [draw(pool_rows(row, worth[row["symbol"]])) for row in collateral if draw(st.booleans())],
         "policy": draw(policies),
         "backstop": [draw(provider_rows(n, [m["symbol"] for m in markets])) for n in ids[:providers]],
     }
     time, inputs = START, []
     for _ in range(ticks):
         inputs.append(draw(tick_inputs(source, time, inputs[-1] if inputs else None)))
-        time += draw(st.sampled_from([1, 20, 70, 1800])) * 10**9
-    scene = Scene(source, ticks=inputs)
+        time += draw(st.sampled_from(GAPS)) * 10**9
+    scene, targets = Scene(source, ticks=inputs), []
     for n, account in enumerate(ids):
         if n < providers and draw(st.integers(0, 4)):
             scene.balances.append({"account": account, "asset": SETTLE, "quantity": 1e6, "lent": 0.0})
@@ -362,5 +455,8 @@ def scenes(draw, ticks=1, most=8):
             kind = draw(
                 st.sampled_from(["trader", "trader", "winner", "winner", "mixed", "mixed", "borrower", "borrower"])
             )
-            draw(account_tables(scene, account, kind))
+            targets.append(draw(account_tables(scene, account, kind)))
+    prices = inputs[0].prices().at(*scene.load_naive())
+    for target in targets:
+        _settle(target[0], prices, *target[1:])
     return scene

@@ -16,7 +16,7 @@ from riskcore import Accounts, MarginTable, load_venue, sample, sweep
 from riskcore.kernels import margin as kernels
 from tests import naive
 from tests.comparison import ROUNDING, gross, same_ratio
-from tests.strategies import SETTLE, Scene, scenes
+from tests.strategies import SETTLE, Scene, TickInput, margin_functions, scenes
 
 COLUMNS = ("net_equity", "exposure", "initial_margin", "maintenance_margin", "status")
 
@@ -25,7 +25,8 @@ def swept(scene: Scene, accounts=None) -> MarginTable:
     venue, loaded = scene.load()
     first = scene.ticks[0]
     loaded = loaded if accounts is None else accounts
-    return sweep(loaded, venue, first.marks, indexes=first.indexes, asset_prices=first.asset_prices)
+    others = {"asset_prices": first.asset_prices, "open_interest": first.open_interest}
+    return sweep(loaded, venue, first.marks, indexes=first.indexes, **others)
 
 
 def bits(table: MarginTable) -> dict:
@@ -142,7 +143,7 @@ def test_lending_changes_no_bit(scene: Scene, percent):
 def test_the_currency_is_a_unit(scene: Scene, unit):
     """All prices and settle amounts times `unit`: every amount grows by it, no ratio changes.
 
-    Factors times sqrt(notional) are fractions, so the factors shrink by the root; a haircut by token quantity stays.
+    Factors times sqrt(notional) are fractions, so the factors shrink by the root; what goes by token quantity stays.
     """
     by_notional, root = scene.source["policy"]["haircut_size_unit"] == "notional", math.isqrt(unit)
 
@@ -152,10 +153,18 @@ def test_the_currency_is_a_unit(scene: Scene, unit):
     def scaled_row(row, *names):
         return row | {name: scaled(row[name]) for name in names if name in row}
 
+    def scaled_function(function, by_quantity):
+        amounts = {name: str(Decimal(function[name]) * unit) for name in ("lower", "upper") if name in function}
+        if "brackets" in function:
+            amounts["brackets"] = [b | {"from": str(Decimal(b["from"]) * unit)} for b in function["brackets"]]
+        if "factor" in function and not by_quantity:
+            amounts["factor"] = str(Decimal(function["factor"]) / root)
+        return function | amounts
+
     source = copy.deepcopy(scene.source)
     for row in (*source["markets"], *source["collateral"]):
         for name in {"imfFunction", "mmfFunction"} & set(row):
-            row[name]["factor"] = str(Decimal(row[name]["factor"]) / root)
+            row[name] = scaled_function(row[name], row[name].get("unit") == "quantity" and row["symbol"] != SETTLE)
         if "filters" in row:
             row["filters"]["price"] |= {
                 n: str(Decimal(row["filters"]["price"][n]) * unit) for n in ("tickSize", "maxPrice")
@@ -168,7 +177,7 @@ def test_the_currency_is_a_unit(scene: Scene, unit):
     first = scene.ticks[0]
     other = Scene(
         source,
-        [scaled_row(row, "entry_price") for row in scene.positions],
+        [scaled_row(row, "entry_price", "settle_price") for row in scene.positions],
         [scaled_row(row, "quantity", "lent") if row["asset"] == SETTLE else row for row in scene.balances],
         [scaled_row(row, "price") for row in scene.orders],
         [scaled_row(row, "unsettled") for row in scene.settings],
@@ -243,26 +252,33 @@ def test_a_frame_of_prices_is_its_rows(crowd):
     assert tables.to_frame()["time"].tolist() == np.repeat([10, 20, 30], len(accounts)).tolist()
 
 
-# ---- The scalar rules
+# ---- The rules one by one
+
+EDGES = [100, 10_000, 1_000_000, 0.5, 700, 5_000, 30_000, 150_000]  # where the functions of the strategies bend or jump
+near_edges = st.builds(lambda edge, off: int(edge * 1000) + off, st.sampled_from(EDGES), st.integers(-1, 1))
+
+
+@settings(max_examples=200)
+@given(margin_functions(), st.integers(1, 10**9) | near_edges, st.none() | st.integers(0, 200_000))
+def test_margin_functions(functions, lots, interest):
+    """Of a position of lots worth 0.001 each, so that float64 can be at an edge exactly."""
+    source = sample.venue_source([])
+    source["markets"] = [source["markets"][0] | dict(zip(("imfFunction", "mmfFunction"), functions, strict=True))]
+    symbol, quantity = source["markets"][0]["symbol"], float(Decimal(lots) / 10**5)
+    position = {"account": 1, "market": symbol, "quantity": quantity, "entry_price": 100.0}
+    scene = Scene(source, [position], [], ticks=[TickInput(0, {symbol: 100.0}, {}, {}, {}, known(symbol, interest))])
+    table, (venue, state) = swept(scene), scene.load_naive()
+    look = naive.sweep(venue, state, scene.ticks[0].prices())[1]
+    assert math.isclose(table.initial_margin[0], float(look.initial_margin), rel_tol=1e-14)
+    assert math.isclose(table.maintenance_margin[0], float(look.maintenance_margin), rel_tol=1e-14)
+
+
+def known(symbol, amount):
+    return {} if amount is None else {symbol: float(amount)}
+
 
 amounts = st.decimals(0, 10**12, places=4, allow_nan=False)
 rates = st.decimals("0.0001", 2, places=6, allow_nan=False)
-factors = st.one_of(st.just(Decimal(0)), st.decimals("0.0000001", "0.01", places=8, allow_nan=False))
-
-
-@given(amounts, rates, factors)
-def test_margin_fraction(notional, base, factor):
-    function = naive.margin_function({"base": base, "factor": factor})
-    found = kernels.margin_fraction(float(notional), float(base), float(factor))
-    assert math.isclose(found, float(function(Fraction(notional))), rel_tol=1e-15)
-
-
-@given(rates, st.integers(1, 10**6))
-def test_the_kink_of_a_margin_fraction(base, root):
-    """Below (base / factor)^2 the base holds, above it the fraction grows."""
-    factor = float(base) / root
-    assert kernels.margin_fraction(0.999 * root**2, float(base), factor) == float(base)
-    assert kernels.margin_fraction(1.001 * root**2, float(base), factor) > float(base)
 
 
 @given(amounts, st.decimals(0, 1, places=3), st.none() | rates, st.decimals(0, 1, places=5))

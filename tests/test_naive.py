@@ -14,7 +14,8 @@ import pytest
 from tests import naive
 
 M = 10**6
-MINUTE = 60 * 10**9
+MINUTE, HOUR = 60 * 10**9, 3600 * 10**9
+NOON = 480_012 * HOUR
 AT_100 = {"X": 100, "Y": 100}
 IDENTITY = {"type": "identity"}
 
@@ -42,21 +43,22 @@ BTC = market_row("BTC", ("0.01333333", "0.00002494"), ("0.00666667", "0.00001496
 SOL = market_row("SOL", ("0.02", "0.000075"), ("0.0135", "0.0000375"), "0.01", "0.01")
 
 
-def make_venue(markets=(X, Y), collateral=(("GEM", "0.9"), ("TOK", "0.9")), backstop=(), **policy):
+def make_venue(markets=(X, Y), collateral=(("GEM", "0.9"), ("TOK", "0.9")), backstop=(), pools=(), **policy):
     """By default perpetuals X and Y in lots of 0.01, so that at a mark of 100 a lot is worth 1; maintenance 5 %.
 
     Assets USDC (the settle asset), GEM and TOK; borrows by the defaults, maintenance 5 % USDC and 10 % others.
     """
     rows = [asset_row("USDC", "1")] + [asset_row(*row) if isinstance(row, tuple) else row for row in collateral]
     policy = {"min_slice_notional": 1, **policy}
-    return naive.Venue({"markets": list(markets), "collateral": rows, "backstop": list(backstop), "policy": policy})
+    lists = {"markets": list(markets), "backstop": list(backstop), "borrow_lend": list(pools)}
+    return naive.Venue({**lists, "collateral": rows, "policy": policy})
 
 
 BACKPACK = make_venue([BTC, SOL, {"symbol": "SOL_USDC", "marketType": "SPOT"}], [("SOL", "0.95")], slice_fraction=0.1)
 
 
 def load(venue, accounts, orders=(), settings=()):
-    """Accounts {id: {market: (quantity, entry price)}}, and {id: {asset: quantity, or (quantity, lent)}}.
+    """Accounts {id: {market: (quantity, entry price[, settle price])}}, {id: {asset: quantity, or (quantity, lent)}}.
 
     A symbol that is both is the market; its balance is spelled "SOL balance".
     """
@@ -64,8 +66,8 @@ def load(venue, accounts, orders=(), settings=()):
     for account, holdings in accounts.items():
         for symbol, held in holdings.items():
             if symbol in venue.markets:
-                row = {"account": account, "market": symbol, "quantity": held[0], "entry_price": held[1]}
-                positions.append(row)
+                row = zip(("quantity", "entry_price", "settle_price"), held, strict=False)
+                positions.append({"account": account, "market": symbol, **dict(row)})
             else:
                 quantity, lent = held if isinstance(held, tuple) else (held, 0)
                 row = {"account": account, "asset": symbol.split()[0], "quantity": quantity, "lent": lent}
@@ -81,17 +83,19 @@ def look_at(venue, holdings, marks, indexes=None, prices=None, **others):
     return naive.margin(venue, state.accounts[1], naive.Prices(marks, indexes, prices))
 
 
-def checked_step(venue, state, marks=AT_100, books=None, prices=None, time_ns=0):
+def checked_step(venue, state, marks=AT_100, books=None, prices=None, time_ns=0, **others):
     """`step`, with what must hold in every tick: conservation by equality, and rows that add up to the new state."""
     untouched = copy.deepcopy(state)
-    new, rows = naive.step(venue, state, time_ns, marks, books or {}, asset_prices=prices)
+    new, rows = naive.step(venue, state, time_ns, marks, books or {}, asset_prices=prices, **others)
     assert state == untouched
     assert naive.total_lots(venue, new) == naive.total_lots(venue, state)
     assert naive.total_quanta(venue, new) == naive.total_quanta(venue, state)
     assert naive.journalled(naive.apply_rows(venue, state, rows)) == naive.journalled(new)
     for row in rows:
-        assert len(row) == 21
-        assert row["cash"] - row["cost"] + row["counter_cash"] - row["counter_cost"] + row["fund"] == 0
+        assert len(row) == 25
+        money = row["cash"] - row["cost"] + row["counter_cash"] - row["counter_cost"] + row["fund"] + row["unsettled"]
+        assert money == 0
+        assert row["lent"] == -row["quanta"] or row["event"] != "redeem"
     return new, rows
 
 
@@ -302,10 +306,10 @@ def test_e5_backstop():
     new, rows = checked_step(venue, state, {"X": 9646})
     assert brief(rows, "price", "fund") == [("backstop", "below_auto_close", 9500.0, 97333333)]
     assert new.fund == 97333333
-    lots, cost = new.accounts[9].positions["X"]
-    assert (lots, cost) == (200, 19097333333)
+    lots, cost, entry = new.accounts[9].positions["X"]
+    assert (lots, cost, entry) == (200, 19097333333, 19097333333)
     assert f"{cost / M / 2:.4f}, {19292 - cost / M:.4f}" == "9548.6667, 194.6667"
-    assert new.accounts[1].positions["X"] == new.accounts[1].balances["USDC"] == [0, 0]
+    assert (new.accounts[1].positions["X"], new.accounts[1].balances["USDC"]) == ([0, 0, 0], [0, 0])
 
 
 def test_e6_two_positions():
@@ -349,7 +353,7 @@ def test_dydx_bankruptcy_price(case_id, shared):
     cases), and our rounded one is at most one quantum away.
     """
     cases = json.loads((shared / "vectors" / "dydx.json").read_text(encoding="utf-8"))["cases"]
-    assert sum(case["id"].startswith("dydx-bk-") for case in cases) == 7
+    assert any(case["id"].startswith("dydx-bk-") for case in cases)
     case = next(case for case in cases if case["id"] == case_id)
     inputs, expected = case["inputs"], case["expected"]["bankruptcy_quote"]
     rate = naive.number(inputs["maint"])
@@ -454,7 +458,7 @@ def test_book_stops_as_soon_as_the_ratio_is_below_one():
         ("book", "full", 90, -90, -90 * M, 0, 900000, 100.0),
     ]
     assert [row["mmr_after"] for row in rows] == [float(Fraction(50, 45)), float(Fraction(45, 44)), 40.5 / 43.1]
-    assert new.accounts[1].positions["X"] == [810, 810 * M]
+    assert new.accounts[1].positions["X"] == [810, 810 * M, 810 * M]
     assert new.accounts[1].balances["USDC"] == [43100000, 0]
     assert (new.fund, new.book_lots["X"], new.book_quanta["USDC"]) == (1900000, 190, -190 * M)
     assert (rows[0]["event"], rows[0]["tick"], rows[0]["time"], new.ticks) == ("trigger", 0, 0, 1)
@@ -486,7 +490,7 @@ def test_band_cuts_a_purchase():
         ("book", "band", 100, 70, 70 * M, -200000, 702000)
     ]
     assert new.accounts[1].balances["USDC"] == [44098000, 0]
-    assert new.accounts[1].positions["X"] == [-930, -930 * M]
+    assert new.accounts[1].positions["X"] == [-930, -930 * M, -930 * M]
 
 
 @pytest.mark.parametrize(
@@ -558,7 +562,7 @@ def test_backstop_in_parts_then_adl_then_unfilled():
         ("unfilled", "no_counterparty", None, 20, 0, 0, 0, 0, 0),
     ]
     assert [row["price"] for row in rows[1:5]] == [98.0] * 4
-    assert new.accounts[1].positions["X"] == [20, 20 * M]
+    assert new.accounts[1].positions["X"] == [20, 20 * M, 20 * M]
     assert [new.accounts[i].balances["USDC"][0] for i in (1, 3, 4)] == [400000, 1011 * M, 13600000]
     assert new.fund == 6 * M
     assert new.provider_minute == new.provider_hour == new.provider_total == {7: 300 * M, 8: 600 * M}
@@ -606,7 +610,7 @@ def test_fund_then_shortfall():
         ("shortfall", "bankrupt", "shortfall", 0, 18 * M, -18 * M, 0),
     ]
     assert new.accounts[1].balances["USDC"] == [0, 0]
-    assert new.accounts[7].positions["X"] == [1000, 950 * M]
+    assert new.accounts[7].positions["X"] == [1000, 950 * M, 950 * M]
     assert (new.fund, new.shortfall) == (0, -18 * M)
 
 
@@ -704,7 +708,7 @@ def test_a_provider_turns_its_position_round():
     state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 7: {"X": (-4, 110), "USDC": 1000}})
     new, rows = checked_step(venue, state, {"X": 95, "Y": 100})
     assert (rows[1]["counter_cost"], rows[1]["counter_cash"]) == (1010 * M, 60 * M)
-    assert new.accounts[7].positions["X"] == [600, 570 * M]
+    assert new.accounts[7].positions["X"] == [600, 570 * M, 570 * M]
 
 
 def test_adl_passes_over_a_provider_that_was_turned_round():
@@ -865,6 +869,306 @@ def test_a_quiet_tick():
     assert naive.journalled(new) == naive.journalled(state)
 
 
+# ---- Margin functions
+
+
+TIERS = {"type": "tiers", "brackets": [{"from": 0, "rate": "0.01"}, {"from": 10000, "rate": "0.02"}]}
+TIERS["brackets"].append({"from": 50000, "rate": "0.05"})
+
+
+def test_tiers_are_continuous():
+    """Deductions 0, 10,000 * 0.01 = 100, 100 + 50,000 * 0.03 = 1,600."""
+    requirement = naive.margin_function(TIERS)
+    cases = {0: 0, 5000: 50, 10000: 100, 20000: 300, 50000: 900, 60000: 1400}
+    assert {notional: requirement(Fraction(notional)) for notional in cases} == cases
+    for start, rate in ((10000, "0.02"), (50000, "0.05")):
+        assert requirement(Fraction(start) + 1) - requirement(Fraction(start)) == Fraction(rate)
+
+
+def test_whole_tiers():
+    """The bracket of 10,000 is the first one still; one more, and 2 % count for all of it."""
+    requirement = naive.margin_function({**TIERS, "whole": True})
+    assert [requirement(Fraction(n)) for n in (0, 10000, 10001, 60000)] == [0, 100, Fraction("200.02"), 3000]
+
+
+def test_a_curve_by_quantity():
+    """10,000 X at 100: max(0.01, 0.001 * sqrt(10,000)) = 0.1 of 1,000,000; of a borrow of 100 GEM at 4: 0.01 of 400."""
+    curve = {"type": "sqrt", "base": "0.01", "factor": "0.001", "unit": "quantity"}
+    gem = asset_row("GEM", "1", imfFunction=curve, mmfFunction=curve)
+    venue = make_venue([{**X, "imfFunction": curve, "mmfFunction": curve}], [gem])
+    look = look_at(venue, {"X": (10000, 100), "GEM": -100, "USDC": 500000}, {"X": 100}, prices={"GEM": 4})
+    assert look.position_maintenance_margins == {"X": 100000}
+    assert look.borrow_maintenance_margins == {"GEM": 4}
+    assert look.initial_margin == 100004
+
+
+@pytest.mark.parametrize(
+    ("given", "fraction"), [({}, "0.265"), ({"X": 5}, "0.02"), ({"X": 20}, "0.51"), ({"X": 50}, "1")]
+)
+def test_open_interest(given, fraction):
+    """0.02 up to 1,000, the whole from 3,000. Longs of 15 and shorts of 10 at 100: 1,500, so 0.02 + 0.98 / 4."""
+    curve = {"type": "open_interest", "base": "0.02", "lower": 1000, "upper": 3000}
+    venue = make_venue([{**X, "imfFunction": curve, "mmfFunction": curve}])
+    state = load(venue, {1: {"X": (12, 100)}, 2: {"X": (3, 100)}, 3: {"X": (-10, 100), "USDC": 5000}})
+    looks = naive.sweep(venue, state, naive.Prices({"X": 100}, open_interest=given))
+    assert [look.maintenance_margin for look in looks.values()] == [n * Fraction(fraction) for n in (1200, 300, 1000)]
+
+
+# ---- Between the ticks, by hand
+
+
+HOURLY = {"fundingInterval": 3_600_000}
+
+
+def later(venue, state, ticks):
+    """Ticks of (time, arguments); the state and the rows after the last."""
+    rows = []
+    for time_ns, arguments in ticks:
+        state, rows = checked_step(venue, state, time_ns=time_ns, **arguments)
+        assert all(math.isnan(row["mmr_before"]) and math.isnan(row["mmr_after"]) for row in rows)
+    return state, rows
+
+
+@pytest.mark.parametrize(("end", "hours"), [(HOUR - 1, 0), (HOUR, 1), (3 * HOUR - 1, 2)])
+def test_funding_at_a_given_rate(end, hours):
+    """0.0001 an hour of a long of 1,000 is 0.1, of a short of 400 is 0.04 to it; the book keeps 0.06."""
+    venue = make_venue([{**X, **HOURLY}, Y])
+    state = load(venue, {1: {"X": (10, 100), "USDC": 1000}, 2: {"X": (-4, 100), "Y": (1, 100), "USDC": 1000}})
+    rates = {"funding_rates": {"X": 0.0001, "Y": 0.0001}}
+    new, rows = later(venue, state, [(NOON, rates), (NOON + end, rates)])
+    expected = [("funding", "interval", 1, "book", "X", -100000 * hours, 100000 * hours, 100.0)]
+    expected.append(("funding", "interval", 2, "book", "X", 40000 * hours, -40000 * hours, 100.0))
+    columns = ("account", "counterparty", "market", "cash", "counter_cash", "price")
+    assert brief(rows, *columns) == (expected if hours else [])
+    assert new.book_quanta["USDC"] == 60000 * hours
+
+
+def test_funding_of_a_quiet_market():
+    """Mark and index equal: 0.0001 / 8 = 0.0000125 an hour (venue_rules.md 1.7), of 1,000 it is 0.0125."""
+    venue = make_venue([{**X, **HOURLY}])
+    state = load(venue, {1: {"X": (10, 100), "USDC": 1000}})
+    _, rows = later(venue, state, [(NOON, {"indexes": AT_100}), (NOON + HOUR, {})])
+    assert brief(rows, "cash") == [("funding", "interval", -12500)]
+
+
+@pytest.mark.parametrize(
+    ("row", "cash"),
+    [(HOURLY, -187500), ({"fundingInterval": 14_400_000}, -750000), ({**HOURLY, "fundingRateUpperBound": "1"}, -1e5)],
+)
+def test_funding_from_premiums(row, cash):
+    """Premiums 0.001 and 0.003: the mean 0.002 less 0.0005, by 8, is 0.0001875 an hour, 0.00075 in four.
+
+    The mark at the time of the payment is 100 again, and its premium is the first one of the next interval.
+    """
+    venue = make_venue([{**X, **row}])
+    state = load(venue, {1: {"X": (10, 100), "USDC": 1000}})
+    first = [(NOON + n, {"marks": {"X": mark}, "indexes": AT_100}) for n, mark in enumerate([100.1, 100.3])]
+    new, rows = later(venue, state, [*first, (NOON + 1000, {}), (NOON + 4 * HOUR, {"indexes": {"X": 80}})])
+    times = 4 if row["fundingInterval"] == 3_600_000 else 1
+    assert brief(rows, "cash") == [("funding", "interval", times * cash)]
+    assert new.premiums == {"X": (0.25, 1)}
+
+
+def test_no_funding_without_an_index():
+    """No tick before this one had an index: nothing is paid; the one of this tick counts from here on."""
+    venue = make_venue([{**X, **HOURLY}])
+    state = load(venue, {1: {"X": (10, 100), "USDC": 1000}})
+    new, rows = later(venue, state, [(NOON, {}), (NOON + HOUR, {"indexes": AT_100})])
+    assert (rows, new.premiums) == ([], {"X": (0.0, 1)})
+    _, rows = later(venue, new, [(NOON + 2 * HOUR, {})])
+    assert brief(rows, "cash") == [("funding", "interval", -12500)]
+
+
+def test_interest_of_the_venue_s_example():
+    """10,000 borrowed at 5.23 %: 0.059703 an hour (venue_rules.md, section 6).
+
+    20,000 are lent, U = 1/2; with a fee of 10 % the lender gets 0.0523 / 8760 * 0.45 * 20,000 = 0.053733, and the rest
+    is the pool's. The second hour is of 10,000.059703: 0.0597036. The hour that runs costs 0.7 quanta of the 0.119407.
+    """
+    rate = {"borrow_rate_base": "0.0523", "borrow_rate_slope": 0, "borrow_rate_jump": 0}
+    venue = make_venue(pools=[{"symbol": "USDC", "fee": "0.1"}], **rate)
+    state = load(venue, {1: {"USDC": -10000, "GEM": 200}, 2: {"USDC": (0, 20000)}})
+    prices = {"prices": {"GEM": 100}}
+    new, rows = later(venue, state, [(NOON, prices), (NOON + HOUR, prices)])
+    hour = [
+        ("interest", "hour", 1, "pool", "USDC", -59703, 0),
+        ("interest", "hour", 2, "pool", "USDC", 0, 53733),
+    ]
+    columns = ("account", "counterparty", "asset", "quanta", "lent")
+    assert brief(rows, *columns) == hour
+    assert new.pool == {"USDC": 5970, "GEM": 0, "TOK": 0}
+    _, rows = later(venue, state, [(NOON, prices), (NOON + 2 * HOUR, prices)])
+    assert brief(rows, *columns) == [
+        *hour,
+        ("interest", "hour", 1, "pool", "USDC", -59704, 0),
+        hour[1],
+        ("interest", "entry", 1, "pool", "USDC", -1, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("borrowed", "rate"), [(0, 0), (450, "0.03"), (900, "0.06"), (950, "0.56"), (1000, "1.06"), (2000, "1.06")]
+)
+def test_the_curve_of_the_borrow_rate(borrowed, rate):
+    """0.06 up to the optimum of 90 %, then 1 more to 100 %; a debt of 8,760 pays the rate itself in an hour."""
+    pool = {"symbol": "GEM", "lentQuantity": 10**9, "borrowedQuantity": borrowed * 10**6 - 8760}
+    venue = make_venue(pools=[pool])
+    state = load(venue, {1: {"GEM": -8760 if borrowed else 0, "USDC": 10**6}})
+    prices = {"prices": {"GEM": 1}}
+    _, rows = later(venue, state, [(NOON, prices), (NOON + HOUR, prices)])
+    assert sum(row["quanta"] for row in rows) == -Fraction(rate) * M
+
+
+def test_realisation():
+    """Long 10 from 100, short 4 from 100, mark 103: +30 and -12 go from the cost to the balance, the entry stays."""
+    venue = make_venue(realize_interval=60)
+    state = load(venue, {1: {"X": (10, 100), "Y": (1, 100), "USDC": 90}, 2: {"X": (-4, 100), "USDC": 400}})
+    at_103 = {"marks": {"X": 103, "Y": 100}}
+    new, rows = later(venue, state, [(NOON, at_103), (NOON + MINUTE, at_103)])
+    assert brief(rows, "account", "counterparty", "market", "cost", "cash", "entry", "price") == [
+        ("realize", "interval", 1, None, "X", 30 * M, 30 * M, 0, 103.0),
+        ("realize", "interval", 2, None, "X", -12 * M, -12 * M, 0, 103.0),
+    ]
+    assert new.accounts[1].positions["X"] == [1000, 1030 * M, 1000 * M]
+    assert new.accounts[2].balances["USDC"] == [388 * M, 0]
+    _, rows = later(venue, new, [(NOON + 2 * MINUTE - 1, {})])
+    assert rows == []
+
+
+LOSS = {"marks": {"X": 98, "Y": 100}, "prices": {"GEM": 100}}
+USDC_POOL = {"symbol": "USDC", "lentQuantity": 100, "borrowedQuantity": 50}
+
+
+def settle_a_loss(holdings, pools=(), settings=(), when=NOON + 30 * MINUTE):
+    """A long of 10 X from 100 realises a loss of 20 at 98; the rows after its own."""
+    venue = make_venue(pools=pools, realize_interval=60)
+    state = load(venue, {1: {"X": (10, 100), **holdings}}, settings=settings)
+    new, rows = later(venue, state, [(when - 1, LOSS), (when, LOSS)])
+    assert brief(rows[:1], "cash") == [("realize", "interval", -20 * M)]
+    return new, rows[1:]
+
+
+def test_settlement_redeems_lends_first():
+    """USDC 3 free and 50 lent: 17 are short. Without a pool nothing holds them back, with it bound = 1 of 150 - 50."""
+    for pools in ((), [USDC_POOL]):
+        new, rows = settle_a_loss({"USDC": (3, 50), "GEM": 1}, pools)
+        assert brief(rows, "asset", "quanta", "lent") == [("redeem", "settlement", "USDC", 17 * M, -17 * M)]
+        assert new.accounts[1].balances["USDC"] == [0, 33 * M]
+
+
+def test_settlement_borrows():
+    """Without a pool nothing more happens. With one of 100, of which 50 are borrowed, 20 more make U = 0.7.
+
+    r = 0.06 * 0.7 / 0.9 = 0.046667, in an hour 5.327245e-6, of 20 it is 0.000107, and half of the hour is left: 53.
+    On the full hour it is a whole one: 107, after the interest of that hour, for which nobody owed anything yet.
+    """
+    new, rows = settle_a_loss({"USDC": 0, "GEM": 1})
+    assert (rows, new.accounts[1].balances["USDC"]) == ([], [-20 * M, 0])
+    for when, fee in ((NOON + 30 * MINUTE, 53), (NOON, 107)):
+        new, rows = settle_a_loss({"USDC": 0, "GEM": 1}, [USDC_POOL], when=when)
+        assert brief(rows, "counterparty", "asset", "quanta", "lent") == [
+            ("interest", "entry", "pool", "USDC", -fee, 0)
+        ]
+        assert (new.accounts[1].balances["USDC"], new.pool["USDC"]) == ([-20 * M - fee, 0], fee)
+
+
+@pytest.mark.parametrize(
+    ("pool", "borrowed"),
+    [
+        ({"borrowedQuantity": 95, "maxUtilization": 1}, 5),
+        ({"borrowedQuantity": 95, "maxUtilization": "0.97"}, 2),  # the threshold of 1 is above the maximum
+        # 0.8 + (1 - 0.8) / 10 = 0.82, and from 0.9 on the threshold holds
+        ({"borrowedQuantity": 80, "throttleUtilizationThreshold": "0.5"}, 2),
+        ({"borrowedQuantity": 80, "throttleUtilizationThreshold": "0.9"}, 10),
+        ({"borrowedQuantity": 80, "openBorrowLendLimit": 86}, 6),
+        ({"borrowedQuantity": 80, "openBorrowLendLimit": 70}, 0),
+        ({"borrowedQuantity": 100}, 0),
+        ({"state": "RepayOnly"}, 0),
+    ],
+)
+def test_how_much_settlement_borrows(pool, borrowed):
+    """Of 20 short; for the rest GEM is sold at 100."""
+    _, rows = settle_a_loss({"USDC": 0, "GEM": 1}, [{**USDC_POOL, **pool}])
+    assert [-row["quanta"] for row in rows if row["event"] == "convert"] == [(20 - borrowed) * 10000]
+    assert [row["event"] for row in rows] == ["interest", "convert"] if borrowed else ["convert"]
+
+
+def test_settlement_sells_collateral_and_leaves_the_rest_unsettled():
+    """No USDC can be borrowed. GEM 0.05 free and 1 lent at 100; 0.9 of the 1 is lent out and the bound is 0.95.
+
+    Of 1 - 0.9 / 0.95 = 0.0526316 is redeemable 0.052631, so 0.102631 are sold for 10.2631 and 9.7369 stay unsettled.
+    At 99 a minute later 10 are realised, of which 9.7369 are paid.
+    """
+    gem = {"symbol": "GEM", "borrowedQuantity": "0.9", "throttleUtilizationThreshold": "0.95"}
+    venue_pools = [{**USDC_POOL, "state": "Closed"}, gem]
+    new, rows = settle_a_loss({"USDC": 0, "GEM": ("0.05", 1)}, venue_pools)
+    assert brief(rows, "asset", "quanta", "lent", "cash", "fee", "unsettled") == [
+        ("redeem", "settlement", "GEM", 52631, -52631, 0, 0, 0),
+        ("convert", "settlement", "GEM", -102631, 0, 10263100, 0, 0),
+        ("unsettle", "settlement", None, 0, 0, 9736900, 0, -9736900),
+    ]
+    account = new.accounts[1]
+    assert (account.unsettled, account.balances["USDC"]) == (-9736900, [0, 0])
+    venue = make_venue(pools=venue_pools, realize_interval=60)
+    at_99 = {**LOSS, "marks": {"X": 99, "Y": 100}}
+    new, rows = later(venue, new, [(NOON + 31 * MINUTE, at_99)])
+    assert brief(rows[1:], "cash", "unsettled") == [("unsettle", "settlement", -9736900, 9736900)]
+    assert (new.accounts[1].unsettled, new.accounts[1].balances["USDC"]) == (0, [263100, 0])
+
+
+def test_a_debt_counts_once_it_is_granted():
+    """Accounts 1 and 2 are both 20 short and the pool has 30 left: 1 borrows 20, 2 borrows 10 and sells GEM for 10."""
+    pool = {**USDC_POOL, "borrowedQuantity": 70}
+    venue = make_venue(pools=[pool], realize_interval=60, borrow_rate_slope=0, borrow_rate_jump=0)
+    state = load(venue, {account: {"X": (10, 100), "USDC": 0, "GEM": 1} for account in (1, 2)})
+    new, rows = later(venue, state, [(NOON + 1, LOSS), (NOON + MINUTE, LOSS)])
+    assert brief(rows[2:], "account", "quanta") == [("convert", "settlement", 2, -100000)]
+    assert [new.accounts[account].balances["USDC"][0] for account in (1, 2)] == [-20 * M, -10 * M]
+
+
+def test_a_debt_of_before_is_not_short():
+    """5 were owed and 20 are lost: 20 are short, not 25; what was unsettled stays as long as nothing is free."""
+    settings = [{"account": 1, "unsettled": -2}]
+    new, rows = settle_a_loss({"USDC": (-5, 100), "GEM": 1}, settings=settings)
+    assert brief(rows, "quanta") == [("redeem", "settlement", 20 * M)]
+    assert (new.accounts[1].unsettled, new.accounts[1].balances["USDC"]) == (-2 * M, [-5 * M, 80 * M])
+
+
+def test_repay_redeems_only_what_is_not_lent_out():
+    """GEM -10 with 2 lent at 100, USDC 900. Outside 9 are lent and 0.5 borrowed: 11 - 10.5 = 0.5 can be redeemed.
+
+    The target is 1: after 0.5 redeemed E = 900 + 135 - 950 = 85 < MM = 95, and 0.5 is bought for 50 and a fee of 0.5.
+    """
+    venue = make_venue(pools=[{"symbol": "GEM", "lentQuantity": 9, "borrowedQuantity": "0.5"}])
+    _, rows = checked_step(venue, load(venue, {1: {"USDC": 900, "GEM": (-10, 2)}}), prices={"GEM": 100})
+    assert brief(rows, "quanta", "cash", "fee") == [
+        ("redeem", "debt", 500000, 0, 0),
+        ("convert", "debt", 500000, -50 * M, 500000),
+    ]
+
+
+def test_sales_of_lent_collateral_at_full_utilisation():
+    """Nothing of TOK 20 can be redeemed, so GEM is sold though it is worth less."""
+    venue = make_venue(pools=[{"symbol": "TOK", "borrowedQuantity": 20}], min_slice_notional=1000)
+    state = load(venue, {1: {"USDC": -260, "TOK": (0, 20), "GEM": 1}})
+    _, rows = checked_step(venue, state, prices={"TOK": 10, "GEM": 99})
+    assert brief(rows, "asset", "quanta") == [("convert", "debt", "GEM", -M)]
+
+
+def test_adl_ranks_by_entry():
+    """3 realised its profit at 95: its cost shows none any more, its entry of 110 does. 4 is the opposite."""
+    venue = make_venue()
+    winner, loser = {"X": (-10, 110, 95), "USDC": 500}, {"X": (-10, 90, 110), "USDC": 500}
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 3: winner, 4: loser})
+    assert state.accounts[3].positions["X"] == [-1000, -950 * M, -1100 * M]
+    new, rows = checked_step(venue, state, {"X": 95, "Y": 100})
+    columns = ("counterparty", "lots", "cost", "entry", "cash", "counter_cost", "counter_entry", "counter_cash")
+    assert brief(rows, *columns)[0][1:] == (
+        ("backstop_exhausted", 3, -1000, -1000 * M, -1000 * M, -20 * M, 950 * M, 1100 * M, -30 * M)
+    )
+    assert new.accounts[3].positions["X"] == [0, 0, 0]
+
+
 # ---- Many small venues, by chance
 
 
@@ -921,8 +1225,8 @@ def test_conservation_by_chance(seed):
             before = state.accounts[account_id]
             assert account.orders == ([] if account_id in selected else before.orders)
             assert account_id not in bankrupt or account.balances["USDC"] == [0, 0]
-            for market, (lots, cost) in account.positions.items():
+            for market, (lots, cost, entry) in account.positions.items():
                 held = before.positions[market][0]
                 assert account_id in venue.providers or 0 <= lots * held <= held * held
-                assert lots != 0 or cost == 0
+                assert lots != 0 or cost == entry == 0
         state = new

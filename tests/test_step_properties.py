@@ -27,6 +27,12 @@ def near(x, y) -> bool:
     return abs(x - y) <= ROUNDING * max(abs(x), abs(y))
 
 
+def between_the_ticks(rows) -> list:
+    """The rows of what was due, which come first in a tick."""
+    accruals = ("funding", "interest", "realize", "unsettle")
+    return [row for row in rows if row["event"] in accruals or row["reason"] == "settlement"]
+
+
 def float64_decides(venue, state, prices, rows) -> bool:
     """Whether the last bits of float64 could order or stop something in this tick: one_tick.md lets them, in
 
@@ -36,6 +42,8 @@ def float64_decides(venue, state, prices, rows) -> bool:
 
     Exact twins are no such case: equal holdings give equal bits, and the account id decides on both sides.
     """
+    due, prices = between_the_ticks(rows), prices.at(venue, state)
+    state, rows = naive.apply_rows(venue, state, due), rows[len(due) :]
     looks = naive.sweep(venue, state, prices)
     scale = {account_id: gross(venue, account, prices) for account_id, account in state.accounts.items()}
     selected = [account_id for account_id, look in looks.items() if look.liquidating]
@@ -51,11 +59,11 @@ def float64_decides(venue, state, prices, rows) -> bool:
     for market in {row["market"] for row in rows if row["event"] in ("adl", "unfilled")}:
         lot, profits = prices.of_lot(venue, market), []
         for account_id, account in accounts.items():
-            lots, cost = account.positions.get(market, (0, 0))
-            if lots and looks[account_id].net_equity > 0 and cost:
-                value, cost = lots * lot, cost * venue.settle_quantum
+            lots, _, entry = account.positions.get(market, (0, 0, 0))
+            if lots and looks[account_id].net_equity > 0 and entry:
+                value, entry = lots * lot, entry * venue.settle_quantum
                 leverage = looks[account_id].exposure / looks[account_id].net_equity
-                profits.append(((value - cost) / abs(cost) * leverage, account))
+                profits.append(((value - entry) / abs(entry) * leverage, account))
         if any(near(x, y) and a != b for (x, a), (y, b) in itertools.combinations(profits, 2)):
             return True
 
@@ -174,6 +182,100 @@ def test_scenes_by_hand(scene):
     assert_equals_the_oracle(scene[1])
 
 
+def with_second_tick(scene: Scene, seconds: int, market=(), **changes) -> Scene:
+    """Another tick after the scene's, 400 s being the full hour; ``market`` adds to the market's row."""
+    source = scene.source | {"markets": [scene.source["markets"][0] | dict(market)]}
+    first = scene.ticks[0]
+    return replace(scene, source=source, ticks=[first, replace(first, time=START + seconds * 10**9, **changes)])
+
+
+LONG, FALL, EVERY_MINUTE = (1, "X", 10.0, 100.0), {"X": 98.0}, {"realize_interval": 60, "borrow_rate_base": 1}
+GIVEN_HOURLY = {"fundingInterval": 3_600_000}
+
+
+@pytest.mark.parametrize(
+    "case",
+    {
+        # healthy by 0.5 before, and what is due costs 1
+        "liquidated by funding": (
+            with_second_tick(by_hand([LONG], [(1, SETTLE, 50.5, 0.0)]), 400, GIVEN_HOURLY, funding_rates={"X": 0.001}),
+            {"funding: interval", "trigger: mmr"},
+        ),
+        # 0.0000125 in shortest decimals makes F end in one half; its float64 is a little more
+        "a rate is a decimal": (
+            with_second_tick(
+                replace(
+                    by_hand([(1, "X", 20000.0, 97000.0)], [(1, SETTLE, 2e9, 0.0)], mark=97000.000004),
+                    ticks=[TickInput(START, {"X": 97000.000004}, {"X": 97000.000004}, {}, {})],
+                ),
+                400,
+                GIVEN_HOURLY,
+                marks={"X": 97000.000004},
+                indexes={},
+            ),
+            {"funding: interval"},
+        ),
+        # without a pool the hour is no instant: what is unsettled stays
+        "no pool": (
+            with_second_tick(by_hand([LONG], [(1, SETTLE, 500.0, 0.0)], settings=[(1, -50.0)]), 400),
+            set(),
+        ),
+        "an idle pool": (
+            with_second_tick(
+                by_hand([LONG], [(1, SETTLE, 500.0, 0.0)], settings=[(1, -50.0)], borrow_lend=[{"symbol": "GEM"}]),
+                400,
+            ),
+            {"unsettle: settlement"},
+        ),
+        # 20 short, of which the limit lets 5 be borrowed; TOK is worth more, but only 0.5 of its 30 can be redeemed
+        "limits": (
+            with_second_tick(
+                by_hand(
+                    [LONG],
+                    [(1, SETTLE, 0.0, 0.0), (1, "GEM", 1.0, 0.0), (1, "TOK", 0.0, 30.0)],
+                    borrow_lend=[
+                        {
+                            "symbol": SETTLE,
+                            "lentQuantity": "1000",
+                            "borrowedQuantity": "100",
+                            "openBorrowLendLimit": "105",
+                        },
+                        {"symbol": "TOK", "borrowedQuantity": "29.5"},
+                    ],
+                    policy=EVERY_MINUTE,
+                ),
+                60,
+                marks=FALL,
+            ),
+            {"realize: interval", "interest: entry", "redeem: settlement", "convert: settlement"},
+        ),
+        # the same without GEM: the rest of the 20 stays unsettled
+        "unsettled": (
+            with_second_tick(
+                by_hand(
+                    [LONG],
+                    [(1, SETTLE, 0.0, 0.0), (1, "TOK", 0.0, 30.0)],
+                    borrow_lend=[
+                        {"symbol": SETTLE, "state": "Closed"},
+                        {"symbol": "TOK", "borrowedQuantity": "29.5"},
+                    ],
+                    policy=EVERY_MINUTE,
+                ),
+                60,
+                marks=FALL,
+            ),
+            {"realize: interval", "redeem: settlement", "convert: settlement", "unsettle: settlement"},
+        ),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_between_the_ticks_by_hand(case):
+    scene, expected = case[1]
+    happened = assert_equals_the_oracle(scene)
+    assert expected <= happened
+    assert expected or not happened
+
+
 @settings(max_examples=40)
 @given(scenes(ticks=2), st.integers(0, 2**32 - 1))
 def test_order_of_listing_changes_nothing(scene: Scene, seed):
@@ -199,11 +301,13 @@ CROSSED = {"bids": [(100.0, 1.0)], "asks": [(100.0, 1.0)]}
         lambda t, symbol: replace(t, marks={}),
         lambda t, symbol: replace(t, indexes={symbol: 0.0}),
         lambda t, symbol: replace(t, asset_prices={"nobody": 1.0}),
+        lambda t, symbol: replace(t, open_interest={symbol: -1.0}),
+        lambda t, symbol: replace(t, funding_rates={"nobody": 0.0001}),
         lambda t, symbol: replace(t, books={symbol: CROSSED}),
         lambda t, symbol: replace(t, books={symbol: {"bids": [(100.0, 1.0), (100.0, 1.0)]}}),
-        lambda t, symbol: replace(t, time=t.time - 3600 * 10**9),
+        lambda t, symbol: replace(t, time=t.time - 86_400 * 10**9),
     ],
-    ids=["nan", "negative", "missing", "index", "unknown", "crossed", "unsorted", "earlier"],
+    ids=["nan", "negative", "missing", "index", "unknown", "interest", "rate", "crossed", "unsorted", "earlier"],
 )
 @settings(max_examples=6)
 @given(scene=scenes(ticks=2))
