@@ -215,6 +215,7 @@ def read_accounts(path: Path, venue: Venue, columns: Path | None = None) -> Acco
     positions, balances = (pd.read_parquet(columns / f"{name}.parquet") for name in ("positions", "balances"))
     table = pd.read_parquet(start / "orders.parquet")
     orders = Orders(*(table[f.name].to_numpy().copy() for f in fields(Orders)))
+    unsettled = pd.read_parquet(columns / "accounts.parquet", columns=["unsettled"])["unsettled"]
     if columns != start:
         still = pd.read_parquet(columns / "orders.parquet")["order"].to_numpy()
         orders.lots[~np.isin(np.arange(len(table)), still)] = 0
@@ -226,7 +227,7 @@ def read_accounts(path: Path, venue: Venue, columns: Path | None = None) -> Acco
         tuple(balances[n].to_numpy().copy() for n in ("account", "asset", "quanta", "lent")),  # type: ignore[arg-type]
         orders,
         accounts["leverage_limit"].to_numpy(),
-        accounts["unsettled"].to_numpy().copy(),
+        unsettled.to_numpy().copy(),
     )
 
 

@@ -79,10 +79,19 @@ def arguments(command: str, files: dict[str, Path], out: Path) -> list[str]:
 
 
 def crash() -> tuple[Venue, Accounts, io.TickTable]:
-    """A generated crash of 25 ticks in which every stage but ADL has something to do."""
+    """A generated crash of 25 ticks in which every stage but ADL has something to do, and funding and PnL fall due."""
     venue, made = sample.crash(120, 25)
+    venue = load_venue(accruing(venue.source))
     accounts = Accounts.from_frames(venue, made.positions, made.balances, made.orders)
-    return venue, accounts, io.read_ticks(venue, accounts, made.marks, made.books)
+    marks = made.marks.assign(index_price=made.marks["mark_price"] * 0.999)
+    return venue, accounts, io.read_ticks(venue, accounts, marks, made.books)
+
+
+def accruing(source: dict) -> dict:
+    """Give a venue funding every five seconds, realisation every three, and a pool that lends nobody anything."""
+    markets = [row | {"fundingInterval": 5_000} for row in source["markets"]]
+    policy = source["policy"] | {"realize_interval": 3}
+    return source | {"markets": markets, "policy": policy, "borrow_lend": [{"symbol": "USDC", "state": "Closed"}]}
 
 
 def assert_same_run(one: Path, other: Path) -> None:

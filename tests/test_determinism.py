@@ -12,6 +12,7 @@ import pytest
 from riskcore import Accounts, Engine, Tick, load_venue, sample
 from riskcore.journal import EVENTS, ROW
 from riskcore.run_folder import read_journal
+from tests import small_run
 from tests.comparison import whole_state
 
 ACCOUNTS, SECONDS, TICKS = 250, 60, 12
@@ -21,10 +22,11 @@ def crash() -> tuple[Engine, list[Tick]]:
     """A small generated crash in 12 ticks: providers soon full, and one market without a book, so that ADL comes."""
     venue, tables = sample.crash(ACCOUNTS, SECONDS, seed=3)
     small = [row | {"capacity_per_min": "9000"} for row in venue.source["backstop"]]
-    venue, ticks = load_venue(venue.source | {"backstop": small}), []
+    venue, ticks = load_venue(small_run.accruing(venue.source) | {"backstop": small}), []
     for time, marks in list(tables.marks.groupby("time"))[:: SECONDS // TICKS]:
         books = tables.books[(tables.books["time"] == time) & (tables.books["market"] != "ETH_USDC_PERP")]
-        ticks.append(Tick(time, marks.set_index("market")["mark_price"], books.drop(columns="time")))
+        mark = marks.set_index("market")["mark_price"]
+        ticks.append(Tick(time, mark, books.drop(columns="time"), indexes=mark * 0.999))
     return Engine(Accounts.from_frames(venue, tables.positions, tables.balances, tables.orders), venue), ticks
 
 
