@@ -253,7 +253,7 @@ def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Int) -> Int:
     rule = "must be a whole number of lots of the market's stepSize"
     lots = tables.whole(name, "quantity", quantity, venue.markets.step_size[market], rule)
     worth = venue.markets.max_ticks * np.maximum(venue.markets.value_num, 1)
-    bad = np.flatnonzero(np.abs(lots) >= 2**60 // worth[market])
+    bad = np.flatnonzero(np.abs(lots) > (2**60 - 1) // worth[market])
     if bad.size:
         rule = "must be worth less than 2**60 settle quanta at the market's maxPrice"
         raise RiskDataError(name, "quantity", rule, row=int(bad[0]), value=quantity[bad[0]])

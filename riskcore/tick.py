@@ -219,10 +219,12 @@ class Prices:
         mark = _column("marks", known, markets.symbol, "a market")
         for m in np.flatnonzero(mark > markets.max_ticks * markets.tick_size).tolist():
             raise RiskDataError("marks", markets.symbol[m], "must be at most the market's maxPrice", value=mark[m])
-        index = _column("indexes", indexes or {}, markets.symbol, "a market")
-        given = _column("asset_prices", direct | dict(asset_prices or {}), assets.symbol, "a collateral asset")
-        interest = _column("open_interest", open_interest or {}, markets.symbol, "a market", _NOT_NEGATIVE)
-        rate = _column("funding_rates", funding_rates or {}, markets.symbol, "a market", _RATE)
+        index = _column("indexes", indexes, markets.symbol, "a market")
+        if asset_prices is not None:
+            direct |= {str(name): price for name, price in asset_prices.items()}
+        given = _column("asset_prices", direct, assets.symbol, "a collateral asset")
+        interest = _column("open_interest", open_interest, markets.symbol, "a market", _NOT_NEGATIVE)
+        rate = _column("funding_rates", funding_rates, markets.symbol, "a market", _RATE)
         value = asset_values(venue, mark, index, given)
         own = _open_lots(venue, accounts, interest)
         prices = cls(mark, index, given, value, interest, rate, own, venue)
@@ -335,14 +337,14 @@ _RATE: _Rule = (lambda value: abs(value) <= 1, "must be a number from -1 to 1")
 
 def _column(
     table: str,
-    prices: PriceMap | Mapping[str, float],
+    prices: PriceMap | Mapping[str, float] | None,
     names: tuple[str, ...],
     what: str,
     rule: _Rule = _POSITIVE,
 ) -> Float:
     column = np.full(len(names), np.nan)
     fits, text = rule
-    for key, price in prices.items():
+    for key, price in () if prices is None else prices.items():
         name = str(key)
         if name not in names:
             raise RiskDataError(table, name, f"must be {what} of the venue", value=price)

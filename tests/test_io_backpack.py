@@ -432,7 +432,6 @@ WRONG = [
     ("capital", ["mmf"], "NaN", r"`mmf` must be 0 or a number"),
     ("positions", [0, "netQuantity"], True, r"\$\[0\]\.netQuantity"),
     ("positions", [0, "netQuantity"], "1e400000", r"`netQuantity` must be 0 or a number.*\$\[0\]"),
-    ("positions", [1, "netQuantity"], "301.25", r"\$\[1\]\.netQuantity.* must have the sign of netCost"),
     ("positions", [0, "symbol"], "XRP_USDC_PERP", r"\$\[0\]\.symbol.* must be a perpetual market of the venue"),
     ("positions", [1, "mmfFunction", "type"], "cube", r"\$\[1\]\.mmfFunction\.type"),
     ("borrow_lend", [2, "symbol"], "BONK", r"\$\[2\]\.symbol.* must be a collateral asset of the venue"),

@@ -57,7 +57,6 @@ class _Position(_Row):
     entry_price: Decimal
     mark_price: Decimal
     pnl_unrealized: Decimal
-    net_cost: Decimal | None = None
     est_liquidation_price: Decimal | None = None
     imf_function: Sqrt | None = None
     mmf_function: Sqrt | None = None
@@ -307,9 +306,6 @@ def _positions(markets: Mapping[str, dict[str, Any]], futures: list[_Position]) 
             raise RiskDataError(
                 "positions", f"{path}.symbol", "must be a perpetual market of the venue", value=row.symbol
             )
-        if row.net_cost is not None and row.net_cost * row.net_quantity < 0:
-            rule = "must have the sign of netCost"
-            raise RiskDataError("positions", f"{path}.netQuantity", rule, value=str(row.net_quantity))
         _in_force(markets[row.symbol], row)
         found.append(
             {
