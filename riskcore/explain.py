@@ -36,7 +36,7 @@ _WHY = {
     "settlement": "what fell due was more than the settle balance",
 }
 
-_PLACES = Decimal("1e-18")
+_PLACES = Decimal("1e-15")
 _AMOUNTS = ("net_equity", "exposure", "initial_margin", "maintenance_margin")
 
 
@@ -62,9 +62,10 @@ def explain_margin(
     Returns
     -------
     DataFrame: kind (collateral, borrow, position, orders, unsettled, leverage_limit, total), item (symbol), quantity,
-    price, weight, net_equity, exposure, initial_margin, maintenance_margin. Decimals in natural units, to 18 places;
-    the last row is the sum of the others, exactly. A position's equity is its unrealised PnL; orders have what resting
-    orders add to the position's exposure and initial margin, leverage_limit what the account's own limit adds.
+    price, weight, net_equity, exposure, initial_margin, maintenance_margin. Decimals in natural units, to 15 places,
+    None where there is none; the last row is the sum of the others, exactly. A position's equity is its unrealised PnL;
+    orders have what resting orders add to the position's exposure and initial margin, leverage_limit what the account's
+    own limit adds.
 
     Raises
     ------
@@ -81,8 +82,8 @@ def explain_margin(
         for line in lines:
             line |= {name: line.get(name, Decimal(0)).quantize(_PLACES) for name in _AMOUNTS}
         total = {name: sum((line[name] for line in lines), Decimal(0)) for name in _AMOUNTS}
-    columns = ["kind", "item", "quantity", "price", "weight", *_AMOUNTS]
-    return pd.DataFrame([*lines, {"kind": "total"} | total], columns=columns, dtype=object)
+    blank = dict.fromkeys(("kind", "item", "quantity", "price", "weight"))
+    return pd.DataFrame([blank | line for line in (*lines, {"kind": "total"} | total)], dtype=object)
 
 
 def _margin_lines(accounts: Accounts, venue: Venue, prices: Prices, account: int) -> list[dict[str, Any]]:

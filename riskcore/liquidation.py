@@ -94,7 +94,7 @@ def liquidation_prices(
     return LiquidationPrices(
         account=accounts.ids[accounts.position_accounts()[held]],
         market=np.array(venue.markets.symbol, object)[market],
-        quantity=columns.lots[held] * venue.markets.step_size[market],
+        quantity=venue.markets.quantity(columns.lots[held], market),
         mark_price=mark,
         liquidation_price=part[held] * mark,
     )

@@ -154,6 +154,13 @@ class Markets:
         """Quantity of a lot, nearest float64, shape (M,)."""
         return np.array([float(s) for s in self.step])
 
+    def quantity(self, lots: Int, market: npt.NDArray[np.integer[Any]]) -> Float:
+        """Quantity of a number of lots of each market, nearest float64, so that it prints as the user wrote it."""
+        over = np.array([float(step.numerator) for step in self.step])
+        under = np.array([float(step.denominator) for step in self.step])
+        found: Float = lots * over[market] / under[market]
+        return found
+
 
 @dataclass(frozen=True)
 class Assets:
@@ -347,10 +354,10 @@ def _not_negative(path: str, value: Decimal) -> Fraction:
     return Fraction(0) if value.is_zero() else _positive(path, value)
 
 
-def _part(path: str, value: Decimal, low: int = 0) -> Fraction:
-    """Read a figure from 0 (or above it: ``low`` 1e-18) to 1."""
-    if not (value.is_finite() and (_SMALLEST if low else 0) <= value <= 1):
-        raise _wrong(path, f"must be {'more than 0' if low else 'from 0'} and at most 1", value)
+def _part(path: str, value: Decimal, *, open_low: bool = False) -> Fraction:
+    """Read a figure from 0 to 1; ``open_low``: not 0."""
+    if not (value.is_finite() and (_SMALLEST if open_low else 0) <= value <= 1):
+        raise _wrong(path, "must be more than 0 and at most 1" if open_low else "must be from 0 to 1", value)
     return Fraction(value)
 
 
@@ -399,9 +406,9 @@ def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:
             quanta("lentQuantity", row.lent_quantity),
             quanta("borrowedQuantity", row.borrowed_quantity),
             _part(f"{path}.fee", row.fee),
-            _part(f"{path}.optimalUtilization", row.optimal_utilization, 1),
-            _part(f"{path}.maxUtilization", row.max_utilization, 1),
-            _part(f"{path}.throttleUtilizationThreshold", row.throttle_utilization_threshold, 1),
+            _part(f"{path}.optimalUtilization", row.optimal_utilization, open_low=True),
+            _part(f"{path}.maxUtilization", row.max_utilization, open_low=True),
+            _part(f"{path}.throttleUtilizationThreshold", row.throttle_utilization_threshold, open_low=True),
             _part(f"{path}.throttleUpdateFraction", row.throttle_update_fraction),
             None if limit is None else quanta("openBorrowLendLimit", limit),
         )

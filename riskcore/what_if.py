@@ -148,7 +148,7 @@ def largest_orders(
         rows = _account_rows(accounts, "orders", pd.Series(list(account), dtype=object))
     lots = np.empty((len(rows), 2), np.int64)
     kernels.largest_orders(rows, m, accounts.columns, read.columns, lots)
-    size = lots * venue.markets.step_size[m]
+    size = venue.markets.quantity(lots, np.full(lots.shape, m))
     return pd.DataFrame({"account": accounts.ids[rows], "market": market, "bid": size[:, 0], "ask": size[:, 1]})
 
 
@@ -197,6 +197,8 @@ def _shocked(prices: Prices, shocks: Mapping[str, float] | float) -> Prices:
         unknown = [name for name in shocks if name not in markets and name not in assets]
         if unknown:
             raise RiskDataError("shocks", str(unknown[0]), "must be a market or a collateral asset of the venue")
+        if venue.settle_asset in shocks:
+            raise RiskDataError("shocks", venue.settle_asset, "must not be the settle asset: it is worth 1")
         by_market = [float(shocks.get(name, 0.0)) for name in markets]
         by_asset = [float(shocks.get(name, 0.0)) for name in assets]
     else:

@@ -298,6 +298,70 @@ def test_files_are_refused(kind, table, folder):
 
 
 PRICE, KIND = "filters.price", "haircutFunction.kind"
+M = "markets[0]"
+MMF = f"venue.{M}.mmfFunction"
+FUNCTIONS = [
+    ("markets.0.mmfFunction.factor", None, f"venue: Object missing required field `factor` - at `$.{M}.mmfFunction`"),
+    ("markets.0.mmfFunction.unit", "lots", f"venue: Invalid enum value 'lots' - at `$.{M}.mmfFunction.unit`"),
+    (
+        "markets.0.mmfFunction",
+        {"type": "tiers", "brackets": []},
+        f"{MMF}.brackets, value '[]': must hold at least one bracket",
+    ),
+    *(
+        (
+            "markets.0.mmfFunction",
+            {"type": "tiers", "brackets": [{"from": lower, "rate": rate} for lower, rate in brackets]},
+            f"{MMF}.{said}",
+        )
+        for brackets, said in (
+            ([("1", "0.1")], "brackets[0].from, value '1': must be 0"),
+            ([("0", "0.1"), ("0", "0.2")], "brackets[1].from, value '0': must be more than the bracket's before"),
+            ([("0", "0.2"), ("5", "0.1")], "brackets[1].rate, value '0.1': must not be less than the bracket's before"),
+            ([("0", "1.5")], "brackets[0].rate, value '1.5': must be at most 1"),
+            ([("0", "0")], "brackets[0].rate, value '0': must be a number from 1E-18 to 1E+18"),
+        )
+    ),
+    (
+        "markets.0.mmfFunction",
+        {"type": "tiers", "brackets": [{"from": "0", "rate": "0.1"}], "whole": True},
+        f"{MMF}.whole, value 'True': must be false of a maintenance margin: it may have no step",
+    ),
+    (
+        "markets.0.mmfFunction",
+        {"type": "open_interest", "base": "0.1", "lower": "5", "upper": "5"},
+        f"{MMF}.upper, value '5': must be more than lower",
+    ),
+    (
+        "collateral.1.imfFunction",
+        {"type": "open_interest", "base": "0.1", "lower": "5", "upper": "6"},
+        "venue.collateral[1].imfFunction.type, value 'open_interest': must be 'sqrt' or 'tiers' of an asset",
+    ),
+    (
+        "collateral.1.imfFunction",
+        {"type": "tiers", "brackets": [{"from": "0", "rate": "0.1"}]},
+        "venue.collateral[1].mmfFunction: must stand beside an imfFunction of tiers",
+    ),
+]
+POOLS = [
+    (
+        "borrow_lend",
+        [{"symbol": "DOGE"}],
+        "venue.borrow_lend[0].symbol, value 'DOGE': must be a collateral asset of the venue",
+    ),
+    ("borrow_lend", [{"symbol": "USDC"}] * 2, "venue.borrow_lend[1].symbol, value 'USDC': must not stand twice"),
+    *(
+        ("borrow_lend", [{"symbol": "USDC", name: value}], f"venue.borrow_lend[0].{name}, value '{value}': {rule}")
+        for name, value, rule in (
+            ("state", "Ajar", "must be 'Open', 'Closed' or 'RepayOnly'"),
+            ("lentQuantity", -1, "must be a number from 1E-18 to 1E+18"),
+            ("borrowedQuantity", "1E+13", "must be less than 2**62 quanta"),
+            ("fee", "1.1", "must be from 0 to 1"),
+            ("optimalUtilization", 0, "must be more than 0 and at most 1"),
+            ("maxUtilization", 0, "must be more than 0 and at most 1"),
+        )
+    ),
+]
 VENUES = [
     # where, what it becomes (None: left out), what is said
     ("settle_asset", None, "venue: Object missing required field `settle_asset`"),
@@ -306,7 +370,22 @@ VENUES = [
     ("markets.0.marketType", None, "venue: Object missing required field `marketType` - at `$.markets[0]`"),
     ("markets.1.symbol", BTC, "venue.markets[1].symbol, value 'BTC_USDC_PERP': must not stand twice"),
     ("markets.0.mmfFunction", None, "venue.markets[0].mmfFunction: a PERP market must have it"),
-    ("markets.0.imfFunction.type", "linear", "venue.markets[0].imfFunction.type, value 'linear': must be 'sqrt'"),
+    ("markets.0.imfFunction.type", "linear", "venue: Invalid value 'linear' - at `$.markets[0].imfFunction.type`"),
+    *FUNCTIONS,
+    ("markets.0.fundingInterval", 0, f"venue.{M}.fundingInterval, value '0': must be from 1 millisecond to a year"),
+    ("markets.0.fundingInterval", "8h", f"venue: Expected `int | null`, got `str` - at `$.{M}.fundingInterval`"),
+    (
+        "markets.0.fundingRateLowerBound",
+        "20000",
+        f"venue.{M}.fundingRateLowerBound, value '20000': must be from -10000 to 10000 basis points",
+    ),
+    (
+        "policy.realize_interval",
+        0,
+        "venue.policy.realize_interval, value '0': must be from 1 to 86400 seconds, or null",
+    ),
+    ("policy.borrow_rate_jump", 101, "venue.policy.borrow_rate_jump, value '101': must be >= 0 and <= 100"),
+    *POOLS,
     (
         f"markets.0.{PRICE}.tickSize",
         "many",
