@@ -22,7 +22,7 @@ _MARKETS = (
     ("SOL", 200.0, "0.01", "0.01", "0.02", "0.000075", "0.0135", "0.0000375"),
 )
 
-START = pd.Timestamp("2025-10-10 21:00", tz="UTC")
+START = pd.Timestamp("2025-10-10 20:58", tz="UTC")  # an hour passes in the crash: funding and interest fall due
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ def market_row(
         },
         "imfFunction": {"type": "sqrt", "base": imf[0], "factor": imf[1]},
         "mmfFunction": {"type": "sqrt", "base": mmf[0], "factor": mmf[1]},
+        "fundingInterval": 3_600_000, "fundingRateUpperBound": "150", "fundingRateLowerBound": "-150",
     }  # fmt: skip
 
 
@@ -68,6 +69,9 @@ def venue_source(providers: list[int]) -> dict[str, Any]:
                 {"symbol": base, "haircutFunction": {"weight": "0.95", "kind": haircut}, "quantum": "0.00000001"}
                 for base, *_ in _MARKETS
             ),
+        ],
+        "borrow_lend": [
+            {"symbol": "USDC", "lentQuantity": "50000000", "borrowedQuantity": "30000000", "fee": "0.1"}
         ],
         "policy": {"fund": 1_000_000},
         "backstop": [
@@ -169,7 +173,10 @@ def generate_accounts(
 
 
 def generate_crash(venue: Venue, seconds: int = 240, *, seed: int = 0, fall: float = 0.12) -> pd.DataFrame:
-    """Draw a crash second by second: the marks table. The first market falls by ``fall``, the later ones by more."""
+    """Draw a crash second by second: the marks table, indexes at the marks.
+
+    The first market falls by ``fall``, the later ones by more.
+    """
     rng = np.random.default_rng(seed)
     shape = np.interp(np.linspace(0, 1, seconds), [0, 0.15, 0.55, 0.7, 1], [0, 0, -1, -0.75, -0.8])
     common = rng.normal(0, 4e-4, seconds).cumsum()
@@ -179,9 +186,9 @@ def generate_crash(venue: Venue, seconds: int = 240, *, seed: int = 0, fall: flo
         path = start * np.exp(np.log1p(-fall * (1 + 0.3 * m)) * -shape + common + own - common[0] - own[0])
         tick = float(venue.markets.tick[m])
         time = START + pd.to_timedelta(np.arange(seconds), unit="s")
-        frames.append(
-            pd.DataFrame({"time": time, "market": symbol, "mark_price": np.round(np.rint(path / tick) * tick, 10)})
-        )
+        mark = np.round(np.rint(path / tick) * tick, 10)
+        # without a premium: funding at the quiet rate
+        frames.append(pd.DataFrame({"time": time, "market": symbol, "mark_price": mark, "index_price": mark}))
     return pd.concat(frames, ignore_index=True)
 
 

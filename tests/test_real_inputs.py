@@ -34,7 +34,8 @@ def test_replay_and_audit(shared, tmp_path, prepare, ticks, sample):
 
     found = run("audit", folder, "--sample", sample, "--json")
     assert found["ok"]
-    assert {check["rule"] for check in found["checks"] if not check["checked"]} == {"accruals"}  # nothing falls due
+    # 344 s hold no hour: nothing falls due in them
+    assert {check["rule"] for check in found["checks"] if not check["checked"]} <= {"accruals"}
 
     journal = pd.concat(pd.read_parquet(part) for part in sorted((folder / "journal").iterdir()))
     ids = pd.read_parquet(folder / "start/accounts.parquet")["account"]
