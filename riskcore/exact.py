@@ -6,7 +6,6 @@ digits used here; square roots and quotients are right to 60 digits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
@@ -82,10 +81,11 @@ def requirement(prices: Prices, curve: int, notional: Decimal, price: Decimal) -
     return notional * rate - deduction
 
 
-def holdings(accounts: Accounts, account: int, prices: Prices) -> Iterator[Held]:
+def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Held]:
     """What an account has and owes; the rules are those of `riskcore.kernels.margin.account_margin`."""
     venue, columns = prices.venue, accounts.columns
     markets, assets, policy = venue.markets, venue.assets, venue.policy
+    found: list[Held] = []
     zero, one = Decimal(0), Decimal(1)
     with localcontext(_CONTEXT):
         for j in accounts.balances_of(account):
@@ -97,7 +97,7 @@ def holdings(accounts: Accounts, account: int, prices: Prices) -> Iterator[Held]
             if free < 0:
                 owed = -free * quantum
                 notional = owed * price
-                yield Held("borrow", j, k, -owed, price, one, -notional, notional, notional)
+                found.append(Held("borrow", j, k, -owed, price, one, -notional, notional, notional))
             held = (max(free, 0) + lent) * quantum
             if not held:
                 continue
@@ -106,7 +106,7 @@ def holdings(accounts: Accounts, account: int, prices: Prices) -> Iterator[Held]
                 size = held * price if policy.haircut_size_unit == "notional" else held
                 penalty = 1 + decimal(assets.haircut_penalty[k]) * size.sqrt()
                 weight = min(weight, decimal(assets.haircut_base[k]) / penalty)
-            yield Held("collateral", j, k, held, price, weight, held * price * weight, zero, zero)
+            found.append(Held("collateral", j, k, held, price, weight, held * price * weight, zero, zero))
 
         for i in accounts.positions_of(account):
             m, lots = int(columns.market[i]), int(columns.lots[i])
@@ -117,7 +117,8 @@ def holdings(accounts: Accounts, account: int, prices: Prices) -> Iterator[Held]
                 continue
             mark, step = decimal(prices.mark[m]), decimal(markets.step[m])
             value = lots * mark * step
-            yield Held("position", i, m, lots * step, mark, one, value, abs(value), widest * mark * step)
+            found.append(Held("position", i, m, lots * step, mark, one, value, abs(value), widest * mark * step))
+    return found
 
 
 def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMargin:

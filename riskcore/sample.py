@@ -70,9 +70,7 @@ def venue_source(providers: list[int]) -> dict[str, Any]:
                 for base, *_ in _MARKETS
             ),
         ],
-        "borrow_lend": [
-            {"symbol": "USDC", "lentQuantity": "50000000", "borrowedQuantity": "30000000", "fee": "0.1"}
-        ],
+        "borrow_lend": [{"symbol": "USDC", "lentQuantity": "50000000", "borrowedQuantity": "30000000", "fee": "0.1"}],
         "policy": {"fund": 1_000_000},
         "backstop": [
             {"account": account, "capacity_per_min": "20000000", "capacity_per_hour": "400000000"}
