@@ -5,7 +5,7 @@ from math import nan, sqrt
 import numpy as np
 
 from ._jit import kernel
-from .margin import account_margin, margin_requirement
+from .margin import account_margin, bracket_of, margin_requirement
 
 _STEPS = 100  # of Newton's method; seven are common, more near a double root
 _MOST_LOTS = 1 << 53
@@ -21,12 +21,9 @@ def marginal_requirement(notional, curve, prices):
     """
     if notional <= prices.curve_limit[curve]:
         return prices.curve_base[curve]
-    bracket = prices.bracket_offset[curve]
-    last = prices.bracket_offset[curve + 1] - 1
-    if bracket > last:
+    bracket = bracket_of(notional, curve, prices)
+    if bracket < 0:
         return max(prices.curve_base[curve], 1.5 * prices.curve_factor[curve] * sqrt(notional))
-    while bracket < last and notional > prices.bracket_from[bracket + 1]:
-        bracket += 1
     return prices.bracket_rate[bracket]
 
 

@@ -13,6 +13,23 @@ _DOUBT_BAND = 1e-12  # of the gross amounts: some 10,000 roundings wide
 
 
 @kernel
+def bracket_of(notional, curve, prices):
+    """Bracket of a margin function that a notional past its limit lies in, -1 for one without brackets.
+
+    notional  float64       ()  settle quanta, >= 0
+    curve     int64         ()  0 <= curve < N
+    prices    PriceColumns  ()  see columns.py
+    """
+    bracket = prices.bracket_offset[curve]
+    last = prices.bracket_offset[curve + 1] - 1
+    if bracket > last:
+        return -1
+    while bracket < last and notional > prices.bracket_from[bracket + 1]:
+        bracket += 1
+    return bracket
+
+
+@kernel
 def margin_requirement(notional, curve, prices):
     """What a margin function requires of a notional, settle quanta.
 
@@ -22,12 +39,9 @@ def margin_requirement(notional, curve, prices):
     """
     if notional <= prices.curve_limit[curve]:
         return notional * prices.curve_base[curve]
-    bracket = prices.bracket_offset[curve]
-    last = prices.bracket_offset[curve + 1] - 1
-    if bracket > last:
+    bracket = bracket_of(notional, curve, prices)
+    if bracket < 0:
         return notional * max(prices.curve_base[curve], prices.curve_factor[curve] * sqrt(notional))
-    while bracket < last and notional > prices.bracket_from[bracket + 1]:
-        bracket += 1
     return notional * prices.bracket_rate[bracket] - prices.bracket_deduction[bracket]
 
 

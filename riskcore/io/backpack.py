@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, localcontext
-from importlib import resources
 from typing import Any, Literal
 
 import msgspec
@@ -16,6 +14,7 @@ from ..errors import RiskDataError
 from ..payload import Payload, Row
 from ..venue import Venue
 from ..venue import load_venue as venue_of
+from .parameters import shipped
 from .snapshot import Snapshot, snapshot
 
 _DIGITS = 40  # of the arithmetic on a payload's amounts
@@ -95,8 +94,7 @@ def preset() -> dict[str, Any]:
     The keys are ``markets`` and ``collateral``: a few of the venue's markets and assets, no account data. For work on
     a live account, save the replies of the API of that moment instead.
     """
-    content: dict[str, Any] = json.loads((resources.files("riskcore") / "presets" / "backpack.json").read_text())
-    return content
+    return shipped("backpack")
 
 
 def load_venue(

@@ -10,7 +10,7 @@ from .. import payload
 from ..errors import RiskDataError
 from ..payload import Payload, Row
 from ..venue import Venue
-from ..venue import load_venue as venue_of
+from .parameters import settle_only
 from .snapshot import Snapshot, snapshot
 
 _DIGITS = 40  # of the arithmetic on a payload's amounts
@@ -237,15 +237,7 @@ def load_venue(
     if not markets:
         rule = f"must hold a perpetual margined in {settle_asset} that has leverage brackets"
         raise RiskDataError("exchange_info", "$.symbols", rule)
-    return venue_of(
-        {
-            "settle_asset": settle_asset,
-            "markets": markets,
-            "collateral": [],
-            "policy": dict(policy or {}),
-            "backstop": [dict(provider) for provider in backstop or []],
-        }
-    )
+    return settle_only(markets, settle_asset, policy, backstop)
 
 
 def _native(symbol: str) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, localcontext
-from importlib import resources
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,14 +12,13 @@ from .. import payload
 from ..errors import RiskDataError
 from ..payload import Payload, Row
 from ..venue import Venue
-from ..venue import load_venue as venue_of
+from .parameters import settle_only, shipped
 from .snapshot import Snapshot, snapshot
 
 _TIERS, _MARKETS, _PAIRS, _SUBACCOUNT = "liquidity_tiers", "markets", "clob_pairs", "subaccount"
 _DIGITS = 40  # of the arithmetic on a payload's amounts
 _PPM = Decimal(1_000_000)
 _QUOTE_DECIMALS = 6  # of a quote quantum
-_NO_MARGIN = {"type": "sqrt", "base": "1e-18", "factor": "0"}
 
 _Exponent = Annotated[int, msgspec.Meta(ge=-18, le=18)]
 
@@ -98,8 +95,7 @@ def preset() -> dict[str, Any]:
     The liquidity tiers and perpetuals of the mainnet's genesis; no account data. For work on a live account, save the
     replies of the API of that moment instead.
     """
-    content: dict[str, Any] = json.loads((resources.files("riskcore") / "presets" / "dydx.json").read_text())
-    return content
+    return shipped("dydx")
 
 
 def load_venue(
@@ -141,21 +137,7 @@ def load_venue(
             rows = [_of_indexer(ticker, market) for ticker, market in _listed(markets).items()]
         else:
             rows = _of_chain(liquidity_tiers, liquidity_tiers if markets is None else markets, clob_pairs)
-    settle = {
-        "symbol": settle_asset,
-        "haircutFunction": {"weight": "1", "kind": {"type": "identity"}},
-        "imfFunction": _NO_MARGIN,
-        "mmfFunction": _NO_MARGIN,
-    }
-    return venue_of(
-        {
-            "settle_asset": settle_asset,
-            "markets": rows,
-            "collateral": [settle],
-            "policy": dict(policy or {}),
-            "backstop": [dict(provider) for provider in backstop or []],
-        }
-    )
+    return settle_only(rows, settle_asset, policy, backstop)
 
 
 def oracle_prices(markets: Payload) -> dict[str, float]:

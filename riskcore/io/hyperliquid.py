@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, localcontext
-from importlib import resources
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -14,7 +12,7 @@ from .. import payload
 from ..errors import RiskDataError
 from ..payload import Payload, Row
 from ..venue import Venue
-from ..venue import load_venue as venue_of
+from .parameters import settle_only, shipped
 from .snapshot import Snapshot, snapshot
 
 _META, _STATE, _ORDERS = "meta", "clearinghouseState", "openOrders"
@@ -22,7 +20,6 @@ _DIGITS = 40  # of the arithmetic on a payload's amounts
 
 _PRICE_DECIMALS = 6  # together with szDecimals
 _HEADROOM = 100  # what later marks may be of the mark in the reply
-_NO_MARGIN = {"type": "sqrt", "base": "1e-18", "factor": "0"}
 _SIDES = {"B": "bid", "A": "ask"}
 
 Leverage = Annotated[int, msgspec.Meta(ge=1)]
@@ -108,8 +105,7 @@ def preset() -> dict[str, Any]:
     A few of the venue's markets and their margin tables, in the shape of ``meta``; no account data. For work on a live
     account, save the replies of the API of that moment instead.
     """
-    content: dict[str, Any] = json.loads((resources.files("riskcore") / "presets" / "hyperliquid.json").read_text())
-    return content
+    return shipped("hyperliquid")
 
 
 def load_venue(
@@ -318,21 +314,7 @@ def _venue(
             brackets = [{"from": str(lower), "rate": str(1 / Decimal(part * top))} for lower, top in tiers]
             row[key] = {"type": "tiers", "brackets": brackets, "whole": part == 1}
         rows.append(row)
-    settle = {
-        "symbol": settle_asset,
-        "haircutFunction": {"weight": "1", "kind": {"type": "identity"}},
-        "imfFunction": _NO_MARGIN,
-        "mmfFunction": _NO_MARGIN,
-    }
-    return venue_of(
-        {
-            "settle_asset": settle_asset,
-            "markets": rows,
-            "collateral": [settle],
-            "policy": dict(policy or {}),
-            "backstop": [dict(provider) for provider in backstop or []],
-        }
-    )
+    return settle_only(rows, settle_asset, policy, backstop)
 
 
 def _source(venue: Venue, marks: Mapping[str, Decimal]) -> dict[str, Any]:
