@@ -112,7 +112,7 @@ class Engine:
             selected, mmr = selected[order], mmr[order]
             _write_triggers(journal, selected, mmr)
             columns = self.accounts.columns
-            pools.refresh(self.accounts)
+            pools.refresh()
             state = TickState(
                 self.venue, self.accounts, prices, self.ledger, journal, pools, books, table, selected,
                 columns.lots.copy(), columns.entry.copy(),

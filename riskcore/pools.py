@@ -15,51 +15,49 @@ RATE_UNIT = 10**15
 
 
 class Pools:
-    """Lent and borrowed quanta of every asset with a pool, those outside the run included.
+    """Lent and borrowed quanta of each asset with a pool, those outside the run included, counted when first asked for.
 
-    ``bound`` is the highest utilisation that redeeming and borrowing may reach, None: whatever is not lent out.
+    ``bound`` is the highest utilisation that redeeming and borrowing may reach; without one, all that is not lent out.
     """
 
     def __init__(self, venue: Venue, accounts: Accounts) -> None:
-        self.pools, self.policy = venue.pools, venue.policy
+        self.pools, self.policy, self.columns = venue.pools, venue.policy, accounts.columns
         self.lent: dict[int, int] = {}
         self.borrowed: dict[int, int] = {}
         self.bound: dict[int, Fraction] = {}
-        self.refresh(accounts)
 
-    def refresh(self, accounts: Accounts) -> None:
-        """Count anew what is lent and borrowed, without bounds."""
-        columns = accounts.columns
-        self.bound.clear()
-        for k, pool in enumerate(self.pools):
-            if pool is not None:
-                own = columns.asset == k
-                free = columns.free[own]
-                self.lent[k] = pool.lent + int(columns.lent[own].sum())
-                self.borrowed[k] = pool.borrowed - int(free[free < 0].sum())
+    def refresh(self) -> None:
+        """Forget what was counted, and the bounds."""
+        for known in (self.lent, self.borrowed, self.bound):
+            known.clear()
+
+    def throttle(self, asset: int, ungranted: int) -> None:
+        """Set the bound of this tick from the utilisation of this moment (venue_rules.md section 6).
+
+        ``ungranted`` quanta of the debts are not borrows yet.
+        """
+        pool = self._counted(asset)
+        if pool is not None:
+            self.borrowed[asset] -= ungranted
+            used = self.utilization(asset)
+            self.bound[asset] = min(pool.highest, max(pool.threshold, used + pool.update * (pool.highest - used)))
 
     def utilization(self, asset: int) -> Fraction:
         """Borrowed over lent, at most 1."""
         return utilization(self.lent[asset], self.borrowed[asset])
 
-    def throttle(self) -> None:
-        """Set the bounds of this tick from the utilisation of this moment (venue_rules.md section 6)."""
-        for k in self.lent:
-            pool, used = self._pool(k), self.utilization(k)
-            self.bound[k] = min(pool.highest, max(pool.threshold, used + pool.update * (pool.highest - used)))
-
     def redeemable(self, asset: int) -> int | None:
         """Quanta that may be redeemed now; None: without limit."""
-        if asset not in self.lent:
+        if self._counted(asset) is None:
             return None
         bound = self.bound.get(asset, Fraction(1))
         return max(0, floor(self.lent[asset] - self.borrowed[asset] / bound))
 
     def borrowable(self, asset: int) -> int | None:
         """Quanta that may be borrowed now; None: without limit."""
-        if asset not in self.lent:
+        pool = self._counted(asset)
+        if pool is None:
             return None
-        pool = self._pool(asset)
         if not pool.is_open:
             return 0
         room = floor(self.bound[asset] * self.lent[asset]) - self.borrowed[asset]
@@ -75,13 +73,20 @@ class Pools:
 
     def hourly(self, asset: int) -> tuple[int, int]:
         """Interest of an hour that borrowers pay and lenders receive now, in parts of ``RATE_UNIT``."""
-        pool, used = self._pool(asset), self.utilization(asset)
+        pool = self._counted(asset)
+        assert pool is not None
+        used = self.utilization(asset)
         rate = borrow_rate(self.policy, pool, used) / HOURS_A_YEAR
         return round(rate * RATE_UNIT), round(rate * used * (1 - pool.fee) * RATE_UNIT)
 
-    def _pool(self, asset: int) -> Pool:
+    def _counted(self, asset: int) -> Pool | None:
+        """Pool of an asset, its lends and borrows counted."""
         pool = self.pools[asset]
-        assert pool is not None
+        if pool is not None and asset not in self.lent:
+            own = self.columns.asset == asset
+            free = self.columns.free[own]
+            self.lent[asset] = pool.lent + int(self.columns.lent[own].sum())
+            self.borrowed[asset] = pool.borrowed - int(free[free < 0].sum())
         return pool
 
 

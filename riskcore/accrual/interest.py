@@ -15,7 +15,7 @@ def charge_interest(work: TickContext, before: int, now: int) -> bool:
     assets = [k for k, pool in enumerate(work.venue.pools) if pool is not None]
     hours = instants(before, now, HOUR) if assets else 0
     for _ in range(hours):
-        work.pools.refresh(work.accounts)
+        work.pools.refresh()
         for asset in assets:
             _charge(work, asset)
     return hours > 0

@@ -22,11 +22,9 @@ def settle_accounts(work: TickContext, before: npt.NDArray[np.int64]) -> None:
     free = columns.free[columns.settle_row]
     short = np.maximum(-free, 0) - np.maximum(-before, 0)
     late = (columns.unsettled < 0) & (free > 0)
-    settle, pools = work.venue.settle, work.pools
-    pools.refresh(work.accounts)
-    if settle in pools.borrowed:
-        pools.borrowed[settle] -= int(short[short > 0].sum())
-    pools.throttle()
+    work.pools.refresh()
+    for asset in range(len(work.venue.pools)):
+        work.pools.throttle(asset, int(short[short > 0].sum()) if asset == work.venue.settle else 0)
     for account in np.flatnonzero((short > 0) | late).tolist():
         settlement = _Settlement(work, account)
         if late[account]:
