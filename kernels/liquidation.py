@@ -5,7 +5,7 @@ from math import nan, sqrt
 import numpy as np
 
 from ._jit import kernel
-from .margin import account_margin, bracket_of, margin_requirement
+from .margin import account_margin, bracket_of, margin_requirement, widest_lots
 
 _STEPS = 100  # of Newton's method; seven are common, more near a double root
 _MOST_LOTS = 1 << 53
@@ -28,40 +28,79 @@ def marginal_requirement(notional, curve, prices):
 
 
 @kernel
-def liquidation_notional(side, rest, curve, fraction, prices):
-    """Notional of a position at which the account's net equity equals its maintenance margin, NaN if there is none.
+def gap_root(side, rest, start, curve, prices):
+    """Notional at which ``rest + side * notional`` equals the requirement, by Newton's method; NaN if it has none.
 
-    With ``rest + side * notional`` for the equity less the margin of everything else, the gap to the requirement is
-    concave, so Newton's method from the far side of the root closes in on it without a step past it; on brackets it
-    ends on the root itself. Of a long position's two roots it is the lower, below which a falling price liquidates.
+    The gap between the two is concave, so from a start where it is not positive no step goes past the root, and on
+    brackets the last step ends on it.
 
-    side      float64       ()  +1 long, -1 short
-    rest      float64       ()  settle quanta
-    curve     int64         ()  of the maintenance margin, 0 <= curve < N
-    fraction  float64       ()  maintenance margin fraction whatever the price, NaN: the curve's
-    prices    PriceColumns  ()  see columns.py
+    side    float64       ()  +1 long, -1 short
+    rest    float64       ()  settle quanta
+    start   float64       ()  settle quanta, > 0, where the gap is not positive, on the root's far side
+    curve   int64         ()  of the maintenance margin, 0 <= curve < N
+    prices  PriceColumns  ()  see columns.py
     """
-    least = fraction if fraction == fraction else prices.curve_base[curve]
-    if side * rest >= 0.0 or (side > 0.0 and least >= 1.0):
-        return nan
-    notional = -rest / (side - least)  # what the lowest fraction alone would give: never past the root
-    if fraction == fraction:
-        return notional
+    notional = start
+    direction = 0.0
     for _ in range(_STEPS):
         gap = rest + side * notional - margin_requirement(notional, curve, prices)
         slope = side - marginal_requirement(notional, curve, prices)
-        if side * slope <= 0.0:
-            # beyond the top of a long position's gap: it never reaches zero
+        if slope == 0.0 or (direction != 0.0 and slope * direction < 0.0):
+            # past the top of the gap, which stays under zero
             return nan if gap < 0.0 else notional
         following = notional - gap / slope
-        if side * (following - notional) <= 0.0:
+        if direction == 0.0:
+            direction = 1.0 if slope > 0.0 else -1.0
+        if direction * (following - notional) <= 0.0:
             break
         notional = following
     return notional
 
 
 @kernel
-def liquidation_marks(first, last, state, prices, by_quantity, mark):
+def liquidation_notional(side, rest, held, most, curve, fraction, prices):
+    """Notional of a position at which the account's net equity equals its maintenance margin, NaN if there is none.
+
+    A short position has at most one, above which it is liquidated. A long one has up to two, below and above which it
+    is: the lower, or the upper where there is no lower or the position is beyond the upper now.
+
+    side      float64       ()  +1 long, -1 short
+    rest      float64       ()  settle quanta, equity less the position's worth and less the other maintenance margin
+    held      float64       ()  settle quanta, the present notional
+    most      float64       ()  settle quanta, the notional at the highest mark: an upper price may not be past it
+    curve     int64         ()  of the maintenance margin, 0 <= curve < N
+    fraction  float64       ()  maintenance margin fraction whatever the price, NaN: the curve's
+    prices    PriceColumns  ()  see columns.py
+    """
+    base, factor = prices.curve_base[curve], prices.curve_factor[curve]
+    if fraction == fraction:
+        base, factor = fraction, 0.0
+    if side < 0.0:
+        if rest <= 0.0:
+            return nan
+        notional = rest / (1.0 + base)
+        return notional if fraction == fraction else gap_root(side, rest, notional, curve, prices)
+    lower = nan
+    if rest < 0.0:
+        if base >= 1.0:
+            return nan
+        lower = -rest / (1.0 - base)
+        if fraction == fraction:
+            return lower
+        lower = gap_root(side, rest, lower, curve, prices)
+        if not lower < held or held + rest >= margin_requirement(held, curve, prices):
+            return lower
+    # rates of brackets are at most 1: only a root outgrows the equity that a rising mark brings
+    upper = nan
+    if factor > 0.0:
+        upper = gap_root(side, rest, max(4.0 / factor**2, rest), curve, prices)
+    elif base > 1.0 and rest > 0.0:
+        upper = rest / (base - 1.0)
+    return upper if upper <= most else lower
+
+
+@kernel
+def liquidation_marks(first, last, state, prices, by_quantity, highest, mark):
     """Mark of each position at which its account's MMR reaches 1, all else equal: a chunk of the accounts.
 
     first        int64           ()    0 <= first
@@ -69,6 +108,7 @@ def liquidation_marks(first, last, state, prices, by_quantity, mark):
     state        AccountColumns  ()    see columns.py
     prices       PriceColumns    ()    see columns.py
     by_quantity  bool            (N,)  the function's size is the quantity: its fraction does not move with the mark
+    highest      float64         (M,)  highest mark, as a part of the present mark
     mark         float64         (P,)  out, as a part of the present mark, NaN if there is none
     """
     for a in range(first, last):
@@ -84,7 +124,7 @@ def liquidation_marks(first, last, state, prices, by_quantity, mark):
             side = 1.0 if lots > 0 else -1.0
             rest = (equity - side * notional) - (maintenance - own)
             fraction = own / notional if by_quantity[2 * m + 1] else nan
-            found = liquidation_notional(side, rest, 2 * m + 1, fraction, prices)
+            found = liquidation_notional(side, rest, notional, notional * highest[m], 2 * m + 1, fraction, prices)
             if found > 0.0:
                 mark[i] = found / notional
 
@@ -109,7 +149,7 @@ def order_room(lots, bid, ask, side, own_fraction, room, exposure_room, market, 
         size = low + (high - low) // 2
         more_bid = bid + size if side > 0 else bid
         more_ask = ask + size if side < 0 else ask
-        notional = max(abs(lots), abs(lots + more_bid), abs(lots - more_ask)) * price
+        notional = widest_lots(lots, more_bid, more_ask) * price
         needed = max(margin_requirement(notional, 2 * market, prices), notional * own_fraction)
         if needed < room and notional < exposure_room:
             low = size
@@ -136,10 +176,7 @@ def largest_orders(accounts, market, state, prices, lots):
         total = 0.0
         for i in range(state.position_offset[a], state.position_offset[a + 1]):
             m = np.int64(state.market[i])
-            widest = abs(state.lots[i])
-            if state.open_orders[a] > 0:
-                widest = max(widest, abs(state.lots[i] + state.open_bid[i]), abs(state.lots[i] - state.open_ask[i]))
-            notional = widest * prices.price_per_lot[m]
+            notional = widest_lots(state.lots[i], state.open_bid[i], state.open_ask[i]) * prices.price_per_lot[m]
             if m == market:
                 held, bid, ask = state.lots[i], state.open_bid[i], state.open_ask[i]
                 exposure -= notional

@@ -60,6 +60,17 @@ def collateral_weight(size, weight, base, penalty):
 
 
 @kernel
+def widest_lots(lots, bid, ask):
+    """Lots of a position at its largest, of nothing, all bids and all asks of its resting orders filling.
+
+    lots  int64  ()  signed position
+    bid   int64  ()  lots of resting bids, >= 0
+    ask   int64  ()  lots of resting asks, >= 0
+    """
+    return max(abs(lots), abs(lots + bid), abs(lots - ask))
+
+
+@kernel
 def account_margin(account, state, prices):
     """Net equity, exposure, initial and maintenance margin, and the sum of gross amounts, in settle quanta.
 
@@ -100,8 +111,7 @@ def account_margin(account, state, prices):
         gross += notional
         maintenance += margin_requirement(notional, 2 * m + 1, prices)
         if has_orders:
-            # the worse of all bids filling and all asks filling
-            notional = max(abs(lots), abs(lots + state.open_bid[i]), abs(lots - state.open_ask[i])) * price
+            notional = widest_lots(lots, state.open_bid[i], state.open_ask[i]) * price
         exposure += notional
         initial += max(margin_requirement(notional, 2 * m, prices), notional * own_fraction)
 

@@ -4,11 +4,11 @@ from .accounts import Accounts
 from .engine import Engine, StepResult
 from .errors import RiskDataError
 from .explain import explain_margin
+from .hypothetical import changed_accounts, largest_orders, what_if
 from .liquidation import LiquidationPrices, liquidation_prices
 from .margin import MarginTable, MarginTables, sweep
 from .tick import Tick
 from .venue import Venue, load_venue
-from .what_if import changed_accounts, largest_orders, what_if
 
 __version__ = "0.1.0.dev0"
 

@@ -247,13 +247,17 @@ def _account_rows(
     return ids, owner | {"backstop": np.array(backstop, np.int64)}
 
 
+def worth_of_lots(venue: Venue) -> Int:
+    """Settle quanta that a lot of each market is worth at its highest price, or more."""
+    return venue.markets.max_ticks * np.maximum(venue.markets.value_num, 1)
+
+
 def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Int) -> Int:
     """Quantities in whole lots, small enough for their worth at the highest price to fit 64 bits with room to spare."""
     quantity = table["quantity"].to_numpy(float)
     rule = "must be a whole number of lots of the market's stepSize"
     lots = tables.whole(name, "quantity", quantity, venue.markets.step_size[market], rule)
-    worth = venue.markets.max_ticks * np.maximum(venue.markets.value_num, 1)
-    bad = np.flatnonzero(np.abs(lots) > (2**60 - 1) // worth[market])
+    bad = np.flatnonzero(np.abs(lots) > (2**60 - 1) // worth_of_lots(venue)[market])
     if bad.size:
         rule = "must be worth less than 2**60 settle quanta at the market's maxPrice"
         raise RiskDataError(name, "quantity", rule, row=int(bad[0]), value=quantity[bad[0]])

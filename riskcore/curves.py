@@ -120,8 +120,9 @@ class Curves:
                     found.append(Sqrt(_shortest(base), _shortest(factor), unit))
                 case OpenInterest(base, lower, upper):
                     found.append(OpenInterest(_shortest(base), _shortest(lower), _shortest(upper)))
-                case Tiers():
-                    found.append(tuple(deducted(function)))
+                case Tiers(whole=whole):
+                    edge = _shortest(Decimal(_EDGE)) if whole else Decimal(1)
+                    found.append(tuple((low * edge, rate, cut) for low, rate, cut in deducted(function)))
         return tuple(found)
 
     def folded(

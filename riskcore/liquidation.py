@@ -58,9 +58,10 @@ def liquidation_prices(
 
     All else: the other marks, the prices of assets (also of the market's own base asset) and the open interest in
     settle units. The maintenance margin moves with the mark, by the market's own function: the result is a root of
-    equity less requirement, not a step along today's slope. For a long position it is the lower of the two marks
-    between which the account is safe, for a short one the upper; an account that is liquidatable now has the mark at
-    which it would no longer be.
+    equity less requirement, not a step along today's slope. A short position is liquidated above it. A long one is
+    liquidated below it; but where its requirement can outgrow its equity in a rise (a square root at great size) and
+    the market's maxPrice lets the mark get there, above it, if it has no lower one or is beyond the upper one now. For
+    an account that is liquidatable it is the mark at which it would no longer be.
 
     Parameters
     ----------
@@ -83,9 +84,10 @@ def liquidation_prices(
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     columns = accounts.columns
     part = np.empty(len(columns.lots))
+    highest = venue.markets.max_ticks * venue.markets.tick_size / read.mark
 
     def chunk(first: int, last: int) -> None:
-        kernels.liquidation_marks(first, last, columns, read.columns, venue.curves.by_quantity, part)
+        kernels.liquidation_marks(first, last, columns, read.columns, venue.curves.by_quantity, highest, part)
 
     in_chunks(chunk, len(accounts), threads)
     held = np.flatnonzero(columns.lots)

@@ -125,7 +125,7 @@ def sweep(
         The state and its rules.
     prices
         Mark price by market symbol (a dict or a Series; asset symbols are taken as asset prices), or a frame with a
-        column per market and a row per instant.
+        column per market and a row per instant, NaN where a market that nobody holds has none.
     indexes, asset_prices, open_interest
         As of `Tick`.
     threads
@@ -148,7 +148,7 @@ def sweep(
         raise RiskDataError("marks", None, "must have at least one row")
     found = []
     for time, row in prices.iterrows():
-        read = Prices.read(venue, accounts, row, indexes, asset_prices, open_interest)
+        read = Prices.read(venue, accounts, row.dropna(), indexes, asset_prices, open_interest)
         found.append(margin_table(accounts, read, threads=threads, time=time))
     return MarginTables(tuple(found))
 

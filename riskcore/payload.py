@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -68,3 +69,14 @@ def read(source: Payload, shape: type[T], name: str) -> T:
         return msgspec.convert(raw(source, name), shape)
     except msgspec.ValidationError as error:
         raise RiskDataError(name, None, str(error)) from None
+
+
+def keyed(rows: Mapping[str, Any], shape: type[T], name: str, path: str) -> dict[str, T]:
+    """Read rows by their key, which stands in the path of what is wrong with one, as of `read`."""
+    found = {}
+    for key, row in rows.items():
+        try:
+            found[key] = msgspec.convert(row, shape)
+        except msgspec.ValidationError as error:
+            raise RiskDataError(name, f"{path}.{key}", str(error)) from None
+    return found

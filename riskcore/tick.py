@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -214,17 +214,15 @@ class Prices:
             A price is missing, not finite or not > 0, or of something the venue does not know.
         """
         markets, assets = venue.markets, venue.assets
-        known = {str(k): v for k, v in marks.items()}
+        known = dict(_pairs("marks", marks))
         direct = {k: known.pop(k) for k in assets.symbol if k in known and k not in markets.symbol}
-        mark = _column("marks", known, markets.symbol, "a market")
-        for m in np.flatnonzero(mark > markets.max_ticks * markets.tick_size).tolist():
-            raise RiskDataError("marks", markets.symbol[m], "must be at most the market's maxPrice", value=mark[m])
-        index = _column("indexes", indexes, markets.symbol, "a market")
-        if asset_prices is not None:
-            direct |= {str(name): price for name, price in asset_prices.items()}
-        given = _column("asset_prices", direct, assets.symbol, "a collateral asset")
-        interest = _column("open_interest", open_interest, markets.symbol, "a market", _NOT_NEGATIVE)
-        rate = _column("funding_rates", funding_rates, markets.symbol, "a market", _RATE)
+        mark = by_symbol("marks", known, markets.symbol, "a market")
+        _must_not_pass_max_price(venue, mark)
+        index = by_symbol("indexes", indexes, markets.symbol, "a market")
+        direct |= dict(_pairs("asset_prices", asset_prices))
+        given = by_symbol("asset_prices", direct, assets.symbol, "a collateral asset")
+        interest = by_symbol("open_interest", open_interest, markets.symbol, "a market", _NOT_NEGATIVE)
+        rate = by_symbol("funding_rates", funding_rates, markets.symbol, "a market", _RATE)
         value = asset_values(venue, mark, index, given)
         own = _open_lots(venue, accounts, interest)
         prices = cls(mark, index, given, value, interest, rate, own, venue)
@@ -239,13 +237,13 @@ class Prices:
         )
 
     def moved(self, market: Float, asset: Float) -> Prices:
-        """Prices times a factor per market (mark and index), and then per asset.
+        """Prices times a factor per market (mark and index), and per asset.
 
-        An asset that takes its price from a market moves with it, unless it has a factor of its own other than 1.
+        NaN is no factor of its own: such an asset moves with the market that it takes its price from, or not at all.
         """
         mark, index = self.mark * market, self.index * market
-        followed = asset_values(self.venue, mark, index, self.given)
-        value = np.where(asset != 1.0, self.asset * asset, followed)
+        _must_not_pass_max_price(self.venue, mark)
+        value = np.where(np.isnan(asset), asset_values(self.venue, mark, index, self.given), self.asset * asset)
         value[self.venue.settle] = 1.0
         return replace(self, mark=mark, index=index, asset=value)
 
@@ -318,6 +316,22 @@ def asset_values(venue: Venue, mark: Float, index: Float, given: Float) -> Float
     return asset
 
 
+def _must_not_pass_max_price(venue: Venue, mark: Float) -> None:
+    for m in np.flatnonzero(mark > venue.markets.max_ticks * venue.markets.tick_size).tolist():
+        symbol = venue.markets.symbol[m]
+        raise RiskDataError("marks", symbol, "must be at most the market's maxPrice", value=mark[m])
+
+
+def _pairs(table: str, prices: PriceMap | None) -> Iterable[tuple[str, Any]]:
+    """Names and prices of a mapping or a Series."""
+    if prices is None:
+        return ()
+    given: object = prices
+    if not isinstance(given, Mapping | pd.Series):
+        raise RiskDataError(table, None, f"must be a mapping or a Series by symbol, not {type(prices).__name__}")
+    return ((str(name), price) for name, price in prices.items())
+
+
 def _open_lots(venue: Venue, accounts: Accounts, given: Float) -> Int:
     """Larger of the accounts' long and short lots, of the markets whose margin function asks and has no better."""
     markets = len(venue.markets.symbol)
@@ -329,23 +343,23 @@ def _open_lots(venue: Venue, accounts: Accounts, given: Float) -> Int:
     return found
 
 
-_Rule = tuple[Callable[[float], bool], str]
-_POSITIVE: _Rule = (lambda value: value > 0, "must be a finite number > 0")
-_NOT_NEGATIVE: _Rule = (lambda value: value >= 0, "must be a finite number >= 0")
-_RATE: _Rule = (lambda value: abs(value) <= 1, "must be a number from -1 to 1")
+Rule: TypeAlias = "tuple[Callable[[float], bool], str]"
+_POSITIVE: Rule = (lambda value: value > 0, "must be a finite number > 0")
+_NOT_NEGATIVE: Rule = (lambda value: value >= 0, "must be a finite number >= 0")
+_RATE: Rule = (lambda value: abs(value) <= 1, "must be a number from -1 to 1")
 
 
-def _column(
-    table: str,
-    prices: PriceMap | Mapping[str, float] | None,
-    names: tuple[str, ...],
-    what: str,
-    rule: _Rule = _POSITIVE,
-) -> Float:
+def by_symbol(table: str, prices: PriceMap | None, names: tuple[str, ...], what: str, rule: Rule = _POSITIVE) -> Float:
+    """Numbers of a mapping or a Series in the order of ``names``, NaN for those it has not.
+
+    Raises
+    ------
+    RiskDataError
+        It is neither, names something else, or a number breaks the rule.
+    """
     column = np.full(len(names), np.nan)
     fits, text = rule
-    for key, price in () if prices is None else prices.items():
-        name = str(key)
+    for name, price in _pairs(table, prices):
         if name not in names:
             raise RiskDataError(table, name, f"must be {what} of the venue", value=price)
         try:

@@ -499,7 +499,7 @@ class _Tick:
         self.state = copy.deepcopy(start)
         self.rows: list[dict] = []
         self.start_margins = None  # of the tick's sweep, after what was due
-        self.short = {}  # account id: what it still lacks, in settlement
+        self.owed, self.short = {}, {}  # account id: what it owes and what it still lacks, in settlement
         self.levels = {}  # (market, side): [[price, lots left], ...]
         for symbol, market in venue.markets.items():
             for side in ("bids", "asks"):
@@ -549,7 +549,7 @@ class _Tick:
     def between_ticks(self) -> None:
         """Between the ticks."""
         debts = {account_id: self.settle_debt(account_id) for account_id in self.state.accounts}
-        instants = [self.funding(), self.interest(), self.realisation()]
+        instants = [self.interest(), self.funding(), self.realisation()]
         if any(instants):
             self.settlement(debts)
         self.premiums()
@@ -561,53 +561,15 @@ class _Tick:
     def settle_debt(self, account_id) -> int:
         return max(-self.state.accounts[account_id].balances[self.venue.settle][0], 0)
 
-    def funding(self) -> int:
-        """Funding; the instants that were due."""
-        due, per_lot = 0, {}
-        for symbol, market in self.venue.markets.items():
-            instants = self.instants(market.funding_interval * MILLISECOND) if market.funding_interval else 0
-            if instants > 0:
-                due += instants
-                rate = self.funding_rate(symbol)
-                if rate is not None:
-                    lot_quanta = self.prices.of_lot(self.venue, symbol) / self.venue.settle_quantum
-                    per_lot[symbol] = Fraction(rhe(rate * lot_quanta * 10**9) * instants, 10**9)
-                self.state.premiums[symbol] = (0.0, 0)
-        for account_id, account in self.state.accounts.items():
-            for symbol in (symbol for symbol in per_lot if symbol in account.positions):
-                cash = -rhe(account.positions[symbol][0] * per_lot[symbol])
-                if cash != 0:
-                    changes = {"counterparty": BOOK, "market": symbol, "cash": cash, "counter_cash": -cash}
-                    self.record("funding", "interval", account_id, float(self.prices.marks[symbol]), **changes)
-        return due
-
-    def funding_rate(self, symbol: str) -> Fraction | None:
-        """The rate of one interval: the tick's, or from the premiums in float64 (Funding)."""
-        if symbol in self.prices.funding_rates:
-            return self.prices.funding_rates[symbol]
-        market, (total, count) = self.venue.markets[symbol], self.state.premiums[symbol]
-        if count == 0:
-            return None
-        p, hours = total / count, market.funding_interval / 3600000
-        rate = (p + min(max(0.0001 - p, -0.0005), 0.0005)) / 8 * hours
-        return number(min(max(rate, market.funding_lower), market.funding_upper))
-
-    def premiums(self) -> None:
-        """Premiums."""
-        for symbol in self.venue.markets:
-            if symbol in self.prices.indexes:
-                mark, index = float(self.prices.marks[symbol]), float(self.prices.indexes[symbol])
-                total, count = self.state.premiums[symbol]
-                self.state.premiums[symbol] = (total + (mark - index) / index, count + 1)
-
     def pool_totals(self, asset: str) -> tuple:
-        """`L` and `B` of a pool, without what an account still lacks in settlement (Interest, Settlement)."""
+        """`L` and `B` of a pool; in settlement debts are with what is owed and without what is lacking (Settlement)."""
         lent, borrowed = self.venue.pools[asset].lent, self.venue.pools[asset].borrowed
         for account_id, account in self.state.accounts.items():
             free, account_lent = account.balances.get(asset, (0, 0))
-            short = self.short.get(account_id, 0) if asset == self.venue.settle else 0
             lent += account_lent
-            borrowed += max(-free - short, 0)
+            if asset == self.venue.settle:
+                free += self.short.get(account_id, 0) - self.owed.get(account_id, 0)
+            borrowed += max(-free, 0)
         return lent, borrowed
 
     def utilisation(self, asset: str) -> Fraction:
@@ -641,6 +603,37 @@ class _Tick:
                         self.record("interest", "hour", account_id, **changes)
         return hours
 
+    def funding(self) -> int:
+        """Funding; the instants that were due."""
+        due, per_lot = 0, {}
+        for symbol, market in self.venue.markets.items():
+            instants = self.instants(market.funding_interval * MILLISECOND) if market.funding_interval else 0
+            if instants > 0:
+                due += instants
+                rate = self.funding_rate(symbol)
+                if rate is not None:
+                    lot_quanta = self.prices.of_lot(self.venue, symbol) / self.venue.settle_quantum
+                    per_lot[symbol] = Fraction(rhe(rate * lot_quanta * 10**9) * instants, 10**9)
+                self.state.premiums[symbol] = (0.0, 0)
+        for account_id, account in self.state.accounts.items():
+            for symbol in (symbol for symbol in per_lot if symbol in account.positions):
+                cash = -rhe(account.positions[symbol][0] * per_lot[symbol])
+                if cash != 0:
+                    changes = {"counterparty": BOOK, "market": symbol, "cash": cash, "counter_cash": -cash}
+                    self.record("funding", "interval", account_id, float(self.prices.marks[symbol]), **changes)
+        return due
+
+    def funding_rate(self, symbol: str) -> Fraction | None:
+        """The rate of one interval: the tick's, or from the premiums in float64 (Funding)."""
+        if symbol in self.prices.funding_rates:
+            return self.prices.funding_rates[symbol]
+        market, (total, count) = self.venue.markets[symbol], self.state.premiums[symbol]
+        if count == 0:
+            return None
+        p, hours = total / count, market.funding_interval / 3600000
+        rate = (p + min(max(0.0001 - p, -0.0005), 0.0005)) / 8 * hours
+        return number(min(max(rate, market.funding_lower), market.funding_upper))
+
     def realisation(self) -> int:
         """Realisation; the instants that were due."""
         interval = self.venue.realize_interval
@@ -657,22 +650,19 @@ class _Tick:
         return instants
 
     def settlement(self, debts) -> None:
-        """Settlement; `debts` are those before funding."""
-        self.short = {account_id: max(self.settle_debt(account_id) - debts[account_id], 0) for account_id in debts}
-        self.bounds = {asset: self.bound(asset) for asset in self.venue.pools}
+        """Settlement; `debts` are those before interest."""
         for account_id, account in self.state.accounts.items():
-            free = account.balances[self.venue.settle][0]
-            if account.unsettled < 0 and free > 0:
-                paid = min(-account.unsettled, free)
-                self.record("unsettle", "settlement", account_id, cash=-paid, unsettled=paid)
-            elif self.short[account_id] > 0:
-                self.settle_by_redeeming(account_id)
-                self.settle_by_borrowing(account_id)
-                self.settle_by_selling(account_id)
-                short = self.short[account_id]
-                self.short[account_id] = 0
-                if short > 0:
-                    self.record("unsettle", "settlement", account_id, cash=short, unsettled=-short)
+            owed, free = max(-account.unsettled, 0), account.balances[self.venue.settle][0]
+            added = max(self.settle_debt(account_id) - debts[account_id], 0)
+            self.owed[account_id], self.short[account_id] = owed, added + max(owed - max(free, 0), 0)
+        self.bounds = {asset: self.bound(asset) for asset in self.venue.pools}
+        for account_id in self.state.accounts:
+            for cover in (self.settle_by_redeeming, self.settle_by_borrowing, self.settle_by_selling):
+                if self.short[account_id] > 0:
+                    cover(account_id)
+            cash = self.short.pop(account_id) - self.owed.pop(account_id)
+            if cash != 0:
+                self.record("unsettle", "settlement", account_id, cash=cash, unsettled=-cash)
 
     def bound(self, asset: str) -> Fraction:
         """`bound` of a pool (Settlement)."""
@@ -705,7 +695,7 @@ class _Tick:
             self.short[account_id] -= redeemed
 
     def settle_by_borrowing(self, account_id) -> None:
-        """The debt is granted, and the running hour of it paid (Settlement)."""
+        """The debt is granted, and the rest of the running hour of it paid (Settlement)."""
         settle = self.venue.settle
         granted = min(self.short[account_id], self.borrowable(settle))
         self.short[account_id] -= granted
@@ -729,6 +719,14 @@ class _Tick:
             if sold > 0:
                 proceeds = self.convert(account_id, asset, -sold, Fraction(0), "settlement")
                 self.short[account_id] = max(self.short[account_id] - proceeds, 0)
+
+    def premiums(self) -> None:
+        """Premiums."""
+        for symbol in self.venue.markets:
+            if symbol in self.prices.indexes:
+                mark, index = float(self.prices.marks[symbol]), float(self.prices.indexes[symbol])
+                total, count = self.state.premiums[symbol]
+                self.state.premiums[symbol] = (total + (mark - index) / index, count + 1)
 
     # -- The phases
 

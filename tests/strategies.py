@@ -402,9 +402,10 @@ def account_tables(draw, scene, account, kind):
         market = draw(st.sampled_from(markets))
         own.orders.append(draw(order_rows(account, market, first.marks[market["symbol"]])))
     if draw(st.integers(0, 3)) == 0:
-        limit, unsettled = draw(st.sampled_from([None, 1.0, 3.0, 12.5])), float(draw(decimals(-5000, 5000, 2)))
+        limit, most = draw(st.sampled_from([None, 1.0, 3.0, 12.5])), draw(st.sampled_from([5000, 5000, -300_000]))
+        unsettled = float(draw(decimals(-abs(most), max(most, -1), 2)))
         own.settings.append({"account": account, "leverage_limit": limit, "unsettled": unsettled})
-    lent = draw(st.sampled_from([0.0, 0.0, 0.0, 250.25]))
+    lent = draw(st.sampled_from([0.0, 0.0, 0.0, 0.0, 250.25, 250.25, 4000.75]))
     own.balances.append({"account": account, "asset": SETTLE, "quantity": 0.0, "lent": lent})
     for name in ("positions", "balances", "orders", "settings"):
         getattr(scene, name).extend(getattr(own, name))

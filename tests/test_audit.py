@@ -132,6 +132,13 @@ def test_an_honest_run_passes_and_everything_happened_in_it(run, journal):
     assert set(journal["event"]) == set(EVENTS)
 
 
+def test_what_accounts_owe_is_paid_back_in_every_way(journal):
+    """By lends redeemed, by a borrow (its entry interest tells) and by collateral sold."""
+    settled = journal[journal["reason"].isin(["settlement", "entry"])]
+    paid_back = settled.groupby(["tick", "account"])["unsettled"].transform("sum") > 0
+    assert {"redeem", "interest", "convert", "unsettle"} <= set(settled.loc[paid_back, "event"])
+
+
 def rows_of(journal, event, reason):
     return np.flatnonzero((journal["event"] == event) & ((journal["reason"] == reason) | (reason is None)))
 

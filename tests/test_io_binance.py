@@ -145,7 +145,7 @@ def test_wrong_bracket_is_named_by_its_path(at, change, message):
         ([BTC, BTC], r"\$\[1\]\.symbol, value 'BTCUSDT': must not stand twice"),
         ([{"symbol": "X"}], r"`brackets` - at `\$\[0\]`"),
         (api("X"), r"\$\.brackets.* at least one bracket"),
-        ({"A/B:B": [{"minNotional": 0.0}]}, r"`maxNotional` - at `\$\[...\]\[0\]`"),
+        ({"A/B:B": [{"minNotional": 0.0}]}, r"\$\.A/B:B: .*`maxNotional` - at `\$\[0\]`"),
         ({"A/B:B": ccxt(api("X", (0, 9, 0.1, 5, 0), (10, 20, 0.2, 4, 1)), "X")["X"]}, r"\['A/B:B'\]\[1\]\.minNotional"),
         ({"A/B:B": ccxt(api("X", (0, 9, 0.1, 5, 0), (9, 20, 0.2, 4, 1)), "X")["X"]}, r"\['A/B:B'\]\[1\]\.info\.cum"),
         ("nowhere.json", "cannot be read"),

@@ -225,6 +225,8 @@ def test_orders():
         order | {"coin": "DOGE", "side": "B", "limitPx": "0.1", "sz": "7", "reduceOnly": False},
         order | {"isTrigger": True, "limitPx": "0.0"},
         order | {"coin": "HYPE", "sz": "0.0"},
+        order | {"coin": "@107"},  # spot
+        order | {"coin": "PURR/USDC"},
     ]
     venue, state = hyperliquid.load_venue(meta()), reply([("BTC", "0.5")], "-44000", [("DOGE", "150000", "-26000")])
     snapshot = hyperliquid.load_account(venue, state, orders=orders, mark_prices=MARKS)

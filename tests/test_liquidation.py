@@ -102,16 +102,35 @@ def test_there_is_none(quantity, cash, base, factor):
     assert np.isnan(liquidation_price(venue, accounts, 100_000.0))
 
 
-def test_the_lower_of_two_roots():
-    """Above the upper root the margin outgrows a long's equity; the price is the lower one from either side of it."""
+def test_two_roots():
+    """Above the upper root the margin outgrows a long's equity: there the price is the upper one, else the lower."""
     venue, accounts = one_position(2_000.0, 100.0, 100_000.0, BASE, "0.001")
     marks = [80.0, 100.0, 500.0, 200_000.0]
     safe = rc.sweep(accounts, venue, pd.DataFrame({BTC: marks}))
     assert [table.status[0] == 0 for table in safe] == [False, True, False, False]
-    price = liquidation_price(venue, accounts, 100.0)
-    assert 80.0 < price < 100.0
-    for mark in marks:
+    low, high = liquidation_price(venue, accounts, 100.0), liquidation_price(venue, accounts, 500.0)
+    assert 80.0 < low < 100.0 < high < 500.0
+    for mark, price in zip(marks, (low, low, high, high), strict=True):
         assert liquidation_price(venue, accounts, mark) == pytest.approx(price, rel=1e-13)
+    for price, flips in ((low, (False, True)), (high, (True, False))):
+        around = rc.sweep(accounts, venue, pd.DataFrame({BTC: [price * (1 - 1e-9), price * (1 + 1e-9)]}))
+        assert tuple(table.status[0] == 0 for table in around) == flips
+
+
+def test_only_an_upper_root():
+    """A long that cannot be liquidated by a fall, and is by a rise: 8 million with 8.1 million at hand."""
+    venue, accounts = one_position(80_000.0, 100.0, 8_100_000.0, "0.05", "0.00026")
+    price = liquidation_price(venue, accounts, 100.0)
+    assert 100.0 < price < 300.0
+    assert rc.sweep(accounts, venue, {BTC: price}).mmr[0] == pytest.approx(1, abs=1e-12)
+    for mark in (50.0, 250.0, 300.0):
+        assert liquidation_price(venue, accounts, mark) == pytest.approx(price, rel=1e-13)
+
+
+def test_a_rise_past_the_highest_price_is_none():
+    """E1 with more equity than its notional: only a mark of 900 million would liquidate it."""
+    venue, accounts = one_position(5.0, 100_000.0, 600_000.0, BASE, FACTOR)
+    assert np.isnan(liquidation_price(venue, accounts, 100_000.0))
 
 
 # ---- Any account
@@ -148,8 +167,9 @@ def widest_gap(gap, mark: Fraction, enough: Fraction) -> Fraction:
 @settings(max_examples=30)
 @given(scenes())
 def test_at_the_returned_mark_equity_is_the_margin(scene: Scene):
-    """Exactly, within 1e-12 of the gross amounts; it is a long's lower root, and NaN where there is none."""
+    """Exactly, within 1e-12 of the gross amounts; a long's lower root, or its upper one if that is all or passed."""
     found = found_by_engine(scene)
+    highest = dict(zip(scene.load()[0].markets.symbol, scene.load()[0].markets.max_ticks.tolist(), strict=True))
     venue, state = scene.load_naive()
     prices = scene.ticks[0].prices().at(venue, state)
     prices.asset_prices = {
@@ -181,6 +201,9 @@ def test_at_the_returned_mark_equity_is_the_margin(scene: Scene):
         if np.isnan(price):
             if side * rest >= -ROUNDING * scale:
                 event("NaN: safe at every lower mark, or liquidatable at every one")
+                most = highest[symbol] * venue.markets[symbol].tick_size
+                own_scale = gross(venue, account, with_mark(prices, symbol, most))
+                assert side < 0 or gap(most) >= -ROUNDING * max(scale, own_scale)
                 continue
             assert side > 0  # a short with equity left at a mark of nothing always has a root
             widest = widest_gap(gap, before, 2 * NEAR_DOUBLE_ROOT * scale)
@@ -190,13 +213,17 @@ def test_at_the_returned_mark_equity_is_the_margin(scene: Scene):
         event("a price")
         root = Fraction(float(price))
         assert root > 0
-        assert side * rest <= ROUNDING * scale
         moved = with_mark(prices, symbol, root)
         scale = max(scale, gross(venue, account, moved))
         assert abs(gap(root)) <= ROUNDING * scale
         # the gap is concave: where it grows with the mark there is no root below, where it falls none above
         beyond = gap(root * (1 + side * Fraction(1, 10**9)))
         enough = NEAR_DOUBLE_ROOT * scale
+        if side > 0 and beyond < gap(root) and widest_gap(gap, root, enough) >= enough:
+            event("a long's upper root")
+            assert rest >= -ROUNDING * scale or before > root
+            continue
+        assert side * rest <= ROUNDING * scale
         assert beyond > gap(root) or widest_gap(gap, root, enough) < enough
 
 

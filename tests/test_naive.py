@@ -1060,7 +1060,7 @@ def test_settlement_borrows():
     """Without a pool nothing more happens. With one of 100, of which 50 are borrowed, 20 more make U = 0.7.
 
     r = 0.06 * 0.7 / 0.9 = 0.046667, in an hour 5.327245e-6, of 20 it is 0.000107, and half of the hour is left: 53.
-    On the full hour it is a whole one: 107, after the interest of that hour, for which nobody owed anything yet.
+    On the full hour it is the whole one that begins: 107; the hour before was charged first, when nobody owed anything.
     """
     new, rows = settle_a_loss({"USDC": 0, "GEM": 1})
     assert (rows, new.accounts[1].balances["USDC"]) == ([], [-20 * M, 0])
@@ -1127,11 +1127,107 @@ def test_a_debt_counts_once_it_is_granted():
 
 
 def test_a_debt_of_before_is_not_short():
-    """5 were owed and 20 are lost: 20 are short, not 25; what was unsettled stays as long as nothing is free."""
-    settings = [{"account": 1, "unsettled": -2}]
-    new, rows = settle_a_loss({"USDC": (-5, 100), "GEM": 1}, settings=settings)
-    assert brief(rows, "quanta") == [("redeem", "settlement", 20 * M)]
-    assert (new.accounts[1].unsettled, new.accounts[1].balances["USDC"]) == (-2 * M, [-5 * M, 80 * M])
+    """A debt of 5, and 20 are lost: 20 are short, not 25; with 2 unsettled of before 22."""
+    for unsettled in (0, 2):
+        settings = [{"account": 1, "unsettled": -unsettled}]
+        new, rows = settle_a_loss({"USDC": (-5, 100), "GEM": 1}, settings=settings)
+        expected = [("redeem", "settlement", (20 + unsettled) * M, 0, 0)]
+        if unsettled:
+            expected.append(("unsettle", "settlement", 0, -2 * M, 2 * M))
+        assert brief(rows, "quanta", "cash", "unsettled") == expected
+        assert new.accounts[1].unsettled == 0
+        assert new.accounts[1].balances["USDC"] == [-5 * M, (80 - unsettled) * M]
+
+
+LENT_OUT = {"symbol": "GEM", "borrowedQuantity": 30}  # up to 30 GEM lent by the accounts cannot be redeemed
+
+
+def settle_what_is_owed(accounts, pools=(), when=NOON + 30 * MINUTE, **policy):
+    """Accounts {id: (unsettled, holdings)} and a realisation in which there is nothing to realise; GEM is at 100."""
+    venue = make_venue(pools=pools, realize_interval=60, **policy)
+    settings = [{"account": account, "unsettled": unsettled} for account, (unsettled, _) in accounts.items()]
+    state = load(venue, {account: holdings for account, (_, holdings) in accounts.items()}, settings=settings)
+    prices = {"prices": {"GEM": 100}}
+    return later(venue, state, [(when - 1, prices), (when, prices)])
+
+
+@pytest.mark.parametrize(
+    ("holdings", "pools", "expected", "unsettled", "balance"),
+    [
+        # 500 of 800 lent are redeemed and paid; with a pool 800 + 100 - 50 could be
+        ({"USDC": (0, 800)}, (), [("redeem", 500 * M, 0), ("unsettle", 0, -500 * M)], 0, [0, 300 * M]),
+        ({"USDC": (0, 800)}, [USDC_POOL], [("redeem", 500 * M, 0), ("unsettle", 0, -500 * M)], 0, [0, 300 * M]),
+        # 100 are there, 250 lent, GEM is sold for 50: 100 are owed still
+        (
+            {"USDC": (100, 250), "GEM": "0.5"},
+            [{**USDC_POOL, "state": "Closed"}],
+            [("redeem", 250 * M, 0), ("convert", -500000, 50 * M), ("unsettle", 0, -400 * M)],
+            -100 * M,
+            [0, 0],
+        ),
+        # nothing can be had: no row; with 30 lent at a utilisation of 1 neither
+        ({"USDC": 0}, [{"symbol": "USDC"}], [], -500 * M, [0, 0]),
+        ({"USDC": (0, 30)}, [{"symbol": "USDC", "borrowedQuantity": 30}], [], -500 * M, [0, 30 * M]),
+        # 400 of 500 are borrowed, U = 0.9: 0.06 / 8760 of them for an hour, 0.002740, half of which is left
+        (
+            {"USDC": 100, "GEM": 10},
+            [{"symbol": "USDC", "lentQuantity": 1000, "borrowedQuantity": 500}],
+            [("interest", -1370, 0), ("unsettle", 0, -500 * M)],
+            0,
+            [-400 * M - 1370, 0],
+        ),
+        # the debt of 60 of before is the pool's already: 60 + 30 of the bound of 90; the rest is owed still
+        (
+            {"USDC": -60, "GEM": ("0.01", 10)},
+            [{"symbol": "USDC", "lentQuantity": 100, "maxUtilization": "0.9", "optimalUtilization": 1}, LENT_OUT],
+            [("interest", -92, 0), ("convert", -10000, M), ("unsettle", 0, -31 * M)],
+            -469 * M,
+            [-90 * M - 92, 0],
+        ),
+        # more is there than is owed
+        ({"USDC": (700, 10)}, [USDC_POOL], [("unsettle", 0, -500 * M)], 0, [200 * M, 10 * M]),
+    ],
+)
+def test_settlement_takes_back_what_is_owed(holdings, pools, expected, unsettled, balance):
+    """-500 unsettled. In the last but one I = 0.06 * 0.9 / 8760 = 6.164384e-6, of 30 it is 184.9, half of it 92."""
+    new, rows = settle_what_is_owed({1: (-500, holdings)}, pools)
+    assert [(row["event"], row["quanta"], row["cash"]) for row in rows] == expected
+    assert all(row["unsettled"] == -row["cash"] for row in rows if row["event"] == "unsettle")
+    assert (new.accounts[1].unsettled, new.accounts[1].balances["USDC"]) == (unsettled, balance)
+
+
+def test_what_is_owed_counts_as_borrowed_once_it_is_granted():
+    """The pool has 30 left, and three owe 20: 1 borrows 20, 2 borrows 10 and owes 10 still, 3 has 25 and pays.
+
+    As long as it has not been its turn, what 3 will have left is not borrowed, and after it neither.
+    """
+    owing = {account: (-20, {"USDC": 25 if account == 3 else 0, "GEM": (0, 10)}) for account in (1, 2, 3)}
+    pools = [{**USDC_POOL, "borrowedQuantity": 70}, LENT_OUT]
+    new, rows = settle_what_is_owed(owing, pools, borrow_rate_slope=0, borrow_rate_jump=0)
+    assert brief(rows, "account", "cash") == [
+        ("unsettle", "settlement", 1, -20 * M),
+        ("unsettle", "settlement", 2, -10 * M),
+        ("unsettle", "settlement", 3, -20 * M),
+    ]
+    assert [account.unsettled for account in new.accounts.values()] == [0, -10 * M, 0]
+    assert [account.balances["USDC"][0] for account in new.accounts.values()] == [-20 * M, -10 * M, 5 * M]
+
+
+def test_funding_on_the_full_hour_bears_no_interest():
+    """Funding of 1 leaves a debt that is redeemed at once: the hour's interest came before, and is the lender's alone.
+
+    U = 50 / 150, r = 0.06 / 3 / 0.9; J = r / 8760 / 3 = 8.455945e-7, of 50 lent it is 42.
+    """
+    venue = make_venue([{**X, **HOURLY}], pools=[USDC_POOL])
+    state = load(venue, {1: {"X": (10, 100), "USDC": (0, 50), "GEM": 5}})
+    tick = {"funding_rates": {"X": 0.001}, "prices": {"GEM": 100}}
+    new, rows = later(venue, state, [(NOON, tick), (NOON + HOUR, tick)])
+    assert brief(rows, "cash", "quanta", "lent") == [
+        ("interest", "hour", 0, 0, 42),
+        ("funding", "interval", -M, 0, 0),
+        ("redeem", "settlement", 0, M, -M),
+    ]
+    assert new.accounts[1].balances["USDC"] == [0, 49 * M + 42]
 
 
 def test_repay_redeems_only_what_is_not_lent_out():

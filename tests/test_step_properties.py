@@ -215,7 +215,7 @@ GIVEN_HOURLY = {"fundingInterval": 3_600_000}
             ),
             {"funding: interval"},
         ),
-        # without a pool the hour is no instant: what is unsettled stays
+        # without a pool the hour is no instant: what is unsettled stays owed
         "no pool": (
             with_second_tick(by_hand([LONG], [(1, SETTLE, 500.0, 0.0)], settings=[(1, -50.0)]), 400),
             set(),
@@ -226,6 +226,89 @@ GIVEN_HOURLY = {"fundingInterval": 3_600_000}
                 400,
             ),
             {"unsettle: settlement"},
+        ),
+        # -500 unsettled and 800 lent, of which 720 can be redeemed
+        "owed and redeemed": (
+            with_second_tick(
+                by_hand(
+                    [LONG],
+                    [(1, SETTLE, 0.0, 800.0)],
+                    settings=[(1, -500.0)],
+                    borrow_lend=[{"symbol": SETTLE, "lentQuantity": "100", "borrowedQuantity": "180"}],
+                ),
+                400,
+            ),
+            {"interest: hour", "redeem: settlement", "unsettle: settlement"},
+        ),
+        # 100 are there, 80 are lent, 20 can be borrowed, and TOK 5 brings 50: 250 are owed still; GEM is all lent out
+        "owed and partly covered": (
+            with_second_tick(
+                by_hand(
+                    [LONG],
+                    [(1, SETTLE, 100.0, 80.0), (1, "TOK", 5.0, 0.0), (1, "GEM", 0.0, 10.0)],
+                    settings=[(1, -500.0)],
+                    borrow_lend=[
+                        {
+                            "symbol": SETTLE,
+                            "lentQuantity": "720",
+                            "borrowedQuantity": "500",
+                            "maxUtilization": "0.8",
+                            "openBorrowLendLimit": "520",
+                        },
+                        {"symbol": "GEM", "borrowedQuantity": "10"},
+                    ],
+                    policy=EVERY_MINUTE,
+                ),
+                60,
+            ),
+            {"redeem: settlement", "interest: entry", "convert: settlement", "unsettle: settlement"},
+        ),
+        # on the full hour 400 are borrowed, which pay the hour that begins
+        "owed and borrowed": (
+            with_second_tick(
+                by_hand(
+                    [LONG],
+                    [(1, SETTLE, 100.0, 0.0), (1, "GEM", 10.0, 0.0)],
+                    settings=[(1, -500.0)],
+                    borrow_lend=[{"symbol": SETTLE, "lentQuantity": "1000", "borrowedQuantity": "500"}],
+                ),
+                400,
+            ),
+            {"interest: entry", "unsettle: settlement"},
+        ),
+        # 1 loses 20 and owes 30, and 2 to 4 owe 30 each: the pool has 95 left; 5 has what it owes
+        "owed by many": (
+            with_second_tick(
+                by_hand(
+                    [LONG, (2, "X", -10.0, 98.0)],
+                    [
+                        *(
+                            (n, SETTLE, *held)
+                            for n, *held in [(1, 0, 0), (2, 0, 5), (3, -40, 0), (4, 10, 0), (5, 70, 0)]
+                        ),
+                        *((account, "GEM", 0.0, 2.0) for account in range(1, 6)),
+                    ],
+                    settings=[(account, -30.0) for account in range(1, 6)],
+                    borrow_lend=[
+                        {"symbol": SETTLE, "lentQuantity": "200", "borrowedQuantity": "65"},
+                        {"symbol": "GEM", "borrowedQuantity": "10"},
+                    ],
+                    policy=EVERY_MINUTE,
+                ),
+                60,
+                marks=FALL,
+            ),
+            {"redeem: settlement", "interest: entry", "unsettle: settlement"},
+        ),
+        # the hour's interest was charged before funding left a debt of 1
+        "funding on the full hour": (
+            with_second_tick(
+                by_hand([LONG], [(1, SETTLE, 0.0, 800.0)], borrow_lend=[{"symbol": SETTLE}]),
+                400,
+                GIVEN_HOURLY,
+                funding_rates={"X": 0.001},
+            ),
+            {"funding: interval", "redeem: settlement"},
         ),
         # 20 short, of which the limit lets 5 be borrowed; TOK is worth more, but only 0.5 of its 30 can be redeemed
         "limits": (

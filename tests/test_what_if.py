@@ -380,7 +380,11 @@ def test_bad_transfers(transfer, error):
 @pytest.mark.parametrize(
     ("shocks", "error"),
     [
-        ({"DOGE": 0.1}, "shocks.DOGE: must be a market or a collateral asset of the venue"),
+        ({"DOGE": 0.1}, "shocks.DOGE, value 0.1: must be a market or a collateral asset of the venue"),
+        ({"USDC": 0.1}, "shocks.USDC: must not be the settle asset: it is worth 1"),
+        ({BTC: "much"}, "shocks.BTC_USDC_PERP, value 'much': must be a number"),
+        ([0.1], "shocks: must be a mapping or a Series by symbol, not list"),
+        (100.0, "marks.BTC_USDC_PERP, value 10100000.0: must be at most the market's maxPrice"),
         ({BTC: -1.0}, "shocks.BTC_USDC_PERP, value -1.0: must be a finite number > -1"),
         ({"SOL": np.nan}, "shocks.SOL, value nan: must be a finite number > -1"),
         (-2.5, "shocks.BTC_USDC_PERP, value -2.5: must be a finite number > -1"),
@@ -406,9 +410,9 @@ def test_what_is_new_needs_a_price():
 @pytest.mark.parametrize(
     ("market", "account", "marks", "error"),
     [
-        ("DOGE_USDC_PERP", None, MARKS, "orders.market, value 'DOGE_USDC_PERP': must be a market of the venue"),
+        ("DOGE_USDC_PERP", None, MARKS, "largest_orders.market, value 'DOGE_USDC_PERP': must be a market of the venue"),
         (ETH, [2], {BTC: 1e5, SOL: 200.0}, "marks.ETH_USDC_PERP: an order is asked for: a mark is needed"),
-        (ETH, [2, 7], MARKS, "orders.account, row 1, value '7': must be an account of the state"),
+        (ETH, [2, 7], MARKS, "largest_orders.account, row 1, value '7': must be an account of the state"),
     ],
 )
 def test_bad_questions_for_an_order(market, account, marks, error):
@@ -416,3 +420,32 @@ def test_bad_questions_for_an_order(market, account, marks, error):
     with pytest.raises(rc.RiskDataError) as caught:
         rc.largest_orders(accounts, venue, marks, market, account=account)
     assert str(caught.value) == error
+
+
+def test_a_shock_of_zero_keeps_an_asset_where_it_is():
+    """An asset moves with the market that it takes its price from, unless it has a shock of its own."""
+    venue, accounts = beginner()
+    coins = pd.DataFrame([(2, "SOL", 3.0)], columns=["account", "asset", "quantity"])
+    accounts = rc.changed_accounts(accounts, venue, transfers=coins)
+    fall, prices = {SOL: -0.5}, {"SOL": 200.0}
+    held = rc.what_if(accounts, venue, MARKS, shocks=fall | {"SOL": 0.0})
+    np.testing.assert_array_equal(
+        held.net_equity, rc.sweep(accounts, venue, MARKS | {SOL: 100.0}, asset_prices=prices).net_equity
+    )
+    moved = rc.what_if(accounts, venue, MARKS, shocks=pd.Series(fall))
+    np.testing.assert_array_equal(moved.net_equity, rc.sweep(accounts, venue, MARKS | {SOL: 100.0}).net_equity)
+    assert (held.net_equity != moved.net_equity).any()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"fills": pd.DataFrame([(2, BTC, -4e7, 1e5)] * 3, columns=["account", "market", "quantity", "price"])},
+        {"fills": pd.DataFrame([(2, BTC, -1.0, 1e12)] * 3, columns=["account", "market", "quantity", "price"])},
+        {"transfers": pd.DataFrame([(2, "USDC", 4e11)] * 3, columns=["account", "asset", "quantity"])},
+    ],
+)
+def test_amounts_past_64_bits_are_refused(asked):
+    venue, accounts = beginner()
+    with pytest.raises(rc.RiskDataError, match=r"^(fills|transfers): what an account then holds or paid must be less"):
+        rc.what_if(accounts, venue, MARKS, **asked)

@@ -1,4 +1,4 @@
-"""What falls due between two ticks: funding, interest, realisation of PnL, and what settling it takes.
+"""What falls due between two ticks: interest, funding, realisation of PnL, and what settling it takes.
 
 The rules are in docs/one_tick.md, "Between the ticks".
 """
@@ -6,7 +6,7 @@ The rules are in docs/one_tick.md, "Between the ticks".
 from __future__ import annotations
 
 from ..waterfall.tick_state import TickContext
-from .funding import note_premiums, pay_funding
+from .funding import Funding, note_premiums
 from .interest import charge_interest
 from .realize import realize_pnl
 from .settle import settle_accounts
@@ -24,6 +24,8 @@ def accrue(work: TickContext, before: int, now: int) -> None:
     """
     columns = work.accounts.columns
     settle_before = columns.free[columns.settle_row]
-    due = [step(work, before, now) for step in (pay_funding, charge_interest, realize_pnl)]
+    funding = Funding(work, before, now)
+    # interest first: what falls due on the hour has not been borrowed in the hour before
+    due = [charge_interest(work, before, now), funding.pay(), realize_pnl(work, before, now)]
     if any(due):
         settle_accounts(work, settle_before)

@@ -18,36 +18,48 @@ _DAMPER = 0.0005
 _HOURS = 8.0  # that the premium's formula is for
 
 
-def pay_funding(work: TickContext, before: int, now: int) -> bool:
-    """Pay what is due to and by every position; return whether anything was due."""
-    venue, prices, columns = work.venue, work.prices, work.accounts.columns
-    interval = venue.markets.funding_interval
-    count = [instants(before, now, p) if p else 0 for p in interval.tolist()]
-    if not any(count):
-        return False
-    per_lot = [0] * len(count)
-    for m in np.flatnonzero(count).tolist():
-        rate = funding_rate(venue, prices, work.ledger, m)
-        if rate and not np.isnan(prices.mark[m]):
-            lot = exact(prices.mark[m]) * venue.markets.step[m] / venue.settle_quantum
-            per_lot[m] = -round(exact(rate) * lot * _PARTS) * count[m]
-    size = np.abs(np.array(per_lot, float) / _PARTS)[columns.market] * np.abs(columns.lots)
-    if size.max(initial=0.0) >= 2.0**60:
-        symbol = venue.markets.symbol[int(columns.market[size.argmax()])]
-        raise RiskDataError("tick", f"funding_rates.{symbol}", "the funding due must be less than 2**60 settle quanta")
-    cash = scaled(columns.lots, columns.market, per_lot, _PARTS)
-    paid = np.flatnonzero(cash)
-    owner, cash, market = work.accounts.position_accounts()[paid], cash[paid], columns.market[paid]
-    np.add.at(columns.free, columns.settle_row[owner], cash)
-    work.ledger.book_quanta[venue.settle] -= cash.sum()
-    rows = unrated(work.journal.block(len(paid)))
-    rows["event"], rows["reason"] = EVENT["funding"], REASON["interval"]
-    rows["account"], rows["counterparty"], rows["market"] = owner, BOOK, market
-    rows["cash"], rows["counter_cash"], rows["price"] = cash, -cash, prices.mark[market]
-    work.journal.extend(rows)
-    due = np.flatnonzero(count)
-    work.ledger.premium_sum[due], work.ledger.premium_count[due] = 0.0, 0
-    return True
+class Funding:
+    """What is due to and by every position; refused when it is made, before anything has changed.
+
+    Raises
+    ------
+    RiskDataError
+        The funding of a position is past the range of whole numbers.
+    """
+
+    def __init__(self, work: TickContext, before: int, now: int) -> None:
+        venue, prices, columns = work.venue, work.prices, work.accounts.columns
+        self.work = work
+        self.count = [instants(before, now, p) if p else 0 for p in venue.markets.funding_interval.tolist()]
+        self.per_lot = [0] * len(self.count)
+        for m in np.flatnonzero(self.count).tolist():
+            rate = funding_rate(venue, prices, work.ledger, m)
+            if rate and not np.isnan(prices.mark[m]):
+                lot = exact(prices.mark[m]) * venue.markets.step[m] / venue.settle_quantum
+                self.per_lot[m] = -round(exact(rate) * lot * _PARTS) * self.count[m]
+        if any(self.per_lot):
+            size = np.abs(np.array(self.per_lot, float) / _PARTS)[columns.market] * np.abs(columns.lots)
+            if size.max(initial=0.0) >= 2.0**60:
+                symbol = venue.markets.symbol[int(columns.market[size.argmax()])]
+                raise RiskDataError("tick", f"funding of {symbol}", "must be less than 2**60 settle quanta a position")
+
+    def pay(self) -> bool:
+        """Pay it; return whether anything was due."""
+        work, columns, due = self.work, self.work.accounts.columns, np.flatnonzero(self.count)
+        if not due.size:
+            return False
+        cash = scaled(columns.lots, columns.market, self.per_lot, _PARTS)
+        paid = np.flatnonzero(cash)
+        owner, cash, market = work.accounts.position_accounts()[paid], cash[paid], columns.market[paid]
+        np.add.at(columns.free, columns.settle_row[owner], cash)
+        work.ledger.book_quanta[work.venue.settle] -= cash.sum()
+        rows = unrated(work.journal.block(len(paid)))
+        rows["event"], rows["reason"] = EVENT["funding"], REASON["interval"]
+        rows["account"], rows["counterparty"], rows["market"] = owner, BOOK, market
+        rows["cash"], rows["counter_cash"], rows["price"] = cash, -cash, work.prices.mark[market]
+        work.journal.extend(rows)
+        work.ledger.premium_sum[due], work.ledger.premium_count[due] = 0.0, 0
+        return True
 
 
 def funding_rate(venue: Venue, prices: Prices, ledger: Ledger, market: int) -> float:

@@ -17,20 +17,20 @@ _NONE = float("nan")  # rows between the ticks carry no margin ratio
 
 
 def settle_accounts(work: TickContext, before: npt.NDArray[np.int64]) -> None:
-    """Cover what the accruals added to settle debts; ``before`` holds the free settle balances before them."""
+    """Cover what the accruals added to settle debts, and what is still owed; ``before`` holds the settle balances then.
+
+    What an account owes as unsettled counts as taken back into its settle balance while it is settled.
+    """
     columns = work.accounts.columns
     free = columns.free[columns.settle_row]
-    short = np.maximum(-free, 0) - np.maximum(-before, 0)
-    late = (columns.unsettled < 0) & (free > 0)
+    owed = np.maximum(-columns.unsettled, 0)
+    added = np.maximum(np.maximum(-free, 0) - np.maximum(-before, 0), 0)
+    short = added + np.maximum(owed - np.maximum(free, 0), 0)
     work.pools.refresh()
     for asset in range(len(work.venue.pools)):
-        work.pools.throttle(asset, int(short[short > 0].sum()) if asset == work.venue.settle else 0)
-    for account in np.flatnonzero((short > 0) | late).tolist():
-        settlement = _Settlement(work, account)
-        if late[account]:
-            settlement.move_unsettled(-min(-int(columns.unsettled[account]), int(free[account])))
-        else:
-            settlement.cover(int(short[account]))
+        work.pools.throttle(asset, int(added.sum()) if asset == work.venue.settle else 0)
+    for account in np.flatnonzero((short > 0) | (owed > 0)).tolist():
+        _Settlement(work, account).cover(int(short[account]), int(owed[account]))
 
 
 class _Settlement(Converter):
@@ -42,8 +42,9 @@ class _Settlement(Converter):
     def mmr(self) -> float:
         return _NONE
 
-    def cover(self, short: int) -> None:
-        """Cover a lack of settle by what the account lends, may borrow and can sell; the rest stays unsettled."""
+    def cover(self, short: int, owed: int) -> None:
+        """Cover a lack of settle by what the account lends, may borrow and can sell; the rest is unsettled."""
+        self.columns.free[self.settle] -= owed
         self.short = short
         redeemed = min(short, self.redeemable(self.settle))
         if redeemed:
@@ -51,19 +52,13 @@ class _Settlement(Converter):
         self._borrow(limited(self.short, self.state.pools.borrowable(self.state.venue.settle)))
         if self.short:
             self.raise_settle(self.short, self.settle)
-        if self.short:
-            self.move_unsettled(self.short)
-
-    def move_unsettled(self, quanta: int) -> None:
-        """Move an amount out of the unsettled balance into the free one."""
-        granted = self._granted(self.settle)
-        self.columns.free[self.settle] += quanta
-        self.columns.unsettled[self.account] -= quanta
-        self.short = 0
-        self.state.pools.changed(self.state.venue.settle, granted, self._granted(self.settle), 0)
-        self.state.journal.add(
-            "unsettle", _REASON, self.account, _NONE, _NONE, cash=quanta, unsettled=-quanta
-        )  # fmt: skip
+        left = self.short
+        self.columns.free[self.settle] += left
+        self.columns.unsettled[self.account] += owed - left
+        if left != owed:
+            self.state.journal.add(
+                "unsettle", _REASON, self.account, _NONE, _NONE, cash=left - owed, unsettled=owed - left
+            )
 
     def _borrow(self, quanta: int) -> None:
         """Let a part of the lack be a borrow; a pool takes the interest of what is left of the hour."""

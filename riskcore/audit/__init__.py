@@ -29,7 +29,7 @@ RULES = {
     "conservation": "no lot and no quantum is made or lost between the start and the last state",
     "replay": "the start and the journal's changes give the last state and its ledgers",
     "prices": "prices are numbers above 0, nothing is held without one, and books are in order",
-    "accruals": "funding, interest, realised PnL and their settlement are those that are due, all and no other",
+    "accruals": "interest, funding, realised PnL and their settlement are those that are due, all and no other",
     "selection": "the liquidating accounts are selected, no other, and dealt with in the order of their MMR",
     "touched": "besides the selected, only providers in their shares and ADL's winners in their order are touched",
     "cost": "changes of cost, cash and fees follow from the prices, and a position only shrinks",

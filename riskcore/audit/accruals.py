@@ -1,4 +1,4 @@
-"""What is due between two ticks: funding, interest, realised PnL and their settlement, for all accounts at once."""
+"""What is due between two ticks: interest, funding, realised PnL and their settlement, for all accounts at once."""
 
 from __future__ import annotations
 
@@ -167,15 +167,15 @@ class Accruals:
             return 0 if last is None or not period else max(tick.time // period - last // period, 0)
 
         phase = np.where(self.run.usable[first:end], self.run.phase[first:end], 0)
-        rows = {at: first + np.flatnonzero(phase == at) for at in (FUNDING, INTEREST, REALISATION, SETTLEMENT)}
+        rows = {at: first + np.flatnonzero(phase == at) for at in (INTEREST, FUNDING, REALISATION, SETTLEMENT)}
         funded = {
             market: due(listed.funding.period) for market, listed in enumerate(self.venue.markets) if listed.funding
         }
         hours, realised = due(_HOUR) if self.venue.pools else 0, due(self.venue.realize)
         if any(funded.values()) or hours or realised or (phase < 0).any():
-            before = self._owed()
-            self._fund(tick, rows[FUNDING], funded)
+            before = self._debt()
             self._lend(tick, rows[INTEREST], hours)
+            self._fund(tick, rows[FUNDING], funded)
             self._realise(tick, rows[REALISATION], realised > 0)
             settled = any(funded.values()) or hours > 0 or realised > 0
             self._settle(tick, rows[SETTLEMENT], before if settled else None)
@@ -191,7 +191,7 @@ class Accruals:
         for name, column in (("premium_sum", self.premium), ("premium_count", self.premiums)):
             self.out.equal("replay", f"state markets.{name}", kept[name].tolist(), column.tolist())
 
-    def _owed(self) -> Array:
+    def _debt(self) -> Array:
         """Settle debt of every account."""
         free = self.state.columns["free"][self.state.settle_row]
         return np.asarray(np.maximum(-free, 0))
@@ -200,7 +200,7 @@ class Accruals:
         """Quanta of a lot at the mark."""
         return Fraction(tick.worth("lot", market)) / self.venue.quantum
 
-    # -- funding, interest, realisation
+    # -- interest, funding, realisation
 
     def _fund(self, tick: Tick, at: Array, funded: dict[int, int]) -> None:
         amount = np.zeros(len(self.state.market), np.int64)
@@ -274,10 +274,11 @@ class Accruals:
         if before is None:
             due = _due([])
         else:
-            short = np.maximum(self._owed() - before, 0)
-            free = held["free"][self.state.settle_row]
-            pays = np.maximum(np.minimum(-held["unsettled"], free), 0)
-            due = self._settle_all(tick, at, short, pays) or self._settle_each(tick, short, pays)
+            added, owed = np.maximum(self._debt() - before, 0), np.maximum(-held["unsettled"], 0)
+            free = np.maximum(held["free"][self.state.settle_row], 0)
+            short = added + np.minimum(np.maximum(owed - free, 0), _MOST - added)
+            pools = self._pools(added)
+            due = self._settle_all(tick, at, short, owed, pools) or self._settle_each(tick, short, owed, pools)
         place = _place(accounts)
         wide = 2 + 2 * len(self.venue.assets) + 2
         found, keys = accounts * wide + np.minimum(place, wide - 1), due.account * wide + due.place
@@ -287,22 +288,22 @@ class Accruals:
             self._breach(tick, "price is not that of the asset", row)
         self._apply(at)
 
-    def _pools(self, short: Array) -> dict[int, _Bounded]:
-        """Pools at the start of settlement: what the settle balances lack does not count as borrowed yet."""
+    def _pools(self, added: Array) -> dict[int, _Bounded]:
+        """Pools at the start of settlement: what was added to the settle debts does not count as borrowed yet."""
         pools = {}
         for asset, pool in self.venue.pools.items():
             lent, borrowed = self.state.pool(asset)
-            pools[asset] = _Bounded(pool, lent, borrowed - (total(short) if asset == self.venue.settle else 0))
+            pools[asset] = _Bounded(pool, lent, borrowed - (total(added) if asset == self.venue.settle else 0))
         return pools
 
-    def _settle_all(self, tick: Tick, at: Array, short: Array, pays: Array) -> _Due | None:
-        """Return what is due where no limit is reached: everybody redeems and borrows; None where one may be."""
+    def _settle_all(self, tick: Tick, at: Array, short: Array, owed: Array, pools: dict[int, _Bounded]) -> _Due | None:
+        """Return what is due where no limit is reached: all is redeemed and borrowed; None where one may be."""
         journal, settle = self.run.journal, self.venue.settle
         redeemed = np.minimum(short, self.state.columns["lent"][self.state.settle_row])
         borrowed = short - redeemed
         entry = np.zeros(len(short), np.int64)
         if settle in self.venue.pools:
-            pool, rates = self._pools(short)[settle], self.rates[settle]
+            pool, rates = pools[settle], self.rates[settle]
             rows = at[journal["event"][at] == _CODE["interest"]]
             np.add.at(entry, journal["account"][rows], -journal["quanta"][rows])
             paid = total(entry)
@@ -310,9 +311,9 @@ class Accruals:
                 return None
             # what is borrowed when an account's turn comes follows from the entries on record before it
             lent = pool.lent - np.cumsum(redeemed)
-            owed = pool.borrowed + np.cumsum(borrowed) + np.cumsum(entry) - entry
+            debts = pool.borrowed + np.cumsum(borrowed) + np.cumsum(entry) - entry
             who = np.flatnonzero(borrowed)
-            rate, left = rates.paid_at_all(lent[who], owed[who]), _HOUR - tick.time % _HOUR
+            rate, left = rates.paid_at_all(lent[who], debts[who]), _HOUR - tick.time % _HOUR
             amount = borrowed[who]
             values = amount * rate.astype(np.float64) / _RATE * (left / _HOUR)
             entry[:] = 0
@@ -322,9 +323,9 @@ class Accruals:
             )  # fmt: skip
         blocks = []
         for event, asset, amounts, changes in (
-            ("unsettle", -1, pays, {"cash": -pays, "unsettled": pays}),
             ("redeem", settle, redeemed, {"quanta": redeemed, "lent": -redeemed}),
             ("interest", settle, entry, {"quanta": -entry}),
+            ("unsettle", -1, owed, {"cash": -owed, "unsettled": owed}),
         ):
             who = np.flatnonzero(amounts)
             columns = {name: np.zeros(len(who), np.int64) for name in _COLUMNS}
@@ -337,20 +338,17 @@ class Accruals:
         found = {name: np.concatenate([columns[name] for _, columns in blocks])[order] for name in _COLUMNS}
         return _Due(account, _place(account), found)
 
-    def _settle_each(self, tick: Tick, short: Array, pays: Array) -> _Due:
+    def _settle_each(self, tick: Tick, short: Array, owed: Array, pools: dict[int, _Bounded]) -> _Due:
         """Return what is due, account by account."""
-        settle, state, pools = self.venue.settle, self.state, self._pools(short)
-        pool, due = pools.get(settle), list[tuple[int, ...]]()
+        settle, state, due = self.venue.settle, self.state, list[tuple[int, ...]]()
+        pool = pools.get(settle)
 
         def add(event: str, asset: int, cash: int = 0, quanta: int = 0, lent: int = 0, unsettled: int = 0) -> None:
             due.append((account, _CODE[event], asset, cash, 0, quanta, lent, unsettled))
 
-        for account in np.flatnonzero((short > 0) | (pays > 0)).tolist():
-            if pays[account]:
-                add("unsettle", -1, cash=-int(pays[account]), unsettled=int(pays[account]))
-                continue
-            left, row = int(short[account]), state.settle[account]
-            owed = -state.free[row] - left
+        for account in np.flatnonzero((short > 0) | (owed > 0)).tolist():
+            left, owes, row = int(short[account]), int(owed[account]), state.settle[account]
+            debt = max(owes - state.free[row] - left, 0)
             redeemed = min(left, state.lent[row], pool.redeemable() if pool else left)
             if redeemed:
                 add("redeem", settle, quanta=redeemed, lent=-redeemed)
@@ -366,7 +364,7 @@ class Accruals:
                 if entry:
                     add("interest", settle, quanta=-entry)
                 pool.borrowed += entry
-                owed += borrowed + entry
+                debt += borrowed + entry
             else:
                 left = 0
             for asset, redeem, sold, proceeds in self._sell(tick, account, left, pools) if left else ():
@@ -375,9 +373,9 @@ class Accruals:
                 add("convert", asset, cash=proceeds, quanta=-sold)
                 left -= proceeds
             if left < 0 and pool:  # rounded proceeds pay a little of the debt
-                pool.borrowed -= min(-left, owed)
-            if left > 0:
-                add("unsettle", -1, cash=left, unsettled=-left)
+                pool.borrowed -= min(-left, debt)
+            if (paid := owes - max(left, 0)) != 0:
+                add("unsettle", -1, cash=-paid, unsettled=paid)
         return _due(due)
 
     def _sell(self, tick: Tick, account: int, need: int, pools: dict[int, _Bounded]) -> list[tuple[int, int, int, int]]:

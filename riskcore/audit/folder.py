@@ -21,7 +21,7 @@ Array = npt.NDArray[Any]
 Columns = dict[str, Array]
 
 BOOK, FUND, SHORTFALL, NOBODY, POOL, ACCOUNT = -1, -2, -3, -4, -5, 0
-FUNDING, INTEREST, REALISATION, SETTLEMENT, CLOSE_OUT = -4, -3, -2, -1, 6
+INTEREST, FUNDING, REALISATION, SETTLEMENT, CLOSE_OUT = -4, -3, -2, -1, 6
 """Phases; those below 0 lie between the ticks."""
 # event: its phase, reasons and counterparty, the row number and the changes that it may set, a price
 EVENTS: dict[str, tuple[int, str, int, str, str, bool]] = {

@@ -133,8 +133,8 @@ def load_venue(
         "settle_asset": settle_asset,
         "markets": [rows] if isinstance(rows, dict) else rows,
         "collateral": payload.raw(collateral, "collateral"),
-        "policy": dict(policy or {}),
-        "backstop": [dict(provider) for provider in backstop or []],
+        "policy": policy or {},
+        "backstop": backstop or [],
     }
     if borrow_lend is not None:
         known = {row.symbol for row in payload.read(source["collateral"], list[_Asset], "collateral")} | {settle_asset}
@@ -159,7 +159,8 @@ def load_account(
     """Build a snapshot of one account from saved replies, files or their parsed content.
 
     An account may hold and borrow an asset at once, here a balance is one signed number: such an account gets the
-    debt as its balance and everything it holds as lent, which has the same margin. The settle asset is worth 1.
+    debt as its balance and everything it holds as lent, which has the same margin (but in an `Engine` lends bear
+    interest and count in their pool). The settle asset is worth 1.
 
     Parameters
     ----------
@@ -239,7 +240,7 @@ def _holdings(
     known = venue.assets.symbol
     held = {venue.settle_asset: (Decimal(0), Decimal(0))}
     if isinstance(content, dict) and (not content or any(isinstance(value, dict) for value in content.values())):
-        balances = payload.read(content, dict[str, _Balance], "capital")
+        balances = payload.keyed(content, _Balance, "capital", "$")
         for symbol, row in balances.items():
             if symbol in known:
                 held[symbol] = (row.available + row.locked + row.staked, Decimal(0))
@@ -326,7 +327,7 @@ def _orders(
         if left <= 0 or row.status == "TriggerPending":
             continue
         if row.symbol not in markets:
-            if row.symbol.endswith("_PERP"):
+            if row.symbol.count("_") > 1:  # spot is BASE_QUOTE
                 rule = "must be a perpetual market of the venue"
                 raise RiskDataError("orders", f"{path}.symbol", rule, value=row.symbol)
             continue

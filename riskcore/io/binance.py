@@ -131,7 +131,7 @@ def leverage_brackets(source: Payload) -> dict[str, dict[str, Any]]:
     """
     content = payload.raw(source, "leverage_brackets")
     if isinstance(content, dict) and "brackets" not in content:
-        tiers = payload.read(content, dict[str, list[_Tier]], "leverage_brackets")
+        tiers = payload.keyed(content, list[_Tier], "leverage_brackets", "$")
         return {symbol: _functions(f"$[{symbol!r}]", _TIER, map(_of_tier, rows)) for symbol, rows in tiers.items()}
     if isinstance(content, dict):
         one = payload.read(content, _Brackets, "leverage_brackets")
@@ -259,7 +259,7 @@ def _filters(path: str, filters: list[_Filter]) -> dict[str, Any]:
 
 
 def load_account(
-    venue: Venue, account: Payload, *, position_risk: Payload | None = None, name: str = "account"
+    venue: Venue, account: Payload, *, position_risk: Payload | None = None, name: int | str = "account"
 ) -> Snapshot:
     """Build a snapshot of one user's accounts from saved replies, files or their parsed content.
 
@@ -278,7 +278,7 @@ def load_account(
         Of GET /fapi/v2/positionRisk or /fapi/v3/positionRisk, saved at the same moment: mark, entry and liquidation
         prices. Without it the marks are those that the notionals of the account imply.
     name
-        Id of the cross account.
+        Id of the cross account, made text.
 
     Raises
     ------
@@ -286,6 +286,7 @@ def load_account(
         A reply cannot be read, something is missing, of another type or names a market that is not the venue's; the
         account is in multi-assets mode, or holds a market in both directions on one wallet. The message holds the path.
     """
+    name = str(name)
     content = payload.read(account, _Account, "account")
     if content.multi_assets_margin:
         raise _wrong("$.multiAssetsMargin", "must be false: riskcore has single-asset mode", True, "account")

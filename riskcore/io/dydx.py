@@ -13,7 +13,7 @@ from ..errors import RiskDataError
 from ..payload import Payload, Row
 from ..venue import Venue
 from .parameters import settle_only, shipped
-from .snapshot import Snapshot, snapshot
+from .snapshot import Snapshot, given_price, snapshot
 
 _TIERS, _MARKETS, _PAIRS, _SUBACCOUNT = "liquidity_tiers", "markets", "clob_pairs", "subaccount"
 _DIGITS = 40  # of the arithmetic on a payload's amounts
@@ -201,20 +201,20 @@ def load_account(
     top = "$.subaccount" if wrapped else "$"
     with localcontext(prec=_DIGITS):
         balance = Decimal(0)
-        for symbol, asset in _keyed(found.asset_positions, _Asset, _SUBACCOUNT, f"{top}.assetPositions").items():
+        for symbol, asset in payload.keyed(found.asset_positions, _Asset, _SUBACCOUNT, f"{top}.assetPositions").items():
             if symbol != venue.settle_asset:
                 path = f"{top}.assetPositions.{symbol}"
                 raise RiskDataError(_SUBACCOUNT, path, "must be the settle asset of the venue", value=symbol)
             balance += _signed(asset)
         positions, prices = [], {}
         held = f"{top}.openPerpetualPositions"
-        for ticker, position in _keyed(found.open_perpetual_positions, _Position, _SUBACCOUNT, held).items():
+        for ticker, position in payload.keyed(found.open_perpetual_positions, _Position, _SUBACCOUNT, held).items():
             path = f"{held}.{ticker}"
             if ticker not in venue.markets.symbol:
                 raise RiskDataError(_SUBACCOUNT, path, "must be a market of the venue", value=ticker)
             if ticker not in oracle_prices:
                 raise RiskDataError(_SUBACCOUNT, path, "must have an oracle price", value=ticker)
-            prices[ticker] = price = Decimal(str(oracle_prices[ticker]))
+            prices[ticker] = price = given_price("oracle_prices", ticker, oracle_prices[ticker])
             quantity = _signed(position)
             balance += quantity * price
             entry = price if position.entry_price is None else position.entry_price
@@ -236,18 +236,7 @@ def _signed(row: _Asset | _Position) -> Decimal:
 
 def _listed(markets: Payload | None) -> dict[str, _Market]:
     rows = payload.read({} if markets is None else markets, _Markets, _MARKETS).markets
-    return _keyed(rows, _Market, _MARKETS, "$.markets")
-
-
-def _keyed(rows: Mapping[str, Any], shape: type[payload.T], name: str, path: str) -> dict[str, payload.T]:
-    """Read rows by their key, which stands in the path of what is wrong with one."""
-    found = {}
-    for key, row in rows.items():
-        try:
-            found[key] = msgspec.convert(row, shape)
-        except msgspec.ValidationError as error:
-            raise RiskDataError(name, f"{path}.{key}", str(error)) from None
-    return found
+    return payload.keyed(rows, _Market, _MARKETS, "$.markets")
 
 
 def _of_indexer(ticker: str, market: _Market) -> dict[str, Any]:

@@ -139,6 +139,9 @@ def load_venue(
     tables = {
         number: [(t.lower_bound, t.max_leverage) for t in table.margin_tiers] for number, table in found.margin_tables
     }
+    for at, asset in enumerate(found.universe):
+        if asset.name in (other.name for other in found.universe[:at]):
+            raise RiskDataError(_META, f"$.universe[{at}].name", "must not stand twice", value=asset.name)
     markets = {
         asset.name: (asset.sz_decimals, tables.get(asset.margin_table_id or 0) or [(Decimal(0), asset.max_leverage)])
         for asset in found.universe
@@ -206,7 +209,7 @@ def load_account(
     *,
     orders: Payload | None = None,
     mark_prices: Mapping[str, Any] | None = None,
-    account: str = "account",
+    account: int | str = "account",
 ) -> Snapshot:
     """Build a snapshot of one account from saved replies, files or their parsed content.
 
@@ -226,12 +229,12 @@ def load_account(
     state
         Of ``clearinghouseState``.
     orders
-        Of ``openOrders`` or ``frontendOpenOrders``. Orders that wait for a trigger are left out. An order in the market
-        of an isolated position belongs to its account, any other to the cross account.
+        Of ``openOrders`` or ``frontendOpenOrders``. Spot orders and those that wait for a trigger are left out. An
+        order in the market of an isolated position belongs to its account, any other to the cross account.
     mark_prices
         By symbol (`marks`): for markets in which there is an order and no position.
     account
-        Id of the cross account.
+        Id of the cross account, made text.
 
     Raises
     ------
@@ -239,6 +242,7 @@ def load_account(
         A reply cannot be read, something is missing, of another type or out of range, or names a market that is not the
         venue's; the message holds its path.
     """
+    account = str(account)
     with localcontext(prec=_DIGITS):
         found = payload.read(state, _State, _STATE)
         cross = found.cross_margin_summary
@@ -331,7 +335,8 @@ def _source(venue: Venue, marks: Mapping[str, Decimal]) -> dict[str, Any]:
 def _resting(venue: Venue, orders: Payload | None, owner: Mapping[str, str], account: str) -> list[dict[str, Any]]:
     rows = []
     for at, order in enumerate(payload.read([] if orders is None else orders, list[_Order], _ORDERS)):
-        if order.is_trigger or not order.sz:
+        spot = order.coin.startswith("@") or "/" in order.coin
+        if spot or order.is_trigger or not order.sz:
             continue
         if order.coin not in venue.markets.symbol:
             raise RiskDataError(_ORDERS, f"$[{at}].coin", "must be a market of the venue", value=order.coin)

@@ -36,7 +36,7 @@ def settle_only(
             "settle_asset": settle_asset,
             "markets": list(markets),
             "collateral": [settle],
-            "policy": dict(policy or {}),
-            "backstop": [dict(provider) for provider in backstop or []],
+            "policy": policy or {},
+            "backstop": backstop or [],
         }
     )

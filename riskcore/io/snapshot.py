@@ -98,8 +98,26 @@ def snapshot(
                 raise
     table = pd.DataFrame(list(reported), columns=["account", "market", "figure", "value"], dtype=object)
     table["value"] = table["value"].astype(float)
-    given = {name: float(price) for name, price in (asset_prices or {}).items()}
-    return Snapshot(venue, accounts, {name: float(mark) for name, mark in marks.items()}, given, table)
+    given = {name: float(given_price("asset_prices", name, price)) for name, price in (asset_prices or {}).items()}
+    known = {name: float(given_price("marks", name, mark)) for name, mark in marks.items()}
+    return Snapshot(venue, accounts, known, given, table)
+
+
+def given_price(table: str, name: str, price: object) -> Decimal:
+    """A price that somebody gave beside the payloads, exactly as written.
+
+    Raises
+    ------
+    RiskDataError
+        It is not a number > 0.
+    """
+    try:
+        found = Decimal(str(price))
+    except ArithmeticError:
+        raise RiskDataError(table, name, "must be a number", value=str(price)) from None
+    if not (found.is_finite() and found > 0):
+        raise RiskDataError(table, name, "must be a finite number > 0", value=str(price))
+    return found
 
 
 def _decimals(balances: Rows, asset: str) -> int:

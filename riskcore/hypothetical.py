@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from . import tables
-from .accounts import Accounts
+from .accounts import Accounts, worth_of_lots
 from .errors import RiskDataError
 from .kernels import liquidation as kernels
 from .kernels.whole import apply_fills
 from .margin import MarginTable, margin_table
-from .tick import PriceMap, Prices
+from .tick import PriceMap, Prices, Rule, by_symbol
 from .venue import Venue
 
 Int = npt.NDArray[np.int64]
+Shocks: TypeAlias = "PriceMap | float"
 
 
 def what_if(
@@ -28,7 +29,7 @@ def what_if(
     *,
     fills: pd.DataFrame | None = None,
     transfers: pd.DataFrame | None = None,
-    shocks: Mapping[str, float] | float | None = None,
+    shocks: Shocks | None = None,
     indexes: PriceMap | None = None,
     asset_prices: PriceMap | None = None,
     open_interest: PriceMap | None = None,
@@ -46,7 +47,8 @@ def what_if(
         account, asset, quantity (signed: paid in or out).
     shocks
         Relative change of a mark, or of an asset's price, by symbol (-0.1: ten percent down); of a market it moves the
-        index too. A single number counts for all markets, and for all assets but the settle asset.
+        index too, and an asset that takes its price from there, unless it has a shock of its own (0: it stays). A
+        single number counts for all markets, and for all assets but the settle asset.
 
     Raises
     ------
@@ -84,9 +86,16 @@ def changed_accounts(
     held, cost, entry = (np.zeros(len(key), np.int64) for _ in range(3))
     old = place[: len(columns.lots)]
     held[old], cost[old], entry[old] = columns.lots, columns.cost, columns.entry
+    owner, new = key // width, place[len(old) :]
+    largest = np.abs(held.astype(float))
+    np.add.at(largest, new, np.abs(lots))
+    _must_fit("fills", largest * worth_of_lots(venue)[key % width])
+    paid = np.maximum(np.abs(cost.astype(float)), np.abs(entry))
+    np.add.at(paid, new, np.abs(flow))
+    _must_fit("fills", np.bincount(owner, paid, 1))
     cash = np.zeros(len(lots), np.int64)
-    apply_fills(place[len(old) :], lots, flow, held, cost, entry, cash)
-    positions = (key // width, key % width, held, cost, entry)
+    apply_fills(new, lots, flow, held, cost, entry, cash)
+    positions = (owner, key % width, held, cost, entry)
 
     kinds = len(venue.assets.symbol)
     payer, asset, quanta = _transfers(accounts, venue, transfers)
@@ -97,6 +106,8 @@ def changed_accounts(
     free, lent = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
     old = place[: len(columns.free)]
     free[old], lent[old] = columns.free, columns.lent
+    moved = np.bincount(place[len(old) :], np.abs(quanta.astype(float)), len(key))
+    _must_fit("transfers", moved + np.abs(free))
     np.add.at(free, place[len(old) :], quanta)
     return Accounts.from_rows(
         venue, accounts.ids, positions, (key // kinds, key % kinds, free, lent),
@@ -110,7 +121,7 @@ def largest_orders(
     prices: PriceMap,
     market: str,
     *,
-    account: Sequence[int | str] | None = None,
+    account: Sequence[int | str] | int | str | None = None,
     indexes: PriceMap | None = None,
     asset_prices: PriceMap | None = None,
     open_interest: PriceMap | None = None,
@@ -126,7 +137,7 @@ def largest_orders(
     market
         Symbol.
     account
-        Ids to ask for; None: all.
+        Ids to ask for, or one; None: all.
 
     Returns
     -------
@@ -138,21 +149,28 @@ def largest_orders(
         The market or an account is not there, or a price is missing.
     """
     if market not in venue.markets.symbol:
-        raise RiskDataError("orders", "market", "must be a market of the venue", value=market)
+        raise RiskDataError("largest_orders", "market", "must be a market of the venue", value=str(market))
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     m = venue.markets.symbol.index(market)
     if np.isnan(read.mark[m]):
         raise RiskDataError("marks", market, "an order is asked for: a mark is needed")
     rows = np.arange(len(accounts))
     if account is not None:
-        rows = _account_rows(accounts, "orders", pd.Series(list(account), dtype=object))
+        ids = [account] if isinstance(account, int | str) else list(account)
+        rows = _rows_of(accounts, "largest_orders", pd.Series(ids, dtype=object))
     lots = np.empty((len(rows), 2), np.int64)
     kernels.largest_orders(rows, m, accounts.columns, read.columns, lots)
     size = venue.markets.quantity(lots, np.full(lots.shape, m))
     return pd.DataFrame({"account": accounts.ids[rows], "market": market, "bid": size[:, 0], "ask": size[:, 1]})
 
 
-def _account_rows(accounts: Accounts, table: str, ids: pd.Series[Any]) -> Int:
+def _must_fit(table: str, quanta: npt.NDArray[Any]) -> None:
+    """Refuse amounts that 64 bits do not hold with room to spare."""
+    if quanta.max(initial=0.0) >= 2.0**60:
+        raise RiskDataError(table, None, "what an account then holds or paid must be less than 2**60 quanta")
+
+
+def _rows_of(accounts: Accounts, table: str, ids: pd.Series[Any]) -> Int:
     rows = np.asarray(pd.Index(accounts.ids).get_indexer(pd.Index(ids)), np.int64)
     bad = np.flatnonzero(rows < 0)
     if bad.size:
@@ -166,7 +184,7 @@ def _fills(accounts: Accounts, venue: Venue, fills: pd.DataFrame | None) -> tupl
     if fills is None or not len(fills):
         return (np.empty(0, np.int64),) * 4
     table = tables.checked("fills", fills)
-    account = _account_rows(accounts, "fills", table["account"])
+    account = _rows_of(accounts, "fills", table["account"])
     market = tables.codes("fills", "market", table["market"], venue.markets.symbol, "a market")
     step, price = venue.markets.step_size[market], table["price"].to_numpy()
     rule = "must be a whole number of lots of the market's stepSize"
@@ -183,29 +201,24 @@ def _transfers(accounts: Accounts, venue: Venue, transfers: pd.DataFrame | None)
     if transfers is None or not len(transfers):
         return (np.empty(0, np.int64),) * 3
     table = tables.checked("transfers", transfers)
-    account = _account_rows(accounts, "transfers", table["account"])
+    account = _rows_of(accounts, "transfers", table["account"])
     asset = tables.codes("transfers", "asset", table["asset"], venue.assets.symbol, "a collateral asset")
     amount = [table["quantity"].to_numpy()]
     return account, asset, tables.half_even("transfers", "quantity", amount, venue.assets.quantum_size[asset])
 
 
-def _shocked(prices: Prices, shocks: Mapping[str, float] | float) -> Prices:
+_SHOCK: Rule = (lambda value: value > -1, "must be a finite number > -1")
+
+
+def _shocked(prices: Prices, shocks: Shocks) -> Prices:
     """Prices moved by a part of themselves."""
     venue = prices.venue
     markets, assets = venue.markets.symbol, venue.assets.symbol
-    if isinstance(shocks, Mapping):
-        unknown = [name for name in shocks if name not in markets and name not in assets]
-        if unknown:
-            raise RiskDataError("shocks", str(unknown[0]), "must be a market or a collateral asset of the venue")
-        if venue.settle_asset in shocks:
-            raise RiskDataError("shocks", venue.settle_asset, "must not be the settle asset: it is worth 1")
-        by_market = [float(shocks.get(name, 0.0)) for name in markets]
-        by_asset = [float(shocks.get(name, 0.0)) for name in assets]
-    else:
-        by_market = [float(shocks)] * len(markets)
-        by_asset = [float(shocks)] * len(assets)
-    by_asset[venue.settle] = 0.0
-    for name, shock in zip((*markets, *assets), by_market + by_asset, strict=True):
-        if not -1.0 < shock < np.inf:
-            raise RiskDataError("shocks", name, "must be a finite number > -1", value=shock)
-    return prices.moved(1.0 + np.array(by_market), 1.0 + np.array(by_asset))
+    names = (*markets, *(a for a in assets if a not in markets))
+    if isinstance(shocks, int | float):
+        shocks = dict.fromkeys((n for n in names if n != venue.settle_asset), float(shocks))
+    shock = by_symbol("shocks", shocks, names, "a market or a collateral asset", _SHOCK)
+    moved = dict(zip(names, shock.tolist(), strict=True))
+    if moved[venue.settle_asset] == moved[venue.settle_asset]:
+        raise RiskDataError("shocks", venue.settle_asset, "must not be the settle asset: it is worth 1")
+    return prices.moved(1.0 + np.nan_to_num(shock[: len(markets)]), 1.0 + np.array([moved[a] for a in assets]))
