@@ -56,6 +56,11 @@ class _Market(msgspec.Struct, rename="camel"):
     funding_rate_lower_bound: Decimal | None = None
 
 
+class _Listed(msgspec.Struct, rename="camel"):
+    symbol: str
+    market_type: str
+
+
 class _HaircutKind(msgspec.Struct, rename="camel"):
     type: str
     base: Decimal | None = None
@@ -114,7 +119,7 @@ class _Provider(msgspec.Struct, forbid_unknown_fields=True):
 
 class _Venue(msgspec.Struct, forbid_unknown_fields=True):
     settle_asset: str
-    markets: list[_Market]
+    markets: list[_Listed]
     collateral: list[_Collateral]
     borrow_lend: list[_Pool] = msgspec.field(default_factory=list)
     policy: _Policy = msgspec.field(default_factory=_Policy)
@@ -273,10 +278,11 @@ def load_venue(source: str | Path | dict[str, Any]) -> Venue:
     spec = payload.read(content, _Venue, "venue")
     if spec.settle_asset not in {c.symbol for c in spec.collateral}:
         spec.collateral.append(_Collateral(spec.settle_asset, _Haircut(Decimal(1), _HaircutKind("identity"))))
+    listed = _perpetuals(content["markets"], spec.markets)
     assets = _assets(spec)
     settle = assets.symbol.index(spec.settle_asset)
     policy = _policy(spec.policy)
-    markets = _markets(spec, assets, assets.quantum[settle])
+    markets = _markets(listed, assets, assets.quantum[settle])
     kept = {"settle_asset": spec.settle_asset, "borrow_lend": []} | {
         name: content[name] for name in ("markets", "collateral", "borrow_lend") if name in content
     }
@@ -286,7 +292,7 @@ def load_venue(source: str | Path | dict[str, Any]) -> Venue:
         settle=settle,
         markets=markets,
         assets=assets,
-        curves=_curves(spec),
+        curves=_curves(listed, spec),
         pools=_pools(spec, assets),
         policy=policy,
         backstop=_backstop(spec, markets),
@@ -361,10 +367,10 @@ def _part(path: str, value: Decimal, *, open_low: bool = False) -> Fraction:
     return Fraction(value)
 
 
-def _curves(spec: _Venue) -> Curves:
+def _curves(listed: list[tuple[int, _Market]], spec: _Venue) -> Curves:
     """Margin functions of the PERP markets and then the assets, the initial one before the maintenance one."""
     found: list[MarginFunction] = []
-    for at, market in _listed(spec):
+    for at, market in listed:
         for name, function in (("imfFunction", market.imf_function), ("mmfFunction", market.mmf_function)):
             path = f"markets[{at}].{name}"
             if function is None:
@@ -415,9 +421,17 @@ def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:
     return tuple(pools)
 
 
-def _listed(spec: _Venue) -> list[tuple[int, _Market]]:
-    """PERP markets, each with its place in the venue's list."""
-    return [(at, m) for at, m in enumerate(spec.markets) if m.market_type == "PERP"]
+def _perpetuals(rows: list[Any], listed: list[_Listed]) -> list[tuple[int, _Market]]:
+    """PERP markets, each with its place in the venue's list; of other rows nothing else is read."""
+    found = []
+    for at, (row, market) in enumerate(zip(rows, listed, strict=True)):
+        if market.market_type == "PERP":
+            try:
+                found.append((at, msgspec.convert(row, _Market)))
+            except msgspec.ValidationError as error:
+                text, _, path = str(error).partition(" - at `$")
+                raise RiskDataError("venue", None, f"{text} - at `$.markets[{at}]{path or '`'}") from None
+    return found
 
 
 def _unique(path: str, symbols: list[str]) -> None:
@@ -452,8 +466,7 @@ def _assets(spec: _Venue) -> Assets:
     return Assets(tuple(c.symbol for c in spec.collateral), tuple(quantum), *column)
 
 
-def _markets(spec: _Venue, assets: Assets, settle_quantum: Fraction) -> Markets:
-    listed = _listed(spec)
+def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle_quantum: Fraction) -> Markets:
     if not listed:
         raise RiskDataError("venue", "markets", "must hold at least one market of marketType PERP")
     _unique("markets", [m.symbol for _, m in listed])

@@ -375,6 +375,11 @@ def test_venue_takes_the_pools_of_its_assets():
     assert [pool is None for pool in loaded.pools] == [False, True, True]
 
 
+def test_of_other_markets_nothing_is_read():
+    odd = {"symbol": "RAIN_USDC_PREDICTION", "marketType": "PREDICTION", "filters": {"price": {"tickSize": None}}}
+    assert backpack.load_venue([BTC, odd], COLLATERAL).markets.symbol == ("BTC_USDC_PERP",)
+
+
 def test_backstop_providers_of_the_venue_are_left_out_of_a_snapshot():
     loaded = backpack.load_venue([BTC, SOL, SPOT], COLLATERAL, backstop=[{"account": "maker"}])
     assert not backpack.load_account(loaded, **REPLIES).venue.backstop
