@@ -209,7 +209,10 @@ def generate_books(venue: Venue, marks: pd.DataFrame, *, seed: int = 0, depth: f
         for side, sign, away in (("bid", -1, np.floor), ("ask", 1, np.ceil)):
             noise = rng.lognormal(0, 0.5, (len(mark), len(distance)))
             lots = np.rint(depth / (m + 1) * share * noise * calm[:, None] / mark[:, None] / step)
-            price = away(np.round(mark[:, None] * (1 + sign * distance) / tick, 6)) * tick
+            ticks = sign * away(np.round(mark[:, None] * (1 + sign * distance) / tick, 6))
+            place = np.arange(len(distance))
+            # at least a tick from level to level, also where a tick is more than the distance
+            price = sign * (np.maximum.accumulate(ticks - place, axis=1) + place) * tick
             parts.append(
                 pd.DataFrame(
                     {

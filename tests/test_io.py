@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from riskcore import RiskDataError, io, load_venue
+from riskcore import RiskDataError, io, load_venue, sample, tables
+from riskcore.tick import Books
 from tests import small_run
 from tests.small_run import BTC, ETH, TIMES
 
@@ -291,3 +292,10 @@ class TestFiles:
         with pytest.raises(RiskDataError, match=f"cannot be written: {reason}"):
             io.write_table(pd.DataFrame({"a": [1]}), tmp_path / place)
         assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_generated_books_are_sorted_after_a_deep_crash():
+    """Where a tick is more than the distance of two levels, they are a tick apart."""
+    venue = load_venue(sample.venue_source([]))
+    marks = sample.generate_crash(venue, 40, seed=3, fall=0.5)
+    assert len(Books.split(venue, tables.checked("books", sample.generate_books(venue, marks, seed=3)))) == 40

@@ -67,6 +67,12 @@ def test_wheel_holds_every_module(names):
     assert modules <= set(names)
 
 
+def test_wheel_holds_every_preset(names):
+    presets = {path.relative_to(ROOT).as_posix() for path in (ROOT / "riskcore/presets").iterdir()}
+    assert presets
+    assert presets <= set(names)
+
+
 def test_wheel_is_marked_as_typed(names):
     assert "riskcore/py.typed" in names
 
