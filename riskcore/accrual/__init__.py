@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ..waterfall.tick_state import TickContext
 from .funding import Funding, note_premiums
-from .interest import charge_interest
-from .realize import realize_pnl
+from .interest import charge_interest, hours_due
+from .realize import realization_due, realize_pnl
 from .settle import settle_accounts
 
 __all__ = ["accrue", "note_premiums"]
@@ -22,10 +22,15 @@ def accrue(work: TickContext, before: int, now: int) -> None:
     RiskDataError
         The funding due is past the range of whole numbers; nothing has changed.
     """
+    funding, hours = Funding(work, before, now), hours_due(work, before, now)
+    realizing = realization_due(work, before, now)
+    if not (funding.due or hours or realizing):
+        return
     columns = work.accounts.columns
     settle_before = columns.free[columns.settle_row]
-    funding = Funding(work, before, now)
     # interest first: what falls due on the hour has not been borrowed in the hour before
-    due = [charge_interest(work, before, now), funding.pay(), realize_pnl(work, before, now)]
-    if any(due):
-        settle_accounts(work, settle_before)
+    charge_interest(work, hours)
+    funding.pay()
+    if realizing:
+        realize_pnl(work)
+    settle_accounts(work, settle_before)

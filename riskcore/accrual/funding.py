@@ -31,8 +31,9 @@ class Funding:
         venue, prices, columns = work.venue, work.prices, work.accounts.columns
         self.work = work
         self.count = [instants(before, now, p) if p else 0 for p in venue.markets.funding_interval.tolist()]
+        self.due = np.flatnonzero(self.count).tolist()
         self.per_lot = [0] * len(self.count)
-        for m in np.flatnonzero(self.count).tolist():
+        for m in self.due:
             rate = funding_rate(venue, prices, work.ledger, m)
             if rate and not np.isnan(prices.mark[m]):
                 lot = exact(prices.mark[m]) * venue.markets.step[m] / venue.settle_quantum
@@ -43,11 +44,11 @@ class Funding:
                 symbol = venue.markets.symbol[int(columns.market[size.argmax()])]
                 raise RiskDataError("tick", f"funding of {symbol}", "must be less than 2**60 settle quanta a position")
 
-    def pay(self) -> bool:
-        """Pay it; return whether anything was due."""
-        work, columns, due = self.work, self.work.accounts.columns, np.flatnonzero(self.count)
-        if not due.size:
-            return False
+    def pay(self) -> None:
+        """Pay it."""
+        if not self.due:
+            return
+        work, columns = self.work, self.work.accounts.columns
         cash = scaled(columns.lots, columns.market, self.per_lot, _PARTS)
         paid = np.flatnonzero(cash)
         owner, cash, market = work.accounts.position_accounts()[paid], cash[paid], columns.market[paid]
@@ -58,8 +59,7 @@ class Funding:
         rows["account"], rows["counterparty"], rows["market"] = owner, BOOK, market
         rows["cash"], rows["counter_cash"], rows["price"] = cash, -cash, work.prices.mark[market]
         work.journal.extend(rows)
-        work.ledger.premium_sum[due], work.ledger.premium_count[due] = 0.0, 0
-        return True
+        work.ledger.premium_sum[self.due], work.ledger.premium_count[self.due] = 0.0, 0
 
 
 def funding_rate(venue: Venue, prices: Prices, ledger: Ledger, market: int) -> float:

@@ -10,15 +10,18 @@ from ..waterfall.tick_state import TickContext
 from .amounts import instants, scaled, unrated
 
 
-def charge_interest(work: TickContext, before: int, now: int) -> bool:
-    """Charge every hour that is due; return whether any was."""
-    assets = [k for k, pool in enumerate(work.venue.pools) if pool is not None]
-    hours = instants(before, now, HOUR) if assets else 0
+def hours_due(work: TickContext, before: int, now: int) -> int:
+    """Hours that are due; none without a pool."""
+    return instants(before, now, HOUR) if any(work.venue.pools) else 0
+
+
+def charge_interest(work: TickContext, hours: int) -> None:
+    """Charge the interest of some hours, one after another."""
     for _ in range(hours):
         work.pools.refresh()
-        for asset in assets:
-            _charge(work, asset)
-    return hours > 0
+        for asset, pool in enumerate(work.venue.pools):
+            if pool is not None:
+                _charge(work, asset)
 
 
 def _charge(work: TickContext, asset: int) -> None:

@@ -13,12 +13,15 @@ _PARTS = 10**6  # of a settle quantum in the worth of a lot
 _SECOND = 1_000_000_000
 
 
-def realize_pnl(work: TickContext, before: int, now: int) -> bool:
-    """Realise the PnL of every position if an instant for it is due; return whether one was."""
+def realization_due(work: TickContext, before: int, now: int) -> bool:
+    """Return whether an instant of realisation is due."""
+    period = work.venue.policy.realize_interval
+    return period is not None and instants(before, now, period * _SECOND) > 0
+
+
+def realize_pnl(work: TickContext) -> None:
+    """Realise the PnL of every position."""
     venue, prices, columns = work.venue, work.prices, work.accounts.columns
-    period = venue.policy.realize_interval
-    if period is None or not instants(before, now, period * _SECOND):
-        return False
     worth = [
         0 if np.isnan(mark) else round(exact(mark) * step / venue.settle_quantum * _PARTS)
         for mark, step in zip(prices.mark, venue.markets.step, strict=True)
@@ -34,4 +37,3 @@ def realize_pnl(work: TickContext, before: int, now: int) -> bool:
     rows["account"], rows["market"], rows["price"] = owner, market, prices.mark[market]
     rows["cost"], rows["cash"] = change, change
     work.journal.extend(rows)
-    return True
