@@ -105,10 +105,10 @@ class Curves:
                     edge = _EDGE if function.whole else 1.0
                     brackets += [(float(low) * edge, float(rate), float(cut)) for low, rate, cut in parts]
             offset.append(len(brackets))
-        figures = [np.array(c) for c in zip(*rows, strict=True)]
+        bases, factors, by_quantity = (np.array(c) for c in zip(*rows, strict=True))
         table = np.array(brackets, float).reshape(-1, 3)
-        columns = [np.ascontiguousarray(table[:, c]) for c in range(3)]
-        return cls(tuple(functions), *figures, np.array(offset), *columns)  # type: ignore[call-arg]
+        starts, rates, deductions = (np.ascontiguousarray(table[:, c]) for c in range(3))
+        return cls(tuple(functions), bases, factors, by_quantity, np.array(offset), starts, rates, deductions)
 
     @cached_property
     def exact(self) -> tuple[Sqrt | tuple[tuple[Decimal, Decimal, Decimal], ...] | OpenInterest, ...]:

@@ -14,7 +14,6 @@ import pytest
 from riskcore import Accounts, sweep
 from riskcore.errors import RiskDataError
 from riskcore.io import binance
-from tests.real_inputs import SHARED
 
 D = Decimal
 
@@ -158,12 +157,9 @@ def test_wrong_brackets_are_named_by_their_path(source, message):
 
 
 @pytest.fixture(scope="module")
-def published() -> pd.DataFrame:
+def published(shared) -> pd.DataFrame:
     """10,081 leverage brackets, of two dates."""
-    path = SHARED / "data/params/binance_leverage_tiers.parquet"
-    if not path.exists():
-        pytest.skip(f"{path} is not here")
-    return pd.read_parquet(path)
+    return pd.read_parquet(shared / "data/params/binance_leverage_tiers.parquet")
 
 
 def _as_ccxt(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
