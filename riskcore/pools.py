@@ -43,8 +43,11 @@ class Pools:
             self.bound[asset] = min(pool.highest, max(pool.threshold, used + pool.update * (pool.highest - used)))
 
     def utilization(self, asset: int) -> Fraction:
-        """Borrowed over lent, at most 1."""
-        return utilization(self.lent[asset], self.borrowed[asset])
+        """Borrowed over lent, at most 1; without lenders 1 if anything is borrowed."""
+        lent, borrowed = self.lent[asset], self.borrowed[asset]
+        if lent <= 0:
+            return Fraction(int(borrowed > 0))
+        return min(Fraction(borrowed, lent), Fraction(1))
 
     def redeemable(self, asset: int) -> int | None:
         """Quanta that may be redeemed now; None: without limit."""
@@ -93,13 +96,6 @@ class Pools:
 def limited(amount: int, limit: int | None) -> int:
     """Return an amount, or the limit if that is less."""
     return amount if limit is None else min(amount, limit)
-
-
-def utilization(lent: int, borrowed: int) -> Fraction:
-    """Borrowed over lent, at most 1; without lenders 1 if anything is borrowed."""
-    if lent <= 0:
-        return Fraction(int(borrowed > 0))
-    return min(Fraction(borrowed, lent), Fraction(1))
 
 
 def borrow_rate(policy: Policy, pool: Pool, used: Fraction) -> Fraction:

@@ -14,7 +14,7 @@ from ..errors import RiskDataError
 from ..payload import Payload, Row
 from ..venue import Venue
 from ..venue import load_venue as venue_of
-from .parameters import shipped
+from .parameters import at_face_value, shipped
 from .snapshot import Snapshot, snapshot
 
 _DIGITS = 40  # of the arithmetic on a payload's amounts
@@ -195,7 +195,7 @@ def load_account(
         limit = None if summary is None else payload.read(summary, _Account, "summary").leverage_limit
         margin, held, prices = _holdings(venue, capital)
         assets: dict[str, dict[str, Any]] = {row["symbol"]: dict(row) for row in venue.source["collateral"]}
-        assets.setdefault(venue.settle_asset, _settle(venue.settle_asset))
+        assets.setdefault(venue.settle_asset, at_face_value(venue.settle_asset))
         debts = _read(borrow_lend, list[_BorrowLend], "borrow_lend")
         _lend_and_borrow(assets, held, debts, counted=margin is not None)
         prices = {row.symbol: row.mark_price for row in debts} | prices
@@ -226,10 +226,6 @@ def load_account(
 
 def _read(source: Payload | None, shape: type[payload.T], name: str) -> payload.T:
     return payload.read([] if source is None else source, shape, name)
-
-
-def _settle(symbol: str) -> dict[str, Any]:
-    return {"symbol": symbol, "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}}
 
 
 def _holdings(

@@ -18,6 +18,11 @@ def shipped(name: str) -> dict[str, Any]:
     return content
 
 
+def at_face_value(asset: str) -> dict[str, Any]:
+    """Collateral row of an asset without a haircut."""
+    return {"symbol": asset, "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}}
+
+
 def settle_only(
     markets: Sequence[Mapping[str, Any]],
     settle_asset: str,
@@ -25,12 +30,7 @@ def settle_only(
     backstop: Sequence[Mapping[str, Any]] | None,
 ) -> Venue:
     """Build a venue whose only collateral is its settle asset, of which a negative balance needs no margin."""
-    settle = {
-        "symbol": settle_asset,
-        "haircutFunction": {"weight": "1", "kind": {"type": "identity"}},
-        "imfFunction": _NO_MARGIN,
-        "mmfFunction": _NO_MARGIN,
-    }
+    settle = at_face_value(settle_asset) | {"imfFunction": _NO_MARGIN, "mmfFunction": _NO_MARGIN}
     return load_venue(
         {
             "settle_asset": settle_asset,

@@ -15,6 +15,7 @@ from ..errors import RiskDataError
 from ..liquidation import liquidation_prices
 from ..margin import MarginTable, sweep
 from ..venue import Venue, load_venue
+from .parameters import at_face_value
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -134,7 +135,7 @@ def _with_quanta(source: Mapping[str, Any], decimals: Mapping[str, int]) -> dict
     settle = source["settle_asset"]
     rows = list(source["collateral"])
     if settle not in {row["symbol"] for row in rows}:
-        rows.append({"symbol": settle, "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}})
+        rows.append(at_face_value(settle))
     fine = [{"quantum": f"1e-{decimals.get(row['symbol'], _COARSEST)}"} | dict(row) for row in rows]
     return dict(source) | {"collateral": fine}
 
