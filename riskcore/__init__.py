@@ -4,6 +4,7 @@ from .accounts import Accounts
 from .engine import Engine, StepResult
 from .errors import RiskDataError
 from .explain import explain_margin
+from .guards import cross_venue_index
 from .hypothetical import changed_accounts, largest_orders, what_if
 from .liquidation import LiquidationPrices, liquidation_prices
 from .margin import MarginTable, MarginTables, sweep
@@ -14,6 +15,6 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "Accounts", "Engine", "LiquidationPrices", "MarginTable", "MarginTables", "RiskDataError", "StepResult", "Tick",
-    "Venue", "__version__", "changed_accounts", "explain_margin", "largest_orders", "liquidation_prices", "load_venue",
-    "sweep", "what_if",
+    "Venue", "__version__", "changed_accounts", "cross_venue_index", "explain_margin", "largest_orders",
+    "liquidation_prices", "load_venue", "sweep", "what_if",
 ]  # fmt: skip

@@ -89,8 +89,9 @@ _TABLES = {
         {
             "time": _KEY,
             "market": _KEY,
-            "mark_price": _positive(),
+            "mark_price": _positive(nullable=True),
             "index_price": _positive(required=False, nullable=True),
+            "last_price": _positive(required=False, nullable=True),
             "open_interest": _not_negative(required=False, nullable=True),
             "funding_rate": _number(
                 "must be a number from -1 to 1", lambda x: np.abs(x) <= 1, required=False, nullable=True
@@ -107,8 +108,20 @@ _TABLES = {
             "level": _not_negative(),
             "price": _positive(),
             "quantity": _positive(),
+            "book_time": pa.Column(required=False),
         },
         unique=["time", "market", "side", "level"],
+    ),
+    "quotes": _table(
+        {
+            "time": _KEY,
+            "market": _KEY,
+            "source": _KEY,
+            "bid": _positive(nullable=True),
+            "ask": _positive(nullable=True),
+            "last": _positive(nullable=True),
+        },
+        unique=["time", "market", "source"],
     ),
 }
 
@@ -149,9 +162,11 @@ def _keys(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     for name in frame.columns.intersection(list(_TABLES[table].columns)):
         if name == "time":
             frame[name] = times(table, frame[name])
+        elif name == "book_time":
+            frame[name] = _times_if_given(table, frame[name], name)
         elif name == "account":
             frame[name] = _ids(table, frame[name])
-        elif name in ("market", "asset", "side"):
+        elif name in ("market", "asset", "side", "source"):
             _must_be_text(table, name, frame[name])
         elif name == "reduce_only" and not pd.api.types.is_bool_dtype(frame[name].dtype):
             frame[name] = frame[name].map(_flag).astype(object)
@@ -235,8 +250,13 @@ def codes(table: str, column: str, values: pd.Series[Any], names: tuple[str, ...
     return found.astype(np.int64)
 
 
-def times(table: str, values: pd.Series[Any]) -> npt.NDArray[np.int64]:
-    """Nanoseconds since the epoch, UTC: from timestamps, from ISO text, or from whole numbers as they are."""
+def times(
+    table: str, values: pd.Series[Any], column: str = "time", rows: npt.NDArray[np.int64] | None = None
+) -> npt.NDArray[np.int64]:
+    """Nanoseconds since the epoch, UTC: from timestamps, from ISO text, or from whole numbers as they are.
+
+    ``rows`` are the row numbers of the values, where they are not all of the column.
+    """
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
     kind = pd.api.types.infer_dtype(values, skipna=False)
@@ -253,12 +273,20 @@ def times(table: str, values: pd.Series[Any]) -> npt.NDArray[np.int64]:
         row = int(bad[0])
         raise RiskDataError(
             table,
-            "time",
+            column,
             "must be a timestamp, ISO text or whole nanoseconds since the epoch, from 1678 to 2261",
-            row=row,
+            row=row if rows is None else int(rows[row]),
             value=str(given.iloc[row]),
         )
     return stamps.as_unit("ns").asi8
+
+
+def _times_if_given(table: str, values: pd.Series[Any], column: str) -> npt.NDArray[np.int64]:
+    """Nanoseconds as of `times`, 0 where there is none."""
+    given = np.flatnonzero(values.notna())
+    found = np.zeros(len(values), np.int64)
+    found[given] = times(table, values.iloc[given], column, given)
+    return found
 
 
 def moment(nanoseconds: int) -> str:

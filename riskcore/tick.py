@@ -26,44 +26,49 @@ PriceMap: TypeAlias = "Mapping[str, float] | pd.Series[float]"
 
 @dataclass(frozen=True)
 class Books:
-    """Order books of one tick in whole ticks and lots; side 2m is the bids of market m, 2m + 1 its asks.
+    """Order books of one tick in whole ticks and lots; side 2b is the bids of book row b, 2b + 1 its asks.
+
+    Book rows are those of `Venue.listing`: the markets, and then the spot markets (B rows).
 
     Attributes
     ----------
-    offset : ndarray of int64, shape (2M + 1,)
+    offset : ndarray of int64, shape (2B + 1,)
         Side s owns levels ``offset[s]:offset[s + 1]``, best first.
     price, lots : ndarray of int64, shape (L,)
         Price in ticks, lots > 0.
+    time : ndarray of int64, shape (B,)
+        When a book was seen, nanoseconds; 0 for one that was given without a time of its own, or not given.
     """
 
     offset: Int
     price: Int
     lots: Int
+    time: Int
 
     @classmethod
-    def from_frame(cls, venue: Venue, frame: pd.DataFrame) -> Books:
-        """Read the books of one tick: market, side, level (0 is the best), price, quantity.
+    def from_frame(cls, venue: Venue, frame: pd.DataFrame, time: int) -> Books:
+        """Read the books of one tick: market, side, level (0 is the best), price, quantity, and perhaps book_time.
 
         Raises
         ------
         RiskDataError
-            A level is not whole in ticks or lots, a side is unsorted, a book is crossed.
+            A level is not whole in ticks or lots, a side is unsorted, a book has two times or one after ``time``.
         """
-        table = tables.checked("books", frame if "time" in frame.columns else frame.assign(time=0))
+        table = tables.checked("books", frame if "time" in frame.columns else frame.assign(time=time))
         return cls.split(venue, table)[0][1]
 
     @classmethod
     def split(cls, venue: Venue, table: pd.DataFrame) -> list[tuple[int, Books]]:
         """Read a checked table of many ticks: a pair of time and books for each time, ascending."""
-        markets = venue.markets
-        market = tables.codes("books", "market", table["market"], markets.symbol, "a market")
+        listing = venue.listing
+        market = tables.codes("books", "market", table["market"], listing.symbol, "a market")
         prices, quantities = table["price"].to_numpy(), table["quantity"].to_numpy()
         rule = "must be a whole number of {} of the market's {}"
-        price = tables.whole("books", "price", prices, markets.tick_size[market], rule.format("ticks", "tickSize"))
-        lots = tables.whole("books", "quantity", quantities, markets.step_size[market], rule.format("lots", "stepSize"))
+        price = tables.whole("books", "price", prices, listing.tick_size[market], rule.format("ticks", "tickSize"))
+        lots = tables.whole("books", "quantity", quantities, listing.step_size[market], rule.format("lots", "stepSize"))
         for column, given, fits, rule in (
             ("price", prices, price >= 1, "must be at least one tick"),
-            ("price", prices, price <= markets.max_ticks[market], "must be at most the market's maxPrice"),
+            ("price", prices, price <= listing.max_ticks[market], "must be at most the market's maxPrice"),
             ("quantity", quantities, lots >= 1, "must be at least one lot"),
             ("quantity", quantities, lots < 2**53, "must be less than 2**53 lots"),
         ):
@@ -71,41 +76,55 @@ class Books:
             if bad.size:
                 raise RiskDataError("books", column, rule, row=int(bad[0]), value=given[bad[0]])
         stamp = tables.times("books", table["time"])
+        seen = table["book_time"].to_numpy(np.int64) if "book_time" in table.columns else np.zeros_like(stamp)
         bid = table["side"].to_numpy(object) == "bid"
         side = 2 * market + np.where(bid, 0, 1)
         order = np.lexsort((table["level"].to_numpy(), side, stamp))
-        stamp, side, price, lots, bid = stamp[order], side[order], price[order], lots[order], bid[order]
+        stamp, side, price, lots, bid, seen = (column[order] for column in (stamp, side, price, lots, bid, seen))
 
-        same = (np.diff(side) == 0) & (np.diff(stamp) == 0)
+        together = np.diff(stamp) == 0
         worse = np.where(bid[1:], np.diff(price) < 0, np.diff(price) > 0)
-        bad = np.flatnonzero(same & ~worse)
+        bad = np.flatnonzero(together & (np.diff(side) == 0) & ~worse)
         if bad.size:
             row = int(order[bad[0] + 1])
             raise RiskDataError(
                 "books", "price", "must get worse from level to level (an unsorted book)", row=row, value=prices[row]
             )
-        first = np.flatnonzero(np.r_[True, ~same]) if len(side) else np.empty(0, np.int64)
-        facing = (np.diff(side[first]) == 1) & (side[first][1:] % 2 == 1) & (np.diff(stamp[first]) == 0)
-        bad = np.flatnonzero(facing & (price[first][:-1] >= price[first][1:]))
-        if bad.size:
-            row = int(order[first[bad[0] + 1]])
-            raise RiskDataError(
-                "books", "price", "the best ask must be above the best bid (a crossed book)", row=row, value=prices[row]
-            )
+        first = np.flatnonzero(np.r_[True, ~(together & (np.diff(side) == 0))]) if len(side) else np.empty(0, np.int64)
+        if first.size:
+            deepest = np.add.reduceat(lots.astype(float), first) * np.maximum.reduceat(price, first)
+            bad = np.flatnonzero(deepest * np.maximum(listing.value_num, 1)[side[first] // 2] >= 2.0**61)
+            if bad.size:
+                row = int(order[first[bad[0]]])
+                rule = "all of a side at its highest price must be worth less than 2**61 quanta"
+                raise RiskDataError("books", "quantity", rule, row=row, value=quantities[row])
+        for bad, rule in (
+            (np.flatnonzero(seen > stamp), "must not be later than the tick"),
+            (
+                1 + np.flatnonzero(together & (np.diff(side // 2) == 0) & (np.diff(seen) != 0)),
+                "must be one of all levels of a book",
+            ),
+        ):
+            if bad.size:
+                value = tables.moment(int(seen[bad[0]])) if seen[bad[0]] else "none"
+                raise RiskDataError("books", "book_time", rule, row=int(order[bad[0]]), value=value)
 
         moments, starts = np.unique(stamp, return_index=True)
         edges = np.append(starts, len(stamp))
-        sides = np.arange(2 * len(markets.symbol) + 1)
-        return [
-            (int(time), cls(np.searchsorted(side[a:b], sides), price[a:b], lots[a:b]))
-            for time, a, b in zip(moments, edges[:-1], edges[1:], strict=True)
-        ]
+        sides = np.arange(2 * len(listing.symbol) + 1)
+        found = []
+        for moment, start, end in zip(moments, edges[:-1], edges[1:], strict=True):
+            time = np.zeros(len(listing.symbol), np.int64)
+            time[side[start:end] // 2] = seen[start:end]
+            offset = np.searchsorted(side[start:end], sides)
+            found.append((int(moment), cls(offset, price[start:end], lots[start:end], time)))
+        return found
 
     @classmethod
     def empty(cls, venue: Venue) -> Books:
         """No level in any market."""
-        none = np.empty(0, np.int64)
-        return cls(np.zeros(2 * len(venue.markets.symbol) + 1, np.int64), none, none)
+        rows, none = len(venue.book_symbols), np.empty(0, np.int64)
+        return cls(np.zeros(2 * rows + 1, np.int64), none, none, np.zeros(rows, np.int64))
 
 
 @dataclass(frozen=True)
@@ -117,10 +136,12 @@ class Tick:
     time
         A timestamp, or int64 nanoseconds since the epoch, UTC.
     marks
-        Mark price of every market that some account holds, by symbol; settle units, finite, > 0.
+        Mark prices by market symbol; settle units, finite, > 0. The mark of a market that has none here follows from
+        its index, book or last price.
     books
         Per market symbol ``{"bids": [(price, quantity), ...], "asks": [...]}``, best level first; or a frame with the
-        columns market, side, level, price, quantity; or `Books`. A market without a book has no depth.
+        columns market, side, level, price, quantity; or `Books`. A market without a book has no depth. Spot markets of
+        collateral assets may have a book as well.
     indexes
         Index prices by market symbol; an asset that is the base of a market takes that market's index, its mark if
         there is none.
@@ -132,6 +153,11 @@ class Tick:
     funding_rates
         Rate of the funding that is due by market symbol; where there is none it follows from the premiums of the ticks
         before.
+    last_prices
+        Price of the last trade by market symbol.
+    book_times
+        When a market's book was seen, by symbol, not later than the tick; a frame of books may have a column book_time
+        instead. A book without is of the tick's time.
     """
 
     time: Any
@@ -141,6 +167,8 @@ class Tick:
     asset_prices: PriceMap | None = None
     open_interest: PriceMap | None = None
     funding_rates: PriceMap | None = None
+    last_prices: PriceMap | None = None
+    book_times: Mapping[str, Any] | None = None
 
     def nanoseconds(self) -> int:
         """Time of the tick in nanoseconds since the epoch, UTC."""
@@ -149,11 +177,29 @@ class Tick:
     def columnar_books(self, venue: Venue) -> Books:
         """Return the books in whole ticks and lots."""
         if isinstance(self.books, Books):
+            if self.book_times:
+                raise RiskDataError("book_times", None, "must stand beside a mapping or a frame of books")
             return self.books
-        if isinstance(self.books, pd.DataFrame):
-            return Books.from_frame(venue, self.books) if len(self.books) else Books.empty(venue)
+        frame = self.books if isinstance(self.books, pd.DataFrame) else self._levels()
+        if not len(frame):
+            return Books.empty(venue)
+        if self.book_times and "book_time" in frame.columns:
+            raise RiskDataError("book_times", None, "must not stand beside a column book_time")
+        if self.book_times and "market" in frame.columns:
+            seen = self._book_times(venue)
+            frame = frame.assign(book_time=[seen.get(market, 0) for market in frame["market"]])
+        return Books.from_frame(venue, frame, self.nanoseconds())
+
+    def _levels(self) -> pd.DataFrame:
         rows: list[tuple[str, str, int, float, float]] = []
-        for market, book in (self.books or {}).items():
+        given: Any = {} if self.books is None else self.books
+        if not isinstance(given, Mapping):
+            raise RiskDataError(
+                "books", None, "must be a mapping by market, a frame or Books", value=type(given).__name__
+            )
+        for market, book in given.items():
+            if not isinstance(book, Mapping):
+                raise RiskDataError("books", str(market), "must be a mapping with bids and asks", value=str(book))
             for name, levels in book.items():
                 try:
                     side = {"bids": "bid", "asks": "ask"}[name]
@@ -161,9 +207,19 @@ class Tick:
                 except (KeyError, TypeError, ValueError):
                     rule = "must be 'bids' or 'asks', each a list of (price, quantity), best level first"
                     raise RiskDataError("books", str(market), rule, value=str(name)) from None
-        if not rows:
-            return Books.empty(venue)
-        return Books.from_frame(venue, pd.DataFrame(rows, columns=["market", "side", "level", "price", "quantity"]))
+        return pd.DataFrame(rows, columns=["market", "side", "level", "price", "quantity"])
+
+    def _book_times(self, venue: Venue) -> dict[str, int]:
+        if not isinstance(self.book_times, Mapping):
+            raise RiskDataError("book_times", None, "must be a mapping by market", value=type(self.book_times).__name__)
+        given, time = dict(self.book_times), self.nanoseconds()
+        for market, seen in given.items():
+            if market not in venue.book_symbols:
+                raise RiskDataError("book_times", str(market), "must be a market of the venue", value=str(seen))
+            given[market] = int(tables.times("book_times", pd.Series([seen]), market)[0])
+            if given[market] > time:
+                raise RiskDataError("book_times", market, "must not be later than the tick", value=str(seen))
+        return given
 
 
 @dataclass(frozen=True)
@@ -173,7 +229,10 @@ class Prices:
     Attributes
     ----------
     mark, index : ndarray of float64, shape (M,)
-    given : ndarray of float64, shape (K,)
+        Those that count: guarded, in a run.
+    given_mark, given_index, last : ndarray of float64, shape (M,)
+        Mark, index and price of the last trade as the tick has them.
+    given_asset : ndarray of float64, shape (K,)
         Prices of assets as the tick has them.
     asset : ndarray of float64, shape (K,)
         Those, and what follows for the others from the markets.
@@ -186,7 +245,10 @@ class Prices:
 
     mark: Float
     index: Float
-    given: Float
+    given_mark: Float
+    given_index: Float
+    last: Float
+    given_asset: Float
     asset: Float
     open_interest: Float
     funding_rate: Float
@@ -202,9 +264,8 @@ class Prices:
         indexes: PriceMap | None = None,
         asset_prices: PriceMap | None = None,
         open_interest: PriceMap | None = None,
-        funding_rates: PriceMap | None = None,
     ) -> Prices:
-        """Collect the prices that these accounts need.
+        """Collect the prices that these accounts need, and use them as they are.
 
         Keys of ``marks`` that are asset symbols count as asset prices.
 
@@ -216,25 +277,61 @@ class Prices:
         markets, assets = venue.markets, venue.assets
         known = dict(_pairs("marks", marks))
         direct = {k: known.pop(k) for k in assets.symbol if k in known and k not in markets.symbol}
-        mark = by_symbol("marks", known, markets.symbol, "a market")
-        _must_not_pass_max_price(venue, mark)
-        index = by_symbol("indexes", indexes, markets.symbol, "a market")
         direct |= dict(_pairs("asset_prices", asset_prices))
-        given = by_symbol("asset_prices", direct, assets.symbol, "a collateral asset")
-        interest = by_symbol("open_interest", open_interest, markets.symbol, "a market", _NOT_NEGATIVE)
-        rate = by_symbol("funding_rates", funding_rates, markets.symbol, "a market", _RATE)
-        value = asset_values(venue, mark, index, given)
-        own = _open_lots(venue, accounts, interest)
-        prices = cls(mark, index, given, value, interest, rate, own, venue)
-        prices._cover(accounts)
-        return prices
+        given = cls.given(venue, Tick(0, known, None, indexes, direct, open_interest))
+        return given._used(accounts, given.mark, given.index, "a mark is needed")
 
     @classmethod
     def of_tick(cls, venue: Venue, accounts: Accounts, tick: Tick) -> Prices:
-        """Prices of a tick that these accounts need."""
-        return cls.read(
-            venue, accounts, tick.marks, tick.indexes, tick.asset_prices, tick.open_interest, tick.funding_rates
+        """Prices of a tick that these accounts need, used as they are."""
+        given = cls.given(venue, tick)
+        return given._used(accounts, given.mark, given.index, "a mark is needed")
+
+    @classmethod
+    def given(cls, venue: Venue, tick: Tick) -> Prices:
+        """Collect what a tick has; nothing need be there.
+
+        Raises
+        ------
+        RiskDataError
+            A price is not finite or not > 0, or of something the venue does not know.
+        """
+        markets, assets = venue.markets.symbol, venue.assets.symbol
+        mark = by_symbol("marks", tick.marks, markets, "a market")
+        index = by_symbol("indexes", tick.indexes, markets, "a market")
+        asset = by_symbol("asset_prices", tick.asset_prices, assets, "a collateral asset")
+        return cls(
+            mark=mark,
+            index=index,
+            given_mark=mark,
+            given_index=index,
+            last=by_symbol("last_prices", tick.last_prices, markets, "a market"),
+            given_asset=asset,
+            asset=asset_values(venue, mark, index, asset),
+            open_interest=by_symbol("open_interest", tick.open_interest, markets, "a market", _NOT_NEGATIVE),
+            funding_rate=by_symbol("funding_rates", tick.funding_rates, markets, "a market", _RATE),
+            open_lots=np.zeros(len(markets), np.int64),
+            venue=venue,
         )
+
+    def guarded(self, accounts: Accounts, mark: Float, index: Float) -> Prices:
+        """Put the guarded marks and indexes in the place of those that the tick gave.
+
+        Raises
+        ------
+        RiskDataError
+            A mark is above maxPrice, or something that an account holds has no price.
+        """
+        rule = "a mark is needed: neither given nor to be had from index, book or last price"
+        return self._used(accounts, mark, index, rule)
+
+    def _used(self, accounts: Accounts, mark: Float, index: Float, rule: str) -> Prices:
+        _must_not_pass_max_price(self.venue, mark)
+        value = asset_values(self.venue, mark, index, self.given_asset)
+        own = _open_lots(self.venue, accounts, self.open_interest)
+        prices = replace(self, mark=mark, index=index, asset=value, open_lots=own)
+        prices._cover(accounts, f"an account holds it: {rule}")
+        return prices
 
     def moved(self, market: Float, asset: Float) -> Prices:
         """Prices times a factor per market (mark and index), and per asset.
@@ -243,11 +340,11 @@ class Prices:
         """
         mark, index = self.mark * market, self.index * market
         _must_not_pass_max_price(self.venue, mark)
-        value = np.where(np.isnan(asset), asset_values(self.venue, mark, index, self.given), self.asset * asset)
+        value = np.where(np.isnan(asset), asset_values(self.venue, mark, index, self.given_asset), self.asset * asset)
         value[self.venue.settle] = 1.0
         return replace(self, mark=mark, index=index, asset=value)
 
-    def _cover(self, accounts: Accounts) -> None:
+    def _cover(self, accounts: Accounts, rule: str) -> None:
         """Refuse to go on where something that an account holds has no price."""
         mark, asset, venue = self.mark, self.asset, self.venue
         columns = accounts.columns
@@ -255,7 +352,7 @@ class Prices:
             held = (columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)
             for m in np.flatnonzero(np.isnan(mark)).tolist():
                 if held[columns.market == m].any():
-                    raise RiskDataError("marks", venue.markets.symbol[m], "an account holds it: a mark is needed")
+                    raise RiskDataError("marks", venue.markets.symbol[m], rule)
         if np.isnan(asset).any():
             kept = (columns.free != 0) | (columns.lent != 0)
             for k in np.flatnonzero(np.isnan(asset)).tolist():

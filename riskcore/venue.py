@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
+from math import ceil
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -27,11 +30,26 @@ _SMALLEST = Decimal("1e-18")
 _LARGEST = 2**62
 
 
+class _MarkBand(msgspec.Struct, rename="camel"):
+    min_multiplier: Decimal | None = None
+    max_multiplier: Decimal | None = None
+
+
+class _PremiumBand(msgspec.Struct, rename="camel"):
+    tolerance_pct: Decimal | None = None
+
+
 class _Price(msgspec.Struct, rename="camel"):
     tick_size: Decimal
     max_price: Decimal | None = None
-    max_impact_multiplier: Decimal | None = None
     min_impact_multiplier: Decimal | None = None
+    max_impact_multiplier: Decimal | None = None
+    min_multiplier: Decimal | None = None
+    max_multiplier: Decimal | None = None
+    mean_mark_price_band: _MarkBand | None = None
+    mean_premium_band: _PremiumBand | None = None
+    min_price_update_multiplier: Decimal | None = None
+    max_price_update_multiplier: Decimal | None = None
 
 
 class _Quantity(msgspec.Struct, rename="camel"):
@@ -44,11 +62,13 @@ class _Filters(msgspec.Struct):
     quantity: _Quantity
 
 
-class _Market(msgspec.Struct, rename="camel"):
+class _Spot(msgspec.Struct, rename="camel"):
     symbol: str
     base_symbol: str
-    market_type: str
     filters: _Filters
+
+
+class _Market(_Spot, rename="camel"):
     imf_function: MarginFunction | None = None
     mmf_function: MarginFunction | None = None
     funding_interval: int | None = None
@@ -59,6 +79,8 @@ class _Market(msgspec.Struct, rename="camel"):
 class _Listed(msgspec.Struct, rename="camel"):
     symbol: str
     market_type: str
+    base_symbol: str | None = None
+    quote_symbol: str | None = None
 
 
 class _HaircutKind(msgspec.Struct, rename="camel"):
@@ -103,6 +125,23 @@ class _Policy(msgspec.Struct, forbid_unknown_fields=True):
     liquidation_fee: _Figure = "0.01"
     backstop_fund_share: _Figure = "1/3"
     fund: _Figure = 0
+    slice_probability: _Figure = "0.5"
+    slice_cooldown: _Figure | None = None
+    target_mmr: _Figure = 1
+    depth_share: _Figure = 1
+    slippage_limit: _Figure | None = None
+    market_cap: _Figure | None = None
+    account_cap: _Figure | None = None
+    account_cap_interval: int = 60
+    account_order: str = "mmr"
+    position_order: str = "relief"
+    harmful_slice: str = "waive"
+    waived_fee_share: _Figure = "0.5"
+    conversion_slippage: _Figure = "0.01"
+    conversion_limit: _Figure | None = None
+    mark_index_threshold: _Figure = "0.05"
+    stale_after: _Figure = 60
+    refill_half_life: _Figure | None = None
     realize_interval: int | None = None
     borrow_rate_base: _Figure = 0
     borrow_rate_slope: _Figure = "0.06"
@@ -127,37 +166,55 @@ class _Venue(msgspec.Struct, forbid_unknown_fields=True):
 
 
 @dataclass(frozen=True)
-class Markets:
-    """Perpetual futures of the venue, one row each, in the order in which the venue lists them (M rows).
+class Listing:
+    """What is traded on a book, one row each.
 
     ``tick`` and ``step`` are exact; ``value_num / value_den`` is the worth of one lot at one tick in settle
-    quanta. Impact multipliers are None where the venue has no price-impact band. ``funding_interval`` is in
-    nanoseconds, 0 for a market without funding; its bounds are rates per interval, infinite where there are none.
+    quanta. Multipliers of the price-impact band and of the limit-price band are None where the venue has none.
     """
 
     symbol: tuple[str, ...]
-    base_asset: Int
     tick: tuple[Fraction, ...]
     step: tuple[Fraction, ...]
     max_ticks: Int
-    min_lots: Int
     value_num: Int
     value_den: Int
     min_impact: tuple[Fraction | None, ...]
     max_impact: tuple[Fraction | None, ...]
-    funding_interval: Int
-    funding_lower: Float
-    funding_upper: Float
+    min_multiplier: tuple[Fraction | None, ...]
+    max_multiplier: tuple[Fraction | None, ...]
 
     @cached_property
     def tick_size(self) -> Float:
-        """Price of a tick, nearest float64, shape (M,)."""
+        """Price of a tick, nearest float64, one per row."""
         return np.array([float(t) for t in self.tick])
 
     @cached_property
     def step_size(self) -> Float:
-        """Quantity of a lot, nearest float64, shape (M,)."""
+        """Quantity of a lot, nearest float64, one per row."""
         return np.array([float(s) for s in self.step])
+
+
+@dataclass(frozen=True)
+class Markets(Listing):
+    """Perpetual futures of the venue, one row each, in the order in which the venue lists them (M rows).
+
+    ``mean_mark_low`` and ``mean_mark_high`` are the multipliers of the mean-mark band and ``premium_tolerance`` that of
+    the mean-premium band, None where there is none; ``min_update`` and ``max_update`` the most that a print may move by
+    in a second, NaN where anything goes. ``funding_interval`` is in nanoseconds, 0 for a market without funding; its
+    bounds are rates per interval, infinite where there are none.
+    """
+
+    base_asset: Int
+    min_lots: Int
+    mean_mark_low: tuple[Fraction | None, ...]
+    mean_mark_high: tuple[Fraction | None, ...]
+    premium_tolerance: tuple[Fraction | None, ...]
+    min_update: Float
+    max_update: Float
+    funding_interval: Int
+    funding_lower: Float
+    funding_upper: Float
 
     def quantity(self, lots: Int, market: npt.NDArray[np.integer[Any]]) -> Float:
         """Quantity of a number of lots of each market, nearest float64, so that it prints as the user wrote it."""
@@ -165,6 +222,17 @@ class Markets:
         under = np.array([float(step.denominator) for step in self.step])
         found: Float = lots * over[market] / under[market]
         return found
+
+
+@dataclass(frozen=True)
+class Spots(Listing):
+    """Spot markets of collateral assets against the settle asset, the first that the venue lists of each (S rows).
+
+    ``asset`` is the row of what is traded; ``lot_quanta`` its quanta per lot.
+    """
+
+    asset: Int
+    lot_quanta: Int
 
 
 @dataclass(frozen=True)
@@ -211,6 +279,23 @@ class Policy:
     liquidation_fee: Fraction
     backstop_fund_share: Fraction
     fund: Fraction
+    slice_probability: Fraction
+    slice_cooldown: Fraction | None
+    target_mmr: Fraction
+    depth_share: Fraction
+    slippage_limit: Fraction | None
+    market_cap: Fraction | None
+    account_cap: Fraction | None
+    account_cap_interval: int
+    account_order: str
+    position_order: str
+    harmful_slice: str
+    waived_fee_share: Fraction
+    conversion_slippage: Fraction
+    conversion_limit: Fraction | None
+    mark_index_threshold: Fraction
+    stale_after: Fraction
+    refill_half_life: Fraction | None
     realize_interval: int | None
     borrow_rate_base: Fraction
     borrow_rate_slope: Fraction
@@ -239,6 +324,7 @@ class Venue:
     settle_asset: str
     settle: int
     markets: Markets
+    spots: Spots
     assets: Assets
     curves: Curves
     pools: tuple[Pool | None, ...]
@@ -250,6 +336,21 @@ class Venue:
     def settle_quantum(self) -> Fraction:
         """Settle units per quantum of the settle asset."""
         return self.assets.quantum[self.settle]
+
+    @cached_property
+    def listing(self) -> Listing:
+        """Rows of everything that has a book: the markets, and then the spot markets (B = M + S rows)."""
+        parts = (self.markets, self.spots)
+        columns: dict[str, Any] = {}
+        for column in fields(Listing):
+            first, second = (getattr(part, column.name) for part in parts)
+            columns[column.name] = first + second if isinstance(first, tuple) else np.concatenate([first, second])
+        return Listing(**columns)
+
+    @property
+    def book_symbols(self) -> tuple[str, ...]:
+        """Symbols of everything that has a book, by book row."""
+        return self.listing.symbol
 
     @cached_property
     def settle_quanta(self) -> tuple[Float, Float]:
@@ -267,7 +368,8 @@ def load_venue(source: str | Path | dict[str, Any]) -> Venue:
     source
         ``{"settle_asset", "markets", "collateral", "borrow_lend", "policy", "backstop"}``; market, collateral and
         borrow-lend rows in the venue's public API shape, decimals as strings or numbers. Only rows with ``marketType``
-        PERP become markets. docs/run_folder.md has every key.
+        PERP become markets; a row SPOT of a collateral asset against the settle asset gives the book that it is
+        converted on. docs/run_folder.md has every key.
 
     Raises
     ------
@@ -278,10 +380,11 @@ def load_venue(source: str | Path | dict[str, Any]) -> Venue:
     spec = payload.read(content, _Venue, "venue")
     if spec.settle_asset not in {c.symbol for c in spec.collateral}:
         spec.collateral.append(_Collateral(spec.settle_asset, _Haircut(Decimal(1), _HaircutKind("identity"))))
-    listed = _perpetuals(content["markets"], spec.markets)
     assets = _assets(spec)
+    listed, listed_spots = _listed(content["markets"], spec)
     settle = assets.symbol.index(spec.settle_asset)
     policy = _policy(spec.policy)
+    _unique("markets", listed + listed_spots)
     markets = _markets(listed, assets, assets.quantum[settle])
     kept = {"settle_asset": spec.settle_asset, "borrow_lend": []} | {
         name: content[name] for name in ("markets", "collateral", "borrow_lend") if name in content
@@ -291,6 +394,7 @@ def load_venue(source: str | Path | dict[str, Any]) -> Venue:
         settle_asset=spec.settle_asset,
         settle=settle,
         markets=markets,
+        spots=_spots(listed_spots, assets, assets.quantum[settle]),
         assets=assets,
         curves=_curves(listed, spec),
         pools=_pools(spec, assets),
@@ -304,38 +408,90 @@ def _wrong(path: str, rule: str, value: object) -> RiskDataError:
     return RiskDataError("venue", path, rule, value=str(value))
 
 
-def _figure(path: str, value: _Figure, low: int, high: int | Fraction | None, *, open_low: bool = False) -> Fraction:
+def _figure(
+    path: str,
+    value: _Figure,
+    low: int,
+    high: int | Fraction | None,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> Fraction:
     """Read a policy figure that kernels use as a ratio of whole numbers."""
     figure = _amount(path, value)
-    if figure < low or (open_low and figure == low) or (high is not None and figure > high):
-        edge = f"{'>' if open_low else '>='} {low}" + ("" if high is None else f" and <= {high}")
+    above = high is not None and (figure > high or (open_high and figure == high))
+    if figure < low or (open_low and figure == low) or above:
+        edge = f"{'>' if open_low else '>='} {low}"
+        if high is not None:
+            edge += f" and {'<' if open_high else '<='} {high}"
         raise _wrong(path, f"must be {edge}", value)
     if max(figure.numerator, figure.denominator) >= 10**9:
         raise _wrong(path, "must be a ratio of whole numbers below 10**9", value)
     return figure
 
 
+_CHOICES = {
+    "haircut_size_unit": ("notional", "quantity"),
+    "account_order": ("mmr", "pro_rata", "random"),
+    "position_order": ("relief", "largest", "pro_rata"),
+    "harmful_slice": ("waive", "send", "backstop"),
+}
+
+
 def _policy(spec: _Policy) -> Policy:
-    if spec.haircut_size_unit not in ("notional", "quantity"):
-        raise _wrong("policy.haircut_size_unit", "must be 'notional' or 'quantity'", spec.haircut_size_unit)
-    if spec.slices_per_tick < 1:
-        raise _wrong("policy.slices_per_tick", "must be >= 1", spec.slices_per_tick)
+    for name, words in _CHOICES.items():
+        if getattr(spec, name) not in words:
+            *most, last = (repr(word) for word in words)
+            raise _wrong(f"policy.{name}", f"must be {', '.join(most)} or {last}", getattr(spec, name))
+    if not 1 <= spec.slices_per_tick <= 3600:
+        raise _wrong("policy.slices_per_tick", "must be from 1 to 3600", spec.slices_per_tick)
     if spec.realize_interval is not None and not 1 <= spec.realize_interval <= 86_400:
         raise _wrong("policy.realize_interval", "must be from 1 to 86400 seconds, or null", spec.realize_interval)
+    if not 1 <= spec.account_cap_interval <= 86_400:
+        raise _wrong("policy.account_cap_interval", "must be from 1 to 86400 seconds", spec.account_cap_interval)
+
+    def figure(
+        name: str, low: int, high: int | Fraction | None, *, above: bool = False, below: bool = False
+    ) -> Fraction:
+        return _figure(f"policy.{name}", getattr(spec, name), low, high, open_low=above, open_high=below)
+
+    def amount_if_given(name: str) -> Fraction | None:
+        value = getattr(spec, name)
+        return None if value is None else _amount(f"policy.{name}", value)
+
     return Policy(
-        acmf_divisor=_figure("policy.acmf_divisor", spec.acmf_divisor, 1, None),
-        acmf_offset=_figure("policy.acmf_offset", spec.acmf_offset, 0, None),
+        acmf_divisor=figure("acmf_divisor", 1, None),
+        acmf_offset=figure("acmf_offset", 0, None),
         haircut_size_unit=spec.haircut_size_unit,
-        slice_fraction=_figure("policy.slice_fraction", spec.slice_fraction, 0, 1, open_low=True),
+        slice_fraction=figure("slice_fraction", 0, 1, above=True),
         slices_per_tick=spec.slices_per_tick,
-        min_slice_notional=_figure("policy.min_slice_notional", spec.min_slice_notional, 0, None),
-        liquidation_fee=_figure("policy.liquidation_fee", spec.liquidation_fee, 0, Fraction(99, 100)),
-        backstop_fund_share=_figure("policy.backstop_fund_share", spec.backstop_fund_share, 0, 1),
+        min_slice_notional=figure("min_slice_notional", 0, None),
+        liquidation_fee=figure("liquidation_fee", 0, Fraction(99, 100)),
+        backstop_fund_share=figure("backstop_fund_share", 0, 1),
         fund=_amount("policy.fund", spec.fund),
+        slice_probability=figure("slice_probability", 0, 1, above=True),
+        slice_cooldown=None if spec.slice_cooldown is None else figure("slice_cooldown", 0, None, above=True),
+        target_mmr=figure("target_mmr", 0, 1, above=True),
+        depth_share=figure("depth_share", 0, 1, above=True),
+        slippage_limit=None
+        if spec.slippage_limit is None
+        else figure("slippage_limit", 0, 10**4, above=True, below=True),
+        market_cap=amount_if_given("market_cap"),
+        account_cap=amount_if_given("account_cap"),
+        account_cap_interval=spec.account_cap_interval,
+        account_order=spec.account_order,
+        position_order=spec.position_order,
+        harmful_slice=spec.harmful_slice,
+        waived_fee_share=figure("waived_fee_share", 0, 1),
+        conversion_slippage=figure("conversion_slippage", 0, 1),
+        conversion_limit=amount_if_given("conversion_limit"),
+        mark_index_threshold=figure("mark_index_threshold", 0, 1, below=True),
+        stale_after=figure("stale_after", 0, None),
+        refill_half_life=None if spec.refill_half_life is None else figure("refill_half_life", 0, None, above=True),
         realize_interval=spec.realize_interval,
-        borrow_rate_base=_figure("policy.borrow_rate_base", spec.borrow_rate_base, 0, 100),
-        borrow_rate_slope=_figure("policy.borrow_rate_slope", spec.borrow_rate_slope, 0, 100),
-        borrow_rate_jump=_figure("policy.borrow_rate_jump", spec.borrow_rate_jump, 0, 100),
+        borrow_rate_base=figure("borrow_rate_base", 0, 100),
+        borrow_rate_slope=figure("borrow_rate_slope", 0, 100),
+        borrow_rate_jump=figure("borrow_rate_jump", 0, 100),
     )
 
 
@@ -390,7 +546,7 @@ def _curves(listed: list[tuple[int, _Market]], spec: _Venue) -> Curves:
 
 
 def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:
-    _unique("borrow_lend", [p.symbol for p in spec.borrow_lend])
+    _unique("borrow_lend", list(enumerate(spec.borrow_lend)))
     pools: list[Pool | None] = [None] * len(assets.symbol)
     for at, row in enumerate(spec.borrow_lend):
         path = f"borrow_lend[{at}]"
@@ -421,27 +577,39 @@ def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:
     return tuple(pools)
 
 
-def _perpetuals(rows: list[Any], listed: list[_Listed]) -> list[tuple[int, _Market]]:
-    """PERP markets, each with its place in the venue's list; of other rows nothing else is read."""
-    found = []
-    for at, (row, market) in enumerate(zip(rows, listed, strict=True)):
-        if market.market_type == "PERP":
-            try:
-                found.append((at, msgspec.convert(row, _Market)))
-            except msgspec.ValidationError as error:
-                text, _, path = str(error).partition(" - at `$")
-                raise RiskDataError("venue", None, f"{text} - at `$.markets[{at}]{path or '`'}") from None
-    return found
+def _listed(rows: list[Any], spec: _Venue) -> tuple[list[tuple[int, _Market]], list[tuple[int, _Spot]]]:
+    """PERP markets, and the first SPOT market of each collateral asset, each with its place in the venue's list.
+
+    Of other rows nothing else is read.
+    """
+    markets: list[tuple[int, _Market]] = []
+    spots: dict[str, tuple[int, _Spot]] = {}
+    convertible = {c.symbol for c in spec.collateral} - {spec.settle_asset}
+    for at, (row, market) in enumerate(zip(rows, spec.markets, strict=True)):
+        base = market.base_symbol
+        try:
+            if market.market_type == "PERP":
+                markets.append((at, msgspec.convert(row, _Market)))
+            elif market.market_type == "SPOT" and market.quote_symbol == spec.settle_asset and base in convertible:
+                spots.setdefault(base, (at, msgspec.convert(row, _Spot)))
+        except msgspec.ValidationError as error:
+            text, _, path = str(error).partition(" - at `$")
+            raise RiskDataError("venue", None, f"{text} - at `$.markets[{at}]{path or '`'}") from None
+    if not markets:
+        raise RiskDataError("venue", "markets", "must hold at least one market of marketType PERP")
+    return markets, list(spots.values())
 
 
-def _unique(path: str, symbols: list[str]) -> None:
-    for row, symbol in enumerate(symbols):
-        if symbol in symbols[:row]:
-            raise _wrong(f"{path}[{row}].symbol", "must not stand twice", symbol)
+def _unique(path: str, rows: list[tuple[int, Any]]) -> None:
+    known = set()
+    for at, row in sorted(rows, key=itemgetter(0)):
+        if row.symbol in known:
+            raise _wrong(f"{path}[{at}].symbol", "must not stand twice", row.symbol)
+        known.add(row.symbol)
 
 
 def _assets(spec: _Venue) -> Assets:
-    _unique("collateral", [c.symbol for c in spec.collateral])
+    _unique("collateral", list(enumerate(spec.collateral)))
     rows: list[tuple[float, ...]] = []
     quantum: list[Fraction] = []
     for at, row in enumerate(spec.collateral):
@@ -466,56 +634,114 @@ def _assets(spec: _Venue) -> Assets:
     return Assets(tuple(c.symbol for c in spec.collateral), tuple(quantum), *column)
 
 
-def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle_quantum: Fraction) -> Markets:
-    if not listed:
-        raise RiskDataError("venue", "markets", "must hold at least one market of marketType PERP")
-    _unique("markets", [m.symbol for _, m in listed])
+def _listing(listed: Sequence[tuple[int, _Spot]], settle_quantum: Fraction) -> dict[str, Any]:
+    """Columns of a `Listing`."""
     tick: list[Fraction] = []
     step: list[Fraction] = []
-    low: list[Fraction | None] = []
-    high: list[Fraction | None] = []
-    rows, funding = [], []
+    impact, limit, rows = [], [], []
     for at, market in listed:
-        path = f"markets[{at}]"
-        price, quantity = market.filters.price, market.filters.quantity
-        tick.append(_positive(f"{path}.filters.price.tickSize", price.tick_size))
-        step.append(_positive(f"{path}.filters.quantity.stepSize", quantity.step_size))
+        path = f"markets[{at}].filters"
+        price = market.filters.price
+        tick.append(_positive(f"{path}.price.tickSize", price.tick_size))
+        step.append(_positive(f"{path}.quantity.stepSize", market.filters.quantity.step_size))
         max_ticks = _UNBOUNDED_TICKS
         if price.max_price is not None:
-            max_ticks = int(_positive(f"{path}.filters.price.maxPrice", price.max_price) // tick[-1])
+            max_ticks = int(_positive(f"{path}.price.maxPrice", price.max_price) // tick[-1])
         worth = tick[-1] * step[-1] / settle_quantum
         if max(worth.numerator, worth.denominator) * max_ticks >= _LARGEST:
-            raise _wrong(f"{path}.filters", "a lot at the highest price must be worth less than 2**62 quanta", worth)
-        smallest = _not_negative(f"{path}.filters.quantity.minQuantity", quantity.min_quantity or Decimal(0)) / step[-1]
-        if max_ticks < 1 or smallest >= _LARGEST:
-            raise _wrong(
-                f"{path}.filters", "maxPrice must be at least a tick, minQuantity less than 2**62 lots", smallest
-            )
-        rows.append((max_ticks, -int(-smallest // 1), worth.numerator, worth.denominator))
-        for name, multiplier, into in (
-            ("minImpactMultiplier", price.min_impact_multiplier, low),
-            ("maxImpactMultiplier", price.max_impact_multiplier, high),
-        ):
-            into.append(None if multiplier is None else _positive(f"{path}.filters.price.{name}", multiplier))
-        funding.append(_funding(path, market))
-    whole = np.array(rows, np.int64).T
+            raise _wrong(path, "a lot at the highest price must be worth less than 2**62 quanta", worth)
+        if max_ticks < 1:
+            raise _wrong(path, "maxPrice must be at least a tick", price.max_price)
+        rows.append((max_ticks, worth.numerator, worth.denominator))
+        impact.append(
+            _band(f"{path}.price", "{}ImpactMultiplier", price.min_impact_multiplier, price.max_impact_multiplier)
+        )
+        limit.append(_band(f"{path}.price", "{}Multiplier", price.min_multiplier, price.max_multiplier))
+    whole = np.array(rows, np.int64).reshape(-1, 3).T
+    min_impact, max_impact = _columns(impact)
+    min_multiplier, max_multiplier = _columns(limit)
+    return {
+        "symbol": tuple(market.symbol for _, market in listed), "tick": tuple(tick), "step": tuple(step),
+        "max_ticks": whole[0].copy(), "value_num": whole[1].copy(), "value_den": whole[2].copy(),
+        "min_impact": min_impact, "max_impact": max_impact,
+        "min_multiplier": min_multiplier, "max_multiplier": max_multiplier,
+    }  # fmt: skip
+
+
+_Band: TypeAlias = tuple[Fraction | None, Fraction | None]
+
+
+def _band(path: str, name: str, low: Decimal | None, high: Decimal | None) -> _Band:
+    """Multipliers of a band, below and above; ``name`` has a place for min and max."""
+    below, above = name.format("min"), name.format("max")
+    lower = None if low is None else _positive(f"{path}.{below}", low)
+    upper = None if high is None else _positive(f"{path}.{above}", high)
+    if lower is not None and upper is not None and lower >= upper:
+        raise _wrong(f"{path}.{below}", f"must be less than {above}", low)
+    return lower, upper
+
+
+def _columns(bands: list[_Band]) -> tuple[tuple[Fraction | None, ...], tuple[Fraction | None, ...]]:
+    return tuple(low for low, _ in bands), tuple(high for _, high in bands)
+
+
+def _spots(listed: list[tuple[int, _Spot]], assets: Assets, settle_quantum: Fraction) -> Spots:
+    columns = _listing(listed, settle_quantum)
+    asset = [assets.symbol.index(spot.base_symbol) for _, spot in listed]
+    lots = [step / assets.quantum[k] for step, k in zip(columns["step"], asset, strict=True)]
+    for (at, spot), lot in zip(listed, lots, strict=True):
+        if lot.denominator != 1 or lot >= _LARGEST:
+            path, step = f"markets[{at}].filters.quantity.stepSize", spot.filters.quantity.step_size
+            raise _wrong(path, "must be a whole number of the asset's quanta, less than 2**62", step)
+    return Spots(
+        asset=np.array(asset, np.int64), lot_quanta=np.array([lot.numerator for lot in lots], np.int64), **columns
+    )
+
+
+def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle_quantum: Fraction) -> Markets:
+    columns = _listing(listed, settle_quantum)
+    min_lots, mean_mark, tolerance, update, funding = [], [], [], [], []
+    for (at, market), step in zip(listed, columns["step"], strict=True):
+        path = f"markets[{at}]"
+        price, least = market.filters.price, market.filters.quantity.min_quantity or Decimal(0)
+        smallest = _not_negative(f"{path}.filters.quantity.minQuantity", least) / step
+        if smallest >= _LARGEST:
+            raise _wrong(f"{path}.filters.quantity.minQuantity", "must be less than 2**62 lots", least)
+        min_lots.append(ceil(smallest))
+        path += ".filters.price"
+        band = price.mean_mark_price_band or _MarkBand()
+        mean_mark.append(_band(f"{path}.meanMarkPriceBand", "{}Multiplier", band.min_multiplier, band.max_multiplier))
+        width = (price.mean_premium_band or _PremiumBand()).tolerance_pct
+        tolerance.append(None if width is None else _not_negative(f"{path}.meanPremiumBand.tolerancePct", width))
+        update.append(_update_cap(path, price))
+        funding.append(_funding(f"markets[{at}]", market))
     interval, lower, upper = zip(*funding, strict=True)
+    slowest, fastest = zip(*update, strict=True)
+    low, high = _columns(mean_mark)
     held = {symbol: row for row, symbol in enumerate(assets.symbol)}
     return Markets(
-        symbol=tuple(m.symbol for _, m in listed),
         base_asset=np.array([held.get(m.base_symbol, -1) for _, m in listed], np.int64),
-        tick=tuple(tick),
-        step=tuple(step),
-        max_ticks=whole[0],
-        min_lots=whole[1],
-        value_num=whole[2],
-        value_den=whole[3],
-        min_impact=tuple(low),
-        max_impact=tuple(high),
+        min_lots=np.array(min_lots, np.int64),
+        mean_mark_low=low,
+        mean_mark_high=high,
+        premium_tolerance=tuple(tolerance),
+        min_update=np.array(slowest, float),
+        max_update=np.array(fastest, float),
         funding_interval=np.array(interval, np.int64),
         funding_lower=np.array(lower, float),
         funding_upper=np.array(upper, float),
+        **columns,
     )
+
+
+def _update_cap(path: str, price: _Price) -> tuple[float, float]:
+    """Least and most that a print may become of the one before in a second; NaN: anything."""
+    low, high = price.min_price_update_multiplier, price.max_price_update_multiplier
+    if low is not None and _positive(f"{path}.minPriceUpdateMultiplier", low) > 1:
+        raise _wrong(f"{path}.minPriceUpdateMultiplier", "must be at most 1", low)
+    if high is not None and _positive(f"{path}.maxPriceUpdateMultiplier", high) < 1:
+        raise _wrong(f"{path}.maxPriceUpdateMultiplier", "must be at least 1", high)
+    return np.nan if low is None else float(low), np.nan if high is None else float(high)
 
 
 def _funding(path: str, market: _Market) -> tuple[int, float, float]:

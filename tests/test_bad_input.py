@@ -27,6 +27,15 @@ def put(table, column, value, row=1):
     return spoil
 
 
+def add(table, column, values):
+    """Spoil a table by a column that it may have."""
+
+    def spoil(frames):
+        frames[table] = frames[table].assign(**{column: values})
+
+    return spoil
+
+
 def keep(table, choose):
     """Spoil a table by leaving rows or columns out."""
 
@@ -58,7 +67,11 @@ def numbers():
     for name, rule in columns.items():
         table, column = name.split(".")
         bad = {"many": "must be a number", np.inf: rule, -np.inf: rule}
-        if column not in {"leverage_limit", "index_price"}:  # there, a missing number means that there is none
+        if column not in {
+            "leverage_limit",
+            "mark_price",
+            "index_price",
+        }:  # there, a missing one means that there is none
             bad[np.nan] = "must not be missing"
         if rule != finite:
             bad[-1.5] = rule
@@ -160,14 +173,26 @@ CASES = [
             (99_995.0, 1, "must get worse from level to level (an unsorted book)"),
             (99_990.0, 1, "must get worse from level to level (an unsorted book)"),
             (100_005.0, 3, "must get worse from level to level (an unsorted book)"),
-            (99_985.0, 2, "the best ask must be above the best bid (a crossed book)"),
-            (99_990.0, 6, "the best ask must be above the best bid (a crossed book)"),
+        )
+    ),
+    *(
+        (add("books", "book_time", values), f"books.book_time, row {row}, value '{value}': {rule}")
+        for values, row, value, rule in (
+            ([AT[0]] * 3 + ["soon"] + [AT[1]] * 4, 3, "soon", TIME),
+            ([None] * 7 + ["soon"], 7, "soon", TIME),
+            ([None] * 4 + [AT[2]] * 4, 4, AT[2], "must not be later than the tick"),
+            ([AT[0]] * 5 + [AT[1]] * 3, 5, AT[1], "must be one of all levels of a book"),
+            ([AT[0]] * 3 + [None] * 5, 3, "none", "must be one of all levels of a book"),
         )
     ),
     # a price is missing
     (
-        keep("marks", lambda f: f.iloc[[0, 1, 2]]),
-        f"marks.mark_price, row time {AT[1]}, value '{ETH}': an account holds it: a price is needed",
+        keep("marks", lambda f: f.iloc[[0, 2, 3]]),
+        f"marks.mark_price, row time {AT[0]}, value '{ETH}': an account holds it: a price is needed",
+    ),
+    (
+        add("marks", "last_price", [1.0, 1.0, 0.0, np.nan]),
+        "marks.last_price, row 2, value 0.0: must be a finite number > 0",
     ),
     (
         keep("asset_prices", lambda f: f.iloc[:1]),
@@ -343,6 +368,80 @@ FUNCTIONS = [
         "venue.collateral[1].mmfFunction: must stand beside an imfFunction of tiers",
     ),
 ]
+SPOT = {
+    "symbol": "BTC_USDC", "baseSymbol": "BTC", "quoteSymbol": "USDC", "marketType": "SPOT",
+    "filters": {"price": {"tickSize": "0.1"}, "quantity": {"stepSize": "0.0001"}},
+}  # fmt: skip
+MARKETS = small_run.venue_source()["markets"]
+BANDS = [
+    *(
+        (f"{M}.{PRICE}.{name}", value, f"venue.{M}.{PRICE}.{name}, value '{value}': {rule}")
+        for name, value, rule in (
+            ("minImpactMultiplier", "1.01", "must be less than maxImpactMultiplier"),
+            ("maxImpactMultiplier", "-1", "must be a number from 1E-18 to 1E+18"),
+            ("minMultiplier", "0", "must be a number from 1E-18 to 1E+18"),
+            ("minPriceUpdateMultiplier", "1.1", "must be at most 1"),
+            ("minPriceUpdateMultiplier", "0", "must be a number from 1E-18 to 1E+18"),
+            ("maxPriceUpdateMultiplier", "0.9", "must be at least 1"),
+        )
+    ),
+    (
+        f"{M}.{PRICE}.meanMarkPriceBand",
+        {"minMultiplier": "1.5", "maxMultiplier": "1.1"},
+        f"venue.{M}.{PRICE}.meanMarkPriceBand.minMultiplier, value '1.5': must be less than maxMultiplier",
+    ),
+    (
+        f"{M}.{PRICE}.meanPremiumBand",
+        {"tolerancePct": "-0.1"},
+        f"venue.{M}.{PRICE}.meanPremiumBand.tolerancePct, value '-0.1': must be a number from 1E-18 to 1E+18",
+    ),
+    (
+        f"{M}.{PRICE}.meanPremiumBand",
+        {"tolerancePct": "much"},
+        f"venue: Invalid decimal string - at `$.{M}.{PRICE}.meanPremiumBand.tolerancePct`",
+    ),
+]
+SPOTS = [
+    (
+        "markets",
+        [*MARKETS, SPOT | {"filters": {"price": {"tickSize": "0.1"}}}],
+        "venue: Object missing required field `quantity` - at `$.markets[3].filters`",
+    ),
+    (
+        "markets",
+        [SPOT | {"symbol": BTC}, *MARKETS],
+        f"venue.markets[1].symbol, value '{BTC}': must not stand twice",
+    ),
+    (
+        "markets",
+        [*MARKETS, SPOT | {"filters": SPOT["filters"] | {"quantity": {"stepSize": "0.000000015"}}}],
+        "venue.markets[3].filters.quantity.stepSize, value '1.5E-8': "
+        "must be a whole number of the asset's quanta, less than 2**62",
+    ),
+]
+POLICY = [
+    (f"policy.{name}", value, f"venue.policy.{name}, value '{value}': must be {rule}")
+    for name, value, rule in (
+        ("slice_probability", 0, "> 0 and <= 1"),
+        ("slice_cooldown", 0, "> 0"),
+        ("target_mmr", "1.1", "> 0 and <= 1"),
+        ("depth_share", 0, "> 0 and <= 1"),
+        ("slippage_limit", 0, "> 0 and < 10000"),
+        ("slippage_limit", 10_000, "> 0 and < 10000"),
+        ("market_cap", -1, "from 0 to 10**12"),
+        ("account_cap", "many", "a decimal or a fraction"),
+        ("account_cap_interval", 0, "from 1 to 86400 seconds"),
+        ("account_order", "size", "'mmr', 'pro_rata' or 'random'"),
+        ("position_order", "random", "'relief', 'largest' or 'pro_rata'"),
+        ("harmful_slice", "keep", "'waive', 'send' or 'backstop'"),
+        ("waived_fee_share", "3/2", ">= 0 and <= 1"),
+        ("conversion_slippage", 2, ">= 0 and <= 1"),
+        ("conversion_limit", -1, "from 0 to 10**12"),
+        ("mark_index_threshold", 1, ">= 0 and < 1"),
+        ("stale_after", "1/3000000000", "a ratio of whole numbers below 10**9"),
+        ("refill_half_life", 0, "> 0"),
+    )
+]
 POOLS = [
     (
         "borrow_lend",
@@ -386,6 +485,9 @@ VENUES = [
     ),
     ("policy.borrow_rate_jump", 101, "venue.policy.borrow_rate_jump, value '101': must be >= 0 and <= 100"),
     *POOLS,
+    *((place.replace("[0]", ".0"), value, line) for place, value, line in BANDS),
+    *SPOTS,
+    *POLICY,
     (
         f"markets.0.{PRICE}.tickSize",
         "many",
@@ -412,7 +514,7 @@ VENUES = [
     ("policy.fund", -1, "venue.policy.fund, value '-1': must be from 0 to 10**12"),
     ("policy.acmf_divisor", "0.5", "venue.policy.acmf_divisor, value '0.5': must be >= 1"),
     ("policy.slice_fraction", 0, "venue.policy.slice_fraction, value '0': must be > 0 and <= 1"),
-    ("policy.slices_per_tick", 0, "venue.policy.slices_per_tick, value '0': must be >= 1"),
+    ("policy.slices_per_tick", 0, "venue.policy.slices_per_tick, value '0': must be from 1 to 3600"),
     ("policy.liquidation_fee", "3/2", "venue.policy.liquidation_fee, value '3/2': must be >= 0 and <= 99/100"),
     (
         "policy.haircut_size_unit",
@@ -437,7 +539,7 @@ VENUES = [
 ]
 
 
-@pytest.mark.parametrize(("place", "value", "line"), VENUES, ids=[f"{place} {value}" for place, value, _ in VENUES])
+@pytest.mark.parametrize(("place", "value", "line"), VENUES, ids=[f"{place} {line}" for place, _, line in VENUES])
 def test_venues_are_refused(place, value, line, folder):
     source = small_run.venue_source()
     *path, last = (int(step) if step.isdigit() else step for step in place.split("."))

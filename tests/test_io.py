@@ -240,7 +240,7 @@ class TestTicks:
         frames["marks"] = frames["marks"].drop(columns="index_price")
         small_run.read(frames)  # its mark
         frames["positions"], frames["orders"] = frames["positions"].iloc[:1], frames["orders"].iloc[:1]
-        frames["marks"] = frames["marks"].iloc[[0, 1, 2]]
+        frames["marks"] = frames["marks"].iloc[[0, 2, 3]]
         with pytest.raises(RiskDataError, match=r"asset_prices\.price, row time .* value 'ETH': an account holds it"):
             small_run.read(frames)
         own = pd.DataFrame({"time": TIMES, "asset": "ETH", "price": 4_000.0})

@@ -18,6 +18,7 @@ import pyarrow
 from .. import tables
 from ..accounts import Accounts
 from ..errors import RiskDataError
+from ..guards import two_sided
 from ..tick import Books, Tick, asset_values
 from ..venue import Venue
 
@@ -27,6 +28,7 @@ _EXACT_FLOATS: dict[str, Any] = (
 """How pandas is told to read the nearest float64; from 3.1 on it always does."""
 
 Float = npt.NDArray[np.float64]
+_NEVER = -(2**62)
 
 
 def read_table(path: str | Path, table: str) -> pd.DataFrame:
@@ -83,7 +85,7 @@ class TickTable:
     Attributes
     ----------
     time : ndarray of int64, shape (T,)
-    mark, index, open_interest, funding_rate : ndarray of float64, shape (T, M)
+    mark, index, open_interest, funding_rate, last : ndarray of float64, shape (T, M)
     asset : ndarray of float64, shape (T, K)
     books : dict of int64 to Books
         By time; an instant without an entry has no depth.
@@ -95,6 +97,7 @@ class TickTable:
     index: Float
     open_interest: Float
     funding_rate: Float
+    last: Float
     asset: Float
     books: dict[int, Books]
 
@@ -115,7 +118,7 @@ class TickTable:
         return Tick(
             time, _known(self.mark[t], markets), self.books.get(time), _known(self.index[t], markets),
             _known(self.asset[t], assets), _known(self.open_interest[t], markets),
-            _known(self.funding_rate[t], markets),
+            _known(self.funding_rate[t], markets), _known(self.last[t], markets),
         )  # fmt: skip
 
 
@@ -136,16 +139,18 @@ def read_ticks(
     ----------
     marks
         time, market, mark_price, and optionally index_price, open_interest (quantity), funding_rate (of the funding due
-        at that time): every held market at every time.
+        at that time), last_price (of the last trade). A held market must have a mark, or what one follows from (an
+        index, a last price, a book of two sides), at the first time; later a mark that is missing may be held.
     books
-        time, market, side, level, price, quantity; times of ``marks``.
+        time, market, side, level, price, quantity, and optionally book_time; times of ``marks``. Spot markets of
+        collateral assets may have a book as well.
     asset_prices
         time, asset, price; times of ``marks``.
 
     Raises
     ------
     RiskDataError
-        A table breaks a rule, a held market lacks a mark at some time, or a time is unknown to ``marks``.
+        A table breaks a rule, something held cannot have a price at some time, or a time is unknown to ``marks``.
     """
     marks = tables.checked("marks", marks)
     if not len(marks):
@@ -153,42 +158,57 @@ def read_ticks(
     time, row = np.unique(marks["time"].to_numpy(), return_inverse=True)
     market = tables.codes("marks", "market", marks["market"], venue.markets.symbol, "a market")
     by_market = {}
-    for name in ("mark_price", "index_price", "open_interest", "funding_rate"):
+    for name in ("mark_price", "index_price", "open_interest", "funding_rate", "last_price"):
         by_market[name] = np.full((len(time), len(venue.markets.symbol)), np.nan)
         if name in marks.columns:
             by_market[name][row, market] = marks[name].to_numpy()
-    mark, index, open_interest, funding_rate = by_market.values()
-    asset = np.full((len(time), len(venue.assets.symbol)), np.nan)
+    mark, index, open_interest, funding_rate, last = by_market.values()
+    levels: dict[int, Books] = {}
+    if books is not None:
+        books = tables.checked("books", books)
+        _row_of_time("books", time, books["time"])
+        levels = dict(Books.split(venue, books))
+    known = ~np.isnan(mark) | ~np.isnan(index) | ~np.isnan(last) | _two_sided(venue, time, levels, mark)
+    # a mark may be held for a while
+    had = np.maximum.accumulate(np.where(known, time[:, None], _NEVER))
+    marked: npt.NDArray[np.bool_] = (had != _NEVER) & (time[:, None] - had <= float(venue.policy.stale_after) * 1e9)
     columns = accounts.columns
     held = columns.market[(columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)]
-    _must_have_prices("marks", "mark_price", time, mark, held, venue.markets.symbol)
+    _must_have_prices("marks", "mark_price", time, marked, held, venue.markets.symbol)
+    asset = np.full((len(time), len(venue.assets.symbol)), np.nan)
     if asset_prices is not None:
         asset_prices = tables.checked("asset_prices", asset_prices)
         kept = tables.codes("asset_prices", "asset", asset_prices["asset"], venue.assets.symbol, "a collateral asset")
         at = _row_of_time("asset_prices", time, asset_prices["time"])
         asset[at, kept] = asset_prices["price"].to_numpy()
     held = columns.asset[(columns.free != 0) | (columns.lent != 0)]
-    known = asset_values(venue, mark, index, asset)
-    _must_have_prices("asset_prices", "price", time, known, held, venue.assets.symbol)
-    levels: dict[int, Books] = {}
-    if books is not None:
-        books = tables.checked("books", books)
-        _row_of_time("books", time, books["time"])
-        levels = dict(Books.split(venue, books))
-    return TickTable(venue, time, mark, index, open_interest, funding_rate, asset, levels)
+    priced: npt.NDArray[np.bool_] = ~np.isnan(asset_values(venue, np.where(marked, 1.0, np.nan), index, asset))
+    _must_have_prices("asset_prices", "price", time, priced, held, venue.assets.symbol)
+    return TickTable(venue, time, mark, index, open_interest, funding_rate, last, asset, levels)
+
+
+def _two_sided(
+    venue: Venue, time: npt.NDArray[np.int64], levels: dict[int, Books], mark: Float
+) -> npt.NDArray[np.bool_]:
+    """Where a market has a book with both sides that is not refused; shape of ``mark``."""
+    found = np.zeros(mark.shape, bool)
+    for t in np.flatnonzero(np.isnan(mark).any(axis=1)).tolist():
+        if (books := levels.get(int(time[t]))) is not None:
+            found[t] = two_sided(venue, books, int(time[t]))
+    return found
 
 
 def _must_have_prices(
     table: str,
     column: str,
     time: npt.NDArray[np.int64],
-    prices: Float,
+    known: npt.NDArray[np.bool_],
     held: npt.NDArray[np.integer[Any]],
     names: tuple[str, ...],
 ) -> None:
     """Refuse ticks that lack a price of something held, before a run begins that would meet them half-way."""
     for item in np.unique(held):
-        missing = np.flatnonzero(np.isnan(prices[:, item]))
+        missing = np.flatnonzero(~known[:, item])
         if missing.size:
             row = f"time {tables.moment(time[missing[0]])}"
             raise RiskDataError(table, column, "an account holds it: a price is needed", row=row, value=names[item])

@@ -1,0 +1,586 @@
+"""Price protection: which prints of a tick count, what they leave behind, and how far a taker may go."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from . import tables
+from .errors import RiskDataError
+from .tick import Books, Prices
+from .venue import Venue
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+REASONS = ("stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "update_cap")
+BAND_NAMES = ("impact", "mean_mark", "mean_premium", "limit", "conversion")
+NO_BAND = 2**62
+
+_SECOND = 1_000_000_000
+_WINDOW = 300  # seconds of the means
+_NONE = -(2**63)  # a sample that is not there
+_MARK_UNIT, _PREMIUM_UNIT = 1e3, 1e12  # samples per tick of the mark, and per unit of the premium
+_MAX_TICKS, _MAX_PREMIUM = 1e13, 1e4  # so that the sum of a window stays below 2**62
+
+
+class Refusal(NamedTuple):
+    """What does not count: why, of which book row (market m, or M + spot row), and the print (NaN: there is none)."""
+
+    reason: str
+    book: int
+    price: float
+
+
+class _Run(NamedTuple):
+    """Samples of every market that hold for some seconds from ``second`` on; mark and premium in row 0 and 1."""
+
+    second: int
+    seconds: int
+    samples: Int
+
+
+@dataclass
+class Memory:
+    """What the guards remember from tick to tick.
+
+    Attributes
+    ----------
+    mark, index, basis : ndarray of float64, shape (M,)
+        Mark and index used last, and the one-minute EWMA of mid - index; NaN if never.
+    mark_time, index_time, basis_time : ndarray of int64, shape (M,)
+        When each was last had; 0 if never. Holding a mark is not having one.
+    sample : ndarray of int64, shape (2, M)
+        The mark used last in thousandths of a tick, and its premium in units of 1e-12; -2**63 if none.
+    runs : deque
+        Samples of the last 300 seconds, oldest first.
+    total, count : ndarray of int64, shape (2, M)
+        Sum and number of these samples.
+    books : Books or None
+        Books given last; only with a ``refill_half_life``.
+    gone : ndarray of int64, shape (L,)
+        Lots gone from each of their levels.
+    """
+
+    mark: Float
+    mark_time: Int
+    index: Float
+    index_time: Int
+    basis: Float
+    basis_time: Int
+    sample: Int
+    runs: deque[_Run]
+    total: Int
+    count: Int
+    books: Books | None
+    gone: Int
+
+    @classmethod
+    def opening(cls, venue: Venue) -> Memory:
+        """Nothing seen yet."""
+        markets = len(venue.markets.symbol)
+        never, none = np.full(markets, np.nan), np.zeros(markets, np.int64)
+        return cls(
+            never, none, never, none, never, none, np.full((2, markets), _NONE), deque(),
+            np.zeros((2, markets), np.int64), np.zeros((2, markets), np.int64),
+            None if venue.policy.refill_half_life is None else Books.empty(venue), np.empty(0, np.int64),
+        )  # fmt: skip
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Tables of the run folder's state: markets (a row each, in order), samples, and books where these are kept."""
+        market = np.arange(len(self.mark))
+        seen = [np.flatnonzero(run.samples[0] != _NONE) for run in self.runs]
+        times = [len(rows) for rows in seen]
+        found = {
+            "markets": pd.DataFrame(
+                {name: getattr(self, name) for name in _MARKET_COLUMNS}
+                | {"sample_mark": self.sample[0], "sample_premium": self.sample[1]}
+            ),
+            "samples": pd.DataFrame(
+                {
+                    "second": np.repeat(np.array([run.second for run in self.runs], np.int64), times),
+                    "count": np.repeat(np.array([run.seconds for run in self.runs], np.int64), times),
+                    "market": _joined([market[rows] for rows in seen]),
+                    "mark": _joined([run.samples[0, rows] for run, rows in zip(self.runs, seen, strict=True)]),
+                    "premium": _joined([run.samples[1, rows] for run, rows in zip(self.runs, seen, strict=True)]),
+                }
+            ),
+        }
+        if self.books is not None:
+            side = _sides(self.books)
+            found["books"] = pd.DataFrame(
+                {"market": side // 2, "side": 1 - 2 * (side % 2), "price": self.books.price, "lots": self.books.lots,
+                 "gone": self.gone}
+            )  # fmt: skip
+        return found
+
+    @classmethod
+    def from_frames(cls, venue: Venue, frames: Mapping[str, pd.DataFrame]) -> Memory:
+        """Read what `frames` gave; more columns may stand beside."""
+        memory, markets = cls.opening(venue), frames["markets"]
+        for name in _MARKET_COLUMNS:
+            setattr(memory, name, markets[name].to_numpy().copy())
+        memory.sample = np.stack([markets["sample_mark"].to_numpy(), markets["sample_premium"].to_numpy()])
+        table = frames["samples"]
+        for _, rows in table.groupby("second"):
+            samples = np.full(memory.sample.shape, _NONE)
+            samples[:, rows["market"].to_numpy()] = rows[["mark", "premium"]].to_numpy().T
+            memory._add(_Run(int(rows["second"].iloc[0]), int(rows["count"].iloc[0]), samples))
+        if memory.books is not None:
+            kept = frames["books"]
+            side = (2 * kept["market"] + (kept["side"] < 0)).to_numpy(np.int64)
+            price, lots, gone = (kept[name].to_numpy().copy() for name in ("price", "lots", "gone"))
+            memory.books = replace(memory.books, offset=_offset(side, memory.books), price=price, lots=lots)
+            memory.gone = gone
+        return memory
+
+    def _add(self, run: _Run) -> None:
+        self.runs.append(run)
+        self._count(run.samples, run.seconds)
+
+    def _count(self, samples: Int, seconds: int) -> None:
+        there = samples != _NONE
+        self.total += np.where(there, samples, 0) * seconds
+        self.count += there * seconds
+
+    def _sampled(self, before: int | None, time: int, fresh: Int) -> Memory:
+        """Go on to a tick: seconds since the one before had the samples of then, a tick on a second has fresh ones."""
+        now = time // _SECOND
+        oldest = now - _WINDOW + 1
+        after = replace(self, sample=fresh, runs=self.runs.copy(), total=self.total.copy(), count=self.count.copy())
+        while after.runs and after.runs[0].second < oldest:
+            run = after.runs.popleft()
+            kept = max(run.second + run.seconds - oldest, 0)
+            after._count(run.samples, kept - run.seconds)
+            if kept:
+                after.runs.appendleft(_Run(oldest, kept, run.samples))
+        on_second = time % _SECOND == 0
+        if before is not None:
+            first = max(before // _SECOND + 1, oldest)
+            past = now - on_second - first + 1
+            if past > 0:
+                after._add(_Run(first, past, self.sample))
+        if on_second:
+            after._add(_Run(now, 1, fresh))
+        return after
+
+    def _mean(self, which: int, market: int) -> Fraction | None:
+        """Mean of a market's samples, or where there are none its last one, in units of the samples."""
+        if count := int(self.count[which, market]):
+            return Fraction(int(self.total[which, market]), count)
+        last = int(self.sample[which, market])
+        return None if last == _NONE else Fraction(last)
+
+
+_MARKET_COLUMNS = ("mark", "mark_time", "index", "index_time", "basis", "basis_time")
+
+
+def _joined(parts: list[Int]) -> Int:
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+def _sides(books: Books) -> Int:
+    """Side of each level."""
+    return np.repeat(np.arange(len(books.offset) - 1), np.diff(books.offset))
+
+
+def _offset(side: Int, like: Books) -> Int:
+    return np.searchsorted(side, np.arange(len(like.offset)))
+
+
+def _chosen(books: Books, level: Bool) -> Books:
+    """The chosen levels alone."""
+    if level.all():
+        return books
+    offset = np.concatenate([[0], np.cumsum(level)])[books.offset]
+    return replace(books, offset=offset, price=books.price[level], lots=books.lots[level])
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """A tick's prints as they count.
+
+    Attributes
+    ----------
+    mark, index : ndarray of float64, shape (M,)
+        NaN where there is none.
+    books : Books
+        Levels that are there: those of refused books are not, what is refilled is.
+    refusals : list of Refusal
+        By book row, then in the order of `REASONS`.
+    memory : Memory
+        What the guards remember after this tick.
+    """
+
+    mark: Float
+    index: Float
+    books: Books
+    refusals: list[Refusal]
+    memory: Memory
+
+
+def guard(venue: Venue, memory: Memory, before: int | None, time: int, given: Prices, books: Books) -> Guarded:
+    """Guard the prints of a tick; docs/one_tick.md has the rules. ``memory`` stays as it is.
+
+    Parameters
+    ----------
+    memory
+        What the guards remembered after the tick before.
+    before
+        Time of that tick, nanoseconds; None at the first one.
+    time
+        Time of this tick, nanoseconds.
+    given, books
+        Prices and books as the tick has them.
+
+    Raises
+    ------
+    RiskDataError
+        A mark is 10**13 ticks or more, or 10**4 times its index.
+    """
+    markets, policy = venue.markets, venue.policy
+    stale_after = math.floor(policy.stale_after * _SECOND)
+    refused: list[list[tuple[int, float]]] = [[], [], [], [], [], []]
+
+    books, bad = _accepted(books, time, stale_after, refused)
+    bid, ask = _touch(venue, books)
+    mid = (bid + ask) / 2
+
+    index = _capped(
+        given.given_index, memory.index, time - memory.index_time, markets.min_update, markets.max_update, refused[2]
+    )
+
+    off = mid - index
+    fresh = ~np.isnan(off)
+    begun = np.isnan(memory.basis)
+    share = _ewma_share(time - memory.basis_time, fresh & ~begun)
+    basis = np.where(fresh, np.where(begun, off, memory.basis + share * (off - memory.basis)), memory.basis)
+    basis_time = np.where(fresh, time, memory.basis_time)
+
+    mark = given.given_mark
+    if np.isnan(mark).any():
+        recent = np.where(time - basis_time <= stale_after, basis, np.nan)
+        last = given.last
+        median = np.maximum(np.minimum(bid, ask), np.minimum(np.maximum(bid, ask), last))
+        for known in (index + recent, index, median, mid, last):
+            mark = np.where(np.isnan(mark), known, mark)
+        held = np.isnan(mark) & ~np.isnan(memory.mark) & (time - memory.mark_time <= stale_after)
+    else:
+        held = np.zeros(len(mark), bool)
+    refused[3] += [(m, math.nan) for m in np.flatnonzero(held).tolist()]
+    threshold = float(policy.mark_index_threshold)
+    # an index that was refused says nothing against a mark
+    trusted = np.where(index == given.given_index, index, np.nan)
+    mark = _clamped(mark, trusted * (1 - threshold), trusted * (1 + threshold), refused[4])
+    mark = _capped(mark, memory.mark, time - memory.mark_time, markets.min_update, markets.max_update, refused[5])
+    had = ~np.isnan(mark)
+    mark = np.where(held, memory.mark, mark)
+
+    indexed = ~np.isnan(index)
+    after = replace(
+        memory._sampled(before, time, _samples(venue, memory.sample, mark, index)),
+        mark=np.where(np.isnan(mark), memory.mark, mark),
+        mark_time=np.where(had, time, memory.mark_time),
+        index=np.where(indexed, index, memory.index),
+        index_time=np.where(indexed, time, memory.index_time),
+        basis=basis,
+        basis_time=basis_time,
+    )
+    if memory.books is not None:
+        books = _refilled(venue, memory, after, before, time, books, bad)
+    refusals = [
+        Refusal(REASONS[kind], row, price)
+        for row, kind, price in sorted((row, kind, price) for kind, rows in enumerate(refused) for row, price in rows)
+    ]
+    return Guarded(mark, index, books, refusals, after)
+
+
+def _accepted(books: Books, time: int, stale_after: int, refused: list[list[tuple[int, float]]]) -> tuple[Books, Bool]:
+    """Books without those that are too old and those that are crossed, and which these are."""
+    levels = np.diff(books.offset).reshape(-1, 2)
+    stale = (books.time != 0) & (time - books.time > stale_after) & levels.any(axis=1)
+    bid, ask = _best(books)
+    crossed = levels.all(axis=1) & (ask <= bid) & ~stale
+    for kind, rows in enumerate((stale, crossed)):
+        refused[kind] += [(b, math.nan) for b in np.flatnonzero(rows).tolist()]
+    bad = stale | crossed
+    return (_chosen(books, ~bad[_sides(books) // 2]) if bad.any() else books), bad
+
+
+def two_sided(venue: Venue, books: Books, time: int) -> Bool:
+    """Whether each market has a book with both sides in a tick, and one that is not refused; shape (M,)."""
+    accepted, _ = _accepted(books, time, math.floor(venue.policy.stale_after * _SECOND), [[], []])
+    sides: Bool = np.diff(accepted.offset).reshape(-1, 2)[: len(venue.markets.symbol)] > 0
+    return np.asarray(sides.all(axis=1))
+
+
+def _best(books: Books) -> tuple[Int, Int]:
+    """Best price of the bids and of the asks of each book row in ticks, 0 where there is none."""
+    empty = np.diff(books.offset) == 0
+    best = np.where(empty, 0, np.append(books.price, 0)[books.offset[:-1]])
+    return best[0::2], best[1::2]
+
+
+def _touch(venue: Venue, books: Books) -> tuple[Float, Float]:
+    """Best bid and ask of each market, NaN where there is none."""
+    size = venue.markets.tick_size
+    bid, ask = (np.where(best == 0, np.nan, size * best) for best in (side[: len(size)] for side in _best(books)))
+    return bid, ask
+
+
+def _clamped(print_: Float, low: Float, high: Float, refused: list[tuple[int, float]]) -> Float:
+    """Bring prints inside their bounds (NaN: none) and note what they were."""
+    below, above = print_ < low, print_ > high
+    out = np.flatnonzero(below | above)
+    if not out.size:
+        return print_
+    refused += zip(out.tolist(), print_[out].tolist(), strict=True)
+    return np.where(below, low, np.where(above, high, print_))
+
+
+def _capped(
+    print_: Float, previous: Float, passed: Int, low: Float, high: Float, refused: list[tuple[int, float]]
+) -> Float:
+    """Bring prints as near to the previous ones as the update cap of the seconds passed asks."""
+    seconds = np.maximum(passed // _SECOND, 1).tolist()
+    with np.errstate(over="ignore", invalid="ignore"):
+        lowest, highest = (
+            previous * np.array([_power(most, n) for most, n in zip(column.tolist(), seconds, strict=True)])
+            for column in (low, high)
+        )
+    return _clamped(print_, lowest, highest, refused)
+
+
+def _power(base: float, n: int) -> float:
+    try:
+        found: float = base**n
+    except OverflowError:
+        return math.inf
+    return found
+
+
+def _ewma_share(passed: Int, wanted: Bool) -> Float:
+    """Share of the one-minute EWMA that is new after the time passed, 0 where it is not wanted."""
+    share = np.zeros(len(passed))
+    times, which = np.unique(passed[wanted], return_inverse=True)
+    share[wanted] = np.array([1 - math.exp(-(t / _SECOND) / 60) for t in times.tolist()])[which] if len(times) else 0.0
+    return share
+
+
+def _samples(venue: Venue, before: Int, mark: Float, index: Float) -> Int:
+    """Samples of the marks and premiums used last, in whole units."""
+    marked = ~np.isnan(mark)
+    indexed = marked & ~np.isnan(index)
+    with np.errstate(over="ignore"):
+        ticks = np.where(marked, mark / venue.markets.tick_size, 0.0)
+        premium = np.where(indexed, (mark - index) / index, 0.0)
+    for bad, table, value, rule in (
+        (ticks >= _MAX_TICKS, "marks", mark, "must be less than 10**13 ticks"),
+        (premium >= _MAX_PREMIUM, "indexes", index, "must be more than a 10**4th of the mark"),
+    ):
+        if bad.any():
+            m = int(np.flatnonzero(bad)[0])
+            raise RiskDataError(table, venue.markets.symbol[m], rule, value=float(value[m]))
+    fresh = before.copy()
+    fresh[0, marked] = np.rint(ticks[marked] * _MARK_UNIT)
+    fresh[1, marked] = np.where(indexed, np.rint(premium * _PREMIUM_UNIT), _NONE)[marked]
+    return fresh
+
+
+def _refilled(
+    venue: Venue, memory: Memory, after: Memory, before: int | None, time: int, books: Books, refused: Bool
+) -> Books:
+    """Levels that are there of the books given last; ``after`` remembers them and what is gone.
+
+    Of a book that was refused nothing is remembered.
+    """
+    assert memory.books is not None
+    assert venue.policy.refill_half_life is not None
+    kept, gone = memory.books, memory.gone.copy()  # `note_taken` writes into it
+    if before is not None and gone.any():
+        left = 0.5 ** ((time - before) / _SECOND / float(venue.policy.refill_half_life))
+        gone = np.floor(gone * left).astype(np.int64)
+    if refused.any():
+        there = ~refused[_sides(kept) // 2]
+        kept, gone = _chosen(kept, there), gone[there]
+    if books.price.size:
+        again = _repeated(kept, books) | ~np.diff(books.offset).reshape(-1, 2).any(axis=1)
+        old, new = _sides(kept), _sides(books)
+        goes_on, begins = again[old // 2], ~again[new // 2]
+        side = np.concatenate([old[goes_on], new[begins]])
+        order = np.argsort(side, kind="stable")
+
+        def merged(ours: Int, theirs: Int) -> Int:
+            return np.concatenate([ours[goes_on], theirs[begins]])[order]
+
+        gone = merged(gone, np.zeros_like(books.lots))
+        price, lots = merged(kept.price, books.price), merged(kept.lots, books.lots)
+        kept = Books(_offset(side[order], kept), price, lots, np.zeros_like(kept.time))
+    after.books, after.gone = kept, gone
+    effective = _chosen(kept, gone < kept.lots)
+    return replace(effective, lots=(kept.lots - gone)[gone < kept.lots], time=books.time)
+
+
+def _repeated(kept: Books, books: Books) -> Bool:
+    """Books of which both sides have exactly the levels that were given last."""
+    same: Bool = (np.diff(kept.offset) == np.diff(books.offset)).reshape(-1, 2).all(axis=1)
+    side = _sides(kept)
+    ours, theirs = same[side // 2], same[_sides(books) // 2]
+    differs = (kept.price[ours] != books.price[theirs]) | (kept.lots[ours] != books.lots[theirs])
+    same[side[ours][differs] // 2] = False
+    return same
+
+
+def note_taken(memory: Memory, books: Books, left: Int) -> None:
+    """Note, once a tick, what takers left of each level of its books; ``memory`` is that of the tick, and changes.
+
+    Nothing is remembered of books that do not refill.
+    """
+    if memory.books is not None:
+        memory.gone[memory.gone < memory.books.lots] += books.lots - left
+
+
+def bands(venue: Venue, memory: Memory, prices: Prices, books: Books) -> tuple[Int, Int]:
+    """Bounds of a taker's price on each side of each book.
+
+    Parameters
+    ----------
+    memory
+        What the guards remember after this tick.
+    prices, books
+        Those of the tick, guarded.
+
+    Returns
+    -------
+    bound : ndarray of int64, shape (2B,)
+        Worst price in ticks that may still be taken; 0 (bids) or 2**62 (asks) where there is no band, and on a side
+        without a level.
+    code : ndarray of int64, shape (2B,)
+        The band that binds, an index into `BAND_NAMES`; 0 where there is none.
+    """
+    listing, markets = venue.listing, len(venue.markets.symbol)
+    bound = np.tile(np.array([0, NO_BAND]), len(listing.symbol))
+    code = np.zeros_like(bound)
+    bid, ask = (best.tolist() for best in _best(books))
+    for b in np.flatnonzero(np.diff(books.offset).reshape(-1, 2).any(axis=1)).tolist():
+        best = bid[b], ask[b]
+        if b < markets:
+            last = _exact(prices.last[b], listing.tick[b])
+            others = _mean_bands(venue, memory, prices, b)
+        else:
+            last, others = None, _conversion_band(venue, prices, b - markets)
+        active = _median([price for price in (*best, last) if price])
+        impact = listing.min_impact[b], listing.max_impact[b]
+        limit = listing.min_multiplier[b], listing.max_multiplier[b]
+        for at in (0, 1):
+            if best[at]:
+                mean_mark, mean_premium, conversion = others[at]
+                edges = [
+                    _product(best[at], impact[at]), mean_mark, mean_premium, _product(active, limit[at]), conversion
+                ]  # fmt: skip
+                inside = math.floor if at else math.ceil
+                ticks = {kind: inside(edge) for kind, edge in enumerate(edges) if edge is not None}
+                if ticks:
+                    tightest = (min if at else max)(ticks, key=ticks.__getitem__)  # the first of them
+                    bound[2 * b + at] = min(max(ticks[tightest], 0), NO_BAND)
+                    code[2 * b + at] = tightest
+    return bound, code
+
+
+_Edges: TypeAlias = tuple[Fraction | None, Fraction | None, Fraction | None]
+
+
+def _mean_bands(venue: Venue, memory: Memory, prices: Prices, m: int) -> tuple[_Edges, _Edges]:
+    """Edges of a perpetual's bands around the means, below and above, in ticks."""
+    markets = venue.markets
+    mark = memory._mean(0, m) if memory.count[0, m] or not np.isnan(prices.mark[m]) else None
+    if mark is not None:
+        mark /= int(_MARK_UNIT)
+    index, tolerance = _exact(prices.index[m], markets.tick[m]), markets.premium_tolerance[m]
+    premium = memory._mean(1, m)
+    below = above = None
+    if index is not None and premium is not None and tolerance is not None:
+        mean = 1 + premium / int(_PREMIUM_UNIT)
+        below, above = index * (mean - tolerance), index * (mean + tolerance)
+    low, high = _product(mark, markets.mean_mark_low[m]), _product(mark, markets.mean_mark_high[m])
+    return (low, below, None), (high, above, None)
+
+
+def _conversion_band(venue: Venue, prices: Prices, row: int) -> tuple[_Edges, _Edges]:
+    """Edges of a spot market's band around the price of its asset, below and above, in ticks."""
+    price = _exact(prices.asset[venue.spots.asset[row]], venue.spots.tick[row])
+    slip = venue.policy.conversion_slippage
+    return (None, None, _product(price, 1 - slip)), (None, None, _product(price, 1 + slip))
+
+
+def _exact(price: np.float64, tick: Fraction) -> Fraction | None:
+    """Return the price that the user wrote, in ticks; None for NaN."""
+    return None if np.isnan(price) else tables.exact(float(price)) / tick
+
+
+def _product(price: Fraction | int | None, multiplier: Fraction | None) -> Fraction | None:
+    return None if price is None or multiplier is None else price * multiplier
+
+
+def _median(values: Sequence[Fraction | int]) -> Fraction:
+    ordered = sorted(values)
+    middle, even = divmod(len(ordered), 2)
+    return Fraction(ordered[middle] if even else (ordered[middle - 1] + ordered[middle]) / Fraction(2))
+
+
+def cross_venue_index(
+    quotes: pd.DataFrame, weights: Mapping[str, float] | None = None, *, max_deviation: float = 100.0
+) -> pd.DataFrame:
+    """Index prices from quotes of several venues.
+
+    The price of a source is the median of its bid, its ask and its last trade. Each is brought to within
+    ``max_deviation`` of the median over the sources; the index is their weighted mean.
+
+    Parameters
+    ----------
+    quotes
+        time, market, source, bid, ask, last: what the sources show at each time. NaN is not known; a source of which
+        nothing is known is left out.
+    weights
+        Weight of each source, > 0; without, all weigh the same.
+    max_deviation
+        Basis points.
+
+    Returns
+    -------
+    DataFrame
+        time (nanoseconds), market, index_price; ascending by time and market.
+
+    Raises
+    ------
+    RiskDataError
+        A column is missing, a value out of range, a source stands twice or has no weight.
+    """
+    if not (math.isfinite(max_deviation) and max_deviation >= 0):
+        raise ValueError("max_deviation must be a number of basis points >= 0")
+    quotes = tables.checked("quotes", quotes)
+    weight = pd.Series(1.0, quotes.index)
+    if weights is not None:
+        weight = pd.to_numeric(quotes["source"].map(dict(weights)), errors="coerce")
+        bad = np.flatnonzero(~(np.isfinite(weight) & (weight > 0)))
+        if bad.size:
+            row = int(bad[0])
+            raise RiskDataError("quotes", "source", "must have a weight > 0", row=row, value=quotes["source"].iloc[row])
+    price = quotes[["bid", "ask", "last"]].median(axis=1)
+    known = price.notna().to_numpy()
+    keys = [quotes.loc[known, "time"], quotes.loc[known, "market"]]
+    price, weight = price[known], weight[known]
+    middle = price.groupby(keys).transform("median")
+    off = max_deviation / 10_000
+    parts = pd.DataFrame({"price": price.clip(middle * (1 - off), middle * (1 + off)) * weight, "weight": weight})
+    sums = parts.groupby(keys).sum()
+    return (sums["price"] / sums["weight"]).rename("index_price").reset_index()
