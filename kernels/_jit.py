@@ -1,7 +1,7 @@
-"""The one decorator of the house."""
+"""The decorators of the house."""
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 
@@ -9,4 +9,18 @@ F = TypeVar("F", bound=Callable[..., object])
 
 # fastmath stays off: it removes the NaN checks that the trigger test relies on.
 # nogil lets the drivers run chunks on plain Python threads, without a threading layer.
-kernel = cast(Callable[[F], F], numba.njit(nogil=True, error_model="numpy"))
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+
+# Columns travel in tuples of arrays. Without _nrt=False every look at one counts references, and without forceinline a
+# call copies them all: together forty times the time of a slice (docs/decisions/0009-columns-in-kernels.md).
+_INLINE: dict[str, Any] = _OPTIONS | {"_nrt": False, "forceinline": True}
+_INNER: dict[str, Any] = _INLINE | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+kernel = cast(Callable[[F], F], numba.njit(**_INLINE))
+"""A kernel that makes no arrays."""
+
+inner_kernel = cast(Callable[[F], F], numba.njit(**_INNER))
+"""The same for other kernels alone: taking columns apart for Python is most of what compiling costs."""
+
+allocating_kernel = cast(Callable[[F], F], numba.njit(**_OPTIONS))
+"""A kernel that makes arrays of its own."""

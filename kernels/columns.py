@@ -94,22 +94,28 @@ class PriceColumns(NamedTuple):
 
 
 class BookColumns(NamedTuple):
-    """The order books of a tick in whole lots and ticks; side 2m is the bids of market m, 2m+1 its asks.
+    """The order books of a tick in whole lots and ticks; side 2b is the bids of book b, 2b+1 its asks; S = 2B sides.
 
-    ===========  =====  ========  ==================================================================
-    offset       int64  (2M+1,)   side s owns levels offset[s]:offset[s+1], best first
-    price        int64  (L,)      ticks
-    lots         int64  (L,)      > 0
-    band         int64  (2M,)     worst price of the tick's price band, inclusive, ticks
-    cursor       int64  (2M,)     first level with anything left, in/out
-    taken        int64  (2M,)     lots already taken from that level, in/out
-    ===========  =====  ========  ==================================================================
+    =============  =====  ======  ==================================================================
+    offset         int64  (S+1,)  side s owns levels offset[s]:offset[s+1], best first
+    price          int64  (L,)    ticks
+    lots           int64  (L,)    > 0; all of a side at its worst price are worth less than 2**62
+    band           int64  (S,)    worst price that a taker may pay or get, inclusive, ticks
+    band_reason    int64  (S,)    which band that is
+    worst_average  int64  (S,)    worst average price of a slice, ticks
+    inside         int64  (S,)    lots inside the band that are left, in/out
+    cursor         int64  (S,)    first level with anything left, in/out
+    taken          int64  (S,)    lots already taken from that level, in/out
+    =============  =====  ======  ==================================================================
     """
 
     offset: Int
     price: Int
     lots: Int
     band: Int
+    band_reason: Int
+    worst_average: Int
+    inside: Int
     cursor: Int
     taken: Int
 
@@ -117,22 +123,107 @@ class BookColumns(NamedTuple):
 class SliceRules(NamedTuple):
     """What sizes and settles a slice; M markets.
 
-    ====================  =====  ====  ===============================================================
-    fraction_num, _den    int64  ()    part of the position in one slice
-    fee_num, _den         int64  ()    liquidation fee, part of the value filled
-    rounds                int64  ()    slices of a position in one tick at most
-    floor_lots            int64  (M,)  lots of the minimum notional of a slice
-    min_lots              int64  (M,)  a position may not be left smaller than this
-    value_num, _den       int64  (M,)  settle quanta per lot and tick
-    ====================  =====  ====  ===============================================================
+    ====================  =======  ====  ===============================================================
+    fraction_num, _den    int64    ()    part of the position in one slice
+    fee_num, _den         int64    ()    liquidation fee, part of the value filled
+    share_num, _den       int64    ()    part of the lots inside the band that one slice may take
+    target                float64  ()    MMR that a slice restores, and no more
+    on_harm               int64    ()    WAIVE | SEND | BACKSTOP: what becomes of a slice that does not help
+    waived_share          float64  ()    part of what a slice may cost without harm that its waived fee takes
+    position_order        int64    ()    RELIEF | LARGEST | PRO_RATA
+    settle                int64    ()    row of the settle asset
+    settle_plain          bool     ()    a settle balance counts quantum for quantum as long as it is no borrow
+    floor_lots            int64    (M,)  lots of the minimum notional of a slice
+    min_lots              int64    (M,)  a position may not be left smaller than this
+    value_num, _den       int64    (M,)  settle quanta per lot and tick
+    value_unit            float64  (M,)  the same
+    lot_quanta            int64    (M,)  settle quanta of a lot at the mark, rounded up: what caps count
+    market_room           int64    (M,)  lots that slices may still take in the tick, in/out
+    ====================  =======  ====  ===============================================================
     """
 
     fraction_num: int
     fraction_den: int
     fee_num: int
     fee_den: int
-    rounds: int
+    share_num: int
+    share_den: int
+    target: float
+    on_harm: int
+    waived_share: float
+    position_order: int
+    settle: int
+    settle_plain: bool
     floor_lots: Int
     min_lots: Int
     value_num: Int
     value_den: Int
+    value_unit: Float
+    lot_quanta: Int
+    market_room: Int
+
+
+class SliceTurns(NamedTuple):
+    """Accounts whose turn it is in a round, in the order of treatment; N accounts, H position rows of theirs.
+
+    ===========  =======  ======  =========================================================================
+    account      int64    (N,)    rows of the accounts
+    start        int64    (N+1,)  account n owns start[n]:start[n+1] of the columns of size H
+    status       uint8    (N,)    where each stands, or SENT_ON, in/out
+    room         int64    (N,)    settle quanta that its cap leaves, in/out
+    equity       float64  (N,)    its net equity, settle quanta, out
+    maintenance  float64  (N,)    its maintenance margin, settle quanta, out
+    ratio        float64  (N,)    its MMR, out
+    rests        uint8    (H,)    0, THROTTLE or COOLDOWN, by market
+    order        int64    (H,)    position rows in the order of treatment, out
+    gap          float64  (H,)    settle quanta that each of them closes with PRO_RATA, out
+    score        float32  (H,)    what they are ordered by; 24 bits: equal on paper is equal here, out
+    ===========  =======  ======  =========================================================================
+    """
+
+    account: Int
+    start: Int
+    status: npt.NDArray[np.uint8]
+    room: Int
+    equity: Float
+    maintenance: Float
+    ratio: Float
+    rests: npt.NDArray[np.uint8]
+    order: Int
+    gap: Float
+    score: npt.NDArray[np.float32]
+
+
+class SliceRows(NamedTuple):
+    """What a round did, row by row; R is at least twice the positions.
+
+    =========  =======  ======  ===========================================================================
+    written    int64    (1,)    rows so far, in/out
+    account    int64    (R,)    out
+    market     int64    (R,)    out
+    event      int64    (R,)    SKIP | EXPIRE | HARM | BOOK, out
+    reason     int64    (R,)    index of ROW_REASONS, out
+    requested  int64    (R,)    lots, out
+    lots       int64    (R,)    signed change of the position, out
+    flow       int64    (R,)    settle quanta to the account; of HARM those that its quote would bring, out
+    cost       int64    (R,)    change of cost, settle quanta, out
+    entry      int64    (R,)    change of entry, settle quanta, out
+    fee        int64    (R,)    settle quanta, out
+    before     float64  (R,)    MMR before, out
+    after      float64  (R,)    MMR after, out
+    =========  =======  ======  ===========================================================================
+    """
+
+    written: Int
+    account: Int
+    market: Int
+    event: Int
+    reason: Int
+    requested: Int
+    lots: Int
+    flow: Int
+    cost: Int
+    entry: Int
+    fee: Int
+    before: Float
+    after: Float

@@ -4,14 +4,14 @@ from math import nan, sqrt
 
 import numpy as np
 
-from ._jit import kernel
+from ._jit import inner_kernel, kernel
 from .margin import account_margin, bracket_of, margin_requirement, widest_lots
 
 _STEPS = 100  # of Newton's method; seven are common, more near a double root
 _MOST_LOTS = 1 << 53
 
 
-@kernel
+@inner_kernel
 def marginal_requirement(notional, curve, prices):
     """What a margin function requires of one more quantum of notional.
 
@@ -27,7 +27,7 @@ def marginal_requirement(notional, curve, prices):
     return prices.bracket_rate[bracket]
 
 
-@kernel
+@inner_kernel
 def gap_root(side, rest, start, curve, prices):
     """Notional at which ``rest + side * notional`` equals the requirement, by Newton's method; NaN if it has none.
 
@@ -57,7 +57,7 @@ def gap_root(side, rest, start, curve, prices):
     return notional
 
 
-@kernel
+@inner_kernel
 def liquidation_notional(side, rest, held, most, curve, fraction, prices):
     """Notional of a position at which the account's net equity equals its maintenance margin, NaN if there is none.
 
@@ -129,7 +129,7 @@ def liquidation_marks(first, last, state, prices, by_quantity, highest, mark):
                 mark[i] = found / notional
 
 
-@kernel
+@inner_kernel
 def order_room(lots, bid, ask, side, own_fraction, room, exposure_room, market, prices):
     """Largest order of one side, in lots, with which an account's initial margin stays under its net equity.
 
@@ -189,7 +189,7 @@ def largest_orders(accounts, market, state, prices, lots):
             lots[n, c] = order_room(held, bid, ask, side, own_fraction, equity - total, exposure_room, market, prices)
 
 
-@kernel
+@inner_kernel
 def borrow_margin(account, state, prices):
     """Initial margin of an account's borrows, settle quanta.
 

@@ -4,7 +4,7 @@ from math import inf, sqrt
 
 import numpy as np
 
-from ._jit import kernel
+from ._jit import inner_kernel, kernel
 
 SAFE, LIQUIDATING, BELOW_AUTO_CLOSE, DOUBT = 0, 1, 2, 3
 """Where an account stands. DOUBT: float64 cannot decide, exact arithmetic must."""
@@ -12,7 +12,7 @@ SAFE, LIQUIDATING, BELOW_AUTO_CLOSE, DOUBT = 0, 1, 2, 3
 _DOUBT_BAND = 1e-12  # of the gross amounts: some 10,000 roundings wide
 
 
-@kernel
+@inner_kernel
 def bracket_of(notional, curve, prices):
     """Bracket of a margin function that a notional past its limit lies in, -1 for one without brackets.
 
@@ -29,7 +29,7 @@ def bracket_of(notional, curve, prices):
     return bracket
 
 
-@kernel
+@inner_kernel
 def margin_requirement(notional, curve, prices):
     """What a margin function requires of a notional, settle quanta.
 
@@ -70,7 +70,7 @@ def widest_lots(lots, bid, ask):
     return max(abs(lots), abs(lots + bid), abs(lots - ask))
 
 
-@kernel
+@inner_kernel
 def account_margin(account, state, prices):
     """Net equity, exposure, initial and maintenance margin, and the sum of gross amounts, in settle quanta.
 

@@ -19,19 +19,18 @@ def divide_half_even(numerator, denominator):
 
 
 @kernel
-def multiply_divide(value, part, whole):
-    """``value * part / whole``, halves to even, where the product may pass 64 bits.
+def multiply_divmod(value, part, whole):
+    """Whole quotient and remainder of ``value * part / whole``, where the product may pass 64 bits.
 
-    value  int64  ()  |value| < 2**61, < 2**62 with part <= whole
+    value  int64  ()  0 <= value < 2**61, < 2**62 with part <= whole
     part   int64  ()  0 <= part < 2 * whole
     whole  int64  ()  0 < whole < 2**62
     """
-    size = abs(value)
-    if part == 0 or size <= (1 << 62) // part:
-        return divide_half_even(value * part, whole)
+    if part == 0 or value <= (1 << 62) // part:
+        return value * part // whole, value * part % whole
     # The whole quotients cannot overflow (part < 2 whole); the remainders are multiplied bit by bit.
-    quotient = size // whole * part
-    remainder = size % whole
+    quotient = value // whole * part
+    remainder = value % whole
     high, rest = 0, 0
     for bit in range(62, -1, -1):
         high, rest = 2 * high, 2 * rest
@@ -41,7 +40,18 @@ def multiply_divide(value, part, whole):
             rest += remainder
             if rest >= whole:
                 high, rest = high + 1, rest - whole
-    quotient += high
+    return quotient + high, rest
+
+
+@kernel
+def multiply_divide(value, part, whole):
+    """``value * part / whole``, halves to even, where the product may pass 64 bits.
+
+    value  int64  ()  |value| < 2**61, < 2**62 with part <= whole
+    part   int64  ()  0 <= part < 2 * whole
+    whole  int64  ()  0 < whole < 2**62
+    """
+    quotient, rest = multiply_divmod(abs(value), part, whole)
     other = whole - rest
     if rest > other or (rest == other and quotient % 2 != 0):
         quotient += 1

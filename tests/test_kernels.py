@@ -1,18 +1,19 @@
 """The scalar kernels of whole numbers and of the book against exact arithmetic and the oracle."""
 
+import itertools
 from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
-from hypothesis import example, given, settings
+from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 
-from riskcore.kernels import book, whole
-from riskcore.kernels.columns import BookColumns
+from riskcore.kernels import book, margin, slices, whole
+from riskcore.kernels._jit import kernel
+from riskcore.kernels.columns import BookColumns, PriceColumns, SliceRules
 from tests import naive
 
 EDGE = 2**62 - 1
-REASONS = {book.FULL: "full", book.BAND: "band", book.DEPTH: "depth"}
 
 
 def sizes(low: int, high: int) -> st.SearchStrategy[int]:
@@ -74,40 +75,60 @@ def test_cost_change(lots, cost, change, flow):
     assert whole.cost_change(lots, cost, change, flow) == naive.change_of_cost(lots, cost, change, flow)
 
 
+UNLIMITED = 2**62
+
+
 @st.composite
 def book_sides(draw, buying):
-    """Levels of one side that get worse, best first, and the band's edge near one of them."""
+    """Levels of one side that get worse, best first, and the bounds of price and of average near one of them."""
     steps = draw(st.lists(st.tuples(st.integers(1, 50), st.integers(1, 10_000)), max_size=6))
     price, levels = draw(st.integers(1000, 2**31)), []
     for away, lots in steps:
         price += away if buying else -away
         levels.append((price, lots))
     around = st.sampled_from([level for level, _ in levels] or [price]).flatmap(lambda p: st.integers(p - 1, p + 1))
-    return levels, draw(st.one_of(around, st.just(2**62 if buying else 0)))
+    none = st.just(UNLIMITED if buying else 0)
+    return levels, draw(st.one_of(around, none)), draw(st.one_of(around, st.none()))
 
 
+def one_side(levels, buying, edge, average) -> BookColumns:
+    """Columns of a market of which one side has levels."""
+    offset = np.array([0, 0, len(levels)] if buying else [0, len(levels), len(levels)])
+    prices, lots = (np.array([level[n] for level in levels], np.int64) for n in (0, 1))
+    worst = average if average is not None else (levels[-1][0] if levels else 0)
+    inside = sum(lots for price, lots in levels if (price <= edge if buying else price >= edge))
+    columns = [np.zeros(2, np.int64) for _ in range(4)]
+    for column, value in zip(columns, (edge, book.FIRST_BAND, worst, inside), strict=True):
+        column[int(buying)] = value
+    return BookColumns(offset, prices, lots, *columns, offset[:-1].copy(), np.zeros(2, np.int64))
+
+
+@settings(max_examples=400)
 @given(st.data(), st.booleans())
 def test_walk_book(data, buying):
     """Several walks, one after another, each from where the one before ended; the other side stays as it is."""
-    levels, edge = data.draw(book_sides(buying))
-    offset = np.array([0, 0, len(levels)] if buying else [0, len(levels), len(levels)])
+    levels, edge, average = data.draw(book_sides(buying))
     side, other = (1, 0) if buying else (0, 1)
-    band = np.zeros(2, np.int64)
-    band[side] = edge
-    prices, lots = (np.array([level[n] for level in levels], np.int64) for n in (0, 1))
-    columns = BookColumns(offset, prices, lots, band, offset[:-1].copy(), np.zeros(2, np.int64))
+    columns = one_side(levels, buying, edge, average)
     left = [list(level) for level in levels]
-    for want in data.draw(st.lists(st.integers(1, 15_000), min_size=1, max_size=4)):
-        filled, value, reason = book.walk_book(side, want, columns)
-        if not levels:
-            assert (filled, value, reason) == (0, 0, book.NO_BOOK)
-            continue
-        expected = naive.walk_book(left, want, (0, edge) if buying else (edge, naive.INFINITY))
-        assert (filled, value, REASONS[reason]) == (expected.lots, expected.value, expected.reason)
-        for level, taken in zip(left, expected.taken, strict=True):
-            level[1] -= taken
+    band = naive.Band("asks" if buying else "bids", edge, "impact")
+    wants = st.tuples(st.integers(1, 15_000), st.one_of(st.integers(0, 15_000), st.just(UNLIMITED)))
+    for want, room in data.draw(st.lists(wants, min_size=1, max_size=4)):
+        expected = naive.quote_book([level for level in left if level[1]], want, band, [("market_cap", room)], average)
+        filled, value, reason = book.walk_book(side, want, room, book.MARKET_CAP, columns)
+        assert (filled, value) == (expected.lots, expected.value)
+        # an empty side that had levels is a book that ended
+        assert book.REASONS[reason] == (expected.reason if any(n for _, n in left) or not levels else drained(room))
+        taken = iter(expected.taken)
+        for level in left:
+            level[1] -= next(taken) if level[1] else 0
+    assert columns.inside[side] == sum(lots for price, lots in left if band.holds(price))
     assert columns.lots.tolist() == [level[1] for level in levels]
-    assert (columns.cursor[other], columns.taken[other]) == (offset[other], 0)
+    assert (columns.cursor[other], columns.taken[other], columns.inside[other]) == (columns.offset[other], 0, 0)
+
+
+def drained(room: int) -> str:
+    return "depth" if room else "market_cap"
 
 
 @settings(max_examples=300)
@@ -122,6 +143,114 @@ def test_slice_lots(lots, fraction, least_notional, lot_value, least_left):
     venue = SimpleNamespace(policy={"slice_fraction": fraction, "min_slice_notional": least_notional})
     market = SimpleNamespace(minimum_lots=least_left)
     floor_lots = -(-least_notional // lot_value)
-    found = book.slice_lots(lots, fraction.numerator, fraction.denominator, floor_lots, least_left)
+    found = slices.slice_lots(lots, fraction.numerator, fraction.denominator, floor_lots, least_left)
     assert found == naive.slice_lots(venue, market, lots, lot_value)
     assert found == naive.slice_lots(venue, market, -lots, lot_value)
+
+
+@settings(max_examples=400)
+@given(sizes(0, 2**40), st.lists(sizes(1, 2**40), min_size=1, max_size=8))
+def test_share_lots(filled, offers):
+    together = sum(offers)
+    filled = min(filled, together)
+    found = np.zeros(len(offers) + 1, np.int64)
+    slices.share_lots(filled, together, np.array(offers), found)
+    expected = naive.split(filled, dict(enumerate(offers)))
+    assert found.tolist() == [*(expected.get(n, 0) for n in range(len(offers))), 0]
+
+
+def columns_of(kind, **known):
+    """Columns of which only some matter here."""
+    return kind(*(known.get(name, np.zeros(0)) for name in kind._fields))
+
+
+@st.composite
+def gaps(draw):
+    """A position and the side that it is closed on, a margin function, a settle balance, and how much is missing."""
+    buying = draw(st.booleans())
+    levels, _, _ = draw(book_sides(buying).filter(lambda found: found[0]))
+    depth = sum(lots for _, lots in levels)
+    mark = levels[0][0] + draw(st.integers(-20, 20))
+    size = draw(st.integers(1, 2 * depth))
+    base = draw(st.fractions(0, Fraction(1, 5), max_denominator=1000))
+    # a root that bends somewhere in the position, or never
+    factor = draw(st.one_of(st.just(0.0), st.floats(0.1, 2).map(lambda x: float(base) / (x * size * mark) ** 0.5)))
+    cost = round(size * mark * draw(st.sampled_from([0.9, 1.0, 1.2]))) * (-1 if buying else 1)
+    # so much that it stays a balance, so little that it becomes a borrow, or a borrow that may be repaid
+    balance = round(size * mark * draw(st.sampled_from([10.0, 0.001, 0.0, -0.001, -0.5])))
+    weight = draw(st.sampled_from([1.0, 0.9]))
+    most = draw(st.integers(1, min(size, depth)))
+    return SimpleNamespace(
+        buying=buying, levels=levels, mark=mark, size=size, base=float(base), factor=factor, cost=cost, balance=balance,
+        weight=weight, most=most, lent=draw(st.sampled_from([0, 10**6])), fee=draw(st.sampled_from([0.0, 0.001, 0.01])),
+        part=draw(st.floats(0, 1.2)), target=draw(st.sampled_from([1.0, 0.9])),
+    )  # fmt: skip
+
+
+BORROW = 0.05
+
+
+@kernel
+def restoring_lots(plain, side, size, most, gap, fee, cost, balance, lent, rules, prices, book):
+    if plain:
+        own = margin.margin_requirement(size * prices.price_per_lot[0], 1, prices)
+        return slices.restoring_lots(side, size, own, most, gap, fee, rules, prices, book)
+    return slices.restoring_lots_and_balance(side, size, most, gap, fee, cost, balance, lent, rules, prices, book)
+
+
+@settings(max_examples=600)
+@given(gaps())
+def test_restoring_lots(case):
+    """Against the gap itself: positive there, not one lot before, and at no level's end before."""
+    kink = (case.base / case.factor) ** 2 if case.factor else np.inf
+    prices = columns_of(
+        PriceColumns, price_per_lot=np.array([float(case.mark)]), curve_base=np.array([case.base] * 2 + [BORROW] * 2),
+        curve_limit=np.array([kink] * 2 + [np.inf] * 2), curve_factor=np.array([case.factor] * 2 + [0.0] * 2),
+        bracket_offset=np.zeros(5, np.int64), weight=np.array([case.weight]), haircut_base=np.array([np.inf]),
+        haircut_penalty=np.zeros(1), haircut_size=np.ones(1),
+    )  # fmt: skip
+    rules = columns_of(SliceRules, target=case.target, value_unit=np.ones(1), settle=0, settle_plain=case.weight == 1)
+
+    def value(lots: int) -> int:
+        left, found = lots, 0
+        for price, available in case.levels:
+            taken = min(left, available)
+            left, found = left - taken, found + taken * price
+        return found
+
+    def requirement(lots: int) -> Fraction:
+        notional = lots * case.mark
+        return Fraction(notional * max(case.base, case.factor * notional**0.5))
+
+    def gap(lots: int) -> Fraction:
+        """Target times equity less maintenance margin, but for what stays the same."""
+        sign, part = -1 if case.buying else 1, Fraction(lots, case.size)
+        balance = case.balance + sign * value(lots) - Fraction(case.fee) * value(lots) - case.cost * part
+        held = max(balance, 0) + case.lent
+        equity = sign * (case.size - lots) * case.mark - case.cost * (1 - part)
+        equity += Fraction(case.weight) * held + min(balance, 0)
+        return Fraction(case.target) * equity - requirement(case.size - lots) - Fraction(BORROW) * max(-balance, 0)
+
+    start = -max(float(gap(case.most) - gap(0)), 0.0) * case.part
+    missing = Fraction(start) - gap(0)
+    columns = one_side(case.levels, case.buying, UNLIMITED if case.buying else 0, None)
+    side, last = int(case.buying), value(case.most)
+    after = slices.balance_after(side, case.size, case.most, float(last), case.fee, case.cost, case.balance)
+    plain = rules.settle_plain and case.balance >= 0 and after >= 0
+    event("plain" if plain else "with the balance")
+    found, worth = restoring_lots(
+        plain, side, case.size, case.most, start, case.fee, case.cost, case.balance, case.lent, rules, prices, columns
+    )
+    ends = [end for end in itertools.accumulate(lots for _, lots in case.levels) if end < case.most] + [case.most]
+    doubt = Fraction(1, 10**12) * (case.size * case.mark + abs(case.cost) + abs(case.balance) + case.lent)
+    assume(all(abs(gap(end) + missing) > doubt for end in ends))
+    end = next((end for end in ends if gap(end) + missing > 0), None)
+    event("restores" if end else "does not")
+    if end is None:
+        assert (found, worth) == (0, 0)
+        return
+    assert 0 < found <= end
+    assume(min(abs(gap(lots) + missing) for lots in (found - 1, found)) > doubt)
+    assert gap(found) + missing > 0
+    assert found == 1 or gap(found - 1) + missing <= 0
+    assert worth == value(found)

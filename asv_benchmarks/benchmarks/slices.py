@@ -1,0 +1,198 @@
+"""Slices of many accounts into shared books: walking alone, sizing and walking, and a search from scratch."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from riskcore.kernels._jit import kernel
+from riskcore.kernels.book import FULL, quote_book, take_book, walk_books
+from riskcore.kernels.columns import BookColumns, PriceColumns, SliceRules
+from riskcore.kernels.slices import RELIEF, WAIVE, size_slice
+
+from . import MARKETS, interleaved_ratio
+
+Int = npt.NDArray[np.int64]
+MARK, UNLIMITED = 10_000, 2**62
+
+
+@kernel
+def last_at_most(sums, first, last, most):
+    """Last of ``first:last`` whose sum is at most ``most``, by binary search."""
+    low, high = first, last - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if sums[middle] <= most:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+@kernel
+def search_prefix_sums(side, want, offset, price, lots_before, value_before, inside, done, lots, value):
+    """Fill each order by searches of prefix sums that were made once for the tick."""
+    for n in range(side.size):
+        s = side[n]
+        begin, end = done[s], min(done[s] + want[n], inside[s])
+        start = last_at_most(lots_before, offset[s], offset[s + 1], begin)
+        stop = last_at_most(lots_before, offset[s], offset[s + 1], max(end - 1, 0))
+        lots[n] = end - begin
+        value[n] = value_before[stop] + (end - lots_before[stop]) * price[stop]
+        value[n] -= value_before[start] + (begin - lots_before[start]) * price[start]
+        done[s] = end
+
+
+@kernel
+def search_from_scratch(side, want, offset, price, left, lots_before, value_before, lots, value):
+    """Fill each order from the prefix sums, made anew, of what the ones before left, and a search of them."""
+    for n in range(side.size):
+        first, last = offset[side[n]], offset[side[n] + 1]
+        sum_lots, sum_value = 0, 0
+        for level in range(first, last):
+            lots_before[level], value_before[level] = sum_lots, sum_value
+            sum_lots += left[level]
+            sum_value += left[level] * price[level]
+        lots[n] = min(want[n], sum_lots)
+        stop = last_at_most(lots_before, first, last, max(lots[n] - 1, 0))
+        value[n] = value_before[stop] + (lots[n] - lots_before[stop]) * price[stop]
+        left[first:stop] = 0
+        left[stop] -= lots[n] - lots_before[stop]
+
+
+@kernel
+def size_and_walk(side, size, equity, maintenance, rules, prices, book, lots, value, reason):
+    """Size each slice as the engine does, with margins at hand, and take it."""
+    for n in range(side.size):
+        gap = rules.target * equity[n] - maintenance[n]
+        cost = size[n] * MARK if side[n] % 2 == 0 else -size[n] * MARK
+        _want, lots[n], value[n], reason[n], _num, _den, _harm, _f, _v = size_slice(
+            side[n], size[n], cost, abs(cost) // 50, 0, equity[n], maintenance[n], gap, UNLIMITED, rules, prices, book
+        )
+        if lots[n] > 0:
+            take_book(side[n], lots[n], book)
+
+
+@kernel
+def quote_and_take(side, want, book, lots, value):
+    """Walk the sizes that sizing came to: the work that sizing and walking have in common."""
+    for n in range(side.size):
+        if want[n] > 0:
+            lots[n], value[n], _ = quote_book(side[n], want[n], want[n], FULL, book)
+            take_book(side[n], lots[n], book)
+
+
+class Workload:
+    """Liquidations in 150 Zipf-popular markets, in the order of treatment; the books take all but the last of them."""
+
+    def __init__(self, levels: int, slices: int) -> None:
+        rng = np.random.default_rng(11)
+        popular = 1 / np.arange(1, MARKETS + 1)
+        market = rng.choice(MARKETS, slices, p=popular / popular.sum())
+        self.side = 2 * market + rng.integers(0, 2, slices)
+        self.size = np.maximum(rng.lognormal(6, 1.2, slices), 10).astype(np.int64)
+        wanted = np.bincount(self.side, self.size / 10, 2 * MARKETS) + 1
+        away = rng.integers(1, 4, (2 * MARKETS, levels)).cumsum(axis=1)
+        buying = np.arange(2 * MARKETS) % 2 == 1
+        price = np.where(buying[:, None], MARK + away, MARK - away)
+        lots = np.maximum(rng.lognormal(0, 1, (2 * MARKETS, levels)) * 1.6 * wanted[:, None] / levels, 1)
+        self.offset = np.arange(0, 2 * MARKETS * levels + 1, levels)
+        self.price, self.lots = price.ravel(), lots.astype(np.int64).ravel()
+        self.band = np.where(buying, 2 * MARK, 0)
+        self.inside = np.add.reduceat(self.lots, self.offset[:-1])
+        self.want = np.maximum(self.size // 10, 1)
+        # accounts at and past the trigger, a part of which a slice restores
+        self.maintenance = self.size * MARK * 0.0125
+        self.equity = self.maintenance / rng.uniform(1.0, 1.05, slices)
+        self.out = tuple(np.zeros(slices, np.int64) for _ in range(3))
+        ones, curves = np.ones(MARKETS, np.int64), 2 * (MARKETS + 1)
+        self.rules = SliceRules(
+            1, 10, 5, 10_000, 1, 1, 1.0, WAIVE, 0.5, RELIEF, 0, True, ones, ones, ones, ones, np.ones(MARKETS),
+            np.full(MARKETS, MARK), np.full(MARKETS, UNLIMITED),
+        )  # fmt: skip
+        none, one = np.zeros(0), np.ones(1)
+        self.prices = PriceColumns(
+            np.full(MARKETS, float(MARK)), one, *(np.full(curves, x) for x in (0.0125, 4e6, 6.25e-6)),
+            np.zeros(curves + 1, np.int64), none, none, none, one, np.full(1, np.inf), np.zeros(1), one, 1e-6, 2.0,
+            0.06,
+        )  # fmt: skip
+
+    def book(self) -> BookColumns:
+        """Books with nothing taken yet."""
+        worst = self.price[self.offset[1:] - 1]
+        reason = np.full(len(self.band), 7)
+        return BookColumns(
+            self.offset, self.price, self.lots, self.band, reason, worst, self.inside.copy(), self.offset[:-1].copy(),
+            np.zeros_like(self.band),
+        )  # fmt: skip
+
+    def walk(self) -> tuple[Int, ...]:
+        """Walk slices of a tenth."""
+        walk_books(self.side, self.want, self.book(), *self.out)
+        return self.out
+
+    def search(self) -> tuple[Int, ...]:
+        """Prefix sums once, and searches of them for each slice of a tenth."""
+        shape = (2 * MARKETS, -1)
+        sums = []
+        for column in (self.lots, self.lots * self.price):
+            before = column.reshape(shape).cumsum(axis=1) - column.reshape(shape)
+            sums.append(before.ravel())
+        done = np.zeros_like(self.band)
+        search_prefix_sums(
+            self.side, self.want, self.offset, self.price, *sums, self.inside, done, self.out[0], self.out[1]
+        )
+        return self.out[:2]
+
+    def search_anew(self) -> tuple[Int, ...]:
+        """Prefix sums and a search of them, from scratch for each slice of a tenth."""
+        sums = (np.empty_like(self.lots) for _ in range(2))
+        search_from_scratch(
+            self.side, self.want, self.offset, self.price, self.lots.copy(), *sums, self.out[0], self.out[1]
+        )
+        return self.out[:2]
+
+    def size_and_walk(self) -> tuple[Int, ...]:
+        """Size and walk."""
+        size_and_walk(
+            self.side, self.size, self.equity, self.maintenance, self.rules, self.prices, self.book(), *self.out
+        )
+        return self.out
+
+    def walk_sized(self, want: Int) -> None:
+        """Walk sizes that are known."""
+        quote_and_take(self.side, want, self.book(), *self.out[:2])
+
+
+class Slices:
+    """Ratios of times, interleaved in one process, after a check that both fill the same."""
+
+    params = [50, 200, 1000]
+    param_names = ("levels",)
+    timeout = 300
+
+    def setup(self, levels: int) -> None:
+        self.work = Workload(levels, 100_000)
+        ways = (self.work.walk, self.work.search, self.work.search_anew)
+        walked, *others = ([column.copy() for column in way()[:2]] for way in ways)
+        assert all(np.array_equal(walked, found) for found in others)
+        self.sized = self.work.size_and_walk()[0].copy()
+        self.work.walk_sized(self.sized)
+
+    def time_walk(self, levels: int) -> None:
+        self.work.walk()
+
+    def time_size_and_walk(self, levels: int) -> None:
+        self.work.size_and_walk()
+
+    def track_search_from_scratch_over_walk(self, levels: int) -> float:
+        return interleaved_ratio(self.work.search_anew, self.work.walk, 9)
+
+    def track_search_of_prefix_sums_over_walk(self, levels: int) -> float:
+        return interleaved_ratio(self.work.search, self.work.walk, 9)
+
+    def track_size_and_walk_over_walk(self, levels: int) -> float:
+        return interleaved_ratio(self.work.size_and_walk, self.work.walk, 9)
+
+    def track_size_and_walk_over_walk_of_the_same_lots(self, levels: int) -> float:
+        return interleaved_ratio(self.work.size_and_walk, lambda: self.work.walk_sized(self.sized), 9)

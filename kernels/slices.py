@@ -1,0 +1,745 @@
+"""The book phase: how large a slice of a position is, whether it helps, and slices of many sharing the books."""
+
+import numpy as np
+
+from ._jit import allocating_kernel, inner_kernel, kernel
+from .book import ACCOUNT_CAP, DEPTH_SHARE, FULL, MARKET_CAP, REASONS, quote_book, take_book
+from .liquidation import marginal_requirement
+from .margin import LIQUIDATING, account_margin, collateral_weight, float_status, margin_ratio, margin_requirement
+from .whole import cost_change, divide_half_even, multiply_divide, multiply_divmod
+
+EVENTS = ("skip", "expire", "harm", "book")
+"""What a row of the phase says, by code."""
+SKIP, EXPIRE, HARM, BOOK = range(4)
+
+ROW_REASONS = (*REASONS, "throttle", "cooldown", "fee_waived", "sent", "kept_back", "to_backstop")
+"""Why, by code: those of the book, and on."""
+THROTTLE, COOLDOWN, FEE_WAIVED, SENT, KEPT_BACK, TO_BACKSTOP = range(len(REASONS), len(REASONS) + 6)
+
+RELIEF, LARGEST, PRO_RATA = 0, 1, 2
+"""Orders of an account's positions."""
+WAIVE, SEND, BACKSTOP = 0, 1, 2
+"""What becomes of a slice that would not lower the MMR."""
+SENT_ON = 4
+"""Status of an account that goes on to the backstop although it is not below auto-close."""
+
+_UNLIMITED = 1 << 62
+_EDGE = 1e-6  # of a basis point: the last bit of float64 decides no whole one
+
+
+@kernel
+def slice_lots(lots, fraction_num, fraction_den, floor_lots, min_lots):
+    """Size that the policy gives a slice: a part of the position, a minimum notional, no tail too small to trade.
+
+    lots          int64  ()  size of the position, > 0
+    fraction_num  int64  ()  part of the position
+    fraction_den  int64  ()  > 0
+    floor_lots    int64  ()  lots of the minimum notional
+    min_lots      int64  ()  the smallest position that may be left
+    """
+    size = max(lots // fraction_den * fraction_num + lots % fraction_den * fraction_num // fraction_den, floor_lots, 1)
+    return without_tail(size, lots, min_lots)
+
+
+@kernel
+def without_tail(size, lots, min_lots):
+    """A slice's size, or the whole position where less than the smallest would be left.
+
+    size      int64  ()  > 0
+    lots      int64  ()  size of the position, > 0
+    min_lots  int64  ()  the smallest position that may be left
+    """
+    if size >= lots or lots - size < min_lots:
+        return lots
+    return size
+
+
+@inner_kernel
+def slice_room(side, account_room, rules, book):
+    """Lots that the caps leave a slice, and the cap that leaves the fewest.
+
+    side          int64        ()  of a market's book
+    account_room  int64        ()  settle quanta that the account's cap leaves
+    rules         SliceRules   ()  see columns.py
+    book          BookColumns  ()  see columns.py
+    """
+    room, reason = max(account_room, 0) // rules.lot_quanta[side // 2], ACCOUNT_CAP
+    if rules.market_room[side // 2] < room:
+        room, reason = max(rules.market_room[side // 2], 0), MARKET_CAP
+    if rules.share_num < rules.share_den:
+        share, _ = multiply_divmod(book.inside[side], rules.share_num, rules.share_den)
+        if share < room:
+            room, reason = share, DEPTH_SHARE
+    return room, reason
+
+
+@inner_kernel
+def balance_margin(balance, lent, rules, prices):
+    """What a settle balance adds to net equity and to the maintenance margin, settle quanta.
+
+    balance  float64       ()  settle quanta, negative: a borrow
+    lent     int64         ()  settle quanta
+    rules    SliceRules    ()  see columns.py
+    prices   PriceColumns  ()  see columns.py
+    """
+    k = rules.settle
+    held = max(balance, 0.0) + lent
+    weight = collateral_weight(
+        held * prices.haircut_size[k], prices.weight[k], prices.haircut_base[k], prices.haircut_penalty[k]
+    )
+    if balance >= 0.0:
+        return held * weight, 0.0
+    curve = 2 * (prices.price_per_lot.size + k) + 1
+    return held * weight + balance, margin_requirement(-balance, curve, prices)
+
+
+@kernel
+def balance_after(side, size, lots, worth, fee, cost, balance):
+    """Free settle balance once lots of a position are filled and what was paid for them is released.
+
+    side     int64    ()  of a market's book
+    size     int64    ()  lots of the position before, > 0
+    lots     int64    ()  filled
+    worth    float64  ()  settle quanta they are filled for
+    fee      float64  ()  part of the value
+    cost     int64    ()  settle quanta, signed cost of the position
+    balance  int64    ()  settle quanta before
+    """
+    flow = -worth if side % 2 == 1 else worth
+    return balance + (flow - fee * worth - cost * (lots / size))
+
+
+@inner_kernel
+def position_effect(side, size, own, lots, worth, fee, prices):
+    """Net equity that filling lots costs an account, and maintenance margin that it sets free, of the position alone.
+
+    side    int64         ()  of a market's book
+    size    int64         ()  lots of the position before, > 0
+    own     float64       ()  settle quanta, its maintenance margin before
+    lots    int64         ()  filled
+    worth   float64       ()  settle quanta they are filled for
+    fee     float64       ()  part of the value
+    prices  PriceColumns  ()  see columns.py
+    """
+    m = side // 2
+    price, curve = prices.price_per_lot[m], 2 * m + 1
+    loss = (worth - lots * price if side % 2 == 1 else lots * price - worth) + fee * worth
+    return loss, own - margin_requirement((size - lots) * price, curve, prices)
+
+
+@inner_kernel
+def slice_effect(side, size, lots, worth, fee, cost, balance, lent, rules, prices):
+    """Net equity that filling lots costs an account, and maintenance margin that it sets free; settle quanta.
+
+    side     int64         ()  of a market's book
+    size     int64         ()  lots of the position before, > 0
+    lots     int64         ()  filled
+    worth    float64       ()  settle quanta they are filled for
+    fee      float64       ()  part of the value
+    cost     int64         ()  settle quanta, signed cost of the position
+    balance  int64         ()  settle quanta, free
+    lent     int64         ()  settle quanta
+    rules    SliceRules    ()  see columns.py
+    prices   PriceColumns  ()  see columns.py
+    """
+    own = margin_requirement(size * prices.price_per_lot[side // 2], 2 * (side // 2) + 1, prices)
+    loss, relief = position_effect(side, size, own, lots, worth, fee, prices)
+    after = balance_after(side, size, lots, worth, fee, cost, balance)
+    if not (rules.settle_plain and balance >= 0 and after >= 0.0):
+        equity, maintenance = balance_margin(float(balance), lent, rules, prices)
+        equity_after, maintenance_after = balance_margin(after, lent, rules, prices)
+        # what moves from the position to the balance counts as the balance does
+        loss += (after - balance) - (equity_after - equity)
+        relief -= maintenance_after - maintenance
+    return loss, relief
+
+
+@inner_kernel
+def restoring_lots(side, size, own, most, gap, fee, rules, prices, book):
+    """Fewest lots whose fill makes the gap positive, and their lots times ticks; 0 and 0 if ``most`` lots do not.
+
+    The gap is target times net equity less maintenance margin, where it is plain. It is concave in the lots: a price
+    gets worse from level to level, and the requirement of what is left falls ever more slowly. So its tangent says at
+    once when no size will do, and Newton's method comes from below.
+
+    side    int64         ()  of a market's book
+    size    int64         ()  lots of the position
+    own     float64       ()  settle quanta, its maintenance margin
+    most    int64         ()  what a quote of this side fills, <= size
+    gap     float64       ()  settle quanta, <= 0: what is to be passed
+    fee     float64       ()  part of the value
+    rules   SliceRules    ()  see columns.py
+    prices  PriceColumns  ()  see columns.py
+    book    BookColumns   ()  see columns.py
+    """
+    m, target = side // 2, rules.target
+    price, unit, curve = prices.price_per_lot[m], rules.value_unit[m], 2 * m + 1
+    # what a lot and what its value do to the gap: a sale loses the lot and gets the value, a purchase the other way
+    per_lot, per_value = -target * price, target * (1.0 - fee)
+    if side % 2 == 1:
+        per_lot, per_value = target * price, -target * (1.0 + fee)
+    level, used = book.cursor[side], book.taken[side]
+    ticks = book.price[level]
+    start = gap + own
+    slope = per_lot + per_value * ticks * unit + marginal_requirement(size * price, curve, prices) * price
+    low, value, before = 0, 0, gap
+    after, high = gap, 0
+    while low < most and gap + most * slope > 0.0:
+        ticks = book.price[level]
+        high = min(low + book.lots[level] - used, most)
+        after = start + per_lot * high + per_value * ((value + (high - low) * ticks) * unit)
+        after -= margin_requirement((size - high) * price, curve, prices)
+        if after > 0.0:
+            break
+        value += (high - low) * ticks
+        low, before = high, after
+        level, used = level + 1, 0
+    if not after > 0.0:
+        return 0, 0
+    newton = 4
+    while high - low > 1:
+        step = (high - low) // 2
+        if newton > 0:
+            newton -= 1
+            slope = per_lot + per_value * ticks * unit
+            slope += marginal_requirement((size - low) * price, curve, prices) * price
+            if slope > 0.0 and -before < slope * (high - low):
+                step = min(max(int(-before / slope), 1), high - low - 1)
+        for _ in range(2):
+            after = start + per_lot * (low + step) + per_value * ((value + step * ticks) * unit)
+            after -= margin_requirement((size - low - step) * price, curve, prices)
+            if after > 0.0:
+                high = low + step
+                break
+            low, value, before = low + step, value + step * ticks, after
+            # Newton ends next to the root: one lot more decides
+            step = 1
+            if high - low <= 1:
+                break
+    return high, value + (high - low) * ticks
+
+
+@inner_kernel
+def restoring_lots_and_balance(side, size, most, gap, fee, cost, balance, lent, rules, prices, book):
+    """Fewest lots as `restoring_lots` finds them, the settle balance with them; by halving.
+
+    side     int64         ()  of a market's book
+    size     int64         ()  lots of the position
+    most     int64         ()  what a quote of this side fills, <= size
+    gap      float64       ()  settle quanta, <= 0: what is to be passed
+    fee      float64       ()  part of the value
+    cost     int64         ()  settle quanta, signed cost of the position
+    balance  int64         ()  settle quanta, free
+    lent     int64         ()  settle quanta
+    rules    SliceRules    ()  see columns.py
+    prices   PriceColumns  ()  see columns.py
+    book     BookColumns   ()  see columns.py
+    """
+    unit = rules.value_unit[side // 2]
+    level, used = book.cursor[side], book.taken[side]
+    low, value, high, ticks = 0, 0, 0, 0
+    found = False
+    while low < most:
+        ticks = book.price[level]
+        high = min(low + book.lots[level] - used, most)
+        worth = (value + (high - low) * ticks) * unit
+        loss, relief = slice_effect(side, size, high, worth, fee, cost, balance, lent, rules, prices)
+        found = gap - rules.target * loss + relief > 0.0
+        if found:
+            break
+        value += (high - low) * ticks
+        low, level, used = high, level + 1, 0
+    if not found:
+        return 0, 0
+    while high - low > 1:
+        step = (high - low) // 2
+        worth = (value + step * ticks) * unit
+        loss, relief = slice_effect(side, size, low + step, worth, fee, cost, balance, lent, rules, prices)
+        if gap - rules.target * loss + relief > 0.0:
+            high = low + step
+        else:
+            low, value = low + step, value + step * ticks
+    return high, value + (high - low) * ticks
+
+
+@inner_kernel
+def judge_slice(side, size, lots, worth, cost, balance, lent, equity, maintenance, rules, prices):
+    """Whether filling lots lowers the MMR, and what becomes of them if not: the fee rate, and a reason of harm or -1.
+
+    side         int64         ()  of a market's book
+    size         int64         ()  lots of the position, > 0
+    lots         int64         ()  filled, > 0
+    worth        float64       ()  settle quanta they are filled for
+    cost         int64         ()  settle quanta, signed cost of the position
+    balance      int64         ()  settle quanta, free
+    lent         int64         ()  settle quanta
+    equity       float64       ()  settle quanta, > 0
+    maintenance  float64       ()  settle quanta, > 0
+    rules        SliceRules    ()  see columns.py
+    prices       PriceColumns  ()  see columns.py
+    """
+    fee_num, fee_den, harm = rules.fee_num, rules.fee_den, -1
+    loss, relief = slice_effect(side, size, lots, worth, fee_num / fee_den, cost, balance, lent, rules, prices)
+    if loss * maintenance >= relief * equity:
+        if rules.on_harm == SEND:
+            harm = SENT
+        elif rules.on_harm == BACKSTOP:
+            harm = TO_BACKSTOP
+        else:
+            loss, relief = slice_effect(side, size, lots, worth, 0.0, cost, balance, lent, rules, prices)
+            harmless = relief * equity / maintenance - loss
+            harm = KEPT_BACK
+            if harmless > 0.0:
+                harm, fee_den = FEE_WAIVED, 10_000
+                fee_num = int(10_000 * rules.waived_share * harmless / worth + _EDGE)
+    return fee_num, fee_den, harm
+
+
+@inner_kernel
+def size_slice(side, size, cost, balance, lent, equity, maintenance, gap, account_room, rules, prices, book):
+    """Size a slice by the policy and the book, see whether it helps, and cut it to what restores the target.
+
+    Returns the lots requested, the lots that the book fills of them and their value in lots times ticks, the reason of
+    the fill, the fee as a ratio of whole numbers, a reason of harm (-1: none), and lots and value that were judged.
+
+    side          int64         ()  of a market's book
+    size          int64         ()  lots of the position, > 0
+    cost          int64         ()  settle quanta, signed cost of the position
+    balance       int64         ()  settle quanta, free
+    lent          int64         ()  settle quanta
+    equity        float64       ()  settle quanta, > 0
+    maintenance   float64       ()  settle quanta, > 0
+    gap           float64       ()  settle quanta that the slice is to bring above 0, <= 0
+    account_room  int64         ()  settle quanta that the account's cap leaves
+    rules         SliceRules    ()  see columns.py
+    prices        PriceColumns  ()  see columns.py
+    book          BookColumns   ()  see columns.py
+    """
+    m = side // 2
+    fee_num, fee_den, harm = rules.fee_num, rules.fee_den, -1
+    want = slice_lots(size, rules.fraction_num, rules.fraction_den, rules.floor_lots[m], rules.min_lots[m])
+    room, room_reason = slice_room(side, account_room, rules, book)
+    filled, value, reason = quote_book(side, want, room, room_reason, book)
+    judged, judged_value = filled, value
+    if filled > 0:
+        worth, fee = value * rules.value_unit[m], fee_num / fee_den
+        # the balance is concave in the lots too: plain at both ends, plain between
+        after = balance_after(side, size, filled, worth, fee, cost, balance)
+        plain = rules.settle_plain and balance >= 0 and after >= 0.0
+        own = margin_requirement(size * prices.price_per_lot[m], 2 * m + 1, prices)
+        harmful = True
+        if plain:
+            loss, relief = position_effect(side, size, own, filled, worth, fee, prices)
+            harmful = loss * maintenance >= relief * equity
+        if harmful:
+            fee_num, fee_den, harm = judge_slice(
+                side, size, filled, worth, cost, balance, lent, equity, maintenance, rules, prices
+            )
+            if harm in (KEPT_BACK, TO_BACKSTOP):
+                filled = 0
+        if filled > 0:
+            fee = fee_num / fee_den
+            if plain:
+                enough, enough_value = restoring_lots(side, size, own, filled, gap, fee, rules, prices, book)
+            else:
+                enough, enough_value = restoring_lots_and_balance(
+                    side, size, filled, gap, fee, cost, balance, lent, rules, prices, book
+                )
+            smaller = without_tail(max(enough, rules.floor_lots[m], 1), size, rules.min_lots[m])
+            if enough > 0 and smaller < want:
+                want = smaller
+                if smaller == enough:
+                    filled, value, reason = enough, enough_value, FULL
+                else:
+                    filled, value, reason = quote_book(side, want, room, room_reason, book)
+    return want, filled, value, reason, fee_num, fee_den, harm, judged, judged_value
+
+
+@inner_kernel
+def size_at_price(side, size, want, lots, price, cost, balance, lent, equity, maintenance, gap, rules, prices):
+    """Judge lots at one price, and cut the slice to what restores the target there.
+
+    Returns the lots requested (0: nothing is sent), the fee as a ratio of whole numbers, and a reason of harm or -1.
+
+    side         int64         ()  of a market's book
+    size         int64         ()  lots of the position, > 0
+    want         int64         ()  lots of the policy's size
+    lots         int64         ()  those of them that are filled, > 0
+    price        float64       ()  settle quanta per lot
+    cost         int64         ()  settle quanta, signed cost of the position
+    balance      int64         ()  settle quanta, free
+    lent         int64         ()  settle quanta
+    equity       float64       ()  settle quanta, > 0
+    maintenance  float64       ()  settle quanta, > 0
+    gap          float64       ()  settle quanta that the slice is to bring above 0, <= 0
+    rules        SliceRules    ()  see columns.py
+    prices       PriceColumns  ()  see columns.py
+    """
+    fee_num, fee_den, harm = judge_slice(
+        side, size, lots, lots * price, cost, balance, lent, equity, maintenance, rules, prices
+    )
+    if harm in (KEPT_BACK, TO_BACKSTOP):
+        return 0, fee_num, fee_den, harm
+    fee, low, high = fee_num / fee_den, 0, lots
+    loss, relief = slice_effect(side, size, lots, lots * price, fee, cost, balance, lent, rules, prices)
+    if gap - rules.target * loss + relief > 0.0:
+        while high - low > 1:
+            middle = low + (high - low) // 2
+            loss, relief = slice_effect(side, size, middle, middle * price, fee, cost, balance, lent, rules, prices)
+            if gap - rules.target * loss + relief > 0.0:
+                high = middle
+            else:
+                low = middle
+        m = side // 2
+        want = min(want, without_tail(max(high, rules.floor_lots[m], 1), size, rules.min_lots[m]))
+    return want, fee_num, fee_den, harm
+
+
+@inner_kernel
+def open_turn(n, turns, state, prices, rules, book):
+    """Look at an account's margin, and put its positions in order.
+
+    n       int64           ()  place of the account
+    turns   SliceTurns      ()  equity, maintenance, ratio, order, gap and score change
+    state   AccountColumns  ()  see columns.py
+    prices  PriceColumns    ()  see columns.py
+    rules   SliceRules      ()  see columns.py
+    book    BookColumns     ()  see columns.py
+    """
+    look_again(n, turns, state, prices)
+    first = np.int64(state.position_offset[turns.account[n]])
+    start, end = turns.start[n], turns.start[n + 1]
+    gross = 0.0
+    for i in range(end - start):
+        p = first + i
+        m, size = np.int64(state.market[p]), abs(state.lots[p])
+        side = 2 * m if state.lots[p] > 0 else 2 * m + 1
+        gross += size * prices.price_per_lot[m]
+        own = np.float32(1.0)
+        if size == 0:
+            own = np.float32(-np.inf)
+        elif rules.position_order == LARGEST:
+            own = np.float32(margin_requirement(size * prices.price_per_lot[m], 2 * m + 1, prices))
+        elif rules.position_order == RELIEF and end - start > 1:
+            row = state.settle_row[turns.account[n]]
+            own = np.float32(
+                relief_per_cost(
+                    side, size, state.cost[p], state.free[row], state.lent[row], turns.room[n], rules, prices, book
+                )
+            )
+        at = start + i
+        while at > start and turns.score[at - 1] < own:
+            turns.score[at], turns.order[at] = turns.score[at - 1], turns.order[at - 1]
+            at -= 1
+        turns.score[at], turns.order[at] = own, p
+    gap = rules.target * turns.equity[n] - turns.maintenance[n]
+    for i in range(start, end):
+        p = turns.order[i]
+        if state.lots[p] != 0:
+            turns.gap[i] = gap * (abs(state.lots[p]) * prices.price_per_lot[state.market[p]] / gross)
+
+
+@inner_kernel
+def look_again(n, turns, state, prices):
+    """Look at an account's margin as it is now; returns where it stands, by float64 alone.
+
+    n       int64           ()  place of the account
+    turns   SliceTurns      ()  equity, maintenance and ratio change
+    state   AccountColumns  ()  see columns.py
+    prices  PriceColumns    ()  see columns.py
+    """
+    equity, exposure, _initial, maintenance, _gross = account_margin(turns.account[n], state, prices)
+    turns.equity[n], turns.maintenance[n] = equity, maintenance
+    turns.ratio[n] = margin_ratio(maintenance, equity, exposure)
+    return float_status(equity, exposure, maintenance, prices.acmf_divisor, prices.acmf_offset)
+
+
+@inner_kernel
+def relief_per_cost(side, size, cost, balance, lent, account_room, rules, prices, book):
+    """Maintenance margin that a slice of policy size sets free, per quantum that it costs; -1e30 if nothing is filled.
+
+    side          int64         ()  of a market's book
+    size          int64         ()  lots of the position, > 0
+    cost          int64         ()  settle quanta, signed cost of the position
+    balance       int64         ()  settle quanta, free
+    lent          int64         ()  settle quanta
+    account_room  int64         ()  settle quanta that the account's cap leaves
+    rules         SliceRules    ()  see columns.py
+    prices        PriceColumns  ()  see columns.py
+    book          BookColumns   ()  see columns.py
+    """
+    m = side // 2
+    want = slice_lots(size, rules.fraction_num, rules.fraction_den, rules.floor_lots[m], rules.min_lots[m])
+    room, room_reason = slice_room(side, account_room, rules, book)
+    filled, value, _reason = quote_book(side, want, room, room_reason, book)
+    if filled == 0:
+        return -1e30
+    worth, fee = value * rules.value_unit[m], rules.fee_num / rules.fee_den
+    loss, relief = slice_effect(side, size, filled, worth, fee, cost, balance, lent, rules, prices)
+    return relief / max(loss, 1.0)
+
+
+@inner_kernel
+def write_row(n, market, event, reason, requested, turns, rows):
+    """Append a row in which nothing changes.
+
+    n          int64       ()  place of the account
+    market     int64       ()  0 <= market < M
+    event      int64       ()  SKIP | EXPIRE | HARM | BOOK
+    reason     int64       ()  index of ROW_REASONS
+    requested  int64       ()  lots
+    turns      SliceTurns  ()  see columns.py
+    rows       SliceRows   ()  one more
+    """
+    row = rows.written[0]
+    rows.written[0] += 1
+    rows.account[row], rows.market[row] = turns.account[n], market
+    rows.event[row], rows.reason[row], rows.requested[row] = event, reason, requested
+    rows.lots[row] = rows.flow[row] = rows.cost[row] = rows.entry[row] = rows.fee[row] = 0
+    rows.before[row] = rows.after[row] = turns.ratio[n]
+
+
+@inner_kernel
+def write_harm(n, side, reason, lots, amount, turns, rows):
+    """Append the row of a slice that would not help, and send its account on if that is the reason.
+
+    n       int64       ()  place of the account
+    side    int64       ()  of a market's book
+    reason  int64       ()  FEE_WAIVED | SENT | KEPT_BACK | TO_BACKSTOP
+    lots    int64       ()  that were judged
+    amount  int64       ()  settle quanta they would be filled for
+    turns   SliceTurns  ()  status changes
+    rows    SliceRows   ()  one more
+    """
+    write_row(n, side // 2, HARM, reason, lots, turns, rows)
+    rows.flow[rows.written[0] - 1] = -amount if side % 2 == 1 else amount
+    if reason == TO_BACKSTOP:
+        turns.status[n] = SENT_ON
+
+
+@inner_kernel
+def rests(n, i, turns, state, rows):
+    """Whether a position has nothing to send in its turn: it is flat, or rests, of which a row tells.
+
+    n      int64           ()  place of the account
+    i      int64           ()  place of the position in its order
+    turns  SliceTurns      ()  see columns.py
+    state  AccountColumns  ()  see columns.py
+    rows   SliceRows       ()  perhaps one more
+    """
+    p = turns.order[turns.start[n] + i]
+    reason = np.int64(turns.rests[turns.start[n] + p - np.int64(state.position_offset[turns.account[n]])])
+    if state.lots[p] != 0 and reason != 0:
+        write_row(n, np.int64(state.market[p]), SKIP, reason, 0, turns, rows)
+    return state.lots[p] == 0 or reason != 0
+
+
+@inner_kernel
+def slice_gap(n, i, turns, rules):
+    """What a position in its turn is to bring above 0: target times net equity less maintenance margin, or its part.
+
+    n      int64       ()  place of the account
+    i      int64       ()  place of the position in its order
+    turns  SliceTurns  ()  see columns.py
+    rules  SliceRules  ()  see columns.py
+    """
+    if rules.position_order == PRO_RATA:
+        return turns.gap[turns.start[n] + i]
+    return rules.target * turns.equity[n] - turns.maintenance[n]
+
+
+@inner_kernel
+def fill_slice(n, i, want, filled, amount, fee, reason, turns, state, prices, rules, rows):
+    """Book what a slice filled, write its row, and look at the account again.
+
+    n       int64           ()  place of the account
+    i       int64           ()  place of the position in its order
+    want    int64           ()  lots requested
+    filled  int64           ()  lots filled, > 0
+    amount  int64           ()  settle quanta they were filled for
+    fee     int64           ()  settle quanta
+    reason  int64           ()  of the fill
+    turns   SliceTurns      ()  status, room, equity, maintenance and ratio change
+    state   AccountColumns  ()  lots, cost, entry, account_cost and free change
+    prices  PriceColumns    ()  see columns.py
+    rules   SliceRules      ()  market_room changes
+    rows    SliceRows       ()  one more
+    """
+    account, p = turns.account[n], turns.order[turns.start[n] + i]
+    lots, m = state.lots[p], np.int64(state.market[p])
+    change = -filled if lots > 0 else filled
+    flow = amount if lots > 0 else -amount
+    cost = cost_change(lots, state.cost[p], change, flow)
+    entry = cost_change(lots, state.entry[p], change, flow)
+    state.lots[p] += change
+    state.cost[p] += cost
+    state.entry[p] += entry
+    state.account_cost[account] += cost
+    state.free[state.settle_row[account]] += flow + cost - fee
+    turns.room[n] -= filled * rules.lot_quanta[m]
+    rules.market_room[m] -= filled
+    row = rows.written[0]
+    write_row(n, m, BOOK, reason, want, turns, rows)
+    rows.lots[row], rows.flow[row], rows.cost[row], rows.entry[row], rows.fee[row] = change, flow, cost, entry, fee
+    turns.status[n] = look_again(n, turns, state, prices)
+    rows.after[row] = turns.ratio[n]
+
+
+@kernel
+def send_slices(turns, state, prices, rules, book, rows):
+    """A slice of each position of the accounts, one account after another, while it is liquidating.
+
+    turns   SliceTurns      ()  see columns.py
+    state   AccountColumns  ()  lots, cost, entry, account_cost and free change
+    prices  PriceColumns    ()  see columns.py
+    rules   SliceRules      ()  market_room changes
+    book    BookColumns     ()  cursor, taken and inside change
+    rows    SliceRows       ()  what was done
+    """
+    for n in range(turns.account.size):
+        open_turn(n, turns, state, prices, rules, book)
+        for i in range(turns.start[n + 1] - turns.start[n]):
+            if turns.status[n] != LIQUIDATING:
+                break
+            if rests(n, i, turns, state, rows):
+                continue
+            p, row = turns.order[turns.start[n] + i], state.settle_row[turns.account[n]]
+            lots, m = state.lots[p], np.int64(state.market[p])
+            side = 2 * m if lots > 0 else 2 * m + 1
+            want, filled, value, reason, fee_num, fee_den, harm, judged, judged_value = size_slice(
+                side, abs(lots), state.cost[p], state.free[row], state.lent[row], turns.equity[n], turns.maintenance[n],
+                slice_gap(n, i, turns, rules), turns.room[n], rules, prices, book,
+            )  # fmt: skip
+            if harm >= 0:
+                amount = divide_half_even(judged_value * rules.value_num[m], rules.value_den[m])
+                write_harm(n, side, harm, judged, amount, turns, rows)
+            elif filled == 0:
+                write_row(n, m, EXPIRE, reason, want, turns, rows)
+            if filled > 0:
+                take_book(side, filled, book)
+                amount = divide_half_even(value * rules.value_num[m], rules.value_den[m])
+                fee = multiply_divide(amount, fee_num, fee_den)
+                fill_slice(n, i, want, filled, amount, fee, reason, turns, state, prices, rules, rows)
+
+
+@allocating_kernel
+def send_shared(turns, state, prices, rules, book, rows):
+    """A slice of each position of the accounts, in passes: those of a pass share each side of the books at one price.
+
+    turns   SliceTurns      ()  see columns.py
+    state   AccountColumns  ()  lots, cost, entry, account_cost and free change
+    prices  PriceColumns    ()  see columns.py
+    rules   SliceRules      ()  market_room changes
+    book    BookColumns     ()  cursor, taken and inside change
+    rows    SliceRows       ()  what was done
+    """
+    total, passes = turns.account.size, 0
+    for n in range(total):
+        open_turn(n, turns, state, prices, rules, book)
+        passes = max(passes, turns.start[n + 1] - turns.start[n])
+    who, sides = np.empty(total, np.int64), np.empty(total, np.int64)
+    for i in range(passes):
+        offers = 0
+        for n in range(total):
+            if turns.status[n] != LIQUIDATING or turns.start[n] + i >= turns.start[n + 1]:
+                continue
+            if not rests(n, i, turns, state, rows):
+                p = turns.order[turns.start[n] + i]
+                m = np.int64(state.market[p])
+                who[offers], sides[offers] = n, 2 * m if state.lots[p] > 0 else 2 * m + 1
+                offers += 1
+        turn = np.argsort(sides[:offers], kind="mergesort")
+        last = 0
+        while last < offers:
+            first = last
+            while last < offers and sides[turn[last]] == sides[turn[first]]:
+                last += 1
+            share_side(sides[turn[first]], i, who[turn[first:last]], turns, state, prices, rules, book, rows)
+
+
+@allocating_kernel
+def share_side(side, i, who, turns, state, prices, rules, book, rows):
+    """Fill the offers of one side together, each judged and sized at the price that all of them would get.
+
+    side    int64           ()    of a market's book
+    i       int64           ()    pass: place of the positions in the order of their accounts
+    who     int64           (X,)  places of the accounts, ascending
+    turns   SliceTurns      ()    see columns.py
+    state   AccountColumns  ()    lots, cost, entry, account_cost and free change
+    prices  PriceColumns    ()    see columns.py
+    rules   SliceRules      ()    market_room changes
+    book    BookColumns     ()    cursor, taken and inside change
+    rows    SliceRows       ()    what was done
+    """
+    m = side // 2
+    want, offer, got = np.empty(who.size, np.int64), np.empty(who.size, np.int64), np.empty(who.size, np.int64)
+    fee_num, fee_den = np.empty(who.size, np.int64), np.empty(who.size, np.int64)
+    together = 0
+    for g in range(who.size):
+        size = abs(state.lots[turns.order[turns.start[who[g]] + i]])
+        want[g] = slice_lots(size, rules.fraction_num, rules.fraction_den, rules.floor_lots[m], rules.min_lots[m])
+        offer[g] = min(want[g], max(turns.room[who[g]], 0) // rules.lot_quanta[m])
+        together += offer[g]
+    room, room_reason = slice_room(side, _UNLIMITED, rules, book)
+    filled, value, reason = quote_book(side, together, room, room_reason, book)
+    share_lots(filled, together, offer, got)
+    amount = divide_half_even(value * rules.value_num[m], rules.value_den[m])
+    price = value * rules.value_unit[m] / filled if filled > 0 else 0.0
+    together = 0
+    for g in range(who.size):
+        n = who[g]
+        p, row = turns.order[turns.start[n] + i], state.settle_row[turns.account[n]]
+        if got[g] == 0:
+            write_row(n, m, EXPIRE, ACCOUNT_CAP if offer[g] == 0 else reason, want[g], turns, rows)
+            offer[g] = 0
+            continue
+        want[g], fee_num[g], fee_den[g], harm = size_at_price(
+            side, abs(state.lots[p]), want[g], got[g], price, state.cost[p], state.free[row], state.lent[row],
+            turns.equity[n], turns.maintenance[n], slice_gap(n, i, turns, rules), rules, prices,
+        )  # fmt: skip
+        if harm >= 0:
+            write_harm(n, side, harm, got[g], multiply_divide(amount, got[g], filled), turns, rows)
+        offer[g] = min(want[g], max(turns.room[n], 0) // rules.lot_quanta[m])
+        together += offer[g]
+    if together == 0:
+        return
+    filled, value, reason = quote_book(side, together, room, room_reason, book)
+    take_book(side, filled, book)
+    amount = divide_half_even(value * rules.value_num[m], rules.value_den[m])
+    share_lots(filled, together, offer, got)
+    done, paid = 0, 0
+    for g in range(who.size):
+        n = who[g]
+        if offer[g] == 0:
+            continue
+        why = reason
+        if got[g] == offer[g]:
+            why = FULL if got[g] == want[g] else ACCOUNT_CAP
+        if got[g] == 0:
+            write_row(n, m, EXPIRE, why, want[g], turns, rows)
+            continue
+        done += got[g]
+        due = multiply_divide(amount, done, filled)
+        fee = multiply_divide(due - paid, fee_num[g], fee_den[g])
+        fill_slice(n, i, want[g], got[g], due - paid, fee, why, turns, state, prices, rules, rows)
+        paid = due
+
+
+@allocating_kernel
+def share_lots(filled, together, offer, got):
+    """Split ``filled`` lots in proportion to the offers; what rounding leaves goes to those with the most unfilled.
+
+    filled    int64  ()    <= together
+    together  int64  ()    sum of the offers
+    offer     int64  (N,)  lots, >= 0
+    got       int64  (X,)  out, lots; the first N of them
+    """
+    left = filled
+    for n in range(offer.size):
+        got[n] = 0
+        if filled > 0:
+            got[n], _ = multiply_divmod(offer[n], filled, together)
+        left -= got[n]
+    unfilled = np.argsort(got[: offer.size] - offer, kind="mergesort")
+    for n in range(left):
+        got[unfilled[n]] += 1
