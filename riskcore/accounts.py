@@ -191,6 +191,27 @@ class Accounts:
         offset = self.columns.balance_offset
         return range(int(offset[account]), int(offset[account + 1]))
 
+    def in_debt(self, accounts: Int) -> npt.NDArray[np.bool_]:
+        """Whether each of the accounts has borrowed anything."""
+        offset = self.columns.balance_offset.astype(np.int64)
+        counts = offset[accounts + 1] - offset[accounts]
+        within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+        borrowed = self.columns.free[np.repeat(offset[accounts], counts) + within] < 0
+        owing = np.bincount(np.repeat(np.arange(len(accounts)), counts), borrowed, len(accounts)) > 0
+        return np.asarray(owing)
+
+    def position_counts(self, accounts: Int) -> Int:
+        """Number of position rows of each of the accounts."""
+        offset = self.columns.position_offset.astype(np.int64)
+        return offset[accounts + 1] - offset[accounts]
+
+    def position_rows(self, accounts: Int) -> Int:
+        """Position rows of the accounts, one account after another."""
+        counts = self.position_counts(accounts)
+        within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+        rows: Int = np.repeat(self.columns.position_offset[accounts].astype(np.int64), counts) + within
+        return rows
+
     def position_row(self, account: int, market: int) -> int:
         """Position row of an account in a market that it has a row of."""
         rows = self.positions_of(account)
@@ -281,6 +302,10 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: Int, orders: Orders, pr
             rule = "what the account paid for its positions must be less than 2**60 settle quanta"
             raise RiskDataError("positions", name, rule, row=int(bad[0]), value=price[bad[0]])
     width = len(venue.markets.symbol)
+    bad = np.flatnonzero(np.bincount(market, np.abs(lots).astype(float), width)[market] >= 2.0**61)
+    if bad.size:
+        rule = "all positions in a market must be less than 2**61 lots"
+        raise RiskDataError("positions", "quantity", rule, row=int(bad[0]), value=table["quantity"].iloc[bad[0]])
     everywhere = (providers[:, None] * width + np.arange(width)).ravel()
     key = np.concatenate([owner * width + market, orders.account * width + orders.market, everywhere])
     key, place = np.unique(key, return_inverse=True)

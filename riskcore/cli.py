@@ -71,14 +71,14 @@ def demo(
     out_folder: Annotated[
         Path | None, typer.Option("--out", help="Run folder; a new one under runs/ if not given.")
     ] = None,
-    accounts: Annotated[int, typer.Option(min=100, help="Number of generated accounts.")] = 20_000,
+    accounts: Annotated[int, typer.Option(min=100, help="Number of generated accounts.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Seed of the generated run.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Run a generated crash from start to finish: liquidations, audit, run folder."""
     with _one_line_errors():
         path = out_folder or Path("runs") / f"demo-{pd.Timestamp.now():%Y%m%d-%H%M%S}"
-        venue, tables = sample.crash(accounts, seed=seed)
+        venue, tables = sample.crash(accounts, seed=seed, interval=5)
         state = Accounts.from_frames(venue, tables.positions, tables.balances, tables.orders)
         ticks = read_ticks(venue, state, tables.marks, tables.books)
         result = _run(venue, state, ticks, path, seed, {}, as_json)
@@ -138,7 +138,7 @@ def replay_command(
     orders: OrdersFile = None,
     settings: SettingsFile = None,
     asset_prices: AssetPricesFile = None,
-    seed: Annotated[int, typer.Option(help="Kept with the run.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the seeded draws.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Run the engine over all ticks of the tables into a run folder."""
@@ -230,10 +230,12 @@ def _run(
         engine = replay(venue, accounts, ticks, path, seed=seed, inputs=inputs, progress=bar)
     rows = run_folder.read_journal(path)
     split, left = report.waterfall_split(rows, venue), report.shortfalls(rows, venue)
-    ends = [(accounts, ticks.tick(0)), (engine.accounts, ticks.tick(len(ticks) - 1))]
-    first, last = (
-        report.margin_distribution(margin_table(state, Prices.of_tick(venue, state, tick)).mmr) for state, tick in ends
-    )
+
+    def distribution(state: Accounts, tick: int) -> pd.DataFrame:
+        prices = Prices.given(venue, ticks.tick(tick)).guarded(state, *run_folder.read_marks(path, tick))
+        return report.margin_distribution(margin_table(state, prices).mmr)
+
+    first, last = distribution(accounts, 0), distribution(engine.accounts, len(ticks) - 1)
     if not quiet:
         _print_distribution({"first tick": first, "last tick": last})
         _print_split(split, left, venue)

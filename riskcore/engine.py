@@ -14,7 +14,8 @@ from . import run_folder
 from .accounts import Accounts
 from .accrual import accrue, note_premiums
 from .errors import RiskDataError
-from .journal import EVENT, REASON, Journal, Ledger, Rows, to_frame
+from .guards import Guarded, Memory, guard, note_taken
+from .journal import EVENT, NO_ACCOUNT, REASON, Journal, Ledger, Rows, to_frame
 from .margin import MarginTable, margin_table
 from .pools import Pools
 from .run_folder import Recorded
@@ -22,6 +23,8 @@ from .tick import Prices, Tick
 from .venue import Venue
 from .waterfall import PHASES
 from .waterfall.backstop import roll_capacity
+from .waterfall.book import book_columns, forget_slices, lots_left, slice_rules
+from .waterfall.throttle import keys, place
 from .waterfall.tick_state import TickContext, TickState
 
 
@@ -65,7 +68,8 @@ class Engine:
     venue
         The rules.
     seed
-        Kept with the run. No rule draws random numbers yet.
+        Of the draws: which legs act in a round, and a random order of accounts. They depend on it, the tick and the
+        account's own id alone.
 
     Attributes
     ----------
@@ -73,12 +77,15 @@ class Engine:
         The state as it is now.
     ledger : Ledger
         Makers, fund and shortfall as they are now.
+    memory : Memory
+        What the guards remember of the prints so far.
     """
 
     def __init__(self, accounts: Accounts, venue: Venue, seed: int = 0) -> None:
         self.venue, self.seed = venue, seed
         self.accounts = accounts.copy()
         self.ledger = Ledger.opening(venue)
+        self.memory = Memory.opening(venue)
         self.ticks = 0
         self.time: int | None = None
         self._start: Accounts | None = accounts.copy()
@@ -86,7 +93,7 @@ class Engine:
         self._recorded: list[Recorded] = []
 
     def step(self, tick: Tick) -> StepResult:
-        """Accrue what is due, sweep all accounts, liquidate those at a maintenance margin ratio of 1 or more.
+        """Guard the prints, accrue what is due, sweep all accounts, liquidate those at a margin ratio of 1 or more.
 
         Raises
         ------
@@ -96,34 +103,48 @@ class Engine:
         time = tick.nanoseconds()
         if self.time is not None and time <= self.time:
             raise RiskDataError("tick", "time", f"must be later than the tick before, {self.time}", value=time)
-        prices = Prices.of_tick(self.venue, self.accounts, tick)
-        books = tick.columnar_books(self.venue)
+        given, books = Prices.given(self.venue, tick), tick.columnar_books(self.venue)
+        guarded = guard(self.venue, self.memory, self.time, time, given, books)
+        prices = given.guarded(self.accounts, guarded.mark, guarded.index)
         journal, pools = Journal(self.ticks, time), Pools(self.venue, self.accounts)
+        _write_refusals(journal, self.venue, guarded)
         context = TickContext(self.venue, self.accounts, prices, self.ledger, journal, pools)
         if self.time is not None:
             accrue(context, self.time, time)
+        self.memory = guarded.memory  # nothing is refused from here on
+        if self.time is not None:
             roll_capacity(self.ledger.taken, self.time, time)
+            forget_slices(self.ledger, self.venue.policy, self.time, time)
         note_premiums(self.ledger, prices)
         table = margin_table(self.accounts, prices)
         selected = np.flatnonzero(table.liquidatable)
         if selected.size:
-            mmr = table.mmr[selected]
-            order = np.argsort(-mmr, kind="stable")
-            selected, mmr = selected[order], mmr[order]
-            _write_triggers(journal, selected, mmr)
-            columns = self.accounts.columns
-            pools.refresh()
-            state = TickState(
-                self.venue, self.accounts, prices, self.ledger, journal, pools, books, table, selected,
-                columns.lots.copy(), columns.entry.copy(),
-            )  # fmt: skip
-            for phase in PHASES:
-                phase(state)
+            selected = self._liquidate(context, table, selected, guarded)
         rows = journal.rows()
         self._recorded.append(Recorded(self.ticks, time, prices, books, rows))
         result = StepResult(self.ticks, time, table, selected, rows, self.venue, self.accounts)
         self.ticks, self.time = self.ticks + 1, time
         return result
+
+    def _liquidate(
+        self, context: TickContext, table: MarginTable, selected: npt.NDArray[np.int64], guarded: Guarded
+    ) -> npt.NDArray[np.int64]:
+        """Put the selected accounts in order and through the waterfall; return them in that order."""
+        venue, prices, columns = self.venue, context.prices, self.accounts.columns
+        key = keys(self.seed, self.ticks, self.accounts.ids[selected])
+        shuffled = venue.policy.account_order == "random"
+        order = np.argsort(place(key) if shuffled else -table.mmr[selected], kind="stable")
+        selected = selected[order]
+        _write_triggers(context.journal, selected, table.mmr[selected])
+        state = TickState(
+            venue, self.accounts, prices, self.ledger, context.journal, context.pools, table, selected, key[order],
+            columns.lots.copy(), columns.entry.copy(), book_columns(venue, self.memory, prices, guarded.books),
+            slice_rules(venue, prices),
+        )  # fmt: skip
+        for phase in PHASES:
+            phase(state)
+        note_taken(self.memory, guarded.books, lots_left(state.book))
+        return selected
 
     def save(
         self, path: str | Path, *, complete: bool = True, inputs: Mapping[str, Mapping[str, str]] | None = None
@@ -143,8 +164,8 @@ class Engine:
         if self._folder is not None and path.resolve() != self._folder:
             raise ValueError(f"this run is already kept in {self._folder}")
         run_folder.write_part(
-            path, self.venue, self.accounts, self.ledger, self._recorded, start=self._start, seed=self.seed,
-            ticks=self.ticks, complete=complete, inputs=inputs,
+            path, self.venue, self.accounts, self.ledger, self.memory, self._recorded, start=self._start,
+            seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
         )  # fmt: skip
         self._folder, self._recorded, self._start = path.resolve(), [], None
 
@@ -153,7 +174,8 @@ class Engine:
         """Return an engine that goes on where the run folder ends."""
         kept = run_folder.read_state(Path(path))
         engine = cls(kept.accounts, kept.venue, kept.seed)
-        engine.ledger, engine.ticks, engine.time = kept.ledger, kept.ticks, kept.time
+        engine.ledger, engine.memory = kept.ledger, kept.memory
+        engine.ticks, engine.time = kept.ticks, kept.time
         engine._start, engine._folder = None, Path(path).resolve()
         return engine
 
@@ -164,3 +186,10 @@ def _write_triggers(journal: Journal, selected: npt.NDArray[np.int64], mmr: npt.
     rows["account"] = selected
     rows["mmr_before"] = rows["mmr_after"] = mmr
     journal.extend(rows)
+
+
+def _write_refusals(journal: Journal, venue: Venue, guarded: Guarded) -> None:
+    markets = len(venue.markets.symbol)
+    for reason, book, price in guarded.refusals:
+        where = {"market": book} if book < markets else {"asset": int(venue.spots.asset[book - markets])}
+        journal.add("guard", reason, NO_ACCOUNT, np.nan, np.nan, price=price, **where)

@@ -22,11 +22,27 @@ _WHY = {
     "liquidation": "open orders are cancelled when a liquidation begins",
     "debt": "borrows are repaid while the account is liquidating",
     "close_out": "no position and no equity left",
+    "throttle": "by the seeded draw this leg rests in this round",
+    "cooldown": "the last slice of this position is too recent",
     "full": "the slice was filled whole",
-    "band": "the price band stopped the slice",
     "depth": "the book ended before the slice",
     "no_book": "no order on that side of the book",
+    "slippage": "the average price would pass the slippage limit",
+    "account_cap": "the account's cap of the interval is used up",
+    "market_cap": "the market's cap of the tick is used up",
+    "depth_share": "one slice takes no more than its share of the depth",
+    "impact": "the price impact band stopped the slice",
+    "mean_mark": "the band around the five-minute mean mark stopped the slice",
+    "mean_premium": "the band around the five-minute mean premium stopped the slice",
+    "limit": "the limit price band stopped the slice",
+    "conversion": "the limit on the slippage of conversions stopped it",
+    "conversion_limit": "the limit on conversions at the index is used up",
+    "fee_waived": "its full cost would raise the margin ratio: the fee is waived down to what helps",
+    "sent": "its cost raises the margin ratio, and the policy sends it all the same",
+    "kept_back": "its cost would raise the margin ratio even without a fee: not sent",
+    "to_backstop": "its cost would raise the margin ratio: the account goes on to the backstop",
     "below_auto_close": "margin fraction below the auto-close fraction",
+    "sent_on": "a slice into the book would have made the account worse",
     "backstop_exhausted": "the backstop had no capacity left",
     "no_counterparty": "no profitable opposing account was left",
     "bankrupt": "net equity below zero",
@@ -161,14 +177,17 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
     own = journal[(journal["account"] == row) | (journal["counterparty"] == row)]
     frame = to_frame(own, venue, accounts)
     step = {s: float(size) for s, size in zip(venue.markets.symbol, venue.markets.step, strict=True)}
+    spots = venue.spots
+    lots = {venue.assets.symbol[k]: float(size) for k, size in zip(spots.asset, spots.step, strict=True)}
     quantum = {s: float(size) for s, size in zip(venue.assets.symbol, venue.assets.quantum, strict=True)}
     settle = venue.settle_asset
     mine = own["account"] == row
     what = []
     for own_row, line in zip(mine, frame.to_dict("records"), strict=True):
         market, asset, price = line["market"], line["asset"], line["price"]
-        size = abs(line["lots"]) * step.get(market, 0.0)
-        asked = line["requested"] * step.get(market, 0.0)
+        # a row without a market is about a spot book, whose lots are of the asset
+        lot, item = (step[market], market) if market in step else (lots.get(asset, 0.0), asset)
+        size, asked = abs(line["lots"]) * lot, line["requested"] * lot
         money = line["cash"] * quantum[settle]
         fee = line["fee"] * quantum[settle]
         moved = line["quanta"] * quantum.get(asset, 0.0)
@@ -184,8 +203,14 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
             case "book":
                 verb = "sold into the bids" if line["lots"] < 0 else "bought from the asks"
                 text = f"{size:g} of {asked:g} {market} {verb} at {price:,.6g}, fee {fee:,.2f}"
+            case "skip":
+                text = f"{item} rests"
+            case "harm":
+                text = f"slice of {asked:g} {market} at {price:,.6g} would not help"
+            case "expire" if line["reason"] == "conversion_limit":
+                text = f"no {asset} converted"
             case "expire":
-                text = f"slice of {asked:g} {market} not filled"
+                text = f"slice of {asked:g} {item} not filled"
             case "backstop" | "adl" if own_row:
                 text = f"{size:g} {market} handed to account {line['counterparty']} at {price:,.6g}"
             case "backstop" | "adl":

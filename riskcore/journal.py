@@ -14,14 +14,19 @@ from .venue import Venue
 
 BOOK, FUND, SHORTFALL, NOBODY, POOL = -1, -2, -3, -4, -5
 """Counterparties that are no accounts."""
+NO_ACCOUNT = -1
+"""The account of a `guard` row: a market was refused something."""
 
 EVENTS = (
     "trigger", "cancel", "redeem", "convert", "book", "expire", "backstop", "adl", "unfilled", "fund", "shortfall",
-    "funding", "interest", "realize", "unsettle",
+    "funding", "interest", "realize", "unsettle", "guard", "skip", "harm",
 )  # fmt: skip
 REASONS = (
-    "mmr", "liquidation", "debt", "close_out", "full", "band", "depth", "no_book", "below_auto_close",
-    "backstop_exhausted", "no_counterparty", "bankrupt", "interval", "hour", "entry", "settlement",
+    "mmr", "liquidation", "debt", "close_out", "full", "depth", "no_book", "slippage", "account_cap", "market_cap",
+    "depth_share", "impact", "mean_mark", "mean_premium", "limit", "conversion", "conversion_limit", "throttle",
+    "cooldown", "fee_waived", "sent", "kept_back", "to_backstop", "below_auto_close", "sent_on", "backstop_exhausted",
+    "no_counterparty", "bankrupt", "interval", "hour", "entry", "settlement", "stale_book", "crossed_book",
+    "index_update_cap", "mark_held", "index_clamp", "update_cap",
 )  # fmt: skip
 EVENT = {name: code for code, name in enumerate(EVENTS)}
 REASON = {name: code for code, name in enumerate(REASONS)}
@@ -97,6 +102,8 @@ def to_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
     frame["time"] = pd.to_datetime(frame["time"], utc=True)
     frame["event"], frame["reason"] = words(rows["event"], EVENTS), words(rows["reason"], REASONS)
     frame["account"] = accounts.ids[rows["account"]]
+    if (rows["account"] == NO_ACCOUNT).any():
+        frame["account"] = frame["account"].astype(object).where(rows["account"] != NO_ACCOUNT, None)
     frame["counterparty"] = [others[c] if c < 0 else accounts.ids[c] for c in rows["counterparty"].tolist()]
     for name, symbols in (("market", venue.markets.symbol), ("asset", venue.assets.symbol)):
         frame[name] = [symbols[c] if c >= 0 else None for c in rows[name].tolist()]
@@ -122,6 +129,10 @@ class Ledger:
     premium_sum : ndarray of float64, shape (M,)
     premium_count : ndarray of int64, shape (M,)
         Premiums of the mark over the index since the market's last funding.
+    last_slice : dict
+        Time of the last fill of a slice by account and market row; kept where the policy has a cooldown.
+    sold : dict
+        Settle quanta of slices in the running interval by account row; kept where the policy has a cap on accounts.
     """
 
     book_lots: npt.NDArray[np.int64]
@@ -132,6 +143,8 @@ class Ledger:
     taken: npt.NDArray[np.int64]
     premium_sum: npt.NDArray[np.float64]
     premium_count: npt.NDArray[np.int64]
+    last_slice: dict[tuple[int, int], int] = field(default_factory=dict)
+    sold: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def opening(cls, venue: Venue) -> Ledger:

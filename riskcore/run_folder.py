@@ -19,11 +19,12 @@ import pandas as pd
 
 from .accounts import Accounts, Orders
 from .errors import RiskDataError
+from .guards import Memory
 from .journal import EVENTS, REASONS, ROW, Ledger, Rows, words
 from .tick import Books, Prices
 from .venue import Venue, load_venue
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Kept:
     venue: Venue
     accounts: Accounts
     ledger: Ledger
+    memory: Memory
     seed: int
     ticks: int
     time: int | None
@@ -71,6 +73,7 @@ def write_part(
     venue: Venue,
     accounts: Accounts,
     ledger: Ledger,
+    memory: Memory,
     recorded: Sequence[Recorded],
     *,
     start: Accounts | None,
@@ -97,7 +100,7 @@ def write_part(
     _write_ticks(path, f"{part:05d}", recorded)
     rows = np.concatenate([r.rows for r in recorded]) if recorded else np.empty(0, ROW)
     _write(path / f"journal/{part:05d}", _journal_frame(rows))
-    _write_state(path / f"state/{part:05d}", venue, accounts, ledger)
+    _write_state(path / f"state/{part:05d}", venue, accounts, ledger, memory)
     known |= {
         "versions": {
             "riskcore": version("riskcore"), "numba": numba.__version__, "numpy": np.__version__,
@@ -140,7 +143,7 @@ def _write_ticks(path: Path, part: str, recorded: Sequence[Recorded]) -> None:
     ticks = np.array([r.tick for r in recorded], np.int64)
     moments = np.array([r.time for r in recorded], np.int64)
     markets = len(recorded[0].prices.mark) if recorded else 0
-    assets = len(recorded[0].prices.given) if recorded else 0
+    assets = len(recorded[0].prices.given_asset) if recorded else 0
 
     def stacked(arrays: list[npt.NDArray[Any]], dtype: type) -> npt.NDArray[Any]:
         return np.concatenate(arrays) if arrays else np.empty(0, dtype)
@@ -154,6 +157,9 @@ def _write_ticks(path: Path, part: str, recorded: Sequence[Recorded]) -> None:
                 "market": np.tile(np.arange(markets), len(ticks)),
                 "mark": stacked([r.prices.mark for r in recorded], float),
                 "index": stacked([r.prices.index for r in recorded], float),
+                "given_mark": stacked([r.prices.given_mark for r in recorded], float),
+                "given_index": stacked([r.prices.given_index for r in recorded], float),
+                "last_price": stacked([r.prices.last for r in recorded], float),
                 "open_interest": stacked([r.prices.open_interest for r in recorded], float),
                 "funding_rate": stacked([r.prices.funding_rate for r in recorded], float),
             }
@@ -163,12 +169,13 @@ def _write_ticks(path: Path, part: str, recorded: Sequence[Recorded]) -> None:
         {
             "tick": np.repeat(ticks, assets),
             "asset": np.tile(np.arange(assets), len(ticks)),
-            "price": stacked([r.prices.given for r in recorded], float),
+            "price": stacked([r.prices.given_asset for r in recorded], float),
         }
     )
     _write(path / f"assets/{part}", prices.dropna())
     levels = [np.diff(r.books.offset) for r in recorded]
     side = [np.repeat(np.arange(len(n)), n) for n in levels]
+    seen = [np.where(r.books.time > 0, r.books.time, r.time)[s // 2] for r, s in zip(recorded, side, strict=True)]
     _write(
         path / f"books/{part}",
         pd.DataFrame(
@@ -178,6 +185,7 @@ def _write_ticks(path: Path, part: str, recorded: Sequence[Recorded]) -> None:
                 "side": stacked([1 - 2 * (s % 2) for s in side], np.int64),
                 "price": stacked([r.books.price for r in recorded], np.int64),
                 "lots": stacked([r.books.lots for r in recorded], np.int64),
+                "book_time": stacked(seen, np.int64),
             }
         ),
     )
@@ -189,14 +197,24 @@ def _journal_frame(rows: Rows) -> pd.DataFrame:
     return frame
 
 
-def _write_state(path: Path, venue: Venue, accounts: Accounts, ledger: Ledger) -> None:
+def _write_state(path: Path, venue: Venue, accounts: Accounts, ledger: Ledger, memory: Memory) -> None:
     _write_columns(path, accounts)
     _write(path / "accounts", pd.DataFrame({"unsettled": accounts.columns.unsettled}))
     orders = pd.DataFrame({f.name: getattr(accounts.orders, f.name) for f in fields(Orders)})
     orders.insert(0, "order", np.arange(len(orders)))
     _write(path / "orders", orders[orders["lots"] > 0])
+    frames = memory.frames()
     remembered = {"premium_sum": ledger.premium_sum, "premium_count": ledger.premium_count}
-    _write(path / "markets", pd.DataFrame({"market": np.arange(len(ledger.book_lots))} | remembered))
+    markets = pd.DataFrame({"market": np.arange(len(ledger.book_lots))} | remembered)
+    frames["markets"] = markets.join(frames["markets"])
+    policy = venue.policy
+    if policy.slice_cooldown is not None:
+        legs = sorted((account, market, time) for (account, market), time in ledger.last_slice.items())
+        frames["slices"] = pd.DataFrame(legs, columns=["account", "market", "time"], dtype=np.int64)
+    if policy.account_cap is not None:
+        frames["sold"] = pd.DataFrame(sorted(ledger.sold.items()), columns=["account", "quanta"], dtype=np.int64)
+    for name, frame in frames.items():
+        _write(path / name, frame)
     entries = [("book_lots", m, lots) for m, lots in enumerate(ledger.book_lots)]
     entries += [("book_quanta", k, quanta) for k, quanta in enumerate(ledger.book_quanta)]
     entries += [("pool", k, quanta) for k, quanta in enumerate(ledger.pool)]
@@ -231,6 +249,16 @@ def read_accounts(path: Path, venue: Venue, columns: Path | None = None) -> Acco
     )
 
 
+def read_marks(path: Path, tick: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Marks and indexes of a tick, as they were guarded."""
+    for part in range(manifest(path)["parts"]):
+        where = [("tick", "==", tick)]
+        found = pd.read_parquet(path / f"ticks/{part:05d}.parquet", columns=["mark", "index"], filters=where)
+        if len(found):
+            return found["mark"].to_numpy(), found["index"].to_numpy()
+    raise RiskDataError("run", "tick", "must be a tick of the run", value=tick)
+
+
 def read_journal(path: Path) -> Rows:
     """All journal rows of a run folder."""
     parts = [
@@ -258,8 +286,14 @@ def read_state(path: Path) -> Kept:
     column = {name: rows["value"].to_numpy() for name, rows in table.groupby("ledger", sort=False)}
     ledger.book_lots[:], ledger.book_quanta[:] = column["book_lots"], column["book_quanta"]
     ledger.pool[:] = column["pool"]
-    remembered = pd.read_parquet(state / "markets.parquet")
-    ledger.premium_sum[:], ledger.premium_count[:] = remembered["premium_sum"], remembered["premium_count"]
+    names = ("markets", "samples", "books", "slices", "sold")
+    frames = {n: pd.read_parquet(state / f"{n}.parquet") for n in names if (state / f"{n}.parquet").exists()}
+    markets = frames["markets"]
+    ledger.premium_sum[:], ledger.premium_count[:] = markets["premium_sum"], markets["premium_count"]
+    if "slices" in frames:
+        ledger.last_slice = {(a, m): t for a, m, t in frames["slices"].to_numpy().tolist()}
+    if "sold" in frames:
+        ledger.sold = dict(frames["sold"].to_numpy().tolist())
     ledger.fund, ledger.shortfall = int(column["fund"][0]), int(column["shortfall"][0])
     for at, name in enumerate(("minute", "hour", "total")):
         if venue.backstop:
@@ -270,4 +304,5 @@ def read_state(path: Path) -> Kept:
         if len(moments):
             time = int(moments.iloc[-1])
             break
-    return Kept(venue, accounts, ledger, known["seed"], known["ticks"], time)
+    memory = Memory.from_frames(venue, frames)
+    return Kept(venue, accounts, ledger, memory, known["seed"], known["ticks"], time)

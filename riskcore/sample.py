@@ -14,12 +14,12 @@ from .venue import Venue, load_venue
 
 Float = npt.NDArray[np.float64]
 
-# symbol, price, tickSize, stepSize, IMF base and factor, MMF base and factor; the figures are of the size that a large
-# venue uses (venue_rules.md section 1.3)
+# symbol, price, tickSize, stepSize, IMF base and factor, MMF base and factor, mean-mark band; the figures are of the
+# size that a large venue uses (venue_rules.md section 1.3)
 _MARKETS = (
-    ("BTC", 100_000.0, "0.1", "0.00001", "0.01333333", "0.00002494", "0.00666667", "0.00001496"),
-    ("ETH", 4_000.0, "0.01", "0.0001", "0.02", "0.0000561", "0.0125", "0.00003366"),
-    ("SOL", 200.0, "0.01", "0.01", "0.02", "0.000075", "0.0135", "0.0000375"),
+    ("BTC", 100_000.0, "0.1", "0.00001", "0.01333333", "0.00002494", "0.00666667", "0.00001496", ("0.96", "1.04")),
+    ("ETH", 4_000.0, "0.01", "0.0001", "0.02", "0.0000561", "0.0125", "0.00003366", ("0.95", "1.05")),
+    ("SOL", 200.0, "0.01", "0.01", "0.02", "0.000075", "0.0135", "0.0000375", ("0.925", "1.075")),
 )
 
 START = pd.Timestamp("2025-10-10 20:58", tz="UTC")  # an hour passes in the crash: funding and interest fall due
@@ -53,15 +53,26 @@ def market_row(
     }  # fmt: skip
 
 
-def venue_source(providers: list[int]) -> dict[str, Any]:
+def guarded(row: dict[str, Any], mean_mark: tuple[str, str]) -> dict[str, Any]:
+    """Give a market's row the venue's other price bands and its update cap."""
+    low, high = mean_mark
+    price = row["filters"]["price"] | {
+        "minMultiplier": "0.25", "maxMultiplier": "2", "minPriceUpdateMultiplier": "0.9975",
+        "maxPriceUpdateMultiplier": "1.0025", "meanMarkPriceBand": {"minMultiplier": low, "maxMultiplier": high},
+        "meanPremiumBand": {"tolerancePct": "0.05"},
+    }  # fmt: skip
+    return row | {"filters": row["filters"] | {"price": price}}
+
+
+def venue_source(providers: list[int], *, slices_per_tick: int = 1) -> dict[str, Any]:
     """Return a venue of three markets and four assets as JSON; ``providers`` are the backstop's account ids."""
     identity = {"type": "identity"}
     haircut = {"type": "inverseSqrt", "base": "1.0", "positiveCurvePenalty": "0.00005"}
     return {
         "settle_asset": "USDC",
         "markets": [
-            market_row(base, tick, step, (ib, i), (mb, m), impact=("0.99", "1.01"))
-            for base, _, tick, step, ib, i, mb, m in _MARKETS
+            guarded(market_row(base, tick, step, (ib, i), (mb, m), impact=("0.99", "1.01")), mean)
+            for base, _, tick, step, ib, i, mb, m, mean in _MARKETS
         ],
         "collateral": [
             {"symbol": "USDC", "haircutFunction": {"weight": "1", "kind": identity}},
@@ -71,7 +82,7 @@ def venue_source(providers: list[int]) -> dict[str, Any]:
             ),
         ],
         "borrow_lend": [{"symbol": "USDC", "lentQuantity": "50000000", "borrowedQuantity": "30000000", "fee": "0.1"}],
-        "policy": {"fund": 1_000_000},
+        "policy": {"fund": 1_000_000, "slices_per_tick": slices_per_tick},
         "backstop": [
             {"account": account, "capacity_per_min": "20000000", "capacity_per_hour": "400000000"}
             for account in providers
@@ -170,20 +181,22 @@ def generate_accounts(
     return positions, balances, orders
 
 
-def generate_crash(venue: Venue, seconds: int = 240, *, seed: int = 0, fall: float = 0.12) -> pd.DataFrame:
-    """Draw a crash second by second: the marks table, indexes at the marks.
+def generate_crash(
+    venue: Venue, ticks: int = 240, *, seed: int = 0, fall: float = 0.12, interval: int = 1
+) -> pd.DataFrame:
+    """Draw a crash, a tick every ``interval`` seconds: the marks table, indexes at the marks.
 
     The first market falls by ``fall``, the later ones by more.
     """
     rng = np.random.default_rng(seed)
-    shape = np.interp(np.linspace(0, 1, seconds), [0, 0.15, 0.55, 0.7, 1], [0, 0, -1, -0.75, -0.8])
-    common = rng.normal(0, 4e-4, seconds).cumsum()
+    shape = np.interp(np.linspace(0, 1, ticks), [0, 0.15, 0.55, 0.7, 1], [0, 0, -1, -0.75, -0.8])
+    common = rng.normal(0, 4e-4, ticks).cumsum()
     frames = []
     for m, (symbol, start) in enumerate(zip(venue.markets.symbol, [row[1] for row in _MARKETS], strict=True)):
-        own = rng.normal(0, 3e-4, seconds).cumsum()
+        own = rng.normal(0, 3e-4, ticks).cumsum()
         path = start * np.exp(np.log1p(-fall * (1 + 0.3 * m)) * -shape + common + own - common[0] - own[0])
         tick = float(venue.markets.tick[m])
-        time = START + pd.to_timedelta(np.arange(seconds), unit="s")
+        time = START + pd.to_timedelta(np.arange(ticks) * interval, unit="s")
         mark = np.round(np.rint(path / tick) * tick, 10)
         # without a premium: funding at the quiet rate
         frames.append(pd.DataFrame({"time": time, "market": symbol, "mark_price": mark, "index_price": mark}))
@@ -228,10 +241,13 @@ def generate_books(venue: Venue, marks: pd.DataFrame, *, seed: int = 0, depth: f
     return pd.concat(parts, ignore_index=True)
 
 
-def crash(count: int = 20_000, seconds: int = 240, *, seed: int = 0) -> tuple[Venue, Tables]:
-    """Return a whole generated run: venue, accounts, and a crash with its books."""
-    venue = load_venue(venue_source([count + 1, count + 2, count + 3]))
-    marks = generate_crash(venue, seconds, seed=seed)
+def crash(count: int = 10_000, ticks: int = 240, *, seed: int = 0, interval: int = 1) -> tuple[Venue, Tables]:
+    """Return a whole generated run: venue, accounts, and a crash with its books.
+
+    A tick every ``interval`` seconds; the venue acts once a second, so that a tick has as many rounds of slices.
+    """
+    venue = load_venue(venue_source([count + 1, count + 2, count + 3], slices_per_tick=interval))
+    marks = generate_crash(venue, ticks, seed=seed, interval=interval)
     first = {str(k): float(v) for k, v in marks.groupby("market")["mark_price"].first().items()}
     positions, balances, orders = generate_accounts(venue, first, count, seed=seed)
     books = generate_books(venue, marks, seed=seed)

@@ -88,8 +88,14 @@ def crash() -> tuple[Venue, Accounts, io.TickTable]:
 
 
 def accruing(source: dict) -> dict:
-    """Give a venue funding every five seconds, realisation every three, and a pool that lends nobody anything."""
+    """Give a venue funding every five seconds, realisation every three, and a pool that lends nobody anything.
+
+    Prices may move by a tenth in a second.
+    """
     markets = [row | {"fundingInterval": 5_000} for row in source["markets"]]
+    for row in markets:
+        price = row["filters"]["price"] | {"minPriceUpdateMultiplier": "0.9", "maxPriceUpdateMultiplier": "1.1"}
+        row["filters"] = row["filters"] | {"price": price}
     policy = source["policy"] | {"realize_interval": 3}
     return source | {"markets": markets, "policy": policy, "borrow_lend": [{"symbol": "USDC", "state": "Closed"}]}
 

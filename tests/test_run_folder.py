@@ -131,7 +131,7 @@ def test_nothing_is_overwritten(crash, whole, tmp_path):
     assert [p.name for p in (tmp_path / "folder").iterdir()] == ["notes.txt"]
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", json.dumps({"format": 2})])
+@pytest.mark.parametrize("text", [None, "{", "[]", json.dumps({"format": 1})])
 def test_what_is_no_run_folder_is_refused(text, tmp_path):
     if text is not None:
         (tmp_path / "run.json").write_text(text)

@@ -15,7 +15,7 @@ Int = npt.NDArray[np.int64]
 def deleverage(state: TickState) -> None:
     """Close what the backstop left against the winners, at the zero price."""
     queues: dict[tuple[int, int], _Queue] = {}
-    for account in state.below_auto_close():
+    for account, _ in state.past_the_book():
         margin = state.margin(account)
         for row in by_requirement(margin):
             market, lots = int(state.accounts.columns.market[row]), int(state.accounts.columns.lots[row])

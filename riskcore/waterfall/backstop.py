@@ -16,7 +16,7 @@ _NO_LIMIT = Decimal(10) ** 12  # settle units: what a provider without any limit
 
 
 def hand_over(state: TickState) -> None:
-    """Close the positions of accounts below the auto-close fraction against the providers' remaining capacity."""
+    """Close the positions of accounts below auto-close, or sent on, against the providers' remaining capacity."""
     if not state.venue.backstop:
         return
     selected = set(state.selected.tolist())
@@ -25,10 +25,10 @@ def hand_over(state: TickState) -> None:
         for p, provider in enumerate(state.venue.backstop)
         if (account := state.accounts.row_of(provider.account)) not in selected
     )
-    for account in state.below_auto_close():
-        margin = state.margin(account)
+    for account, below in state.past_the_book(state.sent_on):
+        margin, reason = state.margin(account), "below_auto_close" if below else "sent_on"
         for row in by_requirement(margin):
-            _hand_over_position(state, account, row, margin, providers)
+            _hand_over_position(state, account, row, margin, reason, providers)
 
 
 def by_requirement(margin: exact.ExactMargin) -> list[int]:
@@ -37,7 +37,7 @@ def by_requirement(margin: exact.ExactMargin) -> list[int]:
 
 
 def _hand_over_position(
-    state: TickState, account: int, row: int, margin: exact.ExactMargin, providers: list[tuple[int, int]]
+    state: TickState, account: int, row: int, margin: exact.ExactMargin, reason: str, providers: list[tuple[int, int]]
 ) -> None:
     venue, columns = state.venue, state.accounts.columns
     market, lots = int(columns.market[row]), int(columns.lots[row])
@@ -54,7 +54,7 @@ def _hand_over_position(
         if taken:
             notional = round(Fraction(per_lot) * taken / venue.settle_quantum)
             state.transfer(
-                "backstop", "below_auto_close", account, row, provider, side * taken, size, flow.next(taken),
+                "backstop", reason, account, row, provider, side * taken, size, flow.next(taken),
                 to_fund.next(taken),
             )  # fmt: skip
             state.ledger.taken[p] += notional

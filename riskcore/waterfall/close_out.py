@@ -35,7 +35,7 @@ def _to_settle(state: TickState, account: int) -> None:
     for wanted in (1, -1):
         for row in balances:
             if row != convert.settle and free[row] * wanted > 0:
-                convert.exchange(row, -int(free[row]))
+                convert.exchange(convert.at_index(row, -int(free[row])))
 
 
 def _cover(state: TickState, account: int, ledger: str, quanta: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
@@ -9,6 +10,18 @@ from ..journal import BOOK
 from ..pools import limited
 from ..tables import exact
 from .tick_state import TickContext
+
+
+@dataclass(frozen=True)
+class Deal:
+    """What an asset is sold (quanta < 0) or bought for, in settle quanta; at the index, or as lots of a book's side."""
+
+    row: int
+    quanta: int
+    value: int
+    price: float
+    side: int = -1
+    lots: int = 0
 
 
 class Converter:
@@ -54,15 +67,23 @@ class Converter:
             "redeem", self.reason, self.account, mmr, self.mmr(), asset=asset, quanta=quanta, lent=-quanta
         )
 
-    def exchange(self, row: int, quanta: int) -> int:
-        """Change a balance by ``quanta`` against settle; return the settle received less the fee."""
-        state, rows = self.state, (row, self.settle)
+    def sale(self, row: int, quanta: int, have: int) -> Deal | None:
+        """Deal that a sale comes to: at the index. ``have`` is what could be sold; None if it comes to none."""
+        return self.at_index(row, -quanta)
+
+    def at_index(self, row: int, quanta: int) -> Deal:
+        """Return the deal of a sale (quanta < 0) or a purchase at the index."""
+        price = float(self.state.prices.asset[int(self.columns.asset[row])])
+        return Deal(row, quanta, round(self.worth(row) * abs(quanta)), price)
+
+    def exchange(self, deal: Deal) -> int:
+        """Change a balance and the settle balance by a deal; return the settle received less the fee."""
+        state, rows = self.state, (deal.row, self.settle)
         mmr, granted = self.mmr(), [self._granted(r) for r in rows]
-        value = round(self.worth(row) * abs(quanta))
-        fee = round(value * self.fee)
-        cash = -value if quanta > 0 else value
-        asset = int(self.columns.asset[row])
-        self.columns.free[row] += quanta
+        quanta, fee = deal.quanta, round(deal.value * self.fee)
+        cash = -deal.value if quanta > 0 else deal.value
+        asset = int(self.columns.asset[deal.row])
+        self.columns.free[deal.row] += quanta
         self.columns.free[self.settle] += cash - fee
         if self.short:
             self.short = max(0, self.short - cash + fee)
@@ -73,7 +94,7 @@ class Converter:
         state.ledger.fund += fee
         state.journal.add(
             "convert", self.reason, self.account, mmr, self.mmr(), counterparty=BOOK, asset=asset, quanta=quanta,
-            cash=cash, fee=fee, counter_cash=-cash, price=float(state.prices.asset[asset]),
+            cash=cash, fee=fee, counter_cash=-cash, price=deal.price,
         )  # fmt: skip
         return cash - fee
 
@@ -90,14 +111,16 @@ class Converter:
                 held.append((-have * self.worth(row), row))
         for _, row in sorted(held):
             free = max(int(columns.free[row]), 0)
-            sold = min(free + self.redeemable(row), ceil(need / (self.worth(row) * (1 - self.fee))))
-            if not sold:
+            have = free + self.redeemable(row)
+            sold = min(have, ceil(need / (self.worth(row) * (1 - self.fee))))
+            deal = self.sale(row, sold, have) if sold else None
+            if deal is None:
                 continue
-            if sold > free:
-                self.redeem(row, sold - free)
+            if -deal.quanta > free:
+                self.redeem(row, -deal.quanta - free)
                 if self.enough():
                     return
-            need -= self.exchange(row, -sold)
+            need -= self.exchange(deal)
             if need <= 0 or self.enough():
                 return
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
+from math import floor
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +14,13 @@ from .. import exact
 from ..accounts import Accounts
 from ..journal import Journal, Ledger
 from ..kernels import margin as kernels
+from ..kernels.columns import BookColumns, SliceRules
 from ..kernels.whole import cost_change
 from ..margin import MarginTable
 from ..pools import Pools
-from ..tick import Books, Prices
+from ..tick import Prices
 from ..venue import Venue
+from .throttle import Draws, draws
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,28 @@ class TickContext:
 class TickState(TickContext):
     """The state that a tick's liquidation works on, and what it was when its accounts were selected.
 
-    ``selected`` holds the liquidating accounts in the order of treatment; ``table`` is the sweep that selected them,
-    ``lots`` and ``entry`` the position columns at that moment.
+    ``selected`` holds the liquidating accounts in the order of treatment, ``keys`` their seeded keys; ``table`` is the
+    sweep that selected them, ``lots`` and ``entry`` the position columns at that moment. ``book`` and ``rules`` are
+    what slices share and use up; ``sent_on`` has the accounts that go on to the backstop because a slice would harm
+    them, ``converted`` the settle quanta that were converted at the index, by asset.
     """
 
-    books: Books
     table: MarginTable
     selected: npt.NDArray[np.int64]
+    keys: Draws
     lots: npt.NDArray[np.int64]
     entry: npt.NDArray[np.int64]
+    book: BookColumns
+    rules: SliceRules
+    converted: dict[int, int] = field(default_factory=dict)
+    sent_on: set[int] = field(default_factory=set)
+
+    def acts(self, place: npt.NDArray[np.int64], number: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether legs act in a round: ``place`` among the selected, and number of the leg's draw."""
+        probability = self.venue.policy.slice_probability
+        if probability == 1:
+            return np.ones(len(place), bool)
+        return draws(self.keys[place], number) < np.uint64(floor(probability * 2**64))
 
     def statuses(self) -> npt.NDArray[np.uint8]:
         """Where each selected account stands now."""
@@ -58,13 +74,18 @@ class TickState(TickContext):
             status[n] = self.margin(int(self.selected[n])).status
         return status
 
-    def below_auto_close(self) -> Iterator[int]:
-        """Selected accounts that are now below the auto-close fraction and hold a position, in order."""
-        for n in np.flatnonzero(self.statuses() == kernels.BELOW_AUTO_CLOSE):
-            account = int(self.selected[n])
+    def past_the_book(self, sent_on: Container[int] = ()) -> Iterator[tuple[int, bool]]:
+        """Selected accounts that hold a position and are now below the auto-close fraction or sent on, in order.
+
+        Each with whether it is below.
+        """
+        status = self.statuses()
+        for account, stands in zip(self.selected.tolist(), status.tolist(), strict=True):
+            below = stands == kernels.BELOW_AUTO_CLOSE
             rows = self.accounts.positions_of(account)
-            if self.accounts.columns.lots[rows.start : rows.stop].any():
-                yield account
+            held = self.accounts.columns.lots[rows.start : rows.stop].any()
+            if held and (below or (stands != kernels.SAFE and account in sent_on)):
+                yield account, below
 
     def add_cash(self, account: int, quanta: int) -> None:
         """Add to the free settle balance of an account."""

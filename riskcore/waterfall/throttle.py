@@ -1,0 +1,31 @@
+"""Seeded draws: which legs act in a round, a random order of accounts; the same whatever the order of the input."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import numpy as np
+import numpy.typing as npt
+
+Draws = npt.NDArray[np.uint64]
+
+_STEP, _ONE, _TWO = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def keys(seed: int, tick: int, ids: npt.NDArray[np.generic]) -> Draws:
+    """Key of each account in a tick, by the account's own id."""
+    texts = (f"{seed}/{tick}/{account}".encode() for account in ids.tolist())
+    return np.array([int.from_bytes(blake2b(t, digest_size=8).digest(), "little") for t in texts], np.uint64)
+
+
+def draws(key: Draws, number: npt.NDArray[np.int64]) -> Draws:
+    """Draw of each key with its number, from 0: SplitMix64."""
+    # unsigned arithmetic wraps, as the generator asks for
+    return place(key + (number + 1).astype(np.uint64) * _STEP)
+
+
+def place(key: Draws) -> Draws:
+    """Place of each key in a random order."""
+    z = (key ^ (key >> np.uint64(30))) * _ONE
+    z = (z ^ (z >> np.uint64(27))) * _TWO
+    return z ^ (z >> np.uint64(31))
