@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import fields
 from fractions import Fraction
@@ -14,21 +15,14 @@ from riskcore.accounts import Orders
 from riskcore.kernels.columns import AccountColumns
 from tests import naive
 
-ROUNDING = Fraction(1, 10**12)  # of the gross amounts: the error that the sweep's float64 may make
+ROUNDING = naive.ROUNDING
 WHOLE = ("order", "requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled")
 COUNTER = ("counter_cost", "counter_cash", "counter_entry", "fund")
+NONE = -(2**63)  # a sample that there is not
 NAMED = ("event", "reason", "account", "counterparty", "market", "asset")
 
 
-def gross(venue: naive.Venue, account: naive.Account, prices: naive.Prices) -> Fraction:
-    """Sum of the absolute amounts that an account's net equity is the small difference of."""
-    total = abs(account.unsettled) * venue.settle_quantum
-    for symbol, (free, lent) in account.balances.items():
-        if free or lent:
-            total += (abs(free) + lent) * venue.assets[symbol].quantum * prices.of_asset(venue, symbol)
-    for symbol, (lots, cost, _) in account.positions.items():
-        total += abs(lots) * prices.of_lot(venue, symbol) + abs(cost) * venue.settle_quantum
-    return total
+gross = naive.gross
 
 
 def same_ratio(found: float, margin: Fraction, look: naive.Margin, scale: Fraction) -> bool:
@@ -69,7 +63,9 @@ def assert_same_journal(
             assert ours["price"] is None, f"row {place}"
         else:
             assert math.isclose(ours["price"], theirs["price"], rel_tol=1e-12), f"row {place}"
-        account = state.accounts[theirs["account"]]
+        if theirs["event"] == "harm":
+            assert ours["mmr_before"] == ours["mmr_after"]
+        account = state.accounts.get(theirs["account"])
         for moment in ("mmr_before", "mmr_after"):
             if math.isnan(theirs[moment]):
                 assert ours[moment] is None, f"row {place}: {moment}"
@@ -84,7 +80,7 @@ def assert_same_journal(
 
 
 def assert_same_state(engine: Engine, venue: naive.Venue, state: naive.State) -> None:
-    """Positions, balances, orders, ledgers and what the providers took, all by equality."""
+    """Positions, balances, orders, ledgers, what the providers took and what is remembered, all by equality."""
     accounts, ledger, columns = engine.accounts, engine.ledger, engine.accounts.columns
     markets, assets = list(venue.markets), list(venue.assets)
     assert accounts.ids.tolist() == list(state.accounts)
@@ -115,6 +111,53 @@ def assert_same_state(engine: Engine, venue: naive.Venue, state: naive.State) ->
     assert (ledger.fund, ledger.shortfall) == (state.fund, state.shortfall)
     taken = (state.provider_minute, state.provider_hour, state.provider_total)
     assert ledger.taken.tolist() == [[column[provider] for column in taken] for provider in venue.providers]
+    rows = {account_id: row for row, account_id in enumerate(state.accounts)}
+    last_slice = {(rows[account], markets.index(market)): t for (account, market), t in state.last_slice.items()}
+    assert ledger.last_slice == last_slice
+    assert ledger.sold == {rows[account]: quanta for account, quanta in state.sold.items()}
+    assert_same_memory(engine, venue, state)
+
+
+def assert_same_memory(engine: Engine, venue: naive.Venue, state: naive.State) -> None:
+    """What the guards remember, and the books given last (run_folder.md, `state/`)."""
+    frames, memories = engine.memory.frames(), list(state.memory.values())
+    found = frames["markets"].to_dict("records")
+    assert len(found) == len(memories)
+    for row, memory in zip(found, memories, strict=True):
+        sample = memory.used[-1][1:] if memory.used else (None, None)
+        for name, value, time in (
+            ("mark", memory.mark, memory.mark_time),
+            ("index", memory.index, memory.index_time),
+            ("basis", memory.basis, memory.basis_time),
+        ):
+            same = math.isnan(row[name]) if value is None else row[name] == value
+            assert same, f"{name}: {row[name]}, not {value}"
+            assert row[f"{name}_time"] == time
+        assert (row["sample_mark"], row["sample_premium"]) == tuple(NONE if x is None else x for x in sample)
+    assert sampled(frames["samples"]) == {
+        (place, second): (mark, NONE if premium is None else premium)
+        for place, memory in enumerate(memories)
+        for second, (mark, premium) in naive.samples(memory.used, state.time_ns).items()
+    }
+    symbols, expected = [*venue.markets, *venue.spots], []
+    for place, symbol in enumerate(symbols):
+        for sign, side in ((1, "bids"), (-1, "asks")):
+            tick = (venue.markets | venue.spots)[symbol].tick_size
+            levels = state.books.get(symbol, {}).get(side, ())
+            expected += [[place, sign, naive.whole(price / tick), lots, gone] for price, lots, gone in levels]
+    assert ("books" in frames) == (venue.policy["refill_half_life"] is not None)
+    if "books" in frames:
+        assert frames["books"][["market", "side", "price", "lots", "gone"]].to_numpy().tolist() == expected
+
+
+def sampled(table) -> dict[tuple[int, int], tuple[int, int]]:
+    """The samples of each second."""
+    found = {}
+    for row in table.to_dict("records"):
+        for second in range(row["second"], row["second"] + row["count"]):
+            assert (row["market"], second) not in found
+            found[row["market"], second] = (row["mark"], row["premium"])
+    return found
 
 
 def holdings(accounts: Accounts) -> dict[str, Any]:
@@ -125,8 +168,12 @@ def holdings(accounts: Accounts) -> dict[str, Any]:
 
 def whole_state(engine: Engine) -> dict[str, Any]:
     """All that a tick may change in an engine."""
-    ledger = {name: np.array(value).tolist() for name, value in vars(engine.ledger).items()}
-    return holdings(engine.accounts) | ledger | {"ticks": engine.ticks, "time": engine.time}
+    ledger = {
+        name: value.tolist() if isinstance(value, np.ndarray) else copy.deepcopy(value)
+        for name, value in vars(engine.ledger).items()
+    }
+    memory = {name: table.to_records(index=False).tobytes() for name, table in engine.memory.frames().items()}
+    return holdings(engine.accounts) | ledger | memory | {"ticks": engine.ticks, "time": engine.time}
 
 
 def totals(engine: Engine, venue: Venue) -> tuple[list[int], list[int]]:

@@ -3,12 +3,15 @@
 Nothing here comes from riskcore, numpy or pandas, and every look at an account computes its margin from the beginning.
 Docstrings name the section of one_tick.md that they follow.
 
-Amounts are whole quanta, sizes whole lots, everything else a `Fraction`; only square roots are not always exact.
+Amounts are whole quanta, sizes whole lots, everything else a `Fraction`; only square roots are not always exact, and
+what the guards do is float64 (Guards). Where the engine decides by float64 and the exact figures are too close to an
+edge to tell what it will find, a tick notes it in `doubts`.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 import math
 from dataclasses import dataclass, field
@@ -19,6 +22,10 @@ INFINITY = float("inf")
 MINUTE, HOUR = 60 * 10**9, 3600 * 10**9
 MILLISECOND, SECOND, YEAR_HOURS = 10**6, 10**9, 8760
 BOOK, FUND, SHORTFALL, POOL = "book", "fund", "shortfall", "pool"
+WORD = 2**64
+WINDOW = 300  # seconds of samples
+ROUNDING = Fraction(1, 10**12)  # of the gross amounts: the error that the sweep's float64 may make
+CLOSE, CLOSER = 10 * ROUNDING, ROUNDING / 10  # the same of several steps, and of one
 ROOT_DIGITS, RANKING_DIGITS = Context(prec=60), Context(prec=50)
 UNLIMITED = Fraction(10**12)  # the capacity of a provider without any limit
 
@@ -32,11 +39,29 @@ POLICY = {
     "liquidation_fee": "0.01",
     "backstop_fund_share": "1/3",
     "fund": 0,
+    "slice_probability": "0.5",
+    "slice_cooldown": None,
+    "target_mmr": 1,
+    "depth_share": 1,
+    "slippage_limit": None,
+    "market_cap": None,
+    "account_cap": None,
+    "account_cap_interval": 60,
+    "account_order": "mmr",
+    "position_order": "relief",
+    "harmful_slice": "waive",
+    "waived_fee_share": "0.5",
+    "conversion_slippage": "0.01",
+    "conversion_limit": None,
+    "mark_index_threshold": "0.05",
+    "stale_after": 60,
+    "refill_half_life": None,
     "realize_interval": None,
     "borrow_rate_base": 0,
     "borrow_rate_slope": "0.06",
     "borrow_rate_jump": 1,
 }
+WORDS = ("haircut_size_unit", "account_order", "position_order", "harmful_slice")
 
 
 # ---- Numbers
@@ -55,6 +80,23 @@ def whole(x: Fraction) -> int:
     if x.denominator != 1:
         raise ValueError(f"not a whole number: {x}")
     return x.numerator
+
+
+def figure(x) -> Fraction | None:
+    """A figure that may be missing."""
+    return None if x is None else number(x)
+
+
+def float32(x) -> Fraction:
+    """x rounded to 24 bits, halves to the even one (3 Book)."""
+    x = number(x)
+    if x == 0:
+        return x
+    exponent = x.numerator.bit_length() - x.denominator.bit_length() - 24
+    while abs(x) >= Fraction(2) ** (exponent + 24):
+        exponent += 1
+    unit = Fraction(2) ** exponent
+    return round(x / unit) * unit
 
 
 def square_root(x: Fraction) -> Fraction:
@@ -145,15 +187,35 @@ def margin_functions(row, default_base=None) -> tuple:
     return margin_function(initial), margin_function(maintenance)
 
 
-class Market:
+class Tradable:
+    """What perpetuals and spot markets have in common: sizes, and the figures of guards and bands (run_folder.md)."""
+
     def __init__(self, row):
         price, quantity = row["filters"]["price"], row["filters"]["quantity"]
-        lowest, highest = price.get("minImpactMultiplier"), price.get("maxImpactMultiplier")
         self.symbol, self.base_symbol = row["symbol"], row["baseSymbol"]
         self.tick_size, self.step_size = number(price["tickSize"]), number(quantity["stepSize"])
+        self.impact = figure(price.get("minImpactMultiplier")), figure(price.get("maxImpactMultiplier"))
+        self.limit = figure(price.get("minMultiplier")), figure(price.get("maxMultiplier"))
+
+
+class Spot(Tradable):
+    """A spot market of a collateral asset against the settle asset."""
+
+    def __init__(self, row, quantum: Fraction):
+        super().__init__(row)
+        self.lot = whole(self.step_size / quantum)  # in quanta of the asset
+
+
+class Market(Tradable):
+    def __init__(self, row):
+        super().__init__(row)
+        price, quantity = row["filters"]["price"], row["filters"]["quantity"]
+        mean_mark, mean_premium = price.get("meanMarkPriceBand") or {}, price.get("meanPremiumBand") or {}
+        self.mean_mark = figure(mean_mark.get("minMultiplier")), figure(mean_mark.get("maxMultiplier"))
+        self.tolerance = figure(mean_premium.get("tolerancePct"))
+        self.update = figure(price.get("minPriceUpdateMultiplier")), figure(price.get("maxPriceUpdateMultiplier"))
+        self.highest_price = figure(price.get("maxPrice"))
         self.minimum_lots = number(quantity["minQuantity"]) / self.step_size
-        self.lowest_multiplier = 0 if lowest is None else number(lowest)
-        self.highest_multiplier = INFINITY if highest is None else number(highest)
         self.initial, self.maintenance = margin_functions(row)
         lower, upper = row.get("fundingRateLowerBound"), row.get("fundingRateUpperBound")
         self.funding_interval = row.get("fundingInterval")  # milliseconds
@@ -205,14 +267,24 @@ class Venue:
         }
         self.settle_quantum = self.assets[self.settle].quantum
         policy = {**POLICY, **(venue.get("policy") or {})}
-        self.haircut_size_unit = policy.pop("haircut_size_unit")
-        self.realize_interval = policy.pop("realize_interval")
-        self.policy = {name: number(figure) for name, figure in policy.items()}
+        self.policy = {name: x if name in WORDS else figure(x) for name, x in policy.items()}
+        self.haircut_size_unit = self.policy["haircut_size_unit"]
         self.providers = {entry["account"]: entry for entry in venue.get("backstop") or []}
         rows = {row["symbol"]: row for row in venue.get("borrow_lend") or []}
         self.pools = {
             symbol: Pool(rows[symbol], asset.quantum) for symbol, asset in self.assets.items() if symbol in rows
         }
+        self.spots = {  # symbol: the spot market of a collateral asset against the settle asset
+            row["symbol"]: Spot(row, self.assets[row["baseSymbol"]].quantum)
+            for row in venue["markets"]
+            if row["marketType"] == "SPOT"
+            and row.get("baseSymbol") in self.assets
+            and row.get("quoteSymbol") == self.settle
+        }
+
+    def spot_of(self, asset: str) -> Spot | None:
+        """The spot market of an asset (2 Repay, Where)."""
+        return next((spot for spot in self.spots.values() if spot.base_symbol == asset), None)
 
 
 # ---- The state
@@ -240,6 +312,19 @@ class Account:
 
 
 @dataclass
+class Memory:
+    """What the guards remember of a market; times in ns (Guards)."""
+
+    mark: float | None = None
+    mark_time: int = 0
+    index: float | None = None
+    index_time: int = 0
+    basis: float | None = None  # `e`
+    basis_time: int = 0
+    used: list = field(default_factory=list)  # (time, sample of the mark, sample of the premium or None) of each tick
+
+
+@dataclass
 class State:
     accounts: dict  # account id: Account, ascending
     book_lots: dict
@@ -250,6 +335,10 @@ class State:
     provider_minute: dict  # account id of the provider: quanta of mark notional taken in the last tick's clock minute
     provider_hour: dict
     provider_total: dict
+    memory: dict  # market: Memory
+    books: dict = field(default_factory=dict)  # symbol: {side: [[price, lots, gone], ...]}, given last (Refill)
+    last_slice: dict = field(default_factory=dict)  # (account id, market): time of its last fill by a slice
+    sold: dict = field(default_factory=dict)  # account id: quanta of its slices in the running interval
     shortfall: int = 0
     time_ns: int = 0  # of the last tick
     ticks: int = 0
@@ -290,7 +379,8 @@ def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> Sta
     pool, premiums = dict.fromkeys(venue.assets, 0), dict.fromkeys(venue.markets, (0.0, 0))
     fund = rhe(venue.policy["fund"] / venue.settle_quantum)
     taken = [dict.fromkeys(venue.providers, 0) for _ in range(3)]
-    return State(accounts, book_lots, book_quanta, pool, premiums, fund, *taken)
+    memory = {market: Memory() for market in venue.markets}
+    return State(accounts, book_lots, book_quanta, pool, premiums, fund, *taken, memory)
 
 
 # ---- Prices
@@ -324,6 +414,8 @@ class Prices:
         if asset in self.asset_prices:
             return self.asset_prices[asset]
         based = [m.symbol for m in venue.markets.values() if m.base_symbol == asset and m.symbol in self.marks]
+        if not based:
+            raise ValueError(f"no price of {asset}")
         return self.indexes.get(based[0], self.marks[based[0]])
 
     def of_quantum(self, venue: Venue, asset: str) -> Fraction:
@@ -386,6 +478,8 @@ def margin(venue: Venue, account: Account, prices: Prices) -> Margin:
     for symbol, market in venue.markets.items():
         lots, cost, _ = account.positions.get(symbol, (0, 0, 0))
         bids, asks = account.open_lots(symbol, "bid"), account.open_lots(symbol, "ask")
+        if lots == cost == bids == asks == 0:
+            continue
         lot_value, mark, interest = prices.of_lot(venue, symbol), prices.marks[symbol], prices.of_open_interest(symbol)
         notional = abs(lots) * lot_value
         worst_case = max(abs(lots + bids), abs(lots - asks), abs(lots)) * lot_value
@@ -406,10 +500,133 @@ def margin(venue: Venue, account: Account, prices: Prices) -> Margin:
     return Margin(net_equity, exposure, initial, maintenance, *ratios_and_tests, positions, borrows)
 
 
+def gross(venue: Venue, account: Account, prices: Prices) -> Fraction:
+    """Sum of the absolute amounts that an account's net equity is the small difference of."""
+    total = abs(account.unsettled) * venue.settle_quantum
+    for symbol, (free, lent) in account.balances.items():
+        if free or lent:
+            total += (abs(free) + lent) * venue.assets[symbol].quantum * prices.of_asset(venue, symbol)
+    for symbol, (lots, cost, _) in account.positions.items():
+        if lots or cost:
+            total += abs(lots) * prices.of_lot(venue, symbol) + abs(cost) * venue.settle_quantum
+    return total
+
+
 def sweep(venue: Venue, state: State, prices: Prices) -> dict:
     """The margin of every account."""
     prices = prices.at(venue, state)
     return {account_id: margin(venue, account, prices) for account_id, account in state.accounts.items()}
+
+
+# ---- Guards
+def power(multiplier: Fraction, exponent: int) -> float:
+    """`multiplier ** n` in float64 (Guards)."""
+    try:
+        return float(multiplier) ** float(exponent)
+    except OverflowError:
+        return INFINITY
+
+
+def capped(market: Market, print_: float, previous: float | None, elapsed: int) -> float:
+    """A print within the update cap of the one before it, `elapsed` ns ago (Guards)."""
+    if previous is not None:
+        lowest, highest = market.update
+        seconds = max(1, elapsed // SECOND)
+        if lowest is not None:
+            print_ = max(print_, previous * power(lowest, seconds))
+        if highest is not None:
+            print_ = min(print_, previous * power(highest, seconds))
+    return print_
+
+
+def median(*x):
+    """The middle one, of two their mean (Guards)."""
+    x = sorted(x)
+    return (x[(len(x) - 1) // 2] + x[len(x) // 2]) / 2 if len(x) % 2 == 0 else x[len(x) // 2]
+
+
+def mark_sample(market: Market, mark: float) -> int:
+    """The sample of a mark, in thousandths of a tick (Samples)."""
+    ticks = mark / float(market.tick_size)
+    if ticks >= 10**13:
+        raise ValueError(f"{market.symbol}: a mark of {ticks} ticks")
+    return round(ticks * 10.0**3)
+
+
+def premium_sample(mark: float, index: float | None) -> int | None:
+    """The sample of a premium, in 10^-12 (Samples)."""
+    if index is None:
+        return None
+    premium = (mark - index) / index
+    if premium >= 10**4:
+        raise ValueError(f"a premium of {premium}")
+    return round(premium * 10.0**12)
+
+
+def samples(used, time_ns: int) -> dict:
+    """The samples of a market in `(t - 300 s, t]`: second: (mark, premium or None) (Samples)."""
+    found, last = {}, time_ns // SECOND
+    for second in range(last - WINDOW + 1, last + 1):
+        before = [(mark, premium) for time, mark, premium in used if time <= second * SECOND]
+        if second * SECOND > time_ns - WINDOW * SECOND and before:
+            found[second] = before[-1]
+    return found
+
+
+def mean_of(found, own):
+    """The mean of samples, of the tick's own one without any (Samples)."""
+    found = [sample for sample in found if sample is not None]
+    return Fraction(sum(found), len(found)) if found else own
+
+
+@dataclass(frozen=True)
+class Band:
+    """The worst price of a sale into the bids, or of a purchase from the asks, and why (Guards)."""
+
+    side: str
+    price: Fraction | None = None
+    reason: str = ""
+
+    def holds(self, price) -> bool:
+        if self.price is None:
+            return True
+        return price >= self.price if self.side == "bids" else price <= self.price
+
+
+def tightest(side: str, tick_size: Fraction, bounds) -> Band:
+    """The band of bounds {reason: price or None}, in whole ticks inside them (Guards)."""
+    band = Band(side)
+    for reason, bound in bounds.items():
+        if bound is not None:
+            inside = (math.ceil if side == "bids" else math.floor)(bound / tick_size) * tick_size
+            if band.price is None or (inside > band.price if side == "bids" else inside < band.price):
+                band = Band(side, inside, reason)
+    return band
+
+
+def times(x, multiplier):
+    """`x * multiplier`, unknown if one of them is."""
+    return None if x is None or multiplier is None else x * multiplier
+
+
+# ---- Throttle
+def mix(z: int) -> int:
+    """`mix(z)` (Throttle)."""
+    z ^= z >> 30
+    z = z * 0xBF58476D1CE4E5B9 % WORD
+    z ^= z >> 27
+    z = z * 0x94D049BB133111EB % WORD
+    return z ^ z >> 31
+
+
+def account_key(seed: int, tick: int, account_id) -> int:
+    """`k` (Throttle)."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{tick}/{account_id}".encode(), digest_size=8).digest(), "little")
+
+
+def draw(key: int, n: int) -> int:
+    """The draw of leg `n` (Throttle)."""
+    return mix((key + (n + 1) * 0x9E3779B97F4A7C15) % WORD)
 
 
 # ---- Parts of the phases that stand on their own
@@ -418,33 +635,57 @@ class BookFill:
     lots: int  # filled
     value: Fraction  # sum of lots * price over the levels taken
     taken: list  # lots taken of each level
-    reason: str  # full, band or depth
+    reason: str
 
 
-def walk_book(levels, lots: int, band=(0, INFINITY)) -> BookFill:
-    """Take `lots` from `levels` of (price, lots), best first, inside `band` (3 Book)."""
-    taken, value, left, reason = [0] * len(levels), Fraction(0), lots, "depth"
-    for row, (level_price, available) in enumerate(levels):
-        price = number(level_price)
-        if left > 0 and not band[0] <= price <= band[1]:
-            reason = "band"
+def walk_book(levels, lots: int, reason="full") -> BookFill:
+    """Take `lots` from `levels` of (price, lots), best first (3 Book)."""
+    taken = []
+    for _, available, *_ in levels:
+        taken.append(min(available, lots - sum(taken)))
+    value = sum((count * number(level[0]) for count, level in zip(taken, levels, strict=True)), Fraction(0))
+    return BookFill(sum(taken), value, taken, reason)
+
+
+def no_worse_than(levels, side: str, average) -> int:
+    """The most lots whose average price is no worse than `average` (3 Book, Quote)."""
+    lots, surplus = 0, Fraction(0)
+    for price, available, *_ in levels:
+        better = number(price) - average if side == "bids" else average - number(price)
+        possible = available if better >= 0 else min(available, math.floor(surplus / -better))
+        lots, surplus = lots + possible, surplus + possible * better
+        if possible < available:
             break
-        taken[row] = min(left, available)
-        left -= taken[row]
-        value += taken[row] * price
-    return BookFill(lots - left, value, taken, "full" if left == 0 else reason)
+    return lots
 
 
-def impact_band(market: Market, side: str, best: Fraction) -> tuple:
-    """The lowest and the highest price of a sale into the bids, or of a purchase from the asks (3 Book)."""
-    return (best * market.lowest_multiplier, INFINITY) if side == "bids" else (0, best * market.highest_multiplier)
+def quote_book(levels, lots: int, band: Band, rooms=(), average=None) -> BookFill:
+    """The quote of `lots`: rooms of (reason, lots), and the worst average price (3 Book, Quote)."""
+    if not levels:
+        return BookFill(0, Fraction(0), [], "no_book")
+    depth = sum(available for _, available, *_ in levels)
+    inside = sum(available for price, available, *_ in levels if band.holds(number(price)))
+    slipping = depth if average is None else no_worse_than(levels, band.side, average)
+    filled = min(lots, depth, inside, slipping, *(room for _, room in rooms))
+    stops = [("full", lots), *rooms, ("depth", depth), (band.reason, inside), ("slippage", slipping)]
+    return walk_book(levels, filled, next(reason for reason, most in stops if most == filled))
 
 
 def slice_lots(venue: Venue, market: Market, lots: int, lot_value: Fraction) -> int:
-    """`s`: the lots of one slice of a position (3 Book)."""
-    size, least = abs(lots), math.ceil(venue.policy["min_slice_notional"] / lot_value)
-    lots_of_slice = min(max(math.floor(size * venue.policy["slice_fraction"]), least, 1), size)
+    """`s0`: the lots of one slice of a position (3 Book, Policy size)."""
+    size = abs(lots)
+    wanted = max(math.floor(size * venue.policy["slice_fraction"]), least_lots(venue, lot_value))
+    return no_small_rest(market, size, min(wanted, size))
+
+
+def no_small_rest(market: Market, size: int, lots_of_slice: int) -> int:
+    """The slice, or the whole position if less than `minQuantity` would be left (3 Book)."""
     return size if size - lots_of_slice < market.minimum_lots else lots_of_slice
+
+
+def least_lots(venue: Venue, lot_value: Fraction) -> int:
+    """The lots of the smallest slice (3 Book)."""
+    return max(math.ceil(venue.policy["min_slice_notional"] / lot_value), 1)
 
 
 def equity_share(net_equity, position_maintenance_margin, maintenance_margin) -> Fraction:
@@ -462,13 +703,18 @@ def zero_price(mark, quantity, net_equity, position_maintenance_margin, maintena
 
 def provider_split(lots: int, most: dict) -> dict:
     """How many of `lots` each provider takes, who can take `most` of them: account id: lots (4 Backstop)."""
+    return split(lots, {provider: most[provider] for provider in sorted(most)})
+
+
+def split(lots: int, most: dict) -> dict:
+    """How many of `lots` each one takes, who can take `most` of them; ties in the order given (4 Backstop, 3 Book)."""
     total = sum(most.values())
     if total <= lots:
         return dict(most)
-    taken = {provider: lots * limit // total for provider, limit in most.items()}
+    taken = {one: lots * limit // total for one, limit in most.items()}
     left_over = lots - sum(taken.values())
-    for provider in sorted(most, key=lambda provider: (taken[provider] - most[provider], provider))[:left_over]:
-        taken[provider] += 1
+    for one in sorted(most, key=lambda one: taken[one] - most[one])[:left_over]:
+        taken[one] += 1
     return taken
 
 
@@ -491,23 +737,265 @@ QUIET = dict.fromkeys(("counterparty", "market", "asset", "order")) | dict.fromk
 QUIET |= dict.fromkeys(("counter_cost", "counter_cash", "counter_entry", "fund"), 0)
 
 
+@dataclass
+class Slice:
+    """A slice that an account sends (3 Book)."""
+
+    account_id: object
+    symbol: str
+    side: str  # of the book
+    lots: int  # `s`
+    rate: Fraction  # `c`
+    offer: int  # `o`
+
+
 class _Tick:
     """One tick: accounts and ledgers of `state` change by the rows that are recorded alone; `start` stays."""
 
-    def __init__(self, venue: Venue, start: State, time_ns: int, prices: Prices, books):
-        self.venue, self.start, self.time_ns, self.prices = venue, start, time_ns, prices.at(venue, start)
+    def __init__(self, venue: Venue, start: State, time_ns: int, prices: Prices, seed: int):
+        self.venue, self.start, self.time_ns, self.prices, self.seed = venue, start, time_ns, prices, seed
         self.state = copy.deepcopy(start)
         self.rows: list[dict] = []
+        self.doubts: list[str] = []  # where float64 could decide otherwise
         self.start_margins = None  # of the tick's sweep, after what was due
         self.owed, self.short = {}, {}  # account id: what it owes and what it still lacks, in settlement
-        self.levels = {}  # (market, side): [[price, lots left], ...]
-        for symbol, market in venue.markets.items():
-            for side in ("bids", "asks"):
-                levels = books.get(symbol, {}).get(side, ())
-                self.levels[symbol, side] = [[number(p), whole(number(q) / market.step_size)] for p, q in levels]
+        self.levels = {}  # (symbol, side): [[price, lots left, what is remembered of the level], ...]
+        self.bands = {}  # (symbol, side): Band
+        self.worst_average = {}  # (symbol, side): price or None
+        self.filled = dict.fromkeys(venue.markets, 0)  # lots filled by slices in this tick
+        self.converted = dict.fromkeys(venue.assets, 0)  # `used`: quanta of conversions at the index
+        self.sent_on = set()
+
+    def clocks(self) -> None:
+        """What was taken in a clock interval is forgotten with it (3 Book, Room; 4 Backstop)."""
+        taken = [(self.state.provider_minute, MINUTE), (self.state.provider_hour, HOUR)]
+        for counters, clock in taken:
+            if self.start.time_ns // clock != self.time_ns // clock:
+                counters.update(dict.fromkeys(counters, 0))
+        clock = self.venue.policy["account_cap_interval"] * SECOND
+        if self.start.time_ns // clock != self.time_ns // clock:
+            self.state.sold = {}
+
+        # -- Guards
+        rest = self.venue.policy["slice_cooldown"]
+        if rest is not None:
+            slices = self.state.last_slice.items()
+            self.state.last_slice = {leg: time for leg, time in slices if self.time_ns - time < rest * SECOND}
+
+    def ago(self, time_ns: int, figure: str) -> bool:
+        """Whether a time is more than a figure of the policy, in seconds, before the tick."""
+        longest = self.venue.policy[figure]
+        return longest is not None and self.time_ns - time_ns > longest * SECOND
+
+    def refuse(self, reason: str, price=math.nan, **where) -> None:
+        """A `guard` row (Guards)."""
+        row = {"tick": self.start.ticks, "time": self.time_ns, "event": "guard", "reason": reason, "account": None}
+        self.rows.append(row | QUIET | where | {"price": price, "mmr_before": math.nan, "mmr_after": math.nan})
+
+    def guards(self, books, last_prices, book_times) -> None:
+        """Guards, Refill and the bands, market by market; errors refuse the tick."""
+        last_prices, marks, indexes = known(last_prices), {}, {}
+        self.refill_gone()
+        for symbol, market in self.venue.markets.items():
+            book = self.guarded_book(market, books, book_times, market=symbol)
+            self.guard_prices(market, book, last_prices.get(symbol), marks, indexes)
+            self.refill(market, book)
+        for spot in self.venue.spots.values():
+            self.refill(spot, self.guarded_book(spot, books, book_times, asset=spot.base_symbol))
+        self.prices.marks, self.prices.indexes = marks, indexes
+        for account in self.state.accounts.values():
+            held = [market for market, (lots, *_) in account.positions.items() if lots != 0]
+            for symbol in (*held, *(order.market for order in account.orders)):
+                if symbol not in marks:
+                    raise ValueError(f"no mark of {symbol}, which is held")
+            for asset in (asset for asset, held in account.balances.items() if any(held)):
+                self.prices.of_asset(self.venue, asset)
+        self.prices = self.prices.at(self.venue, self.start)
+        for symbol, market in self.venue.markets.items():
+            self.set_bands(market, last_prices.get(symbol))
+        for spot in self.venue.spots.values():
+            self.set_spot_bands(spot)
+
+    def guarded_book(self, tradable: Tradable, books, book_times, **where) -> dict:
+        """{side: [(price, lots), ...]}, without any level if it is refused or was not given (Book)."""
+        given = books.get(tradable.symbol) or {}
+        book = {
+            side: [
+                (number(price), whole(number(quantity) / tradable.step_size)) for price, quantity in given.get(side, ())
+            ]
+            for side in ("bids", "asks")
+        }
+        if any(book.values()) and self.ago((book_times or {}).get(tradable.symbol, self.time_ns), "stale_after"):
+            self.refuse("stale_book", **where)
+        elif book["bids"] and book["asks"] and book["asks"][0][0] <= book["bids"][0][0]:
+            self.refuse("crossed_book", **where)
+        else:
+            return book
+        if self.state.books:
+            self.state.books.pop(tradable.symbol, None)
+        return {"bids": [], "asks": []}
+
+    def guard_prices(self, market: Market, book, last, marks, indexes) -> None:
+        """Index, e, Mark, Clamp to the index, Update cap and Samples of a market, in float64."""
+        symbol, memory, prices, now = market.symbol, self.state.memory[market.symbol], self.prices, self.time_ns
+        index = mark = prices_index = None
+        if symbol in prices.indexes:
+            prices_index = given = float(prices.indexes[symbol])
+            index = capped(market, given, memory.index, now - memory.index_time)
+            if index != given:
+                self.refuse("index_update_cap", given, market=symbol)
+            memory.index, memory.index_time = index, now
+
+        touches = [
+            float(market.tick_size) * whole(book[side][0][0] / market.tick_size) if book[side] else None
+            for side in ("bids", "asks")
+        ]
+        mid = None if None in touches else (touches[0] + touches[1]) / 2
+        if mid is not None and index is not None:
+            if memory.basis is None:
+                memory.basis = mid - index
+            else:
+                elapsed = (now - memory.basis_time) / SECOND
+                memory.basis += (1 - math.exp(-elapsed / 60)) * ((mid - index) - memory.basis)
+            memory.basis_time = now
+
+        last, is_held = None if last is None else float(last), False
+        if symbol in prices.marks:
+            mark = float(prices.marks[symbol])
+        elif index is not None and memory.basis is not None and not self.ago(memory.basis_time, "stale_after"):
+            mark = index + memory.basis
+        elif index is not None:
+            mark = index
+        elif None not in (*touches, last):
+            mark = median(*touches, last)
+        elif mid is not None:
+            mark = mid
+        elif last is not None:
+            mark = last
+        elif memory.mark is not None and not self.ago(memory.mark_time, "stale_after"):
+            mark, is_held = memory.mark, True
+            self.refuse("mark_held", market=symbol)
+        if mark is None:
+            return
+        if not is_held:
+            mark = self.clamped(market, mark, index if index == prices_index else None)
+            memory.mark, memory.mark_time = mark, now
+        if market.highest_price is not None and number(mark) > market.highest_price:
+            raise ValueError(f"{symbol}: {mark} is above maxPrice")
+        marks[symbol] = number(mark)
+        if index is not None:
+            indexes[symbol] = number(index)
+        memory.used.append((now, mark_sample(market, mark), premium_sample(mark, index)))
+
+    def clamped(self, market: Market, mark: float, index: float | None) -> float:
+        """Clamp to the index, then the update cap."""
+        memory, threshold = self.state.memory[market.symbol], self.venue.policy["mark_index_threshold"]
+        given = mark
+        if index is not None and threshold is not None:
+            mark = min(max(mark, index * (1 - float(threshold))), index * (1 + float(threshold)))
+        if mark != given:
+            self.refuse("index_clamp", given, market=market.symbol)
+        given = mark
+        mark = capped(market, mark, memory.mark, self.time_ns - memory.mark_time)
+        if mark != given:
+            self.refuse("update_cap", given, market=market.symbol)
+        return mark
+
+    def refill_gone(self) -> None:
+        """What is gone comes back, by half in each half-life (Refill)."""
+        if self.state.books:
+            elapsed = (self.time_ns - self.start.time_ns) / SECOND
+            part_left = 0.5 ** (elapsed / float(self.venue.policy["refill_half_life"]))
+            for book in self.state.books.values():
+                for level in (level for side in book.values() for level in side):
+                    level[2] = math.floor(level[2] * part_left)
+
+    def refill(self, market: Tradable, book) -> None:
+        """The levels of a market in this tick: those given, or those given last, less what is gone (Refill)."""
+        symbol, books = market.symbol, self.state.books
+        levels = {side: [[*level, 0] for level in book[side]] for side in book}
+        if self.venue.policy["refill_half_life"] is not None:
+            remembered = books.get(symbol, {"bids": [], "asks": []})
+            before = {side: [tuple(level[:2]) for level in remembered[side]] for side in remembered}
+            if not any(book.values()) or book == before:
+                levels = remembered
+            else:
+                books[symbol] = levels
+        for side in levels:
+            left = [[price, lots - gone, level] for level in levels[side] for price, lots, gone in [level]]
+            self.levels[symbol, side] = [level for level in left if level[1] > 0]
+
+    def take(self, symbol: str, side: str, fill: BookFill) -> None:
+        """Take a fill from the levels of this tick."""
+        for level, taken in zip(self.levels[symbol, side], fill.taken, strict=True):
+            level[1] -= taken
+            level[2][2] += taken
+
+    def touch(self, symbol: str, side: str) -> Fraction | None:
+        """The best price of a side of the tick's book before anything is taken (Guards)."""
+        levels = self.levels[symbol, side]
+        return levels[0][0] if levels else None
+
+    def active(self, symbol: str, last=None) -> Fraction | None:
+        """`Active` (Guards)."""
+        prices = (self.touch(symbol, "bids"), self.touch(symbol, "asks"), last)
+        prices = [price for price in prices if price is not None]
+        return median(*prices) if prices else None
+
+    def set_bands(self, market: Market, last) -> None:
+        """The bands of a perpetual (Guards)."""
+        symbol, used = market.symbol, self.state.memory[market.symbol].used
+        if symbol not in self.prices.marks:
+            return
+        found, index = samples(used, self.time_ns).values(), self.prices.indexes.get(symbol)
+        mean_mark = mean_of([mark for mark, _ in found], used[-1][1]) / Fraction(1000) * market.tick_size
+        mean_premium = None
+        if index is not None and market.tolerance is not None:
+            mean_premium = mean_of([premium for _, premium in found], used[-1][2]) / Fraction(10**12)
+        for place, (side, sign) in enumerate((("bids", -1), ("asks", 1))):
+            bounds = {
+                "impact": times(self.touch(symbol, side), market.impact[place]),
+                "mean_mark": times(mean_mark, market.mean_mark[place]),
+                "mean_premium": None if mean_premium is None else index * (1 + mean_premium + sign * market.tolerance),
+                "limit": times(self.active(symbol, last), market.limit[place]),
+            }
+            self.bands[symbol, side] = tightest(side, market.tick_size, bounds)
+            self.set_worst_average(market, side)
+
+    def set_spot_bands(self, spot: Spot) -> None:
+        """The bands of a spot market (2 Repay, Where)."""
+        slippage, price = self.venue.policy["conversion_slippage"], self.price_if_known(spot.base_symbol)
+        for place, (side, sign) in enumerate((("bids", -1), ("asks", 1))):
+            bounds = {
+                "impact": times(self.touch(spot.symbol, side), spot.impact[place]),
+                "limit": times(self.active(spot.symbol), spot.limit[place]),
+                "conversion": times(price, 1 + sign * slippage),
+            }
+            self.bands[spot.symbol, side] = tightest(side, spot.tick_size, bounds)
+            self.set_worst_average(spot, side)
+
+    def price_if_known(self, asset: str) -> Fraction | None:
+        try:
+            return self.prices.of_asset(self.venue, asset)
+        except ValueError:
+            return None
+
+    def set_worst_average(self, market: Tradable, side: str) -> None:
+        """The worst average price of a quote (3 Book, Quote)."""
+        best, points, tick = self.touch(market.symbol, side), self.venue.policy["slippage_limit"], market.tick_size
+        self.worst_average[market.symbol, side] = None
+        if best is not None and points is not None:
+            share = points / 10**4
+            average = math.ceil(best * (1 - share) / tick) if side == "bids" else math.floor(best * (1 + share) / tick)
+            self.worst_average[market.symbol, side] = average * tick
 
     def look(self, account_id) -> Margin:
         return margin(self.venue, self.state.accounts[account_id], self.prices)
+
+    def doubt(self, what: str, distance, error) -> None:
+        """Note that float64 could decide otherwise: what is decided by the sign of `distance` is within `error`."""
+        if abs(distance) <= error:
+            self.doubts.append(what)
 
     def record(self, event: str, reason: str, account_id, price=math.nan, **changes) -> None:
         """Make a change by its row (The journal)."""
@@ -541,7 +1029,10 @@ class _Tick:
         self.record(event, reason, account_id, price, counterparty=other, market=symbol, **changes)
 
     def positions_by_margin(self, look: Margin) -> list:
-        """The markets of an account's positions by MM descending, ties by market (3 Book)."""
+        """The markets of an account's positions by MM descending, ties by market (4 Backstop, 5 ADL)."""
+        margins = look.position_maintenance_margins.values()
+        for one, other in itertools.combinations(margins, 2):
+            self.doubt("order of the positions", one - other, CLOSER * (one + other))
         return descending(look.position_maintenance_margins, look.position_maintenance_margins.get)
 
     # -- Between the ticks
@@ -611,7 +1102,7 @@ class _Tick:
             if instants > 0:
                 due += instants
                 rate = self.funding_rate(symbol)
-                if rate is not None:
+                if rate is not None and symbol in self.prices.marks:
                     lot_quanta = self.prices.of_lot(self.venue, symbol) / self.venue.settle_quantum
                     per_lot[symbol] = Fraction(rhe(rate * lot_quanta * 10**9) * instants, 10**9)
                 self.state.premiums[symbol] = (0.0, 0)
@@ -636,15 +1127,17 @@ class _Tick:
 
     def realisation(self) -> int:
         """Realisation; the instants that were due."""
-        interval = self.venue.realize_interval
-        instants = self.instants(whole(number(interval)) * SECOND) if interval is not None else 0
+        interval = self.venue.policy["realize_interval"]
+        instants = self.instants(whole(interval) * SECOND) if interval is not None else 0
         if instants > 0:
             for account_id, account in self.state.accounts.items():
                 for symbol in (symbol for symbol in self.venue.markets if symbol in account.positions):
                     lots, cost, _ = account.positions[symbol]
+                    if lots == 0:
+                        continue
                     lot = rhe(self.prices.of_lot(self.venue, symbol) / self.venue.settle_quantum * 10**6)
                     profit = rhe(Fraction(lots * lot, 10**6)) - cost
-                    if lots != 0 and profit != 0:
+                    if profit != 0:
                         mark = float(self.prices.marks[symbol])
                         self.record("realize", "interval", account_id, mark, market=symbol, cost=profit, cash=profit)
         return instants
@@ -734,7 +1227,11 @@ class _Tick:
         """Select."""
         self.start_margins = {account_id: self.look(account_id) for account_id in self.state.accounts}
         liquidating = [account_id for account_id, look in self.start_margins.items() if look.liquidating]
-        self.selected = descending(liquidating, lambda account_id: self.start_margins[account_id].mmr)
+        self.keys = {account_id: account_key(self.seed, self.start.ticks, account_id) for account_id in liquidating}
+        if self.venue.policy["account_order"] == "random":
+            self.selected = sorted(liquidating, key=lambda account_id: mix(self.keys[account_id]))
+        else:
+            self.selected = descending(liquidating, lambda account_id: self.start_margins[account_id].mmr)
         for account_id in self.selected:
             self.record("trigger", "mmr", account_id)
 
@@ -744,12 +1241,38 @@ class _Tick:
             for o in self.state.accounts[account_id].orders:
                 self.record("cancel", "liquidation", account_id, market=o.market, order=o.index, requested=o.lots)
 
-    def repay(self) -> None:
+    def repay_and_book(self) -> None:
+        """2 Repay and 3 Book, in rounds."""
+        for round_ in range(whole(self.venue.policy["slices_per_tick"])):
+            self.repay(round_)
+            self.book(round_)
+
+    def throttled(self, account_id, round_: int, market=None, asset=None) -> bool:
+        """Whether a leg rests by the throttle (Throttle)."""
+        markets, assets = list(self.venue.markets), list(self.venue.assets)
+        place = len(markets) + assets.index(asset) if market is None else markets.index(market)
+        drawn = draw(self.keys[account_id], round_ * (len(markets) + len(assets)) + place)
+        if drawn < math.floor(self.venue.policy["slice_probability"] * WORD):
+            return False
+        self.record("skip", "throttle", account_id, market=market, asset=asset)
+        return True
+
+    def cooling(self, account_id, market: str) -> bool:
+        """Whether a position rests after a slice (Throttle)."""
+        rest, last = self.venue.policy["slice_cooldown"], self.state.last_slice.get((account_id, market))
+        if rest is None or last is None or self.time_ns - last >= rest * SECOND:
+            return False
+        self.record("skip", "cooldown", account_id, market=market)
+        return True
+
+    def repay(self, round_: int) -> None:
         """2 Repay."""
         for account_id in self.selected:
             balances = self.state.accounts[account_id].balances
             for asset in self.venue.assets:
-                if balances.get(asset, (0, 0))[0] < 0 and self.look(account_id).liquidating:
+                look = self.look(account_id)
+                acts = balances.get(asset, (0, 0))[0] < 0 and look.liquidating
+                if acts and (look.below_auto_close or not self.throttled(account_id, round_, asset=asset)):
                     self.repay_borrow(account_id, asset)
 
     def repay_target(self, account_id, asset: str) -> int:
@@ -794,15 +1317,26 @@ class _Tick:
         balances, fee_rate = self.state.accounts[account_id].balances, self.venue.policy["liquidation_fee"]
         for asset in self.collateral(account_id, debt_asset):
             free, lent = max(balances[asset][0], 0), balances[asset][1]
+            have = free + min(lent, self.not_lent_out(asset))
             worth = self.prices.of_quantum(self.venue, asset)
-            sold = min(free + min(lent, self.not_lent_out(asset)), math.ceil(need / (worth * (1 - fee_rate))))
+            sold, quote = min(have, math.ceil(need / (worth * (1 - fee_rate)))), None
             if sold == 0:
+                continue
+            spot = self.spot_with_level(asset, "bids", have)
+            if spot is not None:
+                lots = min(math.ceil(Fraction(sold, spot.lot)), have // spot.lot)
+                quote = self.spot_quote(spot, "bids", lots)
+                sold, reason = quote.lots * spot.lot, quote.reason
+            else:
+                sold, lots, reason = self.within_conversion_limit(asset, sold), 0, "conversion_limit"
+            if sold <= 0:
+                self.record("expire", reason, account_id, asset=asset, requested=lots)
                 continue
             if sold > free:
                 self.redeem(account_id, asset, sold - free, "debt")
                 if not self.look(account_id).liquidating:
                     return
-            need -= self.convert(account_id, asset, -sold, fee_rate, "debt")
+            need -= self.convert_somewhere(account_id, asset, -sold, spot, quote)
             if need <= 0 or not self.look(account_id).liquidating:
                 return
 
@@ -817,51 +1351,393 @@ class _Tick:
             self.sell_collateral(account_id, asset, need)
         if cost > settle[0]:
             target = min(target, math.floor(settle[0] / (worth * (1 + rate))))
-        if target > 0:
-            self.convert(account_id, asset, target, rate, "debt")
+        if target <= 0:
+            return
+        spot, quote = self.spot_with_level(asset, "asks", target), None
+        if spot is not None:
+            lots = target // spot.lot
+            quote = self.spot_quote(spot, "asks", lots)
+            if quote.lots > 0:
+                quote = self.affordable(spot, quote, settle[0])
+                if quote is None:
+                    return
+            target, reason = quote.lots * spot.lot, quote.reason
+        else:
+            target, lots, reason = self.within_conversion_limit(asset, target), 0, "conversion_limit"
+        if target <= 0:
+            self.record("expire", reason, account_id, asset=asset, requested=lots)
+        else:
+            self.convert_somewhere(account_id, asset, target, spot, quote)
+
+    def spot_with_level(self, asset: str, side: str, quanta: int) -> Spot | None:
+        """The spot market where so many quanta of an asset are sold or bought, None at the index (2 Repay, Where)."""
+        spot = self.venue.spot_of(asset)
+        return spot if spot is not None and self.levels[spot.symbol, side] and quanta >= spot.lot else None
+
+    def spot_quote(self, spot: Spot, side: str, lots: int) -> BookFill:
+        """The quote of phase 3 with the band of the spot market, without room (2 Repay, Where)."""
+        place = spot.symbol, side
+        return quote_book(self.levels[place], lots, self.bands[place], (), self.worst_average[place])
+
+    def spot_value(self, spot: Spot, quote: BookFill) -> int:
+        """`V` of a quote in a spot market."""
+        return rhe(quote.value * spot.step_size / self.venue.settle_quantum)
+
+    def affordable(self, spot: Spot, quote: BookFill, money: int) -> BookFill | None:
+        """The largest purchase of which price and fee are at most the money, None if there is none (2 Repay, Where)."""
+
+        def fits(fill):
+            value = self.spot_value(spot, fill)
+            return value + rhe(value * self.venue.policy["liquidation_fee"]) <= money
+
+        if fits(quote):
+            return quote
+        low, high = 0, quote.lots
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if fits(self.spot_quote(spot, "asks", middle)) else (low, middle)
+        return self.spot_quote(spot, "asks", low) if low > 0 else None
+
+    def within_conversion_limit(self, asset: str, quanta: int) -> int:
+        """How much of a conversion at the index the limit allows (2 Repay, Where)."""
+        limit = self.venue.policy["conversion_limit"]
+        if limit is None:
+            return quanta
+        left = limit / self.venue.settle_quantum - self.converted[asset]
+        return min(quanta, math.floor(left / self.prices.of_quantum(self.venue, asset)))
+
+    def convert_somewhere(self, account_id, asset: str, quanta: int, spot: Spot | None, quote: BookFill | None) -> int:
+        """A conversion of phase 2, on the book of the spot market or at the index (2 Repay, Where)."""
+        rate = self.venue.policy["liquidation_fee"]
+        if spot is None:
+            self.converted[asset] += rhe(abs(quanta) * self.prices.of_quantum(self.venue, asset))
+            return self.convert(account_id, asset, quanta, rate, "debt")
+        self.take(spot.symbol, "bids" if quanta < 0 else "asks", quote)
+        value = self.spot_value(spot, quote)
+        price = float(value * self.venue.settle_quantum / (quote.lots * spot.step_size))
+        return self.convert_for(account_id, asset, quanta, value, price, rate, "debt")
 
     def convert(self, account_id, asset: str, quanta: int, fee_rate: Fraction, reason: str) -> int:
         """Sell (quanta < 0) or buy an asset for settle, at the tick's price; returns the money less the fee."""
         value = rhe(abs(quanta) * self.prices.of_quantum(self.venue, asset))
+        price = float(self.prices.of_asset(self.venue, asset))
+        return self.convert_for(account_id, asset, quanta, value, price, fee_rate, reason)
+
+    def convert_for(self, account_id, asset, quanta: int, value: int, price: float, fee_rate, reason) -> int:
+        """Sell (quanta < 0) or buy an asset for `value` quanta of settle; returns the money less the fee."""
         fee, cash = rhe(value * fee_rate), value if quanta < 0 else -value
         changes = {"asset": asset, "quanta": quanta, "cash": cash, "fee": fee, "counter_cash": -cash}
-        price = float(self.prices.of_asset(self.venue, asset))
         self.record("convert", reason, account_id, price, counterparty=BOOK, **changes)
         return cash - fee
 
-    def book(self) -> None:
-        """3 Book."""
-        for _ in range(whole(self.venue.policy["slices_per_tick"])):
-            for account_id in self.selected:
-                for market in self.positions_by_margin(self.look(account_id)):
-                    look = self.look(account_id)
-                    if look.liquidating and not look.below_auto_close:
-                        self.book_slice(account_id, market)
+    # -- 3 Book
 
-    def book_slice(self, account_id, symbol: str) -> None:
-        """One slice of a position into the book (3 Book)."""
-        venue, market = self.venue, self.venue.markets[symbol]
-        position = self.state.accounts[account_id].positions[symbol][0]
-        requested = slice_lots(venue, market, position, self.prices.of_lot(venue, symbol))
-        side, sign = ("bids", 1) if position > 0 else ("asks", -1)
-        levels = self.levels[symbol, side]
-        fill = BookFill(0, 0, [], "no_book")
-        if levels:
-            fill = walk_book(levels, requested, impact_band(market, side, levels[0][0]))
-        if fill.lots == 0:
-            self.record("expire", fill.reason, account_id, market=symbol, requested=requested)
+    def book(self, round_: int) -> None:
+        """3 Book: turns, or passes."""
+        if self.venue.policy["account_order"] == "pro_rata":
+            self.passes(round_)
             return
-        for level, taken in zip(levels, fill.taken, strict=True):
-            level[1] -= taken
-        value = rhe(fill.value * market.step_size / venue.settle_quantum)
-        fee = rhe(value * venue.policy["liquidation_fee"])
-        self.fill("book", fill.reason, account_id, BOOK, symbol, requested, -sign * fill.lots, sign * value, fee)
+        for account_id in self.selected:
+            if self.in_book(account_id):
+                for symbol, gap in self.positions_in_order(account_id):
+                    if self.in_book(account_id):
+                        sent = self.sized(account_id, symbol, gap, round_)
+                        if sent is not None:
+                            self.book_slice(sent)
+
+    def passes(self, round_: int) -> None:
+        """3 Book with `account_order` "pro_rata"."""
+        orders = {one: self.positions_in_order(one) for one in self.selected if self.in_book(one)}
+        for place in range(max(map(len, orders.values()), default=0)):
+            acting = []
+            for account_id, order in orders.items():
+                if place < len(order) and self.in_book(account_id):
+                    symbol, gap = order[place]
+                    if not (self.throttled(account_id, round_, market=symbol) or self.cooling(account_id, symbol)):
+                        acting.append((account_id, symbol, gap))
+            sides = {(account_id, symbol): self.side(account_id, symbol) for account_id, symbol, _ in acting}
+            for symbol in self.venue.markets:
+                for side in ("bids", "asks"):
+                    own = [(one, gap) for one, market, gap in acting if market == symbol and sides[one, market] == side]
+                    if own:
+                        self.fill_together(symbol, side, own)
+
+    def lots(self, account_id, symbol: str) -> int:
+        return self.state.accounts[account_id].positions[symbol][0]
+
+    def in_book(self, account_id) -> bool:
+        """Whether an account has a slice now: by float64, between the slices (3 Book)."""
+        if account_id in self.sent_on:
+            return False
+        look, account = self.look(account_id), self.state.accounts[account_id]
+        divisor, offset = self.venue.policy["acmf_divisor"], self.venue.policy["acmf_offset"]
+        auto_close = max(look.maintenance_margin / divisor, look.maintenance_margin - offset * look.exposure)
+        for edge in (0, auto_close, look.maintenance_margin):
+            self.doubt("status", look.net_equity - edge, ROUNDING * gross(self.venue, account, self.prices))
+        return look.liquidating and not look.below_auto_close
+
+    def positions_in_order(self, account_id) -> list:
+        """The markets of an account's positions by `position_order`, and their parts of the gap (3 Book)."""
+        look, by = self.look(account_id), self.venue.policy["position_order"]
+        markets = list(look.position_maintenance_margins)
+        if by == "pro_rata":
+            values = {m: abs(self.lots(account_id, m)) * self.prices.of_lot(self.venue, m) for m in markets}
+            return [(market, self.gap(look) * values[market] / sum(values.values())) for market in markets]
+        ranks = {market: self.rank(account_id, market, look, by) for market in markets}
+        for one, other in itertools.combinations(ranks.values(), 2):
+            ordered = one[0] > other[1] or other[0] > one[1]
+            if not ordered and not one[0] == one[1] == other[0] == other[1]:
+                self.doubts.append("order of the positions")
+        return [(market, None) for market in sorted(markets, key=lambda market: ranks[market][2], reverse=True)]
+
+    def rank(self, account_id, symbol: str, look: Margin, by: str) -> tuple:
+        """What orders a position, in 24 bits: the least and the most that float64 could find, and what is exact."""
+        error, gained, paid, paid_error = 0, look.position_maintenance_margins[symbol], 1, 0
+        if by == "relief":
+            quote = self.quote(account_id, symbol, self.policy_size(account_id, symbol))
+            if quote.lots == 0:
+                return (Fraction(-(10**30)),) * 3
+            value = self.worth(symbol, quote)
+            fee = self.venue.policy["liquidation_fee"]
+            error = CLOSER * self.quanta(gained)
+            paid, gained = self.effect(account_id, symbol, quote.lots, value, fee)
+            paid_error = CLOSER * (2 * value + abs(self.state.accounts[account_id].balances[self.venue.settle][0]))
+        else:
+            error = CLOSER * gained
+        scores = (gained - error, paid + paid_error), (gained + error, paid - paid_error), (gained, paid)
+        return tuple(float32(gain / max(cost, 1)) for gain, cost in scores)
+
+    def quanta(self, amount) -> Fraction:
+        """An amount in quanta of the settle asset, not rounded."""
+        return amount / self.venue.settle_quantum
+
+    def gap(self, look: Margin) -> Fraction:
+        """`g0`, in quanta (3 Book, Restoring size)."""
+        return self.quanta(self.venue.policy["target_mmr"] * look.net_equity - look.maintenance_margin)
+
+    def policy_size(self, account_id, symbol: str) -> int:
+        lot_value = self.prices.of_lot(self.venue, symbol)
+        return slice_lots(self.venue, self.venue.markets[symbol], self.lots(account_id, symbol), lot_value)
+
+    def side(self, account_id, symbol: str) -> str:
+        """The side of the book that a slice goes to: a long sells into the bids (3 Book, Room)."""
+        return "bids" if self.lots(account_id, symbol) > 0 else "asks"
+
+    def lot_quanta(self, symbol: str) -> int:
+        """`w` (3 Book, Room)."""
+        return math.ceil(self.quanta(self.prices.of_lot(self.venue, symbol)))
+
+    def account_room(self, account_id, symbol: str) -> list:
+        """The room that the account's cap leaves (3 Book, Room)."""
+        cap = self.venue.policy["account_cap"]
+        if cap is None:
+            return []
+        left = math.floor(self.quanta(cap)) - self.state.sold.get(account_id, 0)
+        return [("account_cap", max(0, left) // self.lot_quanta(symbol))]
+
+    def market_room(self, symbol: str) -> list:
+        """The room that the market's cap leaves (3 Book, Room)."""
+        cap = self.venue.policy["market_cap"]
+        if cap is None:
+            return []
+        lots = math.floor(self.quanta(cap)) // self.lot_quanta(symbol)
+        return [("market_cap", max(0, lots - self.filled[symbol]))]
+
+    def depth_room(self, symbol: str, side: str) -> list:
+        """The share of what is left inside the band (3 Book, Room)."""
+        share, band = self.venue.policy["depth_share"], self.bands[symbol, side]
+        inside = sum(lots for price, lots, _ in self.levels[symbol, side] if band.holds(price))
+        return [] if share == 1 else [("depth_share", math.floor(share * inside))]
+
+    def quote_together(self, symbol: str, side: str, lots: int, rooms=()) -> BookFill:
+        """The quote of so many lots of no account or of one with the rooms that it has (3 Book, Quote)."""
+        rooms, place = [*rooms, *self.market_room(symbol), *self.depth_room(symbol, side)], (symbol, side)
+        return quote_book(self.levels[place], lots, self.bands[place], rooms, self.worst_average[place])
+
+    def quote(self, account_id, symbol: str, lots: int) -> BookFill:
+        """The quote of so many lots of an account's position (3 Book, Quote)."""
+        rooms = self.account_room(account_id, symbol)
+        return self.quote_together(symbol, self.side(account_id, symbol), lots, rooms)
+
+    def worth(self, symbol: str, quote: BookFill) -> Fraction:
+        """`W`, in quanta (3 Book, Quote)."""
+        return self.quanta(quote.value * self.venue.markets[symbol].step_size)
+
+    def effect(self, account_id, symbol: str, lots: int, value: Fraction, rate) -> tuple:
+        """`loss` and `relief` of lots that bring `value` quanta at a fee rate, by the margin of a copy (3 Book)."""
+        account, before = self.state.accounts[account_id], self.look(account_id)
+        held, cost, entry = account.positions[symbol]
+        closed, sign = Fraction(lots, abs(held)), 1 if held > 0 else -1
+        free, lent = account.balances[self.venue.settle]
+        after = copy.copy(account)
+        after.positions = account.positions | {symbol: [held - sign * lots, cost - cost * closed, entry]}
+        balance = free + sign * value - rate * value - cost * closed
+        after.balances = account.balances | {self.venue.settle: [balance, lent]}
+        left = margin(self.venue, after, self.prices)
+        lost, set_free = before.net_equity - left.net_equity, before.maintenance_margin - left.maintenance_margin
+        return self.quanta(lost), self.quanta(set_free)
+
+    def sized(self, account_id, symbol: str, gap, round_: int) -> Slice | None:
+        """The slice that an account sends, None if the position rests or nothing is sent (3 Book)."""
+        if self.throttled(account_id, round_, market=symbol) or self.cooling(account_id, symbol):
+            return None
+        wanted = self.policy_size(account_id, symbol)
+        quote = self.quote(account_id, symbol, wanted)
+        if quote.lots == 0:
+            self.record("expire", quote.reason, account_id, market=symbol, requested=wanted)
+            return None
+        rate = self.rate(account_id, symbol, quote.lots, self.worth(symbol, quote), rhe(self.worth(symbol, quote)))
+        if rate is None:
+            return None
+        levels = self.levels[symbol, self.side(account_id, symbol)]
+        places = [place for place in itertools.accumulate(quote.taken) if place > 0]
+
+        def value(lots: int) -> Fraction:
+            return self.worth(symbol, walk_book(levels, lots))
+
+        size = self.restored(account_id, symbol, wanted, places, value, rate, gap)
+        return Slice(account_id, symbol, self.side(account_id, symbol), size, rate, size)
+
+    def restored(self, account_id, symbol: str, wanted: int, places, value, rate: Fraction, gap) -> int:
+        """`s`: the policy size, or what restores the target if that is less (3 Book, Restoring size)."""
+        restoring = self.restoring_lots(account_id, symbol, places, value, rate, gap)
+        if restoring is None:
+            return wanted
+        lots = min(wanted, max(restoring, least_lots(self.venue, self.prices.of_lot(self.venue, symbol))))
+        return no_small_rest(self.venue.markets[symbol], abs(self.lots(account_id, symbol)), lots)
+
+    def rate(self, account_id, symbol: str, lots: int, value: Fraction, money: int) -> Fraction | None:
+        """The fee rate `c` of lots that bring `value`, None if they are not sent (3 Book, Do no harm)."""
+        policy, look = self.venue.policy, self.look(account_id)
+        equity, margin = self.quanta(look.net_equity), self.quanta(look.maintenance_margin)
+        cost, relief = self.effect(account_id, symbol, lots, value, policy["liquidation_fee"])
+
+        equity_error = CLOSE * self.quanta(gross(self.venue, self.state.accounts[account_id], self.prices))
+        cost_error = CLOSE * 2 * value
+        relief_error = CLOSE * self.quanta(look.position_maintenance_margins[symbol])
+        error = cost_error * margin + CLOSE * abs(cost) * margin + relief_error * equity + relief * equity_error
+        self.doubt("harm", cost * margin - relief * equity, error)
+        if cost * margin < relief * equity:
+            return policy["liquidation_fee"]
+
+        how, reason, rate = policy["harmful_slice"], "sent", policy["liquidation_fee"]
+        if how == "backstop":
+            self.sent_on.add(account_id)
+            reason, rate = "to_backstop", None
+        elif how == "waive":
+            loss, relief = self.effect(account_id, symbol, lots, value, 0)
+            gain = relief * equity / margin - loss
+            error = relief_error * equity / margin + relief * equity_error / margin
+            error += CLOSE * relief * equity / margin + cost_error
+            self.doubt("kept back", gain, error)
+            reason, rate = "kept_back", None
+            if gain > 0:
+                points = [
+                    math.floor(10**4 * policy["waived_fee_share"] * (gain + off) / value + Fraction(1, 10**6))
+                    for off in (-error, 0, error)
+                ]
+                if points[0] != points[2]:
+                    self.doubts.append("basis points")
+                reason, rate = "fee_waived", Fraction(points[1], 10**4)
+        average = float(money * self.venue.settle_quantum / (lots * self.venue.markets[symbol].step_size))
+        self.record("harm", reason, account_id, average, market=symbol, requested=lots)
+        return rate
+
+    def restoring_lots(self, account_id, symbol: str, places, value, rate: Fraction, gap) -> int | None:
+        """`r`: the fewest lots that bring the MMR to the target, looked at `places` lots; None if none do (3 Book)."""
+        look, target = self.look(account_id), self.venue.policy["target_mmr"]
+        gap = self.gap(look) if gap is None else gap
+        error = gross(self.venue, self.state.accounts[account_id], self.prices) + look.maintenance_margin
+        error = CLOSE * (self.quanta(error) + 4 * value(max(places)))
+
+        def gain(lots: int) -> Fraction:
+            """`G`."""
+            loss, relief = self.effect(account_id, symbol, lots, value(lots), rate)
+            return gap - target * loss + relief
+
+        before = 0
+        for place in places:
+            self.doubt("restoring size", gain(place), error)
+            if gain(place) > 0:
+                low, high = before, place
+                while high - low > 1:
+                    middle = (low + high) // 2
+                    low, high = (low, middle) if gain(middle) > 0 else (middle, high)
+                self.doubt("restoring size", gain(low), error)
+                self.doubt("restoring size", gain(high), error)
+                return high
+            before = place
+        return None
+
+    def book_slice(self, sent: Slice) -> None:
+        """The quote of `s` is taken (3 Book)."""
+        quote = self.quote(sent.account_id, sent.symbol, sent.lots)
+        self.take(sent.symbol, sent.side, quote)
+        self.book_fill(sent, quote.lots, rhe(self.worth(sent.symbol, quote)), quote.reason)
+
+    def book_fill(self, sent: Slice, lots: int, value: int, reason: str) -> None:
+        """A `book` row of so many lots for `value` quanta (3 Book)."""
+        account_id, symbol = sent.account_id, sent.symbol
+        sign = 1 if sent.side == "bids" else -1
+        fee = rhe(value * sent.rate)
+        self.fill("book", reason, account_id, BOOK, symbol, sent.lots, -sign * lots, sign * value, fee)
+        self.filled[symbol] += lots
+        if self.venue.policy["slice_cooldown"] is not None:
+            self.state.last_slice[account_id, symbol] = self.time_ns
+        if self.venue.policy["account_cap"] is not None:
+            sold = self.state.sold
+            sold[account_id] = sold.get(account_id, 0) + lots * self.lot_quanta(symbol)
+
+    def fill_together(self, symbol: str, side: str, own: list) -> None:
+        """The offers of a pass on one side of a book, at one price (3 Book, passes)."""
+        wanted = [self.policy_size(account_id, symbol) for account_id, _ in own]
+        first = [self.offered(account_id, symbol, lots) for (account_id, _), lots in zip(own, wanted, strict=True)]
+        quote = self.quote_together(symbol, side, sum(first))
+        taken, offers = split(quote.lots, dict(enumerate(first))), []
+        for place, (account_id, gap) in enumerate(own):
+            lots = taken[place]
+            if lots == 0:
+                reason = "account_cap" if first[place] == 0 else quote.reason
+                self.record("expire", reason, account_id, market=symbol, requested=wanted[place])
+                continue
+            price = self.worth(symbol, quote) / quote.lots
+            money = rhe(Fraction(rhe(self.worth(symbol, quote)) * lots, quote.lots))
+            rate = self.rate(account_id, symbol, lots, lots * price, money)
+            if rate is None:
+                continue
+            size = self.restored(account_id, symbol, wanted[place], [lots], lambda n, price=price: n * price, rate, gap)
+            offers.append(Slice(account_id, symbol, side, size, rate, self.offered(account_id, symbol, size)))
+
+        quote = self.quote_together(symbol, side, sum(offer.offer for offer in offers))
+        self.take(symbol, side, quote)
+        value, done = rhe(self.worth(symbol, quote)), 0
+        taken = split(quote.lots, {place: offer.offer for place, offer in enumerate(offers)})
+        for place, offer in enumerate(offers):
+            lots, reason = taken[place], quote.reason
+            if lots == offer.offer:
+                reason = "full" if lots == offer.lots else "account_cap"
+            if lots == 0:
+                changes = {"market": symbol, "requested": offer.lots}
+                self.record("expire", quote.reason, offer.account_id, **changes)
+                continue
+            self.book_fill(offer, lots, part(value, done, done + lots, quote.lots), reason)
+            done += lots
+
+    def offered(self, account_id, symbol: str, lots: int) -> int:
+        """`o` of `s`, or `o0` of `s0` (3 Book, passes)."""
+        return min([lots] + [room for _, room in self.account_room(account_id, symbol)])
+
+    # -- 4 to 6
 
     def close(self, hand_over_position) -> None:
-        """4 Backstop and 5 ADL: accounts below auto-close, with the margin at the beginning of their turn."""
+        """4 Backstop and 5 ADL: accounts below auto-close, with the margin at the beginning of their turn.
+
+        To the providers also those that phase 3 sent on.
+        """
         for account_id in self.selected:
             look = self.look(account_id)
-            if look.below_auto_close:
+            sent_on = look.liquidating and account_id in self.sent_on and hand_over_position == self.hand_to_providers
+            if look.below_auto_close or sent_on:
                 for market in self.positions_by_margin(look):
                     hand_over_position(account_id, market, look)
 
@@ -888,7 +1764,8 @@ class _Tick:
             if provider not in self.selected and (entry.get("markets") is None or symbol in entry["markets"])
         }
         fills = [(provider, taken) for provider, taken in sorted(provider_split(abs(lots), most).items()) if taken > 0]
-        self.hand_over("backstop", "below_auto_close", account_id, symbol, fills, flow, to_fund)
+        reason = "below_auto_close" if look.below_auto_close else "sent_on"
+        self.hand_over("backstop", reason, account_id, symbol, fills, flow, to_fund)
         for provider, taken in fills:
             notional = rhe(taken * lot_value / venue.settle_quantum)
             for counter in (self.state.provider_minute, self.state.provider_hour, self.state.provider_total):
@@ -964,6 +1841,33 @@ class _Tick:
             self.record("shortfall", "bankrupt", account_id, counterparty=SHORTFALL, cash=rest, counter_cash=-rest)
 
 
+def guarded(
+    venue: Venue,
+    state: State,
+    time_ns: int,
+    marks,
+    books,
+    indexes=None,
+    asset_prices=None,
+    open_interest=None,
+    funding_rates=None,
+    last_prices=None,
+    book_times=None,
+) -> Prices:
+    """The prices that a tick would use; the state given is not changed (Guards)."""
+    tick = _Tick(venue, state, time_ns, Prices(marks, indexes, asset_prices, open_interest, funding_rates), seed=0)
+    tick.guards(books or {}, last_prices, book_times)
+    return tick.prices
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a tick saw besides its rows."""
+
+    prices: Prices  # guarded
+    doubts: list  # where float64 could decide otherwise than this file
+
+
 def step(
     venue: Venue,
     state: State,
@@ -974,32 +1878,35 @@ def step(
     asset_prices=None,
     open_interest=None,
     funding_rates=None,
+    last_prices=None,
+    book_times=None,
+    seed=0,
 ):
-    """One tick: the state after it and the rows of its journal (The phases). The state given is not changed.
+    """One tick: the state after it, the rows of its journal, and what it saw. The state given is not changed.
 
-    books = {market: {"bids": [(price, quantity), ...], "asks": [...]}}, best level first, in natural units.
+    books = {symbol: {"bids": [(price, quantity), ...], "asks": [...]}}, best level first, in natural units;
+    book_times = {symbol: ns}. A tick that is refused is a ValueError.
     """
     prices = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
-    tick = _Tick(venue, state, time_ns, prices, books)
-    new = tick.state
-    for taken, clock in ((new.provider_minute, MINUTE), (new.provider_hour, HOUR)):
-        if state.time_ns // clock != time_ns // clock:
-            taken.update(dict.fromkeys(taken, 0))
-    new.time_ns, new.ticks = time_ns, state.ticks + 1
+    tick = _Tick(venue, state, time_ns, prices, seed)
+    tick.clocks()
+    tick.guards(books or {}, last_prices, book_times)
+    tick.state.time_ns, tick.state.ticks = time_ns, state.ticks + 1
     tick.between_ticks()
     tick.select()
     tick.cancel()
-    tick.repay()
-    tick.book()
+    tick.repay_and_book()
     tick.close(tick.hand_to_providers)
     tick.close(tick.hand_to_winners)
     tick.close_out()
-    return new, tick.rows
+    return tick.state, tick.rows, Seen(tick.prices, tick.doubts)
 
 
 # ---- The journal
 def apply_row(venue: Venue, state: State, row) -> None:
     """Add a row's changes to the state (The journal)."""
+    if row["event"] == "guard":
+        return
     account, market, asset, other = state.accounts[row["account"]], row["market"], row["asset"], row["counterparty"]
     account.balances[venue.settle][0] += row["cash"] - row["fee"]
     account.unsettled += row["unsettled"]
@@ -1038,7 +1945,7 @@ def apply_rows(venue: Venue, state: State, rows) -> State:
 
 
 def journalled(state: State) -> dict:
-    """What the journal determines of a state: all but the clock, the premiums and what the providers took."""
+    """What the journal determines of a state: all but the clock, and what is remembered besides the holdings."""
     names = ("accounts", "book_lots", "book_quanta", "pool", "fund", "shortfall")
     return {name: getattr(state, name) for name in names}
 

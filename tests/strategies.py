@@ -6,7 +6,7 @@ account shall have, as a multiple of its maintenance margin at the first tick. T
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -22,7 +22,7 @@ BASES = ("BTC", "ETH", "SOL", "DOGE")
 OTHERS = ("GEM", "TOK")
 ORDER_COLUMNS = ["account", "market", "side", "price", "quantity", "reduce_only"]
 START = 1_760_000_000 * 10**9  # ns, 40 s before a full minute and 400 s before a full hour
-GAPS = (1, 20, 40, 70, 400, 1800, 3600, 10_800)  # s from one tick to the next
+GAPS = ("0.25", 1, 1, 5, 20, 40, 70, 400, 1800, 3600, 10_800)  # s from one tick to the next
 
 # net equity over maintenance margin at the first tick
 DISTRESS = {
@@ -33,7 +33,7 @@ DISTRESS = {
     "auto_close": (2, 49),
     "liquidating": (55, 99),
 }
-OFTEN = (*DISTRESS, "liquidating", "liquidating", "auto_close", "bankrupt", "bankrupt")
+OFTEN = (*["liquidating"] * 5, *DISTRESS, "auto_close", "bankrupt", "bankrupt")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ class TickInput:
     books: dict[str, dict[str, list[tuple[float, float]]]]
     open_interest: dict[str, float] = field(default_factory=dict)
     funding_rates: dict[str, float] = field(default_factory=dict)
+    last_prices: dict[str, float] = field(default_factory=dict)
+    book_times: dict[str, int] = field(default_factory=dict)  # ns
+    path: dict[str, float] = field(default_factory=dict)  # where the market is, whatever is printed
 
     def tick(self) -> Tick:
         return Tick(*self.naive_arguments())
@@ -56,7 +59,7 @@ class TickInput:
 
     def naive_arguments(self) -> tuple[Any, ...]:
         known = (self.marks, self.books, self.indexes, self.asset_prices, self.open_interest, self.funding_rates)
-        return self.time, *known
+        return self.time, *known, self.last_prices, self.book_times
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Scene:
     orders: list[dict[str, Any]] = field(default_factory=list)
     settings: list[dict[str, Any]] = field(default_factory=list)
     ticks: list[TickInput] = field(default_factory=list)
+    seed: int = 0
 
     def frames(self) -> list[pd.DataFrame]:
         """Tables as `Accounts.from_frames` takes them."""
@@ -155,6 +159,35 @@ SHAPES = {"sqrt": sqrt_shapes, "tiers": tier_shapes, "open_interest": open_inter
 FUNCTIONS = {"sqrt": sqrt_function, "tiers": tier_function, "open_interest": open_interest_function}
 
 
+def multipliers(lower, upper, *pairs):
+    """A lower and an upper multiplier, or none of both."""
+    pairs = st.sampled_from([(None, None), (None, None), *pairs])
+    return pairs.map(lambda pair: dict(zip((lower, upper), pair, strict=True)))
+
+
+def merged(*parts):
+    return st.tuples(*parts).map(lambda found: {name: x for part in found for name, x in part.items()})
+
+
+impacts = multipliers(
+    "minImpactMultiplier", "maxImpactMultiplier", ("0.99", "1.01"), ("0.998", "1.003"), ("0.95", None)
+)
+price_limits = multipliers("minMultiplier", "maxMultiplier", ("0.9", "1.1"), ("0.995", "1.004"), (None, "1.001"))
+price_filters = merged(
+    impacts,
+    price_limits,
+    multipliers("minMultiplier", "maxMultiplier", ("0.97", "1.02"), ("0.998", "1.003"), ("0.9995", None)).map(
+        lambda band: {"meanMarkPriceBand": band if any(band.values()) else None}
+    ),
+    st.sampled_from([None, None, "0.05", "0.004", "0.0007"]).map(
+        lambda tolerance: {"meanPremiumBand": tolerance and {"tolerancePct": tolerance}}
+    ),
+    multipliers(
+        "minPriceUpdateMultiplier", "maxPriceUpdateMultiplier", ("0.9", "1.1"), ("0.98", "1.01"), ("0.999", None)
+    ),
+)
+
+
 @st.composite
 def market_rows(draw, base):
     """A market of any price level; ``price`` is where its first mark will be."""
@@ -169,7 +202,6 @@ def market_rows(draw, base):
             ]
         )
     )
-    impact = draw(st.sampled_from([(None, None), ("0.99", "1.01"), ("0.998", "1.003"), ("0.95", None)]))
     initial, maintenance = draw(margin_functions())
     minimum = Decimal(step) * draw(st.sampled_from([1, 1, 7, 50]))
     funding = {}
@@ -183,18 +215,33 @@ def market_rows(draw, base):
         "baseSymbol": base,
         "marketType": "PERP",
         "filters": {
-            "price": {
-                "tickSize": tick,
-                "maxPrice": str(price * 10),
-                "minImpactMultiplier": impact[0],
-                "maxImpactMultiplier": impact[1],
-            },
+            "price": {"tickSize": tick, "maxPrice": str(price * 10), **draw(price_filters)},
             "quantity": {"stepSize": step, "minQuantity": str(minimum)},
         },
         "imfFunction": initial,
         "mmfFunction": maintenance,
         "price": Decimal(price),
         **funding,
+    }
+
+
+@st.composite
+def spot_rows(draw, asset, price):
+    """A spot market of an asset near a price: a lot is worth one to a thousand settle units, or is one quantum."""
+    step = Decimal(asset["quantum"])
+    while step * Decimal(price) < draw(st.sampled_from([1, 1, 100])):
+        step *= 10
+    tick = Decimal(1).scaleb(Decimal(price).adjusted() - draw(st.integers(3, 4)))
+    return {
+        "symbol": f"{asset['symbol']}_{SETTLE}",
+        "baseSymbol": asset["symbol"],
+        "quoteSymbol": SETTLE,
+        "marketType": "SPOT",
+        "filters": {
+            "price": {"tickSize": f"{tick:f}", **draw(impacts), **draw(price_limits)},
+            "quantity": {"stepSize": f"{step:f}", "minQuantity": f"{step:f}"},
+        },
+        "price": Decimal(price),
     }
 
 
@@ -253,16 +300,33 @@ policies = st.fixed_dictionaries(
         "acmf_divisor": st.sampled_from([2, 2, 2, "2.5", "7/3", 1]),
         "acmf_offset": st.sampled_from(["0.06", "0.06", "0.06", "0.3", "0.01", 0]),
         "haircut_size_unit": st.sampled_from(["notional", "quantity"]),
-        "slice_fraction": st.sampled_from(["0.1", "0.25", "1/3", 1]),
+        "slice_fraction": st.sampled_from(["0.1", "0.25", "1/3", "0.6", 1]),
         "slices_per_tick": st.integers(1, 3),
         "min_slice_notional": st.sampled_from([0, 10, 1000, "2500.5"]),
-        "liquidation_fee": st.sampled_from(["0.01", "0.005", "1/300", 0]),
+        "liquidation_fee": st.sampled_from(["0.01", "0.01", "0.03", "0.07", "1/300", 0]),
         "backstop_fund_share": st.sampled_from(["1/3", "0.25", 0, 1]),
         "fund": st.sampled_from([0, 25, 1_000_000]),
         "realize_interval": st.sampled_from([None, None, 1, 10, 60]),
         "borrow_rate_base": st.sampled_from([0, "0.1"]),
         "borrow_rate_slope": st.sampled_from(["0.06", "0.06", "2"]),
         "borrow_rate_jump": st.sampled_from([1, "1/3", 60]),
+        "slice_probability": st.sampled_from([1, 1, 1, "0.5", "1/3", "0.9"]),
+        "slice_cooldown": st.sampled_from([None, None, None, 1, 30]),
+        "target_mmr": st.sampled_from([1, 1, 1, "0.9", "0.5", "2/3"]),
+        "depth_share": st.sampled_from([1, 1, "0.5", "1/3", "0.01"]),
+        "slippage_limit": st.sampled_from([None, None, 1, 20, "150.5"]),
+        "market_cap": st.sampled_from([None, None, None, 300, 4_000, "25000.5"]),
+        "account_cap": st.sampled_from([None, None, None, 100, 3_000, "12000.25"]),
+        "account_cap_interval": st.sampled_from([60, 60, 1, 7]),
+        "account_order": st.sampled_from(["pro_rata", "mmr", "pro_rata", "mmr", "random"]),
+        "position_order": st.sampled_from(["relief", "relief", "largest", "pro_rata"]),
+        "harmful_slice": st.sampled_from(["waive", "waive", "send", "backstop"]),
+        "waived_fee_share": st.sampled_from(["0.5", "0.5", 1, "1/3", 0]),
+        "conversion_slippage": st.sampled_from(["0.01", "0.01", "0.0005", "0.1"]),
+        "conversion_limit": st.sampled_from([None, None, None, 20, "700.5"]),
+        "mark_index_threshold": st.sampled_from(["0.05", "0.05", "0.001"]),
+        "stale_after": st.sampled_from([60, 60, 60, 5]),
+        "refill_half_life": st.sampled_from([None, None, 3, "0.5", 600]),
     }
 )
 
@@ -288,7 +352,7 @@ def provider_rows(draw, account, symbols):
 def book_sides(draw, market, mark, bid):
     """Levels from a tick off the mark outwards: no level, thin ones, deep ones, some beyond any band."""
     tick, step = Decimal(market["filters"]["price"]["tickSize"]), Decimal(market["filters"]["quantity"]["stepSize"])
-    depth = draw(st.sampled_from([None, 100, 1_000, 5_000, 200_000]))  # notional of a level
+    depth = draw(st.sampled_from([1_000, 200_000, 100, 5_000, 30_000, 200_000, None]))  # notional of a level
     if depth is None:
         return []
     sign = -1 if bid else 1
@@ -301,15 +365,18 @@ def book_sides(draw, market, mark, bid):
     return levels
 
 
+MOVES = st.one_of(st.just(Decimal(1)), decimals(9970, 10030, 4), decimals(920, 1080, 3))
+
+
 @st.composite
 def tick_inputs(draw, source, time, before=None):
     """The first tick is near the markets' prices, a later one up to 8 % from the one before."""
-    marks, indexes, books = {}, {}, {}
-    for market in source["markets"]:
+    marks, indexes, books, path = {}, {}, {}, {}
+    for market in (m for m in source["markets"] if m["marketType"] == "PERP"):
         symbol, tick = market["symbol"], Decimal(market["filters"]["price"]["tickSize"])
-        start = market["price"] if before is None else Decimal(str(before.marks[symbol]))
-        move = Decimal(1) if before is None else draw(decimals(920, 1080, 3))
-        marks[symbol] = rounded(start * move + draw(st.integers(0, 99)) * tick / 10, tick / 10)
+        start = market["price"] if before is None else Decimal(str(before.path[symbol]))
+        move = Decimal(1) if before is None else draw(MOVES)
+        path[symbol] = marks[symbol] = rounded(start * move + draw(st.integers(0, 99)) * tick / 10, tick / 10)
         if draw(st.booleans()):
             indexes[symbol] = rounded(Decimal(str(marks[symbol])) * draw(decimals(998, 1002, 3)), tick / 10)
         books[symbol] = {
@@ -325,15 +392,52 @@ def tick_inputs(draw, source, time, before=None):
         elif symbol != SETTLE and draw(st.integers(0, 3)) == 0:
             mark = Decimal(str(marks[f"{symbol}_PERP"]))
             asset_prices[symbol] = float(mark * draw(decimals(98, 102, 2)))
+    for market in (m for m in source["markets"] if m["marketType"] == "SPOT"):
+        asset = market["baseSymbol"]
+        price = asset_prices[asset] if asset in OTHERS else path[f"{asset}_PERP"]
+        books[market["symbol"]] = {
+            "bids": draw(book_sides(market, price, True)),
+            "asks": draw(book_sides(market, price, False)),
+        }
     held, rates = {}, {}
-    for market in source["markets"]:
+    for market in (m for m in source["markets"] if m["marketType"] == "PERP"):
         symbol, step = market["symbol"], Decimal(market["filters"]["quantity"]["stepSize"])
         if draw(st.integers(0, 3)) == 0:
             notional = draw(st.sampled_from([0, 10_000, 400_000, 20_000_000]))
             held[symbol] = float(int(notional / (Decimal(str(marks[symbol])) * step)) * step)
         if draw(st.integers(0, 3)) == 0:
             rates[symbol] = draw(st.sampled_from([0.0, 0.0000125, -0.0003, 0.005, -0.004]))
-    return TickInput(time, marks, indexes, asset_prices, books, held, rates)
+    return TickInput(time, marks, indexes, asset_prices, books, held, rates, path=path)
+
+
+@st.composite
+def live_ticks(draw, source, inputs, before=None):
+    """The tick as a feed might give it: with last prices and book times, and with prints that are wrong or missing."""
+    marks, indexes, books = dict(inputs.marks), dict(inputs.indexes), dict(inputs.books)
+    last_prices, book_times = {}, {}
+    for market in source["markets"]:
+        symbol, tick = market["symbol"], Decimal(market["filters"]["price"]["tickSize"])
+        what = draw(st.sampled_from(["as it is"] * 8 + ["again"] * 4 + ["crossed", "none"]))
+        if what == "crossed":
+            books[symbol] = {"bids": books[symbol]["asks"][::-1], "asks": books[symbol]["bids"][::-1]}
+        elif what == "none":
+            books[symbol] = {}
+        elif what == "again" and before is not None:
+            books[symbol] = before.books[symbol]
+        if draw(st.integers(0, 2)) == 0:
+            book_times[symbol] = inputs.time - draw(st.sampled_from([0, 1, 5, 5, 5, 60, 61])) * 10**9
+        if market["marketType"] == "SPOT":
+            continue
+        price = Decimal(str(inputs.path[symbol]))
+        if draw(st.integers(0, 2)) == 0:
+            last_prices[symbol] = rounded(price * draw(decimals(990, 1010, 3)), tick)
+        if draw(st.integers(0, 7)) == 0:
+            indexes[symbol] = rounded(price * draw(st.sampled_from([Decimal("0.94"), Decimal("1.07")])), tick)
+        if draw(st.integers(0, 4)) == 0:
+            known = symbol in indexes or symbol in last_prices
+            if before is not None or known:
+                del marks[symbol]
+    return replace(inputs, marks=marks, indexes=indexes, books=books, last_prices=last_prices, book_times=book_times)
 
 
 # ---- Accounts
@@ -383,16 +487,17 @@ def balance_rows(draw, account, asset, price, borrows):
 def account_tables(draw, scene, account, kind):
     """Add an account of a kind to the scene; gives what its settle balance will be chosen for."""
     first = scene.ticks[0]
-    markets, assets = scene.source["markets"], [a for a in scene.source["collateral"] if a["symbol"] != SETTLE]
+    markets = [m for m in scene.source["markets"] if m["marketType"] == "PERP"]
+    assets = [a for a in scene.source["collateral"] if a["symbol"] != SETTLE]
     winner = kind == "winner"
     distress = "safe" if winner else draw(st.sampled_from(OFTEN))
     own = Scene(scene.source)
     if kind != "borrower" or draw(st.booleans()):
         held = draw(st.lists(st.sampled_from(range(len(markets))), min_size=1, max_size=3, unique=True))
         for market in (markets[m] for m in held):
-            own.positions.append(draw(position_rows(account, market, first.marks[market["symbol"]], winner)))
+            own.positions.append(draw(position_rows(account, market, first.path[market["symbol"]], winner)))
     if kind in ("borrower", "mixed"):
-        prices, venue = first.prices(), naive.Venue(scene.source)
+        prices, venue = naive.Prices(first.path, first.indexes, first.asset_prices), naive.Venue(scene.source)
         for asset in (
             draw(st.lists(st.sampled_from(assets), max_size=3, unique_by=lambda a: a["symbol"])) if assets else ()
         ):
@@ -400,7 +505,7 @@ def account_tables(draw, scene, account, kind):
             own.balances.append(draw(balance_rows(account, asset, price, borrows=kind == "borrower")))
     for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
         market = draw(st.sampled_from(markets))
-        own.orders.append(draw(order_rows(account, market, first.marks[market["symbol"]])))
+        own.orders.append(draw(order_rows(account, market, first.path[market["symbol"]])))
     if draw(st.integers(0, 3)) == 0:
         limit, most = draw(st.sampled_from([None, 1.0, 3.0, 12.5])), draw(st.sampled_from([5000, 5000, -300_000]))
         unsettled = float(draw(decimals(-abs(most), max(most, -1), 2)))
@@ -424,10 +529,13 @@ def _settle(own: Scene, prices: naive.Prices, account: Any, target: Fraction) ->
 
 
 @st.composite
-def scenes(draw, ticks=1, most=8):
-    """A whole scene: 4 to ``most`` accounts, up to 3 providers, and ticks a moment to three hours apart."""
-    markets = [draw(market_rows(base)) for base in BASES[: draw(st.sampled_from([1, 2, 2, 3, 4]))]]
-    symbols = draw(st.lists(st.sampled_from((*BASES[: len(markets)], *OTHERS)), max_size=3, unique=True))
+def scenes(draw, ticks=1, most=8, live=False):
+    """A whole scene: 4 to ``most`` accounts, up to 3 providers, and ticks a moment to three hours apart.
+
+    ``live``: with spot markets, and ticks as `live_ticks` draws them.
+    """
+    perpetuals = [draw(market_rows(base)) for base in BASES[: draw(st.sampled_from([1, 2, 2, 3, 4]))]]
+    symbols = draw(st.lists(st.sampled_from((*BASES[: len(perpetuals)], *OTHERS)), max_size=3, unique=True))
     place = draw(st.integers(0, len(symbols)))
     symbols.insert(place, SETTLE)
     providers, count = draw(st.integers(0, 3)), draw(st.integers(4, most))
@@ -435,20 +543,24 @@ def scenes(draw, ticks=1, most=8):
     if draw(st.booleans()):
         ids = [f"user {n}" for n in ids]
     collateral = [draw(asset_rows(symbol)) for symbol in symbols]
-    worth = dict.fromkeys(OTHERS, 50) | {market["baseSymbol"]: market["price"] for market in markets} | {SETTLE: 1}
+    worth = dict.fromkeys(OTHERS, 50) | {market["baseSymbol"]: market["price"] for market in perpetuals} | {SETTLE: 1}
+    others = [row for row in collateral if row["symbol"] != SETTLE] if live else []
+    spots = [draw(spot_rows(row, worth[row["symbol"]])) for row in others if draw(st.integers(0, 3))]
     source = {
         "settle_asset": SETTLE,
-        "markets": markets,
+        "markets": draw(st.permutations([*perpetuals, *spots])) if spots else perpetuals,
         "collateral": collateral,
         "borrow_lend": [draw(pool_rows(row, worth[row["symbol"]])) for row in collateral if draw(st.booleans())],
         "policy": draw(policies),
-        "backstop": [draw(provider_rows(n, [m["symbol"] for m in markets])) for n in ids[:providers]],
+        "backstop": [draw(provider_rows(n, [m["symbol"] for m in perpetuals])) for n in ids[:providers]],
     }
     time, inputs = START, []
     for _ in range(ticks):
-        inputs.append(draw(tick_inputs(source, time, inputs[-1] if inputs else None)))
-        time += draw(st.sampled_from(GAPS)) * 10**9
-    scene, targets = Scene(source, ticks=inputs), []
+        before = inputs[-1] if inputs else None
+        drawn = draw(tick_inputs(source, time, before))
+        inputs.append(draw(live_ticks(source, drawn, before)) if live else drawn)
+        time += int(Decimal(draw(st.sampled_from(GAPS))) * 10**9)
+    scene, targets = Scene(source, ticks=inputs, seed=draw(st.integers(0, 2**31))), []
     for n, account in enumerate(ids):
         if n < providers and draw(st.integers(0, 4)):
             scene.balances.append({"account": account, "asset": SETTLE, "quantity": 1e6, "lent": 0.0})
@@ -457,7 +569,8 @@ def scenes(draw, ticks=1, most=8):
                 st.sampled_from(["trader", "trader", "winner", "winner", "mixed", "mixed", "borrower", "borrower"])
             )
             targets.append(draw(account_tables(scene, account, kind)))
-    prices = inputs[0].prices().at(*scene.load_naive())
+    venue, state = scene.load_naive()
+    prices = naive.guarded(venue, state, *inputs[0].naive_arguments()) if live else inputs[0].prices().at(venue, state)
     for target in targets:
         _settle(target[0], prices, *target[1:])
     return scene

@@ -2,9 +2,11 @@
 
 import ast
 import copy
+import hashlib
 import json
 import math
 import random
+import struct
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -43,17 +45,31 @@ BTC = market_row("BTC", ("0.01333333", "0.00002494"), ("0.00666667", "0.00001496
 SOL = market_row("SOL", ("0.02", "0.000075"), ("0.0135", "0.0000375"), "0.01", "0.01")
 
 
+# every leg in every round, the largest position first, slices of the policy's size, harmful or not
+PLAIN = {"slice_probability": 1, "position_order": "largest", "target_mmr": 0, "harmful_slice": "send"}
+
+
 def make_venue(markets=(X, Y), collateral=(("GEM", "0.9"), ("TOK", "0.9")), backstop=(), pools=(), **policy):
     """By default perpetuals X and Y in lots of 0.01, so that at a mark of 100 a lot is worth 1; maintenance 5 %.
 
     Assets USDC (the settle asset), GEM and TOK; borrows by the defaults, maintenance 5 % USDC and 10 % others.
     """
     rows = [asset_row("USDC", "1")] + [asset_row(*row) if isinstance(row, tuple) else row for row in collateral]
-    policy = {"min_slice_notional": 1, **policy}
+    policy = {"min_slice_notional": 1, **PLAIN, **policy}
     lists = {"markets": list(markets), "backstop": list(backstop), "borrow_lend": list(pools)}
     return naive.Venue({**lists, "collateral": rows, "policy": policy})
 
 
+GEM_SPOT = {
+    "symbol": "GEM_USDC",
+    "baseSymbol": "GEM",
+    "quoteSymbol": "USDC",
+    "marketType": "SPOT",
+    "filters": {
+        "price": {"tickSize": "0.1", "minImpactMultiplier": "0.99", "maxImpactMultiplier": "1.01"},
+        "quantity": {"stepSize": "0.01"},
+    },
+}
 BACKPACK = make_venue([BTC, SOL, {"symbol": "SOL_USDC", "marketType": "SPOT"}], [("SOL", "0.95")], slice_fraction=0.1)
 
 
@@ -86,7 +102,7 @@ def look_at(venue, holdings, marks, indexes=None, prices=None, **others):
 def checked_step(venue, state, marks=AT_100, books=None, prices=None, time_ns=0, **others):
     """`step`, with what must hold in every tick: conservation by equality, and rows that add up to the new state."""
     untouched = copy.deepcopy(state)
-    new, rows = naive.step(venue, state, time_ns, marks, books or {}, asset_prices=prices, **others)
+    new, rows, _ = naive.step(venue, state, time_ns, marks, books or {}, asset_prices=prices, **others)
     assert state == untouched
     assert naive.total_lots(venue, new) == naive.total_lots(venue, state)
     assert naive.total_quanta(venue, new) == naive.total_quanta(venue, state)
@@ -260,11 +276,11 @@ E4_BIDS = [
     ],
 )
 def test_e4_walk(lots, filled, reason, average, proceeds, fee):
-    """E4, both slices; the floor 86,781.4 * 0.99 = 85,913.586 is not reached."""
+    """E4, both slices; the floor 86,781.4 * 0.99 = 85,913.586, in ticks 85,913.6, is not reached."""
     levels = [(price, int(naive.number(quantity) * 10**5)) for price, quantity in E4_BIDS]
-    band = naive.impact_band(BACKPACK.markets["BTC"], "bids", naive.number(levels[0][0]))
-    assert band == (Fraction("85913.586"), math.inf)
-    fill = naive.walk_book(levels, lots, band)
+    band = naive.tightest("bids", Fraction("0.1"), {"impact": naive.number(levels[0][0]) * Fraction("0.99")})
+    assert band == naive.Band("bids", Fraction("85913.6"), "impact")
+    fill = naive.quote_book(levels, lots, band)
     assert (fill.lots, fill.reason) == (filled, reason)
     money = fill.value / 10**5
     assert [f"{float(x):.4f}" for x in (fill.value / fill.lots, money, money / 100)] == [average, proceeds, fee]
@@ -472,8 +488,8 @@ def test_band_cuts_a_sale():
     """
     new, rows = book_tick({"bids": [("100", "0.5"), ("99.5", "0.2"), ("98.9", "10")]}, slices_per_tick=2)
     assert brief(rows, "requested", "lots", "cost", "cash", "fee") == [
-        ("book", "band", 100, -70, -70 * M, -100000, 699000),
-        ("expire", "band", 93, 0, 0, 0, 0),
+        ("book", "impact", 100, -70, -70 * M, -100000, 699000),
+        ("expire", "impact", 93, 0, 0, 0, 0),
     ]
     assert rows[1]["price"] == pytest.approx(69.9 / 0.7, rel=1e-15)
     assert new.accounts[1].balances["USDC"] == [44201000, 0]
@@ -487,7 +503,7 @@ def test_band_cuts_a_purchase():
     asks = [("100", "0.5"), ("101", "0.2"), ("101.1", "10")]
     new, rows = book_tick({"asks": asks, "bids": [("99", "100")]}, quantity=-10)
     assert brief(rows, "requested", "lots", "cost", "cash", "fee") == [
-        ("book", "band", 100, 70, 70 * M, -200000, 702000)
+        ("book", "impact", 100, 70, 70 * M, -200000, 702000)
     ]
     assert new.accounts[1].balances["USDC"] == [44098000, 0]
     assert new.accounts[1].positions["X"] == [-930, -930 * M, -930 * M]
@@ -509,12 +525,12 @@ def test_the_ends_of_the_book(book, expected):
 
 
 def test_a_market_without_multipliers_has_no_band():
-    """Bids 50 lots at 100, then 50 at 60; the slice of 100 takes both for 80."""
+    """Bids 50 lots at 100, then 50 at 60; the slice of 100 takes both for 80, harmful as that is."""
     quantity = {"minQuantity": "0.01", "stepSize": "0.01"}
     venue = make_venue([{**X, "filters": {"price": {"tickSize": "0.1"}, "quantity": quantity}}])
     state = load(venue, {1: {"X": (10, 100), "USDC": 45}})
     _, rows = checked_step(venue, state, {"X": 100}, {"X": {"bids": [(100, 0.5), (60, 0.5)]}})
-    assert brief(rows, "lots", "price")[0] == ("book", "full", -100, 80.0)
+    assert brief(rows, "lots", "price")[:2] == [("harm", "sent", 0, 80.0), ("book", "full", -100, 80.0)]
 
 
 def test_accounts_and_positions_go_by_margin():
@@ -960,7 +976,7 @@ def test_funding_from_premiums(row, cash):
 
     The mark at the time of the payment is 100 again, and its premium is the first one of the next interval.
     """
-    venue = make_venue([{**X, **row}])
+    venue = make_venue([{**X, **row}], mark_index_threshold=None)
     state = load(venue, {1: {"X": (10, 100), "USDC": 1000}})
     first = [(NOON + n, {"marks": {"X": mark}, "indexes": AT_100}) for n, mark in enumerate([100.1, 100.3])]
     new, rows = later(venue, state, [*first, (NOON + 1000, {}), (NOON + 4 * HOUR, {"indexes": {"X": 80}})])
@@ -1265,6 +1281,986 @@ def test_adl_ranks_by_entry():
     assert new.accounts[3].positions["X"] == [0, 0, 0]
 
 
+# ---- Guards, by hand
+
+
+def guard_market(**price):
+    """X with other figures of its guards and bands; a tick is 0.1 and a lot at 100 is worth 1."""
+    row = copy.deepcopy(X)
+    row["filters"]["price"] = {"tickSize": "0.1", **price}
+    return row
+
+
+def guarded(ticks, market=X, holdings=None, **policy):
+    """Ticks of (seconds, arguments) from NOON on; state, rows and what was seen of each. Account 1 is rich."""
+    venue = make_venue([market, GEM_SPOT], **policy)
+    state, found = load(venue, {1: {"X": (10, 100), "USDC": 10**6} if holdings is None else holdings}), []
+    for seconds, arguments in ticks:
+        arguments = {"marks": {}, "books": {}, "asset_prices": {"GEM": 100}, **arguments}
+        state, rows, seen = naive.step(venue, state, NOON + round(seconds * 10**9), **arguments)
+        found.append((state, rows, seen))
+    return found
+
+
+def marks_of(ticks, market=X, **policy):
+    return [float(seen.prices.marks["X"]) for _, _, seen in guarded(ticks, market, **policy)]
+
+
+BOOK_99_101 = {"X": {"bids": [(99, 1)], "asks": [(101, 1)]}}
+
+
+def test_a_stale_book():
+    """60 s before the tick it counts, a ns more and it does not; that of a spot market shows its asset."""
+    books = {"X": {"bids": [(99, 1)]}, "GEM_USDC": {"asks": [(99, 1)]}}
+    for late, expected in ((0, []), (1, [("stale_book", "X", None), ("stale_book", None, "GEM")])):
+        times = dict.fromkeys(books, NOON - 60 * 10**9 - late)
+        [(_, rows, _)] = guarded([(0, {"marks": AT_100, "books": books, "book_times": times})])
+        assert [row[1:] for row in brief(rows, "market", "asset")] == expected
+    assert {(row["account"], row["counterparty"], row["requested"]) for row in rows} == {(None, None, 0)}
+    assert all(math.isnan(row[name]) for row in rows for name in ("price", "mmr_before", "mmr_after"))
+
+
+@pytest.mark.parametrize(
+    ("book", "reasons"),
+    [
+        ({"bids": [(100, 1)], "asks": [(100, 1)]}, ["crossed_book"]),
+        ({"bids": [(100.1, 1)], "asks": [(100, 1), (100.2, 1)]}, ["crossed_book"]),
+        ({"bids": [(99.9, 1)], "asks": [(100, 1)]}, []),
+        ({"bids": [(99.9, 1)]}, []),
+        ({}, []),
+    ],
+)
+def test_a_crossed_book(book, reasons):
+    """A book that is crossed and stale is refused once, as stale; without levels there is nothing to refuse."""
+    for age, expected in ((0, reasons), (61, ["stale_book"] if book else [])):
+        times = {"X": NOON - age * 10**9}
+        [(_, rows, _)] = guarded([(0, {"marks": AT_100, "books": {"X": book}, "book_times": times})])
+        assert [row["reason"] for row in rows] == expected
+
+
+def test_a_refused_book_is_not_there():
+    """Account 1 has 1,000 lots and E = 45: it finds no book. A mark of 100 is given, the touch of 90 and 80 is not."""
+    book = {"bids": [(90, 10)], "asks": [(80, 10)]}
+    arguments = {"marks": AT_100, "indexes": {"X": 100}, "books": {"X": book}}
+    [(state, rows, _)] = guarded([(0, arguments)], holdings={"X": (10, 100), "USDC": 45})
+    assert brief(rows, "market") == [("guard", "crossed_book", "X"), ("expire", "no_book", "X")]
+    assert state.memory["X"].basis is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "given", "used"),
+    [
+        (0.5, 102, 101.0),  # at least one second
+        (2.9, 110, 100 * 1.01**2.0),
+        (2.9, 102, 102.0),
+        (2, 95, 100 * 0.98**2.0),
+        (10**9, 1000, 1000.0),  # 1.01 to the power of 10^9 is more than any float
+    ],
+)
+def test_update_caps(seconds, given, used):
+    """Of the index and of the mark, each from the one used before; an index that was missing is no print."""
+    market = guard_market(minPriceUpdateMultiplier="0.98", maxPriceUpdateMultiplier="1.01")
+    for what, reason in (("indexes", "index_update_cap"), ("marks", "update_cap")):
+        others = {} if what == "marks" else {"marks": {"X": 100}}
+        first, second = ({**others, what: {"X": price}} for price in (100, given))
+        policy = {"mark_index_threshold": None}
+        *_, (state, rows, seen) = guarded([(0, first), (seconds, second)], market, **policy)
+        assert float(getattr(seen.prices, what)["X"]) == used
+        assert brief(rows, "market", "price") == ([("guard", reason, "X", given)] if used != given else [])
+        memory = state.memory["X"]
+        assert (memory.mark if what == "marks" else memory.index) == used
+    *_, (_, rows, _) = guarded([(0, {"marks": AT_100, "indexes": {"X": 100}}), (5, {"marks": AT_100})], market)
+    assert rows == []
+
+
+def test_clamp_to_the_index_before_the_cap():
+    """110 is clamped to 105 and then to 101, which is how far it may go in a second."""
+    market = guard_market(maxPriceUpdateMultiplier="1.01")
+    ticks = [(0, {"marks": {"X": 100}}), (1, {"marks": {"X": 110}, "indexes": {"X": 100}})]
+    *_, (_, rows, seen) = guarded(ticks, market)
+    assert brief(rows, "price") == [("guard", "index_clamp", 110.0), ("guard", "update_cap", 105.0)]
+    assert float(seen.prices.marks["X"]) == 101.0
+    assert marks_of([(0, {"marks": {"X": 90}, "indexes": {"X": 100}})]) == [95.0]
+    assert marks_of([(0, {"marks": {"X": 95}, "indexes": {"X": 100}})]) == [95.0]
+    assert marks_of([(0, {"marks": {"X": 90}})]) == [90.0]
+
+
+def test_the_average_of_the_basis():
+    """mid - index is 1 at first, 60 s later 3: e = 1 + (1 - 1/e) * 2 = 2.264241. It stays where one of both lacks."""
+    book = {"X": {"bids": [(100, 1)], "asks": [(102, 1)]}}
+    higher = {"X": {"bids": [(102.5, 1)], "asks": [(103.5, 1)]}}
+    ticks = [(0, {"books": book, "indexes": {"X": 100}}), (30, {"books": higher, "marks": {"X": 100}})]
+    ticks += [(60, {"books": higher, "indexes": {"X": 100}}), (61, {"indexes": {"X": 100}})]
+    found = guarded(ticks)
+    basis = [state.memory["X"].basis for state, _, _ in found]
+    assert basis[:2] == [1.0, 1.0]
+    assert f"{basis[2]:.6f}, {basis[3]:.6f}" == "2.264241, 2.264241"
+    assert [float(seen.prices.marks["X"]) for *_, seen in found] == [101.0, 100.0, 100 + basis[2], 100 + basis[2]]
+
+
+def test_the_next_best_mark():
+    """index + e of at most 60 s ago; index; the median of three; mid; last; the mark used before."""
+    first = (0, {"books": BOOK_99_101, "indexes": {"X": 99.5}})  # e = 0.5
+    index, book, last = {"indexes": {"X": 99}}, {"books": BOOK_99_101}, {"last_prices": {"X": 100.5}}
+    one_side = {"books": {"X": {"bids": [(99, 1)]}}}
+    for seconds, known, expected in (
+        (60, {**index, **last}, 99.5),
+        (61, {**index, **last}, 99.0),
+        (1, {**book, **last}, 100.5),
+        (1, {**book, "last_prices": {"X": 120}}, 101.0),
+        (1, {**one_side, **last}, 100.5),
+        (1, book, 100.0),
+        (60, one_side, 100.0),
+        (60, {}, 100.0),
+    ):
+        assert marks_of([first, (seconds, known)])[1] == expected
+
+
+def test_a_held_mark():
+    """It is held for 60 s from when it was last had otherwise; then a market that is held is an error."""
+    ticks = [(0, {"marks": {"X": 100}}), (40, {}), (60, {})]
+    found = guarded(ticks)
+    assert [brief(rows, "market") for _, rows, _ in found] == [[], *[[("guard", "mark_held", "X")]] * 2]
+    assert math.isnan(found[1][1][0]["price"])
+    with pytest.raises(ValueError, match="X"):
+        guarded([*ticks, (61, {})])
+    state = guarded([*ticks, (61, {})], holdings={"USDC": 1})[-1][0]
+    assert (state.memory["X"].mark, state.memory["X"].mark_time, state.ticks) == (100.0, NOON, 4)
+
+
+def test_what_nobody_holds_needs_no_price():
+    """An order holds a market, and a lent balance an asset."""
+    venue = make_venue()
+    state = load(venue, {1: {"X": (10, 100), "USDC": 10**6}})
+    assert naive.step(venue, state, NOON, {"X": 100}, {})[1] == []
+    ordered = load(venue, {1: {"USDC": 10**6}}, [(1, "bid", 100, 1, "Y")])
+    lent = load(venue, {1: {"USDC": 10**6, "GEM": (0, 1)}})
+    for other in (ordered, lent):
+        with pytest.raises(ValueError, match=r"Y|GEM"):
+            naive.step(venue, other, NOON, {"X": 100}, {})
+
+
+def test_prints_that_are_errors():
+    market = guard_market(maxPrice="1000", maxPriceUpdateMultiplier="2")
+    with pytest.raises(ValueError, match="maxPrice"):
+        guarded([(0, {"marks": {"X": 1001}})], market)
+    assert marks_of([(0, {"marks": {"X": 400}}), (1, {"marks": {"X": 5000}})], market)[1] == 800.0
+    with pytest.raises(ValueError, match="ticks"):
+        guarded([(0, {"marks": {"X": 10**12}})])
+    for index, premium in (("0.01", 9999), ("0.009999", 10**4)):
+        tick = {"marks": {"X": 100}, "indexes": {"X": index}}
+        if premium < 10**4:
+            used = guarded([(0, tick)], mark_index_threshold=10**6)[0][0].memory["X"].used
+            assert used == [(NOON, 10**6, premium * 10**12)]
+        else:
+            with pytest.raises(ValueError, match="premium"):
+                guarded([(0, tick)], mark_index_threshold=10**6)
+
+
+def test_samples():
+    """Marks 100 at 0.5 s, 110 with an index of 100 at 3 s, 120 at 3.5 s: seconds 1 and 2, 3, and from 4 on."""
+    ticks = [(0.5, {"marks": {"X": 100}}), (3, {"marks": {"X": 110}, "indexes": {"X": 100}})]
+    ticks += [(3.5, {"marks": {"X": 120}}), (6, {"marks": {"X": 130}})]
+    used = guarded(ticks, mark_index_threshold=None)[-1][0].memory["X"].used
+    at, tenth = NOON // 10**9, 10**11
+    expected = {at + second: (10**6, None) for second in (1, 2)} | {at + 3: (1100000, tenth)}
+    expected |= {at + 4: (1200000, None), at + 5: (1200000, None), at + 6: (1300000, None)}
+    assert naive.samples(used, NOON + 6 * 10**9) == expected
+    later = naive.samples(used, NOON + 302 * 10**9 + 1)  # after 2 s and a ns: the second 2 is out
+    assert (min(later) - at, len(later)) == (3, 300)
+    assert naive.mean_of([1, None, 2], 9) == Fraction(3, 2)
+    assert (naive.mean_of([None], 9), naive.mean_of([], None)) == (9, None)
+
+
+# ---- Bands, by hand: bids 99.5 and asks 100.5 are the touch, the mark 100
+
+
+TOUCH = {"X": {"bids": [(99.5, 10)], "asks": [(100.5, 10)]}}
+
+
+def bands_of(ticks, **price):
+    """The lower and the upper band of the last tick, and their reasons, through the quote of a lot far away."""
+    venue = make_venue([guard_market(**price)])
+    state = load(venue, {1: {"X": (10, 100), "USDC": 10**6}})
+    for seconds, arguments in ticks:
+        prices = naive.Prices(*(arguments.get(name) for name in ("marks", "indexes")))
+        tick = naive._Tick(venue, state, NOON + seconds * 10**9, prices, 0)
+        tick.guards(TOUCH, arguments.get("last_prices"), None)
+        tick.state.ticks += 1
+        state = tick.state
+    found = [tick.bands["X", side] for side in ("bids", "asks")]
+    return [(float(band.price), band.reason) for band in found if band.price is not None]
+
+
+MEAN = {"meanMarkPriceBand": {"minMultiplier": "0.98", "maxMultiplier": "1.02"}}
+PREMIUM = {"meanPremiumBand": {"tolerancePct": "0.015"}}
+
+
+@pytest.mark.parametrize(
+    ("price", "arguments", "expected"),
+    [
+        ({}, {}, []),
+        # 99.5 * 0.99 = 98.505, 100.5 * 1.01 = 101.505, in whole ticks inside
+        ({"minImpactMultiplier": "0.99", "maxImpactMultiplier": "1.01"}, {}, [(98.6, "impact"), (101.5, "impact")]),
+        ({"minImpactMultiplier": "0.99"}, {}, [(98.6, "impact")]),
+        (MEAN, {}, [(98.0, "mean_mark"), (102.0, "mean_mark")]),
+        # an index of 101: the premium is -1/101, 101 * (1 - 1/101 -+ 0.015) = 98.485 and 101.515
+        (PREMIUM, {"indexes": {"X": 101}}, [(98.5, "mean_premium"), (101.5, "mean_premium")]),
+        (PREMIUM, {}, []),
+        # Active: 100, the mean of 99.5 and 100.5; with a last price of 99.9 or 90 the one in the middle
+        ({"minMultiplier": "0.98", "maxMultiplier": "1.02"}, {}, [(98.0, "limit"), (102.0, "limit")]),
+        ({"minMultiplier": "0.98"}, {"last_prices": {"X": 99.9}}, [(98.0, "limit")]),  # 97.902
+        ({"minMultiplier": "0.98"}, {"last_prices": {"X": 90}}, [(97.6, "limit")]),  # 97.51
+        # the tightest; 98.505 and 98.51 are both 98.6: the first of the order
+        ({"minImpactMultiplier": "0.99", **MEAN}, {}, [(98.6, "impact"), (102.0, "mean_mark")]),
+        ({"minImpactMultiplier": "0.98", **MEAN}, {}, [(98.0, "mean_mark"), (102.0, "mean_mark")]),
+        (
+            {"minImpactMultiplier": "0.99", "meanMarkPriceBand": {"minMultiplier": "0.9851"}},
+            {},
+            [(98.6, "impact")],
+        ),
+        ({"minMultiplier": "0.99", "meanMarkPriceBand": {"minMultiplier": "0.985"}}, {}, [(99.0, "limit")]),
+    ],
+)
+def test_bands(price, arguments, expected):
+    assert bands_of([(0, {"marks": {"X": 100}, **arguments})], **price) == expected
+
+
+def test_a_band_of_the_mean():
+    """Marks 100 for ten seconds and then 111: 1,111 / 11 = 101, of which 0.98 is 98.98.
+
+    With premiums 0 for ten seconds and then 0.11: 0.01, so that of the index of 100 99.5 is the lowest.
+    """
+    ticks = [(0, {"marks": {"X": 100}}), (10, {"marks": {"X": 111}})]
+    assert bands_of(ticks, **MEAN)[0] == (99.0, "mean_mark")
+    ticks = [(0, {"marks": {"X": 100}, "indexes": {"X": 100}}), (10, {"marks": {"X": 111}, "indexes": {"X": 100}})]
+    policy_of_five_percent = bands_of(ticks, **PREMIUM)[0]  # 105: (10 * 0 + 0.05) / 11 = 0.004545
+    assert policy_of_five_percent == (99.0, "mean_premium")
+    assert bands_of([*ticks, (400, ticks[0][1])], **PREMIUM)[0] == (103.5, "mean_premium")  # 299 of 0.05, one of 0
+
+
+def test_the_band_stops_a_slice():
+    """Bids 50 lots at 100 and 50 at 98.5, the floor of the mean mark is 99; a slice of 100 fills 50."""
+    mean = {"meanMarkPriceBand": {"minMultiplier": "0.99", "maxMultiplier": None}}
+    book = {"X": {"bids": [(100, 0.5), (98.5, 0.5)]}}
+    for price, reason in ((mean, "mean_mark"), ({"minMultiplier": "0.99"}, "limit")):
+        arguments = {"marks": {"X": 100}, "books": book}
+        [(_, rows, _)] = guarded([(0, arguments)], guard_market(**price), {"X": (10, 100), "USDC": 45})
+        assert brief(rows, "requested", "lots") == [("book", reason, 100, -50)]
+
+
+# ---- Refill, by hand: account 1 sells 100 lots of 1,000 into bids of 60 at 100 and 200 at 99.9
+
+
+def refill_ticks(ticks, **policy):
+    """Rows and books of ticks of (seconds, bids), always with E = 45 of 1,000 lots at the start of each."""
+    venue = make_venue(refill_half_life=10, **policy)
+    state, found = load(venue, {1: {"X": (10, 100), "USDC": 45}}), []
+    for seconds, bids in ticks:
+        books = {"X": {"bids": bids}} if bids is not None else {}
+        state, rows = checked_step(venue, state, books=books, time_ns=NOON + seconds * 10**9)
+        state.accounts[1] = load(venue, {1: {"X": (10, 100), "USDC": 45}}).accounts[1]
+        gone = [level[2] for level in state.books["X"]["bids"]]
+        found.append((brief(rows, "lots", "price")[0], gone))
+    return found
+
+
+BIDS = [(100, 0.6), (99.9, 2)]
+
+
+def test_refill():
+    """60 and 40 are gone; after 10 s 30 and 20, and 30 and 70 more are taken; another book is whole."""
+    first = (("book", "full", -100, pytest.approx(99.96)), [60, 40])
+    again = (("book", "full", -100, pytest.approx(99.93)), [60, 90])
+    assert refill_ticks([(0, BIDS), (10, BIDS)]) == [first, again]
+    assert refill_ticks([(0, BIDS), (10, None)]) == [first, again]
+    assert refill_ticks([(0, BIDS), (10, [(100, 0.6), (99.9, 1)])])[1][1] == [60, 40]
+    # after 1 s floor(60 * 0.933) = 55 and floor(40 * 0.933) = 37: 5 and 95
+    assert refill_ticks([(0, BIDS), (1, BIDS)])[1] == (("book", "full", -100, pytest.approx(99.905)), [60, 132])
+
+
+def test_empty_levels_are_not_there():
+    """At once nothing has come back: the touch is 99.9, and then there is no level. Half of a lot is none."""
+    bids, nothing = (
+        [(100, 0.6), (99.9, 0.4)],
+        (("expire", "no_book", 0, pytest.approx(math.nan, nan_ok=True)), [60, 40]),
+    )
+    assert refill_ticks([(0, bids), (0, bids)])[1] == nothing
+    [_, second] = refill_ticks([(0, [(100, 0.6), (99.9, 0.4), (99, 0.7)]), (0, None)])
+    assert second[0][:3] == ("book", "depth", -70)  # the floor would be 99 * 0.99 now
+    assert refill_ticks([(0, [(100, 0.01)]), (10, None)])[1] == (("book", "depth", -1, 100.0), [1])
+
+
+def test_a_refused_book_is_not_given():
+    """The crossed book of the second tick is none, and what was there before is forgotten."""
+    venue = make_venue(refill_half_life=10)
+    state = load(venue, {1: {"X": (10, 100), "USDC": 45}})
+    state, _ = checked_step(venue, state, books={"X": {"bids": BIDS}}, time_ns=NOON)
+    crossed = {"X": {"bids": [(101, 5)], "asks": [(100, 5)]}}
+    state, rows = checked_step(venue, state, books=crossed, time_ns=NOON + 10 * 10**9)
+    assert brief(rows, "lots") == [("guard", "crossed_book", 0), ("expire", "no_book", 0)]
+    assert state.books == {}
+
+
+# ---- The throttle
+
+
+def test_the_draws():
+    """Published outputs of splitmix64: of seed 0 the first three, of seed 1234567 the first two."""
+    assert [naive.draw(0, n) for n in range(3)] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert [naive.draw(1234567, n) for n in range(2)] == [6457827717110365317, 3203168211198807973]
+    digest = hashlib.blake2b(b"5/17/user 3", digest_size=8).digest()
+    assert naive.account_key(5, 17, "user 3") == sum(byte << 8 * place for place, byte in enumerate(digest))
+
+
+def resting(venue, state, seed):
+    """The legs that rest in a tick of seed: (market or asset, rounds)."""
+    _, rows = checked_step(venue, state, books={"X": {"bids": [(100, 100)]}}, seed=seed, prices={"GEM": 100})
+    return [row["market"] or row["asset"] for row in rows if row["reason"] == "throttle"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_throttle(seed):
+    """X, Y and the borrow of GEM in two rounds: n = 5 * round + 0, 1, and 2 + 1. Y has no book, so all goes on."""
+    policy = {"min_slice_notional": "0.01", "slice_fraction": "0.001", "position_order": "pro_rata"}
+    venue = make_venue(slice_probability="0.3", slices_per_tick=2, **policy)
+    state = load(venue, {1: {"X": (10, 100), "Y": (10, 100), "USDC": 192, "GEM": -1}})
+    key = naive.account_key(seed, 0, 1)
+    expected = []
+    for round_ in range(2):
+        for place, leg in ((3, "GEM"), (0, "X"), (1, "Y")):
+            if naive.draw(key, 5 * round_ + place) >= 3 * 2**64 // 10:
+                expected.append(leg)
+    assert resting(venue, state, seed) == expected
+
+
+def test_nobody_rests_below_auto_close():
+    """All legs rest, but a debt of an account below auto-close is repaid whole."""
+    venue = make_venue(slice_probability=0)
+    rows = checked_step(venue, load(venue, {1: {"USDC": -1250, "GEM": 10}}), prices={"GEM": 145})[1]
+    assert brief(rows, "market", "asset") == [("skip", "throttle", None, "USDC")]
+    rows = checked_step(venue, load(venue, {1: {"USDC": -1290, "GEM": 10}}), prices={"GEM": 145})[1]
+    assert brief(rows, "asset")[0] == ("convert", "debt", "GEM")
+
+
+def test_cooldown():
+    """A slice in the first round; the second round and the tick 29 s later rest, 30 s later it goes on."""
+    venue, books = make_venue(slice_cooldown=30, slices_per_tick=2), {"X": {"bids": [(100, 100)]}}
+    state, found = load(venue, {1: {"X": (10, 100), "USDC": 45}}), []
+    for seconds in (0, 29, 30):
+        state, rows = checked_step(venue, state, books=books, time_ns=NOON + seconds * 10**9)
+        state.accounts[1].balances["USDC"][0] = state.accounts[1].positions["X"][0] * 45000
+        found.append([row[:2] for row in brief(rows)])
+    rest, full = ("skip", "cooldown"), ("book", "full")
+    assert found == [[full, rest], [rest, rest], [full, rest]]
+    assert state.last_slice == {(1, "X"): NOON + 30 * 10**9}
+
+
+def test_accounts_in_a_random_order():
+    """By `mix(k)`; the key is that of seed, tick and account."""
+    venue = make_venue(account_order="random")
+    state = load(venue, {account: {"X": (10, 100), "USDC": 40 + account % 4} for account in range(1, 9)})
+    orders = set()
+    for seed in range(4):
+        _, rows = checked_step(venue, state, seed=seed)
+        found = [row["account"] for row in rows if row["event"] == "trigger"]
+        assert found == sorted(range(1, 9), key=lambda one, seed=seed: naive.mix(naive.account_key(seed, 0, one)))
+        orders.add(tuple(found))
+    assert len(orders) > 1
+
+
+# ---- Repay on the books of spot markets, by hand: lots of GEM are 0.01
+
+
+def spot_tick(holdings, book, price=145, slippage="0.01", **policy):
+    venue = make_venue([X, GEM_SPOT], conversion_slippage=slippage, **{"min_slice_notional": 100, **policy})
+    books = {"GEM_USDC": book}
+    new, rows = checked_step(venue, load(venue, {1: holdings}), books=books, prices={"GEM": price, "TOK": 10})
+    return new, rows
+
+
+def test_a_sale_on_the_book():
+    """`test_repay_from_collateral` with bids of 144.9: 0.870777 GEM are 88 lots, sold for 0.5 * 144.9 + 0.38 * 144.5.
+
+    That is 127.36, the fee 1.2736; the debt falls by 126.0864.
+    """
+    new, rows = spot_tick({"USDC": -1250, "GEM": 10}, {"bids": [(144.9, 0.5), (144.5, 5)]})
+    assert brief(rows, "counterparty", "asset", "quanta", "cash", "fee", "counter_cash", "requested") == [
+        ("convert", "debt", "book", "GEM", -880000, 127360000, 1273600, -127360000, 0)
+    ]
+    assert rows[1]["price"] == pytest.approx(127.36 / 0.88, rel=1e-15)
+    assert new.accounts[1].balances == {"USDC": [-1250 * M + 126086400, 0], "GEM": [9120000, 0]}
+    assert new.book_quanta["GEM"] == 880000
+
+
+def test_a_sale_of_the_lots_that_there_are():
+    """0.855 GEM are 85 lots and 0.5 of one; less than a lot goes at the index. TOK has no spot market."""
+    bids = {"bids": [(145, 5)]}
+    _, rows = spot_tick({"USDC": -130, "GEM": "0.855"}, bids, min_slice_notional=1000)
+    assert brief(rows, "asset", "quanta")[0] == ("convert", "debt", "GEM", -850000)
+    _, rows = spot_tick({"USDC": "-1.45", "GEM": "0.009999"}, bids)
+    assert brief(rows, "asset", "quanta", "cash")[0] == ("convert", "debt", "GEM", -9999, 1449855)
+    _, rows = spot_tick({"USDC": -1250, "TOK": 145}, bids)
+    assert brief(rows, "asset", "quanta", "cash")[0] == ("convert", "debt", "TOK", -12626263, 126262630)
+
+
+@pytest.mark.parametrize(
+    ("bids", "reason", "lots"),
+    [
+        ([(145, 0.5)], "depth", 50),
+        # not under 145 * 0.99 = 143.55
+        ([(145, 0.5), (143.5, 5)], "conversion", 50),
+        ([(143.6, 0.5), (143.5, 5)], "conversion", 50),
+        ([(145, 0.5), (143.6, 5)], "full", 89),
+        ([(143.5, 5)], "conversion", 0),
+        # 0.99 of the touch is above
+        ([(146, 0.5), (144.5, 5)], "impact", 50),
+        ([(160, 0.5), (150, 5)], "impact", 50),
+    ],
+)
+def test_the_band_of_a_conversion(bids, reason, lots):
+    """126.6 / (145 * 0.99), 89 lots, are wanted; without a fill it is a row of its own, and TOK is sold instead."""
+    _, rows = spot_tick({"USDC": -1266, "GEM": 10, "TOK": 2}, {"bids": bids})
+    if lots:
+        assert brief(rows, "asset", "quanta")[0] == ("convert", "debt", "GEM", -lots * 10000)
+    else:
+        columns = ("asset", "market", "requested", "quanta")
+        assert brief(rows, *columns) == [
+            ("expire", reason, "GEM", None, 89, 0),
+            ("convert", "debt", "TOK", None, 0, -2 * M),
+        ]
+
+
+def test_a_limit_of_a_spot_market():
+    """Active is 150, the mean of 146 and 154: 0.97 of it is 145.5; without the asks it is 146, and 141.62."""
+    spot = copy.deepcopy(GEM_SPOT)
+    spot["filters"]["price"] = {"tickSize": "0.1", "minMultiplier": "0.97"}
+    venue = make_venue([X, spot], min_slice_notional=100)
+    for asks, quanta in (([(154, 1)], -500000), ([], -880000)):
+        book = {"bids": [(146, 0.5), (145, 5)], "asks": asks}
+        state = load(venue, {1: {"USDC": -1250, "GEM": 10}})
+        _, rows = checked_step(venue, state, books={"GEM_USDC": book}, prices={"GEM": 145})
+        assert brief(rows, "quanta") == [("convert", "debt", quanta)]
+
+
+def test_lends_are_redeemed_for_what_the_book_takes():
+    """10 lent: 88 lots are wanted, 50 are filled: 0.5 is redeemed. Where the book gives nothing, nothing is."""
+    _, rows = spot_tick({"USDC": -1250, "GEM": (0, 10)}, {"bids": [(145, 0.5)]})
+    assert brief(rows, "quanta", "lent") == [("redeem", "debt", 500000, -500000), ("convert", "debt", -500000, 0)]
+    _, rows = spot_tick({"USDC": -1250, "GEM": (0, 10)}, {"bids": [(140, 0.5)]})
+    assert brief(rows, "requested") == [("expire", "conversion", 88)]
+
+
+def test_conversions_consume_the_book():
+    """Two accounts and bids of 1.2 GEM: the first takes 0.88, the second the rest; a third finds the book empty."""
+    venue = make_venue([X, GEM_SPOT], min_slice_notional=100)
+    state = load(venue, {account: {"USDC": -1250, "GEM": 10} for account in (1, 2, 3)})
+    books = {"GEM_USDC": {"bids": [(145, 1.2)]}}
+    _, rows = checked_step(venue, state, books=books, prices={"GEM": 145})
+    columns = ("account", "quanta", "requested")
+    found = [row for row in brief(rows, *columns) if row[0] != "redeem"]
+    assert found == [
+        ("convert", "debt", 1, -880000, 0),
+        ("convert", "debt", 2, -320000, 0),
+        ("expire", "depth", 3, 0, 88),
+    ]
+
+
+def test_a_purchase_on_the_book():
+    """`test_repay_by_buying`: 1 GEM from asks of 0.4 at 100 and 2 at 100.5: 40 + 60.3 and a fee of 1.003."""
+    asks = {"asks": [(100, 0.4), (100.5, 2)]}
+    _, rows = spot_tick({"USDC": 1080, "GEM": -10}, asks, price=100)
+    assert brief(rows, "asset", "quanta", "cash", "fee") == [("convert", "debt", "GEM", M, -100300000, 1003000)]
+    assert rows[1]["price"] == pytest.approx(100.3, rel=1e-15)
+    # 1.005 GEM is not a whole number of lots
+    _, rows = spot_tick({"USDC": 1085, "GEM": "-10.05"}, asks, price=100)
+    assert brief(rows, "quanta")[0] == ("convert", "debt", 1000000)
+    _, rows = spot_tick({"USDC": 1080, "GEM": -10}, {"asks": [(101.1, 2)]}, price=100)
+    assert brief(rows, "asset", "requested") == [("expire", "conversion", "GEM", 100)]
+
+
+def test_a_purchase_on_a_dear_book_is_cut():
+    """As in `test_a_purchase_is_cut_to_the_money_at_hand`: USDC 1,000 buys 990 lots at the index of 100.
+
+    From asks at 101 a lot costs 1.01 and a fee of 0.0101: 980 lots are 999.698. With 0.5 settle nothing can be had.
+    """
+    holdings = {"USDC": 505, "GEM": -10, "TOK": 50}
+    _, rows = spot_tick(holdings, {"asks": [(101, 20)]}, price=100)
+    assert brief(rows, "asset", "quanta", "cash", "fee")[1] == (
+        ("convert", "debt", "GEM", 9800000, -989800000, 9898000)
+    )
+    _, rows = spot_tick({"USDC": "1.015", "GEM": -1}, {"asks": [(101, 20)]}, price=100)
+    assert brief(rows, "asset")[0] == ("convert", "close_out", "GEM")
+
+
+def test_the_conversion_limit():
+    """50 settle units of GEM in a tick: floor(50 / 145) of quanta for account 1; it is used up for account 2.
+
+    344,827 quanta bring 49.999915, and of what is left not even one quantum of GEM can be sold.
+    """
+    venue = make_venue([X, GEM_SPOT], conversion_limit=50, min_slice_notional=100)
+    state = load(venue, {account: {"USDC": -1275, "GEM": 10, "TOK": 2} for account in (1, 2)})
+    _, rows = checked_step(venue, state, prices={"GEM": 145, "TOK": 10})
+    columns = ("account", "asset", "quanta", "requested")
+    assert brief(rows, *columns) == [
+        ("convert", "debt", 1, "GEM", -344827, 0),
+        ("convert", "debt", 1, "TOK", -2 * M, 0),
+        ("expire", "conversion_limit", 2, "GEM", 0, 0),
+        ("convert", "debt", 2, "TOK", -2 * M, 0),
+    ]
+
+
+def test_the_conversion_limit_counts_both_directions():
+    """Account 1 buys 0.3 GEM of the 1 that it would, account 2 sells nothing any more: 30 at 100 is all."""
+    venue = make_venue(conversion_limit=30, min_slice_notional=100)
+    state = load(venue, {1: {"USDC": 1080, "GEM": -10}, 2: {"USDC": -865, "GEM": 10}})
+    _, rows = checked_step(venue, state, prices={"GEM": 100})
+    assert brief(rows, "account", "quanta") == [
+        ("convert", "debt", 1, 300000),
+        ("expire", "conversion_limit", 2, 0),
+    ]
+
+
+# ---- The book phase, by hand: account 1 with 1,000 lots of X at 100, E = 45 and MM = 50 unless it says otherwise
+
+
+def slice_tick(bids, holdings=None, orders=(), other=(), time_ns=0, venue=None, **policy):
+    venue = venue or make_venue(**policy)
+    accounts = {1: {"X": (10, 100), "USDC": 45} if holdings is None else holdings, **dict(other)}
+    books = {symbol: {"bids": bids} for symbol in ("X", "Y")} if isinstance(bids, list) else bids
+    return checked_step(venue, load(venue, accounts), books=books, time_ns=time_ns)
+
+
+def test_rounds_of_repay_and_book():
+    """Long 600 lots of X, GEM -5 at 100, USDC 570: E = 70, MM = 30 + 50. A tenth of each in each round.
+
+    1: 0.5 GEM for 50 and 0.5: E = 69.5 < MM = 75; 60 lots: fee 0.6: E = 68.9 < 72. 2: 0.45 GEM for 45 and 0.45:
+    E = 68.45 > 67.5, and nothing more.
+    """
+    holdings = {"X": (6, 100), "GEM": -5, "USDC": 570}
+    venue = make_venue(slices_per_tick=3)
+    state, books = load(venue, {1: holdings}), {"X": {"bids": [(100, 100)]}}
+    _, rows = checked_step(venue, state, books=books, prices={"GEM": 100})
+    assert brief(rows, "quanta", "lots") == [
+        ("convert", "debt", 500000, 0),
+        ("book", "full", 0, -60),
+        ("convert", "debt", 450000, 0),
+    ]
+
+
+def test_float32():
+    chance = random.Random(7)
+    for _ in range(200):
+        x = chance.uniform(-1, 1) * 10.0 ** chance.randrange(-8, 9)
+        assert float(naive.float32(x)) == struct.unpack("f", struct.pack("f", x))[0]
+    assert naive.float32(2**24 + 1) == 2**24
+    assert naive.float32(2**24 + 3) == 2**24 + 4
+    assert naive.float32(Fraction(1, 3)) == Fraction(11184811, 2**25)
+    assert naive.float32(0) == 0
+
+
+@pytest.mark.parametrize(
+    ("order", "x_bids", "y_bids", "expected"),
+    [
+        # the larger margin is Y's
+        ("largest", 100, 100, "YX"),
+        # relief 0.05 a lot for 0.01: a tie, by market
+        ("relief", 100, 100, "XY"),
+        ("relief", 99.9, 100, "YX"),
+        ("relief", 100, 99.9, "XY"),
+        ("relief", 100.1, 100.2, "YX"),
+        # nothing would be filled of X
+        ("relief", None, 98, "YX"),
+        ("pro_rata", 99.9, 100, "XY"),
+    ],
+)
+def test_position_orders(order, x_bids, y_bids, expected):
+    """X 300 lots and Y 700; slices of 30 and 70."""
+    books = {m: {"bids": [(price, 9)] if price else []} for m, price in (("X", x_bids), ("Y", y_bids))}
+    holdings = {"X": (3, 100), "Y": (7, 100), "USDC": 45}
+    _, rows = slice_tick(books, holdings, position_order=order)
+    found = [row["market"] for row in rows if row["event"] in ("book", "expire")]
+    assert "".join(found) == expected
+
+
+def test_the_order_is_by_what_the_book_would_fill():
+    """Y's slice of 350 pays 100 for 10 lots and 99 for the rest; X's 15 pay 99.5: both cost more than they seem.
+
+    X: 0.75 of relief for 0.075 + 0.14925. Y, of 10 lots in the book: 0.5 for 0.1 is more.
+    """
+    books = {"X": {"bids": [(99.5, 9)]}, "Y": {"bids": [(100, 0.1)]}}
+    _, rows = slice_tick(books, {"X": ("0.3", 100), "Y": (7, 100), "USDC": 33}, slice_fraction="0.5")
+    assert [row["market"] for row in rows if row["event"] == "book"] == ["Y", "X"]
+
+
+def reasons_of(rows):
+    return [(row["event"], row["reason"], row["requested"], -row["lots"]) for row in rows if row["event"] != "trigger"]
+
+
+def test_the_cap_of_a_market():
+    """70 settle units in a tick, of both accounts: 1 sells 70 of 100 lots, 2 none; next tick again."""
+    venue = make_venue(market_cap=70)
+    state = load(venue, {account: {"X": (10, 100), "USDC": 45} for account in (1, 2)})
+    for lots in (1000, 930):
+        state, rows = checked_step(venue, state, books={"X": {"bids": [(100, 100)]}})
+        assert reasons_of(rows)[0] == ("book", "market_cap", lots // 10, 70)
+        assert reasons_of(rows)[1] == ("expire", "market_cap", 100, 0)
+        state.accounts[1].balances["USDC"][0] = 40 * M
+    # a lot of 1.00000001 counts for 1.000001
+    venue = make_venue(market_cap=70)
+    state = load(venue, {1: {"X": (10, 100), "USDC": 45}})
+    _, rows = checked_step(venue, state, {"X": 100.000001, "Y": 100}, {"X": {"bids": [(100, 100)]}})
+    assert reasons_of(rows) == [("book", "market_cap", 100, 69)]
+
+
+def test_the_cap_of_an_account():
+    """150 settle units in a clock minute, over all its markets and in both directions."""
+    venue, asks = make_venue(account_cap=150, slices_per_tick=2), {"asks": [(100, 100)], "bids": [(99, 100)]}
+    state = load(venue, {1: {"X": (5, 100), "Y": (-5, 100), "USDC": 40}})
+    books = {"X": {"bids": [(100, 100)]}, "Y": asks}
+    state, rows = checked_step(venue, state, books=books, time_ns=NOON)
+    assert reasons_of(rows) == [
+        ("book", "full", 50, 50),
+        ("book", "full", 50, -50),
+        ("book", "full", 45, 45),
+        ("book", "account_cap", 45, -5),
+    ]
+    assert state.sold == {1: 150 * M}
+    state.accounts[1].balances["USDC"][0] = 38 * M
+    state, rows = checked_step(venue, state, books=books, time_ns=NOON + MINUTE - 1)
+    assert {row[:2] for row in reasons_of(rows)} == {("expire", "account_cap")}
+    state, rows = checked_step(venue, state, books=books, time_ns=NOON + MINUTE)
+    assert reasons_of(rows)[0][1] == "full"
+
+
+def test_the_share_of_the_depth():
+    """Inside the band (99) are 50 and 60 lots: of 110 a half; then of 55. Outside are 1,000."""
+    bids = [(100, 0.5), (99.9, 0.6), (98, 10)]
+    _, rows = slice_tick(bids, depth_share="0.5", slices_per_tick=2)
+    assert reasons_of(rows) == [("book", "depth_share", 100, 55), ("book", "depth_share", 94, 27)]
+    _, rows = slice_tick(bids, depth_share="0.5", slice_fraction="0.055")
+    assert reasons_of(rows) == [("book", "full", 55, 55)]
+
+
+def test_slippage():
+    """50 basis points of 100: an average of 99.5: 50 at 100 and 50 at 99; a slice of 100 is full.
+
+    Of 200 it is the slippage. 33 of 100.05 are 99.72, in whole ticks 99.8: at 99.6 one for each at 100.
+    """
+    bids = [(100, 0.5), (99, 10)]
+    _, rows = slice_tick(bids, slippage_limit=50, slice_fraction="0.2")
+    assert reasons_of(rows) == [("book", "slippage", 200, 100)]
+    _, rows = slice_tick(bids, slippage_limit=50)
+    assert reasons_of(rows) == [("book", "full", 100, 100)]
+    _, rows = slice_tick([(100, 0.5), (99.6, 10)], slippage_limit=28, slice_fraction="0.2")
+    assert reasons_of(rows) == [("book", "slippage", 200, 100)]
+
+
+def test_a_purchase_slips():
+    """The mirror image, as the quote itself: asks 50 at 100, 40 at 101, then 102; the average is at most 100.5."""
+    asks, band = [(100, 50), (101, 40), (102, 99)], naive.Band("asks")
+    fill = naive.quote_book(asks, 200, band, average=Fraction("100.5"))
+    # 25 of surplus: 40 at 101 cost 20, 3 at 102 cost 4.5 of the 5 left
+    assert (fill.lots, fill.taken, fill.reason, fill.value) == (93, [50, 40, 3], "slippage", 5000 + 4040 + 306)
+
+
+@pytest.mark.parametrize(
+    ("lots", "rooms", "average", "floor", "filled", "reason"),
+    [
+        (10, (), None, None, 10, "full"),
+        (10, (("account_cap", 10),), None, None, 10, "full"),
+        (99, (("account_cap", 10), ("market_cap", 10)), None, None, 10, "account_cap"),
+        (99, (("account_cap", 11), ("market_cap", 10), ("depth_share", 10)), None, None, 10, "market_cap"),
+        (99, (("depth_share", 0),), None, None, 0, "depth_share"),
+        # all stop at 30: the room, the end of the book
+        (99, (("depth_share", 30),), Fraction(99), 99, 30, "depth_share"),
+        (99, (), Fraction(99), 99, 30, "depth"),
+        # 20 at 100 are inside the band; an average of 99.9 allows 2 of 99; of 100 none
+        (99, (), Fraction(100), 100, 20, "limit"),
+        (99, (), Fraction("99.9"), 99, 22, "slippage"),
+        (99, (), Fraction(100), 99, 20, "slippage"),
+        (99, (), None, 101, 0, "limit"),
+        (99, (), Fraction(101), 99, 0, "slippage"),
+    ],
+)
+def test_what_stops_a_quote(lots, rooms, average, floor, filled, reason):
+    """20 lots at 100 and 10 at 99."""
+    band = naive.Band("bids") if floor is None else naive.Band("bids", Fraction(floor), "limit")
+    fill = naive.quote_book([[100, 20], [99, 10]], lots, band, rooms, average)
+    assert (fill.lots, fill.reason) == (filled, reason)
+
+
+def test_a_quote_of_nothing():
+    """An empty side is `no_book`, whatever the room; levels that are used up are the end of the book."""
+    band = naive.Band("bids")
+    assert naive.quote_book([], 5, band, [("depth_share", 0)]).reason == "no_book"
+    assert naive.quote_book([[100, 0]], 5, band).reason == "depth"
+
+
+# -- Do no harm: the loss and the fee of a slice of 100 against 0.05 * 45 / 50 = 0.045 a lot
+
+
+@pytest.mark.parametrize(
+    ("fee", "price", "harm", "basis_points"),
+    [
+        ("0.01", 100, None, 100),
+        ("0.0449", 100, None, 449),
+        # exactly as much is harm: g = 4.5, half of it are 225 basis points of 100
+        ("0.045", 100, "fee_waived", 225),
+        ("0.06", 100, "fee_waived", 225),
+        # loss 4.4, g = 0.1; 10^4 * 0.05 / 95.6 = 5.23
+        ("0.01", 95.6, "fee_waived", 5),
+        # g = 0.01: 0.52
+        ("0.01", 95.51, "fee_waived", 0),
+        ("0.01", 95.5, "kept_back", None),
+        ("0.01", 95, "kept_back", None),
+        # a better price than the mark: g = 5, of 100.5 248.756
+        ("0.06", 100.5, "fee_waived", 248),
+    ],
+)
+def test_the_fee_is_waived(fee, price, harm, basis_points):
+    venue = make_venue([guard_market() | {"filters": fine_ticks()}], liquidation_fee=fee, harmful_slice="waive")
+    new, rows = slice_tick({"X": {"bids": [(price, 10)]}}, venue=venue)
+    expected, value = [], rhe_of(price * M)
+    if harm is not None:
+        assert (rows[1]["event"], rows[1]["price"], rows[1]["lots"]) == ("harm", price, 0)
+        assert rows[1]["mmr_before"] == rows[1]["mmr_after"]
+        expected.append(("harm", harm, 100, 0))
+    if basis_points is not None:
+        expected.append(("book", "full", 100, 100))
+        assert rows[-1]["fee"] == new.fund == round(Fraction(basis_points * value, 10**4))
+        assert rows[-1]["mmr_after"] < rows[-1]["mmr_before"]
+    assert reasons_of(rows) == expected
+
+
+def rhe_of(x):
+    return round(Fraction(str(x)))
+
+
+def fine_ticks():
+    return {"price": {"tickSize": "0.01"}, "quantity": {"minQuantity": "0.01", "stepSize": "0.01"}}
+
+
+@pytest.mark.parametrize(("share", "basis_points"), [(0, 0), ("1/3", 150), (1, 450)])
+def test_the_share_of_the_waiver(share, basis_points):
+    """Of 4.5: 1.5 is exactly 150 basis points, although a third has no end in float64."""
+    _, rows = slice_tick([(100, 10)], liquidation_fee="0.06", harmful_slice="waive", waived_fee_share=share)
+    assert rows[-1]["fee"] == basis_points * 10000
+    if share == 1:
+        assert rows[-1]["mmr_before"] == rows[-1]["mmr_after"]
+
+
+def test_a_harmful_slice_is_sent():
+    _, rows = slice_tick([(95, 10)], harmful_slice="send", venue=make_venue([guard_market()]))
+    assert reasons_of(rows) == [("harm", "sent", 100, 0), ("book", "full", 100, 100)]
+    assert rows[-1]["fee"] == 950000
+
+
+def test_sent_on_to_the_backstop():
+    """Provider 7 takes it all at the zero price: flow 955, of the share of 45 a third to the fund. No second round.
+
+    Account 2 is sent on as well and 7 has no room left: it stays as it is, for it is not below auto-close.
+    """
+    policy = {"harmful_slice": "backstop", "slices_per_tick": 2, "backstop": [{"account": 7, "max_notional": 1200}]}
+    venue = make_venue([guard_market()], **policy)
+    state = load(venue, {account: {"X": (10, 100), "USDC": 45} for account in (1, 2)} | {7: {"USDC": 10**6}})
+    new, rows = checked_step(venue, state, books={"X": {"bids": [(95, 100)]}})
+    assert reasons_of(rows) == [
+        ("harm", "to_backstop", 100, 0),
+        ("harm", "to_backstop", 100, 0),
+        ("backstop", "sent_on", 1000, 1000),
+        ("backstop", "sent_on", 1000, 200),
+    ]
+    assert (rows[4]["cash"], rows[4]["fund"]) == (-45 * M, 15 * M)
+    assert new.accounts[1].balances["USDC"] == [0, 0]
+    # below auto-close it is the backstop's without being sent
+    _, rows = checked_step(venue, load(venue, {1: {"X": (10, 100), "USDC": 20}, 7: {"USDC": 10**6}}))
+    assert reasons_of(rows) == [("backstop", "below_auto_close", 1000, 1000)]
+
+
+# -- Restoring size: E = 44.9, so that 5.1 are lacking; a lot at 100 brings 0.05 - 0.01
+
+
+SHORT_OF = {"X": (10, 100), "USDC": "44.9"}
+
+
+@pytest.mark.parametrize(
+    ("bids", "policy", "expected"),
+    [
+        # 5.1 / 0.04 = 127.5
+        ([(100, 10)], {}, ("full", 128, 128)),
+        ([(100, 10)], {"slice_fraction": "0.1"}, ("full", 100, 100)),
+        ([(100, 10)], {"slice_fraction": "0.128"}, ("full", 128, 128)),
+        ([(100, 10)], {"slice_fraction": "0.127"}, ("full", 127, 127)),
+        ([(100, 10)], {"min_slice_notional": 200}, ("full", 200, 200)),
+        # 0.8 * 44.9 - 50 = -14.08, a lot brings 0.05 - 0.008 = 0.042: 335.2
+        ([(100, 10)], {"target_mmr": "0.8"}, ("full", 336, 336)),
+        # 50 lots bring 2; at 99 a lot brings 0.05 - 0.01 - 0.0099 = 0.0301: 3.1 / 0.0301 = 102.99
+        ([(100, 0.5), (99, 10)], {}, ("full", 153, 153)),
+        # the quote ends before: the slice is of the policy's size
+        ([(100, 1.27)], {}, ("depth", 500, 127)),
+        ([(100, 1.28)], {}, ("full", 128, 128)),
+        ([(100, 1.28)], {"min_slice_notional": 200}, ("depth", 200, 128)),
+        # the fee is waived: 0.06 > 0.05 * 0.898; half of it are 224 basis points: 5.1 / (0.05 - 0.0224) = 184.8
+        ([(100, 10)], {"liquidation_fee": "0.06", "harmful_slice": "waive"}, ("full", 185, 185)),
+        # at 0.06 each lot makes it worse
+        ([(100, 10)], {"liquidation_fee": "0.06"}, ("full", 500, 500)),
+    ],
+)
+def test_restoring_sizes(bids, policy, expected):
+    policy = {"slice_fraction": "0.5", "target_mmr": 1, **policy}
+    _, rows = slice_tick(bids, SHORT_OF, **policy)
+    assert reasons_of(rows)[-1] == ("book", *expected)
+
+
+def test_a_restoring_size_leaves_no_small_rest():
+    """Of 150 lots, short of 1: 25.5 are enough, and 1.25 X are the least that may stay."""
+    market = market_row("X", ("0.10", 0), ("0.05", 0), minimum="1.25")
+    for market_of, lots in ((X, 26), (market, 150)):
+        holdings = {"X": ("1.5", 100), "USDC": "6.48"}
+        policy = {"slice_fraction": 1, "target_mmr": 1}
+        _, rows = slice_tick([(100, 10)], holdings, venue=make_venue([market_of], **policy))
+        assert reasons_of(rows)[-1] == ("book", "full", lots, lots)
+
+
+def test_the_restoring_size_of_a_short():
+    """The mirror image of two levels: at 101 a lot costs 0.01 and a fee of 0.0101: 3.1 / 0.0299 = 103.7."""
+    books = {"X": {"asks": [(100, 0.5), (101, 10)]}}
+    policy = {"slice_fraction": "0.5", "target_mmr": 1}
+    _, rows = slice_tick(books, {"X": (-10, 100), "USDC": "44.9"}, **policy)
+    assert reasons_of(rows) == [("book", "full", 154, -154)]
+    assert rows[-1]["mmr_after"] < 1
+
+
+def test_the_gap_by_shares():
+    """X 300 lots and Y 700: 1.53 and 3.57 of the gap of 5.1, so 39 and 90 lots; in turn it is all X's first."""
+    holdings = {"X": (3, 100), "Y": (7, 100), "USDC": "44.9"}
+    policy = {"slice_fraction": "0.5", "target_mmr": 1}
+    _, rows = slice_tick([(100, 10)], holdings, position_order="pro_rata", **policy)
+    assert [(row["market"], row["lots"]) for row in rows[1:]] == [("X", -39), ("Y", -90)]
+    assert rows[1]["mmr_after"] >= 1 > rows[2]["mmr_after"]
+    _, rows = slice_tick([(100, 10)], holdings, position_order="largest", **policy)
+    assert [(row["market"], row["lots"]) for row in rows[1:]] == [("Y", -128)]
+
+
+# -- Passes
+
+
+def pass_tick(accounts, books, **policy):
+    venue = make_venue(account_order="pro_rata", **policy)
+    return checked_step(venue, load(venue, accounts), books=books)
+
+
+def test_a_pass_shares_the_book():
+    """1 offers 100 lots and 2 offers 50; 60 at 100 and 40 at 99 are there: 66.7 and 33.3, the last one to 1.
+
+    99.6 in all: 67 lots get rhe(66.732), 33 the rest. Both find the touch of 100 when they size their slices.
+    """
+    accounts = {2: {"X": (5, 100), "USDC": 20}, 1: {"X": (10, 100), "USDC": 45}}
+    new, rows = pass_tick(accounts, {"X": {"bids": [(100, 0.6), (99, 0.4)]}})
+    assert brief(rows, "account", "requested", "lots", "counter_cash", "fee") == [
+        ("book", "depth", 2, 50, -33, -32868000, 328680),
+        ("book", "depth", 1, 100, -67, -66732000, 667320),
+    ]
+    assert new.book_quanta["USDC"] == -99600000
+
+
+def test_the_last_lot_of_a_pass():
+    """Three offers of 100 and 100 lots: one more to the first in the order of the accounts, which is 3, 1, 2."""
+    accounts = {1: {"X": (10, 100), "USDC": 44}, 2: {"X": (10, 100), "USDC": 45}, 3: {"X": (10, 100), "USDC": 43}}
+    _, rows = pass_tick(accounts, {"X": {"bids": [(100, 1)]}})
+    assert brief(rows, "account", "lots") == [("book", "depth", n, -lots) for n, lots in ((3, 34), (1, 33), (2, 33))]
+
+
+def test_offers_that_get_nothing():
+    """Two lots for three: the last one gets an `expire` row, before the others are filled whole."""
+    accounts = {account: {"X": (10, 100), "USDC": 45} for account in (1, 2, 3)}
+    _, rows = pass_tick(accounts, {"X": {"bids": [(100, "0.02")]}})
+    assert reasons_of(rows) == [("expire", "depth", 100, 0)] + [("book", "depth", 100, 1)] * 2
+
+
+def test_caps_of_a_pass():
+    """The caps of the accounts bind each, that of the market once: 40, 40, 40 of 100 each, and 90 in the market."""
+    accounts = {account: {"X": (10, 100), "USDC": 45} for account in (1, 2, 3)}
+    books = {"X": {"bids": [(100, 100)]}}
+    _, rows = pass_tick(accounts, books, account_cap=40)
+    assert reasons_of(rows) == [("book", "account_cap", 100, 40)] * 3
+    _, rows = pass_tick(accounts, books, account_cap=40, market_cap=90)
+    assert reasons_of(rows) == [("book", "market_cap", 100, 30)] * 3
+    _, rows = pass_tick(accounts, books, market_cap=90, slices_per_tick=2)
+    assert reasons_of(rows) == [("book", "market_cap", 100, 30)] * 3 + [("expire", "market_cap", 97, 0)] * 3
+    accounts[4] = {"X": ("0.4", 100), "USDC": 1.9}  # four lots
+    _, rows = pass_tick(accounts, books, account_cap=40)
+    assert [row for row in rows if row["account"] == 4][1]["reason"] == "full"
+
+
+def test_the_order_of_a_pass():
+    """The first positions of all before the second ones; by market, bids before asks; a harmful one is not offered."""
+    accounts = {
+        1: {"X": (3, 100), "Y": (7, 100), "USDC": 41},
+        2: {"Y": (-5, 100), "X": ("1", 100), "USDC": 27},
+        3: {"Y": (5, 100), "USDC": 24},
+    }
+    books = {"X": {"bids": [(100, 100)]}, "Y": {"bids": [(100, 100)], "asks": [("100.1", 100)]}}
+    _, rows = pass_tick(accounts, books)
+    found = [(row["account"], row["market"], row["lots"]) for row in rows if row["event"] != "trigger"]
+    # MMR: 50/41, 30/27, 25/24; the largest first: 1 Y, 2 Y, 3 Y, then the X of 1 and 2
+    assert found == [(1, "Y", -70), (3, "Y", -50), (2, "Y", 50), (1, "X", -30), (2, "X", -10)]
+
+
+def test_a_pass_goes_side_by_side():
+    """X is filled before Y is judged: 2 makes a harmful one there (`harm`)."""
+    accounts = {
+        1: {"X": (10, 100), "USDC": 42},
+        2: {"X": (3, 100), "Y": (7, 100), "USDC": 43},
+        3: {"X": (10, 100), "USDC": 44},
+    }
+    books = {"X": {"bids": [(100, 100)]}, "Y": {"bids": [(95, 100)]}}
+    _, rows = pass_tick(accounts, books, harmful_slice="waive")
+    assert [(row["event"], row["account"], row["market"]) for row in rows[3:]] == [
+        ("book", 1, "X"),
+        ("book", 3, "X"),
+        ("harm", 2, "Y"),
+        ("book", 2, "X"),
+    ]
+    _, rows = pass_tick(accounts, {"X": books["X"]})
+    assert [row["event"] for row in rows[3:]] == ["book", "book", "expire", "book"]
+
+
+def test_gaps_are_set_at_the_beginning_of_a_round():
+    """As in `test_the_gap_by_shares`, twice: 39 and 90 of each account."""
+    holdings = {"X": (3, 100), "Y": (7, 100), "USDC": "44.9"}
+    policy = {"slice_fraction": "0.5", "target_mmr": 1, "position_order": "pro_rata"}
+    _, rows = pass_tick({1: holdings, 2: holdings}, {m: {"bids": [(100, 10)]} for m in "XY"}, **policy)
+    found = [(row["account"], row["market"], row["lots"]) for row in rows[2:]]
+    assert found == [(1, "X", -39), (2, "X", -39), (1, "Y", -90), (2, "Y", -90)]
+
+
+# -- Doubts
+
+
+def doubts_of(holdings, bids, **policy):
+    venue = make_venue(**policy)
+    books = {symbol: {"bids": bids} for symbol in "XY"}
+    return naive.step(venue, load(venue, {1: holdings}), 0, AT_100, books)[2].doubts
+
+
+def test_doubts():
+    """Exactly at an edge, and not a thousandth beside it; equal scores are none, for 24 bits make them equal."""
+    plenty = [(100, 10)]
+    assert doubts_of({"X": (10, 100), "USDC": 45}, plenty) == []
+    assert doubts_of({"X": (3, 100), "Y": (7, 100), "USDC": 45}, plenty, position_order="relief") == []
+    assert "status" in doubts_of({"X": (10, 100), "USDC": 50}, plenty)
+    assert doubts_of({"X": (10, 100), "USDC": 45}, plenty, liquidation_fee="0.045") == ["harm"]
+    assert doubts_of({"X": (10, 100), "USDC": 45.001}, plenty, liquidation_fee="0.045") == []
+    # G(125) = 0
+    found = doubts_of({"X": (10, 100), "USDC": 45}, plenty, slice_fraction="0.5", target_mmr=1)
+    assert found == ["restoring size"]
+    # 4.5 * 0.045 / 0.045 of 100: whole basis points are safe by 10^-6
+    waived = {"liquidation_fee": "0.06", "harmful_slice": "waive"}
+    assert doubts_of({"X": (10, 100), "USDC": 45}, plenty, **waived) == []
+
+
 # ---- Many small venues, by chance
 
 
@@ -1278,8 +2274,24 @@ def chance_state(chance):
         for account in (90, 91)
         if chance.random() < 0.5
     ]
-    policy = {"slices_per_tick": chance.choice([0, 1, 3]), "min_slice_notional": chance.choice([1, 77])}
-    venue = make_venue(backstop=backstop, fund=chance.choice([0, 50]), **policy)
+    policy = {
+        "slices_per_tick": chance.choice([0, 1, 3]),
+        "min_slice_notional": chance.choice([1, 77]),
+        "slice_probability": chance.choice([1, "0.5"]),
+        "slice_cooldown": chance.choice([None, 40]),
+        "target_mmr": chance.choice([0, "0.9", 1]),
+        "depth_share": chance.choice([1, "0.3"]),
+        "slippage_limit": chance.choice([None, 70]),
+        "market_cap": chance.choice([None, 300]),
+        "account_cap": chance.choice([None, 120]),
+        "account_order": chance.choice(["mmr", "pro_rata", "random"]),
+        "position_order": chance.choice(["relief", "largest", "pro_rata"]),
+        "harmful_slice": chance.choice(["waive", "send", "backstop"]),
+        "conversion_limit": chance.choice([None, 30]),
+        "refill_half_life": chance.choice([None, 20]),
+    }
+    markets = [X, Y, *([GEM_SPOT] if chance.random() < 0.5 else [])]
+    venue = make_venue(markets, backstop=backstop, fund=chance.choice([0, 50]), **policy)
     accounts, orders = {account: {"USDC": 10**5} for account in (90, 91)}, []
     for account in range(1, 9):
         accounts[account] = {"USDC": (chance.randrange(-200, 400), chance.choice([0, 0, 30]))}
@@ -1307,7 +2319,7 @@ def test_conservation_by_chance(seed):
     chance = random.Random(seed)
     venue, state = chance_state(chance)
     for tick in range(3):
-        touches = {market: chance.randrange(850, 1151) for market in ("X", "Y")}
+        touches = {market: chance.randrange(850, 1151) for market in ("X", "Y", "GEM_USDC")}
         books = {
             market: {"bids": chance_levels(chance, touch, -1), "asks": chance_levels(chance, touch, 1)}
             for market, touch in touches.items()

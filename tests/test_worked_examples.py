@@ -112,7 +112,7 @@ BIDS = [(86781.4, 2.20229), (86779.8, 0.00115), (86779.7, 0.23172), (86779.6, 0.
     [(10, 10_000, 1.0, 86_781.4, 867.814, "full"), (50, 100_000, 2.6389, 86_781.0853, 2_290.0661, "depth")],
 )
 def test_e4_slice_on_the_observed_book(position, equity, filled, price, fee, reason):
-    venue = make_venue(BTC)
+    venue = make_venue(BTC, slice_probability=1)
     accounts = make_accounts(venue, [(1, "BTC_USDC_PERP", position, 86_700.0)], [(1, "USDC", equity)])
     book = {"BTC_USDC_PERP": {"bids": BIDS, "asks": [(86_781.5, 5.54115)]}}
     events = rc.Engine(accounts, venue).step(rc.Tick(0, {"BTC_USDC_PERP": 86_700.0}, book)).events
@@ -122,6 +122,30 @@ def test_e4_slice_on_the_observed_book(position, equity, filled, price, fee, rea
     assert row["price"] == pytest.approx(price, abs=5e-5)
     assert row["fee"] / 1e6 == pytest.approx(fee, abs=5e-5)
     assert row["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("market", "notional", "slippage", "after"),
+    [
+        (BTC, 50_000, 0, 1.0588), (BTC, 50_000, 0.001, 1.0778), (BTC, 300_000, 0, 0.9725), (BTC, 500_000, 0, 0.9430),
+        (BTC, 1_000_000, 0, 0.9150), (BTC, 5_000_000, 0, 0.8801), (SOL, 50_000, 0, 0.9720), (SOL, 1_000_000, 0, 0.8772),
+    ],
+)  # fmt: skip
+def test_fee_drift_of_one_tenth(market, notional, slippage, after):
+    """Section 2.4: what one slice of a tenth with a fee of 1 % makes of an account at 100 %."""
+    symbol, mark = market["symbol"], 100.0
+    free = market | {"filters": market["filters"] | {"price": {"tickSize": "0.1", "maxPrice": "1000"}}}
+    venue = make_venue(free, slice_probability=1, harmful_slice="send", target_mmr="0.000001")
+    base, factor = float(market["mmfFunction"]["base"]), float(market["mmfFunction"]["factor"])
+    equity = notional * max(base, factor * math.sqrt(notional))
+    accounts = make_accounts(venue, [(1, symbol, notional / mark, mark)], [(1, "USDC", math.floor(equity * 1e6) / 1e6)])
+    book = {symbol: {"bids": [(mark * (1 - slippage), notional)]}}
+    events = rc.Engine(accounts, venue).step(rc.Tick(0, {symbol: mark}, book)).events
+    row = events[events["event"] == "book"].iloc[0]
+    assert row["mmr_before"] == pytest.approx(1, abs=1e-6)
+    # the document takes the fee of the notional at the mark, not of what it was sold for
+    assert row["mmr_after"] == pytest.approx(after, abs=2e-4 if slippage else 6e-5)
+    assert (events["event"] == "harm").sum() == (after > 1)
 
 
 def test_e5_backstop_price_and_fund_share():
