@@ -1,6 +1,8 @@
 """The audit passes a run in which everything happens, and fails it when one row is altered."""
 
+import json
 import shutil
+from contextlib import suppress
 from fractions import Fraction
 
 import numpy as np
@@ -11,15 +13,192 @@ from hypothesis import strategies as st
 
 import riskcore as rc
 from riskcore import io, sample
-from riskcore.audit import RunError, accruals, audit
-from riskcore.journal import EVENTS
+from riskcore.audit import RULES, RunError, accruals, audit
+from riskcore.audit.folder import EVENTS
 
 WHOLE = [
     "tick", "time", "account", "counterparty", "market", "asset", "order", "requested", "lots", "cost", "cash", "entry",
     "fee", "quanta", "lent", "unsettled", "counter_cost", "counter_cash", "counter_entry", "fund",
 ]  # fmt: skip
-SETTLED = [("redeem", "settlement"), ("convert", "settlement"), ("interest", "entry")]
-KINDS = [(event, None) for event in EVENTS] + SETTLED
+KINDS = [(event, reason) for event, kind in EVENTS.items() for reason in kind.reasons.split()]
+"""Every event with each of its reasons."""
+
+PRICES = {"BTC": (100_000.0, 0.1), "ETH": (4_000.0, 0.01), "SOL": (200.0, 0.01)}
+"""First price and tick size."""
+# policy beside the defaults, and what is drawn; each run draws other accounts, prices and books
+RUNS = {
+    "waive": (
+        {"fund": 50_000, "slice_fraction": "0.3", "slices_per_tick": 2},
+        {"seed": 26, "depth": 700, "count": 250},
+    ),
+    "caps": (
+        {
+            "slices_per_tick": 3, "account_cap": 1500, "account_cap_interval": 5, "market_cap": 2500,
+            "slice_cooldown": 2, "waived_fee_share": "0.9", "slice_fraction": "0.3",
+        },
+        {"seed": 21, "depth": 20e3, "count": 160},
+    ),
+    "thin": (
+        {
+            "slices_per_tick": 3, "depth_share": "0.7", "slippage_limit": 5, "refill_half_life": 4,
+            "slice_fraction": "0.5", "slice_cooldown": "0.5",
+        },
+        {"seed": 16, "depth": 2e3, "count": 160},
+    ),
+    "passes": (
+        {
+            "account_order": "pro_rata", "position_order": "pro_rata", "slices_per_tick": 2, "slice_fraction": "0.2",
+            "account_cap": 3000, "market_cap": 20_000, "target_mmr": "0.9", "slice_probability": "0.8",
+        },
+        {"seed": 15},
+    ),
+    "random": (
+        {
+            "account_order": "random", "position_order": "largest", "harmful_slice": "send", "slice_probability": 1,
+            "slice_fraction": "0.3", "slippage_limit": "7.5", "liquidation_fee": "0.004", "conversion_limit": 900,
+        },
+        {"seed": 21, "fall": 0.35, "count": 150, "depth": 1500},
+    ),
+    "backstop": (
+        {
+            "harmful_slice": "backstop", "slice_probability": 1, "slices_per_tick": 2, "conversion_limit": 900,
+            "realize_interval": 9, "mark_index_threshold": "0.01", "stale_after": 5,
+        },
+        {"seed": 24},
+    ),
+    "largest": (
+        {
+            "account_order": "pro_rata", "position_order": "largest", "slices_per_tick": 3, "refill_half_life": 2,
+            "depth_share": "0.3", "harmful_slice": "send", "conversion_slippage": "0.004", "acmf_offset": "0.2",
+            "acmf_divisor": 5,
+        },
+        {"seed": 12},
+    ),
+}  # fmt: skip
+
+
+def spot_row(base, tick, step, impact, limit):
+    price = {"tickSize": tick, "minImpactMultiplier": impact[0], "maxImpactMultiplier": impact[1],
+             "minMultiplier": limit[0], "maxMultiplier": limit[1]}  # fmt: skip
+    return {"symbol": f"{base}_USDC", "baseSymbol": base, "quoteSymbol": "USDC", "marketType": "SPOT",
+            "filters": {"price": price, "quantity": {"stepSize": step}}}  # fmt: skip
+
+
+def wild_venue(count, policy):
+    """Each kind of band, cap and margin function in some market, two spot markets, and providers of little means."""
+    source = sample.venue_source([count + 1, count + 2])
+    source["policy"] = {"fund": 150, "min_slice_notional": 200} | policy
+    for provider, capacity in zip(source["backstop"], ("300000", "120000"), strict=True):
+        provider |= {"capacity_per_min": capacity, "capacity_per_hour": "500000"}
+    btc, eth, sol = source["markets"]
+    mean = {"minMultiplier": "0.99", "maxMultiplier": "1.01"}
+    btc["filters"]["price"] |= {
+        "minImpactMultiplier": "0.998", "maxImpactMultiplier": "1.002", "meanMarkPriceBand": mean,
+    }  # fmt: skip
+    eth["filters"]["price"] |= {
+        "minImpactMultiplier": None, "maxImpactMultiplier": None, "minMultiplier": "0.997", "maxMultiplier": "1.003",
+        "minPriceUpdateMultiplier": "0.985", "maxPriceUpdateMultiplier": "1.015",
+    }  # fmt: skip
+    sol["filters"]["price"] |= {
+        "meanMarkPriceBand": {"minMultiplier": "0.97", "maxMultiplier": "1.03"},
+        "meanPremiumBand": {"tolerancePct": "0.0015"}, "minPriceUpdateMultiplier": "0.99",
+    }  # fmt: skip
+    btc["mmfFunction"] |= {"unit": "quantity", "factor": "0.002"}
+    eth["mmfFunction"] = {
+        "type": "tiers",
+        "brackets": [
+            {"from": 0, "rate": "0.0125"}, {"from": "5000", "rate": "0.015"}, {"from": "40000", "rate": "0.02"},
+        ],
+    }  # fmt: skip
+    source["markets"] += [
+        spot_row("BTC", "0.1", "0.00001", ("0.998", "1.002"), ("0.985", "1.015")),
+        spot_row("SOL", "0.01", "0.01", (None, None), ("0.998", "1.002")),
+    ]
+    source["borrow_lend"] = [
+        {"symbol": "USDC", "lentQuantity": "5000000", "borrowedQuantity": "1000000", "fee": "0.1"},
+        {"symbol": "BTC", "lentQuantity": "9", "borrowedQuantity": "3", "throttleUtilizationThreshold": "0.8"},
+    ]
+    return rc.load_venue(source)
+
+
+def wild_accounts(venue, count, seed):
+    """Drawn accounts, of which many owe settle, BTC or SOL against other collateral."""
+    first = {f"{base}_USDC_PERP": price for base, (price, _) in PRICES.items()}
+    positions, balances, orders = sample.generate_accounts(venue, first, count, seed=seed)
+    balances = balances.assign(lent=0.0)
+    settle = balances[(balances["asset"] == "USDC") & (balances["account"] <= count)]
+    held, extra = set(balances.loc[balances["asset"] != "USDC", "account"]), []
+    for row, account, amount in zip(settle.index, settle["account"], settle["quantity"], strict=True):
+        kind = account % 5 if account not in held else 4
+        if kind == 0:
+            balances.loc[row, ["quantity", "lent"]] = round(0.3 * amount, 6), round(0.7 * amount, 6)
+        elif kind == 1:
+            balances.loc[row, "quantity"] = round(-0.4 * amount, 6)
+            extra.append((account, "SOL", round(1.4 * amount / 188, 6), 0.0))
+        elif kind == 2:
+            extra.append((account, "BTC", -round(0.8 * amount / 1e5, 6), 0.0))
+            extra.append((account, "ETH", round(0.5 * amount / 4e3, 6), round(0.4 * amount / 4e3, 6)))
+        elif kind == 3:
+            extra.append((account, "SOL", -round(0.9 * amount / 200, 6), round(0.1 * amount / 200, 6)))
+            extra.append((account, "BTC", round(0.85 * amount / 1e5, 6), 0.0))
+    balances = pd.concat([balances, pd.DataFrame(extra, columns=["account", "asset", "quantity", "lent"])])
+    return rc.Accounts.from_frames(venue, positions, balances.reset_index(drop=True), orders)
+
+
+def wild_book(price, tick, depth, rng):
+    """Five levels on each side, the best a few basis points off."""
+    sides = {}
+    for name, sign in (("bids", -1), ("asks", 1)):
+        prices = np.round(price * (1 + sign * np.cumsum(rng.uniform(0.0001, 0.0015, 5))) / tick) * tick
+        sizes = np.maximum(np.round(rng.exponential(depth / price, 5), 2 if price < 1e4 else 4), 0.01)
+        sides[name] = [(round(float(p), 6), round(float(s), 5)) for p, s in zip(prices, sizes, strict=True)]
+    return sides
+
+
+def wild_ticks(count, depth, rng, fall):
+    """Prices that fall and come back, with gaps and prints that are off, and books that are old, crossed or half."""
+    now, last_books = pd.Timestamp("2025-10-10 20:59:30", tz="UTC"), {}
+    for number in range(count):
+        now += pd.Timedelta(rng.choice([1.0, 1.0, 1.0, 0.4, 7.5, 65.0 if number > 5 else 1.0]), "s")
+        marks, indexes, lasts, books, book_times = {}, {}, {}, {}, {}
+        for base, (first, tick) in PRICES.items():
+            perp = f"{base}_USDC_PERP"
+            price = first * (1 - fall * np.sin(np.pi * number / count) ** 2) * (1 + rng.normal(0, 0.001))
+            dark = number > 0 and base == "SOL" and rng.random() < 0.12
+            if number == 0 or (rng.random() < 0.7 and not dark):
+                off = rng.choice([1.0, 1.08, 0.93], p=[0.96, 0.02, 0.02])
+                marks[perp] = round(price * (1 + rng.normal(0, 0.001)) * off, 4)
+            if number == 0 or (rng.random() < 0.75 and not dark):
+                indexes[perp] = round(price, 4)
+            if rng.random() < 0.5 and not dark:
+                lasts[perp] = round(price * (1 + rng.normal(0, 0.002)), 2)
+            for market in (perp, f"{base}_USDC") if base != "ETH" else (perp,):
+                draw = rng.random()
+                if draw < 0.05 or dark:
+                    continue
+                if market not in last_books or draw > 0.2:
+                    last_books[market] = wild_book(price, tick, depth, rng)
+                books[market] = last_books[market]
+                if draw > 0.97:  # crossed
+                    books[market] = {"bids": books[market]["asks"][::-1], "asks": books[market]["bids"][::-1]}
+                elif draw > 0.94:
+                    books[market] = {"asks": books[market]["asks"]}
+                if rng.random() < 0.15:
+                    book_times[market] = now - pd.Timedelta(float(rng.choice([3, 50, 60, 61, 200])), "s")
+        yield rc.Tick(now, marks, books, indexes, last_prices=lasts, book_times=book_times)
+
+
+def wild_run(path, policy, *, seed, count=110, ticks=60, depth=6e3, fall=0.12):
+    """A run of which one tick in some is refused, saved in two parts."""
+    rng = np.random.default_rng(seed)
+    venue = wild_venue(count, policy)
+    engine = rc.Engine(wild_accounts(venue, count, seed), venue, seed)
+    for number, tick in enumerate(wild_ticks(ticks, depth, rng, fall)):
+        with suppress(rc.RiskDataError):  # a market that is held has no mark: then nothing has changed
+            engine.step(tick)
+        if number == ticks // 2:
+            engine.save(path)
+    engine.save(path)
 
 
 def stormy_run(path, *, usdc_lent="1000000"):
@@ -91,88 +270,151 @@ def stormy_run(path, *, usdc_lent="1000000"):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    path = tmp_path_factory.mktemp("audit") / "run"
-    stormy_run(path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def wide_run(tmp_path_factory):
-    """The same with a pool that nothing exhausts."""
+    """The storm with a pool that nothing exhausts."""
     path = tmp_path_factory.mktemp("audit") / "wide"
     stormy_run(path, usdc_lent="200000000")
     return path
 
 
-@pytest.fixture
-def altered(run, tmp_path):
-    """A copy of the run, and a way to put another journal in it."""
-    copy = tmp_path / "run"
-    shutil.copytree(run, copy)
-    file = next((copy / "journal").iterdir())
-
-    def put(journal):
-        journal.to_parquet(file, index=False)
-        return audit(copy)
-
-    return put
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The storm and the wild runs, by name."""
+    folder = tmp_path_factory.mktemp("audit")
+    stormy_run(folder / "storm")
+    for name, (policy, drawn) in RUNS.items():
+        wild_run(folder / name, policy, **drawn)
+    return {name: folder / name for name in ("storm", *RUNS)}
 
 
 @pytest.fixture(scope="module")
-def journal(run):
-    return pd.read_parquet(next((run / "journal").iterdir()))
+def journals(runs):
+    return {name: journal_of(path) for name, path in runs.items()}
 
 
-def test_an_honest_run_passes_and_everything_happened_in_it(run, journal):
-    report = audit(run)
-    assert report.ok
+def journal_of(path):
+    parts = [pd.read_parquet(part) for part in sorted((path / "journal").iterdir())]
+    return pd.concat(parts, ignore_index=True).astype({"event": object, "reason": object})
+
+
+def put(path, journal):
+    """Put another journal in the place of a run's; it stands in the first part."""
+    first, *others = sorted((path / "journal").iterdir())
+    journal.to_parquet(first, index=False)
+    for part in others:
+        journal.iloc[:0].to_parquet(part, index=False)
+
+
+@pytest.fixture
+def copied(runs, tmp_path):
+    """A way to copy a run, to alter it."""
+
+    def copy(name):
+        return shutil.copytree(runs[name], tmp_path / name)
+
+    return copy
+
+
+@pytest.fixture
+def altered(copied):
+    """A way to put another journal in a copy of a run and to audit it."""
+    copies = {}
+
+    def audit_with(name, journal):
+        if name not in copies:
+            copies[name] = copied(name)
+        put(copies[name], journal)
+        return audit(copies[name])
+
+    return audit_with
+
+
+def rows_of(journals, event, reason):
+    """The shortest run with rows of an event and a reason, and the numbers of those rows."""
+    rows = {
+        name: np.flatnonzero((journal["event"] == event) & (journal["reason"] == reason))
+        for name, journal in journals.items()
+    }
+    name = min((name for name in rows if len(rows[name])), key=lambda name: len(journals[name]))
+    return name, rows[name]
+
+
+def broken(report):
+    return set(report.checks.loc[report.checks["breaches"] > 0, "rule"])
+
+
+@pytest.mark.parametrize("name", ["storm", *RUNS])
+def test_an_honest_run_passes(runs, name):
+    report = audit(runs[name])
+    assert report.ok, report.breaches
     assert report.breaches.empty
-    assert (report.checks["checked"] > 0).all()
-    assert set(journal["event"]) == set(EVENTS)
 
 
-def test_what_accounts_owe_is_paid_back_in_every_way(journal):
+def test_everything_happens_and_every_rule_is_checked(runs, journals):
+    found = {kind for journal in journals.values() for kind in zip(journal["event"], journal["reason"], strict=True)}
+    assert found == set(KINDS)
+    checked = sum(audit(path).checks["checked"].to_numpy() for path in runs.values())
+    assert (checked > 0).all()
+
+
+def test_what_accounts_owe_is_paid_back_in_every_way(journals):
     """By lends redeemed, by a borrow (its entry interest tells) and by collateral sold."""
+    journal = journals["storm"]
     settled = journal[journal["reason"].isin(["settlement", "entry"])]
     paid_back = settled.groupby(["tick", "account"])["unsettled"].transform("sum") > 0
     assert {"redeem", "interest", "convert", "unsettle"} <= set(settled.loc[paid_back, "event"])
 
 
-def rows_of(journal, event, reason):
-    return np.flatnonzero((journal["event"] == event) & ((journal["reason"] == reason) | (reason is None)))
-
-
-@pytest.mark.parametrize(("event", "reason"), KINDS)
-def test_one_altered_number_fails(altered, journal, event, reason):
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [(event, kind.reasons.split()[0]) for event, kind in EVENTS.items()]
+    + [
+        ("redeem", "settlement"),
+        ("convert", "settlement"),
+        ("convert", "close_out"),
+        ("interest", "entry"),
+        ("skip", "cooldown"),
+        ("expire", "conversion"),
+        ("expire", "conversion_limit"),
+        ("backstop", "sent_on"),
+    ],
+)
+def test_one_altered_number_fails(altered, journals, event, reason):
     """Every whole-number column of a row of each kind, one at a time."""
-    rows = rows_of(journal, event, reason)
+    name, rows = rows_of(journals, event, reason)
     row = int(rows[len(rows) // 2])
     for column in WHOLE:
-        spoiled = journal.copy()
+        spoiled = journals[name].copy()
         spoiled.loc[row, column] += 1
-        assert not altered(spoiled).ok, f"{event}.{column} of row {row}"
+        assert not altered(name, spoiled).ok, f"{event}.{column} of row {row}"
 
 
 @pytest.mark.parametrize(("event", "reason"), KINDS)
-def test_one_altered_word_or_ratio_fails(altered, journal, event, reason):
-    row = int(rows_of(journal, event, reason)[0])
-    for column in ("event", "reason"):
+def test_one_altered_word_or_figure_fails(altered, journals, event, reason):
+    name, rows = rows_of(journals, event, reason)
+    journal, row = journals[name], int(rows[0])
+    words = EVENTS[event].reasons.split()
+    others = [("reason", words[words.index(reason) - 1])] if len(words) > 1 else []
+    for column, word in [*others, ("reason", "mmr" if reason != "mmr" else "debt"), ("event", "skip")]:
+        if word != journal.loc[row, column]:
+            spoiled = journal.copy()
+            spoiled.loc[row, column] = word
+            assert not altered(name, spoiled).ok, f"{column} {word} of row {row}"
+    for column in ("mmr_before", "mmr_after", "price"):
         spoiled = journal.copy()
-        words = spoiled[column].cat.categories
-        spoiled.loc[row, column] = next(word for word in words if word != journal.loc[row, column])
-        assert not altered(spoiled).ok, f"{event}.{column} of row {row}"
-    spoiled = journal.copy()
-    spoiled.loc[row, "mmr_before"] = 2 * min(np.nan_to_num(journal.loc[row, "mmr_before"]), 1e6) + 1
-    assert not altered(spoiled).ok
+        spoiled.loc[row, column] = 2 * min(np.nan_to_num(journal.loc[row, column]), 1e6) + 1
+        assert not altered(name, spoiled).ok, column
 
 
 @pytest.mark.parametrize(("event", "reason"), KINDS)
-def test_a_row_left_out_or_told_twice_fails(altered, journal, event, reason):
-    row = int(rows_of(journal, event, reason)[0])
-    assert not altered(journal.drop(index=row)).ok
+def test_a_row_left_out_told_twice_or_out_of_order_fails(altered, journals, event, reason):
+    name, rows = rows_of(journals, event, reason)
+    journal, row = journals[name], int(rows[0])
+    assert not altered(name, journal.drop(index=row)).ok
     again = pd.concat([journal.iloc[: row + 1], journal.iloc[row:]], ignore_index=True)
-    assert not altered(again).ok
+    assert not altered(name, again).ok
+    swapped = journal.iloc[[*range(row), row + 1, row, *range(row + 2, len(journal))]].reset_index(drop=True)
+    assert not altered(name, swapped).ok
 
 
 @pytest.mark.parametrize(
@@ -189,26 +431,255 @@ def test_a_row_left_out_or_told_twice_fails(altered, journal, event, reason):
         ("convert", "settlement", {"quanta": -1}),
     ],
 )
-def test_an_accrual_that_is_a_quantum_off_is_found_by_its_rule(altered, journal, event, reason, changes):
+def test_an_accrual_that_is_a_quantum_off_is_found_by_its_rule(altered, journals, event, reason, changes):
     """The row is well formed: only what is due tells."""
-    row = int(rows_of(journal, event, reason)[-1])
+    journal = journals["storm"]
+    row = int(np.flatnonzero((journal["event"] == event) & (journal["reason"] == reason))[-1])
     spoiled = journal.copy()
     for column, change in changes.items():
         spoiled.loc[row, column] += change
-    breaches = altered(spoiled).breaches
+    breaches = altered("storm", spoiled).breaches
     assert ((breaches["rule"] == "accruals") & (breaches["row"] == row)).any()
     assert not (breaches["rule"] == "rows").any()
 
 
 @pytest.mark.parametrize("event", ["funding", "interest", "realize", "unsettle"])
-def test_a_missing_kind_of_accrual_is_found(run, journal, event, tmp_path):
+def test_a_missing_kind_of_accrual_is_found(altered, journals, event):
     """All rows of a kind left out: not the sums alone tell."""
-    copy = tmp_path / "run"
-    shutil.copytree(run, copy)
-    left = journal[journal["event"] != event].reset_index(drop=True)
-    left.to_parquet(copy / "journal/00000.parquet", index=False)
-    found = audit(copy).breaches["rule"]
-    assert (found == "accruals").any()
+    left = journals["storm"][journals["storm"]["event"] != event]
+    assert "accruals" in broken(altered("storm", left))
+
+
+@pytest.mark.parametrize(
+    ("event", "reason", "changes", "rule"),
+    [
+        ("convert", "debt", {"cash": 1, "counter_cash": -1}, "repay"),
+        ("convert", "debt", {"fee": 1}, "repay"),
+        ("redeem", "debt", {"quanta": -1, "lent": 1}, "repay"),
+        ("expire", "conversion", {"requested": 1}, "repay"),
+        ("book", "full", {"cash": 1, "counter_cash": -1}, "book"),
+        ("book", "full", {"requested": 1}, "book"),
+        ("book", "slippage", {"lots": 1}, "book"),
+        ("book", "full", {"fee": 1}, "cost"),
+        ("expire", "no_book", {"requested": 1}, "book"),
+        ("harm", "fee_waived", {"requested": 1}, "book"),
+        ("backstop", "sent_on", {"counterparty": -1}, "touched"),
+        ("backstop", "below_auto_close", {"fund": 1, "counter_cash": -1}, "stages"),
+        ("adl", "backstop_exhausted", {"requested": 1}, "stages"),
+    ],
+)
+def test_a_row_of_a_phase_that_is_off_is_found_by_its_rule(altered, journals, event, reason, changes, rule):
+    name, rows = rows_of(journals, event, reason)
+    spoiled = journals[name].copy()
+    for column, change in changes.items():
+        spoiled.loc[int(rows[-1]), column] += change
+    breaches = altered(name, spoiled).breaches
+    assert ((breaches["rule"] == rule) & (breaches["row"] == rows[-1])).any()
+
+
+@pytest.mark.parametrize("reason", ["impact", "mean_mark", "mean_premium", "limit", "slippage", "depth", "conversion"])
+def test_a_wrong_reason_is_found_where_a_fill_stops(altered, journals, reason):
+    """Every other reason in the place of the one that binds."""
+    name, rows = rows_of(journals, "expire", reason)
+    asset = int(journals[name].loc[rows[0], "asset"])
+    for other in EVENTS["expire"].reasons.split():
+        if other != reason:
+            spoiled = journals[name].copy()
+            spoiled.loc[int(rows[0]), "reason"] = other
+            found = broken(altered(name, spoiled))
+            assert found & {"bands", "repay" if asset >= 0 else "book"}, other
+
+
+# -- a run that was made by other rules than its folder says
+
+
+def policy(figure, value):
+    def change(source):
+        assert source["policy"][figure] != value
+        source["policy"][figure] = value
+
+    return change
+
+
+def filtered(market, figure, value):
+    def change(source):
+        price = source["markets"][market]["filters"]["price"]
+        *outer, name = figure.split(".")
+        price = price[outer[0]] if outer else price
+        assert price[name] != value
+        price[name] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "rule"),
+    [
+        ("waive", policy("slice_fraction", "0.31"), "book"),
+        ("waive", policy("slices_per_tick", 3), "order"),
+        ("waive", policy("slices_per_tick", 1), "order"),
+        ("waive", policy("min_slice_notional", 201), "book"),
+        ("waive", policy("liquidation_fee", "0.0101"), "cost"),
+        ("waive", policy("slice_probability", "0.45"), "throttle"),
+        ("waive", policy("slice_probability", "0.55"), "order"),
+        ("waive", policy("waived_fee_share", "0.45"), "cost"),
+        ("waive", policy("waived_fee_share", "0.55"), "cost"),
+        ("waive", policy("target_mmr", "0.99"), "book"),
+        ("waive", policy("target_mmr", "1.01"), "book"),
+        ("waive", policy("harmful_slice", "send"), "book"),
+        ("waive", policy("harmful_slice", "backstop"), "book"),
+        ("waive", policy("position_order", "largest"), "order"),
+        ("waive", policy("position_order", "pro_rata"), "order"),
+        ("waive", policy("account_order", "random"), "selection"),
+        ("waive", policy("acmf_divisor", "2.1"), "order"),
+        ("backstop", policy("mark_index_threshold", "0.011"), "guards"),
+        ("waive", policy("stale_after", 61), "guards"),
+        ("waive", policy("stale_after", 55), "guards"),
+        ("waive", filtered(0, "minImpactMultiplier", "0.9995"), "bands"),
+        ("waive", filtered(0, "meanMarkPriceBand.minMultiplier", "0.994"), "bands"),
+        ("waive", filtered(1, "minMultiplier", "0.9975"), "bands"),
+        ("waive", filtered(2, "meanPremiumBand.tolerancePct", "0.0005"), "bands"),
+        ("waive", filtered(1, "minPriceUpdateMultiplier", "0.9851"), "guards"),
+        ("waive", filtered(2, "minPriceUpdateMultiplier", "0.9901"), "guards"),
+        ("caps", policy("slice_cooldown", "8"), "throttle"),
+        ("caps", policy("slice_cooldown", "0.3"), "book"),
+        ("caps", policy("market_cap", 2600), "book"),
+        ("caps", policy("account_cap", 1400), "book"),
+        ("passes", policy("account_cap_interval", 1), "book"),
+        ("caps", policy("account_order", "pro_rata"), "order"),
+        ("thin", policy("slippage_limit", "4.8"), "book"),
+        ("thin", policy("depth_share", "0.68"), "book"),
+        ("thin", policy("refill_half_life", "4.1"), "book"),
+        ("passes", policy("account_order", "mmr"), "order"),
+        ("passes", policy("position_order", "largest"), "order"),
+        ("passes", policy("account_cap", 2900), "book"),
+        ("random", policy("account_order", "mmr"), "selection"),
+        ("random", policy("conversion_limit", 890), "repay"),
+        ("random", policy("slippage_limit", "7.2"), "book"),
+        ("backstop", policy("harmful_slice", "send"), "book"),
+        ("backstop", policy("realize_interval", 10), "accruals"),
+        ("backstop", policy("backstop_fund_share", "0.33"), "stages"),
+        ("largest", policy("account_order", "mmr"), "order"),
+        ("largest", policy("depth_share", "0.31"), "book"),
+        ("largest", policy("conversion_slippage", "0.0045"), "repay"),
+        ("random", filtered(4, "minMultiplier", "0.9999"), "repay"),
+    ],
+)
+def test_a_run_by_other_rules_is_found(copied, name, change, rule):
+    """The journal is all of a piece: only the rules tell."""
+    path = copied(name)
+    source = json.loads((path / "venue.json").read_text())
+    change(source)
+    (path / "venue.json").write_text(json.dumps(source))
+    found = broken(audit(path))
+    assert rule in found, found
+
+
+@pytest.mark.parametrize(("name", "rule"), [("waive", "throttle"), ("random", "selection")])
+def test_a_run_by_another_seed_is_found(copied, name, rule):
+    path = copied(name)
+    known = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps(known | {"seed": known["seed"] + 1}))
+    assert rule in broken(audit(path))
+
+
+# -- altered inputs and states
+
+
+@pytest.mark.parametrize(
+    ("column", "rule"),
+    [("mark", "guards"), ("index", "guards"), ("given_mark", "guards"), ("given_index", "guards"), ("time", "rows")],
+)
+def test_an_altered_print_is_found(copied, column, rule):
+    path = copied("waive")
+    file = min((path / "ticks").iterdir())
+    ticks = pd.read_parquet(file)
+    for row in np.flatnonzero(ticks[column].notna())[9::14].tolist():
+        spoiled = ticks.copy()
+        value = ticks.loc[row, column]
+        spoiled.loc[row, column] = value + 1 if column == "time" else np.nextafter(value, np.inf)
+        if column == "time":
+            spoiled.loc[ticks["tick"] == ticks.loc[row, "tick"], "time"] = value + 1
+        spoiled.to_parquet(file, index=False)
+        assert rule in broken(audit(path)), row
+
+
+def test_a_print_that_would_have_been_refused_is_found(copied, journals):
+    """A book made old, a book made crossed, an index a half higher, and a mark that was not given."""
+    path, journal = copied("waive"), journals["waive"]
+    file = min((path / "books").iterdir())
+    books = pd.read_parquet(file)
+    refused = (
+        journal.loc[journal["reason"].isin(["stale_book", "crossed_book"]), ["tick", "market"]].to_numpy().tolist()
+    )
+    both = books.groupby(["tick", "market"])["side"].nunique()
+    tick, market = next(
+        (tick, market) for tick, market in both[both == 2].index
+        if tick > 3 and market < 3 and [tick, market] not in refused
+    )  # fmt: skip
+    mine = (books["tick"] == tick) & (books["market"] == market)
+    for column, rows, change in (("book_time", mine, -61 * 10**9), ("price", mine & (books["side"] == 1), 10**6)):
+        spoiled = books.copy()
+        spoiled.loc[rows, column] += change
+        spoiled.to_parquet(file, index=False)
+        assert "guards" in broken(audit(path)), column
+    books.to_parquet(file, index=False)
+    file = min((path / "ticks").iterdir())
+    ticks = pd.read_parquet(file)
+    for column, change in (("given_index", 1.5), ("given_mark", np.nan)):
+        spoiled = ticks.copy()
+        spoiled.loc[int(np.flatnonzero(ticks[column].notna())[20]), column] *= change
+        spoiled.to_parquet(file, index=False)
+        assert "guards" in broken(audit(path)), column
+
+
+@pytest.mark.parametrize("name", ["caps", "thin", "storm"])
+def test_an_altered_state_is_found(copied, name):
+    """Every column of every table, one value at a time; a row left out, a row told twice."""
+    path = copied(name)
+    last = max((path / "state").iterdir())
+    for file in sorted(last.glob("*.parquet")):
+        table = pd.read_parquet(file)
+        if not len(table):  # then a row is one too many
+            table.reindex([0]).fillna(0).astype(table.dtypes).to_parquet(file, index=False)
+            assert not audit(path).ok, file.name
+        row, spoiled = len(table) // 2, []
+        for column in table.columns if len(table) else ():
+            if table[column].dtype.kind in "if":
+                value = table.loc[row, column]
+                spoiled.append(table.copy())
+                spoiled[-1].loc[row, column] = value + 1 if value == value else 1.0
+        if len(table):
+            spoiled += [table.drop(index=row), pd.concat([table.iloc[:1], table], ignore_index=True)]
+        for number, other in enumerate(spoiled):
+            other.to_parquet(file, index=False)
+            assert not audit(path).ok, (file.name, number)
+        table.to_parquet(file, index=False)
+    assert audit(path).ok
+
+
+def test_every_rule_is_broken_by_something(copied, altered, journals):
+    """What the other tests do not name by its rule."""
+    journal = journals["storm"]
+    first = {event: int(np.flatnonzero(journal["event"] == event)[0]) for event in ("trigger", "backstop", "cancel")}
+    found = set()
+    for event, column in (("trigger", "mmr_before"), ("backstop", "lots"), ("cancel", "requested")):
+        spoiled = journal.copy()
+        spoiled.loc[first[event], column] += 1
+        found |= broken(altered("storm", spoiled))
+    path = copied("backstop")
+    file = min((path / "books").iterdir())
+    books = pd.read_parquet(file)
+    books.loc[[3, 4]] = books.loc[[4, 3]].to_numpy()
+    books.to_parquet(file, index=False)
+    found |= broken(audit(path))
+    file = max((path / "state").iterdir()) / "positions.parquet"
+    positions = pd.read_parquet(file)
+    positions.loc[0, "lots"] += 1
+    positions.to_parquet(file, index=False)
+    found |= broken(audit(path))
+    named = {"accruals", "guards", "throttle", "order", "repay", "book", "bands", "cost", "touched", "selection"}
+    assert found | named == set(RULES)
 
 
 def test_where_no_limit_is_reached_one_account_after_another_comes_to_the_same(wide_run, monkeypatch):
@@ -233,10 +704,11 @@ def test_a_share_is_that_of_the_long_product(amounts, part, digits):
     assert accruals.share(np.array(amounts, np.int64), part, 10**digits).tolist() == expected
 
 
-def test_an_exempted_account_is_found(altered, journal):
+def test_an_exempted_account_is_found(altered, journals):
     """All rows of one account left out, as if nobody had looked at it."""
-    account = journal.loc[journal["event"] == "book", "account"].iloc[0]
-    report = altered(journal[journal["account"] != account])
+    journal = journals["storm"]
+    account = journal.loc[journal["event"] == "backstop", "account"].iloc[0]
+    report = altered("storm", journal[journal["account"] != account])
     assert not report.ok
     assert (report.breaches["rule"] == "selection").any()
 

@@ -1,8 +1,9 @@
 """Audit of a run folder, written from docs/one_tick.md and sharing no code with the engine.
 
-Two passes: whole-column checks of the journal (`columns`), then a replay, tick by tick, in which what is due between
-the ticks is computed again for all accounts (`accruals`), every other row is set against the rules and every account
-against the selection test (`replay`). Amounts are whole numbers that no altered figure can wrap; ratios are float64,
+Two passes: whole-column checks of the journal (`columns`), then a replay, part by part and tick by tick, in which the
+prints are guarded again (`guards`), what is due between the ticks is computed again for all accounts (`accruals`), the
+phases are followed with the rows that they ask for (`repay`, `slices`, `handover`) and every account is set against the
+selection test (`replay`). Amounts are whole numbers that no altered figure can wrap; ratios are float64,
 and decided with 60-digit decimals where float64 leaves doubt.
 """
 
@@ -18,9 +19,10 @@ import pandas as pd
 
 from .columns import check_conservation, check_prices, check_replay, check_rows
 from .findings import Findings
-from .folder import RunError, read_parts, read_run
+from .folder import read_parts, read_run
 from .margins import Tick
 from .replay import Replay
+from .venue import RunError
 
 __all__ = ["RULES", "AuditReport", "RunError", "audit"]
 
@@ -30,10 +32,15 @@ RULES = {
     "replay": "the start and the journal's changes give the last state and its ledgers",
     "prices": "prices are numbers above 0, nothing is held without one, and books are in order",
     "accruals": "interest, funding, realised PnL and their settlement are those that are due, all and no other",
-    "selection": "the liquidating accounts are selected, no other, and dealt with in the order of their MMR",
+    "guards": "the marks, indexes and books that are used follow from those that were given; every refusal has its row",
+    "selection": "the liquidating accounts are selected, no other, in the order that the policy sets",
+    "throttle": "the legs rest that the seeded draw and the cooldown ask for, and no other",
+    "repay": "debts are repaid in the amounts that the policy sets, in the recorded spot books or at the index",
+    "book": "slices have the size that the policy sets, and take what the recorded book gives",
+    "bands": "nothing is filled beyond its price band, and where a band stops a fill it is named",
+    "order": "rounds, accounts and positions take their turns as the policy sets, none is left out or comes too often",
     "touched": "besides the selected, only providers in their shares and ADL's winners in their order are touched",
     "cost": "changes of cost, cash and fees follow from the prices, and a position only shrinks",
-    "book": "slices have the size that the policy sets, and take what the recorded book gives",
     "stages": "every account goes through the phases that its margin asks for, and through all of each",
     "ratios": "the MMRs on record are those of the accounts",
 }
@@ -88,8 +95,10 @@ def audit(
         replay = Replay(run, out)
         for part in read_parts(run):
             check_prices(part, out)
+            if len(part.time):  # a run that has only begun has a part without ticks
+                replay.enter(part)
             for at in range(len(part.time)):
-                replay.follow(Tick(part, at, run.venue), sample)
+                replay.follow(Tick(part, at, run.venue), at, sample)
                 if progress is not None:
                     progress(part.first + at + 1, run.manifest["ticks"])
         replay.finish()

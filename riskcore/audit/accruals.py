@@ -10,19 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from .findings import Findings
-from .folder import (
-    FUNDING,
-    INTEREST,
-    REALISATION,
-    SETTLEMENT,
-    WORDS,
-    Array,
-    Pool,
-    Run,
-    Venue,
-    exact,
-)  # fmt: skip
+from .folder import FUNDING, GUARD, INTEREST, REALISATION, SETTLEMENT, WORDS, Array, Run
 from .margins import State, Tick, total
+from .venue import Pool, Venue, exact
 
 _HOUR = 3600 * 10**9
 _RATE, _PRICE, _VALUE = 10**15, 10**9, 10**6
@@ -172,7 +162,8 @@ class Accruals:
             market: due(listed.funding.period) for market, listed in enumerate(self.venue.markets) if listed.funding
         }
         hours, realised = due(_HOUR) if self.venue.pools else 0, due(self.venue.realize)
-        if any(funded.values()) or hours or realised or (phase < 0).any():
+        moved = bool(((phase < 0) & (phase != GUARD)).any())
+        if any(funded.values()) or hours or realised or moved:
             before = self._debt()
             self._lend(tick, rows[INTEREST], hours)
             self._fund(tick, rows[FUNDING], funded)
@@ -182,7 +173,7 @@ class Accruals:
         there = ~np.isnan(tick.index) & ~np.isnan(tick.mark)
         self.premium += np.where(there, (tick.mark - tick.index) / tick.index, 0.0)
         self.premiums += there
-        return bool((phase < 0).any())
+        return moved
 
     def finish(self) -> None:
         """Compare the premiums that are left."""

@@ -12,7 +12,9 @@ from .folder import (
     CLOSE_OUT,
     EVENTS,
     POOL,
+    REPAY,
     SHORTFALL,
+    SLICES,
     WORDS,
     Array,
     Columns,
@@ -34,24 +36,30 @@ def check_rows(run: Run, out: Findings) -> None:
     out.checked["rows"] += len(tick)
     out.equal("rows", "rows of the journal and events of run.json", len(tick), run.manifest["events"])
     never(~run.usable, "names an account, position, balance or order that there is not, or a change is past 2**60")
+    unlimited = j["reason"] == WORDS["reason"].index("conversion_limit")  # the one row that asks for nothing
     money = j["cash"] - j["cost"] + j["counter_cash"] - j["counter_cost"] + j["fund"] + j["unsettled"]
     never(money != 0, "money does not add up to 0")
     never(is_event(j, "redeem") & (j["lent"] != -j["quanta"]), "what is redeemed is not what was lent")
-    for code, (name, (_, reasons, other, rows, changes, priced)) in enumerate(EVENTS.items()):
+    for code, (name, kind) in enumerate(EVENTS.items()):
         mine = event == code
-        allowed = [WORDS["reason"].index(reason) for reason in reasons.split()]
+        allowed = [WORDS["reason"].index(reason) for reason in kind.reasons.split()]
         never(mine & ~np.isin(j["reason"], allowed), "a reason of another event")
-        held = j["counterparty"] >= 0 if other == ACCOUNT else j["counterparty"] == other
+        held = j["counterparty"] >= 0 if kind.other == ACCOUNT else j["counterparty"] == kind.other
         never(mine & ~(held & (j["counterparty"] != account)), "a counterparty of another event")
-        never(mine & (np.isnan(j["price"]) == priced), "must have a price" if priced else "must have no price")
+        if kind.priced is not None:
+            never(mine & (np.isnan(j["price"]) == kind.priced), f"must have {'a' if kind.priced else 'no'} price")
         for column in ("market", "asset", "order"):
-            named = j[column] >= 0 if column in rows.split() else j[column] == -1
-            never(mine & ~named, f"{column} must {'be named' if column in rows.split() else 'be -1'}")
+            named = j[column] >= 0 if column in kind.rows.split() else j[column] == -1
+            if column not in kind.rows.split("|") or "|" not in kind.rows:
+                never(mine & ~named, f"{column} must {'be named' if column in kind.rows.split() else 'be -1'}")
+        if kind.rows == "market|asset":
+            one = np.where(j["market"] >= 0, j["asset"] == -1, (j["market"] == -1) & (j["asset"] >= 0))
+            never(mine & ~one, "either a market or an asset must be named, and the other be -1")
         for column in CHANGES:
-            if column not in changes.split():
+            if column not in kind.changes.split():
                 never(mine & (j[column] != 0), f"{column} must be 0")
-        for column in {"requested", "lots", "quanta"} & set(changes.split()) if name != "interest" else ():
-            never(mine & (j[column] == 0), f"{column} must not be 0")
+        for column in {"requested", "lots", "quanta"} & set(kind.changes.split()) if name != "interest" else ():
+            never(mine & (j[column] == 0) & ~unlimited, f"{column} must not be 0")
         if name in ("fund", "shortfall", "redeem"):
             never(mine & (j["quanta" if name == "redeem" else "cash"] < 0), "must not take")
     never((j["fee"] < 0) | (j["requested"] < 0), "fee and requested must not be negative")
@@ -62,7 +70,8 @@ def check_rows(run: Run, out: Findings) -> None:
         never((phase < 0) & ~np.isnan(j[name]), f"{name} must be missing")
     never((tick < 0) | (tick >= run.manifest["ticks"]) | (np.diff(tick, prepend=0) < 0), "ticks must ascend")
     together = np.diff(tick, prepend=-1) == 0
-    never(together & (np.diff(phase, prepend=0) < 0), "comes after a later phase")
+    stage = np.where(phase == SLICES, REPAY, phase)  # these two take turns, round by round
+    never(together & (np.diff(stage, prepend=0) < 0), "comes after a later phase")
     together &= (np.diff(account, prepend=-1) == 0) & (phase == CLOSE_OUT) & (np.diff(phase, prepend=0) == 0)
     step = np.where(is_event(j, "redeem convert"), 0, event)
     never(together & (np.diff(step, prepend=0) < 0), "comes too late in the close out")
@@ -162,21 +171,25 @@ def _compare(out: Findings, what: str, replayed: Array, kept: Array, columns: Co
 def check_prices(part: Part, out: Findings) -> None:
     """Prices are finite and above 0, none is given twice, and every book is listed from its best level to its worst."""
     ticks, given, books = part.ticks, part.given, part.books
-    mark, index, price = ticks["mark"], ticks["index"], given["price"]  # NaN but of a price: the tick had none
+    price = given["price"]  # NaN but of a price: the tick had none
     interest = ticks["open_interest"]
     again = np.ones(len(given["tick"]), bool)
     again[np.unique(given["tick"] * part.asset.shape[1] + given["asset"], return_index=True)[1]] = False
     step = np.diff(part.book, prepend=-1)
     unordered = (step < 0) | ((step == 0) & (np.diff(books["price"], prepend=0) * books["side"] >= 0))
+    timeless = (np.diff(part.book // 2, prepend=-1) == 0) & (np.diff(books["book_time"], prepend=0) != 0)
     for what, tick, broken in (
-        ("mark is not a number above 0", ticks["tick"], (mark <= 0) | np.isinf(mark)),
-        ("index is not a number above 0", ticks["tick"], (index <= 0) | np.isinf(index)),
+        *(
+            (f"{name} is not a number above 0", ticks["tick"], (ticks[name] <= 0) | np.isinf(ticks[name]))
+            for name in ("mark", "index", "given_mark", "given_index", "last_price")
+        ),
         ("open interest is not a number from 0", ticks["tick"], (interest < 0) | np.isinf(interest)),
         ("funding rate is not a number", ticks["tick"], np.isinf(ticks["funding_rate"])),
         ("price of an asset is not a number above 0", given["tick"], ~(price > 0) | np.isinf(price)),
         ("price of an asset is given twice", given["tick"], again),
         ("level of a book has no price or no lots", books["tick"], (books["price"] < 1) | (books["lots"] < 1)),
         ("level of a book is not in order", books["tick"], unordered),
+        ("book has more than one time", books["tick"], timeless),
     ):
         out.checked["prices"] += len(tick)
         for row in np.flatnonzero(broken).tolist():

@@ -1,13 +1,11 @@
-"""Reading of a run folder: the venue, the tables of docs/run_folder.md and the words of the journal."""
+"""Reading of a run folder: the tables of docs/run_folder.md and the words of the journal."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -17,31 +15,51 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .venue import RunError, Venue, read_venue
+
 Array = npt.NDArray[Any]
 Columns = dict[str, Array]
 
 BOOK, FUND, SHORTFALL, NOBODY, POOL, ACCOUNT = -1, -2, -3, -4, -5, 0
-INTEREST, FUNDING, REALISATION, SETTLEMENT, CLOSE_OUT = -4, -3, -2, -1, 6
+GUARD, INTEREST, FUNDING, REALISATION, SETTLEMENT, REPAY, SLICES, CLOSE_OUT = -5, -4, -3, -2, -1, 2, 3, 6
 """Phases; those below 0 lie between the ticks."""
-# event: its phase, reasons and counterparty, the row number and the changes that it may set, a price
-EVENTS: dict[str, tuple[int, str, int, str, str, bool]] = {
-    "funding": (FUNDING, "interval", BOOK, "market", "cash counter_cash", True),
-    "interest": (INTEREST, "hour entry", POOL, "asset", "quanta lent", False),
-    "realize": (REALISATION, "interval", NOBODY, "market", "cost cash", True),
-    "unsettle": (SETTLEMENT, "settlement", NOBODY, "", "cash unsettled", False),
-    "trigger": (0, "mmr", NOBODY, "", "", False),
-    "cancel": (1, "liquidation", NOBODY, "market order", "requested", False),
-    "redeem": (2, "debt close_out settlement", NOBODY, "asset", "quanta lent", False),
-    "convert": (2, "debt close_out settlement", BOOK, "asset", "cash fee quanta counter_cash", True),
-    "book": (3, "full band depth", BOOK, "market", "requested lots cost cash entry fee counter_cash", True),
-    "expire": (3, "band depth no_book", NOBODY, "market", "requested", False),
-    "backstop": (4, "below_auto_close", ACCOUNT, "market",
-                 "requested lots cost cash entry counter_cost counter_cash counter_entry fund", True),
-    "adl": (5, "backstop_exhausted", ACCOUNT, "market",
-            "requested lots cost cash entry counter_cost counter_cash counter_entry", True),
-    "unfilled": (5, "no_counterparty", NOBODY, "market", "requested", False),
-    "fund": (6, "bankrupt", FUND, "", "cash fund", False),
-    "shortfall": (6, "bankrupt", SHORTFALL, "", "cash counter_cash", False),
+
+
+class Event(NamedTuple):
+    """What a row of an event may be."""
+
+    phase: int
+    reasons: str
+    other: int  # the counterparty
+    rows: str  # the row numbers that it sets; of those joined by | exactly one
+    changes: str
+    priced: bool | None  # None: some are
+
+
+_STOPS = "account_cap market_cap depth_share depth impact mean_mark mean_premium limit slippage"
+_FILL = "requested lots cost cash entry fee counter_cash"
+_FILLS = "requested lots cost cash entry counter_cost counter_cash counter_entry"
+GUARDS = ("stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "update_cap")
+EVENTS = {
+    "guard": Event(GUARD, " ".join(GUARDS), NOBODY, "market|asset", "", None),
+    "funding": Event(FUNDING, "interval", BOOK, "market", "cash counter_cash", True),
+    "interest": Event(INTEREST, "hour entry", POOL, "asset", "quanta lent", False),
+    "realize": Event(REALISATION, "interval", NOBODY, "market", "cost cash", True),
+    "unsettle": Event(SETTLEMENT, "settlement", NOBODY, "", "cash unsettled", False),
+    "trigger": Event(0, "mmr", NOBODY, "", "", False),
+    "cancel": Event(1, "liquidation", NOBODY, "market order", "requested", False),
+    "skip": Event(SLICES, "throttle cooldown", NOBODY, "market|asset", "", False),
+    "redeem": Event(REPAY, "debt close_out settlement", NOBODY, "asset", "quanta lent", False),
+    "convert": Event(REPAY, "debt close_out settlement", BOOK, "asset", "cash fee quanta counter_cash", True),
+    "harm": Event(SLICES, "fee_waived sent kept_back to_backstop", NOBODY, "market", "requested", True),
+    "book": Event(SLICES, f"full {_STOPS}", BOOK, "market", _FILL, True),
+    "expire": Event(SLICES, f"{_STOPS} no_book conversion conversion_limit", NOBODY, "market|asset", "requested",
+                    False),
+    "backstop": Event(4, "below_auto_close sent_on", ACCOUNT, "market", f"{_FILLS} fund", True),
+    "adl": Event(5, "backstop_exhausted", ACCOUNT, "market", _FILLS, True),
+    "unfilled": Event(5, "no_counterparty", NOBODY, "market", "requested", False),
+    "fund": Event(CLOSE_OUT, "bankrupt", FUND, "", "cash fund", False),
+    "shortfall": Event(CLOSE_OUT, "bankrupt", SHORTFALL, "", "cash counter_cash", False),
 }  # fmt: skip
 # rows that belong to another phase than their event: events, reason, phase
 _ELSEWHERE = (("redeem convert", "close_out", CLOSE_OUT), ("redeem convert", "settlement", SETTLEMENT),
@@ -50,7 +68,7 @@ CHANGES = ("requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent"
            "counter_cash", "counter_entry", "fund")  # fmt: skip
 WORDS = {
     "event": tuple(EVENTS),
-    "reason": tuple(dict.fromkeys(reason for event in EVENTS.values() for reason in event[1].split())),
+    "reason": tuple(dict.fromkeys(reason for event in EVENTS.values() for reason in event.reasons.split())),
 }
 
 # columns of each table, whole numbers where nothing else is said
@@ -59,224 +77,36 @@ _TABLES = {
     "positions": "account market lots cost entry",
     "balances": "account asset quanta lent",
     "orders": "account market side price lots reduce_only:bool",
-    "ticks": "tick time market mark:float64 index:float64 open_interest:float64 funding_rate:float64",
+    "ticks": "tick time market mark:float64 index:float64 given_mark:float64 given_index:float64 last_price:float64"
+    " open_interest:float64 funding_rate:float64",
     "assets": "tick asset price:float64",
-    "books": "tick market side price lots",
-    "journal": "tick time event:word reason:word account counterparty market asset order " + " ".join(CHANGES)
-               + " price:float64 mmr_before:float64 mmr_after:float64",
+    "books": "tick market side price lots book_time",
+    "journal": "tick time event:word reason:word account counterparty market asset order "
+    + " ".join(CHANGES)
+    + " price:float64 mmr_before:float64 mmr_after:float64",
+}
+_STATE = {
+    "positions": _TABLES["positions"],
+    "balances": _TABLES["balances"],
+    "orders": "order " + _TABLES["orders"],
+    "accounts": "unsettled",
     "ledger": "ledger:any item value",
-    "markets": "market premium_sum:float64 premium_count",
+    "markets": "market premium_sum:float64 premium_count mark:float64 mark_time index:float64 index_time basis:float64"
+    " basis_time sample_mark sample_premium",
+    "samples": "second count market mark premium",
+}
+# tables of the last state that a figure of the policy asks for
+_ASKED = {
+    "slices": ("slice_cooldown", "account market time"),
+    "sold": ("account_cap", "account quanta"),
+    "books": ("refill_half_life", "market side price lots gone"),
 }  # fmt: skip
 _KINDS = {"int64": "iu", "float64": "iuf", "bool": "b"}
-
-
-class RunError(ValueError):
-    """The folder holds no run that can be audited."""
-
-
-def exact(value: object) -> Fraction:
-    """Fraction that a number or text stands for; a float stands for its shortest decimal."""
-    return Fraction(str(value))
 
 
 def is_event(journal: Columns, events: str) -> Array:
     """Rows of these events."""
     return np.isin(journal["event"], [WORDS["event"].index(name) for name in events.split()])
-
-
-# ---- the venue
-
-
-class Curve(NamedTuple):
-    """A margin function.
-
-    Kinds: `sqrt` and `quantity` (of the tokens) with base and factor, `open_interest` with base, lower and upper,
-    `tiers` with from, rate and deduction of each bracket.
-    """
-
-    kind: str
-    figures: tuple[tuple[Fraction, ...], ...]
-
-
-class _Funding(NamedTuple):
-    period: int  # nanoseconds
-    hours: float
-    lower: float
-    upper: float
-
-
-class _Market(NamedTuple):
-    symbol: str
-    base: str
-    step: Fraction
-    worth: Fraction  # settle quanta of a lot at one tick
-    min_lots: int
-    curve: Curve
-    bands: dict[int, Fraction]  # by the side of the book
-    funding: _Funding | None
-
-
-class _Asset(NamedTuple):
-    symbol: str
-    quantum: Fraction
-    haircut: tuple[Fraction, Fraction, Fraction]  # weight, base, penalty; the identity has no penalty
-    curve: Curve
-
-
-class Pool(NamedTuple):
-    """What an asset is lent and borrowed in: amounts outside the run in quanta, and the rules."""
-
-    lent: int
-    borrowed: int
-    fee: Fraction
-    optimal: Fraction
-    most: Fraction  # utilisation
-    threshold: Fraction
-    step: Fraction  # of the throttle
-    limit: int | None  # quanta
-    is_open: bool
-
-
-class _Provider(NamedTuple):
-    account: int
-    limits: tuple[Fraction | float, ...]  # per minute, per hour, ever, in settle units
-    markets: frozenset[int]
-
-
-class Venue(NamedTuple):
-    """The venue's rules, markets and assets in the order of their rows."""
-
-    markets: list[_Market]
-    assets: list[_Asset]
-    settle: int
-    policy: dict[str, Fraction]
-    realize: int  # nanoseconds between realisations, 0 if there are none
-    by_quantity: bool
-    providers: list[_Provider]
-    pools: dict[int, Pool]  # by asset, ascending
-
-    @property
-    def quantum(self) -> Fraction:
-        """Quantum of the settle asset."""
-        return self.assets[self.settle].quantum
-
-
-_NO_FIGURES = ("haircut_size_unit", "realize_interval")
-
-
-def _read_venue(raw: dict[str, Any], ids: Array, providers: list[int]) -> Venue:
-    settle = raw["settle_asset"]
-    listed = list(raw["collateral"])
-    if settle not in [row["symbol"] for row in listed]:
-        listed.append({"symbol": settle, "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}})
-    assets = [_read_asset(row, settle) for row in listed]
-    settle_row = [asset.symbol for asset in assets].index(settle)
-    quantum = assets[settle_row].quantum
-    markets = [_read_market(row, quantum) for row in raw["markets"] if row["marketType"] == "PERP"]
-    rows = {market.symbol: row for row, market in enumerate(markets)}
-    users = dict(enumerate(ids.tolist()))
-    if [users.get(row) for row in providers] != [entry["account"] for entry in raw["backstop"]]:
-        raise RunError("its providers are not those of run.json")
-    if any(asset.curve.kind == "open_interest" for asset in assets):
-        raise RunError("an asset has no open interest")
-    limits = ("capacity_per_min", "capacity_per_hour", "max_notional")
-    return Venue(
-        markets,
-        assets,
-        settle_row,
-        {name: exact(value) for name, value in raw["policy"].items() if name not in _NO_FIGURES},
-        10**9 * int(exact(raw["policy"]["realize_interval"] or 0)),
-        raw["policy"]["haircut_size_unit"] == "quantity",
-        [
-            _Provider(
-                row,
-                tuple(math.inf if entry.get(name) is None else exact(entry[name]) for name in limits),
-                frozenset(rows.values() if entry.get("markets") is None else (rows[s] for s in entry["markets"])),
-            )
-            for row, entry in zip(providers, raw["backstop"], strict=True)
-        ],
-        _read_pools(raw.get("borrow_lend") or [], assets),
-    )
-
-
-def _read_market(row: dict[str, Any], quantum: Fraction) -> _Market:
-    price, quantity = row["filters"]["price"], row["filters"]["quantity"]
-    step = exact(quantity["stepSize"])
-    low, high = (price.get(name) for name in ("minImpactMultiplier", "maxImpactMultiplier"))
-    funding, period = None, row.get("fundingInterval")
-    if period:
-        low_rate, high_rate = (row.get(f"fundingRate{name}Bound") for name in ("Lower", "Upper"))
-        funding = _Funding(
-            int(exact(period) * 10**6), float(exact(period)) / 3_600_000,
-            -math.inf if low_rate is None else float(exact(low_rate)) / 10_000,
-            math.inf if high_rate is None else float(exact(high_rate)) / 10_000,
-        )  # fmt: skip
-    return _Market(
-        row["symbol"], row["baseSymbol"], step, exact(price["tickSize"]) * step / quantum,
-        math.ceil(exact(quantity.get("minQuantity") or 0) / step), _read_curve(row["mmfFunction"]),
-        {1: exact(low or 0), -1: exact(2**63 if high is None else high)}, funding,
-    )  # fmt: skip
-
-
-def _read_asset(row: dict[str, Any], settle: str) -> _Asset:
-    function = row.get("mmfFunction")
-    if not function:
-        initial = row.get("imfFunction") or {"base": "0.10" if row["symbol"] == settle else "0.20", "factor": "0"}
-        function = initial | {"base": exact(initial["base"]) / 2, "factor": exact(initial["factor"]) * 3 / 5}
-    kind, weight = row["haircutFunction"]["kind"], _float64(row["haircutFunction"]["weight"])
-    haircut = (weight, weight, Fraction(0))
-    if kind["type"] == "inverseSqrt":
-        haircut = (weight, _float64(kind["base"]), _float64(kind["positiveCurvePenalty"]))
-    return _Asset(row["symbol"], exact(row.get("quantum") or "0.000001"), haircut, _read_curve(function))
-
-
-def _read_curve(function: dict[str, Any]) -> Curve:
-    kind = function.get("type") or "sqrt"
-    if kind == "sqrt":
-        kind = "quantity" if function.get("unit") == "quantity" else kind
-        return Curve(kind, ((_float64(function["base"]), _float64(function["factor"])),))
-    if kind == "open_interest":
-        base, lower, upper = (_float64(function[name]) for name in ("base", "lower", "upper"))
-        if not lower < upper:
-            raise RunError("open_interest: lower must be less than upper")
-        return Curve(kind, ((base, lower, upper),))
-    if kind != "tiers":
-        raise RunError(f"{kind} is no margin function")
-    brackets, deduction, last = [], Fraction(0), None
-    for bracket in function["brackets"]:
-        start, rate = _float64(bracket["from"]), _float64(bracket["rate"])
-        deduction += start * (rate - last) if last is not None else 0
-        brackets.append((start, rate, deduction))
-        last = rate
-    if not brackets or any(one[0] >= two[0] for one, two in pairwise(brackets)):
-        raise RunError("tiers: brackets must ascend")
-    return Curve(kind, tuple(brackets))
-
-
-def _read_pools(rows: list[dict[str, Any]], assets: list[_Asset]) -> dict[int, Pool]:
-    symbols, pools = [asset.symbol for asset in assets], {}
-    for row in rows:
-        asset = symbols.index(row["symbol"])
-
-        def figure(name: str, missing: str = "0", row: dict[str, Any] = row) -> Fraction:
-            return exact(missing if row.get(name) is None else row[name])
-
-        quantum, limit = assets[asset].quantum, row.get("openBorrowLendLimit")
-        pools[asset] = Pool(
-            round(figure("lentQuantity") / quantum), round(figure("borrowedQuantity") / quantum),
-            figure("fee"), figure("optimalUtilization", "0.9"), figure("maxUtilization", "1"),
-            figure("throttleUtilizationThreshold", "1"), figure("throttleUpdateFraction", "0.1"),
-            None if limit is None else round(exact(limit) / quantum), row.get("state", "Open") == "Open",
-        )  # fmt: skip
-    return dict(sorted(pools.items()))
-
-
-def _float64(value: object) -> Fraction:
-    """Fraction of the float64 nearest to a figure."""
-    return exact(float(exact(value)))
-
-
-# ---- the run
 
 
 class Row(NamedTuple):
@@ -331,16 +161,18 @@ class Run:
     def usable(self) -> Array:
         """Whether a row names only accounts, positions, balances and orders that there are, and no change wraps."""
         j, accounts = self.journal, len(self.ids)
-        fine = (j["account"] >= 0) & (j["account"] < accounts)
+        guards = is_event(j, "guard")
+        fine = np.where(guards, j["account"] == -1, (j["account"] >= 0) & (j["account"] < accounts))
         fine &= (j["counterparty"] >= POOL) & (j["counterparty"] < accounts)
         fine &= j["order"] < len(self.order_position)
         for events, name in (
-            ("funding realize book expire backstop adl unfilled", "position"),
+            ("funding realize harm book backstop adl unfilled", "position"),
             ("backstop adl", "counter_position"),
             ("interest redeem convert", "balance"),
             ("cancel", "order"),
         ):
             fine &= ~is_event(j, events) | (j[name] >= 0)
+        fine &= ~is_event(j, "skip expire") | (j["position"] >= 0) | (j["balance"] >= 0)
         for name in CHANGES:
             fine &= (j[name] <= 2**60) & (j[name] >= -(2**60))
         return np.asarray(fine)
@@ -348,7 +180,8 @@ class Run:
     @cached_property
     def phase(self) -> Array:
         """Phase that a row belongs to."""
-        phase = np.array([phase for phase, *_ in EVENTS.values()])[self.journal["event"]]
+        phase = np.array([event.phase for event in EVENTS.values()])[self.journal["event"]]
+        phase[is_event(self.journal, "skip expire") & (self.journal["asset"] >= 0)] = REPAY
         for events, reason, other in _ELSEWHERE:
             phase[is_event(self.journal, events) & (self.journal["reason"] == WORDS["reason"].index(reason))] = other
         return phase
@@ -383,15 +216,15 @@ def read_run(path: Path) -> Run:
         raw = json.loads((path / "venue.json").read_text(), parse_float=str)
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: must be a run folder with run.json and venue.json ({error})") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != 1:
-        raise RunError(f"{path}/run.json: format must be 1")
-    if not {"parts", "ticks", "events", "providers"} <= set(manifest) or manifest["parts"] < 1:
-        raise RunError(f"{path}/run.json: must have parts (at least 1), ticks, events and providers")
+    if not isinstance(manifest, dict) or manifest.get("format") != 2:
+        raise RunError(f"{path}/run.json: format must be 2")
+    if not {"parts", "ticks", "events", "providers", "seed"} <= set(manifest) or manifest["parts"] < 1:
+        raise RunError(f"{path}/run.json: must have parts (at least 1), ticks, events, providers and a seed")
     names = "accounts", "positions", "balances", "orders"
     start = {name: _read_table(path / f"start/{name}.parquet", _TABLES[name]) for name in names}
     ids, (positions, balances, orders) = start["accounts"]["account"], (start[name] for name in names[1:])
     try:
-        venue = _read_venue(raw, ids, manifest["providers"])
+        venue = read_venue(raw, ids, manifest["providers"])
     except (KeyError, TypeError, AttributeError, ZeroDivisionError, ValueError) as error:
         raise RunError(f"{path}/venue.json: {type(error).__name__}: {error}") from None
     for name, item, count in (("positions", "market", len(venue.markets)), ("balances", "asset", len(venue.assets))):
@@ -413,8 +246,7 @@ def read_run(path: Path) -> Run:
     journal["counter_position"] = _row_of(positions, "market", journal["counterparty"], journal["market"])
     journal["balance"] = _row_of(balances, "asset", journal["account"], journal["asset"])
     last = path / f"state/{manifest['parts'] - 1:05d}"
-    tables = {name: _TABLES[name] for name in ("positions", "balances", "ledger", "markets")}
-    tables |= {"accounts": "unsettled", "orders": "order " + _TABLES["orders"]}
+    tables = _STATE | {name: columns for name, (figure, columns) in _ASKED.items() if figure in venue.policy}
     state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}
     return Run(path, manifest, venue, ids, start, order_position, journal, state)
 
@@ -453,6 +285,7 @@ class Part(NamedTuple):
     """One part of a run: its tables, and what a tick gives, with a row for every tick and a column for every item."""
 
     first: int
+    width: int  # markets that may have a book
     ticks: Columns
     given: Columns
     books: Columns
@@ -462,11 +295,12 @@ class Part(NamedTuple):
     indexes: Array
     open_interest: Array
     funding_rate: Array
+    last_price: Array
     asset: Array
 
     def levels(self, tick: int, market: int, side: int) -> tuple[list[int], list[int]]:
         """Prices and lots of the bids (1) or asks (-1) of a market."""
-        number = (tick * self.mark.shape[1] + market) * 2 + (side < 0)
+        number = (tick * self.width + market) * 2 + (side < 0)
         a, b = np.searchsorted(self.book, [number, number + 1])
         return self.books["price"][a:b].tolist(), self.books["lots"][a:b].tolist()
 
@@ -474,7 +308,7 @@ class Part(NamedTuple):
 def read_parts(run: Run) -> Iterator[Part]:
     """Read the prices and books of a run, one part after another."""
     venue, first = run.venue, 0
-    markets, assets = len(venue.markets), len(venue.assets)
+    markets, assets, width = len(venue.markets), len(venue.assets), venue.books
     for number in range(run.manifest["parts"]):
         name = f"{number:05d}.parquet"
         ticks, given, books = (
@@ -487,20 +321,24 @@ def read_parts(run: Run) -> Iterator[Part]:
             and np.array_equal(ticks["time"], np.repeat(ticks["time"][::markets], markets))
         ):
             raise RunError(f"{run.path}/ticks/{name}: must hold a row for every tick from {first} and every market")
-        for table, item, width in ((given, "asset", assets), (books, "market", markets)):
+        for table, item, items in ((given, "asset", assets), (books, "market", width)):
             fits = (table["tick"] >= first) & (table["tick"] < first + count)
-            if not (fits & (table[item] >= 0) & (table[item] < width)).all():
+            if not (fits & (table[item] >= 0) & (table[item] < items)).all():
                 raise RunError(f"{run.path}: assets and books of part {number} must be of its ticks and the venue")
         if not np.isin(books["side"], (1, -1)).all():
             raise RunError(f"{run.path}/books/{name}: side must be 1 or -1")
-        book = (books["tick"] * markets + books["market"]) * 2 + (books["side"] < 0)
+        book = (books["tick"] * width + books["market"]) * 2 + (books["side"] < 0)
         asset = np.full((count, assets), np.nan)
         asset[given["tick"] - first, given["asset"]] = given["price"]
-        mark, index, interest, rate = (
-            ticks[name].reshape(count, markets) for name in ("mark", "index", "open_interest", "funding_rate")
+        shown = (
+            ticks[name].reshape(count, markets)
+            for name in ("mark", "index", "open_interest", "funding_rate", "last_price")
         )
+        mark, index, interest, rate, last = shown
         asset = _all_prices(venue, mark, index, asset)
-        yield Part(first, ticks, given, books, book, ticks["time"][::markets], mark, index, interest, rate, asset)
+        yield Part(
+            first, width, ticks, given, books, book, ticks["time"][::markets], mark, index, interest, rate, last, asset
+        )
         first += count
     if first != run.manifest["ticks"]:
         raise RunError(f"{run.path}: {first} ticks, not the {run.manifest['ticks']} of run.json")

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .folder import CHANGES, Array, Columns, Curve, Part, Row, Run, Venue, exact
+from .folder import CHANGES, Array, Columns, Part, Row, Run
+from .venue import Curve, Venue, exact
 
 TOLERANCE = 1e-9
 """Relative: how far two float64 ratios of the same figures may be apart, and where float64 leaves a test in doubt."""
@@ -22,35 +23,15 @@ _MOST = 2**62
 """Where amounts end, so that no altered figure can wrap: far beyond those of a run."""
 
 
-class _Side:
-    """One side of a recorded book: what slices left of it, and of it in the price band."""
-
-    def __init__(self, prices: list[int], lots: list[int], side: int, multiplier: Fraction) -> None:
-        self.levels = list(zip(prices, lots, strict=True))[::-1]
-        self.in_band = sum(size for price, size in self.levels if (price - prices[0] * multiplier) * side >= 0)
-        self.short = "no_book" if not prices else "band" if self.in_band < sum(lots) else "depth"
-
-    def take(self, lots: int) -> int:
-        """Lots times ticks of the next `lots` of the book."""
-        money, self.in_band = 0, self.in_band - lots
-        while lots > 0 and self.levels:
-            price, size = self.levels.pop()
-            taken = min(size, lots)
-            money, lots = money + taken * price, lots - taken
-            if taken < size:
-                self.levels.append((price, size - taken))
-        return money
-
-
 class Tick:
-    """Prices and books of one tick; exact figures are made when asked for."""
+    """Prices of one tick; exact figures are made when asked for."""
 
     def __init__(self, part: Part, at: int, venue: Venue) -> None:
         self.number, self.time, self.venue = part.first + at, int(part.time[at]), venue
         self.mark, self.index, self.asset = part.mark[at], part.indexes[at], part.asset[at]
         self.given_interest, self.funding_rate = part.open_interest[at], part.funding_rate[at]
         self._interest = dict[int, Fraction]()
-        self._part, self._sides = part, dict[tuple[int, int], _Side]()
+        self.last = part.last_price[at]
         self._worth: dict[tuple[str, int, Any], Any] = {}
 
     def worth(self, kind: str, row: int, of: Callable[[Fraction], Any] = Fraction) -> Any:
@@ -78,13 +59,6 @@ class Tick:
         if ("interest", market, of) not in self._worth:
             self._worth["interest", market, of] = of(self._interest.get(market, Fraction(0)))
         return self._worth["interest", market, of]
-
-    def side(self, market: int, side: int) -> _Side:
-        """Bids (1) or asks (-1) of a market."""
-        if (market, side) not in self._sides:
-            levels = self._part.levels(self.number, market, side)
-            self._sides[market, side] = _Side(*levels, side, self.venue.markets[market].bands[side])
-        return self._sides[market, side]
 
 
 def total(amounts: Array) -> int:
@@ -201,7 +175,7 @@ class State:
 
     def margin(self, account: int, tick: Tick, kind: _Numbers) -> Margin:
         """Margin of an account as the page has it."""
-        of, root = kind.of, kind.root
+        of = kind.of
         settle_quantum = kind.quantum[self.venue.settle]
         equity = self.unsettled[account] * settle_quantum
         gross, maintenance, exposure, cost, parts = abs(equity), 0 * equity, 0 * equity, 0, {}
@@ -221,21 +195,27 @@ class State:
                     gross += notional
         equity -= cost * settle_quantum
         for b in range(self.balance_offset[account], self.balance_offset[account + 1]):
-            free, asset = self.free[b], int(self.asset[b])
-            tokens = max(free, 0) + self.lent[b]
-            if tokens > 0:
-                value = tokens * tick.worth("quantum", asset, of)
-                weight, base, penalty = kind.haircuts[asset]
-                size = tokens * kind.quantum[asset] if self.venue.by_quantity else value
-                equity += value * min(weight, base / (1 + penalty * root(size)))
-                gross += value
-            if free < 0:
-                notional = -free * tick.worth("quantum", asset, of)
-                maintenance += kind.assets[asset](notional, -free * kind.quantum[asset], 0)
-                exposure += notional
-                equity -= notional
-                gross += notional
+            counted = self.counted(int(self.asset[b]), self.free[b], self.lent[b], tick, kind)
+            equity, maintenance = equity + counted[0], maintenance + counted[1]
+            exposure, gross = exposure + counted[2], gross + counted[3]
         return Margin(equity, maintenance, exposure, gross, parts)
+
+    def counted(self, asset: int, free: Any, lent: Any, tick: Tick, kind: _Numbers) -> tuple[Any, Any, Any, Any]:
+        """Net equity, maintenance margin, exposure and gross amount of a balance."""
+        equity = maintenance = exposure = gross = kind.of(Fraction(0))
+        tokens = max(free, 0) + lent
+        if tokens > 0:
+            value = tokens * tick.worth("quantum", asset, kind.of)
+            weight, base, penalty = kind.haircuts[asset]
+            size = tokens * kind.quantum[asset] if self.venue.by_quantity else value
+            equity += value * min(weight, base / (1 + penalty * kind.root(size)))
+            gross += value
+        if free < 0:
+            exposure = -free * tick.worth("quantum", asset, kind.of)
+            maintenance = kind.assets[asset](exposure, -free * kind.quantum[asset], 0)
+            equity -= exposure
+            gross += exposure
+        return equity, maintenance, exposure, gross
 
     def apply(self, row: Row) -> None:
         """Add the changes of a row."""
@@ -357,7 +337,7 @@ class Sweep:
         at_risk = (lots != 0) | (bid != 0) | (ask != 0)
         return bool(at_risk[no_mark].any() or ((free != 0) | (lent != 0))[no_price].any())
 
-    def winners(self, tick: Tick, selected: dict[int, int], equity: Array, gross: Array) -> _Winners:
+    def winners(self, tick: Tick, selected: dict[int, int], equity: Array, gross: Array) -> Winners:
         """Who ADL may close positions against in this tick."""
         (lots, _, entry, free, _, _, bid, ask), (per_lot, per_quantum) = self.state.columns.values(), self._worths(tick)
         owner, value, paid = self.state.owner, lots * per_lot, entry * self.settle_quantum
@@ -377,11 +357,11 @@ class Sweep:
         for p in rows[np.lexsort((owner[rows], -score[rows]))].tolist():
             queues[int(self.state.market[p]), bool(lots[p] > 0)].append(p)
         figures = np.stack([lots, entry, exposure[owner], solvent], axis=1)
-        return _Winners(queues, sure, score * (1 - slack), score * (1 + slack), figures)
+        return Winners(queues, sure, score * (1 - slack), score * (1 + slack), figures)
 
 
 @dataclass
-class _Winners:
+class Winners:
     """ADL counterparties of a tick: position rows by market and side (long or not), best score first, ties by account.
 
     `low` and `high` hold the score of every position row, less and plus what float64 leaves in doubt; rows that are not

@@ -1,0 +1,186 @@
+"""The accounts of a tick as they stand at a row of the journal, and how a row is checked and applied."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+from .findings import Findings
+from .folder import Row, Run
+from .margins import TOLERANCE, Margin, State, Tick
+
+DOUBT = 1e-12
+"""Relative to the amounts involved: where two float64 ways to the same figure may part. Tests that float64 alone
+decides are taken either way there."""
+
+
+class Astray(Exception):
+    """The rows left what the rules ask for: what follows cannot be told."""
+
+
+class Watch:
+    """Accounts, rows and findings of a tick."""
+
+    def __init__(self, run: Run, out: Findings) -> None:
+        self.run, self.out, self.venue = run, out, run.venue
+        self.state, self.fund = State(run), run.opening_fund
+        policy = run.venue.policy
+        self.divisor, self.offset = policy["acmf_divisor"], policy["acmf_offset"]
+
+    def begin(self, tick: Tick, rows: list[Row]) -> None:
+        """Turn to another tick."""
+        self.tick, self.rows, self.at = tick, rows, 0
+        self.order: dict[int, int] = {}
+        """The selected accounts, and their places."""
+        self.sent = set[int]()
+        """Accounts that phase 3 sent on to the backstop."""
+        self.looks, self._exact = dict[int, Margin](), dict[int, Margin]()
+
+    # -- findings
+
+    def breach(self, rule: str, what: str, row: Row) -> None:
+        """Count a breach at a row."""
+        self.out.breach(rule, f"{row.event}: {what}", self.tick.number, row.at, row.account)
+
+    def require(self, rule: str, kept: bool, what: str, row: Row) -> None:
+        """Check a rule at a row."""
+        self.out.checked[rule] += 1
+        if not kept:
+            self.breach(rule, what, row)
+
+    def equal(self, rule: str, what: str, row: Row, found: object, expected: object) -> None:
+        """Check that a row has what it must."""
+        self.require(rule, found == expected, f"{what} is {found}, not {expected}", row)
+
+    # -- margins
+
+    def look(self, account: int) -> Margin:
+        """Margin of an account in float64."""
+        if account not in self.looks:
+            self.looks[account] = self.state.margin(account, self.tick, self.state.floats)
+        return self.looks[account]
+
+    def exact(self, account: int) -> Margin:
+        """Margin of an account in decimals."""
+        if account not in self._exact:
+            self._exact[account] = self.state.margin(account, self.tick, self.state.decimals)
+        return self._exact[account]
+
+    def gap(self, look: Margin) -> Any:
+        """How far the net equity is below the auto-close requirement."""
+        of = float if isinstance(look.equity, float) else Fraction
+        equity, maintenance, exposure = of(look.equity), of(look.maintenance), of(look.exposure)
+        divided, lowered = maintenance / of(self.divisor), maintenance - of(self.offset) * exposure
+        return max(divided, lowered) - equity
+
+    def liquidating(self, account: int) -> bool:
+        """Whether the account is liquidating; exact where float64 leaves doubt."""
+        look = self.look(account)
+        if abs(look.maintenance - look.equity) <= TOLERANCE * look.gross:
+            look = self.exact(account)
+        return bool(look.exposure > 0 and not look.maintenance < look.equity)
+
+    def below(self, account: int) -> bool:
+        """Whether the account is below auto-close; exact where float64 leaves doubt."""
+        look = self.look(account)
+        if min(abs(self.gap(look)), abs(look.equity)) <= TOLERANCE * look.gross:
+            look = self.exact(account)
+        below = self.gap(look) > 0 or look.equity <= 0
+        return bool(below and self.liquidating(account))
+
+    def slicing(self, account: int) -> bool | None:
+        """Whether the account is liquidating and not below auto-close by float64 alone; None if it may be or not."""
+        look = self.look(account)
+        if not look.exposure:
+            return False
+        doubt = DOUBT * look.gross
+        gaps = look.maintenance - look.equity, -self.gap(look), look.equity
+        return False if min(gaps) < -doubt else None if min(gaps) <= doubt else True
+
+    # -- rows
+
+    def next(self, *phases: int) -> Row | None:
+        """Return the next row, if it is of one of these phases."""
+        if self.at < len(self.rows) and self.run.phase[self.rows[self.at].at] in phases:
+            return self.rows[self.at]
+        return None
+
+    def comes(self, account: int, events: str, market: int = -1, asset: int = -1) -> bool:
+        """Whether the next row is of this account, one of these events and this market or asset."""
+        row = self.rows[self.at] if self.at < len(self.rows) else None
+        key = account, market, asset
+        return row is not None and (row.account, row.market, row.asset) == key and row.event in events.split()
+
+    def expect(self, rule: str, account: int, events: str, market: int = -1, asset: int = -1) -> Row:
+        """Return the next row, which must be of this account, one of these events and this market or asset.
+
+        Another event in its place breaks the rule, a row of another place the order.
+        """
+        self.out.checked[rule] += 1
+        self.out.checked["order"] += 1
+        if self.comes(account, events, market, asset):
+            return self.rows[self.at]
+        found, at = "no more rows", -1
+        if self.at < len(self.rows):
+            row = self.rows[self.at]
+            found, at = f"{row.event} of account row {row.account}, market {row.market}, asset {row.asset}", row.at
+            if (row.account, row.market, row.asset) != (account, market, asset):
+                rule = "order"
+        what = f"{' or '.join(events.split())} of market {market}, asset {asset} is missing: there is {found}"
+        self.out.breach(rule, what, self.tick.number, at, account)
+        raise Astray
+
+    def apply(self, row: Row) -> None:
+        """Go past a row: check its ratios, and add its changes."""
+        self.at += 1
+        self.require("touched", row.account in self.order, "the account was not selected in this tick", row)
+        self._ratio("mmr_before", row.mmr_before, row)
+        self.state.apply(row)
+        self.fund += row.fund + row.fee
+        self.require("stages", self.fund >= 0, f"the fund is at {self.fund}", row)
+        for account in (row.account, row.counterparty):
+            self.looks.pop(account, None)
+            self._exact.pop(account, None)
+        self._ratio("mmr_after", row.mmr_after, row)
+
+    def _ratio(self, name: str, recorded: float, row: Row) -> None:
+        look = self.look(row.account)
+        self.require("ratios", look.agrees(recorded), f"{name} is {recorded}, not {look.ratio()}", row)
+
+    def pool_room(self, asset: int) -> int:
+        """Quanta of a pool that are not lent out."""
+        lent, borrowed = self.state.pool(asset)
+        return max(lent - borrowed, 0)
+
+    # -- trades
+
+    def trade(self, row: Row) -> None:
+        """Check cost and entry of both sides, the price, and that the position only shrinks."""
+        state, p = self.state, row.position
+        lots, flow = state.lots[p], row.cash - row.cost
+        self.require("cost", lots * row.lots < 0 and abs(row.lots) <= abs(lots), f"{row.lots} of {lots} lots", row)
+        self.equal("cost", "cost", row, row.cost, _cost_change(lots, state.cost[p], row.lots, flow))
+        self.equal("cost", "entry", row, row.entry, _cost_change(lots, state.entry[p], row.lots, flow))
+        if row.counterparty >= 0:
+            p, flow_back = row.counter_position, row.counter_cash - row.counter_cost
+            change = _cost_change(state.lots[p], state.cost[p], -row.lots, flow_back)
+            self.equal("cost", "counter_cost", row, row.counter_cost, change)
+            change = _cost_change(state.lots[p], state.entry[p], -row.lots, flow_back)
+            self.equal("cost", "counter_entry", row, row.counter_entry, change)
+        self.price(row, flow if row.lots < 0 else -flow, self.venue.markets[row.market].step * abs(row.lots))
+
+    def price(self, row: Row, quanta: float, quantity: Fraction) -> None:
+        """Check that the price is the average of settle quanta, rounded or not yet, for a quantity."""
+        unit = float(self.venue.quantum / quantity) if quantity else 0.0
+        price = quanta * unit
+        near = abs(row.price - price) <= TOLERANCE * abs(price) + 0.51 * unit
+        self.require("rows", near, f"price is {row.price}, not {price}", row)
+
+
+def _cost_change(lots: int, cost: int, change: int, flow: int) -> int:
+    """Change of a position's cost when its lots change for `flow` received."""
+    if lots * change >= 0:
+        return -flow
+    if abs(change) <= abs(lots):
+        return -round(Fraction(cost * abs(change), abs(lots)))
+    return -cost - round(Fraction(flow * (abs(change) - abs(lots)), abs(change)))
