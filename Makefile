@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ASV := $(BIN)/python -m asv --config asv_benchmarks/asv.conf.json
 
-.PHONY: help demo test lint bench month clean
+.PHONY: help demo test lint bench study month clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -30,6 +30,9 @@ bench: $(VENV)/.dev  ## every benchmark once
 	@$(ASV) machine --yes > /dev/null
 	$(ASV) check --python=same
 	$(ASV) run --quick --dry-run --python=same --show-stderr
+
+study: $(VENV)/.dev  ## slices, tenths and dumps on real order books, in one table
+	$(BIN)/python -m tests.slice_study $(FOLDERS)
 
 month: $(VENV)/.dev  ## the long replay of real inputs, in runs/month
 	$(BIN)/python -m tests.real_inputs month runs/month
