@@ -24,6 +24,7 @@ from .audit import audit as audit_run
 from .errors import RiskDataError
 from .explain import explain as explain_account
 from .io import TickTable, read_table, read_ticks, replay, write_table
+from .journal import EVENT
 from .margin import margin_table
 from .tick import Prices
 from .venue import Venue, load_venue
@@ -230,6 +231,7 @@ def _run(
         engine = replay(venue, accounts, ticks, path, seed=seed, inputs=inputs, progress=bar)
     rows = run_folder.read_journal(path)
     split, left = report.waterfall_split(rows, venue), report.shortfalls(rows, venue)
+    refused = int((rows["event"] == EVENT["guard"]).sum())
 
     def distribution(state: Accounts, tick: int) -> pd.DataFrame:
         prices = Prices.given(venue, ticks.tick(tick)).guarded(state, *run_folder.read_marks(path, tick))
@@ -240,10 +242,12 @@ def _run(
         _print_distribution({"first tick": first, "last tick": last})
         _print_split(split, left, venue)
         out.print(f"{len(accounts):,} accounts, {len(ticks):,} ticks, {len(rows):,} journal rows", highlight=False)
+        if refused:
+            out.print(f"{refused:,} prints refused by the guards", highlight=False)
         if accounts.rounded >= 0.05:
             out.print(f"{accounts.rounded:,.1f} quanta moved by rounding the balances to whole ones", highlight=False)
     return {
-        "run": str(path), "accounts": len(accounts), "ticks": len(ticks), "events": len(rows),
+        "run": str(path), "accounts": len(accounts), "ticks": len(ticks), "events": len(rows), "refused": refused,
         "rounded_quanta": accounts.rounded, "split": split.to_dict("records"), "shortfall": left,
         "distribution": {"first": first.to_dict("records"), "last": last.to_dict("records")},
     }  # fmt: skip
