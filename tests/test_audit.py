@@ -532,7 +532,7 @@ def filtered(market, figure, value):
         ("waive", policy("position_order", "pro_rata"), "order"),
         ("waive", policy("account_order", "random"), "selection"),
         ("waive", policy("acmf_divisor", "2.1"), "order"),
-        ("backstop", policy("mark_index_threshold", "0.011"), "guards"),
+        ("caps", policy("mark_index_threshold", "0.055"), "guards"),
         ("waive", policy("stale_after", 61), "guards"),
         ("waive", policy("stale_after", 55), "guards"),
         ("waive", filtered(0, "minImpactMultiplier", "0.9995"), "bands"),

@@ -273,7 +273,8 @@ def test_text_ids_from_end_to_end(suffix, files, run, tmp_path):
     call(*small_run.arguments("replay", small_run.write(tmp_path / "in", source, frames, suffix), path))
     call("audit", path)
     events = as_json("explain", path, "--account", "alice")["events"]
-    assert len(events) == len(as_json("explain", run, "--account", first)["events"])
+    # the draws go by the id: what happens later may differ from the run of numbers
+    assert events[0] == as_json("explain", run, "--account", first)["events"][0]
     assert "accounts.account, value '1'" in refused("explain", path, "--account", "1")
 
 
