@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from riskcore import Accounts, Engine, Tick, load_venue
+from riskcore import Accounts, Engine, RiskDataError, Tick, load_venue
 from riskcore.audit import audit
+from riskcore.io import read_ticks
 from riskcore.sample import market_row
+from tests.comparison import whole_state
 
 BTC, ETH = "BTC_USDC_PERP", "ETH_USDC_PERP"
 MARKS = {BTC: 97_000.0, ETH: 4_000.0}
@@ -158,3 +160,66 @@ def test_cooldown_and_caps_count_over_ticks():
             sold[account] = sold.get(account, 0.0) + amount
     assert sold
     assert max(sold.values()) <= 2_000
+
+
+BOOKS = {BTC: {"bids": [(96_999.0, 1.0)]}}
+FRAME = pd.DataFrame({"market": [BTC], "side": ["bid"], "level": [0], "price": [96_999.0], "quantity": [1.0]})
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"books": [1]}, "must be a mapping by market, a frame or Books"),
+        ({"books": {BTC: None}}, "must be a mapping with bids and asks"),
+        ({"books": BOOKS, "book_times": [BTC]}, "must be a mapping by market"),
+        (
+            {"books": FRAME.assign(book_time=pd.Timestamp(0, tz="UTC")), "book_times": {BTC: 0}},
+            "must not stand beside a column book_time",
+        ),
+        (
+            {"books": {BTC: {"bids": [(96_999.0, 9e11), (96_998.0, 9e11)]}}},
+            "must be worth less than 2**61 quanta",
+        ),
+    ],
+    ids=["books", "book", "book_times", "twice", "too much"],
+)
+def test_books_that_are_none_are_refused(given, message):
+    venue = make_venue()
+    engine = Engine(make_accounts(venue, 4), venue)
+    before = whole_state(engine)
+    with pytest.raises(RiskDataError) as error:
+        engine.step(Tick(0, MARKS, **given))
+    assert message in str(error.value)
+    assert whole_state(engine) == before
+
+
+def test_a_run_that_would_lack_a_mark_is_refused_before_it_begins():
+    """A mark may be held for `stale_after` seconds; a crossed book gives none."""
+    venue = make_venue(stale_after=60)
+    accounts = make_accounts(venue, 4)
+    times = pd.to_datetime(["2026-01-01 00:00", "2026-01-01 00:01", "2026-01-01 00:02"], utc=True)
+    rows = [(time, symbol, mark) for time in times for symbol, mark in MARKS.items()]
+    marks = pd.DataFrame(rows, columns=["time", "market", "mark_price"])
+    late = marks["market"].eq(BTC) & marks["time"].gt(times[0])
+    once = marks.assign(mark_price=marks["mark_price"].mask(marks["market"].eq(BTC) & marks["time"].eq(times[1])))
+    assert len(read_ticks(venue, accounts, once)) == 3
+    gone = marks.assign(mark_price=marks["mark_price"].mask(late))
+    with pytest.raises(RiskDataError, match="00:02"):
+        read_ticks(venue, accounts, gone)
+    crossed = pd.concat([FRAME, FRAME.assign(side="ask", price=96_000.0)]).assign(time=times[2])
+    with pytest.raises(RiskDataError, match="00:02"):
+        read_ticks(venue, accounts, gone, crossed)
+    whole = crossed.assign(price=[96_999.0, 97_001.0])
+    assert len(read_ticks(venue, accounts, gone, whole)) == 3
+
+
+def test_more_lots_than_can_be_counted_are_refused():
+    """Each position alone is small enough; all of a market may meet on one side of a book."""
+    row = market_row("X", "1", "1", ("0.1", "0"), ("0.05", "0"), impact=None)
+    row["filters"]["price"]["maxPrice"] = "1"
+    venue = load_venue({"settle_asset": "USDC", "markets": [row], "collateral": []})
+    positions = pd.DataFrame({"account": range(600), "market": "X_USDC_PERP", "quantity": 4e15, "entry_price": 1e-7})
+    balances = pd.DataFrame({"account": range(600), "asset": "USDC", "quantity": 1.0})
+    assert len(Accounts.from_frames(venue, positions[:500], balances)) == 600
+    with pytest.raises(RiskDataError, match=r"positions.quantity.*less than 2\*\*61 lots"):
+        Accounts.from_frames(venue, positions, balances)

@@ -38,7 +38,7 @@ def sell_slices(state: TickState, turn: int) -> None:
     venue, total, held = state.venue, len(accounts), len(rows)
     room = np.full(total, _UNLIMITED)
     if venue.policy.account_cap is not None:
-        cap = floor(venue.policy.account_cap / venue.settle_quantum)
+        cap = min(floor(venue.policy.account_cap / venue.settle_quantum), _UNLIMITED)
         room[:] = [max(cap - state.ledger.sold.get(a, 0), 0) for a in accounts.tolist()]
     turns = SliceTurns(
         accounts, np.append(0, state.accounts.position_counts(accounts).cumsum()), status, room, np.empty(total),
@@ -79,7 +79,7 @@ def slice_rules(venue: Venue, prices: Prices) -> SliceRules:
     lot_quanta = np.array([1 if w is None else ceil(w / quantum) for w in worth], np.int64)
     assets, settle = venue.assets, venue.settle
     plain = assets.weight[settle] == 1 and assets.haircut_penalty[settle] == 0 and assets.haircut_base[settle] >= 1
-    cap = _UNLIMITED if policy.market_cap is None else floor(policy.market_cap / quantum)
+    cap = _UNLIMITED if policy.market_cap is None else min(floor(policy.market_cap / quantum), _UNLIMITED)
     return SliceRules(
         policy.slice_fraction.numerator, policy.slice_fraction.denominator, policy.liquidation_fee.numerator,
         policy.liquidation_fee.denominator, policy.depth_share.numerator, policy.depth_share.denominator,
