@@ -217,7 +217,8 @@ def test_more_lots_than_can_be_counted_are_refused():
     """Each position alone is small enough; all of a market may meet on one side of a book."""
     row = market_row("X", "1", "1", ("0.1", "0"), ("0.05", "0"), impact=None)
     row["filters"]["price"]["maxPrice"] = "1"
-    venue = load_venue({"settle_asset": "USDC", "markets": [row], "collateral": []})
+    dollar = {"symbol": "USDC", "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}, "quantum": "1"}
+    venue = load_venue({"settle_asset": "USDC", "markets": [row], "collateral": [dollar]})
     positions = pd.DataFrame({"account": range(600), "market": "X_USDC_PERP", "quantity": 4e15, "entry_price": 1e-7})
     balances = pd.DataFrame({"account": range(600), "asset": "USDC", "quantity": 1.0})
     assert len(Accounts.from_frames(venue, positions[:500], balances)) == 600
