@@ -2,7 +2,9 @@
 
 ``python -m tests.slice_study [FOLDER ...]`` (``make study``). A folder holds ``NAME_l2_1s_50.parquet`` (t_ms, level,
 bid_px, bid_sz, ask_px, ask_sz: 50 levels, second by second), optionally ``NAME_fulldepth_60s.parquet`` (t_ms, side,
-level, px, sz: every level, once a minute) and ``meta.json``; by default those of ../shared.
+level, px, sz: every level, once a minute) and ``meta.json``; by default those of ../shared. Accounts are as large as
+the books are deep: where 50 levels are all that is known of BTC they are so small that the full fee closes every one
+of them, in tenths as in a dump.
 
 All accounts stand at or past the trigger in the first second. Every way has the same books, fee and backstop; the ways
 differ in the policy alone. Two looks at the same day: its books second by second, as if what was taken was back a
