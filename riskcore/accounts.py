@@ -193,24 +193,13 @@ class Accounts:
 
     def in_debt(self, accounts: Int) -> npt.NDArray[np.bool_]:
         """Whether each of the accounts has borrowed anything."""
-        offset = self.columns.balance_offset.astype(np.int64)
-        counts = offset[accounts + 1] - offset[accounts]
-        within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
-        borrowed = self.columns.free[np.repeat(offset[accounts], counts) + within] < 0
-        owing = np.bincount(np.repeat(np.arange(len(accounts)), counts), borrowed, len(accounts)) > 0
-        return np.asarray(owing)
+        rows, counts = _rows_of(self.columns.balance_offset, accounts)
+        owner = np.repeat(np.arange(len(accounts)), counts)
+        return np.asarray(np.bincount(owner, self.columns.free[rows] < 0, len(accounts)) > 0)
 
-    def position_counts(self, accounts: Int) -> Int:
-        """Number of position rows of each of the accounts."""
-        offset = self.columns.position_offset.astype(np.int64)
-        return offset[accounts + 1] - offset[accounts]
-
-    def position_rows(self, accounts: Int) -> Int:
-        """Position rows of the accounts, one account after another."""
-        counts = self.position_counts(accounts)
-        within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
-        rows: Int = np.repeat(self.columns.position_offset[accounts].astype(np.int64), counts) + within
-        return rows
+    def position_rows(self, accounts: Int) -> tuple[Int, Int]:
+        """Position rows of the accounts, one account after another, and the number of each."""
+        return _rows_of(self.columns.position_offset, accounts)
 
     def position_row(self, account: int, market: int) -> int:
         """Position row of an account in a market that it has a row of."""
@@ -232,6 +221,14 @@ class Accounts:
         if row == len(self) or self.ids[row] != account:
             raise KeyError(account)
         return row
+
+
+def _rows_of(offset: npt.NDArray[np.uint32], accounts: Int) -> tuple[Int, Int]:
+    """Rows that some accounts own, one account after another, and the number of each."""
+    first = offset[accounts].astype(np.int64)
+    counts = offset[accounts + 1] - first
+    within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+    return np.repeat(first, counts) + within, counts
 
 
 def _owners(offset: npt.NDArray[np.uint32]) -> Int:

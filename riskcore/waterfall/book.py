@@ -32,7 +32,7 @@ def sell_slices(state: TickState, turn: int) -> None:
     status = state.statuses()
     chosen = np.flatnonzero((status == LIQUIDATING) & ~np.isin(state.selected, list(state.sent_on)))
     accounts, status = state.selected[chosen], status[chosen]
-    rows = state.accounts.position_rows(accounts)
+    rows, counts = state.accounts.position_rows(accounts)
     if not rows.size:
         return
     venue, total, held = state.venue, len(accounts), len(rows)
@@ -41,9 +41,9 @@ def sell_slices(state: TickState, turn: int) -> None:
         cap = min(floor(venue.policy.account_cap / venue.settle_quantum), _UNLIMITED)
         room[:] = [max(cap - state.ledger.sold.get(a, 0), 0) for a in accounts.tolist()]
     turns = SliceTurns(
-        accounts, np.append(0, state.accounts.position_counts(accounts).cumsum()), status, room, np.empty(total),
-        np.empty(total), np.empty(total), _rests(state, turn, chosen, accounts, rows), np.empty(held, np.int64),
-        np.empty(held), np.empty(held, np.float32),
+        accounts, np.append(0, counts.cumsum()), status, room, np.empty(total), np.empty(total), np.empty(total),
+        _rests(state, turn, np.repeat(chosen, counts), rows), np.empty(held, np.int64), np.empty(held),
+        np.empty(held, np.float32),
     )  # fmt: skip
     whole = {name: np.empty(2 * held, np.int64) for name in _WHOLE}
     done = SliceRows(np.zeros(1, np.int64), **whole, before=np.empty(2 * held), after=np.empty(2 * held))
@@ -56,17 +56,16 @@ def sell_slices(state: TickState, turn: int) -> None:
     _record(state, done)
 
 
-def _rests(state: TickState, turn: int, chosen: Int, accounts: Int, rows: Int) -> npt.NDArray[np.uint8]:
-    """Why each position row does not act in this round, 0 if it does."""
+def _rests(state: TickState, turn: int, owner: Int, rows: Int) -> npt.NDArray[np.uint8]:
+    """Why each position row does not act in this round, 0 if it does; ``owner`` is a place among the selected."""
     venue, market = state.venue, state.accounts.columns.market[rows].astype(np.int64)
-    held = state.accounts.position_counts(accounts)
     number = turn * (len(venue.markets.symbol) + len(venue.assets.symbol)) + market
     rests = np.zeros(len(rows), np.uint8)
-    rests[~state.acts(np.repeat(chosen, held), number)] = kernels.THROTTLE
+    rests[~state.acts(owner, number)] = kernels.THROTTLE
     cooldown = venue.policy.slice_cooldown
     if cooldown is not None:
         since, last = floor(state.journal.time - cooldown * 10**9), state.ledger.last_slice
-        at = zip(np.repeat(accounts, held).tolist(), market.tolist(), strict=True)
+        at = zip(state.selected[owner].tolist(), market.tolist(), strict=True)
         rests[(rests == 0) & [last.get(leg, since) > since for leg in at]] = kernels.COOLDOWN
     return rests
 
