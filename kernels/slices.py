@@ -3,6 +3,7 @@
 import numpy as np
 
 from ._jit import allocating_kernel, inner_kernel, kernel
+from .allocation import share_out
 from .book import ACCOUNT_CAP, DEPTH_SHARE, FULL, MARKET_CAP, REASONS, quote_book, take_book
 from .liquidation import marginal_requirement
 from .margin import LIQUIDATING, account_margin, collateral_weight, float_status, margin_ratio, margin_requirement
@@ -682,7 +683,7 @@ def share_side(side, i, who, turns, state, prices, rules, book, rows):
         together += offer[g]
     room, room_reason = slice_room(side, _UNLIMITED, rules, book)
     filled, value, reason = quote_book(side, together, room, room_reason, book)
-    share_lots(filled, together, offer, got)
+    share_out(filled, offer, offer, got)
     amount = divide_half_even(value * rules.value_num[m], rules.value_den[m])
     price = value * rules.value_unit[m] / filled if filled > 0 else 0.0
     together = 0
@@ -706,7 +707,7 @@ def share_side(side, i, who, turns, state, prices, rules, book, rows):
     filled, value, reason = quote_book(side, together, room, room_reason, book)
     take_book(side, filled, book)
     amount = divide_half_even(value * rules.value_num[m], rules.value_den[m])
-    share_lots(filled, together, offer, got)
+    share_out(filled, offer, offer, got)
     done, paid = 0, 0
     for g in range(who.size):
         n = who[g]
@@ -723,23 +724,3 @@ def share_side(side, i, who, turns, state, prices, rules, book, rows):
         fee = multiply_divide(due - paid, fee_num[g], fee_den[g])
         fill_slice(n, i, want[g], got[g], due - paid, fee, why, turns, state, prices, rules, rows)
         paid = due
-
-
-@allocating_kernel
-def share_lots(filled, together, offer, got):
-    """Split ``filled`` lots in proportion to the offers; what rounding leaves goes to those with the most unfilled.
-
-    filled    int64  ()    <= together
-    together  int64  ()    sum of the offers
-    offer     int64  (N,)  lots, >= 0
-    got       int64  (X,)  out, lots; the first N of them
-    """
-    left = filled
-    for n in range(offer.size):
-        got[n] = 0
-        if filled > 0:
-            got[n], _ = multiply_divmod(offer[n], filled, together)
-        left -= got[n]
-    unfilled = np.argsort(got[: offer.size] - offer, kind="mergesort")
-    for n in range(left):
-        got[unfilled[n]] += 1

@@ -1,0 +1,107 @@
+"""Who takes how much: whole amounts split by weight up to a cap each, and the head of a queue without sorting it."""
+
+import numpy as np
+
+from ._jit import allocating_kernel, kernel
+from .whole import multiply_divmod
+
+_BITS = 14  # buckets of the histogram: 2**14 sums stay in the second cache
+_SIGN = np.uint64(1 << 63)
+_LOWEST = np.uint64(0x000FFFFFFFFFFFFF)  # place of -inf: what is not above it takes no part
+_HIGHEST = np.uint64(0xFFF0000000000000)  # place of +inf; above it are NaNs
+
+
+@allocating_kernel
+def share_out(total, weight, cap, taken):
+    """Split a whole amount in proportion to weights, never past the caps: water-filling.
+
+    What a full one would have got beyond its cap goes to the others by their weights; where all weights are 0 the caps
+    are the weights. What rounding down leaves goes, one each, to those with the most room left, the earlier ones first.
+
+    total   int64  ()    0 <= total < 2**61
+    weight  int64  (N,)  >= 0, together < 2**62
+    cap     int64  (N,)  >= 0, together < 2**62
+    taken   int64  (X,)  out; the first N of them
+    """
+    room = 0
+    for n in range(cap.size):
+        room += cap[n]
+    if total >= room:
+        for n in range(cap.size):
+            taken[n] = cap[n]
+        return
+    for n in range(cap.size):
+        taken[n] = -1 if cap[n] > 0 else 0
+    left, by_cap, closed = total, False, 1
+    while closed > 0:
+        whole = 0
+        for n in range(cap.size):
+            if taken[n] < 0:
+                whole += cap[n] if by_cap else weight[n]
+        if whole == 0:
+            by_cap = True
+            continue
+        closed = 0
+        for n in range(cap.size):
+            if taken[n] < 0:
+                share, _ = multiply_divmod(left, cap[n] if by_cap else weight[n], whole)
+                if share >= cap[n]:
+                    taken[n] = cap[n]
+                    closed += cap[n]
+        left -= closed
+    rest = left
+    for n in range(cap.size):
+        if taken[n] < 0:
+            taken[n], _ = multiply_divmod(left, cap[n] if by_cap else weight[n], whole)
+            rest -= taken[n]
+    if rest > 0:
+        most_room = np.argsort(taken[: cap.size] - cap, kind="mergesort")
+        for n in range(rest):
+            taken[most_room[n]] += 1
+
+
+@kernel
+def place_in_order(bits):
+    """Place of a float64 among all of them, by its bits: unsigned whole numbers that ascend as the floats do.
+
+    bits  uint64  ()  of a float64, but for -0.0
+    """
+    return ~bits if bits & _SIGN else bits | _SIGN
+
+
+@allocating_kernel
+def head_of_queue(bits, room, need, chosen, count):
+    """Rows with the highest scores that together have room for what is needed, and some more; in the order of rows.
+
+    The rows left out all score less than those chosen. Scores of -inf and NaN, and rows without room, take no part.
+
+    bits    uint64  (N,)  of the float64 scores, but for -0.0
+    room    int64   (N,)  >= 0, together < 2**62
+    need    int64   ()    > 0
+    chosen  int64   (N,)  out, rows, ascending
+    count   int64   (1,)  out, how many
+    """
+    low, high = ~np.uint64(0), np.uint64(0)
+    for n in range(bits.size):
+        place = place_in_order(bits[n])
+        if room[n] > 0 and _LOWEST < place <= _HIGHEST:
+            low, high = min(low, place), max(high, place)
+    shift, width = np.uint64(0), high - low if high > low else np.uint64(0)
+    while width >> shift >= np.uint64(1 << _BITS):
+        shift += np.uint64(1)
+    sums = np.zeros(1 << _BITS, np.int64)
+    for n in range(bits.size):
+        place = place_in_order(bits[n])
+        if room[n] > 0 and _LOWEST < place <= _HIGHEST:
+            sums[(place - low) >> shift] += room[n]
+    bucket, held = (1 << _BITS) - 1, 0
+    while bucket > 0 and held + sums[bucket] < need:
+        held += sums[bucket]
+        bucket -= 1
+    least, found = low + (np.uint64(bucket) << shift), 0
+    for n in range(bits.size):
+        place = place_in_order(bits[n])
+        if room[n] > 0 and least <= place <= _HIGHEST and place > _LOWEST:
+            chosen[found] = n
+            found += 1
+    count[0] = found
