@@ -191,6 +191,23 @@ def account_statuses(accounts, state, prices, status):
 
 
 @kernel
+def position_requirements(rows, lots, state, prices, requirement):
+    """Maintenance margin of the listed positions at a size of their own.
+
+    rows         int64           (N,)  0 <= row < P
+    lots         int64           (N,)  signed
+    state        AccountColumns  ()    see columns.py
+    prices       PriceColumns    ()    see columns.py
+    requirement  float64         (N,)  out, settle units
+    """
+    quanta_per_unit = 1.0 / prices.settle_quantum
+    for n in range(rows.size):
+        m = np.int64(state.market[rows[n]])
+        required = margin_requirement(abs(lots[n]) * prices.price_per_lot[m], 2 * m + 1, prices)
+        requirement[n] = required / quanta_per_unit
+
+
+@kernel
 def sweep_margins(first, last, state, prices, equity, exposure, initial, maintenance, status):
     """Margin of the accounts ``first:last``, each at its own place in the outputs: a chunk of the sweep.
 

@@ -97,7 +97,7 @@ class Accounts:
         settings = tables.checked("settings", pd.DataFrame(columns=["account"]) if settings is None else settings)
         ids, owner = _account_rows(venue, positions, balances, orders, settings)
         book = _orders(venue, orders, owner["orders"])
-        quanta, rounded = _balances(venue, balances, owner["balances"], len(ids))
+        quanta, rounded = _balances(venue, balances, owner["balances"], len(ids), owner["backstop"])
         leverage_limit, unsettled = _settings(venue, settings, owner["settings"], len(ids))
         lots = _positions(venue, positions, owner["positions"], book, owner["backstop"])
         return cls.from_rows(venue, ids, lots, quanta, book, leverage_limit, unsettled, rounded)
@@ -197,6 +197,15 @@ class Accounts:
         owner = np.repeat(np.arange(len(accounts)), counts)
         return np.asarray(np.bincount(owner, self.columns.free[rows] < 0, len(accounts)) > 0)
 
+    def with_anything(self, owed: Int) -> npt.NDArray[np.bool_]:
+        """Whether each account has a position, or anything free or lent once it has paid ``owed`` settle quanta."""
+        c = self.columns
+        free = c.free.copy()
+        free[c.settle_row] -= owed
+        has = np.bincount(self.balance_accounts(), (free > 0) | (c.lent > 0), len(self))
+        has += np.bincount(self.position_accounts(), c.lots != 0, len(self))
+        return np.asarray(has > 0)
+
     def position_rows(self, accounts: Int) -> tuple[Int, Int]:
         """Position rows of the accounts, one account after another, and the number of each."""
         return _rows_of(self.columns.position_offset, accounts)
@@ -205,6 +214,11 @@ class Accounts:
         """Position row of an account in a market that it has a row of."""
         rows = self.positions_of(account)
         return rows.start + int(np.searchsorted(self.columns.market[rows.start : rows.stop], market))
+
+    def balance_row(self, account: int, asset: int) -> int:
+        """Balance row of an account in an asset that it has a row of."""
+        rows = self.balances_of(account)
+        return rows.start + int(np.searchsorted(self.columns.asset[rows.start : rows.stop], asset))
 
     def row_of(self, account: int | str) -> int:
         """Account row of a user's id.
@@ -313,11 +327,12 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: Int, orders: Orders, pr
     return key // width, key % width, columns[0], columns[1], columns[2]
 
 
-def _balances(venue: Venue, table: pd.DataFrame, owner: Int, accounts: int) -> tuple[Rows, float]:
-    """Balance rows, with one of the settle asset for every account; and what rounding moved, in quanta."""
+def _balances(venue: Venue, table: pd.DataFrame, owner: Int, accounts: int, providers: Int) -> tuple[Rows, float]:
+    """Balance rows, with one of settle for every account and of all for a provider; and what rounding moved, quanta."""
     asset = tables.codes("balances", "asset", table["asset"], venue.assets.symbol, "a collateral asset")
     width = len(venue.assets.symbol)
-    key = np.concatenate([owner * width + asset, np.arange(accounts) * width + venue.settle])
+    everything = (providers[:, None] * width + np.arange(width)).ravel()
+    key = np.concatenate([owner * width + asset, np.arange(accounts) * width + venue.settle, everything])
     key, place = np.unique(key, return_inverse=True)
     free, lent = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
     quantum = venue.assets.quantum_size[asset]

@@ -11,7 +11,7 @@ from decimal import Context, Decimal, localcontext
 from fractions import Fraction
 
 from .accounts import Accounts
-from .curves import MMF, OpenInterest, Sqrt, grown_fraction
+from .curves import IMF, MMF, OpenInterest, Sqrt, grown_fraction
 from .kernels.margin import BELOW_AUTO_CLOSE, LIQUIDATING, SAFE
 from .tick import Prices
 
@@ -22,7 +22,8 @@ _CONTEXT = Context(prec=60)
 class ExactMargin:
     """Net equity, exposure and maintenance margin of an account in settle units, and where it stands.
 
-    ``requirement`` and ``value`` hold the maintenance margin and the signed worth of each position row.
+    ``requirement`` and ``value`` hold the maintenance margin and the signed worth of each position row, ``borrowed``
+    the maintenance margin of each balance row that is a borrow.
     """
 
     equity: Decimal
@@ -30,6 +31,7 @@ class ExactMargin:
     maintenance: Decimal
     requirement: dict[int, Decimal]
     value: dict[int, Decimal]
+    borrowed: dict[int, Decimal]
     status: int
 
     @property
@@ -127,7 +129,7 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
     policy, markets = venue.policy, len(venue.markets.symbol)
     with localcontext(_CONTEXT):
         equity = exposure = maintenance = Decimal(0)
-        needed, value = {}, {}
+        needed, value, borrowed = {}, {}, {}
         for held in holdings(accounts, account, prices):
             equity += held.equity
             exposure += held.exposure
@@ -138,6 +140,8 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
             maintenance += required
             if held.kind == "position":
                 needed[held.row], value[held.row] = required, held.equity
+            else:
+                borrowed[held.row] = required
         booked = int(columns.unsettled[account]) - int(columns.account_cost[account])
         equity += booked * decimal(venue.settle_quantum)
 
@@ -146,7 +150,25 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
             divisor, offset = decimal(policy.acmf_divisor), decimal(policy.acmf_offset)
             auto_close = max(maintenance / divisor, maintenance - offset * exposure)
             status = LIQUIDATING if equity > 0 and auto_close <= equity else BELOW_AUTO_CLOSE
-    return ExactMargin(equity, exposure, maintenance, needed, value, status)
+    return ExactMargin(equity, exposure, maintenance, needed, value, borrowed, status)
+
+
+def covers_initial_margin(accounts: Accounts, account: int, prices: Prices) -> bool:
+    """Whether the initial margin ratio of an account is under 1."""
+    limit, markets = float(accounts.leverage_limit[account]), len(prices.venue.markets.symbol)
+    with localcontext(_CONTEXT):
+        own = Decimal(0) if limit == float("inf") else 1 / decimal(limit)
+        equity = exposure = initial = Decimal(0)
+        for held in holdings(accounts, account, prices):
+            equity += held.equity
+            exposure += held.exposure
+            if held.exposure:
+                is_position = held.kind == "position"
+                curve = 2 * (held.item if is_position else markets + held.item) + IMF
+                initial += max(requirement(prices, curve, held.exposure, held.price), held.exposure * own * is_position)
+        booked = int(accounts.columns.unsettled[account]) - int(accounts.columns.account_cost[account])
+        equity += booked * decimal(prices.venue.settle_quantum)
+        return not exposure or max(initial, exposure * own) < equity
 
 
 def price_per_lot(prices: Prices, market: int) -> Decimal:
@@ -154,13 +176,13 @@ def price_per_lot(prices: Prices, market: int) -> Decimal:
     return _CONTEXT.multiply(decimal(prices.mark[market]), decimal(prices.venue.markets.step[market]))
 
 
-def equity_share(margin: ExactMargin, row: int, equity: Decimal) -> Fraction:
-    """Part of ``equity`` that a position gives up at its zero price: in proportion to its maintenance margin."""
+def equity_share(margin: ExactMargin, requirement: Decimal, equity: Decimal | Fraction) -> Fraction:
+    """Part of ``equity`` that a position or borrow gives up at its zero price: that of its maintenance margin."""
     if not margin.maintenance:
         return Fraction(0)
-    return Fraction(equity) * Fraction(margin.requirement[row]) / Fraction(margin.maintenance)
+    return Fraction(equity) * Fraction(requirement) / Fraction(margin.maintenance)
 
 
-def zero_price_flow(margin: ExactMargin, row: int, equity: Decimal, quantum: Fraction) -> int:
+def zero_price_flow(margin: ExactMargin, row: int, equity: Decimal | Fraction, quantum: Fraction) -> int:
     """Settle quanta that closing a position at its zero price brings the account: its worth less its equity share."""
-    return round((Fraction(margin.value[row]) - equity_share(margin, row, equity)) / quantum)
+    return round((Fraction(margin.value[row]) - equity_share(margin, margin.requirement[row], equity)) / quantum)

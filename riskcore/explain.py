@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from contextlib import suppress
 from decimal import Context, Decimal, localcontext
 from pathlib import Path
@@ -44,8 +45,12 @@ _WHY = {
     "below_auto_close": "margin fraction below the auto-close fraction",
     "sent_on": "a slice into the book would have made the account worse",
     "backstop_exhausted": "the backstop had no capacity left",
-    "no_counterparty": "no profitable opposing account was left",
+    "full_utilization": "the lend could not be redeemed: all of the pool is lent out",
+    "no_counterparty": "nobody was left whom the policy closes against",
     "bankrupt": "net equity below zero",
+    "unsettled": "the fund could not pay: the account owes it",
+    "equity": "the fund could not pay: those opposing in the market do, by their equity",
+    "open_interest": "the fund could not pay: all in the market do, by the size of their positions",
     "interval": "due at every interval",
     "hour": "due at every hour",
     "entry": "interest of the running hour is paid when a borrow begins",
@@ -211,6 +216,8 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
                 text = f"no {asset} converted"
             case "expire":
                 text = f"slice of {asked:g} {item} not filled"
+            case "backstop" | "adl" if asset is not None:
+                text = _exchange(own_row, line, quantum, settle)
             case "backstop" | "adl" if own_row:
                 text = f"{size:g} {market} handed to account {line['counterparty']} at {price:,.6g}"
             case "backstop" | "adl":
@@ -227,6 +234,12 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
                 text = f"{-line['unsettled'] * quantum[settle]:+,.2f} {settle} out of the unsettled balance"
             case "fund":
                 text = f"{money:,.2f} {settle} of shortfall paid by the fund"
+            case "socialize" if own_row:
+                text = f"{money:,.2f} {settle} of shortfall paid by account {line['counterparty']}"
+            case "socialize":
+                text = f"{money:,.2f} {settle} of the shortfall of account {line['account']} paid"
+            case "shortfall" if line["reason"] == "unsettled":
+                text = f"{money:,.2f} {settle} of shortfall left unsettled"
             case _:
                 text = f"{money:,.2f} {settle} of shortfall left on record"
         what.append(text)
@@ -234,6 +247,19 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
     frame["why"] = [_WHY[reason] for reason in frame["reason"]]
     frame.loc[~mine, ["mmr_before", "mmr_after"]] = float("nan")
     return frame[["time", "event", "what", "why", "mmr_before", "mmr_after"]]
+
+
+def _exchange(own_row: bool, line: dict[Hashable, Any], quantum: dict[str, float], settle: str) -> str:
+    """Sentence of a row in which an asset changed hands between two accounts."""
+    asset, money = line["asset"], abs(line["cash"]) * quantum[settle]
+    amount = (line["quanta"] + line["lent"]) * quantum[asset]
+    if line["lent"]:
+        what, other = f"lend of {-amount:g} {asset} settled", "with"
+    elif amount > 0:
+        what, other = f"debt of {amount:g} {asset} taken over", "by" if own_row else "from"
+    else:
+        what, other = f"{-amount:g} {asset} sold", "to" if own_row else "by"
+    return f"{what} {other} account {line['counterparty' if own_row else 'account']} for {money:,.2f} {settle}"
 
 
 def _as_id(account: int | str, kind: str) -> int | str:

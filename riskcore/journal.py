@@ -19,14 +19,15 @@ NO_ACCOUNT = -1
 
 EVENTS = (
     "trigger", "cancel", "redeem", "convert", "book", "expire", "backstop", "adl", "unfilled", "fund", "shortfall",
-    "funding", "interest", "realize", "unsettle", "guard", "skip", "harm",
+    "funding", "interest", "realize", "unsettle", "guard", "skip", "harm", "socialize",
 )  # fmt: skip
 REASONS = (
     "mmr", "liquidation", "debt", "close_out", "full", "depth", "no_book", "slippage", "account_cap", "market_cap",
     "depth_share", "impact", "mean_mark", "mean_premium", "limit", "conversion", "conversion_limit", "throttle",
     "cooldown", "fee_waived", "sent", "kept_back", "to_backstop", "below_auto_close", "sent_on", "backstop_exhausted",
     "no_counterparty", "bankrupt", "interval", "hour", "entry", "settlement", "stale_book", "crossed_book",
-    "index_update_cap", "mark_held", "index_clamp", "update_cap",
+    "index_update_cap", "mark_held", "index_clamp", "update_cap", "full_utilization", "unsettled", "equity",
+    "open_interest",
 )  # fmt: skip
 EVENT = {name: code for code, name in enumerate(EVENTS)}
 REASON = {name: code for code, name in enumerate(REASONS)}

@@ -16,7 +16,7 @@ MMR_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, np.inf)
 
 
 def waterfall_split(rows: Rows, venue: Venue) -> pd.DataFrame:
-    """Share of each stage in what was liquidated.
+    """Share of each stage in the positions that were liquidated.
 
     Returns
     -------
@@ -25,7 +25,7 @@ def waterfall_split(rows: Rows, venue: Venue) -> pd.DataFrame:
     """
     table = []
     for event, stage in STAGES.items():
-        own = rows[rows["event"] == EVENT[event]]
+        own = rows[(rows["event"] == EVENT[event]) & (rows["market"] >= 0)]
         notional = float((np.abs(own["lots"]) * venue.markets.step_size[own["market"]] * own["price"]).sum())
         table.append((stage, notional, len(own), len(np.unique(own["account"]))))
     split = pd.DataFrame(table, columns=["stage", "notional", "fills", "accounts"])

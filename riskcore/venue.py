@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from . import payload
 from .curves import Curves, MarginFunction, Sqrt, check
+from .deleveraging import POLICIES
 from .errors import RiskDataError
 
 Float = npt.NDArray[np.float64]
@@ -124,7 +125,13 @@ class _Policy(msgspec.Struct, forbid_unknown_fields=True):
     min_slice_notional: _Figure = 1000
     liquidation_fee: _Figure = "0.01"
     backstop_fund_share: _Figure = "1/3"
+    backstop_below_zero: str = "mark"
     fund: _Figure = 0
+    shortfall: str = "non_recourse"
+    adl_policy: str = "pnl_leverage"
+    adl_price: _Figure = 0
+    adl_counterparties: str = "profitable"
+    adl_cap: _Figure = 1
     slice_probability: _Figure = "0.5"
     slice_cooldown: _Figure | None = None
     target_mmr: _Figure = 1
@@ -154,6 +161,7 @@ class _Provider(msgspec.Struct, forbid_unknown_fields=True):
     capacity_per_hour: Decimal | None = None
     max_notional: Decimal | None = None
     markets: list[str] | None = None
+    assets: list[str] | None = None
 
 
 class _Venue(msgspec.Struct, forbid_unknown_fields=True):
@@ -278,7 +286,13 @@ class Policy:
     min_slice_notional: Fraction
     liquidation_fee: Fraction
     backstop_fund_share: Fraction
+    backstop_below_zero: str
     fund: Fraction
+    shortfall: str
+    adl_policy: str
+    adl_price: Fraction
+    adl_counterparties: str
+    adl_cap: Fraction
     slice_probability: Fraction
     slice_cooldown: Fraction | None
     target_mmr: Fraction
@@ -304,13 +318,14 @@ class Policy:
 
 @dataclass(frozen=True)
 class Provider:
-    """A backstop provider: its account and its limits in settle units of notional (None: no limit)."""
+    """A backstop provider: its account, its limits in settle units of notional (None: no limit), and what it takes."""
 
     account: int | str
     capacity_per_min: Fraction | None
     capacity_per_hour: Fraction | None
     max_notional: Fraction | None
     markets: frozenset[int]
+    assets: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -399,7 +414,7 @@ def load_venue(source: str | Path | dict[str, Any]) -> Venue:
         curves=_curves(listed, spec),
         pools=_pools(spec, assets),
         policy=policy,
-        backstop=_backstop(spec, markets),
+        backstop=_backstop(spec, markets, assets),
         source=json.loads(msgspec.json.encode(kept | rest)),
     )
 
@@ -432,6 +447,9 @@ def _figure(
 
 _CHOICES = {
     "haircut_size_unit": ("notional", "quantity"),
+    "backstop_below_zero": ("mark", "zero_price"),
+    "shortfall": ("non_recourse", "unsettled", "equity", "open_interest"),
+    "adl_counterparties": ("profitable", "opposing"),
     "account_order": ("mmr", "pro_rata", "random"),
     "position_order": ("relief", "largest", "pro_rata"),
     "harmful_slice": ("waive", "send", "backstop"),
@@ -439,7 +457,7 @@ _CHOICES = {
 
 
 def _policy(spec: _Policy) -> Policy:
-    for name, words in _CHOICES.items():
+    for name, words in (_CHOICES | {"adl_policy": tuple(POLICIES)}).items():
         if getattr(spec, name) not in words:
             *most, last = (repr(word) for word in words)
             raise _wrong(f"policy.{name}", f"must be {', '.join(most)} or {last}", getattr(spec, name))
@@ -468,7 +486,13 @@ def _policy(spec: _Policy) -> Policy:
         min_slice_notional=figure("min_slice_notional", 0, None),
         liquidation_fee=figure("liquidation_fee", 0, Fraction(99, 100)),
         backstop_fund_share=figure("backstop_fund_share", 0, 1),
+        backstop_below_zero=spec.backstop_below_zero,
         fund=_amount("policy.fund", spec.fund),
+        shortfall=spec.shortfall,
+        adl_policy=spec.adl_policy,
+        adl_price=figure("adl_price", 0, 1),
+        adl_counterparties=spec.adl_counterparties,
+        adl_cap=figure("adl_cap", 0, 1, above=True),
         slice_probability=figure("slice_probability", 0, 1, above=True),
         slice_cooldown=None if spec.slice_cooldown is None else figure("slice_cooldown", 0, None, above=True),
         target_mmr=figure("target_mmr", 0, 1, above=True),
@@ -762,7 +786,7 @@ def _funding(path: str, market: _Market) -> tuple[int, float, float]:
     return (interval or 0) * 1_000_000, bounds[0], bounds[1]
 
 
-def _backstop(spec: _Venue, markets: Markets) -> tuple[Provider, ...]:
+def _backstop(spec: _Venue, markets: Markets, assets: Assets) -> tuple[Provider, ...]:
     providers: list[Provider] = []
     for at, row in enumerate(spec.backstop):
         path = f"backstop[{at}]"
@@ -776,11 +800,21 @@ def _backstop(spec: _Venue, markets: Markets) -> tuple[Provider, ...]:
                 ("max_notional", row.max_notional),
             )
         )
-        for symbol in row.markets or ():
-            if symbol not in markets.symbol:
-                raise _wrong(f"{path}.markets", "must be a market of the venue", symbol)
-        taken = markets.symbol if row.markets is None else row.markets
         minute, hour, total = limits
-        rows = frozenset(markets.symbol.index(s) for s in taken)
-        providers.append(Provider(row.account, minute, hour, total, rows))
+        taken = [
+            _rows(f"{path}.{name}", symbols, of, rule)
+            for name, symbols, of, rule in (
+                ("markets", row.markets, markets.symbol, "must be a market of the venue"),
+                ("assets", row.assets, assets.symbol, "must be a collateral asset of the venue"),
+            )
+        ]
+        providers.append(Provider(row.account, minute, hour, total, *taken))
     return tuple(providers)
+
+
+def _rows(path: str, symbols: list[str] | None, of: tuple[str, ...], rule: str) -> frozenset[int]:
+    """Rows of symbols; all of them where none are named."""
+    for symbol in symbols or ():
+        if symbol not in of:
+            raise _wrong(path, rule, symbol)
+    return frozenset(range(len(of)) if symbols is None else map(of.index, symbols))

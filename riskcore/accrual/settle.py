@@ -29,7 +29,8 @@ def settle_accounts(work: TickContext, before: npt.NDArray[np.int64]) -> None:
     work.pools.refresh()
     for asset in range(len(work.venue.pools)):
         work.pools.throttle(asset, int(added.sum()) if asset == work.venue.settle else 0)
-    for account in np.flatnonzero((short > 0) | (owed > 0)).tolist():
+    has = work.accounts.with_anything(owed)
+    for account in np.flatnonzero(((short > 0) | (owed > 0)) & has).tolist():
         _Settlement(work, account).cover(int(short[account]), int(owed[account]))
 
 

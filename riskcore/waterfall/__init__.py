@@ -1,6 +1,6 @@
 """The liquidation waterfall: one module per phase, run in the order of `PHASES` on the accounts selected in a tick."""
 
-from . import adl, backstop, book, cancel, close_out, repay
+from . import adl, backstop, book, cancel, close_out, lends, repay
 from .tick_state import TickState
 
 
@@ -11,6 +11,8 @@ def work_off(state: TickState) -> None:
         book.sell_slices(state, turn)
 
 
-PHASES = (cancel.cancel_orders, work_off, backstop.hand_over, adl.deleverage, close_out.close_out)
+PHASES = (
+    cancel.cancel_orders, work_off, backstop.hand_over, adl.deleverage, lends.settle_lends, close_out.close_out,
+)  # fmt: skip
 
 __all__ = ["PHASES"]

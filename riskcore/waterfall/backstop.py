@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import exact
-from .tick_state import Instalments, TickState
+from ..deleveraging import share_out
+from .convert import settle_per_quantum
+from .tick_state import Instalments, TickState, most
 
 _MINUTE, _HOUR = 60 * 10**9, 3600 * 10**9
-_NO_LIMIT = Decimal(10) ** 12  # settle units: what a provider without any limit counts for
+_NO_LIMIT = Fraction(10) ** 12  # settle units: what a provider without any limit counts for
+_LARGEST = 2**50  # of a provider's weight: many of them still fit 64 bits
 
 
 def hand_over(state: TickState) -> None:
-    """Close the positions of accounts below auto-close, or sent on, against the providers' remaining capacity."""
-    if not state.venue.backstop:
-        return
+    """Close the positions of accounts below auto-close, or sent on, and their borrows, against the providers."""
     selected = set(state.selected.tolist())
     providers = sorted(
         (account, p)
         for p, provider in enumerate(state.venue.backstop)
         if (account := state.accounts.row_of(provider.account)) not in selected
     )
+    if not providers:
+        return
     for account, below in state.past_the_book(state.sent_on):
-        margin, reason = state.margin(account), "below_auto_close" if below else "sent_on"
-        for row in by_requirement(margin):
-            _hand_over_position(state, account, row, margin, reason, providers)
+        turn = _Turn(state, account, "below_auto_close" if below else "sent_on", providers)
+        for row in by_requirement(turn.margin):
+            turn.hand_over_position(row)
+        if below:
+            turn.hand_over_borrows()
 
 
 def by_requirement(margin: exact.ExactMargin) -> list[int]:
@@ -36,58 +44,118 @@ def by_requirement(margin: exact.ExactMargin) -> list[int]:
     return sorted(margin.requirement, key=lambda row: (-margin.requirement[row], row))
 
 
-def _hand_over_position(
-    state: TickState, account: int, row: int, margin: exact.ExactMargin, reason: str, providers: list[tuple[int, int]]
-) -> None:
-    venue, columns = state.venue, state.accounts.columns
-    market, lots = int(columns.market[row]), int(columns.lots[row])
-    size, side = abs(lots), 1 if lots > 0 else -1
-    per_lot = exact.price_per_lot(state.prices, market)
-    open_to = [(a, p) for a, p in providers if market in venue.backstop[p].markets]
-    room = [int(_remaining(state, p) // per_lot) for _, p in open_to]
-    # without equity left the price is the mark: no provider pays for another account's loss
-    equity = max(margin.equity, Decimal(0))
-    flow = Instalments(exact.zero_price_flow(margin, row, equity, venue.settle_quantum), size)
-    share = exact.equity_share(margin, row, equity) * venue.policy.backstop_fund_share
-    to_fund = Instalments(round(share / venue.settle_quantum), size)
-    for (provider, p), taken in zip(open_to, allocate(size, room), strict=True):
-        if taken:
-            notional = round(Fraction(per_lot) * taken / venue.settle_quantum)
+class _Turn:
+    """One account's turn; ``margin`` is its margin when the turn begins."""
+
+    def __init__(self, state: TickState, account: int, reason: str, providers: list[tuple[int, int]]) -> None:
+        self.state, self.account, self.reason, self.providers = state, account, reason, providers
+        self.margin = state.margin(account)
+        self.settle_debt = max(-int(state.accounts.columns.free[state.accounts.columns.settle_row[account]]), 0)
+        self.quantum, self.fund_share = state.venue.settle_quantum, state.venue.policy.backstop_fund_share
+        # without equity left the price is the mark: no provider pays for another account's loss
+        self.equity = max(self.margin.equity, Decimal(0))
+
+    def hand_over_position(self, row: int) -> None:
+        """Offer one position to the providers who take its market."""
+        state, columns = self.state, self.state.accounts.columns
+        market, lots = int(columns.market[row]), int(columns.lots[row])
+        size, side = abs(lots), 1 if lots > 0 else -1
+        worth = Fraction(exact.price_per_lot(state.prices, market)) / self.quantum
+        at_zero_price = state.venue.policy.backstop_below_zero == "zero_price"
+        equity = self.margin.equity if at_zero_price else self.equity
+        flow = exact.zero_price_flow(self.margin, row, equity, self.quantum)
+        share = exact.equity_share(self.margin, self.margin.requirement[row], self.equity)
+        to_fund = round(share * self.fund_share / self.quantum)
+
+        def bears(provider: int, taken: int) -> bool:
+            other = state.accounts.position_row(provider, market)
+            due = -round(Fraction((flow + to_fund) * taken, size))
+            return state.after_fill(other, provider, side * taken, due, state.covers_initial_margin)
+
+        flows, shares = Instalments(flow, size), Instalments(to_fund, size)
+        for provider, p, taken in self._split(size, worth, [market in b.markets for b in state.venue.backstop], bears):
             state.transfer(
-                "backstop", reason, account, row, provider, side * taken, size, flow.next(taken),
-                to_fund.next(taken),
+                "backstop", self.reason, self.account, row, provider, side * taken, size, flows.next(taken),
+                shares.next(taken),
             )  # fmt: skip
-            state.ledger.taken[p] += notional
+            state.ledger.taken[p] += round(worth * taken)
 
+    def hand_over_borrows(self) -> None:
+        """Offer the borrows: foreign debts for settle, then the settle debt with collateral for it."""
+        state, columns = self.state, self.state.accounts.columns
+        settle = int(columns.settle_row[self.account])
+        for row in self.margin.borrowed:
+            if row == settle:
+                continue
+            if state.healthy(self.account):
+                return
+            debt, share = -int(columns.free[row]), self._share(row)
+            value = settle_per_quantum(state, row) * debt
+            self._exchange(row, debt, -round(value + share), round(share * self.fund_share))
+        self._sell_for_settle(settle)
 
-def _remaining(state: TickState, provider: int) -> Decimal:
-    """Capacity a provider has left, in settle units of notional."""
-    rules = state.venue.backstop[provider]
-    quantum = exact.decimal(state.venue.settle_quantum)
-    left = [
-        exact.decimal(limit) - int(used) * quantum
-        for limit, used in zip(
-            (rules.capacity_per_min, rules.capacity_per_hour, rules.max_notional), state.ledger.taken[provider],
-            strict=True,
-        )
-        if limit is not None
-    ]  # fmt: skip
-    return max(min(left, default=_NO_LIMIT), Decimal(0))
+    def _sell_for_settle(self, settle: int) -> None:
+        """Offer collateral for the settle debt, worth the more by the debt's share of the equity."""
+        state, columns = self.state, self.state.accounts.columns
+        held = [
+            (-int(columns.free[row]) * settle_per_quantum(state, row), row)
+            for row in state.accounts.balances_of(self.account)
+            if row != settle and columns.free[row] > 0
+        ]
+        share, debt = self._share(settle), self.settle_debt
+        edge = share / (debt + share) if debt else Fraction(0)
+        for _, row in sorted(held):
+            need = -int(columns.free[settle])
+            if need <= 0 or state.healthy(self.account):
+                return
+            worth = settle_per_quantum(state, row)
+            sold = min(int(columns.free[row]), ceil(need / (worth * (1 - edge))))
+            value = worth * sold
+            self._exchange(row, -sold, round(value * (1 - edge)), round(value * edge * self.fund_share))
 
+    def _share(self, row: int) -> Fraction:
+        """Settle quanta of the equity that belong to a borrow."""
+        required = self.margin.borrowed.get(row, Decimal(0))
+        return exact.equity_share(self.margin, required, self.equity) / self.quantum
 
-def allocate(size: int, room: list[int]) -> list[int]:
-    """Split ``size`` lots in proportion to each one's room, whole lots, never past it.
+    def _exchange(self, row: int, quanta: int, cash: int, to_fund: int) -> None:
+        """Offer providers to give ``quanta`` of an asset, or take them, for ``cash`` and the fund's part."""
+        state, account = self.state, self.account
+        asset, size, sign = int(state.accounts.columns.asset[row]), abs(quanta), 1 if quanta > 0 else -1
+        worth = settle_per_quantum(state, row)
 
-    What rounding down leaves goes, one lot each, to those with the most room left, the earlier first on a tie.
-    """
-    total = sum(room)
-    if total <= size:
-        return room
-    taken = [size * r // total for r in room]
-    order = sorted(range(len(room)), key=lambda n: (taken[n] - room[n], n))
-    for n in order[: size - sum(taken)]:
-        taken[n] += 1
-    return taken
+        def bears(provider: int, taken: int) -> bool:
+            other = state.accounts.balance_row(provider, asset)
+            due = round(Fraction((-cash - to_fund) * taken, size))
+            return state.after_exchange(other, provider, -sign * taken, due, state.covers_initial_margin)
+
+        parts, shares = Instalments(cash, size), Instalments(to_fund, size)
+        for provider, p, taken in self._split(size, worth, [asset in b.assets for b in state.venue.backstop], bears):
+            state.exchange(
+                "backstop", self.reason, account, row, provider, size, quanta=sign * taken, cash=parts.next(taken),
+                to_fund=shares.next(taken),
+            )  # fmt: skip
+            state.ledger.taken[p] += round(worth * taken)
+
+    def _split(
+        self, size: int, worth: Fraction, takes: list[bool], bears: Callable[[int, int], bool]
+    ) -> list[tuple[int, int, int]]:
+        """Account, number and part of each provider who takes something, by remaining capacity and own margin.
+
+        ``worth`` is in settle quanta per lot or quantum; ``bears`` is the test of a provider's initial margin.
+        """
+        open_to = [(account, p) for account, p in self.providers if takes[p]]
+        weight = [min(int(self._remaining(p) / worth), _LARGEST) for _, p in open_to]
+        cap = [most(min(w, size), partial(bears, account)) for (account, _), w in zip(open_to, weight, strict=True)]
+        parts = share_out(size, np.array(weight, np.int64), np.array(cap, np.int64)).tolist()
+        return [(account, p, part) for (account, p), part in zip(open_to, parts, strict=True) if part]
+
+    def _remaining(self, provider: int) -> Fraction:
+        """Capacity that a provider has left, in settle quanta of notional."""
+        rules, taken = self.state.venue.backstop[provider], self.state.ledger.taken[provider].tolist()
+        limits = (rules.capacity_per_min, rules.capacity_per_hour, rules.max_notional)
+        left = [limit / self.quantum - used for limit, used in zip(limits, taken, strict=True) if limit is not None]
+        return max(min(left, default=_NO_LIMIT / self.quantum), Fraction(0))
 
 
 def roll_capacity(taken: npt.NDArray[np.int64], before: int, now: int) -> None:

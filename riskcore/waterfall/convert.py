@@ -24,6 +24,12 @@ class Deal:
     lots: int = 0
 
 
+def settle_per_quantum(state: TickContext, row: int) -> Fraction:
+    """Settle quanta per quantum of a balance row's asset at the tick's price, exactly."""
+    asset = int(state.accounts.columns.asset[row])
+    return exact(state.prices.asset[asset]) * state.venue.assets.quantum[asset] / state.venue.settle_quantum
+
+
 class Converter:
     """Conversions of one account for one reason; ``fee`` is a part of the value converted.
 
@@ -46,9 +52,7 @@ class Converter:
 
     def worth(self, row: int) -> Fraction:
         """Settle quanta per quantum of a balance row's asset, exactly."""
-        venue = self.state.venue
-        asset = int(self.columns.asset[row])
-        return exact(self.state.prices.asset[asset]) * venue.assets.quantum[asset] / venue.settle_quantum
+        return settle_per_quantum(self.state, row)
 
     def redeemable(self, row: int) -> int:
         """Quanta of a row's lends that can be redeemed now."""

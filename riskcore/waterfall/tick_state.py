@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import floor
@@ -75,17 +75,23 @@ class TickState(TickContext):
         return status
 
     def past_the_book(self, sent_on: Container[int] = ()) -> Iterator[tuple[int, bool]]:
-        """Selected accounts that hold a position and are now below the auto-close fraction or sent on, in order.
+        """Selected accounts that are now below the auto-close fraction or sent on, in order.
 
         Each with whether it is below.
         """
         status = self.statuses()
         for account, stands in zip(self.selected.tolist(), status.tolist(), strict=True):
             below = stands == kernels.BELOW_AUTO_CLOSE
-            rows = self.accounts.positions_of(account)
-            held = self.accounts.columns.lots[rows.start : rows.stop].any()
-            if held and (below or (stands != kernels.SAFE and account in sent_on)):
+            if below or (stands != kernels.SAFE and account in sent_on):
                 yield account, below
+
+    def healthy(self, account: int) -> bool:
+        """Whether the maintenance margin ratio of an account is under 1."""
+        return self.margin(account).status == kernels.SAFE
+
+    def covers_initial_margin(self, account: int) -> bool:
+        """Whether the initial margin ratio of an account is under 1."""
+        return exact.covers_initial_margin(self.accounts, account, self.prices)
 
     def add_cash(self, account: int, quanta: int) -> None:
         """Add to the free settle balance of an account."""
@@ -104,6 +110,52 @@ class TickState(TickContext):
         columns.account_cost[account] += cost
         self.add_cash(account, flow + cost)
         return cost, flow + cost, entry
+
+    def after_fill(self, row: int, account: int, change: int, flow: int, passes: Callable[[int], bool]) -> bool:
+        """Whether an account passes a test once a position has changed by lots against money; it does not change."""
+        columns = self.accounts.columns
+        cells = ((columns.lots, row), (columns.cost, row), (columns.entry, row), (columns.account_cost, account))
+        before = [column[at] for column, at in cells]
+        free = columns.free[columns.settle_row[account]]
+        self.change_position(row, account, change, flow)
+        passed = passes(account)
+        for (column, at), value in zip(cells, before, strict=True):
+            column[at] = value
+        columns.free[columns.settle_row[account]] = free
+        return passed
+
+    def after_exchange(self, row: int, account: int, quanta: int, cash: int, passes: Callable[[int], bool]) -> bool:
+        """Whether an account passes a test once a free balance and its settle have changed; they do not change."""
+        free = self.accounts.columns.free
+        free[row] += quanta
+        self.add_cash(account, cash)
+        passed = passes(account)
+        free[row] -= quanta
+        self.add_cash(account, -cash)
+        return passed
+
+    def exchange(
+        self, event: str, reason: str, account: int, row: int, counterparty: int, size: int, *, quanta: int = 0,
+        lent: int = 0, cash: int, to_fund: int = 0,
+    ) -> None:  # fmt: skip
+        """Change a balance row and the settle of an account against those of a counterparty account; write the row.
+
+        ``to_fund`` is what the counterparty pays on top of ``cash``; ``size`` are the quanta that were to change hands.
+        """
+        columns, venue = self.accounts.columns, self.venue
+        asset, before = int(columns.asset[row]), self.margin(account).mmr
+        columns.free[row] += quanta
+        columns.lent[row] += lent
+        self.add_cash(account, cash)
+        columns.free[self.accounts.balance_row(counterparty, asset)] -= quanta + lent
+        self.add_cash(counterparty, -cash - to_fund)
+        self.ledger.fund += to_fund
+        price = -cash * float(venue.settle_quantum) / ((quanta + lent) * float(venue.assets.quantum[asset]))
+        self.journal.add(
+            event, reason, account, before, self.margin(account).mmr, counterparty=counterparty, asset=asset,
+            requested=size, quanta=quanta, lent=lent, cash=cash, counter_cash=-cash - to_fund, fund=to_fund,
+            price=price,
+        )  # fmt: skip
 
     def transfer(
         self, event: str, reason: str, account: int, row: int, counterparty: int, lots: int, size: int, flow: int,
@@ -134,9 +186,23 @@ class Instalments:
     def __init__(self, amount: int, lots: int) -> None:
         self.amount, self.lots, self._done, self._paid = amount, lots, 0, 0
 
+    def peek(self, lots: int) -> int:
+        """Part of the amount that would go with the next ``lots``."""
+        return round(Fraction(self.amount * (self._done + lots), self.lots)) - self._paid
+
     def next(self, lots: int) -> int:
         """Part of the amount that goes with the next ``lots``."""
-        self._done += lots
-        due = round(Fraction(self.amount * self._done, self.lots))
-        part, self._paid = due - self._paid, due
+        part = self.peek(lots)
+        self._done, self._paid = self._done + lots, self._paid + part
         return part
+
+
+def most(limit: int, passes: Callable[[int], bool]) -> int:
+    """Return a limit if it passes a test, else a smaller number that does while the next does not, by halving; or 0."""
+    if limit == 0 or passes(limit):
+        return limit
+    low, high = 0, limit
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if passes(middle) else (low, middle)
+    return low
