@@ -21,7 +21,7 @@ from .accounts import Accounts, Orders
 from .errors import RiskDataError
 from .guards import Memory
 from .journal import EVENTS, REASONS, ROW, Ledger, Rows, words
-from .tick import Books, Prices
+from .tick import Books, Prices, asset_values
 from .venue import Venue, load_venue
 
 FORMAT = 2
@@ -257,6 +257,21 @@ def read_marks(path: Path, tick: int) -> tuple[npt.NDArray[np.float64], npt.NDAr
         if len(found):
             return found["mark"].to_numpy(), found["index"].to_numpy()
     raise RiskDataError("run", "tick", "must be a tick of the run", value=tick)
+
+
+def read_prices(path: Path, venue: Venue) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Time, marks and prices of assets of every tick, as they were used: shapes (T,), (T, M) and (T, K)."""
+    time, mark, asset = [], [], []
+    for part in range(manifest(path)["parts"]):
+        ticks = pd.read_parquet(path / f"ticks/{part:05d}.parquet", columns=["tick", "time", "mark", "index"])
+        table = {name: ticks[name].to_numpy().reshape(-1, len(venue.markets.symbol)) for name in ticks}
+        given = np.full((len(table["tick"]), len(venue.assets.symbol)), np.nan)
+        prices = pd.read_parquet(path / f"assets/{part:05d}.parquet")
+        given[np.searchsorted(table["tick"][:, 0], prices["tick"]), prices["asset"]] = prices["price"]
+        time.append(table["time"][:, 0])
+        mark.append(table["mark"])
+        asset.append(asset_values(venue, table["mark"], table["index"], given))
+    return np.concatenate(time), np.concatenate(mark), np.concatenate(asset)
 
 
 def read_journal(path: Path) -> Rows:
