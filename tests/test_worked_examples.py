@@ -9,8 +9,8 @@ import pytest
 
 import riskcore as rc
 from riskcore import exact, sample
+from riskcore.deleveraging import Counterparties, pnl_leverage
 from riskcore.tick import Prices
-from riskcore.waterfall.adl import liquidation_score
 
 BTC = sample.market_row(
     "BTC", "0.1", "0.00001", ("0.01333333", "0.00002494"), ("0.00666667", "0.00001496"), impact=("0.99", "1.01")
@@ -172,12 +172,14 @@ def test_e6_two_positions_share_the_equity_by_maintenance_margin():
     prices = Prices.read(venue, accounts, {"BTC_USDC_PERP": 100_000.0, "SOL_USDC_PERP": 100.0})
     margin = exact.account_margin(accounts, 0, prices)
     assert margin.mmr == pytest.approx(1.3889, abs=5e-5)
-    assert [exact.equity_share(margin, row, margin.equity) for row in (0, 1)] == [720, 1_080]
+    assert [exact.equity_share(margin, margin.requirement[row], margin.equity) for row in (0, 1)] == [720, 1_080]
 
 
 def test_e7_deleveraging_scores():
     entry, leverage = np.array([110.0, 104.0, 120.0, 98.0]), np.array([2.5, 10.0, 0.1, 40 / 3])
-    score = liquidation_score(np.full(4, -100.0), -entry, leverage, np.ones(4))
+    one = np.ones(4)
+    shorts = Counterparties(np.ones(4, np.int64), -100 * one, -entry, one, one, leverage, one, 100 - entry)
+    score = pnl_leverage(shorts)
     assert score == pytest.approx([0.22727, 0.38462, 0.01667, -0.00153], abs=5e-6)
     assert np.argsort(-score).tolist() == [1, 0, 2, 3]
 
@@ -207,5 +209,5 @@ def test_dydx_bankruptcy_prices(shared):
         row = next(r for r in margin.value if accounts.columns.market[r] == closed)
         part = abs(given["delta_quantums"]) / exact.Fraction(abs(int(accounts.columns.lots[row])))
         notional = exact.Fraction(margin.value[row]) * part * 10**6
-        share = exact.equity_share(margin, row, margin.equity) * part * 10**6
+        share = exact.equity_share(margin, margin.requirement[row], margin.equity) * part * 10**6
         assert notional - math.floor(share) == case["expected"]["bankruptcy_quote"], case["id"]
