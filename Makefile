@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ASV := $(BIN)/python -m asv --config asv_benchmarks/asv.conf.json
 
-.PHONY: help demo test lint bench study month clean
+.PHONY: help demo test lint bench study october month clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -33,6 +33,9 @@ bench: $(VENV)/.dev  ## every benchmark once
 
 study: $(VENV)/.dev  ## slices, tenths and dumps on real order books, in one table
 	$(BIN)/python -m tests.slice_study $(FOLDERS)
+
+october: $(VENV)/.dev  ## every deleveraging policy on the real event of 10 October 2025, in tables
+	$(BIN)/python -m tests.adl_october
 
 month: $(VENV)/.dev  ## the long replay of real inputs, in runs/month
 	$(BIN)/python -m tests.real_inputs month runs/month

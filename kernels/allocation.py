@@ -20,18 +20,19 @@ def share_out(total, weight, cap, taken):
 
     total   int64  ()    0 <= total < 2**61
     weight  int64  (N,)  >= 0, together < 2**62
-    cap     int64  (N,)  >= 0, together < 2**62
+    cap     int64  (N,)  0 <= cap < 2**61, together < 2**62 if all weights may be 0
     taken   int64  (X,)  out; the first N of them
     """
     room = 0
     for n in range(cap.size):
-        room += cap[n]
+        if room <= total:  # all of them together may pass 64 bits
+            room += cap[n]
     if total >= room:
         for n in range(cap.size):
             taken[n] = cap[n]
         return
     for n in range(cap.size):
-        taken[n] = -1 if cap[n] > 0 else 0
+        taken[n] = -1 if cap[n] > 0 else 0  # below 0: open, -1 less its share of the round
     left, by_cap, closed = total, False, 1
     while closed > 0:
         whole = 0
@@ -48,11 +49,13 @@ def share_out(total, weight, cap, taken):
                 if share >= cap[n]:
                     taken[n] = cap[n]
                     closed += cap[n]
+                else:
+                    taken[n] = -1 - share
         left -= closed
     rest = left
     for n in range(cap.size):
         if taken[n] < 0:
-            taken[n], _ = multiply_divmod(left, cap[n] if by_cap else weight[n], whole)
+            taken[n] = -1 - taken[n]
             rest -= taken[n]
     if rest > 0:
         most_room = np.argsort(taken[: cap.size] - cap, kind="mergesort")

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import pyarrow
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from . import report, run_folder, sample
+from . import adl_study, report, run_folder, sample
 from .accounts import Accounts
 from .audit import AuditReport, RunError
 from .audit import audit as audit_run
@@ -207,6 +208,65 @@ def explain(
         out.print(table)
 
 
+@app.command(name="report")
+def report_command(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out_file: Annotated[Path | None, typer.Option("--out", help="HTML file; if none, report.html in the run.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write one self-contained HTML page: who took what, the fund, and whether the providers were paid."""
+    with _one_line_errors():
+        path = out_file or run / "report.html"
+        page = report.page(run)
+        path.write_text(page, encoding="utf-8")
+        if as_json:
+            providers = report.provider_pnl(run).to_json(orient="records", date_format="iso")
+            _print_json({"out": str(path), "providers": json.loads(providers)})
+        else:
+            out.print(f"Report: {path}", highlight=False)
+
+
+@app.command(name="adl-study")
+def adl_study_command(
+    run: Annotated[Path | None, typer.Argument(help="Run folder, to be run again under every policy.")] = None,
+    winners: Annotated[Path | None, typer.Option("--winners", help="Winners table of an event.")] = None,
+    requests: Annotated[Path | None, typer.Option("--requests", help="Requests table of the event.")] = None,
+    queue: Annotated[Path | None, typer.Option("--queue", help="Rows of a real queue, in the order taken.")] = None,
+    policies: Annotated[
+        list[str] | None, typer.Option("--policy", help="A policy by name, more than once for more; all by default.")
+    ] = None,
+    wave_gap: Annotated[float, typer.Option(min=0, help="Seconds without a request that end a wave.")] = 5,
+    out_file: Annotated[Path | None, typer.Option("--out", help="Picture, one HTML file.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare the deleveraging policies on a run, on an event from tables, or on a generated one."""
+    with _one_line_errors():
+        given = [run is not None, winners is not None, queue is not None]
+        if sum(given) > 1 or (winners is None) != (requests is None) or (queue is not None and out_file is not None):
+            rule = "takes a run folder, or --winners with --requests, or --queue alone, or nothing"
+            raise RiskDataError("adl-study", None, rule)
+        if queue is not None:
+            _print_agreement(adl_study.order_agreement(read_table(queue, "queue")), as_json)
+            return
+        with _progress("study", as_json) as bar:
+            if run is not None:
+                found = adl_study.study_run(run, policies, wave_gap, progress=bar)
+            elif winners is not None and requests is not None:
+                tables = read_table(winners, "winners"), read_table(requests, "requests")
+                found = adl_study.study(*tables, policies, wave_gap, progress=bar)
+            else:
+                found = adl_study.study(*adl_study.generated_event(), policies, wave_gap, progress=bar)
+        if out_file is not None:
+            found.write_html(out_file)
+        if as_json:
+            frames = {"total": found.total, "waves": found.waves, "split": found.split}
+            _print_json({name: _records(frame) for name, frame in frames.items()})
+            return
+        print_study(found, out)
+        if out_file is not None:
+            out.print(f"Picture: {out_file}", highlight=False)
+
+
 def _accounts(venue: Venue, positions: Path, balances: Path, orders: Path | None, settings: Path | None) -> Accounts:
     return Accounts.from_frames(
         venue, read_table(positions, "positions"), read_table(balances, "balances"), _table(orders, "orders"),
@@ -231,6 +291,7 @@ def _run(
         engine = replay(venue, accounts, ticks, path, seed=seed, inputs=inputs, progress=bar)
     rows = run_folder.read_journal(path)
     split, left = report.waterfall_split(rows, venue), report.shortfalls(rows, venue)
+    providers = report.provider_pnl(path).groupby("provider", as_index=False).last().drop(columns="time")
     refused = int((rows["event"] == EVENT["guard"]).sum())
 
     def distribution(state: Accounts, tick: int) -> pd.DataFrame:
@@ -241,6 +302,7 @@ def _run(
     if not quiet:
         _print_distribution({"first tick": first, "last tick": last})
         _print_split(split, left, venue)
+        _print_providers(providers)
         out.print(f"{len(accounts):,} accounts, {len(ticks):,} ticks, {len(rows):,} journal rows", highlight=False)
         if refused:
             out.print(f"{refused:,} prints refused by the guards", highlight=False)
@@ -249,6 +311,7 @@ def _run(
     return {
         "run": str(path), "accounts": len(accounts), "ticks": len(ticks), "events": len(rows), "refused": refused,
         "rounded_quanta": accounts.rounded, "split": split.to_dict("records"), "shortfall": left,
+        "providers": providers.to_dict("records"),
         "distribution": {"first": first.to_dict("records"), "last": last.to_dict("records")},
     }  # fmt: skip
 
@@ -293,9 +356,109 @@ def _print_split(split: pd.DataFrame, left: dict[str, float], venue: Venue) -> N
     out.print(view)
     out.print(
         f"Shortfall: {left['paid_by_fund']:,.2f} {venue.settle_asset} paid by the fund, "
-        f"{left['left_on_record']:,.2f} left on record",
+        + (f"{left['paid_by_others']:,.2f} by other accounts, " if left["paid_by_others"] else "")
+        + f"{left['left_on_record']:,.2f} left on record",
         highlight=False,
     )
+
+
+def _print_providers(providers: pd.DataFrame) -> None:
+    """Whether the backstop was paid for the risk, if it took any."""
+    if not providers["taken"].any():
+        return
+    view = Table("provider", "taken", "edge", "PnL since", "of taken", title="Backstop providers", title_justify="left")
+    for column in view.columns[1:]:
+        column.justify = "right"
+    for row in providers.to_dict("records"):
+        view.add_row(
+            str(row["provider"]), f"{row['taken']:,.0f}", f"{row['edge']:,.0f}", f"{row['pnl']:,.0f}",
+            f"{row['pnl_bp']:,.1f} bp",
+        )  # fmt: skip
+    out.print(view)
+
+
+def print_study(found: adl_study.Study, console: Console) -> None:
+    """Show the policies of a study side by side; a console of 120 columns or more gets the less important ones too."""
+    first = found.total.iloc[0]
+    if not first["waves"]:
+        console.print("Nothing was deleveraged.")
+        return
+    title = f"Deleveraging: {first['requested']:,.2f} in {first['waves']} waves, deficit {first['deficit']:,.2f}"
+    view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    columns = [column for column in _STUDY_COLUMNS if console.width >= 120 or column[3]]
+    for name, header, _, _ in columns:
+        view.add_column(header, justify="left" if name == "policy" else "right", no_wrap=True)
+    for row in found.total.to_dict("records"):
+        view.add_row(*("" if pd.isna(row[name]) else show(row[name]) for name, _, show, _ in columns))
+    console.print(view)
+    if found.split is not None:
+        _print_stages(found.split, console)
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}" if value < 10 else f"{value:,.0f}x"
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value < 1e4 else f"{value / 1e3:.0f}k" if value < 1e6 else f"{value / 1e6:.1f}M"
+
+
+_STUDY_COLUMNS: list[tuple[str, str, Callable[[Any], str], bool]] = [
+    ("policy", "policy", str, True),
+    ("unfilled", "unfilled", _amount, False),
+    ("overshoot", "overshoot", _amount, False),
+    ("haircut_to_deficit", "haircut\n/ deficit", _share, True),
+    ("largest_to_equity", "largest\n/ equity", _share, True),
+    ("largest_to_pnl", "largest\n/ PnL", _share, True),
+    ("kept_top10_at_half", "top 10\nat half", _share, True),
+    ("kept_top10", "top 10\nat end", _share, True),
+    ("kept_top1pct_at_half", "top 1 %\nat half", _share, False),
+    ("kept_top1pct", "top 1 %\nat end", _share, False),
+    ("herfindahl", "Herf.", "{:.4f}".format, True),
+    ("top10_of_closed", "top 10\nclosed", _share, False),
+    ("accounts", "accts", _short, True),
+    ("fills", "fills", _short, True),
+]
+"""Figures of a study on the console: name, header, text of a value, and whether a narrow one has it."""
+
+
+def _print_stages(split: pd.DataFrame, console: Console) -> None:
+    stages = split["stage"].unique()
+    view = Table("policy", *stages, title="Who took it, by notional and by fills", title_justify="left")
+    for column in view.columns[1:]:
+        column.justify = "right"
+    for policy, own in split.groupby("policy", sort=False):
+        rows = own.to_dict("records")
+        view.add_row(str(policy), *(f"{row['notional_share']:.2%}  {row['fill_share']:7.2%}" for row in rows))
+    console.print(view)
+
+
+def _print_agreement(found: pd.DataFrame, as_json: bool) -> None:
+    if as_json:
+        _print_json({"agreement": _records(found)})
+        return
+    columns = ("order", "Spearman", "worst burst", "best burst")
+    view = Table(*columns, title="Rank correlation with the order taken", title_justify="left")
+    for column in view.columns[1:]:
+        column.justify = "right"
+    for row in found.to_dict("records"):
+        view.add_row(row["policy"], *(f"{row[name]:.3f}" for name in ("spearman", "worst", "best")))
+    out.print(view)
+    first = found.iloc[0]
+    out.print(f"{first['rows']:,} rows in {first['bursts']:,} bursts of a time and market", highlight=False)
+
+
+def _records(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Rows of a frame for JSON, times as text."""
+    if frame is None:
+        return []
+    times = {name: frame[name].map(pd.Timestamp.isoformat) for name in frame.select_dtypes("datetimetz").columns}
+    found: list[Any] = frame.assign(**times).to_dict("records")
+    return found
 
 
 def _print_audit(found: AuditReport) -> None:

@@ -38,6 +38,7 @@ def _not_negative(*, required: bool = True, nullable: bool = False) -> pa.Column
 
 _KEY = pa.Column()  # `_keys` has checked it
 _SIDE = pa.Column(checks=pa.Check.isin(["bid", "ask"], error="must be 'bid' or 'ask'"))
+_DIRECTION = pa.Column(checks=pa.Check.isin(["long", "short"], error="must be 'long' or 'short'"))
 
 _EARLIEST, _LATEST = pd.Timestamp("1678-01-01", tz="UTC"), pd.Timestamp("2262-01-01", tz="UTC")
 
@@ -122,6 +123,41 @@ _TABLES = {
             "last": _positive(nullable=True),
         },
         unique=["time", "market", "source"],
+    ),
+    "winners": _table(
+        {
+            "account": _KEY,
+            "market": _KEY,
+            "side": _DIRECTION,
+            "notional": _positive(),
+            "pnl": _finite(),
+            "equity": _finite(),
+            "leverage": _not_negative(),
+            "requirement": _not_negative(required=False),
+            "maintenance": _not_negative(required=False),
+        },
+        unique=["account", "market", "side"],
+    ),
+    "requests": _table(
+        {
+            "time": _KEY,
+            "market": _KEY,
+            "side": _DIRECTION,
+            "notional": _positive(),
+            "deficit": _not_negative(),
+            "mark": _positive(),
+        }
+    ),
+    "queue": _table(
+        {
+            "time": _KEY,
+            "market": _KEY,
+            "account": _KEY,
+            "pnl_pct": _finite(),
+            "leverage": _not_negative(),
+            "notional": _positive(required=False),
+            "sequence": _finite(required=False),
+        }
     ),
 }
 

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from riskcore import Engine, run_folder, sample, sweep
+from riskcore import Engine, adl_study, run_folder, sample, sweep
 from riskcore.cli import app
 from riskcore.io import read_table
 from tests import small_run
 
-COMMANDS = ["demo", "sweep", "replay", "audit", "explain"]
+COMMANDS = ["demo", "sweep", "replay", "audit", "explain", "report", "adl-study"]
 replay_module = importlib.import_module("riskcore.io.replay")  # the package has a function of that name
 
 
@@ -252,6 +252,66 @@ class TestExplain:
         damaged = tmp_path / "run" / name
         damaged.unlink() if content is None else damaged.write_bytes(content)
         assert refused("explain", tmp_path / "run", "--account", 1)
+
+
+class TestAdlStudy:
+    @pytest.fixture
+    def event(self, tmp_path):
+        """A small event in files, and the arguments that name them."""
+        names = ("winners", "requests")
+        for name, frame in zip(names, adl_study.generated_event(200), strict=True):
+            frame.to_csv(tmp_path / f"{name}.csv", index=False)
+        return [a for name in names for a in (f"--{name}", tmp_path / f"{name}.csv")]
+
+    def test_generated_event(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "200")
+        shown = call("adl-study", "--policy", "pro_rata", "--policy", "pnl_leverage").stdout
+        assert "Deleveraging: 3,259,131.52 in 3 waves, deficit 48,617.56" in shown
+        rows = [line.split() for line in shown.splitlines() if line.startswith("p")][1:]
+        assert [(row[0], len(row)) for row in rows] == [("pro_rata", 14), ("pnl_leverage", 14)]
+        monkeypatch.setenv("COLUMNS", "80")
+        assert "…" not in call("adl-study").stdout
+
+    def test_tables(self, event, tmp_path):
+        page = tmp_path / "study.html"
+        found = as_json("adl-study", *event, "--policy", "pro_rata", "--wave-gap", 100, "--out", page)
+        wanted = adl_study.study(*adl_study.generated_event(200), ["pro_rata"], 100)
+        assert found["total"] == wanted.total.to_dict("records")
+        assert (found["waves"][0]["t_start"], len(found["waves"])) == ("2026-01-01T12:00:00+00:00", 1)
+        assert found["split"] == []
+        assert "plotly" in page.read_text()
+
+    def test_run(self, run):
+        found = as_json("adl-study", run, "--policy", "size", "--policy", "pro_rata")
+        assert [row["waves"] for row in found["total"]] == [0, 0]
+        assert [row["stage"] for row in found["split"]] == ["order book", "backstop", "ADL"] * 2
+        assert call("adl-study", run, "--policy", "size").stdout == "Nothing was deleveraged.\n"
+
+    def test_queue(self, tmp_path):
+        rows = pd.DataFrame({"time": "2025-10-10T21:16:04Z", "market": "BTC", "account": range(5), "leverage": 2.0})
+        rows.assign(pnl_pct=[50.0, 40.0, 30.0, 20.0, 10.0]).to_parquet(tmp_path / "queue.parquet")
+        found = as_json("adl-study", "--queue", tmp_path / "queue.parquet")["agreement"]
+        assert {row["policy"]: row["spearman"] for row in found} == pytest.approx(
+            {"pnl_leverage": 1, "bybit": 1, "hyperliquid": 1, "pnl_pct": 1, "leverage": 0}
+        )
+        assert "5 rows in 1 bursts of" in call("adl-study", "--queue", tmp_path / "queue.parquet").stdout
+
+    def test_what_does_not_go_together_is_refused(self, event, run):
+        rule = "adl-study: takes a run folder, or --winners with --requests, or --queue alone, or nothing"
+        assert refused("adl-study", *event[:2]) == rule
+        assert refused("adl-study", run, *event) == rule
+        assert refused("adl-study", "--queue", event[1], "--out", "x.html") == rule
+
+    def test_bad_input_is_refused(self, event, tmp_path):
+        assert refused("adl-study", "--policy", "best").startswith("policy, value 'best': must be one of pnl_leverage")
+        assert refused("adl-study", tmp_path) == f"run, value '{tmp_path}': must be a run folder with a run.json"
+        frame = pd.read_csv(event[1])
+        frame.assign(equity=frame["equity"].where(frame.index != 3)).to_csv(event[1], index=False)
+        assert refused("adl-study", *event) == "winners.equity, row 3, value nan: must not be missing"
+
+    def test_picture_that_cannot_be_written_is_refused(self, event, tmp_path):
+        line = refused("adl-study", *event, "--policy", "size", "--out", tmp_path / "nowhere/study.html")
+        assert line.startswith(f"out, value '{tmp_path}/nowhere/study.html': cannot be written")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])

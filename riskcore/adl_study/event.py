@@ -1,0 +1,208 @@
+"""One event under every policy: the same requests, in order, over the same winners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..deleveraging import Counterparties, Policy, allocate
+from .tables import checked_pair, quanta
+from .tally import Start, Tally
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+
+REQUIREMENT = 0.01
+"""Maintenance margin per notional, where the winners table has none: no policy of the house depends on its size."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """The two tables in whole numbers: N positions of A accounts, R requests.
+
+    A lot is a quantum of the settle asset's worth at the first mark, so that a market's price is 1 until it moves.
+
+    Attributes
+    ----------
+    names : DataFrame
+        account, market, side of the positions.
+    owner, group, lots, side : ndarray of int64, shape (N,)
+        Account, market and side as one number, size > 0, and 1 for a long position, -1 for a short one.
+    profit, requirement : ndarray of float64, shape (N,)
+        Settle units, at the first mark.
+    equity, exposure, maintenance : ndarray of float64, shape (A,)
+        Equity, and what of the other two is not of the positions here; settle units.
+    time, wanted_group : ndarray of int64, shape (R,)
+        Ascending times, and the group of the positions to be closed, -1 if nobody has one.
+    worth, taken : ndarray of int64, shape (R,)
+        Notional and deficit in quanta.
+    price : ndarray of float64, shape (R,)
+        Mark over the market's first mark.
+    """
+
+    names: pd.DataFrame
+    owner: Int
+    group: Int
+    lots: Int
+    side: Int
+    profit: Float
+    requirement: Float
+    equity: Float
+    exposure: Float
+    maintenance: Float
+    time: Int
+    wanted_group: Int
+    worth: Int
+    taken: Int
+    price: Float
+    quantum: float
+
+    @classmethod
+    def from_frames(cls, winners: pd.DataFrame, requests: pd.DataFrame, quantum: float) -> Event:
+        """Check and convert the tables; docs/adl_study.md has their columns.
+
+        Raises
+        ------
+        RiskDataError
+            A table breaks a rule.
+        """
+        winners, requests = checked_pair(winners, requests)
+        owner, _ = pd.factorize(winners["account"])
+        accounts = int(owner.max()) + 1
+        keys = pd.MultiIndex.from_frame(winners[["market", "side"]])
+        group, groups = pd.factorize(keys)
+        notional = winners["notional"].to_numpy()
+        requirement = winners["requirement"].to_numpy() if "requirement" in winners.columns else REQUIREMENT * notional
+        own = np.bincount(owner, notional, accounts), np.bincount(owner, requirement, accounts)
+        first = winners.groupby(owner).first()
+        exposure = (first["leverage"] * first["equity"]).to_numpy() - own[0]
+        maintenance = (
+            first["maintenance"].to_numpy() - own[1] if "maintenance" in winners.columns else REQUIREMENT * exposure
+        )
+        mark = requests["mark"].to_numpy()
+        return cls(
+            names=winners[["account", "market", "side"]],
+            owner=owner.astype(np.int64),
+            group=group.astype(np.int64),
+            lots=quanta("winners", winners["notional"], quantum),
+            side=np.where(winners["side"] == "long", 1, -1),
+            profit=winners["pnl"].to_numpy(),
+            requirement=requirement,
+            equity=first["equity"].to_numpy(),
+            exposure=np.maximum(exposure, 0.0),
+            maintenance=np.maximum(maintenance, 0.0),
+            time=requests["time"].to_numpy(),
+            wanted_group=groups.get_indexer(pd.MultiIndex.from_frame(requests[["market", "side"]])),
+            worth=quanta("requests", requests["notional"], quantum),
+            taken=quanta("requests", requests["deficit"], quantum),
+            price=mark / requests.groupby("market")["mark"].transform("first").to_numpy(),
+            quantum=quantum,
+        )
+
+    def by_time(self) -> Iterator[tuple[int, range]]:
+        """Times, and the rows of their requests."""
+        edges = np.r_[np.flatnonzero(np.r_[True, np.diff(self.time) != 0]), len(self.time)]
+        for first, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+            yield int(self.time[first]), range(first, end)
+
+
+@dataclass
+class _State:
+    """What a policy has left of the winners."""
+
+    event: Event
+    left: Int  # lots
+    price: Float  # of a lot, in quanta
+    taken: Int  # haircut so far, in quanta
+    realised: Float  # what the closed lots had made since the first mark, in quanta
+
+    def sweep(self) -> tuple[Counterparties, Float, Float]:
+        """All positions as a policy sees them; equity and profit of the accounts in quanta."""
+        event, unit = self.event, self.event.quantum
+        accounts = len(event.equity)
+        held = self.left / event.lots
+        value = event.side * self.left * self.price * unit
+        profit = event.profit * held + event.side * self.left * (self.price - 1) * unit
+        requirement = event.requirement * held * self.price
+        moved = event.side * self.left * (self.price - 1) + self.realised - self.taken
+
+        def per_account(values: Float) -> Float:
+            return np.bincount(event.owner, values, accounts).astype(np.float64)
+
+        equity = event.equity + per_account(moved) * unit
+        profits = per_account(profit)
+        exposure = event.exposure + per_account(np.abs(value))
+        maintenance = event.maintenance + per_account(requirement)
+        of = Counterparties(
+            self.left, value, value - profit, requirement, equity[event.owner], exposure[event.owner],
+            maintenance[event.owner], profits[event.owner],
+        )  # fmt: skip
+        return of, equity / unit, profits / unit
+
+
+def run(event: Event, policy: Policy, gap: int) -> tuple[Tally, pd.DataFrame]:
+    """Run all requests under one policy.
+
+    Returns
+    -------
+    The figures; and the positions with the whole quanta closed of each, at its first mark, and taken from it.
+    """
+    ones = np.ones(len(event.lots))
+    state = _State(event, event.lots.copy(), ones.copy(), np.zeros_like(event.lots), np.zeros(len(event.lots)))
+    profit = np.bincount(event.owner, event.profit, len(event.equity)) / event.quantum
+    tally = Tally(policy.name, Start(event.owner, event.side * event.lots, ones, profit), gap, event.quantum)
+    for time, requests in event.by_time():
+        for r in requests:
+            state.price[event.group == event.wanted_group[r]] = event.price[r]
+        of, equity, profits = state.sweep()
+        tally.begin(time, state.price.copy(), equity, profits)
+        able = np.flatnonzero((of.lots > 0) & (of.equity > 0))
+        groups = {g: able[event.group[able] == g] for g in set(event.wanted_group[requests.start : requests.stop])}
+        for r in requests:
+            rows = groups[event.wanted_group[r]]
+            _close(state, tally, policy, rows, _chosen(of, rows), r)
+        tally.end()
+    closed = event.names.assign(policy=policy.name, closed=event.lots - state.left, haircut=state.taken)
+    return tally, closed
+
+
+def _close(state: _State, tally: Tally, policy: Policy, rows: Int, of: Counterparties, request: int) -> None:
+    """Close what a request asks for, as far as there is room, and take its deficit from those closed, by size."""
+    event = state.event
+    need = round(event.worth[request] / event.price[request])
+    room = state.left[rows]
+    if policy.reach:  # a deal beyond their own zero price would leave them with less than nothing
+        with np.errstate(invalid="ignore", divide="ignore"):
+            share = np.nan_to_num(of.equity * of.requirement / of.maintenance)
+        room = np.where(share >= event.taken[request] / max(need, 1) * event.quantum * of.lots, room, 0)
+    lots = allocate(policy, of, need, room)
+    hit = np.flatnonzero(lots)
+    rows, lots = rows[hit], lots[hit]
+    filled = int(lots.sum())
+    tally.request((need - filled) * event.price[request], event.taken[request])
+    taken = round(Fraction(int(event.taken[request]) * filled, max(need, 1)))
+    haircut = _split(taken, lots)
+    state.left[rows] -= lots
+    state.taken[rows] += haircut
+    signed = event.side[rows] * lots
+    state.realised[rows] += signed * (state.price[rows] - 1)
+    tally.deal(rows, signed, haircut)
+
+
+def _split(total: int, lots: Int) -> Int:
+    """Split a whole amount by size, exactly; of the quanta that rounding leaves the first rows get one each."""
+    if not len(lots):
+        return lots
+    share: Int = np.floor(total * (lots / lots.sum())).astype(np.int64)
+    rest = total - int(share.sum())
+    share[: abs(rest)] += np.sign(rest)
+    return share
+
+
+def _chosen(of: Counterparties, rows: Int) -> Counterparties:
+    return Counterparties(*(getattr(of, name)[rows] for name in Counterparties.__dataclass_fields__))

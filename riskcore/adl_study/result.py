@@ -1,0 +1,120 @@
+"""What a study found, as frames and as a picture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ..deleveraging import POLICIES, Policy
+from ..errors import RiskDataError
+from .tally import Tally
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+_NOTHING: dict[str, list[Any]] = {"policy": [], "time": [], "wave": [], "largest_to_equity": [], "kept_top10": []}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Every policy on one event; docs/adl_study.md has each column in words.
+
+    Attributes
+    ----------
+    total : DataFrame
+        A row per policy: the whole event.
+    waves : DataFrame
+        A row per policy and wave.
+    path : DataFrame
+        A row per policy and tick: time, closed so far at the first marks, what the largest winners have kept.
+    positions : DataFrame
+        A row per policy and position: whole quanta closed and taken. They add up exactly.
+    split : DataFrame or None
+        Of a run: a row per policy and stage (order book, backstop, ADL), as of `riskcore.report.waterfall_split`.
+    """
+
+    total: pd.DataFrame
+    waves: pd.DataFrame
+    path: pd.DataFrame
+    positions: pd.DataFrame
+    split: pd.DataFrame | None = None
+
+    def picture(self) -> Figure:
+        """Draw the policies side by side: a plotly figure.
+
+        Raises
+        ------
+        RiskDataError
+            plotly is not installed.
+        """
+        from .picture import picture  # plotly is an extra
+
+        return picture(self)
+
+    def write_html(self, path: str | Path) -> None:
+        """Write the picture as one file that needs nothing else; it appears whole or not at all.
+
+        Raises
+        ------
+        RiskDataError
+            plotly is not installed, or the file cannot be written.
+        """
+        text, path = self.picture().to_html(include_plotlyjs=True), Path(path)
+        fresh = path.with_name(f".{path.name}.new")
+        try:
+            fresh.write_text(text, encoding="utf-8")
+            os.replace(fresh, path)
+        except OSError as error:
+            raise RiskDataError("out", None, f"cannot be written: {error.strerror}", value=str(path)) from None
+        finally:
+            with suppress(OSError):
+                fresh.unlink()
+
+
+def chosen(policies: Sequence[str] | None) -> list[Policy]:
+    """Policies by name, all of them if none is named.
+
+    Raises
+    ------
+    RiskDataError
+        There is no policy of that name.
+    """
+    for name in policies or ():
+        if name not in POLICIES:
+            raise RiskDataError("policy", None, f"must be one of {', '.join(POLICIES)}", value=name)
+    return [POLICIES[name] for name in dict.fromkeys(policies or POLICIES)]
+
+
+def gap_of(wave_gap: str | float) -> int:
+    """Nanoseconds of a pause, given as text like "5s" or in seconds.
+
+    Raises
+    ------
+    RiskDataError
+        It is no length of time, or negative.
+    """
+    try:
+        gap = pd.Timedelta(wave_gap) if isinstance(wave_gap, str) else pd.Timedelta(seconds=wave_gap)
+        if gap >= pd.Timedelta(0):
+            return int(gap.as_unit("ns").value)
+    except (ValueError, OverflowError):
+        pass
+    raise RiskDataError("wave_gap", None, "must be a length of time, of 0 or more", value=str(wave_gap))
+
+
+def collect(found: Sequence[tuple[Tally, pd.DataFrame]], split: pd.DataFrame | None = None) -> Study:
+    """Put the figures of all policies together."""
+    total = pd.DataFrame([tally.finish() for tally, _ in found])
+    waves, path = ([row for tally, _ in found for row in getattr(tally, name)] for name in ("waves", "path"))
+    by_wave, by_time = (pd.DataFrame(rows or _NOTHING) for rows in (waves, path))
+    for frame in (by_wave, by_time):
+        for name in frame.columns.intersection(["time", "t_start", "t_end"]):
+            frame[name] = pd.to_datetime(frame[name], utc=True)
+    positions = pd.concat([frame for _, frame in found], ignore_index=True)
+    return Study(total, by_wave, by_time, positions, split)

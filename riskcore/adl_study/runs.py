@@ -1,0 +1,151 @@
+"""A run folder again, under every policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from .. import report, run_folder
+from ..accounts import Accounts
+from ..deleveraging import Policy
+from ..engine import Engine
+from ..io import TickTable
+from ..journal import EVENT, ROW, Rows
+from ..tick import Books
+from ..venue import Venue, load_venue
+from .result import Study, chosen, collect, gap_of
+from .tally import Start, Tally
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+
+
+def study_run(
+    path: str | Path,
+    policies: Sequence[str] | None = None,
+    wave_gap: str | float = "5s",
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Study:
+    """Run the engine over the inputs of a run folder once for each policy, all else as in the run's venue.
+
+    The winners are the accounts with a profit at the sweep of the first tick that closed against one: up to there all
+    policies are one run.
+
+    Parameters
+    ----------
+    path
+        A run folder.
+    policies
+        Names of `riskcore.deleveraging.POLICIES`; all of them by default.
+    wave_gap
+        A longer pause between two ticks with deleveraging begins a new wave: text like "5s", or seconds.
+    progress
+        Called with the number of ticks done, of all policies, and their total.
+
+    Raises
+    ------
+    RiskDataError
+        The folder holds no run, or there is no such policy.
+    """
+    path, named, gap = Path(path), chosen(policies), gap_of(wave_gap)
+    known = run_folder.manifest(path)
+    source = load_venue(path / "venue.json").source
+    found, splits = [], []
+    for done, policy in enumerate(named):
+        venue = load_venue(source | {"policy": source["policy"] | {"adl_policy": policy.name}})
+        accounts, (ticks, marks) = run_folder.read_accounts(path, venue), read_ticks(path, venue)
+
+        def stepped(tick: int, done: int = done, total: int = len(ticks)) -> None:
+            if progress is not None:
+                progress(done * total + tick, len(named) * total)
+
+        tally, positions, rows = _run(policy, venue, accounts, ticks, marks, known["seed"], gap, stepped)
+        found.append((tally, positions))
+        splits.append(report.waterfall_split(rows, venue).assign(policy=policy.name))
+    split = pd.concat(splits, ignore_index=True)
+    return collect(found, split[["policy", *split.columns.drop("policy")]])
+
+
+def read_ticks(path: Path, venue: Venue) -> tuple[TickTable, Float]:
+    """What the ticks of a run folder gave the engine, and the marks that its guards made of it."""
+    parts = range(run_folder.manifest(path)["parts"])
+    ticks, assets, books = (
+        pd.concat([pd.read_parquet(path / f"{name}/{part:05d}.parquet") for part in parts], ignore_index=True)
+        for name in ("ticks", "assets", "books")
+    )
+    markets = len(venue.markets.symbol)
+    count = len(ticks) // markets
+    time = ticks["time"].to_numpy()[::markets]
+    names = ("given_mark", "given_index", "open_interest", "funding_rate", "last_price", "mark")
+    mark, index, interest, rate, last, guarded = (ticks[name].to_numpy().reshape(count, markets) for name in names)
+    asset = np.full((count, len(venue.assets.symbol)), np.nan)
+    asset[assets["tick"], assets["asset"]] = assets["price"]
+    table = TickTable(venue, time, mark, index, interest, rate, last, asset, dict(_books(books, venue, time)))
+    return table, guarded
+
+
+def _books(table: pd.DataFrame, venue: Venue, time: Int) -> list[tuple[int, Books]]:
+    width = len(venue.markets.symbol) + len(venue.spots.asset)
+    found = []
+    for _, levels in table.groupby("tick"):
+        tick, market = int(levels["tick"].iloc[0]), levels["market"].to_numpy()
+        side = 2 * market + (levels["side"].to_numpy() < 0)
+        seen = np.zeros(width, np.int64)
+        seen[market] = levels["book_time"]
+        offset = np.searchsorted(side, np.arange(2 * width + 1)).astype(np.int64)
+        found.append((int(time[tick]), Books(offset, levels["price"].to_numpy(), levels["lots"].to_numpy(), seen)))
+    return found
+
+
+def _run(
+    policy: Policy, venue: Venue, accounts: Accounts, ticks: TickTable, marks: Float, seed: int, gap: int,
+    stepped: Callable[[int], None],
+) -> tuple[Tally, pd.DataFrame, Rows]:  # fmt: skip
+    """Figures of one policy, the lots closed of each position and quanta taken from it, and the journal."""
+    engine, unit, per_price = Engine(accounts, venue, seed), float(venue.settle_quantum), venue.settle_quanta[0]
+    columns, owner = engine.accounts.columns, engine.accounts.position_accounts()
+    tally, journal = None, [np.empty(0, ROW)]
+    closed, taken = np.zeros((2, len(owner)), np.int64)
+    for tick in ticks:
+        before = columns.lots.copy(), columns.entry.copy()
+        step = engine.step(tick)
+        journal.append(step.rows)
+        stepped(engine.ticks)
+        ours = (step.rows["market"] >= 0) & np.isin(step.rows["event"], [EVENT["adl"], EVENT["unfilled"]])
+        if not ours.any():
+            continue
+        rows = step.rows[ours]
+        price = np.nan_to_num(marks[step.tick]) * per_price
+        worth = price[columns.market]
+        profit = np.bincount(owner, before[0] * worth - before[1], len(accounts)).astype(np.float64)
+        able = (step.table.net_equity > 0) & ~step.table.liquidatable
+        profit[~able] = 0.0
+        if tally is None:
+            tally = Tally(policy.name, Start(owner, before[0], worth, profit), gap, unit, again=True)
+        tally.begin(step.time, worth, step.table.net_equity / unit, profit)
+        left, deals = (rows[rows["event"] == EVENT[event]] for event in ("unfilled", "adl"))
+        at, lots, haircut = _deals(deals, engine.accounts, price)
+        owed = np.bincount(deals["account"], haircut, len(accounts))
+        tally.request(float(left["requested"] @ price[left["market"]]), float(np.maximum(owed, 0).sum()))
+        tally.deal(at, lots, haircut)
+        tally.end()
+        np.add.at(closed, at, np.abs(lots))
+        np.add.at(taken, at, haircut)
+    names = {"account": engine.accounts.ids[owner], "market": np.array(venue.markets.symbol, object)[columns.market]}
+    positions = pd.DataFrame(names | {"policy": policy.name, "closed": closed, "haircut": taken})
+    if tally is None:
+        nobody = np.zeros(len(accounts))
+        tally = Tally(policy.name, Start(owner, columns.lots, np.zeros(len(owner)), nobody), gap, unit)
+    return tally, positions[closed > 0], np.concatenate(journal)
+
+
+def _deals(deals: Rows, accounts: Accounts, price: Float) -> tuple[Int, Int, Int]:
+    """Winners' position rows, signed lots closed of each, and quanta that each got less than at the mark."""
+    at = np.array([accounts.position_row(c, m) for c, m in deals[["counterparty", "market"]].tolist()], np.int64)
+    lots, got = deals["lots"].copy(), deals["counter_cash"] - deals["counter_cost"]
+    return at, lots, np.rint(lots * price[deals["market"]] - got).astype(np.int64)
