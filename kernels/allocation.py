@@ -11,7 +11,7 @@ _LOWEST = np.uint64(0x000FFFFFFFFFFFFF)  # place of -inf: what is not above it t
 _HIGHEST = np.uint64(0xFFF0000000000000)  # place of +inf; above it are NaNs
 
 
-@allocating_kernel
+@kernel
 def share_out(total, weight, cap, taken):
     """Split a whole amount in proportion to weights, never past the caps: water-filling.
 
@@ -52,15 +52,28 @@ def share_out(total, weight, cap, taken):
                 else:
                     taken[n] = -1 - share
         left -= closed
-    rest = left
+    rest, high = left, 1
     for n in range(cap.size):
         if taken[n] < 0:
             taken[n] = -1 - taken[n]
             rest -= taken[n]
-    if rest > 0:
-        most_room = np.argsort(taken[: cap.size] - cap, kind="mergesort")
-        for n in range(rest):
-            taken[most_room[n]] += 1
+            high = max(high, cap[n] - taken[n] + 1)
+    # the largest room that is enough: as many as there is rest have it, or more
+    low, above = 1, 0
+    while rest > 0 and high - low > 1:
+        middle, found = (low + high) // 2, 0
+        for n in range(cap.size):
+            found += cap[n] - taken[n] >= middle
+        if found >= rest:
+            low = middle
+        else:
+            high, above = middle, found
+    even = rest - above
+    for n in range(cap.size):
+        more = cap[n] - taken[n]
+        if rest > 0 and (more > low or (more == low and even > 0)):
+            taken[n] += 1
+            even -= more == low
 
 
 @kernel

@@ -14,7 +14,7 @@ import copy
 import hashlib
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Context, Decimal
 from fractions import Fraction
 
@@ -28,6 +28,7 @@ ROUNDING = Fraction(1, 10**12)  # of the gross amounts: the error that the sweep
 CLOSE, CLOSER = 10 * ROUNDING, ROUNDING / 10  # the same of several steps, and of one
 ROOT_DIGITS, RANKING_DIGITS = Context(prec=60), Context(prec=50)
 UNLIMITED = Fraction(10**12)  # the capacity of a provider without any limit
+HEAVIEST, LARGEST = 2**50, 2**61  # weight of a provider, and sum of what can be shared of a shortfall
 
 POLICY = {
     "acmf_divisor": 2,
@@ -38,7 +39,13 @@ POLICY = {
     "min_slice_notional": 1000,
     "liquidation_fee": "0.01",
     "backstop_fund_share": "1/3",
+    "backstop_below_zero": "mark",
     "fund": 0,
+    "shortfall": "non_recourse",
+    "adl_policy": "pnl_leverage",
+    "adl_price": 0,
+    "adl_counterparties": "profitable",
+    "adl_cap": 1,
     "slice_probability": "0.5",
     "slice_cooldown": None,
     "target_mmr": 1,
@@ -62,6 +69,7 @@ POLICY = {
     "borrow_rate_jump": 1,
 }
 WORDS = ("haircut_size_unit", "account_order", "position_order", "harmful_slice")
+WORDS += ("backstop_below_zero", "shortfall", "adl_policy", "adl_counterparties")
 
 
 # ---- Numbers
@@ -87,15 +95,18 @@ def figure(x) -> Fraction | None:
     return None if x is None else number(x)
 
 
+def exponent(x: Fraction) -> int:
+    """`e` with `2^(e - 1) <= |x| < 2^e` (5 ADL)."""
+    least = x.numerator.bit_length() - x.denominator.bit_length()
+    return least + 1 if abs(x) >= Fraction(2) ** least else least
+
+
 def float32(x) -> Fraction:
-    """x rounded to 24 bits, halves to the even one (3 Book)."""
+    """x rounded to 24 bits, halves to the even one (3 Book, 5 ADL)."""
     x = number(x)
     if x == 0:
         return x
-    exponent = x.numerator.bit_length() - x.denominator.bit_length() - 24
-    while abs(x) >= Fraction(2) ** (exponent + 24):
-        exponent += 1
-    unit = Fraction(2) ** exponent
+    unit = Fraction(2) ** (exponent(x) - 24)
     return round(x / unit) * unit
 
 
@@ -356,6 +367,7 @@ def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> Sta
         accounts[row["account"]].positions[row["market"]] = [whole(quantity / step_size), cost, entry]
     for provider in venue.providers:
         accounts[provider].positions = {market: [0, 0, 0] for market in venue.markets} | accounts[provider].positions
+        accounts[provider].balances = {asset: [0, 0] for asset in venue.assets}
     for row in balances:
         quantum = venue.assets[row["asset"]].quantum
         free, lent = rhe(number(row["quantity"]) / quantum), rhe(number(row.get("lent") or 0) / quantum)
@@ -701,32 +713,139 @@ def zero_price(mark, quantity, net_equity, position_maintenance_margin, maintena
     return number(mark) - share / number(quantity)
 
 
-def provider_split(lots: int, most: dict) -> dict:
-    """How many of `lots` each provider takes, who can take `most` of them: account id: lots (4 Backstop)."""
-    return split(lots, {provider: most[provider] for provider in sorted(most)})
+def split(lots: int, most: dict, weights: dict | None = None) -> dict:
+    """`split(n, w, k)`: how many of `lots` each one takes, ties in the order given (4 Backstop).
 
-
-def split(lots: int, most: dict) -> dict:
-    """How many of `lots` each one takes, who can take `most` of them; ties in the order given (4 Backstop, 3 Book)."""
-    total = sum(most.values())
-    if total <= lots:
+    Without weights they are what each can take (3 Book, passes).
+    """
+    if lots >= sum(most.values()):
         return dict(most)
-    taken = {one: lots * limit // total for one, limit in most.items()}
-    left_over = lots - sum(taken.values())
-    for one in sorted(most, key=lambda one: taken[one] - most[one])[:left_over]:
-        taken[one] += 1
-    return taken
+    taken, weights = dict.fromkeys(most, 0), most if weights is None else weights
+    still = [one for one in most if most[one] > 0]
+    while True:
+        if sum(weights[one] for one in still) == 0:
+            weights = most
+        total = sum(weights[one] for one in still)
+        shares = {one: lots * weights[one] // total for one in still}
+        full = [one for one in still if shares[one] >= most[one]]
+        if not full:
+            break
+        for one in full:
+            taken[one] = most[one]
+            lots -= most[one]
+            still.remove(one)
+    left_over = lots - sum(shares.values())
+    for one in sorted(still, key=lambda one: shares[one] - most[one])[:left_over]:
+        shares[one] += 1
+    return taken | shares
+
+
+def at_most(rest: int, sharing) -> dict:
+    """What each of those who share a shortfall takes at most (6 Close out)."""
+    return dict.fromkeys(sharing, min(rest, LARGEST // max(len(sharing), 1)))
+
+
+def most_that_pass(n: int, passes) -> int:
+    """`most(n)` (4 Backstop)."""
+    if n == 0 or passes(n):
+        return n
+    low, high = 0, n
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if passes(middle) else (low, middle)
+    return low
+
+
+def whole_weights(weights: dict) -> dict:
+    """Weights in 24 bits, made whole by the largest of them (5 ADL)."""
+    weights = {one: float32(max(weight, 0)) for one, weight in weights.items()}
+    largest = max(weights.values(), default=0)
+    if largest == 0:
+        return dict.fromkeys(weights, 0)
+    unit = Fraction(2) ** (exponent(largest) - 38)
+    return {one: math.floor(weight / unit) for one, weight in weights.items()}
 
 
 def profit_fraction(position_value, entry) -> Fraction:
-    """`pnl_pct` (5 ADL)."""
+    """`pnl` (5 ADL)."""
     return (number(position_value) - number(entry)) / abs(number(entry))
 
 
 def deleveraging_score(profit, leverage) -> Fraction:
-    """`score` (5 ADL); a tick ranks only the profitable, the published rule also those at a loss."""
+    """The score of `pnl_leverage` (5 ADL)."""
     profit, leverage = number(profit), number(leverage)
     return profit * leverage if profit > 0 else profit / leverage
+
+
+# ---- ADL: scores and weights (5 ADL)
+@dataclass(frozen=True)
+class Figures:
+    """A counterparty's position and account at the tick's sweep, in settle units."""
+
+    lots: int
+    value: Fraction  # `q * v`
+    entry: Fraction
+    profit: Fraction  # `q * v - entry`
+    profits: Fraction  # `P`
+    equity: Fraction
+    exposure: Fraction
+    margin: Fraction
+    position_margin: Fraction
+
+    @property
+    def leverage(self) -> Fraction:
+        return self.exposure / self.equity
+
+    @property
+    def is_free(self) -> bool:
+        """A profit with entry 0 or of the wrong sign."""
+        return self.profit > 0 and self.entry * self.lots <= 0
+
+
+def score_by_leverage(of: Figures, leverage: Fraction):
+    """`pnl_leverage` and `bitmex`."""
+    if of.is_free:
+        return INFINITY
+    return None if of.entry == 0 else deleveraging_score(of.profit / abs(of.entry), leverage)
+
+
+def score_bitmex(of: Figures):
+    share = of.equity if of.margin == 0 else equity_share(of.equity, of.position_margin, of.margin)
+    return score_by_leverage(of, abs(of.value) / share)
+
+
+def score_bybit(of: Figures):
+    return score_by_leverage(of, of.leverage) if of.profit > 0 else None
+
+
+def score_hyperliquid(of: Figures):
+    if of.is_free:
+        return INFINITY
+    change = of.value / of.entry if of.lots > 0 else of.entry / of.value
+    return change * abs(of.value) / of.equity
+
+
+def score_binance(of: Figures):
+    return max(of.profit, 0) / max(of.equity - of.profits, 1) * of.margin / of.equity
+
+
+SCORES = {  # None: takes no part
+    "pnl_leverage": lambda of: score_by_leverage(of, of.leverage),
+    "bitmex": score_bitmex,
+    "bybit": score_bybit,
+    "hyperliquid": score_hyperliquid,
+    "binance": score_binance,
+    "size": lambda of: abs(of.value),
+    "leverage": lambda of: of.leverage,
+    "bankruptcy_price": lambda of: Fraction(0),
+}
+WEIGHTS = {
+    "pro_rata": lambda of: abs(of.lots),
+    "capped_pro_rata": lambda of: of.equity,
+    "rap_linear": lambda of: abs(of.lots) * of.leverage,
+    "rap_power": lambda of: abs(of.lots) * of.leverage**2,
+    "rap_tail": lambda of: abs(of.lots) * max(of.leverage - 5, 0),
+}
 
 
 # ---- The phases
@@ -749,6 +868,36 @@ class Slice:
     offer: int  # `o`
 
 
+@dataclass
+class Deal:
+    """What is handed over of an account: lots of a market, or quanta of an asset (4 Backstop, 5 ADL)."""
+
+    account_id: object
+    change: int  # of the account, signed
+    flow: int  # what it gets for all of it, signed
+    to_fund: int = 0
+    market: str | None = None
+    asset: str | None = None
+    done: int = 0
+
+    @property
+    def size(self) -> int:
+        return abs(self.change)
+
+    @property
+    def left(self) -> int:
+        return self.size - self.done
+
+    def signed(self, taken: int) -> int:
+        """The change of the account for so many of them."""
+        return taken if self.change > 0 else -taken
+
+    def instalment(self, taken: int) -> tuple:
+        """What the account and the fund get for the next ones."""
+        done = self.done, self.done + taken
+        return part(self.flow, *done, self.size), part(self.to_fund, *done, self.size)
+
+
 class _Tick:
     """One tick: accounts and ledgers of `state` change by the rows that are recorded alone; `start` stays."""
 
@@ -765,6 +914,8 @@ class _Tick:
         self.filled = dict.fromkeys(venue.markets, 0)  # lots filled by slices in this tick
         self.converted = dict.fromkeys(venue.assets, 0)  # `used`: quanta of conversions at the index
         self.sent_on = set()
+        self.sides = {}  # (symbol, whether they are long): {counterparty: score or weight}
+        self.deleveraged = {}  # (account id, symbol): lots closed by ADL in this tick
 
     def clocks(self) -> None:
         """What was taken in a clock interval is forgotten with it (3 Book, Room; 4 Backstop)."""
@@ -1148,14 +1299,22 @@ class _Tick:
             owed, free = max(-account.unsettled, 0), account.balances[self.venue.settle][0]
             added = max(self.settle_debt(account_id) - debts[account_id], 0)
             self.owed[account_id], self.short[account_id] = owed, added + max(owed - max(free, 0), 0)
+        may_borrow = {one: self.has_something(account, self.owed[one]) for one, account in self.state.accounts.items()}
         self.bounds = {asset: self.bound(asset) for asset in self.venue.pools}
-        for account_id in self.state.accounts:
+        for account_id in list(self.short):
             for cover in (self.settle_by_redeeming, self.settle_by_borrowing, self.settle_by_selling):
-                if self.short[account_id] > 0:
+                if self.short[account_id] > 0 and (may_borrow[account_id] or cover != self.settle_by_borrowing):
                     cover(account_id)
             cash = self.short.pop(account_id) - self.owed.pop(account_id)
             if cash != 0:
                 self.record("unsettle", "settlement", account_id, cash=cash, unsettled=-cash)
+
+    def has_something(self, account: Account, owed: int) -> bool:
+        """Whether an account has anything to borrow on, what it owes taken back (Settlement)."""
+        if any(lots != 0 for lots, *_ in account.positions.values()):
+            return True
+        taken_back = {asset: owed if asset == self.venue.settle else 0 for asset in account.balances}
+        return any(free > taken_back[asset] or lent > 0 for asset, (free, lent) in account.balances.items())
 
     def bound(self, asset: str) -> Fraction:
         """`bound` of a pool (Settlement)."""
@@ -1225,6 +1384,7 @@ class _Tick:
 
     def select(self) -> None:
         """Select."""
+        self.swept = copy.deepcopy(self.state.accounts)
         self.start_margins = {account_id: self.look(account_id) for account_id in self.state.accounts}
         liquidating = [account_id for account_id, look in self.start_margins.items() if look.liquidating]
         self.keys = {account_id: account_key(self.seed, self.start.ticks, account_id) for account_id in liquidating}
@@ -1727,19 +1887,32 @@ class _Tick:
         """`o` of `s`, or `o0` of `s0` (3 Book, passes)."""
         return min([lots] + [room for _, room in self.account_room(account_id, symbol)])
 
-    # -- 4 to 6
+    # -- 4 Backstop
 
-    def close(self, hand_over_position) -> None:
-        """4 Backstop and 5 ADL: accounts below auto-close, with the margin at the beginning of their turn.
+    def after(self, account_id, change: int, money: int, market=None, asset=None) -> Margin:
+        """The margin of an account had it `change` more lots or quanta, or neither, and got `money`."""
+        account, settle = copy.copy(self.state.accounts[account_id]), self.venue.settle
+        account.balances = {asset: list(held) for asset, held in account.balances.items()}
+        if market is not None:
+            lots, cost, entry = account.positions[market]
+            changed = change_of_cost(lots, cost, change, money)
+            account.positions = account.positions | {market: [lots + change, cost + changed, entry]}
+            money += changed
+        elif asset is not None:
+            account.balances[asset][0] += change
+        account.balances[settle][0] += money
+        return margin(self.venue, account, self.prices)
 
-        To the providers also those that phase 3 sent on.
-        """
+    def backstop(self) -> None:
+        """4 Backstop, with the margin at the beginning of an account's turn."""
         for account_id in self.selected:
             look = self.look(account_id)
-            sent_on = look.liquidating and account_id in self.sent_on and hand_over_position == self.hand_to_providers
-            if look.below_auto_close or sent_on:
+            if look.below_auto_close or (look.liquidating and account_id in self.sent_on):
                 for market in self.positions_by_margin(look):
-                    hand_over_position(account_id, market, look)
+                    self.hand_to_providers(account_id, market, look)
+            if look.below_auto_close:
+                self.hand_over_debts(account_id, look)
+                self.hand_over_collateral(account_id, look)
 
     def capacity(self, provider) -> Fraction:
         """`c_p`: the mark notional that a provider can take now (4 Backstop)."""
@@ -1751,63 +1924,264 @@ class _Tick:
         return max(min(left, default=UNLIMITED), Fraction(0))
 
     def hand_to_providers(self, account_id, symbol: str, look: Margin) -> None:
-        """One position to the providers, at the zero price or, without equity, at the mark (4 Backstop)."""
-        venue, lot_value = self.venue, self.prices.of_lot(self.venue, symbol)
-        lots = self.state.accounts[account_id].positions[symbol][0]
-        margins = look.position_maintenance_margins
-        share = equity_share(max(look.net_equity, 0), margins[symbol], look.maintenance_margin)
-        flow = rhe((lots * lot_value - share) / venue.settle_quantum)
-        to_fund = rhe(share * venue.policy["backstop_fund_share"] / venue.settle_quantum)
-        most = {
-            provider: math.floor(self.capacity(provider) / lot_value)
-            for provider, entry in venue.providers.items()
-            if provider not in self.selected and (entry.get("markets") is None or symbol in entry["markets"])
-        }
-        fills = [(provider, taken) for provider, taken in sorted(provider_split(abs(lots), most).items()) if taken > 0]
-        reason = "below_auto_close" if look.below_auto_close else "sent_on"
-        self.hand_over("backstop", reason, account_id, symbol, fills, flow, to_fund)
-        for provider, taken in fills:
-            notional = rhe(taken * lot_value / venue.settle_quantum)
-            for counter in (self.state.provider_minute, self.state.provider_hour, self.state.provider_total):
-                counter[provider] += notional
+        """One position at the zero price or, without equity, perhaps at the mark (4 Backstop)."""
+        policy, lot_value = self.venue.policy, self.prices.of_lot(self.venue, symbol)
+        lots, equity = self.lots(account_id, symbol), look.net_equity
+        if policy["backstop_below_zero"] == "mark":
+            equity = max(equity, 0)
+        share = equity_share(equity, look.position_maintenance_margins[symbol], look.maintenance_margin)
+        flow, to_fund = self.quanta(lots * lot_value - share), self.quanta(share * policy["backstop_fund_share"])
+        deal = Deal(account_id, -lots, rhe(flow), rhe(to_fund) if share > 0 else 0, market=symbol)
+        self.share_out(deal, lot_value, "below_auto_close" if look.below_auto_close else "sent_on")
 
-    def hand_over(self, event, reason, account_id, symbol: str, fills, flow: int, to_fund: int) -> None:
-        """Fills of (counterparty, lots): the account gets its part of `flow`, the fund of `to_fund` (4 Backstop)."""
-        position = self.state.accounts[account_id].positions[symbol][0]
-        size, done = abs(position), 0
-        for other, lots in fills:
-            money, fund = part(flow, done, done + lots, size), part(to_fund, done, done + lots, size)
-            change = -lots if position > 0 else lots
-            self.fill(event, reason, account_id, other, symbol, size, change, money, fund=fund)
-            done += lots
+    def hand_over_debts(self, account_id, look: Margin) -> None:
+        """Debts in other assets than settle (4 Backstop, Borrows)."""
+        balances, fund_share = self.state.accounts[account_id].balances, self.venue.policy["backstop_fund_share"]
+        for asset in self.venue.assets:
+            debt = max(-balances.get(asset, (0, 0))[0], 0)
+            if debt > 0 and asset != self.venue.settle and self.look(account_id).liquidating:
+                value, share = self.value_of_quantum(asset), self.share_of_borrow(look, asset)
+                paid, to_fund = self.quanta(debt * value + share), self.quanta(share * fund_share)
+                deal = Deal(account_id, debt, -rhe(paid), rhe(to_fund), asset=asset)
+                self.share_out(deal, value, "below_auto_close")
 
-    def score(self, account_id, symbol: str, opposite_of: int):
-        """The rank of a counterparty by the figures at the tick's sweep, None if it is not one (5 ADL)."""
-        look = self.start_margins[account_id]
-        lots, _, entry = self.start.accounts[account_id].positions.get(symbol, (0, 0, 0))
-        value, entry = lots * self.prices.of_lot(self.venue, symbol), entry * self.venue.settle_quantum
-        if account_id in self.selected or lots * opposite_of >= 0 or look.net_equity <= 0 or value <= entry:
-            return None
-        if entry * lots <= 0:
-            return INFINITY
-        return deleveraging_score(profit_fraction(value, entry), look.exposure / look.net_equity)
+    def hand_over_collateral(self, account_id, look: Margin) -> None:
+        """Collateral for the settle debt (4 Backstop, Borrows)."""
+        settle, balances = self.venue.settle, self.state.accounts[account_id].balances
+        need = self.settle_debt(account_id)
+        share = self.quanta(self.share_of_borrow(look, settle))
+        discount = share / (need + share) if share > 0 else Fraction(0)
+        held = [asset for asset in self.venue.assets if asset != settle and balances.get(asset, (0, 0))[0] > 0]
+        for asset in descending(held, lambda asset: balances[asset][0] * self.value_of_quantum(asset)):
+            if need <= 0 or not self.look(account_id).liquidating:
+                return
+            worth = self.prices.of_quantum(self.venue, asset)
+            quanta = min(balances[asset][0], math.ceil(need / (worth * (1 - discount))))
+            to_fund = rhe(quanta * worth * discount * self.venue.policy["backstop_fund_share"])
+            deal = Deal(account_id, -quanta, rhe(quanta * worth * (1 - discount)), to_fund, asset=asset)
+            self.share_out(deal, self.value_of_quantum(asset), "below_auto_close")
+            need -= part(deal.flow, 0, deal.done, deal.size)
 
-    def hand_to_winners(self, account_id, symbol: str, look: Margin) -> None:
-        """One position to the winners on the other side, at the zero price (5 ADL)."""
-        lots = self.state.accounts[account_id].positions[symbol][0]
-        share = equity_share(look.net_equity, look.position_maintenance_margins[symbol], look.maintenance_margin)
-        flow = rhe((lots * self.prices.of_lot(self.venue, symbol) - share) / self.venue.settle_quantum)
-        scores = {other: self.score(other, symbol, lots) for other in self.state.accounts}
-        left, fills = abs(lots), []
-        for other in descending((other for other in scores if scores[other] is not None), scores.get):
-            other_lots = self.state.accounts[other].positions[symbol][0]
-            taken = min(left, abs(other_lots)) if other_lots * lots < 0 else 0  # it may have been used up since
+    def value_of_quantum(self, asset: str) -> Fraction:
+        """`p * quantum_a`, in settle units (4 Backstop, Borrows)."""
+        return self.prices.of_asset(self.venue, asset) * self.venue.assets[asset].quantum
+
+    def share_of_borrow(self, look: Margin, asset: str) -> Fraction:
+        """`share` of a borrow (4 Backstop, Borrows)."""
+        margin = look.borrow_maintenance_margins.get(asset, 0)
+        return equity_share(max(look.net_equity, 0), margin, look.maintenance_margin)
+
+    def share_out(self, deal: Deal, unit_value: Fraction, reason: str) -> None:
+        """Lots or quanta of a value to the providers that can take them (4 Backstop)."""
+        kind, symbol = ("markets", deal.market) if deal.asset is None else ("assets", deal.asset)
+        weights, most, paid = {}, {}, -(deal.flow + deal.to_fund)
+        for provider, entry in sorted(self.venue.providers.items()):
+            if provider in self.selected or not (entry.get(kind) is None or symbol in entry[kind]):
+                continue
+
+            def passes(taken, provider=provider):
+                money, where = rhe(Fraction(paid * taken, deal.size)), (deal.market, deal.asset)
+                return self.after(provider, -deal.signed(taken), money, *where).imr < 1
+
+            weights[provider] = min(math.floor(self.capacity(provider) / unit_value), HEAVIEST)
+            most[provider] = most_that_pass(min(weights[provider], deal.size), passes)
+        for provider, taken in split(deal.size, most, weights).items():
             if taken > 0:
-                fills.append((other, taken))
-                left -= taken
-        self.hand_over("adl", "backstop_exhausted", account_id, symbol, fills, flow, 0)
-        if left > 0:
-            self.record("unfilled", "no_counterparty", account_id, market=symbol, requested=left)
+                self.hand_over("backstop", reason, deal, provider, taken)
+                notional = rhe(self.quanta(taken * unit_value))
+                for counter in (self.state.provider_minute, self.state.provider_hour, self.state.provider_total):
+                    counter[provider] += notional
+
+    def hand_over(self, event: str, reason: str, deal: Deal, other, taken: int) -> None:
+        """A fill: the account gets its part of `flow`, the fund of `to_fund` (4 Backstop, 5 ADL)."""
+        (money, fund), change = deal.instalment(taken), deal.signed(taken)
+        deal.done += taken
+        if deal.asset is None:
+            self.fill(event, reason, deal.account_id, other, deal.market, deal.size, change, money, fund=fund)
+        else:
+            changes = {"requested": deal.size, "quanta": change, "cash": money, "fund": fund}
+            self.swap(event, reason, deal, other, changes | {"counter_cash": -(money + fund)}, change)
+
+    def swap(self, event: str, reason: str, deal: Deal, other, changes, change: int) -> None:
+        """A row that gives quanta of an asset for settle; its price is the settle over the quantity."""
+        paid = -changes["cash"] * self.venue.settle_quantum
+        price = float(paid / (change * self.venue.assets[deal.asset].quantum))
+        self.record(event, reason, deal.account_id, price, counterparty=other, asset=deal.asset, **changes)
+
+    # -- 5 ADL
+
+    def deleverage(self) -> None:
+        """5 ADL, with the margin at the beginning of an account's turn; then Lends."""
+        for account_id in self.selected:
+            look = self.look(account_id)
+            if look.below_auto_close:
+                for market in self.positions_by_margin(look):
+                    self.hand_to_counterparties(account_id, market, look)
+        for account_id in self.selected:
+            if self.look(account_id).liquidating:
+                self.settle_lends(account_id)
+
+    def figures(self, account_id, symbol: str) -> Figures:
+        """Of a position at the sweep (5 ADL)."""
+        look, positions = self.start_margins[account_id], self.swept[account_id].positions
+        values = {market: held[0] * self.prices.of_lot(self.venue, market) for market, held in positions.items()}
+        entries = {market: held[2] * self.venue.settle_quantum for market, held in positions.items()}
+        lots, value, entry = positions[symbol][0], values[symbol], entries[symbol]
+        profits = sum(values.values()) - sum(entries.values())
+        margins = look.maintenance_margin, look.position_maintenance_margins[symbol]
+        return Figures(lots, value, entry, value - entry, profits, look.net_equity, look.exposure, *margins)
+
+    def counterparties(self, symbol: str, are_long: bool) -> dict:
+        """Account id: score, or weight made whole, of those who take part, ascending by id (5 ADL, Counterparties)."""
+        if (symbol, are_long) not in self.sides:
+            policy, side = self.venue.policy, {}
+            for account_id, account in self.swept.items():
+                lots = account.positions.get(symbol, (0,))[0]
+                if account_id not in self.selected and (lots > 0 if are_long else lots < 0):
+                    of = self.figures(account_id, symbol)
+                    if of.equity > 0 and (policy["adl_counterparties"] == "opposing" or of.profit > 0):
+                        side[account_id] = of
+            name, shared = policy["adl_policy"], policy["adl_policy"] in WEIGHTS
+            self.doubt_ranks(symbol, side, (WEIGHTS if shared else SCORES)[name])
+            found = {account_id: (WEIGHTS if shared else SCORES)[name](of) for account_id, of in side.items()}
+            found = {account_id: rank for account_id, rank in found.items() if rank is not None}
+            self.sides[symbol, are_long] = whole_weights(found) if shared else found
+        return self.sides[symbol, are_long]
+
+    def doubt_ranks(self, symbol: str, side: dict, rank) -> None:
+        """Note where float64 could find another order or weight (5 ADL)."""
+        name, ends = self.venue.policy["adl_policy"], {}
+        for account_id, of in side.items():
+            account = self.swept[account_id]
+            found = [rank(figures) for figures in self.nearly(account, of)] if name not in ("size", "pro_rata") else []
+            found.append(rank(of))
+            if None in found and found != [None] * len(found):
+                self.doubts.append("takes part")
+            found = [x for x in found if x is not None]
+            if found:
+                spread = [0 if x == INFINITY else CLOSE * abs(x) for x in (min(found), max(found))]
+                ends[account_id] = min(found) - spread[0], max(found) + spread[1]
+        if name in WEIGHTS:
+            if any(float32(low) != float32(high) for low, high in ends.values()) and name != "pro_rata":
+                self.doubts.append("weight")
+            return
+        for one, other in itertools.combinations(ends, 2):
+            (low, high), (other_low, other_high) = ends[one], ends[other]
+            ordered = low > other_high or other_low > high
+            if not ordered and not low == high == other_low == other_high and not self.twins(one, other, symbol):
+                self.doubts.append("score")
+
+    def nearly(self, account: Account, of: Figures):
+        """Figures that float64 could find: of differences, which are what it can lose bits in (5 ADL)."""
+        held = account.positions.items()
+        values = [(abs(lots) * self.prices.of_lot(self.venue, m), abs(entry)) for m, (lots, _, entry) in held]
+        all_of_them = sum(value + entry * self.venue.settle_quantum for value, entry in values)
+        errors = {
+            "equity": ROUNDING * gross(self.venue, account, self.prices),
+            "profit": CLOSER * (abs(of.value) + abs(of.entry)),
+            "profits": CLOSER * all_of_them,
+        }
+        for signs in itertools.product((-1, 1), repeat=len(errors)):
+            moved = {name: getattr(of, name) + sign * errors[name] for sign, name in zip(signs, errors, strict=True)}
+            if moved["equity"] <= 0:
+                self.doubts.append("equity of a counterparty")
+                return
+            yield replace(of, **moved)
+
+    def twins(self, one, other, symbol: str) -> bool:
+        """Whether float64 finds the same of both: equal holdings give equal bits."""
+        if self.venue.policy["adl_policy"] == "size":
+            return abs(self.swept[one].positions[symbol][0]) == abs(self.swept[other].positions[symbol][0])
+        return self.swept[one] == self.swept[other]
+
+    def room(self, account_id, symbol: str) -> int:
+        """The lots that a counterparty can still give (5 ADL)."""
+        lots, swept = self.lots(account_id, symbol), self.swept[account_id].positions[symbol][0]
+        if lots * swept <= 0:  # it has nothing left, or was turned round since
+            return 0
+        cap = math.floor(self.venue.policy["adl_cap"] * abs(swept)) - self.deleveraged.get((account_id, symbol), 0)
+        return min(abs(lots), cap)
+
+    def hand_to_counterparties(self, account_id, symbol: str, look: Margin) -> None:
+        """One position to those on the other side (5 ADL)."""
+        policy, lots = self.venue.policy, self.lots(account_id, symbol)
+        share = equity_share(look.net_equity, look.position_maintenance_margins[symbol], look.maintenance_margin)
+        value = lots * self.prices.of_lot(self.venue, symbol)
+        flow = rhe(self.quanta(value - (1 - policy["adl_price"]) * share))
+        deal, ranks = Deal(account_id, -lots, flow, market=symbol), self.counterparties(symbol, lots < 0)
+        if policy["adl_policy"] in WEIGHTS:
+            self.offer_shares(deal, ranks)
+        else:
+            for other in descending(ranks, ranks.get):
+                offered = min(deal.left, self.room(other, symbol))
+                if offered > 0 and (policy["adl_policy"] != "bankruptcy_price" or self.reaches(other, deal)):
+                    self.offer(deal, other, offered)
+        if deal.left > 0:
+            self.record("unfilled", "no_counterparty", account_id, market=symbol, requested=deal.left)
+
+    def offer_shares(self, deal: Deal, weights: dict) -> None:
+        """Offers by weight, until nothing is left or nobody has room (5 ADL)."""
+        still = [other for other in weights if self.room(other, deal.market) > 0]
+        while deal.left > 0 and still:
+            shares = split(deal.left, {other: self.room(other, deal.market) for other in still}, weights)
+            taken = {other: self.offer(deal, other, offered) for other, offered in shares.items()}
+            still = [other for other in still if taken[other] == shares[other] and self.room(other, deal.market) > 0]
+
+    def offer(self, deal: Deal, other, offered: int) -> int:
+        """What a counterparty takes of an offer: as long as its MMR is under 1 (5 ADL)."""
+
+        def passes(taken):
+            money, _ = deal.instalment(taken)
+            return self.after(other, -deal.signed(taken), -money, deal.market).mmr < 1
+
+        taken = most_that_pass(offered, passes)
+        if taken > 0:
+            self.hand_over("adl", "backstop_exhausted", deal, other, taken)
+            done = self.deleveraged.get((other, deal.market), 0)
+            self.deleveraged[other, deal.market] = done + taken
+        return taken
+
+    def reaches(self, other, deal: Deal) -> bool:
+        """Whether a counterparty's own zero price does, with what the deal gives it (5 ADL, `bankruptcy_price`)."""
+        look, symbol = self.look(other), deal.market
+        share = equity_share(look.net_equity, look.position_maintenance_margins[symbol], look.maintenance_margin)
+        value = -deal.change * self.prices.of_lot(self.venue, symbol)
+        gives = (value - deal.flow * self.venue.settle_quantum) / deal.size
+        return share + gives * abs(self.lots(other, symbol)) >= 0
+
+    def settle_lends(self, account_id) -> None:
+        """Lends that cannot be redeemed are settled with the borrowers (5 ADL, Lends)."""
+        balances, settle = self.state.accounts[account_id].balances, self.venue.settle
+        debts = {asset: -free for asset, (free, _) in balances.items() if free < 0}
+        need = sum(rhe(debt * self.prices.of_quantum(self.venue, asset)) for asset, debt in debts.items())
+        lends = [asset for asset in self.venue.pools if asset != settle and balances.get(asset, (0, 0))[1] > 0]
+        for asset in descending(lends, lambda asset: balances[asset][1] * self.value_of_quantum(asset)):
+            lent, worth = balances[asset][1], self.prices.of_quantum(self.venue, asset)
+            stuck = lent - min(lent, self.not_lent_out(asset))
+            if stuck > 0 and need > 0:
+                deal = Deal(account_id, -min(stuck, math.ceil(need / worth)), 0, asset=asset)
+                need -= self.settle_with_borrowers(deal, worth)
+
+    def settle_with_borrowers(self, deal: Deal, worth: Fraction) -> int:
+        """Borrowers buy what they owe of the lender, at `p`; gives what they pay (5 ADL, Lends)."""
+        asset, proceeds = deal.asset, 0
+        debts = {other: -account.balances.get(asset, (0, 0))[0] for other, account in self.state.accounts.items()}
+        borrowers = [other for other, debt in debts.items() if debt > 0 and other not in self.selected]
+        for other in sorted(borrowers, key=lambda other: -debts[other]):
+
+            def passes(taken, other=other):
+                return self.after(other, taken, -rhe(taken * worth), asset=asset).mmr < 1
+
+            taken = most_that_pass(min(deal.left, debts[other]), passes)
+            if taken > 0:
+                money = rhe(taken * worth)
+                changes = {"requested": deal.size, "lent": -taken, "cash": money, "counter_cash": -money}
+                self.swap("adl", "full_utilization", deal, other, changes, -taken)
+                deal.done += taken
+                proceeds += money
+        return proceeds
+
+    # -- 6 Close out
 
     def close_out(self) -> None:
         """6 Close out."""
@@ -1831,14 +2205,61 @@ class _Tick:
             self.convert(account_id, asset, -balances[asset][0], Fraction(0), "close_out")
 
     def cover_shortfall(self, account_id) -> None:
-        """The fund pays what it can, the venue records the rest (6 Close out)."""
-        shortfall = max(-self.state.accounts[account_id].balances[self.venue.settle][0], 0)
+        """The fund pays what it can, the rest goes by the policy (6 Close out)."""
+        shortfall, policy = self.settle_debt(account_id), self.venue.policy["shortfall"]
         paid = min(self.state.fund, shortfall)
         rest = shortfall - paid
         if paid > 0:
             self.record("fund", "bankrupt", account_id, counterparty=FUND, cash=paid, fund=-paid)
-        if rest > 0:
+        if policy in ("equity", "open_interest") and rest > 0:
+            rest -= self.socialize(account_id, rest)
+        if policy == "unsettled" and rest > 0:
+            self.record("shortfall", "unsettled", account_id, cash=rest, unsettled=-rest)
+        elif rest > 0:
             self.record("shortfall", "bankrupt", account_id, counterparty=SHORTFALL, cash=rest, counter_cash=-rest)
+
+    def socialize(self, account_id, rest: int) -> int:
+        """Others pay, in the markets in which the account held a position; what they paid (6 Close out)."""
+        held = {m: self.swept[account_id].positions.get(m, (0,))[0] for m in self.venue.markets}
+        values = {m: abs(lots) * self.prices.of_lot(self.venue, m) for m, lots in held.items() if lots != 0}
+        weights = {market: math.floor(self.quanta(value)) for market, value in values.items()}
+        parts, paid = split(rest, at_most(rest, values), weights), 0
+        for market in parts:
+            payers = self.payers(market, held[market])
+            left, still = parts[market], list(payers)
+            while left > 0 and still:
+                shares = split(left, at_most(rest, still), payers)
+                taken = {other: self.pay(account_id, market, other, offered) for other, offered in shares.items()}
+                left -= sum(taken.values())
+                still = [other for other in still if taken[other] == shares[other]]
+            paid += parts[market] - left
+        return paid
+
+    def payers(self, market: str, held: int) -> dict:
+        """Who pays for an account that held so many lots at the sweep, and their weights (6 Close out)."""
+        others = {a: s.positions.get(market, (0,))[0] for a, s in self.swept.items() if a not in self.selected}
+        if self.venue.policy["shortfall"] == "open_interest":
+            return {other: abs(lots) for other, lots in others.items() if lots != 0}
+        equities = {other: self.start_margins[other].net_equity for other, lots in others.items() if lots * held < 0}
+        equities = {other: equity for other, equity in equities.items() if equity > 0}
+        for other, equity in equities.items():
+            error = ROUNDING * gross(self.venue, self.swept[other], self.prices)
+            if float32(equity - error) != float32(equity + error):
+                self.doubts.append("weight")
+        return whole_weights(equities)
+
+    def pay(self, account_id, market: str, other, offered: int) -> int:
+        """What one pays of a shortfall (6 Close out)."""
+
+        def passes(quanta):
+            look = self.after(other, 0, -quanta)
+            return look.mmr < 1 and look.net_equity >= 0
+
+        paid = most_that_pass(offered, passes)
+        if paid > 0:
+            changes = {"market": market, "cash": paid, "counter_cash": -paid}
+            self.record("socialize", self.venue.policy["shortfall"], account_id, counterparty=other, **changes)
+        return paid
 
 
 def guarded(
@@ -1896,8 +2317,8 @@ def step(
     tick.select()
     tick.cancel()
     tick.repay_and_book()
-    tick.close(tick.hand_to_providers)
-    tick.close(tick.hand_to_winners)
+    tick.backstop()
+    tick.deleverage()
     tick.close_out()
     return tick.state, tick.rows, Seen(tick.prices, tick.doubts)
 
@@ -1929,11 +2350,13 @@ def apply_row(venue: Venue, state: State, row) -> None:
         state.shortfall += row["counter_cash"]
     elif other == POOL:
         state.pool[asset] -= row["quanta"] + row["lent"]
-    elif row["event"] in ("backstop", "adl"):
-        state.accounts[other].positions[market][0] -= row["lots"]
-        state.accounts[other].positions[market][1] += row["counter_cost"]
-        state.accounts[other].positions[market][2] += row["counter_entry"]
+    elif row["event"] in ("backstop", "adl", "socialize"):
         state.accounts[other].balances[venue.settle][0] += row["counter_cash"]
+        if asset is not None:
+            state.accounts[other].balances[asset][0] -= row["quanta"] + row["lent"]
+        elif row["lots"] != 0:
+            for place, column in enumerate(("lots", "counter_cost", "counter_entry")):
+                state.accounts[other].positions[market][place] += -row["lots"] if column == "lots" else row[column]
 
 
 def apply_rows(venue: Venue, state: State, rows) -> State:

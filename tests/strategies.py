@@ -29,11 +29,22 @@ DISTRESS = {
     "bankrupt": (-300, -2),
     "exactly": (100, 100),
     "edge": (95, 105),
+    "tight": (101, 115),
     "safe": (120, 600),
     "auto_close": (2, 49),
     "liquidating": (55, 99),
 }
-OFTEN = (*["liquidating"] * 5, *DISTRESS, "auto_close", "bankrupt", "bankrupt")
+OFTEN = (*["liquidating"] * 5, *DISTRESS, "auto_close", "auto_close", "bankrupt", "bankrupt")
+SAFE = ("winner", "debtor")  # they take positions over, and what others have lent
+KINDS = ("trader", "trader", "winner", "winner", "winner", "mixed", "mixed", "borrower", "borrower", "lender", "debtor")
+HELD = [(1, 0), (1, 0), (1, 1), (0, 1)]  # free and lent parts
+OWED = [(-1, 0), (-1, 0), (-1, Decimal("0.3"))]
+PARTS = {
+    "mixed": HELD,
+    "borrower": HELD + OWED,
+    "debtor": HELD + OWED + OWED,
+    "lender": [(0, 1), (0, 1), (0, 1), (1, 1)],
+}
 
 
 @dataclass(frozen=True)
@@ -275,7 +286,7 @@ def asset_rows(draw, symbol):
 def pool_rows(draw, asset, price):
     """A pool of any size and utilisation; some are full, closed or at their limit."""
     unit, lent = Decimal(asset["quantum"]), draw(st.sampled_from([0, 1_000, 20_000, 20_000, 10_000_000]))
-    used = draw(st.sampled_from(["0", "0.3", "0.85", "0.92", "0.9999", "1", "1.05"]))
+    used = draw(st.sampled_from(["0", "0.3", "0.85", "0.92", "0.9999", "1", "1.05", "5", "5", "5"]))
     quantities = [Fraction(lent) / Fraction(price), Fraction(lent) * Fraction(used) / Fraction(price)]
     row = {
         "symbol": asset["symbol"],
@@ -305,7 +316,13 @@ policies = st.fixed_dictionaries(
         "min_slice_notional": st.sampled_from([0, 10, 1000, "2500.5"]),
         "liquidation_fee": st.sampled_from(["0.01", "0.01", "0.03", "0.07", "1/300", 0]),
         "backstop_fund_share": st.sampled_from(["1/3", "0.25", 0, 1]),
-        "fund": st.sampled_from([0, 25, 1_000_000]),
+        "backstop_below_zero": st.sampled_from(["mark", "mark", "zero_price"]),
+        "fund": st.sampled_from([0, 0, 25, 400, 1_000_000]),
+        "shortfall": st.sampled_from(["non_recourse", "unsettled", "equity", "equity", "open_interest"]),
+        "adl_policy": st.sampled_from([*naive.SCORES, *naive.WEIGHTS]),
+        "adl_price": st.sampled_from([0, 0, "0.5", "1/3", 1, 1]),
+        "adl_counterparties": st.sampled_from(["profitable", "opposing", "opposing"]),
+        "adl_cap": st.sampled_from([1, 1, 1, "0.5", "0.3", "0.01"]),
         "realize_interval": st.sampled_from([None, None, 1, 10, 60]),
         "borrow_rate_base": st.sampled_from([0, "0.1"]),
         "borrow_rate_slope": st.sampled_from(["0.06", "0.06", "2"]),
@@ -323,7 +340,7 @@ policies = st.fixed_dictionaries(
         "harmful_slice": st.sampled_from(["waive", "waive", "send", "backstop"]),
         "waived_fee_share": st.sampled_from(["0.5", "0.5", 1, "1/3", 0]),
         "conversion_slippage": st.sampled_from(["0.01", "0.01", "0.0005", "0.1"]),
-        "conversion_limit": st.sampled_from([None, None, None, 20, "700.5"]),
+        "conversion_limit": st.sampled_from([None, None, 20, "700.5"]),
         "mark_index_threshold": st.sampled_from(["0.05", "0.05", "0.001"]),
         "stale_after": st.sampled_from([60, 60, 60, 5]),
         "refill_half_life": st.sampled_from([None, None, 3, "0.5", 600]),
@@ -334,7 +351,8 @@ limits = st.one_of(st.none(), st.sampled_from([0, 50, 400, "2000.5", 20_000, 500
 
 
 @st.composite
-def provider_rows(draw, account, symbols):
+def provider_rows(draw, account, symbols, assets):
+    """With limits, some of them small, and perhaps for some markets or assets only."""
     row = {"account": account}
     for name in ("capacity_per_min", "capacity_per_hour", "max_notional"):
         limit = draw(limits)
@@ -342,6 +360,8 @@ def provider_rows(draw, account, symbols):
             row[name] = limit
     if draw(st.integers(0, 3)) == 0:
         row["markets"] = draw(st.lists(st.sampled_from(symbols), min_size=1, unique=True))
+    if draw(st.integers(0, 3)) == 0:
+        row["assets"] = draw(st.lists(st.sampled_from(assets), unique=True))
     return row
 
 
@@ -473,11 +493,12 @@ def order_rows(draw, account, market, mark):
 
 
 @st.composite
-def balance_rows(draw, account, asset, price, borrows):
+def balance_rows(draw, account, asset, price, kind):
     """Collateral, free or lent; or a borrow, perhaps beside a lend of the same asset."""
-    worth = draw(st.sampled_from([30, 1_000, 8_000] if borrows else [30, 200, 1_000])) * draw(decimals(50, 150, 2))
-    parts = [(1, 0), (1, 0), (1, 1), (0, 1), *([(-1, 0), (-1, 0), (-1, Decimal("0.3"))] if borrows else ())]
-    quantity, lent = draw(st.sampled_from(parts))
+    worth = draw(st.sampled_from([30, 200, 1_000] if kind == "mixed" else [30, 1_000, 8_000])) * draw(
+        decimals(50, 150, 2)
+    )
+    quantity, lent = draw(st.sampled_from(PARTS[kind]))
     unit = Decimal(asset["quantum"])
     amounts = [rounded(Fraction(part * worth) / Fraction(str(price)), unit) for part in (quantity, lent)]
     return {"account": account, "asset": asset["symbol"], "quantity": amounts[0], "lent": amounts[1]}
@@ -490,19 +511,19 @@ def account_tables(draw, scene, account, kind):
     markets = [m for m in scene.source["markets"] if m["marketType"] == "PERP"]
     assets = [a for a in scene.source["collateral"] if a["symbol"] != SETTLE]
     winner = kind == "winner"
-    distress = "safe" if winner else draw(st.sampled_from(OFTEN))
+    distress = draw(st.sampled_from(["safe", "tight"])) if kind in SAFE else draw(st.sampled_from(OFTEN))
     own = Scene(scene.source)
-    if kind != "borrower" or draw(st.booleans()):
+    if kind not in ("borrower", "lender", "debtor") or draw(st.booleans()):
         held = draw(st.lists(st.sampled_from(range(len(markets))), min_size=1, max_size=3, unique=True))
         for market in (markets[m] for m in held):
             own.positions.append(draw(position_rows(account, market, first.path[market["symbol"]], winner)))
-    if kind in ("borrower", "mixed"):
+    if kind in PARTS:
         prices, venue = naive.Prices(first.path, first.indexes, first.asset_prices), naive.Venue(scene.source)
         for asset in (
             draw(st.lists(st.sampled_from(assets), max_size=3, unique_by=lambda a: a["symbol"])) if assets else ()
         ):
             price = prices.of_asset(venue, asset["symbol"])
-            own.balances.append(draw(balance_rows(account, asset, price, borrows=kind == "borrower")))
+            own.balances.append(draw(balance_rows(account, asset, price, kind)))
     for _ in range(draw(st.sampled_from([0, 0, 1, 2]))):
         market = draw(st.sampled_from(markets))
         own.orders.append(draw(order_rows(account, market, first.path[market["symbol"]])))
@@ -552,7 +573,7 @@ def scenes(draw, ticks=1, most=8, live=False):
         "collateral": collateral,
         "borrow_lend": [draw(pool_rows(row, worth[row["symbol"]])) for row in collateral if draw(st.booleans())],
         "policy": draw(policies),
-        "backstop": [draw(provider_rows(n, [m["symbol"] for m in perpetuals])) for n in ids[:providers]],
+        "backstop": [draw(provider_rows(n, [m["symbol"] for m in perpetuals], symbols)) for n in ids[:providers]],
     }
     time, inputs = START, []
     for _ in range(ticks):
@@ -563,11 +584,10 @@ def scenes(draw, ticks=1, most=8, live=False):
     scene, targets = Scene(source, ticks=inputs, seed=draw(st.integers(0, 2**31))), []
     for n, account in enumerate(ids):
         if n < providers and draw(st.integers(0, 4)):
-            scene.balances.append({"account": account, "asset": SETTLE, "quantity": 1e6, "lent": 0.0})
+            money = draw(st.sampled_from([1e6, 1e6, 30_000.0, 30_000.0, 2_000.0, 300.0]))
+            scene.balances.append({"account": account, "asset": SETTLE, "quantity": money, "lent": 0.0})
         else:
-            kind = draw(
-                st.sampled_from(["trader", "trader", "winner", "winner", "mixed", "mixed", "borrower", "borrower"])
-            )
+            kind = draw(st.sampled_from(KINDS))
             targets.append(draw(account_tables(scene, account, kind)))
     venue, state = scene.load_naive()
     prices = naive.guarded(venue, state, *inputs[0].naive_arguments()) if live else inputs[0].prices().at(venue, state)

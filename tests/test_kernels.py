@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 
-from riskcore.kernels import book, margin, slices, whole
+from riskcore.deleveraging import queue_head
+from riskcore.kernels import allocation, book, margin, slices, whole
 from riskcore.kernels._jit import kernel
 from riskcore.kernels.columns import BookColumns, PriceColumns, SliceRules
 from tests import naive
@@ -148,15 +149,109 @@ def test_slice_lots(lots, fraction, least_notional, lot_value, least_left):
     assert found == naive.slice_lots(venue, market, -lots, lot_value)
 
 
+def water_filled(total, weight, cap):
+    """Rounds of whole shares: who is full is closed, and what is left goes to the others by their weights."""
+    got, weight = [0] * len(cap), list(weight)
+    if total >= sum(cap):
+        return list(cap)
+    still, left = {n for n in range(len(cap)) if cap[n]}, total
+    while True:
+        if not any(weight[n] for n in still):
+            weight = cap
+        whole = sum(weight[n] for n in still)
+        share = {n: left * weight[n] // whole for n in still}
+        full = {n for n in still if share[n] >= cap[n]}
+        if not full:
+            break
+        for n in full:
+            got[n] = cap[n]
+            left -= cap[n]
+        still -= full
+    for n in still:
+        got[n] = share[n]
+    for n in sorted(still, key=lambda n: (got[n] - cap[n], n))[: total - sum(got)]:
+        got[n] += 1
+    return got
+
+
+@st.composite
+def shares(draw):
+    """An amount, weights and caps of every size, all far apart or alike."""
+    count, high = draw(st.integers(1, 8)), draw(st.sampled_from([4, 1000, 2**40, 2**59 - 1]))
+    few = st.sampled_from([0, 1, high])
+    weight, cap = (draw(st.lists(sizes(0, high) | few, min_size=count, max_size=count)) for _ in range(2))
+    return draw(sizes(0, min(sum(cap) + 2, 2**61 - 1))), weight, cap
+
+
 @settings(max_examples=400)
-@given(sizes(0, 2**40), st.lists(sizes(1, 2**40), min_size=1, max_size=8))
-def test_share_lots(filled, offers):
-    together = sum(offers)
-    filled = min(filled, together)
-    found = np.zeros(len(offers) + 1, np.int64)
-    slices.share_lots(filled, together, np.array(offers), found)
-    expected = naive.split(filled, dict(enumerate(offers)))
-    assert found.tolist() == [*(expected.get(n, 0) for n in range(len(offers))), 0]
+@given(shares())
+@example((5, [0, 0], [3, 4]))  # by the caps
+@example((6, [1, 0, 0], [2, 3, 4]))  # the one with a weight is full
+@example((7, [5, 3, 3], [9, 9, 9]))  # what rounding leaves
+@example((2**61 - 1, [2**61, 2**61 - 1], [2**61 - 1, 2**61 - 1]))
+@example((2**61 - 1, [1, 2**61], [2**61, 1]))
+@example((2**61 - 1, [1, 2, 3] * 3, [2**61 - 1] * 9))  # the caps pass 64 bits
+@example((1, [], []))
+def test_share_out(case):
+    total, weight, cap = case
+    taken = np.full(len(cap) + 1, -7)
+    allocation.share_out(total, np.array(weight, np.int64), np.array(cap, np.int64), taken)
+    expected = water_filled(total, weight, cap)
+    event("rounds" if any(0 < n == most for n, most in zip(expected, cap, strict=True)) else "one round")
+    assert taken.tolist() == [*expected, -7]
+    assert sum(expected) == min(total, sum(cap))
+
+
+def sorted_head(score, room, need):
+    """Head of the stable sort of all that take part."""
+    rows = [n for n in np.argsort(-score, kind="stable").tolist() if room[n] > 0 and score[n] > -np.inf]
+    met = list(itertools.accumulate(int(room[n]) for n in rows))
+    return rows[: sum(1 for held in met if held < need) + 1]
+
+
+SCORES = st.one_of(
+    st.floats(),
+    st.sampled_from([0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, 1.0, 1.5, -1.0, 5e-324, -5e-324]),
+    st.floats(0.1, 0.2),
+)
+
+
+@settings(max_examples=400)
+@given(st.lists(st.tuples(SCORES, st.sampled_from([0, 1, 7]) | sizes(0, 2**58)), max_size=12), sizes(1, 2**61))
+@example([(-0.0, 1), (0.0, 1), (-0.0, 1)], 2)
+@example([(np.inf, 3), (np.inf, 2), (1e308, 4)], 4)
+@example([(np.nan, 3), (-np.inf, 2)], 1)
+@example([], 1)
+def test_head_of_queue(rows, need):
+    score, room = np.array([score for score, _ in rows]), np.array([room for _, room in rows], np.int64)
+    expected = sorted_head(score, room, need)
+    event("met" if sum(room[expected].tolist()) >= need else "not met")
+    assert queue_head(score, room, need).tolist() == expected
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 2**32 - 1), st.integers(0, 5000), st.sampled_from([0.1, 3, 100]), st.floats(0, 1.1),
+    st.sampled_from([None, 0, 2]),
+)  # fmt: skip
+def test_head_of_a_long_queue(seed, count, spread, part, places):
+    """Scores of either sign over many orders of magnitude; with ``places``, many of them alike."""
+    rng = np.random.default_rng(seed)
+    score = np.exp(rng.normal(0, spread, count)) * rng.choice([1, -1], count)
+    score = score if places is None else score.round(places)
+    room = rng.integers(0, 100, count)
+    need = max(int(room.sum() * part), 1)
+    assert queue_head(score, room, need).tolist() == sorted_head(score, room, need)
+
+
+@given(st.floats(allow_nan=False), st.floats(allow_nan=False))
+@example(-0.0, 5e-324)
+@example(-5e-324, 0.0)
+@example(-np.inf, np.finfo(float).min)
+@example(np.inf, np.finfo(float).max)
+def test_place_in_order(x, y):
+    place = [int(allocation.place_in_order(np.float64(z + 0.0).view(np.uint64))) for z in (x, y)]
+    assert (x < y, x == y) == (place[0] < place[1], place[0] == place[1])
 
 
 def columns_of(kind, **known):

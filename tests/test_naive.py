@@ -43,6 +43,7 @@ def asset_row(symbol, weight, kind=IDENTITY, **others):
 X, Y = (market_row(symbol, ("0.10", 0), ("0.05", 0)) for symbol in "XY")
 BTC = market_row("BTC", ("0.01333333", "0.00002494"), ("0.00666667", "0.00001496"), "0.1", "0.00001")
 SOL = market_row("SOL", ("0.02", "0.000075"), ("0.0135", "0.0000375"), "0.01", "0.01")
+RICH = {"USDC": 1000}
 
 
 # every leg in every round, the largest position first, slices of the policy's size, harmful or not
@@ -619,7 +620,8 @@ def test_fund_then_shortfall():
     Cash -50 leaves -30: the fund's 12 and a shortfall of 18. The provider holds 1,000 lots of cost 950.
     """
     venue = make_venue(backstop=[{"account": 7}], fund=12)
-    new, rows = checked_step(venue, load(venue, {1: {"X": (10, 100), "USDC": 20}}), {"X": 95, "Y": 100})
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 7: RICH})
+    new, rows = checked_step(venue, state, {"X": 95, "Y": 100})
     assert brief(rows, "counterparty", "lots", "cash", "counter_cash", "fund") == [
         ("backstop", "below_auto_close", 7, -1000, -50 * M, 0, 0),
         ("fund", "bankrupt", "fund", 0, 12 * M, 0, -12 * M),
@@ -635,8 +637,8 @@ def test_close_out_sells_what_is_left():
 
     At the mark: cash -100, USDC -80. Then GEM 0.1 redeemed, 0.6 sold for 60 without a fee, a shortfall of 20.
     """
-    venue = make_venue(backstop=[{"account": 7}])
-    state = load(venue, {1: {"X": (10, 100), "USDC": 20, "GEM": ("0.5", "0.1")}})
+    venue = make_venue(backstop=[{"account": 7, "assets": []}])
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20, "GEM": ("0.5", "0.1")}, 7: RICH})
     new, rows = checked_step(venue, state, {"X": 90, "Y": 100}, prices={"GEM": 100})
     assert brief(rows[2:], "asset", "quanta", "cash", "fee") == [
         ("redeem", "close_out", "GEM", 100000, 0, 0),
@@ -648,33 +650,235 @@ def test_close_out_sells_what_is_left():
 
 
 @pytest.mark.parametrize(
-    ("lots", "most", "taken"),
+    ("lots", "most", "weights", "taken"),
     [
-        (1000, {7: 700, 8: 500}, {7: 584, 8: 416}),  # 583.3 and 416.7, the last lot to 700 - 583 = 117 > 84
-        (1000, {7: 300, 8: 600}, {7: 300, 8: 600}),
-        (1000, {7: 3000, 8: 1000}, {7: 750, 8: 250}),  # no cap at the lots of the position
-        (3, {8: 3, 7: 3}, {7: 2, 8: 1}),  # ties by account id
-        (5, {7: 101, 8: 100, 9: 99}, {7: 2, 8: 2, 9: 1}),  # 1.68, 1.67, 1.65: two lots left over, one each
-        (5, {}, {}),
+        (1000, {7: 700, 8: 500}, None, {7: 584, 8: 416}),  # 583.3 and 416.7, the last lot to 700 - 583 = 117 > 84
+        (1000, {7: 300, 8: 600}, None, {7: 300, 8: 600}),
+        (1000, {7: 3000, 8: 1000}, None, {7: 750, 8: 250}),
+        (3, {7: 3, 8: 3}, None, {7: 2, 8: 1}),  # ties in the order given
+        (5, {7: 101, 8: 100, 9: 99}, None, {7: 2, 8: 2, 9: 1}),  # 1.68, 1.67, 1.65: two lots left over, one each
+        (5, {}, None, {}),
+        (0, {7: 3, 8: 1}, None, {7: 0, 8: 0}),
+        # 33, 33 and 33, of which 7 and 9 can take 10: of the 80 left 8 can take 40, and 4 gets the rest
+        (100, {7: 10, 8: 40, 9: 10, 4: 100}, {7: 2, 8: 2, 9: 2, 4: 0}, {7: 10, 8: 40, 9: 10, 4: 40}),
+        # 30, 20 and 50: 9 is cut to 20, and 3 : 2 of the 80 left are 48 and 32; 8 is cut to 30, and 7 gets the rest
+        (100, {7: 90, 8: 30, 9: 20}, {7: 3, 8: 2, 9: 5}, {7: 50, 8: 30, 9: 20}),
+        # 2.5 each: the one over to 8, which has most room
+        (5, {7: 3, 8: 4}, {7: 1, 8: 1}, {7: 2, 8: 3}),
+        # nobody has weight: 3 : 1 of 2 are 1.5 and 0.5, and 7 has 2 of room left, 8 has 1
+        (2, {7: 3, 8: 1}, {7: 0, 8: 0}, {7: 2, 8: 0}),
+        # 0.9 and 0.1: the one over to 8, which has more room
+        (1, {7: 5, 8: 7, 9: 0}, {7: 9, 8: 1, 9: 90}, {7: 0, 8: 1, 9: 0}),
+        (9, {7: 5, 8: 4}, {7: 0, 8: 1}, {7: 5, 8: 4}),
     ],
 )
-def test_provider_split(lots, most, taken):
-    assert naive.provider_split(lots, most) == taken
+def test_split(lots, most, weights, taken):
+    assert naive.split(lots, most, weights) == taken
+
+
+def test_most():
+    """Where odd numbers pass: 100 and 50 do not, 25 and 37 and 43 do, 46 and 44 do not."""
+    assert naive.most_that_pass(100, lambda n: n < 5) == 4
+    assert naive.most_that_pass(100, lambda n: n == 100) == 100
+    assert naive.most_that_pass(100, lambda n: False) == 0
+    assert naive.most_that_pass(1, lambda n: False) == 0
+    seen = []
+    found = naive.most_that_pass(100, lambda n: seen.append(n) or n % 2 == 1)
+    assert (found, seen) == (43, [100, 50, 25, 37, 43, 46, 44])
 
 
 def test_a_provider_without_a_limit():
-    """It counts for 10^12 at a lot value of 1, beside 500: 999.9999995 and 0.0000005 of 1,000 lots, so all of them.
+    """It counts for 10^12 at a lot value of 1, beside 500: 999.9999995 and 0.0000005; the last lot to 500 > 1000 - 999.
 
     Beside limits of 10^12 and 3 * 10^12 it takes a fifth. What it took does not count against it, as it does with the
-    others: of the next 1,000 lots 200.00000004, 199.99999999 and 599.99999997, the two left over to 9 and to 7.
+    others: of the next 1,000 lots 200.00000004, 199.99999999 and 599.99999997, the two over to 8 and 7: most room.
     """
     venue = make_venue(backstop=[{"account": 7}, {"account": 8, "max_notional": 500}])
-    _, rows = checked_step(venue, load(venue, {1: {"X": (10, 100), "USDC": 20}}))
-    assert brief(rows, "counterparty", "lots") == [("backstop", "below_auto_close", 7, -1000)]
+    _, rows = checked_step(venue, load(venue, {1: {"X": (10, 100), "USDC": 20}, 7: RICH, 8: RICH}))
+    assert [row["lots"] for row in rows[1:]] == [-999, -1]
     limits = [{"account": 8, "max_notional": 10**12}, {"account": 9, "max_notional": 3 * 10**12}]
     venue = make_venue(backstop=[{"account": 7}, *limits])
-    _, rows = checked_step(venue, load(venue, {i: {"X": (10, 100), "USDC": 20} for i in (1, 2)}))
-    assert [row["lots"] for row in rows[2:]] == [-200, -200, -600, -201, -199, -600]
+    accounts = {i: {"X": (10, 100), "USDC": 20} for i in (1, 2)} | dict.fromkeys((7, 8, 9), RICH)
+    _, rows = checked_step(venue, load(venue, accounts))
+    assert [row["lots"] for row in rows[2:]] == [-200, -200, -600, -201, -200, -599]
+
+
+@pytest.mark.parametrize("step", ["0.01", "0.00000001"])
+def test_the_weight_of_a_provider_has_a_limit(step):
+    """Lots of 10^-8 at 100 are worth 10^-6: both weights are 2^50, below it 3 : 10 of limits of 300 and 1,000."""
+    limits = [{"account": 7, "max_notional": 3 * 10**11}, {"account": 8, "max_notional": 10**12}]
+    venue = make_venue([market_row("X", ("0.10", 0), ("0.05", 0), step=step), Y], backstop=limits)
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 7: RICH, 8: RICH})
+    _, rows = checked_step(venue, state)
+    expected = [-231, -769] if step == "0.01" else [-5 * 10**8, -5 * 10**8]
+    assert [row["lots"] for row in rows[1:]] == expected
+
+
+def test_a_provider_takes_what_its_initial_margin_allows():
+    """Long 1,000 lots, E = 20: of them 986.666667 are paid, so that a lot adds 0.0133 of equity and needs 0.1.
+
+    7 has 50: 50 / 0.0866667 = 576.9 lots. Of weights 900, 500 and 100 it would get 600 and gets 576; of the other 424
+    are 353.3 and 70.7, and the last one to 8, who has more room.
+    """
+    limits = {7: 900, 8: 500, 9: 100}
+    venue = make_venue(backstop=[{"account": n, "capacity_per_min": limit} for n, limit in limits.items()])
+    accounts = {1: {"X": (10, 100), "USDC": 20}, 7: {"USDC": 50}, 8: RICH, 9: RICH}
+    new, rows = checked_step(venue, load(venue, accounts))
+    assert brief(rows, "counterparty", "lots", "cash", "fund") == [
+        ("backstop", "below_auto_close", 7, -576, -11520000, 3840000),
+        ("backstop", "below_auto_close", 8, -354, -7080000, 2360000),
+        ("backstop", "below_auto_close", 9, -70, -1400000, 466667),
+    ]
+    looks = naive.sweep(venue, new, naive.Prices(AT_100))
+    assert looks[7].imr < 1 < looks[7].initial_margin * Fraction(577, 576) / looks[7].net_equity
+
+
+@pytest.mark.parametrize(
+    ("order", "lots"), [((7, "ask", 120, 5, "Y"), 1000), ((7, "bid", 80, 6, "X"), 1000), ((7, "bid", 80, 8, "X"), 807)]
+)
+def test_orders_of_a_provider_count(order, lots):
+    """7 has 150: 1,000 lots need 100 and give 13.3, so that 50 and 60 of orders fit; 0.1 (x + 800) < 150 + 0.0133 x."""
+    venue = make_venue(backstop=[{"account": 7}])
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 7: {"USDC": 150}}, [order])
+    _, rows = checked_step(venue, state)
+    assert rows[1]["lots"] == -lots
+
+
+def test_a_provider_may_reduce():
+    """7 is short 10 from 100 with 60 and cannot take any more, but all that closes what it has."""
+    venue = make_venue(backstop=[{"account": 7}])
+    for side, lots in ((1, -1000), (-1, None)):
+        state = load(venue, {1: {"X": (10 * side, 100), "USDC": 20}, 7: {"X": (-10, 100), "USDC": 60}})
+        _, rows = checked_step(venue, state)
+        assert brief(rows, "lots")[0][2] == (lots or 0)
+
+
+def test_below_zero_at_the_zero_price():
+    """Long 1,000 lots from 100 at 95 with 20: E = -30, so 980 are paid for what is worth 950, and nothing is lacking.
+
+    7 has 60: it gives 0.03 a lot and needs 0.095, 60 / 0.125 = 480; at exactly 1 it is one less.
+    """
+    venue = make_venue(backstop=[{"account": 7}], backstop_below_zero="zero_price")
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 7: RICH})
+    new, rows = checked_step(venue, state, {"X": 95, "Y": 100})
+    assert brief(rows, "lots", "cash", "counter_cost", "fund", "price") == [
+        ("backstop", "below_auto_close", -1000, -20 * M, 980 * M, 0, 98.0)
+    ]
+    assert new.accounts[1].balances["USDC"] == [0, 0]
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 7: {"USDC": 60}})
+    _, rows = checked_step(venue, state, {"X": 95, "Y": 100})
+    assert rows[1]["lots"] == -479
+    # with equity left it is the zero price in both
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 7: RICH})
+    _, rows = checked_step(venue, state)
+    assert (rows[1]["price"], rows[1]["fund"]) == (98.0, 6666667)
+
+
+# -- Borrows: nothing can be converted in phase 2
+
+
+def borrows_tick(accounts, backstop, prices, settings=(), **policy):
+    """GEM and TOK count in full; the rows after the triggers and those of phase 2."""
+    venue = make_venue(collateral=(("GEM", 1), ("TOK", 1)), backstop=backstop, conversion_limit=0, **policy)
+    new, rows = checked_step(venue, load(venue, accounts, settings=settings), prices=prices)
+    return new, [row for row in rows if row["event"] not in ("trigger", "expire")]
+
+
+COUNTER = ("counterparty", "asset", "requested", "quanta", "cash", "counter_cash", "fund")
+
+
+def test_a_debt_is_taken_over():
+    """GEM -10 at 100 and USDC 1,040: E = 40 < 50. All of it for 1,040, of which 13.333333 for the fund.
+
+    7 has 50: a GEM brings 102.667, and needs 20 of margin; 50 / 17.3333 = 2.884615. 8 takes no GEM, 9 has 500 to take.
+    The rest stays; 7's part is 299.999960, with 9's it is 819.99996.
+    """
+    backstop = [{"account": 7}, {"account": 8, "assets": ["TOK"]}, {"account": 9, "max_notional": 500}]
+    accounts = {1: {"USDC": 1040, "GEM": -10}, 7: {"USDC": 50}, 8: RICH, 9: RICH}
+    new, rows = borrows_tick(accounts, backstop, {"GEM": 100, "TOK": 10})
+    share = round(Fraction(13333333 * 2884615, 10**7))
+    assert brief(rows, *COUNTER) == [
+        ("backstop", "below_auto_close", 7, "GEM", 10 * M, 2884615, -299999960, 299999960 - share, share),
+        ("backstop", "below_auto_close", 9, "GEM", 10 * M, 5 * M, -520 * M, 520 * M - 6666667, 6666667),
+    ]
+    assert [row["price"] for row in rows] == [104.0, 104.0]
+    assert new.accounts[1].balances == {"USDC": [220000040, 0], "GEM": [-2115385, 0]}
+    assert new.accounts[9].balances == {"USDC": [1513333333, 0], "GEM": [-5 * M, 0], "TOK": [0, 0]}
+    assert new.provider_total == {7: 288461500, 8: 0, 9: 500 * M}
+
+
+def test_positions_go_before_debts():
+    """Long 1,000 lots and GEM -10: E = 60 < 75, of which 20 are for X (MM 50) and 40 for GEM (MM 100)."""
+    accounts = {1: {"X": (10, 100), "USDC": 1060, "GEM": -10}, 7: RICH}
+    new, rows = borrows_tick(accounts, [{"account": 7}], {"GEM": 100})
+    assert brief(rows, "market", "asset", "lots", "quanta", "cash", "fund") == [
+        ("backstop", "below_auto_close", "X", None, -1000, 0, -20 * M, 6666667),
+        ("backstop", "below_auto_close", None, "GEM", 0, 10 * M, -1040 * M, 13333333),
+    ]
+    assert new.accounts[1].balances == {"USDC": [0, 0], "GEM": [0, 0]}
+
+
+def test_debts_of_a_bankrupt_account_go_at_the_mark():
+    """GEM -5 and TOK -40 with USDC 850: E = -50, whatever `backstop_below_zero`. Both are taken over at p, GEM first.
+
+    Then 50 are lacking.
+    """
+    accounts = {1: {"USDC": 850, "GEM": -5, "TOK": -40}, 7: RICH}
+    _, rows = borrows_tick(accounts, [{"account": 7}], {"GEM": 100, "TOK": 10}, backstop_below_zero="zero_price")
+    assert brief(rows, "asset", "quanta", "cash", "fund") == [
+        ("backstop", "below_auto_close", "GEM", 5 * M, -500 * M, 0),
+        ("backstop", "below_auto_close", "TOK", 40 * M, -400 * M, 0),
+        ("shortfall", "bankrupt", None, 0, 50 * M, 0),
+    ]
+
+
+def test_collateral_for_the_settle_debt():
+    """USDC -1,000 with GEM 4 and TOK 62: E = 20, d = 20 / 1020 = 1 / 51. TOK is worth more: 620 * 50 / 51 come in.
+
+    392.156863 are missing: GEM 4.0000000026 would bring it, so all of it goes. To the fund go a third of the 51sts.
+    """
+    accounts = {1: {"USDC": -1000, "GEM": 4, "TOK": 62}, 7: RICH}
+    new, rows = borrows_tick(accounts, [{"account": 7}], {"GEM": 100, "TOK": 10})
+    assert brief(rows, *COUNTER) == [
+        ("backstop", "below_auto_close", 7, "TOK", 62 * M, -62 * M, 607843137, -611895425, 4052288),
+        ("backstop", "below_auto_close", 7, "GEM", 4 * M, -4 * M, 392156863, -394771242, 2614379),
+    ]
+    assert [row["price"] for row in rows] == pytest.approx([500 / 51, 5000 / 51], rel=1e-8)
+    assert new.accounts[1].balances == {"USDC": [0, 0], "GEM": [0, 0], "TOK": [0, 0]}
+    # what 500 of TOK bring is not missing any more; nothing of GEM can be taken, nor of what is lent
+    limit = [{"account": 7, "max_notional": 500}]
+    new, rows = borrows_tick(accounts, limit, {"GEM": 100, "TOK": 10})
+    assert brief(rows, "asset", "requested", "quanta", "cash") == [
+        ("backstop", "below_auto_close", "TOK", 62 * M, -50 * M, 490196078)
+    ]
+    accounts[1] = {"USDC": -1000, "GEM": (0, 4), "TOK": 62}
+    pools = [{"symbol": "GEM", "borrowedQuantity": 4}]
+    _, rows = borrows_tick(accounts, [{"account": 7}], {"GEM": 100, "TOK": 10}, pools=pools)
+    assert [row["asset"] for row in rows] == ["TOK"]
+
+
+def test_no_more_collateral_than_is_needed():
+    """TOK 124 at 9 and -97 unsettled: E = 20. Of TOK go 1,000 / 9 * 51 / 50 = 113.333334, and no GEM."""
+    accounts, settings = {1: {"USDC": -1000, "GEM": "0.01", "TOK": 124}, 7: RICH}, [{"account": 1, "unsettled": -97}]
+    _, rows = borrows_tick(accounts, [{"account": 7}], {"GEM": 100, "TOK": 9}, settings)
+    assert brief([row for row in rows if row["event"] == "backstop"], "asset", "quanta", "cash") == [
+        ("backstop", "below_auto_close", "TOK", -113333334, 1000000006)
+    ]
+
+
+def test_a_debt_that_positions_left():
+    """Long 1,000 lots from 100 at 95 with 20 and GEM 0.1: E = -20. 30 are missing, and there was no settle debt: d = 0.
+
+    GEM 0.1 goes at p for 10, and 20 are lacking.
+    """
+    venue = make_venue(collateral=(("GEM", 1),), backstop=[{"account": 7}])
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20, "GEM": "0.1"}, 7: RICH})
+    _, rows = checked_step(venue, state, {"X": 95, "Y": 100}, prices={"GEM": 100})
+    assert brief(rows, "asset", "quanta", "cash", "fund") == [
+        ("backstop", "below_auto_close", None, 0, -50 * M, 0),
+        ("backstop", "below_auto_close", "GEM", -100000, 10 * M, 0),
+        ("shortfall", "bankrupt", None, 0, 20 * M, 0),
+    ]
 
 
 def test_provider_capacity_comes_back_with_the_clock():
@@ -684,8 +888,8 @@ def test_provider_capacity_comes_back_with_the_clock():
     At 59 s nothing is left; at 60 s a new minute begins: 300 * 700/1200 = 175 and 125.
     """
     venue = make_venue(backstop=[{"account": 7, "capacity_per_min": 700}, {"account": 8, "capacity_per_min": 500}])
-    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 2: {"X": (5, 100), "USDC": 10}})
-    state, rows = checked_step(venue, state)
+    accounts = {1: {"X": (10, 100), "USDC": 20}, 2: {"X": (5, 100), "USDC": 10}, 7: RICH, 8: RICH}
+    state, rows = checked_step(venue, load(venue, accounts))
     assert brief(rows, "account", "counterparty", "lots") == [
         ("backstop", "below_auto_close", 1, 7, -584),
         ("backstop", "below_auto_close", 1, 8, -416),
@@ -695,8 +899,6 @@ def test_provider_capacity_comes_back_with_the_clock():
     ]
     assert rows[-1]["requested"] == 300
     assert naive.margin(venue, state.accounts[2], naive.Prices(AT_100)).net_equity == 6
-    for provider in (7, 8):  # they took 1,200 lots with nothing behind them but 2/3 of the shares: give them money
-        state.accounts[provider].balances["USDC"][0] += 1000 * M
     state, rows = checked_step(venue, state, time_ns=MINUTE - 1)
     assert brief(rows) == [("unfilled", "no_counterparty")]
     state, rows = checked_step(venue, state, time_ns=MINUTE)
@@ -745,6 +947,387 @@ def test_adl_passes_over_the_selected_and_open_positions_are_not_closed_out():
     state = load(venue, {1: {"X": (10, 100), "USDC": -20}, 3: {"X": (-10, 110), "USDC": -70}})
     _, rows = checked_step(venue, state)
     assert brief(rows, "account") == [("expire", "no_book", 3), ("unfilled", "no_counterparty", 1)]
+
+
+# -- ADL: the policies. Shorts of X at 100 beside account 1, which is long 10 with E = 20: they buy at 98
+
+
+SHORTS = {  # E of 1,000, 50, 600, 4,000 and 200
+    2: {"X": (-4, 125), "USDC": 900},
+    3: {"X": (-3, 105), "USDC": 35},
+    4: {"X": (-5, 110), "Y": (10, 100), "USDC": 550},
+    5: {"X": (-2, 200), "USDC": 3800},
+    6: {"X": (-6, 98), "USDC": 212},
+}
+DEAR = market_row("Y", ("0.20", 0), ("0.10", 0))
+
+
+def deleveraged(accounts, **policy):
+    """The new state and (counterparty, lots) of the rows of ADL."""
+    venue = make_venue((X, DEAR), **policy)
+    new, rows = checked_step(venue, load(venue, accounts))
+    return new, [(row["counterparty"], abs(row["lots"])) for row in rows if row["event"] == "adl"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "fills"),
+    [
+        # 0.2 * 0.4 = 0.08, 0.0476 * 6 = 0.286, 0.0909 * 2.5 = 0.227, 0.5 * 0.05 = 0.025, -0.0204 / 3
+        ("pnl_leverage", [(3, 300), (4, 500), (2, 200)]),
+        # 4: the share of X is 600 * 25 / 125 = 120, so 500 / 120 * 0.0909 = 0.379
+        ("bitmex", [(4, 500), (3, 300), (2, 200)]),
+        ("bybit", [(3, 300), (4, 500), (2, 200)]),
+        # entry / E: 0.5, 6.3, 0.917, 0.1, 2.94
+        ("hyperliquid", [(3, 300), (6, 600), (4, 100)]),
+        # 100/900 * 20/1000, 15/35 * 15/50, 50/550 * 125/600
+        ("binance", [(3, 300), (4, 500), (2, 200)]),
+        ("size", [(6, 600), (4, 400)]),
+        # 0.4, 6, 2.5, 0.05, 3
+        ("leverage", [(3, 300), (6, 600), (4, 100)]),
+        ("bankruptcy_price", [(2, 400), (3, 300), (4, 300)]),
+        ("pro_rata", [(2, 200), (3, 150), (4, 250), (5, 100), (6, 300)]),
+        # of 5,850: 5 would get 683 and then 2 of 1,850 would get 432; the other 400 by 50, 600 and 200
+        ("capped_pro_rata", [(2, 400), (3, 23), (4, 282), (5, 200), (6, 95)]),
+        # 160, 1800, 1250, 10, 1800: 3 would get 358; the other 700 are 34.8, 271.7, 2.2 and 391.3
+        ("rap_linear", [(2, 35), (3, 300), (4, 272), (5, 2), (6, 391)]),
+        # 64, 10800, 3125, 0.5, 5400
+        ("rap_power", [(2, 6), (3, 300), (4, 254), (6, 440)]),
+        # only 3 has more than 5; the other 700 by what they can give: 164.7, 205.9, 82.4, 247.1
+        ("rap_tail", [(2, 164), (3, 300), (4, 206), (5, 82), (6, 248)]),
+    ],
+)
+def test_adl_policies(policy, fills):
+    accounts = {1: {"X": (10, 100), "USDC": 20}} | SHORTS
+    new, found = deleveraged(accounts, adl_policy=policy, adl_counterparties="opposing")
+    assert found == fills
+    assert new.accounts[1].positions["X"] == [0, 0, 0]
+    _, found = deleveraged(accounts, adl_policy=policy)
+    assert 6 not in dict(found)
+    assert sum(dict(found).values()) == 1000
+
+
+def figures_of(lots, value, entry, equity=100, exposure=500, margins=(40, 10), profits=0):
+    value, entry = Fraction(value), Fraction(entry)
+    money = (Fraction(x) for x in (profits, equity, exposure, *margins))
+    return naive.Figures(lots, value, entry, value - entry, *money)
+
+
+LOSS_OF_LONG, PROFIT_OF_LONG = figures_of(8, 100, 125), figures_of(8, 100, 80)
+LOSS_OF_SHORT, PROFIT_OF_SHORT = figures_of(-8, -100, -80), figures_of(-8, -100, -125)
+FREE_LONG, PAID_SHORT = figures_of(8, 100, 0), figures_of(-8, -100, 0)
+
+
+@pytest.mark.parametrize(
+    ("policy", "scores"),
+    [
+        # pnl 0.25, -0.2, 0.2, -0.25; lev 5
+        ("pnl_leverage", (1.25, -0.04, 1, -0.05, math.inf, None)),
+        # share 25, lev 4
+        ("bitmex", (1, -0.05, 0.8, -0.0625, math.inf, None)),
+        ("bybit", (1.25, None, 1, None, math.inf, None)),
+        ("hyperliquid", (1.25, 0.8, 1.25, 0.8, math.inf, 0)),
+        # 20/100 * 40/100, 25/100 * 40/100
+        ("binance", (0.08, 0, 0.1, 0, 0.4, 0)),
+        ("size", (100,) * 6),
+        ("leverage", (5,) * 6),
+        ("bankruptcy_price", (0,) * 6),
+    ],
+)
+def test_adl_scores(policy, scores):
+    cases = (PROFIT_OF_LONG, LOSS_OF_LONG, PROFIT_OF_SHORT, LOSS_OF_SHORT, FREE_LONG, PAID_SHORT)
+    for of, expected in zip(cases, scores, strict=True):
+        found = naive.SCORES[policy](of)
+        assert found == (expected if expected in (None, math.inf) else naive.number(expected))
+
+
+def test_adl_scores_at_the_edges():
+    """An entry of the wrong sign; no margin; a balance of less than 1; at the entry exactly."""
+    wrong_long, wrong_short = figures_of(8, 100, -50), figures_of(-8, -100, 50)
+    scores, no_margin = naive.SCORES, figures_of(8, 100, 80, margins=(0, 0))
+    for policy in ("pnl_leverage", "bitmex", "bybit", "hyperliquid"):
+        assert scores[policy](wrong_long) == math.inf
+    # a loss of 150 of 50; 50 / -100 of 1
+    assert scores["pnl_leverage"](wrong_short) == Fraction(-3, 5)
+    assert scores["hyperliquid"](wrong_short) == Fraction(-1, 2)
+    assert scores["bybit"](wrong_short) is None
+    # lev = 100 / 100
+    assert scores["bitmex"](no_margin) == Fraction(1, 4)
+    # 100 - 99.5 counts as 1
+    assert scores["binance"](figures_of(8, 100, 80, profits="99.5")) == 8
+    even = figures_of(8, 100, 100)
+    assert (scores["pnl_leverage"](even), scores["bybit"](even), scores["hyperliquid"](even)) == (0, None, 1)
+
+
+def test_whole_weights():
+    """Of 3 (e = 2) and 1.5: 3 * 2^36; 1/3 in 24 bits are 11184811 / 2^25; 2^-37 is 1/2 of a unit; 2^24 + 1 is 2^24."""
+    found = naive.whole_weights({1: 3, 2: Fraction(3, 2), 3: Fraction(1, 3), 4: Fraction(1, 2**37), 5: 0, 6: -2})
+    assert found == {1: 3 * 2**36, 2: 3 * 2**35, 3: 11184811 * 2**11, 4: 0, 5: 0, 6: 0}
+    assert naive.whole_weights({1: 2**24 + 1, 2: 2**24 + 3}) == {1: 2**37, 2: 2**37 + 2**15}
+    assert naive.whole_weights({1: 2**24 - Fraction(1, 2)}) == {1: 2**37}
+    assert naive.whole_weights({1: 0}) == {1: 0}
+    assert naive.whole_weights({}) == {}
+
+
+@pytest.mark.parametrize("policy", ["pnl_leverage", "bitmex", "bybit", "hyperliquid"])
+def test_positions_without_cost_are_first(policy):
+    """The scene of test_adl_takes_a_position_without_cost_first."""
+    longs = {account: {"X": held, "USDC": 1000} for account, held in {4: ("0.4", 0), 3: ("0.4", 0), 2: (1, 50)}.items()}
+    _, found = deleveraged({1: {"X": (-1, 100), "USDC": 1}, **longs}, adl_policy=policy)
+    assert found == [(3, 40), (4, 40), (2, 20)]
+
+
+@pytest.mark.parametrize(
+    ("adl_price", "mark", "price"),
+    [(0, 100, 98), ("0.5", 100, 99), (1, 100, 100), (0, 95, 98), ("0.25", 95, "97.25"), (1, 95, 95)],
+)
+def test_the_price_of_adl(adl_price, mark, price):
+    """E = 20, or at 95 -30 with 30 of them lacking at the mark."""
+    venue = make_venue(adl_price=adl_price)
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 3: {"X": (-10, 110), "USDC": 500}})
+    _, rows = checked_step(venue, state, {"X": mark, "Y": 100})
+    assert rows[1]["price"] == float(price)
+    lacking = [row["cash"] for row in rows if row["event"] == "shortfall"]
+    assert lacking == ([round((98 - Fraction(price)) * 10 * M)] if Fraction(price) < 98 else [])
+
+
+def test_the_cap_of_adl():
+    """A quarter of 7 lots is 1, of 2,000 lots 500: in one tick, whoever is liquidated. 3 is first, 4 is last."""
+    venue = make_venue(adl_cap="0.25")
+    accounts = {1: {"X": (8, 100), "USDC": 10}, 2: {"X": (4, 100), "USDC": 6}, 3: {"X": (-20, 120), "USDC": 5000}}
+    accounts |= {4: {"X": ("-0.07", 119), "USDC": 5000}, 5: {"X": (-20, 101), "USDC": 5000}}
+    state, rows = checked_step(venue, load(venue, accounts))
+    assert brief(rows, "account", "counterparty", "requested", "lots") == [
+        ("adl", "backstop_exhausted", 1, 3, 800, -500),
+        ("adl", "backstop_exhausted", 1, 5, 800, -300),
+        ("adl", "backstop_exhausted", 2, 5, 400, -200),
+        ("adl", "backstop_exhausted", 2, 4, 400, -1),
+        ("unfilled", "no_counterparty", 2, None, 199, 0),
+    ]
+    # in the next tick it is a quarter of the 1,500 that are left
+    state.accounts[2].positions["X"], state.accounts[2].balances["USDC"] = [600, 600 * M, 600 * M], [M, 0]
+    _, rows = checked_step(venue, state)
+    assert [row["lots"] for row in rows[1:]] == [-375, -225]
+
+
+UNDER_WATER = {"X": (10, 102), "USDC": 0}  # at 95 E = -70: a counterparty buys at 102 and loses 0.07 a lot
+TIGHT = {"X": (-10, 110), "Y": (100, 100), "USDC": 400}  # E = 550, MM = 47.5 + 500
+
+
+def test_adl_is_cut_where_it_would_liquidate():
+    """547.5 - 0.0475 x < 550 - 0.07 x up to 111 lots; 4 gives the rest, and those of 8, who has E = -7: 102 as well."""
+    venue = make_venue()
+    accounts = {1: UNDER_WATER, 3: TIGHT, 4: {"X": (-20, 97), "USDC": 5000}}
+    new, rows = checked_step(venue, load(venue, accounts), {"X": 95, "Y": 100})
+    assert brief(rows, "counterparty", "requested", "lots", "price") == [
+        ("adl", "backstop_exhausted", 3, 1000, -111, 102.0),
+        ("adl", "backstop_exhausted", 4, 1000, -889, 102.0),
+    ]
+    look = naive.sweep(venue, new, naive.Prices({"X": 95, "Y": 100}))[3]
+    assert Fraction(999, 1000) < look.mmr < 1
+    accounts |= {8: {"X": (1, 102), "USDC": 0}}
+    _, rows = checked_step(venue, load(venue, accounts), {"X": 95, "Y": 100})
+    assert brief(rows, "account", "counterparty", "lots") == [
+        ("adl", "backstop_exhausted", 1, 3, -111),
+        ("adl", "backstop_exhausted", 1, 4, -889),
+        ("adl", "backstop_exhausted", 8, 4, -100),
+    ]
+
+
+def test_what_a_cut_leaves_is_shared_again():
+    """By 1,000, 500 and 600 lots 3 gets 477 and is cut to 111, 4 gets 238, 5 gets 285; of the 366 left 166 and 200."""
+    others = {n: {"X": (lots, 110), "USDC": 5000} for n, lots in ((4, -5), (5, -6))}
+    accounts = {1: UNDER_WATER, 3: TIGHT, **others}
+    venue = make_venue(adl_policy="pro_rata")
+    _, rows = checked_step(venue, load(venue, accounts), {"X": 95, "Y": 100})
+    found = [(row["counterparty"], -row["lots"]) for row in rows[1:]]
+    assert found == [(3, 111), (4, 238), (5, 285), (4, 166), (5, 200)]
+    assert sum(row["cash"] - row["cost"] for row in rows) == 1020 * M
+
+
+def test_who_cannot_reach_is_passed_over():
+    """Each own lot costs 0.07: 70 of 3, whose share is 550 * 47.5 / 547.5 = 47.7; 35 of 4, whose share is its 100.
+
+    At E = 800 the share of 3 is 69.4, at 810 it is 70.3.
+    """
+    accounts = {1: UNDER_WATER, 4: {"X": (-5, 110), "USDC": 25}}
+    for policy, money, fills in (
+        ("pnl_leverage", 400, [(3, 111), (4, 500)]),
+        ("bankruptcy_price", 400, [(4, 500)]),
+        ("bankruptcy_price", 650, [(4, 500)]),
+        ("bankruptcy_price", 660, [(3, 1000)]),
+    ):
+        venue = make_venue(adl_policy=policy)
+        state = load(venue, accounts | {3: TIGHT | {"USDC": money}})
+        _, rows = checked_step(venue, state, {"X": 95, "Y": 100})
+        assert [(row["counterparty"], -row["lots"]) for row in rows if row["event"] == "adl"] == fills
+
+
+# -- Lends
+
+
+def account_value(venue, state, prices):
+    """What all accounts and the fund have together, at the prices and without haircuts, in quanta."""
+    worth = {asset: naive.Prices(AT_100, None, prices).of_quantum(venue, asset) for asset in venue.assets}
+    accounts = state.accounts.values()
+    return state.fund + sum(worth[asset] * sum(held) for one in accounts for asset, held in one.balances.items())
+
+
+def lends_tick(accounts, pools=({"symbol": "GEM"},), prices=None, collateral=(("GEM", "0.9"), ("TOK", "0.9"))):
+    """The rows of ADL; nothing of GEM is lent or borrowed outside, and nobody is worth more or less for it."""
+    venue, prices = make_venue(pools=pools, collateral=collateral), prices or {"GEM": 100, "TOK": 10}
+    state = load(venue, accounts)
+    new, rows = checked_step(venue, state, prices=prices)
+    rows = [row for row in rows if row["event"] in ("adl", "unfilled")]
+    return new, rows, account_value(venue, new, prices) - account_value(venue, state, prices)
+
+
+LENT = ("counterparty", "asset", "requested", "lent", "quanta", "cash", "counter_cash", "price")
+
+
+def test_lends_are_settled_with_the_borrowers():
+    """GEM 10 lent at 100 (weight 0.9) and a debt of 880: E = 20. 8.8 of them pay it: 6 owed by 2, the rest by 3.
+
+    4 owes 4.5, but less of it than 2 and as much as 3, who comes first.
+    """
+    accounts = {1: {"USDC": -880, "GEM": (0, 10)}, 2: {"USDC": 3000, "GEM": "-5.5"}}
+    accounts |= {n: {"USDC": 3000, "GEM": "-2.25"} for n in (4, 3)}
+    new, rows, gained = lends_tick(accounts)
+    assert brief(rows, *LENT) == [
+        ("adl", "full_utilization", 2, "GEM", 8800000, -5500000, 0, 550 * M, -550 * M, 100.0),
+        ("adl", "full_utilization", 3, "GEM", 8800000, -2250000, 0, 225 * M, -225 * M, 100.0),
+        ("adl", "full_utilization", 4, "GEM", 8800000, -1050000, 0, 105 * M, -105 * M, 100.0),
+    ]
+    assert gained == 0
+    assert new.accounts[1].balances == {"USDC": [0, 0], "GEM": [0, 1200000]}
+    assert new.accounts[4].balances == {"USDC": [2895 * M, 0], "GEM": [-1200000, 0]}
+
+
+def test_a_borrower_is_left_healthy():
+    """2 owes GEM 6 (maintenance 2 %) and has TOK 70: E = 30. What it pays is a debt at 5 %: 12 + 3 y < 30.
+
+    At 6 it would be 30, so it pays for one less; 3 is liquidating itself and pays nothing.
+    """
+    row = asset_row("GEM", "0.9", imfFunction={"type": "sqrt", "base": "0.04", "factor": "0"})
+    accounts = {1: {"USDC": -880, "GEM": (0, 10)}, 2: {"GEM": -6, "TOK": 70}, 3: {"USDC": 407, "GEM": -4}}
+    _, rows, gained = lends_tick(accounts, collateral=(row, ("TOK", "0.9")))
+    found = [(r["counterparty"], r["lent"], r["cash"]) for r in rows]
+    assert (found, gained) == ([(2, -5999999, 599999900)], 0)
+
+
+def test_only_what_is_stuck():
+    """USDC -1,190 with GEM 10 and TOK 30 lent, 900 + 270: E = -20. Phase 2 redeems and sells 4 GEM for 396.
+
+    GEM 6 and TOK 30 cannot be redeemed: 600 come from GEM, which is worth more, and 194 from TOK.
+    """
+    accounts = {1: {"USDC": -1190, "GEM": (0, 10), "TOK": (0, 30)}, 2: {"USDC": 5000, "GEM": -6, "TOK": -30}}
+    new, rows, gained = lends_tick(accounts, [{"symbol": "GEM"}, {"symbol": "TOK"}])
+    assert brief(rows, "asset", "requested", "lent", "cash") == [
+        ("adl", "full_utilization", "GEM", 6 * M, -6 * M, 600 * M),
+        ("adl", "full_utilization", "TOK", 19400000, -19400000, 194 * M),
+    ]
+    assert (gained, new.accounts[1].balances["USDC"]) == (0, [0, 0])
+
+
+def test_lends_pay_debts_of_any_asset():
+    """GEM 10 lent, and TOK -86 at 10 with USDC 20: E = 60 < 86, MM. 860 are owed: GEM 8.6, and the debt stays."""
+    accounts = {1: {"USDC": 20, "GEM": (0, 10), "TOK": -86}, 2: {"USDC": 5000, "GEM": -10}}
+    venue = make_venue(pools=[{"symbol": "GEM"}], conversion_limit=0)
+    _, rows = checked_step(venue, load(venue, accounts), prices={"GEM": 100, "TOK": 10})
+    assert brief(rows[-1:], "requested", "lent", "cash") == [("adl", "full_utilization", 8600000, -8600000, 860 * M)]
+
+
+# -- Who pays a shortfall: account 1 is long 1,000 lots from 100 at 95 with 20, and 18 are lacking after the fund's 12
+
+
+def lacking(others, shortfall, settings=(), **policy):
+    venue = make_venue(backstop=[{"account": 9}], shortfall=shortfall, **{"fund": 12, **policy})
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 9: RICH, **others}, settings=settings)
+    new, rows = checked_step(venue, state, {"X": 95, "Y": 100})
+    return new, [row for row in rows if row["event"] in ("socialize", "shortfall")]
+
+
+PAID = ("counterparty", "market", "cash", "counter_cash", "unsettled")
+
+
+def test_a_shortfall_without_recourse():
+    new, rows = lacking({}, "non_recourse")
+    assert brief(rows, *PAID) == [("shortfall", "bankrupt", "shortfall", None, 18 * M, -18 * M, 0)]
+    assert (new.shortfall, new.accounts[1].unsettled) == (-18 * M, 0)
+
+
+def test_a_shortfall_stays_unsettled():
+    new, rows = lacking({}, "unsettled")
+    assert brief(rows, *PAID) == [("shortfall", "unsettled", None, None, 18 * M, 0, -18 * M)]
+    assert (new.shortfall, new.accounts[1].unsettled, new.accounts[1].balances["USDC"]) == (0, -18 * M, [0, 0])
+
+
+def test_equity_pays():
+    """Shorts with 100 and 300 pay 4.5 and 13.5; the long 5 and 6, who has no position, pay nothing; nor does 9."""
+    others = {3: {"X": (-2, 95), "USDC": 100}, 4: {"X": (-3, 95), "USDC": 300}, 5: {"X": (5, 95), "USDC": 300}, 6: RICH}
+    new, rows = lacking(others, "equity")
+    assert brief(rows, *PAID) == [
+        ("socialize", "equity", 3, "X", 4500000, -4500000, 0),
+        ("socialize", "equity", 4, "X", 13500000, -13500000, 0),
+    ]
+    assert (new.shortfall, new.accounts[1].balances["USDC"]) == (0, [0, 0])
+
+
+def test_open_interest_pays():
+    """200, 300 and 500 lots of 1,000, whichever side."""
+    others = {3: {"X": (-2, 95), "USDC": 100}, 4: {"X": (-3, 95), "USDC": 300}, 5: {"X": (5, 95), "USDC": 300}, 6: RICH}
+    _, rows = lacking(others, "open_interest")
+    assert [(row["counterparty"], row["cash"]) for row in rows] == [(3, 3600000), (4, 5400000), (5, 9 * M)]
+
+
+def test_who_is_cut_pays_no_more():
+    """3 has 97 and a maintenance of 95: it can pay less than 2. By 97 : 300 it is asked for 4.397985, rounded up.
+
+    Of what is left then 4 pays all, in a row of its own; 5 is asked for nothing, it is liquidating.
+    """
+    others = {3: {"X": (-20, 95), "USDC": 97}, 4: {"X": (-3, 95), "USDC": 300}, 5: {"X": (-20, 95), "USDC": 90}}
+    _, rows = lacking(others, "equity")
+    assert brief(rows, *PAID) == [
+        ("socialize", "equity", 3, "X", 1999999, -1999999, 0),
+        ("socialize", "equity", 4, "X", 13602015, -13602015, 0),
+        ("socialize", "equity", 4, "X", 2397986, -2397986, 0),
+    ]
+
+
+def test_what_nobody_could_pay():
+    """3 has 96 and pays 0.999999; the rest is the venue's."""
+    _, rows = lacking({3: {"X": (-20, 95), "USDC": 96}}, "equity")
+    assert brief(rows, *PAID) == [
+        ("socialize", "equity", 3, "X", 999999, -999999, 0),
+        ("shortfall", "bankrupt", "shortfall", None, 17000001, -17000001, 0),
+    ]
+    _, rows = lacking({5: {"X": (20, 95), "USDC": 1000}}, "equity")
+    assert [row["event"] for row in rows] == ["shortfall"]
+
+
+def test_who_has_no_position_any_more_pays_what_it_has():
+    """At the mark 93 1 has E = -60; 3 bought all its lots, has 53 and no exposure, and gives that."""
+    venue = make_venue(shortfall="equity", adl_price=1)
+    accounts = {1: {"X": (10, 100), "USDC": 10}, 3: {"X": (-10, 100), "USDC": -17}}
+    new, rows = checked_step(venue, load(venue, accounts), {"X": 93, "Y": 100})
+    assert brief(rows[1:], "cash", "counter_cash")[1:] == [
+        ("socialize", "equity", 53 * M, -53 * M),
+        ("shortfall", "bankrupt", 7 * M, -7 * M),
+    ]
+    assert new.accounts[3].balances["USDC"] == [0, 0]
+
+
+def test_a_shortfall_by_markets():
+    """Long 10 X at 95 and short 5 Y at 100: of 33 pay X 950 / 1450 = 21.6206897 and Y 11.3793103 with the odd one."""
+    others = {3: {"X": (-2, 95), "USDC": 100}, 4: {"Y": (3, 100), "USDC": 300}}
+    venue = make_venue(backstop=[{"account": 9}], shortfall="equity")
+    state = load(venue, {1: {"X": (10, 100), "Y": (-5, 100), "USDC": 17}, 9: RICH, **others})
+    new, rows = checked_step(venue, state, {"X": 95, "Y": 100})
+    rows = [row for row in rows if row["event"] == "socialize"]
+    assert [(row["counterparty"], row["market"], row["cash"]) for row in rows] == [
+        (3, "X", 21620689),
+        (4, "Y", 11379311),
+    ]
+    assert new.shortfall == 0
 
 
 # ---- Repay, by hand: account 1 has balances only
@@ -1227,6 +1810,31 @@ def test_what_is_owed_counts_as_borrowed_once_it_is_granted():
     ]
     assert [account.unsettled for account in new.accounts.values()] == [0, -10 * M, 0]
     assert [account.balances["USDC"][0] for account in new.accounts.values()] == [-20 * M, -10 * M, 5 * M]
+
+
+@pytest.mark.parametrize(
+    ("holdings", "left"),
+    [
+        ({"USDC": 0}, 500),
+        # what is there is taken, and nothing is borrowed on it
+        ({"USDC": 400}, 100),
+        ({"USDC": 500}, 0),
+        ({"USDC": 0, "X": (0, 100)}, 500),
+        ({"USDC": 501}, 0),
+        ({"USDC": (0, 1)}, 0),
+        ({"USDC": 0, "TOK": "0.1"}, 0),
+        ({"USDC": 0, "X": ("0.01", 100)}, 0),
+    ],
+)
+def test_settlement_lends_nothing_to_who_has_nothing(holdings, left):
+    """500 are owed; who has anything else borrows what is missing."""
+    venue = make_venue(realize_interval=60)
+    state = load(venue, {1: holdings, 2: {"X": (1, 100), "USDC": 100}}, settings=[{"account": 1, "unsettled": -500}])
+    prices = {"prices": {"GEM": 100, "TOK": 10}}
+    state, _ = checked_step(venue, state, time_ns=NOON - 1, **prices)
+    new, rows = checked_step(venue, state, time_ns=NOON, **prices)
+    assert any(row["event"] == "unsettle" for row in rows) == (left < 500)
+    assert new.accounts[1].unsettled == -left * M
 
 
 def test_funding_on_the_full_hour_bears_no_interest():
@@ -2261,6 +2869,30 @@ def test_doubts():
     assert doubts_of({"X": (10, 100), "USDC": 45}, plenty, **waived) == []
 
 
+def ranking_doubts(policy, three, four):
+    """Account 1 is long 10 X with E = 20; 3 and 4 are short."""
+    venue = make_venue(adl_policy=policy, adl_counterparties="opposing")
+    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 3: three, 4: four})
+    return naive.step(venue, state, 0, AT_100, {})[2].doubts
+
+
+def test_doubts_of_adl():
+    """Scores that are equal on paper alone, weights at the half of a bit, a profit of nothing."""
+    one, twice = {"X": (-1, 100), "USDC": 50}, {"X": (-2, 100), "USDC": 100}
+    assert ranking_doubts("leverage", one, twice) == ["score"]
+    assert ranking_doubts("leverage", one, twice | {"USDC": 101}) == []
+    assert ranking_doubts("leverage", one, one) == []
+    assert ranking_doubts("size", one, one | {"USDC": 51}) == []
+    assert ranking_doubts("bankruptcy_price", one, one | {"USDC": 51}) == []
+    assert "takes part" in ranking_doubts("bybit", one, twice)
+    assert ranking_doubts("bybit", {"X": (-1, 101), "USDC": 50}, {"X": (-1, 102), "USDC": 50}) == []
+    assert ranking_doubts("capped_pro_rata", one, {"X": (-1, 100), "USDC": 2**24 + 1}) == ["weight"]
+    assert ranking_doubts("capped_pro_rata", one, {"X": (-1, 100), "USDC": 2**24 + 2}) == []
+    assert ranking_doubts("pro_rata", one, {"X": (-(2**24 + 1) / 100, 100), "USDC": 2**24}) == []
+    # five times, exactly
+    assert ranking_doubts("rap_tail", {"X": (-5, 100), "USDC": 100}, one) == ["weight"]
+
+
 # ---- Many small venues, by chance
 
 
@@ -2289,10 +2921,17 @@ def chance_state(chance):
         "harmful_slice": chance.choice(["waive", "send", "backstop"]),
         "conversion_limit": chance.choice([None, 30]),
         "refill_half_life": chance.choice([None, 20]),
+        "backstop_below_zero": chance.choice(["mark", "zero_price"]),
+        "shortfall": chance.choice(["non_recourse", "unsettled", "equity", "open_interest"]),
+        "adl_policy": chance.choice([*naive.SCORES, *naive.WEIGHTS]),
+        "adl_price": chance.choice([0, 0, "0.3", 1]),
+        "adl_counterparties": chance.choice(["profitable", "opposing"]),
+        "adl_cap": chance.choice([1, "0.3", 2]),
+        "pools": [{"symbol": "GEM", "borrowedQuantity": chance.choice([0, 3])}] if chance.random() < 0.7 else [],
     }
     markets = [X, Y, *([GEM_SPOT] if chance.random() < 0.5 else [])]
     venue = make_venue(markets, backstop=backstop, fund=chance.choice([0, 50]), **policy)
-    accounts, orders = {account: {"USDC": 10**5} for account in (90, 91)}, []
+    accounts, orders = {account: {"USDC": chance.choice([0, 100, 10**5])} for account in (90, 91)}, []
     for account in range(1, 9):
         accounts[account] = {"USDC": (chance.randrange(-200, 400), chance.choice([0, 0, 30]))}
         for market in ("X", "Y"):

@@ -21,13 +21,6 @@ from tests.comparison import (
 from tests.strategies import SETTLE, START, Scene, TickInput, scenes
 
 
-def near(x, y) -> bool:
-    """Whether float64 could take the one for the other, or order them the other way round."""
-    if naive.INFINITY in (x, y):
-        return False
-    return abs(x - y) <= ROUNDING * max(abs(x), abs(y))
-
-
 def between_the_ticks(rows) -> list:
     """The guards' rows and those of what was due, which come first in a tick."""
     accruals = ("guard", "funding", "interest", "realize", "unsettle")
@@ -38,9 +31,10 @@ def float64_decides(venue, state, rows, seen) -> bool:
     """Whether the last bits of float64 could order or stop something in this tick: one_tick.md lets them, in
 
     * the order of the selected accounts, by the sweep's MMR (if it is not random);
-    * the queue of the winners, by score;
-    * the book phase, where an account's tests, the order of its positions and its sizes are float64's: the oracle
-      notes its doubts there itself.
+    * the book phase, where an account's tests, the order of its positions and its sizes are float64's;
+    * the scores and weights of ADL, and of those who pay a shortfall.
+
+    Of the last two the oracle notes its doubts itself.
 
     Exact twins are no such case: equal holdings give equal bits, and the account id decides on both sides.
     """
@@ -60,17 +54,6 @@ def float64_decides(venue, state, rows, seen) -> bool:
         finite = naive.INFINITY not in (looks[a].mmr, looks[b].mmr)
         close = finite and abs(looks[a].mmr - looks[b].mmr) <= ROUNDING * width * max(looks[a].mmr, looks[b].mmr)
         if close and accounts[a] != accounts[b]:
-            return True
-
-    for market in {row["market"] for row in rows if row["event"] in ("adl", "unfilled")}:
-        lot, profits = prices.of_lot(venue, market), []
-        for account_id, account in accounts.items():
-            lots, _, entry = account.positions.get(market, (0, 0, 0))
-            if lots and looks[account_id].net_equity > 0 and entry:
-                value, entry = lots * lot, entry * venue.settle_quantum
-                leverage = looks[account_id].exposure / looks[account_id].net_equity
-                profits.append(((value - entry) / abs(entry) * leverage, account))
-        if any(near(x, y) and a != b for (x, a), (y, b) in itertools.combinations(profits, 2)):
             return True
 
     return False
@@ -191,11 +174,11 @@ EAGER = {"slice_probability": 1, "min_slice_notional": 1, "slices_per_tick": 2}
 DEEP = {"bids": [(100.0, 1000.0)], "asks": [(100.01, 1000.0)]}
 
 
-def two_markets(scene: Scene) -> Scene:
-    """X and its twin Y, both at 100 and with a deep book."""
+def two_markets(scene: Scene, mark=100.0) -> Scene:
+    """X and its twin Y, at 100, both with a deep book."""
     market = scene.source["markets"][0]
     source = scene.source | {"markets": [market, market | {"symbol": "Y", "baseSymbol": "Y"}]}
-    marks, books = (dict.fromkeys("XY", what) for what in (100.0, DEEP))
+    marks, books = {"X": mark, "Y": 100.0}, dict.fromkeys("XY", DEEP)
     return replace(scene, source=source, ticks=[replace(scene.ticks[0], marks=marks, books=books)])
 
 
@@ -221,6 +204,216 @@ def test_a_loss_in_the_book_is_borrowed_from_the_pool():
 
 
 LONG, FALL, EVERY_MINUTE = (1, "X", 10.0, 100.0), {"X": 98.0}, {"realize_interval": 60, "borrow_rate_base": 1}
+PROVIDER, NO_CONVERSION = [{"account": 9}], {"conversion_limit": "0.00001"}
+UNDER_WATER = (1, "X", 10.0, 102.0)  # at 95 E = -70: who takes it at the zero price loses 7 a unit, or 70
+TWENTY = [LONG, (1, SETTLE, 20.0, 0.0)]
+SHORTS = [(2, -4.0, 125.0, 900.0), (3, -3.0, 105.0, 35.0), (4, -5.0, 110.0, 350.0), (5, -2.0, 200.0, 3800.0)]
+SHORTS += [(6, -6.0, 98.0, 212.0), (7, -1.0, 1e-8, 400.0), (8, -0.5, 1e-8, 400.0)]
+LONGS = [(2, 1.0, 50.0, 1000.0), (3, 4.0, 1e-8, 10.0), (4, 3.0, 1e-8, 1000.0), (5, 5.0, 101.0, 1000.0)]
+
+
+def with_rich(balances, *ids):
+    """Balances and 10,000 of settle for others."""
+    return [*balances, *((n, SETTLE, 10_000.0, 0.0) for n in ids)]
+
+
+def beside(others, lots: float, **policy) -> Scene:
+    """One position with E = 20, and those of others against it; 4 also has one in Y."""
+    positions = [(1, "X", lots, 100.0), (4, "Y", 10.0, 98.0), *((n, "X", held, entry) for n, held, entry, _ in others)]
+    balances = [TWENTY[1], *((n, SETTLE, money, 0.0) for n, _, _, money in others)]
+    return two_markets(by_hand(positions, balances, policy=policy))
+
+
+@pytest.mark.parametrize("counterparties", ["profitable", "opposing"])
+@pytest.mark.parametrize("name", [*naive.SCORES, *naive.WEIGHTS])
+def test_adl_policies_by_hand(name, counterparties):
+    """Some have paid less than a quantum for their positions."""
+    policy = {"adl_policy": name, "adl_counterparties": counterparties, "adl_cap": "0.9", "adl_price": "1/7"}
+    for others, lots in ((SHORTS, 20.0), (LONGS, -10.0)):
+        assert "adl: backstop_exhausted" in assert_equals_the_oracle(beside(others, lots, **policy))
+
+
+@pytest.mark.parametrize(
+    "case",
+    {
+        # 7 has room for 545 units by its margin, 8 for 500 and 9 for 100
+        "a poor provider": (
+            by_hand(
+                [TWENTY[0]],
+                with_rich([TWENTY[1], (7, SETTLE, 20.0, 0.0)], 8, 9),
+                backstop=[{"account": n, "capacity_per_min": c} for n, c in ((7, 900), (8, 500), (9, 100))],
+            ),
+            {"backstop: below_auto_close"},
+        ),
+        "below zero": (
+            by_hand(
+                [UNDER_WATER],
+                with_rich([(1, SETTLE, 0.0, 0.0)], 9),
+                mark=95.0,
+                backstop=PROVIDER,
+                policy={"backstop_below_zero": "zero_price"},
+            ),
+            {"backstop: below_auto_close"},
+        ),
+        # 7 takes 2.9 of the 10 GEM owed, 8 none, 9 the 5 of its 500
+        "a debt": (
+            by_hand(
+                balances=with_rich([(1, SETTLE, 1040.0, 0.0), (1, "GEM", -10.0, 0.0), (7, SETTLE, 50.0, 0.0)], 8, 9),
+                backstop=[{"account": 7}, {"account": 8, "assets": ["TOK"]}, {"account": 9, "max_notional": 500}],
+                policy=NO_CONVERSION,
+            ),
+            {"expire: conversion_limit", "backstop: below_auto_close"},
+        ),
+        # TOK is worth more; 9 takes 500 of it, and 8 only GEM
+        "collateral": (
+            by_hand(
+                balances=with_rich([(1, SETTLE, -1000.0, 0.0), (1, "GEM", 4.0, 1.0), (1, "TOK", 63.0, 0.0)], 8, 9),
+                backstop=[{"account": 8, "assets": ["GEM"]}, {"account": 9, "max_notional": 500}],
+                policy=NO_CONVERSION,
+            ),
+            {"expire: conversion_limit", "backstop: below_auto_close"},
+        ),
+        "positions, debts, and collateral": (
+            by_hand(
+                [TWENTY[0]],
+                with_rich([(1, SETTLE, -500.0, 0.0), (1, "GEM", -1.0, 0.0), (1, "TOK", 69.5, 0.0)], 9),
+                backstop=PROVIDER,
+                policy=NO_CONVERSION,
+            ),
+            {"backstop: below_auto_close"},
+        ),
+        # 6 is cut to 1.11111 of 10, and 5 takes the rest
+        "cut": (
+            two_markets(
+                by_hand(
+                    [UNDER_WATER, (6, "X", -10.0, 125.0), (6, "Y", 100.0, 100.0), (5, "X", -20.0, 97.0)],
+                    [(1, SETTLE, 0.0, 0.0), (6, SETTLE, 250.0, 0.0), (5, SETTLE, 5000.0, 0.0)],
+                ),
+                95.0,
+            ),
+            {"adl: backstop_exhausted"},
+        ),
+        "cut and shared again": (
+            two_markets(
+                by_hand(
+                    [UNDER_WATER, (6, "X", -10.0, 125.0), (6, "Y", 100.0, 100.0), (5, "X", -7.0, 97.0)],
+                    [(1, SETTLE, 0.0, 0.0), (6, SETTLE, 250.0, 0.0), (5, SETTLE, 5000.0, 0.0)],
+                    policy={"adl_policy": "pro_rata"},
+                ),
+                95.0,
+            ),
+            {"adl: backstop_exhausted", "unfilled: no_counterparty"},
+        ),
+        "passed over": (
+            two_markets(
+                by_hand(
+                    [UNDER_WATER, (3, "X", -10.0, 125.0), (3, "Y", 100.0, 100.0), (5, "X", -5.0, 97.0)],
+                    [(1, SETTLE, 0.0, 0.0), (3, SETTLE, 250.0, 0.0), (5, SETTLE, 90.0, 0.0)],
+                    policy={"adl_policy": "bankruptcy_price"},
+                ),
+                95.0,
+            ),
+            {"adl: backstop_exhausted", "unfilled: no_counterparty"},
+        ),
+        # 8.8 of the 10 lent are wanted: 2 owes 5.5, 3 and 4 owe 2.25 each
+        "full utilisation": (
+            by_hand(
+                balances=[
+                    *((1, *held) for held in [(SETTLE, -880.0, 0.0), ("GEM", 0.0, 10.0)]),
+                    *((n, "GEM", owed, 0.0) for n, owed in ((2, -5.5), (3, -2.25), (4, -2.25))),
+                    *((n, SETTLE, 3000.0, 0.0) for n in (2, 3, 4)),
+                ],
+                borrow_lend=[{"symbol": "GEM"}],
+            ),
+            {"adl: full_utilization"},
+        ),
+        # what 2 pays is a debt at 5 %, the GEM that it owes is one at 2 %: at 6 its margin would be its 30
+        "a borrower is cut": (
+            by_hand(
+                balances=[
+                    (1, SETTLE, -880.0, 0.0),
+                    (1, "GEM", 0.0, 10.0),
+                    (2, "GEM", -6.0, 0.0),
+                    (2, "TOK", 70.0, 0.0),
+                ],
+                collateral=[
+                    {"symbol": symbol, "haircutFunction": {"weight": weight, "kind": {"type": "identity"}}, **others}
+                    for symbol, weight, others in (
+                        (SETTLE, "1", {}),
+                        ("GEM", "0.9", {"imfFunction": {"type": "sqrt", "base": "0.04", "factor": "0"}}),
+                        ("TOK", "0.9", {}),
+                    )
+                ],
+                borrow_lend=[{"symbol": "GEM", "borrowedQuantity": "4"}],
+            ),
+            {"adl: full_utilization"},
+        ),
+        # 3 is closed at the mark, has 53 and no exposure, and pays them of the 60
+        "paid by one without exposure": (
+            by_hand(
+                [LONG, (3, "X", -10.0, 100.0)],
+                [(1, SETTLE, 10.0, 0.0), (3, SETTLE, -17.0, 0.0)],
+                mark=93.0,
+                policy={"shortfall": "equity", "adl_price": 1},
+            ),
+            {"adl: backstop_exhausted", "socialize: equity", "shortfall: bankrupt"},
+        ),
+        # 3 can pay 1.999999 of its part and is asked for no more, 5 is liquidated itself
+        "paid by equity": (
+            by_hand(
+                [(1, "X", 10.0, 100.0), (3, "X", -20.0, 95.0), (4, "X", -3.0, 95.0), (5, "X", -20.0, 95.0)],
+                with_rich(
+                    [TWENTY[1], *((n, SETTLE, money, 0.0) for n, money in ((3, 97.0), (4, 300.0), (5, 90.0)))], 9
+                ),
+                mark=95.0,
+                backstop=PROVIDER,
+                policy={"shortfall": "equity", "fund": 12},
+            ),
+            {"fund: bankrupt", "socialize: equity"},
+        ),
+        "paid by open interest": (
+            by_hand(
+                [(1, "X", 10.0, 100.0), (3, "X", -2.0, 95.0), (4, "X", 3.0, 95.0)],
+                with_rich([TWENTY[1], (3, SETTLE, 20.0, 0.0), (4, SETTLE, 300.0, 0.0)], 9),
+                mark=95.0,
+                backstop=PROVIDER,
+                policy={"shortfall": "open_interest"},
+            ),
+            {"socialize: open_interest"},
+        ),
+        "left unsettled": (
+            with_second_tick(
+                by_hand(
+                    [TWENTY[0]],
+                    with_rich([TWENTY[1]], 9),
+                    mark=90.0,
+                    backstop=PROVIDER,
+                    policy={"shortfall": "unsettled"} | EVERY_MINUTE,
+                ),
+                60,
+            ),
+            {"shortfall: unsettled"},
+        ),
+        # 25 are to come, so that with the fund's 12 there is equity before the row of the other 18
+        "left unsettled beside something": (
+            by_hand(
+                [LONG],
+                with_rich([TWENTY[1]], 9),
+                settings=[(1, 25.0)],
+                mark=95.0,
+                backstop=PROVIDER,
+                policy={"shortfall": "unsettled", "fund": 12},
+            ),
+            {"fund: bankrupt", "shortfall: unsettled"},
+        ),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_from_the_backstop_on_by_hand(case):
+    scene, expected = case[1]
+    assert expected <= assert_equals_the_oracle(scene)
+
+
 GIVEN_HOURLY = {"fundingInterval": 3_600_000}
 
 
@@ -255,6 +448,13 @@ GIVEN_HOURLY = {"fundingInterval": 3_600_000}
             with_second_tick(
                 by_hand([LONG], [(1, SETTLE, 500.0, 0.0)], settings=[(1, -50.0)], borrow_lend=[{"symbol": "GEM"}]),
                 400,
+            ),
+            {"unsettle: settlement"},
+        ),
+        # what it has is taken, and it has nothing to borrow on
+        "owed by one that has nothing": (
+            with_second_tick(
+                by_hand(balances=[(1, SETTLE, 400.0, 0.0)], settings=[(1, -500.0)], policy=EVERY_MINUTE), 60
             ),
             {"unsettle: settlement"},
         ),

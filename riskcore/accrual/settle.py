@@ -30,8 +30,8 @@ def settle_accounts(work: TickContext, before: npt.NDArray[np.int64]) -> None:
     for asset in range(len(work.venue.pools)):
         work.pools.throttle(asset, int(added.sum()) if asset == work.venue.settle else 0)
     has = work.accounts.with_anything(owed)
-    for account in np.flatnonzero(((short > 0) | (owed > 0)) & has).tolist():
-        _Settlement(work, account).cover(int(short[account]), int(owed[account]))
+    for account in np.flatnonzero((short > 0) | (owed > 0)).tolist():
+        _Settlement(work, account).cover(int(short[account]), int(owed[account]), may_borrow=bool(has[account]))
 
 
 class _Settlement(Converter):
@@ -43,14 +43,15 @@ class _Settlement(Converter):
     def mmr(self) -> float:
         return _NONE
 
-    def cover(self, short: int, owed: int) -> None:
+    def cover(self, short: int, owed: int, *, may_borrow: bool) -> None:
         """Cover a lack of settle by what the account lends, may borrow and can sell; the rest is unsettled."""
         self.columns.free[self.settle] -= owed
         self.short = short
         redeemed = min(short, self.redeemable(self.settle))
         if redeemed:
             self.redeem(self.settle, redeemed)
-        self._borrow(limited(self.short, self.state.pools.borrowable(self.state.venue.settle)))
+        if may_borrow:
+            self._borrow(limited(self.short, self.state.pools.borrowable(self.state.venue.settle)))
         if self.short:
             self.raise_settle(self.short, self.settle)
         left = self.short

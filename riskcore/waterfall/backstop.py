@@ -50,7 +50,6 @@ class _Turn:
     def __init__(self, state: TickState, account: int, reason: str, providers: list[tuple[int, int]]) -> None:
         self.state, self.account, self.reason, self.providers = state, account, reason, providers
         self.margin = state.margin(account)
-        self.settle_debt = max(-int(state.accounts.columns.free[state.accounts.columns.settle_row[account]]), 0)
         self.quantum, self.fund_share = state.venue.settle_quantum, state.venue.policy.backstop_fund_share
         # without equity left the price is the mark: no provider pays for another account's loss
         self.equity = max(self.margin.equity, Decimal(0))
@@ -102,8 +101,8 @@ class _Turn:
             for row in state.accounts.balances_of(self.account)
             if row != settle and columns.free[row] > 0
         ]
-        share, debt = self._share(settle), self.settle_debt
-        edge = share / (debt + share) if debt else Fraction(0)
+        share, need = self._share(settle), max(-int(columns.free[settle]), 0)
+        edge = share / (need + share) if share else Fraction(0)
         for _, row in sorted(held):
             need = -int(columns.free[settle])
             if need <= 0 or state.healthy(self.account):

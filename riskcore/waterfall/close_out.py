@@ -28,19 +28,17 @@ def close_out(state: TickState) -> None:
         shortfall = max(-int(columns.free[columns.settle_row[account]]), 0)
         paid = min(state.ledger.fund, shortfall)
         if paid:
-            state.ledger.fund -= paid
             _cover(state, account, "fund", "bankrupt", paid, counterparty=FUND, fund=-paid)
         rest = shortfall - paid
         match state.venue.policy.shortfall:
             case "unsettled" if rest:
-                columns.unsettled[account] -= rest
                 _cover(state, account, "shortfall", "unsettled", rest, counterparty=NOBODY, unsettled=-rest)
                 rest = 0
             case "equity" | "open_interest" if rest:
                 rest = _socialize(state, account, rest)
         if rest:
-            state.ledger.shortfall -= rest
             _cover(state, account, "shortfall", "bankrupt", rest, counterparty=SHORTFALL, counter_cash=-rest)
+            state.ledger.shortfall -= rest
 
 
 def _to_settle(state: TickState, account: int) -> None:
@@ -56,10 +54,16 @@ def _to_settle(state: TickState, account: int) -> None:
                 convert.exchange(convert.at_index(row, -int(free[row])))
 
 
-def _cover(state: TickState, account: int, event: str, reason: str, quanta: int, **sides: int) -> None:
-    """Add to the settle balance of a bankrupt account what ``sides`` have already given, and write the row."""
+def _cover(
+    state: TickState, account: int, event: str, reason: str, quanta: int, *, fund: int = 0, unsettled: int = 0,
+    **sides: int,
+) -> None:  # fmt: skip
+    """Add to a bankrupt account's settle balance what others, the fund or its own unsettled give; write the row."""
     before = state.margin(account).mmr
     state.add_cash(account, quanta)
+    state.accounts.columns.unsettled[account] += unsettled
+    state.ledger.fund += fund
+    sides |= {"fund": fund, "unsettled": unsettled}
     state.journal.add(event, reason, account, before, state.margin(account).mmr, cash=quanta, **sides)
 
 
