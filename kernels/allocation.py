@@ -6,6 +6,7 @@ from ._jit import allocating_kernel, kernel
 from .whole import multiply_divmod
 
 _BITS = 14  # buckets of the histogram: 2**14 sums stay in the second cache
+_ENOUGH = 4  # a bucket with less than this part of the rows, a power of two, is not looked into
 _SIGN = np.uint64(1 << 63)
 _LOWEST = np.uint64(0x000FFFFFFFFFFFFF)  # place of -inf: what is not above it takes no part
 _HIGHEST = np.uint64(0xFFF0000000000000)  # place of +inf; above it are NaNs
@@ -16,7 +17,8 @@ def share_out(total, weight, cap, taken):
     """Split a whole amount in proportion to weights, never past the caps: water-filling.
 
     What a full one would have got beyond its cap goes to the others by their weights; where all weights are 0 the caps
-    are the weights. What rounding down leaves goes, one each, to those with the most room left, the earlier ones first.
+    are the weights. What rounding down leaves goes, one each, to those with a weight that have the most room left, the
+    earlier ones first.
 
     total   int64  ()    0 <= total < 2**61
     weight  int64  (N,)  >= 0, together < 2**62
@@ -57,20 +59,21 @@ def share_out(total, weight, cap, taken):
         if taken[n] < 0:
             taken[n] = -1 - taken[n]
             rest -= taken[n]
-            high = max(high, cap[n] - taken[n] + 1)
+            if by_cap or weight[n] > 0:
+                high = max(high, cap[n] - taken[n] + 1)
     # the largest room that is enough: as many as there is rest have it, or more
     low, above = 1, 0
     while rest > 0 and high - low > 1:
         middle, found = (low + high) // 2, 0
         for n in range(cap.size):
-            found += cap[n] - taken[n] >= middle
+            found += cap[n] - taken[n] >= middle and (by_cap or weight[n] > 0)
         if found >= rest:
             low = middle
         else:
             high, above = middle, found
     even = rest - above
     for n in range(cap.size):
-        more = cap[n] - taken[n]
+        more = cap[n] - taken[n] if by_cap or weight[n] > 0 else 0
         if rest > 0 and (more > low or (more == low and even > 0)):
             taken[n] += 1
             even -= more == low
@@ -102,22 +105,30 @@ def head_of_queue(bits, room, need, chosen, count):
         place = place_in_order(bits[n])
         if room[n] > 0 and _LOWEST < place <= _HIGHEST:
             low, high = min(low, place), max(high, place)
-    shift, width = np.uint64(0), high - low if high > low else np.uint64(0)
-    while width >> shift >= np.uint64(1 << _BITS):
-        shift += np.uint64(1)
-    sums = np.zeros(1 << _BITS, np.int64)
+    highest, held = high, 0
+    sums, rows = np.empty(1 << _BITS, np.int64), np.empty(1 << _BITS, np.int64)
+    while low <= high:
+        shift = np.uint64(0)
+        while (high - low) >> shift >= np.uint64(1 << _BITS):
+            shift += np.uint64(1)
+        sums[:], rows[:] = 0, 0
+        for n in range(bits.size):
+            place = place_in_order(bits[n])
+            if room[n] > 0 and low <= place <= high:
+                sums[(place - low) >> shift] += room[n]
+                rows[(place - low) >> shift] += 1
+        bucket = (1 << _BITS) - 1
+        while bucket > 0 and held + sums[bucket] < need:
+            held += sums[bucket]
+            bucket -= 1
+        low += np.uint64(bucket) << shift
+        high = min(high, low + (np.uint64(1) << shift) - np.uint64(1))
+        if shift == 0 or rows[bucket] < bits.size >> _ENOUGH:
+            break  # else most lie in one bucket: look into that one
+    found = 0
     for n in range(bits.size):
         place = place_in_order(bits[n])
-        if room[n] > 0 and _LOWEST < place <= _HIGHEST:
-            sums[(place - low) >> shift] += room[n]
-    bucket, held = (1 << _BITS) - 1, 0
-    while bucket > 0 and held + sums[bucket] < need:
-        held += sums[bucket]
-        bucket -= 1
-    least, found = low + (np.uint64(bucket) << shift), 0
-    for n in range(bits.size):
-        place = place_in_order(bits[n])
-        if room[n] > 0 and least <= place <= _HIGHEST and place > _LOWEST:
+        if room[n] > 0 and low <= place <= highest:
             chosen[found] = n
             found += 1
     count[0] = found

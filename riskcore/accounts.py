@@ -197,15 +197,6 @@ class Accounts:
         owner = np.repeat(np.arange(len(accounts)), counts)
         return np.asarray(np.bincount(owner, self.columns.free[rows] < 0, len(accounts)) > 0)
 
-    def with_anything(self, owed: Int) -> npt.NDArray[np.bool_]:
-        """Whether each account has a position, or anything free or lent once it has paid ``owed`` settle quanta."""
-        c = self.columns
-        free = c.free.copy()
-        free[c.settle_row] -= owed
-        has = np.bincount(self.balance_accounts(), (free > 0) | (c.lent > 0), len(self))
-        has += np.bincount(self.position_accounts(), c.lots != 0, len(self))
-        return np.asarray(has > 0)
-
     def position_rows(self, accounts: Int) -> tuple[Int, Int]:
         """Position rows of the accounts, one account after another, and the number of each."""
         return _rows_of(self.columns.position_offset, accounts)

@@ -104,13 +104,13 @@ def bitmex(of: Counterparties) -> Float:
 
 
 def bybit(of: Counterparties) -> Float:
-    """PnL % times leverage, of profitable positions alone; the venue names the two factors and no formula."""
+    """PnL % times leverage, of profitable positions alone: the venue names the two factors, and no formula."""
     score = pnl_leverage(of)
     return np.where(of.value > of.entry, score, -np.inf)
 
 
 def hyperliquid(of: Counterparties) -> Float:
-    """Mark over entry price, in the direction of the position, times notional over account value."""
+    """Mark over entry price times notional over account value; of a short entry over mark (the venue is silent)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         gain = np.where(of.value > 0, of.value / of.entry, of.entry / of.value)
         return _first(of, gain * np.abs(of.value) / of.equity)
@@ -183,7 +183,7 @@ POLICIES: dict[str, Policy] = {
 """Every policy that a venue may name."""
 
 
-def register(name: str, rank: Rank, *, shared: bool = False) -> None:
+def register(name: str, rank: Rank, *, shared: bool = False, replace: bool = False) -> None:
     """Add a policy of one's own under a name that a venue's ``adl_policy`` may then have.
 
     Parameters
@@ -191,32 +191,41 @@ def register(name: str, rank: Rank, *, shared: bool = False) -> None:
     name
         Not one that is taken.
     rank
-        Function of `Counterparties` that gives float64 of shape (N,): scores, of which NaN and -inf take no part, or,
-        ``shared``, weights, of which NaN and what is below 0 count as 0. It must depend on its argument alone.
+        Function of `Counterparties` that gives numbers of shape (N,): scores, of which NaN and -inf take no part, or,
+        ``shared``, weights, of which NaN and what is below 0 count as 0 (who has 0 is closed after all the others, not
+        never). It must depend on its argument alone, and is tried on a few made-up rows here.
+    replace
+        Take the place of a policy of that name.
 
     Raises
     ------
     ValueError
-        The name is taken.
+        The name is taken, or the function gives something else.
     """
-    if name in POLICIES:
-        raise ValueError(f"an ADL policy named {name!r} is there already")
-    POLICIES[name] = Policy(name, rank, shared)
+    if name in POLICIES and not replace:
+        raise ValueError(f"an ADL policy named {name!r} is there already; replace=True takes its place")
+    policy = Policy(name, rank, shared)
+    for count in (0, 1, 3):
+        one = np.arange(1.0, count + 1)
+        ranked(
+            policy, Counterparties(one.astype(np.int64), -one, -1.1 * one, one / 100, one, 2 * one, one / 50, one / 10)
+        )
+    POLICIES[name] = policy
 
 
 def ranked(policy: Policy, of: Counterparties) -> Float:
-    """Scores or weights of a policy, checked for their shape.
+    """Scores or weights of a policy as float64, checked for their shape.
 
     Raises
     ------
     ValueError
-        The policy's function gives something else than one float64 per counterparty.
+        The policy's function gives something else than one number per counterparty.
     """
     rank = np.asarray(policy.rank(of))
-    if rank.shape != (len(of),) or rank.dtype != np.float64:
-        found, wanted = f"{rank.dtype} of shape {rank.shape}", f"float64 of shape {(len(of),)}"
-        raise ValueError(f"ADL policy {policy.name!r} gave {found}, not {wanted}")
-    return rank
+    if rank.shape != (len(of),) or rank.dtype.kind not in "fiub":
+        found = f"{rank.dtype} of shape {rank.shape}"
+        raise ValueError(f"ADL policy {policy.name!r} gave {found}, not a number for each of {len(of)}")
+    return rank.astype(np.float64)
 
 
 def whole_weights(weight: Float) -> Int:

@@ -91,6 +91,7 @@ class Engine:
         self._start: Accounts | None = accounts.copy()
         self._folder: Path | None = None
         self._recorded: list[Recorded] = []
+        self._broken: str | None = None
 
     def step(self, tick: Tick) -> StepResult:
         """Guard the prints, accrue what is due, sweep all accounts, liquidate those at a margin ratio of 1 or more.
@@ -99,7 +100,10 @@ class Engine:
         ------
         RiskDataError
             The tick is not later than the one before, a price is missing or a book is wrong; nothing has changed.
+        RuntimeError
+            An earlier tick failed half-way, in a user's own ADL policy say: the state is of no tick.
         """
+        self._must_be_whole()
         time = tick.nanoseconds()
         if self.time is not None and time <= self.time:
             raise RiskDataError("tick", "time", f"must be later than the tick before, {self.time}", value=time)
@@ -119,7 +123,11 @@ class Engine:
         table = margin_table(self.accounts, prices)
         selected = np.flatnonzero(table.liquidatable)
         if selected.size:
-            selected = self._liquidate(context, table, selected, guarded)
+            try:
+                selected = self._liquidate(context, table, selected, guarded)
+            except BaseException as error:
+                self._broken = f"tick {self.ticks} failed half-way: {type(error).__name__}: {error}"
+                raise
         rows = journal.rows()
         self._recorded.append(Recorded(self.ticks, time, prices, books, rows))
         result = StepResult(self.ticks, time, table, selected, rows, self.venue, self.accounts)
@@ -160,6 +168,7 @@ class Engine:
         inputs
             Path and sha256 of the tables that the ticks came from, for the record.
         """
+        self._must_be_whole()
         path = Path(path)
         if self._folder is not None and path.resolve() != self._folder:
             raise ValueError(f"this run is already kept in {self._folder}")
@@ -168,6 +177,10 @@ class Engine:
             seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
         )  # fmt: skip
         self._folder, self._recorded, self._start = path.resolve(), [], None
+
+    def _must_be_whole(self) -> None:
+        if self._broken is not None:
+            raise RuntimeError(f"{self._broken}; resume from the last save, or start again")
 
     @classmethod
     def resume(cls, path: str | Path) -> Engine:

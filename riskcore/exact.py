@@ -41,6 +41,12 @@ class ExactMargin:
             return 0.0
         return float(self.maintenance / self.equity) if self.equity > 0 else float("inf")
 
+    def sound(self, limit: Fraction) -> bool:
+        """Whether the maintenance margin ratio is under a limit, and net equity not below 0."""
+        if self.equity < 0:
+            return False
+        return not self.exposure or Fraction(self.maintenance) < limit * Fraction(self.equity)
+
 
 @dataclass(frozen=True)
 class Held:
@@ -154,7 +160,7 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
 
 
 def covers_initial_margin(accounts: Accounts, account: int, prices: Prices) -> bool:
-    """Whether the initial margin ratio of an account is under 1."""
+    """Whether the initial margin ratio of an account is under 1, and its net equity not below 0."""
     limit, markets = float(accounts.leverage_limit[account]), len(prices.venue.markets.symbol)
     with localcontext(_CONTEXT):
         own = Decimal(0) if limit == float("inf") else 1 / decimal(limit)
@@ -168,7 +174,7 @@ def covers_initial_margin(accounts: Accounts, account: int, prices: Prices) -> b
                 initial += max(requirement(prices, curve, held.exposure, held.price), held.exposure * own * is_position)
         booked = int(accounts.columns.unsettled[account]) - int(accounts.columns.account_cost[account])
         equity += booked * decimal(prices.venue.settle_quantum)
-        return not exposure or max(initial, exposure * own) < equity
+        return max(initial, exposure * own) < equity or (not exposure and equity >= 0)
 
 
 def price_per_lot(prices: Prices, market: int) -> Decimal:
@@ -183,6 +189,13 @@ def equity_share(margin: ExactMargin, requirement: Decimal, equity: Decimal | Fr
     return Fraction(equity) * Fraction(requirement) / Fraction(margin.maintenance)
 
 
-def zero_price_flow(margin: ExactMargin, row: int, equity: Decimal | Fraction, quantum: Fraction) -> int:
-    """Settle quanta that closing a position at its zero price brings the account: its worth less its equity share."""
-    return round((Fraction(margin.value[row]) - equity_share(margin, margin.requirement[row], equity)) / quantum)
+def zero_price_flow(
+    margin: ExactMargin, row: int, equity: Decimal | Fraction, band: Fraction, quantum: Fraction
+) -> int:
+    """Settle quanta that closing a position at its zero price brings the account: its worth less its equity share.
+
+    With equity below zero the price lies beyond the mark, by at most ``band`` of it.
+    """
+    value = Fraction(margin.value[row])
+    share = max(equity_share(margin, margin.requirement[row], equity), -band * abs(value))
+    return round((value - share) / quantum)

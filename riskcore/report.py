@@ -62,7 +62,8 @@ def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
 def provider_pnl(path: str | Path) -> pd.DataFrame:
     """Profit and loss of each backstop provider on what it took over, tick by tick: whether the risk was paid.
 
-    As if it had kept all it took: positions and borrows at the marks and prices of each tick, less what it paid.
+    As if it had kept all it took: positions and borrows at the marks and prices of each tick (the last one where a tick
+    has none), less what it paid; without funding and interest since, and whatever the account did or suffered besides.
 
     Parameters
     ----------
@@ -78,6 +79,7 @@ def provider_pnl(path: str | Path) -> pd.DataFrame:
     venue, rows = load_venue(path / "venue.json"), run_folder.read_journal(path)
     time, mark, asset = run_folder.read_prices(path, venue)
     accounts = run_folder.read_accounts(path, venue)
+    mark, asset = (pd.DataFrame(prices).ffill().to_numpy() for prices in (mark, asset))
     lot, quantum = mark * venue.markets.step_size, asset * venue.assets.quantum_size
     rows = rows[rows["event"] == EVENT["backstop"]]
     received = (rows["counter_cash"] - rows["counter_cost"]) * float(venue.settle_quantum)

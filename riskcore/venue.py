@@ -132,6 +132,8 @@ class _Policy(msgspec.Struct, forbid_unknown_fields=True):
     adl_price: _Figure = 0
     adl_counterparties: str = "profitable"
     adl_cap: _Figure = 1
+    zero_price_band: _Figure = 1
+    counterparty_mmr: _Figure = 1
     slice_probability: _Figure = "0.5"
     slice_cooldown: _Figure | None = None
     target_mmr: _Figure = 1
@@ -293,6 +295,8 @@ class Policy:
     adl_price: Fraction
     adl_counterparties: str
     adl_cap: Fraction
+    zero_price_band: Fraction
+    counterparty_mmr: Fraction
     slice_probability: Fraction
     slice_cooldown: Fraction | None
     target_mmr: Fraction
@@ -493,6 +497,8 @@ def _policy(spec: _Policy) -> Policy:
         adl_price=figure("adl_price", 0, 1),
         adl_counterparties=spec.adl_counterparties,
         adl_cap=figure("adl_cap", 0, 1, above=True),
+        zero_price_band=figure("zero_price_band", 0, 1),
+        counterparty_mmr=figure("counterparty_mmr", 0, 1, above=True),
         slice_probability=figure("slice_probability", 0, 1, above=True),
         slice_cooldown=None if spec.slice_cooldown is None else figure("slice_cooldown", 0, None, above=True),
         target_mmr=figure("target_mmr", 0, 1, above=True),

@@ -46,6 +46,8 @@ POLICY = {
     "adl_price": 0,
     "adl_counterparties": "profitable",
     "adl_cap": 1,
+    "zero_price_band": 1,
+    "counterparty_mmr": 1,
     "slice_probability": "0.5",
     "slice_cooldown": None,
     "target_mmr": 1,
@@ -735,7 +737,8 @@ def split(lots: int, most: dict, weights: dict | None = None) -> dict:
             lots -= most[one]
             still.remove(one)
     left_over = lots - sum(shares.values())
-    for one in sorted(still, key=lambda one: shares[one] - most[one])[:left_over]:
+    weighted = [one for one in still if weights[one] > 0]
+    for one in sorted(weighted, key=lambda one: shares[one] - most[one])[:left_over]:
         shares[one] += 1
     return taken | shares
 
@@ -907,7 +910,8 @@ class _Tick:
         self.rows: list[dict] = []
         self.doubts: list[str] = []  # where float64 could decide otherwise
         self.start_margins = None  # of the tick's sweep, after what was due
-        self.owed, self.short = {}, {}  # account id: what it owes and what it still lacks, in settlement
+        # account id: what it owes, what it still lacks and what was added to its debt, in settlement
+        self.owed, self.short, self.added = {}, {}, {}
         self.levels = {}  # (symbol, side): [[price, lots left, what is remembered of the level], ...]
         self.bands = {}  # (symbol, side): Band
         self.worst_average = {}  # (symbol, side): price or None
@@ -1297,24 +1301,17 @@ class _Tick:
         """Settlement; `debts` are those before interest."""
         for account_id, account in self.state.accounts.items():
             owed, free = max(-account.unsettled, 0), account.balances[self.venue.settle][0]
-            added = max(self.settle_debt(account_id) - debts[account_id], 0)
-            self.owed[account_id], self.short[account_id] = owed, added + max(owed - max(free, 0), 0)
-        may_borrow = {one: self.has_something(account, self.owed[one]) for one, account in self.state.accounts.items()}
+            self.added[account_id] = max(self.settle_debt(account_id) - debts[account_id], 0)
+            lacking = max(owed - max(free, 0), 0)
+            self.owed[account_id], self.short[account_id] = owed, self.added[account_id] + lacking
         self.bounds = {asset: self.bound(asset) for asset in self.venue.pools}
         for account_id in list(self.short):
             for cover in (self.settle_by_redeeming, self.settle_by_borrowing, self.settle_by_selling):
-                if self.short[account_id] > 0 and (may_borrow[account_id] or cover != self.settle_by_borrowing):
+                if self.short[account_id] > 0:
                     cover(account_id)
             cash = self.short.pop(account_id) - self.owed.pop(account_id)
             if cash != 0:
                 self.record("unsettle", "settlement", account_id, cash=cash, unsettled=-cash)
-
-    def has_something(self, account: Account, owed: int) -> bool:
-        """Whether an account has anything to borrow on, what it owes taken back (Settlement)."""
-        if any(lots != 0 for lots, *_ in account.positions.values()):
-            return True
-        taken_back = {asset: owed if asset == self.venue.settle else 0 for asset in account.balances}
-        return any(free > taken_back[asset] or lent > 0 for asset, (free, lent) in account.balances.items())
 
     def bound(self, asset: str) -> Fraction:
         """`bound` of a pool (Settlement)."""
@@ -1350,6 +1347,8 @@ class _Tick:
         """The debt is granted, and the rest of the running hour of it paid (Settlement)."""
         settle = self.venue.settle
         granted = min(self.short[account_id], self.borrowable(settle))
+        if self.look(account_id).net_equity <= 0:
+            granted = min(granted, self.added[account_id])
         self.short[account_id] -= granted
         if granted > 0 and settle in self.venue.pools:
             rate, left = self.hourly_rates(settle)[0], HOUR - self.time_ns % HOUR
@@ -1911,8 +1910,7 @@ class _Tick:
                 for market in self.positions_by_margin(look):
                     self.hand_to_providers(account_id, market, look)
             if look.below_auto_close:
-                self.hand_over_debts(account_id, look)
-                self.hand_over_collateral(account_id, look)
+                self.hand_over_borrows(account_id, look)
 
     def capacity(self, provider) -> Fraction:
         """`c_p`: the mark notional that a provider can take now (4 Backstop)."""
@@ -1930,27 +1928,37 @@ class _Tick:
         if policy["backstop_below_zero"] == "mark":
             equity = max(equity, 0)
         share = equity_share(equity, look.position_maintenance_margins[symbol], look.maintenance_margin)
+        share = max(share, -policy["zero_price_band"] * abs(lots) * lot_value)
         flow, to_fund = self.quanta(lots * lot_value - share), self.quanta(share * policy["backstop_fund_share"])
         deal = Deal(account_id, -lots, rhe(flow), rhe(to_fund) if share > 0 else 0, market=symbol)
         self.share_out(deal, lot_value, "below_auto_close" if look.below_auto_close else "sent_on")
 
-    def hand_over_debts(self, account_id, look: Margin) -> None:
-        """Debts in other assets than settle (4 Backstop, Borrows)."""
-        balances, fund_share = self.state.accounts[account_id].balances, self.venue.policy["backstop_fund_share"]
-        for asset in self.venue.assets:
-            debt = max(-balances.get(asset, (0, 0))[0], 0)
-            if debt > 0 and asset != self.venue.settle and self.look(account_id).liquidating:
-                value, share = self.value_of_quantum(asset), self.share_of_borrow(look, asset)
-                paid, to_fund = self.quanta(debt * value + share), self.quanta(share * fund_share)
-                deal = Deal(account_id, debt, -rhe(paid), rhe(to_fund), asset=asset)
-                self.share_out(deal, value, "below_auto_close")
+    def hand_over_borrows(self, account_id, look: Margin) -> None:
+        """Collateral for what the debts cost, then the debts other than settle (4 Backstop, Borrows)."""
+        balances, settle = self.state.accounts[account_id].balances, self.venue.settle
+        debts = {a: -balances[a][0] for a in self.venue.assets if a != settle and balances.get(a, (0,))[0] < 0}
+        costs = {
+            asset: self.quanta(debt * self.value_of_quantum(asset) + self.share_of_borrow(look, asset))
+            for asset, debt in debts.items()
+        }
+        need = sum(math.ceil(cost) for cost in costs.values()) - balances[settle][0]
+        self.sell_to_providers(account_id, look, need)
+        for asset, debt in debts.items():
+            if not self.look(account_id).liquidating:
+                return
+            at_hand, cost = balances[settle][0], costs[asset]
+            taken = debt if cost <= at_hand else math.floor(debt * at_hand / cost)
+            if taken > 0:
+                part_of = Fraction(taken, debt)
+                to_fund = self.quanta(self.share_of_borrow(look, asset) * self.venue.policy["backstop_fund_share"])
+                deal = Deal(account_id, taken, -rhe(cost * part_of), rhe(to_fund * part_of), asset=asset)
+                self.share_out(deal, self.value_of_quantum(asset), "below_auto_close")
 
-    def hand_over_collateral(self, account_id, look: Margin) -> None:
-        """Collateral for the settle debt (4 Backstop, Borrows)."""
+    def sell_to_providers(self, account_id, look: Margin, need: int) -> None:
+        """Collateral for settle (4 Backstop, Borrows)."""
         settle, balances = self.venue.settle, self.state.accounts[account_id].balances
-        need = self.settle_debt(account_id)
         share = self.quanta(self.share_of_borrow(look, settle))
-        discount = share / (need + share) if share > 0 else Fraction(0)
+        discount = share / (need + share) if need > 0 else Fraction(0)
         held = [asset for asset in self.venue.assets if asset != settle and balances.get(asset, (0, 0))[0] > 0]
         for asset in descending(held, lambda asset: balances[asset][0] * self.value_of_quantum(asset)):
             if need <= 0 or not self.look(account_id).liquidating:
@@ -1980,11 +1988,18 @@ class _Tick:
                 continue
 
             def passes(taken, provider=provider):
+                if deal.market is not None:
+                    held = self.lots(provider, deal.market)
+                    if abs(held - deal.signed(taken)) <= abs(held):
+                        return True
                 money, where = rhe(Fraction(paid * taken, deal.size)), (deal.market, deal.asset)
-                return self.after(provider, -deal.signed(taken), money, *where).imr < 1
+                look = self.after(provider, -deal.signed(taken), money, *where)
+                return look.imr < 1 and look.net_equity >= 0
 
-            weights[provider] = min(math.floor(self.capacity(provider) / unit_value), HEAVIEST)
+            weights[provider] = math.floor(self.capacity(provider) / unit_value)
             most[provider] = most_that_pass(min(weights[provider], deal.size), passes)
+        while max(weights.values(), default=0) >= HEAVIEST:
+            weights = {provider: weight // 2 for provider, weight in weights.items()}
         for provider, taken in split(deal.size, most, weights).items():
             if taken > 0:
                 self.hand_over("backstop", reason, deal, provider, taken)
@@ -2011,15 +2026,21 @@ class _Tick:
     # -- 5 ADL
 
     def deleverage(self) -> None:
-        """5 ADL, with the margin at the beginning of an account's turn; then Lends."""
+        """5 ADL: Lends, then positions with the margin at the beginning of an account's turn."""
+        for account_id in self.selected:
+            if self.look(account_id).liquidating:
+                self.settle_lends(account_id)
         for account_id in self.selected:
             look = self.look(account_id)
             if look.below_auto_close:
                 for market in self.positions_by_margin(look):
-                    self.hand_to_counterparties(account_id, market, look)
-        for account_id in self.selected:
-            if self.look(account_id).liquidating:
-                self.settle_lends(account_id)
+                    if self.look(account_id).liquidating:
+                        self.hand_to_counterparties(account_id, market, look)
+
+    def sound(self, look: Margin) -> bool:
+        """Whether an account is (5 ADL)."""
+        has_margin = look.maintenance_margin < self.venue.policy["counterparty_mmr"] * look.net_equity
+        return look.net_equity >= 0 and (look.exposure == 0 or has_margin)
 
     def figures(self, account_id, symbol: str) -> Figures:
         """Of a position at the sweep (5 ADL)."""
@@ -2099,7 +2120,7 @@ class _Tick:
         lots, swept = self.lots(account_id, symbol), self.swept[account_id].positions[symbol][0]
         if lots * swept <= 0:  # it has nothing left, or was turned round since
             return 0
-        cap = math.floor(self.venue.policy["adl_cap"] * abs(swept)) - self.deleveraged.get((account_id, symbol), 0)
+        cap = math.ceil(self.venue.policy["adl_cap"] * abs(swept)) - self.deleveraged.get((account_id, symbol), 0)
         return min(abs(lots), cap)
 
     def hand_to_counterparties(self, account_id, symbol: str, look: Margin) -> None:
@@ -2107,7 +2128,8 @@ class _Tick:
         policy, lots = self.venue.policy, self.lots(account_id, symbol)
         share = equity_share(look.net_equity, look.position_maintenance_margins[symbol], look.maintenance_margin)
         value = lots * self.prices.of_lot(self.venue, symbol)
-        flow = rhe(self.quanta(value - (1 - policy["adl_price"]) * share))
+        share = max((1 - policy["adl_price"]) * share, -policy["zero_price_band"] * abs(value))
+        flow = rhe(self.quanta(value - share))
         deal, ranks = Deal(account_id, -lots, flow, market=symbol), self.counterparties(symbol, lots < 0)
         if policy["adl_policy"] in WEIGHTS:
             self.offer_shares(deal, ranks)
@@ -2128,11 +2150,11 @@ class _Tick:
             still = [other for other in still if taken[other] == shares[other] and self.room(other, deal.market) > 0]
 
     def offer(self, deal: Deal, other, offered: int) -> int:
-        """What a counterparty takes of an offer: as long as its MMR is under 1 (5 ADL)."""
+        """What a counterparty takes of an offer: as long as it stays sound (5 ADL)."""
 
         def passes(taken):
             money, _ = deal.instalment(taken)
-            return self.after(other, -deal.signed(taken), -money, deal.market).mmr < 1
+            return self.sound(self.after(other, -deal.signed(taken), -money, deal.market))
 
         taken = most_that_pass(offered, passes)
         if taken > 0:
@@ -2168,9 +2190,11 @@ class _Tick:
         debts = {other: -account.balances.get(asset, (0, 0))[0] for other, account in self.state.accounts.items()}
         borrowers = [other for other, debt in debts.items() if debt > 0 and other not in self.selected]
         for other in sorted(borrowers, key=lambda other: -debts[other]):
+            if not self.look(deal.account_id).liquidating:
+                break
 
             def passes(taken, other=other):
-                return self.after(other, taken, -rhe(taken * worth), asset=asset).mmr < 1
+                return self.sound(self.after(other, taken, -rhe(taken * worth), asset=asset))
 
             taken = most_that_pass(min(deal.left, debts[other]), passes)
             if taken > 0:
@@ -2206,7 +2230,10 @@ class _Tick:
 
     def cover_shortfall(self, account_id) -> None:
         """The fund pays what it can, the rest goes by the policy (6 Close out)."""
-        shortfall, policy = self.settle_debt(account_id), self.venue.policy["shortfall"]
+        unsettled, policy = self.state.accounts[account_id].unsettled, self.venue.policy["shortfall"]
+        if unsettled > 0 or (unsettled < 0 and policy != "unsettled"):
+            self.record("unsettle", "close_out", account_id, cash=unsettled, unsettled=-unsettled)
+        shortfall = self.settle_debt(account_id)
         paid = min(self.state.fund, shortfall)
         rest = shortfall - paid
         if paid > 0:
@@ -2219,45 +2246,42 @@ class _Tick:
             self.record("shortfall", "bankrupt", account_id, counterparty=SHORTFALL, cash=rest, counter_cash=-rest)
 
     def socialize(self, account_id, rest: int) -> int:
-        """Others pay, in the markets in which the account held a position; what they paid (6 Close out)."""
-        held = {m: self.swept[account_id].positions.get(m, (0,))[0] for m in self.venue.markets}
-        values = {m: abs(lots) * self.prices.of_lot(self.venue, m) for m, lots in held.items() if lots != 0}
-        weights = {market: math.floor(self.quanta(value)) for market, value in values.items()}
-        parts, paid = split(rest, at_most(rest, values), weights), 0
-        for market in parts:
-            payers = self.payers(market, held[market])
-            left, still = parts[market], list(payers)
-            while left > 0 and still:
-                shares = split(left, at_most(rest, still), payers)
-                taken = {other: self.pay(account_id, market, other, offered) for other, offered in shares.items()}
-                left -= sum(taken.values())
-                still = [other for other in still if taken[other] == shares[other]]
-            paid += parts[market] - left
-        return paid
+        """Others pay; what they paid (6 Close out)."""
+        payers, left = self.payers(account_id), rest
+        still = list(payers)
+        while left > 0 and still:
+            shares = split(left, at_most(left, still), payers)
+            taken = {other: self.pay(account_id, other, offered) for other, offered in shares.items()}
+            left -= sum(taken.values())
+            still = [other for other in still if taken[other] == shares[other]]
+        return rest - left
 
-    def payers(self, market: str, held: int) -> dict:
-        """Who pays for an account that held so many lots at the sweep, and their weights (6 Close out)."""
-        others = {a: s.positions.get(market, (0,))[0] for a, s in self.swept.items() if a not in self.selected}
-        if self.venue.policy["shortfall"] == "open_interest":
-            return {other: abs(lots) for other, lots in others.items() if lots != 0}
-        equities = {other: self.start_margins[other].net_equity for other, lots in others.items() if lots * held < 0}
-        equities = {other: equity for other, equity in equities.items() if equity > 0}
-        for other, equity in equities.items():
-            error = ROUNDING * gross(self.venue, self.swept[other], self.prices)
-            if float32(equity - error) != float32(equity + error):
-                self.doubts.append("weight")
-        return whole_weights(equities)
+    def payers(self, account_id) -> dict:
+        """Who pays for an account, and their weights, by what all held at the sweep (6 Close out)."""
+        own = {m: lots for m, (lots, *_) in self.swept[account_id].positions.items() if lots != 0}
+        weights = {}
+        for other, account in self.swept.items():
+            if other in self.selected:
+                continue
+            held = {m: lots for m, (lots, *_) in account.positions.items() if lots != 0 and m in own}
+            if self.venue.policy["shortfall"] == "open_interest":
+                values = [abs(lots) * self.prices.of_lot(self.venue, market) for market, lots in held.items()]
+                weight, error = sum(values), CLOSE * sum(values)
+            else:
+                opposite = any(lots * own[market] < 0 for market, lots in held.items())
+                weight = self.start_margins[other].net_equity if opposite else 0
+                error = ROUNDING * gross(self.venue, account, self.prices)
+            if weight > 0:
+                weights[other] = weight
+                if float32(weight - error) != float32(weight + error) and weight != float32(weight):
+                    self.doubts.append("weight")
+        return whole_weights(weights)
 
-    def pay(self, account_id, market: str, other, offered: int) -> int:
+    def pay(self, account_id, other, offered: int) -> int:
         """What one pays of a shortfall (6 Close out)."""
-
-        def passes(quanta):
-            look = self.after(other, 0, -quanta)
-            return look.mmr < 1 and look.net_equity >= 0
-
-        paid = most_that_pass(offered, passes)
+        paid = most_that_pass(offered, lambda quanta: self.sound(self.after(other, 0, -quanta)))
         if paid > 0:
-            changes = {"market": market, "cash": paid, "counter_cash": -paid}
+            changes = {"cash": paid, "counter_cash": -paid}
             self.record("socialize", self.venue.policy["shortfall"], account_id, counterparty=other, **changes)
         return paid
 

@@ -323,6 +323,8 @@ policies = st.fixed_dictionaries(
         "adl_price": st.sampled_from([0, 0, "0.5", "1/3", 1, 1]),
         "adl_counterparties": st.sampled_from(["profitable", "opposing", "opposing"]),
         "adl_cap": st.sampled_from([1, 1, 1, "0.5", "0.3", "0.01"]),
+        "zero_price_band": st.sampled_from([1, 1, "0.5", "0.02", 0]),
+        "counterparty_mmr": st.sampled_from([1, 1, 1, "0.8", "0.3"]),
         "realize_interval": st.sampled_from([None, None, 1, 10, 60]),
         "borrow_rate_base": st.sampled_from([0, "0.1"]),
         "borrow_rate_slope": st.sampled_from(["0.06", "0.06", "2"]),

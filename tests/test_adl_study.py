@@ -109,10 +109,11 @@ class TestByHand:
         assert (row["closed"].item(), row["unfilled"].item()) == (100, 50)
         assert np.isnan(row["haircut_to_deficit"].item())
 
-    def test_bankruptcy_price_passes_over_whom_the_deal_would_leave_with_less_than_nothing(self):
+    def test_nobody_is_brought_to_a_margin_ratio_of_one(self):
+        """A lot costs 0.04 and sets 0.01 free: 1 has 2 less 1 to lose, and bears 33; or is passed over."""
         pair = winners((1, 100.0, 5.0, 2.0), (2, 100.0, 5.0, 40.0))
         found = study(pair, requests((0, 50.0, 2.0)), ["bankruptcy_price", "pnl_leverage"]).positions
-        assert found["closed"].tolist() == [0, 50_000_000, 50_000_000, 0]
+        assert found["closed"].tolist() == [0, 50_000_000, 33_333_333, 16_666_667]
 
     def test_markets_and_sides_are_closed_by_themselves(self):
         pair = winners((1, 100.0, 5.0, 50.0), (1, 80.0, 5.0, 50.0), (2, 70.0, 5.0, 50.0)).assign(

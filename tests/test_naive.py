@@ -705,12 +705,12 @@ def test_a_provider_without_a_limit():
 
 @pytest.mark.parametrize("step", ["0.01", "0.00000001"])
 def test_the_weight_of_a_provider_has_a_limit(step):
-    """Lots of 10^-8 at 100 are worth 10^-6: both weights are 2^50, below it 3 : 10 of limits of 300 and 1,000."""
+    """Lots of 10^-8 at 100 are worth 10^-6: both weights are shifted below 2^50, and stay 3 : 10."""
     limits = [{"account": 7, "max_notional": 3 * 10**11}, {"account": 8, "max_notional": 10**12}]
     venue = make_venue([market_row("X", ("0.10", 0), ("0.05", 0), step=step), Y], backstop=limits)
     state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 7: RICH, 8: RICH})
     _, rows = checked_step(venue, state)
-    expected = [-231, -769] if step == "0.01" else [-5 * 10**8, -5 * 10**8]
+    expected = [-231, -769] if step == "0.01" else [-230769231, -769230769]
     assert [row["lots"] for row in rows[1:]] == expected
 
 
@@ -819,15 +819,16 @@ def test_positions_go_before_debts():
 
 
 def test_debts_of_a_bankrupt_account_go_at_the_mark():
-    """GEM -5 and TOK -40 with USDC 850: E = -50, whatever `backstop_below_zero`. Both are taken over at p, GEM first.
+    """GEM -5 and TOK -40 with USDC 850: E = -50, whatever `backstop_below_zero`. Taken over at p, GEM first.
 
-    Then 50 are lacking.
+    350 are left for TOK and pay 35 of them; the other 5 are bought in the end, and then 50 are lacking.
     """
     accounts = {1: {"USDC": 850, "GEM": -5, "TOK": -40}, 7: RICH}
     _, rows = borrows_tick(accounts, [{"account": 7}], {"GEM": 100, "TOK": 10}, backstop_below_zero="zero_price")
     assert brief(rows, "asset", "quanta", "cash", "fund") == [
         ("backstop", "below_auto_close", "GEM", 5 * M, -500 * M, 0),
-        ("backstop", "below_auto_close", "TOK", 40 * M, -400 * M, 0),
+        ("backstop", "below_auto_close", "TOK", 35 * M, -350 * M, 0),
+        ("convert", "close_out", "TOK", 5 * M, -50 * M, 0),
         ("shortfall", "bankrupt", None, 0, 50 * M, 0),
     ]
 
@@ -1091,7 +1092,7 @@ def test_the_price_of_adl(adl_price, mark, price):
 
 
 def test_the_cap_of_adl():
-    """A quarter of 7 lots is 1, of 2,000 lots 500: in one tick, whoever is liquidated. 3 is first, 4 is last."""
+    """A quarter of 7 lots is 2, of 2,000 lots 500: in one tick, whoever is liquidated. 3 is first, 4 is last."""
     venue = make_venue(adl_cap="0.25")
     accounts = {1: {"X": (8, 100), "USDC": 10}, 2: {"X": (4, 100), "USDC": 6}, 3: {"X": (-20, 120), "USDC": 5000}}
     accounts |= {4: {"X": ("-0.07", 119), "USDC": 5000}, 5: {"X": (-20, 101), "USDC": 5000}}
@@ -1100,8 +1101,8 @@ def test_the_cap_of_adl():
         ("adl", "backstop_exhausted", 1, 3, 800, -500),
         ("adl", "backstop_exhausted", 1, 5, 800, -300),
         ("adl", "backstop_exhausted", 2, 5, 400, -200),
-        ("adl", "backstop_exhausted", 2, 4, 400, -1),
-        ("unfilled", "no_counterparty", 2, None, 199, 0),
+        ("adl", "backstop_exhausted", 2, 4, 400, -2),
+        ("unfilled", "no_counterparty", 2, None, 198, 0),
     ]
     # in the next tick it is a quarter of the 1,500 that are left
     state.accounts[2].positions["X"], state.accounts[2].balances["USDC"] = [600, 600 * M, 600 * M], [M, 0]
@@ -1185,21 +1186,23 @@ LENT = ("counterparty", "asset", "requested", "lent", "quanta", "cash", "counter
 
 
 def test_lends_are_settled_with_the_borrowers():
-    """GEM 10 lent at 100 (weight 0.9) and a debt of 880: E = 20. 8.8 of them pay it: 6 owed by 2, the rest by 3.
+    """GEM 10 lent at 100 (weight 1) and a debt of 995: E = 5. 9.95 of them pay it: 5.5 owed by 2, the rest by 3 and 4.
 
-    4 owes 4.5, but less of it than 2 and as much as 3, who comes first.
+    Both owe 2.25; 3 comes first. At 0.9 the first 550 pay 880 down to 330 and lift E = 20 by 55: healthy.
     """
-    accounts = {1: {"USDC": -880, "GEM": (0, 10)}, 2: {"USDC": 3000, "GEM": "-5.5"}}
+    accounts = {1: {"USDC": -995, "GEM": (0, 10)}, 2: {"USDC": 3000, "GEM": "-5.5"}}
     accounts |= {n: {"USDC": 3000, "GEM": "-2.25"} for n in (4, 3)}
-    new, rows, gained = lends_tick(accounts)
+    new, rows, gained = lends_tick(accounts, collateral=(("GEM", "1"), ("TOK", "0.9")))
     assert brief(rows, *LENT) == [
-        ("adl", "full_utilization", 2, "GEM", 8800000, -5500000, 0, 550 * M, -550 * M, 100.0),
-        ("adl", "full_utilization", 3, "GEM", 8800000, -2250000, 0, 225 * M, -225 * M, 100.0),
-        ("adl", "full_utilization", 4, "GEM", 8800000, -1050000, 0, 105 * M, -105 * M, 100.0),
+        ("adl", "full_utilization", 2, "GEM", 9950000, -5500000, 0, 550 * M, -550 * M, 100.0),
+        ("adl", "full_utilization", 3, "GEM", 9950000, -2250000, 0, 225 * M, -225 * M, 100.0),
+        ("adl", "full_utilization", 4, "GEM", 9950000, -2200000, 0, 220 * M, -220 * M, 100.0),
     ]
     assert gained == 0
-    assert new.accounts[1].balances == {"USDC": [0, 0], "GEM": [0, 1200000]}
-    assert new.accounts[4].balances == {"USDC": [2895 * M, 0], "GEM": [-1200000, 0]}
+    assert new.accounts[1].balances == {"USDC": [0, 0], "GEM": [0, 50000]}
+    assert new.accounts[4].balances == {"USDC": [2780 * M, 0], "GEM": [-50000, 0]}
+    _, rows, _ = lends_tick(accounts | {1: {"USDC": -880, "GEM": (0, 10)}})
+    assert [row["counterparty"] for row in rows] == [2]
 
 
 def test_a_borrower_is_left_healthy():
@@ -1215,15 +1218,16 @@ def test_a_borrower_is_left_healthy():
 
 
 def test_only_what_is_stuck():
-    """USDC -1,190 with GEM 10 and TOK 30 lent, 900 + 270: E = -20. Phase 2 redeems and sells 4 GEM for 396.
+    """USDC -1,295 with GEM 10 and TOK 30 lent: E = 5. Phase 2 redeems and sells 4 GEM for 396.
 
-    GEM 6 and TOK 30 cannot be redeemed: 600 come from GEM, which is worth more, and 194 from TOK.
+    GEM 6 and TOK 30 cannot be redeemed: 600 come from GEM, which is worth more, and 299 from TOK.
     """
-    accounts = {1: {"USDC": -1190, "GEM": (0, 10), "TOK": (0, 30)}, 2: {"USDC": 5000, "GEM": -6, "TOK": -30}}
-    new, rows, gained = lends_tick(accounts, [{"symbol": "GEM"}, {"symbol": "TOK"}])
+    accounts = {1: {"USDC": -1295, "GEM": (0, 10), "TOK": (0, 30)}, 2: {"USDC": 5000, "GEM": -6, "TOK": -30}}
+    pools, whole = [{"symbol": "GEM"}, {"symbol": "TOK"}], (("GEM", "1"), ("TOK", "1"))
+    new, rows, gained = lends_tick(accounts, pools, collateral=whole)
     assert brief(rows, "asset", "requested", "lent", "cash") == [
         ("adl", "full_utilization", "GEM", 6 * M, -6 * M, 600 * M),
-        ("adl", "full_utilization", "TOK", 19400000, -19400000, 194 * M),
+        ("adl", "full_utilization", "TOK", 29900000, -29900000, 299 * M),
     ]
     assert (gained, new.accounts[1].balances["USDC"]) == (0, [0, 0])
 
@@ -1266,8 +1270,8 @@ def test_equity_pays():
     others = {3: {"X": (-2, 95), "USDC": 100}, 4: {"X": (-3, 95), "USDC": 300}, 5: {"X": (5, 95), "USDC": 300}, 6: RICH}
     new, rows = lacking(others, "equity")
     assert brief(rows, *PAID) == [
-        ("socialize", "equity", 3, "X", 4500000, -4500000, 0),
-        ("socialize", "equity", 4, "X", 13500000, -13500000, 0),
+        ("socialize", "equity", 3, None, 4500000, -4500000, 0),
+        ("socialize", "equity", 4, None, 13500000, -13500000, 0),
     ]
     assert (new.shortfall, new.accounts[1].balances["USDC"]) == (0, [0, 0])
 
@@ -1287,9 +1291,9 @@ def test_who_is_cut_pays_no_more():
     others = {3: {"X": (-20, 95), "USDC": 97}, 4: {"X": (-3, 95), "USDC": 300}, 5: {"X": (-20, 95), "USDC": 90}}
     _, rows = lacking(others, "equity")
     assert brief(rows, *PAID) == [
-        ("socialize", "equity", 3, "X", 1999999, -1999999, 0),
-        ("socialize", "equity", 4, "X", 13602015, -13602015, 0),
-        ("socialize", "equity", 4, "X", 2397986, -2397986, 0),
+        ("socialize", "equity", 3, None, 1999999, -1999999, 0),
+        ("socialize", "equity", 4, None, 13602015, -13602015, 0),
+        ("socialize", "equity", 4, None, 2397986, -2397986, 0),
     ]
 
 
@@ -1297,7 +1301,7 @@ def test_what_nobody_could_pay():
     """3 has 96 and pays 0.999999; the rest is the venue's."""
     _, rows = lacking({3: {"X": (-20, 95), "USDC": 96}}, "equity")
     assert brief(rows, *PAID) == [
-        ("socialize", "equity", 3, "X", 999999, -999999, 0),
+        ("socialize", "equity", 3, None, 999999, -999999, 0),
         ("shortfall", "bankrupt", "shortfall", None, 17000001, -17000001, 0),
     ]
     _, rows = lacking({5: {"X": (20, 95), "USDC": 1000}}, "equity")
@@ -1316,17 +1320,14 @@ def test_who_has_no_position_any_more_pays_what_it_has():
     assert new.accounts[3].balances["USDC"] == [0, 0]
 
 
-def test_a_shortfall_by_markets():
-    """Long 10 X at 95 and short 5 Y at 100: of 33 pay X 950 / 1450 = 21.6206897 and Y 11.3793103 with the odd one."""
+def test_a_shortfall_over_markets():
+    """Long 10 X at 95 and short 5 Y at 100: of 33 pay those opposite in either, by their equity: 100 and 300."""
     others = {3: {"X": (-2, 95), "USDC": 100}, 4: {"Y": (3, 100), "USDC": 300}}
     venue = make_venue(backstop=[{"account": 9}], shortfall="equity")
     state = load(venue, {1: {"X": (10, 100), "Y": (-5, 100), "USDC": 17}, 9: RICH, **others})
     new, rows = checked_step(venue, state, {"X": 95, "Y": 100})
     rows = [row for row in rows if row["event"] == "socialize"]
-    assert [(row["counterparty"], row["market"], row["cash"]) for row in rows] == [
-        (3, "X", 21620689),
-        (4, "Y", 11379311),
-    ]
+    assert [(row["counterparty"], row["cash"]) for row in rows] == [(3, 8250000), (4, 24750000)]
     assert new.shortfall == 0
 
 
@@ -1821,13 +1822,14 @@ def test_what_is_owed_counts_as_borrowed_once_it_is_granted():
         ({"USDC": 500}, 0),
         ({"USDC": 0, "X": (0, 100)}, 500),
         ({"USDC": 501}, 0),
-        ({"USDC": (0, 1)}, 0),
-        ({"USDC": 0, "TOK": "0.1"}, 0),
-        ({"USDC": 0, "X": ("0.01", 100)}, 0),
+        ({"USDC": (0, 1)}, 499),
+        ({"USDC": 0, "TOK": "0.1"}, 499),
+        ({"USDC": 0, "X": ("0.01", 100)}, 500),
+        ({"USDC": 0, "TOK": 0, "X": (10, 40)}, 0),
     ],
 )
 def test_settlement_lends_nothing_to_who_has_nothing(holdings, left):
-    """500 are owed; who has anything else borrows what is missing."""
+    """500 are owed; who has equity borrows what is missing."""
     venue = make_venue(realize_interval=60)
     state = load(venue, {1: holdings, 2: {"X": (1, 100), "USDC": 100}}, settings=[{"account": 1, "unsettled": -500}])
     prices = {"prices": {"GEM": 100, "TOK": 10}}

@@ -394,7 +394,7 @@ def test_adl_policies_by_hand(name, counterparties):
             ),
             {"shortfall: unsettled"},
         ),
-        # 25 are to come, so that with the fund's 12 there is equity before the row of the other 18
+        # 25 are to come and are taken first, then the fund's 2: 3 are left
         "left unsettled beside something": (
             by_hand(
                 [LONG],
@@ -402,9 +402,9 @@ def test_adl_policies_by_hand(name, counterparties):
                 settings=[(1, 25.0)],
                 mark=95.0,
                 backstop=PROVIDER,
-                policy={"shortfall": "unsettled", "fund": 12},
+                policy={"shortfall": "unsettled", "fund": 2},
             ),
-            {"fund: bankrupt", "shortfall: unsettled"},
+            {"unsettle: close_out", "fund: bankrupt", "shortfall: unsettled"},
         ),
     }.items(),
     ids=lambda item: item[0],

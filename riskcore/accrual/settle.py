@@ -29,9 +29,11 @@ def settle_accounts(work: TickContext, before: npt.NDArray[np.int64]) -> None:
     work.pools.refresh()
     for asset in range(len(work.venue.pools)):
         work.pools.throttle(asset, int(added.sum()) if asset == work.venue.settle else 0)
-    has = work.accounts.with_anything(owed)
     for account in np.flatnonzero((short > 0) | (owed > 0)).tolist():
-        _Settlement(work, account).cover(int(short[account]), int(owed[account]), may_borrow=bool(has[account]))
+        # nobody borrows on nothing to pay an old claim
+        solvent = short[account] == added[account] or work.margin(account).equity > 0
+        most = short[account] if solvent else added[account]
+        _Settlement(work, account).cover(int(short[account]), int(owed[account]), int(most))
 
 
 class _Settlement(Converter):
@@ -43,15 +45,14 @@ class _Settlement(Converter):
     def mmr(self) -> float:
         return _NONE
 
-    def cover(self, short: int, owed: int, *, may_borrow: bool) -> None:
-        """Cover a lack of settle by what the account lends, may borrow and can sell; the rest is unsettled."""
+    def cover(self, short: int, owed: int, most: int) -> None:
+        """Cover a lack of settle by what can be redeemed, borrowed (``most``) and sold; the rest is unsettled."""
         self.columns.free[self.settle] -= owed
         self.short = short
         redeemed = min(short, self.redeemable(self.settle))
         if redeemed:
             self.redeem(self.settle, redeemed)
-        if may_borrow:
-            self._borrow(limited(self.short, self.state.pools.borrowable(self.state.venue.settle)))
+        self._borrow(limited(min(self.short, most), self.state.pools.borrowable(self.state.venue.settle)))
         if self.short:
             self.raise_settle(self.short, self.settle)
         left = self.short

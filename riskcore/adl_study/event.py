@@ -145,6 +145,24 @@ class _State:
         return of, equity / unit, profits / unit
 
 
+    def bearable(self, rows: Int, loss: float) -> Int:
+        """Lots of each position that can be closed at a loss per lot with the account's margin ratio still under 1.
+
+        Requirements shrink with the position, in proportion; what requests of the same time took counts.
+        """
+        event, accounts = self.event, len(self.event.equity)
+        held = event.requirement * self.left / event.lots * self.price / event.quantum
+        moved = event.side * self.left * (self.price - 1) + self.realised - self.taken
+        equity = event.equity / event.quantum + np.bincount(event.owner, moved, accounts)
+        needed = event.maintenance / event.quantum + np.bincount(event.owner, held, accounts)
+        per_lot = held[rows] / np.maximum(self.left[rows], 1)
+        above = (equity - needed)[event.owner[rows]]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            most = np.where(loss > per_lot, np.ceil(above / (loss - per_lot)) - 1, np.inf)
+        most = np.where(above > 0, np.clip(most, 0, 2.0**60), np.where(loss <= per_lot, 2.0**60, 0))
+        return most.astype(np.int64)
+
+
 def run(event: Event, policy: Policy, gap: int) -> tuple[Tally, pd.DataFrame]:
     """Run all requests under one policy.
 
@@ -175,7 +193,7 @@ def _close(state: _State, tally: Tally, policy: Policy, rows: Int, of: Counterpa
     """Close what a request asks for, as far as there is room, and take its deficit from those closed, by size."""
     event = state.event
     need = round(event.worth[request] / event.price[request])
-    room = state.left[rows]
+    room = np.minimum(state.left[rows], state.bearable(rows, event.taken[request] / max(need, 1)))
     if policy.reach:  # a deal beyond their own zero price would leave them with less than nothing
         with np.errstate(invalid="ignore", divide="ignore"):
             share = np.nan_to_num(of.equity * of.requirement / of.maintenance)

@@ -169,7 +169,8 @@ class Tally:
 
 def _largest(haircut: Float, base: Float) -> float:
     hit = (haircut > 0) & (base > 0)
-    return float((haircut[hit] / base[hit]).max(initial=0.0))
+    with np.errstate(over="ignore"):  # of a profit of next to nothing
+        return float((haircut[hit] / base[hit]).max(initial=0.0))
 
 
 def _past(haircut: Float, base: Float) -> int:

@@ -12,7 +12,7 @@ def work_off(state: TickState) -> None:
 
 
 PHASES = (
-    cancel.cancel_orders, work_off, backstop.hand_over, adl.deleverage, lends.settle_lends, close_out.close_out,
+    cancel.cancel_orders, work_off, backstop.hand_over, lends.settle_lends, adl.deleverage, close_out.close_out,
 )  # fmt: skip
 
 __all__ = ["PHASES"]

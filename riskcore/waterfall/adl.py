@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
-from math import floor
+from math import ceil
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ def deleverage(state: TickState) -> None:
     for account, _ in state.past_the_book():
         margin = state.margin(account)
         for row in by_requirement(margin):
+            if state.healthy(account):
+                break
             market, lots = int(state.accounts.columns.market[row]), int(state.accounts.columns.lots[row])
             side = 1 if lots > 0 else -1
             if (market, side) not in sides:
@@ -42,7 +44,7 @@ class _Opposing:
         self.rows, self.accounts, figures = _counterparties(state, market, side)
         self.rank = ranked(self.policy, figures)
         cap = state.venue.policy.adl_cap
-        self.allowed = figures.lots if cap == 1 else np.array([floor(cap * n) for n in figures.lots.tolist()], np.int64)
+        self.allowed = figures.lots if cap == 1 else np.array([ceil(cap * n) for n in figures.lots.tolist()], np.int64)
         self.closed = np.zeros(len(self.rows), np.int64)
         if self.policy.shared:
             self.weight = whole_weights(self.rank)
@@ -91,7 +93,7 @@ class _Deal:
         self.state, self.account, self.row, self.opposing = state, account, row, opposing
         self.market, self.size, self.side = int(state.accounts.columns.market[row]), abs(lots), 1 if lots > 0 else -1
         equity = Fraction(margin.equity) * (1 - state.venue.policy.adl_price)
-        flow = exact.zero_price_flow(margin, row, equity, quantum)
+        flow = exact.zero_price_flow(margin, row, equity, state.venue.policy.zero_price_band, quantum)
         self.flow, self.left = Instalments(flow, self.size), self.size
         self.gain = (Fraction(margin.value[row]) - flow * quantum) / self.size
 
@@ -123,7 +125,7 @@ class _Deal:
                 return
 
     def _offer(self, n: int, lots: int) -> int:
-        """Close up to ``lots`` of a counterparty, as many as leave its margin ratio under 1; return how many."""
+        """Close up to ``lots`` of a counterparty, as many as leave it sound; return how many."""
         state, opposing = self.state, self.opposing
         row, counterparty = int(opposing.rows[n]), int(opposing.accounts[n])
         if opposing.policy.reach and not self._reaches(row, counterparty):
@@ -139,8 +141,8 @@ class _Deal:
         return taken
 
     def _bears(self, row: int, counterparty: int, lots: int) -> bool:
-        """Whether a counterparty is healthy after it has closed this many lots."""
-        return self.state.after_fill(row, counterparty, self.side * lots, -self.flow.peek(lots), self.state.healthy)
+        """Whether a counterparty is sound after it has closed this many lots."""
+        return self.state.after_fill(row, counterparty, self.side * lots, -self.flow.peek(lots), self.state.sound)
 
     def _reaches(self, row: int, counterparty: int) -> bool:
         """Whether a counterparty has something left at the price of the deal: its own zero price is beyond it."""
@@ -165,6 +167,8 @@ def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int,
     theirs, counts = state.accounts.position_rows(account)
     value, entry = _worths(state, theirs)
     profit = np.bincount(np.repeat(np.arange(len(account)), counts), value - entry, len(account)).astype(float)
+    for figure in (worth, paid, requirement, profit):
+        figure.flags.writeable = False  # a user's policy looks, and changes nothing
     figures = Counterparties(
         np.abs(state.lots[rows]), worth, paid, requirement, table.net_equity[account], table.exposure[account],
         table.maintenance_margin[account], profit,

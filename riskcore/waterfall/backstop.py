@@ -6,7 +6,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
-from math import ceil
+from math import ceil, floor
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from .tick_state import Instalments, TickState, most
 
 _MINUTE, _HOUR = 60 * 10**9, 3600 * 10**9
 _NO_LIMIT = Fraction(10) ** 12  # settle units: what a provider without any limit counts for
-_LARGEST = 2**50  # of a provider's weight: many of them still fit 64 bits
+_BITS = 50  # of a weight: many of them still fit 64 bits
 
 
 def hand_over(state: TickState) -> None:
@@ -62,12 +62,15 @@ class _Turn:
         worth = Fraction(exact.price_per_lot(state.prices, market)) / self.quantum
         at_zero_price = state.venue.policy.backstop_below_zero == "zero_price"
         equity = self.margin.equity if at_zero_price else self.equity
-        flow = exact.zero_price_flow(self.margin, row, equity, self.quantum)
+        flow = exact.zero_price_flow(self.margin, row, equity, state.venue.policy.zero_price_band, self.quantum)
         share = exact.equity_share(self.margin, self.margin.requirement[row], self.equity)
         to_fund = round(share * self.fund_share / self.quantum)
 
         def bears(provider: int, taken: int) -> bool:
             other = state.accounts.position_row(provider, market)
+            held = int(columns.lots[other])
+            if abs(held + side * taken) <= abs(held):
+                return True
             due = -round(Fraction((flow + to_fund) * taken, size))
             return state.after_fill(other, provider, side * taken, due, state.covers_initial_margin)
 
@@ -80,37 +83,45 @@ class _Turn:
             state.ledger.taken[p] += round(worth * taken)
 
     def hand_over_borrows(self) -> None:
-        """Offer the borrows: foreign debts for settle, then the settle debt with collateral for it."""
+        """Offer collateral for what the borrows cost, then those in other assets than settle for what came in."""
         state, columns = self.state, self.state.accounts.columns
         settle = int(columns.settle_row[self.account])
-        for row in self.margin.borrowed:
-            if row == settle:
-                continue
+        costs = {row: self._cost(row) for row in self.margin.borrowed if row != settle}
+        self._sell_for_settle(settle, sum(map(ceil, costs.values())))
+        for row, cost in costs.items():
             if state.healthy(self.account):
                 return
-            debt, share = -int(columns.free[row]), self._share(row)
-            value = settle_per_quantum(state, row) * debt
-            self._exchange(row, debt, -round(value + share), round(share * self.fund_share))
-        self._sell_for_settle(settle)
+            debt, at_hand = -int(columns.free[row]), max(int(columns.free[settle]), 0)
+            # nobody gets a settle debt for being rid of another one
+            part = Fraction(1) if cost <= at_hand else Fraction(floor(debt * at_hand / cost), debt)
+            if part:
+                self._exchange(
+                    row, int(debt * part), -round(cost * part), round(self._share(row) * self.fund_share * part)
+                )
 
-    def _sell_for_settle(self, settle: int) -> None:
-        """Offer collateral for the settle debt, worth the more by the debt's share of the equity."""
+    def _cost(self, row: int) -> Fraction:
+        """Settle quanta that a debt in another asset goes for: its worth and its share of the equity."""
+        debt = -int(self.state.accounts.columns.free[row])
+        return settle_per_quantum(self.state, row) * debt + self._share(row)
+
+    def _sell_for_settle(self, settle: int, costs: int) -> None:
+        """Offer collateral for settle, cheaper by what belongs to the settle debt of the equity."""
         state, columns = self.state, self.state.accounts.columns
         held = [
             (-int(columns.free[row]) * settle_per_quantum(state, row), row)
             for row in state.accounts.balances_of(self.account)
             if row != settle and columns.free[row] > 0
         ]
-        share, need = self._share(settle), max(-int(columns.free[settle]), 0)
-        edge = share / (need + share) if share else Fraction(0)
+        need, share = costs - int(columns.free[settle]), self._share(settle)
+        edge = share / (need + share) if need > 0 and share else Fraction(0)
         for _, row in sorted(held):
-            need = -int(columns.free[settle])
             if need <= 0 or state.healthy(self.account):
                 return
             worth = settle_per_quantum(state, row)
             sold = min(int(columns.free[row]), ceil(need / (worth * (1 - edge))))
-            value = worth * sold
+            value, before = worth * sold, int(columns.free[settle])
             self._exchange(row, -sold, round(value * (1 - edge)), round(value * edge * self.fund_share))
+            need -= int(columns.free[settle]) - before
 
     def _share(self, row: int) -> Fraction:
         """Settle quanta of the equity that belong to a borrow."""
@@ -144,9 +155,11 @@ class _Turn:
         ``worth`` is in settle quanta per lot or quantum; ``bears`` is the test of a provider's initial margin.
         """
         open_to = [(account, p) for account, p in self.providers if takes[p]]
-        weight = [min(int(self._remaining(p) / worth), _LARGEST) for _, p in open_to]
-        cap = [most(min(w, size), partial(bears, account)) for (account, _), w in zip(open_to, weight, strict=True)]
-        parts = share_out(size, np.array(weight, np.int64), np.array(cap, np.int64)).tolist()
+        room = [int(self._remaining(p) / worth) for _, p in open_to]
+        shift = max(max(room, default=0).bit_length() - _BITS, 0)
+        cap = [most(min(lots, size), partial(bears, account)) for (account, _), lots in zip(open_to, room, strict=True)]
+        weight = np.array([lots >> shift for lots in room], np.int64)
+        parts = share_out(size, weight, np.array(cap, np.int64)).tolist()
         return [(account, p, part) for (account, p), part in zip(open_to, parts, strict=True) if part]
 
     def _remaining(self, provider: int) -> Fraction:

@@ -8,7 +8,6 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from .. import exact
 from ..deleveraging import share_out, whole_weights
 from ..journal import FUND, NOBODY, SHORTFALL
 from .convert import Converter
@@ -25,6 +24,7 @@ def close_out(state: TickState) -> None:
         if columns.lots[rows.start : rows.stop].any() or state.margin(account).equity > 0:
             continue
         _to_settle(state, account)
+        _take_unsettled(state, account)
         shortfall = max(-int(columns.free[columns.settle_row[account]]), 0)
         paid = min(state.ledger.fund, shortfall)
         if paid:
@@ -54,6 +54,13 @@ def _to_settle(state: TickState, account: int) -> None:
                 convert.exchange(convert.at_index(row, -int(free[row])))
 
 
+def _take_unsettled(state: TickState, account: int) -> None:
+    """Take what is unsettled into the settle balance; a debt that the policy leaves with the account stays."""
+    unsettled = int(state.accounts.columns.unsettled[account])
+    if unsettled > 0 or (unsettled and state.venue.policy.shortfall != "unsettled"):
+        _cover(state, account, "unsettle", "close_out", unsettled, counterparty=NOBODY, unsettled=-unsettled)
+
+
 def _cover(
     state: TickState, account: int, event: str, reason: str, quanta: int, *, fund: int = 0, unsettled: int = 0,
     **sides: int,
@@ -67,46 +74,17 @@ def _cover(
     state.journal.add(event, reason, account, before, state.margin(account).mmr, cash=quanta, **sides)
 
 
-def _socialize(state: TickState, account: int, rest: int) -> int:
+def _socialize(state: TickState, account: int, left: int) -> int:
     """Let others in the account's markets pay what the fund could not; return what nobody could pay."""
-    rows = np.array([row for row in state.accounts.positions_of(account) if state.lots[row]], np.int64)
-    markets = state.accounts.columns.market[rows].astype(np.int64)
-    worth = [Fraction(exact.price_per_lot(state.prices, m)) / state.venue.settle_quantum for m in markets.tolist()]
-    weight = [int(abs(lots) * w) for lots, w in zip(state.lots[rows].tolist(), worth, strict=True)]
-    parts = share_out(rest, np.array(weight, np.int64), _caps(rest, np.ones(len(rows), bool)))
-    for row, market, part in zip(rows.tolist(), markets.tolist(), parts.tolist(), strict=True):
-        payers, weights = _payers(state, market, int(state.lots[row]))
-        rest -= part - _collect(state, account, market, payers, weights, part)
-    return rest
-
-
-def _payers(state: TickState, market: int, lots: int) -> tuple[Int, Int]:
-    """Account rows of those who pay for a position that an account had in a market, and their weights."""
-    columns, equity = state.accounts.columns, state.table.net_equity
-    by_equity = state.venue.policy.shortfall == "equity"
-    rows = np.flatnonzero(
-        (columns.market == market) & ((state.lots * np.sign(lots) < 0) if by_equity else (state.lots != 0))
-    )
-    payers = np.searchsorted(columns.position_offset, rows, side="right") - 1
-    keep = ~np.isin(payers, state.selected)
-    if by_equity:
-        keep &= equity[payers] > 0
-    rows, payers = rows[keep], payers[keep]
-    return payers, whole_weights(equity[payers]) if by_equity else np.abs(state.lots[rows])
-
-
-def _collect(state: TickState, account: int, market: int, payers: Int, weights: Int, left: int) -> int:
-    """Let each pay its part, and no more than leaves it healthy; return what is left."""
-
-    def solvent(payer: int) -> bool:
-        return state.healthy(payer) and state.margin(payer).equity >= 0
+    payers, weights = _payers(state, account)
+    settle_row = state.accounts.columns.settle_row
 
     def bears(payer: int, quanta: int) -> bool:
-        return state.after_exchange(int(state.accounts.columns.settle_row[payer]), payer, 0, -quanta, solvent)
+        return state.after_exchange(int(settle_row[payer]), payer, 0, -quanta, state.sound)
 
     able = np.ones(len(payers), bool)
     while left:
-        parts = share_out(left, weights, _caps(left, able))
+        parts = share_out(left, weights, np.where(able, min(left, 2**61 // max(len(able), 1)), 0))
         asked = np.flatnonzero(parts)
         for n in asked.tolist():
             payer = int(payers[n])
@@ -115,13 +93,26 @@ def _collect(state: TickState, account: int, market: int, payers: Int, weights: 
             if paid:
                 state.add_cash(payer, -paid)
                 reason = state.venue.policy.shortfall
-                _cover(state, account, "socialize", reason, paid, counterparty=payer, market=market, counter_cash=-paid)
+                _cover(state, account, "socialize", reason, paid, counterparty=payer, counter_cash=-paid)
                 left -= paid
         if able[asked].all():
             break
     return left
 
 
-def _caps(left: int, able: npt.NDArray[np.bool_]) -> Int:
-    """Return what each of many may be asked for: all that is left, and so little that the sum fits 64 bits."""
-    return np.where(able, min(left, 2**61 // max(len(able), 1)), 0)
+def _payers(state: TickState, account: int) -> tuple[Int, Int]:
+    """Account rows of those who pay for an account by the policy, each once, and their weights; as at the sweep."""
+    columns, equity = state.accounts.columns, state.table.net_equity
+    own = state.accounts.positions_of(account)
+    side = np.zeros(len(state.venue.markets.symbol), np.int64)
+    side[columns.market[own.start : own.stop]] = np.sign(state.lots[own.start : own.stop])
+    by_equity = state.venue.policy.shortfall == "equity"
+    against = side[columns.market]
+    rows = np.flatnonzero((state.lots * against < 0) if by_equity else (against != 0) & (state.lots != 0))
+    holders = np.searchsorted(columns.position_offset, rows, side="right") - 1
+    notional = np.abs(state.lots[rows]) * state.prices.columns.price_per_lot[columns.market[rows]]
+    notional = notional * float(state.venue.settle_quantum)
+    weight = equity if by_equity else np.bincount(holders, notional, len(equity)).astype(float)
+    payers = np.setdiff1d(holders, state.selected)
+    payers = payers[equity[payers] > 0] if by_equity else payers
+    return payers, whole_weights(weight[payers])

@@ -45,14 +45,14 @@ def _settle(state: TickState, lender: int, row: int, quanta: int) -> int:
     left, received = quanta, 0
 
     def bears(borrower: int, debt: int, taken: int) -> bool:
-        return state.after_exchange(debt, borrower, taken, -round(worth * taken), state.healthy)
+        return state.after_exchange(debt, borrower, taken, -round(worth * taken), state.sound)
 
     for borrower, debt in zip(owner[order].tolist(), debts[order].tolist(), strict=True):
+        if not left or state.healthy(lender):
+            break
         taken = most(min(left, -int(columns.free[debt])), partial(bears, borrower, debt))
         if taken:
             cash = round(worth * taken)
             state.exchange("adl", "full_utilization", lender, row, borrower, quanta, lent=-taken, cash=cash)
             left, received = left - taken, received + cash
-        if not left:
-            break
     return received

@@ -89,8 +89,12 @@ class TickState(TickContext):
         """Whether the maintenance margin ratio of an account is under 1."""
         return self.margin(account).status == kernels.SAFE
 
+    def sound(self, account: int) -> bool:
+        """Whether what others are settled with leaves a counterparty sound."""
+        return self.margin(account).sound(self.venue.policy.counterparty_mmr)
+
     def covers_initial_margin(self, account: int) -> bool:
-        """Whether the initial margin ratio of an account is under 1."""
+        """Whether the initial margin ratio of an account is under 1, and its net equity not below 0."""
         return exact.covers_initial_margin(self.accounts, account, self.prices)
 
     def add_cash(self, account: int, quanta: int) -> None:
@@ -125,7 +129,7 @@ class TickState(TickContext):
         return passed
 
     def after_exchange(self, row: int, account: int, quanta: int, cash: int, passes: Callable[[int], bool]) -> bool:
-        """Whether an account passes a test once a free balance and its settle have changed; they do not change."""
+        """Whether an account passes a test once a free balance and settle have changed; they do not change."""
         free = self.accounts.columns.free
         free[row] += quanta
         self.add_cash(account, cash)
