@@ -1110,6 +1110,70 @@ def test_the_cap_of_adl():
     assert [row["lots"] for row in rows[1:]] == [-375, -225]
 
 
+@pytest.mark.parametrize(("band", "price", "left"), [(1, 98.0, 0), ("0.02", 96.9, 11), (0, 95.0, 30)])
+def test_a_zero_price_lies_within_its_band(band, price, left):
+    """E = -30 at 95: the zero price is 98; within 2 % of the mark it is 96.9, and 11 are lacking."""
+    venue = make_venue(zero_price_band=band)
+    _, rows = checked_step(venue, load(venue, {1: {"X": (10, 100), "USDC": 20}, 3: {"X": (-10, 110), "USDC": 500}}),
+                           {"X": 95, "Y": 100})  # fmt: skip
+    assert rows[1]["price"] == price
+    assert sum(row["cash"] for row in rows if row["event"] == "shortfall") == left * M
+    # so it does for providers, if the policy lets them pay
+    venue = make_venue(zero_price_band=band, backstop=[{"account": 7}], backstop_below_zero="zero_price")
+    _, rows = checked_step(venue, load(venue, {1: {"X": (10, 100), "USDC": 20}, 7: RICH}), {"X": 95, "Y": 100})
+    assert [(row["price"], row["fund"]) for row in rows if row["event"] == "backstop"] == [(price, 0)]
+
+
+@pytest.mark.parametrize(("limit", "taker"), [(1, 3), ("0.5", 4)])
+def test_adl_leaves_nobody_above_a_margin_ratio(limit, taker):
+    """3 has E = 550 and MM = 547.5, 0.0475 of it a lot, and loses 0.03 a lot: under 1 it stays, under 0.5 it is not."""
+    venue = make_venue(counterparty_mmr=limit)
+    accounts = {1: {"X": (10, 100), "USDC": 20}, 3: TIGHT, 4: {"X": (-10, 96), "USDC": 5000}}
+    _, rows = checked_step(venue, load(venue, accounts), {"X": 95, "Y": 100})
+    assert rows[1]["counterparty"] == taker
+
+
+def test_adl_ends_when_the_account_is_healthy():
+    """At the mark X, MM 475 of 500, goes first: then E = 60 bears the 25 of Y."""
+    venue = make_venue(adl_price=1, adl_counterparties="opposing")
+    accounts = {1: {"X": (95, 100), "Y": (5, 100), "USDC": 60}, 3: {"X": (-95, 100), "Y": (-5, 100), "USDC": 5000}}
+    new, rows = checked_step(venue, load(venue, accounts))
+    assert brief(rows, "market", "lots") == [("adl", "backstop_exhausted", "X", -9500)]
+    assert new.accounts[1].positions["Y"][0] == 500
+
+
+def test_a_provider_may_always_reduce_its_own_position():
+    """7 is short 10 with E = 60 of 100 (IMR 167 %) and takes 10 all the same. Flat, it has 73.33 for 846.15 others."""
+    venue = make_venue(backstop=[{"account": 7}])
+    accounts = {1: {"X": (10, 100), "USDC": 20}, 2: {"X": (40, 100), "USDC": 80}, 7: {"X": (-10, 100), "USDC": 60}}
+    new, rows = checked_step(venue, load(venue, accounts))
+    found = [(row["account"], row["lots"]) for row in rows if row["event"] == "backstop"]
+    assert found == [(1, -1000), (2, -846)]
+    assert new.accounts[7].positions["X"][0] == 846
+
+
+@pytest.mark.parametrize(("unsettled", "paid"), [(-3, 33), (10, 20), (30, 0)])
+def test_close_out_takes_what_is_unsettled(unsettled, paid):
+    """-30 at the mark, and what is unsettled: nobody is left below zero, or with a claim that another paid for."""
+    venue = make_venue(backstop=[{"account": 9}], fund=1000)
+    accounts = {1: {"X": (10, 100), "USDC": 20}, 9: RICH}
+    state = load(venue, accounts, settings=[{"account": 1, "unsettled": unsettled}])
+    new, rows = checked_step(venue, state, {"X": 95, "Y": 100})
+    assert sum(row["cash"] for row in rows if row["event"] == "fund") == paid * M
+    assert (new.accounts[1].unsettled, new.accounts[1].balances["USDC"][0]) == (0, 0)
+
+
+def test_a_debt_is_not_taken_over_on_credit():
+    """GEM -10 with TOK 104 that nobody takes: E = 40 < 50 and no settle, so the debt stays as it is."""
+    accounts = {1: {"USDC": 0, "GEM": -10, "TOK": 104}, 7: RICH}
+    _, rows = borrows_tick(accounts, [{"account": 7, "assets": ["GEM"]}], {"GEM": 100, "TOK": 10})
+    assert rows == []
+
+
+def test_what_rounding_leaves_goes_to_who_has_a_weight():
+    assert naive.split(11, {"a": 100, "b": 100, "c": 1000}, {"a": 1, "b": 1, "c": 0}) == {"a": 6, "b": 5, "c": 0}
+
+
 UNDER_WATER = {"X": (10, 102), "USDC": 0}  # at 95 E = -70: a counterparty buys at 102 and loses 0.07 a lot
 TIGHT = {"X": (-10, 110), "Y": (100, 100), "USDC": 400}  # E = 550, MM = 47.5 + 500
 
