@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import riskcore as rc
 from riskcore import io, sample
-from riskcore.audit import RULES, RunError, accruals, audit
+from riskcore.audit import RULES, RunError, accruals, audit, shares, winners
 from riskcore.audit.folder import EVENTS
 
 WHOLE = [
@@ -25,6 +25,8 @@ KINDS = [(event, reason) for event, kind in EVENTS.items() for reason in kind.re
 
 PRICES = {"BTC": (100_000.0, 0.1), "ETH": (4_000.0, 0.01), "SOL": (200.0, 0.01)}
 """First price and tick size."""
+HARD = {"count": 60, "ticks": 30, "fall": 0.3, "depth": 1500, "poor": 4000}
+"""Few buy, and the providers soon have no margin left."""
 # policy beside the defaults, and what is drawn; each run draws other accounts, prices and books
 RUNS = {
     "waive": (
@@ -74,6 +76,25 @@ RUNS = {
         },
         {"seed": 12},
     ),
+    "queue": (
+        {
+            "adl_policy": "binance", "adl_price": "0.5", "adl_counterparties": "opposing", "adl_cap": "0.5",
+            "shortfall": "unsettled", "backstop_below_zero": "zero_price", "realize_interval": 29,
+            "zero_price_band": "0.02",
+        },
+        {"seed": 27, **HARD},
+    ),
+    "shared": (
+        {
+            "adl_policy": "rap_linear", "adl_price": "1/3", "adl_cap": "0.2", "shortfall": "equity",
+            "counterparty_mmr": "0.5",
+        },
+        {"seed": 5, **HARD},
+    ),
+    "others": (
+        {"adl_policy": "capped_pro_rata", "adl_counterparties": "opposing", "shortfall": "open_interest"},
+        {"seed": 6, **HARD},
+    ),
 }  # fmt: skip
 
 
@@ -84,8 +105,11 @@ def spot_row(base, tick, step, impact, limit):
             "filters": {"price": price, "quantity": {"stepSize": step}}}  # fmt: skip
 
 
-def wild_venue(count, policy):
-    """Each kind of band, cap and margin function in some market, two spot markets, and providers of little means."""
+def wild_venue(count, policy, full=False):
+    """Each kind of band, cap and margin function in some market, two spot markets, and providers of little means.
+
+    Where the pools are ``full``, all that is lent is borrowed, and one provider does not take every market and asset.
+    """
     source = sample.venue_source([count + 1, count + 2])
     source["policy"] = {"fund": 150, "min_slice_notional": 200} | policy
     for provider, capacity in zip(source["backstop"], ("300000", "120000"), strict=True):
@@ -118,11 +142,22 @@ def wild_venue(count, policy):
         {"symbol": "USDC", "lentQuantity": "5000000", "borrowedQuantity": "1000000", "fee": "0.1"},
         {"symbol": "BTC", "lentQuantity": "9", "borrowedQuantity": "3", "throttleUtilizationThreshold": "0.8"},
     ]
+    if full:
+        source["borrow_lend"][1] |= {"lentQuantity": "3", "throttleUtilizationThreshold": "1"}
+        source["borrow_lend"].append({"symbol": "ETH", "lentQuantity": "1", "borrowedQuantity": "1"})
+        source["backstop"][0] |= {"markets": ["BTC_USDC_PERP", "SOL_USDC_PERP"], "assets": ["SOL", "ETH"]}
+        sol["imfFunction"] = {
+            "type": "tiers", "whole": True,
+            "brackets": [{"from": 0, "rate": "0.03"}, {"from": "2e4", "rate": "0.05"}, {"from": "9e4", "rate": "0.1"}],
+        }  # fmt: skip
     return rc.load_venue(source)
 
 
-def wild_accounts(venue, count, seed):
-    """Drawn accounts, of which many owe settle, BTC or SOL against other collateral."""
+def wild_accounts(venue, count, seed, poor=None):
+    """Drawn accounts, of which many owe settle, BTC or SOL against other collateral.
+
+    ``poor`` is what the providers have, and then some accounts have a leverage limit or owe what is not settled yet.
+    """
     first = {f"{base}_USDC_PERP": price for base, (price, _) in PRICES.items()}
     positions, balances, orders = sample.generate_accounts(venue, first, count, seed=seed)
     balances = balances.assign(lent=0.0)
@@ -140,9 +175,19 @@ def wild_accounts(venue, count, seed):
             extra.append((account, "ETH", round(0.5 * amount / 4e3, 6), round(0.4 * amount / 4e3, 6)))
         elif kind == 3:
             extra.append((account, "SOL", -round(0.9 * amount / 200, 6), round(0.1 * amount / 200, 6)))
-            extra.append((account, "BTC", round(0.85 * amount / 1e5, 6), 0.0))
-    balances = pd.concat([balances, pd.DataFrame(extra, columns=["account", "asset", "quantity", "lent"])])
-    return rc.Accounts.from_frames(venue, positions, balances.reset_index(drop=True), orders)
+            free, lent = (0.85, 0.0) if poor is None else (0.5, 0.35)
+            extra.append((account, "BTC", round(free * amount / 1e5, 6), round(lent * amount / 1e5, 6)))
+    extra = pd.DataFrame(extra, columns=["account", "asset", "quantity", "lent"])
+    balances, settings = pd.concat([balances, extra], ignore_index=True), None
+    if poor is not None:
+        balances.loc[(balances["account"] > count) & (balances["asset"] == "USDC"), "quantity"] = poor
+        settled = [(account, 5.0 + account % 40, -1.0 * (account % 3 == 0)) for account in range(1, count + 3)]
+        # without a position: what they have free, lend, and owe
+        for number, (free, lent, owed) in enumerate([(30, 0, 200), (0, 20, 200), (5, 0, 5), (0, 0, 7)], count + 3):
+            balances.loc[len(balances)] = number, "USDC", float(free), float(lent)
+            settled.append((number, 10.0, -float(owed)))
+        settings = pd.DataFrame(settled, columns=["account", "leverage_limit", "unsettled"])
+    return rc.Accounts.from_frames(venue, positions, balances, orders, settings)
 
 
 def wild_book(price, tick, depth, rng):
@@ -188,11 +233,11 @@ def wild_ticks(count, depth, rng, fall):
         yield rc.Tick(now, marks, books, indexes, last_prices=lasts, book_times=book_times)
 
 
-def wild_run(path, policy, *, seed, count=110, ticks=60, depth=6e3, fall=0.12):
-    """A run of which one tick in some is refused, saved in two parts."""
+def wild_run(path, policy, *, seed, count=110, ticks=60, depth=6e3, fall=0.12, poor=None):
+    """A run of which one tick in some is refused, saved in two parts; with ``poor`` providers the pools are full."""
     rng = np.random.default_rng(seed)
-    venue = wild_venue(count, policy)
-    engine = rc.Engine(wild_accounts(venue, count, seed), venue, seed)
+    venue = wild_venue(count, policy, full=poor is not None)
+    engine = rc.Engine(wild_accounts(venue, count, seed, poor), venue, seed)
     for number, tick in enumerate(wild_ticks(ticks, depth, rng, fall)):
         with suppress(rc.RiskDataError):  # a market that is held has no mark: then nothing has changed
             engine.step(tick)
@@ -329,12 +374,18 @@ def altered(copied):
     return audit_with
 
 
-def rows_of(journals, event, reason):
-    """The shortest run with rows of an event and a reason, and the numbers of those rows."""
-    rows = {
-        name: np.flatnonzero((journal["event"] == event) & (journal["reason"] == reason))
-        for name, journal in journals.items()
-    }
+def rows_of(journals, event, reason, of=None):
+    """The shortest run with rows of an event and a reason, and the numbers of those rows.
+
+    Of a ``debt``, or of what is ``held``, where the backstop takes over assets.
+    """
+    rows = {}
+    for name, journal in journals.items():
+        mine = (journal["event"] == event) & (journal["reason"] == reason)
+        if event == "backstop":
+            sign = {None: 0, "debt": 1, "held": -1}[of]
+            mine &= np.sign(journal["quanta"]) == sign
+        rows[name] = np.flatnonzero(mine)
     name = min((name for name in rows if len(rows[name])), key=lambda name: len(journals[name]))
     return name, rows[name]
 
@@ -357,31 +408,49 @@ def test_everything_happens_and_every_rule_is_checked(runs, journals):
     assert (checked > 0).all()
 
 
+def test_nobody_borrows_on_nothing_to_pay_an_old_claim(runs, journals):
+    """Who owes what the fund did not pay is passed by at later instants; so is who began like that."""
+    journal, ids = journals["queue"], pd.read_parquet(runs["queue"] / "start" / "accounts.parquet")["account"]
+    last = journal.loc[journal["event"] == "realize", "tick"].max()
+    lost = journal[(journal["event"] == "shortfall") & (journal["tick"] < last)]
+    assert len(lost)
+    for tick, account in zip(lost["tick"], lost["account"], strict=True):
+        assert not len(journal[(journal["tick"] > tick) & (journal["account"] == account)])
+    first = len(ids) - 4
+    paid = journal[journal["account"] >= first].groupby("account")["unsettled"].sum().to_dict()
+    assert paid == {first: 30_000_000, first + 1: 20_000_000, first + 2: 5_000_000}
+
+
 def test_what_accounts_owe_is_paid_back_in_every_way(journals):
     """By lends redeemed, by a borrow (its entry interest tells) and by collateral sold."""
-    journal = journals["storm"]
-    settled = journal[journal["reason"].isin(["settlement", "entry"])]
-    paid_back = settled.groupby(["tick", "account"])["unsettled"].transform("sum") > 0
-    assert {"redeem", "interest", "convert", "unsettle"} <= set(settled.loc[paid_back, "event"])
+    ways = set()
+    for journal in journals.values():
+        settled = journal[journal["reason"].isin(["settlement", "entry"])]
+        paid_back = settled.groupby(["tick", "account"])["unsettled"].transform("sum") > 0
+        ways |= set(settled.loc[paid_back, "event"])
+    assert {"redeem", "interest", "convert", "unsettle"} <= ways
 
 
 @pytest.mark.parametrize(
-    ("event", "reason"),
-    [(event, kind.reasons.split()[0]) for event, kind in EVENTS.items()]
+    ("event", "reason", "of"),
+    [(event, kind.reasons.split()[0], None) for event, kind in EVENTS.items()]
     + [
-        ("redeem", "settlement"),
-        ("convert", "settlement"),
-        ("convert", "close_out"),
-        ("interest", "entry"),
-        ("skip", "cooldown"),
-        ("expire", "conversion"),
-        ("expire", "conversion_limit"),
-        ("backstop", "sent_on"),
+        ("redeem", "settlement", None),
+        ("convert", "settlement", None),
+        ("convert", "close_out", None),
+        ("interest", "entry", None),
+        ("skip", "cooldown", None),
+        ("expire", "conversion", None),
+        ("expire", "conversion_limit", None),
+        ("backstop", "sent_on", None),
+        ("backstop", "below_auto_close", "debt"),
+        ("adl", "full_utilization", None),
+        ("shortfall", "unsettled", None),
     ],
 )
-def test_one_altered_number_fails(altered, journals, event, reason):
+def test_one_altered_number_fails(altered, journals, event, reason, of):
     """Every whole-number column of a row of each kind, one at a time."""
-    name, rows = rows_of(journals, event, reason)
+    name, rows = rows_of(journals, event, reason, of)
     row = int(rows[len(rows) // 2])
     for column in WHOLE:
         spoiled = journals[name].copy()
@@ -451,25 +520,48 @@ def test_a_missing_kind_of_accrual_is_found(altered, journals, event):
 
 
 @pytest.mark.parametrize(
-    ("event", "reason", "changes", "rule"),
+    ("event", "reason", "changes", "rule", "of"),
     [
-        ("convert", "debt", {"cash": 1, "counter_cash": -1}, "repay"),
-        ("convert", "debt", {"fee": 1}, "repay"),
-        ("redeem", "debt", {"quanta": -1, "lent": 1}, "repay"),
-        ("expire", "conversion", {"requested": 1}, "repay"),
-        ("book", "full", {"cash": 1, "counter_cash": -1}, "book"),
-        ("book", "full", {"requested": 1}, "book"),
-        ("book", "slippage", {"lots": 1}, "book"),
-        ("book", "full", {"fee": 1}, "cost"),
-        ("expire", "no_book", {"requested": 1}, "book"),
-        ("harm", "fee_waived", {"requested": 1}, "book"),
-        ("backstop", "sent_on", {"counterparty": -1}, "touched"),
-        ("backstop", "below_auto_close", {"fund": 1, "counter_cash": -1}, "stages"),
-        ("adl", "backstop_exhausted", {"requested": 1}, "stages"),
+        (*row, None)
+        for row in (
+            ("convert", "debt", {"cash": 1, "counter_cash": -1}, "repay"),
+            ("convert", "debt", {"fee": 1}, "repay"),
+            ("redeem", "debt", {"quanta": -1, "lent": 1}, "repay"),
+            ("expire", "conversion", {"requested": 1}, "repay"),
+            ("book", "full", {"cash": 1, "counter_cash": -1}, "book"),
+            ("book", "full", {"requested": 1}, "book"),
+            ("book", "slippage", {"lots": 1}, "book"),
+            ("book", "full", {"fee": 1}, "cost"),
+            ("expire", "no_book", {"requested": 1}, "book"),
+            ("harm", "fee_waived", {"requested": 1}, "book"),
+            ("backstop", "sent_on", {"counterparty": -1}, "touched"),
+            ("backstop", "below_auto_close", {"fund": 1, "counter_cash": -1}, "stages"),
+            ("adl", "backstop_exhausted", {"requested": 1}, "stages"),
+            ("adl", "backstop_exhausted", {"lots": 1}, "touched"),
+            ("adl", "full_utilization", {"requested": 1}, "stages"),
+            ("adl", "full_utilization", {"cash": 1, "counter_cash": -1}, "touched"),
+            ("adl", "full_utilization", {"lent": 1}, "touched"),
+            ("unfilled", "no_counterparty", {"requested": 1}, "stages"),
+            ("socialize", "equity", {"cash": 1, "counter_cash": -1}, "touched"),
+            ("socialize", "open_interest", {"cash": 1, "counter_cash": -1}, "touched"),
+            ("unsettle", "close_out", {"cash": 1, "unsettled": -1}, "stages"),
+            ("shortfall", "unsettled", {"cash": 1, "unsettled": -1}, "stages"),
+        )
+    ]
+    + [
+        ("backstop", "below_auto_close", changes, rule, of)
+        for of in ("debt", "held")
+        for changes, rule in (
+            ({"cash": 1, "counter_cash": -1}, "stages"),
+            ({"fund": 1, "counter_cash": -1}, "stages"),
+            ({"requested": 1}, "stages"),
+            ({"quanta": 1}, "touched"),
+            ({"counterparty": -1}, "touched"),
+        )
     ],
 )
-def test_a_row_of_a_phase_that_is_off_is_found_by_its_rule(altered, journals, event, reason, changes, rule):
-    name, rows = rows_of(journals, event, reason)
+def test_a_row_of_a_phase_that_is_off_is_found_by_its_rule(altered, journals, event, reason, changes, rule, of):
+    name, rows = rows_of(journals, event, reason, of)
     spoiled = journals[name].copy()
     for column, change in changes.items():
         spoiled.loc[int(rows[-1]), column] += change
@@ -497,6 +589,16 @@ def policy(figure, value):
     def change(source):
         assert source["policy"][figure] != value
         source["policy"][figure] = value
+
+    return change
+
+
+def backed(figure, value):
+    """Another figure of both providers."""
+
+    def change(source):
+        for row in source["backstop"]:
+            row[figure] = value
 
     return change
 
@@ -563,6 +665,28 @@ def filtered(market, figure, value):
         ("largest", policy("depth_share", "0.31"), "book"),
         ("largest", policy("conversion_slippage", "0.0045"), "repay"),
         ("random", filtered(4, "minMultiplier", "0.9999"), "repay"),
+        ("queue", policy("adl_policy", "leverage"), "touched"),
+        ("queue", policy("adl_policy", "bankruptcy_price"), "touched"),
+        ("queue", policy("adl_price", "0.51"), "stages"),
+        ("queue", policy("adl_cap", "0.51"), "touched"),
+        ("queue", policy("adl_counterparties", "profitable"), "touched"),
+        ("queue", policy("backstop_below_zero", "mark"), "stages"),
+        ("queue", policy("zero_price_band", "0.021"), "stages"),
+        ("queue", policy("shortfall", "non_recourse"), "stages"),
+        ("queue", policy("backstop_fund_share", "0.33"), "stages"),
+        ("queue", backed("assets", ["ETH"]), "touched"),
+        ("queue", backed("markets", ["ETH_USDC_PERP"]), "touched"),
+        ("queue", backed("max_notional", "1000"), "touched"),
+        ("shared", policy("adl_policy", "rap_power"), "touched"),
+        ("shared", policy("adl_policy", "size"), "touched"),
+        ("shared", policy("adl_price", "0.34"), "stages"),
+        ("shared", policy("adl_cap", "0.19"), "touched"),
+        ("shared", policy("counterparty_mmr", "0.45"), "touched"),
+        ("shared", policy("adl_counterparties", "opposing"), "stages"),
+        ("shared", policy("shortfall", "open_interest"), "touched"),
+        ("shared", policy("shortfall", "unsettled"), "order"),
+        ("others", policy("adl_policy", "pro_rata"), "touched"),
+        ("others", policy("shortfall", "equity"), "touched"),
     ],
 )
 def test_a_run_by_other_rules_is_found(copied, name, change, rule):
@@ -573,6 +697,103 @@ def test_a_run_by_other_rules_is_found(copied, name, change, rule):
     (path / "venue.json").write_text(json.dumps(source))
     found = broken(audit(path))
     assert rule in found, found
+
+
+def test_providers_are_held_to_their_own_initial_margin(copied):
+    """By another margin function of a market, and by another leverage limit of their own, they would take less."""
+    path = copied("others")
+    kept = (path / "venue.json").read_text()
+    source = json.loads(kept)
+    source["markets"][0]["imfFunction"]["base"] = "0.15"
+    (path / "venue.json").write_text(json.dumps(source))
+    assert "touched" in broken(audit(path))
+    (path / "venue.json").write_text(kept)
+    accounts = pd.read_parquet(path / "start" / "accounts.parquet")
+    accounts.loc[accounts["account"] > HARD["count"], "leverage_limit"] = 2.0
+    accounts.to_parquet(path / "start" / "accounts.parquet", index=False)
+    assert "touched" in broken(audit(path))
+
+
+@pytest.mark.parametrize("number", range(len(winners.POLICIES)))
+def test_every_adl_policy_is_followed(tmp_path, number):
+    name = list(winners.POLICIES)[number]
+    figures = {
+        "adl_policy": name, "adl_counterparties": ("opposing", "profitable")[number % 2],
+        "adl_price": (0, 1, "0.5")[number % 3], "adl_cap": (1, "0.3")[number % 2],
+    }  # fmt: skip
+    wild_run(tmp_path, figures, **HARD | {"seed": 2, "count": 40, "ticks": 15})
+    assert len(journal_of(tmp_path).query("reason == 'backstop_exhausted'")) > 5
+    report = audit(tmp_path)
+    assert report.ok, report.breaches
+    source = json.loads((tmp_path / "venue.json").read_text())
+    source["policy"]["adl_policy"] = {"size": "leverage", "pro_rata": "rap_tail"}.get(name, "size")
+    (tmp_path / "venue.json").write_text(json.dumps(source))
+    assert broken(audit(tmp_path)) & {"touched", "stages"}
+
+
+def named(path, name):
+    source = json.loads((path / "venue.json").read_text())
+    source["policy"]["adl_policy"] = name
+    (path / "venue.json").write_text(json.dumps(source))
+
+
+@pytest.mark.parametrize(("name", "shared"), [("queue", False), ("shared", True)])
+def test_an_adl_policy_of_ones_own_is_followed_where_its_function_is_given(copied, name, shared):
+    path = copied(name)
+    house = winners.POLICIES[RUNS[name][0]["adl_policy"]].function
+    named(path, "mine")
+    breaches = audit(path).breaches
+    assert breaches["rule"].tolist() == ["touched"]
+    assert "cannot be checked" in breaches["what"].iloc[0]
+    assert audit(path, adl_policies={"mine": (house, shared)}).ok
+    for function, together in ((lambda f: -house(f), shared), (house, not shared)):
+        assert "touched" in broken(audit(path, adl_policies={"mine": (function, together)}))
+    with pytest.raises(RunError, match="size"):
+        audit(path, adl_policies={"mine": (house, shared), "size": (house, shared)})
+
+
+def test_what_is_no_counterparty_is_found_whatever_the_policy(copied, journals):
+    """A position of the same side, one that is selected, and more than there is."""
+    path, journal = copied("shared"), journals["shared"]
+    named(path, "mine")
+    rows = np.flatnonzero(journal["reason"] == "backstop_exhausted")
+    for column, value in (("counterparty", int(journal.loc[rows[0], "account"])), ("lots", 10**6)):
+        spoiled = journal.copy()
+        spoiled.loc[rows[0], column] = value
+        put(path, spoiled)
+        assert len(audit(path).breaches.query("rule == 'touched'")) > 1
+
+
+def test_a_weight_that_float64_leaves_open_is_taken_either_way():
+    rows, sure = [3, 8], np.array([True, False])
+    edge = 1 + 2.0**-24  # half way between two numbers of 24 bits
+    nominal, low, high = (shares.short(np.array([edge + off, 0.5])) for off in (1e-13, -1e-13, 1e-13))
+    found = winners.choices(rows, sure, nominal, low, high)
+    above, below = 2**37 + 2**14, 2**37
+    assert found == [{3: above, 8: 2**36}, {3: above}, {3: below, 8: 2**36}, {3: below}]
+
+
+@pytest.mark.parametrize(
+    ("figure", "value"),
+    [
+        ("adl_price", "1.01"),
+        ("adl_price", "-0.01"),
+        ("adl_cap", 0),
+        ("adl_cap", "1.01"),
+        ("zero_price_band", "1.01"),
+        ("counterparty_mmr", 0),
+        ("adl_counterparties", "winners"),
+        ("shortfall", "fund"),
+        ("backstop_below_zero", "index"),
+    ],
+)
+def test_a_policy_that_there_is_not_is_refused(copied, figure, value):
+    path = copied("queue")
+    source = json.loads((path / "venue.json").read_text())
+    policy(figure, value)(source)
+    (path / "venue.json").write_text(json.dumps(source))
+    with pytest.raises(RunError, match=figure):
+        audit(path)
 
 
 @pytest.mark.parametrize(("name", "rule"), [("waive", "throttle"), ("random", "selection")])

@@ -2,19 +2,22 @@
 
 Two passes: whole-column checks of the journal (`columns`), then a replay, part by part and tick by tick, in which the
 prints are guarded again (`guards`), what is due between the ticks is computed again for all accounts (`accruals`), the
-phases are followed with the rows that they ask for (`repay`, `slices`, `handover`) and every account is set against the
-selection test (`replay`). Amounts are whole numbers that no altered figure can wrap; ratios are float64,
-and decided with 60-digit decimals where float64 leaves doubt.
+phases are followed with the rows that they ask for (`repay`, `slices`, `backstop`, `adl`, `close_out`) and every
+account is set against the selection test (`replay`). Amounts are whole numbers that no altered figure can wrap; ratios
+are float64, and decided with 60-digit decimals where float64 leaves doubt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Context, localcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from .columns import check_conservation, check_prices, check_replay, check_rows
@@ -23,6 +26,7 @@ from .folder import read_parts, read_run
 from .margins import Tick
 from .replay import Replay
 from .venue import RunError
+from .winners import Policy
 
 __all__ = ["RULES", "AuditReport", "RunError", "audit"]
 
@@ -39,7 +43,7 @@ RULES = {
     "book": "slices have the size that the policy sets, and take what the recorded book gives",
     "bands": "nothing is filled beyond its price band, and where a band stops a fill it is named",
     "order": "rounds, accounts and positions take their turns as the policy sets, none is left out or comes too often",
-    "touched": "besides the selected, only providers in their shares and ADL's winners in their order are touched",
+    "touched": "besides the selected, only those are touched who take over, lose or pay, in their order and shares",
     "cost": "changes of cost, cash and fees follow from the prices, and a position only shrinks",
     "stages": "every account goes through the phases that its margin asks for, and through all of each",
     "ratios": "the MMRs on record are those of the accounts",
@@ -69,7 +73,11 @@ class AuditReport:
 
 
 def audit(
-    path: str | Path, *, sample: float | None = None, progress: Callable[[int, int], None] | None = None
+    path: str | Path,
+    *,
+    sample: float | None = None,
+    adl_policies: Mapping[str, tuple[Callable[[SimpleNamespace], npt.NDArray[Any]], bool]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
     """Check a run folder against the rules of docs/one_tick.md.
 
@@ -79,20 +87,26 @@ def audit(
         The folder.
     sample
         Fraction, from 0 to 1, of the ticks without journal rows in which the selection is computed again; None: all.
+    adl_policies
+        ADL policies beside those of the page, by name: a function and whether positions are shared out by its weights
+        (or go by its scores, the highest first). It is given the counterparties of a market and side as they were at
+        the tick's sweep: arrays `lots` (above 0) and, in settle units, `value`, `entry`, `requirement` (of the
+        position), `equity`, `exposure`, `maintenance` and `profit` (of the account).
     progress
         Called with the ticks done and all of them.
 
     Raises
     ------
     RunError
-        The folder holds no run, or a file is missing or of another format.
+        The folder holds no run, or a file is missing or of another format, or a policy of the page is given again.
     """
     # an altered figure may make a square root or a quotient meaningless: then the checks fail, not the arithmetic
     with localcontext(Context(prec=60)), np.errstate(all="ignore"):
         run, out = read_run(Path(path)), Findings()
         for check in (check_rows, check_conservation, check_replay):
             check(run, out)
-        replay = Replay(run, out)
+        policies = {name: Policy(*policy) for name, policy in (adl_policies or {}).items()}
+        replay = Replay(run, out, policies)
         for part in read_parts(run):
             check_prices(part, out)
             if len(part.time):  # a run that has only begun has a part without ticks

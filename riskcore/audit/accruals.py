@@ -11,7 +11,7 @@ import numpy as np
 
 from .findings import Findings
 from .folder import FUNDING, GUARD, INTEREST, REALISATION, SETTLEMENT, WORDS, Array, Run
-from .margins import State, Tick, total
+from .margins import TOLERANCE, State, Sweep, Tick, total
 from .venue import Pool, Venue, exact
 
 _HOUR = 3600 * 10**9
@@ -139,6 +139,7 @@ class Accruals:
     def __init__(self, run: Run, out: Findings, state: State) -> None:
         self.run, self.out, self.state, self.venue = run, out, state, run.venue
         self.time: int | None = None
+        self.sweep = Sweep(state)
         count = len(run.venue.markets)
         self.premium, self.premiums = np.zeros(count), np.zeros(count, np.int64)
         moves = run.venue.realize > 0
@@ -269,7 +270,8 @@ class Accruals:
             free = np.maximum(held["free"][self.state.settle_row], 0)
             short = added + np.minimum(np.maximum(owed - free, 0), _MOST - added)
             pools = self._pools(added)
-            due = self._settle_all(tick, at, short, owed, pools) or self._settle_each(tick, short, owed, pools)
+            given = short, owed, self._credit(tick, added, short), pools
+            due = self._settle_all(tick, at, *given) or self._settle_each(tick, *given)
         place = _place(accounts)
         wide = 2 + 2 * len(self.venue.assets) + 2
         found, keys = accounts * wide + np.minimum(place, wide - 1), due.account * wide + due.place
@@ -279,6 +281,21 @@ class Accruals:
             self._breach(tick, "price is not that of the asset", row)
         self._apply(at)
 
+    def _credit(self, tick: Tick, added: Array, short: Array) -> Array:
+        """What each account may borrow at most: without net equity nothing to pay an old claim."""
+        credit = short.copy()
+        if old := np.flatnonzero(short > added).tolist():
+            tick.count(self.state)
+            self.state.changed()
+            equity, _, gross = self.sweep.margins(tick)
+            for account in old:
+                worth = equity[account]
+                if abs(worth) <= TOLERANCE * gross[account]:
+                    worth = self.state.margin(account, tick, self.state.decimals).equity
+                if worth <= 0:
+                    credit[account] = added[account]
+        return credit
+
     def _pools(self, added: Array) -> dict[int, _Bounded]:
         """Pools at the start of settlement: what was added to the settle debts does not count as borrowed yet."""
         pools = {}
@@ -287,11 +304,16 @@ class Accruals:
             pools[asset] = _Bounded(pool, lent, borrowed - (total(added) if asset == self.venue.settle else 0))
         return pools
 
-    def _settle_all(self, tick: Tick, at: Array, short: Array, owed: Array, pools: dict[int, _Bounded]) -> _Due | None:
+    def _settle_all(
+        self, tick: Tick, at: Array, short: Array, owed: Array, credit: Array, pools: dict[int, _Bounded]
+    ) -> _Due | None:
         """Return what is due where no limit is reached: all is redeemed and borrowed; None where one may be."""
         journal, settle = self.run.journal, self.venue.settle
         redeemed = np.minimum(short, self.state.columns["lent"][self.state.settle_row])
-        borrowed = short - redeemed
+        borrowed = np.minimum(short - redeemed, credit)
+        kept = short - redeemed - borrowed
+        if kept.any() and self._sellable()[kept > 0].any():
+            return None
         entry = np.zeros(len(short), np.int64)
         if settle in self.venue.pools:
             pool, rates = pools[settle], self.rates[settle]
@@ -316,7 +338,7 @@ class Accruals:
         for event, asset, amounts, changes in (
             ("redeem", settle, redeemed, {"quanta": redeemed, "lent": -redeemed}),
             ("interest", settle, entry, {"quanta": -entry}),
-            ("unsettle", -1, owed, {"cash": -owed, "unsettled": owed}),
+            ("unsettle", -1, owed - kept, {"cash": kept - owed, "unsettled": owed - kept}),
         ):
             who = np.flatnonzero(amounts)
             columns = {name: np.zeros(len(who), np.int64) for name in _COLUMNS}
@@ -329,7 +351,14 @@ class Accruals:
         found = {name: np.concatenate([columns[name] for _, columns in blocks])[order] for name in _COLUMNS}
         return _Due(account, _place(account), found)
 
-    def _settle_each(self, tick: Tick, short: Array, owed: Array, pools: dict[int, _Bounded]) -> _Due:
+    def _sellable(self) -> Array:
+        """Whether each account holds something besides the settle asset."""
+        held, state = self.state.columns, self.state
+        found = np.zeros(len(state.settle_row), bool)
+        found[state.holder[((held["free"] > 0) | (held["lent"] > 0)) & (state.asset != self.venue.settle)]] = True
+        return found
+
+    def _settle_each(self, tick: Tick, short: Array, owed: Array, credit: Array, pools: dict[int, _Bounded]) -> _Due:
         """Return what is due, account by account."""
         settle, state, due = self.venue.settle, self.state, list[tuple[int, ...]]()
         pool = pools.get(settle)
@@ -346,7 +375,7 @@ class Accruals:
                 left -= redeemed
             if pool:
                 pool.lent -= redeemed
-                borrowed, entry = min(left, pool.borrowable()), 0
+                borrowed, entry = min(left, pool.borrowable(), int(credit[account])), 0
                 left -= borrowed
                 pool.borrowed += borrowed
                 if borrowed:
@@ -357,7 +386,7 @@ class Accruals:
                 pool.borrowed += entry
                 debt += borrowed + entry
             else:
-                left = 0
+                left -= min(left, int(credit[account]))
             for asset, redeem, sold, proceeds in self._sell(tick, account, left, pools) if left else ():
                 if redeem:
                     add("redeem", asset, quanta=redeem, lent=-redeem)

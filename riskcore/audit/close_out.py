@@ -5,7 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 
 from .margins import TOLERANCE
+from .shares import most, share_out
 from .watch import Watch
+from .winners import Swept
 
 
 class CloseOut:
@@ -13,9 +15,11 @@ class CloseOut:
 
     def __init__(self, watch: Watch) -> None:
         self.watch, self.state, self.venue = watch, watch.state, watch.venue
+        self.policy = self.venue.words["shortfall"]
 
-    def follow(self) -> None:
-        """Follow the phase."""
+    def follow(self, swept: Swept | None) -> None:
+        """Follow the phase; `swept` are the accounts at the tick's sweep, None if no row is of this phase."""
+        self.swept = swept
         for account in self.watch.order:
             look = self.watch.look(account)
             if abs(look.equity) <= TOLERANCE * look.gross:
@@ -59,12 +63,47 @@ class CloseOut:
         watch.apply(row)
 
     def _cover(self, account: int) -> None:
-        """Follow what the fund pays of a debt, and what is left of it."""
-        watch, settle = self.watch, self.state.settle[account]
-        for event in ("fund", "shortfall"):
-            owed = -self.state.free[settle]
-            paid = min(owed, watch.fund) if event == "fund" else owed
-            if owed > 0 and paid > 0:
-                row = watch.expect("stages", account, event)
-                watch.equal("stages", "cash", row, row.cash, paid)
-                watch.apply(row)
+        """Follow what was not settled yet, what the fund pays of a debt, and who pays what is left of it."""
+        watch = self.watch
+        unsettled = self.state.unsettled[account]
+        if unsettled > 0 or (unsettled and self.policy != "unsettled"):
+            row = watch.expect("stages", account, "unsettle")
+            watch.equal("stages", "reason and cash", row, (row.reason, row.cash), ("close_out", unsettled))
+            watch.apply(row)
+        owed = -self.state.free[self.state.settle[account]]
+        if owed <= 0:
+            return
+        paid = max(min(owed, watch.fund), 0)
+        if paid:
+            self._pay(account, "fund", "bankrupt", paid)
+        rest = owed - paid
+        if rest and self.policy in ("equity", "open_interest"):
+            rest -= self._socialize(account, rest)
+        if rest:
+            self._pay(account, "shortfall", "unsettled" if self.policy == "unsettled" else "bankrupt", rest)
+
+    def _pay(self, account: int, event: str, reason: str, cash: int) -> None:
+        row = self.watch.expect("stages", account, event)
+        self.watch.equal("stages", "reason and cash", row, (row.reason, row.cash), (reason, cash))
+        self.watch.apply(row)
+
+    def _socialize(self, account: int, rest: int) -> int:
+        """Follow what others pay of a shortfall; return it."""
+        watch, paid = self.watch, 0
+        if self.swept is None:
+            return 0
+        held = [p for p in range(*self.state.position_offset[account : account + 2]) if self.swept.lots[p]]
+        choices = self.swept.by_equity(held) if self.policy == "equity" else self.swept.by_interest(held)
+        told = watch.told(account, "socialize", lambda row: (row.counterparty, row.cash))
+        for payer, cash in share_out(rest, choices, lambda _, count: 2**61 // count, self._cut, told):
+            row = watch.expect("stages", account, "socialize")
+            watch.equal("stages", "reason", row, row.reason, self.policy)
+            watch.equal("touched", "payer and cash", row, (row.counterparty, row.cash), (payer, cash))
+            watch.require("touched", row.counterparty not in watch.order, "the payer is selected", row)
+            watch.apply(row)
+            paid += cash
+        return paid
+
+    def _cut(self, account: int, offer: int, _: int) -> int:
+        """Quanta that an account can pay and stay sound."""
+        return most(offer, lambda x: self.watch.bears(account, flow=-x))

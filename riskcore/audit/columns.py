@@ -11,6 +11,7 @@ from .folder import (
     CHANGES,
     CLOSE_OUT,
     EVENTS,
+    NOBODY,
     POOL,
     REPAY,
     SHORTFALL,
@@ -37,6 +38,7 @@ def check_rows(run: Run, out: Findings) -> None:
     out.equal("rows", "rows of the journal and events of run.json", len(tick), run.manifest["events"])
     never(~run.usable, "names an account, position, balance or order that there is not, or a change is past 2**60")
     unlimited = j["reason"] == WORDS["reason"].index("conversion_limit")  # the one row that asks for nothing
+    unpaid = j["reason"] == WORDS["reason"].index("unsettled")
     money = j["cash"] - j["cost"] + j["counter_cash"] - j["counter_cost"] + j["fund"] + j["unsettled"]
     never(money != 0, "money does not add up to 0")
     never(is_event(j, "redeem") & (j["lent"] != -j["quanta"]), "what is redeemed is not what was lent")
@@ -44,7 +46,8 @@ def check_rows(run: Run, out: Findings) -> None:
         mine = event == code
         allowed = [WORDS["reason"].index(reason) for reason in kind.reasons.split()]
         never(mine & ~np.isin(j["reason"], allowed), "a reason of another event")
-        held = j["counterparty"] >= 0 if kind.other == ACCOUNT else j["counterparty"] == kind.other
+        other = np.where(unpaid, NOBODY, kind.other) if name == "shortfall" else kind.other
+        held = j["counterparty"] >= 0 if kind.other == ACCOUNT else j["counterparty"] == other
         never(mine & ~(held & (j["counterparty"] != account)), "a counterparty of another event")
         if kind.priced is not None:
             never(mine & (np.isnan(j["price"]) == kind.priced), f"must have {'a' if kind.priced else 'no'} price")
@@ -58,10 +61,22 @@ def check_rows(run: Run, out: Findings) -> None:
         for column in CHANGES:
             if column not in kind.changes.split():
                 never(mine & (j[column] != 0), f"{column} must be 0")
-        for column in {"requested", "lots", "quanta"} & set(kind.changes.split()) if name != "interest" else ():
+        moving = {"requested"} if name in ("interest", "backstop", "adl") else {"requested", "lots", "quanta"}
+        for column in moving & set(kind.changes.split()):
             never(mine & (j[column] == 0) & ~unlimited, f"{column} must not be 0")
-        if name in ("fund", "shortfall", "redeem"):
+        if name in ("fund", "shortfall", "socialize", "redeem"):
             never(mine & (j["quanta" if name == "redeem" else "cash"] < 0), "must not take")
+    by_asset, stuck = j["asset"] >= 0, j["reason"] == WORDS["reason"].index("full_utilization")
+    handed = is_event(j, "backstop adl")
+    for column in ("lots", "cost", "entry", "counter_cost", "counter_entry", "quanta", "lent"):
+        wrong = ~by_asset if column in ("quanta", "lent") else by_asset
+        never(handed & wrong & (j[column] != 0), f"{column} must be 0")
+    moved = np.where(~by_asset, j["lots"], np.where(stuck, j["lent"], j["quanta"]))
+    never(handed & (moved == 0), "must hand over something")
+    never(handed & by_asset & np.where(stuck, j["quanta"] != 0, j["lent"] != 0), "either free or lent quanta change")
+    never(is_event(j, "adl") & (stuck != by_asset), "a reason of the other kind")
+    shortfall = is_event(j, "shortfall")
+    never(shortfall & (np.where(unpaid, j["counter_cash"], j["unsettled"]) != 0), "is not paid and unsettled at once")
     never((j["fee"] < 0) | (j["requested"] < 0), "fee and requested must not be negative")
     never(is_event(j, "convert") & (j["asset"] == run.venue.settle), "the settle asset is not sold for itself")
     phase = run.phase
@@ -124,6 +139,7 @@ def check_replay(run: Run, out: Findings) -> None:
         (balances, "quanta", other, j["counter_cash"]),
         (balances, "quanta", j["balance"], j["quanta"]),
         (balances, "lent", j["balance"], j["lent"]),
+        (balances, "quanta", j["counter_balance"], -(j["quanta"] + j["lent"])),
         (accounts, "unsettled", j["account"], j["unsettled"]),
     ):
         np.add.at(table[column], rows[rows >= 0], changes[rows >= 0])

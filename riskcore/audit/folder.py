@@ -45,7 +45,7 @@ EVENTS = {
     "funding": Event(FUNDING, "interval", BOOK, "market", "cash counter_cash", True),
     "interest": Event(INTEREST, "hour entry", POOL, "asset", "quanta lent", False),
     "realize": Event(REALISATION, "interval", NOBODY, "market", "cost cash", True),
-    "unsettle": Event(SETTLEMENT, "settlement", NOBODY, "", "cash unsettled", False),
+    "unsettle": Event(SETTLEMENT, "settlement close_out", NOBODY, "", "cash unsettled", False),
     "trigger": Event(0, "mmr", NOBODY, "", "", False),
     "cancel": Event(1, "liquidation", NOBODY, "market order", "requested", False),
     "skip": Event(SLICES, "throttle cooldown", NOBODY, "market|asset", "", False),
@@ -55,14 +55,15 @@ EVENTS = {
     "book": Event(SLICES, f"full {_STOPS}", BOOK, "market", _FILL, True),
     "expire": Event(SLICES, f"{_STOPS} no_book conversion conversion_limit", NOBODY, "market|asset", "requested",
                     False),
-    "backstop": Event(4, "below_auto_close sent_on", ACCOUNT, "market", f"{_FILLS} fund", True),
-    "adl": Event(5, "backstop_exhausted", ACCOUNT, "market", _FILLS, True),
+    "backstop": Event(4, "below_auto_close sent_on", ACCOUNT, "market|asset", f"{_FILLS} fund quanta", True),
+    "adl": Event(5, "backstop_exhausted full_utilization", ACCOUNT, "market|asset", f"{_FILLS} lent", True),
     "unfilled": Event(5, "no_counterparty", NOBODY, "market", "requested", False),
     "fund": Event(CLOSE_OUT, "bankrupt", FUND, "", "cash fund", False),
-    "shortfall": Event(CLOSE_OUT, "bankrupt", SHORTFALL, "", "cash counter_cash", False),
+    "socialize": Event(CLOSE_OUT, "equity open_interest", ACCOUNT, "", "cash counter_cash", False),
+    "shortfall": Event(CLOSE_OUT, "bankrupt unsettled", SHORTFALL, "", "cash counter_cash unsettled", False),
 }  # fmt: skip
 # rows that belong to another phase than their event: events, reason, phase
-_ELSEWHERE = (("redeem convert", "close_out", CLOSE_OUT), ("redeem convert", "settlement", SETTLEMENT),
+_ELSEWHERE = (("redeem convert unsettle", "close_out", CLOSE_OUT), ("redeem convert", "settlement", SETTLEMENT),
               ("interest", "entry", SETTLEMENT))  # fmt: skip
 CHANGES = ("requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost",
            "counter_cash", "counter_entry", "fund")  # fmt: skip
@@ -139,13 +140,15 @@ class Row(NamedTuple):
     position: int
     counter_position: int
     balance: int
+    counter_balance: int
 
 
 @dataclass(frozen=True)
 class Run:
     """All of a run folder but its prices and books.
 
-    The journal is completed by the rows of `start` that it changes: position, counter_position, balance.
+    The journal is completed by the rows of `start` that it changes: position, counter_position, balance and
+    counter_balance.
     """
 
     path: Path
@@ -166,12 +169,17 @@ class Run:
         fine &= (j["counterparty"] >= POOL) & (j["counterparty"] < accounts)
         fine &= j["order"] < len(self.order_position)
         for events, name in (
-            ("funding realize harm book backstop adl unfilled", "position"),
-            ("backstop adl", "counter_position"),
+            ("funding realize harm book unfilled", "position"),
             ("interest redeem convert", "balance"),
             ("cancel", "order"),
         ):
             fine &= ~is_event(j, events) | (j[name] >= 0)
+        handed, lots, quanta = is_event(j, "backstop adl"), j["market"] >= 0, j["asset"] >= 0
+        fine &= ~handed | lots | quanta
+        for name in ("position", "counter_position"):
+            fine &= ~(handed & lots) | (j[name] >= 0)
+        for name in ("balance", "counter_balance"):
+            fine &= ~(handed & quanta) | (j[name] >= 0)
         fine &= ~is_event(j, "skip expire") | (j["position"] >= 0) | (j["balance"] >= 0)
         for name in CHANGES:
             fine &= (j[name] <= 2**60) & (j[name] >= -(2**60))
@@ -245,6 +253,7 @@ def read_run(path: Path) -> Run:
     journal["position"] = _row_of(positions, "market", journal["account"], journal["market"])
     journal["counter_position"] = _row_of(positions, "market", journal["counterparty"], journal["market"])
     journal["balance"] = _row_of(balances, "asset", journal["account"], journal["asset"])
+    journal["counter_balance"] = _row_of(balances, "asset", journal["counterparty"], journal["asset"])
     last = path / f"state/{manifest['parts'] - 1:05d}"
     tables = _STATE | {name: columns for name, (figure, columns) in _ASKED.items() if figure in venue.policy}
     state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -45,7 +43,7 @@ class Tick:
     def count(self, state: State) -> None:
         """Fix the open interest of the markets whose margin functions ask for it."""
         for row, market in enumerate(self.venue.markets):
-            if market.curve.kind == "open_interest":
+            if "open_interest" in (market.curve.kind, market.initial.kind):
                 quantity, mark = float(self.given_interest[row]), float(self.mark[row])
                 if math.isfinite(quantity * mark):
                     self._interest[row] = exact(quantity) * exact(mark)
@@ -71,7 +69,7 @@ def _requirement(
 ) -> Callable[[Any, Any, Any], Any]:
     """Return the requirement by notional, token quantity and open interest, in the numbers of `of`."""
     figures = [tuple(map(of, row)) for row in curve.figures]
-    if curve.kind == "tiers":
+    if curve.kind in ("tiers", "steps"):
         first = figures[0][1]
         return lambda notional, tokens, interest: next(
             (notional * rate - less for start, rate, less in figures[::-1] if start < notional), notional * first
@@ -95,6 +93,8 @@ class _Numbers:
         self.of, self.root = of, root
         self.markets = [_requirement(market.curve, of, root) for market in venue.markets]
         self.assets = [_requirement(asset.curve, of, root) for asset in venue.assets]
+        self.initial_markets = [_requirement(market.initial, of, root) for market in venue.markets]
+        self.initial_assets = [_requirement(asset.initial, of, root) for asset in venue.assets]
         self.haircuts = [list(map(of, asset.haircut)) for asset in venue.assets]
         self.step = [of(market.step) for market in venue.markets]
         self.quantum = [of(asset.quantum) for asset in venue.assets]
@@ -151,6 +151,8 @@ class State:
         for order in np.flatnonzero(orders["lots"] > 0).tolist():
             self.open[int(orders["account"][order])].add(order)
         self.orders, self.order_position = orders, run.order_position.tolist()
+        limits = run.start["accounts"]["leverage_limit"].tolist()
+        self.leverage = [exact(limit) if math.isfinite(limit) else None for limit in limits]
         self.floats = _Numbers(run.venue, float, math.sqrt)
         self.decimals = _Numbers(run.venue, lambda value: Decimal(value.numerator) / value.denominator, Decimal.sqrt)
         self.pool_rows = {asset: np.flatnonzero(self.asset == asset) for asset in run.venue.pools}
@@ -200,6 +202,41 @@ class State:
             exposure, gross = exposure + counted[2], gross + counted[3]
         return Margin(equity, maintenance, exposure, gross, parts)
 
+    def initial(self, account: int, tick: Tick, kind: _Numbers) -> Any:
+        """Initial margin of an account."""
+        of, limit = kind.of, self.leverage[account]
+        most = None if limit is None else of(limit)
+        margin = exposure = of(Fraction(0))
+        for p in range(self.position_offset[account], self.position_offset[account + 1]):
+            lots, market = self.lots[p], int(self.market[p])
+            worst = max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots))
+            if worst:
+                notional = worst * tick.worth("lot", market, of)
+                tokens, interest = worst * kind.step[market], tick.interest(market, of)
+                required = kind.initial_markets[market](notional, tokens, interest)
+                margin += required if most is None else max(required, notional / most)
+                exposure += notional
+        for b in range(self.balance_offset[account], self.balance_offset[account + 1]):
+            if self.free[b] < 0:
+                asset, tokens = int(self.asset[b]), -self.free[b] * kind.quantum[int(self.asset[b])]
+                debt = -self.free[b] * tick.worth("quantum", asset, of)
+                margin += kind.initial_assets[asset](debt, tokens, 0)
+                exposure += debt
+        return margin if most is None else max(margin, exposure / most)
+
+    def position(self, account: int, market: int) -> int:
+        """Position row of an account in a market, -1 if there is none."""
+        return self._row(self.market, self.position_offset, account, market)
+
+    def balance(self, account: int, asset: int) -> int:
+        """Balance row of an account in an asset, -1 if there is none."""
+        return self._row(self.asset, self.balance_offset, account, asset)
+
+    def _row(self, items: Array, offset: list[int], account: int, item: int) -> int:
+        first, end = offset[account], offset[account + 1]
+        row = first + int(np.searchsorted(items[first:end], item))
+        return row if row < end and items[row] == item else -1
+
     def counted(self, asset: int, free: Any, lent: Any, tick: Tick, kind: _Numbers) -> tuple[Any, Any, Any, Any]:
         """Net equity, maintenance margin, exposure and gross amount of a balance."""
         equity = maintenance = exposure = gross = kind.of(Fraction(0))
@@ -224,19 +261,21 @@ class State:
             (row.counter_position, -row.lots, row.counter_cost, row.counter_entry),
         ):
             if p >= 0:
-                _add(self.lots, p, lots)
-                _add(self.cost, p, cost)
-                _add(self.entry, p, entry)
+                add(self.lots, p, lots)
+                add(self.cost, p, cost)
+                add(self.entry, p, entry)
+        add(self.unsettled, row.account, row.unsettled)
         changes = [(self.settle[row.account], row.cash - row.fee, 0), (row.balance, row.quanta, row.lent)]
         if row.counterparty >= 0:
             changes.append((self.settle[row.counterparty], row.counter_cash, 0))
+            changes.append((row.counter_balance, -(row.quanta + row.lent), 0))
         for b, quanta, lent in changes:
             if b >= 0 and (quanta or lent):
                 pool = self._pools.get(int(self.asset[b]), [0, 0])
                 pool[0] += lent
                 pool[1] -= max(-self.free[b], 0)
-                _add(self.free, b, quanta)
-                _add(self.lent, b, lent)
+                add(self.free, b, quanta)
+                add(self.lent, b, lent)
                 pool[1] += max(-self.free[b], 0)
         if row.event == "cancel" and row.order in self.open[row.account]:
             self.open[row.account].remove(row.order)
@@ -260,7 +299,8 @@ class State:
         self._pools.clear()
 
 
-def _add(column: memoryview, row: int, change: int) -> None:
+def add(column: memoryview, row: int, change: int) -> None:
+    """Add to a whole number, to no more than no run has."""
     column[row] = max(min(column[row] + change, _MOST), -_MOST)
 
 
@@ -304,14 +344,14 @@ class Sweep:
         self.required = _Requirements([market.curve for market in venue.markets], self.step, state.market)
         self.settle_quantum = float(venue.quantum)
 
-    def _worths(self, tick: Tick) -> tuple[Array, Array]:
+    def worths(self, tick: Tick) -> tuple[Array, Array]:
         """Settle units of a lot of every position row, and of a quantum of every balance row."""
         lot, quantum = np.nan_to_num(tick.mark) * self.step, np.nan_to_num(tick.asset) * self.quantum
         return lot[self.state.market], quantum[self.state.asset]
 
     def margins(self, tick: Tick) -> tuple[Array, Array, Array]:
         """Net equity, maintenance margin and gross of all accounts."""
-        state, held, (per_lot, per_quantum) = self.state, self.state.columns, self._worths(tick)
+        state, held, (per_lot, per_quantum) = self.state, self.state.columns, self.worths(tick)
         lots, free, of = held["lots"], held["free"], state.borrowed
         owner, holder, count = state.owner, state.holder, len(state.open)
         value, cost = lots * per_lot, held["cost"] * self.settle_quantum
@@ -336,58 +376,3 @@ class Sweep:
         no_mark, no_price = np.isnan(tick.mark)[self.state.market], np.isnan(tick.asset)[self.state.asset]
         at_risk = (lots != 0) | (bid != 0) | (ask != 0)
         return bool(at_risk[no_mark].any() or ((free != 0) | (lent != 0))[no_price].any())
-
-    def winners(self, tick: Tick, selected: dict[int, int], equity: Array, gross: Array) -> Winners:
-        """Who ADL may close positions against in this tick."""
-        (lots, _, entry, free, _, _, bid, ask), (per_lot, per_quantum) = self.state.columns.values(), self._worths(tick)
-        owner, value, paid = self.state.owner, lots * per_lot, entry * self.settle_quantum
-        worst = np.maximum(np.maximum(np.abs(lots + bid), np.abs(lots - ask)), np.abs(lots)) * per_lot
-        exposure = np.bincount(owner, worst, len(equity))
-        exposure += np.bincount(self.state.holder, np.maximum(-free, 0) * per_quantum, len(equity))
-        profit, solvent = value - paid, equity[owner]
-        noise = NOISE * (np.abs(value) + np.abs(paid)), NOISE * gross[owner]
-        may = (lots != 0) & (profit >= -noise[0]) & (solvent >= -noise[1]) & ~np.isin(owner, list(selected))
-        sure = may & (profit > noise[0]) & (solvent > noise[1])
-        score = profit / np.abs(paid) * exposure[owner] / solvent
-        slack = np.nan_to_num(TOLERANCE + noise[0] / profit + noise[1] / solvent)
-        score[(paid * lots <= 0) | np.isnan(score)] = np.inf
-        slack[np.isinf(score)] = 0
-        queues: dict[tuple[int, bool], list[int]] = defaultdict(list)
-        rows = np.flatnonzero(may)
-        for p in rows[np.lexsort((owner[rows], -score[rows]))].tolist():
-            queues[int(self.state.market[p]), bool(lots[p] > 0)].append(p)
-        figures = np.stack([lots, entry, exposure[owner], solvent], axis=1)
-        return Winners(queues, sure, score * (1 - slack), score * (1 + slack), figures)
-
-
-@dataclass
-class Winners:
-    """ADL counterparties of a tick: position rows by market and side (long or not), best score first, ties by account.
-
-    `low` and `high` hold the score of every position row, less and plus what float64 leaves in doubt; rows that are not
-    `sure` may or may not be profitable and solvent. `figures` (lots, entry, exposure, net equity) tell true ties.
-    """
-
-    queues: dict[tuple[int, bool], list[int]]
-    sure: Array
-    low: Array
-    high: Array
-    figures: Array
-    used: dict[tuple[int, bool], int] = field(default_factory=lambda: defaultdict(int))
-
-    def fits(self, market: int, lots: int, position: int, now: memoryview) -> bool:
-        """Whether `position` (-1: nobody) may be the next against `lots`; `now` holds the lots of all positions."""
-        side, best, tied = (market, lots < 0), -math.inf, -1
-        queue = self.queues.get(side, [])
-        while self.used[side] < len(queue) and now[queue[self.used[side]]] * lots >= 0:
-            self.used[side] += 1
-        for p in queue[self.used[side] :]:
-            if now[p] * lots >= 0:
-                continue
-            if p == position:
-                return bool(self.high[p] >= best) and (tied < 0 or (self.figures[tied] != self.figures[p]).any())
-            if self.sure[p]:
-                if position < 0:
-                    return False
-                best, tied = max(best, self.low[p]), p
-        return position < 0

@@ -7,23 +7,25 @@ from itertools import pairwise
 import numpy as np
 
 from .accruals import Accruals
+from .adl import Adl
+from .backstop import Backstop
 from .books import Books
 from .close_out import CloseOut
 from .findings import Findings
 from .folder import CLOSE_OUT, REPAY, SLICES, Array, Part, Row, Run
 from .guards import Guards
-from .handover import Handover
-from .margins import TOLERANCE, Sweep, Tick, Winners
+from .margins import TOLERANCE, Sweep, Tick
 from .repay import Repay
 from .slices import Slices
 from .throttle import Throttle
 from .watch import Astray, Watch
+from .winners import Policy, Swept, look_back
 
 
 class Replay:
     """The journal followed row by row, every row and tick set against the rules."""
 
-    def __init__(self, run: Run, out: Findings) -> None:
+    def __init__(self, run: Run, out: Findings, policies: dict[str, Policy]) -> None:
         self.run, self.out, self.venue = run, out, run.venue
         self.watch = Watch(run, out)
         self.state = self.watch.state
@@ -31,7 +33,8 @@ class Replay:
         self.books, self.throttle = Books(run, self.guards), Throttle(run)
         self.repay = Repay(self.watch, self.books, self.throttle)
         self.slices = Slices(self.watch, self.books, self.throttle)
-        self.handover, self.close_out = Handover(self.watch), CloseOut(self.watch)
+        self.backstop, self.adl = Backstop(self.watch), Adl(self.watch, policies)
+        self.close_out = CloseOut(self.watch)
         self.accruals = Accruals(run, out, self.state)
         self.sweep = Sweep(self.state)
         self.rounds, self.time = int(run.venue.policy["slices_per_tick"]), -1
@@ -58,7 +61,7 @@ class Replay:
         # a multiplicative hash spreads the sampled ticks evenly, and the same ones every time
         if b > a or sample is None or tick.number * 2654435761 % 2**32 < sample * 2**32:
             self._start(tick, rows)
-        self.handover.advance(tick.time)
+        self.backstop.advance(tick.time)
         if tick.time <= self.time:
             self.out.breach("rows", f"time {tick.time} is not after {self.time}", tick.number)
         self.time = tick.time
@@ -74,9 +77,9 @@ class Replay:
         self._open()
         for phases, follow in (
             ((REPAY, SLICES), self._rounds),
-            ((4,), self.handover.backstop),
-            ((5,), lambda: self.handover.adl(self.winners)),
-            ((CLOSE_OUT,), self.close_out.follow),
+            ((4,), self.backstop.follow),
+            ((5,), lambda: self.adl.follow(self.swept)),
+            ((CLOSE_OUT,), lambda: self.close_out.follow(self.swept)),
         ):
             try:
                 follow()
@@ -115,11 +118,11 @@ class Replay:
             order.setdefault(row.account, len(order))
         if self.sweep.unpriced(tick):
             self.out.breach("prices", "something that is held has no price", tick.number)
-        self.equity, maintenance, self.gross = self.sweep.margins(tick)
-        self._select(tick, maintenance)
-        self.winners: Winners | None = None
-        if any(row.event in ("adl", "unfilled") for row in rows):
-            self.winners = self.sweep.winners(tick, order, self.equity, self.gross)
+        margins = self.sweep.margins(tick)
+        self._select(tick, *margins)
+        self.swept: Swept | None = None
+        if any(self.run.phase[row.at] > 4 for row in rows):
+            self.swept = look_back(self.sweep, tick, list(order), margins)
         self.throttle.begin(tick.number, tick.time)
         if self.venue.words["account_order"] == "random":
             places: list[tuple[float, int]] = [(self.throttle.place(row.account), row.account) for row in triggers]
@@ -128,10 +131,10 @@ class Replay:
         for (_, two), (earlier, later) in zip(pairwise(triggers), pairwise(places), strict=True):
             self.watch.require("selection", earlier < later, "out of the order of the accounts", two)
 
-    def _select(self, tick: Tick, maintenance: Array) -> None:
+    def _select(self, tick: Tick, equity: Array, maintenance: Array, gross: Array) -> None:
         """Compare the selected accounts with those that are liquidating."""
-        exposed, equity = self.state.exposed, self.equity
-        doubt = exposed & (np.abs(maintenance - equity) <= TOLERANCE * self.gross)
+        exposed = self.state.exposed
+        doubt = exposed & (np.abs(maintenance - equity) <= TOLERANCE * gross)
         expected = set(np.flatnonzero(exposed & ~doubt & ~(maintenance < equity)).tolist())
         for account in np.flatnonzero(doubt).tolist():
             exact = self.state.margin(account, tick, self.state.decimals)
@@ -184,7 +187,7 @@ class Replay:
 
     def _finish_ledger(self) -> None:
         """Compare the providers' ledgers, and that there is no other."""
-        taken = self.handover.taken
+        taken = self.backstop.taken
         ledger, names = self.run.ledger, ("provider_minute", "provider_hour", "provider_total")
         expected = {entry: quanta for row, entries in taken.items()
                     for entry, quanta in zip([(name, row) for name in names], entries, strict=True)}  # fmt: skip

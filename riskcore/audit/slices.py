@@ -18,6 +18,7 @@ import numpy as np
 from .books import Books, Quote, Side
 from .folder import SLICES, Row
 from .margins import Margin
+from .shares import split
 from .throttle import Throttle
 from .watch import DOUBT, Watch
 
@@ -462,13 +463,7 @@ class Slices:
         """Return the quote of the sum of what is offered on the side of a slice, and how it is split."""
         total = sum(offered)
         quote = cut.side.quote(total, *self._rooms(None, cut.market, cut.side))
-        if quote.lots == total:
-            return quote, offered
-        got = [quote.lots * lots // total for lots in offered]
-        by_rest = sorted(range(len(got)), key=lambda at: (got[at] - offered[at], at))
-        for at in by_rest[: quote.lots - sum(got)]:
-            got[at] += 1
-        return quote, got
+        return quote, split(quote.lots, offered, offered)
 
     def _told(self, offer: _Offer) -> int:
         """Size of a slice: where float64 leaves it open, that on record."""

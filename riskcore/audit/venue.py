@@ -26,7 +26,7 @@ class Curve(NamedTuple):
     """A margin function.
 
     Kinds: `sqrt` and `quantity` (of the tokens) with base and factor, `open_interest` with base, lower and upper,
-    `tiers` with from, rate and deduction of each bracket.
+    `tiers` with from, rate and deduction of each bracket, `steps` likewise without a deduction.
     """
 
     kind: str
@@ -59,7 +59,8 @@ class Market(NamedTuple):
     step: Fraction
     worth: Fraction  # settle quanta of a lot at one tick
     min_lots: int
-    curve: Curve
+    curve: Curve  # of the maintenance margin
+    initial: Curve
     prices: Prices
     funding: _Funding | None
 
@@ -79,7 +80,8 @@ class _Asset(NamedTuple):
     symbol: str
     quantum: Fraction
     haircut: tuple[Fraction, Fraction, Fraction]  # weight, base, penalty; the identity has no penalty
-    curve: Curve
+    curve: Curve  # of the maintenance margin
+    initial: Curve
 
 
 class Pool(NamedTuple):
@@ -100,6 +102,7 @@ class _Provider(NamedTuple):
     account: int
     limits: tuple[Fraction | float, ...]  # per minute, per hour, ever, in settle units
     markets: frozenset[int]
+    assets: frozenset[int]
 
 
 class Venue(NamedTuple):
@@ -115,6 +118,7 @@ class Venue(NamedTuple):
     by_quantity: bool
     providers: list[_Provider]
     pools: dict[int, Pool]  # by asset, ascending
+    steps: bool  # whether an initial margin jumps from bracket to bracket
 
     @property
     def quantum(self) -> Fraction:
@@ -133,6 +137,9 @@ class Venue(NamedTuple):
 
 _WORDS = {
     "haircut_size_unit": ("notional", "quantity"),
+    "backstop_below_zero": ("mark", "zero_price"),
+    "shortfall": ("non_recourse", "unsettled", "equity", "open_interest"),
+    "adl_counterparties": ("profitable", "opposing"),
     "account_order": ("mmr", "pro_rata", "random"),
     "position_order": ("relief", "largest", "pro_rata"),
     "harmful_slice": ("waive", "send", "backstop"),
@@ -159,7 +166,11 @@ def read_venue(raw: dict[str, Any], ids: npt.NDArray[Any], providers: list[int])
     for name, known in _WORDS.items():
         if policy[name] not in known:
             raise RunError(f"{name} must be one of {' '.join(known)}")
-    figures = {name: exact(value) for name, value in policy.items() if name not in _WORDS and value is not None}
+    words = {name: str(policy[name]) for name in (*_WORDS, "adl_policy")}
+    figures = {name: exact(value) for name, value in policy.items() if name not in words and value is not None}
+    for name in ("adl_price", "zero_price_band", "adl_cap", "counterparty_mmr"):
+        if not 0 <= figures[name] <= 1 or (not figures[name] and name in ("adl_cap", "counterparty_mmr")):
+            raise RunError(f"{name} must be from 0 to 1, and adl_cap and counterparty_mmr more than 0")
     limits = ("capacity_per_min", "capacity_per_hour", "max_notional")
     return Venue(
         markets,
@@ -174,7 +185,7 @@ def read_venue(raw: dict[str, Any], ids: npt.NDArray[Any], providers: list[int])
         assets,
         settle_row,
         figures,
-        {name: policy[name] for name in _WORDS},
+        words,
         10**9 * int(figures.get("realize_interval", 0)),
         policy["haircut_size_unit"] == "quantity",
         [
@@ -182,10 +193,12 @@ def read_venue(raw: dict[str, Any], ids: npt.NDArray[Any], providers: list[int])
                 row,
                 tuple(math.inf if entry.get(name) is None else exact(entry[name]) for name in limits),
                 frozenset(rows.values() if entry.get("markets") is None else (rows[s] for s in entry["markets"])),
+                frozenset(range(len(assets)) if entry.get("assets") is None else map(symbols.index, entry["assets"])),
             )
             for row, entry in zip(providers, raw["backstop"], strict=True)
         ],
         _read_pools(raw.get("borrow_lend") or [], assets),
+        any(curve.kind == "steps" for curve in [row.initial for row in markets] + [row.initial for row in assets]),
     )
 
 
@@ -217,8 +230,8 @@ def _read_market(row: dict[str, Any], quantum: Fraction) -> Market:
             math.inf if high_rate is None else float(exact(high_rate)) / 10_000,
         )  # fmt: skip
     least = math.ceil(exact(quantity.get("minQuantity") or 0) / step)
-    curve = _read_curve(row["mmfFunction"])
-    return Market(row["symbol"], row["baseSymbol"], step, prices.tick * step / quantum, least, curve, prices, funding)
+    curves = _read_curve(row["mmfFunction"]), _read_curve(row["imfFunction"])
+    return Market(row["symbol"], row["baseSymbol"], step, prices.tick * step / quantum, least, *curves, prices, funding)
 
 
 def _read_spot(row: dict[str, Any], asset: _Asset, number: int, quantum: Fraction) -> Spot:
@@ -230,14 +243,15 @@ def _read_spot(row: dict[str, Any], asset: _Asset, number: int, quantum: Fractio
 
 def _read_asset(row: dict[str, Any], settle: str) -> _Asset:
     function = row.get("mmfFunction")
+    initial = row.get("imfFunction") or {"base": "0.10" if row["symbol"] == settle else "0.20", "factor": "0"}
     if not function:
-        initial = row.get("imfFunction") or {"base": "0.10" if row["symbol"] == settle else "0.20", "factor": "0"}
         function = initial | {"base": exact(initial["base"]) / 2, "factor": exact(initial["factor"]) * 3 / 5}
     kind, weight = row["haircutFunction"]["kind"], _float64(row["haircutFunction"]["weight"])
     haircut = (weight, weight, Fraction(0))
     if kind["type"] == "inverseSqrt":
         haircut = (weight, _float64(kind["base"]), _float64(kind["positiveCurvePenalty"]))
-    return _Asset(row["symbol"], exact(row.get("quantum") or "0.000001"), haircut, _read_curve(function))
+    curves = _read_curve(function), _read_curve(initial)
+    return _Asset(row["symbol"], exact(row.get("quantum") or "0.000001"), haircut, *curves)
 
 
 def _read_curve(function: dict[str, Any]) -> Curve:
@@ -260,6 +274,8 @@ def _read_curve(function: dict[str, Any]) -> Curve:
         last = rate
     if not brackets or any(one[0] >= two[0] for one, two in pairwise(brackets)):
         raise RunError("tiers: brackets must ascend")
+    if function.get("whole"):
+        return Curve("steps", tuple((start, rate, Fraction(0)) for start, rate, _ in brackets))
     return Curve(kind, tuple(brackets))
 
 

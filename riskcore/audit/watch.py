@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
 from .findings import Findings
 from .folder import Row, Run
-from .margins import TOLERANCE, Margin, State, Tick
+from .margins import TOLERANCE, Margin, State, Tick, add
 
 DOUBT = 1e-12
 """Relative to the amounts involved: where two float64 ways to the same figure may part. Tests that float64 alone
@@ -26,6 +28,7 @@ class Watch:
         self.state, self.fund = State(run), run.opening_fund
         policy = run.venue.policy
         self.divisor, self.offset = policy["acmf_divisor"], policy["acmf_offset"]
+        self.sound, self.band = policy["counterparty_mmr"], policy["zero_price_band"]
 
     def begin(self, tick: Tick, rows: list[Row]) -> None:
         """Turn to another tick."""
@@ -97,6 +100,55 @@ class Watch:
         gaps = look.maintenance - look.equity, -self.gap(look), look.equity
         return False if min(gaps) < -doubt else None if min(gaps) <= doubt else True
 
+    def bears(
+        self, account: int, *, position: int = -1, lots: int = 0, balance: int = -1, quanta: int = 0, flow: int = 0,
+        initial: bool = False,
+    ) -> bool:  # fmt: skip
+        """Whether the account would be sound (or have an IMR under 1) with a fill, and no net equity below 0.
+
+        The fill changes a position or a balance for settle quanta received.
+        """
+        state, cash = self.state, flow
+        changes = [(state.free, balance, quanta)] if balance >= 0 else []
+        if position >= 0:
+            change = _cost_change(state.lots[position], state.cost[position], lots, flow)
+            cash += change
+            changes += [(state.lots, position, lots), (state.cost, position, change)]
+        changes.append((state.free, state.settle[account], cash))
+        before = [(column, row, column[row]) for column, row, _ in changes]
+        for column, row, change in changes:
+            add(column, row, change)
+        exact = initial and self.venue.steps  # a margin that jumps leaves doubt at any distance
+        for kind in (state.decimals,) if exact else (state.floats, state.decimals):
+            look = state.margin(account, self.tick, kind)
+            required = state.initial(account, self.tick, kind) if initial else look.maintenance
+            most = look.equity if initial else look.equity * kind.of(self.sound)
+            if kind is state.floats and min(abs(most - required), abs(look.equity)) > TOLERANCE * (
+                look.gross + look.exposure
+            ):
+                break
+        for column, row, value in before[::-1]:
+            column[row] = value
+        return bool((not look.exposure or required < most) and look.equity >= 0)
+
+    def worth(self, b: int) -> Fraction:
+        """Settle quanta of a quantum of a balance's asset."""
+        return Fraction(self.tick.worth("quantum", int(self.state.asset[b]))) / self.venue.quantum
+
+    def margin(self, b: int) -> Decimal:
+        """Maintenance margin of a debt."""
+        state = self.state
+        margin: Decimal = state.counted(int(state.asset[b]), state.free[b], 0, self.tick, state.decimals)[1]
+        return margin
+
+    def flow(self, p: int, share: Fraction) -> int:
+        """Quanta for which the whole of a position goes, but for a share of equity that it leaves behind.
+
+        It goes no further beyond the mark than the band.
+        """
+        value = self.state.lots[p] * Fraction(self.tick.worth("lot", int(self.state.market[p])))
+        return round((value - max(share, -self.band * abs(value))) / self.venue.quantum)
+
     # -- rows
 
     def next(self, *phases: int) -> Row | None:
@@ -110,6 +162,17 @@ class Watch:
         row = self.rows[self.at] if self.at < len(self.rows) else None
         key = account, market, asset
         return row is not None and (row.account, row.market, row.asset) == key and row.event in events.split()
+
+    def told(
+        self, account: int, event: str, fill: Callable[[Row], tuple[int, int]]
+    ) -> Callable[[int], tuple[int, int] | None]:
+        """Return the fills that the rows to come tell of, by their number from here on."""
+
+        def of(at: int) -> tuple[int, int] | None:
+            row = self.rows[self.at + at] if self.at + at < len(self.rows) else None
+            return fill(row) if row is not None and (row.account, row.event) == (account, event) else None
+
+        return of
 
     def expect(self, rule: str, account: int, events: str, market: int = -1, asset: int = -1) -> Row:
         """Return the next row, which must be of this account, one of these events and this market or asset.

@@ -1,0 +1,168 @@
+"""Phase 4: positions and debts of accounts below auto-close go to the backstop's providers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+
+from .folder import Row
+from .margins import Margin
+from .shares import carried, most, split
+from .watch import Watch
+
+_MINUTE, _HOUR = 60 * 10**9, 3600 * 10**9
+_UNLIMITED = Fraction(10**12)
+_HEAVY = 50
+"""Bits of the largest weight."""
+
+
+class Backstop:
+    """What the providers take, each fill computed again."""
+
+    def __init__(self, watch: Watch) -> None:
+        self.watch, self.state, self.venue, self.time = watch, watch.state, watch.venue, -1
+        self.share, self.word = self.venue.policy["backstop_fund_share"], self.venue.words["backstop_below_zero"]
+        self.taken = {provider.account: [0, 0, 0] for provider in self.venue.providers}
+        """Quanta of notional that a provider took in the clock minute, in the hour and ever."""
+
+    def advance(self, time: int) -> None:
+        """Turn to the time of another tick."""
+        if self.time // _MINUTE != time // _MINUTE:
+            for taken in self.taken.values():
+                taken[:2] = [0, taken[1] if self.time // _HOUR == time // _HOUR else 0]
+        self.time = time
+
+    def follow(self) -> None:
+        """Follow the phase."""
+        watch, state = self.watch, self.state
+        for account in watch.order:
+            if not watch.liquidating(account):
+                continue
+            below = watch.below(account)
+            if not below and account not in watch.sent:
+                continue
+            look = watch.exact(account)
+            balances = range(*state.balance_offset[account : account + 2])
+            margins = {b: watch.margin(b) for b in balances if state.free[b] < 0} if below else {}
+            for p in by_margin(look):
+                self._hand(account, p, look, "below_auto_close" if below else "sent_on")
+            if below:
+                self._debts(account, look, margins)
+
+    def _hand(self, account: int, p: int, look: Margin, reason: str) -> None:
+        """Follow one position to the providers."""
+        watch, lots, market = self.watch, self.state.lots[p], int(self.state.market[p])
+        equity, size, sign = Fraction(look.equity), abs(lots), 1 if lots > 0 else -1
+        share = part(look, look.positions[p], equity if self.word == "zero_price" else max(equity, Fraction(0)))
+        flow = watch.flow(p, share)
+        to_fund = round(max(share, Fraction(0)) * self.share / self.venue.quantum)
+
+        def bears(provider: int, x: int) -> bool:
+            paid = -round(Fraction((flow + to_fund) * x, size))
+            theirs = self.state.position(provider, market)
+            if theirs >= 0 and abs(self.state.lots[theirs] + sign * x) <= abs(self.state.lots[theirs]):
+                return True
+            return watch.bears(provider, position=theirs, lots=sign * x, flow=paid, initial=True)
+
+        takers = {provider.account for provider in self.venue.providers if market in provider.markets}
+        done, worth = 0, Fraction(watch.tick.worth("lot", market))
+        for provider, given in self._allocation(takers, size, worth, bears):
+            row = watch.expect("stages", account, "backstop", market)
+            watch.equal("stages", "reason", row, row.reason, reason)
+            watch.equal("touched", "provider and lots", row, (row.counterparty, row.lots), (provider, -sign * given))
+            watch.trade(row)
+            self._taken(row, size, row.cash - row.cost, (flow, to_fund), (done, given), worth)
+            done += given
+
+    def _taken(
+        self, row: Row, size: int, money: int, whole: tuple[int, int], fill: tuple[int, int], worth: Fraction
+    ) -> None:
+        """Check the instalment that a fill carries, note what the provider took, and apply the row."""
+        watch, (done, given) = self.watch, fill
+        watch.equal("stages", "requested", row, row.requested, size)
+        instalment = [carried(amount, done, given, size) for amount in whole]
+        watch.equal("stages", "money and the fund's", row, [money, row.fund], instalment)
+        notional = round((abs(row.lots) or abs(row.quanta)) * worth / self.venue.quantum)
+        self.taken[row.counterparty] = [n + notional for n in self.taken.get(row.counterparty, (0, 0, 0))]
+        watch.apply(row)
+
+    def _allocation(
+        self, takers: set[int], size: int, worth: Fraction, bears: Callable[[int, int], bool]
+    ) -> list[tuple[int, int]]:
+        """Whole numbers of each provider, in proportion to what it has room for."""
+        weights, able = [], []
+        takers = {account for account in takers if account not in self.watch.order} if worth else set()
+        limits = {provider.account: provider.limits for provider in self.venue.providers}
+        for account in sorted(takers):
+            used = self.taken[account]
+            room = min(limit - n * self.venue.quantum for limit, n in zip(limits[account], used, strict=True))
+            weight = max(math.floor((room if room < math.inf else _UNLIMITED) / worth), 0)
+            weights.append(weight)
+            able.append(most(min(weight, size), lambda x, account=account: bears(account, x)))  # type: ignore[misc]
+        bits = max(max(weights, default=0).bit_length() - _HEAVY, 0)
+        shares = zip(sorted(takers), split(size, [weight >> bits for weight in weights], able), strict=True)
+        return [(account, given) for account, given in shares if given]
+
+    # -- borrows
+
+    def _debts(self, account: int, look: Margin, margins: dict[int, Decimal]) -> None:
+        """Follow what the account holds to the providers, and then its debts in other assets for what came in."""
+        watch, state, settle = self.watch, self.state, self.state.settle[account]
+        equity, quantum = max(Fraction(look.equity), Fraction(0)), self.venue.quantum
+        balances = [b for b in range(*state.balance_offset[account : account + 2]) if b != settle]
+        owing = [b for b in balances if state.free[b] < 0]
+        share = {b: part(look, margin, equity) / quantum for b, margin in margins.items()}
+        cost = {b: -state.free[b] * watch.worth(b) + share.get(b, 0) for b in owing}
+        need = max(sum(map(math.ceil, cost.values())) - state.free[settle], 0)
+        own = share.get(settle, Fraction(0))
+        discount = own / (need + own) if need else own
+        held = [b for b in balances if state.free[b] > 0]
+        for b in sorted(held, key=lambda b: -state.free[b] * watch.worth(b)):
+            if need <= 0:
+                break
+            if not watch.liquidating(account):
+                return
+            net = watch.worth(b) * (1 - discount)
+            size = min(state.free[b], math.ceil(need / net)) if net > 0 else state.free[b]
+            money = round(size * net), round(size * watch.worth(b) * discount * self.share)
+            need -= self._give(account, b, size, money, -1)
+        for b in owing:
+            if not watch.liquidating(account):
+                return
+            debt, at_hand = -state.free[b], state.free[settle]
+            size = debt if cost[b] <= at_hand else math.floor(debt * at_hand / cost[b])
+            if size > 0:
+                paid = cost[b] * size / debt, share.get(b, Fraction(0)) * self.share * size / debt
+                self._give(account, b, size, (-round(paid[0]), round(paid[1])), 1)
+
+    def _give(self, account: int, b: int, size: int, money: tuple[int, int], sign: int) -> int:
+        """Follow a debt (1) or what is held free (-1) to the providers; return the settle that came in."""
+        watch, asset, done, came = self.watch, int(self.state.asset[b]), 0, 0
+        worth = watch.worth(b) * self.venue.quantum
+
+        def bears(provider: int, x: int) -> bool:
+            paid = -round(Fraction(sum(money) * x, size))
+            theirs = self.state.balance(provider, asset)
+            return watch.bears(provider, balance=theirs, quanta=-sign * x, flow=paid, initial=True)
+
+        takers = {provider.account for provider in self.venue.providers if asset in provider.assets}
+        for provider, given in self._allocation(takers, size, worth, bears):
+            row = watch.expect("stages", account, "backstop", asset=asset)
+            watch.equal("stages", "reason", row, row.reason, "below_auto_close")
+            watch.equal("touched", "provider and quanta", row, (row.counterparty, row.quanta), (provider, sign * given))
+            watch.price(row, abs(row.cash), self.venue.assets[asset].quantum * abs(row.quanta))
+            self._taken(row, size, row.cash, money, (done, given), worth)
+            done, came = done + given, came + row.cash
+        return came
+
+
+def by_margin(look: Margin) -> list[int]:
+    """Positions by their maintenance margin, the largest first, ties by market."""
+    return sorted(look.positions, key=lambda p: (-look.positions[p], p))
+
+
+def part(look: Margin, margin: Decimal, equity: Fraction) -> Fraction:
+    """Equity that belongs to a position or a debt by its maintenance margin."""
+    return equity * Fraction(margin) / Fraction(look.maintenance) if look.maintenance else Fraction(0)
