@@ -144,7 +144,6 @@ class _State:
         )  # fmt: skip
         return of, equity / unit, profits / unit
 
-
     def bearable(self, rows: Int, loss: float) -> Int:
         """Lots of each position that can be closed at a loss per lot with the account's margin ratio still under 1.
 
