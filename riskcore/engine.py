@@ -20,7 +20,7 @@ from .margin import MarginTable, margin_table
 from .pools import Pools
 from .run_folder import Recorded
 from .tick import Prices, Tick
-from .venue import Venue
+from .venue import Venue, check_adl_policy
 from .waterfall import PHASES
 from .waterfall.backstop import roll_capacity
 from .waterfall.book import book_columns, forget_slices, lots_left, slice_rules
@@ -82,6 +82,7 @@ class Engine:
     """
 
     def __init__(self, accounts: Accounts, venue: Venue, seed: int = 0) -> None:
+        check_adl_policy(venue.policy)
         self.venue, self.seed = venue, seed
         self.accounts = accounts.copy()
         self.ledger = Ledger.opening(venue)

@@ -172,7 +172,7 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
     """
     path = Path(path)
     run_folder.manifest(path)
-    venue = load_venue(path / "venue.json")
+    venue = load_venue(path / "venue.json", any_adl_policy=True)
     accounts = run_folder.read_accounts(path, venue)
     try:
         row = accounts.row_of(_as_id(account, accounts.ids.dtype.kind))

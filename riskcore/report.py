@@ -76,7 +76,7 @@ def provider_pnl(path: str | Path) -> pd.DataFrame:
     (what that was worth more than was paid, then), pnl (what it is worth more now), pnl_bp (basis points of taken).
     """
     path = Path(path)
-    venue, rows = load_venue(path / "venue.json"), run_folder.read_journal(path)
+    venue, rows = load_venue(path / "venue.json", any_adl_policy=True), run_folder.read_journal(path)
     time, mark, asset = run_folder.read_prices(path, venue)
     accounts = run_folder.read_accounts(path, venue)
     mark, asset = (pd.DataFrame(prices).ffill().to_numpy() for prices in (mark, asset))
@@ -125,7 +125,7 @@ def timeline(path: str | Path) -> pd.DataFrame:
     record or unsettled so far).
     """
     path = Path(path)
-    venue, rows = load_venue(path / "venue.json"), run_folder.read_journal(path)
+    venue, rows = load_venue(path / "venue.json", any_adl_policy=True), run_folder.read_journal(path)
     time, _, _ = run_folder.read_prices(path, venue)
     quantum = float(venue.settle_quantum)
 
@@ -155,7 +155,7 @@ def page(path: str | Path) -> str:
     except ImportError:
         raise RiskDataError("report", None, "plotly draws the pictures: pip install 'riskcore[cli]'") from None
     path = Path(path)
-    venue, rows = load_venue(path / "venue.json"), run_folder.read_journal(path)
+    venue, rows = load_venue(path / "venue.json", any_adl_policy=True), run_folder.read_journal(path)
     settle, line, pnl = venue.settle_asset, timeline(path), provider_pnl(path)
     titles = ("liquidated so far", "fund, and shortfall that nobody paid", "providers: PnL on what they took")
     figure = subplots.make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.06, subplot_titles=titles)

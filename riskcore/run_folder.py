@@ -293,7 +293,7 @@ def read_journal(path: Path) -> Rows:
 def read_state(path: Path) -> Kept:
     """Read the last state of a run folder."""
     known = manifest(path)
-    venue = load_venue(path / "venue.json")
+    venue = load_venue(path / "venue.json", any_adl_policy=True)
     state = path / f"state/{known['parts'] - 1:05d}"
     accounts = read_accounts(path, venue, state)
     ledger = Ledger.opening(venue)

@@ -379,7 +379,7 @@ class Venue:
         return lots, quanta
 
 
-def load_venue(source: str | Path | dict[str, Any]) -> Venue:
+def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = False) -> Venue:
     """Read a venue from a JSON file or a dict.
 
     Parameters
@@ -389,6 +389,8 @@ def load_venue(source: str | Path | dict[str, Any]) -> Venue:
         borrow-lend rows in the venue's public API shape, decimals as strings or numbers. Only rows with ``marketType``
         PERP become markets; a row SPOT of a collateral asset against the settle asset gives the book that it is
         converted on. docs/run_folder.md has every key.
+    any_adl_policy
+        Take an ``adl_policy`` that is not registered, as of a run that somebody else made; no engine runs on it.
 
     Raises
     ------
@@ -403,6 +405,8 @@ def load_venue(source: str | Path | dict[str, Any]) -> Venue:
     listed, listed_spots = _listed(content["markets"], spec)
     settle = assets.symbol.index(spec.settle_asset)
     policy = _policy(spec.policy)
+    if not any_adl_policy:
+        check_adl_policy(policy)
     _unique("markets", listed + listed_spots)
     markets = _markets(listed, assets, assets.quantum[settle])
     kept = {"settle_asset": spec.settle_asset, "borrow_lend": []} | {
@@ -460,11 +464,25 @@ _CHOICES = {
 }
 
 
+def check_adl_policy(policy: Policy) -> None:
+    """Refuse a policy whose ADL policy is not registered.
+
+    Raises
+    ------
+    RiskDataError
+    """
+    _chosen("adl_policy", policy.adl_policy, tuple(POLICIES))
+
+
+def _chosen(name: str, value: str, words: tuple[str, ...]) -> None:
+    if value not in words:
+        *most, last = (repr(word) for word in words)
+        raise _wrong(f"policy.{name}", f"must be {', '.join(most)} or {last}", value)
+
+
 def _policy(spec: _Policy) -> Policy:
-    for name, words in (_CHOICES | {"adl_policy": tuple(POLICIES)}).items():
-        if getattr(spec, name) not in words:
-            *most, last = (repr(word) for word in words)
-            raise _wrong(f"policy.{name}", f"must be {', '.join(most)} or {last}", getattr(spec, name))
+    for name, words in _CHOICES.items():
+        _chosen(name, getattr(spec, name), words)
     if not 1 <= spec.slices_per_tick <= 3600:
         raise _wrong("policy.slices_per_tick", "must be from 1 to 3600", spec.slices_per_tick)
     if spec.realize_interval is not None and not 1 <= spec.realize_interval <= 86_400:

@@ -4,11 +4,13 @@ from fractions import Fraction
 from math import floor, inf, isnan, nan
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 
-from riskcore import deleveraging
+import riskcore as rc
+from riskcore import deleveraging, sample
 from riskcore.deleveraging import POLICIES, Counterparties, Policy, allocate, ranked, register, whole_weights
 
 QUEUES = ["pnl_leverage", "bitmex", "bybit", "hyperliquid", "binance", "size", "leverage", "bankruptcy_price"]
@@ -157,23 +159,76 @@ def test_register(registry):
 @pytest.mark.parametrize(
     ("rank", "what"),
     [
-        (lambda of: of.value[:1], r"float64 of shape \(1,\), not float64 of shape \(2,\)"),
+        (lambda of: of.value[:1], r"float64 of shape \(1,\), not a number for each of 2"),
         (lambda of: of.value[:, None], r"float64 of shape \(2, 1\)"),
         (lambda of: 1.0, r"float64 of shape \(\)"),
-        (lambda of: of.lots, r"int64 of shape \(2,\)"),
-        (lambda of: of.value.astype(np.float32), r"float32 of shape \(2,\)"),
-        (lambda of: of.value > of.entry, "bool of shape"),
         (lambda of: None, "object of shape"),
     ],
-    ids=["short", "square", "number", "whole", "float32", "bool", "nothing"],
+    ids=["short", "square", "number", "nothing"],
 )
 def test_a_rank_of_another_shape_or_type_is_refused(rank, what):
     with pytest.raises(ValueError, match=f"ADL policy 'mine' gave {what}"):
         ranked(Policy("mine", rank), counterparties(value=[1, 2]))
 
 
-def test_a_list_of_floats_is_a_rank():
-    assert ranked(Policy("mine", lambda of: [1.0, 2.0]), counterparties(value=[1, 2])).tolist() == [1, 2]
+@pytest.mark.parametrize(
+    "rank", [lambda of: [1.0, 2.0], lambda of: of.lots, lambda of: of.value.astype(np.float32), lambda of: of.value > 0]
+)
+def test_numbers_of_any_kind_are_a_rank(rank):
+    found = ranked(Policy("mine", rank), counterparties(lots=[1, 2], value=[1, 2]))
+    assert found.dtype == np.float64
+    assert found.tolist() in ([1, 2], [1, 1])
+
+
+def test_a_function_is_tried_before_it_is_registered(registry):
+    for wrong in (lambda of: of.value[:1], lambda of: 1 / 0):
+        with pytest.raises((ValueError, ZeroDivisionError)):
+            register("wrong", wrong)
+    assert "wrong" not in registry
+    register("mine", deleveraging.size)
+    register("mine", deleveraging.leverage, replace=True)
+    assert registry["mine"].rank is deleveraging.leverage
+
+
+def test_a_venue_names_a_policy_that_is_registered(registry):
+    source = sample.venue_source([]) | {"policy": {"adl_policy": "mine"}}
+    with pytest.raises(rc.RiskDataError, match=r"policy\.adl_policy, value 'mine': must be 'pnl_leverage', .* or "):
+        rc.load_venue(source)
+    venue = rc.load_venue(source, any_adl_policy=True)
+    accounts = rc.Accounts.from_frames(venue, *two_sides(100.0))
+    with pytest.raises(rc.RiskDataError, match="value 'mine': must be"):
+        rc.Engine(accounts, venue)
+
+
+def two_sides(cash: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A long with some cash against a rich short, 1 BTC from 100,000."""
+    positions = pd.DataFrame(
+        {"account": [1, 2], "market": "BTC_USDC_PERP", "quantity": [1.0, -1.0], "entry_price": [1e5, 1.1e5]}
+    )
+    return positions, pd.DataFrame({"account": [1, 2], "asset": "USDC", "quantity": [cash, 1e6]})
+
+
+def test_an_engine_whose_tick_failed_half_way_goes_nowhere(registry, tmp_path):
+    calls = []
+
+    def fails_later(of):
+        calls.append(len(of))
+        if len(calls) > 2:  # the first two try it
+            raise ZeroDivisionError("mine")
+        return of.value
+
+    register("mine", fails_later)
+    venue = rc.load_venue(sample.venue_source([]) | {"policy": {"adl_policy": "mine", "slice_probability": 1}})
+    engine = rc.Engine(rc.Accounts.from_frames(venue, *two_sides(300.0)), venue)
+    with pytest.raises(ZeroDivisionError):
+        engine.step(rc.Tick("2026-01-01", {"BTC_USDC_PERP": 1e5}))
+    for after in (
+        lambda: engine.step(rc.Tick("2026-01-02", {"BTC_USDC_PERP": 1e5})),
+        lambda: engine.save(tmp_path / "r"),
+    ):
+        with pytest.raises(RuntimeError, match="tick 0 failed half-way: ZeroDivisionError: mine"):
+            after()
+    assert not (tmp_path / "r").exists()
 
 
 # ---- Weights and lots

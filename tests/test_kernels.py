@@ -169,7 +169,8 @@ def water_filled(total, weight, cap):
         still -= full
     for n in still:
         got[n] = share[n]
-    for n in sorted(still, key=lambda n: (got[n] - cap[n], n))[: total - sum(got)]:
+    weighted = [n for n in still if weight[n] > 0]
+    for n in sorted(weighted, key=lambda n: (got[n] - cap[n], n))[: total - sum(got)]:
         got[n] += 1
     return got
 
@@ -188,6 +189,7 @@ def shares(draw):
 @example((5, [0, 0], [3, 4]))  # by the caps
 @example((6, [1, 0, 0], [2, 3, 4]))  # the one with a weight is full
 @example((7, [5, 3, 3], [9, 9, 9]))  # what rounding leaves
+@example((11, [1, 1, 0], [100, 100, 1000]))  # and not to who has no weight
 @example((2**61 - 1, [2**61, 2**61 - 1], [2**61 - 1, 2**61 - 1]))
 @example((2**61 - 1, [1, 2**61], [2**61, 1]))
 @example((2**61 - 1, [1, 2, 3] * 3, [2**61 - 1] * 9))  # the caps pass 64 bits

@@ -54,7 +54,7 @@ def study_run(
     """
     path, named, gap = Path(path), chosen(policies), gap_of(wave_gap)
     known = run_folder.manifest(path)
-    source = load_venue(path / "venue.json").source
+    source = load_venue(path / "venue.json", any_adl_policy=True).source
     found, splits = [], []
     for done, policy in enumerate(named):
         venue = load_venue(source | {"policy": source["policy"] | {"adl_policy": policy.name}})
