@@ -24,7 +24,7 @@ from .audit import AuditReport, RunError
 from .audit import audit as audit_run
 from .errors import RiskDataError
 from .explain import explain as explain_account
-from .io import TickTable, read_table, read_ticks, replay, write_table
+from .io import TickTable, read_table, read_ticks, replay, write_table, write_text
 from .journal import EVENT
 from .margin import margin_table
 from .tick import Prices
@@ -217,8 +217,7 @@ def report_command(
     """Write one self-contained HTML page: who took what, the fund, and whether the providers were paid."""
     with _one_line_errors():
         path = out_file or run / "report.html"
-        page = report.page(run)
-        path.write_text(page, encoding="utf-8")
+        write_text(report.page(run), path)
         if as_json:
             providers = report.provider_pnl(run).to_json(orient="records", date_format="iso")
             _print_json({"out": str(path), "providers": json.loads(providers)})

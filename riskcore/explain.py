@@ -216,7 +216,7 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
                 text = f"no {asset} converted"
             case "expire":
                 text = f"slice of {asked:g} {item} not filled"
-            case "backstop" | "adl" if asset is not None:
+            case "backstop" | "adl" if market not in step:
                 text = _exchange(own_row, line, quantum, settle)
             case "backstop" | "adl" if own_row:
                 text = f"{size:g} {market} handed to account {line['counterparty']} at {price:,.6g}"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +11,7 @@ import pandas as pd
 
 from ..deleveraging import POLICIES, Policy
 from ..errors import RiskDataError
+from ..io import write_text
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -65,16 +64,7 @@ class Study:
         RiskDataError
             plotly is not installed, or the file cannot be written.
         """
-        text, path = self.picture().to_html(include_plotlyjs=True), Path(path)
-        fresh = path.with_name(f".{path.name}.new")
-        try:
-            fresh.write_text(text, encoding="utf-8")
-            os.replace(fresh, path)
-        except OSError as error:
-            raise RiskDataError("out", None, f"cannot be written: {error.strerror}", value=str(path)) from None
-        finally:
-            with suppress(OSError):
-                fresh.unlink()
+        write_text(self.picture().to_html(include_plotlyjs=True), path)
 
 
 def chosen(policies: Sequence[str] | None) -> list[Policy]:

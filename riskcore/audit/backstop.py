@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 
 from .folder import Row
 from .margins import Margin
@@ -100,7 +101,7 @@ class Backstop:
             room = min(limit - n * self.venue.quantum for limit, n in zip(limits[account], used, strict=True))
             weight = max(math.floor((room if room < math.inf else _UNLIMITED) / worth), 0)
             weights.append(weight)
-            able.append(most(min(weight, size), lambda x, account=account: bears(account, x)))  # type: ignore[misc]
+            able.append(most(min(weight, size), partial(bears, account)))
         bits = max(max(weights, default=0).bit_length() - _HEAVY, 0)
         shares = zip(sorted(takers), split(size, [weight >> bits for weight in weights], able), strict=True)
         return [(account, given) for account, given in shares if given]

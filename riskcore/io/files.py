@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -62,14 +62,31 @@ def read_table(path: str | Path, table: str) -> pd.DataFrame:
 
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:
     """Write a table, Parquet by the suffix, else CSV; the file appears whole or not at all."""
+
+    def fill(file: BinaryIO) -> None:
+        if Path(path).suffix == ".parquet":
+            frame.to_parquet(file, index=False, compression="zstd")
+        else:
+            frame.to_csv(file, index=False)
+
+    _write_whole(path, fill)
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Write a text file; it appears whole or not at all."""
+
+    def fill(file: BinaryIO) -> None:
+        file.write(text.encode())
+
+    _write_whole(path, fill)
+
+
+def _write_whole(path: str | Path, fill: Callable[[BinaryIO], None]) -> None:
     path = Path(path)
     fresh = path.with_name(f".{path.name}.new")
     try:
         with fresh.open("wb") as file:
-            if path.suffix == ".parquet":
-                frame.to_parquet(file, index=False, compression="zstd")
-            else:
-                frame.to_csv(file, index=False)
+            fill(file)
         os.replace(fresh, path)
     except OSError as error:
         raise RiskDataError("out", None, f"cannot be written: {error.strerror or error}", value=str(path)) from None
