@@ -430,7 +430,7 @@ class TestOctober:
     """The real event; what its data do not have is in docs/adl_study.md."""
 
     def test_every_policy_closes_the_published_total(self, october, data):
-        """19,337 winners, 1,294 requests; two policies pass over some: without profit, or left with less than 0."""
+        """19,337 winners, 1,294 requests; two policies pass over some: without profit, or brought to a ratio of 1."""
         published = data.numbers["total_impact"]["adl"]["notional"]
         assert published == pytest.approx(2_103_111_430.86, abs=0.005)
         assert (len(data.users), len(data.seconds)) == (19_337, 1_294)
@@ -439,7 +439,7 @@ class TestOctober:
         assert total["requested"].to_numpy() == pytest.approx(np.full(len(total), published), abs=0.005)
         whole = total.index.difference(["bybit", "capped_pro_rata"])
         assert total.loc[whole, "closed"].to_numpy() == pytest.approx(np.full(len(whole), published), abs=0.01)
-        assert total["unfilled"].max() < 1e6
+        assert total["unfilled"].max() < 4e6
 
     def test_quanta_add_up(self, october):
         for name, rows in october.positions.groupby("policy"):

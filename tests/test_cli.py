@@ -9,9 +9,10 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
-from riskcore import Engine, adl_study, run_folder, sample, sweep
+from riskcore import Engine, adl_study, cli, run_folder, sample, sweep
 from riskcore.cli import app
 from riskcore.io import read_table
 from tests import small_run
@@ -264,12 +265,12 @@ class TestAdlStudy:
         return [a for name in names for a in (f"--{name}", tmp_path / f"{name}.csv")]
 
     def test_generated_event(self, monkeypatch):
-        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(cli, "out", Console(width=200))
         shown = call("adl-study", "--policy", "pro_rata", "--policy", "pnl_leverage").stdout
         assert "Deleveraging: 3,259,131.52 in 3 waves, deficit 48,617.56" in shown
         rows = [line.split() for line in shown.splitlines() if line.startswith("p")][1:]
         assert [(row[0], len(row)) for row in rows] == [("pro_rata", 14), ("pnl_leverage", 14)]
-        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setattr(cli, "out", Console(width=80))
         assert "…" not in call("adl-study").stdout
 
     def test_tables(self, event, tmp_path):
