@@ -235,7 +235,10 @@ def adl_study_command(
         list[str] | None, typer.Option("--policy", help="A policy by name, more than once for more; all by default.")
     ] = None,
     wave_gap: Annotated[float, typer.Option(min=0, help="Seconds without a request that end a wave.")] = 5,
-    out_file: Annotated[Path | None, typer.Option("--out", help="Picture, one HTML file.")] = None,
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", help="Picture; without, adl-study.html in the run or here (none with --json)."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare the deleveraging policies on a run, on an event from tables, or on a generated one."""
@@ -255,6 +258,8 @@ def adl_study_command(
                 found = adl_study.study(*tables, policies, wave_gap, progress=bar)
             else:
                 found = adl_study.study(*adl_study.generated_event(), policies, wave_gap, progress=bar)
+        if out_file is None and not as_json and found.total["waves"].any():
+            out_file = (run or Path()) / "adl-study.html"
         if out_file is not None:
             found.write_html(out_file)
         if as_json:

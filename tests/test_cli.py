@@ -264,14 +264,18 @@ class TestAdlStudy:
             frame.to_csv(tmp_path / f"{name}.csv", index=False)
         return [a for name in names for a in (f"--{name}", tmp_path / f"{name}.csv")]
 
-    def test_generated_event(self, monkeypatch):
+    def test_generated_event(self, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(cli, "out", Console(width=200))
         shown = call("adl-study", "--policy", "pro_rata", "--policy", "pnl_leverage").stdout
         assert "Deleveraging: 3,259,131.52 in 3 waves, deficit 48,617.56" in shown
         rows = [line.split() for line in shown.splitlines() if line.startswith("p")][1:]
         assert [(row[0], len(row)) for row in rows] == [("pro_rata", 14), ("pnl_leverage", 14)]
         monkeypatch.setattr(cli, "out", Console(width=80))
-        assert "…" not in call("adl-study").stdout
+        shown = call("adl-study").stdout
+        assert "…" not in shown
+        assert "Picture: adl-study.html" in shown
+        assert (tmp_path / "adl-study.html").stat().st_size > 1e6  # plotly is in it
 
     def test_tables(self, event, tmp_path):
         page = tmp_path / "study.html"
