@@ -829,7 +829,7 @@ def score_hyperliquid(of: Figures):
 
 
 def score_binance(of: Figures):
-    return max(of.profit, 0) / max(of.equity - of.profits, 1) * of.margin / of.equity
+    return Fraction(max(of.profit, 0)) / max(of.equity - of.profits, 1) * of.margin / of.equity
 
 
 SCORES = {  # None: takes no part
