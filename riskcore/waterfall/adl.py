@@ -167,12 +167,12 @@ def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int,
     theirs, counts = state.accounts.position_rows(account)
     value, entry = _worths(state, theirs)
     profit = np.bincount(np.repeat(np.arange(len(account)), counts), value - entry, len(account)).astype(float)
-    for figure in (worth, paid, requirement, profit):
-        figure.flags.writeable = False  # a user's policy looks, and changes nothing
     figures = Counterparties(
         np.abs(state.lots[rows]), worth, paid, requirement, table.net_equity[account], table.exposure[account],
         table.maintenance_margin[account], profit,
     )  # fmt: skip
+    for figure in vars(figures).values():
+        figure.flags.writeable = False  # a user's policy looks, and changes nothing
     return rows, account, figures
 
 
