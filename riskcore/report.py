@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +59,22 @@ def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
     return table
 
 
+class _Run(NamedTuple):
+    """What the tables over time are made of, read once."""
+
+    path: Path
+    venue: Venue
+    rows: Rows
+    time: npt.NDArray[np.int64]
+    mark: npt.NDArray[Any]
+    asset: npt.NDArray[Any]
+
+    @classmethod
+    def read(cls, path: Path) -> _Run:
+        venue = load_venue(path / "venue.json", any_adl_policy=True)
+        return cls(path, venue, run_folder.read_journal(path), *run_folder.read_prices(path, venue))
+
+
 def provider_pnl(path: str | Path) -> pd.DataFrame:
     """Profit and loss of each backstop provider on what it took over, tick by tick: whether the risk was paid.
 
@@ -75,9 +91,11 @@ def provider_pnl(path: str | Path) -> pd.DataFrame:
     DataFrame: time, provider (account id), taken (settle units of notional so far, at the prices of the takeover), edge
     (what that was worth more than was paid, then), pnl (what it is worth more now), pnl_bp (basis points of taken).
     """
-    path = Path(path)
-    venue, rows = load_venue(path / "venue.json", any_adl_policy=True), run_folder.read_journal(path)
-    time, mark, asset = run_folder.read_prices(path, venue)
+    return _provider_pnl(_Run.read(Path(path)))
+
+
+def _provider_pnl(run: _Run) -> pd.DataFrame:
+    path, venue, rows, time, mark, asset = run
     accounts = run_folder.read_accounts(path, venue)
     mark, asset = (pd.DataFrame(prices).ffill().to_numpy() for prices in (mark, asset))
     lot, quantum = mark * venue.markets.step_size, asset * venue.assets.quantum_size
@@ -124,9 +142,11 @@ def timeline(path: str | Path) -> pd.DataFrame:
     DataFrame: time, a column for each stage (settle units of notional at the fill prices), fund, shortfall (left on
     record or unsettled so far).
     """
-    path = Path(path)
-    venue, rows = load_venue(path / "venue.json", any_adl_policy=True), run_folder.read_journal(path)
-    time, _, _ = run_folder.read_prices(path, venue)
+    return _timeline(_Run.read(Path(path)))
+
+
+def _timeline(run: _Run) -> pd.DataFrame:
+    venue, rows, time = run.venue, run.rows, run.time
     quantum = float(venue.settle_quantum)
 
     def so_far(of: npt.NDArray[np.bool_], amount: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -154,9 +174,9 @@ def page(path: str | Path) -> str:
         from plotly import graph_objects, subplots
     except ImportError:
         raise RiskDataError("report", None, "plotly draws the pictures: pip install 'riskcore[cli]'") from None
-    path = Path(path)
-    venue, rows = load_venue(path / "venue.json", any_adl_policy=True), run_folder.read_journal(path)
-    settle, line, pnl = venue.settle_asset, timeline(path), provider_pnl(path)
+    run = _Run.read(Path(path))
+    venue, rows = run.venue, run.rows
+    settle, line, pnl = venue.settle_asset, _timeline(run), _provider_pnl(run)
     titles = ("liquidated so far", "fund, and shortfall that nobody paid", "providers: PnL on what they took")
     figure = subplots.make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.06, subplot_titles=titles)
     curves = [(1, stage, line["time"], line[stage]) for stage in STAGES.values()]
@@ -177,7 +197,6 @@ def page(path: str | Path) -> str:
     style = "body{font-family:sans-serif;margin:2em} td,th{padding:.2em .8em;text-align:right}"
     drawn: str = figure.to_html(full_html=False, include_plotlyjs=True)
     return (
-        f"<!doctype html><meta charset='utf-8'><title>riskcore run</title><style>{style}</style><h1>{path.name}</h1>"
-        + "".join(parts)
-        + drawn
+        f"<!doctype html><meta charset='utf-8'><title>riskcore run</title><style>{style}</style>"
+        f"<h1>{run.path.name}</h1>" + "".join(parts) + drawn
     )

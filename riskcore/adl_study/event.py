@@ -121,23 +121,22 @@ class _State:
     taken: Int  # haircut so far, in quanta
     realised: Float  # what the closed lots had made since the first mark, in quanta
 
+    def margins(self) -> tuple[Float, Float, Float]:
+        """Equity and maintenance margin of the accounts, and that of each position, in settle units."""
+        event = self.event
+        moved = event.side * self.left * (self.price - 1) + self.realised - self.taken
+        requirement = event.requirement * (self.left / event.lots) * self.price
+        equity = event.equity + self._per_account(moved) * event.quantum
+        return equity, event.maintenance + self._per_account(requirement), requirement
+
     def sweep(self) -> tuple[Counterparties, Float, Float]:
         """All positions as a policy sees them; equity and profit of the accounts in quanta."""
         event, unit = self.event, self.event.quantum
-        accounts = len(event.equity)
-        held = self.left / event.lots
         value = event.side * self.left * self.price * unit
-        profit = event.profit * held + event.side * self.left * (self.price - 1) * unit
-        requirement = event.requirement * held * self.price
-        moved = event.side * self.left * (self.price - 1) + self.realised - self.taken
-
-        def per_account(values: Float) -> Float:
-            return np.bincount(event.owner, values, accounts).astype(np.float64)
-
-        equity = event.equity + per_account(moved) * unit
-        profits = per_account(profit)
-        exposure = event.exposure + per_account(np.abs(value))
-        maintenance = event.maintenance + per_account(requirement)
+        profit = event.profit * (self.left / event.lots) + event.side * self.left * (self.price - 1) * unit
+        equity, maintenance, requirement = self.margins()
+        profits = self._per_account(profit)
+        exposure = event.exposure + self._per_account(np.abs(value))
         of = Counterparties(
             self.left, value, value - profit, requirement, equity[event.owner], exposure[event.owner],
             maintenance[event.owner], profits[event.owner],
@@ -149,17 +148,16 @@ class _State:
 
         Requirements shrink with the position, in proportion; what requests of the same time took counts.
         """
-        event, accounts = self.event, len(self.event.equity)
-        held = event.requirement * self.left / event.lots * self.price / event.quantum
-        moved = event.side * self.left * (self.price - 1) + self.realised - self.taken
-        equity = event.equity / event.quantum + np.bincount(event.owner, moved, accounts)
-        needed = event.maintenance / event.quantum + np.bincount(event.owner, held, accounts)
-        per_lot = held[rows] / np.maximum(self.left[rows], 1)
-        above = (equity - needed)[event.owner[rows]]
+        equity, maintenance, requirement = self.margins()
+        per_lot = requirement[rows] / np.maximum(self.left[rows], 1) / self.event.quantum
+        above = (equity - maintenance)[self.event.owner[rows]] / self.event.quantum
         with np.errstate(divide="ignore", invalid="ignore"):
             most = np.where(loss > per_lot, np.ceil(above / (loss - per_lot)) - 1, np.inf)
         most = np.where(above > 0, np.clip(most, 0, 2.0**60), np.where(loss <= per_lot, 2.0**60, 0))
         return most.astype(np.int64)
+
+    def _per_account(self, values: Float) -> Float:
+        return np.bincount(self.event.owner, values, len(self.event.equity)).astype(np.float64)
 
 
 def run(event: Event, policy: Policy, gap: int) -> tuple[Tally, pd.DataFrame]:
