@@ -8,10 +8,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ASV := $(BIN)/python -m asv --config asv_benchmarks/asv.conf.json
 
-.PHONY: help demo test lint bench study october month clean
+.PHONY: help demo test lint bench bench-smoke gate study october month clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
 
 demo: $(VENV)/.cli  ## a generated crash from start to finish, in a new folder under runs/
 	$(BIN)/riskcore demo
@@ -25,11 +25,19 @@ lint: $(VENV)/.dev  ## style, types, and which module may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+bench: $(VENV)/.bench  ## every benchmark at full size, and one table of what it measured; half an hour, more or less
+	@$(ASV) machine --yes > /dev/null
+	$(ASV) run --python=same --set-commit-hash "$$(git rev-parse HEAD)" --show-stderr
+	@$(BIN)/python asv_benchmarks/table.py
+
 # asv check sees wrong signatures, not a benchmark that raises; the quick run sees the latter.
-bench: $(VENV)/.dev  ## every benchmark once
+bench-smoke: $(VENV)/.bench  ## every benchmark once, small, to see that it runs and that its peers agree
 	@$(ASV) machine --yes > /dev/null
 	$(ASV) check --python=same
-	$(ASV) run --quick --dry-run --python=same --show-stderr
+	RISKCORE_BENCH_ACCOUNTS=20000 $(ASV) run --quick --dry-run --python=same --launch-method forkserver --show-stderr
+
+gate: $(VENV)/.cli  ## refuse what is slower than the commit before; make gate GATE_ARGS="--base main --accounts 1000000"
+	$(BIN)/python asv_benchmarks/gate.py $(GATE_ARGS)
 
 study: $(VENV)/.dev  ## slices, tenths and dumps on real order books, in one table
 	$(BIN)/python -m tests.slice_study $(FOLDERS)
@@ -57,4 +65,8 @@ $(VENV)/.cli: pyproject.toml | $(VENV)/pyvenv.cfg
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(PIP) install --editable '.[dev]'
+	@touch $(VENV)/.cli $@
+
+$(VENV)/.bench: pyproject.toml | $(VENV)/pyvenv.cfg
+	$(PIP) install --editable '.[bench]'
 	@touch $(VENV)/.cli $@

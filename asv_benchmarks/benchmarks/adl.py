@@ -6,9 +6,10 @@ import numpy as np
 
 from riskcore.deleveraging import POLICIES, Counterparties, queue_head, ranked, share_out, whole_weights
 
-from . import interleaved_ratio
+from . import ACCOUNTS, _Figures, interleaved_ratio
 
-POSITIONS = 1_000_000
+POSITIONS = ACCOUNTS
+DEFICITS = (0.0005, 0.01, 0.3)
 
 
 def opposing_positions(count: int) -> Counterparties:
@@ -23,19 +24,15 @@ def opposing_positions(count: int) -> Counterparties:
 
 
 class Queue:
-    """Against a full stable sort of the same scores, interleaved in one process, once both give the same rows."""
+    """The head of a queue, and a full stable sort of the same scores, once both give the same rows."""
 
-    params = [0.0005, 0.01, 0.3]
-    param_names = ("deficit",)
-    timeout = 300
-
-    def setup(self, deficit: float) -> None:
+    def __init__(self, deficit: float) -> None:
         of = opposing_positions(POSITIONS)
         self.score, self.room = ranked(POLICIES["pnl_leverage"], of), of.lots
         self.need = int(of.lots[of.value > of.entry].sum() * deficit)
         rows = self.full_sort()
         rows = rows[: int(np.searchsorted(np.cumsum(self.room[rows]), self.need)) + 1]
-        assert np.array_equal(queue_head(self.score, self.room, self.need), rows)
+        assert np.array_equal(self.head(), rows)
 
     def full_sort(self) -> np.ndarray:
         return np.argsort(-self.score, kind="stable")
@@ -43,10 +40,18 @@ class Queue:
     def head(self) -> np.ndarray:
         return queue_head(self.score, self.room, self.need)
 
-    def track_full_sort_over_queue_head(self, deficit: float) -> float:
-        return interleaved_ratio(self.full_sort, self.head, 5)
 
-    track_full_sort_over_queue_head.unit = "ratio"
+class Ratios(_Figures):
+    """Of a full stable sort to the head of the queue, interleaved in one process."""
+
+    params = [f"stable argsort / head of the ADL queue, deficit of {deficit:.2%}" for deficit in DEFICITS]
+
+    def setup_cache(self) -> dict[str, float | str]:
+        queues = [Queue(deficit) for deficit in DEFICITS]
+        ratios = (interleaved_ratio(queue.full_sort, queue.head, 9) for queue in queues)
+        return dict(zip(self.params, ratios, strict=True))
+
+    setup_cache.timeout = 600
 
 
 class Shares:

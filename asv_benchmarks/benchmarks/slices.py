@@ -10,10 +10,12 @@ from riskcore.kernels.book import FULL, quote_book, take_book, walk_books
 from riskcore.kernels.columns import BookColumns, PriceColumns, SliceRules
 from riskcore.kernels.slices import RELIEF, WAIVE, size_slice
 
-from . import MARKETS, interleaved_ratio
+from . import ACCOUNTS, MARKETS, _Figures, interleaved_ratio
 
 Int = npt.NDArray[np.int64]
 MARK, UNLIMITED = 10_000, 2**62
+SLICES = min(100_000, ACCOUNTS)
+LEVELS = (50, 200, 1000)
 
 
 @kernel
@@ -164,35 +166,54 @@ class Workload:
         quote_and_take(self.side, want, self.book(), *self.out[:2])
 
 
-class Slices:
-    """Ratios of times, interleaved in one process, after a check that both fill the same."""
+class Ratios(_Figures):
+    """Of times, interleaved in one process, after a check that all ways fill the same."""
 
-    params = [50, 200, 1000]
-    param_names = ("levels",)
+    params = [
+        f"{figure}, {levels} levels"
+        for levels in LEVELS
+        for figure in (
+            "prefix sums from scratch / walk of slices", "searches of prefix sums / walk of slices",
+            "size and walk / walk of slices", "size and walk / walk of the same lots",
+        )
+    ]  # fmt: skip
+
+    def setup_cache(self) -> dict[str, float | str]:
+        ratios = [ratio for levels in LEVELS for ratio in compared(Workload(levels, SLICES))]
+        return dict(zip(self.params, ratios, strict=True))
+
+    setup_cache.timeout = 600
+
+
+def compared(work: Workload) -> list[float]:
+    """Ratio of each way of filling the slices to the walk."""
+    walked, *others = ([column.copy() for column in way()[:2]] for way in (work.walk, work.search, work.search_anew))
+    assert all(np.array_equal(walked, found) for found in others)
+    sized = work.size_and_walk()[0].copy()
+    work.walk_sized(sized)
+    return [
+        interleaved_ratio(work.search_anew, work.walk, 9),
+        interleaved_ratio(work.search, work.walk, 9),
+        interleaved_ratio(work.size_and_walk, work.walk, 9),
+        interleaved_ratio(work.size_and_walk, lambda: work.walk_sized(sized), 9),
+    ]
+
+
+class Slices:
+    """Milliseconds for as many slices as there are liquidations in a bad tick."""
+
     timeout = 300
 
-    def setup(self, levels: int) -> None:
-        self.work = Workload(levels, 100_000)
-        ways = (self.work.walk, self.work.search, self.work.search_anew)
-        walked, *others = ([column.copy() for column in way()[:2]] for way in ways)
-        assert all(np.array_equal(walked, found) for found in others)
-        self.sized = self.work.size_and_walk()[0].copy()
-        self.work.walk_sized(self.sized)
-
-    def time_walk(self, levels: int) -> None:
+    def setup(self) -> None:
+        self.work = Workload(200, SLICES)
+        self.work.size_and_walk()  # compile
         self.work.walk()
 
-    def time_size_and_walk(self, levels: int) -> None:
+    def time_walk(self) -> None:
+        self.work.walk()
+
+    def time_size_and_walk(self) -> None:
         self.work.size_and_walk()
 
-    def track_search_from_scratch_over_walk(self, levels: int) -> float:
-        return interleaved_ratio(self.work.search_anew, self.work.walk, 9)
-
-    def track_search_of_prefix_sums_over_walk(self, levels: int) -> float:
-        return interleaved_ratio(self.work.search, self.work.walk, 9)
-
-    def track_size_and_walk_over_walk(self, levels: int) -> float:
-        return interleaved_ratio(self.work.size_and_walk, self.work.walk, 9)
-
-    def track_size_and_walk_over_walk_of_the_same_lots(self, levels: int) -> float:
-        return interleaved_ratio(self.work.size_and_walk, lambda: self.work.walk_sized(self.sized), 9)
+    time_walk.pretty_name = "walk of 100,000 slices, 200 levels"
+    time_size_and_walk.pretty_name = "size and walk of 100,000 slices, 200 levels"

@@ -1,131 +1,166 @@
-"""The sweep of all accounts, and what a pandas user would write instead."""
+"""The full sweep and the select-only one: against what the machine can do, against C, against what a user would pick.
+
+Ratios of calls made in turn in one process, after a check that all give the same numbers; one thread unless a figure
+says otherwise. Losses are kept: a peer over the sweep below 1 is a peer that is faster.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
-import pandas as pd
 
 import riskcore as rc
-from riskcore.margin import margin_table
+from riskcore.margin import margin_table, selection
 from riskcore.tick import Prices
 
-from . import interleaved_ratio, wide_accounts, wide_tables, wide_venue
+from . import ACCOUNTS, _Figures, interleaved_ratio, wide_accounts
+from .baseline import PlainCompact, PlainTextbook, Sell, Touch
+from .peers import PEERS
+from .textbook import workload
+
+ROUNDS = 21
 
 
 class Sweep:
-    params = ([10_000, 1_000_000], [1, 2])
-    param_names = ("accounts", "threads")
+    """Milliseconds, to follow over the versions of one machine."""
+
+    params = [1, 2]
+    param_names = ("threads",)
     timeout = 300
 
-    def setup(self, accounts: int, threads: int) -> None:
-        self.venue, self.accounts, self.marks = wide_accounts(accounts)
-        self.time_sweep(accounts, threads)  # compile
+    def setup(self, threads: int) -> None:
+        self.venue, self.accounts, self.marks = wide_accounts(ACCOUNTS)
+        self.time_sweep(threads)  # compile
+        self.time_select(threads)
 
-    def time_sweep(self, accounts: int, threads: int) -> None:
+    def time_sweep(self, threads: int) -> None:
         rc.sweep(self.accounts, self.venue, self.marks, threads=threads)
 
-    def peakmem_reference(self, accounts: int, threads: int) -> None:
-        """Memory of the setup, to hold against peakmem_sweep."""
+    def time_select(self, threads: int) -> None:
+        rc.select(self.accounts, self.venue, self.marks, threads=threads)
 
-    def peakmem_sweep(self, accounts: int, threads: int) -> None:
-        self.time_sweep(accounts, threads)
-
-
-def pandas_sweep(
-    positions: pd.DataFrame, balances: pd.DataFrame, markets: pd.DataFrame, assets: pd.DataFrame
-) -> pd.DataFrame:
-    """Equity, exposure and both margins with merge and groupby."""
-    p = positions.merge(markets, on="market")
-    notional = p["quantity"].abs() * p["mark"]
-    root = np.sqrt(notional)
-    p = pd.DataFrame(
-        {
-            "account": p["account"],
-            "equity": p["quantity"] * (p["mark"] - p["entry_price"]),
-            "exposure": notional,
-            "initial": notional * np.maximum(p["imf_base"], p["imf_factor"] * root),
-            "maintenance": notional * np.maximum(p["mmf_base"], p["mmf_factor"] * root),
-        }
-    )
-    b = balances.merge(assets, on="asset")
-    value = b["quantity"] * b["price"] * b["weight"]
-    table = p.groupby("account").sum()
-    table["equity"] += value.groupby(b["account"]).sum()
-    return table
+    time_sweep.pretty_name = "rc.sweep, 1,000,000 accounts, threads: {threads}"
+    time_select.pretty_name = "rc.select, 1,000,000 accounts, threads: {threads}"
 
 
-class SweepAgainstPandas:
-    """Ratio of the times, interleaved in one process, one thread, after a check that the numbers agree."""
+class Memory:
+    """Peak of a process with the accounts loaded, without and with a sweep."""
 
-    params = [1_000_000]
-    param_names = ("accounts",)
-    timeout = 600
-
-    def setup(self, accounts: int) -> None:
-        self.venue = wide_venue()
-        self.positions, self.balances, self.marks = wide_tables(self.venue, accounts)
-        self.accounts = rc.Accounts.from_frames(self.venue, self.positions, self.balances)
-        m, a, curves = self.venue.markets, self.venue.assets, self.venue.curves
-        initial = 2 * np.arange(len(m.symbol))
-        self.markets = pd.DataFrame(
-            {
-                "market": m.symbol, "mark": [self.marks[s] for s in m.symbol],
-                "imf_base": curves.base[initial], "imf_factor": curves.factor[initial],
-                "mmf_base": curves.base[initial + 1], "mmf_factor": curves.factor[initial + 1],
-            }
-        )  # fmt: skip
-        price = [1.0, *(self.marks[f"{s}_USDC_PERP"] for s in a.symbol[1:])]
-        self.assets = pd.DataFrame({"asset": a.symbol, "price": price, "weight": a.weight})
-        ours = rc.sweep(self.accounts, self.venue, self.marks, threads=1)
-        theirs = self.peer()
-        gross = theirs["exposure"].to_numpy() + np.abs(ours.net_equity)
-        # entry prices are rounded to whole quanta of cost: the only difference there may be
-        for mine, name in ((ours.net_equity, "equity"), (ours.exposure, "exposure"),
-                           (ours.initial_margin, "initial"), (ours.maintenance_margin, "maintenance")):  # fmt: skip
-            assert np.all(np.abs(mine - theirs[name].to_numpy()) <= 1e-12 * gross + 1e-5)
-
-    def peer(self) -> pd.DataFrame:
-        return pandas_sweep(self.positions, self.balances, self.markets, self.assets)
-
-    def track_pandas_over_riskcore(self, accounts: int) -> float:
-        return interleaved_ratio(self.peer, lambda: rc.sweep(self.accounts, self.venue, self.marks, threads=1))
-
-    track_pandas_over_riskcore.unit = "ratio"
-
-
-class MixedSweep:
-    """Time of a sweep over a venue that mixes the three margin functions, over that of the pure sqrt venue."""
-
-    params = [1_000_000]
-    param_names = ("accounts",)
-    timeout = 600
-
-    def setup(self, accounts: int) -> None:
-        self.pure, self.mixed = wide_accounts(accounts), wide_accounts(accounts, mixed=True)
-        # the accounts' own open interest, once: deriving it is not the sweep
-        self.prices = [Prices.read(venue, own, marks) for venue, own, marks in (self.pure, self.mixed)]
-        kinds = {type(f).__name__ for f in self.mixed[0].curves.functions}
-        assert kinds == {"Sqrt", "Tiers", "OpenInterest"}
-
-    def track_mixed_over_sqrt(self, accounts: int) -> float:
-        return interleaved_ratio(
-            lambda: margin_table(self.mixed[1], self.prices[1], threads=1),
-            lambda: margin_table(self.pure[1], self.prices[0], threads=1),
-            rounds=7,
-        )
-
-    track_mixed_over_sqrt.unit = "ratio"
-
-
-class LiquidationPrices:
-    params = [200_000]
-    param_names = ("accounts",)
     timeout = 300
 
-    def setup(self, accounts: int) -> None:
-        self.venue, self.accounts, self.marks = wide_accounts(accounts, mixed=True)
-        self.time_liquidation_prices(accounts)  # compile
+    def setup(self) -> None:
+        self.venue, self.accounts, self.marks = wide_accounts(ACCOUNTS)
 
-    def time_liquidation_prices(self, accounts: int) -> None:
-        """Five positions each: a million liquidation prices."""
-        rc.liquidation_prices(self.accounts, self.venue, self.marks, threads=1)
+    def peakmem_reference(self) -> None:
+        """Memory of the setup, to hold against peakmem_sweep."""
+
+    def peakmem_sweep(self) -> None:
+        rc.sweep(self.accounts, self.venue, self.marks, threads=1)
+
+
+class Workload:
+    """Prices read once, both sweeps compiled."""
+
+    def __init__(self) -> None:
+        venue, self.accounts, marks, self.book = workload()
+        self.prices = Prices.read(venue, self.accounts, marks)
+        self.ours = self.sweep()
+        self.rows = np.flatnonzero(self.ours.liquidatable)
+        assert np.array_equal(self.select().account, self.rows)
+
+    def sweep(self, threads: int = 1) -> rc.MarginTable:
+        return margin_table(self.accounts, self.prices, threads=threads)
+
+    def select(self, threads: int = 1) -> rc.Selection:
+        return selection(self.accounts, self.prices, threads=threads)
+
+
+def itself(work: Workload) -> Iterator[float]:
+    """One way of calling it over another."""
+    yield interleaved_ratio(work.sweep, work.select, ROUNDS)
+    yield interleaved_ratio(work.sweep, lambda: work.sweep(2), ROUNDS)
+    yield interleaved_ratio(work.select, lambda: work.select(2), ROUNDS)
+
+
+def floor(work: Workload) -> Iterator[float]:
+    """Over reading the same inputs and writing the same outputs."""
+    touch = Touch(work.book)
+    yield interleaved_ratio(work.sweep, touch.full, ROUNDS)
+    yield interleaved_ratio(work.select, touch.inputs_only, ROUNDS)
+
+
+def by_hand(work: Workload) -> Iterator[float]:
+    """Over AVX-512 intrinsics, and these over the floor."""
+    c, touch = Sell(work.book), Touch(work.book)
+    work.book.check(work.ours, c.full())
+    assert np.array_equal(c.select(), work.rows)
+    yield interleaved_ratio(work.sweep, c.full, ROUNDS)
+    yield interleaved_ratio(work.select, c.select, ROUNDS)
+    yield interleaved_ratio(c.full, touch.full, ROUNDS)
+    yield interleaved_ratio(c.select, touch.inputs_only, ROUNDS)
+
+
+def plain_c(work: Workload) -> Iterator[float]:
+    """What gcc -O3 -march=native makes of plain loops, over the sweep."""
+    for layout in (PlainTextbook, PlainCompact):
+        c = layout(work.book)
+        work.book.check(work.ours, c.full())
+        yield interleaved_ratio(c.full, work.sweep, ROUNDS)
+
+
+def peer(name: str) -> Callable[[Workload], Iterator[float]]:
+    def over_sweep(work: Workload) -> Iterator[float]:
+        other = PEERS[name](work.book)
+        work.book.check(work.ours, other.sweep())
+        yield interleaved_ratio(other.sweep, work.sweep, 5)
+
+    return over_sweep
+
+
+MEASURED: list[tuple[Callable[[Workload], Iterator[float]], list[str]]] = [
+    (itself, ["sweep / select", "sweep, one thread / two", "select, one thread / two"]),
+    (floor, ["sweep / touching its inputs and outputs", "select / touching its inputs"]),
+    (by_hand, ["sweep / AVX-512 by hand in C", "select / AVX-512 by hand in C",
+               "AVX-512 by hand / touching inputs and outputs", "AVX-512 select by hand / touching inputs"]),
+    (plain_c, ["plain C, float64 columns / sweep", "plain C, compact columns / sweep"]),
+    *((peer(name), [f"{name} / sweep"]) for name in PEERS),
+]  # fmt: skip
+
+
+class Ratios(_Figures):
+    params = [name for _, names in MEASURED for name in names]
+
+    def setup_cache(self) -> dict[str, float | str]:
+        work, found = Workload(), {}
+        for measure, names in MEASURED:
+            try:
+                found |= dict(zip(names, measure(work), strict=True))
+            except NotImplementedError as error:
+                found |= dict.fromkeys(names, str(error))
+        return found
+
+    setup_cache.timeout = 3600
+
+
+class Rules(_Figures):
+    """What other rules cost: the three margin functions mixed, and liquidation prices."""
+
+    params = ["sweep, three margin functions mixed / square roots alone", "liquidation prices / sweep"]
+
+    def setup_cache(self) -> dict[str, float | str]:
+        calls = []
+        for mixed in (False, True):
+            venue, accounts, marks = wide_accounts(ACCOUNTS, mixed=mixed)
+            # the accounts' own open interest, once: deriving it is not the sweep
+            prices = Prices.read(venue, accounts, marks)
+            calls.append(lambda accounts=accounts, prices=prices: margin_table(accounts, prices, threads=1))
+            calls[-1]()  # compile
+        assert {type(f).__name__ for f in venue.curves.functions} == {"Sqrt", "Tiers", "OpenInterest"}
+        pure, mixed = calls
+        all_prices = lambda: rc.liquidation_prices(accounts, venue, marks, threads=1)  # noqa: E731
+        all_prices()
+        figures = interleaved_ratio(mixed, pure, ROUNDS), interleaved_ratio(all_prices, mixed, 5)
+        return dict(zip(self.params, figures, strict=True))
+
+    setup_cache.timeout = 3600

@@ -1,0 +1,37 @@
+"""What a new process pays: the import, and the first call of each kind, which compiles."""
+
+from __future__ import annotations
+
+DATA = """
+import riskcore as rc
+from riskcore import sample
+from riskcore.io import read_ticks
+venue, tables = sample.crash(1_000, 30)
+accounts = rc.Accounts.from_frames(venue, tables.positions, tables.balances, tables.orders)
+marks = {str(k): float(v) for k, v in tables.marks.groupby("market")["mark_price"].first().items()}
+ticks = list(read_ticks(venue, accounts, tables.marks, tables.books))
+"""
+
+
+def timeraw_import() -> str:
+    return "import riskcore"
+
+
+def timeraw_first_sweep() -> tuple[str, str]:
+    return "rc.sweep(accounts, venue, marks)", DATA
+
+
+def timeraw_first_select() -> tuple[str, str]:
+    return "rc.select(accounts, venue, marks)", DATA
+
+
+def timeraw_first_liquidations() -> tuple[str, str]:
+    return "engine = rc.Engine(accounts, venue)\nfor tick in ticks: engine.step(tick)", DATA
+
+
+for raw in (timeraw_import, timeraw_first_sweep, timeraw_first_select, timeraw_first_liquidations):
+    raw.number, raw.repeat = 1, 3
+timeraw_import.pretty_name = "import riskcore"
+timeraw_first_sweep.pretty_name = "first sweep of a process (compiles)"
+timeraw_first_select.pretty_name = "first select of a process (compiles)"
+timeraw_first_liquidations.pretty_name = "first crash of a process, 30 ticks (compiles)"
