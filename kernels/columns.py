@@ -93,6 +93,86 @@ class PriceColumns(NamedTuple):
     acmf_offset: float
 
 
+class PackedColumns(NamedTuple):
+    """What a sweep reads of all accounts, in G groups of eight with R rows of positions and S of balances.
+
+    Slot ``8 g + n`` is lane n of group g: one account, whose rows are lane n of the group's rows. Rows that fill a
+    group up, and slots of no account, hold nothing: market row M, asset row K, amount 0.
+
+    ================  ============  ======  =======================================================================
+    account           uint32        (8G,)   account row of a slot, A if none
+    position_group    uint32        (G+1,)  group g owns rows position_group[g]:[g+1]
+    market            uint16        (8R,)   market row, ascending within an account; M: none
+    lots              int32         (8R,)   signed
+    balance_group     uint32        (G+1,)  group g owns rows balance_group[g]:[g+1]
+    asset             uint8|uint16  (8S,)   asset row, ascending within an account; K: none
+    held              float64       (8S,)   quanta, lent ones with the free; negative: borrowed
+    booked            float64       (8G,)   settle quanta: unsettled less the sum of the costs
+    resting           uint8         (G,)    bit n: the account has open orders
+    leveraged         uint8         (G,)    bit n: it has a leverage limit
+    unpacked          uint8         (G,)    bit n: it does not fit these columns, its rows hold nothing
+    ================  ============  ======  =======================================================================
+    """
+
+    account: npt.NDArray[np.uint32]
+    position_group: npt.NDArray[np.uint32]
+    market: npt.NDArray[np.uint16]
+    lots: npt.NDArray[np.int32]
+    balance_group: npt.NDArray[np.uint32]
+    asset: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    held: Float
+    booked: Float
+    resting: npt.NDArray[np.uint8]
+    leveraged: npt.NDArray[np.uint8]
+    unpacked: npt.NDArray[np.uint8]
+
+
+class PriceRows(NamedTuple):
+    """Figures of `PriceColumns` that a sweep looks up together, row by row; the last row is of nothing, all 0.
+
+    Up to the limit of a market, or of a borrow, the fraction is the whole of both margin functions.
+
+    =============  =======  ===========  ============================================================================
+    market         float64  (M+1, 4)     price per lot, limit, initial fraction, maintenance fraction
+    tail           float64  (M+1, 4)     initial factor, maintenance factor, initial limit, maintenance limit
+    initial_tiers  float64  (T, M+1, 4)  from, rate, deduction, 0 of brackets after the first; from +inf: none
+    tiers          float64  (T, M+1, 4)  the same of the maintenance margin
+    asset          float64  (K+1, 4)     price per quantum, weight, quanta up to which it is whole, borrow limit
+    weight         float64  (K+1, 4)     haircut base, haircut penalty, size per quantum, 0
+    borrow         float64  (K+1, 4)     initial fraction, maintenance fraction, 0, 0
+    =============  =======  ===========  ============================================================================
+    """
+
+    market: Float
+    tail: Float
+    initial_tiers: Float
+    tiers: Float
+    asset: Float
+    weight: Float
+    borrow: Float
+
+
+class BoxRows(NamedTuple):
+    """Worst figures of a box of prices, laid out as `PriceRows`.
+
+    ======  =======  ===========  ============================================================================
+    market  float64  (M+1, 4)     lowest, highest price per lot; limit and maintenance fraction at the highest
+    tail    float64  (M+1, 4)     maintenance factor and limit at the highest, 0, 0
+    tiers   float64  (T, M+1, 4)  as of `PriceRows`
+    asset   float64  (K+1, 4)     lowest, highest price per quantum; weight, quanta up to which it is whole
+    weight  float64  (K+1, 4)     haircut base, haircut penalty, size per quantum at the lowest, 0
+    borrow  float64  (K+1, 4)     limit and maintenance fraction at the highest, 0, 0
+    ======  =======  ===========  ============================================================================
+    """
+
+    market: Float
+    tail: Float
+    tiers: Float
+    asset: Float
+    weight: Float
+    borrow: Float
+
+
 class BookColumns(NamedTuple):
     """The order books of a tick in whole lots and ticks; side 2b is the bids of book b, 2b+1 its asks; S = 2B sides.
 

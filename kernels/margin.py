@@ -9,7 +9,7 @@ from ._jit import inner_kernel, kernel
 SAFE, LIQUIDATING, BELOW_AUTO_CLOSE, DOUBT = 0, 1, 2, 3
 """Where an account stands. DOUBT: float64 cannot decide, exact arithmetic must."""
 
-_DOUBT_BAND = 1e-12  # of the gross amounts: some 10,000 roundings wide
+DOUBT_BAND = 1e-12  # of the gross amounts: some 10,000 roundings wide
 
 
 @inner_kernel
@@ -115,10 +115,9 @@ def account_margin(account, state, prices):
         exposure += notional
         initial += max(margin_requirement(notional, 2 * m, prices), notional * own_fraction)
 
-    paid = float(state.account_cost[account])
-    unsettled = float(state.unsettled[account])
-    equity += (position_value - paid) + unsettled
-    gross += abs(paid) + abs(unsettled)
+    booked = float(state.unsettled[account] - state.account_cost[account])
+    equity += position_value + booked
+    gross += abs(booked)
     return equity, exposure, max(initial, exposure * own_fraction), maintenance, gross
 
 
@@ -166,7 +165,7 @@ def account_status(equity, exposure, maintenance, gross, divisor, offset):
     offset       float64  ()  of the auto-close fraction
     """
     status = float_status(equity, exposure, maintenance, divisor, offset)
-    band = _DOUBT_BAND * gross
+    band = DOUBT_BAND * gross
     if exposure > 0.0 and abs(maintenance - equity) <= band:
         return DOUBT
     if status != SAFE:
@@ -208,24 +207,23 @@ def position_requirements(rows, lots, state, prices, requirement):
 
 
 @kernel
-def sweep_margins(first, last, state, prices, equity, exposure, initial, maintenance, status):
-    """Margin of the accounts ``first:last``, each at its own place in the outputs: a chunk of the sweep.
+def account_margins(accounts, state, prices, equity, exposure, initial, maintenance, status):
+    """Margin of each of the listed accounts.
 
-    first        int64           ()    0 <= first
-    last         int64           ()    first <= last <= A
+    accounts     int64           (N,)  0 <= account < A
     state        AccountColumns  ()    see columns.py
     prices       PriceColumns    ()    see columns.py
-    equity       float64         (A,)  out, settle units
-    exposure     float64         (A,)  out, settle units
-    initial      float64         (A,)  out, settle units
-    maintenance  float64         (A,)  out, settle units
-    status       uint8           (A,)  out, SAFE | LIQUIDATING | BELOW_AUTO_CLOSE | DOUBT
+    equity       float64         (N,)  out, settle units
+    exposure     float64         (N,)  out, settle units
+    initial      float64         (N,)  out, settle units
+    maintenance  float64         (N,)  out, settle units
+    status       uint8           (N,)  out, SAFE | LIQUIDATING | BELOW_AUTO_CLOSE | DOUBT
     """
     quanta_per_unit = 1.0 / prices.settle_quantum
-    for a in range(first, last):
-        net, gross_exposure, locked, required, gross = account_margin(a, state, prices)
-        status[a] = account_status(net, gross_exposure, required, gross, prices.acmf_divisor, prices.acmf_offset)
-        equity[a] = net / quanta_per_unit
-        exposure[a] = gross_exposure / quanta_per_unit
-        initial[a] = locked / quanta_per_unit
-        maintenance[a] = required / quanta_per_unit
+    for n in range(accounts.size):
+        net, gross_exposure, locked, required, gross = account_margin(accounts[n], state, prices)
+        status[n] = account_status(net, gross_exposure, required, gross, prices.acmf_divisor, prices.acmf_offset)
+        equity[n] = net / quanta_per_unit
+        exposure[n] = gross_exposure / quanta_per_unit
+        initial[n] = locked / quanta_per_unit
+        maintenance[n] = required / quanta_per_unit

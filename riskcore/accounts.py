@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow
 
 from . import tables
 from .errors import RiskDataError
+from .ids import order as order_of
+from .ids import ranked_numbers, ranked_texts
 from .kernels.columns import AccountColumns
+from .packed import Packed
 from .venue import Venue
 
 Int = npt.NDArray[np.int64]
-Rows = tuple[Int, Int, Int, Int]
-PositionRows = tuple[Int, Int, Int, Int, Int]
+Whole = npt.NDArray[np.integer[Any]]
+Rows = tuple[Whole, Whole, Int, Int]
+PositionRows = tuple[Whole, Whole, Int, Int, Int]
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,12 @@ class Accounts:
         +inf without a limit.
     rounded : float
         Sum of the absolute amounts, in quanta, that rounding to whole quanta moved at the boundary.
+    markets, assets : int
+        How many the venue has.
+
+    Notes
+    -----
+    Nobody can write to the arrays; `copy` has some of its own that one can.
     """
 
     ids: npt.NDArray[Any]
@@ -57,6 +69,8 @@ class Accounts:
     orders: Orders
     leverage_limit: npt.NDArray[np.float64]
     rounded: float
+    markets: int
+    assets: int
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,16 +105,21 @@ class Accounts:
         RiskDataError
             A table breaks a rule; the message names table, column, row, value and rule.
         """
-        positions = tables.checked("positions", positions)
-        balances = tables.checked("balances", balances)
-        orders = tables.checked("orders", pd.DataFrame(columns=_ORDERS) if orders is None else orders)
-        settings = tables.checked("settings", pd.DataFrame(columns=["account"]) if settings is None else settings)
-        ids, owner = _account_rows(venue, positions, balances, orders, settings)
-        book = _orders(venue, orders, owner["orders"])
-        quanta, rounded = _balances(venue, balances, owner["balances"], len(ids), owner["backstop"])
-        leverage_limit, unsettled = _settings(venue, settings, owner["settings"], len(ids))
-        lots = _positions(venue, positions, owner["positions"], book, owner["backstop"])
-        return cls.from_rows(venue, ids, lots, quanta, book, leverage_limit, unsettled, rounded)
+        frames = {
+            "positions": positions, "balances": balances,
+            "orders": pd.DataFrame(columns=_ORDERS) if orders is None else orders,
+            "settings": pd.DataFrame(columns=["account"]) if settings is None else settings,
+        }  # fmt: skip
+        del positions, balances
+        pyarrow.default_memory_pool().release_unused()  # it keeps what reading took, and NumPy cannot use that
+        try:
+            rows = _rows(venue, frames)
+        except RiskDataError:
+            for name, frame in frames.items():  # a key that stands twice is said first: reading meets it last
+                tables.checked(name, frame)
+            raise
+        del frames
+        return cls.from_rows(venue, *rows)
 
     @classmethod
     def from_rows(
@@ -118,60 +137,57 @@ class Accounts:
         count = len(ids)
         owner, market, lots, cost, entry = positions
         holder, asset, free, lent = balances
-        edges = np.arange(count + 1)
-        width = len(venue.markets.symbol)
-        row = np.searchsorted(owner * width + market, orders.account * width + orders.market)
-        counted = ~orders.reduce_only
-        sums = []
-        for side in (1, -1):
-            total = np.zeros(len(lots), np.int64)
-            chosen = counted & (orders.side == side)
-            np.add.at(total, row[chosen], orders.lots[chosen])
-            sums.append(total)
+        sums = [np.zeros(len(lots), np.int64) for _ in range(2)]
+        if len(orders.account):
+            width = len(venue.markets.symbol)
+            row = np.searchsorted(_key(owner, market, width), _key(orders.account, orders.market, width))
+            for total, side in zip(sums, (1, -1), strict=True):
+                chosen = ~orders.reduce_only & (orders.side == side)
+                np.add.at(total, row[chosen], orders.lots[chosen])
         account_cost = np.zeros(count, np.int64)
         np.add.at(account_cost, owner, cost)
         columns = AccountColumns(
-            position_offset=np.searchsorted(owner, edges).astype(np.uint32),
+            position_offset=_offset(owner, count),
             market=market.astype(np.uint16),
             lots=lots,
             open_bid=sums[0],
             open_ask=sums[1],
             cost=cost,
             entry=entry,
-            balance_offset=np.searchsorted(holder, edges).astype(np.uint32),
+            balance_offset=_offset(holder, count),
             asset=asset.astype(np.uint16),
             free=free,
             lent=lent,
             settle_row=np.flatnonzero(asset == venue.settle).astype(np.uint32),
             account_cost=account_cost,
-            open_orders=np.bincount(orders.account[orders.lots > 0], minlength=count).astype(np.uint32),
+            open_orders=_copied(np.bincount(orders.account[orders.lots > 0], minlength=count).astype(np.uint32)),
             unsettled=unsettled,
-            leverage_fraction=1.0 / leverage_limit,
+            leverage_fraction=_copied(1.0 / leverage_limit),
         )
-        return cls(ids, columns, orders, leverage_limit, rounded)
+        sizes = len(venue.markets.symbol), len(venue.assets.symbol)
+        return cls(ids, columns, orders, leverage_limit, rounded, *sizes).view()
+
+    @cached_property
+    def packed(self) -> Packed:
+        """What a sweep reads of the accounts, made at its first use.
+
+        Who can write to the columns, which only the owner of a `copy` can, refreshes it.
+        """
+        return Packed.of(self.columns, self.markets, self.assets)
+
+    def view(self) -> Accounts:
+        """Return the same accounts, to look at alone: arrays that nobody can write to."""
+        columns = AccountColumns(*(_locked(column) for column in self.columns))
+        orders = Orders(**{f.name: _locked(getattr(self.orders, f.name)) for f in fields(Orders)})
+        return replace(
+            self, ids=_locked(self.ids), columns=columns, orders=orders, leverage_limit=_locked(self.leverage_limit)
+        )
 
     def copy(self) -> Accounts:
         """Return an independent copy of every column that a liquidation changes."""
-        c = self.columns
-        columns = c._replace(
-            **{
-                name: getattr(c, name).copy()
-                for name in (
-                    "lots",
-                    "open_bid",
-                    "open_ask",
-                    "cost",
-                    "entry",
-                    "free",
-                    "lent",
-                    "account_cost",
-                    "open_orders",
-                    "unsettled",
-                )
-            }
-        )
+        columns = self.columns._replace(**{name: _copied(getattr(self.columns, name)) for name in _CHANGING})
         orders = Orders(**{f.name: getattr(self.orders, f.name).copy() for f in fields(Orders)})
-        return Accounts(self.ids, columns, orders, self.leverage_limit, self.rounded)
+        return replace(self, columns=columns, orders=orders)
 
     def position_accounts(self) -> Int:
         """Account row of every position row, shape (P,)."""
@@ -228,12 +244,65 @@ class Accounts:
         return row
 
 
+_CHANGING = (
+    "lots", "open_bid", "open_ask", "cost", "entry", "free", "lent", "account_cost", "open_orders", "unsettled",
+)  # fmt: skip
+
+
+def _copied(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Copy a column; one of hardly anything but zeros takes no memory for them."""
+    if 8 * np.count_nonzero(column) > len(column):
+        return column.copy()
+    copy, filled = np.zeros(column.shape, column.dtype), np.flatnonzero(column)
+    copy[filled] = column[filled]
+    return copy
+
+
+def _locked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def _rows_of(offset: npt.NDArray[np.uint32], accounts: Int) -> tuple[Int, Int]:
     """Rows that some accounts own, one account after another, and the number of each."""
     first = offset[accounts].astype(np.int64)
     counts = offset[accounts + 1] - first
     within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
     return np.repeat(first, counts) + within, counts
+
+
+def _key(owner: Whole, kind: Whole, width: int) -> Int:
+    """One number of a row that sorts by owner, then by market or asset."""
+    return owner.astype(np.int64) * width + kind
+
+
+def _offset(owner: Whole, accounts: int) -> npt.NDArray[np.uint32]:
+    """First row of every account, and the end of the last one's, where rows ascend by account."""
+    ends = np.flatnonzero(np.append(owner[1:] != owner[:-1], len(owner) > 0)) + 1
+    offset = np.zeros(accounts + 1, np.uint32)
+    offset[owner[ends - 1] + 1] = ends
+    return np.maximum.accumulate(offset)
+
+
+def _canonical(table: str, rows: list[Any], width: int, also: Int) -> None:
+    """Sort rows by owner, then by market or asset, the first two columns; add zeros for keys that ``also`` must be."""
+    owner, kind = rows[:2]
+    if not ((owner[1:] > owner[:-1]) | ((owner[1:] == owner[:-1]) & (kind[1:] > kind[:-1]))).all():
+        order = order_of(_key(owner, kind, width))
+        del owner, kind
+        for at in range(len(rows)):  # one after another, so that each of the old ones is freed
+            rows[at] = rows[at].take(order)
+        owner, kind = rows[:2]
+        if ((owner[1:] == owner[:-1]) & (kind[1:] == kind[:-1])).any():
+            raise RiskDataError(table, "account", "must not stand twice")
+    if len(also):
+        key, also = _key(owner, kind, width), np.unique(also)
+        place = np.searchsorted(key, also)
+        fresh = place == np.searchsorted(key, also, side="right")
+        owners, kinds = np.divmod(also[fresh], width)
+        zeros = [0] * (len(rows) - 2)
+        rows[:] = [np.insert(c, place[fresh], new) for c, new in zip(rows, [owners, kinds, *zeros], strict=True)]
 
 
 def _owners(offset: npt.NDArray[np.uint32]) -> Int:
@@ -244,11 +313,21 @@ def _owners(offset: npt.NDArray[np.uint32]) -> Int:
 _ORDERS = ["account", "market", "side", "price", "quantity"]
 
 
-def _account_rows(
-    venue: Venue, positions: pd.DataFrame, balances: pd.DataFrame, orders: pd.DataFrame, settings: pd.DataFrame
-) -> tuple[npt.NDArray[Any], dict[str, Int]]:
+def _rows(
+    venue: Venue, frames: dict[str, pd.DataFrame]
+) -> tuple[npt.NDArray[Any], PositionRows, Rows, Orders, npt.NDArray[np.float64], Int, float]:
+    """What `Accounts.from_rows` takes, from tables in natural units."""
+    named = {n: tables.checked(n, f, unique=n not in ("positions", "balances")) for n, f in frames.items()}
+    ids, owner = _account_rows(venue, named)
+    book = _orders(venue, named["orders"], owner["orders"].astype(np.int64))
+    quanta, rounded = _balances(venue, named["balances"], owner["balances"], len(ids), owner["backstop"])
+    leverage_limit, unsettled = _settings(venue, named["settings"], owner["settings"], len(ids))
+    lots = _positions(venue, named["positions"], owner["positions"], book, owner["backstop"])
+    return ids, lots, quanta, book, leverage_limit, unsettled, rounded
+
+
+def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDArray[Any], dict[str, Whole]]:
     """All account ids, ascending; and the account row of each row of each table, and of each backstop provider."""
-    named = {"positions": positions, "balances": balances, "orders": orders, "settings": settings}
     filled = {name: table["account"] for name, table in named.items() if len(table)}
     if not filled:
         raise RiskDataError("balances", None, "must have at least one row")
@@ -257,9 +336,10 @@ def _account_rows(
         if kind != next(iter(kinds.values())):
             rule = "must be of one kind, whole number or text, in all tables"
             raise RiskDataError(name, "account", rule, row=0, value=filled[name].iloc[0])
-    ids, rows = np.unique(np.concatenate([account.to_numpy() for account in filled.values()]), return_inverse=True)
-    ends = np.cumsum([len(table) for table in named.values()])[:-1]
-    owner = dict(zip(named, np.split(rows.astype(np.int64), ends), strict=True))
+    given = list(filled.values())
+    ids, rows = ranked_numbers([g.to_numpy() for g in given]) if kinds[next(iter(kinds))] else ranked_texts(given)
+    owner: dict[str, Whole] = {name: np.empty(0, np.int32) for name in named}
+    owner.update(zip(filled, rows, strict=True))
     backstop = []
     for at, provider in enumerate(venue.backstop):
         found = np.flatnonzero(ids == provider.account)
@@ -275,69 +355,84 @@ def worth_of_lots(venue: Venue) -> Int:
     return venue.markets.max_ticks * np.maximum(venue.markets.value_num, 1)
 
 
-def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Int) -> Int:
+def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Whole) -> Int:
     """Quantities in whole lots, small enough for their worth at the highest price to fit 64 bits with room to spare."""
     quantity = table["quantity"].to_numpy(float)
     rule = "must be a whole number of lots of the market's stepSize"
-    lots = tables.whole(name, "quantity", quantity, venue.markets.step_size[market], rule)
-    bad = np.flatnonzero(np.abs(lots) > (2**60 - 1) // worth_of_lots(venue)[market])
-    if bad.size:
-        rule = "must be worth less than 2**60 settle quanta at the market's maxPrice"
-        raise RiskDataError(name, "quantity", rule, row=int(bad[0]), value=quantity[bad[0]])
+    lots = tables.whole(name, "quantity", quantity, tables.PerKind(venue.markets.step_size, market), rule)
+    most = (2**60 - 1) // worth_of_lots(venue)
+    for rows in tables.blocks(len(lots)):
+        bad = np.flatnonzero(np.abs(lots[rows]) > most[market[rows]])
+        if bad.size:
+            row = rows.start + int(bad[0])
+            rule = "must be worth less than 2**60 settle quanta at the market's maxPrice"
+            raise RiskDataError(name, "quantity", rule, row=row, value=quantity[row])
     return lots
 
 
-def _positions(venue: Venue, table: pd.DataFrame, owner: Int, orders: Orders, providers: Int) -> PositionRows:
+def _too_much(amounts: Int, group: Whole, limit: float) -> Int:
+    """Rows of the groups whose amounts, all taken positive, come to the limit or more."""
+    if sum(float(np.abs(amounts[rows]).sum(dtype=float)) for rows in tables.blocks(len(amounts))) < limit / 2:
+        return np.empty(0, np.int64)
+    return np.flatnonzero((np.bincount(group, np.abs(amounts.astype(float))) >= limit)[group])
+
+
+def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, providers: Whole) -> PositionRows:
     """Position rows; also for a market in which the account has only an order, and of a provider for every market."""
-    market = tables.codes("positions", "market", table["market"], venue.markets.symbol, "a market")
+    market = tables.codes("positions", "market", table["market"], venue.markets.symbol, "a market").astype(np.uint16)
     lots = _lots(venue, "positions", table, market)
     paid = {"entry_price": table["entry_price"].to_numpy()}
     if "settle_price" in table.columns:
         paid["settle_price"] = table["settle_price"].fillna(table["entry_price"]).to_numpy()
+    step, quantum = tables.PerKind(venue.markets.step_size, market), float(venue.settle_quantum)
     quanta = []
     for name, price in paid.items():
-        factors = [price, lots.astype(float), venue.markets.step_size[market]]
-        quanta.append(tables.half_even("positions", name, factors, np.full(len(lots), float(venue.settle_quantum))))
-        total = np.bincount(owner, np.abs(quanta[-1].astype(float)), 1)
-        bad = np.flatnonzero(total[owner] >= 2.0**60)
+        unit = np.broadcast_to(quantum, len(lots))
+        quanta.append(tables.half_even("positions", name, [price, lots, step], unit))
+        bad = _too_much(quanta[-1], owner, 2.0**60)
         if bad.size:
             rule = "what the account paid for its positions must be less than 2**60 settle quanta"
             raise RiskDataError("positions", name, rule, row=int(bad[0]), value=price[bad[0]])
-    width = len(venue.markets.symbol)
-    bad = np.flatnonzero(np.bincount(market, np.abs(lots).astype(float), width)[market] >= 2.0**61)
+    bad = _too_much(lots, market, 2.0**61)
     if bad.size:
         rule = "all positions in a market must be less than 2**61 lots"
         raise RiskDataError("positions", "quantity", rule, row=int(bad[0]), value=table["quantity"].iloc[bad[0]])
+    width = len(venue.markets.symbol)
     everywhere = (providers[:, None] * width + np.arange(width)).ravel()
-    key = np.concatenate([owner * width + market, orders.account * width + orders.market, everywhere])
-    key, place = np.unique(key, return_inverse=True)
-    columns = []
-    for values in (lots, quanta[-1], quanta[0]):
-        columns.append(np.zeros(len(key), np.int64))
-        columns[-1][place[: len(lots)]] = values
-    return key // width, key % width, columns[0], columns[1], columns[2]
+    also = np.concatenate([_key(orders.account, orders.market, width), everywhere])
+    rows: list[Any] = [owner, market, lots, *quanta]
+    del owner, market, lots, step, quanta
+    _canonical("positions", rows, width, also)
+    return rows[0], rows[1], rows[2], rows[-1], rows[3]  # never realised: cost and entry are one array
 
 
-def _balances(venue: Venue, table: pd.DataFrame, owner: Int, accounts: int, providers: Int) -> tuple[Rows, float]:
+def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, providers: Whole) -> tuple[Rows, float]:
     """Balance rows, with one of settle for every account and of all for a provider; and what rounding moved, quanta."""
-    asset = tables.codes("balances", "asset", table["asset"], venue.assets.symbol, "a collateral asset")
-    width = len(venue.assets.symbol)
-    everything = (providers[:, None] * width + np.arange(width)).ravel()
-    key = np.concatenate([owner * width + asset, np.arange(accounts) * width + venue.settle, everything])
-    key, place = np.unique(key, return_inverse=True)
-    free, lent = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
-    quantum = venue.assets.quantum_size[asset]
-    rounded = 0.0
-    for name, into in (("quantity", free), ("lent", lent)):
+    names = venue.assets.symbol
+    asset = tables.codes("balances", "asset", table["asset"], names, "a collateral asset").astype(np.uint16)
+    quantum = tables.PerKind(venue.assets.quantum_size, asset)
+    columns, rounded = [], 0.0
+    for name in ("quantity", "lent"):
+        columns.append(np.zeros(len(table), np.int64))
         if name in table.columns:
             amount = table[name].to_numpy()
-            quanta = tables.half_even("balances", name, [amount], quantum)
-            rounded += float(np.abs(amount / quantum - quanta).sum())
-            into[place[: len(asset)]] = quanta
-    return (key // width, key % width, free, lent), rounded
+            columns[-1] = tables.half_even("balances", name, [amount], quantum)
+            moved = np.empty(len(table))
+            for at in tables.blocks(len(table)):
+                moved[at] = np.abs(amount[at] / quantum[at] - columns[-1][at])
+            rounded += float(moved.sum())
+    width = len(names)
+    without = np.ones(accounts, bool)
+    without[owner[asset == venue.settle]] = False
+    everything = (providers[:, None] * width + np.arange(width)).ravel()
+    also = np.concatenate([np.flatnonzero(without) * width + venue.settle, everything])
+    rows: list[Any] = [owner, asset, *columns]
+    del owner, asset, quantum, columns
+    _canonical("balances", rows, width, also)
+    return (rows[0], rows[1], rows[2], rows[3]), rounded
 
 
-def _settings(venue: Venue, table: pd.DataFrame, owner: Int, accounts: int) -> tuple[npt.NDArray[np.float64], Int]:
+def _settings(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int) -> tuple[npt.NDArray[np.float64], Int]:
     """Leverage limit (+inf without one) and unsettled quanta of every account."""
     leverage_limit, unsettled = np.full(accounts, np.inf), np.zeros(accounts, np.int64)
     if "leverage_limit" in table.columns:

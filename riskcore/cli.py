@@ -24,7 +24,7 @@ from .audit import AuditReport, RunError
 from .audit import audit as audit_run
 from .errors import RiskDataError
 from .explain import explain as explain_account
-from .io import TickTable, read_table, read_ticks, replay, write_table, write_text
+from .io import TickTable, read_accounts, read_table, read_ticks, replay, write_sweep, write_text
 from .journal import EVENT
 from .margin import margin_table
 from .tick import Prices
@@ -105,27 +105,23 @@ def sweep(
     orders: OrdersFile = None,
     settings: SettingsFile = None,
     asset_prices: AssetPricesFile = None,
+    select_only: Annotated[
+        bool, typer.Option("--select-only", help="Write the accounts at 100 % or above alone.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Compute the margin table of all accounts, for every time in the marks."""
+    """Compute the margin table of all accounts, for every time in the marks, written while it is computed."""
     with _one_line_errors():
         venue = load_venue(venue_file)
-        accounts = _accounts(venue, positions, balances, orders, settings)
+        accounts = read_accounts(venue, positions, balances, orders, settings)
         ticks = read_ticks(venue, accounts, read_table(marks, "marks"), None, _table(asset_prices, "asset_prices"))
-        frames, counts = [], []
         with _progress("sweep", as_json) as bar:
-            for done, tick in enumerate(ticks, 1):
-                table = margin_table(accounts, Prices.of_tick(venue, accounts, tick))
-                frame = table.to_frame()
-                frame.insert(0, "time", pd.Timestamp(tick.time, tz="UTC"))
-                frames.append(frame)
-                counts.append(int(table.liquidatable.sum()))
-                bar(done, len(ticks))
-        write_table(pd.concat(frames, ignore_index=True), out_file)
+            counts = write_sweep(out_file, accounts, venue, ticks, select_only=select_only, progress=bar)
         if as_json:
             _print_json({"accounts": len(accounts), "times": len(ticks), "liquidatable": counts, "out": str(out_file)})
             return
-        _print_distribution({"accounts": report.margin_distribution(table.mmr)})
+        last = margin_table(accounts, Prices.of_tick(venue, accounts, ticks.tick(len(ticks) - 1)))
+        _print_distribution({"accounts": report.margin_distribution(last.mmr)})
         out.print(f"{len(accounts):,} accounts, {counts[-1]:,} at 100 % or above; table in {out_file}", highlight=False)
 
 
@@ -146,7 +142,7 @@ def replay_command(
     """Run the engine over all ticks of the tables into a run folder."""
     with _one_line_errors():
         venue = load_venue(venue_file)
-        accounts = _accounts(venue, positions, balances, orders, settings)
+        accounts = read_accounts(venue, positions, balances, orders, settings)
         ticks = read_ticks(
             venue, accounts, read_table(marks, "marks"), read_table(books, "books"),
             _table(asset_prices, "asset_prices"),
@@ -269,13 +265,6 @@ def adl_study_command(
         print_study(found, out)
         if out_file is not None:
             out.print(f"Picture: {out_file}", highlight=False)
-
-
-def _accounts(venue: Venue, positions: Path, balances: Path, orders: Path | None, settings: Path | None) -> Accounts:
-    return Accounts.from_frames(
-        venue, read_table(positions, "positions"), read_table(balances, "balances"), _table(orders, "orders"),
-        _table(settings, "settings"),
-    )  # fmt: skip
 
 
 def _table(path: Path | None, name: str) -> pd.DataFrame | None:

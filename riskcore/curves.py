@@ -111,6 +111,11 @@ class Curves:
         return cls(tuple(functions), bases, factors, by_quantity, np.array(offset), starts, rates, deductions)
 
     @cached_property
+    def open_interest_markets(self) -> frozenset[int]:
+        """Rows of the markets that have a margin function by open interest."""
+        return frozenset(c // 2 for c, function in enumerate(self.functions) if isinstance(function, OpenInterest))
+
+    @cached_property
     def exact(self) -> tuple[Sqrt | tuple[tuple[Decimal, Decimal, Decimal], ...] | OpenInterest, ...]:
         """The functions as exact arithmetic takes them: every figure the shortest decimal of its float64."""
         found: list[Sqrt | tuple[tuple[Decimal, Decimal, Decimal], ...] | OpenInterest] = []

@@ -15,17 +15,18 @@ from .accounts import Accounts
 from .accrual import accrue, note_premiums
 from .errors import RiskDataError
 from .guards import Guarded, Memory, guard, note_taken
-from .journal import EVENT, NO_ACCOUNT, REASON, Journal, Ledger, Rows, to_frame
-from .margin import MarginTable, margin_table
+from .journal import EVENT, NO_ACCOUNT, REASON, Journal, Ledger, Rows, to_frame, touched
+from .margin import MarginTable, margin_table, margins_of
 from .pools import Pools
 from .run_folder import Recorded
+from .screen import Screen
 from .tick import Prices, Tick
 from .venue import Venue, check_adl_policy
 from .waterfall import PHASES
 from .waterfall.backstop import roll_capacity
 from .waterfall.book import book_columns, forget_slices, lots_left, slice_rules
 from .waterfall.throttle import keys, place
-from .waterfall.tick_state import TickContext, TickState
+from .waterfall.tick_state import Before, TickContext, TickState
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,21 @@ class StepResult:
     ----------
     tick, time : int
         Number of the tick, and nanoseconds since the epoch.
-    table : MarginTable
-        The margin of every account before anything was done.
     selected : ndarray of int64
         Account rows that were liquidating, in the order of treatment.
+    margins : MarginTable
+        Their margins before anything was done, in that order.
+    table : MarginTable or None
+        The margin of every account before anything was done; only of a step that was asked for it.
     rows : ndarray of `riskcore.journal.ROW`
         This tick's part of the journal.
     """
 
     tick: int
     time: int
-    table: MarginTable
     selected: npt.NDArray[np.int64]
+    margins: MarginTable
+    table: MarginTable | None
     rows: Rows
     venue: Venue
     accounts: Accounts
@@ -70,32 +74,45 @@ class Engine:
     seed
         Of the draws: which legs act in a round, and a random order of accounts. They depend on it, the tick and the
         account's own id alone.
+    check_screen
+        Look at every account at every tick and hold the screen to it: slow, to be sure.
 
     Attributes
     ----------
     accounts : Accounts
-        The state as it is now.
+        The state as it is now, to look at.
     ledger : Ledger
         Makers, fund and shortfall as they are now.
     memory : Memory
         What the guards remember of the prints so far.
     """
 
-    def __init__(self, accounts: Accounts, venue: Venue, seed: int = 0) -> None:
+    def __init__(self, accounts: Accounts, venue: Venue, seed: int = 0, *, check_screen: bool = False) -> None:
         check_adl_policy(venue.policy)
         self.venue, self.seed = venue, seed
-        self.accounts = accounts.copy()
+        self._state = accounts.copy()
+        self.accounts = self._state.view()
+        self._screen = Screen(self.accounts, venue, check=check_screen)
         self.ledger = Ledger.opening(venue)
         self.memory = Memory.opening(venue)
         self.ticks = 0
         self.time: int | None = None
-        self._start: Accounts | None = accounts.copy()
+        self._start: Accounts | None = accounts.view()
         self._folder: Path | None = None
         self._recorded: list[Recorded] = []
         self._broken: str | None = None
 
-    def step(self, tick: Tick) -> StepResult:
-        """Guard the prints, accrue what is due, sweep all accounts, liquidate those at a margin ratio of 1 or more.
+    def step(self, tick: Tick, *, whole_table: bool = False) -> StepResult:
+        """Guard the prints, accrue what is due, liquidate the accounts at a margin ratio of 1 or more.
+
+        Who these are is found without looking at everybody at every tick (`riskcore.Screen`).
+
+        Parameters
+        ----------
+        tick
+            What the market shows.
+        whole_table
+            Whether the result is to have the margin of every account: a sweep of all.
 
         Raises
         ------
@@ -111,9 +128,9 @@ class Engine:
         given, books = Prices.given(self.venue, tick), tick.columnar_books(self.venue)
         guarded = guard(self.venue, self.memory, self.time, time, given, books)
         prices = given.guarded(self.accounts, guarded.mark, guarded.index)
-        journal, pools = Journal(self.ticks, time), Pools(self.venue, self.accounts)
+        journal, pools = Journal(self.ticks, time), Pools(self.venue, self._state)
         _write_refusals(journal, self.venue, guarded)
-        context = TickContext(self.venue, self.accounts, prices, self.ledger, journal, pools)
+        context = TickContext(self.venue, self._state, prices, self.ledger, journal, pools)
         if self.time is not None:
             accrue(context, self.time, time)
         self.memory = guarded.memory  # nothing is refused from here on
@@ -121,39 +138,47 @@ class Engine:
             roll_capacity(self.ledger.taken, self.time, time)
             forget_slices(self.ledger, self.venue.policy, self.time, time)
         note_premiums(self.ledger, prices)
-        table = margin_table(self.accounts, prices)
-        selected = np.flatnonzero(table.liquidatable)
+        accrued = journal.rows()
+        self._screen.changed(touched(accrued))
+        table = margin_table(self.accounts, prices) if whole_table else None
+        selected = self._screen.rows(prices)
+        margins = margins_of(self.accounts, selected, prices)
         if selected.size:
-            try:
-                selected = self._liquidate(context, table, selected, guarded)
-            except BaseException as error:
-                self._broken = f"tick {self.ticks} failed half-way: {type(error).__name__}: {error}"
-                raise
+            selected, margins = self._liquidate(context, selected, margins, guarded)
         rows = journal.rows()
+        self._screen.changed(touched(rows[len(accrued) :]))
         self._recorded.append(Recorded(self.ticks, time, prices, books, rows))
-        result = StepResult(self.ticks, time, table, selected, rows, self.venue, self.accounts)
+        result = StepResult(self.ticks, time, selected, margins, table, rows, self.venue, self.accounts)
         self.ticks, self.time = self.ticks + 1, time
         return result
 
     def _liquidate(
-        self, context: TickContext, table: MarginTable, selected: npt.NDArray[np.int64], guarded: Guarded
-    ) -> npt.NDArray[np.int64]:
-        """Put the selected accounts in order and through the waterfall; return them in that order."""
-        venue, prices, columns = self.venue, context.prices, self.accounts.columns
+        self, context: TickContext, selected: npt.NDArray[np.int64], margins: MarginTable, guarded: Guarded
+    ) -> tuple[npt.NDArray[np.int64], MarginTable]:
+        """Put the selected accounts in order and through the waterfall; return them, and their margins, in that order.
+
+        What fails half-way leaves an engine that refuses to go on.
+        """
+        venue, prices = self.venue, context.prices
         key = keys(self.seed, self.ticks, self.accounts.ids[selected])
         shuffled = venue.policy.account_order == "random"
-        order = np.argsort(place(key) if shuffled else -table.mmr[selected], kind="stable")
-        selected = selected[order]
-        _write_triggers(context.journal, selected, table.mmr[selected])
-        state = TickState(
-            venue, self.accounts, prices, self.ledger, context.journal, context.pools, table, selected, key[order],
-            columns.lots.copy(), columns.entry.copy(), book_columns(venue, self.memory, prices, guarded.books),
-            slice_rules(venue, prices),
-        )  # fmt: skip
-        for phase in PHASES:
-            phase(state)
-        note_taken(self.memory, guarded.books, lots_left(state.book))
-        return selected
+        order = np.argsort(place(key) if shuffled else -margins.mmr, kind="stable")
+        selected, margins = selected[order], margins.rows(order)
+        try:
+            _write_triggers(context.journal, selected, margins.mmr)
+            state = TickState(
+                venue, self._state, prices, self.ledger, context.journal, context.pools,
+                Before(self.accounts, prices, selected, margins), selected, key[order],
+                book_columns(venue, self.memory, prices, guarded.books), slice_rules(venue, prices),
+            )  # fmt: skip
+            for phase in PHASES:
+                phase(state)
+            note_taken(self.memory, guarded.books, lots_left(state.book))
+        except BaseException as error:
+            self._broken = f"tick {self.ticks} failed half-way: {type(error).__name__}: {error}"
+            self._screen.changed(np.arange(len(self.accounts)))
+            raise
+        return selected, margins
 
     def save(
         self, path: str | Path, *, complete: bool = True, inputs: Mapping[str, Mapping[str, str]] | None = None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -15,7 +15,9 @@ import pandas as pd
 
 from . import tables
 from .errors import RiskDataError
-from .tick import Books, Prices
+from .kernels import prints as kernels
+from .kernels.prints import BASIS, INDEX, MARK, MARK_UNIT, NO_SAMPLE, PREMIUM_UNIT
+from .tick import Books, Prices, no_prices
 from .venue import Venue
 
 Float = npt.NDArray[np.float64]
@@ -23,14 +25,12 @@ Int = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
 REASONS = ("stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "update_cap")
+_OF_PRINTS = REASONS.index("index_update_cap")  # the reasons from there on are the kernel's
 BAND_NAMES = ("impact", "mean_mark", "mean_premium", "limit", "conversion")
 NO_BAND = 2**62
 
 _SECOND = 1_000_000_000
 _WINDOW = 300  # seconds of the means
-_NONE = -(2**63)  # a sample that is not there
-_MARK_UNIT, _PREMIUM_UNIT = 1e3, 1e12  # samples per tick of the mark, and per unit of the premium
-_MAX_TICKS, _MAX_PREMIUM = 1e13, 1e4  # so that the sum of a window stays below 2**62
 
 
 class Refusal(NamedTuple):
@@ -42,11 +42,15 @@ class Refusal(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """Samples of every market that hold for some seconds from ``second`` on; mark and premium in row 0 and 1."""
+    """Samples of every market that hold for some seconds from ``second`` on; mark and premium in row 0 and 1.
+
+    ``sums`` (shape (2, 2, M)) are running sums of the samples and of their number, up to the end of this run.
+    """
 
     second: int
     seconds: int
     samples: Int
+    sums: Int
 
 
 @dataclass
@@ -55,32 +59,24 @@ class Memory:
 
     Attributes
     ----------
-    mark, index, basis : ndarray of float64, shape (M,)
-        Mark and index used last, and the one-minute EWMA of mid - index; NaN if never.
-    mark_time, index_time, basis_time : ndarray of int64, shape (M,)
+    price : ndarray of float64, shape (3, M)
+        Mark and index used last, and the one-minute EWMA of mid - index (``basis``); NaN if never.
+    time : ndarray of int64, shape (3, M)
         When each was last had; 0 if never. Holding a mark is not having one.
     sample : ndarray of int64, shape (2, M)
         The mark used last in thousandths of a tick, and its premium in units of 1e-12; -2**63 if none.
-    runs : deque
+    runs : list
         Samples of the last 300 seconds, oldest first.
-    total, count : ndarray of int64, shape (2, M)
-        Sum and number of these samples.
     books : Books or None
         Books given last; only with a ``refill_half_life``.
     gone : ndarray of int64, shape (L,)
         Lots gone from each of their levels.
     """
 
-    mark: Float
-    mark_time: Int
-    index: Float
-    index_time: Int
-    basis: Float
-    basis_time: Int
+    price: Float
+    time: Int
     sample: Int
-    runs: deque[_Run]
-    total: Int
-    count: Int
+    runs: list[_Run]
     books: Books | None
     gone: Int
 
@@ -88,23 +84,48 @@ class Memory:
     def opening(cls, venue: Venue) -> Memory:
         """Nothing seen yet."""
         markets = len(venue.markets.symbol)
-        never, none = np.full(markets, np.nan), np.zeros(markets, np.int64)
         return cls(
-            never, none, never, none, never, none, np.full((2, markets), _NONE), deque(),
-            np.zeros((2, markets), np.int64), np.zeros((2, markets), np.int64),
+            np.full((3, markets), np.nan), np.zeros((3, markets), np.int64), np.full((2, markets), NO_SAMPLE), [],
             None if venue.policy.refill_half_life is None else Books.empty(venue), np.empty(0, np.int64),
         )  # fmt: skip
+
+    @property
+    def mark(self) -> Float:
+        """Mark used last, shape (M,)."""
+        return np.asarray(self.price[MARK])
+
+    @property
+    def index(self) -> Float:
+        """Index used last, shape (M,)."""
+        return np.asarray(self.price[INDEX])
+
+    @property
+    def total(self) -> Int:
+        """Sum of the samples of the last 300 seconds, shape (2, M)."""
+        return np.asarray(self._window[0])
+
+    @property
+    def count(self) -> Int:
+        """Number of these samples, shape (2, M)."""
+        return np.asarray(self._window[1])
+
+    @cached_property
+    def _window(self) -> Int:
+        if not self.runs:
+            return np.zeros((2, *self.sample.shape), np.int64)
+        first, last = self.runs[0], self.runs[-1]
+        there = first.samples != NO_SAMPLE
+        # of the first run as much as is left of it
+        window: Int = last.sums - first.sums + np.stack([np.where(there, first.samples, 0), there]) * first.seconds
+        return window
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """Tables of the run folder's state: markets (a row each, in order), samples, and books where these are kept."""
         market = np.arange(len(self.mark))
-        seen = [np.flatnonzero(run.samples[0] != _NONE) for run in self.runs]
+        seen = [np.flatnonzero(run.samples[0] != NO_SAMPLE) for run in self.runs]
         times = [len(rows) for rows in seen]
         found = {
-            "markets": pd.DataFrame(
-                {name: getattr(self, name) for name in _MARKET_COLUMNS}
-                | {"sample_mark": self.sample[0], "sample_premium": self.sample[1]}
-            ),
+            "markets": pd.DataFrame({name: getattr(self, of)[row] for name, (of, row) in _MARKET_COLUMNS.items()}),
             "samples": pd.DataFrame(
                 {
                     "second": np.repeat(np.array([run.second for run in self.runs], np.int64), times),
@@ -127,14 +148,13 @@ class Memory:
     def from_frames(cls, venue: Venue, frames: Mapping[str, pd.DataFrame]) -> Memory:
         """Read what `frames` gave; more columns may stand beside."""
         memory, markets = cls.opening(venue), frames["markets"]
-        for name in _MARKET_COLUMNS:
-            setattr(memory, name, markets[name].to_numpy().copy())
-        memory.sample = np.stack([markets["sample_mark"].to_numpy(), markets["sample_premium"].to_numpy()])
+        for name, (of, row) in _MARKET_COLUMNS.items():
+            getattr(memory, of)[row] = markets[name].to_numpy()
         table = frames["samples"]
         for _, rows in table.groupby("second"):
-            samples = np.full(memory.sample.shape, _NONE)
+            samples = np.full(memory.sample.shape, NO_SAMPLE)
             samples[:, rows["market"].to_numpy()] = rows[["mark", "premium"]].to_numpy().T
-            memory._add(_Run(int(rows["second"].iloc[0]), int(rows["count"].iloc[0]), samples))
+            _add(memory.runs, int(rows["second"].iloc[0]), int(rows["count"].iloc[0]), samples)
         if memory.books is not None:
             kept = frames["books"]
             side = (2 * kept["market"] + (kept["side"] < 0)).to_numpy(np.int64)
@@ -143,45 +163,47 @@ class Memory:
             memory.gone = gone
         return memory
 
-    def _add(self, run: _Run) -> None:
-        self.runs.append(run)
-        self._count(run.samples, run.seconds)
-
-    def _count(self, samples: Int, seconds: int) -> None:
-        there = samples != _NONE
-        self.total += np.where(there, samples, 0) * seconds
-        self.count += there * seconds
-
-    def _sampled(self, before: int | None, time: int, fresh: Int) -> Memory:
+    def _sampled(self, before: int | None, time: int, fresh: Int) -> list[_Run]:
         """Go on to a tick: seconds since the one before had the samples of then, a tick on a second has fresh ones."""
         now = time // _SECOND
         oldest = now - _WINDOW + 1
-        after = replace(self, sample=fresh, runs=self.runs.copy(), total=self.total.copy(), count=self.count.copy())
-        while after.runs and after.runs[0].second < oldest:
-            run = after.runs.popleft()
-            kept = max(run.second + run.seconds - oldest, 0)
-            after._count(run.samples, kept - run.seconds)
-            if kept:
-                after.runs.appendleft(_Run(oldest, kept, run.samples))
+        runs = self.runs.copy()
+        while runs and runs[0].second < oldest:
+            run = runs.pop(0)
+            kept = run.second + run.seconds - oldest
+            if kept > 0:
+                runs.insert(0, run._replace(second=oldest, seconds=kept))
         on_second = time % _SECOND == 0
         if before is not None:
             first = max(before // _SECOND + 1, oldest)
             past = now - on_second - first + 1
             if past > 0:
-                after._add(_Run(first, past, self.sample))
+                _add(runs, first, past, self.sample)
         if on_second:
-            after._add(_Run(now, 1, fresh))
-        return after
+            _add(runs, now, 1, fresh)
+        return runs
 
     def _mean(self, which: int, market: int) -> Fraction | None:
         """Mean of a market's samples, or where there are none its last one, in units of the samples."""
         if count := int(self.count[which, market]):
             return Fraction(int(self.total[which, market]), count)
         last = int(self.sample[which, market])
-        return None if last == _NONE else Fraction(last)
+        return None if last == NO_SAMPLE else Fraction(last)
 
 
-_MARKET_COLUMNS = ("mark", "mark_time", "index", "index_time", "basis", "basis_time")
+_MARKET_COLUMNS = {
+    "mark": ("price", MARK), "mark_time": ("time", MARK), "index": ("price", INDEX), "index_time": ("time", INDEX),
+    "basis": ("price", BASIS), "basis_time": ("time", BASIS), "sample_mark": ("sample", 0),
+    "sample_premium": ("sample", 1),
+}  # fmt: skip
+"""Columns of the run folder's state, and where they are."""
+
+
+def _add(runs: list[_Run], second: int, seconds: int, samples: Int) -> None:
+    """Append samples that hold for some seconds."""
+    sums = np.empty((2, *samples.shape), np.int64)
+    kernels.add_samples(samples, seconds, runs[-1].sums if runs else np.zeros_like(sums), sums)
+    runs.append(_Run(second, seconds, samples, sums))
 
 
 def _joined(parts: list[Int]) -> Int:
@@ -205,7 +227,7 @@ def _chosen(books: Books, level: Bool) -> Books:
     return replace(books, offset=offset, price=books.price[level], lots=books.lots[level])
 
 
-@dataclass(frozen=True)
+@dataclass
 class Guarded:
     """A tick's prints as they count.
 
@@ -248,77 +270,58 @@ def guard(venue: Venue, memory: Memory, before: int | None, time: int, given: Pr
         A mark is 10**13 ticks or more, or 10**4 times its index.
     """
     markets, policy = venue.markets, venue.policy
-    stale_after = math.floor(policy.stale_after * _SECOND)
-    refused: list[list[tuple[int, float]]] = [[], [], [], [], [], []]
-
-    books, bad = _accepted(books, time, stale_after, refused)
+    books, bad, refusals = _accepted(books, time, policy.stale_nanoseconds)
     bid, ask = _touch(venue, books)
-    mid = (bid + ask) / 2
-
-    index = _capped(
-        given.given_index, memory.index, time - memory.index_time, markets.min_update, markets.max_update, refused[2]
-    )
-
-    off = mid - index
-    fresh = ~np.isnan(off)
-    begun = np.isnan(memory.basis)
-    share = _ewma_share(time - memory.basis_time, fresh & ~begun)
-    basis = np.where(fresh, np.where(begun, off, memory.basis + share * (off - memory.basis)), memory.basis)
-    basis_time = np.where(fresh, time, memory.basis_time)
-
-    mark = given.given_mark
-    if np.isnan(mark).any():
-        recent = np.where(time - basis_time <= stale_after, basis, np.nan)
-        last = given.last
-        median = np.maximum(np.minimum(bid, ask), np.minimum(np.maximum(bid, ask), last))
-        for known in (index + recent, index, median, mid, last):
-            mark = np.where(np.isnan(mark), known, mark)
-        held = np.isnan(mark) & ~np.isnan(memory.mark) & (time - memory.mark_time <= stale_after)
-    else:
-        held = np.zeros(len(mark), bool)
-    refused[3] += [(m, math.nan) for m in np.flatnonzero(held).tolist()]
-    threshold = float(policy.mark_index_threshold)
-    # an index that was refused says nothing against a mark
-    trusted = np.where(index == given.given_index, index, np.nan)
-    mark = _clamped(mark, trusted * (1 - threshold), trusted * (1 + threshold), refused[4])
-    mark = _capped(mark, memory.mark, time - memory.mark_time, markets.min_update, markets.max_update, refused[5])
-    had = ~np.isnan(mark)
-    mark = np.where(held, memory.mark, mark)
-
-    indexed = ~np.isnan(index)
-    after = replace(
-        memory._sampled(before, time, _samples(venue, memory.sample, mark, index)),
-        mark=np.where(np.isnan(mark), memory.mark, mark),
-        mark_time=np.where(had, time, memory.mark_time),
-        index=np.where(indexed, index, memory.index),
-        index_time=np.where(indexed, time, memory.index_time),
-        basis=basis,
-        basis_time=basis_time,
-    )
+    count = len(markets.symbol)
+    used, price = np.empty((2, count)), np.empty((3, count))
+    stamp, sample = np.empty((3, count), np.int64), np.empty((2, count), np.int64)
+    refused, prints, too_large = np.empty((count, 4), bool), np.empty((count, 4)), np.empty((2, count), bool)
+    kernels.guard_prints(
+        time, policy.stale_nanoseconds, policy.clamp, markets.min_update, markets.max_update, given.given_mark,
+        given.given_index, given.last, bid, ask, memory.price, memory.time, used, price, stamp, refused, prints,
+    )  # fmt: skip
+    kernels.sample_prints(markets.tick_size, used, memory.sample, sample, too_large)
+    if np.count_nonzero(too_large):
+        raise _not_a_sample(venue, used, too_large)
+    if np.count_nonzero(refused):
+        rows, kinds = np.nonzero(refused)
+        of_prints = zip(rows.tolist(), kinds.tolist(), prints[rows, kinds].tolist(), strict=True)
+        refusals += [(row, _OF_PRINTS + kind, print_) for row, kind, print_ in of_prints]
+    after = Memory(price, stamp, sample, memory._sampled(before, time, sample), memory.books, memory.gone)
     if memory.books is not None:
         books = _refilled(venue, memory, after, before, time, books, bad)
-    refusals = [
-        Refusal(REASONS[kind], row, price)
-        for row, kind, price in sorted((row, kind, price) for kind, rows in enumerate(refused) for row, price in rows)
-    ]
-    return Guarded(mark, index, books, refusals, after)
+    found = [Refusal(REASONS[kind], row, print_) for row, kind, print_ in sorted(refusals)]
+    return Guarded(used[MARK], used[INDEX], books, found, after)
 
 
-def _accepted(books: Books, time: int, stale_after: int, refused: list[list[tuple[int, float]]]) -> tuple[Books, Bool]:
-    """Books without those that are too old and those that are crossed, and which these are."""
+def _not_a_sample(venue: Venue, used: Float, too_large: Bool) -> RiskDataError:
+    """Of the first mark that is too large for a sample, or else the first premium."""
+    which, m = (int(at[0]) for at in np.nonzero(too_large))
+    table, rule = (
+        ("marks", "must be less than 10**13 ticks"), ("indexes", "must be more than a 10**4th of the mark")
+    )[which]  # fmt: skip
+    return RiskDataError(table, venue.markets.symbol[m], rule, value=float(used[which, m]))
+
+
+_Refused: TypeAlias = list[tuple[int, int, float]]  # book row, kind (an index into `REASONS`), print
+
+
+def _accepted(books: Books, time: int, stale_after: int) -> tuple[Books, Bool, _Refused]:
+    """Books without those that are too old and those that are crossed, which these are, and why."""
+    if not books.price.size:
+        return books, np.zeros(len(books.time), bool), []
     levels = np.diff(books.offset).reshape(-1, 2)
     stale = (books.time != 0) & (time - books.time > stale_after) & levels.any(axis=1)
     bid, ask = _best(books)
     crossed = levels.all(axis=1) & (ask <= bid) & ~stale
-    for kind, rows in enumerate((stale, crossed)):
-        refused[kind] += [(b, math.nan) for b in np.flatnonzero(rows).tolist()]
+    refused = [(b, kind, math.nan) for kind, rows in enumerate((stale, crossed)) for b in np.flatnonzero(rows).tolist()]
     bad = stale | crossed
-    return (_chosen(books, ~bad[_sides(books) // 2]) if bad.any() else books), bad
+    return (_chosen(books, ~bad[_sides(books) // 2]) if refused else books), bad, refused
 
 
 def two_sided(venue: Venue, books: Books, time: int) -> Bool:
     """Whether each market has a book with both sides in a tick, and one that is not refused; shape (M,)."""
-    accepted, _ = _accepted(books, time, math.floor(venue.policy.stale_after * _SECOND), [[], []])
+    accepted = _accepted(books, time, venue.policy.stale_nanoseconds)[0]
     sides: Bool = np.diff(accepted.offset).reshape(-1, 2)[: len(venue.markets.symbol)] > 0
     return np.asarray(sides.all(axis=1))
 
@@ -333,67 +336,10 @@ def _best(books: Books) -> tuple[Int, Int]:
 def _touch(venue: Venue, books: Books) -> tuple[Float, Float]:
     """Best bid and ask of each market, NaN where there is none."""
     size = venue.markets.tick_size
+    if not books.price.size:
+        return no_prices(len(size)), no_prices(len(size))
     bid, ask = (np.where(best == 0, np.nan, size * best) for best in (side[: len(size)] for side in _best(books)))
     return bid, ask
-
-
-def _clamped(print_: Float, low: Float, high: Float, refused: list[tuple[int, float]]) -> Float:
-    """Bring prints inside their bounds (NaN: none) and note what they were."""
-    below, above = print_ < low, print_ > high
-    out = np.flatnonzero(below | above)
-    if not out.size:
-        return print_
-    refused += zip(out.tolist(), print_[out].tolist(), strict=True)
-    return np.where(below, low, np.where(above, high, print_))
-
-
-def _capped(
-    print_: Float, previous: Float, passed: Int, low: Float, high: Float, refused: list[tuple[int, float]]
-) -> Float:
-    """Bring prints as near to the previous ones as the update cap of the seconds passed asks."""
-    seconds = np.maximum(passed // _SECOND, 1).tolist()
-    with np.errstate(over="ignore", invalid="ignore"):
-        lowest, highest = (
-            previous * np.array([_power(most, n) for most, n in zip(column.tolist(), seconds, strict=True)])
-            for column in (low, high)
-        )
-    return _clamped(print_, lowest, highest, refused)
-
-
-def _power(base: float, n: int) -> float:
-    try:
-        found: float = base**n
-    except OverflowError:
-        return math.inf
-    return found
-
-
-def _ewma_share(passed: Int, wanted: Bool) -> Float:
-    """Share of the one-minute EWMA that is new after the time passed, 0 where it is not wanted."""
-    share = np.zeros(len(passed))
-    times, which = np.unique(passed[wanted], return_inverse=True)
-    share[wanted] = np.array([1 - math.exp(-(t / _SECOND) / 60) for t in times.tolist()])[which] if len(times) else 0.0
-    return share
-
-
-def _samples(venue: Venue, before: Int, mark: Float, index: Float) -> Int:
-    """Samples of the marks and premiums used last, in whole units."""
-    marked = ~np.isnan(mark)
-    indexed = marked & ~np.isnan(index)
-    with np.errstate(over="ignore"):
-        ticks = np.where(marked, mark / venue.markets.tick_size, 0.0)
-        premium = np.where(indexed, (mark - index) / index, 0.0)
-    for bad, table, value, rule in (
-        (ticks >= _MAX_TICKS, "marks", mark, "must be less than 10**13 ticks"),
-        (premium >= _MAX_PREMIUM, "indexes", index, "must be more than a 10**4th of the mark"),
-    ):
-        if bad.any():
-            m = int(np.flatnonzero(bad)[0])
-            raise RiskDataError(table, venue.markets.symbol[m], rule, value=float(value[m]))
-    fresh = before.copy()
-    fresh[0, marked] = np.rint(ticks[marked] * _MARK_UNIT)
-    fresh[1, marked] = np.where(indexed, np.rint(premium * _PREMIUM_UNIT), _NONE)[marked]
-    return fresh
 
 
 def _refilled(
@@ -504,12 +450,12 @@ def _mean_bands(venue: Venue, memory: Memory, prices: Prices, m: int) -> tuple[_
     markets = venue.markets
     mark = memory._mean(0, m) if memory.count[0, m] or not np.isnan(prices.mark[m]) else None
     if mark is not None:
-        mark /= int(_MARK_UNIT)
+        mark /= MARK_UNIT
     index, tolerance = _exact(prices.index[m], markets.tick[m]), markets.premium_tolerance[m]
     premium = memory._mean(1, m)
     below = above = None
     if index is not None and premium is not None and tolerance is not None:
-        mean = 1 + premium / int(_PREMIUM_UNIT)
+        mean = 1 + premium / PREMIUM_UNIT
         below, above = index * (mean - tolerance), index * (mean + tolerance)
     low, high = _product(mark, markets.mean_mark_low[m]), _product(mark, markets.mean_mark_high[m])
     return (low, below, None), (high, above, None)

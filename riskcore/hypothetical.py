@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ from .errors import RiskDataError
 from .kernels import liquidation as kernels
 from .kernels.whole import apply_fills
 from .margin import MarginTable, margin_table
-from .tick import PriceMap, Prices, Rule, by_symbol
+from .tick import LARGEST, PriceMap, Prices, Rule, by_symbol
 from .venue import Venue
 
 Int = npt.NDArray[np.int64]
@@ -207,7 +208,7 @@ def _transfers(accounts: Accounts, venue: Venue, transfers: pd.DataFrame | None)
     return account, asset, tables.half_even("transfers", "quantity", amount, venue.assets.quantum_size[asset])
 
 
-_SHOCK: Rule = (lambda value: value > -1, "must be a finite number > -1")
+_SHOCK = Rule(math.nextafter(-1.0, 0.0), LARGEST, "must be a finite number > -1")
 
 
 def _shocked(prices: Prices, shocks: Shocks) -> Prices:
@@ -217,7 +218,8 @@ def _shocked(prices: Prices, shocks: Shocks) -> Prices:
     names = (*markets, *(a for a in assets if a not in markets))
     if isinstance(shocks, int | float):
         shocks = dict.fromkeys((n for n in names if n != venue.settle_asset), float(shocks))
-    shock = by_symbol("shocks", shocks, names, "a market or a collateral asset", _SHOCK)
+    rows = {name: row for row, name in enumerate(names)}
+    shock = by_symbol("shocks", shocks, rows, "a market or a collateral asset", _SHOCK)
     moved = dict(zip(names, shock.tolist(), strict=True))
     if moved[venue.settle_asset] == moved[venue.settle_asset]:
         raise RiskDataError("shocks", venue.settle_asset, "must not be the settle asset: it is worth 1")

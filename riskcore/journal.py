@@ -32,6 +32,8 @@ REASONS = (
 EVENT = {name: code for code, name in enumerate(EVENTS)}
 REASON = {name: code for code, name in enumerate(REASONS)}
 
+_UNCHANGING = [EVENT[name] for name in ("trigger", "expire", "unfilled", "guard", "skip", "harm")]
+
 ROW = np.dtype(
     [
         ("tick", np.int64), ("time", np.int64), ("event", np.uint8), ("reason", np.uint8), ("account", np.int64),
@@ -49,6 +51,7 @@ _DEFAULTS: dict[str, Any] = {name: 0 for name in ROW.names or ()} | {
 }  # fmt: skip
 
 Rows = npt.NDArray[np.void]
+_NO_ROWS = np.empty(0, ROW)
 
 
 @dataclass
@@ -88,7 +91,16 @@ class Journal:
     def rows(self) -> Rows:
         """All rows so far."""
         self._flush()
-        return np.concatenate(self._blocks) if self._blocks else np.empty(0, ROW)
+        return np.concatenate(self._blocks) if self._blocks else _NO_ROWS
+
+
+def touched(rows: Rows) -> npt.NDArray[np.int64]:
+    """Rows of the accounts that the events may have changed, each once."""
+    if not len(rows):
+        return np.empty(0, np.int64)
+    changing = rows[~np.isin(rows["event"], _UNCHANGING)]
+    known = np.concatenate([changing["account"], changing["counterparty"]])
+    return np.unique(known[known >= 0])
 
 
 def words(codes: npt.NDArray[np.uint8], names: tuple[str, ...]) -> pd.Categorical:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 from typing import Any
@@ -39,6 +41,9 @@ def _not_negative(*, required: bool = True, nullable: bool = False) -> pa.Column
 _KEY = pa.Column()  # `_keys` has checked it
 _SIDE = pa.Column(checks=pa.Check.isin(["bid", "ask"], error="must be 'bid' or 'ask'"))
 _DIRECTION = pa.Column(checks=pa.Check.isin(["long", "short"], error="must be 'long' or 'short'"))
+
+_BLOCK = 1 << 15
+"""Rows that are worked on at a time: what a step leaves for the next is then still in the cache."""
 
 _EARLIEST, _LATEST = pd.Timestamp("1678-01-01", tz="UTC"), pd.Timestamp("2262-01-01", tz="UTC")
 
@@ -167,8 +172,10 @@ def columns(table: str) -> list[str]:
     return list(_TABLES[table].columns)
 
 
-def checked(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+def checked(table: str, frame: pd.DataFrame, *, unique: bool = True) -> pd.DataFrame:
     """Return the table with its columns in their types, or raise for the first value that breaks a rule.
+
+    Without ``unique`` a key may stand twice: for callers that sort the rows by it and see that themselves.
 
     Raises
     ------
@@ -188,7 +195,8 @@ def checked(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # older pandas warns of how pandera gathers the failures
-            return schema.validate(frame, lazy=True)
+            rules = schema if unique else pa.DataFrameSchema(schema.columns)
+            return rules.validate(frame.copy(deep=False), lazy=True, inplace=True)  # columns replaced, none copied
     except pandera.errors.SchemaErrors as error:
         raise _first_breach(table, frame, error.failure_cases) from None
 
@@ -215,7 +223,7 @@ def _flag(value: object) -> object:
 
 
 def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:
-    """Account ids as int64 or as text."""
+    """Account ids as int64, or as the text that they are."""
     _must_be_there(table, "account", values)
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
@@ -227,7 +235,7 @@ def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:
             return values.astype(np.int64)
         odd, rule = ~fits, "must fit 64 bits"
     elif kind in ("string", "empty"):
-        return values.astype(object)
+        return values
     else:
         kinds = values.astype(object).map(type)
         odd = kinds != kinds.iloc[0]
@@ -241,7 +249,8 @@ def _fit_int64(values: pd.Series[Any]) -> pd.Series[bool]:
 
 def _must_be_text(table: str, column: str, values: pd.Series[Any]) -> None:
     _must_be_there(table, column, values)
-    if pd.api.types.infer_dtype(values, skipna=False) not in ("string", "empty"):
+    of = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values
+    if pd.api.types.infer_dtype(of, skipna=False) not in ("string", "empty"):
         odd = np.flatnonzero([not isinstance(value, str) for value in values])
         if odd.size:
             raise RiskDataError(table, column, "must be text", row=int(odd[0]), value=values.iloc[odd[0]])
@@ -277,13 +286,13 @@ def _first_breach(table: str, frame: pd.DataFrame, cases: pd.DataFrame) -> RiskD
 
 def codes(table: str, column: str, values: pd.Series[Any], names: tuple[str, ...], what: str) -> npt.NDArray[np.int64]:
     """Row number of each name among ``names``; an unknown name is an error."""
-    found = pd.Index(names, dtype=object).get_indexer(pd.Index(values.astype(object)))
-    bad = np.flatnonzero(found < 0)
-    if bad.size:
-        raise RiskDataError(
-            table, column, f"must be {what} of the venue", row=int(bad[0]), value=str(values.iloc[bad[0]])
-        )
-    return found.astype(np.int64)
+    code, distinct = values.factorize()
+    place = np.asarray(pd.Index(names, dtype=object).get_indexer(pd.Index(distinct, dtype=object)), np.int64)
+    found: npt.NDArray[np.int64] = place[code]
+    if (place < 0).any():
+        row = int(np.flatnonzero(found < 0)[0])
+        raise RiskDataError(table, column, f"must be {what} of the venue", row=row, value=str(values.iloc[row]))
+    return found
 
 
 def times(
@@ -317,6 +326,13 @@ def times(
     return stamps.as_unit("ns").asi8
 
 
+def instant(table: str, value: Any) -> int:
+    """Nanoseconds since the epoch of one time, as of `times`."""
+    if type(value) in (int, np.int64) and -(2**63) <= value < 2**63:
+        return int(value)
+    return int(times(table, pd.Series([value]))[0])
+
+
 def _times_if_given(table: str, values: pd.Series[Any], column: str) -> npt.NDArray[np.int64]:
     """Nanoseconds as of `times`, 0 where there is none."""
     given = np.flatnonzero(values.notna())
@@ -330,27 +346,45 @@ def moment(nanoseconds: int) -> str:
     return str(pd.Timestamp(nanoseconds, tz="UTC"))
 
 
-def whole(
-    table: str, column: str, values: npt.NDArray[np.float64], unit: npt.NDArray[np.float64], rule: str
-) -> npt.NDArray[np.int64]:
+@dataclass(frozen=True)
+class PerKind:
+    """A number of each row that depends on its kind alone, as the step size on the market: not written out by rows."""
+
+    values: npt.NDArray[np.float64]
+    kind: npt.NDArray[np.integer[Any]]
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def __getitem__(self, rows: slice | int) -> Any:
+        """Return the numbers of some rows."""
+        return self.values[self.kind[rows]]
+
+
+Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64] | PerKind
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """Rows in pieces whose intermediate results stay in the cache, and small."""
+    return (slice(first, min(first + _BLOCK, count)) for first in range(0, count, _BLOCK))
+
+
+def whole(table: str, column: str, values: npt.NDArray[np.float64], unit: Numbers, rule: str) -> npt.NDArray[np.int64]:
     """``values / unit`` as whole numbers; more than a rounding away from one is an error."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        ratio = values / unit
-    count = np.rint(ratio)
-    slack = np.maximum(1e-6, np.abs(count) * 4 * np.finfo(float).eps)
-    with np.errstate(invalid="ignore"):
-        bad = np.flatnonzero(~(np.abs(ratio - count) <= slack) | (np.abs(count) >= 2.0**62))
-    if bad.size:
-        row = int(bad[0])
-        limit = "" if abs(ratio[row]) < 2.0**62 else " and less than 2**62 of them"
-        raise RiskDataError(
-            table,
-            column,
-            f"{rule} ({np.format_float_positional(unit[row], trim='-')}){limit}",
-            row=row,
-            value=values[row],
-        )
-    return count.astype(np.int64)
+    result = np.empty(len(values), np.int64)
+    for rows in blocks(len(values)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            ratio = values[rows] / unit[rows]
+            count = np.rint(ratio)
+            slack = np.maximum(1e-6, np.abs(count) * 4 * np.finfo(float).eps)
+            bad = np.flatnonzero(~(np.abs(ratio - count) <= slack) | (np.abs(count) >= 2.0**62))
+        if bad.size:
+            row = rows.start + int(bad[0])
+            limit = "" if abs(ratio[bad[0]]) < 2.0**62 else " and less than 2**62 of them"
+            rule = f"{rule} ({np.format_float_positional(unit[row], trim='-')}){limit}"
+            raise RiskDataError(table, column, rule, row=row, value=values[row])
+        result[rows] = count
+    return result
 
 
 def exact(value: float) -> Fraction:
@@ -358,26 +392,26 @@ def exact(value: float) -> Fraction:
     return Fraction(repr(float(value)))
 
 
-def half_even(
-    table: str, column: str, factors: list[npt.NDArray[np.float64]], unit: npt.NDArray[np.float64]
-) -> npt.NDArray[np.int64]:
+def half_even(table: str, column: str, factors: Sequence[Numbers], unit: Numbers) -> npt.NDArray[np.int64]:
     """``product(factors) / unit`` rounded half-even to whole numbers, as exact arithmetic would.
 
     Float64 decides where its error cannot matter; the few rows near a half are done in fractions.
     """
-    ratio = 1.0 / unit
-    with np.errstate(over="ignore", invalid="ignore"):
-        for factor in factors:
-            ratio = ratio * factor
-    bad = np.flatnonzero(~(np.abs(ratio) < 2.0**62))
-    if bad.size:
-        raise RiskDataError(table, column, "must be less than 2**62 quanta", row=int(bad[0]), value=factors[0][bad[0]])
-    count = np.rint(ratio)
-    distance = np.abs(np.abs(ratio - np.floor(ratio)) - 0.5)
-    result = count.astype(np.int64)
-    for row in np.flatnonzero(distance <= np.abs(ratio) * 8 * np.finfo(float).eps + 1e-9):
-        product = 1 / exact(unit[row])
-        for factor in factors:
-            product *= exact(factor[row])
-        result[row] = round(product)
+    result = np.empty(len(factors[0]), np.int64)
+    for rows in blocks(len(result)):
+        ratio = 1.0 / unit[rows]
+        with np.errstate(over="ignore", invalid="ignore"):
+            for factor in factors:
+                ratio = ratio * factor[rows]
+        bad = np.flatnonzero(~(np.abs(ratio) < 2.0**62))
+        if bad.size:
+            row = rows.start + int(bad[0])
+            raise RiskDataError(table, column, "must be less than 2**62 quanta", row=row, value=factors[0][row])
+        result[rows] = np.rint(ratio)
+        distance = np.abs(np.abs(ratio - np.floor(ratio)) - 0.5)
+        for row in rows.start + np.flatnonzero(distance <= np.abs(ratio) * 8 * np.finfo(float).eps + 1e-9):
+            product = 1 / exact(unit[row])
+            for factor in factors:
+                product *= exact(factor[row])
+            result[row] = round(product)
     return result

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cached_property
-from typing import Any, TypeAlias
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,14 +17,16 @@ import pandas as pd
 
 from . import tables
 from .accounts import Accounts
-from .curves import OpenInterest
 from .errors import RiskDataError
-from .kernels.columns import PriceColumns
+from .kernels.columns import PriceColumns, PriceRows
+from .kernels.packed import lay_out_prices
+from .kernels.prints import first_above, first_missing, follow_markets
 from .venue import Venue
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 PriceMap: TypeAlias = "Mapping[str, float] | pd.Series[float]"
+PriceVector: TypeAlias = "PriceMap | Float"
 
 
 @dataclass(frozen=True)
@@ -123,8 +128,20 @@ class Books:
     @classmethod
     def empty(cls, venue: Venue) -> Books:
         """No level in any market."""
-        rows, none = len(venue.book_symbols), np.empty(0, np.int64)
-        return cls(np.zeros(2 * rows + 1, np.int64), none, none, np.zeros(rows, np.int64))
+        return _no_books(len(venue.book_symbols))
+
+
+@lru_cache(maxsize=16)
+def _no_books(rows: int) -> Books:
+    """No level of any book; shared, nobody writes to books."""
+    none = np.empty(0, np.int64)
+    return Books(np.zeros(2 * rows + 1, np.int64), none, none, np.zeros(rows, np.int64))
+
+
+@lru_cache(maxsize=16)
+def no_prices(rows: int) -> Float:
+    """NaN for every row; shared, nobody writes to the prices of a tick."""
+    return np.full(rows, np.nan)
 
 
 @dataclass(frozen=True)
@@ -137,7 +154,8 @@ class Tick:
         A timestamp, or int64 nanoseconds since the epoch, UTC.
     marks
         Mark prices by market symbol; settle units, finite, > 0. The mark of a market that has none here follows from
-        its index, book or last price.
+        its index, book or last price. These and the prices below may also be an array with a number for each market
+        of `Venue.markets` (each asset of `Venue.assets`), NaN for none.
     books
         Per market symbol ``{"bids": [(price, quantity), ...], "asks": [...]}``, best level first; or a frame with the
         columns market, side, level, price, quantity; or `Books`. A market without a book has no depth. Spot markets of
@@ -161,18 +179,18 @@ class Tick:
     """
 
     time: Any
-    marks: PriceMap
+    marks: PriceVector
     books: Mapping[str, Mapping[str, Any]] | pd.DataFrame | Books | None = None
-    indexes: PriceMap | None = None
-    asset_prices: PriceMap | None = None
-    open_interest: PriceMap | None = None
-    funding_rates: PriceMap | None = None
-    last_prices: PriceMap | None = None
+    indexes: PriceVector | None = None
+    asset_prices: PriceVector | None = None
+    open_interest: PriceVector | None = None
+    funding_rates: PriceVector | None = None
+    last_prices: PriceVector | None = None
     book_times: Mapping[str, Any] | None = None
 
     def nanoseconds(self) -> int:
         """Time of the tick in nanoseconds since the epoch, UTC."""
-        return int(tables.times("tick", pd.Series([self.time]))[0])
+        return tables.instant("tick", self.time)
 
     def columnar_books(self, venue: Venue) -> Books:
         """Return the books in whole ticks and lots."""
@@ -180,6 +198,8 @@ class Tick:
             if self.book_times:
                 raise RiskDataError("book_times", None, "must stand beside a mapping or a frame of books")
             return self.books
+        if self.books is None:
+            return Books.empty(venue)
         frame = self.books if isinstance(self.books, pd.DataFrame) else self._levels()
         if not len(frame):
             return Books.empty(venue)
@@ -192,12 +212,11 @@ class Tick:
 
     def _levels(self) -> pd.DataFrame:
         rows: list[tuple[str, str, int, float, float]] = []
-        given: Any = {} if self.books is None else self.books
-        if not isinstance(given, Mapping):
+        if not isinstance(self.books, Mapping):
             raise RiskDataError(
-                "books", None, "must be a mapping by market, a frame or Books", value=type(given).__name__
+                "books", None, "must be a mapping by market, a frame or Books", value=type(self.books).__name__
             )
-        for market, book in given.items():
+        for market, book in self.books.items():
             if not isinstance(book, Mapping):
                 raise RiskDataError("books", str(market), "must be a mapping with bids and asks", value=str(book))
             for name, levels in book.items():
@@ -222,7 +241,7 @@ class Tick:
         return given
 
 
-@dataclass(frozen=True)
+@dataclass
 class Prices:
     """Prices of a tick, one per market and asset; NaN where the tick has none and no account needs it.
 
@@ -289,14 +308,14 @@ class Prices:
 
     @classmethod
     def given(cls, venue: Venue, tick: Tick) -> Prices:
-        """Collect what a tick has; nothing need be there.
+        """Collect what a tick has; nothing need be there, and assets have no price but those given.
 
         Raises
         ------
         RiskDataError
             A price is not finite or not > 0, or of something the venue does not know.
         """
-        markets, assets = venue.markets.symbol, venue.assets.symbol
+        markets, assets = venue.markets.row, venue.assets.row
         mark = by_symbol("marks", tick.marks, markets, "a market")
         index = by_symbol("indexes", tick.indexes, markets, "a market")
         asset = by_symbol("asset_prices", tick.asset_prices, assets, "a collateral asset")
@@ -307,8 +326,8 @@ class Prices:
             given_index=index,
             last=by_symbol("last_prices", tick.last_prices, markets, "a market"),
             given_asset=asset,
-            asset=asset_values(venue, mark, index, asset),
-            open_interest=by_symbol("open_interest", tick.open_interest, markets, "a market", _NOT_NEGATIVE),
+            asset=asset,
+            open_interest=by_symbol("open_interest", tick.open_interest, markets, "a market", NOT_NEGATIVE),
             funding_rate=by_symbol("funding_rates", tick.funding_rates, markets, "a market", _RATE),
             open_lots=np.zeros(len(markets), np.int64),
             venue=venue,
@@ -327,9 +346,19 @@ class Prices:
 
     def _used(self, accounts: Accounts, mark: Float, index: Float, rule: str) -> Prices:
         _must_not_pass_max_price(self.venue, mark)
-        value = asset_values(self.venue, mark, index, self.given_asset)
-        own = _open_lots(self.venue, accounts, self.open_interest)
-        prices = replace(self, mark=mark, index=index, asset=value, open_lots=own)
+        prices = Prices(
+            mark=mark,
+            index=index,
+            given_mark=self.given_mark,
+            given_index=self.given_index,
+            last=self.last,
+            given_asset=self.given_asset,
+            asset=asset_values(self.venue, mark, index, self.given_asset),
+            open_interest=self.open_interest,
+            funding_rate=self.funding_rate,
+            open_lots=_open_lots(self.venue, accounts, self.open_interest),
+            venue=self.venue,
+        )
         prices._cover(accounts, f"an account holds it: {rule}")
         return prices
 
@@ -348,12 +377,12 @@ class Prices:
         """Refuse to go on where something that an account holds has no price."""
         mark, asset, venue = self.mark, self.asset, self.venue
         columns = accounts.columns
-        if np.isnan(mark).any():
+        if first_missing(mark) >= 0:
             held = (columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)
             for m in np.flatnonzero(np.isnan(mark)).tolist():
                 if held[columns.market == m].any():
                     raise RiskDataError("marks", venue.markets.symbol[m], rule)
-        if np.isnan(asset).any():
+        if first_missing(asset) >= 0:
             kept = (columns.free != 0) | (columns.lent != 0)
             for k in np.flatnonzero(np.isnan(asset)).tolist():
                 if kept[columns.asset == k].any():
@@ -375,10 +404,9 @@ class Prices:
         assets, policy, curves = self.venue.assets, self.venue.policy, self.venue.curves
         lots, quanta = self.venue.settle_quanta
         unit = float(self.venue.settle_quantum)
-        mark, asset = np.nan_to_num(self.mark), np.nan_to_num(self.asset)
-        base, factor, limit, bracket_from, deduction = curves.folded(
-            np.concatenate([mark, asset]), self.open_notional, unit
-        )
+        mark, asset = (np.nan_to_num(v) if first_missing(v) >= 0 else v for v in (self.mark, self.asset))
+        folded = self.venue.folded_curves or curves.folded(np.concatenate([mark, asset]), self.open_notional, unit)
+        base, factor, limit, bracket_from, deduction = folded
         return PriceColumns(
             price_per_lot=mark * lots,
             price_per_quantum=asset * quanta,
@@ -398,72 +426,147 @@ class Prices:
             acmf_offset=float(policy.acmf_offset),
         )
 
+    @cached_property
+    def rows(self) -> PriceRows:
+        """The same, laid out as a sweep looks it up."""
+        market, tail = (np.empty((len(self.mark) + 1, 4)) for _ in range(2))
+        asset, weight, borrow = (np.empty((len(self.asset) + 1, 4)) for _ in range(3))
+        rows = PriceRows(market, tail, *self.venue.tiers, asset, weight, borrow)
+        lay_out_prices(self.columns, rows)
+        return rows
+
 
 def asset_values(venue: Venue, mark: Float, index: Float, given: Float) -> Float:
     """Prices of all assets: those given, and those that follow from the markets, of one instant or many.
 
     mark and index have the shape (..., M), given and the result (..., K); NaN is no price.
     """
-    asset = given.copy()
-    for m, k in enumerate(venue.markets.base_asset.tolist()):
-        if k >= 0:
-            followed = np.where(np.isnan(index[..., m]), mark[..., m], index[..., m])
-            asset[..., k] = np.where(np.isnan(asset[..., k]), followed, asset[..., k])
-    asset[..., venue.settle] = 1.0
+    asset, base = given.copy(), venue.markets.base_asset
+    if mark.ndim == 1:
+        follow_markets(mark, index, base, venue.settle, asset)
+    else:
+        for at in np.ndindex(mark.shape[:-1]):
+            follow_markets(mark[at], index[at], base, venue.settle, asset[at])
     return asset
 
 
 def _must_not_pass_max_price(venue: Venue, mark: Float) -> None:
-    for m in np.flatnonzero(mark > venue.markets.max_ticks * venue.markets.tick_size).tolist():
+    m = first_above(mark, venue.markets.max_price)
+    if m >= 0:
         symbol = venue.markets.symbol[m]
         raise RiskDataError("marks", symbol, "must be at most the market's maxPrice", value=mark[m])
 
 
-def _pairs(table: str, prices: PriceMap | None) -> Iterable[tuple[str, Any]]:
+def _pairs(table: str, prices: PriceMap | None) -> Iterable[tuple[Any, Any]]:
     """Names and prices of a mapping or a Series."""
     if prices is None:
         return ()
+    if isinstance(prices, pd.Series):
+        return zip(prices.index.tolist(), prices.tolist(), strict=True)
     given: object = prices
-    if not isinstance(given, Mapping | pd.Series):
+    if not isinstance(given, Mapping):
         raise RiskDataError(table, None, f"must be a mapping or a Series by symbol, not {type(prices).__name__}")
-    return ((str(name), price) for name, price in prices.items())
+    return given.items()
 
 
 def _open_lots(venue: Venue, accounts: Accounts, given: Float) -> Int:
     """Larger of the accounts' long and short lots, of the markets whose margin function asks and has no better."""
-    markets = len(venue.markets.symbol)
-    asking = {c // 2 for c, function in enumerate(venue.curves.functions) if isinstance(function, OpenInterest)}
-    found = np.zeros(markets, np.int64)
-    for m in asking.intersection(np.flatnonzero(np.isnan(given)).tolist()):
-        lots = accounts.columns.lots[accounts.columns.market == m]
-        found[m] = max(int(lots[lots > 0].sum()), -int(lots[lots < 0].sum()))
+    found = np.zeros(len(given), np.int64)
+    if asking := venue.curves.open_interest_markets:
+        for m in asking.intersection(np.flatnonzero(np.isnan(given)).tolist()):
+            lots = accounts.columns.lots[accounts.columns.market == m]
+            found[m] = max(int(lots[lots > 0].sum()), -int(lots[lots < 0].sum()))
     return found
 
 
-Rule: TypeAlias = "tuple[Callable[[float], bool], str]"
-_POSITIVE: Rule = (lambda value: value > 0, "must be a finite number > 0")
-_NOT_NEGATIVE: Rule = (lambda value: value >= 0, "must be a finite number >= 0")
-_RATE: Rule = (lambda value: abs(value) <= 1, "must be a number from -1 to 1")
+class Rule(NamedTuple):
+    """Range of a number, both ends included, and its words."""
+
+    lowest: float
+    highest: float
+    text: str
 
 
-def by_symbol(table: str, prices: PriceMap | None, names: tuple[str, ...], what: str, rule: Rule = _POSITIVE) -> Float:
-    """Numbers of a mapping or a Series in the order of ``names``, NaN for those it has not.
+LARGEST = sys.float_info.max
+"""Of the finite numbers."""
+POSITIVE = Rule(math.ulp(0.0), LARGEST, "must be a finite number > 0")
+NOT_NEGATIVE = Rule(0.0, LARGEST, "must be a finite number >= 0")
+_RATE = Rule(-1.0, 1.0, "must be a number from -1 to 1")
+
+
+def by_symbol(
+    table: str, prices: PriceVector | None, rows: Mapping[str, int], what: str, rule: Rule = POSITIVE
+) -> Float:
+    """Numbers of a mapping or a Series by the rows of their names, or a column of numbers; NaN where there is none.
 
     Raises
     ------
     RiskDataError
-        It is neither, names something else, or a number breaks the rule.
+        It is none of these, names something else, or a number breaks the rule.
     """
-    column = np.full(len(names), np.nan)
-    fits, text = rule
-    for name, price in _pairs(table, prices):
-        if name not in names:
+    if isinstance(prices, np.ndarray):
+        return _column(table, prices, rows, rule)
+    column = no_prices(len(rows))
+    if prices is None:
+        return column
+    column, (lowest, highest, text) = column.copy(), rule
+    for key, price in _pairs(table, prices):
+        name = str(key)
+        row = rows.get(name)
+        if row is None:
             raise RiskDataError(table, name, f"must be {what} of the venue", value=price)
         try:
             value = float(price)
         except (TypeError, ValueError):
             raise RiskDataError(table, name, "must be a number", value=str(price)) from None
-        if not (np.isfinite(value) and fits(value)):
+        if not lowest <= value <= highest:
             raise RiskDataError(table, name, text, value=value)
-        column[names.index(name)] = value
+        column[row] = value
     return column
+
+
+def _column(table: str, given: npt.NDArray[Any], rows: Mapping[str, int], rule: Rule) -> Float:
+    """Numbers that stand in the order of the rows already, NaN for none."""
+    if given.shape != (len(rows),) or given.dtype.kind not in "fiu":
+        text = f"must be {len(rows)} numbers, in the order of the venue, not {given.dtype} of shape {given.shape}"
+        raise RiskDataError(table, None, text)
+    column = given.astype(np.float64)
+    wrong = ~((rule.lowest <= column) & (column <= rule.highest) | np.isnan(column))
+    if np.count_nonzero(wrong):
+        row = int(wrong.argmax())
+        raise RiskDataError(table, list(rows)[row], rule.text, value=float(column[row]))
+    return column
+
+
+def by_time(table: str, frame: pd.DataFrame, rows: Mapping[str, int], what: str, rule: Rule = POSITIVE) -> Float:
+    """Numbers of a frame with a column per name and a row per instant, as of `by_symbol`; NaN where there is none.
+
+    Raises
+    ------
+    RiskDataError
+        As `by_symbol`, and which row it is.
+    """
+    at = [rows.get(str(name), -1) for name in frame.columns]
+    found = np.full((len(frame), len(rows)), np.nan)
+    try:
+        given = frame.to_numpy(np.float64, na_value=np.nan)
+    except (TypeError, ValueError):
+        given = found[:, :0]
+    fits = (rule.lowest <= given) & (given <= rule.highest) | np.isnan(given)
+    if given.shape[1] == len(set(at)) and -1 not in at and np.all(fits):
+        found[:, at] = given
+    else:  # something is wrong, or unusual: row by row, as it would be alone
+        for n, (time, row) in enumerate(frame.iterrows()):
+            with of_row(time):
+                found[n] = by_symbol(table, row.dropna(), rows, what, rule)
+    return found
+
+
+@contextmanager
+def of_row(time: Any) -> Iterator[None]:
+    """Say at which instant of many something is wrong."""
+    try:
+        yield
+    except RiskDataError as error:
+        row = f"time {time}" if isinstance(time, pd.Timestamp) else time
+        raise RiskDataError(error.table, error.column, error.rule, row=row, value=error.value) from None

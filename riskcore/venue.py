@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
-from math import ceil
+from math import ceil, floor
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -204,6 +204,16 @@ class Listing:
         """Quantity of a lot, nearest float64, one per row."""
         return np.array([float(s) for s in self.step])
 
+    @cached_property
+    def max_price(self) -> Float:
+        """Highest price, nearest float64, one per row."""
+        return np.asarray(self.max_ticks * self.tick_size)
+
+    @cached_property
+    def row(self) -> dict[str, int]:
+        """Row of each symbol."""
+        return {symbol: row for row, symbol in enumerate(self.symbol)}
+
 
 @dataclass(frozen=True)
 class Markets(Listing):
@@ -225,6 +235,11 @@ class Markets(Listing):
     funding_interval: Int
     funding_lower: Float
     funding_upper: Float
+
+    @cached_property
+    def funding_periods(self) -> tuple[int, ...]:
+        """Funding intervals that some market has."""
+        return tuple(sorted(set(self.funding_interval.tolist()) - {0}))
 
     def quantity(self, lots: Int, market: npt.NDArray[np.integer[Any]]) -> Float:
         """Quantity of a number of lots of each market, nearest float64, so that it prints as the user wrote it."""
@@ -259,6 +274,11 @@ class Assets:
     def quantum_size(self) -> Float:
         """Quantity of a quantum, nearest float64, shape (K,)."""
         return np.array([float(q) for q in self.quantum])
+
+    @cached_property
+    def row(self) -> dict[str, int]:
+        """Row of each symbol."""
+        return {symbol: row for row, symbol in enumerate(self.symbol)}
 
 
 @dataclass(frozen=True)
@@ -319,6 +339,16 @@ class Policy:
     borrow_rate_slope: Fraction
     borrow_rate_jump: Fraction
 
+    @cached_property
+    def stale_nanoseconds(self) -> int:
+        """Age past which a book, a basis and a mark used before are too old."""
+        return floor(self.stale_after * 10**9)
+
+    @cached_property
+    def clamp(self) -> float:
+        """``mark_index_threshold``, nearest float64."""
+        return float(self.mark_index_threshold)
+
 
 @dataclass(frozen=True)
 class Provider:
@@ -370,6 +400,28 @@ class Venue:
     def book_symbols(self) -> tuple[str, ...]:
         """Symbols of everything that has a book, by book row."""
         return self.listing.symbol
+
+    @cached_property
+    def folded_curves(self) -> tuple[Float, Float, Float, Float, Float] | None:
+        """What `Curves.folded` gives at any prices; None if it depends on them."""
+        if self.curves.by_quantity.any() or self.curves.open_interest_markets:
+            return None
+        price = np.ones(len(self.curves.base) // 2)
+        return self.curves.folded(price, lambda market: Fraction(0), float(self.settle_quantum))
+
+    @cached_property
+    def tiers(self) -> tuple[Float, Float]:
+        """Brackets after the first, laid out as `riskcore.kernels.columns.PriceRows` has them: initial, maintenance."""
+        curves, unit, markets = self.curves, float(self.settle_quantum), len(self.markets.symbol)
+        start = curves.bracket_offset[: 2 * markets + 1]
+        deepest = int(np.diff(start).max(initial=1)) - 1
+        tables = np.zeros((2, max(deepest, 0), markets + 1, 4))
+        tables[..., 0] = np.inf
+        for c in np.flatnonzero(np.diff(start) > 1).tolist():
+            rows = slice(start[c] + 1, start[c + 1])
+            figures = curves.bracket_from[rows] / unit, curves.bracket_rate[rows], curves.bracket_deduction[rows] / unit
+            tables[c % 2, : len(figures[0]), c // 2, :3] = np.transpose(figures)
+        return tables[0], tables[1]
 
     @cached_property
     def settle_quanta(self) -> tuple[Float, Float]:

@@ -167,7 +167,7 @@ def liquidate(day: Day, books: dict[pd.Timestamp, pd.DataFrame], way: str, *, re
     step, unit = float(venue.markets.step[0]), float(venue.settle_quantum)
     for time in times:
         book = given.get(time)
-        result = engine.step(Tick(time, {day.symbol: mids[time]}, book))
+        result = engine.step(Tick(time, {day.symbol: mids[time]}, book), whole_table=True)
         rows = result.rows
         fills = rows[rows["event"] == EVENT["book"]]
         size = np.abs(fills["lots"]) * step

@@ -239,7 +239,7 @@ def test_ten_thousand_at_the_trigger_and_depth_for_a_hundred(tmp_path, order):
     assert -fills.loc[fills["lots"] < 0, "lots"].sum() == fills.loc[fills["lots"] > 0, "lots"].sum() == 500
     assert fills["price"].between(MARK * 0.99, MARK * 1.01).all()
     assert totals(engine, engine.venue) == everything
-    mmr = result.table.mmr[result.selected]
+    mmr = result.margins.mmr
     if order == "mmr":
         served = np.flatnonzero(np.isin(result.accounts.ids[result.selected], fills["account"]))
         assert (np.diff(mmr) <= 0).all()

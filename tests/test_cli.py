@@ -101,6 +101,15 @@ class TestSweep:
         assert max(found["liquidatable"]) > 0
         assert len(table) == 123 * 25
 
+    def test_select_only(self, files, tmp_path):
+        whole = as_json(*small_run.arguments("sweep", files, tmp_path / "all.parquet"))
+        found = as_json(*small_run.arguments("sweep", files, tmp_path / "some.parquet"), "--select-only")
+        assert found | {"out": None} == whole | {"out": None}
+        wanted = pd.read_parquet(tmp_path / "all.parquet").query("liquidatable").reset_index(drop=True)
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "some.parquet"), wanted, check_exact=True)
+        shown = call(*small_run.arguments("sweep", files, tmp_path / "some.parquet"), "--select-only").stdout
+        assert f"123 accounts, {found['liquidatable'][-1]} at 100 % or above" in shown
+
     def test_tables_that_may_be_left_out(self, tmp_path):
         frames = small_run.tables()
         frames["balances"] = frames["balances"].drop(index=1).drop(columns="lent")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from riskcore import RiskDataError, Tick, cross_venue_index, guards, load_venue
 from riskcore.guards import BAND_NAMES, NO_BAND, Memory, bands, guard, note_taken
-from riskcore.tick import Prices
+from riskcore.tick import Prices, asset_values
 
 BTC, SOL, SPOT = "BTC_USDC_PERP", "SOL_USDC_PERP", "SOL_USDC"
 SECOND = 10**9
@@ -85,7 +85,7 @@ class Run:
             },
             mark=done.mark,
             index=done.index,
-            asset=self.prices.asset if asset is None else asset,
+            asset=asset_values(self.venue, done.mark, done.index, self.prices.given_asset) if asset is None else asset,
         )
         bound, code = bands(self.venue, self.memory, used, done.books)
         found = {}

@@ -6,7 +6,7 @@ The rules are in docs/one_tick.md, "Between the ticks".
 from __future__ import annotations
 
 from ..waterfall.tick_state import TickContext
-from .funding import Funding, note_premiums
+from .funding import Funding, funding_due, note_premiums
 from .interest import charge_interest, hours_due
 from .realize import realization_due, realize_pnl
 from .settle import settle_accounts
@@ -22,10 +22,10 @@ def accrue(work: TickContext, before: int, now: int) -> None:
     RiskDataError
         The funding due is past the range of whole numbers; nothing has changed.
     """
-    funding, hours = Funding(work, before, now), hours_due(work, before, now)
-    realizing = realization_due(work, before, now)
-    if not (funding.due or hours or realizing):
+    hours, realizing = hours_due(work, before, now), realization_due(work, before, now)
+    if not (hours or realizing or funding_due(work, before, now)):
         return
+    funding = Funding(work, before, now)
     columns = work.accounts.columns
     settle_before = columns.free[columns.settle_row]
     # interest first: what falls due on the hour has not been borrowed in the hour before

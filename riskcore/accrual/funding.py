@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import RiskDataError
 from ..journal import BOOK, EVENT, REASON, Ledger
+from ..kernels.prints import add_premiums
 from ..tables import exact
 from ..tick import Prices
 from ..venue import Venue
@@ -16,6 +17,11 @@ _PARTS = 10**9  # of a settle quantum in the funding of a lot
 _INTEREST = 0.0001  # 0.03 % a day for 8 hours
 _DAMPER = 0.0005
 _HOURS = 8.0  # that the premium's formula is for
+
+
+def funding_due(work: TickContext, before: int, now: int) -> bool:
+    """Return whether an instant of some market's funding is due."""
+    return any(instants(before, now, period) for period in work.venue.markets.funding_periods)
 
 
 class Funding:
@@ -78,6 +84,4 @@ def funding_rate(venue: Venue, prices: Prices, ledger: Ledger, market: int) -> f
 
 def note_premiums(ledger: Ledger, prices: Prices) -> None:
     """Take the tick's premiums of mark over index into the means."""
-    seen = ~(np.isnan(prices.mark) | np.isnan(prices.index))
-    ledger.premium_sum[seen] += (prices.mark[seen] - prices.index[seen]) / prices.index[seen]
-    ledger.premium_count[seen] += 1
+    add_premiums(prices.mark, prices.index, ledger.premium_sum, ledger.premium_count)

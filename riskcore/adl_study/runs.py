@@ -113,7 +113,7 @@ def _run(
     closed, taken = np.zeros((2, len(owner)), np.int64)
     for tick in ticks:
         before = columns.lots.copy(), columns.entry.copy()
-        step = engine.step(tick)
+        step = engine.step(tick, whole_table=True)
         journal.append(step.rows)
         stepped(engine.ticks)
         ours = (step.rows["market"] >= 0) & np.isin(step.rows["event"], [EVENT["adl"], EVENT["unfilled"]])
@@ -123,6 +123,7 @@ def _run(
         price = np.nan_to_num(marks[step.tick]) * per_price
         worth = price[columns.market]
         profit = np.bincount(owner, before[0] * worth - before[1], len(accounts)).astype(np.float64)
+        assert step.table is not None
         able = (step.table.net_equity > 0) & ~step.table.liquidatable
         profit[~able] = 0.0
         if tally is None:

@@ -39,13 +39,48 @@ def read_table(path: str | Path, table: str) -> pd.DataFrame:
     RiskDataError
         The file cannot be read, is not what its suffix says, or has no rows.
     """
+    return _read(path, table)
+
+
+def read_accounts(
+    venue: Venue,
+    positions: str | Path,
+    balances: str | Path,
+    orders: str | Path | None = None,
+    settings: str | Path | None = None,
+) -> Accounts:
+    """Read accounts from files of the tables that `Accounts.from_frames` takes, Parquet by the suffix, else CSV.
+
+    Faster and in less memory than `read_table` and `Accounts.from_frames` are together: of the names in a Parquet file
+    each is read once, and no table is kept for longer than it is needed.
+
+    Raises
+    ------
+    RiskDataError
+        A file cannot be read, or a table breaks a rule.
+    """
+
+    def read(path: str | Path, table: str) -> pd.DataFrame:
+        return _read(path, table, read_dictionary=["market", "asset"])
+
+    return Accounts.from_frames(
+        venue,
+        read(positions, "positions"),
+        read(balances, "balances"),
+        None if orders is None else read(orders, "orders"),
+        None if settings is None else read(settings, "settings"),
+    )
+
+
+def _read(path: str | Path, table: str, **how: Any) -> pd.DataFrame:
+    """Read a table; ``how`` to read a Parquet file."""
     path = Path(path)
     kind = "Parquet" if path.suffix == ".parquet" else "CSV"
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
             if kind == "Parquet":
-                frame = pd.read_parquet(file)
+                frame = pd.read_parquet(file, **how)
             else:
                 # low_memory would let a column change its type on the way
                 frame = pd.read_csv(file, index_col=False, low_memory=False, **_EXACT_FLOATS)
@@ -69,7 +104,7 @@ def write_table(frame: pd.DataFrame, path: str | Path) -> None:
         else:
             frame.to_csv(file, index=False)
 
-    _write_whole(path, fill)
+    write_whole(path, fill)
 
 
 def write_text(text: str, path: str | Path) -> None:
@@ -78,10 +113,11 @@ def write_text(text: str, path: str | Path) -> None:
     def fill(file: BinaryIO) -> None:
         file.write(text.encode())
 
-    _write_whole(path, fill)
+    write_whole(path, fill)
 
 
-def _write_whole(path: str | Path, fill: Callable[[BinaryIO], None]) -> None:
+def write_whole(path: str | Path, fill: Callable[[BinaryIO], None]) -> None:
+    """Write a file by a function; it appears whole or not at all."""
     path = Path(path)
     fresh = path.with_name(f".{path.name}.new")
     try:

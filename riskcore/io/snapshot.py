@@ -13,7 +13,8 @@ import pandas as pd
 from ..accounts import Accounts
 from ..errors import RiskDataError
 from ..liquidation import liquidation_prices
-from ..margin import MarginTable, sweep
+from ..many import sweep
+from ..margin import MarginTable
 from ..venue import Venue, load_venue
 from .parameters import at_face_value
 

@@ -153,8 +153,8 @@ class _Deal:
 
 def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int, Counterparties]:
     """Position rows, account rows and figures, at the tick's sweep, of those whom one side may be closed against."""
-    columns, table, prices = state.accounts.columns, state.table, state.prices
-    rows = np.flatnonzero((columns.market == market) & (state.lots * side > 0))
+    columns, table, prices = state.accounts.columns, state.before.table, state.prices
+    rows = np.flatnonzero((columns.market == market) & (state.before.lots * side > 0))
     account = np.searchsorted(columns.position_offset, rows, side="right") - 1
     keep = ~np.isin(account, state.selected) & (table.net_equity[account] > 0)
     rows, account = rows[keep], account[keep]
@@ -163,12 +163,12 @@ def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int,
         keep = _profitable(state, rows, worth, paid)
         rows, account, worth, paid = rows[keep], account[keep], worth[keep], paid[keep]
     requirement = np.empty(len(rows))
-    kernels.position_requirements(rows, state.lots[rows], columns, prices.columns, requirement)
+    kernels.position_requirements(rows, state.before.lots[rows], columns, prices.columns, requirement)
     theirs, counts = state.accounts.position_rows(account)
     value, entry = _worths(state, theirs)
     profit = np.bincount(np.repeat(np.arange(len(account)), counts), value - entry, len(account)).astype(float)
     figures = Counterparties(
-        np.abs(state.lots[rows]), worth, paid, requirement, table.net_equity[account], table.exposure[account],
+        np.abs(state.before.lots[rows]), worth, paid, requirement, table.net_equity[account], table.exposure[account],
         table.maintenance_margin[account], profit,
     )  # fmt: skip
     for figure in vars(figures).values():
@@ -180,7 +180,7 @@ def _worths(state: TickState, rows: Int) -> tuple[Float, Float]:
     """Signed worth of positions at the mark, and what was paid for them, at the tick's sweep, in settle units."""
     quantum = float(state.venue.settle_quantum)
     per_lot = state.prices.columns.price_per_lot[state.accounts.columns.market[rows]]
-    return np.asarray(state.lots[rows] * per_lot * quantum), np.asarray(state.entry[rows] * quantum)
+    return np.asarray(state.before.lots[rows] * per_lot * quantum), np.asarray(state.before.entry[rows] * quantum)
 
 
 def _profitable(state: TickState, rows: Int, worth: Float, paid: Float) -> npt.NDArray[np.bool_]:
@@ -189,5 +189,5 @@ def _profitable(state: TickState, rows: Int, worth: Float, paid: Float) -> npt.N
     quantum = exact.decimal(state.venue.settle_quantum)
     for n in np.flatnonzero(np.abs(worth - paid) <= 1e-12 * np.abs(paid)).tolist():  # float64 cannot tell
         per_lot = exact.price_per_lot(state.prices, int(state.accounts.columns.market[rows[n]]))
-        keep[n] = int(state.lots[rows[n]]) * per_lot > int(state.entry[rows[n]]) * quantum
+        keep[n] = int(state.before.lots[rows[n]]) * per_lot > int(state.before.entry[rows[n]]) * quantum
     return np.asarray(keep)

@@ -91,6 +91,7 @@ def _socialize(state: TickState, account: int, left: int) -> int:
             paid = most(int(parts[n]), partial(bears, payer))
             able[n] = paid == parts[n]
             if paid:
+                state.before.remember(payer)
                 state.add_cash(payer, -paid)
                 reason = state.venue.policy.shortfall
                 _cover(state, account, "socialize", reason, paid, counterparty=payer, counter_cash=-paid)
@@ -102,15 +103,15 @@ def _socialize(state: TickState, account: int, left: int) -> int:
 
 def _payers(state: TickState, account: int) -> tuple[Int, Int]:
     """Account rows of those who pay for an account by the policy, each once, and their weights; as at the sweep."""
-    columns, equity = state.accounts.columns, state.table.net_equity
+    columns, equity = state.accounts.columns, state.before.table.net_equity
     own = state.accounts.positions_of(account)
     side = np.zeros(len(state.venue.markets.symbol), np.int64)
-    side[columns.market[own.start : own.stop]] = np.sign(state.lots[own.start : own.stop])
+    side[columns.market[own.start : own.stop]] = np.sign(state.before.lots[own.start : own.stop])
     by_equity = state.venue.policy.shortfall == "equity"
     against = side[columns.market]
-    rows = np.flatnonzero((state.lots * against < 0) if by_equity else (against != 0) & (state.lots != 0))
+    rows = np.flatnonzero((state.before.lots * against < 0) if by_equity else (against != 0) & (state.before.lots != 0))
     holders = np.searchsorted(columns.position_offset, rows, side="right") - 1
-    notional = np.abs(state.lots[rows]) * state.prices.columns.price_per_lot[columns.market[rows]]
+    notional = np.abs(state.before.lots[rows]) * state.prices.columns.price_per_lot[columns.market[rows]]
     notional = notional * float(state.venue.settle_quantum)
     weight = equity if by_equity else np.bincount(holders, notional, len(equity)).astype(float)
     payers = np.setdiff1d(holders, state.selected)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from math import floor
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +18,13 @@ from ..journal import Journal, Ledger
 from ..kernels import margin as kernels
 from ..kernels.columns import BookColumns, SliceRules
 from ..kernels.whole import cost_change
-from ..margin import MarginTable
+from ..margin import MarginTable, margin_table, margins_of
 from ..pools import Pools
 from ..tick import Prices
 from ..venue import Venue
 from .throttle import Draws, draws
+
+Int = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -39,21 +43,85 @@ class TickContext:
         return exact.account_margin(self.accounts, account, self.prices)
 
 
-@dataclass(frozen=True)
-class TickState(TickContext):
-    """The state that a tick's liquidation works on, and what it was when its accounts were selected.
+class _Kept(NamedTuple):
+    """Account rows, their margins, their position rows, and what these held."""
 
-    ``selected`` holds the liquidating accounts in the order of treatment, ``keys`` their seeded keys; ``table`` is the
-    sweep that selected them, ``lots`` and ``entry`` the position columns at that moment. ``book`` and ``rules`` are
-    what slices share and use up; ``sent_on`` has the accounts that go on to the backstop because a slice would harm
-    them, ``converted`` the settle quanta that were converted at the index, by asset.
+    accounts: Int
+    margins: MarginTable
+    rows: Int
+    lots: Int
+    entry: Int
+
+
+class Before:
+    """What everybody had when the accounts of a tick were selected; worked out when it is first asked for.
+
+    Whoever is about to change is remembered first; the others are still as they were.
+
+    Parameters
+    ----------
+    accounts
+        The state, to look at; its packed view stays that of this moment until the tick is over.
+    prices
+        The tick's.
+    selected, margins
+        Account rows that were selected, and their margins.
     """
 
-    table: MarginTable
-    selected: npt.NDArray[np.int64]
+    def __init__(self, accounts: Accounts, prices: Prices, selected: Int, margins: MarginTable) -> None:
+        self._accounts, self._prices = accounts, prices
+        self._known: set[int] = set()
+        self._kept: list[_Kept] = []
+        self._keep(selected, margins)
+
+    def remember(self, account: int) -> None:
+        """Keep what an account has, before its first change."""
+        if account not in self._known:
+            row = np.array([account])
+            self._keep(row, margins_of(self._accounts, row, self._prices))
+
+    def _keep(self, accounts: Int, margins: MarginTable) -> None:
+        rows, columns = self._accounts.position_rows(accounts)[0], self._accounts.columns
+        self._known.update(accounts.tolist())
+        self._kept.append(_Kept(accounts, margins, rows, columns.lots[rows], columns.entry[rows]))
+
+    @cached_property
+    def table(self) -> MarginTable:
+        """Margin of every account."""
+        table = margin_table(self._accounts, self._prices)
+        for kept in self._kept:
+            table.put(kept.accounts, kept.margins)
+        return table
+
+    @cached_property
+    def lots(self) -> Int:
+        """Lots of every position row."""
+        lots = self._accounts.columns.lots.copy()
+        for kept in self._kept:
+            lots[kept.rows] = kept.lots
+        return lots
+
+    @cached_property
+    def entry(self) -> Int:
+        """What was paid for every position row, settle quanta."""
+        entry = self._accounts.columns.entry.copy()
+        for kept in self._kept:
+            entry[kept.rows] = kept.entry
+        return entry
+
+
+@dataclass(frozen=True)
+class TickState(TickContext):
+    """The state that a tick's liquidation works on, and what it was ``before``, when its accounts were selected.
+
+    ``selected`` holds the liquidating accounts in the order of treatment, ``keys`` their seeded keys. ``book`` and
+    ``rules`` are what slices share and use up; ``sent_on`` has the accounts that go on to the backstop because a slice
+    would harm them, ``converted`` the settle quanta that were converted at the index, by asset.
+    """
+
+    before: Before
+    selected: Int
     keys: Draws
-    lots: npt.NDArray[np.int64]
-    entry: npt.NDArray[np.int64]
     book: BookColumns
     rules: SliceRules
     converted: dict[int, int] = field(default_factory=dict)
@@ -147,6 +215,7 @@ class TickState(TickContext):
         ``to_fund`` is what the counterparty pays on top of ``cash``; ``size`` are the quanta that were to change hands.
         """
         columns, venue = self.accounts.columns, self.venue
+        self.before.remember(counterparty)
         asset, before = int(columns.asset[row]), self.margin(account).mmr
         columns.free[row] += quanta
         columns.lent[row] += lent
@@ -171,6 +240,7 @@ class TickState(TickContext):
         position that was to be handed over.
         """
         market = int(self.accounts.columns.market[row])
+        self.before.remember(counterparty)
         before = self.margin(account).mmr
         cost, cash, entry = self.change_position(row, account, -lots, flow)
         other = self.accounts.position_row(counterparty, market)

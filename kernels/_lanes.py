@@ -1,0 +1,308 @@
+"""Eight accounts abreast: the few operations on eight float64 that the sweep is written in.
+
+LLVM does not vectorise a loop over the handful of positions that an account has, and turns look-ups into gathers,
+which some processors run slower than scalar loads (docs/decisions/0013-packed-sweep.md). So the vectors are said
+outright: `Lanes` is an LLVM vector of eight doubles: one AVX-512 register, two of AVX, four of NEON. The
+functions are intrinsics without a bounds check; before each stand the NumPy lines that say what it does, and that run
+in its place where the JIT is off.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic, models, overload, register_model
+
+LANES = 8
+"""Accounts in a group."""
+
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+_EIGHT, _FOUR = ir.VectorType(ir.DoubleType(), LANES), ir.VectorType(ir.DoubleType(), 4)
+_EIGHT_INTS = ir.VectorType(_I32, LANES)
+
+
+class Lanes(types.Type):
+    """Eight float64, one of each account of a group."""
+
+    def __init__(self) -> None:
+        super().__init__("Lanes")
+
+
+@register_model(Lanes)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _EIGHT)
+
+
+_LANES = Lanes()
+_PLACE = types.uint64
+
+
+_JIT_OFF = bool(getattr(numba.config, "DISABLE_JIT", 0))
+
+
+def _instead_of(python: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Compile an intrinsic, or with the JIT off take the Python function that says the same."""
+    return lambda typing: python if _JIT_OFF else intrinsic(typing)
+
+
+def _pointer(context: Any, builder: Any, kind: Any, array: Any, place: Any) -> Any:
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [place])
+
+
+def _read(builder: Any, pointer: Any, kind: Any, align: int) -> Any:
+    return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=align, typ=kind)
+
+
+def _write(builder: Any, vector: Any, pointer: Any) -> None:
+    builder.store(vector, builder.bitcast(pointer, vector.type.as_pointer()), align=8)
+
+
+def _shuffled(builder: Any, x: Any, y: Any, places: list[int]) -> Any:
+    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, len(places)), places))
+
+
+def _crossed(builder: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """Elements 0, 2, 4, 6 and 1, 3, 5, 7 of two vectors, taken in turn from each."""
+    even, odd = [0, 8, 2, 10, 4, 12, 6, 14], [1, 9, 3, 11, 5, 13, 7, 15]
+    return _shuffled(builder, x, y, even), _shuffled(builder, x, y, odd)
+
+
+def _halves(builder: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """Elements 0, 1, 4, 5 and 2, 3, 6, 7 of two vectors, taken two by two from each."""
+    low, high = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
+    return _shuffled(builder, x, y, low), _shuffled(builder, x, y, high)
+
+
+def _full(value: Any) -> Any:
+    return np.full(LANES, value, np.float64)
+
+
+@_instead_of(_full)
+def full(_typing, value):
+    """Give every lane one number."""
+
+    def generate(_context, builder, _signature, args):
+        one = builder.insert_element(ir.Constant(_EIGHT, ir.Undefined), args[0], ir.Constant(_I32, 0))
+        return _shuffled(builder, one, one, [0] * LANES)
+
+    return _LANES(types.float64), generate
+
+
+def _load(array: Any, place: Any) -> Any:
+    return array[int(place) : int(place) + LANES].astype(np.float64)
+
+
+@_instead_of(_load)
+def load(_typing, array, place):
+    """Eight numbers of an array of float64 or int32 from a place on."""
+
+    def generate(context, builder, signature, args):
+        pointer = _pointer(context, builder, signature.args[0], *args)
+        if signature.args[0].dtype == types.float64:
+            return _read(builder, pointer, _EIGHT, 8)
+        return builder.sitofp(_read(builder, pointer, _EIGHT_INTS, 4), _EIGHT)
+
+    return _LANES(array, _PLACE), generate
+
+
+def _store(array: Any, place: Any, lanes: Any) -> None:
+    array[int(place) : int(place) + LANES] = lanes
+
+
+@_instead_of(_store)
+def store(_typing, array, place, lanes):
+    """Write eight numbers into an array of float64 from a place on."""
+
+    def generate(context, builder, signature, args):
+        _write(builder, args[2], _pointer(context, builder, signature.args[0], args[0], args[1]))
+        return context.get_dummy_value()
+
+    return types.none(array, _PLACE, _LANES), generate
+
+
+def _look_up(table: Any, index: Any, place: Any) -> Any:
+    return tuple(table[index[int(place) : int(place) + LANES]].T)
+
+
+@_instead_of(_look_up)
+def look_up(_typing, table, index, place):
+    """Four columns of a (N, 4) table, the rows being eight elements of an index from a place on."""
+    four = types.UniTuple(_LANES, 4)
+
+    def generate(context, builder, signature, args):
+        table, index, place = args
+        first = _pointer(context, builder, signature.args[1], index, place)
+        rows = []
+        for lane in range(LANES):
+            row = builder.zext(builder.load(builder.gep(first, [ir.Constant(_I64, lane)])), _I64)
+            start = builder.shl(row, ir.Constant(_I64, 2))
+            rows.append(_read(builder, _pointer(context, builder, signature.args[0], table, start), _FOUR, 8))
+        pairs = [_shuffled(builder, rows[lane], rows[lane + 4], list(range(8))) for lane in range(4)]
+        (even, odd), (even_too, odd_too) = (_crossed(builder, *pairs[at : at + 2]) for at in (0, 2))
+        (first, third), (second, fourth) = _halves(builder, even, even_too), _halves(builder, odd, odd_too)
+        return context.make_tuple(builder, four, [first, second, third, fourth])
+
+    return four(table, index, _PLACE), generate
+
+
+def _store_rows(table: Any, row: Any, first: Any, second: Any, third: Any, fourth: Any) -> None:
+    table[int(row) : int(row) + LANES] = np.stack([first, second, third, fourth], axis=1)
+
+
+@_instead_of(_store_rows)
+def store_rows(_typing, table, row, first, second, third, fourth):
+    """Write four columns into eight rows of a (N, 4) table from a row on."""
+
+    def generate(context, builder, signature, args):
+        table, row, *columns = args
+        start = _pointer(context, builder, signature.args[0], table, builder.shl(row, ir.Constant(_I64, 2)))
+        (even, odd), (even_too, odd_too) = (_crossed(builder, *columns[at : at + 2]) for at in (0, 2))
+        parts = [*_halves(builder, even, even_too), *_halves(builder, odd, odd_too)]
+        for lane in range(LANES):
+            part = parts[(0, 2, 1, 3)[lane % 4]]
+            first = lane // 4 * 4
+            four = _shuffled(builder, part, part, list(range(first, first + 4)))
+            _write(builder, four, builder.gep(start, [ir.Constant(_I64, 4 * lane)]))
+        return context.get_dummy_value()
+
+    return types.none(table, _PLACE, *[_LANES] * 4), generate
+
+
+def _operator(symbol: Callable[[Any, Any], Any], instruction: str) -> None:
+    """Let an operator of Python's stand for an instruction."""
+
+    @intrinsic
+    def combine(_typing, x, y):
+        def generate(_context, builder, _signature, args):
+            return getattr(builder, instruction)(*args)
+
+        return _LANES(_LANES, _LANES), generate
+
+    @overload(symbol)
+    def of_lanes(x, y):
+        return (lambda x, y: combine(x, y)) if isinstance(x, Lanes) and isinstance(y, Lanes) else None
+
+
+if not _JIT_OFF:
+    for _symbol, _instruction in (
+        (operator.add, "fadd"),
+        (operator.sub, "fsub"),
+        (operator.mul, "fmul"),
+        (operator.truediv, "fdiv"),
+    ):
+        _operator(_symbol, _instruction)
+
+
+def _called(name: str) -> Callable[[Any, Any], Any]:
+    """Typing function of an LLVM function of one vector."""
+
+    def typing(_typing, x):
+        def generate(_context, builder, _signature, args):
+            kind = ir.FunctionType(_EIGHT, [_EIGHT])
+            return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v8f64"), args)
+
+        return _LANES(_LANES), generate
+
+    return typing
+
+
+def _root(x: Any) -> Any:
+    with np.errstate(invalid="ignore"):
+        return np.sqrt(x)
+
+
+magnitude = _instead_of(np.abs)(_called("fabs"))
+root = _instead_of(_root)(_called("sqrt"))
+
+
+def _greater(x: Any, y: Any) -> Any:
+    return np.where(x <= y, y, x)
+
+
+@_instead_of(_greater)
+def greater(_typing, x, y):
+    """The greater of two numbers, lane by lane; the first where one is NaN."""
+
+    def generate(_context, builder, _signature, args):
+        return builder.select(builder.fcmp_ordered("<=", *args), args[1], args[0])
+
+    return _LANES(_LANES, _LANES), generate
+
+
+def _where_within(x: Any, limit: Any, inside: Any, outside: Any) -> Any:
+    return np.where(x <= limit, inside, outside)
+
+
+@_instead_of(_where_within)
+def where_within(_typing, x, limit, inside, outside):
+    """One number where ``x <= limit``, the other where not or where one is NaN."""
+
+    def generate(_context, builder, _signature, args):
+        return builder.select(builder.fcmp_ordered("<=", args[0], args[1]), args[2], args[3])
+
+    return _LANES(_LANES, _LANES, _LANES, _LANES), generate
+
+
+def _bits_past(x: Any, limit: Any) -> Any:
+    return np.uint64(np.packbits(~(x <= limit), bitorder="little")[0])
+
+
+@_instead_of(_bits_past)
+def bits_past(_typing, x, limit):
+    """Bit n is set where ``x <= limit`` does not hold in lane n, a NaN being in the way of it."""
+
+    def generate(_context, builder, _signature, args):
+        past = builder.not_(builder.fcmp_ordered("<=", *args))
+        return builder.zext(builder.bitcast(past, ir.IntType(LANES)), _I64)
+
+    return types.uint64(_LANES, _LANES), generate
+
+
+def _bits_not_less(x: Any, limit: Any) -> Any:
+    return np.uint64(np.packbits(~(x < limit), bitorder="little")[0])
+
+
+@_instead_of(_bits_not_less)
+def bits_not_less(_typing, x, limit):
+    """Bit n is set where ``x < limit`` does not hold in lane n, a NaN being in the way of it."""
+
+    def generate(_context, builder, _signature, args):
+        past = builder.not_(builder.fcmp_ordered("<", *args))
+        return builder.zext(builder.bitcast(past, ir.IntType(LANES)), _I64)
+
+    return types.uint64(_LANES, _LANES), generate
+
+
+def _element(x: Any, lane: Any) -> Any:
+    return float(x[int(lane)])
+
+
+@_instead_of(_element)
+def element(_typing, x, lane):
+    """Number in a lane."""
+
+    def generate(_context, builder, _signature, args):
+        return builder.extract_element(args[0], builder.trunc(args[1], _I32))
+
+    return types.float64(_LANES, _PLACE), generate
+
+
+def _replaced(x: Any, lane: Any, value: Any) -> Any:
+    found = x.copy()
+    found[int(lane)] = value
+    return found
+
+
+@_instead_of(_replaced)
+def replaced(_typing, x, lane, value):
+    """The same with another number in a lane."""
+
+    def generate(_context, builder, _signature, args):
+        return builder.insert_element(args[0], args[2], builder.trunc(args[1], _I32))
+
+    return _LANES(_LANES, _PLACE, types.float64), generate

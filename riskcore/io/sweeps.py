@@ -1,0 +1,130 @@
+"""Margin tables at many prices, written while they are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..accounts import Accounts
+from ..many import PriceMaps, joined, select_table, sweep_table
+from ..margin import MarginTable, Selection, margins_of
+from ..price_table import PriceTable
+from ..venue import Venue
+from .files import TickTable, write_whole
+
+_LINES, _PER_ROW = 1 << 20, 256  # written at once; what a price row counts for besides its accounts
+
+
+def write_sweep(
+    path: str | Path,
+    accounts: Accounts,
+    venue: Venue,
+    prices: pd.DataFrame | TickTable,
+    *,
+    indexes: PriceMaps | None = None,
+    asset_prices: PriceMaps | None = None,
+    open_interest: PriceMaps | None = None,
+    select_only: bool = False,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[int]:
+    """Write the margin of every account at every price row, Parquet by the suffix, else CSV.
+
+    What is computed is written while the next rows are, and not kept: memory does not grow with the number of rows.
+    The file appears whole or not at all. Its columns are those of `MarginTables.to_frame`.
+
+    Parameters
+    ----------
+    path
+        The file.
+    accounts, venue, prices, indexes, asset_prices, open_interest, threads
+        As of `sweep`; of a `TickTable` the prices, as they are, and nothing beside it.
+    select_only
+        Whether to write the accounts at a maintenance margin ratio of 1 or more alone.
+    progress
+        Called with the number of rows done, and of all.
+
+    Returns
+    -------
+    list of int
+        How many accounts are at a ratio of 1 or more, by price row.
+
+    Raises
+    ------
+    RiskDataError
+        A price is missing, not finite or not > 0, or the file cannot be written.
+    """
+    if isinstance(prices, TickTable):
+        time = pd.to_datetime(prices.time, unit="ns", utc=True)
+        given = PriceTable.of(venue, accounts, time, prices.mark, prices.index, prices.open_interest, prices.asset)
+    else:
+        given = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+    parquet = Path(path).suffix == ".parquet"
+    if not parquet and isinstance(given.time, pd.DatetimeIndex):
+        # as text at once: the fraction of one second makes that of all others seen
+        given = replace(given, time=given.time.astype(str))
+    counts: list[int] = []
+
+    def tables() -> Iterator[MarginTable]:
+        found = (
+            select_table(accounts, given, threads, Selection.table)
+            if select_only
+            else sweep_table(accounts, given, threads)
+        )
+        for done, table in enumerate(found, 1):
+            counts.append(int(table.liquidatable.sum()))
+            yield table
+            if progress is not None:
+                progress(done, len(given))
+
+    def fill(file: BinaryIO) -> None:
+        some = margins_of(accounts, np.arange(len(accounts))[:1], given.row(0), time=given.time[0])
+        with _parquet(file, joined([some])) if parquet else _csv(file) as write, ThreadPoolExecutor(1) as pool:
+            writing = None
+            for frame in _frames(tables()):
+                if writing is not None:
+                    writing.result()
+                writing = pool.submit(write, frame)
+            if writing is not None:
+                writing.result()
+
+    write_whole(path, fill)
+    return counts
+
+
+def _frames(tables: Iterator[MarginTable]) -> Iterator[pd.DataFrame]:
+    """Tables joined to no more lines than are written at once, or a single one."""
+    group: list[MarginTable] = []
+    lines = 0
+    for table in tables:
+        more = len(table.account) + _PER_ROW
+        if group and lines + more > _LINES:
+            yield joined(group)
+            group, lines = [], 0
+        group.append(table)
+        lines += more
+    if group:
+        yield joined(group)
+
+
+@contextmanager
+def _parquet(file: BinaryIO, like: pd.DataFrame) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Write frames of one kind to a Parquet file; figures that hardly repeat need no dictionary."""
+    schema = pa.Schema.from_pandas(like, preserve_index=False)
+    with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=["time"]) as writer:
+        yield lambda frame: writer.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False))
+
+
+@contextmanager
+def _csv(file: BinaryIO) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Write frames to a CSV file, the header once."""
+    yield lambda frame: frame.to_csv(file, index=False, header=not file.tell())

@@ -1,0 +1,135 @@
+"""The packed view: what a sweep reads of all accounts, in few bytes and in the order that suits the processor.
+
+It says nothing that the accounts' own columns do not say, and has one owner, `Accounts.packed`: of columns that nobody
+can write to, or that the engine writes to, which then calls `Packed.refresh` (docs/decisions/0013-packed-sweep.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .kernels import packed as kernels
+from .kernels._lanes import LANES
+from .kernels.columns import AccountColumns, PackedColumns
+from .kernels.packed import WINDOW
+
+Int = npt.NDArray[np.int64]
+Widths = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Accounts in groups of eight, those with as many positions and balances together within windows of 4,096.
+
+    Attributes
+    ----------
+    columns : PackedColumns
+        Shapes and dtypes there.
+    slot : ndarray of uint16, shape (8G,)
+        Slot of an account in its window; an account stays in the window that its row is in.
+    markets, assets : int
+        How many the venue has.
+    """
+
+    columns: PackedColumns
+    slot: npt.NDArray[np.uint16]
+    markets: int
+    assets: int
+
+    @classmethod
+    def of(cls, state: AccountColumns, markets: int, assets: int) -> Packed:
+        """Pack all accounts of a venue with so many markets and assets."""
+        count = len(state.account_cost)
+        columns, slot = _arranged(np.diff(state.position_offset), np.diff(state.balance_offset), markets, assets)
+        packed = cls(columns, slot, markets, assets)
+        for first in range(0, count, 64 * WINDOW):
+            packed.refresh(state, np.arange(first, min(first + 64 * WINDOW, count)))
+        return packed
+
+    def slots(self, accounts: Int) -> Int:
+        """Slots of some accounts."""
+        return accounts // WINDOW * WINDOW + self.slot[accounts]
+
+    def refresh(self, state: AccountColumns, accounts: Int) -> None:
+        """Take over what changed of some accounts."""
+        kernels.pack_slots(self.slots(accounts), state, self.columns)
+
+    def differs(self, state: AccountColumns) -> bool:
+        """Whether the view is not what packing the accounts anew gives."""
+        columns = self.columns
+        fresh = PackedColumns._make(column.copy() for column in columns)
+        kernels.pack_slots(np.flatnonzero(columns.account < len(state.account_cost)), state, fresh)
+        return any(column.tobytes() != other.tobytes() for column, other in zip(columns, fresh, strict=True))
+
+
+def copied(columns: PackedColumns, slots: Int, markets: int, assets: int) -> PackedColumns:
+    """Columns of some slots alone, one after another."""
+    copies = [np.diff(offset)[slots // LANES] for offset in (columns.position_group, columns.balance_group)]
+    filled = np.zeros(-len(slots) % LANES, np.uint32)
+    positions, balances = (np.append(widths, filled) for widths in copies)
+    copy = _columns(np.zeros(len(positions), np.uint32), positions, balances, markets, assets)
+    kernels.update_slots(slots, np.arange(len(slots)), columns, copy)
+    return copy
+
+
+def joined(parts: Sequence[PackedColumns]) -> PackedColumns:
+    """Put the groups of several columns one behind the other."""
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    for place, offset in enumerate(PackedColumns._fields):
+        if offset.endswith("_group"):
+            rows = np.concatenate([np.diff(getattr(part, offset)) for part in parts])
+            columns[place] = np.append(0, np.cumsum(rows, dtype=np.int64)).astype(np.uint32)
+    return PackedColumns._make(columns)
+
+
+def window_count(columns: PackedColumns) -> int:
+    """Number of windows."""
+    return -(-len(columns.account) // WINDOW)
+
+
+def _arranged(
+    positions: Widths, balances: Widths, markets: int, assets: int
+) -> tuple[PackedColumns, npt.NDArray[np.uint16]]:
+    """Columns for accounts of so many rows each, and the slots of these in their windows."""
+    count = len(positions)
+    # keys of two bytes: NumPy sorts those by counting; what is wider than a byte says costs time alone
+    key = np.full(-(-count // WINDOW) * WINDOW, 0xFFFF, np.uint16)
+    key[:count] = np.minimum(positions, 0xFE) << 8 | np.minimum(balances, 0xFF)
+    order = np.argsort(key.reshape(-1, WINDOW), axis=1, kind="stable").astype(np.uint16)
+    places = np.argsort(order, axis=1, kind="stable").astype(np.uint16).ravel()
+    slots = -(-count // LANES) * LANES
+    window = np.arange(slots, dtype=np.uint32) // WINDOW * WINDOW
+    account = np.minimum(window + order.ravel()[:slots], np.uint32(count))
+    nothing = np.uint32(0)
+    rows = [np.append(widths, nothing)[account] for widths in (positions, balances)]
+    return _columns(account, rows[0], rows[1], markets, assets), places[:slots].copy()
+
+
+def _columns(
+    account: npt.NDArray[np.uint32], positions: Widths, balances: Widths, markets: int, assets: int
+) -> PackedColumns:
+    """Columns in which nothing is held, for slots with so many rows each."""
+    offsets = []
+    for rows in (positions, balances):
+        width = rows.reshape(-1, LANES).max(axis=1, initial=0)
+        offsets.append(np.append(0, np.cumsum(width, dtype=np.int64)).astype(np.uint32))
+    groups = len(account) // LANES
+    held, owned = (LANES * int(offset[-1]) for offset in offsets)
+    bits = [np.zeros(groups, np.uint8) for _ in range(3)]
+    return PackedColumns(
+        account=account,
+        position_group=offsets[0],
+        market=np.full(held, markets, np.uint16),
+        lots=np.zeros(held, np.int32),
+        balance_group=offsets[1],
+        asset=np.full(owned, assets, np.uint8) if assets < 256 else np.full(owned, assets, np.uint16),
+        held=np.zeros(owned),
+        booked=np.zeros(len(account)),
+        resting=bits[0],
+        leveraged=bits[1],
+        unpacked=bits[2],
+    )

@@ -1,0 +1,514 @@
+"""The packed sweep against the one that takes accounts one by one, and against exact arithmetic, bit for bit."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from riskcore import Accounts, exact, load_venue, sample
+from riskcore.kernels import margin as scalar
+from riskcore.kernels import packed as kernels
+from riskcore.kernels.columns import PriceRows
+from riskcore.margin import margin_table, margins_of, selected
+from riskcore.packed import Packed, copied, window_count
+from riskcore.tick import Prices
+from tests.crowds import Market, crowd, markets
+from tests.strategies import Scene, haircuts, scenes
+
+COLUMNS = ("net_equity", "exposure", "initial_margin", "maintenance_margin", "status")
+WINDOW = kernels.WINDOW
+
+
+def bits(table) -> dict:
+    return {name: getattr(table, name).tobytes() for name in COLUMNS}
+
+
+def one_by_one(accounts, prices):
+    return margins_of(accounts, np.arange(len(accounts)), prices)
+
+
+def same(accounts: Accounts, prices: Prices, some=slice(None)) -> np.ndarray:
+    """Hold the packed sweep to all that it must be equal to; give who is liquidatable."""
+    known = one_by_one(accounts, prices)
+    liquidatable = np.flatnonzero(known.liquidatable)
+    for threads in (1, 2, 3, 4):
+        table = margin_table(accounts, prices, threads=threads)
+        for name in COLUMNS:
+            left, right = getattr(table, name), getattr(known, name)
+            assert left.tobytes() == right.tobytes(), (name, np.flatnonzero(left != right)[:9])
+        found = selected(accounts, accounts.packed.columns, prices, threads=threads)
+        assert found.tolist() == liquidatable.tolist()
+    for row in np.arange(len(accounts))[some].tolist():
+        assert known.status[row] == exact.account_margin(accounts, row, prices).status
+    return liquidatable
+
+
+# ---- Bit for bit
+
+
+@settings(max_examples=150)
+@given(markets(), st.integers(1, 40), st.integers(0, 2**32))
+def test_groups_of_eight_give_the_bits_of_one_by_one(market: Market, count, seed):
+    accounts = crowd(market, count, seed)
+    same(accounts, market.prices(accounts))
+
+
+@settings(max_examples=15)
+@given(scenes())
+def test_scenes_give_the_bits_of_one_by_one(scene: Scene):
+    venue, accounts = scene.load()
+    first = scene.ticks[0]
+    known = first.marks, first.indexes, first.asset_prices, first.open_interest
+    same(accounts, Prices.read(venue, accounts, *known))
+
+
+@cache
+def every_kind() -> Market:
+    """Square roots by notional and by quantity, tiers and open interest; haircuts that bite, tiers of a borrow."""
+
+    def sqrt(base, factor, **unit):
+        return {"type": "sqrt", "base": base, "factor": factor} | unit
+
+    def tiers(*brackets, **whole):
+        return {"type": "tiers", "brackets": [{"from": start, "rate": rate} for start, rate in brackets]} | whole
+
+    def interest(base):
+        return {"type": "open_interest", "base": base, "lower": "1e6", "upper": "1e12"}
+
+    functions = {
+        "BTC": (sqrt("0.02", "0.0001"), sqrt("0.0125", "0.00007")),
+        "ETH": (sqrt("0.05", "0.01", unit="quantity"), sqrt("0.03", "0.006", unit="quantity")),
+        "SOL": (
+            tiers(("0", "0.04"), ("5000", "0.1"), whole=True),
+            tiers(("0", "0.02"), ("700", "0.03"), ("30000", "0.06")),
+        ),
+        "DOGE": (interest("0.1"), interest("0.05")),
+    }
+    steps = {"BTC": ("0.1", "0.00001"), "ETH": ("0.01", "0.001"), "SOL": ("0.05", "0.25"), "DOGE": ("0.00001", "1")}
+    rows = [
+        sample.market_row(base, *steps[base], ("0.1", "0"), ("0.1", "0"), impact=None)
+        | {"imfFunction": initial, "mmfFunction": maintenance}
+        for base, (initial, maintenance) in functions.items()
+    ]
+    inverse = {"type": "inverseSqrt", "base": "1.0", "positiveCurvePenalty": "0.0004"}
+    collateral = [
+        {"symbol": "USDC", "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}},
+        {"symbol": "BTC", "haircutFunction": {"weight": "0.95", "kind": inverse}, "quantum": "0.00000001"},
+        {
+            "symbol": "GEM",
+            "haircutFunction": {"weight": "0.9", "kind": inverse | {"base": "0.9"}},
+            "quantum": "0.001",
+            "imfFunction": functions["SOL"][1],
+            "mmfFunction": functions["SOL"][1],
+        },
+    ]
+    source = {"settle_asset": "USDC", "markets": rows, "collateral": collateral, "policy": {}}
+    return Market(load_venue(source), np.array([97_000.0, 3_500.0, 140.0, 0.16]), np.array([np.nan, np.nan, 17.25]))
+
+
+@cache
+def large(count: int) -> tuple[Accounts, Prices]:
+    market = every_kind()
+    accounts = crowd(market, count, count)
+    return accounts, market.prices(accounts)
+
+
+@pytest.mark.parametrize(
+    "count", [1, 2, 7, 8, 9, 15, 16, 17, WINDOW - 1, WINDOW, WINDOW + 1, WINDOW + 8, 2 * WINDOW, 2 * WINDOW + 1]
+)
+def test_no_account_at_an_edge_of_a_group_or_a_window_is_another(count):
+    accounts, prices = large(count)
+    liquidatable = same(accounts, prices, slice(None, None, 97))
+    assert count < 8 or 0 < len(liquidatable) < count
+    packed = accounts.packed
+    rows = packed.columns.account[packed.slots(np.arange(count))]
+    assert rows.tolist() == list(range(count))
+    assert np.sort(packed.columns.account).tolist() == [*range(count), *[count] * (-count % 8)]
+    assert (packed.slots(np.arange(count)) // WINDOW == np.arange(count) // WINDOW).all()
+
+
+def test_the_large_crowd_is_of_every_kind():
+    """So that what the tests above say, they say of all of it."""
+    accounts, prices = large(2 * WINDOW + 1)
+    columns, packed, rows = accounts.columns, accounts.packed.columns, prices.rows
+    for name in ("resting", "leveraged", "unpacked"):
+        assert np.unpackbits(getattr(packed, name)).sum() > 50, name
+    assert ((columns.free < 0) & (columns.lent > 0)).sum() > 50
+    assert ((columns.free < 0) & (columns.lent == 0)).sum() > 50
+    assert (columns.lots == 0).sum() > 50
+    held = packed.asset < 3
+    value = np.abs(packed.held) * prices.columns.price_per_quantum[np.where(held, packed.asset, 0)] * held
+    assert (packed.held > rows.asset[packed.asset, 2])[held].sum() > 50  # the weight shrinks
+    assert ((packed.held < 0) & (value > rows.asset[packed.asset, 3])).sum() > 50  # a borrow past its first tier
+    notional = np.abs(packed.lots) * rows.market[packed.market, 0]
+    for m in range(3):
+        assert ((packed.market == m) & (notional > rows.market[m, 1])).sum() > 50, m
+    status = np.empty(len(accounts), np.uint8)
+    scalar.account_statuses(np.arange(len(accounts)), columns, prices.columns, status)
+    assert (status == scalar.DOUBT).sum() > 50
+    flat = np.bincount(accounts.position_accounts(), np.abs(columns.lots), len(accounts)) == 0
+    resting = (columns.open_orders > 0) & flat
+    table = one_by_one(accounts, prices)
+    assert (resting & (table.net_equity <= 0)).sum() > 5
+    assert (resting & (table.net_equity <= 0) & (table.exposure > 0)).sum() > 5
+
+
+def test_more_assets_than_a_byte_tells_and_more_rows_than_the_order_sees():
+    """300 assets and 300 markets, one account with something in all of them."""
+    base = {"positiveCurvePenalty": "0.0004", "base": "1.0", "type": "inverseSqrt"}
+    assets = [{"symbol": f"T{n}", "haircutFunction": {"weight": "0.9", "kind": base}} for n in range(299)]
+    assets.insert(7, {"symbol": "USDC", "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}})
+    rows = [
+        sample.market_row(f"M{n}", "0.01", "0.001", ("0.05", "0.0001"), ("0.03", "0.00006"), impact=None)
+        for n in range(300)
+    ]
+    source = {"settle_asset": "USDC", "markets": rows, "collateral": assets, "policy": {}}
+    market = Market(load_venue(source), np.linspace(1, 900, 300), np.linspace(900, 1, 300))
+    market.asset[7] = np.nan
+    some = crowd(market, 120, 3)
+    assert some.packed.columns.asset.dtype == np.uint16
+    assert np.diff(some.columns.position_offset).max() > 255
+    assert len(same(some, market.prices(some), slice(None, None, 40)))
+
+
+def test_fewer_assets_are_told_by_a_byte():
+    assert large(9)[0].packed.columns.asset.dtype == np.uint8
+
+
+haircut_figures = st.tuples(
+    st.sampled_from([0.3, 0.77, 0.8, 0.9, 0.95, 1.0]), st.floats(-16, 1), st.floats(-18, 3), st.floats(-12, 2)
+)
+
+
+@settings(max_examples=400)
+@given(haircut_figures, st.floats(-9, 1) | st.just(0.0), st.integers(-2, 2))
+@example((0.9, -14.21, -12.39, -8.26), -9.0, 0)
+@example((0.95, -16.0, -12.3, -7.35), -0.35, 0)
+def test_up_to_the_quanta_laid_out_a_weight_is_whole(figures, below, off):
+    """However little the base is above the weight: rounding has not shrunk it there."""
+    weight, above, penalty, size = figures[0], *(10.0**figure for figure in figures[1:])
+    prices = large(1)[1]
+    columns = prices.columns._replace(
+        weight=np.array([1, weight, 1]), haircut_base=np.array([np.inf, weight + above, np.inf]),
+        haircut_penalty=np.array([0, penalty, 0]), haircut_size=np.array([1, size, 1]),
+    )  # fmt: skip
+    rows = PriceRows(*(np.empty_like(table) for table in prices.rows))
+    kernels.lay_out_prices(columns, rows)
+    quanta = rows.asset[1, 2]
+    held = np.floor(min(quanta, 2.0**61) * max(1 - 10**below, 0)) + off
+    assume(0 <= held <= quanta)
+    assert scalar.collateral_weight(held * size, weight, weight + above, penalty) == weight
+
+
+@given(haircuts())
+def test_the_quanta_laid_out_are_nearly_all_of_those_with_a_whole_weight(haircut):
+    """Or the root would be taken of everybody."""
+    source = every_kind().venue.source
+    collateral = [source["collateral"][0], source["collateral"][1] | {"haircutFunction": haircut}]
+    market = Market(load_venue(source | {"collateral": collateral}), every_kind().mark, np.full(2, np.nan))
+    prices = market.prices(crowd(market, 1, 0))
+    columns, quanta = prices.columns, prices.rows.asset[1, 2]
+    if np.isfinite(quanta) and quanta > 0:
+        figures = columns.weight[1], columns.haircut_base[1], columns.haircut_penalty[1]
+        assert scalar.collateral_weight(1.000001 * quanta * columns.haircut_size[1], *figures) < figures[0]
+
+
+# ---- What is not a number
+
+
+def listed(accounts: Accounts, columns, rows, prices) -> tuple[dict, dict, np.ndarray]:
+    """Who both kernels list, and why, and the net equities of the sweep."""
+    state, windows = columns, window_count(columns)
+    answers = []
+    figures = [np.empty(len(state.account)) for _ in range(4)]
+    for sweep in (False, True):
+        found, counts = np.empty(len(state.account), np.int64), np.empty(windows, np.int64)
+        if sweep:
+            scratch = np.empty((WINDOW, 4))
+            kernels.sweep_windows(
+                0, windows, state, accounts.packed.slot, rows, prices, scratch, *figures, found, counts
+            )
+        else:
+            kernels.select_windows(0, windows, state, rows, prices, found, counts)
+        told = [n for w in range(windows) for n in found[w * WINDOW :][: counts[w]].tolist()]
+        answers.append({n >> 2: n & 3 for n in told})
+        assert len(answers[-1]) == len(told)
+    return *answers, figures
+
+
+@pytest.mark.parametrize("what", ["market", "asset", "held", "booked"])
+def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
+    """Handed straight to the kernels, past all that would refuse it."""
+    accounts, prices = large(WINDOW + 1)
+    before = listed(accounts, accounts.packed.columns, prices.rows, prices.columns)
+    columns = accounts.packed.columns._replace(
+        held=accounts.packed.columns.held.copy(), booked=accounts.packed.columns.booked.copy()
+    )
+    given = prices.columns._replace(
+        price_per_lot=prices.columns.price_per_lot.copy(), price_per_quantum=prices.columns.price_per_quantum.copy()
+    )
+    state = accounts.columns
+    owner, holder = accounts.position_accounts(), accounts.balance_accounts()
+    fits = np.ones(len(accounts), bool)
+    fits[columns.account[np.flatnonzero(np.unpackbits(columns.unpacked, bitorder="little"))]] = False
+    if what == "market":
+        given.price_per_lot[1] = np.nan
+        touched = np.unique(owner[state.market == 1])
+    elif what == "asset":
+        given.price_per_quantum[1] = np.nan
+        touched = np.unique(holder[state.asset == 1])
+    else:
+        touched = np.arange(3, len(accounts), 5)
+        slots = accounts.packed.slots(touched)
+        if what == "held":
+            columns.held[8 * columns.balance_group[slots // 8].astype(np.int64) + slots % 8] = np.nan
+        else:
+            columns.booked[slots] = np.nan
+    rows = PriceRows(*(table.copy() for table in prices.rows))
+    kernels.lay_out_prices(given, rows)
+    after = listed(accounts, columns, rows, given)
+    others = np.setdiff1d(np.arange(len(accounts)), touched)
+    exposed = (one_by_one(accounts, prices).exposure > 0) | (what in ("market", "held"))
+    resting = np.zeros(len(accounts), bool)
+    resting[state.open_orders > 0] = True
+    assert len(touched) > 500
+    assert len(others) > 500
+    for found in after[:2]:
+        assert {n for n in touched[exposed[touched]].tolist() if n not in found} == set()
+        # sure to be at 100 % is nobody of whom it is not known
+        assert {n for n in touched.tolist() if found.get(n) == kernels.SURE} == set()
+    for n in others.tolist():
+        assert (after[0].get(n), after[1].get(n)) == (before[0].get(n), before[1].get(n))
+    for one, other in zip(before[2], after[2], strict=True):
+        assert one[others].tobytes() == other[others].tobytes()
+    sound = touched[fits[touched]]
+    assert np.isnan(after[2][0][sound]).all()
+
+
+@pytest.mark.parametrize("what", ["market", "asset", "held"])
+def test_nobody_whom_a_nan_touches_is_safe_in_a_box_or_known_to_be_at_100(what):
+    from riskcore.screen import Box, box_values
+
+    accounts, prices = large(WINDOW + 1)
+    values = box_values(prices)
+    box = Box.around(prices, values * 0.999, values * 1.001)
+    columns = accounts.packed.columns._replace(held=accounts.packed.columns.held.copy())
+    touched = np.arange(len(accounts))
+    if what == "market":
+        for table in (box.worst.market, box.best.market):
+            table[1, :2] = np.nan
+        touched = np.unique(accounts.position_accounts()[accounts.columns.market == 1])
+    elif what == "asset":
+        for table in (box.worst.asset, box.best.asset):
+            table[1, :2] = np.nan
+        touched = np.unique(accounts.balance_accounts()[accounts.columns.asset == 1])
+    else:
+        columns.held[:] = np.nan
+    watch, known = box.tried(columns, 0, window_count(columns))
+    watched, known = (set(columns.account[slots].tolist()) for slots in (watch.slots, known))
+    exposed = one_by_one(accounts, prices).exposure > 0 if what == "asset" else np.ones(len(accounts), bool)
+    assert {n for n in touched[exposed[touched]].tolist() if n not in watched} == set()
+    assert known.isdisjoint(touched.tolist())
+
+
+# ---- One owner, and views of it
+
+
+def arrays(accounts: Accounts):
+    yield from accounts.columns._asdict().items()
+    yield from ((f"orders.{name}", array) for name, array in vars(accounts.orders).items())
+    yield from (("ids", accounts.ids), ("leverage_limit", accounts.leverage_limit))
+
+
+def test_nobody_can_write_to_accounts():
+    accounts, _ = large(40)
+    for name, array in (*arrays(accounts), *arrays(accounts.view()), *arrays(accounts.copy().view())):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:1] = array[:1]
+        assert not array.flags.writeable, name
+
+
+def test_a_copy_can_be_written_to_and_shares_nothing_that_changes():
+    accounts, _ = large(40)
+    before = {name: array.copy() for name, array in arrays(accounts)}
+    state = accounts.copy()
+    changing = (
+        "lots",
+        "open_bid",
+        "open_ask",
+        "cost",
+        "entry",
+        "free",
+        "lent",
+        "account_cost",
+        "open_orders",
+        "unsettled",
+    )
+    for name in changing:
+        getattr(state.columns, name)[:] += 1
+    for field in vars(state.orders).values():
+        field[:] = 1
+    for name, array in arrays(accounts):
+        assert array.tobytes() == before[name].tobytes(), name
+
+
+def test_a_view_of_a_copy_shows_what_its_owner_writes():
+    state = large(40)[0].copy()
+    view = state.view()
+    state.columns.lots[:] = 5
+    state.columns.unsettled[3] = 77
+    assert (view.columns.lots == 5).all()
+    assert view.columns.unsettled[3] == 77
+
+
+def test_accounts_are_packed_once():
+    accounts, _ = large(40)
+    assert accounts.packed is accounts.packed
+    assert accounts.view().packed is not accounts.packed
+
+
+def edit(state, rng, accounts) -> None:
+    """Change something of every kind of some accounts, past the ends of int32 too."""
+    columns = state.columns
+    for account in accounts.tolist():
+        for row in state.positions_of(account):
+            columns.lots[row] = rng.choice([0, 5, -7, 2**31 - 1, 2**31, -(2**31), columns.lots[row]])
+        for row in state.balances_of(account):
+            columns.free[row] = rng.choice([0, 10**6, -(10**6), columns.free[row]])
+            columns.lent[row] = rng.choice([0, 0, 10**5, columns.lent[row]])
+        columns.open_orders[account] = rng.choice([0, 1])
+        columns.unsettled[account] += rng.integers(-(10**6), 10**6)
+        columns.account_cost[account] += rng.integers(-(10**6), 10**6)
+
+
+@pytest.mark.parametrize("count", [1, 8, 30, WINDOW + 1])
+def test_what_is_refreshed_is_what_packing_anew_gives(count):
+    accounts, prices = large(count)
+    state, rng = accounts.copy(), np.random.default_rng(5)
+    view = state.view()
+    packed = view.packed
+    for _ in range(4):
+        rows = np.unique(rng.integers(0, count, 20))
+        edit(state, rng, rows)
+        packed.refresh(state.columns, rows)
+        fresh = Packed.of(state.columns, state.markets, state.assets)
+        for name, column in packed.columns._asdict().items():
+            assert column.dtype == getattr(fresh.columns, name).dtype
+            assert column.tobytes() == getattr(fresh.columns, name).tobytes(), name
+        assert packed.slot.tobytes() == fresh.slot.tobytes()
+        assert not packed.differs(state.columns)
+        same(view, prices, slice(0, None, 500))
+
+
+STALE = {
+    "lots": 1, "free": 1, "lent": 1, "account_cost": 1, "unsettled": 1, "open_orders": None,
+}  # fmt: skip
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(sorted(STALE)), st.integers(0, 2**32))
+def test_a_view_that_was_not_told_of_a_change_is_known_to_be_stale(name, seed):
+    accounts, _ = large(30)
+    state, rng = accounts.copy(), np.random.default_rng(seed)
+    packed = state.view().packed
+    assert not packed.differs(state.columns)
+    column = getattr(state.columns, name)
+    row = rng.integers(len(column))
+    if name == "open_orders":
+        column[row] = 0 if column[row] else 1
+    else:
+        owner = {"lots": state.position_accounts(), "free": state.balance_accounts(), "lent": state.balance_accounts()}
+        account = owner.get(name, np.arange(len(state)))[row]
+        slot = packed.slots(np.array([account]))[0]
+        assume(not packed.columns.unpacked[slot // 8] >> slot % 8 & 1)
+        assume(name != "lent" or state.columns.free[row] >= 0)
+        assume(name != "lots" or column[row] < 2**31 - 1)
+        assume(abs(int(column[row])) < 2**52)
+        column[row] += STALE[name]
+    assert packed.differs(state.columns)
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 300), st.integers(0, 2**32))
+def test_copied_slots_hold_what_the_slots_hold(count, seed):
+    """Some alone, one after another, of groups as wide as they are: nothing of others comes along."""
+    accounts, prices = large(300)
+    packed, rng = accounts.packed, np.random.default_rng(seed)
+    rows = np.sort(rng.choice(300, count, replace=False))
+    slots = np.sort(packed.slots(rows))
+    copy = copied(packed.columns, slots, packed.markets, packed.assets)
+    of = packed.columns.account[slots]
+    assert copy.account[:count].tolist() == of.tolist()
+    assert (copy.account[count:] == 0).all()
+    found = selected(accounts, copy, prices)
+    known = np.flatnonzero(one_by_one(accounts, prices).liquidatable)
+    assert found.tolist() == np.intersect1d(known, rows).tolist()
+    for name in ("resting", "leveraged", "unpacked"):
+        ours, theirs = (np.unpackbits(getattr(c, name), bitorder="little") for c in (copy, packed.columns))
+        assert ours[:count].tolist() == theirs[slots].tolist()
+        assert not ours[count:].any()
+    for n in range(count):
+        for offset, index, amount, none in (
+            ("position_group", "market", "lots", packed.markets), ("balance_group", "asset", "held", packed.assets),
+        ):  # fmt: skip
+            ours, theirs = (
+                [
+                    (int(getattr(c, index)[8 * r + lane]), float(getattr(c, amount)[8 * r + lane]))
+                    for r in range(int(getattr(c, offset)[group]), int(getattr(c, offset)[group + 1]))
+                ]
+                for c, group, lane in ((copy, *divmod(n, 8)), (packed.columns, *divmod(int(slots[n]), 8)))
+            )
+            assert ours[: len(theirs)] == theirs
+            assert set(ours[len(theirs) :]) <= {(none, 0.0)}
+
+
+# ---- With the interpreter
+
+
+def digest() -> str:
+    """Hash of tables, selections and screened ticks of small crowds."""
+    from riskcore.screen import Screen
+
+    found = hashlib.sha256()
+    market = every_kind()
+    for count, seed in ((9, 1), (70, 2)):
+        accounts = crowd(market, count, seed)
+        state = accounts.copy()
+        view = state.view()
+        screen, rng = Screen(view, market.venue, check=True), np.random.default_rng(seed)
+        for step in range(8):
+            prices = market.prices(view, market.mark * np.exp(rng.normal(0, 0.003 if step < 5 else 0.1, 4)))
+            table = margin_table(view, prices)
+            for name in COLUMNS:
+                found.update(getattr(table, name).tobytes())
+            found.update(selected(view, view.packed.columns, prices).tobytes())
+            found.update(screen.rows(prices).tobytes())
+            rows = np.unique(rng.integers(0, count, 3))
+            edit(state, rng, rows)
+            screen.changed(rows)
+    return found.hexdigest()
+
+
+def test_interpreter_and_compiler_give_the_same_bits():
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.test_packed"],
+        cwd=Path(__file__).resolve().parents[1],
+        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert json.loads(run.stdout) == digest()
+
+
+if __name__ == "__main__":
+    print(json.dumps(digest()))
