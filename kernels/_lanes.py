@@ -276,33 +276,3 @@ def bits_not_less(_typing, x, limit):
         return builder.zext(builder.bitcast(past, ir.IntType(LANES)), _I64)
 
     return types.uint64(_LANES, _LANES), generate
-
-
-def _element(x: Any, lane: Any) -> Any:
-    return float(x[int(lane)])
-
-
-@_instead_of(_element)
-def element(_typing, x, lane):
-    """Number in a lane."""
-
-    def generate(_context, builder, _signature, args):
-        return builder.extract_element(args[0], builder.trunc(args[1], _I32))
-
-    return types.float64(_LANES, _PLACE), generate
-
-
-def _replaced(x: Any, lane: Any, value: Any) -> Any:
-    found = x.copy()
-    found[int(lane)] = value
-    return found
-
-
-@_instead_of(_replaced)
-def replaced(_typing, x, lane, value):
-    """The same with another number in a lane."""
-
-    def generate(_context, builder, _signature, args):
-        return builder.insert_element(args[0], args[2], builder.trunc(args[1], _I32))
-
-    return _LANES(_LANES, _PLACE, types.float64), generate

@@ -132,15 +132,21 @@ class PriceRows(NamedTuple):
 
     Up to the limit of a market, or of a borrow, the fraction is the whole of both margin functions.
 
-    =============  =======  ===========  ============================================================================
-    market         float64  (M+1, 4)     price per lot, limit, initial fraction, maintenance fraction
-    tail           float64  (M+1, 4)     initial factor, maintenance factor, initial limit, maintenance limit
-    initial_tiers  float64  (T, M+1, 4)  from, rate, deduction, 0 of brackets after the first; from +inf: none
-    tiers          float64  (T, M+1, 4)  the same of the maintenance margin
-    asset          float64  (K+1, 4)     price per quantum, weight, quanta up to which it is whole, borrow limit
-    weight         float64  (K+1, 4)     haircut base, haircut penalty, size per quantum, 0
-    borrow         float64  (K+1, 4)     initial fraction, maintenance fraction, 0, 0
-    =============  =======  ===========  ============================================================================
+    ====================  =======  ===========  ======================================================================
+    market                float64  (M+1, 4)     price per lot, limit, initial fraction, maintenance fraction
+    tail                  float64  (M+1, 4)     initial factor, maintenance factor, initial limit, maintenance limit
+    initial_tiers         float64  (T, M+1, 4)  from, rate, deduction, 0 of brackets after the first; from +inf: none
+    tiers                 float64  (T, M+1, 4)  the same of the maintenance margin
+    asset                 float64  (K+1, 4)     price per quantum, weight, quanta up to which it is whole, limit
+    weight                float64  (K+1, 4)     haircut base, haircut penalty, size per quantum, 0
+    borrow                float64  (K+1, 4)     initial fraction, maintenance fraction, 0, 0
+    borrow_tail           float64  (K+1, 4)     as ``tail``, of borrows
+    borrow_initial_tiers  float64  (U, K+1, 4)  as ``initial_tiers``
+    borrow_tiers          float64  (U, K+1, 4)  as ``tiers``
+    settle_quantum        float64  ()           settle units per settle quantum
+    acmf_divisor          float64  ()           auto-close fraction: max(mmf / divisor, mmf - offset)
+    acmf_offset           float64  ()
+    ====================  =======  ===========  ======================================================================
     """
 
     market: Float
@@ -150,19 +156,28 @@ class PriceRows(NamedTuple):
     asset: Float
     weight: Float
     borrow: Float
+    borrow_tail: Float
+    borrow_initial_tiers: Float
+    borrow_tiers: Float
+    settle_quantum: float
+    acmf_divisor: float
+    acmf_offset: float
 
 
 class BoxRows(NamedTuple):
     """Worst figures of a box of prices, laid out as `PriceRows`.
 
-    ======  =======  ===========  ============================================================================
-    market  float64  (M+1, 4)     lowest, highest price per lot; limit and maintenance fraction at the highest
-    tail    float64  (M+1, 4)     maintenance factor and limit at the highest, 0, 0
-    tiers   float64  (T, M+1, 4)  as of `PriceRows`
-    asset   float64  (K+1, 4)     lowest, highest price per quantum; weight, quanta up to which it is whole
-    weight  float64  (K+1, 4)     haircut base, haircut penalty, size per quantum at the lowest, 0
-    borrow  float64  (K+1, 4)     limit and maintenance fraction at the highest, 0, 0
-    ======  =======  ===========  ============================================================================
+    ============  =======  ===========  ==============================================================================
+    market        float64  (M+1, 4)     lowest, highest price per lot; limit and maintenance fraction at the highest
+    tail          float64  (M+1, 4)     maintenance factor and limit at the highest, 0, 0
+    tiers         float64  (T, M+1, 4)  as of `PriceRows`
+    asset         float64  (K+1, 4)     lowest, highest price per quantum; weight, quanta up to which it is whole
+    weight        float64  (K+1, 4)     haircut base, haircut penalty, size per quantum at the lowest, 0
+    borrow        float64  (K+1, 4)     limit, maintenance fraction and factor at the highest, 0
+    borrow_tiers  float64  (U, K+1, 4)  as of `PriceRows`
+    acmf_divisor  float64  ()           as of `PriceRows`
+    acmf_offset   float64  ()
+    ============  =======  ===========  ==============================================================================
     """
 
     market: Float
@@ -171,6 +186,9 @@ class BoxRows(NamedTuple):
     asset: Float
     weight: Float
     borrow: Float
+    borrow_tiers: Float
+    acmf_divisor: float
+    acmf_offset: float
 
 
 class BookColumns(NamedTuple):

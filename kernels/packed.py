@@ -7,19 +7,17 @@ from ._lanes import (
     LANES,
     bits_not_less,
     bits_past,
-    element,
     full,
     greater,
     load,
     look_up,
     magnitude,
-    replaced,
     root,
     store,
     store_rows,
     where_within,
 )
-from .margin import DOUBT_BAND, margin_requirement
+from .margin import DOUBT_BAND
 
 WINDOW = 4096
 """Slots in which accounts change places, so that those with as many positions and balances stand together."""
@@ -60,17 +58,17 @@ def steep_requirement(notional, fraction, factor, limit):
 
 
 @inner_kernel
-def tier_requirement(notional, required, market, place, tiers):
+def tier_requirement(notional, required, index, place, tiers):
     """What tiers require of notionals past the first of them; of the others what was said.
 
     notional  float64  (8,)           lanes, settle quanta
     required  float64  (8,)           lanes, settle quanta
-    market    uint16   (N,)           market row
+    index     uint8|uint16  (N,)      market or asset row
     place     uint64   ()             of the first lane
-    tiers     float64  (T, M + 1, 4)  from, rate and deduction of the tiers after the first, ascending
+    tiers     float64  (T, N, 4)      from, rate and deduction of the tiers after the first, ascending
     """
     for tier in range(tiers.shape[0]):
-        edge, rate, deduction, _ = look_up(tiers[tier], market, place)
+        edge, rate, deduction, _ = look_up(tiers[tier], index, place)
         if not bits_past(notional, edge):
             break
         required = where_within(notional, edge, required, notional * rate - deduction)
@@ -78,41 +76,18 @@ def tier_requirement(notional, required, market, place, tiers):
 
 
 @inner_kernel
-def exact_requirement(past, notional, required, index, place, first, prices):
-    """Requirements by the margin functions themselves in the lanes that are past what a fraction says.
-
-    past      uint64        ()    bit n: look in lane n
-    notional  float64       (8,)  lanes, settle quanta
-    required  float64       (8,)  lanes, settle quanta: of the others
-    index     uint16        (N,)  market or asset row
-    place     uint64        ()    of the first lane
-    first     int64         ()    function of row 0; that of row i is 2 i further
-    prices    PriceColumns  ()    see columns.py
-    """
-    for lane in range(LANES):
-        if past >> np.uint64(lane) & np.uint64(1):
-            curve = first + 2 * np.int64(index[place + np.uint64(lane)])
-            required = replaced(
-                required, np.uint64(lane), margin_requirement(element(notional, np.uint64(lane)), curve, prices)
-            )
-    return required
-
-
-@inner_kernel
-def group_margin(group, state, rows, prices):
+def group_margin(group, state, rows):
     """Net equity, exposure, initial and maintenance margin, and gross amounts of a group, without its orders.
 
     The same sums in the same order as `margin.account_margin`, so the same bits.
 
-    group   uint64         ()  0 <= group < G
-    state   PackedColumns  ()  see columns.py
-    rows    PriceRows      ()  see columns.py
-    prices  PriceColumns   ()  see columns.py
+    group  uint64         ()  0 <= group < G
+    state  PackedColumns  ()  see columns.py
+    rows   PriceRows      ()  see columns.py
     """
     zero = full(0.0)
     equity, exposure, initial, maintenance, gross = zero, zero, zero, zero, zero
     width = np.uint64(LANES)
-    markets = prices.price_per_lot.size
     place, end = width * state.balance_group[group], width * state.balance_group[group + np.uint64(1)]
     while place < end:
         price, weight, kink, limit = look_up(rows.asset, state.asset, place)
@@ -127,10 +102,12 @@ def group_margin(group, state, rows, prices):
             exposure = exposure + owed
             at_first, always, _, _ = look_up(rows.borrow, state.asset, place)
             locked, required = owed * at_first, owed * always
-            past = bits_past(owed, limit)
-            if past:
-                locked = exact_requirement(past, owed, locked, state.asset, place, 2 * markets, prices)
-                required = exact_requirement(past, owed, required, state.asset, place, 2 * markets + 1, prices)
+            if bits_past(owed, limit):
+                factor, tail, end_first, end_always = look_up(rows.borrow_tail, state.asset, place)
+                locked = steep_requirement(owed, at_first, factor, end_first)
+                required = steep_requirement(owed, always, tail, end_always)
+                locked = tier_requirement(owed, locked, state.asset, place, rows.borrow_initial_tiers)
+                required = tier_requirement(owed, required, state.asset, place, rows.borrow_tiers)
             initial = initial + locked
             maintenance = maintenance + required
         else:
@@ -147,8 +124,7 @@ def group_margin(group, state, rows, prices):
         notional = magnitude(value)
         exposure = exposure + notional
         locked, required = notional * at_first, notional * always
-        past = bits_past(notional, limit)
-        if past:
+        if bits_past(notional, limit):
             factor, tail, end_first, end_always = look_up(rows.tail, state.market, place)
             locked = steep_requirement(notional, at_first, factor, end_first)
             required = steep_requirement(notional, always, tail, end_always)
@@ -197,18 +173,19 @@ def unsafe_lanes(group, state, equity, exposure, maintenance, band):
 
 
 @inner_kernel
-def sure_lanes(group, state, prices, equity, exposure, maintenance, band):
+def sure_lanes(group, state, divisor, offset, equity, exposure, maintenance, band):
     """Bit n is set where account n of a group is at 100 % or above, and where below auto-close, past all doubt.
 
     group        uint64         ()    0 <= group < G
     state        PackedColumns  ()    see columns.py
-    prices       PriceColumns   ()    see columns.py
+    divisor      float64        ()    of the auto-close fraction
+    offset       float64        ()    of the auto-close fraction
     equity       float64        (8,)  lanes, settle quanta
     exposure     float64        (8,)  lanes, settle quanta, without orders
     maintenance  float64        (8,)  lanes, settle quanta
     band         float64        (8,)  lanes, settle quanta
     """
-    divided, less = maintenance / full(prices.acmf_divisor), maintenance - full(prices.acmf_offset) * exposure
+    divided, less = maintenance / full(divisor), maintenance - full(offset) * exposure
     from_auto_close = magnitude(greater(divided, less) - equity)
     in_doubt = bits_past(equity + band, maintenance) | np.uint64(state.unpacked[group])
     sure = bits_past(magnitude(equity), band) & bits_past(from_auto_close, band)
@@ -216,14 +193,13 @@ def sure_lanes(group, state, prices, equity, exposure, maintenance, band):
 
 
 @kernel
-def select_windows(first, last, state, rows, prices, found, count):
+def select_windows(first, last, state, rows, found, count):
     """Accounts of the windows ``first:last`` that are at 100 % or above, or may be.
 
     first   int64          ()     0 <= first
     last    int64          ()     first <= last <= W
     state   PackedColumns  ()     see columns.py
     rows    PriceRows      ()     see columns.py
-    prices  PriceColumns   ()     see columns.py
     found   int64          (8G,)  out, 4 * account + SURE | LOOK; those of window w from 4096 w on
     count   int64          (W,)   out, how many those are
     """
@@ -232,19 +208,19 @@ def select_windows(first, last, state, rows, prices, found, count):
         count[window] = 0
         for g in range(window * _GROUPS, min((window + 1) * _GROUPS, state.resting.size)):
             group = np.uint64(g)
-            equity, exposure, _, maintenance, gross = group_margin(group, state, rows, prices)
+            equity, exposure, _, maintenance, gross = group_margin(group, state, rows)
             band = doubt * gross
             bits = unsafe_lanes(group, state, equity, exposure, maintenance, band)
             if bits:
-                sure = sure_lanes(group, state, prices, equity, exposure, maintenance, band)
+                sure = sure_lanes(
+                    group, state, rows.acmf_divisor, rows.acmf_offset, equity, exposure, maintenance, band
+                )
                 list_lanes(group, bits & sure, SURE, window, state, found, count)
                 list_lanes(group, bits & ~sure, LOOK, window, state, found, count)
 
 
 @kernel
-def sweep_windows(
-    first, last, state, slot, rows, prices, scratch, equity, exposure, initial, maintenance, found, count
-):
+def sweep_windows(first, last, state, slot, rows, scratch, equity, exposure, initial, maintenance, found, count):
     """Margin of the accounts of the windows ``first:last``, and those of them to look at.
 
     first        int64          ()         0 <= first
@@ -252,7 +228,6 @@ def sweep_windows(
     state        PackedColumns  ()         see columns.py
     slot         uint16         (8G,)      slot of an account in its window
     rows         PriceRows      ()         see columns.py
-    prices       PriceColumns   ()         see columns.py
     scratch      float64        (4096, 4)  out, of no meaning
     equity       float64        (8G,)      out, settle units, by account
     exposure     float64        (8G,)      out, settle units, by account
@@ -261,21 +236,23 @@ def sweep_windows(
     found        int64          (8G,)      out, 4 * account + SURE | LOOK | WIDE; those of window w from 4096 w on
     count        int64          (W,)       out, how many those are
     """
-    doubt, unit = full(DOUBT_BAND), full(1.0 / prices.settle_quantum)
+    doubt, unit = full(DOUBT_BAND), full(1.0 / rows.settle_quantum)
     width = np.uint64(LANES)
     for window in range(first, last):
         count[window] = 0
         start, end = window * _GROUPS, min((window + 1) * _GROUPS, state.resting.size)
         for g in range(start, end):
             group = np.uint64(g)
-            net, gross_exposure, locked, required, gross = group_margin(group, state, rows, prices)
+            net, gross_exposure, locked, required, gross = group_margin(group, state, rows)
             wide = np.uint64(state.resting[group] | state.leveraged[group] | state.unpacked[group])
             band = doubt * gross
             bits = unsafe_lanes(group, state, net, gross_exposure, required, band) & ~wide
             if wide:
                 list_lanes(group, wide, WIDE, window, state, found, count)
             if bits:
-                sure = sure_lanes(group, state, prices, net, gross_exposure, required, band)
+                sure = sure_lanes(
+                    group, state, rows.acmf_divisor, rows.acmf_offset, net, gross_exposure, required, band
+                )
                 list_lanes(group, bits & sure, SURE, window, state, found, count)
                 list_lanes(group, bits & ~sure, LOOK, window, state, found, count)
             store_rows(scratch, width * np.uint64(g - start), net, gross_exposure, locked, required)
@@ -290,20 +267,18 @@ def sweep_windows(
 
 
 @inner_kernel
-def group_bound(group, state, box, highest):
+def group_bound(group, state, box):
     """Least net equity, most exposure and maintenance margin, and gross amounts of a group anywhere in a box of prices.
 
     With the edges of the box exchanged, the most net equity and the least exposure and maintenance margin.
 
-    group    uint64         ()  0 <= group < G
-    state    PackedColumns  ()  see columns.py
-    box      BoxRows        ()  see columns.py
-    highest  PriceColumns   ()  see columns.py: every price at the top of the box
+    group  uint64         ()  0 <= group < G
+    state  PackedColumns  ()  see columns.py
+    box    BoxRows        ()  see columns.py
     """
     zero = full(0.0)
     equity, exposure, maintenance, gross = zero, zero, zero, zero
     width = np.uint64(LANES)
-    markets = highest.price_per_lot.size
     place, end = width * state.balance_group[group], width * state.balance_group[group + np.uint64(1)]
     while place < end:
         low, high, weight, kink = look_up(box.asset, state.asset, place)
@@ -316,11 +291,9 @@ def group_bound(group, state, box, highest):
             owed = where_within(zero, held, zero, zero - value)
             equity = equity + where_within(zero, held, value * weight, value)
             exposure = exposure + owed
-            limit, always, _, _ = look_up(box.borrow, state.asset, place)
-            required = owed * always
-            past = bits_past(owed, limit)
-            if past:
-                required = exact_requirement(past, owed, required, state.asset, place, 2 * markets + 1, highest)
+            limit, always, factor, _ = look_up(box.borrow, state.asset, place)
+            required = steep_requirement(owed, always, factor, limit)
+            required = tier_requirement(owed, required, state.asset, place, box.borrow_tiers)
             maintenance = maintenance + required
         else:
             equity = equity + value * weight
@@ -335,8 +308,7 @@ def group_bound(group, state, box, highest):
         notional = magnitude(lots) * high
         exposure = exposure + notional
         required = notional * always
-        past = bits_past(notional, limit)
-        if past:
+        if bits_past(notional, limit):
             factor, end_always, _, _ = look_up(box.tail, state.market, place)
             required = steep_requirement(notional, always, factor, end_always)
             required = tier_requirement(notional, required, state.market, place, box.tiers)
@@ -381,7 +353,7 @@ def update_slots(slots, places, state, packed):
 
 
 @kernel
-def watch_windows(first, last, state, worst, highest, best, lowest, spread, watched, known, count):
+def watch_windows(first, last, state, worst, best, spread, watched, known, count):
     """Try a box of prices on the accounts of the windows ``first:last``: the slots that it does not prove safe.
 
     What a position is worth is taken at its worse edge, what is owed and required at the upper one, collateral at the
@@ -392,9 +364,7 @@ def watch_windows(first, last, state, worst, highest, best, lowest, spread, watc
     last     int64          ()     first <= last <= W
     state    PackedColumns  ()     see columns.py
     worst    BoxRows        ()     see columns.py
-    highest  PriceColumns   ()     see columns.py: every price at the top of the box
     best     BoxRows        ()     see columns.py: with the edges exchanged
-    lowest   PriceColumns   ()     see columns.py: every price at the bottom of the box
     spread   float64        ()     least width of the range of a mark, part of its upper edge: where to look for known
     watched  int64          (8G,)  out, slots to be watched, one after another
     known    int64          (8G,)  out, slots that are at 100 % or above everywhere
@@ -404,13 +374,15 @@ def watch_windows(first, last, state, worst, highest, best, lowest, spread, watc
     count[0], count[1] = 0, 0
     for g in range(first * _GROUPS, min(last * _GROUPS, state.resting.size)):
         group = np.uint64(g)
-        equity, exposure, maintenance, gross = group_bound(group, state, worst, highest)
+        equity, exposure, maintenance, gross = group_bound(group, state, worst)
         bits = unsafe_lanes(group, state, equity, exposure, maintenance, slack * gross)
         if bits:
             sure = np.uint64(0)
             if bits & bits_past(maintenance, equity + full(spread) * exposure):
-                equity, exposure, maintenance, gross = group_bound(group, state, best, lowest)
-                sure = sure_lanes(group, state, lowest, equity, exposure, maintenance, slack * gross)
+                equity, exposure, maintenance, gross = group_bound(group, state, best)
+                sure = sure_lanes(
+                    group, state, best.acmf_divisor, best.acmf_offset, equity, exposure, maintenance, slack * gross
+                )
             for lane in range(LANES):
                 if (bits & sure) >> np.uint64(lane) & np.uint64(1):
                     known[count[1]] = LANES * g + lane
@@ -451,7 +423,11 @@ def lay_out_prices(prices, rows):
         rows.borrow[k, 0] = prices.curve_base[i]
         rows.borrow[k, 1] = prices.curve_base[r]
         rows.borrow[k, 2:] = 0.0
-    for table in (rows.market, rows.tail, rows.asset, rows.weight, rows.borrow):
+        rows.borrow_tail[k, 0] = prices.curve_factor[i]
+        rows.borrow_tail[k, 1] = prices.curve_factor[r]
+        rows.borrow_tail[k, 2] = prices.curve_limit[i]
+        rows.borrow_tail[k, 3] = prices.curve_limit[r]
+    for table in (rows.market, rows.tail, rows.asset, rows.weight, rows.borrow, rows.borrow_tail):
         table[-1] = 0.0
 
 
@@ -485,7 +461,8 @@ def lay_out_box(lowest, highest, box):
         box.weight[k, 3] = 0.0
         box.borrow[k, 0] = highest.curve_limit[r]
         box.borrow[k, 1] = highest.curve_base[r]
-        box.borrow[k, 2:] = 0.0
+        box.borrow[k, 2] = highest.curve_factor[r]
+        box.borrow[k, 3] = 0.0
     for table in (box.market, box.tail, box.asset, box.weight, box.borrow):
         table[-1] = 0.0
 
@@ -506,6 +483,20 @@ def whole_weight_quanta(asset, prices):
     if penalty == 0.0 or prices.haircut_size[asset] == 0.0:
         return np.inf
     return (room / penalty) ** 2 / prices.haircut_size[asset] * _KINK
+
+
+@kernel
+def largest_costs(state, size):
+    """Number of binary digits of what each account paid for its largest position, in quarters.
+
+    state  AccountColumns  ()    see columns.py
+    size   uint16          (A,)  out
+    """
+    for account in range(size.size):
+        most = 0
+        for i in range(np.int64(state.position_offset[account]), np.int64(state.position_offset[account + 1])):
+            most = max(most, abs(state.cost[i]))
+        size[account] = np.uint16(4.0 * np.log2(float(most) + 1.0))
 
 
 @kernel

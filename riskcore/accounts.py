@@ -167,12 +167,18 @@ class Accounts:
         sizes = len(venue.markets.symbol), len(venue.assets.symbol)
         return cls(ids, columns, orders, leverage_limit, rounded, *sizes).view()
 
-    @cached_property
+    @property
     def packed(self) -> Packed:
-        """What a sweep reads of the accounts, made at its first use.
+        """What a sweep reads of the accounts: made once if nobody can write to the columns, else anew each time.
 
-        Who can write to the columns, which only the owner of a `copy` can, refreshes it.
+        Who keeps a view of columns that are written to underneath, as the engine does, refreshes it.
         """
+        if self.columns.lots.flags.writeable:
+            return Packed.of(self.columns, self.markets, self.assets)
+        return self._packed_once
+
+    @cached_property
+    def _packed_once(self) -> Packed:
         return Packed.of(self.columns, self.markets, self.assets)
 
     def view(self) -> Accounts:

@@ -90,9 +90,8 @@ class Engine:
     def __init__(self, accounts: Accounts, venue: Venue, seed: int = 0, *, check_screen: bool = False) -> None:
         check_adl_policy(venue.policy)
         self.venue, self.seed = venue, seed
-        self._state = accounts.copy()
-        self.accounts = self._state.view()
-        self._screen = Screen(self.accounts, venue, check=check_screen)
+        self._state, self._check_screen = accounts.copy(), check_screen
+        self._look()
         self.ledger = Ledger.opening(venue)
         self.memory = Memory.opening(venue)
         self.ticks = 0
@@ -101,6 +100,20 @@ class Engine:
         self._folder: Path | None = None
         self._recorded: list[Recorded] = []
         self._broken: str | None = None
+
+    def _look(self) -> None:
+        """Have the state to look at, and screened, without a copy of it."""
+        self.accounts = self._state.view()
+        self._screen = Screen(self.accounts, self.venue, check=self._check_screen)
+
+    def __getstate__(self) -> dict[str, object]:
+        """What a copy takes along: not the views, which are of this engine's own state."""
+        return {name: value for name, value in vars(self).items() if name not in ("accounts", "_screen")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Go on from there."""
+        vars(self).update(state)
+        self._look()
 
     def step(self, tick: Tick, *, whole_table: bool = False) -> StepResult:
         """Guard the prints, accrue what is due, liquidate the accounts at a margin ratio of 1 or more.

@@ -191,7 +191,7 @@ class _Sweep:
         """Fill some windows."""
         packed, prices = self.accounts.packed, self.prices
         packed_kernels.sweep_windows(
-            first, last, packed.columns, packed.slot, prices.rows, prices.columns,
+            first, last, packed.columns, packed.slot, prices.rows,
             np.empty((packed_kernels.WINDOW, 4)), *self.figures, self.listed.found, self.listed.counts,
         )  # fmt: skip
 
@@ -200,7 +200,7 @@ class _Sweep:
         count, (row, why) = len(self.accounts), self.listed.accounts()
         equity, exposure, initial, maintenance = (figure[:count] for figure in self.figures)
         sure, row = row[why == packed_kernels.SURE], row[why != packed_kernels.SURE]
-        status, policy = np.zeros(count, np.uint8), self.prices.columns
+        status, policy = np.zeros(count, np.uint8), self.prices.rows
         auto_close = np.maximum(
             maintenance[sure] / policy.acmf_divisor, maintenance[sure] - policy.acmf_offset * exposure[sure]
         )
@@ -220,7 +220,7 @@ def selected(
 
     def chunk(first: int, last: int) -> None:
         packed_kernels.select_windows(
-            first, last, columns, prices.rows, prices.columns, listed.found, listed.counts
+            first, last, columns, prices.rows, listed.found, listed.counts
         )  # fmt: skip
 
     in_chunks(chunk, window_count(columns), threads, WINDOWS_WORTH_A_THREAD)

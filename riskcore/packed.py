@@ -23,7 +23,9 @@ Widths = npt.NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class Packed:
-    """Accounts in groups of eight, those with as many positions and balances together within windows of 4,096.
+    """Accounts in groups of eight; within windows of 4,096 those with as many positions and balances stand together.
+
+    Among these the large ones do, whose margin functions take another branch.
 
     Attributes
     ----------
@@ -44,7 +46,9 @@ class Packed:
     def of(cls, state: AccountColumns, markets: int, assets: int) -> Packed:
         """Pack all accounts of a venue with so many markets and assets."""
         count = len(state.account_cost)
-        columns, slot = _arranged(np.diff(state.position_offset), np.diff(state.balance_offset), markets, assets)
+        size = np.empty(count, np.uint16)
+        kernels.largest_costs(state, size)
+        columns, slot = _arranged(np.diff(state.position_offset), np.diff(state.balance_offset), size, markets, assets)
         packed = cls(columns, slot, markets, assets)
         for first in range(0, count, 64 * WINDOW):
             packed.refresh(state, np.arange(first, min(first + 64 * WINDOW, count)))
@@ -92,14 +96,17 @@ def window_count(columns: PackedColumns) -> int:
 
 
 def _arranged(
-    positions: Widths, balances: Widths, markets: int, assets: int
+    positions: Widths, balances: Widths, size: npt.NDArray[np.uint16], markets: int, assets: int
 ) -> tuple[PackedColumns, npt.NDArray[np.uint16]]:
-    """Columns for accounts of so many rows each, and the slots of these in their windows."""
+    """Columns for accounts of so many rows each and such a size, and the slots of these in their windows."""
     count = len(positions)
     # keys of two bytes: NumPy sorts those by counting; what is wider than a byte says costs time alone
-    key = np.full(-(-count // WINDOW) * WINDOW, 0xFFFF, np.uint16)
-    key[:count] = np.minimum(positions, 0xFE) << 8 | np.minimum(balances, 0xFF)
-    order = np.argsort(key.reshape(-1, WINDOW), axis=1, kind="stable").astype(np.uint16)
+    keys = np.full((2, -(-count // WINDOW), WINDOW), 0xFFFF, np.uint16)
+    keys[0].ravel()[:count] = np.minimum(positions, 0xFE) << 8 | np.minimum(balances, 0xFF)
+    keys[1].ravel()[:count] = size
+    by_size = np.argsort(keys[1], axis=1, kind="stable").astype(np.uint16)
+    widths = np.take_along_axis(keys[0], by_size, axis=1)
+    order = np.take_along_axis(by_size, np.argsort(widths, axis=1, kind="stable"), axis=1)
     places = np.argsort(order, axis=1, kind="stable").astype(np.uint16).ravel()
     slots = -(-count // LANES) * LANES
     window = np.arange(slots, dtype=np.uint32) // WINDOW * WINDOW

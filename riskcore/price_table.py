@@ -123,6 +123,9 @@ class PriceTable:
                 raise RiskDataError(table, None, "must have the index of the marks")
             return by_time(table, given, known, what, rule)
 
+        if not marks.columns.is_unique:
+            twice = str(marks.columns[marks.columns.duplicated()][0])
+            raise RiskDataError("marks", twice, "must have one column")
         direct = [str(name) in assets and str(name) not in markets for name in marks.columns]
         asset = rows("asset_prices", asset_prices, assets, "a collateral asset")
         if any(direct):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .accounts import Accounts
 from .kernels import packed as kernels
-from .kernels.columns import BoxRows, PackedColumns, PriceColumns
+from .kernels.columns import BoxRows, PackedColumns
 from .margin import Selection, margins_of, selected
 from .packed import Packed, copied, joined, window_count
 from .price_table import PriceTable
@@ -51,8 +51,6 @@ class Box:
     high: Float
     worst: BoxRows
     best: BoxRows
-    lowest: PriceColumns
-    highest: PriceColumns
     spread: float  # least part of a mark that its range is wide
 
     @classmethod
@@ -66,17 +64,18 @@ class Box:
             interest[asking] = edge[markets + assets :]
             mark, asset = edge[:markets], edge[markets : markets + assets]
             edges.append(replace(prices, mark=mark, asset=asset, open_interest=interest).columns)
-        worst, best = (
-            BoxRows(np.empty((markets + 1, 4)), np.empty((markets + 1, 4)), prices.venue.tiers[1],
-                    *(np.empty((assets + 1, 4)) for _ in range(3)))
-            for _ in edges
-        )  # fmt: skip
-        kernels.lay_out_box(edges[0], edges[1], worst)
-        kernels.lay_out_box(edges[1], edges[0], best)
+        tables = []
+        for one, other in (edges, edges[::-1]):
+            market, tail = np.empty((2, markets + 1, 4))
+            asset, weight, borrow = np.empty((3, assets + 1, 4))
+            tiers, borrow_tiers = prices.venue.tiers[1], prices.venue.borrow_tiers[1]
+            auto_close = one.acmf_divisor, one.acmf_offset
+            tables.append(BoxRows(market, tail, tiers, asset, weight, borrow, borrow_tiers, *auto_close))
+            kernels.lay_out_box(one, other, tables[-1])
         lowest, highest = low[:markets], high[:markets]
         there = highest > 0.0
         spread = float((1.0 - lowest[there] / highest[there]).min(initial=1.0))
-        return cls(low, high, worst, best, edges[0], edges[1], spread)
+        return cls(low, high, tables[0], tables[1], spread)
 
     def farthest(self, values: Float) -> float:
         """How far the farthest value is from the middle: 1 at an edge, +inf outside."""
@@ -95,9 +94,7 @@ class Box:
             end = min(start + _AT_ONCE, last)
             slots, sure = np.empty((2, (end - start) * kernels.WINDOW), np.int64)
             count = np.empty(2, np.int64)
-            kernels.watch_windows(
-                start, end, columns, self.worst, self.highest, self.best, self.lowest, self.spread, slots, sure, count
-            )
+            kernels.watch_windows(start, end, columns, self.worst, self.best, self.spread, slots, sure, count)
             known.append(sure[: count[1]])
             if count[0]:
                 parts.append(_Watch.of(columns, slots[: count[0]].copy(), *nothing))

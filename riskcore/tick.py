@@ -429,10 +429,14 @@ class Prices:
     @cached_property
     def rows(self) -> PriceRows:
         """The same, laid out as a sweep looks it up."""
-        market, tail = (np.empty((len(self.mark) + 1, 4)) for _ in range(2))
-        asset, weight, borrow = (np.empty((len(self.asset) + 1, 4)) for _ in range(3))
-        rows = PriceRows(market, tail, *self.venue.tiers, asset, weight, borrow)
-        lay_out_prices(self.columns, rows)
+        market, tail = np.empty((2, len(self.mark) + 1, 4))
+        asset, weight, borrow, borrow_tail = np.empty((4, len(self.asset) + 1, 4))
+        columns, venue = self.columns, self.venue
+        rows = PriceRows(
+            market, tail, *venue.tiers, asset, weight, borrow, borrow_tail, *venue.borrow_tiers,
+            columns.settle_quantum, columns.acmf_divisor, columns.acmf_offset,
+        )  # fmt: skip
+        lay_out_prices(columns, rows)
         return rows
 
 

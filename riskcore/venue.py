@@ -29,6 +29,7 @@ _Figure = str | int | float  # text may be a decimal or a fraction
 _UNBOUNDED_TICKS = 2**31
 _SMALLEST = Decimal("1e-18")
 _LARGEST = 2**62
+_MOST_ROWS = 2**16 - 2  # two bytes say which market or asset, or none
 
 
 class _MarkBand(msgspec.Struct, rename="camel"):
@@ -411,11 +412,19 @@ class Venue:
 
     @cached_property
     def tiers(self) -> tuple[Float, Float]:
-        """Brackets after the first, laid out as `riskcore.kernels.columns.PriceRows` has them: initial, maintenance."""
-        curves, unit, markets = self.curves, float(self.settle_quantum), len(self.markets.symbol)
-        start = curves.bracket_offset[: 2 * markets + 1]
-        deepest = int(np.diff(start).max(initial=1)) - 1
-        tables = np.zeros((2, max(deepest, 0), markets + 1, 4))
+        """Brackets of markets after the first, as `riskcore.kernels.columns.PriceRows` has them."""
+        return self._tiers(0, len(self.markets.symbol))
+
+    @cached_property
+    def borrow_tiers(self) -> tuple[Float, Float]:
+        """The same of borrows."""
+        return self._tiers(len(self.markets.symbol), len(self.curves.base) // 2)
+
+    def _tiers(self, first: int, last: int) -> tuple[Float, Float]:
+        """Brackets after the first of initial and of maintenance margin, from +inf where there is none."""
+        curves, unit = self.curves, float(self.settle_quantum)
+        start = curves.bracket_offset[2 * first : 2 * last + 1]
+        tables = np.zeros((2, max(int(np.diff(start).max(initial=1)) - 1, 0), last - first + 1, 4))
         tables[..., 0] = np.inf
         for c in np.flatnonzero(np.diff(start) > 1).tolist():
             rows = slice(start[c] + 1, start[c + 1])
@@ -460,6 +469,9 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
     if not any_adl_policy:
         check_adl_policy(policy)
     _unique("markets", listed + listed_spots)
+    for name, rows in (("markets", listed), ("collateral", spec.collateral)):
+        if len(rows) > _MOST_ROWS:
+            raise _wrong(name, f"must have at most {_MOST_ROWS} rows", len(rows))
     markets = _markets(listed, assets, assets.quantum[settle])
     kept = {"settle_asset": spec.settle_asset, "borrow_lend": []} | {
         name: content[name] for name in ("markets", "collateral", "borrow_lend") if name in content

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from riskcore import Accounts, exact, load_venue, sample
+from riskcore import Accounts, exact, load_venue, sample, sweep
 from riskcore.kernels import margin as scalar
 from riskcore.kernels import packed as kernels
 from riskcore.kernels.columns import PriceRows
@@ -200,7 +200,7 @@ def test_up_to_the_quanta_laid_out_a_weight_is_whole(figures, below, off):
         weight=np.array([1, weight, 1]), haircut_base=np.array([np.inf, weight + above, np.inf]),
         haircut_penalty=np.array([0, penalty, 0]), haircut_size=np.array([1, size, 1]),
     )  # fmt: skip
-    rows = PriceRows(*(np.empty_like(table) for table in prices.rows))
+    rows = PriceRows(*(np.copy(table)[()] for table in prices.rows))
     kernels.lay_out_prices(columns, rows)
     quanta = rows.asset[1, 2]
     held = np.floor(min(quanta, 2.0**61) * max(1 - 10**below, 0)) + off
@@ -224,7 +224,7 @@ def test_the_quanta_laid_out_are_nearly_all_of_those_with_a_whole_weight(haircut
 # ---- What is not a number
 
 
-def listed(accounts: Accounts, columns, rows, prices) -> tuple[dict, dict, np.ndarray]:
+def listed(accounts: Accounts, columns, rows) -> tuple[dict, dict, np.ndarray]:
     """Who both kernels list, and why, and the net equities of the sweep."""
     state, windows = columns, window_count(columns)
     answers = []
@@ -233,11 +233,9 @@ def listed(accounts: Accounts, columns, rows, prices) -> tuple[dict, dict, np.nd
         found, counts = np.empty(len(state.account), np.int64), np.empty(windows, np.int64)
         if sweep:
             scratch = np.empty((WINDOW, 4))
-            kernels.sweep_windows(
-                0, windows, state, accounts.packed.slot, rows, prices, scratch, *figures, found, counts
-            )
+            kernels.sweep_windows(0, windows, state, accounts.packed.slot, rows, scratch, *figures, found, counts)
         else:
-            kernels.select_windows(0, windows, state, rows, prices, found, counts)
+            kernels.select_windows(0, windows, state, rows, found, counts)
         told = [n for w in range(windows) for n in found[w * WINDOW :][: counts[w]].tolist()]
         answers.append({n >> 2: n & 3 for n in told})
         assert len(answers[-1]) == len(told)
@@ -248,7 +246,7 @@ def listed(accounts: Accounts, columns, rows, prices) -> tuple[dict, dict, np.nd
 def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
     """Handed straight to the kernels, past all that would refuse it."""
     accounts, prices = large(WINDOW + 1)
-    before = listed(accounts, accounts.packed.columns, prices.rows, prices.columns)
+    before = listed(accounts, accounts.packed.columns, prices.rows)
     columns = accounts.packed.columns._replace(
         held=accounts.packed.columns.held.copy(), booked=accounts.packed.columns.booked.copy()
     )
@@ -272,9 +270,9 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
             columns.held[8 * columns.balance_group[slots // 8].astype(np.int64) + slots % 8] = np.nan
         else:
             columns.booked[slots] = np.nan
-    rows = PriceRows(*(table.copy() for table in prices.rows))
+    rows = PriceRows(*(np.copy(table)[()] for table in prices.rows))
     kernels.lay_out_prices(given, rows)
-    after = listed(accounts, columns, rows, given)
+    after = listed(accounts, columns, rows)
     others = np.setdiff1d(np.arange(len(accounts)), touched)
     exposed = (one_by_one(accounts, prices).exposure > 0) | (what in ("market", "held"))
     resting = np.zeros(len(accounts), bool)
@@ -495,6 +493,15 @@ def digest() -> str:
             edit(state, rng, rows)
             screen.changed(rows)
     return found.hexdigest()
+
+
+def test_a_copy_that_was_written_to_is_swept_as_it_is():
+    venue, tables = sample.crash(50, 2)
+    copy = Accounts.from_frames(venue, tables.positions, tables.balances).copy()
+    marks = dict.fromkeys(venue.markets.symbol, 1000.0)
+    before = sweep(copy, venue, marks).net_equity
+    copy.columns.free[copy.columns.settle_row] += 1_000_000
+    np.testing.assert_allclose(sweep(copy, venue, marks).net_equity, before + 1.0, rtol=1e-12)
 
 
 def test_interpreter_and_compiler_give_the_same_bits():

@@ -1,6 +1,8 @@
 """The run folder: parts add up to the run, a cut run goes on where it was, and no run is overwritten."""
 
+import copy
 import json
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -152,3 +154,15 @@ def test_text_ids_come_back(tmp_path):
     kept.step(ticks.tick(1))
     assert pd.isna(kept.accounts.leverage_limit).sum() == 0
     np.testing.assert_array_equal(kept.accounts.leverage_limit, accounts.leverage_limit)
+
+
+@pytest.mark.parametrize("taken", [copy.deepcopy, lambda engine: pickle.loads(pickle.dumps(engine))])
+def test_a_copy_of_an_engine_goes_on_like_it(crash, taken):
+    venue, accounts, ticks = crash
+    engine, ticks = Engine(accounts, venue, check_screen=True), list(ticks)
+    for tick in ticks[:4]:
+        engine.step(tick)
+    other = taken(engine)
+    for tick in ticks[4:12]:
+        assert engine.step(tick).rows.tobytes() == other.step(tick).rows.tobytes()
+    np.testing.assert_array_equal(engine.accounts.columns.free, other.accounts.columns.free)
