@@ -15,6 +15,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic, models, overload, register_model
 
 LANES = 8
@@ -62,6 +63,12 @@ def _write(builder: Any, vector: Any, pointer: Any) -> None:
     builder.store(vector, builder.bitcast(pointer, vector.type.as_pointer()), align=8)
 
 
+def _lies_as(kind: Any, *dtypes: Any, dimensions: int = 1) -> None:
+    """Refuse an array of another dtype or layout than what the vectors are read from."""
+    if kind.layout != "C" or kind.ndim != dimensions or kind.dtype not in dtypes:
+        raise TypingError(f"lanes are read from contiguous arrays of {dtypes}, not from {kind}")
+
+
 def _shuffled(builder: Any, x: Any, y: Any, places: list[int]) -> Any:
     return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, len(places)), places))
 
@@ -100,6 +107,7 @@ def _load(array: Any, place: Any) -> Any:
 @_instead_of(_load)
 def load(_typing, array, place):
     """Eight numbers of an array of float64 or int32 from a place on."""
+    _lies_as(array, types.float64, types.int32)
 
     def generate(context, builder, signature, args):
         pointer = _pointer(context, builder, signature.args[0], *args)
@@ -117,6 +125,7 @@ def _store(array: Any, place: Any, lanes: Any) -> None:
 @_instead_of(_store)
 def store(_typing, array, place, lanes):
     """Write eight numbers into an array of float64 from a place on."""
+    _lies_as(array, types.float64)
 
     def generate(context, builder, signature, args):
         _write(builder, args[2], _pointer(context, builder, signature.args[0], args[0], args[1]))
@@ -132,6 +141,8 @@ def _look_up(table: Any, index: Any, place: Any) -> Any:
 @_instead_of(_look_up)
 def look_up(_typing, table, index, place):
     """Four columns of a (N, 4) table, the rows being eight elements of an index from a place on."""
+    _lies_as(table, types.float64, dimensions=2)
+    _lies_as(index, types.uint8, types.uint16)
     four = types.UniTuple(_LANES, 4)
 
     def generate(context, builder, signature, args):
@@ -157,6 +168,7 @@ def _store_rows(table: Any, row: Any, first: Any, second: Any, third: Any, fourt
 @_instead_of(_store_rows)
 def store_rows(_typing, table, row, first, second, third, fourth):
     """Write four columns into eight rows of a (N, 4) table from a row on."""
+    _lies_as(table, types.float64, dimensions=2)
 
     def generate(context, builder, signature, args):
         table, row, *columns = args
@@ -276,3 +288,17 @@ def bits_not_less(_typing, x, limit):
         return builder.zext(builder.bitcast(past, ir.IntType(LANES)), _I64)
 
     return types.uint64(_LANES, _LANES), generate
+
+
+def _lowest(bits: Any) -> Any:
+    return np.uint64((int(bits) & -int(bits)).bit_length() - 1)
+
+
+@_instead_of(_lowest)
+def lowest(_typing, bits):
+    """Place of the lowest bit that is set, of a number that is not 0."""
+
+    def generate(_context, builder, _signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate

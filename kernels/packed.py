@@ -11,6 +11,7 @@ from ._lanes import (
     greater,
     load,
     look_up,
+    lowest,
     magnitude,
     root,
     store,
@@ -150,11 +151,12 @@ def list_lanes(group, bits, why, window, state, found, count):
     found   int64          (8G,)  out, 4 * account + why, from 4096 * window on
     count   int64          (W,)  out, one more for each
     """
-    for lane in range(LANES):
-        if bits >> np.uint64(lane) & np.uint64(1):
-            account = np.int64(state.account[np.uint64(LANES) * group + np.uint64(lane)])
-            found[window * WINDOW + count[window]] = 4 * account + why
-            count[window] += 1
+    place = window * WINDOW + count[window]
+    while bits:
+        found[place] = 4 * np.int64(state.account[np.uint64(LANES) * group + lowest(bits)]) + why
+        bits = bits & (bits - np.uint64(1))
+        place += 1
+    count[window] = place - window * WINDOW
 
 
 @inner_kernel
@@ -383,13 +385,15 @@ def watch_windows(first, last, state, worst, best, spread, watched, known, count
                 sure = sure_lanes(
                     group, state, best.acmf_divisor, best.acmf_offset, equity, exposure, maintenance, slack * gross
                 )
-            for lane in range(LANES):
-                if (bits & sure) >> np.uint64(lane) & np.uint64(1):
-                    known[count[1]] = LANES * g + lane
+            while bits:
+                slot, bit = LANES * g + np.int64(lowest(bits)), bits & (~bits + np.uint64(1))
+                if sure & bit:
+                    known[count[1]] = slot
                     count[1] += 1
-                elif bits >> np.uint64(lane) & np.uint64(1):
-                    watched[count[0]] = LANES * g + lane
+                else:
+                    watched[count[0]] = slot
                     count[0] += 1
+                bits = bits ^ bit
 
 
 @kernel

@@ -20,7 +20,7 @@ from .margin import MarginTable, margin_table, margins_of
 from .pools import Pools
 from .run_folder import Recorded
 from .screen import Screen
-from .tick import Prices, Tick
+from .tick import Books, Prices, Tick
 from .venue import Venue, check_adl_policy
 from .waterfall import PHASES
 from .waterfall.backstop import roll_capacity
@@ -96,7 +96,8 @@ class Engine:
         self.memory = Memory.opening(venue)
         self.ticks = 0
         self.time: int | None = None
-        self._start: Accounts | None = accounts.view()
+        # nobody can write to what the tables were read into; to a copy of it one can
+        self._start: Accounts | None = accounts.copy() if accounts.columns.lots.flags.writeable else accounts
         self._folder: Path | None = None
         self._recorded: list[Recorded] = []
         self._broken: str | None = None
@@ -144,9 +145,24 @@ class Engine:
         journal, pools = Journal(self.ticks, time), Pools(self.venue, self._state)
         _write_refusals(journal, self.venue, guarded)
         context = TickContext(self.venue, self._state, prices, self.ledger, journal, pools)
-        if self.time is not None:
-            accrue(context, self.time, time)
-        self.memory = guarded.memory  # nothing is refused from here on
+        try:
+            if self.time is not None:
+                accrue(context, self.time, time)
+        except RiskDataError:
+            raise  # refused before the first change
+        except BaseException as error:
+            self._break(error)
+            raise
+        try:  # nothing is refused from here on
+            return self._go_on(context, time, guarded, books, whole_table)
+        except BaseException as error:
+            self._break(error)
+            raise
+
+    def _go_on(self, context: TickContext, time: int, guarded: Guarded, books: Books, whole_table: bool) -> StepResult:
+        """Select and liquidate, and take note of everything."""
+        prices, journal = context.prices, context.journal
+        self.memory = guarded.memory
         if self.time is not None:
             roll_capacity(self.ledger.taken, self.time, time)
             forget_slices(self.ledger, self.venue.policy, self.time, time)
@@ -160,37 +176,35 @@ class Engine:
             selected, margins = self._liquidate(context, selected, margins, guarded)
         rows = journal.rows()
         self._screen.changed(touched(rows[len(accrued) :]))
+        prices.forget()
         self._recorded.append(Recorded(self.ticks, time, prices, books, rows))
         result = StepResult(self.ticks, time, selected, margins, table, rows, self.venue, self.accounts)
         self.ticks, self.time = self.ticks + 1, time
         return result
 
+    def _break(self, error: BaseException) -> None:
+        """Refuse to go on from the midst of a tick."""
+        self._broken = f"tick {self.ticks} failed half-way: {type(error).__name__}: {error}"
+        self.accounts.packed.refresh(self.accounts.columns, np.arange(len(self.accounts)))
+
     def _liquidate(
         self, context: TickContext, selected: npt.NDArray[np.int64], margins: MarginTable, guarded: Guarded
     ) -> tuple[npt.NDArray[np.int64], MarginTable]:
-        """Put the selected accounts in order and through the waterfall; return them, and their margins, in that order.
-
-        What fails half-way leaves an engine that refuses to go on.
-        """
+        """Put the selected in order and through the waterfall; return them, and their margins, in that order."""
         venue, prices = self.venue, context.prices
         key = keys(self.seed, self.ticks, self.accounts.ids[selected])
         shuffled = venue.policy.account_order == "random"
         order = np.argsort(place(key) if shuffled else -margins.mmr, kind="stable")
         selected, margins = selected[order], margins.rows(order)
-        try:
-            _write_triggers(context.journal, selected, margins.mmr)
-            state = TickState(
-                venue, self._state, prices, self.ledger, context.journal, context.pools,
-                Before(self.accounts, prices, selected, margins), selected, key[order],
-                book_columns(venue, self.memory, prices, guarded.books), slice_rules(venue, prices),
-            )  # fmt: skip
-            for phase in PHASES:
-                phase(state)
-            note_taken(self.memory, guarded.books, lots_left(state.book))
-        except BaseException as error:
-            self._broken = f"tick {self.ticks} failed half-way: {type(error).__name__}: {error}"
-            self._screen.changed(np.arange(len(self.accounts)))
-            raise
+        _write_triggers(context.journal, selected, margins.mmr)
+        state = TickState(
+            venue, self._state, prices, self.ledger, context.journal, context.pools,
+            Before(self.accounts, prices, selected, margins), selected, key[order],
+            book_columns(venue, self.memory, prices, guarded.books), slice_rules(venue, prices),
+        )  # fmt: skip
+        for phase in PHASES:
+            phase(state)
+        note_taken(self.memory, guarded.books, lots_left(state.book))
         return selected, margins
 
     def save(
@@ -222,10 +236,10 @@ class Engine:
             raise RuntimeError(f"{self._broken}; resume from the last save, or start again")
 
     @classmethod
-    def resume(cls, path: str | Path) -> Engine:
+    def resume(cls, path: str | Path, *, check_screen: bool = False) -> Engine:
         """Return an engine that goes on where the run folder ends."""
         kept = run_folder.read_state(Path(path))
-        engine = cls(kept.accounts, kept.venue, kept.seed)
+        engine = cls(kept.accounts, kept.venue, kept.seed, check_screen=check_screen)
         engine.ledger, engine.memory = kept.ledger, kept.memory
         engine.ticks, engine.time = kept.ticks, kept.time
         engine._start, engine._folder = None, Path(path).resolve()

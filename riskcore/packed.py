@@ -21,7 +21,7 @@ Int = npt.NDArray[np.int64]
 Widths = npt.NDArray[np.uint32]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Packed:
     """Accounts in groups of eight; within windows of 4,096 those with as many positions and balances stand together.
 
@@ -35,12 +35,15 @@ class Packed:
         Slot of an account in its window; an account stays in the window that its row is in.
     markets, assets : int
         How many the venue has.
+    edits : int
+        How often something was taken over.
     """
 
     columns: PackedColumns
     slot: npt.NDArray[np.uint16]
     markets: int
     assets: int
+    edits: int = 0
 
     @classmethod
     def of(cls, state: AccountColumns, markets: int, assets: int) -> Packed:
@@ -60,6 +63,7 @@ class Packed:
 
     def refresh(self, state: AccountColumns, accounts: Int) -> None:
         """Take over what changed of some accounts."""
+        self.edits += 1
         kernels.pack_slots(self.slots(accounts), state, self.columns)
 
     def differs(self, state: AccountColumns) -> bool:

@@ -33,10 +33,10 @@ _LARGE = 32 * kernels.WINDOW  # accounts from which on parts, and holders alone,
 _COPY = 16  # sweeping so many accounts takes the time of copying one from somewhere
 _TICK, _REBUILD = 15_000, 50_000  # accounts that could be swept in the time that a tick, making boxes take besides
 _FEW = 8  # watched accounts: with narrower boxes there might be none, and nothing to do in a tick
-_VOLATILITY, _PRIOR = 2e-4, 50  # of a price from tick to tick, and for how many ticks that is believed
+_VOLATILITY, _PRIOR = 2e-4, 10  # of a price from tick to tick, and for how many ticks that is believed
 _WIDEST, _NARROWEST = 0.25, 1e-4  # half-widths
 _OPEN_INTEREST = 1.5  # how far it may grow
-_SCALE, _NARROW_SCALE = 50.0, 8.0  # of half-widths, in standard deviations from tick to tick
+_SCALE, _NARROW_SCALE = 100.0, 12.0  # of half-widths, in standard deviations from tick to tick
 _WORTH_NARROWING = 2048  # accounts watched
 _AT_ONCE = 16  # windows that are tried before their watched are copied: they are in the cache then
 _NONE = np.empty(0, np.int64)
@@ -177,6 +177,7 @@ class Screen:
         self.looked_at = 0
         self._spent = 0  # accounts watched since the boxes were made
         self._packed = accounts.packed
+        self._edits = self._packed.edits
         self._large = len(accounts) >= _LARGE
         self._holders = _Holders.of(self._packed, len(accounts) // _COPY) if self._large else None
         self._box: Box | None = None
@@ -208,6 +209,7 @@ class Screen:
     def rows(self, prices: Prices) -> Int:
         """Rows of these accounts, ascending, at prices that are complete."""
         values = box_values(prices)
+        self._notice_others()
         if self._moves is None:
             places = len(prices.mark) + len(prices.asset), len(prices.mark) + self.venue.settle
             self._moves = tuple(_Moves(len(values), *places, scale) for scale in (_SCALE, _NARROW_SCALE))
@@ -233,6 +235,11 @@ class Screen:
             self._hold_to(rows, prices)
         return rows
 
+    def _notice_others(self) -> None:
+        """Begin anew if somebody else, the engine whose accounts these are, has changed something."""
+        if self._edits != self._packed.edits:
+            self._box, self._next, self._edits = None, None, self._packed.edits
+
     def _narrowed(self, prices: Prices, values: Float, moves: _Moves) -> _Narrow:
         """Watched accounts without those that narrower boxes prove safe, or above."""
         columns, moves.ticks = self._watch.columns, moves.ticks + 1
@@ -250,11 +257,28 @@ class Screen:
         self._narrow = _Narrow(box, watch.columns, np.sort(rows))
         return self._narrow
 
-    def changed(self, accounts: Int) -> None:
-        """Take over what changed of some accounts (rows, each once)."""
-        if not len(accounts):
+    def changed(self, accounts: npt.ArrayLike) -> None:
+        """Take over what changed of some accounts.
+
+        Parameters
+        ----------
+        accounts
+            Their rows.
+
+        Raises
+        ------
+        IndexError
+            There is no such row.
+        """
+        accounts = np.asarray(accounts, np.int64)
+        if not accounts.size:
             return
+        accounts = np.unique(accounts)
+        if accounts[0] < 0 or accounts[-1] >= len(self.accounts):
+            raise IndexError(f"account rows must be from 0 to {len(self.accounts) - 1}")
+        self._notice_others()
         self._packed.refresh(self.accounts.columns, accounts)
+        self._edits = self._packed.edits
         if self._box is None:
             return
         if self._large and _COPY * len(accounts) > len(self.accounts):

@@ -426,6 +426,11 @@ class Prices:
             acmf_offset=float(policy.acmf_offset),
         )
 
+    def forget(self) -> None:
+        """Free what was worked out from the prices; it is worked out again if asked for."""
+        for name in ("columns", "rows"):
+            vars(self).pop(name, None)
+
     @cached_property
     def rows(self) -> PriceRows:
         """The same, laid out as a sweep looks it up."""

@@ -229,9 +229,9 @@ def listed(accounts: Accounts, columns, rows) -> tuple[dict, dict, np.ndarray]:
     state, windows = columns, window_count(columns)
     answers = []
     figures = [np.empty(len(state.account)) for _ in range(4)]
-    for sweep in (False, True):
+    for whole in (False, True):
         found, counts = np.empty(len(state.account), np.int64), np.empty(windows, np.int64)
-        if sweep:
+        if whole:
             scratch = np.empty((WINDOW, 4))
             kernels.sweep_windows(0, windows, state, accounts.packed.slot, rows, scratch, *figures, found, counts)
         else:
