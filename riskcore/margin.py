@@ -225,10 +225,11 @@ def selected(
 
     in_chunks(chunk, window_count(columns), threads, WINDOWS_WORTH_A_THREAD)
     row, why = listed.accounts()
-    look = np.sort(row[why != packed_kernels.SURE])
-    if look.size:
+    if why.any():
+        look = np.sort(row[why != packed_kernels.SURE])
         look = look[margins_of(accounts, look, prices).liquidatable]
-    return np.sort(np.concatenate([row[why == packed_kernels.SURE], look]))
+        row = np.concatenate([row[why == packed_kernels.SURE], look])
+    return np.sort(row)
 
 
 def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None) -> MarginTable:

@@ -230,7 +230,7 @@ class Screen:
                 self.looked_at += len(columns.account)
                 self._spent += len(columns.account)
                 found = selected(self.accounts, columns, prices, threads=1)
-                rows = np.sort(np.concatenate([rows, found]))
+                rows = np.sort(np.concatenate([rows, found]), kind="stable")  # two runs: that merges them
         if self.check:
             self._hold_to(rows, prices)
         return rows
