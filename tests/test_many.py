@@ -350,3 +350,12 @@ def test_memory_does_not_grow_with_the_rows(state, tmp_path, monkeypatch, select
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < 1.5 * peaks[1]
+
+
+def test_labels_of_several_kinds_are_refused_by_parquet_in_one_line(tmp_path):
+    venue, tables = sample.crash(20, 2)
+    accounts = rc.Accounts.from_frames(venue, tables.positions, tables.balances)
+    frame = pd.DataFrame(1000.0, columns=list(venue.markets.symbol), index=[1, "b"])
+    with pytest.raises(RiskDataError, match=r"marks\.time: must be labels of one kind"):
+        io.write_sweep(tmp_path / "out.parquet", accounts, venue, frame)
+    assert not list(tmp_path.iterdir())

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..accounts import Accounts
+from ..errors import RiskDataError
 from ..many import PriceMaps, joined, select_table, sweep_table
 from ..margin import MarginTable, Selection, margins_of
 from ..price_table import PriceTable
@@ -121,7 +122,15 @@ def _parquet(file: BinaryIO, like: pd.DataFrame) -> Iterator[Callable[[pd.DataFr
     """Write frames of one kind to a Parquet file; figures that hardly repeat need no dictionary."""
     schema = pa.Schema.from_pandas(like, preserve_index=False)
     with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=["time"]) as writer:
-        yield lambda frame: writer.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False))
+
+        def write(frame: pd.DataFrame) -> None:
+            try:
+                table = pa.Table.from_pandas(frame, schema, preserve_index=False)
+            except pa.ArrowException:
+                raise RiskDataError("marks", "time", "must be labels of one kind") from None
+            writer.write_table(table)
+
+        yield write
 
 
 @contextmanager
