@@ -17,7 +17,7 @@ from .accounts import Accounts
 from .kernels import margin as kernels
 from .kernels import packed as packed_kernels
 from .kernels.columns import PackedColumns
-from .packed import window_count
+from .packed import Packed, window_count
 from .tick import Prices
 
 Float = npt.NDArray[np.float64]
@@ -177,19 +177,20 @@ class _Sweep:
     """A margin table that is filled windows by windows."""
 
     accounts: Accounts
+    packed: Packed
     prices: Prices
     figures: tuple[Float, Float, Float, Float]
     listed: _Listed
 
     @classmethod
     def of(cls, accounts: Accounts, prices: Prices) -> _Sweep:
-        columns, count = accounts.packed.columns, len(accounts.packed.columns.account)
-        figures = np.empty(count), np.empty(count), np.empty(count), np.empty(count)
-        return cls(accounts, prices, figures, _Listed.room(columns))
+        packed = accounts.packed
+        equity, exposure, initial, maintenance = packed.figures()
+        return cls(accounts, packed, prices, (equity, exposure, initial, maintenance), _Listed.room(packed.columns))
 
     def windows(self, first: int, last: int) -> None:
         """Fill some windows."""
-        packed, prices = self.accounts.packed, self.prices
+        packed, prices = self.packed, self.prices
         packed_kernels.sweep_windows(
             first, last, packed.columns, packed.slot, prices.rows,
             np.empty((packed_kernels.WINDOW, 4)), *self.figures, self.listed.found, self.listed.counts,

@@ -6,6 +6,7 @@ can write to, or that the engine writes to, which then calls `Packed.refresh` (d
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from .kernels.columns import AccountColumns, PackedColumns
 from .kernels.packed import WINDOW
 
 Int = npt.NDArray[np.int64]
+
+_UNHELD = 3  # references to an array: its owner's, the one that looks, and that of the count itself
 Widths = npt.NDArray[np.uint32]
 
 
@@ -44,6 +47,7 @@ class Packed:
     markets: int
     assets: int
     edits: int = 0
+    _spare: npt.NDArray[np.float64] | None = None
 
     @classmethod
     def of(cls, state: AccountColumns, markets: int, assets: int) -> Packed:
@@ -56,6 +60,16 @@ class Packed:
         for first in range(0, count, 64 * WINDOW):
             packed.refresh(state, np.arange(first, min(first + 64 * WINDOW, count)))
         return packed
+
+    def figures(self) -> npt.NDArray[np.float64]:
+        """Room for four figures of every slot: that of the table before, once nobody holds any of it.
+
+        Fresh pages would take as long as half a sweep.
+        """
+        spare = self._spare
+        if spare is None or sys.getrefcount(spare) > _UNHELD:  # every view of an array counts for it
+            spare = self._spare = np.empty((4, len(self.columns.account)))
+        return spare
 
     def slots(self, accounts: Int) -> Int:
         """Slots of some accounts."""

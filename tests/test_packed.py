@@ -504,6 +504,17 @@ def test_a_copy_that_was_written_to_is_swept_as_it_is():
     np.testing.assert_allclose(sweep(copy, venue, marks).net_equity, before + 1.0, rtol=1e-12)
 
 
+def test_a_table_that_somebody_holds_any_of_is_not_written_over():
+    accounts, prices = large(WINDOW + 1)
+    held = margin_table(accounts, prices).initial_margin[3:17]
+    before = held.tobytes()
+    moved = every_kind().prices(accounts, 1.5 * every_kind().mark)
+    tables = [margin_table(accounts, p) for p in (moved, prices, moved)]
+    assert held.tobytes() == before
+    assert tables[0].to_frame().equals(tables[2].to_frame())
+    assert not tables[0].to_frame().equals(tables[1].to_frame())
+
+
 def test_interpreter_and_compiler_give_the_same_bits():
     run = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.test_packed"],
