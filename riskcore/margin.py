@@ -185,7 +185,7 @@ class _Sweep:
     @classmethod
     def of(cls, accounts: Accounts, prices: Prices) -> _Sweep:
         packed = accounts.packed
-        equity, exposure, initial, maintenance = packed.figures()
+        equity, exposure, initial, maintenance = packed.spare.take((4, len(packed.columns.account)), np.float64)
         return cls(accounts, packed, prices, (equity, exposure, initial, maintenance), _Listed.room(packed.columns))
 
     def windows(self, first: int, last: int) -> None:

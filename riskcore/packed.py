@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,21 @@ Int = npt.NDArray[np.int64]
 
 _UNHELD = 3  # references to an array: its owner's, the one that looks, and that of the count itself
 Widths = npt.NDArray[np.uint32]
+
+
+class Spare:
+    """An array that is taken again once nobody holds any of it: fresh pages would take as long as half a sweep."""
+
+    def __init__(self) -> None:
+        self._array: npt.NDArray[Any] = np.empty(0)
+
+    def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Return an array of any content."""
+        array = self._array
+        # every view of an array counts as a reference to it
+        if sys.getrefcount(array) > _UNHELD or array.shape != shape or array.dtype != dtype:
+            array = self._array = np.empty(shape, dtype)
+        return array
 
 
 @dataclass
@@ -40,6 +56,8 @@ class Packed:
         How many the venue has.
     edits : int
         How often something was taken over.
+    spare : Spare
+        Room for the figures of a table.
     """
 
     columns: PackedColumns
@@ -47,7 +65,7 @@ class Packed:
     markets: int
     assets: int
     edits: int = 0
-    _spare: npt.NDArray[np.float64] | None = None
+    spare: Spare = field(default_factory=Spare)
 
     @classmethod
     def of(cls, state: AccountColumns, markets: int, assets: int) -> Packed:
@@ -60,16 +78,6 @@ class Packed:
         for first in range(0, count, 64 * WINDOW):
             packed.refresh(state, np.arange(first, min(first + 64 * WINDOW, count)))
         return packed
-
-    def figures(self) -> npt.NDArray[np.float64]:
-        """Room for four figures of every slot: that of the table before, once nobody holds any of it.
-
-        Fresh pages would take as long as half a sweep.
-        """
-        spare = self._spare
-        if spare is None or sys.getrefcount(spare) > _UNHELD:  # every view of an array counts for it
-            spare = self._spare = np.empty((4, len(self.columns.account)))
-        return spare
 
     def slots(self, accounts: Int) -> Int:
         """Slots of some accounts."""
