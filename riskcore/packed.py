@@ -20,8 +20,6 @@ from .kernels.columns import AccountColumns, PackedColumns
 from .kernels.packed import WINDOW
 
 Int = npt.NDArray[np.int64]
-
-_UNHELD = 3  # references to an array: its owner's, the one that looks, and that of the count itself
 Widths = npt.NDArray[np.uint32]
 
 
@@ -33,11 +31,18 @@ class Spare:
 
     def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """Return an array of any content."""
-        array = self._array
-        # every view of an array counts as a reference to it
-        if sys.getrefcount(array) > _UNHELD or array.shape != shape or array.dtype != dtype:
+        array, references = self._looked_at()
+        if references > _UNHELD or array.shape != shape or array.dtype != dtype:
             array = self._array = np.empty(shape, dtype)
         return array
+
+    def _looked_at(self) -> tuple[npt.NDArray[Any], int]:
+        """Return the array and the references to it; every view of it counts as one, and another thread's look."""
+        array = self._array
+        return array, sys.getrefcount(array)
+
+
+_UNHELD = Spare()._looked_at()[1]  # how many the look itself takes differs between versions of Python
 
 
 @dataclass
