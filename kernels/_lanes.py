@@ -260,6 +260,12 @@ def where_within(_typing, x, limit, inside, outside):
     return _LANES(_LANES, _LANES, _LANES, _LANES), generate
 
 
+def _bits_where_not(builder: Any, symbol: str, args: Any) -> Any:
+    """One bit of each lane in which a comparison does not hold."""
+    wrong = builder.not_(builder.fcmp_ordered(symbol, *args))
+    return builder.zext(builder.bitcast(wrong, ir.IntType(LANES)), _I64)
+
+
 def _bits_past(x: Any, limit: Any) -> Any:
     return np.uint64(np.packbits(~(x <= limit), bitorder="little")[0])
 
@@ -269,8 +275,7 @@ def bits_past(_typing, x, limit):
     """Bit n is set where ``x <= limit`` does not hold in lane n, a NaN being in the way of it."""
 
     def generate(_context, builder, _signature, args):
-        past = builder.not_(builder.fcmp_ordered("<=", *args))
-        return builder.zext(builder.bitcast(past, ir.IntType(LANES)), _I64)
+        return _bits_where_not(builder, "<=", args)
 
     return types.uint64(_LANES, _LANES), generate
 
@@ -284,8 +289,7 @@ def bits_not_less(_typing, x, limit):
     """Bit n is set where ``x < limit`` does not hold in lane n, a NaN being in the way of it."""
 
     def generate(_context, builder, _signature, args):
-        past = builder.not_(builder.fcmp_ordered("<", *args))
-        return builder.zext(builder.bitcast(past, ir.IntType(LANES)), _I64)
+        return _bits_where_not(builder, "<", args)
 
     return types.uint64(_LANES, _LANES), generate
 
