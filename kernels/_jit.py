@@ -5,6 +5,8 @@ from typing import Any, TypeVar, cast
 
 import numba
 
+from ._cache import KernelCache
+
 F = TypeVar("F", bound=Callable[..., object])
 
 # fastmath stays off: it removes the NaN checks that the trigger test relies on.
@@ -16,11 +18,27 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _INLINE: dict[str, Any] = _OPTIONS | {"_nrt": False, "forceinline": True}
 _INNER: dict[str, Any] = _INLINE | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
-kernel = cast(Callable[[F], F], numba.njit(**_INLINE))
+
+def _cached(options: dict[str, Any]) -> Callable[[F], F]:
+    """Decorator that compiles a function, and keeps what is compiled of the package's own for other processes."""
+    compiled = numba.njit(**options)
+
+    def decorate(function: F) -> F:
+        dispatcher: Any = compiled(function)  # the function itself where the JIT is off
+        if dispatcher is not function and function.__module__.startswith("riskcore.kernels."):
+            dispatcher._cache = KernelCache(function)
+        return cast(F, dispatcher)
+
+    return decorate
+
+
+kernel = _cached(_INLINE)
 """A kernel that makes no arrays."""
 
 inner_kernel = cast(Callable[[F], F], numba.njit(**_INNER))
-"""The same for other kernels alone: taking columns apart for Python is most of what compiling costs."""
+"""The same for other kernels alone: taking columns apart for Python is most of what compiling costs.
 
-allocating_kernel = cast(Callable[[F], F], numba.njit(**_OPTIONS))
+Not cached by itself: the kernels that call it hold its code."""
+
+allocating_kernel = _cached(_OPTIONS)
 """A kernel that makes arrays of its own."""

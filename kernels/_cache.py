@@ -1,0 +1,204 @@
+"""Compiled kernels kept on disk from one process to the next (docs/decisions/0015-compile-cache.md).
+
+Numba's own cache looks at the file of the entry function alone and gives stale code when a callee elsewhere has
+changed. Here the folder is named after the content of all kernel sources and of all else that compiled code depends
+on, and each compiled signature is one file that carries its digest: nothing is looked up in an index that two
+processes could write at once, and no damaged file is read any further.
+"""
+
+import contextlib
+import hashlib
+import os
+import pickle
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba.core import serialize, sigutils
+from numba.core.compiler import CompileResult
+
+_DIGEST = hashlib.sha256().digest_size
+_KEPT_FOLDERS, _KEPT_SECONDS = 16, 30 * 86_400
+_OFF = {"0", "off", "no", "false"}
+
+# What of Numba's settings changes the code that it makes; the processor's part is in its codegen's magic tuple.
+_SETTINGS = (
+    "BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT", "DISABLE_INTEL_SVML", "USING_SVML",
+    "ENABLE_PROFILING", "FORCE_DEBUG_INFO",
+)  # fmt: skip
+
+
+def _digest_of_sources() -> bytes:
+    """Digest of all kernel sources; empty where they are not files, as in a zip archive."""
+    found = hashlib.sha256()
+    paths = sorted(Path(__file__).parent.glob("*.py"))
+    for path in paths:
+        content = path.read_bytes()
+        found.update(f"{path.name} {len(content)} ".encode() + content)
+    return found.digest() if paths else b""
+
+
+# Taken as the kernels are imported: a source that is edited later is not what this process runs.
+_SOURCES = _digest_of_sources()
+
+
+def user_folder() -> Path:
+    """Folder of the caches of all versions: RISKCORE_CACHE_DIR, or the platform's place for a user's caches."""
+    if given := os.environ.get("RISKCORE_CACHE_DIR"):
+        return Path(given)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "riskcore" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "riskcore"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "riskcore"
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse a folder that somebody else could put code into."""
+    if sys.platform == "win32":
+        return
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        raise PermissionError(f"{folder} belongs to another user")
+    if stat.S_IMODE(found.st_mode) & 0o022:
+        raise PermissionError(f"others may write into {folder} (chmod go-w {folder})")
+
+
+def _prune(folder: Path) -> None:
+    """Remove the folders of other versions that have not been used for long, or that are many."""
+    now = time.time()
+    others = [p for p in folder.parent.iterdir() if re.fullmatch("[0-9a-f]{64}", p.name) and p != folder]
+    ages = sorted((now - p.stat().st_mtime, p) for p in others)
+    for place, (age, path) in enumerate(ages):
+        if age > _KEPT_SECONDS or place >= _KEPT_FOLDERS - 1:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+class _Store:
+    """Folder of this process's compiled kernels. Numba's compiler lock lets one thread at a time in."""
+
+    def __init__(self) -> None:
+        self.folder: Path | None = None
+        self._opened, self._told = False, False
+        self.writes = True
+
+    def open(self, magic: tuple[object, ...]) -> Path | None:
+        """Folder of this version, made where there is none; None to do without."""
+        if not self._opened:
+            self._opened = True
+            wanted = os.environ.get("RISKCORE_CACHE", "").lower() not in _OFF
+            if wanted and _SOURCES and _digest_of_sources() == _SOURCES:
+                try:
+                    self.folder = self._made(magic)
+                except Exception as error:
+                    self.tell(f"riskcore does not keep its compiled kernels: {error}")
+        return self.folder
+
+    def _made(self, magic: tuple[object, ...]) -> Path:
+        settings = [(name, str(getattr(numba.config, name, None))) for name in _SETTINGS]
+        versions = numba.__version__, llvmlite.__version__, np.__version__, sys.version, sys.implementation.cache_tag
+        key = hashlib.sha256(_SOURCES + repr((versions, magic, settings)).encode()).hexdigest()
+        folder = user_folder() / key
+        new = not folder.is_dir()
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _require_own(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _require_own(folder)
+        with contextlib.suppress(OSError):
+            if new:
+                _prune(folder)
+            else:
+                os.utime(folder)  # which folders were used last
+        return folder
+
+    def tell(self, fault: str) -> None:
+        """Say once what is wrong with the cache: what is not in it is compiled."""
+        if not self._told:
+            self._told = True
+            ways = "RISKCORE_CACHE_DIR names another folder, RISKCORE_CACHE=0 switches the cache off"
+            warnings.warn(f"{fault} ({ways})", RuntimeWarning, stacklevel=2)
+
+
+_STORE = _Store()
+
+
+class KernelCache:
+    """Cache of one kernel, in the place of Numba's own in its dispatcher."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+
+    @property
+    def cache_path(self) -> str | None:
+        """Folder of the files, for Numba's statistics."""
+        return None if _STORE.folder is None else str(_STORE.folder)
+
+    def _path(self, folder: Path, arguments: tuple[Any, ...]) -> Path:
+        return folder / f"{self._name}-{hashlib.sha256(repr(arguments).encode()).hexdigest()[:32]}"
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Give the compiled kernel of a signature, or None to have it compiled."""
+        target_context.refresh()
+        folder = _STORE.open(target_context.codegen().magic_tuple())
+        arguments, returned = sigutils.normalize_signature(sig)
+        if folder is None or returned is not None:
+            return None
+        path = self._path(folder, arguments)
+        try:
+            content = memoryview(path.read_bytes())
+            if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+                raise ValueError("the file is damaged")
+            found = CompileResult._rebuild(target_context, *pickle.loads(content[_DIGEST:]))
+            if found.signature.args != arguments:
+                raise ValueError("the file is of another signature")
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            _STORE.tell(f"riskcore compiles a kernel anew that {path} does not give: {error}")
+            return None
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Write a compiled kernel: a file of another name first, so that nobody reads half of one."""
+        folder = _STORE.folder
+        arguments, returned = sigutils.normalize_signature(sig)
+        if folder is None or returned is not None or not _STORE.writes or data.library.has_dynamic_globals:
+            return
+        try:
+            if _digest_of_sources() == _SOURCES:
+                content = serialize.dumps(data._reduce())
+                _replace(self._path(folder, arguments), hashlib.sha256(content).digest() + content)
+        except Exception as error:
+            _STORE.writes = False
+            _STORE.tell(f"riskcore does not keep its compiled kernels: {error}")
+
+    def enable(self) -> None:
+        """Do nothing: RISKCORE_CACHE switches the cache."""
+
+    def disable(self) -> None:
+        """Do nothing: RISKCORE_CACHE switches the cache."""
+
+    def flush(self) -> None:
+        """Do nothing: files of another version are in another folder."""
+
+
+def _replace(path: Path, content: bytes) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)  # another process may have removed the folder of a version
+    handle, new = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise
