@@ -6,8 +6,9 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from .accounts import Accounts, Orders
 from .errors import RiskDataError
 from .guards import Memory
 from .journal import EVENTS, REASONS, ROW, Ledger, Rows, words
+from .run_tables import ASKED, PARTS, START, STATE, encoded
 from .tick import Books, Prices, asset_values
 from .venue import Venue, load_venue
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,55 @@ def manifest(path: Path) -> dict[str, Any]:
     Raises
     ------
     RiskDataError
-        The folder holds no run that this version can read.
+        The folder holds no run that this version can read, or ``run.json`` is not as it was written.
     """
     try:
-        found = json.loads((path / "run.json").read_text())
-    except (OSError, ValueError):
+        found = json.loads((path / "run.json").read_bytes())
+    except OSError:
         raise RiskDataError("run", None, "must be a run folder with a run.json", value=str(path)) from None
+    except (ValueError, RecursionError):
+        raise _damaged(path, "run.json", "is not JSON") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise RiskDataError("run", "format", f"must be {FORMAT}", value=str(path))
+        raise RiskDataError("run", "format", f"must be {FORMAT}: run again", value=str(path))
+    if found.get("digest") != _digest_of(found):
+        raise _damaged(path, "run.json", _ALTERED)
+    for name, fits in _MANIFEST.items():
+        if name not in found:
+            raise _damaged(path, "run.json", f"{name} is missing")
+        if not fits(found[name]):
+            raise _damaged(path, "run.json", f"{name} is not what riskcore writes")
+    parts = min(found["parts"], len(found["files"]))  # a part has files: no more names than that are made
+    wanted = {file_of(table, part) for part in range(parts) for table in PARTS}
+    wanted |= {"venue.json", *(file_of(table, found["parts"] - 1) for table in (*START, *STATE))}
+    if set(found["files"]) - {file_of(table, found["parts"] - 1) for table in ASKED} != wanted:
+        raise _damaged(path, "run.json", "files must be those of its parts")
     return found
+
+
+def checked(path: Path) -> dict[str, Any]:
+    """Read ``run.json`` and hold every file that it counts to its digest.
+
+    Raises
+    ------
+    RiskDataError
+        As of `manifest`, or a file is missing or not as it was written.
+    """
+    known = manifest(path)
+    for name in known["files"]:
+        _content(path, known, name)
+    return known
+
+
+def read_venue(path: Path) -> Venue:
+    """Venue of a run folder, under whatever ADL policy."""
+    content = _content(path, manifest(path), "venue.json")
+    try:
+        source = json.loads(content, parse_float=str)
+    except (ValueError, RecursionError):
+        raise _damaged(path, "venue.json", "is not JSON") from None
+    if not isinstance(source, dict):
+        raise _damaged(path, "venue.json", "must hold an object")
+    return load_venue(source, any_adl_policy=True)
 
 
 def write_part(
@@ -86,28 +128,31 @@ def write_part(
     if start is not None:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RiskDataError("run", None, "must be a new or empty folder", value=str(path))
-        (path / "start").mkdir(parents=True, exist_ok=True)
-        (path / "venue.json").write_text(json.dumps(venue.source, indent=1))
-        ids = pd.DataFrame({"account": start.ids, "leverage_limit": start.leverage_limit})
-        _write(path / "start/accounts", ids.assign(unsettled=start.columns.unsettled))
-        _write_columns(path / "start", start)
-        _write(path / "start/orders", pd.DataFrame({f.name: getattr(start.orders, f.name) for f in fields(Orders)}))
-        known: dict[str, Any] = {"format": FORMAT, "parts": 0, "events": 0, "inputs": dict(inputs or {})}
+        path.mkdir(parents=True, exist_ok=True)
+        known: dict[str, Any] = {"format": FORMAT, "parts": 0, "events": 0, "files": {}, "inputs": dict(inputs or {})}
         known["providers"] = [accounts.row_of(p.account) for p in venue.backstop]
     else:
         known = manifest(path)
-    part = known["parts"]
-    _write_ticks(path, f"{part:05d}", recorded)
+    part, files = known["parts"], _Files(path, known["parts"])
+    if start is not None:
+        files.put("venue.json", json.dumps(venue.source, indent=1).encode())
+        ids = pd.DataFrame({"account": start.ids, "leverage_limit": start.leverage_limit})
+        files.table("start/accounts", ids.assign(unsettled=start.columns.unsettled))
+        _write_columns(files, "start", start)
+        files.table("start/orders", pd.DataFrame({f.name: getattr(start.orders, f.name) for f in fields(Orders)}))
+    _write_ticks(files, recorded)
     rows = np.concatenate([r.rows for r in recorded]) if recorded else np.empty(0, ROW)
-    _write(path / f"journal/{part:05d}", _journal_frame(rows))
-    _write_state(path / f"state/{part:05d}", venue, accounts, ledger, memory)
+    files.table("journal", _journal_frame(rows))
+    _write_state(files, venue, accounts, ledger, memory)
     known |= {
         "versions": {
             "riskcore": version("riskcore"), "numba": numba.__version__, "numpy": np.__version__,
             "python": platform.python_version(),
         },
         "seed": seed, "parts": part + 1, "ticks": ticks, "events": known["events"] + len(rows), "complete": complete,
+        "files": {n: d for n, d in known["files"].items() if not n.startswith("state/")} | files.digests,
     }  # fmt: skip
+    known["digest"] = _digest_of(known)
     fresh = path / "run.json.new"
     fresh.write_text(json.dumps(known, indent=1))
     os.replace(fresh, path / "run.json")
@@ -116,22 +161,94 @@ def write_part(
             shutil.rmtree(old)
 
 
-def _write(path: Path, frame: pd.DataFrame) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_parquet(path.with_name(path.name + ".parquet"), index=False, compression="zstd")
+def _digest_of(known: Mapping[str, Any]) -> str:
+    """Digest of everything else in ``run.json``."""
+    rest = {name: value for name, value in known.items() if name != "digest"}
+    return sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _write_columns(path: Path, accounts: Accounts) -> None:
+_ALTERED = "is not the file that the run wrote: restore it or run again"
+
+
+def _damaged(path: Path, name: str, rule: str) -> RiskDataError:
+    return RiskDataError("run", name, rule, value=str(path))
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**62
+
+
+def _is_mapping(value: object, test: Callable[[object], bool]) -> bool:
+    return isinstance(value, dict) and all(map(test, value.values()))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_MANIFEST: dict[str, Callable[[Any], bool]] = {
+    "versions": lambda value: _is_mapping(value, _is_text),
+    "seed": lambda value: type(value) is int,
+    "parts": lambda value: _is_count(value) and value > 0,
+    "ticks": _is_count,
+    "events": _is_count,
+    "complete": lambda value: isinstance(value, bool),
+    "providers": lambda value: isinstance(value, list) and all(map(_is_count, value)),
+    "inputs": lambda value: _is_mapping(value, lambda entry: _is_mapping(entry, _is_text) and "sha256" in entry),
+    "files": lambda value: _is_mapping(value, _is_text),
+}
+"""What ``run.json`` must have beside its format and digest."""
+
+
+def file_of(table: str, part: int) -> str:
+    """File of a table, of a part if it has parts, in the run folder."""
+    folder, _, name = table.partition("/")
+    if folder == "start":
+        return f"{table}.parquet"
+    return f"{folder}/{part:05d}/{name}.parquet" if name else f"{folder}/{part:05d}.parquet"
+
+
+def _content(path: Path, known: Mapping[str, Any], name: str) -> bytes:
+    """Bytes of a file that a run counts, held to their digest."""
+    try:
+        content = (path / name).read_bytes()
+    except OSError as error:
+        raise _damaged(path, name, f"cannot be read: {error.strerror}: restore it or run again") from None
+    if sha256(content).hexdigest() != known["files"].get(name):
+        raise _damaged(path, name, _ALTERED)
+    return content
+
+
+class _Files:
+    """Files of a part as they are written, and their digests by name."""
+
+    def __init__(self, path: Path, part: int) -> None:
+        self._path, self._part = path, part
+        self.digests: dict[str, str] = {}
+
+    def put(self, name: str, content: bytes | memoryview) -> None:
+        """Write one file."""
+        file = self._path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+        self.digests[name] = sha256(content).hexdigest()
+
+    def table(self, table: str, frame: pd.DataFrame) -> None:
+        """Write a declared table."""
+        self.put(file_of(table, self._part), encoded(table, frame))
+
+
+def _write_columns(files: _Files, folder: str, accounts: Accounts) -> None:
     columns = accounts.columns
-    _write(
-        path / "positions",
+    files.table(
+        f"{folder}/positions",
         pd.DataFrame(
             {"account": accounts.position_accounts(), "market": columns.market.astype(np.int64), "lots": columns.lots,
              "cost": columns.cost, "entry": columns.entry}
         ),
     )  # fmt: skip
-    _write(
-        path / "balances",
+    files.table(
+        f"{folder}/balances",
         pd.DataFrame(
             {"account": accounts.balance_accounts(), "asset": columns.asset.astype(np.int64), "quanta": columns.free,
              "lent": columns.lent}
@@ -139,7 +256,7 @@ def _write_columns(path: Path, accounts: Accounts) -> None:
     )  # fmt: skip
 
 
-def _write_ticks(path: Path, part: str, recorded: Sequence[Recorded]) -> None:
+def _write_ticks(files: _Files, recorded: Sequence[Recorded]) -> None:
     ticks = np.array([r.tick for r in recorded], np.int64)
     moments = np.array([r.time for r in recorded], np.int64)
     markets = len(recorded[0].prices.mark) if recorded else 0
@@ -148,8 +265,8 @@ def _write_ticks(path: Path, part: str, recorded: Sequence[Recorded]) -> None:
     def stacked(arrays: list[npt.NDArray[Any]], dtype: type) -> npt.NDArray[Any]:
         return np.concatenate(arrays) if arrays else np.empty(0, dtype)
 
-    _write(
-        path / f"ticks/{part}",
+    files.table(
+        "ticks",
         pd.DataFrame(
             {
                 "tick": np.repeat(ticks, markets),
@@ -172,12 +289,12 @@ def _write_ticks(path: Path, part: str, recorded: Sequence[Recorded]) -> None:
             "price": stacked([r.prices.given_asset for r in recorded], float),
         }
     )
-    _write(path / f"assets/{part}", prices.dropna())
+    files.table("assets", prices.dropna())
     levels = [np.diff(r.books.offset) for r in recorded]
     side = [np.repeat(np.arange(len(n)), n) for n in levels]
     seen = [np.where(r.books.time > 0, r.books.time, r.time)[s // 2] for r, s in zip(recorded, side, strict=True)]
-    _write(
-        path / f"books/{part}",
+    files.table(
+        "books",
         pd.DataFrame(
             {
                 "tick": np.repeat(ticks, [int(n.sum()) for n in levels]),
@@ -197,12 +314,12 @@ def _journal_frame(rows: Rows) -> pd.DataFrame:
     return frame
 
 
-def _write_state(path: Path, venue: Venue, accounts: Accounts, ledger: Ledger, memory: Memory) -> None:
-    _write_columns(path, accounts)
-    _write(path / "accounts", pd.DataFrame({"unsettled": accounts.columns.unsettled}))
+def _write_state(files: _Files, venue: Venue, accounts: Accounts, ledger: Ledger, memory: Memory) -> None:
+    _write_columns(files, "state", accounts)
+    files.table("state/accounts", pd.DataFrame({"unsettled": accounts.columns.unsettled}))
     orders = pd.DataFrame({f.name: getattr(accounts.orders, f.name) for f in fields(Orders)})
     orders.insert(0, "order", np.arange(len(orders)))
-    _write(path / "orders", orders[orders["lots"] > 0])
+    files.table("state/orders", orders[orders["lots"] > 0])
     frames = memory.frames()
     remembered = {"premium_sum": ledger.premium_sum, "premium_count": ledger.premium_count}
     markets = pd.DataFrame({"market": np.arange(len(ledger.book_lots))} | remembered)
@@ -214,7 +331,7 @@ def _write_state(path: Path, venue: Venue, accounts: Accounts, ledger: Ledger, m
     if policy.account_cap is not None:
         frames["sold"] = pd.DataFrame(sorted(ledger.sold.items()), columns=["account", "quanta"], dtype=np.int64)
     for name, frame in frames.items():
-        _write(path / name, frame)
+        files.table(f"state/{name}", frame)
     entries = [("book_lots", m, lots) for m, lots in enumerate(ledger.book_lots)]
     entries += [("book_quanta", k, quanta) for k, quanta in enumerate(ledger.book_quanta)]
     entries += [("pool", k, quanta) for k, quanta in enumerate(ledger.pool)]
@@ -222,102 +339,30 @@ def _write_state(path: Path, venue: Venue, accounts: Accounts, ledger: Ledger, m
     for at, provider in enumerate(venue.backstop):
         for name, taken in zip(("minute", "hour", "total"), ledger.taken[at], strict=True):
             entries.append((f"provider_{name}", accounts.row_of(provider.account), taken))
-    _write(path / "ledger", pd.DataFrame(entries, columns=["ledger", "item", "value"]).astype({"value": np.int64}))
+    files.table("state/ledger", pd.DataFrame(entries, columns=["ledger", "item", "value"]).astype({"value": np.int64}))
 
 
-def read_accounts(path: Path, venue: Venue, columns: Path | None = None) -> Accounts:
-    """Read the accounts that a run started from, or with the positions, balances and orders of a later state."""
-    start = path / "start"
-    columns = columns or start
-    accounts = pd.read_parquet(start / "accounts.parquet")
-    positions, balances = (pd.read_parquet(columns / f"{name}.parquet") for name in ("positions", "balances"))
-    table = pd.read_parquet(start / "orders.parquet")
-    orders = Orders(*(table[f.name].to_numpy().copy() for f in fields(Orders)))
-    unsettled = pd.read_parquet(columns / "accounts.parquet", columns=["unsettled"])["unsettled"]
-    if columns != start:
-        still = pd.read_parquet(columns / "orders.parquet")["order"].to_numpy()
-        orders.lots[~np.isin(np.arange(len(table)), still)] = 0
-    ids = accounts["account"]
-    return Accounts.from_rows(
-        venue,
-        ids.to_numpy(np.int64 if pd.api.types.is_integer_dtype(ids.dtype) else object),
-        tuple(positions[n].to_numpy().copy() for n in ("account", "market", "lots", "cost", "entry")),  # type: ignore[arg-type]
-        tuple(balances[n].to_numpy().copy() for n in ("account", "asset", "quanta", "lent")),  # type: ignore[arg-type]
-        orders,
-        accounts["leverage_limit"].to_numpy(),
-        unsettled.to_numpy().copy(),
-    )
+class _Reader:
+    """Tables of a run folder, held to their digests and to what is declared of them."""
 
+    def __init__(self, path: Path, venue: Venue) -> None:
+        self.known, self._path = manifest(path), path
+        self.sizes = {
+            "market": len(venue.markets.symbol), "asset": len(venue.assets.symbol), "book": len(venue.book_symbols)
+        }  # fmt: skip
+        self._ids = self.table("start/accounts")["account"]
+        self.sizes["account"] = len(self._ids)
 
-def read_marks(path: Path, tick: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Marks and indexes of a tick, as they were guarded."""
-    for part in range(manifest(path)["parts"]):
-        where = [("tick", "==", tick)]
-        found = pd.read_parquet(path / f"ticks/{part:05d}.parquet", columns=["mark", "index"], filters=where)
-        if len(found):
-            return found["mark"].to_numpy(), found["index"].to_numpy()
-    raise RiskDataError("run", "tick", "must be a tick of the run", value=tick)
+    def table(self, table: str, part: int = 0) -> Table:
+        """Columns of a table."""
+        name = file_of(table, part)
+        return decoded(table, name, _content(self._path, self.known, name), self.sizes)
 
+    def has(self, table: str, part: int) -> bool:
+        """Whether the run has a table that a figure of the policy asks for."""
+        return file_of(table, part) in self.known["files"]
 
-def read_prices(path: Path, venue: Venue) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Time, marks and prices of assets of every tick, as they were used: shapes (T,), (T, M) and (T, K)."""
-    time, mark, asset = [], [], []
-    for part in range(manifest(path)["parts"]):
-        ticks = pd.read_parquet(path / f"ticks/{part:05d}.parquet", columns=["tick", "time", "mark", "index"])
-        table = {name: ticks[name].to_numpy().reshape(-1, len(venue.markets.symbol)) for name in ticks}
-        given = np.full((len(table["tick"]), len(venue.assets.symbol)), np.nan)
-        prices = pd.read_parquet(path / f"assets/{part:05d}.parquet")
-        given[np.searchsorted(table["tick"][:, 0], prices["tick"]), prices["asset"]] = prices["price"]
-        time.append(table["time"][:, 0])
-        mark.append(table["mark"])
-        asset.append(asset_values(venue, table["mark"], table["index"], given))
-    return np.concatenate(time), np.concatenate(mark), np.concatenate(asset)
-
-
-def read_journal(path: Path) -> Rows:
-    """All journal rows of a run folder."""
-    parts = [
-        pd.read_parquet(path / f"journal/{part:05d}.parquet") for part in range(manifest(path)["parts"])
-    ]  # fmt: skip
-    rows = np.empty(sum(len(p) for p in parts), ROW)
-    end = 0
-    for frame in parts:
-        block = rows[end : end + len(frame)]
-        for name in ROW.names or ():
-            names = {"event": EVENTS, "reason": REASONS}.get(name)
-            block[name] = frame[name].astype(pd.CategoricalDtype(list(names))).cat.codes if names else frame[name]
-        end += len(frame)
-    return rows
-
-
-def read_state(path: Path) -> Kept:
-    """Read the last state of a run folder."""
-    known = manifest(path)
-    venue = load_venue(path / "venue.json", any_adl_policy=True)
-    state = path / f"state/{known['parts'] - 1:05d}"
-    accounts = read_accounts(path, venue, state)
-    ledger = Ledger.opening(venue)
-    table = pd.read_parquet(state / "ledger.parquet")
-    column = {name: rows["value"].to_numpy() for name, rows in table.groupby("ledger", sort=False)}
-    ledger.book_lots[:], ledger.book_quanta[:] = column["book_lots"], column["book_quanta"]
-    ledger.pool[:] = column["pool"]
-    names = ("markets", "samples", "books", "slices", "sold")
-    frames = {n: pd.read_parquet(state / f"{n}.parquet") for n in names if (state / f"{n}.parquet").exists()}
-    markets = frames["markets"]
-    ledger.premium_sum[:], ledger.premium_count[:] = markets["premium_sum"], markets["premium_count"]
-    if "slices" in frames:
-        ledger.last_slice = {(a, m): t for a, m, t in frames["slices"].to_numpy().tolist()}
-    if "sold" in frames:
-        ledger.sold = dict(frames["sold"].to_numpy().tolist())
-    ledger.fund, ledger.shortfall = int(column["fund"][0]), int(column["shortfall"][0])
-    for at, name in enumerate(("minute", "hour", "total")):
-        if venue.backstop:
-            ledger.taken[:, at] = column[f"provider_{name}"]
-    time = None
-    for part in range(known["parts"] - 1, -1, -1):
-        moments = pd.read_parquet(path / f"ticks/{part:05d}.parquet", columns=["time"])["time"]
-        if len(moments):
-            time = int(moments.iloc[-1])
-            break
-    memory = Memory.from_frames(venue, frames)
-    return Kept(venue, accounts, ledger, memory, known["seed"], known["ticks"], time)
+    def must(self, holds: object, table: str, rule: str, part: int = 0) -> None:
+        """Refuse a table that breaks a rule."""
+        if not holds:
+            raise _damaged(self._path, file_of(table, part), rule)
