@@ -99,6 +99,7 @@ class Engine:
         # nobody can write to what the tables were read into; to a copy of it one can
         self._start: Accounts | None = accounts.copy() if accounts.columns.lots.flags.writeable else accounts
         self._folder: Path | None = None
+        self._saved: str | None = None  # the digest of the folder's run.json
         self._recorded: list[Recorded] = []
         self._broken: str | None = None
 
@@ -225,9 +226,9 @@ class Engine:
         path = Path(path)
         if self._folder is not None and path.resolve() != self._folder:
             raise ValueError(f"this run is already kept in {self._folder}")
-        run_folder.write_part(
+        self._saved = run_folder.write_part(
             path, self.venue, self.accounts, self.ledger, self.memory, self._recorded, start=self._start,
-            seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
+            after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
         )  # fmt: skip
         self._folder, self._recorded, self._start = path.resolve(), [], None
 
@@ -242,7 +243,7 @@ class Engine:
         engine = cls(kept.accounts, kept.venue, kept.seed, check_screen=check_screen)
         engine.ledger, engine.memory = kept.ledger, kept.memory
         engine.ticks, engine.time = kept.ticks, kept.time
-        engine._start, engine._folder = None, Path(path).resolve()
+        engine._start, engine._folder, engine._saved = None, Path(path).resolve(), kept.digest
         return engine
 
 

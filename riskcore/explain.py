@@ -16,7 +16,7 @@ from .curves import IMF, MMF
 from .errors import RiskDataError
 from .journal import to_frame
 from .tick import PriceMap, Prices
-from .venue import Venue, load_venue
+from .venue import Venue
 
 _WHY = {
     "mmr": "maintenance margin ratio at 100 % or above",
@@ -168,17 +168,15 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
     Raises
     ------
     RiskDataError
-        The run has no such account.
+        The folder holds no run, or one that is damaged; or the run has no such account.
     """
-    path = Path(path)
-    run_folder.manifest(path)
-    venue = load_venue(path / "venue.json", any_adl_policy=True)
-    accounts = run_folder.read_accounts(path, venue)
+    run = run_folder.opened(Path(path))
+    venue, accounts = run.venue, run.accounts()
     try:
         row = accounts.row_of(_as_id(account, accounts.ids.dtype.kind))
     except KeyError:
         raise RiskDataError("accounts", "account", "must be an account of the run", value=str(account)) from None
-    journal = run_folder.read_journal(path)
+    journal = run.journal()
     own = journal[(journal["account"] == row) | (journal["counterparty"] == row)]
     frame = to_frame(own, venue, accounts)
     step = {s: float(size) for s, size in zip(venue.markets.symbol, venue.markets.step, strict=True)}
@@ -244,7 +242,7 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
                 text = f"{money:,.2f} {settle} of shortfall left on record"
         what.append(text)
     frame["what"] = what
-    frame["why"] = [_WHY[reason] for reason in frame["reason"]]
+    frame["why"] = [_WHY.get(reason, reason) for reason in frame["reason"]]
     frame.loc[~mine, ["mmr_before", "mmr_after"]] = float("nan")
     return frame[["time", "event", "what", "why", "mmr_before", "mmr_after"]]
 

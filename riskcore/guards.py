@@ -30,7 +30,8 @@ BAND_NAMES = ("impact", "mean_mark", "mean_premium", "limit", "conversion")
 NO_BAND = 2**62
 
 _SECOND = 1_000_000_000
-_WINDOW = 300  # seconds of the means
+SECONDS_OF_SAMPLES = 300
+"""Seconds that the means are of."""
 
 
 class Refusal(NamedTuple):
@@ -166,7 +167,7 @@ class Memory:
     def _sampled(self, before: int | None, time: int, fresh: Int) -> list[_Run]:
         """Go on to a tick: seconds since the one before had the samples of then, a tick on a second has fresh ones."""
         now = time // _SECOND
-        oldest = now - _WINDOW + 1
+        oldest = now - SECONDS_OF_SAMPLES + 1
         runs = self.runs.copy()
         while runs and runs[0].second < oldest:
             run = runs.pop(0)

@@ -12,7 +12,7 @@ import pandas as pd
 from . import run_folder
 from .errors import RiskDataError
 from .journal import EVENT, Rows
-from .venue import Venue, load_venue
+from .venue import Venue
 
 STAGES = {"book": "order book", "backstop": "backstop", "adl": "ADL"}
 """Events that close positions, and the stages' names."""
@@ -62,8 +62,7 @@ def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
 class _Run(NamedTuple):
     """What the tables over time are made of, read once."""
 
-    path: Path
-    venue: Venue
+    folder: run_folder.Reader
     rows: Rows
     time: npt.NDArray[np.int64]
     mark: npt.NDArray[Any]
@@ -71,8 +70,8 @@ class _Run(NamedTuple):
 
     @classmethod
     def read(cls, path: Path) -> _Run:
-        venue = load_venue(path / "venue.json", any_adl_policy=True)
-        return cls(path, venue, run_folder.read_journal(path), *run_folder.read_prices(path, venue))
+        folder = run_folder.opened(path)
+        return cls(folder, folder.journal(), *folder.prices())
 
 
 def provider_pnl(path: str | Path) -> pd.DataFrame:
@@ -95,14 +94,14 @@ def provider_pnl(path: str | Path) -> pd.DataFrame:
 
 
 def _provider_pnl(run: _Run) -> pd.DataFrame:
-    path, venue, rows, time, mark, asset = run
-    accounts = run_folder.read_accounts(path, venue)
+    folder, rows, time, mark, asset = run
+    venue, accounts = folder.venue, folder.accounts()
     mark, asset = (pd.DataFrame(prices).ffill().to_numpy() for prices in (mark, asset))
     lot, quantum = mark * venue.markets.step_size, asset * venue.assets.quantum_size
     rows = rows[rows["event"] == EVENT["backstop"]]
     received = (rows["counter_cash"] - rows["counter_cost"]) * float(venue.settle_quantum)
     frames = []
-    for account in run_folder.manifest(path)["providers"]:
+    for account in folder.known["providers"]:
         own = rows["counterparty"] == account
         tick, money = rows["tick"][own], received[own]
         worth, taken, now = np.zeros(len(time)), np.zeros(len(time)), np.zeros(len(time))
@@ -146,7 +145,7 @@ def timeline(path: str | Path) -> pd.DataFrame:
 
 
 def _timeline(run: _Run) -> pd.DataFrame:
-    venue, rows, time = run.venue, run.rows, run.time
+    venue, rows, time = run.folder.venue, run.rows, run.time
     quantum = float(venue.settle_quantum)
 
     def so_far(of: npt.NDArray[np.bool_], amount: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -168,14 +167,14 @@ def page(path: str | Path) -> str:
     Raises
     ------
     RiskDataError
-        plotly is not installed.
+        plotly is not installed, or the folder holds no run, or one that is damaged.
     """
     try:
         from plotly import graph_objects, subplots
     except ImportError:
         raise RiskDataError("report", None, "plotly draws the pictures: pip install 'riskcore[cli]'") from None
     run = _Run.read(Path(path))
-    venue, rows = run.venue, run.rows
+    venue, rows = run.folder.venue, run.rows
     settle, line, pnl = venue.settle_asset, _timeline(run), _provider_pnl(run)
     titles = ("liquidated so far", "fund, and shortfall that nobody paid", "providers: PnL on what they took")
     figure = subplots.make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.06, subplot_titles=titles)
@@ -198,5 +197,5 @@ def page(path: str | Path) -> str:
     drawn: str = figure.to_html(full_html=False, include_plotlyjs=True)
     return (
         f"<!doctype html><meta charset='utf-8'><title>riskcore run</title><style>{style}</style>"
-        f"<h1>{run.path.name}</h1>" + "".join(parts) + drawn
+        f"<h1>{Path(path).name}</h1>" + "".join(parts) + drawn
     )

@@ -1,8 +1,8 @@
-"""The tables of a run folder: their columns, declared once for writing and reading; docs/run_folder.md explains them."""
+"""The tables of a run folder: columns declared once, for writing and reading; docs/run_folder.md has their meaning."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from .errors import RiskDataError
 from .journal import EVENTS, POOL, REASONS
+from .kernels.prints import NO_SAMPLE
 
 Table = dict[str, npt.NDArray[Any]]
 Sizes = Mapping[str, int]
@@ -27,7 +28,7 @@ class _Kind(NamedTuple):
     type: pa.DataType
     low: float = -np.inf
     high: float | str = np.inf
-    missing: bool = False  # NaN
+    missing: bool = False  # NaN, or `NO_SAMPLE`
 
 
 _I, _F = pa.int64(), pa.float64()
@@ -39,6 +40,8 @@ _KINDS = {
     "natural": _Kind(_I, 0),
     "positive": _Kind(_I, 1),
     "side": _Kind(_I, -1, 1),
+    "sample": _Kind(_I, -(10**16), 10**16),
+    "sample?": _Kind(_I, -(10**16), 10**16, missing=True),
     "flag": _Kind(pa.bool_()),
     "word": _Kind(_WORD),
     "name": _Kind(pa.string()),
@@ -48,6 +51,7 @@ _KINDS = {
     "price?": _Kind(_F, np.nextafter(0, 1), np.finfo(float).max, missing=True),
     "quantity?": _Kind(_F, 0, missing=True),
     "limit": _Kind(_F, 0.001),
+    "tick": _Kind(_I, 0, "tick"),
     "account": _Kind(_I, 0, "account"),
     "market": _Kind(_I, 0, "market"),
     "asset": _Kind(_I, 0, "asset"),
@@ -68,11 +72,11 @@ _SPECS = {
     "start/positions": _POSITIONS,
     "start/balances": _BALANCES,
     "start/orders": _ORDERS.format("natural"),
-    "ticks": "tick:natural time:whole market:market mark:price? index:price? given_mark:price? given_index:price?"
+    "ticks": "tick:tick time:whole market:market mark:price? index:price? given_mark:price? given_index:price?"
     " last_price:price? open_interest:quantity? funding_rate:number",
-    "assets": "tick:natural asset:asset price:price",
-    "books": "tick:natural market:book side:side price:positive lots:positive book_time:whole",
-    "journal": "tick:natural time:whole event:word reason:word account:account? counterparty:party market:market?"
+    "assets": "tick:tick asset:asset price:price",
+    "books": "tick:tick market:book side:side price:positive lots:positive book_time:whole",
+    "journal": "tick:tick time:whole event:word reason:word account:account? counterparty:party market:market?"
     " asset:asset? order:order? requested:whole lots:whole cost:whole cash:whole entry:whole fee:whole"
     " quanta:whole lent:whole unsettled:whole counter_cost:whole counter_cash:whole counter_entry:whole"
     " fund:whole price:number mmr_before:number mmr_after:number",
@@ -81,10 +85,10 @@ _SPECS = {
     "state/orders": "order:order " + _ORDERS.format("positive"),
     "state/accounts": "unsettled:amount",
     "state/markets": "market:market premium_sum:sum premium_count:natural mark:price? mark_time:whole index:price?"
-    " index_time:whole basis:number basis_time:whole sample_mark:whole sample_premium:whole",
-    "state/samples": "second:whole count:positive market:market mark:whole premium:whole",
+    " index_time:whole basis:number basis_time:whole sample_mark:sample? sample_premium:sample?",
+    "state/samples": "second:whole count:positive market:market mark:sample premium:sample",
     "state/slices": "account:account market:market time:whole",
-    "state/sold": "account:account quanta:amount",
+    "state/sold": "account:account quanta:natural",
     "state/books": "market:book side:side price:positive lots:positive gone:natural",
     "state/ledger": "ledger:name item:natural value:whole",
 }
@@ -122,22 +126,30 @@ def decoded(table: str, file: str, content: bytes, sizes: Sizes) -> Table:
     file
         Where it stands in the run folder, for messages.
     sizes
-        Number of accounts, markets, assets, books and orders: what row numbers must be below.
+        Number of ticks, accounts, markets, assets, books and orders: what row numbers must be below.
 
     Raises
     ------
     RiskDataError
         The file is not Parquet, has other columns or types, or a value is missing or out of range.
     """
-    try:
-        read = pq.read_table(pa.BufferReader(content))
-    except (pa.ArrowException, OSError, ValueError):
-        raise RiskDataError("run", file, "must be a Parquet file") from None
-    kinds = _COLUMNS[table]
+    read, kinds = _parquet(pq.read_table, file, content), _COLUMNS[table]
     if read.column_names != list(kinds):
         found = ", ".join(map(str, read.column_names))
         raise RiskDataError("run", file, f"its columns must be {', '.join(kinds)}, not {found}")
     return {name: _values(file, name, kind, read.column(name), sizes) for name, kind in kinds.items()}
+
+
+def count_rows(file: str, content: bytes) -> int:
+    """Rows of a table by the bytes of its file."""
+    return int(_parquet(pq.read_metadata, file, content).num_rows)
+
+
+def _parquet(read: Callable[[pa.BufferReader], Any], file: str, content: bytes) -> Any:
+    try:
+        return read(pa.BufferReader(content))
+    except (pa.ArrowException, OSError, ValueError):
+        raise RiskDataError("run", file, "must be a Parquet file") from None
 
 
 def _values(file: str, name: str, kind: _Kind, column: pa.ChunkedArray, sizes: Sizes) -> npt.NDArray[Any]:
@@ -155,27 +167,30 @@ def _values(file: str, name: str, kind: _Kind, column: pa.ChunkedArray, sizes: S
     if column.null_count and wanted != _F:
         raise _wrong(file, name, column.is_null().to_numpy(), "must not be missing", None)
     if wanted == _WORD:
-        words = _WORDS[name]
-        values = column.to_pandas().astype(object)
-        codes = np.asarray(pd.Categorical(values, categories=list(words)).codes, np.int64)
-        if (codes < 0).any():
-            raise _wrong(file, name, codes < 0, f"must be one of {', '.join(words)}", values.to_numpy())
-        return codes
-    values = column.to_numpy()
+        return _codes(file, name, column)
+    values: npt.NDArray[Any] = column.to_numpy()
     if is_text:
-        return values.astype(object)
-    values = values if values.flags.writeable else values.copy()
-    if wanted == pa.bool_() or kind.type == pa.string():
+        return np.asarray(values, object)
+    if wanted == pa.bool_():
         return values
     high = kind.high if not isinstance(kind.high, str) else sizes[kind.high] - 1
     bad = ~((values >= kind.low) & (values <= high))
     if kind.missing:
-        bad &= ~np.isnan(values)
+        bad &= ~np.isnan(values) if kind.type == _F else values != NO_SAMPLE
     if kind is _KINDS["side"]:
         bad |= values == 0
     if bad.any():
         raise _wrong(file, name, bad, _rule(kind, high), values)
-    return values
+    return values if values.flags.writeable else values.copy()
+
+
+def _codes(file: str, name: str, column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Events or reasons as their numbers."""
+    words, values = _WORDS[name], column.to_pandas().astype(object)
+    codes = np.asarray(pd.Categorical(values, categories=list(words)).codes, np.int64)
+    if np.any(codes < 0):
+        raise _wrong(file, name, codes < 0, f"must be one of {', '.join(words)}", values.to_numpy())
+    return codes
 
 
 def _rule(kind: _Kind, high: float) -> str:
@@ -184,7 +199,7 @@ def _rule(kind: _Kind, high: float) -> str:
     if isinstance(kind.high, str):
         return f"must be a row number from {kind.low:.0f} to {high:.0f}"
     if kind.type == _I:
-        return "must be less than 2**62" if kind.high < np.inf else f"must be {kind.low:.0f} or more"
+        return f"must be from {kind.low} to {high}" if kind.high < np.inf else f"must be {kind.low} or more"
     if kind.low == -np.inf:
         return "must not be missing"
     return f"must be {'a finite number > 0' if kind.high < np.inf else f'{kind.low:g} or more'}"

@@ -53,8 +53,8 @@ def study_run(
         The folder holds no run, or there is no such policy.
     """
     path, named, gap = Path(path), chosen(policies), gap_of(wave_gap)
-    known = run_folder.manifest(path)
-    source = load_venue(path / "venue.json", any_adl_policy=True).source
+    run = run_folder.opened(path)
+    source = run.venue.source
     found, splits = [], []
     for done, policy in enumerate(named):
         venue = load_venue(source | {"policy": source["policy"] | {"adl_policy": policy.name}})
@@ -64,7 +64,7 @@ def study_run(
             if progress is not None:
                 progress(done * total + tick, len(named) * total)
 
-        tally, positions, rows = _run(policy, venue, accounts, ticks, marks, known["seed"], gap, stepped)
+        tally, positions, rows = _run(policy, venue, accounts, ticks, marks, run.known["seed"], gap, stepped)
         found.append((tally, positions))
         splits.append(report.waterfall_split(rows, venue).assign(policy=policy.name))
     split = pd.concat(splits, ignore_index=True)
@@ -73,18 +73,16 @@ def study_run(
 
 def read_ticks(path: Path, venue: Venue) -> tuple[TickTable, Float]:
     """What the ticks of a run folder gave the engine, and the marks that its guards made of it."""
-    parts = range(run_folder.manifest(path)["parts"])
-    ticks, assets, books = (
-        pd.concat([pd.read_parquet(path / f"{name}/{part:05d}.parquet") for part in parts], ignore_index=True)
-        for name in ("ticks", "assets", "books")
+    parts = list(run_folder.Reader(path, venue).ticks())
+    names = ("time", "given_mark", "given_index", "open_interest", "funding_rate", "last_price", "mark")
+    time, mark, index, interest, rate, last, guarded = (
+        np.concatenate([ticks[name] for ticks, _, _ in parts]) for name in names
     )
-    markets = len(venue.markets.symbol)
-    count = len(ticks) // markets
-    time = ticks["time"].to_numpy()[::markets]
-    names = ("given_mark", "given_index", "open_interest", "funding_rate", "last_price", "mark")
-    mark, index, interest, rate, last, guarded = (ticks[name].to_numpy().reshape(count, markets) for name in names)
-    asset = np.full((count, len(venue.assets.symbol)), np.nan)
-    asset[assets["tick"], assets["asset"]] = assets["price"]
+    time = np.ascontiguousarray(time[:, 0])
+    asset = np.full((len(time), len(venue.assets.symbol)), np.nan)
+    for _, prices, _ in parts:
+        asset[prices["tick"], prices["asset"]] = prices["price"]
+    books = pd.concat([pd.DataFrame(levels) for _, _, levels in parts], ignore_index=True)
     table = TickTable(venue, time, mark, index, interest, rate, last, asset, dict(_books(books, venue, time)))
     return table, guarded
 
