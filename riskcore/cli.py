@@ -46,6 +46,9 @@ OrdersFile = Annotated[Path | None, typer.Option("--orders", help="Open orders t
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="Account settings: leverage_limit, unsettled.")]
 MarksFile = Annotated[Path, typer.Option("--marks", help="Mark prices table.")]
 AssetPricesFile = Annotated[Path | None, typer.Option("--asset-prices", help="Prices of the other assets.")]
+TimeUnit = Annotated[
+    str, typer.Option("--time-unit", help="Unit of times that are whole numbers since the epoch: ns, us, ms or s.")
+]
 
 
 @contextmanager
@@ -105,6 +108,7 @@ def sweep(
     orders: OrdersFile = None,
     settings: SettingsFile = None,
     asset_prices: AssetPricesFile = None,
+    time_unit: TimeUnit = "ns",
     select_only: Annotated[
         bool, typer.Option("--select-only", help="Write the accounts at 100 % or above alone.")
     ] = False,
@@ -114,7 +118,9 @@ def sweep(
     with _one_line_errors():
         venue = load_venue(venue_file)
         accounts = read_accounts(venue, positions, balances, orders, settings)
-        ticks = read_ticks(venue, accounts, read_table(marks, "marks"), None, _table(asset_prices, "asset_prices"))
+        ticks = read_ticks(
+            venue, accounts, read_table(marks, "marks"), None, _table(asset_prices, "asset_prices"), unit=time_unit
+        )
         with _progress("sweep", as_json) as bar:
             counts = write_sweep(out_file, accounts, venue, ticks, select_only=select_only, progress=bar)
         if as_json:
@@ -136,6 +142,7 @@ def replay_command(
     orders: OrdersFile = None,
     settings: SettingsFile = None,
     asset_prices: AssetPricesFile = None,
+    time_unit: TimeUnit = "ns",
     seed: Annotated[int, typer.Option(help="Of the seeded draws.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
@@ -145,7 +152,7 @@ def replay_command(
         accounts = read_accounts(venue, positions, balances, orders, settings)
         ticks = read_ticks(
             venue, accounts, read_table(marks, "marks"), read_table(books, "books"),
-            _table(asset_prices, "asset_prices"),
+            _table(asset_prices, "asset_prices"), unit=time_unit,
         )  # fmt: skip
         files = {
             "venue": venue_file, "positions": positions, "balances": balances, "orders": orders, "settings": settings,
@@ -230,6 +237,7 @@ def adl_study_command(
     policies: Annotated[
         list[str] | None, typer.Option("--policy", help="A policy by name, more than once for more; all by default.")
     ] = None,
+    time_unit: TimeUnit = "ns",
     wave_gap: Annotated[float, typer.Option(min=0, help="Seconds without a request that end a wave.")] = 5,
     out_file: Annotated[
         Path | None,
@@ -244,14 +252,14 @@ def adl_study_command(
             rule = "takes a run folder, or --winners with --requests, or --queue alone, or nothing"
             raise RiskDataError("adl-study", None, rule)
         if queue is not None:
-            _print_agreement(adl_study.order_agreement(read_table(queue, "queue")), as_json)
+            _print_agreement(adl_study.order_agreement(read_table(queue, "queue"), unit=time_unit), as_json)
             return
         with _progress("study", as_json) as bar:
             if run is not None:
                 found = adl_study.study_run(run, policies, wave_gap, progress=bar)
             elif winners is not None and requests is not None:
                 tables = read_table(winners, "winners"), read_table(requests, "requests")
-                found = adl_study.study(*tables, policies, wave_gap, progress=bar)
+                found = adl_study.study(*tables, policies, wave_gap, unit=time_unit, progress=bar)
             else:
                 found = adl_study.study(*adl_study.generated_event(), policies, wave_gap, progress=bar)
         if out_file is None and not as_json and found.total["waves"].any():

@@ -137,10 +137,10 @@ class Engine:
             An earlier tick failed half-way, in a user's own ADL policy say: the state is of no tick.
         """
         self._must_be_whole()
-        time = tick.nanoseconds()
+        time = tick.nanoseconds(self.time)
         if self.time is not None and time <= self.time:
             raise RiskDataError("tick", "time", f"must be later than the tick before, {self.time}", value=time)
-        given, books = Prices.given(self.venue, tick), tick.columnar_books(self.venue)
+        given, books = Prices.given(self.venue, tick), tick.columnar_books(self.venue, time)
         guarded = guard(self.venue, self.memory, self.time, time, given, books)
         prices = given.guarded(self.accounts, guarded.mark, guarded.index)
         journal, pools = Journal(self.ticks, time), Pools(self.venue, self._state)

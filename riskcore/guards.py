@@ -485,7 +485,11 @@ def _median(values: Sequence[Fraction | int]) -> Fraction:
 
 
 def cross_venue_index(
-    quotes: pd.DataFrame, weights: Mapping[str, float] | None = None, *, max_deviation: float = 100.0
+    quotes: pd.DataFrame,
+    weights: Mapping[str, float] | None = None,
+    *,
+    max_deviation: float = 100.0,
+    unit: str = "ns",
 ) -> pd.DataFrame:
     """Index prices from quotes of several venues.
 
@@ -501,6 +505,8 @@ def cross_venue_index(
         Weight of each source, > 0; without, all weigh the same.
     max_deviation
         Basis points.
+    unit
+        Of times that are whole numbers since the epoch: "ns", "us", "ms" or "s".
 
     Returns
     -------
@@ -514,7 +520,7 @@ def cross_venue_index(
     """
     if not (math.isfinite(max_deviation) and max_deviation >= 0):
         raise ValueError("max_deviation must be a number of basis points >= 0")
-    quotes = tables.checked("quotes", quotes)
+    quotes = tables.checked("quotes", quotes, unit=unit)
     weight = pd.Series(1.0, quotes.index)
     if weights is not None:
         weight = pd.to_numeric(quotes["source"].map(dict(weights)), errors="coerce")

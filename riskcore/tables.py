@@ -45,7 +45,12 @@ _DIRECTION = pa.Column(checks=pa.Check.isin(["long", "short"], error="must be 'l
 _BLOCK = 1 << 15
 """Rows that are worked on at a time: what a step leaves for the next is then still in the cache."""
 
-_EARLIEST, _LATEST = pd.Timestamp("1678-01-01", tz="UTC"), pd.Timestamp("2262-01-01", tz="UTC")
+UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
+"""Nanoseconds of each unit that whole-number times may be in."""
+
+_UNIT_NAMES = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds", "s": "seconds"}
+_EARLIEST, _END = pd.Timestamp("2000-01-01", tz="UTC"), pd.Timestamp("2201-01-01", tz="UTC")
+_FIRST, _PAST = (stamp.value for stamp in (_EARLIEST, _END))  # the same in nanoseconds
 
 
 def _table(columns: dict[str, pa.Column], unique: list[str] | None = None) -> pa.DataFrameSchema:
@@ -172,10 +177,13 @@ def columns(table: str) -> list[str]:
     return list(_TABLES[table].columns)
 
 
-def checked(table: str, frame: pd.DataFrame, *, unique: bool = True) -> pd.DataFrame:
+def checked(
+    table: str, frame: pd.DataFrame, *, unique: bool = True, unit: str = "ns", own_clock: bool = False
+) -> pd.DataFrame:
     """Return the table with its columns in their types, or raise for the first value that breaks a rule.
 
     Without ``unique`` a key may stand twice: for callers that sort the rows by it and see that themselves.
+    ``unit`` and ``own_clock`` are those of `times`.
 
     Raises
     ------
@@ -191,7 +199,7 @@ def checked(table: str, frame: pd.DataFrame, *, unique: bool = True) -> pd.DataF
             raise RiskDataError(table, name, "the column stands twice")
         if column.required and not found:
             raise RiskDataError(table, name, "the column is missing")
-    frame = _keys(table, frame.reset_index(drop=True))
+    frame = _keys(table, frame.reset_index(drop=True), unit, own_clock)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # older pandas warns of how pandera gathers the failures
@@ -201,13 +209,13 @@ def checked(table: str, frame: pd.DataFrame, *, unique: bool = True) -> pd.DataF
         raise _first_breach(table, frame, error.failure_cases) from None
 
 
-def _keys(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+def _keys(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.DataFrame:
     """Bring the columns that hold no numbers into their types: ids of one kind, times in nanoseconds, text, flags."""
     for name in frame.columns.intersection(list(_TABLES[table].columns)):
         if name == "time":
-            frame[name] = times(table, frame[name])
+            frame[name] = times(table, frame[name], unit=unit, own_clock=own_clock)
         elif name == "book_time":
-            frame[name] = _times_if_given(table, frame[name], name)
+            frame[name] = _times_if_given(table, frame[name], name, unit, own_clock)
         elif name == "account":
             frame[name] = _ids(table, frame[name])
         elif name in ("market", "asset", "side", "source"):
@@ -296,48 +304,121 @@ def codes(table: str, column: str, values: pd.Series[Any], names: tuple[str, ...
 
 
 def times(
-    table: str, values: pd.Series[Any], column: str = "time", rows: npt.NDArray[np.int64] | None = None
+    table: str,
+    values: pd.Series[Any],
+    column: str = "time",
+    rows: npt.NDArray[np.int64] | None = None,
+    *,
+    unit: str = "ns",
+    own_clock: bool = False,
 ) -> npt.NDArray[np.int64]:
-    """Nanoseconds since the epoch, UTC: from timestamps, from ISO text, or from whole numbers as they are.
+    """Nanoseconds since the epoch, UTC: from timestamps, from ISO text, or from whole numbers in a unit.
 
-    ``rows`` are the row numbers of the values, where they are not all of the column.
+    Parameters
+    ----------
+    table, column
+        Where the values stand.
+    values
+        The times.
+    rows
+        Row numbers of the values, where they are not all of the column.
+    unit
+        Of whole numbers, one of `UNITS`.
+    own_clock
+        Take whole nanoseconds and timestamps that are outside the years 2000 to 2200: for what belongs to a tick whose
+        own time is (`instant`).
+
+    Raises
+    ------
+    RiskDataError
+        A value is no time, or is outside the years 2000 to 2200; the message names the unit that would fit.
     """
+    if not isinstance(unit, str) or unit not in UNITS:
+        raise RiskDataError("unit", None, f"must be one of {', '.join(UNITS)}", value=str(unit))
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
-    kind = pd.api.types.infer_dtype(values, skipna=False)
-    if kind == "integer" and _fit_int64(values).all():
-        return values.to_numpy(np.int64)
-    given = values
-    if kind == "string":
-        values = values.mask(values.isin(["now", "today"]))  # pandas reads them as the time of the call
-    elif not pd.api.types.is_datetime64_any_dtype(values.dtype):
-        values = values.astype(object).map(lambda value: value if isinstance(value, date | np.datetime64) else pd.NaT)
-    stamps = pd.DatetimeIndex(pd.to_datetime(values, utc=True, format="ISO8601", errors="coerce"))
-    bad = np.flatnonzero(~((stamps >= _EARLIEST) & (stamps <= _LATEST)))
-    if bad.size:
-        row = int(bad[0])
-        raise RiskDataError(
-            table,
-            column,
-            "must be a timestamp, ISO text or whole nanoseconds since the epoch, from 1678 to 2261",
-            row=row if rows is None else int(rows[row]),
-            value=str(given.iloc[row]),
-        )
-    return stamps.as_unit("ns").asi8
+    given, kind = values, pd.api.types.infer_dtype(values, skipna=False)
+    if kind == "integer":
+        fits = _fit_int64(values) if own_clock else _within(values, unit)
+        found = values.to_numpy(np.int64) * UNITS[unit] if fits.all() else None
+    else:
+        if kind != "string" and not pd.api.types.is_datetime64_any_dtype(values.dtype):
+            values = values.astype(object).map(lambda v: v if isinstance(v, str | date | np.datetime64) else pd.NaT)
+        if not pd.api.types.is_datetime64_any_dtype(values.dtype):
+            values = values.mask(values.isin(["now", "today"]))  # pandas reads them as the time of the call
+        stamps = pd.DatetimeIndex(pd.to_datetime(values, utc=True, format="ISO8601", errors="coerce"))
+        fits = stamps.notna() if own_clock else (stamps >= _EARLIEST) & (stamps < _END)
+        found = stamps.as_unit("ns").asi8 if fits.all() else None
+    if found is None:
+        missing = given.isna().to_numpy()
+        row = int(np.flatnonzero(missing if missing.any() else ~np.asarray(fits))[0])
+        at, value = row if rows is None else int(rows[row]), given.iloc[row]
+        rule = "must not be missing" if missing.any() else _no_time(value, unit)
+        raise RiskDataError(table, column, rule, row=at, value=str(value))
+    return found
 
 
-def instant(table: str, value: Any) -> int:
-    """Nanoseconds since the epoch of one time, as of `times`."""
-    if type(value) in (int, np.int64) and -(2**63) <= value < 2**63:
-        return int(value)
-    return int(times(table, pd.Series([value]))[0])
+def _within(number: Any, unit: str) -> Any:
+    """Whether a number, or each of a column, is a time of the years 2000 to 2200 in a unit."""
+    return (number >= _FIRST // UNITS[unit]) & (number < _PAST // UNITS[unit])
 
 
-def _times_if_given(table: str, values: pd.Series[Any], column: str) -> npt.NDArray[np.int64]:
+def _unit_of(number: Any) -> str | None:
+    """Unit in which a number is a time of the years 2000 to 2200."""
+    return next((unit for unit in UNITS if _within(number, unit)), None)
+
+
+def _no_time(value: object, unit: str) -> str:
+    """What is wrong with a value that is no time, and what to do."""
+    rule = f"must be a timestamp, ISO text or whole {_UNIT_NAMES[unit]} since the epoch, from 2000 to 2200"
+    whole = isinstance(value, int | np.integer)
+    if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | float | np.number):
+        return rule
+    try:
+        number: object = value if whole else float(value)
+    except ValueError:
+        return rule
+    if not whole:
+        rule += f"; it is {'text' if isinstance(value, str) else 'a float'}: make it a whole number"
+    fitting = _unit_of(number)
+    if fitting not in (None, unit):
+        rule += f'; looks like {_UNIT_NAMES[fitting]}: pass unit="{fitting}", on the command line --time-unit {fitting}'
+    return rule
+
+
+def instant(table: str, value: Any, unit: str = "ns", before: int | None = None) -> int:
+    """Nanoseconds since the epoch of one time, as of `times`; or of a clock of its own, which `riskcore.Tick` explains.
+
+    ``before`` is the time before it, None for the first.
+    """
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and unit == "ns":
+        number = int(value)
+        if _within(number, "ns") or _on_own_clock(number, before):
+            return number
+    return int(times(table, pd.Series([value]), unit=unit)[0])
+
+
+def _on_own_clock(value: int, before: int | None) -> bool:
+    """Whether whole nanoseconds outside the years 2000 to 2200 count from a zero of their own."""
+    if before is None:
+        possible = 0 <= value < _FIRST // UNITS["us"] and not _within(value, "ms")
+    else:
+        possible = has_own_clock(before) and before <= value < _FIRST
+    return possible and (value % UNITS["s"] == 0 or _unit_of(value) is None)
+
+
+def has_own_clock(nanoseconds: int) -> bool:
+    """Whether the time of a tick counts from a zero of its own, not from the epoch."""
+    return nanoseconds < _FIRST
+
+
+def _times_if_given(
+    table: str, values: pd.Series[Any], column: str, unit: str, own_clock: bool
+) -> npt.NDArray[np.int64]:
     """Nanoseconds as of `times`, 0 where there is none."""
     given = np.flatnonzero(values.notna())
     found = np.zeros(len(values), np.int64)
-    found[given] = times(table, values.iloc[given], column, given)
+    found[given] = times(table, values.iloc[given], column, given, unit=unit, own_clock=own_clock)
     return found
 
 

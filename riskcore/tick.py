@@ -28,6 +28,9 @@ Int = npt.NDArray[np.int64]
 PriceMap: TypeAlias = "Mapping[str, float] | pd.Series[float]"
 PriceVector: TypeAlias = "PriceMap | Float"
 
+_NO_TIME = -(2**63)
+"""NaT as a whole number."""
+
 
 @dataclass(frozen=True)
 class Books:
@@ -51,15 +54,19 @@ class Books:
     time: Int
 
     @classmethod
-    def from_frame(cls, venue: Venue, frame: pd.DataFrame, time: int) -> Books:
+    def from_frame(cls, venue: Venue, frame: pd.DataFrame, time: int, *, unit: str = "ns") -> Books:
         """Read the books of one tick: market, side, level (0 is the best), price, quantity, and perhaps book_time.
+
+        ``time`` is that of the tick, nanoseconds, and ``unit`` is of whole numbers in the frame.
 
         Raises
         ------
         RiskDataError
             A level is not whole in ticks or lots, a side is unsorted, a book has two times or one after ``time``.
         """
-        table = tables.checked("books", frame if "time" in frame.columns else frame.assign(time=time))
+        own_clock = tables.has_own_clock(time)
+        timed = frame if "time" in frame.columns else frame.assign(time=pd.Timestamp(time, tz="UTC"))
+        table = tables.checked("books", timed, unit=unit, own_clock=own_clock)
         return cls.split(venue, table)[0][1]
 
     @classmethod
@@ -80,7 +87,7 @@ class Books:
             bad = np.flatnonzero(~fits)
             if bad.size:
                 raise RiskDataError("books", column, rule, row=int(bad[0]), value=given[bad[0]])
-        stamp = tables.times("books", table["time"])
+        stamp = table["time"].to_numpy(np.int64)
         seen = table["book_time"].to_numpy(np.int64) if "book_time" in table.columns else np.zeros_like(stamp)
         bid = table["side"].to_numpy(object) == "bid"
         side = 2 * market + np.where(bid, 0, 1)
@@ -151,7 +158,11 @@ class Tick:
     Parameters
     ----------
     time
-        A timestamp, or int64 nanoseconds since the epoch, UTC.
+        A timestamp, ISO text, or a whole number of ``unit`` since the epoch, UTC, of the years 2000 to 2200. Another
+        time is refused, and the message names the unit that would fit. Small cases may count nanoseconds from a zero of
+        their own instead: the first tick of an engine from 0 to less than ten days, and the next ones on from there.
+        Such a number is a whole number of seconds, or is no time of these years in any unit; the first never looks like
+        milliseconds.
     marks
         Mark prices by market symbol; settle units, finite, > 0. The mark of a market that has none here follows from
         its index, book or last price. These and the prices below may also be an array with a number for each market
@@ -176,6 +187,8 @@ class Tick:
     book_times
         When a market's book was seen, by symbol, not later than the tick; a frame of books may have a column book_time
         instead. A book without is of the tick's time.
+    unit
+        Of whole numbers in ``time``, ``book_times`` and the frame of books: "ns", "us", "ms" or "s".
     """
 
     time: Any
@@ -187,13 +200,20 @@ class Tick:
     funding_rates: PriceVector | None = None
     last_prices: PriceVector | None = None
     book_times: Mapping[str, Any] | None = None
+    unit: str = "ns"
 
-    def nanoseconds(self) -> int:
-        """Time of the tick in nanoseconds since the epoch, UTC."""
-        return tables.instant("tick", self.time)
+    def nanoseconds(self, before: int | None = None) -> int:
+        """Time of the tick in nanoseconds since the epoch, UTC; ``before`` is that of the tick before, if there is one.
 
-    def columnar_books(self, venue: Venue) -> Books:
-        """Return the books in whole ticks and lots."""
+        Raises
+        ------
+        RiskDataError
+            It is no time, or outside the years 2000 to 2200.
+        """
+        return tables.instant("tick", self.time, self.unit, before)
+
+    def columnar_books(self, venue: Venue, time: int | None = None) -> Books:
+        """Return the books in whole ticks and lots; ``time`` is that of the tick, nanoseconds, where it is known."""
         if isinstance(self.books, Books):
             if self.book_times:
                 raise RiskDataError("book_times", None, "must stand beside a mapping or a frame of books")
@@ -205,10 +225,12 @@ class Tick:
             return Books.empty(venue)
         if self.book_times and "book_time" in frame.columns:
             raise RiskDataError("book_times", None, "must not stand beside a column book_time")
+        time = self.nanoseconds() if time is None else time
         if self.book_times and "market" in frame.columns:
-            seen = self._book_times(venue)
-            frame = frame.assign(book_time=[seen.get(market, 0) for market in frame["market"]])
-        return Books.from_frame(venue, frame, self.nanoseconds())
+            seen = self._book_times(venue, time)
+            stamps = np.array([seen.get(market, _NO_TIME) for market in frame["market"]], np.int64)
+            frame = frame.assign(book_time=stamps.view("datetime64[ns]"))
+        return Books.from_frame(venue, frame, time, unit=self.unit)
 
     def _levels(self) -> pd.DataFrame:
         rows: list[tuple[str, str, int, float, float]] = []
@@ -228,14 +250,15 @@ class Tick:
                     raise RiskDataError("books", str(market), rule, value=str(name)) from None
         return pd.DataFrame(rows, columns=["market", "side", "level", "price", "quantity"])
 
-    def _book_times(self, venue: Venue) -> dict[str, int]:
+    def _book_times(self, venue: Venue, time: int) -> dict[str, int]:
         if not isinstance(self.book_times, Mapping):
             raise RiskDataError("book_times", None, "must be a mapping by market", value=type(self.book_times).__name__)
-        given, time = dict(self.book_times), self.nanoseconds()
+        given, own_clock = dict(self.book_times), tables.has_own_clock(time)
         for market, seen in given.items():
             if market not in venue.book_symbols:
                 raise RiskDataError("book_times", str(market), "must be a market of the venue", value=str(seen))
-            given[market] = int(tables.times("book_times", pd.Series([seen]), market)[0])
+            one = pd.Series([seen])
+            given[market] = int(tables.times("book_times", one, market, unit=self.unit, own_clock=own_clock)[0])
             if given[market] > time:
                 raise RiskDataError("book_times", market, "must not be later than the tick", value=str(seen))
         return given

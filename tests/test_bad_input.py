@@ -11,7 +11,7 @@ from tests import small_run
 from tests.small_run import BTC, ETH
 
 OPTIONAL = ["lent", "reduce_only", "leverage_limit", "unsettled", "index_price"]
-TIME = "must be a timestamp, ISO text or whole nanoseconds since the epoch, from 1678 to 2261"
+TIME = "must be a timestamp, ISO text or whole nanoseconds since the epoch, from 2000 to 2200"
 IDS = "must be a whole number in every row or text in every row"
 AT = ["2025-10-10 21:00:00+00:00", "2025-10-10 21:00:01+00:00", "2025-10-10 21:00:02+00:00"]
 

@@ -71,7 +71,7 @@ class Run:
             given[name] = given.get(name, {}) | values
         tick = Tick(time, **given)
         self.prices = Prices.given(self.venue, tick)
-        done = guard(self.venue, self.memory, self.before, time, self.prices, tick.columnar_books(self.venue))
+        done = guard(self.venue, self.memory, self.before, time, self.prices, tick.columnar_books(self.venue, time))
         self.memory, self.before = done.memory, time
         return done
 
@@ -536,7 +536,7 @@ def through(venue, ticks, restart=None):
             for s in (BTC, SOL)
         }
         tick = Tick(time, marks, books, indexes, last_prices=lasts)
-        done = guard(venue, memory, before, time, Prices.given(venue, tick), tick.columnar_books(venue))
+        done = guard(venue, memory, before, time, Prices.given(venue, tick), tick.columnar_books(venue, time))
         yield time, rows, done
         memory, before = done.memory, time
         note_taken(memory, done.books, done.books.lots // 3)
@@ -595,13 +595,16 @@ def test_a_day_of_seconds_does_not_drift():
     assert len(run.memory.runs) == 300
 
 
+DAY = "2025-10-10"
+
+
 class TestCrossVenueIndex:
     def quotes(self, *rows):
         return pd.DataFrame(rows, columns=["time", "market", "source", "bid", "ask", "last"])
 
     def test_one_mad_source(self):
         quotes = self.quotes(
-            (0, BTC, "a", 99.0, 101.0, 100.0), (0, BTC, "b", 99.0, 101.0, 90.0), (0, BTC, "c", 1.0, 3.0, 2.0),
+            (DAY, BTC, "a", 99.0, 101.0, 100.0), (DAY, BTC, "b", 99.0, 101.0, 90.0), (DAY, BTC, "c", 1.0, 3.0, 2.0),
         )  # fmt: skip
         found = cross_venue_index(quotes)
         # 100, 99 and 2, which counts as 99 less 100 bp; 100 is 99 and 100 bp at most
@@ -611,7 +614,7 @@ class TestCrossVenueIndex:
         assert wide["index_price"].tolist() == pytest.approx([(100 + 99 + 2) / 3])
 
     def test_weights(self):
-        quotes = self.quotes((0, BTC, "a", 100.0, 100.0, 100.0), (0, BTC, "b", 101.0, 101.0, 101.0))
+        quotes = self.quotes((DAY, BTC, "a", 100.0, 100.0, 100.0), (DAY, BTC, "b", 101.0, 101.0, 101.0))
         assert cross_venue_index(quotes, {"a": 3, "b": 1, "c": 5})["index_price"].tolist() == [100.25]
         for weights in ({"a": 1}, {"a": 1, "b": 0}, {"a": 1, "b": np.nan}, {"a": 1, "b": "much"}):
             with pytest.raises(RiskDataError, match=r"quotes.source, row 1, value 'b': must have a weight > 0"):
@@ -630,7 +633,16 @@ class TestCrossVenueIndex:
         assert found["market"].tolist() == [BTC, BTC, SOL]
         assert found["index_price"].tolist() == [99.0, 101.0, 100.0]
 
+    def test_milliseconds(self):
+        quotes = self.quotes((1_760_130_000_000, BTC, "a", 99.0, 101.0, 100.0))
+        found = cross_venue_index(quotes, unit="ms")
+        assert found["time"].tolist() == [1_760_130_000_000_000_000]
+        with pytest.raises(
+            RiskDataError, match=r'quotes.time, row 0, value .* looks like milliseconds: pass unit="ms"'
+        ):
+            cross_venue_index(quotes)
+
     def test_a_source_twice(self):
-        quotes = self.quotes((0, BTC, "a", 100.0, 100.0, 100.0), (0, BTC, "a", 101.0, 101.0, 101.0))
+        quotes = self.quotes((DAY, BTC, "a", 100.0, 100.0, 100.0), (DAY, BTC, "a", 101.0, 101.0, 101.0))
         with pytest.raises(RiskDataError, match=r"quotes.time\+market\+source, row 1"):
             cross_venue_index(quotes)

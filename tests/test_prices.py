@@ -11,7 +11,7 @@ from tests.small_run import BTC, ETH
 MARKS = {BTC: 1e5, ETH: 4e3}
 BOOK = {BTC: {"bids": [(99_990.0, 1.0)], "asks": [(100_010.0, 1.0), (100_020.0, 1.0)]}}
 LATE = "must not be later than the tick"
-TIME = "must be a timestamp, ISO text or whole nanoseconds since the epoch, from 1678 to 2261"
+TIME = "must be a timestamp, ISO text or whole nanoseconds since the epoch, from 2000 to 2200"
 OTHERS = {
     "indexes": {BTC: 99_950.0},
     "asset_prices": {"XAU": 4e3},

@@ -22,7 +22,7 @@ SECOND = 10**9
 START = 1_760_000_000 * SECOND
 NAMES = [f"A{n}" for n in range(10)]
 IMF, MMF = ("0.02", "0.00005"), ("0.0125", "0.00003")
-TIME = "must be a timestamp, ISO text or whole nanoseconds since the epoch, from 1678 to 2261"
+TIME = "must be a timestamp, ISO text or whole nanoseconds since the epoch, from 2000 to 2200"
 
 
 def made(**policy):
@@ -129,11 +129,18 @@ class TestQuietTick:
         assert Tick(time, {}).nanoseconds() == START
         assert type(Tick(time, {}).nanoseconds()) is int
 
-    @pytest.mark.parametrize("time", [True, 2**63, -(2**63) - 1, 1.5, None])
-    def test_times_that_are_none(self, time):
+    @pytest.mark.parametrize(
+        ("time", "rule"),
+        [
+            *((time, TIME) for time in (True, 2**63, -(2**63) - 1, -1, [], pd.Timestamp(0), "2201-01-01")),
+            (1.5, f"{TIME}; it is a float: make it a whole number"),
+            (None, "must not be missing"),
+        ],
+    )
+    def test_times_that_are_none(self, time, rule):
         with pytest.raises(RiskDataError) as refusal:
             Tick(time, {}).nanoseconds()
-        assert str(refusal.value) == f"tick.time, row 0, value '{time}': {TIME}"
+        assert str(refusal.value) == f"tick.time, row 0, value '{time}': {rule}"
 
 
 class TestGuardKernels:

@@ -22,6 +22,7 @@ def study(
     wave_gap: str | float = "5s",
     *,
     quantum: float = 1e-6,
+    unit: str = "ns",
     progress: Callable[[int, int], None] | None = None,
 ) -> Study:
     """Run the same requests under every policy, over the same winners.
@@ -41,6 +42,8 @@ def study(
         A longer pause between two requests begins a new wave: text like "5s", or seconds.
     quantum
         Smallest amount of the settle asset.
+    unit
+        Of times that are whole numbers since the epoch: "ns", "us", "ms" or "s".
     progress
         Called with the number of policies done and their total.
 
@@ -50,7 +53,7 @@ def study(
         A table breaks a rule, or there is no such policy.
     """
     named, gap = chosen(policies), gap_of(wave_gap)
-    event = Event.from_frames(winners, requests, quantum)
+    event = Event.from_frames(winners, requests, quantum, unit=unit)
     found = []
     for done, policy in enumerate(named, 1):
         found.append(run(event, policy, gap))

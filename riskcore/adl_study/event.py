@@ -63,15 +63,15 @@ class Event:
     quantum: float
 
     @classmethod
-    def from_frames(cls, winners: pd.DataFrame, requests: pd.DataFrame, quantum: float) -> Event:
-        """Check and convert the tables; docs/adl_study.md has their columns.
+    def from_frames(cls, winners: pd.DataFrame, requests: pd.DataFrame, quantum: float, *, unit: str = "ns") -> Event:
+        """Check and convert the tables; docs/adl_study.md has their columns, ``unit`` is of whole-number times.
 
         Raises
         ------
         RiskDataError
             A table breaks a rule.
         """
-        winners, requests = checked_pair(winners, requests)
+        winners, requests = checked_pair(winners, requests, unit=unit)
         owner, _ = pd.factorize(winners["account"])
         accounts = int(owner.max()) + 1
         keys = pd.MultiIndex.from_frame(winners[["market", "side"]])

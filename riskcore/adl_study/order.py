@@ -21,7 +21,7 @@ _ALWAYS = ("pnl_leverage", "bybit", "hyperliquid", "leverage")
 _WITH_NOTIONAL = ("size", "binance")
 
 
-def order_agreement(queue: pd.DataFrame) -> pd.DataFrame:
+def order_agreement(queue: pd.DataFrame, *, unit: str = "ns") -> pd.DataFrame:
     """Rank correlation between the order that a venue closed positions in and that of each policy.
 
     Parameters
@@ -29,6 +29,8 @@ def order_agreement(queue: pd.DataFrame) -> pd.DataFrame:
     queue
         Rows in the order that the venue took, or with their ``sequence``: time, account, pnl_pct (as the venue counts
         it, in percent), leverage (of the account, taken to have this position alone), and optionally market, notional.
+    unit
+        Of times that are whole numbers since the epoch: "ns", "us", "ms" or "s".
 
     Returns
     -------
@@ -41,7 +43,7 @@ def order_agreement(queue: pd.DataFrame) -> pd.DataFrame:
     RiskDataError
         The table breaks a rule, or has no burst of three rows.
     """
-    queue = checked("queue", queue)
+    queue = checked("queue", queue, unit=unit)
     if "sequence" in queue.columns:
         queue = queue.sort_values("sequence", kind="stable", ignore_index=True)
     groups = [rows for rows in queue.groupby(["time", "market"], sort=False).indices.values() if len(rows) >= LEAST]

@@ -16,8 +16,10 @@ _ASSUMED: dict[str, dict[str, str | float]] = {
 }
 
 
-def checked(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+def checked(table: str, frame: pd.DataFrame, *, unit: str = "ns") -> pd.DataFrame:
     """Return a table with its columns in their types, those that may be left out filled in.
+
+    ``unit`` is of times that are whole numbers, as of `riskcore.tables.times`.
 
     Raises
     ------
@@ -26,10 +28,12 @@ def checked(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     """
     if isinstance(frame, pd.DataFrame):
         frame = frame.assign(**{k: v for k, v in _ASSUMED[table].items() if k not in frame.columns})
-    return tables.checked(table, frame)
+    return tables.checked(table, frame, unit=unit)
 
 
-def checked_pair(winners: pd.DataFrame, requests: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def checked_pair(
+    winners: pd.DataFrame, requests: pd.DataFrame, *, unit: str = "ns"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Check both tables of an event, and that they go together; winners by account, requests by time.
 
     Raises
@@ -38,7 +42,7 @@ def checked_pair(winners: pd.DataFrame, requests: pd.DataFrame) -> tuple[pd.Data
         A value breaks a rule, one table alone names markets or sides, or rows of an account differ in its own figures.
     """
     given = [list(getattr(frame, "columns", ())) for frame in (winners, requests)]
-    winners, requests = checked("winners", winners), checked("requests", requests)
+    winners, requests = checked("winners", winners), checked("requests", requests, unit=unit)
     for column in ("market", "side"):
         if (column in given[0]) != (column in given[1]):
             name = "requests" if column in given[0] else "winners"

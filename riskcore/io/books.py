@@ -15,8 +15,8 @@ BASIS_POINTS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 75, 100)
 """Distances from the mid at which `recentre_books` gathers depth."""
 
 
-def books_from_levels(levels: pd.DataFrame, market: str) -> pd.DataFrame:
-    """Turn one row per level with both sides into the books table.
+def books_from_levels(levels: pd.DataFrame, market: str, *, unit: str = "ns") -> pd.DataFrame:
+    """Turn one row per level with both sides into the books table; times stay as they are given.
 
     Parameters
     ----------
@@ -25,7 +25,15 @@ def books_from_levels(levels: pd.DataFrame, market: str) -> pd.DataFrame:
         have is NaN.
     market
         Symbol of the market.
+    unit
+        Of times that are whole numbers since the epoch: "ns", "us", "ms" or "s".
+
+    Raises
+    ------
+    RiskDataError
+        A time is outside the years 2000 to 2200.
     """
+    tables.times("levels", levels["time"], unit=unit)
     sides = [
         levels[["time", "level"]].assign(
             market=market, side=side, price=levels[f"{side}_price"], quantity=levels[f"{side}_quantity"]
@@ -36,9 +44,12 @@ def books_from_levels(levels: pd.DataFrame, market: str) -> pd.DataFrame:
     return rows.dropna(subset=["price", "quantity"], how="all", ignore_index=True)
 
 
-def marks_from_books(books: pd.DataFrame) -> pd.DataFrame:
-    """Marks table with the mid of each book that has both sides: for data without marks of its own."""
-    tables.checked("books", books)
+def marks_from_books(books: pd.DataFrame, *, unit: str = "ns") -> pd.DataFrame:
+    """Marks table with the mid of each book that has both sides: for data without marks of its own.
+
+    ``unit`` is that of times that are whole numbers since the epoch, "ns", "us", "ms" or "s"; they stay as they are.
+    """
+    tables.checked("books", books, unit=unit)
     touch = books[books["level"] == 0].pivot(index=["time", "market"], columns="side", values="price")
     touch = touch.reindex(columns=["bid", "ask"]).dropna()
     touch["mark_price"] = (touch["bid"] + touch["ask"]) / 2
@@ -52,6 +63,7 @@ def recentre_books(
     market: str,
     *,
     basis_points: Sequence[float] = BASIS_POINTS,
+    unit: str = "ns",
 ) -> pd.DataFrame:
     """Lay real depth profiles around a price path.
 
@@ -71,10 +83,12 @@ def recentre_books(
         Symbol of the market the books are made for.
     basis_points
         Ascending distances from the mid.
+    unit
+        Of times that are whole numbers since the epoch: "ns", "us", "ms" or "s".
 
     Returns
     -------
-    Books table for the times of the path.
+    Books table for the times of the path, as the marks table has them.
 
     Raises
     ------
@@ -88,12 +102,12 @@ def recentre_books(
     edges = np.asarray(basis_points, float) / 1e4
     if not (len(edges) and edges[0] > 0 and (np.diff(edges) > 0).all()):
         raise ValueError("basis_points must be > 0 and ascend")
-    path = tables.checked("marks", marks)
+    path = tables.checked("marks", marks, unit=unit)
     path = path[path["market"] == market].sort_values("time")
     if not len(path):
         raise RiskDataError("marks", "market", "must hold the market", value=market)
     time, mark = path["time"].to_numpy(), path["mark_price"].to_numpy()
-    books = tables.checked("books", books)
+    books = tables.checked("books", books, unit=unit)
     if books["market"].nunique() > 1:
         raise RiskDataError("books", "market", "must be the same in every row")
     profiles = [_profile(book, edges, step) for _, book in books.groupby("time") if book["side"].nunique() == 2]

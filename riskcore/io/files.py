@@ -34,6 +34,8 @@ _NEVER = -(2**62)
 def read_table(path: str | Path, table: str) -> pd.DataFrame:
     """Read a table from a file, Parquet by its suffix, else CSV.
 
+    Times are left as the file has them: the unit of whole numbers is told to the function that takes the table.
+
     Raises
     ------
     RiskDataError
@@ -185,6 +187,8 @@ def read_ticks(
     marks: pd.DataFrame,
     books: pd.DataFrame | None = None,
     asset_prices: pd.DataFrame | None = None,
+    *,
+    unit: str = "ns",
 ) -> TickTable:
     """Collect ticks from tables in natural units: one tick per time in ``marks``.
 
@@ -199,13 +203,16 @@ def read_ticks(
         collateral assets may have a book as well.
     asset_prices
         time, asset, price; times of ``marks``.
+    unit
+        Of times that are whole numbers since the epoch: "ns", "us", "ms" or "s".
 
     Raises
     ------
     RiskDataError
-        A table breaks a rule, something held cannot have a price at some time, or a time is unknown to ``marks``.
+        A table breaks a rule, a time is outside the years 2000 to 2200 or unknown to ``marks``, or something held
+        cannot have a price at some time.
     """
-    marks = tables.checked("marks", marks)
+    marks = tables.checked("marks", marks, unit=unit)
     if not len(marks):
         raise RiskDataError("marks", None, "must have at least one row")
     time, row = np.unique(marks["time"].to_numpy(), return_inverse=True)
@@ -218,7 +225,7 @@ def read_ticks(
     mark, index, open_interest, funding_rate, last = by_market.values()
     levels: dict[int, Books] = {}
     if books is not None:
-        books = tables.checked("books", books)
+        books = tables.checked("books", books, unit=unit)
         _row_of_time("books", time, books["time"])
         levels = dict(Books.split(venue, books))
     known = ~np.isnan(mark) | ~np.isnan(index) | ~np.isnan(last) | _two_sided(venue, time, levels, mark)
@@ -230,7 +237,7 @@ def read_ticks(
     _must_have_prices("marks", "mark_price", time, marked, held, venue.markets.symbol)
     asset = np.full((len(time), len(venue.assets.symbol)), np.nan)
     if asset_prices is not None:
-        asset_prices = tables.checked("asset_prices", asset_prices)
+        asset_prices = tables.checked("asset_prices", asset_prices, unit=unit)
         kept = tables.codes("asset_prices", "asset", asset_prices["asset"], venue.assets.symbol, "a collateral asset")
         at = _row_of_time("asset_prices", time, asset_prices["time"])
         asset[at, kept] = asset_prices["price"].to_numpy()
