@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +20,7 @@ from .ids import order as order_of
 from .ids import ranked_numbers, ranked_texts
 from .kernels.columns import AccountColumns
 from .packed import Packed
-from .venue import Venue
+from .venue import Provider, Units, Venue
 
 Int = npt.NDArray[np.int64]
 Whole = npt.NDArray[np.integer[Any]]
@@ -56,8 +58,8 @@ class Accounts:
         +inf without a limit.
     rounded : float
         Sum of the absolute amounts, in quanta, that rounding to whole quanta moved at the boundary.
-    markets, assets : int
-        How many the venue has.
+    units : Units
+        What the whole numbers stand for: those of the venue that the accounts were read with.
 
     Notes
     -----
@@ -69,8 +71,7 @@ class Accounts:
     orders: Orders
     leverage_limit: npt.NDArray[np.float64]
     rounded: float
-    markets: int
-    assets: int
+    units: Units
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -164,8 +165,17 @@ class Accounts:
             unsettled=unsettled,
             leverage_fraction=_copied(1.0 / leverage_limit),
         )
-        sizes = len(venue.markets.symbol), len(venue.assets.symbol)
-        return cls(ids, columns, orders, leverage_limit, rounded, *sizes).view()
+        return cls(ids, columns, orders, leverage_limit, rounded, venue.units).view()
+
+    @property
+    def markets(self) -> int:
+        """How many the venue has."""
+        return len(self.units.markets)
+
+    @property
+    def assets(self) -> int:
+        """How many the venue has."""
+        return len(self.units.assets)
 
     @property
     def packed(self) -> Packed:
@@ -180,6 +190,21 @@ class Accounts:
     @cached_property
     def _packed_once(self) -> Packed:
         return Packed.of(self.columns, self.markets, self.assets)
+
+    def must_have_rows_of(self, providers: Sequence[Provider]) -> None:
+        """Refuse backstop providers without a row in every market and asset: those of another venue.
+
+        Raises
+        ------
+        RiskDataError
+        """
+        for at, provider in enumerate(providers):
+            with suppress(KeyError):
+                row = self.row_of(provider.account)
+                if len(self.positions_of(row)) == self.markets and len(self.balances_of(row)) == self.assets:
+                    continue
+            rule = "must be a backstop provider of the venue that the accounts were read with: read them with this one"
+            raise RiskDataError("venue", f"backstop[{at}].account", rule, value=str(provider.account))
 
     def view(self) -> Accounts:
         """Return the same accounts, to look at alone: arrays that nobody can write to."""

@@ -88,7 +88,9 @@ class Engine:
     """
 
     def __init__(self, accounts: Accounts, venue: Venue, seed: int = 0, *, check_screen: bool = False) -> None:
+        accounts.units.must_fit(venue.units)
         check_adl_policy(venue.policy)
+        accounts.must_have_rows_of(venue.backstop)
         self.venue, self.seed = venue, seed
         self._state, self._check_screen = accounts.copy(), check_screen
         self._look()

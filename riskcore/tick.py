@@ -291,8 +291,10 @@ class Prices:
         Raises
         ------
         RiskDataError
-            A price is missing, not finite or not > 0, or of something the venue does not know.
+            A price is missing, not finite or not > 0, or of something the venue does not know, or the accounts were
+            read with a venue of other units.
         """
+        accounts.units.must_fit(venue.units)
         markets, assets = venue.markets, venue.assets
         known = dict(_pairs("marks", marks))
         direct = {k: known.pop(k) for k in assets.symbol if k in known and k not in markets.symbol}
@@ -345,6 +347,7 @@ class Prices:
         return self._used(accounts, mark, index, rule)
 
     def _used(self, accounts: Accounts, mark: Float, index: Float, rule: str) -> Prices:
+        accounts.units.must_fit(self.venue.units)
         _must_not_pass_max_price(self.venue, mark)
         prices = Prices(
             mark=mark,

@@ -205,6 +205,7 @@ def read_ticks(
     RiskDataError
         A table breaks a rule, something held cannot have a price at some time, or a time is unknown to ``marks``.
     """
+    accounts.units.must_fit(venue.units)
     marks = tables.checked("marks", marks)
     if not len(marks):
         raise RiskDataError("marks", None, "must have at least one row")
