@@ -63,7 +63,8 @@ class Accounts:
 
     Notes
     -----
-    Nobody can write to the arrays; `copy` has some of its own that one can.
+    Nobody can write to the arrays, of a copy by the module copy or by pickle neither; `copy` has some of its own that
+    one can.
     """
 
     ids: npt.NDArray[Any]
@@ -165,7 +166,7 @@ class Accounts:
             unsettled=unsettled,
             leverage_fraction=_copied(1.0 / leverage_limit),
         )
-        return cls(ids, columns, orders, leverage_limit, rounded, venue.units).view()
+        return cls(ids, columns, orders, leverage_limit, rounded, venue.units)._frozen()
 
     @property
     def markets(self) -> int:
@@ -206,6 +207,11 @@ class Accounts:
             rule = "must be a backstop provider of the venue that the accounts were read with: read them with this one"
             raise RiskDataError("venue", f"backstop[{at}].account", rule, value=str(provider.account))
 
+    @property
+    def may_change(self) -> bool:
+        """Whether somebody can write to the columns: to a copy, or, as an engine does, to what is looked at here."""
+        return any(_owner(getattr(self.columns, name)).flags.writeable for name in _CHANGING)
+
     def view(self) -> Accounts:
         """Return the same accounts, to look at alone: arrays that nobody can write to."""
         columns = AccountColumns(*(_locked(column) for column in self.columns))
@@ -213,6 +219,31 @@ class Accounts:
         return replace(
             self, ids=_locked(self.ids), columns=columns, orders=orders, leverage_limit=_locked(self.leverage_limit)
         )
+
+    def _frozen(self) -> Accounts:
+        """Return a view of arrays that nobody else has, and that nobody can write to from now on."""
+        for array in (*self.columns, *vars(self.orders).values(), self.ids, self.leverage_limit):
+            _owner(array).flags.writeable = False
+        return self.view()
+
+    def __copy__(self) -> Accounts:
+        """Return accounts that stay as they are now."""
+        if self.columns.lots.flags.writeable:
+            return self.copy()
+        return self.copy()._frozen() if self.may_change else self
+
+    def __deepcopy__(self, memo: object) -> Accounts:
+        """As of a copy: of what cannot change one is enough."""
+        return self.__copy__()
+
+    def __getstate__(self) -> dict[str, object]:
+        """What a pickle holds: nothing that follows from the rest."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Take over what came out of a pickle; nobody else has it."""
+        vars(self).update(state)
+        vars(self).update(vars(self._frozen()))
 
     def copy(self) -> Accounts:
         """Return an independent copy of every column that a liquidation changes."""
@@ -287,6 +318,11 @@ def _copied(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
     copy, filled = np.zeros(column.shape, column.dtype), np.flatnonzero(column)
     copy[filled] = column[filled]
     return copy
+
+
+def _owner(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the array whose memory it is."""
+    return array.base if isinstance(array.base, np.ndarray) else array
 
 
 def _locked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
