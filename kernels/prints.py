@@ -214,6 +214,44 @@ def first_missing(price):
     return -1
 
 
+LEVEL_FINE, LEVEL_OFFSET, LEVEL_LOW, LEVEL_HIGH, LEVEL_LOTS, LEVEL_ORDER, LEVEL_WORTH = range(7)
+"""What is wrong with a level of a book."""
+
+
+@kernel
+def first_wrong_level(offset, price, lots, highest, worth):
+    """First side and level of order books that break a rule, and which rule it is.
+
+    offset   int64  (2B + 1,)  side s owns the levels offset[s]:offset[s + 1]
+    price    int64  (L,)       ticks, best first
+    lots     int64  (L,)       of each level
+    highest  int64  (B,)       ticks
+    worth    int64  (B,)       settle quanta of a lot at a tick, or more
+    """
+    if offset[0] != 0 or offset[offset.size - 1] != price.size:
+        return 0, 0, LEVEL_OFFSET
+    for side in range(offset.size - 1):
+        if offset[side] > offset[side + 1] or offset[side + 1] > price.size:
+            return side, 0, LEVEL_OFFSET
+    for side in range(offset.size - 1):
+        deepest, total = 0.0, 0.0
+        for level in range(offset[side], offset[side + 1]):
+            if price[level] < 1:
+                return side, level, LEVEL_LOW
+            if price[level] > highest[side // 2]:
+                return side, level, LEVEL_HIGH
+            if not 1 <= lots[level] < 2**53:
+                return side, level, LEVEL_LOTS
+            if level > offset[side]:
+                gets_worse = price[level] < price[level - 1] if side % 2 == 0 else price[level] > price[level - 1]
+                if not gets_worse:
+                    return side, level, LEVEL_ORDER
+            deepest, total = max(deepest, float(price[level])), total + lots[level]
+            if total * deepest * worth[side // 2] >= 2.0**61:
+                return side, level, LEVEL_WORTH
+    return 0, 0, LEVEL_FINE
+
+
 @kernel
 def first_above(price, highest):
     """Row of the first price above its highest, -1 if there is none.

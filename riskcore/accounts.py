@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +20,7 @@ from .ids import order as order_of
 from .ids import ranked_numbers, ranked_texts
 from .kernels.columns import AccountColumns
 from .packed import Packed
-from .venue import Venue
+from .venue import Provider, Units, Venue
 
 Int = npt.NDArray[np.int64]
 Whole = npt.NDArray[np.integer[Any]]
@@ -56,12 +58,13 @@ class Accounts:
         +inf without a limit.
     rounded : float
         Sum of the absolute amounts, in quanta, that rounding to whole quanta moved at the boundary.
-    markets, assets : int
-        How many the venue has.
+    units : Units
+        What the whole numbers stand for: those of the venue that the accounts were read with.
 
     Notes
     -----
-    Nobody can write to the arrays; `copy` has some of its own that one can.
+    Nobody can write to the arrays, of a copy by the module copy or by pickle neither; `copy` has some of its own that
+    one can.
     """
 
     ids: npt.NDArray[Any]
@@ -69,8 +72,7 @@ class Accounts:
     orders: Orders
     leverage_limit: npt.NDArray[np.float64]
     rounded: float
-    markets: int
-    assets: int
+    units: Units
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -164,8 +166,17 @@ class Accounts:
             unsettled=unsettled,
             leverage_fraction=_copied(1.0 / leverage_limit),
         )
-        sizes = len(venue.markets.symbol), len(venue.assets.symbol)
-        return cls(ids, columns, orders, leverage_limit, rounded, *sizes).view()
+        return cls(ids, columns, orders, leverage_limit, rounded, venue.units)._frozen()
+
+    @property
+    def markets(self) -> int:
+        """How many the venue has."""
+        return len(self.units.markets)
+
+    @property
+    def assets(self) -> int:
+        """How many the venue has."""
+        return len(self.units.assets)
 
     @property
     def packed(self) -> Packed:
@@ -181,6 +192,26 @@ class Accounts:
     def _packed_once(self) -> Packed:
         return Packed.of(self.columns, self.markets, self.assets)
 
+    def must_have_rows_of(self, providers: Sequence[Provider]) -> None:
+        """Refuse backstop providers without a row in every market and asset: those of another venue.
+
+        Raises
+        ------
+        RiskDataError
+        """
+        for at, provider in enumerate(providers):
+            with suppress(KeyError):
+                row = self.row_of(provider.account)
+                if len(self.positions_of(row)) == self.markets and len(self.balances_of(row)) == self.assets:
+                    continue
+            rule = "must be a backstop provider of the venue that the accounts were read with: read them with this one"
+            raise RiskDataError("venue", f"backstop[{at}].account", rule, value=str(provider.account))
+
+    @property
+    def may_change(self) -> bool:
+        """Whether somebody can write to the columns: to a copy, or, as an engine does, to what is looked at here."""
+        return any(_owner(getattr(self.columns, name)).flags.writeable for name in _CHANGING)
+
     def view(self) -> Accounts:
         """Return the same accounts, to look at alone: arrays that nobody can write to."""
         columns = AccountColumns(*(_locked(column) for column in self.columns))
@@ -188,6 +219,31 @@ class Accounts:
         return replace(
             self, ids=_locked(self.ids), columns=columns, orders=orders, leverage_limit=_locked(self.leverage_limit)
         )
+
+    def _frozen(self) -> Accounts:
+        """Return a view of arrays that nobody else has, and that nobody can write to from now on."""
+        for array in (*self.columns, *vars(self.orders).values(), self.ids, self.leverage_limit):
+            _owner(array).flags.writeable = False
+        return self.view()
+
+    def __copy__(self) -> Accounts:
+        """Return accounts that stay as they are now."""
+        if self.columns.lots.flags.writeable:
+            return self.copy()
+        return self.copy()._frozen() if self.may_change else self
+
+    def __deepcopy__(self, memo: object) -> Accounts:
+        """As of a copy: of what cannot change one is enough."""
+        return self.__copy__()
+
+    def __getstate__(self) -> dict[str, object]:
+        """What a pickle holds: nothing that follows from the rest."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Take over what came out of a pickle; nobody else has it."""
+        vars(self).update(state)
+        vars(self).update(vars(self._frozen()))
 
     def copy(self) -> Accounts:
         """Return an independent copy of every column that a liquidation changes."""
@@ -262,6 +318,11 @@ def _copied(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
     copy, filled = np.zeros(column.shape, column.dtype), np.flatnonzero(column)
     copy[filled] = column[filled]
     return copy
+
+
+def _owner(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the array whose memory it is."""
+    return array.base if isinstance(array.base, np.ndarray) else array
 
 
 def _locked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,8 @@ class StepResult:
 class Engine:
     """Runs the liquidation waterfall over ticks.
 
+    An engine owns its state: nobody puts another one in its place, and a copy of it, also by pickle, goes on by itself.
+
     Parameters
     ----------
     accounts
@@ -76,28 +79,21 @@ class Engine:
         account's own id alone.
     check_screen
         Look at every account at every tick and hold the screen to it: slow, to be sure.
-
-    Attributes
-    ----------
-    accounts : Accounts
-        The state as it is now, to look at.
-    ledger : Ledger
-        Makers, fund and shortfall as they are now.
-    memory : Memory
-        What the guards remember of the prints so far.
     """
 
     def __init__(self, accounts: Accounts, venue: Venue, seed: int = 0, *, check_screen: bool = False) -> None:
+        accounts.units.must_fit(venue.units)
         check_adl_policy(venue.policy)
-        self.venue, self.seed = venue, seed
+        accounts.must_have_rows_of(venue.backstop)
+        self._venue, self._seed = venue, seed
         self._state, self._check_screen = accounts.copy(), check_screen
         self._look()
-        self.ledger = Ledger.opening(venue)
-        self.memory = Memory.opening(venue)
-        self.ticks = 0
-        self.time: int | None = None
-        # nobody can write to what the tables were read into; to a copy of it one can
-        self._start: Accounts | None = accounts.copy() if accounts.columns.lots.flags.writeable else accounts
+        self._ledger = Ledger.opening(venue)
+        self._memory = Memory.opening(venue)
+        self._ticks = 0
+        self._time: int | None = None
+        # nobody can write to what the tables were read into; to a copy of it, or to another engine's state, one can
+        self._start: Accounts | None = accounts.copy() if accounts.may_change else accounts
         self._folder: Path | None = None
         self._saved: str | None = None  # the digest of the folder's run.json
         self._recorded: list[Recorded] = []
@@ -105,16 +101,57 @@ class Engine:
 
     def _look(self) -> None:
         """Have the state to look at, and screened, without a copy of it."""
-        self.accounts = self._state.view()
+        self._accounts = self._state.view()
         self._screen = Screen(self.accounts, self.venue, check=self._check_screen)
+
+    @property
+    def accounts(self) -> Accounts:
+        """The state as it is now, to look at."""
+        return self._accounts
+
+    @property
+    def venue(self) -> Venue:
+        """The rules."""
+        return self._venue
+
+    @property
+    def seed(self) -> int:
+        """Seed of the draws."""
+        return self._seed
+
+    @property
+    def ledger(self) -> Ledger:
+        """Makers, fund and shortfall as they are now."""
+        return self._ledger
+
+    @property
+    def memory(self) -> Memory:
+        """What the guards remember of the prints so far."""
+        return self._memory
+
+    @property
+    def ticks(self) -> int:
+        """Number of ticks so far."""
+        return self._ticks
+
+    @property
+    def time(self) -> int | None:
+        """Time of the last tick, nanoseconds since the epoch; None before the first."""
+        return self._time
+
+    def __copy__(self) -> Engine:
+        """Return an engine that shares nothing that changes: half a copy would be of no tick."""
+        return deepcopy(self)
 
     def __getstate__(self) -> dict[str, object]:
         """What a copy takes along: not the views, which are of this engine's own state."""
-        return {name: value for name, value in vars(self).items() if name not in ("accounts", "_screen")}
+        return {name: value for name, value in vars(self).items() if name not in ("_accounts", "_screen")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """Go on from there."""
         vars(self).update(state)
+        if not self._state.columns.lots.flags.writeable:  # as it comes out of a pickle
+            self._state = self._state.copy()
         self._look()
 
     def step(self, tick: Tick, *, whole_table: bool = False) -> StepResult:
@@ -163,7 +200,7 @@ class Engine:
     def _go_on(self, context: TickContext, time: int, guarded: Guarded, books: Books, whole_table: bool) -> StepResult:
         """Select and liquidate, and take note of everything."""
         prices, journal = context.prices, context.journal
-        self.memory = guarded.memory
+        self._memory = guarded.memory
         if self.time is not None:
             roll_capacity(self.ledger.taken, self.time, time)
             forget_slices(self.ledger, self.venue.policy, self.time, time)
@@ -180,7 +217,7 @@ class Engine:
         prices.forget()
         self._recorded.append(Recorded(self.ticks, time, prices, books, rows))
         result = StepResult(self.ticks, time, selected, margins, table, rows, self.venue, self.accounts)
-        self.ticks, self.time = self.ticks + 1, time
+        self._ticks, self._time = self.ticks + 1, time
         return result
 
     def _break(self, error: BaseException) -> None:
@@ -241,8 +278,8 @@ class Engine:
         """Return an engine that goes on where the run folder ends."""
         kept = run_folder.read_state(Path(path))
         engine = cls(kept.accounts, kept.venue, kept.seed, check_screen=check_screen)
-        engine.ledger, engine.memory = kept.ledger, kept.memory
-        engine.ticks, engine.time = kept.ticks, kept.time
+        engine._ledger, engine._memory = kept.ledger, kept.memory
+        engine._ticks, engine._time = kept.ticks, kept.time
         engine._start, engine._folder, engine._saved = None, Path(path).resolve(), kept.digest
         return engine
 

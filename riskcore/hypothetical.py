@@ -79,6 +79,7 @@ def changed_accounts(
     RiskDataError
         A row names an account, market or asset that is not there, or breaks a rule of its table.
     """
+    accounts.units.must_fit(venue.units)
     columns = accounts.columns
     width = len(venue.markets.symbol)
     account, market, lots, flow = _fills(accounts, venue, fills)

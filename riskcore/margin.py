@@ -184,6 +184,7 @@ class _Sweep:
 
     @classmethod
     def of(cls, accounts: Accounts, prices: Prices) -> _Sweep:
+        accounts.units.must_fit(prices.venue.units)
         packed = accounts.packed
         equity, exposure, initial, maintenance = packed.spare.take((4, len(packed.columns.account)), np.float64)
         return cls(accounts, packed, prices, (equity, exposure, initial, maintenance), _Listed.room(packed.columns))
@@ -217,6 +218,7 @@ def selected(
     accounts: Accounts, columns: PackedColumns, prices: Prices, *, threads: int | None = None
 ) -> npt.NDArray[np.int64]:
     """Rows of the accounts at a maintenance margin ratio of 1 or more, ascending, of those that some columns hold."""
+    accounts.units.must_fit(prices.venue.units)
     listed = _Listed.room(columns)
 
     def chunk(first: int, last: int) -> None:
@@ -235,6 +237,7 @@ def selected(
 
 def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None) -> MarginTable:
     """Margin of some accounts, from their own columns, and exactly where float64 cannot decide."""
+    accounts.units.must_fit(prices.venue.units)
     if not len(row):  # most ticks select nobody
         return MarginTable(accounts.ids[:0], _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOBODY, time)
     equity, exposure, initial, maintenance = (np.empty(len(row)) for _ in range(4))

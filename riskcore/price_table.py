@@ -73,8 +73,10 @@ class PriceTable:
         Raises
         ------
         RiskDataError
-            A mark is above maxPrice, or something that an account holds has no price.
+            A mark is above maxPrice, something that an account holds has no price, or the accounts were read with a
+            venue of other units.
         """
+        accounts.units.must_fit(venue.units)
         if not len(time):
             raise RiskDataError("marks", None, "must have at least one row")
         complete, columns = asset_values(venue, mark, index, asset), accounts.columns
@@ -114,6 +116,7 @@ class PriceTable:
         RiskDataError
             As `Prices.read`, and at which row.
         """
+        accounts.units.must_fit(venue.units)
         markets, assets = venue.markets.row, venue.assets.row
 
         def rows(table: str, given: Any, known: Mapping[str, int], what: str, rule: Rule = POSITIVE) -> Float:

@@ -173,6 +173,7 @@ class Screen:
     """
 
     def __init__(self, accounts: Accounts, venue: Venue, *, check: bool = False) -> None:
+        accounts.units.must_fit(venue.units)
         self.accounts, self.venue, self.check = accounts, venue, check
         self.looked_at = 0
         self._spent = 0  # accounts watched since the boxes were made
@@ -208,6 +209,7 @@ class Screen:
 
     def rows(self, prices: Prices) -> Int:
         """Rows of these accounts, ascending, at prices that are complete."""
+        self.accounts.units.must_fit(prices.venue.units)
         values = box_values(prices)
         self._notice_others()
         if self._moves is None:

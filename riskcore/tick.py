@@ -20,8 +20,20 @@ from .accounts import Accounts
 from .errors import RiskDataError
 from .kernels.columns import PriceColumns, PriceRows
 from .kernels.packed import lay_out_prices
-from .kernels.prints import first_above, first_missing, follow_markets
-from .venue import Venue
+from .kernels.prints import (
+    LEVEL_FINE,
+    LEVEL_HIGH,
+    LEVEL_LOTS,
+    LEVEL_LOW,
+    LEVEL_OFFSET,
+    LEVEL_ORDER,
+    LEVEL_WORTH,
+    first_above,
+    first_missing,
+    first_wrong_level,
+    follow_markets,
+)
+from .venue import Units, Venue
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -46,12 +58,51 @@ class Books:
         Price in ticks, lots > 0.
     time : ndarray of int64, shape (B,)
         When a book was seen, nanoseconds; 0 for one that was given without a time of its own, or not given.
+    units : Units or None
+        What the whole numbers stand for, where the books were read with a venue.
     """
 
     offset: Int
     price: Int
     lots: Int
     time: Int
+    units: Units | None = None
+
+    def checked(self, venue: Venue, time: int) -> Books:
+        """Return these books, of whole numbers that nobody else writes to, or refuse them as a frame is refused.
+
+        Raises
+        ------
+        RiskDataError
+            They are of a venue of other units, an array is not of its shape, or a level breaks a rule of `from_frame`.
+        """
+        if self.units is not None:
+            self.units.must_fit(venue.book_units, "books")
+        listing = venue.listing
+        offset, price, lots, seen = (_copied_whole(n, getattr(self, n)) for n in ("offset", "price", "lots", "time"))
+        books = Books(offset, price, lots, seen, venue.book_units)
+        for name, array, size in (
+            ("offset", books.offset, 2 * len(listing.symbol) + 1),
+            ("lots", books.lots, len(books.price)),
+            ("time", books.time, len(listing.symbol)),
+        ):
+            if len(array) != size:
+                raise RiskDataError("books", name, f"must be {size} whole numbers, not {len(array)}")
+        worth = np.maximum(listing.value_num, 1)
+        side, level, wrong = first_wrong_level(books.offset, books.price, books.lots, listing.max_ticks, worth)
+        if wrong != LEVEL_FINE:
+            column, rule = _LEVEL_RULES[wrong]
+            where = f"{listing.symbol[side // 2]} {'ask' if side % 2 else 'bid'}"
+            if wrong != LEVEL_OFFSET:
+                where += f" {level - int(books.offset[side])}"
+            value = books.offset[side + 1] if wrong == LEVEL_OFFSET else getattr(books, column)[level]
+            raise RiskDataError("books", column, rule, row=where, value=int(value))
+        late = np.flatnonzero(books.time > time)
+        if late.size:
+            book, rule = late[0], "must not be later than the tick"
+            value = tables.moment(int(books.time[book]))
+            raise RiskDataError("books", "time", rule, row=listing.symbol[book], value=value)
+        return books
 
     @classmethod
     def from_frame(cls, venue: Venue, frame: pd.DataFrame, time: int, *, unit: str = "ns") -> Books:
@@ -129,13 +180,33 @@ class Books:
             time = np.zeros(len(listing.symbol), np.int64)
             time[side[start:end] // 2] = seen[start:end]
             offset = np.searchsorted(side[start:end], sides)
-            found.append((int(moment), cls(offset, price[start:end], lots[start:end], time)))
+            found.append((int(moment), cls(offset, price[start:end], lots[start:end], time, venue.book_units)))
         return found
 
     @classmethod
     def empty(cls, venue: Venue) -> Books:
         """No level in any market."""
         return _no_books(len(venue.book_symbols))
+
+
+_LEVEL_RULES = {
+    LEVEL_OFFSET: ("offset", "must begin with 0, not descend, and end with the number of levels"),
+    LEVEL_LOW: ("price", "must be at least one tick"),
+    LEVEL_HIGH: ("price", "must be at most the market's maxPrice"),
+    LEVEL_LOTS: ("lots", "must be at least one lot and less than 2**53"),
+    LEVEL_ORDER: ("price", "must get worse from level to level (an unsorted book)"),
+    LEVEL_WORTH: ("lots", "all of a side at its highest price must be worth less than 2**61 quanta"),
+}
+
+
+def _copied_whole(name: str, given: object) -> Int:
+    """Whole numbers of a user's array, copied: they are kept for longer than the call."""
+    if not (isinstance(given, np.ndarray) and given.ndim == 1 and given.dtype.kind in "iu"):
+        kind = f"{given.dtype} of shape {given.shape}" if isinstance(given, np.ndarray) else type(given).__name__
+        raise RiskDataError("books", name, "must be a one-dimensional array of whole numbers", value=kind)
+    if given.dtype == np.uint64 and (given > 2**63 - 1).any():
+        raise RiskDataError("books", name, "must fit 64 bits", value=int(given.max()))
+    return given.astype(np.int64)
 
 
 @lru_cache(maxsize=16)
@@ -217,7 +288,7 @@ class Tick:
         if isinstance(self.books, Books):
             if self.book_times:
                 raise RiskDataError("book_times", None, "must stand beside a mapping or a frame of books")
-            return self.books
+            return self.books.checked(venue, self.nanoseconds())
         if self.books is None:
             return Books.empty(venue)
         frame = self.books if isinstance(self.books, pd.DataFrame) else self._levels()
@@ -314,8 +385,10 @@ class Prices:
         Raises
         ------
         RiskDataError
-            A price is missing, not finite or not > 0, or of something the venue does not know.
+            A price is missing, not finite or not > 0, or of something the venue does not know, or the accounts were
+            read with a venue of other units.
         """
+        accounts.units.must_fit(venue.units)
         markets, assets = venue.markets, venue.assets
         known = dict(_pairs("marks", marks))
         direct = {k: known.pop(k) for k in assets.symbol if k in known and k not in markets.symbol}
@@ -368,6 +441,7 @@ class Prices:
         return self._used(accounts, mark, index, rule)
 
     def _used(self, accounts: Accounts, mark: Float, index: Float, rule: str) -> Prices:
+        accounts.units.must_fit(self.venue.units)
         _must_not_pass_max_price(self.venue, mark)
         prices = Prices(
             mark=mark,

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
+from hashlib import sha256
+from itertools import zip_longest
 from math import ceil, floor
 from operator import itemgetter
 from pathlib import Path
@@ -364,6 +366,64 @@ class Provider:
 
 
 @dataclass(frozen=True)
+class Units:
+    """What the whole numbers of accounts stand for: rows of markets and assets, lots, ticks and quanta.
+
+    Whoever takes accounts and a venue holds one against the other by `Units.must_fit`; its margin functions, policy
+    and pools are free to differ.
+    """
+
+    settle_asset: str
+    markets: tuple[str, ...]
+    steps: tuple[Fraction, ...]
+    ticks: tuple[Fraction, ...]
+    highest: tuple[int, ...]
+    assets: tuple[str, ...]
+    quanta: tuple[Fraction, ...]
+
+    @classmethod
+    def of(cls, settle_asset: str, markets: Listing, assets: Assets) -> Units:
+        """Units of such markets and assets."""
+        return cls(
+            settle_asset, markets.symbol, markets.step, markets.tick, tuple(markets.max_ticks.tolist()),
+            assets.symbol, assets.quantum,
+        )  # fmt: skip
+
+    @cached_property
+    def digest(self) -> bytes:
+        """What units that are the same have in common, quick to compare."""
+        return sha256(repr([getattr(self, field.name) for field in fields(self)]).encode()).digest()
+
+    def must_fit(self, venue: Units, what: str = "accounts") -> None:
+        """Refuse the units of a venue that are not these, in which ``what`` was read.
+
+        Raises
+        ------
+        RiskDataError
+            The message names the first difference.
+        """
+        if self is venue or self.digest == venue.digest:
+            return
+        rule = f"must be as in the venue that the {what} were read with ({{}}): read them with this venue"
+        if self.settle_asset != venue.settle_asset:
+            raise _wrong("settle_asset", rule.format(self.settle_asset), venue.settle_asset)
+        for name, mine, other in (("markets", self.markets, venue.markets), ("collateral", self.assets, venue.assets)):
+            for at, (before, now) in enumerate(zip_longest(mine, other, fillvalue="none")):
+                if before != now:
+                    raise RiskDataError("venue", f"{name}.symbol", rule.format(before), row=at, value=now)
+        units: tuple[tuple[str, tuple[str, ...], Sequence[Fraction | int], Sequence[Fraction | int]], ...] = (
+            ("stepSize", self.markets, self.steps, venue.steps),
+            ("tickSize", self.markets, self.ticks, venue.ticks),
+            ("maxPrice in ticks", self.markets, self.highest, venue.highest),
+            ("quantum", self.assets, self.quanta, venue.quanta),
+        )
+        for name, symbols, own, given in units:
+            for symbol, unit, other_unit in zip(symbols, own, given, strict=True):
+                if unit != other_unit:
+                    raise RiskDataError("venue", name, rule.format(_plain(unit)), row=symbol, value=_plain(other_unit))
+
+
+@dataclass(frozen=True)
 class Venue:
     """The rules of a venue, frozen and columnar. Made by `load_venue`.
 
@@ -381,6 +441,16 @@ class Venue:
     policy: Policy
     backstop: tuple[Provider, ...]
     source: dict[str, Any]
+
+    @cached_property
+    def units(self) -> Units:
+        """What whole numbers of accounts that are read with this venue stand for."""
+        return Units.of(self.settle_asset, self.markets, self.assets)
+
+    @cached_property
+    def book_units(self) -> Units:
+        """The same of order books, which spot markets have as well."""
+        return Units.of(self.settle_asset, self.listing, self.assets)
 
     @property
     def settle_quantum(self) -> Fraction:
@@ -489,6 +559,11 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
         backstop=_backstop(spec, markets, assets),
         source=json.loads(msgspec.json.encode(kept | rest)),
     )
+
+
+def _plain(value: Fraction | int) -> str:
+    """Text of an exact figure, as a decimal."""
+    return np.format_float_positional(float(value), trim="-")
 
 
 def _wrong(path: str, rule: str, value: object) -> RiskDataError:

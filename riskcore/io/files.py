@@ -212,6 +212,7 @@ def read_ticks(
         A table breaks a rule, a time is outside the years 2000 to 2200 or unknown to ``marks``, or something held
         cannot have a price at some time.
     """
+    accounts.units.must_fit(venue.units)
     marks = tables.checked("marks", marks, unit=unit)
     if not len(marks):
         raise RiskDataError("marks", None, "must have at least one row")

@@ -44,6 +44,7 @@ def replay(
     RiskDataError
         The folder holds another run, or one that is complete.
     """
+    ticks.venue.book_units.must_fit(venue.book_units, "ticks")
     path = Path(path)
     given = {name: dict(entry) for name, entry in (inputs or {}).items()}
     if (path / "run.json").exists():

@@ -65,6 +65,7 @@ def write_sweep(
         A price is missing, not finite or not > 0, or the file cannot be written.
     """
     if isinstance(prices, TickTable):
+        prices.venue.units.must_fit(venue.units, "ticks")
         time = pd.to_datetime(prices.time, unit="ns", utc=True)
         given = PriceTable.of(venue, accounts, time, prices.mark, prices.index, prices.open_interest, prices.asset)
     else:
