@@ -444,7 +444,7 @@ def _settings(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int) ->
     if "leverage_limit" in table.columns:
         leverage_limit[owner] = table["leverage_limit"].fillna(np.inf).to_numpy()
     if "unsettled" in table.columns:
-        quantum = np.full(len(table), float(venue.settle_quantum))
+        quantum = np.broadcast_to(float(venue.settle_quantum), len(table))
         unsettled[owner] = tables.half_even("settings", "unsettled", [table["unsettled"].to_numpy()], quantum)
     return leverage_limit, unsettled
 

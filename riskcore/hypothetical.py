@@ -187,14 +187,14 @@ def _fills(accounts: Accounts, venue: Venue, fills: pd.DataFrame | None) -> tupl
     table = tables.checked("fills", fills)
     account = _rows_of(accounts, "fills", table["account"])
     market = tables.codes("fills", "market", table["market"], venue.markets.symbol, "a market")
-    step, price = venue.markets.step_size[market], table["price"].to_numpy()
+    step, price = tables.PerKind(venue.markets.step_size, market), table["price"].to_numpy()
     rule = "must be a whole number of lots of the market's stepSize"
     lots = tables.whole("fills", "quantity", table["quantity"].to_numpy(), step, rule)
     bad = np.flatnonzero(lots == 0)
     if bad.size:
         raise RiskDataError("fills", "quantity", "must not be 0", row=int(bad[0]), value=0.0)
-    unit = np.full(len(lots), float(venue.settle_quantum))
-    return account, market, lots, -tables.half_even("fills", "price", [price, lots.astype(float), step], unit)
+    unit = np.broadcast_to(float(venue.settle_quantum), len(lots))
+    return account, market, lots, -tables.half_even("fills", "price", [price, lots, step], unit)
 
 
 def _transfers(accounts: Accounts, venue: Venue, transfers: pd.DataFrame | None) -> tuple[Int, Int, Int]:
@@ -204,8 +204,8 @@ def _transfers(accounts: Accounts, venue: Venue, transfers: pd.DataFrame | None)
     table = tables.checked("transfers", transfers)
     account = _rows_of(accounts, "transfers", table["account"])
     asset = tables.codes("transfers", "asset", table["asset"], venue.assets.symbol, "a collateral asset")
-    amount = [table["quantity"].to_numpy()]
-    return account, asset, tables.half_even("transfers", "quantity", amount, venue.assets.quantum_size[asset])
+    amount, unit = [table["quantity"].to_numpy()], tables.PerKind(venue.assets.quantum_size, asset)
+    return account, asset, tables.half_even("transfers", "quantity", amount, unit)
 
 
 _SHOCK = Rule(math.nextafter(-1.0, 0.0), LARGEST, "must be a finite number > -1")
