@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from . import tables
-from .accounts import Accounts, worth_of_lots
+from .accounts import Accounts
 from .errors import RiskDataError
 from .kernels import liquidation as kernels
 from .kernels.whole import apply_fills
@@ -89,11 +89,13 @@ def changed_accounts(
     held[old], cost[old], entry[old] = columns.lots, columns.cost, columns.entry
     owner, new = key // width, place[len(old) :]
     largest = np.abs(held.astype(float))
-    np.add.at(largest, new, np.abs(lots))
-    _must_fit("fills", largest * worth_of_lots(venue)[key % width])
+    np.add.at(largest, new, np.abs(lots.astype(float)))
+    most = np.minimum(venue.markets.most_lots, 2**60)[key % width]
+    _must_fit("fills", "quantity", fills, (largest > most)[new], f"{_FITS} at the market's maxPrice")
     paid = np.maximum(np.abs(cost.astype(float)), np.abs(entry))
-    np.add.at(paid, new, np.abs(flow))
-    _must_fit("fills", np.bincount(owner, paid, 1))
+    np.add.at(paid, new, np.abs(flow.astype(float)))
+    too_much = np.bincount(owner, paid, 1) >= 2.0**60
+    _must_fit("fills", "price", fills, too_much[account], _FITS)
     cash = np.zeros(len(lots), np.int64)
     apply_fills(new, lots, flow, held, cost, entry, cash)
     positions = (owner, key % width, held, cost, entry)
@@ -107,8 +109,11 @@ def changed_accounts(
     free, lent = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
     old = place[: len(columns.free)]
     free[old], lent[old] = columns.free, columns.lent
-    moved = np.bincount(place[len(old) :], np.abs(quanta.astype(float)), len(key))
-    _must_fit("transfers", moved + np.abs(free))
+    moved = np.abs(free.astype(float))
+    np.add.at(moved, place[len(old) :], np.abs(quanta.astype(float)))
+    too_much = (moved >= 2.0**60)[place[len(old) :]]
+    _must_fit("transfers", "quantity", transfers, too_much[: len(too_much) - len(cash)], _FITS)
+    _must_fit("fills", "price", fills, too_much[len(too_much) - len(cash) :], _FITS)
     np.add.at(free, place[len(old) :], quanta)
     return Accounts.from_rows(
         venue, accounts.ids, positions, (key // kinds, key % kinds, free, lent),
@@ -165,10 +170,15 @@ def largest_orders(
     return pd.DataFrame({"account": accounts.ids[rows], "market": market, "bid": size[:, 0], "ask": size[:, 1]})
 
 
-def _must_fit(table: str, quanta: npt.NDArray[Any]) -> None:
-    """Refuse amounts that 64 bits do not hold with room to spare."""
-    if quanta.max(initial=0.0) >= 2.0**60:
-        raise RiskDataError(table, None, "what an account then holds or paid must be less than 2**60 quanta")
+_FITS = "what an account then holds or paid must be less than 2**60 quanta"
+
+
+def _must_fit(table: str, column: str, frame: pd.DataFrame | None, too_much: npt.NDArray[np.bool_], rule: str) -> None:
+    """Refuse the first row of a table that brings amounts to where 64 bits do not hold them with room to spare."""
+    if too_much.any():
+        assert frame is not None
+        row = int(too_much.argmax())
+        raise RiskDataError(table, column, rule, row=row, value=frame[column].iloc[row])
 
 
 def _rows_of(accounts: Accounts, table: str, ids: pd.Series[Any]) -> Int:

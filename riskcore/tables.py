@@ -234,7 +234,7 @@ def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:
         if fits.all():
             return values.astype(np.int64)
         odd, rule = ~fits, "must fit 64 bits"
-    elif kind in ("string", "empty"):
+    elif kind in ("string", "empty") or not len(values):
         return values
     else:
         kinds = values.astype(object).map(type)
