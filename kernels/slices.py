@@ -7,7 +7,7 @@ from .allocation import share_out
 from .book import ACCOUNT_CAP, DEPTH_SHARE, FULL, MARKET_CAP, REASONS, quote_book, take_book
 from .liquidation import marginal_requirement
 from .margin import LIQUIDATING, account_margin, collateral_weight, float_status, margin_ratio, margin_requirement
-from .whole import cost_change, divide_half_even, multiply_divide, multiply_divmod
+from .whole import cost_change, multiply_divide, multiply_divmod, scale
 
 EVENTS = ("skip", "expire", "harm", "book")
 """What a row of the phase says, by code."""
@@ -612,13 +612,13 @@ def send_slices(turns, state, prices, rules, book, rows):
                 slice_gap(n, i, turns, rules), turns.room[n], rules, prices, book,
             )  # fmt: skip
             if harm >= 0:
-                amount = divide_half_even(judged_value * rules.value_num[m], rules.value_den[m])
+                amount = scale(judged_value, rules.value_num[m], rules.value_den[m])
                 write_harm(n, side, harm, judged, amount, turns, rows)
             elif filled == 0:
                 write_row(n, m, EXPIRE, reason, want, turns, rows)
             if filled > 0:
                 take_book(side, filled, book)
-                amount = divide_half_even(value * rules.value_num[m], rules.value_den[m])
+                amount = scale(value, rules.value_num[m], rules.value_den[m])
                 fee = multiply_divide(amount, fee_num, fee_den)
                 fill_slice(n, i, want, filled, amount, fee, reason, turns, state, prices, rules, rows)
 
@@ -684,7 +684,7 @@ def share_side(side, i, who, turns, state, prices, rules, book, rows):
     room, room_reason = slice_room(side, _UNLIMITED, rules, book)
     filled, value, reason = quote_book(side, together, room, room_reason, book)
     share_out(filled, offer, offer, got)
-    amount = divide_half_even(value * rules.value_num[m], rules.value_den[m])
+    amount = scale(value, rules.value_num[m], rules.value_den[m])
     price = value * rules.value_unit[m] / filled if filled > 0 else 0.0
     together = 0
     for g in range(who.size):
@@ -706,7 +706,7 @@ def share_side(side, i, who, turns, state, prices, rules, book, rows):
         return
     filled, value, reason = quote_book(side, together, room, room_reason, book)
     take_book(side, filled, book)
-    amount = divide_half_even(value * rules.value_num[m], rules.value_den[m])
+    amount = scale(value, rules.value_num[m], rules.value_den[m])
     share_out(filled, offer, offer, got)
     done, paid = 0, 0
     for g in range(who.size):

@@ -59,6 +59,21 @@ def multiply_divide(value, part, whole):
 
 
 @kernel
+def scale(value, numerator, denominator):
+    """``value * numerator / denominator``, halves to even, where the product may pass 64 bits.
+
+    value        int64  ()  |value| < 2**61, and the result < 2**62
+    numerator    int64  ()  > 0
+    denominator  int64  ()  0 < denominator < 2**62
+    """
+    if abs(value) <= (1 << 62) // numerator:
+        return divide_half_even(value * numerator, denominator)
+    high = numerator // (2 * denominator) * 2
+    # an even whole part leaves the half-even choice to the rest
+    return value * high + multiply_divide(value, numerator - high * denominator, denominator)
+
+
+@kernel
 def scale_rows(amount, item, high, low, whole, scaled):
     """``amount * (high + low / whole)`` of each row's item, halves to even.
 
@@ -71,7 +86,6 @@ def scale_rows(amount, item, high, low, whole, scaled):
     """
     for n in range(amount.size):
         i = item[n]
-        # an even whole part leaves the half-even choice to the rest
         scaled[n] = amount[n] * high[i] + multiply_divide(amount[n], low[i], whole)
 
 

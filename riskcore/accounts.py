@@ -417,31 +417,32 @@ def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDA
     return ids, owner | {"backstop": np.array(backstop, np.int64)}
 
 
-def worth_of_lots(venue: Venue) -> Int:
-    """Settle quanta that a lot of each market is worth at its highest price, or more."""
-    return venue.markets.max_ticks * np.maximum(venue.markets.value_num, 1)
-
-
 def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Whole) -> Int:
-    """Quantities in whole lots, small enough for their worth at the highest price to fit 64 bits with room to spare."""
+    """Quantities in whole lots; each, and all in a market, small enough to fit 64 bits with room to spare."""
     quantity = table["quantity"].to_numpy(float)
     rule = "must be a whole number of lots of the market's stepSize"
     lots = tables.whole(name, "quantity", quantity, tables.PerKind(venue.markets.step_size, market), rule)
-    most = (2**60 - 1) // worth_of_lots(venue)
     for rows in tables.blocks(len(lots)):
-        bad = np.flatnonzero(np.abs(lots[rows]) > most[market[rows]])
+        bad = np.flatnonzero(np.abs(lots[rows]) > venue.markets.most_lots[market[rows]])
         if bad.size:
             row = rows.start + int(bad[0])
             rule = "must be worth less than 2**60 settle quanta at the market's maxPrice"
             raise RiskDataError(name, "quantity", rule, row=row, value=quantity[row])
+    rule = f"all {name} in a market must be less than 2**61 lots"
+    _must_not_pass(name, "quantity", quantity, lots, market, 2.0**61, rule)
     return lots
 
 
-def _too_much(amounts: Int, group: Whole, limit: float) -> Int:
-    """Rows of the groups whose amounts, all taken positive, come to the limit or more."""
+def _must_not_pass(
+    table: str, column: str, given: npt.NDArray[Any], amounts: Int, group: Whole, limit: float, rule: str
+) -> None:
+    """Refuse amounts that, all taken positive, come to the limit or more in a group: their sums might wrap."""
     if sum(float(np.abs(amounts[rows]).sum(dtype=float)) for rows in tables.blocks(len(amounts))) < limit / 2:
-        return np.empty(0, np.int64)
-    return np.flatnonzero((np.bincount(group, np.abs(amounts.astype(float))) >= limit)[group])
+        return
+    bad = np.flatnonzero((np.bincount(group, np.abs(amounts.astype(float))) >= limit)[group])
+    if bad.size:
+        largest = int(bad[np.abs(amounts[bad].astype(float)).argmax()])
+        raise RiskDataError(table, column, rule, row=largest, value=given[largest])
 
 
 def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, providers: Whole) -> PositionRows:
@@ -456,14 +457,8 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, 
     for name, price in paid.items():
         unit = np.broadcast_to(quantum, len(lots))
         quanta.append(tables.half_even("positions", name, [price, lots, step], unit))
-        bad = _too_much(quanta[-1], owner, 2.0**60)
-        if bad.size:
-            rule = "what the account paid for its positions must be less than 2**60 settle quanta"
-            raise RiskDataError("positions", name, rule, row=int(bad[0]), value=price[bad[0]])
-    bad = _too_much(lots, market, 2.0**61)
-    if bad.size:
-        rule = "all positions in a market must be less than 2**61 lots"
-        raise RiskDataError("positions", "quantity", rule, row=int(bad[0]), value=table["quantity"].iloc[bad[0]])
+        rule = "what the account paid for its positions must be less than 2**60 settle quanta"
+        _must_not_pass("positions", name, price, quanta[-1], owner, 2.0**60, rule)
     width = len(venue.markets.symbol)
     everywhere = (providers[:, None] * width + np.arange(width)).ravel()
     also = np.concatenate([_key(orders.account, orders.market, width), everywhere])
@@ -488,6 +483,8 @@ def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, pr
             for at in tables.blocks(len(table)):
                 moved[at] = np.abs(amount[at] / quantum[at] - columns[-1][at])
             rounded += float(moved.sum())
+            rule = "all of an asset must be less than 2**61 quanta: give the asset a larger quantum in the venue"
+            _must_not_pass("balances", name, amount, columns[-1], asset, 2.0**61, rule)
     width = len(names)
     without = np.ones(accounts, bool)
     without[owner[asset == venue.settle]] = False
@@ -505,8 +502,11 @@ def _settings(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int) ->
     if "leverage_limit" in table.columns:
         leverage_limit[owner] = table["leverage_limit"].fillna(np.inf).to_numpy()
     if "unsettled" in table.columns:
-        quantum = np.full(len(table), float(venue.settle_quantum))
-        unsettled[owner] = tables.half_even("settings", "unsettled", [table["unsettled"].to_numpy()], quantum)
+        quantum = np.broadcast_to(float(venue.settle_quantum), len(table))
+        given = table["unsettled"].to_numpy()
+        unsettled[owner] = tables.half_even("settings", "unsettled", [given], quantum)
+        rule = "all accounts together must be less than 2**61 quanta: give the settle asset a larger quantum"
+        _must_not_pass("settings", "unsettled", given, unsettled[owner], np.zeros(len(table), np.uint8), 2.0**61, rule)
     return leverage_limit, unsettled
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from . import tables
-from .accounts import Accounts, worth_of_lots
+from .accounts import Accounts
 from .errors import RiskDataError
 from .kernels import liquidation as kernels
 from .kernels.whole import apply_fills
@@ -90,11 +90,13 @@ def changed_accounts(
     held[old], cost[old], entry[old] = columns.lots, columns.cost, columns.entry
     owner, new = key // width, place[len(old) :]
     largest = np.abs(held.astype(float))
-    np.add.at(largest, new, np.abs(lots))
-    _must_fit("fills", largest * worth_of_lots(venue)[key % width])
+    np.add.at(largest, new, np.abs(lots.astype(float)))
+    most = np.minimum(venue.markets.most_lots, 2**60)[key % width]
+    _must_fit("fills", "quantity", fills, (largest > most)[new], f"{_FITS} at the market's maxPrice")
     paid = np.maximum(np.abs(cost.astype(float)), np.abs(entry))
-    np.add.at(paid, new, np.abs(flow))
-    _must_fit("fills", np.bincount(owner, paid, 1))
+    np.add.at(paid, new, np.abs(flow.astype(float)))
+    too_much = np.bincount(owner, paid, 1) >= 2.0**60
+    _must_fit("fills", "price", fills, too_much[account], _FITS)
     cash = np.zeros(len(lots), np.int64)
     apply_fills(new, lots, flow, held, cost, entry, cash)
     positions = (owner, key % width, held, cost, entry)
@@ -108,8 +110,11 @@ def changed_accounts(
     free, lent = np.zeros(len(key), np.int64), np.zeros(len(key), np.int64)
     old = place[: len(columns.free)]
     free[old], lent[old] = columns.free, columns.lent
-    moved = np.bincount(place[len(old) :], np.abs(quanta.astype(float)), len(key))
-    _must_fit("transfers", moved + np.abs(free))
+    moved = np.abs(free.astype(float))
+    np.add.at(moved, place[len(old) :], np.abs(quanta.astype(float)))
+    too_much = (moved >= 2.0**60)[place[len(old) :]]
+    _must_fit("transfers", "quantity", transfers, too_much[: len(too_much) - len(cash)], _FITS)
+    _must_fit("fills", "price", fills, too_much[len(too_much) - len(cash) :], _FITS)
     np.add.at(free, place[len(old) :], quanta)
     return Accounts.from_rows(
         venue, accounts.ids, positions, (key // kinds, key % kinds, free, lent),
@@ -166,10 +171,15 @@ def largest_orders(
     return pd.DataFrame({"account": accounts.ids[rows], "market": market, "bid": size[:, 0], "ask": size[:, 1]})
 
 
-def _must_fit(table: str, quanta: npt.NDArray[Any]) -> None:
-    """Refuse amounts that 64 bits do not hold with room to spare."""
-    if quanta.max(initial=0.0) >= 2.0**60:
-        raise RiskDataError(table, None, "what an account then holds or paid must be less than 2**60 quanta")
+_FITS = "what an account then holds or paid must be less than 2**60 quanta"
+
+
+def _must_fit(table: str, column: str, frame: pd.DataFrame | None, too_much: npt.NDArray[np.bool_], rule: str) -> None:
+    """Refuse the first row of a table that brings amounts to where 64 bits do not hold them with room to spare."""
+    if too_much.any():
+        assert frame is not None
+        row = int(too_much.argmax())
+        raise RiskDataError(table, column, rule, row=row, value=frame[column].iloc[row])
 
 
 def _rows_of(accounts: Accounts, table: str, ids: pd.Series[Any]) -> Int:
@@ -188,14 +198,14 @@ def _fills(accounts: Accounts, venue: Venue, fills: pd.DataFrame | None) -> tupl
     table = tables.checked("fills", fills)
     account = _rows_of(accounts, "fills", table["account"])
     market = tables.codes("fills", "market", table["market"], venue.markets.symbol, "a market")
-    step, price = venue.markets.step_size[market], table["price"].to_numpy()
+    step, price = tables.PerKind(venue.markets.step_size, market), table["price"].to_numpy()
     rule = "must be a whole number of lots of the market's stepSize"
     lots = tables.whole("fills", "quantity", table["quantity"].to_numpy(), step, rule)
     bad = np.flatnonzero(lots == 0)
     if bad.size:
         raise RiskDataError("fills", "quantity", "must not be 0", row=int(bad[0]), value=0.0)
-    unit = np.full(len(lots), float(venue.settle_quantum))
-    return account, market, lots, -tables.half_even("fills", "price", [price, lots.astype(float), step], unit)
+    unit = np.broadcast_to(float(venue.settle_quantum), len(lots))
+    return account, market, lots, -tables.half_even("fills", "price", [price, lots, step], unit)
 
 
 def _transfers(accounts: Accounts, venue: Venue, transfers: pd.DataFrame | None) -> tuple[Int, Int, Int]:
@@ -205,8 +215,8 @@ def _transfers(accounts: Accounts, venue: Venue, transfers: pd.DataFrame | None)
     table = tables.checked("transfers", transfers)
     account = _rows_of(accounts, "transfers", table["account"])
     asset = tables.codes("transfers", "asset", table["asset"], venue.assets.symbol, "a collateral asset")
-    amount = [table["quantity"].to_numpy()]
-    return account, asset, tables.half_even("transfers", "quantity", amount, venue.assets.quantum_size[asset])
+    amount, unit = [table["quantity"].to_numpy()], tables.PerKind(venue.assets.quantum_size, asset)
+    return account, asset, tables.half_even("transfers", "quantity", amount, unit)
 
 
 _SHOCK = Rule(math.nextafter(-1.0, 0.0), LARGEST, "must be a finite number > -1")

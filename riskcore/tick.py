@@ -131,13 +131,16 @@ class Books:
         lots = tables.whole("books", "quantity", quantities, listing.step_size[market], rule.format("lots", "stepSize"))
         for column, given, fits, rule in (
             ("price", prices, price >= 1, "must be at least one tick"),
-            ("price", prices, price <= listing.max_ticks[market], "must be at most the market's maxPrice"),
             ("quantity", quantities, lots >= 1, "must be at least one lot"),
             ("quantity", quantities, lots < 2**53, "must be less than 2**53 lots"),
         ):
             bad = np.flatnonzero(~fits)
             if bad.size:
                 raise RiskDataError("books", column, rule, row=int(bad[0]), value=given[bad[0]])
+        bad = np.flatnonzero(price > listing.max_ticks[market])
+        if bad.size:
+            row = int(bad[0])
+            raise RiskDataError("books", "price", listing.too_high(market[row]), row=row, value=prices[row])
         stamp = table["time"].to_numpy(np.int64)
         seen = table["book_time"].to_numpy(np.int64) if "book_time" in table.columns else np.zeros_like(stamp)
         bid = table["side"].to_numpy(object) == "bid"
@@ -156,10 +159,11 @@ class Books:
         first = np.flatnonzero(np.r_[True, ~(together & (np.diff(side) == 0))]) if len(side) else np.empty(0, np.int64)
         if first.size:
             deepest = np.add.reduceat(lots.astype(float), first) * np.maximum.reduceat(price, first)
-            bad = np.flatnonzero(deepest * np.maximum(listing.value_num, 1)[side[first] // 2] >= 2.0**61)
+            unit = np.maximum(listing.value_num / listing.value_den, 1.0)
+            bad = np.flatnonzero(deepest * unit[side[first] // 2] >= 2.0**61)
             if bad.size:
                 row = int(order[first[bad[0]]])
-                rule = "all of a side at its highest price must be worth less than 2**61 quanta"
+                rule = "all of a side at its highest price must be worth less than 2**61 quanta, and than 2**61 ticks"
                 raise RiskDataError("books", "quantity", rule, row=row, value=quantities[row])
         for bad, rule in (
             (np.flatnonzero(seen > stamp), "must not be later than the tick"),
@@ -560,7 +564,7 @@ def _must_not_pass_max_price(venue: Venue, mark: Float) -> None:
     m = first_above(mark, venue.markets.max_price)
     if m >= 0:
         symbol = venue.markets.symbol[m]
-        raise RiskDataError("marks", symbol, "must be at most the market's maxPrice", value=mark[m])
+        raise RiskDataError("marks", symbol, venue.markets.too_high(m), value=mark[m])
 
 
 def _pairs(table: str, prices: PriceMap | None) -> Iterable[tuple[Any, Any]]:

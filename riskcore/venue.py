@@ -28,7 +28,10 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 _Figure = str | int | float  # text may be a decimal or a fraction
 
-_UNBOUNDED_TICKS = 2**31
+_MOST_TICKS = 10**13
+"""Of a price, whatever maxPrice a market has: what the guards sample, and sums of 300 seconds fit 64 bits."""
+MOST_LOTS_IN_MARKET = 2**61 - 1
+"""Of all positions, or of all orders, of all accounts in a market."""
 _SMALLEST = Decimal("1e-18")
 _LARGEST = 2**62
 _MOST_ROWS = 2**16 - 2  # two bytes say which market or asset, or none
@@ -183,7 +186,8 @@ class Listing:
     """What is traded on a book, one row each.
 
     ``tick`` and ``step`` are exact; ``value_num / value_den`` is the worth of one lot at one tick in settle
-    quanta. Multipliers of the price-impact band and of the limit-price band are None where the venue has none.
+    quanta; ``max_ticks`` those of maxPrice, and at most 10**13. Multipliers of the price-impact band and of the
+    limit-price band are None where the venue has none.
     """
 
     symbol: tuple[str, ...]
@@ -212,6 +216,13 @@ class Listing:
         """Highest price, nearest float64, one per row."""
         return np.asarray(self.max_ticks * self.tick_size)
 
+    def too_high(self, row: int) -> str:
+        """Rule that a price above the highest of a row breaks."""
+        if self.max_ticks[row] < _MOST_TICKS:
+            return "must be at most the market's maxPrice"
+        highest = np.format_float_positional(self.max_price[row], trim="-")
+        return f"must be at most {highest}, 10**13 ticks of the market's tickSize: it has no lower maxPrice"
+
     @cached_property
     def row(self) -> dict[str, int]:
         """Row of each symbol."""
@@ -238,6 +249,16 @@ class Markets(Listing):
     funding_interval: Int
     funding_lower: Float
     funding_upper: Float
+
+    @cached_property
+    def most_lots(self) -> Int:
+        """Most lots of a position in each market, shape (M,): worth less than 2**60 quanta at maxPrice."""
+        rows = zip(self.max_ticks.tolist(), self.value_num.tolist(), self.value_den.tolist(), strict=True)
+        most = (
+            (2**60 * den - 1) // (ticks * num) if ticks < _MOST_TICKS else MOST_LOTS_IN_MARKET
+            for ticks, num, den in rows
+        )
+        return np.array([min(lots, MOST_LOTS_IN_MARKET) for lots in most], np.int64)
 
     @cached_property
     def funding_periods(self) -> tuple[int, ...]:
@@ -831,12 +852,13 @@ def _listing(listed: Sequence[tuple[int, _Spot]], settle_quantum: Fraction) -> d
         price = market.filters.price
         tick.append(_positive(f"{path}.price.tickSize", price.tick_size))
         step.append(_positive(f"{path}.quantity.stepSize", market.filters.quantity.step_size))
-        max_ticks = _UNBOUNDED_TICKS
+        max_ticks = _MOST_TICKS
         if price.max_price is not None:
-            max_ticks = int(_positive(f"{path}.price.maxPrice", price.max_price) // tick[-1])
+            max_ticks = min(max_ticks, int(_positive(f"{path}.price.maxPrice", price.max_price) // tick[-1]))
         worth = tick[-1] * step[-1] / settle_quantum
-        if max(worth.numerator, worth.denominator) * max_ticks >= _LARGEST:
-            raise _wrong(path, "a lot at the highest price must be worth less than 2**62 quanta", worth)
+        if max(worth.numerator, worth.denominator) >= _LARGEST:
+            rule = "settle quanta that a lot is worth at one tick must be a ratio of whole numbers below 2**62"
+            raise _wrong(path, rule, worth)
         if max_ticks < 1:
             raise _wrong(path, "maxPrice must be at least a tick", price.max_price)
         rows.append((max_ticks, worth.numerator, worth.denominator))
