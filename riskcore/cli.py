@@ -442,7 +442,7 @@ def _print_agreement(found: pd.DataFrame, as_json: bool) -> None:
         view.add_row(row["policy"], *(f"{row[name]:.3f}" for name in ("spearman", "worst", "best")))
     out.print(view)
     first = found.iloc[0]
-    out.print(f"{first['rows']:,} rows in {first['bursts']:,} bursts of a time and market", highlight=False)
+    out.print(f"{first['rows']:,} rows in {first['bursts']:,} bursts of a time, a market and a side", highlight=False)
 
 
 def _records(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
