@@ -17,6 +17,8 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
+from typer.core import TyperGroup
 
 from . import adl_study, report, run_folder, sample
 from .accounts import Accounts
@@ -27,16 +29,56 @@ from .explain import explain as explain_account
 from .io import TickTable, read_accounts, read_table, read_ticks, replay, write_sweep, write_text
 from .journal import EVENT
 from .margin import margin_table
+from .shown import shown
 from .tick import Prices
 from .venue import Venue, load_venue
 
+
+class _Console(Console):
+    """A console that shows text as text: no markup, no control characters, nothing that its encoding cannot say."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Take every text that is printed, also by itself in a table or its title."""
+        plain = shown(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
+        return super().render_str(plain, **how)
+
+
+class _Commands(TyperGroup):
+    """The commands; a message on their usage shows what was typed as text."""
+
+    def make_context(self, *args: Any, **how: Any) -> Any:
+        """Read the command line."""
+        with _shown_usage():
+            return super().make_context(*args, **how)
+
+    def invoke(self, *args: Any, **how: Any) -> Any:
+        """Run the command."""
+        with _shown_usage():
+            return super().invoke(*args, **how)
+
+
+@contextmanager
+def _shown_usage() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # what typer raises has no public name
+        message = getattr(error, "message", None)
+        if isinstance(message, str) and hasattr(error, "format_message"):
+            error.message = shown(message)  # type: ignore[attr-defined]
+        raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Who would be liquidated, how, at what price, and who pays.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out, err = Console(), Console(stderr=True)
+out, err = _Console(), _Console(stderr=True)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 VenueFile = Annotated[Path, typer.Option("--venue", help="Venue, JSON.")]
@@ -57,8 +99,7 @@ def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except (RiskDataError, RunError, OSError, pyarrow.ArrowException) as error:
-        line = " ".join(str(error).split())
-        err.print(f"riskcore: {line}", markup=False, highlight=False, emoji=False, soft_wrap=True)
+        err.print(f"riskcore: {' '.join(str(error).splitlines())}", soft_wrap=True)
         raise typer.Exit(2) from None
 
 
@@ -93,7 +134,7 @@ def demo(
             _print_json(result | {"audit": _audit_json(found)})
         else:
             _print_audit(found)
-            out.print(f"Run folder: {path}", highlight=False)
+            out.print(f"Run folder: {path}")
         if not found.ok:
             raise typer.Exit(1)
 
@@ -128,7 +169,7 @@ def sweep(
             return
         last = margin_table(accounts, Prices.of_tick(venue, accounts, ticks.tick(len(ticks) - 1)))
         _print_distribution({"accounts": report.margin_distribution(last.mmr)})
-        out.print(f"{len(accounts):,} accounts, {counts[-1]:,} at 100 % or above; table in {out_file}", highlight=False)
+        out.print(f"{len(accounts):,} accounts, {counts[-1]:,} at 100 % or above; table in {out_file}")
 
 
 @app.command(name="replay")
@@ -163,7 +204,7 @@ def replay_command(
         if as_json:
             _print_json(result)
         else:
-            out.print(f"Run folder: {out_folder}", highlight=False)
+            out.print(f"Run folder: {out_folder}")
 
 
 @app.command()
@@ -225,7 +266,7 @@ def report_command(
             providers = report.provider_pnl(run).to_json(orient="records", date_format="iso")
             _print_json({"out": str(path), "providers": json.loads(providers)})
         else:
-            out.print(f"Report: {path}", highlight=False)
+            out.print(f"Report: {path}")
 
 
 @app.command(name="adl-study")
@@ -272,7 +313,7 @@ def adl_study_command(
             return
         print_study(found, out)
         if out_file is not None:
-            out.print(f"Picture: {out_file}", highlight=False)
+            out.print(f"Picture: {out_file}")
 
 
 def _table(path: Path | None, name: str) -> pd.DataFrame | None:
@@ -304,11 +345,11 @@ def _run(
         _print_distribution({"first tick": first, "last tick": last})
         _print_split(split, left, venue)
         _print_providers(providers)
-        out.print(f"{len(accounts):,} accounts, {len(ticks):,} ticks, {len(rows):,} journal rows", highlight=False)
+        out.print(f"{len(accounts):,} accounts, {len(ticks):,} ticks, {len(rows):,} journal rows")
         if refused:
-            out.print(f"{refused:,} prints refused by the guards", highlight=False)
+            out.print(f"{refused:,} prints refused by the guards")
         if accounts.rounded >= 0.05:
-            out.print(f"{accounts.rounded:,.1f} quanta moved by rounding the balances to whole ones", highlight=False)
+            out.print(f"{accounts.rounded:,.1f} quanta moved by rounding the balances to whole ones")
     return {
         "run": str(path), "accounts": len(accounts), "ticks": len(ticks), "events": len(rows), "refused": refused,
         "rounded_quanta": accounts.rounded, "split": split.to_dict("records"), "shortfall": left,
@@ -359,7 +400,6 @@ def _print_split(split: pd.DataFrame, left: dict[str, float], venue: Venue) -> N
         f"Shortfall: {left['paid_by_fund']:,.2f} {venue.settle_asset} paid by the fund, "
         + (f"{left['paid_by_others']:,.2f} by other accounts, " if left["paid_by_others"] else "")
         + f"{left['left_on_record']:,.2f} left on record",
-        highlight=False,
     )
 
 
@@ -388,7 +428,7 @@ def print_study(found: adl_study.Study, console: Console) -> None:
     view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     columns = [column for column in _STUDY_COLUMNS if console.width >= 120 or column[3]]
     for name, header, _, _ in columns:
-        view.add_column(header, justify="left" if name == "policy" else "right", no_wrap=True)
+        view.add_column(Text(header), justify="left" if name == "policy" else "right", no_wrap=True)
     for row in found.total.to_dict("records"):
         view.add_row(*("" if pd.isna(row[name]) else show(row[name]) for name, _, show, _ in columns))
     console.print(view)
@@ -450,7 +490,7 @@ def _print_agreement(found: pd.DataFrame, as_json: bool) -> None:
         view.add_row(row["policy"], *(f"{row[name]:.3f}" for name in ("spearman", "worst", "best")))
     out.print(view)
     first = found.iloc[0]
-    out.print(f"{first['rows']:,} rows in {first['bursts']:,} bursts of a time and market", highlight=False)
+    out.print(f"{first['rows']:,} rows in {first['bursts']:,} bursts of a time, a market and a side")
 
 
 def _records(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
@@ -471,9 +511,9 @@ def _print_audit(found: AuditReport) -> None:
     out.print(view)
     for row in found.breaches.head(20).to_dict("records"):
         where = f"tick {row['tick']}, row {row['row']}, account {row['account']}"
-        out.print(f"  {where}: {row['rule']}: {row['what']}", highlight=False)
+        out.print(f"  {where}: {row['rule']}: {row['what']}")
     total = int(found.checks["breaches"].sum())
-    out.print("Every rule was kept." if found.ok else f"{total:,} breaches.", highlight=False)
+    out.print("Every rule was kept." if found.ok else f"{total:,} breaches.")
 
 
 def _audit_json(found: AuditReport) -> dict[str, Any]:

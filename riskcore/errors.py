@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .shown import of_value, shown
+
 
 class RiskDataError(ValueError):
     """Input that breaks a rule: one line that names table, column, row, value and rule.
@@ -20,9 +22,9 @@ class RiskDataError(ValueError):
 
     def __init__(self, table: str, column: str | None, rule: str, *, row: object = None, value: object = None) -> None:
         self.table, self.column, self.rule, self.row, self.value = table, column, rule, row, value
-        where = table if column is None else f"{table}.{column}"
+        where = shown(table if column is None else f"{table}.{column}")
         if row is not None:
-            where += f", row {row}"
+            where += f", row {shown(str(row))}"
         if value is not None:
-            where += f", value {value!r}" if isinstance(value, str) else f", value {value}"
-        super().__init__(" ".join(f"{where}: {rule}".split()))
+            where += f", value {of_value(value)}"
+        super().__init__(f"{where}: {shown(' '.join(rule.split()))}")

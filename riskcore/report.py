@@ -12,6 +12,7 @@ import pandas as pd
 from . import run_folder
 from .errors import RiskDataError
 from .journal import EVENT, Rows
+from .shown import as_html
 from .venue import Venue
 
 STAGES = {"book": "order book", "backstop": "backstop", "adl": "ADL"}
@@ -182,8 +183,8 @@ def page(path: str | Path) -> str:
     curves += [(2, name, line["time"], line[name]) for name in ("fund", "shortfall")]
     curves += [(3, f"provider {name}", own["time"], own["pnl"]) for name, own in pnl.groupby("provider")]
     for row, name, x, y in curves:
-        figure.add_trace(graph_objects.Scatter(x=x, y=y, name=name, legend=f"legend{row}"), row=row, col=1)
-    figure.update_yaxes(title_text=settle)
+        figure.add_trace(graph_objects.Scatter(x=x, y=y, name=as_html(name), legend=f"legend{row}"), row=row, col=1)
+    figure.update_yaxes(title_text=as_html(settle))
     legends = {f"legend{row}": {"y": 1 - (row - 1) * 0.355, "yanchor": "top"} for row in (1, 2, 3)}
     figure.update_layout(height=900, template="plotly_white", **legends)
     last = pnl.groupby("provider", as_index=False).last().drop(columns="time")
@@ -192,10 +193,17 @@ def page(path: str | Path) -> str:
         "Shortfall": pd.DataFrame([shortfalls(rows, venue)]),
         "Backstop providers": last,
     }
-    parts = [f"<h2>{title}</h2>{table.to_html(index=False, border=0)}" for title, table in tables.items()]
+    parts = [f"<h2>{title}</h2>{_html(table)}" for title, table in tables.items()]
     style = "body{font-family:sans-serif;margin:2em} td,th{padding:.2em .8em;text-align:right}"
     drawn: str = figure.to_html(full_html=False, include_plotlyjs=True)
     return (
         f"<!doctype html><meta charset='utf-8'><title>riskcore run</title><style>{style}</style>"
-        f"<h1>{Path(path).name}</h1>" + "".join(parts) + drawn
+        f"<h1>{as_html(run.path.name)}</h1>" + "".join(parts) + drawn
     )
+
+
+def _html(table: pd.DataFrame) -> str:
+    """Table of a page; every text in it stands there as text."""
+    formatters = {name: lambda value: as_html(str(value)) for name in table.select_dtypes(["object", "str"])}
+    found: str = table.to_html(index=False, border=0, escape=False, formatters=formatters)
+    return found

@@ -163,6 +163,7 @@ _TABLES = {
             "time": _KEY,
             "market": _KEY,
             "account": _KEY,
+            "side": _DIRECTION,
             "pnl_pct": _finite(),
             "leverage": _not_negative(),
             "notional": _positive(required=False),

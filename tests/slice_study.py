@@ -8,7 +8,8 @@ of them, in tenths as in a dump.
 
 All accounts stand at or past the trigger in the first second. Every way has the same books, fee and backstop; the ways
 differ in the policy alone. Two looks at the same day: its books second by second, as if what was taken was back a
-second later; and one book a minute that refills with a half-life of 20 seconds.
+second later; and one book a minute that refills with a half-life of 20 seconds. Slippage and displacement are measured
+from the mid of the book that was filled in, which in the second look is up to a minute older than the mark.
 """
 
 from __future__ import annotations
@@ -167,19 +168,21 @@ def liquidate(day: Day, books: dict[pd.Timestamp, pd.DataFrame], way: str, *, re
     step, unit = float(venue.markets.step[0]), float(venue.settle_quantum)
     for time in times:
         book = given.get(time)
+        if book is not None:
+            filled_in = mids[time]  # of the book that fills are in until the next one comes
         result = engine.step(Tick(time, {day.symbol: mids[time]}, book), whole_table=True)
         rows = result.rows
         fills = rows[rows["event"] == EVENT["book"]]
         size = np.abs(fills["lots"]) * step
-        sold += float((size * mids[time]).sum())
-        lost += float((np.sign(-fills["lots"]) * size * (mids[time] - fills["price"])).sum())
+        sold += float((size * filled_in).sum())
+        lost += float((np.sign(-fills["lots"]) * size * (filled_in - fills["price"])).sum())
         fees += float(fills["fee"].sum()) * unit
         gone = rows[np.isin(rows["event"], [EVENT["backstop"], EVENT["adl"]])]
         past += float((np.abs(gone["lots"]) * step * mids[time]).sum())
         for sign in (1, -1):
             own = np.sign(-fills["lots"]) == sign
             if own.any():
-                reach.append(1e4 * float(np.abs(fills["price"][own] / mids[time] - 1).max()))
+                reach.append(1e4 * float(np.abs(fills["price"][own] / filled_in - 1).max()))
                 weight.append(float(size[own].sum()))
     columns = engine.accounts.columns
     table = result.table

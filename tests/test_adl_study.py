@@ -254,10 +254,10 @@ class TestInput:
 
 
 class TestOrder:
-    def rows(self, score, count=12, **more):
+    def rows(self, score, count=12):
         rng = np.random.default_rng(1)
         frame = pd.DataFrame({"pnl_pct": rng.uniform(1, 80, count), "leverage": rng.uniform(0.5, 20, count)})
-        frame = frame.assign(time=[T0, T0 + pd.Timedelta("1s")] * (count // 2), account=np.arange(count), **more)
+        frame = frame.assign(time=[T0, T0 + pd.Timedelta("1s")] * (count // 2), account=np.arange(count), side="long")
         return frame.iloc[np.argsort(-score(frame), kind="stable")].reset_index(drop=True)
 
     def test_the_order_taken_is_found(self):
@@ -285,6 +285,7 @@ class TestOrder:
 
     def test_bursts_count_by_their_rows(self):
         burst = pd.DataFrame({"pnl_pct": [3.0, 2.0, 1.0], "leverage": 1.0, "account": range(3), "time": T0})
+        burst["side"] = "long"
         longer = burst.iloc[[2, 1, 0]].assign(time=T0 + pd.Timedelta("1s"))
         longer = pd.concat([longer, longer.tail(1).assign(pnl_pct=9.0)])
         pair = burst.iloc[:2].assign(time=T0 + pd.Timedelta("2s"))
@@ -293,12 +294,61 @@ class TestOrder:
         assert found["spearman"] == pytest.approx((3 - 4) / 7)
 
     def test_equal_scores_explain_nothing(self):
-        rows = pd.DataFrame({"pnl_pct": 1.0, "leverage": 0.0, "account": range(4), "time": T0})
+        rows = pd.DataFrame({"pnl_pct": 1.0, "leverage": 0.0, "account": range(4), "time": T0, "side": "short"})
         assert (order_agreement(rows)["spearman"] == 0).all()
+
+    def test_shorts_are_scored_as_shorts(self):
+        """Marks of 100 and entries of 125, 200, 110 and 400, so that a short of 80 at the mark cost 100, 160, 88, 320.
+
+        pnl_leverage: 0.2 x 10, 0.5 x 3, 1 / 11 x 20, 0.75 x 1. hyperliquid, entry over mark times leverage: 12.5, 6,
+        22, 4. binance, profit over wallet (equity less profit, 1 at least) times exposure over equity: 20 over 1 times
+        10, 80 over 1 times 3, 8 over 1 times 20, 240 over 1 times 1. As longs they would be 3rd, 1st, 4th, 2nd.
+        """
+        rows = pd.DataFrame({"pnl_pct": [20.0, 50.0, 100 / 11, 75.0], "leverage": [10.0, 3.0, 20.0, 1.0]})
+        rows = rows.assign(time=T0, account=range(4), side="short", notional=80.0)
+        found = order_agreement(rows).set_index("policy")["spearman"]
+        expected = {  # of the ranks 1 to 4 of the scores in the order of the rows
+            "pnl_leverage": [1, 3, 2, 4], "bybit": [1, 3, 2, 4], "hyperliquid": [2, 3, 1, 4], "leverage": [2, 3, 1, 4],
+            "binance": [3, 1.5, 4, 1.5], "size": None, "pnl_pct": [3, 2, 4, 1],
+        }  # fmt: skip
+        assert found.to_dict() == pytest.approx({n: self.correlation(rank) for n, rank in expected.items()})
+
+    @staticmethod
+    def correlation(rank):
+        return 0 if rank is None else float(np.corrcoef(rank, [1, 2, 3, 4])[0, 1])
+
+    def test_wallets_of_shorts(self):
+        """Shorts of 1,000 that cost 2,500 made 1,500; of an equity of 1,600, 2,000 and 4,000 the wallet is the rest."""
+        rows = pd.DataFrame({"pnl_pct": 60.0, "leverage": [1000 / 1600, 1000 / 2000, 1000 / 4000]})
+        rows = rows.assign(time=T0, account=range(3), side="short", notional=1000.0)
+        assert order_agreement(rows).set_index("policy").loc["binance", "spearman"] == 1
+
+    def test_a_queue_has_a_side(self):
+        rows = self.rows(lambda frame: frame["pnl_pct"])
+        with pytest.raises(RiskDataError, match=r"queue\.side: the column is missing"):
+            order_agreement(rows.drop(columns="side"))
+        with pytest.raises(RiskDataError, match=r"queue\.side, row 1, value 'Short': must be 'long' or 'short'"):
+            order_agreement(rows.assign(side=["short", "Short"] * 6))
+        turn = rows.groupby("time").cumcount()  # six in each second
+        mixed = rows.assign(side=np.where(turn % 2 == 0, "long", "short"))
+        assert order_agreement(mixed)["bursts"].tolist() == [4] * 5
+
+    @pytest.mark.parametrize(("side", "pnl_pct"), [("short", 100.0), ("long", -130.0)])
+    def test_a_position_is_worth_something(self, side, pnl_pct):
+        rows = self.rows(lambda frame: frame["pnl_pct"]).assign(side=side)
+        rows.loc[2, "pnl_pct"] = pnl_pct
+        with pytest.raises(RiskDataError, match=f"queue.pnl_pct, row 2, value {pnl_pct}: must be of the entry value"):
+            order_agreement(rows)
+
+    def test_scores_that_differ_by_rounding_are_equal(self):
+        rows = pd.DataFrame({"pnl_pct": 7.0, "leverage": 3.0, "notional": [9.0, 7.3, 1.1, 0.3], "account": range(4)})
+        found = order_agreement(rows.assign(time=T0, side="short")).set_index("policy")["spearman"]
+        assert found["size"] == 1
+        assert found[["pnl_leverage", "bybit", "hyperliquid", "leverage"]].tolist() == [0, 0, 0, 0]
 
     def test_no_burst(self):
         rows = self.rows(lambda frame: frame["pnl_pct"]).head(4)
-        with pytest.raises(RiskDataError, match="queue: must have a time and market with at least 3 rows"):
+        with pytest.raises(RiskDataError, match="queue: must have a time, market and side with at least 3 rows"):
             order_agreement(rows)
 
 

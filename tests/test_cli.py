@@ -303,12 +303,14 @@ class TestAdlStudy:
 
     def test_queue(self, tmp_path):
         rows = pd.DataFrame({"time": "2025-10-10T21:16:04Z", "market": "BTC", "account": range(5), "leverage": 2.0})
+        rows["side"] = "long"
         rows.assign(pnl_pct=[50.0, 40.0, 30.0, 20.0, 10.0]).to_parquet(tmp_path / "queue.parquet")
         found = as_json("adl-study", "--queue", tmp_path / "queue.parquet")["agreement"]
         assert {row["policy"]: row["spearman"] for row in found} == pytest.approx(
             {"pnl_leverage": 1, "bybit": 1, "hyperliquid": 1, "pnl_pct": 1, "leverage": 0}
         )
-        assert "5 rows in 1 bursts of" in call("adl-study", "--queue", tmp_path / "queue.parquet").stdout
+        shown = call("adl-study", "--queue", tmp_path / "queue.parquet").stdout
+        assert "5 rows in 1 bursts of a time, a market and a side" in shown
 
     def test_what_does_not_go_together_is_refused(self, event, run):
         rule = "adl-study: takes a run folder, or --winners with --requests, or --queue alone, or nothing"

@@ -12,11 +12,12 @@ from .tables import checked
 
 Float = npt.NDArray[np.float64]
 
-_LOW = 1e-12  # of leverage, and of value over entry
+_LOW = 1e-12  # of leverage
 
 LEAST = 3
 """Rows that a burst has at least."""
 
+_BURST = ["time", "market", "side"]
 _ALWAYS = ("pnl_leverage", "bybit", "hyperliquid", "leverage")
 _WITH_NOTIONAL = ("size", "binance")
 
@@ -27,8 +28,9 @@ def order_agreement(queue: pd.DataFrame, *, unit: str = "ns") -> pd.DataFrame:
     Parameters
     ----------
     queue
-        Rows in the order that the venue took, or with their ``sequence``: time, account, pnl_pct (as the venue counts
-        it, in percent), leverage (of the account, taken to have this position alone), and optionally market, notional.
+        Rows in the order that the venue took, or with their ``sequence``: time, account, side (long or short, of the
+        position that was closed), pnl_pct (of the entry value, in percent), leverage (of the account, taken to have
+        this position alone), and optionally market, notional (at the mark).
     unit
         Of times that are whole numbers since the epoch: "ns", "us", "ms" or "s".
 
@@ -36,19 +38,25 @@ def order_agreement(queue: pd.DataFrame, *, unit: str = "ns") -> pd.DataFrame:
     -------
     DataFrame, the best first: policy, spearman (mean over the bursts by their rows), worst and best (of a burst),
     bursts, rows. Beside the policies that these columns suffice for stands the factor ``pnl_pct`` by itself.
-    A burst is the rows of a time and a market, at least three; one in which all scores are equal counts as 0.
+    A burst is the rows of a time, a market and a side, at least three; one in which all scores are equal counts as 0.
 
     Raises
     ------
     RiskDataError
-        The table breaks a rule, or has no burst of three rows.
+        The table breaks a rule, a loss or profit takes the value of a position to 0 or below, or there is no burst of
+        three rows.
     """
     queue = checked("queue", queue, unit=unit)
+    none_left = np.flatnonzero(_over_entry(queue) <= 0)
+    if none_left.size:
+        row = int(none_left[0])
+        rule = "must be of the entry value: more than -100 of a long, less than 100 of a short"
+        raise RiskDataError("queue", "pnl_pct", rule, row=row, value=queue["pnl_pct"].iloc[row])
     if "sequence" in queue.columns:
         queue = queue.sort_values("sequence", kind="stable", ignore_index=True)
-    groups = [rows for rows in queue.groupby(["time", "market"], sort=False).indices.values() if len(rows) >= LEAST]
+    groups = [rows for rows in queue.groupby(_BURST, sort=False).indices.values() if len(rows) >= LEAST]
     if not groups:
-        raise RiskDataError("queue", None, f"must have a time and market with at least {LEAST} rows")
+        raise RiskDataError("queue", None, f"must have a time, market and side with at least {LEAST} rows")
     found = []
     for name, score in _scores(queue).items():
         each = np.array([_spearman(score[rows]) for rows in groups])
@@ -59,23 +67,30 @@ def order_agreement(queue: pd.DataFrame, *, unit: str = "ns") -> pd.DataFrame:
     return table.sort_values("spearman", ascending=False, kind="stable", ignore_index=True)
 
 
+def _over_entry(queue: pd.DataFrame) -> Float:
+    """Value over entry value of each position: a long's profit adds to it, a short's takes from it."""
+    ratio: Float = 1 + np.where(queue["side"] == "long", 1, -1) * (queue["pnl_pct"].to_numpy() / 100)
+    return ratio
+
+
 def _scores(queue: pd.DataFrame) -> dict[str, Float]:
     """Scores of the policies whose figures the columns give; without notional, of accounts with an equity of 1."""
-    gain, leverage = queue["pnl_pct"].to_numpy() / 100, np.maximum(queue["leverage"].to_numpy(), _LOW)
+    leverage = np.maximum(queue["leverage"].to_numpy(), _LOW)
     given = "notional" in queue.columns
-    value = queue["notional"].to_numpy() if given else leverage
-    ratio = np.where(np.abs(1 + gain) > _LOW, 1 + gain, _LOW)  # value over entry
-    entry, equity = value / np.abs(ratio), value / leverage
-    value = entry * ratio
-    size = np.abs(value)
-    lots = np.ones(len(queue), np.int64)
+    notional = queue["notional"].to_numpy() if given else leverage
+    ratio = _over_entry(queue)
+    entry = np.where(queue["side"] == "long", notional, -notional) / ratio
+    value, equity = entry * ratio, notional / leverage
+    size, lots = np.abs(value), np.ones(len(queue), np.int64)
     of = Counterparties(lots, value, entry, size, equity, size, size, value - entry)
     names = _ALWAYS + _WITH_NOTIONAL if given else _ALWAYS
-    return {name: ranked(POLICIES[name], of) for name in names} | {"pnl_pct": gain}
+    return {name: ranked(POLICIES[name], of) for name in names} | {"pnl_pct": queue["pnl_pct"].to_numpy()}
 
 
 def _spearman(score: Float) -> float:
     """Rank correlation of scores, the first to be closed in front, with an order from the highest to the lowest."""
+    mantissa, exponent = np.frexp(score)
+    score = np.ldexp(np.round(mantissa, 12), exponent)  # what differs by rounding alone is equal
     rank = pd.Series(-score).rank().to_numpy()
     place = np.arange(len(score), dtype=float)
     rank, place = rank - rank.mean(), place - place.mean()

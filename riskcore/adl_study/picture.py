@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from ..errors import RiskDataError
+from ..shown import as_html
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -29,9 +32,10 @@ def picture(study: Study) -> Figure:
     except ImportError:
         rule = "the picture needs plotly, of the extra 'cli': pip install 'riskcore[cli]'"
         raise RiskDataError("out", None, rule) from None
-    last = _TITLES[3] if study.split is None else "Who took what was liquidated, by notional"
+    total, waves, paths = (_labelled(frame) for frame in (study.total, study.waves, study.path))
+    split = None if study.split is None else _labelled(study.split)
+    last = _TITLES[3] if split is None else "Who took what was liquidated, by notional"
     figure = make_subplots(2, 2, subplot_titles=(*_TITLES[:3], last), vertical_spacing=0.14, horizontal_spacing=0.09)
-    total = study.total
     colour = {name: _COLOURS[n % len(_COLOURS)] for n, name in enumerate(total["policy"])}
 
     def add(trace: Any, row: int, column: int) -> None:
@@ -51,11 +55,11 @@ def picture(study: Study) -> Figure:
             ),
             1, 1,
         )  # fmt: skip
-        path = study.path[study.path["policy"] == name]
+        path = paths[paths["policy"] == name]
         line, steps = {"color": colour[name]}, {"color": colour[name], "shape": "hv"}
         add(go.Scatter(x=path["time"], y=1 - path["kept_top10"], mode="lines", line=steps, **group), 2, 1)
-        if study.split is None:
-            own = study.waves[study.waves["policy"] == name]
+        if split is None:
+            own = waves[waves["policy"] == name]
             add(go.Scatter(x=own["wave"], y=own["largest_to_equity"], mode="lines+markers", line=line, **group), 2, 2)
     for label, column, shade in (
         ("top 10 at half", "kept_top10_at_half", "#9ecae1"), ("top 10 at the end", "kept_top10", "#3182bd"),
@@ -64,9 +68,9 @@ def picture(study: Study) -> Figure:
         if column in total.columns:
             bar = go.Bar(x=total["policy"], y=total[column], name=label, marker={"color": shade}, legend="legend2")
             add(bar, 1, 2)
-    if study.split is not None:
-        for stage, shade in zip(study.split["stage"].unique(), ("#9ecae1", "#fdae6b", "#d62728"), strict=True):
-            own = study.split[study.split["stage"] == stage]
+    if split is not None:
+        for stage, shade in zip(split["stage"].unique(), ("#9ecae1", "#fdae6b", "#d62728"), strict=True):
+            own = split[split["stage"] == stage]
             add(
                 go.Bar(
                     x=own["policy"], y=own["notional_share"], name=stage, marker={"color": shade}, legend="legend3",
@@ -80,7 +84,7 @@ def picture(study: Study) -> Figure:
         ((1, 1), "Herfindahl index of the closed notional", "largest haircut over equity"),
         ((1, 2), None, "share of notional kept"),
         ((2, 1), None, "share of their notional closed"),
-        ((2, 2), "wave" if study.split is None else None, "haircut over equity" if study.split is None else "share"),
+        ((2, 2), "wave" if split is None else None, "haircut over equity" if split is None else "share"),
     ):
         figure.update_xaxes(title_text=x, row=row, col=place)
         figure.update_yaxes(title_text=y, tickformat=".1%", rangemode="tozero", row=row, col=place)
@@ -91,3 +95,8 @@ def picture(study: Study) -> Figure:
         legend2={"x": 1.02, "y": 0.35}, legend3={"x": 1.02, "y": 0.15},
     )  # fmt: skip
     return figure
+
+
+def _labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Names of the policies as labels of plotly, which reads HTML in them."""
+    return frame.assign(policy=frame["policy"].map(as_html))

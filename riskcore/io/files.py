@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -13,7 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from .. import tables
 from ..accounts import Accounts
@@ -21,6 +23,9 @@ from ..errors import RiskDataError
 from ..guards import two_sided
 from ..tick import Books, Tick, asset_values
 from ..venue import Venue
+
+_FORMULA = r"^'*[=+\-@\t\r]"
+"""How a text begins that a spreadsheet would take for a formula, or that has been guarded against that already."""
 
 _EXACT_FLOATS: dict[str, Any] = (
     {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
@@ -35,6 +40,7 @@ def read_table(path: str | Path, table: str) -> pd.DataFrame:
     """Read a table from a file, Parquet by its suffix, else CSV.
 
     Times are left as the file has them: the unit of whole numbers is told to the function that takes the table.
+    In a CSV file the quote that `write_table` puts before a text is taken away.
 
     Raises
     ------
@@ -85,8 +91,8 @@ def _read(path: str | Path, table: str, **how: Any) -> pd.DataFrame:
                 frame = pd.read_parquet(file, **how)
             else:
                 # low_memory would let a column change its type on the way
-                frame = pd.read_csv(file, index_col=False, low_memory=False, **_EXACT_FLOATS)
-    except (pyarrow.ArrowException, pd.errors.ParserWarning, ValueError):
+                frame = _unguarded(pd.read_csv(file, index_col=False, low_memory=False, **_EXACT_FLOATS))
+    except (pa.ArrowException, pd.errors.ParserWarning, ValueError):
         raise RiskDataError(table, None, f"must be a {kind} file", value=str(path)) from None
     except OSError as error:
         # pyarrow reports a damaged file as an OSError without a number
@@ -98,15 +104,49 @@ def _read(path: str | Path, table: str, **how: Any) -> pd.DataFrame:
 
 
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a table, Parquet by the suffix, else CSV; the file appears whole or not at all."""
+    """Write a table, Parquet by the suffix, else CSV; the file appears whole or not at all.
+
+    In a CSV file a text that begins with =, +, -, @, a tab or a carriage return gets a single quote in front, so that
+    no spreadsheet runs it as a formula; `read_table` takes it away. Numbers stay as they are.
+    """
 
     def fill(file: BinaryIO) -> None:
         if Path(path).suffix == ".parquet":
             frame.to_parquet(file, index=False, compression="zstd")
         else:
-            frame.to_csv(file, index=False)
+            guarded(frame).to_csv(file, index=False)
 
     write_whole(path, fill)
+
+
+def guarded(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a frame for a CSV file: texts that a spreadsheet would run as formulas have a single quote in front."""
+    names = [f"'{n}" if isinstance(n, str) and re.match(_FORMULA, n) else n for n in frame.columns]
+    return _changed(frame, _FORMULA, lambda text: f"'{text}").set_axis(names, axis="columns")
+
+
+def _unguarded(frame: pd.DataFrame) -> pd.DataFrame:
+    """Take the quotes of `guarded` away."""
+    return _changed(frame, f"^'{_FORMULA[1:]}", lambda text: text[1:])
+
+
+def _changed(frame: pd.DataFrame, pattern: str, change: Callable[[str], str]) -> pd.DataFrame:
+    """Change the texts that match a pattern."""
+    frame = frame.copy(deep=False)
+    for at, dtype in enumerate(frame.dtypes):
+        if not (isinstance(dtype, pd.CategoricalDtype | pd.StringDtype) or pd.api.types.is_object_dtype(dtype)):
+            continue
+        values = frame.iloc[:, at]
+        try:
+            text = pa.array(values, pa.large_string(), from_pandas=True)
+            rows = np.flatnonzero(pc.match_substring_regex(text, pattern).to_numpy(zero_copy_only=False))
+        except (pa.ArrowException, UnicodeEncodeError):  # not all of it text, or half of a surrogate pair
+            rows = np.flatnonzero([isinstance(v, str) and re.match(pattern, v) is not None for v in values])
+        if rows.size:
+            values = values.astype(object)
+            values.iloc[rows] = values.iloc[rows].map(change)
+            frame.isetitem(at, values.array)
+    return frame
 
 
 def write_text(text: str, path: str | Path) -> None:

@@ -20,7 +20,7 @@ from ..many import PriceMaps, joined, select_table, sweep_table
 from ..margin import MarginTable, Selection, margins_of
 from ..price_table import PriceTable
 from ..venue import Venue
-from .files import TickTable, write_whole
+from .files import TickTable, guarded, write_whole
 
 _LINES, _PER_ROW = 1 << 20, 256  # written at once; what a price row counts for besides its accounts
 
@@ -41,7 +41,8 @@ def write_sweep(
     """Write the margin of every account at every price row, Parquet by the suffix, else CSV.
 
     What is computed is written while the next rows are, and not kept: memory does not grow with the number of rows.
-    The file appears whole or not at all. Its columns are those of `MarginTables.to_frame`.
+    The file appears whole or not at all. Its columns are those of `MarginTables.to_frame`; texts in a CSV file are
+    written as of `write_table`.
 
     Parameters
     ----------
@@ -137,4 +138,4 @@ def _parquet(file: BinaryIO, like: pd.DataFrame) -> Iterator[Callable[[pd.DataFr
 @contextmanager
 def _csv(file: BinaryIO) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Write frames to a CSV file, the header once."""
-    yield lambda frame: frame.to_csv(file, index=False, header=not file.tell())
+    yield lambda frame: guarded(frame).to_csv(file, index=False, header=not file.tell())

@@ -1,0 +1,32 @@
+"""Text from outside - ids, symbols, paths, messages - as text and nothing else, wherever it is shown."""
+
+from __future__ import annotations
+
+import html
+
+_LONGEST = 500
+"""Characters of a value that a message holds."""
+
+
+def shown(text: str) -> str:
+    r"""Return text that does nothing but stand there: what does not print is escaped, as ``\x1b`` or ``\u202e``.
+
+    Control characters, line breaks, marks that reverse or hide text, and halves of surrogate pairs do not print.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def as_html(text: str) -> str:
+    """Return the text for a page, or for a label of plotly, which reads HTML in it too."""
+    return html.escape(shown(text))
+
+
+def of_value(value: object) -> str:
+    """Return one line with any value: text as Python writes it, of others what they print; cut where it is long."""
+    try:
+        found = repr(str(value)) if isinstance(value, str) else shown(str(value))
+    except Exception:  # numbers of more digits than Python turns into text, lists within lists without end
+        found = f"of type {type(value).__name__}, which cannot be written out"
+    return found if len(found) <= _LONGEST else f"{found[:_LONGEST]}..."
