@@ -131,6 +131,13 @@ class Books:
         return _no_books(len(venue.book_symbols))
 
 
+_SIDES = {"bids": "bid", "asks": "ask"}
+_ASCENDS = (
+    "must get worse from level to level (an unsorted book): the best comes first, and where a venue sends bids that"
+    " ascend, riskcore.io.backpack.read_book turns them round"
+)
+
+
 @lru_cache(maxsize=16)
 def _no_books(rows: int) -> Books:
     """No level of any book; shared, nobody writes to books."""
@@ -157,9 +164,10 @@ class Tick:
         its index, book or last price. These and the prices below may also be an array with a number for each market
         of `Venue.markets` (each asset of `Venue.assets`), NaN for none.
     books
-        Per market symbol ``{"bids": [(price, quantity), ...], "asks": [...]}``, best level first; or a frame with the
-        columns market, side, level, price, quantity; or `Books`. A market without a book has no depth. Spot markets of
-        collateral assets may have a book as well.
+        Per market symbol ``{"bids": [(price, quantity), ...], "asks": [...]}``, best level first, as ccxt and
+        ``read_book`` of the modules of `riskcore.io` have it: a level may have a third number, of its orders, and what
+        else stands beside the sides is left out. Or a frame with the columns market, side, level, price, quantity; or
+        `Books`. A market without a book has no depth. Spot markets of collateral assets may have a book as well.
     indexes
         Index prices by market symbol; an asset that is the base of a market takes that market's index, its mark if
         there is none.
@@ -220,10 +228,23 @@ class Tick:
             if not isinstance(book, Mapping):
                 raise RiskDataError("books", str(market), "must be a mapping with bids and asks", value=str(book))
             for name, levels in book.items():
+                side = _SIDES.get(name) if isinstance(name, str) else None
+                # what ccxt and the venues have beside the sides is no list; a misspelt side is
+                if side is None and "bids" in book and "asks" in book and not isinstance(levels, list | tuple):
+                    continue
                 try:
-                    side = {"bids": "bid", "asks": "ask"}[name]
-                    rows += [(market, side, level, price, quantity) for level, (price, quantity) in enumerate(levels)]
-                except (KeyError, TypeError, ValueError):
+                    if side is None:
+                        raise TypeError
+                    for level, row in enumerate(levels):
+                        if isinstance(row, str):
+                            raise TypeError
+                        price, quantity = row[:2] if len(row) == 3 else row
+                        rows.append((market, side, level, float(price), float(quantity)))
+                        if level and side == "bid" and rows[-1][3] > rows[-2][3]:
+                            raise RiskDataError("books", str(market), _ASCENDS, row=f"bids[{level}]", value=price)
+                except RiskDataError:
+                    raise
+                except (TypeError, ValueError, OverflowError):
                     rule = "must be 'bids' or 'asks', each a list of (price, quantity), best level first"
                     raise RiskDataError("books", str(market), rule, value=str(name)) from None
         return pd.DataFrame(rows, columns=["market", "side", "level", "price", "quantity"])

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Any
 
+import msgspec
+
 from .. import payload
 from ..errors import RiskDataError
 from ..payload import Payload, Row
 from ..venue import Venue
+from .books import book_of
 from .parameters import settle_only
 from .snapshot import Figure, Snapshot, check_total, snapshot
 
@@ -144,6 +147,13 @@ _TOTALS = {  # field of the account: field of its assets
 }
 _SENT = dict(zip(_Account.__struct_fields__, _Account.__struct_encode_fields__, strict=True))
 _SENT |= dict(zip(_Wallet.__struct_fields__, _Wallet.__struct_encode_fields__, strict=True))
+
+
+class _Depth(Row):
+    bids: list[tuple[Any, Any]]
+    asks: list[tuple[Any, Any]]
+    sent: int | None = msgspec.field(default=None, name="E")
+    matched: int | None = msgspec.field(default=None, name="T")
 
 
 def leverage_brackets(source: Payload) -> dict[str, dict[str, Any]]:
@@ -301,6 +311,31 @@ def _filters(path: str, filters: list[_Filter]) -> dict[str, Any]:
     if price.max_price:  # 0 switches it off
         prices["maxPrice"] = str(price.max_price)
     return {"price": prices, "quantity": {"stepSize": str(lot.step_size), "minQuantity": str(lot.min_qty or 0)}}
+
+
+def read_book(depth: Payload) -> dict[str, Any]:
+    """Read the order book in a saved reply, a file or its parsed content.
+
+    Parameters
+    ----------
+    depth
+        Of GET /fapi/v1/depth. Its times, ``T`` (of the matching engine) before ``E``, are in milliseconds.
+
+    Returns
+    -------
+    dict
+        bids and asks, (price, quantity) with the best level first, as `riskcore.Tick` takes the book of a market; and
+        time, nanoseconds since the epoch, for its ``book_times``, None where it is not known.
+
+    Raises
+    ------
+    RiskDataError
+        It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+    """
+    found = payload.read(depth, _Depth, "depth")
+    time = found.sent if found.matched is None else found.matched
+    sides = {"$.bids": found.bids, "$.asks": found.asks}
+    return book_of("depth", sides, None if time is None else time * 1_000_000)
 
 
 def load_account(

@@ -12,6 +12,7 @@ from .. import payload
 from ..errors import RiskDataError
 from ..payload import Payload, Row
 from ..venue import Venue
+from .books import book_of
 from .parameters import settle_only, shipped
 from .snapshot import Snapshot, snapshot
 
@@ -97,6 +98,16 @@ class _Order(_Row):
     sz: Decimal
     reduce_only: bool | None = None
     is_trigger: bool | None = None
+
+
+class _Level(Row):
+    px: Decimal
+    sz: Decimal
+
+
+class _Depth(Row):
+    levels: tuple[list[_Level], list[_Level]]
+    time: int | None = None
 
 
 def preset() -> dict[str, Any]:
@@ -201,6 +212,30 @@ def marks(meta_and_contexts: Payload) -> dict[str, float]:
         raise RiskDataError(_META, "$[1]", "must hold a context for each market", value=len(contexts))
     pairs = zip(found.universe, contexts, strict=True)
     return {asset.name: float(context.mark_px) for asset, context in pairs if context.mark_px is not None}
+
+
+def read_book(l2_book: Payload) -> dict[str, Any]:
+    """Read the order book in a saved reply, a file or its parsed content.
+
+    Parameters
+    ----------
+    l2_book
+        Of ``l2Book``: bids and then asks. Its ``time`` is in milliseconds.
+
+    Returns
+    -------
+    dict
+        bids and asks, (price, quantity) with the best level first, as `riskcore.Tick` takes the book of a market; and
+        time, nanoseconds since the epoch, for its ``book_times``, None where it is not known.
+
+    Raises
+    ------
+    RiskDataError
+        It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+    """
+    found = payload.read(l2_book, _Depth, "l2Book")
+    sides = {f"$.levels[{at}]": [(row.px, row.sz) for row in rows] for at, rows in enumerate(found.levels)}
+    return book_of("l2Book", sides, None if found.time is None else found.time * 1_000_000)
 
 
 def load_account(
