@@ -14,11 +14,10 @@ from ..errors import RiskDataError
 from ..payload import Payload, Row
 from ..venue import Venue
 from .books import book_of
-from .parameters import settle_only
+from .parameters import at_most, fraction_of, settle_only, tiers
 from .snapshot import Figure, Snapshot, check_total, snapshot
 
 _DIGITS = 40  # of the arithmetic on a payload's amounts
-_RATE_DIGITS = 28  # of 1 / leverage
 _CUM_ROUNDING = Decimal("1e-6")  # relative
 _LAST_DIGIT = Decimal("1e-8")  # of an amount in an account
 _PARITY = Decimal("0.05")  # what the rate of a stablecoin to the US dollar may be away from 1, haircut included
@@ -224,23 +223,9 @@ def _functions(path: str, names: tuple[str, str, str, str], brackets: Iterable[_
                 raise _wrong(cum_at, f"must be {deduction}, by the brackets up to this one", row.cum)
             end, ratio, leverage = row.notional_cap, row.maint_margin_ratio, row.initial_leverage
     return {
-        "imfFunction": _tiers([(row.notional_floor, _fraction(row.initial_leverage)) for _, row in rows], whole=True),
-        "mmfFunction": _tiers([(row.notional_floor, row.maint_margin_ratio) for _, row in rows]),
+        "imfFunction": tiers([(row.notional_floor, fraction_of(row.initial_leverage)) for _, row in rows], whole=True),
+        "mmfFunction": tiers([(row.notional_floor, row.maint_margin_ratio) for _, row in rows]),
     }
-
-
-def _tiers(rates: Iterable[tuple[Decimal, Decimal]], *, whole: bool = False) -> dict[str, Any]:
-    """Margin function of the kind tiers; a bracket with the rate of the one before is part of it."""
-    brackets: list[dict[str, str]] = []
-    for lower, rate in rates:
-        if not brackets or brackets[-1]["rate"] != format(rate.normalize(), "f"):
-            brackets.append({"from": format(lower.normalize(), "f"), "rate": format(rate.normalize(), "f")})
-    return {"type": "tiers", "brackets": brackets} | ({"whole": True} if whole else {})
-
-
-def _fraction(leverage: Decimal) -> Decimal:
-    with localcontext(prec=_RATE_DIGITS):
-        return 1 / leverage
 
 
 def _wrong(path: str, rule: str, value: object, table: str = "leverage_brackets") -> RiskDataError:
@@ -662,9 +647,9 @@ class _Book:
             initial = row.initial_margin
         leverage, worth = row.leverage or (risk.leverage if risk else None), abs(row.notional or mark * quantity)
         if leverage:
-            market["imfFunction"] = _at_most(market["imfFunction"], _fraction(leverage))
+            market["imfFunction"] = at_most(market["imfFunction"], fraction_of(leverage))
         elif initial and initial <= worth:
-            market["imfFunction"] = _at_most(market["imfFunction"], _fraction(worth / initial))
+            market["imfFunction"] = at_most(market["imfFunction"], fraction_of(worth / initial))
         self.margin.setdefault(account, []).append((row.maint_margin, initial))
         if risk is not None and risk.liquidation_price > 0:
             self.reported.append((account, row.symbol, "liquidation_price", risk.liquidation_price))
@@ -712,11 +697,3 @@ def _mark(path: str, row: _Position, risk: _Risk | None) -> Decimal:
     if row.entry_price:
         return row.entry_price + row.unrealized_profit / row.position_amt
     raise RiskDataError("account", f"{path}.notional", "must not be missing without position_risk and entryPrice")
-
-
-def _at_most(function: Mapping[str, Any], fraction: Decimal) -> Mapping[str, Any]:
-    """Initial margin function of a user who chose a leverage of 1 / fraction."""
-    if function["type"] != "tiers":
-        return function
-    rates = [(Decimal(str(b["from"])), Decimal(str(b["rate"]))) for b in function["brackets"]]
-    return _tiers([(lower, max(rate, fraction)) for lower, rate in rates], whole=True)
