@@ -226,7 +226,7 @@ def first_wrong_level(offset, price, lots, highest, worth):
     price    int64  (L,)       ticks, best first
     lots     int64  (L,)       of each level
     highest  int64  (B,)       ticks
-    worth    int64  (B,)       settle quanta of a lot at a tick, or more
+    worth    float64  (B,)     settle quanta of a lot at a tick, or more
     """
     if offset[0] != 0 or offset[offset.size - 1] != price.size:
         return 0, 0, LEVEL_OFFSET

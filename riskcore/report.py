@@ -198,7 +198,7 @@ def page(path: str | Path) -> str:
     drawn: str = figure.to_html(full_html=False, include_plotlyjs=True)
     return (
         f"<!doctype html><meta charset='utf-8'><title>riskcore run</title><style>{style}</style>"
-        f"<h1>{as_html(run.path.name)}</h1>" + "".join(parts) + drawn
+        f"<h1>{as_html(Path(path).name)}</h1>" + "".join(parts) + drawn
     )
 
 

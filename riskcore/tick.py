@@ -88,10 +88,12 @@ class Books:
         ):
             if len(array) != size:
                 raise RiskDataError("books", name, f"must be {size} whole numbers, not {len(array)}")
-        worth = np.maximum(listing.value_num, 1)
+        worth = np.maximum(listing.value_num / listing.value_den, 1.0)
         side, level, wrong = first_wrong_level(books.offset, books.price, books.lots, listing.max_ticks, worth)
         if wrong != LEVEL_FINE:
             column, rule = _LEVEL_RULES[wrong]
+            if wrong == LEVEL_HIGH:
+                rule = listing.too_high(side // 2)
             where = f"{listing.symbol[side // 2]} {'ask' if side % 2 else 'bid'}"
             if wrong != LEVEL_OFFSET:
                 where += f" {level - int(books.offset[side])}"
@@ -153,9 +155,7 @@ class Books:
         bad = np.flatnonzero(together & (np.diff(side) == 0) & ~worse)
         if bad.size:
             row = int(order[bad[0] + 1])
-            raise RiskDataError(
-                "books", "price", "must get worse from level to level (an unsorted book)", row=row, value=prices[row]
-            )
+            raise RiskDataError("books", "price", _ASCENDS, row=row, value=prices[row])
         first = np.flatnonzero(np.r_[True, ~(together & (np.diff(side) == 0))]) if len(side) else np.empty(0, np.int64)
         if first.size:
             deepest = np.add.reduceat(lots.astype(float), first) * np.maximum.reduceat(price, first)
@@ -193,12 +193,18 @@ class Books:
         return _no_books(len(venue.book_symbols))
 
 
+_SIDES = {"bids": "bid", "asks": "ask"}
+_ASCENDS = (
+    "must get worse from level to level (an unsorted book): the best comes first, and where a venue sends bids that"
+    " ascend, riskcore.io.backpack.read_book turns them round"
+)
+
 _LEVEL_RULES = {
     LEVEL_OFFSET: ("offset", "must begin with 0, not descend, and end with the number of levels"),
     LEVEL_LOW: ("price", "must be at least one tick"),
-    LEVEL_HIGH: ("price", "must be at most the market's maxPrice"),
+    LEVEL_HIGH: ("price", ""),  # `Listing.too_high` says the market's own bound
     LEVEL_LOTS: ("lots", "must be at least one lot and less than 2**53"),
-    LEVEL_ORDER: ("price", "must get worse from level to level (an unsorted book)"),
+    LEVEL_ORDER: ("price", _ASCENDS),
     LEVEL_WORTH: ("lots", "all of a side at its highest price must be worth less than 2**61 quanta"),
 }
 
@@ -243,9 +249,10 @@ class Tick:
         its index, book or last price. These and the prices below may also be an array with a number for each market
         of `Venue.markets` (each asset of `Venue.assets`), NaN for none.
     books
-        Per market symbol ``{"bids": [(price, quantity), ...], "asks": [...]}``, best level first; or a frame with the
-        columns market, side, level, price, quantity; or `Books`. A market without a book has no depth. Spot markets of
-        collateral assets may have a book as well.
+        Per market symbol ``{"bids": [(price, quantity), ...], "asks": [...]}``, best level first, as ccxt and
+        ``read_book`` of the modules of `riskcore.io` have it: a level may have a third number, of its orders, and what
+        else stands beside the sides is left out. Or a frame with the columns market, side, level, price, quantity; or
+        `Books`. A market without a book has no depth. Spot markets of collateral assets may have a book as well.
     indexes
         Index prices by market symbol; an asset that is the base of a market takes that market's index, its mark if
         there is none.
@@ -317,10 +324,23 @@ class Tick:
             if not isinstance(book, Mapping):
                 raise RiskDataError("books", str(market), "must be a mapping with bids and asks", value=str(book))
             for name, levels in book.items():
+                side = _SIDES.get(name) if isinstance(name, str) else None
+                # what ccxt and the venues have beside the sides is no list; a misspelt side is
+                if side is None and "bids" in book and "asks" in book and not isinstance(levels, list | tuple):
+                    continue
                 try:
-                    side = {"bids": "bid", "asks": "ask"}[name]
-                    rows += [(market, side, level, price, quantity) for level, (price, quantity) in enumerate(levels)]
-                except (KeyError, TypeError, ValueError):
+                    if side is None:
+                        raise TypeError
+                    for level, row in enumerate(levels):
+                        if isinstance(row, str):
+                            raise TypeError
+                        price, quantity = row[:2] if len(row) == 3 else row
+                        rows.append((market, side, level, float(price), float(quantity)))
+                        if level and side == "bid" and rows[-1][3] > rows[-2][3]:
+                            raise RiskDataError("books", str(market), _ASCENDS, row=f"bids[{level}]", value=price)
+                except RiskDataError:
+                    raise
+                except (TypeError, ValueError, OverflowError):
                     rule = "must be 'bids' or 'asks', each a list of (price, quantity), best level first"
                     raise RiskDataError("books", str(market), rule, value=str(name)) from None
         return pd.DataFrame(rows, columns=["market", "side", "level", "price", "quantity"])

@@ -307,13 +307,22 @@ class User:
             other = {"symbol": "BTCUSDC", "positionAmt": "1", "unrealizedProfit": "0", "maintMargin": "0"}
             account.append(account[0] | other)
             unrealized = sum(q * (mark - entry) for _, _, q, entry, mark, _ in self.positions)
-        assets = [
-            {"asset": "USDT", "walletBalance": self.cross + self.isolated, "crossWalletBalance": self.cross}
-            | {"crossUnPnl": unrealized, "marginBalance": "0", "maintMargin": "0", "availableBalance": "0"},
-            {"asset": "BNB", "walletBalance": "1", "crossWalletBalance": "1", "crossUnPnl": "0"},
-        ]
+            alone = sum(q * (mark - entry) for _, _, q, entry, mark, _ in (self.alone,))
+            usdt = {"asset": "USDT", "availableBalance": "0"} | {
+                "walletBalance": self.cross + self.isolated,
+                "unrealizedProfit": unrealized + alone,
+                "marginBalance": self.cross + self.isolated + unrealized + alone,
+                "crossWalletBalance": self.cross,
+                "crossUnPnl": unrealized,
+                "maintMargin": sum(D(row["maintMargin"]) for row in account[:3]),
+                "initialMargin": sum(D(row["initialMargin"]) for row in account[:3]),
+                "positionInitialMargin": sum(D(row["initialMargin"]) for row in account[:3]),
+                "openOrderInitialMargin": D(0),
+            }
+            totals = {f"total{key[0].upper()}{key[1:]}": value for key, value in usdt.items() if isinstance(value, D)}
+        bnb = {"asset": "BNB", "walletBalance": "1", "crossWalletBalance": "1", "crossUnPnl": "0"}
         first = {"feeTier": 0, "multiAssetsMargin": False} if version == 2 else {}
-        content = first | {"totalMarginBalance": "0", "assets": assets, "positions": account}
+        content = first | totals | {"assets": [usdt, bnb], "positions": account}
         return json.loads(json.dumps((content, risk), default=str))
 
 
@@ -328,7 +337,9 @@ def test_account_agrees_with_its_reported_figures(version):
     found = compared.groupby("account")["figure"].value_counts().unstack(fill_value=0)
     assert found.loc["u", "liquidation_price"] == 2
     assert found.loc["u:SOLUSDT", ["net_equity", "maintenance_margin", "liquidation_price"]].tolist() == [1, 1, 1]
-    assert ("initial_margin" in found) == (version == 2)
+    assert found.loc["u", "initial_margin"] == 1
+    whole = compared.loc[[account is None for account in compared["account"]], "figure"]
+    assert sorted(whole) == ["initial_margin", "maintenance_margin", "net_equity"]
     assert (compared["relative_difference"] <= 1e-8).all(), compared.to_string()
 
 
@@ -342,22 +353,30 @@ def test_account_without_position_risk_has_the_marks_that_its_notionals_imply(ve
     assert (compared["relative_difference"] <= 1e-8).all(), compared.to_string()
 
 
+def bare(account: dict[str, Any], wallet: str, profit: str) -> dict[str, Any]:
+    """The account with no total but the cross wallet of USDT and its profit."""
+    usdt = {"asset": "USDT", "crossWalletBalance": wallet, "crossUnPnl": profit}
+    return {"multiAssetsMargin": False, "assets": [usdt], "positions": account["positions"]}
+
+
 def test_both_sides_of_hedge_mode_are_accounts_of_their_own_where_they_are_isolated():
     account, risk = User().replies(2, hedged=True)
     for rows in (account["positions"], risk):
         rows.append(rows[2] | {"positionSide": "SHORT", "positionAmt": "-7"})
+    account = bare(account, "10000.12345678", account["assets"][0]["crossUnPnl"])
     snapshot = binance.load_account(venue(), account, position_risk=risk)
     assert snapshot.accounts.ids.tolist() == ["account", "account:SOLUSDT:LONG", "account:SOLUSDT:SHORT"]
     for row in account["positions"]:
         row["isolated"] = False
+    profit = sum(D(row["unrealizedProfit"]) for row in account["positions"] if row["symbol"].endswith("USDT"))
+    account = bare(account, "10000.12345678", str(profit))
     with pytest.raises(RiskDataError, match=r"\$\.positions\[5\]\.positionSide.* both directions"):
         binance.load_account(venue(), account, position_risk=risk)
 
 
 def test_negative_wallet_is_no_borrow():
     account, _ = User().replies(2)
-    account["assets"][0]["crossWalletBalance"] = "-500.5"
-    account["assets"][0]["crossUnPnl"] = "3988.18250275"
+    account = bare(account, "-500.5", account["assets"][0]["crossUnPnl"])
     compared = binance.load_account(venue(), account).compare().set_index(["account", "figure"])
     assert compared.at[("account", "net_equity"), "relative_difference"] <= 1e-8
     assert compared.at[("account", "maintenance_margin"), "relative_difference"] <= 1e-8
@@ -384,7 +403,7 @@ def _change(content: Any, path: list[Any], value: Any) -> Any:
         ("account", ["positions", 1, "maintMargin"], ..., r"`maintMargin` - at `\$\.positions\[1\]`"),
         ("account", ["positions", 1, "symbol"], "ETHUSDT_261225", r"\$\.positions\[1\]\.symbol.* perpetual market"),
         ("account", ["positions", 0, "positionAmt"], "3.5", r"\$\.positions\[0\]\.positionAmt.* different moments"),
-        ("account", ["multiAssetsMargin"], True, r"\$\.multiAssetsMargin.* must be false"),
+        ("account", ["positions", 2, "isolated"], False, r"assets\[0\]\.crossUnPnl.* must be 38.*isolated"),
         ("position_risk", [1, "markPrice"], ..., r"position_risk: .*`markPrice` - at `\$\[1\]`"),
         ("position_risk", [1, "liquidationPrice"], [], r"\$\[1\]\.liquidationPrice"),
     ],
@@ -406,3 +425,112 @@ def test_isolated_position_needs_its_wallet_and_every_position_a_price():
     del account["positions"][0]["notional"]
     with pytest.raises(RiskDataError, match=r"\$\.positions\[0\]\.notional"):
         binance.load_account(venue(), account)
+
+
+def several_assets(**sent: Any) -> dict[str, Any]:
+    """Version 3 in multi-assets mode: -2 ETH at 3,000, 100 USDT, 4,000 USDC and 0.05 BTC that counts 4,750."""
+
+    def asset(name: str, wallet: str, profit: str = "0", initial: str = "0", maintenance: str = "0") -> dict[str, Any]:
+        total = str(D(wallet) + D(profit))
+        both = {"walletBalance": wallet, "crossWalletBalance": wallet, "marginBalance": total}
+        both |= {"unrealizedProfit": profit, "crossUnPnl": profit, "openOrderInitialMargin": "0"}
+        both |= {"initialMargin": initial, "positionInitialMargin": initial, "maintMargin": maintenance}
+        return {"asset": name} | both
+
+    eth = {"symbol": "ETHUSDT", "positionSide": "BOTH", "positionAmt": "-2.000", "unrealizedProfit": "-310.5"}
+    eth |= {"notional": "-6000", "isolatedWallet": "0", "initialMargin": "1200", "maintMargin": "39"}
+    totals = asset("total", "8850", "-310.5", "1200", "39")
+    content = {f"total{key[0].upper()}{key[1:]}": value for key, value in totals.items() if key != "asset"}
+    assets = [asset("USDT", "100", "-310.5", "1200", "39"), asset("USDC", "4000"), asset("BTC", "0.05")]
+    return content | {"assets": assets, "positions": [eth]} | sent
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"), [({}, None), ({}, True), ({"multiAssetsMargin": True}, None)], ids=["totals", "told", "sent"]
+)
+def test_multi_assets_mode_has_the_margin_of_the_whole_account(sent, told):
+    snapshot = binance.load_account(venue(), several_assets(**sent), multi_assets=told)
+    compared = snapshot.compare()
+    own = compared[compared["account"] == "account"].set_index("figure")["riskcore"]
+    wanted = {"net_equity": 8539.5, "maintenance_margin": 39.0, "initial_margin": 1200.0}
+    assert own.to_dict() == pytest.approx(wanted, rel=1e-12)
+    assert (compared["relative_difference"] <= 1e-12).all()
+    assert list(compared["account"]).count(None) == 3  # totals of the reply
+
+
+def test_multi_assets_mode_with_positions_of_two_margin_assets():
+    usdc = api("BTCUSDC", (0, 50000, 0.004, 125, 0), (50000, 600000, 0.005, 100, 50))
+    content = several_assets()
+    btc = {
+        "symbol": "BTCUSDC",
+        "positionAmt": "0.01",
+        "unrealizedProfit": "10",
+        "notional": "900",
+        "isolatedWallet": "0",
+    }
+    content["positions"].append(btc | {"initialMargin": "45", "maintMargin": "3.6"})
+    content["assets"][1] |= {"unrealizedProfit": "10", "crossUnPnl": "10", "marginBalance": "4010"}
+    content["assets"][1] |= {"initialMargin": "45", "positionInitialMargin": "45", "maintMargin": "3.6"}
+    content |= {"totalUnrealizedProfit": "-300.5", "totalCrossUnPnl": "-300.5", "totalMarginBalance": "8549.5"}
+    content |= {"totalInitialMargin": "1245", "totalPositionInitialMargin": "1245", "totalMaintMargin": "42.6"}
+    with pytest.raises(RiskDataError, match=r"positions\[1\]\.symbol.*BTCUSDC.*load_venue takes margin_assets"):
+        binance.load_account(venue(), content)
+    both = binance.load_venue([BTC, ETH, SOL, usdc], INFO, margin_assets=["USDC"])
+    compared = binance.load_account(both, content).compare()
+    assert (compared["relative_difference"] <= 1e-12).all()
+    assert compared.loc[compared["account"] == "account", "riskcore"].tolist() == pytest.approx([8549.5, 42.6, 1245.0])
+
+
+def test_single_asset_mode_counts_usdt_alone():
+    content = several_assets()
+    usdt = content["assets"][0] | {"walletBalance": "900", "crossWalletBalance": "900", "marginBalance": "589.5"}
+    content["assets"][0] = usdt
+    content |= {f"total{key[0].upper()}{key[1:]}": value for key, value in usdt.items() if key != "asset"}
+    for told in (None, False):
+        compared = binance.load_account(venue(), content, multi_assets=told).compare().set_index("figure")
+        assert compared.at["net_equity", "riskcore"] == pytest.approx(589.5)
+
+
+TOTALS = [
+    ({"totalCrossWalletBalance": "50"}, None, r"totalCrossWalletBalance 50 must be at least 3894"),
+    ({"totalCrossWalletBalance": "8000"}, None, r"totalCrossWalletBalance, value '8000': must be 8850, .*isolated"),
+    ({"totalMarginBalance": "100"}, None, r"totalMarginBalance, value '100': must be 8539\.5, totalWalletBalance"),
+    ({"totalInitialMargin": "100"}, None, r"totalInitialMargin, value '100': must be 1200"),
+    ({"totalMaintMargin": "90"}, None, r"value '8850': must be 100.*totalMaintMargin 90 must be from 37.* to 40"),
+    ({}, False, r"totalWalletBalance, value '8850': must be 100, USDT alone, in single-asset mode"),
+    ({"multiAssetsMargin": False}, None, r"totalWalletBalance, value '8850': must be 100, USDT alone"),
+    ({"multiAssetsMargin": True}, False, r"multiAssetsMargin.* must be as the argument"),
+    ({"positions": []}, None, r"assets\[0\]\.crossUnPnl, value '-310\.5': must be 0, .*positions are missing"),
+    ({"assets": several_assets()["assets"][:2]}, None, r"totalWalletBalance, value '8850'.*an asset is missing"),
+]
+
+
+@pytest.mark.parametrize(("sent", "told", "message"), TOTALS)
+def test_totals_that_do_not_add_up_are_refused_with_both_figures(sent, told, message):
+    with pytest.raises(RiskDataError, match=message):
+        binance.load_account(venue(), several_assets(**sent), multi_assets=told)
+
+
+def test_a_reply_without_totals_and_mode_is_refused_where_it_matters():
+    content = several_assets()
+    bare_content = {"assets": content["assets"], "positions": content["positions"]}
+    with pytest.raises(RiskDataError, match="holds USDC: give multi_assets"):
+        binance.load_account(venue(), bare_content)
+    bare_content["assets"] = content["assets"][:1]
+    binance.load_account(venue(), bare_content)
+
+
+@pytest.mark.parametrize("field", ["walletBalance", "unrealizedProfit", "marginBalance", "crossUnPnl", "maintMargin"])
+def test_totals_of_an_asset_are_held_against_its_positions(field):
+    account, risk = User().replies(3)
+    account["assets"][0][field] = str(D(account["assets"][0][field]) + 7)
+    with pytest.raises(RiskDataError, match=r"account\.\$\.assets\[0\]\..*must be .*"):
+        binance.load_account(venue(), account, position_risk=risk)
+
+
+def test_position_risk_of_another_user_is_refused():
+    account, risk = User().replies(3)
+    account["positions"] = [row for row in account["positions"] if row["symbol"] != "SOLUSDT"]
+    account = bare(account, "10000.12345678", account["assets"][0]["crossUnPnl"])
+    with pytest.raises(RiskDataError, match=r"position_risk\.\$\[2\]\.symbol.*SOLUSDT.*different moments"):
+        binance.load_account(venue(), account, position_risk=risk)

@@ -99,15 +99,20 @@ def reply(cross, raw, isolated=()):
         q, mark = Fraction(size), Fraction(MARKS[coin])
         price = liquidation_price(coin, q, Fraction(own) + q * mark, requirement(coin, abs(q) * mark))
         rows.append(position(coin, size, own, price))
-    summary = {
-        "accountValue": repr(float(equity)),
-        "totalNtlPos": repr(float(sum(worth.values()))),
-        "totalRawUsd": raw,
-        "totalMarginUsed": "0.0",
-    }
+    used = [Fraction(row["position"]["marginUsed"]) for row in rows]
+    alone = sum(used[len(cross) :])
+    value = {coin: abs(Fraction(size)) * Fraction(MARKS[coin]) for coin, size, _ in isolated}
+
+    def summary(equity, notional, raw, used):
+        figures = {"accountValue": equity, "totalNtlPos": notional, "totalRawUsd": raw, "totalMarginUsed": used}
+        return {name: repr(float(figure)) for name, figure in figures.items()}
+
+    owed = sum(Fraction(own) for _, _, own in isolated)
     return {
-        "marginSummary": summary,
-        "crossMarginSummary": summary,
+        "marginSummary": summary(
+            equity + alone, sum(worth.values()) + sum(value.values()), Fraction(raw) + owed, sum(used)
+        ),
+        "crossMarginSummary": summary(equity, sum(worth.values()), Fraction(raw), sum(used) - alone),
         "crossMaintenanceMarginUsed": repr(float(maintenance)),
         "withdrawable": "0.0",
         "assetPositions": rows,
@@ -134,7 +139,7 @@ def test_an_account_has_the_figures_that_the_documents_give(case):
     compared = snapshot.compare().set_index(["account", "market", "figure"])
     same = (compared["riskcore"] - compared["value"]).abs() <= 1e-8 * compared["value"].abs()
     assert same.all(), compared[~same].to_string()
-    assert "net_equity" in compared.index.get_level_values("figure")
+    assert {"net_equity", "initial_margin", "maintenance_margin"} <= set(compared.index.get_level_values("figure"))
     held = [row["position"] for row in reply(*ACCOUNTS[case])["assetPositions"]]
     prices = liquidation_prices(snapshot.accounts, snapshot.venue, snapshot.marks).to_frame()
     without = {row["coin"] for row in held if row["liquidationPx"] is None}
@@ -201,7 +206,7 @@ def test_a_reply_of_2023_has_no_maintenance_margin_and_another_liquidation_price
     for row in state["assetPositions"]:
         del row["position"]["maxLeverage"], row["position"]["cumFunding"]
     compared = hyperliquid.load_account(hyperliquid.load_venue(meta()), state).compare()
-    assert compared["figure"].tolist() == ["net_equity", "exposure"]
+    assert compared["figure"].tolist() == ["net_equity", "exposure", "initial_margin"]
     assert compared["relative_difference"].max() <= 1e-8
 
 
@@ -236,7 +241,10 @@ def test_orders():
     assert book.reduce_only.tolist() == [False, False, True]
     initial = sweep(snapshot.accounts, snapshot.venue, snapshot.marks).to_frame().set_index("account")["initial_margin"]
     eth = Fraction("1.5") * Fraction(MARKS["ETH"]) / 25
-    assert initial["account"] == pytest.approx(float(Fraction("48500.25") / 40 + eth))
+    assert initial["account"] == pytest.approx(float(Fraction("48500.25") / 3 + eth))
+    figures = snapshot.compare()
+    assert not {"initial_margin", "exposure"} & set(figures["figure"])  # of positions alone in the reply
+    assert (figures["relative_difference"] <= 1e-8).all()
     with pytest.raises(RiskDataError, match=r"openOrders\.\$\[0\]\.coin.*NOPE"):
         hyperliquid.load_account(venue, state, orders=[order | {"coin": "NOPE"}])
 
@@ -306,3 +314,186 @@ def test_a_wrong_account_is_named_by_its_path(keys, value, path):
 def test_a_wrong_meta_is_named_by_its_path(keys, value, path):
     with pytest.raises(RiskDataError, match=path):
         hyperliquid.load_venue(changed(meta(), keys, value))
+
+
+def unified(state, total="9000.0", **sent):
+    """Spot reply of a unified account with these replies of its dexes."""
+    states = state if isinstance(state, list) else [state]
+    used = sum(Fraction(one["crossMaintenanceMarginUsed"]) for one in states)
+    alone = [row["position"] for one in states for row in one["assetPositions"]]
+    used += sum(Fraction(p["marginUsed"]) for p in alone if p["leverage"]["type"] == "isolated")
+    row = {"coin": "USDC", "token": 0, "total": total, "hold": "500.5", "entryNtl": "0.0"}
+    other = {"coin": "HYPE", "token": 150, "total": "7.5", "hold": "0.0", "entryNtl": "250.0"}
+    available = [[0, repr(float(Fraction(total) - used))]]
+    return {"balances": [other, row], "tokenToAvailableAfterMaintenance": available} | sent
+
+
+def unified_state(total="9000.0"):
+    """State of a unified account: its liquidation prices are those of the balance in the spot reply."""
+    state = reply([("ETH", "4"), ("DOGE", "-20000")], "-8000", [("HYPE", "20", "-500.25")])
+    margin = Fraction(20) * Fraction(MARKS["HYPE"]) - Fraction("500.25")
+    maintenance = Fraction(state["crossMaintenanceMarginUsed"])
+    for row, size in zip(state["assetPositions"], (4, -20000), strict=False):
+        price = liquidation_price(row["position"]["coin"], Fraction(size), Fraction(total) - margin, maintenance)
+        row["position"]["liquidationPx"] = repr(float(price))
+    return state
+
+
+def test_a_unified_account_has_the_balance_of_its_spot_reply():
+    state = unified_state()
+    snapshot = hyperliquid.load_account(hyperliquid.load_venue(meta()), state, spot=unified(state))
+    compared = snapshot.compare()
+    assert (compared["relative_difference"] <= 1e-8).all(), compared.to_string()
+    table = compared.set_index(["account", "figure"])["riskcore"]
+    margin = 20 * float(MARKS["HYPE"]) - 500.25
+    assert table["account", "net_equity"] == pytest.approx(9000 - margin)
+    assert compared.loc[[account is None for account in compared["account"]], "riskcore"].tolist()[0] == pytest.approx(
+        9000
+    )
+    assert (compared["figure"] == "liquidation_price").sum() == 3
+
+
+@pytest.mark.parametrize("spot", [None, {"balances": [], "tokenToAvailableAfterMaintenance": None}])
+def test_a_unified_account_without_its_balance_gets_no_liquidation_price(spot):
+    with pytest.raises(RiskDataError, match=r"liquidationPx, value '\d.*: is that of an account with 87.* of equity"):
+        hyperliquid.load_account(hyperliquid.load_venue(meta()), unified_state(), spot=spot)
+    state = reply([("BTC", "0.5")], "-44000.25")
+    state["assetPositions"][0]["position"]["liquidationPx"] = None  # the venue sees none above 0
+    with pytest.raises(RiskDataError, match=r"liquidationPx, value 'None'.*spotClearinghouseState \(spot=\)"):
+        hyperliquid.load_account(hyperliquid.load_venue(meta()), state, spot=spot)
+
+
+def test_spot_balances_of_an_account_that_is_not_unified_are_apart():
+    venue, state = hyperliquid.load_venue(meta()), reply(*ACCOUNTS["both"])
+    spot = {"balances": [{"coin": "USDC", "token": 0, "total": "77.5", "hold": "0.0", "entryNtl": "0.0"}]}
+    with_spot = hyperliquid.load_account(venue, state, spot=spot).compare()
+    assert with_spot.equals(hyperliquid.load_account(venue, state).compare())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"portfolioMarginEnabled": True}, r"portfolioMarginEnabled: must not be true"),
+        ({"balances": []}, r"balances, value 'USDC': must hold the settle asset"),
+        (
+            {"tokenToAvailableAfterMaintenance": [[0, "3000"]]},
+            r"AfterMaintenance, value '3000': must be 8.*a dex is missing",
+        ),
+        ({"balances": [{"coin": "USDC", "token": 0}]}, r"`total` - at `\$\.balances\[0\]`"),
+    ],
+)
+def test_a_spot_reply_that_does_not_fit_is_refused(change, message):
+    state = unified_state()
+    with pytest.raises(RiskDataError, match=message):
+        hyperliquid.load_account(hyperliquid.load_venue(meta()), state, spot=unified(state) | change)
+
+
+def test_leverage_chosen_below_the_maximum_is_in_the_initial_margin():
+    state = reply([("ETH", "4"), ("DOGE", "90000")], "-20000")
+    wanted = (4 * Fraction(MARKS["ETH"]) + 90000 * Fraction(MARKS["DOGE"])) / 3
+    compared = hyperliquid.load_account(hyperliquid.load_venue(meta()), state).compare().set_index("figure")
+    assert compared.at["initial_margin", "riskcore"] == pytest.approx(float(wanted))
+    assert Fraction(state["crossMarginSummary"]["totalMarginUsed"]) == pytest.approx(wanted)
+
+
+def of_dex(content, dex="xyz"):
+    """The same reply of another dex: its coins have the dex in their names."""
+    content = copy.deepcopy(content)
+    for row in content.get("universe", []):
+        row["name"] = f"{dex}:{row['name']}"
+    for row in content.get("assetPositions", []):
+        row["position"]["coin"] = f"{dex}:{row['position']['coin']}"
+    return content
+
+
+@pytest.mark.parametrize("shape", ["list", "pairs", "mapping", "wrapped"])
+def test_several_dexes(shape, tmp_path):
+    states = [reply(*ACCOUNTS["short"]), of_dex(reply(*ACCOUNTS["both"]))]
+    pairs = [["", states[0]], ["xyz", states[1]]]
+    sent = {"list": states, "pairs": pairs, "mapping": dict(pairs), "wrapped": {"clearinghouseStates": pairs}}[shape]
+    other = of_dex(meta(), "abc") | {"collateralToken": 360}
+    venue = hyperliquid.load_venue([meta(), of_dex(meta()), other])
+    assert venue.markets.symbol == (*MARKETS, *(f"xyz:{coin}" for coin in MARKETS))
+    order = {"coin": "xyz:HYPE", "side": "B", "limitPx": "30.0", "sz": "1.0"}
+    saved = tmp_path / "state.json"
+    saved.write_text(json.dumps(sent))
+    marks = {f"xyz:{name}": mark for name, mark in MARKS.items()}
+    snapshot = hyperliquid.load_account(venue, saved, account="me", orders=[order], mark_prices=marks)
+    assert snapshot.accounts.ids.tolist() == ["me", "me:xyz", "me:xyz:BTC", "me:xyz:DOGE"]
+    assert snapshot.accounts.ids[snapshot.accounts.orders.account].tolist() == ["me:xyz"]
+    compared = hyperliquid.load_account(venue, sent).compare()
+    assert (compared["relative_difference"] <= 1e-8).all(), compared.to_string()
+    assert hyperliquid.venue_of_state(sent).markets.symbol == ("ETH", "xyz:ETH", "xyz:DOGE", "xyz:BTC")
+
+
+def test_prices_of_several_dexes():
+    both = {"": [meta(), contexts()], "xyz": [of_dex(meta()), contexts()]}
+    assert len(hyperliquid.marks(both)) == 2 * len(MARKETS)
+    with pytest.raises(RiskDataError, match=r"meta\['xyz'\]\.\$\[1\].*context for each market"):
+        hyperliquid.marks(both | {"xyz": [of_dex(meta()), contexts()[1:]]})
+
+
+def test_a_unified_account_over_several_dexes_is_one_account():
+    total = Fraction(9000)
+    states = [reply([("ETH", "4")], "-8000"), of_dex(reply([("DOGE", "-20000")], "5000"))]
+    maintenance = sum(Fraction(one["crossMaintenanceMarginUsed"]) for one in states)
+    for one, coin, size in ((states[0], "ETH", 4), (states[1], "DOGE", -20000)):
+        price = liquidation_price(coin, Fraction(size), total, maintenance)
+        one["assetPositions"][0]["position"]["liquidationPx"] = repr(float(price))
+    venue = hyperliquid.load_venue([meta(), of_dex(meta())])
+    snapshot = hyperliquid.load_account(venue, states, spot=unified(states))
+    assert snapshot.accounts.ids.tolist() == ["account"]
+    compared = snapshot.compare()
+    assert (compared["relative_difference"] <= 1e-8).all(), compared.to_string()
+    with pytest.raises(RiskDataError, match="a dex is missing"):
+        hyperliquid.load_account(venue, states[:1], spot=unified(states))
+
+
+@pytest.mark.parametrize(
+    ("states", "message"),
+    [
+        ([], "must hold at least one reply"),
+        (
+            [reply(*ACCOUNTS["long"]), reply(*ACCOUNTS["short"])],
+            r"clearinghouseState\[1\]: must not be of the same dex",
+        ),
+        ({"xyz": reply(*ACCOUNTS["long"]), "": of_dex(reply(*ACCOUNTS["long"]))}, None),
+        ({"abc": of_dex(reply(*ACCOUNTS["long"]))}, r"clearinghouseState\['abc'\].*coin.*must be of one dex, 'abc'"),
+        ([{"time": 1}], r"clearinghouseState\[0\]: .*assetPositions"),
+        (["x"], r"clearinghouseState\[0\]"),
+    ],
+)
+def test_states_of_dexes_that_are_not_known_are_refused(states, message):
+    venue = hyperliquid.load_venue([meta(), of_dex(meta())])
+    if message is None:  # the coins say the dex
+        assert len(hyperliquid.load_account(venue, states).accounts.ids) == 2
+        return
+    with pytest.raises(RiskDataError, match=message):
+        hyperliquid.load_account(venue, states)
+
+
+SUMS = [
+    (["crossMarginSummary", "accountValue"], r"crossMarginSummary\.accountValue, value '1\.0': must be "),
+    (["crossMarginSummary", "totalNtlPos"], r"crossMarginSummary\.totalNtlPos, value .*positions are missing"),
+    (["crossMarginSummary", "totalRawUsd"], r"crossMarginSummary\.accountValue"),
+    (["crossMarginSummary", "totalMarginUsed"], r"crossMarginSummary\.totalMarginUsed"),
+    (["marginSummary", "accountValue"], r"\.marginSummary\.accountValue, value '1\.0': must be .*isolated"),
+    (["marginSummary", "totalNtlPos"], r"\.marginSummary\.totalNtlPos"),
+    (["marginSummary", "totalRawUsd"], r"\.marginSummary\.totalRawUsd"),
+    (["marginSummary", "totalMarginUsed"], r"\.marginSummary\.totalMarginUsed"),
+    (["crossMaintenanceMarginUsed"], r"crossMaintenanceMarginUsed, value '1\.0': must be .*margin tables"),
+    (["assetPositions", 1, "position", "marginUsed"], r"assetPositions\[1\]\.position\.marginUsed.*rawUsd"),
+]
+
+
+@pytest.mark.parametrize(("keys", "message"), SUMS)
+def test_totals_that_the_rows_do_not_make_are_refused(keys, message):
+    with pytest.raises(RiskDataError, match=message):
+        hyperliquid.load_account(hyperliquid.load_venue(meta()), changed(reply(*ACCOUNTS["both"]), keys, "1.0"))
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_totals_with_positions_that_are_not_in_the_reply_are_refused(at):
+    state = changed(reply(*ACCOUNTS["both"]), ["assetPositions", at], None)
+    with pytest.raises(RiskDataError, match=r"totalNtlPos.*positions are missing"):
+        hyperliquid.load_account(hyperliquid.load_venue(meta()), state)

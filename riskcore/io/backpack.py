@@ -14,6 +14,7 @@ from ..errors import RiskDataError
 from ..payload import Payload, Row
 from ..venue import Venue
 from ..venue import load_venue as venue_of
+from .books import book_of
 from .parameters import at_face_value, shipped
 from .snapshot import Snapshot, snapshot
 
@@ -88,6 +89,12 @@ class _MarkPrice(_Row):
     mark_price: Decimal
 
 
+class _Depth(_Row):
+    bids: list[tuple[Any, Any]]
+    asks: list[tuple[Any, Any]]
+    timestamp: int | None = None
+
+
 def preset() -> dict[str, Any]:
     """Return published parameters for `load_venue`, each row with its ``source`` and ``date``.
 
@@ -142,6 +149,30 @@ def load_venue(
         named = payload.read(pools, list[_Asset], "borrow_lend")
         source["borrow_lend"] = [pool for pool, row in zip(pools, named, strict=True) if row.symbol in known]
     return venue_of(source)
+
+
+def read_book(depth: Payload) -> dict[str, Any]:
+    """Read the order book in a saved reply, a file or its parsed content.
+
+    Parameters
+    ----------
+    depth
+        Of GET /api/v1/depth: its bids ascend, the best comes last. Its ``timestamp`` is in microseconds.
+
+    Returns
+    -------
+    dict
+        bids and asks, (price, quantity) with the best level first, as `riskcore.Tick` takes the book of a market; and
+        time, nanoseconds since the epoch, for its ``book_times``, None where it is not known.
+
+    Raises
+    ------
+    RiskDataError
+        It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+    """
+    found = payload.read(depth, _Depth, "depth")
+    time = None if found.timestamp is None else found.timestamp * 1000
+    return book_of("depth", {"$.bids": found.bids, "$.asks": found.asks}, time, ascending_bids=True)
 
 
 def load_account(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -144,6 +146,63 @@ def recentre_books(
             "quantity": np.round(table["lots"].to_numpy() * step, 12),
         }
     )
+
+
+def book_of(
+    table: str, sides: Mapping[str, Sequence[Sequence[Any]]], time: int | None, *, ascending_bids: bool = False
+) -> dict[str, Any]:
+    """Order book that a venue sent, as `riskcore.Tick` takes that of a market.
+
+    Parameters
+    ----------
+    table
+        What the reply is, for the error.
+    sides
+        Path and levels (price, quantity; numbers or text) of the bids, and then of the asks. A level of quantity 0 is
+        left out.
+    time
+        When the book was seen, nanoseconds since the epoch.
+    ascending_bids
+        The best bid comes last.
+
+    Raises
+    ------
+    RiskDataError
+        A price or a quantity is no number, or not in range, or a side is not sorted; the message holds the path.
+    """
+    book: dict[str, Any] = {}
+    for side, (path, rows) in zip(("bids", "asks"), sides.items(), strict=True):
+        grows = side == "asks" or ascending_bids
+        levels: list[tuple[float, float]] = []
+        before = None
+        for at, row in enumerate(rows):
+            price, quantity = (_number(table, f"{path}[{at}]", value) for value in row)
+            if not price:
+                raise RiskDataError(table, f"{path}[{at}]", "must have a price > 0", value=str(price))
+            if before is not None and (price <= before if grows else price >= before):
+                rule = f"must be {'above' if grows else 'below'} the price of the level before, {before}"
+                raise RiskDataError(table, f"{path}[{at}]", f"{rule}: the side is not sorted", value=str(price))
+            before = price
+            if quantity:
+                levels.append((float(price), float(quantity)))
+        book[side] = levels[::-1] if side == "bids" and ascending_bids else levels
+    if time is not None and not 0 <= time < 2**63:
+        raise RiskDataError(table, "time", "must be nanoseconds since the epoch below 2**63", value=time)
+    return book | {"time": time}
+
+
+def _number(table: str, path: str, value: object) -> Decimal:
+    try:
+        if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+            raise ValueError
+        number = Decimal(str(value))
+        if not number.is_finite() or (number and not -30 <= number.adjusted() < 30):
+            raise ValueError
+    except (ValueError, ArithmeticError):
+        raise RiskDataError(table, path, "must be 0 or a number from 1e-30 to 1e30", value=str(value)) from None
+    if number < 0:
+        raise RiskDataError(table, path, "must be >= 0", value=str(value))
+    return number
 
 
 def _profile(book: pd.DataFrame, edges: np.ndarray[tuple[int], np.dtype[np.float64]], step: float) -> dict[str, object]:

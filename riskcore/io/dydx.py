@@ -12,6 +12,7 @@ from .. import payload
 from ..errors import RiskDataError
 from ..payload import Payload, Row
 from ..venue import Venue
+from .books import book_of
 from .parameters import settle_only, shipped
 from .snapshot import Snapshot, given_price, snapshot
 
@@ -89,6 +90,16 @@ class _Wrapped(Row):
     subaccount: _Subaccount
 
 
+class _Level(Row):
+    price: Decimal
+    size: Decimal
+
+
+class _Depth(Row):
+    bids: list[_Level]
+    asks: list[_Level]
+
+
 def preset() -> dict[str, Any]:
     """Return published parameters for `load_venue`, with their ``source`` and ``date``.
 
@@ -161,6 +172,30 @@ def open_interest(markets: Payload) -> dict[str, float]:
     """Open interest by ticker in a saved reply of the indexer, where it has one; as of `oracle_prices`."""
     listed = _listed(markets)
     return {ticker: float(row.open_interest) for ticker, row in listed.items() if row.open_interest is not None}
+
+
+def read_book(orderbook: Payload) -> dict[str, Any]:
+    """Read the order book in a saved reply, a file or its parsed content.
+
+    Parameters
+    ----------
+    orderbook
+        Of the indexer's GET /v4/orderbooks/perpetualMarket/{market}; it has no time.
+
+    Returns
+    -------
+    dict
+        bids and asks, (price, quantity) with the best level first, as `riskcore.Tick` takes the book of a market; and
+        time, nanoseconds since the epoch, for its ``book_times``, None where it is not known.
+
+    Raises
+    ------
+    RiskDataError
+        It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+    """
+    found = payload.read(orderbook, _Depth, "orderbook")
+    sides = {f"$.{side}": [(row.price, row.size) for row in getattr(found, side)] for side in ("bids", "asks")}
+    return book_of("orderbook", sides, None)
 
 
 def load_account(

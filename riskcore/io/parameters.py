@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal, localcontext
 from importlib import resources
 from typing import Any
 
 from ..venue import Venue, load_venue
 
+_RATE_DIGITS = 28  # of 1 / leverage
 _NO_MARGIN = {"type": "sqrt", "base": "1e-18", "factor": "0"}
 
 
@@ -40,3 +42,26 @@ def settle_only(
             "backstop": backstop or [],
         }
     )
+
+
+def tiers(rates: Iterable[tuple[Decimal, Decimal]], *, whole: bool = False) -> dict[str, Any]:
+    """Margin function of the kind tiers; a bracket with the rate of the one before is part of it."""
+    brackets: list[dict[str, str]] = []
+    for lower, rate in rates:
+        if not brackets or brackets[-1]["rate"] != format(rate.normalize(), "f"):
+            brackets.append({"from": format(lower.normalize(), "f"), "rate": format(rate.normalize(), "f")})
+    return {"type": "tiers", "brackets": brackets} | ({"whole": True} if whole else {})
+
+
+def fraction_of(leverage: Decimal) -> Decimal:
+    """Initial margin fraction of a leverage."""
+    with localcontext(prec=_RATE_DIGITS):
+        return 1 / leverage
+
+
+def at_most(function: Mapping[str, Any], fraction: Decimal) -> Mapping[str, Any]:
+    """Initial margin function of a user who chose a leverage of 1 / fraction."""
+    if function["type"] != "tiers":
+        return function
+    rates = [(Decimal(str(b["from"])), Decimal(str(b["rate"]))) for b in function["brackets"]]
+    return tiers([(lower, max(rate, fraction)) for lower, rate in rates], whole=True)

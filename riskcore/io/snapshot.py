@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,8 @@ from ..venue import Venue, load_venue
 from .parameters import at_face_value
 
 Rows = Sequence[Mapping[str, Any]]
+Figure: TypeAlias = "tuple[int | str | None, str | None, str, Any]"
+"""Account (None for all together), market (None for the whole account), name of the figure, value."""
 
 _COARSEST, _FINEST = 6, 12  # decimals of a quantum
 
@@ -35,8 +37,8 @@ class Snapshot:
     marks, asset_prices : dict
         Prices in the payload, by symbol; `riskcore.sweep` and the others take them as they are.
     reported : DataFrame
-        What the venue itself says: account, market (None for the whole account), figure (net_equity, exposure,
-        initial_margin, maintenance_margin, liquidation_price), value.
+        What the venue itself says: account (None for all accounts together), market (None for the whole account),
+        figure (net_equity, exposure, initial_margin, maintenance_margin, liquidation_price), value.
     """
 
     venue: Venue
@@ -53,7 +55,11 @@ class Snapshot:
         prices = liquidation_prices(self.accounts, self.venue, self.marks, asset_prices=self.asset_prices)
         each = prices.to_frame().set_index(["account", "market"])
         found = [
-            whole.at[row.account, row.figure] if row.market is None else each.at[(row.account, row.market), row.figure]
+            whole[row.figure].sum()
+            if row.account is None
+            else whole.at[row.account, row.figure]
+            if row.market is None
+            else each.at[(row.account, row.market), row.figure]
             for row in self.reported.itertuples()
         ]
         compared = self.reported.assign(riskcore=np.array(found, float))
@@ -66,7 +72,7 @@ def snapshot(
     positions: Rows,
     balances: Rows,
     marks: Mapping[str, Any],
-    reported: Sequence[tuple[int | str, str | None, str, Any]],
+    reported: Sequence[Figure],
     *,
     asset_prices: Mapping[str, Any] | None = None,
     orders: Rows = (),
@@ -84,7 +90,7 @@ def snapshot(
     marks, asset_prices
         By symbol.
     reported
-        (account, market or None, figure, value).
+        (account or None, market or None, figure, value).
     """
     fine = {row["asset"]: _decimals(balances, row["asset"]) for row in balances}
     fine[source["settle_asset"]] = max(fine.get(source["settle_asset"], 0), 9)
@@ -103,6 +109,31 @@ def snapshot(
     given = {name: float(given_price("asset_prices", name, price)) for name, price in (asset_prices or {}).items()}
     known = {name: float(given_price("marks", name, mark)) for name, mark in marks.items()}
     return Snapshot(venue, accounts, known, given, table)
+
+
+def check_total(table: str, path: str, total: Decimal | None, found: Decimal, slack: Decimal, what: str) -> None:
+    """Refuse a total of a reply that is not what its rows make.
+
+    Parameters
+    ----------
+    table, path
+        Where the total stands.
+    total
+        As sent; None if the reply has none.
+    found
+        What the rows make.
+    slack
+        How far the two may be apart.
+    what
+        What the total is made of, and what is probably missing where it is not.
+
+    Raises
+    ------
+    RiskDataError
+        They are further apart; the message has both.
+    """
+    if total is not None and abs(total - found) > slack:
+        raise RiskDataError(table, path, f"must be {found:f}, {what}", value=f"{total:f}")
 
 
 def given_price(table: str, name: str, price: object) -> Decimal:
