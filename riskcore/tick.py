@@ -155,7 +155,9 @@ class Books:
         bad = np.flatnonzero(together & (np.diff(side) == 0) & ~worse)
         if bad.size:
             row = int(order[bad[0] + 1])
-            raise RiskDataError("books", "price", _ASCENDS, row=row, value=prices[row])
+            raise RiskDataError(
+                "books", "price", "must get worse from level to level (an unsorted book)", row=row, value=prices[row]
+            )
         first = np.flatnonzero(np.r_[True, ~(together & (np.diff(side) == 0))]) if len(side) else np.empty(0, np.int64)
         if first.size:
             deepest = np.add.reduceat(lots.astype(float), first) * np.maximum.reduceat(price, first)
@@ -204,7 +206,7 @@ _LEVEL_RULES = {
     LEVEL_LOW: ("price", "must be at least one tick"),
     LEVEL_HIGH: ("price", ""),  # `Listing.too_high` says the market's own bound
     LEVEL_LOTS: ("lots", "must be at least one lot and less than 2**53"),
-    LEVEL_ORDER: ("price", _ASCENDS),
+    LEVEL_ORDER: ("price", "must get worse from level to level (an unsorted book)"),
     LEVEL_WORTH: ("lots", "all of a side at its highest price must be worth less than 2**61 quanta"),
 }
 
