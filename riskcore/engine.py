@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import pandas as pd
 from . import run_folder
 from .accounts import Accounts
 from .accrual import accrue, note_premiums
-from .errors import RiskDataError
+from .errors import RecordingWarning, RiskDataError
 from .guards import Guarded, Memory, guard, note_taken
 from .journal import EVENT, NO_ACCOUNT, REASON, Journal, Ledger, Rows, to_frame, touched
 from .margin import MarginTable, margin_table, margins_of
@@ -28,6 +29,8 @@ from .waterfall.backstop import roll_capacity
 from .waterfall.book import book_columns, forget_slices, lots_left, slice_rules
 from .waterfall.throttle import keys, place
 from .waterfall.tick_state import Before, TickContext, TickState
+
+_MOST_HELD = 256 << 20  # bytes of ticks in memory
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,14 @@ class Engine:
         account's own id alone.
     check_screen
         Look at every account at every tick and hold the screen to it: slow, to be sure.
+    record
+        Keep every tick for `save`. What is kept goes to the run folder when it comes to 256 MiB; an engine that has no
+        folder yet warns then, once. Without it nothing is kept, and nothing can be saved.
     """
 
-    def __init__(self, accounts: Accounts, venue: Venue, seed: int = 0, *, check_screen: bool = False) -> None:
+    def __init__(
+        self, accounts: Accounts, venue: Venue, seed: int = 0, *, check_screen: bool = False, record: bool = True
+    ) -> None:
         accounts.units.must_fit(venue.units)
         check_adl_policy(venue.policy)
         accounts.must_have_rows_of(venue.backstop)
@@ -93,10 +101,12 @@ class Engine:
         self._ticks = 0
         self._time: int | None = None
         # nobody can write to what the tables were read into; to a copy of it, or to another engine's state, one can
-        self._start: Accounts | None = accounts.copy() if accounts.may_change else accounts
+        self._start: Accounts | None = (accounts.copy() if accounts.may_change else accounts) if record else None
         self._folder: Path | None = None
         self._saved: str | None = None  # the digest of the folder's run.json
+        self._record, self._warned = record, False
         self._recorded: list[Recorded] = []
+        self._held = 0  # bytes of what is recorded
         self._broken: str | None = None
 
     def _look(self) -> None:
@@ -170,10 +180,14 @@ class Engine:
         ------
         RiskDataError
             The tick is not later than the one before, a price is missing or a book is wrong; nothing has changed.
+        OSError
+            What is recorded cannot be written to the run folder; nothing has changed.
         RuntimeError
             An earlier tick failed half-way, in a user's own ADL policy say: the state is of no tick.
         """
         self._must_be_whole()
+        if self._held > _MOST_HELD:
+            self._write_or_warn()
         time = tick.nanoseconds(self.time)
         if self.time is not None and time <= self.time:
             raise RiskDataError("tick", "time", f"must be later than the tick before, {self.time}", value=time)
@@ -215,7 +229,10 @@ class Engine:
         rows = journal.rows()
         self._screen.changed(touched(rows[len(accrued) :]))
         prices.forget()
-        self._recorded.append(Recorded(self.ticks, time, prices, books, rows))
+        if self._record:
+            recorded = Recorded(self.ticks, time, prices, books, rows)
+            self._recorded.append(recorded)
+            self._held += recorded.nbytes
         result = StepResult(self.ticks, time, selected, margins, table, rows, self.venue, self.accounts)
         self._ticks, self._time = self.ticks + 1, time
         return result
@@ -258,8 +275,19 @@ class Engine:
             False while the run goes on.
         inputs
             Path and sha256 of the tables that the ticks came from, for the record.
+
+        Raises
+        ------
+        RiskDataError
+            The folder holds something else, another process writes it, the run in it has gone on without this engine,
+            or nothing was recorded.
+        OSError
+            A file cannot be written. What was saved before still counts, and a later save makes up for this one.
         """
         self._must_be_whole()
+        if not self._record:
+            rule = "an engine with record=False keeps no ticks to save: make it with record=True"
+            raise RiskDataError("run", None, rule, value=str(path))
         path = Path(path)
         if self._folder is not None and path.resolve() != self._folder:
             raise ValueError(f"this run is already kept in {self._folder}")
@@ -267,17 +295,38 @@ class Engine:
             path, self.venue, self.accounts, self.ledger, self.memory, self._recorded, start=self._start,
             after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
         )  # fmt: skip
-        self._folder, self._recorded, self._start = path.resolve(), [], None
+        self._folder, self._recorded, self._held, self._start = path.resolve(), [], 0, None
+
+    def _write_or_warn(self) -> None:
+        """Write what is recorded to the folder, or say once that it is kept in memory."""
+        if self._folder is not None:
+            self.save(self._folder, complete=False)
+        elif not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{len(self._recorded)} ticks, {self._held} bytes, are kept in memory until they are saved: save the "
+                "engine once, and it writes them as it goes on, or make it with record=False",
+                RecordingWarning,
+                stacklevel=3,
+            )
 
     def _must_be_whole(self) -> None:
         if self._broken is not None:
             raise RuntimeError(f"{self._broken}; resume from the last save, or start again")
 
     @classmethod
-    def resume(cls, path: str | Path, *, check_screen: bool = False) -> Engine:
-        """Return an engine that goes on where the run folder ends."""
+    def resume(cls, path: str | Path, *, check_screen: bool = False, record: bool = True) -> Engine:
+        """Return an engine that goes on where the run folder ends.
+
+        A run that another process is writing can be looked at so; only `save` needs to be its one writer.
+
+        Raises
+        ------
+        RiskDataError
+            The folder holds no run, or one that is damaged.
+        """
         kept = run_folder.read_state(Path(path))
-        engine = cls(kept.accounts, kept.venue, kept.seed, check_screen=check_screen)
+        engine = cls(kept.accounts, kept.venue, kept.seed, check_screen=check_screen, record=record)
         engine._ledger, engine._memory = kept.ledger, kept.memory
         engine._ticks, engine._time = kept.ticks, kept.time
         engine._start, engine._folder, engine._saved = None, Path(path).resolve(), kept.digest

@@ -1,4 +1,4 @@
-"""What riskcore raises when its input is wrong."""
+"""What riskcore raises when its input is wrong, and what it warns of."""
 
 from __future__ import annotations
 
@@ -28,3 +28,7 @@ class RiskDataError(ValueError):
         if value is not None:
             where += f", value {of_value(value)}"
         super().__init__(f"{where}: {shown(' '.join(rule.split()))}")
+
+
+class RecordingWarning(UserWarning):
+    """An engine without a run folder keeps a lot of ticks in memory."""

@@ -42,6 +42,12 @@ class Recorded:
     books: Books
     rows: Rows
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes, about: the objects, a tick's prices of markets and assets, its books and rows."""
+        markets, assets, books = 8 * self.prices.mark.nbytes, 2 * self.prices.given_asset.nbytes, self.books
+        return 4_000 + markets + assets + 2 * books.price.nbytes + 2 * books.offset.nbytes + self.rows.nbytes
+
 
 @dataclass(frozen=True)
 class Kept:
@@ -122,7 +128,7 @@ def _counted(path: Path) -> set[str]:
     """Files that the run of a folder counts: none of a new or empty one, or of a first save that was cut."""
     if (path / "run.json").exists():
         return set(manifest(path)["files"])
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return set()
     if path.is_dir():
         names = {file.name for file in path.iterdir()}
@@ -142,6 +148,8 @@ def _tidy(path: Path, counted: set[str]) -> None:
         name = file.relative_to(path).as_posix()
         if name not in counted and _TABLE_FILE.fullmatch(name):
             file.unlink()
+    if counted:
+        (path / _FRESH).unlink(missing_ok=True)
     for folder in (path / "state").glob("*"):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
@@ -295,7 +303,8 @@ class _Files:
     def put(self, name: str, content: bytes | memoryview) -> None:
         """Write one file."""
         file = self._path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.parent.exists():
+            file.parent.mkdir(parents=True)
         write_synced(file, content)
         self.digests[name] = sha256(content).hexdigest()
 
@@ -311,11 +320,15 @@ class _Files:
 
 
 def _write_start(files: _Files, venue: Venue, start: Accounts) -> None:
-    files.put("venue.json", json.dumps(venue.source, indent=1).encode())
+    files.put("venue.json", _venue_content(venue))
     ids = pd.DataFrame({"account": start.ids, "leverage_limit": start.leverage_limit})
     files.table("start/accounts", ids.assign(unsettled=start.columns.unsettled))
     _write_columns(files, "start", start)
     files.table("start/orders", pd.DataFrame({f.name: getattr(start.orders, f.name) for f in fields(Orders)}))
+
+
+def _venue_content(venue: Venue) -> bytes:
+    return json.dumps(venue.source, indent=1).encode()
 
 
 def _write_columns(files: _Files, folder: str, accounts: Accounts) -> None:
@@ -471,6 +484,10 @@ class Reader:
         if not isinstance(source, dict):
             raise _damaged(self._path, "venue.json", "must hold an object")
         return load_venue(source, any_adl_policy=True)
+
+    def has_venue(self, venue: Venue) -> bool:
+        """Whether the run is of this venue."""
+        return bool(self.known["files"]["venue.json"] == sha256(_venue_content(venue)).hexdigest())
 
     def table(self, table: str, part: int = 0) -> Table:
         """Columns of a table."""

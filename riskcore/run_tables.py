@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,6 +117,9 @@ def encoded(table: str, frame: pd.DataFrame) -> memoryview:
     return memoryview(sink.getvalue())
 
 
+_LARGE = 1 << 20  # bytes
+
+
 def decoded(table: str, file: str, content: bytes, sizes: Sizes) -> Table:
     """Columns of a table from the bytes of its file, words as their numbers.
 
@@ -133,7 +137,8 @@ def decoded(table: str, file: str, content: bytes, sizes: Sizes) -> Table:
     RiskDataError
         The file is not Parquet, has other columns or types, or a value is missing or out of range.
     """
-    read, kinds = _parquet(pq.read_table, file, content), _COLUMNS[table]
+    threads = len(content) > _LARGE  # to start them takes longer than to read a small table
+    read, kinds = _parquet(partial(pq.read_table, use_threads=threads), file, content), _COLUMNS[table]
     if read.column_names != list(kinds):
         found = ", ".join(map(str, read.column_names))
         raise RiskDataError("run", file, f"its columns must be {', '.join(kinds)}, not {found}")

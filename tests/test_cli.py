@@ -156,10 +156,12 @@ class TestReplay:
         assert found["events"] == run_folder.manifest(run)["events"]
         small_run.assert_same_run(cut, run)
 
-    def test_complete_run_is_left_alone(self, files, run):
+    def test_complete_run_is_shown_again(self, files, run, tmp_path):
         before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-        line = refused(*small_run.arguments("replay", files, run))
-        assert line == f"run, value '{run}': this run is complete: name a new folder"
+        found = as_json(*small_run.arguments("replay", files, run))
+        assert found == as_json(*small_run.arguments("replay", files, tmp_path / "run")) | {"run": str(run)}
+        line = refused(*small_run.arguments("replay", files, run), "--seed", 1)
+        assert line == f"run, value '{run}': is complete with other inputs: name a new folder"
         assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
     @pytest.mark.parametrize("other", ["marks", "orders", "seed"])

@@ -105,7 +105,11 @@ def _run(
     stepped: Callable[[int], None],
 ) -> tuple[Tally, pd.DataFrame, Rows]:  # fmt: skip
     """Figures of one policy, the lots closed of each position and quanta taken from it, and the journal."""
-    engine, unit, per_price = Engine(accounts, venue, seed), float(venue.settle_quantum), venue.settle_quanta[0]
+    engine, unit, per_price = (
+        Engine(accounts, venue, seed, record=False),
+        float(venue.settle_quantum),
+        venue.settle_quanta[0],
+    )
     columns, owner = engine.accounts.columns, engine.accounts.position_accounts()
     tally, journal = None, [np.empty(0, ROW)]
     closed, taken = np.zeros((2, len(owner)), np.int64)
