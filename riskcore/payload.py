@@ -15,6 +15,8 @@ from .errors import RiskDataError
 Payload: TypeAlias = "str | Path | dict[str, Any] | list[Any]"
 T = TypeVar("T")
 
+_SURROGATE = "must hold text that UTF-8 can write: a lone surrogate is in it"
+
 
 class Row(msgspec.Struct):
     """Part of a reply; every decimal in it is finite and of a size that arithmetic holds."""
@@ -69,6 +71,8 @@ def read(source: Payload, shape: type[T], name: str) -> T:
         return msgspec.convert(raw(source, name), shape)
     except msgspec.ValidationError as error:
         raise RiskDataError(name, None, str(error)) from None
+    except UnicodeEncodeError:
+        raise RiskDataError(name, None, _SURROGATE) from None
 
 
 def keyed(rows: Mapping[str, Any], shape: type[T], name: str, path: str) -> dict[str, T]:
@@ -79,4 +83,6 @@ def keyed(rows: Mapping[str, Any], shape: type[T], name: str, path: str) -> dict
             found[key] = msgspec.convert(row, shape)
         except msgspec.ValidationError as error:
             raise RiskDataError(name, f"{path}.{key}", str(error)) from None
+        except UnicodeEncodeError:
+            raise RiskDataError(name, path, _SURROGATE) from None
     return found

@@ -364,6 +364,7 @@ def test_functions_in_the_positions_are_in_force():
 
 def test_order_without_position_takes_its_mark_from_the_mark_prices():
     replies = deepcopy(REPLIES) | {"positions": [REPLIES["positions"][1]]}
+    replies["capital"]["marginFraction"] = None
     with pytest.raises(RiskDataError, match=r"orders\.\$\[0\]\.symbol, value 'BTC_USDC_PERP': needs a mark price"):
         backpack.load_account(venue(), **replies)
     marks = [{"symbol": "BTC_USDC_PERP", "markPrice": "86781.45", "indexPrice": "86780", "fundingRate": "0"}]
@@ -470,3 +471,46 @@ def test_wrong_field_is_named_by_its_path(reply, path, value, message):
 def test_wrong_venue_is_named_by_its_path(change, message):
     with pytest.raises(RiskDataError, match=message):
         backpack.load_venue(**({"markets": [BTC], "collateral": COLLATERAL} | change))
+
+
+TOTALS = [
+    ("netEquity", r"netEquity, value '.*': must be .*, assetsValue \+ pnlUnrealized"),
+    ("assetsValue", r"assetsValue, value '.*': must be .*, the sum of collateralValue; an asset is missing"),
+    ("unsettledEquity", r"netEquity, value '.*': must be "),
+    ("netEquityAvailable", r"netEquityAvailable, value '.*': must be .*netEquity - netEquityLocked"),
+    ("borrowLiability", r"netEquity, value|borrowLiability, value '.*': must be .*borrow_lend"),
+]
+
+
+@pytest.mark.parametrize(("field", "message"), TOTALS)
+def test_totals_that_do_not_add_up_are_refused_with_both_figures(field, message):
+    replies = deepcopy(REPLIES)
+    replies["capital"][field] = str(D(replies["capital"][field]) + 5000)
+    with pytest.raises(RiskDataError, match=message) as raised:
+        backpack.load_account(venue(), **replies)
+    assert raised.value.table == "capital"
+
+
+@pytest.mark.parametrize("field", ["balanceNotional", "collateralValue"])
+def test_values_of_an_asset_are_those_of_its_quantity(field):
+    replies = deepcopy(REPLIES)
+    replies["capital"]["collateral"][1][field] = "12"
+    with pytest.raises(RiskDataError, match=rf"collateral\[1\]\.{field}, value '12': must be "):
+        backpack.load_account(venue(), **replies)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        (["positions", "orders"], r"pnlUnrealized, value '.*': must be 0, .*that reply is missing"),
+        (["borrow_lend"], r"borrowLiability, value '.*': must be 0, .*that reply is missing"),
+    ],
+)
+def test_a_summary_that_says_what_no_other_reply_holds_is_refused(missing, message):
+    replies = {name: reply for name, reply in REPLIES.items() if name not in missing}
+    with pytest.raises(RiskDataError, match=message):
+        backpack.load_account(venue(), **replies)
+    capital = {key: sent for key, sent in REPLIES["capital"].items() if key not in ("pnlUnrealized", "borrowLiability")}
+    if "positions" in missing:
+        with pytest.raises(RiskDataError, match=r"marginFraction, value .*one of these replies is missing"):
+            backpack.load_account(venue(), **replies | {"capital": capital})

@@ -81,12 +81,14 @@ def camel(content):
 
 def subaccount(quote, sizes):
     equity = Fraction(quote) + sum(Fraction(size) * Fraction(ORACLE[ticker]) for ticker, size in sizes.items())
+    worth = {ticker: abs(Fraction(size)) * Fraction(ORACLE[ticker]) for ticker, size in sizes.items()}
+    initial = sum(Fraction(FRACTIONS[ticker][0]) * notional for ticker, notional in worth.items())
     return {
         "subaccount": {
             "address": "dydx1made0up",
             "subaccountNumber": 0,
             "equity": repr(float(equity)),
-            "freeCollateral": "0",
+            "freeCollateral": repr(float(equity - initial)),
             "openPerpetualPositions": {
                 ticker: {
                     "market": ticker,
@@ -97,7 +99,7 @@ def subaccount(quote, sizes):
                     "entryPrice": str(float(Fraction(ORACLE[ticker]) / 2)),
                     "exitPrice": None,
                     "realizedPnl": "1.5",
-                    "unrealizedPnl": "0",
+                    "unrealizedPnl": repr(float(Fraction(size) * Fraction(ORACLE[ticker]) / 2)),
                     "netFunding": "-10.25",
                     "sumOpen": size,
                     "sumClose": "0",
@@ -131,7 +133,10 @@ def test_a_subaccount_has_the_figures_of_the_chain(case):
     snapshot = dydx.load_account(
         dydx.load_venue(None, indexer()), subaccount(quote, sizes), dydx.oracle_prices(indexer())
     )
-    assert snapshot.compare()["relative_difference"].tolist() == [pytest.approx(0, abs=1e-12)]
+    compared = snapshot.compare()
+    figures = ["net_equity"] if "SOL-USD" in sizes else ["net_equity", "initial_margin"]  # SOL's has open interest
+    assert compared["figure"].tolist() == figures
+    assert compared["relative_difference"].tolist() == pytest.approx([0] * len(figures), abs=1e-12)
     worth = {ticker: abs(Fraction(size)) * Fraction(ORACLE[ticker]) for ticker, size in sizes.items()}
     equity = Fraction(quote) + sum(Fraction(size) * Fraction(ORACLE[ticker]) for ticker, size in sizes.items())
     rates = {ticker: Fraction(FRACTIONS[ticker][1]) for ticker in sizes}
@@ -167,6 +172,9 @@ def test_the_initial_margin_grows_with_the_open_interest():
     interest = Fraction("500000.5") * Fraction("135.3")
     rate = Fraction("0.05") + Fraction("0.95") * (interest - 40_000_000) / 60_000_000
     row = sweep(snapshot.accounts, snapshot.venue, snapshot.marks, open_interest=held).to_frame().iloc[0]
+    content = changed(subaccount("100000", {"SOL-USD": "100"}), ["subaccount", "freeCollateral"], "99000")
+    known = dydx.load_account(venue, content, ORACLE, open_interest=held).compare().set_index("figure")
+    assert known.at["initial_margin", "riskcore"] == row["initial_margin"]
     assert row["initial_margin"] == pytest.approx(float(13530 * rate), rel=1e-12)
 
 
@@ -283,3 +291,34 @@ def test_wrong_rules_of_the_chain_are_named_by_their_path(part, keys, value, pat
 def test_wrong_rules_of_the_indexer_are_named_by_their_path(keys, value, path):
     with pytest.raises(RiskDataError, match=path):
         dydx.load_venue(None, changed(indexer(), keys, value))
+
+
+def test_equity_of_a_moment_later_than_the_oracle_prices():
+    later = {ticker: str(1.01 * float(price)) for ticker, price in ORACLE.items()}
+    content = subaccount(*ACCOUNTS["several"])
+    snapshot = dydx.load_account(dydx.load_venue(None, indexer()), content, later)
+    assert 0 < snapshot.compare().set_index("figure").at["net_equity", "relative_difference"] < 0.1
+    far = {ticker: str(1.1 * float(price)) for ticker, price in ORACLE.items()}
+    with pytest.raises(RiskDataError, match=r"subaccount\.\$\.subaccount\.equity, value '.*': must be .*positions"):
+        dydx.load_account(dydx.load_venue(None, indexer()), content, far)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "message"),
+    [
+        (["subaccount", "equity"], "12000", r"equity, value '12000': must be 1\d+.*a position"),
+        ([*HELD, "SOL-USD"], None, r"equity, value '.*': must be .*a position"),
+        (["subaccount", "assetPositions", "USDC"], None, r"equity, value '.*': must be .*an asset"),
+        (["subaccount", "freeCollateral"], "99999", r"freeCollateral, value '99999': must be at most the equity"),
+    ],
+)
+def test_totals_that_the_rows_do_not_make_are_refused(keys, value, message):
+    content = changed(subaccount(*ACCOUNTS["several"]), keys, value)
+    with pytest.raises(RiskDataError, match=message):
+        dydx.load_account(dydx.load_venue(None, indexer()), content, ORACLE)
+
+
+def test_a_requirement_without_positions_is_refused():
+    content = changed(subaccount(*ACCOUNTS["cash"]), ["subaccount", "freeCollateral"], "40")
+    with pytest.raises(RiskDataError, match=r"freeCollateral, value '40': must be the equity, 45\.2"):
+        dydx.load_account(dydx.load_venue(None, indexer()), content, ORACLE)

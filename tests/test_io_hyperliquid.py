@@ -379,6 +379,11 @@ def test_spot_balances_of_an_account_that_is_not_unified_are_apart():
             {"tokenToAvailableAfterMaintenance": [[0, "3000"]]},
             r"AfterMaintenance, value '3000': must be 8.*a dex is missing",
         ),
+        ({"tokenToAvailableAfterMaintenance": [[0, "1e999999"]]}, r"must be 0 or a number"),
+        (
+            {"\ud800": 1},
+            r"spotClearinghouseState: must hold text that UTF-8 can write",
+        ),
         ({"balances": [{"coin": "USDC", "token": 0}]}, r"`total` - at `\$\.balances\[0\]`"),
     ],
 )

@@ -16,9 +16,14 @@ from ..venue import Venue
 from ..venue import load_venue as venue_of
 from .books import book_of
 from .parameters import at_face_value, shipped
-from .snapshot import Snapshot, snapshot
+from .snapshot import Figure, Snapshot, check_total, snapshot
 
 _DIGITS = 40  # of the arithmetic on a payload's amounts
+_ROUNDING = Decimal(
+    "1e-7"
+)  # of the amounts that make a total, and of a dollar: figures are sent with 6 decimals and more
+_MOVE = Decimal("0.02")  # of a notional, between replies of different moments
+_GAP = Decimal("0.05")  # of the exposure, of what the replies may leave out
 
 
 class _Row(Row, rename="camel"):
@@ -40,6 +45,9 @@ class _Collateral(_Row):
     asset_mark_price: Decimal
     total_quantity: Decimal
     lend_quantity: Decimal
+    balance_notional: Decimal | None = None
+    collateral_weight: Decimal | None = None
+    collateral_value: Decimal | None = None
 
 
 class _Margin(_Row):
@@ -49,6 +57,12 @@ class _Margin(_Row):
     imf: Decimal
     mmf: Decimal
     margin_fraction: Decimal | None = None
+    assets_value: Decimal | None = None
+    borrow_liability: Decimal | None = None
+    liabilities_value: Decimal | None = None
+    pnl_unrealized: Decimal | None = None
+    net_equity_available: Decimal | None = None
+    net_equity_locked: Decimal | None = None
 
 
 class _Position(_Row):
@@ -202,7 +216,8 @@ def load_account(
         Of GET /api/v1/capital/collateral; or of /api/v1/capital, whose balances have no prices and whose lends stand in
         ``borrow_lend`` alone. Of the latter, assets that are no collateral are left out and staked amounts count.
     positions
-        Of GET /api/v1/position. The PnL since the last realisation is the reported one.
+        Of GET /api/v1/position. The PnL since the last realisation is the reported one. Needed where ``capital`` says
+        PnL, as ``borrow_lend`` is where it says a borrow; between these replies prices may move by 2 %.
     borrow_lend
         Of GET /api/v1/borrowLend/positions.
     orders
@@ -220,7 +235,8 @@ def load_account(
     ------
     RiskDataError
         A reply cannot be read, something is missing, of another type or out of range, or names a market or an asset
-        that is not the venue's; the message holds its path.
+        that is not the venue's; a total is not what the rows make, or says positions or borrows that are not in the
+        replies. The message holds the path.
     """
     with localcontext(prec=_DIGITS):
         limit = None if summary is None else payload.read(summary, _Account, "summary").leverage_limit
@@ -236,6 +252,10 @@ def load_account(
         futures = _read(positions, list[_Position], "positions")
         marks |= {row.symbol: row.mark_price for row in futures}
         rows = [{"account": account} | row for row in _positions(markets, futures)]
+        resting = _orders(markets, marks, orders)
+        if margin is not None:
+            _check_margin(margin)
+            _check_beside(margin, futures, debts, resting, marks)
         settings = {"account": account, "unsettled": margin.unsettled_equity if margin else Decimal(0)}
         if limit is not None:
             settings["leverage_limit"] = limit
@@ -250,7 +270,7 @@ def load_account(
             {symbol: mark for symbol, mark in marks.items() if symbol in markets and mark > 0},
             _reported(account, margin, futures),
             asset_prices=usable | dict(asset_prices or {}),
-            orders=[{"account": account} | row for row in _orders(markets, marks, orders)],
+            orders=[{"account": account} | row for row in resting],
             settings=[settings],
         )
 
@@ -288,6 +308,73 @@ def _holdings(
         if asset.symbol in known:
             held[asset.symbol] = (asset.total_quantity - asset.lend_quantity, asset.lend_quantity)
     return margin, held, prices
+
+
+def _check_margin(margin: _Margin) -> None:
+    """Hold the totals of the margin summary against its own rows.
+
+    Raises
+    ------
+    RiskDataError
+        One is not what they make.
+    """
+
+    def check(path: str, total: Decimal | None, parts: Sequence[Decimal | None], what: str) -> None:
+        known = [part for part in parts if part is not None]
+        if len(known) == len(parts):
+            slack = _ROUNDING * (1 + sum(map(abs, known), Decimal(0)))
+            check_total("capital", path, total, sum(known, Decimal(0)), slack, what)
+
+    for at, row in enumerate(margin.collateral):
+        path = f"$.collateral[{at}]"
+        worth = row.total_quantity * row.asset_mark_price
+        check(f"{path}.balanceNotional", row.balance_notional, [worth], "totalQuantity * assetMarkPrice")
+        if row.collateral_weight is not None:
+            value = worth * row.collateral_weight
+            check(f"{path}.collateralValue", row.collateral_value, [value], "balanceNotional * collateralWeight")
+    values = [row.collateral_value for row in margin.collateral]
+    check("$.assetsValue", margin.assets_value, values, "the sum of collateralValue; an asset is missing")
+    gains = [margin.assets_value, margin.pnl_unrealized, margin.unsettled_equity]
+    what = "assetsValue + pnlUnrealized + unsettledEquity - borrowLiability"
+    owed = [debt for debt in (margin.borrow_liability, margin.liabilities_value) if debt is not None]
+    if None not in gains and owed:  # whether other liabilities hold the borrows is not published
+        before = sum((gain for gain in gains if gain is not None), Decimal(0))
+        debt = min(owed, key=lambda debt: abs(before - debt - margin.net_equity))
+        check("$.netEquity", margin.net_equity, [*gains, -debt], what)
+    free = [margin.net_equity, None if margin.net_equity_locked is None else -margin.net_equity_locked]
+    if None not in free and margin.net_equity_available:  # nothing less than 0 is available
+        check("$.netEquityAvailable", margin.net_equity_available, free, "netEquity - netEquityLocked")
+
+
+def _check_beside(
+    margin: _Margin,
+    futures: Sequence[_Position],
+    debts: Sequence[_BorrowLend],
+    orders: Sequence[Mapping[str, Any]],
+    marks: Mapping[str, Decimal],
+) -> None:
+    """Hold the margin summary against the positions, borrows and orders of the other replies.
+
+    Raises
+    ------
+    RiskDataError
+        They are further apart than prices move between two replies.
+    """
+    worth = sum((abs(row.net_quantity) * row.mark_price for row in futures), Decimal(0))
+    profit = sum((row.pnl_unrealized for row in futures), Decimal(0))
+    what = "the sum of pnlUnrealized in positions; that reply is missing, or of another moment or account"
+    check_total("capital", "$.pnlUnrealized", margin.pnl_unrealized, profit, _MOVE * worth + _ROUNDING, what)
+    owed = sum((-row.net_quantity * row.mark_price for row in debts if row.net_quantity < 0), Decimal(0))
+    what = "the worth of what is borrowed in borrow_lend; that reply is missing, or of another moment or account"
+    check_total("capital", "$.borrowLiability", margin.borrow_liability, owed, _MOVE * owed + _ROUNDING, what)
+    if margin.margin_fraction:
+        exposure = margin.net_equity / margin.margin_fraction
+        resting = sum((order["quantity"] * marks[order["market"]] for order in orders), Decimal(0))
+        if worth + owed + resting < (1 - _GAP) * exposure:
+            rule = f"is that of an exposure of {exposure:f}, and positions, borrows and orders make"
+            rule += f" {worth + owed + resting:f}: one of these replies is missing"
+            value = f"{margin.margin_fraction:f}"
+            raise RiskDataError("capital", "$.marginFraction", rule, value=value)
 
 
 def _lend_and_borrow(
@@ -375,10 +462,8 @@ def _orders(
     return found
 
 
-def _reported(
-    account: int | str, margin: _Margin | None, futures: list[_Position]
-) -> list[tuple[int | str, str | None, str, Any]]:
-    found: list[tuple[int | str, str | None, str, Any]] = []
+def _reported(account: int | str, margin: _Margin | None, futures: list[_Position]) -> list[Figure]:
+    found: list[Figure] = []
     if margin is not None:
         found.append((account, None, "net_equity", margin.net_equity))
         if margin.margin_fraction:

@@ -626,6 +626,9 @@ class _Book:
                 rule = f"must be that of position_risk, {risk.position_amt}: they are of different moments"
                 raise _wrong(f"{path}.positionAmt", rule, quantity, "account")
             profit = risk.un_realized_profit
+        for field in ("maint_margin", "initial_margin"):
+            if (getattr(row, field) or Decimal(0)) < 0:
+                raise _wrong(f"{path}.{_SENT[field]}", "must be >= 0", getattr(row, field), "account")
         entry = row.entry_price if risk is None else risk.entry_price
         mark = _mark(path, row, risk)
         account = self._account(path, one, profit)

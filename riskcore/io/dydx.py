@@ -14,12 +14,15 @@ from ..payload import Payload, Row
 from ..venue import Venue
 from .books import book_of
 from .parameters import settle_only, shipped
-from .snapshot import Snapshot, given_price, snapshot
+from .snapshot import Figure, Snapshot, check_total, given_price, snapshot
 
 _TIERS, _MARKETS, _PAIRS, _SUBACCOUNT = "liquidity_tiers", "markets", "clob_pairs", "subaccount"
 _DIGITS = 40  # of the arithmetic on a payload's amounts
 _PPM = Decimal(1_000_000)
 _QUOTE_DECIMALS = 6  # of a quote quantum
+_ROUNDING = Decimal("1e-4")  # of an amount in US dollars
+_SAME_REPLY = Decimal("1e-5")  # of a notional: entry prices are sent rounded
+_MOVE = Decimal("0.02")  # of a notional, between replies of different moments
 
 _Exponent = Annotated[int, msgspec.Meta(ge=-18, le=18)]
 
@@ -73,6 +76,7 @@ class _Position(Row, rename="camel"):
     side: Literal["LONG", "SHORT"]
     size: Decimal
     entry_price: Decimal | None = None
+    unrealized_pnl: Decimal | None = None
 
 
 class _Asset(Row, rename="camel"):
@@ -84,6 +88,7 @@ class _Subaccount(Row, rename="camel"):
     equity: Decimal
     open_perpetual_positions: dict[str, Any]
     asset_positions: dict[str, Any]
+    free_collateral: Decimal | None = None
 
 
 class _Wrapped(Row):
@@ -203,12 +208,16 @@ def load_account(
     subaccount: Payload,
     oracle_prices: Mapping[str, Any],
     *,
+    open_interest: Mapping[str, Any] | None = None,
     account: int | str = "account",
 ) -> Snapshot:
     """Build a snapshot of one subaccount from a saved reply, a file or its parsed content.
 
     The quote balance of dYdX has every position's cost in it. Here PnL counts as realised at the oracle prices, so that
     no balance is negative while the equity is not: dYdX has no borrows. Entry prices stay.
+
+    The equity is held against the rows: at the prices that the reply's own PnL implies, and within 2 % of the notional
+    at the oracle prices, which are of another reply.
 
     Parameters
     ----------
@@ -218,6 +227,9 @@ def load_account(
         Of the indexer's GET /v4/addresses/{address}/subaccountNumber/{number}.
     oracle_prices
         By ticker, as `riskcore.io.dydx.oracle_prices` reads them.
+    open_interest
+        By ticker, as `riskcore.io.dydx.open_interest` reads it, for `Snapshot.compare`: without it the initial margin
+        is not compared where it depends on it.
     account
         Id of the account.
 
@@ -225,7 +237,7 @@ def load_account(
     ------
     RiskDataError
         The reply cannot be read, something is missing, of another type or out of range, or is of a market or an asset
-        that is not the venue's; the message holds its path.
+        that is not the venue's; or a total is not what the rows make. The message holds its path.
     """
     content = payload.raw(subaccount, _SUBACCOUNT)
     wrapped = isinstance(content, dict) and "subaccount" in content
@@ -242,6 +254,7 @@ def load_account(
                 raise RiskDataError(_SUBACCOUNT, path, "must be the settle asset of the venue", value=symbol)
             balance += _signed(asset)
         positions, prices = [], {}
+        quote, implied, worth = balance, balance, Decimal(0)
         held = f"{top}.openPerpetualPositions"
         for ticker, position in payload.keyed(found.open_perpetual_positions, _Position, _SUBACCOUNT, held).items():
             path = f"{held}.{ticker}"
@@ -252,15 +265,34 @@ def load_account(
             prices[ticker] = price = given_price("oracle_prices", ticker, oracle_prices[ticker])
             quantity = _signed(position)
             balance += quantity * price
+            worth += abs(quantity) * price
+            if position.entry_price is None or position.unrealized_pnl is None:
+                implied += quantity * price
+            else:
+                implied += quantity * position.entry_price + position.unrealized_pnl
             entry = price if position.entry_price is None else position.entry_price
             row = {"account": account, "market": ticker, "quantity": quantity, "entry_price": entry}
             positions.append(row | {"settle_price": price})
+        reported: list[Figure] = [(account, None, "net_equity", found.equity)]
+        what = f"{quote:f} and the positions at their prices; a position, an asset or another moment's prices are wrong"
+        near = min(implied, balance, key=lambda equity: abs(equity - found.equity))
+        check_total(_SUBACCOUNT, f"{top}.equity", found.equity, near, _ROUNDING + _SAME_REPLY * worth, what)
+        check_total(_SUBACCOUNT, f"{top}.equity", found.equity, balance, _ROUNDING + _MOVE * worth, what)
+        if found.free_collateral is not None:
+            used, path = found.equity - found.free_collateral, f"{top}.freeCollateral"
+            if used < -_ROUNDING or (used > _ROUNDING and not positions):
+                rule = f"must be {'at most ' if positions else ''}the equity, {found.equity:f}; positions are missing"
+                raise RiskDataError(_SUBACCOUNT, path, rule, value=f"{found.free_collateral:f}")
+            of = {row["symbol"]: row["imfFunction"]["type"] for row in venue.source["markets"]}
+            if all(of[ticker] != "open_interest" or ticker in (open_interest or {}) for ticker in prices):
+                reported.append((account, None, "initial_margin", used))
         return snapshot(
             dict(venue.source) | {"backstop": []},
             positions,
             [{"account": account, "asset": venue.settle_asset, "quantity": balance}],
             prices,
-            [(account, None, "net_equity", found.equity)],
+            reported,
+            open_interest=open_interest,
         )
 
 

@@ -106,9 +106,14 @@ class _Balance(_Row):
     hold: Decimal
 
 
+class _Available(Row, array_like=True):
+    token: int
+    amount: Decimal
+
+
 class _Spot(_Row):
     balances: list[_Balance]
-    token_to_available_after_maintenance: list[tuple[int, Decimal]] | None = None
+    token_to_available_after_maintenance: list[_Available] | None = None
     portfolio_margin_enabled: bool | None = None
 
 
@@ -347,10 +352,10 @@ def load_account(
         reported = _reported(dexes, pools, owner, total)
         if any(not order["reduce_only"] for order in resting):  # they are in riskcore's figures, not in the reply's
             reported = [row for row in reported if row[2] not in ("exposure", "initial_margin")]
-        chosen = {p.coin: p.leverage.value for dex in dexes for _, p in dex.positions if p.leverage.value}
+        fractions = {p.coin: _fraction(p) for dex in dexes for _, p in dex.positions}
         prices = dict(mark_prices or {}) | held
         return snapshot(
-            _source(venue, held, chosen),
+            _source(venue, held, fractions),
             rows,
             [{"account": each, "asset": venue.settle_asset, "quantity": free} for each, free in balance.items()],
             {coin: price for coin, price in prices.items() if coin in venue.markets.symbol},
@@ -494,6 +499,15 @@ def _check_rows(venue: Venue, dexes: Sequence[_Dex]) -> None:
                 )
 
 
+def _fraction(position: _Position) -> Decimal:
+    """Initial margin fraction of the leverage that the user chose, by marginUsed if that says another; 0 if unknown."""
+    leverage, used, worth = position.leverage.value, position.margin_used, position.position_value
+    shared = not isinstance(position.leverage, _Isolated)
+    if shared and not (leverage and abs(worth / leverage - used) <= _slack(used)):
+        return fraction_of(max(worth / used, Decimal(1))) if used > 0 else Decimal(0)
+    return fraction_of(max(leverage, Decimal(1))) if leverage else Decimal(0)
+
+
 def _slack(*amounts: Decimal) -> Decimal:
     """What a sum of amounts may be away from a total of them, each cut to its last digit."""
     return _LAST_DIGIT * (len(amounts) + 2) + sum(map(abs, amounts), Decimal(0)) * Decimal("1e-9")
@@ -616,7 +630,7 @@ def _unified(spot: Payload, settle_asset: str, dexes: Sequence[_Dex], pools: Seq
     if found.portfolio_margin_enabled:
         rule = "must not be true: loans against other assets, as in portfolio margin, are not modelled"
         raise RiskDataError(_SPOT, "$.portfolioMarginEnabled", rule)
-    available = dict(found.token_to_available_after_maintenance or ())
+    available = {row.token: row.amount for row in found.token_to_available_after_maintenance or ()}
     if not available:
         return None
     row = next((row for row in found.balances if row.coin == settle_asset), None)
@@ -657,7 +671,7 @@ def _venue(
     return settle_only(rows, settle_asset, policy, backstop)
 
 
-def _source(venue: Venue, marks: Mapping[str, Decimal], chosen: Mapping[str, Decimal]) -> dict[str, Any]:
+def _source(venue: Venue, marks: Mapping[str, Decimal], fractions: Mapping[str, Decimal]) -> dict[str, Any]:
     """Give the markets held the leverage that the user chose, and a maxPrice near their mark.
 
     The lower a maxPrice is, the larger a position fits 64 bits.
@@ -668,8 +682,8 @@ def _source(venue: Venue, marks: Mapping[str, Decimal], chosen: Mapping[str, Dec
         if symbol in marks:
             price = row["filters"]["price"] | {"maxPrice": str(_HEADROOM * marks[symbol])}
             row = row | {"filters": row["filters"] | {"price": price}}
-        if symbol in chosen:
-            row = row | {"imfFunction": at_most(row["imfFunction"], fraction_of(chosen[symbol]))}
+        if symbol in fractions:
+            row = row | {"imfFunction": at_most(row["imfFunction"], fractions[symbol])}
         rows.append(row)
     return dict(venue.source) | {"markets": rows, "backstop": []}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -39,6 +39,8 @@ class Snapshot:
     reported : DataFrame
         What the venue itself says: account (None for all accounts together), market (None for the whole account),
         figure (net_equity, exposure, initial_margin, maintenance_margin, liquidation_price), value.
+    open_interest : dict
+        By symbol, where it is known.
     """
 
     venue: Venue
@@ -46,10 +48,13 @@ class Snapshot:
     marks: dict[str, float]
     asset_prices: dict[str, float]
     reported: pd.DataFrame
+    open_interest: dict[str, float] = field(default_factory=dict)
 
     def compare(self) -> pd.DataFrame:
         """Return the reported figures, with the columns riskcore and relative_difference beside them."""
-        table = sweep(self.accounts, self.venue, self.marks, asset_prices=self.asset_prices)
+        table = sweep(
+            self.accounts, self.venue, self.marks, asset_prices=self.asset_prices, open_interest=self.open_interest
+        )
         assert isinstance(table, MarginTable)
         whole = table.to_frame().set_index("account")
         prices = liquidation_prices(self.accounts, self.venue, self.marks, asset_prices=self.asset_prices)
@@ -77,6 +82,7 @@ def snapshot(
     asset_prices: Mapping[str, Any] | None = None,
     orders: Rows = (),
     settings: Rows = (),
+    open_interest: Mapping[str, Any] | None = None,
 ) -> Snapshot:
     """Build a snapshot from rows of the input tables whose amounts are Decimal.
 
@@ -87,7 +93,7 @@ def snapshot(
         the balances, or the finest that fits 64 bits.
     positions, balances, orders, settings
         Rows of the tables of `Accounts.from_frames`.
-    marks, asset_prices
+    marks, asset_prices, open_interest
         By symbol.
     reported
         (account or None, market or None, figure, value).
@@ -108,7 +114,10 @@ def snapshot(
     table["value"] = table["value"].astype(float)
     given = {name: float(given_price("asset_prices", name, price)) for name, price in (asset_prices or {}).items()}
     known = {name: float(given_price("marks", name, mark)) for name, mark in marks.items()}
-    return Snapshot(venue, accounts, known, given, table)
+    interest = {
+        name: float(given_price("open_interest", name, of)) for name, of in (open_interest or {}).items() if of != 0
+    }
+    return Snapshot(venue, accounts, known, given, table, interest)
 
 
 def check_total(table: str, path: str, total: Decimal | None, found: Decimal, slack: Decimal, what: str) -> None:
