@@ -246,7 +246,7 @@ def read_accounts(path: Path, venue: Venue, columns: Path | None = None) -> Acco
         orders,
         accounts["leverage_limit"].to_numpy(),
         unsettled.to_numpy().copy(),
-    )
+    ).frozen()
 
 
 def read_marks(path: Path, tick: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
