@@ -121,7 +121,7 @@ class Accounts:
                 tables.checked(name, frame)
             raise
         del frames
-        return cls.from_rows(venue, *rows)
+        return cls.from_rows(venue, *rows).frozen()
 
     @classmethod
     def from_rows(
@@ -135,7 +135,10 @@ class Accounts:
         unsettled: Int,
         rounded: float = 0.0,
     ) -> Accounts:
-        """Build the columns from whole-number rows in canonical order: account, market, lots, cost, entry and so on."""
+        """Build the columns from whole-number rows in canonical order: account, market, lots, cost, entry and so on.
+
+        They are a view of the rows, which remain the caller's.
+        """
         count = len(ids)
         owner, market, lots, cost, entry = positions
         holder, asset, free, lent = balances
@@ -166,7 +169,7 @@ class Accounts:
             unsettled=unsettled,
             leverage_fraction=_copied(1.0 / leverage_limit),
         )
-        return cls(ids, columns, orders, leverage_limit, rounded, venue.units)._frozen()
+        return cls(ids, columns, orders, leverage_limit, rounded, venue.units).view()
 
     @property
     def markets(self) -> int:
@@ -220,7 +223,7 @@ class Accounts:
             self, ids=_locked(self.ids), columns=columns, orders=orders, leverage_limit=_locked(self.leverage_limit)
         )
 
-    def _frozen(self) -> Accounts:
+    def frozen(self) -> Accounts:
         """Return a view of arrays that nobody else has, and that nobody can write to from now on."""
         for array in (*self.columns, *vars(self.orders).values(), self.ids, self.leverage_limit):
             _owner(array).flags.writeable = False
@@ -230,7 +233,7 @@ class Accounts:
         """Return accounts that stay as they are now."""
         if self.columns.lots.flags.writeable:
             return self.copy()
-        return self.copy()._frozen() if self.may_change else self
+        return self.copy().frozen() if self.may_change else self
 
     def __deepcopy__(self, memo: object) -> Accounts:
         """As of a copy: of what cannot change one is enough."""
@@ -243,7 +246,7 @@ class Accounts:
     def __setstate__(self, state: dict[str, object]) -> None:
         """Take over what came out of a pickle; nobody else has it."""
         vars(self).update(state)
-        vars(self).update(vars(self._frozen()))
+        vars(self).update(vars(self.frozen()))
 
     def copy(self) -> Accounts:
         """Return an independent copy of every column that a liquidation changes."""

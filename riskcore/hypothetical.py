@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -80,6 +81,7 @@ def changed_accounts(
         A row names an account, market or asset that is not there, or breaks a rule of its table.
     """
     accounts.units.must_fit(venue.units)
+    accounts = copy(accounts)  # of an engine's, which go on
     columns = accounts.columns
     width = len(venue.markets.symbol)
     account, market, lots, flow = _fills(accounts, venue, fills)
@@ -119,7 +121,7 @@ def changed_accounts(
     return Accounts.from_rows(
         venue, accounts.ids, positions, (key // kinds, key % kinds, free, lent),
         accounts.orders, accounts.leverage_limit, columns.unsettled, accounts.rounded,
-    )  # fmt: skip
+    ).frozen()  # fmt: skip
 
 
 def largest_orders(

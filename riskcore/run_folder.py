@@ -536,7 +536,7 @@ class Reader:
         accounts = Accounts.from_rows(
             self.venue, ids, tuple(tables["positions"].values()), tuple(tables["balances"].values()),  # type: ignore[arg-type]
             orders, start["accounts"]["leverage_limit"], unsettled,
-        )  # fmt: skip
+        ).frozen()  # fmt: skip
         with suppress(KeyError):
             if [accounts.row_of(p.account) for p in self.venue.backstop] == self.known["providers"]:
                 return accounts

@@ -14,7 +14,7 @@ from tests.test_units import BALANCES, BTC, ETH, MARKS, POSITIONS, SOURCE, alter
 
 SECOND = 10**9
 HOUR_LATER = Tick(3600 * SECOND, MARKS, funding_rates=dict.fromkeys(MARKS, 0.001))
-ORDERS = pd.DataFrame({"account": [1], "market": ETH, "side": "bid", "price": 3_000.0, "quantity": 1.0})
+ORDERS = pd.DataFrame({"account": [2], "market": ETH, "side": "bid", "price": 3_000.0, "quantity": 1.0})
 TAKEN = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
@@ -94,6 +94,14 @@ def test_an_engine_begun_in_the_midst_of_another_keeps_its_own_start(engine, hel
     second.save(tmp_path / "run")
     kept = pd.read_parquet(tmp_path / "run/start/balances.parquet")["quanta"]
     np.testing.assert_array_equal(kept, start)
+
+
+def test_what_if_accounts_of_an_engine_stay_as_they_are(engine, held):
+    after = rc.changed_accounts(engine.accounts, held[0])
+    assert after.orders.lots.tolist() == [10_000]
+    engine.step(Tick(0, MARKS))
+    assert engine.accounts.orders.lots.tolist() == [0]
+    assert after.orders.lots.tolist() == [10_000]
 
 
 def test_a_copy_that_one_can_write_to_stays_one(held):
