@@ -8,6 +8,7 @@ processes could write at once, and no damaged file is read any further.
 
 import contextlib
 import hashlib
+import importlib
 import os
 import pickle
 import re
@@ -19,6 +20,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import llvmlite
@@ -27,9 +29,12 @@ import numpy as np
 from numba.core import serialize, sigutils
 from numba.core.compiler import CompileResult
 
+_FOLDER = Path(__file__).parent
 _DIGEST = hashlib.sha256().digest_size
 _KEPT_FOLDERS, _KEPT_SECONDS = 16, 30 * 86_400
 _OFF = {"0", "off", "no", "false"}
+
+_PLAIN = (bool, int, float, str, bytes, tuple, np.generic)
 
 # What of Numba's settings changes the code that it makes; the processor's part is in its codegen's magic tuple.
 _SETTINGS = (
@@ -41,11 +46,40 @@ _SETTINGS = (
 def _digest_of_sources() -> bytes:
     """Digest of all kernel sources; empty where they are not files, as in a zip archive."""
     found = hashlib.sha256()
-    paths = sorted(Path(__file__).parent.glob("*.py"))
+    paths = sorted(_FOLDER.glob("*.py"))
     for path in paths:
         content = path.read_bytes()
         found.update(f"{path.name} {len(content)} ".encode() + content)
     return found.digest() if paths else b""
+
+
+def _digest_of_code() -> bytes:
+    """Digest of the functions and constants of all kernel modules as they are in this process.
+
+    Numba compiles both in. A patched constant or an import hook changes them and no file, and Python itself may run a
+    source's older bytecode when two edits fall into one second.
+    """
+    found = hashlib.sha256()
+    for path in [*sorted(_FOLDER.glob("[!_]*.py")), _FOLDER / "_lanes.py"]:
+        module = importlib.import_module(f"{__package__}.{path.stem}")
+        for name, value in sorted(vars(module).items()):
+            if not name.startswith("__"):
+                found.update(f"{path.stem}.{name} = {_description(value)};".encode())
+    return found.digest()
+
+
+def _description(value: object) -> object:
+    """What of a value can be compiled in, in the same words in every process."""
+    if isinstance(value, CodeType):
+        return value.co_code, value.co_names, [_description(constant) for constant in value.co_consts]
+    if isinstance(value, frozenset):
+        return sorted(map(repr, value))
+    if isinstance(value, (*_PLAIN, type(None), type(...), slice, complex)):
+        return repr(value)
+    for wrapped in ("py_func", "_defn", "__code__"):  # a kernel, an intrinsic, a function
+        if hasattr(value, wrapped):
+            return _description(getattr(value, wrapped))
+    return type(value).__qualname__
 
 
 # Taken as the kernels are imported: a source that is edited later is not what this process runs.
@@ -90,6 +124,7 @@ class _Store:
     def __init__(self) -> None:
         self.folder: Path | None = None
         self._opened, self._told = False, False
+        self._code = b""
         self.writes = True
 
     def open(self, magic: tuple[object, ...]) -> Path | None:
@@ -99,21 +134,25 @@ class _Store:
             wanted = os.environ.get("RISKCORE_CACHE", "").lower() not in _OFF
             if wanted and _SOURCES and _digest_of_sources() == _SOURCES:
                 try:
+                    self._code = _digest_of_code()
                     self.folder = self._made(magic)
                 except Exception as error:
                     self.tell(f"riskcore does not keep its compiled kernels: {error}")
         return self.folder
 
+    def is_current(self) -> bool:
+        """Whether sources and code are still what the folder is named after."""
+        return _digest_of_sources() == _SOURCES and _digest_of_code() == self._code
+
     def _made(self, magic: tuple[object, ...]) -> Path:
         settings = [(name, str(getattr(numba.config, name, None))) for name in _SETTINGS]
         versions = numba.__version__, llvmlite.__version__, np.__version__, sys.version, sys.implementation.cache_tag
-        key = hashlib.sha256(_SOURCES + repr((versions, magic, settings)).encode()).hexdigest()
+        key = hashlib.sha256(_SOURCES + self._code + repr((versions, magic, settings)).encode()).hexdigest()
         folder = user_folder() / key
         new = not folder.is_dir()
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _require_own(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        _require_own(folder)
+        for path in (folder.parent, folder):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _require_own(path)
         with contextlib.suppress(OSError):
             if new:
                 _prune(folder)
@@ -130,6 +169,11 @@ class _Store:
 
 
 _STORE = _Store()
+
+
+def folder_in_use() -> Path | None:
+    """Folder that this process's compiled kernels go to; None before the first is asked for, or where none are kept."""
+    return _STORE.folder if _STORE.writes else None
 
 
 class KernelCache:
@@ -175,7 +219,7 @@ class KernelCache:
         if folder is None or returned is not None or not _STORE.writes or data.library.has_dynamic_globals:
             return
         try:
-            if _digest_of_sources() == _SOURCES:
+            if _STORE.is_current():
                 content = serialize.dumps(data._reduce())
                 _replace(self._path(folder, arguments), hashlib.sha256(content).digest() + content)
         except Exception as error:

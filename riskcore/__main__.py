@@ -1,6 +1,7 @@
 """Entry point of ``riskcore`` and ``python -m riskcore``."""
 
 import sys
+import warnings
 
 
 def main() -> None:
@@ -11,7 +12,15 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in {"typer", "rich"}:
             raise
         sys.exit(f'riskcore: the command line needs {error.name}: pip install "riskcore[cli]"')
-    app()
+    from riskcore.warm import compiling_noticed
+
+    warnings.showwarning = lambda message, *_: _say(message)
+    with compiling_noticed(_say):
+        app()
+
+
+def _say(line: object) -> None:
+    sys.stderr.write(f"riskcore: {line}\n")
 
 
 if __name__ == "__main__":

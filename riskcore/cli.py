@@ -32,6 +32,7 @@ from .margin import margin_table
 from .shown import shown
 from .tick import Prices
 from .venue import Venue, load_venue
+from .warm import warm as compile_ahead
 
 
 class _Console(Console):
@@ -314,6 +315,16 @@ def adl_study_command(
         print_study(found, out)
         if out_file is not None:
             out.print(f"Picture: {out_file}")
+
+
+@app.command()
+def warm() -> None:
+    """Compile every kernel ahead, into the user's cache folder: later commands and processes start at once."""
+    with _one_line_errors():
+        folder = compile_ahead()
+        if folder is None:
+            raise RiskDataError("warm", None, "kept no compiled kernels: RISKCORE_CACHE=0, or what was warned of")
+        out.print(f"Compiled kernels: {folder}", highlight=False, soft_wrap=True)
 
 
 def _table(path: Path | None, name: str) -> pd.DataFrame | None:
