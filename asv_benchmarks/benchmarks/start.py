@@ -1,6 +1,8 @@
-"""What a new process pays: the import, and the first call of each kind, which compiles."""
+"""What a new process pays: the import, and the first call of each kind, with and without compiled kernels."""
 
 from __future__ import annotations
+
+from riskcore.warm import warm
 
 DATA = """
 import riskcore as rc
@@ -29,9 +31,18 @@ def timeraw_first_liquidations() -> tuple[str, str]:
     return "engine = rc.Engine(accounts, venue)\nfor tick in ticks: engine.step(tick)", DATA
 
 
+def timeraw_compile_liquidations() -> tuple[str, str]:
+    call, data = timeraw_first_liquidations()
+    return call, "import os\nos.environ['RISKCORE_CACHE'] = '0'" + data
+
+
+for raw in (timeraw_first_sweep, timeraw_first_select, timeraw_first_liquidations):
+    raw.setup = warm
 for raw in (timeraw_import, timeraw_first_sweep, timeraw_first_select, timeraw_first_liquidations):
     raw.number, raw.repeat = 1, 3
+timeraw_compile_liquidations.number = timeraw_compile_liquidations.repeat = 1
 timeraw_import.pretty_name = "import riskcore"
-timeraw_first_sweep.pretty_name = "first sweep of a process (compiles)"
-timeraw_first_select.pretty_name = "first select of a process (compiles)"
-timeraw_first_liquidations.pretty_name = "first crash of a process, 30 ticks (compiles)"
+timeraw_first_sweep.pretty_name = "first sweep of a process"
+timeraw_first_select.pretty_name = "first select of a process"
+timeraw_first_liquidations.pretty_name = "first crash of a process, 30 ticks"
+timeraw_compile_liquidations.pretty_name = "the same without the cache (compiles)"
