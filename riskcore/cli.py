@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import numpy as np
 import pandas as pd
@@ -27,6 +29,7 @@ from .audit import audit as audit_run
 from .errors import RiskDataError
 from .explain import explain as explain_account
 from .io import TickTable, read_accounts, read_table, read_ticks, replay, write_sweep, write_text
+from .io.files import TABLES, output_file
 from .journal import EVENT
 from .margin import margin_table
 from .shown import shown
@@ -96,12 +99,25 @@ TimeUnit = Annotated[
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Turn what is wrong with the input into one line on standard error and exit code 2."""
+    """Turn what is wrong with the input into one line on standard error and exit code 2.
+
+    A SIGTERM ends the command as an exception does: what was written half is removed.
+    """
+    main = threading.current_thread() is threading.main_thread()  # no other may set a handler
+    before = signal.signal(signal.SIGTERM, _end) if main else None
     try:
         yield
     except (RiskDataError, RunError, OSError, pyarrow.ArrowException) as error:
         err.print(f"riskcore: {' '.join(str(error).splitlines())}", soft_wrap=True)
         raise typer.Exit(2) from None
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # once is enough
+    raise SystemExit(128 + number)
 
 
 @contextmanager
@@ -158,6 +174,7 @@ def sweep(
 ) -> None:
     """Compute the margin table of all accounts, for every time in the marks, written while it is computed."""
     with _one_line_errors():
+        output_file(out_file, TABLES, (venue_file, positions, balances, marks, orders, settings, asset_prices))
         venue = load_venue(venue_file)
         accounts = read_accounts(venue, positions, balances, orders, settings)
         ticks = read_ticks(
@@ -190,6 +207,9 @@ def replay_command(
 ) -> None:
     """Run the engine over all ticks of the tables into a run folder."""
     with _one_line_errors():
+        given = (venue_file, positions, balances, marks, books, orders, settings, asset_prices)
+        if any(out_folder.resolve() in path.resolve().parents for path in given if path is not None):
+            raise RiskDataError("out", None, "must not hold an input of the same command", value=str(out_folder))
         venue = load_venue(venue_file)
         accounts = read_accounts(venue, positions, balances, orders, settings)
         ticks = read_ticks(
@@ -262,7 +282,8 @@ def report_command(
     """Write one self-contained HTML page: who took what, the fund, and whether the providers were paid."""
     with _one_line_errors():
         path = out_file or run / "report.html"
-        write_text(report.page(run), path)
+        output_file(path, (".html",))
+        write_text(report.page(run), path, ".html")
         if as_json:
             providers = report.provider_pnl(run).to_json(orient="records", date_format="iso")
             _print_json({"out": str(path), "providers": json.loads(providers)})
@@ -293,6 +314,8 @@ def adl_study_command(
         if sum(given) > 1 or (winners is None) != (requests is None) or (queue is not None and out_file is not None):
             rule = "takes a run folder, or --winners with --requests, or --queue alone, or nothing"
             raise RiskDataError("adl-study", None, rule)
+        if out_file is not None:
+            output_file(out_file, (".html",), (winners, requests))
         if queue is not None:
             _print_agreement(adl_study.order_agreement(read_table(queue, "queue"), unit=time_unit), as_json)
             return

@@ -118,10 +118,21 @@ def writing(path: Path) -> Iterator[None]:
         Another process writes it, or it holds what no run wrote.
     """
     _counted(path)  # nothing is written into a folder of something else
+    if (run := holding(path.resolve())) is not None:
+        raise RiskDataError("run", None, f"must not be in another run's folder, {run}", value=str(path))
     path.mkdir(parents=True, exist_ok=True)
     with one_writer(path, _LOCK):
         _tidy(path, _counted(path))
         yield
+
+
+def holding(path: Path) -> Path | None:
+    """Run folder in which a path lies, or None."""
+    for folder in path.parents:
+        run = os.path.exists(folder / "run.json") and os.path.exists(folder / "venue.json")
+        if run or os.path.exists(folder / _LOCK):
+            return folder
+    return None
 
 
 def _counted(path: Path) -> set[str]:
@@ -225,6 +236,9 @@ def write_part(
         _tidy(path, set(known["files"]))
         return str(known["digest"])
 
+
+PAGES = ("report.html", "adl-study.html")
+"""Files that commands put into a run folder beside the run."""
 
 _LOCK, _FRESH = "run.lock", "run.json.new"
 

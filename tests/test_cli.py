@@ -3,6 +3,7 @@
 import importlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -124,6 +125,48 @@ class TestSweep:
         call(*small_run.arguments("sweep", files, tmp_path / "t.csv"))
         assert [p.name for p in tmp_path.iterdir()] == ["t.csv"]
         assert len(pd.read_csv(tmp_path / "t.csv")) == 123 * 25
+
+    @pytest.mark.parametrize("name", ["venue", "positions", "marks"])
+    def test_out_is_no_input(self, name, files, tmp_path):
+        inputs = {n: tmp_path / path.name for n, path in files.items()}
+        for n, path in inputs.items():
+            path.write_bytes(files[n].read_bytes())
+        (tmp_path / "link.csv").symlink_to(inputs[name])
+        (tmp_path / "hard.csv").hardlink_to(inputs[name])
+        outs = [tmp_path / "link.csv", tmp_path / "hard.csv", *([inputs[name]] if name != "venue" else [])]
+        for out in outs:
+            line = refused(*small_run.arguments("sweep", inputs, out))
+            assert line == f"out, value '{out}': must not be an input of the same command"
+        line = refused(*small_run.arguments("replay", inputs, tmp_path))
+        assert line == f"out, value '{tmp_path}': must not hold an input of the same command"
+        assert all(path.read_bytes() == files[n].read_bytes() for n, path in inputs.items())
+
+    def test_nothing_is_left_of_what_is_terminated(self, tmp_path):
+        files = small_run.write(tmp_path / "in", small_run.venue_source(), small_run.tables())
+        (tmp_path / "out").mkdir()
+        command = [sys.executable, "-c", STALLED, *small_run.arguments("sweep", files, tmp_path / "out/table.csv")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "one row\n"
+            assert len(list((tmp_path / "out").iterdir())) == 1
+            process.terminate()
+            assert process.wait(60) == 128 + signal.SIGTERM
+        assert not list((tmp_path / "out").iterdir())
+
+
+STALLED = """
+import sys, time
+from riskcore import cli
+from riskcore.io import sweeps
+
+def stalled(*arguments, tables=sweeps.sweep_table):
+    for table in tables(*arguments):
+        yield table
+        print("one row", flush=True)
+        time.sleep(60)
+
+sweeps.sweep_table = stalled
+cli.app(sys.argv[1:])
+"""
 
 
 class TestReplay:

@@ -1,10 +1,13 @@
 """Tables in and out: books laid around a path, ticks from tables, files that appear whole."""
 
+import os
+import stat
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from riskcore import RiskDataError, io, load_venue, sample, tables
+from riskcore import Engine, RiskDataError, io, load_venue, sample, tables
 from riskcore.tick import Books
 from tests import small_run
 from tests.small_run import BTC, ETH, TIMES
@@ -283,7 +286,7 @@ class TestFiles:
 
     @pytest.mark.parametrize(
         ("place", "reason"),
-        [("none/t.csv", "No such file or directory"), ("file/t.csv", "Not a directory"), ("folder", "Is a directory")],
+        [("none/t.csv", "No such file or directory"), ("file/t.csv", "Not a directory")],
     )
     def test_place_that_takes_no_file_is_refused(self, place, reason, tmp_path):
         (tmp_path / "file").touch()
@@ -292,6 +295,66 @@ class TestFiles:
         with pytest.raises(RiskDataError, match=f"cannot be written: {reason}"):
             io.write_table(pd.DataFrame({"a": [1]}), tmp_path / place)
         assert sorted(tmp_path.rglob("*")) == before
+
+
+class TestOutputFile:
+    @pytest.mark.parametrize("write", ["table", "text", "sweep"])
+    @pytest.mark.parametrize("made", ["folder", "pipe", "link to a device", "link to itself"])
+    def test_what_is_no_regular_file_stays(self, made, write, tmp_path):
+        path = tmp_path / "out.csv"
+        if made == "folder":
+            path.mkdir()
+        elif made == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to("/dev/null" if made == "link to a device" else path)
+        before = path.lstat().st_ino
+        with pytest.raises(RiskDataError) as refusal:
+            self.written(write, path)
+        rule = "must be a new or a regular file: a folder, a device or a pipe is not replaced"
+        assert str(refusal.value) == f"out, value '{path}': {rule}"
+        assert path.lstat().st_ino == before
+        assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
+        assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+    @staticmethod
+    def written(write, path):
+        if write == "table":
+            io.write_table(pd.DataFrame({"a": [1]}), path)
+        elif write == "text":
+            io.write_text("text", path)
+        else:
+            venue, accounts, ticks = small_run.read(small_run.tables())
+            io.write_sweep(path, accounts, venue, ticks)
+
+    def test_link_to_a_file_is_written_through(self, tmp_path):
+        (tmp_path / "there").mkdir()
+        (tmp_path / "out.csv").symlink_to(tmp_path / "there/table.csv")
+        for _ in range(2):  # the file is made, and replaced
+            io.write_table(pd.DataFrame({"a": [1]}), tmp_path / "out.csv")
+            assert (tmp_path / "there/table.csv").read_text() == "a\n1\n"
+        assert (tmp_path / "out.csv").is_symlink()
+
+    @pytest.mark.parametrize("name", ["out.json", "out", "out.csv.gz", "out.html"])
+    def test_other_suffixes_are_refused(self, name, tmp_path):
+        for write in ("table", "sweep"):
+            with pytest.raises(RiskDataError, match=r"must end in \.parquet or \.csv$"):
+                self.written(write, tmp_path / name)
+        assert not list(tmp_path.iterdir())
+
+    def test_run_folder_takes_its_pages_alone(self, tmp_path):
+        venue, accounts, _ = small_run.read(small_run.tables())
+        Engine(accounts, venue).save(tmp_path / "run")
+        before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+        (tmp_path / "link.csv").symlink_to(tmp_path / "run/new.csv")
+        for name in ("run/out.csv", "run/start/orders.parquet", "run/start/report.html", "run/run.json", "link.csv"):
+            with pytest.raises(RiskDataError, match=r"must not be in a run folder, .*/run, except as report\.html or"):
+                io.write_text("text", tmp_path / name)
+        with pytest.raises(RiskDataError, match=r"must not be in another run's folder"):
+            Engine(accounts, venue).save(tmp_path / "run/start/run")
+        assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+        io.write_text("text", tmp_path / "run/report.html")
+        Engine.resume(tmp_path / "run")
 
 
 def test_generated_books_are_sorted_after_a_deep_crash():

@@ -64,7 +64,7 @@ class Study:
         RiskDataError
             plotly is not installed, or the file cannot be written.
         """
-        write_text(self.picture().to_html(include_plotlyjs=True), path)
+        write_text(self.picture().to_html(include_plotlyjs=True), path, ".html")
 
 
 def chosen(policies: Sequence[str] | None) -> list[Policy]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .. import tables
+from .. import run_folder, tables
 from ..accounts import Accounts
 from ..errors import RiskDataError
 from ..guards import two_sided
@@ -104,19 +105,19 @@ def _read(path: str | Path, table: str, **how: Any) -> pd.DataFrame:
 
 
 def write_table(frame: pd.DataFrame, path: str | Path) -> None:
-    """Write a table, Parquet by the suffix, else CSV; the file appears whole or not at all.
+    """Write a table, Parquet or CSV by the suffix; the file appears whole or not at all.
 
     In a CSV file a text that begins with =, +, -, @, a tab or a carriage return gets a single quote in front, so that
     no spreadsheet runs it as a formula; `read_table` takes it away. Numbers stay as they are.
     """
 
     def fill(file: BinaryIO) -> None:
-        if Path(path).suffix == ".parquet":
+        if Path(path).suffix.lower() == ".parquet":
             frame.to_parquet(file, index=False, compression="zstd")
         else:
             guarded(frame).to_csv(file, index=False)
 
-    write_whole(path, fill)
+    write_whole(path, fill, TABLES)
 
 
 def guarded(frame: pd.DataFrame) -> pd.DataFrame:
@@ -149,23 +150,68 @@ def _changed(frame: pd.DataFrame, pattern: str, change: Callable[[str], str]) ->
     return frame
 
 
-def write_text(text: str, path: str | Path) -> None:
-    """Write a text file; it appears whole or not at all."""
+def write_text(text: str, path: str | Path, *suffixes: str) -> None:
+    """Write a text file, under a name with one of the suffixes if any are given; it appears whole or not at all.
+
+    Raises
+    ------
+    RiskDataError
+        As of `output_file`, or the file cannot be written.
+    """
 
     def fill(file: BinaryIO) -> None:
         file.write(text.encode())
 
-    write_whole(path, fill)
+    write_whole(path, fill, suffixes)
 
 
-def write_whole(path: str | Path, fill: Callable[[BinaryIO], None]) -> None:
-    """Write a file by a function; it appears whole or not at all."""
+TABLES = (".parquet", ".csv")
+"""Suffixes of the tables that are written."""
+
+
+def output_file(path: str | Path, suffixes: Sequence[str] = (), inputs: Iterable[str | Path | None] = ()) -> Path:
+    """Return the file that writing to a path makes or replaces: at the end of links, where it is one.
+
+    Parameters
+    ----------
+    suffixes
+        Those that can be written; anything if there are none.
+    inputs
+        What the file must not be, also by another name.
+
+    Raises
+    ------
+    RiskDataError
+        The name has another suffix, something is there that is not a regular file, or the file is an input or part of
+        a run folder.
+    """
     path = Path(path)
-    fresh = path.with_name(f".{path.name}.new")
+    target = Path(os.path.realpath(path))
+
+    def wrong(rule: str) -> RiskDataError:
+        return RiskDataError("out", None, rule, value=str(path))
+
+    if suffixes and path.suffix.lower() not in suffixes:
+        raise wrong(f"must end in {' or '.join(suffixes)}")
+    if os.path.lexists(path) and not os.path.isfile(path) and (os.path.exists(path) or os.path.islink(target)):
+        raise wrong("must be a new or a regular file: a folder, a device or a pipe is not replaced")
+    for given in inputs:
+        if given is not None and os.path.exists(given) and os.path.exists(target) and os.path.samefile(given, target):
+            raise wrong("must not be an input of the same command")
+    folder = run_folder.holding(target)
+    if folder is not None and (target.parent != folder or target.name not in run_folder.PAGES):
+        raise wrong(f"must not be in a run folder, {folder}, except as {' or '.join(run_folder.PAGES)}")
+    return target
+
+
+def write_whole(path: str | Path, fill: Callable[[BinaryIO], None], suffixes: Sequence[str] = ()) -> None:
+    """Write a file by a function; it appears whole or not at all, and replaces a regular file alone."""
+    target = output_file(path, suffixes)
+    fresh = target.with_name(f".{secrets.token_hex(8)}.new")
     try:
-        with fresh.open("wb") as file:
+        with fresh.open("xb") as file:
             fill(file)
-        os.replace(fresh, path)
+        os.replace(fresh, target)
     except OSError as error:
         raise RiskDataError("out", None, f"cannot be written: {error.strerror or error}", value=str(path)) from None
     finally:

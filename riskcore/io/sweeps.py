@@ -20,7 +20,7 @@ from ..many import PriceMaps, joined, select_table, sweep_table
 from ..margin import MarginTable, Selection, margins_of
 from ..price_table import PriceTable
 from ..venue import Venue
-from .files import TickTable, guarded, write_whole
+from .files import TABLES, TickTable, guarded, output_file, write_whole
 
 _LINES, _PER_ROW = 1 << 20, 256  # written at once; what a price row counts for besides its accounts
 
@@ -38,7 +38,7 @@ def write_sweep(
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[int]:
-    """Write the margin of every account at every price row, Parquet by the suffix, else CSV.
+    """Write the margin of every account at every price row, Parquet or CSV by the suffix.
 
     What is computed is written while the next rows are, and not kept: memory does not grow with the number of rows.
     The file appears whole or not at all. Its columns are those of `MarginTables.to_frame`; texts in a CSV file are
@@ -71,7 +71,7 @@ def write_sweep(
         given = PriceTable.of(venue, accounts, time, prices.mark, prices.index, prices.open_interest, prices.asset)
     else:
         given = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
-    parquet = Path(path).suffix == ".parquet"
+    parquet = output_file(path, TABLES).suffix.lower() == ".parquet"
     if not parquet and isinstance(given.time, pd.DatetimeIndex):
         # as text at once: the fraction of one second makes that of all others seen
         given = replace(given, time=given.time.astype(str))
@@ -100,7 +100,7 @@ def write_sweep(
             if writing is not None:
                 writing.result()
 
-    write_whole(path, fill)
+    write_whole(path, fill, TABLES)
     return counts
 
 
