@@ -153,15 +153,15 @@ def sample_prints(tick_size, used, before, sample, too_large):
     used       float64  (2, M)  MARK and INDEX that count, NaN: none
     before     int64    (2, M)  samples of the tick before, or NO_SAMPLE
     sample     int64    (2, M)  out, thousandths of a tick, and premium in units of 1e-12, or NO_SAMPLE
-    too_large  bool     (2, M)  out, the mark in ticks or the premium is past what a sample holds
+    too_large  bool     (2, M)  out, mark in ticks or premium is past what a sample holds, or the mark is not > 0
     """
     for m in range(tick_size.size):
         mark, index = used[MARK, m], used[INDEX, m]
         ticks = mark / tick_size[m]
         premium = 0.0 if isnan(index) else (mark - index) / index
-        too_large[0, m] = ticks >= _MAX_TICKS
+        too_large[0, m] = ticks >= _MAX_TICKS or ticks <= 0.0
         too_large[1, m] = premium >= _MAX_PREMIUM
-        if ticks < _MAX_TICKS and premium < _MAX_PREMIUM:
+        if 0.0 < ticks < _MAX_TICKS and premium < _MAX_PREMIUM:
             sample[0, m] = np.int64(np.rint(ticks * MARK_UNIT))
             sample[1, m] = NO_SAMPLE if isnan(index) else np.int64(np.rint(premium * PREMIUM_UNIT))
         else:
@@ -263,6 +263,25 @@ def first_above(price, highest):
         if price[n] > highest[n]:
             return n
     return -1
+
+
+@kernel
+def gross_worth(mark, lots, asset, quanta):
+    """Worth of all positions and balances together, all taken positive; what has no price counts for nothing.
+
+    mark    float64  (M,)  NaN: none
+    lots    float64  (M,)  lots, times what one is worth at a mark of 1
+    asset   float64  (K,)  NaN: none
+    quanta  float64  (K,)  quanta, times what one is worth at a price of 1
+    """
+    total = 0.0
+    for m in range(mark.size):
+        if mark[m] == mark[m]:
+            total += mark[m] * lots[m]
+    for k in range(asset.size):
+        if asset[k] == asset[k]:
+            total += asset[k] * quanta[k]
+    return total
 
 
 @kernel

@@ -23,6 +23,7 @@ from .pools import Pools
 from .run_folder import Recorded
 from .screen import Screen
 from .tick import Books, Prices, Tick
+from .totals import Totals
 from .venue import Venue, check_adl_policy
 from .waterfall import PHASES
 from .waterfall.backstop import roll_capacity
@@ -113,6 +114,7 @@ class Engine:
         """Have the state to look at, and screened, without a copy of it."""
         self._accounts = self._state.view()
         self._screen = Screen(self.accounts, self.venue, check=self._check_screen)
+        self._totals = Totals(self.accounts, self.venue)
 
     @property
     def accounts(self) -> Accounts:
@@ -155,7 +157,7 @@ class Engine:
 
     def __getstate__(self) -> dict[str, object]:
         """What a copy takes along: not the views, which are of this engine's own state."""
-        return {name: value for name, value in vars(self).items() if name not in ("_accounts", "_screen")}
+        return {name: value for name, value in vars(self).items() if name not in _VIEWS}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """Go on from there."""
@@ -179,7 +181,8 @@ class Engine:
         Raises
         ------
         RiskDataError
-            The tick is not later than the one before, a price is missing or a book is wrong; nothing has changed.
+            The tick is not later than the one before, a price is missing or a book is wrong, or what the accounts hold
+            is worth more than whole numbers say; nothing has changed.
         OSError
             What is recorded cannot be written to the run folder; nothing has changed.
         RuntimeError
@@ -194,12 +197,13 @@ class Engine:
         given, books = Prices.given(self.venue, tick), tick.columnar_books(self.venue, time)
         guarded = guard(self.venue, self.memory, self.time, time, given, books)
         prices = given.guarded(self.accounts, guarded.mark, guarded.index)
+        self._totals.must_fit(prices)
         journal, pools = Journal(self.ticks, time), Pools(self.venue, self._state)
         _write_refusals(journal, self.venue, guarded)
         context = TickContext(self.venue, self._state, prices, self.ledger, journal, pools)
         try:
             if self.time is not None:
-                accrue(context, self.time, time)
+                accrue(context, self._totals, self.time, time)
         except RiskDataError:
             raise  # refused before the first change
         except BaseException as error:
@@ -220,14 +224,19 @@ class Engine:
             forget_slices(self.ledger, self.venue.policy, self.time, time)
         note_premiums(self.ledger, prices)
         accrued = journal.rows()
-        self._screen.changed(touched(accrued))
+        changed = touched(accrued)
+        self._screen.changed(changed)
         table = margin_table(self.accounts, prices) if whole_table else None
         selected = self._screen.rows(prices)
         margins = margins_of(self.accounts, selected, prices)
         if selected.size:
             selected, margins = self._liquidate(context, selected, margins, guarded)
         rows = journal.rows()
-        self._screen.changed(touched(rows[len(accrued) :]))
+        liquidated = touched(rows[len(accrued) :])
+        self._screen.changed(liquidated)
+        if len(rows):
+            self._totals.add(rows, np.union1d(changed, liquidated))
+            self.ledger.must_fit()
         prices.forget()
         if self._record:
             recorded = Recorded(self.ticks, time, prices, books, rows)
@@ -331,6 +340,9 @@ class Engine:
         engine._ticks, engine._time = kept.ticks, kept.time
         engine._start, engine._folder, engine._saved = None, Path(path).resolve(), kept.digest
         return engine
+
+
+_VIEWS = ("_accounts", "_screen", "_totals")
 
 
 def _write_triggers(journal: Journal, selected: npt.NDArray[np.int64], mmr: npt.NDArray[np.float64]) -> None:

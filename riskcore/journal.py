@@ -159,6 +159,17 @@ class Ledger:
     last_slice: dict[tuple[int, int], int] = field(default_factory=dict)
     sold: dict[int, int] = field(default_factory=dict)
 
+    def must_fit(self) -> None:
+        """See that no amount is past what whole numbers say.
+
+        Raises
+        ------
+        RuntimeError
+        """
+        for name in ("book_lots", "book_quanta", "pool", "taken", "fund", "shortfall"):
+            if np.abs(np.asarray(getattr(self, name), float)).max(initial=0.0) >= 2.0**62:
+                raise RuntimeError(f"{name} of the ledger is past 2**62")
+
     @classmethod
     def opening(cls, venue: Venue) -> Ledger:
         """Empty ledgers, with the policy's fund."""

@@ -38,6 +38,23 @@ def _not_negative(*, required: bool = True, nullable: bool = False) -> pa.Column
     )
 
 
+SMALLEST, LARGEST = 1e-30, 1e30
+"""Of the prices and open interests that are read: what is worked out from them stays far inside float64."""
+_WITHIN = f"must be from {SMALLEST} to {LARGEST}"
+
+
+def _price(*, required: bool = True, nullable: bool = False) -> pa.Column:
+    column = _positive(required=required, nullable=nullable)
+    column.checks.append(pa.Check(lambda x: (x >= SMALLEST) & (x <= LARGEST), error=_WITHIN))
+    return column
+
+
+def _open_interest() -> pa.Column:
+    column = _not_negative(required=False, nullable=True)
+    column.checks.append(pa.Check(lambda x: x <= LARGEST, error=f"must be at most {LARGEST}"))
+    return column
+
+
 _KEY = pa.Column()  # `_keys` has checked it
 _SIDE = pa.Column(checks=pa.Check.isin(["bid", "ask"], error="must be 'bid' or 'ask'"))
 _DIRECTION = pa.Column(checks=pa.Check.isin(["long", "short"], error="must be 'long' or 'short'"))
@@ -100,17 +117,17 @@ _TABLES = {
         {
             "time": _KEY,
             "market": _KEY,
-            "mark_price": _positive(nullable=True),
-            "index_price": _positive(required=False, nullable=True),
-            "last_price": _positive(required=False, nullable=True),
-            "open_interest": _not_negative(required=False, nullable=True),
+            "mark_price": _price(nullable=True),
+            "index_price": _price(required=False, nullable=True),
+            "last_price": _price(required=False, nullable=True),
+            "open_interest": _open_interest(),
             "funding_rate": _number(
                 "must be a number from -1 to 1", lambda x: np.abs(x) <= 1, required=False, nullable=True
             ),
         },
         unique=["time", "market"],
     ),
-    "asset_prices": _table({"time": _KEY, "asset": _KEY, "price": _positive()}, unique=["time", "asset"]),
+    "asset_prices": _table({"time": _KEY, "asset": _KEY, "price": _price()}, unique=["time", "asset"]),
     "books": _table(
         {
             "time": _KEY,
@@ -128,9 +145,9 @@ _TABLES = {
             "time": _KEY,
             "market": _KEY,
             "source": _KEY,
-            "bid": _positive(nullable=True),
-            "ask": _positive(nullable=True),
-            "last": _positive(nullable=True),
+            "bid": _price(nullable=True),
+            "ask": _price(nullable=True),
+            "last": _price(nullable=True),
         },
         unique=["time", "market", "source"],
     ),

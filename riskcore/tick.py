@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -618,10 +617,15 @@ class Rule(NamedTuple):
     highest: float
     text: str
 
+    def broken_by(self, value: float) -> str:
+        """Words of the rule that a number breaks."""
+        if LARGEST < value < math.inf and self.highest == LARGEST:
+            return f"must be at most {LARGEST}"
+        return f"must be at least {self.lowest}" if 0.0 < value < self.lowest else self.text
 
-LARGEST = sys.float_info.max
-"""Of the finite numbers."""
-POSITIVE = Rule(math.ulp(0.0), LARGEST, "must be a finite number > 0")
+
+SMALLEST, LARGEST = tables.SMALLEST, tables.LARGEST
+POSITIVE = Rule(SMALLEST, LARGEST, "must be a finite number > 0")
 NOT_NEGATIVE = Rule(0.0, LARGEST, "must be a finite number >= 0")
 _RATE = Rule(-1.0, 1.0, "must be a number from -1 to 1")
 
@@ -641,7 +645,7 @@ def by_symbol(
     column = no_prices(len(rows))
     if prices is None:
         return column
-    column, (lowest, highest, text) = column.copy(), rule
+    column = column.copy()
     for key, price in _pairs(table, prices):
         name = str(key)
         row = rows.get(name)
@@ -651,8 +655,8 @@ def by_symbol(
             value = float(price)
         except (TypeError, ValueError):
             raise RiskDataError(table, name, "must be a number", value=str(price)) from None
-        if not lowest <= value <= highest:
-            raise RiskDataError(table, name, text, value=value)
+        if not rule.lowest <= value <= rule.highest:
+            raise RiskDataError(table, name, rule.broken_by(value), value=value)
         column[row] = value
     return column
 
@@ -666,7 +670,8 @@ def _column(table: str, given: npt.NDArray[Any], rows: Mapping[str, int], rule: 
     wrong = ~((rule.lowest <= column) & (column <= rule.highest) | np.isnan(column))
     if np.count_nonzero(wrong):
         row = int(wrong.argmax())
-        raise RiskDataError(table, list(rows)[row], rule.text, value=float(column[row]))
+        value = float(column[row])
+        raise RiskDataError(table, list(rows)[row], rule.broken_by(value), value=value)
     return column
 
 

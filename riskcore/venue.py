@@ -563,6 +563,8 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
     for name, rows in (("markets", listed), ("collateral", spec.collateral)):
         if len(rows) > _MOST_ROWS:
             raise _wrong(name, f"must have at most {_MOST_ROWS} rows", len(rows))
+    if policy.fund / assets.quantum[settle] >= _LARGEST:
+        raise _wrong("policy.fund", "must be less than 2**62 quanta of the settle asset", policy.fund)
     markets = _markets(listed, assets, assets.quantum[settle])
     kept = {"settle_asset": spec.settle_asset, "borrow_lend": []} | {
         name: content[name] for name in ("markets", "collateral", "borrow_lend") if name in content

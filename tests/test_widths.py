@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -107,3 +108,123 @@ def test_what_if_names_the_row_that_would_pass_the_width() -> None:
     with pytest.raises(rc.RiskDataError, match=r"^transfers.quantity, row 0, .*: what an account then holds or paid"):
         rc.what_if(accounts, rules, {"TOK_PERP": 1.0}, transfers=moved)
     assert np.isfinite(rc.what_if(accounts, rules, {"TOK_PERP": 1.0}, fills=fills[:1]).net_equity).all()
+
+
+HOUR = 3_600_000_000_000
+
+
+def test_realising_at_a_high_mark_is_refused_before_it_wraps() -> None:
+    markets = [market(f"M{n}", tick="0.01") for n in range(40)]
+    fine = {"symbol": USDC, "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}, "quantum": "1e-12"}
+    rules = venue(*markets, collateral=[fine], policy={"realize_interval": 10})
+    names = [f"M{n}_PERP" for n in range(40)]
+    positions = pd.DataFrame({"account": 1, "market": names, "quantity": 11_529.0, "entry_price": 1.0})
+    balances = pd.DataFrame({"account": [1], "asset": [USDC], "quantity": [500_000.0]})
+    engine = rc.Engine(rc.Accounts.from_frames(rules, positions, balances), rules)
+    engine.step(rc.Tick(10**18, dict.fromkeys(names, 1.0)))
+    before = [column.copy() for column in engine.accounts.columns]
+    high = rc.Tick(10**18 + 10**10, dict.fromkeys(names, 100.0))
+    with pytest.raises(
+        rc.RiskDataError, match=r"^marks.M0_PERP, value 100.0: all that the accounts hold and paid must"
+    ):
+        engine.step(high)
+    assert all(np.array_equal(a, b) for a, b in zip(before, engine.accounts.columns, strict=True))
+    engine.step(rc.Tick(10**18 + 10**10, dict.fromkeys(names, 5.0)))  # the engine goes on
+    columns = engine.accounts.columns
+    assert columns.account_cost[0] == columns.cost.sum() == 40 * 11_529 * 5 * 10**12
+    assert columns.free[0] == (500_000 + 40 * 11_529 * 4) * 10**12
+
+
+@pytest.mark.parametrize("hours", [1, 24])
+def test_compound_interest_is_exact_or_refused(hours: int) -> None:
+    asset = {"symbol": "ETH", "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}, "quantum": "1e-18"}
+    policy = {"borrow_rate_base": 100, "borrow_rate_slope": 100, "borrow_rate_jump": 100}
+    rules = venue(collateral=[asset], borrow_lend=[{"symbol": "ETH", "optimalUtilization": "0.8"}], policy=policy)
+    held = {"asset": ["ETH"] * 3 + [USDC], "quantity": [-2.2, 0.0, 0.0, 1e6], "lent": [0, 1, 1.2, 0]}
+    table = pd.DataFrame({"account": [1, 2, 3, 1]} | held)
+    none = pd.DataFrame({"account": [], "market": [], "quantity": [], "entry_price": []})
+    engine = rc.Engine(rc.Accounts.from_frames(rules, none, table), rules)
+    engine.step(rc.Tick(400_000 * HOUR, {"TOK_PERP": 1.0}, asset_prices={"ETH": 1.0}))
+    later = rc.Tick((400_000 + hours) * HOUR, {"TOK_PERP": 1.0}, asset_prices={"ETH": 1.0})
+    if hours > 1:
+        with pytest.raises(rc.RiskDataError, match=r"^tick.interest of ETH: that falls due may come to 2\*\*62 quanta"):
+            engine.step(later)
+        return
+    engine.step(later)
+    columns, before = engine.accounts.columns, 22 * 10**17
+    interest = round(Fraction(before * round(Fraction(300 * 10**15, 8760)), 10**15))  # everything lent is borrowed
+    assert columns.free.min() == -before - interest
+    assert abs(int(columns.lent.sum()) - before - interest) <= 2
+    assert engine.ledger.pool.sum() == before + interest - columns.lent.sum()
+
+
+def test_a_row_that_loses_money_breaks_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = venue(market(tick="0.01"))
+    accounts = rc.Accounts.from_frames(rules, *held("TOK_PERP", 100, 10.0, 20.0))
+    engine = rc.Engine(accounts, rules)
+    book = {"TOK_PERP": {"bids": [(9.8, 1000)]}}
+    real = rc.engine.PHASES
+
+    def forger(state: Any) -> None:
+        state.accounts.columns.free[0] += 5
+        state.journal.add("unsettle", "settlement", 0, 0.0, 0.0, cash=5)
+
+    monkeypatch.setattr(rc.engine, "PHASES", (*real, forger))
+    with pytest.raises(RuntimeError, match=r"journal row \d+ of the tick does not add up, .*'cash': 5"):
+        engine.step(rc.Tick(10**18, {"TOK_PERP": 9.8}, book))
+    with pytest.raises(RuntimeError, match="failed half-way"):
+        engine.step(rc.Tick(10**18 + 1, {"TOK_PERP": 9.8}, book))
+
+
+def test_an_account_past_the_width_breaks_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = venue(market(tick="0.01"))
+    engine = rc.Engine(rc.Accounts.from_frames(rules, *held("TOK_PERP", 100, 10.0, 20.0)), rules)
+    real = rc.engine.PHASES
+
+    def forger(state: Any) -> None:
+        state.accounts.columns.free[0] = 2**62
+        state.journal.add("cancel", "liquidation", 0, 0.0, 0.0)
+
+    monkeypatch.setattr(rc.engine, "PHASES", (*real, forger))
+    with pytest.raises(RuntimeError, match="what account 1 holds or paid is past"):
+        engine.step(rc.Tick(10**18, {"TOK_PERP": 9.8}, {"TOK_PERP": {"bids": [(9.8, 1000)]}}))
+
+
+@pytest.mark.parametrize("name", ["marks", "indexes", "asset_prices", "open_interest", "funding_rates", "last_prices"])
+@pytest.mark.parametrize("value", [1.8e308, 1.7e308, 1e300, 1e31, 1e29, 1e13, 5e-324, 1e-300, 1e-29, -1.0, 0.5])
+def test_extreme_numbers_of_a_tick_are_right_or_refused(name: str, value: float) -> None:
+    growing = {"type": "open_interest", "base": "0.1", "lower": "1000", "upper": "100000"}
+    row = market() | {"imfFunction": growing, "mmfFunction": growing | {"base": "0.05"}, "fundingInterval": 1000}
+    asset = {"symbol": "TOK", "haircutFunction": {"weight": "0.9", "kind": {"type": "identity"}}}
+    rules = venue(row, collateral=[asset], borrow_lend=[{"symbol": "TOK"}], policy={"realize_interval": 1})
+    positions, _ = held("TOK_PERP", 100, 1.0, 0.0)
+    balances = pd.DataFrame({"account": [1, 1, 2], "asset": [USDC, "TOK", "TOK"], "quantity": [50.0, -3.0, 1.0]})
+    accounts = rc.Accounts.from_frames(rules, positions, balances)
+    engine = rc.Engine(accounts, rules)
+    usual = {"marks": {"TOK_PERP": 1.0}, "indexes": {"TOK_PERP": 1.0}, "asset_prices": {"TOK": 1.0}}
+    engine.step(rc.Tick(10**18, **usual))
+    key = "TOK" if name == "asset_prices" else "TOK_PERP"
+    odd = usual | {name: {key: value}}
+    calls: list[Any] = [
+        lambda: engine.step(rc.Tick(10**18 + 10**10, **odd)),
+        lambda: engine.step(rc.Tick(10**18 + 2 * 10**10, **usual)),
+    ]
+    plain = {n: odd.get(n) for n in ("indexes", "asset_prices", "open_interest")}
+    if name not in ("funding_rates", "last_prices"):
+        calls += [
+            lambda: rc.sweep(accounts, rules, odd["marks"], **plain),
+            lambda: rc.liquidation_prices(accounts, rules, odd["marks"], **plain),
+            lambda: rc.largest_orders(accounts, rules, odd["marks"], "TOK_PERP", **plain),
+            lambda: rc.what_if(accounts, rules, odd["marks"], shocks=0.5, **plain),
+        ]
+    for call in calls:
+        try:
+            found = call()
+        except rc.RiskDataError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+            continue
+        if isinstance(found, rc.MarginTable):
+            assert not np.isnan(found.to_frame().drop(columns="account").to_numpy(float)).any()
+            assert np.isfinite(found.net_equity).all()
+    held_now = engine.accounts.columns
+    assert max(int(np.abs(column).max()) for column in (held_now.free, held_now.cost, held_now.account_cost)) < 2**62

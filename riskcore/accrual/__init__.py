@@ -5,32 +5,36 @@ The rules are in docs/one_tick.md, "Between the ticks".
 
 from __future__ import annotations
 
+from ..totals import Totals
 from ..waterfall.tick_state import TickContext
 from .funding import Funding, funding_due, note_premiums
-from .interest import charge_interest, hours_due
+from .interest import charge_interest, hours_due, most_growth
 from .realize import realization_due, realize_pnl
 from .settle import settle_accounts
 
 __all__ = ["accrue", "note_premiums"]
 
 
-def accrue(work: TickContext, before: int, now: int) -> None:
+def accrue(work: TickContext, totals: Totals, before: int, now: int) -> None:
     """Apply all that is due after the tick at ``before`` and up to the one at ``now``, nanoseconds.
+
+    ``totals`` are those of the state.
 
     Raises
     ------
     RiskDataError
-        The funding due is past the range of whole numbers; nothing has changed.
+        The funding or the interest due may be past the range of whole numbers; nothing has changed.
     """
     hours, realizing = hours_due(work, before, now), realization_due(work, before, now)
     if not (hours or realizing or funding_due(work, before, now)):
         return
-    funding = Funding(work, before, now)
+    funding = Funding(work, totals.lots, before, now)
+    totals.must_fit(work.prices, growth=most_growth(work.venue, hours), due=funding.total)
     columns = work.accounts.columns
     settle_before = columns.free[columns.settle_row]
     # interest first: what falls due on the hour has not been borrowed in the hour before
     charge_interest(work, hours)
     funding.pay()
     if realizing:
-        realize_pnl(work)
+        realize_pnl(work, totals.lots)
     settle_accounts(work, settle_before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import RiskDataError
 from ..journal import BOOK, EVENT, REASON, Ledger
@@ -27,13 +28,15 @@ def funding_due(work: TickContext, before: int, now: int) -> bool:
 class Funding:
     """What is due to and by every position; refused when it is made, before anything has changed.
 
+    ``lots`` are the most that there are of each market; ``total`` settle quanta is the most that changes hands.
+
     Raises
     ------
     RiskDataError
         The funding of a position is past the range of whole numbers.
     """
 
-    def __init__(self, work: TickContext, before: int, now: int) -> None:
+    def __init__(self, work: TickContext, lots: npt.NDArray[np.float64], before: int, now: int) -> None:
         venue, prices, columns = work.venue, work.prices, work.accounts.columns
         self.work = work
         self.count = [instants(before, now, p) if p else 0 for p in venue.markets.funding_interval.tolist()]
@@ -41,11 +44,14 @@ class Funding:
         self.per_lot = [0] * len(self.count)
         for m in self.due:
             rate = funding_rate(venue, prices, work.ledger, m)
-            if rate and not np.isnan(prices.mark[m]):
+            if rate and lots[m] and not np.isnan(prices.mark[m]):
                 lot = exact(prices.mark[m]) * venue.markets.step[m] / venue.settle_quantum
                 self.per_lot[m] = -round(exact(rate) * lot * _PARTS) * self.count[m]
+        self.total = 0.0
         if any(self.per_lot):
-            size = np.abs(np.array(self.per_lot, float) / _PARTS)[columns.market] * np.abs(columns.lots)
+            worth = np.abs(np.array(self.per_lot, float) / _PARTS)
+            self.total = float(worth @ lots)
+            size = worth[columns.market] * np.abs(columns.lots)
             if size.max(initial=0.0) >= 2.0**60:
                 symbol = venue.markets.symbol[int(columns.market[size.argmax()])]
                 raise RiskDataError("tick", f"funding of {symbol}", "must be less than 2**60 settle quanta a position")

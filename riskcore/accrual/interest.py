@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..journal import EVENT, POOL, REASON
-from ..pools import HOUR, RATE_UNIT
+from ..pools import HOUR, HOURS_A_YEAR, RATE_UNIT
+from ..venue import Venue
 from ..waterfall.tick_state import TickContext
 from .amounts import instants, scaled, unrated
 
@@ -13,6 +16,13 @@ from .amounts import instants, scaled, unrated
 def hours_due(work: TickContext, before: int, now: int) -> int:
     """Hours that are due; none without a pool."""
     return instants(before, now, HOUR) if any(work.venue.pools) else 0
+
+
+def most_growth(venue: Venue, hours: int) -> float:
+    """Return the most that a debt or a lend can become of itself in some hours, at full utilisation."""
+    policy = venue.policy
+    rate = float(policy.borrow_rate_base + policy.borrow_rate_slope + policy.borrow_rate_jump) / HOURS_A_YEAR
+    return math.exp(min(hours * math.log1p(rate), 100.0))
 
 
 def charge_interest(work: TickContext, hours: int) -> None:

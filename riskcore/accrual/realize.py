@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from ..journal import EVENT, REASON
 from ..tables import exact
@@ -19,12 +20,12 @@ def realization_due(work: TickContext, before: int, now: int) -> bool:
     return period is not None and instants(before, now, period * _SECOND) > 0
 
 
-def realize_pnl(work: TickContext) -> None:
-    """Realise the PnL of every position."""
+def realize_pnl(work: TickContext, held: npt.NDArray[np.float64]) -> None:
+    """Realise the PnL of every position; ``held`` are lots of each market, 0 where there are none."""
     venue, prices, columns = work.venue, work.prices, work.accounts.columns
     worth = [
-        0 if np.isnan(mark) else round(exact(mark) * step / venue.settle_quantum * _PARTS)
-        for mark, step in zip(prices.mark, venue.markets.step, strict=True)
+        round(exact(mark) * step / venue.settle_quantum * _PARTS) if lots and not np.isnan(mark) else 0
+        for mark, step, lots in zip(prices.mark, venue.markets.step, held, strict=True)
     ]
     change = np.where(columns.lots != 0, scaled(columns.lots, columns.market, worth, _PARTS) - columns.cost, 0)
     moved = np.flatnonzero(change)

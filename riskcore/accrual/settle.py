@@ -28,7 +28,7 @@ def settle_accounts(work: TickContext, before: npt.NDArray[np.int64]) -> None:
     short = added + np.maximum(owed - np.maximum(free, 0), 0)
     work.pools.refresh()
     for asset in range(len(work.venue.pools)):
-        work.pools.throttle(asset, int(added.sum()) if asset == work.venue.settle else 0)
+        work.pools.throttle(asset, sum(added.tolist()) if asset == work.venue.settle else 0)
     for account in np.flatnonzero((short > 0) | (owed > 0)).tolist():
         # nobody borrows on nothing to pay an old claim
         solvent = short[account] == added[account] or work.margin(account).equity > 0

@@ -75,7 +75,7 @@ def slice_rules(venue: Venue, prices: Prices) -> SliceRules:
     policy, markets, quantum = venue.policy, venue.markets, venue.settle_quantum
     worth = [None if np.isnan(m) else exact(m) * step for m, step in zip(prices.mark, markets.step, strict=True)]
     floor_lots = [1 if w is None else min(ceil(policy.min_slice_notional / w), _UNLIMITED) for w in worth]
-    lot_quanta = np.array([1 if w is None else ceil(w / quantum) for w in worth], np.int64)
+    lot_quanta = np.array([1 if w is None else min(ceil(w / quantum), _UNLIMITED) for w in worth], np.int64)
     assets, settle = venue.assets, venue.settle
     plain = assets.weight[settle] == 1 and assets.haircut_penalty[settle] == 0 and assets.haircut_base[settle] >= 1
     cap = _UNLIMITED if policy.market_cap is None else min(floor(policy.market_cap / quantum), _UNLIMITED)
