@@ -22,6 +22,7 @@ from .margin import MarginTable, margin_table, margins_of
 from .pools import Pools
 from .run_folder import Recorded
 from .screen import Screen
+from .tables import moment
 from .tick import Books, Prices, Tick
 from .totals import Totals
 from .venue import Venue, check_adl_policy
@@ -181,8 +182,9 @@ class Engine:
         Raises
         ------
         RiskDataError
-            The tick is not later than the one before, a price is missing or a book is wrong, or what the accounts hold
-            is worth more than whole numbers say; nothing has changed.
+            The tick is not later than the one before, or later by more than the policy's ``largest_gap``, a price is
+            missing, a book is wrong, or what the accounts hold is worth more than whole numbers say; nothing has
+            changed.
         OSError
             What is recorded cannot be written to the run folder; nothing has changed.
         RuntimeError
@@ -192,8 +194,7 @@ class Engine:
         if self._held > _MOST_HELD:
             self._write_or_warn()
         time = tick.nanoseconds(self.time)
-        if self.time is not None and time <= self.time:
-            raise RiskDataError("tick", "time", f"must be later than the tick before, {self.time}", value=time)
+        self._must_follow(time)
         given, books = Prices.given(self.venue, tick), tick.columnar_books(self.venue, time)
         guarded = guard(self.venue, self.memory, self.time, time, given, books)
         prices = given.guarded(self.accounts, guarded.mark, guarded.index)
@@ -318,6 +319,20 @@ class Engine:
                 RecordingWarning,
                 stacklevel=3,
             )
+
+    def _must_follow(self, time: int) -> None:
+        """Refuse a tick that is not later than the one before, or too much later."""
+        if self.time is None:
+            return
+        if time <= self.time:
+            raise RiskDataError("tick", "time", f"must be later than the tick before, {self.time}", value=time)
+        if time - self.time > self.venue.policy.most_nanoseconds:
+            gap, limit = pd.Timedelta(time - self.time), self.venue.policy.largest_gap
+            rule = (
+                f"must not be {gap} after the tick before, {moment(self.time)}: the policy's largest_gap is {limit} "
+                "seconds; give the ticks between, or set a longer one"
+            )
+            raise RiskDataError("tick", "time", rule, value=moment(time))
 
     def _must_be_whole(self) -> None:
         if self._broken is not None:

@@ -74,6 +74,11 @@ class Pools:
             self.lent[asset] += lent
             self.borrowed[asset] += max(-free_after, 0) - max(-free_before, 0)
 
+    def accrued(self, asset: int, paid: int, received: int) -> None:
+        """Take note of interest that borrows grew by and that lends grew by."""
+        self.borrowed[asset] += paid
+        self.lent[asset] += received
+
     def hourly(self, asset: int) -> tuple[int, int]:
         """Interest of an hour that borrowers pay and lenders receive now, in parts of ``RATE_UNIT``."""
         pool = self._counted(asset)

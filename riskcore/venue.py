@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import cached_property
 from hashlib import sha256
 from itertools import zip_longest
-from math import ceil, floor
+from math import ceil, floor, inf
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -158,6 +158,7 @@ class _Policy(msgspec.Struct, forbid_unknown_fields=True):
     stale_after: _Figure = 60
     refill_half_life: _Figure | None = None
     realize_interval: int | None = None
+    largest_gap: _Figure | None = 86_400
     borrow_rate_base: _Figure = 0
     borrow_rate_slope: _Figure = "0.06"
     borrow_rate_jump: _Figure = 1
@@ -359,6 +360,7 @@ class Policy:
     stale_after: Fraction
     refill_half_life: Fraction | None
     realize_interval: int | None
+    largest_gap: Fraction | None
     borrow_rate_base: Fraction
     borrow_rate_slope: Fraction
     borrow_rate_jump: Fraction
@@ -367,6 +369,11 @@ class Policy:
     def stale_nanoseconds(self) -> int:
         """Age past which a book, a basis and a mark used before are too old."""
         return floor(self.stale_after * 10**9)
+
+    @cached_property
+    def most_nanoseconds(self) -> float:
+        """Longest time from a tick to the next, infinite where any is taken."""
+        return inf if self.largest_gap is None else floor(self.largest_gap * 10**9)
 
     @cached_property
     def clamp(self) -> float:
@@ -699,6 +706,7 @@ def _policy(spec: _Policy) -> Policy:
         stale_after=figure("stale_after", 0, None),
         refill_half_life=None if spec.refill_half_life is None else figure("refill_half_life", 0, None, above=True),
         realize_interval=spec.realize_interval,
+        largest_gap=None if spec.largest_gap is None else figure("largest_gap", 0, None, above=True),
         borrow_rate_base=figure("borrow_rate_base", 0, 100),
         borrow_rate_slope=figure("borrow_rate_slope", 0, 100),
         borrow_rate_jump=figure("borrow_rate_jump", 0, 100),

@@ -440,6 +440,7 @@ POLICY = [
         ("mark_index_threshold", 1, ">= 0 and < 1"),
         ("stale_after", "1/3000000000", "a ratio of whole numbers below 10**9"),
         ("refill_half_life", 0, "> 0"),
+        ("largest_gap", 0, "> 0"),
     )
 ]
 POOLS = [

@@ -10,7 +10,7 @@ from ..journal import EVENT, POOL, REASON
 from ..pools import HOUR, HOURS_A_YEAR, RATE_UNIT
 from ..venue import Venue
 from ..waterfall.tick_state import TickContext
-from .amounts import instants, scaled, unrated
+from .amounts import Int, instants, scaled, unrated
 
 
 def hours_due(work: TickContext, before: int, now: int) -> int:
@@ -26,28 +26,39 @@ def most_growth(venue: Venue, hours: int) -> float:
 
 
 def charge_interest(work: TickContext, hours: int) -> None:
-    """Charge the interest of some hours, one after another."""
+    """Charge the interest of some hours, one after another; an hour costs what borrows and lends cost, not accounts."""
+    if not hours:
+        return
+    columns, pools = work.accounts.columns, work.pools
+    pools.refresh()
+    bears = (columns.free < 0) | (columns.lent != 0)  # in a later hour nobody else does: interest makes no new borrow
+    due = []
+    for asset, pool in enumerate(work.venue.pools):
+        rows = np.empty(0, np.int64) if pool is None else np.flatnonzero(bears & (columns.asset == asset))
+        if rows.size:
+            due.append((asset, rows, work.accounts.balance_accounts()[rows]))
     for _ in range(hours):
-        work.pools.refresh()
-        for asset, pool in enumerate(work.venue.pools):
-            if pool is not None:
-                _charge(work, asset)
+        if not any([_charge(work, *pool) for pool in due]):
+            break  # nothing changed: nor do the hours to come
 
 
-def _charge(work: TickContext, asset: int) -> None:
+def _charge(work: TickContext, asset: int, own: Int, owner: Int) -> bool:
+    """Charge an hour's interest to the balance rows of an asset that borrow or lend; whether there was any."""
     columns = work.accounts.columns
     paid_by_borrowers, received_by_lenders = work.pools.hourly(asset)
-    rows = np.flatnonzero(columns.asset == asset)
-    first = np.zeros(len(rows), np.uint16)
-    quanta = -scaled(np.maximum(-columns.free[rows], 0), first, [paid_by_borrowers], RATE_UNIT)
-    lent = scaled(columns.lent[rows], first, [received_by_lenders], RATE_UNIT)
-    touched = (quanta != 0) | (lent != 0)
-    rows, quanta, lent = rows[touched], quanta[touched], lent[touched]
+    first = np.zeros(len(own), np.uint16)
+    quanta = -scaled(np.maximum(-columns.free[own], 0), first, [paid_by_borrowers], RATE_UNIT)
+    lent = scaled(columns.lent[own], first, [received_by_lenders], RATE_UNIT)
+    due = (quanta != 0) | (lent != 0)
+    rows, quanta, lent = own[due], quanta[due], lent[due]
+    paid, received = -int(quanta.sum()), int(lent.sum())
     columns.free[rows] += quanta
     columns.lent[rows] += lent
-    work.ledger.pool[asset] -= quanta.sum() + lent.sum()
+    work.pools.accrued(asset, paid, received)
+    work.ledger.pool[asset] += paid - received
     block = unrated(work.journal.block(len(rows)))
     block["event"], block["reason"] = EVENT["interest"], REASON["hour"]
-    block["account"], block["counterparty"] = work.accounts.balance_accounts()[rows], POOL
+    block["account"], block["counterparty"] = owner[due], POOL
     block["asset"], block["quanta"], block["lent"] = asset, quanta, lent
     work.journal.extend(block)
+    return bool(len(rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -38,6 +39,8 @@ class Replay:
         self.accruals = Accruals(run, out, self.state)
         self.sweep = Sweep(self.state)
         self.rounds, self.time = int(run.venue.policy["slices_per_tick"]), -1
+        gap = run.venue.policy.get("largest_gap")
+        self.longest = math.inf if gap is None else math.floor(gap * 10**9)
         self.edges = np.searchsorted(run.journal["tick"], np.arange(run.manifest["ticks"] + 1)).tolist()
 
     # -- a tick
@@ -64,6 +67,9 @@ class Replay:
         self.backstop.advance(tick.time)
         if tick.time <= self.time:
             self.out.breach("rows", f"time {tick.time} is not after {self.time}", tick.number)
+        elif tick.number and tick.time - self.time > self.longest:
+            what = f"{tick.time - self.time} nanoseconds after the tick before, more than largest_gap"
+            self.out.breach("rows", what, tick.number)
         self.time = tick.time
         if rows:
             self._phases(tick)
