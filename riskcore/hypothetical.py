@@ -14,6 +14,7 @@ import pandas as pd
 from . import tables
 from .accounts import Accounts
 from .errors import RiskDataError
+from .ids import nearest
 from .kernels import liquidation as kernels
 from .kernels.whole import apply_fills
 from .margin import MarginTable, margin_table
@@ -189,7 +190,8 @@ def _rows_of(accounts: Accounts, table: str, ids: pd.Series[Any]) -> Int:
     bad = np.flatnonzero(rows < 0)
     if bad.size:
         value = ids.iloc[bad[0]]
-        raise RiskDataError(table, "account", "must be an account of the state", row=int(bad[0]), value=str(value))
+        rule = f"must be an account of the state{nearest(value, accounts.ids)}"
+        raise RiskDataError(table, "account", rule, row=int(bad[0]), value=str(value))
     return rows
 
 

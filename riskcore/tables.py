@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any
 
@@ -206,7 +207,8 @@ def checked(
     Raises
     ------
     RiskDataError
-        A column is missing, a value is of the wrong type, missing, out of range, or a key stands twice.
+        A column is missing or not one of the table's, a value is of the wrong type, missing or out of range, or a key
+        stands twice.
     """
     if not isinstance(frame, pd.DataFrame):
         raise RiskDataError(table, None, f"must be a pandas DataFrame, not {type(frame).__name__}")
@@ -217,6 +219,8 @@ def checked(
             raise RiskDataError(table, name, "the column stands twice")
         if column.required and not found:
             raise RiskDataError(table, name, "the column is missing")
+    for name in frame.columns.difference(list(schema.columns), sort=False):
+        raise RiskDataError(table, str(name), f"is no column of this table: {_meant(str(name), list(schema.columns))}")
     frame = _keys(table, frame.reset_index(drop=True), unit, own_clock)
     try:
         with warnings.catch_warnings():
@@ -225,6 +229,12 @@ def checked(
             return rules.validate(frame.copy(deep=False), lazy=True, inplace=True)  # columns replaced, none copied
     except pandera.errors.SchemaErrors as error:
         raise _first_breach(table, frame, error.failure_cases) from None
+
+
+def _meant(name: str, known: list[str]) -> str:
+    """Name the known column that is nearest to one that is not known, and all of them."""
+    near = get_close_matches(name.lower(), known, 1)
+    return (f"leave it out, or is it {near[0]}? " if near else "leave it out. ") + f"Its columns are {', '.join(known)}"
 
 
 def _keys(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.DataFrame:
