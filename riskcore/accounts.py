@@ -300,6 +300,8 @@ class Accounts:
         KeyError
             There is no such account.
         """
+        if not isinstance(account, int | np.integer | str) or isinstance(account, bool):
+            raise KeyError(account)
         try:
             row = bisect_left(self.ids, account)
         except TypeError:  # text among whole numbers, or the other way round
@@ -407,7 +409,12 @@ def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDA
             rule = "must be of one kind, whole number or text, in all tables"
             raise RiskDataError(name, "account", rule, row=0, value=filled[name].iloc[0])
     given = list(filled.values())
-    ids, rows = ranked_numbers([g.to_numpy() for g in given]) if kinds[next(iter(kinds))] else ranked_texts(given)
+    try:
+        ids, rows = ranked_numbers([g.to_numpy() for g in given]) if kinds[next(iter(kinds))] else ranked_texts(given)
+    except UnicodeEncodeError:
+        for name, account in filled.items():
+            tables.must_be_unicode(name, "account", account)
+        raise
     owner: dict[str, Whole] = {name: np.empty(0, np.int32) for name in named}
     owner.update(zip(filled, rows, strict=True))
     _must_stand_right(named, ids, owner)

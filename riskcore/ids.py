@@ -62,12 +62,14 @@ def ranked_numbers(columns: Sequence[Int]) -> tuple[Int, list[Row]]:
 
 
 def ranked_texts(columns: Sequence[pd.Series[Any]]) -> tuple[npt.NDArray[np.object_], list[Row]]:
-    """Distinct texts of all columns, ascending, and the place of each row's among them."""
-    try:
-        texts = [pa.chunked_array(pa.array(column, pa.large_string())) for column in columns]
-    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot say
-        distinct, inverse = np.unique(np.concatenate([c.to_numpy(object) for c in columns]), return_inverse=True)
-        return distinct, np.split(inverse.astype(np.int32), np.cumsum([len(c) for c in columns])[:-1])
+    """Distinct texts of all columns, ascending, and the place of each row's among them.
+
+    Raises
+    ------
+    UnicodeEncodeError
+        A text has half of a surrogate pair, which UTF-8, and so no file of a run, can hold.
+    """
+    texts = [pa.chunked_array(pa.array(column, pa.large_string())) for column in columns]
     starts = [_starts(pc.not_equal(text[1:], text[:-1]).to_numpy()) for text in texts]
     runs = [text if start is None else text.take(pa.array(start)) for text, start in zip(texts, starts, strict=True)]
     ends = np.cumsum([len(run) for run in runs])[:-1]

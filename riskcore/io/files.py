@@ -119,13 +119,18 @@ def _whole_ids(file: BinaryIO) -> bool:
 
 
 def _kind(path: Path) -> str:
-    return "Parquet" if path.suffix == ".parquet" else "CSV"
+    return "Parquet" if path.suffix.lower() == ".parquet" else "CSV"
 
 
 def _read(path: str | Path, table: str, **how: Any) -> pd.DataFrame:
     """Read a table; ``how`` to read a Parquet file."""
+    if not isinstance(path, str | os.PathLike):
+        raise RiskDataError(table, None, f"must be a path, not {type(path).__name__}")
     path = Path(path)
     kind = _kind(path)
+    rule = f"must be a {kind} file"
+    if path.suffix.lower() not in (".parquet", ".csv"):
+        rule += "; of the formats .parquet is read by its suffix, any other name as CSV"
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
@@ -141,10 +146,10 @@ def _read(path: str | Path, table: str, **how: Any) -> pd.DataFrame:
                     )
                 )  # fmt: skip
     except (pa.ArrowException, pd.errors.ParserWarning, ValueError):
-        raise RiskDataError(table, None, f"must be a {kind} file", value=str(path)) from None
+        raise RiskDataError(table, None, rule, value=str(path)) from None
     except OSError as error:
         # pyarrow reports a damaged file as an OSError without a number
-        rule = f"cannot be read: {error.strerror}" if error.errno else f"must be a {kind} file"
+        rule = f"cannot be read: {error.strerror}" if error.errno else rule
         raise RiskDataError(table, None, rule, value=str(path)) from None
     if not len(frame):
         raise RiskDataError(table, None, "must have at least one row", value=str(path))
