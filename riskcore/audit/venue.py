@@ -159,6 +159,7 @@ _RATIOS = {
     "zero_price_band": "[0 1]", "counterparty_mmr": "(0 1]", "slice_probability": "(0 1]", "slice_cooldown": "(0",
     "target_mmr": "(0 1]", "depth_share": "(0 1]", "slippage_limit": "(0 10000)", "waived_fee_share": "[0 1]",
     "conversion_slippage": "[0 1]", "mark_index_threshold": "[0 1)", "stale_after": "[0", "refill_half_life": "(0",
+    "largest_gap": "(0",
     "borrow_rate_base": "[0 100]", "borrow_rate_slope": "[0 100]", "borrow_rate_jump": "[0 100]",
 }  # fmt: skip
 """Figures that are ratios of whole numbers below 10**9, and their ranges: a round bracket leaves the end out."""
@@ -166,7 +167,7 @@ _AMOUNTS = ("fund", "market_cap", "account_cap", "conversion_limit")
 _COUNTS = {"slices_per_tick": 3600, "account_cap_interval": 86_400, "realize_interval": 86_400}
 """Whole numbers from 1, and the largest."""
 _NULLABLE = {
-    "slice_cooldown", "slippage_limit", "refill_half_life", "market_cap", "account_cap", "conversion_limit",
+    "slice_cooldown", "slippage_limit", "refill_half_life", "largest_gap", "market_cap", "account_cap", "conversion_limit",
     "realize_interval",
 }  # fmt: skip
 
