@@ -138,7 +138,9 @@ def test_threads(read, threads):
     assert line(rc.sweep, read[1], read[0], MARKS, threads=threads).endswith("must be a whole number >= 1, or None")
 
 
-@pytest.mark.parametrize("account", [[], {}, True, 1.0, np.array([1, 2]), "\ud800", object()], ids=str)
+@pytest.mark.parametrize(
+    "account", [[], {}, True, 1.0, np.array([1, 2]), "\ud800", object()], ids=lambda value: type(value).__name__
+)
 def test_accounts_that_are_not_there(read, account):
     said = line(rc.explain_margin, read[1], read[0], MARKS, account)
     assert said.startswith("accounts.account, value ")

@@ -167,8 +167,8 @@ _AMOUNTS = ("fund", "market_cap", "account_cap", "conversion_limit")
 _COUNTS = {"slices_per_tick": 3600, "account_cap_interval": 86_400, "realize_interval": 86_400}
 """Whole numbers from 1, and the largest."""
 _NULLABLE = {
-    "slice_cooldown", "slippage_limit", "refill_half_life", "largest_gap", "market_cap", "account_cap", "conversion_limit",
-    "realize_interval",
+    "slice_cooldown", "slippage_limit", "refill_half_life", "largest_gap", "market_cap", "account_cap",
+    "conversion_limit", "realize_interval",
 }  # fmt: skip
 
 
