@@ -73,6 +73,7 @@ UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
 
 _UNIT_NAMES = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds", "s": "seconds"}
 _EARLIEST, _END = pd.Timestamp("2000-01-01", tz="UTC"), pd.Timestamp("2201-01-01", tz="UTC")
+_REPRESENTABLE = pd.Timestamp("1678-01-01", tz="UTC"), pd.Timestamp("2262-01-01", tz="UTC")
 _FIRST, _PAST = (stamp.value for stamp in (_EARLIEST, _END))  # the same in nanoseconds
 
 
@@ -481,7 +482,7 @@ def times(
         A value is no time, or is outside the years 2000 to 2200; the message names the unit that would fit.
     """
     if not isinstance(unit, str) or unit not in UNITS:
-        raise RiskDataError("unit", None, f"must be one of {', '.join(UNITS)}", value=str(unit))
+        raise RiskDataError("unit", None, f"must be one of {', '.join(UNITS)}", value=text_of(unit))
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
     given, kind = values, pd.api.types.infer_dtype(values, skipna=False)
@@ -494,7 +495,8 @@ def times(
         if not pd.api.types.is_datetime64_any_dtype(values.dtype):
             values = values.mask(values.isin(["now", "today"]))  # pandas reads them as the time of the call
         stamps = pd.DatetimeIndex(pd.to_datetime(values, utc=True, format="ISO8601", errors="coerce"))
-        fits = stamps.notna() if own_clock else (stamps >= _EARLIEST) & (stamps < _END)
+        first, end = _REPRESENTABLE if own_clock else (_EARLIEST, _END)
+        fits = (stamps >= first) & (stamps < end)
         found = stamps.as_unit("ns").asi8 if fits.all() else None
     if found is None:
         none = missing(given)
@@ -519,7 +521,7 @@ def _no_time(value: object, unit: str) -> str:
     """What is wrong with a value that is no time, and what to do."""
     rule = f"must be a timestamp, ISO text or whole {_UNIT_NAMES[unit]} since the epoch, from 2000 to 2200"
     whole = isinstance(value, int | np.integer)
-    if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | float | np.number):
+    if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | float | np.integer | np.floating):
         return rule
     try:
         number: object = value if whole else float(value)
@@ -542,7 +544,7 @@ def instant(table: str, value: Any, unit: str = "ns", before: int | None = None)
         number = int(value)
         if _within(number, "ns") or _on_own_clock(number, before):
             return number
-    return int(times(table, pd.Series([value]), unit=unit)[0])
+    return int(times(table, pd.Series([value], dtype=object), unit=unit)[0])
 
 
 def _on_own_clock(value: int, before: int | None) -> bool:

@@ -369,7 +369,7 @@ class Tick:
         for market, seen in given.items():
             if market not in venue.book_symbols:
                 raise RiskDataError("book_times", text_of(market), "must be a market of the venue", value=text_of(seen))
-            one = pd.Series([seen])
+            one = pd.Series([seen], dtype=object)
             given[market] = int(tables.times("book_times", one, market, unit=self.unit, own_clock=own_clock)[0])
             if given[market] > time:
                 raise RiskDataError("book_times", market, "must not be later than the tick", value=text_of(seen))

@@ -89,6 +89,27 @@ def test_what_is_no_whole_number(state, values, row, fault):
     assert str(refusal.value) == f"marks.time, row {row}, value '{values[row]}': {fault}"
 
 
+@pytest.mark.parametrize("value", [10**400, "\ud800", 1 + 2j, "9" * 400, 10**19, {}, pd.Timedelta("1s"), "1e99999"])
+def test_what_is_no_time_at_all(state, value):
+    late = {"books": {BTC: {"bids": [(100.0, 1.0)]}}, "book_times": {BTC: value}}
+    for call in (
+        lambda: Tick(value, {}).nanoseconds(),
+        lambda: Tick(0, {}, **late).columnar_books(state[0]),
+        lambda: Tick("2025-10-10", {}, **late).columnar_books(state[0]),
+        lambda: Tick("2025-10-10", {}, unit=value).nanoseconds(),
+    ):
+        with pytest.raises(RiskDataError) as refusal:
+            call()
+        assert "\n" not in str(refusal.value)
+
+
+def test_a_book_past_all_times(state):
+    late = {"books": {BTC: {"bids": [(100.0, 1.0)]}}, "book_times": {BTC: "3000-01-01"}}
+    for time in (0, "2025-10-10"):
+        with pytest.raises(RiskDataError, match=r"value '3000-01-01': must be a timestamp"):
+            Tick(time, {}, **late).columnar_books(state[0])
+
+
 @pytest.mark.parametrize("unit", [None, "min", ["ms"], "MS"])
 def test_no_unit(unit):
     with pytest.raises(RiskDataError, match=r"unit, value .*: must be one of ns, us, ms, s"):
