@@ -488,13 +488,17 @@ class Reader:
         }  # fmt: skip
         self.last = self.known["parts"] - 1
         providers = self.known["providers"]
-        fits = len(providers) == len(self.venue.backstop) and max(providers, default=-1) < self.sizes["account"]
+        fits = (
+            len(set(providers)) == len(providers) == len(self.venue.backstop)
+            and max(providers, default=-1) < self.sizes["account"]
+        )
         if not fits:
             raise _damaged(path, "run.json", "providers must be account rows of the venue's backstop")
 
     def _venue(self) -> Venue:
+        content = _content(self._path, self.known, "venue.json")
         try:
-            source = json.loads(_content(self._path, self.known, "venue.json"), parse_float=str)
+            source = json.loads(content, parse_float=str)
         except (ValueError, RecursionError):
             raise _damaged(self._path, "venue.json", "must be JSON") from None
         if not isinstance(source, dict):

@@ -192,7 +192,7 @@ def _values(file: str, name: str, kind: _Kind, column: pa.ChunkedArray, sizes: S
 def _codes(file: str, name: str, column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Events or reasons as their numbers."""
     words, values = _WORDS[name], column.to_pandas().astype(object)
-    codes = np.asarray(pd.Categorical(values, categories=list(words)).codes, np.int64)
+    codes = np.asarray(pd.Index(words, dtype=object).get_indexer(pd.Index(values)), np.int64)
     if np.any(codes < 0):
         raise _wrong(file, name, codes < 0, f"must be one of {', '.join(words)}", values.to_numpy())
     return codes

@@ -1,15 +1,19 @@
 """The run folder: parts add up to the run, a cut run goes on where it was, and no run is overwritten."""
 
 import copy
+import hashlib
 import json
 import pickle
+import shutil
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from riskcore import Engine, RiskDataError, io, run_folder
+from riskcore import Engine, RiskDataError, adl_study, io, report, run_folder
+from riskcore.explain import explain
 from riskcore.journal import EVENTS
 from tests import small_run
 
@@ -140,6 +144,134 @@ def test_what_is_no_run_folder_is_refused(text, tmp_path):
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(RiskDataError, match=r"^run[.:, ].*: must be"):
         Engine.resume(tmp_path)
+
+
+READERS = {
+    "resume": Engine.resume,
+    "explain": lambda path: explain(path, 1),
+    "report": report.provider_pnl,
+    "adl-study": lambda path: adl_study.study_run(path, ["pnl_leverage"]),
+}
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    return Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+def sealed(path, **manifest):
+    """Give an altered folder the digests that it would have been written with."""
+    known = json.loads((path / "run.json").read_text())
+    known["files"] = {name: hashlib.sha256((path / name).read_bytes()).hexdigest() for name in known["files"]}
+    known = {name: value for name, value in (known | manifest).items() if name != "digest" and value is not ...}
+    plain = json.dumps(known, sort_keys=True, separators=(",", ":")).encode()
+    (path / "run.json").write_text(json.dumps(known | {"digest": hashlib.sha256(plain).hexdigest()}))
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_file_is_held_to_its_digest(copied, reader):
+    known = run_folder.manifest(copied)
+    assert {p.relative_to(copied).as_posix() for p in copied.rglob("*") if p.is_file()} == {
+        *known["files"], "run.json", "run.lock"
+    }  # fmt: skip
+    for name in known["files"]:
+        content = (copied / name).read_bytes()
+        (copied / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(RiskDataError) as refusal:
+            READERS[reader](copied)
+        rule = "is not the file that the run wrote: restore it or run again"
+        assert str(refusal.value) == f"run.{name}, value '{copied}': {rule}"
+        (copied / name).unlink()
+        with pytest.raises(RiskDataError, match=f"run.{name}, .* cannot be read: No such file or directory"):
+            READERS[reader](copied)
+        (copied / name).write_bytes(content)
+    text = (copied / "run.json").read_text()
+    (copied / "run.json").write_text(text.replace('"events": ', '"events": 1'))
+    with pytest.raises(RiskDataError, match=r"run\.run\.json, .*: is not the file that the run wrote"):
+        READERS[reader](copied)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, ...) for name in ("versions", "seed", "parts", "ticks", "events", "complete", "providers", "inputs")),
+        *(("parts", value) for value in (0, -1, 2, 10**9, "1", 1.0, True, None, [])),
+        *(("ticks", value) for value in (24, 26, -1, "25", None)),
+        *(("events", value) for value in (0, -1, 10**7, [1])),
+        *(("providers", value) for value in ([], [10**6], [-1], [0, 0, 0], ["a"], {}, None)),
+        *(("files", value) for value in ({}, [], {"run.json": "0"}, None)),
+        ("inputs", []), ("inputs", {"marks": "0"}), ("inputs", {"marks": {"path": "m"}}),
+        ("seed", None), ("complete", 1), ("versions", []),
+    ],
+)  # fmt: skip
+def test_run_json_agrees_with_the_parts(copied, name, value):
+    sealed(copied, **{name: value})
+    with pytest.raises(RiskDataError, match=r"^run\.run\.json, value '.*': ") as refusal:
+        Engine.resume(copied)
+    assert "is not the file" not in str(refusal.value)
+
+
+def column(name, change):
+    return lambda frame: frame.assign(**{name: change(frame[name].to_numpy())})
+
+
+def first(value):
+    """Put a value into the first row."""
+    return lambda values: np.where(np.arange(len(values)) == 0, value, values)
+
+
+DAMAGES = [
+    ("start/accounts", column("account", lambda values: values[::-1]), "accounts must ascend"),
+    ("start/accounts", column("leverage_limit", first(np.nan)), "leverage_limit must be 0.001 or more"),
+    ("start/positions", lambda frame: frame.drop(columns="cost"), "its columns must be account, market, lots, cost"),
+    ("start/positions", column("lots", lambda values: values.astype(float)), "lots must hold int64, not double"),
+    ("start/positions", column("market", first(99)), "row 0, value 99: market must be a row number from 0 to 2"),
+    ("start/positions", column("account", first(-1)), "row 0, value -1: account must be a row number from 0 to"),
+    ("start/positions", lambda frame: frame.iloc[::-1], "must ascend by account and market"),
+    ("start/balances", lambda frame: frame.iloc[1:], "every account must have a row of the settle asset"),
+    ("start/orders", column("market", lambda values: 2 - values), "an order must have a row in positions"),
+    ("start/orders", column("side", first(0)), "row 0, value 0: side must be 1 or -1"),
+    ("ticks", column("mark", first(-1.0)), "row 0, value -1.0: mark must be a finite number > 0"),
+    ("ticks", column("tick", first(3)), "must have a row for every tick from 0 on and every market"),
+    ("ticks", lambda frame: frame.iloc[:-3], "must be of the part's ticks, in order"),
+    ("books", column("price", lambda values: np.full(len(values), 9)), "must be of the part's ticks, in order"),
+    ("journal", lambda frame: frame.iloc[1:], "events must be the"),
+    ("journal", column("event", lambda values: np.full(len(values), "x")), "row 0, value 'x': event must be one of"),
+    ("journal", column("counterparty", first(-6)), "counterparty must be a row number from -5 to"),
+    ("journal", column("account", first(10**6)), "row 0, value 1000000: account must be a row number from -1 to"),
+    ("state/positions", lambda frame: frame.iloc[1:], "must have the rows of the start"),
+    ("state/orders", column("lots", lambda values: values + 1), "must be orders of the start"),
+    ("state/accounts", lambda frame: frame.iloc[1:], "must have a row for every account"),
+    ("state/markets", lambda frame: frame.iloc[1:], "must have a row for every market"),
+    ("state/samples", column("count", first(301)), "each second with one count"),
+    ("state/ledger", column("ledger", first("pool")), "must have an entry for every ledger and item"),
+    ("state/ledger", lambda frame: frame.astype({"value": "Int64"}).replace(0, pd.NA), "must not be missing"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "change", "rule"), DAMAGES)
+def test_damaged_tables_are_refused(copied, table, change, rule):
+    name = run_folder.file_of(table, 0)
+    change(pd.read_parquet(copied / name)).to_parquet(copied / name, index=False)
+    sealed(copied)
+    of_run = table.partition("/")[0]
+    if of_run in ("start", "state"):
+        readers = [Engine.resume]
+    else:
+        readers = [{"ticks": report.timeline, "books": READERS["adl-study"], "journal": READERS["explain"]}[of_run]]
+    for read in readers:
+        with pytest.raises(RiskDataError) as refusal:
+            read(copied)
+        assert rule in str(refusal.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" * 50, b"account,market"])
+def test_what_is_no_table_is_refused(copied, content):
+    (copied / "start/positions.parquet").write_bytes(content)
+    sealed(copied)
+    for read in READERS.values():
+        with pytest.raises(RiskDataError, match=r"^run\.start/positions\.parquet: must be a Parquet file$"):
+            read(copied)
 
 
 def test_text_ids_come_back(tmp_path):
