@@ -390,3 +390,393 @@ def test_settlement():
     assert of(rows, "redeem", "quanta") == [redeemed]
     assert of(rows, "convert", "quanta", "cash") == [(-sold, proceeds)]
     assert of(rows, "unsettle", "cash", "unsettled") == [(left, -left)]
+
+
+# ---- Shared procedures
+
+
+def test_largest_passing_number():
+    limit, largest, *tried = example("Largest passing number", "10", "6", "10", "5", "7", "6")
+    seen = []
+    assert naive.most_that_pass(int(limit), lambda n: seen.append(n) or n <= largest) == largest
+    assert seen == tried
+
+
+def test_water_filling():
+    lots, first, second, *portions = (int(n) for n in example("Water-filling", "1,000", "700", "500", "583", "416"))
+    rooms = example("Water-filling", "117", "84")
+    taken = example("Water-filling", "584", "416")
+    limits = {7: first, 8: second}
+    assert [lots * limit // (first + second) for limit in limits.values()] == portions
+    assert [limit - part for limit, part in zip(limits.values(), portions, strict=True)] == rooms
+    assert list(naive.split(lots, limits, limits).values()) == taken
+
+
+def test_cumulative_rounding():
+    amount, size, *parts = (int(n) for n in example("Cumulative rounding", "10", "3", "3", "4", "3"))
+    assert [naive.part(amount, n, n + 1, size) for n in range(size)] == parts
+
+
+def test_integer_weights():
+    first, second, *whole = example("Integer weights", "3", "1.5", "206,158,430,208", "103,079,215,104")
+    assert list(naive.whole_weights({1: first, 2: second}).values()) == whole
+
+
+def test_healthy_accounts():
+    equity, margin, limit, edge = example("Healthy accounts", "55", "50", "0.9", "49.5")
+    held = look({"X": (10, 100), "USDC": float(equity)})
+    assert (held.net_equity, held.maintenance_margin, limit * equity) == (equity, margin, edge)
+    tick = naive._Tick(naive.Venue(source()), naive.load_state(naive.Venue(source()), [], []), 0, naive.Prices({}), 0)
+    assert tick.sound(held)
+    tick.venue.policy["counterparty_mmr"] = limit
+    assert not tick.sound(held)
+
+
+# ---- The phases
+
+DEEP = {"X": {"bids": [(100.0, 100.0)], "asks": [(100.1, 100.0)]}}
+LONG = {"X": (10, 100), "USDC": 40}
+
+
+def test_select():
+    ratios = example("Select", "1.1111", "1.25")
+    order = example("Select", "2", "3", "1")
+    accounts = {1: LONG | {"USDC": 45}, 2: {"X": (5, 100), "USDC": 20}, 3: LONG}
+    rows = of(run(scene(source(), accounts), at())[1], "trigger", "account", "mmr_before")
+    assert [account for account, _ in rows] == order
+    assert [round(mmr, 4) for _, mmr in rows] == [float(ratios[1]), float(ratios[1]), float(ratios[0])]
+
+
+def test_cancel():
+    ask, above, bid, below, after = example("1 Cancel", "50", "101", "100", "99", "0")
+    orders = [
+        (1, "X", "ask", float(above), float(ask / 100), False),
+        (1, "X", "bid", float(below), float(bid / 100), False),
+    ]
+    rows = run(scene(source(), {1: {"USDC": 0}}, orders), at())[1]
+    assert of(rows, "cancel", "requested", "mmr_after") == [(bid, math.inf), (ask, after)]
+
+
+def test_rounds():
+    equity, margin, first, lots, second = example("Rounds", "70", "80", "500,000", "60", "450,000")
+    after = example("Rounds", "68.45", "67.5")
+    holdings = {"X": (6, 100), "GEM": -5, "USDC": 570}
+    before = look(holdings)
+    assert (before.net_equity, before.maintenance_margin) == (equity, margin)
+    state, rows = run(scene(source(slices_per_tick=3), {1: holdings}), at(0, AT_100, DEEP))
+    events = [(row["event"], row["quanta"] or -row["lots"]) for row in rows if row["event"] != "trigger"]
+    assert events == [("convert", first), ("book", lots), ("convert", second)]
+    margin = naive.margin(naive.Venue(source()), state.accounts[1], naive.Prices(AT_100, asset_prices=PRICES))
+    assert [margin.net_equity, margin.maintenance_margin] == after
+
+
+def test_throttle():
+    first, third, limit = example(
+        "Throttle", "16,294,208,416,658,607,535", "487,617,019,471,545,679", "9,223,372,036,854,775,808"
+    )
+    assert (naive.draw(0, 0), naive.draw(0, 2), 2**63) == (first, third, limit)
+    assert third < limit <= first
+    draws = [naive.draw(naive.account_key(0, 0, account), 0) for account in range(1, 6)]
+    accounts = {account: LONG for account in range(1, 6)}
+    rows = run(scene(source(slice_probability="0.5"), accounts), at(0, AT_100, DEEP))[1]
+    assert of(rows, "skip", "account", "reason") == [
+        (account, "throttle") for account, draw in enumerate(draws, 1) if draw >= limit
+    ]
+
+
+def test_repay_target_and_redemption():
+    title = "2 Repay: target and redemption"
+    debt, equity, margin, target, redeemed = example(title, "1,250", "55", "62.5", "125,000,000", "1,000,000")
+    venue = source(min_slice_notional=100)
+    own, prices = scene(venue, {1: {"USDC": -float(debt), "GEM": 10}}), {"GEM": 145.0}
+    oracle, state = own.load_naive()
+    tick = naive._Tick(oracle, state, NOON, naive.Prices(AT_100, asset_prices=prices), 0)
+    assert (tick.look(1).net_equity, tick.look(1).maintenance_margin) == (equity, margin)
+    assert tick.repay_target(1, "USDC") == target
+    rows = run(scene(source(), {1: {"USDC": 900, "GEM": (-10, 2)}}), at())[1]
+    assert of(rows, "redeem", "quanta")[0] == redeemed
+
+
+def test_repay_selling_collateral():
+    sold, value, fee = example("2 Repay: selling collateral", "870,777", "126,262,665", "1,262,627")
+    own = scene(source(min_slice_notional=100), {1: {"USDC": -1250, "GEM": 10}})
+    rows = run(own, at(prices={"GEM": 145.0}))[1]
+    assert of(rows, "convert", "quanta", "cash", "fee") == [(-sold, value, fee)]
+
+
+def test_repay_buying_a_debt():
+    title = "2 Repay: buying a debt"
+    equity, proceeds, paid, bought, value, fee = example(
+        title, "-45", "500", "5", "9,900,990", "990,099,000", "9,900,990"
+    )
+    holdings = {"USDC": 505, "GEM": -10, "TOK": 50}
+    assert look(holdings).net_equity == equity
+    rows = of(run(scene(source(), {1: holdings}), at())[1], "convert", "asset", "quanta", "cash", "fee")
+    assert rows[0][2:] == (proceeds * USDC, paid * USDC)
+    assert rows[1] == ("GEM", bought, -value, fee)
+
+
+def test_repay_where():
+    lots, value, fee = example("2 Repay: where", "88", "127,360,000", "1,273,600")
+    venue = source([market("X"), market("Y"), GEM_SPOT], min_slice_notional=100)
+    books = {"GEM_USDC": {"bids": [(144.9, 0.5), (144.5, 5.0)], "asks": []}}
+    rows = run(scene(venue, {1: {"USDC": -1250, "GEM": 10}}), at(0, AT_100, books, {"GEM": 145.0}))[1]
+    assert of(rows, "convert", "quanta", "cash", "fee") == [(-lots * 10_000, value, fee)]
+
+
+def test_book_participation_and_order():
+    title = "3 Book: participation and order"
+    x_relief, x_loss, x_score, y_relief, y_loss, y_score = example(
+        title, "1.5", "0.3", "5", "3.5", "1.0465", "3.344482"
+    )
+    assert x_relief / x_loss == x_score
+    assert round(float(y_relief / y_loss), 6) == float(y_score)
+    own = scene(source(), {1: {"X": (3, 100), "Y": (7, 100), "USDC": 45}})
+    books = {"X": DEEP["X"], "Y": {"bids": [(99.5, 100.0)], "asks": []}}
+    rows = run(own, at(0, AT_100, books))[1]
+    assert of(rows, "book", "market") == ["X", "Y"]
+    oracle, state = own.load_naive()
+    tick = naive._Tick(oracle, state, NOON, naive.Prices(AT_100), 0)
+    fills = {"X": (30, 30 * USDC), "Y": (70, 70 * Fraction("99.5") * USDC / 100)}
+    found = [tick.effect(1, symbol, *fill, Fraction("0.01")) for symbol, fill in fills.items()]
+    assert found == [(x_loss * USDC, x_relief * USDC), (y_loss * USDC, y_relief * USDC)]
+
+
+def test_book_policy_size():
+    size, minimum, whole, least, left = (int(n) for n in example("3 Book: policy size", "100", "5", "12", "10", "2"))
+    oracle = naive.Venue(source())
+    assert naive.slice_lots(oracle, oracle.markets["X"], 1000, Fraction(1)) == size
+    oracle.policy["min_slice_notional"], oracle.markets["X"].minimum_lots = Fraction(least), minimum
+    assert naive.slice_lots(oracle, oracle.markets["X"], whole, Fraction(1)) == whole
+    assert whole - least == left
+
+
+def test_book_room():
+    title = "3 Book: room"
+    account, market_cap, depth, size, lots = example(title, "40", "90", "50", "100", "40")
+    policy = {"account_cap": int(account), "market_cap": int(market_cap), "depth_share": "0.5"}
+    own, books = scene(source(**policy), {1: LONG}), {"X": {"bids": [(100.0, 1.0)], "asks": []}}
+    rows = run(own, at(0, AT_100, books))[1]
+    assert of(rows, "book", "requested", "lots", "reason") == [(size, -lots, "account_cap")]
+    oracle, state = own.load_naive()
+    tick = naive._Tick(oracle, state, NOON, naive.Prices(AT_100), 0)
+    tick.guards(books, None, None)
+    rooms = [*tick.account_room(1, "X"), *tick.market_room("X"), *tick.depth_room("X", "bids")]
+    assert [room for _, room in rooms] == [account, market_cap, depth]
+
+
+def test_book_quote():
+    points, average, lots, wanted, value = example("3 Book: quote", "20", "99.8", "75", "100", "74,850,000")
+    levels = [(Fraction(100), 60), (Fraction(99), 100)]
+    assert 100 * (1 - points / 10**4) == average
+    quote = naive.quote_book(levels, int(wanted), naive.Band("bids"), (), average)
+    assert (quote.lots, quote.value * 10_000, quote.reason) == (lots, value, "slippage")
+    # deep enough inside the impact band of 99, so that the slippage limit is what stops the slice
+    books = {"X": {"bids": [(100.0, 0.6), (99.0, 1.0)], "asks": []}}
+    rows = run(scene(source(slippage_limit=int(points)), {1: LONG}), at(0, AT_100, books))[1]
+    assert of(rows, "book", "lots", "counter_cash", "reason") == [(-lots, -value, "slippage")]
+
+
+def test_book_loss_relief_and_harm():
+    value, slip, fee, loss, relief = example("3 Book: loss and relief", "96.5", "3.5", "0.965", "4.465", "5")
+    own = scene(source(), {1: LONG})
+    oracle, state = own.load_naive()
+    tick = naive._Tick(oracle, state, NOON, naive.Prices(AT_100), 0)
+    assert slip + fee == loss
+    assert tick.effect(1, "X", 100, value * USDC, Fraction("0.01")) == (loss * USDC, relief * USDC)
+    title = "3 Book: do no harm"
+    equity, margin, cost, freed, gain, points, money = example(
+        title, "40", "50", "223.25", "200", "0.5", "25", "241,250"
+    )
+    assert (tick.look(1).net_equity, tick.look(1).maintenance_margin) == (equity, margin)
+    assert (loss * margin, relief * equity, relief * equity / margin - slip) == (cost, freed, gain)
+    rows = run(own, at(0, AT_100, {"X": {"bids": [(96.5, 100.0)], "asks": []}}))[1]
+    assert of(rows, "harm", "reason") == ["fee_waived"]
+    assert of(rows, "book", "fee") == [money]
+    assert money == points / 10**4 * value * USDC
+
+
+def test_book_restoring_size():
+    deficit, ends, lots, policy_size = example("3 Book: restoring size", "10", "250", "251", "500")
+    assert deficit / (Fraction("0.05") - Fraction("0.01")) == ends
+    own = scene(source(slice_fraction="0.5"), {1: LONG})
+    assert naive.slice_lots(naive.Venue(own.source), market_of(own), 1000, Fraction(1)) == policy_size
+    rows = run(own, at(0, AT_100, DEEP))[1]
+    assert of(rows, "book", "requested", "lots", "reason") == [(lots, -lots, "full")]
+
+
+def market_of(own: Scene) -> naive.Market:
+    return naive.Venue(own.source).markets["X"]
+
+
+def test_book_fill():
+    lots, cost, cash, fee, before, after = example("3 Book: fill", "100", "-100", "0", "1", "1.25", "1.1538")
+    [row] = [row for row in run(scene(source(), {1: LONG}), at(0, AT_100, DEEP))[1] if row["event"] == "book"]
+    assert (row["lots"], row["cost"], row["cash"]) == (-lots, cost * USDC, cash)
+    assert (row["fee"], row["mmr_before"], round(row["mmr_after"], 4)) == (fee * USDC, before, float(after))
+
+
+def test_book_passes():
+    second, second_money, first, first_money = example("3 Book: passes", "33", "32,868,000", "67", "66,732,000")
+    accounts = {1: LONG | {"USDC": 45}, 2: {"X": (5, 100), "USDC": 20}}
+    books = {"X": {"bids": [(100.0, 0.6), (99.0, 0.4)], "asks": []}}
+    rows = run(scene(source(account_order="pro_rata"), accounts), at(0, AT_100, books))[1]
+    assert of(rows, "book", "account", "requested") == [(2, 50), (1, 100)]
+    assert of(rows, "book", "lots", "counter_cash") == [(-second, -second_money), (-first, -first_money)]
+
+
+# ---- Backstop
+
+RICH = {"USDC": 1000}
+POOR = {"X": (10, 100), "USDC": 20}
+
+
+def handed_over(backstop: Any, providers: Any, holdings: Any = None, **policy: Any) -> list[Row]:
+    own = scene(source(backstop=backstop, **policy), {1: holdings or POOR, **providers})
+    return run(own, at())[1]
+
+
+def test_backstop_price_and_the_row_adds_up():
+    equity, auto_close, share, flow, to_fund, price = example(
+        "4 Backstop: price", "20", "25", "20", "980,000,000", "6,666,667", "98"
+    )
+    margin = look(POOR)
+    assert (margin.net_equity, margin.maintenance_margin / 2, margin.below_auto_close) == (equity, auto_close, True)
+    assert naive.zero_price(100, 10, share, 50, 50) == price
+    [row] = [row for row in handed_over([{"account": 7}], {7: RICH}) if row["event"] == "backstop"]
+    assert (row["cash"] - row["cost"], row["fund"], row["price"]) == (flow, to_fund, price)
+    columns = ("cash", "cost", "counter_cash", "counter_cost", "fund")
+    shown = example("Rows add up", "-20,000,000", "-1,000,000,000", "0", "986,666,667", "6,666,667")
+    assert [row[name] for name in columns] == shown
+    assert shown[0] - shown[1] + shown[2] - shown[3] + shown[4] == 0
+
+
+def test_backstop_providers():
+    title = "4 Backstop: providers"
+    money, a_lot, lots, equity, margin = example(title, "50", "0.986667", "576", "57.68", "57.6")
+    assert round(float((980 + Fraction(20, 3)) / 1000), 6) == float(a_lot)
+    rows = handed_over([{"account": 7}], {7: {"USDC": money}})
+    assert of(rows, "backstop", "lots") == [-lots]
+    assert (money + lots / 75, lots / 10) == (equity, margin)
+
+
+def test_backstop_fills():
+    title = "4 Backstop: fills"
+    seven, eight, *flows = example(title, "300", "600", "294,000,000", "588,000,000", "2,000,000", "4,000,000", "100")
+    backstop = [{"account": 8, "capacity_per_hour": int(eight)}, {"account": 7, "capacity_per_min": int(seven)}]
+    rows = handed_over(backstop, {7: RICH, 8: RICH})
+    assert of(rows, "backstop", "counterparty", "lots") == [(7, -seven), (8, -eight)]
+    assert [row["cash"] - row["cost"] for row in rows if row["event"] == "backstop"] == flows[:2]
+    assert of(rows, "backstop", "fund") == flows[2:4]
+    assert of(rows, "unfilled", "requested") == flows[4:]
+
+
+def test_backstop_borrows():
+    title = "4 Backstop: borrows"
+    settle, equity, cost, notional, quanta, paid, fund = example(
+        title, "1,040", "40", "1,040", "500", "5,000,000", "520,000,000", "6,666,666"
+    )
+    backstop = [{"account": 7, "max_notional": int(notional)}]
+    own = scene(source(backstop=backstop, weight="1", conversion_limit=0), {1: {"USDC": settle, "GEM": -10}, 7: RICH})
+    assert settle - 1000 == equity
+    rows = run(own, at())[1]
+    assert of(rows, "backstop", "quanta", "cash", "fund") == [(quanta, -paid, fund)]
+    assert paid / quanta * 10 == cost
+
+
+# ---- ADL
+
+
+def test_adl_lends():
+    quanta, *payments = example("5 ADL: lends", "9,950,000", "550", "225", "220")
+    accounts = {1: {"USDC": -995, "GEM": (0, 10)}, 2: {"USDC": 3000, "GEM": "-5.5"}}
+    accounts |= {n: {"USDC": 3000, "GEM": "-2.25"} for n in (3, 4)}
+    rows = run(scene(source(weight="1", pools=[{"symbol": "GEM"}]), accounts), at())[1]
+    assert of(rows, "adl", "requested", "counterparty", "cash") == [
+        (quanta, account, paid * USDC) for account, paid in zip((2, 3, 4), payments, strict=True)
+    ]
+
+
+def test_adl_price():
+    mark, equity, price = example("5 ADL: price", "95", "-30", "98")
+    accounts = {1: POOR, 3: {"X": (-10, 110), "USDC": 500}}
+    marks = {"X": float(mark), "Y": 100.0}
+    assert look(POOR, marks).net_equity == equity
+    assert of(run(scene(source(), accounts), at(0, marks))[1], "adl", "price") == [price]
+
+
+def test_adl_counterparties():
+    title = "5 ADL: counterparties"
+    large, small, unprofitable, *rooms = example(title, "51", "30", "30", "26", "15")
+    accounts = {1: POOR, 3: {"X": (-large / 100, 120), "USDC": 1000}, 4: {"X": (-small / 100, 110), "USDC": 10}}
+    accounts[5] = {"X": (-unprofitable / 100, 100), "USDC": 1000}
+    rows = run(scene(source(adl_cap="0.5"), accounts), at())[1]
+    assert sorted(of(rows, "adl", "counterparty", "lots")) == [(3, -rooms[0]), (4, -rooms[1])]
+
+
+def test_adl_policies():
+    first = example("5 ADL: policies", "0.047619", "6", "0.285714")
+    second = example("5 ADL: policies", "0.2", "0.4", "0.08")
+    figures = [
+        naive.Figures(
+            -300, Fraction(-300), Fraction(-315), Fraction(15), Fraction(15), Fraction(50), Fraction(300), 15, 15
+        ),
+        naive.Figures(
+            -400, Fraction(-400), Fraction(-500), Fraction(100), Fraction(100), Fraction(1000), Fraction(400), 20, 20
+        ),
+    ]
+    for of_one, shown in zip(figures, (first, second), strict=True):
+        found = of_one.profit / abs(of_one.entry), of_one.leverage, naive.SCORES["pnl_leverage"](of_one)
+        assert [round(float(x), 6) for x in found] == [float(x) for x in shown]
+    accounts = {1: POOR, 2: {"X": (-4, 125), "USDC": 900}, 3: {"X": (-3, 105), "USDC": 35}}
+    assert of(run(scene(source(), accounts), at())[1], "adl", "counterparty") == [3, 2]
+
+
+def test_adl_offers():
+    title = "5 ADL: offers"
+    equity, margin, loss, cut, others = example(title, "550", "547.5", "0.07", "111", "889")
+    tight = {"X": (-10, 110), "Y": (100, 100), "USDC": 400}
+    accounts = {1: {"X": (10, 102), "USDC": 0}, 3: tight, 4: {"X": (-20, 97), "USDC": 5000}}
+    marks = {"X": 95.0, "Y": 100.0}
+    before = look(tight, marks)
+    assert (before.net_equity, before.maintenance_margin) == (equity, margin)
+    rows = run(scene(source(), accounts), at(0, marks))[1]
+    assert of(rows, "adl", "counterparty", "lots", "price") == [(3, -cut, 102), (4, -others, 102)]
+    assert (102 - 95) * Fraction("0.01") == loss
+
+
+# ---- Close out
+
+
+def test_close_out_conversion():
+    left, redeemed, sold, value, lacking = example("6 Close out: conversion", "-80", "100,000", "600,000", "60", "20")
+    own = scene(source(backstop=[{"account": 7, "assets": []}]), {1: POOR | {"GEM": ("0.5", "0.1")}, 7: RICH})
+    rows = run(own, at(0, {"X": 90.0, "Y": 100.0}))[1]
+    assert of(rows, "backstop", "cash") == [(left - 20) * USDC]
+    assert of(rows, "redeem", "quanta") == [redeemed]
+    assert of(rows, "convert", "quanta", "cash") == [(-sold, value * USDC)]
+    assert of(rows, "shortfall", "cash") == [lacking * USDC]
+
+
+def test_close_out_shortfall():
+    title = "6 Close out: shortfall"
+    lacking, fund, first, second, small, large, rest = example(title, "30", "12", "100", "300", "4.5", "13.5", "18")
+    accounts = {1: POOR, 3: {"X": (-2, 95), "USDC": first}, 4: {"X": (-3, 95), "USDC": second}, 9: RICH}
+    venue = source(backstop=[{"account": 9}], shortfall="equity", fund=int(fund))
+    rows = run(scene(venue, accounts), at(0, {"X": 95.0, "Y": 100.0}))[1]
+    assert of(rows, "fund", "cash") == [fund * USDC]
+    assert of(rows, "socialize", "counterparty", "cash") == [(3, small * USDC), (4, large * USDC)]
+    assert (fund + rest, small + large) == (lacking, rest)
+
+
+def test_every_subsection_has_a_formula_and_an_example():
+    for title in re.findall(r"^### (.+)$", PAGE, re.M):
+        text = re.split(r"\n##", PAGE.split(f"\n### {title}\n")[1])[0]
+        assert "\n    " in text, title
+        assert text.count("\n*Example.* ") == 1, title
+
+
+def test_no_symbol_stands_twice():
+    table = PAGE.split("\n## Symbols\n")[1].split("\n## ")[0]
+    symbols = [name for row in table.split("\n| ")[1:] for name in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+    assert len(symbols) == len(set(symbols))
