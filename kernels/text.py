@@ -20,6 +20,29 @@ def symbols(offset, data, /, seen):
 
 
 @kernel
+def odd(offset, data, /, is_odd):
+    """Whether each text may be another writing of a text: by blanks, by what is not ASCII, or as a number.
+
+    offset  int64  (N+1,)  text n is data[offset[n]:offset[n+1]]
+    data    uint8  (D,)    UTF-8
+    is_odd  bool   (N,)    out
+    """
+    for n in range(len(offset) - 1):
+        first, last = offset[n], offset[n + 1]
+        printable, number, point = True, True, False
+        for at in range(first, last):
+            byte = data[at]
+            printable = printable and 33 <= byte <= 126
+            point = point or byte == 46
+            number = number and (48 <= byte <= 57 or byte == 46 or (at == first and (byte == 43 or byte == 45)))
+        digit = first
+        if first < last and (data[first] == 43 or data[first] == 45):
+            digit += 1
+        padded = digit + 1 < last and data[digit] == 48
+        is_odd[n] = not printable or (number and (point or padded or (digit > first and data[first] == 43)))
+
+
+@kernel
 def packed(offset, data, worth, /, number):
     """Sum of the worth of every text's symbols.
 

@@ -16,8 +16,8 @@ import pyarrow
 
 from . import tables
 from .errors import RiskDataError
+from .ids import likenesses, nearest, ranked_numbers, ranked_texts
 from .ids import order as order_of
-from .ids import ranked_numbers, ranked_texts
 from .kernels.columns import AccountColumns
 from .packed import Packed
 from .venue import Provider, Units, Venue
@@ -300,6 +300,8 @@ class Accounts:
         KeyError
             There is no such account.
         """
+        if not isinstance(account, int | np.integer | str) or isinstance(account, bool):
+            raise KeyError(account)
         try:
             row = bisect_left(self.ids, account)
         except TypeError:  # text among whole numbers, or the other way round
@@ -407,17 +409,61 @@ def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDA
             rule = "must be of one kind, whole number or text, in all tables"
             raise RiskDataError(name, "account", rule, row=0, value=filled[name].iloc[0])
     given = list(filled.values())
-    ids, rows = ranked_numbers([g.to_numpy() for g in given]) if kinds[next(iter(kinds))] else ranked_texts(given)
+    try:
+        ids, rows = ranked_numbers([g.to_numpy() for g in given]) if kinds[next(iter(kinds))] else ranked_texts(given)
+    except UnicodeEncodeError:
+        for name, account in filled.items():
+            tables.must_be_unicode(name, "account", account)
+        raise
     owner: dict[str, Whole] = {name: np.empty(0, np.int32) for name in named}
     owner.update(zip(filled, rows, strict=True))
+    _must_stand_right(named, ids, owner)
     backstop = []
     for at, provider in enumerate(venue.backstop):
         found = np.flatnonzero(ids == provider.account)
         if not found.size:
-            rule = "must have a row in balances or positions"
+            rule = f"must have a row in balances or positions{nearest(provider.account, ids)}"
             raise RiskDataError("venue", f"backstop[{at}].account", rule, value=str(provider.account))
         backstop.append(int(found[0]))
     return ids, owner | {"backstop": np.array(backstop, np.int64)}
+
+
+def _must_stand_right(named: dict[str, pd.DataFrame], ids: npt.NDArray[Any], owner: dict[str, Whole]) -> None:
+    """Refuse ids that part an account from its money.
+
+    Two writings of an id that do not stand in the same tables; ids that differ by case alone, of which one has
+    positions without balances and the other balances; orders and settings of an account that has neither.
+    """
+    stands = {name: np.zeros(len(ids), bool) for name in ("positions", "balances", "orders", "settings")}
+    for name, there in stands.items():
+        there[owner[name]] = True
+    used = stands["positions"] | stands["orders"] | stands["settings"]
+    moneyless = np.flatnonzero(used & ~stands["balances"])
+    if ids.dtype == object:
+        one, other = likenesses(ids)
+        apart = np.any([there[one] != there[other] for there in stands.values()], axis=0)
+        one, other = one[apart], other[apart]
+        if not one.size and moneyless.size and stands["balances"].any():
+            rich = np.flatnonzero(stands["balances"])
+            lower = {text.lower(): row for row, text in zip(rich.tolist(), ids[rich].tolist(), strict=True)}
+            pairs = [(row, lower.get(ids[row].lower(), -1)) for row in moneyless.tolist()]
+            one, other = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
+            one, other = one[other >= 0], other[other >= 0]
+        if one.size:
+            first, second = int(one[0]), int(other[0])
+            # where an id stands that the other does not is where it is said
+            name = next(n for n, there in stands.items() if there[first] != there[second])
+            row, twin = (first, second) if stands[name][first] else (second, first)
+            places = ", ".join(n for n, there in stands.items() if there[twin])
+            rule = f"must be written as in {places} ({str(ids[twin])!r}), if it is the same account"
+            at = int(np.flatnonzero(owner[name] == row)[0])
+            raise RiskDataError(name, "account", rule, row=at, value=str(ids[row]))
+    for name in ("orders", "settings"):
+        lost = ~(stands["positions"] | stands["balances"])[owner[name]]
+        if lost.any():
+            at = int(lost.argmax())
+            rule = "must have a row in positions or balances"
+            raise RiskDataError(name, "account", rule, row=at, value=str(named[name]["account"].iloc[at]))
 
 
 def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Whole) -> Int:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import RiskDataError
+from .shown import text_of
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -190,7 +191,7 @@ def check(path: str, function: MarginFunction, *, initial: bool, market: bool) -
     """
 
     def wrong(name: str, rule: str, value: object) -> RiskDataError:
-        return RiskDataError("venue", f"{path}.{name}", rule, value=str(value))
+        return RiskDataError("venue", f"{path}.{name}", rule, value=text_of(value))
 
     def figure(name: str, value: Decimal, low: Decimal) -> None:
         if not value.is_finite() or not low <= value <= _HIGH:

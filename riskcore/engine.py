@@ -95,6 +95,8 @@ class Engine:
         accounts.units.must_fit(venue.units)
         check_adl_policy(venue.policy)
         accounts.must_have_rows_of(venue.backstop)
+        if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not -(2**63) <= seed < 2**63:
+            raise RiskDataError("seed", None, "must be a whole number of 64 bits", value=seed)
         self._venue, self._seed = venue, seed
         self._state, self._check_screen = accounts.copy(), check_screen
         self._look()
@@ -191,6 +193,8 @@ class Engine:
             An earlier tick failed half-way, in a user's own ADL policy say: the state is of no tick.
         """
         self._must_be_whole()
+        if not isinstance(tick, Tick):
+            raise RiskDataError("tick", None, f"must be a Tick, not {type(tick).__name__}")
         if self._held > _MOST_HELD:
             self._write_or_warn()
         time = tick.nanoseconds(self.time)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .shown import of_value, shown
+from .shown import of_value, shown, text_of
 
 
 class RiskDataError(ValueError):
@@ -22,9 +22,9 @@ class RiskDataError(ValueError):
 
     def __init__(self, table: str, column: str | None, rule: str, *, row: object = None, value: object = None) -> None:
         self.table, self.column, self.rule, self.row, self.value = table, column, rule, row, value
-        where = shown(table if column is None else f"{table}.{column}")
+        where = shown(text_of(table) if column is None else f"{text_of(table)}.{text_of(column)}")
         if row is not None:
-            where += f", row {shown(str(row))}"
+            where += f", row {shown(text_of(row))}"
         if value is not None:
             where += f", value {of_value(value)}"
         super().__init__(f"{where}: {shown(' '.join(rule.split()))}")

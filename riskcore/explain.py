@@ -15,6 +15,7 @@ from .accounts import Accounts
 from .curves import IMF, MMF
 from .errors import RiskDataError
 from .journal import to_frame
+from .shown import text_of
 from .tick import PriceMap, Prices
 from .venue import Venue
 
@@ -96,7 +97,7 @@ def explain_margin(
     try:
         row = accounts.row_of(account)
     except KeyError:
-        raise RiskDataError("accounts", "account", "must be an account of the state", value=str(account)) from None
+        raise RiskDataError("accounts", "account", "must be an account of the state", value=text_of(account)) from None
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     with localcontext(Context(prec=60)):
         lines = _margin_lines(accounts, venue, read, row)
@@ -175,7 +176,7 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
     try:
         row = accounts.row_of(_as_id(account, accounts.ids.dtype.kind))
     except KeyError:
-        raise RiskDataError("accounts", "account", "must be an account of the run", value=str(account)) from None
+        raise RiskDataError("accounts", "account", "must be an account of the run", value=text_of(account)) from None
     journal = run.journal()
     own = journal[(journal["account"] == row) | (journal["counterparty"] == row)]
     frame = to_frame(own, venue, accounts)

@@ -17,7 +17,8 @@ from . import tables
 from .errors import RiskDataError
 from .kernels import prints as kernels
 from .kernels.prints import BASIS, INDEX, MARK, MARK_UNIT, NO_SAMPLE, PREMIUM_UNIT
-from .tick import Books, Prices, no_prices
+from .shown import text_of
+from .tick import Books, Prices, by_symbol, no_prices
 from .venue import Venue
 
 Float = npt.NDArray[np.float64]
@@ -521,12 +522,16 @@ def cross_venue_index(
     RiskDataError
         A column is missing, a value out of range, a source stands twice or has no weight.
     """
-    if not (math.isfinite(max_deviation) and max_deviation >= 0):
-        raise ValueError("max_deviation must be a number of basis points >= 0")
+    if not 0 <= tables.figure("max_deviation", max_deviation) < math.inf:
+        raise RiskDataError("max_deviation", None, "must be a number of basis points >= 0", value=max_deviation)
     quotes = tables.checked("quotes", quotes, unit=unit)
     weight = pd.Series(1.0, quotes.index)
     if weights is not None:
-        weight = pd.to_numeric(quotes["source"].map(dict(weights)), errors="coerce")
+        if not isinstance(weights, Mapping):
+            raise RiskDataError("weights", None, "must be a mapping by source", value=type(weights).__name__)
+        sources = {name: row for row, name in enumerate(dict.fromkeys(map(text_of, weights)))}
+        each = by_symbol("weights", weights, sources, "a source")
+        weight = quotes["source"].map(dict(zip(sources, each.tolist(), strict=True)))
         bad = np.flatnonzero(~(np.isfinite(weight) & (weight > 0)))
         if bad.size:
             row = int(bad[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from typing import Any, TypeAlias
 
@@ -14,9 +14,11 @@ import pandas as pd
 from . import tables
 from .accounts import Accounts
 from .errors import RiskDataError
+from .ids import nearest
 from .kernels import liquidation as kernels
 from .kernels.whole import apply_fills
 from .margin import MarginTable, margin_table
+from .shown import text_of
 from .tick import LARGEST, PriceMap, Prices, Rule, by_symbol
 from .venue import Venue
 
@@ -157,16 +159,16 @@ def largest_orders(
     RiskDataError
         The market or an account is not there, or a price is missing.
     """
-    if market not in venue.markets.symbol:
-        raise RiskDataError("largest_orders", "market", "must be a market of the venue", value=str(market))
+    if not isinstance(market, str) or market not in venue.markets.symbol:
+        raise RiskDataError("largest_orders", "market", "must be a market of the venue", value=text_of(market))
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     m = venue.markets.symbol.index(market)
     if np.isnan(read.mark[m]):
         raise RiskDataError("marks", market, "an order is asked for: a mark is needed")
     rows = np.arange(len(accounts))
     if account is not None:
-        ids = [account] if isinstance(account, int | str) else list(account)
-        rows = _rows_of(accounts, "largest_orders", pd.Series(ids, dtype=object))
+        ids = [account] if isinstance(account, str) or not isinstance(account, Iterable) else list(account)
+        rows = np.array([_row_of(accounts, id_, n) for n, id_ in enumerate(ids)], np.int64)
     lots = np.empty((len(rows), 2), np.int64)
     kernels.largest_orders(rows, m, accounts.columns, read.columns, lots)
     size = venue.markets.quantity(lots, np.full(lots.shape, m))
@@ -184,18 +186,27 @@ def _must_fit(table: str, column: str, frame: pd.DataFrame | None, too_much: npt
         raise RiskDataError(table, column, rule, row=row, value=frame[column].iloc[row])
 
 
+def _row_of(accounts: Accounts, account: Any, row: int) -> int:
+    try:
+        return accounts.row_of(account)
+    except KeyError:
+        rule = "must be an account of the state"
+        raise RiskDataError("largest_orders", "account", rule, row=row, value=text_of(account)) from None
+
+
 def _rows_of(accounts: Accounts, table: str, ids: pd.Series[Any]) -> Int:
     rows = np.asarray(pd.Index(accounts.ids).get_indexer(pd.Index(ids)), np.int64)
     bad = np.flatnonzero(rows < 0)
     if bad.size:
         value = ids.iloc[bad[0]]
-        raise RiskDataError(table, "account", "must be an account of the state", row=int(bad[0]), value=str(value))
+        rule = f"must be an account of the state{nearest(value, accounts.ids)}"
+        raise RiskDataError(table, "account", rule, row=int(bad[0]), value=text_of(value))
     return rows
 
 
 def _fills(accounts: Accounts, venue: Venue, fills: pd.DataFrame | None) -> tuple[Int, Int, Int, Int]:
     """Account row, market row, signed lots and settle quanta received of every fill."""
-    if fills is None or not len(fills):
+    if fills is None or not len(fills := tables.as_frame("fills", fills)):
         return (np.empty(0, np.int64),) * 4
     table = tables.checked("fills", fills)
     account = _rows_of(accounts, "fills", table["account"])
@@ -212,7 +223,7 @@ def _fills(accounts: Accounts, venue: Venue, fills: pd.DataFrame | None) -> tupl
 
 def _transfers(accounts: Accounts, venue: Venue, transfers: pd.DataFrame | None) -> tuple[Int, Int, Int]:
     """Account row, asset row and signed quanta of every transfer."""
-    if transfers is None or not len(transfers):
+    if transfers is None or not len(transfers := tables.as_frame("transfers", transfers)):
         return (np.empty(0, np.int64),) * 3
     table = tables.checked("transfers", transfers)
     account = _rows_of(accounts, "transfers", table["account"])
@@ -229,8 +240,9 @@ def _shocked(prices: Prices, shocks: Shocks) -> Prices:
     venue = prices.venue
     markets, assets = venue.markets.symbol, venue.assets.symbol
     names = (*markets, *(a for a in assets if a not in markets))
-    if isinstance(shocks, int | float):
-        shocks = dict.fromkeys((n for n in names if n != venue.settle_asset), float(shocks))
+    if isinstance(shocks, float | int | np.number):
+        alike = tables.figure("shocks", shocks)
+        shocks = dict.fromkeys((n for n in names if n != venue.settle_asset), alike)
     rows = {name: row for row, name in enumerate(names)}
     shock = by_symbol("shocks", shocks, rows, "a market or a collateral asset", _SHOCK)
     moved = dict(zip(names, shock.tolist(), strict=True))

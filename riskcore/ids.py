@@ -62,12 +62,14 @@ def ranked_numbers(columns: Sequence[Int]) -> tuple[Int, list[Row]]:
 
 
 def ranked_texts(columns: Sequence[pd.Series[Any]]) -> tuple[npt.NDArray[np.object_], list[Row]]:
-    """Distinct texts of all columns, ascending, and the place of each row's among them."""
-    try:
-        texts = [pa.chunked_array(pa.array(column, pa.large_string())) for column in columns]
-    except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 cannot say
-        distinct, inverse = np.unique(np.concatenate([c.to_numpy(object) for c in columns]), return_inverse=True)
-        return distinct, np.split(inverse.astype(np.int32), np.cumsum([len(c) for c in columns])[:-1])
+    """Distinct texts of all columns, ascending, and the place of each row's among them.
+
+    Raises
+    ------
+    UnicodeEncodeError
+        A text has half of a surrogate pair, which UTF-8, and so no file of a run, can hold.
+    """
+    texts = [pa.chunked_array(pa.array(column, pa.large_string())) for column in columns]
     starts = [_starts(pc.not_equal(text[1:], text[:-1]).to_numpy()) for text in texts]
     runs = [text if start is None else text.take(pa.array(start)) for text, start in zip(texts, starts, strict=True)]
     ends = np.cumsum([len(run) for run in runs])[:-1]
@@ -88,6 +90,49 @@ def ranked_texts(columns: Sequence[pd.Series[Any]]) -> tuple[npt.NDArray[np.obje
     return distinct.to_numpy(zero_copy_only=False), _spread(np.split(rank, ends), starts, texts)
 
 
+def likenesses(ids: npt.NDArray[np.object_]) -> tuple[Int, Int]:
+    """Places of texts that say the same as the text beside them but for blanks, invisible marks, accents or zeros."""
+    try:
+        texts = pa.array(ids, pa.large_string())
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    is_odd = np.empty(len(texts), bool)
+    kernels.odd(*_buffers(texts), is_odd)
+    rows = np.flatnonzero(is_odd)
+    if not rows.size:
+        return rows, rows
+    written = plain(texts.take(pa.array(rows)))
+    # a text that is not odd is written plainly: it is the one that an odd text may stand for
+    found = pc.index_in(written, texts).fill_null(-1).to_numpy()
+    encoded = written.dictionary_encode().indices.to_numpy()
+    first = np.full(len(rows), -1)
+    first[encoded[::-1]] = rows[::-1]
+    same = np.where(found >= 0, found, first[encoded])
+    other = same != rows
+    return rows[other], same[other]
+
+
+def nearest(given: object, ids: npt.NDArray[Any]) -> str:
+    """Say in a message which of the ids is perhaps meant by one that is not among them; nothing where none is near."""
+    written = [str(known).encode(errors="replace").decode() for known in (*ids.tolist(), given)]
+    texts = plain(pa.array(written, pa.large_string())).to_pylist()
+    found = next((known for known, text in zip(ids.tolist(), texts, strict=False) if text == texts[-1]), None)
+    if found is None:
+        return ""
+    return f": is it {found!r}, {'text' if isinstance(found, str) else 'a whole number'}?"
+
+
+def plain(texts: pa.Array) -> pa.Array:
+    """The texts in the form in which those that differ by their writing alone are equal."""
+    texts = pc.utf8_normalize(texts, "NFC")
+    for pattern, kept in (
+        (r"^[\pZ\pC]+|[\pZ\pC]+$|[\p{Cf}\p{Cc}]+", ""),
+        (r"^\+?(-?)0*([0-9]+)(\.0*)?$", r"\1\2"),
+    ):
+        texts = pc.replace_substring_regex(texts, pattern, kept)
+    return texts
+
+
 def _starts(changes: npt.NDArray[np.bool_]) -> Int | None:
     """First rows of the runs of equal rows, None where most runs are of one row.
 
@@ -105,17 +150,20 @@ def _spread(ranks: Sequence[Row], starts: Sequence[Int | None], columns: Sequenc
     ]
 
 
+def _buffers(texts: pa.Array) -> tuple[Int, npt.NDArray[np.uint8]]:
+    """Where each text begins and the last one ends, and all of their bytes."""
+    _, offset, data = texts.buffers()
+    ends = np.frombuffer(offset, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    return ends, np.frombuffer(data or b"", np.uint8)
+
+
 def _packed(texts: pa.ChunkedArray) -> tuple[Int, bool]:
     """Numbers that ascend as the texts do, and whether texts that differ have numbers that differ.
 
     A text is read as a number with as many digits as there are texts' bytes, each in a base of its own: as many as
     bytes are met at the place. What does not fit 63 bits is left out, from the end.
     """
-    buffers = []
-    for chunk in texts.chunks:
-        _, offset, data = chunk.buffers()
-        ends = np.frombuffer(offset, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
-        buffers.append((ends, np.frombuffer(data or b"", np.uint8)))
+    buffers = [_buffers(chunk) for chunk in texts.chunks]
     longest = max(int(np.diff(ends).max(initial=0)) for ends, _ in buffers)
     seen = np.zeros((min(longest, _PLACES), 257), bool)
     for ends, data in buffers:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from . import tables
 from .accounts import Accounts
 from .kernels.columns import PackedColumns
 from .margin import (
@@ -160,7 +161,7 @@ def sweep(
     RiskDataError
         A price is missing, not finite or not > 0.
     """
-    if isinstance(prices, pd.DataFrame):
+    if tables.is_frame(prices):
         given = indexes, asset_prices, open_interest
         return MarginTables(tuple(sweep_table(accounts, PriceTable.read(venue, accounts, prices, *given), threads)))
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
@@ -221,7 +222,7 @@ def select(
     RiskDataError
         A price is missing, not finite or not > 0.
     """
-    if isinstance(prices, pd.DataFrame):
+    if tables.is_frame(prices):
         table = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
         return Selections(tuple(select_table(accounts, table, threads, lambda found: found.row)), accounts, table)
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)

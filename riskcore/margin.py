@@ -14,6 +14,7 @@ import pandas as pd
 
 from . import exact
 from .accounts import Accounts
+from .errors import RiskDataError
 from .kernels import margin as kernels
 from .kernels import packed as packed_kernels
 from .kernels.columns import PackedColumns
@@ -270,6 +271,8 @@ def thread_count(threads: int | None, count: int, worth_a_thread: int) -> int:
     if threads is None:
         cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1
         threads = min(cores, count // worth_a_thread + 1)
+    if not isinstance(threads, int | np.integer) or isinstance(threads, bool):
+        raise RiskDataError("threads", None, "must be a whole number >= 1, or None", value=threads)
     if threads < 1:
         raise ValueError(f"threads must be >= 1, not {threads}")
-    return min(threads, max(count, 1))
+    return min(int(threads), max(count, 1))

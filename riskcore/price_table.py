@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from . import tables
 from .accounts import Accounts
 from .errors import RiskDataError
+from .shown import text_of
 from .tick import (
     NOT_NEGATIVE,
     POSITIVE,
@@ -119,8 +121,12 @@ class PriceTable:
         accounts.units.must_fit(venue.units)
         markets, assets = venue.markets.row, venue.assets.row
 
+        marks = _wide("marks", marks)
+
         def rows(table: str, given: Any, known: Mapping[str, int], what: str, rule: Rule = POSITIVE) -> Float:
-            if not isinstance(given, pd.DataFrame):
+            if tables.is_frame(given):
+                given = _wide(table, given)
+            else:
                 return np.tile(by_symbol(table, given, known, what, rule), (len(marks), 1))
             if not given.index.equals(marks.index):
                 raise RiskDataError(table, None, "must have the index of the marks")
@@ -169,6 +175,19 @@ class PriceTable:
         return replace(
             self, **{f.name: getattr(self, f.name)[first:last] for f in fields(self) if f.name not in _OF_ALL}
         )
+
+
+def _wide(table: str, given: Any) -> pd.DataFrame:
+    """Return a frame of prices with its index: of another library's table, which has none, the column time."""
+    frame = tables.as_frame(table, given)
+    frame = frame.set_axis([text_of(name) for name in frame.columns], axis="columns")
+    if not isinstance(given, pd.DataFrame) and "time" in frame.columns:
+        frame = frame.set_index("time")
+    if {"market", "mark_price"} <= set(frame.columns):
+        rule = "must have a column per market, this looks like the marks table: pivot it, "
+        rule += "marks.pivot(index='time', columns='market', values='mark_price'), or read it by riskcore.io.read_ticks"
+        raise RiskDataError(table, None, rule)
+    return frame
 
 
 _OF_ALL = "open_lots", "venue"

@@ -205,6 +205,8 @@ def write_part(
             if known["digest"] != after:
                 rule = "the run has gone on since this engine was saved or resumed: resume it again"
                 raise RiskDataError("run", None, rule, value=str(path))
+            if inputs is not None:
+                known["inputs"] = dict(inputs)
         else:
             if (path / "run.json").exists():
                 raise RiskDataError("run", None, "must be a new or empty folder", value=str(path))
@@ -397,22 +399,22 @@ def _write_ticks(files: _Files, recorded: Sequence[Recorded]) -> None:
         }
     )
     files.table("assets", prices.dropna())
-    levels = [np.diff(r.books.offset) for r in recorded]
-    side = [np.repeat(np.arange(len(n)), n) for n in levels]
-    seen = [np.where(r.books.time > 0, r.books.time, r.time)[s // 2] for r, s in zip(recorded, side, strict=True)]
-    files.table(
-        "books",
-        pd.DataFrame(
-            {
-                "tick": np.repeat(ticks, [int(n.sum()) for n in levels]),
-                "market": stacked([s // 2 for s in side], np.int64),
-                "side": stacked([1 - 2 * (s % 2) for s in side], np.int64),
-                "price": stacked([r.books.price for r in recorded], np.int64),
-                "lots": stacked([r.books.lots for r in recorded], np.int64),
-                "book_time": stacked(seen, np.int64),
-            }
-        ),
-    )
+    files.table("books", pd.DataFrame(book_table(ticks, moments, [r.books for r in recorded])))
+
+
+def book_table(ticks: npt.NDArray[np.int64], moments: npt.NDArray[np.int64], books: Sequence[Books]) -> Table:
+    """Columns of the table of books: those of some ticks, of which the numbers and times are given."""
+    columns: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in _BOOK_COLUMNS}
+    for tick, moment, book in zip(ticks.tolist(), moments.tolist(), books, strict=True):
+        side = np.repeat(np.arange(len(book.offset) - 1), np.diff(book.offset))
+        seen = np.where(book.time > 0, book.time, moment)[side // 2]
+        given = np.full(len(side), tick), side // 2, 1 - 2 * (side % 2), book.price, book.lots, seen
+        for name, values in zip(_BOOK_COLUMNS, given, strict=True):
+            columns[name].append(values)
+    return {name: np.concatenate([np.empty(0, np.int64), *values]) for name, values in columns.items()}
+
+
+_BOOK_COLUMNS = ("tick", "market", "side", "price", "lots", "book_time")
 
 
 def _journal_frame(rows: Rows) -> pd.DataFrame:

@@ -23,10 +23,20 @@ def as_html(text: str) -> str:
     return html.escape(shown(text))
 
 
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold the text: no half of a surrogate pair is in it."""
+    return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def text_of(value: object) -> str:
+    """Return what a value prints, or its type where it has no text: numbers of more digits than Python writes, say."""
+    try:
+        return str(value)
+    except Exception:  # lists within lists without end, or whatever a class of the user's own raises
+        return f"of type {type(value).__name__}, which cannot be written out"
+
+
 def of_value(value: object) -> str:
     """Return one line with any value: text as Python writes it, of others what they print; cut where it is long."""
-    try:
-        found = repr(str(value)) if isinstance(value, str) else shown(str(value))
-    except Exception:  # numbers of more digits than Python turns into text, lists within lists without end
-        found = f"of type {type(value).__name__}, which cannot be written out"
+    found = repr(str(value)) if isinstance(value, str) else shown(text_of(value))
     return found if len(found) <= _LONGEST else f"{found[:_LONGEST]}..."

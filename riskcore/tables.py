@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
+from difflib import get_close_matches
 from fractions import Fraction
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -14,8 +18,10 @@ import numpy.typing as npt
 import pandas as pd
 import pandera.errors
 import pandera.pandas as pa
+import pyarrow
 
 from .errors import RiskDataError
+from .shown import is_unicode, text_of
 
 
 def _number(rule: str, test: Any, *, required: bool = True, nullable: bool = False) -> pa.Column:
@@ -195,6 +201,87 @@ def columns(table: str) -> list[str]:
     return list(_TABLES[table].columns)
 
 
+_FOREIGN = "tables of other libraries are taken as well, by the Arrow interface (Polars, pyarrow, DuckDB)"
+
+
+def as_frame(table: str, given: Any) -> pd.DataFrame:
+    """Return a frame of pandas: the one given, or what another library's table (Polars, pyarrow, DuckDB) holds.
+
+    Raises
+    ------
+    RiskDataError
+        It is no table.
+    """
+    if isinstance(given, pd.DataFrame):
+        return given
+    kind = type(given).__name__
+    if is_frame(given):
+        try:
+            found: pd.DataFrame = pyarrow.table(given).to_pandas()
+        except (pyarrow.ArrowException, TypeError, ValueError) as error:
+            raise RiskDataError(table, None, f"must be a table: {error}", value=kind) from None
+        return found
+    rule = "pandas.DataFrame(...) makes one of it" if isinstance(given, dict | list) else _FOREIGN
+    raise RiskDataError(table, None, f"must be a pandas DataFrame, not {kind}: {rule}")
+
+
+def is_frame(given: object) -> bool:
+    """Whether it is a table, of whatever library, and not a column of one."""
+    return isinstance(given, pd.DataFrame) or (
+        hasattr(given, "__arrow_c_stream__") and not isinstance(given, pd.Series | type)
+    )
+
+
+def must_have(table: str, frame: pd.DataFrame, names: Sequence[str]) -> None:
+    """Refuse a frame without one of some columns, or with one of them twice.
+
+    Raises
+    ------
+    RiskDataError
+    """
+    labels = [label if isinstance(label, str) else None for label in frame.columns]
+    for name in names:
+        if name not in labels:
+            there = [label for label in labels if label is not None]
+            rule = f"the column is missing; there are {', '.join(there) or 'none'}"
+            near = get_close_matches(name, [label for label in there if label not in names], 1)
+            raise RiskDataError(table, name, f"{rule}: is it {near[0]!r}?" if near else rule)
+        if labels.count(name) > 1:
+            raise RiskDataError(table, name, "the column stands twice")
+
+
+def number(value: Any) -> float:
+    """Return a float of one number, or of text that says one; infinite where it is past the range.
+
+    Raises
+    ------
+    ValueError
+        It is something else: a flag, a complex number, bytes, several numbers.
+    """
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value.item()
+    plain: Any = value
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal | str):
+        raise ValueError
+    try:
+        return float(plain)
+    except OverflowError:  # of a whole number or a fraction
+        return math.inf if plain > 0 else -math.inf
+
+
+def figure(name: str, value: object) -> float:
+    """Return the number that an argument must be.
+
+    Raises
+    ------
+    RiskDataError
+    """
+    try:
+        return number(value)
+    except ValueError:
+        raise RiskDataError(name, None, "must be a number", value=text_of(value)) from None
+
+
 def checked(
     table: str, frame: pd.DataFrame, *, unique: bool = True, unit: str = "ns", own_clock: bool = False
 ) -> pd.DataFrame:
@@ -206,17 +293,16 @@ def checked(
     Raises
     ------
     RiskDataError
-        A column is missing, a value is of the wrong type, missing, out of range, or a key stands twice.
+        A column is missing or not one of the table's, a value is of the wrong type, missing or out of range, or a key
+        stands twice.
     """
-    if not isinstance(frame, pd.DataFrame):
-        raise RiskDataError(table, None, f"must be a pandas DataFrame, not {type(frame).__name__}")
+    frame = as_frame(table, frame)
     schema = _TABLES[table]
-    for name, column in schema.columns.items():
-        found = int((frame.columns == name).sum())
-        if found > 1:
-            raise RiskDataError(table, name, "the column stands twice")
-        if column.required and not found:
-            raise RiskDataError(table, name, "the column is missing")
+    labels = [label if isinstance(label, str) else text_of(label) for label in frame.columns]
+    must_have(table, frame, [n for n, column in schema.columns.items() if column.required or n in labels])
+    for name in labels:
+        if name not in schema.columns:
+            raise RiskDataError(table, name, f"is no column of this table: {_meant(name, list(schema.columns))}")
     frame = _keys(table, frame.reset_index(drop=True), unit, own_clock)
     try:
         with warnings.catch_warnings():
@@ -225,6 +311,12 @@ def checked(
             return rules.validate(frame.copy(deep=False), lazy=True, inplace=True)  # columns replaced, none copied
     except pandera.errors.SchemaErrors as error:
         raise _first_breach(table, frame, error.failure_cases) from None
+
+
+def _meant(name: str, known: list[str]) -> str:
+    """Name the known column that is nearest to one that is not known, and all of them."""
+    near = get_close_matches(name.lower(), known, 1)
+    return (f"leave it out, or is it {near[0]}? " if near else "leave it out. ") + f"Its columns are {', '.join(known)}"
 
 
 def _keys(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.DataFrame:
@@ -240,12 +332,30 @@ def _keys(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Dat
             _must_be_text(table, name, frame[name])
         elif name == "reduce_only" and not pd.api.types.is_bool_dtype(frame[name].dtype):
             frame[name] = frame[name].map(_flag).astype(object)
+        elif name != "reduce_only":
+            frame[name] = _numbers(table, name, frame[name])
     return frame
+
+
+def _numbers(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any]:
+    """Numbers as they are, others one by one; what is missing stays so."""
+    dtype = values.dtype
+    if pd.api.types.is_float_dtype(dtype) or pd.api.types.is_integer_dtype(dtype):
+        return values
+    found = np.empty(len(values))
+    for row, value in enumerate(values.astype(object)):
+        try:
+            found[row] = np.nan if value is None or value is pd.NA or value is pd.NaT else number(value)
+        except ValueError:
+            raise RiskDataError(table, column, "must be a number", row=row, value=value) from None
+    return pd.Series(found, values.index)
 
 
 def _flag(value: object) -> object:
     """Read the text of a flag: one odd word in a CSV file makes text of the whole column."""
-    return {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower(), value)
+    return value if value is None or pd.api.types.is_number(value) or value is pd.NA else text_of(value)
 
 
 def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:
@@ -263,8 +373,7 @@ def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:
     elif kind in ("string", "empty") or not len(values):
         return values
     else:
-        kinds = values.astype(object).map(type)
-        odd = kinds != kinds.iloc[0]
+        odd = pd.Series([type(value) is not type(values.iloc[0]) for value in values])
     row = int(np.flatnonzero(odd)[0]) if odd.any() else 0
     raise RiskDataError(table, "account", rule, row=row, value=values.iloc[row])
 
@@ -282,10 +391,30 @@ def _must_be_text(table: str, column: str, values: pd.Series[Any]) -> None:
             raise RiskDataError(table, column, "must be text", row=int(odd[0]), value=values.iloc[odd[0]])
 
 
+def must_be_unicode(table: str, column: str, values: pd.Series[Any]) -> None:
+    """Refuse text that no file can hold: with half of a surrogate pair.
+
+    Raises
+    ------
+    RiskDataError
+    """
+    for row, value in enumerate(values):
+        if not is_unicode(value):
+            raise RiskDataError(table, column, "must be text without half of a surrogate pair", row=row, value=value)
+
+
+def missing(values: pd.Series[Any]) -> npt.NDArray[np.bool_]:
+    """Where there is no value."""
+    try:
+        return values.isna().to_numpy()
+    except ArithmeticError:  # a Decimal that signals when it is compared
+        return np.array([v.is_qnan() if isinstance(v, Decimal) else pd.isna(v) is True for v in values], bool)
+
+
 def _must_be_there(table: str, column: str, values: pd.Series[Any]) -> None:
-    missing = np.flatnonzero(values.isna())
-    if missing.size:
-        raise RiskDataError(table, column, "must not be missing", row=int(missing[0]), value=np.nan)
+    none = np.flatnonzero(missing(values))
+    if none.size:
+        raise RiskDataError(table, column, "must not be missing", row=int(none[0]), value=np.nan)
 
 
 def _first_breach(table: str, frame: pd.DataFrame, cases: pd.DataFrame) -> RiskDataError:
@@ -317,7 +446,7 @@ def codes(table: str, column: str, values: pd.Series[Any], names: tuple[str, ...
     found: npt.NDArray[np.int64] = place[code]
     if (place < 0).any():
         row = int(np.flatnonzero(found < 0)[0])
-        raise RiskDataError(table, column, f"must be {what} of the venue", row=row, value=str(values.iloc[row]))
+        raise RiskDataError(table, column, f"must be {what} of the venue", row=row, value=text_of(values.iloc[row]))
     return found
 
 
@@ -368,11 +497,11 @@ def times(
         fits = stamps.notna() if own_clock else (stamps >= _EARLIEST) & (stamps < _END)
         found = stamps.as_unit("ns").asi8 if fits.all() else None
     if found is None:
-        missing = given.isna().to_numpy()
-        row = int(np.flatnonzero(missing if missing.any() else ~np.asarray(fits))[0])
+        none = missing(given)
+        row = int(np.flatnonzero(none if none.any() else ~np.asarray(fits))[0])
         at, value = row if rows is None else int(rows[row]), given.iloc[row]
-        rule = "must not be missing" if missing.any() else _no_time(value, unit)
-        raise RiskDataError(table, column, rule, row=at, value=str(value))
+        rule = "must not be missing" if none.any() else _no_time(value, unit)
+        raise RiskDataError(table, column, rule, row=at, value=text_of(value))
     return found
 
 
@@ -434,7 +563,7 @@ def _times_if_given(
     table: str, values: pd.Series[Any], column: str, unit: str, own_clock: bool
 ) -> npt.NDArray[np.int64]:
     """Nanoseconds as of `times`, 0 where there is none."""
-    given = np.flatnonzero(values.notna())
+    given = np.flatnonzero(~missing(values))
     found = np.zeros(len(values), np.int64)
     found[given] = times(table, values.iloc[given], column, given, unit=unit, own_clock=own_clock)
     return found

@@ -32,6 +32,7 @@ from .kernels.prints import (
     first_wrong_level,
     follow_markets,
 )
+from .shown import is_unicode, text_of
 from .venue import Units, Venue
 
 Float = npt.NDArray[np.float64]
@@ -298,22 +299,26 @@ class Tick:
     def columnar_books(self, venue: Venue, time: int | None = None) -> Books:
         """Return the books in whole ticks and lots; ``time`` is that of the tick, nanoseconds, where it is known."""
         if isinstance(self.books, Books):
-            if self.book_times:
+            if self._book_times_given:
                 raise RiskDataError("book_times", None, "must stand beside a mapping or a frame of books")
             return self.books.checked(venue, self.nanoseconds())
         if self.books is None:
             return Books.empty(venue)
-        frame = self.books if isinstance(self.books, pd.DataFrame) else self._levels()
+        frame = tables.as_frame("books", self.books) if tables.is_frame(self.books) else self._levels()
         if not len(frame):
             return Books.empty(venue)
-        if self.book_times and "book_time" in frame.columns:
+        if self._book_times_given and "book_time" in frame.columns:
             raise RiskDataError("book_times", None, "must not stand beside a column book_time")
         time = self.nanoseconds() if time is None else time
-        if self.book_times and "market" in frame.columns:
+        if self._book_times_given and "market" in frame.columns:
             seen = self._book_times(venue, time)
             stamps = np.array([seen.get(market, _NO_TIME) for market in frame["market"]], np.int64)
             frame = frame.assign(book_time=stamps.view("datetime64[ns]"))
         return Books.from_frame(venue, frame, time, unit=self.unit)
+
+    @property
+    def _book_times_given(self) -> bool:
+        return self.book_times is not None and not (isinstance(self.book_times, Mapping) and not self.book_times)
 
     def _levels(self) -> pd.DataFrame:
         rows: list[tuple[str, str, int, float, float]] = []
@@ -321,9 +326,13 @@ class Tick:
             raise RiskDataError(
                 "books", None, "must be a mapping by market, a frame or Books", value=type(self.books).__name__
             )
-        for market, book in self.books.items():
+        books: Mapping[Any, Any] = self.books
+        for market, book in books.items():
+            if not isinstance(market, str) or not is_unicode(market):
+                raise RiskDataError("books", "market", "must be a market of the venue", value=text_of(market))
             if not isinstance(book, Mapping):
-                raise RiskDataError("books", str(market), "must be a mapping with bids and asks", value=str(book))
+                rule = "must be a mapping with bids and asks"
+                raise RiskDataError("books", market, rule, value=text_of(book))
             for name, levels in book.items():
                 side = _SIDES.get(name) if isinstance(name, str) else None
                 # what ccxt and the venues have beside the sides is no list; a misspelt side is
@@ -335,15 +344,22 @@ class Tick:
                     for level, row in enumerate(levels):
                         if isinstance(row, str):
                             raise TypeError
-                        price, quantity = row[:2] if len(row) == 3 else row
-                        rows.append((market, side, level, float(price), float(quantity)))
+                        figures = row[:2] if len(row) == 3 else row
+                        try:
+                            price, quantity = (x if type(x) is float else tables.number(x) for x in figures)
+                        except ValueError:
+                            if len(figures) != 2:
+                                raise
+                            at, value = f"{name}[{level}]", text_of(list(figures))
+                            raise RiskDataError("books", market, "must be numbers", row=at, value=value) from None
+                        rows.append((market, side, level, price, quantity))
                         if level and side == "bid" and rows[-1][3] > rows[-2][3]:
-                            raise RiskDataError("books", str(market), _ASCENDS, row=f"bids[{level}]", value=price)
+                            raise RiskDataError("books", market, _ASCENDS, row=f"bids[{level}]", value=price)
                 except RiskDataError:
                     raise
                 except (TypeError, ValueError, OverflowError):
                     rule = "must be 'bids' or 'asks', each a list of (price, quantity), best level first"
-                    raise RiskDataError("books", str(market), rule, value=str(name)) from None
+                    raise RiskDataError("books", market, rule, value=text_of(name)) from None
         return pd.DataFrame(rows, columns=["market", "side", "level", "price", "quantity"])
 
     def _book_times(self, venue: Venue, time: int) -> dict[str, int]:
@@ -352,11 +368,11 @@ class Tick:
         given, own_clock = dict(self.book_times), tables.has_own_clock(time)
         for market, seen in given.items():
             if market not in venue.book_symbols:
-                raise RiskDataError("book_times", str(market), "must be a market of the venue", value=str(seen))
+                raise RiskDataError("book_times", text_of(market), "must be a market of the venue", value=text_of(seen))
             one = pd.Series([seen])
             given[market] = int(tables.times("book_times", one, market, unit=self.unit, own_clock=own_clock)[0])
             if given[market] > time:
-                raise RiskDataError("book_times", market, "must not be later than the tick", value=str(seen))
+                raise RiskDataError("book_times", market, "must not be later than the tick", value=text_of(seen))
         return given
 
 
@@ -647,14 +663,14 @@ def by_symbol(
         return column
     column = column.copy()
     for key, price in _pairs(table, prices):
-        name = str(key)
+        name = text_of(key)
         row = rows.get(name)
         if row is None:
             raise RiskDataError(table, name, f"must be {what} of the venue", value=price)
         try:
-            value = float(price)
-        except (TypeError, ValueError):
-            raise RiskDataError(table, name, "must be a number", value=str(price)) from None
+            value = price if type(price) is float else tables.number(price)
+        except ValueError:
+            raise RiskDataError(table, name, "must be a number", value=text_of(price)) from None
         if not rule.lowest <= value <= rule.highest:
             raise RiskDataError(table, name, rule.broken_by(value), value=value)
         column[row] = value
@@ -683,19 +699,17 @@ def by_time(table: str, frame: pd.DataFrame, rows: Mapping[str, int], what: str,
     RiskDataError
         As `by_symbol`, and which row it is.
     """
-    at = [rows.get(str(name), -1) for name in frame.columns]
+    at = [rows.get(text_of(name), -1) for name in frame.columns]
     found = np.full((len(frame), len(rows)), np.nan)
-    try:
-        given = frame.to_numpy(np.float64, na_value=np.nan)
-    except (TypeError, ValueError):
-        given = found[:, :0]
+    numbers = (pd.api.types.is_float_dtype(dtype) or pd.api.types.is_integer_dtype(dtype) for dtype in frame.dtypes)
+    given = frame.to_numpy(np.float64, na_value=np.nan) if all(numbers) else found[:, :0]
     fits = (rule.lowest <= given) & (given <= rule.highest) | np.isnan(given)
     if given.shape[1] == len(set(at)) and -1 not in at and np.all(fits):
         found[:, at] = given
     else:  # something is wrong, or unusual: row by row, as it would be alone
         for n, (time, row) in enumerate(frame.iterrows()):
             with of_row(time):
-                found[n] = by_symbol(table, row.dropna(), rows, what, rule)
+                found[n] = by_symbol(table, row[~tables.missing(row)], rows, what, rule)
     return found
 
 

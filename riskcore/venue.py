@@ -23,6 +23,7 @@ from . import payload
 from .curves import Curves, MarginFunction, Sqrt, check
 from .deleveraging import POLICIES
 from .errors import RiskDataError
+from .shown import text_of
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -597,7 +598,7 @@ def _plain(value: Fraction | int) -> str:
 
 
 def _wrong(path: str, rule: str, value: object) -> RiskDataError:
-    return RiskDataError("venue", path, rule, value=str(value))
+    return RiskDataError("venue", path, rule, value=text_of(value))
 
 
 def _figure(
@@ -715,9 +716,20 @@ def _policy(spec: _Policy) -> Policy:
 
 def _amount(path: str, value: _Figure | Decimal) -> Fraction:
     """Read a figure that is a decimal or a fraction and not negative."""
+    text = str(value)
     try:
-        amount = Fraction(str(value))
-    except (ValueError, ZeroDivisionError):
+        if "/" in text:
+            amount = Fraction(text)
+        else:
+            decimal = Decimal(text)
+            if not decimal.is_finite():
+                raise ValueError
+            if not decimal.is_zero() and decimal.adjusted() < -30:  # no digits are written out before the size is known
+                raise _wrong(path, "must be 0 or at least 1e-30", value)
+            amount = Fraction(-1 if decimal.adjusted() > 30 else decimal)
+    except RiskDataError:
+        raise
+    except (ArithmeticError, ValueError):
         raise _wrong(path, "must be a decimal or a fraction", value) from None
     if not 0 <= amount <= 10**12:
         raise _wrong(path, "must be from 0 to 10**12", value)
@@ -738,6 +750,8 @@ def _part(path: str, value: Decimal, *, open_low: bool = False) -> Fraction:
     """Read a figure from 0 to 1; ``open_low``: not 0."""
     if not (value.is_finite() and (_SMALLEST if open_low else 0) <= value <= 1):
         raise _wrong(path, "must be more than 0 and at most 1" if open_low else "must be from 0 to 1", value)
+    if not value.is_zero() and value < _SMALLEST:
+        raise _wrong(path, f"must be 0 or at least {_SMALLEST}", value)
     return Fraction(value)
 
 

@@ -23,6 +23,7 @@ from .kernels.packed import list_holders
 from .liquidation import liquidation_prices
 from .many import select, sweep
 from .screen import Screen
+from .tick import Books, Tick
 from .venue import load_venue
 
 _ACCOUNTS = 300
@@ -62,11 +63,13 @@ class _Run:
         self.accounts = Accounts.from_frames(self.venue, *self.tables)
 
     def look(self) -> None:
-        """Margins and selections, one vector of prices and many."""
+        """Margins and selections, of accounts that can change and cannot, one vector of prices and many."""
         rows = pd.DataFrame([self.first, self.first])
-        for prices in (self.first, rows):
-            sweep(self.accounts, self.venue, prices)
-            select(self.accounts, self.venue, prices)
+        for accounts in (self.accounts, self.accounts.copy()):
+            sweep(accounts, self.venue, self.first)
+            sweep(accounts, self.venue, rows)
+            select(accounts, self.venue, self.first)
+            select(accounts, self.venue, rows)
         screen = Screen(self.accounts, self.venue)
         for share in (1.0, 0.999, 0.8, 0.799):
             screen.select({symbol: price * share for symbol, price in self.first.items()})
@@ -77,22 +80,30 @@ class _Run:
     def ask(self) -> None:
         """Questions about single accounts, and ids that are texts."""
         market, price = next(iter(self.first.items()))
-        liquidation_prices(self.accounts, self.venue, self.first)
-        largest_orders(self.accounts, self.venue, self.first, market)
-        what_if(
-            self.accounts, self.venue, self.first, shocks=-0.1,
-            fills=pd.DataFrame({"account": [1], "market": [market], "quantity": [1.0], "price": [price]}),
-            transfers=pd.DataFrame({"account": [1], "asset": [self.venue.settle_asset], "quantity": [1.0]}),
-        )  # fmt: skip
+        fills = pd.DataFrame({"account": [1], "market": [market], "quantity": [1.0], "price": [price]})
+        transfers = pd.DataFrame({"account": [1], "asset": [self.venue.settle_asset], "quantity": [1.0]})
+        for accounts in (self.accounts, self.accounts.copy()):
+            liquidation_prices(accounts, self.venue, self.first)
+            largest_orders(accounts, self.venue, self.first, market)
+            what_if(accounts, self.venue, self.first, shocks=-0.1, fills=fills, transfers=transfers)
         texts = [frame.assign(account=frame["account"].astype(str)) for frame in self.tables]
         Accounts.from_frames(self.venue, *texts)
 
     def liquidate(self) -> None:
         """All phases of the waterfall."""
         books = sample.generate_books(self.venue, self.marks, depth=2e5)
-        engine = Engine(self.accounts, self.venue)
-        for tick in read_ticks(self.venue, self.accounts, self.marks, books):
-            engine.step(tick)
+        ticks = list(read_ticks(self.venue, self.accounts, self.marks, books))
+        # kernels are compiled for arrays that can be written to, and for others: a tick's are either
+        frames, objects = [], []
+        for tick, (_, book), (_, mark) in zip(ticks, books.groupby("time"), self.marks.groupby("time"), strict=True):
+            book = book.drop(columns="time")
+            marks = dict(zip(mark["market"], mark["mark_price"], strict=True))
+            frames.append(Tick(tick.time, marks, book))
+            objects.append(Tick(tick.time, marks, Books.from_frame(self.venue, book, tick.time)))
+        for given in (ticks, frames, objects):
+            engine = Engine(self.accounts, self.venue)
+            for tick in given:
+                engine.step(tick)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from riskcore import io, sample
 from riskcore.audit import RULES, RunError, accruals, audit, shares, winners
 from riskcore.audit.folder import EVENTS
 
+from .small_run import seal
+
 WHOLE = [
     "tick", "time", "account", "counterparty", "market", "asset", "order", "requested", "lots", "cost", "cash", "entry",
     "fee", "quanta", "lent", "unsettled", "counter_cost", "counter_cash", "counter_entry", "fund",
@@ -342,6 +344,12 @@ def journal_of(path):
     return pd.concat(parts, ignore_index=True).astype({"event": object, "reason": object})
 
 
+def audit_altered(path, **given):
+    """Audit a run whose altered files have digests that fit: only what they say can tell."""
+    seal(path)
+    return audit(path, **given)
+
+
 def put(path, journal):
     """Put another journal in the place of a run's; it stands in the first part."""
     first, *others = sorted((path / "journal").iterdir())
@@ -369,7 +377,7 @@ def altered(copied):
         if name not in copies:
             copies[name] = copied(name)
         put(copies[name], journal)
-        return audit(copies[name])
+        return audit_altered(copies[name])
 
     return audit_with
 
@@ -627,7 +635,6 @@ def filtered(market, figure, value):
         ("waive", policy("waived_fee_share", "0.45"), "cost"),
         ("waive", policy("waived_fee_share", "0.55"), "cost"),
         ("waive", policy("target_mmr", "0.99"), "book"),
-        ("waive", policy("target_mmr", "1.01"), "book"),
         ("waive", policy("harmful_slice", "send"), "book"),
         ("waive", policy("harmful_slice", "backstop"), "book"),
         ("waive", policy("position_order", "largest"), "order"),
@@ -695,7 +702,7 @@ def test_a_run_by_other_rules_is_found(copied, name, change, rule):
     source = json.loads((path / "venue.json").read_text())
     change(source)
     (path / "venue.json").write_text(json.dumps(source))
-    found = broken(audit(path))
+    found = broken(audit_altered(path))
     assert rule in found, found
 
 
@@ -706,12 +713,12 @@ def test_providers_are_held_to_their_own_initial_margin(copied):
     source = json.loads(kept)
     source["markets"][0]["imfFunction"]["base"] = "0.15"
     (path / "venue.json").write_text(json.dumps(source))
-    assert "touched" in broken(audit(path))
+    assert "touched" in broken(audit_altered(path))
     (path / "venue.json").write_text(kept)
     accounts = pd.read_parquet(path / "start" / "accounts.parquet")
     accounts.loc[accounts["account"] > HARD["count"], "leverage_limit"] = 2.0
     accounts.to_parquet(path / "start" / "accounts.parquet", index=False)
-    assert "touched" in broken(audit(path))
+    assert "touched" in broken(audit_altered(path))
 
 
 @pytest.mark.parametrize("number", range(len(winners.POLICIES)))
@@ -728,7 +735,7 @@ def test_every_adl_policy_is_followed(tmp_path, number):
     source = json.loads((tmp_path / "venue.json").read_text())
     source["policy"]["adl_policy"] = {"size": "leverage", "pro_rata": "rap_tail"}.get(name, "size")
     (tmp_path / "venue.json").write_text(json.dumps(source))
-    assert broken(audit(tmp_path)) & {"touched", "stages"}
+    assert broken(audit_altered(tmp_path)) & {"touched", "stages"}
 
 
 def named(path, name):
@@ -742,14 +749,14 @@ def test_an_adl_policy_of_ones_own_is_followed_where_its_function_is_given(copie
     path = copied(name)
     house = winners.POLICIES[RUNS[name][0]["adl_policy"]].function
     named(path, "mine")
-    breaches = audit(path).breaches
+    breaches = audit_altered(path).breaches
     assert breaches["rule"].tolist() == ["touched"]
     assert "cannot be checked" in breaches["what"].iloc[0]
-    assert audit(path, adl_policies={"mine": (house, shared)}).ok
+    assert audit_altered(path, adl_policies={"mine": (house, shared)}).ok
     for function, together in ((lambda f: -house(f), shared), (house, not shared)):
-        assert "touched" in broken(audit(path, adl_policies={"mine": (function, together)}))
+        assert "touched" in broken(audit_altered(path, adl_policies={"mine": (function, together)}))
     with pytest.raises(RunError, match="size"):
-        audit(path, adl_policies={"mine": (house, shared), "size": (house, shared)})
+        audit_altered(path, adl_policies={"mine": (house, shared), "size": (house, shared)})
 
 
 def test_what_is_no_counterparty_is_found_whatever_the_policy(copied, journals):
@@ -761,7 +768,7 @@ def test_what_is_no_counterparty_is_found_whatever_the_policy(copied, journals):
         spoiled = journal.copy()
         spoiled.loc[rows[0], column] = value
         put(path, spoiled)
-        assert len(audit(path).breaches.query("rule == 'touched'")) > 1
+        assert len(audit_altered(path).breaches.query("rule == 'touched'")) > 1
 
 
 def test_a_weight_that_float64_leaves_open_is_taken_either_way():
@@ -776,6 +783,7 @@ def test_a_weight_that_float64_leaves_open_is_taken_either_way():
 @pytest.mark.parametrize(
     ("figure", "value"),
     [
+        ("target_mmr", "1.01"),
         ("adl_price", "1.01"),
         ("adl_price", "-0.01"),
         ("adl_cap", 0),
@@ -793,7 +801,7 @@ def test_a_policy_that_there_is_not_is_refused(copied, figure, value):
     policy(figure, value)(source)
     (path / "venue.json").write_text(json.dumps(source))
     with pytest.raises(RunError, match=figure):
-        audit(path)
+        audit_altered(path)
 
 
 @pytest.mark.parametrize(("name", "rule"), [("waive", "throttle"), ("random", "selection")])
@@ -801,7 +809,7 @@ def test_a_run_by_another_seed_is_found(copied, name, rule):
     path = copied(name)
     known = json.loads((path / "run.json").read_text())
     (path / "run.json").write_text(json.dumps(known | {"seed": known["seed"] + 1}))
-    assert rule in broken(audit(path))
+    assert rule in broken(audit_altered(path))
 
 
 # -- altered inputs and states
@@ -822,7 +830,7 @@ def test_an_altered_print_is_found(copied, column, rule):
         if column == "time":
             spoiled.loc[ticks["tick"] == ticks.loc[row, "tick"], "time"] = value + 1
         spoiled.to_parquet(file, index=False)
-        assert rule in broken(audit(path)), row
+        assert rule in broken(audit_altered(path)), row
 
 
 def test_a_print_that_would_have_been_refused_is_found(copied, journals):
@@ -843,7 +851,7 @@ def test_a_print_that_would_have_been_refused_is_found(copied, journals):
         spoiled = books.copy()
         spoiled.loc[rows, column] += change
         spoiled.to_parquet(file, index=False)
-        assert "guards" in broken(audit(path)), column
+        assert "guards" in broken(audit_altered(path)), column
     books.to_parquet(file, index=False)
     file = min((path / "ticks").iterdir())
     ticks = pd.read_parquet(file)
@@ -851,7 +859,7 @@ def test_a_print_that_would_have_been_refused_is_found(copied, journals):
         spoiled = ticks.copy()
         spoiled.loc[int(np.flatnonzero(ticks[column].notna())[20]), column] *= change
         spoiled.to_parquet(file, index=False)
-        assert "guards" in broken(audit(path)), column
+        assert "guards" in broken(audit_altered(path)), column
 
 
 @pytest.mark.parametrize("name", ["caps", "thin", "storm"])
@@ -863,7 +871,7 @@ def test_an_altered_state_is_found(copied, name):
         table = pd.read_parquet(file)
         if not len(table):  # then a row is one too many
             table.reindex([0]).fillna(0).astype(table.dtypes).to_parquet(file, index=False)
-            assert not audit(path).ok, file.name
+            assert not audit_altered(path).ok, file.name
         row, spoiled = len(table) // 2, []
         for column in table.columns if len(table) else ():
             if table[column].dtype.kind in "if":
@@ -874,9 +882,9 @@ def test_an_altered_state_is_found(copied, name):
             spoiled += [table.drop(index=row), pd.concat([table.iloc[:1], table], ignore_index=True)]
         for number, other in enumerate(spoiled):
             other.to_parquet(file, index=False)
-            assert not audit(path).ok, (file.name, number)
+            assert not audit_altered(path).ok, (file.name, number)
         table.to_parquet(file, index=False)
-    assert audit(path).ok
+    assert audit_altered(path).ok
 
 
 def test_every_rule_is_broken_by_something(copied, altered, journals):
@@ -893,7 +901,7 @@ def test_every_rule_is_broken_by_something(copied, altered, journals):
     books = pd.read_parquet(file)
     books.loc[[3, 4]] = books.loc[[4, 3]].to_numpy()
     books.to_parquet(file, index=False)
-    found |= broken(audit(path))
+    found |= broken(audit_altered(path))
     file = max((path / "state").iterdir()) / "positions.parquet"
     positions = pd.read_parquet(file)
     positions.loc[0, "lots"] += 1

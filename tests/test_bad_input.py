@@ -84,7 +84,9 @@ def numbers():
 def missing_columns():
     for table, frame in small_run.tables().items():
         for column in frame.columns.difference(OPTIONAL, sort=False):
-            yield keep(table, lambda f, c=column: f.drop(columns=c)), f"{table}.{column}: the column is missing"
+            there = ", ".join(frame.columns.drop(column))
+            line = f"{table}.{column}: the column is missing; there are {there}"
+            yield keep(table, lambda f, c=column: f.drop(columns=c)), line
 
 
 LOTS = "must be a whole number of lots of the market's stepSize"
@@ -283,7 +285,19 @@ def test_ids_of_two_kinds_are_refused(table, ids, line, folder):
 @pytest.mark.parametrize(
     ("frame", "line"),
     [
-        ({"account": [1]}, "positions: must be a pandas DataFrame, not dict"),
+        (
+            {"account": [1]},
+            "positions: must be a pandas DataFrame, not dict: pandas.DataFrame(...) makes one of it",
+        ),
+        ([], "positions: must be a pandas DataFrame, not list: pandas.DataFrame(...) makes one of it"),
+        *(
+            (
+                given,
+                f"positions: must be a pandas DataFrame, not {kind}: tables of other libraries are taken as well, by "
+                "the Arrow interface (Polars, pyarrow, DuckDB)",
+            )
+            for given, kind in ((None, "NoneType"), ("x", "str"), (pd.Series([1]), "Series"))
+        ),
         (
             small_run.tables()["positions"].set_axis(["account", "market", "quantity", "quantity"], axis=1),
             "positions.quantity: the column stands twice",

@@ -221,6 +221,32 @@ class TestReplay:
         assert line == f"run, value '{cut}': was cut with other inputs: name a new folder"
         assert {p: p.read_bytes() for p in cut.rglob("*") if p.is_file()} == before
 
+    def test_a_refused_tick_is_mended(self, files, run, tmp_path):
+        """What was done is kept, and the same command goes on once the table is mended, to the same end."""
+        tables = {name: pd.read_parquet(files[name]) for name in ("marks", "books")}
+        late = sorted(tables["marks"]["time"].unique())[15:]
+        faulty = {name: tmp_path / path.name for name, path in files.items()}
+        for name, path in files.items():
+            table = tables.get(name)
+            if table is None:
+                faulty[name].write_bytes(path.read_bytes())
+            else:
+                table["time"] = table["time"].mask(table["time"].isin(late), table["time"] + pd.Timedelta("2D"))
+                table.to_parquet(faulty[name])
+        words, kept = small_run.arguments("replay", faulty, tmp_path / "run"), tmp_path / "run"
+        line = refused(*words)
+        time = late[0] + pd.Timedelta("2D")
+        assert line.startswith(
+            f"tick.time, row time {time}, value '{time}': must not be 2 days 00:00:01 after the tick"
+        )
+        assert line.endswith("; the ticks before it are kept: mend it and run the same again")
+        assert run_folder.manifest(kept)["ticks"] == 15
+        assert refused(*words) == line
+        for name in tables:
+            faulty[name].write_bytes(files[name].read_bytes())
+        assert as_json(*words)["ticks"] == 25
+        assert run_folder.read_journal(kept).tobytes() == run_folder.read_journal(run).tobytes()
+
     def test_same_inputs_at_another_place_are_the_same(self, files, run, cut, tmp_path):
         moved = {name: (tmp_path / path.name) for name, path in files.items()}
         for name, path in moved.items():

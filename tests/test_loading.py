@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from riskcore import Accounts, RiskDataError, ids, io, load_venue, sample, tables
+from tests import small_run
 
 COUNT = 400
 
@@ -174,10 +175,12 @@ def test_text_ids_are_as_numbers_are(name, kind):
 
 
 def test_text_that_utf8_cannot_say():
-    columns = [pd.Series(["b", "\ud800", "a"], dtype=object), pd.Series(["c", "\ud800"], dtype=object)]
-    distinct, ranks = ids.ranked_texts(columns)
-    assert distinct.tolist() == ["a", "b", "c", "\ud800"]
-    assert [rank.tolist() for rank in ranks] == [[1, 3, 0], [2, 3]]
+    frames = small_run.tables()
+    for name, ids_of in (("positions", ["b", "\ud800"]), ("balances", ["b", "c", "d"])):
+        frames[name] = frames[name].assign(account=pd.Series(ids_of, dtype=object))
+    venue = load_venue(small_run.venue_source("d"))
+    with pytest.raises(RiskDataError, match=r"positions.account, row 1, value '\\ud800': must be text without half of"):
+        Accounts.from_frames(venue, frames["positions"], frames["balances"])
 
 
 @pytest.mark.parametrize("kind", ["object", "str", "string", "category"])

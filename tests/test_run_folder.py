@@ -3,12 +3,13 @@
 import copy
 import json
 import pickle
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from riskcore import Engine, RiskDataError, run_folder
+from riskcore import Engine, RiskDataError, io, run_folder
 from riskcore.journal import EVENTS
 from tests import small_run
 
@@ -166,3 +167,58 @@ def test_a_copy_of_an_engine_goes_on_like_it(crash, taken):
     for tick in ticks[4:12]:
         assert engine.step(tick).rows.tobytes() == other.step(tick).rows.tobytes()
     np.testing.assert_array_equal(engine.accounts.columns.free, other.accounts.columns.free)
+
+
+class TestMendedTicks:
+    """A run that was cut goes on with tables whose ticks to come have changed, and with no others."""
+
+    def cut(self, crash, path, change=None):
+        """Run up to the tenth tick, which is refused, and go on with a change of the tick that is named."""
+        venue, accounts, ticks = crash
+        late = {time: time + 3 * 86_400 * 10**9 for time in ticks.time[10:].tolist()}
+        time = np.array([late.get(time, time) for time in ticks.time.tolist()])
+        refused = replace(ticks, time=time, books={late.get(time, time): book for time, book in ticks.books.items()})
+        inputs = {name: {"path": name, "sha256": "0"} for name in ("venue", "marks", "books")}
+        with pytest.raises(RiskDataError, match=r"row time 2025.*must not be 3 days .* the ticks before it are kept"):
+            io.replay(venue, accounts, refused, path, seed=3, inputs=inputs)
+        assert (run_folder.manifest(path)["ticks"], run_folder.manifest(path)["complete"]) == (10, False)
+        mended = inputs | {name: {"path": name, "sha256": "1"} for name in ("marks", "books")}
+        return io.replay(venue, accounts, change(ticks) if change else ticks, path, seed=3, inputs=mended)
+
+    def test_to_come(self, crash, whole, tmp_path):
+        self.cut(crash, tmp_path / "run")
+        assert run_folder.manifest(tmp_path / "run")["inputs"]["marks"]["sha256"] == "1"
+        assert run_folder.read_journal(tmp_path / "run").tobytes() == run_folder.read_journal(whole).tobytes()
+
+    @pytest.mark.parametrize("name", ["mark", "index", "open_interest", "funding_rate", "last", "asset"])
+    def test_done(self, crash, tmp_path, name):
+        def change(ticks):
+            values = getattr(ticks, name).copy()
+            values[9, 1] = 0.5
+            return replace(ticks, **{name: values})
+
+        with pytest.raises(RiskDataError, match="was cut with other inputs"):
+            self.cut(crash, tmp_path / "run", change)
+
+    @pytest.mark.parametrize("name", ["time", "offset", "price", "lots", "none"])
+    def test_a_book_that_is_done(self, crash, tmp_path, name):
+        def change(ticks):
+            time = int(ticks.time[9])
+            book, books = ticks.books[time], dict(ticks.books)
+            values = getattr(book, name, book.lots).copy()
+            values[0 if name == "time" else 1] += -1 if name == "offset" else 1
+            books[time] = replace(book, **({name: values} if name != "none" else {}))
+            if name == "none":
+                del books[time]
+            return replace(ticks, books=books)
+
+        with pytest.raises(RiskDataError, match="was cut with other inputs"):
+            self.cut(crash, tmp_path / "run", change)
+
+    def test_fewer_than_are_done(self, crash, tmp_path):
+        def change(ticks):
+            columns = {f.name: getattr(ticks, f.name)[:9] for f in fields(ticks) if f.name not in ("venue", "books")}
+            return replace(ticks, **columns)
+
+        with pytest.raises(RiskDataError, match="was cut with other inputs"):
+            self.cut(crash, tmp_path / "run", change)

@@ -152,5 +152,5 @@ class TestFormulas:
         path = tmp_path / "out.csv"
         call(*small_run.arguments("sweep", run[1], path))
         assert {line.split(",")[1] for line in path.read_text().splitlines() if "=" in line} == {f"'{FORMULA}"}
-        found = io.read_table(path, "margins")
+        found = io.read_table(path, "positions")
         assert set(found["account"]) >= {FORMULA, MARKUP}

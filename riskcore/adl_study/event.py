@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .. import tables
 from ..deleveraging import Counterparties, Policy, allocate
+from ..errors import RiskDataError
 from .tables import checked_pair, quanta
 from .tally import Start, Tally
 
@@ -71,6 +73,9 @@ class Event:
         RiskDataError
             A table breaks a rule.
         """
+        quantum = tables.figure("quantum", quantum)
+        if not 1e-18 <= quantum <= 1e18:
+            raise RiskDataError("quantum", None, "must be a number from 1e-18 to 1e18", value=quantum)
         winners, requests = checked_pair(winners, requests, unit=unit)
         owner, _ = pd.factorize(winners["account"])
         accounts = int(owner.max()) + 1

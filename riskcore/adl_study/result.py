@@ -12,6 +12,7 @@ import pandas as pd
 from ..deleveraging import POLICIES, Policy
 from ..errors import RiskDataError
 from ..io import write_text
+from ..shown import text_of
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -75,8 +76,10 @@ def chosen(policies: Sequence[str] | None) -> list[Policy]:
     RiskDataError
         There is no policy of that name.
     """
+    if policies is not None and (isinstance(policies, str) or not isinstance(policies, Sequence)):
+        raise RiskDataError("policy", None, "must be a list of names", value=policies)
     for name in policies or ():
-        if name not in POLICIES:
+        if not isinstance(name, str) or name not in POLICIES:
             raise RiskDataError("policy", None, f"must be one of {', '.join(POLICIES)}", value=name)
     return [POLICIES[name] for name in dict.fromkeys(policies or POLICIES)]
 
@@ -93,9 +96,9 @@ def gap_of(wave_gap: str | float) -> int:
         gap = pd.Timedelta(wave_gap) if isinstance(wave_gap, str) else pd.Timedelta(seconds=wave_gap)
         if gap >= pd.Timedelta(0):
             return int(gap.as_unit("ns").value)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, TypeError, ArithmeticError):
         pass
-    raise RiskDataError("wave_gap", None, "must be a length of time, of 0 or more", value=str(wave_gap))
+    raise RiskDataError("wave_gap", None, "must be a length of time, of 0 or more", value=text_of(wave_gap))
 
 
 def collect(found: Sequence[tuple[Tally, pd.DataFrame]], split: pd.DataFrame | None = None) -> Study:

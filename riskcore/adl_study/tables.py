@@ -26,8 +26,8 @@ def checked(table: str, frame: pd.DataFrame, *, unit: str = "ns") -> pd.DataFram
     RiskDataError
         A value breaks a rule.
     """
-    if isinstance(frame, pd.DataFrame):
-        frame = frame.assign(**{k: v for k, v in _ASSUMED[table].items() if k not in frame.columns})
+    frame = tables.as_frame(table, frame)
+    frame = frame.assign(**{k: v for k, v in _ASSUMED[table].items() if k not in frame.columns})
     return tables.checked(table, frame, unit=unit)
 
 
@@ -41,7 +41,8 @@ def checked_pair(
     RiskDataError
         A value breaks a rule, one table alone names markets or sides, or rows of an account differ in its own figures.
     """
-    given = [list(getattr(frame, "columns", ())) for frame in (winners, requests)]
+    winners, requests = tables.as_frame("winners", winners), tables.as_frame("requests", requests)
+    given = [list(frame.columns) for frame in (winners, requests)]
     winners, requests = checked("winners", winners), checked("requests", requests, unit=unit)
     for column in ("market", "side"):
         if (column in given[0]) != (column in given[1]):

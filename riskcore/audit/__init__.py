@@ -22,7 +22,7 @@ import pandas as pd
 
 from .columns import check_conservation, check_prices, check_replay, check_rows
 from .findings import Findings
-from .folder import read_parts, read_run
+from .folder import Run, read_parts, read_run
 from .margins import Tick
 from .replay import Replay
 from .venue import RunError
@@ -31,6 +31,7 @@ from .winners import Policy
 __all__ = ["RULES", "AuditReport", "RunError", "audit"]
 
 RULES = {
+    "files": "every file is the one that the run wrote",
     "rows": "every row of the journal is well formed, and the rows are in the order of ticks and phases",
     "conservation": "no lot and no quantum is made or lost between the start and the last state",
     "replay": "the start and the journal's changes give the last state and its ledgers",
@@ -98,24 +99,20 @@ def audit(
     Raises
     ------
     RunError
-        The folder holds no run, or a file is missing or of another format, or a policy of the page is given again.
+        The folder holds no run, or a file is missing or cannot be read or used, or a policy of the page is given again.
     """
+    out, progress = Findings(), progress or (lambda done, ticks: None)
     # an altered figure may make a square root or a quotient meaningless: then the checks fail, not the arithmetic
     with localcontext(Context(prec=60)), np.errstate(all="ignore"):
-        run, out = read_run(Path(path)), Findings()
-        for check in (check_rows, check_conservation, check_replay):
-            check(run, out)
-        policies = {name: Policy(*policy) for name, policy in (adl_policies or {}).items()}
-        replay = Replay(run, out, policies)
-        for part in read_parts(run):
-            check_prices(part, out)
-            if len(part.time):  # a run that has only begun has a part without ticks
-                replay.enter(part)
-            for at in range(len(part.time)):
-                replay.follow(Tick(part, at, run.venue), at, sample)
-                if progress is not None:
-                    progress(part.first + at + 1, run.manifest["ticks"])
-        replay.finish()
+        run = read_run(Path(path), out)
+        replay = Replay(run, out, {name: Policy(*policy) for name, policy in (adl_policies or {}).items()})
+        try:
+            _check(run, out, replay, sample, progress)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # what broke a rule may leave what follows without meaning; nothing else may
+            if isinstance(error, RunError) or not any(out.breached.values()):
+                raise
+            out.breach("replay", f"cannot be followed to its end: {type(error).__name__}: {error}")
     users = dict(enumerate(run.ids.tolist()))
     kept = [(rule, tick, row, users.get(account), what) for rule, tick, row, account, what in out.kept]
     checks = [(rule, out.checked[rule], out.breached[rule]) for rule in RULES]
@@ -124,3 +121,17 @@ def audit(
         pd.DataFrame(checks, columns=["rule", "checked", "breaches"]),
         breaches.astype({"tick": np.int64, "row": np.int64}),
     )
+
+
+def _check(run: Run, out: Findings, replay: Replay, sample: float | None, progress: Callable[[int, int], None]) -> None:
+    """Make the checks of whole columns, and follow the run."""
+    for check in (check_rows, check_conservation, check_replay):
+        check(run, out)
+    for part in read_parts(run):
+        check_prices(part, run.venue, out)
+        if len(part.time):  # a run that has only begun has a part without ticks
+            replay.enter(part)
+        for at in range(len(part.time)):
+            replay.follow(Tick(part, at, run.venue), at, sample)
+            progress(part.first + at + 1, run.manifest["ticks"])
+    replay.finish()

@@ -7,6 +7,7 @@ import numpy as np
 from .findings import Findings
 from .folder import (
     ACCOUNT,
+    AMOUNT,
     BOOK,
     CHANGES,
     CLOSE_OUT,
@@ -23,6 +24,7 @@ from .folder import (
     Run,
     is_event,
 )  # fmt: skip
+from .venue import Venue
 
 
 def check_rows(run: Run, out: Findings) -> None:
@@ -36,11 +38,13 @@ def check_rows(run: Run, out: Findings) -> None:
 
     out.checked["rows"] += len(tick)
     out.equal("rows", "rows of the journal and events of run.json", len(tick), run.manifest["events"])
-    never(~run.usable, "names an account, position, balance or order that there is not, or a change is past 2**60")
+    never(~run.usable, "names an account, position, balance or order that there is not, or a change is past 2**62")
     unlimited = j["reason"] == WORDS["reason"].index("conversion_limit")  # the one row that asks for nothing
     unpaid = j["reason"] == WORDS["reason"].index("unsettled")
-    money = j["cash"] - j["cost"] + j["counter_cash"] - j["counter_cost"] + j["fund"] + j["unsettled"]
-    never(money != 0, "money does not add up to 0")
+    parts = j["cash"], -j["cost"], j["counter_cash"], -j["counter_cost"], j["fund"], j["unsettled"]
+    # in 64 bits a sum of 2**64 is 0 as well: its float64 is not
+    wrapped = np.abs(sum(part.astype(np.float64) for part in parts)) > AMOUNT
+    never((sum(parts) != 0) | wrapped, "money does not add up to 0")
     never(is_event(j, "redeem") & (j["lent"] != -j["quanta"]), "what is redeemed is not what was lent")
     for code, (name, kind) in enumerate(EVENTS.items()):
         mine = event == code
@@ -184,11 +188,15 @@ def _compare(out: Findings, what: str, replayed: Array, kept: Array, columns: Co
         out.breach("replay", f"{what}, row {row}: {kept[row]}, not {replayed[row]}", account=account)
 
 
-def check_prices(part: Part, out: Findings) -> None:
-    """Prices are finite and above 0, none is given twice, and every book is listed from its best level to its worst."""
+def check_prices(part: Part, venue: Venue, out: Findings) -> None:
+    """Prices are numbers in their range, none is given twice, and every book is listed from its best level on."""
     ticks, given, books = part.ticks, part.given, part.books
     price = given["price"]  # NaN but of a price: the tick had none
-    interest = ticks["open_interest"]
+    interest, rate = ticks["open_interest"], ticks["funding_rate"]
+    size = np.array([float(market.prices.tick) for market in venue.markets])[ticks["market"]]
+    highest = np.array([row.prices.most for rows in (venue.markets, venue.spots) for row in rows])
+    mark, index = ticks["mark"], ticks["index"]
+    far = (mark > highest[ticks["market"]] * size) | (mark / size >= 1e13) | ((mark - index) / index >= 1e4)
     again = np.ones(len(given["tick"]), bool)
     again[np.unique(given["tick"] * part.asset.shape[1] + given["asset"], return_index=True)[1]] = False
     step = np.diff(part.book, prepend=-1)
@@ -200,10 +208,12 @@ def check_prices(part: Part, out: Findings) -> None:
             for name in ("mark", "index", "given_mark", "given_index", "last_price")
         ),
         ("open interest is not a number from 0", ticks["tick"], (interest < 0) | np.isinf(interest)),
-        ("funding rate is not a number", ticks["tick"], np.isinf(ticks["funding_rate"])),
+        ("mark is past maxPrice, 10**13 ticks or 10**4 times the index", ticks["tick"], far),
+        ("funding rate is not a number from -1 to 1", ticks["tick"], np.abs(rate) > 1),
         ("price of an asset is not a number above 0", given["tick"], ~(price > 0) | np.isinf(price)),
         ("price of an asset is given twice", given["tick"], again),
-        ("level of a book has no price or no lots", books["tick"], (books["price"] < 1) | (books["lots"] < 1)),
+        ("level of a book is past maxPrice", books["tick"], books["price"] > highest[books["market"]]),
+        ("level of a book has 2**53 lots or more", books["tick"], books["lots"] >= 2**53),
         ("level of a book is not in order", books["tick"], unordered),
         ("book has more than one time", books["tick"], timeless),
     ):

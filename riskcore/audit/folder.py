@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from .findings import Findings
 from .venue import RunError, Venue, read_venue
 
 Array = npt.NDArray[Any]
@@ -72,27 +76,56 @@ WORDS = {
     "reason": tuple(dict.fromkeys(reason for event in EVENTS.values() for reason in event.reasons.split())),
 }
 
-# columns of each table, whole numbers where nothing else is said
+FORMAT = 3
+AMOUNT = 2**62
+"""Where amounts, their changes and their sums end."""
+
+
+class _Kind(NamedTuple):
+    """What a column holds; ``least`` and ``most`` bound whole numbers, and floats that must be there."""
+
+    type: pa.DataType
+    least: float = -(2**63)
+    most: float = 2**63 - 1
+    missing: bool = False
+
+
+_WHOLE, _FLOAT = pa.int64(), pa.float64()
+_KINDS = {
+    "": _Kind(_WHOLE),
+    "amount": _Kind(_WHOLE, -AMOUNT, AMOUNT),
+    "natural": _Kind(_WHOLE, 0),
+    "level": _Kind(_WHOLE, 1, AMOUNT),
+    "size": _Kind(_WHOLE, 0, AMOUNT),
+    "side": _Kind(_WHOLE, -1, 1),
+    "number": _Kind(_FLOAT, missing=True),
+    "limit": _Kind(_FLOAT, 0.001, float("inf")),
+    "flag": _Kind(pa.bool_()),
+    "text": _Kind(pa.string()),
+    "id": _Kind(pa.string()),  # or whole numbers
+    "word": _Kind(pa.string()),
+}
+# columns of each table with their kinds
 _TABLES = {
-    "accounts": "account:any leverage_limit:float64 unsettled",
-    "positions": "account market lots cost entry",
-    "balances": "account asset quanta lent",
-    "orders": "account market side price lots reduce_only:bool",
-    "ticks": "tick time market mark:float64 index:float64 given_mark:float64 given_index:float64 last_price:float64"
-    " open_interest:float64 funding_rate:float64",
-    "assets": "tick asset price:float64",
-    "books": "tick market side price lots book_time",
+    "accounts": "account:id leverage_limit:limit unsettled:amount",
+    "positions": "account market lots:amount cost:amount entry:amount",
+    "balances": "account asset quanta:amount lent:size",
+    "orders": "account market side:side price:level lots:size reduce_only:flag",
+    "ticks": "tick time:natural market mark:number index:number given_mark:number given_index:number"
+    " last_price:number open_interest:number funding_rate:number",
+    "assets": "tick asset price:number",
+    "books": "tick market side:side price:level lots:level book_time:natural",
     "journal": "tick time event:word reason:word account counterparty market asset order "
     + " ".join(CHANGES)
-    + " price:float64 mmr_before:float64 mmr_after:float64",
+    + " price:number mmr_before:number mmr_after:number",
 }
 _STATE = {
     "positions": _TABLES["positions"],
     "balances": _TABLES["balances"],
     "orders": "order " + _TABLES["orders"],
-    "accounts": "unsettled",
-    "ledger": "ledger:any item value",
-    "markets": "market premium_sum:float64 premium_count mark:float64 mark_time index:float64 index_time basis:float64"
+    "accounts": "unsettled:amount",
+    "ledger": "ledger:text item value",
+    "markets": "market premium_sum:number premium_count mark:number mark_time index:number index_time basis:number"
     " basis_time sample_mark sample_premium",
     "samples": "second count market mark premium",
 }
@@ -102,7 +135,8 @@ _ASKED = {
     "sold": ("account_cap", "account quanta"),
     "books": ("refill_half_life", "market side price lots gone"),
 }  # fmt: skip
-_KINDS = {"int64": "iu", "float64": "iuf", "bool": "b"}
+_START = ("accounts", "positions", "balances", "orders")
+_PARTS = ("ticks", "assets", "books", "journal")
 
 
 def is_event(journal: Columns, events: str) -> Array:
@@ -182,7 +216,7 @@ class Run:
             fine &= ~(handed & quanta) | (j[name] >= 0)
         fine &= ~is_event(j, "skip expire") | (j["position"] >= 0) | (j["balance"] >= 0)
         for name in CHANGES:
-            fine &= (j[name] <= 2**60) & (j[name] >= -(2**60))
+            fine &= (j[name] <= AMOUNT) & (j[name] >= -AMOUNT)
         return np.asarray(fine)
 
     @cached_property
@@ -217,39 +251,41 @@ class Run:
         return Counter(dict(zip(zip(names, items, strict=True), values, strict=True)))
 
 
-def read_run(path: Path) -> Run:
-    """Read a run folder, all but its prices and books."""
-    try:
-        manifest = json.loads((path / "run.json").read_text())
-        raw = json.loads((path / "venue.json").read_text(), parse_float=str)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: must be a run folder with run.json and venue.json ({error})") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != 2:
-        raise RunError(f"{path}/run.json: format must be 2")
-    if not {"parts", "ticks", "events", "providers", "seed"} <= set(manifest) or manifest["parts"] < 1:
-        raise RunError(f"{path}/run.json: must have parts (at least 1), ticks, events, providers and a seed")
-    names = "accounts", "positions", "balances", "orders"
-    start = {name: _read_table(path / f"start/{name}.parquet", _TABLES[name]) for name in names}
-    ids, (positions, balances, orders) = start["accounts"]["account"], (start[name] for name in names[1:])
-    try:
-        venue = read_venue(raw, ids, manifest["providers"])
-    except (KeyError, TypeError, AttributeError, ZeroDivisionError, ValueError) as error:
-        raise RunError(f"{path}/venue.json: {type(error).__name__}: {error}") from None
-    for name, item, count in (("positions", "market", len(venue.markets)), ("balances", "asset", len(venue.assets))):
-        table = start[name]
-        key = table["account"] * count + table[item]
-        fits = (table[item] >= 0) & (table[item] < count) & (table["account"] >= 0) & (table["account"] < len(ids))
-        if not fits.all() or (np.diff(key) <= 0).any():
-            raise RunError(f"{path}/start/{name}.parquet: must ascend by account and {item}, all of them known")
-    if np.count_nonzero(balances["asset"] == venue.settle) != len(ids):
-        raise RunError(f"{path}/start/balances.parquet: every account must have a row of the settle asset")
+def read_run(path: Path, out: Findings) -> Run:
+    """Read a run folder, all but its prices and books; a file that is not the one that was written is a breach.
+
+    Raises
+    ------
+    RunError
+        The folder holds no run, or a file cannot be read or used.
+    """
+    manifest = _read_manifest(path, out)
+    raw = _read_json(path / "venue.json")
+    start = {name: _read_table(path / f"start/{name}.parquet", _TABLES[name]) for name in _START}
+    ids, (positions, balances, orders) = start["accounts"]["account"], (start[name] for name in _START[1:])
     if not all(one < two for one, two in pairwise(ids.tolist())):
         raise RunError(f"{path}/start/accounts.parquet: accounts must ascend")
+    try:
+        venue = read_venue(raw, ids, manifest["providers"])
+    except RunError as error:
+        raise RunError(f"{path}/venue.json: {error}") from None
+    _check_files(path, manifest, venue, out)
+    lengths = (_length(path / f"ticks/{part:05d}.parquet") for part in range(manifest["parts"]))
+    if sum(lengths) != manifest["ticks"] * len(venue.markets):  # before anything is as long as run.json says
+        raise RunError(f"{path}/run.json: ticks must be as many as there are in the tables of its parts")
+    for name, item, count in (("positions", "market", len(venue.markets)), ("balances", "asset", len(venue.assets))):
+        _check_start(path, name, start[name], item, count, len(ids))
+        for provider in venue.providers:
+            if np.count_nonzero(start[name]["account"] == provider.account) != count:
+                raise RunError(f"{path}/start/{name}.parquet: a provider must have a row of every {item}")
+    if np.count_nonzero(balances["asset"] == venue.settle) != len(ids):
+        raise RunError(f"{path}/start/balances.parquet: every account must have a row of the settle asset")
     order_position = _row_of(positions, "market", orders["account"], orders["market"])
-    if (order_position < 0).any() or not np.isin(orders["side"], (1, -1)).all():
+    if (order_position < 0).any() or not orders["side"].all():
         raise RunError(f"{path}/start/orders.parquet: an order needs a position row, and side 1 or -1")
-    rows = [_read_table(path / f"journal/{part:05d}.parquet", _TABLES["journal"]) for part in range(manifest["parts"])]
-    journal = {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
+    if np.bincount(order_position, orders["lots"]).max(initial=0) > AMOUNT:
+        raise RunError(f"{path}/start/orders.parquet: the orders of an account must be at most 2**62 lots")
+    journal = _read_journal(path, manifest)
     journal["position"] = _row_of(positions, "market", journal["account"], journal["market"])
     journal["counter_position"] = _row_of(positions, "market", journal["counterparty"], journal["market"])
     journal["balance"] = _row_of(balances, "asset", journal["account"], journal["asset"])
@@ -260,28 +296,123 @@ def read_run(path: Path) -> Run:
     return Run(path, manifest, venue, ids, start, order_position, journal, state)
 
 
+def _read_json(path: Path) -> Any:
+    """Content of a JSON file, decimals as text."""
+    try:
+        return json.loads(path.read_bytes(), parse_float=str)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise RunError(f"{path}: is not JSON") from None
+
+
+def _read_manifest(path: Path, out: Findings) -> dict[str, Any]:
+    """Read run.json, which keeps its own digest."""
+    found = _read_json(path / "run.json")
+
+    def wrong(rule: str) -> RunError:
+        return RunError(f"{path}/run.json: {rule}")
+
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise wrong(f"format must be {FORMAT}")
+    for name, kind, words in (
+        ("parts", int, "a whole number"), ("ticks", int, "a whole number"), ("events", int, "a whole number"),
+        ("seed", int, "a whole number"), ("complete", bool, "true or false"), ("providers", list, "a list"),
+        ("files", dict, "an object"), ("inputs", dict, "an object"), ("versions", dict, "an object"),
+        ("digest", str, "text"),
+    ):  # fmt: skip
+        if type(found.get(name)) is not kind:
+            raise wrong(f"{name} must be {words}")
+    for name, least in (("parts", 1), ("ticks", 0), ("events", 0)):
+        if not least <= found[name] < AMOUNT:
+            raise wrong(f"{name} must be at least {least}, and less than 2**62")
+    if not all(type(row) is int for row in found["providers"]):
+        raise wrong("providers must be rows of accounts")
+    if not all(isinstance(digest, str) for digest in found["files"].values()):
+        raise wrong("files must have a digest each")
+    rest = {name: value for name, value in found.items() if name != "digest"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
+    out.equal("files", "run.json: digest", found["digest"], hashlib.sha256(text.encode()).hexdigest())
+    return found
+
+
+def _check_files(path: Path, manifest: dict[str, Any], venue: Venue, out: Findings) -> None:
+    """Compare the files of the run with what run.json says of them."""
+    listed, last = manifest["files"], manifest["parts"] - 1
+    # a part has files: no more names are made than there can be files
+    parts = range(min(manifest["parts"], len(listed) + 1))
+    names = ["venue.json", *(f"start/{name}.parquet" for name in _START)]
+    names += [f"{table}/{part:05d}.parquet" for part in parts for table in _PARTS]
+    asked = [name for name, (figure, _) in _ASKED.items() if figure in venue.policy]
+    names += [f"state/{last:05d}/{name}.parquet" for name in (*_STATE, *asked)]
+    for name in sorted(listed.keys() - set(names)):
+        out.breach("files", f"{name!a} is no file of the run, but run.json lists it")
+    for name in names:
+        try:
+            with (path / name).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise RunError(f"{path}/{name}: cannot be read: {error.strerror}") from None
+        out.checked["files"] += 1
+        if name not in listed:
+            out.breach("files", f"{name} is not listed in run.json")
+        elif listed[name] != digest:
+            out.breach("files", f"{name} is not the file that was written")
+
+
+def _length(path: Path) -> int:
+    """Rows of a Parquet table."""
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
+        raise RunError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+
+
+def _check_start(path: Path, name: str, table: Columns, item: str, count: int, accounts: int) -> None:
+    """Refuse positions or balances that are not in order."""
+    fits = (table[item] >= 0) & (table[item] < count) & (table["account"] >= 0) & (table["account"] < accounts)
+    if not fits.all() or (np.diff(table["account"] * count + table[item]) <= 0).any():
+        raise RunError(f"{path}/start/{name}.parquet: must ascend by account and {item}, all of them known")
+
+
+def _read_journal(path: Path, manifest: dict[str, Any]) -> Columns:
+    parts = range(manifest["parts"])
+    rows = [_read_table(path / f"journal/{part:05d}.parquet", _TABLES["journal"]) for part in parts]
+    return {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
+
+
 def _read_table(path: Path, columns: str) -> Columns:
     """Columns of a Parquet table by name; words become their numbers in `WORDS`."""
-    kinds = {name: kind or "int64" for name, _, kind in (column.partition(":") for column in columns.split())}
+    kinds = {name: _KINDS[kind] for name, _, kind in (column.partition(":") for column in columns.split())}
     try:
-        frame = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
+        table = pq.ParquetFile(path).read()
+        table.validate(full=True)
+    except (OSError, ValueError, MemoryError, pa.ArrowException) as error:
         raise RunError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
-    if set(frame.columns) != set(kinds):
-        raise RunError(f"{path}: its columns must be {' '.join(kinds)}, not {' '.join(map(str, frame.columns))}")
-    found: Columns = {}
-    for name, kind in kinds.items():
-        values = frame[name]
-        if kind == "word":
-            codes = pd.Categorical(values.astype(object), categories=list(WORDS[name])).codes.astype(np.int64)
-            if (codes < 0).any():
-                raise RunError(f"{path}: {name} must be one of {' '.join(WORDS[name])}")
-            found[name] = codes
-        elif values.dtype.kind not in _KINDS.get(kind, values.dtype.kind):
-            raise RunError(f"{path}: {name} must hold {kind}, not {values.dtype}")
-        else:
-            found[name] = values.to_numpy() if kind == "any" else values.to_numpy(kind)
-    return found
+    if sorted(table.column_names) != sorted(kinds):
+        found = " ".join(map(ascii, table.column_names))
+        raise RunError(f"{path}: its columns must be {' '.join(kinds)}, not {found}")
+    return {name: _values(path, name, kind, table.column(name)) for name, kind in kinds.items()}
+
+
+def _values(path: Path, name: str, kind: _Kind, column: pa.ChunkedArray) -> Array:
+    """Values of a column of a kind."""
+    found = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_large_string(found) or (pa.types.is_null(found) and not len(column)):
+        found = pa.string()  # of no rows pandas does not tell that they are text
+    if found != kind.type and not (kind is _KINDS["id"] and found == _WHOLE):
+        raise RunError(f"{path}: {name} must hold {kind.type}, not {column.type}")
+    if column.null_count and not kind.missing:
+        raise RunError(f"{path}: {name} must not be missing")
+    if kind is _KINDS["word"]:
+        codes = pd.Categorical(column.to_pandas().astype(object), categories=list(WORDS[name])).codes.astype(np.int64)
+        if (codes < 0).any():
+            raise RunError(f"{path}: {name} must be one of {' '.join(WORDS[name])}")
+        return codes
+    values: Array = column.to_numpy()
+    if found in (_WHOLE, _FLOAT) and not kind.missing and not ((values >= kind.least) & (values <= kind.most)).all():
+        raise RunError(f"{path}: {name} must be from {kind.least} to {kind.most}")
+    return values
 
 
 def _row_of(table: Columns, item_name: str, owner: Array, item: Array) -> Array:
@@ -316,41 +447,51 @@ class Part(NamedTuple):
 
 def read_parts(run: Run) -> Iterator[Part]:
     """Read the prices and books of a run, one part after another."""
-    venue, first = run.venue, 0
-    markets, assets, width = len(venue.markets), len(venue.assets), venue.books
+    first = 0
     for number in range(run.manifest["parts"]):
-        name = f"{number:05d}.parquet"
-        ticks, given, books = (
-            _read_table(run.path / table / name, _TABLES[table]) for table in ("ticks", "assets", "books")
+        part = _read_part(run, number, first)
+        yield part
+        first += len(part.time)
+
+
+def _read_part(run: Run, number: int, first: int) -> Part:
+    venue, name = run.venue, f"{number:05d}.parquet"
+    markets, assets, width = len(venue.markets), len(venue.assets), venue.books
+    ticks, given, books = (
+        _read_table(run.path / table / name, _TABLES[table]) for table in ("ticks", "assets", "books")
+    )
+    count = len(ticks["tick"]) // markets
+    if not (
+        np.array_equal(ticks["tick"], np.repeat(np.arange(first, first + count), markets))
+        and np.array_equal(ticks["market"], np.tile(np.arange(markets), count))
+        and np.array_equal(ticks["time"], np.repeat(ticks["time"][::markets], markets))
+    ):
+        raise RunError(f"{run.path}/ticks/{name}: must hold a row for every tick from {first} and every market")
+    for kind, table, item, items in (("assets", given, "asset", assets), ("books", books, "market", width)):
+        fits = (table["tick"] >= first) & (table["tick"] < first + count)
+        if not (fits & (table[item] >= 0) & (table[item] < items)).all():
+            raise RunError(f"{run.path}/{kind}/{name}: must be of the ticks of its part and of the venue")
+    if not books["side"].all():
+        raise RunError(f"{run.path}/books/{name}: side must be 1 or -1")
+    book = (books["tick"] * width + books["market"]) * 2 + (books["side"] < 0)
+    asset = np.full((count, assets), np.nan)
+    asset[given["tick"] - first, given["asset"]] = _usable(given["price"], 0.0)
+    shown = (
+        _usable(ticks[name], least).reshape(count, markets)
+        for name, least in (
+            ("mark", 0.0), ("index", 0.0), ("open_interest", -1.0), ("funding_rate", -np.inf), ("last_price", 0.0),
         )
-        count = len(ticks["tick"]) // markets
-        if not (
-            np.array_equal(ticks["tick"], np.repeat(np.arange(first, first + count), markets))
-            and np.array_equal(ticks["market"], np.tile(np.arange(markets), count))
-            and np.array_equal(ticks["time"], np.repeat(ticks["time"][::markets], markets))
-        ):
-            raise RunError(f"{run.path}/ticks/{name}: must hold a row for every tick from {first} and every market")
-        for table, item, items in ((given, "asset", assets), (books, "market", width)):
-            fits = (table["tick"] >= first) & (table["tick"] < first + count)
-            if not (fits & (table[item] >= 0) & (table[item] < items)).all():
-                raise RunError(f"{run.path}: assets and books of part {number} must be of its ticks and the venue")
-        if not np.isin(books["side"], (1, -1)).all():
-            raise RunError(f"{run.path}/books/{name}: side must be 1 or -1")
-        book = (books["tick"] * width + books["market"]) * 2 + (books["side"] < 0)
-        asset = np.full((count, assets), np.nan)
-        asset[given["tick"] - first, given["asset"]] = given["price"]
-        shown = (
-            ticks[name].reshape(count, markets)
-            for name in ("mark", "index", "open_interest", "funding_rate", "last_price")
-        )
-        mark, index, interest, rate, last = shown
-        asset = _all_prices(venue, mark, index, asset)
-        yield Part(
-            first, width, ticks, given, books, book, ticks["time"][::markets], mark, index, interest, rate, last, asset
-        )
-        first += count
-    if first != run.manifest["ticks"]:
-        raise RunError(f"{run.path}: {first} ticks, not the {run.manifest['ticks']} of run.json")
+    )  # fmt: skip
+    mark, index, interest, rate, last = shown
+    asset = _all_prices(venue, mark, index, asset)
+    return Part(
+        first, width, ticks, given, books, book, ticks["time"][::markets], mark, index, interest, rate, last, asset
+    )
+
+
+def _usable(values: Array, least: float) -> Array:
+    """Values above the least that are finite; the others, which break the rule of prices, are left out."""
+    return np.where(np.isfinite(values) & (values > least), values, np.nan)
 
 
 def _all_prices(venue: Venue, mark: Array, index: Array, given: Array) -> Array:

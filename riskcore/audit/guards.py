@@ -19,7 +19,7 @@ from .venue import Bounds
 _SECOND = 10**9
 _WINDOW = 300  # seconds
 _NONE = -(2**63)
-_EVER = 2**62  # nanoseconds: no print is that old
+_EVER = 2**63 - 1  # nanoseconds: no print is that old
 
 
 class _Last:
@@ -247,7 +247,7 @@ class Guards:
         start = end - _WINDOW
         first = max(int(np.searchsorted(self.time[: at + 1], (start - 1) * _SECOND, side="right")) - 1, 0)
         edges = np.append(-(-self.time[first : at + 1] // _SECOND), end)
-        edges = np.maximum(edges, start)
+        edges = np.clip(edges, start, end)  # times that do not ascend reach no further
         return slice(first, at + 1), np.diff(edges), int(edges[0])
 
     def mean(self, time: int, market: int, kind: str) -> tuple[int, int] | None:
@@ -270,13 +270,16 @@ class Guards:
         for name, expected in (
             ("mark", self.mark.value), ("mark_time", self.mark.time), ("index", self.index.value),
             ("index_time", self.index.time), ("basis", self.basis.value), ("basis_time", self.basis.time),
-            ("sample_mark", self.marks[-1]), ("sample_premium", self.premiums[-1]),
+            *(
+                (f"sample_{name}", samples[-1] if len(samples) else np.full(self.count, _NONE))
+                for name, samples in (("mark", self.marks), ("premium", self.premiums))
+            ),
         ):  # fmt: skip
             same: Callable[[Any, Any], bool] = _same
             found = kept[name].tolist()
             fits = len(found) == len(expected) and all(map(same, found, expected.tolist()))
             equal("guards", f"state markets.{name}", found if not fits else None, None if fits else expected.tolist())
-        rows, seconds, second = self._seconds(len(self.time) - 1)
+        rows, seconds, second = self._seconds(len(self.time) - 1) if len(self.time) else (slice(0, 0), self.time, 0)
         expected_samples = {}
         for row, count in zip(range(rows.start, rows.stop), seconds.tolist(), strict=True):
             for at in range(second, second + count):

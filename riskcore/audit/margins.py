@@ -64,6 +64,11 @@ def total(amounts: Array) -> int:
     return int(amounts.sum()) if np.abs(amounts).sum(dtype=np.float64) < _MOST else sum(amounts.tolist())
 
 
+def sums(rows: Array, amounts: Array, count: int) -> Array:
+    """Sums of float64 amounts by row; NumPy gives whole numbers where there are none."""
+    return np.bincount(rows, amounts, count).astype(np.float64, copy=False)
+
+
 def _requirement(
     curve: Curve, of: Callable[[Fraction], Any], root: Callable[[Any], Any]
 ) -> Callable[[Any, Any, Any], Any]:
@@ -361,13 +366,13 @@ class Sweep:
         worth = tokens * per_quantum
         size = tokens * self.quantum[state.asset] if state.venue.by_quantity else worth
         weighted = worth * np.minimum(self.weight, self.haircut_base / (1 + self.penalty * np.sqrt(size)))
-        equity = np.bincount(holder, weighted, count) + np.bincount(owner, value - cost, count) + unsettled
-        gross = np.bincount(holder, worth, count) + np.bincount(owner, notional + np.abs(cost), count)
-        maintenance = np.bincount(owner, self.required.of(np.abs(lots), notional, tick), count)
+        equity = sums(holder, weighted, count) + sums(owner, value - cost, count) + unsettled
+        gross = sums(holder, worth, count) + sums(owner, notional + np.abs(cost), count)
+        maintenance = sums(owner, self.required.of(np.abs(lots), notional, tick), count)
         debt = -free[of] * per_quantum[of]
         required = _Requirements([asset.curve for asset in state.venue.assets], self.quantum, state.asset[of])
-        owed = np.bincount(holder[of], debt, count)
-        maintenance += np.bincount(holder[of], required.of(-free[of], debt, tick), count)
+        owed = sums(holder[of], debt, count)
+        maintenance += sums(holder[of], required.of(-free[of], debt, tick), count)
         return equity - owed, maintenance, gross + owed + np.abs(unsettled)
 
     def unpriced(self, tick: Tick) -> bool:

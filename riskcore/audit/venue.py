@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -44,6 +46,7 @@ class Prices(NamedTuple):
     """What a market's price filter asks for."""
 
     tick: Fraction
+    most: int  # ticks of the highest price
     impact: Bounds
     limit: Bounds
     mean_mark: Bounds
@@ -135,6 +138,12 @@ class Venue(NamedTuple):
         return math.floor(self.policy[figure] / self.quantum) if figure in self.policy else None
 
 
+_MOST_TICKS = 10**13
+_LEAST, _MOST = Fraction(1, 10**18), Fraction(10**18)
+_WIDE = 2**62
+_MOST_ROWS = 2**16 - 2
+_MISSING = object()
+
 _WORDS = {
     "haircut_size_unit": ("notional", "quantity"),
     "backstop_below_zero": ("mark", "zero_price"),
@@ -144,159 +153,429 @@ _WORDS = {
     "position_order": ("relief", "largest", "pro_rata"),
     "harmful_slice": ("waive", "send", "backstop"),
 }
+_RATIOS = {
+    "acmf_divisor": "[1", "acmf_offset": "[0", "slice_fraction": "(0 1]", "min_slice_notional": "[0",
+    "liquidation_fee": "[0 99/100]", "backstop_fund_share": "[0 1]", "adl_price": "[0 1]", "adl_cap": "(0 1]",
+    "zero_price_band": "[0 1]", "counterparty_mmr": "(0 1]", "slice_probability": "(0 1]", "slice_cooldown": "(0",
+    "target_mmr": "(0 1]", "depth_share": "(0 1]", "slippage_limit": "(0 10000)", "waived_fee_share": "[0 1]",
+    "conversion_slippage": "[0 1]", "mark_index_threshold": "[0 1)", "stale_after": "[0", "refill_half_life": "(0",
+    "largest_gap": "(0",
+    "borrow_rate_base": "[0 100]", "borrow_rate_slope": "[0 100]", "borrow_rate_jump": "[0 100]",
+}  # fmt: skip
+"""Figures that are ratios of whole numbers below 10**9, and their ranges: a round bracket leaves the end out."""
+_AMOUNTS = ("fund", "market_cap", "account_cap", "conversion_limit")
+_COUNTS = {"slices_per_tick": 3600, "account_cap_interval": 86_400, "realize_interval": 86_400}
+"""Whole numbers from 1, and the largest."""
+_NULLABLE = {
+    "slice_cooldown", "slippage_limit", "refill_half_life", "largest_gap", "market_cap", "account_cap",
+    "conversion_limit", "realize_interval",
+}  # fmt: skip
 
 
-def read_venue(raw: dict[str, Any], ids: npt.NDArray[Any], providers: list[int]) -> Venue:
-    """Read venue.json; `ids` are the users' ids of the accounts, `providers` the rows of those in the backstop."""
-    settle, policy = raw["settle_asset"], raw["policy"]
-    listed = list(raw["collateral"])
-    if settle not in [row["symbol"] for row in listed]:
-        listed.append({"symbol": settle, "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}})
+class _Object:
+    """A JSON object, read member by member; what does not fit is named by its path."""
+
+    def __init__(self, raw: object, path: str) -> None:
+        if not isinstance(raw, dict):
+            raise RunError(f"{path or 'it'} must be an object, not {_shown(raw)}")
+        self.raw, self.path = raw, path
+
+    def wrong(self, name: str, rule: str) -> RunError:
+        """Say what is wrong with a member."""
+        return RunError(f"{self._to(name)} {rule}, not {_shown(self.raw.get(name))}")
+
+    def _to(self, name: str) -> str:
+        return f"{self.path}.{name}" if self.path else name
+
+    def only(self, names: set[str]) -> None:
+        """Refuse other members than these."""
+        if others := sorted(self.raw.keys() - names):
+            raise RunError(f"{self._to(others[0])} is not known")
+
+    def _member(self, name: str, missing: object, kinds: tuple[type, ...], rule: str) -> Any:
+        value = self.raw.get(name, missing)
+        if value is _MISSING:
+            raise RunError(f"{self._to(name)} is missing")
+        if value is missing or (value is None and missing is None):
+            return missing
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise self.wrong(name, f"must be {rule}")
+        return value
+
+    def text(self, name: str, missing: Any = _MISSING, among: tuple[str, ...] = ()) -> Any:
+        """Return a text, one of some if they are named."""
+        value = self._member(name, missing, (str,), "text")
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise self.wrong(name, "must be text without lone surrogates")
+        if among and value not in among:
+            raise self.wrong(name, f"must be one of {' '.join(among)}")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """Return true or false, false where it is missing."""
+        return bool(self._member(name, False, (bool,), "true or false"))
+
+    def whole(self, name: str, least: int, most: int, missing: Any = _MISSING) -> Any:
+        """Return a whole number in a range."""
+        value = self._member(name, missing, (int,), "a whole number")
+        if value is not missing and not least <= value <= most:
+            raise self.wrong(name, f"must be from {least} to {most}")
+        return value
+
+    def number(
+        self, name: str, fits: Callable[[Fraction], bool], rule: str, missing: Any = _MISSING, *, ratio: bool = False
+    ) -> Any:
+        """Return an exact number that fits a rule: a decimal, or with ``ratio`` a fraction of whole numbers also."""
+        value = self._member(name, missing, (str, int, float), "a number")
+        if value is missing:
+            return missing
+        try:
+            found = _bounded(str(value), ratio=ratio)
+        except (ValueError, ZeroDivisionError, InvalidOperation):
+            raise self.wrong(name, "must be a number") from None
+        if not fits(found):
+            raise self.wrong(name, f"must be {rule}")
+        return found
+
+    def positive(self, name: str, missing: Any = _MISSING) -> Any:
+        """Return a number above 0 in the range of all figures."""
+        return self.number(name, lambda x: _LEAST <= x <= _MOST, "from 1e-18 to 1e18", missing)
+
+    def size(self, name: str, missing: Any = _MISSING) -> Any:
+        """Return a number that may be 0 also."""
+        return self.number(name, lambda x: x == 0 or _LEAST <= x <= _MOST, "0 or from 1e-18 to 1e18", missing)
+
+    def share(self, name: str, missing: Any = _MISSING, *, above: bool = False) -> Any:
+        """Return a number from 0 to 1, with ``above`` not 0."""
+        least = _LEAST if above else 0
+        return self.number(name, lambda x: least <= x <= 1, f"{'more than' if above else 'from'} 0 to 1", missing)
+
+    def amount(self, name: str, missing: Any = _MISSING, *, ratio: bool = False) -> Any:
+        """Return a number of settle units."""
+        return self.number(name, lambda x: 0 <= x <= 10**12, "from 0 to 10**12", missing, ratio=ratio)
+
+    def inner(self, name: str, *, optional: bool = False) -> _Object:
+        """Return an object; one that may be missing is then without members."""
+        value = self._member(name, None if optional else _MISSING, (dict,), "an object")
+        return _Object({} if value is None else value, self._to(name))
+
+    def rows(self, name: str, missing: Any = _MISSING) -> list[_Object]:
+        """Return a list of objects."""
+        found = self._member(name, missing, (list,), "a list")
+        return [_Object(row, f"{self._to(name)}[{at}]") for at, row in enumerate(found)]
+
+    def symbols(self, name: str, known: list[str]) -> frozenset[int]:
+        """Return the places of symbols among the known ones, all of them where none are named."""
+        found = self._member(name, None, (list,), "a list")
+        for symbol in found or ():
+            if symbol not in known:
+                raise RunError(f"{self._to(name)}: {_shown(symbol)} is not of the venue")
+        return frozenset(range(len(known)) if found is None else map(known.index, found))
+
+
+def _shown(value: object) -> str:
+    """Write a value short."""
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "a list"
+    try:
+        text = repr(value)
+    except ValueError:  # of more digits than Python writes
+        text = "a very large number"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _bounded(text: str, *, ratio: bool) -> Fraction:
+    """Return the fraction that a text stands for; one that is too long to compute with is no number."""
+    if ratio and "/" in text:
+        return Fraction(text)
+    number = Decimal(text)
+    if not number.is_finite():
+        raise ValueError(text)
+    if number.is_zero():
+        return Fraction(0)
+    if abs(number.adjusted()) > 1000:
+        return Fraction(10 if number > 0 else -10) ** (1000 if number.adjusted() > 0 else -1000)  # out of every range
+    return Fraction(number)
+
+
+def read_venue(raw: object, ids: npt.NDArray[Any], providers: list[int]) -> Venue:
+    """Read venue.json; `ids` are the users' ids of the accounts, `providers` the rows of those in the backstop.
+
+    Raises
+    ------
+    RunError
+        A member is missing, of another type or out of range.
+    """
+    top = _Object(raw, "")
+    top.only({"settle_asset", "markets", "collateral", "borrow_lend", "policy", "backstop"})
+    settle = top.text("settle_asset")
+    listed = top.rows("collateral")
+    if settle not in [row.text("symbol") for row in listed]:
+        row = {"symbol": settle, "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}}
+        listed.append(_Object(row, f"collateral[{len(listed)}]"))
+    _once(listed)
     assets = [_read_asset(row, settle) for row in listed]
     symbols = [asset.symbol for asset in assets]
     settle_row = symbols.index(settle)
     quantum = assets[settle_row].quantum
-    markets = [_read_market(row, quantum) for row in raw["markets"] if row["marketType"] == "PERP"]
-    rows = {market.symbol: row for row, market in enumerate(markets)}
-    users = dict(enumerate(ids.tolist()))
-    if [users.get(row) for row in providers] != [entry["account"] for entry in raw["backstop"]]:
-        raise RunError("its providers are not those of run.json")
-    if any(asset.curve.kind == "open_interest" for asset in assets):
-        raise RunError("an asset has no open interest")
-    for name, known in _WORDS.items():
-        if policy[name] not in known:
-            raise RunError(f"{name} must be one of {' '.join(known)}")
-    words = {name: str(policy[name]) for name in (*_WORDS, "adl_policy")}
-    figures = {name: exact(value) for name, value in policy.items() if name not in words and value is not None}
-    for name in ("adl_price", "zero_price_band", "adl_cap", "counterparty_mmr"):
-        if not 0 <= figures[name] <= 1 or (not figures[name] and name in ("adl_cap", "counterparty_mmr")):
-            raise RunError(f"{name} must be from 0 to 1, and adl_cap and counterparty_mmr more than 0")
-    limits = ("capacity_per_min", "capacity_per_hour", "max_notional")
+    perpetuals, spots = _listed(top, symbols, settle)
+    markets = [_read_market(row, quantum) for row in perpetuals]
+    words, figures = _read_policy(top.inner("policy"))
     return Venue(
         markets,
-        [
-            _read_spot(row, assets[symbols.index(row["baseSymbol"])], symbols.index(row["baseSymbol"]), quantum)
-            for row in raw["markets"]
-            if row["marketType"] == "SPOT"
-            and row["quoteSymbol"] == settle
-            and row["baseSymbol"] in symbols
-            and row["baseSymbol"] != settle
-        ],
+        [_read_spot(row, assets[asset], asset, quantum) for row, asset in spots],
         assets,
         settle_row,
         figures,
         words,
         10**9 * int(figures.get("realize_interval", 0)),
-        policy["haircut_size_unit"] == "quantity",
-        [
-            _Provider(
-                row,
-                tuple(math.inf if entry.get(name) is None else exact(entry[name]) for name in limits),
-                frozenset(rows.values() if entry.get("markets") is None else (rows[s] for s in entry["markets"])),
-                frozenset(range(len(assets)) if entry.get("assets") is None else map(symbols.index, entry["assets"])),
-            )
-            for row, entry in zip(providers, raw["backstop"], strict=True)
-        ],
-        _read_pools(raw.get("borrow_lend") or [], assets),
+        words["haircut_size_unit"] == "quantity",
+        _read_providers(top, markets, symbols, ids, providers),
+        _read_pools(top.rows("borrow_lend", []), assets),
         any(curve.kind == "steps" for curve in [row.initial for row in markets] + [row.initial for row in assets]),
     )
 
 
-def _read_prices(filters: dict[str, Any]) -> Prices:
-    def bounds(row: dict[str, Any], low: str, high: str) -> Bounds:
-        one, two = (None if row.get(name) is None else exact(row[name]) for name in (low, high))
-        return one, two
-
-    tolerance = (filters.get("meanPremiumBand") or {}).get("tolerancePct")
-    return Prices(
-        exact(filters["tickSize"]),
-        bounds(filters, "minImpactMultiplier", "maxImpactMultiplier"),
-        bounds(filters, "minMultiplier", "maxMultiplier"),
-        bounds(filters.get("meanMarkPriceBand") or {}, "minMultiplier", "maxMultiplier"),
-        None if tolerance is None else exact(tolerance),
-        bounds(filters, "minPriceUpdateMultiplier", "maxPriceUpdateMultiplier"),
-    )
-
-
-def _read_market(row: dict[str, Any], quantum: Fraction) -> Market:
-    prices, quantity = _read_prices(row["filters"]["price"]), row["filters"]["quantity"]
-    step = exact(quantity["stepSize"])
-    funding, period = None, row.get("fundingInterval")
-    if period:
-        low_rate, high_rate = (row.get(f"fundingRate{name}Bound") for name in ("Lower", "Upper"))
-        funding = _Funding(
-            int(exact(period) * 10**6), float(exact(period)) / 3_600_000,
-            -math.inf if low_rate is None else float(exact(low_rate)) / 10_000,
-            math.inf if high_rate is None else float(exact(high_rate)) / 10_000,
-        )  # fmt: skip
-    least = math.ceil(exact(quantity.get("minQuantity") or 0) / step)
-    curves = _read_curve(row["mmfFunction"]), _read_curve(row["imfFunction"])
-    return Market(row["symbol"], row["baseSymbol"], step, prices.tick * step / quantum, least, *curves, prices, funding)
-
-
-def _read_spot(row: dict[str, Any], asset: _Asset, number: int, quantum: Fraction) -> Spot:
-    prices, step = _read_prices(row["filters"]["price"]), exact(row["filters"]["quantity"]["stepSize"])
-    if (step / asset.quantum).denominator != 1:
-        raise RunError(f"{row['symbol']}: stepSize must be a whole number of quanta")
-    return Spot(row["symbol"], number, step, int(step / asset.quantum), prices.tick * step / quantum, prices)
-
-
-def _read_asset(row: dict[str, Any], settle: str) -> _Asset:
-    function = row.get("mmfFunction")
-    initial = row.get("imfFunction") or {"base": "0.10" if row["symbol"] == settle else "0.20", "factor": "0"}
-    if not function:
-        function = initial | {"base": exact(initial["base"]) / 2, "factor": exact(initial["factor"]) * 3 / 5}
-    kind, weight = row["haircutFunction"]["kind"], _float64(row["haircutFunction"]["weight"])
-    haircut = (weight, weight, Fraction(0))
-    if kind["type"] == "inverseSqrt":
-        haircut = (weight, _float64(kind["base"]), _float64(kind["positiveCurvePenalty"]))
-    curves = _read_curve(function), _read_curve(initial)
-    return _Asset(row["symbol"], exact(row.get("quantum") or "0.000001"), haircut, *curves)
-
-
-def _read_curve(function: dict[str, Any]) -> Curve:
-    kind = function.get("type") or "sqrt"
-    if kind == "sqrt":
-        kind = "quantity" if function.get("unit") == "quantity" else kind
-        return Curve(kind, ((_float64(function["base"]), _float64(function["factor"])),))
-    if kind == "open_interest":
-        base, lower, upper = (_float64(function[name]) for name in ("base", "lower", "upper"))
-        if not lower < upper:
-            raise RunError("open_interest: lower must be less than upper")
-        return Curve(kind, ((base, lower, upper),))
-    if kind != "tiers":
-        raise RunError(f"{kind} is no margin function")
-    brackets, deduction, last = [], Fraction(0), None
-    for bracket in function["brackets"]:
-        start, rate = _float64(bracket["from"]), _float64(bracket["rate"])
-        deduction += start * (rate - last) if last is not None else 0
-        brackets.append((start, rate, deduction))
-        last = rate
-    if not brackets or any(one[0] >= two[0] for one, two in pairwise(brackets)):
-        raise RunError("tiers: brackets must ascend")
-    if function.get("whole"):
-        return Curve("steps", tuple((start, rate, Fraction(0)) for start, rate, _ in brackets))
-    return Curve(kind, tuple(brackets))
-
-
-def _read_pools(rows: list[dict[str, Any]], assets: list[_Asset]) -> dict[int, Pool]:
-    symbols, pools = [asset.symbol for asset in assets], {}
+def _once(rows: list[_Object]) -> None:
+    """Refuse a symbol that stands twice, and more rows than there may be."""
+    known = set[str]()
     for row in rows:
-        asset = symbols.index(row["symbol"])
+        symbol = row.text("symbol")
+        if symbol in known:
+            raise row.wrong("symbol", "must not stand twice")
+        known.add(symbol)
+    if len(rows) > _MOST_ROWS:
+        raise RunError(f"there must be at most {_MOST_ROWS} markets and as many assets")
 
-        def figure(name: str, missing: str = "0", row: dict[str, Any] = row) -> Fraction:
-            return exact(missing if row.get(name) is None else row[name])
 
-        quantum, limit = assets[asset].quantum, row.get("openBorrowLendLimit")
+def _listed(top: _Object, symbols: list[str], settle: str) -> tuple[list[_Object], list[tuple[_Object, int]]]:
+    """Return the perpetuals, and the first spot market of each asset with the row of the asset."""
+    perpetuals, spots, used = list[_Object](), dict[str, _Object](), list[_Object]()
+    for row in top.rows("markets"):
+        row.text("symbol")
+        kind, base, quote = row.text("marketType"), row.text("baseSymbol", None), row.text("quoteSymbol", None)
+        if kind == "PERP":
+            perpetuals.append(row)
+            used.append(row)
+        elif kind == "SPOT" and quote == settle and base in symbols and base != settle and base not in spots:
+            spots[base] = row
+            used.append(row)
+    if not perpetuals:
+        raise RunError("markets must hold one of marketType PERP")
+    _once(used)
+    return perpetuals, [(row, symbols.index(base)) for base, row in spots.items()]
+
+
+def _read_policy(policy: _Object) -> tuple[dict[str, str], dict[str, Fraction]]:
+    """Return the choices of the policy, and its figures without those that are null."""
+    policy.only({*_WORDS, "adl_policy", *_RATIOS, *_AMOUNTS, *_COUNTS})
+    words = {name: str(policy.text(name, among=known)) for name, known in _WORDS.items()}
+    words["adl_policy"] = str(policy.text("adl_policy"))
+    figures = dict[str, Fraction]()
+
+    def missing(name: str) -> object:
+        return None if name in _NULLABLE and name in policy.raw else _MISSING
+
+    for name, bounds in _RATIOS.items():
+        if (figure := policy.number(name, *_range(bounds), missing(name), ratio=True)) is not None:
+            if max(figure.numerator, figure.denominator) >= 10**9:
+                raise policy.wrong(name, "must be a ratio of whole numbers below 10**9")
+            figures[name] = figure
+    for name in _AMOUNTS:
+        if (figure := policy.amount(name, missing(name), ratio=True)) is not None:
+            figures[name] = figure
+    for name, most in _COUNTS.items():
+        if (count := policy.whole(name, 1, most, missing(name))) is not None:
+            figures[name] = Fraction(count)
+    return words, figures
+
+
+def _range(bounds: str) -> tuple[Callable[[Fraction], bool], str]:
+    """Return the test that a range of `_RATIOS` asks for, and its words."""
+    low, _, high = bounds[1:].rstrip(")]").partition(" ")
+    least, most = Fraction(low), Fraction(high or 10**12)
+    over, under = bounds[0] == "(", bounds.endswith(")")
+    rule = f"{'more than' if over else 'from'} {low}{f' to {high}' if high else ''}{', without it' if under else ''}"
+
+    def fits(figure: Fraction) -> bool:
+        return (least < figure if over else least <= figure) and (figure < most if under else figure <= most)
+
+    return fits, rule
+
+
+def _read_providers(
+    top: _Object, markets: list[Market], symbols: list[str], ids: npt.NDArray[Any], providers: list[int]
+) -> list[_Provider]:
+    limits, found = ("capacity_per_min", "capacity_per_hour", "max_notional"), list[_Provider]()
+    entries, traded = top.rows("backstop"), [market.symbol for market in markets]
+    users = dict(enumerate(ids.tolist()))
+    if [users.get(row) for row in providers] != [entry.raw.get("account") for entry in entries]:
+        raise RunError("its providers are not those of run.json")
+    for row, entry in zip(providers, entries, strict=True):
+        entry.only({"account", *limits, "markets", "assets"})
+        if isinstance(entry.raw["account"], bool) or providers.count(row) > 1:
+            raise entry.wrong("account", "must be an account's id, and not stand twice")
+        amounts = tuple(entry.amount(name, None) for name in limits)
+        found.append(
+            _Provider(
+                row,
+                tuple(math.inf if amount is None else amount for amount in amounts),
+                entry.symbols("markets", traded),
+                entry.symbols("assets", symbols),
+            )
+        )
+    return found
+
+
+def _bounds(row: _Object, low: str, high: str) -> Bounds:
+    """Return two multipliers, the first less than the second."""
+    one, two = row.positive(low, None), row.positive(high, None)
+    if one is not None and two is not None and one >= two:
+        raise row.wrong(low, f"must be less than {high}")
+    return one, two
+
+
+def _read_prices(row: _Object, quantum: Fraction, *, perpetual: bool) -> tuple[Prices, Fraction, Fraction]:
+    """Return the price filter of a market, its step, and the settle quanta of a lot at one tick."""
+    filters = row.inner("filters")
+    price, quantity = filters.inner("price"), filters.inner("quantity")
+    tick, step, highest = price.positive("tickSize"), quantity.positive("stepSize"), price.positive("maxPrice", None)
+    most = _MOST_TICKS if highest is None else min(highest // tick, _MOST_TICKS)
+    worth = tick * step / quantum
+    if most < 1:
+        raise price.wrong("maxPrice", "must be at least a tick")
+    if max(worth.numerator, worth.denominator) >= _WIDE:
+        raise price.wrong("tickSize", "must make a lot at one tick worth a ratio of whole numbers below 2**62 quanta")
+    band, premium = price.inner("meanMarkPriceBand", optional=True), price.inner("meanPremiumBand", optional=True)
+    impact, limit = (_bounds(price, f"min{name}Multiplier", f"max{name}Multiplier") for name in ("Impact", ""))
+    mean: Bounds = None, None
+    update: Bounds = None, None
+    tolerance = None
+    if perpetual:
+        mean, tolerance = _bounds(band, "minMultiplier", "maxMultiplier"), premium.size("tolerancePct", None)
+        update = price.positive("minPriceUpdateMultiplier", None), price.positive("maxPriceUpdateMultiplier", None)
+        if (update[0] is not None and update[0] > 1) or (update[1] is not None and update[1] < 1):
+            raise price.wrong("minPriceUpdateMultiplier", "must be at most 1, and maxPriceUpdateMultiplier at least 1")
+    return Prices(tick, most, impact, limit, mean, tolerance, update), step, worth
+
+
+def _read_market(row: _Object, quantum: Fraction) -> Market:
+    prices, step, worth = _read_prices(row, quantum, perpetual=True)
+    funding, period = None, row.whole("fundingInterval", 1, 31_536_000_000, None)
+    bounds = [
+        row.number(f"fundingRate{name}Bound", lambda x: abs(x) <= 10_000, "from -10000 to 10000", None)
+        for name in ("Lower", "Upper")
+    ]
+    if None not in bounds and bounds[0] > bounds[1]:
+        raise row.wrong("fundingRateLowerBound", "must not be above fundingRateUpperBound")
+    if period is not None:
+        low, high = (
+            none if bound is None else float(bound) / 10_000
+            for bound, none in zip(bounds, (-math.inf, math.inf), strict=True)
+        )
+        funding = _Funding(period * 10**6, float(period) / 3_600_000, low, high)
+    quantity = row.inner("filters").inner("quantity")
+    least = math.ceil((quantity.size("minQuantity", None) or 0) / step)
+    if least >= _WIDE:
+        raise quantity.wrong("minQuantity", "must be less than 2**62 lots")
+    curves = (
+        _read_curve(row.inner("mmfFunction"), market=True),
+        _read_curve(row.inner("imfFunction"), market=True, initial=True),
+    )
+    return Market(row.text("symbol"), row.text("baseSymbol"), step, worth, least, *curves, prices, funding)
+
+
+def _read_spot(row: _Object, asset: _Asset, number: int, quantum: Fraction) -> Spot:
+    prices, step, worth = _read_prices(row, quantum, perpetual=False)
+    lot = step / asset.quantum
+    if lot.denominator != 1 or lot >= _WIDE:
+        raise RunError(f"{row.path}: stepSize must be a whole number of quanta, less than 2**62")
+    return Spot(row.text("symbol"), number, step, int(lot), worth, prices)
+
+
+def _read_asset(row: _Object, settle: str) -> _Asset:
+    symbol, haircut = row.text("symbol"), row.inner("haircutFunction")
+    kind, weight = haircut.inner("kind"), _float64(haircut.share("weight"))
+    figures = (weight, weight, Fraction(0))
+    if kind.text("type", among=("identity", "inverseSqrt")) == "inverseSqrt":
+        figures = (weight, _float64(kind.positive("base")), _float64(kind.size("positiveCurvePenalty")))
+    if row.raw.get("imfFunction") is None:
+        base, factor = Fraction(1, 10 if symbol == settle else 5), Fraction(0)
+        initial, plain = Curve("sqrt", ((_float64(base), factor),)), True
+    else:
+        function = row.inner("imfFunction")
+        initial, plain = _read_curve(function, initial=True), function.raw["type"] == "sqrt"
+        base, factor = (function.size("base"), function.size("factor")) if plain else (Fraction(0), Fraction(0))
+    if row.raw.get("mmfFunction") is not None:
+        curve = _read_curve(row.inner("mmfFunction"))
+    elif plain:
+        curve = Curve(initial.kind, ((_float64(base / 2), _float64(factor * 3 / 5)),))
+    else:
+        raise RunError(f"{row.path}.mmfFunction must stand beside an imfFunction of tiers")
+    quantum = row.positive("quantum", Fraction(1, 10**6))
+    return _Asset(symbol, quantum, figures, curve, initial)
+
+
+def _read_curve(function: _Object, *, market: bool = False, initial: bool = False) -> Curve:
+    """Read a margin function: of a market or an asset, of the initial or the maintenance margin."""
+    kinds = ("sqrt", "tiers", "open_interest") if market else ("sqrt", "tiers")
+    kind = function.text("type", among=kinds)
+    if kind == "sqrt":
+        unit = function.text("unit", "notional", ("notional", "quantity"))
+        figures = _float64(function.positive("base")), _float64(function.size("factor"))
+        return Curve("quantity" if unit == "quantity" else kind, (figures,))
+    if kind == "open_interest":
+        base, lower = _float64(function.share("base", above=True)), _float64(_length(function, "lower"))
+        upper = function.number("upper", lambda x: x <= _MOST and lower < _float64(x), "more than lower, to 1e18")
+        return Curve(kind, ((base, lower, _float64(upper)),))
+    return _read_tiers(function, initial=initial)
+
+
+def _length(row: _Object, name: str) -> Fraction:
+    found: Fraction = row.number(name, lambda x: 0 <= x <= _MOST, "from 0 to 1e18")
+    return found
+
+
+def _read_tiers(function: _Object, *, initial: bool) -> Curve:
+    brackets, deduction, rows, whole = [], Fraction(0), function.rows("brackets"), function.flag("whole")
+    if whole and not initial:
+        raise function.wrong("whole", "must be false of a maintenance margin")
+    given = [(_float64(_length(row, "from")), _float64(row.share("rate", above=True))) for row in rows]
+    if not given or given[0][0] != 0 or any(a[0] >= b[0] or a[1] > b[1] for a, b in pairwise(given)):
+        raise RunError(f"{function.path}.brackets must ascend from 0, and their rates not fall")
+    last = Fraction(0)
+    for start, rate in given:
+        deduction += start * (rate - last)
+        brackets.append((start, rate, Fraction(0) if whole else deduction))
+        last = rate
+    return Curve("steps" if whole else "tiers", tuple(brackets))
+
+
+def _read_pools(rows: list[_Object], assets: list[_Asset]) -> dict[int, Pool]:
+    symbols, pools = [asset.symbol for asset in assets], {}
+    _once(rows)
+    for row in rows:
+        asset = symbols.index(row.text("symbol", among=tuple(symbols)))
+        quantum = assets[asset].quantum
+        lent, borrowed, limit = (
+            None if (amount := row.size(name, missing)) is None else round(amount / quantum)
+            for name, missing in (
+                ("lentQuantity", Fraction(0)), ("borrowedQuantity", Fraction(0)), ("openBorrowLendLimit", None),
+            )
+        )  # fmt: skip
+        if max(lent or 0, borrowed or 0, limit or 0) >= _WIDE:
+            raise RunError(f"{row.path}: its quantities must be less than 2**62 quanta")
         pools[asset] = Pool(
-            round(figure("lentQuantity") / quantum), round(figure("borrowedQuantity") / quantum),
-            figure("fee"), figure("optimalUtilization", "0.9"), figure("maxUtilization", "1"),
-            figure("throttleUtilizationThreshold", "1"), figure("throttleUpdateFraction", "0.1"),
-            None if limit is None else round(exact(limit) / quantum), row.get("state", "Open") == "Open",
+            lent or 0, borrowed or 0, row.share("fee", Fraction(0)),
+            row.share("optimalUtilization", Fraction(9, 10), above=True),
+            row.share("maxUtilization", Fraction(1), above=True),
+            row.share("throttleUtilizationThreshold", Fraction(1), above=True),
+            row.share("throttleUpdateFraction", Fraction(1, 10)),
+            limit, row.text("state", "Open", ("Open", "Closed", "RepayOnly")) == "Open",
         )  # fmt: skip
     return dict(sorted(pools.items()))
 
 
-def _float64(value: object) -> Fraction:
+def _float64(value: Fraction) -> Fraction:
     """Fraction of the float64 nearest to a figure."""
-    return exact(float(exact(value)))
+    return exact(float(value))

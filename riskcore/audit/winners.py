@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .folder import Array
-from .margins import NOISE, Sweep, Tick
+from .margins import NOISE, Sweep, Tick, sums
 from .shares import short, whole
 from .watch import DOUBT
 
@@ -216,7 +216,7 @@ class Swept:
     def by_interest(self, positions: list[int]) -> list[dict[int, int]]:
         """Return the weights of the accounts that hold a position in the markets of these: what they hold there."""
         rows = np.flatnonzero(np.isin(self.market, self.market[positions]) & self.free[self.owner] & (self.lots != 0))
-        held = np.bincount(self.owner[rows], np.abs(self.value[rows]), len(self.free))
+        held = sums(self.owner[rows], np.abs(self.value[rows]), len(self.free))
         who = np.flatnonzero(held)
         return _weighed(who, held[who], NOISE * held[who], np.ones(len(who), bool))
 
@@ -233,9 +233,9 @@ def look_back(sweep: Sweep, tick: Tick, selected: list[int], margins: tuple[Arra
         "requirement": sweep.required.of(np.abs(lots), np.abs(value), tick),
     }  # fmt: skip
     accounts = dict(zip(("equity", "maintenance", "gross"), margins, strict=True)) | {
-        "exposure": np.bincount(owner, worst, count) + np.bincount(state.holder, debt, count),
-        "profit": np.bincount(owner, value - paid, count),
-        "profit_gross": np.bincount(owner, np.abs(value) + np.abs(paid), count),
+        "exposure": sums(owner, worst, count) + sums(state.holder, debt, count),
+        "profit": sums(owner, value - paid, count),
+        "profit_gross": sums(owner, np.abs(value) + np.abs(paid), count),
     }  # fmt: skip
     return Swept(positions, accounts, selected)
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from .. import tables
 from ..errors import RiskDataError
+from ..shown import is_unicode
 from ..venue import Venue
 
 BASIS_POINTS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 75, 100)
@@ -33,8 +34,13 @@ def books_from_levels(levels: pd.DataFrame, market: str, *, unit: str = "ns") ->
     Raises
     ------
     RiskDataError
-        A time is outside the years 2000 to 2200.
+        It is no table, a column is missing, or a time is outside the years 2000 to 2200.
     """
+    levels = tables.as_frame("levels", levels)
+    quantities = [f"{side}_{figure}" for side in ("bid", "ask") for figure in ("price", "quantity")]
+    tables.must_have("levels", levels, ["time", "level", *quantities])
+    if not isinstance(market, str) or not is_unicode(market):
+        raise RiskDataError("levels", "market", "must be text", value=market)
     tables.times("levels", levels["time"], unit=unit)
     sides = [
         levels[["time", "level"]].assign(
@@ -51,6 +57,7 @@ def marks_from_books(books: pd.DataFrame, *, unit: str = "ns") -> pd.DataFrame:
 
     ``unit`` is that of times that are whole numbers since the epoch, "ns", "us", "ms" or "s"; they stay as they are.
     """
+    books = tables.as_frame("books", books)
     tables.checked("books", books, unit=unit)
     touch = books[books["level"] == 0].pivot(index=["time", "market"], columns="side", values="price")
     touch = touch.reindex(columns=["bid", "ask"]).dropna()
@@ -97,13 +104,17 @@ def recentre_books(
     RiskDataError
         A table breaks a rule, or there is no such market, path or book.
     """
-    if market not in venue.markets.symbol:
+    if not isinstance(market, str) or market not in venue.markets.symbol:
         raise RiskDataError("venue", "markets", "must hold the market", value=market)
+    marks = tables.as_frame("marks", marks)
     m = venue.markets.symbol.index(market)
     tick, step = float(venue.markets.tick[m]), float(venue.markets.step[m])
-    edges = np.asarray(basis_points, float) / 1e4
-    if not (len(edges) and edges[0] > 0 and (np.diff(edges) > 0).all()):
-        raise ValueError("basis_points must be > 0 and ascend")
+    try:
+        edges = np.asarray(basis_points, float) / 1e4
+    except (TypeError, ValueError, OverflowError):
+        edges = np.empty(0)
+    if not (edges.ndim == 1 and len(edges) and edges[0] > 0 and (np.diff(edges) > 0).all() and edges[-1] < np.inf):
+        raise RiskDataError("basis_points", None, "basis_points must be > 0 and ascend", value=basis_points)
     path = tables.checked("marks", marks, unit=unit)
     path = path[path["market"] == market].sort_values("time")
     if not len(path):

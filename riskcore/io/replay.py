@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import run_folder
+from .. import run_folder, tables
 from ..accounts import Accounts
 from ..engine import Engine
 from ..errors import RiskDataError
+from ..tick import Books
 from ..venue import Venue
 from .files import TickTable
 
@@ -36,7 +37,8 @@ def replay(
         What to run.
     path
         A new folder; or one of the same inputs: a run that was cut is continued with the same result, and of a complete
-        one the engine is returned as it ended. Nobody else may write to it meanwhile.
+        one the engine is returned as it ended. Nobody else may write to it meanwhile. Where a run was cut, the tables
+        of the ticks may differ from then on: a tick that is refused can be mended.
     inputs
         Path and sha256 of each input table; a folder of other inputs is refused. Without them the inputs are compared
         with what the folder says that the run was given.
@@ -46,7 +48,8 @@ def replay(
     Raises
     ------
     RiskDataError
-        The folder holds a run of other inputs, or something else, or another process is writing it.
+        The folder holds a run of other inputs, or something else, or another process is writing it. Or a tick is
+        refused: the message has its time, and what was done before it is kept.
     """
     ticks.venue.book_units.must_fit(venue.book_units, "ticks")
     path = Path(path)
@@ -59,47 +62,79 @@ def replay(
             run = run_folder.opened(path)
             engine = Engine.resume(path)
             state = "is complete" if run.known["complete"] else "was cut"
-            if _digests(run.known["inputs"]) != _digests(given) or run.known["seed"] != seed:
-                raise RiskDataError("run", None, f"{state} with other inputs: name a new folder", value=str(path))
-            if not given and not _began_with(run, venue, accounts, ticks):
+            if not _goes_on(run, venue, accounts, ticks, given) or run.known["seed"] != seed:
                 raise RiskDataError("run", None, f"{state} with other inputs: name a new folder", value=str(path))
             if run.known["complete"]:
                 return engine
         saved = time.monotonic()
         for tick in ticks.starting_at(engine.ticks):
-            engine.step(tick)
+            try:
+                engine.step(tick)
+            except RiskDataError as error:
+                engine.save(path, complete=False, inputs=given)
+                rule = f"{error.rule}; the ticks before it are kept: mend it and run the same again"
+                row = f"time {tables.moment(int(ticks.time[engine.ticks]))}"
+                raise RiskDataError(error.table, error.column, rule, row=row, value=error.value) from None
             if progress is not None:
                 progress(engine.ticks, len(ticks))
             if time.monotonic() - saved > _SAVE_SECONDS:
-                engine.save(path, complete=False)
+                engine.save(path, complete=False, inputs=given)
                 saved = time.monotonic()
-        engine.save(path)
+        engine.save(path, inputs=given)
     return engine
 
 
-def _digests(inputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    return {name: entry["sha256"] for name, entry in inputs.items()}
+_TICKS = {"marks", "books", "asset_prices"}
+"""Inputs that the ticks are made of."""
 
 
-def _began_with(run: run_folder.Reader, venue: Venue, accounts: Accounts, ticks: TickTable) -> bool:
-    """Whether a run had these inputs, as far as it went; a complete one went to the last tick."""
-    start, done = run.accounts(), run.known["ticks"]
+def _goes_on(
+    run: run_folder.Reader,
+    venue: Venue,
+    accounts: Accounts,
+    ticks: TickTable,
+    given: Mapping[str, Mapping[str, str]],
+) -> bool:
+    """Whether a run goes on with these inputs: they are the same, but for ticks that are still to come."""
+    known = run.known["inputs"]
+    other = {name for name in known.keys() | given.keys() if _digest(known, name) != _digest(given, name)}
+    if other - _TICKS or (other and run.known["complete"]):
+        return False
+    if not given and not (_began_with(run, accounts) and run.has_venue(venue)):
+        return False
+    return (bool(given) and not other) or _saw(run, ticks)
+
+
+def _digest(inputs: Mapping[str, Mapping[str, str]], name: str) -> str | None:
+    return inputs[name]["sha256"] if name in inputs else None
+
+
+def _began_with(run: run_folder.Reader, accounts: Accounts) -> bool:
+    """Whether a run had these accounts at its start."""
+    start = run.accounts()
     columns = zip((start.ids, *start.columns, *vars(start.orders).values()),
                   (accounts.ids, *accounts.columns, *vars(accounts.orders).values()), strict=True)  # fmt: skip
-    goes_on = done == len(ticks) if run.known["complete"] else done <= len(ticks)
-    same = goes_on and run.has_venue(venue) and all(np.array_equal(one, other) for one, other in columns)
-    first = 0
+    return all(np.array_equal(one, other) for one, other in columns)
+
+
+def _saw(run: run_folder.Reader, ticks: TickTable) -> bool:
+    """Whether these are the ticks of a run, as far as it went; a complete one went to the last tick."""
+    done, first = run.known["ticks"], 0
+    same = bool(done == len(ticks) if run.known["complete"] else done <= len(ticks))
+    none = Books.empty(ticks.venue)
     for shown, assets, books in run.ticks() if same else ():
-        here = slice(first, first := first + len(shown["tick"]))
+        here = slice(first, first + len(shown["tick"]))
+        time, numbers = ticks.time[here], np.arange(here.start, here.stop)
         for name, given in (
-            ("time", np.broadcast_to(ticks.time[here, None], shown["time"].shape)), ("given_mark", ticks.mark[here]),
+            ("time", np.broadcast_to(time[:, None], shown["time"].shape)), ("given_mark", ticks.mark[here]),
             ("given_index", ticks.index[here]), ("last_price", ticks.last[here]),
             ("open_interest", ticks.open_interest[here]), ("funding_rate", ticks.funding_rate[here]),
         ):  # fmt: skip
             same = same and np.array_equal(shown[name], given, equal_nan=True)
-        prices = ticks.asset[here]
-        same = same and np.array_equal(assets["price"], prices[~np.isnan(prices)])
-        levels = [ticks.books[time] for time in ticks.time[here].tolist() if time in ticks.books]
-        for name in ("price", "lots"):
-            same = same and np.array_equal(books[name], np.concatenate([[], *(getattr(of, name) for of in levels)]))
+        at, kept = np.nonzero(~np.isnan(ticks.asset[here]))
+        for name, given in (("tick", first + at), ("asset", kept), ("price", ticks.asset[here][at, kept])):
+            same = same and np.array_equal(assets[name], given)
+        table = run_folder.book_table(numbers, time, [ticks.books.get(t, none) for t in time.tolist()])
+        same = same and all(np.array_equal(books[name], column) for name, column in table.items())
+        first = here.stop
     return same
