@@ -98,7 +98,7 @@ def figure(x) -> Fraction | None:
 
 
 def exponent(x: Fraction) -> int:
-    """`e` with `2^(e - 1) <= |x| < 2^e` (5 ADL)."""
+    """`k` with `2^(k - 1) <= |x| < 2^k` (Integer weights)."""
     least = x.numerator.bit_length() - x.denominator.bit_length()
     return least + 1 if abs(x) >= Fraction(2) ** least else least
 
@@ -142,7 +142,7 @@ def change_of_cost(lots: int, cost: int, change: int, flow: int) -> int:
 
 
 def part(amount: int, before: int, after: int, size: int) -> int:
-    """What a fill carries that brings the lots handed over from `before` to `after` of `size` (4 Backstop)."""
+    """What a fill carries that brings the lots handed over from `before` to `after` of `size` (Cumulative rounding)."""
     return rhe(Fraction(amount * after, size)) - rhe(Fraction(amount * before, size))
 
 
@@ -320,7 +320,7 @@ class Account:
     unsettled: int = 0
 
     def open_lots(self, market: str, side: str) -> int:
-        """`B` or `A`: resting lots, reduce-only orders left out (Margin of an account)."""
+        """`bids` or `asks`: resting lots, reduce-only orders left out (Margin of an account)."""
         return sum(o.lots for o in self.orders if (o.market, o.side) == (market, side) and not o.reduce_only)
 
 
@@ -332,7 +332,7 @@ class Memory:
     mark_time: int = 0
     index: float | None = None
     index_time: int = 0
-    basis: float | None = None  # `e`
+    basis: float | None = None
     basis_time: int = 0
     used: list = field(default_factory=list)  # (time, sample of the mark, sample of the premium or None) of each tick
 
@@ -441,7 +441,7 @@ class Prices:
         return self.marks[market] * venue.markets[market].step_size
 
     def of_open_interest(self, market: str):
-        """`O` of a market, None as long as it is not known (Margin of an account)."""
+        """`OI` of a market, None as long as it is not known (Margin of an account)."""
         return self.open_interest[market] * self.marks[market] if market in self.open_interest else None
 
 
@@ -634,12 +634,12 @@ def mix(z: int) -> int:
 
 
 def account_key(seed: int, tick: int, account_id) -> int:
-    """`k` (Throttle)."""
+    """`key` (Throttle)."""
     return int.from_bytes(hashlib.blake2b(f"{seed}/{tick}/{account_id}".encode(), digest_size=8).digest(), "little")
 
 
 def draw(key: int, n: int) -> int:
-    """The draw of leg `n` (Throttle)."""
+    """`draw` of a leg (Throttle)."""
     return mix((key + (n + 1) * 0x9E3779B97F4A7C15) % WORD)
 
 
@@ -716,7 +716,7 @@ def zero_price(mark, quantity, net_equity, position_maintenance_margin, maintena
 
 
 def split(lots: int, most: dict, weights: dict | None = None) -> dict:
-    """`split(n, w, k)`: how many of `lots` each one takes, ties in the order given (4 Backstop).
+    """`water_fill`: how many of `lots` each one takes, ties in the order given (Water-filling).
 
     Without weights they are what each can take (3 Book, passes).
     """
@@ -743,13 +743,13 @@ def split(lots: int, most: dict, weights: dict | None = None) -> dict:
     return taken | shares
 
 
-def at_most(rest: int, sharing) -> dict:
-    """What each of those who share a shortfall takes at most (6 Close out)."""
-    return dict.fromkeys(sharing, min(rest, LARGEST // max(len(sharing), 1)))
+def at_most(rest: int, payers: int) -> int:
+    """What each of so many payers of a shortfall takes at most (6 Close out: shortfall)."""
+    return min(rest, LARGEST // max(payers, 1))
 
 
 def most_that_pass(n: int, passes) -> int:
-    """`most(n)` (4 Backstop)."""
+    """`largest_passing(n)` (Largest passing number)."""
     if n == 0 or passes(n):
         return n
     low, high = 0, n
@@ -760,7 +760,7 @@ def most_that_pass(n: int, passes) -> int:
 
 
 def whole_weights(weights: dict) -> dict:
-    """Weights in 24 bits, made whole by the largest of them (5 ADL)."""
+    """Weights in 24 bits, made whole by the largest of them (Integer weights)."""
     weights = {one: float32(max(weight, 0)) for one, weight in weights.items()}
     largest = max(weights.values(), default=0)
     if largest == 0:
@@ -1092,7 +1092,7 @@ class _Tick:
         return levels[0][0] if levels else None
 
     def active(self, symbol: str, last=None) -> Fraction | None:
-        """`Active` (Guards)."""
+        """`active` (Bands)."""
         prices = (self.touch(symbol, "bids"), self.touch(symbol, "asks"), last)
         prices = [price for price in prices if price is not None]
         return median(*prices) if prices else None
@@ -1208,7 +1208,7 @@ class _Tick:
         return max(-self.state.accounts[account_id].balances[self.venue.settle][0], 0)
 
     def pool_totals(self, asset: str) -> tuple:
-        """`L` and `B` of a pool; in settlement debts are with what is owed and without what is lacking (Settlement)."""
+        """`pool_lent` and `pool_borrowed`; in settlement debts count `owed` and leave `lack` out (Settlement)."""
         lent, borrowed = self.venue.pools[asset].lent, self.venue.pools[asset].borrowed
         for account_id, account in self.state.accounts.items():
             free, account_lent = account.balances.get(asset, (0, 0))
@@ -1226,7 +1226,7 @@ class _Tick:
         return min(Fraction(borrowed, lent), Fraction(1))
 
     def hourly_rates(self, asset: str) -> tuple:
-        """`I` and `J`, in 10^-15 (Interest)."""
+        """`hour_paid` and `hour_earned`, in 10^-15 (Interest)."""
         pool, policy, u = self.venue.pools[asset], self.venue.policy, self.utilisation(asset)
         rate = policy["borrow_rate_base"] + policy["borrow_rate_slope"] * min(u / pool.optimum, 1)
         if u > pool.optimum:
@@ -1539,7 +1539,7 @@ class _Tick:
         return quote_book(self.levels[place], lots, self.bands[place], (), self.worst_average[place])
 
     def spot_value(self, spot: Spot, quote: BookFill) -> int:
-        """`V` of a quote in a spot market."""
+        """`value` of a quote in a spot market."""
         return rhe(quote.value * spot.step_size / self.venue.settle_quantum)
 
     def affordable(self, spot: Spot, quote: BookFill, money: int) -> BookFill | None:
@@ -1671,7 +1671,7 @@ class _Tick:
         return amount / self.venue.settle_quantum
 
     def gap(self, look: Margin) -> Fraction:
-        """`g0`, in quanta (3 Book, Restoring size)."""
+        """The deficit to target with its sign changed, in quanta (3 Book: restoring size)."""
         return self.quanta(self.venue.policy["target_mmr"] * look.net_equity - look.maintenance_margin)
 
     def policy_size(self, account_id, symbol: str) -> int:
@@ -1803,14 +1803,14 @@ class _Tick:
         return rate
 
     def restoring_lots(self, account_id, symbol: str, places, value, rate: Fraction, gap) -> int | None:
-        """`r`: the fewest lots that bring the MMR to the target, looked at `places` lots; None if none do (3 Book)."""
+        """`restoring`: the fewest lots that end the deficit, looked at `places` lots; None if none do (3 Book)."""
         look, target = self.look(account_id), self.venue.policy["target_mmr"]
         gap = self.gap(look) if gap is None else gap
         error = gross(self.venue, self.state.accounts[account_id], self.prices) + look.maintenance_margin
         error = CLOSE * (self.quanta(error) + 4 * value(max(places)))
 
         def gain(lots: int) -> Fraction:
-            """`G`."""
+            """`deficit` with its sign changed."""
             loss, relief = self.effect(account_id, symbol, lots, value(lots), rate)
             return gap - target * loss + relief
 
@@ -1913,7 +1913,7 @@ class _Tick:
                 self.hand_over_borrows(account_id, look)
 
     def capacity(self, provider) -> Fraction:
-        """`c_p`: the mark notional that a provider can take now (4 Backstop)."""
+        """`capacity`: the mark notional that a provider can take now (4 Backstop)."""
         entry, state, quantum = self.venue.providers[provider], self.state, self.venue.settle_quantum
         counters = {"capacity_per_min": state.provider_minute, "capacity_per_hour": state.provider_hour}
         counters["max_notional"] = state.provider_total
@@ -2038,7 +2038,7 @@ class _Tick:
                         self.hand_to_counterparties(account_id, market, look)
 
     def sound(self, look: Margin) -> bool:
-        """Whether an account is (5 ADL)."""
+        """Whether an account is healthy as a counterparty must stay (Healthy accounts)."""
         has_margin = look.maintenance_margin < self.venue.policy["counterparty_mmr"] * look.net_equity
         return look.net_equity >= 0 and (look.exposure == 0 or has_margin)
 
@@ -2250,7 +2250,7 @@ class _Tick:
         payers, left = self.payers(account_id), rest
         still = list(payers)
         while left > 0 and still:
-            shares = split(left, at_most(left, still), payers)
+            shares = split(left, dict.fromkeys(still, at_most(left, len(payers))), payers)
             taken = {other: self.pay(account_id, other, offered) for other, offered in shares.items()}
             left -= sum(taken.values())
             still = [other for other in still if taken[other] == shares[other]]

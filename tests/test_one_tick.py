@@ -1,0 +1,782 @@
+"""The worked examples of docs/one_tick.md: each is computed here, and the page shows its numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import riskcore as rc
+from tests import naive
+from tests.comparison import assert_same_journal
+from tests.strategies import Scene, TickInput
+
+PAGE = (Path(__file__).parents[1] / "docs" / "one_tick.md").read_text(encoding="utf-8")
+SECOND, MINUTE, HOUR = 10**9, 60 * 10**9, 3600 * 10**9
+NOON = 480_012 * HOUR
+USDC = 10**6  # quanta
+AT_100 = {"X": 100.0, "Y": 100.0}
+PRICES = {"GEM": 100.0, "TOK": 10.0}
+Row = dict[str, Any]
+
+
+def example(title: str, *shown: str) -> list[Fraction]:
+    """Numbers that the example of a subsection must show, as they stand there."""
+    text = PAGE.split(f"\n### {title}\n")[1].split("\n*Example.* ")[1]
+    text = re.split(r"\n\n|\n#", text)[0]
+    for number in shown:
+        assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d])(?![.,]\d)", text), f"{title}: {number}"
+    return [Fraction(number.replace(",", "")) for number in shown]
+
+
+def market(symbol: str, *, imf: Any = "0.1", mmf: Any = "0.05", **price: Any) -> Row:
+    """A perpetual as the page's X and Y: a lot is worth 1 USDC at a mark of 100."""
+    flat = [f if isinstance(f, dict) else {"type": "sqrt", "base": f, "factor": "0"} for f in (imf, mmf)]
+    filters = {"tickSize": "0.1", "minImpactMultiplier": "0.99", "maxImpactMultiplier": "1.01", **price}
+    return {
+        "symbol": symbol, "baseSymbol": symbol, "quoteSymbol": "USDC", "marketType": "PERP",
+        "filters": {"price": filters, "quantity": {"stepSize": "0.01", "minQuantity": "0.01"}},
+        "imfFunction": flat[0], "mmfFunction": flat[1],
+    }  # fmt: skip
+
+
+GEM_SPOT = {
+    "symbol": "GEM_USDC", "baseSymbol": "GEM", "quoteSymbol": "USDC", "marketType": "SPOT",
+    "filters": {"price": {"tickSize": "0.1"}, "quantity": {"stepSize": "0.01", "minQuantity": "0.01"}},
+}  # fmt: skip
+
+
+def source(markets: Any = None, weight: str = "0.9", backstop: Any = (), pools: Any = (), **policy: Any) -> Row:
+    """The venue of the examples."""
+    weights = {"USDC": "1", "GEM": weight, "TOK": weight}
+    return {
+        "settle_asset": "USDC",
+        "markets": [market("X"), market("Y")] if markets is None else markets,
+        "collateral": [
+            {"symbol": symbol, "haircutFunction": {"weight": figure, "kind": {"type": "identity"}}}
+            for symbol, figure in weights.items()
+        ],
+        "borrow_lend": list(pools),
+        "policy": {"slice_probability": 1, "min_slice_notional": 1, **policy},
+        "backstop": list(backstop),
+    }
+
+
+def scene(venue: Row, accounts: Any, orders: Any = (), unsettled: Any = None, limit: float | None = None) -> Scene:
+    """Accounts {id: {market: (quantity, entry price), asset: quantity or (free, lent)}}."""
+    positions, balances = [], []
+    for account, holdings in accounts.items():
+        for symbol, held in holdings.items():
+            if symbol in AT_100:
+                row = {"account": account, "market": symbol, "quantity": float(held[0]), "entry_price": float(held[1])}
+                positions.append(row)
+            else:
+                free, lent = held if isinstance(held, tuple) else (held, 0)
+                balances.append({"account": account, "asset": symbol, "quantity": float(free), "lent": float(lent)})
+    names = ("account", "market", "side", "price", "quantity", "reduce_only")
+    rows = [dict(zip(names, order, strict=True)) for order in orders]
+    limits = {} if limit is None else {"leverage_limit": limit}
+    settings = [{"account": a, "unsettled": float((unsettled or {}).get(a, 0)), **limits} for a in accounts]
+    return Scene(venue, positions, balances, rows, settings)
+
+
+def at(seconds: float = 0, marks: Any = None, books: Any = None, prices: Any = None, **others: Any) -> TickInput:
+    """A tick some seconds after noon."""
+    time = NOON + round(seconds * SECOND)
+    return TickInput(
+        time, AT_100 if marks is None else marks, others.pop("indexes", {}), prices or PRICES, books or {}, **others
+    )
+
+
+def run(scene: Scene, *ticks: TickInput) -> tuple[naive.State, list[Row]]:
+    """The state and the rows of the last tick by the oracle; the engine's journal of every tick is the same."""
+    oracle, state = scene.load_naive()
+    venue, accounts = scene.load()
+    engine, rows = rc.Engine(accounts, venue), []
+    for tick in ticks:
+        before = state
+        state, rows, seen = naive.step(oracle, before, *tick.naive_arguments())
+        assert_same_journal(engine.step(tick.tick()), rows, oracle, before, seen.prices)
+    return state, rows
+
+
+def of(rows: list[Row], event: str, *columns: str) -> list[Any]:
+    """Columns of the rows of an event, or the column if it is one."""
+    found = [tuple(row[name] for name in columns) for row in rows if row["event"] == event]
+    return [one[0] for one in found] if len(columns) == 1 else found
+
+
+def look(holdings: Row, marks: Any = None, *, venue: Row | None = None, orders: Any = (), **settings: Any) -> Any:
+    """The row of one account in a sweep, and its margin by the oracle."""
+    own = scene(venue or source(), {1: holdings}, orders, **settings)
+    loaded, accounts = own.load()
+    table = rc.sweep(accounts, loaded, (marks or AT_100) | PRICES).to_frame().iloc[0]
+    oracle, state = own.load_naive()
+    prices = naive.Prices(marks or AT_100, asset_prices=PRICES).at(oracle, state)
+    exact = naive.margin(oracle, state.accounts[1], prices)
+    for name in ("net_equity", "exposure", "initial_margin", "maintenance_margin"):
+        assert table[name] == pytest.approx(float(getattr(exact, name)), rel=1e-12, abs=1e-9)
+    assert bool(table["liquidatable"]) == exact.liquidating
+    return exact
+
+
+# ---- Numbers
+
+
+def test_decimals_and_whole_units():
+    value, down, up = example("Decimals and whole units", "250,250,000", "2", "4")
+    assert naive.number(97000.1) == Fraction(970001, 10)
+    assert Fraction(250 * 1001) * Fraction("0.1") * Fraction("0.01") / Fraction("0.000001") == value
+    assert [naive.rhe(Fraction(5, 2)), naive.rhe(Fraction(7, 2))] == [down, up]
+
+
+def test_cost_cash_and_entry():
+    released, cash, flip, flipped, cost = example("Cost, cash and entry", "250", "5", "-1,510", "20", "-510")
+    change = naive.change_of_cost(1000, 1000 * USDC, -250, 255 * USDC)
+    assert (-change, 255 * USDC + change) == (released * USDC, cash * USDC)
+    change = naive.change_of_cost(1000, 1000 * USDC, -1500, 1530 * USDC)
+    assert (change, 1530 * USDC + change, 1000 * USDC + change) == (flip * USDC, flipped * USDC, cost * USDC)
+
+
+def test_times():
+    day, gap = example("Times", "86,400", "86,400,000,000,000")
+    venue, accounts = scene(source(), {1: {"USDC": 1}}).load()
+    assert (venue.policy.largest_gap, gap) == (day, day * SECOND)
+    for late in (0, 1):
+        engine = rc.Engine(accounts, venue)
+        engine.step(rc.Tick(NOON, AT_100))
+        if late:
+            with pytest.raises(rc.RiskDataError, match="largest_gap"):
+                engine.step(rc.Tick(NOON + int(gap) + 1, AT_100))
+        else:
+            engine.step(rc.Tick(NOON + int(gap), AT_100))
+
+
+# ---- Guards
+
+CAPPED = {"minPriceUpdateMultiplier": "0.98", "maxPriceUpdateMultiplier": "1.01"}
+HELD = {1: {"X": (10, 100), "USDC": 1000}}
+
+
+def guarded(*ticks: TickInput, accounts: Any = None, **price: Any) -> tuple[naive.State, list[Row], naive.Prices]:
+    """State, rows and guarded prices of the last tick; ``price`` are figures of the market X."""
+    own = scene(source([market("X", **price), market("Y")]), HELD if accounts is None else accounts)
+    state, rows = run(own, *ticks)
+    _, before = own.load_naive()
+    oracle = naive.Venue(own.source)
+    for tick in ticks:
+        before, _, seen = naive.step(oracle, before, *tick.naive_arguments())
+    return state, rows, seen.prices
+
+
+def test_order_and_rows():
+    capped, mark, used = example("Order and rows", "110", "120", "101")
+    crossed = {"Y": {"bids": [(101.0, 1.0)], "asks": [(100.0, 1.0)]}}
+    ticks = at(indexes={"X": 100.0}), at(1, AT_100 | {"X": 120.0}, crossed, indexes={"X": 110.0})
+    _, rows, prices = guarded(*ticks, **CAPPED)
+    assert of(rows, "guard", "reason", "market") == [
+        ("index_update_cap", "X"), ("update_cap", "X"), ("crossed_book", "Y"),
+    ]  # fmt: skip
+    assert of(rows, "guard", "price")[:2] == [capped, mark]
+    assert prices.indexes["X"] == prices.marks["X"] == used
+
+
+def test_book():
+    stale, fresh, *touches = example("Book", "61", "60", "100.1", "100", "99.9", "99.95")
+    for age, reasons in ((stale, ["stale_book"]), (fresh, [])):
+        time = {"X": NOON - int(age) * SECOND}
+        book = {"X": {"bids": [(99.9, 1.0)], "asks": [(100.0, 1.0)]}}
+        assert of(guarded(at(books=book, book_times=time))[1], "guard", "reason") == reasons
+    crossing, ask, bid, mid = map(float, touches)
+    for best, reasons in ((crossing, ["crossed_book"]), (bid, [])):
+        book = {"X": {"bids": [(best, 1.0)], "asks": [(ask, 1.0)]}}
+        state, rows, _ = guarded(at(books=book, indexes={"X": 90.0}))
+        assert of(rows, "guard", "reason")[: len(reasons)] == reasons
+    assert state.memory["X"].basis == pytest.approx(mid - 90)
+
+
+def test_index():
+    previous, given, seconds, used = example("Index", "100", "110", "2.9", "102.01")
+    ticks = (at(t, indexes={"X": float(i)}) for t, i in ((0, previous), (float(seconds), given)))
+    prices = guarded(*ticks, **CAPPED)[2]
+    assert float(prices.indexes["X"]) == pytest.approx(float(used), abs=1e-12)
+
+
+def book_around(mid: float) -> Row:
+    return {"X": {"bids": [(mid - 0.5, 1.0)], "asks": [(mid + 0.5, 1.0)]}}
+
+
+def test_basis_and_mark():
+    first, second, decay, basis = example("Basis", "1", "3", "0.367879", "2.264241")
+    index, mark, median = example("Mark", "100", "102.264241", "101")
+    indexes = {"X": float(index)}
+    ticks = [
+        at(n * 60, books=book_around(float(index + off)), indexes=indexes) for n, off in enumerate((first, second))
+    ]
+    state, *_ = guarded(*ticks)
+    assert round(math.exp(-1), 6) == float(decay)
+    assert round(state.memory["X"].basis, 6) == float(basis)
+    assert example("Mark", "2.264241") == [basis]
+    prices = guarded(*ticks, at(61, {"Y": 100.0}, indexes=indexes))[2]
+    assert round(float(prices.marks["X"]), 6) == float(mark)
+    bid, ask, last = map(float, example("Mark", "99", "101", "120"))
+    book = {"X": {"bids": [(bid, 1.0)], "asks": [(ask, 1.0)]}}
+    assert guarded(at(0, {"Y": 100.0}, book, last_prices={"X": last}))[2].marks["X"] == median
+
+
+def test_clamp_to_the_index_and_update_cap():
+    mark, index, clamped, used = example("Clamp to the index and update cap", "110", "100", "105", "101")
+    _, rows, prices = guarded(at(), at(1, {"X": float(mark), "Y": 100.0}, indexes={"X": float(index)}), **CAPPED)
+    assert of(rows, "guard", "reason", "price") == [("index_clamp", mark), ("update_cap", clamped)]
+    assert prices.marks["X"] == used
+
+
+def test_ranges():
+    most, units, small, large = example(
+        "Ranges", "4,611,686,018,427,387,904", "100,000,000", "150,000,000,000,000,000", "5,100,000,000,000,000,000"
+    )
+    assert most == 2**62
+    assert 5 * 3 * units * 100 * USDC == small
+    assert 5 * units * (10_000 + 2 * 100) * USDC == large
+    accounts = {n: {"X": (float(units) * (-1) ** n, 100)} for n in range(5)}
+    venue, held = scene(source([market("X", maxPrice="10000")]), accounts).load()
+    rc.Engine(held, venue).step(rc.Tick(NOON, {"X": 100.0}))
+    with pytest.raises(rc.RiskDataError, match="2\\*\\*62"):
+        rc.Engine(held, venue).step(rc.Tick(NOON, {"X": 10_000.0}))
+
+
+def test_samples():
+    before, after, unit, other, mean = example("Samples", "100", "111", "1,000,000", "1,110,000", "101")
+    state, *_ = guarded(at(0, {"X": float(before), "Y": 100.0}), at(10, {"X": float(after), "Y": 100.0}))
+    found = [mark for mark, _ in naive.samples(state.memory["X"].used, NOON + 10 * SECOND).values()]
+    assert found == [unit] * 10 + [other]
+    assert naive.mean_of(found, None) / 1000 * Fraction("0.1") == mean
+
+
+def test_bands():
+    bid, ask, low, high, sale, purchase = example("Bands", "99.5", "100.5", "98.505", "101.505", "98.6", "101.5")
+    bounds = {"bids": (bid, "0.99", low, sale), "asks": (ask, "1.01", high, purchase)}
+    for side, (touch, multiplier, bound, price) in bounds.items():
+        assert touch * Fraction(multiplier) == bound
+        assert naive.tightest(side, Fraction("0.1"), {"impact": bound}).price == price
+
+
+def test_refill():
+    first, second, *later = (int(n) for n in example("Refill", "60", "40", "30", "20", "30", "180"))
+    own = scene(source(refill_half_life=10, position_order="largest"), {1: {"X": (10, 100), "USDC": 45}})
+    book = {"X": {"bids": [(100.0, 0.6), (99.9, 2.0)]}}
+    state, rows = run(own, at(0, AT_100, book))
+    assert of(rows, "book", "lots") == [-first - second]
+    assert [level[2] for level in state.books["X"]["bids"]] == [first, second]
+    tick = naive._Tick(naive.Venue(own.source), state, NOON + 10 * SECOND, naive.Prices(AT_100), 0)
+    tick.guards(book, None, None)
+    assert [level[2][2] for level in tick.levels["X", "bids"]] == later[:2]
+    assert [level[1] for level in tick.levels["X", "bids"]] == later[2:]
+
+
+# ---- Prices and margins
+
+
+def test_prices():
+    text = PAGE.split("\n## Prices\n")[1].split("*Example.*")[1].split("\n## ")[0]
+    markets = [market("GEM"), market("GEM") | {"symbol": "GEM_DATED"}]
+    oracle = naive.Venue(source(markets))
+    prices = naive.Prices({"GEM_DATED": 2}, {"GEM_DATED": 2.5})
+    assert f"GEM is worth {float(prices.of_asset(oracle, 'GEM'))}." in text
+    assert prices.of_quantum(oracle, "GEM") == prices.of_asset(oracle, "GEM")
+
+
+def test_balances():
+    value, weight, maintenance, initial = example("Balances", "1,305", "0.909091", "62.5", "125")
+    collateral = naive.Venue(source()).assets["GEM"]
+    assert 10 * 145 * collateral.effective_weight(Fraction(1450)) == value
+    kind = {"type": "inverseSqrt", "base": "1", "positiveCurvePenalty": "0.0001"}
+    row = {"symbol": "GEM", "haircutFunction": {"weight": "0.95", "kind": kind}}
+    assert round(float(naive.Asset(row, "0.20").effective_weight(Fraction(10**6))), 6) == float(weight)
+    margin = look({"USDC": -1250, "GEM": 20})
+    assert (margin.maintenance_margin, margin.initial_margin) == (maintenance, initial)
+
+
+def test_positions_and_orders():
+    title = "Positions and orders"
+    exposure, maintenance, initial, limited = example(title, "500", "15", "50", "100")
+    orders = [(1, "X", "bid", 99.0, 5.0, False), (1, "X", "ask", 101.0, 2.0, False), (1, "X", "ask", 101.0, 9.0, True)]
+    for limit, required in ((None, initial), (5.0, limited)):
+        margin = look({"X": (-3, 100), "USDC": 1000}, orders=orders, limit=limit)
+        assert (margin.exposure, margin.maintenance_margin) == (exposure, maintenance)
+        assert margin.initial_margin == required
+
+
+def test_margin_functions():
+    small, large, tiers, share = example("Margin functions", "100", "6,400,000", "1,400", "0.51")
+    by_root = naive.square_root_function({"base": "0.01", "factor": "0.0001"})
+    assert (by_root(Fraction(10_000)), by_root(Fraction(16_000_000))) == (small, large)
+    brackets = [{"from": 0, "rate": "0.01"}, {"from": 10_000, "rate": "0.02"}, {"from": 50_000, "rate": "0.05"}]
+    assert naive.tier_function({"brackets": brackets})(Fraction(60_000)) == tiers
+    by_interest = naive.open_interest_function({"base": "0.02", "lower": 10**6, "upper": 2 * 10**6})
+    assert by_interest(Fraction(1), 1, 1_500_000) == share
+
+
+def test_net_equity_margins_and_status():
+    title = "Net equity, margins and status"
+    equity, exposure, maintenance, initial, mmr, imr = example(title, "40", "1,000", "50", "100", "1.25", "2.5")
+    margin = look({"X": (10, 100), "USDC": 40})
+    assert (margin.net_equity, margin.exposure) == (equity, exposure)
+    assert (margin.maintenance_margin, margin.initial_margin) == (maintenance, initial)
+    assert (margin.mmr, margin.imr, margin.liquidating, margin.below_auto_close) == (mmr, imr, True, False)
+    by_divisor, by_offset = example(title, "25", "-10")
+    assert (maintenance / 2, maintenance - Fraction("0.06") * exposure) == (by_divisor, by_offset)
+    assert look({"X": (10, 100), "USDC": 24.999999}).below_auto_close
+    assert not look({"USDC": 0}, unsettled={1: -1}).liquidating
+
+
+# ---- Between the ticks
+
+
+def test_instants_and_order():
+    text = PAGE.split("\n### Instants and order\n")[1].split("*Example.*")[1].split("\n### ")[0]
+    own = scene(source(pools=[{"symbol": "USDC"}]), {1: {"USDC": -1, "GEM": 1}, 2: {"USDC": (0, 1)}})
+    _, rows = run(own, at(-1), at(7200))
+    due = of(rows, "interest", "reason", "account").count(("hour", 1))
+    assert f"{ {3: 'three'}[due] } instants" in text
+
+
+def test_interest():
+    title = "Interest"
+    used, charged, earned, kept = example(title, "0.5", "59,703", "53,733", "5,970")
+    flat = {"borrow_rate_base": "0.0523", "borrow_rate_slope": 0, "borrow_rate_jump": 0}
+    accounts = {1: {"USDC": -10_000, "GEM": 200}, 2: {"USDC": (0, 20_000)}}
+    state, rows = run(scene(source(pools=[{"symbol": "USDC", "fee": "0.1"}], **flat), accounts), at(), at(3600))
+    assert Fraction(10_000, 20_000) == used
+    assert of(rows, "interest", "quanta", "lent") == [(-charged, 0), (0, earned)]
+    assert state.pool["USDC"] == kept
+
+
+def test_funding_and_premiums():
+    first, second, mean, rate, paid = example("Funding", "0.001", "0.003", "0.002", "0.0001875", "187,500")
+    mark, index, added = example("Premiums", "100.3", "100", "0.003")
+    markets = [market("X") | {"fundingInterval": 3_600_000}, market("Y")]
+    marks = [{"X": 100 * (1 + float(premium)), "Y": 100.0} for premium in (first, second)]
+    ticks = [at(n, marked, indexes={"X": 100.0}) for n, marked in enumerate(marks)]
+    own = scene(source(markets), HELD)
+    state, _ = run(own, *ticks)
+    assert round(state.premiums["X"][0] / state.premiums["X"][1], 12) == float(mean)
+    assert round(float((mark - index) / index), 12) == float(added)
+    _, rows = run(own, *ticks, at(3600))
+    assert of(rows, "funding", "cash") == [-paid]
+    assert rate * 1000 * USDC == paid
+
+
+def test_realisation():
+    mark, long, cost, short = example("Realisation", "103", "30", "1,030", "-12")
+    accounts = {1: {"X": (10, 100), "USDC": 90}, 2: {"X": (-4, 100), "USDC": 400}}
+    marks = {"X": float(mark), "Y": 100.0}
+    state, rows = run(scene(source(realize_interval=60), accounts), at(0, marks), at(60, marks))
+    assert of(rows, "realize", "cash") == [long * USDC, short * USDC]
+    assert state.accounts[1].positions["X"] == [1000, cost * USDC, 1000 * USDC]
+
+
+def test_settlement():
+    redeemed, sold, proceeds, left = example("Settlement", "52,631", "102,631", "10,263,100", "9,736,900")
+    gem = {"symbol": "GEM", "borrowedQuantity": "0.9", "throttleUtilizationThreshold": "0.95"}
+    usdc = {"symbol": "USDC", "lentQuantity": 100, "borrowedQuantity": 50, "state": "Closed"}
+    accounts = {1: {"X": (10, 100), "USDC": 0, "GEM": ("0.05", 1)}}
+    own, marks = scene(source(pools=[usdc, gem], realize_interval=60), accounts), {"X": 98.0, "Y": 100.0}
+    _, rows = run(own, at(1799, marks), at(1800, marks))
+    assert of(rows, "redeem", "quanta") == [redeemed]
+    assert of(rows, "convert", "quanta", "cash") == [(-sold, proceeds)]
+    assert of(rows, "unsettle", "cash", "unsettled") == [(left, -left)]
+
+
+# ---- Shared procedures
+
+
+def test_largest_passing_number():
+    limit, largest, *tried = example("Largest passing number", "10", "6", "10", "5", "7", "6")
+    seen = []
+    assert naive.most_that_pass(int(limit), lambda n: seen.append(n) or n <= largest) == largest
+    assert seen == tried
+
+
+def test_water_filling():
+    lots, first, second, *portions = (int(n) for n in example("Water-filling", "1,000", "700", "500", "583", "416"))
+    rooms = example("Water-filling", "117", "84")
+    taken = example("Water-filling", "584", "416")
+    limits = {7: first, 8: second}
+    assert [lots * limit // (first + second) for limit in limits.values()] == portions
+    assert [limit - part for limit, part in zip(limits.values(), portions, strict=True)] == rooms
+    assert list(naive.split(lots, limits, limits).values()) == taken
+
+
+def test_cumulative_rounding():
+    amount, size, *parts = (int(n) for n in example("Cumulative rounding", "10", "3", "3", "4", "3"))
+    assert [naive.part(amount, n, n + 1, size) for n in range(size)] == parts
+
+
+def test_integer_weights():
+    first, second, *whole = example("Integer weights", "3", "1.5", "206,158,430,208", "103,079,215,104")
+    assert list(naive.whole_weights({1: first, 2: second}).values()) == whole
+
+
+def test_healthy_accounts():
+    equity, margin, limit, edge = example("Healthy accounts", "55", "50", "0.9", "49.5")
+    held = look({"X": (10, 100), "USDC": float(equity)})
+    assert (held.net_equity, held.maintenance_margin, limit * equity) == (equity, margin, edge)
+    tick = naive._Tick(naive.Venue(source()), naive.load_state(naive.Venue(source()), [], []), 0, naive.Prices({}), 0)
+    assert tick.sound(held)
+    tick.venue.policy["counterparty_mmr"] = limit
+    assert not tick.sound(held)
+
+
+# ---- The phases
+
+DEEP = {"X": {"bids": [(100.0, 100.0)], "asks": [(100.1, 100.0)]}}
+LONG = {"X": (10, 100), "USDC": 40}
+
+
+def test_select():
+    ratios = example("Select", "1.1111", "1.25")
+    order = example("Select", "2", "3", "1")
+    accounts = {1: LONG | {"USDC": 45}, 2: {"X": (5, 100), "USDC": 20}, 3: LONG}
+    rows = of(run(scene(source(), accounts), at())[1], "trigger", "account", "mmr_before")
+    assert [account for account, _ in rows] == order
+    assert [round(mmr, 4) for _, mmr in rows] == [float(ratios[1]), float(ratios[1]), float(ratios[0])]
+
+
+def test_cancel():
+    ask, above, bid, below, after = example("1 Cancel", "50", "101", "100", "99", "0")
+    orders = [
+        (1, "X", "ask", float(above), float(ask / 100), False),
+        (1, "X", "bid", float(below), float(bid / 100), False),
+    ]
+    rows = run(scene(source(), {1: {"USDC": 0}}, orders), at())[1]
+    assert of(rows, "cancel", "requested", "mmr_after") == [(bid, math.inf), (ask, after)]
+
+
+def test_rounds():
+    equity, margin, first, lots, second = example("Rounds", "70", "80", "500,000", "60", "450,000")
+    after = example("Rounds", "68.45", "67.5")
+    holdings = {"X": (6, 100), "GEM": -5, "USDC": 570}
+    before = look(holdings)
+    assert (before.net_equity, before.maintenance_margin) == (equity, margin)
+    state, rows = run(scene(source(slices_per_tick=3), {1: holdings}), at(0, AT_100, DEEP))
+    events = [(row["event"], row["quanta"] or -row["lots"]) for row in rows if row["event"] != "trigger"]
+    assert events == [("convert", first), ("book", lots), ("convert", second)]
+    margin = naive.margin(naive.Venue(source()), state.accounts[1], naive.Prices(AT_100, asset_prices=PRICES))
+    assert [margin.net_equity, margin.maintenance_margin] == after
+
+
+def test_throttle():
+    first, third, limit = example(
+        "Throttle", "16,294,208,416,658,607,535", "487,617,019,471,545,679", "9,223,372,036,854,775,808"
+    )
+    assert (naive.draw(0, 0), naive.draw(0, 2), 2**63) == (first, third, limit)
+    assert third < limit <= first
+    draws = [naive.draw(naive.account_key(0, 0, account), 0) for account in range(1, 6)]
+    accounts = {account: LONG for account in range(1, 6)}
+    rows = run(scene(source(slice_probability="0.5"), accounts), at(0, AT_100, DEEP))[1]
+    assert of(rows, "skip", "account", "reason") == [
+        (account, "throttle") for account, draw in enumerate(draws, 1) if draw >= limit
+    ]
+
+
+def test_repay_target_and_redemption():
+    title = "2 Repay: target and redemption"
+    debt, equity, margin, target, redeemed = example(title, "1,250", "55", "62.5", "125,000,000", "1,000,000")
+    venue = source(min_slice_notional=100)
+    own, prices = scene(venue, {1: {"USDC": -float(debt), "GEM": 10}}), {"GEM": 145.0}
+    oracle, state = own.load_naive()
+    tick = naive._Tick(oracle, state, NOON, naive.Prices(AT_100, asset_prices=prices), 0)
+    assert (tick.look(1).net_equity, tick.look(1).maintenance_margin) == (equity, margin)
+    assert tick.repay_target(1, "USDC") == target
+    rows = run(scene(source(), {1: {"USDC": 900, "GEM": (-10, 2)}}), at())[1]
+    assert of(rows, "redeem", "quanta")[0] == redeemed
+
+
+def test_repay_selling_collateral():
+    sold, value, fee = example("2 Repay: selling collateral", "870,777", "126,262,665", "1,262,627")
+    own = scene(source(min_slice_notional=100), {1: {"USDC": -1250, "GEM": 10}})
+    rows = run(own, at(prices={"GEM": 145.0}))[1]
+    assert of(rows, "convert", "quanta", "cash", "fee") == [(-sold, value, fee)]
+
+
+def test_repay_buying_a_debt():
+    title = "2 Repay: buying a debt"
+    equity, proceeds, paid, bought, value, fee = example(
+        title, "-45", "500", "5", "9,900,990", "990,099,000", "9,900,990"
+    )
+    holdings = {"USDC": 505, "GEM": -10, "TOK": 50}
+    assert look(holdings).net_equity == equity
+    rows = of(run(scene(source(), {1: holdings}), at())[1], "convert", "asset", "quanta", "cash", "fee")
+    assert rows[0][2:] == (proceeds * USDC, paid * USDC)
+    assert rows[1] == ("GEM", bought, -value, fee)
+
+
+def test_repay_where():
+    lots, value, fee = example("2 Repay: where", "88", "127,360,000", "1,273,600")
+    venue = source([market("X"), market("Y"), GEM_SPOT], min_slice_notional=100)
+    books = {"GEM_USDC": {"bids": [(144.9, 0.5), (144.5, 5.0)], "asks": []}}
+    rows = run(scene(venue, {1: {"USDC": -1250, "GEM": 10}}), at(0, AT_100, books, {"GEM": 145.0}))[1]
+    assert of(rows, "convert", "quanta", "cash", "fee") == [(-lots * 10_000, value, fee)]
+
+
+def test_book_participation_and_order():
+    title = "3 Book: participation and order"
+    x_relief, x_loss, x_score, y_relief, y_loss, y_score = example(
+        title, "1.5", "0.3", "5", "3.5", "1.0465", "3.344482"
+    )
+    assert x_relief / x_loss == x_score
+    assert round(float(y_relief / y_loss), 6) == float(y_score)
+    own = scene(source(), {1: {"X": (3, 100), "Y": (7, 100), "USDC": 45}})
+    books = {"X": DEEP["X"], "Y": {"bids": [(99.5, 100.0)], "asks": []}}
+    rows = run(own, at(0, AT_100, books))[1]
+    assert of(rows, "book", "market") == ["X", "Y"]
+    oracle, state = own.load_naive()
+    tick = naive._Tick(oracle, state, NOON, naive.Prices(AT_100), 0)
+    fills = {"X": (30, 30 * USDC), "Y": (70, 70 * Fraction("99.5") * USDC / 100)}
+    found = [tick.effect(1, symbol, *fill, Fraction("0.01")) for symbol, fill in fills.items()]
+    assert found == [(x_loss * USDC, x_relief * USDC), (y_loss * USDC, y_relief * USDC)]
+
+
+def test_book_policy_size():
+    size, minimum, whole, least, left = (int(n) for n in example("3 Book: policy size", "100", "5", "12", "10", "2"))
+    oracle = naive.Venue(source())
+    assert naive.slice_lots(oracle, oracle.markets["X"], 1000, Fraction(1)) == size
+    oracle.policy["min_slice_notional"], oracle.markets["X"].minimum_lots = Fraction(least), minimum
+    assert naive.slice_lots(oracle, oracle.markets["X"], whole, Fraction(1)) == whole
+    assert whole - least == left
+
+
+def test_book_room():
+    title = "3 Book: room"
+    account, market_cap, depth, size, lots = example(title, "40", "90", "50", "100", "40")
+    policy = {"account_cap": int(account), "market_cap": int(market_cap), "depth_share": "0.5"}
+    own, books = scene(source(**policy), {1: LONG}), {"X": {"bids": [(100.0, 1.0)], "asks": []}}
+    rows = run(own, at(0, AT_100, books))[1]
+    assert of(rows, "book", "requested", "lots", "reason") == [(size, -lots, "account_cap")]
+    oracle, state = own.load_naive()
+    tick = naive._Tick(oracle, state, NOON, naive.Prices(AT_100), 0)
+    tick.guards(books, None, None)
+    rooms = [*tick.account_room(1, "X"), *tick.market_room("X"), *tick.depth_room("X", "bids")]
+    assert [room for _, room in rooms] == [account, market_cap, depth]
+
+
+def test_book_quote():
+    points, average, lots, wanted, value = example("3 Book: quote", "20", "99.8", "75", "100", "74,850,000")
+    levels = [(Fraction(100), 60), (Fraction(99), 100)]
+    assert 100 * (1 - points / 10**4) == average
+    quote = naive.quote_book(levels, int(wanted), naive.Band("bids"), (), average)
+    assert (quote.lots, quote.value * 10_000, quote.reason) == (lots, value, "slippage")
+    # deep enough inside the impact band of 99, so that the slippage limit is what stops the slice
+    books = {"X": {"bids": [(100.0, 0.6), (99.0, 1.0)], "asks": []}}
+    rows = run(scene(source(slippage_limit=int(points)), {1: LONG}), at(0, AT_100, books))[1]
+    assert of(rows, "book", "lots", "counter_cash", "reason") == [(-lots, -value, "slippage")]
+
+
+def test_book_loss_relief_and_harm():
+    value, slip, fee, loss, relief = example("3 Book: loss and relief", "96.5", "3.5", "0.965", "4.465", "5")
+    own = scene(source(), {1: LONG})
+    oracle, state = own.load_naive()
+    tick = naive._Tick(oracle, state, NOON, naive.Prices(AT_100), 0)
+    assert slip + fee == loss
+    assert tick.effect(1, "X", 100, value * USDC, Fraction("0.01")) == (loss * USDC, relief * USDC)
+    title = "3 Book: do no harm"
+    equity, margin, cost, freed, gain, points, money = example(
+        title, "40", "50", "223.25", "200", "0.5", "25", "241,250"
+    )
+    assert (tick.look(1).net_equity, tick.look(1).maintenance_margin) == (equity, margin)
+    assert (loss * margin, relief * equity, relief * equity / margin - slip) == (cost, freed, gain)
+    rows = run(own, at(0, AT_100, {"X": {"bids": [(96.5, 100.0)], "asks": []}}))[1]
+    assert of(rows, "harm", "reason") == ["fee_waived"]
+    assert of(rows, "book", "fee") == [money]
+    assert money == points / 10**4 * value * USDC
+
+
+def test_book_restoring_size():
+    deficit, ends, lots, policy_size = example("3 Book: restoring size", "10", "250", "251", "500")
+    assert deficit / (Fraction("0.05") - Fraction("0.01")) == ends
+    own = scene(source(slice_fraction="0.5"), {1: LONG})
+    assert naive.slice_lots(naive.Venue(own.source), market_of(own), 1000, Fraction(1)) == policy_size
+    rows = run(own, at(0, AT_100, DEEP))[1]
+    assert of(rows, "book", "requested", "lots", "reason") == [(lots, -lots, "full")]
+
+
+def market_of(own: Scene) -> naive.Market:
+    return naive.Venue(own.source).markets["X"]
+
+
+def test_book_fill():
+    lots, cost, cash, fee, before, after = example("3 Book: fill", "100", "-100", "0", "1", "1.25", "1.1538")
+    [row] = [row for row in run(scene(source(), {1: LONG}), at(0, AT_100, DEEP))[1] if row["event"] == "book"]
+    assert (row["lots"], row["cost"], row["cash"]) == (-lots, cost * USDC, cash)
+    assert (row["fee"], row["mmr_before"], round(row["mmr_after"], 4)) == (fee * USDC, before, float(after))
+
+
+def test_book_passes():
+    second, second_money, first, first_money = example("3 Book: passes", "33", "32,868,000", "67", "66,732,000")
+    accounts = {1: LONG | {"USDC": 45}, 2: {"X": (5, 100), "USDC": 20}}
+    books = {"X": {"bids": [(100.0, 0.6), (99.0, 0.4)], "asks": []}}
+    rows = run(scene(source(account_order="pro_rata"), accounts), at(0, AT_100, books))[1]
+    assert of(rows, "book", "account", "requested") == [(2, 50), (1, 100)]
+    assert of(rows, "book", "lots", "counter_cash") == [(-second, -second_money), (-first, -first_money)]
+
+
+# ---- Backstop
+
+RICH = {"USDC": 1000}
+POOR = {"X": (10, 100), "USDC": 20}
+
+
+def handed_over(backstop: Any, providers: Any, holdings: Any = None, **policy: Any) -> list[Row]:
+    own = scene(source(backstop=backstop, **policy), {1: holdings or POOR, **providers})
+    return run(own, at())[1]
+
+
+def test_backstop_price_and_the_row_adds_up():
+    equity, auto_close, share, flow, to_fund, price = example(
+        "4 Backstop: price", "20", "25", "20", "980,000,000", "6,666,667", "98"
+    )
+    margin = look(POOR)
+    assert (margin.net_equity, margin.maintenance_margin / 2, margin.below_auto_close) == (equity, auto_close, True)
+    assert naive.zero_price(100, 10, share, 50, 50) == price
+    [row] = [row for row in handed_over([{"account": 7}], {7: RICH}) if row["event"] == "backstop"]
+    assert (row["cash"] - row["cost"], row["fund"], row["price"]) == (flow, to_fund, price)
+    columns = ("cash", "cost", "counter_cash", "counter_cost", "fund")
+    shown = example("Rows add up", "-20,000,000", "-1,000,000,000", "0", "986,666,667", "6,666,667")
+    assert [row[name] for name in columns] == shown
+    assert shown[0] - shown[1] + shown[2] - shown[3] + shown[4] == 0
+
+
+def test_backstop_providers():
+    title = "4 Backstop: providers"
+    money, a_lot, lots, equity, margin = example(title, "50", "0.986667", "576", "57.68", "57.6")
+    assert round(float((980 + Fraction(20, 3)) / 1000), 6) == float(a_lot)
+    rows = handed_over([{"account": 7}], {7: {"USDC": money}})
+    assert of(rows, "backstop", "lots") == [-lots]
+    assert (money + lots / 75, lots / 10) == (equity, margin)
+
+
+def test_backstop_fills():
+    title = "4 Backstop: fills"
+    seven, eight, *flows = example(title, "300", "600", "294,000,000", "588,000,000", "2,000,000", "4,000,000", "100")
+    backstop = [{"account": 8, "capacity_per_hour": int(eight)}, {"account": 7, "capacity_per_min": int(seven)}]
+    rows = handed_over(backstop, {7: RICH, 8: RICH})
+    assert of(rows, "backstop", "counterparty", "lots") == [(7, -seven), (8, -eight)]
+    assert [row["cash"] - row["cost"] for row in rows if row["event"] == "backstop"] == flows[:2]
+    assert of(rows, "backstop", "fund") == flows[2:4]
+    assert of(rows, "unfilled", "requested") == flows[4:]
+
+
+def test_backstop_borrows():
+    title = "4 Backstop: borrows"
+    settle, equity, cost, notional, quanta, paid, fund = example(
+        title, "1,040", "40", "1,040", "500", "5,000,000", "520,000,000", "6,666,666"
+    )
+    backstop = [{"account": 7, "max_notional": int(notional)}]
+    own = scene(source(backstop=backstop, weight="1", conversion_limit=0), {1: {"USDC": settle, "GEM": -10}, 7: RICH})
+    assert settle - 1000 == equity
+    rows = run(own, at())[1]
+    assert of(rows, "backstop", "quanta", "cash", "fund") == [(quanta, -paid, fund)]
+    assert paid / quanta * 10 == cost
+
+
+# ---- ADL
+
+
+def test_adl_lends():
+    quanta, *payments = example("5 ADL: lends", "9,950,000", "550", "225", "220")
+    accounts = {1: {"USDC": -995, "GEM": (0, 10)}, 2: {"USDC": 3000, "GEM": "-5.5"}}
+    accounts |= {n: {"USDC": 3000, "GEM": "-2.25"} for n in (3, 4)}
+    rows = run(scene(source(weight="1", pools=[{"symbol": "GEM"}]), accounts), at())[1]
+    assert of(rows, "adl", "requested", "counterparty", "cash") == [
+        (quanta, account, paid * USDC) for account, paid in zip((2, 3, 4), payments, strict=True)
+    ]
+
+
+def test_adl_price():
+    mark, equity, price = example("5 ADL: price", "95", "-30", "98")
+    accounts = {1: POOR, 3: {"X": (-10, 110), "USDC": 500}}
+    marks = {"X": float(mark), "Y": 100.0}
+    assert look(POOR, marks).net_equity == equity
+    assert of(run(scene(source(), accounts), at(0, marks))[1], "adl", "price") == [price]
+
+
+def test_adl_counterparties():
+    title = "5 ADL: counterparties"
+    large, small, unprofitable, *rooms = example(title, "51", "30", "30", "26", "15")
+    accounts = {1: POOR, 3: {"X": (-large / 100, 120), "USDC": 1000}, 4: {"X": (-small / 100, 110), "USDC": 10}}
+    accounts[5] = {"X": (-unprofitable / 100, 100), "USDC": 1000}
+    rows = run(scene(source(adl_cap="0.5"), accounts), at())[1]
+    assert sorted(of(rows, "adl", "counterparty", "lots")) == [(3, -rooms[0]), (4, -rooms[1])]
+
+
+def test_adl_policies():
+    first = example("5 ADL: policies", "0.047619", "6", "0.285714")
+    second = example("5 ADL: policies", "0.2", "0.4", "0.08")
+    figures = [
+        naive.Figures(
+            -300, Fraction(-300), Fraction(-315), Fraction(15), Fraction(15), Fraction(50), Fraction(300), 15, 15
+        ),
+        naive.Figures(
+            -400, Fraction(-400), Fraction(-500), Fraction(100), Fraction(100), Fraction(1000), Fraction(400), 20, 20
+        ),
+    ]
+    for of_one, shown in zip(figures, (first, second), strict=True):
+        found = of_one.profit / abs(of_one.entry), of_one.leverage, naive.SCORES["pnl_leverage"](of_one)
+        assert [round(float(x), 6) for x in found] == [float(x) for x in shown]
+    accounts = {1: POOR, 2: {"X": (-4, 125), "USDC": 900}, 3: {"X": (-3, 105), "USDC": 35}}
+    assert of(run(scene(source(), accounts), at())[1], "adl", "counterparty") == [3, 2]
+
+
+def test_adl_offers():
+    title = "5 ADL: offers"
+    equity, margin, loss, cut, others = example(title, "550", "547.5", "0.07", "111", "889")
+    tight = {"X": (-10, 110), "Y": (100, 100), "USDC": 400}
+    accounts = {1: {"X": (10, 102), "USDC": 0}, 3: tight, 4: {"X": (-20, 97), "USDC": 5000}}
+    marks = {"X": 95.0, "Y": 100.0}
+    before = look(tight, marks)
+    assert (before.net_equity, before.maintenance_margin) == (equity, margin)
+    rows = run(scene(source(), accounts), at(0, marks))[1]
+    assert of(rows, "adl", "counterparty", "lots", "price") == [(3, -cut, 102), (4, -others, 102)]
+    assert (102 - 95) * Fraction("0.01") == loss
+
+
+# ---- Close out
+
+
+def test_close_out_conversion():
+    left, redeemed, sold, value, lacking = example("6 Close out: conversion", "-80", "100,000", "600,000", "60", "20")
+    own = scene(source(backstop=[{"account": 7, "assets": []}]), {1: POOR | {"GEM": ("0.5", "0.1")}, 7: RICH})
+    rows = run(own, at(0, {"X": 90.0, "Y": 100.0}))[1]
+    assert of(rows, "backstop", "cash") == [(left - 20) * USDC]
+    assert of(rows, "redeem", "quanta") == [redeemed]
+    assert of(rows, "convert", "quanta", "cash") == [(-sold, value * USDC)]
+    assert of(rows, "shortfall", "cash") == [lacking * USDC]
+
+
+def test_close_out_shortfall():
+    title = "6 Close out: shortfall"
+    lacking, fund, first, second, small, large, rest = example(title, "30", "12", "100", "300", "4.5", "13.5", "18")
+    accounts = {1: POOR, 3: {"X": (-2, 95), "USDC": first}, 4: {"X": (-3, 95), "USDC": second}, 9: RICH}
+    venue = source(backstop=[{"account": 9}], shortfall="equity", fund=int(fund))
+    rows = run(scene(venue, accounts), at(0, {"X": 95.0, "Y": 100.0}))[1]
+    assert of(rows, "fund", "cash") == [fund * USDC]
+    assert of(rows, "socialize", "counterparty", "cash") == [(3, small * USDC), (4, large * USDC)]
+    assert (fund + rest, small + large) == (lacking, rest)
+
+
+def test_every_subsection_has_a_formula_and_an_example():
+    for title in re.findall(r"^### (.+)$", PAGE, re.M):
+        text = re.split(r"\n##", PAGE.split(f"\n### {title}\n")[1])[0]
+        assert "\n    " in text, title
+        assert text.count("\n*Example.* ") == 1, title
+
+
+def test_no_symbol_stands_twice():
+    table = PAGE.split("\n## Symbols\n")[1].split("\n## ")[0]
+    symbols = [name for row in table.split("\n| ")[1:] for name in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
+    assert len(symbols) == len(set(symbols))
