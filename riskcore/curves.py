@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from fractions import Fraction
 from functools import cached_property
 from typing import Literal, TypeAlias
@@ -232,6 +232,72 @@ def check(path: str, function: MarginFunction, *, initial: bool, market: bool) -
                 if at and bracket.rate < brackets[at - 1].rate:
                     raise wrong(f"brackets[{at}].rate", "must not be less than the bracket's before", bracket.rate)
     return function
+
+
+def check_order(path: str, initial: MarginFunction, maintenance: MarginFunction) -> None:
+    """Refuse a maintenance margin that is above the initial margin at some size, or at some open interest.
+
+    Where the two follow from different things (notional, quantity, open interest) their least fractions are compared.
+
+    Raises
+    ------
+    RiskDataError
+        The message names the first size at which it is above, and both fractions.
+    """
+    for size in _telling_sizes(initial, maintenance):
+        most, least = _fraction(maintenance, size), _fraction(initial, size)
+        if most > least * _ROUNDING:
+            of = "an open interest" if isinstance(maintenance, OpenInterest) else "a size"
+            rule = f"must not be above the initial margin, {_text(least)}, as it is at {of} of {_text(size)}"
+            raise RiskDataError("venue", path, rule, value=_text(most))
+
+
+_TINY, _HUGE, _ROUNDING = Decimal("1e-9"), Decimal("1e18"), 1 + Decimal("1e-12")
+_CONTEXT = Context(prec=40)
+
+
+def _text(value: Decimal) -> str:
+    return f"{Context(prec=10).plus(value).normalize():f}"
+
+
+def _telling_sizes(initial: MarginFunction, maintenance: MarginFunction) -> list[Decimal]:
+    """Sizes at one of which a maintenance margin is above the initial one if it is at any."""
+    functions = initial, maintenance
+    kinds = [type(function) for function in functions]
+    if OpenInterest in kinds and kinds != [OpenInterest, OpenInterest]:
+        return [_TINY]
+    roots = [function for function in functions if isinstance(function, Sqrt) and function.factor]
+    if len({function.unit for function in roots}) == 2 or (
+        len(roots) == 1 and Tiers in kinds and roots[0].unit == "quantity"
+    ):
+        return [_TINY]
+    sizes = {_TINY, _HUGE}
+    for function in functions:
+        match function:
+            case Sqrt(base, factor) if factor:
+                sizes.add(_CONTEXT.power(_CONTEXT.divide(base, factor), 2))
+            case Tiers(brackets):
+                sizes.update(bracket.lower for bracket in brackets[1:])
+            case OpenInterest(_, lower, upper):
+                sizes.update((lower, upper))
+    if isinstance(maintenance, Tiers) and roots:
+        # above its kink a root meets each bracket where 1.5 times its fraction is the bracket's rate
+        for bracket in maintenance.brackets:
+            sizes.add(_CONTEXT.power(_CONTEXT.divide(bracket.rate, roots[0].factor * Decimal("1.5")), 2))
+    return sorted(size for size in sizes if size >= _TINY)
+
+
+def _fraction(function: MarginFunction, size: Decimal) -> Decimal:
+    """What a margin function requires of a size, as a part of it; of an open interest where it follows from that."""
+    match function:
+        case Sqrt(base, factor):
+            return max(base, _CONTEXT.multiply(factor, _CONTEXT.sqrt(size)))
+        case OpenInterest(base, lower, upper):
+            grown = _CONTEXT.divide(size - lower, upper - lower)
+            return base + (1 - base) * min(max(grown, Decimal(0)), Decimal(1))
+        case Tiers():
+            _, rate, deduction = [row for row in deducted(function) if row[0] < size][-1]
+            return _CONTEXT.subtract(rate, _CONTEXT.divide(deduction, size))
 
 
 def _shortest(value: Decimal) -> Decimal:

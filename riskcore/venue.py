@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import payload
-from .curves import Curves, MarginFunction, Sqrt, check
+from .curves import Curves, MarginFunction, Sqrt, check, check_order
 from .deleveraging import POLICIES
 from .errors import RiskDataError
 from .shown import text_of
@@ -764,6 +764,7 @@ def _curves(listed: list[tuple[int, _Market]], spec: _Venue) -> Curves:
             if function is None:
                 raise RiskDataError("venue", path, "a PERP market must have it")
             found.append(check(path, function, initial=name == "imfFunction", market=True))
+        check_order(path, *found[-2:])
     for at, row in enumerate(spec.collateral):
         default = Decimal("0.10") if row.symbol == spec.settle_asset else Decimal("0.20")
         imf, mmf = row.imf_function or Sqrt(default, Decimal(0)), row.mmf_function
@@ -773,7 +774,9 @@ def _curves(listed: list[tuple[int, _Market]], spec: _Venue) -> Curves:
                 rule = "must stand beside an imfFunction of tiers"
                 raise RiskDataError("venue", f"collateral[{at}].mmfFunction", rule)
             mmf = Sqrt(imf.base * Decimal("0.5"), imf.factor * Decimal("0.6"), imf.unit)
-        found += [imf, check(f"collateral[{at}].mmfFunction", mmf, initial=False, market=False)]
+        path = f"collateral[{at}].mmfFunction"
+        found += [imf, check(path, mmf, initial=False, market=False)]
+        check_order(path, imf, mmf)
     return Curves.of(found)
 
 

@@ -11,10 +11,12 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import pandas as pd
 from hypothesis import strategies as st
 
-from riskcore import Accounts, Tick, Venue, load_venue
+from riskcore import Accounts, RiskDataError, Tick, Venue, load_venue
+from riskcore.curves import MarginFunction, check_order
 from tests import naive
 
 SETTLE = "USDC"
@@ -128,7 +130,12 @@ def margin_functions(draw, low=5, high=100, kinds=("sqrt", "sqrt", "tiers", "ope
     if draw(st.integers(0, 5)):
         return FUNCTIONS[kind](base, Decimal(1), True, shape), FUNCTIONS[kind](base, part, False, shape)
     other = draw(st.sampled_from(kinds))
-    return FUNCTIONS[kind](base, Decimal(1), True, shape), FUNCTIONS[other](base, part, False, draw(SHAPES[other]()))
+    pair = FUNCTIONS[kind](base, Decimal(1), True, shape), FUNCTIONS[other](base, part, False, draw(SHAPES[other]()))
+    try:
+        check_order("", *(msgspec.convert(row, MarginFunction) for row in pair))
+    except RiskDataError:  # the maintenance margin is above the initial one somewhere
+        return pair[0], FUNCTIONS[kind](base, part, False, shape)
+    return pair
 
 
 def sqrt_shapes():

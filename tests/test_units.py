@@ -157,3 +157,82 @@ def test_a_provider_that_the_accounts_were_not_read_with_is_refused(held, accoun
     rule = rf"^venue.backstop\[1\].account, value '{account}': must be a backstop provider of the venue that the acc"
     with pytest.raises(rc.RiskDataError, match=rule):
         rc.Engine(held[1], other)
+
+
+def function(base, factor="0", **more):
+    return {"type": "sqrt", "base": base, "factor": factor, **more}
+
+
+def tiers(*rates, whole=False):
+    rows = [{"from": str(1000 * at), "rate": rate} for at, rate in enumerate(rates)]
+    return {"type": "tiers", "brackets": rows} | ({"whole": True} if whole else {})
+
+
+def growing(base, lower="1000", upper="5000"):
+    return {"type": "open_interest", "base": base, "lower": lower, "upper": upper}
+
+
+@pytest.mark.parametrize(
+    ("initial", "maintenance", "told"),
+    [
+        (function("0.02"), function("0.021"), "value '0.021': must .* margin, 0.02, as it is at a size of 0.000000001"),
+        (function("0.02", "0.0001"), function("0.01", "0.0002"), "value '0.04': .* 0.02, as it is at a size of 40000"),
+        (function("0.02"), function("0.01", "0.0001"), "value '100000': .* 0.02, as it is at a size of 10000000000000"),
+        (tiers("0.02", "0.03"), tiers("0.01", "0.01", "0.09"), "value '0.09': .* 0.03, .* a size of 1000000000000000"),
+        (
+            tiers("0.02", "0.03"),
+            tiers("0.025", "0.03"),
+            "value '0.025': .* 0.02, as it is at a size of 0.0",
+        ),
+        (
+            tiers("0.02", "0.5", whole=True),
+            tiers("0.01", "0.6"),
+            "value '0.6': .* 0.5, as it is at a size of 1000",
+        ),
+        (
+            function("0.02", "0.001"),
+            tiers("0.01", "0.01", "0.2"),
+            "value '0.1.*': .* as it is at a size of 17777.7",
+        ),
+        (
+            tiers("0.02", "0.03"),
+            function("0.01", "0.001"),
+            "value '0.03162.*': .* 0.02, as it is at a size of 1000",
+        ),
+        (
+            growing("0.02"),
+            growing("0.01", "500", "900"),
+            "value '1': .* 0.02, as it is at an open interest of 900",
+        ),
+        (growing("0.02"), function("0.03"), "value '0.03': must not be above the initial margin, 0.02, as it is at"),
+        (
+            function("0.02", "0.01", unit="quantity"),
+            tiers("0.03"),
+            "value '0.03': must not be above the initial margin",
+        ),
+    ],
+)
+def test_a_maintenance_margin_above_the_initial_one_is_refused(initial, maintenance, told):
+    for table, at in (("markets", 1), ("collateral", 2)):
+        if table == "collateral" and initial["type"] == "open_interest":
+            continue
+        with pytest.raises(rc.RiskDataError, match=rf"^venue.{table}\[{at}\].mmfFunction, {told}"):
+            altered(lambda s, t=table, n=at: s[t][n].update(imfFunction=initial, mmfFunction=maintenance))
+
+
+@pytest.mark.parametrize(
+    ("initial", "maintenance"),
+    [
+        (function("0.02", "0.0003"), function("0.02", "0.0001")),
+        (function("0.02", "0.0003"), function("0.02", "0.0003")),
+        (function("0.03", "0.00007"), function("0.01", "0.00007")),
+        (function("0.02", "0.0003", unit="quantity"), function("0.01", "0.0009")),
+        (tiers("0.02", "0.05"), tiers("0.02", "0.05")),
+        (tiers("0.02", "0.05", whole=True), tiers("0.02", "0.05")),
+        (function("0.1", "0.001"), tiers("0.05", "0.1")),
+        (growing("0.02"), growing("0.01")),
+        (growing("0.02"), function("0.02", "0.001")),
+    ],
+)
+def test_a_maintenance_margin_that_is_never_above_the_initial_one_is_taken(initial, maintenance):
+    altered(lambda source: source["markets"][0].update(imfFunction=initial, mmfFunction=maintenance))

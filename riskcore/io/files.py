@@ -138,7 +138,9 @@ def _read(path: str | Path, table: str, **how: Any) -> pd.DataFrame:
                 frame = pd.read_parquet(file, **how)
             else:
                 # low_memory would let a column change its type on the way
-                missing = {name: [""] if name in _NAMES else _MISSING for name in tables.columns(table)}
+                header = pd.read_csv(file, index_col=False, nrows=0).columns
+                missing = {name: [""] if name in _NAMES else _MISSING for name in header}
+                file.seek(0)
                 frame = _unguarded(
                     pd.read_csv(
                         file, index_col=False, low_memory=False, dtype=None if _whole_ids(file) else {"account": str},
