@@ -10,10 +10,10 @@ import pytest
 
 import riskcore as rc
 from riskcore.tick import Books, Tick
-from tests.test_units import BALANCES, BTC, ETH, MARKS, POSITIONS, SOURCE, altered, market
+from tests.test_units import BALANCES, BTC, ETH, MARKS, POSITIONS, SOURCE, START, altered, market
 
 SECOND = 10**9
-HOUR_LATER = Tick(3600 * SECOND, MARKS, funding_rates=dict.fromkeys(MARKS, 0.001))
+HOUR_LATER = Tick(START + 3600 * SECOND, MARKS, funding_rates=dict.fromkeys(MARKS, 0.001))
 ORDERS = pd.DataFrame({"account": [2], "market": ETH, "side": "bid", "price": 3_000.0, "quantity": 1.0})
 TAKEN = {
     "copy": copy.copy,
@@ -44,7 +44,7 @@ def test_nobody_puts_another_state_into_an_engine(engine, name):
 def test_a_copy_of_an_engine_shares_nothing_that_changes(engine, taken):
     other = TAKEN[taken](engine)
     before = engine.accounts.columns.free.copy()
-    assert other.step(Tick(0, MARKS)).rows["event"].size
+    assert other.step(Tick(START, MARKS)).rows["event"].size
     assert other.step(HOUR_LATER).rows["event"].size
     assert not np.array_equal(other.accounts.columns.free, before)
     np.testing.assert_array_equal(engine.accounts.columns.free, before)
@@ -76,7 +76,7 @@ def test_nobody_writes_to_copied_accounts(held, taken):
 def test_a_copy_of_an_engines_accounts_stays_as_it_is(engine, taken):
     was = TAKEN[taken](engine.accounts)
     free, lots = was.columns.free.copy(), was.columns.lots.copy()
-    engine.step(Tick(0, MARKS))
+    engine.step(Tick(START, MARKS))
     engine.step(HOUR_LATER)
     assert not np.array_equal(engine.accounts.columns.free, free)
     np.testing.assert_array_equal(was.columns.free, free)
@@ -86,7 +86,7 @@ def test_a_copy_of_an_engines_accounts_stays_as_it_is(engine, taken):
 
 
 def test_an_engine_begun_in_the_midst_of_another_keeps_its_own_start(engine, held, tmp_path):
-    engine.step(Tick(0, MARKS))
+    engine.step(Tick(START, MARKS))
     second = rc.Engine(engine.accounts, held[0])
     start = engine.accounts.columns.free.copy()
     engine.step(HOUR_LATER)
@@ -99,7 +99,7 @@ def test_an_engine_begun_in_the_midst_of_another_keeps_its_own_start(engine, hel
 def test_what_if_accounts_of_an_engine_stay_as_they_are(engine, held):
     after = rc.changed_accounts(engine.accounts, held[0])
     assert after.orders.lots.tolist() == [10_000]
-    engine.step(Tick(0, MARKS))
+    engine.step(Tick(START, MARKS))
     assert engine.accounts.orders.lots.tolist() == [0]
     assert after.orders.lots.tolist() == [10_000]
 
@@ -135,8 +135,8 @@ WRONG = {
     "before the first": ({"offset": (-1, 2, 4, 4, 4, 4, 4)}, f"books.offset, row {BTC} bid, value 2: must begin with"),
     "times": ({"time": (0, 0)}, "books.time: must be 3 whole numbers, not 2"),
     "later than the tick": (
-        {"time": (0, 5, 0)},
-        f"books.time, row {ETH}, value '1970-01-01.*': must not",
+        {"time": (0, START + 5, 0)},
+        f"books.time, row {ETH}, value '2025-10-09.*': must not",
     ),
 }
 
@@ -145,21 +145,21 @@ WRONG = {
 def test_books_given_as_an_object_are_checked(engine, name):
     change, message = WRONG[name]
     with pytest.raises(rc.RiskDataError, match=f"^{message}"):
-        engine.step(Tick(0, MARKS, whole(**RIGHT | change)))
+        engine.step(Tick(START, MARKS, whole(**RIGHT | change)))
     assert engine.ticks == 0
 
 
 @pytest.mark.parametrize("array", [np.array([1.0] * 4), np.array([[1, 2, 3, 4]]), [1, 2, 3, 4], np.array(list("abcd"))])
 def test_what_is_not_an_array_of_whole_numbers_is_refused(engine, array):
     with pytest.raises(rc.RiskDataError, match=r"^books.lots, value .*: must be a one-dimensional array of whole numb"):
-        engine.step(Tick(0, MARKS, replace(whole(**RIGHT), lots=array)))
+        engine.step(Tick(START, MARKS, replace(whole(**RIGHT), lots=array)))
 
 
 def test_books_of_a_venue_of_other_units_are_refused(engine):
     other = altered(market(0, "price", "tickSize", "0.2"))
     frame = pd.DataFrame({"market": [BTC], "side": "bid", "level": 0, "price": 99_000.0, "quantity": 1.0})
     with pytest.raises(rc.RiskDataError, match=r"^venue.tickSize, row BTC_USDC_PERP, .* the books were read with"):
-        engine.step(Tick(0, MARKS, Books.from_frame(other, frame, 0)))
+        engine.step(Tick(START, MARKS, Books.from_frame(other, frame, START)))
 
 
 def test_books_as_an_object_are_those_of_a_frame_and_kept_apart_from_the_users_arrays(engine, tmp_path):
@@ -167,7 +167,7 @@ def test_books_as_an_object_are_those_of_a_frame_and_kept_apart_from_the_users_a
     rows.append((BTC, "ask", 1, 100_200.0, 8e-5))
     frame = pd.DataFrame(rows, columns=["market", "side", "level", "price", "quantity"])
     other, given = copy.copy(engine), whole(**RIGHT)
-    first, second = other.step(Tick(0, MARKS, frame)), engine.step(Tick(0, MARKS, given))
+    first, second = other.step(Tick(START, MARKS, frame)), engine.step(Tick(START, MARKS, given))
     assert first.rows.tobytes() == second.rows.tobytes()
     given.price[:] = 1
     engine.save(tmp_path / "run")

@@ -14,6 +14,7 @@ from riskcore.sample import venue_source
 from riskcore.tick import Prices, Tick
 
 BTC, ETH, SOL = "BTC_USDC_PERP", "ETH_USDC_PERP", "SOL_USDC_PERP"
+START = 1_760_000_400 * 10**9
 MARKS = {BTC: 100_000.0, ETH: 4_000.0, SOL: 200.0}
 SOURCE = venue_source([9])
 POSITIONS = pd.DataFrame({"account": [1, 2], "market": [BTC, SOL], "quantity": [0.5, -30.0], "entry_price": 100.0})
@@ -75,10 +76,10 @@ def calls(venue, accounts, other, path):
     """Every way to bring accounts of one venue together with another one."""
     frame, fill = pd.DataFrame([MARKS]), pd.DataFrame([(1, SOL, 1.0, 200.0)], columns=[*"amqp"])
     fill.columns = ["account", "market", "quantity", "price"]
-    marks = pd.DataFrame({"time": 0, "market": list(other.markets.symbol), "mark_price": 5.0})
+    marks = pd.DataFrame({"time": START, "market": list(other.markets.symbol), "mark_price": 5.0})
     mapping = dict.fromkeys(other.markets.symbol, 5.0)
     empty = rc.Accounts.from_frames(other, POSITIONS[:0], BALANCES.assign(quantity=0.0))
-    prices, ticks = Prices.of_tick(other, empty, Tick(0, mapping)), read_ticks(other, empty, marks)
+    prices, ticks = Prices.of_tick(other, empty, Tick(START, mapping)), read_ticks(other, empty, marks)
     return {
         "sweep": lambda: rc.sweep(accounts, other, MARKS),
         "sweep of a frame": lambda: rc.sweep(accounts, other, frame),
@@ -117,7 +118,7 @@ def test_a_venue_of_other_units_is_refused_everywhere(held, name, tmp_path):
 def test_ticks_of_a_venue_of_other_units_are_refused(held, tmp_path):
     venue, accounts = held
     other = altered(market(0, "price", "tickSize", "0.2"))
-    marks = pd.DataFrame({"time": 0, "market": list(MARKS), "mark_price": list(MARKS.values())})
+    marks = pd.DataFrame({"time": START, "market": list(MARKS), "mark_price": list(MARKS.values())})
     ticks = read_ticks(other, rc.Accounts.from_frames(other, POSITIONS, BALANCES), marks)
     for call in (
         lambda: replay(venue, accounts, ticks, tmp_path / "run"),
@@ -148,7 +149,7 @@ def test_a_venue_of_other_rules_but_the_same_units_is_allowed(held):
     table, same = rc.sweep(accounts, other, MARKS).to_frame(), rc.sweep(own, other, MARKS).to_frame()
     pd.testing.assert_frame_equal(table, same)
     assert table.maintenance_margin[0] == 20_000.0 != rc.sweep(accounts, venue, MARKS).to_frame().maintenance_margin[0]
-    assert rc.Engine(accounts, other).step(Tick(0, MARKS)).selected.tolist() == [1]
+    assert rc.Engine(accounts, other).step(Tick(START, MARKS)).selected.tolist() == [1]
 
 
 @pytest.mark.parametrize("account", [1, 7, "9"])

@@ -51,6 +51,7 @@ def replay(
         The folder holds a run of other inputs, or something else, or another process is writing it. Or a tick is
         refused: the message has its time, and what was done before it is kept.
     """
+    accounts.units.must_fit(venue.units)
     ticks.venue.book_units.must_fit(venue.book_units, "ticks")
     path = Path(path)
     given = {name: dict(entry) for name, entry in (inputs or {}).items()}
