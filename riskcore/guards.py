@@ -25,7 +25,7 @@ Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
 
-REASONS = ("stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "update_cap")
+REASONS = ("closed_book", "stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "update_cap")
 _OF_PRINTS = REASONS.index("index_update_cap")  # the reasons from there on are the kernel's
 BAND_NAMES = ("impact", "mean_mark", "mean_premium", "limit", "conversion")
 NO_BAND = 2**62
@@ -272,7 +272,7 @@ def guard(venue: Venue, memory: Memory, before: int | None, time: int, given: Pr
         A mark is 10**13 ticks or more, or 10**4 times its index.
     """
     markets, policy = venue.markets, venue.policy
-    books, bad, refusals = _accepted(books, time, policy.stale_nanoseconds)
+    books, bad, refusals = _accepted(venue, books, time)
     bid, ask = _touch(venue, books)
     count = len(markets.symbol)
     used, price = np.empty((2, count)), np.empty((3, count))
@@ -311,22 +311,25 @@ def _not_a_sample(venue: Venue, used: Float, too_large: Bool) -> RiskDataError:
 _Refused: TypeAlias = list[tuple[int, int, float]]  # book row, kind (an index into `REASONS`), print
 
 
-def _accepted(books: Books, time: int, stale_after: int) -> tuple[Books, Bool, _Refused]:
-    """Books without those that are too old and those that are crossed, which these are, and why."""
+def _accepted(venue: Venue, books: Books, time: int) -> tuple[Books, Bool, _Refused]:
+    """Books without those that are closed, too old or crossed, which these are, and why."""
     if not books.price.size:
         return books, np.zeros(len(books.time), bool), []
     levels = np.diff(books.offset).reshape(-1, 2)
-    stale = (books.time != 0) & (time - books.time > stale_after) & levels.any(axis=1)
+    closed = ~venue.listing.takes_orders & levels.any(axis=1)
+    age = time - books.time
+    stale = (books.time != 0) & (age > venue.policy.stale_nanoseconds) & levels.any(axis=1) & ~closed
     bid, ask = _best(books)
-    crossed = levels.all(axis=1) & (ask <= bid) & ~stale
-    refused = [(b, kind, math.nan) for kind, rows in enumerate((stale, crossed)) for b in np.flatnonzero(rows).tolist()]
-    bad = stale | crossed
+    crossed = levels.all(axis=1) & (ask <= bid) & ~stale & ~closed
+    kinds = enumerate((closed, stale, crossed))
+    refused = [(b, kind, math.nan) for kind, rows in kinds for b in np.flatnonzero(rows).tolist()]
+    bad = closed | stale | crossed
     return (_chosen(books, ~bad[_sides(books) // 2]) if refused else books), bad, refused
 
 
 def two_sided(venue: Venue, books: Books, time: int) -> Bool:
     """Whether each market has a book with both sides in a tick, and one that is not refused; shape (M,)."""
-    accepted = _accepted(books, time, venue.policy.stale_nanoseconds)[0]
+    accepted = _accepted(venue, books, time)[0]
     sides: Bool = np.diff(accepted.offset).reshape(-1, 2)[: len(venue.markets.symbol)] > 0
     return np.asarray(sides.all(axis=1))
 

@@ -27,7 +27,7 @@ REASONS = (
     "cooldown", "fee_waived", "sent", "kept_back", "to_backstop", "below_auto_close", "sent_on", "backstop_exhausted",
     "no_counterparty", "bankrupt", "interval", "hour", "entry", "settlement", "stale_book", "crossed_book",
     "index_update_cap", "mark_held", "index_clamp", "update_cap", "full_utilization", "unsettled", "equity",
-    "open_interest",
+    "open_interest", "closed_book",
 )  # fmt: skip
 EVENT = {name: code for code, name in enumerate(EVENTS)}
 REASON = {name: code for code, name in enumerate(REASONS)}

@@ -74,6 +74,7 @@ class _Spot(msgspec.Struct, rename="camel"):
     symbol: str
     base_symbol: str
     filters: _Filters
+    order_book_state: str | None = None
 
 
 class _Market(_Spot, rename="camel"):
@@ -189,7 +190,7 @@ class Listing:
 
     ``tick`` and ``step`` are exact; ``value_num / value_den`` is the worth of one lot at one tick in settle
     quanta; ``max_ticks`` those of maxPrice, and at most 10**13. Multipliers of the price-impact band and of the
-    limit-price band are None where the venue has none.
+    limit-price band are None where the venue has none. ``takes_orders`` is False where nobody can take from the book.
     """
 
     symbol: tuple[str, ...]
@@ -202,6 +203,7 @@ class Listing:
     max_impact: tuple[Fraction | None, ...]
     min_multiplier: tuple[Fraction | None, ...]
     max_multiplier: tuple[Fraction | None, ...]
+    takes_orders: npt.NDArray[np.bool_]
 
     @cached_property
     def tick_size(self) -> Float:
@@ -873,8 +875,13 @@ def _listing(listed: Sequence[tuple[int, _Spot]], settle_quantum: Fraction) -> d
     """Columns of a `Listing`."""
     tick: list[Fraction] = []
     step: list[Fraction] = []
-    impact, limit, rows = [], [], []
+    impact, limit, rows, takes_orders = [], [], [], []
     for at, market in listed:
+        state = market.order_book_state or "Open"
+        if state not in _BOOK_STATES:
+            words = ", ".join(_BOOK_STATES)
+            raise _wrong(f"markets[{at}].orderBookState", f"must be one of {words}", state)
+        takes_orders.append(_BOOK_STATES[state])
         path = f"markets[{at}].filters"
         price = market.filters.price
         tick.append(_positive(f"{path}.price.tickSize", price.tick_size))
@@ -901,8 +908,12 @@ def _listing(listed: Sequence[tuple[int, _Spot]], settle_quantum: Fraction) -> d
         "max_ticks": whole[0].copy(), "value_num": whole[1].copy(), "value_den": whole[2].copy(),
         "min_impact": min_impact, "max_impact": max_impact,
         "min_multiplier": min_multiplier, "max_multiplier": max_multiplier,
+        "takes_orders": np.array(takes_orders, bool),
     }  # fmt: skip
 
+
+_BOOK_STATES = {"Open": True, "LimitOnly": True, "PostOnly": False, "CancelOnly": False, "Closed": False}
+"""Of an order book, and whether an order that takes from it is filled: a liquidation's are limit orders."""
 
 _Band: TypeAlias = tuple[Fraction | None, Fraction | None]
 

@@ -209,6 +209,7 @@ class Tradable:
         self.tick_size, self.step_size = number(price["tickSize"]), number(quantity["stepSize"])
         self.impact = figure(price.get("minImpactMultiplier")), figure(price.get("maxImpactMultiplier"))
         self.limit = figure(price.get("minMultiplier")), figure(price.get("maxMultiplier"))
+        self.closed = row.get("orderBookState") in ("Closed", "CancelOnly", "PostOnly")
 
 
 class Spot(Tradable):
@@ -980,7 +981,9 @@ class _Tick:
             ]
             for side in ("bids", "asks")
         }
-        if any(book.values()) and self.ago((book_times or {}).get(tradable.symbol, self.time_ns), "stale_after"):
+        if any(book.values()) and tradable.closed:
+            self.refuse("closed_book", **where)
+        elif any(book.values()) and self.ago((book_times or {}).get(tradable.symbol, self.time_ns), "stale_after"):
             self.refuse("stale_book", **where)
         elif book["bids"] and book["asks"] and book["asks"][0][0] <= book["bids"][0][0]:
             self.refuse("crossed_book", **where)

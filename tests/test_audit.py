@@ -97,6 +97,9 @@ RUNS = {
         {"adl_policy": "capped_pro_rata", "adl_counterparties": "opposing", "shortfall": "open_interest"},
         {"seed": 6, **HARD},
     ),
+    "closed": (
+        {}, {"seed": 8, "ticks": 30, "count": 60, "closed": {"ETH_USDC_PERP": "PostOnly", "SOL_USDC": "Closed"}}
+    ),
 }  # fmt: skip
 
 
@@ -107,9 +110,10 @@ def spot_row(base, tick, step, impact, limit):
             "filters": {"price": price, "quantity": {"stepSize": step}}}  # fmt: skip
 
 
-def wild_venue(count, policy, full=False):
+def wild_venue(count, policy, full=False, closed=None):
     """Each kind of band, cap and margin function in some market, two spot markets, and providers of little means.
 
+    ``closed`` has the states of books that nobody may take from.
     Where the pools are ``full``, all that is lent is borrowed, and one provider does not take every market and asset.
     """
     source = sample.venue_source([count + 1, count + 2])
@@ -152,6 +156,9 @@ def wild_venue(count, policy, full=False):
             "type": "tiers", "whole": True,
             "brackets": [{"from": 0, "rate": "0.03"}, {"from": "2e4", "rate": "0.05"}, {"from": "9e4", "rate": "0.1"}],
         }  # fmt: skip
+        sol["mmfFunction"]["factor"] = "0"  # no root stays below brackets
+    for row in source["markets"]:
+        row["orderBookState"] = (closed or {}).get(row["symbol"], "Open")
     return rc.load_venue(source)
 
 
@@ -235,10 +242,10 @@ def wild_ticks(count, depth, rng, fall):
         yield rc.Tick(now, marks, books, indexes, last_prices=lasts, book_times=book_times)
 
 
-def wild_run(path, policy, *, seed, count=110, ticks=60, depth=6e3, fall=0.12, poor=None):
+def wild_run(path, policy, *, seed, count=110, ticks=60, depth=6e3, fall=0.12, poor=None, closed=None):
     """A run of which one tick in some is refused, saved in two parts; with ``poor`` providers the pools are full."""
     rng = np.random.default_rng(seed)
-    venue = wild_venue(count, policy, full=poor is not None)
+    venue = wild_venue(count, policy, full=poor is not None, closed=closed)
     engine = rc.Engine(wild_accounts(venue, count, seed, poor), venue, seed)
     for number, tick in enumerate(wild_ticks(ticks, depth, rng, fall)):
         with suppress(rc.RiskDataError):  # a market that is held has no mark: then nothing has changed

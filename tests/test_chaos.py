@@ -16,7 +16,7 @@ MARK = 100_000.0
 PROVIDER = 9
 
 
-def make_venue(**policy):
+def make_venue(state=None, **policy):
     """One market with every guard that the venue publishes for BTC, and a backstop."""
     row = market_row(
         "BTC", "0.1", "0.001", ("0.01333333", "0.00002494"), ("0.00666667", "0.00001496"), impact=("0.99", "1.01")
@@ -27,6 +27,7 @@ def make_venue(**policy):
         "meanPremiumBand": {"tolerancePct": "0.05"},
     }  # fmt: skip
     del row["fundingInterval"]
+    row["orderBookState"] = state
     return load_venue(
         {
             "settle_asset": "USDC", "markets": [row], "collateral": [],
@@ -98,6 +99,27 @@ class TestBooks:
         refused = result.events[result.events["event"] == "guard"]
         assert refused[["reason", "market"]].astype(str).to_numpy().tolist() == [["crossed_book", BTC]]
         assert refused["account"].isna().all()
+
+    @pytest.mark.parametrize("state", ["Closed", "CancelOnly", "PostOnly"])
+    def test_nothing_is_sold_into_a_book_that_is_closed(self, state):
+        """It gives no mark either."""
+        engine = make_engine(WEAK, state=state)
+        result = engine.step(Tick(START, {BTC: MARK}, {BTC: book()}))
+        assert {("guard", "closed_book"), ("expire", "no_book")} <= happened(result)
+        assert not (result.events["event"] == "book").any()
+        with pytest.raises(RiskDataError, match="a mark is needed"):
+            make_engine(WEAK, state=state).step(Tick(START, {}, {BTC: book()}))
+
+    @pytest.mark.parametrize("state", ["Open", "LimitOnly", None])
+    def test_a_book_that_takes_limit_orders_is_sold_into(self, state):
+        result = make_engine(WEAK, state=state).step(Tick(START, {BTC: MARK}, {BTC: book()}))
+        assert (result.events["event"] == "book").any()
+
+    def test_an_unknown_state_of_a_book_is_refused(self):
+        with pytest.raises(
+            RiskDataError, match=r"^venue.markets\[0\].orderBookState, value 'Shut': must be one of Open"
+        ):
+            make_engine(WEAK, state="Shut")
 
     def test_stale_book_is_refused_on_record(self):
         engine = make_engine(WEAK)

@@ -2012,6 +2012,21 @@ def test_a_crossed_book(book, reasons):
         assert [row["reason"] for row in rows] == expected
 
 
+@pytest.mark.parametrize("state", ["Closed", "CancelOnly", "PostOnly"])
+def test_a_book_that_nobody_can_take_from_is_refused(state):
+    """However old or crossed it is; what has no level is not refused."""
+    closed = X | {"orderBookState": state}
+    for book, age, expected in (
+        (BOOK_99_101["X"], 0, ["closed_book"]), ({}, 0, []),
+        ({"bids": [(101, 1)], "asks": [(99, 1)]}, 61, ["closed_book"]),
+    ):  # fmt: skip
+        arguments = {"marks": AT_100, "books": {"X": book}, "book_times": {"X": NOON - age * 10**9}}
+        [(_, rows, _)] = guarded([(0, arguments)], closed)
+        assert [row["reason"] for row in rows] == expected
+    [(_, rows, _)] = guarded([(0, {"marks": AT_100, "books": BOOK_99_101})], X | {"orderBookState": "LimitOnly"})
+    assert rows == []
+
+
 def test_a_refused_book_is_not_there():
     """Account 1 has 1,000 lots and E = 45: it finds no book. A mark of 100 is given, the touch of 90 and 80 is not."""
     book = {"bids": [(90, 10)], "asks": [(80, 10)]}

@@ -65,6 +65,8 @@ class Guards:
         self.run, self.out, venue = run, out, run.venue
         self.count, self.width = len(venue.markets), venue.books
         self.tick_size = np.array([float(market.prices.tick) for market in venue.markets])
+        open_to_takers = [market.takes_orders for market in venue.markets]
+        self.closed = ~np.array(open_to_takers + [spot.takes_orders for spot in venue.spots])
         self.updates: list[Bounds] = [market.prices.update for market in venue.markets]
         threshold, stale = venue.policy.get("mark_index_threshold"), venue.policy.get("stale_after")
         self.threshold = None if threshold is None else float(threshold)
@@ -127,10 +129,11 @@ class Guards:
         age = part.time[:, None] - when.min(axis=1).reshape(count, self.width)
         for at in np.flatnonzero((self.given & (age < 0)).any(axis=1)).tolist():
             self.out.breach("prices", "a book is of later than the tick", part.first + at)
-        stale = self.given & (age > self.stale_after)
-        crossed = there.all(axis=2) & (best[:, :, 1] <= best[:, :, 0]) & ~stale
-        refusals["stale_book"], refusals["crossed_book"] = (stale, None), (crossed, None)
-        self.refused = stale | crossed
+        closed = self.given & self.closed
+        stale = self.given & (age > self.stale_after) & ~closed
+        crossed = there.all(axis=2) & (best[:, :, 1] <= best[:, :, 0]) & ~stale & ~closed
+        refusals |= {"closed_book": (closed, None), "stale_book": (stale, None), "crossed_book": (crossed, None)}
+        self.refused = closed | stale | crossed
         shown = np.where(there & ~self.refused[:, :, None], best, np.nan)[:, : self.count]
         prices = self.tick_size[:, None] * shown
         return prices[:, :, 0], prices[:, :, 1], part.ticks["last_price"].reshape(count, self.count)

@@ -66,6 +66,7 @@ class Market(NamedTuple):
     initial: Curve
     prices: Prices
     funding: _Funding | None
+    takes_orders: bool  # from whoever takes from its book
 
 
 class Spot(NamedTuple):
@@ -77,6 +78,7 @@ class Spot(NamedTuple):
     lot: int  # quanta of the asset
     worth: Fraction  # settle quanta of a lot at one tick
     prices: Prices
+    takes_orders: bool
 
 
 class _Asset(NamedTuple):
@@ -482,7 +484,17 @@ def _read_market(row: _Object, quantum: Fraction) -> Market:
         _read_curve(row.inner("mmfFunction"), market=True),
         _read_curve(row.inner("imfFunction"), market=True, initial=True),
     )
-    return Market(row.text("symbol"), row.text("baseSymbol"), step, worth, least, *curves, prices, funding)
+    names = row.text("symbol"), row.text("baseSymbol")
+    return Market(*names, step, worth, least, *curves, prices, funding, _takes_orders(row))
+
+
+def _takes_orders(row: _Object) -> bool:
+    """Return whether a market's book is open to orders that take from it."""
+    taking, not_taking = ("Open", "LimitOnly", None), ("PostOnly", "CancelOnly", "Closed")
+    state = row.text("orderBookState", None)
+    if state not in taking and state not in not_taking:
+        raise row.wrong("orderBookState", "must be a state of a book")
+    return state in taking
 
 
 def _read_spot(row: _Object, asset: _Asset, number: int, quantum: Fraction) -> Spot:
@@ -490,7 +502,7 @@ def _read_spot(row: _Object, asset: _Asset, number: int, quantum: Fraction) -> S
     lot = step / asset.quantum
     if lot.denominator != 1 or lot >= _WIDE:
         raise RunError(f"{row.path}: stepSize must be a whole number of quanta, less than 2**62")
-    return Spot(row.text("symbol"), number, step, int(lot), worth, prices)
+    return Spot(row.text("symbol"), number, step, int(lot), worth, prices, _takes_orders(row))
 
 
 def _read_asset(row: _Object, settle: str) -> _Asset:
