@@ -539,6 +539,17 @@ class Venue:
         return lots, quanta
 
 
+def must_be_venue(venue: object) -> None:
+    """Refuse what is no venue.
+
+    Raises
+    ------
+    RiskDataError
+    """
+    if not isinstance(venue, Venue):
+        raise RiskDataError("venue", None, f"must be a Venue, not {type(venue).__name__}")
+
+
 def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = False) -> Venue:
     """Read a venue from a JSON file or a dict.
 

@@ -216,7 +216,8 @@ def message(spoil, frames):
 def refusal_of(command, files, folder):
     """Return what a command says of bad files; it must leave nothing behind."""
     before = sorted(folder.rglob("*"))
-    result = CliRunner().invoke(app, small_run.arguments(command, files, folder / "out"))
+    out = folder / ("out.csv" if command == "sweep" else "out")
+    result = CliRunner().invoke(app, small_run.arguments(command, files, out))
     assert result.exit_code == 2, result.exception
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1

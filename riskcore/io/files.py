@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import run_folder, tables
-from ..accounts import Accounts
+from ..accounts import Accounts, must_fit
 from ..errors import RiskDataError
 from ..guards import two_sided
 from ..tick import Books, Tick, asset_values
@@ -350,7 +350,7 @@ def read_ticks(
         A table breaks a rule, a time is outside the years 2000 to 2200 or unknown to ``marks``, or something held
         cannot have a price at some time.
     """
-    accounts.units.must_fit(venue.units)
+    must_fit(accounts, venue)
     marks = tables.checked("marks", marks, unit=unit)
     if not len(marks):
         raise RiskDataError("marks", None, "must have at least one row")
