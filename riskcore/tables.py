@@ -198,8 +198,8 @@ _TABLES = {
 
 
 def columns(table: str) -> list[str]:
-    """Names of a table's columns, the optional ones last as documented."""
-    return list(_TABLES[table].columns)
+    """Names of a table's columns, the optional ones last as documented; of a table that is none of these, none."""
+    return list(_TABLES[table].columns) if table in _TABLES else []
 
 
 _FOREIGN = "tables of other libraries are taken as well, by the Arrow interface (Polars, pyarrow, DuckDB)"

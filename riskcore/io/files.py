@@ -142,7 +142,7 @@ def _read(path: str | Path, table: str, **how: Any) -> pd.DataFrame:
                 frame = _unguarded(
                     pd.read_csv(
                         file, index_col=False, low_memory=False, dtype=None if _whole_ids(file) else {"account": str},
-                        keep_default_na=False, na_values=missing, **_EXACT_FLOATS,
+                        keep_default_na=False, na_values=missing or _MISSING, **_EXACT_FLOATS,
                     )
                 )  # fmt: skip
     except (pa.ArrowException, pd.errors.ParserWarning, ValueError):
