@@ -206,6 +206,11 @@ class TestPayloads:
         for path in ("policy.fund", "policy.slice_fraction", "borrow_lend.0.fee"):
             assert line(rc.load_venue, self.spoilt(path, share)).startswith("venue")
 
+    def test_a_bound_past_the_range(self):
+        for bound in ("1e9999999", "-1e9999999"):
+            said = line(rc.load_venue, self.spoilt("markets.0.fundingRateLowerBound", bound))
+            assert said.endswith(": must be from -10000 to 10000 basis points")
+
     def test_numpy_values_are_taken(self):
         source = small_run.venue_source()
         source["markets"][0]["symbol"] = np.str_(source["markets"][0]["symbol"])
