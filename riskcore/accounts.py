@@ -20,7 +20,7 @@ from .ids import likenesses, nearest, ranked_numbers, ranked_texts
 from .ids import order as order_of
 from .kernels.columns import AccountColumns
 from .packed import Packed
-from .venue import Provider, Units, Venue
+from .venue import Provider, Units, Venue, must_be_venue
 
 Int = npt.NDArray[np.int64]
 Whole = npt.NDArray[np.integer[Any]]
@@ -107,6 +107,7 @@ class Accounts:
         RiskDataError
             A table breaks a rule; the message names table, column, row, value and rule.
         """
+        must_be_venue(venue)
         frames = {
             "positions": positions, "balances": balances,
             "orders": pd.DataFrame(columns=_ORDERS) if orders is None else orders,
@@ -309,6 +310,19 @@ class Accounts:
         if row == len(self) or self.ids[row] != account:
             raise KeyError(account)
         return row
+
+
+def must_fit(accounts: object, venue: Venue) -> None:
+    """Refuse what are no accounts or no venue, and accounts that were read with a venue of other units.
+
+    Raises
+    ------
+    RiskDataError
+    """
+    if not isinstance(accounts, Accounts):
+        raise RiskDataError("accounts", None, f"must be Accounts, not {type(accounts).__name__}")
+    must_be_venue(venue)
+    accounts.units.must_fit(venue.units)
 
 
 _CHANGING = (

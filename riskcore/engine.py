@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from . import run_folder
-from .accounts import Accounts
+from .accounts import Accounts, must_fit
 from .accrual import accrue, note_premiums
 from .errors import RecordingWarning, RiskDataError
 from .guards import Guarded, Memory, guard, note_taken
@@ -92,7 +92,7 @@ class Engine:
     def __init__(
         self, accounts: Accounts, venue: Venue, seed: int = 0, *, check_screen: bool = False, record: bool = True
     ) -> None:
-        accounts.units.must_fit(venue.units)
+        must_fit(accounts, venue)
         check_adl_policy(venue.policy)
         accounts.must_have_rows_of(venue.backstop)
         if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not -(2**63) <= seed < 2**63:

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from . import exact, run_folder
-from .accounts import Accounts
+from .accounts import Accounts, must_fit
 from .curves import IMF, MMF
 from .errors import RiskDataError
 from .journal import to_frame
@@ -94,6 +94,7 @@ def explain_margin(
     RiskDataError
         There is no such account, or a price is missing.
     """
+    must_fit(accounts, venue)
     try:
         row = accounts.row_of(account)
     except KeyError:

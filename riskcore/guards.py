@@ -17,8 +17,7 @@ from . import tables
 from .errors import RiskDataError
 from .kernels import prints as kernels
 from .kernels.prints import BASIS, INDEX, MARK, MARK_UNIT, NO_SAMPLE, PREMIUM_UNIT
-from .shown import text_of
-from .tick import Books, Prices, by_symbol, no_prices
+from .tick import Books, Prices, no_prices
 from .venue import Venue
 
 Float = npt.NDArray[np.float64]
@@ -491,6 +490,13 @@ def _median(values: Sequence[Fraction | int]) -> Fraction:
     return Fraction(ordered[middle] if even else (ordered[middle - 1] + ordered[middle]) / Fraction(2))
 
 
+def _weight(given: object) -> float:
+    try:
+        return tables.number(given)
+    except ValueError:
+        return math.nan
+
+
 def cross_venue_index(
     quotes: pd.DataFrame,
     weights: Mapping[str, float] | None = None,
@@ -532,9 +538,7 @@ def cross_venue_index(
     if weights is not None:
         if not isinstance(weights, Mapping):
             raise RiskDataError("weights", None, "must be a mapping by source", value=type(weights).__name__)
-        sources = {name: row for row, name in enumerate(dict.fromkeys(map(text_of, weights)))}
-        each = by_symbol("weights", weights, sources, "a source")
-        weight = quotes["source"].map(dict(zip(sources, each.tolist(), strict=True)))
+        weight = pd.Series([_weight(weights.get(source)) for source in quotes["source"]], quotes.index)
         bad = np.flatnonzero(~(np.isfinite(weight) & (weight > 0)))
         if bad.size:
             row = int(bad[0])

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from . import tables
-from .accounts import Accounts
+from .accounts import Accounts, must_fit
 from .errors import RiskDataError
 from .ids import nearest
 from .kernels import liquidation as kernels
@@ -82,7 +82,7 @@ def changed_accounts(
     RiskDataError
         A row names an account, market or asset that is not there, or breaks a rule of its table.
     """
-    accounts.units.must_fit(venue.units)
+    must_fit(accounts, venue)
     accounts = copy(accounts)  # of an engine's, which go on
     columns = accounts.columns
     width = len(venue.markets.symbol)
@@ -159,6 +159,7 @@ def largest_orders(
     RiskDataError
         The market or an account is not there, or a price is missing.
     """
+    must_fit(accounts, venue)
     if not isinstance(market, str) or market not in venue.markets.symbol:
         raise RiskDataError("largest_orders", "market", "must be a market of the venue", value=text_of(market))
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from . import tables
-from .accounts import Accounts
+from .accounts import Accounts, must_fit
 from .errors import RiskDataError
 from .shown import text_of
 from .tick import (
@@ -78,7 +78,7 @@ class PriceTable:
             A mark is above maxPrice, something that an account holds has no price, or the accounts were read with a
             venue of other units.
         """
-        accounts.units.must_fit(venue.units)
+        must_fit(accounts, venue)
         if not len(time):
             raise RiskDataError("marks", None, "must have at least one row")
         complete, columns = asset_values(venue, mark, index, asset), accounts.columns
@@ -118,7 +118,7 @@ class PriceTable:
         RiskDataError
             As `Prices.read`, and at which row.
         """
-        accounts.units.must_fit(venue.units)
+        must_fit(accounts, venue)
         markets, assets = venue.markets.row, venue.assets.row
 
         marks = _wide("marks", marks)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .accounts import Accounts
+from .accounts import Accounts, must_fit
 from .kernels import packed as kernels
 from .kernels.columns import BoxRows, PackedColumns
 from .margin import Selection, margins_of, selected
@@ -173,7 +173,7 @@ class Screen:
     """
 
     def __init__(self, accounts: Accounts, venue: Venue, *, check: bool = False) -> None:
-        accounts.units.must_fit(venue.units)
+        must_fit(accounts, venue)
         self.accounts, self.venue, self.check = accounts, venue, check
         self.looked_at = 0
         self._spent = 0  # accounts watched since the boxes were made

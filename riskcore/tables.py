@@ -198,8 +198,8 @@ _TABLES = {
 
 
 def columns(table: str) -> list[str]:
-    """Names of a table's columns, the optional ones last as documented."""
-    return list(_TABLES[table].columns)
+    """Names of a table's columns, the optional ones last as documented; of a table that is none of these, none."""
+    return list(_TABLES[table].columns) if table in _TABLES else []
 
 
 _FOREIGN = "tables of other libraries are taken as well, by the Arrow interface (Polars, pyarrow, DuckDB)"
@@ -333,16 +333,16 @@ def _keys(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Dat
             _must_be_text(table, name, frame[name])
         elif name == "reduce_only" and not pd.api.types.is_bool_dtype(frame[name].dtype):
             frame[name] = frame[name].map(_flag).astype(object)
-        elif name != "reduce_only":
-            frame[name] = _numbers(table, name, frame[name])
+        elif name != "reduce_only" and (numbers := _numbers(table, name, frame[name])) is not None:
+            frame[name] = numbers
     return frame
 
 
-def _numbers(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any]:
-    """Numbers as they are, others one by one; what is missing stays so."""
+def _numbers(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any] | None:
+    """Numbers of a column that is of another type, one by one, what is missing stays so; None where it has numbers."""
     dtype = values.dtype
     if pd.api.types.is_float_dtype(dtype) or pd.api.types.is_integer_dtype(dtype):
-        return values
+        return None
     found = np.empty(len(values))
     for row, value in enumerate(values.astype(object)):
         try:
@@ -356,7 +356,7 @@ def _flag(value: object) -> object:
     """Read the text of a flag: one odd word in a CSV file makes text of the whole column."""
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower(), value)
-    return value if value is None or pd.api.types.is_number(value) or value is pd.NA else text_of(value)
+    return value if value is None or value is pd.NA or isinstance(value, int | float | np.number) else text_of(value)
 
 
 def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:

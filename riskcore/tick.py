@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from . import tables
-from .accounts import Accounts
+from .accounts import Accounts, must_fit
 from .errors import RiskDataError
 from .kernels.columns import PriceColumns, PriceRows
 from .kernels.packed import lay_out_prices
@@ -298,27 +298,25 @@ class Tick:
 
     def columnar_books(self, venue: Venue, time: int | None = None) -> Books:
         """Return the books in whole ticks and lots; ``time`` is that of the tick, nanoseconds, where it is known."""
+        if self.book_times is not None and not isinstance(self.book_times, Mapping):
+            raise RiskDataError("book_times", None, "must be a mapping by market", value=type(self.book_times).__name__)
+        time = self.nanoseconds() if time is None else time
         if isinstance(self.books, Books):
-            if self._book_times_given:
+            if self.book_times:
                 raise RiskDataError("book_times", None, "must stand beside a mapping or a frame of books")
-            return self.books.checked(venue, self.nanoseconds())
+            return self.books.checked(venue, time)
         if self.books is None:
             return Books.empty(venue)
         frame = tables.as_frame("books", self.books) if tables.is_frame(self.books) else self._levels()
         if not len(frame):
             return Books.empty(venue)
-        if self._book_times_given and "book_time" in frame.columns:
+        if self.book_times and "book_time" in frame.columns:
             raise RiskDataError("book_times", None, "must not stand beside a column book_time")
-        time = self.nanoseconds() if time is None else time
-        if self._book_times_given and "market" in frame.columns:
+        if self.book_times and "market" in frame.columns:
             seen = self._book_times(venue, time)
             stamps = np.array([seen.get(market, _NO_TIME) for market in frame["market"]], np.int64)
             frame = frame.assign(book_time=stamps.view("datetime64[ns]"))
         return Books.from_frame(venue, frame, time, unit=self.unit)
-
-    @property
-    def _book_times_given(self) -> bool:
-        return self.book_times is not None and not (isinstance(self.book_times, Mapping) and not self.book_times)
 
     def _levels(self) -> pd.DataFrame:
         rows: list[tuple[str, str, int, float, float]] = []
@@ -363,8 +361,7 @@ class Tick:
         return pd.DataFrame(rows, columns=["market", "side", "level", "price", "quantity"])
 
     def _book_times(self, venue: Venue, time: int) -> dict[str, int]:
-        if not isinstance(self.book_times, Mapping):
-            raise RiskDataError("book_times", None, "must be a mapping by market", value=type(self.book_times).__name__)
+        assert self.book_times is not None
         given, own_clock = dict(self.book_times), tables.has_own_clock(time)
         for market, seen in given.items():
             if market not in venue.book_symbols:
@@ -429,7 +426,7 @@ class Prices:
             A price is missing, not finite or not > 0, or of something the venue does not know, or the accounts were
             read with a venue of other units.
         """
-        accounts.units.must_fit(venue.units)
+        must_fit(accounts, venue)
         markets, assets = venue.markets, venue.assets
         known = dict(_pairs("marks", marks))
         direct = {k: known.pop(k) for k in assets.symbol if k in known and k not in markets.symbol}
@@ -707,7 +704,8 @@ def by_time(table: str, frame: pd.DataFrame, rows: Mapping[str, int], what: str,
     if given.shape[1] == len(set(at)) and -1 not in at and np.all(fits):
         found[:, at] = given
     else:  # something is wrong, or unusual: row by row, as it would be alone
-        for n, (time, row) in enumerate(frame.iterrows()):
+        for n, (time, values) in enumerate(zip(frame.index, frame.to_numpy(object), strict=True)):
+            row = pd.Series(values, frame.columns, dtype=object)
             with of_row(time):
                 found[n] = by_symbol(table, row[~tables.missing(row)], rows, what, rule)
     return found

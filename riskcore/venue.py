@@ -541,6 +541,17 @@ class Venue:
         return lots, quanta
 
 
+def must_be_venue(venue: object) -> None:
+    """Refuse what is no venue.
+
+    Raises
+    ------
+    RiskDataError
+    """
+    if not isinstance(venue, Venue):
+        raise RiskDataError("venue", None, f"must be a Venue, not {type(venue).__name__}")
+
+
 def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = False) -> Venue:
     """Read a venue from a JSON file or a dict.
 
@@ -1001,7 +1012,7 @@ def _funding(path: str, market: _Market) -> tuple[int, float, float]:
         ("fundingRateLowerBound", market.funding_rate_lower_bound, -np.inf),
         ("fundingRateUpperBound", market.funding_rate_upper_bound, np.inf),
     ):
-        if bound is not None and not (bound.is_finite() and abs(bound) <= 10_000):
+        if bound is not None and not (bound.is_finite() and -10_000 <= bound <= 10_000):
             raise _wrong(f"{path}.{name}", "must be from -10000 to 10000 basis points", bound)
         bounds.append(none if bound is None else float(bound) / 10_000)
     if bounds[0] > bounds[1]:

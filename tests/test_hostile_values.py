@@ -94,7 +94,7 @@ class TestNoNumbers:
     def test_books(self, read, value):
         for level in ((value, 1.0), (99_000.0, value)):
             tick = rc.Tick(AT, {}, {BTC: {"bids": [(99_500.0, 1.0), level], "asks": []}})
-            assert line(tick.columnar_books, read[0]).endswith(": must be a number")
+            assert line(tick.columnar_books, read[0]).endswith(": must be numbers")
 
 
 @pytest.mark.parametrize("value", TOO_LARGE.values(), ids=TOO_LARGE)
@@ -155,6 +155,30 @@ def test_engines(read):
         assert line(rc.Engine, read[1], read[0], seed).endswith("must be a whole number of 64 bits")
 
 
+def test_accounts_and_venues(read):
+    venue, accounts = read
+    wide = pd.DataFrame(MARKS, index=[0])
+    frames = small_run.tables()
+    for call in (
+        lambda accounts, venue: rc.sweep(accounts, venue, MARKS),
+        lambda accounts, venue: rc.select(accounts, venue, wide),
+        lambda accounts, venue: rc.what_if(accounts, venue, MARKS, fills=frames["positions"]),
+        lambda accounts, venue: rc.largest_orders(accounts, venue, MARKS, BTC),
+        lambda accounts, venue: rc.liquidation_prices(accounts, venue, MARKS),
+        lambda accounts, venue: rc.explain_margin(accounts, venue, MARKS, 1),
+        lambda accounts, venue: io.read_ticks(venue, accounts, frames["marks"]),
+        rc.Engine,
+        rc.Screen,
+    ):
+        for other in (None, "x", [1], frames, venue):
+            assert line(call, other, venue) == f"accounts: must be Accounts, not {type(other).__name__}"
+        for other in (None, "venue.json", {}, accounts):
+            assert line(call, accounts, other) == f"venue: must be a Venue, not {type(other).__name__}"
+    said = line(rc.Accounts.from_frames, {}, frames["positions"], frames["balances"])
+    assert said == "venue: must be a Venue, not dict"
+    assert line(io.recentre_books, {}, frames["books"], frames["marks"], BTC).startswith("venue: must be a Venue")
+
+
 class TestPayloads:
     @pytest.mark.parametrize("value", [*NO_NUMBERS.values(), *TOO_LARGE.values()], ids=[*NO_NUMBERS, *TOO_LARGE])
     @pytest.mark.parametrize("path", ["markets.0.filters.price.tickSize", "policy.fund", "backstop.0.max_notional"])
@@ -181,6 +205,11 @@ class TestPayloads:
     def test_figures_are_not_written_out(self, share):
         for path in ("policy.fund", "policy.slice_fraction", "borrow_lend.0.fee"):
             assert line(rc.load_venue, self.spoilt(path, share)).startswith("venue")
+
+    def test_a_bound_past_the_range(self):
+        for bound in ("1e9999999", "-1e9999999"):
+            said = line(rc.load_venue, self.spoilt("markets.0.fundingRateLowerBound", bound))
+            assert said.endswith(": must be from -10000 to 10000 basis points")
 
     def test_numpy_values_are_taken(self):
         source = small_run.venue_source()

@@ -27,7 +27,8 @@ def checked(table: str, frame: pd.DataFrame, *, unit: str = "ns") -> pd.DataFram
         A value breaks a rule.
     """
     frame = tables.as_frame(table, frame)
-    frame = frame.assign(**{k: v for k, v in _ASSUMED[table].items() if k not in frame.columns})
+    there = [name for name in frame.columns if isinstance(name, str)]
+    frame = frame.assign(**{k: v for k, v in _ASSUMED[table].items() if k not in there})
     return tables.checked(table, frame, unit=unit)
 
 

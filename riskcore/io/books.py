@@ -12,7 +12,7 @@ import pandas as pd
 from .. import tables
 from ..errors import RiskDataError
 from ..shown import is_unicode
-from ..venue import Venue
+from ..venue import Venue, must_be_venue
 
 BASIS_POINTS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 75, 100)
 """Distances from the mid at which `recentre_books` gathers depth."""
@@ -104,6 +104,7 @@ def recentre_books(
     RiskDataError
         A table breaks a rule, or there is no such market, path or book.
     """
+    must_be_venue(venue)
     if not isinstance(market, str) or market not in venue.markets.symbol:
         raise RiskDataError("venue", "markets", "must hold the market", value=market)
     marks = tables.as_frame("marks", marks)

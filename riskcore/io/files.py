@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import run_folder, tables
-from ..accounts import Accounts
+from ..accounts import Accounts, must_fit
 from ..errors import RiskDataError
 from ..guards import two_sided
 from ..tick import Books, Tick, asset_values
@@ -144,7 +144,7 @@ def _read(path: str | Path, table: str, **how: Any) -> pd.DataFrame:
                 frame = _unguarded(
                     pd.read_csv(
                         file, index_col=False, low_memory=False, dtype=None if _whole_ids(file) else {"account": str},
-                        keep_default_na=False, na_values=missing, **_EXACT_FLOATS,
+                        keep_default_na=False, na_values=missing or _MISSING, **_EXACT_FLOATS,
                     )
                 )  # fmt: skip
     except (pa.ArrowException, pd.errors.ParserWarning, ValueError):
@@ -352,7 +352,7 @@ def read_ticks(
         A table breaks a rule, a time is outside the years 2000 to 2200 or unknown to ``marks``, or something held
         cannot have a price at some time.
     """
-    accounts.units.must_fit(venue.units)
+    must_fit(accounts, venue)
     marks = tables.checked("marks", marks, unit=unit)
     if not len(marks):
         raise RiskDataError("marks", None, "must have at least one row")
