@@ -18,7 +18,7 @@ from riskcore.cli import app
 from riskcore.io import read_table
 from tests import small_run
 
-COMMANDS = ["demo", "sweep", "replay", "audit", "explain", "report", "adl-study"]
+COMMANDS = ["demo", "sweep", "replay", "audit", "explain", "report", "adl-study", "warm"]
 replay_module = importlib.import_module("riskcore.io.replay")  # the package has a function of that name
 
 

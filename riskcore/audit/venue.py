@@ -484,6 +484,7 @@ def _read_market(row: _Object, quantum: Fraction) -> Market:
         _read_curve(row.inner("mmfFunction"), market=True),
         _read_curve(row.inner("imfFunction"), market=True, initial=True),
     )
+    _must_not_exceed(row, *curves)
     names = row.text("symbol"), row.text("baseSymbol")
     return Market(*names, step, worth, least, *curves, prices, funding, _takes_orders(row))
 
@@ -524,8 +525,52 @@ def _read_asset(row: _Object, settle: str) -> _Asset:
         curve = Curve(initial.kind, ((_float64(base / 2), _float64(factor * 3 / 5)),))
     else:
         raise RunError(f"{row.path}.mmfFunction must stand beside an imfFunction of tiers")
+    _must_not_exceed(row, curve, initial)
     quantum = row.positive("quantum", Fraction(1, 10**6))
     return _Asset(symbol, quantum, figures, curve, initial)
+
+
+def _must_not_exceed(row: _Object, maintenance: Curve, initial: Curve) -> None:
+    """Refuse a maintenance margin above the initial one; of different measures the least fractions are compared."""
+    sizes, measures = {1e-9}, {_measure(maintenance), _measure(initial)}
+    if len(measures) == 1 or measures == {"notional", "any"} or measures == {"quantity", "any"}:
+        sizes |= {1e18, *_kinks(maintenance), *_kinks(initial)}
+        factor = initial.figures[0][1] if initial.kind in ("sqrt", "quantity") else Fraction(0)
+        if maintenance.kind == "tiers" and factor:
+            # above its kink the root meets a bracket where 1.5 times its fraction is the bracket's rate
+            sizes |= {float(bracket[1] / factor / Fraction(3, 2)) ** 2 for bracket in maintenance.figures}
+    for size in sorted(size for size in sizes if size >= 1e-9):
+        if _part_of(maintenance, size) > _part_of(initial, size) * (1 + 1e-12):
+            raise row.wrong("mmfFunction", f"must not be above the initial margin, as it is at {size}")
+
+
+def _measure(curve: Curve) -> str:
+    """Return what a margin function follows from; a flat one follows from anything but open interest."""
+    if curve.kind in ("sqrt", "quantity"):
+        return ("notional" if curve.kind == "sqrt" else "quantity") if curve.figures[0][1] else "any"
+    return "open_interest" if curve.kind == "open_interest" else "notional"
+
+
+def _kinks(curve: Curve) -> set[float]:
+    """Sizes at which a margin function changes its form."""
+    if curve.kind in ("sqrt", "quantity"):
+        base, factor = curve.figures[0]
+        return {float(base / factor) ** 2} if factor else set()
+    if curve.kind == "open_interest":
+        return {float(edge) for edge in curve.figures[0][1:]}
+    return {float(bracket[0]) for bracket in curve.figures[1:]}
+
+
+def _part_of(curve: Curve, size: float) -> float:
+    """Return the margin of a size, or at an open interest, as a part of the notional."""
+    if curve.kind in ("sqrt", "quantity"):
+        base, factor = map(float, curve.figures[0])
+        return max(base, factor * math.sqrt(size))
+    if curve.kind == "open_interest":
+        base, lower, upper = map(float, curve.figures[0])
+        return base + (1 - base) * min(max((size - lower) / (upper - lower), 0.0), 1.0)
+    rate, deduction = next(row[1:] for row in reversed(curve.figures) if row[0] < size)
+    return float(rate) - float(deduction) / size
 
 
 def _read_curve(function: _Object, *, market: bool = False, initial: bool = False) -> Curve:
