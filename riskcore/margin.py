@@ -60,7 +60,7 @@ class MarginTable:
 
     @property
     def imr(self) -> Float:
-        """Initial margin over net equity; +inf below 0, and with exposure and no equity; 0 without exposure and debts."""
+        """Initial margin over net equity; +inf below 0, and at 0 with exposure; 0 without exposure and debts."""
         return _ratio(self.initial_margin, self.net_equity, self.exposure)
 
     @property
