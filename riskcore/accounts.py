@@ -546,8 +546,8 @@ def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, pr
             for at in tables.blocks(len(table)):
                 moved[at] = np.abs(amount[at] / quantum[at] - columns[-1][at])
             rounded += float(moved.sum())
-            rule = "all of an asset must be less than 2**61 quanta: give the asset a larger quantum in the venue"
-            _must_not_pass("balances", name, amount, columns[-1], asset, 2.0**61, rule)
+            rule = "all of an asset must be less than 2**62 quanta: give the asset a larger quantum in the venue"
+            _must_not_pass("balances", name, amount, columns[-1], asset, 2.0**62, rule)
     width = len(names)
     without = np.ones(accounts, bool)
     without[owner[asset == venue.settle]] = False

@@ -237,7 +237,8 @@ def check(path: str, function: MarginFunction, *, initial: bool, market: bool) -
 def check_order(path: str, initial: MarginFunction, maintenance: MarginFunction) -> None:
     """Refuse a maintenance margin that is above the initial margin at some size, or at some open interest.
 
-    Where the two follow from different things (notional, quantity, open interest) their least fractions are compared.
+    Where the two follow from different things (notional, quantity, open interest), or the initial one is flat, as in
+    studies of the maintenance margin alone, their least fractions are compared.
 
     Raises
     ------
@@ -265,6 +266,8 @@ def _telling_sizes(initial: MarginFunction, maintenance: MarginFunction) -> list
     functions = initial, maintenance
     kinds = [type(function) for function in functions]
     if OpenInterest in kinds and kinds != [OpenInterest, OpenInterest]:
+        return [_TINY]
+    if isinstance(initial, Sqrt) and not initial.factor:
         return [_TINY]
     roots = [function for function in functions if isinstance(function, Sqrt) and function.factor]
     if len({function.unit for function in roots}) == 2 or (

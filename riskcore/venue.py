@@ -864,8 +864,7 @@ def _assets(spec: _Venue) -> Assets:
         path = f"collateral[{at}]"
         quantum.append(_positive(f"{path}.quantum", row.quantum))
         weight = row.haircut_function.weight
-        if not (weight.is_finite() and 0 <= weight <= 1):
-            raise _wrong(f"{path}.haircutFunction.weight", "must be from 0 to 1", weight)
+        _part(f"{path}.haircutFunction.weight", weight)
         kind = row.haircut_function.kind
         base, penalty = np.inf, 0.0
         if kind.type == "inverseSqrt":

@@ -83,7 +83,8 @@ def ftx_month(out: Path, *, worst_days: int | None = None) -> dict[str, Path]:
         {"time": pd.to_datetime(bars["timestamp"], utc=True), "market": symbol, "mark_price": bars["close"]}
     ).reset_index(drop=True)
     levels = pd.read_parquet(SHARED / "data/l2_binance_perp/btcusdt_perp_20240808_fulldepth_60s.parquet")
-    levels = levels.rename(columns={"t_ms": "time", "px": "price", "sz": "quantity"}).assign(market=symbol)
+    levels["time"] = pd.to_datetime(levels.pop("t_ms"), unit="ms", utc=True)
+    levels = levels.rename(columns={"px": "price", "sz": "quantity"}).assign(market=symbol)
     source = venue_source([symbol])
     books = io.recentre_books(load_venue(source), levels, marks, symbol)
     return _write(out, source, marks, books)

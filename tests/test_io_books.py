@@ -77,7 +77,7 @@ def test_a_tick_takes_what_ccxt_has_as_it_is(book):
     ],
 )
 def test_a_tick_refuses_a_side_that_it_cannot_read(book):
-    with pytest.raises(RiskDataError, match="must be 'bids' or 'asks', each a list"):
+    with pytest.raises(RiskDataError, match=r"must be ('bids' or 'asks', each a list|numbers)"):
         Tick(NS, {"ETH": 3105.0}, {"ETH": book}).columnar_books(venue())
 
 

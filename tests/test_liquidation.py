@@ -30,7 +30,9 @@ def found_by_engine(scene: Scene, **other):
 
 
 def one_position(quantity, entry, cash, base=BASE, factor=FACTOR):
-    market = sample.market_row("BTC", "0.1", "0.00001", ("0.02", "0"), (base, factor), impact=None)
+    market = sample.market_row(
+        "BTC", "0.1", "0.00001", (max("0.02", base, key=float), "0"), (base, factor), impact=None
+    )
     venue = rc.load_venue({"settle_asset": "USDC", "markets": [market], "collateral": []})
     positions = pd.DataFrame({"account": [1], "market": [BTC], "quantity": [quantity], "entry_price": [entry]})
     balances = pd.DataFrame({"account": [1], "asset": ["USDC"], "quantity": [cash]})

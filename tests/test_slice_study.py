@@ -31,7 +31,7 @@ def test_engine_before_tenths_before_dump(shared, name, refill):
 def test_contracts_of_dollars_become_coins(tmp_path):
     """Books in contracts of 100 dollars, without full depth and meta.json."""
     levels = pd.DataFrame(
-        {"t_ms": [0, 0], "level": [0, 1], "bid_px": [50_000.0, 49_999.9], "bid_sz": [500.0, 1_000.0],
+        {"t_ms": [1_723_075_200_000] * 2, "level": [0, 1], "bid_px": [50_000.0, 49_999.9], "bid_sz": [500.0, 1_000.0],
          "ask_px": [50_000.1, 50_000.2], "ask_sz": [500.0, 1.0]}
     )  # fmt: skip
     levels.to_parquet(tmp_path / "btcusd_coinm_20240808_l2_1s_50.parquet")

@@ -392,7 +392,7 @@ def check_ranked(case: Given) -> None:
     side, price = (1 if holders[0]["qty"] > 0 else -1), number(given["price"])
     mark = price * (1 - side * Decimal("0.01"))
     size = -side * number(given["bankrupt_size"])
-    traders = [Trader(Decimal(10**9), {"X": (number(holder["qty"]), mark)}) for holder in holders]
+    traders = [Trader(Decimal(10**8), {"X": (number(holder["qty"]), mark)}) for holder in holders]
     traders.append(Trader(-size * price, {"X": (size, mark)}))
     with pytest.MonkeyPatch.context() as monkeypatch:
         policy = TO_ADL | ranked_by(monkeypatch, lambda of: score)

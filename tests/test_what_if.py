@@ -306,6 +306,7 @@ def test_whole_tiers_step_up():
     source = sample.venue_source([])
     brackets = [{"from": "0", "rate": "0.02"}, {"from": "50000", "rate": "0.1"}]
     source["markets"][1]["imfFunction"] = {"type": "tiers", "brackets": brackets, "whole": True}
+    source["markets"][1]["mmfFunction"]["factor"] = "0"
     venue = rc.load_venue(source)
     positions = pd.DataFrame(columns=["account", "market", "quantity", "entry_price"])
     balances = pd.DataFrame({"account": [1, 2], "asset": "USDC", "quantity": [4_000.0, 6_000.0]})

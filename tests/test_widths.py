@@ -81,12 +81,12 @@ def test_sums_of_tables_that_would_wrap_are_refused() -> None:
     pool = {"symbol": "ETH"}
     asset = {"symbol": "ETH", "haircutFunction": {"weight": "0.9", "kind": {"type": "identity"}}, "quantum": "1e-18"}
     rules = venue(collateral=[asset], borrow_lend=[pool])
-    lenders = pd.DataFrame({"account": [1, 2, 3], "asset": "ETH", "quantity": 0.0, "lent": [1.0, 1.1, 1.0]})
+    lenders = pd.DataFrame({"account": [1, 2, 3], "asset": "ETH", "quantity": 0.0, "lent": [2.0, 2.2, 2.0]})
     none = pd.DataFrame({"account": [], "market": [], "quantity": [], "entry_price": []})
-    with pytest.raises(rc.RiskDataError, match=r"^balances.lent, row 1, value 1.1: all of an asset must be less than"):
+    with pytest.raises(rc.RiskDataError, match=r"^balances.lent, row 1, value 2.2: all of an asset must be less than"):
         rc.Accounts.from_frames(rules, none, lenders)
-    some = pd.DataFrame({"account": [1, 2], "asset": "ETH", "quantity": 0.0, "lent": [1.0, 1.1]})
-    assert rc.Accounts.from_frames(rules, none, some).columns.lent.sum() == 21 * 10**17
+    some = pd.DataFrame({"account": [1, 2], "asset": "ETH", "quantity": 0.0, "lent": [2.0, 2.2]})
+    assert rc.Accounts.from_frames(rules, none, some).columns.lent.sum() == 42 * 10**17
 
     orders = pd.DataFrame({"account": 1, "market": "TOK_PERP", "side": "bid", "price": 1.0, "quantity": [1e18] * 3})
     balances = pd.DataFrame({"account": [1], "asset": [USDC], "quantity": [1.0]})

@@ -250,7 +250,12 @@ class _Object:
     def share(self, name: str, missing: Any = _MISSING, *, above: bool = False) -> Any:
         """Return a number from 0 to 1, with ``above`` not 0."""
         least = _LEAST if above else 0
-        return self.number(name, lambda x: least <= x <= 1, f"{'more than' if above else 'from'} 0 to 1", missing)
+        return self.number(
+            name,
+            lambda x: least <= x <= 1 and (x == 0 or x >= _LEAST),
+            f"{'more than' if above else 'from'} 0 to 1",
+            missing,
+        )
 
     def amount(self, name: str, missing: Any = _MISSING, *, ratio: bool = False) -> Any:
         """Return a number of settle units."""
@@ -531,9 +536,9 @@ def _read_asset(row: _Object, settle: str) -> _Asset:
 
 
 def _must_not_exceed(row: _Object, maintenance: Curve, initial: Curve) -> None:
-    """Refuse a maintenance margin above the initial one; of different measures the least fractions are compared."""
+    """Refuse a maintenance margin above the initial one; of other measures, or above a flat one, the least ones."""
     sizes, measures = {1e-9}, {_measure(maintenance), _measure(initial)}
-    if len(measures) == 1 or measures == {"notional", "any"} or measures == {"quantity", "any"}:
+    if _measure(initial) != "any" and (len(measures) == 1 or measures == {_measure(initial), "any"}):
         sizes |= {1e18, *_kinks(maintenance), *_kinks(initial)}
         factor = initial.figures[0][1] if initial.kind in ("sqrt", "quantity") else Fraction(0)
         if maintenance.kind == "tiers" and factor:
