@@ -197,7 +197,7 @@ def workload() -> tuple:
     venue, accounts, marks = importlib.import_module("benchmarks").wide_accounts(
         int(os.environ["RISKCORE_BENCH_ACCOUNTS"])
     )
-    return accounts, importlib.import_module("riskcore.tick").Prices.read(venue, accounts, marks)
+    return accounts, importlib.import_module("riskcore.market").Prices.read(venue, accounts, marks)
 
 
 def git(*arguments: str) -> str:

@@ -60,7 +60,7 @@ def _digest_of_code() -> bytes:
     source's older bytecode when two edits fall into one second.
     """
     found = hashlib.sha256()
-    for path in [*sorted(_FOLDER.glob("[!_]*.py")), _FOLDER / "_lanes.py"]:
+    for path in [*sorted(_FOLDER.glob("[!_]*.py")), _FOLDER / "_simd.py"]:
         module = importlib.import_module(f"{__package__}.{path.stem}")
         for name, value in sorted(vars(module).items()):
             if not name.startswith("__"):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._jit import allocating_kernel, kernel
-from .whole import multiply_divmod
+from .integer_math import multiply_divmod
 
 _BITS = 14  # buckets of the histogram: 2**14 sums stay in the second cache
 _ENOUGH = 4  # a bucket with less than this part of the rows, a power of two, is not looked into

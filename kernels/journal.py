@@ -48,7 +48,7 @@ def first_past(accounts, state, most):
     """Place of the first account with an amount past a limit, or a sum of costs that is not theirs; -1: there is none.
 
     accounts  int64           (N,)  rows
-    state     AccountColumns  ()    see columns.py
+    state     AccountColumns  ()    see layouts.py
     most      int64           ()    every amount is less than that
     """
     for n in range(accounts.size):

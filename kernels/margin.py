@@ -18,7 +18,7 @@ def bracket_of(notional, curve, prices):
 
     notional  float64       ()  settle quanta, >= 0
     curve     int64         ()  0 <= curve < N
-    prices    PriceColumns  ()  see columns.py
+    prices    PriceColumns  ()  see layouts.py
     """
     bracket = prices.bracket_offset[curve]
     last = prices.bracket_offset[curve + 1] - 1
@@ -35,7 +35,7 @@ def margin_requirement(notional, curve, prices):
 
     notional  float64       ()  settle quanta, >= 0
     curve     int64         ()  0 <= curve < N
-    prices    PriceColumns  ()  see columns.py
+    prices    PriceColumns  ()  see layouts.py
     """
     if notional <= prices.curve_limit[curve]:
         return notional * prices.curve_base[curve]
@@ -75,8 +75,8 @@ def account_margin(account, state, prices):
     """Net equity, exposure, initial and maintenance margin, and the sum of gross amounts, in settle quanta.
 
     account  int64           ()  0 <= account < A
-    state    AccountColumns  ()  see columns.py
-    prices   PriceColumns    ()  see columns.py
+    state    AccountColumns  ()  see layouts.py
+    prices   PriceColumns    ()  see layouts.py
     """
     equity, gross, exposure, initial, maintenance = 0.0, 0.0, 0.0, 0.0, 0.0
     markets = prices.price_per_lot.size
@@ -180,8 +180,8 @@ def account_statuses(accounts, state, prices, status):
     """Where each of the listed accounts stands.
 
     accounts  int64           (N,)  0 <= account < A
-    state     AccountColumns  ()    see columns.py
-    prices    PriceColumns    ()    see columns.py
+    state     AccountColumns  ()    see layouts.py
+    prices    PriceColumns    ()    see layouts.py
     status    uint8           (N,)  out, SAFE | LIQUIDATING | BELOW_AUTO_CLOSE | DOUBT
     """
     for n in range(accounts.size):
@@ -195,8 +195,8 @@ def position_requirements(rows, lots, state, prices, requirement):
 
     rows         int64           (N,)  0 <= row < P
     lots         int64           (N,)  signed
-    state        AccountColumns  ()    see columns.py
-    prices       PriceColumns    ()    see columns.py
+    state        AccountColumns  ()    see layouts.py
+    prices       PriceColumns    ()    see layouts.py
     requirement  float64         (N,)  out, settle units
     """
     quanta_per_unit = 1.0 / prices.settle_quantum
@@ -211,8 +211,8 @@ def account_margins(accounts, state, prices, equity, exposure, initial, maintena
     """Margin of each of the listed accounts.
 
     accounts     int64           (N,)  0 <= account < A
-    state        AccountColumns  ()    see columns.py
-    prices       PriceColumns    ()    see columns.py
+    state        AccountColumns  ()    see layouts.py
+    prices       PriceColumns    ()    see layouts.py
     equity       float64         (N,)  out, settle units
     exposure     float64         (N,)  out, settle units
     initial      float64         (N,)  out, settle units

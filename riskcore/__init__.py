@@ -1,16 +1,25 @@
 """riskcore: who would be liquidated, how, at what price, and who pays."""
 
-from .accounts import Accounts
+from .boundary import RecordingWarning, RiskDataError
 from .engine import Engine, StepResult
-from .errors import RecordingWarning, RiskDataError
-from .explain import explain_margin
-from .guards import cross_venue_index
-from .hypothetical import changed_accounts, largest_orders, what_if
-from .liquidation import LiquidationPrices, liquidation_prices
-from .many import MarginTables, Selections, select, sweep, sweep_rows
-from .margin import MarginTable, Selection
-from .screen import Screen
-from .tick import Tick
+from .margin import (
+    LiquidationPrices,
+    MarginTable,
+    MarginTables,
+    Selection,
+    Selections,
+    changed_accounts,
+    explain_margin,
+    largest_orders,
+    liquidation_prices,
+    select,
+    sweep,
+    sweep_rows,
+    what_if,
+)
+from .margin.screen import Screen
+from .market import Tick, cross_venue_index
+from .state import Accounts
 from .venue import Venue, load_venue
 
 __version__ = "0.1.0.dev0"

@@ -7,12 +7,12 @@ import warnings
 def main() -> None:
     """Run the command line, or say which extra it needs."""
     try:
-        from riskcore.cli import app
+        from .cli import app
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in {"typer", "rich"}:
             raise
         sys.exit(f'riskcore: the command line needs {error.name}: pip install "riskcore[cli]"')
-    from riskcore.warm import compiling_noticed
+    from .cli import compiling_noticed
 
     warnings.showwarning = lambda message, *_: _say(message)
     with compiling_noticed(_say):

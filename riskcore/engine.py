@@ -12,25 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from . import run_folder
-from .accounts import Accounts, must_fit
 from .accrual import accrue, note_premiums
-from .errors import RecordingWarning, RiskDataError
-from .guards import Guarded, Memory, guard, note_taken
-from .journal import EVENT, NO_ACCOUNT, REASON, Journal, Ledger, Rows, to_frame, touched
+from .boundary import RecordingWarning, RiskDataError, moment
+from .context import TickContext
+from .liquidation import liquidate, start_tick
 from .margin import MarginTable, margin_table, margins_of
-from .pools import Pools
-from .run_folder import Recorded
-from .screen import Screen
-from .tables import moment
-from .tick import Books, Prices, Tick
-from .totals import Totals
+from .margin.screen import Screen
+from .market import Books, Prices, Tick
+from .market.guards import Guarded, Memory, guard
+from .record import NO_ACCOUNT, Journal, Recorded, Rows, Totals, reader, run_folder, to_frame, touched
+from .state import Accounts, Ledger, Pools, must_fit
 from .venue import Venue, check_adl_policy
-from .waterfall import PHASES
-from .waterfall.backstop import roll_capacity
-from .waterfall.book import book_columns, forget_slices, lots_left, slice_rules
-from .waterfall.throttle import keys, place
-from .waterfall.tick_state import Before, TickContext, TickState
 
 _MOST_HELD = 256 << 20  # bytes of ticks in memory
 
@@ -49,7 +41,7 @@ class StepResult:
         Their margins before anything was done, in that order.
     table : MarginTable or None
         The margin of every account before anything was done; only of a step that was asked for it.
-    rows : ndarray of `riskcore.journal.ROW`
+    rows : ndarray of `riskcore.record.ROW`
         This tick's part of the journal.
     """
 
@@ -225,8 +217,7 @@ class Engine:
         prices, journal = context.prices, context.journal
         self._memory = guarded.memory
         if self.time is not None:
-            roll_capacity(self.ledger.taken, self.time, time)
-            forget_slices(self.ledger, self.venue.policy, self.time, time)
+            start_tick(self.ledger, self.venue.policy, self.time, time)
         note_premiums(self.ledger, prices)
         accrued = journal.rows()
         changed = touched(accrued)
@@ -235,7 +226,7 @@ class Engine:
         selected = self._screen.rows(prices)
         margins = margins_of(self.accounts, selected, prices)
         if selected.size:
-            selected, margins = self._liquidate(context, selected, margins, guarded)
+            selected, margins = liquidate(context, self.accounts, selected, margins, guarded, self.seed)
         rows = journal.rows()
         liquidated = touched(rows[len(accrued) :])
         self._screen.changed(liquidated)
@@ -255,26 +246,6 @@ class Engine:
         """Refuse to go on from the midst of a tick."""
         self._broken = f"tick {self.ticks} failed half-way: {type(error).__name__}: {error}"
         self.accounts.packed.refresh(self.accounts.columns, np.arange(len(self.accounts)))
-
-    def _liquidate(
-        self, context: TickContext, selected: npt.NDArray[np.int64], margins: MarginTable, guarded: Guarded
-    ) -> tuple[npt.NDArray[np.int64], MarginTable]:
-        """Put the selected in order and through the waterfall; return them, and their margins, in that order."""
-        venue, prices = self.venue, context.prices
-        key = keys(self.seed, self.ticks, self.accounts.ids[selected])
-        shuffled = venue.policy.account_order == "random"
-        order = np.argsort(place(key) if shuffled else -margins.mmr, kind="stable")
-        selected, margins = selected[order], margins.rows(order)
-        _write_triggers(context.journal, selected, margins.mmr)
-        state = TickState(
-            venue, self._state, prices, self.ledger, context.journal, context.pools,
-            Before(self.accounts, prices, selected, margins), selected, key[order],
-            book_columns(venue, self.memory, prices, guarded.books), slice_rules(venue, prices),
-        )  # fmt: skip
-        for phase in PHASES:
-            phase(state)
-        note_taken(self.memory, guarded.books, lots_left(state.book))
-        return selected, margins
 
     def save(
         self, path: str | Path, *, complete: bool = True, inputs: Mapping[str, Mapping[str, str]] | None = None
@@ -353,7 +324,7 @@ class Engine:
         RiskDataError
             The folder holds no run, or one that is damaged.
         """
-        kept = run_folder.read_state(Path(path))
+        kept = reader.read_state(Path(path))
         engine = cls(kept.accounts, kept.venue, kept.seed, check_screen=check_screen, record=record)
         engine._ledger, engine._memory = kept.ledger, kept.memory
         engine._ticks, engine._time = kept.ticks, kept.time
@@ -362,14 +333,6 @@ class Engine:
 
 
 _VIEWS = ("_accounts", "_screen", "_totals")
-
-
-def _write_triggers(journal: Journal, selected: npt.NDArray[np.int64], mmr: npt.NDArray[np.float64]) -> None:
-    rows = journal.block(len(selected))
-    rows["event"], rows["reason"] = EVENT["trigger"], REASON["mmr"]
-    rows["account"] = selected
-    rows["mmr_before"] = rows["mmr_after"] = mmr
-    journal.extend(rows)
 
 
 def _write_refusals(journal: Journal, venue: Venue, guarded: Guarded) -> None:

@@ -9,8 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .curves import IMF, MMF
-from .venue import Venue, load_venue
+from .venue import IMF, MMF, Venue, load_venue
 
 Float = npt.NDArray[np.float64]
 

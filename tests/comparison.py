@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from riskcore import Accounts, Engine, StepResult, Venue
-from riskcore.accounts import Orders
-from riskcore.kernels.columns import AccountColumns
+from riskcore.kernels.layouts import AccountColumns
+from riskcore.state import Orders
 from tests import naive
 
 ROUNDING = naive.ROUNDING

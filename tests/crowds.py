@@ -13,9 +13,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 from riskcore import Accounts, Tick, Venue, load_venue
-from riskcore.accounts import Orders
 from riskcore.margin import margins_of
-from riskcore.tick import Prices
+from riskcore.market import Prices
+from riskcore.state import Orders
 from tests.strategies import BASES, OTHERS, SETTLE, asset_rows, market_rows
 
 WIDE = np.array([2**31 - 1, 2**31, -(2**31) + 1, -(2**31), 2**33])  # lots about the end of int32

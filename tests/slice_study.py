@@ -26,8 +26,8 @@ import numpy as np
 import pandas as pd
 
 from riskcore import Accounts, Engine, Tick, Venue, io, load_venue
-from riskcore.curves import MMF
-from riskcore.journal import EVENT
+from riskcore.record import EVENT
+from riskcore.venue import MMF
 from tests.real_inputs import SHARED, venue_source
 
 FOLDER = SHARED / "data/l2_binance_perp"

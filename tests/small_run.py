@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from riskcore import Accounts, Venue, io, load_venue, run_folder, sample
+from riskcore import Accounts, Venue, io, load_venue, sample
+from riskcore.record import reader, run_folder
 
 BTC, ETH = "BTC_USDC_PERP", "ETH_USDC_PERP"
 TIMES = ("2025-10-10T21:00:00Z", "2025-10-10T21:00:01Z")
@@ -118,7 +119,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     ends = [run_folder.manifest(path) for path in (one, other)]
     for key in ("seed", "ticks", "events", "complete", "providers", "inputs"):
         assert ends[0][key] == ends[1][key], key
-    assert run_folder.read_journal(one).tobytes() == run_folder.read_journal(other).tobytes()
+    assert reader.read_journal(one).tobytes() == reader.read_journal(other).tobytes()
     for folder in ("start", "ticks", "books", "assets", "state"):
         tables = [_joined(path / folder, known["parts"]) for path, known in zip((one, other), ends, strict=True)]
         assert tables[0].keys() == tables[1].keys()

@@ -16,7 +16,7 @@ import pandas as pd
 from hypothesis import strategies as st
 
 from riskcore import Accounts, RiskDataError, Tick, Venue, load_venue
-from riskcore.curves import MarginFunction, check_order
+from riskcore.venue import MarginFunction, check_order
 from tests import naive
 
 SETTLE = "USDC"

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from riskcore import Accounts, Engine, RiskDataError, deleveraging, io, load_venue, report, run_folder, sample
+from riskcore import Accounts, Engine, RiskDataError, io, load_venue, sample
 from riskcore.adl_study import generated_event, order_agreement, runs, study, study_run
-from riskcore.deleveraging import POLICIES
-from riskcore.journal import EVENT
+from riskcore.record import EVENT, reader, run_folder
+from riskcore.run import report
+from riskcore.venue import POLICIES, adl_policies
 from tests import adl_october
 
 QUEUES = [name for name, policy in POLICIES.items() if not policy.shared]
@@ -127,7 +128,7 @@ class TestByHand:
         assert found.total["unfilled"].item() == 10
 
     def test_a_policy_of_ones_own(self, monkeypatch):
-        monkeypatch.setitem(POLICIES, "poorest", deleveraging.Policy("poorest", lambda of: -of.equity))
+        monkeypatch.setitem(POLICIES, "poorest", adl_policies.AdlPolicy("poorest", lambda of: -of.equity))
         found = study(THREE, TWO_WAVES, ["poorest"])
         assert found.positions["closed"].tolist() == [50_000_000, 0, 200_000_000]
 
@@ -407,12 +408,12 @@ class TestRun:
     def test_ticks_of_a_folder_give_the_same_run(self, crash):
         venue = load_venue(crash / "venue.json")
         ticks, _ = runs.read_ticks(crash, venue)
-        engine = Engine(run_folder.read_accounts(crash, venue), venue, run_folder.manifest(crash)["seed"])
+        engine = Engine(reader.read_accounts(crash, venue), venue, run_folder.manifest(crash)["seed"])
         rows = np.concatenate([engine.step(tick).rows for tick in ticks])
-        assert rows.tobytes() == run_folder.read_journal(crash).tobytes()
+        assert rows.tobytes() == reader.read_journal(crash).tobytes()
 
     def test_figures_are_those_of_the_journal(self, crash, two_runs):
-        venue, rows = load_venue(crash / "venue.json"), run_folder.read_journal(crash)
+        venue, rows = load_venue(crash / "venue.json"), reader.read_journal(crash)
         deals = rows[rows["event"] == EVENT["adl"]]
         assert len(deals) > 0
         total = by_policy(two_runs.total).loc["pnl_leverage"]
@@ -427,7 +428,7 @@ class TestRun:
         assert total["closed"] == pytest.approx(split.set_index("stage").loc["ADL", "notional"], rel=0.05)
 
     def test_unfilled_is_what_the_last_tick_left(self, crash, two_runs):
-        rows = run_folder.read_journal(crash)
+        rows = reader.read_journal(crash)
         own = rows[(rows["event"] == EVENT["unfilled"]) & (rows["market"] >= 0)]
         deals = rows[rows["event"] == EVENT["adl"]]
         last = max(deals["tick"].max(), own["tick"].max(initial=0))
@@ -437,7 +438,7 @@ class TestRun:
 
     def test_haircuts_are_what_is_below_the_mark(self, crash, two_runs):
         """Needed by hand from the journal: the mark's worth of what each winner lost, less what it got for it."""
-        venue, rows = load_venue(crash / "venue.json"), run_folder.read_journal(crash)
+        venue, rows = load_venue(crash / "venue.json"), reader.read_journal(crash)
         _, marks = runs.read_ticks(crash, venue)
         deals = rows[rows["event"] == EVENT["adl"]]
         price = marks[deals["tick"], deals["market"]] * venue.markets.step_size[deals["market"]]

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import riskcore as rc
-from riskcore import run_folder, sample
+from riskcore import sample
 from riskcore.audit import RunError, audit
 from riskcore.audit.venue import read_venue
+from riskcore.record import reader
 
 from .small_run import seal
 from .test_audit import spot_row, wild_book
@@ -196,7 +197,7 @@ def test_a_change_of_more_than_2_60_quanta_is_one_like_others(tmp_path):
     for number, price in enumerate((3000.0, 2790.0, 2700.0)):
         engine.step(tick(number, asset_prices={"XAU": price}))
     engine.save(tmp_path / "run")
-    assert np.abs(run_folder.read_journal(tmp_path / "run")["quanta"]).max() > 2**60
+    assert np.abs(reader.read_journal(tmp_path / "run")["quanta"]).max() > 2**60
     report = audit(tmp_path / "run")
     assert report.ok, report.breaches
 
@@ -212,7 +213,7 @@ def test_the_first_spot_market_of_an_asset_is_the_one_that_has_a_book(tmp_path):
         price = 1e5 - 2500 * number
         engine.step(tick(number, price, books={"ETH_USDC": {"bids": [(price / 25 - 1, 1.0)], "asks": []}}))
     engine.save(tmp_path / "run")
-    assert len(run_folder.read_journal(tmp_path / "run"))
+    assert len(reader.read_journal(tmp_path / "run"))
     report = audit(tmp_path / "run")
     assert report.ok, report.breaches
 

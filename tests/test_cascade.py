@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from riskcore import Engine
 from riskcore.audit import audit
-from riskcore.deleveraging import POLICIES
+from riskcore.venue import POLICIES
 from tests import naive
 from tests.comparison import natural_rows, totals
 from tests.strategies import SETTLE, START, Scene, TickInput

@@ -13,13 +13,14 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from riskcore import Engine, adl_study, cli, run_folder, sample, sweep
+from riskcore import Engine, adl_study, sample, sweep
 from riskcore.cli import app
 from riskcore.io import read_table
+from riskcore.record import reader, run_folder
 from tests import small_run
 
 COMMANDS = ["demo", "sweep", "replay", "audit", "explain", "report", "adl-study", "warm"]
-replay_module = importlib.import_module("riskcore.io.replay")  # the package has a function of that name
+replay_module = importlib.import_module("riskcore.run.replay")  # the package has a function of that name
 
 
 def call(*arguments, code=0):
@@ -174,7 +175,7 @@ class TestReplay:
         known = run_folder.manifest(run)
         assert known["complete"]
         assert known["ticks"] == 25
-        assert known["events"] == len(run_folder.read_journal(run)) > 0
+        assert known["events"] == len(reader.read_journal(run)) > 0
         assert {name: entry["path"] for name, entry in known["inputs"].items()} == {n: str(p) for n, p in files.items()}
 
     def test_json(self, files, run, tmp_path):
@@ -189,7 +190,7 @@ class TestReplay:
         frames = {name: pd.read_parquet(path) for name, path in files.items() if name != "venue"}
         source = json.loads(files["venue"].read_text())
         call(*small_run.arguments("replay", small_run.write(tmp_path, source, frames), tmp_path / "run"))
-        found, wanted = run_folder.read_journal(tmp_path / "run"), run_folder.read_journal(run)
+        found, wanted = reader.read_journal(tmp_path / "run"), reader.read_journal(run)
         assert found.tobytes() == wanted.tobytes()
 
     def test_cut_run_is_continued(self, files, run, cut):
@@ -245,14 +246,14 @@ class TestReplay:
         for name in tables:
             faulty[name].write_bytes(files[name].read_bytes())
         assert as_json(*words)["ticks"] == 25
-        assert run_folder.read_journal(kept).tobytes() == run_folder.read_journal(run).tobytes()
+        assert reader.read_journal(kept).tobytes() == reader.read_journal(run).tobytes()
 
     def test_same_inputs_at_another_place_are_the_same(self, files, run, cut, tmp_path):
         moved = {name: (tmp_path / path.name) for name, path in files.items()}
         for name, path in moved.items():
             path.write_bytes(files[name].read_bytes())
         call(*small_run.arguments("replay", moved, cut))
-        assert run_folder.read_journal(cut).tobytes() == run_folder.read_journal(run).tobytes()
+        assert reader.read_journal(cut).tobytes() == reader.read_journal(run).tobytes()
 
     def test_folder_of_something_else_is_left_alone(self, files, tmp_path):
         (tmp_path / "notes.txt").write_text("mine")
@@ -293,7 +294,7 @@ class TestAudit:
 
 class TestExplain:
     def test_liquidated_account(self, run):
-        rows = run_folder.read_journal(run)
+        rows = reader.read_journal(run)
         row = int(rows["account"][rows["account"] >= 0][0])
         account = int(pd.read_parquet(run / "start/accounts.parquet")["account"].iloc[row])
         found = as_json("explain", run, "--account", account)
@@ -309,7 +310,7 @@ class TestExplain:
         assert any("taken over from account" in event["what"] for event in events)
 
     def test_untouched_account(self, run):
-        rows = run_folder.read_journal(run)
+        rows = reader.read_journal(run)
         touched = set(rows["account"].tolist()) | set(rows["counterparty"].tolist())
         account = next(a + 1 for a in range(120) if a not in touched)
         assert f"Nothing happened to account {account}" in " ".join(
@@ -346,12 +347,12 @@ class TestAdlStudy:
 
     def test_generated_event(self, monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(cli, "out", Console(width=200))
+        monkeypatch.setattr("riskcore.cli.commands.out", Console(width=200))
         shown = call("adl-study", "--policy", "pro_rata", "--policy", "pnl_leverage").stdout
         assert "Deleveraging: 3,259,131.52 in 3 waves, deficit 48,617.56" in shown
         rows = [line.split() for line in shown.splitlines() if line.startswith("p")][1:]
         assert [(row[0], len(row)) for row in rows] == [("pro_rata", 14), ("pnl_leverage", 14)]
-        monkeypatch.setattr(cli, "out", Console(width=80))
+        monkeypatch.setattr("riskcore.cli.commands.out", Console(width=80))
         shown = call("adl-study").stdout
         assert "…" not in shown
         assert "Picture: adl-study.html" in shown
@@ -404,7 +405,7 @@ class TestAdlStudy:
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_text_ids_from_end_to_end(suffix, files, run, tmp_path):
     ids = pd.read_parquet(run / "start/accounts.parquet")["account"]
-    accounts = run_folder.read_journal(run)["account"]
+    accounts = reader.read_journal(run)["account"]
     first = int(ids.iloc[accounts[accounts >= 0][0]])
 
     def named(account):

@@ -16,8 +16,7 @@ import pytest
 from numba.core.event import trigger_event
 from typer.testing import CliRunner
 
-from riskcore import cli
-from riskcore.warm import compiling_noticed
+from riskcore.cli import commands, compiling_noticed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -306,8 +305,8 @@ def test_warm_compiles_whatever_a_process_calls():
 
 
 def test_warm_without_a_cache_is_refused(monkeypatch):
-    monkeypatch.setattr(cli, "compile_ahead", lambda: None)
-    result = CliRunner().invoke(cli.app, ["warm"])
+    monkeypatch.setattr(commands, "compile_ahead", lambda: None)
+    result = CliRunner().invoke(commands.app, ["warm"])
     assert result.exit_code == 2
     assert result.stderr.startswith("riskcore: warm: kept no compiled kernels")
 

@@ -10,8 +10,8 @@ from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 
 import riskcore as rc
-from riskcore import deleveraging, sample
-from riskcore.deleveraging import POLICIES, Counterparties, Policy, allocate, ranked, register, whole_weights
+from riskcore import sample
+from riskcore.venue import POLICIES, AdlPolicy, Counterparties, adl_policies, allocate, ranked, register, whole_weights
 
 QUEUES = ["pnl_leverage", "bitmex", "bybit", "hyperliquid", "binance", "size", "leverage", "bankruptcy_price"]
 SHARED = ["pro_rata", "capped_pro_rata", "rap_linear", "rap_power", "rap_tail"]
@@ -124,7 +124,7 @@ def test_e7_the_loss_comes_last():
     )  # fmt: skip
     policy = POLICIES["pnl_leverage"]
     assert ranked(policy, of) == pytest.approx([0.22727, 0.38462, 0.01667, -0.00153], abs=5e-6)
-    assert deleveraging.queue_head(ranked(policy, of), of.lots, 27).tolist() == [1, 0, 2, 3]
+    assert adl_policies.queue_head(ranked(policy, of), of.lots, 27).tolist() == [1, 0, 2, 3]
     assert [allocate(policy, of, need, of.lots).tolist() for need in (3, 7, 16, 25)] == [
         [0, 3, 0, 0], [2, 5, 0, 0], [10, 5, 1, 0], [10, 5, 8, 2],
     ]  # fmt: skip
@@ -150,10 +150,10 @@ def test_register(registry):
     assert allocate(registry["smallest"], of, 6, of.lots).tolist() == [0, 4, 2]
     assert allocate(registry["by_profit"], of, 4, of.lots).tolist() == [3, 1, 0]
     with pytest.raises(ValueError, match="'by_profit' is there already"):
-        register("by_profit", deleveraging.size)
+        register("by_profit", adl_policies.size)
     with pytest.raises(ValueError, match="'size' is there already"):
-        register("size", deleveraging.size, shared=True)
-    assert registry["size"] == Policy("size", deleveraging.size)
+        register("size", adl_policies.size, shared=True)
+    assert registry["size"] == AdlPolicy("size", adl_policies.size)
 
 
 @pytest.mark.parametrize(
@@ -168,14 +168,14 @@ def test_register(registry):
 )
 def test_a_rank_of_another_shape_or_type_is_refused(rank, what):
     with pytest.raises(ValueError, match=f"ADL policy 'mine' gave {what}"):
-        ranked(Policy("mine", rank), counterparties(value=[1, 2]))
+        ranked(AdlPolicy("mine", rank), counterparties(value=[1, 2]))
 
 
 @pytest.mark.parametrize(
     "rank", [lambda of: [1.0, 2.0], lambda of: of.lots, lambda of: of.value.astype(np.float32), lambda of: of.value > 0]
 )
 def test_numbers_of_any_kind_are_a_rank(rank):
-    found = ranked(Policy("mine", rank), counterparties(lots=[1, 2], value=[1, 2]))
+    found = ranked(AdlPolicy("mine", rank), counterparties(lots=[1, 2], value=[1, 2]))
     assert found.dtype == np.float64
     assert found.tolist() in ([1, 2], [1, 1])
 
@@ -185,9 +185,9 @@ def test_a_function_is_tried_before_it_is_registered(registry):
         with pytest.raises((ValueError, ZeroDivisionError)):
             register("wrong", wrong)
     assert "wrong" not in registry
-    register("mine", deleveraging.size)
-    register("mine", deleveraging.leverage, replace=True)
-    assert registry["mine"].rank is deleveraging.leverage
+    register("mine", adl_policies.size)
+    register("mine", adl_policies.leverage, replace=True)
+    assert registry["mine"].rank is adl_policies.leverage
 
 
 def test_a_venue_names_a_policy_that_is_registered(registry):
@@ -304,7 +304,7 @@ def test_allocate(name, side):
     assert (lots <= part).all()
     assert lots.sum() == min(need, part.sum())
     if policy.shared:
-        assert (lots == deleveraging.share_out(need, whole_weights(rank), room)).all()
+        assert (lots == adl_policies.share_out(need, whole_weights(rank), room)).all()
         return
     order = [n for n in np.argsort(-rank, kind="stable").tolist() if part[n]]
     full = [bool(lots[n] == room[n]) for n in order]

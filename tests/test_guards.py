@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from riskcore import RiskDataError, Tick, cross_venue_index, guards, load_venue
-from riskcore.guards import BAND_NAMES, NO_BAND, Memory, bands, guard, note_taken
-from riskcore.tick import Prices, asset_values
+from riskcore import RiskDataError, Tick, cross_venue_index, load_venue
+from riskcore.market import Prices, asset_values
+from riskcore.market.guards import BAND_NAMES, NO_BAND, Memory, bands, guard, note_taken, prices
 
 BTC, SOL, SPOT = "BTC_USDC_PERP", "SOL_USDC_PERP", "SOL_USDC"
 SECOND = 10**9
@@ -229,7 +229,7 @@ class TestMark:
         for second in (1, 1.5):  # the time counts from when it was had, not from when it was held
             done = run.tick(second)
             assert done.mark[0] == 100.0
-            assert done.refusals == [guards.Refusal("mark_held", 0, pytest.approx(math.nan, nan_ok=True))]
+            assert done.refusals == [prices.Refusal("mark_held", 0, pytest.approx(math.nan, nan_ok=True))]
         done = run.tick(1.6)
         assert np.isnan(done.mark[0])
         assert done.refusals == []
@@ -556,7 +556,7 @@ def test_the_stream_equals_the_list(ticks, capped):
         for m, (model, values) in enumerate(zip(models, rows, strict=True)):
             mark, index, refused = model.tick(time, *values)
             np.testing.assert_array_equal([done.mark[m], done.index[m]], [nan(mark), nan(index)])
-            order = sorted(refused, key=lambda pair: guards.REASONS.index(pair[0]))
+            order = sorted(refused, key=lambda pair: prices.REASONS.index(pair[0]))
             refusals += [(reason, m, nan(price)) for reason, price in order]
             means = model.means(time)
             assert [done.memory._mean(which, m) for which in (0, 1)] == means

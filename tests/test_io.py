@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from riskcore import Engine, RiskDataError, io, load_venue, sample, tables
-from riskcore.tick import Books
+from riskcore import Engine, RiskDataError, io, load_venue, sample
+from riskcore.boundary import schemas
+from riskcore.market import Books
 from tests import small_run
 from tests.small_run import BTC, ETH, TIMES
 
@@ -361,4 +362,4 @@ def test_generated_books_are_sorted_after_a_deep_crash():
     """Where a tick is more than the distance of two levels, they are a tick apart."""
     venue = load_venue(sample.venue_source([]))
     marks = sample.generate_crash(venue, 40, seed=3, fall=0.5)
-    assert len(Books.split(venue, tables.checked("books", sample.generate_books(venue, marks, seed=3)))) == 40
+    assert len(Books.split(venue, schemas.checked("books", sample.generate_books(venue, marks, seed=3)))) == 40

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from riskcore.errors import RiskDataError
-from riskcore.io import backpack
+from riskcore.boundary import RiskDataError
+from riskcore.io.venues import backpack
 
 D = Decimal
 

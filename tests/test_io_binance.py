@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from riskcore import Accounts, sweep
-from riskcore.errors import RiskDataError
-from riskcore.io import binance
+from riskcore.boundary import RiskDataError
+from riskcore.io.venues import binance
 
 D = Decimal
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from riskcore import RiskDataError, Tick, load_venue
-from riskcore.io import backpack, binance, ccxt, dydx, hyperliquid
+from riskcore.io.venues import backpack, binance, ccxt, dydx, hyperliquid
 
 WANTED = {"bids": [(3104.9, 0.5), (3104.2, 2.0), (3101.0, 11.25)], "asks": [(3105.1, 1.5), (3106.0, 0.25)]}
 TEXT = {side: [[str(price), str(quantity)] for price, quantity in rows] for side, rows in WANTED.items()}

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from riskcore import RiskDataError, liquidation_prices, sweep
-from riskcore.io import dydx
+from riskcore.io.venues import dydx
 
 ORACLE = {"BTC-USD": "93462.12345", "ETH-USD": "3103.01", "SOL-USD": "135.3"}
 FRACTIONS = {"BTC-USD": ("0.02", "0.012"), "ETH-USD": ("0.02", "0.012"), "SOL-USD": ("0.05", "0.03")}

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from riskcore import RiskDataError, liquidation_prices, sweep
-from riskcore.io import hyperliquid
+from riskcore.io.venues import hyperliquid
 
 TABLES = {
     51: [(0, 10), (3_000_000, 5)],

@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 
-from riskcore.deleveraging import queue_head
-from riskcore.kernels import allocation, book, margin, slices, whole
+from riskcore.kernels import allocation, books, integer_math, margin, slice_size
 from riskcore.kernels._jit import kernel
-from riskcore.kernels.columns import BookColumns, PriceColumns, SliceRules
+from riskcore.kernels.layouts import BookColumns, PriceColumns, SliceRules
+from riskcore.venue import queue_head
 from tests import naive
 
 EDGE = 2**62 - 1
@@ -33,7 +33,7 @@ def signed(size: st.SearchStrategy[int]) -> st.SearchStrategy[int]:
 @example(2**63 - 1, 2)
 @example(-(2**63), 1)
 def test_divide_half_even(numerator, denominator):
-    assert whole.divide_half_even(numerator, denominator) == round(Fraction(numerator, denominator))
+    assert integer_math.divide_half_even(numerator, denominator) == round(Fraction(numerator, denominator))
 
 
 @st.composite
@@ -52,7 +52,7 @@ def ratios(draw):
 @example(3, (2**61, 2**62 - 1))
 def test_multiply_divide(value, ratio):
     part, total = ratio
-    assert whole.multiply_divide(value, part, total) == round(Fraction(value * part, total))
+    assert integer_math.multiply_divide(value, part, total) == round(Fraction(value * part, total))
 
 
 def halves():
@@ -64,7 +64,7 @@ def halves():
 @given(halves(), st.sampled_from([1, -1]))
 def test_multiply_divide_rounds_halves_to_even(case, sign):
     value, part, total = case
-    assert whole.multiply_divide(sign * value, part, total) == round(Fraction(sign * value, 2))
+    assert integer_math.multiply_divide(sign * value, part, total) == round(Fraction(sign * value, 2))
 
 
 @settings(max_examples=400)
@@ -73,7 +73,7 @@ def test_multiply_divide_rounds_halves_to_even(case, sign):
 @example(1, 2**60, -(2**60), 2**60)
 @example(-3, -10, 2, 0)
 def test_cost_change(lots, cost, change, flow):
-    assert whole.cost_change(lots, cost, change, flow) == naive.change_of_cost(lots, cost, change, flow)
+    assert integer_math.cost_change(lots, cost, change, flow) == naive.change_of_cost(lots, cost, change, flow)
 
 
 UNLIMITED = 2**62
@@ -99,7 +99,7 @@ def one_side(levels, buying, edge, average) -> BookColumns:
     worst = average if average is not None else (levels[-1][0] if levels else 0)
     inside = sum(lots for price, lots in levels if (price <= edge if buying else price >= edge))
     columns = [np.zeros(2, np.int64) for _ in range(4)]
-    for column, value in zip(columns, (edge, book.FIRST_BAND, worst, inside), strict=True):
+    for column, value in zip(columns, (edge, books.FIRST_BAND, worst, inside), strict=True):
         column[int(buying)] = value
     return BookColumns(offset, prices, lots, *columns, offset[:-1].copy(), np.zeros(2, np.int64))
 
@@ -116,10 +116,10 @@ def test_walk_book(data, buying):
     wants = st.tuples(st.integers(1, 15_000), st.one_of(st.integers(0, 15_000), st.just(UNLIMITED)))
     for want, room in data.draw(st.lists(wants, min_size=1, max_size=4)):
         expected = naive.quote_book([level for level in left if level[1]], want, band, [("market_cap", room)], average)
-        filled, value, reason = book.walk_book(side, want, room, book.MARKET_CAP, columns)
+        filled, value, reason = books.walk_book(side, want, room, books.MARKET_CAP, columns)
         assert (filled, value) == (expected.lots, expected.value)
         # an empty side that had levels is a book that ended
-        assert book.REASONS[reason] == (expected.reason if any(n for _, n in left) or not levels else drained(room))
+        assert books.REASONS[reason] == (expected.reason if any(n for _, n in left) or not levels else drained(room))
         taken = iter(expected.taken)
         for level in left:
             level[1] -= next(taken) if level[1] else 0
@@ -144,7 +144,7 @@ def test_slice_lots(lots, fraction, least_notional, lot_value, least_left):
     venue = SimpleNamespace(policy={"slice_fraction": fraction, "min_slice_notional": least_notional})
     market = SimpleNamespace(minimum_lots=least_left)
     floor_lots = -(-least_notional // lot_value)
-    found = slices.slice_lots(lots, fraction.numerator, fraction.denominator, floor_lots, least_left)
+    found = slice_size.slice_lots(lots, fraction.numerator, fraction.denominator, floor_lots, least_left)
     assert found == naive.slice_lots(venue, market, lots, lot_value)
     assert found == naive.slice_lots(venue, market, -lots, lot_value)
 
@@ -158,8 +158,8 @@ def water_filled(total, weight, cap):
     while True:
         if not any(weight[n] for n in still):
             weight = cap
-        whole = sum(weight[n] for n in still)
-        share = {n: left * weight[n] // whole for n in still}
+        integer_math = sum(weight[n] for n in still)
+        share = {n: left * weight[n] // integer_math for n in still}
         full = {n for n in still if share[n] >= cap[n]}
         if not full:
             break
@@ -291,8 +291,8 @@ BORROW = 0.05
 def restoring_lots(plain, side, size, most, gap, fee, cost, balance, lent, rules, prices, book):
     if plain:
         own = margin.margin_requirement(size * prices.price_per_lot[0], 1, prices)
-        return slices.restoring_lots(side, size, own, most, gap, fee, rules, prices, book)
-    return slices.restoring_lots_and_balance(side, size, most, gap, fee, cost, balance, lent, rules, prices, book)
+        return slice_size.restoring_lots(side, size, own, most, gap, fee, rules, prices, books)
+    return slice_size.restoring_lots_and_balance(side, size, most, gap, fee, cost, balance, lent, rules, prices, books)
 
 
 @settings(max_examples=600)
@@ -332,7 +332,7 @@ def test_restoring_lots(case):
     missing = Fraction(start) - gap(0)
     columns = one_side(case.levels, case.buying, UNLIMITED if case.buying else 0, None)
     side, last = int(case.buying), value(case.most)
-    after = slices.balance_after(side, case.size, case.most, float(last), case.fee, case.cost, case.balance)
+    after = slice_size.balance_after(side, case.size, case.most, float(last), case.fee, case.cost, case.balance)
     plain = rules.settle_plain and case.balance >= 0 and after >= 0
     event("plain" if plain else "with the balance")
     found, worth = restoring_lots(

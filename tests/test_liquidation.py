@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import riskcore as rc
 from riskcore import sample
-from riskcore.accounts import Orders
+from riskcore.state import Orders
 from tests import naive
 from tests.comparison import ROUNDING, gross
 from tests.strategies import Scene, scenes

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from riskcore import Accounts, RiskDataError, ids, io, load_venue, sample, tables
+from riskcore import Accounts, RiskDataError, io, load_venue, sample
+from riskcore.boundary import units
+from riskcore.state import ids
 from tests import small_run
 
 COUNT = 400
@@ -96,7 +98,7 @@ def test_rows_are_what_the_tables_say():
         lots = round(row.quantity / venue.markets.step_size[m])
         settled = row.entry_price if np.isnan(row.settle_price) else row.settle_price
         paid = [
-            round(tables.exact(p) * lots * venue.markets.step[m] / venue.settle_quantum)
+            round(units.exact(p) * lots * venue.markets.step[m] / venue.settle_quantum)
             for p in (settled, row.entry_price)
         ]
         want[row.account, m] = (lots, *paid)
@@ -120,7 +122,7 @@ def test_rows_are_what_the_tables_say():
     for row in frames["balances"].itertuples():
         k = venue.assets.symbol.index(row.asset)
         quantum = venue.assets.quantum[k]
-        held[row.account, k] = tuple(round(tables.exact(x) / quantum) for x in (row.quantity, row.lent))
+        held[row.account, k] = tuple(round(units.exact(x) / quantum) for x in (row.quantity, row.lent))
     for account in accounts.ids.tolist():
         held.setdefault((account, venue.settle), (0, 0))
     for provider in (7, 11):
@@ -287,9 +289,9 @@ def test_half_even_is_exact_arithmetic(seed):
     step = np.array([1e-5, 0.001, 0.5])
     price = rng.integers(1, 10**6, rows) / 10.0 ** rng.integers(0, 4, rows)
     lots = rng.integers(-(10**6), 10**6, rows) // 10 ** rng.integers(0, 6, rows)
-    found = tables.half_even("t", "c", [price, lots, tables.PerKind(step, kind)], np.broadcast_to(1e-6, rows))
+    found = units.half_even("t", "c", [price, lots, units.PerKind(step, kind)], np.broadcast_to(1e-6, rows))
     for row in rng.choice(rows, 2_000, replace=False):
-        want = tables.exact(price[row]) * int(lots[row]) * tables.exact(step[kind[row]]) * 10**6
+        want = units.exact(price[row]) * int(lots[row]) * units.exact(step[kind[row]]) * 10**6
         assert found[row] == round(want)
 
 

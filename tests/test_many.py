@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import riskcore as rc
-from riskcore import RiskDataError, io, many, sample
+from riskcore import RiskDataError, io, sample
+from riskcore.boundary import moment
 from riskcore.io import sweeps
-from riskcore.tables import moment
+from riskcore.margin import batch, sweep
+from riskcore.margin.screen import intervals
 from tests import small_run
 from tests.crowds import Market, crowd, markets
 from tests.small_run import BTC, ETH
@@ -28,7 +30,7 @@ def bits(table) -> list:
 def short_blocks(monkeypatch):
     """Blocks of few rows, with boxes however few the accounts, and parts of two rows."""
     for name, value in (("_FEW", 0), ("_FIRST", 4), ("_SHORTEST", 2), ("_PART", 2), ("_WORTH_PARTS", 1)):
-        monkeypatch.setattr(many, name, value)
+        monkeypatch.setattr(batch, name, value)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_selections_are_those_of_single_calls(market: Market, count, seed, step,
             ("_FEW", 0), ("_FIRST", data.draw(st.sampled_from([2, 8]))), ("_SHORTEST", 2), ("_PART", 2),
             ("_WORTH_PARTS", 1), ("_HELD", data.draw(st.sampled_from([1, 300, 1 << 22]))),
         ):  # fmt: skip
-            patch.setattr(many, name, value)
+            patch.setattr(batch, name, value)
         for threads in (1, 3):
             found = rc.select(
                 accounts, venue, marks, asset_prices=assets, open_interest=interests, threads=threads
@@ -98,7 +100,7 @@ def test_the_frame_of_selections_is_the_sweep_of_those_at_100(state, short_block
 
 def test_most_accounts_are_not_looked_at_row_by_row(state, monkeypatch):
     venue, accounts, marks = state
-    looked, boxed, selected, tried = [], [], many.selected, many.Box.tried
+    looked, boxed, selected, tried = [], [], sweep.selected, intervals.Box.tried
 
     def counted(accounts, columns, prices, threads):
         looked.append(len(columns.account))
@@ -108,8 +110,8 @@ def test_most_accounts_are_not_looked_at_row_by_row(state, monkeypatch):
         boxed.append(len(columns.account))
         return tried(box, columns, first, last)
 
-    monkeypatch.setattr(many, "selected", counted)
-    monkeypatch.setattr(many.Box, "tried", counting)
+    monkeypatch.setattr(batch, "selected", counted)
+    monkeypatch.setattr(intervals.Box, "tried", counting)
     calm = walk(dict(marks.iloc[0]), 96, step=1e-5).iloc[:48]
     rc.select(accounts, venue, calm, threads=1)
     assert len(looked) == len(calm)
@@ -134,8 +136,8 @@ def test_nobody_at_100(state):
 def test_tables_are_those_of_single_calls(state, monkeypatch):
     venue, accounts, marks = state
     singles = [rc.sweep(accounts, venue, row, threads=1) for _, row in marks.iterrows()]
-    for margins, threads in ((1, 1), (5 * len(accounts), 2), (many._MARGINS, None)):
-        monkeypatch.setattr(many, "_MARGINS", margins)
+    for margins, threads in ((1, 1), (5 * len(accounts), 2), (batch._MARGINS, None)):
+        monkeypatch.setattr(batch, "_MARGINS", margins)
         found = list(rc.sweep_rows(accounts, venue, marks, threads=threads))
         assert [table.time for table in found] == marks.index.tolist()
         for table, single in zip(found, singles, strict=True):
@@ -143,7 +145,7 @@ def test_tables_are_those_of_single_calls(state, monkeypatch):
     pd.testing.assert_frame_equal(
         rc.sweep(accounts, venue, marks).to_frame(),
         pd.concat([table.to_frame().assign(time=table.time) for table in found], ignore_index=True)[
-            ["time", *many.COLUMNS]
+            ["time", *sweep.COLUMNS]
         ],
     )
 
@@ -337,8 +339,8 @@ def test_a_full_disk_is_one_error(state, tmp_path, monkeypatch):
 def test_memory_does_not_grow_with_the_rows(state, tmp_path, monkeypatch, select_only):
     venue, accounts, marks = state
     monkeypatch.setattr(sweeps, "_LINES", 2 * len(accounts))
-    monkeypatch.setattr(many, "_MARGINS", 2 * len(accounts))
-    monkeypatch.setattr(many, "_HELD", 2 * len(accounts))
+    monkeypatch.setattr(batch, "_MARGINS", 2 * len(accounts))
+    monkeypatch.setattr(batch, "_HELD", 2 * len(accounts))
     fallen = pd.concat([marks.iloc[-4:]] * 8, ignore_index=True)  # a quarter of the accounts at 100 % and above
     peaks = []
     for times in (1, 1, 6):  # the first to compile and to pack

@@ -1,6 +1,7 @@
 """The sweep against the oracle, and what must not change its bits."""
 
 import copy
+import importlib
 import math
 from dataclasses import replace
 from decimal import Decimal
@@ -237,7 +238,8 @@ def test_threads_change_no_bit(crowd):
 def test_chunks_change_no_bit(crowd, monkeypatch):
     venue, accounts, marks = crowd
     expected = bits(sweep(accounts, venue, marks))
-    monkeypatch.setattr("riskcore.margin._WORTH_A_THREAD", 999)
+    module = importlib.import_module("riskcore.margin.sweep")  # the package has a function of that name
+    monkeypatch.setattr(module, "WINDOWS_WORTH_A_THREAD", 1)
     assert bits(sweep(accounts, venue, marks, threads=2)) == expected
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import riskcore as rc
-from riskcore.tick import Books, Tick
+from riskcore.market import Books, Tick
 from tests.test_units import BALANCES, BTC, ETH, MARKS, POSITIONS, SOURCE, START, altered, market
 
 SECOND = 10**9

@@ -13,18 +13,17 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from riskcore import Accounts, exact, load_venue, sample, sweep
+from riskcore import Accounts, load_venue, sample, sweep
 from riskcore.kernels import margin as scalar
-from riskcore.kernels import packed as kernels
-from riskcore.kernels.columns import PriceRows
-from riskcore.margin import margin_table, margins_of, selected
-from riskcore.packed import Packed, copied, window_count
-from riskcore.tick import Prices
+from riskcore.kernels.layouts import PriceRows
+from riskcore.margin import exact, margin_table, margins_of, selected
+from riskcore.market import Prices
+from riskcore.state import Packed, copied, window_count
 from tests.crowds import Market, crowd, markets
 from tests.strategies import Scene, haircuts, scenes
 
 COLUMNS = ("net_equity", "exposure", "initial_margin", "maintenance_margin", "status")
-WINDOW = kernels.WINDOW
+WINDOW = sweep.WINDOW
 
 
 def bits(table) -> dict:
@@ -201,7 +200,7 @@ def test_up_to_the_quanta_laid_out_a_weight_is_whole(figures, below, off):
         haircut_penalty=np.array([0, penalty, 0]), haircut_size=np.array([1, size, 1]),
     )  # fmt: skip
     rows = PriceRows(*(np.copy(table)[()] for table in prices.rows))
-    kernels.lay_out_prices(columns, rows)
+    sweep.lay_out_prices(columns, rows)
     quanta = rows.asset[1, 2]
     held = np.floor(min(quanta, 2.0**61) * max(1 - 10**below, 0)) + off
     assume(0 <= held <= quanta)
@@ -233,9 +232,9 @@ def listed(accounts: Accounts, columns, rows) -> tuple[dict, dict, np.ndarray]:
         found, counts = np.empty(len(state.account), np.int64), np.empty(windows, np.int64)
         if whole:
             scratch = np.empty((WINDOW, 4))
-            kernels.sweep_windows(0, windows, state, accounts.packed.slot, rows, scratch, *figures, found, counts)
+            sweep.sweep_windows(0, windows, state, accounts.packed.slot, rows, scratch, *figures, found, counts)
         else:
-            kernels.select_windows(0, windows, state, rows, found, counts)
+            sweep.select_windows(0, windows, state, rows, found, counts)
         told = [n for w in range(windows) for n in found[w * WINDOW :][: counts[w]].tolist()]
         answers.append({n >> 2: n & 3 for n in told})
         assert len(answers[-1]) == len(told)
@@ -271,7 +270,7 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
         else:
             columns.booked[slots] = np.nan
     rows = PriceRows(*(np.copy(table)[()] for table in prices.rows))
-    kernels.lay_out_prices(given, rows)
+    sweep.lay_out_prices(given, rows)
     after = listed(accounts, columns, rows)
     others = np.setdiff1d(np.arange(len(accounts)), touched)
     exposed = (one_by_one(accounts, prices).exposure > 0) | (what in ("market", "held"))
@@ -282,7 +281,7 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
     for found in after[:2]:
         assert {n for n in touched[exposed[touched]].tolist() if n not in found} == set()
         # sure to be at 100 % is nobody of whom it is not known
-        assert {n for n in touched.tolist() if found.get(n) == kernels.SURE} == set()
+        assert {n for n in touched.tolist() if found.get(n) == sweep.SURE} == set()
     for n in others.tolist():
         assert (after[0].get(n), after[1].get(n)) == (before[0].get(n), before[1].get(n))
     for one, other in zip(before[2], after[2], strict=True):
@@ -293,7 +292,7 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
 
 @pytest.mark.parametrize("what", ["market", "asset", "held"])
 def test_nobody_whom_a_nan_touches_is_safe_in_a_box_or_known_to_be_at_100(what):
-    from riskcore.screen import Box, box_values
+    from riskcore.margin.screen import Box, box_values
 
     accounts, prices = large(WINDOW + 1)
     values = box_values(prices)
@@ -473,7 +472,7 @@ def test_copied_slots_hold_what_the_slots_hold(count, seed):
 
 def digest() -> str:
     """Hash of tables, selections and screened ticks of small crowds."""
-    from riskcore.screen import Screen
+    from riskcore.margin.screen import Screen
 
     found = hashlib.sha256()
     market = every_kind()

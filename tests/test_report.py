@@ -4,7 +4,9 @@ import pandas as pd
 import pytest
 
 import riskcore as rc
-from riskcore import report, run_folder, sample
+from riskcore import sample
+from riskcore.record import reader
+from riskcore.run import report
 
 BTC = "BTC_USDC_PERP"
 START = pd.Timestamp("2026-01-01", tz="UTC")
@@ -43,7 +45,7 @@ def test_provider_is_paid_or_not(run):
 
 
 def test_timeline_ends_at_the_split(run):
-    venue, rows = rc.load_venue(run / "venue.json"), run_folder.read_journal(run)
+    venue, rows = rc.load_venue(run / "venue.json"), reader.read_journal(run)
     line, split = report.timeline(run), report.waterfall_split(rows, venue)
     assert line.iloc[-1][split["stage"]].tolist() == pytest.approx(split["notional"].tolist())
     assert line["fund"].iloc[-1] == pytest.approx(1_000_000 + 100)

@@ -8,8 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from riskcore import tables
-from riskcore.kernels.whole import multiply_divide, multiply_divmod
+from riskcore.boundary import units
+from riskcore.kernels.integer_math import multiply_divide, multiply_divmod
 
 _STEPS = np.array([1e-3, 1.0, 0.5, 1e-8, 0.25, 1000.0, 1 / 3])
 _QUANTA = np.array([1e-6, 1e-8, 1e-2, 1e-18, 0.3, 1e-12, 1.0, 7e-5])
@@ -36,8 +36,8 @@ def test_products_are_rounded_as_fractions_of_what_was_written(kind: str) -> Non
         step, quantum = draw.integers(len(_STEPS), size=500), draw.integers(len(_QUANTA), size=500)
         fits = np.abs(price * lots * _STEPS[step] / _QUANTA[quantum]) < 2.0**61
         price, lots, step, quantum = price[fits], lots[fits], step[fits], quantum[fits]
-        steps, unit = tables.PerKind(_STEPS, step), tables.PerKind(_QUANTA, quantum)
-        found = tables.half_even("positions", "entry_price", [price, lots, steps], unit)
+        steps, unit = units.PerKind(_STEPS, step), units.PerKind(_QUANTA, quantum)
+        found = units.half_even("positions", "entry_price", [price, lots, steps], unit)
         for n, whole in enumerate(found.tolist()):
             product = Fraction(1)
             for factor in (price[n], lots[n], _STEPS[step[n]]):
@@ -48,12 +48,12 @@ def test_products_are_rounded_as_fractions_of_what_was_written(kind: str) -> Non
 def test_exact_ties_cost_no_fractions() -> None:
     draw, count = np.random.default_rng(6), 100_000
     lots = 2 * draw.integers(1, 1000, count) + 1
-    step = tables.PerKind(np.array([0.5]), np.zeros(count, np.int64))
+    step = units.PerKind(np.array([0.5]), np.zeros(count, np.int64))
     unit = np.broadcast_to(1e-6, count)
     for digits in (6, 17):  # as written, and as computed
         price = np.round((2 * draw.integers(10**6, 10**8, count) + 1) * 1e-6, digits)
         start = time.process_time()
-        found = tables.half_even("positions", "entry_price", [price, lots, step], unit)
+        found = units.half_even("positions", "entry_price", [price, lots, step], unit)
         assert time.process_time() - start < 1.0  # fractions take several seconds
         assert (found % 2 == 0).mean() > 0.9 or digits == 17
 

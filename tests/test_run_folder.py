@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from riskcore import Engine, RiskDataError, adl_study, io, report, run_folder
-from riskcore.explain import explain
-from riskcore.journal import EVENTS
+from riskcore import Engine, RiskDataError, adl_study, io
+from riskcore.record import EVENTS, reader, run_folder
+from riskcore.run import explain, report
 from tests import small_run
 
 CUTS = [0, 9, 10, 17]
@@ -39,7 +39,7 @@ def whole(crash, tmp_path_factory):
 
 def test_run_has_something_to_keep(whole):
     events = {"trigger", "cancel", "convert", "book", "backstop", "funding", "realize", "unsettle"}
-    assert {EVENTS[code] for code in np.unique(run_folder.read_journal(whole)["event"])} >= events
+    assert {EVENTS[code] for code in np.unique(reader.read_journal(whole)["event"])} >= events
     assert (whole / "journal/00000.parquet").exists()
 
 
@@ -87,7 +87,7 @@ def test_save_that_fails_half_way_does_not_count(crash, whole, fails_in, tmp_pat
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"riskcore.run_folder.{fails_in}", fail)
+        patched.setattr(f"riskcore.record.run_folder.{fails_in}", fail)
         with pytest.raises(OSError, match="No space left"):
             engine.save(tmp_path, complete=False)
     assert Engine.resume(tmp_path).ticks == 9
@@ -320,7 +320,7 @@ class TestMendedTicks:
     def test_to_come(self, crash, whole, tmp_path):
         self.cut(crash, tmp_path / "run")
         assert run_folder.manifest(tmp_path / "run")["inputs"]["marks"]["sha256"] == "1"
-        assert run_folder.read_journal(tmp_path / "run").tobytes() == run_folder.read_journal(whole).tobytes()
+        assert reader.read_journal(tmp_path / "run").tobytes() == reader.read_journal(whole).tobytes()
 
     @pytest.mark.parametrize("name", ["mark", "index", "open_interest", "funding_rate", "last", "asset"])
     def test_done(self, crash, tmp_path, name):

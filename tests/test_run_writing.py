@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from riskcore import Engine, RecordingWarning, RiskDataError, engine, io, run_folder
+from riskcore import Engine, RecordingWarning, RiskDataError, engine, io
+from riskcore.record import run_folder
 from tests import small_run
 
 FILE_OPERATIONS = (

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from riskcore import Accounts, RiskDataError, Screen, exact, load_venue, many, sample, screen, select, sweep
+from riskcore import Accounts, RiskDataError, Screen, load_venue, sample, select, sweep
 from riskcore.kernels import margin as scalar
-from riskcore.kernels.packed import WINDOW
-from riskcore.margin import margins_of
-from riskcore.packed import window_count
+from riskcore.kernels.sweep import WINDOW
+from riskcore.margin import batch, exact, margins_of
+from riskcore.margin.screen import intervals, screen, watch
+from riskcore.state import window_count
 from tests.crowds import WIDE, Market, crowd, markets, moved
 from tests.test_packed import every_kind
 
@@ -107,7 +108,9 @@ def small(monkeypatch):
 
     def apply(**constants):
         for name, value in ({"_LARGE": 1, "_WORTH_NARROWING": 2, "_MOST_MORE": 2, "_COPY": 2} | constants).items():
-            monkeypatch.setattr(screen, name, value)
+            for module in (intervals, watch, screen):
+                if hasattr(module, name):
+                    monkeypatch.setattr(module, name, value)
 
     return apply
 
@@ -385,10 +388,10 @@ def test_who_is_not_watched_is_safe_or_known_at_every_corner_of_the_box(market, 
     rng = np.random.default_rng(seed)
     accounts = crowd(market, count, seed, [*NEAR, 1.5, 1.5, 0.7, 0.4])
     prices = market.prices(accounts)
-    values = screen.box_values(prices)
+    values = intervals.box_values(prices)
     half = 10 ** np.where(rng.random(len(values)) < 0.3, rng.uniform(-6, widest, len(values)), widest)
     low, high = values * (1 - half), values * (1 + half * rng.choice([0, 1, 1, 1], len(values)))
-    box = screen.Box.around(prices, low, high)
+    box = intervals.Box.around(prices, low, high)
     columns = accounts.packed.columns
     watch, known = box.tried(columns, 0, window_count(columns))
     assert (np.diff(watch.slots) > 0).all()
@@ -410,8 +413,8 @@ def test_who_is_safe_at_the_worst_corner_is_not_watched(half):
     market = every_kind()
     accounts = crowd(market, 6000, 4, np.linspace(1, 1 + 30 * half, 50))
     prices, columns, state = market.prices(accounts), accounts.packed.columns, accounts.columns
-    values = screen.box_values(prices)
-    box = screen.Box.around(prices, values * (1 - half), values * (1 + half))
+    values = intervals.box_values(prices)
+    box = intervals.Box.around(prices, values * (1 - half), values * (1 + half))
     watch, _ = box.tried(columns, 0, window_count(columns))
     interest = prices.open_interest.copy()
     interest[3] = box.high[7]
@@ -435,8 +438,8 @@ def test_a_narrow_box_leaves_few_in_doubt():
     market = every_kind()
     accounts = crowd(market, 4000, 9, [-1, 0.5, 0.9, 1.1, 1.5, 3])
     prices = market.prices(accounts)
-    values, columns = screen.box_values(prices), accounts.packed.columns
-    box = screen.Box.around(prices, values * (1 - 1e-7), values * (1 + 1e-7))
+    values, columns = intervals.box_values(prices), accounts.packed.columns
+    box = intervals.Box.around(prices, values * (1 - 1e-7), values * (1 + 1e-7))
     watch, known = box.tried(columns, 0, window_count(columns))
     table = margins_of(accounts, np.arange(len(accounts)), prices)
     flat = np.bincount(accounts.position_accounts(), np.abs(accounts.columns.lots), len(accounts)) == 0
@@ -453,9 +456,9 @@ def test_a_narrow_box_leaves_few_in_doubt():
 def test_the_farthest_value_is_outside_of_a_box_as_soon_as_it_is_past_an_edge():
     market = every_kind()
     prices = market.prices(crowd(market, 5, 1))
-    values = screen.box_values(prices)
+    values = intervals.box_values(prices)
     low, high = values * 0.99, values * 1.02
-    box = screen.Box.around(prices, low, high)
+    box = intervals.Box.around(prices, low, high)
     assert box.farthest(values) < 1
     for n in range(len(values)):
         for edge, off in ((low, 0.0), (high, np.inf)):
@@ -474,8 +477,8 @@ def test_the_farthest_value_is_outside_of_a_box_as_soon_as_it_is_past_an_edge():
 def test_a_box_of_what_has_no_price_holds_that_alone():
     market = every_kind()
     prices = market.prices(crowd(replace(market, idle=1), 5, 1), np.append(market.mark[:-1], np.nan))
-    values = screen.box_values(prices)
-    box = screen.Box.around(prices, values * 0.99, values * 1.02)
+    values = intervals.box_values(prices)
+    box = intervals.Box.around(prices, values * 0.99, values * 1.02)
     assert box.farthest(values) < 1
     assert box.outside(values).tolist() == []
     values[3] = 0.16
@@ -491,7 +494,7 @@ def test_holders_are_who_has_a_row(count, seed):
     packed = accounts.packed
     rows = [(accounts.position_accounts()[accounts.columns.market == m]) for m in range(4)]
     rows += [(accounts.balance_accounts()[accounts.columns.asset == k]) for k in range(3)]
-    everybody, few = (screen._Holders.of(packed, most) for most in (count, count // 3))
+    everybody, few = (watch._Holders.of(packed, most) for most in (count, count // 3))
     for item, expected in enumerate(rows):
         if len(expected):
             slots, items = np.sort(packed.slots(expected)).tolist(), np.array([item])
@@ -605,7 +608,7 @@ def test_selections_of_a_frame_are_those_of_its_rows(monkeypatch, threads):
     """In blocks with a box each, and in parts of them with boxes of their own; a market without a price at first."""
     constants = {"_FEW": 1, "_FIRST": 8, "_SHORTEST": 2, "_LONGEST": 32, "_PART": 3, "_PARTS": 3, "_WORTH_PARTS": 9}
     for name, value in constants.items():
-        monkeypatch.setattr(many, name, value)
+        monkeypatch.setattr(batch, name, value)
     market, rng = replace(every_kind(), idle=1), np.random.default_rng(3)
     accounts = crowd(market, WINDOW + 9, 3, NEAR)
     moves = rng.normal(0, 1e-4, (90, 4))

@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from riskcore import RiskDataError, adl_study, deleveraging, io
+from riskcore import RiskDataError, adl_study, io
+from riskcore.boundary import as_html, of_value, shown
 from riskcore.cli import app
-from riskcore.shown import as_html, of_value, shown
+from riskcore.venue import adl_policies
 from tests import small_run
 
 MARKUP = "[/red]x\x1b[31m\u202e<script>alert(1)</script>\x9b&"
@@ -115,7 +116,7 @@ def test_the_page_runs_no_script_of_a_name(run):
 
 def test_the_picture_runs_no_script_of_a_policy(monkeypatch):
     name = '</script><b>"x'
-    monkeypatch.setitem(deleveraging.POLICIES, name, deleveraging.POLICIES["size"]._replace(name=name))
+    monkeypatch.setitem(adl_policies.POLICIES, name, adl_policies.POLICIES["size"]._replace(name=name))
     drawn = adl_study.study(*adl_study.generated_event(50), [name]).picture()
     labels = [label for trace in drawn.data for label in (trace.name, *(trace.text or ()))]
     assert as_html(name) in labels

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from riskcore import Accounts, Engine, RiskDataError, Tick, load_venue
-from riskcore.guards import Memory, guard
-from riskcore.kernels import prints as kernels
+from riskcore.kernels import guards as kernels
 from riskcore.kernels.margin import SAFE, account_margin, account_status
 from riskcore.margin import margin_table
+from riskcore.market import Prices, asset_values
+from riskcore.market.guards import Memory, guard
 from riskcore.sample import guarded, market_row
-from riskcore.tick import Prices, asset_values
 from tests.comparison import whole_state
 
 SECOND = 10**9

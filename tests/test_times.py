@@ -6,9 +6,9 @@ import pytest
 from typer.testing import CliRunner
 
 from riskcore import Engine, RiskDataError, Tick, adl_study, load_venue
-from riskcore.accounts import Accounts
 from riskcore.cli import app
 from riskcore.io import books_from_levels, marks_from_books, read_ticks, recentre_books
+from riskcore.state import Accounts
 from tests import small_run
 
 SECOND, HOUR, DAY = 10**9, 3_600 * 10**9, 86_400 * 10**9

@@ -9,9 +9,8 @@ import pytest
 import riskcore as rc
 from riskcore.io import read_ticks, replay, write_sweep
 from riskcore.margin import margin_table, margins_of
-from riskcore.price_table import PriceTable
+from riskcore.market import Prices, PriceTable, Tick
 from riskcore.sample import venue_source
-from riskcore.tick import Prices, Tick
 
 BTC, ETH, SOL = "BTC_USDC_PERP", "ETH_USDC_PERP", "SOL_USDC_PERP"
 START = 1_760_000_400 * 10**9

@@ -18,8 +18,8 @@ import pandas as pd
 import pytest
 
 import riskcore as rc
-from riskcore import deleveraging
-from riskcore.io import dydx
+from riskcore.io.venues import dydx
+from riskcore.venue import adl_policies
 
 FILES = ("dydx", "freqtrade", "exchange_docs", "nautilus")
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "vectors"
@@ -244,10 +244,10 @@ def check_score(case: Given) -> None:
     given = case["inputs"]
     value, bankrupt, entry = (np.array([given[name]]) for name in ("mark_value", "bankrupt_value", "entry_value"))
     one = np.ones(1)
-    of = deleveraging.Counterparties(
+    of = adl_policies.Counterparties(
         one.astype(int), value, entry, one, value - bankrupt, np.abs(value), one, value - entry
     )
-    assert deleveraging.bitmex(of)[0] == close_to(case["expected"]["score"], case)
+    assert adl_policies.bitmex(of)[0] == close_to(case["expected"]["score"], case)
 
 
 def check_flow(case: Given) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import riskcore as rc
-from riskcore import deleveraging, exact
-from riskcore.tick import Prices
+from riskcore.margin import exact
+from riskcore.market import Prices
+from riskcore.venue import adl_policies
 from tests.test_vectors import Given, Held, close_to, flat, number, state, tiers
 from tests.test_vectors_liquidation import (
     QUANTUM,
@@ -134,7 +135,7 @@ def paper_weight(case: Given) -> str:
 
 
 def unknown_weight(case: Given) -> bool:
-    return paper_weight(case) not in deleveraging.POLICIES
+    return paper_weight(case) not in adl_policies.POLICIES
 
 
 def check_shares(case: Given) -> None:
@@ -142,11 +143,11 @@ def check_shares(case: Given) -> None:
     worth, leverage = (np.array(case["inputs"][name]) for name in ("equity", "leverage"))
     lots = np.rint(worth * leverage * 1e9).astype(np.int64)
     notional = lots.astype(float)
-    of = deleveraging.Counterparties(
+    of = adl_policies.Counterparties(
         lots, notional, notional, notional / 100, notional / leverage, notional, notional / 100, np.zeros(len(lots))
     )
     need = int(lots.min() // 100)
-    taken = deleveraging.allocate(deleveraging.POLICIES[paper_weight(case)], of, need, lots)
+    taken = adl_policies.allocate(adl_policies.POLICIES[paper_weight(case)], of, need, lots)
     assert (taken / need).tolist() == close_to(case["expected"]["shares"], case)
 
 
@@ -156,7 +157,7 @@ def check_water_filling(case: Given) -> None:
     endowment, cap, weight = ([number(x) for x in given[name]] for name in ("endowment", "caps", "risk_weights"))
     unit = Decimal(10) ** 12
     weights, caps = (np.array([int(e * x * unit) for e, x in zip(endowment, of, strict=True)]) for of in (weight, cap))
-    taken = deleveraging.share_out(int(number(given["budget"]) * unit), weights, caps)
+    taken = adl_policies.share_out(int(number(given["budget"]) * unit), weights, caps)
     for lost, held, expected in zip(taken.tolist(), endowment, case["expected"]["h"], strict=True):
         assert float(lost / unit) == pytest.approx(float(held) * expected, abs=case["tolerance"] * max(float(held), 1))
 
@@ -169,7 +170,7 @@ def check_water_filling(case: Given) -> None:
 FLOX_SCORES: dict[str, Callable[[Any], Any]] = {
     "pnl": lambda of: of.profit / (of.equity - of.profit),
     "binance": lambda of: of.profit * np.abs(of.value) / (of.equity - of.profit),
-    "size": deleveraging.POLICIES["size"].rank,
+    "size": adl_policies.POLICIES["size"].rank,
 }
 
 

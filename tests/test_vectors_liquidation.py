@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import riskcore as rc
-from riskcore import deleveraging
+from riskcore.venue import adl_policies
 from tests.test_vectors import DYDX_PRICES, FOLDER, Given, flat, number
 
 FILES = ("dydx", "exchange_docs")
@@ -375,9 +375,9 @@ def check_sizes(case: Given) -> None:
 # ------------------------------------------------------------------------------------------------------------- BitMEX
 
 
-def ranked_by(monkeypatch: pytest.MonkeyPatch, rank: deleveraging.Rank, shared: bool = False) -> Given:
+def ranked_by(monkeypatch: pytest.MonkeyPatch, rank: adl_policies.Rank, shared: bool = False) -> Given:
     """A policy of one's own, for the time of a test."""
-    monkeypatch.setitem(deleveraging.POLICIES, "of the test", deleveraging.Policy("of the test", rank, shared))
+    monkeypatch.setitem(adl_policies.POLICIES, "of the test", adl_policies.AdlPolicy("of the test", rank, shared))
     return {"adl_policy": "of the test"}
 
 
@@ -387,7 +387,7 @@ def check_ranked(case: Given) -> None:
     holders = sorted(given["accounts"], key=lambda holder: holder["id"])
     ids, score = [holder["id"] for holder in holders], np.array([float(holder["score"]) for holder in holders])
     lots = np.array([abs(holder["qty"]) for holder in holders])
-    head = deleveraging.queue_head(score, lots, int(lots.sum()))
+    head = adl_policies.queue_head(score, lots, int(lots.sum()))
     assert [ids[n] for n in head.tolist()] == expected["order"]
     side, price = (1 if holders[0]["qty"] > 0 else -1), number(given["price"])
     mark = price * (1 - side * Decimal("0.01"))

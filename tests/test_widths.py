@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 import riskcore as rc
-from riskcore.kernels import whole
+from riskcore.kernels import integer_math
+from riskcore.liquidation import waterfall
 
 USDC = "USDC"
 
@@ -72,7 +73,7 @@ def test_a_market_without_max_price_has_a_stated_one() -> None:
 def test_what_lots_are_worth_does_not_wrap(value, numerator, denominator) -> None:
     for signed in (value, -value):
         exact = divmod(signed * numerator, denominator)
-        found = int(whole.scale(signed, numerator, denominator))
+        found = int(integer_math.scale(signed, numerator, denominator))
         assert abs(2 * (found * denominator - signed * numerator)) <= denominator
         assert found in (exact[0], exact[0] + 1)
 
@@ -163,13 +164,13 @@ def test_a_row_that_loses_money_breaks_the_engine(monkeypatch: pytest.MonkeyPatc
     accounts = rc.Accounts.from_frames(rules, *held("TOK_PERP", 100, 10.0, 20.0))
     engine = rc.Engine(accounts, rules)
     book = {"TOK_PERP": {"bids": [(9.8, 1000)]}}
-    real = rc.engine.PHASES
+    real = waterfall.PHASES
 
     def forger(state: Any) -> None:
         state.accounts.columns.free[0] += 5
         state.journal.add("unsettle", "settlement", 0, 0.0, 0.0, cash=5)
 
-    monkeypatch.setattr(rc.engine, "PHASES", (*real, forger))
+    monkeypatch.setattr(waterfall, "PHASES", (*real, forger))
     with pytest.raises(RuntimeError, match=r"journal row \d+ of the tick does not add up, .*'cash': 5"):
         engine.step(rc.Tick(10**18, {"TOK_PERP": 9.8}, book))
     with pytest.raises(RuntimeError, match="failed half-way"):
@@ -179,13 +180,13 @@ def test_a_row_that_loses_money_breaks_the_engine(monkeypatch: pytest.MonkeyPatc
 def test_an_account_past_the_width_breaks_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = venue(market(tick="0.01"))
     engine = rc.Engine(rc.Accounts.from_frames(rules, *held("TOK_PERP", 100, 10.0, 20.0)), rules)
-    real = rc.engine.PHASES
+    real = waterfall.PHASES
 
     def forger(state: Any) -> None:
         state.accounts.columns.free[0] = 2**62
         state.journal.add("cancel", "liquidation", 0, 0.0, 0.0)
 
-    monkeypatch.setattr(rc.engine, "PHASES", (*real, forger))
+    monkeypatch.setattr(waterfall, "PHASES", (*real, forger))
     with pytest.raises(RuntimeError, match="what account 1 holds or paid is past"):
         engine.step(rc.Tick(10**18, {"TOK_PERP": 9.8}, {"TOK_PERP": {"bids": [(9.8, 1000)]}}))
 

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 
 import riskcore as rc
-from riskcore import exact, sample
-from riskcore.deleveraging import Counterparties, pnl_leverage
-from riskcore.tick import Prices
+from riskcore import sample
+from riskcore.margin import exact
+from riskcore.market import Prices
+from riskcore.venue import Counterparties, pnl_leverage
 
 BTC = sample.market_row(
     "BTC", "0.1", "0.00001", ("0.01333333", "0.00002494"), ("0.00666667", "0.00001496"), impact=("0.99", "1.01")

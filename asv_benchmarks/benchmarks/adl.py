@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from riskcore.deleveraging import POLICIES, Counterparties, queue_head, ranked, share_out, whole_weights
+from riskcore.venue import POLICIES, Counterparties, queue_head, ranked, share_out, whole_weights
 
 from . import ACCOUNTS, _Figures, interleaved_ratio
 

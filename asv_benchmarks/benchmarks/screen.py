@@ -10,7 +10,7 @@ import numpy as np
 
 import riskcore as rc
 from riskcore.margin import margin_table, selection
-from riskcore.tick import Prices
+from riskcore.market import Prices
 
 from . import ACCOUNTS, MARKETS, _Figures, wide_accounts
 

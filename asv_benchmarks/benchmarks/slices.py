@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from riskcore.kernels._jit import kernel
-from riskcore.kernels.book import FULL, quote_book, take_book, walk_books
-from riskcore.kernels.columns import BookColumns, PriceColumns, SliceRules
-from riskcore.kernels.slices import RELIEF, WAIVE, size_slice
+from riskcore.kernels.books import FULL, quote_book, take_book, walk_books
+from riskcore.kernels.layouts import BookColumns, PriceColumns, SliceRules
+from riskcore.kernels.slice_size import RELIEF, WAIVE, size_slice
 
 from . import ACCOUNTS, MARKETS, _Figures, interleaved_ratio
 

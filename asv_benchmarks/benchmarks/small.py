@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from riskcore import Accounts, Engine, Tick, load_venue
-from riskcore.kernels.columns import AccountColumns, PriceColumns
+from riskcore.kernels.layouts import AccountColumns, PriceColumns
 from riskcore.kernels.margin import account_margin, account_status, margin_ratio
+from riskcore.market import Prices
 from riskcore.sample import guarded, market_row
-from riskcore.tick import Prices
 
 POSITIONS, TICKS, LOOKS, SECOND = 10, 2_000, 1_000_000, 10**9
 START = 1_760_000_100 * SECOND  # nothing falls due within the ticks but what a second brings

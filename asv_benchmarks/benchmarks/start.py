@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from riskcore.warm import warm
+from riskcore.cli import warm
 
 DATA = """
 import riskcore as rc

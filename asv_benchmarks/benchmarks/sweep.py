@@ -12,7 +12,7 @@ import numpy as np
 
 import riskcore as rc
 from riskcore.margin import margin_table, selection
-from riskcore.tick import Prices
+from riskcore.market import Prices
 
 from . import ACCOUNTS, _Figures, interleaved_ratio, wide_accounts
 from .baseline import PlainCompact, PlainTextbook, Sell, Touch

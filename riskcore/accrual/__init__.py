@@ -5,8 +5,8 @@ The rules are in docs/one_tick.md, "Between the ticks".
 
 from __future__ import annotations
 
-from ..totals import Totals
-from ..waterfall.tick_state import TickContext
+from ..context import TickContext
+from ..record import Totals
 from .funding import Funding, funding_due, note_premiums
 from .interest import charge_interest, hours_due, most_growth
 from .realize import realization_due, realize_pnl

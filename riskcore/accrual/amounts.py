@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..journal import Rows
-from ..kernels.whole import scale_rows
+from ..kernels.integer_math import scale_rows
+from ..record import Rows
 
 Int = npt.NDArray[np.int64]
 

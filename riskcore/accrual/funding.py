@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import RiskDataError
-from ..journal import BOOK, EVENT, REASON, Ledger
-from ..kernels.prints import add_premiums
-from ..tables import exact
-from ..tick import Prices
+from ..boundary import RiskDataError, exact
+from ..context import TickContext
+from ..kernels.guards import add_premiums
+from ..market import Prices
+from ..record import BOOK, EVENT, REASON
+from ..state import Ledger
 from ..venue import Venue
-from ..waterfall.tick_state import TickContext
 from .amounts import instants, scaled, unrated
 
 _PARTS = 10**9  # of a settle quantum in the funding of a lot

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from ..journal import EVENT, POOL, REASON
-from ..pools import HOUR, HOURS_A_YEAR, RATE_UNIT
+from ..context import TickContext
+from ..record import EVENT, POOL, REASON
+from ..state import HOUR, HOURS_A_YEAR, RATE_UNIT
 from ..venue import Venue
-from ..waterfall.tick_state import TickContext
 from .amounts import Int, instants, scaled, unrated
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ..journal import EVENT, REASON
-from ..tables import exact
-from ..waterfall.tick_state import TickContext
+from ..boundary import exact
+from ..context import TickContext
+from ..record import EVENT, REASON
 from .amounts import instants, scaled, unrated
 
 _PARTS = 10**6  # of a settle quantum in the worth of a lot

@@ -7,10 +7,10 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from ..journal import POOL
-from ..pools import HOUR, RATE_UNIT, limited
-from ..waterfall.convert import Converter
-from ..waterfall.tick_state import TickContext
+from ..context import TickContext
+from ..liquidation import Converter
+from ..record import POOL
+from ..state import HOUR, RATE_UNIT, limited
 
 _REASON = "settlement"
 _NONE = float("nan")  # rows between the ticks carry no margin ratio

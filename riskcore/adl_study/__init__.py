@@ -37,7 +37,7 @@ def study(
         time, notional (to be closed), and optionally market and side (of the winners), deficit (what the price of the
         deal, beyond the mark, takes from the winners together), mark (price at that time).
     policies
-        Names of `riskcore.deleveraging.POLICIES`; all of them by default.
+        Names of `riskcore.venue.POLICIES`; all of them by default.
     wave_gap
         A longer pause between two requests begins a new wave: text like "5s", or seconds.
     quantum

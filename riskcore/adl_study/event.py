@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import tables
-from ..deleveraging import Counterparties, Policy, allocate
-from ..errors import RiskDataError
+from ..boundary import RiskDataError, schemas
+from ..venue import AdlPolicy, Counterparties, allocate
 from .tables import checked_pair, quanta
 from .tally import Start, Tally
 
@@ -73,7 +72,7 @@ class Event:
         RiskDataError
             A table breaks a rule.
         """
-        quantum = tables.figure("quantum", quantum)
+        quantum = schemas.figure("quantum", quantum)
         if not 1e-18 <= quantum <= 1e18:
             raise RiskDataError("quantum", None, "must be a number from 1e-18 to 1e18", value=quantum)
         winners, requests = checked_pair(winners, requests, unit=unit)
@@ -165,7 +164,7 @@ class _State:
         return np.bincount(self.event.owner, values, len(self.event.equity)).astype(np.float64)
 
 
-def run(event: Event, policy: Policy, gap: int) -> tuple[Tally, pd.DataFrame]:
+def run(event: Event, policy: AdlPolicy, gap: int) -> tuple[Tally, pd.DataFrame]:
     """Run all requests under one policy.
 
     Returns
@@ -191,7 +190,7 @@ def run(event: Event, policy: Policy, gap: int) -> tuple[Tally, pd.DataFrame]:
     return tally, closed
 
 
-def _close(state: _State, tally: Tally, policy: Policy, rows: Int, of: Counterparties, request: int) -> None:
+def _close(state: _State, tally: Tally, policy: AdlPolicy, rows: Int, of: Counterparties, request: int) -> None:
     """Close what a request asks for, as far as there is room, and take its deficit from those closed, by size."""
     event = state.event
     need = round(event.worth[request] / event.price[request])

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..deleveraging import POLICIES, Counterparties, ranked
-from ..errors import RiskDataError
+from ..boundary import RiskDataError
+from ..venue import POLICIES, Counterparties, ranked
 from .tables import checked
 
 Float = npt.NDArray[np.float64]

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..errors import RiskDataError
-from ..shown import as_html
+from ..boundary import RiskDataError, as_html
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

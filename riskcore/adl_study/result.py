@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..deleveraging import POLICIES, Policy
-from ..errors import RiskDataError
+from ..boundary import RiskDataError, text_of
 from ..io import write_text
-from ..shown import text_of
+from ..venue import POLICIES, AdlPolicy
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class Study:
     positions : DataFrame
         A row per policy and position: whole quanta closed and taken. They add up exactly.
     split : DataFrame or None
-        Of a run: a row per policy and stage (order book, backstop, ADL), as of `riskcore.report.waterfall_split`.
+        Of a run: a row per policy and stage (order book, backstop, ADL), as of `riskcore.run.report.waterfall_split`.
     """
 
     total: pd.DataFrame
@@ -68,7 +67,7 @@ class Study:
         write_text(self.picture().to_html(include_plotlyjs=True), path, ".html")
 
 
-def chosen(policies: Sequence[str] | None) -> list[Policy]:
+def chosen(policies: Sequence[str] | None) -> list[AdlPolicy]:
     """Policies by name, all of them if none is named.
 
     Raises

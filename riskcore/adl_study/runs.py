@@ -9,14 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import report, run_folder
-from ..accounts import Accounts
-from ..deleveraging import Policy
 from ..engine import Engine
-from ..io import TickTable
-from ..journal import EVENT, ROW, Rows
-from ..tick import Books
-from ..venue import Venue, load_venue
+from ..market import Books, TickTable
+from ..record import EVENT, ROW, Rows, reader
+from ..run import report
+from ..state import Accounts
+from ..venue import AdlPolicy, Venue, load_venue
 from .result import Study, chosen, collect, gap_of
 from .tally import Start, Tally
 
@@ -41,7 +39,7 @@ def study_run(
     path
         A run folder.
     policies
-        Names of `riskcore.deleveraging.POLICIES`; all of them by default.
+        Names of `riskcore.venue.POLICIES`; all of them by default.
     wave_gap
         A longer pause between two ticks with deleveraging begins a new wave: text like "5s", or seconds.
     progress
@@ -53,12 +51,12 @@ def study_run(
         The folder holds no run, or there is no such policy.
     """
     path, named, gap = Path(path), chosen(policies), gap_of(wave_gap)
-    run = run_folder.opened(path)
+    run = reader.opened(path)
     source = run.venue.source
     found, splits = [], []
     for done, policy in enumerate(named):
         venue = load_venue(source | {"policy": source["policy"] | {"adl_policy": policy.name}})
-        accounts, (ticks, marks) = run_folder.read_accounts(path, venue), read_ticks(path, venue)
+        accounts, (ticks, marks) = reader.read_accounts(path, venue), read_ticks(path, venue)
 
         def stepped(tick: int, done: int = done, total: int = len(ticks)) -> None:
             if progress is not None:
@@ -73,7 +71,7 @@ def study_run(
 
 def read_ticks(path: Path, venue: Venue) -> tuple[TickTable, Float]:
     """What the ticks of a run folder gave the engine, and the marks that its guards made of it."""
-    parts = list(run_folder.Reader(path, venue).ticks())
+    parts = list(reader.Reader(path, venue).ticks())
     names = ("time", "given_mark", "given_index", "open_interest", "funding_rate", "last_price", "mark")
     time, mark, index, interest, rate, last, guarded = (
         np.concatenate([ticks[name] for ticks, _, _ in parts]) for name in names
@@ -101,7 +99,7 @@ def _books(table: pd.DataFrame, venue: Venue, time: Int) -> list[tuple[int, Book
 
 
 def _run(
-    policy: Policy, venue: Venue, accounts: Accounts, ticks: TickTable, marks: Float, seed: int, gap: int,
+    policy: AdlPolicy, venue: Venue, accounts: Accounts, ticks: TickTable, marks: Float, seed: int, gap: int,
     stepped: Callable[[int], None],
 ) -> tuple[Tally, pd.DataFrame, Rows]:  # fmt: skip
     """Figures of one policy, the lots closed of each position and quanta taken from it, and the journal."""

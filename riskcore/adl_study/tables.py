@@ -6,8 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from .. import tables
-from ..errors import RiskDataError
+from ..boundary import RiskDataError, frames, schemas, units
 
 _ASSUMED: dict[str, dict[str, str | float]] = {
     "winners": {"market": "all", "side": "short"},
@@ -19,17 +18,17 @@ _ASSUMED: dict[str, dict[str, str | float]] = {
 def checked(table: str, frame: pd.DataFrame, *, unit: str = "ns") -> pd.DataFrame:
     """Return a table with its columns in their types, those that may be left out filled in.
 
-    ``unit`` is of times that are whole numbers, as of `riskcore.tables.times`.
+    ``unit`` is of times that are whole numbers, as of `riskcore.boundary.times`.
 
     Raises
     ------
     RiskDataError
         A value breaks a rule.
     """
-    frame = tables.as_frame(table, frame)
+    frame = frames.as_frame(table, frame)
     there = [name for name in frame.columns if isinstance(name, str)]
     frame = frame.assign(**{k: v for k, v in _ASSUMED[table].items() if k not in there})
-    return tables.checked(table, frame, unit=unit)
+    return schemas.checked(table, frame, unit=unit)
 
 
 def checked_pair(
@@ -42,7 +41,7 @@ def checked_pair(
     RiskDataError
         A value breaks a rule, one table alone names markets or sides, or rows of an account differ in its own figures.
     """
-    winners, requests = tables.as_frame("winners", winners), tables.as_frame("requests", requests)
+    winners, requests = frames.as_frame("winners", winners), frames.as_frame("requests", requests)
     given = [list(frame.columns) for frame in (winners, requests)]
     winners, requests = checked("winners", winners), checked("requests", requests, unit=unit)
     for column in ("market", "side"):
@@ -65,4 +64,4 @@ def checked_pair(
 def quanta(table: str, values: pd.Series[float], quantum: float) -> npt.NDArray[np.int64]:
     """Whole quanta of a column, rounded half-even."""
     numbers = values.to_numpy().astype(np.float64)
-    return tables.half_even(table, str(values.name), [numbers], np.full(len(values), quantum))
+    return units.half_even(table, str(values.name), [numbers], np.full(len(values), quantum))

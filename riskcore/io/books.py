@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .. import tables
-from ..errors import RiskDataError
-from ..shown import is_unicode
+from ..boundary import RiskDataError, frames, is_unicode, schemas, timestamps
 from ..venue import Venue, must_be_venue
 
 BASIS_POINTS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 75, 100)
@@ -36,12 +34,12 @@ def books_from_levels(levels: pd.DataFrame, market: str, *, unit: str = "ns") ->
     RiskDataError
         It is no table, a column is missing, or a time is outside the years 2000 to 2200.
     """
-    levels = tables.as_frame("levels", levels)
+    levels = frames.as_frame("levels", levels)
     quantities = [f"{side}_{figure}" for side in ("bid", "ask") for figure in ("price", "quantity")]
-    tables.must_have("levels", levels, ["time", "level", *quantities])
+    frames.must_have("levels", levels, ["time", "level", *quantities])
     if not isinstance(market, str) or not is_unicode(market):
         raise RiskDataError("levels", "market", "must be text", value=market)
-    tables.times("levels", levels["time"], unit=unit)
+    timestamps.times("levels", levels["time"], unit=unit)
     sides = [
         levels[["time", "level"]].assign(
             market=market, side=side, price=levels[f"{side}_price"], quantity=levels[f"{side}_quantity"]
@@ -57,8 +55,8 @@ def marks_from_books(books: pd.DataFrame, *, unit: str = "ns") -> pd.DataFrame:
 
     ``unit`` is that of times that are whole numbers since the epoch, "ns", "us", "ms" or "s"; they stay as they are.
     """
-    books = tables.as_frame("books", books)
-    tables.checked("books", books, unit=unit)
+    books = frames.as_frame("books", books)
+    schemas.checked("books", books, unit=unit)
     touch = books[books["level"] == 0].pivot(index=["time", "market"], columns="side", values="price")
     touch = touch.reindex(columns=["bid", "ask"]).dropna()
     touch["mark_price"] = (touch["bid"] + touch["ask"]) / 2
@@ -107,7 +105,7 @@ def recentre_books(
     must_be_venue(venue)
     if not isinstance(market, str) or market not in venue.markets.symbol:
         raise RiskDataError("venue", "markets", "must hold the market", value=market)
-    marks = tables.as_frame("marks", marks)
+    marks = frames.as_frame("marks", marks)
     m = venue.markets.symbol.index(market)
     tick, step = float(venue.markets.tick[m]), float(venue.markets.step[m])
     try:
@@ -116,12 +114,12 @@ def recentre_books(
         edges = np.empty(0)
     if not (edges.ndim == 1 and len(edges) and edges[0] > 0 and (np.diff(edges) > 0).all() and edges[-1] < np.inf):
         raise RiskDataError("basis_points", None, "basis_points must be > 0 and ascend", value=basis_points)
-    path = tables.checked("marks", marks, unit=unit)
+    path = schemas.checked("marks", marks, unit=unit)
     path = path[path["market"] == market].sort_values("time")
     if not len(path):
         raise RiskDataError("marks", "market", "must hold the market", value=market)
     time, mark = path["time"].to_numpy(), path["mark_price"].to_numpy()
-    books = tables.checked("books", books, unit=unit)
+    books = schemas.checked("books", books, unit=unit)
     if books["market"].nunique() > 1:
         raise RiskDataError("books", "market", "must be the same in every row")
     profiles = [_profile(book, edges, step) for _, book in books.groupby("time") if book["side"].nunique() == 2]

@@ -6,9 +6,8 @@ import os
 import re
 import secrets
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,11 +17,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .. import run_folder, tables
-from ..accounts import Accounts, must_fit
-from ..errors import RiskDataError
-from ..guards import two_sided
-from ..tick import Books, Tick, asset_values
+from ..boundary import RiskDataError, schemas, timestamps
+from ..market import Books, Float, TickTable, asset_values
+from ..market.guards import two_sided
+from ..record import run_folder
+from ..state import Accounts, must_fit
 from ..venue import Venue
 
 _FORMULA = r"^'*[=+\-@\t\r]"
@@ -40,8 +39,6 @@ _MISSING = ["", "#N/A", "N/A", "NA", "NULL", "NaN", "None", "nan", "null"]
 _WHOLE = r"^(0|-?[1-9][0-9]*)$"
 _ANOTHER_START = re.compile(rb"^(?=[^\r\n])(?!(0|-?[1-9][0-9]{0,17}),)", re.MULTILINE)
 """Start of a row of a CSV file that is no whole number of 64 bits."""
-
-Float = npt.NDArray[np.float64]
 _NEVER = -(2**62)
 
 
@@ -273,54 +270,6 @@ def write_whole(path: str | Path, fill: Callable[[BinaryIO], None], suffixes: Se
             fresh.unlink()
 
 
-@dataclass(frozen=True)
-class TickTable:
-    """Ticks of a run in time order; T instants, M markets, K assets, NaN where a price is not given.
-
-    Attributes
-    ----------
-    time : ndarray of int64, shape (T,)
-    mark, index, open_interest, funding_rate, last : ndarray of float64, shape (T, M)
-    asset : ndarray of float64, shape (T, K)
-    books : dict of int64 to Books
-        By time; an instant without an entry has no depth.
-    """
-
-    venue: Venue
-    time: npt.NDArray[np.int64]
-    mark: Float
-    index: Float
-    open_interest: Float
-    funding_rate: Float
-    last: Float
-    asset: Float
-    books: dict[int, Books]
-
-    def __len__(self) -> int:
-        return len(self.time)
-
-    def __iter__(self) -> Iterator[Tick]:
-        return self.starting_at(0)
-
-    def starting_at(self, first: int) -> Iterator[Tick]:
-        """Ticks from number ``first`` on."""
-        return (self.tick(t) for t in range(first, len(self)))
-
-    def tick(self, t: int) -> Tick:
-        """Tick number ``t``."""
-        markets, assets = self.venue.markets.symbol, self.venue.assets.symbol
-        time = int(self.time[t])
-        return Tick(
-            time, _known(self.mark[t], markets), self.books.get(time), _known(self.index[t], markets),
-            _known(self.asset[t], assets), _known(self.open_interest[t], markets),
-            _known(self.funding_rate[t], markets), _known(self.last[t], markets),
-        )  # fmt: skip
-
-
-def _known(row: Float, names: tuple[str, ...]) -> dict[str, float]:
-    return {name: price for name, price in zip(names, row.tolist(), strict=True) if price == price}
-
-
 def read_ticks(
     venue: Venue,
     accounts: Accounts,
@@ -353,11 +302,11 @@ def read_ticks(
         cannot have a price at some time.
     """
     must_fit(accounts, venue)
-    marks = tables.checked("marks", marks, unit=unit)
+    marks = schemas.checked("marks", marks, unit=unit)
     if not len(marks):
         raise RiskDataError("marks", None, "must have at least one row")
     time, row = np.unique(marks["time"].to_numpy(), return_inverse=True)
-    market = tables.codes("marks", "market", marks["market"], venue.markets.symbol, "a market")
+    market = schemas.codes("marks", "market", marks["market"], venue.markets.symbol, "a market")
     by_market = {}
     for name in ("mark_price", "index_price", "open_interest", "funding_rate", "last_price"):
         by_market[name] = np.full((len(time), len(venue.markets.symbol)), np.nan)
@@ -366,7 +315,7 @@ def read_ticks(
     mark, index, open_interest, funding_rate, last = by_market.values()
     levels: dict[int, Books] = {}
     if books is not None:
-        books = tables.checked("books", books, unit=unit)
+        books = schemas.checked("books", books, unit=unit)
         _row_of_time("books", time, books["time"])
         levels = dict(Books.split(venue, books))
     known = ~np.isnan(mark) | ~np.isnan(index) | ~np.isnan(last) | _two_sided(venue, time, levels, mark)
@@ -378,8 +327,8 @@ def read_ticks(
     _must_have_prices("marks", "mark_price", time, marked, held, venue.markets.symbol)
     asset = np.full((len(time), len(venue.assets.symbol)), np.nan)
     if asset_prices is not None:
-        asset_prices = tables.checked("asset_prices", asset_prices, unit=unit)
-        kept = tables.codes("asset_prices", "asset", asset_prices["asset"], venue.assets.symbol, "a collateral asset")
+        asset_prices = schemas.checked("asset_prices", asset_prices, unit=unit)
+        kept = schemas.codes("asset_prices", "asset", asset_prices["asset"], venue.assets.symbol, "a collateral asset")
         at = _row_of_time("asset_prices", time, asset_prices["time"])
         asset[at, kept] = asset_prices["price"].to_numpy()
     held = columns.asset[(columns.free != 0) | (columns.lent != 0)]
@@ -411,7 +360,7 @@ def _must_have_prices(
     for item in np.unique(held):
         missing = np.flatnonzero(~known[:, item])
         if missing.size:
-            row = f"time {tables.moment(time[missing[0]])}"
+            row = f"time {timestamps.moment(time[missing[0]])}"
             raise RiskDataError(table, column, "an account holds it: a price is needed", row=row, value=names[item])
 
 
@@ -420,6 +369,6 @@ def _row_of_time(table: str, time: npt.NDArray[np.int64], values: pd.Series[Any]
     row = np.minimum(np.searchsorted(time, stamp), len(time) - 1)
     bad = np.flatnonzero(time[row] != stamp)
     if bad.size:
-        value = tables.moment(stamp[bad[0]])
+        value = timestamps.moment(stamp[bad[0]])
         raise RiskDataError(table, "time", "must be a time of the marks table", row=int(bad[0]), value=value)
     return row

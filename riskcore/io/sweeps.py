@@ -14,13 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..accounts import Accounts
-from ..errors import RiskDataError
-from ..many import PriceMaps, joined, select_table, sweep_table
-from ..margin import MarginTable, Selection, margins_of
-from ..price_table import PriceTable
+from ..boundary import RiskDataError
+from ..margin import MarginTable, PriceMaps, Selection, joined, margins_of, select_table, sweep_table
+from ..market import PriceTable, TickTable
+from ..state import Accounts
 from ..venue import Venue
-from .files import TABLES, TickTable, guarded, output_file, write_whole
+from .files import TABLES, guarded, output_file, write_whole
 
 _LINES, _PER_ROW = 1 << 20, 256  # written at once; what a price row counts for besides its accounts
 

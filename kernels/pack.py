@@ -1,0 +1,111 @@
+"""The sweep's columns, packed from the accounts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._jit import kernel
+from ._simd import LANES
+from .sweep import _SHORT
+
+
+@kernel
+def update_slots(slots, places, state, packed):
+    """Copy what the accounts of some slots hold to others, which have room for as many rows.
+
+    slots   int64          (N,)  0 <= slot < 8 G, with an account
+    places  int64          (N,)  slots to copy to
+    state   PackedColumns  ()    see layouts.py: where from
+    packed  PackedColumns  ()    out, see layouts.py: where to; offsets are there, and what fills up
+    """
+    for n in range(slots.size):
+        group, lane = slots[n] // LANES, slots[n] % LANES
+        target, target_lane = places[n] // LANES, places[n] % LANES
+        at = LANES * np.int64(packed.position_group[target]) + target_lane
+        for row in range(np.int64(state.position_group[group]), np.int64(state.position_group[group + 1])):
+            packed.market[at] = state.market[LANES * row + lane]
+            packed.lots[at] = state.lots[LANES * row + lane]
+            at += LANES
+        at = LANES * np.int64(packed.balance_group[target]) + target_lane
+        for row in range(np.int64(state.balance_group[group]), np.int64(state.balance_group[group + 1])):
+            packed.asset[at] = state.asset[LANES * row + lane]
+            packed.held[at] = state.held[LANES * row + lane]
+            at += LANES
+        packed.account[places[n]] = state.account[slots[n]]
+        packed.booked[places[n]] = state.booked[slots[n]]
+        bit = np.uint8(1 << target_lane)
+        for bits, source in (
+            (packed.resting, state.resting),
+            (packed.leveraged, state.leveraged),
+            (packed.unpacked, state.unpacked),
+        ):
+            bits[target] = bits[target] | bit if source[group] >> lane & 1 else bits[target] & ~bit
+
+
+@kernel
+def largest_costs(state, size):
+    """Number of binary digits of what each account paid for its largest position, in quarters.
+
+    state  AccountColumns  ()    see layouts.py
+    size   uint16          (A,)  out
+    """
+    for account in range(size.size):
+        most = 0
+        for i in range(np.int64(state.position_offset[account]), np.int64(state.position_offset[account + 1])):
+            most = max(most, abs(state.cost[i]))
+        size[account] = np.uint16(4.0 * np.log2(float(most) + 1.0))
+
+
+@kernel
+def pack_slots(slots, state, packed):
+    """Write the amounts of some slots anew, and which rows they are of.
+
+    slots   int64           (N,)  0 <= slot < 8 G, with an account
+    state   AccountColumns  ()    see layouts.py
+    packed  PackedColumns   ()    out, see layouts.py; accounts and offsets are there, and what fills up
+    """
+    for n in range(slots.size):
+        group, lane = slots[n] // LANES, slots[n] % LANES
+        account = np.int64(packed.account[slots[n]])
+        positions = range(np.int64(state.position_offset[account]), np.int64(state.position_offset[account + 1]))
+        balances = range(np.int64(state.balance_offset[account]), np.int64(state.balance_offset[account + 1]))
+        fits = True
+        for i in positions:
+            fits = fits and abs(state.lots[i]) <= _SHORT
+        for j in balances:
+            fits = fits and (state.free[j] >= 0 or state.lent[j] == 0)
+        place = LANES * np.int64(packed.position_group[group]) + lane
+        for i in positions:
+            packed.market[place] = state.market[i]
+            packed.lots[place] = state.lots[i] if fits else 0
+            place += LANES
+        place = LANES * np.int64(packed.balance_group[group]) + lane
+        for j in balances:
+            packed.asset[place] = state.asset[j]
+            packed.held[place] = float(state.free[j] + state.lent[j]) if fits else 0.0
+            place += LANES
+        packed.booked[slots[n]] = float(state.unsettled[account] - state.account_cost[account]) if fits else 0.0
+        bit = np.uint8(1 << lane)
+        for bits, is_set in (
+            (packed.resting, state.open_orders[account] > 0),
+            (packed.leveraged, state.leverage_fraction[account] > 0.0),
+            (packed.unpacked, not fits),
+        ):
+            bits[group] = bits[group] | bit if is_set else bits[group] & ~bit
+
+
+@kernel
+def list_holders(group_of_row, index, start, slots):
+    """Slots with a row of each market or asset that is listed, one after another, ascending.
+
+    group_of_row  uint32        (R+1,)  first row of each group
+    index         uint8|uint16  (8R,)   market or asset row
+    start         int64         (N+1,)  in/out, where the slots of each begin, -1: it is not listed; then where they end
+    slots         uint32        (S,)    out
+    """
+    for group in range(group_of_row.size - 1):
+        for place in range(LANES * np.int64(group_of_row[group]), LANES * np.int64(group_of_row[group + 1])):
+            at = start[index[place]]
+            if at >= 0:
+                slots[at] = LANES * group + place % LANES
+                start[index[place]] = at + 1

@@ -1,0 +1,326 @@
+"""The sweep of all accounts, eight abreast: their margin, and who is at 100 % or above."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ._jit import inner_kernel, kernel
+from ._simd import (
+    LANES,
+    bits_not_less,
+    bits_past,
+    full,
+    greater,
+    load,
+    look_up,
+    lowest,
+    magnitude,
+    root,
+    store,
+    store_rows,
+    where_within,
+)
+from .margin import DOUBT_BAND
+
+WINDOW = 4096
+"""Slots in which accounts change places, so that those with as many positions and balances stand together."""
+_GROUPS = WINDOW // LANES
+
+SURE, LOOK, WIDE = 0, 1, 2
+"""Why an account is listed: it is at 100 % or above; float64 cannot tell; the packed columns do not say all of it."""
+
+_SHORT = (1 << 31) - 1
+_KINK = 1.0 - 1e-9  # of where a weight begins to shrink: below, rounding cannot have shrunk it
+_ROUNDED = 1.0 - 1e-15  # of a haircut's base: the same where it is just above the weight
+
+
+@inner_kernel
+def shrunk_weight(size, weight, base, penalty):
+    """Weights of collateral at its sizes: ``min(weight, base / (1 + penalty * sqrt(size)))``.
+
+    size     float64  (8,)  lanes
+    weight   float64  (8,)  lanes
+    base     float64  (8,)  lanes
+    penalty  float64  (8,)  lanes
+    """
+    found = base / (full(1.0) + penalty * root(size))
+    return where_within(found, weight, found, weight)
+
+
+@inner_kernel
+def steep_requirement(notional, fraction, factor, limit):
+    """What margin functions with a square root require of notionals: from the limit on that is more than a fraction.
+
+    notional  float64  (8,)  lanes, settle quanta
+    fraction  float64  (8,)  lanes
+    factor    float64  (8,)  lanes, per square root of a quantum
+    limit     float64  (8,)  lanes, settle quanta
+    """
+    return where_within(notional, limit, notional * fraction, notional * greater(fraction, factor * root(notional)))
+
+
+@inner_kernel
+def tier_requirement(notional, required, index, place, tiers):
+    """What tiers require of notionals past the first of them; of the others what was said.
+
+    notional  float64  (8,)           lanes, settle quanta
+    required  float64  (8,)           lanes, settle quanta
+    index     uint8|uint16  (N,)      market or asset row
+    place     uint64   ()             of the first lane
+    tiers     float64  (T, N, 4)      from, rate and deduction of the tiers after the first, ascending
+    """
+    for tier in range(tiers.shape[0]):
+        edge, rate, deduction, _ = look_up(tiers[tier], index, place)
+        if not bits_past(notional, edge):
+            break
+        required = where_within(notional, edge, required, notional * rate - deduction)
+    return required
+
+
+@inner_kernel
+def group_margin(group, state, rows):
+    """Net equity, exposure, initial and maintenance margin, and gross amounts of a group, without its orders.
+
+    The same sums in the same order as `margin.account_margin`, so the same bits.
+
+    group  uint64         ()  0 <= group < G
+    state  PackedColumns  ()  see layouts.py
+    rows   PriceRows      ()  see layouts.py
+    """
+    zero = full(0.0)
+    equity, exposure, initial, maintenance, gross = zero, zero, zero, zero, zero
+    width = np.uint64(LANES)
+    place, end = width * state.balance_group[group], width * state.balance_group[group + np.uint64(1)]
+    while place < end:
+        price, weight, kink, limit = look_up(rows.asset, state.asset, place)
+        held = load(state.held, place)
+        value = held * price
+        if bits_past(held, kink):
+            base, penalty, size, _ = look_up(rows.weight, state.asset, place)
+            weight = where_within(held, kink, weight, shrunk_weight(held * size, weight, base, penalty))
+        if bits_past(zero, held):
+            owed = where_within(zero, held, zero, zero - value)
+            equity = equity + where_within(zero, held, value * weight, value)
+            exposure = exposure + owed
+            at_first, always, _, _ = look_up(rows.borrow, state.asset, place)
+            locked, required = owed * at_first, owed * always
+            if bits_past(owed, limit):
+                factor, tail, end_first, end_always = look_up(rows.borrow_tail, state.asset, place)
+                locked = steep_requirement(owed, at_first, factor, end_first)
+                required = steep_requirement(owed, always, tail, end_always)
+                locked = tier_requirement(owed, locked, state.asset, place, rows.borrow_initial_tiers)
+                required = tier_requirement(owed, required, state.asset, place, rows.borrow_tiers)
+            initial = initial + locked
+            maintenance = maintenance + required
+        else:
+            equity = equity + value * weight
+        gross = gross + magnitude(value)
+        place += width
+
+    worth = zero
+    place, end = width * state.position_group[group], width * state.position_group[group + np.uint64(1)]
+    while place < end:
+        price, limit, at_first, always = look_up(rows.market, state.market, place)
+        value = load(state.lots, place) * price
+        worth = worth + value
+        notional = magnitude(value)
+        exposure = exposure + notional
+        locked, required = notional * at_first, notional * always
+        if bits_past(notional, limit):
+            factor, tail, end_first, end_always = look_up(rows.tail, state.market, place)
+            locked = steep_requirement(notional, at_first, factor, end_first)
+            required = steep_requirement(notional, always, tail, end_always)
+            locked = tier_requirement(notional, locked, state.market, place, rows.initial_tiers)
+            required = tier_requirement(notional, required, state.market, place, rows.tiers)
+        initial = initial + locked
+        maintenance = maintenance + required
+        place += width
+
+    booked = load(state.booked, width * group)
+    return equity + (worth + booked), exposure, initial, maintenance, gross + exposure + magnitude(booked)
+
+
+@inner_kernel
+def list_lanes(group, bits, why, window, state, found, count):
+    """List the accounts of some lanes, with why, behind those of the window that are listed already.
+
+    group   uint64         ()    0 <= group < G
+    bits    uint64         ()    bit n: list lane n
+    why     int64          ()    SURE | LOOK | WIDE
+    window  int64          ()    0 <= window < W
+    state   PackedColumns  ()    see layouts.py
+    found   int64          (8G,)  out, 4 * account + why, from 4096 * window on
+    count   int64          (W,)  out, one more for each
+    """
+    place = window * WINDOW + count[window]
+    while bits:
+        found[place] = 4 * np.int64(state.account[np.uint64(LANES) * group + lowest(bits)]) + why
+        bits = bits & (bits - np.uint64(1))
+        place += 1
+    count[window] = place - window * WINDOW
+
+
+@inner_kernel
+def unsafe_lanes(group, state, equity, exposure, maintenance, band):
+    """Bit n is set where account n of a group has exposure or no equity, and not more equity than maintenance margin.
+
+    group        uint64         ()    0 <= group < G
+    state        PackedColumns  ()    see layouts.py
+    equity       float64        (8,)  lanes, settle quanta
+    exposure     float64        (8,)  lanes, settle quanta, without orders
+    maintenance  float64        (8,)  lanes, settle quanta
+    band         float64        (8,)  lanes, settle quanta: as near as that counts as not below
+    """
+    exposed = bits_past(exposure, full(0.0)) | bits_past(band, equity) | np.uint64(state.resting[group])
+    return bits_not_less(maintenance + band, equity) & exposed | np.uint64(state.unpacked[group])
+
+
+@inner_kernel
+def sure_lanes(group, state, divisor, offset, equity, exposure, maintenance, band):
+    """Bit n is set where account n of a group is at 100 % or above, and where below auto-close, past all doubt.
+
+    group        uint64         ()    0 <= group < G
+    state        PackedColumns  ()    see layouts.py
+    divisor      float64        ()    of the auto-close fraction
+    offset       float64        ()    of the auto-close fraction
+    equity       float64        (8,)  lanes, settle quanta
+    exposure     float64        (8,)  lanes, settle quanta, without orders
+    maintenance  float64        (8,)  lanes, settle quanta
+    band         float64        (8,)  lanes, settle quanta
+    """
+    divided, less = maintenance / full(divisor), maintenance - full(offset) * exposure
+    from_auto_close = magnitude(greater(divided, less) - equity)
+    in_doubt = bits_past(equity + band, maintenance) | np.uint64(state.unpacked[group])
+    sure = bits_past(magnitude(equity), band) & bits_past(from_auto_close, band)
+    return bits_past(exposure, full(0.0)) & sure & ~in_doubt
+
+
+@kernel
+def select_windows(first, last, state, rows, found, count):
+    """Accounts of the windows ``first:last`` that are at 100 % or above, or may be.
+
+    first   int64          ()     0 <= first
+    last    int64          ()     first <= last <= W
+    state   PackedColumns  ()     see layouts.py
+    rows    PriceRows      ()     see layouts.py
+    found   int64          (8G,)  out, 4 * account + SURE | LOOK; those of window w from 4096 w on
+    count   int64          (W,)   out, how many those are
+    """
+    doubt = full(DOUBT_BAND)
+    for window in range(first, last):
+        count[window] = 0
+        for g in range(window * _GROUPS, min((window + 1) * _GROUPS, state.resting.size)):
+            group = np.uint64(g)
+            equity, exposure, _, maintenance, gross = group_margin(group, state, rows)
+            band = doubt * gross
+            bits = unsafe_lanes(group, state, equity, exposure, maintenance, band)
+            if bits:
+                sure = sure_lanes(
+                    group, state, rows.acmf_divisor, rows.acmf_offset, equity, exposure, maintenance, band
+                )
+                list_lanes(group, bits & sure, SURE, window, state, found, count)
+                list_lanes(group, bits & ~sure, LOOK, window, state, found, count)
+
+
+@kernel
+def sweep_windows(first, last, state, slot, rows, scratch, equity, exposure, initial, maintenance, found, count):
+    """Margin of the accounts of the windows ``first:last``, and those of them to look at.
+
+    first        int64          ()         0 <= first
+    last         int64          ()         first <= last <= W
+    state        PackedColumns  ()         see layouts.py
+    slot         uint16         (8G,)      slot of an account in its window
+    rows         PriceRows      ()         see layouts.py
+    scratch      float64        (4096, 4)  out, of no meaning
+    equity       float64        (8G,)      out, settle units, by account
+    exposure     float64        (8G,)      out, settle units, by account
+    initial      float64        (8G,)      out, settle units, by account
+    maintenance  float64        (8G,)      out, settle units, by account
+    found        int64          (8G,)      out, 4 * account + SURE | LOOK | WIDE; those of window w from 4096 w on
+    count        int64          (W,)       out, how many those are
+    """
+    doubt, unit = full(DOUBT_BAND), full(1.0 / rows.settle_quantum)
+    width = np.uint64(LANES)
+    for window in range(first, last):
+        count[window] = 0
+        start, end = window * _GROUPS, min((window + 1) * _GROUPS, state.resting.size)
+        for g in range(start, end):
+            group = np.uint64(g)
+            net, gross_exposure, locked, required, gross = group_margin(group, state, rows)
+            wide = np.uint64(state.resting[group] | state.leveraged[group] | state.unpacked[group])
+            band = doubt * gross
+            bits = unsafe_lanes(group, state, net, gross_exposure, required, band) & ~wide
+            if wide:
+                list_lanes(group, wide, WIDE, window, state, found, count)
+            if bits:
+                sure = sure_lanes(
+                    group, state, rows.acmf_divisor, rows.acmf_offset, net, gross_exposure, required, band
+                )
+                list_lanes(group, bits & sure, SURE, window, state, found, count)
+                list_lanes(group, bits & ~sure, LOOK, window, state, found, count)
+            store_rows(scratch, width * np.uint64(g - start), net, gross_exposure, locked, required)
+        base = width * np.uint64(start)
+        for g in range(end - start):
+            place = base + width * np.uint64(g)
+            net, gross_exposure, locked, required = look_up(scratch, slot, place)
+            store(equity, place, net / unit)
+            store(exposure, place, gross_exposure / unit)
+            store(initial, place, locked / unit)
+            store(maintenance, place, required / unit)
+
+
+@kernel
+def lay_out_prices(prices, rows):
+    """Lay out what a sweep looks up.
+
+    prices  PriceColumns  ()  see layouts.py
+    rows    PriceRows     ()  out, see layouts.py
+    """
+    markets, assets = prices.price_per_lot.size, prices.price_per_quantum.size
+    for m in range(markets):
+        i, r = 2 * m, 2 * m + 1
+        rows.market[m, 0] = prices.price_per_lot[m]
+        rows.market[m, 1] = min(prices.curve_limit[i], prices.curve_limit[r])
+        rows.market[m, 2] = prices.curve_base[i]
+        rows.market[m, 3] = prices.curve_base[r]
+        rows.tail[m, 0] = prices.curve_factor[i]
+        rows.tail[m, 1] = prices.curve_factor[r]
+        rows.tail[m, 2] = prices.curve_limit[i]
+        rows.tail[m, 3] = prices.curve_limit[r]
+    for k in range(assets):
+        i, r = 2 * (markets + k), 2 * (markets + k) + 1
+        rows.asset[k, 0] = prices.price_per_quantum[k]
+        rows.asset[k, 1] = prices.weight[k]
+        rows.asset[k, 2] = whole_weight_quanta(k, prices)
+        rows.asset[k, 3] = min(prices.curve_limit[i], prices.curve_limit[r])
+        rows.weight[k, 0] = prices.haircut_base[k]
+        rows.weight[k, 1] = prices.haircut_penalty[k]
+        rows.weight[k, 2] = prices.haircut_size[k]
+        rows.weight[k, 3] = 0.0
+        rows.borrow[k, 0] = prices.curve_base[i]
+        rows.borrow[k, 1] = prices.curve_base[r]
+        rows.borrow[k, 2:] = 0.0
+        rows.borrow_tail[k, 0] = prices.curve_factor[i]
+        rows.borrow_tail[k, 1] = prices.curve_factor[r]
+        rows.borrow_tail[k, 2] = prices.curve_limit[i]
+        rows.borrow_tail[k, 3] = prices.curve_limit[r]
+    for table in (rows.market, rows.tail, rows.asset, rows.weight, rows.borrow, rows.borrow_tail):
+        table[-1] = 0.0
+
+
+@inner_kernel
+def whole_weight_quanta(asset, prices):
+    """Quanta of an asset up to which rounding cannot have shrunk its weight.
+
+    asset   int64         ()  0 <= asset < K
+    prices  PriceColumns  ()  see layouts.py
+    """
+    weight, base, penalty = prices.weight[asset], prices.haircut_base[asset], prices.haircut_penalty[asset]
+    if base == np.inf or weight == 0.0:
+        return np.inf
+    room = base * _ROUNDED / weight - 1.0
+    if room <= 0.0:
+        return 0.0
+    if penalty == 0.0 or prices.haircut_size[asset] == 0.0:
+        return np.inf
+    return (room / penalty) ** 2 / prices.haircut_size[asset] * _KINK

@@ -1,0 +1,27 @@
+"""The boundary to users: tables in natural units and JSON in, one line for what is wrong with them."""
+
+from . import frames, json_input, schemas, timestamps, units
+from .errors import RecordingWarning, RiskDataError
+from .escaping import as_html, is_unicode, of_value, shown, text_of
+from .json_input import Payload, Row
+from .timestamps import moment
+from .units import exact
+
+__all__ = [
+    "Payload",
+    "RecordingWarning",
+    "RiskDataError",
+    "Row",
+    "as_html",
+    "exact",
+    "frames",
+    "is_unicode",
+    "json_input",
+    "moment",
+    "of_value",
+    "schemas",
+    "shown",
+    "text_of",
+    "timestamps",
+    "units",
+]

@@ -1,0 +1,71 @@
+"""Tables of pandas and of other libraries, and whether a table has the columns that are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow
+
+from .errors import RiskDataError
+
+_FOREIGN = "tables of other libraries are taken as well, by the Arrow interface (Polars, pyarrow, DuckDB)"
+
+
+def as_frame(table: str, given: Any) -> pd.DataFrame:
+    """Return a frame of pandas: the one given, or what another library's table (Polars, pyarrow, DuckDB) holds.
+
+    Raises
+    ------
+    RiskDataError
+        It is no table.
+    """
+    if isinstance(given, pd.DataFrame):
+        return given
+    kind = type(given).__name__
+    if is_frame(given):
+        try:
+            found: pd.DataFrame = pyarrow.table(given).to_pandas()
+        except (pyarrow.ArrowException, TypeError, ValueError) as error:
+            raise RiskDataError(table, None, f"must be a table: {error}", value=kind) from None
+        return found
+    rule = "pandas.DataFrame(...) makes one of it" if isinstance(given, dict | list) else _FOREIGN
+    raise RiskDataError(table, None, f"must be a pandas DataFrame, not {kind}: {rule}")
+
+
+def is_frame(given: object) -> bool:
+    """Whether it is a table, of whatever library, and not a column of one."""
+    return isinstance(given, pd.DataFrame) or (
+        hasattr(given, "__arrow_c_stream__") and not isinstance(given, pd.Series | type)
+    )
+
+
+def must_have(table: str, frame: pd.DataFrame, names: Sequence[str]) -> None:
+    """Refuse a frame without one of some columns, or with one of them twice.
+
+    Raises
+    ------
+    RiskDataError
+    """
+    labels = [label if isinstance(label, str) else None for label in frame.columns]
+    for name in names:
+        if name not in labels:
+            there = [label for label in labels if label is not None]
+            rule = f"the column is missing; there are {', '.join(there) or 'none'}"
+            near = get_close_matches(name, [label for label in there if label not in names], 1)
+            raise RiskDataError(table, name, f"{rule}: is it {near[0]!r}?" if near else rule)
+        if labels.count(name) > 1:
+            raise RiskDataError(table, name, "the column stands twice")
+
+
+def missing(values: pd.Series[Any]) -> npt.NDArray[np.bool_]:
+    """Where there is no value."""
+    try:
+        return values.isna().to_numpy()
+    except ArithmeticError:  # a Decimal that signals when it is compared
+        return np.array([v.is_qnan() if isinstance(v, Decimal) else pd.isna(v) is True for v in values], bool)

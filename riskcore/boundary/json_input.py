@@ -1,0 +1,133 @@
+"""JSON that a venue sent, read into a declared shape; what does not fit is named by its path."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+import numpy as np
+
+from .errors import RiskDataError
+from .escaping import is_unicode
+
+Payload: TypeAlias = "str | Path | dict[str, Any] | list[Any]"
+T = TypeVar("T")
+
+_SURROGATE = "must hold text that UTF-8 can write: a lone surrogate is in it"
+
+
+class Row(msgspec.Struct):
+    """Part of a reply; every decimal in it is finite and of a size that arithmetic holds."""
+
+    def __post_init__(self) -> None:
+        for name, sent in zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True):
+            value = getattr(self, name)
+            if isinstance(value, Decimal) and not (
+                value.is_finite() and (value.is_zero() or -30 <= value.adjusted() < 30)
+            ):
+                raise ValueError(f"`{sent}` must be 0 or a number from 1e-30 to 1e30, not {value}")
+
+
+_LONGEST = 100  # digits of a whole number
+_DEEPEST = 100
+"""Levels of lists and objects within one another; replies of venues have less than ten."""
+
+
+def raw(source: Payload, name: str) -> Any:
+    """Return the JSON of a file, its decimals as text, or what was given parsed, of plain types.
+
+    Raises
+    ------
+    RiskDataError
+        The file cannot be read, is not JSON, or something in it is of no use in JSON; the message holds its path.
+    """
+    if isinstance(source, dict | list):
+        return _plain(source, name, "", 0)
+    if not isinstance(source, str | Path):
+        raise RiskDataError(name, None, f"must be a path, a dict or a list, not {type(source).__name__}")
+    try:
+        return _plain(json.loads(Path(source).read_text(), parse_float=str), name, "", 0)
+    except OSError as error:
+        raise RiskDataError(name, None, f"cannot be read: {error.strerror}", value=str(source)) from None
+    except RiskDataError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise RiskDataError(name, None, f"is not JSON: {error}", value=str(source)) from None
+
+
+def _plain(value: Any, name: str, path: str, depth: int) -> Any:
+    """Return a value of JSON in the types of JSON, and Decimal; keys of objects are text."""
+
+    def wrong(rule: str, path: str = path, value: Any = None) -> RiskDataError:
+        return RiskDataError(name, path.lstrip(".") or None, rule, value=value)
+
+    if depth > _DEEPEST:
+        raise wrong(f"must not be nested deeper than {_DEEPEST} levels", path[:100])
+    if isinstance(value, Mapping):
+        found = {}
+        for key, item in value.items():
+            if not isinstance(key, str) or not is_unicode(key):
+                raise wrong("must have keys of text without half of a surrogate pair", value=key)
+            found[str(key)] = _plain(item, name, f"{path}.{key}", depth + 1)
+        return found
+    if isinstance(value, list | tuple):
+        return [_plain(item, name, f"{path}[{at}]", depth + 1) for at, item in enumerate(value)]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, str):
+        if not is_unicode(value):
+            raise wrong("must be text without half of a surrogate pair", value=value)
+        return str(value)
+    if isinstance(value, int):
+        if abs(value) >= 10**_LONGEST:
+            raise wrong(f"must be a number of at most {_LONGEST} digits", value=value)
+        return int(value)
+    if isinstance(value, Decimal) and not value.is_finite():
+        raise wrong("must be a finite number", value=value)
+    if isinstance(value, Decimal):
+        return value
+    raise wrong(f"must be text, a number, true, false, null, a list or an object, not {type(value).__name__}")
+
+
+def read(source: Payload, shape: type[T], name: str) -> T:
+    """Read JSON into a msgspec shape.
+
+    Parameters
+    ----------
+    source
+        A JSON file, or its content parsed.
+    shape
+        A msgspec Struct, or a list or dict of them. Fields of the type Decimal take text and numbers.
+    name
+        What the payload is, for the error.
+
+    Raises
+    ------
+    RiskDataError
+        Something is missing or of another type; the message holds its path.
+    """
+    try:
+        return msgspec.convert(raw(source, name), shape)
+    except msgspec.ValidationError as error:
+        raise RiskDataError(name, None, str(error)) from None
+    except UnicodeEncodeError:
+        raise RiskDataError(name, None, _SURROGATE) from None
+
+
+def keyed(rows: Mapping[str, Any], shape: type[T], name: str, path: str) -> dict[str, T]:
+    """Read rows by their key, which stands in the path of what is wrong with one, as of `read`."""
+    found = {}
+    for key, row in rows.items():
+        try:
+            found[key] = msgspec.convert(row, shape)
+        except msgspec.ValidationError as error:
+            raise RiskDataError(name, f"{path}.{key}", str(error)) from None
+        except UnicodeEncodeError:
+            raise RiskDataError(name, path, _SURROGATE) from None
+    return found

@@ -1,0 +1,389 @@
+"""The commands: their options, and the order of what they do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import pandas as pd
+import pyarrow
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from typer.core import TyperGroup
+
+from .. import adl_study, sample
+from ..audit import audit as audit_run
+from ..audit.venue import RunError
+from ..boundary import RiskDataError, shown
+from ..io import TABLES, output_file, read_accounts, read_table, read_ticks, write_text
+from ..io.sweeps import write_sweep
+from ..margin import margin_table
+from ..market import Prices, TickTable
+from ..record import EVENT, reader
+from ..run import explain as explain_account
+from ..run import replay, report
+from ..state import Accounts
+from ..venue import Venue, load_venue
+from .render import (
+    _audit_json,
+    _print_agreement,
+    _print_audit,
+    _print_distribution,
+    _print_json,
+    _print_providers,
+    _print_split,
+    _ratio,
+    _records,
+    err,
+    out,
+    print_study,
+)
+from .warm import warm as compile_ahead
+
+
+class _Commands(TyperGroup):
+    """The commands; a message on their usage shows what was typed as text."""
+
+    def make_context(self, *args: Any, **how: Any) -> Any:
+        """Read the command line."""
+        with _shown_usage():
+            return super().make_context(*args, **how)
+
+    def invoke(self, *args: Any, **how: Any) -> Any:
+        """Run the command."""
+        with _shown_usage():
+            return super().invoke(*args, **how)
+
+
+@contextmanager
+def _shown_usage() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # what typer raises has no public name
+        message = getattr(error, "message", None)
+        if isinstance(message, str) and hasattr(error, "format_message"):
+            error.message = shown(message)  # type: ignore[attr-defined]
+        raise
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Who would be liquidated, how, at what price, and who pays.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+VenueFile = Annotated[Path, typer.Option("--venue", help="Venue, JSON.")]
+PositionsFile = Annotated[Path, typer.Option("--positions", help="Positions table, Parquet or CSV.")]
+BalancesFile = Annotated[Path, typer.Option("--balances", help="Balances table.")]
+OrdersFile = Annotated[Path | None, typer.Option("--orders", help="Open orders table.")]
+SettingsFile = Annotated[Path | None, typer.Option("--settings", help="Account settings: leverage_limit, unsettled.")]
+MarksFile = Annotated[Path, typer.Option("--marks", help="Mark prices table.")]
+AssetPricesFile = Annotated[Path | None, typer.Option("--asset-prices", help="Prices of the other assets.")]
+TimeUnit = Annotated[
+    str, typer.Option("--time-unit", help="Unit of times that are whole numbers since the epoch: ns, us, ms or s.")
+]
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn what is wrong with the input into one line on standard error and exit code 2.
+
+    A SIGTERM ends the command as an exception does: what was written half is removed.
+    """
+    main = threading.current_thread() is threading.main_thread()  # no other may set a handler
+    before = signal.signal(signal.SIGTERM, _end) if main else None
+    try:
+        yield
+    except (RiskDataError, RunError, OSError, pyarrow.ArrowException) as error:
+        err.print(f"riskcore: {' '.join(str(error).splitlines())}", soft_wrap=True)
+        raise typer.Exit(2) from None
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # once is enough
+    raise SystemExit(128 + number)
+
+
+@contextmanager
+def _progress(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on standard error for work that takes a while."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@app.command()
+def demo(
+    out_folder: Annotated[
+        Path | None, typer.Option("--out", help="Run folder; a new one under runs/ if not given.")
+    ] = None,
+    accounts: Annotated[int, typer.Option(min=100, help="Number of generated accounts.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Seed of the generated run.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run a generated crash from start to finish: liquidations, audit, run folder."""
+    with _one_line_errors():
+        path = out_folder or Path("runs") / f"demo-{pd.Timestamp.now():%Y%m%d-%H%M%S}"
+        venue, tables = sample.crash(accounts, seed=seed, interval=5)
+        state = Accounts.from_frames(venue, tables.positions, tables.balances, tables.orders)
+        ticks = read_ticks(venue, state, tables.marks, tables.books)
+        result = _run(venue, state, ticks, path, seed, {}, as_json)
+        with _progress("audit", as_json) as bar:
+            found = audit_run(path, progress=bar)
+        if as_json:
+            _print_json(result | {"audit": _audit_json(found)})
+        else:
+            _print_audit(found)
+            out.print(f"Run folder: {path}")
+        if not found.ok:
+            raise typer.Exit(1)
+
+
+@app.command()
+def sweep(
+    venue_file: VenueFile,
+    positions: PositionsFile,
+    balances: BalancesFile,
+    marks: MarksFile,
+    out_file: Annotated[Path, typer.Option("--out", help="Margin table, Parquet or CSV by the suffix.")],
+    orders: OrdersFile = None,
+    settings: SettingsFile = None,
+    asset_prices: AssetPricesFile = None,
+    time_unit: TimeUnit = "ns",
+    select_only: Annotated[
+        bool, typer.Option("--select-only", help="Write the accounts at 100 % or above alone.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compute the margin table of all accounts, for every time in the marks, written while it is computed."""
+    with _one_line_errors():
+        output_file(out_file, TABLES, (venue_file, positions, balances, marks, orders, settings, asset_prices))
+        venue = load_venue(venue_file)
+        accounts = read_accounts(venue, positions, balances, orders, settings)
+        ticks = read_ticks(
+            venue, accounts, read_table(marks, "marks"), None, _table(asset_prices, "asset_prices"), unit=time_unit
+        )
+        with _progress("sweep", as_json) as bar:
+            counts = write_sweep(out_file, accounts, venue, ticks, select_only=select_only, progress=bar)
+        if as_json:
+            _print_json({"accounts": len(accounts), "times": len(ticks), "liquidatable": counts, "out": str(out_file)})
+            return
+        last = margin_table(accounts, Prices.of_tick(venue, accounts, ticks.tick(len(ticks) - 1)))
+        _print_distribution({"accounts": report.margin_distribution(last.mmr)})
+        out.print(f"{len(accounts):,} accounts, {counts[-1]:,} at 100 % or above; table in {out_file}")
+
+
+@app.command(name="replay")
+def replay_command(
+    venue_file: VenueFile,
+    positions: PositionsFile,
+    balances: BalancesFile,
+    marks: MarksFile,
+    books: Annotated[Path, typer.Option("--books", help="Order books table.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Run folder; a run that was cut is continued.")],
+    orders: OrdersFile = None,
+    settings: SettingsFile = None,
+    asset_prices: AssetPricesFile = None,
+    time_unit: TimeUnit = "ns",
+    seed: Annotated[int, typer.Option(help="Of the seeded draws.")] = 0,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run the engine over all ticks of the tables into a run folder."""
+    with _one_line_errors():
+        given = (venue_file, positions, balances, marks, books, orders, settings, asset_prices)
+        if any(out_folder.resolve() in path.resolve().parents for path in given if path is not None):
+            raise RiskDataError("out", None, "must not hold an input of the same command", value=str(out_folder))
+        venue = load_venue(venue_file)
+        accounts = read_accounts(venue, positions, balances, orders, settings)
+        ticks = read_ticks(
+            venue, accounts, read_table(marks, "marks"), read_table(books, "books"),
+            _table(asset_prices, "asset_prices"), unit=time_unit,
+        )  # fmt: skip
+        files = {
+            "venue": venue_file, "positions": positions, "balances": balances, "orders": orders, "settings": settings,
+            "asset_prices": asset_prices, "marks": marks, "books": books,
+        }  # fmt: skip
+        inputs = {n: {"path": str(p), "sha256": _digest(p)} for n, p in files.items() if p is not None}
+        result = _run(venue, accounts, ticks, out_folder, seed, inputs, as_json)
+        if as_json:
+            _print_json(result)
+        else:
+            out.print(f"Run folder: {out_folder}")
+
+
+@app.command()
+def audit(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    sample_share: Annotated[
+        float | None,
+        typer.Option(
+            "--sample", min=0.0, max=1.0, help="Sweep only this share of the ticks in which nothing happened."
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Check a run folder against the rules: exit 0 when every rule was kept, 1 with the breaches when not."""
+    with _one_line_errors():
+        with _progress("audit", as_json) as bar:
+            found = audit_run(run, sample=sample_share, progress=bar)
+        if as_json:
+            _print_json(_audit_json(found))
+        else:
+            _print_audit(found)
+        if not found.ok:
+            raise typer.Exit(1)
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    account: Annotated[str, typer.Option("--account", help="Account id.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell what happened to an account, and why, in order."""
+    with _one_line_errors():
+        found = explain_account(run, account)
+        if as_json:
+            _print_json({"account": account, "events": json.loads(found.to_json(orient="records", date_format="iso"))})
+            return
+        if not len(found):
+            out.print(f"Nothing happened to account {account}: it was never at 100 % and took nothing over.")
+            return
+        table = Table("time", "what", "why", "MMR before", "after", title=f"Account {account}", title_justify="left")
+        for row in found.to_dict("records"):
+            ratios = _ratio(row["mmr_before"]), _ratio(row["mmr_after"])
+            table.add_row(f"{row['time']:%Y-%m-%d %H:%M:%S}", row["what"], row["why"], *ratios)
+        out.print(table)
+
+
+@app.command(name="report")
+def report_command(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    out_file: Annotated[Path | None, typer.Option("--out", help="HTML file; if none, report.html in the run.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write one self-contained HTML page: who took what, the fund, and whether the providers were paid."""
+    with _one_line_errors():
+        path = out_file or run / "report.html"
+        output_file(path, (".html",))
+        write_text(report.page(run), path, ".html")
+        if as_json:
+            providers = report.provider_pnl(run).to_json(orient="records", date_format="iso")
+            _print_json({"out": str(path), "providers": json.loads(providers)})
+        else:
+            out.print(f"Report: {path}")
+
+
+@app.command(name="adl-study")
+def adl_study_command(
+    run: Annotated[Path | None, typer.Argument(help="Run folder, to be run again under every policy.")] = None,
+    winners: Annotated[Path | None, typer.Option("--winners", help="Winners table of an event.")] = None,
+    requests: Annotated[Path | None, typer.Option("--requests", help="Requests table of the event.")] = None,
+    queue: Annotated[Path | None, typer.Option("--queue", help="Rows of a real queue, in the order taken.")] = None,
+    policies: Annotated[
+        list[str] | None, typer.Option("--policy", help="A policy by name, more than once for more; all by default.")
+    ] = None,
+    time_unit: TimeUnit = "ns",
+    wave_gap: Annotated[float, typer.Option(min=0, help="Seconds without a request that end a wave.")] = 5,
+    out_file: Annotated[
+        Path | None,
+        typer.Option("--out", help="Picture; without, adl-study.html in the run or here (none with --json)."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare the deleveraging policies on a run, on an event from tables, or on a generated one."""
+    with _one_line_errors():
+        given = [run is not None, winners is not None, queue is not None]
+        if sum(given) > 1 or (winners is None) != (requests is None) or (queue is not None and out_file is not None):
+            rule = "takes a run folder, or --winners with --requests, or --queue alone, or nothing"
+            raise RiskDataError("adl-study", None, rule)
+        if out_file is not None:
+            output_file(out_file, (".html",), (winners, requests))
+        if queue is not None:
+            _print_agreement(adl_study.order_agreement(read_table(queue, "queue"), unit=time_unit), as_json)
+            return
+        with _progress("study", as_json) as bar:
+            if run is not None:
+                found = adl_study.study_run(run, policies, wave_gap, progress=bar)
+            elif winners is not None and requests is not None:
+                tables = read_table(winners, "winners"), read_table(requests, "requests")
+                found = adl_study.study(*tables, policies, wave_gap, unit=time_unit, progress=bar)
+            else:
+                found = adl_study.study(*adl_study.generated_event(), policies, wave_gap, progress=bar)
+        if out_file is None and not as_json and found.total["waves"].any():
+            out_file = (run or Path()) / "adl-study.html"
+        if out_file is not None:
+            found.write_html(out_file)
+        if as_json:
+            frames = {"total": found.total, "waves": found.waves, "split": found.split}
+            _print_json({name: _records(frame) for name, frame in frames.items()})
+            return
+        print_study(found, out)
+        if out_file is not None:
+            out.print(f"Picture: {out_file}")
+
+
+@app.command()
+def warm() -> None:
+    """Compile every kernel ahead, into the user's cache folder: later commands and processes start at once."""
+    with _one_line_errors():
+        folder = compile_ahead()
+        if folder is None:
+            raise RiskDataError("warm", None, "kept no compiled kernels: RISKCORE_CACHE=0, or what was warned of")
+        out.print(f"Compiled kernels: {folder}", highlight=False, soft_wrap=True)
+
+
+def _table(path: Path | None, name: str) -> pd.DataFrame | None:
+    return None if path is None else read_table(path, name)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _run(
+    venue: Venue, accounts: Accounts, ticks: TickTable, path: Path, seed: int, inputs: dict[str, Any], quiet: bool
+) -> dict[str, Any]:
+    """Replay into a run folder and show what came of it; return the same for JSON."""
+    with _progress("replay", quiet) as bar:
+        engine = replay(venue, accounts, ticks, path, seed=seed, inputs=inputs, progress=bar)
+    rows = reader.read_journal(path)
+    split, left = report.waterfall_split(rows, venue), report.shortfalls(rows, venue)
+    providers = report.provider_pnl(path).groupby("provider", as_index=False).last().drop(columns="time")
+    refused = int((rows["event"] == EVENT["guard"]).sum())
+
+    def distribution(state: Accounts, tick: int) -> pd.DataFrame:
+        prices = Prices.given(venue, ticks.tick(tick)).guarded(state, *reader.read_marks(path, tick))
+        return report.margin_distribution(margin_table(state, prices).mmr)
+
+    first, last = distribution(accounts, 0), distribution(engine.accounts, len(ticks) - 1)
+    if not quiet:
+        _print_distribution({"first tick": first, "last tick": last})
+        _print_split(split, left, venue)
+        _print_providers(providers)
+        out.print(f"{len(accounts):,} accounts, {len(ticks):,} ticks, {len(rows):,} journal rows")
+        if refused:
+            out.print(f"{refused:,} prints refused by the guards")
+        if accounts.rounded >= 0.05:
+            out.print(f"{accounts.rounded:,.1f} quanta moved by rounding the balances to whole ones")
+    return {
+        "run": str(path), "accounts": len(accounts), "ticks": len(ticks), "events": len(rows), "refused": refused,
+        "rounded_quanta": accounts.rounded, "split": split.to_dict("records"), "shortfall": left,
+        "providers": providers.to_dict("records"),
+        "distribution": {"first": first.to_dict("records"), "last": last.to_dict("records")},
+    }  # fmt: skip

@@ -1,0 +1,199 @@
+"""Tables and JSON of the commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .. import adl_study
+from ..audit import AuditReport
+from ..boundary import shown
+from ..venue import Venue
+
+
+class _Console(Console):
+    """A console that shows text as text: no markup, no control characters, nothing that its encoding cannot say."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """Take every text that is printed, also by itself in a table or its title."""
+        plain = shown(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
+        return super().render_str(plain, **how)
+
+
+out, err = _Console(), _Console(stderr=True)
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    def plain(item: Any) -> Any:
+        if isinstance(item, dict):
+            return {k: plain(v) for k, v in item.items()}
+        if isinstance(item, list):
+            return [plain(v) for v in item]
+        if isinstance(item, float) and not np.isfinite(item):
+            return None if np.isnan(item) else "inf"
+        return item.item() if isinstance(item, np.generic) else item
+
+    typer.echo(json.dumps(plain(value)))
+
+
+def _ratio(value: float) -> str:
+    return "" if np.isnan(value) else "inf" if np.isinf(value) else f"{value:.2%}"
+
+
+def _print_distribution(moments: dict[str, pd.DataFrame]) -> None:
+    view = Table("MMR", *moments, title="Accounts by margin ratio", title_justify="left")
+    for column in view.columns[1:]:
+        column.justify = "right"
+    for rows in zip(*(table.to_dict("records") for table in moments.values()), strict=True):
+        low, high = rows[0]["from"], rows[0]["to"]
+        label = "0%" if high == 0 else f">= {low:.0%}" if np.isinf(high) else f"{low:.0%} to {high:.0%}"
+        view.add_row(label, *(f"{row['accounts']:,}  {row['share']:7.2%}" for row in rows))
+    out.print(view)
+
+
+def _print_split(split: pd.DataFrame, left: dict[str, float], venue: Venue) -> None:
+    view = Table("stage", "notional", "share", "fills", "share", "accounts", title="Who took it", title_justify="left")
+    for column in view.columns[1:]:
+        column.justify = "right"
+    for row in split.to_dict("records"):
+        view.add_row(
+            row["stage"], f"{row['notional']:,.0f}", f"{row['notional_share']:.2%}", f"{row['fills']:,}",
+            f"{row['fill_share']:.2%}", f"{row['accounts']:,}",
+        )  # fmt: skip
+    out.print(view)
+    out.print(
+        f"Shortfall: {left['paid_by_fund']:,.2f} {venue.settle_asset} paid by the fund, "
+        + (f"{left['paid_by_others']:,.2f} by other accounts, " if left["paid_by_others"] else "")
+        + f"{left['left_on_record']:,.2f} left on record",
+    )
+
+
+def _print_providers(providers: pd.DataFrame) -> None:
+    """Whether the backstop was paid for the risk, if it took any."""
+    if not providers["taken"].any():
+        return
+    view = Table("provider", "taken", "edge", "PnL since", "of taken", title="Backstop providers", title_justify="left")
+    for column in view.columns[1:]:
+        column.justify = "right"
+    for row in providers.to_dict("records"):
+        view.add_row(
+            str(row["provider"]), f"{row['taken']:,.0f}", f"{row['edge']:,.0f}", f"{row['pnl']:,.0f}",
+            f"{row['pnl_bp']:,.1f} bp",
+        )  # fmt: skip
+    out.print(view)
+
+
+def print_study(found: adl_study.Study, console: Console) -> None:
+    """Show the policies of a study side by side; a console of 120 columns or more gets the less important ones too."""
+    first = found.total.iloc[0]
+    if not first["waves"]:
+        console.print("Nothing was deleveraged.")
+        return
+    title = f"Deleveraging: {first['requested']:,.2f} in {first['waves']} waves, deficit {first['deficit']:,.2f}"
+    view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    columns = [column for column in _STUDY_COLUMNS if console.width >= 120 or column[3]]
+    for name, header, _, _ in columns:
+        view.add_column(Text(header), justify="left" if name == "policy" else "right", no_wrap=True)
+    for row in found.total.to_dict("records"):
+        view.add_row(*("" if pd.isna(row[name]) else show(row[name]) for name, _, show, _ in columns))
+    console.print(view)
+    if found.split is not None:
+        _print_stages(found.split, console)
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}" if value < 10 else f"{value:,.0f}x"
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value < 1e4 else f"{value / 1e3:.0f}k" if value < 1e6 else f"{value / 1e6:.1f}M"
+
+
+_STUDY_COLUMNS: list[tuple[str, str, Callable[[Any], str], bool]] = [
+    ("policy", "policy", str, True),
+    ("unfilled", "unfilled", _amount, False),
+    ("overshoot", "overshoot", _amount, False),
+    ("haircut_to_deficit", "haircut\n/ deficit", _share, True),
+    ("largest_to_equity", "largest\n/ equity", _share, True),
+    ("largest_to_pnl", "largest\n/ PnL", _share, True),
+    ("kept_top10_at_half", "top 10\nat half", _share, True),
+    ("kept_top10", "top 10\nat end", _share, True),
+    ("kept_top1pct_at_half", "top 1 %\nat half", _share, False),
+    ("kept_top1pct", "top 1 %\nat end", _share, False),
+    ("herfindahl", "Herf.", "{:.4f}".format, True),
+    ("top10_of_closed", "top 10\nclosed", _share, False),
+    ("accounts", "accts", _short, True),
+    ("fills", "fills", _short, True),
+]
+"""Figures of a study on the console: name, header, text of a value, and whether a narrow one has it."""
+
+
+def _print_stages(split: pd.DataFrame, console: Console) -> None:
+    stages = split["stage"].unique()
+    view = Table("policy", *stages, title="Who took it, by notional and by fills", title_justify="left")
+    for column in view.columns[1:]:
+        column.justify = "right"
+    for policy, own in split.groupby("policy", sort=False):
+        rows = own.to_dict("records")
+        view.add_row(str(policy), *(f"{row['notional_share']:.2%}  {row['fill_share']:7.2%}" for row in rows))
+    console.print(view)
+
+
+def _print_agreement(found: pd.DataFrame, as_json: bool) -> None:
+    if as_json:
+        _print_json({"agreement": _records(found)})
+        return
+    columns = ("order", "Spearman", "worst burst", "best burst")
+    view = Table(*columns, title="Rank correlation with the order taken", title_justify="left")
+    for column in view.columns[1:]:
+        column.justify = "right"
+    for row in found.to_dict("records"):
+        view.add_row(row["policy"], *(f"{row[name]:.3f}" for name in ("spearman", "worst", "best")))
+    out.print(view)
+    first = found.iloc[0]
+    out.print(f"{first['rows']:,} rows in {first['bursts']:,} bursts of a time, a market and a side")
+
+
+def _records(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Rows of a frame for JSON, times as text."""
+    if frame is None:
+        return []
+    times = {name: frame[name].map(pd.Timestamp.isoformat) for name in frame.select_dtypes("datetimetz").columns}
+    found: list[Any] = frame.assign(**times).to_dict("records")
+    return found
+
+
+def _print_audit(found: AuditReport) -> None:
+    view = Table("rule", "checked", "breaches", title="Audit", title_justify="left")
+    for column in view.columns[1:]:
+        column.justify = "right"
+    for row in found.checks.to_dict("records"):
+        view.add_row(row["rule"], f"{row['checked']:,}", f"{row['breaches']:,}")
+    out.print(view)
+    for row in found.breaches.head(20).to_dict("records"):
+        where = f"tick {row['tick']}, row {row['row']}, account {row['account']}"
+        out.print(f"  {where}: {row['rule']}: {row['what']}")
+    total = int(found.checks["breaches"].sum())
+    out.print("Every rule was kept." if found.ok else f"{total:,} breaches.")
+
+
+def _audit_json(found: AuditReport) -> dict[str, Any]:
+    return {
+        "ok": found.ok, "checks": found.checks.to_dict("records"), "breaches": found.breaches.to_dict("records")
+    }  # fmt: skip

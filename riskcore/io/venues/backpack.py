@@ -1,0 +1,474 @@
+"""Backpack: saved replies of its API as a venue, and an account of it as a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, localcontext
+from typing import Any, Literal
+
+import msgspec
+
+from ...boundary import Payload, RiskDataError, Row, json_input
+from ...venue import Sqrt, Venue
+from ...venue import load_venue as venue_of
+from ..books import book_of
+from .parameters import at_face_value, shipped
+from .snapshot import Figure, Snapshot, check_total, snapshot
+
+_DIGITS = 40  # of the arithmetic on a payload's amounts
+_ROUNDING = Decimal(
+    "1e-7"
+)  # of the amounts that make a total, and of a dollar: figures are sent with 6 decimals and more
+_MOVE = Decimal("0.02")  # of a notional, between replies of different moments
+_GAP = Decimal("0.05")  # of the exposure, of what the replies may leave out
+
+
+class _Row(Row, rename="camel"):
+    """Part of a reply."""
+
+
+class _Asset(_Row):
+    symbol: str
+
+
+class _Balance(_Row):
+    available: Decimal
+    locked: Decimal
+    staked: Decimal
+
+
+class _Collateral(_Row):
+    symbol: str
+    asset_mark_price: Decimal
+    total_quantity: Decimal
+    lend_quantity: Decimal
+    balance_notional: Decimal | None = None
+    collateral_weight: Decimal | None = None
+    collateral_value: Decimal | None = None
+
+
+class _Margin(_Row):
+    collateral: list[_Collateral]
+    net_equity: Decimal
+    unsettled_equity: Decimal
+    imf: Decimal
+    mmf: Decimal
+    margin_fraction: Decimal | None = None
+    assets_value: Decimal | None = None
+    borrow_liability: Decimal | None = None
+    liabilities_value: Decimal | None = None
+    pnl_unrealized: Decimal | None = None
+    net_equity_available: Decimal | None = None
+    net_equity_locked: Decimal | None = None
+
+
+class _Position(_Row):
+    symbol: str
+    net_quantity: Decimal
+    entry_price: Decimal
+    mark_price: Decimal
+    pnl_unrealized: Decimal
+    est_liquidation_price: Decimal | None = None
+    imf_function: Sqrt | None = None
+    mmf_function: Sqrt | None = None
+
+
+class _BorrowLend(_Row):
+    symbol: str
+    net_quantity: Decimal
+    mark_price: Decimal
+    imf_function: Sqrt | None = None
+    mmf_function: Sqrt | None = None
+
+
+class _Order(_Row):
+    symbol: str
+    side: Literal["Bid", "Ask"]
+    price: Decimal | None = None
+    quantity: Decimal | None = None
+    executed_quantity: Decimal | None = None
+    reduce_only: bool | None = None
+    status: str | None = None
+
+
+class _Account(_Row):
+    leverage_limit: Decimal
+
+
+class _MarkPrice(_Row):
+    symbol: str
+    mark_price: Decimal
+
+
+class _Depth(_Row):
+    bids: list[tuple[Any, Any]]
+    asks: list[tuple[Any, Any]]
+    timestamp: int | None = None
+
+
+def preset() -> dict[str, Any]:
+    """Return published parameters for `load_venue`, each row with its ``source`` and ``date``.
+
+    The keys are ``markets`` and ``collateral``: a few of the venue's markets and assets, no account data. For work on
+    a live account, save the replies of the API of that moment instead.
+    """
+    return shipped("backpack")
+
+
+def load_venue(
+    markets: Payload,
+    collateral: Payload,
+    *,
+    settle_asset: str = "USDC",
+    borrow_lend: Payload | None = None,
+    policy: Mapping[str, Any] | None = None,
+    backstop: Sequence[Mapping[str, Any]] | None = None,
+) -> Venue:
+    """Build a venue from saved replies, files or their parsed content.
+
+    Parameters
+    ----------
+    markets
+        Of GET /api/v1/markets, or of /api/v1/market. Rows with ``marketType`` PERP become markets.
+    collateral
+        Of GET /api/v1/collateral.
+    settle_asset
+        Symbol of the asset that PnL is settled in.
+    borrow_lend
+        Of GET /api/v1/borrowLend/markets; rows of assets that are no collateral are left out. ``lentQuantity`` and
+        ``borrowedQuantity`` are taken as those of accounts outside the run, as everywhere in riskcore: where the run's
+        own accounts are a large part of the pool, subtract them first.
+    policy, backstop
+        As `riskcore.load_venue` takes them; the API does not say them.
+
+    Raises
+    ------
+    RiskDataError
+        A reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+    """
+    rows = json_input.raw(markets, "markets")
+    source = {
+        "settle_asset": settle_asset,
+        "markets": [rows] if isinstance(rows, dict) else rows,
+        "collateral": json_input.raw(collateral, "collateral"),
+        "policy": policy or {},
+        "backstop": backstop or [],
+    }
+    if borrow_lend is not None:
+        known = {row.symbol for row in json_input.read(source["collateral"], list[_Asset], "collateral")} | {
+            settle_asset
+        }
+        pools = json_input.raw(borrow_lend, "borrow_lend")
+        named = json_input.read(pools, list[_Asset], "borrow_lend")
+        source["borrow_lend"] = [pool for pool, row in zip(pools, named, strict=True) if row.symbol in known]
+    return venue_of(source)
+
+
+def read_book(depth: Payload) -> dict[str, Any]:
+    """Read the order book in a saved reply, a file or its parsed content.
+
+    Parameters
+    ----------
+    depth
+        Of GET /api/v1/depth: its bids ascend, the best comes last. Its ``timestamp`` is in microseconds.
+
+    Returns
+    -------
+    dict
+        bids and asks, (price, quantity) with the best level first, as `riskcore.Tick` takes the book of a market; and
+        time, nanoseconds since the epoch, for its ``book_times``, None where it is not known.
+
+    Raises
+    ------
+    RiskDataError
+        It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+    """
+    found = json_input.read(depth, _Depth, "depth")
+    time = None if found.timestamp is None else found.timestamp * 1000
+    return book_of("depth", {"$.bids": found.bids, "$.asks": found.asks}, time, ascending_bids=True)
+
+
+def load_account(
+    venue: Venue,
+    *,
+    capital: Payload,
+    positions: Payload | None = None,
+    borrow_lend: Payload | None = None,
+    orders: Payload | None = None,
+    summary: Payload | None = None,
+    mark_prices: Payload | None = None,
+    asset_prices: Mapping[str, Any] | None = None,
+    account: int | str = "account",
+) -> Snapshot:
+    """Build a snapshot of one account from saved replies, files or their parsed content.
+
+    An account may hold and borrow an asset at once, here a balance is one signed number: such an account gets the
+    debt as its balance and everything it holds as lent, which has the same margin (but in an `Engine` lends bear
+    interest and count in their pool). The settle asset is worth 1.
+
+    Parameters
+    ----------
+    venue
+        Of `load_venue`. Its backstop providers are left out. Margin functions that stand in the account's own positions
+        and borrows are taken before the venue's: they are those in force for this account at that moment.
+    capital
+        Of GET /api/v1/capital/collateral; or of /api/v1/capital, whose balances have no prices and whose lends stand in
+        ``borrow_lend`` alone. Of the latter, assets that are no collateral are left out and staked amounts count.
+    positions
+        Of GET /api/v1/position. The PnL since the last realisation is the reported one. Needed where ``capital`` says
+        PnL, as ``borrow_lend`` is where it says a borrow; between these replies prices may move by 2 %.
+    borrow_lend
+        Of GET /api/v1/borrowLend/positions.
+    orders
+        Of GET /api/v1/orders. Orders of spot markets and orders that wait for a trigger are left out.
+    summary
+        Of GET /api/v1/account, for the leverage limit.
+    mark_prices
+        Of GET /api/v1/markPrices: for markets in which the account has an order and no position.
+    asset_prices
+        By symbol, before those of the replies.
+    account
+        Id of the account.
+
+    Raises
+    ------
+    RiskDataError
+        A reply cannot be read, something is missing, of another type or out of range, or names a market or an asset
+        that is not the venue's; a total is not what the rows make, or says positions or borrows that are not in the
+        replies. The message holds the path.
+    """
+    with localcontext(prec=_DIGITS):
+        limit = None if summary is None else json_input.read(summary, _Account, "summary").leverage_limit
+        margin, held, prices = _holdings(venue, capital)
+        assets: dict[str, dict[str, Any]] = {row["symbol"]: dict(row) for row in venue.source["collateral"]}
+        assets.setdefault(venue.settle_asset, at_face_value(venue.settle_asset))
+        debts = _read(borrow_lend, list[_BorrowLend], "borrow_lend")
+        _lend_and_borrow(assets, held, debts, counted=margin is not None)
+        prices = {row.symbol: row.mark_price for row in debts} | prices
+        usable = {a: price for a, price in prices.items() if price > 0 and a in assets and a != venue.settle_asset}
+        markets = {row["symbol"]: dict(row) for row in venue.source["markets"] if row["marketType"] == "PERP"}
+        marks = {row.symbol: row.mark_price for row in _read(mark_prices, list[_MarkPrice], "mark_prices")}
+        futures = _read(positions, list[_Position], "positions")
+        marks |= {row.symbol: row.mark_price for row in futures}
+        rows = [{"account": account} | row for row in _positions(markets, futures)]
+        resting = _orders(markets, marks, orders)
+        if margin is not None:
+            _check_margin(margin)
+            _check_beside(margin, futures, debts, resting, marks)
+        settings = {"account": account, "unsettled": margin.unsettled_equity if margin else Decimal(0)}
+        if limit is not None:
+            settings["leverage_limit"] = limit
+        return snapshot(
+            dict(venue.source)
+            | {"markets": list(markets.values()), "collateral": list(assets.values()), "backstop": []},
+            rows,
+            [
+                {"account": account, "asset": symbol, "quantity": free, "lent": lent}
+                for symbol, (free, lent) in held.items()
+            ],
+            {symbol: mark for symbol, mark in marks.items() if symbol in markets and mark > 0},
+            _reported(account, margin, futures),
+            asset_prices=usable | dict(asset_prices or {}),
+            orders=[{"account": account} | row for row in resting],
+            settings=[settings],
+        )
+
+
+def _read(source: Payload | None, shape: type[json_input.T], name: str) -> json_input.T:
+    return json_input.read([] if source is None else source, shape, name)
+
+
+def _holdings(
+    venue: Venue, capital: Payload
+) -> tuple[_Margin | None, dict[str, tuple[Decimal, Decimal]], dict[str, Decimal]]:
+    """Read the margin summary if the reply has it, free and lent quantity of each asset, and the prices in it."""
+    content = json_input.raw(capital, "capital")
+    known = venue.assets.symbol
+    held = {venue.settle_asset: (Decimal(0), Decimal(0))}
+    if isinstance(content, dict) and (not content or any(isinstance(value, dict) for value in content.values())):
+        balances = json_input.keyed(content, _Balance, "capital", "$")
+        for symbol, row in balances.items():
+            if symbol in known:
+                held[symbol] = (row.available + row.locked + row.staked, Decimal(0))
+        return None, held, {}
+    margin = json_input.read(content, _Margin, "capital")
+    prices: dict[str, Decimal] = {}
+    for at, asset in enumerate(margin.collateral):
+        path = f"$.collateral[{at}]"
+        if not 0 <= asset.lend_quantity <= asset.total_quantity:
+            rule = "must be from 0 to totalQuantity"
+            raise RiskDataError("capital", f"{path}.lendQuantity", rule, value=str(asset.lend_quantity))
+        if asset.symbol in prices:
+            raise RiskDataError("capital", f"{path}.symbol", "must not stand twice", value=asset.symbol)
+        if asset.total_quantity and asset.symbol not in known:
+            rule = "must be a collateral asset of the venue"
+            raise RiskDataError("capital", f"{path}.symbol", rule, value=asset.symbol)
+        prices[asset.symbol] = asset.asset_mark_price
+        if asset.symbol in known:
+            held[asset.symbol] = (asset.total_quantity - asset.lend_quantity, asset.lend_quantity)
+    return margin, held, prices
+
+
+def _check_margin(margin: _Margin) -> None:
+    """Hold the totals of the margin summary against its own rows.
+
+    Raises
+    ------
+    RiskDataError
+        One is not what they make.
+    """
+
+    def check(path: str, total: Decimal | None, parts: Sequence[Decimal | None], what: str) -> None:
+        known = [part for part in parts if part is not None]
+        if len(known) == len(parts):
+            slack = _ROUNDING * (1 + sum(map(abs, known), Decimal(0)))
+            check_total("capital", path, total, sum(known, Decimal(0)), slack, what)
+
+    for at, row in enumerate(margin.collateral):
+        path = f"$.collateral[{at}]"
+        worth = row.total_quantity * row.asset_mark_price
+        check(f"{path}.balanceNotional", row.balance_notional, [worth], "totalQuantity * assetMarkPrice")
+        if row.collateral_weight is not None:
+            value = worth * row.collateral_weight
+            check(f"{path}.collateralValue", row.collateral_value, [value], "balanceNotional * collateralWeight")
+    values = [row.collateral_value for row in margin.collateral]
+    check("$.assetsValue", margin.assets_value, values, "the sum of collateralValue; an asset is missing")
+    gains = [margin.assets_value, margin.pnl_unrealized, margin.unsettled_equity]
+    what = "assetsValue + pnlUnrealized + unsettledEquity - borrowLiability"
+    owed = [debt for debt in (margin.borrow_liability, margin.liabilities_value) if debt is not None]
+    if None not in gains and owed:  # whether other liabilities hold the borrows is not published
+        before = sum((gain for gain in gains if gain is not None), Decimal(0))
+        debt = min(owed, key=lambda debt: abs(before - debt - margin.net_equity))
+        check("$.netEquity", margin.net_equity, [*gains, -debt], what)
+    free = [margin.net_equity, None if margin.net_equity_locked is None else -margin.net_equity_locked]
+    if None not in free and margin.net_equity_available:  # nothing less than 0 is available
+        check("$.netEquityAvailable", margin.net_equity_available, free, "netEquity - netEquityLocked")
+
+
+def _check_beside(
+    margin: _Margin,
+    futures: Sequence[_Position],
+    debts: Sequence[_BorrowLend],
+    orders: Sequence[Mapping[str, Any]],
+    marks: Mapping[str, Decimal],
+) -> None:
+    """Hold the margin summary against the positions, borrows and orders of the other replies.
+
+    Raises
+    ------
+    RiskDataError
+        They are further apart than prices move between two replies.
+    """
+    worth = sum((abs(row.net_quantity) * row.mark_price for row in futures), Decimal(0))
+    profit = sum((row.pnl_unrealized for row in futures), Decimal(0))
+    what = "the sum of pnlUnrealized in positions; that reply is missing, or of another moment or account"
+    check_total("capital", "$.pnlUnrealized", margin.pnl_unrealized, profit, _MOVE * worth + _ROUNDING, what)
+    owed = sum((-row.net_quantity * row.mark_price for row in debts if row.net_quantity < 0), Decimal(0))
+    what = "the worth of what is borrowed in borrow_lend; that reply is missing, or of another moment or account"
+    check_total("capital", "$.borrowLiability", margin.borrow_liability, owed, _MOVE * owed + _ROUNDING, what)
+    if margin.margin_fraction:
+        exposure = margin.net_equity / margin.margin_fraction
+        resting = sum((order["quantity"] * marks[order["market"]] for order in orders), Decimal(0))
+        if worth + owed + resting < (1 - _GAP) * exposure:
+            rule = f"is that of an exposure of {exposure:f}, and positions, borrows and orders make"
+            rule += f" {worth + owed + resting:f}: one of these replies is missing"
+            value = f"{margin.margin_fraction:f}"
+            raise RiskDataError("capital", "$.marginFraction", rule, value=value)
+
+
+def _lend_and_borrow(
+    assets: Mapping[str, dict[str, Any]],
+    held: dict[str, tuple[Decimal, Decimal]],
+    debts: list[_BorrowLend],
+    *,
+    counted: bool,
+) -> None:
+    """Put debts into the balances, and lends unless the balances have them already (``counted``)."""
+    seen: set[str] = set()
+    for at, row in enumerate(debts):
+        path = f"$[{at}]"
+        if row.symbol in seen:
+            raise RiskDataError("borrow_lend", f"{path}.symbol", "must not stand twice", value=row.symbol)
+        seen.add(row.symbol)
+        free, lent = held.get(row.symbol, (Decimal(0), Decimal(0)))
+        if row.net_quantity < 0:
+            if row.symbol not in assets:
+                rule = "must be a collateral asset of the venue"
+                raise RiskDataError("borrow_lend", f"{path}.symbol", rule, value=row.symbol)
+            _in_force(assets[row.symbol], row)
+            held[row.symbol] = (row.net_quantity, free + lent)
+        elif not counted and row.symbol in assets:
+            held[row.symbol] = (free, row.net_quantity)
+
+
+def _in_force(row: dict[str, Any], sent: _Position | _BorrowLend) -> None:
+    """Give a market or asset the margin functions that the venue says are in force for this account."""
+    for name, function in (("imfFunction", sent.imf_function), ("mmfFunction", sent.mmf_function)):
+        if function is not None:
+            row[name] = msgspec.to_builtins(function)
+
+
+def _positions(markets: Mapping[str, dict[str, Any]], futures: list[_Position]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for at, row in enumerate(futures):
+        path = f"$[{at}]"
+        if row.net_quantity == 0:
+            continue
+        if row.symbol not in markets:
+            raise RiskDataError(
+                "positions", f"{path}.symbol", "must be a perpetual market of the venue", value=row.symbol
+            )
+        _in_force(markets[row.symbol], row)
+        found.append(
+            {
+                "market": row.symbol,
+                "quantity": row.net_quantity,
+                "entry_price": row.entry_price,
+                "settle_price": row.mark_price - row.pnl_unrealized / row.net_quantity,
+            }
+        )
+    return found
+
+
+def _orders(
+    markets: Mapping[str, Mapping[str, Any]], marks: Mapping[str, Decimal], orders: Payload | None
+) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for at, row in enumerate(_read(orders, list[_Order], "orders")):
+        path = f"$[{at}]"
+        left = (row.quantity or Decimal(0)) - (row.executed_quantity or Decimal(0))
+        if left <= 0 or row.status == "TriggerPending":
+            continue
+        if row.symbol not in markets:
+            if row.symbol.count("_") > 1:  # spot is BASE_QUOTE
+                rule = "must be a perpetual market of the venue"
+                raise RiskDataError("orders", f"{path}.symbol", rule, value=row.symbol)
+            continue
+        if row.symbol not in marks:
+            rule = "needs a mark price: the account has no position in it, give mark_prices"
+            raise RiskDataError("orders", f"{path}.symbol", rule, value=row.symbol)
+        if row.price is None:
+            raise RiskDataError("orders", f"{path}.price", "must not be missing")
+        found.append(
+            {
+                "market": row.symbol,
+                "side": row.side.lower(),
+                "price": row.price,
+                "quantity": left,
+                "reduce_only": bool(row.reduce_only),
+            }
+        )
+    return found
+
+
+def _reported(account: int | str, margin: _Margin | None, futures: list[_Position]) -> list[Figure]:
+    found: list[Figure] = []
+    if margin is not None:
+        found.append((account, None, "net_equity", margin.net_equity))
+        if margin.margin_fraction:
+            exposure = margin.net_equity / margin.margin_fraction
+            found.append((account, None, "exposure", exposure))
+            found.append((account, None, "initial_margin", margin.imf * exposure))
+            found.append((account, None, "maintenance_margin", margin.mmf * exposure))
+    known = [row for row in futures if row.net_quantity and row.est_liquidation_price and row.est_liquidation_price > 0]
+    return found + [(account, row.symbol, "liquidation_price", row.est_liquidation_price) for row in known]

@@ -1,0 +1,45 @@
+"""ccxt: order books of its ``fetch_order_book``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from ...boundary import Payload, Row, json_input
+from ..books import book_of
+
+_BOOK = "order_book"
+
+
+class _Book(Row):
+    bids: list[Annotated[list[Any], msgspec.Meta(min_length=2, max_length=3)]]
+    asks: list[Annotated[list[Any], msgspec.Meta(min_length=2, max_length=3)]]
+    timestamp: int | None = None
+
+
+def read_book(source: Payload) -> dict[str, Any]:
+    """Read an order book of any venue.
+
+    `riskcore.Tick` takes the result of ``fetch_order_book`` as it is too; this adds its time.
+
+    Parameters
+    ----------
+    source
+        Of ``fetch_order_book``, a file or its content: levels of price, amount and perhaps number of orders. Amounts
+        must be quantities of the base: where a venue counts contracts, multiply them by ``contractSize`` first.
+
+    Returns
+    -------
+    dict
+        bids and asks, (price, quantity) with the best level first, as `riskcore.Tick` takes the book of a market; and
+        time, nanoseconds since the epoch, for its ``book_times``, None where it is not known.
+
+    Raises
+    ------
+    RiskDataError
+        It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+    """
+    found = json_input.read(source, _Book, _BOOK)
+    time = None if found.timestamp is None else found.timestamp * 1_000_000
+    return book_of(_BOOK, {"$.bids": [row[:2] for row in found.bids], "$.asks": [row[:2] for row in found.asks]}, time)

@@ -1,0 +1,710 @@
+"""Hyperliquid: the margin rules in a saved ``meta`` reply, and the account in a saved ``clearinghouseState`` reply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from ...boundary import Payload, RiskDataError, Row, json_input
+from ...venue import Venue
+from ..books import book_of
+from .parameters import at_most, fraction_of, settle_only, shipped
+from .snapshot import Figure, Snapshot, check_total, snapshot
+
+_META, _STATE, _SPOT, _ORDERS = "meta", "clearinghouseState", "spotClearinghouseState", "openOrders"
+_DIGITS = 40  # of the arithmetic on a payload's amounts
+
+_PRICE_DECIMALS = 6  # together with szDecimals
+_HEADROOM = 100  # what later marks may be of the mark in the reply
+_LAST_DIGIT = Decimal("1e-6")  # of an amount in US dollars
+_SAME_REPLY = Decimal("1e-3")  # of the notional: what a liquidation price may be away in the reply it stands in
+_MOVE = Decimal("0.01")  # of the notional: what replies of different moments, and tiers of other dates, may differ by
+_SIDES = {"B": "bid", "A": "ask"}
+
+Leverage = Annotated[int, msgspec.Meta(ge=1)]
+Decimals = Annotated[int, msgspec.Meta(ge=0, le=12)]
+
+
+class _Row(Row, rename="camel"):
+    """Part of a reply."""
+
+
+class _Tier(_Row):
+    lower_bound: Decimal
+    max_leverage: Leverage
+
+
+class _Table(_Row):
+    margin_tiers: Annotated[list[_Tier], msgspec.Meta(min_length=1)]
+
+
+class _Asset(_Row):
+    name: str
+    sz_decimals: Decimals
+    max_leverage: Leverage
+    margin_table_id: int | None = None
+
+
+class _Meta(_Row):
+    universe: list[_Asset]
+    margin_tables: list[tuple[int, _Table]] = msgspec.field(default_factory=list)
+    collateral_token: int | None = None
+
+
+class _Context(_Row):
+    mark_px: Decimal | None
+
+
+class _Cross(_Row, tag_field="type", tag="cross"):
+    value: Decimal | None = None
+
+
+class _Isolated(_Row, tag_field="type", tag="isolated"):
+    raw_usd: Decimal
+    value: Decimal | None = None
+
+
+class _Position(_Row):
+    coin: str
+    szi: Decimal
+    leverage: _Cross | _Isolated
+    position_value: Decimal
+    margin_used: Decimal
+    entry_px: Decimal | None = None
+    liquidation_px: Decimal | None = None
+    max_leverage: Leverage | None = None
+
+
+class _Held(_Row):
+    position: _Position
+
+
+class _Summary(_Row):
+    account_value: Decimal
+    total_ntl_pos: Decimal
+    total_raw_usd: Decimal
+    total_margin_used: Decimal | None = None
+
+
+class _State(_Row):
+    asset_positions: list[_Held]
+    cross_margin_summary: _Summary
+    margin_summary: _Summary | None = None
+    cross_maintenance_margin_used: Decimal | None = None
+
+
+class _Balance(_Row):
+    coin: str
+    token: int
+    total: Decimal
+    hold: Decimal
+
+
+class _Available(Row, array_like=True):
+    token: int
+    amount: Decimal
+
+
+class _Spot(_Row):
+    balances: list[_Balance]
+    token_to_available_after_maintenance: list[_Available] | None = None
+    portfolio_margin_enabled: bool | None = None
+
+
+class _Order(_Row):
+    coin: str
+    side: Literal["A", "B"]
+    limit_px: Decimal
+    sz: Decimal
+    reduce_only: bool | None = None
+    is_trigger: bool | None = None
+
+
+class _Level(Row):
+    px: Decimal
+    sz: Decimal
+
+
+class _Depth(Row):
+    levels: tuple[list[_Level], list[_Level]]
+    time: int | None = None
+
+
+def preset() -> dict[str, Any]:
+    """Return published parameters for `load_venue`, with their ``source`` and ``date``.
+
+    A few of the venue's markets and their margin tables, in the shape of ``meta``; no account data. For work on a live
+    account, save the replies of the API of that moment instead.
+    """
+    return shipped("hyperliquid")
+
+
+def load_venue(
+    meta: Payload,
+    *,
+    settle_asset: str = "USDC",
+    policy: Mapping[str, Any] | None = None,
+    backstop: Sequence[Mapping[str, Any]] | None = None,
+) -> Venue:
+    """Build a venue from a saved reply, a file or its parsed content.
+
+    The maintenance rate of a tier is half of 1 / maxLeverage, with the deductions that leave no step between tiers; the
+    initial rate is 1 / maxLeverage of the whole notional (`load_account` knows the leverage that a user chose).
+
+    Parameters
+    ----------
+    meta
+        Of ``meta`` or ``metaAndAssetCtxs``; for several dexes a list of them, as ``allPerpMetas`` is, or a mapping by
+        dex. The markets are those of the dexes with the ``collateralToken`` of the first. A market whose margin table
+        is not listed (ids below 50 never are) has one tier, of its ``maxLeverage``.
+    settle_asset
+        Symbol of the asset that PnL is settled in.
+    policy, backstop
+        As `riskcore.load_venue` takes them; the API does not say them.
+
+    Raises
+    ------
+    RiskDataError
+        The reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+    """
+    markets: dict[str, tuple[int, list[tuple[Decimal, int]]]] = {}
+    token = None
+    for table, found, _ in _metas(meta):
+        first = found.collateral_token or 0
+        token = first if token is None else token
+        if first != token:
+            continue
+        tiers_of = {
+            number: [(t.lower_bound, t.max_leverage) for t in table.margin_tiers]
+            for number, table in found.margin_tables
+        }
+        for at, asset in enumerate(found.universe):
+            if asset.name in markets:
+                raise RiskDataError(table, f"$.universe[{at}].name", "must not stand twice", value=asset.name)
+            tiers = tiers_of.get(asset.margin_table_id or 0) or [(Decimal(0), asset.max_leverage)]
+            markets[asset.name] = (asset.sz_decimals, tiers)
+    return _venue(markets, settle_asset, policy, backstop)
+
+
+def venue_of_state(
+    state: Payload,
+    *,
+    settle_asset: str = "USDC",
+    policy: Mapping[str, Any] | None = None,
+    backstop: Sequence[Mapping[str, Any]] | None = None,
+) -> Venue:
+    """Build a venue from nothing but an account: for a saved ``clearinghouseState`` without its ``meta``.
+
+    It has the markets of the positions, each with one tier, of the position's ``maxLeverage``: right up to the market's
+    second tier, too little margin above. A lot is the last digit of the position.
+
+    Parameters
+    ----------
+    state
+        Of ``clearinghouseState``, of one dex or of several (`load_account`), with at least one position.
+    settle_asset, policy, backstop
+        As of `load_venue`.
+
+    Raises
+    ------
+    RiskDataError
+        The reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+    """
+    markets = {}
+    for dex in _dexes(state):
+        for at, position in dex.positions:
+            if position.max_leverage is None:
+                rule = "must not be missing without a meta reply"
+                raise RiskDataError(dex.table, _path(at, "maxLeverage"), rule)
+            decimals = max(0, -int(position.szi.normalize().as_tuple().exponent))
+            markets[position.coin] = (decimals, [(Decimal(0), position.max_leverage)])
+    return _venue(markets, settle_asset, policy, backstop)
+
+
+def marks(meta_and_contexts: Payload) -> dict[str, float]:
+    """Mark prices by symbol in a saved reply, a file or its parsed content.
+
+    Parameters
+    ----------
+    meta_and_contexts
+        Of ``metaAndAssetCtxs``, of one dex or a list or mapping of several.
+
+    Raises
+    ------
+    RiskDataError
+        The reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+    """
+    prices: dict[str, float] = {}
+    for table, found, contexts in _metas(meta_and_contexts):
+        if len(contexts) != len(found.universe):
+            raise RiskDataError(table, "$[1]", "must hold a context for each market", value=len(contexts))
+        pairs = zip(found.universe, contexts, strict=True)
+        prices |= {asset.name: float(context.mark_px) for asset, context in pairs if context.mark_px is not None}
+    return prices
+
+
+def read_book(l2_book: Payload) -> dict[str, Any]:
+    """Read the order book in a saved reply, a file or its parsed content.
+
+    Parameters
+    ----------
+    l2_book
+        Of ``l2Book``: bids and then asks. Its ``time`` is in milliseconds.
+
+    Returns
+    -------
+    dict
+        bids and asks, (price, quantity) with the best level first, as `riskcore.Tick` takes the book of a market; and
+        time, nanoseconds since the epoch, for its ``book_times``, None where it is not known.
+
+    Raises
+    ------
+    RiskDataError
+        It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+    """
+    found = json_input.read(l2_book, _Depth, "l2Book")
+    sides = {f"$.levels[{at}]": [(row.px, row.sz) for row in rows] for at, rows in enumerate(found.levels)}
+    return book_of("l2Book", sides, None if found.time is None else found.time * 1_000_000)
+
+
+def load_account(
+    venue: Venue,
+    state: Payload,
+    *,
+    spot: Payload | None = None,
+    orders: Payload | None = None,
+    mark_prices: Mapping[str, Any] | None = None,
+    account: int | str = "account",
+) -> Snapshot:
+    """Build a snapshot of one user's accounts from saved replies, files or their parsed content.
+
+    The cross positions of a dex share one account, ``<account>`` on the first dex and ``<account>:<dex>`` on another;
+    each isolated position is an account of its own, ``<account>:<coin>``, with its own margin. In a unified account the
+    cross positions of all dexes share ``<account>``, whose equity is the ``total`` of USDC in the spot reply less the
+    margin of the isolated positions: that total holds the perpetuals' part and their PnL too. PnL counts as realised at
+    the reply's marks (``positionValue / |szi|``), so that no balance is negative while the equity is not: Hyperliquid
+    has no borrows. Entry prices stay. The initial margin of the snapshot's markets is at least that of the leverage
+    that the user chose in them.
+
+    Every total is held against the rows that make it, to the last digits sent. ``crossMaintenanceMarginUsed`` is cut to
+    six decimals by the venue. A reply of 2023, whose positions have no ``maxLeverage``, has none, and liquidation
+    prices that leave out how the position's own maintenance margin changes on the way: these are not in ``reported``.
+
+    Parameters
+    ----------
+    venue
+        Of `load_venue` or `venue_of_state`. Its backstop providers are left out.
+    state
+        Of ``clearinghouseState``; for several dexes a list of such replies or of pairs (dex, reply), or a mapping by
+        dex (the first dex is "").
+    spot
+        Of ``spotClearinghouseState``: needed of a unified account, which is one whose spot reply has
+        ``tokenToAvailableAfterMaintenance``. In other accounts the spot balances are apart, and left out.
+    orders
+        Of ``openOrders`` or ``frontendOpenOrders``. Spot orders and those that wait for a trigger are left out. An
+        order in the market of an isolated position belongs to its account, any other to the cross account.
+    mark_prices
+        By symbol (`marks`): for markets in which there is an order and no position.
+    account
+        Id of the cross account, made text.
+
+    Raises
+    ------
+    RiskDataError
+        A reply cannot be read, something is missing, of another type or out of range, or names a market that is not the
+        venue's; a total is not what the rows make; the venue's liquidation prices need money that is not in the
+        replies, as those of a unified account do without ``spot``; or the account has portfolio margin. The message
+        holds the path.
+    """
+    name = str(account)
+    with localcontext(prec=_DIGITS):
+        dexes = _dexes(state)
+        _check_rows(venue, dexes)
+        several = len(dexes) > 1
+        pools = [_pool(venue, dex, f"{name}:{dex.name}" if several and dex.name else name) for dex in dexes]
+        total = None if spot is None else _unified(spot, venue.settle_asset, dexes, pools)
+        if total is not None:
+            pools = [_shared_pool(pools, name, total)]
+        for pool in pools:
+            _check_liquidation_prices(venue, pool, _SAME_REPLY if total is None else _MOVE)
+        alone = [p for dex in dexes for _, p in dex.positions if isinstance(p.leverage, _Isolated)]
+        owner = {p.coin: f"{name}:{p.coin}" for p in alone}
+        owner |= {p.coin: pool.account for pool in pools for _, p in pool.positions}
+        rows: list[dict[str, Any]] = []
+        balance = {pool.account: pool.equity for pool in pools}
+        for dex in dexes:
+            for _, position in dex.positions:
+                mark = position.position_value / abs(position.szi)
+                entry = mark if position.entry_px is None else position.entry_px
+                row = {"account": owner[position.coin], "market": position.coin, "quantity": position.szi}
+                rows.append(row | {"entry_price": entry, "settle_price": mark})
+                if isinstance(position.leverage, _Isolated):
+                    signed = position.position_value.copy_sign(position.szi)
+                    balance[owner[position.coin]] = position.leverage.raw_usd + signed
+        held = {row["market"]: row["settle_price"] for row in rows}
+        resting = _resting(venue, orders, owner, name, balance)
+        reported = _reported(dexes, pools, owner, total)
+        if any(not order["reduce_only"] for order in resting):  # they are in riskcore's figures, not in the reply's
+            reported = [row for row in reported if row[2] not in ("exposure", "initial_margin")]
+        fractions = {p.coin: _fraction(p) for dex in dexes for _, p in dex.positions}
+        prices = dict(mark_prices or {}) | held
+        return snapshot(
+            _source(venue, held, fractions),
+            rows,
+            [{"account": each, "asset": venue.settle_asset, "quantity": free} for each, free in balance.items()],
+            {coin: price for coin, price in prices.items() if coin in venue.markets.symbol},
+            reported,
+            orders=resting,
+        )
+
+
+def _reported(
+    dexes: Sequence[_Dex], pools: Sequence[_Pool], owner: Mapping[str, str], total: Decimal | None
+) -> list[Figure]:
+    """What the replies say of each account, and of all together."""
+    found: list[Figure] = []
+    for pool in pools:
+        found.append((pool.account, None, "net_equity", pool.equity))
+        found.append((pool.account, None, "exposure", sum(p.position_value for _, p in pool.positions)))
+        if pool.maintenance is not None:
+            found.append((pool.account, None, "maintenance_margin", pool.maintenance))
+        if pool.initial is not None:
+            found.append((pool.account, None, "initial_margin", pool.initial))
+    every = [p for dex in dexes for _, p in dex.positions]
+    for p in every:
+        if isinstance(p.leverage, _Isolated):
+            found.append((owner[p.coin], None, "net_equity", p.margin_used))
+            found.append((owner[p.coin], None, "exposure", p.position_value))
+        if p.liquidation_px is not None and p.max_leverage is not None:
+            found.append((owner[p.coin], p.coin, "liquidation_price", p.liquidation_px))
+    whole = [dex.state.margin_summary for dex in dexes]
+    sums = [summary for summary in whole if summary is not None]
+    if len(pools) + sum(isinstance(p.leverage, _Isolated) for p in every) > 1 and len(sums) == len(whole):
+        equity = sum(summary.account_value for summary in sums) if total is None else total
+        found.append((None, None, "net_equity", equity))
+        found.append((None, None, "exposure", sum(summary.total_ntl_pos for summary in sums)))
+    return found
+
+
+def _metas(source: Payload) -> list[tuple[str, _Meta, list[_Context]]]:
+    """Rules and contexts of each dex, with the name of the reply."""
+    content = json_input.raw(source, _META)
+    several: list[tuple[str, Any]] = [("", content)]
+    pair = isinstance(content, list) and len(content) == 2 and isinstance(content[0], dict)
+    if isinstance(content, list) and not (pair and isinstance(content[1], list)):
+        several = [(f"[{at}]", one) for at, one in enumerate(content)]
+    elif isinstance(content, dict) and content and not {"universe", "marginTables", "collateralToken"} & set(content):
+        several = [(f"[{dex!r}]", one) for dex, one in content.items()]
+    found = []
+    for suffix, one in several:
+        if isinstance(one, list):
+            found.append((_META + suffix, *json_input.read(one, tuple[_Meta, list[_Context]], _META + suffix)))
+        else:
+            found.append((_META + suffix, json_input.read(one, _Meta, _META + suffix), []))
+    return found
+
+
+@dataclass(frozen=True)
+class _Dex:
+    """State on one dex, with the name of its reply; the first dex is ""."""
+
+    table: str
+    name: str
+    state: _State
+
+    @property
+    def positions(self) -> list[tuple[int, _Position]]:
+        """Positions that are not flat, each with its place in the reply."""
+        return [(at, held.position) for at, held in enumerate(self.state.asset_positions) if held.position.szi]
+
+
+def _dexes(source: Payload) -> list[_Dex]:
+    """States by dex.
+
+    Raises
+    ------
+    RiskDataError
+        One cannot be read, or it is not known which dex one of several is of, or two are of one.
+    """
+    content = json_input.raw(source, _STATE)
+    if isinstance(content, dict) and "clearinghouseStates" in content:
+        content = content["clearinghouseStates"]
+    several: list[tuple[str, str | None, Any]] = [("", None, content)]
+    if isinstance(content, list):
+        pairs = [one if isinstance(one, list) and len(one) == 2 else (None, one) for one in content]
+        several = [(f"[{at}]", dex, one) for at, (dex, one) in enumerate(pairs)]
+    elif isinstance(content, dict) and content and not set(_State.__struct_encode_fields__) & set(content):
+        several = [(f"[{dex!r}]", dex, one) for dex, one in content.items()]
+    found: list[_Dex] = []
+    for suffix, dex, one in several:
+        table = _STATE + suffix
+        state = json_input.read(one, _State, table)
+        coins = [(at, held.position.coin) for at, held in enumerate(state.asset_positions) if held.position.szi]
+        of = {_dex_of(coin) for _, coin in coins} or {"" if dex is None else str(dex)}
+        name = of.pop()
+        if of or (dex and name and dex != name):
+            at, coin = next((at, coin) for at, coin in coins if _dex_of(coin) != (dex or name))
+            raise RiskDataError(table, _path(at, "coin"), f"must be of one dex, {dex or name!r}", value=coin)
+        if any(other.name == name for other in found):
+            summary = state.cross_margin_summary
+            if dex is None and not coins and not summary.account_value and not summary.total_raw_usd:
+                continue  # nothing is there, on whatever dex
+            rule = f"must not be of the same dex as another reply, {name!r}: give a mapping of dex to reply"
+            raise RiskDataError(table, None, rule)
+        found.append(_Dex(table, name, state))
+    if not found:
+        raise RiskDataError(_STATE, None, "must hold at least one reply")
+    return found
+
+
+def _dex_of(coin: str) -> str:
+    return coin.rpartition(":")[0]
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """What carries the cross positions of a dex, or of all dexes in a unified account; margins are those reported."""
+
+    account: str
+    equity: Decimal
+    isolated: Decimal  # margin of the isolated positions beside it
+    initial: Decimal | None
+    maintenance: Decimal | None
+    positions: tuple[tuple[str, _Position], ...]  # each with table and path of its liquidation price
+
+
+def _check_rows(venue: Venue, dexes: Sequence[_Dex]) -> None:
+    seen: set[str] = set()
+    for dex in dexes:
+        for at, position in dex.positions:
+            coin, worth = position.coin, position.position_value
+            if coin not in venue.markets.symbol:
+                raise RiskDataError(dex.table, _path(at, "coin"), "must be a market of the venue", value=coin)
+            if coin in seen:
+                raise RiskDataError(dex.table, _path(at, "coin"), "must not stand twice", value=coin)
+            if worth <= 0:
+                raise RiskDataError(dex.table, _path(at, "positionValue"), "must be > 0", value=str(worth))
+            seen.add(coin)
+            if isinstance(position.leverage, _Isolated):
+                parts = [position.leverage.raw_usd, worth.copy_sign(position.szi)]
+                what = "rawUsd and the signed positionValue"
+                check_total(
+                    dex.table, _path(at, "marginUsed"), position.margin_used, parts[0] + parts[1], _slack(*parts), what
+                )
+
+
+def _fraction(position: _Position) -> Decimal:
+    """Initial margin fraction of the leverage that the user chose, by marginUsed if that says another; 0 if unknown."""
+    leverage, used, worth = position.leverage.value, position.margin_used, position.position_value
+    shared = not isinstance(position.leverage, _Isolated)
+    if shared and not (leverage and abs(worth / leverage - used) <= _slack(used)):
+        return fraction_of(max(worth / used, Decimal(1))) if used > 0 else Decimal(0)
+    return fraction_of(max(leverage, Decimal(1))) if leverage else Decimal(0)
+
+
+def _slack(*amounts: Decimal) -> Decimal:
+    """What a sum of amounts may be away from a total of them, each cut to its last digit."""
+    return _LAST_DIGIT * (len(amounts) + 2) + sum(map(abs, amounts), Decimal(0)) * Decimal("1e-9")
+
+
+def _pool(venue: Venue, dex: _Dex, account: str) -> _Pool:
+    """Cross positions of a dex, once its totals are held against its rows.
+
+    Raises
+    ------
+    RiskDataError
+        A total is not what the rows make.
+    """
+    state, cross = dex.state, dex.state.cross_margin_summary
+    alone = [p for _, p in dex.positions if isinstance(p.leverage, _Isolated)]
+    shared = [(at, p) for at, p in dex.positions if not isinstance(p.leverage, _Isolated)]
+    worth = [p.position_value for _, p in shared]
+    signed = [p.position_value.copy_sign(p.szi) for _, p in shared]
+    used, apart = [p.margin_used for _, p in shared], [p.margin_used for p in alone]
+    raw = [p.leverage.raw_usd for p in alone if isinstance(p.leverage, _Isolated)]
+    missing = "; positions are missing, or another dex or moment is mixed in"
+    parts: list[tuple[str, Decimal | None, list[Decimal], str]] = [
+        ("crossMarginSummary.totalNtlPos", cross.total_ntl_pos, worth, "the sum of the cross positions"),
+        (
+            "crossMarginSummary.accountValue",
+            cross.account_value,
+            [cross.total_raw_usd, *signed],
+            "totalRawUsd and them",
+        ),
+        ("crossMarginSummary.totalMarginUsed", cross.total_margin_used, used, "the sum of the cross positions"),
+    ]
+    whole = state.margin_summary
+    if whole is not None:
+        every = [*worth, *(p.position_value for p in alone)]
+        beside = "crossMarginSummary and the isolated positions"
+        parts += [
+            ("marginSummary.totalNtlPos", whole.total_ntl_pos, every, "the sum of the positions"),
+            ("marginSummary.accountValue", whole.account_value, [cross.account_value, *apart], beside),
+            ("marginSummary.totalRawUsd", whole.total_raw_usd, [cross.total_raw_usd, *raw], beside),
+            ("marginSummary.totalMarginUsed", whole.total_margin_used, [*used, *apart], "the sum of the positions"),
+        ]
+    for path, total, amounts, what in parts:
+        check_total(dex.table, f"$.{path}", total, sum(amounts, Decimal(0)), _slack(*amounts), what + missing)
+    required = [_requirement(venue, p, p.position_value) for _, p in shared]
+    what = "by the margin tables of the venue; they are of another date, or lack the tiers (give load_venue the meta)"
+    slack = _slack(*required) + sum(required, Decimal(0)) * Decimal("1e-5")
+    path = "$.crossMaintenanceMarginUsed"
+    check_total(dex.table, path, state.cross_maintenance_margin_used, sum(required, Decimal(0)), slack, what)
+    places = tuple((f"{dex.table}.{_path(at, 'liquidationPx')}", p) for at, p in shared)
+    maintenance = state.cross_maintenance_margin_used
+    return _Pool(account, cross.account_value, sum(apart, Decimal(0)), cross.total_margin_used, maintenance, places)
+
+
+def _requirement(venue: Venue, position: _Position, notional: Decimal) -> Decimal:
+    """Maintenance margin of a notional in the position's market."""
+    function = next(row["mmfFunction"] for row in venue.source["markets"] if row["symbol"] == position.coin)
+    if function["type"] != "tiers":
+        rule = "must have maintenance margin in tiers, as load_venue of riskcore.io.hyperliquid makes it"
+        raise RiskDataError("venue", position.coin, rule, value=function["type"])
+    edges = [(Decimal(str(b["from"])), Decimal(str(b["rate"]))) for b in function["brackets"]]
+    ends = [lower for lower, _ in edges[1:]] + [notional]
+    return sum(
+        (max(min(notional, end) - low, Decimal(0)) * rate for (low, rate), end in zip(edges, ends, strict=True)),
+        Decimal(0),
+    )
+
+
+def _shared_pool(pools: Sequence[_Pool], account: str, total: Decimal) -> _Pool:
+    """Cross positions of all dexes of a unified account with this balance."""
+    apart = sum((pool.isolated for pool in pools), Decimal(0))
+    initial = [pool.initial for pool in pools if pool.initial is not None]
+    maintenance = [pool.maintenance for pool in pools if pool.maintenance is not None]
+    return _Pool(
+        account,
+        total - apart,
+        apart,
+        sum(initial, Decimal(0)) if len(initial) == len(pools) else None,
+        sum(maintenance, Decimal(0)) if len(maintenance) == len(pools) else None,
+        tuple(place for pool in pools for place in pool.positions),
+    )
+
+
+def _check_liquidation_prices(venue: Venue, pool: _Pool, slack: Decimal) -> None:
+    """Refuse a pool whose equity is not what the venue's own liquidation prices need.
+
+    A reply of 2023 has other liquidation prices, and a short without one may be of any size.
+
+    Raises
+    ------
+    RiskDataError
+        The equity of the replies is further from it than ``slack`` of the notional.
+    """
+    required = sum((_requirement(venue, p, p.position_value) for _, p in pool.positions), Decimal(0))
+    room = slack * sum((p.position_value for _, p in pool.positions), Decimal(0)) + _LAST_DIGIT
+    for place, position in pool.positions:
+        size, worth = abs(position.szi), position.position_value
+        if position.max_leverage is None or (position.liquidation_px is None and position.szi < 0):
+            continue
+        price = position.liquidation_px or Decimal(0)
+        there = required - _requirement(venue, position, worth) + _requirement(venue, position, size * price)
+        needed = there - position.szi * price + worth.copy_sign(position.szi)
+        if pool.equity < needed - room or (pool.equity > needed + room and position.liquidation_px is not None):
+            table, _, path = place.partition(".")
+            rule = (
+                f"is that of an account with {needed:.6f} of equity, not {pool.equity:.6f}: the money of a unified or"
+            )
+            rule += " portfolio margin account is in spotClearinghouseState (spot=), or a dex is missing"
+            raise RiskDataError(table, path, rule, value=str(position.liquidation_px))
+
+
+def _unified(spot: Payload, settle_asset: str, dexes: Sequence[_Dex], pools: Sequence[_Pool]) -> Decimal | None:
+    """Balance of a unified account; None where the spot balances are apart.
+
+    Raises
+    ------
+    RiskDataError
+        The account has portfolio margin, or the reply is not one of the same account and about the same moment.
+    """
+    found = json_input.read(spot, _Spot, _SPOT)
+    if found.portfolio_margin_enabled:
+        rule = "must not be true: loans against other assets, as in portfolio margin, are not modelled"
+        raise RiskDataError(_SPOT, "$.portfolioMarginEnabled", rule)
+    available = {row.token: row.amount for row in found.token_to_available_after_maintenance or ()}
+    if not available:
+        return None
+    row = next((row for row in found.balances if row.coin == settle_asset), None)
+    if row is None or row.token not in available:
+        raise RiskDataError(_SPOT, "$.balances", "must hold the settle asset of the venue", value=settle_asset)
+    parts = [row.total, *(-pool.isolated for pool in pools), *(-(pool.maintenance or Decimal(0)) for pool in pools)]
+    # total and what is available are of one moment, the margins of another: the balance itself is no matter
+    alone = [p.position_value for dex in dexes for _, p in dex.positions if isinstance(p.leverage, _Isolated)]
+    maintenance = [pool.maintenance or Decimal(0) for pool in pools]
+    slack = _slack(*parts) + _MOVE * sum([*alone, *maintenance], Decimal(0))
+    what = f"total of {settle_asset} less the maintenance margin and the isolated margins; a dex is missing, or the"
+    path, sent = "$.tokenToAvailableAfterMaintenance", available[row.token]
+    check_total(_SPOT, path, sent, sum(parts, Decimal(0)), slack, f"{what} replies are of different moments or users")
+    return row.total
+
+
+def _path(at: int, name: str) -> str:
+    return f"$.assetPositions[{at}].position.{name}"
+
+
+def _venue(
+    markets: Mapping[str, tuple[int, list[tuple[Decimal, int]]]],
+    settle_asset: str,
+    policy: Mapping[str, Any] | None,
+    backstop: Sequence[Mapping[str, Any]] | None,
+) -> Venue:
+    rows = []
+    for name, (decimals, tiers) in markets.items():
+        row: dict[str, Any] = {"symbol": name, "baseSymbol": name, "marketType": "PERP"}
+        row["filters"] = {
+            "price": {"tickSize": f"1e{min(0, decimals - _PRICE_DECIMALS)}"},
+            "quantity": {"stepSize": f"1e-{decimals}"},
+        }
+        for key, part in (("imfFunction", 1), ("mmfFunction", 2)):
+            brackets = [{"from": str(lower), "rate": str(1 / Decimal(part * top))} for lower, top in tiers]
+            row[key] = {"type": "tiers", "brackets": brackets, "whole": part == 1}
+        rows.append(row)
+    return settle_only(rows, settle_asset, policy, backstop)
+
+
+def _source(venue: Venue, marks: Mapping[str, Decimal], fractions: Mapping[str, Decimal]) -> dict[str, Any]:
+    """Give the markets held the leverage that the user chose, and a maxPrice near their mark.
+
+    The lower a maxPrice is, the larger a position fits 64 bits.
+    """
+    rows = []
+    for row in venue.source["markets"]:
+        symbol = row["symbol"]
+        if symbol in marks:
+            price = row["filters"]["price"] | {"maxPrice": str(_HEADROOM * marks[symbol])}
+            row = row | {"filters": row["filters"] | {"price": price}}
+        if symbol in fractions:
+            row = row | {"imfFunction": at_most(row["imfFunction"], fractions[symbol])}
+        rows.append(row)
+    return dict(venue.source) | {"markets": rows, "backstop": []}
+
+
+def _resting(
+    venue: Venue, orders: Payload | None, owner: Mapping[str, str], account: str, accounts: Mapping[str, Decimal]
+) -> list[dict[str, Any]]:
+    rows = []
+    for at, order in enumerate(json_input.read([] if orders is None else orders, list[_Order], _ORDERS)):
+        spot = order.coin.startswith("@") or "/" in order.coin
+        if spot or order.is_trigger or not order.sz:
+            continue
+        if order.coin not in venue.markets.symbol:
+            raise RiskDataError(_ORDERS, f"$[{at}].coin", "must be a market of the venue", value=order.coin)
+        of_dex = f"{account}:{_dex_of(order.coin)}"
+        rows.append(
+            {
+                "account": owner.get(order.coin, of_dex if of_dex in accounts else account),
+                "market": order.coin,
+                "side": _SIDES[order.side],
+                "price": order.limit_px,
+                "quantity": order.sz,
+                "reduce_only": bool(order.reduce_only),
+            }
+        )
+    return rows

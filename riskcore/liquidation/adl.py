@@ -1,0 +1,193 @@
+"""Phase 5: auto-deleveraging, the last resort: closing against opposing accounts by the venue's policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import partial
+from math import ceil
+
+import numpy as np
+import numpy.typing as npt
+
+from ..kernels import margin as kernels
+from ..margin import exact
+from ..venue import POLICIES, Counterparties, queue_head, ranked, share_out, whole_weights
+from .backstop import by_requirement
+from .tick_state import Instalments, TickState, most
+
+Int = npt.NDArray[np.int64]
+Float = npt.NDArray[np.float64]
+
+
+def deleverage(state: TickState) -> None:
+    """Close what the backstop left against the accounts on the other side."""
+    sides: dict[tuple[int, int], _Opposing] = {}
+    for account, _ in state.past_the_book():
+        margin = state.margin(account)
+        for row in by_requirement(margin):
+            if state.healthy(account):
+                break
+            market, lots = int(state.accounts.columns.market[row]), int(state.accounts.columns.lots[row])
+            side = 1 if lots > 0 else -1
+            if (market, side) not in sides:
+                sides[market, side] = _Opposing(state, market, -side)
+            _Deal(state, account, row, margin, sides[market, side]).close()
+
+
+class _Opposing:
+    """Positions of one side of a market that may be closed in this tick, by account; ``rank`` is the policy's."""
+
+    def __init__(self, state: TickState, market: int, side: int) -> None:
+        self.columns, self.side = state.accounts.columns, side
+        self.policy = POLICIES[state.venue.policy.adl_policy]
+        self.rows, self.accounts, figures = _counterparties(state, market, side)
+        self.rank = ranked(self.policy, figures)
+        cap = state.venue.policy.adl_cap
+        self.allowed = figures.lots if cap == 1 else np.array([ceil(cap * n) for n in figures.lots.tolist()], np.int64)
+        self.closed = np.zeros(len(self.rows), np.int64)
+        if self.policy.shared:
+            self.weight = whole_weights(self.rank)
+            return
+        # what all who are selected hold on the other side is the most that can be asked for
+        held, _ = state.accounts.position_rows(state.selected)
+        held = held[self.columns.market[held] == market]
+        self.need = max(int(np.maximum(-side * self.columns.lots[held], 0).sum()), 1)
+        self.total = int(self.allowed.sum())
+        self.head, self.front = queue_head(self.rank, self.allowed, self.need), 0
+
+    def room(self) -> Int:
+        """Lots that each may lose now."""
+        held = np.maximum(self.side * self.columns.lots[self.rows], 0)
+        return np.asarray(np.minimum(held, self.allowed - self.closed), np.int64)
+
+    def room_of(self, n: int) -> int:
+        """Lots that one may lose now."""
+        return int(min(max(self.side * self.columns.lots[self.rows[n]], 0), self.allowed[n] - self.closed[n]))
+
+    def in_order(self) -> Iterator[int]:
+        """Yield those of the queue that have room, the first to go in front; more of it is sorted when it runs out."""
+        while self.front < len(self.head) and not self.room_of(int(self.head[self.front])):
+            self.front += 1
+        at = self.front
+        while True:
+            if at == len(self.head):
+                if self.need >= self.total:
+                    return
+                self.need = min(4 * self.need, self.total)
+                self.head = queue_head(self.rank, self.allowed, self.need)
+                continue
+            n = int(self.head[at])
+            if self.room_of(n):
+                yield n
+            at += 1
+
+
+class _Deal:
+    """One position against those opposing it; ``margin`` is its account's when the turn begins."""
+
+    def __init__(
+        self, state: TickState, account: int, row: int, margin: exact.ExactMargin, opposing: _Opposing
+    ) -> None:
+        lots, quantum = int(state.accounts.columns.lots[row]), state.venue.settle_quantum
+        self.state, self.account, self.row, self.opposing = state, account, row, opposing
+        self.market, self.size, self.side = int(state.accounts.columns.market[row]), abs(lots), 1 if lots > 0 else -1
+        equity = Fraction(margin.equity) * (1 - state.venue.policy.adl_price)
+        flow = exact.zero_price_flow(margin, row, equity, state.venue.policy.zero_price_band, quantum)
+        self.flow, self.left = Instalments(flow, self.size), self.size
+        self.gain = (Fraction(margin.value[row]) - flow * quantum) / self.size
+
+    def close(self) -> None:
+        """Close the position as far as there is somebody to close it against."""
+        if self.opposing.policy.shared:
+            self._share()
+        else:
+            for n in self.opposing.in_order():
+                self._offer(n, min(self.left, self.opposing.room_of(n)))
+                if not self.left:
+                    break
+        if self.left:
+            mmr = self.state.margin(self.account).mmr
+            self.state.journal.add(
+                "unfilled", "no_counterparty", self.account, mmr, mmr, market=self.market, requested=self.left
+            )
+
+    def _share(self) -> None:
+        """Close against all at once, by weight; what those leave who are cut is split again among the others."""
+        cut = np.zeros(len(self.opposing.rows), bool)
+        while self.left:
+            room = np.where(cut, 0, self.opposing.room())
+            parts = share_out(self.left, self.opposing.weight, room)
+            offered = np.flatnonzero(parts)
+            for n, lots in zip(offered.tolist(), parts[offered].tolist(), strict=True):
+                cut[n] = self._offer(n, lots) < lots
+            if not cut[offered].any():
+                return
+
+    def _offer(self, n: int, lots: int) -> int:
+        """Close up to ``lots`` of a counterparty, as many as leave it sound; return how many."""
+        state, opposing = self.state, self.opposing
+        row, counterparty = int(opposing.rows[n]), int(opposing.accounts[n])
+        if opposing.policy.reach and not self._reaches(row, counterparty):
+            return 0
+        taken = most(lots, partial(self._bears, row, counterparty))
+        if taken:
+            state.transfer(
+                "adl", "backstop_exhausted", self.account, self.row, counterparty, self.side * taken, self.size,
+                self.flow.next(taken),
+            )  # fmt: skip
+            opposing.closed[n] += taken
+            self.left -= taken
+        return taken
+
+    def _bears(self, row: int, counterparty: int, lots: int) -> bool:
+        """Whether a counterparty is sound after it has closed this many lots."""
+        return self.state.after_fill(row, counterparty, self.side * lots, -self.flow.peek(lots), self.state.sound)
+
+    def _reaches(self, row: int, counterparty: int) -> bool:
+        """Whether a counterparty has something left at the price of the deal: its own zero price is beyond it."""
+        margin = self.state.margin(counterparty)
+        share = exact.equity_share(margin, margin.requirement[row], margin.equity)
+        return share + self.gain * abs(int(self.state.accounts.columns.lots[row])) >= 0
+
+
+def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int, Counterparties]:
+    """Position rows, account rows and figures, at the tick's sweep, of those whom one side may be closed against."""
+    columns, table, prices = state.accounts.columns, state.before.table, state.prices
+    rows = np.flatnonzero((columns.market == market) & (state.before.lots * side > 0))
+    account = np.searchsorted(columns.position_offset, rows, side="right") - 1
+    keep = ~np.isin(account, state.selected) & (table.net_equity[account] > 0)
+    rows, account = rows[keep], account[keep]
+    worth, paid = _worths(state, rows)
+    if state.venue.policy.adl_counterparties == "profitable":
+        keep = _profitable(state, rows, worth, paid)
+        rows, account, worth, paid = rows[keep], account[keep], worth[keep], paid[keep]
+    requirement = np.empty(len(rows))
+    kernels.position_requirements(rows, state.before.lots[rows], columns, prices.columns, requirement)
+    theirs, counts = state.accounts.position_rows(account)
+    value, entry = _worths(state, theirs)
+    profit = np.bincount(np.repeat(np.arange(len(account)), counts), value - entry, len(account)).astype(float)
+    figures = Counterparties(
+        np.abs(state.before.lots[rows]), worth, paid, requirement, table.net_equity[account], table.exposure[account],
+        table.maintenance_margin[account], profit,
+    )  # fmt: skip
+    for figure in vars(figures).values():
+        figure.flags.writeable = False  # a user's policy looks, and changes nothing
+    return rows, account, figures
+
+
+def _worths(state: TickState, rows: Int) -> tuple[Float, Float]:
+    """Signed worth of positions at the mark, and what was paid for them, at the tick's sweep, in settle units."""
+    quantum = float(state.venue.settle_quantum)
+    per_lot = state.prices.columns.price_per_lot[state.accounts.columns.market[rows]]
+    return np.asarray(state.before.lots[rows] * per_lot * quantum), np.asarray(state.before.entry[rows] * quantum)
+
+
+def _profitable(state: TickState, rows: Int, worth: Float, paid: Float) -> npt.NDArray[np.bool_]:
+    """Whether positions are worth more than was paid for them; exactly."""
+    keep = worth > paid
+    quantum = exact.decimal(state.venue.settle_quantum)
+    for n in np.flatnonzero(np.abs(worth - paid) <= 1e-12 * np.abs(paid)).tolist():  # float64 cannot tell
+        per_lot = exact.price_per_lot(state.prices, int(state.accounts.columns.market[rows[n]]))
+        keep[n] = int(state.before.lots[rows[n]]) * per_lot > int(state.before.entry[rows[n]]) * quantum
+    return np.asarray(keep)

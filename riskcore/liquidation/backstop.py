@@ -1,0 +1,177 @@
+"""Phase 4: what the book cannot take goes to the backstop providers, at the zero price."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from functools import partial
+from math import ceil, floor
+
+import numpy as np
+import numpy.typing as npt
+
+from ..margin import exact
+from ..venue import share_out
+from .convert import settle_per_quantum
+from .tick_state import Instalments, TickState, most
+
+_MINUTE, _HOUR = 60 * 10**9, 3600 * 10**9
+_NO_LIMIT = Fraction(10) ** 12  # settle units: what a provider without any limit counts for
+_BITS = 50  # of a weight: many of them still fit 64 bits
+
+
+def hand_over(state: TickState) -> None:
+    """Close the positions of accounts below auto-close, or sent on, and their borrows, against the providers."""
+    selected = set(state.selected.tolist())
+    providers = sorted(
+        (account, p)
+        for p, provider in enumerate(state.venue.backstop)
+        if (account := state.accounts.row_of(provider.account)) not in selected
+    )
+    if not providers:
+        return
+    for account, below in state.past_the_book(state.sent_on):
+        turn = _Turn(state, account, "below_auto_close" if below else "sent_on", providers)
+        for row in by_requirement(turn.margin):
+            turn.hand_over_position(row)
+        if below:
+            turn.hand_over_borrows()
+
+
+def by_requirement(margin: exact.ExactMargin) -> list[int]:
+    """Position rows by maintenance margin, the largest first, ties by market."""
+    return sorted(margin.requirement, key=lambda row: (-margin.requirement[row], row))
+
+
+class _Turn:
+    """One account's turn; ``margin`` is its margin when the turn begins."""
+
+    def __init__(self, state: TickState, account: int, reason: str, providers: list[tuple[int, int]]) -> None:
+        self.state, self.account, self.reason, self.providers = state, account, reason, providers
+        self.margin = state.margin(account)
+        self.quantum, self.fund_share = state.venue.settle_quantum, state.venue.policy.backstop_fund_share
+        # without equity left the price is the mark: no provider pays for another account's loss
+        self.equity = max(self.margin.equity, Decimal(0))
+
+    def hand_over_position(self, row: int) -> None:
+        """Offer one position to the providers who take its market."""
+        state, columns = self.state, self.state.accounts.columns
+        market, lots = int(columns.market[row]), int(columns.lots[row])
+        size, side = abs(lots), 1 if lots > 0 else -1
+        worth = Fraction(exact.price_per_lot(state.prices, market)) / self.quantum
+        at_zero_price = state.venue.policy.backstop_below_zero == "zero_price"
+        equity = self.margin.equity if at_zero_price else self.equity
+        flow = exact.zero_price_flow(self.margin, row, equity, state.venue.policy.zero_price_band, self.quantum)
+        share = exact.equity_share(self.margin, self.margin.requirement[row], self.equity)
+        to_fund = round(share * self.fund_share / self.quantum)
+
+        def bears(provider: int, taken: int) -> bool:
+            other = state.accounts.position_row(provider, market)
+            held = int(columns.lots[other])
+            if abs(held + side * taken) <= abs(held):
+                return True
+            due = -round(Fraction((flow + to_fund) * taken, size))
+            return state.after_fill(other, provider, side * taken, due, state.covers_initial_margin)
+
+        flows, shares = Instalments(flow, size), Instalments(to_fund, size)
+        for provider, p, taken in self._split(size, worth, [market in b.markets for b in state.venue.backstop], bears):
+            state.transfer(
+                "backstop", self.reason, self.account, row, provider, side * taken, size, flows.next(taken),
+                shares.next(taken),
+            )  # fmt: skip
+            state.ledger.taken[p] += round(worth * taken)
+
+    def hand_over_borrows(self) -> None:
+        """Offer collateral for what the borrows cost, then those in other assets than settle for what came in."""
+        state, columns = self.state, self.state.accounts.columns
+        settle = int(columns.settle_row[self.account])
+        costs = {row: self._cost(row) for row in self.margin.borrowed if row != settle}
+        self._sell_for_settle(settle, sum(map(ceil, costs.values())))
+        for row, cost in costs.items():
+            if state.healthy(self.account):
+                return
+            debt, at_hand = -int(columns.free[row]), max(int(columns.free[settle]), 0)
+            # nobody gets a settle debt for being rid of another one
+            part = Fraction(1) if cost <= at_hand else Fraction(floor(debt * at_hand / cost), debt)
+            if part:
+                self._exchange(
+                    row, int(debt * part), -round(cost * part), round(self._share(row) * self.fund_share * part)
+                )
+
+    def _cost(self, row: int) -> Fraction:
+        """Settle quanta that a debt in another asset goes for: its worth and its share of the equity."""
+        debt = -int(self.state.accounts.columns.free[row])
+        return settle_per_quantum(self.state, row) * debt + self._share(row)
+
+    def _sell_for_settle(self, settle: int, costs: int) -> None:
+        """Offer collateral for settle, cheaper by what belongs to the settle debt of the equity."""
+        state, columns = self.state, self.state.accounts.columns
+        held = [
+            (-int(columns.free[row]) * settle_per_quantum(state, row), row)
+            for row in state.accounts.balances_of(self.account)
+            if row != settle and columns.free[row] > 0
+        ]
+        need, share = costs - int(columns.free[settle]), self._share(settle)
+        edge = share / (need + share) if need > 0 and share else Fraction(0)
+        for _, row in sorted(held):
+            if need <= 0 or state.healthy(self.account):
+                return
+            worth = settle_per_quantum(state, row)
+            sold = min(int(columns.free[row]), ceil(need / (worth * (1 - edge))))
+            value, before = worth * sold, int(columns.free[settle])
+            self._exchange(row, -sold, round(value * (1 - edge)), round(value * edge * self.fund_share))
+            need -= int(columns.free[settle]) - before
+
+    def _share(self, row: int) -> Fraction:
+        """Settle quanta of the equity that belong to a borrow."""
+        required = self.margin.borrowed.get(row, Decimal(0))
+        return exact.equity_share(self.margin, required, self.equity) / self.quantum
+
+    def _exchange(self, row: int, quanta: int, cash: int, to_fund: int) -> None:
+        """Offer providers to give ``quanta`` of an asset, or take them, for ``cash`` and the fund's part."""
+        state, account = self.state, self.account
+        asset, size, sign = int(state.accounts.columns.asset[row]), abs(quanta), 1 if quanta > 0 else -1
+        worth = settle_per_quantum(state, row)
+
+        def bears(provider: int, taken: int) -> bool:
+            other = state.accounts.balance_row(provider, asset)
+            due = round(Fraction((-cash - to_fund) * taken, size))
+            return state.after_exchange(other, provider, -sign * taken, due, state.covers_initial_margin)
+
+        parts, shares = Instalments(cash, size), Instalments(to_fund, size)
+        for provider, p, taken in self._split(size, worth, [asset in b.assets for b in state.venue.backstop], bears):
+            state.exchange(
+                "backstop", self.reason, account, row, provider, size, quanta=sign * taken, cash=parts.next(taken),
+                to_fund=shares.next(taken),
+            )  # fmt: skip
+            state.ledger.taken[p] += round(worth * taken)
+
+    def _split(
+        self, size: int, worth: Fraction, takes: list[bool], bears: Callable[[int, int], bool]
+    ) -> list[tuple[int, int, int]]:
+        """Account, number and part of each provider who takes something, by remaining capacity and own margin.
+
+        ``worth`` is in settle quanta per lot or quantum; ``bears`` is the test of a provider's initial margin.
+        """
+        open_to = [(account, p) for account, p in self.providers if takes[p]]
+        room = [int(self._remaining(p) / worth) for _, p in open_to]
+        shift = max(max(room, default=0).bit_length() - _BITS, 0)
+        cap = [most(min(lots, size), partial(bears, account)) for (account, _), lots in zip(open_to, room, strict=True)]
+        weight = np.array([lots >> shift for lots in room], np.int64)
+        parts = share_out(size, weight, np.array(cap, np.int64)).tolist()
+        return [(account, p, part) for (account, p), part in zip(open_to, parts, strict=True) if part]
+
+    def _remaining(self, provider: int) -> Fraction:
+        """Capacity that a provider has left, in settle quanta of notional."""
+        rules, taken = self.state.venue.backstop[provider], self.state.ledger.taken[provider].tolist()
+        limits = (rules.capacity_per_min, rules.capacity_per_hour, rules.max_notional)
+        left = [limit / self.quantum - used for limit, used in zip(limits, taken, strict=True) if limit is not None]
+        return max(min(left, default=_NO_LIMIT / self.quantum), Fraction(0))
+
+
+def roll_capacity(taken: npt.NDArray[np.int64], before: int, now: int) -> None:
+    """Forget what providers took in a clock minute or hour that has passed."""
+    for column, span in ((0, _MINUTE), (1, _HOUR)):
+        if now // span != before // span:
+            taken[:, column] = 0

@@ -1,0 +1,168 @@
+"""Phase 3: slices of the positions into the order books, sized by what restores the margin and what the books give."""
+
+from __future__ import annotations
+
+from math import ceil, floor
+
+import numpy as np
+import numpy.typing as npt
+
+from ..boundary import exact
+from ..kernels import slice_rounds, slice_size
+from ..kernels.books import FIRST_BAND
+from ..kernels.layouts import BookColumns, SliceRows, SliceRules, SliceTurns
+from ..kernels.margin import LIQUIDATING
+from ..market import Books, Prices
+from ..market.guards import price_bands, state
+from ..record import BOOK, EVENT, REASON
+from ..state import Ledger
+from ..venue import Policy, Venue
+from .tick_state import TickState
+
+Int = npt.NDArray[np.int64]
+_UNLIMITED = 2**62
+_WHOLE = ("account", "market", "event", "reason", "requested", "lots", "flow", "cost", "entry", "fee")
+_EVENT = np.array([EVENT[name] for name in slice_rounds.EVENTS])
+_REASON = np.array([REASON[name] for name in slice_rounds.ROW_REASONS])
+_POSITION_ORDER = {"relief": slice_size.RELIEF, "largest": slice_size.LARGEST, "pro_rata": slice_size.PRO_RATA}
+_ON_HARM = {"waive": slice_size.WAIVE, "send": slice_size.SEND, "backstop": slice_size.BACKSTOP}
+
+
+def sell_slices(state: TickState, turn: int) -> None:
+    """Send a slice of each position of the accounts that are liquidating and not below auto-close: one round."""
+    status = state.statuses()
+    chosen = np.flatnonzero((status == LIQUIDATING) & ~np.isin(state.selected, list(state.sent_on)))
+    accounts, status = state.selected[chosen], status[chosen]
+    rows, counts = state.accounts.position_rows(accounts)
+    if not rows.size:
+        return
+    venue, total, held = state.venue, len(accounts), len(rows)
+    room = np.full(total, _UNLIMITED)
+    if venue.policy.account_cap is not None:
+        cap = min(floor(venue.policy.account_cap / venue.settle_quantum), _UNLIMITED)
+        room[:] = [max(cap - state.ledger.sold.get(a, 0), 0) for a in accounts.tolist()]
+    turns = SliceTurns(
+        accounts, np.append(0, counts.cumsum()), status, room, np.empty(total), np.empty(total), np.empty(total),
+        _rests(state, turn, np.repeat(chosen, counts), rows), np.empty(held, np.int64), np.empty(held),
+        np.empty(held, np.float32),
+    )  # fmt: skip
+    whole = {name: np.empty(2 * held, np.int64) for name in _WHOLE}
+    done = SliceRows(np.zeros(1, np.int64), **whole, before=np.empty(2 * held), after=np.empty(2 * held))
+    columns = state.accounts.columns
+    if venue.policy.account_order == "pro_rata":
+        slice_rounds.send_shared(turns, columns, state.prices.columns, state.rules, state.book, done)
+    else:
+        slice_rounds.send_slices(turns, columns, state.prices.columns, state.rules, state.book, done)
+    state.sent_on.update(accounts[status == slice_size.SENT_ON].tolist())
+    _record(state, done)
+
+
+def _rests(state: TickState, turn: int, owner: Int, rows: Int) -> npt.NDArray[np.uint8]:
+    """Why each position row does not act in this round, 0 if it does; ``owner`` is a place among the selected."""
+    venue, market = state.venue, state.accounts.columns.market[rows].astype(np.int64)
+    number = turn * (len(venue.markets.symbol) + len(venue.assets.symbol)) + market
+    rests = np.zeros(len(rows), np.uint8)
+    rests[~state.acts(owner, number)] = slice_size.THROTTLE
+    cooldown = venue.policy.slice_cooldown
+    if cooldown is not None:
+        since, last = floor(state.journal.time - cooldown * 10**9), state.ledger.last_slice
+        at = zip(state.selected[owner].tolist(), market.tolist(), strict=True)
+        rests[(rests == 0) & [last.get(leg, since) > since for leg in at]] = slice_size.COOLDOWN
+    return rests
+
+
+def slice_rules(venue: Venue, prices: Prices) -> SliceRules:
+    """Rules of the slices at a tick's prices, in whole numbers."""
+    policy, markets, quantum = venue.policy, venue.markets, venue.settle_quantum
+    worth = [None if np.isnan(m) else exact(m) * step for m, step in zip(prices.mark, markets.step, strict=True)]
+    floor_lots = [1 if w is None else min(ceil(policy.min_slice_notional / w), _UNLIMITED) for w in worth]
+    lot_quanta = np.array([1 if w is None else min(ceil(w / quantum), _UNLIMITED) for w in worth], np.int64)
+    assets, settle = venue.assets, venue.settle
+    plain = assets.weight[settle] == 1 and assets.haircut_penalty[settle] == 0 and assets.haircut_base[settle] >= 1
+    cap = _UNLIMITED if policy.market_cap is None else min(floor(policy.market_cap / quantum), _UNLIMITED)
+    return SliceRules(
+        policy.slice_fraction.numerator, policy.slice_fraction.denominator, policy.liquidation_fee.numerator,
+        policy.liquidation_fee.denominator, policy.depth_share.numerator, policy.depth_share.denominator,
+        float(policy.target_mmr), _ON_HARM[policy.harmful_slice], float(policy.waived_fee_share),
+        _POSITION_ORDER[policy.position_order], settle, bool(plain), np.array(floor_lots, np.int64), markets.min_lots,
+        markets.value_num, markets.value_den, markets.value_num / markets.value_den, lot_quanta, cap // lot_quanta,
+    )  # fmt: skip
+
+
+def book_columns(venue: Venue, memory: state.Memory, prices: Prices, books: Books) -> BookColumns:
+    """Return the tick's books with their price bands, nothing taken yet."""
+    band, reason = price_bands.bands(venue, memory, prices, books)
+    levels = np.diff(books.offset)
+    side = np.repeat(np.arange(len(band)), levels)
+    buying = side % 2 == 1
+    within = np.where(buying, books.price <= band[side], books.price >= band[side])
+    inside = np.zeros(len(band), np.int64)
+    np.add.at(inside, side[within], books.lots[within])
+    worst = np.zeros(len(band), np.int64)
+    some = np.flatnonzero(levels)
+    worst[some] = books.price[books.offset[some + 1] - 1]
+    limit = venue.policy.slippage_limit
+    if limit is not None:
+        for s in some.tolist():
+            touch = int(books.price[books.offset[s]])
+            worst[s] = floor(touch * (1 + limit / 10_000)) if s % 2 else ceil(touch * (1 - limit / 10_000))
+    return BookColumns(
+        books.offset, books.price, books.lots, band, reason + FIRST_BAND, worst, inside, books.offset[:-1].copy(),
+        np.zeros_like(band),
+    )  # fmt: skip
+
+
+def forget_slices(ledger: Ledger, policy: Policy, before: int, now: int) -> None:
+    """Forget what accounts sold in a clock interval that has passed, and slices past their cooldown."""
+    span = policy.account_cap_interval * 10**9
+    if now // span != before // span:
+        ledger.sold.clear()
+    if policy.slice_cooldown is not None and ledger.last_slice:
+        since = floor(now - policy.slice_cooldown * 10**9)
+        ledger.last_slice = {leg: time for leg, time in ledger.last_slice.items() if time > since}
+
+
+def lots_left(book: BookColumns) -> Int:
+    """Lots that are left at each level."""
+    left = book.lots.copy()
+    for s in np.flatnonzero((book.cursor > book.offset[:-1]) | (book.taken > 0)).tolist():
+        left[book.offset[s] : book.cursor[s]] = 0
+        if book.taken[s]:
+            left[book.cursor[s]] -= book.taken[s]
+    return left
+
+
+def _record(state: TickState, done: SliceRows) -> None:
+    """Write the rows of a round into the journal, and the makers' side into the ledgers."""
+    written = int(done.written[0])
+    done = SliceRows(*(column[:written] for column in done))  # type: ignore[arg-type]
+    rows = state.journal.block(written)
+    filled = done.event == slice_rounds.BOOK
+    flow = np.where(filled, done.flow, 0)
+    rows["event"], rows["reason"] = _EVENT[done.event], _REASON[done.reason]
+    rows["account"], rows["market"] = done.account, done.market
+    rows["counterparty"][filled] = BOOK
+    rows["requested"], rows["lots"], rows["fee"] = done.requested, done.lots, done.fee
+    rows["cost"], rows["cash"], rows["entry"] = done.cost, flow + done.cost, done.entry
+    rows["counter_cash"] = -flow
+    rows["mmr_before"], rows["mmr_after"] = done.before, done.after
+    priced = filled | (done.event == slice_rounds.HARM)
+    lots = np.where(filled, np.abs(done.lots), done.requested)[priced]
+    step = state.venue.markets.step_size[done.market[priced]]
+    rows["price"][priced] = np.abs(done.flow[priced]) * float(state.venue.settle_quantum) / (lots * step)
+    state.journal.extend(rows)
+    np.subtract.at(state.ledger.book_lots, done.market, done.lots)
+    state.ledger.book_quanta[state.venue.settle] -= int(flow.sum())
+    state.ledger.fund += int(done.fee.sum())
+    _remember(state, done.account[filled], done.market[filled], np.abs(done.lots[filled]))
+
+
+def _remember(state: TickState, account: Int, market: Int, lots: Int) -> None:
+    """Note what the cooldown and the accounts' caps look at later."""
+    policy, ledger = state.venue.policy, state.ledger
+    legs = zip(account.tolist(), market.tolist(), strict=True)
+    if policy.slice_cooldown is not None:
+        ledger.last_slice.update(dict.fromkeys(legs, state.journal.time))
+    if policy.account_cap is not None:
+        for a, quanta in zip(account.tolist(), (lots * state.rules.lot_quanta[market]).tolist(), strict=True):
+            ledger.sold[a] = ledger.sold.get(a, 0) + quanta

@@ -1,0 +1,119 @@
+"""Phase 6: an account without positions and equity is closed out; its shortfall goes to the fund, then by policy."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from ..record import FUND, NOBODY, SHORTFALL
+from ..venue import share_out, whole_weights
+from .convert import Converter
+from .tick_state import TickState, most
+
+Int = npt.NDArray[np.int64]
+
+
+def close_out(state: TickState) -> None:
+    """Turn what bankrupt accounts hold and owe into settle, and take over what is then below zero."""
+    columns = state.accounts.columns
+    for account in state.selected.tolist():
+        rows = state.accounts.positions_of(account)
+        if columns.lots[rows.start : rows.stop].any() or state.margin(account).equity > 0:
+            continue
+        _to_settle(state, account)
+        _take_unsettled(state, account)
+        shortfall = max(-int(columns.free[columns.settle_row[account]]), 0)
+        paid = min(state.ledger.fund, shortfall)
+        if paid:
+            _cover(state, account, "fund", "bankrupt", paid, counterparty=FUND, fund=-paid)
+        rest = shortfall - paid
+        match state.venue.policy.shortfall:
+            case "unsettled" if rest:
+                _cover(state, account, "shortfall", "unsettled", rest, counterparty=NOBODY, unsettled=-rest)
+                rest = 0
+            case "equity" | "open_interest" if rest:
+                rest = _socialize(state, account, rest)
+        if rest:
+            _cover(state, account, "shortfall", "bankrupt", rest, counterparty=SHORTFALL, counter_cash=-rest)
+            state.ledger.shortfall -= rest
+
+
+def _to_settle(state: TickState, account: int) -> None:
+    convert = Converter(state, account, "close_out", Fraction(0))
+    balances = state.accounts.balances_of(account)
+    free, lent = convert.columns.free, convert.columns.lent
+    for row in balances:
+        if lent[row]:
+            convert.redeem(row, int(lent[row]))
+    for wanted in (1, -1):
+        for row in balances:
+            if row != convert.settle and free[row] * wanted > 0:
+                convert.exchange(convert.at_index(row, -int(free[row])))
+
+
+def _take_unsettled(state: TickState, account: int) -> None:
+    """Take what is unsettled into the settle balance; a debt that the policy leaves with the account stays."""
+    unsettled = int(state.accounts.columns.unsettled[account])
+    if unsettled > 0 or (unsettled and state.venue.policy.shortfall != "unsettled"):
+        _cover(state, account, "unsettle", "close_out", unsettled, counterparty=NOBODY, unsettled=-unsettled)
+
+
+def _cover(
+    state: TickState, account: int, event: str, reason: str, quanta: int, *, fund: int = 0, unsettled: int = 0,
+    **sides: int,
+) -> None:  # fmt: skip
+    """Add to a bankrupt account's settle balance what others, the fund or its own unsettled give; write the row."""
+    before = state.margin(account).mmr
+    state.add_cash(account, quanta)
+    state.accounts.columns.unsettled[account] += unsettled
+    state.ledger.fund += fund
+    sides |= {"fund": fund, "unsettled": unsettled}
+    state.journal.add(event, reason, account, before, state.margin(account).mmr, cash=quanta, **sides)
+
+
+def _socialize(state: TickState, account: int, left: int) -> int:
+    """Let others in the account's markets pay what the fund could not; return what nobody could pay."""
+    payers, weights = _payers(state, account)
+    settle_row = state.accounts.columns.settle_row
+
+    def bears(payer: int, quanta: int) -> bool:
+        return state.after_exchange(int(settle_row[payer]), payer, 0, -quanta, state.sound)
+
+    able = np.ones(len(payers), bool)
+    while left:
+        parts = share_out(left, weights, np.where(able, min(left, 2**61 // max(len(able), 1)), 0))
+        asked = np.flatnonzero(parts)
+        for n in asked.tolist():
+            payer = int(payers[n])
+            paid = most(int(parts[n]), partial(bears, payer))
+            able[n] = paid == parts[n]
+            if paid:
+                state.before.remember(payer)
+                state.add_cash(payer, -paid)
+                reason = state.venue.policy.shortfall
+                _cover(state, account, "socialize", reason, paid, counterparty=payer, counter_cash=-paid)
+                left -= paid
+        if able[asked].all():
+            break
+    return left
+
+
+def _payers(state: TickState, account: int) -> tuple[Int, Int]:
+    """Account rows of those who pay for an account by the policy, each once, and their weights; as at the sweep."""
+    columns, equity = state.accounts.columns, state.before.table.net_equity
+    own = state.accounts.positions_of(account)
+    side = np.zeros(len(state.venue.markets.symbol), np.int64)
+    side[columns.market[own.start : own.stop]] = np.sign(state.before.lots[own.start : own.stop])
+    by_equity = state.venue.policy.shortfall == "equity"
+    against = side[columns.market]
+    rows = np.flatnonzero((state.before.lots * against < 0) if by_equity else (against != 0) & (state.before.lots != 0))
+    holders = np.searchsorted(columns.position_offset, rows, side="right") - 1
+    notional = np.abs(state.before.lots[rows]) * state.prices.columns.price_per_lot[columns.market[rows]]
+    notional = notional * float(state.venue.settle_quantum)
+    weight = equity if by_equity else np.bincount(holders, notional, len(equity)).astype(float)
+    payers = np.setdiff1d(holders, state.selected)
+    payers = payers[equity[payers] > 0] if by_equity else payers
+    return payers, whole_weights(weight[payers])

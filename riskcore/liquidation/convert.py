@@ -1,0 +1,133 @@
+"""Collateral into settle and settle into debt, at the tick's prices: what repaying and closing out share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+from ..boundary import exact
+from ..context import TickContext
+from ..record import BOOK
+from ..state import limited
+
+
+@dataclass(frozen=True)
+class Deal:
+    """What an asset is sold (quanta < 0) or bought for, in settle quanta; at the index, or as lots of a book's side."""
+
+    row: int
+    quanta: int
+    value: int
+    price: float
+    side: int = -1
+    lots: int = 0
+
+
+def settle_per_quantum(state: TickContext, row: int) -> Fraction:
+    """Settle quanta per quantum of a balance row's asset at the tick's price, exactly."""
+    asset = int(state.accounts.columns.asset[row])
+    return exact(state.prices.asset[asset]) * state.venue.assets.quantum[asset] / state.venue.settle_quantum
+
+
+class Converter:
+    """Conversions of one account for one reason; ``fee`` is a part of the value converted.
+
+    ``short`` is the part of a settle debt that no pool has granted; 0 but in settlement.
+    """
+
+    def __init__(self, state: TickContext, account: int, reason: str, fee: Fraction) -> None:
+        self.state, self.account, self.reason, self.fee = state, account, reason, fee
+        self.columns = state.accounts.columns
+        self.settle = int(self.columns.settle_row[account])
+        self.short = 0
+
+    def mmr(self) -> float:
+        """Maintenance margin ratio of the account now."""
+        return self.state.margin(self.account).mmr
+
+    def enough(self) -> bool:
+        """Return whether nothing more needs to be sold."""
+        return False
+
+    def worth(self, row: int) -> Fraction:
+        """Settle quanta per quantum of a balance row's asset, exactly."""
+        return settle_per_quantum(self.state, row)
+
+    def redeemable(self, row: int) -> int:
+        """Quanta of a row's lends that can be redeemed now."""
+        return limited(int(self.columns.lent[row]), self.state.pools.redeemable(int(self.columns.asset[row])))
+
+    def redeem(self, row: int, quanta: int) -> None:
+        """Turn lent into free."""
+        mmr, granted = self.mmr(), self._granted(row)
+        self.columns.lent[row] -= quanta
+        self.columns.free[row] += quanta
+        if row == self.settle:
+            self.short = max(0, self.short - quanta)
+        asset = int(self.columns.asset[row])
+        self.state.pools.changed(asset, granted, self._granted(row), -quanta)
+        self.state.journal.add(
+            "redeem", self.reason, self.account, mmr, self.mmr(), asset=asset, quanta=quanta, lent=-quanta
+        )
+
+    def sale(self, row: int, quanta: int, have: int) -> Deal | None:
+        """Deal that a sale comes to: at the index. ``have`` is what could be sold; None if it comes to none."""
+        return self.at_index(row, -quanta)
+
+    def at_index(self, row: int, quanta: int) -> Deal:
+        """Return the deal of a sale (quanta < 0) or a purchase at the index."""
+        price = float(self.state.prices.asset[int(self.columns.asset[row])])
+        return Deal(row, quanta, round(self.worth(row) * abs(quanta)), price)
+
+    def exchange(self, deal: Deal) -> int:
+        """Change a balance and the settle balance by a deal; return the settle received less the fee."""
+        state, rows = self.state, (deal.row, self.settle)
+        mmr, granted = self.mmr(), [self._granted(r) for r in rows]
+        quanta, fee = deal.quanta, round(deal.value * self.fee)
+        cash = -deal.value if quanta > 0 else deal.value
+        asset = int(self.columns.asset[deal.row])
+        self.columns.free[deal.row] += quanta
+        self.columns.free[self.settle] += cash - fee
+        if self.short:
+            self.short = max(0, self.short - cash + fee)
+        for r, before in zip(rows, granted, strict=True):
+            state.pools.changed(int(self.columns.asset[r]), before, self._granted(r), 0)
+        state.ledger.book_quanta[asset] -= quanta
+        state.ledger.book_quanta[state.venue.settle] -= cash
+        state.ledger.fund += fee
+        state.journal.add(
+            "convert", self.reason, self.account, mmr, self.mmr(), counterparty=BOOK, asset=asset, quanta=quanta,
+            cash=cash, fee=fee, counter_cash=-cash, price=deal.price,
+        )  # fmt: skip
+        return cash - fee
+
+    def raise_settle(self, need: int, debt: int) -> None:
+        """Sell collateral, the most valuable first, until ``need`` quanta are raised or it is enough.
+
+        ``debt`` is the balance row that they are raised for; it and the settle balance are not sold.
+        """
+        columns = self.columns
+        held: list[tuple[Fraction, int]] = []
+        for row in self.state.accounts.balances_of(self.account):
+            have = max(int(columns.free[row]), 0) + int(columns.lent[row])
+            if have and row not in (self.settle, debt):
+                held.append((-have * self.worth(row), row))
+        for _, row in sorted(held):
+            free = max(int(columns.free[row]), 0)
+            have = free + self.redeemable(row)
+            sold = min(have, ceil(need / (self.worth(row) * (1 - self.fee))))
+            deal = self.sale(row, sold, have) if sold else None
+            if deal is None:
+                continue
+            if -deal.quanta > free:
+                self.redeem(row, -deal.quanta - free)
+                if self.enough():
+                    return
+            need -= self.exchange(deal)
+            if need <= 0 or self.enough():
+                return
+
+    def _granted(self, row: int) -> int:
+        """Free balance of a row, what no pool has granted left out."""
+        return int(self.columns.free[row]) + (self.short if row == self.settle else 0)

@@ -1,0 +1,58 @@
+"""Phase 5, lends: at full utilisation a lend cannot be redeemed; borrowers of the asset settle it directly."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import ceil
+
+import numpy as np
+
+from ..kernels.margin import SAFE
+from ..state import limited
+from .convert import settle_per_quantum
+from .tick_state import TickState, most
+
+
+def settle_lends(state: TickState) -> None:
+    """Settle what liquidating lenders need with borrowers, at the index: nobody's account is worth more or less."""
+    pooled = np.array([pool is not None for pool in state.venue.pools])
+    pooled[state.venue.settle] = False
+    columns = state.accounts.columns
+    if not (pooled[columns.asset] & (columns.lent > 0)).any():
+        return
+    for account in state.selected[state.statuses() != SAFE].tolist():
+        rows = state.accounts.balances_of(account)
+        debts = [(settle_per_quantum(state, row), -int(columns.free[row])) for row in rows if columns.free[row] < 0]
+        need = sum(round(worth * debt) for worth, debt in debts)
+        lends = [row for row in rows if columns.lent[row] and pooled[columns.asset[row]]]
+        for row in sorted(lends, key=lambda row: (-settle_per_quantum(state, row) * int(columns.lent[row]), row)):
+            state.pools.refresh()
+            worth = settle_per_quantum(state, row)
+            lent = int(columns.lent[row])
+            stuck = lent - limited(lent, state.pools.redeemable(int(columns.asset[row])))
+            if stuck and need > 0:
+                need -= _settle(state, account, row, min(stuck, ceil(need / worth)))
+
+
+def _settle(state: TickState, lender: int, row: int, quanta: int) -> int:
+    """Settle quanta of a lend with the largest borrowers; return the settle quanta received."""
+    columns, worth = state.accounts.columns, settle_per_quantum(state, row)
+    debts = np.flatnonzero((columns.asset == columns.asset[row]) & (columns.free < 0))
+    owner = state.accounts.balance_accounts()[debts]
+    open_to = ~np.isin(owner, state.selected)
+    debts, owner = debts[open_to], owner[open_to]
+    order = np.argsort(columns.free[debts], kind="stable")
+    left, received = quanta, 0
+
+    def bears(borrower: int, debt: int, taken: int) -> bool:
+        return state.after_exchange(debt, borrower, taken, -round(worth * taken), state.sound)
+
+    for borrower, debt in zip(owner[order].tolist(), debts[order].tolist(), strict=True):
+        if not left or state.healthy(lender):
+            break
+        taken = most(min(left, -int(columns.free[debt])), partial(bears, borrower, debt))
+        if taken:
+            cash = round(worth * taken)
+            state.exchange("adl", "full_utilization", lender, row, borrower, quanta, lent=-taken, cash=cash)
+            left, received = left - taken, received + cash
+    return received

@@ -1,0 +1,263 @@
+"""The state that the liquidation of a tick works on, and the transfers that its phases make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from math import floor
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..context import TickContext
+from ..kernels import margin as kernels
+from ..kernels.integer_math import cost_change
+from ..kernels.layouts import BookColumns, SliceRules
+from ..margin import MarginTable, exact, margin_table, margins_of
+from ..market import Prices
+from ..state import Accounts
+from .throttle import Draws, draws
+
+Int = npt.NDArray[np.int64]
+
+
+class _Kept(NamedTuple):
+    """Account rows, their margins, their position rows, and what these held."""
+
+    accounts: Int
+    margins: MarginTable
+    rows: Int
+    lots: Int
+    entry: Int
+
+
+class Before:
+    """What everybody had when the accounts of a tick were selected; worked out when it is first asked for.
+
+    Whoever is about to change is remembered first; the others are still as they were.
+
+    Parameters
+    ----------
+    accounts
+        The state, to look at; its packed view stays that of this moment until the tick is over.
+    prices
+        The tick's.
+    selected, margins
+        Account rows that were selected, and their margins.
+    """
+
+    def __init__(self, accounts: Accounts, prices: Prices, selected: Int, margins: MarginTable) -> None:
+        self._accounts, self._prices = accounts, prices
+        self._known: set[int] = set()
+        self._kept: list[_Kept] = []
+        self._keep(selected, margins)
+
+    def remember(self, account: int) -> None:
+        """Keep what an account has, before its first change."""
+        if account not in self._known:
+            row = np.array([account])
+            self._keep(row, margins_of(self._accounts, row, self._prices))
+
+    def _keep(self, accounts: Int, margins: MarginTable) -> None:
+        rows, columns = self._accounts.position_rows(accounts)[0], self._accounts.columns
+        self._known.update(accounts.tolist())
+        self._kept.append(_Kept(accounts, margins, rows, columns.lots[rows], columns.entry[rows]))
+
+    @cached_property
+    def table(self) -> MarginTable:
+        """Margin of every account."""
+        table = margin_table(self._accounts, self._prices)
+        for kept in self._kept:
+            table.put(kept.accounts, kept.margins)
+        return table
+
+    @cached_property
+    def lots(self) -> Int:
+        """Lots of every position row."""
+        lots = self._accounts.columns.lots.copy()
+        for kept in self._kept:
+            lots[kept.rows] = kept.lots
+        return lots
+
+    @cached_property
+    def entry(self) -> Int:
+        """What was paid for every position row, settle quanta."""
+        entry = self._accounts.columns.entry.copy()
+        for kept in self._kept:
+            entry[kept.rows] = kept.entry
+        return entry
+
+
+@dataclass(frozen=True)
+class TickState(TickContext):
+    """The state that a tick's liquidation works on, and what it was ``before``, when its accounts were selected.
+
+    ``selected`` holds the liquidating accounts in the order of treatment, ``keys`` their seeded keys. ``book`` and
+    ``rules`` are what slices share and use up; ``sent_on`` has the accounts that go on to the backstop because a slice
+    would harm them, ``converted`` the settle quanta that were converted at the index, by asset.
+    """
+
+    before: Before
+    selected: Int
+    keys: Draws
+    book: BookColumns
+    rules: SliceRules
+    converted: dict[int, int] = field(default_factory=dict)
+    sent_on: set[int] = field(default_factory=set)
+
+    def acts(self, place: npt.NDArray[np.int64], number: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether legs act in a round: ``place`` among the selected, and number of the leg's draw."""
+        probability = self.venue.policy.slice_probability
+        if probability == 1:
+            return np.ones(len(place), bool)
+        return draws(self.keys[place], number) < np.uint64(floor(probability * 2**64))
+
+    def statuses(self) -> npt.NDArray[np.uint8]:
+        """Where each selected account stands now."""
+        status = np.empty(len(self.selected), np.uint8)
+        kernels.account_statuses(self.selected, self.accounts.columns, self.prices.columns, status)
+        for n in np.flatnonzero(status == kernels.DOUBT):
+            status[n] = self.margin(int(self.selected[n])).status
+        return status
+
+    def past_the_book(self, sent_on: Container[int] = ()) -> Iterator[tuple[int, bool]]:
+        """Selected accounts that are now below the auto-close fraction or sent on, in order.
+
+        Each with whether it is below.
+        """
+        status = self.statuses()
+        for account, stands in zip(self.selected.tolist(), status.tolist(), strict=True):
+            below = stands == kernels.BELOW_AUTO_CLOSE
+            if below or (stands != kernels.SAFE and account in sent_on):
+                yield account, below
+
+    def healthy(self, account: int) -> bool:
+        """Whether the maintenance margin ratio of an account is under 1."""
+        return self.margin(account).status == kernels.SAFE
+
+    def sound(self, account: int) -> bool:
+        """Whether what others are settled with leaves a counterparty sound."""
+        return self.margin(account).sound(self.venue.policy.counterparty_mmr)
+
+    def covers_initial_margin(self, account: int) -> bool:
+        """Whether the initial margin ratio of an account is under 1, and its net equity not below 0."""
+        return exact.covers_initial_margin(self.accounts, account, self.prices)
+
+    def add_cash(self, account: int, quanta: int) -> None:
+        """Add to the free settle balance of an account."""
+        columns = self.accounts.columns
+        columns.free[columns.settle_row[account]] += quanta
+
+    def change_position(self, row: int, account: int, change: int, flow: int) -> tuple[int, int, int]:
+        """Change a position by lots against money received; return the changes of cost, cash and entry."""
+        columns = self.accounts.columns
+        lots = int(columns.lots[row])
+        cost = int(cost_change(lots, int(columns.cost[row]), change, flow))
+        entry = int(cost_change(lots, int(columns.entry[row]), change, flow))
+        columns.lots[row] += change
+        columns.cost[row] += cost
+        columns.entry[row] += entry
+        columns.account_cost[account] += cost
+        self.add_cash(account, flow + cost)
+        return cost, flow + cost, entry
+
+    def after_fill(self, row: int, account: int, change: int, flow: int, passes: Callable[[int], bool]) -> bool:
+        """Whether an account passes a test once a position has changed by lots against money; it does not change."""
+        columns = self.accounts.columns
+        cells = ((columns.lots, row), (columns.cost, row), (columns.entry, row), (columns.account_cost, account))
+        before = [column[at] for column, at in cells]
+        free = columns.free[columns.settle_row[account]]
+        self.change_position(row, account, change, flow)
+        passed = passes(account)
+        for (column, at), value in zip(cells, before, strict=True):
+            column[at] = value
+        columns.free[columns.settle_row[account]] = free
+        return passed
+
+    def after_exchange(self, row: int, account: int, quanta: int, cash: int, passes: Callable[[int], bool]) -> bool:
+        """Whether an account passes a test once a free balance and settle have changed; they do not change."""
+        free = self.accounts.columns.free
+        free[row] += quanta
+        self.add_cash(account, cash)
+        passed = passes(account)
+        free[row] -= quanta
+        self.add_cash(account, -cash)
+        return passed
+
+    def exchange(
+        self, event: str, reason: str, account: int, row: int, counterparty: int, size: int, *, quanta: int = 0,
+        lent: int = 0, cash: int, to_fund: int = 0,
+    ) -> None:  # fmt: skip
+        """Change a balance row and the settle of an account against those of a counterparty account; write the row.
+
+        ``to_fund`` is what the counterparty pays on top of ``cash``; ``size`` are the quanta that were to change hands.
+        """
+        columns, venue = self.accounts.columns, self.venue
+        self.before.remember(counterparty)
+        asset, before = int(columns.asset[row]), self.margin(account).mmr
+        columns.free[row] += quanta
+        columns.lent[row] += lent
+        self.add_cash(account, cash)
+        columns.free[self.accounts.balance_row(counterparty, asset)] -= quanta + lent
+        self.add_cash(counterparty, -cash - to_fund)
+        self.ledger.fund += to_fund
+        price = -cash * float(venue.settle_quantum) / ((quanta + lent) * float(venue.assets.quantum[asset]))
+        self.journal.add(
+            event, reason, account, before, self.margin(account).mmr, counterparty=counterparty, asset=asset,
+            requested=size, quanta=quanta, lent=lent, cash=cash, counter_cash=-cash - to_fund, fund=to_fund,
+            price=price,
+        )  # fmt: skip
+
+    def transfer(
+        self, event: str, reason: str, account: int, row: int, counterparty: int, lots: int, size: int, flow: int,
+        to_fund: int = 0,
+    ) -> None:  # fmt: skip
+        """Move ``lots`` of a position row to a counterparty account, off the book, and write the row.
+
+        ``flow`` is the money the account receives, ``to_fund`` what the counterparty pays on top; ``size`` is the
+        position that was to be handed over.
+        """
+        market = int(self.accounts.columns.market[row])
+        self.before.remember(counterparty)
+        before = self.margin(account).mmr
+        cost, cash, entry = self.change_position(row, account, -lots, flow)
+        other = self.accounts.position_row(counterparty, market)
+        counter_cost, counter_cash, counter_entry = self.change_position(other, counterparty, lots, -flow - to_fund)
+        self.ledger.fund += to_fund
+        price = flow * float(self.venue.settle_quantum) / (lots * float(self.venue.markets.step_size[market]))
+        self.journal.add(
+            event, reason, account, before, self.margin(account).mmr, counterparty=counterparty, market=market,
+            requested=size, lots=-lots, cost=cost, cash=cash, entry=entry, counter_cost=counter_cost,
+            counter_cash=counter_cash, counter_entry=counter_entry, fund=to_fund, price=price,
+        )  # fmt: skip
+
+
+class Instalments:
+    """Splits a whole amount over a whole number of lots so that the parts add up to it exactly."""
+
+    def __init__(self, amount: int, lots: int) -> None:
+        self.amount, self.lots, self._done, self._paid = amount, lots, 0, 0
+
+    def peek(self, lots: int) -> int:
+        """Part of the amount that would go with the next ``lots``."""
+        return round(Fraction(self.amount * (self._done + lots), self.lots)) - self._paid
+
+    def next(self, lots: int) -> int:
+        """Part of the amount that goes with the next ``lots``."""
+        part = self.peek(lots)
+        self._done, self._paid = self._done + lots, self._paid + part
+        return part
+
+
+def most(limit: int, passes: Callable[[int], bool]) -> int:
+    """Return a limit if it passes a test, else a smaller number that does while the next does not, by halving; or 0."""
+    if limit == 0 or passes(limit):
+        return limit
+    low, high = 0, limit
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if passes(middle) else (low, middle)
+    return low

@@ -1,0 +1,33 @@
+"""The margin of accounts: exact, swept, screened, at many vectors of prices, and the prices that liquidate."""
+
+from . import exact
+from .batch import MarginTables, PriceMaps, Selections, joined, select, select_table, sweep, sweep_rows, sweep_table
+from .explain import explain_margin
+from .liquidation_price import LiquidationPrices, liquidation_prices
+from .sweep import MarginTable, Selection, margin_table, margins_of, selected, selection
+from .what_if import changed_accounts, largest_orders, what_if
+
+__all__ = [
+    "LiquidationPrices",
+    "MarginTable",
+    "MarginTables",
+    "PriceMaps",
+    "Selection",
+    "Selections",
+    "changed_accounts",
+    "exact",
+    "explain_margin",
+    "joined",
+    "largest_orders",
+    "liquidation_prices",
+    "margin_table",
+    "margins_of",
+    "select",
+    "select_table",
+    "selected",
+    "selection",
+    "sweep",
+    "sweep_rows",
+    "sweep_table",
+    "what_if",
+]

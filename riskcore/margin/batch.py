@@ -1,0 +1,349 @@
+"""Margins, and who is at 100 %, at one vector of prices or at each of many.
+
+Many are taken in blocks, and what the accounts hold is read from memory once for a block. Where only the accounts at
+100 % are asked for, a block has a box of prices: one look at everybody tells who is below 100 %, or above, wherever in
+it the prices are, and the block's rows look at the others alone (docs/decisions/0014-price-boxes.md).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..boundary import frames
+from ..kernels.layouts import PackedColumns
+from ..market import PriceMap, Prices, PriceTable
+from ..state import Accounts, window_count
+from ..venue import Venue
+from .screen import Box, box_values
+from .sweep import (
+    COLUMNS,
+    WINDOWS_WORTH_A_THREAD,
+    MarginTable,
+    Selection,
+    margin_table,
+    margin_tables,
+    selected,
+    selection,
+    thread_count,
+)
+
+Int = npt.NDArray[np.int64]
+T = TypeVar("T")
+PriceMaps: TypeAlias = "PriceMap | pd.DataFrame"
+
+_MARGINS = 1 << 22  # of a block of full tables, unless a single one has more
+_FEW = 1 << 14  # accounts that are all looked at in less time than boxes take
+_FIRST, _SHORTEST, _LONGEST = 64, 8, 512  # rows of a block
+_HELD = 1 << 22  # accounts that may be selected at the rows of a block, all rows together
+_COPY = 16  # accounts that are looked at in the time of copying one
+_PARTS, _PART, _WORTH_PARTS = 8, 32, 4096  # of a block: into how many, of how many rows at least, accounts watched
+_NONE = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class MarginTables:
+    """Margin tables of several price rows, in their order."""
+
+    rows: tuple[MarginTable, ...]
+
+    def __iter__(self) -> Iterator[MarginTable]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one table with the column time in front."""
+        return joined(self.rows)
+
+
+@dataclass(frozen=True)
+class Selections:
+    """Accounts at a maintenance margin ratio of 1 or more at each of several price rows, in their order.
+
+    Attributes
+    ----------
+    row : tuple of ndarray of int64
+        Account rows of each price row, ascending.
+    accounts : Accounts
+    prices : PriceTable
+    """
+
+    row: tuple[Int, ...]
+    accounts: Accounts
+    prices: PriceTable
+
+    def __iter__(self) -> Iterator[Selection]:
+        for t, row in enumerate(self.row):
+            yield Selection(row, self.accounts, self.prices.row(t), self.prices.time[t])
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the margin of these accounts as of `MarginTables.to_frame`, computed when this is asked."""
+        return joined([found.table() for found in self])
+
+
+def joined(tables: tuple[MarginTable, ...] | list[MarginTable]) -> pd.DataFrame:
+    """One frame of one table or more, with the column time in front."""
+    time = pd.Index([table.time for table in tables]).repeat([len(table.account) for table in tables])
+    return pd.DataFrame({"time": time} | {n: np.concatenate([getattr(t, n) for t in tables]) for n in COLUMNS})
+
+
+@overload
+def sweep(
+    accounts: Accounts,
+    venue: Venue,
+    prices: pd.DataFrame,
+    *,
+    indexes: PriceMaps | None = ...,
+    asset_prices: PriceMaps | None = ...,
+    open_interest: PriceMaps | None = ...,
+    threads: int | None = ...,
+) -> MarginTables: ...
+
+
+@overload
+def sweep(
+    accounts: Accounts,
+    venue: Venue,
+    prices: PriceMap,
+    *,
+    indexes: PriceMap | None = ...,
+    asset_prices: PriceMap | None = ...,
+    open_interest: PriceMap | None = ...,
+    threads: int | None = ...,
+) -> MarginTable: ...
+
+
+def sweep(
+    accounts: Accounts,
+    venue: Venue,
+    prices: Any,
+    *,
+    indexes: Any = None,
+    asset_prices: Any = None,
+    open_interest: Any = None,
+    threads: int | None = None,
+) -> MarginTable | MarginTables:
+    """Margin of every account.
+
+    Parameters
+    ----------
+    accounts, venue
+        The state and its rules.
+    prices
+        Mark price by market symbol (a dict or a Series; asset symbols are taken as asset prices), or a frame with a
+        column per market and a row per instant, NaN where a market that nobody holds has none.
+    indexes, asset_prices, open_interest
+        As of `Tick`; beside a frame of prices also a frame of the same index.
+    threads
+        Number of threads; None takes every core when there are enough accounts to gain from it. The bits are the
+        same for any number.
+
+    Returns
+    -------
+    MarginTable, or MarginTables for a frame of prices: all of them, where `sweep_rows` gives one after another.
+
+    Raises
+    ------
+    RiskDataError
+        A price is missing, not finite or not > 0.
+    """
+    if frames.is_frame(prices):
+        given = indexes, asset_prices, open_interest
+        return MarginTables(tuple(sweep_table(accounts, PriceTable.read(venue, accounts, prices, *given), threads)))
+    read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+    return margin_table(accounts, read, threads=threads)
+
+
+@overload
+def select(
+    accounts: Accounts,
+    venue: Venue,
+    prices: pd.DataFrame,
+    *,
+    indexes: PriceMaps | None = ...,
+    asset_prices: PriceMaps | None = ...,
+    open_interest: PriceMaps | None = ...,
+    threads: int | None = ...,
+) -> Selections: ...
+
+
+@overload
+def select(
+    accounts: Accounts,
+    venue: Venue,
+    prices: PriceMap,
+    *,
+    indexes: PriceMap | None = ...,
+    asset_prices: PriceMap | None = ...,
+    open_interest: PriceMap | None = ...,
+    threads: int | None = ...,
+) -> Selection: ...
+
+
+def select(
+    accounts: Accounts,
+    venue: Venue,
+    prices: Any,
+    *,
+    indexes: Any = None,
+    asset_prices: Any = None,
+    open_interest: Any = None,
+    threads: int | None = None,
+) -> Selection | Selections:
+    """Accounts at a maintenance margin ratio of 1 or more: a sweep that writes nothing else down.
+
+    Of a frame of prices, only the accounts that its moves may bring to 100 % are looked at row by row.
+
+    Parameters
+    ----------
+    accounts, venue, prices, indexes, asset_prices, open_interest, threads
+        As of `sweep`.
+
+    Returns
+    -------
+    Selection, or Selections for a frame of prices.
+
+    Raises
+    ------
+    RiskDataError
+        A price is missing, not finite or not > 0.
+    """
+    if frames.is_frame(prices):
+        table = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+        return Selections(tuple(select_table(accounts, table, threads, lambda found: found.row)), accounts, table)
+    read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+    return selection(accounts, read, threads=threads)
+
+
+def sweep_rows(
+    accounts: Accounts,
+    venue: Venue,
+    prices: pd.DataFrame,
+    *,
+    indexes: PriceMaps | None = None,
+    asset_prices: PriceMaps | None = None,
+    open_interest: PriceMaps | None = None,
+    threads: int | None = None,
+) -> Iterator[MarginTable]:
+    """Margin of every account at each row of a frame, one table after another: for those who cannot hold all of them.
+
+    Arguments and errors as of `sweep`; prices are refused before the first table.
+    """
+    return sweep_table(
+        accounts, PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest), threads
+    )  # fmt: skip
+
+
+def sweep_table(accounts: Accounts, prices: PriceTable, threads: int | None) -> Iterator[MarginTable]:
+    """Margin tables at prices that are complete, computed a block of rows at a time."""
+    block = max(1, _MARGINS // max(len(accounts), 1))
+    for first in range(0, len(prices), block):
+        rows = range(first, min(first + block, len(prices)))
+        tables = margin_tables(
+            accounts, [prices.row(t) for t in rows], [prices.time[t] for t in rows], threads=threads
+        )  # fmt: skip
+        while tables:
+            yield tables.pop(0)
+
+
+def select_table(
+    accounts: Accounts, prices: PriceTable, threads: int | None, then: Callable[[Selection], T]
+) -> Iterator[T]:
+    """What becomes of the selection at each row of prices that are complete, in their order.
+
+    Each block is the work of one thread. How long blocks are depends on which is done first, what is selected does not.
+    """
+    windows = window_count(accounts.packed.columns)
+    threads = thread_count(threads, windows, WINDOWS_WORTH_A_THREAD)
+    blocks, begun = _Blocks(accounts, prices, then), 0
+    waiting: deque[tuple[int, int, Future[list[T] | None]]] = deque()
+    pool = ThreadPoolExecutor(threads)
+
+    def begin(first: int, last: int, boxed: bool) -> tuple[int, int, Future[list[T] | None]]:
+        return first, last, pool.submit(blocks.found, first, last, boxed)
+
+    try:
+        while waiting or begun < len(prices):
+            while len(waiting) <= threads and begun < len(prices):
+                length, boxed = blocks.next()
+                end = min(begun + min(length, -(-len(prices) // threads)), len(prices))
+                waiting.append(begin(begun, end, boxed))
+                begun = end
+            first, last, block = waiting.popleft()
+            found = block.result()
+            if found is None:
+                middle = (first + last) // 2
+                waiting.extendleft(
+                    begin(*part, middle - first >= _SHORTEST) for part in ((middle, last), (first, middle))
+                )
+            else:
+                yield from found
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@dataclass
+class _Blocks(Generic[T]):
+    """What becomes of the selections, block by block, and how many rows the next one best has."""
+
+    accounts: Accounts
+    prices: PriceTable
+    then: Callable[[Selection], T]
+    length: int = _FIRST
+
+    def next(self) -> tuple[int, bool]:
+        """Rows of the next block, and whether it is worth a box."""
+        if self.length < _SHORTEST:
+            self.length = _SHORTEST
+            return _SHORTEST, False
+        return self.length, len(self.accounts) >= _FEW
+
+    def found(self, first: int, last: int, boxed: bool) -> list[T] | None:
+        """Take the rows ``first:last``; None if too many accounts may be selected at them to hold them at once."""
+        columns, count, length = self.accounts.packed.columns, len(self.accounts), last - first
+        if not boxed:
+            return self._rows(columns, _NONE, first, last)
+        columns, known = self._boxed(columns, _NONE, first, last)
+        watched, most = len(columns.account), _HELD // (len(known) + len(columns.account) + 1)
+        watching = watched * (_COPY + length)
+        wanted = 2 * length if watching < count else length if watching <= 4 * count else length // 2
+        self.length = min(wanted, _LONGEST, most // 2)
+        if length > max(most, 1):
+            return None
+        part = max(_PART, -(-length // _PARTS))
+        if watched < _WORTH_PARTS or length < 2 * part:
+            return self._rows(columns, known, first, last)
+        found = []
+        for start in range(first, last, part):
+            end = min(start + part, last)
+            found += self._rows(*self._boxed(columns, known, start, end), start, end)
+        return found
+
+    def _boxed(self, columns: PackedColumns, known: Int, first: int, last: int) -> tuple[PackedColumns, Int]:
+        """Columns of those who may be above or below 100 % at some rows; rows of those who are above at all of them."""
+        values = box_values(self.prices.rows(first, last))
+        box = Box.around(self.prices.row(first), np.fmin.reduce(values), np.fmax.reduce(values))
+        watch, sure = box.tried(columns, 0, window_count(columns))
+        return watch.columns, np.sort(np.concatenate([known, columns.account[sure].astype(np.int64)]))
+
+    def _rows(self, columns: PackedColumns, known: Int, first: int, last: int) -> list[T]:
+        """Look at some accounts at each row; others are known to be above 100 %."""
+        found = []
+        for t in range(first, last):
+            prices = self.prices.row(t)
+            row = selected(self.accounts, columns, prices, threads=1)
+            row = np.sort(np.concatenate([known, row]), kind="stable")  # merges: both are sorted
+            found.append(self.then(Selection(row, self.accounts, prices, self.prices.time[t])))
+        return found

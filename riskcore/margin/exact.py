@@ -1,0 +1,201 @@
+"""Margin of a single account in exact arithmetic, for where the last bit of float64 would decide.
+
+Every float64 stands for the shortest decimal that reads back as it. Sums and products of those are exact in the 60
+digits used here; square roots and quotients are right to 60 digits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Context, Decimal, localcontext
+from fractions import Fraction
+
+from ..kernels.margin import BELOW_AUTO_CLOSE, LIQUIDATING, SAFE
+from ..market import Prices
+from ..state import Accounts
+from ..venue import IMF, MMF, OpenInterest, Sqrt, grown_fraction
+
+_CONTEXT = Context(prec=60)
+
+
+@dataclass(frozen=True)
+class ExactMargin:
+    """Net equity, exposure and maintenance margin of an account in settle units, and where it stands.
+
+    ``requirement`` and ``value`` hold the maintenance margin and the signed worth of each position row, ``borrowed``
+    the maintenance margin of each balance row that is a borrow.
+    """
+
+    equity: Decimal
+    exposure: Decimal
+    maintenance: Decimal
+    requirement: dict[int, Decimal]
+    value: dict[int, Decimal]
+    borrowed: dict[int, Decimal]
+    status: int
+
+    @property
+    def mmr(self) -> float:
+        """Maintenance margin ratio."""
+        if not self.exposure and self.equity >= 0:
+            return 0.0
+        return float(self.maintenance / self.equity) if self.equity > 0 else float("inf")
+
+    def sound(self, limit: Fraction) -> bool:
+        """Whether the maintenance margin ratio is under a limit, and net equity not below 0."""
+        if self.equity < 0:
+            return False
+        return not self.exposure or Fraction(self.maintenance) < limit * Fraction(self.equity)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A balance or position row: what it adds to equity and exposure, and the notionals that need margin.
+
+    ``exposure`` is the notional with open orders, ``notional`` without; ``kind`` is collateral, borrow or position.
+    """
+
+    kind: str
+    row: int
+    item: int
+    quantity: Decimal
+    price: Decimal
+    weight: Decimal
+    equity: Decimal
+    notional: Decimal
+    exposure: Decimal
+
+
+def decimal(value: float | Fraction) -> Decimal:
+    """Return the shortest decimal of a float64, or a fraction to 60 digits."""
+    if isinstance(value, Fraction):
+        return _CONTEXT.divide(Decimal(value.numerator), Decimal(value.denominator))
+    return Decimal(repr(float(value)))
+
+
+def requirement(prices: Prices, curve: int, notional: Decimal, price: Decimal) -> Decimal:
+    """What a margin function requires of a notional at an item's price, in settle units."""
+    function = prices.venue.curves.exact[curve]
+    if isinstance(function, Sqrt):
+        size = notional / price if function.unit == "quantity" else notional
+        fraction = max(function.base, function.factor * size.sqrt()) if function.factor else function.base
+        return notional * fraction
+    if isinstance(function, OpenInterest):
+        return notional * decimal(grown_fraction(function, prices.open_notional(curve // 2)))
+    rate, deduction = function[0][1:]
+    for lower, its_rate, its_deduction in function[1:]:
+        if notional > lower:
+            rate, deduction = its_rate, its_deduction
+    return notional * rate - deduction
+
+
+def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Held]:
+    """What an account has and owes; the rules are those of `riskcore.kernels.margin.account_margin`."""
+    venue, columns = prices.venue, accounts.columns
+    markets, assets, policy = venue.markets, venue.assets, venue.policy
+    found: list[Held] = []
+    zero, one = Decimal(0), Decimal(1)
+    with localcontext(_CONTEXT):
+        for j in accounts.balances_of(account):
+            k = int(columns.asset[j])
+            free, lent = int(columns.free[j]), int(columns.lent[j])
+            if not (free or lent):
+                continue
+            quantum, price = decimal(assets.quantum[k]), decimal(prices.asset[k])
+            if free < 0:
+                owed = -free * quantum
+                notional = owed * price
+                found.append(Held("borrow", j, k, -owed, price, one, -notional, notional, notional))
+            held = (max(free, 0) + lent) * quantum
+            if not held:
+                continue
+            weight = decimal(assets.weight[k])
+            if assets.haircut_base[k] != float("inf"):
+                size = held * price if policy.haircut_size_unit == "notional" else held
+                penalty = 1 + decimal(assets.haircut_penalty[k]) * size.sqrt()
+                weight = min(weight, decimal(assets.haircut_base[k]) / penalty)
+            found.append(Held("collateral", j, k, held, price, weight, held * price * weight, zero, zero))
+
+        for i in accounts.positions_of(account):
+            m, lots = int(columns.market[i]), int(columns.lots[i])
+            widest = abs(lots)
+            if columns.open_orders[account]:
+                widest = max(widest, abs(lots + int(columns.open_bid[i])), abs(lots - int(columns.open_ask[i])))
+            if not widest:
+                continue
+            mark, step = decimal(prices.mark[m]), decimal(markets.step[m])
+            value = lots * mark * step
+            found.append(Held("position", i, m, lots * step, mark, one, value, abs(value), widest * mark * step))
+    return found
+
+
+def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMargin:
+    """Margin of one account."""
+    venue, columns = prices.venue, accounts.columns
+    policy, markets = venue.policy, len(venue.markets.symbol)
+    with localcontext(_CONTEXT):
+        equity = exposure = maintenance = Decimal(0)
+        needed, value, borrowed = {}, {}, {}
+        for held in holdings(accounts, account, prices):
+            equity += held.equity
+            exposure += held.exposure
+            if not held.notional:
+                continue
+            item = held.item if held.kind == "position" else markets + held.item
+            required = requirement(prices, 2 * item + MMF, held.notional, held.price)
+            maintenance += required
+            if held.kind == "position":
+                needed[held.row], value[held.row] = required, held.equity
+            else:
+                borrowed[held.row] = required
+        booked = int(columns.unsettled[account]) - int(columns.account_cost[account])
+        equity += booked * decimal(venue.settle_quantum)
+
+        status = SAFE
+        if (exposure or equity < 0) and not maintenance < equity:
+            divisor, offset = decimal(policy.acmf_divisor), decimal(policy.acmf_offset)
+            auto_close = max(maintenance / divisor, maintenance - offset * exposure)
+            status = LIQUIDATING if equity > 0 and auto_close <= equity else BELOW_AUTO_CLOSE
+    return ExactMargin(equity, exposure, maintenance, needed, value, borrowed, status)
+
+
+def covers_initial_margin(accounts: Accounts, account: int, prices: Prices) -> bool:
+    """Whether the initial margin ratio of an account is under 1, and its net equity not below 0."""
+    limit, markets = float(accounts.leverage_limit[account]), len(prices.venue.markets.symbol)
+    with localcontext(_CONTEXT):
+        own = Decimal(0) if limit == float("inf") else 1 / decimal(limit)
+        equity = exposure = initial = Decimal(0)
+        for held in holdings(accounts, account, prices):
+            equity += held.equity
+            exposure += held.exposure
+            if held.exposure:
+                is_position = held.kind == "position"
+                curve = 2 * (held.item if is_position else markets + held.item) + IMF
+                initial += max(requirement(prices, curve, held.exposure, held.price), held.exposure * own * is_position)
+        booked = int(accounts.columns.unsettled[account]) - int(accounts.columns.account_cost[account])
+        equity += booked * decimal(prices.venue.settle_quantum)
+        return max(initial, exposure * own) < equity or (not exposure and equity >= 0)
+
+
+def price_per_lot(prices: Prices, market: int) -> Decimal:
+    """Settle units per lot at the mark."""
+    return _CONTEXT.multiply(decimal(prices.mark[market]), decimal(prices.venue.markets.step[market]))
+
+
+def equity_share(margin: ExactMargin, requirement: Decimal, equity: Decimal | Fraction) -> Fraction:
+    """Part of ``equity`` that a position or borrow gives up at its zero price: that of its maintenance margin."""
+    if not margin.maintenance:
+        return Fraction(0)
+    return Fraction(equity) * Fraction(requirement) / Fraction(margin.maintenance)
+
+
+def zero_price_flow(
+    margin: ExactMargin, row: int, equity: Decimal | Fraction, band: Fraction, quantum: Fraction
+) -> int:
+    """Settle quanta that closing a position at its zero price brings the account: its worth less its equity share.
+
+    With equity below zero the price lies beyond the mark, by at most ``band`` of it.
+    """
+    value = Fraction(margin.value[row])
+    share = max(equity_share(margin, margin.requirement[row], equity), -band * abs(value))
+    return round((value - share) / quantum)

@@ -1,0 +1,108 @@
+"""The margin of one account, line by line, in decimals that sum exactly."""
+
+from __future__ import annotations
+
+from decimal import Context, Decimal, localcontext
+from typing import Any
+
+import pandas as pd
+
+from ..boundary import RiskDataError, text_of
+from ..market import PriceMap, Prices
+from ..state import Accounts, must_fit
+from ..venue import IMF, MMF, Venue
+from . import exact
+
+_PLACES = Decimal("1e-15")
+_AMOUNTS = ("net_equity", "exposure", "initial_margin", "maintenance_margin")
+
+
+def explain_margin(
+    accounts: Accounts,
+    venue: Venue,
+    prices: PriceMap,
+    account: int | str,
+    *,
+    indexes: PriceMap | None = None,
+    asset_prices: PriceMap | None = None,
+    open_interest: PriceMap | None = None,
+) -> pd.DataFrame:
+    """Net equity and requirements of one account, line by line.
+
+    Parameters
+    ----------
+    accounts, venue, prices, indexes, asset_prices, open_interest
+        As of `sweep`, with a single vector of prices.
+    account
+        The user's account id.
+
+    Returns
+    -------
+    DataFrame: kind (collateral, borrow, position, orders, unsettled, leverage_limit, total), item (symbol), quantity,
+    price, weight, net_equity, exposure, initial_margin, maintenance_margin. Decimals in natural units, to 15 places,
+    None where there is none; the last row is the sum of the others, exactly. A position's equity is its unrealised PnL;
+    orders have what resting orders add to the position's exposure and initial margin, leverage_limit what the account's
+    own limit adds.
+
+    Raises
+    ------
+    RiskDataError
+        There is no such account, or a price is missing.
+    """
+    must_fit(accounts, venue)
+    try:
+        row = accounts.row_of(account)
+    except KeyError:
+        raise RiskDataError("accounts", "account", "must be an account of the state", value=text_of(account)) from None
+    read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+    with localcontext(Context(prec=60)):
+        lines = _margin_lines(accounts, venue, read, row)
+        for line in lines:
+            line |= {name: line.get(name, Decimal(0)).quantize(_PLACES) for name in _AMOUNTS}
+        total = {name: sum((line[name] for line in lines), Decimal(0)) for name in _AMOUNTS}
+    blank = dict.fromkeys(("kind", "item", "quantity", "price", "weight"))
+    return pd.DataFrame([blank | line for line in (*lines, {"kind": "total"} | total)], dtype=object)
+
+
+def _margin_lines(accounts: Accounts, venue: Venue, prices: Prices, account: int) -> list[dict[str, Any]]:
+    quantum, markets = exact.decimal(venue.settle_quantum), len(venue.markets.symbol)
+    limit = float(accounts.leverage_limit[account])
+    own = Decimal(0) if limit == float("inf") else 1 / exact.decimal(limit)
+    lines: list[dict[str, Any]] = []
+    for held in exact.holdings(accounts, account, prices):
+        is_position = held.kind == "position"
+        symbol = (venue.markets.symbol if is_position else venue.assets.symbol)[held.item]
+        curve = 2 * (held.item if is_position else markets + held.item)
+
+        def initial(notional: Decimal, price: Decimal = held.price, curve: int = curve + IMF) -> Decimal:
+            return exact.requirement(prices, curve, notional, price)
+
+        line: dict[str, Any] = {
+            "kind": held.kind, "item": symbol, "quantity": held.quantity, "price": held.price, "weight": held.weight,
+            "net_equity": held.equity,
+        }  # fmt: skip
+        if held.notional:
+            line |= {
+                "exposure": held.notional,
+                "initial_margin": max(initial(held.notional), held.notional * own * is_position),
+                "maintenance_margin": exact.requirement(prices, curve + MMF, held.notional, held.price),
+            }
+        if is_position:
+            line |= {"weight": None, "net_equity": held.equity - int(accounts.columns.cost[held.row]) * quantum}
+        lines.append(line)
+        if held.exposure > held.notional:
+            widest = max(initial(held.exposure), held.exposure * own)
+            lines.append(
+                {
+                    "kind": "orders", "item": symbol, "exposure": held.exposure - held.notional,
+                    "initial_margin": widest - line.get("initial_margin", Decimal(0)),
+                }
+            )  # fmt: skip
+    unsettled = int(accounts.columns.unsettled[account])
+    if unsettled:
+        lines.append({"kind": "unsettled", "item": venue.settle_asset, "net_equity": unsettled * quantum})
+    locked = sum((line.get("initial_margin", Decimal(0)) for line in lines), Decimal(0))
+    whole = own * sum((line.get("exposure", Decimal(0)) for line in lines), Decimal(0))
+    if whole > locked:
+        lines.append({"kind": "leverage_limit", "initial_margin": whole - locked})
+    return lines

@@ -1,0 +1,102 @@
+"""Liquidation prices: the mark of each market at which an account's maintenance margin ratio reaches 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..kernels import liquidation_price as kernels
+from ..market import PriceMap, Prices
+from ..state import Accounts
+from ..venue import Venue
+from .sweep import ACCOUNTS_WORTH_A_THREAD, in_chunks
+
+Float = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LiquidationPrices:
+    """Liquidation price of every position; arrays of shape (N,), by account id, then by market as the venue lists them.
+
+    Attributes
+    ----------
+    account, market : ndarray
+        The user's account ids, and symbols.
+    quantity, mark_price : ndarray of float64
+        Signed position, and the mark that everything else is taken at.
+    liquidation_price : ndarray of float64
+        NaN where there is none.
+    """
+
+    account: npt.NDArray[Any]
+    market: npt.NDArray[Any]
+    quantity: Float
+    mark_price: Float
+    liquidation_price: Float
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the table, with the column distance: the move of the mark that it takes, as a part of it."""
+        frame = pd.DataFrame(vars(self))
+        return frame.assign(distance=self.liquidation_price / self.mark_price - 1.0)
+
+
+def liquidation_prices(
+    accounts: Accounts,
+    venue: Venue,
+    prices: PriceMap,
+    *,
+    indexes: PriceMap | None = None,
+    asset_prices: PriceMap | None = None,
+    open_interest: PriceMap | None = None,
+    threads: int | None = None,
+) -> LiquidationPrices:
+    """Mark of each position at which its account's MMR reaches 1 with all else equal.
+
+    All else: the other marks, the prices of assets (also of the market's own base asset) and the open interest in
+    settle units. The maintenance margin moves with the mark, by the market's own function: the result is a root of
+    equity less requirement, not a step along today's slope. A short position is liquidated above it. A long one is
+    liquidated below it; but where its requirement can outgrow its equity in a rise (a square root at great size) and
+    the market's maxPrice lets the mark get there, above it, if it has no lower one or is beyond the upper one now. For
+    an account that is liquidatable it is the mark at which it would no longer be.
+
+    Parameters
+    ----------
+    accounts, venue, prices, indexes, asset_prices, open_interest, threads
+        As of `sweep`, with a single vector of prices.
+
+    Returns
+    -------
+    LiquidationPrices, one row for each position that is not flat.
+
+    Raises
+    ------
+    RiskDataError
+        A price is missing, not finite or not > 0.
+
+    Notes
+    -----
+    Zones and closed forms: venue_rules.md section 1.8, worked example E1.
+    """
+    read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+    columns = accounts.columns
+    part = np.empty(len(columns.lots))
+    highest = venue.markets.max_ticks * venue.markets.tick_size / read.mark
+
+    def chunk(first: int, last: int) -> None:
+        kernels.liquidation_marks(first, last, columns, read.columns, venue.curves.by_quantity, highest, part)
+
+    in_chunks(chunk, len(accounts), threads, ACCOUNTS_WORTH_A_THREAD)
+    held = np.flatnonzero(columns.lots)
+    market = columns.market[held]
+    mark = read.mark[market]
+    return LiquidationPrices(
+        account=accounts.ids[accounts.position_accounts()[held]],
+        market=np.array(venue.markets.symbol, object)[market],
+        quantity=venue.markets.quantity(columns.lots[held], market),
+        mark_price=mark,
+        liquidation_price=part[held] * mark,
+    )

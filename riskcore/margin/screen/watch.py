@@ -1,0 +1,120 @@
+"""Which accounts a tick must compute: the watchlist, narrower intervals, holders, and how far prices move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ...kernels import pack
+from ...kernels.layouts import PackedColumns
+from ...state import Packed
+from .intervals import _NARROWEST, _OPEN_INTEREST, _REBUILD, _TICK, _WIDEST, Box, Float, Int, _Watch
+
+_COPY = 16  # sweeping so many accounts takes the time of copying one from somewhere
+_FEW = 8  # watched accounts: with narrower boxes there might be none, and nothing to do in a tick
+_VOLATILITY, _PRIOR = 2e-4, 10  # of a price from tick to tick, and for how many ticks that is believed
+_MOST_MORE = 4096  # accounts that are copied again whenever one joins them
+
+
+class _Narrow(NamedTuple):
+    """Watched accounts that narrower boxes leave in doubt, and the rows of all those known to be at 100 % or above."""
+
+    box: Box | None
+    columns: PackedColumns
+    known: Int
+
+    def farthest(self, values: Float) -> float:
+        """As of the box."""
+        return np.inf if self.box is None else self.box.farthest(values)
+
+
+@dataclass
+class _Next:
+    """Boxes to come: how many windows were tried, what was to be watched or known, and the slots that changed since."""
+
+    box: Box
+    windows: int
+    watched: list[_Watch]
+    known: list[Int]
+    changed: list[Int]
+
+
+@dataclass(frozen=True)
+class _Holders:
+    """Slots with a row of a market or asset, ascending: item i has ``slot[start[i]:end[i]]``; -1: too many hold it."""
+
+    start: Int
+    end: Int
+    slot: npt.NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, packed: Packed, most: int) -> _Holders:
+        """List those of the markets, then of the assets, that no more than so many accounts have."""
+        columns = packed.columns
+        starts, ends, slots, before = [], [], [], 0
+        for offset, index, count in (
+            (columns.position_group, columns.market, packed.markets),
+            (columns.balance_group, columns.asset, packed.assets),
+        ):
+            held = np.bincount(index, minlength=count + 1)
+            left_out = held > most
+            left_out[count] = True  # what fills groups up
+            end = np.cumsum(np.where(left_out, 0, held))
+            start = np.where(left_out, -1, end - held)
+            slots.append(np.empty(int(end[-1]), np.uint32))
+            pack.list_holders(offset, index, start.copy(), slots[-1])
+            starts.append(np.where(left_out, -1, before + start)[:count])
+            ends.append(before + end[:count])
+            before += int(end[-1])
+        return cls(np.concatenate(starts), np.concatenate(ends), np.concatenate(slots))
+
+    def slots(self, items: Int, most: int) -> Int | None:
+        """Slots of the holders of any of some items, ascending; None if there are too many, or it is no such item."""
+        if items[-1] >= len(self.start) or (self.start[items] < 0).any():
+            return None
+        if (self.end[items] - self.start[items]).sum() > most:
+            return None
+        held = [self.slot[self.start[i] : self.end[i]] for i in items.tolist()]
+        return np.unique(np.concatenate(held)).astype(np.int64)
+
+
+class _Moves:
+    """What was seen of the values' moves, and the widths of the boxes that follow."""
+
+    def __init__(self, values: int, open_interests: int, settle: int, scale: float) -> None:
+        self.ticks = 0  # since there are boxes around these
+        self.values: Float | None = None
+        self.open_interests = open_interests  # place of the first
+        self.settle = settle  # place of the price that does not move
+        self.scale = scale  # half-width in standard deviations from tick to tick
+        self.square = np.full(values, _PRIOR * _VOLATILITY**2)
+        self.span = _PRIOR
+
+    def ranges(self, values: Float) -> tuple[Float, Float]:
+        """Lowest and highest of each box around some values, the last of which are open interests."""
+        half = self.scale * np.sqrt(self.square / self.span)
+        half = np.clip(half, max(_NARROWEST, 0.2 * float(np.median(half))), _WIDEST)
+        half[self.settle] = 0.0
+        low, high, first = values * (1 - half), values * (1 + half), self.open_interests
+        low[first:], high[first:] = 0.0, _OPEN_INTEREST * values[first:]
+        return low, high
+
+    def learn(self, values: Float, accounts: int, watched: float) -> None:
+        """Take note how far values went since there were boxes, and what boxes of these widths cost.
+
+        Half as wide boxes are left four times as soon, and half as many accounts are watched in each tick: the sum of
+        both costs is least where making boxes, of so many accounts, costs half of what watching does.
+        """
+        if self.values is not None:
+            with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+                move = np.log(values / self.values)
+            self.square += np.square(np.where(np.isfinite(move), move, 0.0))
+            self.span += self.ticks
+            making = 2 * (1.3 * accounts + _REBUILD) / self.ticks
+            watching = watched + 1 + _TICK * (0 < watched <= _FEW)
+            self.scale *= min(max((making / watching) ** (1 / 3), 0.5), 2.0)
+            self.scale = min(max(self.scale, 3.0), 400.0)
+        self.values, self.ticks = values, 0

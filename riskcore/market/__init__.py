@@ -1,0 +1,24 @@
+"""The market at an instant: prices, order books, and the guards that decide which of them count."""
+
+from .books import Books
+from .index import cross_venue_index
+from .price_table import PriceTable
+from .prices import Prices, asset_values
+from .reading import LARGEST, PriceMap, Rule, by_symbol
+from .tick import Tick
+from .tick_table import Float, TickTable
+
+__all__ = [
+    "LARGEST",
+    "Books",
+    "Float",
+    "PriceMap",
+    "PriceTable",
+    "Prices",
+    "Rule",
+    "Tick",
+    "TickTable",
+    "asset_values",
+    "by_symbol",
+    "cross_venue_index",
+]

@@ -1,0 +1,210 @@
+"""Order books of a tick in whole ticks and lots."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from ..boundary import RiskDataError, schemas, timestamps, units
+from ..kernels.guards import (
+    LEVEL_FINE,
+    LEVEL_HIGH,
+    LEVEL_LOTS,
+    LEVEL_LOW,
+    LEVEL_OFFSET,
+    LEVEL_ORDER,
+    LEVEL_WORTH,
+    first_wrong_level,
+)
+from ..venue import Units, Venue
+from .reading import Int
+
+_NO_TIME = -(2**63)
+"""NaT as a whole number."""
+
+
+@dataclass(frozen=True)
+class Books:
+    """Order books of one tick in whole ticks and lots; side 2b is the bids of book row b, 2b + 1 its asks.
+
+    Book rows are those of `Venue.listing`: the markets, and then the spot markets (B rows).
+
+    Attributes
+    ----------
+    offset : ndarray of int64, shape (2B + 1,)
+        Side s owns levels ``offset[s]:offset[s + 1]``, best first.
+    price, lots : ndarray of int64, shape (L,)
+        Price in ticks, lots > 0.
+    time : ndarray of int64, shape (B,)
+        When a book was seen, nanoseconds; 0 for one that was given without a time of its own, or not given.
+    units : Units or None
+        What the whole numbers stand for, where the books were read with a venue.
+    """
+
+    offset: Int
+    price: Int
+    lots: Int
+    time: Int
+    units: Units | None = None
+
+    def checked(self, venue: Venue, time: int) -> Books:
+        """Return these books, of whole numbers that nobody else writes to, or refuse them as a frame is refused.
+
+        Raises
+        ------
+        RiskDataError
+            They are of a venue of other units, an array is not of its shape, or a level breaks a rule of `from_frame`.
+        """
+        if self.units is not None:
+            self.units.must_fit(venue.book_units, "books")
+        listing = venue.listing
+        offset, price, lots, seen = (_copied_whole(n, getattr(self, n)) for n in ("offset", "price", "lots", "time"))
+        books = Books(offset, price, lots, seen, venue.book_units)
+        for name, array, size in (
+            ("offset", books.offset, 2 * len(listing.symbol) + 1),
+            ("lots", books.lots, len(books.price)),
+            ("time", books.time, len(listing.symbol)),
+        ):
+            if len(array) != size:
+                raise RiskDataError("books", name, f"must be {size} whole numbers, not {len(array)}")
+        worth = np.maximum(listing.value_num / listing.value_den, 1.0)
+        side, level, wrong = first_wrong_level(books.offset, books.price, books.lots, listing.max_ticks, worth)
+        if wrong != LEVEL_FINE:
+            column, rule = _LEVEL_RULES[wrong]
+            if wrong == LEVEL_HIGH:
+                rule = listing.too_high(side // 2)
+            where = f"{listing.symbol[side // 2]} {'ask' if side % 2 else 'bid'}"
+            if wrong != LEVEL_OFFSET:
+                where += f" {level - int(books.offset[side])}"
+            value = books.offset[side + 1] if wrong == LEVEL_OFFSET else getattr(books, column)[level]
+            raise RiskDataError("books", column, rule, row=where, value=int(value))
+        late = np.flatnonzero(books.time > time)
+        if late.size:
+            book, rule = late[0], "must not be later than the tick"
+            value = timestamps.moment(int(books.time[book]))
+            raise RiskDataError("books", "time", rule, row=listing.symbol[book], value=value)
+        return books
+
+    @classmethod
+    def from_frame(cls, venue: Venue, frame: pd.DataFrame, time: int, *, unit: str = "ns") -> Books:
+        """Read the books of one tick: market, side, level (0 is the best), price, quantity, and perhaps book_time.
+
+        ``time`` is that of the tick, nanoseconds, and ``unit`` is of whole numbers in the frame.
+
+        Raises
+        ------
+        RiskDataError
+            A level is not whole in ticks or lots, a side is unsorted, a book has two times or one after ``time``.
+        """
+        own_clock = timestamps.has_own_clock(time)
+        timed = frame if "time" in frame.columns else frame.assign(time=pd.Timestamp(time, tz="UTC"))
+        table = schemas.checked("books", timed, unit=unit, own_clock=own_clock)
+        return cls.split(venue, table)[0][1]
+
+    @classmethod
+    def split(cls, venue: Venue, table: pd.DataFrame) -> list[tuple[int, Books]]:
+        """Read a checked table of many ticks: a pair of time and books for each time, ascending."""
+        listing = venue.listing
+        market = schemas.codes("books", "market", table["market"], listing.symbol, "a market")
+        prices, quantities = table["price"].to_numpy(), table["quantity"].to_numpy()
+        rule = "must be a whole number of {} of the market's {}"
+        price = units.whole("books", "price", prices, listing.tick_size[market], rule.format("ticks", "tickSize"))
+        lots = units.whole("books", "quantity", quantities, listing.step_size[market], rule.format("lots", "stepSize"))
+        for column, given, fits, rule in (
+            ("price", prices, price >= 1, "must be at least one tick"),
+            ("quantity", quantities, lots >= 1, "must be at least one lot"),
+            ("quantity", quantities, lots < 2**53, "must be less than 2**53 lots"),
+        ):
+            bad = np.flatnonzero(~fits)
+            if bad.size:
+                raise RiskDataError("books", column, rule, row=int(bad[0]), value=given[bad[0]])
+        bad = np.flatnonzero(price > listing.max_ticks[market])
+        if bad.size:
+            row = int(bad[0])
+            raise RiskDataError("books", "price", listing.too_high(market[row]), row=row, value=prices[row])
+        stamp = table["time"].to_numpy(np.int64)
+        seen = table["book_time"].to_numpy(np.int64) if "book_time" in table.columns else np.zeros_like(stamp)
+        bid = table["side"].to_numpy(object) == "bid"
+        side = 2 * market + np.where(bid, 0, 1)
+        order = np.lexsort((table["level"].to_numpy(), side, stamp))
+        stamp, side, price, lots, bid, seen = (column[order] for column in (stamp, side, price, lots, bid, seen))
+
+        together = np.diff(stamp) == 0
+        worse = np.where(bid[1:], np.diff(price) < 0, np.diff(price) > 0)
+        bad = np.flatnonzero(together & (np.diff(side) == 0) & ~worse)
+        if bad.size:
+            row = int(order[bad[0] + 1])
+            raise RiskDataError(
+                "books", "price", "must get worse from level to level (an unsorted book)", row=row, value=prices[row]
+            )
+        first = np.flatnonzero(np.r_[True, ~(together & (np.diff(side) == 0))]) if len(side) else np.empty(0, np.int64)
+        if first.size:
+            deepest = np.add.reduceat(lots.astype(float), first) * np.maximum.reduceat(price, first)
+            unit = np.maximum(listing.value_num / listing.value_den, 1.0)
+            bad = np.flatnonzero(deepest * unit[side[first] // 2] >= 2.0**61)
+            if bad.size:
+                row = int(order[first[bad[0]]])
+                rule = "all of a side at its highest price must be worth less than 2**61 quanta, and than 2**61 ticks"
+                raise RiskDataError("books", "quantity", rule, row=row, value=quantities[row])
+        for bad, rule in (
+            (np.flatnonzero(seen > stamp), "must not be later than the tick"),
+            (
+                1 + np.flatnonzero(together & (np.diff(side // 2) == 0) & (np.diff(seen) != 0)),
+                "must be one of all levels of a book",
+            ),
+        ):
+            if bad.size:
+                value = timestamps.moment(int(seen[bad[0]])) if seen[bad[0]] else "none"
+                raise RiskDataError("books", "book_time", rule, row=int(order[bad[0]]), value=value)
+
+        moments, starts = np.unique(stamp, return_index=True)
+        edges = np.append(starts, len(stamp))
+        sides = np.arange(2 * len(listing.symbol) + 1)
+        found = []
+        for moment, start, end in zip(moments, edges[:-1], edges[1:], strict=True):
+            time = np.zeros(len(listing.symbol), np.int64)
+            time[side[start:end] // 2] = seen[start:end]
+            offset = np.searchsorted(side[start:end], sides)
+            found.append((int(moment), cls(offset, price[start:end], lots[start:end], time, venue.book_units)))
+        return found
+
+    @classmethod
+    def empty(cls, venue: Venue) -> Books:
+        """No level in any market."""
+        return _no_books(len(venue.book_symbols))
+
+
+_SIDES = {"bids": "bid", "asks": "ask"}
+_ASCENDS = (
+    "must get worse from level to level (an unsorted book): the best comes first, and where a venue sends bids that"
+    " ascend, riskcore.io.backpack.read_book turns them round"
+)
+
+_LEVEL_RULES = {
+    LEVEL_OFFSET: ("offset", "must begin with 0, not descend, and end with the number of levels"),
+    LEVEL_LOW: ("price", "must be at least one tick"),
+    LEVEL_HIGH: ("price", ""),  # `Listing.too_high` says the market's own bound
+    LEVEL_LOTS: ("lots", "must be at least one lot and less than 2**53"),
+    LEVEL_ORDER: ("price", "must get worse from level to level (an unsorted book)"),
+    LEVEL_WORTH: ("lots", "all of a side at its highest price must be worth less than 2**61 quanta"),
+}
+
+
+def _copied_whole(name: str, given: object) -> Int:
+    """Whole numbers of a user's array, copied: they are kept for longer than the call."""
+    if not (isinstance(given, np.ndarray) and given.ndim == 1 and given.dtype.kind in "iu"):
+        kind = f"{given.dtype} of shape {given.shape}" if isinstance(given, np.ndarray) else type(given).__name__
+        raise RiskDataError("books", name, "must be a one-dimensional array of whole numbers", value=kind)
+    if given.dtype == np.uint64 and (given > 2**63 - 1).any():
+        raise RiskDataError("books", name, "must fit 64 bits", value=int(given.max()))
+    return given.astype(np.int64)
+
+
+@lru_cache(maxsize=16)
+def _no_books(rows: int) -> Books:
+    """No level of any book; shared, nobody writes to books."""
+    none = np.empty(0, np.int64)
+    return Books(np.zeros(2 * rows + 1, np.int64), none, none, np.zeros(rows, np.int64))

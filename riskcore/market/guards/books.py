@@ -1,0 +1,117 @@
+"""Which order books of a tick count, and how a book refills."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+
+from ...venue import Venue
+from ..books import Books
+from ..reading import no_prices
+from .state import _SECOND, Bool, Float, Int, Memory, _offset, _sides
+
+
+def _chosen(books: Books, level: Bool) -> Books:
+    """The chosen levels alone."""
+    if level.all():
+        return books
+    offset = np.concatenate([[0], np.cumsum(level)])[books.offset]
+    return replace(books, offset=offset, price=books.price[level], lots=books.lots[level])
+
+
+_Refused: TypeAlias = list[tuple[int, int, float]]  # book row, kind (an index into `REASONS`), print
+
+
+def _accepted(venue: Venue, books: Books, time: int) -> tuple[Books, Bool, _Refused]:
+    """Books without those that are closed, too old or crossed, which these are, and why."""
+    if not books.price.size:
+        return books, np.zeros(len(books.time), bool), []
+    levels = np.diff(books.offset).reshape(-1, 2)
+    closed = ~venue.listing.takes_orders & levels.any(axis=1)
+    age = time - books.time
+    stale = (books.time != 0) & (age > venue.policy.stale_nanoseconds) & levels.any(axis=1) & ~closed
+    bid, ask = _best(books)
+    crossed = levels.all(axis=1) & (ask <= bid) & ~stale & ~closed
+    kinds = enumerate((closed, stale, crossed))
+    refused = [(b, kind, math.nan) for kind, rows in kinds for b in np.flatnonzero(rows).tolist()]
+    bad = closed | stale | crossed
+    return (_chosen(books, ~bad[_sides(books) // 2]) if refused else books), bad, refused
+
+
+def two_sided(venue: Venue, books: Books, time: int) -> Bool:
+    """Whether each market has a book with both sides in a tick, and one that is not refused; shape (M,)."""
+    accepted = _accepted(venue, books, time)[0]
+    sides: Bool = np.diff(accepted.offset).reshape(-1, 2)[: len(venue.markets.symbol)] > 0
+    return np.asarray(sides.all(axis=1))
+
+
+def _best(books: Books) -> tuple[Int, Int]:
+    """Best price of the bids and of the asks of each book row in ticks, 0 where there is none."""
+    empty = np.diff(books.offset) == 0
+    best = np.where(empty, 0, np.append(books.price, 0)[books.offset[:-1]])
+    return best[0::2], best[1::2]
+
+
+def _touch(venue: Venue, books: Books) -> tuple[Float, Float]:
+    """Best bid and ask of each market, NaN where there is none."""
+    size = venue.markets.tick_size
+    if not books.price.size:
+        return no_prices(len(size)), no_prices(len(size))
+    bid, ask = (np.where(best == 0, np.nan, size * best) for best in (side[: len(size)] for side in _best(books)))
+    return bid, ask
+
+
+def _refilled(
+    venue: Venue, memory: Memory, after: Memory, before: int | None, time: int, books: Books, refused: Bool
+) -> Books:
+    """Levels that are there of the books given last; ``after`` remembers them and what is gone.
+
+    Of a book that was refused nothing is remembered.
+    """
+    assert memory.books is not None
+    assert venue.policy.refill_half_life is not None
+    kept, gone = memory.books, memory.gone.copy()  # `note_taken` writes into it
+    if before is not None and gone.any():
+        left = 0.5 ** ((time - before) / _SECOND / float(venue.policy.refill_half_life))
+        gone = np.floor(gone * left).astype(np.int64)
+    if refused.any():
+        there = ~refused[_sides(kept) // 2]
+        kept, gone = _chosen(kept, there), gone[there]
+    if books.price.size:
+        again = _repeated(kept, books) | ~np.diff(books.offset).reshape(-1, 2).any(axis=1)
+        old, new = _sides(kept), _sides(books)
+        goes_on, begins = again[old // 2], ~again[new // 2]
+        side = np.concatenate([old[goes_on], new[begins]])
+        order = np.argsort(side, kind="stable")
+
+        def merged(ours: Int, theirs: Int) -> Int:
+            return np.concatenate([ours[goes_on], theirs[begins]])[order]
+
+        gone = merged(gone, np.zeros_like(books.lots))
+        price, lots = merged(kept.price, books.price), merged(kept.lots, books.lots)
+        kept = Books(_offset(side[order], kept), price, lots, np.zeros_like(kept.time))
+    after.books, after.gone = kept, gone
+    effective = _chosen(kept, gone < kept.lots)
+    return replace(effective, lots=(kept.lots - gone)[gone < kept.lots], time=books.time)
+
+
+def _repeated(kept: Books, books: Books) -> Bool:
+    """Books of which both sides have exactly the levels that were given last."""
+    same: Bool = (np.diff(kept.offset) == np.diff(books.offset)).reshape(-1, 2).all(axis=1)
+    side = _sides(kept)
+    ours, theirs = same[side // 2], same[_sides(books) // 2]
+    differs = (kept.price[ours] != books.price[theirs]) | (kept.lots[ours] != books.lots[theirs])
+    same[side[ours][differs] // 2] = False
+    return same
+
+
+def note_taken(memory: Memory, books: Books, left: Int) -> None:
+    """Note, once a tick, what takers left of each level of its books; ``memory`` is that of the tick, and changes.
+
+    Nothing is remembered of books that do not refill.
+    """
+    if memory.books is not None:
+        memory.gone[memory.gone < memory.books.lots] += books.lots - left

@@ -1,0 +1,107 @@
+"""Which marks and indexes of a tick count: derived, clamped and capped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ...boundary import RiskDataError
+from ...kernels import guards as kernels
+from ...kernels.guards import INDEX, MARK
+from ...venue import Venue
+from ..books import Books
+from ..prices import Prices
+from .books import _accepted, _refilled, _touch
+from .state import Bool, Float, Memory
+
+REASONS = ("closed_book", "stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "update_cap")
+_OF_PRINTS = REASONS.index("index_update_cap")  # the reasons from there on are the kernel's
+
+
+class Refusal(NamedTuple):
+    """What does not count: why, of which book row (market m, or M + spot row), and the print (NaN: there is none)."""
+
+    reason: str
+    book: int
+    price: float
+
+
+@dataclass
+class Guarded:
+    """A tick's prints as they count.
+
+    Attributes
+    ----------
+    mark, index : ndarray of float64, shape (M,)
+        NaN where there is none.
+    books : Books
+        Levels that are there: those of refused books are not, what is refilled is.
+    refusals : list of Refusal
+        By book row, then in the order of `REASONS`.
+    memory : Memory
+        What the guards remember after this tick.
+    """
+
+    mark: Float
+    index: Float
+    books: Books
+    refusals: list[Refusal]
+    memory: Memory
+
+
+def guard(venue: Venue, memory: Memory, before: int | None, time: int, given: Prices, books: Books) -> Guarded:
+    """Guard the prints of a tick; docs/one_tick.md has the rules. ``memory`` stays as it is.
+
+    Parameters
+    ----------
+    memory
+        What the guards remembered after the tick before.
+    before
+        Time of that tick, nanoseconds; None at the first one.
+    time
+        Time of this tick, nanoseconds.
+    given, books
+        Prices and books as the tick has them.
+
+    Raises
+    ------
+    RiskDataError
+        A mark is 10**13 ticks or more, or 10**4 times its index.
+    """
+    markets, policy = venue.markets, venue.policy
+    books, bad, refusals = _accepted(venue, books, time)
+    bid, ask = _touch(venue, books)
+    count = len(markets.symbol)
+    used, price = np.empty((2, count)), np.empty((3, count))
+    stamp, sample = np.empty((3, count), np.int64), np.empty((2, count), np.int64)
+    refused, prints, too_large = np.empty((count, 4), bool), np.empty((count, 4)), np.empty((2, count), bool)
+    kernels.guard_prints(
+        time, policy.stale_nanoseconds, policy.clamp, markets.min_update, markets.max_update, given.given_mark,
+        given.given_index, given.last, bid, ask, memory.price, memory.time, used, price, stamp, refused, prints,
+    )  # fmt: skip
+    kernels.sample_prints(markets.tick_size, used, memory.sample, sample, too_large)
+    if np.count_nonzero(too_large):
+        raise _not_a_sample(venue, used, too_large)
+    if np.count_nonzero(refused):
+        rows, kinds = np.nonzero(refused)
+        of_prints = zip(rows.tolist(), kinds.tolist(), prints[rows, kinds].tolist(), strict=True)
+        refusals += [(row, _OF_PRINTS + kind, print_) for row, kind, print_ in of_prints]
+    after = Memory(price, stamp, sample, memory._sampled(before, time, sample), memory.books, memory.gone)
+    if memory.books is not None:
+        books = _refilled(venue, memory, after, before, time, books, bad)
+    found = [Refusal(REASONS[kind], row, print_) for row, kind, print_ in sorted(refusals)]
+    return Guarded(used[MARK], used[INDEX], books, found, after)
+
+
+def _not_a_sample(venue: Venue, used: Float, too_large: Bool) -> RiskDataError:
+    """Of the first mark that is too large for a sample, or else the first premium."""
+    which, m = (int(at[0]) for at in np.nonzero(too_large))
+    if used[MARK, m] <= 0.0:
+        rule = "must be > 0: it follows from an index that is below the book by more than itself"
+        return RiskDataError("marks", venue.markets.symbol[m], rule, value=float(used[MARK, m]))
+    table, rule = (
+        ("marks", "must be less than 10**13 ticks"), ("indexes", "must be more than a 10**4th of the mark")
+    )[which]  # fmt: skip
+    return RiskDataError(table, venue.markets.symbol[m], rule, value=float(used[which, m]))

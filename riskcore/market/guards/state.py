@@ -1,0 +1,204 @@
+"""What the guards remember from tick to tick: last prices, five minutes of samples, books that refill."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ...kernels import guards as kernels
+from ...kernels.guards import BASIS, INDEX, MARK, NO_SAMPLE
+from ...venue import Venue
+from ..books import Books
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+_SECOND = 1_000_000_000
+SECONDS_OF_SAMPLES = 300
+"""Seconds that the means are of."""
+
+
+class _Run(NamedTuple):
+    """Samples of every market that hold for some seconds from ``second`` on; mark and premium in row 0 and 1.
+
+    ``sums`` (shape (2, 2, M)) are running sums of the samples and of their number, up to the end of this run.
+    """
+
+    second: int
+    seconds: int
+    samples: Int
+    sums: Int
+
+
+@dataclass
+class Memory:
+    """What the guards remember from tick to tick.
+
+    Attributes
+    ----------
+    price : ndarray of float64, shape (3, M)
+        Mark and index used last, and the one-minute EWMA of mid - index (``basis``); NaN if never.
+    time : ndarray of int64, shape (3, M)
+        When each was last had; 0 if never. Holding a mark is not having one.
+    sample : ndarray of int64, shape (2, M)
+        The mark used last in thousandths of a tick, and its premium in units of 1e-12; -2**63 if none.
+    runs : list
+        Samples of the last 300 seconds, oldest first.
+    books : Books or None
+        Books given last; only with a ``refill_half_life``.
+    gone : ndarray of int64, shape (L,)
+        Lots gone from each of their levels.
+    """
+
+    price: Float
+    time: Int
+    sample: Int
+    runs: list[_Run]
+    books: Books | None
+    gone: Int
+
+    @classmethod
+    def opening(cls, venue: Venue) -> Memory:
+        """Nothing seen yet."""
+        markets = len(venue.markets.symbol)
+        return cls(
+            np.full((3, markets), np.nan), np.zeros((3, markets), np.int64), np.full((2, markets), NO_SAMPLE), [],
+            None if venue.policy.refill_half_life is None else Books.empty(venue), np.empty(0, np.int64),
+        )  # fmt: skip
+
+    @property
+    def mark(self) -> Float:
+        """Mark used last, shape (M,)."""
+        return np.asarray(self.price[MARK])
+
+    @property
+    def index(self) -> Float:
+        """Index used last, shape (M,)."""
+        return np.asarray(self.price[INDEX])
+
+    @property
+    def total(self) -> Int:
+        """Sum of the samples of the last 300 seconds, shape (2, M)."""
+        return np.asarray(self._window[0])
+
+    @property
+    def count(self) -> Int:
+        """Number of these samples, shape (2, M)."""
+        return np.asarray(self._window[1])
+
+    @cached_property
+    def _window(self) -> Int:
+        if not self.runs:
+            return np.zeros((2, *self.sample.shape), np.int64)
+        first, last = self.runs[0], self.runs[-1]
+        there = first.samples != NO_SAMPLE
+        # of the first run as much as is left of it
+        window: Int = last.sums - first.sums + np.stack([np.where(there, first.samples, 0), there]) * first.seconds
+        return window
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Tables of the run folder's state: markets (a row each, in order), samples, and books where these are kept."""
+        market = np.arange(len(self.mark))
+        seen = [np.flatnonzero(run.samples[0] != NO_SAMPLE) for run in self.runs]
+        times = [len(rows) for rows in seen]
+        found = {
+            "markets": pd.DataFrame({name: getattr(self, of)[row] for name, (of, row) in _MARKET_COLUMNS.items()}),
+            "samples": pd.DataFrame(
+                {
+                    "second": np.repeat(np.array([run.second for run in self.runs], np.int64), times),
+                    "count": np.repeat(np.array([run.seconds for run in self.runs], np.int64), times),
+                    "market": _joined([market[rows] for rows in seen]),
+                    "mark": _joined([run.samples[0, rows] for run, rows in zip(self.runs, seen, strict=True)]),
+                    "premium": _joined([run.samples[1, rows] for run, rows in zip(self.runs, seen, strict=True)]),
+                }
+            ),
+        }
+        if self.books is not None:
+            side = _sides(self.books)
+            found["books"] = pd.DataFrame(
+                {"market": side // 2, "side": 1 - 2 * (side % 2), "price": self.books.price, "lots": self.books.lots,
+                 "gone": self.gone}
+            )  # fmt: skip
+        return found
+
+    @classmethod
+    def from_frames(cls, venue: Venue, frames: Mapping[str, pd.DataFrame]) -> Memory:
+        """Read what `frames` gave; more columns may stand beside."""
+        memory, markets = cls.opening(venue), frames["markets"]
+        for name, (of, row) in _MARKET_COLUMNS.items():
+            getattr(memory, of)[row] = markets[name].to_numpy()
+        table = frames["samples"]
+        for _, rows in table.groupby("second"):
+            samples = np.full(memory.sample.shape, NO_SAMPLE)
+            samples[:, rows["market"].to_numpy()] = rows[["mark", "premium"]].to_numpy().T
+            _add(memory.runs, int(rows["second"].iloc[0]), int(rows["count"].iloc[0]), samples)
+        if memory.books is not None:
+            kept = frames["books"]
+            side = (2 * kept["market"] + (kept["side"] < 0)).to_numpy(np.int64)
+            price, lots, gone = (kept[name].to_numpy().copy() for name in ("price", "lots", "gone"))
+            memory.books = replace(memory.books, offset=_offset(side, memory.books), price=price, lots=lots)
+            memory.gone = gone
+        return memory
+
+    def _sampled(self, before: int | None, time: int, fresh: Int) -> list[_Run]:
+        """Go on to a tick: seconds since the one before had the samples of then, a tick on a second has fresh ones."""
+        now = time // _SECOND
+        oldest = now - SECONDS_OF_SAMPLES + 1
+        runs = self.runs.copy()
+        while runs and runs[0].second < oldest:
+            run = runs.pop(0)
+            kept = run.second + run.seconds - oldest
+            if kept > 0:
+                runs.insert(0, run._replace(second=oldest, seconds=kept))
+        on_second = time % _SECOND == 0
+        if before is not None:
+            first = max(before // _SECOND + 1, oldest)
+            past = now - on_second - first + 1
+            if past > 0:
+                _add(runs, first, past, self.sample)
+        if on_second:
+            _add(runs, now, 1, fresh)
+        return runs
+
+    def _mean(self, which: int, market: int) -> Fraction | None:
+        """Mean of a market's samples, or where there are none its last one, in units of the samples."""
+        if count := int(self.count[which, market]):
+            return Fraction(int(self.total[which, market]), count)
+        last = int(self.sample[which, market])
+        return None if last == NO_SAMPLE else Fraction(last)
+
+
+_MARKET_COLUMNS = {
+    "mark": ("price", MARK), "mark_time": ("time", MARK), "index": ("price", INDEX), "index_time": ("time", INDEX),
+    "basis": ("price", BASIS), "basis_time": ("time", BASIS), "sample_mark": ("sample", 0),
+    "sample_premium": ("sample", 1),
+}  # fmt: skip
+"""Columns of the run folder's state, and where they are."""
+
+
+def _add(runs: list[_Run], second: int, seconds: int, samples: Int) -> None:
+    """Append samples that hold for some seconds."""
+    sums = np.empty((2, *samples.shape), np.int64)
+    kernels.add_samples(samples, seconds, runs[-1].sums if runs else np.zeros_like(sums), sums)
+    runs.append(_Run(second, seconds, samples, sums))
+
+
+def _joined(parts: list[Int]) -> Int:
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+def _sides(books: Books) -> Int:
+    """Side of each level."""
+    return np.repeat(np.arange(len(books.offset) - 1), np.diff(books.offset))
+
+
+def _offset(side: Int, like: Books) -> Int:
+    return np.searchsorted(side, np.arange(len(like.offset)))

@@ -1,0 +1,75 @@
+"""An index price from the quotes of several venues."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from ..boundary import RiskDataError, schemas
+
+
+def _weight(given: object) -> float:
+    try:
+        return schemas.number(given)
+    except ValueError:
+        return math.nan
+
+
+def cross_venue_index(
+    quotes: pd.DataFrame,
+    weights: Mapping[str, float] | None = None,
+    *,
+    max_deviation: float = 100.0,
+    unit: str = "ns",
+) -> pd.DataFrame:
+    """Index prices from quotes of several venues.
+
+    The price of a source is the median of its bid, its ask and its last trade. Each is brought to within
+    ``max_deviation`` of the median over the sources; the index is their weighted mean.
+
+    Parameters
+    ----------
+    quotes
+        time, market, source, bid, ask, last: what the sources show at each time. NaN is not known; a source of which
+        nothing is known is left out.
+    weights
+        Weight of each source, > 0; without, all weigh the same.
+    max_deviation
+        Basis points.
+    unit
+        Of times that are whole numbers since the epoch: "ns", "us", "ms" or "s".
+
+    Returns
+    -------
+    DataFrame
+        time (nanoseconds), market, index_price; ascending by time and market.
+
+    Raises
+    ------
+    RiskDataError
+        A column is missing, a value out of range, a source stands twice or has no weight.
+    """
+    if not 0 <= schemas.figure("max_deviation", max_deviation) < math.inf:
+        raise RiskDataError("max_deviation", None, "must be a number of basis points >= 0", value=max_deviation)
+    quotes = schemas.checked("quotes", quotes, unit=unit)
+    weight = pd.Series(1.0, quotes.index)
+    if weights is not None:
+        if not isinstance(weights, Mapping):
+            raise RiskDataError("weights", None, "must be a mapping by source", value=type(weights).__name__)
+        weight = pd.Series([_weight(weights.get(source)) for source in quotes["source"]], quotes.index)
+        bad = np.flatnonzero(~(np.isfinite(weight) & (weight > 0)))
+        if bad.size:
+            row = int(bad[0])
+            raise RiskDataError("quotes", "source", "must have a weight > 0", row=row, value=quotes["source"].iloc[row])
+    price = quotes[["bid", "ask", "last"]].median(axis=1)
+    known = price.notna().to_numpy()
+    keys = [quotes.loc[known, "time"], quotes.loc[known, "market"]]
+    price, weight = price[known], weight[known]
+    middle = price.groupby(keys).transform("median")
+    off = max_deviation / 10_000
+    parts = pd.DataFrame({"price": price.clip(middle * (1 - off), middle * (1 + off)) * weight, "weight": weight})
+    sums = parts.groupby(keys).sum()
+    return (sums["price"] / sums["weight"]).rename("index_price").reset_index()

@@ -1,0 +1,181 @@
+"""Prices of many instants, read and refused all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..boundary import RiskDataError, frames, text_of
+from ..state import Accounts, must_fit
+from ..venue import Venue
+from .prices import Prices, asset_values
+from .reading import NOT_NEGATIVE, POSITIVE, PriceMap, Rule, by_symbol, by_time, no_prices, of_row
+from .tick import Tick
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class PriceTable:
+    """Complete prices of T instants; NaN where an instant has none and no account needs it.
+
+    Attributes
+    ----------
+    time : pandas.Index, shape (T,)
+        Labels of the instants, in any order.
+    mark, index, open_interest : ndarray of float64, shape (T, M)
+        As of `Prices`.
+    given_asset, asset : ndarray of float64, shape (T, K)
+        As of `Prices`.
+    open_lots : ndarray of int64, shape (M,)
+        Open interest by the accounts' own positions, where a margin function may ask for it.
+    venue : Venue
+    """
+
+    time: pd.Index[Any]
+    mark: Float
+    index: Float
+    open_interest: Float
+    given_asset: Float
+    asset: Float
+    open_lots: Int
+    venue: Venue
+
+    @classmethod
+    def of(
+        cls,
+        venue: Venue,
+        accounts: Accounts,
+        time: pd.Index[Any],
+        mark: Float,
+        index: Float,
+        open_interest: Float,
+        asset: Float,
+    ) -> PriceTable:
+        """Complete prices that are each in their range, NaN for none.
+
+        Raises
+        ------
+        RiskDataError
+            A mark is above maxPrice, something that an account holds has no price, or the accounts were read with a
+            venue of other units.
+        """
+        must_fit(accounts, venue)
+        if not len(time):
+            raise RiskDataError("marks", None, "must have at least one row")
+        complete, columns = asset_values(venue, mark, index, asset), accounts.columns
+        wrong = (mark > venue.markets.max_price).any(axis=1)
+        for prices, item, quantities in (
+            (mark, columns.market, (columns.lots, columns.open_bid, columns.open_ask)),
+            (complete, columns.asset, (columns.free, columns.lent)),
+        ):
+            missing = np.isnan(prices)
+            if missing.any():
+                held = np.unique(item[np.any([quantity != 0 for quantity in quantities], axis=0)])
+                wrong |= missing[:, held].any(axis=1)
+        if wrong.any():  # alone, such a row says what is wrong with it
+            t = int(wrong.argmax())
+            with of_row(time[t]):
+                Prices.of_tick(venue, accounts, Tick(0, mark[t], None, index[t], asset[t], open_interest[t]))
+        lots = Prices.of_tick(venue, accounts, Tick(0, mark[0], None, index[0], asset[0])).open_lots
+        return cls(time, mark, index, open_interest, asset, complete, lots, venue)
+
+    @classmethod
+    def read(
+        cls,
+        venue: Venue,
+        accounts: Accounts,
+        marks: pd.DataFrame,
+        indexes: PriceMap | pd.DataFrame | None = None,
+        asset_prices: PriceMap | pd.DataFrame | None = None,
+        open_interest: PriceMap | pd.DataFrame | None = None,
+    ) -> PriceTable:
+        """Collect the prices of a frame with a column per market and a row per instant.
+
+        Columns named by asset symbols count as asset prices. The others are as of `Prices.read`, the same at every
+        instant, or frames with the index of ``marks``.
+
+        Raises
+        ------
+        RiskDataError
+            As `Prices.read`, and at which row.
+        """
+        must_fit(accounts, venue)
+        markets, assets = venue.markets.row, venue.assets.row
+
+        marks = _wide("marks", marks)
+
+        def rows(table: str, given: Any, known: Mapping[str, int], what: str, rule: Rule = POSITIVE) -> Float:
+            if frames.is_frame(given):
+                given = _wide(table, given)
+            else:
+                return np.tile(by_symbol(table, given, known, what, rule), (len(marks), 1))
+            if not given.index.equals(marks.index):
+                raise RiskDataError(table, None, "must have the index of the marks")
+            return by_time(table, given, known, what, rule)
+
+        if not marks.columns.is_unique:
+            twice = str(marks.columns[marks.columns.duplicated()][0])
+            raise RiskDataError("marks", twice, "must have one column")
+        direct = [str(name) in assets and str(name) not in markets for name in marks.columns]
+        asset = rows("asset_prices", asset_prices, assets, "a collateral asset")
+        if any(direct):
+            found = by_time("asset_prices", marks.loc[:, direct], assets, "a collateral asset")
+            asset = np.where(np.isnan(asset), found, asset)
+        return cls.of(
+            venue,
+            accounts,
+            marks.index,
+            by_time("marks", marks.loc[:, np.logical_not(direct)], markets, "a market"),
+            rows("indexes", indexes, markets, "a market"),
+            rows("open_interest", open_interest, markets, "a market", NOT_NEGATIVE),
+            asset,
+        )
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def row(self, t: int) -> Prices:
+        """Prices of instant number ``t``."""
+        none = no_prices(len(self.open_lots))
+        return Prices(
+            mark=self.mark[t],
+            index=self.index[t],
+            given_mark=self.mark[t],
+            given_index=self.index[t],
+            last=none,
+            given_asset=self.given_asset[t],
+            asset=self.asset[t],
+            open_interest=self.open_interest[t],
+            funding_rate=none,
+            open_lots=np.where(np.isnan(self.open_interest[t]), self.open_lots, 0),
+            venue=self.venue,
+        )
+
+    def rows(self, first: int, last: int) -> PriceTable:
+        """Return some instants alone."""
+        return replace(
+            self, **{f.name: getattr(self, f.name)[first:last] for f in fields(self) if f.name not in _OF_ALL}
+        )
+
+
+def _wide(table: str, given: Any) -> pd.DataFrame:
+    """Return a frame of prices with its index: of another library's table, which has none, the column time."""
+    frame = frames.as_frame(table, given)
+    frame = frame.set_axis([text_of(name) for name in frame.columns], axis="columns")
+    if not isinstance(given, pd.DataFrame) and "time" in frame.columns:
+        frame = frame.set_index("time")
+    if {"market", "mark_price"} <= set(frame.columns):
+        rule = "must have a column per market, this looks like the marks table: pivot it, "
+        rule += "marks.pivot(index='time', columns='market', values='mark_price'), or read it by riskcore.io.read_ticks"
+        raise RiskDataError(table, None, rule)
+    return frame
+
+
+_OF_ALL = "open_lots", "venue"

@@ -1,0 +1,136 @@
+"""Numbers by symbol or by time, each held to its range."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..boundary import RiskDataError, frames, schemas, text_of
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+PriceMap: TypeAlias = "Mapping[str, float] | pd.Series[float]"
+PriceVector: TypeAlias = "PriceMap | Float"
+
+
+@lru_cache(maxsize=16)
+def no_prices(rows: int) -> Float:
+    """NaN for every row; shared, nobody writes to the prices of a tick."""
+    return np.full(rows, np.nan)
+
+
+def _pairs(table: str, prices: PriceMap | None) -> Iterable[tuple[Any, Any]]:
+    """Names and prices of a mapping or a Series."""
+    if prices is None:
+        return ()
+    if isinstance(prices, pd.Series):
+        return zip(prices.index.tolist(), prices.tolist(), strict=True)
+    given: object = prices
+    if not isinstance(given, Mapping):
+        raise RiskDataError(table, None, f"must be a mapping or a Series by symbol, not {type(prices).__name__}")
+    return given.items()
+
+
+class Rule(NamedTuple):
+    """Range of a number, both ends included, and its words."""
+
+    lowest: float
+    highest: float
+    text: str
+
+    def broken_by(self, value: float) -> str:
+        """Words of the rule that a number breaks."""
+        if LARGEST < value < math.inf and self.highest == LARGEST:
+            return f"must be at most {LARGEST}"
+        return f"must be at least {self.lowest}" if 0.0 < value < self.lowest else self.text
+
+
+SMALLEST, LARGEST = schemas.SMALLEST, schemas.LARGEST
+POSITIVE = Rule(SMALLEST, LARGEST, "must be a finite number > 0")
+NOT_NEGATIVE = Rule(0.0, LARGEST, "must be a finite number >= 0")
+_RATE = Rule(-1.0, 1.0, "must be a number from -1 to 1")
+
+
+def by_symbol(
+    table: str, prices: PriceVector | None, rows: Mapping[str, int], what: str, rule: Rule = POSITIVE
+) -> Float:
+    """Numbers of a mapping or a Series by the rows of their names, or a column of numbers; NaN where there is none.
+
+    Raises
+    ------
+    RiskDataError
+        It is none of these, names something else, or a number breaks the rule.
+    """
+    if isinstance(prices, np.ndarray):
+        return _column(table, prices, rows, rule)
+    column = no_prices(len(rows))
+    if prices is None:
+        return column
+    column = column.copy()
+    for key, price in _pairs(table, prices):
+        name = text_of(key)
+        row = rows.get(name)
+        if row is None:
+            raise RiskDataError(table, name, f"must be {what} of the venue", value=price)
+        try:
+            value = price if type(price) is float else schemas.number(price)
+        except ValueError:
+            raise RiskDataError(table, name, "must be a number", value=text_of(price)) from None
+        if not rule.lowest <= value <= rule.highest:
+            raise RiskDataError(table, name, rule.broken_by(value), value=value)
+        column[row] = value
+    return column
+
+
+def _column(table: str, given: npt.NDArray[Any], rows: Mapping[str, int], rule: Rule) -> Float:
+    """Numbers that stand in the order of the rows already, NaN for none."""
+    if given.shape != (len(rows),) or given.dtype.kind not in "fiu":
+        text = f"must be {len(rows)} numbers, in the order of the venue, not {given.dtype} of shape {given.shape}"
+        raise RiskDataError(table, None, text)
+    column = given.astype(np.float64)
+    wrong = ~((rule.lowest <= column) & (column <= rule.highest) | np.isnan(column))
+    if np.count_nonzero(wrong):
+        row = int(wrong.argmax())
+        value = float(column[row])
+        raise RiskDataError(table, list(rows)[row], rule.broken_by(value), value=value)
+    return column
+
+
+def by_time(table: str, frame: pd.DataFrame, rows: Mapping[str, int], what: str, rule: Rule = POSITIVE) -> Float:
+    """Numbers of a frame with a column per name and a row per instant, as of `by_symbol`; NaN where there is none.
+
+    Raises
+    ------
+    RiskDataError
+        As `by_symbol`, and which row it is.
+    """
+    at = [rows.get(text_of(name), -1) for name in frame.columns]
+    found = np.full((len(frame), len(rows)), np.nan)
+    numbers = (pd.api.types.is_float_dtype(dtype) or pd.api.types.is_integer_dtype(dtype) for dtype in frame.dtypes)
+    given = frame.to_numpy(np.float64, na_value=np.nan) if all(numbers) else found[:, :0]
+    fits = (rule.lowest <= given) & (given <= rule.highest) | np.isnan(given)
+    if given.shape[1] == len(set(at)) and -1 not in at and np.all(fits):
+        found[:, at] = given
+    else:  # something is wrong, or unusual: row by row, as it would be alone
+        for n, (time, values) in enumerate(zip(frame.index, frame.to_numpy(object), strict=True)):
+            row = pd.Series(values, frame.columns, dtype=object)
+            with of_row(time):
+                found[n] = by_symbol(table, row[~frames.missing(row)], rows, what, rule)
+    return found
+
+
+@contextmanager
+def of_row(time: Any) -> Iterator[None]:
+    """Say at which instant of many something is wrong."""
+    try:
+        yield
+    except RiskDataError as error:
+        row = f"time {time}" if isinstance(time, pd.Timestamp) else time
+        raise RiskDataError(error.table, error.column, error.rule, row=row, value=error.value) from None

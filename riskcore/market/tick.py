@@ -1,0 +1,154 @@
+"""The market at an instant, as a user gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..boundary import RiskDataError, frames, is_unicode, schemas, text_of, timestamps
+from ..venue import Venue
+from .books import _ASCENDS, _NO_TIME, _SIDES, Books
+from .reading import PriceVector
+
+
+@dataclass(frozen=True)
+class Tick:
+    """The market at an instant.
+
+    Parameters
+    ----------
+    time
+        A timestamp, ISO text, or a whole number of ``unit`` since the epoch, UTC, of the years 2000 to 2200. Another
+        time is refused, and the message names the unit that would fit. Small cases may count nanoseconds from a zero of
+        their own instead: the first tick of an engine from 0 to less than ten days, and the next ones on from there.
+        Such a number is a whole number of seconds, or is no time of these years in any unit; the first never looks like
+        milliseconds.
+    marks
+        Mark prices by market symbol; settle units, finite, > 0. The mark of a market that has none here follows from
+        its index, book or last price. These and the prices below may also be an array with a number for each market
+        of `Venue.markets` (each asset of `Venue.assets`), NaN for none.
+    books
+        Per market symbol ``{"bids": [(price, quantity), ...], "asks": [...]}``, best level first, as ccxt and
+        ``read_book`` of the modules of `riskcore.io` have it: a level may have a third number, of its orders, and what
+        else stands beside the sides is left out. Or a frame with the columns market, side, level, price, quantity; or
+        `Books`. A market without a book has no depth. Spot markets of collateral assets may have a book as well.
+    indexes
+        Index prices by market symbol; an asset that is the base of a market takes that market's index, its mark if
+        there is none.
+    asset_prices
+        Prices of the other assets by symbol.
+    open_interest
+        Open interest by market symbol, quantity; where a margin function needs it and there is none, the larger of the
+        accounts' long and short positions.
+    funding_rates
+        Rate of the funding that is due by market symbol; where there is none it follows from the premiums of the ticks
+        before.
+    last_prices
+        Price of the last trade by market symbol.
+    book_times
+        When a market's book was seen, by symbol, not later than the tick; a frame of books may have a column book_time
+        instead. A book without is of the tick's time.
+    unit
+        Of whole numbers in ``time``, ``book_times`` and the frame of books: "ns", "us", "ms" or "s".
+    """
+
+    time: Any
+    marks: PriceVector
+    books: Mapping[str, Mapping[str, Any]] | pd.DataFrame | Books | None = None
+    indexes: PriceVector | None = None
+    asset_prices: PriceVector | None = None
+    open_interest: PriceVector | None = None
+    funding_rates: PriceVector | None = None
+    last_prices: PriceVector | None = None
+    book_times: Mapping[str, Any] | None = None
+    unit: str = "ns"
+
+    def nanoseconds(self, before: int | None = None) -> int:
+        """Time of the tick in nanoseconds since the epoch, UTC; ``before`` is that of the tick before, if there is one.
+
+        Raises
+        ------
+        RiskDataError
+            It is no time, or outside the years 2000 to 2200.
+        """
+        return timestamps.instant("tick", self.time, self.unit, before)
+
+    def columnar_books(self, venue: Venue, time: int | None = None) -> Books:
+        """Return the books in whole ticks and lots; ``time`` is that of the tick, nanoseconds, where it is known."""
+        if self.book_times is not None and not isinstance(self.book_times, Mapping):
+            raise RiskDataError("book_times", None, "must be a mapping by market", value=type(self.book_times).__name__)
+        time = self.nanoseconds() if time is None else time
+        if isinstance(self.books, Books):
+            if self.book_times:
+                raise RiskDataError("book_times", None, "must stand beside a mapping or a frame of books")
+            return self.books.checked(venue, time)
+        if self.books is None:
+            return Books.empty(venue)
+        frame = frames.as_frame("books", self.books) if frames.is_frame(self.books) else self._levels()
+        if not len(frame):
+            return Books.empty(venue)
+        if self.book_times and "book_time" in frame.columns:
+            raise RiskDataError("book_times", None, "must not stand beside a column book_time")
+        if self.book_times and "market" in frame.columns:
+            seen = self._book_times(venue, time)
+            stamps = np.array([seen.get(market, _NO_TIME) for market in frame["market"]], np.int64)
+            frame = frame.assign(book_time=stamps.view("datetime64[ns]"))
+        return Books.from_frame(venue, frame, time, unit=self.unit)
+
+    def _levels(self) -> pd.DataFrame:
+        rows: list[tuple[str, str, int, float, float]] = []
+        if not isinstance(self.books, Mapping):
+            raise RiskDataError(
+                "books", None, "must be a mapping by market, a frame or Books", value=type(self.books).__name__
+            )
+        books: Mapping[Any, Any] = self.books
+        for market, book in books.items():
+            if not isinstance(market, str) or not is_unicode(market):
+                raise RiskDataError("books", "market", "must be a market of the venue", value=text_of(market))
+            if not isinstance(book, Mapping):
+                rule = "must be a mapping with bids and asks"
+                raise RiskDataError("books", market, rule, value=text_of(book))
+            for name, levels in book.items():
+                side = _SIDES.get(name) if isinstance(name, str) else None
+                # what ccxt and the venues have beside the sides is no list; a misspelt side is
+                if side is None and "bids" in book and "asks" in book and not isinstance(levels, list | tuple):
+                    continue
+                try:
+                    if side is None:
+                        raise TypeError
+                    for level, row in enumerate(levels):
+                        if isinstance(row, str):
+                            raise TypeError
+                        figures = row[:2] if len(row) == 3 else row
+                        try:
+                            price, quantity = (x if type(x) is float else schemas.number(x) for x in figures)
+                        except ValueError:
+                            if len(figures) != 2:
+                                raise
+                            at, value = f"{name}[{level}]", text_of(list(figures))
+                            raise RiskDataError("books", market, "must be numbers", row=at, value=value) from None
+                        rows.append((market, side, level, price, quantity))
+                        if level and side == "bid" and rows[-1][3] > rows[-2][3]:
+                            raise RiskDataError("books", market, _ASCENDS, row=f"bids[{level}]", value=price)
+                except RiskDataError:
+                    raise
+                except (TypeError, ValueError, OverflowError):
+                    rule = "must be 'bids' or 'asks', each a list of (price, quantity), best level first"
+                    raise RiskDataError("books", market, rule, value=text_of(name)) from None
+        return pd.DataFrame(rows, columns=["market", "side", "level", "price", "quantity"])
+
+    def _book_times(self, venue: Venue, time: int) -> dict[str, int]:
+        assert self.book_times is not None
+        given, own_clock = dict(self.book_times), timestamps.has_own_clock(time)
+        for market, seen in given.items():
+            if market not in venue.book_symbols:
+                raise RiskDataError("book_times", text_of(market), "must be a market of the venue", value=text_of(seen))
+            one = pd.Series([seen], dtype=object)
+            given[market] = int(timestamps.times("book_times", one, market, unit=self.unit, own_clock=own_clock)[0])
+            if given[market] > time:
+                raise RiskDataError("book_times", market, "must not be later than the tick", value=text_of(seen))
+        return given

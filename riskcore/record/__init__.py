@@ -1,0 +1,44 @@
+"""The record of a run: journal rows and the run folder."""
+
+from . import reader, run_folder
+from .journal import (
+    BOOK,
+    EVENT,
+    EVENTS,
+    FUND,
+    NO_ACCOUNT,
+    NOBODY,
+    POOL,
+    REASON,
+    ROW,
+    SHORTFALL,
+    Journal,
+    Rows,
+    to_frame,
+    touched,
+)
+from .reader import read_journal
+from .run_folder import Recorded
+from .totals import Totals
+
+__all__ = [
+    "BOOK",
+    "EVENT",
+    "EVENTS",
+    "FUND",
+    "NOBODY",
+    "NO_ACCOUNT",
+    "POOL",
+    "REASON",
+    "ROW",
+    "SHORTFALL",
+    "Journal",
+    "Recorded",
+    "Rows",
+    "Totals",
+    "read_journal",
+    "reader",
+    "run_folder",
+    "to_frame",
+    "touched",
+]

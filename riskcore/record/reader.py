@@ -1,0 +1,323 @@
+"""Reads a run folder, every file held to its digest and every table to its schema."""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..boundary import RiskDataError
+from ..market import asset_values
+from ..market.guards import SECONDS_OF_SAMPLES, Memory
+from ..state import Accounts, Ledger, Orders
+from ..venue import Venue, load_venue
+from .journal import EVENT, NO_ACCOUNT, ROW, Rows
+from .run_folder import _content, _damaged, _ledger_entries, _venue_content, file_of, manifest
+from .run_schema import ASKED, PARTS, START, Table, count_rows, decoded
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The last state of a run folder."""
+
+    venue: Venue
+    accounts: Accounts
+    ledger: Ledger
+    memory: Memory
+    seed: int
+    ticks: int
+    time: int | None
+    digest: str  # of the run.json that it was read by
+
+
+def opened(path: Path) -> Reader:
+    """Return the reader of a run folder, having held every file that it counts to its digest.
+
+    Raises
+    ------
+    RiskDataError
+        As of `manifest`, or a file is missing or not as it was written.
+    """
+    reader = Reader(path)
+    for name in reader.known["files"]:
+        _content(path, reader.known, name)
+    return reader
+
+
+class Reader:
+    """Tables of a run folder, held to their digests and to what is declared of them.
+
+    Parameters
+    ----------
+    path
+        A run folder.
+    venue
+        That of the folder, if it is known, or one of the same markets and assets.
+
+    Attributes
+    ----------
+    known : dict
+        What ``run.json`` holds.
+    venue : Venue
+    sizes : dict
+        Number of ticks, markets, assets, books, accounts and orders.
+    """
+
+    def __init__(self, path: Path, venue: Venue | None = None) -> None:
+        self.known, self._path = manifest(path), path
+        self.venue = venue or self._venue()
+        self.sizes = {
+            "tick": self.known["ticks"], "market": len(self.venue.markets.symbol),
+            "asset": len(self.venue.assets.symbol), "book": len(self.venue.book_symbols),
+            "account": self._rows("start/accounts"), "order": self._rows("start/orders"),
+        }  # fmt: skip
+        self.last = self.known["parts"] - 1
+        providers = self.known["providers"]
+        fits = (
+            len(set(providers)) == len(providers) == len(self.venue.backstop)
+            and max(providers, default=-1) < self.sizes["account"]
+        )
+        if not fits:
+            raise _damaged(path, "run.json", "providers must be account rows of the venue's backstop")
+
+    def _venue(self) -> Venue:
+        content = _content(self._path, self.known, "venue.json")
+        try:
+            source = json.loads(content, parse_float=str)
+        except (ValueError, RecursionError):
+            raise _damaged(self._path, "venue.json", "must be JSON") from None
+        if not isinstance(source, dict):
+            raise _damaged(self._path, "venue.json", "must hold an object")
+        return load_venue(source, any_adl_policy=True)
+
+    def has_venue(self, venue: Venue) -> bool:
+        """Whether the run is of this venue."""
+        return bool(self.known["files"]["venue.json"] == sha256(_venue_content(venue)).hexdigest())
+
+    def table(self, table: str, part: int = 0) -> Table:
+        """Columns of a table."""
+        name = file_of(table, part)
+        return decoded(table, name, _content(self._path, self.known, name), self.sizes)
+
+    def _rows(self, table: str, part: int = 0) -> int:
+        name = file_of(table, part)
+        return count_rows(name, _content(self._path, self.known, name))
+
+    def _must(self, holds: object, table: str, rule: str, part: int = 0) -> None:
+        """Refuse a table that breaks a rule."""
+        if not holds:
+            raise _damaged(self._path, file_of(table, part), rule)
+
+    def accounts(self, *, last: bool = False) -> Accounts:
+        """Accounts that the run started from, or as they were at its end."""
+        start = {table.removeprefix("start/"): self.table(table) for table in START}
+        ids = start["accounts"]["account"]
+        self._must(all(map(operator.lt, ids.tolist(), ids[1:].tolist())), "start/accounts", "accounts must ascend")
+        key = {}
+        for name, item in (("positions", "market"), ("balances", "asset")):
+            key[name] = start[name]["account"] * self.sizes[item] + start[name][item]
+            self._must((np.diff(key[name]) > 0).all(), f"start/{name}", f"must ascend by account and {item}")
+        settle = start["balances"]["account"][start["balances"]["asset"] == self.venue.settle]
+        rule = "every account must have a row of the settle asset, and a provider of everything"
+        for name, item in (("positions", "market"), ("balances", "asset")):
+            rows = np.bincount(start[name]["account"], minlength=len(ids))[self.known["providers"]]
+            self._must((rows == self.sizes[item]).all() and len(settle) == len(ids), f"start/{name}", rule)
+        orders = Orders(*(start["orders"][f.name] for f in fields(Orders)))
+        of_positions = np.isin(orders.account * self.sizes["market"] + orders.market, key["positions"])
+        self._must(of_positions.all(), "start/orders", "an order must have a row in positions")
+        tables, unsettled = start, start["accounts"]["unsettled"]
+        if last:
+            tables = {name: self.table(f"state/{name}", self.last) for name in ("positions", "balances", "orders")}
+            unsettled = self.table("state/accounts", self.last)["unsettled"]
+            self._must(len(unsettled) == len(ids), "state/accounts", "must have a row for every account", self.last)
+            for name, item in (("positions", "market"), ("balances", "asset")):
+                same = all(np.array_equal(tables[name][of], start[name][of]) for of in ("account", item))
+                self._must(same, f"state/{name}", "must have the rows of the start", self.last)
+            still = tables["orders"].pop("order")
+            begun = {name: values[still] for name, values in start["orders"].items()}
+            same = all(np.array_equal(values, begun[name]) for name, values in tables["orders"].items())
+            self._must(same and (np.diff(still) > 0).all(), "state/orders", "must be orders of the start", self.last)
+            orders.lots[~np.isin(np.arange(len(orders.lots)), still)] = 0
+        accounts = Accounts.from_rows(
+            self.venue, ids, tuple(tables["positions"].values()), tuple(tables["balances"].values()),  # type: ignore[arg-type]
+            orders, start["accounts"]["leverage_limit"], unsettled,
+        ).frozen()  # fmt: skip
+        with suppress(KeyError):
+            if [accounts.row_of(p.account) for p in self.venue.backstop] == self.known["providers"]:
+                return accounts
+        raise _damaged(self._path, "run.json", "providers must be account rows of the venue's backstop")
+
+    def ticks(self) -> Iterator[tuple[Table, Table, Table]]:
+        """Ticks of each part, with a row for every tick and a column for every market; its assets and its books."""
+        first, markets, before = 0, self.sizes["market"], -(2**63)
+        for part in range(self.last + 1):
+            ticks, assets, books = (self.table(table, part) for table in PARTS[:3])
+            count = len(ticks["tick"]) // max(markets, 1)
+            number = np.arange(first, first + count)
+            stamp = ticks["time"][:: max(markets, 1)]
+            fits = np.array_equal(ticks["tick"], np.repeat(number, markets))
+            fits = fits and np.array_equal(ticks["market"], np.tile(np.arange(markets), count))
+            fits = fits and np.array_equal(ticks["time"], np.repeat(stamp, markets))
+            rule = f"must have a row for every tick from {first} on and every market, times ascending"
+            later = count == 0 or (stamp[0] > before and np.all(np.diff(stamp) > 0))
+            self._must(fits and later, "ticks", rule, part)
+            for name, table, key in (
+                ("assets", assets, assets["tick"] * self.sizes["asset"] + assets["asset"]),
+                ("books", books, (books["tick"] * self.sizes["book"] + books["market"]) * 2 + (books["side"] < 0)),
+            ):
+                here = (table["tick"] >= first) & (table["tick"] < first + count)
+                step = np.diff(key)
+                worse = (np.diff(books["price"]) * books["side"][1:] < 0) if name == "books" else False
+                ascends = np.all((step > 0) | ((step == 0) & worse))
+                self._must(here.all() and ascends, name, "must be of the part's ticks, in order", part)
+            if count:
+                before = int(stamp[-1])
+            first += count
+            yield {name: values.reshape(count, markets) for name, values in ticks.items()}, assets, books
+        self._must_count("ticks", first)
+
+    def prices(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[Any]]:
+        """Time, marks and prices of assets of every tick, as they were used: shapes (T,), (T, M) and (T, K)."""
+        time, mark, asset = [], [], []
+        for ticks, prices, _ in self.ticks():
+            given = np.full((len(ticks["tick"]), self.sizes["asset"]), np.nan)
+            given[np.searchsorted(ticks["tick"][:, 0], prices["tick"]), prices["asset"]] = prices["price"]
+            time.append(ticks["time"][:, 0])
+            mark.append(ticks["mark"])
+            asset.append(asset_values(self.venue, ticks["mark"], ticks["index"], given))
+        return np.concatenate(time), np.concatenate(mark), np.concatenate(asset)
+
+    def _must_count(self, name: str, count: int) -> None:
+        if self.known[name] != count:
+            rule = f"{name} must be the {count} of the parts, not {self.known[name]}"
+            raise _damaged(self._path, "run.json", rule)
+
+    def journal(self) -> Rows:
+        """All journal rows."""
+        parts = [self.table("journal", part) for part in range(self.last + 1)]
+        rows = np.empty(sum(len(part["tick"]) for part in parts), ROW)
+        self._must_count("events", len(rows))
+        end = 0
+        for number, part in enumerate(parts):
+            block = rows[end : end + len(part["tick"])]
+            for name, values in part.items():
+                block[name] = values
+            end += len(block)
+            no_account = (block["account"] == NO_ACCOUNT) != (block["event"] == EVENT["guard"])
+            self._must(not no_account.any(), "journal", "a row must name an account unless it is a guard's", number)
+            for events, columns in _NAMED.items():
+                of = block[np.isin(block["event"], [EVENT[event] for event in events.split()])]
+                named = np.any([of[column] >= 0 for column in columns.split()], axis=0)
+                self._must(named.all(), "journal", f"a row of {events} must name its {columns}", number)
+        return rows
+
+    def _last_time(self) -> int | None:
+        """Time of the last tick; the number of ticks is held to the parts."""
+        markets = max(self.sizes["market"], 1)
+        counts = [self._rows("ticks", part) // markets for part in range(self.last + 1)]
+        self._must_count("ticks", sum(counts))
+        filled = [part for part, count in enumerate(counts) if count]
+        return int(self.table("ticks", filled[-1])["time"][-1]) if filled else None
+
+    def state(self) -> Kept:
+        """Return the last state."""
+        venue, policy, last = self.venue, self.venue.policy, self.last
+        time = self._last_time()
+        self._must_count("events", sum(self._rows("journal", part) for part in range(last + 1)))
+        accounts = self.accounts(last=True)
+        frames = {name: pd.DataFrame(self.table(f"state/{name}", last)) for name in ("markets", "samples")}
+        figures = (policy.slice_cooldown, policy.account_cap, policy.refill_half_life)
+        for table, figure in zip(ASKED, figures, strict=True):
+            asked = figure is not None
+            if asked != (file_of(table, last) in self.known["files"]):
+                raise _damaged(self._path, "run.json", f"{table} must be there if the policy asks for it, else not")
+            if asked:
+                frames[table.removeprefix("state/")] = pd.DataFrame(self.table(table, last))
+        markets, samples = frames["markets"], frames["samples"]
+        in_order = np.array_equal(markets["market"], np.arange(self.sizes["market"]))
+        self._must(in_order, "state/markets", "must have a row for every market", last)
+        second, count = samples["second"].diff(), samples["count"].diff()
+        ascends = (second > 0) | ((second == 0) & (samples["market"].diff() > 0) & (count == 0))
+        fits = ascends[1:].all() and (samples["count"] <= SECONDS_OF_SAMPLES).all()
+        self._must(fits, "state/samples", "must ascend by second and market, each second with one count", last)
+        if "books" in frames:
+            books = frames["books"]
+            side = 2 * books["market"] + (books["side"] < 0)
+            fits = (side.diff()[1:] >= 0).all() and (books["gone"] <= books["lots"]).all()
+            self._must(fits, "state/books", "must be in order, with no more gone than there was", last)
+        ledger = self._ledger()
+        ledger.premium_sum[:], ledger.premium_count[:] = markets["premium_sum"], markets["premium_count"]
+        if "slices" in frames:
+            ledger.last_slice = {(a, m): t for a, m, t in frames["slices"].to_numpy().tolist()}
+        if "sold" in frames:
+            ledger.sold = dict(frames["sold"].to_numpy().tolist())
+        memory = Memory.from_frames(venue, frames)
+        seed, ticks, digest = (self.known[name] for name in ("seed", "ticks", "digest"))
+        return Kept(venue, accounts, ledger, memory, seed, ticks, time, digest)
+
+    def _ledger(self) -> Ledger:
+        table = self.table("state/ledger", self.last)
+        ledger = Ledger.opening(self.venue)
+        entries = _ledger_entries(ledger, self.known["providers"])
+        same = [(name, item) for name, item, _ in entries] == list(
+            zip(table["ledger"].tolist(), table["item"].tolist(), strict=True)
+        )
+        self._must(same, "state/ledger", "must have an entry for every ledger and item, in order", self.last)
+        values = table["value"]
+        start = 0
+        for column in (ledger.book_lots, ledger.book_quanta, ledger.pool):
+            column[:] = values[start : start + len(column)]
+            start += len(column)
+        ledger.fund, ledger.shortfall = values[start : start + 2].tolist()
+        ledger.taken[:] = values[start + 2 :].reshape(-1, 3)
+        return ledger
+
+
+_NAMED = {
+    "funding realize cancel harm book unfilled": "market",
+    "interest redeem convert": "asset",
+    "guard skip expire backstop adl": "market asset",
+    "backstop adl socialize": "counterparty",
+}
+"""What rows of these events name: one of the columns."""
+
+
+def read_accounts(path: Path, venue: Venue) -> Accounts:
+    """Read the accounts that a run started from."""
+    return Reader(path, venue).accounts()
+
+
+def read_marks(path: Path, tick: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Marks and indexes of a tick, as they were guarded."""
+    for ticks, _, _ in Reader(path).ticks():
+        for row in np.flatnonzero(ticks["tick"][:, :1] == tick):
+            return ticks["mark"][row], ticks["index"][row]
+    raise RiskDataError("run", "tick", "must be a tick of the run", value=tick)
+
+
+def read_journal(path: Path) -> Rows:
+    """All journal rows of a run folder."""
+    return Reader(path).journal()
+
+
+def read_state(path: Path) -> Kept:
+    """Read the last state of a run folder that is whole.
+
+    While another process writes it, that is the state of its last save.
+    """
+    while True:
+        before = manifest(path)["digest"]
+        try:
+            return opened(path).state()
+        except RiskDataError:
+            if manifest(path)["digest"] == before:
+                raise

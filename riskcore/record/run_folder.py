@@ -1,0 +1,430 @@
+"""Writes the run folder: everything a run started from, saw, did and ended with; docs/run_folder.md."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..boundary import RiskDataError
+from ..market import Books, Prices
+from ..market.guards import Memory
+from ..state import Accounts, Ledger, Orders
+from ..venue import Venue
+from .disk import one_writer, sync_folder, write_synced
+from .journal import EVENTS, REASONS, ROW, Rows, words
+from .run_schema import ASKED, PARTS, START, STATE, Table, encoded
+
+FORMAT = 3
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One tick as the engine saw it, and what it did."""
+
+    tick: int
+    time: int
+    prices: Prices
+    books: Books
+    rows: Rows
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes, about: the objects, a tick's prices of markets and assets, its books and rows."""
+        markets, assets, books = 8 * self.prices.mark.nbytes, 2 * self.prices.given_asset.nbytes, self.books
+        return 4_000 + markets + assets + 2 * books.price.nbytes + 2 * books.offset.nbytes + self.rows.nbytes
+
+
+def manifest(path: Path) -> dict[str, Any]:
+    """Read ``run.json``.
+
+    Raises
+    ------
+    RiskDataError
+        The folder holds no run that this version can read, or ``run.json`` is not as it was written.
+    """
+    try:
+        found = json.loads((path / "run.json").read_bytes())
+    except OSError:
+        raise RiskDataError("run", None, "must be a run folder with a run.json", value=str(path)) from None
+    except (ValueError, RecursionError):
+        raise _damaged(path, "run.json", "must be JSON") from None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise RiskDataError("run", "format", f"must be {FORMAT}: run again", value=str(path))
+    if found.get("digest") != _digest_of(found):
+        raise _damaged(path, "run.json", _ALTERED)
+    for name, fits in _MANIFEST.items():
+        if name not in found:
+            raise _damaged(path, "run.json", f"{name} is missing")
+        if not fits(found[name]):
+            raise _damaged(path, "run.json", f"{name} is not what riskcore writes")
+    parts = min(found["parts"], len(found["files"]))  # a part has files: no more names than that are made
+    wanted = {file_of(table, part) for part in range(parts) for table in PARTS}
+    wanted |= {"venue.json", *(file_of(table, found["parts"] - 1) for table in (*START, *STATE))}
+    if set(found["files"]) - {file_of(table, found["parts"] - 1) for table in ASKED} != wanted:
+        raise _damaged(path, "run.json", "files must be those of its parts")
+    return found
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Be the only one who writes a run folder, and begin with no more in it than its run.json counts.
+
+    Raises
+    ------
+    RiskDataError
+        Another process writes it, or it holds what no run wrote.
+    """
+    _counted(path)  # nothing is written into a folder of something else
+    if (run := holding(path.resolve())) is not None:
+        raise RiskDataError("run", None, f"must not be in another run's folder, {run}", value=str(path))
+    path.mkdir(parents=True, exist_ok=True)
+    with one_writer(path, _LOCK):
+        _tidy(path, _counted(path))
+        yield
+
+
+def holding(path: Path) -> Path | None:
+    """Run folder in which a path lies, or None."""
+    for folder in path.parents:
+        run = os.path.exists(folder / "run.json") and os.path.exists(folder / "venue.json")
+        if run or os.path.exists(folder / _LOCK):
+            return folder
+    return None
+
+
+def _counted(path: Path) -> set[str]:
+    """Files that the run of a folder counts: none of a new or empty one, or of a first save that was cut."""
+    if (path / "run.json").exists():
+        return set(manifest(path)["files"])
+    if not path.exists() and not path.is_symlink():
+        return set()
+    if path.is_dir():
+        names = {file.name for file in path.iterdir()}
+        if names <= {_LOCK} or (_FRESH in names and all(_is_ours(path, file) for file in path.rglob("*"))):
+            return set()
+    raise RiskDataError("run", None, "must be a new or empty folder", value=str(path))
+
+
+def _is_ours(path: Path, file: Path) -> bool:
+    """Whether a first save may have written the file or folder."""
+    return not file.is_symlink() and file.relative_to(path).as_posix() in _OF_FIRST_SAVE
+
+
+def _tidy(path: Path, counted: set[str]) -> None:
+    """Remove what a save that was cut left: tables that run.json does not count."""
+    for file in sorted(path.glob("*/**/*.parquet")):
+        name = file.relative_to(path).as_posix()
+        if name not in counted and _TABLE_FILE.fullmatch(name):
+            file.unlink()
+    if counted:
+        (path / _FRESH).unlink(missing_ok=True)
+    for folder in (path / "state").glob("*"):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def write_part(
+    path: Path,
+    venue: Venue,
+    accounts: Accounts,
+    ledger: Ledger,
+    memory: Memory,
+    recorded: Sequence[Recorded],
+    *,
+    start: Accounts | None,
+    after: str | None,
+    seed: int,
+    ticks: int,
+    complete: bool,
+    inputs: Mapping[str, Mapping[str, str]] | None,
+) -> str:
+    """Append what happened since the last part; `run.json`, replaced last, makes it count.
+
+    Parameters
+    ----------
+    start
+        The accounts that the run started from, for the first part.
+    after
+        The digest of the last part's `run.json`, for the others.
+
+    Returns
+    -------
+    str: the digest of this part's `run.json`.
+
+    Raises
+    ------
+    RiskDataError
+        The folder holds something else, another process writes it, or it has parts of which the caller does not know.
+    """
+    with writing(path):
+        if start is None:
+            known = manifest(path)
+            if known["digest"] != after:
+                rule = "the run has gone on since this engine was saved or resumed: resume it again"
+                raise RiskDataError("run", None, rule, value=str(path))
+            if inputs is not None:
+                known["inputs"] = dict(inputs)
+        else:
+            if (path / "run.json").exists():
+                raise RiskDataError("run", None, "must be a new or empty folder", value=str(path))
+            known = {"format": FORMAT, "parts": 0, "events": 0, "files": {}, "inputs": dict(inputs or {})}
+            known["providers"] = [accounts.row_of(p.account) for p in venue.backstop]
+            write_synced(path / _FRESH, b"")  # the sign of a first save, until it becomes run.json
+            sync_folder(path)
+        files = _Files(path, known["parts"])
+        if start is not None:
+            _write_start(files, venue, start)
+        _write_ticks(files, recorded)
+        rows = np.concatenate([r.rows for r in recorded]) if recorded else np.empty(0, ROW)
+        files.table("journal", _journal_frame(rows))
+        _write_state(files, venue, accounts, ledger, memory)
+        files.sync()
+        known |= {
+            "versions": {
+                "riskcore": version("riskcore"), "numba": numba.__version__, "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+            "seed": seed, "parts": known["parts"] + 1, "ticks": ticks, "events": known["events"] + len(rows),
+            "complete": complete,
+            "files": {n: d for n, d in known["files"].items() if not n.startswith("state/")} | files.digests,
+        }  # fmt: skip
+        known["digest"] = _digest_of(known)
+        write_synced(path / _FRESH, json.dumps(known, indent=1).encode())
+        os.replace(path / _FRESH, path / "run.json")
+        sync_folder(path)
+        _tidy(path, set(known["files"]))
+        return str(known["digest"])
+
+
+PAGES = ("report.html", "adl-study.html")
+"""Files that commands put into a run folder beside the run."""
+
+_LOCK, _FRESH = "run.lock", "run.json.new"
+
+
+def _digest_of(known: Mapping[str, Any]) -> str:
+    """Digest of everything else in ``run.json``."""
+    rest = {name: value for name, value in known.items() if name != "digest"}
+    return sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+_ALTERED = "is not the file that the run wrote: restore it or run again"
+
+
+def _damaged(path: Path, name: str, rule: str) -> RiskDataError:
+    return RiskDataError("run", name, rule, value=str(path))
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**62
+
+
+def _is_mapping(value: Any, test: Callable[[Any], bool]) -> bool:
+    return isinstance(value, dict) and all(map(test, value.values()))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+_MANIFEST: dict[str, Callable[[Any], bool]] = {
+    "versions": lambda value: _is_mapping(value, _is_text),
+    "seed": lambda value: type(value) is int,
+    "parts": lambda value: _is_count(value) and value > 0,
+    "ticks": _is_count,
+    "events": _is_count,
+    "complete": lambda value: isinstance(value, bool),
+    "providers": lambda value: isinstance(value, list) and all(map(_is_count, value)),
+    "inputs": lambda value: _is_mapping(value, lambda entry: _is_mapping(entry, _is_text) and "sha256" in dict(entry)),
+    "files": lambda value: _is_mapping(value, _is_text),
+}
+"""What ``run.json`` must have beside its format and digest."""
+
+
+def file_of(table: str, part: int) -> str:
+    """File of a table, of a part if it has parts, in the run folder."""
+    folder, _, name = table.partition("/")
+    if folder == "start":
+        return f"{table}.parquet"
+    return f"{folder}/{part:05d}/{name}.parquet" if name else f"{folder}/{part:05d}.parquet"
+
+
+def _content(path: Path, known: Mapping[str, Any], name: str) -> bytes:
+    """Bytes of a file that a run counts, held to their digest."""
+    try:
+        content = (path / name).read_bytes()
+    except OSError as error:
+        raise _damaged(path, name, f"cannot be read: {error.strerror}: restore it or run again") from None
+    if sha256(content).hexdigest() != known["files"].get(name):
+        raise _damaged(path, name, _ALTERED)
+    return content
+
+
+_TABLES = (*START, *PARTS, *STATE, *ASKED)
+_FIRST_TABLES = [PurePosixPath(file_of(table, 0)) for table in _TABLES]
+_OF_FIRST_SAVE = {_LOCK, _FRESH, "venue.json"} | {str(of) for file in _FIRST_TABLES for of in (file, *file.parents)}
+_TABLE_FILE = re.compile("|".join(re.escape(file_of(table, 0)).replace("00000", r"\d{5,}") for table in _TABLES))
+
+
+class _Files:
+    """Files of a part as they are written, and their digests by name."""
+
+    def __init__(self, path: Path, part: int) -> None:
+        self._path, self._part = path, part
+        self.digests: dict[str, str] = {}
+
+    def put(self, name: str, content: bytes | memoryview) -> None:
+        """Write one file."""
+        file = self._path / name
+        if not file.parent.exists():
+            file.parent.mkdir(parents=True)
+        write_synced(file, content)
+        self.digests[name] = sha256(content).hexdigest()
+
+    def table(self, table: str, frame: pd.DataFrame) -> None:
+        """Write a declared table."""
+        self.put(file_of(table, self._part), encoded(table, frame))
+
+    def sync(self) -> None:
+        """Have the disk keep the names of the files."""
+        for folder in {parent for name in self.digests for parent in PurePosixPath(name).parents}:
+            sync_folder(self._path / folder)
+        sync_folder(self._path.absolute().parent)
+
+
+def _write_start(files: _Files, venue: Venue, start: Accounts) -> None:
+    files.put("venue.json", _venue_content(venue))
+    ids = pd.DataFrame({"account": start.ids, "leverage_limit": start.leverage_limit})
+    files.table("start/accounts", ids.assign(unsettled=start.columns.unsettled))
+    _write_columns(files, "start", start)
+    files.table("start/orders", pd.DataFrame({f.name: getattr(start.orders, f.name) for f in fields(Orders)}))
+
+
+def _venue_content(venue: Venue) -> bytes:
+    return json.dumps(venue.source, indent=1).encode()
+
+
+def _write_columns(files: _Files, folder: str, accounts: Accounts) -> None:
+    columns = accounts.columns
+    files.table(
+        f"{folder}/positions",
+        pd.DataFrame(
+            {"account": accounts.position_accounts(), "market": columns.market.astype(np.int64), "lots": columns.lots,
+             "cost": columns.cost, "entry": columns.entry}
+        ),
+    )  # fmt: skip
+    files.table(
+        f"{folder}/balances",
+        pd.DataFrame(
+            {"account": accounts.balance_accounts(), "asset": columns.asset.astype(np.int64), "quanta": columns.free,
+             "lent": columns.lent}
+        ),
+    )  # fmt: skip
+
+
+def _write_ticks(files: _Files, recorded: Sequence[Recorded]) -> None:
+    ticks = np.array([r.tick for r in recorded], np.int64)
+    moments = np.array([r.time for r in recorded], np.int64)
+    markets = len(recorded[0].prices.mark) if recorded else 0
+    assets = len(recorded[0].prices.given_asset) if recorded else 0
+
+    def stacked(arrays: list[npt.NDArray[Any]], dtype: type) -> npt.NDArray[Any]:
+        return np.concatenate(arrays) if arrays else np.empty(0, dtype)
+
+    files.table(
+        "ticks",
+        pd.DataFrame(
+            {
+                "tick": np.repeat(ticks, markets),
+                "time": np.repeat(moments, markets),
+                "market": np.tile(np.arange(markets), len(ticks)),
+                "mark": stacked([r.prices.mark for r in recorded], float),
+                "index": stacked([r.prices.index for r in recorded], float),
+                "given_mark": stacked([r.prices.given_mark for r in recorded], float),
+                "given_index": stacked([r.prices.given_index for r in recorded], float),
+                "last_price": stacked([r.prices.last for r in recorded], float),
+                "open_interest": stacked([r.prices.open_interest for r in recorded], float),
+                "funding_rate": stacked([r.prices.funding_rate for r in recorded], float),
+            }
+        ),
+    )
+    prices = pd.DataFrame(
+        {
+            "tick": np.repeat(ticks, assets),
+            "asset": np.tile(np.arange(assets), len(ticks)),
+            "price": stacked([r.prices.given_asset for r in recorded], float),
+        }
+    )
+    files.table("assets", prices.dropna())
+    files.table("books", pd.DataFrame(book_table(ticks, moments, [r.books for r in recorded])))
+
+
+def book_table(ticks: npt.NDArray[np.int64], moments: npt.NDArray[np.int64], books: Sequence[Books]) -> Table:
+    """Columns of the table of books: those of some ticks, of which the numbers and times are given."""
+    columns: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in _BOOK_COLUMNS}
+    for tick, moment, book in zip(ticks.tolist(), moments.tolist(), books, strict=True):
+        side = np.repeat(np.arange(len(book.offset) - 1), np.diff(book.offset))
+        seen = np.where(book.time > 0, book.time, moment)[side // 2]
+        given = np.full(len(side), tick), side // 2, 1 - 2 * (side % 2), book.price, book.lots, seen
+        for name, values in zip(_BOOK_COLUMNS, given, strict=True):
+            columns[name].append(values)
+    return {name: np.concatenate([np.empty(0, np.int64), *values]) for name, values in columns.items()}
+
+
+_BOOK_COLUMNS = ("tick", "market", "side", "price", "lots", "book_time")
+
+
+def _journal_frame(rows: Rows) -> pd.DataFrame:
+    frame = pd.DataFrame({name: rows[name] for name in ROW.names or ()})
+    frame["event"], frame["reason"] = words(rows["event"], EVENTS), words(rows["reason"], REASONS)
+    return frame
+
+
+def _write_state(files: _Files, venue: Venue, accounts: Accounts, ledger: Ledger, memory: Memory) -> None:
+    _write_columns(files, "state", accounts)
+    files.table("state/accounts", pd.DataFrame({"unsettled": accounts.columns.unsettled}))
+    orders = pd.DataFrame({f.name: getattr(accounts.orders, f.name) for f in fields(Orders)})
+    orders.insert(0, "order", np.arange(len(orders)))
+    files.table("state/orders", orders[orders["lots"] > 0])
+    frames = memory.frames()
+    remembered = {"premium_sum": ledger.premium_sum, "premium_count": ledger.premium_count}
+    markets = pd.DataFrame({"market": np.arange(len(ledger.book_lots))} | remembered)
+    frames["markets"] = markets.join(frames["markets"])
+    policy = venue.policy
+    if policy.slice_cooldown is not None:
+        legs = sorted((account, market, time) for (account, market), time in ledger.last_slice.items())
+        frames["slices"] = pd.DataFrame(legs, columns=["account", "market", "time"], dtype=np.int64)
+    if policy.account_cap is not None:
+        frames["sold"] = pd.DataFrame(sorted(ledger.sold.items()), columns=["account", "quanta"], dtype=np.int64)
+    for name, frame in frames.items():
+        files.table(f"state/{name}", frame)
+    entries = _ledger_entries(ledger, [accounts.row_of(provider.account) for provider in venue.backstop])
+    files.table("state/ledger", pd.DataFrame(entries, columns=["ledger", "item", "value"]).astype({"value": np.int64}))
+
+
+def _ledger_entries(ledger: Ledger, providers: list[int]) -> list[tuple[str, int, int]]:
+    """Ledger, item and value of each row of the table: of the markets, the assets, the venue and the providers."""
+    entries = [("book_lots", m, lots) for m, lots in enumerate(ledger.book_lots)]
+    entries += [("book_quanta", k, quanta) for k, quanta in enumerate(ledger.book_quanta)]
+    entries += [("pool", k, quanta) for k, quanta in enumerate(ledger.pool)]
+    entries += [("fund", 0, ledger.fund), ("shortfall", 0, ledger.shortfall)]
+    for provider, row in zip(providers, ledger.taken, strict=True):
+        entries += [(f"provider_{name}", provider, taken) for name, taken in zip(_TAKEN, row, strict=True)]
+    return entries
+
+
+_TAKEN = ("minute", "hour", "total")

@@ -1,0 +1,150 @@
+"""What all accounts hold together: while that is below a limit, no sum of theirs passes 64 bits.
+
+Whoever could bring it there, the prices of a tick or what falls due, is refused before anything changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..boundary import RiskDataError
+from ..kernels import journal as kernels
+from ..kernels.guards import gross_worth
+from ..market import Prices
+from ..state import Accounts
+from ..venue import Venue
+from .journal import ROW, Rows
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+
+MOST = 2**62
+"""Of every amount and sum, exclusive."""
+_LIMIT = MOST * (1.0 - 1e-9)  # float64 sums are less than that off
+
+
+class Totals:
+    """Upper bounds of what all accounts hold, by market and asset, all amounts taken positive.
+
+    A transfer between accounts never adds to the lots of a market. Money may grow, and is counted anew when the bounds
+    have grown to the limit.
+
+    Parameters
+    ----------
+    accounts
+        The state, to look at.
+    venue
+        The rules.
+    """
+
+    def __init__(self, accounts: Accounts, venue: Venue) -> None:
+        self._accounts, self._venue = accounts, venue
+        self._per_lot, self._per_quantum = venue.settle_quanta
+        self._count()
+
+    def _count(self) -> None:
+        """Count all of it."""
+        columns, venue = self._accounts.columns, self._venue
+        self.lots = _by(columns.market, columns.lots, len(venue.markets.symbol))
+        self.quanta = _by(columns.asset, columns.free, len(venue.assets.symbol))
+        self.quanta += _by(columns.asset, columns.lent, len(venue.assets.symbol))
+        self.paid = sum(float(np.abs(c.astype(float)).sum()) for c in (columns.cost, columns.entry, columns.unsettled))
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Have ready what every tick asks for: worth at prices of 1, and the largest of the quanta."""
+        self._worth = self.lots * self._per_lot, self.quanta * self._per_quantum
+        self._highest = float(self.quanta.max())
+
+    def add(self, rows: Rows, accounts: Int) -> None:
+        """Take note of what journal rows moved, and see that nothing is lost and no amount is past the limit.
+
+        Parameters
+        ----------
+        rows
+            Of a tick, applied.
+        accounts
+            Rows of the accounts that they changed.
+
+        Raises
+        ------
+        RuntimeError
+            A row loses money, or an account's amounts, or the sum of its costs, are past the limit.
+        """
+        paid, bad = np.array([self.paid]), np.empty(1, np.int64)
+        arguments: list[Any] = [*(rows[n] for n in _MOVING), self._venue.settle, MOST, self.quanta, paid, bad]
+        kernels.weigh_rows(*arguments)
+        self.paid = float(paid[0])
+        self._weigh()
+        if bad[0] >= 0:
+            given = zip(ROW.names or (), rows[bad[0]].tolist(), strict=True)
+            row = {name: value for name, value in given if value}
+            raise RuntimeError(f"journal row {bad[0]} of the tick does not add up, or is past 2**62: {row}")
+        at = kernels.first_past(accounts, self._accounts.columns, MOST)
+        if at >= 0:
+            account = self._accounts.ids[accounts[at]]
+            raise RuntimeError(f"what account {account} holds or paid is past 2**62 quanta: {_ADVICE}")
+
+    def must_fit(self, prices: Prices, *, growth: float = 1.0, due: float = 0.0) -> None:
+        """Refuse prices at which all that the accounts hold, and what falls due, may come to the limit.
+
+        Parameters
+        ----------
+        prices
+            Those of a tick.
+        growth
+            What a debt or a lend may grow by until then.
+        due
+            Settle quanta that may change hands beside.
+
+        Raises
+        ------
+        RiskDataError
+        """
+        if self._fits(prices, growth, due):
+            return
+        self._count()
+        if not self._fits(prices, growth, due):
+            raise self._refusal(prices, growth, due)
+
+    def _fits(self, prices: Prices, growth: float, due: float) -> bool:
+        worth = gross_worth(prices.mark, self._worth[0], prices.asset, self._worth[1])
+        return worth * growth + self.paid + due < _LIMIT and self._highest * growth < _LIMIT
+
+    def _refusal(self, prices: Prices, growth: float, due: float) -> RiskDataError:
+        """Name the largest part of it."""
+        venue, quanta = self._venue, self.quanta
+        if self._highest >= _LIMIT:
+            symbol = venue.assets.symbol[int(np.argmax(quanta))]
+            return RiskDataError("balances", "quantity", f"all of {symbol} must be less than 2**62 quanta: {_ADVICE}")
+        if growth > 1.0 and self._fits(prices, 1.0, due):
+            symbol = venue.assets.symbol[int(np.argmax(quanta))]
+            rule = f"that falls due may come to 2**62 quanta: {_ADVICE}"
+            return RiskDataError("tick", f"interest of {symbol}", rule)
+        if due and self._fits(prices, growth, 0.0):
+            return RiskDataError("tick", "funding", f"that falls due may come to 2**62 settle quanta: {_ADVICE}")
+        worth = np.nan_to_num(np.append(prices.mark * self._worth[0], prices.asset * self._worth[1]))
+        largest = int(worth.argmax())
+        markets = len(venue.markets.symbol)
+        rule = f"all that the accounts hold and paid must be worth less than 2**62 settle quanta: {_ADVICE}"
+        if self.paid > worth[largest]:
+            return RiskDataError("positions", "entry_price", rule)
+        if largest < markets:
+            return RiskDataError("marks", venue.markets.symbol[largest], rule, value=float(prices.mark[largest]))
+        asset = largest - markets
+        return RiskDataError("asset_prices", venue.assets.symbol[asset], rule, value=float(prices.asset[asset]))
+
+
+_ADVICE = "give the venue's assets larger quanta"
+_MOVING = (
+    "asset", "cash", "cost", "counter_cash", "counter_cost", "entry", "counter_entry", "fee", "fund", "unsettled",
+    "quanta", "lent",
+)  # fmt: skip
+
+
+def _by(item: npt.NDArray[np.uint16], amount: Int, count: int) -> Float:
+    """Sums of absolute amounts by market or asset."""
+    return np.bincount(item, np.abs(amount.astype(float)), count).astype(float)

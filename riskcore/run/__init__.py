@@ -1,0 +1,7 @@
+"""Whole runs: replay tables into a run folder, report it, explain an account of it."""
+
+from . import report
+from .explain import explain
+from .replay import replay
+
+__all__ = ["explain", "replay", "report"]

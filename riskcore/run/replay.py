@@ -1,0 +1,140 @@
+"""A run over many ticks into a run folder, resumed where an earlier one was cut."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..boundary import RiskDataError, timestamps
+from ..engine import Engine
+from ..market import Books, TickTable
+from ..record import reader, run_folder
+from ..state import Accounts
+from ..venue import Venue
+
+_SAVE_SECONDS = 20.0
+
+
+def replay(
+    venue: Venue,
+    accounts: Accounts,
+    ticks: TickTable,
+    path: str | Path,
+    *,
+    seed: int = 0,
+    inputs: Mapping[str, Mapping[str, str]] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Engine:
+    """Step an engine over all ticks and keep the run in a folder.
+
+    Parameters
+    ----------
+    venue, accounts, ticks, seed
+        What to run.
+    path
+        A new folder; or one of the same inputs: a run that was cut is continued with the same result, and of a complete
+        one the engine is returned as it ended. Nobody else may write to it meanwhile. Where a run was cut, the tables
+        of the ticks may differ from then on: a tick that is refused can be mended.
+    inputs
+        Path and sha256 of each input table; a folder of other inputs is refused. Without them the inputs are compared
+        with what the folder says that the run was given.
+    progress
+        Called with the number of ticks done and their total.
+
+    Raises
+    ------
+    RiskDataError
+        The folder holds a run of other inputs, or something else, or another process is writing it. Or a tick is
+        refused: the message has its time, and what was done before it is kept.
+    """
+    accounts.units.must_fit(venue.units)
+    ticks.venue.book_units.must_fit(venue.book_units, "ticks")
+    path = Path(path)
+    given = {name: dict(entry) for name, entry in (inputs or {}).items()}
+    with run_folder.writing(path):
+        if not (path / "run.json").exists():
+            engine = Engine(accounts, venue, seed)
+            engine.save(path, complete=False, inputs=given)
+        else:
+            run = reader.opened(path)
+            engine = Engine.resume(path)
+            state = "is complete" if run.known["complete"] else "was cut"
+            if not _goes_on(run, venue, accounts, ticks, given) or run.known["seed"] != seed:
+                raise RiskDataError("run", None, f"{state} with other inputs: name a new folder", value=str(path))
+            if run.known["complete"]:
+                return engine
+        saved = time.monotonic()
+        for tick in ticks.starting_at(engine.ticks):
+            try:
+                engine.step(tick)
+            except RiskDataError as error:
+                engine.save(path, complete=False, inputs=given)
+                rule = f"{error.rule}; the ticks before it are kept: mend it and run the same again"
+                row = f"time {timestamps.moment(int(ticks.time[engine.ticks]))}"
+                raise RiskDataError(error.table, error.column, rule, row=row, value=error.value) from None
+            if progress is not None:
+                progress(engine.ticks, len(ticks))
+            if time.monotonic() - saved > _SAVE_SECONDS:
+                engine.save(path, complete=False, inputs=given)
+                saved = time.monotonic()
+        engine.save(path, inputs=given)
+    return engine
+
+
+_TICKS = {"marks", "books", "asset_prices"}
+"""Inputs that the ticks are made of."""
+
+
+def _goes_on(
+    run: reader.Reader,
+    venue: Venue,
+    accounts: Accounts,
+    ticks: TickTable,
+    given: Mapping[str, Mapping[str, str]],
+) -> bool:
+    """Whether a run goes on with these inputs: they are the same, but for ticks that are still to come."""
+    known = run.known["inputs"]
+    other = {name for name in known.keys() | given.keys() if _digest(known, name) != _digest(given, name)}
+    if other - _TICKS or (other and run.known["complete"]):
+        return False
+    if not given and not (_began_with(run, accounts) and run.has_venue(venue)):
+        return False
+    return (bool(given) and not other) or _saw(run, ticks)
+
+
+def _digest(inputs: Mapping[str, Mapping[str, str]], name: str) -> str | None:
+    return inputs[name]["sha256"] if name in inputs else None
+
+
+def _began_with(run: reader.Reader, accounts: Accounts) -> bool:
+    """Whether a run had these accounts at its start."""
+    start = run.accounts()
+    columns = zip((start.ids, *start.columns, *vars(start.orders).values()),
+                  (accounts.ids, *accounts.columns, *vars(accounts.orders).values()), strict=True)  # fmt: skip
+    return all(np.array_equal(one, other) for one, other in columns)
+
+
+def _saw(run: reader.Reader, ticks: TickTable) -> bool:
+    """Whether these are the ticks of a run, as far as it went; a complete one went to the last tick."""
+    done, first = run.known["ticks"], 0
+    same = bool(done == len(ticks) if run.known["complete"] else done <= len(ticks))
+    none = Books.empty(ticks.venue)
+    for shown, assets, books in run.ticks() if same else ():
+        here = slice(first, first + len(shown["tick"]))
+        time, numbers = ticks.time[here], np.arange(here.start, here.stop)
+        for name, given in (
+            ("time", np.broadcast_to(time[:, None], shown["time"].shape)), ("given_mark", ticks.mark[here]),
+            ("given_index", ticks.index[here]), ("last_price", ticks.last[here]),
+            ("open_interest", ticks.open_interest[here]), ("funding_rate", ticks.funding_rate[here]),
+        ):  # fmt: skip
+            same = same and np.array_equal(shown[name], given, equal_nan=True)
+        at, kept = np.nonzero(~np.isnan(ticks.asset[here]))
+        for name, given in (("tick", first + at), ("asset", kept), ("price", ticks.asset[here][at, kept])):
+            same = same and np.array_equal(assets[name], given)
+        table = run_folder.book_table(numbers, time, [ticks.books.get(t, none) for t in time.tolist()])
+        same = same and all(np.array_equal(books[name], column) for name, column in table.items())
+        first = here.stop
+    return same

@@ -1,0 +1,25 @@
+"""The state: positions, balances and open orders of all accounts in whole numbers, pools and ledgers."""
+
+from .accounts import Accounts, must_fit
+from .ids import nearest
+from .ledger import Ledger
+from .pools import HOUR, HOURS_A_YEAR, RATE_UNIT, Pools, limited
+from .rows import Orders
+from .sweep_view import Packed, copied, joined, window_count
+
+__all__ = [
+    "HOUR",
+    "HOURS_A_YEAR",
+    "RATE_UNIT",
+    "Accounts",
+    "Ledger",
+    "Orders",
+    "Packed",
+    "Pools",
+    "copied",
+    "joined",
+    "limited",
+    "must_fit",
+    "nearest",
+    "window_count",
+]

@@ -1,0 +1,72 @@
+"""The ledgers of those who are not accounts, and what is remembered from tick to tick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ..venue import Venue
+
+
+@dataclass
+class Ledger:
+    """Lots and money of those who are not accounts, in whole numbers, and what is remembered from tick to tick.
+
+    Attributes
+    ----------
+    book_lots : ndarray of int64, shape (M,)
+        What the makers on the order books took over.
+    book_quanta : ndarray of int64, shape (K,)
+        Money of the makers, by asset.
+    pool : ndarray of int64, shape (K,)
+        What the pools received: interest of those outside the run, and the venue's part.
+    fund, shortfall : int
+        Settle quanta of the fund, and (negative) what the venue is owed by bankrupt accounts.
+    taken : ndarray of int64, shape (providers, 3)
+        Mark notional in settle quanta taken in the running clock minute, hour, and ever.
+    premium_sum : ndarray of float64, shape (M,)
+    premium_count : ndarray of int64, shape (M,)
+        Premiums of the mark over the index since the market's last funding.
+    last_slice : dict
+        Time of the last fill of a slice by account and market row; kept where the policy has a cooldown.
+    sold : dict
+        Settle quanta of slices in the running interval by account row; kept where the policy has a cap on accounts.
+    """
+
+    book_lots: npt.NDArray[np.int64]
+    book_quanta: npt.NDArray[np.int64]
+    pool: npt.NDArray[np.int64]
+    fund: int
+    shortfall: int
+    taken: npt.NDArray[np.int64]
+    premium_sum: npt.NDArray[np.float64]
+    premium_count: npt.NDArray[np.int64]
+    last_slice: dict[tuple[int, int], int] = field(default_factory=dict)
+    sold: dict[int, int] = field(default_factory=dict)
+
+    def must_fit(self) -> None:
+        """See that no amount is past what whole numbers say.
+
+        Raises
+        ------
+        RuntimeError
+        """
+        for name in ("book_lots", "book_quanta", "pool", "taken", "fund", "shortfall"):
+            if np.abs(np.asarray(getattr(self, name), float)).max(initial=0.0) >= 2.0**62:
+                raise RuntimeError(f"{name} of the ledger is past 2**62")
+
+    @classmethod
+    def opening(cls, venue: Venue) -> Ledger:
+        """Empty ledgers, with the policy's fund."""
+        return cls(
+            np.zeros(len(venue.markets.symbol), np.int64),
+            np.zeros(len(venue.assets.symbol), np.int64),
+            np.zeros(len(venue.assets.symbol), np.int64),
+            round(venue.policy.fund / venue.settle_quantum),
+            0,
+            np.zeros((len(venue.backstop), 3), np.int64),
+            np.zeros(len(venue.markets.symbol)),
+            np.zeros(len(venue.markets.symbol), np.int64),
+        )

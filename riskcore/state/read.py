@@ -1,0 +1,233 @@
+"""Reads the tables of users into the rows of accounts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..boundary import RiskDataError, schemas, units
+from ..venue import Venue
+from .ids import likenesses, nearest, ranked_numbers, ranked_texts
+from .ids import order as order_of
+from .rows import Int, Orders, PositionRows, Rows, Whole, _key
+
+
+def _canonical(table: str, rows: list[Any], width: int, also: Int) -> None:
+    """Sort rows by owner, then by market or asset, the first two columns; add zeros for keys that ``also`` must be."""
+    owner, kind = rows[:2]
+    if not ((owner[1:] > owner[:-1]) | ((owner[1:] == owner[:-1]) & (kind[1:] > kind[:-1]))).all():
+        order = order_of(_key(owner, kind, width))
+        del owner, kind
+        for at in range(len(rows)):  # one after another, so that each of the old ones is freed
+            rows[at] = rows[at].take(order)
+        owner, kind = rows[:2]
+        if ((owner[1:] == owner[:-1]) & (kind[1:] == kind[:-1])).any():
+            raise RiskDataError(table, "account", "must not stand twice")
+    if len(also):
+        key, also = _key(owner, kind, width), np.unique(also)
+        place = np.searchsorted(key, also)
+        fresh = place == np.searchsorted(key, also, side="right")
+        owners, kinds = np.divmod(also[fresh], width)
+        zeros = [0] * (len(rows) - 2)
+        rows[:] = [np.insert(c, place[fresh], new) for c, new in zip(rows, [owners, kinds, *zeros], strict=True)]
+
+
+_ORDERS = ["account", "market", "side", "price", "quantity"]
+
+
+def _rows(
+    venue: Venue, frames: dict[str, pd.DataFrame]
+) -> tuple[npt.NDArray[Any], PositionRows, Rows, Orders, npt.NDArray[np.float64], Int, float]:
+    """What `Accounts.from_rows` takes, from tables in natural units."""
+    named = {n: schemas.checked(n, f, unique=n not in ("positions", "balances")) for n, f in frames.items()}
+    ids, owner = _account_rows(venue, named)
+    book = _orders(venue, named["orders"], owner["orders"].astype(np.int64))
+    quanta, rounded = _balances(venue, named["balances"], owner["balances"], len(ids), owner["backstop"])
+    leverage_limit, unsettled = _settings(venue, named["settings"], owner["settings"], len(ids))
+    lots = _positions(venue, named["positions"], owner["positions"], book, owner["backstop"])
+    return ids, lots, quanta, book, leverage_limit, unsettled, rounded
+
+
+def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDArray[Any], dict[str, Whole]]:
+    """All account ids, ascending; and the account row of each row of each table, and of each backstop provider."""
+    filled = {name: table["account"] for name, table in named.items() if len(table)}
+    if not filled:
+        raise RiskDataError("balances", None, "must have at least one row")
+    kinds = {name: account.dtype == np.int64 for name, account in filled.items()}
+    for name, kind in kinds.items():
+        if kind != next(iter(kinds.values())):
+            rule = "must be of one kind, whole number or text, in all tables"
+            raise RiskDataError(name, "account", rule, row=0, value=filled[name].iloc[0])
+    given = list(filled.values())
+    try:
+        ids, rows = ranked_numbers([g.to_numpy() for g in given]) if kinds[next(iter(kinds))] else ranked_texts(given)
+    except UnicodeEncodeError:
+        for name, account in filled.items():
+            schemas.must_be_unicode(name, "account", account)
+        raise
+    owner: dict[str, Whole] = {name: np.empty(0, np.int32) for name in named}
+    owner.update(zip(filled, rows, strict=True))
+    _must_stand_right(named, ids, owner)
+    backstop = []
+    for at, provider in enumerate(venue.backstop):
+        found = np.flatnonzero(ids == provider.account)
+        if not found.size:
+            rule = f"must have a row in balances or positions{nearest(provider.account, ids)}"
+            raise RiskDataError("venue", f"backstop[{at}].account", rule, value=str(provider.account))
+        backstop.append(int(found[0]))
+    return ids, owner | {"backstop": np.array(backstop, np.int64)}
+
+
+def _must_stand_right(named: dict[str, pd.DataFrame], ids: npt.NDArray[Any], owner: dict[str, Whole]) -> None:
+    """Refuse ids that part an account from its money.
+
+    Two writings of an id that do not stand in the same tables; ids that differ by case alone, of which one has
+    positions without balances and the other balances; orders and settings of an account that has neither.
+    """
+    stands = {name: np.zeros(len(ids), bool) for name in ("positions", "balances", "orders", "settings")}
+    for name, there in stands.items():
+        there[owner[name]] = True
+    used = stands["positions"] | stands["orders"] | stands["settings"]
+    moneyless = np.flatnonzero(used & ~stands["balances"])
+    if ids.dtype == object:
+        one, other = likenesses(ids)
+        apart = np.any([there[one] != there[other] for there in stands.values()], axis=0)
+        one, other = one[apart], other[apart]
+        if not one.size and moneyless.size and stands["balances"].any():
+            rich = np.flatnonzero(stands["balances"])
+            lower = {text.lower(): row for row, text in zip(rich.tolist(), ids[rich].tolist(), strict=True)}
+            pairs = [(row, lower.get(ids[row].lower(), -1)) for row in moneyless.tolist()]
+            one, other = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
+            one, other = one[other >= 0], other[other >= 0]
+        if one.size:
+            first, second = int(one[0]), int(other[0])
+            # where an id stands that the other does not is where it is said
+            name = next(n for n, there in stands.items() if there[first] != there[second])
+            row, twin = (first, second) if stands[name][first] else (second, first)
+            places = ", ".join(n for n, there in stands.items() if there[twin])
+            rule = f"must be written as in {places} ({str(ids[twin])!r}), if it is the same account"
+            at = int(np.flatnonzero(owner[name] == row)[0])
+            raise RiskDataError(name, "account", rule, row=at, value=str(ids[row]))
+    for name in ("orders", "settings"):
+        lost = ~(stands["positions"] | stands["balances"])[owner[name]]
+        if lost.any():
+            at = int(lost.argmax())
+            rule = "must have a row in positions or balances"
+            raise RiskDataError(name, "account", rule, row=at, value=str(named[name]["account"].iloc[at]))
+
+
+def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Whole) -> Int:
+    """Quantities in whole lots; each, and all in a market, small enough to fit 64 bits with room to spare."""
+    quantity = table["quantity"].to_numpy(float)
+    rule = "must be a whole number of lots of the market's stepSize"
+    lots = units.whole(name, "quantity", quantity, units.PerKind(venue.markets.step_size, market), rule)
+    for rows in units.blocks(len(lots)):
+        bad = np.flatnonzero(np.abs(lots[rows]) > venue.markets.most_lots[market[rows]])
+        if bad.size:
+            row = rows.start + int(bad[0])
+            rule = "must be worth less than 2**60 settle quanta at the market's maxPrice"
+            raise RiskDataError(name, "quantity", rule, row=row, value=quantity[row])
+    rule = f"all {name} in a market must be less than 2**61 lots"
+    _must_not_pass(name, "quantity", quantity, lots, market, 2.0**61, rule)
+    return lots
+
+
+def _must_not_pass(
+    table: str, column: str, given: npt.NDArray[Any], amounts: Int, group: Whole, limit: float, rule: str
+) -> None:
+    """Refuse amounts that, all taken positive, come to the limit or more in a group: their sums might wrap."""
+    if sum(float(np.abs(amounts[rows]).sum(dtype=float)) for rows in units.blocks(len(amounts))) < limit / 2:
+        return
+    bad = np.flatnonzero((np.bincount(group, np.abs(amounts.astype(float))) >= limit)[group])
+    if bad.size:
+        largest = int(bad[np.abs(amounts[bad].astype(float)).argmax()])
+        raise RiskDataError(table, column, rule, row=largest, value=given[largest])
+
+
+def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, providers: Whole) -> PositionRows:
+    """Position rows; also for a market in which the account has only an order, and of a provider for every market."""
+    market = schemas.codes("positions", "market", table["market"], venue.markets.symbol, "a market").astype(np.uint16)
+    lots = _lots(venue, "positions", table, market)
+    paid = {"entry_price": table["entry_price"].to_numpy()}
+    if "settle_price" in table.columns:
+        paid["settle_price"] = table["settle_price"].fillna(table["entry_price"]).to_numpy()
+    step, quantum = units.PerKind(venue.markets.step_size, market), float(venue.settle_quantum)
+    quanta = []
+    for name, price in paid.items():
+        unit = np.broadcast_to(quantum, len(lots))
+        quanta.append(units.half_even("positions", name, [price, lots, step], unit))
+        rule = "what the account paid for its positions must be less than 2**60 settle quanta"
+        _must_not_pass("positions", name, price, quanta[-1], owner, 2.0**60, rule)
+    width = len(venue.markets.symbol)
+    everywhere = (providers[:, None] * width + np.arange(width)).ravel()
+    also = np.concatenate([_key(orders.account, orders.market, width), everywhere])
+    rows: list[Any] = [owner, market, lots, *quanta]
+    del owner, market, lots, step, quanta
+    _canonical("positions", rows, width, also)
+    return rows[0], rows[1], rows[2], rows[-1], rows[3]  # never realised: cost and entry are one array
+
+
+def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, providers: Whole) -> tuple[Rows, float]:
+    """Balance rows, with one of settle for every account and of all for a provider; and what rounding moved, quanta."""
+    names = venue.assets.symbol
+    asset = schemas.codes("balances", "asset", table["asset"], names, "a collateral asset").astype(np.uint16)
+    quantum = units.PerKind(venue.assets.quantum_size, asset)
+    columns, rounded = [], 0.0
+    for name in ("quantity", "lent"):
+        columns.append(np.zeros(len(table), np.int64))
+        if name in table.columns:
+            amount = table[name].to_numpy()
+            columns[-1] = units.half_even("balances", name, [amount], quantum)
+            moved = np.empty(len(table))
+            for at in units.blocks(len(table)):
+                moved[at] = np.abs(amount[at] / quantum[at] - columns[-1][at])
+            rounded += float(moved.sum())
+            rule = "all of an asset must be less than 2**62 quanta: give the asset a larger quantum in the venue"
+            _must_not_pass("balances", name, amount, columns[-1], asset, 2.0**62, rule)
+    width = len(names)
+    without = np.ones(accounts, bool)
+    without[owner[asset == venue.settle]] = False
+    everything = (providers[:, None] * width + np.arange(width)).ravel()
+    also = np.concatenate([np.flatnonzero(without) * width + venue.settle, everything])
+    rows: list[Any] = [owner, asset, *columns]
+    del owner, asset, quantum, columns
+    _canonical("balances", rows, width, also)
+    return (rows[0], rows[1], rows[2], rows[3]), rounded
+
+
+def _settings(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int) -> tuple[npt.NDArray[np.float64], Int]:
+    """Leverage limit (+inf without one) and unsettled quanta of every account."""
+    leverage_limit, unsettled = np.full(accounts, np.inf), np.zeros(accounts, np.int64)
+    if "leverage_limit" in table.columns:
+        leverage_limit[owner] = table["leverage_limit"].fillna(np.inf).to_numpy()
+    if "unsettled" in table.columns:
+        quantum = np.broadcast_to(float(venue.settle_quantum), len(table))
+        given = table["unsettled"].to_numpy()
+        unsettled[owner] = units.half_even("settings", "unsettled", [given], quantum)
+        rule = "all accounts together must be less than 2**61 quanta: give the settle asset a larger quantum"
+        _must_not_pass("settings", "unsettled", given, unsettled[owner], np.zeros(len(table), np.uint8), 2.0**61, rule)
+    return leverage_limit, unsettled
+
+
+def _orders(venue: Venue, table: pd.DataFrame, account: Int) -> Orders:
+    """Open orders in canonical order."""
+    market = schemas.codes("orders", "market", table["market"], venue.markets.symbol, "a market")
+    lots = _lots(venue, "orders", table, market)
+    rule = "must be a whole number of ticks of the market's tickSize"
+    price = units.whole("orders", "price", table["price"].to_numpy(float), venue.markets.tick_size[market], rule)
+    for column, unit, values in (("price", "tick", price), ("quantity", "lot", lots)):
+        bad = np.flatnonzero(values < 1)
+        if bad.size:
+            row = int(bad[0])
+            raise RiskDataError(
+                "orders", column, f"must be at least one {unit}", row=row, value=table[column].iloc[row]
+            )
+    side = np.where(table["side"].to_numpy(object) == "bid", 1, -1).astype(np.int64)
+    reduce_only = np.zeros(len(table), bool)
+    if "reduce_only" in table.columns:
+        reduce_only = table["reduce_only"].to_numpy(bool)
+    order = np.lexsort((price, -side, market, account))
+    return Orders(account[order], market[order], side[order], price[order], lots[order], reduce_only[order])

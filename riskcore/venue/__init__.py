@@ -1,0 +1,46 @@
+"""The rules of a venue: its markets, assets, margin functions, liquidation policy and backstop providers."""
+
+from .adl_policies import (
+    POLICIES,
+    AdlPolicy,
+    Counterparties,
+    allocate,
+    pnl_leverage,
+    queue_head,
+    ranked,
+    register,
+    share_out,
+    whole_weights,
+)
+from .load import load_venue
+from .margin_functions import IMF, MMF, MarginFunction, OpenInterest, Sqrt, check_order, grown_fraction
+from .policy import Policy, check_adl_policy
+from .tables import Pool, Provider, Units, Venue, must_be_venue
+
+__all__ = [
+    "IMF",
+    "MMF",
+    "POLICIES",
+    "AdlPolicy",
+    "Counterparties",
+    "MarginFunction",
+    "OpenInterest",
+    "Policy",
+    "Pool",
+    "Provider",
+    "Sqrt",
+    "Units",
+    "Venue",
+    "allocate",
+    "check_adl_policy",
+    "check_order",
+    "grown_fraction",
+    "load_venue",
+    "must_be_venue",
+    "pnl_leverage",
+    "queue_head",
+    "ranked",
+    "register",
+    "share_out",
+    "whole_weights",
+]

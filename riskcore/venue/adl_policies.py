@@ -1,0 +1,287 @@
+"""Who auto-deleveraging closes positions against: the policies, each a pure function over arrays, chosen by name.
+
+A queue's function gives scores: the highest is closed first, ties in the order of the rows. A shared policy's gives
+weights: all are closed together, in proportion, none beyond its room. Both take the same `Counterparties`; a user's own
+is added with `register` and named in a venue's ``adl_policy`` like those of the house.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..kernels import allocation as kernels
+
+Float: TypeAlias = npt.NDArray[np.float64]
+Int: TypeAlias = npt.NDArray[np.int64]
+
+TAIL_LEVERAGE = 5.0
+"""Leverage above which `rap_tail` closes."""
+
+_DIGITS, _SCALE = 24, 38  # significant bits of a weight, and bits of the largest whole weight
+
+
+@dataclass(frozen=True)
+class Counterparties:
+    """Positions on the other side of what is closed, one row each, in the order of their accounts' ids (N rows).
+
+    Money is in settle units, all as at the tick's sweep.
+
+    Attributes
+    ----------
+    lots : ndarray of int64
+        Size, > 0.
+    value, entry : ndarray of float64
+        Signed worth at the mark, and what was paid for it.
+    requirement : ndarray of float64
+        Maintenance margin of the position.
+    equity, exposure, maintenance : ndarray of float64
+        Net equity (> 0), exposure and maintenance margin of the account.
+    profit : ndarray of float64
+        Sum of value less entry over all positions of the account.
+    """
+
+    lots: Int
+    value: Float
+    entry: Float
+    requirement: Float
+    equity: Float
+    exposure: Float
+    maintenance: Float
+    profit: Float
+
+    def __len__(self) -> int:
+        return len(self.lots)
+
+    @property
+    def leverage(self) -> Float:
+        """Exposure of the account over its net equity."""
+        return self.exposure / self.equity
+
+
+Rank: TypeAlias = Callable[[Counterparties], Float]
+
+
+class AdlPolicy(NamedTuple):
+    """A policy by name: scores of a queue, or weights of a shared one.
+
+    ``reach`` passes over those whose own zero price does not reach the price of the deal.
+    """
+
+    name: str
+    rank: Rank
+    shared: bool = False
+    reach: bool = False
+
+
+def _by_profit(of: Counterparties, leverage: Float) -> Float:
+    """PnL % times leverage, over leverage where it is negative; a profit without cost of its own sign comes first."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pnl = (of.value - of.entry) / np.abs(of.entry)
+        score = np.where(pnl > 0, pnl * leverage, pnl / leverage)
+    return _first(of, score)
+
+
+def _first(of: Counterparties, score: Float) -> Float:
+    """Scores, +inf for a profit on an entry of 0 or of the other sign."""
+    return np.where((of.value > of.entry) & (np.sign(of.entry) != np.sign(of.value)), np.inf, score)
+
+
+def pnl_leverage(of: Counterparties) -> Float:
+    """PnL % times the account's leverage, over it where negative (venue_rules.md section 5, worked example E7)."""
+    return _by_profit(of, of.leverage)
+
+
+def bitmex(of: Counterparties) -> Float:
+    """PnL % times effective leverage: value over what it is worth more than at the position's own zero price."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(of.maintenance > 0, of.equity * of.requirement / of.maintenance, of.equity)
+        return _by_profit(of, np.abs(of.value) / share)
+
+
+def bybit(of: Counterparties) -> Float:
+    """PnL % times leverage, of profitable positions alone: the venue names the two factors, and no formula."""
+    score = pnl_leverage(of)
+    return np.where(of.value > of.entry, score, -np.inf)
+
+
+def hyperliquid(of: Counterparties) -> Float:
+    """Mark over entry price times notional over account value; of a short entry over mark (the venue is silent)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gain = np.where(of.value > 0, of.value / of.entry, of.entry / of.value)
+        return _first(of, gain * np.abs(of.value) / of.equity)
+
+
+def binance(of: Counterparties) -> Float:
+    """Unrealised profit over wallet balance, at least 1, times the account's margin ratio."""
+    wallet = of.equity - of.profit
+    return np.maximum(of.value - of.entry, 0.0) / np.maximum(wallet, 1.0) * of.maintenance / of.equity
+
+
+def size(of: Counterparties) -> Float:
+    """Notional of the position."""
+    return np.abs(of.value)
+
+
+def leverage(of: Counterparties) -> Float:
+    """Leverage of the account."""
+    return of.leverage
+
+
+def in_turn(of: Counterparties) -> Float:
+    """All alike: in the order of account ids."""
+    return np.zeros(len(of))
+
+
+def pro_rata(of: Counterparties) -> Float:
+    """By size of the position."""
+    return of.lots.astype(float)
+
+
+def by_equity(of: Counterparties) -> Float:
+    """By net equity of the account; the position is the cap, and what is beyond it goes to the others."""
+    return of.equity
+
+
+def rap_linear(of: Counterparties) -> Float:
+    """Risk-aware pro rata: by size times leverage (Chitra et al., arXiv 2512.01112, appendix on RAP)."""
+    return of.lots * of.leverage
+
+
+def rap_power(of: Counterparties) -> Float:
+    """Risk-aware pro rata: by size times leverage squared."""
+    return of.lots * of.leverage * of.leverage
+
+
+def rap_tail(of: Counterparties) -> Float:
+    """Risk-aware pro rata: by size times what the leverage is above `TAIL_LEVERAGE`."""
+    return of.lots.astype(float) * np.maximum(of.leverage - TAIL_LEVERAGE, 0.0)
+
+
+POLICIES: dict[str, AdlPolicy] = {
+    policy.name: policy
+    for policy in (
+        AdlPolicy("pnl_leverage", pnl_leverage),
+        AdlPolicy("bitmex", bitmex),
+        AdlPolicy("bybit", bybit),
+        AdlPolicy("hyperliquid", hyperliquid),
+        AdlPolicy("binance", binance),
+        AdlPolicy("size", size),
+        AdlPolicy("leverage", leverage),
+        AdlPolicy("bankruptcy_price", in_turn, reach=True),
+        AdlPolicy("pro_rata", pro_rata, shared=True),
+        AdlPolicy("capped_pro_rata", by_equity, shared=True),
+        AdlPolicy("rap_linear", rap_linear, shared=True),
+        AdlPolicy("rap_power", rap_power, shared=True),
+        AdlPolicy("rap_tail", rap_tail, shared=True),
+    )
+}
+"""Every policy that a venue may name."""
+
+
+def register(name: str, rank: Rank, *, shared: bool = False, replace: bool = False) -> None:
+    """Add a policy of one's own under a name that a venue's ``adl_policy`` may then have.
+
+    Parameters
+    ----------
+    name
+        Not one that is taken.
+    rank
+        Function of `Counterparties` that gives numbers of shape (N,): scores, of which NaN and -inf take no part, or,
+        ``shared``, weights, of which NaN and what is below 0 count as 0 (who has 0 is closed after all the others, not
+        never). It must depend on its argument alone, and is tried on a few made-up rows here.
+    replace
+        Take the place of a policy of that name.
+
+    Raises
+    ------
+    ValueError
+        The name is taken, or the function gives something else.
+    """
+    if name in POLICIES and not replace:
+        raise ValueError(f"an ADL policy named {name!r} is there already; replace=True takes its place")
+    policy = AdlPolicy(name, rank, shared)
+    for count in (1, 3):
+        one = np.arange(1.0, count + 1)
+        ranked(
+            policy, Counterparties(one.astype(np.int64), -one, -1.1 * one, one / 100, one, 2 * one, one / 50, one / 10)
+        )
+    POLICIES[name] = policy
+
+
+def ranked(policy: AdlPolicy, of: Counterparties) -> Float:
+    """Scores or weights of a policy as float64, checked for their shape.
+
+    Raises
+    ------
+    ValueError
+        The policy's function gives something else than one number per counterparty.
+    """
+    if not len(of):
+        return np.empty(0)
+    rank = np.asarray(policy.rank(of))
+    if rank.shape != (len(of),) or rank.dtype.kind not in "fiub":
+        found = f"{rank.dtype} of shape {rank.shape}"
+        raise ValueError(f"ADL policy {policy.name!r} gave {found}, not a number for each of {len(of)}")
+    return rank.astype(np.float64)
+
+
+def whole_weights(weight: Float) -> Int:
+    """Weights as whole numbers below 2**38, from their first 24 bits, so that a split of whole amounts is exact."""
+    weight = np.where(weight > 0, np.minimum(weight, np.finfo(float).max), 0.0)
+    mantissa, exponent = np.frexp(weight)
+    mantissa = np.rint(mantissa * 2.0**_DIGITS)
+    highest = exponent + (mantissa == 2.0**_DIGITS)  # rounded up to the next power of two
+    top = int(highest[weight > 0].max(initial=-2000))
+    found: Int = np.floor(np.ldexp(mantissa, exponent - _DIGITS + _SCALE - top)).astype(np.int64)
+    return found
+
+
+def share_out(total: int, weight: Int, cap: Int) -> Int:
+    """Split a whole amount by whole weights, none beyond its cap: `riskcore.kernels.allocation.share_out`."""
+    taken = np.empty(len(cap), np.int64)
+    kernels.share_out(total, weight, cap, taken)
+    return taken
+
+
+def queue_head(score: Float, room: Int, need: int) -> Int:
+    """Rows of the best scores that together have room for what is needed, the best first, ties in the order of rows.
+
+    The same as the head of a stable sort of all scores, without sorting them: a histogram of the scores' bits finds the
+    bucket in which the need is met, and only what lies there or above is sorted.
+    """
+    chosen, count = np.empty(len(score), np.int64), np.empty(1, np.int64)
+    kernels.head_of_queue((score + 0.0).view(np.uint64), room, need, chosen, count)
+    rows = chosen[: count[0]]
+    rows = rows[np.argsort(-score[rows], kind="stable")]
+    head: Int = rows[: int(np.searchsorted(np.cumsum(room[rows]), need)) + 1]
+    return head
+
+
+def allocate(policy: AdlPolicy, of: Counterparties, need: int, room: Int) -> Int:
+    """Lots that a policy closes of each counterparty, if nothing but their room limits them.
+
+    Parameters
+    ----------
+    need
+        Lots to be closed.
+    room : ndarray of int64, shape (N,)
+        Lots that each may lose.
+
+    Returns
+    -------
+    ndarray of int64, shape (N,); together the need, or all the room there is.
+    """
+    rank = ranked(policy, of)
+    if policy.shared:
+        return share_out(need, whole_weights(rank), room)
+    lots = np.zeros(len(of), np.int64)
+    if need > 0:
+        head = queue_head(rank, room, need)
+        before = np.cumsum(room[head]) - room[head]
+        lots[head] = np.minimum(room[head], need - before)
+    return lots

@@ -1,0 +1,382 @@
+"""Reads a venue file into the tables of a `Venue`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+
+from ..boundary import RiskDataError, json_input
+from .margin_functions import Curves, MarginFunction, Sqrt, check, check_order
+from .policy import _amount, _policy, _wrong, check_adl_policy
+from .schema import _Collateral, _Haircut, _HaircutKind, _MarkBand, _Market, _PremiumBand, _Price, _Spot, _Venue
+from .tables import _MOST_TICKS, Assets, Markets, Pool, Provider, Spots, Venue
+
+_SMALLEST = Decimal("1e-18")
+_LARGEST = 2**62
+_MOST_ROWS = 2**16 - 2  # two bytes say which market or asset, or none
+
+
+def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = False) -> Venue:
+    """Read a venue from a JSON file or a dict.
+
+    Parameters
+    ----------
+    source
+        ``{"settle_asset", "markets", "collateral", "borrow_lend", "policy", "backstop"}``; market, collateral and
+        borrow-lend rows in the venue's public API shape, decimals as strings or numbers. Only rows with ``marketType``
+        PERP become markets; a row SPOT of a collateral asset against the settle asset gives the book that it is
+        converted on. docs/run_folder.md has every key.
+    any_adl_policy
+        Take an ``adl_policy`` that is not registered, as of a run that somebody else made; no engine runs on it.
+
+    Raises
+    ------
+    RiskDataError
+        Something is missing, of another type or out of range; the message holds its path.
+    """
+    content = json_input.raw(source, "venue")
+    spec = json_input.read(content, _Venue, "venue")
+    if spec.settle_asset not in {c.symbol for c in spec.collateral}:
+        spec.collateral.append(_Collateral(spec.settle_asset, _Haircut(Decimal(1), _HaircutKind("identity"))))
+    assets = _assets(spec)
+    listed, listed_spots = _listed(content["markets"], spec)
+    settle = assets.symbol.index(spec.settle_asset)
+    policy = _policy(spec.policy)
+    if not any_adl_policy:
+        check_adl_policy(policy)
+    _unique("markets", listed + listed_spots)
+    for name, rows in (("markets", listed), ("collateral", spec.collateral)):
+        if len(rows) > _MOST_ROWS:
+            raise _wrong(name, f"must have at most {_MOST_ROWS} rows", len(rows))
+    if policy.fund / assets.quantum[settle] >= _LARGEST:
+        raise _wrong("policy.fund", "must be less than 2**62 quanta of the settle asset", policy.fund)
+    markets = _markets(listed, assets, assets.quantum[settle])
+    kept = {"settle_asset": spec.settle_asset, "borrow_lend": []} | {
+        name: content[name] for name in ("markets", "collateral", "borrow_lend") if name in content
+    }
+    rest = json.loads(msgspec.json.encode({"policy": spec.policy, "backstop": spec.backstop}))
+    return Venue(
+        settle_asset=spec.settle_asset,
+        settle=settle,
+        markets=markets,
+        spots=_spots(listed_spots, assets, assets.quantum[settle]),
+        assets=assets,
+        curves=_curves(listed, spec),
+        pools=_pools(spec, assets),
+        policy=policy,
+        backstop=_backstop(spec, markets, assets),
+        source=json.loads(msgspec.json.encode(kept | rest)),
+    )
+
+
+def _positive(path: str, value: Decimal) -> Fraction:
+    if not (value.is_finite() and _SMALLEST <= value <= 1 / _SMALLEST):
+        raise _wrong(path, f"must be a number from {_SMALLEST} to {1 / _SMALLEST}", value)
+    return Fraction(value)
+
+
+def _not_negative(path: str, value: Decimal) -> Fraction:
+    return Fraction(0) if value.is_zero() else _positive(path, value)
+
+
+def _part(path: str, value: Decimal, *, open_low: bool = False) -> Fraction:
+    """Read a figure from 0 to 1; ``open_low``: not 0."""
+    if not (value.is_finite() and (_SMALLEST if open_low else 0) <= value <= 1):
+        raise _wrong(path, "must be more than 0 and at most 1" if open_low else "must be from 0 to 1", value)
+    if not value.is_zero() and value < _SMALLEST:
+        raise _wrong(path, f"must be 0 or at least {_SMALLEST}", value)
+    return Fraction(value)
+
+
+def _curves(listed: list[tuple[int, _Market]], spec: _Venue) -> Curves:
+    """Margin functions of the PERP markets and then the assets, the initial one before the maintenance one."""
+    found: list[MarginFunction] = []
+    for at, market in listed:
+        for name, function in (("imfFunction", market.imf_function), ("mmfFunction", market.mmf_function)):
+            path = f"markets[{at}].{name}"
+            if function is None:
+                raise RiskDataError("venue", path, "a PERP market must have it")
+            found.append(check(path, function, initial=name == "imfFunction", market=True))
+        check_order(path, *found[-2:])
+    for at, row in enumerate(spec.collateral):
+        default = Decimal("0.10") if row.symbol == spec.settle_asset else Decimal("0.20")
+        imf, mmf = row.imf_function or Sqrt(default, Decimal(0)), row.mmf_function
+        check(f"collateral[{at}].imfFunction", imf, initial=True, market=False)
+        if mmf is None:
+            if not isinstance(imf, Sqrt):
+                rule = "must stand beside an imfFunction of tiers"
+                raise RiskDataError("venue", f"collateral[{at}].mmfFunction", rule)
+            mmf = Sqrt(imf.base * Decimal("0.5"), imf.factor * Decimal("0.6"), imf.unit)
+        path = f"collateral[{at}].mmfFunction"
+        found += [imf, check(path, mmf, initial=False, market=False)]
+        check_order(path, imf, mmf)
+    return Curves.of(found)
+
+
+def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:
+    _unique("borrow_lend", list(enumerate(spec.borrow_lend)))
+    pools: list[Pool | None] = [None] * len(assets.symbol)
+    for at, row in enumerate(spec.borrow_lend):
+        path = f"borrow_lend[{at}]"
+        if row.symbol not in assets.symbol:
+            raise _wrong(f"{path}.symbol", "must be a collateral asset of the venue", row.symbol)
+        if row.state not in ("Open", "Closed", "RepayOnly"):
+            raise _wrong(f"{path}.state", "must be 'Open', 'Closed' or 'RepayOnly'", row.state)
+        k = assets.symbol.index(row.symbol)
+
+        def quanta(name: str, amount: Decimal, path: str = path, quantum: Fraction = assets.quantum[k]) -> int:
+            found = round(_not_negative(f"{path}.{name}", amount) / quantum)
+            if found >= _LARGEST:
+                raise _wrong(f"{path}.{name}", "must be less than 2**62 quanta", amount)
+            return found
+
+        limit = row.open_borrow_lend_limit
+        pools[k] = Pool(
+            row.state == "Open",
+            quanta("lentQuantity", row.lent_quantity),
+            quanta("borrowedQuantity", row.borrowed_quantity),
+            _part(f"{path}.fee", row.fee),
+            _part(f"{path}.optimalUtilization", row.optimal_utilization, open_low=True),
+            _part(f"{path}.maxUtilization", row.max_utilization, open_low=True),
+            _part(f"{path}.throttleUtilizationThreshold", row.throttle_utilization_threshold, open_low=True),
+            _part(f"{path}.throttleUpdateFraction", row.throttle_update_fraction),
+            None if limit is None else quanta("openBorrowLendLimit", limit),
+        )
+    return tuple(pools)
+
+
+def _listed(rows: list[Any], spec: _Venue) -> tuple[list[tuple[int, _Market]], list[tuple[int, _Spot]]]:
+    """PERP markets, and the first SPOT market of each collateral asset, each with its place in the venue's list.
+
+    Of other rows nothing else is read.
+    """
+    markets: list[tuple[int, _Market]] = []
+    spots: dict[str, tuple[int, _Spot]] = {}
+    convertible = {c.symbol for c in spec.collateral} - {spec.settle_asset}
+    for at, (row, market) in enumerate(zip(rows, spec.markets, strict=True)):
+        base = market.base_symbol
+        try:
+            if market.market_type == "PERP":
+                markets.append((at, msgspec.convert(row, _Market)))
+            elif market.market_type == "SPOT" and market.quote_symbol == spec.settle_asset and base in convertible:
+                spots.setdefault(base, (at, msgspec.convert(row, _Spot)))
+        except msgspec.ValidationError as error:
+            text, _, path = str(error).partition(" - at `$")
+            raise RiskDataError("venue", None, f"{text} - at `$.markets[{at}]{path or '`'}") from None
+    if not markets:
+        raise RiskDataError("venue", "markets", "must hold at least one market of marketType PERP")
+    return markets, list(spots.values())
+
+
+def _unique(path: str, rows: list[tuple[int, Any]]) -> None:
+    known = set()
+    for at, row in sorted(rows, key=itemgetter(0)):
+        if row.symbol in known:
+            raise _wrong(f"{path}[{at}].symbol", "must not stand twice", row.symbol)
+        known.add(row.symbol)
+
+
+def _assets(spec: _Venue) -> Assets:
+    _unique("collateral", list(enumerate(spec.collateral)))
+    rows: list[tuple[float, ...]] = []
+    quantum: list[Fraction] = []
+    for at, row in enumerate(spec.collateral):
+        path = f"collateral[{at}]"
+        quantum.append(_positive(f"{path}.quantum", row.quantum))
+        weight = row.haircut_function.weight
+        _part(f"{path}.haircutFunction.weight", weight)
+        kind = row.haircut_function.kind
+        base, penalty = np.inf, 0.0
+        if kind.type == "inverseSqrt":
+            if kind.base is None or kind.positive_curve_penalty is None:
+                raise _wrong(f"{path}.haircutFunction.kind", "needs base and positiveCurvePenalty", kind.type)
+            base = float(_positive(f"{path}.haircutFunction.kind.base", kind.base))
+            penalty = float(
+                _not_negative(f"{path}.haircutFunction.kind.positiveCurvePenalty", kind.positive_curve_penalty)
+            )
+        elif kind.type != "identity":
+            raise _wrong(f"{path}.haircutFunction.kind.type", "must be 'identity' or 'inverseSqrt'", kind.type)
+        rows.append((float(weight), base, penalty))
+    column = [np.array(c) for c in zip(*rows, strict=True)]
+    return Assets(tuple(c.symbol for c in spec.collateral), tuple(quantum), *column)
+
+
+def _listing(listed: Sequence[tuple[int, _Spot]], settle_quantum: Fraction) -> dict[str, Any]:
+    """Columns of a `Listing`."""
+    tick: list[Fraction] = []
+    step: list[Fraction] = []
+    impact, limit, rows, takes_orders = [], [], [], []
+    for at, market in listed:
+        state = market.order_book_state or "Open"
+        if state not in _BOOK_STATES:
+            words = ", ".join(_BOOK_STATES)
+            raise _wrong(f"markets[{at}].orderBookState", f"must be one of {words}", state)
+        takes_orders.append(_BOOK_STATES[state])
+        path = f"markets[{at}].filters"
+        price = market.filters.price
+        tick.append(_positive(f"{path}.price.tickSize", price.tick_size))
+        step.append(_positive(f"{path}.quantity.stepSize", market.filters.quantity.step_size))
+        max_ticks = _MOST_TICKS
+        if price.max_price is not None:
+            max_ticks = min(max_ticks, int(_positive(f"{path}.price.maxPrice", price.max_price) // tick[-1]))
+        worth = tick[-1] * step[-1] / settle_quantum
+        if max(worth.numerator, worth.denominator) >= _LARGEST:
+            rule = "settle quanta that a lot is worth at one tick must be a ratio of whole numbers below 2**62"
+            raise _wrong(path, rule, worth)
+        if max_ticks < 1:
+            raise _wrong(path, "maxPrice must be at least a tick", price.max_price)
+        rows.append((max_ticks, worth.numerator, worth.denominator))
+        impact.append(
+            _band(f"{path}.price", "{}ImpactMultiplier", price.min_impact_multiplier, price.max_impact_multiplier)
+        )
+        limit.append(_band(f"{path}.price", "{}Multiplier", price.min_multiplier, price.max_multiplier))
+    whole = np.array(rows, np.int64).reshape(-1, 3).T
+    min_impact, max_impact = _columns(impact)
+    min_multiplier, max_multiplier = _columns(limit)
+    return {
+        "symbol": tuple(market.symbol for _, market in listed), "tick": tuple(tick), "step": tuple(step),
+        "max_ticks": whole[0].copy(), "value_num": whole[1].copy(), "value_den": whole[2].copy(),
+        "min_impact": min_impact, "max_impact": max_impact,
+        "min_multiplier": min_multiplier, "max_multiplier": max_multiplier,
+        "takes_orders": np.array(takes_orders, bool),
+    }  # fmt: skip
+
+
+_BOOK_STATES = {"Open": True, "LimitOnly": True, "PostOnly": False, "CancelOnly": False, "Closed": False}
+"""Of an order book, and whether an order that takes from it is filled: a liquidation's are limit orders."""
+
+_Band: TypeAlias = tuple[Fraction | None, Fraction | None]
+
+
+def _band(path: str, name: str, low: Decimal | None, high: Decimal | None) -> _Band:
+    """Multipliers of a band, below and above; ``name`` has a place for min and max."""
+    below, above = name.format("min"), name.format("max")
+    lower = None if low is None else _positive(f"{path}.{below}", low)
+    upper = None if high is None else _positive(f"{path}.{above}", high)
+    if lower is not None and upper is not None and lower >= upper:
+        raise _wrong(f"{path}.{below}", f"must be less than {above}", low)
+    return lower, upper
+
+
+def _columns(bands: list[_Band]) -> tuple[tuple[Fraction | None, ...], tuple[Fraction | None, ...]]:
+    return tuple(low for low, _ in bands), tuple(high for _, high in bands)
+
+
+def _spots(listed: list[tuple[int, _Spot]], assets: Assets, settle_quantum: Fraction) -> Spots:
+    columns = _listing(listed, settle_quantum)
+    asset = [assets.symbol.index(spot.base_symbol) for _, spot in listed]
+    lots = [step / assets.quantum[k] for step, k in zip(columns["step"], asset, strict=True)]
+    for (at, spot), lot in zip(listed, lots, strict=True):
+        if lot.denominator != 1 or lot >= _LARGEST:
+            path, step = f"markets[{at}].filters.quantity.stepSize", spot.filters.quantity.step_size
+            raise _wrong(path, "must be a whole number of the asset's quanta, less than 2**62", step)
+    return Spots(
+        asset=np.array(asset, np.int64), lot_quanta=np.array([lot.numerator for lot in lots], np.int64), **columns
+    )
+
+
+def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle_quantum: Fraction) -> Markets:
+    columns = _listing(listed, settle_quantum)
+    min_lots, mean_mark, tolerance, update, funding = [], [], [], [], []
+    for (at, market), step in zip(listed, columns["step"], strict=True):
+        path = f"markets[{at}]"
+        price, least = market.filters.price, market.filters.quantity.min_quantity or Decimal(0)
+        smallest = _not_negative(f"{path}.filters.quantity.minQuantity", least) / step
+        if smallest >= _LARGEST:
+            raise _wrong(f"{path}.filters.quantity.minQuantity", "must be less than 2**62 lots", least)
+        min_lots.append(ceil(smallest))
+        path += ".filters.price"
+        band = price.mean_mark_price_band or _MarkBand()
+        mean_mark.append(_band(f"{path}.meanMarkPriceBand", "{}Multiplier", band.min_multiplier, band.max_multiplier))
+        width = (price.mean_premium_band or _PremiumBand()).tolerance_pct
+        tolerance.append(None if width is None else _not_negative(f"{path}.meanPremiumBand.tolerancePct", width))
+        update.append(_update_cap(path, price))
+        funding.append(_funding(f"markets[{at}]", market))
+    interval, lower, upper = zip(*funding, strict=True)
+    slowest, fastest = zip(*update, strict=True)
+    low, high = _columns(mean_mark)
+    held = {symbol: row for row, symbol in enumerate(assets.symbol)}
+    return Markets(
+        base_asset=np.array([held.get(m.base_symbol, -1) for _, m in listed], np.int64),
+        min_lots=np.array(min_lots, np.int64),
+        mean_mark_low=low,
+        mean_mark_high=high,
+        premium_tolerance=tuple(tolerance),
+        min_update=np.array(slowest, float),
+        max_update=np.array(fastest, float),
+        funding_interval=np.array(interval, np.int64),
+        funding_lower=np.array(lower, float),
+        funding_upper=np.array(upper, float),
+        **columns,
+    )
+
+
+def _update_cap(path: str, price: _Price) -> tuple[float, float]:
+    """Least and most that a print may become of the one before in a second; NaN: anything."""
+    low, high = price.min_price_update_multiplier, price.max_price_update_multiplier
+    if low is not None and _positive(f"{path}.minPriceUpdateMultiplier", low) > 1:
+        raise _wrong(f"{path}.minPriceUpdateMultiplier", "must be at most 1", low)
+    if high is not None and _positive(f"{path}.maxPriceUpdateMultiplier", high) < 1:
+        raise _wrong(f"{path}.maxPriceUpdateMultiplier", "must be at least 1", high)
+    return np.nan if low is None else float(low), np.nan if high is None else float(high)
+
+
+def _funding(path: str, market: _Market) -> tuple[int, float, float]:
+    """Funding interval in nanoseconds (0 without funding), and the lowest and the highest rate."""
+    interval = market.funding_interval
+    if interval is not None and not 1 <= interval <= 31_536_000_000:
+        raise _wrong(f"{path}.fundingInterval", "must be from 1 millisecond to a year", interval)
+    bounds = []
+    for name, bound, none in (
+        ("fundingRateLowerBound", market.funding_rate_lower_bound, -np.inf),
+        ("fundingRateUpperBound", market.funding_rate_upper_bound, np.inf),
+    ):
+        if bound is not None and not (bound.is_finite() and -10_000 <= bound <= 10_000):
+            raise _wrong(f"{path}.{name}", "must be from -10000 to 10000 basis points", bound)
+        bounds.append(none if bound is None else float(bound) / 10_000)
+    if bounds[0] > bounds[1]:
+        raise _wrong(f"{path}.fundingRateLowerBound", "must not be above fundingRateUpperBound", bounds[0])
+    return (interval or 0) * 1_000_000, bounds[0], bounds[1]
+
+
+def _backstop(spec: _Venue, markets: Markets, assets: Assets) -> tuple[Provider, ...]:
+    providers: list[Provider] = []
+    for at, row in enumerate(spec.backstop):
+        path = f"backstop[{at}]"
+        if row.account in [p.account for p in providers]:
+            raise _wrong(f"{path}.account", "must not stand twice", row.account)
+        limits = (
+            None if limit is None else _amount(f"{path}.{name}", limit)
+            for name, limit in (
+                ("capacity_per_min", row.capacity_per_min),
+                ("capacity_per_hour", row.capacity_per_hour),
+                ("max_notional", row.max_notional),
+            )
+        )
+        minute, hour, total = limits
+        taken = [
+            _rows(f"{path}.{name}", symbols, of, rule)
+            for name, symbols, of, rule in (
+                ("markets", row.markets, markets.symbol, "must be a market of the venue"),
+                ("assets", row.assets, assets.symbol, "must be a collateral asset of the venue"),
+            )
+        ]
+        providers.append(Provider(row.account, minute, hour, total, *taken))
+    return tuple(providers)
+
+
+def _rows(path: str, symbols: list[str] | None, of: tuple[str, ...], rule: str) -> frozenset[int]:
+    """Rows of symbols; all of them where none are named."""
+    for symbol in symbols or ():
+        if symbol not in of:
+            raise _wrong(path, rule, symbol)
+    return frozenset(range(len(of)) if symbols is None else map(of.index, symbols))

@@ -1,0 +1,157 @@
+"""The shape of a venue file: markets, collateral and pools in the venue's public API shape."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from .margin_functions import MarginFunction
+
+_Figure = str | int | float  # text may be a decimal or a fraction
+
+
+class _MarkBand(msgspec.Struct, rename="camel"):
+    min_multiplier: Decimal | None = None
+    max_multiplier: Decimal | None = None
+
+
+class _PremiumBand(msgspec.Struct, rename="camel"):
+    tolerance_pct: Decimal | None = None
+
+
+class _Price(msgspec.Struct, rename="camel"):
+    tick_size: Decimal
+    max_price: Decimal | None = None
+    min_impact_multiplier: Decimal | None = None
+    max_impact_multiplier: Decimal | None = None
+    min_multiplier: Decimal | None = None
+    max_multiplier: Decimal | None = None
+    mean_mark_price_band: _MarkBand | None = None
+    mean_premium_band: _PremiumBand | None = None
+    min_price_update_multiplier: Decimal | None = None
+    max_price_update_multiplier: Decimal | None = None
+
+
+class _Quantity(msgspec.Struct, rename="camel"):
+    step_size: Decimal
+    min_quantity: Decimal | None = None
+
+
+class _Filters(msgspec.Struct):
+    price: _Price
+    quantity: _Quantity
+
+
+class _Spot(msgspec.Struct, rename="camel"):
+    symbol: str
+    base_symbol: str
+    filters: _Filters
+    order_book_state: str | None = None
+
+
+class _Market(_Spot, rename="camel"):
+    imf_function: MarginFunction | None = None
+    mmf_function: MarginFunction | None = None
+    funding_interval: int | None = None
+    funding_rate_upper_bound: Decimal | None = None
+    funding_rate_lower_bound: Decimal | None = None
+
+
+class _Listed(msgspec.Struct, rename="camel"):
+    symbol: str
+    market_type: str
+    base_symbol: str | None = None
+    quote_symbol: str | None = None
+
+
+class _HaircutKind(msgspec.Struct, rename="camel"):
+    type: str
+    base: Decimal | None = None
+    positive_curve_penalty: Decimal | None = None
+
+
+class _Haircut(msgspec.Struct):
+    weight: Decimal
+    kind: _HaircutKind
+
+
+class _Collateral(msgspec.Struct, rename="camel"):
+    symbol: str
+    haircut_function: _Haircut
+    imf_function: MarginFunction | None = None
+    mmf_function: MarginFunction | None = None
+    quantum: Decimal = Decimal("0.000001")
+
+
+class _Pool(msgspec.Struct, rename="camel"):
+    symbol: str
+    state: str = "Open"
+    lent_quantity: Decimal = Decimal(0)
+    borrowed_quantity: Decimal = Decimal(0)
+    fee: Decimal = Decimal(0)
+    optimal_utilization: Decimal = Decimal("0.9")
+    max_utilization: Decimal = Decimal(1)
+    throttle_utilization_threshold: Decimal = Decimal(1)
+    throttle_update_fraction: Decimal = Decimal("0.1")
+    open_borrow_lend_limit: Decimal | None = None
+
+
+class _Policy(msgspec.Struct, forbid_unknown_fields=True):
+    acmf_divisor: _Figure = 2
+    acmf_offset: _Figure = "0.06"
+    haircut_size_unit: str = "notional"
+    slice_fraction: _Figure = "0.1"
+    slices_per_tick: int = 1
+    min_slice_notional: _Figure = 1000
+    liquidation_fee: _Figure = "0.01"
+    backstop_fund_share: _Figure = "1/3"
+    backstop_below_zero: str = "mark"
+    fund: _Figure = 0
+    shortfall: str = "non_recourse"
+    adl_policy: str = "pnl_leverage"
+    adl_price: _Figure = 0
+    adl_counterparties: str = "profitable"
+    adl_cap: _Figure = 1
+    zero_price_band: _Figure = 1
+    counterparty_mmr: _Figure = 1
+    slice_probability: _Figure = "0.5"
+    slice_cooldown: _Figure | None = None
+    target_mmr: _Figure = 1
+    depth_share: _Figure = 1
+    slippage_limit: _Figure | None = None
+    market_cap: _Figure | None = None
+    account_cap: _Figure | None = None
+    account_cap_interval: int = 60
+    account_order: str = "mmr"
+    position_order: str = "relief"
+    harmful_slice: str = "waive"
+    waived_fee_share: _Figure = "0.5"
+    conversion_slippage: _Figure = "0.01"
+    conversion_limit: _Figure | None = None
+    mark_index_threshold: _Figure = "0.05"
+    stale_after: _Figure = 60
+    refill_half_life: _Figure | None = None
+    realize_interval: int | None = None
+    largest_gap: _Figure | None = 86_400
+    borrow_rate_base: _Figure = 0
+    borrow_rate_slope: _Figure = "0.06"
+    borrow_rate_jump: _Figure = 1
+
+
+class _Provider(msgspec.Struct, forbid_unknown_fields=True):
+    account: int | str
+    capacity_per_min: Decimal | None = None
+    capacity_per_hour: Decimal | None = None
+    max_notional: Decimal | None = None
+    markets: list[str] | None = None
+    assets: list[str] | None = None
+
+
+class _Venue(msgspec.Struct, forbid_unknown_fields=True):
+    settle_asset: str
+    markets: list[_Listed]
+    collateral: list[_Collateral]
+    borrow_lend: list[_Pool] = msgspec.field(default_factory=list)
+    policy: _Policy = msgspec.field(default_factory=_Policy)
+    backstop: list[_Provider] = msgspec.field(default_factory=list)

@@ -1,0 +1,339 @@
+"""The rules of a venue in columns: markets, spot markets, assets, pools and providers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from fractions import Fraction
+from functools import cached_property
+from hashlib import sha256
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..boundary import RiskDataError
+from .margin_functions import Curves
+from .policy import Policy, _wrong
+
+Float = npt.NDArray[np.float64]
+Int = npt.NDArray[np.int64]
+
+_MOST_TICKS = 10**13
+"""Of a price, whatever maxPrice a market has: what the guards sample, and sums of 300 seconds fit 64 bits."""
+MOST_LOTS_IN_MARKET = 2**61 - 1
+"""Of all positions, or of all orders, of all accounts in a market."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What is traded on a book, one row each.
+
+    ``tick`` and ``step`` are exact; ``value_num / value_den`` is the worth of one lot at one tick in settle
+    quanta; ``max_ticks`` those of maxPrice, and at most 10**13. Multipliers of the price-impact band and of the
+    limit-price band are None where the venue has none. ``takes_orders`` is False where nobody can take from the book.
+    """
+
+    symbol: tuple[str, ...]
+    tick: tuple[Fraction, ...]
+    step: tuple[Fraction, ...]
+    max_ticks: Int
+    value_num: Int
+    value_den: Int
+    min_impact: tuple[Fraction | None, ...]
+    max_impact: tuple[Fraction | None, ...]
+    min_multiplier: tuple[Fraction | None, ...]
+    max_multiplier: tuple[Fraction | None, ...]
+    takes_orders: npt.NDArray[np.bool_]
+
+    @cached_property
+    def tick_size(self) -> Float:
+        """Price of a tick, nearest float64, one per row."""
+        return np.array([float(t) for t in self.tick])
+
+    @cached_property
+    def step_size(self) -> Float:
+        """Quantity of a lot, nearest float64, one per row."""
+        return np.array([float(s) for s in self.step])
+
+    @cached_property
+    def max_price(self) -> Float:
+        """Highest price, nearest float64, one per row."""
+        return np.asarray(self.max_ticks * self.tick_size)
+
+    def too_high(self, row: int) -> str:
+        """Rule that a price above the highest of a row breaks."""
+        if self.max_ticks[row] < _MOST_TICKS:
+            return "must be at most the market's maxPrice"
+        highest = np.format_float_positional(self.max_price[row], trim="-")
+        return f"must be at most {highest}, 10**13 ticks of the market's tickSize: it has no lower maxPrice"
+
+    @cached_property
+    def row(self) -> dict[str, int]:
+        """Row of each symbol."""
+        return {symbol: row for row, symbol in enumerate(self.symbol)}
+
+
+@dataclass(frozen=True)
+class Markets(Listing):
+    """Perpetual futures of the venue, one row each, in the order in which the venue lists them (M rows).
+
+    ``mean_mark_low`` and ``mean_mark_high`` are the multipliers of the mean-mark band and ``premium_tolerance`` that of
+    the mean-premium band, None where there is none; ``min_update`` and ``max_update`` the most that a print may move by
+    in a second, NaN where anything goes. ``funding_interval`` is in nanoseconds, 0 for a market without funding; its
+    bounds are rates per interval, infinite where there are none.
+    """
+
+    base_asset: Int
+    min_lots: Int
+    mean_mark_low: tuple[Fraction | None, ...]
+    mean_mark_high: tuple[Fraction | None, ...]
+    premium_tolerance: tuple[Fraction | None, ...]
+    min_update: Float
+    max_update: Float
+    funding_interval: Int
+    funding_lower: Float
+    funding_upper: Float
+
+    @cached_property
+    def most_lots(self) -> Int:
+        """Most lots of a position in each market, shape (M,): worth less than 2**60 quanta at maxPrice."""
+        rows = zip(self.max_ticks.tolist(), self.value_num.tolist(), self.value_den.tolist(), strict=True)
+        most = (
+            (2**60 * den - 1) // (ticks * num) if ticks < _MOST_TICKS else MOST_LOTS_IN_MARKET
+            for ticks, num, den in rows
+        )
+        return np.array([min(lots, MOST_LOTS_IN_MARKET) for lots in most], np.int64)
+
+    @cached_property
+    def funding_periods(self) -> tuple[int, ...]:
+        """Funding intervals that some market has."""
+        return tuple(sorted(set(self.funding_interval.tolist()) - {0}))
+
+    def quantity(self, lots: Int, market: npt.NDArray[np.integer[Any]]) -> Float:
+        """Quantity of a number of lots of each market, nearest float64, so that it prints as the user wrote it."""
+        over = np.array([float(step.numerator) for step in self.step])
+        under = np.array([float(step.denominator) for step in self.step])
+        found: Float = lots * over[market] / under[market]
+        return found
+
+
+@dataclass(frozen=True)
+class Spots(Listing):
+    """Spot markets of collateral assets against the settle asset, the first that the venue lists of each (S rows).
+
+    ``asset`` is the row of what is traded; ``lot_quanta`` its quanta per lot.
+    """
+
+    asset: Int
+    lot_quanta: Int
+
+
+@dataclass(frozen=True)
+class Assets:
+    """Collateral assets, one row each (K rows). ``haircut_base`` is +inf for the identity haircut."""
+
+    symbol: tuple[str, ...]
+    quantum: tuple[Fraction, ...]
+    weight: Float
+    haircut_base: Float
+    haircut_penalty: Float
+
+    @cached_property
+    def quantum_size(self) -> Float:
+        """Quantity of a quantum, nearest float64, shape (K,)."""
+        return np.array([float(q) for q in self.quantum])
+
+    @cached_property
+    def row(self) -> dict[str, int]:
+        """Row of each symbol."""
+        return {symbol: row for row, symbol in enumerate(self.symbol)}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Borrow-lend pool of an asset: rate curve, limits, and what those outside the run lend and borrow (quanta)."""
+
+    is_open: bool
+    lent: int
+    borrowed: int
+    fee: Fraction
+    optimal: Fraction
+    highest: Fraction
+    threshold: Fraction
+    update: Fraction
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A backstop provider: its account, its limits in settle units of notional (None: no limit), and what it takes."""
+
+    account: int | str
+    capacity_per_min: Fraction | None
+    capacity_per_hour: Fraction | None
+    max_notional: Fraction | None
+    markets: frozenset[int]
+    assets: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Units:
+    """What the whole numbers of accounts stand for: rows of markets and assets, lots, ticks and quanta.
+
+    Whoever takes accounts and a venue holds one against the other by `Units.must_fit`; its margin functions, policy
+    and pools are free to differ.
+    """
+
+    settle_asset: str
+    markets: tuple[str, ...]
+    steps: tuple[Fraction, ...]
+    ticks: tuple[Fraction, ...]
+    highest: tuple[int, ...]
+    assets: tuple[str, ...]
+    quanta: tuple[Fraction, ...]
+
+    @classmethod
+    def of(cls, settle_asset: str, markets: Listing, assets: Assets) -> Units:
+        """Units of such markets and assets."""
+        return cls(
+            settle_asset, markets.symbol, markets.step, markets.tick, tuple(markets.max_ticks.tolist()),
+            assets.symbol, assets.quantum,
+        )  # fmt: skip
+
+    @cached_property
+    def digest(self) -> bytes:
+        """What units that are the same have in common, quick to compare."""
+        return sha256(repr([getattr(self, field.name) for field in fields(self)]).encode()).digest()
+
+    def must_fit(self, venue: Units, what: str = "accounts") -> None:
+        """Refuse the units of a venue that are not these, in which ``what`` was read.
+
+        Raises
+        ------
+        RiskDataError
+            The message names the first difference.
+        """
+        if self is venue or self.digest == venue.digest:
+            return
+        rule = f"must be as in the venue that the {what} were read with ({{}}): read them with this venue"
+        if self.settle_asset != venue.settle_asset:
+            raise _wrong("settle_asset", rule.format(self.settle_asset), venue.settle_asset)
+        for name, mine, other in (("markets", self.markets, venue.markets), ("collateral", self.assets, venue.assets)):
+            for at, (before, now) in enumerate(zip_longest(mine, other, fillvalue="none")):
+                if before != now:
+                    raise RiskDataError("venue", f"{name}.symbol", rule.format(before), row=at, value=now)
+        units: tuple[tuple[str, tuple[str, ...], Sequence[Fraction | int], Sequence[Fraction | int]], ...] = (
+            ("stepSize", self.markets, self.steps, venue.steps),
+            ("tickSize", self.markets, self.ticks, venue.ticks),
+            ("maxPrice in ticks", self.markets, self.highest, venue.highest),
+            ("quantum", self.assets, self.quanta, venue.quanta),
+        )
+        for name, symbols, own, given in units:
+            for symbol, unit, other_unit in zip(symbols, own, given, strict=True):
+                if unit != other_unit:
+                    raise RiskDataError("venue", name, rule.format(_plain(unit)), row=symbol, value=_plain(other_unit))
+
+
+@dataclass(frozen=True)
+class Venue:
+    """The rules of a venue, frozen and columnar. Made by `load_venue`.
+
+    ``curves`` holds the margin functions of the markets and then of the assets; ``pools`` the borrow-lend pool of each
+    asset, None where an asset has none.
+    """
+
+    settle_asset: str
+    settle: int
+    markets: Markets
+    spots: Spots
+    assets: Assets
+    curves: Curves
+    pools: tuple[Pool | None, ...]
+    policy: Policy
+    backstop: tuple[Provider, ...]
+    source: dict[str, Any]
+
+    @cached_property
+    def units(self) -> Units:
+        """What whole numbers of accounts that are read with this venue stand for."""
+        return Units.of(self.settle_asset, self.markets, self.assets)
+
+    @cached_property
+    def book_units(self) -> Units:
+        """The same of order books, which spot markets have as well."""
+        return Units.of(self.settle_asset, self.listing, self.assets)
+
+    @property
+    def settle_quantum(self) -> Fraction:
+        """Settle units per quantum of the settle asset."""
+        return self.assets.quantum[self.settle]
+
+    @cached_property
+    def listing(self) -> Listing:
+        """Rows of everything that has a book: the markets, and then the spot markets (B = M + S rows)."""
+        parts = (self.markets, self.spots)
+        columns: dict[str, Any] = {}
+        for column in fields(Listing):
+            first, second = (getattr(part, column.name) for part in parts)
+            columns[column.name] = first + second if isinstance(first, tuple) else np.concatenate([first, second])
+        return Listing(**columns)
+
+    @property
+    def book_symbols(self) -> tuple[str, ...]:
+        """Symbols of everything that has a book, by book row."""
+        return self.listing.symbol
+
+    @cached_property
+    def folded_curves(self) -> tuple[Float, Float, Float, Float, Float] | None:
+        """What `Curves.folded` gives at any prices; None if it depends on them."""
+        if self.curves.by_quantity.any() or self.curves.open_interest_markets:
+            return None
+        price = np.ones(len(self.curves.base) // 2)
+        return self.curves.folded(price, lambda market: Fraction(0), float(self.settle_quantum))
+
+    @cached_property
+    def tiers(self) -> tuple[Float, Float]:
+        """Brackets of markets after the first, as `riskcore.kernels.layouts.PriceRows` has them."""
+        return self._tiers(0, len(self.markets.symbol))
+
+    @cached_property
+    def borrow_tiers(self) -> tuple[Float, Float]:
+        """The same of borrows."""
+        return self._tiers(len(self.markets.symbol), len(self.curves.base) // 2)
+
+    def _tiers(self, first: int, last: int) -> tuple[Float, Float]:
+        """Brackets after the first of initial and of maintenance margin, from +inf where there is none."""
+        curves, unit = self.curves, float(self.settle_quantum)
+        start = curves.bracket_offset[2 * first : 2 * last + 1]
+        tables = np.zeros((2, max(int(np.diff(start).max(initial=1)) - 1, 0), last - first + 1, 4))
+        tables[..., 0] = np.inf
+        for c in np.flatnonzero(np.diff(start) > 1).tolist():
+            rows = slice(start[c] + 1, start[c + 1])
+            figures = curves.bracket_from[rows] / unit, curves.bracket_rate[rows], curves.bracket_deduction[rows] / unit
+            tables[c % 2, : len(figures[0]), c // 2, :3] = np.transpose(figures)
+        return tables[0], tables[1]
+
+    @cached_property
+    def settle_quanta(self) -> tuple[Float, Float]:
+        """Settle quanta that a lot of each market, and a quantum of each asset, is worth at a price of 1."""
+        exact = (self.markets.step, self.assets.quantum)
+        lots, quanta = (np.array([float(unit / self.settle_quantum) for unit in units]) for units in exact)
+        return lots, quanta
+
+
+def must_be_venue(venue: object) -> None:
+    """Refuse what is no venue.
+
+    Raises
+    ------
+    RiskDataError
+    """
+    if not isinstance(venue, Venue):
+        raise RiskDataError("venue", None, f"must be a Venue, not {type(venue).__name__}")
+
+
+def _plain(value: Fraction | int) -> str:
+    """Text of an exact figure, as a decimal."""
+    return np.format_float_positional(float(value), trim="-")
