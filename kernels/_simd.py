@@ -85,12 +85,12 @@ def _halves(builder: Any, x: Any, y: Any) -> tuple[Any, Any]:
     return _shuffled(builder, x, y, low), _shuffled(builder, x, y, high)
 
 
-def _full(value: Any) -> Any:
+def _broadcast(value: Any) -> Any:
     return np.full(LANES, value, np.float64)
 
 
-@_instead_of(_full)
-def full(_typing, value):
+@_instead_of(_broadcast)
+def broadcast(_typing, value):
     """Give every lane one number."""
 
     def generate(_context, builder, _signature, args):
@@ -134,12 +134,12 @@ def store(_typing, array, place, lanes):
     return types.none(array, _PLACE, _LANES), generate
 
 
-def _look_up(table: Any, index: Any, place: Any) -> Any:
+def _gather4(table: Any, index: Any, place: Any) -> Any:
     return tuple(table[index[int(place) : int(place) + LANES]].T)
 
 
-@_instead_of(_look_up)
-def look_up(_typing, table, index, place):
+@_instead_of(_gather4)
+def gather4(_typing, table, index, place):
     """Four columns of a (N, 4) table, the rows being eight elements of an index from a place on."""
     _lies_as(table, types.float64, dimensions=2)
     _lies_as(index, types.uint8, types.uint16)
@@ -223,22 +223,22 @@ def _called(name: str) -> Callable[[Any, Any], Any]:
     return typing
 
 
-def _root(x: Any) -> Any:
+def _sqrt_of(x: Any) -> Any:
     with np.errstate(invalid="ignore"):
         return np.sqrt(x)
 
 
-magnitude = _instead_of(np.abs)(_called("fabs"))
-root = _instead_of(_root)(_called("sqrt"))
+absolute = _instead_of(np.abs)(_called("fabs"))
+sqrt_of = _instead_of(_sqrt_of)(_called("sqrt"))
 
 
-def _greater(x: Any, y: Any) -> Any:
+def _maximum(x: Any, y: Any) -> Any:
     return np.where(x <= y, y, x)
 
 
-@_instead_of(_greater)
-def greater(_typing, x, y):
-    """The greater of two numbers, lane by lane; the first where one is NaN."""
+@_instead_of(_maximum)
+def maximum(_typing, x, y):
+    """The maximum of two numbers, lane by lane; the first where one is NaN."""
 
     def generate(_context, builder, _signature, args):
         return builder.select(builder.fcmp_ordered("<=", *args), args[1], args[0])
@@ -246,12 +246,12 @@ def greater(_typing, x, y):
     return _LANES(_LANES, _LANES), generate
 
 
-def _where_within(x: Any, limit: Any, inside: Any, outside: Any) -> Any:
+def _select_le(x: Any, limit: Any, inside: Any, outside: Any) -> Any:
     return np.where(x <= limit, inside, outside)
 
 
-@_instead_of(_where_within)
-def where_within(_typing, x, limit, inside, outside):
+@_instead_of(_select_le)
+def select_le(_typing, x, limit, inside, outside):
     """One number where ``x <= limit``, the other where not or where one is NaN."""
 
     def generate(_context, builder, _signature, args):
@@ -260,47 +260,47 @@ def where_within(_typing, x, limit, inside, outside):
     return _LANES(_LANES, _LANES, _LANES, _LANES), generate
 
 
-def _bits_where_not(builder: Any, symbol: str, args: Any) -> Any:
+def _mask_where_not(builder: Any, symbol: str, args: Any) -> Any:
     """One bit of each lane in which a comparison does not hold."""
     wrong = builder.not_(builder.fcmp_ordered(symbol, *args))
     return builder.zext(builder.bitcast(wrong, ir.IntType(LANES)), _I64)
 
 
-def _bits_past(x: Any, limit: Any) -> Any:
+def _mask_gt(x: Any, limit: Any) -> Any:
     return np.uint64(np.packbits(~(x <= limit), bitorder="little")[0])
 
 
-@_instead_of(_bits_past)
-def bits_past(_typing, x, limit):
+@_instead_of(_mask_gt)
+def mask_gt(_typing, x, limit):
     """Bit n is set where ``x <= limit`` does not hold in lane n, a NaN being in the way of it."""
 
     def generate(_context, builder, _signature, args):
-        return _bits_where_not(builder, "<=", args)
+        return _mask_where_not(builder, "<=", args)
 
     return types.uint64(_LANES, _LANES), generate
 
 
-def _bits_not_less(x: Any, limit: Any) -> Any:
+def _mask_ge(x: Any, limit: Any) -> Any:
     return np.uint64(np.packbits(~(x < limit), bitorder="little")[0])
 
 
-@_instead_of(_bits_not_less)
-def bits_not_less(_typing, x, limit):
+@_instead_of(_mask_ge)
+def mask_ge(_typing, x, limit):
     """Bit n is set where ``x < limit`` does not hold in lane n, a NaN being in the way of it."""
 
     def generate(_context, builder, _signature, args):
-        return _bits_where_not(builder, "<", args)
+        return _mask_where_not(builder, "<", args)
 
     return types.uint64(_LANES, _LANES), generate
 
 
-def _lowest(bits: Any) -> Any:
+def _count_trailing_zeros(bits: Any) -> Any:
     return np.uint64((int(bits) & -int(bits)).bit_length() - 1)
 
 
-@_instead_of(_lowest)
-def lowest(_typing, bits):
-    """Place of the lowest bit that is set, of a number that is not 0."""
+@_instead_of(_count_trailing_zeros)
+def count_trailing_zeros(_typing, bits):
+    """Place of the count_trailing_zeros bit that is set, of a number that is not 0."""
 
     def generate(_context, builder, _signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))

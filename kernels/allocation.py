@@ -13,7 +13,7 @@ _HIGHEST = np.uint64(0xFFF0000000000000)  # place of +inf; above it are NaNs
 
 
 @kernel
-def share_out(total, weight, cap, taken):
+def water_fill(total, weight, cap, taken):
     """Split a whole amount in proportion to weights, never past the caps: water-filling.
 
     What a full one would have got beyond its cap goes to the others by their weights; where all weights are 0 the caps
@@ -89,7 +89,7 @@ def place_in_order(bits):
 
 
 @allocating_kernel
-def head_of_queue(bits, room, need, chosen, count):
+def top_of_queue(bits, room, need, chosen, count):
     """Rows with the highest scores that together have room for what is needed, and some more; in the order of rows.
 
     The rows left out all score less than those chosen. Scores of -inf and NaN, and rows without room, take no part.

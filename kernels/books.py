@@ -30,7 +30,7 @@ def quote_book(side, want, room, room_reason, book):
     band, worst = book.band[side], book.worst_average[side]
     level, used = book.cursor[side], book.taken[side]
     most = min(want, room)
-    filled, value, spare = 0, 0, 0  # spare: ticks times lots by which the average is better than its worst
+    filled, value, output_buffer = 0, 0, 0  # spare: ticks times lots by which the average is better than its worst
     while filled < most:
         if level == end:
             return filled, value, DEPTH
@@ -39,10 +39,10 @@ def quote_book(side, want, room, room_reason, book):
             return filled, value, book.band_reason[side]
         take = min(most - filled, book.lots[level] - used)
         worse = price - worst if buying else worst - price
-        if worse > 0 and take > spare // worse:
-            take = spare // worse
+        if worse > 0 and take > output_buffer // worse:
+            take = output_buffer // worse
             return filled + take, value + take * price, SLIPPAGE
-        spare -= take * worse
+        output_buffer -= take * worse
         filled += take
         value += take * price
         level, used = level + 1, 0

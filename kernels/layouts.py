@@ -16,7 +16,7 @@ class AccountColumns(NamedTuple):
     position_offset     uint32   (A+1,)  account a owns position rows position_offset[a]:[a+1]
     market              uint16   (P,)    market row, ascending within an account
     lots                int64    (P,)    signed, in/out
-    open_bid, open_ask  int64    (P,)    lots of resting orders that are not reduce-only, in/out
+    open_bid, open_ask  int64    (P,)    lots of has_orders orders that are not reduce-only, in/out
     cost                int64    (P,)    signed settle quanta paid, or worth when last realised, in/out
     entry               int64    (P,)    signed settle quanta paid, in/out
     balance_offset      uint32   (A+1,)  account a owns balance rows balance_offset[a]:[a+1]
@@ -49,7 +49,7 @@ class AccountColumns(NamedTuple):
     leverage_fraction: Float
 
 
-class PriceColumns(NamedTuple):
+class PriceArrays(NamedTuple):
     """Prices of a tick folded with lot, quantum and the margin functions; M markets, K assets, T brackets.
 
     Amounts are in settle quanta, so that sums of whole numbers stay whole: no cancellation at equity zero. Market m has
@@ -58,9 +58,9 @@ class PriceColumns(NamedTuple):
     =====================  =======  ======  =========================================================
     price_per_lot          float64  (M,)    settle quanta per lot at the mark, > 0 (0: not held, no mark)
     price_per_quantum      float64  (K,)    settle quanta per quantum of the asset
-    curve_base             float64  (N,)    fraction of a notional up to the limit
-    curve_limit            float64  (N,)    notional up to which the base is the whole rule, +inf: always
-    curve_factor           float64  (N,)    sqrt: fraction per square root of a quantum of notional
+    function_base             float64  (N,)    fraction of a notional up to the limit
+    kink_notional            float64  (N,)    notional up to which the base is the whole rule, +inf: always
+    function_factor           float64  (N,)    sqrt: fraction per square root of a quantum of notional
     bracket_offset         int64    (N+1,)  function c owns brackets bracket_offset[c]:[c+1], none: sqrt
     bracket_from           float64  (T,)    notional from which a bracket counts
     bracket_rate           float64  (T,)    its fraction
@@ -77,9 +77,9 @@ class PriceColumns(NamedTuple):
 
     price_per_lot: Float
     price_per_quantum: Float
-    curve_base: Float
-    curve_limit: Float
-    curve_factor: Float
+    function_base: Float
+    kink_notional: Float
+    function_factor: Float
     bracket_offset: Int
     bracket_from: Float
     bracket_rate: Float
@@ -93,7 +93,7 @@ class PriceColumns(NamedTuple):
     acmf_offset: float
 
 
-class PackedColumns(NamedTuple):
+class SweepColumns(NamedTuple):
     """What a sweep reads of all accounts, in G groups of eight with R rows of positions and S of balances.
 
     Slot ``8 g + n`` is lane n of group g: one account, whose rows are lane n of the group's rows. Rows that fill a
@@ -107,10 +107,10 @@ class PackedColumns(NamedTuple):
     balance_group     uint32        (G+1,)  group g owns rows balance_group[g]:[g+1]
     asset             uint8|uint16  (8S,)   asset row, ascending within an account; K: none
     held              float64       (8S,)   quanta, lent ones with the free; negative: borrowed
-    booked            float64       (8G,)   settle quanta: unsettled less the sum of the costs
-    resting           uint8         (G,)    bit n: the account has open orders
-    leveraged         uint8         (G,)    bit n: it has a leverage limit
-    unpacked          uint8         (G,)    bit n: it does not fit these columns, its rows hold nothing
+    cash_minus_cost            float64       (8G,)   settle quanta: unsettled less the sum of the costs
+    has_orders           uint8         (G,)    bit n: the account has open orders
+    has_leverage_limit         uint8         (G,)    bit n: it has a leverage limit
+    overflow          uint8         (G,)    bit n: it does not fit these columns, its rows hold nothing
     ================  ============  ======  =======================================================================
     """
 
@@ -120,27 +120,27 @@ class PackedColumns(NamedTuple):
     lots: npt.NDArray[np.int32]
     balance_group: npt.NDArray[np.uint32]
     asset: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
-    held: Float
-    booked: Float
-    resting: npt.NDArray[np.uint8]
-    leveraged: npt.NDArray[np.uint8]
-    unpacked: npt.NDArray[np.uint8]
+    balance: Float
+    cash_minus_cost: Float
+    has_orders: npt.NDArray[np.uint8]
+    has_leverage_limit: npt.NDArray[np.uint8]
+    overflow: npt.NDArray[np.uint8]
 
 
-class PriceRows(NamedTuple):
-    """Figures of `PriceColumns` that a sweep looks up together, row by row; the last row is of nothing, all 0.
+class SweepLookup(NamedTuple):
+    """Figures of `PriceArrays` that a sweep looks up together, row by row; the last row is of nothing, all 0.
 
     Up to the limit of a market, or of a borrow, the fraction is the whole of both margin functions.
 
     ====================  =======  ===========  ======================================================================
     market                float64  (M+1, 4)     price per lot, limit, initial fraction, maintenance fraction
-    tail                  float64  (M+1, 4)     initial factor, maintenance factor, initial limit, maintenance limit
+    above_kink                  float64  (M+1, 4)     initial and maintenance factor, initial and maintenance limit
     initial_tiers         float64  (T, M+1, 4)  from, rate, deduction, 0 of brackets after the first; from +inf: none
     tiers                 float64  (T, M+1, 4)  the same of the maintenance margin
     asset                 float64  (K+1, 4)     price per quantum, weight, quanta up to which it is whole, limit
     weight                float64  (K+1, 4)     haircut base, haircut penalty, size per quantum, 0
     borrow                float64  (K+1, 4)     initial fraction, maintenance fraction, 0, 0
-    borrow_tail           float64  (K+1, 4)     as ``tail``, of borrows
+    borrow_above_kink           float64  (K+1, 4)     as ``above_kink``, of borrows
     borrow_initial_tiers  float64  (U, K+1, 4)  as ``initial_tiers``
     borrow_tiers          float64  (U, K+1, 4)  as ``tiers``
     settle_quantum        float64  ()           settle units per settle quantum
@@ -150,13 +150,13 @@ class PriceRows(NamedTuple):
     """
 
     market: Float
-    tail: Float
+    above_kink: Float
     initial_tiers: Float
     tiers: Float
     asset: Float
     weight: Float
     borrow: Float
-    borrow_tail: Float
+    borrow_above_kink: Float
     borrow_initial_tiers: Float
     borrow_tiers: Float
     settle_quantum: float
@@ -164,24 +164,24 @@ class PriceRows(NamedTuple):
     acmf_offset: float
 
 
-class BoxRows(NamedTuple):
-    """Worst figures of a box of prices, laid out as `PriceRows`.
+class BoundLookup(NamedTuple):
+    """Worst figures of a box of prices, laid out as `SweepLookup`.
 
     ============  =======  ===========  ==============================================================================
     market        float64  (M+1, 4)     lowest, highest price per lot; limit and maintenance fraction at the highest
-    tail          float64  (M+1, 4)     maintenance factor and limit at the highest, 0, 0
-    tiers         float64  (T, M+1, 4)  as of `PriceRows`
+    above_kink          float64  (M+1, 4)     maintenance factor and limit at the highest, 0, 0
+    tiers         float64  (T, M+1, 4)  as of `SweepLookup`
     asset         float64  (K+1, 4)     lowest, highest price per quantum; weight, quanta up to which it is whole
     weight        float64  (K+1, 4)     haircut base, haircut penalty, size per quantum at the lowest, 0
     borrow        float64  (K+1, 4)     limit, maintenance fraction and factor at the highest, 0
-    borrow_tiers  float64  (U, K+1, 4)  as of `PriceRows`
-    acmf_divisor  float64  ()           as of `PriceRows`
+    borrow_tiers  float64  (U, K+1, 4)  as of `SweepLookup`
+    acmf_divisor  float64  ()           as of `SweepLookup`
     acmf_offset   float64  ()
     ============  =======  ===========  ==============================================================================
     """
 
     market: Float
-    tail: Float
+    above_kink: Float
     tiers: Float
     asset: Float
     weight: Float
@@ -261,20 +261,20 @@ class SliceRules(NamedTuple):
     market_room: Int
 
 
-class SliceTurns(NamedTuple):
-    """Accounts whose turn it is in a round, in the order of treatment; N accounts, H position rows of theirs.
+class SliceQueue(NamedTuple):
+    """Accounts whose queue it is in a round, in the order of treatment; N accounts, H position rows of theirs.
 
     ===========  =======  ======  =========================================================================
     account      int64    (N,)    rows of the accounts
     start        int64    (N+1,)  account n owns start[n]:start[n+1] of the columns of size H
-    status       uint8    (N,)    where each stands, or SENT_ON, in/out
+    status       uint8    (N,)    where each stands, or ESCALATED, in/out
     room         int64    (N,)    settle quanta that its cap leaves, in/out
     equity       float64  (N,)    its net equity, settle quanta, out
     maintenance  float64  (N,)    its maintenance margin, settle quanta, out
     ratio        float64  (N,)    its MMR, out
     rests        uint8    (H,)    0, THROTTLE or COOLDOWN, by market
     order        int64    (H,)    position rows in the order of treatment, out
-    gap          float64  (H,)    settle quanta that each of them closes with PRO_RATA, out
+    deficit          float64  (H,)    settle quanta that each of them closes with PRO_RATA, out
     score        float32  (H,)    what they are ordered by; 24 bits: equal on paper is equal here, out
     ===========  =======  ======  =========================================================================
     """
@@ -288,7 +288,7 @@ class SliceTurns(NamedTuple):
     ratio: Float
     rests: npt.NDArray[np.uint8]
     order: Int
-    gap: Float
+    deficit: Float
     score: npt.NDArray[np.float32]
 
 

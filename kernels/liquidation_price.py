@@ -5,50 +5,52 @@ from math import nan, sqrt
 import numpy as np
 
 from ._jit import inner_kernel, kernel
-from .margin import account_margin, bracket_of, margin_requirement, widest_lots
+from .margin import account_margin, bracket_of, margin_requirement, worst_case_lots
 
 _STEPS = 100  # of Newton's method; seven are common, more near a double root
 _MOST_LOTS = 1 << 53
 
 
 @inner_kernel
-def marginal_requirement(notional, curve, prices):
+def marginal_requirement(notional, margin_function, prices):
     """What a margin function requires of one more quantum of notional.
 
     notional  float64       ()  settle quanta, >= 0
-    curve     int64         ()  0 <= curve < N
-    prices    PriceColumns  ()  see layouts.py
+    margin function     int64         ()  0 <= margin function < N
+    prices    PriceArrays  ()  see layouts.py
     """
-    if notional <= prices.curve_limit[curve]:
-        return prices.curve_base[curve]
-    bracket = bracket_of(notional, curve, prices)
+    if notional <= prices.kink_notional[margin_function]:
+        return prices.function_base[margin_function]
+    bracket = bracket_of(notional, margin_function, prices)
     if bracket < 0:
-        return max(prices.curve_base[curve], 1.5 * prices.curve_factor[curve] * sqrt(notional))
+        return max(
+            prices.function_base[margin_function], 1.5 * prices.function_factor[margin_function] * sqrt(notional)
+        )
     return prices.bracket_rate[bracket]
 
 
 @inner_kernel
-def gap_root(side, rest, start, curve, prices):
+def deficit_root(side, rest, start, margin_function, prices):
     """Notional at which ``rest + side * notional`` equals the requirement, by Newton's method; NaN if it has none.
 
-    The gap between the two is concave, so from a start where it is not positive no step goes past the root, and on
+    The deficit between the two is concave, so from a start where it is not positive no step goes past the root, and on
     brackets the last step ends on it.
 
     side    float64       ()  +1 long, -1 short
     rest    float64       ()  settle quanta
-    start   float64       ()  settle quanta, > 0, where the gap is not positive, on the root's far side
-    curve   int64         ()  of the maintenance margin, 0 <= curve < N
-    prices  PriceColumns  ()  see layouts.py
+    start   float64       ()  settle quanta, > 0, where the deficit is not positive, on the root's far side
+    margin function   int64         ()  of the maintenance margin, 0 <= margin function < N
+    prices  PriceArrays  ()  see layouts.py
     """
     notional = start
     direction = 0.0
     for _ in range(_STEPS):
-        gap = rest + side * notional - margin_requirement(notional, curve, prices)
-        slope = side - marginal_requirement(notional, curve, prices)
+        deficit = rest + side * notional - margin_requirement(notional, margin_function, prices)
+        slope = side - marginal_requirement(notional, margin_function, prices)
         if slope == 0.0 or (direction != 0.0 and slope * direction < 0.0):
-            # past the top of the gap, which stays under zero
-            return nan if gap < 0.0 else notional
-        following = notional - gap / slope
+            # past the top of the deficit, which stays under zero
+            return nan if deficit < 0.0 else notional
+        following = notional - deficit / slope
         if direction == 0.0:
             direction = 1.0 if slope > 0.0 else -1.0
         if direction * (following - notional) <= 0.0:
@@ -58,7 +60,7 @@ def gap_root(side, rest, start, curve, prices):
 
 
 @inner_kernel
-def liquidation_notional(side, rest, held, most, curve, fraction, prices):
+def liquidation_notional(side, rest, held, most, margin_function, fraction, prices):
     """Notional of a position at which the account's net equity equals its maintenance margin, NaN if there is none.
 
     A short position has at most one, above which it is liquidated. A long one has up to two, below and above which it
@@ -68,18 +70,18 @@ def liquidation_notional(side, rest, held, most, curve, fraction, prices):
     rest      float64       ()  settle quanta, equity less the position's worth and less the other maintenance margin
     held      float64       ()  settle quanta, the present notional
     most      float64       ()  settle quanta, the notional at the highest mark: an upper price may not be past it
-    curve     int64         ()  of the maintenance margin, 0 <= curve < N
-    fraction  float64       ()  maintenance margin fraction whatever the price, NaN: the curve's
-    prices    PriceColumns  ()  see layouts.py
+    margin function     int64         ()  of the maintenance margin, 0 <= margin function < N
+    fraction  float64       ()  maintenance margin fraction whatever the price, NaN: the margin function's
+    prices    PriceArrays  ()  see layouts.py
     """
-    base, factor = prices.curve_base[curve], prices.curve_factor[curve]
+    base, factor = prices.function_base[margin_function], prices.function_factor[margin_function]
     if fraction == fraction:
         base, factor = fraction, 0.0
     if side < 0.0:
         if rest <= 0.0:
             return nan
         notional = rest / (1.0 + base)
-        return notional if fraction == fraction else gap_root(side, rest, notional, curve, prices)
+        return notional if fraction == fraction else deficit_root(side, rest, notional, margin_function, prices)
     lower = nan
     if rest < 0.0:
         if base >= 1.0:
@@ -87,13 +89,13 @@ def liquidation_notional(side, rest, held, most, curve, fraction, prices):
         lower = -rest / (1.0 - base)
         if fraction == fraction:
             return lower
-        lower = gap_root(side, rest, lower, curve, prices)
-        if not lower < held or held + rest >= margin_requirement(held, curve, prices):
+        lower = deficit_root(side, rest, lower, margin_function, prices)
+        if not lower < held or held + rest >= margin_requirement(held, margin_function, prices):
             return lower
     # rates of brackets are at most 1: only a root outgrows the equity that a rising mark brings
     upper = nan
     if factor > 0.0:
-        upper = gap_root(side, rest, max(4.0 / factor**2, rest), curve, prices)
+        upper = deficit_root(side, rest, max(4.0 / factor**2, rest), margin_function, prices)
     elif base > 1.0 and rest > 0.0:
         upper = rest / (base - 1.0)
     return upper if upper <= most else lower
@@ -106,7 +108,7 @@ def liquidation_marks(first, last, state, prices, by_quantity, highest, mark):
     first        int64           ()    0 <= first
     last         int64           ()    first <= last <= A
     state        AccountColumns  ()    see layouts.py
-    prices       PriceColumns    ()    see layouts.py
+    prices       PriceArrays    ()    see layouts.py
     by_quantity  bool            (N,)  the function's size is the quantity: its fraction does not move with the mark
     highest      float64         (M,)  highest mark, as a part of the present mark
     mark         float64         (P,)  out, as a part of the present mark, NaN if there is none
@@ -141,7 +143,7 @@ def order_room(lots, bid, ask, side, own_fraction, room, exposure_room, market, 
     room           float64       ()  settle quanta that the market's initial margin must stay under
     exposure_room  float64       ()  settle quanta that its exposure must stay under, +inf without a limit
     market         int64         ()  0 <= market < M
-    prices         PriceColumns  ()  see layouts.py
+    prices         PriceArrays  ()  see layouts.py
     """
     price = prices.price_per_lot[market]
     low, high = np.int64(-1), np.int64(_MOST_LOTS)
@@ -149,7 +151,7 @@ def order_room(lots, bid, ask, side, own_fraction, room, exposure_room, market, 
         size = low + (high - low) // 2
         more_bid = bid + size if side > 0 else bid
         more_ask = ask + size if side < 0 else ask
-        notional = widest_lots(lots, more_bid, more_ask) * price
+        notional = worst_case_lots(lots, more_bid, more_ask) * price
         needed = max(margin_requirement(notional, 2 * market, prices), notional * own_fraction)
         if needed < room and notional < exposure_room:
             low = size
@@ -165,7 +167,7 @@ def largest_orders(accounts, market, state, prices, lots):
     accounts  int64           (N,)    0 <= account < A
     market    int64           ()      0 <= market < M
     state     AccountColumns  ()      see layouts.py
-    prices    PriceColumns    ()      see layouts.py
+    prices    PriceArrays    ()      see layouts.py
     lots      int64           (N, 2)  out, bid and ask, 0 if none
     """
     for n in range(accounts.size):
@@ -176,7 +178,7 @@ def largest_orders(accounts, market, state, prices, lots):
         total = 0.0
         for i in range(state.position_offset[a], state.position_offset[a + 1]):
             m = np.int64(state.market[i])
-            notional = widest_lots(state.lots[i], state.open_bid[i], state.open_ask[i]) * prices.price_per_lot[m]
+            notional = worst_case_lots(state.lots[i], state.open_bid[i], state.open_ask[i]) * prices.price_per_lot[m]
             if m == market:
                 held, bid, ask = state.lots[i], state.open_bid[i], state.open_ask[i]
                 exposure -= notional
@@ -195,7 +197,7 @@ def borrow_margin(account, state, prices):
 
     account  int64           ()  0 <= account < A
     state    AccountColumns  ()  see layouts.py
-    prices   PriceColumns    ()  see layouts.py
+    prices   PriceArrays    ()  see layouts.py
     """
     total = 0.0
     markets = prices.price_per_lot.size

@@ -13,15 +13,15 @@ DOUBT_BAND = 1e-12  # of the gross amounts: some 10,000 roundings wide
 
 
 @inner_kernel
-def bracket_of(notional, curve, prices):
+def bracket_of(notional, margin_function, prices):
     """Bracket of a margin function that a notional past its limit lies in, -1 for one without brackets.
 
     notional  float64       ()  settle quanta, >= 0
-    curve     int64         ()  0 <= curve < N
-    prices    PriceColumns  ()  see layouts.py
+    margin function     int64         ()  0 <= margin function < N
+    prices    PriceArrays  ()  see layouts.py
     """
-    bracket = prices.bracket_offset[curve]
-    last = prices.bracket_offset[curve + 1] - 1
+    bracket = prices.bracket_offset[margin_function]
+    last = prices.bracket_offset[margin_function + 1] - 1
     if bracket > last:
         return -1
     while bracket < last and notional > prices.bracket_from[bracket + 1]:
@@ -30,18 +30,20 @@ def bracket_of(notional, curve, prices):
 
 
 @inner_kernel
-def margin_requirement(notional, curve, prices):
+def margin_requirement(notional, margin_function, prices):
     """What a margin function requires of a notional, settle quanta.
 
     notional  float64       ()  settle quanta, >= 0
-    curve     int64         ()  0 <= curve < N
-    prices    PriceColumns  ()  see layouts.py
+    margin function     int64         ()  0 <= margin function < N
+    prices    PriceArrays  ()  see layouts.py
     """
-    if notional <= prices.curve_limit[curve]:
-        return notional * prices.curve_base[curve]
-    bracket = bracket_of(notional, curve, prices)
+    if notional <= prices.kink_notional[margin_function]:
+        return notional * prices.function_base[margin_function]
+    bracket = bracket_of(notional, margin_function, prices)
     if bracket < 0:
-        return notional * max(prices.curve_base[curve], prices.curve_factor[curve] * sqrt(notional))
+        return notional * max(
+            prices.function_base[margin_function], prices.function_factor[margin_function] * sqrt(notional)
+        )
     return notional * prices.bracket_rate[bracket] - prices.bracket_deduction[bracket]
 
 
@@ -60,7 +62,7 @@ def collateral_weight(size, weight, base, penalty):
 
 
 @kernel
-def widest_lots(lots, bid, ask):
+def worst_case_lots(lots, bid, ask):
     """Lots of a position at its largest, of nothing, all bids and all asks of its resting orders filling.
 
     lots  int64  ()  signed position
@@ -76,7 +78,7 @@ def account_margin(account, state, prices):
 
     account  int64           ()  0 <= account < A
     state    AccountColumns  ()  see layouts.py
-    prices   PriceColumns    ()  see layouts.py
+    prices   PriceArrays    ()  see layouts.py
     """
     equity, gross, exposure, initial, maintenance = 0.0, 0.0, 0.0, 0.0, 0.0
     markets = prices.price_per_lot.size
@@ -111,7 +113,7 @@ def account_margin(account, state, prices):
         gross += notional
         maintenance += margin_requirement(notional, 2 * m + 1, prices)
         if has_orders:
-            notional = widest_lots(lots, state.open_bid[i], state.open_ask[i]) * price
+            notional = worst_case_lots(lots, state.open_bid[i], state.open_ask[i]) * price
         exposure += notional
         initial += max(margin_requirement(notional, 2 * m, prices), notional * own_fraction)
 
@@ -181,7 +183,7 @@ def account_statuses(accounts, state, prices, status):
 
     accounts  int64           (N,)  0 <= account < A
     state     AccountColumns  ()    see layouts.py
-    prices    PriceColumns    ()    see layouts.py
+    prices    PriceArrays    ()    see layouts.py
     status    uint8           (N,)  out, SAFE | LIQUIDATING | BELOW_AUTO_CLOSE | DOUBT
     """
     for n in range(accounts.size):
@@ -196,7 +198,7 @@ def position_requirements(rows, lots, state, prices, requirement):
     rows         int64           (N,)  0 <= row < P
     lots         int64           (N,)  signed
     state        AccountColumns  ()    see layouts.py
-    prices       PriceColumns    ()    see layouts.py
+    prices       PriceArrays    ()    see layouts.py
     requirement  float64         (N,)  out, settle units
     """
     quanta_per_unit = 1.0 / prices.settle_quantum
@@ -212,7 +214,7 @@ def account_margins(accounts, state, prices, equity, exposure, initial, maintena
 
     accounts     int64           (N,)  0 <= account < A
     state        AccountColumns  ()    see layouts.py
-    prices       PriceColumns    ()    see layouts.py
+    prices       PriceArrays    ()    see layouts.py
     equity       float64         (N,)  out, settle units
     exposure     float64         (N,)  out, settle units
     initial      float64         (N,)  out, settle units

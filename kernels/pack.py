@@ -10,34 +10,34 @@ from .sweep import _SHORT
 
 
 @kernel
-def update_slots(slots, places, state, packed):
+def update_slots(slots, places, state, sweep_view):
     """Copy what the accounts of some slots hold to others, which have room for as many rows.
 
     slots   int64          (N,)  0 <= slot < 8 G, with an account
     places  int64          (N,)  slots to copy to
-    state   PackedColumns  ()    see layouts.py: where from
-    packed  PackedColumns  ()    out, see layouts.py: where to; offsets are there, and what fills up
+    state   SweepColumns  ()    see layouts.py: where from
+    packed  SweepColumns  ()    out, see layouts.py: where to; offsets are there, and what fills up
     """
     for n in range(slots.size):
         group, lane = slots[n] // LANES, slots[n] % LANES
         target, target_lane = places[n] // LANES, places[n] % LANES
-        at = LANES * np.int64(packed.position_group[target]) + target_lane
+        at = LANES * np.int64(sweep_view.position_group[target]) + target_lane
         for row in range(np.int64(state.position_group[group]), np.int64(state.position_group[group + 1])):
-            packed.market[at] = state.market[LANES * row + lane]
-            packed.lots[at] = state.lots[LANES * row + lane]
+            sweep_view.market[at] = state.market[LANES * row + lane]
+            sweep_view.lots[at] = state.lots[LANES * row + lane]
             at += LANES
-        at = LANES * np.int64(packed.balance_group[target]) + target_lane
+        at = LANES * np.int64(sweep_view.balance_group[target]) + target_lane
         for row in range(np.int64(state.balance_group[group]), np.int64(state.balance_group[group + 1])):
-            packed.asset[at] = state.asset[LANES * row + lane]
-            packed.held[at] = state.held[LANES * row + lane]
+            sweep_view.asset[at] = state.asset[LANES * row + lane]
+            sweep_view.balance[at] = state.balance[LANES * row + lane]
             at += LANES
-        packed.account[places[n]] = state.account[slots[n]]
-        packed.booked[places[n]] = state.booked[slots[n]]
+        sweep_view.account[places[n]] = state.account[slots[n]]
+        sweep_view.cash_minus_cost[places[n]] = state.cash_minus_cost[slots[n]]
         bit = np.uint8(1 << target_lane)
         for bits, source in (
-            (packed.resting, state.resting),
-            (packed.leveraged, state.leveraged),
-            (packed.unpacked, state.unpacked),
+            (sweep_view.has_orders, state.has_orders),
+            (sweep_view.has_leverage_limit, state.has_leverage_limit),
+            (sweep_view.overflow, state.overflow),
         ):
             bits[target] = bits[target] | bit if source[group] >> lane & 1 else bits[target] & ~bit
 
@@ -57,16 +57,16 @@ def largest_costs(state, size):
 
 
 @kernel
-def pack_slots(slots, state, packed):
+def pack_slots(slots, state, sweep_view):
     """Write the amounts of some slots anew, and which rows they are of.
 
     slots   int64           (N,)  0 <= slot < 8 G, with an account
     state   AccountColumns  ()    see layouts.py
-    packed  PackedColumns   ()    out, see layouts.py; accounts and offsets are there, and what fills up
+    packed  SweepColumns   ()    out, see layouts.py; accounts and offsets are there, and what fills up
     """
     for n in range(slots.size):
         group, lane = slots[n] // LANES, slots[n] % LANES
-        account = np.int64(packed.account[slots[n]])
+        account = np.int64(sweep_view.account[slots[n]])
         positions = range(np.int64(state.position_offset[account]), np.int64(state.position_offset[account + 1]))
         balances = range(np.int64(state.balance_offset[account]), np.int64(state.balance_offset[account + 1]))
         fits = True
@@ -74,22 +74,24 @@ def pack_slots(slots, state, packed):
             fits = fits and abs(state.lots[i]) <= _SHORT
         for j in balances:
             fits = fits and (state.free[j] >= 0 or state.lent[j] == 0)
-        place = LANES * np.int64(packed.position_group[group]) + lane
+        place = LANES * np.int64(sweep_view.position_group[group]) + lane
         for i in positions:
-            packed.market[place] = state.market[i]
-            packed.lots[place] = state.lots[i] if fits else 0
+            sweep_view.market[place] = state.market[i]
+            sweep_view.lots[place] = state.lots[i] if fits else 0
             place += LANES
-        place = LANES * np.int64(packed.balance_group[group]) + lane
+        place = LANES * np.int64(sweep_view.balance_group[group]) + lane
         for j in balances:
-            packed.asset[place] = state.asset[j]
-            packed.held[place] = float(state.free[j] + state.lent[j]) if fits else 0.0
+            sweep_view.asset[place] = state.asset[j]
+            sweep_view.balance[place] = float(state.free[j] + state.lent[j]) if fits else 0.0
             place += LANES
-        packed.booked[slots[n]] = float(state.unsettled[account] - state.account_cost[account]) if fits else 0.0
+        sweep_view.cash_minus_cost[slots[n]] = (
+            float(state.unsettled[account] - state.account_cost[account]) if fits else 0.0
+        )
         bit = np.uint8(1 << lane)
         for bits, is_set in (
-            (packed.resting, state.open_orders[account] > 0),
-            (packed.leveraged, state.leverage_fraction[account] > 0.0),
-            (packed.unpacked, not fits),
+            (sweep_view.has_orders, state.open_orders[account] > 0),
+            (sweep_view.has_leverage_limit, state.leverage_fraction[account] > 0.0),
+            (sweep_view.overflow, not fits),
         ):
             bits[group] = bits[group] | bit if is_set else bits[group] & ~bit
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from ._jit import allocating_kernel, inner_kernel, kernel
-from .allocation import share_out
+from .allocation import water_fill
 from .books import ACCOUNT_CAP, FULL, REASONS, quote_book, take_book
 from .integer_math import cost_change, multiply_divide, scale
 from .margin import LIQUIDATING, account_margin, float_status, margin_ratio, margin_requirement
 from .slice_size import (
     _UNLIMITED,
+    ESCALATED,
     LARGEST,
     PRO_RATA,
     RELIEF,
-    SENT_ON,
     TO_BACKSTOP,
     size_at_price,
     size_slice,
@@ -27,24 +27,24 @@ EVENTS = ("skip", "expire", "harm", "book")
 """What a row of the phase says, by code."""
 SKIP, EXPIRE, HARM, BOOK = range(4)
 
-ROW_REASONS = (*REASONS, "throttle", "cooldown", "fee_waived", "sent", "kept_back", "to_backstop")
+ROW_REASONS = (*REASONS, "throttle", "cooldown", "fee_waived", "sent", "withheld", "to_backstop")
 """Why, by code: those of the book, and on."""
 
 
 @inner_kernel
-def open_turn(n, turns, state, prices, rules, book):
+def open_queue(n, queue, state, prices, rules, book):
     """Look at an account's margin, and put its positions in order.
 
     n       int64           ()  place of the account
-    turns   SliceTurns      ()  equity, maintenance, ratio, order, gap and score change
+    queue   SliceQueue      ()  equity, maintenance, ratio, order, deficit and score change
     state   AccountColumns  ()  see layouts.py
-    prices  PriceColumns    ()  see layouts.py
+    prices  PriceArrays    ()  see layouts.py
     rules   SliceRules      ()  see layouts.py
     book    BookColumns     ()  see layouts.py
     """
-    look_again(n, turns, state, prices)
-    first = np.int64(state.position_offset[turns.account[n]])
-    start, end = turns.start[n], turns.start[n + 1]
+    refresh_margin(n, queue, state, prices)
+    first = np.int64(state.position_offset[queue.account[n]])
+    start, end = queue.start[n], queue.start[n + 1]
     gross = 0.0
     for i in range(end - start):
         p = first + i
@@ -57,36 +57,36 @@ def open_turn(n, turns, state, prices, rules, book):
         elif rules.position_order == LARGEST:
             own = np.float32(margin_requirement(size * prices.price_per_lot[m], 2 * m + 1, prices))
         elif rules.position_order == RELIEF and end - start > 1:
-            row = state.settle_row[turns.account[n]]
+            row = state.settle_row[queue.account[n]]
             own = np.float32(
                 relief_per_cost(
-                    side, size, state.cost[p], state.free[row], state.lent[row], turns.room[n], rules, prices, book
+                    side, size, state.cost[p], state.free[row], state.lent[row], queue.room[n], rules, prices, book
                 )
             )
         at = start + i
-        while at > start and turns.score[at - 1] < own:
-            turns.score[at], turns.order[at] = turns.score[at - 1], turns.order[at - 1]
+        while at > start and queue.score[at - 1] < own:
+            queue.score[at], queue.order[at] = queue.score[at - 1], queue.order[at - 1]
             at -= 1
-        turns.score[at], turns.order[at] = own, p
-    gap = rules.target * turns.equity[n] - turns.maintenance[n]
+        queue.score[at], queue.order[at] = own, p
+    deficit = rules.target * queue.equity[n] - queue.maintenance[n]
     for i in range(start, end):
-        p = turns.order[i]
+        p = queue.order[i]
         if state.lots[p] != 0:
-            turns.gap[i] = gap * (abs(state.lots[p]) * prices.price_per_lot[state.market[p]] / gross)
+            queue.deficit[i] = deficit * (abs(state.lots[p]) * prices.price_per_lot[state.market[p]] / gross)
 
 
 @inner_kernel
-def look_again(n, turns, state, prices):
+def refresh_margin(n, queue, state, prices):
     """Look at an account's margin as it is now; returns where it stands, by float64 alone.
 
     n       int64           ()  place of the account
-    turns   SliceTurns      ()  equity, maintenance and ratio change
+    queue   SliceQueue      ()  equity, maintenance and ratio change
     state   AccountColumns  ()  see layouts.py
-    prices  PriceColumns    ()  see layouts.py
+    prices  PriceArrays    ()  see layouts.py
     """
-    equity, exposure, _initial, maintenance, _gross = account_margin(turns.account[n], state, prices)
-    turns.equity[n], turns.maintenance[n] = equity, maintenance
-    turns.ratio[n] = margin_ratio(maintenance, equity, exposure)
+    equity, exposure, _initial, maintenance, _gross = account_margin(queue.account[n], state, prices)
+    queue.equity[n], queue.maintenance[n] = equity, maintenance
+    queue.ratio[n] = margin_ratio(maintenance, equity, exposure)
     return float_status(equity, exposure, maintenance, prices.acmf_divisor, prices.acmf_offset)
 
 
@@ -101,7 +101,7 @@ def relief_per_cost(side, size, cost, balance, lent, account_room, rules, prices
     lent          int64         ()  settle quanta
     account_room  int64         ()  settle quanta that the account's cap leaves
     rules         SliceRules    ()  see layouts.py
-    prices        PriceColumns  ()  see layouts.py
+    prices        PriceArrays  ()  see layouts.py
     book          BookColumns   ()  see layouts.py
     """
     m = side // 2
@@ -116,7 +116,7 @@ def relief_per_cost(side, size, cost, balance, lent, account_room, rules, prices
 
 
 @inner_kernel
-def write_row(n, market, event, reason, requested, turns, rows):
+def write_row(n, market, event, reason, requested, queue, rows):
     """Append a row in which nothing changes.
 
     n          int64       ()  place of the account
@@ -124,68 +124,68 @@ def write_row(n, market, event, reason, requested, turns, rows):
     event      int64       ()  SKIP | EXPIRE | HARM | BOOK
     reason     int64       ()  index of ROW_REASONS
     requested  int64       ()  lots
-    turns      SliceTurns  ()  see layouts.py
+    queue      SliceQueue  ()  see layouts.py
     rows       SliceRows   ()  one more
     """
     row = rows.written[0]
     rows.written[0] += 1
-    rows.account[row], rows.market[row] = turns.account[n], market
+    rows.account[row], rows.market[row] = queue.account[n], market
     rows.event[row], rows.reason[row], rows.requested[row] = event, reason, requested
     rows.lots[row] = rows.flow[row] = rows.cost[row] = rows.entry[row] = rows.fee[row] = 0
-    rows.before[row] = rows.after[row] = turns.ratio[n]
+    rows.before[row] = rows.after[row] = queue.ratio[n]
 
 
 @inner_kernel
-def write_harm(n, side, reason, lots, amount, turns, rows):
+def write_harm(n, side, reason, lots, amount, queue, rows):
     """Append the row of a slice that would not help, and send its account on if that is the reason.
 
     n       int64       ()  place of the account
     side    int64       ()  of a market's book
-    reason  int64       ()  FEE_WAIVED | SENT | KEPT_BACK | TO_BACKSTOP
+    reason  int64       ()  FEE_WAIVED | SENT | WITHHELD | TO_BACKSTOP
     lots    int64       ()  that were judged
     amount  int64       ()  settle quanta they would be filled for
-    turns   SliceTurns  ()  status changes
+    queue   SliceQueue  ()  status changes
     rows    SliceRows   ()  one more
     """
-    write_row(n, side // 2, HARM, reason, lots, turns, rows)
+    write_row(n, side // 2, HARM, reason, lots, queue, rows)
     rows.flow[rows.written[0] - 1] = -amount if side % 2 == 1 else amount
     if reason == TO_BACKSTOP:
-        turns.status[n] = SENT_ON
+        queue.status[n] = ESCALATED
 
 
 @inner_kernel
-def rests(n, i, turns, state, rows):
-    """Whether a position has nothing to send in its turn: it is flat, or rests, of which a row tells.
+def rests(n, i, queue, state, rows):
+    """Whether a position has nothing to send in its queue: it is flat, or rests, of which a row tells.
 
     n      int64           ()  place of the account
     i      int64           ()  place of the position in its order
-    turns  SliceTurns      ()  see layouts.py
+    queue  SliceQueue      ()  see layouts.py
     state  AccountColumns  ()  see layouts.py
     rows   SliceRows       ()  perhaps one more
     """
-    p = turns.order[turns.start[n] + i]
-    reason = np.int64(turns.rests[turns.start[n] + p - np.int64(state.position_offset[turns.account[n]])])
+    p = queue.order[queue.start[n] + i]
+    reason = np.int64(queue.rests[queue.start[n] + p - np.int64(state.position_offset[queue.account[n]])])
     if state.lots[p] != 0 and reason != 0:
-        write_row(n, np.int64(state.market[p]), SKIP, reason, 0, turns, rows)
+        write_row(n, np.int64(state.market[p]), SKIP, reason, 0, queue, rows)
     return state.lots[p] == 0 or reason != 0
 
 
 @inner_kernel
-def slice_gap(n, i, turns, rules):
-    """What a position in its turn is to bring above 0: target times net equity less maintenance margin, or its part.
+def deficit_to_target(n, i, queue, rules):
+    """What a position in its queue is to bring above 0: target times net equity less maintenance margin, or its part.
 
     n      int64       ()  place of the account
     i      int64       ()  place of the position in its order
-    turns  SliceTurns  ()  see layouts.py
+    queue  SliceQueue  ()  see layouts.py
     rules  SliceRules  ()  see layouts.py
     """
     if rules.position_order == PRO_RATA:
-        return turns.gap[turns.start[n] + i]
-    return rules.target * turns.equity[n] - turns.maintenance[n]
+        return queue.deficit[queue.start[n] + i]
+    return rules.target * queue.equity[n] - queue.maintenance[n]
 
 
 @inner_kernel
-def fill_slice(n, i, want, filled, amount, fee, reason, turns, state, prices, rules, rows):
+def fill_slice(n, i, want, filled, amount, fee, reason, queue, state, prices, rules, rows):
     """Book what a slice filled, write its row, and look at the account again.
 
     n       int64           ()  place of the account
@@ -195,13 +195,13 @@ def fill_slice(n, i, want, filled, amount, fee, reason, turns, state, prices, ru
     amount  int64           ()  settle quanta they were filled for
     fee     int64           ()  settle quanta
     reason  int64           ()  of the fill
-    turns   SliceTurns      ()  status, room, equity, maintenance and ratio change
+    queue   SliceQueue      ()  status, room, equity, maintenance and ratio change
     state   AccountColumns  ()  lots, cost, entry, account_cost and free change
-    prices  PriceColumns    ()  see layouts.py
+    prices  PriceArrays    ()  see layouts.py
     rules   SliceRules      ()  market_room changes
     rows    SliceRows       ()  one more
     """
-    account, p = turns.account[n], turns.order[turns.start[n] + i]
+    account, p = queue.account[n], queue.order[queue.start[n] + i]
     lots, m = state.lots[p], np.int64(state.market[p])
     change = -filled if lots > 0 else filled
     flow = amount if lots > 0 else -amount
@@ -212,97 +212,97 @@ def fill_slice(n, i, want, filled, amount, fee, reason, turns, state, prices, ru
     state.entry[p] += entry
     state.account_cost[account] += cost
     state.free[state.settle_row[account]] += flow + cost - fee
-    turns.room[n] -= filled * rules.lot_quanta[m]
+    queue.room[n] -= filled * rules.lot_quanta[m]
     rules.market_room[m] -= filled
     row = rows.written[0]
-    write_row(n, m, BOOK, reason, want, turns, rows)
+    write_row(n, m, BOOK, reason, want, queue, rows)
     rows.lots[row], rows.flow[row], rows.cost[row], rows.entry[row], rows.fee[row] = change, flow, cost, entry, fee
-    turns.status[n] = look_again(n, turns, state, prices)
-    rows.after[row] = turns.ratio[n]
+    queue.status[n] = refresh_margin(n, queue, state, prices)
+    rows.after[row] = queue.ratio[n]
 
 
 @kernel
-def send_slices(turns, state, prices, rules, book, rows):
+def send_slices(queue, state, prices, rules, book, rows):
     """A slice of each position of the accounts, one account after another, while it is liquidating.
 
-    turns   SliceTurns      ()  see layouts.py
+    queue   SliceQueue      ()  see layouts.py
     state   AccountColumns  ()  lots, cost, entry, account_cost and free change
-    prices  PriceColumns    ()  see layouts.py
+    prices  PriceArrays    ()  see layouts.py
     rules   SliceRules      ()  market_room changes
     book    BookColumns     ()  cursor, taken and inside change
     rows    SliceRows       ()  what was done
     """
-    for n in range(turns.account.size):
-        open_turn(n, turns, state, prices, rules, book)
-        for i in range(turns.start[n + 1] - turns.start[n]):
-            if turns.status[n] != LIQUIDATING:
+    for n in range(queue.account.size):
+        open_queue(n, queue, state, prices, rules, book)
+        for i in range(queue.start[n + 1] - queue.start[n]):
+            if queue.status[n] != LIQUIDATING:
                 break
-            if rests(n, i, turns, state, rows):
+            if rests(n, i, queue, state, rows):
                 continue
-            p, row = turns.order[turns.start[n] + i], state.settle_row[turns.account[n]]
+            p, row = queue.order[queue.start[n] + i], state.settle_row[queue.account[n]]
             lots, m = state.lots[p], np.int64(state.market[p])
             side = 2 * m if lots > 0 else 2 * m + 1
             want, filled, value, reason, fee_num, fee_den, harm, judged, judged_value = size_slice(
-                side, abs(lots), state.cost[p], state.free[row], state.lent[row], turns.equity[n], turns.maintenance[n],
-                slice_gap(n, i, turns, rules), turns.room[n], rules, prices, book,
+                side, abs(lots), state.cost[p], state.free[row], state.lent[row], queue.equity[n], queue.maintenance[n],
+                deficit_to_target(n, i, queue, rules), queue.room[n], rules, prices, book,
             )  # fmt: skip
             if harm >= 0:
                 amount = scale(judged_value, rules.value_num[m], rules.value_den[m])
-                write_harm(n, side, harm, judged, amount, turns, rows)
+                write_harm(n, side, harm, judged, amount, queue, rows)
             elif filled == 0:
-                write_row(n, m, EXPIRE, reason, want, turns, rows)
+                write_row(n, m, EXPIRE, reason, want, queue, rows)
             if filled > 0:
                 take_book(side, filled, book)
                 amount = scale(value, rules.value_num[m], rules.value_den[m])
                 fee = multiply_divide(amount, fee_num, fee_den)
-                fill_slice(n, i, want, filled, amount, fee, reason, turns, state, prices, rules, rows)
+                fill_slice(n, i, want, filled, amount, fee, reason, queue, state, prices, rules, rows)
 
 
 @allocating_kernel
-def send_shared(turns, state, prices, rules, book, rows):
+def send_shared(queue, state, prices, rules, book, rows):
     """A slice of each position of the accounts, in passes: those of a pass share each side of the books at one price.
 
-    turns   SliceTurns      ()  see layouts.py
+    queue   SliceQueue      ()  see layouts.py
     state   AccountColumns  ()  lots, cost, entry, account_cost and free change
-    prices  PriceColumns    ()  see layouts.py
+    prices  PriceArrays    ()  see layouts.py
     rules   SliceRules      ()  market_room changes
     book    BookColumns     ()  cursor, taken and inside change
     rows    SliceRows       ()  what was done
     """
-    total, passes = turns.account.size, 0
+    total, passes = queue.account.size, 0
     for n in range(total):
-        open_turn(n, turns, state, prices, rules, book)
-        passes = max(passes, turns.start[n + 1] - turns.start[n])
+        open_queue(n, queue, state, prices, rules, book)
+        passes = max(passes, queue.start[n + 1] - queue.start[n])
     who, sides = np.empty(total, np.int64), np.empty(total, np.int64)
     for i in range(passes):
         offers = 0
         for n in range(total):
-            if turns.status[n] != LIQUIDATING or turns.start[n] + i >= turns.start[n + 1]:
+            if queue.status[n] != LIQUIDATING or queue.start[n] + i >= queue.start[n + 1]:
                 continue
-            if not rests(n, i, turns, state, rows):
-                p = turns.order[turns.start[n] + i]
+            if not rests(n, i, queue, state, rows):
+                p = queue.order[queue.start[n] + i]
                 m = np.int64(state.market[p])
                 who[offers], sides[offers] = n, 2 * m if state.lots[p] > 0 else 2 * m + 1
                 offers += 1
-        turn = np.argsort(sides[:offers], kind="mergesort")
+        queue = np.argsort(sides[:offers], kind="mergesort")
         last = 0
         while last < offers:
             first = last
-            while last < offers and sides[turn[last]] == sides[turn[first]]:
+            while last < offers and sides[queue[last]] == sides[queue[first]]:
                 last += 1
-            share_side(sides[turn[first]], i, who[turn[first:last]], turns, state, prices, rules, book, rows)
+            share_side(sides[queue[first]], i, who[queue[first:last]], queue, state, prices, rules, book, rows)
 
 
 @allocating_kernel
-def share_side(side, i, who, turns, state, prices, rules, book, rows):
+def share_side(side, i, who, queue, state, prices, rules, book, rows):
     """Fill the offers of one side together, each judged and sized at the price that all of them would get.
 
     side    int64           ()    of a market's book
     i       int64           ()    pass: place of the positions in the order of their accounts
     who     int64           (X,)  places of the accounts, ascending
-    turns   SliceTurns      ()    see layouts.py
+    queue   SliceQueue      ()    see layouts.py
     state   AccountColumns  ()    lots, cost, entry, account_cost and free change
-    prices  PriceColumns    ()    see layouts.py
+    prices  PriceArrays    ()    see layouts.py
     rules   SliceRules      ()    market_room changes
     book    BookColumns     ()    cursor, taken and inside change
     rows    SliceRows       ()    what was done
@@ -312,37 +312,37 @@ def share_side(side, i, who, turns, state, prices, rules, book, rows):
     fee_num, fee_den = np.empty(who.size, np.int64), np.empty(who.size, np.int64)
     together = 0
     for g in range(who.size):
-        size = abs(state.lots[turns.order[turns.start[who[g]] + i]])
+        size = abs(state.lots[queue.order[queue.start[who[g]] + i]])
         want[g] = slice_lots(size, rules.fraction_num, rules.fraction_den, rules.floor_lots[m], rules.min_lots[m])
-        offer[g] = min(want[g], max(turns.room[who[g]], 0) // rules.lot_quanta[m])
+        offer[g] = min(want[g], max(queue.room[who[g]], 0) // rules.lot_quanta[m])
         together += offer[g]
     room, room_reason = slice_room(side, _UNLIMITED, rules, book)
     filled, value, reason = quote_book(side, together, room, room_reason, book)
-    share_out(filled, offer, offer, got)
+    water_fill(filled, offer, offer, got)
     amount = scale(value, rules.value_num[m], rules.value_den[m])
     price = value * rules.value_unit[m] / filled if filled > 0 else 0.0
     together = 0
     for g in range(who.size):
         n = who[g]
-        p, row = turns.order[turns.start[n] + i], state.settle_row[turns.account[n]]
+        p, row = queue.order[queue.start[n] + i], state.settle_row[queue.account[n]]
         if got[g] == 0:
-            write_row(n, m, EXPIRE, ACCOUNT_CAP if offer[g] == 0 else reason, want[g], turns, rows)
+            write_row(n, m, EXPIRE, ACCOUNT_CAP if offer[g] == 0 else reason, want[g], queue, rows)
             offer[g] = 0
             continue
         want[g], fee_num[g], fee_den[g], harm = size_at_price(
             side, abs(state.lots[p]), want[g], got[g], price, state.cost[p], state.free[row], state.lent[row],
-            turns.equity[n], turns.maintenance[n], slice_gap(n, i, turns, rules), rules, prices,
+            queue.equity[n], queue.maintenance[n], deficit_to_target(n, i, queue, rules), rules, prices,
         )  # fmt: skip
         if harm >= 0:
-            write_harm(n, side, harm, got[g], multiply_divide(amount, got[g], filled), turns, rows)
-        offer[g] = min(want[g], max(turns.room[n], 0) // rules.lot_quanta[m])
+            write_harm(n, side, harm, got[g], multiply_divide(amount, got[g], filled), queue, rows)
+        offer[g] = min(want[g], max(queue.room[n], 0) // rules.lot_quanta[m])
         together += offer[g]
     if together == 0:
         return
     filled, value, reason = quote_book(side, together, room, room_reason, book)
     take_book(side, filled, book)
     amount = scale(value, rules.value_num[m], rules.value_den[m])
-    share_out(filled, offer, offer, got)
+    water_fill(filled, offer, offer, got)
     done, paid = 0, 0
     for g in range(who.size):
         n = who[g]
@@ -352,10 +352,10 @@ def share_side(side, i, who, turns, state, prices, rules, book, rows):
         if got[g] == offer[g]:
             why = FULL if got[g] == want[g] else ACCOUNT_CAP
         if got[g] == 0:
-            write_row(n, m, EXPIRE, why, want[g], turns, rows)
+            write_row(n, m, EXPIRE, why, want[g], queue, rows)
             continue
         done += got[g]
         due = multiply_divide(amount, done, filled)
         fee = multiply_divide(due - paid, fee_num[g], fee_den[g])
-        fill_slice(n, i, want[g], got[g], due - paid, fee, why, turns, state, prices, rules, rows)
+        fill_slice(n, i, want[g], got[g], due - paid, fee, why, queue, state, prices, rules, rows)
         paid = due

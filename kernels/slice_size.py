@@ -8,13 +8,13 @@ from .integer_math import multiply_divmod
 from .liquidation_price import marginal_requirement
 from .margin import collateral_weight, margin_requirement
 
-THROTTLE, COOLDOWN, FEE_WAIVED, SENT, KEPT_BACK, TO_BACKSTOP = range(len(REASONS), len(REASONS) + 6)
+THROTTLE, COOLDOWN, FEE_WAIVED, SENT, WITHHELD, TO_BACKSTOP = range(len(REASONS), len(REASONS) + 6)
 
 RELIEF, LARGEST, PRO_RATA = 0, 1, 2
 """Orders of an account's positions."""
 WAIVE, SEND, BACKSTOP = 0, 1, 2
 """What becomes of a slice that would not lower the MMR."""
-SENT_ON = 4
+ESCALATED = 4
 """Status of an account that goes on to the backstop although it is not below auto-close."""
 
 _UNLIMITED = 1 << 62
@@ -32,11 +32,11 @@ def slice_lots(lots, fraction_num, fraction_den, floor_lots, min_lots):
     min_lots      int64  ()  the smallest position that may be left
     """
     size = max(lots // fraction_den * fraction_num + lots % fraction_den * fraction_num // fraction_den, floor_lots, 1)
-    return without_tail(size, lots, min_lots)
+    return without_remainder(size, lots, min_lots)
 
 
 @kernel
-def without_tail(size, lots, min_lots):
+def without_remainder(size, lots, min_lots):
     """A slice's size, or the whole position where less than the smallest would be left.
 
     size      int64  ()  > 0
@@ -74,7 +74,7 @@ def balance_margin(balance, lent, rules, prices):
     balance  float64       ()  settle quanta, negative: a borrow
     lent     int64         ()  settle quanta
     rules    SliceRules    ()  see layouts.py
-    prices   PriceColumns  ()  see layouts.py
+    prices   PriceArrays  ()  see layouts.py
     """
     k = rules.settle
     held = max(balance, 0.0) + lent
@@ -83,8 +83,8 @@ def balance_margin(balance, lent, rules, prices):
     )
     if balance >= 0.0:
         return held * weight, 0.0
-    curve = 2 * (prices.price_per_lot.size + k) + 1
-    return held * weight + balance, margin_requirement(-balance, curve, prices)
+    margin_function = 2 * (prices.price_per_lot.size + k) + 1
+    return held * weight + balance, margin_requirement(-balance, margin_function, prices)
 
 
 @kernel
@@ -113,12 +113,12 @@ def position_effect(side, size, own, lots, worth, fee, prices):
     lots    int64         ()  filled
     worth   float64       ()  settle quanta they are filled for
     fee     float64       ()  part of the value
-    prices  PriceColumns  ()  see layouts.py
+    prices  PriceArrays  ()  see layouts.py
     """
     m = side // 2
-    price, curve = prices.price_per_lot[m], 2 * m + 1
+    price, margin_function = prices.price_per_lot[m], 2 * m + 1
     loss = (worth - lots * price if side % 2 == 1 else lots * price - worth) + fee * worth
-    return loss, own - margin_requirement((size - lots) * price, curve, prices)
+    return loss, own - margin_requirement((size - lots) * price, margin_function, prices)
 
 
 @inner_kernel
@@ -134,7 +134,7 @@ def slice_effect(side, size, lots, worth, fee, cost, balance, lent, rules, price
     balance  int64         ()  settle quanta, free
     lent     int64         ()  settle quanta
     rules    SliceRules    ()  see layouts.py
-    prices   PriceColumns  ()  see layouts.py
+    prices   PriceArrays  ()  see layouts.py
     """
     own = margin_requirement(size * prices.price_per_lot[side // 2], 2 * (side // 2) + 1, prices)
     loss, relief = position_effect(side, size, own, lots, worth, fee, prices)
@@ -149,10 +149,10 @@ def slice_effect(side, size, lots, worth, fee, cost, balance, lent, rules, price
 
 
 @inner_kernel
-def restoring_lots(side, size, own, most, gap, fee, rules, prices, book):
-    """Fewest lots whose fill makes the gap positive, and their lots times ticks; 0 and 0 if ``most`` lots do not.
+def restoring_lots(side, size, own, most, deficit, fee, rules, prices, book):
+    """Fewest lots whose fill makes the deficit positive, and their lots times ticks; 0 and 0 if ``most`` lots do not.
 
-    The gap is target times net equity less maintenance margin, where it is plain. It is concave in the lots: a price
+    The deficit is target times net equity less maintenance margin where it is plain. It is concave in lots: a price
     gets worse from level to level, and the requirement of what is left falls ever more slowly. So its tangent says at
     once when no size will do, and Newton's method comes from below.
 
@@ -160,29 +160,29 @@ def restoring_lots(side, size, own, most, gap, fee, rules, prices, book):
     size    int64         ()  lots of the position
     own     float64       ()  settle quanta, its maintenance margin
     most    int64         ()  what a quote of this side fills, <= size
-    gap     float64       ()  settle quanta, <= 0: what is to be passed
+    deficit     float64       ()  settle quanta, <= 0: what is to be passed
     fee     float64       ()  part of the value
     rules   SliceRules    ()  see layouts.py
-    prices  PriceColumns  ()  see layouts.py
+    prices  PriceArrays  ()  see layouts.py
     book    BookColumns   ()  see layouts.py
     """
     m, target = side // 2, rules.target
-    price, unit, curve = prices.price_per_lot[m], rules.value_unit[m], 2 * m + 1
-    # what a lot and what its value do to the gap: a sale loses the lot and gets the value, a purchase the other way
+    price, unit, margin_function = prices.price_per_lot[m], rules.value_unit[m], 2 * m + 1
+    # what a lot and what its value do to the deficit: a sale loses the lot and gets the value, a purchase the other way
     per_lot, per_value = -target * price, target * (1.0 - fee)
     if side % 2 == 1:
         per_lot, per_value = target * price, -target * (1.0 + fee)
     level, used = book.cursor[side], book.taken[side]
     ticks = book.price[level]
-    start = gap + own
-    slope = per_lot + per_value * ticks * unit + marginal_requirement(size * price, curve, prices) * price
-    low, value, before = 0, 0, gap
-    after, high = gap, 0
-    while low < most and gap + most * slope > 0.0:
+    start = deficit + own
+    slope = per_lot + per_value * ticks * unit + marginal_requirement(size * price, margin_function, prices) * price
+    low, value, before = 0, 0, deficit
+    after, high = deficit, 0
+    while low < most and deficit + most * slope > 0.0:
         ticks = book.price[level]
         high = min(low + book.lots[level] - used, most)
         after = start + per_lot * high + per_value * ((value + (high - low) * ticks) * unit)
-        after -= margin_requirement((size - high) * price, curve, prices)
+        after -= margin_requirement((size - high) * price, margin_function, prices)
         if after > 0.0:
             break
         value += (high - low) * ticks
@@ -196,12 +196,12 @@ def restoring_lots(side, size, own, most, gap, fee, rules, prices, book):
         if newton > 0:
             newton -= 1
             slope = per_lot + per_value * ticks * unit
-            slope += marginal_requirement((size - low) * price, curve, prices) * price
+            slope += marginal_requirement((size - low) * price, margin_function, prices) * price
             if slope > 0.0 and -before < slope * (high - low):
                 step = min(max(int(-before / slope), 1), high - low - 1)
         for _ in range(2):
             after = start + per_lot * (low + step) + per_value * ((value + step * ticks) * unit)
-            after -= margin_requirement((size - low - step) * price, curve, prices)
+            after -= margin_requirement((size - low - step) * price, margin_function, prices)
             if after > 0.0:
                 high = low + step
                 break
@@ -214,19 +214,19 @@ def restoring_lots(side, size, own, most, gap, fee, rules, prices, book):
 
 
 @inner_kernel
-def restoring_lots_and_balance(side, size, most, gap, fee, cost, balance, lent, rules, prices, book):
+def restoring_lots_and_balance(side, size, most, deficit, fee, cost, balance, lent, rules, prices, book):
     """Fewest lots as `restoring_lots` finds them, the settle balance with them; by halving.
 
     side     int64         ()  of a market's book
     size     int64         ()  lots of the position
     most     int64         ()  what a quote of this side fills, <= size
-    gap      float64       ()  settle quanta, <= 0: what is to be passed
+    deficit      float64       ()  settle quanta, <= 0: what is to be passed
     fee      float64       ()  part of the value
     cost     int64         ()  settle quanta, signed cost of the position
     balance  int64         ()  settle quanta, free
     lent     int64         ()  settle quanta
     rules    SliceRules    ()  see layouts.py
-    prices   PriceColumns  ()  see layouts.py
+    prices   PriceArrays  ()  see layouts.py
     book     BookColumns   ()  see layouts.py
     """
     unit = rules.value_unit[side // 2]
@@ -238,7 +238,7 @@ def restoring_lots_and_balance(side, size, most, gap, fee, cost, balance, lent, 
         high = min(low + book.lots[level] - used, most)
         worth = (value + (high - low) * ticks) * unit
         loss, relief = slice_effect(side, size, high, worth, fee, cost, balance, lent, rules, prices)
-        found = gap - rules.target * loss + relief > 0.0
+        found = deficit - rules.target * loss + relief > 0.0
         if found:
             break
         value += (high - low) * ticks
@@ -249,7 +249,7 @@ def restoring_lots_and_balance(side, size, most, gap, fee, cost, balance, lent, 
         step = (high - low) // 2
         worth = (value + step * ticks) * unit
         loss, relief = slice_effect(side, size, low + step, worth, fee, cost, balance, lent, rules, prices)
-        if gap - rules.target * loss + relief > 0.0:
+        if deficit - rules.target * loss + relief > 0.0:
             high = low + step
         else:
             low, value = low + step, value + step * ticks
@@ -270,7 +270,7 @@ def judge_slice(side, size, lots, worth, cost, balance, lent, equity, maintenanc
     equity       float64       ()  settle quanta, > 0
     maintenance  float64       ()  settle quanta, > 0
     rules        SliceRules    ()  see layouts.py
-    prices       PriceColumns  ()  see layouts.py
+    prices       PriceArrays  ()  see layouts.py
     """
     fee_num, fee_den, harm = rules.fee_num, rules.fee_den, -1
     loss, relief = slice_effect(side, size, lots, worth, fee_num / fee_den, cost, balance, lent, rules, prices)
@@ -282,7 +282,7 @@ def judge_slice(side, size, lots, worth, cost, balance, lent, equity, maintenanc
         else:
             loss, relief = slice_effect(side, size, lots, worth, 0.0, cost, balance, lent, rules, prices)
             harmless = relief * equity / maintenance - loss
-            harm = KEPT_BACK
+            harm = WITHHELD
             if harmless > 0.0:
                 harm, fee_den = FEE_WAIVED, 10_000
                 fee_num = int(10_000 * rules.waived_share * harmless / worth + _EDGE)
@@ -290,7 +290,7 @@ def judge_slice(side, size, lots, worth, cost, balance, lent, equity, maintenanc
 
 
 @inner_kernel
-def size_slice(side, size, cost, balance, lent, equity, maintenance, gap, account_room, rules, prices, book):
+def size_slice(side, size, cost, balance, lent, equity, maintenance, deficit, account_room, rules, prices, book):
     """Size a slice by the policy and the book, see whether it helps, and cut it to what restores the target.
 
     Returns the lots requested, the lots that the book fills of them and their value in lots times ticks, the reason of
@@ -303,10 +303,10 @@ def size_slice(side, size, cost, balance, lent, equity, maintenance, gap, accoun
     lent          int64         ()  settle quanta
     equity        float64       ()  settle quanta, > 0
     maintenance   float64       ()  settle quanta, > 0
-    gap           float64       ()  settle quanta that the slice is to bring above 0, <= 0
+    deficit           float64       ()  settle quanta that the slice is to bring above 0, <= 0
     account_room  int64         ()  settle quanta that the account's cap leaves
     rules         SliceRules    ()  see layouts.py
-    prices        PriceColumns  ()  see layouts.py
+    prices        PriceArrays  ()  see layouts.py
     book          BookColumns   ()  see layouts.py
     """
     m = side // 2
@@ -329,17 +329,17 @@ def size_slice(side, size, cost, balance, lent, equity, maintenance, gap, accoun
             fee_num, fee_den, harm = judge_slice(
                 side, size, filled, worth, cost, balance, lent, equity, maintenance, rules, prices
             )
-            if harm in (KEPT_BACK, TO_BACKSTOP):
+            if harm in (WITHHELD, TO_BACKSTOP):
                 filled = 0
         if filled > 0:
             fee = fee_num / fee_den
             if plain:
-                enough, enough_value = restoring_lots(side, size, own, filled, gap, fee, rules, prices, book)
+                enough, enough_value = restoring_lots(side, size, own, filled, deficit, fee, rules, prices, book)
             else:
                 enough, enough_value = restoring_lots_and_balance(
-                    side, size, filled, gap, fee, cost, balance, lent, rules, prices, book
+                    side, size, filled, deficit, fee, cost, balance, lent, rules, prices, book
                 )
-            smaller = without_tail(max(enough, rules.floor_lots[m], 1), size, rules.min_lots[m])
+            smaller = without_remainder(max(enough, rules.floor_lots[m], 1), size, rules.min_lots[m])
             if enough > 0 and smaller < want:
                 want = smaller
                 if smaller == enough:
@@ -350,7 +350,7 @@ def size_slice(side, size, cost, balance, lent, equity, maintenance, gap, accoun
 
 
 @inner_kernel
-def size_at_price(side, size, want, lots, price, cost, balance, lent, equity, maintenance, gap, rules, prices):
+def size_at_price(side, size, want, lots, price, cost, balance, lent, equity, maintenance, deficit, rules, prices):
     """Judge lots at one price, and cut the slice to what restores the target there.
 
     Returns the lots requested (0: nothing is sent), the fee as a ratio of whole numbers, and a reason of harm or -1.
@@ -365,25 +365,25 @@ def size_at_price(side, size, want, lots, price, cost, balance, lent, equity, ma
     lent         int64         ()  settle quanta
     equity       float64       ()  settle quanta, > 0
     maintenance  float64       ()  settle quanta, > 0
-    gap          float64       ()  settle quanta that the slice is to bring above 0, <= 0
+    deficit          float64       ()  settle quanta that the slice is to bring above 0, <= 0
     rules        SliceRules    ()  see layouts.py
-    prices       PriceColumns  ()  see layouts.py
+    prices       PriceArrays  ()  see layouts.py
     """
     fee_num, fee_den, harm = judge_slice(
         side, size, lots, lots * price, cost, balance, lent, equity, maintenance, rules, prices
     )
-    if harm in (KEPT_BACK, TO_BACKSTOP):
+    if harm in (WITHHELD, TO_BACKSTOP):
         return 0, fee_num, fee_den, harm
     fee, low, high = fee_num / fee_den, 0, lots
     loss, relief = slice_effect(side, size, lots, lots * price, fee, cost, balance, lent, rules, prices)
-    if gap - rules.target * loss + relief > 0.0:
+    if deficit - rules.target * loss + relief > 0.0:
         while high - low > 1:
             middle = low + (high - low) // 2
             loss, relief = slice_effect(side, size, middle, middle * price, fee, cost, balance, lent, rules, prices)
-            if gap - rules.target * loss + relief > 0.0:
+            if deficit - rules.target * loss + relief > 0.0:
                 high = middle
             else:
                 low = middle
         m = side // 2
-        want = min(want, without_tail(max(high, rules.floor_lots[m], 1), size, rules.min_lots[m]))
+        want = min(want, without_remainder(max(high, rules.floor_lots[m], 1), size, rules.min_lots[m]))
     return want, fee_num, fee_den, harm

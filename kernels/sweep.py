@@ -7,26 +7,26 @@ import numpy as np
 from ._jit import inner_kernel, kernel
 from ._simd import (
     LANES,
-    bits_not_less,
-    bits_past,
-    full,
-    greater,
+    absolute,
+    broadcast,
+    count_trailing_zeros,
+    gather4,
     load,
-    look_up,
-    lowest,
-    magnitude,
-    root,
+    mask_ge,
+    mask_gt,
+    maximum,
+    select_le,
+    sqrt_of,
     store,
     store_rows,
-    where_within,
 )
 from .margin import DOUBT_BAND
 
-WINDOW = 4096
+CHUNK = 4096
 """Slots in which accounts change places, so that those with as many positions and balances stand together."""
-_GROUPS = WINDOW // LANES
+_GROUPS = CHUNK // LANES
 
-SURE, LOOK, WIDE = 0, 1, 2
+DECIDED, RECHECK, OUT_OF_RANGE = 0, 1, 2
 """Why an account is listed: it is at 100 % or above; float64 cannot tell; the packed columns do not say all of it."""
 
 _SHORT = (1 << 31) - 1
@@ -43,20 +43,20 @@ def shrunk_weight(size, weight, base, penalty):
     base     float64  (8,)  lanes
     penalty  float64  (8,)  lanes
     """
-    found = base / (full(1.0) + penalty * root(size))
-    return where_within(found, weight, found, weight)
+    found = base / (broadcast(1.0) + penalty * sqrt_of(size))
+    return select_le(found, weight, found, weight)
 
 
 @inner_kernel
-def steep_requirement(notional, fraction, factor, limit):
-    """What margin functions with a square root require of notionals: from the limit on that is more than a fraction.
+def sqrt_requirement(notional, fraction, factor, limit):
+    """What margin functions with a square sqrt_of require of notionals: from the limit on that is more than a fraction.
 
     notional  float64  (8,)  lanes, settle quanta
     fraction  float64  (8,)  lanes
-    factor    float64  (8,)  lanes, per square root of a quantum
+    factor    float64  (8,)  lanes, per square sqrt_of of a quantum
     limit     float64  (8,)  lanes, settle quanta
     """
-    return where_within(notional, limit, notional * fraction, notional * greater(fraction, factor * root(notional)))
+    return select_le(notional, limit, notional * fraction, notional * maximum(fraction, factor * sqrt_of(notional)))
 
 
 @inner_kernel
@@ -70,10 +70,10 @@ def tier_requirement(notional, required, index, place, tiers):
     tiers     float64  (T, N, 4)      from, rate and deduction of the tiers after the first, ascending
     """
     for tier in range(tiers.shape[0]):
-        edge, rate, deduction, _ = look_up(tiers[tier], index, place)
-        if not bits_past(notional, edge):
+        edge, rate, deduction, _ = gather4(tiers[tier], index, place)
+        if not mask_gt(notional, edge):
             break
-        required = where_within(notional, edge, required, notional * rate - deduction)
+        required = select_le(notional, edge, required, notional * rate - deduction)
     return required
 
 
@@ -84,80 +84,86 @@ def group_margin(group, state, rows):
     The same sums in the same order as `margin.account_margin`, so the same bits.
 
     group  uint64         ()  0 <= group < G
-    state  PackedColumns  ()  see layouts.py
-    rows   PriceRows      ()  see layouts.py
+    state  SweepColumns  ()  see layouts.py
+    rows   SweepLookup      ()  see layouts.py
     """
-    zero = full(0.0)
+    zero = broadcast(0.0)
     equity, exposure, initial, maintenance, gross = zero, zero, zero, zero, zero
     width = np.uint64(LANES)
     place, end = width * state.balance_group[group], width * state.balance_group[group + np.uint64(1)]
     while place < end:
-        price, weight, kink, limit = look_up(rows.asset, state.asset, place)
-        held = load(state.held, place)
-        value = held * price
-        if bits_past(held, kink):
-            base, penalty, size, _ = look_up(rows.weight, state.asset, place)
-            weight = where_within(held, kink, weight, shrunk_weight(held * size, weight, base, penalty))
-        if bits_past(zero, held):
-            owed = where_within(zero, held, zero, zero - value)
-            equity = equity + where_within(zero, held, value * weight, value)
+        price, weight, kink, limit = gather4(rows.asset, state.asset, place)
+        balance = load(state.balance, place)
+        value = balance * price
+        if mask_gt(balance, kink):
+            base, penalty, size, _ = gather4(rows.weight, state.asset, place)
+            weight = select_le(balance, kink, weight, shrunk_weight(balance * size, weight, base, penalty))
+        if mask_gt(zero, balance):
+            owed = select_le(zero, balance, zero, zero - value)
+            equity = equity + select_le(zero, balance, value * weight, value)
             exposure = exposure + owed
-            at_first, always, _, _ = look_up(rows.borrow, state.asset, place)
+            at_first, always, _, _ = gather4(rows.borrow, state.asset, place)
             locked, required = owed * at_first, owed * always
-            if bits_past(owed, limit):
-                factor, tail, end_first, end_always = look_up(rows.borrow_tail, state.asset, place)
-                locked = steep_requirement(owed, at_first, factor, end_first)
-                required = steep_requirement(owed, always, tail, end_always)
+            if mask_gt(owed, limit):
+                factor, above_kink, end_first, end_always = gather4(rows.borrow_above_kink, state.asset, place)
+                locked = sqrt_requirement(owed, at_first, factor, end_first)
+                required = sqrt_requirement(owed, always, above_kink, end_always)
                 locked = tier_requirement(owed, locked, state.asset, place, rows.borrow_initial_tiers)
                 required = tier_requirement(owed, required, state.asset, place, rows.borrow_tiers)
             initial = initial + locked
             maintenance = maintenance + required
         else:
             equity = equity + value * weight
-        gross = gross + magnitude(value)
+        gross = gross + absolute(value)
         place += width
 
     worth = zero
     place, end = width * state.position_group[group], width * state.position_group[group + np.uint64(1)]
     while place < end:
-        price, limit, at_first, always = look_up(rows.market, state.market, place)
+        price, limit, at_first, always = gather4(rows.market, state.market, place)
         value = load(state.lots, place) * price
         worth = worth + value
-        notional = magnitude(value)
+        notional = absolute(value)
         exposure = exposure + notional
         locked, required = notional * at_first, notional * always
-        if bits_past(notional, limit):
-            factor, tail, end_first, end_always = look_up(rows.tail, state.market, place)
-            locked = steep_requirement(notional, at_first, factor, end_first)
-            required = steep_requirement(notional, always, tail, end_always)
+        if mask_gt(notional, limit):
+            factor, above_kink, end_first, end_always = gather4(rows.above_kink, state.market, place)
+            locked = sqrt_requirement(notional, at_first, factor, end_first)
+            required = sqrt_requirement(notional, always, above_kink, end_always)
             locked = tier_requirement(notional, locked, state.market, place, rows.initial_tiers)
             required = tier_requirement(notional, required, state.market, place, rows.tiers)
         initial = initial + locked
         maintenance = maintenance + required
         place += width
 
-    booked = load(state.booked, width * group)
-    return equity + (worth + booked), exposure, initial, maintenance, gross + exposure + magnitude(booked)
+    cash_minus_cost = load(state.cash_minus_cost, width * group)
+    return (
+        equity + (worth + cash_minus_cost),
+        exposure,
+        initial,
+        maintenance,
+        gross + exposure + absolute(cash_minus_cost),
+    )
 
 
 @inner_kernel
-def list_lanes(group, bits, why, window, state, found, count):
-    """List the accounts of some lanes, with why, behind those of the window that are listed already.
+def list_lanes(group, bits, why, chunk, state, found, count):
+    """List the accounts of some lanes, with why, behind those of the chunk that are listed already.
 
     group   uint64         ()    0 <= group < G
     bits    uint64         ()    bit n: list lane n
-    why     int64          ()    SURE | LOOK | WIDE
-    window  int64          ()    0 <= window < W
-    state   PackedColumns  ()    see layouts.py
-    found   int64          (8G,)  out, 4 * account + why, from 4096 * window on
+    why     int64          ()    DECIDED | RECHECK | OUT_OF_RANGE
+    chunk  int64          ()    0 <= chunk < W
+    state   SweepColumns  ()    see layouts.py
+    found   int64          (8G,)  out, 4 * account + why, from 4096 * chunk on
     count   int64          (W,)  out, one more for each
     """
-    place = window * WINDOW + count[window]
+    place = chunk * CHUNK + count[chunk]
     while bits:
-        found[place] = 4 * np.int64(state.account[np.uint64(LANES) * group + lowest(bits)]) + why
+        found[place] = 4 * np.int64(state.account[np.uint64(LANES) * group + count_trailing_zeros(bits)]) + why
         bits = bits & (bits - np.uint64(1))
         place += 1
-    count[window] = place - window * WINDOW
+    count[chunk] = place - chunk * CHUNK
 
 
 @inner_kernel
@@ -165,14 +171,14 @@ def unsafe_lanes(group, state, equity, exposure, maintenance, band):
     """Bit n is set where account n of a group has exposure or no equity, and not more equity than maintenance margin.
 
     group        uint64         ()    0 <= group < G
-    state        PackedColumns  ()    see layouts.py
+    state        SweepColumns  ()    see layouts.py
     equity       float64        (8,)  lanes, settle quanta
     exposure     float64        (8,)  lanes, settle quanta, without orders
     maintenance  float64        (8,)  lanes, settle quanta
     band         float64        (8,)  lanes, settle quanta: as near as that counts as not below
     """
-    exposed = bits_past(exposure, full(0.0)) | bits_past(band, equity) | np.uint64(state.resting[group])
-    return bits_not_less(maintenance + band, equity) & exposed | np.uint64(state.unpacked[group])
+    exposed = mask_gt(exposure, broadcast(0.0)) | mask_gt(band, equity) | np.uint64(state.has_orders[group])
+    return mask_ge(maintenance + band, equity) & exposed | np.uint64(state.overflow[group])
 
 
 @inner_kernel
@@ -180,7 +186,7 @@ def sure_lanes(group, state, divisor, offset, equity, exposure, maintenance, ban
     """Bit n is set where account n of a group is at 100 % or above, and where below auto-close, past all doubt.
 
     group        uint64         ()    0 <= group < G
-    state        PackedColumns  ()    see layouts.py
+    state        SweepColumns  ()    see layouts.py
     divisor      float64        ()    of the auto-close fraction
     offset       float64        ()    of the auto-close fraction
     equity       float64        (8,)  lanes, settle quanta
@@ -188,28 +194,28 @@ def sure_lanes(group, state, divisor, offset, equity, exposure, maintenance, ban
     maintenance  float64        (8,)  lanes, settle quanta
     band         float64        (8,)  lanes, settle quanta
     """
-    divided, less = maintenance / full(divisor), maintenance - full(offset) * exposure
-    from_auto_close = magnitude(greater(divided, less) - equity)
-    in_doubt = bits_past(equity + band, maintenance) | np.uint64(state.unpacked[group])
-    sure = bits_past(magnitude(equity), band) & bits_past(from_auto_close, band)
-    return bits_past(exposure, full(0.0)) & sure & ~in_doubt
+    divided, less = maintenance / broadcast(divisor), maintenance - broadcast(offset) * exposure
+    from_auto_close = absolute(maximum(divided, less) - equity)
+    in_doubt = mask_gt(equity + band, maintenance) | np.uint64(state.overflow[group])
+    sure = mask_gt(absolute(equity), band) & mask_gt(from_auto_close, band)
+    return mask_gt(exposure, broadcast(0.0)) & sure & ~in_doubt
 
 
 @kernel
-def select_windows(first, last, state, rows, found, count):
-    """Accounts of the windows ``first:last`` that are at 100 % or above, or may be.
+def select_chunks(first, last, state, rows, found, count):
+    """Accounts of the chunks ``first:last`` that are at 100 % or above, or may be.
 
     first   int64          ()     0 <= first
     last    int64          ()     first <= last <= W
-    state   PackedColumns  ()     see layouts.py
-    rows    PriceRows      ()     see layouts.py
-    found   int64          (8G,)  out, 4 * account + SURE | LOOK; those of window w from 4096 w on
+    state   SweepColumns  ()     see layouts.py
+    rows    SweepLookup      ()     see layouts.py
+    found   int64          (8G,)  out, 4 * account + DECIDED | RECHECK; those of chunk w from 4096 w on
     count   int64          (W,)   out, how many those are
     """
-    doubt = full(DOUBT_BAND)
-    for window in range(first, last):
-        count[window] = 0
-        for g in range(window * _GROUPS, min((window + 1) * _GROUPS, state.resting.size)):
+    doubt = broadcast(DOUBT_BAND)
+    for chunk in range(first, last):
+        count[chunk] = 0
+        for g in range(chunk * _GROUPS, min((chunk + 1) * _GROUPS, state.has_orders.size)):
             group = np.uint64(g)
             equity, exposure, _, maintenance, gross = group_margin(group, state, rows)
             band = doubt * gross
@@ -218,51 +224,51 @@ def select_windows(first, last, state, rows, found, count):
                 sure = sure_lanes(
                     group, state, rows.acmf_divisor, rows.acmf_offset, equity, exposure, maintenance, band
                 )
-                list_lanes(group, bits & sure, SURE, window, state, found, count)
-                list_lanes(group, bits & ~sure, LOOK, window, state, found, count)
+                list_lanes(group, bits & sure, DECIDED, chunk, state, found, count)
+                list_lanes(group, bits & ~sure, RECHECK, chunk, state, found, count)
 
 
 @kernel
-def sweep_windows(first, last, state, slot, rows, scratch, equity, exposure, initial, maintenance, found, count):
-    """Margin of the accounts of the windows ``first:last``, and those of them to look at.
+def sweep_chunks(first, last, state, slot, rows, scratch, equity, exposure, initial, maintenance, found, count):
+    """Margin of the accounts of the chunks ``first:last``, and those of them to look at.
 
     first        int64          ()         0 <= first
     last         int64          ()         first <= last <= W
-    state        PackedColumns  ()         see layouts.py
-    slot         uint16         (8G,)      slot of an account in its window
-    rows         PriceRows      ()         see layouts.py
+    state        SweepColumns  ()         see layouts.py
+    slot         uint16         (8G,)      slot of an account in its chunk
+    rows         SweepLookup      ()         see layouts.py
     scratch      float64        (4096, 4)  out, of no meaning
     equity       float64        (8G,)      out, settle units, by account
     exposure     float64        (8G,)      out, settle units, by account
     initial      float64        (8G,)      out, settle units, by account
     maintenance  float64        (8G,)      out, settle units, by account
-    found        int64          (8G,)      out, 4 * account + SURE | LOOK | WIDE; those of window w from 4096 w on
+    found        int64          (8G,)      out, 4 * account + DECIDED | RECHECK | OUT_OF_RANGE; chunk w from 4096 w on
     count        int64          (W,)       out, how many those are
     """
-    doubt, unit = full(DOUBT_BAND), full(1.0 / rows.settle_quantum)
+    doubt, unit = broadcast(DOUBT_BAND), broadcast(1.0 / rows.settle_quantum)
     width = np.uint64(LANES)
-    for window in range(first, last):
-        count[window] = 0
-        start, end = window * _GROUPS, min((window + 1) * _GROUPS, state.resting.size)
+    for chunk in range(first, last):
+        count[chunk] = 0
+        start, end = chunk * _GROUPS, min((chunk + 1) * _GROUPS, state.has_orders.size)
         for g in range(start, end):
             group = np.uint64(g)
             net, gross_exposure, locked, required, gross = group_margin(group, state, rows)
-            wide = np.uint64(state.resting[group] | state.leveraged[group] | state.unpacked[group])
+            wide = np.uint64(state.has_orders[group] | state.has_leverage_limit[group] | state.overflow[group])
             band = doubt * gross
             bits = unsafe_lanes(group, state, net, gross_exposure, required, band) & ~wide
             if wide:
-                list_lanes(group, wide, WIDE, window, state, found, count)
+                list_lanes(group, wide, OUT_OF_RANGE, chunk, state, found, count)
             if bits:
                 sure = sure_lanes(
                     group, state, rows.acmf_divisor, rows.acmf_offset, net, gross_exposure, required, band
                 )
-                list_lanes(group, bits & sure, SURE, window, state, found, count)
-                list_lanes(group, bits & ~sure, LOOK, window, state, found, count)
+                list_lanes(group, bits & sure, DECIDED, chunk, state, found, count)
+                list_lanes(group, bits & ~sure, RECHECK, chunk, state, found, count)
             store_rows(scratch, width * np.uint64(g - start), net, gross_exposure, locked, required)
         base = width * np.uint64(start)
         for g in range(end - start):
             place = base + width * np.uint64(g)
-            net, gross_exposure, locked, required = look_up(scratch, slot, place)
+            net, gross_exposure, locked, required = gather4(scratch, slot, place)
             store(equity, place, net / unit)
             store(exposure, place, gross_exposure / unit)
             store(initial, place, locked / unit)
@@ -270,41 +276,41 @@ def sweep_windows(first, last, state, slot, rows, scratch, equity, exposure, ini
 
 
 @kernel
-def lay_out_prices(prices, rows):
+def fill_sweep_lookup(prices, rows):
     """Lay out what a sweep looks up.
 
-    prices  PriceColumns  ()  see layouts.py
-    rows    PriceRows     ()  out, see layouts.py
+    prices  PriceArrays  ()  see layouts.py
+    rows    SweepLookup     ()  out, see layouts.py
     """
     markets, assets = prices.price_per_lot.size, prices.price_per_quantum.size
     for m in range(markets):
         i, r = 2 * m, 2 * m + 1
         rows.market[m, 0] = prices.price_per_lot[m]
-        rows.market[m, 1] = min(prices.curve_limit[i], prices.curve_limit[r])
-        rows.market[m, 2] = prices.curve_base[i]
-        rows.market[m, 3] = prices.curve_base[r]
-        rows.tail[m, 0] = prices.curve_factor[i]
-        rows.tail[m, 1] = prices.curve_factor[r]
-        rows.tail[m, 2] = prices.curve_limit[i]
-        rows.tail[m, 3] = prices.curve_limit[r]
+        rows.market[m, 1] = min(prices.kink_notional[i], prices.kink_notional[r])
+        rows.market[m, 2] = prices.function_base[i]
+        rows.market[m, 3] = prices.function_base[r]
+        rows.above_kink[m, 0] = prices.function_factor[i]
+        rows.above_kink[m, 1] = prices.function_factor[r]
+        rows.above_kink[m, 2] = prices.kink_notional[i]
+        rows.above_kink[m, 3] = prices.kink_notional[r]
     for k in range(assets):
         i, r = 2 * (markets + k), 2 * (markets + k) + 1
         rows.asset[k, 0] = prices.price_per_quantum[k]
         rows.asset[k, 1] = prices.weight[k]
         rows.asset[k, 2] = whole_weight_quanta(k, prices)
-        rows.asset[k, 3] = min(prices.curve_limit[i], prices.curve_limit[r])
+        rows.asset[k, 3] = min(prices.kink_notional[i], prices.kink_notional[r])
         rows.weight[k, 0] = prices.haircut_base[k]
         rows.weight[k, 1] = prices.haircut_penalty[k]
         rows.weight[k, 2] = prices.haircut_size[k]
         rows.weight[k, 3] = 0.0
-        rows.borrow[k, 0] = prices.curve_base[i]
-        rows.borrow[k, 1] = prices.curve_base[r]
+        rows.borrow[k, 0] = prices.function_base[i]
+        rows.borrow[k, 1] = prices.function_base[r]
         rows.borrow[k, 2:] = 0.0
-        rows.borrow_tail[k, 0] = prices.curve_factor[i]
-        rows.borrow_tail[k, 1] = prices.curve_factor[r]
-        rows.borrow_tail[k, 2] = prices.curve_limit[i]
-        rows.borrow_tail[k, 3] = prices.curve_limit[r]
-    for table in (rows.market, rows.tail, rows.asset, rows.weight, rows.borrow, rows.borrow_tail):
+        rows.borrow_above_kink[k, 0] = prices.function_factor[i]
+        rows.borrow_above_kink[k, 1] = prices.function_factor[r]
+        rows.borrow_above_kink[k, 2] = prices.kink_notional[i]
+        rows.borrow_above_kink[k, 3] = prices.kink_notional[r]
+    for table in (rows.market, rows.above_kink, rows.asset, rows.weight, rows.borrow, rows.borrow_above_kink):
         table[-1] = 0.0
 
 
@@ -313,7 +319,7 @@ def whole_weight_quanta(asset, prices):
     """Quanta of an asset up to which rounding cannot have shrunk its weight.
 
     asset   int64         ()  0 <= asset < K
-    prices  PriceColumns  ()  see layouts.py
+    prices  PriceArrays  ()  see layouts.py
     """
     weight, base, penalty = prices.weight[asset], prices.haircut_base[asset], prices.haircut_penalty[asset]
     if base == np.inf or weight == 0.0:

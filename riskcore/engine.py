@@ -19,7 +19,7 @@ from .liquidation import liquidate, start_tick
 from .margin import MarginTable, margin_table, margins_of
 from .margin.screen import Screen
 from .market import Books, Prices, Tick
-from .market.guards import Guarded, Memory, guard
+from .market.guards import Guarded, GuardState, guard
 from .record import NO_ACCOUNT, Journal, Recorded, Rows, Totals, reader, run_folder, to_frame, touched
 from .state import Accounts, Ledger, Pools, must_fit
 from .venue import Venue, check_adl_policy
@@ -93,7 +93,7 @@ class Engine:
         self._state, self._check_screen = accounts.copy(), check_screen
         self._look()
         self._ledger = Ledger.opening(venue)
-        self._memory = Memory.opening(venue)
+        self._guard_state = GuardState.opening(venue)
         self._ticks = 0
         self._time: int | None = None
         # nobody can write to what the tables were read into; to a copy of it, or to another engine's state, one can
@@ -132,9 +132,9 @@ class Engine:
         return self._ledger
 
     @property
-    def memory(self) -> Memory:
+    def guard_state(self) -> GuardState:
         """What the guards remember of the prints so far."""
-        return self._memory
+        return self._guard_state
 
     @property
     def ticks(self) -> int:
@@ -192,7 +192,7 @@ class Engine:
         time = tick.nanoseconds(self.time)
         self._must_follow(time)
         given, books = Prices.given(self.venue, tick), tick.columnar_books(self.venue, time)
-        guarded = guard(self.venue, self.memory, self.time, time, given, books)
+        guarded = guard(self.venue, self.guard_state, self.time, time, given, books)
         prices = given.guarded(self.accounts, guarded.mark, guarded.index)
         self._totals.must_fit(prices)
         journal, pools = Journal(self.ticks, time), Pools(self.venue, self._state)
@@ -215,7 +215,7 @@ class Engine:
     def _go_on(self, context: TickContext, time: int, guarded: Guarded, books: Books, whole_table: bool) -> StepResult:
         """Select and liquidate, and take note of everything."""
         prices, journal = context.prices, context.journal
-        self._memory = guarded.memory
+        self._guard_state = guarded.guard_state
         if self.time is not None:
             start_tick(self.ledger, self.venue.policy, self.time, time)
         note_premiums(self.ledger, prices)
@@ -245,7 +245,7 @@ class Engine:
     def _break(self, error: BaseException) -> None:
         """Refuse to go on from the midst of a tick."""
         self._broken = f"tick {self.ticks} failed half-way: {type(error).__name__}: {error}"
-        self.accounts.packed.refresh(self.accounts.columns, np.arange(len(self.accounts)))
+        self.accounts.sweep_view.refresh(self.accounts.columns, np.arange(len(self.accounts)))
 
     def save(
         self, path: str | Path, *, complete: bool = True, inputs: Mapping[str, Mapping[str, str]] | None = None
@@ -277,7 +277,7 @@ class Engine:
         if self._folder is not None and path.resolve() != self._folder:
             raise ValueError(f"this run is already kept in {self._folder}")
         self._saved = run_folder.write_part(
-            path, self.venue, self.accounts, self.ledger, self.memory, self._recorded, start=self._start,
+            path, self.venue, self.accounts, self.ledger, self.guard_state, self._recorded, start=self._start,
             after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
         )  # fmt: skip
         self._folder, self._recorded, self._held, self._start = path.resolve(), [], 0, None
@@ -326,7 +326,7 @@ class Engine:
         """
         kept = reader.read_state(Path(path))
         engine = cls(kept.accounts, kept.venue, kept.seed, check_screen=check_screen, record=record)
-        engine._ledger, engine._memory = kept.ledger, kept.memory
+        engine._ledger, engine._guard_state = kept.ledger, kept.guard_state
         engine._ticks, engine._time = kept.ticks, kept.time
         engine._start, engine._folder, engine._saved = None, Path(path).resolve(), kept.digest
         return engine

@@ -110,7 +110,7 @@ def generate_accounts(
         Number of accounts, the providers not counted.
     """
     rng = np.random.default_rng(seed)
-    markets, curves = venue.markets, venue.curves
+    markets, margin_functions = venue.markets, venue.margin_functions
     symbols = np.array(markets.symbol, object)
     mark = np.array([marks[s] for s in markets.symbol])
     step, tick = markets.step_size, markets.tick_size
@@ -130,7 +130,10 @@ def generate_accounts(
     profit = side * lots * step[market] * (mark[market] - entry)
 
     root = np.sqrt(notional)
-    imf, mmf = (np.maximum(curves.base[c], curves.factor[c] * root) for c in (2 * market + IMF, 2 * market + MMF))
+    imf, mmf = (
+        np.maximum(margin_functions.base[c], margin_functions.factor[c] * root)
+        for c in (2 * market + IMF, 2 * market + MMF)
+    )
     leverage = np.exp(rng.uniform(np.log(1.5), np.log(max_leverage), count))
     total = np.bincount(account, notional, count)
     equity = np.maximum(total / leverage, 1.1 * np.bincount(account, notional * imf, count))

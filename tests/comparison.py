@@ -120,7 +120,7 @@ def assert_same_state(engine: Engine, venue: naive.Venue, state: naive.State) ->
 
 def assert_same_memory(engine: Engine, venue: naive.Venue, state: naive.State) -> None:
     """What the guards remember, and the books given last (run_folder.md, `state/`)."""
-    frames, memories = engine.memory.frames(), list(state.memory.values())
+    frames, memories = engine.guard_state.frames(), list(state.memory.values())
     found = frames["markets"].to_dict("records")
     assert len(found) == len(memories)
     for row, memory in zip(found, memories, strict=True):
@@ -172,7 +172,7 @@ def whole_state(engine: Engine) -> dict[str, Any]:
         name: value.tolist() if isinstance(value, np.ndarray) else copy.deepcopy(value)
         for name, value in vars(engine.ledger).items()
     }
-    memory = {name: table.to_records(index=False).tobytes() for name, table in engine.memory.frames().items()}
+    memory = {name: table.to_records(index=False).tobytes() for name, table in engine.guard_state.frames().items()}
     return holdings(engine.accounts) | ledger | memory | {"ticks": engine.ticks, "time": engine.time}
 
 

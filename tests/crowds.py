@@ -18,7 +18,7 @@ from riskcore.market import Prices
 from riskcore.state import Orders
 from tests.strategies import BASES, OTHERS, SETTLE, asset_rows, market_rows
 
-WIDE = np.array([2**31 - 1, 2**31, -(2**31) + 1, -(2**31), 2**33])  # lots about the end of int32
+OUT_OF_RANGE = np.array([2**31 - 1, 2**31, -(2**31) + 1, -(2**31), 2**33])  # lots about the end of int32
 TARGETS = [-1, 0, 0, 0.25, 0.5, 0.5, 0.9, 1, 1, 1, 0.999, 1.001, 1.01, 1.03, 1.1, 1.3, 2, 6]
 
 
@@ -124,7 +124,7 @@ def _positions(rng, market: Market, count: int):
     lots = np.maximum(np.rint(notional / per_lot[kind]), 1).astype(np.int64) * rng.choice([1, -1], rows)
     lots[rng.random(rows) < 0.12] = 0
     wide = rng.random(rows) < 0.01
-    lots[wide] = rng.choice(WIDE, wide.sum())
+    lots[wide] = rng.choice(OUT_OF_RANGE, wide.sum())
     unit = float(market.venue.settle_quantum)
     cost = np.rint(lots * per_lot[kind] / unit * rng.normal(1, 0.02, rows)).astype(np.int64)
     chosen = np.flatnonzero(rng.random(rows) < 0.12)

@@ -918,7 +918,7 @@ class _Tick:
         self.worst_average = {}  # (symbol, side): price or None
         self.filled = dict.fromkeys(venue.markets, 0)  # lots filled by slices in this tick
         self.converted = dict.fromkeys(venue.assets, 0)  # `used`: quanta of conversions at the index
-        self.sent_on = set()
+        self.escalated = set()
         self.sides = {}  # (symbol, whether they are long): {counterparty: score or weight}
         self.deleveraged = {}  # (account id, symbol): lots closed by ADL in this tick
 
@@ -1629,7 +1629,7 @@ class _Tick:
 
     def in_book(self, account_id) -> bool:
         """Whether an account has a slice now: by float64, between the slices (3 Book)."""
-        if account_id in self.sent_on:
+        if account_id in self.escalated:
             return False
         look, account = self.look(account_id), self.state.accounts[account_id]
         divisor, offset = self.venue.policy["acmf_divisor"], self.venue.policy["acmf_offset"]
@@ -1784,7 +1784,7 @@ class _Tick:
 
         how, reason, rate = policy["harmful_slice"], "sent", policy["liquidation_fee"]
         if how == "backstop":
-            self.sent_on.add(account_id)
+            self.escalated.add(account_id)
             reason, rate = "to_backstop", None
         elif how == "waive":
             loss, relief = self.effect(account_id, symbol, lots, value, 0)
@@ -1792,7 +1792,7 @@ class _Tick:
             error = relief_error * equity / margin + relief * equity_error / margin
             error += CLOSE * relief * equity / margin + cost_error
             self.doubt("kept back", gain, error)
-            reason, rate = "kept_back", None
+            reason, rate = "withheld", None
             if gain > 0:
                 points = [
                     math.floor(10**4 * policy["waived_fee_share"] * (gain + off) / value + Fraction(1, 10**6))
@@ -1909,7 +1909,7 @@ class _Tick:
         """4 Backstop, with the margin at the beginning of an account's turn."""
         for account_id in self.selected:
             look = self.look(account_id)
-            if look.below_auto_close or (look.liquidating and account_id in self.sent_on):
+            if look.below_auto_close or (look.liquidating and account_id in self.escalated):
                 for market in self.positions_by_margin(look):
                     self.hand_to_providers(account_id, market, look)
             if look.below_auto_close:
@@ -1934,7 +1934,7 @@ class _Tick:
         share = max(share, -policy["zero_price_band"] * abs(lots) * lot_value)
         flow, to_fund = self.quanta(lots * lot_value - share), self.quanta(share * policy["backstop_fund_share"])
         deal = Deal(account_id, -lots, rhe(flow), rhe(to_fund) if share > 0 else 0, market=symbol)
-        self.share_out(deal, lot_value, "below_auto_close" if look.below_auto_close else "sent_on")
+        self.share_out(deal, lot_value, "below_auto_close" if look.below_auto_close else "escalated")
 
     def hand_over_borrows(self, account_id, look: Margin) -> None:
         """Collateral for what the debts cost, then the debts other than settle (4 Backstop, Borrows)."""

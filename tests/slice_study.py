@@ -132,7 +132,7 @@ def draw_accounts(venue: Venue, symbol: str, mark: float, depth: float, seed: in
     step = float(venue.markets.step[0])
     quantity = np.maximum(np.rint(notional / mark / step), 1) * step
     notional = quantity * mark
-    mmf = np.maximum(venue.curves.base[MMF], venue.curves.factor[MMF] * np.sqrt(notional))
+    mmf = np.maximum(venue.margin_functions.base[MMF], venue.margin_functions.factor[MMF] * np.sqrt(notional))
     equity = notional * mmf / rng.uniform(1.0, 1.3, ACCOUNTS)
     account = np.arange(ACCOUNTS)
     positions = pd.DataFrame(

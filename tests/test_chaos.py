@@ -155,7 +155,7 @@ class TestBooks:
         low = {"bids": [(40_000.0, 50.0)], "asks": [(40_010.0, 50.0)]}
         result = engine.step(Tick(START + 30 * SECOND, {}, {BTC: low}, indexes={BTC: MARK}))
         assert result.accounts.ids[result.selected].tolist() == [5]  # was past the trigger before
-        assert engine.memory.mark[0] >= MARK * 0.9975
+        assert engine.guard_state.mark[0] >= MARK * 0.9975
         assert ("expire", "mean_mark") in happened(result)
         assert not (result.events["event"] == "book").any()
 
@@ -167,7 +167,7 @@ class TestPrints:
         result = engine.step(Tick(engine.time + SECOND, {}, {BTC: book()}, indexes={BTC: 3 * MARK}))
         assert ("guard", "index_update_cap") in happened(result)
         assert len(result.selected) == 0
-        assert engine.memory.index[0] == MARK * 1.0025
+        assert engine.guard_state.index[0] == MARK * 1.0025
 
     @pytest.mark.parametrize("factor", [0.4, 0.9, 1.1, 2.5])
     def test_mark_that_goes_mad_liquidates_nobody(self, factor):
@@ -186,7 +186,7 @@ class TestPrints:
         engine = make_engine(HEALTHY)
         quiet(engine, 5)
         fallen, seconds = MARK * 0.97, 0
-        while engine.memory.mark[0] > fallen:
+        while engine.guard_state.mark[0] > fallen:
             engine.step(Tick(engine.time + SECOND, {BTC: fallen}, {BTC: book(fallen)}, indexes={BTC: fallen}))
             seconds += 1
         assert seconds == 13
@@ -197,7 +197,7 @@ class TestPrints:
         for indexes, books in (({BTC: MARK}, {BTC: book()}), (None, {BTC: book()}), (None, None)):
             result = engine.step(Tick(engine.time + SECOND, {}, books, indexes=indexes))
             assert len(result.selected) == 0
-            assert engine.memory.mark[0] == pytest.approx(MARK, rel=1e-9)
+            assert engine.guard_state.mark[0] == pytest.approx(MARK, rel=1e-9)
         assert ("guard", "mark_held") in happened(result)
 
     def test_mark_held_too_long_refuses_the_tick_and_changes_nothing(self):
@@ -212,11 +212,11 @@ class TestPrints:
     def test_time_that_goes_backwards_is_refused_and_changes_nothing(self, step):
         engine = make_engine(WEAK)
         engine.step(Tick(START, {BTC: MARK}, {BTC: book()}))
-        before, memory = whole_state(engine), frames(engine)
+        before, guard_state = whole_state(engine), frames(engine)
         with pytest.raises(RiskDataError, match="must be later"):
             engine.step(Tick(START + step * SECOND, {BTC: MARK * 0.5}, {BTC: book(MARK * 0.5)}))
         assert whole_state(engine) == before
-        assert frames(engine) == memory
+        assert frames(engine) == guard_state
 
     @pytest.mark.parametrize(
         "spoilt",
@@ -232,16 +232,16 @@ class TestPrints:
         engine = make_engine(WEAK)
         quiet_tick = {"marks": {BTC: MARK}, "books": {BTC: book()}, "indexes": {BTC: MARK}}
         engine.step(Tick(START, **quiet_tick))
-        before, memory = whole_state(engine), frames(engine)
+        before, guard_state = whole_state(engine), frames(engine)
         with pytest.raises(RiskDataError):
             engine.step(Tick(START + SECOND, **quiet_tick | spoilt))
         assert whole_state(engine) == before
-        assert frames(engine) == memory
+        assert frames(engine) == guard_state
 
 
 def frames(engine: Engine) -> dict[str, list]:
     """What the guards remember, to be compared by equality."""
-    return {name: frame.astype(str).to_numpy().tolist() for name, frame in engine.memory.frames().items()}
+    return {name: frame.astype(str).to_numpy().tolist() for name, frame in engine.guard_state.frames().items()}
 
 
 @pytest.mark.parametrize("order", ["mmr", "pro_rata", "random"])

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 import riskcore as rc
 from riskcore import sample
-from riskcore.venue import POLICIES, AdlPolicy, Counterparties, adl_policies, allocate, ranked, register, whole_weights
+from riskcore.venue import (
+    POLICIES,
+    AdlPolicy,
+    Counterparties,
+    adl_policies,
+    allocate,
+    integer_weights,
+    ranked,
+    register,
+)
 
 QUEUES = ["pnl_leverage", "bitmex", "bybit", "hyperliquid", "binance", "size", "leverage", "bankruptcy_price"]
 SHARED = ["pro_rata", "capped_pro_rata", "rap_linear", "rap_power", "rap_tail"]
@@ -124,7 +133,7 @@ def test_e7_the_loss_comes_last():
     )  # fmt: skip
     policy = POLICIES["pnl_leverage"]
     assert ranked(policy, of) == pytest.approx([0.22727, 0.38462, 0.01667, -0.00153], abs=5e-6)
-    assert adl_policies.queue_head(ranked(policy, of), of.lots, 27).tolist() == [1, 0, 2, 3]
+    assert adl_policies.top_of_queue(ranked(policy, of), of.lots, 27).tolist() == [1, 0, 2, 3]
     assert [allocate(policy, of, need, of.lots).tolist() for need in (3, 7, 16, 25)] == [
         [0, 3, 0, 0], [2, 5, 0, 0], [10, 5, 1, 0], [10, 5, 8, 2],
     ]  # fmt: skip
@@ -265,17 +274,17 @@ HALVES = [1 + 2.0**-24, 1 + 3 * 2.0**-24, 2 - 2.0**-24, 2 - 2.0**-25]  # between
 @example([nan, -1.0, 0.0], 0)
 @example([2.0**37, 1.0, 0.5], 0)
 def test_whole_weights(weights, shift):
-    found = whole_weights(np.array(weights, float))
+    found = integer_weights(np.array(weights, float))
     assert found.tolist() == made_whole(weights)
     assert found.dtype == np.int64
     assert not found.any() or 2**37 <= found.max() < 2**38
     assume(all(1e-250 < weight < 1e250 for weight in weights))
-    assert (whole_weights(np.ldexp(np.array(weights, float), shift)) == found).all()
+    assert (integer_weights(np.ldexp(np.array(weights, float), shift)) == found).all()
 
 
 def test_up_to_24_bits_are_kept():
     weights = np.array([2**24 - 1, 2**23 + 1, 12_345_678, 1.0])
-    assert (whole_weights(weights) == weights * 2**14).all()
+    assert (integer_weights(weights) == weights * 2**14).all()
 
 
 COLUMNS = ("lots", "value", "entry", "requirement", "equity", "exposure", "maintenance", "profit")
@@ -304,7 +313,7 @@ def test_allocate(name, side):
     assert (lots <= part).all()
     assert lots.sum() == min(need, part.sum())
     if policy.shared:
-        assert (lots == adl_policies.share_out(need, whole_weights(rank), room)).all()
+        assert (lots == adl_policies.water_fill(need, integer_weights(rank), room)).all()
         return
     order = [n for n in np.argsort(-rank, kind="stable").tolist() if part[n]]
     full = [bool(lots[n] == room[n]) for n in order]

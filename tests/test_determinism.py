@@ -69,7 +69,7 @@ def test_threads_give_the_same_bits(compiled, monkeypatch, threads):
     name = "process_cpu_count" if hasattr(os, "process_cpu_count") else "cpu_count"
     monkeypatch.setattr(os, name, lambda: threads)
     module = importlib.import_module("riskcore.margin.sweep")  # the package has a function of that name
-    monkeypatch.setattr(module, "WINDOWS_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(module, "CHUNKS_WORTH_A_THREAD", 1)
     assert digest() == compiled
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from riskcore import RiskDataError, Tick, cross_venue_index, load_venue
 from riskcore.market import Prices, asset_values
-from riskcore.market.guards import BAND_NAMES, NO_BAND, Memory, bands, guard, note_taken, prices
+from riskcore.market.guards import BAND_NAMES, NO_BAND, GuardState, bands, guard, prices, record_fills
 
 BTC, SOL, SPOT = "BTC_USDC_PERP", "SOL_USDC_PERP", "SOL_USDC"
 SECOND = 10**9
@@ -60,7 +60,7 @@ class Run:
 
     def __init__(self, price=None, policy=None, spot=None):
         self.venue = make_venue(price, policy, spot)
-        self.memory, self.before = Memory.opening(self.venue), None
+        self.guard_state, self.before = GuardState.opening(self.venue), None
 
     def tick(self, seconds, mark=None, index=None, last=None, book=None, seen=None, **more):
         time = round(seconds * SECOND)
@@ -71,8 +71,10 @@ class Run:
             given[name] = given.get(name, {}) | values
         tick = Tick(time, **given)
         self.prices = Prices.given(self.venue, tick)
-        done = guard(self.venue, self.memory, self.before, time, self.prices, tick.columnar_books(self.venue, time))
-        self.memory, self.before = done.memory, time
+        done = guard(
+            self.venue, self.guard_state, self.before, time, self.prices, tick.columnar_books(self.venue, time)
+        )
+        self.guard_state, self.before = done.guard_state, time
         return done
 
     def bands(self, done, asset=None):
@@ -87,7 +89,7 @@ class Run:
             index=done.index,
             asset=asset_values(self.venue, done.mark, done.index, self.prices.given_asset) if asset is None else asset,
         )
-        bound, code = bands(self.venue, self.memory, used, done.books)
+        bound, code = bands(self.venue, self.guard_state, used, done.books)
         found = {}
         for b, symbol in enumerate(self.venue.book_symbols):
             tick = self.venue.listing.tick[b]
@@ -305,7 +307,7 @@ class TestClamps:
             RiskDataError, match=rf"marks.{BTC}, value 1000000000000.0: must be less than 10\*\*13 ticks"
         ):
             Run().tick(0, mark=1e12)
-        assert Run().tick(0, mark=9.99e11).memory.total[0, 0] == 9.99e15
+        assert Run().tick(0, mark=9.99e11).guard_state.total[0, 0] == 9.99e15
 
     def test_an_index_too_small_for_a_premium(self):
         run = Run({"minPriceUpdateMultiplier": "1"})
@@ -325,7 +327,7 @@ class TestBooks:
         assert reasons(done) == ["stale_book"]
         assert np.isnan(done.refusals[0].price)
         assert not done.books.price.size
-        assert np.isnan(done.memory.index[0])
+        assert np.isnan(done.guard_state.index[0])
         assert run.tick(62, book=self.BOOK, seen=1).mark[0] == 100.0  # held
 
     @pytest.mark.parametrize("ask", [99.0, 98.5])
@@ -357,7 +359,7 @@ class TestRefill:
     BOOK = {"bids": [(99.0, 8e-5), (98.0, 1e-5)], "asks": [(103.0, 1e-5)]}  # noqa: RUF012
 
     def taken(self, run, done, *lots):
-        note_taken(run.memory, done.books, done.books.lots - np.array(lots))
+        record_fills(run.guard_state, done.books, done.books.lots - np.array(lots))
 
     def test_levels_come_back(self):
         run = Run(policy=self.POLICY)
@@ -407,14 +409,14 @@ class TestRefill:
     def test_nothing_changes_before_the_engine_commits(self):
         run = Run(policy=self.POLICY)
         first = run.tick(0, mark=100.0, book=self.BOOK)
-        kept = {name: frame.copy() for name, frame in run.memory.frames().items()}
-        memory = run.memory
+        kept = {name: frame.copy() for name, frame in run.guard_state.frames().items()}
+        guard_state = run.guard_state
         second = run.tick(0, mark=50.0)
         self.taken(run, second, 1, 1, 1)
         run.tick(500, mark=50.0)
-        for name, frame in memory.frames().items():
+        for name, frame in guard_state.frames().items():
             pd.testing.assert_frame_equal(frame, kept[name])
-        assert first.memory is memory
+        assert first.guard_state is guard_state
 
     def test_without_it_nothing_is_remembered(self):
         run = Run()
@@ -422,7 +424,7 @@ class TestRefill:
         self.taken(run, done, 8, 0, 0)
         assert not run.tick(1, mark=100.0).books.lots.size
         assert run.tick(1, mark=100.0, book=self.BOOK).books.lots.tolist() == [8, 1, 1]
-        assert set(run.memory.frames()) == {"markets", "samples"}
+        assert set(run.guard_state.frames()) == {"markets", "samples"}
 
 
 class Model:
@@ -519,14 +521,14 @@ TICKS = st.lists(
 
 def through(venue, ticks, restart=None):
     """All that comes out of the guards over ticks; ``restart``: put them away and read them back before this one."""
-    memory, before, time = Memory.opening(venue), None, 1_000 * SECOND
+    guard_state, before, time = GuardState.opening(venue), None, 1_000 * SECOND
     for number, (step, rows) in enumerate(ticks):
         if number == restart:
             frames = {}
-            for name, frame in memory.frames().items():
+            for name, frame in guard_state.frames().items():
                 frame.to_parquet(file := io.BytesIO())
                 frames[name] = pd.read_parquet(file)
-            memory = Memory.from_frames(venue, frames)
+            guard_state = GuardState.from_frames(venue, frames)
         time += round(step * SECOND)
         column = [dict(zip((BTC, SOL), values, strict=True)) for values in zip(*rows, strict=True)]
         marks, indexes, lasts, bids, asks = ({s: v for s, v in c.items() if v is not None} for c in column)
@@ -536,10 +538,10 @@ def through(venue, ticks, restart=None):
             for s in (BTC, SOL)
         }
         tick = Tick(time, marks, books, indexes, last_prices=lasts)
-        done = guard(venue, memory, before, time, Prices.given(venue, tick), tick.columnar_books(venue, time))
+        done = guard(venue, guard_state, before, time, Prices.given(venue, tick), tick.columnar_books(venue, time))
         yield time, rows, done
-        memory, before = done.memory, time
-        note_taken(memory, done.books, done.books.lots // 3)
+        guard_state, before = done.guard_state, time
+        record_fills(guard_state, done.books, done.books.lots // 3)
 
 
 def nan(value):
@@ -559,9 +561,9 @@ def test_the_stream_equals_the_list(ticks, capped):
             order = sorted(refused, key=lambda pair: prices.REASONS.index(pair[0]))
             refusals += [(reason, m, nan(price)) for reason, price in order]
             means = model.means(time)
-            assert [done.memory._mean(which, m) for which in (0, 1)] == means
+            assert [done.guard_state._mean(which, m) for which in (0, 1)] == means
         assert repr([tuple(r) for r in done.refusals]) == repr(refusals)
-        seconds = [run.second + s for run in done.memory.runs for s in range(run.seconds)]
+        seconds = [run.second + s for run in done.guard_state.runs for s in range(run.seconds)]
         assert len(seconds) == len(set(seconds)) <= 300
 
 
@@ -577,10 +579,10 @@ def test_a_restart_changes_no_bit(ticks, data, refilling):
             assert getattr(straight, name).tobytes() == getattr(resumed, name).tobytes()
         for name in ("offset", "price", "lots"):
             np.testing.assert_array_equal(getattr(straight.books, name), getattr(resumed.books, name))
-        for name, frame in straight.memory.frames().items():
-            pd.testing.assert_frame_equal(frame, resumed.memory.frames()[name], check_exact=True)
+        for name, frame in straight.guard_state.frames().items():
+            pd.testing.assert_frame_equal(frame, resumed.guard_state.frames()[name], check_exact=True)
         for name in ("total", "count"):
-            np.testing.assert_array_equal(getattr(straight.memory, name), getattr(resumed.memory, name))
+            np.testing.assert_array_equal(getattr(straight.guard_state, name), getattr(resumed.guard_state, name))
 
 
 def test_a_day_of_seconds_does_not_drift():
@@ -590,9 +592,9 @@ def test_a_day_of_seconds_does_not_drift():
     for second, mark in enumerate(marks.tolist()):
         run.tick(second, mark=mark, index=mark)
     kept = np.rint(marks / 0.1 * 1e3).astype(np.int64)[-300:]
-    assert run.memory.total[0, 0] == kept.sum()
-    assert run.memory.count[0, 0] == 300
-    assert len(run.memory.runs) == 300
+    assert run.guard_state.total[0, 0] == kept.sum()
+    assert run.guard_state.count[0, 0] == 300
+    assert len(run.guard_state.runs) == 300
 
 
 DAY = "2025-10-10"

@@ -185,7 +185,7 @@ def test_chain_and_indexer_say_the_same(change):
     theirs = dydx.load_venue(None, indexer())
     for name in ("symbol", "tick", "step"):
         assert getattr(ours.markets, name) == getattr(theirs.markets, name)
-    assert ours.curves.functions == theirs.curves.functions
+    assert ours.margin_functions.functions == theirs.margin_functions.functions
 
 
 def test_the_genesis(shared):

@@ -254,7 +254,7 @@ def test_preset():
     assert {"source", "date"} <= set(content)
     venue = hyperliquid.load_venue(content)
     assert venue.markets.symbol == ("BTC", "ETH", "SOL")
-    rates = [[b.rate for b in function.brackets] for function in venue.curves.functions[1:6:2]]
+    rates = [[b.rate for b in function.brackets] for function in venue.margin_functions.functions[1:6:2]]
     assert [[float(r) for r in row] for row in rates] == [[1 / 80, 1 / 40], [1 / 50, 1 / 30], [1 / 40, 1 / 20]]
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from riskcore.kernels import allocation, books, integer_math, margin, slice_size
 from riskcore.kernels._jit import kernel
-from riskcore.kernels.layouts import BookColumns, PriceColumns, SliceRules
-from riskcore.venue import queue_head
+from riskcore.kernels.layouts import BookColumns, PriceArrays, SliceRules
+from riskcore.venue import top_of_queue
 from tests import naive
 
 EDGE = 2**62 - 1
@@ -197,7 +197,7 @@ def shares(draw):
 def test_share_out(case):
     total, weight, cap = case
     taken = np.full(len(cap) + 1, -7)
-    allocation.share_out(total, np.array(weight, np.int64), np.array(cap, np.int64), taken)
+    allocation.water_fill(total, np.array(weight, np.int64), np.array(cap, np.int64), taken)
     expected = water_filled(total, weight, cap)
     event("rounds" if any(0 < n == most for n, most in zip(expected, cap, strict=True)) else "one round")
     assert taken.tolist() == [*expected, -7]
@@ -228,7 +228,7 @@ def test_head_of_queue(rows, need):
     score, room = np.array([score for score, _ in rows]), np.array([room for _, room in rows], np.int64)
     expected = sorted_head(score, room, need)
     event("met" if sum(room[expected].tolist()) >= need else "not met")
-    assert queue_head(score, room, need).tolist() == expected
+    assert top_of_queue(score, room, need).tolist() == expected
 
 
 @settings(max_examples=60)
@@ -243,7 +243,7 @@ def test_head_of_a_long_queue(seed, count, spread, part, places):
     score = score if places is None else score.round(places)
     room = rng.integers(0, 100, count)
     need = max(int(room.sum() * part), 1)
-    assert queue_head(score, room, need).tolist() == sorted_head(score, room, need)
+    assert top_of_queue(score, room, need).tolist() == sorted_head(score, room, need)
 
 
 @given(st.floats(allow_nan=False), st.floats(allow_nan=False))
@@ -301,8 +301,8 @@ def test_restoring_lots(case):
     """Against the gap itself: positive there, not one lot before, and at no level's end before."""
     kink = (case.base / case.factor) ** 2 if case.factor else np.inf
     prices = columns_of(
-        PriceColumns, price_per_lot=np.array([float(case.mark)]), curve_base=np.array([case.base] * 2 + [BORROW] * 2),
-        curve_limit=np.array([kink] * 2 + [np.inf] * 2), curve_factor=np.array([case.factor] * 2 + [0.0] * 2),
+        PriceArrays, price_per_lot=np.array([float(case.mark)]), function_base=np.array([case.base] * 2 + [BORROW] * 2),
+        kink_notional=np.array([kink] * 2 + [np.inf] * 2), function_factor=np.array([case.factor] * 2 + [0.0] * 2),
         bracket_offset=np.zeros(5, np.int64), weight=np.array([case.weight]), haircut_base=np.array([np.inf]),
         haircut_penalty=np.zeros(1), haircut_size=np.ones(1),
     )  # fmt: skip

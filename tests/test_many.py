@@ -100,7 +100,7 @@ def test_the_frame_of_selections_is_the_sweep_of_those_at_100(state, short_block
 
 def test_most_accounts_are_not_looked_at_row_by_row(state, monkeypatch):
     venue, accounts, marks = state
-    looked, boxed, selected, tried = [], [], sweep.selected, intervals.Box.tried
+    looked, boxed, selected, tried = [], [], sweep.selected, intervals.PriceIntervals.tried
 
     def counted(accounts, columns, prices, threads):
         looked.append(len(columns.account))
@@ -111,7 +111,7 @@ def test_most_accounts_are_not_looked_at_row_by_row(state, monkeypatch):
         return tried(box, columns, first, last)
 
     monkeypatch.setattr(batch, "selected", counted)
-    monkeypatch.setattr(intervals.Box, "tried", counting)
+    monkeypatch.setattr(intervals.PriceIntervals, "tried", counting)
     calm = walk(dict(marks.iloc[0]), 96, step=1e-5).iloc[:48]
     rc.select(accounts, venue, calm, threads=1)
     assert len(looked) == len(calm)

@@ -239,7 +239,7 @@ def test_chunks_change_no_bit(crowd, monkeypatch):
     venue, accounts, marks = crowd
     expected = bits(sweep(accounts, venue, marks))
     module = importlib.import_module("riskcore.margin.sweep")  # the package has a function of that name
-    monkeypatch.setattr(module, "WINDOWS_WORTH_A_THREAD", 1)
+    monkeypatch.setattr(module, "CHUNKS_WORTH_A_THREAD", 1)
     assert bits(sweep(accounts, venue, marks, threads=2)) == expected
 
 

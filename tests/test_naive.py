@@ -2701,8 +2701,8 @@ def test_a_quote_of_nothing():
         ("0.01", 95.6, "fee_waived", 5),
         # g = 0.01: 0.52
         ("0.01", 95.51, "fee_waived", 0),
-        ("0.01", 95.5, "kept_back", None),
-        ("0.01", 95, "kept_back", None),
+        ("0.01", 95.5, "withheld", None),
+        ("0.01", 95, "withheld", None),
         # a better price than the mark: g = 5, of 100.5 248.756
         ("0.06", 100.5, "fee_waived", 248),
     ],
@@ -2757,8 +2757,8 @@ def test_sent_on_to_the_backstop():
     assert reasons_of(rows) == [
         ("harm", "to_backstop", 100, 0),
         ("harm", "to_backstop", 100, 0),
-        ("backstop", "sent_on", 1000, 1000),
-        ("backstop", "sent_on", 1000, 200),
+        ("backstop", "escalated", 1000, 1000),
+        ("backstop", "escalated", 1000, 200),
     ]
     assert (rows[4]["cash"], rows[4]["fund"]) == (-45 * M, 15 * M)
     assert new.accounts[1].balances["USDC"] == [0, 0]

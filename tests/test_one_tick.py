@@ -420,7 +420,7 @@ def test_cumulative_rounding():
 
 def test_integer_weights():
     first, second, *whole = example("Integer weights", "3", "1.5", "206,158,430,208", "103,079,215,104")
-    assert list(naive.whole_weights({1: first, 2: second}).values()) == whole
+    assert list(naive.integer_weights({1: first, 2: second}).values()) == whole
 
 
 def test_healthy_accounts():
@@ -428,9 +428,9 @@ def test_healthy_accounts():
     held = look({"X": (10, 100), "USDC": float(equity)})
     assert (held.net_equity, held.maintenance_margin, limit * equity) == (equity, margin, edge)
     tick = naive._Tick(naive.Venue(source()), naive.load_state(naive.Venue(source()), [], []), 0, naive.Prices({}), 0)
-    assert tick.sound(held)
+    assert tick.stays_healthy(held)
     tick.venue.policy["counterparty_mmr"] = limit
-    assert not tick.sound(held)
+    assert not tick.stays_healthy(held)
 
 
 # ---- The phases

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 from riskcore import Accounts, load_venue, sample, sweep
 from riskcore.kernels import margin as scalar
-from riskcore.kernels.layouts import PriceRows
+from riskcore.kernels.layouts import SweepLookup
 from riskcore.margin import exact, margin_table, margins_of, selected
 from riskcore.market import Prices
-from riskcore.state import Packed, copied, window_count
+from riskcore.state import SweepView, chunk_count, copied
 from tests.crowds import Market, crowd, markets
 from tests.strategies import Scene, haircuts, scenes
 
 COLUMNS = ("net_equity", "exposure", "initial_margin", "maintenance_margin", "status")
-WINDOW = sweep.WINDOW
+CHUNK = sweep.CHUNK
 
 
 def bits(table) -> dict:
@@ -43,7 +43,7 @@ def same(accounts: Accounts, prices: Prices, some=slice(None)) -> np.ndarray:
         for name in COLUMNS:
             left, right = getattr(table, name), getattr(known, name)
             assert left.tobytes() == right.tobytes(), (name, np.flatnonzero(left != right)[:9])
-        found = selected(accounts, accounts.packed.columns, prices, threads=threads)
+        found = selected(accounts, accounts.sweep_view.columns, prices, threads=threads)
         assert found.tolist() == liquidatable.tolist()
     for row in np.arange(len(accounts))[some].tolist():
         assert known.status[row] == exact.account_margin(accounts, row, prices).status
@@ -121,37 +121,39 @@ def large(count: int) -> tuple[Accounts, Prices]:
 
 
 @pytest.mark.parametrize(
-    "count", [1, 2, 7, 8, 9, 15, 16, 17, WINDOW - 1, WINDOW, WINDOW + 1, WINDOW + 8, 2 * WINDOW, 2 * WINDOW + 1]
+    "count", [1, 2, 7, 8, 9, 15, 16, 17, CHUNK - 1, CHUNK, CHUNK + 1, CHUNK + 8, 2 * CHUNK, 2 * CHUNK + 1]
 )
 def test_no_account_at_an_edge_of_a_group_or_a_window_is_another(count):
     accounts, prices = large(count)
     liquidatable = same(accounts, prices, slice(None, None, 97))
     assert count < 8 or 0 < len(liquidatable) < count
-    packed = accounts.packed
-    rows = packed.columns.account[packed.slots(np.arange(count))]
+    sweep_view = accounts.sweep_view
+    rows = sweep_view.columns.account[sweep_view.slots(np.arange(count))]
     assert rows.tolist() == list(range(count))
-    assert np.sort(packed.columns.account).tolist() == [*range(count), *[count] * (-count % 8)]
-    assert (packed.slots(np.arange(count)) // WINDOW == np.arange(count) // WINDOW).all()
+    assert np.sort(sweep_view.columns.account).tolist() == [*range(count), *[count] * (-count % 8)]
+    assert (sweep_view.slots(np.arange(count)) // CHUNK == np.arange(count) // CHUNK).all()
 
 
 def test_the_large_crowd_is_of_every_kind():
     """So that what the tests above say, they say of all of it."""
-    accounts, prices = large(2 * WINDOW + 1)
-    columns, packed, rows = accounts.columns, accounts.packed.columns, prices.rows
-    for name in ("resting", "leveraged", "unpacked"):
-        assert np.unpackbits(getattr(packed, name)).sum() > 50, name
+    accounts, prices = large(2 * CHUNK + 1)
+    columns, sweep_view, rows = accounts.columns, accounts.sweep_view.columns, prices.lookup
+    for name in ("resting", "leveraged", "overflow"):
+        assert np.unpackbits(getattr(sweep_view, name)).sum() > 50, name
     assert ((columns.free < 0) & (columns.lent > 0)).sum() > 50
     assert ((columns.free < 0) & (columns.lent == 0)).sum() > 50
     assert (columns.lots == 0).sum() > 50
-    held = packed.asset < 3
-    value = np.abs(packed.held) * prices.columns.price_per_quantum[np.where(held, packed.asset, 0)] * held
-    assert (packed.held > rows.asset[packed.asset, 2])[held].sum() > 50  # the weight shrinks
-    assert ((packed.held < 0) & (value > rows.asset[packed.asset, 3])).sum() > 50  # a borrow past its first tier
-    notional = np.abs(packed.lots) * rows.market[packed.market, 0]
+    held = sweep_view.asset < 3
+    value = np.abs(sweep_view.held) * prices.arrays.price_per_quantum[np.where(held, sweep_view.asset, 0)] * held
+    assert (sweep_view.held > rows.asset[sweep_view.asset, 2])[held].sum() > 50  # the weight shrinks
+    assert (
+        (sweep_view.held < 0) & (value > rows.asset[sweep_view.asset, 3])
+    ).sum() > 50  # a borrow past its first tier
+    notional = np.abs(sweep_view.lots) * rows.market[sweep_view.market, 0]
     for m in range(3):
-        assert ((packed.market == m) & (notional > rows.market[m, 1])).sum() > 50, m
+        assert ((sweep_view.market == m) & (notional > rows.market[m, 1])).sum() > 50, m
     status = np.empty(len(accounts), np.uint8)
-    scalar.account_statuses(np.arange(len(accounts)), columns, prices.columns, status)
+    scalar.account_statuses(np.arange(len(accounts)), columns, prices.arrays, status)
     assert (status == scalar.DOUBT).sum() > 50
     flat = np.bincount(accounts.position_accounts(), np.abs(columns.lots), len(accounts)) == 0
     resting = (columns.open_orders > 0) & flat
@@ -173,13 +175,13 @@ def test_more_assets_than_a_byte_tells_and_more_rows_than_the_order_sees():
     market = Market(load_venue(source), np.linspace(1, 900, 300), np.linspace(900, 1, 300))
     market.asset[7] = np.nan
     some = crowd(market, 120, 3)
-    assert some.packed.columns.asset.dtype == np.uint16
+    assert some.sweep_view.columns.asset.dtype == np.uint16
     assert np.diff(some.columns.position_offset).max() > 255
     assert len(same(some, market.prices(some), slice(None, None, 40)))
 
 
 def test_fewer_assets_are_told_by_a_byte():
-    assert large(9)[0].packed.columns.asset.dtype == np.uint8
+    assert large(9)[0].sweep_view.columns.asset.dtype == np.uint8
 
 
 haircut_figures = st.tuples(
@@ -195,12 +197,12 @@ def test_up_to_the_quanta_laid_out_a_weight_is_whole(figures, below, off):
     """However little the base is above the weight: rounding has not shrunk it there."""
     weight, above, penalty, size = figures[0], *(10.0**figure for figure in figures[1:])
     prices = large(1)[1]
-    columns = prices.columns._replace(
+    columns = prices.arrays._replace(
         weight=np.array([1, weight, 1]), haircut_base=np.array([np.inf, weight + above, np.inf]),
         haircut_penalty=np.array([0, penalty, 0]), haircut_size=np.array([1, size, 1]),
     )  # fmt: skip
-    rows = PriceRows(*(np.copy(table)[()] for table in prices.rows))
-    sweep.lay_out_prices(columns, rows)
+    rows = SweepLookup(*(np.copy(table)[()] for table in prices.lookup))
+    sweep.fill_sweep_lookup(columns, rows)
     quanta = rows.asset[1, 2]
     held = np.floor(min(quanta, 2.0**61) * max(1 - 10**below, 0)) + off
     assume(0 <= held <= quanta)
@@ -214,7 +216,7 @@ def test_the_quanta_laid_out_are_nearly_all_of_those_with_a_whole_weight(haircut
     collateral = [source["collateral"][0], source["collateral"][1] | {"haircutFunction": haircut}]
     market = Market(load_venue(source | {"collateral": collateral}), every_kind().mark, np.full(2, np.nan))
     prices = market.prices(crowd(market, 1, 0))
-    columns, quanta = prices.columns, prices.rows.asset[1, 2]
+    columns, quanta = prices.arrays, prices.lookup.asset[1, 2]
     if np.isfinite(quanta) and quanta > 0:
         figures = columns.weight[1], columns.haircut_base[1], columns.haircut_penalty[1]
         assert scalar.collateral_weight(1.000001 * quanta * columns.haircut_size[1], *figures) < figures[0]
@@ -225,17 +227,17 @@ def test_the_quanta_laid_out_are_nearly_all_of_those_with_a_whole_weight(haircut
 
 def listed(accounts: Accounts, columns, rows) -> tuple[dict, dict, np.ndarray]:
     """Who both kernels list, and why, and the net equities of the sweep."""
-    state, windows = columns, window_count(columns)
+    state, chunks = columns, chunk_count(columns)
     answers = []
     figures = [np.empty(len(state.account)) for _ in range(4)]
     for whole in (False, True):
-        found, counts = np.empty(len(state.account), np.int64), np.empty(windows, np.int64)
+        found, counts = np.empty(len(state.account), np.int64), np.empty(chunks, np.int64)
         if whole:
-            scratch = np.empty((WINDOW, 4))
-            sweep.sweep_windows(0, windows, state, accounts.packed.slot, rows, scratch, *figures, found, counts)
+            scratch = np.empty((CHUNK, 4))
+            sweep.sweep_chunks(0, chunks, state, accounts.sweep_view.slot, rows, scratch, *figures, found, counts)
         else:
-            sweep.select_windows(0, windows, state, rows, found, counts)
-        told = [n for w in range(windows) for n in found[w * WINDOW :][: counts[w]].tolist()]
+            sweep.select_chunks(0, chunks, state, rows, found, counts)
+        told = [n for w in range(chunks) for n in found[w * CHUNK :][: counts[w]].tolist()]
         answers.append({n >> 2: n & 3 for n in told})
         assert len(answers[-1]) == len(told)
     return *answers, figures
@@ -244,18 +246,18 @@ def listed(accounts: Accounts, columns, rows) -> tuple[dict, dict, np.ndarray]:
 @pytest.mark.parametrize("what", ["market", "asset", "held", "booked"])
 def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
     """Handed straight to the kernels, past all that would refuse it."""
-    accounts, prices = large(WINDOW + 1)
-    before = listed(accounts, accounts.packed.columns, prices.rows)
-    columns = accounts.packed.columns._replace(
-        held=accounts.packed.columns.held.copy(), booked=accounts.packed.columns.booked.copy()
+    accounts, prices = large(CHUNK + 1)
+    before = listed(accounts, accounts.sweep_view.columns, prices.lookup)
+    columns = accounts.sweep_view.columns._replace(
+        held=accounts.sweep_view.columns.held.copy(), booked=accounts.sweep_view.columns.booked.copy()
     )
-    given = prices.columns._replace(
-        price_per_lot=prices.columns.price_per_lot.copy(), price_per_quantum=prices.columns.price_per_quantum.copy()
+    given = prices.arrays._replace(
+        price_per_lot=prices.arrays.price_per_lot.copy(), price_per_quantum=prices.arrays.price_per_quantum.copy()
     )
     state = accounts.columns
     owner, holder = accounts.position_accounts(), accounts.balance_accounts()
     fits = np.ones(len(accounts), bool)
-    fits[columns.account[np.flatnonzero(np.unpackbits(columns.unpacked, bitorder="little"))]] = False
+    fits[columns.account[np.flatnonzero(np.unpackbits(columns.overflow, bitorder="little"))]] = False
     if what == "market":
         given.price_per_lot[1] = np.nan
         touched = np.unique(owner[state.market == 1])
@@ -264,13 +266,13 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
         touched = np.unique(holder[state.asset == 1])
     else:
         touched = np.arange(3, len(accounts), 5)
-        slots = accounts.packed.slots(touched)
+        slots = accounts.sweep_view.slots(touched)
         if what == "held":
             columns.held[8 * columns.balance_group[slots // 8].astype(np.int64) + slots % 8] = np.nan
         else:
             columns.booked[slots] = np.nan
-    rows = PriceRows(*(np.copy(table)[()] for table in prices.rows))
-    sweep.lay_out_prices(given, rows)
+    rows = SweepLookup(*(np.copy(table)[()] for table in prices.lookup))
+    sweep.fill_sweep_lookup(given, rows)
     after = listed(accounts, columns, rows)
     others = np.setdiff1d(np.arange(len(accounts)), touched)
     exposed = (one_by_one(accounts, prices).exposure > 0) | (what in ("market", "held"))
@@ -281,7 +283,7 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
     for found in after[:2]:
         assert {n for n in touched[exposed[touched]].tolist() if n not in found} == set()
         # sure to be at 100 % is nobody of whom it is not known
-        assert {n for n in touched.tolist() if found.get(n) == sweep.SURE} == set()
+        assert {n for n in touched.tolist() if found.get(n) == sweep.DECIDED} == set()
     for n in others.tolist():
         assert (after[0].get(n), after[1].get(n)) == (before[0].get(n), before[1].get(n))
     for one, other in zip(before[2], after[2], strict=True):
@@ -292,12 +294,12 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
 
 @pytest.mark.parametrize("what", ["market", "asset", "held"])
 def test_nobody_whom_a_nan_touches_is_safe_in_a_box_or_known_to_be_at_100(what):
-    from riskcore.margin.screen import Box, box_values
+    from riskcore.margin.screen import PriceIntervals, interval_values
 
-    accounts, prices = large(WINDOW + 1)
-    values = box_values(prices)
-    box = Box.around(prices, values * 0.999, values * 1.001)
-    columns = accounts.packed.columns._replace(held=accounts.packed.columns.held.copy())
+    accounts, prices = large(CHUNK + 1)
+    values = interval_values(prices)
+    box = PriceIntervals.around(prices, values * 0.999, values * 1.001)
+    columns = accounts.sweep_view.columns._replace(held=accounts.sweep_view.columns.held.copy())
     touched = np.arange(len(accounts))
     if what == "market":
         for table in (box.worst.market, box.best.market):
@@ -309,7 +311,7 @@ def test_nobody_whom_a_nan_touches_is_safe_in_a_box_or_known_to_be_at_100(what):
         touched = np.unique(accounts.balance_accounts()[accounts.columns.asset == 1])
     else:
         columns.held[:] = np.nan
-    watch, known = box.tried(columns, 0, window_count(columns))
+    watch, known = box.tried(columns, 0, chunk_count(columns))
     watched, known = (set(columns.account[slots].tolist()) for slots in (watch.slots, known))
     exposed = one_by_one(accounts, prices).exposure > 0 if what == "asset" else np.ones(len(accounts), bool)
     assert {n for n in touched[exposed[touched]].tolist() if n not in watched} == set()
@@ -368,8 +370,8 @@ def test_a_view_of_a_copy_shows_what_its_owner_writes():
 
 def test_accounts_are_packed_once():
     accounts, _ = large(40)
-    assert accounts.packed is accounts.packed
-    assert accounts.view().packed is not accounts.packed
+    assert accounts.sweep_view is accounts.sweep_view
+    assert accounts.view().sweep_view is not accounts.sweep_view
 
 
 def edit(state, rng, accounts) -> None:
@@ -386,22 +388,22 @@ def edit(state, rng, accounts) -> None:
         columns.account_cost[account] += rng.integers(-(10**6), 10**6)
 
 
-@pytest.mark.parametrize("count", [1, 8, 30, WINDOW + 1])
+@pytest.mark.parametrize("count", [1, 8, 30, CHUNK + 1])
 def test_what_is_refreshed_is_what_packing_anew_gives(count):
     accounts, prices = large(count)
     state, rng = accounts.copy(), np.random.default_rng(5)
     view = state.view()
-    packed = view.packed
+    sweep_view = view.sweep_view
     for _ in range(4):
         rows = np.unique(rng.integers(0, count, 20))
         edit(state, rng, rows)
-        packed.refresh(state.columns, rows)
-        fresh = Packed.of(state.columns, state.markets, state.assets)
-        for name, column in packed.columns._asdict().items():
+        sweep_view.refresh(state.columns, rows)
+        fresh = SweepView.of(state.columns, state.markets, state.assets)
+        for name, column in sweep_view.columns._asdict().items():
             assert column.dtype == getattr(fresh.columns, name).dtype
             assert column.tobytes() == getattr(fresh.columns, name).tobytes(), name
-        assert packed.slot.tobytes() == fresh.slot.tobytes()
-        assert not packed.differs(state.columns)
+        assert sweep_view.slot.tobytes() == fresh.slot.tobytes()
+        assert not sweep_view.differs(state.columns)
         same(view, prices, slice(0, None, 500))
 
 
@@ -415,8 +417,8 @@ STALE = {
 def test_a_view_that_was_not_told_of_a_change_is_known_to_be_stale(name, seed):
     accounts, _ = large(30)
     state, rng = accounts.copy(), np.random.default_rng(seed)
-    packed = state.view().packed
-    assert not packed.differs(state.columns)
+    sweep_view = state.view().sweep_view
+    assert not sweep_view.differs(state.columns)
     column = getattr(state.columns, name)
     row = rng.integers(len(column))
     if name == "open_orders":
@@ -424,13 +426,13 @@ def test_a_view_that_was_not_told_of_a_change_is_known_to_be_stale(name, seed):
     else:
         owner = {"lots": state.position_accounts(), "free": state.balance_accounts(), "lent": state.balance_accounts()}
         account = owner.get(name, np.arange(len(state)))[row]
-        slot = packed.slots(np.array([account]))[0]
-        assume(not packed.columns.unpacked[slot // 8] >> slot % 8 & 1)
+        slot = sweep_view.slots(np.array([account]))[0]
+        assume(not sweep_view.columns.overflow[slot // 8] >> slot % 8 & 1)
         assume(name != "lent" or state.columns.free[row] >= 0)
         assume(name != "lots" or column[row] < 2**31 - 1)
         assume(abs(int(column[row])) < 2**52)
         column[row] += STALE[name]
-    assert packed.differs(state.columns)
+    assert sweep_view.differs(state.columns)
 
 
 @settings(max_examples=40)
@@ -438,30 +440,31 @@ def test_a_view_that_was_not_told_of_a_change_is_known_to_be_stale(name, seed):
 def test_copied_slots_hold_what_the_slots_hold(count, seed):
     """Some alone, one after another, of groups as wide as they are: nothing of others comes along."""
     accounts, prices = large(300)
-    packed, rng = accounts.packed, np.random.default_rng(seed)
+    sweep_view, rng = accounts.sweep_view, np.random.default_rng(seed)
     rows = np.sort(rng.choice(300, count, replace=False))
-    slots = np.sort(packed.slots(rows))
-    copy = copied(packed.columns, slots, packed.markets, packed.assets)
-    of = packed.columns.account[slots]
+    slots = np.sort(sweep_view.slots(rows))
+    copy = copied(sweep_view.columns, slots, sweep_view.markets, sweep_view.assets)
+    of = sweep_view.columns.account[slots]
     assert copy.account[:count].tolist() == of.tolist()
     assert (copy.account[count:] == 0).all()
     found = selected(accounts, copy, prices)
     known = np.flatnonzero(one_by_one(accounts, prices).liquidatable)
     assert found.tolist() == np.intersect1d(known, rows).tolist()
-    for name in ("resting", "leveraged", "unpacked"):
-        ours, theirs = (np.unpackbits(getattr(c, name), bitorder="little") for c in (copy, packed.columns))
+    for name in ("resting", "leveraged", "overflow"):
+        ours, theirs = (np.unpackbits(getattr(c, name), bitorder="little") for c in (copy, sweep_view.columns))
         assert ours[:count].tolist() == theirs[slots].tolist()
         assert not ours[count:].any()
     for n in range(count):
         for offset, index, amount, none in (
-            ("position_group", "market", "lots", packed.markets), ("balance_group", "asset", "held", packed.assets),
+            ("position_group", "market", "lots", sweep_view.markets),
+            ("balance_group", "asset", "balance", sweep_view.assets),
         ):  # fmt: skip
             ours, theirs = (
                 [
                     (int(getattr(c, index)[8 * r + lane]), float(getattr(c, amount)[8 * r + lane]))
                     for r in range(int(getattr(c, offset)[group]), int(getattr(c, offset)[group + 1]))
                 ]
-                for c, group, lane in ((copy, *divmod(n, 8)), (packed.columns, *divmod(int(slots[n]), 8)))
+                for c, group, lane in ((copy, *divmod(n, 8)), (sweep_view.columns, *divmod(int(slots[n]), 8)))
             )
             assert ours[: len(theirs)] == theirs
             assert set(ours[len(theirs) :]) <= {(none, 0.0)}
@@ -486,7 +489,7 @@ def digest() -> str:
             table = margin_table(view, prices)
             for name in COLUMNS:
                 found.update(getattr(table, name).tobytes())
-            found.update(selected(view, view.packed.columns, prices).tobytes())
+            found.update(selected(view, view.sweep_view.columns, prices).tobytes())
             found.update(screen.rows(prices).tobytes())
             rows = np.unique(rng.integers(0, count, 3))
             edit(state, rng, rows)
@@ -504,7 +507,7 @@ def test_a_copy_that_was_written_to_is_swept_as_it_is():
 
 
 def test_a_table_that_somebody_holds_any_of_is_not_written_over():
-    accounts, prices = large(WINDOW + 1)
+    accounts, prices = large(CHUNK + 1)
     held = margin_table(accounts, prices).initial_margin[3:17]
     before = held.tobytes()
     moved = every_kind().prices(accounts, 1.5 * every_kind().mark)

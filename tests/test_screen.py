@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from riskcore import Accounts, RiskDataError, Screen, load_venue, sample, select, sweep
 from riskcore.kernels import margin as scalar
-from riskcore.kernels.sweep import WINDOW
+from riskcore.kernels.sweep import CHUNK
 from riskcore.margin import batch, exact, margins_of
-from riskcore.margin.screen import intervals, screen, watch
-from riskcore.state import window_count
-from tests.crowds import WIDE, Market, crowd, markets, moved
+from riskcore.margin.screen import intervals as interval_module
+from riskcore.margin.screen import screen, watch
+from riskcore.state import chunk_count
+from tests.crowds import OUT_OF_RANGE, Market, crowd, markets, moved
 from tests.test_packed import every_kind
 
 NEAR = [-1, 0, 0.5, 0.9, 0.98, 1, 1, 1.001, 1.005, 1.02, 1.05, 1.1, 1.3, 2, 3, 6, 6, 6, 6]
@@ -69,27 +70,27 @@ class Paths(Screen):
     def _narrowed(self, prices, values, moves):
         before = self._narrow
         found = super()._narrowed(prices, values, moves)
-        if found.box is not None:
+        if found.intervals is not None:
             self.seen["narrow again" if found is before else "narrow made"] += 1
-            self.seen["narrow known"] += len(found.known) > 0
+            self.seen["narrow known"] += len(found.confirmed) > 0
             self.seen["narrow watched"] += len(found.columns.account) > 0
         return found
 
-    def _begin(self, box, *args):
-        self._in_parts = self._next is not None and box is self._next.box and len(self._next.watched) > 1
-        super()._begin(box, *args)
+    def _begin(self, intervals, *args):
+        self._in_parts = self._next is not None and intervals is self._next.intervals and len(self._next.watched) > 1
+        super()._begin(intervals, *args)
 
-    def _try(self, slots, box):
-        watch, known = self._watch, self._known
-        super()._try(slots, box)
+    def _try(self, slots, intervals):
+        watch, confirmed = self._watch, self._known
+        super()._try(slots, intervals)
         self.seen["merged"] += self._watch is not watch
         self.seen["merged after parts"] += self._watch is not watch and self._in_parts
-        self.seen["known again"] += self._known is not known
+        self.seen["known again"] += self._known is not confirmed
 
     def changed(self, accounts):
-        box = self._box
+        intervals = self._box
         super().changed(accounts)
-        self.seen["changed too many"] += box is not None and self._box is None
+        self.seen["changed too many"] += intervals is not None and self._box is None
         self.seen["changed"] += 1
         self.seen["changed while next"] += self._next is not None
 
@@ -104,11 +105,11 @@ EVERYTHING = {
 
 @pytest.fixture
 def small(monkeypatch):
-    """Parts, holders, narrow boxes and merging with few accounts."""
+    """Parts, holders, narrow intervals and merging with few accounts."""
 
     def apply(**constants):
         for name, value in ({"_LARGE": 1, "_WORTH_NARROWING": 2, "_MOST_MORE": 2, "_COPY": 2} | constants).items():
-            for module in (intervals, watch, screen):
+            for module in (interval_module, watch, screen):
                 if hasattr(module, name):
                     monkeypatch.setattr(module, name, value)
 
@@ -119,7 +120,7 @@ def small(monkeypatch):
 
 
 class Walk:
-    """Prices of one tick after another: each by a kind of move, some of them to the very edges of the boxes."""
+    """Prices of one tick after another: each by a kind of move, some of them to the very edges of the intervals."""
 
     KINDS = (
         *["walk", "walk", "still", "one", "one", "asset", "all down", "all up", "wild", "interest", "interest gone"],
@@ -155,9 +156,9 @@ class Walk:
         elif kind == "wild":
             self.mark *= np.exp(rng.normal(0, 0.1, len(self.mark)))
         elif kind == "interest":
-            known = np.where(np.isnan(self.interest), 1e6 / self.market.mark, self.interest)
-            grown = known * rng.choice([0.0, 0.01, 0.5, 1.4999, 1.5, 1.51, 3.0, 40.0], len(known))
-            self.interest = np.where(rng.random(len(known)) < 0.6, grown, self.interest)
+            confirmed = np.where(np.isnan(self.interest), 1e6 / self.market.mark, self.interest)
+            grown = confirmed * rng.choice([0.0, 0.01, 0.5, 1.4999, 1.5, 1.51, 3.0, 40.0], len(confirmed))
+            self.interest = np.where(rng.random(len(confirmed)) < 0.6, grown, self.interest)
         elif kind == "interest gone":
             self.interest[:] = np.nan
         elif kind == "idle" and self.market.idle:
@@ -166,10 +167,10 @@ class Walk:
         elif kind == "back":
             self.mark, self.asset = (column.copy() for column in self.before)
         elif kind in ("edge of now", "edge of next", "edge of narrow", "past an edge", "corner"):
-            boxes = {"edge of next": watcher._next, "edge of narrow": watcher._narrow}
-            box = boxes[kind] and boxes[kind].box if kind in boxes else watcher._box
-            if box is not None:
-                self._to_edges(box, kind)
+            intervals = {"edge of next": watcher._next, "edge of narrow": watcher._narrow}
+            intervals = intervals[kind] and intervals[kind].intervals if kind in intervals else watcher._box
+            if intervals is not None:
+                self._to_edges(intervals, kind)
         self.before = before
         settle = self.market.venue.settle
         self.asset[settle] = np.nan
@@ -177,14 +178,14 @@ class Walk:
         self.mark = np.clip(self.mark, self.market.mark / 50, np.minimum(self.market.mark * 9, self.most))
         self.asset = np.clip(self.asset, 0.01, 1e6)
 
-    def _to_edges(self, box, kind: str) -> None:
+    def _to_edges(self, intervals, kind: str) -> None:
         rng, markets = self.rng, len(self.mark)
-        side = rng.random(len(box.low)) < 0.5
-        edge = np.where(side, box.low, box.high)
+        side = rng.random(len(intervals.low)) < 0.5
+        edge = np.where(side, intervals.low, intervals.high)
         if kind == "past an edge":
-            edge = np.where(side, np.nextafter(box.low, 0), np.nextafter(box.high, np.inf))
+            edge = np.where(side, np.nextafter(intervals.low, 0), np.nextafter(intervals.high, np.inf))
         elif kind != "corner":
-            inner = np.where(side, np.nextafter(box.low, np.inf), np.nextafter(box.high, 0))
+            inner = np.where(side, np.nextafter(intervals.low, np.inf), np.nextafter(intervals.high, 0))
             edge = np.where(rng.random(len(edge)) < 0.5, edge, inner)
         taken = np.isfinite(edge) & ((rng.random(len(edge)) < 0.5) | (kind == "corner"))
         if kind == "past an edge":
@@ -193,7 +194,7 @@ class Walk:
         self.mark[at] = edge[:markets][at]
         at = taken[markets : markets + len(self.asset)]
         self.asset[at] = edge[markets : markets + len(self.asset)][at]
-        asking = sorted(self.market.venue.curves.open_interest_markets)
+        asking = sorted(self.market.venue.margin_functions.open_interest_markets)
         for n, m in enumerate(asking, markets + len(self.asset)):
             if taken[n]:
                 self.interest[m] = edge[n]
@@ -227,7 +228,7 @@ def edit(state: Accounts, rng, rows, kind: str) -> None:
                 c.account_cost[account] += (cost := int(c.cost[row] * rng.normal(0, 0.3)))
                 c.cost[row] += cost
             elif kind == "wide":
-                c.lots[row] = rng.choice(WIDE)
+                c.lots[row] = rng.choice(OUT_OF_RANGE)
             elif kind == "flat":
                 c.lots[positions.start : positions.stop] = 0
             elif kind == "place":
@@ -285,7 +286,7 @@ def test_a_small_screen_selects_what_a_full_sweep_does_at_any_tick(small):
 
 
 def test_a_large_screen_selects_what_a_full_sweep_does_at_any_tick(small):
-    """Large is what it takes for more than one account: every way that a screen has, with a single window."""
+    """Large is what it takes for more than one account: every way that a screen has, with a single chunk."""
     small()
     seen = Counter()
 
@@ -312,11 +313,11 @@ COURSES = [
 
 
 def test_boxes_that_are_tried_in_parts_while_accounts_change(small):
-    """Three windows, each a part of its own; and every way that a screen has is taken."""
+    """Three chunks, each a part of its own; and every way that a screen has is taken."""
     small(_PARTS=3, _COPY=1.3, _MOST_MORE=9, _WORTH_NARROWING=50, _WIDEST=0.02)
     seen = Counter()
     for seed, drawn in enumerate(COURSES):
-        run(replace(every_kind(), idle=1), 2 * WINDOW + 9, drawn, seed, seen, check=False)
+        run(replace(every_kind(), idle=1), 2 * CHUNK + 9, drawn, seed, seen, check=False)
     assert EVERYTHING - set(+seen) == set(), seen
 
 
@@ -359,13 +360,13 @@ def test_a_day_of_ticks_with_crashes_and_edits_in_each(small):
     assert set(+seen) >= {"whole", "next begun", "next done", "narrow made", "known", "more", "merged"}
 
 
-# ---- What a box proves
+# ---- What a set of price intervals proves
 
 
-def corners(prices, box, account: int, accounts: Accounts, rng):
-    """Prices at corners of a box, its inside, and where an account is worst and best off."""
+def corners(prices, intervals, account: int, accounts: Accounts, rng):
+    """Prices at corners of a set of price intervals, its inside, and where an account is worst and best off."""
     c, markets, assets = accounts.columns, len(prices.mark), len(prices.asset)
-    worst = rng.random(len(box.low)) < 0.5
+    worst = rng.random(len(intervals.low)) < 0.5
     for i in accounts.positions_of(account):
         worst[c.market[i]] = c.lots[i] < 0
     for j in accounts.balances_of(account):
@@ -373,9 +374,15 @@ def corners(prices, box, account: int, accounts: Accounts, rng):
     worst[markets + assets :] = True
     low = np.zeros_like(worst)
     fine = np.where(np.arange(len(worst)) < markets + assets, ~worst, False)
-    points = [np.where(high, box.high, box.low) for high in (worst, fine, low, ~low, rng.random(len(worst)) < 0.5)]
-    points.append(np.clip(box.low + rng.random(len(worst)) * (box.high - box.low), box.low, box.high))
-    asking = sorted(prices.venue.curves.open_interest_markets)
+    points = [
+        np.where(high, intervals.high, intervals.low) for high in (worst, fine, low, ~low, rng.random(len(worst)) < 0.5)
+    ]
+    points.append(
+        np.clip(
+            intervals.low + rng.random(len(worst)) * (intervals.high - intervals.low), intervals.low, intervals.high
+        )
+    )
+    asking = sorted(prices.venue.margin_functions.open_interest_markets)
     for point in points:
         interest = prices.open_interest.copy()
         interest[asking] = point[markets + assets :]
@@ -388,23 +395,23 @@ def test_who_is_not_watched_is_safe_or_known_at_every_corner_of_the_box(market, 
     rng = np.random.default_rng(seed)
     accounts = crowd(market, count, seed, [*NEAR, 1.5, 1.5, 0.7, 0.4])
     prices = market.prices(accounts)
-    values = intervals.box_values(prices)
+    values = interval_module.interval_values(prices)
     half = 10 ** np.where(rng.random(len(values)) < 0.3, rng.uniform(-6, widest, len(values)), widest)
     low, high = values * (1 - half), values * (1 + half * rng.choice([0, 1, 1, 1], len(values)))
-    box = intervals.Box.around(prices, low, high)
-    columns = accounts.packed.columns
-    watch, known = box.tried(columns, 0, window_count(columns))
+    intervals = interval_module.PriceIntervals.around(prices, low, high)
+    columns = accounts.sweep_view.columns
+    watch, confirmed = intervals.tried(columns, 0, chunk_count(columns))
     assert (np.diff(watch.slots) > 0).all()
-    watched, known = columns.account[watch.slots].tolist(), columns.account[known].tolist()
+    watched, confirmed = columns.account[watch.slots].tolist(), columns.account[confirmed].tolist()
     assert watch.columns.account[: len(watched)].tolist() == watched
-    assert set(watched).isdisjoint(known)
-    assert len({*watched, *known}) == len(watched) + len(known)
-    assert all(n < count for n in (*watched, *known))
+    assert set(watched).isdisjoint(confirmed)
+    assert len({*watched, *confirmed}) == len(watched) + len(confirmed)
+    assert all(n < count for n in (*watched, *confirmed))
     for account in range(count):
         if account not in watched:
-            for point in corners(prices, box, account, accounts, rng):
+            for point in corners(prices, intervals, account, accounts, rng):
                 safe = exact.account_margin(accounts, account, point).status == scalar.SAFE
-                assert safe == (account not in known)
+                assert safe == (account not in confirmed)
 
 
 @pytest.mark.parametrize("half", [1e-4, 0.01, 0.2])
@@ -412,13 +419,15 @@ def test_who_is_safe_at_the_worst_corner_is_not_watched(half):
     """Of those with one: neither long nor borrowers, they are worst off with marks at the top, assets at the bottom."""
     market = every_kind()
     accounts = crowd(market, 6000, 4, np.linspace(1, 1 + 30 * half, 50))
-    prices, columns, state = market.prices(accounts), accounts.packed.columns, accounts.columns
-    values = intervals.box_values(prices)
-    box = intervals.Box.around(prices, values * (1 - half), values * (1 + half))
-    watch, _ = box.tried(columns, 0, window_count(columns))
+    prices, columns, state = market.prices(accounts), accounts.sweep_view.columns, accounts.columns
+    values = interval_module.interval_values(prices)
+    intervals = interval_module.PriceIntervals.around(prices, values * (1 - half), values * (1 + half))
+    watch, _ = intervals.tried(columns, 0, chunk_count(columns))
     interest = prices.open_interest.copy()
-    interest[3] = box.high[7]
-    worst = margins_of(accounts, np.arange(len(accounts)), moved(prices, box.high[:4], box.low[4:7], interest))
+    interest[3] = intervals.high[7]
+    worst = margins_of(
+        accounts, np.arange(len(accounts)), moved(prices, intervals.high[:4], intervals.low[4:7], interest)
+    )
     safe = worst.net_equity - worst.maintenance_margin > 1e-7 * (worst.exposure + np.abs(worst.net_equity) + 1e5)
     other = np.zeros(len(accounts), bool)
     other[accounts.position_accounts()[(state.lots > 0) | (np.abs(state.lots) > 2**31 - 1)]] = True
@@ -438,52 +447,52 @@ def test_a_narrow_box_leaves_few_in_doubt():
     market = every_kind()
     accounts = crowd(market, 4000, 9, [-1, 0.5, 0.9, 1.1, 1.5, 3])
     prices = market.prices(accounts)
-    values, columns = intervals.box_values(prices), accounts.packed.columns
-    box = intervals.Box.around(prices, values * (1 - 1e-7), values * (1 + 1e-7))
-    watch, known = box.tried(columns, 0, window_count(columns))
+    values, columns = interval_module.interval_values(prices), accounts.sweep_view.columns
+    intervals = interval_module.PriceIntervals.around(prices, values * (1 - 1e-7), values * (1 + 1e-7))
+    watch, confirmed = intervals.tried(columns, 0, chunk_count(columns))
     table = margins_of(accounts, np.arange(len(accounts)), prices)
     flat = np.bincount(accounts.position_accounts(), np.abs(accounts.columns.lots), len(accounts)) == 0
-    unpacked = np.zeros(len(columns.account), bool)
-    unpacked[:] = np.unpackbits(columns.unpacked, bitorder="little")
-    odd = flat | np.isin(np.arange(len(accounts)), columns.account[unpacked])
+    overflow = np.zeros(len(columns.account), bool)
+    overflow[:] = np.unpackbits(columns.overflow, bitorder="little")
+    odd = flat | np.isin(np.arange(len(accounts)), columns.account[overflow])
     near = np.abs(table.mmr - 1) < 1e-3
     assert set(columns.account[watch.slots].tolist()) <= set(
         np.flatnonzero(odd | near | (table.exposure > 1e10)).tolist()
     )
-    assert len(known) > 500
+    assert len(confirmed) > 500
 
 
 def test_the_farthest_value_is_outside_of_a_box_as_soon_as_it_is_past_an_edge():
     market = every_kind()
     prices = market.prices(crowd(market, 5, 1))
-    values = intervals.box_values(prices)
+    values = interval_module.interval_values(prices)
     low, high = values * 0.99, values * 1.02
-    box = intervals.Box.around(prices, low, high)
-    assert box.farthest(values) < 1
+    intervals = interval_module.PriceIntervals.around(prices, low, high)
+    assert intervals.max_interval_distance(values) < 1
     for n in range(len(values)):
         for edge, off in ((low, 0.0), (high, np.inf)):
             there = values.copy()
             there[n] = edge[n]
-            assert box.farthest(there) == 1.0
-            assert box.outside(there).tolist() == []
+            assert intervals.max_interval_distance(there) == 1.0
+            assert intervals.outside(there).tolist() == []
             there[n] = np.nextafter(edge[n], off)
-            assert box.farthest(there) == np.inf
-            assert box.outside(there).tolist() == [n]
+            assert intervals.max_interval_distance(there) == np.inf
+            assert intervals.outside(there).tolist() == [n]
             there[n] = np.nan
-            assert box.farthest(there) == np.inf
-            assert box.outside(there).tolist() == [n]
+            assert intervals.max_interval_distance(there) == np.inf
+            assert intervals.outside(there).tolist() == [n]
 
 
 def test_a_box_of_what_has_no_price_holds_that_alone():
     market = every_kind()
     prices = market.prices(crowd(replace(market, idle=1), 5, 1), np.append(market.mark[:-1], np.nan))
-    values = intervals.box_values(prices)
-    box = intervals.Box.around(prices, values * 0.99, values * 1.02)
-    assert box.farthest(values) < 1
-    assert box.outside(values).tolist() == []
+    values = interval_module.interval_values(prices)
+    intervals = interval_module.PriceIntervals.around(prices, values * 0.99, values * 1.02)
+    assert intervals.max_interval_distance(values) < 1
+    assert intervals.outside(values).tolist() == []
     values[3] = 0.16
-    assert box.farthest(values) == np.inf
-    assert box.outside(values).tolist() == [3]
+    assert intervals.max_interval_distance(values) == np.inf
+    assert intervals.outside(values).tolist() == [3]
 
 
 @settings(max_examples=30)
@@ -491,20 +500,20 @@ def test_a_box_of_what_has_no_price_holds_that_alone():
 def test_holders_are_who_has_a_row(count, seed):
     market = every_kind()
     accounts = crowd(market, count, seed)
-    packed = accounts.packed
+    sweep_view = accounts.sweep_view
     rows = [(accounts.position_accounts()[accounts.columns.market == m]) for m in range(4)]
     rows += [(accounts.balance_accounts()[accounts.columns.asset == k]) for k in range(3)]
-    everybody, few = (watch._Holders.of(packed, most) for most in (count, count // 3))
+    everybody, few = (watch.HolderIndex.of(sweep_view, most) for most in (count, count // 3))
     for item, expected in enumerate(rows):
         if len(expected):
-            slots, items = np.sort(packed.slots(expected)).tolist(), np.array([item])
+            slots, items = np.sort(sweep_view.slots(expected)).tolist(), np.array([item])
             assert everybody.slots(items, count).tolist() == slots
             assert everybody.slots(items, len(expected) - 1) is None
             found = few.slots(items, count)
             assert found is None if len(expected) > count // 3 else found.tolist() == slots
     assert everybody.slots(np.array([0, 7]), 10**9) is None  # an open interest
     both = np.unique(np.concatenate([rows[1], rows[5]]))
-    assert everybody.slots(np.array([1, 5]), 2 * count).tolist() == np.sort(packed.slots(both)).tolist()
+    assert everybody.slots(np.array([1, 5]), 2 * count).tolist() == np.sort(sweep_view.slots(both)).tolist()
 
 
 # ---- A screen that is held to it
@@ -531,9 +540,9 @@ def test_an_edit_that_the_screen_was_not_told_of_is_found(watching, name):
 
 def test_a_box_that_is_too_wide_is_found(watching):
     market, _, watcher = watching
-    for box in (watcher._box, watcher._narrow and watcher._narrow.box):
-        if box is not None:
-            box.low[:], box.high[:] = 0.0, np.inf
+    for intervals in (watcher._box, watcher._narrow and watcher._narrow.intervals):
+        if intervals is not None:
+            intervals.low[:], intervals.high[:] = 0.0, np.inf
     crash = market.prices(watcher.accounts, market.mark * 0.5)
     watcher.check = False
     assert watcher.rows(crash).tolist() != liquidatable(watcher.accounts, crash)
@@ -589,7 +598,7 @@ def test_a_selection_is_that_of_a_sweep():
 
 
 def test_one_whom_only_the_narrow_boxes_know_is_selected(small):
-    """The wide boxes leave the account in doubt, the narrow ones nobody: it is selected all the same."""
+    """The wide intervals leave the account in doubt, the narrow ones nobody: it is selected all the same."""
     small(_LARGE=10**9, _WORTH_NARROWING=1)
     market = every_kind()
     accounts = crowd(market, 1, 0, [0.5])
@@ -600,17 +609,17 @@ def test_one_whom_only_the_narrow_boxes_know_is_selected(small):
         assert watcher.rows(prices).tolist() == liquidatable(accounts, prices)
         if seen["narrow known"] and not seen["narrow watched"] and not seen["known"]:
             return
-    pytest.fail("no account was known to the narrow boxes alone")
+    pytest.fail("no account was known to the narrow intervals alone")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_selections_of_a_frame_are_those_of_its_rows(monkeypatch, threads):
-    """In blocks with a box each, and in parts of them with boxes of their own; a market without a price at first."""
+    """In blocks with intervals each, and in parts with intervals of their own; a market without a price at first."""
     constants = {"_FEW": 1, "_FIRST": 8, "_SHORTEST": 2, "_LONGEST": 32, "_PART": 3, "_PARTS": 3, "_WORTH_PARTS": 9}
     for name, value in constants.items():
         monkeypatch.setattr(batch, name, value)
     market, rng = replace(every_kind(), idle=1), np.random.default_rng(3)
-    accounts = crowd(market, WINDOW + 9, 3, NEAR)
+    accounts = crowd(market, CHUNK + 9, 3, NEAR)
     moves = rng.normal(0, 1e-4, (90, 4))
     moves[[20, 21, 50]] *= 400
     marks = np.exp(moves.cumsum(axis=0)) * market.mark

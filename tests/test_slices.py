@@ -60,7 +60,9 @@ def make_accounts(venue, count: int, *, first: int = 0) -> Accounts:
         for symbol, quantity in held:
             notional = quantity * MARKS[symbol]
             m = venue.markets.symbol.index(symbol)
-            needed += notional * max(venue.curves.base[2 * m + 1], venue.curves.factor[2 * m + 1] * notional**0.5)
+            needed += notional * max(
+                venue.margin_functions.base[2 * m + 1], venue.margin_functions.factor[2 * m + 1] * notional**0.5
+            )
             positions.append((account, symbol, side * quantity, MARKS[symbol]))
         equity = needed / rng.uniform(1.001, 1.4)
         if n % 4 == 0:

@@ -14,7 +14,7 @@ from riskcore.kernels import guards as kernels
 from riskcore.kernels.margin import SAFE, account_margin, account_status
 from riskcore.margin import margin_table
 from riskcore.market import Prices, asset_values
-from riskcore.market.guards import Memory, guard
+from riskcore.market.guards import GuardState, guard
 from riskcore.sample import guarded, market_row
 from tests.comparison import whole_state
 
@@ -70,7 +70,7 @@ class TestQuietTick:
         for n in (1, 2):
             result = engine.step(Tick(START + n * SECOND, by_name(venue, rows[n])))
             assert (len(result.rows), len(result.selected)) == (0, 0)
-        assert engine.memory.mark.tolist() == rows[2].tolist()
+        assert engine.guard_state.mark.tolist() == rows[2].tolist()
 
     def test_prices_are_folded_only_when_a_margin_asks(self):
         venue, accounts = made()
@@ -106,7 +106,7 @@ class TestQuietTick:
         engine = Engine(accounts, venue)
         engine.step(Tick(START, marks, indexes=marks * 2))
         marks *= 3
-        assert engine.memory.mark.tolist() == np.clip(kept, kept * 2 * 0.95, None).tolist()
+        assert engine.guard_state.mark.tolist() == np.clip(kept, kept * 2 * 0.95, None).tolist()
 
     @pytest.mark.parametrize(
         ("marks", "line"),
@@ -184,7 +184,7 @@ class TestGuardKernels:
     def test_a_second_look_from_the_same_memory(self):
         """The guards leave what they were given, the samples of five minutes too."""
         venue, _ = made()
-        memory, before = Memory.opening(venue), None
+        memory, before = GuardState.opening(venue), None
         for n, row in enumerate(paths(400)):
             tick = Tick(START + n * SECOND, row)
             asked = (venue, memory, before, START + n * SECOND, Prices.given(venue, tick), tick.columnar_books(venue))
@@ -200,7 +200,7 @@ class TestGuardKernels:
     def test_running_sums_may_wrap(self):
         """Marks so large that the samples of all seconds, but not those of five minutes, pass 64 bits."""
         venue, _ = made(mark_index_threshold="0.9")
-        memory, before = Memory.opening(venue), None
+        memory, before = GuardState.opening(venue), None
         marks = 9e10 + np.arange(1_500)  # 9e15 thousandths of a tick: 1,025 seconds of them fill 63 bits
         for n, mark in enumerate(marks.tolist()):
             tick = Tick(START + n * SECOND, np.full(10, mark))

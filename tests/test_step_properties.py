@@ -101,7 +101,7 @@ def test_ticks_equal_the_oracle(scene: Scene):
 
 def by_hand(positions=(), balances=(), orders=(), settings=(), mark=100.0, assets=("GEM", "TOK"), **others) -> Scene:
     """One perpetual X in lots of 0.00001, maintenance 5 %; GEM at 100 and TOK at 10 count for 0.9."""
-    curve = {"type": "sqrt", "base": "0.05", "factor": "0"}
+    margin_function = {"type": "sqrt", "base": "0.05", "factor": "0"}
     market = {
         "symbol": "X",
         "baseSymbol": "X",
@@ -110,8 +110,8 @@ def by_hand(positions=(), balances=(), orders=(), settings=(), mark=100.0, asset
             "price": {"tickSize": "0.01", "maxPrice": "1000000"},
             "quantity": {"stepSize": "0.00001", "minQuantity": "0.00001"},
         },
-        "imfFunction": curve,
-        "mmfFunction": curve,
+        "imfFunction": margin_function,
+        "mmfFunction": margin_function,
     }
     weights = {SETTLE: "1"} | dict.fromkeys(assets, "0.9")
     collateral = [

@@ -157,7 +157,7 @@ def check_water_filling(case: Given) -> None:
     endowment, cap, weight = ([number(x) for x in given[name]] for name in ("endowment", "caps", "risk_weights"))
     unit = Decimal(10) ** 12
     weights, caps = (np.array([int(e * x * unit) for e, x in zip(endowment, of, strict=True)]) for of in (weight, cap))
-    taken = adl_policies.share_out(int(number(given["budget"]) * unit), weights, caps)
+    taken = adl_policies.water_fill(int(number(given["budget"]) * unit), weights, caps)
     for lost, held, expected in zip(taken.tolist(), endowment, case["expected"]["h"], strict=True):
         assert float(lost / unit) == pytest.approx(float(held) * expected, abs=case["tolerance"] * max(float(held), 1))
 

@@ -387,7 +387,7 @@ def check_ranked(case: Given) -> None:
     holders = sorted(given["accounts"], key=lambda holder: holder["id"])
     ids, score = [holder["id"] for holder in holders], np.array([float(holder["score"]) for holder in holders])
     lots = np.array([abs(holder["qty"]) for holder in holders])
-    head = adl_policies.queue_head(score, lots, int(lots.sum()))
+    head = adl_policies.top_of_queue(score, lots, int(lots.sum()))
     assert [ids[n] for n in head.tolist()] == expected["order"]
     side, price = (1 if holders[0]["qty"] > 0 else -1), number(given["price"])
     mark = price * (1 - side * Decimal("0.01"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from riskcore.venue import POLICIES, Counterparties, queue_head, ranked, share_out, whole_weights
+from riskcore.venue import POLICIES, Counterparties, integer_weights, ranked, top_of_queue, water_fill
 
 from . import ACCOUNTS, _Figures, interleaved_ratio
 
@@ -38,7 +38,7 @@ class Queue:
         return np.argsort(-self.score, kind="stable")
 
     def head(self) -> np.ndarray:
-        return queue_head(self.score, self.room, self.need)
+        return top_of_queue(self.score, self.room, self.need)
 
 
 class Ratios(_Figures):
@@ -61,13 +61,13 @@ class Shares:
 
     def setup(self) -> None:
         of = opposing_positions(POSITIONS)
-        self.weight, self.room, self.total = whole_weights(of.equity), of.lots, int(of.lots.sum()) // 10
-        taken = share_out(self.total, self.weight, self.room)  # compile
+        self.weight, self.room, self.total = integer_weights(of.equity), of.lots, int(of.lots.sum()) // 10
+        taken = water_fill(self.total, self.weight, self.room)  # compile
         assert taken.sum() == self.total
         assert (taken == self.room).any()
 
     def time_share_out(self) -> None:
-        share_out(self.total, self.weight, self.room)
+        water_fill(self.total, self.weight, self.room)
 
 
 class Scoring:
@@ -80,4 +80,4 @@ class Scoring:
     def time_ranked(self, policy: str) -> None:
         rank = ranked(POLICIES[policy], self.of)
         if POLICIES[policy].shared:
-            whole_weights(rank)
+            integer_weights(rank)

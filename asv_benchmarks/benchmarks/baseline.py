@@ -14,7 +14,7 @@ import numpy as np
 from .textbook import Array, Textbook
 
 SOURCES = Path(__file__).parents[1] / "baseline"
-WINDOW = 4096  # as in sell.c
+CHUNK = 4096  # as in sell.c
 
 
 def compiled(name: str) -> ctypes.CDLL:
@@ -138,10 +138,10 @@ class Sell:
         assert max(positions.max(), balances.max()) <= 255
         first = np.r_[0, balances.cumsum()[:-1]]
         assert np.all(book.asset[first] == 0), "everyone has a balance of the settle asset"
-        order = np.lexsort((balances, positions, np.arange(accounts) // WINDOW))
+        order = np.lexsort((balances, positions, np.arange(accounts) // CHUNK))
         pad = -accounts % 8  # lanes of nobody: their place is past the window, their cost no liquidation
         groups = np.r_[order, np.full(pad, accounts)].reshape(-1, 8)
-        place = np.r_[order % WINDOW, accounts % WINDOW + np.arange(pad)]
+        place = np.r_[order % CHUNK, accounts % CHUNK + np.arange(pad)]
         cost = np.r_[np.bincount(book.account, book.quantity * book.entry, accounts), -1.0]
         wide, market, count = _columns(groups, positions, book.market.astype(np.uint16), lots(book))
         deep, asset, balance = _columns(groups, balances, book.asset.astype(np.uint8), book.balance)

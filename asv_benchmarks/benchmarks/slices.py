@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from riskcore.kernels._jit import kernel
 from riskcore.kernels.books import FULL, quote_book, take_book, walk_books
-from riskcore.kernels.layouts import BookColumns, PriceColumns, SliceRules
+from riskcore.kernels.layouts import BookColumns, PriceArrays, SliceRules
 from riskcore.kernels.slice_size import RELIEF, WAIVE, size_slice
 
 from . import ACCOUNTS, MARKETS, _Figures, interleaved_ratio
@@ -107,15 +107,16 @@ class Workload:
         self.maintenance = self.size * MARK * 0.0125
         self.equity = self.maintenance / rng.uniform(1.0, 1.05, slices)
         self.out = tuple(np.zeros(slices, np.int64) for _ in range(3))
-        ones, curves = np.ones(MARKETS, np.int64), 2 * (MARKETS + 1)
+        ones, margin_functions = np.ones(MARKETS, np.int64), 2 * (MARKETS + 1)
         self.rules = SliceRules(
             1, 10, 5, 10_000, 1, 1, 1.0, WAIVE, 0.5, RELIEF, 0, True, ones, ones, ones, ones, np.ones(MARKETS),
             np.full(MARKETS, MARK), np.full(MARKETS, UNLIMITED),
         )  # fmt: skip
         none, one = np.zeros(0), np.ones(1)
-        self.prices = PriceColumns(
-            np.full(MARKETS, float(MARK)), one, *(np.full(curves, x) for x in (0.0125, 4e6, 6.25e-6)),
-            np.zeros(curves + 1, np.int64), none, none, none, one, np.full(1, np.inf), np.zeros(1), one, 1e-6, 2.0,
+        self.prices = PriceArrays(
+            np.full(MARKETS, float(MARK)), one, *(np.full(margin_functions, x) for x in (0.0125, 4e6, 6.25e-6)),
+            np.zeros(margin_functions + 1, np.int64), none, none, none, one, np.full(1, np.inf), np.zeros(1), one, 1e-6,
+            2.0,
             0.06,
         )  # fmt: skip
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from riskcore import Accounts, Engine, Tick, load_venue
-from riskcore.kernels.layouts import AccountColumns, PriceColumns
+from riskcore.kernels.layouts import AccountColumns, PriceArrays
 from riskcore.kernels.margin import account_margin, account_status, margin_ratio
 from riskcore.market import Prices
 from riskcore.sample import guarded, market_row
@@ -19,7 +19,7 @@ START = 1_760_000_100 * SECOND  # nothing falls due within the ticks but what a 
 
 
 @numba.njit  # noqa: TID251 - as a user's is
-def look_often(account: int, state: AccountColumns, prices: PriceColumns, looks: int) -> tuple[int, float]:
+def look_often(account: int, state: AccountColumns, prices: PriceArrays, looks: int) -> tuple[int, float]:
     """How often an account is not safe, and its highest initial margin ratio; a market moves before each look."""
     unsafe, highest, markets = 0, 0.0, prices.price_per_lot.size
     for n in range(looks):

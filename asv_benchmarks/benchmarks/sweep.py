@@ -44,7 +44,7 @@ class Sweep:
     time_select.pretty_name = "rc.select, 1,000,000 accounts, threads: {threads}"
 
 
-class Memory:
+class GuardState:
     """Peak of a process with the accounts loaded, without and with a sweep."""
 
     timeout = 300
@@ -53,7 +53,7 @@ class Memory:
         self.venue, self.accounts, self.marks = wide_accounts(ACCOUNTS)
 
     def peakmem_reference(self) -> None:
-        """Memory of the setup, to hold against peakmem_sweep."""
+        """GuardState of the setup, to hold against peakmem_sweep."""
 
     def peakmem_sweep(self) -> None:
         rc.sweep(self.accounts, self.venue, self.marks, threads=1)
@@ -156,7 +156,7 @@ class Rules(_Figures):
             prices = Prices.read(venue, accounts, marks)
             calls.append(lambda accounts=accounts, prices=prices: margin_table(accounts, prices, threads=1))
             calls[-1]()  # compile
-        assert {type(f).__name__ for f in venue.curves.functions} == {"Sqrt", "Tiers", "OpenInterest"}
+        assert {type(f).__name__ for f in venue.margin_functions.functions} == {"Sqrt", "Tiers", "OpenInterest"}
         pure, mixed = calls
         all_prices = lambda: rc.liquidation_prices(accounts, venue, marks, threads=1)  # noqa: E731
         all_prices()

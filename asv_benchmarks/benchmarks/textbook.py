@@ -62,7 +62,7 @@ def workload() -> tuple[rc.Venue, rc.Accounts, dict[str, float], Textbook]:
     venue = wide_venue()
     positions, balances, marks = wide_tables(venue, ACCOUNTS)
     price = np.array([marks[symbol] for symbol in venue.markets.symbol])
-    curves, width = venue.curves, 2 * len(price)
+    margin_functions, width = venue.margin_functions, 2 * len(price)
     book = Textbook(
         accounts=ACCOUNTS,
         account=positions["account"].to_numpy(),
@@ -74,14 +74,14 @@ def workload() -> tuple[rc.Venue, rc.Accounts, dict[str, float], Textbook]:
         balance=balances["quantity"].to_numpy(),
         price=price,
         lot=venue.markets.step_size,
-        initial=curves.base[0:width:2],
-        initial_root=curves.factor[0:width:2],
-        maintenance=curves.base[1:width:2],
-        maintenance_root=curves.factor[1:width:2],
+        initial=margin_functions.base[0:width:2],
+        initial_root=margin_functions.factor[0:width:2],
+        maintenance=margin_functions.base[1:width:2],
+        maintenance_root=margin_functions.factor[1:width:2],
         asset_price=np.array([1.0, *(marks[f"{symbol}_USDC_PERP"] for symbol in venue.assets.symbol[1:])]),
         weight=venue.assets.weight,
-        asset_initial=curves.base[width::2],
-        asset_maintenance=curves.base[width + 1 :: 2],
+        asset_initial=margin_functions.base[width::2],
+        asset_maintenance=margin_functions.base[width + 1 :: 2],
     )
     return venue, rc.Accounts.from_frames(venue, positions, balances), marks, book
 

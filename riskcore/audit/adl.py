@@ -11,7 +11,7 @@ import numpy as np
 from .backstop import by_margin, part
 from .folder import Row
 from .margins import Margin
-from .shares import carried, most, share_out
+from .shares import carried, most, water_fill
 from .venue import RunError
 from .watch import Astray, Watch
 from .winners import POLICIES, Policy, Side, Swept
@@ -163,7 +163,7 @@ class Adl:
         def cut(p: int, offer: int, done: int) -> int:
             return self._cut(deal, p, offer, deal.size - abs(self.state.lots[deal.position]) + done)
 
-        for p, lots in share_out(deal.size, choices, lambda p, _: self._room(p), cut, told):
+        for p, lots in water_fill(deal.size, choices, lambda p, _: self._room(p), cut, told):
             row = self.watch.expect("stages", deal.account, "adl", deal.market)
             found, sign = (row.counter_position, row.lots), -1 if deal.long else 1
             self.watch.equal("touched", "counterparty's position row and lots", row, found, (p, sign * lots))

@@ -48,7 +48,7 @@ class Backstop:
             balances = range(*state.balance_offset[account : account + 2])
             margins = {b: watch.margin(b) for b in balances if state.free[b] < 0} if below else {}
             for p in by_margin(look):
-                self._hand(account, p, look, "below_auto_close" if below else "sent_on")
+                self._hand(account, p, look, "below_auto_close" if below else "escalated")
             if below:
                 self._debts(account, look, margins)
 

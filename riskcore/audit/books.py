@@ -210,7 +210,7 @@ class Books:
             for side, (prices, lots), less in zip((1, -1), levels, gone, strict=True):
                 rows += [(market, side, *level) for level in zip(prices, lots, less, strict=True)]
         table = np.array(rows, np.int64).reshape(-1, 5).T
-        return dict(zip(("market", "side", "price", "lots", "gone"), table, strict=True))
+        return dict(zip(("market", "side", "price", "lots", "consumed_lots"), table, strict=True))
 
 
 def _limit(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from .margins import TOLERANCE
-from .shares import most, share_out
+from .shares import most, water_fill
 from .watch import Watch
 from .winners import Swept
 
@@ -95,7 +95,7 @@ class CloseOut:
         held = [p for p in range(*self.state.position_offset[account : account + 2]) if self.swept.lots[p]]
         choices = self.swept.by_equity(held) if self.policy == "equity" else self.swept.by_interest(held)
         told = watch.told(account, "socialize", lambda row: (row.counterparty, row.cash))
-        for payer, cash in share_out(rest, choices, lambda _, count: 2**61 // count, self._cut, told):
+        for payer, cash in water_fill(rest, choices, lambda _, count: 2**61 // count, self._cut, told):
             row = watch.expect("stages", account, "socialize")
             watch.equal("stages", "reason", row, row.reason, self.policy)
             watch.equal("touched", "payer and cash", row, (row.counterparty, row.cash), (payer, cash))

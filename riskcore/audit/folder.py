@@ -55,11 +55,11 @@ EVENTS = {
     "skip": Event(SLICES, "throttle cooldown", NOBODY, "market|asset", "", False),
     "redeem": Event(REPAY, "debt close_out settlement", NOBODY, "asset", "quanta lent", False),
     "convert": Event(REPAY, "debt close_out settlement", BOOK, "asset", "cash fee quanta counter_cash", True),
-    "harm": Event(SLICES, "fee_waived sent kept_back to_backstop", NOBODY, "market", "requested", True),
+    "harm": Event(SLICES, "fee_waived sent withheld to_backstop", NOBODY, "market", "requested", True),
     "book": Event(SLICES, f"full {_STOPS}", BOOK, "market", _FILL, True),
     "expire": Event(SLICES, f"{_STOPS} no_book conversion conversion_limit", NOBODY, "market|asset", "requested",
                     False),
-    "backstop": Event(4, "below_auto_close sent_on", ACCOUNT, "market|asset", f"{_FILLS} fund quanta", True),
+    "backstop": Event(4, "below_auto_close escalated", ACCOUNT, "market|asset", f"{_FILLS} fund quanta", True),
     "adl": Event(5, "backstop_exhausted full_utilization", ACCOUNT, "market|asset", f"{_FILLS} lent", True),
     "unfilled": Event(5, "no_counterparty", NOBODY, "market", "requested", False),
     "fund": Event(CLOSE_OUT, "bankrupt", FUND, "", "cash fund", False),
@@ -133,7 +133,7 @@ _STATE = {
 _ASKED = {
     "slices": ("slice_cooldown", "account market time"),
     "sold": ("account_cap", "account quanta"),
-    "books": ("refill_half_life", "market side price lots gone"),
+    "books": ("refill_half_life", "market side price lots consumed_lots"),
 }  # fmt: skip
 _START = ("accounts", "positions", "balances", "orders")
 _PARTS = ("ticks", "assets", "books", "journal")

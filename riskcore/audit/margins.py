@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .folder import CHANGES, Array, Columns, Part, Row, Run
-from .venue import Curve, Venue, exact
+from .venue import MarginFunction, Venue, exact
 
 TOLERANCE = 1e-9
 """Relative: how far two float64 ratios of the same figures may be apart, and where float64 leaves a test in doubt."""
@@ -43,7 +43,7 @@ class Tick:
     def count(self, state: State) -> None:
         """Fix the open interest of the markets whose margin functions ask for it."""
         for row, market in enumerate(self.venue.markets):
-            if "open_interest" in (market.curve.kind, market.initial.kind):
+            if "open_interest" in (market.margin_function.kind, market.initial.kind):
                 quantity, mark = float(self.given_interest[row]), float(self.mark[row])
                 if math.isfinite(quantity * mark):
                     self._interest[row] = exact(quantity) * exact(mark)
@@ -70,23 +70,23 @@ def sums(rows: Array, amounts: Array, count: int) -> Array:
 
 
 def _requirement(
-    curve: Curve, of: Callable[[Fraction], Any], root: Callable[[Any], Any]
+    margin_function: MarginFunction, of: Callable[[Fraction], Any], root: Callable[[Any], Any]
 ) -> Callable[[Any, Any, Any], Any]:
     """Return the requirement by notional, token quantity and open interest, in the numbers of `of`."""
-    figures = [tuple(map(of, row)) for row in curve.figures]
-    if curve.kind in ("tiers", "steps"):
+    figures = [tuple(map(of, row)) for row in margin_function.figures]
+    if margin_function.kind in ("tiers", "steps"):
         first = figures[0][1]
         return lambda notional, tokens, interest: next(
             (notional * rate - less for start, rate, less in figures[::-1] if start < notional), notional * first
         )
     base, *more = figures[0]
-    if curve.kind == "open_interest":
+    if margin_function.kind == "open_interest":
         lower, upper = more
         return lambda notional, tokens, interest: (
             notional * (base + (1 - base) * min(max((interest - lower) / (upper - lower), 0), 1))
         )
     factor = more[0]
-    if curve.kind == "quantity":
+    if margin_function.kind == "quantity":
         return lambda notional, tokens, interest: notional * max(base, factor * root(tokens))
     return lambda notional, tokens, interest: notional * max(base, factor * root(notional))
 
@@ -96,8 +96,8 @@ class _Numbers:
 
     def __init__(self, venue: Venue, of: Callable[[Fraction], Any], root: Callable[[Any], Any]) -> None:
         self.of, self.root = of, root
-        self.markets = [_requirement(market.curve, of, root) for market in venue.markets]
-        self.assets = [_requirement(asset.curve, of, root) for asset in venue.assets]
+        self.markets = [_requirement(market.margin_function, of, root) for market in venue.markets]
+        self.assets = [_requirement(asset.margin_function, of, root) for asset in venue.assets]
         self.initial_markets = [_requirement(market.initial, of, root) for market in venue.markets]
         self.initial_assets = [_requirement(asset.initial, of, root) for asset in venue.assets]
         self.haircuts = [list(map(of, asset.haircut)) for asset in venue.assets]
@@ -314,12 +314,15 @@ def add(column: memoryview, row: int, change: int) -> None:
 class _Requirements:
     """Requirements of many rows at once; each row has the function of its item."""
 
-    def __init__(self, curves: list[Curve], unit: Array, item: Array) -> None:
-        plain = [list(map(float, curve.figures[0])) if curve.kind == "sqrt" else [0.0, 0.0] for curve in curves]
+    def __init__(self, margin_functions: list[MarginFunction], unit: Array, item: Array) -> None:
+        plain = [
+            list(map(float, margin_function.figures[0])) if margin_function.kind == "sqrt" else [0.0, 0.0]
+            for margin_function in margin_functions
+        ]
         self.base, self.factor = np.array(plain).reshape(-1, 2)[item].T
         self.others = [
-            (row, curve.kind, np.array(curve.figures, np.float64), unit[row], np.flatnonzero(item == row))
-            for row, curve in enumerate(curves) if curve.kind != "sqrt"
+            (row, function.kind, np.array(function.figures, np.float64), unit[row], np.flatnonzero(item == row))
+            for row, function in enumerate(margin_functions) if function.kind != "sqrt"
         ]  # fmt: skip
 
     def of(self, size: Array, notional: Array, tick: Tick) -> Array:
@@ -348,7 +351,7 @@ class Sweep:
         self.state, kind, venue = state, state.floats, state.venue
         self.weight, self.haircut_base, self.penalty = np.array(kind.haircuts)[state.asset].T
         self.quantum, self.step = np.array(kind.quantum), np.array(kind.step)
-        self.required = _Requirements([market.curve for market in venue.markets], self.step, state.market)
+        self.required = _Requirements([market.margin_function for market in venue.markets], self.step, state.market)
         self.settle_quantum = float(venue.quantum)
 
     def worths(self, tick: Tick) -> tuple[Array, Array]:
@@ -372,7 +375,7 @@ class Sweep:
         gross = sums(holder, worth, count) + sums(owner, notional + np.abs(cost), count)
         maintenance = sums(owner, self.required.of(np.abs(lots), notional, tick), count)
         debt = -free[of] * per_quantum[of]
-        required = _Requirements([asset.curve for asset in state.venue.assets], self.quantum, state.asset[of])
+        required = _Requirements([asset.margin_function for asset in state.venue.assets], self.quantum, state.asset[of])
         owed = sums(holder[of], debt, count)
         maintenance += sums(holder[of], required.of(-free[of], debt, tick), count)
         return equity - owed, maintenance, gross + owed + np.abs(unsettled)

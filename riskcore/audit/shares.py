@@ -74,7 +74,7 @@ def whole(weights: Array) -> list[int]:
     return [math.floor(weight) for weight in np.ldexp(weights, _SCALE - exponent).tolist()]
 
 
-def share_out(
+def water_fill(
     amount: int,
     choices: list[dict[int, int]],
     room: Callable[[int, int], int],

@@ -318,7 +318,7 @@ class Slices:
             loss, relief = self._effect(account, position, plan.lots, plan.value, 0.0)
             gain = relief * equity / maintenance - loss if maintenance else 0.0
             off = slack / maintenance + off_cost if maintenance else 0.0
-            reasons = ["kept_back"] * (gain <= off) + ["fee_waived"] * (gain > -off)
+            reasons = ["withheld"] * (gain <= off) + ["fee_waived"] * (gain > -off)
             rates = []
             if row.reason == "fee_waived" and plan.value:
                 points, off = 1e4 * self.waived * gain / plan.value + 1e-6, 1e4 * self.waived * off / plan.value

@@ -24,7 +24,7 @@ def exact(value: object) -> Fraction:
     return Fraction(str(value))
 
 
-class Curve(NamedTuple):
+class MarginFunction(NamedTuple):
     """A margin function.
 
     Kinds: `sqrt` and `quantity` (of the tokens) with base and factor, `open_interest` with base, lower and upper,
@@ -62,8 +62,8 @@ class Market(NamedTuple):
     step: Fraction
     worth: Fraction  # settle quanta of a lot at one tick
     min_lots: int
-    curve: Curve  # of the maintenance margin
-    initial: Curve
+    margin_function: MarginFunction  # of the maintenance margin
+    initial: MarginFunction
     prices: Prices
     funding: _Funding | None
     takes_orders: bool  # from whoever takes from its book
@@ -85,8 +85,8 @@ class _Asset(NamedTuple):
     symbol: str
     quantum: Fraction
     haircut: tuple[Fraction, Fraction, Fraction]  # weight, base, penalty; the identity has no penalty
-    curve: Curve  # of the maintenance margin
-    initial: Curve
+    margin_function: MarginFunction  # of the maintenance margin
+    initial: MarginFunction
 
 
 class Pool(NamedTuple):
@@ -339,7 +339,10 @@ def read_venue(raw: object, ids: npt.NDArray[Any], providers: list[int]) -> Venu
         words["haircut_size_unit"] == "quantity",
         _read_providers(top, markets, symbols, ids, providers),
         _read_pools(top.rows("borrow_lend", []), assets),
-        any(curve.kind == "steps" for curve in [row.initial for row in markets] + [row.initial for row in assets]),
+        any(
+            margin_function.kind == "steps"
+            for margin_function in [row.initial for row in markets] + [row.initial for row in assets]
+        ),
     )
 
 
@@ -485,13 +488,13 @@ def _read_market(row: _Object, quantum: Fraction) -> Market:
     least = math.ceil((quantity.size("minQuantity", None) or 0) / step)
     if least >= _WIDE:
         raise quantity.wrong("minQuantity", "must be less than 2**62 lots")
-    curves = (
+    margin_functions = (
         _read_curve(row.inner("mmfFunction"), market=True),
         _read_curve(row.inner("imfFunction"), market=True, initial=True),
     )
-    _must_not_exceed(row, *curves)
+    _must_not_exceed(row, *margin_functions)
     names = row.text("symbol"), row.text("baseSymbol")
-    return Market(*names, step, worth, least, *curves, prices, funding, _takes_orders(row))
+    return Market(*names, step, worth, least, *margin_functions, prices, funding, _takes_orders(row))
 
 
 def _takes_orders(row: _Object) -> bool:
@@ -519,23 +522,23 @@ def _read_asset(row: _Object, settle: str) -> _Asset:
         figures = (weight, _float64(kind.positive("base")), _float64(kind.size("positiveCurvePenalty")))
     if row.raw.get("imfFunction") is None:
         base, factor = Fraction(1, 10 if symbol == settle else 5), Fraction(0)
-        initial, plain = Curve("sqrt", ((_float64(base), factor),)), True
+        initial, plain = MarginFunction("sqrt", ((_float64(base), factor),)), True
     else:
         function = row.inner("imfFunction")
         initial, plain = _read_curve(function, initial=True), function.raw["type"] == "sqrt"
         base, factor = (function.size("base"), function.size("factor")) if plain else (Fraction(0), Fraction(0))
     if row.raw.get("mmfFunction") is not None:
-        curve = _read_curve(row.inner("mmfFunction"))
+        margin_function = _read_curve(row.inner("mmfFunction"))
     elif plain:
-        curve = Curve(initial.kind, ((_float64(base / 2), _float64(factor * 3 / 5)),))
+        margin_function = MarginFunction(initial.kind, ((_float64(base / 2), _float64(factor * 3 / 5)),))
     else:
         raise RunError(f"{row.path}.mmfFunction must stand beside an imfFunction of tiers")
-    _must_not_exceed(row, curve, initial)
+    _must_not_exceed(row, margin_function, initial)
     quantum = row.positive("quantum", Fraction(1, 10**6))
-    return _Asset(symbol, quantum, figures, curve, initial)
+    return _Asset(symbol, quantum, figures, margin_function, initial)
 
 
-def _must_not_exceed(row: _Object, maintenance: Curve, initial: Curve) -> None:
+def _must_not_exceed(row: _Object, maintenance: MarginFunction, initial: MarginFunction) -> None:
     """Refuse a maintenance margin above the initial one; of other measures, or above a flat one, the least ones."""
     sizes, measures = {1e-9}, {_measure(maintenance), _measure(initial)}
     if _measure(initial) != "any" and (len(measures) == 1 or measures == {_measure(initial), "any"}):
@@ -549,47 +552,49 @@ def _must_not_exceed(row: _Object, maintenance: Curve, initial: Curve) -> None:
             raise row.wrong("mmfFunction", f"must not be above the initial margin, as it is at {size}")
 
 
-def _measure(curve: Curve) -> str:
+def _measure(margin_function: MarginFunction) -> str:
     """Return what a margin function follows from; a flat one follows from anything but open interest."""
-    if curve.kind in ("sqrt", "quantity"):
-        return ("notional" if curve.kind == "sqrt" else "quantity") if curve.figures[0][1] else "any"
-    return "open_interest" if curve.kind == "open_interest" else "notional"
+    if margin_function.kind in ("sqrt", "quantity"):
+        return (
+            ("notional" if margin_function.kind == "sqrt" else "quantity") if margin_function.figures[0][1] else "any"
+        )
+    return "open_interest" if margin_function.kind == "open_interest" else "notional"
 
 
-def _kinks(curve: Curve) -> set[float]:
+def _kinks(margin_function: MarginFunction) -> set[float]:
     """Sizes at which a margin function changes its form."""
-    if curve.kind in ("sqrt", "quantity"):
-        base, factor = curve.figures[0]
+    if margin_function.kind in ("sqrt", "quantity"):
+        base, factor = margin_function.figures[0]
         return {float(base / factor) ** 2} if factor else set()
-    if curve.kind == "open_interest":
-        return {float(edge) for edge in curve.figures[0][1:]}
-    return {float(bracket[0]) for bracket in curve.figures[1:]}
+    if margin_function.kind == "open_interest":
+        return {float(edge) for edge in margin_function.figures[0][1:]}
+    return {float(bracket[0]) for bracket in margin_function.figures[1:]}
 
 
-def _part_of(curve: Curve, size: float) -> float:
+def _part_of(margin_function: MarginFunction, size: float) -> float:
     """Return the margin of a size, or at an open interest, as a part of the notional."""
-    if curve.kind in ("sqrt", "quantity"):
-        base, factor = map(float, curve.figures[0])
+    if margin_function.kind in ("sqrt", "quantity"):
+        base, factor = map(float, margin_function.figures[0])
         return max(base, factor * math.sqrt(size))
-    if curve.kind == "open_interest":
-        base, lower, upper = map(float, curve.figures[0])
+    if margin_function.kind == "open_interest":
+        base, lower, upper = map(float, margin_function.figures[0])
         return base + (1 - base) * min(max((size - lower) / (upper - lower), 0.0), 1.0)
-    rate, deduction = next(row[1:] for row in reversed(curve.figures) if row[0] < size)
+    rate, deduction = next(row[1:] for row in reversed(margin_function.figures) if row[0] < size)
     return float(rate) - float(deduction) / size
 
 
-def _read_curve(function: _Object, *, market: bool = False, initial: bool = False) -> Curve:
+def _read_curve(function: _Object, *, market: bool = False, initial: bool = False) -> MarginFunction:
     """Read a margin function: of a market or an asset, of the initial or the maintenance margin."""
     kinds = ("sqrt", "tiers", "open_interest") if market else ("sqrt", "tiers")
     kind = function.text("type", among=kinds)
     if kind == "sqrt":
         unit = function.text("unit", "notional", ("notional", "quantity"))
         figures = _float64(function.positive("base")), _float64(function.size("factor"))
-        return Curve("quantity" if unit == "quantity" else kind, (figures,))
+        return MarginFunction("quantity" if unit == "quantity" else kind, (figures,))
     if kind == "open_interest":
         base, lower = _float64(function.share("base", above=True)), _float64(_length(function, "lower"))
         upper = function.number("upper", lambda x: x <= _MOST and lower < _float64(x), "more than lower, to 1e18")
-        return Curve(kind, ((base, lower, _float64(upper)),))
+        return MarginFunction(kind, ((base, lower, _float64(upper)),))
     return _read_tiers(function, initial=initial)
 
 
@@ -598,7 +603,7 @@ def _length(row: _Object, name: str) -> Fraction:
     return found
 
 
-def _read_tiers(function: _Object, *, initial: bool) -> Curve:
+def _read_tiers(function: _Object, *, initial: bool) -> MarginFunction:
     brackets, deduction, rows, whole = [], Fraction(0), function.rows("brackets"), function.flag("whole")
     if whole and not initial:
         raise function.wrong("whole", "must be false of a maintenance margin")
@@ -610,7 +615,7 @@ def _read_tiers(function: _Object, *, initial: bool) -> Curve:
         deduction += start * (rate - last)
         brackets.append((start, rate, Fraction(0) if whole else deduction))
         last = rate
-    return Curve("steps" if whole else "tiers", tuple(brackets))
+    return MarginFunction("steps" if whole else "tiers", tuple(brackets))
 
 
 def _read_pools(rows: list[_Object], assets: list[_Asset]) -> dict[int, Pool]:

@@ -71,7 +71,7 @@ class _Run:
         screen = Screen(self.accounts, self.venue)
         for share in (1.0, 0.999, 0.8, 0.799):
             screen.select({symbol: price * share for symbol, price in self.first.items()})
-        columns = self.accounts.packed.columns  # the screen of many accounts lists holders
+        columns = self.accounts.sweep_view.columns  # the screen of many accounts lists holders
         for offset, index in ((columns.position_group, columns.market), (columns.balance_group, columns.asset)):
             list_holders(offset, index, np.full(index.max() + 1, -1), np.empty(0, np.uint32))
 

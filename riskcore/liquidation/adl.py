@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from ..kernels import margin as kernels
 from ..margin import exact
-from ..venue import POLICIES, Counterparties, queue_head, ranked, share_out, whole_weights
+from ..venue import POLICIES, Counterparties, integer_weights, ranked, top_of_queue, water_fill
 from .backstop import by_requirement
-from .tick_state import Instalments, TickState, most
+from .tick_state import CumulativeRounding, TickState, largest_passing
 
 Int = npt.NDArray[np.int64]
 Float = npt.NDArray[np.float64]
@@ -47,14 +47,14 @@ class _Opposing:
         self.allowed = figures.lots if cap == 1 else np.array([ceil(cap * n) for n in figures.lots.tolist()], np.int64)
         self.closed = np.zeros(len(self.rows), np.int64)
         if self.policy.shared:
-            self.weight = whole_weights(self.rank)
+            self.weight = integer_weights(self.rank)
             return
         # what all who are selected hold on the other side is the most that can be asked for
         held, _ = state.accounts.position_rows(state.selected)
         held = held[self.columns.market[held] == market]
         self.need = max(int(np.maximum(-side * self.columns.lots[held], 0).sum()), 1)
         self.total = int(self.allowed.sum())
-        self.head, self.front = queue_head(self.rank, self.allowed, self.need), 0
+        self.head, self.front = top_of_queue(self.rank, self.allowed, self.need), 0
 
     def room(self) -> Int:
         """Lots that each may lose now."""
@@ -75,7 +75,7 @@ class _Opposing:
                 if self.need >= self.total:
                     return
                 self.need = min(4 * self.need, self.total)
-                self.head = queue_head(self.rank, self.allowed, self.need)
+                self.head = top_of_queue(self.rank, self.allowed, self.need)
                 continue
             n = int(self.head[at])
             if self.room_of(n):
@@ -94,7 +94,7 @@ class _Deal:
         self.market, self.size, self.side = int(state.accounts.columns.market[row]), abs(lots), 1 if lots > 0 else -1
         equity = Fraction(margin.equity) * (1 - state.venue.policy.adl_price)
         flow = exact.zero_price_flow(margin, row, equity, state.venue.policy.zero_price_band, quantum)
-        self.flow, self.left = Instalments(flow, self.size), self.size
+        self.flow, self.left = CumulativeRounding(flow, self.size), self.size
         self.gain = (Fraction(margin.value[row]) - flow * quantum) / self.size
 
     def close(self) -> None:
@@ -117,7 +117,7 @@ class _Deal:
         cut = np.zeros(len(self.opposing.rows), bool)
         while self.left:
             room = np.where(cut, 0, self.opposing.room())
-            parts = share_out(self.left, self.opposing.weight, room)
+            parts = water_fill(self.left, self.opposing.weight, room)
             offered = np.flatnonzero(parts)
             for n, lots in zip(offered.tolist(), parts[offered].tolist(), strict=True):
                 cut[n] = self._offer(n, lots) < lots
@@ -125,12 +125,12 @@ class _Deal:
                 return
 
     def _offer(self, n: int, lots: int) -> int:
-        """Close up to ``lots`` of a counterparty, as many as leave it sound; return how many."""
+        """Close up to ``lots`` of a counterparty, as many as leave it stays_healthy; return how many."""
         state, opposing = self.state, self.opposing
         row, counterparty = int(opposing.rows[n]), int(opposing.accounts[n])
         if opposing.policy.reach and not self._reaches(row, counterparty):
             return 0
-        taken = most(lots, partial(self._bears, row, counterparty))
+        taken = largest_passing(lots, partial(self._bears, row, counterparty))
         if taken:
             state.transfer(
                 "adl", "backstop_exhausted", self.account, self.row, counterparty, self.side * taken, self.size,
@@ -141,8 +141,10 @@ class _Deal:
         return taken
 
     def _bears(self, row: int, counterparty: int, lots: int) -> bool:
-        """Whether a counterparty is sound after it has closed this many lots."""
-        return self.state.after_fill(row, counterparty, self.side * lots, -self.flow.peek(lots), self.state.sound)
+        """Whether a counterparty is stays_healthy after it has closed this many lots."""
+        return self.state.after_fill(
+            row, counterparty, self.side * lots, -self.flow.peek(lots), self.state.stays_healthy
+        )
 
     def _reaches(self, row: int, counterparty: int) -> bool:
         """Whether a counterparty has something left at the price of the deal: its own zero price is beyond it."""
@@ -163,7 +165,7 @@ def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int,
         keep = _profitable(state, rows, worth, paid)
         rows, account, worth, paid = rows[keep], account[keep], worth[keep], paid[keep]
     requirement = np.empty(len(rows))
-    kernels.position_requirements(rows, state.before.lots[rows], columns, prices.columns, requirement)
+    kernels.position_requirements(rows, state.before.lots[rows], columns, prices.arrays, requirement)
     theirs, counts = state.accounts.position_rows(account)
     value, entry = _worths(state, theirs)
     profit = np.bincount(np.repeat(np.arange(len(account)), counts), value - entry, len(account)).astype(float)
@@ -179,7 +181,7 @@ def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int,
 def _worths(state: TickState, rows: Int) -> tuple[Float, Float]:
     """Signed worth of positions at the mark, and what was paid for them, at the tick's sweep, in settle units."""
     quantum = float(state.venue.settle_quantum)
-    per_lot = state.prices.columns.price_per_lot[state.accounts.columns.market[rows]]
+    per_lot = state.prices.arrays.price_per_lot[state.accounts.columns.market[rows]]
     return np.asarray(state.before.lots[rows] * per_lot * quantum), np.asarray(state.before.entry[rows] * quantum)
 
 

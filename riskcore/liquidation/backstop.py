@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..margin import exact
-from ..venue import share_out
+from ..venue import water_fill
 from .convert import settle_per_quantum
-from .tick_state import Instalments, TickState, most
+from .tick_state import CumulativeRounding, TickState, largest_passing
 
 _MINUTE, _HOUR = 60 * 10**9, 3600 * 10**9
 _NO_LIMIT = Fraction(10) ** 12  # settle units: what a provider without any limit counts for
@@ -31,8 +31,8 @@ def hand_over(state: TickState) -> None:
     )
     if not providers:
         return
-    for account, below in state.past_the_book(state.sent_on):
-        turn = _Turn(state, account, "below_auto_close" if below else "sent_on", providers)
+    for account, below in state.past_the_book(state.escalated):
+        turn = _Turn(state, account, "below_auto_close" if below else "escalated", providers)
         for row in by_requirement(turn.margin):
             turn.hand_over_position(row)
         if below:
@@ -66,7 +66,7 @@ class _Turn:
         share = exact.equity_share(self.margin, self.margin.requirement[row], self.equity)
         to_fund = round(share * self.fund_share / self.quantum)
 
-        def bears(provider: int, taken: int) -> bool:
+        def can_absorb(provider: int, taken: int) -> bool:
             other = state.accounts.position_row(provider, market)
             held = int(columns.lots[other])
             if abs(held + side * taken) <= abs(held):
@@ -74,8 +74,10 @@ class _Turn:
             due = -round(Fraction((flow + to_fund) * taken, size))
             return state.after_fill(other, provider, side * taken, due, state.covers_initial_margin)
 
-        flows, shares = Instalments(flow, size), Instalments(to_fund, size)
-        for provider, p, taken in self._split(size, worth, [market in b.markets for b in state.venue.backstop], bears):
+        flows, shares = CumulativeRounding(flow, size), CumulativeRounding(to_fund, size)
+        for provider, p, taken in self._split(
+            size, worth, [market in b.markets for b in state.venue.backstop], can_absorb
+        ):
             state.transfer(
                 "backstop", self.reason, self.account, row, provider, side * taken, size, flows.next(taken),
                 shares.next(taken),
@@ -134,13 +136,15 @@ class _Turn:
         asset, size, sign = int(state.accounts.columns.asset[row]), abs(quanta), 1 if quanta > 0 else -1
         worth = settle_per_quantum(state, row)
 
-        def bears(provider: int, taken: int) -> bool:
+        def can_absorb(provider: int, taken: int) -> bool:
             other = state.accounts.balance_row(provider, asset)
             due = round(Fraction((-cash - to_fund) * taken, size))
             return state.after_exchange(other, provider, -sign * taken, due, state.covers_initial_margin)
 
-        parts, shares = Instalments(cash, size), Instalments(to_fund, size)
-        for provider, p, taken in self._split(size, worth, [asset in b.assets for b in state.venue.backstop], bears):
+        parts, shares = CumulativeRounding(cash, size), CumulativeRounding(to_fund, size)
+        for provider, p, taken in self._split(
+            size, worth, [asset in b.assets for b in state.venue.backstop], can_absorb
+        ):
             state.exchange(
                 "backstop", self.reason, account, row, provider, size, quanta=sign * taken, cash=parts.next(taken),
                 to_fund=shares.next(taken),
@@ -148,18 +152,21 @@ class _Turn:
             state.ledger.taken[p] += round(worth * taken)
 
     def _split(
-        self, size: int, worth: Fraction, takes: list[bool], bears: Callable[[int, int], bool]
+        self, size: int, worth: Fraction, takes: list[bool], can_absorb: Callable[[int, int], bool]
     ) -> list[tuple[int, int, int]]:
         """Account, number and part of each provider who takes something, by remaining capacity and own margin.
 
-        ``worth`` is in settle quanta per lot or quantum; ``bears`` is the test of a provider's initial margin.
+        ``worth`` is in settle quanta per lot or quantum; ``can_absorb`` is the test of a provider's initial margin.
         """
         open_to = [(account, p) for account, p in self.providers if takes[p]]
         room = [int(self._remaining(p) / worth) for _, p in open_to]
         shift = max(max(room, default=0).bit_length() - _BITS, 0)
-        cap = [most(min(lots, size), partial(bears, account)) for (account, _), lots in zip(open_to, room, strict=True)]
+        cap = [
+            largest_passing(min(lots, size), partial(can_absorb, account))
+            for (account, _), lots in zip(open_to, room, strict=True)
+        ]
         weight = np.array([lots >> shift for lots in room], np.int64)
-        parts = share_out(size, weight, np.array(cap, np.int64)).tolist()
+        parts = water_fill(size, weight, np.array(cap, np.int64)).tolist()
         return [(account, p, part) for (account, p), part in zip(open_to, parts, strict=True) if part]
 
     def _remaining(self, provider: int) -> Fraction:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..boundary import exact
 from ..kernels import slice_rounds, slice_size
 from ..kernels.books import FIRST_BAND
-from ..kernels.layouts import BookColumns, SliceRows, SliceRules, SliceTurns
+from ..kernels.layouts import BookColumns, SliceQueue, SliceRows, SliceRules
 from ..kernels.margin import LIQUIDATING
 from ..market import Books, Prices
 from ..market.guards import price_bands, state
@@ -31,7 +31,7 @@ _ON_HARM = {"waive": slice_size.WAIVE, "send": slice_size.SEND, "backstop": slic
 def sell_slices(state: TickState, turn: int) -> None:
     """Send a slice of each position of the accounts that are liquidating and not below auto-close: one round."""
     status = state.statuses()
-    chosen = np.flatnonzero((status == LIQUIDATING) & ~np.isin(state.selected, list(state.sent_on)))
+    chosen = np.flatnonzero((status == LIQUIDATING) & ~np.isin(state.selected, list(state.escalated)))
     accounts, status = state.selected[chosen], status[chosen]
     rows, counts = state.accounts.position_rows(accounts)
     if not rows.size:
@@ -41,7 +41,7 @@ def sell_slices(state: TickState, turn: int) -> None:
     if venue.policy.account_cap is not None:
         cap = min(floor(venue.policy.account_cap / venue.settle_quantum), _UNLIMITED)
         room[:] = [max(cap - state.ledger.sold.get(a, 0), 0) for a in accounts.tolist()]
-    turns = SliceTurns(
+    turns = SliceQueue(
         accounts, np.append(0, counts.cumsum()), status, room, np.empty(total), np.empty(total), np.empty(total),
         _rests(state, turn, np.repeat(chosen, counts), rows), np.empty(held, np.int64), np.empty(held),
         np.empty(held, np.float32),
@@ -50,10 +50,10 @@ def sell_slices(state: TickState, turn: int) -> None:
     done = SliceRows(np.zeros(1, np.int64), **whole, before=np.empty(2 * held), after=np.empty(2 * held))
     columns = state.accounts.columns
     if venue.policy.account_order == "pro_rata":
-        slice_rounds.send_shared(turns, columns, state.prices.columns, state.rules, state.book, done)
+        slice_rounds.send_shared(turns, columns, state.prices.arrays, state.rules, state.book, done)
     else:
-        slice_rounds.send_slices(turns, columns, state.prices.columns, state.rules, state.book, done)
-    state.sent_on.update(accounts[status == slice_size.SENT_ON].tolist())
+        slice_rounds.send_slices(turns, columns, state.prices.arrays, state.rules, state.book, done)
+    state.escalated.update(accounts[status == slice_size.ESCALATED].tolist())
     _record(state, done)
 
 
@@ -89,9 +89,9 @@ def slice_rules(venue: Venue, prices: Prices) -> SliceRules:
     )  # fmt: skip
 
 
-def book_columns(venue: Venue, memory: state.Memory, prices: Prices, books: Books) -> BookColumns:
+def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, books: Books) -> BookColumns:
     """Return the tick's books with their price bands, nothing taken yet."""
-    band, reason = price_bands.bands(venue, memory, prices, books)
+    band, reason = price_bands.bands(venue, guard_state, prices, books)
     levels = np.diff(books.offset)
     side = np.repeat(np.arange(len(band)), levels)
     buying = side % 2 == 1

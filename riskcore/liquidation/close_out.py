@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..record import FUND, NOBODY, SHORTFALL
-from ..venue import share_out, whole_weights
+from ..venue import integer_weights, water_fill
 from .convert import Converter
-from .tick_state import TickState, most
+from .tick_state import TickState, largest_passing
 
 Int = npt.NDArray[np.int64]
 
@@ -79,16 +79,16 @@ def _socialize(state: TickState, account: int, left: int) -> int:
     payers, weights = _payers(state, account)
     settle_row = state.accounts.columns.settle_row
 
-    def bears(payer: int, quanta: int) -> bool:
-        return state.after_exchange(int(settle_row[payer]), payer, 0, -quanta, state.sound)
+    def can_absorb(payer: int, quanta: int) -> bool:
+        return state.after_exchange(int(settle_row[payer]), payer, 0, -quanta, state.stays_healthy)
 
     able = np.ones(len(payers), bool)
     while left:
-        parts = share_out(left, weights, np.where(able, min(left, 2**61 // max(len(able), 1)), 0))
+        parts = water_fill(left, weights, np.where(able, min(left, 2**61 // max(len(able), 1)), 0))
         asked = np.flatnonzero(parts)
         for n in asked.tolist():
             payer = int(payers[n])
-            paid = most(int(parts[n]), partial(bears, payer))
+            paid = largest_passing(int(parts[n]), partial(can_absorb, payer))
             able[n] = paid == parts[n]
             if paid:
                 state.before.remember(payer)
@@ -111,9 +111,9 @@ def _payers(state: TickState, account: int) -> tuple[Int, Int]:
     against = side[columns.market]
     rows = np.flatnonzero((state.before.lots * against < 0) if by_equity else (against != 0) & (state.before.lots != 0))
     holders = np.searchsorted(columns.position_offset, rows, side="right") - 1
-    notional = np.abs(state.before.lots[rows]) * state.prices.columns.price_per_lot[columns.market[rows]]
+    notional = np.abs(state.before.lots[rows]) * state.prices.arrays.price_per_lot[columns.market[rows]]
     notional = notional * float(state.venue.settle_quantum)
     weight = equity if by_equity else np.bincount(holders, notional, len(equity)).astype(float)
     payers = np.setdiff1d(holders, state.selected)
     payers = payers[equity[payers] > 0] if by_equity else payers
-    return payers, whole_weights(weight[payers])
+    return payers, integer_weights(weight[payers])

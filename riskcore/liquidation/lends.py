@@ -10,7 +10,7 @@ import numpy as np
 from ..kernels.margin import SAFE
 from ..state import limited
 from .convert import settle_per_quantum
-from .tick_state import TickState, most
+from .tick_state import TickState, largest_passing
 
 
 def settle_lends(state: TickState) -> None:
@@ -44,13 +44,13 @@ def _settle(state: TickState, lender: int, row: int, quanta: int) -> int:
     order = np.argsort(columns.free[debts], kind="stable")
     left, received = quanta, 0
 
-    def bears(borrower: int, debt: int, taken: int) -> bool:
-        return state.after_exchange(debt, borrower, taken, -round(worth * taken), state.sound)
+    def can_absorb(borrower: int, debt: int, taken: int) -> bool:
+        return state.after_exchange(debt, borrower, taken, -round(worth * taken), state.stays_healthy)
 
     for borrower, debt in zip(owner[order].tolist(), debts[order].tolist(), strict=True):
         if not left or state.healthy(lender):
             break
-        taken = most(min(left, -int(columns.free[debt])), partial(bears, borrower, debt))
+        taken = largest_passing(min(left, -int(columns.free[debt])), partial(can_absorb, borrower, debt))
         if taken:
             cash = round(worth * taken)
             state.exchange("adl", "full_utilization", lender, row, borrower, quanta, lent=-taken, cash=cash)

@@ -96,8 +96,8 @@ class TickState(TickContext):
     """The state that a tick's liquidation works on, and what it was ``before``, when its accounts were selected.
 
     ``selected`` holds the liquidating accounts in the order of treatment, ``keys`` their seeded keys. ``book`` and
-    ``rules`` are what slices share and use up; ``sent_on`` has the accounts that go on to the backstop because a slice
-    would harm them, ``converted`` the settle quanta that were converted at the index, by asset.
+    ``rules`` are what slices share and use up; ``escalated`` has the accounts that go on to the backstop because a
+    slice would harm them, ``converted`` the settle quanta that were converted at the index, by asset.
     """
 
     before: Before
@@ -106,7 +106,7 @@ class TickState(TickContext):
     book: BookColumns
     rules: SliceRules
     converted: dict[int, int] = field(default_factory=dict)
-    sent_on: set[int] = field(default_factory=set)
+    escalated: set[int] = field(default_factory=set)
 
     def acts(self, place: npt.NDArray[np.int64], number: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Whether legs act in a round: ``place`` among the selected, and number of the leg's draw."""
@@ -118,12 +118,12 @@ class TickState(TickContext):
     def statuses(self) -> npt.NDArray[np.uint8]:
         """Where each selected account stands now."""
         status = np.empty(len(self.selected), np.uint8)
-        kernels.account_statuses(self.selected, self.accounts.columns, self.prices.columns, status)
+        kernels.account_statuses(self.selected, self.accounts.columns, self.prices.arrays, status)
         for n in np.flatnonzero(status == kernels.DOUBT):
             status[n] = self.margin(int(self.selected[n])).status
         return status
 
-    def past_the_book(self, sent_on: Container[int] = ()) -> Iterator[tuple[int, bool]]:
+    def past_the_book(self, escalated: Container[int] = ()) -> Iterator[tuple[int, bool]]:
         """Selected accounts that are now below the auto-close fraction or sent on, in order.
 
         Each with whether it is below.
@@ -131,16 +131,16 @@ class TickState(TickContext):
         status = self.statuses()
         for account, stands in zip(self.selected.tolist(), status.tolist(), strict=True):
             below = stands == kernels.BELOW_AUTO_CLOSE
-            if below or (stands != kernels.SAFE and account in sent_on):
+            if below or (stands != kernels.SAFE and account in escalated):
                 yield account, below
 
     def healthy(self, account: int) -> bool:
         """Whether the maintenance margin ratio of an account is under 1."""
         return self.margin(account).status == kernels.SAFE
 
-    def sound(self, account: int) -> bool:
-        """Whether what others are settled with leaves a counterparty sound."""
-        return self.margin(account).sound(self.venue.policy.counterparty_mmr)
+    def stays_healthy(self, account: int) -> bool:
+        """Whether what others are settled with leaves a counterparty stays_healthy."""
+        return self.margin(account).stays_healthy(self.venue.policy.counterparty_mmr)
 
     def covers_initial_margin(self, account: int) -> bool:
         """Whether the initial margin ratio of an account is under 1, and its net equity not below 0."""
@@ -235,7 +235,7 @@ class TickState(TickContext):
         )  # fmt: skip
 
 
-class Instalments:
+class CumulativeRounding:
     """Splits a whole amount over a whole number of lots so that the parts add up to it exactly."""
 
     def __init__(self, amount: int, lots: int) -> None:
@@ -252,7 +252,7 @@ class Instalments:
         return part
 
 
-def most(limit: int, passes: Callable[[int], bool]) -> int:
+def largest_passing(limit: int, passes: Callable[[int], bool]) -> int:
     """Return a limit if it passes a test, else a smaller number that does while the next does not, by halving; or 0."""
     if limit == 0 or passes(limit):
         return limit

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ..context import TickContext
 from ..margin import MarginTable
-from ..market.guards import Guarded, note_taken
+from ..market.guards import Guarded, record_fills
 from ..record import EVENT, REASON, Journal
 from ..state import Accounts, Ledger
 from ..venue import Policy
@@ -62,11 +62,11 @@ def liquidate(
     state = TickState(
         venue, context.accounts, prices, context.ledger, context.journal, context.pools,
         Before(view, prices, selected, margins), selected, key[order],
-        book.book_columns(venue, guarded.memory, prices, guarded.books), book.slice_rules(venue, prices),
+        book.book_columns(venue, guarded.guard_state, prices, guarded.books), book.slice_rules(venue, prices),
     )  # fmt: skip
     for phase in PHASES:
         phase(state)
-    note_taken(guarded.memory, guarded.books, book.lots_left(state.book))
+    record_fills(guarded.guard_state, guarded.books, book.lots_left(state.book))
     return selected, margins
 
 

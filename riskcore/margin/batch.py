@@ -1,8 +1,8 @@
 """Margins, and who is at 100 %, at one vector of prices or at each of many.
 
-Many are taken in blocks, and what the accounts hold is read from memory once for a block. Where only the accounts at
-100 % are asked for, a block has a box of prices: one look at everybody tells who is below 100 %, or above, wherever in
-it the prices are, and the block's rows look at the others alone (docs/decisions/0014-price-boxes.md).
+Vectors are taken in blocks, and positions are read from memory once for a block. Where only the accounts at 100 % are
+asked for, a block has price intervals: one pass over all accounts tells who is below 100 %, or above it, at all prices
+inside, and the block's rows compute the others alone (docs/decisions/0014-price-intervals.md).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..boundary import frames
-from ..kernels.layouts import PackedColumns
+from ..kernels.layouts import SweepColumns
 from ..market import PriceMap, Prices, PriceTable
-from ..state import Accounts, window_count
+from ..state import Accounts, chunk_count
 from ..venue import Venue
-from .screen import Box, box_values
+from .screen import PriceIntervals, interval_values
 from .sweep import (
+    CHUNKS_WORTH_A_THREAD,
     COLUMNS,
-    WINDOWS_WORTH_A_THREAD,
     MarginTable,
     Selection,
     margin_table,
@@ -40,7 +40,7 @@ T = TypeVar("T")
 PriceMaps: TypeAlias = "PriceMap | pd.DataFrame"
 
 _MARGINS = 1 << 22  # of a block of full tables, unless a single one has more
-_FEW = 1 << 14  # accounts that are all looked at in less time than boxes take
+_FEW = 1 << 14  # accounts that are all looked at in less time than intervals take
 _FIRST, _SHORTEST, _LONGEST = 64, 8, 512  # rows of a block
 _HELD = 1 << 22  # accounts that may be selected at the rows of a block, all rows together
 _COPY = 16  # accounts that are looked at in the time of copying one
@@ -265,8 +265,8 @@ def select_table(
 
     Each block is the work of one thread. How long blocks are depends on which is done first, what is selected does not.
     """
-    windows = window_count(accounts.packed.columns)
-    threads = thread_count(threads, windows, WINDOWS_WORTH_A_THREAD)
+    chunks = chunk_count(accounts.sweep_view.columns)
+    threads = thread_count(threads, chunks, CHUNKS_WORTH_A_THREAD)
     blocks, begun = _Blocks(accounts, prices, then), 0
     waiting: deque[tuple[int, int, Future[list[T] | None]]] = deque()
     pool = ThreadPoolExecutor(threads)
@@ -304,7 +304,7 @@ class _Blocks(Generic[T]):
     length: int = _FIRST
 
     def next(self) -> tuple[int, bool]:
-        """Rows of the next block, and whether it is worth a box."""
+        """Rows of the next block, and whether it is worth a set of price intervals."""
         if self.length < _SHORTEST:
             self.length = _SHORTEST
             return _SHORTEST, False
@@ -312,11 +312,11 @@ class _Blocks(Generic[T]):
 
     def found(self, first: int, last: int, boxed: bool) -> list[T] | None:
         """Take the rows ``first:last``; None if too many accounts may be selected at them to hold them at once."""
-        columns, count, length = self.accounts.packed.columns, len(self.accounts), last - first
+        columns, count, length = self.accounts.sweep_view.columns, len(self.accounts), last - first
         if not boxed:
             return self._rows(columns, _NONE, first, last)
-        columns, known = self._boxed(columns, _NONE, first, last)
-        watched, most = len(columns.account), _HELD // (len(known) + len(columns.account) + 1)
+        columns, confirmed = self._boxed(columns, _NONE, first, last)
+        watched, most = len(columns.account), _HELD // (len(confirmed) + len(columns.account) + 1)
         watching = watched * (_COPY + length)
         wanted = 2 * length if watching < count else length if watching <= 4 * count else length // 2
         self.length = min(wanted, _LONGEST, most // 2)
@@ -324,26 +324,26 @@ class _Blocks(Generic[T]):
             return None
         part = max(_PART, -(-length // _PARTS))
         if watched < _WORTH_PARTS or length < 2 * part:
-            return self._rows(columns, known, first, last)
+            return self._rows(columns, confirmed, first, last)
         found = []
         for start in range(first, last, part):
             end = min(start + part, last)
-            found += self._rows(*self._boxed(columns, known, start, end), start, end)
+            found += self._rows(*self._boxed(columns, confirmed, start, end), start, end)
         return found
 
-    def _boxed(self, columns: PackedColumns, known: Int, first: int, last: int) -> tuple[PackedColumns, Int]:
+    def _boxed(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> tuple[SweepColumns, Int]:
         """Columns of those who may be above or below 100 % at some rows; rows of those who are above at all of them."""
-        values = box_values(self.prices.rows(first, last))
-        box = Box.around(self.prices.row(first), np.fmin.reduce(values), np.fmax.reduce(values))
-        watch, sure = box.tried(columns, 0, window_count(columns))
-        return watch.columns, np.sort(np.concatenate([known, columns.account[sure].astype(np.int64)]))
+        values = interval_values(self.prices.rows(first, last))
+        intervals = PriceIntervals.around(self.prices.row(first), np.fmin.reduce(values), np.fmax.reduce(values))
+        watch, sure = intervals.tried(columns, 0, chunk_count(columns))
+        return watch.columns, np.sort(np.concatenate([confirmed, columns.account[sure].astype(np.int64)]))
 
-    def _rows(self, columns: PackedColumns, known: Int, first: int, last: int) -> list[T]:
+    def _rows(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> list[T]:
         """Look at some accounts at each row; others are known to be above 100 %."""
         found = []
         for t in range(first, last):
             prices = self.prices.row(t)
             row = selected(self.accounts, columns, prices, threads=1)
-            row = np.sort(np.concatenate([known, row]), kind="stable")  # merges: both are sorted
+            row = np.sort(np.concatenate([confirmed, row]), kind="stable")  # merges: both are sorted
             found.append(self.then(Selection(row, self.accounts, prices, self.prices.time[t])))
         return found

@@ -41,7 +41,7 @@ class ExactMargin:
             return 0.0
         return float(self.maintenance / self.equity) if self.equity > 0 else float("inf")
 
-    def sound(self, limit: Fraction) -> bool:
+    def stays_healthy(self, limit: Fraction) -> bool:
         """Whether the maintenance margin ratio is under a limit, and net equity not below 0."""
         if self.equity < 0:
             return False
@@ -73,15 +73,15 @@ def decimal(value: float | Fraction) -> Decimal:
     return Decimal(repr(float(value)))
 
 
-def requirement(prices: Prices, curve: int, notional: Decimal, price: Decimal) -> Decimal:
+def requirement(prices: Prices, margin_function: int, notional: Decimal, price: Decimal) -> Decimal:
     """What a margin function requires of a notional at an item's price, in settle units."""
-    function = prices.venue.curves.exact[curve]
+    function = prices.venue.margin_functions.exact[margin_function]
     if isinstance(function, Sqrt):
         size = notional / price if function.unit == "quantity" else notional
         fraction = max(function.base, function.factor * size.sqrt()) if function.factor else function.base
         return notional * fraction
     if isinstance(function, OpenInterest):
-        return notional * decimal(grown_fraction(function, prices.open_notional(curve // 2)))
+        return notional * decimal(grown_fraction(function, prices.open_notional(margin_function // 2)))
     rate, deduction = function[0][1:]
     for lower, its_rate, its_deduction in function[1:]:
         if notional > lower:
@@ -170,8 +170,10 @@ def covers_initial_margin(accounts: Accounts, account: int, prices: Prices) -> b
             exposure += held.exposure
             if held.exposure:
                 is_position = held.kind == "position"
-                curve = 2 * (held.item if is_position else markets + held.item) + IMF
-                initial += max(requirement(prices, curve, held.exposure, held.price), held.exposure * own * is_position)
+                margin_function = 2 * (held.item if is_position else markets + held.item) + IMF
+                initial += max(
+                    requirement(prices, margin_function, held.exposure, held.price), held.exposure * own * is_position
+                )
         booked = int(accounts.columns.unsettled[account]) - int(accounts.columns.account_cost[account])
         equity += booked * decimal(prices.venue.settle_quantum)
         return max(initial, exposure * own) < equity or (not exposure and equity >= 0)

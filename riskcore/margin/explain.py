@@ -72,10 +72,12 @@ def _margin_lines(accounts: Accounts, venue: Venue, prices: Prices, account: int
     for held in exact.holdings(accounts, account, prices):
         is_position = held.kind == "position"
         symbol = (venue.markets.symbol if is_position else venue.assets.symbol)[held.item]
-        curve = 2 * (held.item if is_position else markets + held.item)
+        margin_function = 2 * (held.item if is_position else markets + held.item)
 
-        def initial(notional: Decimal, price: Decimal = held.price, curve: int = curve + IMF) -> Decimal:
-            return exact.requirement(prices, curve, notional, price)
+        def initial(
+            notional: Decimal, price: Decimal = held.price, margin_function: int = margin_function + IMF
+        ) -> Decimal:
+            return exact.requirement(prices, margin_function, notional, price)
 
         line: dict[str, Any] = {
             "kind": held.kind, "item": symbol, "quantity": held.quantity, "price": held.price, "weight": held.weight,
@@ -85,7 +87,7 @@ def _margin_lines(accounts: Accounts, venue: Venue, prices: Prices, account: int
             line |= {
                 "exposure": held.notional,
                 "initial_margin": max(initial(held.notional), held.notional * own * is_position),
-                "maintenance_margin": exact.requirement(prices, curve + MMF, held.notional, held.price),
+                "maintenance_margin": exact.requirement(prices, margin_function + MMF, held.notional, held.price),
             }
         if is_position:
             line |= {"weight": None, "net_equity": held.equity - int(accounts.columns.cost[held.row]) * quantum}

@@ -87,7 +87,7 @@ def liquidation_prices(
     highest = venue.markets.max_ticks * venue.markets.tick_size / read.mark
 
     def chunk(first: int, last: int) -> None:
-        kernels.liquidation_marks(first, last, columns, read.columns, venue.curves.by_quantity, highest, part)
+        kernels.liquidation_marks(first, last, columns, read.arrays, venue.margin_functions.by_quantity, highest, part)
 
     in_chunks(chunk, len(accounts), threads, ACCOUNTS_WORTH_A_THREAD)
     held = np.flatnonzero(columns.lots)

@@ -15,9 +15,9 @@ import pandas as pd
 from ..boundary import RiskDataError
 from ..kernels import margin as kernels
 from ..kernels import sweep
-from ..kernels.layouts import PackedColumns
+from ..kernels.layouts import SweepColumns
 from ..market import Prices
-from ..state import Accounts, Packed, window_count
+from ..state import Accounts, SweepView, chunk_count
 from . import exact
 
 Float = npt.NDArray[np.float64]
@@ -25,8 +25,8 @@ Int = npt.NDArray[np.int64]
 
 ACCOUNTS_WORTH_A_THREAD = 50_000  # accounts, one by one
 _NOTHING, _NOBODY = np.empty(0), np.empty(0, np.uint8)
-WINDOWS_WORTH_A_THREAD = 50  # eight accounts abreast
-_CACHED = 4  # windows that stay in the cache while they meet many vectors of prices
+CHUNKS_WORTH_A_THREAD = 50  # eight accounts abreast
+_CACHED = 4  # chunks that stay in the cache while they meet many vectors of prices
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _ratio(margin: Float, equity: Float, exposure: Float) -> Float:
 
 def selection(accounts: Accounts, prices: Prices, *, threads: int | None = None) -> Selection:
     """Accounts at a ratio of 1 or more, at prices that are already complete."""
-    return Selection(selected(accounts, accounts.packed.columns, prices, threads=threads), accounts, prices)
+    return Selection(selected(accounts, accounts.sweep_view.columns, prices, threads=threads), accounts, prices)
 
 
 def margin_table(accounts: Accounts, prices: Prices, *, threads: int | None = None, time: Any = None) -> MarginTable:
@@ -140,33 +140,33 @@ def margin_tables(
     accounts: Accounts, prices: Sequence[Prices], times: Sequence[Any], *, threads: int | None = None
 ) -> list[MarginTable]:
     """Sweep all accounts at several vectors of prices, all of them before the next accounts are read from memory."""
-    columns = accounts.packed.columns
+    columns = accounts.sweep_view.columns
     sweeps = [_Sweep.of(accounts, vector) for vector in prices]
 
     def chunk(first: int, last: int) -> None:
         step = _CACHED if len(sweeps) > 1 else last - first
         for start in range(first, last, step):
             for one in sweeps:
-                one.windows(start, min(start + step, last))
+                one.chunks(start, min(start + step, last))
 
-    in_chunks(chunk, window_count(columns), threads, WINDOWS_WORTH_A_THREAD)
+    in_chunks(chunk, chunk_count(columns), threads, CHUNKS_WORTH_A_THREAD)
     return [sweep.table(time) for sweep, time in zip(sweeps, times, strict=True)]
 
 
 @dataclass(frozen=True)
 class _Listed:
-    """What a kernel over windows lists: 4 * account + why, those of window w from 4096 w on, and how many those are."""
+    """What a kernel over chunks lists: 4 * account + why, those of chunk w from 4096 w on, and how many those are."""
 
     found: Int
     counts: Int
 
     @classmethod
-    def room(cls, columns: PackedColumns) -> _Listed:
-        return cls(np.empty(len(columns.account), np.int64), np.empty(window_count(columns), np.int64))
+    def room(cls, columns: SweepColumns) -> _Listed:
+        return cls(np.empty(len(columns.account), np.int64), np.empty(chunk_count(columns), np.int64))
 
     def accounts(self) -> tuple[Int, Int]:
         """Rows of the accounts, and why they are listed."""
-        starts = range(0, len(self.found), sweep.WINDOW)
+        starts = range(0, len(self.found), sweep.CHUNK)
         parts = [self.found[start : start + n] for start, n in zip(starts, self.counts.tolist(), strict=True)]
         listed = np.concatenate(parts) if parts else self.found
         return listed >> 2, listed & 3
@@ -174,10 +174,10 @@ class _Listed:
 
 @dataclass(frozen=True)
 class _Sweep:
-    """A margin table that is filled windows by windows."""
+    """A margin table that is filled chunks by chunks."""
 
     accounts: Accounts
-    packed: Packed
+    sweep_view: SweepView
     prices: Prices
     figures: tuple[Float, Float, Float, Float]
     listed: _Listed
@@ -185,24 +185,28 @@ class _Sweep:
     @classmethod
     def of(cls, accounts: Accounts, prices: Prices) -> _Sweep:
         accounts.units.must_fit(prices.venue.units)
-        packed = accounts.packed
-        equity, exposure, initial, maintenance = packed.spare.take((4, len(packed.columns.account)), np.float64)
-        return cls(accounts, packed, prices, (equity, exposure, initial, maintenance), _Listed.room(packed.columns))
+        sweep_view = accounts.sweep_view
+        equity, exposure, initial, maintenance = sweep_view.output_buffer.take(
+            (4, len(sweep_view.columns.account)), np.float64
+        )
+        return cls(
+            accounts, sweep_view, prices, (equity, exposure, initial, maintenance), _Listed.room(sweep_view.columns)
+        )
 
-    def windows(self, first: int, last: int) -> None:
-        """Fill some windows."""
-        packed, prices = self.packed, self.prices
-        sweep.sweep_windows(
-            first, last, packed.columns, packed.slot, prices.rows,
-            np.empty((sweep.WINDOW, 4)), *self.figures, self.listed.found, self.listed.counts,
+    def chunks(self, first: int, last: int) -> None:
+        """Fill some chunks."""
+        sweep_view, prices = self.sweep_view, self.prices
+        sweep.sweep_chunks(
+            first, last, sweep_view.columns, sweep_view.slot, prices.lookup,
+            np.empty((sweep.CHUNK, 4)), *self.figures, self.listed.found, self.listed.counts,
         )  # fmt: skip
 
     def table(self, time: Any) -> MarginTable:
-        """The table, once all windows are filled."""
+        """The table, once all chunks are filled."""
         count, (row, why) = len(self.accounts), self.listed.accounts()
         equity, exposure, initial, maintenance = (figure[:count] for figure in self.figures)
-        sure, row = row[why == sweep.SURE], row[why != sweep.SURE]
-        status, policy = np.zeros(count, np.uint8), self.prices.rows
+        sure, row = row[why == sweep.DECIDED], row[why != sweep.DECIDED]
+        status, policy = np.zeros(count, np.uint8), self.prices.lookup
         auto_close = np.maximum(
             maintenance[sure] / policy.acmf_divisor, maintenance[sure] - policy.acmf_offset * exposure[sure]
         )
@@ -215,23 +219,23 @@ class _Sweep:
 
 
 def selected(
-    accounts: Accounts, columns: PackedColumns, prices: Prices, *, threads: int | None = None
+    accounts: Accounts, columns: SweepColumns, prices: Prices, *, threads: int | None = None
 ) -> npt.NDArray[np.int64]:
     """Rows of the accounts at a maintenance margin ratio of 1 or more, ascending, of those that some columns hold."""
     accounts.units.must_fit(prices.venue.units)
     listed = _Listed.room(columns)
 
     def chunk(first: int, last: int) -> None:
-        sweep.select_windows(
-            first, last, columns, prices.rows, listed.found, listed.counts
+        sweep.select_chunks(
+            first, last, columns, prices.lookup, listed.found, listed.counts
         )  # fmt: skip
 
-    in_chunks(chunk, window_count(columns), threads, WINDOWS_WORTH_A_THREAD)
+    in_chunks(chunk, chunk_count(columns), threads, CHUNKS_WORTH_A_THREAD)
     row, why = listed.accounts()
     if why.any():
-        look = np.sort(row[why != sweep.SURE])
+        look = np.sort(row[why != sweep.DECIDED])
         look = look[margins_of(accounts, look, prices).liquidatable]
-        row = np.concatenate([row[why == sweep.SURE], look])
+        row = np.concatenate([row[why == sweep.DECIDED], look])
     return np.sort(row)
 
 
@@ -242,7 +246,7 @@ def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None
         return MarginTable(accounts.ids[:0], _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOBODY, time)
     equity, exposure, initial, maintenance = (np.empty(len(row)) for _ in range(4))
     status = np.empty(len(row), np.uint8)
-    kernels.account_margins(row, accounts.columns, prices.columns, equity, exposure, initial, maintenance, status)
+    kernels.account_margins(row, accounts.columns, prices.arrays, equity, exposure, initial, maintenance, status)
     for n in np.flatnonzero(status == kernels.DOUBT).tolist():
         found = exact.account_margin(accounts, int(row[n]), prices)
         equity[n], maintenance[n], status[n] = found.equity, found.maintenance, found.status
@@ -250,7 +254,7 @@ def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None
 
 
 def in_chunks(chunk: Callable[[int, int], None], count: int, threads: int | None, worth_a_thread: int) -> None:
-    """Run a kernel over ``count`` accounts or windows in chunks ``first:last``, one to a thread.
+    """Run a kernel over ``count`` accounts or chunks in chunks ``first:last``, one to a thread.
 
     Chunks write disjoint rows, so the bits are the same for any number.
     """
@@ -264,7 +268,7 @@ def in_chunks(chunk: Callable[[int, int], None], count: int, threads: int | None
 
 
 def thread_count(threads: int | None, count: int, worth_a_thread: int) -> int:
-    """Threads to take: None is every core, when there are enough accounts or windows to gain from it."""
+    """Threads to take: None is every core, when there are enough accounts or chunks to gain from it."""
     if threads is None:
         cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1
         threads = min(cores, count // worth_a_thread + 1)

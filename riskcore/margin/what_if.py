@@ -168,7 +168,7 @@ def largest_orders(
         ids = [account] if isinstance(account, str) or not isinstance(account, Iterable) else list(account)
         rows = np.array([_row_of(accounts, id_, n) for n, id_ in enumerate(ids)], np.int64)
     lots = np.empty((len(rows), 2), np.int64)
-    kernels.largest_orders(rows, m, accounts.columns, read.columns, lots)
+    kernels.largest_orders(rows, m, accounts.columns, read.arrays, lots)
     size = venue.markets.quantity(lots, np.full(lots.shape, m))
     return pd.DataFrame({"account": accounts.ids[rows], "market": market, "bid": size[:, 0], "ask": size[:, 1]})
 

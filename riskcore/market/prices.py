@@ -10,8 +10,8 @@ import numpy as np
 
 from ..boundary import RiskDataError, units
 from ..kernels.guards import first_above, first_missing, follow_markets
-from ..kernels.layouts import PriceColumns, PriceRows
-from ..kernels.sweep import lay_out_prices
+from ..kernels.layouts import PriceArrays, SweepLookup
+from ..kernels.sweep import fill_sweep_lookup
 from ..state import Accounts, must_fit
 from ..venue import Venue
 from .reading import _RATE, NOT_NEGATIVE, Float, Int, PriceMap, _pairs, by_symbol
@@ -179,23 +179,25 @@ class Prices:
         return (own if np.isnan(given) else units.exact(given)) * units.exact(mark)
 
     @cached_property
-    def columns(self) -> PriceColumns:
+    def arrays(self) -> PriceArrays:
         """Prices folded with lot and quantum once, beside the margin rules that they meet."""
-        assets, policy, curves = self.venue.assets, self.venue.policy, self.venue.curves
+        assets, policy, margin_functions = self.venue.assets, self.venue.policy, self.venue.margin_functions
         lots, quanta = self.venue.settle_quanta
         unit = float(self.venue.settle_quantum)
         mark, asset = (np.nan_to_num(v) if first_missing(v) >= 0 else v for v in (self.mark, self.asset))
-        folded = self.venue.folded_curves or curves.folded(np.concatenate([mark, asset]), self.open_notional, unit)
+        folded = self.venue.folded_margin_functions or margin_functions.folded(
+            np.concatenate([mark, asset]), self.open_notional, unit
+        )
         base, factor, limit, bracket_from, deduction = folded
-        return PriceColumns(
+        return PriceArrays(
             price_per_lot=mark * lots,
             price_per_quantum=asset * quanta,
-            curve_base=base,
-            curve_limit=limit,
-            curve_factor=factor,
-            bracket_offset=curves.bracket_offset,
+            function_base=base,
+            kink_notional=limit,
+            function_factor=factor,
+            bracket_offset=margin_functions.bracket_offset,
             bracket_from=bracket_from,
-            bracket_rate=curves.bracket_rate,
+            bracket_rate=margin_functions.bracket_rate,
             bracket_deduction=deduction,
             weight=assets.weight,
             haircut_base=assets.haircut_base,
@@ -208,20 +210,20 @@ class Prices:
 
     def forget(self) -> None:
         """Free what was worked out from the prices; it is worked out again if asked for."""
-        for name in ("columns", "rows"):
+        for name in ("arrays", "lookup"):
             vars(self).pop(name, None)
 
     @cached_property
-    def rows(self) -> PriceRows:
+    def lookup(self) -> SweepLookup:
         """The same, laid out as a sweep looks it up."""
-        market, tail = np.empty((2, len(self.mark) + 1, 4))
-        asset, weight, borrow, borrow_tail = np.empty((4, len(self.asset) + 1, 4))
-        columns, venue = self.columns, self.venue
-        rows = PriceRows(
-            market, tail, *venue.tiers, asset, weight, borrow, borrow_tail, *venue.borrow_tiers,
+        market, above_kink = np.empty((2, len(self.mark) + 1, 4))
+        asset, weight, borrow, borrow_above_kink = np.empty((4, len(self.asset) + 1, 4))
+        columns, venue = self.arrays, self.venue
+        rows = SweepLookup(
+            market, above_kink, *venue.tiers, asset, weight, borrow, borrow_above_kink, *venue.borrow_tiers,
             columns.settle_quantum, columns.acmf_divisor, columns.acmf_offset,
         )  # fmt: skip
-        lay_out_prices(columns, rows)
+        fill_sweep_lookup(columns, rows)
         return rows
 
 
@@ -249,7 +251,7 @@ def _must_not_pass_max_price(venue: Venue, mark: Float) -> None:
 def _open_lots(venue: Venue, accounts: Accounts, given: Float) -> Int:
     """Larger of the accounts' long and short lots, of the markets whose margin function asks and has no better."""
     found = np.zeros(len(given), np.int64)
-    if asking := venue.curves.open_interest_markets:
+    if asking := venue.margin_functions.open_interest_markets:
         for m in asking.intersection(np.flatnonzero(np.isnan(given)).tolist()):
             lots = accounts.columns.lots[accounts.columns.market == m]
             found[m] = max(int(lots[lots > 0].sum()), -int(lots[lots < 0].sum()))

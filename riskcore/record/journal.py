@@ -24,7 +24,7 @@ EVENTS = (
 REASONS = (
     "mmr", "liquidation", "debt", "close_out", "full", "depth", "no_book", "slippage", "account_cap", "market_cap",
     "depth_share", "impact", "mean_mark", "mean_premium", "limit", "conversion", "conversion_limit", "throttle",
-    "cooldown", "fee_waived", "sent", "kept_back", "to_backstop", "below_auto_close", "sent_on", "backstop_exhausted",
+    "cooldown", "fee_waived", "sent", "withheld", "to_backstop", "below_auto_close", "escalated", "backstop_exhausted",
     "no_counterparty", "bankrupt", "interval", "hour", "entry", "settlement", "stale_book", "crossed_book",
     "index_update_cap", "mark_held", "index_clamp", "update_cap", "full_utilization", "unsettled", "equity",
     "open_interest", "closed_book",

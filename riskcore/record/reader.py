@@ -17,7 +17,7 @@ import pandas as pd
 
 from ..boundary import RiskDataError
 from ..market import asset_values
-from ..market.guards import SECONDS_OF_SAMPLES, Memory
+from ..market.guards import SECONDS_OF_SAMPLES, GuardState
 from ..state import Accounts, Ledger, Orders
 from ..venue import Venue, load_venue
 from .journal import EVENT, NO_ACCOUNT, ROW, Rows
@@ -32,7 +32,7 @@ class Kept:
     venue: Venue
     accounts: Accounts
     ledger: Ledger
-    memory: Memory
+    guard_state: GuardState
     seed: int
     ticks: int
     time: int | None
@@ -252,7 +252,7 @@ class Reader:
         if "books" in frames:
             books = frames["books"]
             side = 2 * books["market"] + (books["side"] < 0)
-            fits = (side.diff()[1:] >= 0).all() and (books["gone"] <= books["lots"]).all()
+            fits = (side.diff()[1:] >= 0).all() and (books["consumed_lots"] <= books["lots"]).all()
             self._must(fits, "state/books", "must be in order, with no more gone than there was", last)
         ledger = self._ledger()
         ledger.premium_sum[:], ledger.premium_count[:] = markets["premium_sum"], markets["premium_count"]
@@ -260,7 +260,7 @@ class Reader:
             ledger.last_slice = {(a, m): t for a, m, t in frames["slices"].to_numpy().tolist()}
         if "sold" in frames:
             ledger.sold = dict(frames["sold"].to_numpy().tolist())
-        memory = Memory.from_frames(venue, frames)
+        memory = GuardState.from_frames(venue, frames)
         seed, ticks, digest = (self.known[name] for name in ("seed", "ticks", "digest"))
         return Kept(venue, accounts, ledger, memory, seed, ticks, time, digest)
 

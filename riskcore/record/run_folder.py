@@ -21,7 +21,7 @@ import pandas as pd
 
 from ..boundary import RiskDataError
 from ..market import Books, Prices
-from ..market.guards import Memory
+from ..market.guards import GuardState
 from ..state import Accounts, Ledger, Orders
 from ..venue import Venue
 from .disk import one_writer, sync_folder, write_synced
@@ -43,7 +43,7 @@ class Recorded:
 
     @property
     def nbytes(self) -> int:
-        """Memory that it takes, about: the objects, a tick's prices of markets and assets, its books and rows."""
+        """GuardState that it takes, about: the objects, a tick's prices of markets and assets, its books and rows."""
         markets, assets, books = 8 * self.prices.mark.nbytes, 2 * self.prices.given_asset.nbytes, self.books
         return 4_000 + markets + assets + 2 * books.price.nbytes + 2 * books.offset.nbytes + self.rows.nbytes
 
@@ -142,7 +142,7 @@ def write_part(
     venue: Venue,
     accounts: Accounts,
     ledger: Ledger,
-    memory: Memory,
+    guard_state: GuardState,
     recorded: Sequence[Recorded],
     *,
     start: Accounts | None,
@@ -191,7 +191,7 @@ def write_part(
         _write_ticks(files, recorded)
         rows = np.concatenate([r.rows for r in recorded]) if recorded else np.empty(0, ROW)
         files.table("journal", _journal_frame(rows))
-        _write_state(files, venue, accounts, ledger, memory)
+        _write_state(files, venue, accounts, ledger, guard_state)
         files.sync()
         known |= {
             "versions": {
@@ -394,13 +394,13 @@ def _journal_frame(rows: Rows) -> pd.DataFrame:
     return frame
 
 
-def _write_state(files: _Files, venue: Venue, accounts: Accounts, ledger: Ledger, memory: Memory) -> None:
+def _write_state(files: _Files, venue: Venue, accounts: Accounts, ledger: Ledger, guard_state: GuardState) -> None:
     _write_columns(files, "state", accounts)
     files.table("state/accounts", pd.DataFrame({"unsettled": accounts.columns.unsettled}))
     orders = pd.DataFrame({f.name: getattr(accounts.orders, f.name) for f in fields(Orders)})
     orders.insert(0, "order", np.arange(len(orders)))
     files.table("state/orders", orders[orders["lots"] > 0])
-    frames = memory.frames()
+    frames = guard_state.frames()
     remembered = {"premium_sum": ledger.premium_sum, "premium_count": ledger.premium_count}
     markets = pd.DataFrame({"market": np.arange(len(ledger.book_lots))} | remembered)
     frames["markets"] = markets.join(frames["markets"])

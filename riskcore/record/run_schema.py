@@ -90,7 +90,7 @@ _SPECS = {
     "state/samples": "second:whole count:positive market:market mark:sample premium:sample",
     "state/slices": "account:account market:market time:whole",
     "state/sold": "account:account quanta:natural",
-    "state/books": "market:book side:side price:positive lots:positive gone:natural",
+    "state/books": "market:book side:side price:positive lots:positive consumed_lots:natural",
     "state/ledger": "ledger:name item:natural value:whole",
 }
 _COLUMNS = {

@@ -177,10 +177,10 @@ def page(path: str | Path) -> str:
     settle, line, pnl = venue.settle_asset, _timeline(run), _provider_pnl(run)
     titles = ("liquidated so far", "fund, and shortfall that nobody paid", "providers: PnL on what they took")
     figure = subplots.make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.06, subplot_titles=titles)
-    curves = [(1, stage, line["time"], line[stage]) for stage in STAGES.values()]
-    curves += [(2, name, line["time"], line[name]) for name in ("fund", "shortfall")]
-    curves += [(3, f"provider {name}", own["time"], own["pnl"]) for name, own in pnl.groupby("provider")]
-    for row, name, x, y in curves:
+    margin_functions = [(1, stage, line["time"], line[stage]) for stage in STAGES.values()]
+    margin_functions += [(2, name, line["time"], line[name]) for name in ("fund", "shortfall")]
+    margin_functions += [(3, f"provider {name}", own["time"], own["pnl"]) for name, own in pnl.groupby("provider")]
+    for row, name, x, y in margin_functions:
         figure.add_trace(graph_objects.Scatter(x=x, y=y, name=as_html(name), legend=f"legend{row}"), row=row, col=1)
     figure.update_yaxes(title_text=as_html(settle))
     legends = {f"legend{row}": {"y": 1 - (row - 1) * 0.355, "yanchor": "top"} for row in (1, 2, 3)}

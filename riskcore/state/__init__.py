@@ -5,7 +5,7 @@ from .ids import nearest
 from .ledger import Ledger
 from .pools import HOUR, HOURS_A_YEAR, RATE_UNIT, Pools, limited
 from .rows import Orders
-from .sweep_view import Packed, copied, joined, window_count
+from .sweep_view import SweepView, chunk_count, copied, joined
 
 __all__ = [
     "HOUR",
@@ -14,12 +14,12 @@ __all__ = [
     "Accounts",
     "Ledger",
     "Orders",
-    "Packed",
     "Pools",
+    "SweepView",
+    "chunk_count",
     "copied",
     "joined",
     "limited",
     "must_fit",
     "nearest",
-    "window_count",
 ]

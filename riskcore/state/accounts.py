@@ -19,7 +19,7 @@ from ..kernels.layouts import AccountColumns
 from ..venue import Provider, Units, Venue, must_be_venue
 from .read import _ORDERS, _rows
 from .rows import Int, Orders, PositionRows, Rows, Whole, _key
-from .sweep_view import Packed
+from .sweep_view import SweepView
 
 
 @dataclass(frozen=True)
@@ -165,18 +165,18 @@ class Accounts:
         return len(self.units.assets)
 
     @property
-    def packed(self) -> Packed:
+    def sweep_view(self) -> SweepView:
         """What a sweep reads of the accounts: made once if nobody can write to the columns, else anew each time.
 
         Who keeps a view of columns that are written to underneath, as the engine does, refreshes it.
         """
         if self.columns.lots.flags.writeable:
-            return Packed.of(self.columns, self.markets, self.assets)
-        return self._packed_once
+            return SweepView.of(self.columns, self.markets, self.assets)
+        return self._sweep_view_once
 
     @cached_property
-    def _packed_once(self) -> Packed:
-        return Packed.of(self.columns, self.markets, self.assets)
+    def _sweep_view_once(self) -> SweepView:
+        return SweepView.of(self.columns, self.markets, self.assets)
 
     def must_have_rows_of(self, providers: Sequence[Provider]) -> None:
         """Refuse backstop providers without a row in every market and asset: those of another venue.

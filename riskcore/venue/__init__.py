@@ -5,12 +5,12 @@ from .adl_policies import (
     AdlPolicy,
     Counterparties,
     allocate,
+    integer_weights,
     pnl_leverage,
-    queue_head,
     ranked,
     register,
-    share_out,
-    whole_weights,
+    top_of_queue,
+    water_fill,
 )
 from .load import load_venue
 from .margin_functions import IMF, MMF, MarginFunction, OpenInterest, Sqrt, check_order, grown_fraction
@@ -35,12 +35,12 @@ __all__ = [
     "check_adl_policy",
     "check_order",
     "grown_fraction",
+    "integer_weights",
     "load_venue",
     "must_be_venue",
     "pnl_leverage",
-    "queue_head",
     "ranked",
     "register",
-    "share_out",
-    "whole_weights",
+    "top_of_queue",
+    "water_fill",
 ]

@@ -78,88 +78,106 @@ class AdlPolicy(NamedTuple):
     reach: bool = False
 
 
-def _by_profit(of: Counterparties, leverage: Float) -> Float:
+def _by_profit(counterparties: Counterparties, leverage: Float) -> Float:
     """PnL % times leverage, over leverage where it is negative; a profit without cost of its own sign comes first."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        pnl = (of.value - of.entry) / np.abs(of.entry)
+        pnl = (counterparties.value - counterparties.entry) / np.abs(counterparties.entry)
         score = np.where(pnl > 0, pnl * leverage, pnl / leverage)
-    return _first(of, score)
+    return _first(counterparties, score)
 
 
-def _first(of: Counterparties, score: Float) -> Float:
+def _first(counterparties: Counterparties, score: Float) -> Float:
     """Scores, +inf for a profit on an entry of 0 or of the other sign."""
-    return np.where((of.value > of.entry) & (np.sign(of.entry) != np.sign(of.value)), np.inf, score)
+    return np.where(
+        (counterparties.value > counterparties.entry)
+        & (np.sign(counterparties.entry) != np.sign(counterparties.value)),
+        np.inf,
+        score,
+    )
 
 
-def pnl_leverage(of: Counterparties) -> Float:
+def pnl_leverage(counterparties: Counterparties) -> Float:
     """PnL % times the account's leverage, over it where negative (venue_rules.md section 5, worked example E7)."""
-    return _by_profit(of, of.leverage)
+    return _by_profit(counterparties, counterparties.leverage)
 
 
-def bitmex(of: Counterparties) -> Float:
+def bitmex(counterparties: Counterparties) -> Float:
     """PnL % times effective leverage: value over what it is worth more than at the position's own zero price."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.where(of.maintenance > 0, of.equity * of.requirement / of.maintenance, of.equity)
-        return _by_profit(of, np.abs(of.value) / share)
+        share = np.where(
+            counterparties.maintenance > 0,
+            counterparties.equity * counterparties.requirement / counterparties.maintenance,
+            counterparties.equity,
+        )
+        return _by_profit(counterparties, np.abs(counterparties.value) / share)
 
 
-def bybit(of: Counterparties) -> Float:
+def bybit(counterparties: Counterparties) -> Float:
     """PnL % times leverage, of profitable positions alone: the venue names the two factors, and no formula."""
-    score = pnl_leverage(of)
-    return np.where(of.value > of.entry, score, -np.inf)
+    score = pnl_leverage(counterparties)
+    return np.where(counterparties.value > counterparties.entry, score, -np.inf)
 
 
-def hyperliquid(of: Counterparties) -> Float:
+def hyperliquid(counterparties: Counterparties) -> Float:
     """Mark over entry price times notional over account value; of a short entry over mark (the venue is silent)."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        gain = np.where(of.value > 0, of.value / of.entry, of.entry / of.value)
-        return _first(of, gain * np.abs(of.value) / of.equity)
+        gain = np.where(
+            counterparties.value > 0,
+            counterparties.value / counterparties.entry,
+            counterparties.entry / counterparties.value,
+        )
+        return _first(counterparties, gain * np.abs(counterparties.value) / counterparties.equity)
 
 
-def binance(of: Counterparties) -> Float:
+def binance(counterparties: Counterparties) -> Float:
     """Unrealised profit over wallet balance, at least 1, times the account's margin ratio."""
-    wallet = of.equity - of.profit
-    return np.maximum(of.value - of.entry, 0.0) / np.maximum(wallet, 1.0) * of.maintenance / of.equity
+    wallet = counterparties.equity - counterparties.profit
+    return (
+        np.maximum(counterparties.value - counterparties.entry, 0.0)
+        / np.maximum(wallet, 1.0)
+        * counterparties.maintenance
+        / counterparties.equity
+    )
 
 
-def size(of: Counterparties) -> Float:
+def size(counterparties: Counterparties) -> Float:
     """Notional of the position."""
-    return np.abs(of.value)
+    return np.abs(counterparties.value)
 
 
-def leverage(of: Counterparties) -> Float:
+def leverage(counterparties: Counterparties) -> Float:
     """Leverage of the account."""
-    return of.leverage
+    return counterparties.leverage
 
 
-def in_turn(of: Counterparties) -> Float:
+def in_turn(counterparties: Counterparties) -> Float:
     """All alike: in the order of account ids."""
-    return np.zeros(len(of))
+    return np.zeros(len(counterparties))
 
 
-def pro_rata(of: Counterparties) -> Float:
+def pro_rata(counterparties: Counterparties) -> Float:
     """By size of the position."""
-    return of.lots.astype(float)
+    return counterparties.lots.astype(float)
 
 
-def by_equity(of: Counterparties) -> Float:
+def by_equity(counterparties: Counterparties) -> Float:
     """By net equity of the account; the position is the cap, and what is beyond it goes to the others."""
-    return of.equity
+    return counterparties.equity
 
 
-def rap_linear(of: Counterparties) -> Float:
+def rap_linear(counterparties: Counterparties) -> Float:
     """Risk-aware pro rata: by size times leverage (Chitra et al., arXiv 2512.01112, appendix on RAP)."""
-    return of.lots * of.leverage
+    return counterparties.lots * counterparties.leverage
 
 
-def rap_power(of: Counterparties) -> Float:
+def rap_power(counterparties: Counterparties) -> Float:
     """Risk-aware pro rata: by size times leverage squared."""
-    return of.lots * of.leverage * of.leverage
+    return counterparties.lots * counterparties.leverage * counterparties.leverage
 
 
-def rap_tail(of: Counterparties) -> Float:
+def rap_tail(counterparties: Counterparties) -> Float:
     """Risk-aware pro rata: by size times what the leverage is above `TAIL_LEVERAGE`."""
-    return of.lots.astype(float) * np.maximum(of.leverage - TAIL_LEVERAGE, 0.0)
+    return counterparties.lots.astype(float) * np.maximum(counterparties.leverage - TAIL_LEVERAGE, 0.0)
 
 
 POLICIES: dict[str, AdlPolicy] = {
@@ -213,7 +231,7 @@ def register(name: str, rank: Rank, *, shared: bool = False, replace: bool = Fal
     POLICIES[name] = policy
 
 
-def ranked(policy: AdlPolicy, of: Counterparties) -> Float:
+def ranked(policy: AdlPolicy, counterparties: Counterparties) -> Float:
     """Scores or weights of a policy as float64, checked for their shape.
 
     Raises
@@ -221,16 +239,16 @@ def ranked(policy: AdlPolicy, of: Counterparties) -> Float:
     ValueError
         The policy's function gives something else than one number per counterparty.
     """
-    if not len(of):
+    if not len(counterparties):
         return np.empty(0)
-    rank = np.asarray(policy.rank(of))
-    if rank.shape != (len(of),) or rank.dtype.kind not in "fiub":
+    rank = np.asarray(policy.rank(counterparties))
+    if rank.shape != (len(counterparties),) or rank.dtype.kind not in "fiub":
         found = f"{rank.dtype} of shape {rank.shape}"
-        raise ValueError(f"ADL policy {policy.name!r} gave {found}, not a number for each of {len(of)}")
+        raise ValueError(f"ADL policy {policy.name!r} gave {found}, not a number for each of {len(counterparties)}")
     return rank.astype(np.float64)
 
 
-def whole_weights(weight: Float) -> Int:
+def integer_weights(weight: Float) -> Int:
     """Weights as whole numbers below 2**38, from their first 24 bits, so that a split of whole amounts is exact."""
     weight = np.where(weight > 0, np.minimum(weight, np.finfo(float).max), 0.0)
     mantissa, exponent = np.frexp(weight)
@@ -241,28 +259,28 @@ def whole_weights(weight: Float) -> Int:
     return found
 
 
-def share_out(total: int, weight: Int, cap: Int) -> Int:
-    """Split a whole amount by whole weights, none beyond its cap: `riskcore.kernels.allocation.share_out`."""
+def water_fill(total: int, weight: Int, cap: Int) -> Int:
+    """Split a whole amount by whole weights, none beyond its cap: `riskcore.kernels.allocation.water_fill`."""
     taken = np.empty(len(cap), np.int64)
-    kernels.share_out(total, weight, cap, taken)
+    kernels.water_fill(total, weight, cap, taken)
     return taken
 
 
-def queue_head(score: Float, room: Int, need: int) -> Int:
+def top_of_queue(score: Float, room: Int, need: int) -> Int:
     """Rows of the best scores that together have room for what is needed, the best first, ties in the order of rows.
 
     The same as the head of a stable sort of all scores, without sorting them: a histogram of the scores' bits finds the
     bucket in which the need is met, and only what lies there or above is sorted.
     """
     chosen, count = np.empty(len(score), np.int64), np.empty(1, np.int64)
-    kernels.head_of_queue((score + 0.0).view(np.uint64), room, need, chosen, count)
+    kernels.top_of_queue((score + 0.0).view(np.uint64), room, need, chosen, count)
     rows = chosen[: count[0]]
     rows = rows[np.argsort(-score[rows], kind="stable")]
     head: Int = rows[: int(np.searchsorted(np.cumsum(room[rows]), need)) + 1]
     return head
 
 
-def allocate(policy: AdlPolicy, of: Counterparties, need: int, room: Int) -> Int:
+def allocate(policy: AdlPolicy, counterparties: Counterparties, need: int, room: Int) -> Int:
     """Lots that a policy closes of each counterparty, if nothing but their room limits them.
 
     Parameters
@@ -276,12 +294,12 @@ def allocate(policy: AdlPolicy, of: Counterparties, need: int, room: Int) -> Int
     -------
     ndarray of int64, shape (N,); together the need, or all the room there is.
     """
-    rank = ranked(policy, of)
+    rank = ranked(policy, counterparties)
     if policy.shared:
-        return share_out(need, whole_weights(rank), room)
-    lots = np.zeros(len(of), np.int64)
+        return water_fill(need, integer_weights(rank), room)
+    lots = np.zeros(len(counterparties), np.int64)
     if need > 0:
-        head = queue_head(rank, room, need)
+        head = top_of_queue(rank, room, need)
         before = np.cumsum(room[head]) - room[head]
         lots[head] = np.minimum(room[head], need - before)
     return lots

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from ..boundary import RiskDataError, json_input
-from .margin_functions import Curves, MarginFunction, Sqrt, check, check_order
+from .margin_functions import MarginFunction, MarginFunctions, Sqrt, check, check_order
 from .policy import _amount, _policy, _wrong, check_adl_policy
 from .schema import _Collateral, _Haircut, _HaircutKind, _MarkBand, _Market, _PremiumBand, _Price, _Spot, _Venue
 from .tables import _MOST_TICKS, Assets, Markets, Pool, Provider, Spots, Venue
@@ -70,7 +70,7 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
         markets=markets,
         spots=_spots(listed_spots, assets, assets.quantum[settle]),
         assets=assets,
-        curves=_curves(listed, spec),
+        margin_functions=_curves(listed, spec),
         pools=_pools(spec, assets),
         policy=policy,
         backstop=_backstop(spec, markets, assets),
@@ -97,7 +97,7 @@ def _part(path: str, value: Decimal, *, open_low: bool = False) -> Fraction:
     return Fraction(value)
 
 
-def _curves(listed: list[tuple[int, _Market]], spec: _Venue) -> Curves:
+def _curves(listed: list[tuple[int, _Market]], spec: _Venue) -> MarginFunctions:
     """Margin functions of the PERP markets and then the assets, the initial one before the maintenance one."""
     found: list[MarginFunction] = []
     for at, market in listed:
@@ -119,7 +119,7 @@ def _curves(listed: list[tuple[int, _Market]], spec: _Venue) -> Curves:
         path = f"collateral[{at}].mmfFunction"
         found += [imf, check(path, mmf, initial=False, market=False)]
         check_order(path, imf, mmf)
-    return Curves.of(found)
+    return MarginFunctions.of(found)
 
 
 def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:

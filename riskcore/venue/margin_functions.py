@@ -52,7 +52,7 @@ class OpenInterest(msgspec.Struct, frozen=True, tag_field="type", tag="open_inte
 MarginFunction: TypeAlias = Sqrt | Tiers | OpenInterest
 
 IMF, MMF = 0, 1
-"""Place of a function among the two of a market or asset: item ``n`` has the curves ``2 n + IMF`` and ``2 n + MMF``."""
+"""Position of a function among the two of a market or asset: item ``n`` has ``2 n + IMF`` and ``2 n + MMF``."""
 
 _EDGE = 1.0 + 1e-12
 """A whole-notional rate steps up where float64 cannot tell the bracket's edge from a rounding above it."""
@@ -61,8 +61,8 @@ _LOW, _HIGH = Decimal("1e-18"), Decimal("1e18")
 
 
 @dataclass(frozen=True)
-class Curves:
-    """Margin functions in columns, two for each market and then two for each asset (N = 2 (M + K) curves, T brackets).
+class MarginFunctions:
+    """Margin functions in columns, two for each market and then two for each asset (N = 2 (M + K), T brackets).
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class Curves:
     bracket_deduction: Float
 
     @classmethod
-    def of(cls, functions: Sequence[MarginFunction]) -> Curves:
+    def of(cls, functions: Sequence[MarginFunction]) -> MarginFunctions:
         """Bring functions that `check` has passed into columns."""
         rows: list[tuple[float, float, bool]] = []
         brackets: list[tuple[float, float, float]] = []
@@ -133,7 +133,7 @@ class Curves:
     def folded(
         self, price: Float, open_interest: Callable[[int], Fraction], unit: float
     ) -> tuple[Float, Float, Float, Float, Float]:
-        """Curves at a tick's prices, for notionals in settle quanta.
+        """MarginFunctions at a tick's prices, for notionals in settle quanta.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class Curves:
         Returns
         -------
         base, factor (per square root of a quantum) and limit (quanta up to which ``base`` is the whole rule) of each
-        curve; from and deduction (quanta) of each bracket.
+        margin function; from and deduction (quanta) of each bracket.
         """
         price, base = np.repeat(price, 2), self.base.copy()
         for c, function in enumerate(self.functions):

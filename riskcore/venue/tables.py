@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..boundary import RiskDataError
-from .margin_functions import Curves
+from .margin_functions import MarginFunctions
 from .policy import Policy, _wrong
 
 Float = npt.NDArray[np.float64]
@@ -240,8 +240,8 @@ class Units:
 class Venue:
     """The rules of a venue, frozen and columnar. Made by `load_venue`.
 
-    ``curves`` holds the margin functions of the markets and then of the assets; ``pools`` the borrow-lend pool of each
-    asset, None where an asset has none.
+    ``margin_functions`` holds the margin functions of the markets and then of the assets; ``pools`` the borrow-lend
+    pool of each asset, None where an asset has none.
     """
 
     settle_asset: str
@@ -249,7 +249,7 @@ class Venue:
     markets: Markets
     spots: Spots
     assets: Assets
-    curves: Curves
+    margin_functions: MarginFunctions
     pools: tuple[Pool | None, ...]
     policy: Policy
     backstop: tuple[Provider, ...]
@@ -286,32 +286,36 @@ class Venue:
         return self.listing.symbol
 
     @cached_property
-    def folded_curves(self) -> tuple[Float, Float, Float, Float, Float] | None:
-        """What `Curves.folded` gives at any prices; None if it depends on them."""
-        if self.curves.by_quantity.any() or self.curves.open_interest_markets:
+    def folded_margin_functions(self) -> tuple[Float, Float, Float, Float, Float] | None:
+        """What `MarginFunctions.folded` gives at any prices; None if it depends on them."""
+        if self.margin_functions.by_quantity.any() or self.margin_functions.open_interest_markets:
             return None
-        price = np.ones(len(self.curves.base) // 2)
-        return self.curves.folded(price, lambda market: Fraction(0), float(self.settle_quantum))
+        price = np.ones(len(self.margin_functions.base) // 2)
+        return self.margin_functions.folded(price, lambda market: Fraction(0), float(self.settle_quantum))
 
     @cached_property
     def tiers(self) -> tuple[Float, Float]:
-        """Brackets of markets after the first, as `riskcore.kernels.layouts.PriceRows` has them."""
+        """Brackets of markets after the first, as `riskcore.kernels.layouts.SweepLookup` has them."""
         return self._tiers(0, len(self.markets.symbol))
 
     @cached_property
     def borrow_tiers(self) -> tuple[Float, Float]:
         """The same of borrows."""
-        return self._tiers(len(self.markets.symbol), len(self.curves.base) // 2)
+        return self._tiers(len(self.markets.symbol), len(self.margin_functions.base) // 2)
 
     def _tiers(self, first: int, last: int) -> tuple[Float, Float]:
         """Brackets after the first of initial and of maintenance margin, from +inf where there is none."""
-        curves, unit = self.curves, float(self.settle_quantum)
-        start = curves.bracket_offset[2 * first : 2 * last + 1]
+        margin_functions, unit = self.margin_functions, float(self.settle_quantum)
+        start = margin_functions.bracket_offset[2 * first : 2 * last + 1]
         tables = np.zeros((2, max(int(np.diff(start).max(initial=1)) - 1, 0), last - first + 1, 4))
         tables[..., 0] = np.inf
         for c in np.flatnonzero(np.diff(start) > 1).tolist():
             rows = slice(start[c] + 1, start[c + 1])
-            figures = curves.bracket_from[rows] / unit, curves.bracket_rate[rows], curves.bracket_deduction[rows] / unit
+            figures = (
+                margin_functions.bracket_from[rows] / unit,
+                margin_functions.bracket_rate[rows],
+                margin_functions.bracket_deduction[rows] / unit,
+            )
             tables[c % 2, : len(figures[0]), c // 2, :3] = np.transpose(figures)
         return tables[0], tables[1]
 

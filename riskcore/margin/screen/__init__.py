@@ -1,6 +1,6 @@
 """The screen: who is at 100 % at each of many ticks, without computing every account at each of them."""
 
-from .intervals import Box, box_values
+from .intervals import PriceIntervals, interval_values
 from .screen import Screen
 
-__all__ = ["Box", "Screen", "box_values"]
+__all__ = ["PriceIntervals", "Screen", "interval_values"]

@@ -7,15 +7,15 @@ import numpy.typing as npt
 
 from ...kernels import sweep
 from ...market import PriceMap, Prices
-from ...state import Accounts, must_fit, window_count
+from ...state import Accounts, chunk_count, must_fit
 from ...venue import Venue
 from ..sweep import Selection, margins_of, selected
-from .intervals import _LARGE, _NONE, Box, Float, Int, _Watch, box_values
-from .watch import _COPY, _MOST_MORE, _Holders, _Moves, _Narrow, _Next
+from .intervals import _LARGE, _NONE, Float, Int, PriceIntervals, Watchlist, interval_values
+from .watch import _COPY, _MOST_MORE, HolderIndex, InnerIntervals, NextIntervals, VolatilityEstimate
 
 _PARTS = 16
-"""Ticks over which the next boxes are tried on all accounts while those of now still hold."""
-_DRIFTED = 0.7  # of a half-width: from there on the next boxes are made
+"""Ticks over which the next intervals are tried on all accounts while those of now still hold."""
+_DRIFTED = 0.7  # of a half-width: from there on the next intervals are made
 _SCALE, _NARROW_SCALE = 100.0, 12.0  # of half-widths, in standard deviations from tick to tick
 _WORTH_NARROWING = 2048  # accounts watched
 
@@ -35,25 +35,25 @@ class Screen:
     Attributes
     ----------
     looked_at : int
-        Accounts that the last tick looked at: those recomputed at its prices, and those tried on new boxes.
+        Accounts that the last tick looked at: those recomputed at its prices, and those tried on new intervals.
     """
 
     def __init__(self, accounts: Accounts, venue: Venue, *, check: bool = False) -> None:
         must_fit(accounts, venue)
         self.accounts, self.venue, self.check = accounts, venue, check
         self.looked_at = 0
-        self._spent = 0  # accounts watched since the boxes were made
-        self._packed = accounts.packed
+        self._spent = 0  # accounts watched since the intervals were made
+        self._packed = accounts.sweep_view
         self._edits = self._packed.edits
         self._large = len(accounts) >= _LARGE
-        self._holders = _Holders.of(self._packed, len(accounts) // _COPY) if self._large else None
-        self._box: Box | None = None
-        self._next: _Next | None = None
+        self._holders = HolderIndex.of(self._packed, len(accounts) // _COPY) if self._large else None
+        self._box: PriceIntervals | None = None
+        self._next: NextIntervals | None = None
         self._watch = self._more = self._watching(_NONE)
         self._known = _NONE
-        self._narrow: _Narrow | None = None
+        self._narrow: InnerIntervals | None = None
         self._touched = False  # the watched are others than in the tick before, or hold something else
-        self._moves: tuple[_Moves, ...] | None = None
+        self._moves: tuple[VolatilityEstimate, ...] | None = None
 
     def select(
         self,
@@ -76,23 +76,23 @@ class Screen:
     def rows(self, prices: Prices) -> Int:
         """Rows of these accounts, ascending, at prices that are complete."""
         self.accounts.units.must_fit(prices.venue.units)
-        values = box_values(prices)
+        values = interval_values(prices)
         self._notice_others()
         if self._moves is None:
             places = len(prices.mark) + len(prices.asset), len(prices.mark) + self.venue.settle
-            self._moves = tuple(_Moves(len(values), *places, scale) for scale in (_SCALE, _NARROW_SCALE))
+            self._moves = tuple(VolatilityEstimate(len(values), *places, scale) for scale in (_SCALE, _NARROW_SCALE))
         moves, narrow_moves = self._moves
         moves.ticks += 1
         self.looked_at = 0
-        distance = np.inf if self._box is None else self._box.farthest(values)
+        distance = np.inf if self._box is None else self._box.max_interval_distance(values)
         if distance == np.inf:
             self._leave_box(prices, values, moves)
         elif self._next is not None:
             self._try_next(self._next, values, moves)
         elif distance > _DRIFTED and self._large:
-            self._next = _Next(Box.around(prices, *moves.ranges(values)), 0, [], [], [])
+            self._next = NextIntervals(PriceIntervals.around(prices, *moves.ranges(values)), 0, [], [], [])
         narrow = self._narrowed(prices, values, narrow_moves)
-        rows = narrow.known.copy()
+        rows = narrow.confirmed.copy()
         for columns in (narrow.columns, self._more.columns):
             if len(columns.account):
                 self.looked_at += len(columns.account)
@@ -108,21 +108,21 @@ class Screen:
         if self._edits != self._packed.edits:
             self._box, self._next, self._edits = None, None, self._packed.edits
 
-    def _narrowed(self, prices: Prices, values: Float, moves: _Moves) -> _Narrow:
-        """Watched accounts without those that narrower boxes prove safe, or above."""
+    def _narrowed(self, prices: Prices, values: Float, moves: VolatilityEstimate) -> InnerIntervals:
+        """Watched accounts without those that narrower intervals prove safe, or above."""
         columns, moves.ticks = self._watch.columns, moves.ticks + 1
-        if self._narrow is not None and self._narrow.farthest(values) < np.inf:
+        if self._narrow is not None and self._narrow.max_interval_distance(values) < np.inf:
             return self._narrow
         if self._touched or len(columns.account) < _WORTH_NARROWING:
             self._touched = False
-            return _Narrow(None, columns, self._rows_of(self._known))
-        box = Box.around(prices, *moves.ranges(values))
+            return InnerIntervals(None, columns, self._rows_of(self._known))
+        intervals = PriceIntervals.around(prices, *moves.ranges(values))
         self.looked_at += len(columns.account)
         self._spent += len(columns.account)
-        watch, known = box.tried(columns, 0, window_count(columns))
+        watch, confirmed = intervals.tried(columns, 0, chunk_count(columns))
         moves.learn(values, len(columns.account), len(watch.slots))
-        rows = np.concatenate([self._rows_of(self._known), columns.account[known]])
-        self._narrow = _Narrow(box, watch.columns, np.sort(rows))
+        rows = np.concatenate([self._rows_of(self._known), columns.account[confirmed]])
+        self._narrow = InnerIntervals(intervals, watch.columns, np.sort(rows))
         return self._narrow
 
     def changed(self, accounts: npt.ArrayLike) -> None:
@@ -159,8 +159,8 @@ class Screen:
         columns = self._packed.columns
         self._try(self._more.update(columns, self._watch.update(columns, slots)), self._box)
 
-    def _leave_box(self, prices: Prices, values: Float, moves: _Moves) -> None:
-        """Make boxes that hold the values: of those alone that are outside, if few accounts hold them, or of all."""
+    def _leave_box(self, prices: Prices, values: Float, moves: VolatilityEstimate) -> None:
+        """Make intervals that hold the values: of those outside alone, if few accounts hold them, or of all."""
         low, high = moves.ranges(values)
         if self._box is not None and self._holders is not None:
             outside = self._box.outside(values)
@@ -168,59 +168,64 @@ class Screen:
             if slots is not None:
                 edges = self._box.low.copy(), self._box.high.copy()
                 edges[0][outside], edges[1][outside] = low[outside], high[outside]
-                self._box = Box.around(prices, *edges)
+                self._box = PriceIntervals.around(prices, *edges)
                 for watch in (self._watch, self._more):
                     slots = np.setdiff1d(slots, watch.slots, assume_unique=True)
                 self._try(slots, self._box)
                 return
-        box, columns = Box.around(prices, low, high), self._packed.columns
+        intervals, columns = PriceIntervals.around(prices, low, high), self._packed.columns
         self.looked_at += len(self.accounts)
-        self._begin(box, *box.tried(columns, 0, window_count(columns)), values, moves)
+        self._begin(intervals, *intervals.tried(columns, 0, chunk_count(columns)), values, moves)
 
-    def _try_next(self, coming: _Next, values: Float, moves: _Moves) -> None:
-        """Try the boxes to come on some more windows; once all are through, let them take the place of those of now."""
-        if coming.box.farthest(values) == np.inf:
+    def _try_next(self, coming: NextIntervals, values: Float, moves: VolatilityEstimate) -> None:
+        """Try the next intervals on some more chunks; once all are through, they take the place of the current ones."""
+        if coming.intervals.max_interval_distance(values) == np.inf:
             self._next = None
             return
-        columns, first = self._packed.columns, coming.windows
-        windows = window_count(columns)
-        coming.windows = min(windows, first + -(-windows // _PARTS))
-        self.looked_at += (coming.windows - first) * sweep.WINDOW
-        watched, known = coming.box.tried(columns, first, coming.windows)
+        columns, first = self._packed.columns, coming.chunks
+        chunks = chunk_count(columns)
+        coming.chunks = min(chunks, first + -(-chunks // _PARTS))
+        self.looked_at += (coming.chunks - first) * sweep.CHUNK
+        watched, confirmed = coming.intervals.tried(columns, first, coming.chunks)
         coming.watched.append(watched)
-        coming.known.append(known)
-        if coming.windows == windows:
+        coming.confirmed.append(confirmed)
+        if coming.chunks == chunks:
             changed = np.unique(np.concatenate([_NONE, *coming.changed]))
-            known = np.setdiff1d(np.concatenate(coming.known), changed, assume_unique=True)
-            self._begin(coming.box, _Watch.joined(coming.watched), known, values, moves)
+            confirmed = np.setdiff1d(np.concatenate(coming.confirmed), changed, assume_unique=True)
+            self._begin(coming.intervals, Watchlist.joined(coming.watched), confirmed, values, moves)
             # what changed since it was tried is tried again, unless it is watched anyway
-            self._try(self._watch.update(columns, changed), coming.box)
+            self._try(self._watch.update(columns, changed), coming.intervals)
 
-    def _begin(self, box: Box, watch: _Watch, known: Int, values: Float, moves: _Moves) -> None:
-        """Take new boxes of everything."""
+    def _begin(
+        self, intervals: PriceIntervals, watch: Watchlist, confirmed: Int, values: Float, moves: VolatilityEstimate
+    ) -> None:
+        """Take new intervals of everything."""
         moves.learn(values, len(self.accounts), self._spent / max(moves.ticks, 1))
         self._spent = 0
-        self._box, self._next, self._narrow = box, None, None
+        self._box, self._next, self._narrow = intervals, None, None
         self._watch, self._more = watch, self._watching(_NONE)
-        self._known = known
+        self._known = confirmed
 
-    def _watching(self, slots: Int) -> _Watch:
-        return _Watch.of(self._packed.columns, slots, self._packed.markets, self._packed.assets)
+    def _watching(self, slots: Int) -> Watchlist:
+        return Watchlist.of(self._packed.columns, slots, self._packed.markets, self._packed.assets)
 
     def _rows_of(self, slots: Int) -> Int:
         """Account rows of some slots, ascending."""
         return np.sort(self._packed.columns.account[slots].astype(np.int64))
 
-    def _try(self, slots: Int, box: Box) -> None:
-        """Try some slots, not watched so far, on the boxes of now."""
+    def _try(self, slots: Int, intervals: PriceIntervals) -> None:
+        """Try some slots, not watched so far, on the intervals of now."""
         if not len(slots):
             return
         self.looked_at += len(slots)
         part = self._watching(slots).columns
-        watched, known = box.tried(part, 0, window_count(part))
-        known = slots[known]
-        if len(known) or np.isin(slots, self._known, assume_unique=True).any():
-            self._known, self._narrow = np.union1d(np.setdiff1d(self._known, slots, assume_unique=True), known), None
+        watched, confirmed = intervals.tried(part, 0, chunk_count(part))
+        confirmed = slots[confirmed]
+        if len(confirmed) or np.isin(slots, self._known, assume_unique=True).any():
+            self._known, self._narrow = (
+                np.union1d(np.setdiff1d(self._known, slots, assume_unique=True), confirmed),
+                None,
+            )
         if len(watched.slots):
             more = np.sort(np.concatenate([self._more.slots, slots[watched.slots]]))
             if len(more) > _MOST_MORE:
@@ -232,7 +237,7 @@ class Screen:
         """Raise an error unless the packed view is that of the accounts, and the rows are those of a full sweep."""
         if self._packed.differs(self.accounts.columns):
             raise RuntimeError("the packed view is stale")
-        known = np.flatnonzero(margins_of(self.accounts, np.arange(len(self.accounts)), prices).liquidatable)
-        if not np.array_equal(rows, known):
-            missed, more = np.setdiff1d(known, rows), np.setdiff1d(rows, known)
+        confirmed = np.flatnonzero(margins_of(self.accounts, np.arange(len(self.accounts)), prices).liquidatable)
+        if not np.array_equal(rows, confirmed):
+            missed, more = np.setdiff1d(confirmed, rows), np.setdiff1d(rows, confirmed)
             raise RuntimeError(f"the screen missed the account rows {missed.tolist()}, and selected {more.tolist()}")

@@ -9,41 +9,41 @@ import numpy as np
 import numpy.typing as npt
 
 from ...kernels import pack
-from ...kernels.layouts import PackedColumns
-from ...state import Packed
-from .intervals import _NARROWEST, _OPEN_INTEREST, _REBUILD, _TICK, _WIDEST, Box, Float, Int, _Watch
+from ...kernels.layouts import SweepColumns
+from ...state import SweepView
+from .intervals import _NARROWEST, _OPEN_INTEREST, _REBUILD, _TICK, _WIDEST, Float, Int, PriceIntervals, Watchlist
 
 _COPY = 16  # sweeping so many accounts takes the time of copying one from somewhere
-_FEW = 8  # watched accounts: with narrower boxes there might be none, and nothing to do in a tick
+_FEW = 8  # watched accounts: with narrower intervals there might be none, and nothing to do in a tick
 _VOLATILITY, _PRIOR = 2e-4, 10  # of a price from tick to tick, and for how many ticks that is believed
 _MOST_MORE = 4096  # accounts that are copied again whenever one joins them
 
 
-class _Narrow(NamedTuple):
-    """Watched accounts that narrower boxes leave in doubt, and the rows of all those known to be at 100 % or above."""
+class InnerIntervals(NamedTuple):
+    """Watched accounts that narrower intervals leave in doubt, and the rows of all confirmed at 100 % or above."""
 
-    box: Box | None
-    columns: PackedColumns
-    known: Int
+    intervals: PriceIntervals | None
+    columns: SweepColumns
+    confirmed: Int
 
-    def farthest(self, values: Float) -> float:
-        """As of the box."""
-        return np.inf if self.box is None else self.box.farthest(values)
+    def max_interval_distance(self, values: Float) -> float:
+        """As of the intervals."""
+        return np.inf if self.intervals is None else self.intervals.max_interval_distance(values)
 
 
 @dataclass
-class _Next:
-    """Boxes to come: how many windows were tried, what was to be watched or known, and the slots that changed since."""
+class NextIntervals:
+    """The next intervals: how many chunks were tried, what is watched or confirmed, and which slots changed since."""
 
-    box: Box
-    windows: int
-    watched: list[_Watch]
-    known: list[Int]
+    intervals: PriceIntervals
+    chunks: int
+    watched: list[Watchlist]
+    confirmed: list[Int]
     changed: list[Int]
 
 
 @dataclass(frozen=True)
-class _Holders:
+class HolderIndex:
     """Slots with a row of a market or asset, ascending: item i has ``slot[start[i]:end[i]]``; -1: too many hold it."""
 
     start: Int
@@ -51,13 +51,13 @@ class _Holders:
     slot: npt.NDArray[np.uint32]
 
     @classmethod
-    def of(cls, packed: Packed, most: int) -> _Holders:
+    def of(cls, sweep_view: SweepView, most: int) -> HolderIndex:
         """List those of the markets, then of the assets, that no more than so many accounts have."""
-        columns = packed.columns
+        columns = sweep_view.columns
         starts, ends, slots, before = [], [], [], 0
         for offset, index, count in (
-            (columns.position_group, columns.market, packed.markets),
-            (columns.balance_group, columns.asset, packed.assets),
+            (columns.position_group, columns.market, sweep_view.markets),
+            (columns.balance_group, columns.asset, sweep_view.assets),
         ):
             held = np.bincount(index, minlength=count + 1)
             left_out = held > most
@@ -81,11 +81,11 @@ class _Holders:
         return np.unique(np.concatenate(held)).astype(np.int64)
 
 
-class _Moves:
-    """What was seen of the values' moves, and the widths of the boxes that follow."""
+class VolatilityEstimate:
+    """What was seen of the values' moves, and the widths of the intervals that follow."""
 
     def __init__(self, values: int, open_interests: int, settle: int, scale: float) -> None:
-        self.ticks = 0  # since there are boxes around these
+        self.ticks = 0  # since there are intervals around these
         self.values: Float | None = None
         self.open_interests = open_interests  # place of the first
         self.settle = settle  # place of the price that does not move
@@ -94,7 +94,7 @@ class _Moves:
         self.span = _PRIOR
 
     def ranges(self, values: Float) -> tuple[Float, Float]:
-        """Lowest and highest of each box around some values, the last of which are open interests."""
+        """Lowest and highest of each intervals around some values, the last of which are open interests."""
         half = self.scale * np.sqrt(self.square / self.span)
         half = np.clip(half, max(_NARROWEST, 0.2 * float(np.median(half))), _WIDEST)
         half[self.settle] = 0.0
@@ -103,10 +103,11 @@ class _Moves:
         return low, high
 
     def learn(self, values: Float, accounts: int, watched: float) -> None:
-        """Take note how far values went since there were boxes, and what boxes of these widths cost.
+        """Take note how far values went since there were intervals, and what intervals of these widths cost.
 
-        Half as wide boxes are left four times as soon, and half as many accounts are watched in each tick: the sum of
-        both costs is least where making boxes, of so many accounts, costs half of what watching does.
+        Intervals half as wide are left four times as soon, and half as many accounts are watched in each tick: the sum
+        of
+        both costs is least where making intervals, of so many accounts, costs half of what watching does.
         """
         if self.values is not None:
             with np.errstate(divide="ignore", over="ignore", invalid="ignore"):

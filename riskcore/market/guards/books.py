@@ -11,7 +11,7 @@ import numpy as np
 from ...venue import Venue
 from ..books import Books
 from ..reading import no_prices
-from .state import _SECOND, Bool, Float, Int, Memory, _offset, _sides
+from .state import _SECOND, Bool, Float, GuardState, Int, _offset, _sides
 
 
 def _chosen(books: Books, level: Bool) -> Books:
@@ -65,21 +65,21 @@ def _touch(venue: Venue, books: Books) -> tuple[Float, Float]:
 
 
 def _refilled(
-    venue: Venue, memory: Memory, after: Memory, before: int | None, time: int, books: Books, refused: Bool
+    venue: Venue, guard_state: GuardState, after: GuardState, before: int | None, time: int, books: Books, refused: Bool
 ) -> Books:
     """Levels that are there of the books given last; ``after`` remembers them and what is gone.
 
     Of a book that was refused nothing is remembered.
     """
-    assert memory.books is not None
+    assert guard_state.books is not None
     assert venue.policy.refill_half_life is not None
-    kept, gone = memory.books, memory.gone.copy()  # `note_taken` writes into it
-    if before is not None and gone.any():
+    kept, consumed_lots = guard_state.books, guard_state.consumed_lots.copy()  # `record_fills` writes into it
+    if before is not None and consumed_lots.any():
         left = 0.5 ** ((time - before) / _SECOND / float(venue.policy.refill_half_life))
-        gone = np.floor(gone * left).astype(np.int64)
+        consumed_lots = np.floor(consumed_lots * left).astype(np.int64)
     if refused.any():
         there = ~refused[_sides(kept) // 2]
-        kept, gone = _chosen(kept, there), gone[there]
+        kept, consumed_lots = _chosen(kept, there), consumed_lots[there]
     if books.price.size:
         again = _repeated(kept, books) | ~np.diff(books.offset).reshape(-1, 2).any(axis=1)
         old, new = _sides(kept), _sides(books)
@@ -90,12 +90,12 @@ def _refilled(
         def merged(ours: Int, theirs: Int) -> Int:
             return np.concatenate([ours[goes_on], theirs[begins]])[order]
 
-        gone = merged(gone, np.zeros_like(books.lots))
+        consumed_lots = merged(consumed_lots, np.zeros_like(books.lots))
         price, lots = merged(kept.price, books.price), merged(kept.lots, books.lots)
         kept = Books(_offset(side[order], kept), price, lots, np.zeros_like(kept.time))
-    after.books, after.gone = kept, gone
-    effective = _chosen(kept, gone < kept.lots)
-    return replace(effective, lots=(kept.lots - gone)[gone < kept.lots], time=books.time)
+    after.books, after.consumed_lots = kept, consumed_lots
+    effective = _chosen(kept, consumed_lots < kept.lots)
+    return replace(effective, lots=(kept.lots - consumed_lots)[consumed_lots < kept.lots], time=books.time)
 
 
 def _repeated(kept: Books, books: Books) -> Bool:
@@ -108,10 +108,10 @@ def _repeated(kept: Books, books: Books) -> Bool:
     return same
 
 
-def note_taken(memory: Memory, books: Books, left: Int) -> None:
-    """Note, once a tick, what takers left of each level of its books; ``memory`` is that of the tick, and changes.
+def record_fills(guard_state: GuardState, books: Books, left: Int) -> None:
+    """Note, once a tick, what takers left of each level of its books; ``guard_state`` is that of the tick, and changes.
 
     Nothing is remembered of books that do not refill.
     """
-    if memory.books is not None:
-        memory.gone[memory.gone < memory.books.lots] += books.lots - left
+    if guard_state.books is not None:
+        guard_state.consumed_lots[guard_state.consumed_lots < guard_state.books.lots] += books.lots - left

@@ -15,13 +15,13 @@ from ...venue import Venue
 from ..books import Books
 from ..prices import Prices
 from .books import _best
-from .state import Int, Memory
+from .state import GuardState, Int
 
 BAND_NAMES = ("impact", "mean_mark", "mean_premium", "limit", "conversion")
 NO_BAND = 2**62
 
 
-def bands(venue: Venue, memory: Memory, prices: Prices, books: Books) -> tuple[Int, Int]:
+def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -> tuple[Int, Int]:
     """Bounds of a taker's price on each side of each book.
 
     Parameters
@@ -47,7 +47,7 @@ def bands(venue: Venue, memory: Memory, prices: Prices, books: Books) -> tuple[I
         best = bid[b], ask[b]
         if b < markets:
             last = _exact(prices.last[b], listing.tick[b])
-            others = _mean_bands(venue, memory, prices, b)
+            others = _mean_bands(venue, guard_state, prices, b)
         else:
             last, others = None, _conversion_band(venue, prices, b - markets)
         active = _median([price for price in (*best, last) if price])
@@ -71,14 +71,14 @@ def bands(venue: Venue, memory: Memory, prices: Prices, books: Books) -> tuple[I
 _Edges: TypeAlias = tuple[Fraction | None, Fraction | None, Fraction | None]
 
 
-def _mean_bands(venue: Venue, memory: Memory, prices: Prices, m: int) -> tuple[_Edges, _Edges]:
+def _mean_bands(venue: Venue, guard_state: GuardState, prices: Prices, m: int) -> tuple[_Edges, _Edges]:
     """Edges of a perpetual's bands around the means, below and above, in ticks."""
     markets = venue.markets
-    mark = memory._mean(0, m) if memory.count[0, m] or not np.isnan(prices.mark[m]) else None
+    mark = guard_state._mean(0, m) if guard_state.count[0, m] or not np.isnan(prices.mark[m]) else None
     if mark is not None:
         mark /= MARK_UNIT
     index, tolerance = _exact(prices.index[m], markets.tick[m]), markets.premium_tolerance[m]
-    premium = memory._mean(1, m)
+    premium = guard_state._mean(1, m)
     below = above = None
     if index is not None and premium is not None and tolerance is not None:
         mean = 1 + premium / PREMIUM_UNIT

@@ -14,7 +14,7 @@ from ...venue import Venue
 from ..books import Books
 from ..prices import Prices
 from .books import _accepted, _refilled, _touch
-from .state import Bool, Float, Memory
+from .state import Bool, Float, GuardState
 
 REASONS = ("closed_book", "stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "update_cap")
 _OF_PRINTS = REASONS.index("index_update_cap")  # the reasons from there on are the kernel's
@@ -40,7 +40,7 @@ class Guarded:
         Levels that are there: those of refused books are not, what is refilled is.
     refusals : list of Refusal
         By book row, then in the order of `REASONS`.
-    memory : Memory
+    guard_state : GuardState
         What the guards remember after this tick.
     """
 
@@ -48,11 +48,11 @@ class Guarded:
     index: Float
     books: Books
     refusals: list[Refusal]
-    memory: Memory
+    guard_state: GuardState
 
 
-def guard(venue: Venue, memory: Memory, before: int | None, time: int, given: Prices, books: Books) -> Guarded:
-    """Guard the prints of a tick; docs/one_tick.md has the rules. ``memory`` stays as it is.
+def guard(venue: Venue, guard_state: GuardState, before: int | None, time: int, given: Prices, books: Books) -> Guarded:
+    """Guard the prints of a tick; docs/one_tick.md has the rules. ``guard_state`` stays as it is.
 
     Parameters
     ----------
@@ -79,18 +79,21 @@ def guard(venue: Venue, memory: Memory, before: int | None, time: int, given: Pr
     refused, prints, too_large = np.empty((count, 4), bool), np.empty((count, 4)), np.empty((2, count), bool)
     kernels.guard_prints(
         time, policy.stale_nanoseconds, policy.clamp, markets.min_update, markets.max_update, given.given_mark,
-        given.given_index, given.last, bid, ask, memory.price, memory.time, used, price, stamp, refused, prints,
+        given.given_index, given.last, bid, ask, guard_state.price, guard_state.time, used, price, stamp, refused,
+        prints,
     )  # fmt: skip
-    kernels.sample_prints(markets.tick_size, used, memory.sample, sample, too_large)
+    kernels.sample_prints(markets.tick_size, used, guard_state.sample, sample, too_large)
     if np.count_nonzero(too_large):
         raise _not_a_sample(venue, used, too_large)
     if np.count_nonzero(refused):
         rows, kinds = np.nonzero(refused)
         of_prints = zip(rows.tolist(), kinds.tolist(), prints[rows, kinds].tolist(), strict=True)
         refusals += [(row, _OF_PRINTS + kind, print_) for row, kind, print_ in of_prints]
-    after = Memory(price, stamp, sample, memory._sampled(before, time, sample), memory.books, memory.gone)
-    if memory.books is not None:
-        books = _refilled(venue, memory, after, before, time, books, bad)
+    after = GuardState(
+        price, stamp, sample, guard_state._sampled(before, time, sample), guard_state.books, guard_state.consumed_lots
+    )
+    if guard_state.books is not None:
+        books = _refilled(venue, guard_state, after, before, time, books, bad)
     found = [Refusal(REASONS[kind], row, print_) for row, kind, print_ in sorted(refusals)]
     return Guarded(used[MARK], used[INDEX], books, found, after)
 

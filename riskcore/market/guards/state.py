@@ -39,7 +39,7 @@ class _Run(NamedTuple):
 
 
 @dataclass
-class Memory:
+class GuardState:
     """What the guards remember from tick to tick.
 
     Attributes
@@ -54,7 +54,7 @@ class Memory:
         Samples of the last 300 seconds, oldest first.
     books : Books or None
         Books given last; only with a ``refill_half_life``.
-    gone : ndarray of int64, shape (L,)
+    consumed_lots : ndarray of int64, shape (L,)
         Lots gone from each of their levels.
     """
 
@@ -63,10 +63,10 @@ class Memory:
     sample: Int
     runs: list[_Run]
     books: Books | None
-    gone: Int
+    consumed_lots: Int
 
     @classmethod
-    def opening(cls, venue: Venue) -> Memory:
+    def opening(cls, venue: Venue) -> GuardState:
         """Nothing seen yet."""
         markets = len(venue.markets.symbol)
         return cls(
@@ -125,28 +125,30 @@ class Memory:
             side = _sides(self.books)
             found["books"] = pd.DataFrame(
                 {"market": side // 2, "side": 1 - 2 * (side % 2), "price": self.books.price, "lots": self.books.lots,
-                 "gone": self.gone}
+                 "consumed_lots": self.consumed_lots}
             )  # fmt: skip
         return found
 
     @classmethod
-    def from_frames(cls, venue: Venue, frames: Mapping[str, pd.DataFrame]) -> Memory:
+    def from_frames(cls, venue: Venue, frames: Mapping[str, pd.DataFrame]) -> GuardState:
         """Read what `frames` gave; more columns may stand beside."""
-        memory, markets = cls.opening(venue), frames["markets"]
+        guard_state, markets = cls.opening(venue), frames["markets"]
         for name, (of, row) in _MARKET_COLUMNS.items():
-            getattr(memory, of)[row] = markets[name].to_numpy()
+            getattr(guard_state, of)[row] = markets[name].to_numpy()
         table = frames["samples"]
         for _, rows in table.groupby("second"):
-            samples = np.full(memory.sample.shape, NO_SAMPLE)
+            samples = np.full(guard_state.sample.shape, NO_SAMPLE)
             samples[:, rows["market"].to_numpy()] = rows[["mark", "premium"]].to_numpy().T
-            _add(memory.runs, int(rows["second"].iloc[0]), int(rows["count"].iloc[0]), samples)
-        if memory.books is not None:
+            _add(guard_state.runs, int(rows["second"].iloc[0]), int(rows["count"].iloc[0]), samples)
+        if guard_state.books is not None:
             kept = frames["books"]
             side = (2 * kept["market"] + (kept["side"] < 0)).to_numpy(np.int64)
-            price, lots, gone = (kept[name].to_numpy().copy() for name in ("price", "lots", "gone"))
-            memory.books = replace(memory.books, offset=_offset(side, memory.books), price=price, lots=lots)
-            memory.gone = gone
-        return memory
+            price, lots, consumed_lots = (kept[name].to_numpy().copy() for name in ("price", "lots", "consumed_lots"))
+            guard_state.books = replace(
+                guard_state.books, offset=_offset(side, guard_state.books), price=price, lots=lots
+            )
+            guard_state.consumed_lots = consumed_lots
+        return guard_state
 
     def _sampled(self, before: int | None, time: int, fresh: Int) -> list[_Run]:
         """Go on to a tick: seconds since the one before had the samples of then, a tick on a second has fresh ones."""
