@@ -78,7 +78,7 @@ def watch_chunks(first, last, state, worst, best, spread, watched, confirmed, co
 
     What a position is worth is taken at its worse edge, what is owed and required at the upper one, collateral at the
     lower one: each is monotone in its price. Whoever is below 100 % then is so with each price anywhere in its
-    interval. With the edges exchanged, whoever is above 100 % is so everywhere: that is confirmed. The others are watched.
+    interval. With the edges exchanged, whoever is above 100 % is so everywhere: that is confirmed; others are watched.
 
     first    int64          ()     0 <= first
     last     int64          ()     first <= last <= W
