@@ -168,7 +168,7 @@ def list_lanes(group, bits, why, chunk, state, found, count):
 
 @inner_kernel
 def unsafe_lanes(group, state, equity, exposure, maintenance, band):
-    """Bit n is set where account n of a group has exposure or no equity, and not more equity than maintenance margin.
+    """Bit n is set where account n of a group has an exposure and its maintenance margin is not below its equity.
 
     group        uint64         ()    0 <= group < G
     state        SweepColumns  ()    see layouts.py
@@ -177,7 +177,7 @@ def unsafe_lanes(group, state, equity, exposure, maintenance, band):
     maintenance  float64        (8,)  lanes, settle quanta
     band         float64        (8,)  lanes, settle quanta: as near as that counts as not below
     """
-    exposed = mask_gt(exposure, broadcast(0.0)) | mask_gt(band, equity) | np.uint64(state.has_orders[group])
+    exposed = mask_gt(exposure, broadcast(0.0)) | np.uint64(state.has_orders[group])
     return mask_ge(maintenance + band, equity) & exposed | np.uint64(state.overflow[group])
 
 
