@@ -76,9 +76,9 @@ class TestQuietTick:
         venue, accounts = made()
         given_ = Prices.given(venue, Tick(START, by_name(venue, paths(1)[0])))
         used = given_.guarded(accounts, given_.mark, given_.index)
-        assert "columns" not in vars(used)
+        assert "arrays" not in vars(used)
         margin_table(accounts, used)
-        assert "columns" in vars(used)
+        assert "arrays" in vars(used)
 
     @pytest.mark.parametrize("gap", [SECOND // 10, SECOND, 7 * SECOND, 3_600 * SECOND])
     def test_dict_series_and_array_are_the_same_tick(self, gap):
@@ -188,7 +188,7 @@ class TestGuardKernels:
         for n, row in enumerate(paths(400)):
             tick = Tick(START + n * SECOND, row)
             asked = (venue, memory, before, START + n * SECOND, Prices.given(venue, tick), tick.columnar_books(venue))
-            once, again = guard(*asked).memory, guard(*asked).memory
+            once, again = guard(*asked).guard_state, guard(*asked).guard_state
             for name in ("total", "count"):
                 np.testing.assert_array_equal(getattr(once, name), getattr(again, name))
             memory, before = once, START + n * SECOND
@@ -206,7 +206,7 @@ class TestGuardKernels:
             tick = Tick(START + n * SECOND, np.full(10, mark))
             given_ = Prices.given(venue, tick)
             memory, before = (
-                guard(venue, memory, before, START + n * SECOND, given_, tick.columnar_books(venue)).memory,
+                guard(venue, memory, before, START + n * SECOND, given_, tick.columnar_books(venue)).guard_state,
                 START + n * SECOND,
             )
         assert memory.runs[-1].sums[0, 0, 0] < 0
@@ -256,7 +256,7 @@ def test_kernels_in_a_users_own_loop():
     marks = by_name(venue, paths(1)[0])
     first = venue.markets.symbol[0]
     factors = np.array([0.8, 1.0, 1.1])
-    columns = Prices.of_tick(venue, accounts, Tick(START, marks)).columns
+    columns = Prices.of_tick(venue, accounts, Tick(START, marks)).arrays
     worst, safe = worst_maintenance(0, accounts.columns, columns, factors)
     tables = []
     for factor in factors.tolist():
