@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
+from ..venue.policy import FIGURES, Figure
+
 Bounds = tuple[Fraction | None, Fraction | None]
 """Figures that bound a price from below and from above; None: no such guard."""
 
@@ -145,33 +147,6 @@ _LEAST, _MOST = Fraction(1, 10**18), Fraction(10**18)
 _WIDE = 2**62
 _MOST_ROWS = 2**16 - 2
 _MISSING = object()
-
-_WORDS = {
-    "haircut_size_unit": ("notional", "quantity"),
-    "backstop_below_zero": ("mark", "zero_price"),
-    "shortfall": ("non_recourse", "unsettled", "equity", "open_interest"),
-    "adl_counterparties": ("profitable", "opposing"),
-    "account_order": ("mmr", "pro_rata", "random"),
-    "position_order": ("relief", "largest", "pro_rata"),
-    "harmful_slice": ("waive", "send", "backstop"),
-}
-_RATIOS = {
-    "acmf_divisor": "[1", "acmf_offset": "[0", "slice_fraction": "(0 1]", "min_slice_notional": "[0",
-    "liquidation_fee": "[0 99/100]", "backstop_fund_share": "[0 1]", "adl_price": "[0 1]", "adl_cap": "(0 1]",
-    "zero_price_band": "[0 1]", "counterparty_mmr": "(0 1]", "slice_probability": "(0 1]", "slice_cooldown": "(0",
-    "target_mmr": "(0 1]", "depth_share": "(0 1]", "slippage_limit": "(0 10000)", "waived_fee_share": "[0 1]",
-    "conversion_slippage": "[0 1]", "mark_index_threshold": "[0 1)", "stale_after": "[0", "refill_half_life": "(0",
-    "largest_gap": "(0",
-    "borrow_rate_base": "[0 100]", "borrow_rate_slope": "[0 100]", "borrow_rate_jump": "[0 100]",
-}  # fmt: skip
-"""Figures that are ratios of whole numbers below 10**9, and their ranges: a round bracket leaves the end out."""
-_AMOUNTS = ("fund", "market_cap", "account_cap", "conversion_limit")
-_COUNTS = {"slices_per_tick": 3600, "account_cap_interval": 86_400, "realize_interval": 86_400}
-"""Whole numbers from 1, and the largest."""
-_NULLABLE = {
-    "slice_cooldown", "slippage_limit", "refill_half_life", "largest_gap", "market_cap", "account_cap",
-    "conversion_limit", "realize_interval",
-}  # fmt: skip
 
 
 class _Object:
@@ -378,37 +353,37 @@ def _listed(top: _Object, symbols: list[str], settle: str) -> tuple[list[_Object
 
 def _read_policy(policy: _Object) -> tuple[dict[str, str], dict[str, Fraction]]:
     """Return the choices of the policy, and its figures without those that are null."""
-    policy.only({*_WORDS, "adl_policy", *_RATIOS, *_AMOUNTS, *_COUNTS})
-    words = {name: str(policy.text(name, among=known)) for name, known in _WORDS.items()}
-    words["adl_policy"] = str(policy.text("adl_policy"))
-    figures = dict[str, Fraction]()
-
-    def missing(name: str) -> object:
-        return None if name in _NULLABLE and name in policy.raw else _MISSING
-
-    for name, bounds in _RATIOS.items():
-        if (figure := policy.number(name, *_range(bounds), missing(name), ratio=True)) is not None:
-            if max(figure.numerator, figure.denominator) >= 10**9:
+    policy.only(set(FIGURES))
+    words, figures = dict[str, str](), dict[str, Fraction]()
+    for name, declared in FIGURES.items():
+        missing = None if declared.optional and name in policy.raw else _MISSING
+        figure: Fraction | int | None
+        if declared.kind in ("choice", "name"):
+            words[name] = str(policy.text(name, among=declared.words))
+            continue
+        if declared.kind == "count":
+            figure = policy.whole(name, declared.low, int(declared.high or 0), missing)
+        elif declared.kind == "amount":
+            figure = policy.amount(name, missing, ratio=True)
+        else:
+            figure = policy.number(name, *_range(declared), missing, ratio=True)
+            if figure is not None and max(figure.numerator, figure.denominator) >= 10**9:
                 raise policy.wrong(name, "must be a ratio of whole numbers below 10**9")
-            figures[name] = figure
-    for name in _AMOUNTS:
-        if (figure := policy.amount(name, missing(name), ratio=True)) is not None:
-            figures[name] = figure
-    for name, most in _COUNTS.items():
-        if (count := policy.whole(name, 1, most, missing(name))) is not None:
-            figures[name] = Fraction(count)
+        if figure is not None:
+            figures[name] = Fraction(figure)
     return words, figures
 
 
-def _range(bounds: str) -> tuple[Callable[[Fraction], bool], str]:
-    """Return the test that a range of `_RATIOS` asks for, and its words."""
-    low, _, high = bounds[1:].rstrip(")]").partition(" ")
-    least, most = Fraction(low), Fraction(high or 10**12)
-    over, under = bounds[0] == "(", bounds.endswith(")")
-    rule = f"{'more than' if over else 'from'} {low}{f' to {high}' if high else ''}{', without it' if under else ''}"
+def _range(ratio: Figure) -> tuple[Callable[[Fraction], bool], str]:
+    """Return the test that the range of a ratio asks for, and its words."""
+    low, high = ratio.low, 10**12 if ratio.high is None else ratio.high
+    rule = f"{'more than' if ratio.above_low else 'from'} {low}"
+    rule += ("" if ratio.high is None else f" to {high}") + (", without it" if ratio.below_high else "")
 
     def fits(figure: Fraction) -> bool:
-        return (least < figure if over else least <= figure) and (figure < most if under else figure <= most)
+        return (low < figure if ratio.above_low else low <= figure) and (
+            figure < high if ratio.below_high else figure <= high
+        )
 
     return fits, rule
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,14 +22,52 @@ EVENTS = (
     "trigger", "cancel", "redeem", "convert", "book", "expire", "backstop", "adl", "unfilled", "fund", "shortfall",
     "funding", "interest", "realize", "unsettle", "guard", "skip", "harm", "socialize",
 )  # fmt: skip
-REASONS = (
-    "mmr", "liquidation", "debt", "close_out", "full", "depth", "no_book", "slippage", "account_cap", "market_cap",
-    "depth_share", "impact", "mean_mark", "mean_premium", "limit", "conversion", "conversion_limit", "throttle",
-    "cooldown", "fee_waived", "sent", "withheld", "to_backstop", "below_auto_close", "escalated", "backstop_exhausted",
-    "no_counterparty", "bankrupt", "interval", "hour", "entry", "settlement", "stale_book", "crossed_book",
-    "index_update_cap", "mark_held", "index_clamp", "update_cap", "full_utilization", "unsettled", "equity",
-    "open_interest", "closed_book",
-)  # fmt: skip
+REASONS = {
+    "mmr": "the maintenance margin ratio is 100 % or above",
+    "liquidation": "open orders are cancelled when a liquidation begins",
+    "debt": "borrows are repaid while the account is liquidating",
+    "close_out": "the account has no position and no equity left",
+    "full": "the slice was filled in full",
+    "depth": "the book ended before the slice was filled",
+    "no_book": "the book has no order on that side",
+    "slippage": "the average price would exceed the slippage limit",
+    "account_cap": "the account's cap of the interval is used up",
+    "market_cap": "the market's cap of the tick is used up",
+    "depth_share": "one slice takes no more than its share of the depth",
+    "impact": "the price impact band stopped the slice",
+    "mean_mark": "the band around the five-minute mean mark stopped the slice",
+    "mean_premium": "the band around the five-minute mean premium stopped the slice",
+    "limit": "the limit price band stopped the slice",
+    "conversion": "the slippage limit of conversions stopped the conversion",
+    "conversion_limit": "the limit on conversions at the index is used up",
+    "throttle": "the random draw left the position or borrow out of this round",
+    "cooldown": "the cooldown after the position's last slice has not passed",
+    "fee_waived": "the slice would raise the margin ratio at the full fee: the fee is cut",
+    "sent": "the slice raises the margin ratio, and the policy sends the slice all the same",
+    "withheld": "the slice would raise the margin ratio even without a fee: the slice is not sent",
+    "to_backstop": "the slice would raise the margin ratio: the account goes to the backstop",
+    "below_auto_close": "the margin fraction is below the auto-close margin fraction",
+    "escalated": "a slice in the book would have raised the margin ratio",
+    "backstop_exhausted": "the backstop had no capacity left",
+    "no_counterparty": "no counterparty was left that the policy allows",
+    "bankrupt": "net equity is below zero",
+    "interval": "the payment is due at every interval",
+    "hour": "interest is due at every hour",
+    "entry": "a new borrow pays the interest of the running hour",
+    "settlement": "the payments due exceeded the settle balance",
+    "stale_book": "the book was too old",
+    "crossed_book": "the best bid was not below the best ask",
+    "index_update_cap": "the index moved further than an update may",
+    "mark_held": "no new mark was known: the mark used before stays",
+    "index_clamp": "the mark was further from the index than the threshold",
+    "update_cap": "the mark moved further than an update may",
+    "full_utilization": "the lend could not be redeemed: the whole pool is borrowed",
+    "unsettled": "the fund could not pay: the account owes the rest",
+    "equity": "the fund could not pay: accounts with opposite positions pay by their equity",
+    "open_interest": "the fund could not pay: all accounts with positions in the market pay by their notional",
+    "closed_book": "the market's book takes no orders",
+}
+"""Reasons of rows in the order of their codes, each with the sentence of `explain`."""
 EVENT = {name: code for code, name in enumerate(EVENTS)}
 REASON = {name: code for code, name in enumerate(REASONS)}
 
@@ -103,9 +142,10 @@ def touched(rows: Rows) -> npt.NDArray[np.int64]:
     return np.unique(known[known >= 0])
 
 
-def words(codes: npt.NDArray[np.uint8], names: tuple[str, ...]) -> pd.Categorical:
+def words(codes: npt.NDArray[np.uint8], names: Iterable[str]) -> pd.Categorical:
     """Codes of events or reasons as text."""
-    return pd.Categorical(np.array(names, object)[codes], categories=list(names))
+    categories = list(names)
+    return pd.Categorical(np.array(categories, object)[codes], categories=categories)
 
 
 def to_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:

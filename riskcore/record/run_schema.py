@@ -97,7 +97,7 @@ _COLUMNS = {
     table: {name: _KINDS[kind] for name, kind in (column.split(":") for column in spec.split())}
     for table, spec in _SPECS.items()
 }
-_WORDS = {"event": EVENTS, "reason": REASONS}
+_WORDS = {"event": EVENTS, "reason": tuple(REASONS)}
 
 START = tuple(table for table in _SPECS if table.startswith("start/"))
 PARTS = ("ticks", "assets", "books", "journal")

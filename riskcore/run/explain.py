@@ -10,46 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ..boundary import RiskDataError, text_of
-from ..record import reader, to_frame
-
-_WHY = {
-    "mmr": "maintenance margin ratio at 100 % or above",
-    "liquidation": "open orders are cancelled when a liquidation begins",
-    "debt": "borrows are repaid while the account is liquidating",
-    "close_out": "no position and no equity left",
-    "throttle": "by the seeded draw this leg rests in this round",
-    "cooldown": "the last slice of this position is too recent",
-    "full": "the slice was filled whole",
-    "depth": "the book ended before the slice",
-    "no_book": "no order on that side of the book",
-    "slippage": "the average price would pass the slippage limit",
-    "account_cap": "the account's cap of the interval is used up",
-    "market_cap": "the market's cap of the tick is used up",
-    "depth_share": "one slice takes no more than its share of the depth",
-    "impact": "the price impact band stopped the slice",
-    "mean_mark": "the band around the five-minute mean mark stopped the slice",
-    "mean_premium": "the band around the five-minute mean premium stopped the slice",
-    "limit": "the limit price band stopped the slice",
-    "conversion": "the limit on the slippage of conversions stopped it",
-    "conversion_limit": "the limit on conversions at the index is used up",
-    "fee_waived": "its full cost would raise the margin ratio: the fee is waived down to what helps",
-    "sent": "its cost raises the margin ratio, and the policy sends it all the same",
-    "withheld": "its cost would raise the margin ratio even without a fee: not sent",
-    "to_backstop": "its cost would raise the margin ratio: the account goes on to the backstop",
-    "below_auto_close": "margin fraction below the auto-close fraction",
-    "escalated": "a slice into the book would have made the account worse",
-    "backstop_exhausted": "the backstop had no capacity left",
-    "full_utilization": "the lend could not be redeemed: all of the pool is lent out",
-    "no_counterparty": "nobody was left whom the policy closes against",
-    "bankrupt": "net equity below zero",
-    "unsettled": "the fund could not pay: the account owes it",
-    "equity": "the fund could not pay: those opposing in the market do, by their equity",
-    "open_interest": "the fund could not pay: all in the market do, by the size of their positions",
-    "interval": "due at every interval",
-    "hour": "due at every hour",
-    "entry": "interest of the running hour is paid when a borrow begins",
-    "settlement": "what fell due was more than the settle balance",
-}
+from ..record import REASONS, reader, to_frame
 
 
 def explain(path: str | Path, account: int | str) -> pd.DataFrame:
@@ -143,7 +104,7 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
                 text = f"{money:,.2f} {settle} of shortfall left on record"
         what.append(text)
     frame["what"] = what
-    frame["why"] = [_WHY.get(reason, reason) for reason in frame["reason"]]
+    frame["why"] = frame["reason"].astype(object).map(REASONS)
     frame.loc[~mine, ["mmr_before", "mmr_after"]] = float("nan")
     return frame[["time", "event", "what", "why", "mmr_before", "mmr_after"]]
 

@@ -14,15 +14,17 @@ from .adl_policies import (
 )
 from .load import load_venue
 from .margin_functions import IMF, MMF, MarginFunction, OpenInterest, Sqrt, check_order, grown_fraction
-from .policy import Policy, check_adl_policy
+from .policy import FIGURES, Figure, Policy, check_adl_policy, policy_page
 from .tables import Pool, Provider, Units, Venue, must_be_venue
 
 __all__ = [
+    "FIGURES",
     "IMF",
     "MMF",
     "POLICIES",
     "AdlPolicy",
     "Counterparties",
+    "Figure",
     "MarginFunction",
     "OpenInterest",
     "Policy",
@@ -39,6 +41,7 @@ __all__ = [
     "load_venue",
     "must_be_venue",
     "pnl_leverage",
+    "policy_page",
     "ranked",
     "register",
     "top_of_queue",

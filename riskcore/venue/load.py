@@ -16,7 +16,7 @@ import numpy as np
 
 from ..boundary import RiskDataError, json_input
 from .margin_functions import MarginFunction, MarginFunctions, Sqrt, check, check_order
-from .policy import _amount, _policy, _wrong, check_adl_policy
+from .policy import _amount, _wrong, check_adl_policy, read_policy
 from .schema import _Collateral, _Haircut, _HaircutKind, _MarkBand, _Market, _PremiumBand, _Price, _Spot, _Venue
 from .tables import _MOST_TICKS, Assets, Markets, Pool, Provider, Spots, Venue
 
@@ -50,7 +50,7 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
     assets = _assets(spec)
     listed, listed_spots = _listed(content["markets"], spec)
     settle = assets.symbol.index(spec.settle_asset)
-    policy = _policy(spec.policy)
+    policy = read_policy(spec.policy)
     if not any_adl_policy:
         check_adl_policy(policy)
     _unique("markets", listed + listed_spots)

@@ -1,61 +1,394 @@
-"""The liquidation policy: its figures, their ranges and its choices."""
+"""The liquidation policy of a venue: every figure declared once, with its unit, range, default, meaning and source.
+
+The fields of `Policy` are that declaration. It gives the schema of ``policy`` in a venue file (`PolicyFields`), its
+reader (`read_policy`), the page docs/policy.md (`policy_page`), and the audit's check (`FIGURES`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import cached_property
 from math import floor, inf
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
+
+import msgspec
 
 from ..boundary import RiskDataError, text_of
 from .adl_policies import POLICIES
-from .schema import _Figure, _Policy
+
+Value: TypeAlias = str | int | float  # text may be a decimal or a fraction
+Kind: TypeAlias = Literal["ratio", "amount", "count", "choice", "name"]
+
+_CHOICE = "a choice of this engine"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The declaration of one figure of the policy.
+
+    Attributes
+    ----------
+    kind : str
+        ``ratio``: a fraction whose numerator and denominator are below 10**9; ``amount``: settle units from 0 to
+        10**12; ``count``: a whole number; ``choice``: one of `words`; ``name``: the name of an ADL policy.
+    default : str, int or None
+        Value of a venue file without the figure; None: null.
+    meaning, source : str
+        Texts of docs/policy.md; the sections are those of venue_rules.md.
+    unit : str
+        Empty for a pure number.
+    low, high : int or Fraction
+        Range of a ratio or a count; ``high`` None: no upper bound.
+    above_low, below_high : bool
+        Whether the bound itself is outside the range.
+    words : tuple of str
+        Of a choice.
+    name : str
+        Name in the venue file, that of the field of `Policy`.
+    optional : bool
+        Whether null is allowed, as the type of the field of `Policy` says.
+
+    Examples
+    --------
+    >>> FIGURES["slippage_limit"].range, FIGURES["slippage_limit"].unit
+    ('> 0 and < 10000', 'basis points')
+    """
+
+    kind: Kind
+    default: Value | None
+    meaning: str
+    source: str
+    unit: str = ""
+    low: int = 0
+    high: int | Fraction | None = None
+    above_low: bool = False
+    below_high: bool = False
+    words: tuple[str, ...] = ()
+    name: str = ""
+    optional: bool = False
+
+    @property
+    def range(self) -> str:
+        """Allowed values other than null, as they stand after "must be"."""
+        if self.kind == "choice":
+            return _one_of(self.words)
+        if self.kind == "name":
+            return "the name of an ADL policy"
+        if self.kind == "amount":
+            return "from 0 to 10**12"
+        if self.kind == "count":
+            return f"from {self.low} to {self.high}"
+        high = "" if self.high is None else f" and {'<' if self.below_high else '<='} {self.high}"
+        return f"{'>' if self.above_low else '>='} {self.low}{high}"
+
+
+def _ratio(default: Value | None, meaning: str, source: str = _CHOICE, **more: Any) -> Figure:
+    return Figure("ratio", default, meaning, source, **more)
+
+
+def _settle_units(default: Value | None, meaning: str, source: str = _CHOICE) -> Figure:
+    return Figure("amount", default, meaning, source, "settle units")
+
+
+def _count(default: int | None, high: int, meaning: str, source: str = _CHOICE, unit: str = "") -> Figure:
+    return Figure("count", default, meaning, source, unit, 1, high)
+
+
+def _choice(words: tuple[str, ...], meaning: str, source: str = _CHOICE) -> Figure:
+    """Declare a choice whose first word is the default."""
+    return Figure("choice", words[0], meaning, source, words=words)
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How the venue liquidates; figures are exact. Meanings and defaults: docs/run_folder.md."""
+    """How the venue liquidates; ratios and amounts are exact. docs/policy.md shows every figure."""
 
-    acmf_divisor: Fraction
-    acmf_offset: Fraction
-    haircut_size_unit: str
-    slice_fraction: Fraction
-    slices_per_tick: int
-    min_slice_notional: Fraction
-    liquidation_fee: Fraction
-    backstop_fund_share: Fraction
-    backstop_below_zero: str
-    fund: Fraction
-    shortfall: str
-    adl_policy: str
-    adl_price: Fraction
-    adl_counterparties: str
-    adl_cap: Fraction
-    zero_price_band: Fraction
-    counterparty_mmr: Fraction
-    slice_probability: Fraction
-    slice_cooldown: Fraction | None
-    target_mmr: Fraction
-    depth_share: Fraction
-    slippage_limit: Fraction | None
-    market_cap: Fraction | None
-    account_cap: Fraction | None
-    account_cap_interval: int
-    account_order: str
-    position_order: str
-    harmful_slice: str
-    waived_fee_share: Fraction
-    conversion_slippage: Fraction
-    conversion_limit: Fraction | None
-    mark_index_threshold: Fraction
-    stale_after: Fraction
-    refill_half_life: Fraction | None
-    realize_interval: int | None
-    largest_gap: Fraction | None
-    borrow_rate_base: Fraction
-    borrow_rate_slope: Fraction
-    borrow_rate_jump: Fraction
+    acmf_divisor: Annotated[
+        Fraction,
+        _ratio(
+            2,
+            "Divisor of the auto-close margin fraction `max(MMF / acmf_divisor, MMF - acmf_offset)`.",
+            "FTX, section 4",
+            low=1,
+        ),
+    ]
+    acmf_offset: Annotated[Fraction, _ratio("0.06", "Offset of the auto-close margin fraction.", "FTX, section 4")]
+    haircut_size_unit: Annotated[
+        str,
+        _choice(
+            ("notional", "quantity"),
+            "Size of a balance in an `inverseSqrt` haircut.",
+            "a choice of this engine, section 1.4",
+        ),
+    ]
+    slice_fraction: Annotated[
+        Fraction,
+        _ratio(
+            "0.1",
+            "Part of a position, or of a debt, that one slice or repayment closes.",
+            "third-party notes on the venue, section 2.1",
+            above_low=True,
+            high=1,
+        ),
+    ]
+    slices_per_tick: Annotated[int, _count(1, 3600, "Rounds of repayments and slices in a tick.")]
+    min_slice_notional: Annotated[
+        Fraction,
+        _ratio(
+            1000,
+            "Smallest notional of a slice or repayment; a smaller position or debt is closed whole.",
+            "FTX, section 2.2",
+            unit="settle units",
+        ),
+    ]
+    liquidation_fee: Annotated[
+        Fraction,
+        _ratio(
+            "0.01",
+            "Fee on the value of each fill of a slice or a conversion, paid to the fund.",
+            "the venue, section 2.1",
+            high=Fraction(99, 100),
+        ),
+    ]
+    backstop_fund_share: Annotated[
+        Fraction,
+        _ratio(
+            "1/3",
+            "Part of the remaining equity that the fund gets in the backstop; the provider gets the rest.",
+            "FTX, section 4",
+            high=1,
+        ),
+    ]
+    backstop_below_zero: Annotated[
+        str,
+        _choice(
+            ("mark", "zero_price"),
+            "Price at which the backstop closes an account without equity; `zero_price` is the bankruptcy price.",
+        ),
+    ]
+    fund: Annotated[Fraction, _settle_units(0, "Money of the fund at the start.")]
+    shortfall: Annotated[
+        str,
+        _choice(
+            ("non_recourse", "unsettled", "equity", "open_interest"),
+            "Who bears what the fund cannot pay: the venue, the account later, or others by equity or open interest.",
+            "the venue, section 5",
+        ),
+    ]
+    adl_policy: Annotated[
+        str,
+        Figure(
+            "name",
+            "pnl_leverage",
+            "How ADL chooses counterparties: a policy of one_tick.md, or one that was registered.",
+            "a choice of this engine, section 5",
+        ),
+    ]
+    adl_price: Annotated[
+        Fraction,
+        _ratio(
+            0,
+            "Price of ADL, from the bankruptcy price (0) to the mark (1).",
+            "a choice of this engine, section 5",
+            high=1,
+        ),
+    ]
+    adl_counterparties: Annotated[
+        str,
+        _choice(
+            ("profitable", "opposing"),
+            "Which accounts with an opposing position ADL may choose.",
+            "unofficial notes on the venue, section 5",
+        ),
+    ]
+    adl_cap: Annotated[
+        Fraction,
+        _ratio(1, "Largest part of a counterparty's position that ADL closes in a tick.", above_low=True, high=1),
+    ]
+    zero_price_band: Annotated[
+        Fraction,
+        _ratio(1, "Largest distance of a price of ADL or backstop beyond the mark, as a part of the mark.", high=1),
+    ]
+    counterparty_mmr: Annotated[
+        Fraction,
+        _ratio(
+            1,
+            "MMR that a counterparty of ADL, or a payer of a shortfall, must stay under.",
+            "a choice of this engine, section 4",
+            above_low=True,
+            high=1,
+        ),
+    ]
+    slice_probability: Annotated[
+        Fraction,
+        _ratio(
+            "0.5",
+            "Probability that a position or a borrow takes part in a round.",
+            "unofficial notes on the venue, section 2.1",
+            above_low=True,
+            high=1,
+        ),
+    ]
+    slice_cooldown: Annotated[
+        Fraction | None,
+        _ratio(
+            None,
+            "Shortest time from the last fill of a position's slice to its next slice.",
+            unit="seconds",
+            above_low=True,
+        ),
+    ]
+    target_mmr: Annotated[
+        Fraction,
+        _ratio(
+            1,
+            "MMR that a slice is sized to restore; slices stop as soon as the account is not liquidating.",
+            "the venue, section 2.1",
+            above_low=True,
+            high=1,
+        ),
+    ]
+    depth_share: Annotated[
+        Fraction,
+        _ratio(
+            1,
+            "Largest part of the depth inside the price bands that one slice takes.",
+            "a choice of this engine, section 2.3",
+            above_low=True,
+            high=1,
+        ),
+    ]
+    slippage_limit: Annotated[
+        Fraction | None,
+        _ratio(
+            None,
+            "Largest distance of a slice's average price from the best price.",
+            unit="basis points",
+            high=10**4,
+            above_low=True,
+            below_high=True,
+        ),
+    ]
+    market_cap: Annotated[
+        Fraction | None,
+        _settle_units(
+            None, "Largest notional that slices close in a market in a tick.", "FTX has one by volume, section 2.2"
+        ),
+    ]
+    account_cap: Annotated[
+        Fraction | None, _settle_units(None, "Largest notional that slices of an account close in an interval.")
+    ]
+    account_cap_interval: Annotated[
+        int, _count(60, 86_400, "Length of the clock interval of `account_cap`.", unit="seconds")
+    ]
+    account_order: Annotated[
+        str,
+        _choice(
+            ("mmr", "pro_rata", "random"),
+            "Order in which accounts are liquidated.",
+            "a choice of this engine, section 2.5",
+        ),
+    ]
+    position_order: Annotated[
+        str,
+        _choice(
+            ("relief", "largest", "pro_rata"),
+            "Order in which the positions of an account are closed.",
+            "a choice of this engine, section 2.5",
+        ),
+    ]
+    harmful_slice: Annotated[
+        str,
+        _choice(
+            ("waive", "send", "backstop"),
+            "What happens to a slice that would not lower the MMR: cut its fee, send it, or close by the backstop.",
+            "a choice of this engine, section 2.4",
+        ),
+    ]
+    waived_fee_share: Annotated[
+        Fraction,
+        _ratio(
+            "0.5",
+            "Fee that `waive` leaves, as a part of the fee at which the MMR would not change.",
+            "a choice of this engine, section 2.4",
+            high=1,
+        ),
+    ]
+    conversion_slippage: Annotated[
+        Fraction,
+        _ratio(
+            "0.01",
+            "Largest distance of a conversion's price in a book from the price of the asset, as a part of it.",
+            "unofficial notes on the venue, section 2.1",
+            high=1,
+        ),
+    ]
+    conversion_limit: Annotated[
+        Fraction | None, _settle_units(None, "Largest value of an asset that is converted at its price in a tick.")
+    ]
+    mark_index_threshold: Annotated[
+        Fraction,
+        _ratio(
+            "0.05",
+            "Largest distance of the mark from the index, as a part of the index.",
+            "an example of the venue, section 3.2",
+            high=1,
+            below_high=True,
+        ),
+    ]
+    stale_after: Annotated[
+        Fraction,
+        _ratio(
+            60,
+            "Age past which a book, a basis and the mark used before are too old.",
+            "a choice of this engine, section 3.2",
+            unit="seconds",
+        ),
+    ]
+    refill_half_life: Annotated[
+        Fraction | None,
+        _ratio(None, "Time in which half of the depth taken from a book comes back.", unit="seconds", above_low=True),
+    ]
+    realize_interval: Annotated[
+        int | None,
+        _count(
+            None,
+            86_400,
+            "Time from a realisation of PnL to the next; null: PnL stays in a position until it is closed.",
+            "a choice of this engine; the venue has 10, section 1.7",
+            unit="seconds",
+        ),
+    ]
+    largest_gap: Annotated[
+        Fraction | None,
+        _ratio(
+            86_400, "Longest time from a tick to the next; a later tick is refused.", unit="seconds", above_low=True
+        ),
+    ]
+    borrow_rate_base: Annotated[
+        Fraction, _ratio(0, "Yearly borrow rate of an unused pool.", "a choice of this engine, section 6", high=100)
+    ]
+    borrow_rate_slope: Annotated[
+        Fraction,
+        _ratio(
+            "0.06",
+            "Rise of the yearly borrow rate from no utilisation to the optimal one.",
+            "a choice of this engine, section 6",
+            high=100,
+        ),
+    ]
+    borrow_rate_jump: Annotated[
+        Fraction,
+        _ratio(
+            1,
+            "Rise of the yearly borrow rate from the optimal utilisation to full utilisation.",
+            "a choice of this engine, section 6",
+            high=100,
+        ),
+    ]
 
     @cached_property
     def stale_nanoseconds(self) -> int:
@@ -73,41 +406,107 @@ class Policy:
         return float(self.mark_index_threshold)
 
 
+def _declared() -> dict[str, Figure]:
+    found = {}
+    for name, hint in get_type_hints(Policy, include_extras=True).items():
+        exact, figure = get_args(hint)
+        found[name] = replace(figure, name=name, optional=NoneType in get_args(exact))
+    return found
+
+
+FIGURES: dict[str, Figure] = _declared()
+"""The figures of the policy by name, in the order of docs/policy.md."""
+
+_TYPES: dict[Kind, Any] = {"ratio": Value, "amount": Value, "count": int, "choice": str, "name": str}
+
+PolicyFields = msgspec.defstruct(
+    "PolicyFields",
+    [(name, _TYPES[f.kind] | None if f.optional else _TYPES[f.kind], f.default) for name, f in FIGURES.items()],
+    module=__name__,
+    forbid_unknown_fields=True,
+)
+"""``policy`` of a venue file: names, JSON types and defaults, ranges not checked."""
+
+
+def read_policy(given: msgspec.Struct) -> Policy:
+    """Check the figures of a `PolicyFields`, and make them exact.
+
+    Parameters
+    ----------
+    given : PolicyFields
+
+    Returns
+    -------
+    Policy
+        Its ``adl_policy`` need not be registered (`check_adl_policy`).
+
+    Raises
+    ------
+    RiskDataError
+        A figure is out of its range.
+
+    Examples
+    --------
+    >>> policy = read_policy(PolicyFields(fund="2.5", slice_cooldown=30))
+    >>> policy.fund, policy.slice_cooldown, policy.account_cap
+    (Fraction(5, 2), Fraction(30, 1), None)
+    """
+    return Policy(**{name: _read(figure, getattr(given, name)) for name, figure in FIGURES.items()})
+
+
+def _read(figure: Figure, value: Any) -> Any:
+    path = f"policy.{figure.name}"
+    if value is None or figure.kind == "name":
+        return value
+    if figure.kind == "choice":
+        _must_be_one_of(path, value, figure.words)
+        return value
+    if figure.kind == "amount":
+        return _amount(path, value)
+    if figure.kind == "ratio":
+        return _read_ratio(path, figure, value)
+    if figure.high is not None and not figure.low <= value <= figure.high:
+        unit = f" {figure.unit}" if figure.unit else ""
+        raise _wrong(path, f"must be {figure.range}{unit}{', or null' if figure.optional else ''}", value)
+    return value
+
+
+def _read_ratio(path: str, figure: Figure, value: Value) -> Fraction:
+    """Read a figure that kernels use as a ratio of whole numbers."""
+    ratio = _amount(path, value)
+    below = ratio < figure.low or (figure.above_low and ratio == figure.low)
+    above = figure.high is not None and (ratio > figure.high or (figure.below_high and ratio == figure.high))
+    if below or above:
+        raise _wrong(path, f"must be {figure.range}", value)
+    if max(ratio.numerator, ratio.denominator) >= 10**9:
+        raise _wrong(path, "must be a ratio of whole numbers below 10**9", value)
+    return ratio
+
+
+def _amount(path: str, value: Value | Decimal) -> Fraction:
+    """Read a figure that is a decimal or a fraction and not negative."""
+    text = str(value)
+    try:
+        if "/" in text:
+            found = Fraction(text)
+        else:
+            decimal = Decimal(text)
+            if not decimal.is_finite():
+                raise ValueError
+            if not decimal.is_zero() and decimal.adjusted() < -30:  # no digits are written out before the size is known
+                raise _wrong(path, "must be 0 or at least 1e-30", value)
+            found = Fraction(-1 if decimal.adjusted() > 30 else decimal)
+    except RiskDataError:
+        raise
+    except (ArithmeticError, ValueError):
+        raise _wrong(path, "must be a decimal or a fraction", value) from None
+    if not 0 <= found <= 10**12:
+        raise _wrong(path, "must be from 0 to 10**12", value)
+    return found
+
+
 def _wrong(path: str, rule: str, value: object) -> RiskDataError:
     return RiskDataError("venue", path, rule, value=text_of(value))
-
-
-def _figure(
-    path: str,
-    value: _Figure,
-    low: int,
-    high: int | Fraction | None,
-    *,
-    open_low: bool = False,
-    open_high: bool = False,
-) -> Fraction:
-    """Read a policy figure that kernels use as a ratio of whole numbers."""
-    figure = _amount(path, value)
-    above = high is not None and (figure > high or (open_high and figure == high))
-    if figure < low or (open_low and figure == low) or above:
-        edge = f"{'>' if open_low else '>='} {low}"
-        if high is not None:
-            edge += f" and {'<' if open_high else '<='} {high}"
-        raise _wrong(path, f"must be {edge}", value)
-    if max(figure.numerator, figure.denominator) >= 10**9:
-        raise _wrong(path, "must be a ratio of whole numbers below 10**9", value)
-    return figure
-
-
-_CHOICES = {
-    "haircut_size_unit": ("notional", "quantity"),
-    "backstop_below_zero": ("mark", "zero_price"),
-    "shortfall": ("non_recourse", "unsettled", "equity", "open_interest"),
-    "adl_counterparties": ("profitable", "opposing"),
-    "account_order": ("mmr", "pro_rata", "random"),
-    "position_order": ("relief", "largest", "pro_rata"),
-    "harmful_slice": ("waive", "send", "backstop"),
-}
 
 
 def check_adl_policy(policy: Policy) -> None:
@@ -117,96 +516,51 @@ def check_adl_policy(policy: Policy) -> None:
     ------
     RiskDataError
     """
-    _chosen("adl_policy", policy.adl_policy, tuple(POLICIES))
+    _must_be_one_of("policy.adl_policy", policy.adl_policy, tuple(POLICIES))
 
 
-def _chosen(name: str, value: str, words: tuple[str, ...]) -> None:
+def _must_be_one_of(path: str, value: str, words: tuple[str, ...]) -> None:
     if value not in words:
-        *most, last = (repr(word) for word in words)
-        raise _wrong(f"policy.{name}", f"must be {', '.join(most)} or {last}", value)
+        raise _wrong(path, f"must be {_one_of(words)}", value)
 
 
-def _policy(spec: _Policy) -> Policy:
-    for name, words in _CHOICES.items():
-        _chosen(name, getattr(spec, name), words)
-    if not 1 <= spec.slices_per_tick <= 3600:
-        raise _wrong("policy.slices_per_tick", "must be from 1 to 3600", spec.slices_per_tick)
-    if spec.realize_interval is not None and not 1 <= spec.realize_interval <= 86_400:
-        raise _wrong("policy.realize_interval", "must be from 1 to 86400 seconds, or null", spec.realize_interval)
-    if not 1 <= spec.account_cap_interval <= 86_400:
-        raise _wrong("policy.account_cap_interval", "must be from 1 to 86400 seconds", spec.account_cap_interval)
-
-    def figure(
-        name: str, low: int, high: int | Fraction | None, *, above: bool = False, below: bool = False
-    ) -> Fraction:
-        return _figure(f"policy.{name}", getattr(spec, name), low, high, open_low=above, open_high=below)
-
-    def amount_if_given(name: str) -> Fraction | None:
-        value = getattr(spec, name)
-        return None if value is None else _amount(f"policy.{name}", value)
-
-    return Policy(
-        acmf_divisor=figure("acmf_divisor", 1, None),
-        acmf_offset=figure("acmf_offset", 0, None),
-        haircut_size_unit=spec.haircut_size_unit,
-        slice_fraction=figure("slice_fraction", 0, 1, above=True),
-        slices_per_tick=spec.slices_per_tick,
-        min_slice_notional=figure("min_slice_notional", 0, None),
-        liquidation_fee=figure("liquidation_fee", 0, Fraction(99, 100)),
-        backstop_fund_share=figure("backstop_fund_share", 0, 1),
-        backstop_below_zero=spec.backstop_below_zero,
-        fund=_amount("policy.fund", spec.fund),
-        shortfall=spec.shortfall,
-        adl_policy=spec.adl_policy,
-        adl_price=figure("adl_price", 0, 1),
-        adl_counterparties=spec.adl_counterparties,
-        adl_cap=figure("adl_cap", 0, 1, above=True),
-        zero_price_band=figure("zero_price_band", 0, 1),
-        counterparty_mmr=figure("counterparty_mmr", 0, 1, above=True),
-        slice_probability=figure("slice_probability", 0, 1, above=True),
-        slice_cooldown=None if spec.slice_cooldown is None else figure("slice_cooldown", 0, None, above=True),
-        target_mmr=figure("target_mmr", 0, 1, above=True),
-        depth_share=figure("depth_share", 0, 1, above=True),
-        slippage_limit=None
-        if spec.slippage_limit is None
-        else figure("slippage_limit", 0, 10**4, above=True, below=True),
-        market_cap=amount_if_given("market_cap"),
-        account_cap=amount_if_given("account_cap"),
-        account_cap_interval=spec.account_cap_interval,
-        account_order=spec.account_order,
-        position_order=spec.position_order,
-        harmful_slice=spec.harmful_slice,
-        waived_fee_share=figure("waived_fee_share", 0, 1),
-        conversion_slippage=figure("conversion_slippage", 0, 1),
-        conversion_limit=amount_if_given("conversion_limit"),
-        mark_index_threshold=figure("mark_index_threshold", 0, 1, below=True),
-        stale_after=figure("stale_after", 0, None),
-        refill_half_life=None if spec.refill_half_life is None else figure("refill_half_life", 0, None, above=True),
-        realize_interval=spec.realize_interval,
-        largest_gap=None if spec.largest_gap is None else figure("largest_gap", 0, None, above=True),
-        borrow_rate_base=figure("borrow_rate_base", 0, 100),
-        borrow_rate_slope=figure("borrow_rate_slope", 0, 100),
-        borrow_rate_jump=figure("borrow_rate_jump", 0, 100),
-    )
+def _one_of(words: tuple[str, ...]) -> str:
+    *most, last = (repr(word) for word in words)
+    return f"{', '.join(most)} or {last}"
 
 
-def _amount(path: str, value: _Figure | Decimal) -> Fraction:
-    """Read a figure that is a decimal or a fraction and not negative."""
-    text = str(value)
-    try:
-        if "/" in text:
-            amount = Fraction(text)
-        else:
-            decimal = Decimal(text)
-            if not decimal.is_finite():
-                raise ValueError
-            if not decimal.is_zero() and decimal.adjusted() < -30:  # no digits are written out before the size is known
-                raise _wrong(path, "must be 0 or at least 1e-30", value)
-            amount = Fraction(-1 if decimal.adjusted() > 30 else decimal)
-    except RiskDataError:
-        raise
-    except (ArithmeticError, ValueError):
-        raise _wrong(path, "must be a decimal or a fraction", value) from None
-    if not 0 <= amount <= 10**12:
-        raise _wrong(path, "must be from 0 to 10**12", value)
-    return amount
+def policy_page() -> str:
+    """Write docs/policy.md.
+
+    Returns
+    -------
+    str
+        Markdown: an introduction, and a table with a row per figure.
+
+    Examples
+    --------
+    >>> print(policy_page().splitlines()[0])
+    # The liquidation policy
+    """
+    rows = ["| name | unit | range | default | meaning | source |", "|---|---|---|---|---|---|"]
+    for name, figure in FIGURES.items():
+        default = "null" if figure.default is None else f"`{figure.default}`"
+        allowed = figure.range.replace("'", "`") + (", or null" if figure.optional else "")
+        rows.append(f"| `{name}` | {figure.unit} | {allowed} | {default} | {figure.meaning} | {figure.source} |")
+    return f"{_INTRODUCTION}\n{chr(10).join(rows)}\n"
+
+
+_INTRODUCTION = """\
+# The liquidation policy
+
+Figures of `policy` in a venue file. Each may be missing, and has its default then; another name is refused.
+A ratio or an amount is a number or a text, a decimal or a fraction: `0.1`, `"0.1"` or `"1/3"`.
+A ratio, whose range has `<` or `>`, has a numerator and a denominator below 10**9. A figure without a unit is a pure
+number. Null switches a rule off. [one_tick.md](one_tick.md) has the exact rules.
+
+The source says where the rule or its default comes from. Sections are those of venue_rules.md, the collected public
+documents of the modelled venue; where neither these nor FTX's published rules give a figure, it is a choice of this
+engine.
+
+This page is written by `riskcore.venue.policy_page` from `riskcore/venue/policy.py`.
+"""

@@ -7,8 +7,7 @@ from decimal import Decimal
 import msgspec
 
 from .margin_functions import MarginFunction
-
-_Figure = str | int | float  # text may be a decimal or a fraction
+from .policy import PolicyFields
 
 
 class _MarkBand(msgspec.Struct, rename="camel"):
@@ -97,48 +96,6 @@ class _Pool(msgspec.Struct, rename="camel"):
     open_borrow_lend_limit: Decimal | None = None
 
 
-class _Policy(msgspec.Struct, forbid_unknown_fields=True):
-    acmf_divisor: _Figure = 2
-    acmf_offset: _Figure = "0.06"
-    haircut_size_unit: str = "notional"
-    slice_fraction: _Figure = "0.1"
-    slices_per_tick: int = 1
-    min_slice_notional: _Figure = 1000
-    liquidation_fee: _Figure = "0.01"
-    backstop_fund_share: _Figure = "1/3"
-    backstop_below_zero: str = "mark"
-    fund: _Figure = 0
-    shortfall: str = "non_recourse"
-    adl_policy: str = "pnl_leverage"
-    adl_price: _Figure = 0
-    adl_counterparties: str = "profitable"
-    adl_cap: _Figure = 1
-    zero_price_band: _Figure = 1
-    counterparty_mmr: _Figure = 1
-    slice_probability: _Figure = "0.5"
-    slice_cooldown: _Figure | None = None
-    target_mmr: _Figure = 1
-    depth_share: _Figure = 1
-    slippage_limit: _Figure | None = None
-    market_cap: _Figure | None = None
-    account_cap: _Figure | None = None
-    account_cap_interval: int = 60
-    account_order: str = "mmr"
-    position_order: str = "relief"
-    harmful_slice: str = "waive"
-    waived_fee_share: _Figure = "0.5"
-    conversion_slippage: _Figure = "0.01"
-    conversion_limit: _Figure | None = None
-    mark_index_threshold: _Figure = "0.05"
-    stale_after: _Figure = 60
-    refill_half_life: _Figure | None = None
-    realize_interval: int | None = None
-    largest_gap: _Figure | None = 86_400
-    borrow_rate_base: _Figure = 0
-    borrow_rate_slope: _Figure = "0.06"
-    borrow_rate_jump: _Figure = 1
-
-
 class _Provider(msgspec.Struct, forbid_unknown_fields=True):
     account: int | str
     capacity_per_min: Decimal | None = None
@@ -153,5 +110,5 @@ class _Venue(msgspec.Struct, forbid_unknown_fields=True):
     markets: list[_Listed]
     collateral: list[_Collateral]
     borrow_lend: list[_Pool] = msgspec.field(default_factory=list)
-    policy: _Policy = msgspec.field(default_factory=_Policy)
+    policy: PolicyFields = msgspec.field(default_factory=PolicyFields)  # type: ignore[valid-type]
     backstop: list[_Provider] = msgspec.field(default_factory=list)
