@@ -274,7 +274,7 @@ class SliceQueue(NamedTuple):
     ratio        float64  (N,)    its MMR, out
     rests        uint8    (H,)    0, THROTTLE or COOLDOWN, by market
     order        int64    (H,)    position rows in the order of treatment, out
-    deficit          float64  (H,)    settle quanta that each of them closes with PRO_RATA, out
+    surplus          float64  (H,)    settle quanta that each of them closes with PRO_RATA, out
     score        float32  (H,)    what they are ordered by; 24 bits: equal on paper is equal here, out
     ===========  =======  ======  =========================================================================
     """
@@ -288,7 +288,7 @@ class SliceQueue(NamedTuple):
     ratio: Float
     rests: npt.NDArray[np.uint8]
     order: Int
-    deficit: Float
+    surplus: Float
     score: npt.NDArray[np.float32]
 
 

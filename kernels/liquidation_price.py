@@ -30,27 +30,27 @@ def marginal_requirement(notional, margin_function, prices):
 
 
 @inner_kernel
-def deficit_root(side, rest, start, margin_function, prices):
+def surplus_root(side, rest, start, margin_function, prices):
     """Notional at which ``rest + side * notional`` equals the requirement, by Newton's method; NaN if it has none.
 
-    The deficit between the two is concave, so from a start where it is not positive no step goes past the root, and on
+    The surplus between the two is concave, so from a start where it is not positive no step goes past the root, and on
     brackets the last step ends on it.
 
     side    float64       ()  +1 long, -1 short
     rest    float64       ()  settle quanta
-    start   float64       ()  settle quanta, > 0, where the deficit is not positive, on the root's far side
+    start   float64       ()  settle quanta, > 0, where the surplus is not positive, on the root's far side
     margin function   int64         ()  of the maintenance margin, 0 <= margin function < N
     prices  PriceArrays  ()  see layouts.py
     """
     notional = start
     direction = 0.0
     for _ in range(_STEPS):
-        deficit = rest + side * notional - margin_requirement(notional, margin_function, prices)
+        surplus = rest + side * notional - margin_requirement(notional, margin_function, prices)
         slope = side - marginal_requirement(notional, margin_function, prices)
         if slope == 0.0 or (direction != 0.0 and slope * direction < 0.0):
-            # past the top of the deficit, which stays under zero
-            return nan if deficit < 0.0 else notional
-        following = notional - deficit / slope
+            # past the top of the surplus, which stays under zero
+            return nan if surplus < 0.0 else notional
+        following = notional - surplus / slope
         if direction == 0.0:
             direction = 1.0 if slope > 0.0 else -1.0
         if direction * (following - notional) <= 0.0:
@@ -81,7 +81,7 @@ def liquidation_notional(side, rest, held, most, margin_function, fraction, pric
         if rest <= 0.0:
             return nan
         notional = rest / (1.0 + base)
-        return notional if fraction == fraction else deficit_root(side, rest, notional, margin_function, prices)
+        return notional if fraction == fraction else surplus_root(side, rest, notional, margin_function, prices)
     lower = nan
     if rest < 0.0:
         if base >= 1.0:
@@ -89,13 +89,13 @@ def liquidation_notional(side, rest, held, most, margin_function, fraction, pric
         lower = -rest / (1.0 - base)
         if fraction == fraction:
             return lower
-        lower = deficit_root(side, rest, lower, margin_function, prices)
+        lower = surplus_root(side, rest, lower, margin_function, prices)
         if not lower < held or held + rest >= margin_requirement(held, margin_function, prices):
             return lower
     # rates of brackets are at most 1: only a root outgrows the equity that a rising mark brings
     upper = nan
     if factor > 0.0:
-        upper = deficit_root(side, rest, max(4.0 / factor**2, rest), margin_function, prices)
+        upper = surplus_root(side, rest, max(4.0 / factor**2, rest), margin_function, prices)
     elif base > 1.0 and rest > 0.0:
         upper = rest / (base - 1.0)
     return upper if upper <= most else lower

@@ -36,7 +36,7 @@ def open_queue(n, queue, state, prices, rules, book):
     """Look at an account's margin, and put its positions in order.
 
     n       int64           ()  place of the account
-    queue   SliceQueue      ()  equity, maintenance, ratio, order, deficit and score change
+    queue   SliceQueue      ()  equity, maintenance, ratio, order, surplus and score change
     state   AccountColumns  ()  see layouts.py
     prices  PriceArrays    ()  see layouts.py
     rules   SliceRules      ()  see layouts.py
@@ -68,11 +68,11 @@ def open_queue(n, queue, state, prices, rules, book):
             queue.score[at], queue.order[at] = queue.score[at - 1], queue.order[at - 1]
             at -= 1
         queue.score[at], queue.order[at] = own, p
-    deficit = rules.target * queue.equity[n] - queue.maintenance[n]
+    surplus = rules.target * queue.equity[n] - queue.maintenance[n]
     for i in range(start, end):
         p = queue.order[i]
         if state.lots[p] != 0:
-            queue.deficit[i] = deficit * (abs(state.lots[p]) * prices.price_per_lot[state.market[p]] / gross)
+            queue.surplus[i] = surplus * (abs(state.lots[p]) * prices.price_per_lot[state.market[p]] / gross)
 
 
 @inner_kernel
@@ -171,7 +171,7 @@ def rests(n, i, queue, state, rows):
 
 
 @inner_kernel
-def deficit_to_target(n, i, queue, rules):
+def surplus_over_target(n, i, queue, rules):
     """What a position in its queue is to bring above 0: target times net equity less maintenance margin, or its part.
 
     n      int64       ()  place of the account
@@ -180,7 +180,7 @@ def deficit_to_target(n, i, queue, rules):
     rules  SliceRules  ()  see layouts.py
     """
     if rules.position_order == PRO_RATA:
-        return queue.deficit[queue.start[n] + i]
+        return queue.surplus[queue.start[n] + i]
     return rules.target * queue.equity[n] - queue.maintenance[n]
 
 
@@ -244,7 +244,7 @@ def send_slices(queue, state, prices, rules, book, rows):
             side = 2 * m if lots > 0 else 2 * m + 1
             want, filled, value, reason, fee_num, fee_den, harm, judged, judged_value = size_slice(
                 side, abs(lots), state.cost[p], state.free[row], state.lent[row], queue.equity[n], queue.maintenance[n],
-                deficit_to_target(n, i, queue, rules), queue.room[n], rules, prices, book,
+                surplus_over_target(n, i, queue, rules), queue.room[n], rules, prices, book,
             )  # fmt: skip
             if harm >= 0:
                 amount = scale(judged_value, rules.value_num[m], rules.value_den[m])
@@ -284,13 +284,13 @@ def send_shared(queue, state, prices, rules, book, rows):
                 m = np.int64(state.market[p])
                 who[offers], sides[offers] = n, 2 * m if state.lots[p] > 0 else 2 * m + 1
                 offers += 1
-        queue = np.argsort(sides[:offers], kind="mergesort")
+        by_side = np.argsort(sides[:offers], kind="mergesort")
         last = 0
         while last < offers:
             first = last
-            while last < offers and sides[queue[last]] == sides[queue[first]]:
+            while last < offers and sides[by_side[last]] == sides[by_side[first]]:
                 last += 1
-            share_side(sides[queue[first]], i, who[queue[first:last]], queue, state, prices, rules, book, rows)
+            share_side(sides[by_side[first]], i, who[by_side[first:last]], queue, state, prices, rules, book, rows)
 
 
 @allocating_kernel
@@ -331,7 +331,7 @@ def share_side(side, i, who, queue, state, prices, rules, book, rows):
             continue
         want[g], fee_num[g], fee_den[g], harm = size_at_price(
             side, abs(state.lots[p]), want[g], got[g], price, state.cost[p], state.free[row], state.lent[row],
-            queue.equity[n], queue.maintenance[n], deficit_to_target(n, i, queue, rules), rules, prices,
+            queue.equity[n], queue.maintenance[n], surplus_over_target(n, i, queue, rules), rules, prices,
         )  # fmt: skip
         if harm >= 0:
             write_harm(n, side, harm, got[g], multiply_divide(amount, got[g], filled), queue, rows)

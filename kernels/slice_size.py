@@ -149,10 +149,10 @@ def slice_effect(side, size, lots, worth, fee, cost, balance, lent, rules, price
 
 
 @inner_kernel
-def restoring_lots(side, size, own, most, deficit, fee, rules, prices, book):
-    """Fewest lots whose fill makes the deficit positive, and their lots times ticks; 0 and 0 if ``most`` lots do not.
+def restoring_lots(side, size, own, most, surplus, fee, rules, prices, book):
+    """Fewest lots whose fill makes the surplus positive, and their lots times ticks; 0 and 0 if ``most`` lots do not.
 
-    The deficit is target times net equity less maintenance margin where it is plain. It is concave in lots: a price
+    The surplus is target times net equity less maintenance margin where it is plain. It is concave in lots: a price
     gets worse from level to level, and the requirement of what is left falls ever more slowly. So its tangent says at
     once when no size will do, and Newton's method comes from below.
 
@@ -160,7 +160,7 @@ def restoring_lots(side, size, own, most, deficit, fee, rules, prices, book):
     size    int64         ()  lots of the position
     own     float64       ()  settle quanta, its maintenance margin
     most    int64         ()  what a quote of this side fills, <= size
-    deficit     float64       ()  settle quanta, <= 0: what is to be passed
+    surplus     float64       ()  settle quanta, <= 0: what is to be passed
     fee     float64       ()  part of the value
     rules   SliceRules    ()  see layouts.py
     prices  PriceArrays  ()  see layouts.py
@@ -168,17 +168,17 @@ def restoring_lots(side, size, own, most, deficit, fee, rules, prices, book):
     """
     m, target = side // 2, rules.target
     price, unit, margin_function = prices.price_per_lot[m], rules.value_unit[m], 2 * m + 1
-    # what a lot and what its value do to the deficit: a sale loses the lot and gets the value, a purchase the other way
+    # what a lot and what its value do to the surplus: a sale loses the lot and gets the value, a purchase the other way
     per_lot, per_value = -target * price, target * (1.0 - fee)
     if side % 2 == 1:
         per_lot, per_value = target * price, -target * (1.0 + fee)
     level, used = book.cursor[side], book.taken[side]
     ticks = book.price[level]
-    start = deficit + own
+    start = surplus + own
     slope = per_lot + per_value * ticks * unit + marginal_requirement(size * price, margin_function, prices) * price
-    low, value, before = 0, 0, deficit
-    after, high = deficit, 0
-    while low < most and deficit + most * slope > 0.0:
+    low, value, before = 0, 0, surplus
+    after, high = surplus, 0
+    while low < most and surplus + most * slope > 0.0:
         ticks = book.price[level]
         high = min(low + book.lots[level] - used, most)
         after = start + per_lot * high + per_value * ((value + (high - low) * ticks) * unit)
@@ -214,13 +214,13 @@ def restoring_lots(side, size, own, most, deficit, fee, rules, prices, book):
 
 
 @inner_kernel
-def restoring_lots_and_balance(side, size, most, deficit, fee, cost, balance, lent, rules, prices, book):
+def restoring_lots_and_balance(side, size, most, surplus, fee, cost, balance, lent, rules, prices, book):
     """Fewest lots as `restoring_lots` finds them, the settle balance with them; by halving.
 
     side     int64         ()  of a market's book
     size     int64         ()  lots of the position
     most     int64         ()  what a quote of this side fills, <= size
-    deficit      float64       ()  settle quanta, <= 0: what is to be passed
+    surplus      float64       ()  settle quanta, <= 0: what is to be passed
     fee      float64       ()  part of the value
     cost     int64         ()  settle quanta, signed cost of the position
     balance  int64         ()  settle quanta, free
@@ -238,7 +238,7 @@ def restoring_lots_and_balance(side, size, most, deficit, fee, cost, balance, le
         high = min(low + book.lots[level] - used, most)
         worth = (value + (high - low) * ticks) * unit
         loss, relief = slice_effect(side, size, high, worth, fee, cost, balance, lent, rules, prices)
-        found = deficit - rules.target * loss + relief > 0.0
+        found = surplus - rules.target * loss + relief > 0.0
         if found:
             break
         value += (high - low) * ticks
@@ -249,7 +249,7 @@ def restoring_lots_and_balance(side, size, most, deficit, fee, cost, balance, le
         step = (high - low) // 2
         worth = (value + step * ticks) * unit
         loss, relief = slice_effect(side, size, low + step, worth, fee, cost, balance, lent, rules, prices)
-        if deficit - rules.target * loss + relief > 0.0:
+        if surplus - rules.target * loss + relief > 0.0:
             high = low + step
         else:
             low, value = low + step, value + step * ticks
@@ -290,7 +290,7 @@ def judge_slice(side, size, lots, worth, cost, balance, lent, equity, maintenanc
 
 
 @inner_kernel
-def size_slice(side, size, cost, balance, lent, equity, maintenance, deficit, account_room, rules, prices, book):
+def size_slice(side, size, cost, balance, lent, equity, maintenance, surplus, account_room, rules, prices, book):
     """Size a slice by the policy and the book, see whether it helps, and cut it to what restores the target.
 
     Returns the lots requested, the lots that the book fills of them and their value in lots times ticks, the reason of
@@ -303,7 +303,7 @@ def size_slice(side, size, cost, balance, lent, equity, maintenance, deficit, ac
     lent          int64         ()  settle quanta
     equity        float64       ()  settle quanta, > 0
     maintenance   float64       ()  settle quanta, > 0
-    deficit           float64       ()  settle quanta that the slice is to bring above 0, <= 0
+    surplus           float64       ()  settle quanta that the slice is to bring above 0, <= 0
     account_room  int64         ()  settle quanta that the account's cap leaves
     rules         SliceRules    ()  see layouts.py
     prices        PriceArrays  ()  see layouts.py
@@ -334,10 +334,10 @@ def size_slice(side, size, cost, balance, lent, equity, maintenance, deficit, ac
         if filled > 0:
             fee = fee_num / fee_den
             if plain:
-                enough, enough_value = restoring_lots(side, size, own, filled, deficit, fee, rules, prices, book)
+                enough, enough_value = restoring_lots(side, size, own, filled, surplus, fee, rules, prices, book)
             else:
                 enough, enough_value = restoring_lots_and_balance(
-                    side, size, filled, deficit, fee, cost, balance, lent, rules, prices, book
+                    side, size, filled, surplus, fee, cost, balance, lent, rules, prices, book
                 )
             smaller = without_remainder(max(enough, rules.floor_lots[m], 1), size, rules.min_lots[m])
             if enough > 0 and smaller < want:
@@ -350,7 +350,7 @@ def size_slice(side, size, cost, balance, lent, equity, maintenance, deficit, ac
 
 
 @inner_kernel
-def size_at_price(side, size, want, lots, price, cost, balance, lent, equity, maintenance, deficit, rules, prices):
+def size_at_price(side, size, want, lots, price, cost, balance, lent, equity, maintenance, surplus, rules, prices):
     """Judge lots at one price, and cut the slice to what restores the target there.
 
     Returns the lots requested (0: nothing is sent), the fee as a ratio of whole numbers, and a reason of harm or -1.
@@ -365,7 +365,7 @@ def size_at_price(side, size, want, lots, price, cost, balance, lent, equity, ma
     lent         int64         ()  settle quanta
     equity       float64       ()  settle quanta, > 0
     maintenance  float64       ()  settle quanta, > 0
-    deficit          float64       ()  settle quanta that the slice is to bring above 0, <= 0
+    surplus          float64       ()  settle quanta that the slice is to bring above 0, <= 0
     rules        SliceRules    ()  see layouts.py
     prices       PriceArrays  ()  see layouts.py
     """
@@ -376,11 +376,11 @@ def size_at_price(side, size, want, lots, price, cost, balance, lent, equity, ma
         return 0, fee_num, fee_den, harm
     fee, low, high = fee_num / fee_den, 0, lots
     loss, relief = slice_effect(side, size, lots, lots * price, fee, cost, balance, lent, rules, prices)
-    if deficit - rules.target * loss + relief > 0.0:
+    if surplus - rules.target * loss + relief > 0.0:
         while high - low > 1:
             middle = low + (high - low) // 2
             loss, relief = slice_effect(side, size, middle, middle * price, fee, cost, balance, lent, rules, prices)
-            if deficit - rules.target * loss + relief > 0.0:
+            if surplus - rules.target * loss + relief > 0.0:
                 high = middle
             else:
                 low = middle

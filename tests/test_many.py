@@ -13,8 +13,9 @@ import riskcore as rc
 from riskcore import RiskDataError, io, sample
 from riskcore.boundary import moment
 from riskcore.io import sweeps
-from riskcore.margin import batch, sweep
+from riskcore.margin import batch
 from riskcore.margin.screen import intervals
+from riskcore.margin.sweep import COLUMNS
 from tests import small_run
 from tests.crowds import Market, crowd, markets
 from tests.small_run import BTC, ETH
@@ -100,7 +101,7 @@ def test_the_frame_of_selections_is_the_sweep_of_those_at_100(state, short_block
 
 def test_most_accounts_are_not_looked_at_row_by_row(state, monkeypatch):
     venue, accounts, marks = state
-    looked, boxed, selected, tried = [], [], sweep.selected, intervals.PriceIntervals.tried
+    looked, boxed, selected, tried = [], [], batch.selected, intervals.PriceIntervals.tried
 
     def counted(accounts, columns, prices, threads):
         looked.append(len(columns.account))
@@ -145,7 +146,7 @@ def test_tables_are_those_of_single_calls(state, monkeypatch):
     pd.testing.assert_frame_equal(
         rc.sweep(accounts, venue, marks).to_frame(),
         pd.concat([table.to_frame().assign(time=table.time) for table in found], ignore_index=True)[
-            ["time", *sweep.COLUMNS]
+            ["time", *COLUMNS]
         ],
     )
 

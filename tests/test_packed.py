@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from riskcore import Accounts, load_venue, sample, sweep
 from riskcore.kernels import margin as scalar
+from riskcore.kernels import sweep as kernels
 from riskcore.kernels.layouts import SweepLookup
 from riskcore.margin import exact, margin_table, margins_of, selected
 from riskcore.market import Prices
@@ -23,7 +24,7 @@ from tests.crowds import Market, crowd, markets
 from tests.strategies import Scene, haircuts, scenes
 
 COLUMNS = ("net_equity", "exposure", "initial_margin", "maintenance_margin", "status")
-CHUNK = sweep.CHUNK
+CHUNK = kernels.CHUNK
 
 
 def bits(table) -> dict:
@@ -138,16 +139,16 @@ def test_the_large_crowd_is_of_every_kind():
     """So that what the tests above say, they say of all of it."""
     accounts, prices = large(2 * CHUNK + 1)
     columns, sweep_view, rows = accounts.columns, accounts.sweep_view.columns, prices.lookup
-    for name in ("resting", "leveraged", "overflow"):
+    for name in ("has_orders", "has_leverage_limit", "overflow"):
         assert np.unpackbits(getattr(sweep_view, name)).sum() > 50, name
     assert ((columns.free < 0) & (columns.lent > 0)).sum() > 50
     assert ((columns.free < 0) & (columns.lent == 0)).sum() > 50
     assert (columns.lots == 0).sum() > 50
     held = sweep_view.asset < 3
-    value = np.abs(sweep_view.held) * prices.arrays.price_per_quantum[np.where(held, sweep_view.asset, 0)] * held
-    assert (sweep_view.held > rows.asset[sweep_view.asset, 2])[held].sum() > 50  # the weight shrinks
+    value = np.abs(sweep_view.balance) * prices.arrays.price_per_quantum[np.where(held, sweep_view.asset, 0)] * held
+    assert (sweep_view.balance > rows.asset[sweep_view.asset, 2])[held].sum() > 50  # the weight shrinks
     assert (
-        (sweep_view.held < 0) & (value > rows.asset[sweep_view.asset, 3])
+        (sweep_view.balance < 0) & (value > rows.asset[sweep_view.asset, 3])
     ).sum() > 50  # a borrow past its first tier
     notional = np.abs(sweep_view.lots) * rows.market[sweep_view.market, 0]
     for m in range(3):
@@ -202,7 +203,7 @@ def test_up_to_the_quanta_laid_out_a_weight_is_whole(figures, below, off):
         haircut_penalty=np.array([0, penalty, 0]), haircut_size=np.array([1, size, 1]),
     )  # fmt: skip
     rows = SweepLookup(*(np.copy(table)[()] for table in prices.lookup))
-    sweep.fill_sweep_lookup(columns, rows)
+    kernels.fill_sweep_lookup(columns, rows)
     quanta = rows.asset[1, 2]
     held = np.floor(min(quanta, 2.0**61) * max(1 - 10**below, 0)) + off
     assume(0 <= held <= quanta)
@@ -234,22 +235,22 @@ def listed(accounts: Accounts, columns, rows) -> tuple[dict, dict, np.ndarray]:
         found, counts = np.empty(len(state.account), np.int64), np.empty(chunks, np.int64)
         if whole:
             scratch = np.empty((CHUNK, 4))
-            sweep.sweep_chunks(0, chunks, state, accounts.sweep_view.slot, rows, scratch, *figures, found, counts)
+            kernels.sweep_chunks(0, chunks, state, accounts.sweep_view.slot, rows, scratch, *figures, found, counts)
         else:
-            sweep.select_chunks(0, chunks, state, rows, found, counts)
+            kernels.select_chunks(0, chunks, state, rows, found, counts)
         told = [n for w in range(chunks) for n in found[w * CHUNK :][: counts[w]].tolist()]
         answers.append({n >> 2: n & 3 for n in told})
         assert len(answers[-1]) == len(told)
     return *answers, figures
 
 
-@pytest.mark.parametrize("what", ["market", "asset", "held", "booked"])
+@pytest.mark.parametrize("what", ["market", "asset", "balance", "cash_minus_cost"])
 def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
     """Handed straight to the kernels, past all that would refuse it."""
     accounts, prices = large(CHUNK + 1)
     before = listed(accounts, accounts.sweep_view.columns, prices.lookup)
     columns = accounts.sweep_view.columns._replace(
-        held=accounts.sweep_view.columns.held.copy(), booked=accounts.sweep_view.columns.booked.copy()
+        balance=accounts.sweep_view.columns.balance.copy(), cash_minus_cost=accounts.sweep_view.columns.cash_minus_cost.copy()
     )
     given = prices.arrays._replace(
         price_per_lot=prices.arrays.price_per_lot.copy(), price_per_quantum=prices.arrays.price_per_quantum.copy()
@@ -267,15 +268,15 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
     else:
         touched = np.arange(3, len(accounts), 5)
         slots = accounts.sweep_view.slots(touched)
-        if what == "held":
-            columns.held[8 * columns.balance_group[slots // 8].astype(np.int64) + slots % 8] = np.nan
+        if what == "balance":
+            columns.balance[8 * columns.balance_group[slots // 8].astype(np.int64) + slots % 8] = np.nan
         else:
-            columns.booked[slots] = np.nan
+            columns.cash_minus_cost[slots] = np.nan
     rows = SweepLookup(*(np.copy(table)[()] for table in prices.lookup))
-    sweep.fill_sweep_lookup(given, rows)
+    kernels.fill_sweep_lookup(given, rows)
     after = listed(accounts, columns, rows)
     others = np.setdiff1d(np.arange(len(accounts)), touched)
-    exposed = (one_by_one(accounts, prices).exposure > 0) | (what in ("market", "held"))
+    exposed = (one_by_one(accounts, prices).exposure > 0) | (what in ("market", "balance"))
     resting = np.zeros(len(accounts), bool)
     resting[state.open_orders > 0] = True
     assert len(touched) > 500
@@ -283,7 +284,7 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
     for found in after[:2]:
         assert {n for n in touched[exposed[touched]].tolist() if n not in found} == set()
         # sure to be at 100 % is nobody of whom it is not known
-        assert {n for n in touched.tolist() if found.get(n) == sweep.DECIDED} == set()
+        assert {n for n in touched.tolist() if found.get(n) == kernels.DECIDED} == set()
     for n in others.tolist():
         assert (after[0].get(n), after[1].get(n)) == (before[0].get(n), before[1].get(n))
     for one, other in zip(before[2], after[2], strict=True):
@@ -292,14 +293,14 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
     assert np.isnan(after[2][0][sound]).all()
 
 
-@pytest.mark.parametrize("what", ["market", "asset", "held"])
+@pytest.mark.parametrize("what", ["market", "asset", "balance"])
 def test_nobody_whom_a_nan_touches_is_safe_in_a_box_or_known_to_be_at_100(what):
     from riskcore.margin.screen import PriceIntervals, interval_values
 
     accounts, prices = large(CHUNK + 1)
     values = interval_values(prices)
     box = PriceIntervals.around(prices, values * 0.999, values * 1.001)
-    columns = accounts.sweep_view.columns._replace(held=accounts.sweep_view.columns.held.copy())
+    columns = accounts.sweep_view.columns._replace(held=accounts.sweep_view.columns.balance.copy())
     touched = np.arange(len(accounts))
     if what == "market":
         for table in (box.worst.market, box.best.market):
@@ -310,7 +311,7 @@ def test_nobody_whom_a_nan_touches_is_safe_in_a_box_or_known_to_be_at_100(what):
             table[1, :2] = np.nan
         touched = np.unique(accounts.balance_accounts()[accounts.columns.asset == 1])
     else:
-        columns.held[:] = np.nan
+        columns.balance[:] = np.nan
     watch, known = box.tried(columns, 0, chunk_count(columns))
     watched, known = (set(columns.account[slots].tolist()) for slots in (watch.slots, known))
     exposed = one_by_one(accounts, prices).exposure > 0 if what == "asset" else np.ones(len(accounts), bool)
@@ -450,7 +451,7 @@ def test_copied_slots_hold_what_the_slots_hold(count, seed):
     found = selected(accounts, copy, prices)
     known = np.flatnonzero(one_by_one(accounts, prices).liquidatable)
     assert found.tolist() == np.intersect1d(known, rows).tolist()
-    for name in ("resting", "leveraged", "overflow"):
+    for name in ("has_orders", "has_leverage_limit", "overflow"):
         ours, theirs = (np.unpackbits(getattr(c, name), bitorder="little") for c in (copy, sweep_view.columns))
         assert ours[:count].tolist() == theirs[slots].tolist()
         assert not ours[count:].any()
