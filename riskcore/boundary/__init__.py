@@ -2,7 +2,7 @@
 
 from . import frames, json_input, schemas, timestamps, units
 from .errors import RecordingWarning, RiskDataError
-from .escaping import as_html, is_unicode, of_value, shown, text_of
+from .escaping import as_html, counted, is_unicode, of_value, shown, text_of
 from .json_input import Payload, Row
 from .timestamps import moment
 from .units import exact
@@ -13,6 +13,7 @@ __all__ = [
     "RiskDataError",
     "Row",
     "as_html",
+    "counted",
     "exact",
     "frames",
     "is_unicode",

@@ -15,12 +15,14 @@ from .adl_policies import (
 from .load import load_venue
 from .margin_functions import IMF, MMF, MarginFunction, OpenInterest, Sqrt, check_order, grown_fraction
 from .policy import Policy, check_adl_policy
+from .presets import PRESETS, shipped, venue_path
 from .tables import Pool, Provider, Units, Venue, must_be_venue
 
 __all__ = [
     "IMF",
     "MMF",
     "POLICIES",
+    "PRESETS",
     "AdlPolicy",
     "Counterparties",
     "MarginFunction",
@@ -41,6 +43,8 @@ __all__ = [
     "pnl_leverage",
     "ranked",
     "register",
+    "shipped",
     "top_of_queue",
+    "venue_path",
     "water_fill",
 ]
