@@ -1,13 +1,17 @@
 """What goes in in natural units comes out in them: venues, accounts, events, fills, whole runs, one-line texts."""
 
 import json
+from dataclasses import fields
 
+import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 import riskcore as rc
 from riskcore.cli import app
 from riskcore.io import backpack, dydx, hyperliquid
+from riskcore.state import Orders
 from riskcore.venue import PRESETS, shipped
 from tests import small_run
 
@@ -80,3 +84,92 @@ class TestVenue:
         assert json.loads((tmp_path / "venue.json").read_text())["settle_asset"] == "USDC"
         with pytest.raises(rc.RiskDataError, match="cannot be written"):
             venue.to_json(tmp_path / "none" / "venue.json")
+
+
+def whole_numbers(accounts):
+    """Rows of anything, by name, of accounts that were read or liquidated."""
+    columns, orders = accounts.columns, accounts.orders
+    kept = columns.lots != 0
+    found = {
+        "positions": (accounts.position_accounts(), columns.market, columns.lots, columns.cost, columns.entry),
+        "balances": (accounts.balance_accounts(), columns.asset, columns.free, columns.lent),
+        "orders": tuple(getattr(orders, f.name) for f in fields(Orders)),
+    }
+    keep = {"positions": kept, "balances": (columns.free != 0) | (columns.lent != 0), "orders": orders.lots != 0}
+    found = {name: np.array(rows)[:, keep[name]].tolist() for name, rows in found.items()}
+    assert not columns.cost[~kept].any()
+    return found | {
+        "ids": accounts.ids.tolist(),
+        "unsettled": columns.unsettled.tolist(),
+        "limit": accounts.leverage_limit.tolist(),
+        "open": (columns.open_bid[kept].tolist(), columns.open_ask[kept].tolist(), columns.open_orders.tolist()),
+    }
+
+
+class TestToFrames:
+    def test_tables_come_back_as_they_were(self):
+        frames = small_run.tables()
+        frames["positions"]["settle_price"] = [99_000.0, np.nan]
+        _, accounts, _ = small_run.read(frames)
+        found = accounts.to_frames()
+        pd.testing.assert_frame_equal(found.positions, frames["positions"])
+        pd.testing.assert_frame_equal(found.orders, frames["orders"])
+        pd.testing.assert_frame_equal(found.settings, frames["settings"])
+        # the account 2 has no settle asset: it gets a row of it
+        wanted = pd.concat(
+            [frames["balances"], pd.DataFrame([(2, "USDC", 0.0, 0.0)], columns=frames["balances"].columns)]
+        )
+        wanted = wanted.sort_values(["account", "asset"], ignore_index=True)
+        pd.testing.assert_frame_equal(found.balances, wanted)
+
+    def test_a_run_s_last_state_comes_back_as_the_same_whole_numbers(self):
+        venue, accounts, ticks = small_run.crash()
+        engine = rc.Engine(accounts, venue)
+        for tick in ticks.starting_at(0):
+            engine.step(tick)
+        assert (engine.accounts.columns.cost != engine.accounts.columns.entry).any()
+        for state in (accounts, engine.accounts):
+            again = rc.Accounts.from_frames(venue, *state.to_frames())
+            assert whole_numbers(again) == whole_numbers(state)
+            assert again.rounded < 1e-3
+
+    @pytest.mark.parametrize("name", PRESETS)
+    def test_any_amounts_come_back(self, name):
+        venue, chance = rc.load_venue(name), np.random.default_rng(3)
+        markets, steps, ticks = venue.markets.symbol, venue.markets.step_size, venue.markets.tick_size
+        rows = []
+        for account in range(200):
+            for m in chance.choice(len(markets), 3, replace=False).tolist():
+                price = 10 ** chance.uniform(0.5 if name == "backpack" else -3, 3)
+                lots = int(10 ** chance.uniform(-2, 6) / price / steps[m] + 1) * chance.choice([-1, 1])
+                price = np.rint(price / ticks[m] + 1) * ticks[m] if account % 2 else price
+                settle = price * chance.uniform(0.5, 2) if account % 3 else np.nan
+                rows.append((f"a{account}", markets[m], lots * steps[m], price, settle))
+        names = ["account", "market", "quantity", "entry_price", "settle_price"]
+        positions = pd.DataFrame(rows, columns=names)
+        money = chance.uniform(-1e6, 1e7, 200)
+        balances = pd.DataFrame({"account": [f"a{n}" for n in range(200)], "asset": "USDC", "quantity": money})
+        balances["lent"] = chance.uniform(0, 1e3, 200)
+        settings = pd.DataFrame({"account": ["a3"], "unsettled": [-12.25]})
+        accounts = rc.Accounts.from_frames(venue, positions, balances, None, settings)
+        again = rc.Accounts.from_frames(venue, *accounts.to_frames())
+        assert whole_numbers(again) == whole_numbers(accounts)
+        pd.testing.assert_frame_equal(again.to_frames().positions, accounts.to_frames().positions)
+
+    def test_a_position_of_less_than_half_a_quantum(self):
+        venue = rc.load_venue("dydx")
+        positions = pd.DataFrame({"account": [1], "market": ["PEPE-USD"], "quantity": [1e7], "entry_price": [4e-14]})
+        balances = pd.DataFrame({"account": [1], "asset": ["USDC"], "quantity": [1.0]})
+        accounts = rc.Accounts.from_frames(venue, positions, balances)
+        assert accounts.columns.lots[0] == 1
+        assert accounts.columns.entry[0] == 0
+        assert whole_numbers(rc.Accounts.from_frames(venue, *accounts.to_frames())) == whole_numbers(accounts)
+
+    def test_accounts_of_nothing(self):
+        venue = rc.load_venue("backpack")
+        balances = pd.DataFrame({"account": [5], "asset": ["USDC"], "quantity": [0.0]})
+        empty = pd.DataFrame(columns=["account", "market", "quantity", "entry_price"])
+        accounts = rc.Accounts.from_frames(venue, empty, balances)
+        again = rc.Accounts.from_frames(venue, *accounts.to_frames())
+        assert again.ids.tolist() == [5]
+        assert [len(frame) for frame in accounts.to_frames()] == [0, 1, 0, 0]

@@ -5,7 +5,7 @@ from .errors import RecordingWarning, RiskDataError
 from .escaping import as_html, counted, is_unicode, of_value, shown, text_of
 from .json_input import Payload, Row
 from .timestamps import moment
-from .units import exact
+from .units import exact, natural
 
 __all__ = [
     "Payload",
@@ -19,6 +19,7 @@ __all__ = [
     "is_unicode",
     "json_input",
     "moment",
+    "natural",
     "of_value",
     "schemas",
     "shown",

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..boundary import RiskDataError, counted, shown
+from ..boundary import RiskDataError, counted, natural, shown
 from .margin_functions import MarginFunctions
 from .policy import Policy, _wrong
 
@@ -115,10 +115,7 @@ class Markets(Listing):
 
     def quantity(self, lots: Int, market: npt.NDArray[np.integer[Any]]) -> Float:
         """Quantity of a number of lots of each market, nearest float64, so that it prints as the user wrote it."""
-        over = np.array([float(step.numerator) for step in self.step])
-        under = np.array([float(step.denominator) for step in self.step])
-        found: Float = lots * over[market] / under[market]
-        return found
+        return natural(lots, self.step, market)
 
 
 @dataclass(frozen=True)
