@@ -173,3 +173,146 @@ class TestToFrames:
         again = rc.Accounts.from_frames(venue, *accounts.to_frames())
         assert again.ids.tolist() == [5]
         assert [len(frame) for frame in accounts.to_frames()] == [0, 1, 0, 0]
+
+
+@pytest.fixture(scope="module")
+def crash(tmp_path_factory):
+    """A run of the generated crash: the results of its ticks, its accounts after each, and its folder."""
+    venue, accounts, ticks = small_run.crash()
+    engine, results, states = rc.Engine(accounts, venue), [], []
+    for tick in ticks.starting_at(0):
+        results.append(engine.step(tick, whole_table=True))
+        states.append(engine.accounts.copy())
+    path = tmp_path_factory.mktemp("runs") / "crash"
+    engine.save(path)
+    return engine, results, states, path
+
+
+class TestEvents:
+    def test_natural_columns_stand_for_the_whole_numbers(self, crash):
+        engine, results, *_ = crash
+        venue = engine.venue
+        step, quantum = (
+            dict(zip(venue.markets.symbol, venue.markets.step, strict=True)),
+            dict(zip(venue.assets.symbol, venue.assets.quantum, strict=True)),
+        )
+        spots = zip(venue.spots.asset.tolist(), venue.spots.step, strict=True)
+        spot = {venue.assets.symbol[k]: size for k, size in spots}
+        seen = set()
+        for result in results:
+            events = result.events
+            assert set(result.raw_events.columns) <= set(events.columns)
+            for row in events.to_dict("records"):
+                seen.add(row["event"])
+                in_market, in_asset = row["market"] in step, row["asset"] in quantum
+                exact = {"quantity": step[row["market"]] * row["lots"] if in_market else None}
+                exact["amount"] = quantum[row["asset"]] * row["quanta"] if in_asset else None
+                exact["lent_amount"] = quantum[row["asset"]] * row["lent"] if in_asset else None
+                for name in ("cash", "fee", "unsettled", "fund"):
+                    exact[f"{name}_amount"] = quantum["USDC"] * row[name]
+                unit = step[row["market"]] if in_market else quantum[row["asset"]] if in_asset else None
+                if not in_market and row["event"] in ("expire", "skip"):
+                    unit = spot[row["asset"]]
+                exact["requested_quantity"] = None if unit is None else unit * row["requested"]
+                for name, value in exact.items():
+                    assert np.isnan(row[name]) if value is None else row[name] == float(value), (name, row)
+        assert {"book", "backstop", "cancel", "trigger", "realize", "funding"} <= seen
+
+    def test_fills_are_the_rows_that_close_positions(self, crash):
+        engine, results, *_ = crash
+        every = pd.concat([result.fills for result in results], ignore_index=True)
+        assert every.columns.tolist() == [
+            "time", "account", "market", "side", "quantity", "price", "notional", "fee", "stage", "reason",
+            "counterparty",
+        ]  # fmt: skip
+        split = rc.run.report.waterfall_split(np.concatenate([r.rows for r in results]), engine.venue).set_index(
+            "stage"
+        )
+        for stage, own in every.groupby("stage"):
+            assert len(own) == split.loc[stage, "fills"]
+            assert own["notional"].sum() == pytest.approx(split.loc[stage, "notional"], rel=1e-12)
+            assert (own["counterparty"] == "book").all() == (stage == "order book")
+        for result in results:
+            events = result.events
+            wanted = events[events["event"].isin(["book", "backstop", "adl"]) & events["market"].notna()]
+            assert result.fills["quantity"].tolist() == wanted["quantity"].abs().tolist()
+            assert (result.fills["side"] == "sell").tolist() == (wanted["lots"] < 0).tolist()
+            assert result.fills["fee"].tolist() == wanted["fee_amount"].tolist()
+        assert (every["quantity"] > 0).all()
+        assert set(every["side"]) == {"buy", "sell"}
+
+    def test_fees_are_taken_from_what_is_sold(self, crash):
+        every = pd.concat([result.fills for result in crash[1]])
+        book = every[every["stage"] == "order book"]
+        assert (book["fee"] >= 0).all()
+        assert book["fee"].sum() > 0
+        assert (book["fee"] <= 0.01 * book["notional"] + 1e-6).all()
+
+
+class TestReadRun:
+    def test_tables_of_a_run(self, crash):
+        _, results, _, path = crash
+        run = rc.read_run(path)
+        natural = pd.concat([result.events for result in results], ignore_index=True)[run.events.columns]
+        frames = [frame.astype(object).where(frame.notna(), None) for frame in (run.events, natural)]
+        pd.testing.assert_frame_equal(*frames)
+        fills = pd.concat([result.fills for result in results], ignore_index=True)
+        pd.testing.assert_frame_equal(run.fills, fills, check_dtype=False)
+        assert run.rows.tobytes() == np.concatenate([result.rows for result in results]).tobytes()
+        assert len(run.raw_events) == len(run.events)
+        assert (run.ticks, run.complete, run.seed) == (25, True, 0)
+
+    def test_marks_are_the_guarded_ones_and_go_in_again(self, crash):
+        _, results, _, path = crash
+        run = rc.read_run(path)
+        assert run.marks.columns.tolist() == ["time", "market", "mark_price", "index_price"]
+        assert len(run.marks) == 25 * len(run.venue.markets.symbol)
+        assert run.marks["time"].astype("int64").unique().tolist() == [result.time for result in results]
+        ticks = rc.io.read_ticks(run.venue, run.accounts, run.marks)
+        assert ticks.mark.ravel().tolist() == run.marks["mark_price"].tolist()
+        assert ticks.index.ravel().tolist() == run.marks["index_price"].tolist()
+        # the margins of a tick are those of its marks
+        prices = run.marks.iloc[-3:].set_index("market")
+        found = rc.sweep(run.accounts_at(23), run.venue, prices["mark_price"], indexes=prices["index_price"])
+        assert len(found.account) == len(run.accounts)
+
+    def test_accounts_at_a_tick_are_the_engines(self, crash):
+        engine, _, states, path = crash
+        run = rc.read_run(path)
+        for tick, state in enumerate(states):
+            assert_same_accounts(run.accounts_at(tick), state)
+        assert_same_accounts(run.accounts_at(), engine.accounts)
+        assert_same_accounts(run.accounts, small_run.crash()[1])
+        for wrong in (25, -1, True, 1.0, "3"):
+            with pytest.raises(rc.RiskDataError, match="must be a tick of the run, from 0 to 24"):
+                run.accounts_at(wrong)
+
+    def test_the_summary_adds_up(self, crash):
+        engine, results, _, path = crash
+        found = rc.read_run(path).summary
+        assert found.accounts == len(engine.accounts)
+        assert found.liquidated == len({n for result in results for n in result.selected.tolist()})
+        assert found.fund_start == 1_000_000
+        assert found.fund_end == pytest.approx(engine.ledger.fund * 1e-6, abs=1e-6)
+        assert found.split["fills"].sum() == sum(len(result.fills) for result in results)
+        assert set(found.shortfall) == {"paid_by_fund", "paid_by_others", "left_on_record"}
+
+    def test_no_run(self, tmp_path):
+        with pytest.raises(rc.RiskDataError, match=r"must be a run folder with a run\.json"):
+            rc.read_run(tmp_path)
+
+    def test_a_run_without_ticks(self, tmp_path):
+        venue, accounts, _ = small_run.crash()
+        rc.Engine(accounts, venue).save(tmp_path / "run", complete=False)
+        run = rc.read_run(tmp_path / "run")
+        assert [len(frame) for frame in (run.events, run.fills, run.marks)] == [0, 0, 0]
+        assert repr(run) == "Run(run: 0 ticks, 123 accounts, 0 liquidated, not complete)"
+        assert_same_accounts(run.accounts_at(), accounts)
+
+
+def assert_same_accounts(found, wanted):
+    for name, column in found.columns._asdict().items():
+        np.testing.assert_array_equal(column, getattr(wanted.columns, name), err_msg=name)
+    for f in fields(Orders):
+        np.testing.assert_array_equal(getattr(found.orders, f.name), getattr(wanted.orders, f.name), err_msg=f.name)
+    np.testing.assert_array_equal(found.leverage_limit, wanted.leverage_limit)

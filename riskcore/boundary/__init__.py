@@ -3,6 +3,7 @@
 from . import frames, json_input, schemas, timestamps, units
 from .errors import RecordingWarning, RiskDataError
 from .escaping import as_html, counted, is_unicode, of_value, shown, text_of
+from .frames import frame_as_html
 from .json_input import Payload, Row
 from .timestamps import moment
 from .units import exact, natural
@@ -15,6 +16,7 @@ __all__ = [
     "as_html",
     "counted",
     "exact",
+    "frame_as_html",
     "frames",
     "is_unicode",
     "json_input",

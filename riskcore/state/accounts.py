@@ -159,9 +159,9 @@ class Accounts:
         """One line: accounts, positions, open orders, and what the balances of the settle asset add up to."""
         columns, settle = self.columns, self.units.assets.index(self.units.settle_asset)
         total = float(columns.free[columns.settle_row].sum()) * float(self.units.quanta[settle])
-        orders = np.count_nonzero(self.orders.lots)
+        positions, orders = (int(np.count_nonzero(lots)) for lots in (columns.lots, self.orders.lots))
         return (
-            f"Accounts({counted(len(self), 'account')}, {counted(np.count_nonzero(columns.lots), 'position')}, "
+            f"Accounts({counted(len(self), 'account')}, {counted(positions, 'position')}, "
             f"{counted(orders, 'open order')}, {total:,.2f} {shown(self.units.settle_asset)} in balances)"
         )
 

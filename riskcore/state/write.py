@@ -44,7 +44,7 @@ def to_frames(accounts: Accounts) -> AccountFrames:
 
 
 def _names(symbols: tuple[str, ...], row: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.array(symbols, object)[row]
+    return np.asarray(np.array(symbols, object)[row])
 
 
 def _positions(accounts: Accounts) -> pd.DataFrame:
