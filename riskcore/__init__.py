@@ -18,15 +18,16 @@ from .margin import (
     what_if,
 )
 from .margin.screen import Screen
-from .market import Tick, cross_venue_index
+from .market import Books, Prices, Tick, cross_venue_index
+from .run import read_run
 from .state import Accounts
 from .venue import Venue, load_venue
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
-    "Accounts", "Engine", "LiquidationPrices", "MarginTable", "MarginTables", "RecordingWarning", "RiskDataError",
-    "Screen", "Selection", "Selections", "StepResult", "Tick", "Venue", "__version__", "changed_accounts",
-    "cross_venue_index", "explain_margin", "largest_orders", "liquidation_prices", "load_venue", "select", "sweep",
-    "sweep_rows", "what_if",
+    "Accounts", "Books", "Engine", "LiquidationPrices", "MarginTable", "MarginTables", "Prices", "RecordingWarning",
+    "RiskDataError", "Screen", "Selection", "Selections", "StepResult", "Tick", "Venue", "__version__",
+    "changed_accounts", "cross_venue_index", "explain_margin", "largest_orders", "liquidation_prices", "load_venue",
+    "read_run", "select", "sweep", "sweep_rows", "what_if",
 ]  # fmt: skip

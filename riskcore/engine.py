@@ -13,21 +13,33 @@ import numpy.typing as npt
 import pandas as pd
 
 from .accrual import accrue, note_premiums
-from .boundary import RecordingWarning, RiskDataError, moment
+from .boundary import RecordingWarning, RiskDataError, as_html, counted, frame_as_html, moment, shown
 from .context import TickContext
 from .liquidation import liquidate, start_tick
 from .margin import MarginTable, margin_table, margins_of
 from .margin.screen import Screen
 from .market import Books, Prices, Tick
 from .market.guards import Guarded, GuardState, guard
-from .record import NO_ACCOUNT, Journal, Recorded, Rows, Totals, reader, run_folder, to_frame, touched
+from .record import (
+    NO_ACCOUNT,
+    Journal,
+    Recorded,
+    Rows,
+    Totals,
+    fills,
+    natural_frame,
+    reader,
+    run_folder,
+    to_frame,
+    touched,
+)
 from .state import Accounts, Ledger, Pools, must_fit
 from .venue import Venue, check_adl_policy
 
 _MOST_HELD = 256 << 20  # bytes of ticks in memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StepResult:
     """What one tick did.
 
@@ -54,10 +66,41 @@ class StepResult:
     venue: Venue
     accounts: Accounts
 
+    def __repr__(self) -> str:
+        """One line: accounts that were liquidated, and what each stage closed, in settle units at the fill prices."""
+        stages = self.fills.groupby("stage", sort=False)["notional"].sum()
+        closed = "".join(f", {stage} {notional:,.2f}" for stage, notional in stages.items())
+        rows = counted(len(self.rows), "event")
+        return f"StepResult(tick {self.tick} at {moment(self.time)}: {len(self.selected):,} liquidated, {rows}{closed})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{as_html(repr(self))}</p>{frame_as_html(self.fills, 20)}"
+
     @property
     def events(self) -> pd.DataFrame:
-        """The journal rows with the user's account ids and symbols."""
+        """What happened, in order: a row per event, with the user's account ids and symbols.
+
+        First the columns in natural units (`riskcore.record.natural_frame`): time, tick, account, event, reason,
+        counterparty, market, asset, quantity, requested_quantity, price, amount, lent_amount, cash_amount, fee_amount,
+        unsettled_amount, fund_amount, mmr_before, mmr_after; then the whole numbers of the journal that they stand for:
+        lots, quanta, cash, fee and so on (docs/one_tick.md).
+        """
+        frame = natural_frame(self.rows, self.venue, self.accounts)
+        return frame.join(self.raw_events.drop(columns=frame.columns, errors="ignore"))
+
+    @property
+    def raw_events(self) -> pd.DataFrame:
+        """The whole numbers of the journal alone (lots, quanta), with the user's account ids and symbols."""
         return to_frame(self.rows, self.venue, self.accounts)
+
+    @property
+    def fills(self) -> pd.DataFrame:
+        """Fills that closed positions, in natural units.
+
+        Columns: time, account, market, side (of the account: buy, sell), quantity, price, notional, fee, stage (order
+        book, backstop, ADL), reason, counterparty (an account, or "book").
+        """
+        return fills(self.rows, self.venue, self.accounts)
 
 
 class Engine:
@@ -145,6 +188,13 @@ class Engine:
     def time(self) -> int | None:
         """Time of the last tick, nanoseconds since the epoch; None before the first."""
         return self._time
+
+    def __repr__(self) -> str:
+        """One line: accounts, ticks, the time of the last one, and the fund."""
+        at = "" if self.time is None else f", last at {moment(self.time)}"
+        fund = self.ledger.fund * float(self.venue.settle_quantum)
+        rest = f"fund {fund:,.2f} {shown(self.venue.settle_asset)}"
+        return f"Engine({counted(len(self.accounts), 'account')}, {counted(self.ticks, 'tick')}{at}, {rest})"
 
     def __copy__(self) -> Engine:
         """Return an engine that shares nothing that changes: half a copy would be of no tick."""

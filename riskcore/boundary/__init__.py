@@ -2,10 +2,11 @@
 
 from . import frames, json_input, schemas, timestamps, units
 from .errors import RecordingWarning, RiskDataError
-from .escaping import as_html, is_unicode, of_value, shown, text_of
+from .escaping import as_html, counted, is_unicode, of_value, shown, text_of
+from .frames import frame_as_html
 from .json_input import Payload, Row
 from .timestamps import moment
-from .units import exact
+from .units import exact, natural
 
 __all__ = [
     "Payload",
@@ -13,11 +14,14 @@ __all__ = [
     "RiskDataError",
     "Row",
     "as_html",
+    "counted",
     "exact",
+    "frame_as_html",
     "frames",
     "is_unicode",
     "json_input",
     "moment",
+    "natural",
     "of_value",
     "schemas",
     "shown",

@@ -18,6 +18,11 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def counted(count: int, what: str) -> str:
+    """Return a count and its noun: ``1 market``, ``2,000 markets``."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def as_html(text: str) -> str:
     """Return the text for a page, or for a label of plotly, which reads HTML in it too."""
     return html.escape(shown(text))

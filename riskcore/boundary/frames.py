@@ -13,6 +13,7 @@ import pandas as pd
 import pyarrow
 
 from .errors import RiskDataError
+from .escaping import as_html
 
 _FOREIGN = "tables of other libraries are taken as well, by the Arrow interface (Polars, pyarrow, DuckDB)"
 
@@ -43,6 +44,14 @@ def is_frame(given: object) -> bool:
     return isinstance(given, pd.DataFrame) or (
         hasattr(given, "__arrow_c_stream__") and not isinstance(given, pd.Series | type)
     )
+
+
+def frame_as_html(table: pd.DataFrame, most: int | None = None) -> str:
+    """Return a table for a page, every text in it as text; of more than ``most`` rows the first, and how many."""
+    head = table if most is None else table.head(most)
+    formatters = {name: lambda value: as_html(str(value)) for name in head.select_dtypes(["object", "str"])}
+    found: str = head.to_html(index=False, border=0, escape=False, formatters=formatters)
+    return found if len(head) == len(table) else f"{found}<p>{len(table):,} rows, {len(head):,} of them shown</p>"
 
 
 def must_have(table: str, frame: pd.DataFrame, names: Sequence[str]) -> None:

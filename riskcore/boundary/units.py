@@ -63,6 +63,29 @@ def exact(value: float) -> Fraction:
     return Fraction(repr(float(value)))
 
 
+def natural(
+    amounts: npt.NDArray[np.integer[Any]], unit: Sequence[Fraction], kind: npt.NDArray[np.integer[Any]]
+) -> npt.NDArray[np.float64]:
+    """Amounts of whole units as float64, so that they print as the user wrote them.
+
+    Parameters
+    ----------
+    amounts : ndarray of int64, shape (N,)
+    unit
+        Size of a unit, exact, by kind.
+    kind : ndarray of int, shape (N,)
+        Kind of each amount.
+
+    Examples
+    --------
+    >>> natural(np.array([3, -7]), [Fraction(1, 10), Fraction(5)], np.array([0, 1]))
+    array([  0.3, -35. ])
+    """
+    over, under = np.array([(float(size.numerator), float(size.denominator)) for size in unit]).reshape(-1, 2).T
+    found: npt.NDArray[np.float64] = amounts * over[kind] / under[kind]
+    return found
+
+
 def half_even(table: str, column: str, factors: Sequence[Numbers], unit: Numbers) -> npt.NDArray[np.int64]:
     """``product(factors) / unit`` rounded half-even to whole numbers, as exact arithmetic would.
 

@@ -30,7 +30,7 @@ from ..record import EVENT, reader
 from ..run import explain as explain_account
 from ..run import replay, report
 from ..state import Accounts
-from ..venue import Venue, load_venue
+from ..venue import PRESETS, Venue, load_venue, venue_path
 from .render import (
     _audit_json,
     _print_agreement,
@@ -82,7 +82,9 @@ app = typer.Typer(
 )
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
-VenueFile = Annotated[Path, typer.Option("--venue", help="Venue, JSON.")]
+VenueFile = Annotated[
+    str, typer.Option("--venue", metavar="FILE|NAME", help=f"Venue, JSON; or a preset: {', '.join(PRESETS)}.")
+]
 PositionsFile = Annotated[Path, typer.Option("--positions", help="Positions table, Parquet or CSV.")]
 BalancesFile = Annotated[Path, typer.Option("--balances", help="Balances table.")]
 OrdersFile = Annotated[Path | None, typer.Option("--orders", help="Open orders table.")]
@@ -155,7 +157,7 @@ def demo(
 
 @app.command()
 def sweep(
-    venue_file: VenueFile,
+    venue_name: VenueFile,
     positions: PositionsFile,
     balances: BalancesFile,
     marks: MarksFile,
@@ -171,6 +173,7 @@ def sweep(
 ) -> None:
     """Compute the margin table of all accounts, for every time in the marks, written while it is computed."""
     with _one_line_errors():
+        venue_file = venue_path(venue_name)
         output_file(out_file, TABLES, (venue_file, positions, balances, marks, orders, settings, asset_prices))
         venue = load_venue(venue_file)
         accounts = read_accounts(venue, positions, balances, orders, settings)
@@ -189,7 +192,7 @@ def sweep(
 
 @app.command(name="replay")
 def replay_command(
-    venue_file: VenueFile,
+    venue_name: VenueFile,
     positions: PositionsFile,
     balances: BalancesFile,
     marks: MarksFile,
@@ -204,6 +207,7 @@ def replay_command(
 ) -> None:
     """Run the engine over all ticks of the tables into a run folder."""
     with _one_line_errors():
+        venue_file = venue_path(venue_name)
         given = (venue_file, positions, balances, marks, books, orders, settings, asset_prices)
         if any(out_folder.resolve() in path.resolve().parents for path in given if path is not None):
             raise RiskDataError("out", None, "must not hold an input of the same command", value=str(out_folder))

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..boundary import RiskDataError
+from ..boundary import RiskDataError, as_html, counted, frame_as_html, shown, text_of
 from ..kernels import margin as kernels
 from ..kernels import sweep
 from ..kernels.layouts import SweepColumns
@@ -29,7 +29,7 @@ CHUNKS_WORTH_A_THREAD = 50  # eight accounts abreast
 _CACHED = 4  # chunks that stay in the cache while they meet many vectors of prices
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MarginTable:
     """Margin of accounts in settle units; arrays of shape (N,), accounts ascending by id.
 
@@ -51,6 +51,16 @@ class MarginTable:
     maintenance_margin: Float
     status: npt.NDArray[np.uint8]
     time: Any = None
+
+    def __repr__(self) -> str:
+        """One line: accounts, those at 100 % or above, and the highest ratio."""
+        counts = f"{counted(len(self.account), 'account')}, {np.count_nonzero(self.liquidatable):,} at 100 % or above"
+        highest = f", highest MMR {self.mmr.max():,.2%}".replace("inf%", "infinite") if len(self.account) else ""
+        return f"MarginTable({counts}{highest}{_at(self.time)})"
+
+    def _repr_html_(self) -> str:
+        worst = np.argsort(-self.mmr, kind="stable")
+        return f"<p>{as_html(repr(self))}</p>{frame_as_html(self.rows(worst).to_frame(), _SHOWN)}"
 
     @property
     def liquidatable(self) -> npt.NDArray[np.bool_]:
@@ -88,7 +98,7 @@ COLUMNS = "account", "net_equity", "exposure", "initial_margin", "maintenance_ma
 """Of a margin table as a frame."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Selection:
     """Accounts at a maintenance margin ratio of 1 or more.
 
@@ -110,6 +120,13 @@ class Selection:
     def __len__(self) -> int:
         return len(self.row)
 
+    def __repr__(self) -> str:
+        """One line: the accounts selected, of how many."""
+        return f"Selection({len(self):,} of {counted(len(self.accounts), 'account')} at 100 % or above{_at(self.time)})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{as_html(repr(self))}</p>{frame_as_html(self.table().to_frame(), _SHOWN)}"
+
     @property
     def account(self) -> npt.NDArray[Any]:
         """The user's account ids, ascending."""
@@ -118,6 +135,14 @@ class Selection:
     def table(self) -> MarginTable:
         """Return the margin of these accounts, by the state as it is when this is asked."""
         return margins_of(self.accounts, self.row, self.prices, time=self.time)
+
+
+_SHOWN = 10  # rows of a table in a notebook
+
+
+def _at(time: Any) -> str:
+    """Label of a price row at the end of a line of text."""
+    return "" if time is None else f", time {shown(text_of(time))}"
 
 
 def _ratio(margin: Float, equity: Float, exposure: Float) -> Float:

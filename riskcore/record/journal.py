@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ..boundary import natural
 from ..state import Accounts
 from ..venue import Venue
 
@@ -68,6 +70,8 @@ REASONS = {
     "closed_book": "the market's book takes no orders",
 }
 """Reasons of rows in the order of their codes, each with the sentence of `explain`."""
+STAGES = {"book": "order book", "backstop": "backstop", "adl": "ADL"}
+"""Events that close positions, and the stages' names."""
 EVENT = {name: code for code, name in enumerate(EVENTS)}
 REASON = {name: code for code, name in enumerate(REASONS)}
 
@@ -157,7 +161,73 @@ def to_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
     frame["account"] = accounts.ids[rows["account"]]
     if (rows["account"] == NO_ACCOUNT).any():
         frame["account"] = frame["account"].astype(object).where(rows["account"] != NO_ACCOUNT, None)
-    frame["counterparty"] = [others[c] if c < 0 else accounts.ids[c] for c in rows["counterparty"].tolist()]
+    other = [others[c] if c < 0 else accounts.ids[c] for c in rows["counterparty"].tolist()]
+    frame["counterparty"] = pd.Series(other, dtype=object)  # not float64 where ids are whole numbers
     for name, symbols in (("market", venue.markets.symbol), ("asset", venue.assets.symbol)):
         frame[name] = [symbols[c] if c >= 0 else None for c in rows[name].tolist()]
     return frame
+
+
+EVENT_COLUMNS = (
+    "time", "tick", "account", "event", "reason", "counterparty", "market", "asset", "quantity", "requested_quantity",
+    "price", "amount", "lent_amount", "cash_amount", "fee_amount", "unsettled_amount", "fund_amount", "mmr_before",
+    "mmr_after",
+)  # fmt: skip
+"""Of `natural_frame`."""
+
+
+def natural_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
+    """Journal rows in natural units, with the user's account ids and symbols.
+
+    Returns
+    -------
+    DataFrame
+        The columns `EVENT_COLUMNS`. ``quantity`` is the change of the account's position in ``market``;
+        ``amount`` and ``lent_amount`` those of its free and its lent balance of ``asset``; ``cash_amount`` that of its
+        settle balance without the fee, ``fee_amount``; ``unsettled_amount`` that of its unsettled balance and
+        ``fund_amount`` that of the fund, the fee not counted, all in settle units. ``requested_quantity`` is of the
+        market, or of the asset. NaN where a row has no market or no asset.
+    """
+    frame, market, asset = to_frame(rows, venue, accounts), rows["market"], rows["asset"]
+    spot = list(venue.assets.quantum)
+    for k, step in zip(venue.spots.asset.tolist(), venue.spots.step, strict=True):
+        spot[k] = step
+    of_book = np.isin(rows["event"], [EVENT["expire"], EVENT["skip"]])  # whose lots are those of the spot book
+    requested = _of(rows["requested"], venue.assets.quantum, asset)
+    requested = np.where(of_book, _of(rows["requested"], spot, asset), requested)
+    frame["quantity"] = _of(rows["lots"], venue.markets.step, market)
+    frame["requested_quantity"] = np.where(market >= 0, _of(rows["requested"], venue.markets.step, market), requested)
+    frame["amount"], frame["lent_amount"] = (_of(rows[n], venue.assets.quantum, asset) for n in ("quanta", "lent"))
+    settle = np.full(len(rows), venue.settle)
+    for name in ("cash", "fee", "unsettled", "fund"):
+        frame[f"{name}_amount"] = natural(rows[name], venue.assets.quantum, settle)
+    return frame[list(EVENT_COLUMNS)]
+
+
+def _of(amounts: npt.NDArray[np.int64], unit: Sequence[Fraction], row: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Amounts in natural units, NaN where there is no row that they are of."""
+    return np.where(row >= 0, natural(amounts, unit, np.maximum(row, 0)), np.nan)
+
+
+def fills(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
+    """Fills that closed positions of liquidated accounts, in natural units.
+
+    Returns
+    -------
+    DataFrame
+        time, account, market, side (of the account: buy, sell), quantity (> 0), price, notional (settle units at that
+        price), fee (settle units), stage (order book, backstop, ADL), reason, counterparty (an account, or "book").
+    """
+    closes = np.isin(rows["event"], [EVENT[event] for event in STAGES]) & (rows["market"] >= 0)
+    rows = rows[closes]
+    frame = natural_frame(rows, venue, accounts)
+    quantity = frame["quantity"].abs()
+    return pd.DataFrame(
+        {
+            "time": frame["time"], "account": frame["account"], "market": frame["market"],
+            "side": np.where(rows["lots"] < 0, "sell", "buy"), "quantity": quantity, "price": frame["price"],
+            "notional": quantity * frame["price"], "fee": frame["fee_amount"],
+            "stage": [STAGES[EVENTS[event]] for event in rows["event"].tolist()],
+            "reason": frame["reason"], "counterparty": frame["counterparty"],
+        }
+    )  # fmt: skip

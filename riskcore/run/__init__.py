@@ -1,7 +1,8 @@
-"""Whole runs: replay tables into a run folder, report it, explain an account of it."""
+"""Whole runs: replay tables into a run folder, read it as tables, report it, explain an account of it."""
 
 from . import report
 from .explain import explain
+from .frames import Run, read_run
 from .replay import replay
 
-__all__ = ["explain", "replay", "report"]
+__all__ = ["Run", "explain", "read_run", "replay", "report"]

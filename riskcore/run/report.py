@@ -9,12 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..boundary import RiskDataError, as_html
-from ..record import EVENT, Rows, reader
+from ..boundary import RiskDataError, as_html, frame_as_html
+from ..record import EVENT, STAGES, Rows, reader
 from ..venue import Venue
-
-STAGES = {"book": "order book", "backstop": "backstop", "adl": "ADL"}
-"""Events that close positions, and the stages' names."""
 
 MMR_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, np.inf)
 
@@ -191,17 +188,10 @@ def page(path: str | Path) -> str:
         "Shortfall": pd.DataFrame([shortfalls(rows, venue)]),
         "Backstop providers": last,
     }
-    parts = [f"<h2>{title}</h2>{_html(table)}" for title, table in tables.items()]
+    parts = [f"<h2>{title}</h2>{frame_as_html(table)}" for title, table in tables.items()]
     style = "body{font-family:sans-serif;margin:2em} td,th{padding:.2em .8em;text-align:right}"
     drawn: str = figure.to_html(full_html=False, include_plotlyjs=True)
     return (
         f"<!doctype html><meta charset='utf-8'><title>riskcore run</title><style>{style}</style>"
         f"<h1>{as_html(Path(path).name)}</h1>" + "".join(parts) + drawn
     )
-
-
-def _html(table: pd.DataFrame) -> str:
-    """Table of a page; every text in it stands there as text."""
-    formatters = {name: lambda value: as_html(str(value)) for name in table.select_dtypes(["object", "str"])}
-    found: str = table.to_html(index=False, border=0, escape=False, formatters=formatters)
-    return found

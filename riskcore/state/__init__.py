@@ -6,11 +6,13 @@ from .ledger import Ledger
 from .pools import HOUR, HOURS_A_YEAR, RATE_UNIT, Pools, limited
 from .rows import Orders
 from .sweep_view import SweepView, chunk_count, copied, joined
+from .write import AccountFrames
 
 __all__ = [
     "HOUR",
     "HOURS_A_YEAR",
     "RATE_UNIT",
+    "AccountFrames",
     "Accounts",
     "Ledger",
     "Orders",

@@ -14,15 +14,16 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow
 
-from ..boundary import RiskDataError, schemas
+from ..boundary import RiskDataError, counted, schemas, shown
 from ..kernels.layouts import AccountColumns
 from ..venue import Provider, Units, Venue, must_be_venue
 from .read import _ORDERS, _rows
 from .rows import Int, Orders, PositionRows, Rows, Whole, _key
 from .sweep_view import SweepView
+from .write import AccountFrames, to_frames
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Accounts:
     """All accounts in whole numbers: lots of positions, quanta of money.
 
@@ -153,6 +154,43 @@ class Accounts:
             leverage_fraction=_copied(1.0 / leverage_limit),
         )
         return cls(ids, columns, orders, leverage_limit, rounded, venue.units).view()
+
+    def __repr__(self) -> str:
+        """One line: accounts, positions, open orders, and what the balances of the settle asset add up to."""
+        columns, settle = self.columns, self.units.assets.index(self.units.settle_asset)
+        total = float(columns.free[columns.settle_row].sum()) * float(self.units.quanta[settle])
+        positions, orders = (int(np.count_nonzero(lots)) for lots in (columns.lots, self.orders.lots))
+        return (
+            f"Accounts({counted(len(self), 'account')}, {counted(positions, 'position')}, "
+            f"{counted(orders, 'open order')}, {total:,.2f} {shown(self.units.settle_asset)} in balances)"
+        )
+
+    def to_frames(self) -> AccountFrames:
+        """Return the accounts as tables in natural units: those that `from_frames` reads as the same whole numbers.
+
+        Positions and balances of nothing, and cancelled orders, have no row; every account has one of the settle
+        asset. An entry or settle price is the average one paid: a whole number of ticks where that gives the same
+        amount. float64 says whole numbers below 2**53, and an average price amounts below 2**50 quanta; what is
+        larger may come back with other last digits.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> venue = rc.load_venue("backpack")
+        >>> positions = pd.DataFrame({"account": [7], "market": ["SOL_USDC_PERP"], "quantity": [12.5]})
+        >>> balances = pd.DataFrame({"account": [7], "asset": ["USDC"], "quantity": [150.0]})
+        >>> accounts = rc.Accounts.from_frames(venue, positions.assign(entry_price=180.25), balances)
+        >>> accounts
+        Accounts(1 account, 1 position, 0 open orders, 150.00 USDC in balances)
+        >>> frames = accounts.to_frames()
+        >>> print(frames.positions.to_string(index=False))
+         account        market  quantity  entry_price
+               7 SOL_USDC_PERP      12.5       180.25
+        >>> rc.Accounts.from_frames(venue, *frames)
+        Accounts(1 account, 1 position, 0 open orders, 150.00 USDC in balances)
+        """
+        return to_frames(self)
 
     @property
     def markets(self) -> int:

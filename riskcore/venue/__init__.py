@@ -15,6 +15,7 @@ from .adl_policies import (
 from .load import load_venue
 from .margin_functions import IMF, MMF, MarginFunction, OpenInterest, Sqrt, check_order, grown_fraction
 from .policy import FIGURES, Figure, Policy, check_adl_policy, policy_page
+from .presets import PRESETS, shipped, venue_path
 from .tables import Pool, Provider, Units, Venue, must_be_venue
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "IMF",
     "MMF",
     "POLICIES",
+    "PRESETS",
     "AdlPolicy",
     "Counterparties",
     "Figure",
@@ -44,6 +46,8 @@ __all__ = [
     "policy_page",
     "ranked",
     "register",
+    "shipped",
     "top_of_queue",
+    "venue_path",
     "water_fill",
 ]

@@ -17,6 +17,7 @@ import numpy as np
 from ..boundary import RiskDataError, json_input
 from .margin_functions import MarginFunction, MarginFunctions, Sqrt, check, check_order
 from .policy import _amount, _wrong, check_adl_policy, read_policy
+from .presets import venue_path
 from .schema import _Collateral, _Haircut, _HaircutKind, _MarkBand, _Market, _PremiumBand, _Price, _Spot, _Venue
 from .tables import _MOST_TICKS, Assets, Markets, Pool, Provider, Spots, Venue
 
@@ -26,24 +27,32 @@ _MOST_ROWS = 2**16 - 2  # two bytes say which market or asset, or none
 
 
 def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = False) -> Venue:
-    """Read a venue from a JSON file or a dict.
+    """Read a venue from a JSON file, a dict, or by the name of a preset.
 
     Parameters
     ----------
     source
-        ``{"settle_asset", "markets", "collateral", "borrow_lend", "policy", "backstop"}``; market, collateral and
-        borrow-lend rows in the venue's public API shape, decimals as strings or numbers. Only rows with ``marketType``
-        PERP become markets; a row SPOT of a collateral asset against the settle asset gives the book that it is
-        converted on. docs/run_folder.md has every key.
+        The name of a preset ("backpack", "dydx", "hyperliquid": published margin parameters of the venue, the default
+        policy, no backstop), the path of a venue file, or its content. Text without a suffix and without a separator
+        is the name of a preset; a file of such a name is ``"./name"``.
+        A venue file is ``{"settle_asset", "markets", "collateral", "borrow_lend", "policy", "backstop"}``; market,
+        collateral and borrow-lend rows in the venue's public API shape, decimals as strings or numbers. Only rows with
+        ``marketType`` PERP become markets; a row SPOT of a collateral asset against the settle asset gives the book
+        that it is converted on. docs/run_folder.md has every key.
     any_adl_policy
         Take an ``adl_policy`` that is not registered, as of a run that somebody else made; no engine runs on it.
 
     Raises
     ------
     RiskDataError
-        Something is missing, of another type or out of range; the message holds its path.
+        Something is missing, of another type or out of range; the message holds its path. Or no preset has this name.
+
+    Examples
+    --------
+    >>> load_venue("backpack")
+    Venue(4 markets: BTC_USDC_PERP, ETH_USDC_PERP, SOL_USDC_PERP, ...; 2 assets, settles in USDC, fund 0)
     """
-    content = json_input.raw(source, "venue")
+    content = json_input.raw(venue_path(source) if isinstance(source, str) else source, "venue")
     spec = json_input.read(content, _Venue, "venue")
     if spec.settle_asset not in {c.symbol for c in spec.collateral}:
         spec.collateral.append(_Collateral(spec.settle_asset, _Haircut(Decimal(1), _HaircutKind("identity"))))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from functools import cached_property
 from hashlib import sha256
 from itertools import zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..boundary import RiskDataError
+from ..boundary import RiskDataError, counted, natural, shown
 from .margin_functions import MarginFunctions
 from .policy import Policy, _wrong
 
@@ -113,10 +115,7 @@ class Markets(Listing):
 
     def quantity(self, lots: Int, market: npt.NDArray[np.integer[Any]]) -> Float:
         """Quantity of a number of lots of each market, nearest float64, so that it prints as the user wrote it."""
-        over = np.array([float(step.numerator) for step in self.step])
-        under = np.array([float(step.denominator) for step in self.step])
-        found: Float = lots * over[market] / under[market]
-        return found
+        return natural(lots, self.step, market)
 
 
 @dataclass(frozen=True)
@@ -236,7 +235,7 @@ class Units:
                     raise RiskDataError("venue", name, rule.format(_plain(unit)), row=symbol, value=_plain(other_unit))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Venue:
     """The rules of a venue, frozen and columnar. Made by `load_venue`.
 
@@ -254,6 +253,71 @@ class Venue:
     policy: Policy
     backstop: tuple[Provider, ...]
     source: dict[str, Any]
+
+    def __repr__(self) -> str:
+        """One line: the first markets, the number of assets, and the fund."""
+        symbols = self.markets.symbol
+        named = ", ".join(map(shown, symbols[:3])) + (", ..." if len(symbols) > 3 else "")
+        spots = f", {counted(len(self.spots.symbol), 'spot book')}" if self.spots.symbol else ""
+        providers = f", {counted(len(self.backstop), 'backstop provider')}" if self.backstop else ""
+        return (
+            f"Venue({counted(len(symbols), 'market')}: {named}{spots}; {counted(len(self.assets.symbol), 'asset')}, "
+            f"settles in {shown(self.settle_asset)}, fund {float(self.policy.fund):,.15g}{providers})"
+        )
+
+    def replace(
+        self,
+        *,
+        policy: Mapping[str, Any] | None = None,
+        backstop: Sequence[Mapping[str, Any]] | None = None,
+        borrow_lend: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Venue:
+        """Return this venue with other figures of its policy, other backstop providers or other pools.
+
+        Parameters
+        ----------
+        policy
+            The figures to change, as `load_venue` takes them; the others stay.
+        backstop, borrow_lend
+            The whole list, as `load_venue` takes it; None leaves the venue's own.
+
+        Raises
+        ------
+        RiskDataError
+            As of `load_venue`.
+
+        Examples
+        --------
+        >>> from riskcore import load_venue
+        >>> venue = load_venue("backpack").replace(policy={"fund": 1_000_000, "adl_policy": "pro_rata"})
+        >>> venue
+        Venue(4 markets: BTC_USDC_PERP, ETH_USDC_PERP, SOL_USDC_PERP, ...; 2 assets, settles in USDC, fund 1,000,000)
+        """
+        from .load import load_venue  # which makes the tables
+
+        if policy is not None and not isinstance(policy, Mapping):
+            raise _wrong("policy", "must be a mapping of figures by name", type(policy).__name__)
+        given = {"backstop": backstop, "borrow_lend": borrow_lend}
+        changed = {name: rows for name, rows in given.items() if rows is not None}
+        return load_venue(self.source | changed | {"policy": self.source["policy"] | dict(policy or {})})
+
+    def to_json(self, path: str | Path) -> None:
+        """Write the venue as a file that `load_venue` reads as the same venue.
+
+        Parameters
+        ----------
+        path
+            The file to write, or to replace.
+
+        Raises
+        ------
+        RiskDataError
+            The file cannot be written.
+        """
+        try:
+            Path(path).write_text(json.dumps(self.source, indent=1))
+        except OSError as error:
+            raise RiskDataError("out", None, f"cannot be written: {error.strerror}", value=str(path)) from None
 
     @cached_property
     def units(self) -> Units:

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import msgspec
 
 from ...boundary import Payload, RiskDataError, Row, json_input
-from ...venue import Sqrt, Venue
+from ...venue import Sqrt, Venue, shipped
 from ...venue import load_venue as venue_of
 from ..books import book_of
-from .parameters import at_face_value, shipped
+from .parameters import at_face_value
 from .snapshot import Figure, Snapshot, check_total, snapshot
 
 _DIGITS = 40  # of the arithmetic on a payload's amounts
@@ -112,7 +112,8 @@ def preset() -> dict[str, Any]:
     The keys are ``markets`` and ``collateral``: a few of the venue's markets and assets, no account data. For work on
     a live account, save the replies of the API of that moment instead.
     """
-    return shipped("backpack")
+    content = shipped("backpack")
+    return {name: content[name] for name in ("markets", "collateral")}
 
 
 def load_venue(

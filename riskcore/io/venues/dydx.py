@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ...boundary import Payload, RiskDataError, Row, json_input
-from ...venue import Venue
+from ...venue import Venue, shipped
 from ..books import book_of
-from .parameters import settle_only, shipped
+from .parameters import settle_only
 from .snapshot import Figure, Snapshot, check_total, given_price, snapshot
 
 _TIERS, _MARKETS, _PAIRS, _SUBACCOUNT = "liquidity_tiers", "markets", "clob_pairs", "subaccount"
@@ -109,7 +109,7 @@ def preset() -> dict[str, Any]:
     The liquidity tiers and perpetuals of the mainnet's genesis; no account data. For work on a live account, save the
     replies of the API of that moment instead.
     """
-    return shipped("dydx")
+    return shipped("dydx_genesis")
 
 
 def load_venue(

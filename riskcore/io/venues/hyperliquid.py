@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from ...boundary import Payload, RiskDataError, Row, json_input
-from ...venue import Venue
+from ...venue import Venue, shipped
 from ..books import book_of
-from .parameters import at_most, fraction_of, settle_only, shipped
+from .parameters import at_most, fraction_of, settle_only
 from .snapshot import Figure, Snapshot, check_total, snapshot
 
 _META, _STATE, _SPOT, _ORDERS = "meta", "clearinghouseState", "spotClearinghouseState", "openOrders"
@@ -140,7 +140,7 @@ def preset() -> dict[str, Any]:
     A few of the venue's markets and their margin tables, in the shape of ``meta``; no account data. For work on a live
     account, save the replies of the API of that moment instead.
     """
-    return shipped("hyperliquid")
+    return shipped("hyperliquid_meta")
 
 
 def load_venue(

@@ -1,23 +1,15 @@
-"""What the modules of the venues share: parameters that ship with the package, and venues without borrowing."""
+"""What the modules of the venues share: margin functions from tiers, and venues without borrowing."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, localcontext
-from importlib import resources
 from typing import Any
 
 from ...venue import Venue, load_venue
 
 _RATE_DIGITS = 28  # of 1 / leverage
 _NO_MARGIN = {"type": "sqrt", "base": "1e-18", "factor": "0"}
-
-
-def shipped(name: str) -> dict[str, Any]:
-    """Parameters that ship with the package, with their ``source`` and ``date``."""
-    content: dict[str, Any] = json.loads((resources.files("riskcore") / "presets" / f"{name}.json").read_text())
-    return content
 
 
 def at_face_value(asset: str) -> dict[str, Any]:

@@ -1,0 +1,220 @@
+"""A finished or running run as tables in natural units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..boundary import RiskDataError, counted, shown
+from ..record import EVENT, Rows, fills, natural_frame, reader, to_frame
+from ..state import Accounts
+from ..venue import Venue
+from .report import shortfalls, waterfall_split
+
+
+class Summary(NamedTuple):
+    """What a run came to.
+
+    Attributes
+    ----------
+    accounts, liquidated : int
+        Accounts of the run, and those that were at 100 % at some tick.
+    split : DataFrame
+        A row per stage: stage, notional (settle units at the fill prices), notional_share, fills, fill_share, accounts.
+    shortfall : dict
+        Equity below zero, settle units: paid_by_fund, paid_by_others, left_on_record.
+    fund_start, fund_end : float
+        The insurance fund, settle units.
+    """
+
+    accounts: int
+    liquidated: int
+    split: pd.DataFrame
+    shortfall: dict[str, float]
+    fund_start: float
+    fund_end: float
+
+
+@dataclass(frozen=True, repr=False)
+class Run:
+    """A run folder as tables in natural units. Made by `read_run`.
+
+    Attributes
+    ----------
+    path : Path
+    venue : Venue
+    accounts : Accounts
+        As the run started from them.
+    rows : ndarray of `riskcore.record.ROW`
+        The journal in whole numbers.
+    seed, ticks : int
+    complete : bool
+        False of a run that was cut or goes on.
+    """
+
+    path: Path
+    venue: Venue
+    accounts: Accounts
+    rows: Rows
+    seed: int
+    ticks: int
+    complete: bool
+    _time: Any
+    _mark: Any
+    _index: Any
+
+    def __repr__(self) -> str:
+        """One line: ticks, accounts, those liquidated, and what each stage closed."""
+        found = self.summary
+        closed = "".join(
+            f", {stage} {notional:,.2f}"
+            for stage, notional in found.split[["stage", "notional"]].to_numpy()
+            if notional
+        )
+        counts = f"{counted(self.ticks, 'tick')}, {counted(found.accounts, 'account')}, {found.liquidated:,} liquidated"
+        return f"Run({shown(self.path.name)}: {counts}{closed}{'' if self.complete else ', not complete'})"
+
+    @cached_property
+    def events(self) -> pd.DataFrame:
+        """What happened, in order, in natural units; columns as of `riskcore.record.natural_frame`."""
+        return natural_frame(self.rows, self.venue, self.accounts)
+
+    @cached_property
+    def raw_events(self) -> pd.DataFrame:
+        """The journal in whole numbers, with the user's account ids and symbols."""
+        return to_frame(self.rows, self.venue, self.accounts)
+
+    @cached_property
+    def fills(self) -> pd.DataFrame:
+        """Fills that closed positions, in natural units; columns as of `riskcore.StepResult.fills`."""
+        return fills(self.rows, self.venue, self.accounts)
+
+    @cached_property
+    def marks(self) -> pd.DataFrame:
+        """Marks and indexes that counted, guarded: time, market, mark_price, index_price (NaN: none)."""
+        ticks, markets = self._mark.shape
+        found = pd.DataFrame(
+            {
+                "time": pd.to_datetime(np.repeat(self._time, markets), utc=True),
+                "market": np.tile(np.array(self.venue.markets.symbol, object), ticks),
+                "mark_price": self._mark.ravel(),
+                "index_price": self._index.ravel(),
+            }
+        )
+        return found.dropna(subset=["mark_price", "index_price"], how="all", ignore_index=True)
+
+    @cached_property
+    def summary(self) -> Summary:
+        """What the run came to: who was liquidated, in which stage, and who paid."""
+        rows, start = self.rows, float(self.venue.policy.fund)
+        paid = int((rows["fund"] + rows["fee"]).sum()) * float(self.venue.settle_quantum)
+        liquidated = len(np.unique(rows["account"][rows["event"] == EVENT["trigger"]]))
+        split, lost = waterfall_split(rows, self.venue), shortfalls(rows, self.venue)
+        return Summary(len(self.accounts), liquidated, split, lost, start, start + paid)
+
+    def accounts_at(self, tick: int | None = None) -> Accounts:
+        """Return the accounts as they were after a tick, by the journal: ``.to_frames()`` gives their tables.
+
+        Parameters
+        ----------
+        tick
+            Number of the tick, from 0; None is the last one.
+
+        Raises
+        ------
+        RiskDataError
+            The run has no such tick.
+        """
+        if tick is None:
+            tick = self.ticks - 1
+        elif not isinstance(tick, int | np.integer) or isinstance(tick, bool) or not 0 <= tick < self.ticks:
+            raise RiskDataError("run", "tick", f"must be a tick of the run, from 0 to {self.ticks - 1}", value=tick)
+        return _after(self.accounts, self.rows[self.rows["tick"] <= tick], self.venue)
+
+
+def read_run(path: str | Path) -> Run:
+    """Read a run folder into tables in natural units.
+
+    Parameters
+    ----------
+    path
+        A run folder, as `Engine.save`, `riskcore.io.replay` or a command wrote it.
+
+    Raises
+    ------
+    RiskDataError
+        The folder holds no run, or one that is damaged.
+
+    Examples
+    --------
+    >>> import pandas as pd, riskcore as rc, tempfile
+    >>> venue = rc.load_venue("backpack").replace(policy={"slice_probability": 1, "fund": 1000})
+    >>> positions = pd.DataFrame({"account": ["ann"], "market": ["SOL_USDC_PERP"], "quantity": [50.0]})
+    >>> balances = pd.DataFrame({"account": ["ann"], "asset": ["USDC"], "quantity": [500.0]})
+    >>> accounts = rc.Accounts.from_frames(venue, positions.assign(entry_price=200.0), balances)
+    >>> engine = rc.Engine(accounts, venue)
+    >>> book = {"bids": [(191.9, 1000.0)], "asks": [(192.0, 1000.0)]}
+    >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 191.95}, {"SOL_USDC_PERP": book}))
+    >>> folder = tempfile.mkdtemp()
+    >>> engine.save(folder)
+    >>> run = rc.read_run(folder)
+    >>> print(run.fills[["account", "side", "quantity", "price", "stage", "reason"]].to_string(index=False))
+    account side  quantity  price      stage reason
+        ann sell      5.21  191.9 order book   full
+    >>> run.accounts_at(0).to_frames().positions["quantity"].tolist()
+    [44.79]
+    """
+    folder = reader.opened(Path(path))
+    known, markets = folder.known, len(folder.venue.markets.symbol)
+    time, mark, index = [np.empty(0, np.int64)], [np.empty((0, markets))], [np.empty((0, markets))]
+    for ticks, _, _ in folder.ticks():
+        if markets and len(ticks["time"]):
+            time.append(ticks["time"][:, 0])
+            mark.append(ticks["mark"])
+            index.append(ticks["index"])
+    return Run(
+        Path(path), folder.venue, folder.accounts(), folder.journal(), known["seed"], known["ticks"], known["complete"],
+        np.concatenate(time), np.concatenate(mark), np.concatenate(index),
+    )  # fmt: skip
+
+
+def _after(accounts: Accounts, rows: Rows, venue: Venue) -> Accounts:
+    """Accounts with the changes of journal rows."""
+    columns = {
+        name: getattr(accounts.columns, name).copy() for name in ("lots", "cost", "entry", "free", "lent", "unsettled")
+    }
+    owner, holder = accounts.position_accounts(), accounts.balance_accounts()
+    market, asset = (getattr(accounts.columns, name).astype(np.int64) for name in ("market", "asset"))
+    positions, balances = owner * accounts.markets + market, holder * accounts.assets + asset
+
+    def add(name: str, key: Any, of: Any, item: Any, width: int, change: Any) -> None:
+        there = (of >= 0) & (item >= 0) & (change != 0)
+        row = np.searchsorted(key, of[there] * width + item[there])
+        np.add.at(columns[name], row, change[there])
+
+    settle = np.full(len(rows), venue.settle)
+    for of, sign, prefix in ((rows["account"], 1, ""), (rows["counterparty"], -1, "counter_")):
+        for name, change in (
+            ("lots", sign * rows["lots"]), ("cost", rows[f"{prefix}cost"]), ("entry", rows[f"{prefix}entry"])
+        ):  # fmt: skip
+            add(name, positions, of, rows["market"], accounts.markets, change)
+        cash = rows[f"{prefix}cash"] - (0 if prefix else rows["fee"])
+        quanta = -(rows["quanta"] + rows["lent"]) if prefix else rows["quanta"]
+        add("free", balances, of, settle, accounts.assets, cash)
+        add("free", balances, of, rows["asset"], accounts.assets, quanta)
+    add("lent", balances, rows["account"], rows["asset"], accounts.assets, rows["lent"])
+    np.add.at(
+        columns["unsettled"], np.maximum(rows["account"], 0), np.where(rows["account"] >= 0, rows["unsettled"], 0)
+    )
+    lots = accounts.orders.lots.copy()
+    lots[rows["order"][rows["event"] == EVENT["cancel"]]] = 0
+    return Accounts.from_rows(
+        venue, accounts.ids, (owner, market, columns["lots"], columns["cost"], columns["entry"]),
+        (holder, asset, columns["free"], columns["lent"]), replace(accounts.orders, lots=lots),
+        accounts.leverage_limit, columns["unsettled"],
+    ).frozen()  # fmt: skip
