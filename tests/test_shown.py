@@ -82,7 +82,8 @@ def joined(text):
 @pytest.mark.parametrize("account", IDS.values())
 def test_accounts_are_shown_as_text(run, account):
     said = joined(call("explain", run[0], "--account", account))
-    assert said.startswith(joined(f"Nothing happened to account {shown(account)}: it was"))
+    assert said.startswith(joined(f"Account {shown(account)}: equity"))
+    assert joined(f"Nothing happened to account {shown(account)}: it was") in said
     assert json.loads(call("explain", run[0], "--account", account, "--json"))["account"] == account
 
 
