@@ -6,24 +6,42 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from riskcore import Engine, RiskDataError, run
+from riskcore import Accounts, Engine, RiskDataError, load_venue, run, sample
+from riskcore.io import read_ticks
 from riskcore.record import EVENT, reader
 from riskcore.run import report
 from tests import small_run
 
 
-@pytest.fixture(scope="module")
-def crash(tmp_path_factory):
+def kept(inputs, path):
     """A run folder; marks and prices of assets that it used; the accounts before the first tick and after each."""
-    venue, accounts, ticks = small_run.crash()
+    venue, accounts, ticks = inputs
     engine, states = Engine(accounts, venue), [accounts.copy()]
     for tick in ticks:
         engine.step(tick)
         states.append(engine.accounts.copy())
-    path = tmp_path_factory.mktemp("crash") / "run"
     engine.save(path)
     _, mark, asset = reader.opened(path).prices()
     return path, venue, mark, asset, states
+
+
+@pytest.fixture(scope="module")
+def crash(tmp_path_factory):
+    """A run in which every stage but ADL has something to do, and funding falls due."""
+    return kept(small_run.crash(), tmp_path_factory.mktemp("crash") / "run")
+
+
+@pytest.fixture(scope="module")
+def deleveraged(tmp_path_factory):
+    """A run without fund and backstop, and with a customer who owes money and holds nothing."""
+    source = sample.venue_source([])
+    venue = load_venue(source | {"policy": source["policy"] | {"fund": 0}})
+    _, made = sample.crash(120, 25)
+    balances = made.balances[made.balances["account"] <= 120]
+    balances = pd.concat([balances, pd.DataFrame({"account": [121], "asset": ["USDC"], "quantity": [-50.0]})])
+    accounts = Accounts.from_frames(venue, made.positions, balances, made.orders)
+    ticks = read_ticks(venue, accounts, made.marks)
+    return kept((venue, accounts, ticks), tmp_path_factory.mktemp("deleveraged") / "run")
 
 
 def value(venue, accounts, mark, asset):
@@ -36,8 +54,15 @@ def value(venue, accounts, mark, asset):
     return found + np.bincount(accounts.balance_accounts(), worth, count) + columns.unsettled * unit
 
 
-def test_price_is_what_the_moves_changed_between_the_events(crash):
-    path, venue, mark, asset, states = crash
+@pytest.mark.parametrize(
+    ("name", "causes"),
+    [
+        ("crash", {"price", "slippage", "fee", "backstop", "funding"}),
+        ("deleveraged", {"price", "adl", "shortfall"}),
+    ],
+)
+def test_price_is_what_the_moves_changed_between_the_events(name, causes, request):
+    path, venue, mark, asset, states = request.getfixturevalue(name)
     moved = sum(
         value(venue, states[t], mark[t], asset[t]) - value(venue, states[t], mark[t - 1], asset[t - 1])
         for t in range(1, len(mark))
@@ -46,7 +71,7 @@ def test_price_is_what_the_moves_changed_between_the_events(crash):
     rows = reader.read_journal(path)
     seen = set()
     touched = np.unique(np.concatenate([rows["account"], rows["counterparty"]]))
-    for row in touched[touched >= 0][::3].tolist():
+    for row in (*touched[touched >= 0][::3], touched[-1]):
         found = asdict(run.explain(path, int(states[0].ids[row])).equity)
         seen |= {name for name, change in found.items() if change}
         assert found["start"] == pytest.approx(start[row], abs=1e-6)
@@ -56,7 +81,7 @@ def test_price_is_what_the_moves_changed_between_the_events(crash):
         own = rows[rows["account"] == row]
         assert found["fee"] == pytest.approx(-own["fee"].sum() / 1e6)
         assert found["funding"] == pytest.approx(own["cash"][own["event"] == EVENT["funding"]].sum() / 1e6)
-    assert seen >= {"price", "slippage", "fee", "backstop", "funding"}
+    assert seen >= causes
 
 
 def test_providers_edge_is_that_of_the_report(crash):

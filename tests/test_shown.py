@@ -87,6 +87,12 @@ def test_accounts_are_shown_as_text(run, account):
     assert json.loads(call("explain", run[0], "--account", account, "--json"))["account"] == account
 
 
+@pytest.mark.parametrize(("command", "more"), [("liquidation-prices", []), ("what-if", ["--shock", "all=-30%"])])
+def test_accounts_of_a_table_are_shown_as_text(run, command, more):
+    words = small_run.arguments(command, run[1], "")[:-2]
+    assert shown(MARKUP)[:11] in call(*words, *more)  # a narrow column goes on below
+
+
 @pytest.mark.parametrize("account", ["[/]", "\x1b[2J", "\udcff", ":smile:"])
 def test_unknown_accounts_are_one_line(run, account):
     said = call("explain", run[0], "--account", account, code=2)
