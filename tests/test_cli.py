@@ -1,6 +1,7 @@
 """The command line from files to files; what it says of bad input is in test_bad_input.py."""
 
 import importlib
+import io
 import json
 import shutil
 import signal
@@ -13,13 +14,15 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from riskcore import Engine, adl_study, sample, sweep
-from riskcore.cli import app
+from riskcore import Engine, __version__, adl_study, liquidation_prices, load_venue, sample, sweep, what_if
+from riskcore.cli import app, commands, render
 from riskcore.io import read_table
-from riskcore.record import reader, run_folder
+from riskcore.record import EVENT, reader, run_folder
 from tests import small_run
 
-COMMANDS = ["demo", "sweep", "replay", "audit", "explain", "report", "adl-study", "warm"]
+COMMANDS = [
+    "demo", "sweep", "liquidation-prices", "what-if", "replay", "audit", "explain", "report", "adl-study", "warm",
+]  # fmt: skip
 replay_module = importlib.import_module("riskcore.run.replay")  # the package has a function of that name
 
 
@@ -142,6 +145,33 @@ class TestSweep:
         assert line == f"out, value '{tmp_path}': must not hold an input of the same command"
         assert all(path.read_bytes() == files[n].read_bytes() for n, path in inputs.items())
 
+    def test_table_of_many_times_names_the_one_that_it_shows(self, files, tmp_path):
+        shown = call(*small_run.arguments("sweep", files, tmp_path / "t.csv")).stdout
+        last = pd.read_parquet(files["marks"])["time"].max()
+        assert str(last) in shown
+        assert "at the last of 25 times" in shown
+        marks = tmp_path / "marks.parquet"
+        pd.read_parquet(files["marks"]).query("time == @last").to_parquet(marks)
+        shown = call(*small_run.arguments("sweep", files | {"marks": marks}, tmp_path / "t.csv")).stdout
+        assert str(last) not in shown
+        assert "at the last of" not in shown
+
+    def test_threads(self, files, tmp_path):
+        for count in (1, 3):
+            call(*small_run.arguments("sweep", files, tmp_path / f"{count}.csv"), "--threads", count)
+        assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "3.csv").read_bytes()
+        line = call(*small_run.arguments("sweep", files, tmp_path / "t.csv"), "--threads", 0, code=2).stderr
+        assert "--threads" in line
+
+    def test_reading_is_shown_on_a_terminal(self, files, tmp_path, monkeypatch):
+        said = io.StringIO()
+        monkeypatch.setattr(commands, "err", Console(file=said, force_terminal=True))
+        call(*small_run.arguments("sweep", files, tmp_path / "t.csv"))
+        assert "reading" in said.getvalue()
+        said.truncate(0)
+        call(*small_run.arguments("sweep", files, tmp_path / "t.csv"), "--json")
+        assert said.getvalue() == ""
+
     def test_nothing_is_left_of_what_is_terminated(self, tmp_path):
         files = small_run.write(tmp_path / "in", small_run.venue_source(), small_run.tables())
         (tmp_path / "out").mkdir()
@@ -170,7 +200,143 @@ cli.app(sys.argv[1:])
 """
 
 
+def inputs(command, files, *more):
+    """Return the command line on the files, without --out."""
+    return [*small_run.arguments(command, files, "")[:-2], *more]
+
+
+def last_prices(frames):
+    """Venue, accounts and the last tick of the tables, as the functions of the library take them."""
+    venue, accounts, ticks = small_run.read(frames)
+    tick = ticks.tick(len(ticks) - 1)
+    return accounts, venue, tick.marks, {"indexes": tick.indexes, "asset_prices": tick.asset_prices}
+
+
+class TestLiquidationPrices:
+    @pytest.mark.parametrize("suffix", ["csv", "parquet"])
+    def test_table_is_that_of_the_library_at_the_last_time(self, suffix, tmp_path):
+        frames = small_run.tables()
+        frames["marks"].loc[2:, "mark_price"] *= 0.99
+        files = small_run.write(tmp_path, small_run.venue_source(), frames, suffix)
+        out = tmp_path / f"prices.{suffix}"
+        found = as_json(*inputs("liquidation-prices", files, "--out", out))
+        accounts, venue, marks, more = last_prices(frames)
+        wanted = liquidation_prices(accounts, venue, marks, **more).to_frame()
+        pd.testing.assert_frame_equal(read_table(out, "out"), wanted, check_exact=True, check_dtype=False)
+        assert wanted["mark_price"].tolist() == [99_000.0, 3_960.0]
+        assert found["time"] == str(pd.Timestamp(small_run.TIMES[1]))
+        assert (found["positions"], found["out"]) == (2, str(out))
+        assert found["nearest"] == wanted.sort_values("distance", key=abs).to_dict("records")
+
+    def test_nearest_are_shown(self, files):
+        found = as_json(*inputs("liquidation-prices", files))
+        assert found["with_liquidation_price"] > len(found["nearest"]) == 20
+        distance = [abs(row["distance"]) for row in found["nearest"]]
+        assert distance == sorted(distance)
+        assert found["out"] is None
+        shown = call(*inputs("liquidation-prices", files)).stdout
+        assert f"{found['positions']} positions, {found['with_liquidation_price']} with a liquidation price" in shown
+        assert f"Nearest to liquidation at {found['time']}" in shown
+
+    def test_out_is_no_input(self, files):
+        line = refused(*inputs("liquidation-prices", files, "--out", files["marks"]))
+        assert line == f"out, value '{files['marks']}': must not be an input of the same command"
+
+
+class TestWhatIf:
+    @pytest.mark.parametrize("suffix", ["csv", "parquet"])
+    def test_table_is_that_of_the_library(self, suffix, tmp_path):
+        frames = small_run.tables()
+        fills = pd.DataFrame({"account": [1], "market": [small_run.BTC], "quantity": [-0.25], "price": [99_000.0]})
+        transfers = pd.DataFrame({"account": [2], "asset": ["XAU"], "quantity": [-0.25]})
+        files = small_run.write(tmp_path, small_run.venue_source(), frames, suffix)
+        more = small_run.write(
+            tmp_path / "more", small_run.venue_source(), {"fills": fills, "transfers": transfers}, suffix
+        )
+        out = tmp_path / f"table.{suffix}"
+        words = ("--fills", more["fills"], "--transfers", more["transfers"], "--shock", f"{small_run.BTC}=-12.5%")
+        found = as_json(*inputs("what-if", files, *words, "--shock", "XAU=0.05", "--out", out))
+        table = read_table(out, "out")
+        accounts, venue, marks, given = last_prices(frames)
+        before = what_if(accounts, venue, marks, **given)
+        shocks = {small_run.BTC: -0.125, "XAU": 0.05}
+        after = what_if(accounts, venue, marks, fills=fills, transfers=transfers, shocks=shocks, **given)
+        for when, wanted in (("before", before), ("after", after)):
+            for name in ("net_equity", "exposure", "initial_margin", "maintenance_margin", "imr", "mmr"):
+                assert table[f"{name}_{when}"].tolist() == getattr(wanted, name).tolist()
+        assert found["accounts"] == 3
+        assert found["liquidatable"] == {"before": before.liquidatable.sum(), "after": after.liquidatable.sum()}
+
+    def test_accounts_whose_status_changes(self, files):
+        found = as_json(*inputs("what-if", files, "--shock", "all=-10%"))
+        assert found["changed"]
+        for row in found["changed"]:
+            assert row["status_before"] != row["status_after"]
+            assert {row["status_before"], row["status_after"]} <= {"safe", "liquidating", "below_auto_close"}
+        crossed = [[row[f"status_{when}"] != "safe" for when in ("before", "after")] for row in found["changed"]]
+        before, after = (found["liquidatable"][when] for when in ("before", "after"))
+        assert sum(now - was for was, now in crossed) == after - before
+        shown = call(*inputs("what-if", files, "--shock", "all=-10%")).stdout
+        assert f"{len(found['changed'])} accounts change their status" in shown
+        shown = call(*inputs("what-if", files, "--shock", "all=0")).stdout
+        assert "No account changes its status." in shown
+
+    def test_a_move_of_its_own_comes_before_that_of_all(self, tmp_path):
+        frames = small_run.tables()
+        files = small_run.write(tmp_path, small_run.venue_source(), frames)
+        call(*inputs("what-if", files, "--shock", "all=-10%", "--shock", "XAU=0", "--out", tmp_path / "t.csv"))
+        accounts, venue, marks, given = last_prices(frames)
+        names = {*venue.markets.symbol, *venue.assets.symbol} - {"USDC"}
+        wanted = what_if(accounts, venue, marks, shocks=dict.fromkeys(names, -0.1) | {"XAU": 0.0}, **given)
+        table = read_table(tmp_path / "t.csv", "out")
+        assert table["net_equity_after"].tolist() == wanted.net_equity.tolist()
+
+    def test_ids_that_are_texts(self, tmp_path):
+        frames = small_run.tables()
+        for name in ("positions", "balances", "orders", "settings"):
+            frames[name]["account"] = frames[name]["account"].map({1: "1", 2: "bob", small_run.PROVIDER: "b"})
+        transfers = pd.DataFrame({"account": ["1"], "asset": ["USDC"], "quantity": [-1_000.0]})
+        files = small_run.write(tmp_path, small_run.venue_source("b"), frames)
+        transfers.to_csv(tmp_path / "transfers.csv", index=False)
+        out = tmp_path / "out.csv"
+        call(*inputs("what-if", files, "--transfers", tmp_path / "transfers.csv", "--out", out))
+        table = pd.read_csv(out).set_index("account")
+        paid = table["net_equity_before"] - table["net_equity_after"]
+        assert paid.to_dict() == {"1": 1_000.0, "b": 0.0, "bob": 0.0}
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            ([], "what-if: needs --shock, --fills or --transfers: nothing changes without"),
+            (["--shock", "-10%"], "shock, value '-10%': must be SYMBOL=MOVE, as all=-10% or BTC_USDC_PERP=-0.1"),
+            (["--shock", "all=ten"], "shock, value 'all=ten': must be SYMBOL=MOVE, as all=-10% or BTC_USDC_PERP=-0.1"),
+            (["--shock", "all=nan"], "shock, value 'all=nan': must be SYMBOL=MOVE, as all=-10% or BTC_USDC_PERP=-0.1"),
+            (["--shock", "all=1%", "--shock", "all=2%"], "shock.all, value 'all=2%': must be given once"),
+            (["--shock", "X=1%"], "shocks.X, value 0.01: must be a market or a collateral asset of the venue"),
+            (["--shock", "USDC=1%"], "shocks.USDC: must not be the settle asset: it is worth 1"),
+            (["--shock", "BTC=-100%"], "shocks.BTC, value -1.0: must be a finite number > -1"),
+            (["--shock", "BTC=1e999"], "shocks.BTC, value inf: must be a finite number > -1"),
+        ],
+    )
+    def test_bad_input_is_refused(self, words, said, files):
+        assert refused(*inputs("what-if", files, *words)) == said
+
+
 class TestReplay:
+    def test_without_books(self, files, tmp_path):
+        files = {name: path for name, path in files.items() if name != "books"}
+        result = call(*small_run.arguments("replay", files, tmp_path / "run"))
+        assert result.stderr == (
+            "riskcore: no --books: without depth no slice is filled, and what is liquidated goes to the backstop and "
+            "ADL\n"
+        )
+        rows = reader.read_journal(tmp_path / "run")
+        assert EVENT["book"] not in rows["event"]
+        assert EVENT["backstop"] in rows["event"]
+        assert "books" not in run_folder.manifest(tmp_path / "run")["inputs"]
+        call("audit", tmp_path / "run")
+        call(*small_run.arguments("replay", files, tmp_path / "run"))  # shows the complete run
+
     def test_run_folder_names_its_inputs(self, files, run):
         known = run_folder.manifest(run)
         assert known["complete"]
@@ -300,14 +466,39 @@ class TestExplain:
         found = as_json("explain", run, "--account", account)
         own = (rows["account"] == row) | (rows["counterparty"] == row)
         assert found["account"] == str(account)
+        assert found["settle_asset"] == "USDC"
         assert len(found["events"]) == np.count_nonzero(own)
         assert found["events"][0]["event"] == "trigger"
-        assert all(event["what"] and event["why"] for event in found["events"])
-        assert f"Account {account}" in call("explain", run, "--account", account).stdout
+        equity = found["equity"]
+        end = equity.pop("end")
+        assert sum(equity.values()) == pytest.approx(end, abs=1e-9)
+        assert (equity["price"] < 0) & (equity["fee"] < 0)
 
-    def test_provider_sees_what_it_took_over(self, run):
+    def test_json_has_numbers(self, run):
         events = as_json("explain", run, "--account", 121)["events"]
-        assert any("taken over from account" in event["what"] for event in events)
+        numbers = {"quantity", "requested", "price", "cash", "fee", "mmr_before", "mmr_after"}
+        assert set(events[0]) == {"time", "event", "reason", "market", "asset", "counterparty", *numbers}
+        assert not any(isinstance(event[name], str) for event in events for name in numbers)
+        taken = [event for event in events if event["event"] == "backstop" and event["market"]]
+        rows = reader.read_journal(run)
+        rows = rows[(rows["event"] == EVENT["backstop"]) & (rows["counterparty"] == 120) & (rows["market"] >= 0)]
+        assert [event["counterparty"] for event in taken] == (rows["account"] + 1).tolist()
+        step = load_venue(run / "venue.json").markets.step_size[rows["market"]]
+        assert [event["quantity"] for event in taken] == pytest.approx((-rows["lots"] * step).tolist())
+        assert [event["price"] for event in taken] == rows["price"].tolist()
+        assert [event["cash"] for event in taken] == pytest.approx((rows["counter_cash"] / 1e6).tolist())
+
+    def test_a_row_is_a_line(self, run, monkeypatch):
+        monkeypatch.setattr(render, "out", Console(width=100))
+        rows = reader.read_journal(run)
+        for row in np.unique(rows["account"][rows["event"] == EVENT["book"]]).tolist():
+            lines = call("explain", run, "--account", row + 1).stdout.splitlines()
+            assert lines[0].startswith(f"Account {row + 1}: equity ")
+            assert lines[1].startswith("Changed by price ")
+            assert max(map(len, lines)) <= 100
+            count = np.count_nonzero((rows["account"] == row) | (rows["counterparty"] == row))
+            times = [line for line in lines if line.startswith("20:5") or line.startswith("21:")]
+            assert len(times) == count
 
     def test_untouched_account(self, run):
         rows = reader.read_journal(run)
@@ -430,6 +621,16 @@ def test_help_names_every_command():
     text = call("--help").stdout
     assert [name for name in COMMANDS if name not in text] == []
     assert sorted(command.name or command.callback.__name__ for command in app.registered_commands) == sorted(COMMANDS)
+
+
+def test_version():
+    assert call("--version").stdout == f"riskcore {__version__}\n"
+
+
+def test_shell_completion():
+    words = {"_RISKCORE_COMPLETE": "complete_bash", "COMP_WORDS": "riskcore li", "COMP_CWORD": "1"}
+    result = CliRunner().invoke(app, [], prog_name="riskcore", env=words)
+    assert result.stdout.split() == ["liquidation-prices"]
 
 
 def test_module_runs():

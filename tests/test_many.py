@@ -145,9 +145,7 @@ def test_tables_are_those_of_single_calls(state, monkeypatch):
             assert bits(table)[1:] == bits(single)[1:]
     pd.testing.assert_frame_equal(
         rc.sweep(accounts, venue, marks).to_frame(),
-        pd.concat([table.to_frame().assign(time=table.time) for table in found], ignore_index=True)[
-            ["time", *COLUMNS]
-        ],
+        pd.concat([table.to_frame().assign(time=table.time) for table in found], ignore_index=True)[["time", *COLUMNS]],
     )
 
 

@@ -250,7 +250,8 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
     accounts, prices = large(CHUNK + 1)
     before = listed(accounts, accounts.sweep_view.columns, prices.lookup)
     columns = accounts.sweep_view.columns._replace(
-        balance=accounts.sweep_view.columns.balance.copy(), cash_minus_cost=accounts.sweep_view.columns.cash_minus_cost.copy()
+        balance=accounts.sweep_view.columns.balance.copy(),
+        cash_minus_cost=accounts.sweep_view.columns.cash_minus_cost.copy(),
     )
     given = prices.arrays._replace(
         price_per_lot=prices.arrays.price_per_lot.copy(), price_per_quantum=prices.arrays.price_per_quantum.copy()

@@ -82,8 +82,15 @@ def joined(text):
 @pytest.mark.parametrize("account", IDS.values())
 def test_accounts_are_shown_as_text(run, account):
     said = joined(call("explain", run[0], "--account", account))
-    assert said.startswith(joined(f"Nothing happened to account {shown(account)}: it was"))
+    assert said.startswith(joined(f"Account {shown(account)}: equity"))
+    assert joined(f"Nothing happened to account {shown(account)}: it was") in said
     assert json.loads(call("explain", run[0], "--account", account, "--json"))["account"] == account
+
+
+@pytest.mark.parametrize(("command", "more"), [("liquidation-prices", []), ("what-if", ["--shock", "all=-30%"])])
+def test_accounts_of_a_table_are_shown_as_text(run, command, more):
+    words = small_run.arguments(command, run[1], "")[:-2]
+    assert shown(MARKUP)[:11] in call(*words, *more)  # a narrow column goes on below
 
 
 @pytest.mark.parametrize("account", ["[/]", "\x1b[2J", "\udcff", ":smile:"])

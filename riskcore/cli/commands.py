@@ -8,23 +8,24 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
+import numpy as np
 import pandas as pd
 import pyarrow
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from typer.core import TyperGroup
 
-from .. import adl_study, sample
+from .. import __version__, adl_study, sample
 from ..audit import audit as audit_run
 from ..audit.venue import RunError
-from ..boundary import RiskDataError, shown
-from ..io import TABLES, output_file, read_accounts, read_table, read_ticks, write_text
+from ..boundary import RiskDataError, moment, shown
+from ..io import TABLES, output_file, read_accounts, read_table, read_ticks, write_table, write_text
 from ..io.sweeps import write_sweep
-from ..margin import margin_table
+from ..margin import MarginTable, liquidation_prices, margin_table, what_if
 from ..market import Prices, TickTable
 from ..record import EVENT, reader
 from ..run import explain as explain_account
@@ -32,14 +33,18 @@ from ..run import replay, report
 from ..state import Accounts
 from ..venue import PRESETS, Venue, load_venue, venue_path
 from .render import (
+    MOST_SHOWN,
     _audit_json,
+    _explanation_json,
     _print_agreement,
     _print_audit,
     _print_distribution,
+    _print_explanation,
     _print_json,
+    _print_liquidation_prices,
     _print_providers,
     _print_split,
-    _ratio,
+    _print_status_changes,
     _records,
     err,
     out,
@@ -77,7 +82,6 @@ app = typer.Typer(
     cls=_Commands,
     help="Who would be liquidated, how, at what price, and who pays.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -91,6 +95,9 @@ OrdersFile = Annotated[Path | None, typer.Option("--orders", help="Open orders t
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="Account settings: leverage_limit, unsettled.")]
 MarksFile = Annotated[Path, typer.Option("--marks", help="Mark prices table.")]
 AssetPricesFile = Annotated[Path | None, typer.Option("--asset-prices", help="Prices of the other assets.")]
+ThreadCount = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Number of threads; by default every core that gains time.")
+]
 TimeUnit = Annotated[
     str, typer.Option("--time-unit", help="Unit of times that are whole numbers since the epoch: ns, us, ms or s.")
 ]
@@ -126,6 +133,30 @@ def _progress(what: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _spinner(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Show on standard error what is being done, for work that takes a while and cannot say how long."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what: bar.update(task, description=what)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"riskcore {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -169,25 +200,137 @@ def sweep(
     select_only: Annotated[
         bool, typer.Option("--select-only", help="Write the accounts at 100 % or above alone.")
     ] = False,
+    threads: ThreadCount = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Compute the margin table of all accounts, for every time in the marks, written while it is computed."""
     with _one_line_errors():
-        venue_file = venue_path(venue_name)
-        output_file(out_file, TABLES, (venue_file, positions, balances, marks, orders, settings, asset_prices))
-        venue = load_venue(venue_file)
-        accounts = read_accounts(venue, positions, balances, orders, settings)
-        ticks = read_ticks(
-            venue, accounts, read_table(marks, "marks"), None, _table(asset_prices, "asset_prices"), unit=time_unit
-        )
+        files = _inputs(venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices)
+        output_file(out_file, TABLES, files.values())
+        venue, accounts, ticks = _read(files, time_unit, as_json)
         with _progress("sweep", as_json) as bar:
-            counts = write_sweep(out_file, accounts, venue, ticks, select_only=select_only, progress=bar)
+            counts = write_sweep(
+                out_file, accounts, venue, ticks, select_only=select_only, threads=threads, progress=bar
+            )  # fmt: skip
         if as_json:
             _print_json({"accounts": len(accounts), "times": len(ticks), "liquidatable": counts, "out": str(out_file)})
             return
-        last = margin_table(accounts, Prices.of_tick(venue, accounts, ticks.tick(len(ticks) - 1)))
-        _print_distribution({"accounts": report.margin_distribution(last.mmr)})
-        out.print(f"{len(accounts):,} accounts, {counts[-1]:,} at 100 % or above; table in {out_file}")
+        prices = Prices.of_tick(venue, accounts, ticks.tick(len(ticks) - 1))
+        last = margin_table(accounts, prices, threads=threads)
+        label = moment(ticks.time[-1]) if len(ticks) > 1 else "accounts"
+        _print_distribution({label: report.margin_distribution(last.mmr)})
+        when = f" at the last of {len(ticks):,} times" if len(ticks) > 1 else ""
+        out.print(f"{len(accounts):,} accounts, {counts[-1]:,} at 100 % or above{when}; table in {out_file}")
+
+
+@app.command(name="liquidation-prices")
+def liquidation_prices_command(
+    venue_name: VenueFile,
+    positions: PositionsFile,
+    balances: BalancesFile,
+    marks: MarksFile,
+    orders: OrdersFile = None,
+    settings: SettingsFile = None,
+    asset_prices: AssetPricesFile = None,
+    time_unit: TimeUnit = "ns",
+    threads: ThreadCount = None,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Table of all positions, Parquet or CSV by the suffix.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compute the liquidation price of every position, at the last time in the marks; show the nearest ones."""
+    with _one_line_errors():
+        files = _inputs(venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices)
+        if out_file is not None:
+            output_file(out_file, TABLES, files.values())
+        venue, accounts, ticks = _read(files, time_unit, as_json)
+        prices = _last_prices(ticks)
+        with _spinner(as_json) as show:
+            show("liquidation prices")
+            table = liquidation_prices(accounts, venue, **prices, threads=threads).to_frame()
+        if out_file is not None:
+            write_table(table, out_file)
+        found = table.dropna(subset="liquidation_price")
+        nearest = found.loc[found["distance"].abs().sort_values(kind="stable").index[:MOST_SHOWN]]
+        if as_json:
+            counts = {"positions": len(table), "with_liquidation_price": len(found)}
+            _print_json(
+                {"time": moment(ticks.time[-1])} | counts
+                | {"nearest": _records(nearest), "out": None if out_file is None else str(out_file)}
+            )  # fmt: skip
+            return
+        _print_liquidation_prices(nearest, moment(ticks.time[-1]))
+        written = "" if out_file is None else f"; table in {out_file}"
+        out.print(f"{len(table):,} positions, {len(found):,} with a liquidation price{written}")
+
+
+@app.command(name="what-if")
+def what_if_command(
+    venue_name: VenueFile,
+    positions: PositionsFile,
+    balances: BalancesFile,
+    marks: MarksFile,
+    orders: OrdersFile = None,
+    settings: SettingsFile = None,
+    asset_prices: AssetPricesFile = None,
+    shock: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shock",
+            help="Move of a price, SYMBOL=-10% or SYMBOL=-0.1, more than once for more; "
+            "all=-10% moves every market and asset that has no move of its own.",
+        ),
+    ] = None,
+    fills: Annotated[
+        Path | None, typer.Option("--fills", help="Fills table: account, market, quantity (signed), price.")
+    ] = None,
+    transfers: Annotated[
+        Path | None, typer.Option("--transfers", help="Transfers table: account, asset, quantity (signed).")
+    ] = None,
+    time_unit: TimeUnit = "ns",
+    threads: ThreadCount = None,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Table of all accounts before and after, Parquet or CSV by the suffix.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare the margin of all accounts before and after price moves, fills and transfers, at the last time."""
+    with _one_line_errors():
+        if not shock and fills is None and transfers is None:
+            raise RiskDataError("what-if", None, "needs --shock, --fills or --transfers: nothing changes without")
+        files = _inputs(venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices)
+        if out_file is not None:
+            output_file(out_file, TABLES, (*files.values(), fills, transfers))
+        venue, accounts, ticks = _read(files, time_unit, as_json)
+        prices = _last_prices(ticks)
+        traded, moved = _table(fills, "fills", accounts), _table(transfers, "transfers", accounts)
+        shocks = _shocks(shock or [], venue)
+        with _spinner(as_json) as show:
+            show("margins before and after")
+            before = what_if(accounts, venue, **prices, threads=threads)
+            after = what_if(
+                accounts, venue, **prices, fills=traded, transfers=moved, shocks=shocks, threads=threads
+            )  # fmt: skip
+        table = _before_and_after(before, after)
+        if out_file is not None:
+            write_table(table, out_file)
+        changed = table[before.status != after.status]
+        liquidatable = {"before": int(before.liquidatable.sum()), "after": int(after.liquidatable.sum())}
+        if as_json:
+            _print_json(
+                {"time": moment(ticks.time[-1]), "accounts": len(accounts), "liquidatable": liquidatable}
+                | {"changed": _records(changed), "out": None if out_file is None else str(out_file)}
+            )  # fmt: skip
+            return
+        _print_status_changes(changed)
+        out.print(
+            f"{len(accounts):,} accounts at {moment(ticks.time[-1])}: {liquidatable['before']:,} at 100 % or above "
+            f"before, {liquidatable['after']:,} after" + ("" if out_file is None else f"; table in {out_file}")
+        )
+
+
+_WITHOUT_BOOKS = "no --books: without depth no slice is filled, and what is liquidated goes to the backstop and ADL"
 
 
 @app.command(name="replay")
@@ -196,8 +339,10 @@ def replay_command(
     positions: PositionsFile,
     balances: BalancesFile,
     marks: MarksFile,
-    books: Annotated[Path, typer.Option("--books", help="Order books table.")],
     out_folder: Annotated[Path, typer.Option("--out", help="Run folder; a run that was cut is continued.")],
+    books: Annotated[
+        Path | None, typer.Option("--books", help="Order books table; without it no market has depth.")
+    ] = None,
     orders: OrdersFile = None,
     settings: SettingsFile = None,
     asset_prices: AssetPricesFile = None,
@@ -207,21 +352,13 @@ def replay_command(
 ) -> None:
     """Run the engine over all ticks of the tables into a run folder."""
     with _one_line_errors():
-        venue_file = venue_path(venue_name)
-        given = (venue_file, positions, balances, marks, books, orders, settings, asset_prices)
-        if any(out_folder.resolve() in path.resolve().parents for path in given if path is not None):
+        files = _inputs(venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices, books)
+        if any(out_folder.resolve() in path.resolve().parents for path in files.values()):
             raise RiskDataError("out", None, "must not hold an input of the same command", value=str(out_folder))
-        venue = load_venue(venue_file)
-        accounts = read_accounts(venue, positions, balances, orders, settings)
-        ticks = read_ticks(
-            venue, accounts, read_table(marks, "marks"), read_table(books, "books"),
-            _table(asset_prices, "asset_prices"), unit=time_unit,
-        )  # fmt: skip
-        files = {
-            "venue": venue_file, "positions": positions, "balances": balances, "orders": orders, "settings": settings,
-            "asset_prices": asset_prices, "marks": marks, "books": books,
-        }  # fmt: skip
-        inputs = {n: {"path": str(p), "sha256": _digest(p)} for n, p in files.items() if p is not None}
+        venue, accounts, ticks = _read(files, time_unit, as_json)
+        if books is None:
+            err.print(f"riskcore: {_WITHOUT_BOOKS}", soft_wrap=True)
+        inputs = {name: {"path": str(path), "sha256": _digest(path)} for name, path in files.items()}
         result = _run(venue, accounts, ticks, out_folder, seed, inputs, as_json)
         if as_json:
             _print_json(result)
@@ -258,20 +395,13 @@ def explain(
     account: Annotated[str, typer.Option("--account", help="Account id.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Tell what happened to an account, and why, in order."""
+    """Explain what happened to an account: what changed its equity, and every event with its reason, in order."""
     with _one_line_errors():
         found = explain_account(run, account)
         if as_json:
-            _print_json({"account": account, "events": json.loads(found.to_json(orient="records", date_format="iso"))})
-            return
-        if not len(found):
-            out.print(f"Nothing happened to account {account}: it was never at 100 % and took nothing over.")
-            return
-        table = Table("time", "what", "why", "MMR before", "after", title=f"Account {account}", title_justify="left")
-        for row in found.to_dict("records"):
-            ratios = _ratio(row["mmr_before"]), _ratio(row["mmr_after"])
-            table.add_row(f"{row['time']:%Y-%m-%d %H:%M:%S}", row["what"], row["why"], *ratios)
-        out.print(table)
+            _print_json(_explanation_json(found))
+        else:
+            _print_explanation(found)
 
 
 @app.command(name="report")
@@ -351,8 +481,90 @@ def warm() -> None:
         out.print(f"Compiled kernels: {folder}", highlight=False, soft_wrap=True)
 
 
-def _table(path: Path | None, name: str) -> pd.DataFrame | None:
-    return None if path is None else read_table(path, name)
+def _table(path: Path | None, name: str, accounts: Accounts | None = None) -> pd.DataFrame | None:
+    return None if path is None else read_table(path, name, accounts)
+
+
+def _inputs(
+    venue: Path,
+    positions: Path,
+    balances: Path,
+    orders: Path | None,
+    settings: Path | None,
+    marks: Path,
+    asset_prices: Path | None,
+    books: Path | None = None,
+) -> dict[str, Path]:
+    """Files of a command by the names of their tables, of those that are given."""
+    files = {
+        "venue": venue, "positions": positions, "balances": balances, "orders": orders, "settings": settings,
+        "asset_prices": asset_prices, "marks": marks, "books": books,
+    }  # fmt: skip
+    return {name: path for name, path in files.items() if path is not None}
+
+
+def _read(files: dict[str, Path], time_unit: str, quiet: bool) -> tuple[Venue, Accounts, TickTable]:
+    """Read the input files of a command."""
+    with _spinner(quiet) as show:
+        show("reading accounts")
+        venue = load_venue(files["venue"])
+        accounts = read_accounts(
+            venue, files["positions"], files["balances"], files.get("orders"), files.get("settings")
+        )  # fmt: skip
+        show("reading marks")
+        marks = read_table(files["marks"], "marks")
+        show("reading books")
+        books = _table(files.get("books"), "books")
+        show("collecting ticks")
+        asset_prices = _table(files.get("asset_prices"), "asset_prices")
+        ticks = read_ticks(venue, accounts, marks, books, asset_prices, unit=time_unit)
+    return venue, accounts, ticks
+
+
+def _last_prices(ticks: TickTable) -> dict[str, Any]:
+    """Prices of the last tick, as the functions of a single vector of prices take them."""
+    tick = ticks.tick(len(ticks) - 1)
+    return {
+        "prices": tick.marks, "indexes": tick.indexes, "asset_prices": tick.asset_prices,
+        "open_interest": tick.open_interest,
+    }  # fmt: skip
+
+
+def _shocks(texts: list[str], venue: Venue) -> dict[str, float] | None:
+    """Read the moves of prices by symbol."""
+    if not texts:
+        return None
+    found: dict[str, float] = {}
+    for text in texts:
+        symbol, _, move = text.rpartition("=")
+        try:
+            number = Decimal(move.removesuffix("%")) / (100 if move.endswith("%") else 1)
+        except ArithmeticError:
+            number = Decimal("nan")
+        if not symbol or number.is_nan():
+            rule = "must be SYMBOL=MOVE, as all=-10% or BTC_USDC_PERP=-0.1"
+            raise RiskDataError("shock", None, rule, value=text)
+        if symbol in found:
+            raise RiskDataError("shock", symbol, "must be given once", value=text)
+        found[symbol] = float(number)
+    if "all" in found:
+        names = dict.fromkeys((*venue.markets.symbol, *venue.assets.symbol), found.pop("all"))
+        del names[venue.settle_asset]
+        found = names | found
+    return found
+
+
+def _before_and_after(before: MarginTable, after: MarginTable) -> pd.DataFrame:
+    """Margin of the same accounts in two tables, side by side."""
+    columns = {"account": before.account}
+    for name in ("net_equity", "exposure", "initial_margin", "maintenance_margin", "imr", "mmr"):
+        columns |= {f"{name}_before": getattr(before, name), f"{name}_after": getattr(after, name)}
+    columns |= {"status_before": _STATUSES[before.status], "status_after": _STATUSES[after.status]}
+    return pd.DataFrame(columns)
+
+
+_STATUSES = np.array(["safe", "liquidating", "below_auto_close"], object)
+"""Status of a margin table as text, by its code."""
 
 
 def _digest(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ import pandas as pd
 import typer
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from .. import adl_study
 from ..audit import AuditReport
 from ..boundary import shown
+from ..run import Explanation
 from ..venue import Venue
 
 
@@ -177,6 +180,94 @@ def _records(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     times = {name: frame[name].map(pd.Timestamp.isoformat) for name in frame.select_dtypes("datetimetz").columns}
     found: list[Any] = frame.assign(**times).to_dict("records")
     return found
+
+
+MOST_SHOWN = 20
+"""Rows of a table on the console, of what can be as many as the accounts."""
+
+
+def _print_liquidation_prices(nearest: pd.DataFrame, when: str) -> None:
+    columns = ("account", "market", "quantity", "mark", "liquidation price", "distance")
+    view = Table(*columns, title=f"Nearest to liquidation at {when}", title_justify="left")
+    for column in view.columns[2:]:
+        column.justify = "right"
+    for row in nearest.to_dict("records"):
+        view.add_row(
+            str(row["account"]), row["market"], f"{row['quantity']:,g}", f"{row['mark_price']:,.6g}",
+            f"{row['liquidation_price']:,.6g}", f"{row['distance']:+.2%}",
+        )  # fmt: skip
+    out.print(view)
+
+
+def _print_status_changes(changed: pd.DataFrame) -> None:
+    """Margin before and after of accounts whose status changes, largest equity first."""
+    if not len(changed):
+        out.print("No account changes its status.")
+        return
+    columns = ("account", "status", "net equity", "after", "MMR", "after")
+    view = Table(*columns, title=f"{len(changed):,} accounts change their status", title_justify="left")
+    for column in view.columns[2:]:
+        column.justify = "right"
+    first = changed.sort_values("net_equity_before", ascending=False, kind="stable")[:MOST_SHOWN]
+    for row in first.to_dict("records"):
+        status = f"{row['status_before']} > {row['status_after']}".replace("below_auto_close", "auto-close")
+        view.add_row(
+            str(row["account"]), status,
+            *(f"{row[f'net_equity_{moment}']:,.2f}" for moment in ("before", "after")),
+            *(_ratio(row[f"mmr_{moment}"]) for moment in ("before", "after")),
+        )  # fmt: skip
+    out.print(view)
+    if len(changed) > MOST_SHOWN:
+        out.print(f"The {MOST_SHOWN} with the largest equity are shown.")
+
+
+_CHANGES = {
+    "price": "price", "slippage": "slippage", "fee": "fee", "backstop": "backstop edge", "adl": "ADL",
+    "funding": "funding", "interest": "interest", "shortfall": "shortfall",
+}  # fmt: skip
+"""Causes of a change of equity, and their names; those after ADL are shown if there was any."""
+
+
+def _print_explanation(found: Explanation) -> None:
+    equity = asdict(found.equity)
+    out.print(
+        f"Account {found.account}: equity {equity['start']:,.2f} {found.settle_asset} at the start, "
+        f"{equity['end']:,.2f} at the end"
+    )
+    always = list(_CHANGES)[:5]
+    named = [f"{text} {equity[name]:+,.2f}" for name, text in _CHANGES.items() if name in always or equity[name]]
+    out.print(f"Changed by {', '.join(named)}")
+    events = found.events
+    if not len(events):
+        out.print(f"Nothing happened to account {found.account}: it was never at 100 % and took nothing over.")
+        return
+    one_day = events["time"].iloc[0].date() == events["time"].iloc[-1].date()
+    header = f"{events['time'].iloc[0]:%Y-%m-%d}" if one_day else "time"
+    view = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for name in (header, "what", "reason", "MMR after"):
+        view.add_column(name, justify="right" if name == "MMR after" else "left", no_wrap=True)
+    for row in events.to_dict("records"):
+        ratio = row["mmr_after"]
+        ratio = _ratio(ratio) if np.isnan(ratio) or np.isinf(ratio) or ratio < 10 else _share(ratio)
+        view.add_row(
+            f"{row['time']:{'%H:%M:%S' if one_day else '%Y-%m-%d %H:%M:%S'}}", row["what"], row["reason"], ratio
+        )
+    # a row is a line, also where the console is narrower or is no terminal
+    view.width = Measurement.get(out, out.options.update(max_width=10_000), view).maximum
+    out.print(view, crop=False)
+    reasons = events.drop_duplicates("reason").sort_values("reason")
+    for reason, why in zip(reasons["reason"], reasons["why"], strict=True):
+        if reason != why:
+            out.print(f"{reason}: {why}", soft_wrap=True)
+
+
+def _explanation_json(found: Explanation) -> dict[str, Any]:
+    """Numbers of an explanation, without the sentences."""
+    events = _records(found.events.drop(columns=["what", "why"]))
+    return {
+        "account": str(found.account), "settle_asset": found.settle_asset, "equity": asdict(found.equity),
+        "events": events,
+    }  # fmt: skip
 
 
 def _print_audit(found: AuditReport) -> None:

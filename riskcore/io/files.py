@@ -42,18 +42,32 @@ _ANOTHER_START = re.compile(rb"^(?=[^\r\n])(?!(0|-?[1-9][0-9]{0,17}),)", re.MULT
 _NEVER = -(2**62)
 
 
-def read_table(path: str | Path, table: str) -> pd.DataFrame:
+def read_table(path: str | Path, table: str, accounts: Accounts | None = None) -> pd.DataFrame:
     """Read a table from a file, Parquet by its suffix, else CSV.
 
     Times are left as the file has them: the unit of whole numbers is told to the function that takes the table.
     In a CSV file the quote that `write_table` puts before a text is taken away.
+
+    Parameters
+    ----------
+    path
+        The file.
+    table
+        Name of the table in messages.
+    accounts
+        The accounts that the table is about: where their ids are text, so are those of a CSV file.
 
     Raises
     ------
     RiskDataError
         The file cannot be read, is not what its suffix says, or has no rows.
     """
-    return _with_ids([path], [_read(path, table)])[0]
+    frame = _read(path, table)
+    if accounts is not None and accounts.ids.dtype != np.int64:
+        if _kind(Path(path)) == "CSV" and "account" in frame.columns:
+            frame["account"] = frame["account"].astype(str)
+        return frame
+    return _with_ids([path], [frame])[0]
 
 
 def read_accounts(

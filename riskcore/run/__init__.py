@@ -1,8 +1,9 @@
 """Whole runs: replay tables into a run folder, read it as tables, report it, explain an account of it."""
 
 from . import report
-from .explain import explain
+from .attribution import EquityChange
+from .explain import Explanation, explain
 from .frames import Run, read_run
 from .replay import replay
 
-__all__ = ["Run", "explain", "read_run", "replay", "report"]
+__all__ = ["EquityChange", "Explanation", "Run", "explain", "read_run", "replay", "report"]

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ..boundary import RiskDataError, text_of
 from ..record import REASONS, reader, to_frame
+from .attribution import EquityChange, equity_change
 
 
-def explain(path: str | Path, account: int | str) -> pd.DataFrame:
-    """Journal rows in which an account was liquidated or was the counterparty, each with a sentence.
+@dataclass(frozen=True)
+class Explanation:
+    """What happened to one account in a run.
+
+    Attributes
+    ----------
+    account : int or str
+        The user's account id.
+    settle_asset : str
+        Symbol of the asset that money is in.
+    equity : EquityChange
+        Equity at the start and at the end, and what changed it.
+    events : DataFrame
+        A row for each journal row in which the account was liquidated or was the counterparty: time, event, reason,
+        market, asset, counterparty (the other account's id, or book, fund, shortfall, pool), quantity (change of the
+        account's position or balance of the asset, signed), requested (quantity that was to be traded; NaN without a
+        market), price, cash (change of the account's settle balance, fee not counted), fee, mmr_before, mmr_after
+        (of the account itself; NaN where it was the counterparty), and in words what happened and why. Natural units.
+    """
+
+    account: int | str
+    settle_asset: str
+    equity: EquityChange
+    events: pd.DataFrame
+
+
+def explain(path: str | Path, account: int | str) -> Explanation:
+    """Explain what happened to one account in a run: its equity, and its journal rows with a sentence each.
 
     Parameters
     ----------
@@ -25,7 +56,7 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame: time, event, what, why, mmr_before, mmr_after.
+    Explanation
 
     Raises
     ------
@@ -66,7 +97,7 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
             case "convert":
                 text = f"{moved:+g} {asset} against {money:+,.2f} {settle}"
             case "book":
-                verb = "sold into the bids" if line["lots"] < 0 else "bought from the asks"
+                verb = "sold" if line["lots"] < 0 else "bought"
                 text = f"{size:g} of {asked:g} {market} {verb} at {price:,.6g}, fee {fee:,.2f}"
             case "skip":
                 text = f"{item} rests"
@@ -79,9 +110,9 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
             case "backstop" | "adl" if market not in step:
                 text = _exchange(own_row, line, quantum, settle)
             case "backstop" | "adl" if own_row:
-                text = f"{size:g} {market} handed to account {line['counterparty']} at {price:,.6g}"
+                text = f"{size:g} {market} to account {line['counterparty']} at {price:,.6g}"
             case "backstop" | "adl":
-                text = f"{size:g} {market} taken over from account {line['account']} at {price:,.6g}"
+                text = f"{size:g} {market} from account {line['account']} at {price:,.6g}"
             case "unfilled":
                 text = f"{asked:g} {market} that nobody took stays open"
             case "funding":
@@ -103,10 +134,39 @@ def explain(path: str | Path, account: int | str) -> pd.DataFrame:
             case _:
                 text = f"{money:,.2f} {settle} of shortfall left on record"
         what.append(text)
-    frame["what"] = what
-    frame["why"] = frame["reason"].astype(object).map(REASONS)
-    frame.loc[~mine, ["mmr_before", "mmr_after"]] = float("nan")
-    return frame[["time", "event", "what", "why", "mmr_before", "mmr_after"]]
+    traded, requested = (_natural(own[name], venue.markets.step, own["market"]) for name in ("lots", "requested"))
+    quanta = _natural(own["quanta"] + own["lent"], venue.assets.quantum, own["asset"])
+    cash, fee = np.where(mine, own["cash"], own["counter_cash"]), np.where(mine, own["fee"], 0)
+    row_of_settle = np.full(len(own), venue.settle)
+    events = pd.DataFrame(
+        {
+            "time": frame["time"],
+            "event": frame["event"],
+            "reason": frame["reason"],
+            "market": frame["market"],
+            "asset": frame["asset"],
+            "counterparty": frame["counterparty"].where(mine, frame["account"]),
+            "quantity": np.where(mine, 1, -1) * np.where(own["market"] >= 0, traded, quanta),
+            "requested": requested,
+            "price": own["price"],
+            "cash": _natural(cash, venue.assets.quantum, row_of_settle),
+            "fee": _natural(fee, venue.assets.quantum, row_of_settle),
+            "mmr_before": np.where(mine, own["mmr_before"], np.nan),
+            "mmr_after": np.where(mine, own["mmr_after"], np.nan),
+            "what": what,
+            "why": [REASONS[reason] for reason in frame["reason"]],
+        }
+    )
+    account = accounts.ids[row : row + 1].tolist()[0]
+    return Explanation(account, settle, equity_change(run, accounts, row, own), events)
+
+
+def _natural(
+    amount: npt.NDArray[Any], unit: Sequence[Fraction], kind: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Whole numbers of each row's unit as the nearest number in natural units; NaN where ``kind`` is -1."""
+    over, under = (np.array([float(getattr(u, part)) for u in unit]) for part in ("numerator", "denominator"))
+    return np.where(kind >= 0, amount * over[kind] / under[kind], np.nan)
 
 
 def _exchange(own_row: bool, line: dict[Hashable, Any], quantum: dict[str, float], settle: str) -> str:

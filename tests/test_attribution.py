@@ -1,0 +1,133 @@
+"""What changed the equity of an account over a run, against equities of the state between the ticks."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from riskcore import Accounts, Engine, RiskDataError, load_venue, run, sample
+from riskcore.io import read_ticks
+from riskcore.record import EVENT, reader
+from riskcore.run import report
+from tests import small_run
+
+
+def kept(inputs, path):
+    """A run folder; marks and prices of assets that it used; the accounts before the first tick and after each."""
+    venue, accounts, ticks = inputs
+    engine, states = Engine(accounts, venue), [accounts.copy()]
+    for tick in ticks:
+        engine.step(tick)
+        states.append(engine.accounts.copy())
+    engine.save(path)
+    _, mark, asset = reader.opened(path).prices()
+    return path, venue, mark, asset, states
+
+
+@pytest.fixture(scope="module")
+def crash(tmp_path_factory):
+    """A run in which every stage but ADL has something to do, and funding falls due."""
+    return kept(small_run.crash(), tmp_path_factory.mktemp("crash") / "run")
+
+
+@pytest.fixture(scope="module")
+def deleveraged(tmp_path_factory):
+    """A run without fund and backstop, and with a customer who owes money and holds nothing."""
+    source = sample.venue_source([])
+    venue = load_venue(source | {"policy": source["policy"] | {"fund": 0}})
+    _, made = sample.crash(120, 25)
+    balances = made.balances[made.balances["account"] <= 120]
+    balances = pd.concat([balances, pd.DataFrame({"account": [121], "asset": ["USDC"], "quantity": [-50.0]})])
+    accounts = Accounts.from_frames(venue, made.positions, balances, made.orders)
+    ticks = read_ticks(venue, accounts, made.marks)
+    return kept((venue, accounts, ticks), tmp_path_factory.mktemp("deleveraged") / "run")
+
+
+def value(venue, accounts, mark, asset):
+    """Equity of every account without haircuts, in settle units."""
+    columns, unit, count = accounts.columns, float(venue.settle_quantum), len(accounts)
+    worth = columns.lots * venue.markets.step_size[columns.market] * mark[columns.market] - columns.cost * unit
+    found = np.bincount(accounts.position_accounts(), worth, count)
+    amount = (columns.free + columns.lent) * venue.assets.quantum_size[columns.asset]
+    worth = np.where(amount == 0, 0.0, amount * asset[columns.asset])
+    return found + np.bincount(accounts.balance_accounts(), worth, count) + columns.unsettled * unit
+
+
+@pytest.mark.parametrize(
+    ("name", "causes"),
+    [
+        ("crash", {"price", "slippage", "fee", "backstop", "funding"}),
+        ("deleveraged", {"price", "adl", "shortfall"}),
+    ],
+)
+def test_price_is_what_the_moves_changed_between_the_events(name, causes, request):
+    path, venue, mark, asset, states = request.getfixturevalue(name)
+    moved = sum(
+        value(venue, states[t], mark[t], asset[t]) - value(venue, states[t], mark[t - 1], asset[t - 1])
+        for t in range(1, len(mark))
+    )
+    start, end = value(venue, states[0], mark[0], asset[0]), value(venue, states[-1], mark[-1], asset[-1])
+    rows = reader.read_journal(path)
+    seen = set()
+    touched = np.unique(np.concatenate([rows["account"], rows["counterparty"]]))
+    for row in (*touched[touched >= 0][::3], touched[-1]):
+        found = asdict(run.explain(path, int(states[0].ids[row])).equity)
+        seen |= {name for name, change in found.items() if change}
+        assert found["start"] == pytest.approx(start[row], abs=1e-6)
+        assert found["end"] == pytest.approx(end[row], abs=1e-6)
+        assert found["price"] == pytest.approx(moved[row], abs=1e-6)
+        assert sum(found.values()) - 2 * found["end"] == pytest.approx(0, abs=1e-6)
+        own = rows[rows["account"] == row]
+        assert found["fee"] == pytest.approx(-own["fee"].sum() / 1e6)
+        assert found["funding"] == pytest.approx(own["cash"][own["event"] == EVENT["funding"]].sum() / 1e6)
+    assert seen >= causes
+
+
+def test_providers_edge_is_that_of_the_report(crash):
+    path = crash[0]
+    last = report.provider_pnl(path).groupby("provider").last()
+    assert (last["edge"] > 0).all()
+    for provider, row in last.iterrows():
+        found = run.explain(path, provider).equity
+        assert found.backstop == pytest.approx(row["edge"])
+        assert found.backstop + found.price == pytest.approx(row["pnl"])
+
+
+def test_a_fill_by_hand(tmp_path):
+    """Long 1 BTC from 100,000 with 890 USDC; at a mark of 99,750 slices are sold into bids at 99,740."""
+    frames = small_run.tables()
+    frames = {name: frames[name] for name in ("positions", "balances", "orders", "settings", "marks", "books")}
+    frames["positions"] = pd.DataFrame(
+        {"account": [1], "market": [small_run.BTC], "quantity": [1.0], "entry_price": [100_000.0]}
+    )
+    frames["balances"] = pd.DataFrame({"account": [1, small_run.PROVIDER], "asset": "USDC", "quantity": [890.0, 5e7]})
+    frames["orders"], frames["settings"] = frames["orders"][:0], frames["settings"][:0]
+    frames["asset_prices"] = None
+    later = frames["marks"]["time"] == small_run.TIMES[1]
+    frames["marks"].loc[later & (frames["marks"]["market"] == small_run.BTC), ["mark_price", "index_price"]] = 99_750.0
+    at = frames["books"]["time"] == small_run.TIMES[1]
+    frames["books"].loc[at, "price"] -= 250.0
+    venue, accounts, ticks = small_run.read(frames)
+    engine = Engine(accounts, venue, seed=3)
+    rows = np.concatenate([engine.step(tick).rows for tick in ticks])
+    engine.save(tmp_path / "run")
+    fills = rows[rows["event"] == EVENT["book"]]
+    found = run.explain(tmp_path / "run", 1)
+    sold = -fills["lots"].sum() * float(venue.markets.step[0])
+    assert sold > 0
+    assert fills["price"] == pytest.approx(99_740.0)
+    equity = found.equity
+    assert (equity.start, equity.price) == (890.0, pytest.approx(-250.0))
+    assert equity.slippage == pytest.approx(-10.0 * sold)
+    assert equity.fee == pytest.approx(-fills["fee"].sum() / 1e6)
+    assert equity.end == pytest.approx(640.0 - 10.0 * sold + equity.fee)
+    assert (equity.backstop, equity.adl, equity.funding, equity.interest, equity.shortfall) == (0, 0, 0, 0, 0)
+    events = found.events[found.events["event"] == "book"]
+    assert events["quantity"].sum() == pytest.approx(-sold)
+    assert found.settle_asset == "USDC"
+
+
+def test_unknown_account_is_refused(crash):
+    with pytest.raises(RiskDataError, match="must be an account of the run"):
+        run.explain(crash[0], 10**6)
