@@ -2,6 +2,7 @@
 
 from . import report
 from .explain import explain
+from .page import page
 from .replay import replay
 
-__all__ = ["explain", "replay", "report"]
+__all__ = ["explain", "page", "replay", "report"]
