@@ -2,13 +2,16 @@
 
 import html
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 import riskcore as rc
 from riskcore import sample
+from riskcore.cli import app, commands
 from riskcore.margin import margin_table
 from riskcore.market import Prices
 from riskcore.record import EVENT, reader
@@ -195,6 +198,30 @@ def test_page_has_stages_worst_accounts_policy_seed_and_versions(run):
     ):
         assert text in found
     assert "target_mmr" not in found
+
+
+@pytest.mark.parametrize(
+    ("alter", "said"), [(None, "audit every rule was kept in "), ("mmr_before", "audit broken: ratios (")]
+)
+def test_report_of_a_small_run_names_the_verdict_of_the_audit(alter, said, crash, tmp_path):
+    path = tmp_path / "run"
+    shutil.copytree(crash[0], path)
+    if alter:
+        file = path / "journal/00000.parquet"
+        journal = pd.read_parquet(file)
+        row = journal.index[journal["event"] == "trigger"][0]
+        journal.loc[row, alter] += 1
+        journal.to_parquet(file)
+        small_run.seal(path)
+    result = CliRunner().invoke(app, ["report", str(path)])
+    assert result.exit_code == 0, result.output
+    assert said in _text((path / "report.html").read_text())
+
+
+def test_report_of_a_large_run_is_not_audited(crash, monkeypatch):
+    monkeypatch.setattr(commands, "_ROWS_TO_AUDIT", 10)
+    assert CliRunner().invoke(app, ["report", str(crash[0])]).exit_code == 0
+    assert "not audited: run `riskcore audit`" in _text((crash[0] / "report.html").read_text())
 
 
 def test_long_story_leaves_out_its_middle(crash):

@@ -29,7 +29,6 @@ from ..market import Prices, TickTable
 from ..record import EVENT, reader
 from ..run import explain as explain_account
 from ..run import page, replay, report
-from ..run.page import NOT_AUDITED
 from ..state import Accounts
 from ..venue import Venue, load_venue
 from .render import (
@@ -352,11 +351,11 @@ _ROWS_TO_AUDIT = 200_000
 _SWEPT_TO_AUDIT = 20_000_000  # ticks times accounts
 
 
-def _verdict(path: Path) -> str:
-    """Result of the audit of a small run in one line; a large run is not audited for its report."""
+def _verdict(path: Path) -> str | None:
+    """Result of the audit of a small run in one line; None of a large run, which is not audited for its report."""
     run = reader.opened(path)
     if run.known["events"] > _ROWS_TO_AUDIT or run.sizes["tick"] * run.sizes["account"] > _SWEPT_TO_AUDIT:
-        return NOT_AUDITED
+        return None
     checks = audit_run(path).checks
     broken = checks[checks["breaches"] > 0]
     if broken.empty:

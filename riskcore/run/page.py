@@ -20,14 +20,12 @@ from .report import RecordedRun, provider_pnl_of, shortfalls, timeline_of, water
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-NOT_AUDITED = "not audited: run `riskcore audit`"
-
 _WORST = 10
 _STORY_ROWS = 12
 _ROUNDING = 1e-6  # of sums in float64: a smaller amount is shown as 0
 
 
-def page(path: str | Path, verdict: str = NOT_AUDITED) -> str:
+def page(path: str | Path, verdict: str | None = None) -> str:
     """Return the report of a run as one HTML page that needs no other file.
 
     Headline, figures over time, tables of the stages and of the backstop providers, the ten accounts with the largest
@@ -39,7 +37,7 @@ def page(path: str | Path, verdict: str = NOT_AUDITED) -> str:
     path
         A run folder.
     verdict
-        Result of the audit in one line.
+        Result of the audit in one line; None if the run was not audited.
 
     Returns
     -------
@@ -109,7 +107,7 @@ def _subtitle(run: RecordedRun) -> str:
     return f'<p class="quiet">{size}{state}. Amounts in {as_html(run.venue.settle_asset)}.</p>'
 
 
-def _headline(run: RecordedRun, losses: pd.DataFrame, verdict: str) -> str:
+def _headline(run: RecordedRun, losses: pd.DataFrame, verdict: str | None) -> str:
     """Tiles: accounts, equity lost, the fund, and the verdict of the audit."""
     settle, equity, lost = as_html(run.venue.settle_asset), losses["equity"].sum(), losses["loss"].sum()
     opening = float(run.venue.policy.fund)
@@ -121,7 +119,7 @@ def _headline(run: RecordedRun, losses: pd.DataFrame, verdict: str) -> str:
         ("equity lost by liquidated users", f"{money(lost)} {settle}", f"after the trigger{share}"),
         ("insurance fund at the end", f"{money(fund.iloc[-1])} {settle}",
          f"first {money(opening)}, least {money(min(opening, fund.min()))}"),
-        ("audit", as_html(verdict), ""),
+        ("audit", as_html(verdict or "not audited: run `riskcore audit`"), ""),
     ]  # fmt: skip
     return '<div class="tiles">' + "".join(_tile(*tile) for tile in tiles) + "</div>"
 
