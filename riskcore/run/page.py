@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _WORST = 10
 _STORY_ROWS = 12
+_ROUTINE = ("funding", "interest", "realize", "skip")
 _ROUNDING = 1e-6  # of sums in float64: a smaller amount is shown as 0
 
 
@@ -203,8 +204,8 @@ def _worst_accounts(run: RecordedRun, losses: pd.DataFrame, path: Path) -> str:
     if worst.empty:
         return _section("Largest losses", "<p>No account was liquidated.</p>")
     columns: _Columns = {
-        "account": ("account", str), "time": ("first trigger (UTC)", _moment), "equity": (_of("equity", run), money),
-        "equity_end": ("at the end", money), "loss": ("loss", money),
+        "account": ("account", str), "loss": (_of("loss", run), money), "equity": ("equity at first trigger", money),
+        "equity_end": ("at the end", money), "time": ("first trigger (UTC)", _moment),
         **{cause: (cause.replace("_", " "), money) for cause in CAUSES if worst[cause].any()},
     }  # fmt: skip
     stories = "".join(_story(path, account) for account in worst["account"].tolist())
@@ -212,14 +213,15 @@ def _worst_accounts(run: RecordedRun, losses: pd.DataFrame, path: Path) -> str:
 
 
 def _story(path: Path, account: int | str) -> str:
-    """Journal rows of an account in sentences, the middle of a long story left out."""
-    rows, half = explain(path, account), _STORY_ROWS // 2
+    """Liquidation of an account in sentences, routine events and the middle of a long story left out."""
+    events, half = explain(path, account), _STORY_ROWS // 2
+    rows = events[~events["event"].isin(_ROUTINE)]
     lines = [
         f"<li><time>{_moment(time)}</time> {as_html(what)} <i>({as_html(why)})</i></li>"
         for time, what, why in rows[["time", "what", "why"]].itertuples(index=False)
     ]
-    if left_out := max(len(lines) - _STORY_ROWS, 0):
-        lines[half:-half] = [f"<li>{left_out:,} more events: see <code>riskcore explain</code></li>"]
+    if len(lines) > _STORY_ROWS:
+        lines[half:-half] = [f"<li>{len(lines) - _STORY_ROWS:,} more events: see <code>riskcore explain</code></li>"]
     return f"<details><summary>Account {as_html(str(account))}</summary><ul>{''.join(lines)}</ul></details>"
 
 
