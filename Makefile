@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 ASV := $(BIN)/python -m asv --config asv_benchmarks/asv.conf.json
 
-.PHONY: help demo test lint bench bench-smoke gate study october month clean
+.PHONY: help demo test lint bench bench-smoke gate study october month report-check clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -47,6 +47,9 @@ october: $(VENV)/.dev  ## every deleveraging policy on the real event of 10 Octo
 
 month: $(VENV)/.dev  ## the long replay of real inputs, in runs/month
 	$(BIN)/python -m tests.real_inputs month runs/month
+
+report-check: $(VENV)/.dev  ## a report in headless Chromium (not installed here), as on a phone and on a desk
+	$(BIN)/python -m tests.report_check
 
 clean:  ## remove what these targets made, .venv included
 	rm -rf $(VENV) runs build dist *.egg-info asv_benchmarks/.asv .hypothesis .import_linter_cache .mypy_cache \

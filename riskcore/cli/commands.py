@@ -29,7 +29,7 @@ from ..margin import MarginTable, liquidation_prices, margin_table, what_if
 from ..market import Prices, TickTable
 from ..record import EVENT, reader
 from ..run import explain as explain_account
-from ..run import replay, report
+from ..run import page, replay, report
 from ..state import Accounts
 from ..venue import PRESETS, Venue, load_venue, venue_path
 from .render import (
@@ -410,11 +410,11 @@ def report_command(
     out_file: Annotated[Path | None, typer.Option("--out", help="HTML file; if none, report.html in the run.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write one self-contained HTML page: who took what, the fund, and whether the providers were paid."""
+    """Write one self-contained HTML page: losses, liquidations, fund, providers, worst accounts, audit."""
     with _one_line_errors():
         path = out_file or run / "report.html"
         output_file(path, (".html",))
-        write_text(report.page(run), path, ".html")
+        write_text(page(run, _verdict(run)), path, ".html")
         if as_json:
             providers = report.provider_pnl(run).to_json(orient="records", date_format="iso")
             _print_json({"out": str(path), "providers": json.loads(providers)})
@@ -565,6 +565,22 @@ def _before_and_after(before: MarginTable, after: MarginTable) -> pd.DataFrame:
 
 _STATUSES = np.array(["safe", "liquidating", "below_auto_close"], object)
 """Status of a margin table as text, by its code."""
+
+
+_ROWS_TO_AUDIT = 200_000
+_SWEPT_TO_AUDIT = 20_000_000  # ticks times accounts
+
+
+def _verdict(path: Path) -> str | None:
+    """Result of the audit of a small run in one line; None of a large run, which is not audited for its report."""
+    run = reader.opened(path)
+    if run.known["events"] > _ROWS_TO_AUDIT or run.sizes["tick"] * run.sizes["account"] > _SWEPT_TO_AUDIT:
+        return None
+    checks = audit_run(path).checks
+    broken = checks[checks["breaches"] > 0]
+    if broken.empty:
+        return f"every rule was kept in {checks['checked'].sum():,} checks"
+    return "broken: " + ", ".join(f"{rule} ({count:,})" for rule, count in broken[["rule", "breaches"]].to_numpy())
 
 
 def _digest(path: Path) -> str:

@@ -4,6 +4,7 @@ from . import report
 from .attribution import EquityChange
 from .explain import Explanation, explain
 from .frames import Run, read_run
+from .page import page
 from .replay import replay
 
-__all__ = ["EquityChange", "Explanation", "Run", "explain", "read_run", "replay", "report"]
+__all__ = ["EquityChange", "Explanation", "Run", "explain", "page", "read_run", "replay", "report"]

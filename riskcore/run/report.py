@@ -1,7 +1,9 @@
-"""Tables and pictures of a run: who took what was liquidated, whether it paid, and how the margin ratios lie."""
+"""Tables of a run: the stages that took the liquidated positions, the providers' profit, and the margin ratios."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,9 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..boundary import RiskDataError, as_html, frame_as_html
+from ..margin import margin_table
+from ..market import Prices
 from ..record import EVENT, STAGES, Rows, reader
+from ..state import Accounts
 from ..venue import Venue
+from .holdings import Holdings
 
 MMR_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, np.inf)
 
@@ -55,19 +60,42 @@ def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
     return table
 
 
-class _Run(NamedTuple):
-    """What the tables over time are made of, read once."""
+class RecordedRun(NamedTuple):
+    """Journal and prices of a run folder, read once for all tables.
+
+    ``lot_value`` (T, M) and ``quantum_value`` (T, K) are settle units per lot and per quantum at every tick; the last
+    one known where a tick has no price.
+    """
 
     folder: reader.Reader
+    start: Accounts
+    end: Accounts
     rows: Rows
     time: npt.NDArray[np.int64]
-    mark: npt.NDArray[Any]
-    asset: npt.NDArray[Any]
+    mark: npt.NDArray[np.float64]
+    lot_value: npt.NDArray[np.float64]
+    quantum_value: npt.NDArray[np.float64]
 
     @classmethod
-    def read(cls, path: Path) -> _Run:
+    def read(cls, path: Path) -> RecordedRun:
+        """Read a run folder.
+
+        Raises
+        ------
+        RiskDataError
+            The folder holds no run, or one that is damaged.
+        """
         folder = reader.opened(path)
-        return cls(folder, folder.journal(), *folder.prices())
+        venue, (time, mark, asset) = folder.venue, folder.prices()
+        last_mark, last_asset = (pd.DataFrame(prices).ffill().to_numpy() for prices in (mark, asset))
+        lot_value, quantum_value = last_mark * venue.markets.step_size, last_asset * venue.assets.quantum_size
+        accounts = folder.accounts(), folder.accounts(last=True)
+        return cls(folder, *accounts, folder.journal(), time, mark, lot_value, quantum_value)
+
+    @property
+    def venue(self) -> Venue:
+        """The venue of the run."""
+        return self.folder.venue
 
 
 def provider_pnl(path: str | Path) -> pd.DataFrame:
@@ -86,15 +114,14 @@ def provider_pnl(path: str | Path) -> pd.DataFrame:
     DataFrame: time, provider (account id), taken (settle units of notional so far, at the prices of the takeover), edge
     (what that was worth more than was paid, then), pnl (what it is worth more now), pnl_bp (basis points of taken).
     """
-    return _provider_pnl(_Run.read(Path(path)))
+    return provider_pnl_of(RecordedRun.read(Path(path)))
 
 
-def _provider_pnl(run: _Run) -> pd.DataFrame:
-    folder, rows, time, mark, asset = run
-    venue, accounts = folder.venue, folder.accounts()
-    mark, asset = (pd.DataFrame(prices).ffill().to_numpy() for prices in (mark, asset))
-    lot, quantum = mark * venue.markets.step_size, asset * venue.assets.quantum_size
-    rows = rows[rows["event"] == EVENT["backstop"]]
+def provider_pnl_of(run: RecordedRun) -> pd.DataFrame:
+    """Compute `provider_pnl` of a run that is read already."""
+    folder, venue, time, accounts = run.folder, run.venue, run.time, run.start
+    lot, quantum = run.lot_value, run.quantum_value
+    rows = run.rows[run.rows["event"] == EVENT["backstop"]]
     received = (rows["counter_cash"] - rows["counter_cost"]) * float(venue.settle_quantum)
     frames = []
     for account in folder.known["providers"]:
@@ -137,11 +164,12 @@ def timeline(path: str | Path) -> pd.DataFrame:
     DataFrame: time, a column for each stage (settle units of notional at the fill prices), fund, shortfall (left on
     record or unsettled so far).
     """
-    return _timeline(_Run.read(Path(path)))
+    return timeline_of(RecordedRun.read(Path(path)))
 
 
-def _timeline(run: _Run) -> pd.DataFrame:
-    venue, rows, time = run.folder.venue, run.rows, run.time
+def timeline_of(run: RecordedRun) -> pd.DataFrame:
+    """Compute `timeline` of a run that is read already."""
+    venue, rows, time = run.venue, run.rows, run.time
     quantum = float(venue.settle_quantum)
 
     def so_far(of: npt.NDArray[np.bool_], amount: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -157,41 +185,49 @@ def _timeline(run: _Run) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def page(path: str | Path) -> str:
-    """One self-contained HTML page of a run: who took what, the fund, and whether the providers were paid.
+def margin_bands(run: RecordedRun, samples: int) -> pd.DataFrame:
+    """Number of accounts in each band of `margin_distribution` after sampled ticks.
 
-    Raises
-    ------
-    RiskDataError
-        plotly is not installed, or the folder holds no run, or one that is damaged.
+    Parameters
+    ----------
+    run
+        The run.
+    samples
+        Number of ticks to sample, evenly, first and last among them.
+
+    Returns
+    -------
+    DataFrame: time, from, to, accounts, share; a row per sampled tick and band.
     """
-    try:
-        from plotly import graph_objects, subplots
-    except ImportError:
-        raise RiskDataError("report", None, "plotly draws the pictures: pip install 'riskcore[cli]'") from None
-    run = _Run.read(Path(path))
-    venue, rows = run.folder.venue, run.rows
-    settle, line, pnl = venue.settle_asset, _timeline(run), _provider_pnl(run)
-    titles = ("liquidated so far", "fund, and shortfall that nobody paid", "providers: PnL on what they took")
-    figure = subplots.make_subplots(rows=3, shared_xaxes=True, vertical_spacing=0.06, subplot_titles=titles)
-    margin_functions = [(1, stage, line["time"], line[stage]) for stage in STAGES.values()]
-    margin_functions += [(2, name, line["time"], line[name]) for name in ("fund", "shortfall")]
-    margin_functions += [(3, f"provider {name}", own["time"], own["pnl"]) for name, own in pnl.groupby("provider")]
-    for row, name, x, y in margin_functions:
-        figure.add_trace(graph_objects.Scatter(x=x, y=y, name=as_html(name), legend=f"legend{row}"), row=row, col=1)
-    figure.update_yaxes(title_text=as_html(settle))
-    legends = {f"legend{row}": {"y": 1 - (row - 1) * 0.355, "yanchor": "top"} for row in (1, 2, 3)}
-    figure.update_layout(height=900, template="plotly_white", **legends)
-    last = pnl.groupby("provider", as_index=False).last().drop(columns="time")
-    tables = {
-        "Who took it": waterfall_split(rows, venue),
-        "Shortfall": pd.DataFrame([shortfalls(rows, venue)]),
-        "Backstop providers": last,
-    }
-    parts = [f"<h2>{title}</h2>{frame_as_html(table)}" for title, table in tables.items()]
-    style = "body{font-family:sans-serif;margin:2em} td,th{padding:.2em .8em;text-align:right}"
-    drawn: str = figure.to_html(full_html=False, include_plotlyjs=True)
-    return (
-        f"<!doctype html><meta charset='utf-8'><title>riskcore run</title><style>{style}</style>"
-        f"<h1>{as_html(Path(path).name)}</h1>" + "".join(parts) + drawn
-    )
+    sampled = np.unique(np.linspace(0, len(run.time) - 1, min(samples, len(run.time))).astype(np.int64))
+    holdings, done, tables = Holdings.of(run.start, run.venue), 0, []
+    for tick, prices in _prices_at(run, sampled):
+        last = int(np.searchsorted(run.rows["tick"], tick, side="right"))
+        holdings.apply(run.rows[done:last])
+        done, accounts = last, holdings.accounts()
+        table = margin_distribution(margin_table(accounts, prices(accounts)).mmr)
+        table.insert(0, "time", pd.to_datetime(run.time[tick], utc=True))
+        tables.append(table)
+    columns = ["time", "from", "to", "accounts", "share"]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+
+def _prices_at(run: RecordedRun, sampled: npt.NDArray[np.int64]) -> Iterator[tuple[int, Callable[[Accounts], Prices]]]:
+    """Prices of some ticks as the sweep of each used them; the books are not read."""
+    venue, first = run.venue, 0
+    markets = max(len(venue.markets.symbol), 1)
+    for part in range(run.folder.last + 1):
+        table, assets = run.folder.table("ticks", part), run.folder.table("assets", part)
+        ticks = {name: values.reshape(-1, markets) for name, values in table.items()}
+        count = len(ticks["tick"])
+        for tick in sampled[(sampled >= first) & (sampled < first + count)].tolist():
+            row = {name: values[tick - first] for name, values in ticks.items()}
+            asset, here = np.full(len(venue.assets.symbol), np.nan), assets["tick"] == tick
+            asset[assets["asset"][here]] = assets["price"][here]
+            given = Prices(
+                mark=row["mark"], index=row["index"], given_mark=row["given_mark"], given_index=row["given_index"],
+                last=row["last_price"], given_asset=asset, asset=asset, open_interest=row["open_interest"],
+                funding_rate=row["funding_rate"], open_lots=np.zeros(markets, np.int64), venue=venue,
+            )  # fmt: skip
+            yield tick, partial(given.guarded, mark=row["mark"], index=row["index"])
+        first += count

@@ -1,0 +1,134 @@
+"""Positions and balances of the accounts of a run at any row of its journal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ..record import EVENT, Rows
+from ..state import Accounts
+from ..venue import Venue
+
+Int = npt.NDArray[np.int64]
+Float = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass
+class Holdings:
+    """Whole-number columns of accounts, to which journal rows are applied.
+
+    Attributes
+    ----------
+    start : Accounts
+        The accounts that the run started from.
+    venue : Venue
+    lots, cost, entry : ndarray of int64, shape (P,)
+        Of each position row.
+    free, lent : ndarray of int64, shape (B,)
+        Of each balance row.
+    unsettled : ndarray of int64, shape (N,)
+    order_lots : ndarray of int64, shape (O,)
+        Of each order; 0 once it is cancelled.
+    """
+
+    start: Accounts
+    venue: Venue
+    lots: Int
+    cost: Int
+    entry: Int
+    free: Int
+    lent: Int
+    unsettled: Int
+    order_lots: Int
+    _position_key: Int
+    _balance_key: Int
+
+    @classmethod
+    def of(cls, start: Accounts, venue: Venue) -> Holdings:
+        """Copy what the accounts have."""
+        columns = start.columns
+        copied = (columns.lots, columns.cost, columns.entry, columns.free, columns.lent, columns.unsettled)
+        keys = (
+            start.position_accounts().astype(np.int64) * start.markets + columns.market,
+            start.balance_accounts().astype(np.int64) * start.assets + columns.asset,
+        )
+        lots, cost, entry, free, lent, unsettled, order_lots = (
+            column.copy() for column in (*copied, start.orders.lots)
+        )
+        return cls(start, venue, lots, cost, entry, free, lent, unsettled, order_lots, *keys)
+
+    def apply(self, rows: Rows, own: Mask | None = None, other: Mask | None = None) -> None:
+        """Apply the changes that journal rows made.
+
+        Parameters
+        ----------
+        rows
+            Journal rows.
+        own, other
+            Rows, shape (R,), to apply to their account, and to their counterparty; all by default.
+        """
+        everything = np.ones(len(rows), bool)
+        mine = rows[(everything if own is None else own) & (rows["account"] >= 0)]
+        theirs = rows[(everything if other is None else other) & (rows["counterparty"] >= 0)]
+        for side, owner, lots, cost, entry, cash, quanta, lent in (
+            (mine, "account", mine["lots"], mine["cost"], mine["entry"], mine["cash"] - mine["fee"],
+             mine["quanta"], mine["lent"]),
+            (theirs, "counterparty", -theirs["lots"], theirs["counter_cost"], theirs["counter_entry"],
+             theirs["counter_cash"], -(theirs["quanta"] + theirs["lent"]), np.zeros(len(theirs), np.int64)),
+        ):  # fmt: skip
+            account = side[owner]
+            np.add.at(self.free, self.start.columns.settle_row[account], cash)
+            # a row of an order, a spot book or a refusal names a market or an asset and changes no holding
+            changed = (side["market"] >= 0) & ((lots != 0) | (cost != 0) | (entry != 0))
+            row = np.searchsorted(self._position_key, account * self.start.markets + side["market"])[changed]
+            for column, change in ((self.lots, lots), (self.cost, cost), (self.entry, entry)):
+                np.add.at(column, row, change[changed])
+            changed = (side["asset"] >= 0) & ((quanta != 0) | (lent != 0))
+            row = np.searchsorted(self._balance_key, account * self.start.assets + side["asset"])[changed]
+            for column, change in ((self.free, quanta), (self.lent, lent)):
+                np.add.at(column, row, change[changed])
+        np.add.at(self.unsettled, mine["account"], mine["unsettled"])
+        self.order_lots[mine["order"][mine["event"] == EVENT["cancel"]]] = 0
+
+    def accounts(self) -> Accounts:
+        """Return the accounts as they are now."""
+        start, columns = self.start, self.start.columns
+        return Accounts.from_rows(
+            self.venue, start.ids,
+            (start.position_accounts(), columns.market, self.lots.copy(), self.cost.copy(), self.entry.copy()),
+            (start.balance_accounts(), columns.asset, self.free.copy(), self.lent.copy()),
+            replace(start.orders, lots=self.order_lots.copy()), start.leverage_limit, self.unsettled.copy(),
+        ).frozen()  # fmt: skip
+
+
+def market_value(accounts: Accounts, venue: Venue, tick: Int, lot_value: Float, quantum_value: Float) -> Float:
+    """Settle units that accounts are worth at market prices, collateral without a haircut.
+
+    Parameters
+    ----------
+    accounts
+        The accounts.
+    venue
+        Their venue.
+    tick
+        Tick whose prices value each account, shape (N,).
+    lot_value, quantum_value
+        Settle units per lot of each market and per quantum of each asset at every tick, shapes (T, M) and (T, K).
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+    """
+    columns, count = accounts.columns, len(accounts)
+    money = columns.unsettled - columns.account_cost
+    value: Float = money.astype(np.float64) * float(venue.settle_quantum)
+    for owner, item, size, price in (
+        (accounts.position_accounts(), columns.market, columns.lots, lot_value),
+        (accounts.balance_accounts(), columns.asset, columns.free + columns.lent, quantum_value),
+    ):
+        row = np.flatnonzero(size)
+        value += np.bincount(owner[row], size[row] * price[tick[owner[row]], item[row]], count)
+    return value
