@@ -316,3 +316,172 @@ def assert_same_accounts(found, wanted):
     for f in fields(Orders):
         np.testing.assert_array_equal(getattr(found.orders, f.name), getattr(wanted.orders, f.name), err_msg=f.name)
     np.testing.assert_array_equal(found.leverage_limit, wanted.leverage_limit)
+
+
+BTC, SOL, ETH = "BTC_USDC_PERP", "SOL_USDC_PERP", "ETH_USDC_PERP"
+NS = 1_760_130_000 * 10**9
+BIDS = [(60_000.0, 0.5), (59_999.9, 1.25), (59_990.0, 0.00001)]
+ASKS = [(60_000.1, 2.0), (60_000.3, 1e3)]
+
+
+def same_books(one, other):
+    for name in ("offset", "price", "lots", "time"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+        assert getattr(one, name).dtype == np.int64
+    return one.units == other.units
+
+
+FORMS = {
+    "lists": lambda rows: [list(row) for row in rows],
+    "tuples": tuple,
+    "array": lambda rows: np.array(rows).reshape(-1, 2),
+    "three columns": lambda rows: np.array([(*row, 7) for row in rows]).reshape(-1, 3),
+    "three numbers": lambda rows: [(*row, 7) for row in rows],
+    "text": lambda rows: [[repr(x) for x in row] for row in rows],
+    "other floats": lambda rows: [tuple(map(np.float64, row)) for row in rows],
+    "mixed lengths": lambda rows: [(*row, 7) if n else row for n, row in enumerate(rows)],
+    "rows of arrays": lambda rows: [np.array(row) for row in rows],
+}
+
+
+class TestBooksOfPairs:
+    @pytest.mark.parametrize("form", FORMS)
+    def test_every_form_says_the_same_as_the_frame(self, form):
+        venue, write = rc.load_venue("backpack"), FORMS[form]
+        rows = [
+            (BTC, side, level, *pair) for side, of in (("bid", BIDS), ("ask", ASKS)) for level, pair in enumerate(of)
+        ]
+        rows.append((SOL, "ask", 0, 180.25, 3.0))
+        frame = pd.DataFrame(rows, columns=["market", "side", "level", "price", "quantity"])
+        frame["book_time"] = np.where(frame["market"] == BTC, NS - 5, NS)
+        wanted = rc.Tick(NS, {}, frame).columnar_books(venue)
+        given = {
+            SOL: {"bids": write([]), "asks": write([(180.25, 3.0)])},
+            ETH: {"bids": write([]), "asks": write([])},
+            BTC: {"asks": write(ASKS), "bids": write(BIDS), "timestamp": NS},
+        }
+        times = {BTC: NS - 5, SOL: NS, ETH: NS - 9}
+        assert same_books(rc.Tick(NS, {}, given, book_times=times).columnar_books(venue), wanted)
+
+    @pytest.mark.parametrize("form", ["lists", "array"])
+    @pytest.mark.parametrize(
+        ("bids", "message"),
+        [
+            ([(60_000.05, 1.0)], "books.price, row 0, value 60000.05: must be a whole number of ticks"),
+            ([(60_000.0, 0.000001)], "books.quantity, row 0, value 1e-06: must be a whole number of lots"),
+            (
+                [(60_000.0, 1.0), (60_001.0, 1.0)],
+                "books.BTC_USDC_PERP, row bids[1], value 60001.0: must get worse from level",
+            ),
+            ([(60_000.0, 1.0), (60_000.0, 1.0)], "books.price, row 1, value 60000.0: must get worse from level"),
+            ([(0.0, 1.0)], "books.price, row 0, value 0.0: must be a finite number > 0"),
+            ([(60_000.0, -1.0)], "books.quantity, row 0, value -1.0: must be a finite number > 0"),
+            ([(60_000.0, np.nan)], "books.quantity, row 0, value nan: must not be missing"),
+            ([(np.inf, 1.0)], "books.price, row 0, value inf: must be a finite number > 0"),
+            ([(1_000_000.1, 1.0)], "books.price, row 0, value 1000000.1: must be at most the market's maxPrice"),
+            ([(60_000.0, 8e7), (59_999.0, 8e7)], "must be worth less than 2**61 quanta"),
+            ([(60_000.0, 1.0, 2.0, 3.0)], "must be 'bids' or 'asks', each a list"),
+            ([(60_000.0,)], "must be 'bids' or 'asks', each a list"),
+            ([60_000.0, 1.0], "must be 'bids' or 'asks', each a list"),
+            ([(True, 1.0)], "must be numbers"),
+            ([(1 + 0j, 1.0)], "must be numbers"),
+        ],
+    )
+    def test_what_is_wrong_is_said_as_before(self, bids, message, form):
+        if form == "array":
+            bids = np.array(bids, object if isinstance(bids[0], tuple) and bids[0][0] is True else None)
+        with pytest.raises(rc.RiskDataError) as error:
+            rc.Tick(NS, {}, {BTC: {"bids": bids, "asks": []}}).columnar_books(rc.load_venue("backpack"))
+        assert message in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("books", "times", "message"),
+        [
+            ({BTC: {"bid": np.array(BIDS)}}, None, "must be 'bids' or 'asks'"),
+            ({BTC: {"bids": BIDS, "asks": ASKS, "ask": np.array(ASKS)}}, None, "must be 'bids' or 'asks'"),
+            ({BTC: {"bids": np.array(5.0)}}, None, "must be 'bids' or 'asks'"),
+            ({BTC: {"bids": "12"}}, None, "must be 'bids' or 'asks'"),
+            ({"XRP": {"bids": np.array(BIDS)}}, None, "must be a market of the venue"),
+            ({7: {"bids": np.array(BIDS)}}, None, "must be a market of the venue"),
+            ({BTC: np.array(BIDS)}, None, "must be a mapping with bids and asks"),
+            ({BTC: {"bids": np.array(BIDS)}}, {BTC: NS + 1}, "must not be later than the tick"),
+            ({BTC: {"bids": np.array(BIDS)}}, {"XRP": NS}, "must be a market of the venue"),
+        ],
+    )
+    def test_what_is_no_book_is_refused(self, books, times, message):
+        with pytest.raises(rc.RiskDataError) as error:
+            rc.Tick(NS, {}, books, book_times=times).columnar_books(rc.load_venue("backpack"))
+        assert message in str(error.value)
+
+    def test_any_books_are_those_of_the_frame(self):
+        venue, chance = rc.load_venue("backpack"), np.random.default_rng(1)
+        for _ in range(30):
+            books, rows = {}, []
+            for m, market in enumerate(venue.markets.symbol):
+                book = {}
+                for name, sign in (("bids", -1), ("asks", 1)):
+                    size = int(chance.integers(0, 30))
+                    ticks = 5_000 + sign * np.cumsum(chance.integers(1, 9, size))
+                    price = ticks * venue.markets.tick_size[m]
+                    quantity = chance.integers(1, 10**6, size) * venue.markets.step_size[m]
+                    book[name] = np.column_stack([price, quantity])
+                    rows += [(market, name[:-1], n, *pair) for n, pair in enumerate(book[name].tolist())]
+                books[market] = book
+            frame = pd.DataFrame(rows, columns=["market", "side", "level", "price", "quantity"])
+            wanted = rc.Tick(NS, {}, frame).columnar_books(venue)
+            assert same_books(rc.Tick(NS, {}, books).columnar_books(venue), wanted)
+
+    def test_books_do_not_share_the_users_array(self):
+        venue, bids = rc.load_venue("backpack"), np.array(BIDS)
+        found = rc.Tick(NS, {}, {BTC: {"bids": bids}}).columnar_books(venue)
+        before = found.price.copy()
+        bids[:] = 1.0
+        assert found.price.tolist() == before.tolist()
+
+
+class TestOneLine:
+    def test_texts(self, crash):
+        engine, results, _, path = crash
+        _, accounts, _ = small_run.crash()
+        assert repr(accounts) == "Accounts(123 accounts, 205 positions, 7 open orders, 150,219,110.79 USDC in balances)"
+        assert repr(engine.venue) == (
+            "Venue(3 markets: BTC_USDC_PERP, ETH_USDC_PERP, SOL_USDC_PERP; 4 assets, settles in USDC, fund 1,000,000, "
+            "3 backstop providers)"
+        )
+        fund = f"{engine.ledger.fund * 1e-6:,.2f}"
+        assert repr(engine) == f"Engine(123 accounts, 25 ticks, last at 2025-10-10 20:58:24+00:00, fund {fund} USDC)"
+        assert repr(rc.Engine(accounts, engine.venue)) == "Engine(123 accounts, 0 ticks, fund 1,000,000.00 USDC)"
+        assert repr(results[0]) == "StepResult(tick 0 at 2025-10-10 20:58:00+00:00: 0 liquidated, 0 events)"
+        result = results[8]
+        closed = result.fills.groupby("stage", sort=False)["notional"].sum()
+        stages = ", ".join(f"{stage} {notional:,.2f}" for stage, notional in closed.items())
+        counts = f"{len(result.selected)} liquidated, {len(result.rows)} events"
+        assert repr(result) == f"StepResult(tick 8 at 2025-10-10 20:58:08+00:00: {counts}, {stages})"
+        assert repr(results[0].table).startswith("MarginTable(123 accounts, 0 at 100 % or above, highest MMR ")
+        assert repr(results[0].table.rows(np.empty(0, np.int64))) == "MarginTable(0 accounts, 0 at 100 % or above)"
+        assert "highest MMR infinite" in repr(result.table)
+        every = [accounts, engine.venue, engine, *results, *(r.table for r in results), rc.read_run(path)]
+        assert not any("\n" in repr(one) or len(repr(one)) > 240 for one in every)
+
+    def test_tables_in_notebooks(self, crash):
+        engine, results, *_ = crash
+        table = results[8].table
+        page = table._repr_html_()
+        assert page.count("<tr") == 11
+        assert "123 rows, 10 of them shown" in page
+        assert str(table.account[np.argmax(table.mmr)]) in page
+        assert results[8]._repr_html_().count("<tr") == 1 + min(20, len(results[8].fills))
+        chosen = rc.select(engine.accounts, engine.venue, {BTC: 1e5, ETH: 1e3, SOL: 50.0})
+        assert repr(chosen) == f"Selection({len(chosen)} of 123 accounts at 100 % or above)"
+        assert chosen._repr_html_().count("<tr") == 1 + min(10, len(chosen))
+
+    def test_names_are_text_in_a_page(self):
+        source = small_run.venue_source("<b>\x1b")
+        frames = small_run.tables()
+        for name in ("positions", "balances", "orders", "settings"):
+            frames[name]["account"] = frames[name]["account"].map({1: "<i>", 2: "b", small_run.PROVIDER: "<b>\x1b"})
+        venue = rc.load_venue(source)
+        accounts = rc.Accounts.from_frames(venue, *(frames[n] for n in ("positions", "balances", "orders", "settings")))
+        table = rc.sweep(accounts, venue, {BTC: 1e5, ETH: 4e3}, asset_prices={"XAU": 4e3})
+        assert "&lt;i&gt;" in table._repr_html_()
+        assert not {"<i>", "<b>"} & set(table._repr_html_().replace(">", ">\n<").split("\n"))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..boundary import RiskDataError, frames, is_unicode, schemas, text_of, timestamps
+from ..boundary import RiskDataError, frames, is_unicode, schemas, text_of, timestamps, units
 from ..venue import Venue
 from .books import _ASCENDS, _NO_TIME, _SIDES, Books
-from .reading import PriceVector
+from .reading import Float, PriceVector
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,10 @@ class Tick:
         of `Venue.markets` (each asset of `Venue.assets`), NaN for none.
     books
         Per market symbol ``{"bids": [(price, quantity), ...], "asks": [...]}``, best level first, as ccxt and
-        ``read_book`` of the modules of `riskcore.io` have it: a level may have a third number, of its orders, and what
-        else stands beside the sides is left out. Or a frame with the columns market, side, level, price, quantity; or
-        `Books`. A market without a book has no depth. Spot markets of collateral assets may have a book as well.
+        ``read_book`` of the modules of `riskcore.io` have it; a side may be an array of shape (N, 2). A level may have
+        a third number, of its orders, and what else stands beside the sides is left out. Or a frame with the columns
+        market, side, level, price, quantity; or `Books`. A market without a book has no depth. Spot markets of
+        collateral assets may have a book as well.
     indexes
         Index prices by market symbol; an asset that is the base of a market takes that market's index, its mark if
         there is none.
@@ -88,6 +90,8 @@ class Tick:
             return self.books.checked(venue, time)
         if self.books is None:
             return Books.empty(venue)
+        if (books := self._plain_books(venue, time)) is not None:
+            return books
         frame = frames.as_frame("books", self.books) if frames.is_frame(self.books) else self._levels()
         if not len(frame):
             return Books.empty(venue)
@@ -98,6 +102,50 @@ class Tick:
             stamps = np.array([seen.get(market, _NO_TIME) for market in frame["market"]], np.int64)
             frame = frame.assign(book_time=stamps.view("datetime64[ns]"))
         return Books.from_frame(venue, frame, time, unit=self.unit)
+
+    def _plain_books(self, venue: Venue, time: int) -> Books | None:
+        """Books of a mapping, whole columns at a time; None where something is wrong or unusual.
+
+        `_levels` then goes through it level by level, and says where what is wrong.
+        """
+        if not isinstance(self.books, Mapping):
+            return None
+        listing = venue.listing
+        sides: dict[int, Float] = {}
+        for market, book in self.books.items():
+            row = listing.row.get(market) if isinstance(market, str) else None
+            if row is None or not isinstance(book, Mapping):
+                return None
+            for name, given in book.items():
+                if name not in _SIDES:
+                    if isinstance(given, _LISTS) or not _SIDES.keys() <= book.keys():
+                        return None
+                    continue
+                levels = _columns(given)
+                if levels is None:
+                    return None
+                if len(levels):
+                    sides[2 * row + (name == "asks")] = levels
+        if not sides:
+            return Books.empty(venue)
+        order = sorted(sides)
+        counts = [len(sides[side]) for side in order]
+        amounts = np.concatenate([sides[side] for side in order]).T
+        if not ((amounts > 0) & (amounts < np.inf)).all():
+            return None
+        of = np.repeat(np.array(order) // 2, counts)
+        unit = np.concatenate([listing.tick_size[of], listing.step_size[of]])
+        offset = np.zeros(2 * len(listing.symbol) + 1, np.int64)
+        offset[np.array(order) + 1] = counts
+        seen = np.zeros(len(listing.symbol), np.int64)
+        try:
+            for market, stamp in (self._book_times(venue, time) if self.book_times else {}).items():
+                if listing.row[market] in of:  # one without a level was not seen
+                    seen[listing.row[market]] = stamp
+            ticks, lots = units.whole("books", "price", amounts.ravel(), unit, "").reshape(2, -1)
+            return Books(offset.cumsum(), ticks, lots, seen, venue.book_units).checked(venue, time)
+        except RiskDataError:
+            return None
 
     def _levels(self) -> pd.DataFrame:
         rows: list[tuple[str, str, int, float, float]] = []
@@ -115,7 +163,7 @@ class Tick:
             for name, levels in book.items():
                 side = _SIDES.get(name) if isinstance(name, str) else None
                 # what ccxt and the venues have beside the sides is no list; a misspelt side is
-                if side is None and "bids" in book and "asks" in book and not isinstance(levels, list | tuple):
+                if side is None and "bids" in book and "asks" in book and not isinstance(levels, _LISTS):
                     continue
                 try:
                     if side is None:
@@ -152,3 +200,27 @@ class Tick:
             if given[market] > time:
                 raise RiskDataError("book_times", market, "must not be later than the tick", value=text_of(seen))
         return given
+
+
+_LISTS = (list, tuple, np.ndarray)
+_NUMBERS = {float, int, str, Decimal, np.float64}
+
+
+def _columns(levels: object) -> Float | None:
+    """Price and quantity of the levels of a side, shape (N, 2), where all are numbers or text that says one."""
+    if not isinstance(levels, _LISTS) or (isinstance(levels, np.ndarray) and not levels.ndim):
+        return None
+    if not len(levels):
+        return np.empty((0, 2))
+    if isinstance(levels, np.ndarray):
+        fits = levels.ndim == 2 and levels.shape[1] in (2, 3) and levels.dtype.kind in "fiu"
+        return levels[:, :2].astype(np.float64) if fits else None
+    if not set(map(type, levels)) <= {list, tuple} or set(map(len, levels)) not in ({2}, {3}):
+        return None
+    price, quantity = list(zip(*levels, strict=True))[:2]
+    if not set(map(type, price + quantity)) <= _NUMBERS:
+        return None
+    try:
+        return np.array([list(map(float, price)), list(map(float, quantity))]).T
+    except (ValueError, OverflowError):
+        return None
