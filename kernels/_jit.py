@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.registry import cpu_target
 
 from ._cache import KernelCache
 
@@ -15,7 +16,9 @@ _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 # Columns travel in tuples of arrays. Without _nrt=False every look at one counts references, and without forceinline a
 # call copies them all: together forty times the time of a slice (docs/decisions/0009-columns-in-kernels.md).
-_INLINE: dict[str, Any] = _OPTIONS | {"_nrt": False, "forceinline": True}
+# Numba does not document _nrt, and refuses an option that it does not know when a kernel compiles.
+_NO_COUNTS: dict[str, Any] = {"_nrt": False} if hasattr(cpu_target.options, "_nrt") else {}
+_INLINE: dict[str, Any] = _OPTIONS | _NO_COUNTS | {"forceinline": True}
 _INNER: dict[str, Any] = _INLINE | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 

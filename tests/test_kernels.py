@@ -1,6 +1,9 @@
 """The scalar kernels of whole numbers and of the book against exact arithmetic and the oracle."""
 
 import itertools
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -291,7 +294,7 @@ BORROW = 0.05
 def restoring_lots(plain, side, size, most, gap, fee, cost, balance, lent, rules, prices, book):
     if plain:
         own = margin.margin_requirement(size * prices.price_per_lot[0], 1, prices)
-        return slice_size.restoring_lots(side, size, own, most, gap, fee, rules, prices, books)
+        return slice_size.restoring_lots(side, size, own, most, gap, fee, rules, prices, book)
     return slice_size.restoring_lots_and_balance(side, size, most, gap, fee, cost, balance, lent, rules, prices, books)
 
 
@@ -351,3 +354,39 @@ def test_restoring_lots(case):
     assert gap(found) + missing > 0
     assert found == 1 or gap(found - 1) + missing <= 0
     assert worth == value(found)
+
+
+WALK = """
+import sys
+from numba.core.registry import cpu_target
+
+if sys.argv[1] == "unknown":
+    for options in cpu_target.options.__mro__:
+        if "_nrt" in vars(options):
+            del options._nrt
+import numpy as np
+from riskcore.kernels.books import FIRST_BAND, walk_books
+from riskcore.kernels.layouts import BookColumns
+
+offset, unused = np.array([0, 2, 2]), np.zeros(2, np.int64)
+columns = (unused.copy(), np.full(2, FIRST_BAND), unused.copy(), np.array([7, 0]), offset[:-1].copy(), unused.copy())
+book = BookColumns(offset, np.array([10, 9]), np.array([4, 3]), *columns)
+out = [np.zeros(2, np.int64) for _ in range(3)]
+walk_books(np.zeros(2, np.int64), np.array([5, 5]), book, *out)
+print(walk_books.targetoptions.get("_nrt"), [column.tolist() for column in out])
+"""
+
+
+def test_kernels_compile_where_numba_does_not_know_the_undocumented_option():
+    """Numba refuses an unknown option when a kernel compiles; ``_nrt`` is left out then, and only speed is lost."""
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_DISABLE_JIT"}
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", WALK, option],
+            env=environment | {"RISKCORE_CACHE": "off"},
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for option in ("known", "unknown")
+    ]  # fmt: skip
+    assert printed[0].startswith("False [[5, 2], ")
+    assert printed[1] == printed[0].replace("False", "None", 1)

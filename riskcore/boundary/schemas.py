@@ -3,151 +3,165 @@
 from __future__ import annotations
 
 import math
-import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
 from numbers import Real
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pandera
-import pandera.pandas as pa
 
 from .errors import RiskDataError
 from .escaping import is_unicode, text_of
 from .frames import as_frame, missing, must_have
 from .timestamps import _fit_int64, _times_if_given, moment, times
 
-
-def _number(rule: str, test: Any, *, required: bool = True, nullable: bool = False) -> pa.Column:
-    return pa.Column(float, pa.Check(test, error=rule), coerce=True, required=required, nullable=nullable)
+_MISSING = "must not be missing"
 
 
-def _finite(*, required: bool = True) -> pa.Column:
-    return _number("must be a finite number", np.isfinite, required=required)
+@dataclass(frozen=True)
+class _Rule:
+    text: str
+    holds: Callable[[Any], Any]
+    """Whether each value keeps the rule; False where there is none."""
 
 
-def _positive(*, required: bool = True, nullable: bool = False) -> pa.Column:
-    return _number(
-        "must be a finite number > 0", lambda x: np.isfinite(x) & (x > 0), required=required, nullable=nullable
-    )
+@dataclass(frozen=True)
+class _Column:
+    type: Literal["number", "text", "flag", "id", "time", "time if given"]
+    rules: tuple[_Rule, ...] = ()
+    required: bool = True
+    nullable: bool = False
 
 
-def _not_negative(*, required: bool = True, nullable: bool = False) -> pa.Column:
-    return _number(
-        "must be a finite number >= 0", lambda x: np.isfinite(x) & (x >= 0), required=required, nullable=nullable
-    )
+@dataclass(frozen=True)
+class _Table:
+    columns: dict[str, _Column]
+    unique: tuple[str, ...] = ()
+    """Columns that are a row's key."""
 
 
 SMALLEST, LARGEST = 1e-30, 1e30
 """Of the prices and open interests that are read: what is worked out from them stays far inside float64."""
-_WITHIN = f"must be from {SMALLEST} to {LARGEST}"
+
+_IS_FINITE = _Rule("must be a finite number", np.isfinite)
+_IS_POSITIVE = _Rule("must be a finite number > 0", lambda x: np.isfinite(x) & (x > 0))
+_IS_NOT_NEGATIVE = _Rule("must be a finite number >= 0", lambda x: np.isfinite(x) & (x >= 0))
+_IS_WITHIN = _Rule(f"must be from {SMALLEST} to {LARGEST}", lambda x: (x >= SMALLEST) & (x <= LARGEST))
+_IS_NOT_LARGER = _Rule(f"must be at most {LARGEST}", lambda x: x <= LARGEST)
 
 
-def _price(*, required: bool = True, nullable: bool = False) -> pa.Column:
-    column = _positive(required=required, nullable=nullable)
-    column.checks.append(pa.Check(lambda x: (x >= SMALLEST) & (x <= LARGEST), error=_WITHIN))
-    return column
+def _number(*rules: _Rule, required: bool = True, nullable: bool = False) -> _Column:
+    return _Column("number", rules, required, nullable)
 
 
-def _open_interest() -> pa.Column:
-    column = _not_negative(required=False, nullable=True)
-    column.checks.append(pa.Check(lambda x: x <= LARGEST, error=f"must be at most {LARGEST}"))
-    return column
+def _finite(*, required: bool = True) -> _Column:
+    return _number(_IS_FINITE, required=required)
 
 
-_KEY = pa.Column()  # `_keys` has checked it
-_SIDE = pa.Column(checks=pa.Check.isin(["bid", "ask"], error="must be 'bid' or 'ask'"))
-_DIRECTION = pa.Column(checks=pa.Check.isin(["long", "short"], error="must be 'long' or 'short'"))
+def _positive(*, required: bool = True, nullable: bool = False) -> _Column:
+    return _number(_IS_POSITIVE, required=required, nullable=nullable)
 
 
-def _table(columns: dict[str, pa.Column], unique: list[str] | None = None) -> pa.DataFrameSchema:
-    return pa.DataFrameSchema(columns, unique=unique, report_duplicates="exclude_first")
+def _not_negative(*, required: bool = True) -> _Column:
+    return _number(_IS_NOT_NEGATIVE, required=required)
+
+
+def _price(*, required: bool = True, nullable: bool = False) -> _Column:
+    return _number(_IS_POSITIVE, _IS_WITHIN, required=required, nullable=nullable)
+
+
+_ACCOUNT = _Column("id")
+_TIME = _Column("time")
+_NAME = _Column("text")
+_SIDE = _Column("text", (_Rule("must be 'bid' or 'ask'", lambda x: x.isin(["bid", "ask"])),))
+_DIRECTION = _Column("text", (_Rule("must be 'long' or 'short'", lambda x: x.isin(["long", "short"])),))
 
 
 _TABLES = {
-    "positions": _table(
+    "positions": _Table(
         {
-            "account": _KEY,
-            "market": _KEY,
+            "account": _ACCOUNT,
+            "market": _NAME,
             "quantity": _finite(),
             "entry_price": _positive(),
             "settle_price": _positive(required=False, nullable=True),
         },
-        unique=["account", "market"],
+        unique=("account", "market"),
     ),
-    "balances": _table(
-        {"account": _KEY, "asset": _KEY, "quantity": _finite(), "lent": _not_negative(required=False)},
-        unique=["account", "asset"],
+    "balances": _Table(
+        {"account": _ACCOUNT, "asset": _NAME, "quantity": _finite(), "lent": _not_negative(required=False)},
+        unique=("account", "asset"),
     ),
-    "orders": _table(
+    "orders": _Table(
         {
-            "account": _KEY,
-            "market": _KEY,
+            "account": _ACCOUNT,
+            "market": _NAME,
             "side": _SIDE,
             "price": _positive(),
             "quantity": _positive(),
-            "reduce_only": pa.Column(
-                checks=pa.Check(lambda x: x.isin([True, False]), error="must be true or false"), required=False
+            "reduce_only": _Column(
+                "flag", (_Rule("must be true or false", lambda x: x.isin([True, False])),), required=False
             ),
         }
     ),
-    "settings": _table(
+    "settings": _Table(
         {
-            "account": _KEY,
+            "account": _ACCOUNT,
             "leverage_limit": _number(
-                "must be from 0.001 to 10**9", lambda x: (x >= 0.001) & (x <= 1e9), required=False, nullable=True
+                _Rule("must be from 0.001 to 10**9", lambda x: (x >= 0.001) & (x <= 1e9)), required=False, nullable=True
             ),
             "unsettled": _finite(required=False),
         },
-        unique=["account"],
+        unique=("account",),
     ),
-    "fills": _table({"account": _KEY, "market": _KEY, "quantity": _finite(), "price": _positive()}),
-    "transfers": _table({"account": _KEY, "asset": _KEY, "quantity": _finite()}),
-    "marks": _table(
+    "fills": _Table({"account": _ACCOUNT, "market": _NAME, "quantity": _finite(), "price": _positive()}),
+    "transfers": _Table({"account": _ACCOUNT, "asset": _NAME, "quantity": _finite()}),
+    "marks": _Table(
         {
-            "time": _KEY,
-            "market": _KEY,
+            "time": _TIME,
+            "market": _NAME,
             "mark_price": _price(nullable=True),
             "index_price": _price(required=False, nullable=True),
             "last_price": _price(required=False, nullable=True),
-            "open_interest": _open_interest(),
+            "open_interest": _number(_IS_NOT_NEGATIVE, _IS_NOT_LARGER, required=False, nullable=True),
             "funding_rate": _number(
-                "must be a number from -1 to 1", lambda x: np.abs(x) <= 1, required=False, nullable=True
+                _Rule("must be a number from -1 to 1", lambda x: np.abs(x) <= 1), required=False, nullable=True
             ),
         },
-        unique=["time", "market"],
+        unique=("time", "market"),
     ),
-    "asset_prices": _table({"time": _KEY, "asset": _KEY, "price": _price()}, unique=["time", "asset"]),
-    "books": _table(
+    "asset_prices": _Table({"time": _TIME, "asset": _NAME, "price": _price()}, unique=("time", "asset")),
+    "books": _Table(
         {
-            "time": _KEY,
-            "market": _KEY,
+            "time": _TIME,
+            "market": _NAME,
             "side": _SIDE,
             "level": _not_negative(),
             "price": _positive(),
             "quantity": _positive(),
-            "book_time": pa.Column(required=False),
+            "book_time": _Column("time if given", required=False),
         },
-        unique=["time", "market", "side", "level"],
+        unique=("time", "market", "side", "level"),
     ),
-    "quotes": _table(
+    "quotes": _Table(
         {
-            "time": _KEY,
-            "market": _KEY,
-            "source": _KEY,
+            "time": _TIME,
+            "market": _NAME,
+            "source": _NAME,
             "bid": _price(nullable=True),
             "ask": _price(nullable=True),
             "last": _price(nullable=True),
         },
-        unique=["time", "market", "source"],
+        unique=("time", "market", "source"),
     ),
-    "winners": _table(
+    "winners": _Table(
         {
-            "account": _KEY,
-            "market": _KEY,
+            "account": _ACCOUNT,
+            "market": _NAME,
             "side": _DIRECTION,
             "notional": _positive(),
             "pnl": _finite(),
@@ -156,23 +170,23 @@ _TABLES = {
             "requirement": _not_negative(required=False),
             "maintenance": _not_negative(required=False),
         },
-        unique=["account", "market", "side"],
+        unique=("account", "market", "side"),
     ),
-    "requests": _table(
+    "requests": _Table(
         {
-            "time": _KEY,
-            "market": _KEY,
+            "time": _TIME,
+            "market": _NAME,
             "side": _DIRECTION,
             "notional": _positive(),
             "deficit": _not_negative(),
             "mark": _positive(),
         }
     ),
-    "queue": _table(
+    "queue": _Table(
         {
-            "time": _KEY,
-            "market": _KEY,
-            "account": _KEY,
+            "time": _TIME,
+            "market": _NAME,
+            "account": _ACCOUNT,
             "side": _DIRECTION,
             "pnl_pct": _finite(),
             "leverage": _not_negative(),
@@ -235,20 +249,23 @@ def checked(
         stands twice.
     """
     frame = as_frame(table, frame)
-    schema = _TABLES[table]
+    known = _TABLES[table]
     labels = [label if isinstance(label, str) else text_of(label) for label in frame.columns]
-    must_have(table, frame, [n for n, column in schema.columns.items() if column.required or n in labels])
+    must_have(table, frame, [n for n, column in known.columns.items() if column.required or n in labels])
     for name in labels:
-        if name not in schema.columns:
-            raise RiskDataError(table, name, f"is no column of this table: {_meant(name, list(schema.columns))}")
-    frame = _keys(table, frame.reset_index(drop=True), unit, own_clock)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # older pandas warns of how pandera gathers the failures
-            rules = schema if unique else pa.DataFrameSchema(schema.columns)
-            return rules.validate(frame.copy(deep=False), lazy=True, inplace=True)  # columns replaced, none copied
-    except pandera.errors.SchemaErrors as error:
-        raise _first_breach(table, frame, error.failure_cases) from None
+        if name not in known.columns:
+            raise RiskDataError(table, name, f"is no column of this table: {_meant(name, list(known.columns))}")
+    given = _typed(table, frame.reset_index(drop=True), unit, own_clock)
+    frame = given.copy(deep=False)  # columns are replaced, none is copied
+    for name in labels:
+        if known.columns[name].type == "number" and given[name].dtype != np.float64:
+            frame[name] = given[name].astype(np.float64)
+    refusals = [_duplicate(table, frame, given)] if unique and known.unique else []
+    refusals += [_breach(table, name, frame[name], given[name]) for name in known.columns if name in labels]
+    first = min((found for found in refusals if found is not None), key=lambda found: found[0], default=None)
+    if first is not None:
+        raise first[1]
+    return frame
 
 
 def _meant(name: str, known: list[str]) -> str:
@@ -257,20 +274,22 @@ def _meant(name: str, known: list[str]) -> str:
     return (f"leave it out, or is it {near[0]}? " if near else "leave it out. ") + f"Its columns are {', '.join(known)}"
 
 
-def _keys(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.DataFrame:
-    """Bring the columns that hold no numbers into their types: ids of one kind, times in nanoseconds, text, flags."""
-    for name in frame.columns.intersection(list(_TABLES[table].columns)):
-        if name == "time":
+def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.DataFrame:
+    """Bring each column into its type: ids of one kind, times in nanoseconds, text, flags, numbers of any width."""
+    for name in frame.columns:
+        kind = _TABLES[table].columns[name].type
+        if kind == "time":
             frame[name] = times(table, frame[name], unit=unit, own_clock=own_clock)
-        elif name == "book_time":
+        elif kind == "time if given":
             frame[name] = _times_if_given(table, frame[name], name, unit, own_clock)
-        elif name == "account":
+        elif kind == "id":
             frame[name] = _ids(table, frame[name])
-        elif name in ("market", "asset", "side", "source"):
+        elif kind == "text":
             _must_be_text(table, name, frame[name])
-        elif name == "reduce_only" and not pd.api.types.is_bool_dtype(frame[name].dtype):
-            frame[name] = frame[name].map(_flag).astype(object)
-        elif name != "reduce_only" and (numbers := _numbers(table, name, frame[name])) is not None:
+        elif kind == "flag":
+            if not pd.api.types.is_bool_dtype(frame[name].dtype):
+                frame[name] = frame[name].map(_flag).astype(object)
+        elif (numbers := _numbers(table, name, frame[name])) is not None:
             frame[name] = numbers
     return frame
 
@@ -340,29 +359,38 @@ def must_be_unicode(table: str, column: str, values: pd.Series[Any]) -> None:
 def _must_be_there(table: str, column: str, values: pd.Series[Any]) -> None:
     none = np.flatnonzero(missing(values))
     if none.size:
-        raise RiskDataError(table, column, "must not be missing", row=int(none[0]), value=np.nan)
+        raise RiskDataError(table, column, _MISSING, row=int(none[0]), value=np.nan)
 
 
-def _first_breach(table: str, frame: pd.DataFrame, cases: pd.DataFrame) -> RiskDataError:
-    """Name the first offending row in words of the table."""
-    cases = cases.assign(row=pd.to_numeric(cases["index"], errors="coerce")).sort_values("row", kind="stable")
-    case = cases.iloc[0]
-    row = None if pd.isna(case["row"]) else int(case["row"])
-    column, check = str(case["column"]), str(case["check"])
-    if check == "multiple_fields_uniqueness":
-        keys = list(_TABLES[table].unique or [])
-        assert row is not None
-        again = frame[keys].iloc[row]
-        key = ", ".join(moment(again[k]) if k == "time" else str(again[k]) for k in keys)
-        return RiskDataError(table, "+".join(keys), "must not stand twice", row=row, value=key)
-    value = case["failure_case"] if row is None else frame[column].iloc[row]
-    if check == "not_nullable":
-        rule, value = "must not be missing", np.nan
-    elif check.startswith(("coerce_dtype", "dtype")):
-        rule = "must be a number"
-    else:
-        rule = check
-    return RiskDataError(table, column, rule, row=row, value=value)
+def _duplicate(table: str, frame: pd.DataFrame, given: pd.DataFrame) -> tuple[int, RiskDataError] | None:
+    """First row whose key stands in an earlier row, and its refusal with the values as ``given``."""
+    key = _TABLES[table].unique
+    again = frame.duplicated(list(key)).to_numpy()
+    if not again.any():
+        return None
+    row = int(again.argmax())
+    values = [(name, given[name].iloc[row]) for name in key]
+    value = ", ".join(moment(v) if name == "time" else str(v) for name, v in values)
+    return row, RiskDataError(table, "+".join(key), "must not stand twice", row=row, value=value)
+
+
+def _breach(table: str, name: str, values: pd.Series[Any], given: pd.Series[Any]) -> tuple[int, RiskDataError] | None:
+    """First row that breaks a rule of its column, and its refusal with the value as ``given``."""
+    column = _TABLES[table].columns[name]
+    tested: Any = values.to_numpy() if column.type == "number" else values
+    first, text = len(values), ""
+    for rule in column.rules:
+        broken = ~np.asarray(rule.holds(tested))
+        if column.nullable and broken.any():
+            broken &= ~np.isnan(tested)
+        if broken.any() and (row := int(broken.argmax())) < first:
+            first, text = row, rule.text
+    if not text:
+        return None
+    value = given.iloc[first]
+    if pd.isna(values.iloc[first]):
+        text, value = _MISSING, np.nan
+    return first, RiskDataError(table, name, text, row=first, value=value)
 
 
 def codes(table: str, column: str, values: pd.Series[Any], names: tuple[str, ...], what: str) -> npt.NDArray[np.int64]:
