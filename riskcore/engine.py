@@ -54,7 +54,12 @@ class StepResult:
     table : MarginTable or None
         The margin of every account before anything was done; only of a step that was asked for it.
     rows : ndarray of `riskcore.record.ROW`
-        This tick's part of the journal.
+        This tick's part of the journal, whole numbers.
+
+    Notes
+    -----
+    ``events`` and ``fills`` are tables in natural units; ``raw_events`` has the whole numbers of ``rows`` with ids and
+    symbols.
     """
 
     tick: int

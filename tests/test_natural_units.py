@@ -371,7 +371,7 @@ class TestBooksOfPairs:
             ([(60_000.0, 0.000001)], "books.quantity, row 0, value 1e-06: must be a whole number of lots"),
             (
                 [(60_000.0, 1.0), (60_001.0, 1.0)],
-                "books.BTC_USDC_PERP, row bids[1], value 60001.0: must get worse from level",
+                "books.BTC_USDC_PERP, row bids[1], value 60001.0: must get worse",
             ),
             ([(60_000.0, 1.0), (60_000.0, 1.0)], "books.price, row 1, value 60000.0: must get worse from level"),
             ([(0.0, 1.0)], "books.price, row 0, value 0.0: must be a finite number > 0"),

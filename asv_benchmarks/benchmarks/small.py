@@ -98,3 +98,31 @@ class Small:
             look_often(0, self.accounts.columns, self.columns, LOOKS)
             found.append(time.perf_counter() - start)
         return min(found) / LOOKS * 1e9
+
+
+class Book:
+    """A book of one market, 50 levels a side, from pairs into whole ticks and lots."""
+
+    params = ("arrays", "lists", "text")
+    param_names = ("form",)
+    unit = "microseconds"
+
+    def setup(self, form: str) -> None:
+        self.venue, away = load_venue("backpack"), np.arange(1, 51)
+        sides = {}
+        for name, sign in (("bids", -1), ("asks", 1)):
+            pairs = np.column_stack([np.round(60_000 + 0.1 * sign * away, 1), np.round(0.1 * away, 5)])
+            rows = pairs.tolist()
+            text = [[repr(x) for x in row] for row in rows]
+            sides[name] = {"arrays": pairs, "lists": rows, "text": text}[form]
+        self.tick = Tick(START, {}, {"BTC_USDC_PERP": sides})
+        self.tick.columnar_books(self.venue)  # compile
+
+    def track_microseconds_a_book(self, form: str) -> float:
+        """The least of 200."""
+        found = []
+        for _ in range(200):
+            start = time.perf_counter()
+            self.tick.columnar_books(self.venue)
+            found.append(time.perf_counter() - start)
+        return min(found) * 1e6

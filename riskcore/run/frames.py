@@ -125,6 +125,10 @@ class Run:
         tick
             Number of the tick, from 0; None is the last one.
 
+        Returns
+        -------
+        Accounts
+
         Raises
         ------
         RiskDataError
@@ -144,6 +148,11 @@ def read_run(path: str | Path) -> Run:
     ----------
     path
         A run folder, as `Engine.save`, `riskcore.io.replay` or a command wrote it.
+
+    Returns
+    -------
+    Run
+        Its tables: ``events``, ``fills``, ``marks``, ``summary``, ``accounts_at(tick)``.
 
     Raises
     ------

@@ -173,6 +173,11 @@ class Accounts:
         amount. float64 says whole numbers below 2**53, and an average price amounts below 2**50 quanta; what is
         larger may come back with other last digits.
 
+        Returns
+        -------
+        AccountFrames
+            positions, balances, orders, settings: ``Accounts.from_frames(venue, *frames)`` reads them.
+
         Examples
         --------
         >>> import pandas as pd

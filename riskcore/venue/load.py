@@ -42,6 +42,10 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
     any_adl_policy
         Take an ``adl_policy`` that is not registered, as of a run that somebody else made; no engine runs on it.
 
+    Returns
+    -------
+    Venue
+
     Raises
     ------
     RiskDataError

@@ -281,6 +281,11 @@ class Venue:
         backstop, borrow_lend
             The whole list, as `load_venue` takes it; None leaves the venue's own.
 
+        Returns
+        -------
+        Venue
+            Of the same units: accounts that were read with this venue go with it.
+
         Raises
         ------
         RiskDataError
