@@ -167,7 +167,7 @@ class TestSweep:
         said = io.StringIO()
         monkeypatch.setattr(commands, "err", Console(file=said, force_terminal=True))
         call(*small_run.arguments("sweep", files, tmp_path / "t.csv"))
-        assert "reading" in said.getvalue()
+        assert all(text in said.getvalue() for text in ("reading accounts", "reading marks", "collecting ticks"))
         said.truncate(0)
         call(*small_run.arguments("sweep", files, tmp_path / "t.csv"), "--json")
         assert said.getvalue() == ""

@@ -141,7 +141,7 @@ def _spinner(quiet: bool) -> Iterator[Callable[[str], None]]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"))
     with Progress(*columns, console=err, transient=True, disable=quiet or not err.is_terminal) as bar:
         task = bar.add_task("", total=None)
-        yield lambda what: bar.update(task, description=what)
+        yield lambda what: bar.update(task, description=what, refresh=True)
 
 
 def _show_version(asked: bool) -> None:
@@ -251,10 +251,10 @@ def liquidation_prices_command(
             table = liquidation_prices(accounts, venue, **prices, threads=threads).to_frame()
         if out_file is not None:
             write_table(table, out_file)
-        found = table.dropna(subset="liquidation_price")
-        nearest = found.loc[found["distance"].abs().sort_values(kind="stable").index[:MOST_SHOWN]]
+        priced = table.dropna(subset="liquidation_price")
+        nearest = priced.loc[priced["distance"].abs().sort_values(kind="stable").index[:MOST_SHOWN]]
         if as_json:
-            counts = {"positions": len(table), "with_liquidation_price": len(found)}
+            counts = {"positions": len(table), "with_liquidation_price": len(priced)}
             _print_json(
                 {"time": moment(ticks.time[-1])} | counts
                 | {"nearest": _records(nearest), "out": None if out_file is None else str(out_file)}
@@ -262,7 +262,7 @@ def liquidation_prices_command(
             return
         _print_liquidation_prices(nearest, moment(ticks.time[-1]))
         written = "" if out_file is None else f"; table in {out_file}"
-        out.print(f"{len(table):,} positions, {len(found):,} with a liquidation price{written}")
+        out.print(f"{len(table):,} positions, {len(priced):,} with a liquidation price{written}")
 
 
 @app.command(name="what-if")
@@ -534,7 +534,7 @@ def _shocks(texts: list[str], venue: Venue) -> dict[str, float] | None:
     """Read the moves of prices by symbol."""
     if not texts:
         return None
-    found: dict[str, float] = {}
+    shocks: dict[str, float] = {}
     for text in texts:
         symbol, _, move = text.rpartition("=")
         try:
@@ -544,14 +544,14 @@ def _shocks(texts: list[str], venue: Venue) -> dict[str, float] | None:
         if not symbol or number.is_nan():
             rule = "must be SYMBOL=MOVE, as all=-10% or BTC_USDC_PERP=-0.1"
             raise RiskDataError("shock", None, rule, value=text)
-        if symbol in found:
+        if symbol in shocks:
             raise RiskDataError("shock", symbol, "must be given once", value=text)
-        found[symbol] = float(number)
-    if "all" in found:
-        names = dict.fromkeys((*venue.markets.symbol, *venue.assets.symbol), found.pop("all"))
+        shocks[symbol] = float(number)
+    if "all" in shocks:
+        names = dict.fromkeys((*venue.markets.symbol, *venue.assets.symbol), shocks.pop("all"))
         del names[venue.settle_asset]
-        found = names | found
-    return found
+        shocks = names | shocks
+    return shocks
 
 
 def _before_and_after(before: MarginTable, after: MarginTable) -> pd.DataFrame:

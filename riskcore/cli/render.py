@@ -208,8 +208,8 @@ def _print_status_changes(changed: pd.DataFrame) -> None:
     view = Table(*columns, title=f"{len(changed):,} accounts change their status", title_justify="left")
     for column in view.columns[2:]:
         column.justify = "right"
-    first = changed.sort_values("net_equity_before", ascending=False, kind="stable")[:MOST_SHOWN]
-    for row in first.to_dict("records"):
+    largest = changed.sort_values("net_equity_before", ascending=False, kind="stable")[:MOST_SHOWN]
+    for row in largest.to_dict("records"):
         status = f"{row['status_before']} > {row['status_after']}".replace("below_auto_close", "auto-close")
         view.add_row(
             str(row["account"]), status,
@@ -228,18 +228,18 @@ _CHANGES = {
 """Causes of a change of equity, and their names; those after ADL are shown if there was any."""
 
 
-def _print_explanation(found: Explanation) -> None:
-    equity = asdict(found.equity)
+def _print_explanation(explanation: Explanation) -> None:
+    equity = asdict(explanation.equity)
     out.print(
-        f"Account {found.account}: equity {equity['start']:,.2f} {found.settle_asset} at the start, "
+        f"Account {explanation.account}: equity {equity['start']:,.2f} {explanation.settle_asset} at the start, "
         f"{equity['end']:,.2f} at the end"
     )
     always = list(_CHANGES)[:5]
     named = [f"{text} {equity[name]:+,.2f}" for name, text in _CHANGES.items() if name in always or equity[name]]
     out.print(f"Changed by {', '.join(named)}")
-    events = found.events
+    events = explanation.events
     if not len(events):
-        out.print(f"Nothing happened to account {found.account}: it was never at 100 % and took nothing over.")
+        out.print(f"Nothing happened to account {explanation.account}: it was never at 100 % and took nothing over.")
         return
     one_day = events["time"].iloc[0].date() == events["time"].iloc[-1].date()
     header = f"{events['time'].iloc[0]:%Y-%m-%d}" if one_day else "time"
@@ -261,12 +261,12 @@ def _print_explanation(found: Explanation) -> None:
             out.print(f"{reason}: {why}", soft_wrap=True)
 
 
-def _explanation_json(found: Explanation) -> dict[str, Any]:
+def _explanation_json(explanation: Explanation) -> dict[str, Any]:
     """Numbers of an explanation, without the sentences."""
-    events = _records(found.events.drop(columns=["what", "why"]))
+    events = _records(explanation.events.drop(columns=["what", "why"]))
     return {
-        "account": str(found.account), "settle_asset": found.settle_asset, "equity": asdict(found.equity),
-        "events": events,
+        "account": str(explanation.account), "settle_asset": explanation.settle_asset,
+        "equity": asdict(explanation.equity), "events": events,
     }  # fmt: skip
 
 

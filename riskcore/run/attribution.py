@@ -86,18 +86,18 @@ def equity_change(run: reader.Reader, accounts: Accounts, row: int, journal: Row
         end = _equity(run.accounts(last=True), row, lot[-1], quantum[-1], unit)
     mine = journal["account"] == row
     tick, changes = journal["tick"], dict.fromkeys(_CAUSES.values(), 0.0)
-    money = np.where(
+    cash_flow = np.where(
         mine,
         journal["cash"] - journal["cost"] + journal["unsettled"],
         journal["counter_cash"] - journal["counter_cost"],
     )
-    moved = np.zeros(len(journal))
-    for item, amount, worth in (
+    holdings = np.zeros(len(journal))
+    for item, amount, unit_value in (
         ("market", journal["lots"], lot), ("asset", journal["quanta"] + journal["lent"], quantum)
     ):  # fmt: skip
-        here = np.flatnonzero((journal[item] >= 0) & (amount != 0))
-        moved[here] = amount[here] * worth[tick[here], journal[item][here]]
-    value = money * unit + np.where(mine, moved, -moved)
+        rows = np.flatnonzero((journal[item] >= 0) & (amount != 0))
+        holdings[rows] = amount[rows] * unit_value[tick[rows], journal[item][rows]]
+    value = cash_flow * unit + np.where(mine, holdings, -holdings)
     for event, cause in _CAUSES.items():
         changes[cause] += float(value[journal["event"] == EVENT[event]].sum())
     fee = 0.0 - float(journal["fee"][mine].sum()) * unit
