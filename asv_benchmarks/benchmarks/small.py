@@ -59,7 +59,7 @@ class Small:
         self.marks = [dict(zip(symbols, row, strict=True)) for row in marks.tolist()]
         self.arrays = list(marks)
         self.ticks = [Tick(START + n * SECOND, row) for n, row in enumerate(self.marks)]
-        self.columns = Prices.of_tick(self.venue, self.accounts, self.ticks[0]).columns
+        self.columns = Prices.of_tick(self.venue, self.accounts, self.ticks[0]).arrays
         look_often(0, self.accounts.columns, self.columns, 1)  # compile
         self.time_steps()
 
