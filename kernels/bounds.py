@@ -87,7 +87,7 @@ def watch_chunks(first, last, state, worst, best, spread, watched, confirmed, co
     best     BoundLookup        ()     see layouts.py: with the edges exchanged
     spread   float64        ()     least width of the range of a mark, part of its upper edge: where to look for known
     watched  int64          (8G,)  out, slots to be watched, one after another
-    known    int64          (8G,)  out, slots that are at 100 % or above everywhere
+    confirmed    int64          (8G,)  out, slots that are at 100 % or above everywhere
     count    int64          (2,)   out, how many are watched, and known
     """
     slack = broadcast(_BOX_BAND)

@@ -16,7 +16,7 @@ def marginal_requirement(notional, margin_function, prices):
     """What a margin function requires of one more quantum of notional.
 
     notional  float64       ()  settle quanta, >= 0
-    margin function     int64         ()  0 <= margin function < N
+    margin_function     int64         ()  0 <= margin function < N
     prices    PriceArrays  ()  see layouts.py
     """
     if notional <= prices.kink_notional[margin_function]:
@@ -39,7 +39,7 @@ def surplus_root(side, rest, start, margin_function, prices):
     side    float64       ()  +1 long, -1 short
     rest    float64       ()  settle quanta
     start   float64       ()  settle quanta, > 0, where the surplus is not positive, on the root's far side
-    margin function   int64         ()  of the maintenance margin, 0 <= margin function < N
+    margin_function   int64         ()  of the maintenance margin, 0 <= margin function < N
     prices  PriceArrays  ()  see layouts.py
     """
     notional = start
@@ -70,7 +70,7 @@ def liquidation_notional(side, rest, held, most, margin_function, fraction, pric
     rest      float64       ()  settle quanta, equity less the position's worth and less the other maintenance margin
     held      float64       ()  settle quanta, the present notional
     most      float64       ()  settle quanta, the notional at the highest mark: an upper price may not be past it
-    margin function     int64         ()  of the maintenance margin, 0 <= margin function < N
+    margin_function     int64         ()  of the maintenance margin, 0 <= margin function < N
     fraction  float64       ()  maintenance margin fraction whatever the price, NaN: the margin function's
     prices    PriceArrays  ()  see layouts.py
     """

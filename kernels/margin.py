@@ -17,7 +17,7 @@ def bracket_of(notional, margin_function, prices):
     """Bracket of a margin function that a notional past its limit lies in, -1 for one without brackets.
 
     notional  float64       ()  settle quanta, >= 0
-    margin function     int64         ()  0 <= margin function < N
+    margin_function     int64         ()  0 <= margin function < N
     prices    PriceArrays  ()  see layouts.py
     """
     bracket = prices.bracket_offset[margin_function]
@@ -34,7 +34,7 @@ def margin_requirement(notional, margin_function, prices):
     """What a margin function requires of a notional, settle quanta.
 
     notional  float64       ()  settle quanta, >= 0
-    margin function     int64         ()  0 <= margin function < N
+    margin_function     int64         ()  0 <= margin function < N
     prices    PriceArrays  ()  see layouts.py
     """
     if notional <= prices.kink_notional[margin_function]:

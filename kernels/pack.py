@@ -16,7 +16,7 @@ def update_slots(slots, places, state, sweep_view):
     slots   int64          (N,)  0 <= slot < 8 G, with an account
     places  int64          (N,)  slots to copy to
     state   SweepColumns  ()    see layouts.py: where from
-    packed  SweepColumns  ()    out, see layouts.py: where to; offsets are there, and what fills up
+    sweep_view  SweepColumns  ()    out, see layouts.py: where to; offsets are there, and what fills up
     """
     for n in range(slots.size):
         group, lane = slots[n] // LANES, slots[n] % LANES
@@ -62,7 +62,7 @@ def pack_slots(slots, state, sweep_view):
 
     slots   int64           (N,)  0 <= slot < 8 G, with an account
     state   AccountColumns  ()    see layouts.py
-    packed  SweepColumns   ()    out, see layouts.py; accounts and offsets are there, and what fills up
+    sweep_view  SweepColumns   ()    out, see layouts.py; accounts and offsets are there, and what fills up
     """
     for n in range(slots.size):
         group, lane = slots[n] // LANES, slots[n] % LANES
