@@ -4,11 +4,19 @@ PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
 VENV := .venv
+LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# What depends on versions most: times and ids of pandas, kernels, and a run that is kept and resumed.
+SMOKE := tests/test_times.py tests/test_account_ids.py tests/test_small_cases.py \
+    tests/test_determinism.py::test_a_resumed_run_is_the_run
+# Kernels as Python runs them, line by line: what ends in minutes so.
+INTERPRETED := $(SMOKE) tests/test_kernels.py
+COVERED := 50
+
 ASV := $(BIN)/python -m asv --config asv_benchmarks/asv.conf.json
 
-.PHONY: help demo test lint bench bench-smoke gate study october month report-check clean
+.PHONY: help demo test test-lowest test-nojit coverage lint bench bench-smoke gate study october month report-check clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
@@ -16,8 +24,19 @@ help:  ## this list
 demo: $(VENV)/.cli  ## a generated crash from start to finish, in a new folder under runs/
 	$(BIN)/riskcore demo
 
-test: $(VENV)/.dev  ## the tests
+test: $(VENV)/.dev  ## the tests, examples in docstrings among them
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+test-lowest: $(LOWEST)/.dev  ## some tests on the lowest versions that pyproject.toml promises
+	$(LOWEST)/bin/python -m pytest -q $(SMOKE)
+
+# Whole numbers wrap in compiled code without a word, of which NumPy warns.
+test-nojit: $(VENV)/.dev  ## some tests with the JIT off, their lines counted for coverage
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest -q -W 'ignore:overflow encountered:RuntimeWarning' \
+	    $(INTERPRETED)
+
+coverage: test-nojit  ## the same, and which lines of riskcore/ and kernels/ ran: refused below COVERED percent
+	$(BIN)/python -m coverage report --skip-covered --fail-under $(COVERED)
 
 lint: $(VENV)/.dev  ## style, types, and which module may import which
 	$(BIN)/ruff check .
@@ -52,7 +71,7 @@ report-check: $(VENV)/.dev  ## a report in headless Chromium (not installed here
 	$(BIN)/python -m tests.report_check
 
 clean:  ## remove what these targets made, .venv included
-	rm -rf $(VENV) runs build dist *.egg-info asv_benchmarks/.asv .hypothesis .import_linter_cache .mypy_cache \
+	rm -rf $(VENV) $(LOWEST) runs build dist *.egg-info asv_benchmarks/.asv .coverage .hypothesis .import_linter_cache .mypy_cache \
 	    .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -73,3 +92,9 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/pyvenv.cfg
 $(VENV)/.bench: pyproject.toml | $(VENV)/pyvenv.cfg
 	$(PIP) install --editable '.[bench]'
 	@touch $(VENV)/.cli $@
+
+$(LOWEST)/.dev: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt \
+	    --editable '.[cli]' hypothesis pytest setuptools
+	@touch $@

@@ -295,7 +295,7 @@ def restoring_lots(plain, side, size, most, gap, fee, cost, balance, lent, rules
     if plain:
         own = margin.margin_requirement(size * prices.price_per_lot[0], 1, prices)
         return slice_size.restoring_lots(side, size, own, most, gap, fee, rules, prices, book)
-    return slice_size.restoring_lots_and_balance(side, size, most, gap, fee, cost, balance, lent, rules, prices, books)
+    return slice_size.restoring_lots_and_balance(side, size, most, gap, fee, cost, balance, lent, rules, prices, book)
 
 
 @settings(max_examples=600)
@@ -338,9 +338,10 @@ def test_restoring_lots(case):
     after = slice_size.balance_after(side, case.size, case.most, float(last), case.fee, case.cost, case.balance)
     plain = rules.settle_plain and case.balance >= 0 and after >= 0
     event("plain" if plain else "with the balance")
-    found, worth = restoring_lots(
+    filled = restoring_lots(
         plain, side, case.size, case.most, start, case.fee, case.cost, case.balance, case.lent, rules, prices, columns
     )
+    found, worth = map(int, filled)  # NumPy's numbers where the JIT is off
     ends = [end for end in itertools.accumulate(lots for _, lots in case.levels) if end < case.most] + [case.most]
     doubt = Fraction(1, 10**12) * (case.size * case.mark + abs(case.cost) + abs(case.balance) + case.lent)
     assume(all(abs(gap(end) + missing) > doubt for end in ends))

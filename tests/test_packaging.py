@@ -1,10 +1,12 @@
 """What is built, and what importing it gives: riskcore with its kernels inside, and no top-level ``kernels``."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -108,3 +110,16 @@ def test_command_without_its_extra_says_what_to_install(tmp_path):
     done = run("-c", code, cwd=ROOT)
     assert done.returncode == 1
     assert done.stderr.strip() == 'riskcore: the command line needs typer: pip install "riskcore[cli]"'
+
+
+def test_lowest_versions_are_those_that_are_promised():
+    """What make test-lowest installs; typer's own dependency click is held there as well."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    promised = [
+        re.split(r"\s*>=\s*", need) for need in project["dependencies"] + project["optional-dependencies"]["cli"]
+    ]
+    lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
+    held = dict(re.split(r"==|\s+#", line)[:2] for line in lines if not line.startswith("#"))
+    assert held.keys() == {name for name, _ in promised} | {"click"}
+    for name, lowest in promised:
+        assert f"{held[name]}.".startswith(f"{lowest}."), name

@@ -209,6 +209,11 @@ def number(value: Any) -> float:
     ------
     ValueError
         It is something else: a flag, a complex number, bytes, several numbers.
+
+    Examples
+    --------
+    >>> number("2.5"), number(10**400)
+    (2.5, inf)
     """
     if isinstance(value, np.ndarray) and not value.ndim:
         value = value.item()
