@@ -760,7 +760,7 @@ def most_that_pass(n: int, passes) -> int:
     return low
 
 
-def whole_weights(weights: dict) -> dict:
+def integer_weights(weights: dict) -> dict:
     """Weights in 24 bits, made whole by the largest of them (Integer weights)."""
     weights = {one: float32(max(weight, 0)) for one, weight in weights.items()}
     largest = max(weights.values(), default=0)
@@ -2040,7 +2040,7 @@ class _Tick:
                     if self.look(account_id).liquidating:
                         self.hand_to_counterparties(account_id, market, look)
 
-    def sound(self, look: Margin) -> bool:
+    def stays_healthy(self, look: Margin) -> bool:
         """Whether an account is healthy as a counterparty must stay (Healthy accounts)."""
         has_margin = look.maintenance_margin < self.venue.policy["counterparty_mmr"] * look.net_equity
         return look.net_equity >= 0 and (look.exposure == 0 or has_margin)
@@ -2069,7 +2069,7 @@ class _Tick:
             self.doubt_ranks(symbol, side, (WEIGHTS if shared else SCORES)[name])
             found = {account_id: (WEIGHTS if shared else SCORES)[name](of) for account_id, of in side.items()}
             found = {account_id: rank for account_id, rank in found.items() if rank is not None}
-            self.sides[symbol, are_long] = whole_weights(found) if shared else found
+            self.sides[symbol, are_long] = integer_weights(found) if shared else found
         return self.sides[symbol, are_long]
 
     def doubt_ranks(self, symbol: str, side: dict, rank) -> None:
@@ -2157,7 +2157,7 @@ class _Tick:
 
         def passes(taken):
             money, _ = deal.instalment(taken)
-            return self.sound(self.after(other, -deal.signed(taken), -money, deal.market))
+            return self.stays_healthy(self.after(other, -deal.signed(taken), -money, deal.market))
 
         taken = most_that_pass(offered, passes)
         if taken > 0:
@@ -2197,7 +2197,7 @@ class _Tick:
                 break
 
             def passes(taken, other=other):
-                return self.sound(self.after(other, taken, -rhe(taken * worth), asset=asset))
+                return self.stays_healthy(self.after(other, taken, -rhe(taken * worth), asset=asset))
 
             taken = most_that_pass(min(deal.left, debts[other]), passes)
             if taken > 0:
@@ -2278,11 +2278,11 @@ class _Tick:
                 weights[other] = weight
                 if float32(weight - error) != float32(weight + error) and weight != float32(weight):
                     self.doubts.append("weight")
-        return whole_weights(weights)
+        return integer_weights(weights)
 
     def pay(self, account_id, other, offered: int) -> int:
         """What one pays of a shortfall (6 Close out)."""
-        paid = most_that_pass(offered, lambda quanta: self.sound(self.after(other, 0, -quanta)))
+        paid = most_that_pass(offered, lambda quanta: self.stays_healthy(self.after(other, 0, -quanta)))
         if paid > 0:
             changes = {"cash": paid, "counter_cash": -paid}
             self.record("socialize", self.venue.policy["shortfall"], account_id, counterparty=other, **changes)
