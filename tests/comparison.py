@@ -147,7 +147,7 @@ def assert_same_memory(engine: Engine, venue: naive.Venue, state: naive.State) -
             expected += [[place, sign, naive.whole(price / tick), lots, gone] for price, lots, gone in levels]
     assert ("books" in frames) == (venue.policy["refill_half_life"] is not None)
     if "books" in frames:
-        assert frames["books"][["market", "side", "price", "lots", "gone"]].to_numpy().tolist() == expected
+        assert frames["books"][["market", "side", "price", "lots", "consumed_lots"]].to_numpy().tolist() == expected
 
 
 def sampled(table) -> dict[tuple[int, int], tuple[int, int]]:

@@ -301,7 +301,7 @@ def test_nobody_whom_a_nan_touches_is_safe_in_a_box_or_known_to_be_at_100(what):
     accounts, prices = large(CHUNK + 1)
     values = interval_values(prices)
     box = PriceIntervals.around(prices, values * 0.999, values * 1.001)
-    columns = accounts.sweep_view.columns._replace(held=accounts.sweep_view.columns.balance.copy())
+    columns = accounts.sweep_view.columns._replace(balance=accounts.sweep_view.columns.balance.copy())
     touched = np.arange(len(accounts))
     if what == "market":
         for table in (box.worst.market, box.best.market):

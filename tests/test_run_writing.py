@@ -126,7 +126,7 @@ def test_run_without_its_manifest_is_not_cleared(small, tmp_path):
 HOLD = """
 import sys
 from pathlib import Path
-from riskcore import run_folder
+from riskcore.record import run_folder
 with run_folder.writing(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
