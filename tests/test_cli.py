@@ -638,3 +638,23 @@ def test_module_runs():
     assert result.returncode == 0
     assert result.stderr == ""
     assert all(name in result.stdout for name in COMMANDS)
+
+
+def test_a_debt_without_exposure_is_in_the_summary(tmp_path):
+    """Account 1 owes 90 and has 60; no tick selects it, and the summary says so."""
+    venue = sample.venue_source([]) | {"backstop": []}
+    (tmp_path / "venue.json").write_text(json.dumps(venue))
+    tables = {
+        "positions": {"account": [2], "market": ["BTC_USDC_PERP"], "quantity": [0.1], "entry_price": [97_000.0]},
+        "balances": {"account": [1, 2], "asset": ["USDC", "USDC"], "quantity": [60.0, 5_000.0]},
+        "settings": {"account": [1], "unsettled": [-90.0]},
+        "marks": {"time": ["2026-01-01T00:00:00"], "market": ["BTC_USDC_PERP"], "mark_price": [97_000.0]},
+    }
+    given = ["--venue", tmp_path / "venue.json"]
+    for name, table in tables.items():
+        pd.DataFrame(table).to_csv(tmp_path / f"{name}.csv", index=False)
+        given += [f"--{name}", tmp_path / f"{name}.csv"]
+    found = json.loads(call("replay", *given, "--out", tmp_path / "run", "--json").stdout)
+    assert found["insolvent"] == {"accounts": 1, "amount": 30.0}
+    shown = call("replay", *given, "--out", tmp_path / "again").stdout
+    assert "1 accounts without exposure owe 30.00 USDC more than they have" in shown

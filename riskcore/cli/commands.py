@@ -599,23 +599,30 @@ def _run(
     providers = report.provider_pnl(path).groupby("provider", as_index=False).last().drop(columns="time")
     refused = int((rows["event"] == EVENT["guard"]).sum())
 
-    def distribution(state: Accounts, tick: int) -> pd.DataFrame:
+    def margins(state: Accounts, tick: int) -> MarginTable:
         prices = Prices.given(venue, ticks.tick(tick)).guarded(state, *reader.read_marks(path, tick))
-        return report.margin_distribution(margin_table(state, prices).mmr)
+        return margin_table(state, prices)
 
-    first, last = distribution(accounts, 0), distribution(engine.accounts, len(ticks) - 1)
+    end = margins(engine.accounts, len(ticks) - 1)
+    first, last = (report.margin_distribution(table.mmr) for table in (margins(accounts, 0), end))
+    # no tick selects an account without exposure, so no shortfall row tells of its debt
+    insolvent = end.net_equity[(end.exposure == 0) & (end.net_equity < 0)]
+    owed = {"accounts": len(insolvent), "amount": -float(insolvent.sum())}
     if not quiet:
         _print_distribution({"first tick": first, "last tick": last})
         _print_split(split, left, venue)
+        if owed["accounts"]:
+            debt = f"{owed['amount']:,.2f} {venue.settle_asset}"
+            out.print(f"{owed['accounts']:,} accounts without exposure owe {debt} more than they have")
         _print_providers(providers)
         out.print(f"{len(accounts):,} accounts, {len(ticks):,} ticks, {len(rows):,} journal rows")
         if refused:
-            out.print(f"{refused:,} prints refused by the guards")
+            out.print(f"{refused:,} price updates and books rejected by the guards")
         if accounts.rounded >= 0.05:
             out.print(f"{accounts.rounded:,.1f} quanta moved by rounding the balances to whole ones")
     return {
         "run": str(path), "accounts": len(accounts), "ticks": len(ticks), "events": len(rows), "refused": refused,
-        "rounded_quanta": accounts.rounded, "split": split.to_dict("records"), "shortfall": left,
+        "rounded_quanta": accounts.rounded, "split": split.to_dict("records"), "shortfall": left, "insolvent": owed,
         "providers": providers.to_dict("records"),
         "distribution": {"first": first.to_dict("records"), "last": last.to_dict("records")},
     }  # fmt: skip
