@@ -123,13 +123,13 @@ def account_margin(account, state, prices):
 
 @kernel
 def margin_ratio(margin, equity, exposure):
-    """Margin over net equity: +inf below 0, and with exposure and no equity; 0 without exposure and debts.
+    """Margin over net equity: +inf with exposure and no equity, 0 without exposure.
 
     margin    float64  ()  settle quanta, >= 0
     equity    float64  ()  settle quanta
     exposure  float64  ()  settle quanta, >= 0
     """
-    if exposure == 0.0 and equity >= 0.0:
+    if exposure == 0.0:
         return 0.0
     if not equity > 0.0:
         return inf
@@ -146,7 +146,7 @@ def float_status(equity, exposure, maintenance, divisor, offset):
     divisor      float64  ()  of the auto-close fraction
     offset       float64  ()  of the auto-close fraction
     """
-    if maintenance < equity or (exposure == 0.0 and equity >= 0.0):
+    if exposure == 0.0 or maintenance < equity:
         return SAFE
     if equity > 0.0 and max(maintenance / divisor, maintenance - offset * exposure) <= equity:
         return LIQUIDATING
@@ -166,7 +166,7 @@ def account_status(equity, exposure, maintenance, gross, divisor, offset):
     """
     status = float_status(equity, exposure, maintenance, divisor, offset)
     band = DOUBT_BAND * gross
-    if (exposure > 0.0 or equity != 0.0) and abs(maintenance - equity) <= band:
+    if exposure > 0.0 and abs(maintenance - equity) <= band:
         return DOUBT
     if status != SAFE:
         auto_close = max(maintenance / divisor, maintenance - offset * exposure)

@@ -161,7 +161,7 @@ def list_lanes(group, bits, why, window, state, found, count):
 
 @inner_kernel
 def unsafe_lanes(group, state, equity, exposure, maintenance, band):
-    """Bit n is set where account n of a group has exposure or no equity, and not more equity than maintenance margin.
+    """Bit n is set where account n of a group has an exposure and its maintenance margin is not below its equity.
 
     group        uint64         ()    0 <= group < G
     state        PackedColumns  ()    see columns.py
@@ -170,7 +170,7 @@ def unsafe_lanes(group, state, equity, exposure, maintenance, band):
     maintenance  float64        (8,)  lanes, settle quanta
     band         float64        (8,)  lanes, settle quanta: as near as that counts as not below
     """
-    exposed = bits_past(exposure, full(0.0)) | bits_past(band, equity) | np.uint64(state.resting[group])
+    exposed = bits_past(exposure, full(0.0)) | np.uint64(state.resting[group])
     return bits_not_less(maintenance + band, equity) & exposed | np.uint64(state.unpacked[group])
 
 

@@ -37,7 +37,7 @@ class ExactMargin:
     @property
     def mmr(self) -> float:
         """Maintenance margin ratio."""
-        if not self.exposure and self.equity >= 0:
+        if not self.exposure:
             return 0.0
         return float(self.maintenance / self.equity) if self.equity > 0 else float("inf")
 
@@ -152,7 +152,7 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
         equity += booked * decimal(venue.settle_quantum)
 
         status = SAFE
-        if (exposure or equity < 0) and not maintenance < equity:
+        if exposure and not maintenance < equity:
             divisor, offset = decimal(policy.acmf_divisor), decimal(policy.acmf_offset)
             auto_close = max(maintenance / divisor, maintenance - offset * exposure)
             status = LIQUIDATING if equity > 0 and auto_close <= equity else BELOW_AUTO_CLOSE

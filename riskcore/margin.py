@@ -60,7 +60,7 @@ class MarginTable:
 
     @property
     def imr(self) -> Float:
-        """Initial margin over net equity; +inf below 0, and at 0 with exposure; 0 without exposure and debts."""
+        """Initial margin over net equity; +inf with exposure and no equity, 0 without exposure."""
         return _ratio(self.initial_margin, self.net_equity, self.exposure)
 
     @property
@@ -124,7 +124,7 @@ class Selection:
 def _ratio(margin: Float, equity: Float, exposure: Float) -> Float:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(equity > 0, margin / equity, np.inf)
-    return np.where((exposure == 0) & (equity >= 0), 0.0, ratio)
+    return np.where(exposure == 0, 0.0, ratio)
 
 
 def selection(accounts: Accounts, prices: Prices, *, threads: int | None = None) -> Selection:

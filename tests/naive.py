@@ -465,7 +465,7 @@ class Margin:
 
 def ratio(margin: Fraction, net_equity: Fraction, exposure: Fraction):
     """MMR or IMR (Margin of an account)."""
-    if exposure == 0 and net_equity >= 0:
+    if exposure == 0:
         return Fraction(0)
     return margin / net_equity if net_equity > 0 else INFINITY
 
@@ -506,7 +506,7 @@ def margin(venue: Venue, account: Account, prices: Prices) -> Margin:
 
     maintenance = sum(positions.values(), Fraction(0)) + sum(borrows.values(), Fraction(0))
     initial = max(initial, exposure * least_fraction)
-    liquidating = (exposure > 0 or net_equity < 0) and not maintenance < net_equity
+    liquidating = exposure > 0 and not maintenance < net_equity
     divisor, offset = venue.policy["acmf_divisor"], venue.policy["acmf_offset"]
     auto_close = max(maintenance / divisor, maintenance - offset * exposure)
     below_auto_close = liquidating and (net_equity < auto_close or net_equity <= 0)

@@ -116,16 +116,14 @@ class Margin(NamedTuple):
 
     def agrees(self, ratio: float) -> bool:
         """Whether a float64 MMR can be this account's."""
-        if ratio == 0 and not self.exposure:
-            return bool(self.equity >= -NOISE * self.gross)
-        if math.isinf(ratio):
-            return ratio > 0 and bool(self.equity <= NOISE * self.gross)
+        if not self.exposure or math.isinf(ratio):
+            return ratio == 0 if not self.exposure else ratio > 0 and self.equity <= NOISE * self.gross
         slack = TOLERANCE * self.maintenance + ratio * NOISE * self.gross
         return ratio >= 0 and abs(self.maintenance - ratio * self.equity) <= slack
 
     def ratio(self) -> float:
         """MMR."""
-        if not self.exposure and self.equity >= 0:
+        if not self.exposure:
             return 0.0
         return math.inf if self.equity <= 0 else float(self.maintenance / self.equity)
 

@@ -139,12 +139,12 @@ class Replay:
 
     def _select(self, tick: Tick, equity: Array, maintenance: Array, gross: Array) -> None:
         """Compare the selected accounts with those that are liquidating."""
-        exposed = self.state.exposed | (equity < TOLERANCE * gross)
+        exposed = self.state.exposed
         doubt = exposed & (np.abs(maintenance - equity) <= TOLERANCE * gross)
         expected = set(np.flatnonzero(exposed & ~doubt & ~(maintenance < equity)).tolist())
         for account in np.flatnonzero(doubt).tolist():
             exact = self.state.margin(account, tick, self.state.decimals)
-            if (exact.exposure or exact.equity < 0) and not exact.maintenance < exact.equity:
+            if not exact.maintenance < exact.equity:
                 expected.add(account)
         self.out.checked["selection"] += len(equity)
         for account in sorted(expected ^ self.watch.order.keys()):

@@ -81,7 +81,7 @@ class Watch:
         look = self.look(account)
         if abs(look.maintenance - look.equity) <= TOLERANCE * look.gross:
             look = self.exact(account)
-        return bool((look.exposure > 0 or look.equity < 0) and not look.maintenance < look.equity)
+        return bool(look.exposure > 0 and not look.maintenance < look.equity)
 
     def below(self, account: int) -> bool:
         """Whether the account is below auto-close; exact where float64 leaves doubt."""
