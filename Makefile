@@ -1,7 +1,7 @@
 PYTHON ?= python3
 # Two processes pay once the suite is longer than the compilation that each of them repeats; a file's tests stay
-# together, so that most kernels compile in one process only. NUMBA_BOUNDSCHECK=1 make test checks every index.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# together, so that most kernels compile in one process only, and in the order of the files, so that no long one is last. NUMBA_BOUNDSCHECK=1 make test checks every index.
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 LOWEST := .venv-lowest

@@ -1061,12 +1061,12 @@ def test_adl_scores_at_the_edges():
 
 def test_whole_weights():
     """Of 3 (e = 2) and 1.5: 3 * 2^36; 1/3 in 24 bits are 11184811 / 2^25; 2^-37 is 1/2 of a unit; 2^24 + 1 is 2^24."""
-    found = naive.whole_weights({1: 3, 2: Fraction(3, 2), 3: Fraction(1, 3), 4: Fraction(1, 2**37), 5: 0, 6: -2})
+    found = naive.integer_weights({1: 3, 2: Fraction(3, 2), 3: Fraction(1, 3), 4: Fraction(1, 2**37), 5: 0, 6: -2})
     assert found == {1: 3 * 2**36, 2: 3 * 2**35, 3: 11184811 * 2**11, 4: 0, 5: 0, 6: 0}
-    assert naive.whole_weights({1: 2**24 + 1, 2: 2**24 + 3}) == {1: 2**37, 2: 2**37 + 2**15}
-    assert naive.whole_weights({1: 2**24 - Fraction(1, 2)}) == {1: 2**37}
-    assert naive.whole_weights({1: 0}) == {1: 0}
-    assert naive.whole_weights({}) == {}
+    assert naive.integer_weights({1: 2**24 + 1, 2: 2**24 + 3}) == {1: 2**37, 2: 2**37 + 2**15}
+    assert naive.integer_weights({1: 2**24 - Fraction(1, 2)}) == {1: 2**37}
+    assert naive.integer_weights({1: 0}) == {1: 0}
+    assert naive.integer_weights({}) == {}
 
 
 @pytest.mark.parametrize("policy", ["pnl_leverage", "bitmex", "bybit", "hyperliquid"])
