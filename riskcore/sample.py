@@ -280,6 +280,8 @@ def write_inputs(venue: Venue, tables: Tables, folder: str | Path) -> dict[str, 
     ------
     RiskDataError
         The folder has files, or a file cannot be written.
+    OSError
+        The folder cannot be made.
 
     Examples
     --------

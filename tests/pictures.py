@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from riskcore.run import figures
-from riskcore.run.report import RecordedRun
 from tests import pages
 
 FOLDER = pages.ROOT / "docs" / "pictures"
@@ -36,7 +35,7 @@ text{font:13px system-ui,sans-serif;fill:#1c2733}.quiet{fill:#5b6875}.end{text-a
 
 def pictures(run: Path) -> dict[str, str]:
     """Pictures of a run folder with a report, by the names of their files."""
-    recorded = RecordedRun.read(run)
+    recorded = figures.RecordedRun.read(run)
     price = panel(figures.liquidations(recorded), 62, 200)
     ratios = panel(figures.accounts_by_margin_ratio(recorded), 360, 170)
     crash = [text(20, 28, "A generated crash: liquidated notional by stage, and price", "title"), *price]
@@ -44,7 +43,7 @@ def pictures(run: Path) -> dict[str, str]:
     return {"crash.svg": picture(crash, 584), "report.svg": report((run / "report.html").read_text(), recorded)}
 
 
-def report(page: str, run: RecordedRun) -> str:
+def report(page: str, run: figures.RecordedRun) -> str:
     """Top of a report: heading, tiles, and the first figure."""
     words = _Words(page).found
     parts = [text(20, 32, words["h1"][0], "value"), text(20, 54, words["quiet"][0], "quiet")]
