@@ -15,6 +15,17 @@ __all__ = [
 # A name loads its package at first use: pandas and Numba alone take longer than an import should
 # (docs/decisions/0016-import-on-demand.md). Type checkers and editors read the imports, Python the table.
 if TYPE_CHECKING:
+    from . import adl_study as adl_study
+    from . import audit as audit
+    from . import boundary as boundary
+    from . import io as io
+    from . import margin as margin
+    from . import market as market
+    from . import record as record
+    from . import run as run
+    from . import sample as sample
+    from . import state as state
+    from . import venue as venue
     from .boundary import RecordingWarning, RiskDataError
     from .engine import Engine, StepResult
     from .margin import (
@@ -38,6 +49,9 @@ if TYPE_CHECKING:
     from .state import Accounts
     from .venue import Venue, load_venue
 else:
+    _PACKAGES = [
+        "adl_study", "audit", "boundary", "io", "margin", "market", "record", "run", "sample", "state", "venue",
+    ]  # fmt: skip
     _NAMES = {
         "boundary": ["RecordingWarning", "RiskDataError"],
         "engine": ["Engine", "StepResult"],
@@ -53,7 +67,9 @@ else:
     }  # fmt: skip
 
     def __getattr__(name: str) -> object:
-        """Load a name from its package and keep it."""
+        """Load a package, or a name from its package, which is kept."""
+        if name in _PACKAGES:
+            return import_module(f"{__name__}.{name}")
         package = next((package for package, names in _NAMES.items() if name in names), None)
         if package is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -61,4 +77,4 @@ else:
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        return sorted({*globals(), *__all__, *_PACKAGES})

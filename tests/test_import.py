@@ -33,8 +33,9 @@ def test_star_import_gives_every_name():
 def test_types_and_table_name_the_same():
     """The imports that type checkers read, and the table that Python reads."""
     (block,) = [node for node in ast.parse(SOURCE.read_text()).body if isinstance(node, ast.If)]
-    imports = {node.module: [name.name for name in node.names] for node in block.body}
+    imports = {node.module: [name.name for name in node.names] for node in block.body if node.module}
     assert imports == rc._NAMES
+    assert [name.name for node in block.body if not node.module for name in node.names] == rc._PACKAGES
     assert sorted(["__version__", *(name for names in imports.values() for name in names)]) == sorted(rc.__all__)
 
 
@@ -46,6 +47,12 @@ def test_name_is_that_of_its_package(name):
     if callable(value):
         assert value.__name__ == name
         assert pickle.loads(pickle.dumps(value)) is value
+
+
+def test_package_loads_as_an_attribute():
+    code = "import sys, riskcore as rc; before = set(sys.modules); rc.sample.crash; print(*set(sys.modules) - before)"
+    assert "riskcore.sample" in run(code)
+    assert "sample" in dir(rc)
 
 
 def test_unknown_name():
