@@ -1,6 +1,17 @@
 """Rows of the journal and the accounts that they change: nothing is lost, and nothing has wrapped."""
 
-from ._jit import kernel
+import numpy as np
+
+from ._jit import inner_kernel, kernel
+
+BOOK, FUND, SHORTFALL, NOBODY, POOL = -1, -2, -3, -4, -5
+"""Counterparties that are no accounts."""
+
+SOUND, UNKNOWN_ROW, ONE_SIDED, UNBALANCED, NO_PRICE, NO_RATIO = 0, 1, 2, 3, 4, 5
+"""What is wrong with a row of the journal; in this order, the first counts."""
+
+USES_PRICE, USES_RATIOS = 1, 2
+"""Bits of an event: its rows have a price, and margin ratios."""
 
 
 @kernel
@@ -8,7 +19,7 @@ def weigh_rows(
     asset, cash, cost, counter_cash, counter_cost, entry, counter_entry, fee, fund, unsettled, quanta, lent, settle,
     most, moved, paid, bad,
 ):  # fmt: skip
-    """Add up what rows move, all amounts taken positive, and find the first that loses money or is past a limit.
+    """Add up what rows move, all amounts taken positive, and find the first row with amounts past a limit.
 
     asset          int64    (N,)  row, -1: none
     cash           int64    (N,)  settle quanta
@@ -30,7 +41,6 @@ def weigh_rows(
     """
     bad[0] = -1
     for n in range(asset.size):
-        left = cash[n] - cost[n] + counter_cash[n] - counter_cost[n] + fund[n] + unsettled[n]
         money = abs(float(cash[n])) + abs(float(counter_cash[n])) + abs(float(fee[n])) + abs(float(fund[n]))
         booked = abs(float(cost[n])) + abs(float(counter_cost[n])) + abs(float(unsettled[n]))
         booked += abs(float(entry[n])) + abs(float(counter_entry[n]))
@@ -39,7 +49,7 @@ def weigh_rows(
         paid[0] += booked
         if asset[n] >= 0:
             moved[asset[n]] += 2.0 * held
-        if bad[0] < 0 and (left != 0 or max(money, booked, held) >= 2.0 * most):
+        if bad[0] < 0 and max(money, booked, held) >= 2.0 * most:
             bad[0] = n
 
 
@@ -63,3 +73,134 @@ def first_past(accounts, state, most):
         if not max(gross, highest) < most or total != state.account_cost[a]:
             return n
     return -1
+
+
+@kernel
+def money_left(n, rows):
+    """Settle quanta that a row of the journal makes, negative those that it loses; 0 in a sound row.
+
+    n     int64           ()  row
+    rows  JournalColumns  ()  see layouts.py
+    """
+    given = rows.cash[n] + rows.counter_cash[n] + rows.fund[n] + rows.unsettled[n]
+    return given - rows.cost[n] - rows.counter_cost[n]
+
+
+@inner_kernel
+def _row_status(n, rows, uses, settlement, accounts, markets, assets):
+    """Status of one row of the journal by itself: SOUND, or the first thing that is wrong with it.
+
+    n           int64           ()    row
+    rows        JournalColumns  ()    see layouts.py
+    uses        uint8           (E,)  of each event: USES_PRICE | USES_RATIOS
+    settlement  int64           ()    code of the reason whose rows have no ratios
+    accounts    int64           ()    number
+    markets     int64           ()    number
+    assets      int64           ()    number
+    """
+    account, other, market, asset = rows.account[n], rows.counterparty[n], rows.market[n], rows.asset[n]
+    if not (-1 <= account < accounts and POOL <= other < accounts and -1 <= market < markets and -1 <= asset < assets):
+        return UNKNOWN_ROW
+    trade = rows.lots[n] != 0
+    position = trade or rows.cost[n] != 0 or rows.entry[n] != 0
+    other_position = rows.counter_cost[n] != 0 or rows.counter_entry[n] != 0
+    exchange = rows.quanta[n] + rows.lent[n] != 0
+    balance = rows.quanta[n] != 0 or rows.lent[n] != 0
+    money = rows.cash[n] != 0 or rows.fee[n] != 0 or rows.unsettled[n] != 0
+    if account < 0 and (position or balance or money):
+        return ONE_SIDED
+    if ((position or other_position) and market < 0) or (balance and asset < 0):
+        return ONE_SIDED
+    if other < 0:
+        if other_position or (trade and other != BOOK) or (exchange and other != BOOK and other != POOL):
+            return ONE_SIDED
+        if rows.counter_cash[n] != 0 and other != BOOK and other != SHORTFALL:
+            return ONE_SIDED
+    if money_left(n, rows) != 0:
+        return UNBALANCED
+    used = uses[rows.event[n]]
+    if used & USES_PRICE and not np.isfinite(rows.price[n]):
+        return NO_PRICE
+    known = rows.mmr_before[n] >= 0.0 and rows.mmr_after[n] >= 0.0
+    if used & USES_RATIOS and rows.reason[n] != settlement and not known:
+        return NO_RATIO
+    return SOUND
+
+
+@kernel
+def apply_rows(rows, uses, settlement, settle, position_factor, balance_factor, ledger, fingerprint, bad):
+    """Check rows one by one, and apply them to the ledgers and to the accounts' fingerprints; stop at a wrong one.
+
+    A fingerprint is the sum of an account's amounts, each times the factor of its column and of its market or asset,
+    modulo 2**64: what a row changes of it follows from the row alone. The factors are odd, so that one wrong amount
+    always shows.
+
+    rows             JournalColumns  ()      see layouts.py
+    uses             uint8           (E,)    of each event: USES_PRICE | USES_RATIOS
+    settlement       int64           ()      code of the reason whose rows have no ratios
+    settle           int64           ()      row of the settle asset
+    position_factor  int64           (3, M)  odd, of lots, cost and entry
+    balance_factor   int64           (2, K)  odd, of free and lent
+    ledger           LedgerArrays    ()      see layouts.py, in/out
+    fingerprint      int64           (A,)    in/out
+    bad              int64           (2,)    out, the wrong row and its status; -1 and SOUND: there is none
+    """
+    bad[0], bad[1] = -1, SOUND
+    accounts, markets, assets = fingerprint.size, position_factor.shape[1], balance_factor.shape[1]
+    for n in range(rows.account.size):
+        status = _row_status(n, rows, uses, settlement, accounts, markets, assets)
+        if status != SOUND:
+            bad[0], bad[1] = n, status
+            return
+        account, other, market, asset = rows.account[n], rows.counterparty[n], rows.market[n], rows.asset[n]
+        ledger.fund[0] += rows.fund[n] + rows.fee[n]
+        if account >= 0:
+            fingerprint[account] += (rows.cash[n] - rows.fee[n]) * balance_factor[0, settle] + rows.unsettled[n]
+        if other >= 0:
+            fingerprint[other] += rows.counter_cash[n] * balance_factor[0, settle]
+        elif other == BOOK:
+            ledger.book_quanta[settle] += rows.counter_cash[n]
+        elif other == SHORTFALL:
+            ledger.shortfall[0] += rows.counter_cash[n]
+        if market >= 0:
+            lots, cost, entry = position_factor[0, market], position_factor[1, market], position_factor[2, market]
+            if account >= 0:
+                fingerprint[account] += rows.lots[n] * lots + rows.cost[n] * cost + rows.entry[n] * entry
+            if other >= 0:
+                fingerprint[other] += rows.counter_cost[n] * cost + rows.counter_entry[n] * entry - rows.lots[n] * lots
+            elif other == BOOK:
+                ledger.book_lots[market] -= rows.lots[n]
+        if asset >= 0:
+            moved = rows.quanta[n] + rows.lent[n]
+            if account >= 0:
+                free, lent = balance_factor[0, asset], balance_factor[1, asset]
+                fingerprint[account] += rows.quanta[n] * free + rows.lent[n] * lent
+            if other >= 0:
+                fingerprint[other] -= moved * balance_factor[0, asset]
+            elif other == BOOK:
+                ledger.book_quanta[asset] -= moved
+            elif other == POOL:
+                ledger.pool[asset] -= moved
+
+
+@kernel
+def fingerprints(accounts, state, position_factor, balance_factor, fingerprint):
+    """Fingerprints of some accounts as they are now; `apply_rows` says what that is.
+
+    accounts         int64           (N,)    rows
+    state            AccountColumns  ()      see layouts.py
+    position_factor  int64           (3, M)  odd, of lots, cost and entry
+    balance_factor   int64           (2, K)  odd, of free and lent
+    fingerprint      int64           (N,)    out
+    """
+    for n in range(accounts.size):
+        a = accounts[n]
+        total = state.unsettled[a]
+        for i in range(np.int64(state.position_offset[a]), np.int64(state.position_offset[a + 1])):
+            m = state.market[i]
+            total += state.lots[i] * position_factor[0, m]
+            total += state.cost[i] * position_factor[1, m] + state.entry[i] * position_factor[2, m]
+        for j in range(np.int64(state.balance_offset[a]), np.int64(state.balance_offset[a + 1])):
+            k = state.asset[j]
+            total += state.free[j] * balance_factor[0, k] + state.lent[j] * balance_factor[1, k]
+        fingerprint[n] = total

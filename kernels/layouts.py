@@ -325,3 +325,70 @@ class SliceRows(NamedTuple):
     fee: Int
     before: Float
     after: Float
+
+
+class JournalColumns(NamedTuple):
+    """Rows of a journal; N rows. A row number of -1 stands for none.
+
+    =============  =======  ======  =======================================================================
+    event, reason  uint8    (N,)    codes
+    account        int64    (N,)    account row, -1: none
+    counterparty   int64    (N,)    account row, or BOOK | FUND | SHORTFALL | NOBODY | POOL of journal.py
+    market         int64    (N,)    market row, -1: none
+    asset          int64    (N,)    asset row, -1: none
+    lots           int64    (N,)    change of the account's position; the counterparty's is the opposite
+    cost, entry    int64    (N,)    change of the position's, settle quanta
+    cash           int64    (N,)    change of the account's free settle balance, settle quanta
+    fee            int64    (N,)    settle quanta from the account to the fund
+    quanta, lent   int64    (N,)    change of the account's free and lent balance of the asset
+    unsettled      int64    (N,)    change of the account's unsettled settle quanta
+    counter_cost   int64    (N,)    change of the counterparty's cost, settle quanta
+    counter_cash   int64    (N,)    change of the counterparty's settle balance, settle quanta
+    counter_entry  int64    (N,)    change of the counterparty's entry, settle quanta
+    fund           int64    (N,)    change of the fund, the fee not counted, settle quanta
+    price          float64  (N,)    settle units, NaN: none
+    mmr_before     float64  (N,)    ratio, NaN: none
+    mmr_after      float64  (N,)    ratio, NaN: none
+    =============  =======  ======  =======================================================================
+    """
+
+    event: npt.NDArray[np.uint8]
+    reason: npt.NDArray[np.uint8]
+    account: Int
+    counterparty: Int
+    market: Int
+    asset: Int
+    lots: Int
+    cost: Int
+    cash: Int
+    entry: Int
+    fee: Int
+    quanta: Int
+    lent: Int
+    unsettled: Int
+    counter_cost: Int
+    counter_cash: Int
+    counter_entry: Int
+    fund: Int
+    price: Float
+    mmr_before: Float
+    mmr_after: Float
+
+
+class LedgerArrays(NamedTuple):
+    """Lots and money of those who are no accounts; M markets, K assets.
+
+    ===========  =====  ====  ===================================
+    book_lots    int64  (M,)  lots of the makers, in/out
+    book_quanta  int64  (K,)  money of the makers, in/out
+    pool         int64  (K,)  what the pools received, in/out
+    fund         int64  (1,)  settle quanta, in/out
+    shortfall    int64  (1,)  settle quanta, in/out
+    ===========  =====  ====  ===================================
+    """
+
+    book_lots: Int
+    book_quanta: Int
+    pool: Int
+    fund: Int
+    shortfall: Int

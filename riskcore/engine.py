@@ -22,6 +22,7 @@ from .market import Books, Prices, Tick
 from .market.guards import Guarded, GuardState, guard
 from .record import (
     NO_ACCOUNT,
+    Invariants,
     Journal,
     Recorded,
     Rows,
@@ -139,8 +140,8 @@ class Engine:
             raise RiskDataError("seed", None, "must be a whole number of 64 bits", value=seed)
         self._venue, self._seed = venue, seed
         self._state, self._check_screen = accounts.copy(), check_screen
-        self._look()
         self._ledger = Ledger.opening(venue)
+        self._look()
         self._guard_state = GuardState.opening(venue)
         self._ticks = 0
         self._time: int | None = None
@@ -158,6 +159,7 @@ class Engine:
         self._accounts = self._state.view()
         self._screen = Screen(self.accounts, self.venue, check=self._check_screen)
         self._totals = Totals(self.accounts, self.venue)
+        self._invariants = Invariants(self.accounts, self.venue, self.ledger)
 
     @property
     def accounts(self) -> Accounts:
@@ -238,6 +240,9 @@ class Engine:
             What is recorded cannot be written to the run folder; nothing has changed.
         RuntimeError
             An earlier tick failed half-way, in a user's own ADL policy say: the state is of no tick.
+        InvariantError
+            A RuntimeError: the tick made or lost lots or money, or wrote a number that is none
+            (`riskcore.record.Invariants`). The engine has stopped; the error has the rows that show it.
         """
         self._must_be_whole()
         if not isinstance(tick, Tick):
@@ -284,10 +289,11 @@ class Engine:
             selected, margins = liquidate(context, self.accounts, selected, margins, guarded, self.seed)
         rows = journal.rows()
         liquidated = touched(rows[len(accrued) :])
-        self._screen.changed(liquidated)
         if len(rows):
-            self._totals.add(rows, np.union1d(changed, liquidated))
             self.ledger.must_fit()
+            self._invariants.check(rows, self.ledger)
+            self._totals.add(rows, np.union1d(changed, liquidated))
+        self._screen.changed(liquidated)
         prices.forget()
         if self._record:
             recorded = Recorded(self.ticks, time, prices, books, rows)
@@ -382,12 +388,13 @@ class Engine:
         kept = reader.read_state(Path(path))
         engine = cls(kept.accounts, kept.venue, kept.seed, check_screen=check_screen, record=record)
         engine._ledger, engine._guard_state = kept.ledger, kept.guard_state
+        engine._invariants = Invariants(engine.accounts, engine.venue, engine.ledger)
         engine._ticks, engine._time = kept.ticks, kept.time
         engine._start, engine._folder, engine._saved = None, Path(path).resolve(), kept.digest
         return engine
 
 
-_VIEWS = ("_accounts", "_screen", "_totals")
+_VIEWS = ("_accounts", "_screen", "_totals", "_invariants")
 
 
 def _write_refusals(journal: Journal, venue: Venue, guarded: Guarded) -> None:

@@ -12,6 +12,7 @@ import pytest
 import riskcore as rc
 from riskcore.kernels import integer_math
 from riskcore.liquidation import waterfall
+from riskcore.record import InvariantError
 
 USDC = "USDC"
 
@@ -171,7 +172,7 @@ def test_a_row_that_loses_money_breaks_the_engine(monkeypatch: pytest.MonkeyPatc
         state.journal.add("unsettle", "settlement", 0, 0.0, 0.0, cash=5)
 
     monkeypatch.setattr(waterfall, "PHASES", (*real, forger))
-    with pytest.raises(RuntimeError, match=r"journal row \d+ of the tick does not add up, .*'cash': 5"):
+    with pytest.raises(InvariantError, match=r"fund \+ unsettled of a row is 5, not 0; row \d+: {.*'cash': 5"):
         engine.step(rc.Tick(10**18, {"TOK_PERP": 9.8}, book))
     with pytest.raises(RuntimeError, match="failed half-way"):
         engine.step(rc.Tick(10**18 + 1, {"TOK_PERP": 9.8}, book))
@@ -183,8 +184,9 @@ def test_an_account_past_the_width_breaks_the_engine(monkeypatch: pytest.MonkeyP
     real = waterfall.PHASES
 
     def forger(state: Any) -> None:
-        state.accounts.columns.free[0] = 2**62
-        state.journal.add("cancel", "liquidation", 0, 0.0, 0.0)
+        state.accounts.columns.free[0] += 2**62
+        state.accounts.columns.unsettled[0] -= 2**62
+        state.journal.add("unsettle", "settlement", 0, 0.0, 0.0, cash=2**62, unsettled=-(2**62))
 
     monkeypatch.setattr(waterfall, "PHASES", (*real, forger))
     with pytest.raises(RuntimeError, match="what account 1 holds or paid is past"):

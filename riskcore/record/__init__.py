@@ -1,6 +1,7 @@
 """The record of a run: journal rows and the run folder."""
 
 from . import reader, run_folder
+from .invariants import InvariantError, Invariants
 from .journal import (
     BOOK,
     EVENT,
@@ -40,6 +41,8 @@ __all__ = [
     "ROW",
     "SHORTFALL",
     "STAGES",
+    "InvariantError",
+    "Invariants",
     "Journal",
     "Recorded",
     "Rows",

@@ -12,10 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..boundary import natural
+from ..kernels import journal as kernels
 from ..state import Accounts
 from ..venue import Venue
 
-BOOK, FUND, SHORTFALL, NOBODY, POOL = -1, -2, -3, -4, -5
+BOOK, FUND, SHORTFALL = kernels.BOOK, kernels.FUND, kernels.SHORTFALL
+NOBODY, POOL = kernels.NOBODY, kernels.POOL
 """Counterparties that are no accounts."""
 NO_ACCOUNT = -1
 """The account of a `guard` row: a market was refused something."""

@@ -60,7 +60,7 @@ class Totals:
         self._highest = float(self.quanta.max())
 
     def add(self, rows: Rows, accounts: Int) -> None:
-        """Take note of what journal rows moved, and see that nothing is lost and no amount is past the limit.
+        """Take note of what journal rows moved, and see that no amount is past the limit.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class Totals:
         Raises
         ------
         RuntimeError
-            A row loses money, or an account's amounts, or the sum of its costs, are past the limit.
+            A row's or an account's amounts, or the sum of its costs, are past the limit.
         """
         paid, bad = np.array([self.paid]), np.empty(1, np.int64)
         arguments: list[Any] = [*(rows[n] for n in _MOVING), self._venue.settle, MOST, self.quanta, paid, bad]
@@ -82,7 +82,7 @@ class Totals:
         if bad[0] >= 0:
             given = zip(ROW.names or (), rows[bad[0]].tolist(), strict=True)
             row = {name: value for name, value in given if value}
-            raise RuntimeError(f"journal row {bad[0]} of the tick does not add up, or is past 2**62: {row}")
+            raise RuntimeError(f"journal row {bad[0]} of the tick is past 2**62: {row}")
         at = kernels.first_past(accounts, self._accounts.columns, MOST)
         if at >= 0:
             account = self._accounts.ids[accounts[at]]

@@ -1,0 +1,209 @@
+"""What holds after every tick: lots and money are conserved by equality, and every number that is used is a number.
+
+The checks cost what the tick's rows cost, whatever the number of accounts: nobody is looked at whom no row names.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..kernels import journal as kernels
+from ..kernels.layouts import JournalColumns, LedgerArrays
+from ..state import Accounts, Ledger
+from ..venue import Venue
+from .journal import EVENTS, REASON, ROW, Rows
+
+Int = npt.NDArray[np.int64]
+
+_SHOWN = 3  # rows in the message
+_PRICED = ("funding", "realize", "convert", "harm", "book", "backstop", "adl")
+_WITHOUT_RATIOS = ("guard", "funding", "interest", "realize")
+_USES = np.array(
+    [
+        (name in _PRICED) * kernels.USES_PRICE + (name not in _WITHOUT_RATIOS) * kernels.USES_RATIOS
+        for name in EVENTS
+    ],
+    np.uint8,
+)  # fmt: skip
+_LARGEST_DECODED = 2**44  # another column explains a difference by less than that with a chance of 2**-19
+
+
+class InvariantError(RuntimeError):
+    """A tick broke what holds after every tick; the engine that raises this error has stopped.
+
+    Parameters
+    ----------
+    equation
+        The equation that does not hold, and by how much.
+    rows
+        Rows of the tick that show it.
+    numbers
+        Their numbers within the tick's rows.
+    """
+
+    def __init__(self, equation: str, rows: Rows, numbers: Int) -> None:
+        self.equation, self.rows, self.numbers = equation, rows, numbers
+        shown = "; ".join(
+            f"row {number}: {_as_text(row)}" for number, row in zip(numbers[:_SHOWN].tolist(), rows, strict=False)
+        )
+        more = f"; {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+        super().__init__(f"{equation}; {shown or 'no row of the tick'}{more}")
+
+
+class Invariants:
+    """Checks of the rows of a tick, and of the state against them, by equality of whole numbers.
+
+    Every row conserves money and has somebody on the other side of what it moves; the ledgers, and every account that
+    a row names, are what they were before plus the rows. Lots of each market and money of each asset are then
+    conserved over all who can hold them. An account is compared by a fingerprint of 8 bytes
+    (`riskcore.kernels.journal.apply_rows`), so that no second state is kept.
+
+    Parameters
+    ----------
+    accounts
+        The state, to look at.
+    venue
+        The rules.
+    ledger
+        The ledgers of that moment.
+    """
+
+    def __init__(self, accounts: Accounts, venue: Venue, ledger: Ledger) -> None:
+        self._accounts, self._venue = accounts, venue
+        draw = np.random.default_rng(0)
+        markets, assets = len(venue.markets.symbol), len(venue.assets.symbol)
+        self._position: Int = draw.integers(-(2**63), 2**63, (3, markets), np.int64) | 1
+        self._balance: Int = draw.integers(-(2**63), 2**63, (2, assets), np.int64) | 1
+        self._fingerprint = self._fingerprints(np.arange(len(accounts)))
+        self._ledger = _arrays(ledger)
+
+    def check(self, rows: Rows, ledger: Ledger) -> None:
+        """Check a tick that wrote rows.
+
+        Parameters
+        ----------
+        rows
+            Of the tick, applied.
+        ledger
+            The ledgers after it.
+
+        Raises
+        ------
+        InvariantError
+            Something does not hold.
+        """
+        columns, bad = JournalColumns(*(rows[name] for name in JournalColumns._fields)), np.empty(2, np.int64)
+        kernels.apply_rows(
+            columns, _USES, REASON["settlement"], self._venue.settle, self._position, self._balance, self._ledger,
+            self._fingerprint, bad,
+        )  # fmt: skip
+        if bad[1] != kernels.SOUND:
+            self._refuse_row(rows, columns, *bad.tolist())
+        named = np.concatenate([columns.account, columns.counterparty])
+        named = named[named >= 0]
+        wrong = named[self._fingerprints(named) != self._fingerprint[named]]
+        if wrong.size:
+            self._refuse_account(rows, int(wrong[0]))
+        self._check_ledger(rows, ledger)
+
+    def _fingerprints(self, accounts: Int) -> Int:
+        result = np.empty(len(accounts), np.int64)
+        kernels.fingerprints(accounts, self._accounts.columns, self._position, self._balance, result)
+        return result
+
+    def _refuse_row(self, rows: Rows, columns: JournalColumns, number: int, status: int) -> None:
+        row = rows[number]
+        equation = {
+            kernels.UNKNOWN_ROW: "a row names an account, market, asset or counterparty that there is not",
+            kernels.ONE_SIDED: "a row moves an amount that nobody gives or takes",
+            kernels.NO_PRICE: f"the price of a row is {row['price']}",
+            kernels.NO_RATIO: f"the margin ratios of a row are {row['mmr_before']} and {row['mmr_after']}",
+        }.get(status)
+        if equation is None:
+            left = int(kernels.money_left(number, columns))
+            equation = f"cash - cost + counter_cash - counter_cost + fund + unsettled of a row is {left}, not 0"
+        raise InvariantError(equation, rows[[number]], np.array([number]))
+
+    def _check_ledger(self, rows: Rows, ledger: Ledger) -> None:
+        """Compare the ledgers with what they were before plus the rows."""
+        venue = self._venue
+        symbols = (venue.markets.symbol, venue.assets.symbol, venue.assets.symbol, [""], [""])
+        for name, symbol, now, expected in zip(
+            LedgerArrays._fields, symbols, _arrays(ledger), self._ledger, strict=True
+        ):
+            for item in np.flatnonzero(now != expected).tolist():
+                of = f" of {symbol[item]}" if symbol[item] else ""
+                more = int(now[item]) - int(expected[item])
+                equation = f"{name}{of} in the ledger is {_more(more)} than before the tick and its rows"
+                numbers = np.flatnonzero(_rows_of_ledger(rows, name, item, venue.settle))
+                raise InvariantError(equation, rows[numbers], numbers)
+        if not np.isfinite(ledger.premium_sum).all():
+            market = int(np.flatnonzero(~np.isfinite(ledger.premium_sum))[0])
+            equation = f"premium_sum of {venue.markets.symbol[market]} is {ledger.premium_sum[market]}"
+            raise InvariantError(equation, rows[:0], np.empty(0, np.int64))
+
+    def _refuse_account(self, rows: Rows, account: int) -> None:
+        numbers = np.flatnonzero((rows["account"] == account) | (rows["counterparty"] == account))
+        difference = int(self._fingerprints(np.array([account]))[0]) - int(self._fingerprint[account])
+        of = f"of account {self._accounts.ids[account]}"
+        amount, what = self._decoded(account, difference)
+        if amount:
+            equation = f"{what} {of} is {_more(amount)} than before the tick and its rows"
+        else:
+            equation = f"more than one amount {of} is not what it was before the tick plus its rows"
+        raise InvariantError(equation, rows[numbers], numbers)
+
+    def _decoded(self, account: int, difference: int) -> tuple[int, str]:
+        """Return the one amount of an account whose change explains a difference of fingerprints, and its name."""
+        columns, venue = self._accounts.columns, self._venue
+        terms = [(1, "unsettled")]
+        for row in self._accounts.positions_of(account):
+            m = int(columns.market[row])
+            terms += [(int(self._position[n, m]), f"{name} in {venue.markets.symbol[m]}")
+                      for n, name in enumerate(("lots", "cost", "entry"))]  # fmt: skip
+        for row in self._accounts.balances_of(account):
+            k = int(columns.asset[row])
+            terms += [(int(self._balance[n, k]), f"{name} quanta of {venue.assets.symbol[k]}")
+                      for n, name in enumerate(("free", "lent"))]  # fmt: skip
+        amounts = [((difference * pow(factor, -1, 2**64) + 2**63) % 2**64 - 2**63, name) for factor, name in terms]
+        amount, name = min(amounts, key=lambda known: abs(known[0]))
+        return (amount, name) if abs(amount) < _LARGEST_DECODED else (0, "")
+
+
+def _rows_of_ledger(rows: Rows, name: str, item: int, settle: int) -> npt.NDArray[np.bool_]:
+    """Whether rows change an entry of the ledgers."""
+    match name:
+        case "book_lots":
+            chosen = (rows["counterparty"] == kernels.BOOK) & (rows["market"] == item) & (rows["lots"] != 0)
+        case "book_quanta":
+            chosen = rows["counterparty"] == kernels.BOOK
+            chosen &= (rows["asset"] == item) | ((rows["counter_cash"] != 0) & (item == settle))
+        case "pool":
+            chosen = (rows["counterparty"] == kernels.POOL) & (rows["asset"] == item)
+        case "fund":
+            chosen = (rows["fund"] != 0) | (rows["fee"] != 0)
+        case _:
+            chosen = rows["counterparty"] == kernels.SHORTFALL
+    return np.asarray(chosen)
+
+
+def _arrays(ledger: Ledger) -> LedgerArrays:
+    """Copy the conserved part of the ledgers."""
+    return LedgerArrays(*(np.array(getattr(ledger, name), np.int64, ndmin=1) for name in LedgerArrays._fields))
+
+
+def _more(amount: int) -> str:
+    return f"{amount} more" if amount > 0 else f"{-amount} less"
+
+
+def _as_text(row: Any) -> str:
+    """Return what a row says, without zeros; event and reason by their codes' names."""
+    values = dict(zip(ROW.names or (), row.tolist(), strict=True))
+    values |= {"event": EVENTS[values["event"]], "reason": _REASON_NAMES[values["reason"]]}
+    return str({name: value for name, value in values.items() if value})
+
+
+_REASON_NAMES = list(REASON)
