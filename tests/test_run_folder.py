@@ -302,6 +302,21 @@ def test_text_ids_come_back(tmp_path):
     np.testing.assert_array_equal(kept.accounts.leverage_limit, accounts.leverage_limit)
 
 
+def test_a_mark_without_an_index_has_a_sample_without_a_premium(tmp_path):
+    frames = small_run.tables()
+    frames["marks"].loc[frames["marks"]["market"] == small_run.BTC, "index_price"] = np.nan
+    venue, accounts, ticks = small_run.read(frames)
+    engine = Engine(accounts, venue)
+    engine.step(ticks.tick(0))
+    engine.save(tmp_path, complete=False)
+    resumed = Engine.resume(tmp_path)
+    for going_on in (engine, resumed):
+        going_on.step(ticks.tick(1))
+    for one, other in zip(engine.guard_state.frames().values(), resumed.guard_state.frames().values(), strict=True):
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+    assert (resumed.guard_state.frames()["samples"]["premium"] == -(2**63)).any()
+
+
 @pytest.mark.parametrize("taken", [copy.deepcopy, lambda engine: pickle.loads(pickle.dumps(engine))])
 def test_a_copy_of_an_engine_goes_on_like_it(crash, taken):
     venue, accounts, ticks = crash
