@@ -16,8 +16,8 @@ COVERED := 50
 
 ASV := $(BIN)/python -m asv --config asv_benchmarks/asv.conf.json
 
-.PHONY: help demo test test-lowest test-nojit coverage lint bench bench-smoke gate study october month pictures \
-    report-check clean
+.PHONY: help demo test test-lowest test-nojit coverage lint bench bench-smoke gate simulate study october month \
+    pictures report-check clean
 
 help:  ## this list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "%-14s%s\n", $$1, $$2}' Makefile
@@ -58,6 +58,9 @@ bench-smoke: $(VENV)/.bench  ## every benchmark once, small, to see that it runs
 
 gate: $(VENV)/.cli  ## refuse what is slower than the commit before; make gate GATE_ARGS="--base main"
 	$(BIN)/python asv_benchmarks/gate.py $(GATE_ARGS)
+
+simulate: $(VENV)/.dev  ## seeded runs that are killed, resumed, compared and audited; SIMULATE_ARGS="--minutes 60"
+	$(BIN)/python -m tests.simulate $(SIMULATE_ARGS)
 
 study: $(VENV)/.dev  ## slices, tenths and dumps on real order books, in one table
 	$(BIN)/python -m tests.slice_study $(FOLDERS)

@@ -20,7 +20,7 @@ from riskcore.audit.venue import read_venue
 from riskcore.record import reader
 
 from .small_run import seal
-from .test_audit import spot_row, wild_book
+from .wild_runs import spot_row, wild_book
 
 BTC, ETH = "BTC_USDC_PERP", "ETH_USDC_PERP"
 START = pd.Timestamp("2025-10-10 20:59:58", tz="UTC")

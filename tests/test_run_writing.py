@@ -5,22 +5,13 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from riskcore import Engine, RecordingWarning, RiskDataError, engine, io
 from riskcore.record import run_folder
 from tests import small_run
-
-FILE_OPERATIONS = (
-    (Path, "mkdir"), (Path, "unlink"), (Path, "rmdir"), (os, "fsync"), (os, "replace"), (run_folder, "one_writer"),
-    (run_folder, "write_synced"),
-)  # fmt: skip
-
-
-class Killed(BaseException):
-    """The process ends here."""
+from tests.cuts import Killed, cut_at, raising, tree
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +26,6 @@ def quick(monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
-def tree(path):
-    return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
-
-
 def run(small, path):
     venue, accounts, ticks = small
     return io.replay(venue, accounts, ticks, path)
@@ -50,29 +37,6 @@ def whole(small, tmp_path):
     return tree(tmp_path / "whole")
 
 
-def cut_at(monkeypatch, operation, error):
-    """Raise at the file operation of this number; a write is half done then."""
-    count = itertools.count()
-    met = False
-
-    def wrapped(function, is_write):
-        def call(*arguments, **options):
-            nonlocal met
-            if next(count) == operation:
-                met = True
-                if is_write:
-                    path, content = arguments
-                    function(path, content[: len(content) // 2])
-                raise error
-            return function(*arguments, **options)
-
-        return call
-
-    for place, name in FILE_OPERATIONS:
-        monkeypatch.setattr(place, name, wrapped(getattr(place, name), name == "write_synced"))
-    return lambda: met
-
-
 @pytest.mark.parametrize(
     ("error", "every"), [(Killed(), 1), (OSError(28, "No space left on device"), 4)], ids=["kill", "disk full"]
 )
@@ -80,12 +44,12 @@ def test_run_that_is_cut_anywhere_is_taken_up(small, whole, error, every, tmp_pa
     for operation in itertools.count(step=every):
         path = tmp_path / f"{operation}"
         with monkeypatch.context() as patched:
-            met = cut_at(patched, operation, error)
+            cut = cut_at(patched, operation, raising(error))
             try:
                 run(small, path)
             except type(error):
                 pass
-            if not met():
+            if not cut.met:
                 break
         if (path / "run.json").exists():
             Engine.resume(path)
@@ -97,7 +61,7 @@ def test_run_that_is_cut_anywhere_is_taken_up(small, whole, error, every, tmp_pa
 
 def test_cut_first_save_beside_other_files_is_refused(small, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        cut_at(patched, 30, Killed())
+        cut_at(patched, 30, raising(Killed()))
         with pytest.raises(Killed):
             run(small, tmp_path)
     for mine in ("notes.txt", "start/mine.parquet", "ticks/00001.parquet", "state/link"):
@@ -230,7 +194,7 @@ class TestRecording:
         kept.save(tmp_path, complete=False)
         kept.step(ticks.tick(0))
         with monkeypatch.context() as patched:
-            cut_at(patched, 20, OSError(28, "No space left on device"))
+            cut_at(patched, 20, raising(OSError(28, "No space left on device")))
             with pytest.raises(OSError, match="No space left"):
                 kept.step(ticks.tick(1))
         assert kept.ticks == 1

@@ -1,0 +1,164 @@
+"""Runs in which everything happens, drawn from a seed: a venue, accounts and ticks with all that a feed gets wrong."""
+
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+
+import riskcore as rc
+from riskcore import sample
+
+PRICES = {"BTC": (100_000.0, 0.1), "ETH": (4_000.0, 0.01), "SOL": (200.0, 0.01)}
+"""First price and tick size."""
+
+
+def spot_row(base, tick, step, impact, limit):
+    price = {"tickSize": tick, "minImpactMultiplier": impact[0], "maxImpactMultiplier": impact[1],
+             "minMultiplier": limit[0], "maxMultiplier": limit[1]}  # fmt: skip
+    return {"symbol": f"{base}_USDC", "baseSymbol": base, "quoteSymbol": "USDC", "marketType": "SPOT",
+            "filters": {"price": price, "quantity": {"stepSize": step}}}  # fmt: skip
+
+
+def wild_venue(count, policy, full=False, closed=None):
+    """Each kind of band, cap and margin function in some market, two spot markets, and providers of little means.
+
+    ``closed`` has the states of books that nobody may take from.
+    Where the pools are ``full``, all that is lent is borrowed, and one provider does not take every market and asset.
+    """
+    source = sample.venue_source([count + 1, count + 2])
+    source["policy"] = {"fund": 150, "min_slice_notional": 200} | policy
+    for provider, capacity in zip(source["backstop"], ("300000", "120000"), strict=True):
+        provider |= {"capacity_per_min": capacity, "capacity_per_hour": "500000"}
+    btc, eth, sol = source["markets"]
+    mean = {"minMultiplier": "0.99", "maxMultiplier": "1.01"}
+    btc["filters"]["price"] |= {
+        "minImpactMultiplier": "0.998", "maxImpactMultiplier": "1.002", "meanMarkPriceBand": mean,
+    }  # fmt: skip
+    eth["filters"]["price"] |= {
+        "minImpactMultiplier": None, "maxImpactMultiplier": None, "minMultiplier": "0.997", "maxMultiplier": "1.003",
+        "minPriceUpdateMultiplier": "0.985", "maxPriceUpdateMultiplier": "1.015",
+    }  # fmt: skip
+    sol["filters"]["price"] |= {
+        "meanMarkPriceBand": {"minMultiplier": "0.97", "maxMultiplier": "1.03"},
+        "meanPremiumBand": {"tolerancePct": "0.0015"}, "minPriceUpdateMultiplier": "0.99",
+    }  # fmt: skip
+    btc["mmfFunction"] |= {"unit": "quantity", "factor": "0.002"}
+    eth["mmfFunction"] = {
+        "type": "tiers",
+        "brackets": [
+            {"from": 0, "rate": "0.0125"}, {"from": "5000", "rate": "0.015"}, {"from": "40000", "rate": "0.02"},
+        ],
+    }  # fmt: skip
+    source["markets"] += [
+        spot_row("BTC", "0.1", "0.00001", ("0.998", "1.002"), ("0.985", "1.015")),
+        spot_row("SOL", "0.01", "0.01", (None, None), ("0.998", "1.002")),
+    ]
+    source["borrow_lend"] = [
+        {"symbol": "USDC", "lentQuantity": "5000000", "borrowedQuantity": "1000000", "fee": "0.1"},
+        {"symbol": "BTC", "lentQuantity": "9", "borrowedQuantity": "3", "throttleUtilizationThreshold": "0.8"},
+    ]
+    if full:
+        source["borrow_lend"][1] |= {"lentQuantity": "3", "throttleUtilizationThreshold": "1"}
+        source["borrow_lend"].append({"symbol": "ETH", "lentQuantity": "1", "borrowedQuantity": "1"})
+        source["backstop"][0] |= {"markets": ["BTC_USDC_PERP", "SOL_USDC_PERP"], "assets": ["SOL", "ETH"]}
+        sol["imfFunction"] = {
+            "type": "tiers", "whole": True,
+            "brackets": [{"from": 0, "rate": "0.03"}, {"from": "2e4", "rate": "0.05"}, {"from": "9e4", "rate": "0.1"}],
+        }  # fmt: skip
+        sol["mmfFunction"]["factor"] = "0"  # no root stays below brackets
+    for row in source["markets"]:
+        row["orderBookState"] = (closed or {}).get(row["symbol"], "Open")
+    return rc.load_venue(source)
+
+
+def wild_accounts(venue, count, seed, poor=None):
+    """Drawn accounts, of which many owe settle, BTC or SOL against other collateral.
+
+    ``poor`` is what the providers have, and then some accounts have a leverage limit or owe what is not settled yet.
+    """
+    first = {f"{base}_USDC_PERP": price for base, (price, _) in PRICES.items()}
+    positions, balances, orders = sample.generate_accounts(venue, first, count, seed=seed)
+    balances = balances.assign(lent=0.0)
+    settle = balances[(balances["asset"] == "USDC") & (balances["account"] <= count)]
+    held, extra = set(balances.loc[balances["asset"] != "USDC", "account"]), []
+    for row, account, amount in zip(settle.index, settle["account"], settle["quantity"], strict=True):
+        kind = account % 5 if account not in held else 4
+        if kind == 0:
+            balances.loc[row, ["quantity", "lent"]] = round(0.3 * amount, 6), round(0.7 * amount, 6)
+        elif kind == 1:
+            balances.loc[row, "quantity"] = round(-0.4 * amount, 6)
+            extra.append((account, "SOL", round(1.4 * amount / 188, 6), 0.0))
+        elif kind == 2:
+            extra.append((account, "BTC", -round(0.8 * amount / 1e5, 6), 0.0))
+            extra.append((account, "ETH", round(0.5 * amount / 4e3, 6), round(0.4 * amount / 4e3, 6)))
+        elif kind == 3:
+            extra.append((account, "SOL", -round(0.9 * amount / 200, 6), round(0.1 * amount / 200, 6)))
+            free, lent = (0.85, 0.0) if poor is None else (0.5, 0.35)
+            extra.append((account, "BTC", round(free * amount / 1e5, 6), round(lent * amount / 1e5, 6)))
+    extra = pd.DataFrame(extra, columns=["account", "asset", "quantity", "lent"])
+    balances, settings = pd.concat([balances, extra], ignore_index=True), None
+    if poor is not None:
+        balances.loc[(balances["account"] > count) & (balances["asset"] == "USDC"), "quantity"] = poor
+        settled = [(account, 5.0 + account % 40, -1.0 * (account % 3 == 0)) for account in range(1, count + 3)]
+        # without a position: what they have free, lend, and owe
+        for number, (free, lent, owed) in enumerate([(30, 0, 200), (0, 20, 200), (5, 0, 5), (0, 0, 7)], count + 3):
+            balances.loc[len(balances)] = number, "USDC", float(free), float(lent)
+            settled.append((number, 10.0, -float(owed)))
+        settings = pd.DataFrame(settled, columns=["account", "leverage_limit", "unsettled"])
+    return rc.Accounts.from_frames(venue, positions, balances, orders, settings)
+
+
+def wild_book(price, tick, depth, rng):
+    """Five levels on each side, the best a few basis points off."""
+    sides = {}
+    for name, sign in (("bids", -1), ("asks", 1)):
+        prices = np.round(price * (1 + sign * np.cumsum(rng.uniform(0.0001, 0.0015, 5))) / tick) * tick
+        sizes = np.maximum(np.round(rng.exponential(depth / price, 5), 2 if price < 1e4 else 4), 0.01)
+        sides[name] = [(round(float(p), 6), round(float(s), 5)) for p, s in zip(prices, sizes, strict=True)]
+    return sides
+
+
+def wild_ticks(count, depth, rng, fall):
+    """Prices that fall and come back, with gaps and prints that are off, and books that are old, crossed or half."""
+    now, last_books = pd.Timestamp("2025-10-10 20:59:30", tz="UTC"), {}
+    for number in range(count):
+        now += pd.Timedelta(rng.choice([1.0, 1.0, 1.0, 0.4, 7.5, 65.0 if number > 5 else 1.0]), "s")
+        marks, indexes, lasts, books, book_times = {}, {}, {}, {}, {}
+        for base, (first, tick) in PRICES.items():
+            perp = f"{base}_USDC_PERP"
+            price = first * (1 - fall * np.sin(np.pi * number / count) ** 2) * (1 + rng.normal(0, 0.001))
+            dark = number > 0 and base == "SOL" and rng.random() < 0.12
+            if number == 0 or (rng.random() < 0.7 and not dark):
+                off = rng.choice([1.0, 1.08, 0.93], p=[0.96, 0.02, 0.02])
+                marks[perp] = round(price * (1 + rng.normal(0, 0.001)) * off, 4)
+            if number == 0 or (rng.random() < 0.75 and not dark):
+                indexes[perp] = round(price, 4)
+            if rng.random() < 0.5 and not dark:
+                lasts[perp] = round(price * (1 + rng.normal(0, 0.002)), 2)
+            for market in (perp, f"{base}_USDC") if base != "ETH" else (perp,):
+                draw = rng.random()
+                if draw < 0.05 or dark:
+                    continue
+                if market not in last_books or draw > 0.2:
+                    last_books[market] = wild_book(price, tick, depth, rng)
+                books[market] = last_books[market]
+                if draw > 0.97:  # crossed
+                    books[market] = {"bids": books[market]["asks"][::-1], "asks": books[market]["bids"][::-1]}
+                elif draw > 0.94:
+                    books[market] = {"asks": books[market]["asks"]}
+                if rng.random() < 0.15:
+                    book_times[market] = now - pd.Timedelta(float(rng.choice([3, 50, 60, 61, 200])), "s")
+        yield rc.Tick(now, marks, books, indexes, last_prices=lasts, book_times=book_times)
+
+
+def wild_run(path, policy, *, seed, count=110, ticks=60, depth=6e3, fall=0.12, poor=None, closed=None):
+    """A run of which one tick in some is refused, saved in two parts; with ``poor`` providers the pools are full."""
+    rng = np.random.default_rng(seed)
+    venue = wild_venue(count, policy, full=poor is not None, closed=closed)
+    engine = rc.Engine(wild_accounts(venue, count, seed, poor), venue, seed)
+    for number, tick in enumerate(wild_ticks(ticks, depth, rng, fall)):
+        with suppress(rc.RiskDataError):  # a market that is held has no mark: then nothing has changed
+            engine.step(tick)
+        if number == ticks // 2:
+            engine.save(path)
+    engine.save(path)
