@@ -8,7 +8,10 @@ BOOK, FUND, SHORTFALL, NOBODY, POOL = -1, -2, -3, -4, -5
 """Counterparties that are no accounts."""
 
 SOUND, UNKNOWN_ROW, ONE_SIDED, UNBALANCED, NO_PRICE, NO_RATIO = 0, 1, 2, 3, 4, 5
-"""What is wrong with a row of the journal; in this order, the first counts."""
+"""What is wrong with a row of the journal by itself; in this order, the first counts."""
+
+OTHER_ACCOUNT, OTHER_COUNTERPARTY = 6, 7
+"""The account or the counterparty of a row is not what it was before plus the rows."""
 
 USES_PRICE, USES_RATIOS = 1, 2
 """Bits of an event: its rows have a price, and margin ratios."""
@@ -127,9 +130,29 @@ def _row_status(n, rows, uses, settlement, accounts, markets, assets):
     return SOUND
 
 
+@inner_kernel
+def _fingerprint(account, state, position_factor, balance_factor):
+    """Fingerprint of an account as it is now; `apply_rows` says what that is.
+
+    account          int64           ()      row
+    state            AccountColumns  ()      see layouts.py
+    position_factor  int64           (3, M)  odd, of lots, cost and entry
+    balance_factor   int64           (2, K)  odd, of free and lent
+    """
+    total = state.unsettled[account]
+    for i in range(np.int64(state.position_offset[account]), np.int64(state.position_offset[account + 1])):
+        m = state.market[i]
+        total += state.lots[i] * position_factor[0, m]
+        total += state.cost[i] * position_factor[1, m] + state.entry[i] * position_factor[2, m]
+    for j in range(np.int64(state.balance_offset[account]), np.int64(state.balance_offset[account + 1])):
+        k = state.asset[j]
+        total += state.free[j] * balance_factor[0, k] + state.lent[j] * balance_factor[1, k]
+    return total
+
+
 @kernel
-def apply_rows(rows, uses, settlement, settle, position_factor, balance_factor, ledger, fingerprint, bad):
-    """Check rows one by one, and apply them to the ledgers and to the accounts' fingerprints; stop at a wrong one.
+def apply_rows(rows, uses, settlement, settle, position_factor, balance_factor, state, ledger, fingerprint, bad):
+    """Check rows one by one, apply them to the ledgers and to the accounts' fingerprints, and compare the latter.
 
     A fingerprint is the sum of an account's amounts, each times the factor of its column and of its market or asset,
     modulo 2**64: what a row changes of it follows from the row alone. The factors are odd, so that one wrong amount
@@ -141,9 +164,10 @@ def apply_rows(rows, uses, settlement, settle, position_factor, balance_factor, 
     settle           int64           ()      row of the settle asset
     position_factor  int64           (3, M)  odd, of lots, cost and entry
     balance_factor   int64           (2, K)  odd, of free and lent
+    state            AccountColumns  ()      see layouts.py; after the rows
     ledger           LedgerArrays    ()      see layouts.py, in/out
     fingerprint      int64           (A,)    in/out
-    bad              int64           (2,)    out, the wrong row and its status; -1 and SOUND: there is none
+    bad              int64           (2,)    out, the first wrong row and its status; -1 and SOUND: there is none
     """
     bad[0], bad[1] = -1, SOUND
     accounts, markets, assets = fingerprint.size, position_factor.shape[1], balance_factor.shape[1]
@@ -181,6 +205,11 @@ def apply_rows(rows, uses, settlement, settle, position_factor, balance_factor, 
                 ledger.book_quanta[asset] -= moved
             elif other == POOL:
                 ledger.pool[asset] -= moved
+    for n in range(rows.account.size):
+        for status, a in ((OTHER_ACCOUNT, rows.account[n]), (OTHER_COUNTERPARTY, rows.counterparty[n])):
+            if a >= 0 and _fingerprint(a, state, position_factor, balance_factor) != fingerprint[a]:
+                bad[0], bad[1] = n, status
+                return
 
 
 @kernel
@@ -194,13 +223,4 @@ def fingerprints(accounts, state, position_factor, balance_factor, fingerprint):
     fingerprint      int64           (N,)    out
     """
     for n in range(accounts.size):
-        a = accounts[n]
-        total = state.unsettled[a]
-        for i in range(np.int64(state.position_offset[a]), np.int64(state.position_offset[a + 1])):
-            m = state.market[i]
-            total += state.lots[i] * position_factor[0, m]
-            total += state.cost[i] * position_factor[1, m] + state.entry[i] * position_factor[2, m]
-        for j in range(np.int64(state.balance_offset[a]), np.int64(state.balance_offset[a + 1])):
-            k = state.asset[j]
-            total += state.free[j] * balance_factor[0, k] + state.lent[j] * balance_factor[1, k]
-        fingerprint[n] = total
+        fingerprint[n] = _fingerprint(accounts[n], state, position_factor, balance_factor)

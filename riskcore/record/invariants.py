@@ -5,6 +5,7 @@ The checks cost what the tick's rows cost, whatever the number of accounts: nobo
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,8 @@ class Invariants:
         self._position: Int = draw.integers(-(2**63), 2**63, (3, markets), np.int64) | 1
         self._balance: Int = draw.integers(-(2**63), 2**63, (2, assets), np.int64) | 1
         self._fingerprint = self._fingerprints(np.arange(len(accounts)))
-        self._ledger = _arrays(ledger)
+        self._entries = _flat(ledger)
+        self._ledger = LedgerArrays(*np.split(self._entries, np.cumsum([markets, assets, assets, 1])))
 
     def check(self, rows: Rows, ledger: Ledger) -> None:
         """Check a tick that wrote rows.
@@ -97,16 +99,16 @@ class Invariants:
         """
         columns, bad = JournalColumns(*(rows[name] for name in JournalColumns._fields)), np.empty(2, np.int64)
         kernels.apply_rows(
-            columns, _USES, REASON["settlement"], self._venue.settle, self._position, self._balance, self._ledger,
-            self._fingerprint, bad,
+            columns, _USES, REASON["settlement"], self._venue.settle, self._position, self._balance,
+            self._accounts.columns, self._ledger, self._fingerprint, bad,
         )  # fmt: skip
-        if bad[1] != kernels.SOUND:
-            self._refuse_row(rows, columns, *bad.tolist())
-        named = np.concatenate([columns.account, columns.counterparty])
-        named = named[named >= 0]
-        wrong = named[self._fingerprints(named) != self._fingerprint[named]]
-        if wrong.size:
-            self._refuse_account(rows, int(wrong[0]))
+        number, status = bad.tolist()
+        if status == kernels.OTHER_ACCOUNT:
+            self._refuse_account(rows, int(columns.account[number]))
+        elif status == kernels.OTHER_COUNTERPARTY:
+            self._refuse_account(rows, int(columns.counterparty[number]))
+        elif status != kernels.SOUND:
+            self._refuse_row(rows, columns, number, status)
         self._check_ledger(rows, ledger)
 
     def _fingerprints(self, accounts: Int) -> Int:
@@ -129,21 +131,26 @@ class Invariants:
 
     def _check_ledger(self, rows: Rows, ledger: Ledger) -> None:
         """Compare the ledgers with what they were before plus the rows."""
-        venue = self._venue
-        symbols = (venue.markets.symbol, venue.assets.symbol, venue.assets.symbol, [""], [""])
-        for name, symbol, now, expected in zip(
-            LedgerArrays._fields, symbols, _arrays(ledger), self._ledger, strict=True
-        ):
-            for item in np.flatnonzero(now != expected).tolist():
-                of = f" of {symbol[item]}" if symbol[item] else ""
-                more = int(now[item]) - int(expected[item])
-                equation = f"{name}{of} in the ledger is {_more(more)} than before the tick and its rows"
-                numbers = np.flatnonzero(_rows_of_ledger(rows, name, item, venue.settle))
-                raise InvariantError(equation, rows[numbers], numbers)
-        if not np.isfinite(ledger.premium_sum).all():
+        now = _flat(ledger)
+        if not np.array_equal(now, self._entries):
+            self._refuse_entry(rows, now)
+        if not isfinite(ledger.premium_sum.sum()):
             market = int(np.flatnonzero(~np.isfinite(ledger.premium_sum))[0])
-            equation = f"premium_sum of {venue.markets.symbol[market]} is {ledger.premium_sum[market]}"
+            equation = f"premium_sum of {self._venue.markets.symbol[market]} is {ledger.premium_sum[market]}"
             raise InvariantError(equation, rows[:0], np.empty(0, np.int64))
+
+    def _refuse_entry(self, rows: Rows, now: Int) -> None:
+        venue, at = self._venue, int(np.flatnonzero(now != self._entries)[0])
+        markets, assets = venue.markets.symbol, venue.assets.symbol
+        names = [("book_lots", m) for m in range(len(markets))]
+        names += [(name, k) for name in ("book_quanta", "pool") for k in range(len(assets))]
+        name, item = [*names, ("fund", 0), ("shortfall", 0)][at]
+        symbol = {"book_lots": markets, "book_quanta": assets, "pool": assets}.get(name)
+        of = f" of {symbol[item]}" if symbol else ""
+        more = int(now[at]) - int(self._entries[at])
+        numbers = np.flatnonzero(_rows_of_ledger(rows, name, item, venue.settle))
+        equation = f"{name}{of} in the ledger is {_more(more)} than before the tick and its rows"
+        raise InvariantError(equation, rows[numbers], numbers)
 
     def _refuse_account(self, rows: Rows, account: int) -> None:
         numbers = np.flatnonzero((rows["account"] == account) | (rows["counterparty"] == account))
@@ -190,9 +197,11 @@ def _rows_of_ledger(rows: Rows, name: str, item: int, settle: int) -> npt.NDArra
     return np.asarray(chosen)
 
 
-def _arrays(ledger: Ledger) -> LedgerArrays:
-    """Copy the conserved part of the ledgers."""
-    return LedgerArrays(*(np.array(getattr(ledger, name), np.int64, ndmin=1) for name in LedgerArrays._fields))
+def _flat(ledger: Ledger) -> Int:
+    """Copy the conserved part of the ledgers, one behind the other in the order of `LedgerArrays`."""
+    return np.concatenate(
+        [ledger.book_lots, ledger.book_quanta, ledger.pool, np.array([ledger.fund, ledger.shortfall], np.int64)]
+    )
 
 
 def _more(amount: int) -> str:
