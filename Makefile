@@ -16,8 +16,7 @@ COVERED := 50
 
 ASV := $(BIN)/python -m asv --config asv_benchmarks/asv.conf.json
 
-.PHONY: help demo test test-lowest test-nojit coverage lint bench bench-smoke gate study october month report-check \
-    clean
+.PHONY: help demo test test-lowest test-nojit coverage lint bench bench-smoke gate study october month report-check clean
 
 help:  ## this list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "%-14s%s\n", $$1, $$2}' Makefile
