@@ -16,7 +16,8 @@ COVERED := 50
 
 ASV := $(BIN)/python -m asv --config asv_benchmarks/asv.conf.json
 
-.PHONY: help demo test test-lowest test-nojit coverage lint bench bench-smoke gate study october month report-check clean
+.PHONY: help demo test test-lowest test-nojit coverage lint bench bench-smoke gate study october month pictures \
+    report-check clean
 
 help:  ## this list
 	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "%-14s%s\n", $$1, $$2}' Makefile
@@ -66,6 +67,10 @@ october: $(VENV)/.dev  ## every deleveraging policy on the real event of 10 Octo
 
 month: $(VENV)/.dev  ## the long replay of real inputs, in runs/month
 	$(BIN)/python -m tests.real_inputs month runs/month
+
+pictures: $(VENV)/.dev  ## the output in README.md and docs/, and docs/pictures, as they are now
+	$(BIN)/python -m tests.pages
+	$(BIN)/python -m tests.pictures
 
 report-check: $(VENV)/.dev  ## a report in headless Chromium (not installed here), as on a phone and on a desk
 	$(BIN)/python -m tests.report_check
