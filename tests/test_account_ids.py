@@ -163,4 +163,4 @@ def test_a_column_that_a_table_does_not_have_is_refused(venue, table, column, ne
         if near
         else "leave it out. Its columns are account, "
     )
-    assert error.value.args[0].startswith(f"{table}.{column}: is no column of this table: {told}")
+    assert error.value.args[0].startswith(f"{table}.{column}: is not a column of this table: {told}")
