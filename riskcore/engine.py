@@ -345,7 +345,7 @@ class Engine:
             self._warned = True
             warnings.warn(
                 f"{len(self._recorded)} ticks, {self._held} bytes, are kept in memory until they are saved: save the "
-                "engine once, and it writes them as it goes on, or make it with record=False",
+                "engine to a folder, after which it saves later ticks itself, or create it with record=False",
                 RecordingWarning,
                 stacklevel=3,
             )

@@ -246,7 +246,7 @@ def test_tables_are_refused(spoil, line):
     assert message(spoil, relabelled) == line
 
 
-NO_PROVIDER = "venue.backstop[0].account, value '9': must have a row in balances or positions: is it '9', text?"
+NO_PROVIDER = "venue.backstop[0].account, value '9': must have a row in balances or positions: did you mean '9', text?"
 IN_CSV = {
     f"positions.account, row 0, value 1.0: {IDS}": "positions.account, row 0, value '1.0': must be written as in "
     "balances, orders, settings ('1'), if it is the same account",

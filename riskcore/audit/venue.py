@@ -399,7 +399,7 @@ def _read_providers(
     for row, entry in zip(providers, entries, strict=True):
         entry.only({"account", *limits, "markets", "assets"})
         if isinstance(entry.raw["account"], bool) or providers.count(row) > 1:
-            raise entry.wrong("account", "must be an account's id, and not stand twice")
+            raise entry.wrong("account", "must be an account's id, and not appear twice")
         amounts = tuple(entry.amount(name, None) for name in limits)
         found.append(
             _Provider(

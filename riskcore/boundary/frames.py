@@ -67,7 +67,7 @@ def must_have(table: str, frame: pd.DataFrame, names: Sequence[str]) -> None:
             there = [label for label in labels if label is not None]
             rule = f"the column is missing; the table has {', '.join(there) or 'none'}"
             near = get_close_matches(name, [label for label in there if label not in names], 1)
-            raise RiskDataError(table, name, f"{rule}: is it {near[0]!r}?" if near else rule)
+            raise RiskDataError(table, name, f"{rule}: did you mean {near[0]!r}?" if near else rule)
         if labels.count(name) > 1:
             raise RiskDataError(table, name, "the column appears twice")
 

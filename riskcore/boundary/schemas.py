@@ -276,7 +276,7 @@ def checked(
 def _meant(name: str, known: list[str]) -> str:
     """Name the known column that is nearest to one that is not known, and all of them."""
     near = get_close_matches(name.lower(), known, 1)
-    return (f"leave it out, or is it {near[0]}? " if near else "leave it out. ") + f"Its columns are {', '.join(known)}"
+    return (f"did you mean {near[0]}? " if near else "") + f"Its columns are {', '.join(known)}"
 
 
 def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.DataFrame:
