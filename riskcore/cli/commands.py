@@ -212,7 +212,7 @@ def sweep(
     threads: ThreadCount = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Compute the margin table of all accounts, for every time in the marks, written while it is computed."""
+    """Compute the margin table of all accounts, for every time in the marks, and write it while computing."""
     with _one_line_errors():
         files = _inputs(venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices)
         output_file(out_file, TABLES, files.values())
@@ -381,12 +381,12 @@ def audit(
     sample_share: Annotated[
         float | None,
         typer.Option(
-            "--sample", min=0.0, max=1.0, help="Sweep only this share of the ticks in which nothing happened."
+            "--sample", min=0.0, max=1.0, help="Sweep only this share of the ticks without events."
         ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Check a run folder against the rules: exit 0 when every rule was kept, 1 with the breaches when not."""
+    """Check a run folder against the rules: exit 0 if every rule was kept, else 1 and the breaches."""
     with _one_line_errors():
         with _progress("audit", as_json) as bar:
             found = audit_run(run, sample=sample_share, progress=bar)
@@ -404,7 +404,7 @@ def explain(
     account: Annotated[str, typer.Option("--account", help="Account id.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Explain what happened to an account: what changed its equity, and every event with its reason, in order."""
+    """Explain the run of one account: the causes of its change of equity, and every event with its reason."""
     with _one_line_errors():
         found = explain_account(run, account)
         if as_json:
@@ -448,7 +448,7 @@ def adl_study_command(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Compare the deleveraging policies on a run, on an event from tables, or on a generated one."""
+    """Compare the deleveraging policies on a run, on an event from tables, or on a generated event."""
     with _one_line_errors():
         given = [run is not None, winners is not None, queue is not None]
         if sum(given) > 1 or (winners is None) != (requests is None) or (queue is not None and out_file is not None):
