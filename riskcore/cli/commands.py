@@ -380,9 +380,7 @@ def audit(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     sample_share: Annotated[
         float | None,
-        typer.Option(
-            "--sample", min=0.0, max=1.0, help="Sweep only this share of the ticks without events."
-        ),
+        typer.Option("--sample", min=0.0, max=1.0, help="Sweep only this share of the ticks without events."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
