@@ -326,7 +326,7 @@ class Engine:
         """
         self._must_be_whole()
         if not self._record:
-            rule = "an engine with record=False keeps no ticks to save: make it with record=True"
+            rule = "an engine with record=False keeps no ticks to save: create it with record=True"
             raise RiskDataError("run", None, rule, value=str(path))
         path = Path(path)
         if self._folder is not None and path.resolve() != self._folder:
@@ -345,7 +345,7 @@ class Engine:
             self._warned = True
             warnings.warn(
                 f"{len(self._recorded)} ticks, {self._held} bytes, are kept in memory until they are saved: save the "
-                "engine once, and it writes them as it goes on, or make it with record=False",
+                "engine to a folder, after which it saves later ticks itself, or create it with record=False",
                 RecordingWarning,
                 stacklevel=3,
             )
@@ -360,7 +360,7 @@ class Engine:
             gap, limit = pd.Timedelta(time - self.time), self.venue.policy.largest_gap
             rule = (
                 f"must not be {gap} after the tick before, {moment(self.time)}: the policy's largest_gap is {limit} "
-                "seconds; give the ticks between, or set a longer one"
+                "seconds; add the ticks between, or set a larger largest_gap"
             )
             raise RiskDataError("tick", "time", rule, value=moment(time))
 

@@ -312,7 +312,9 @@ class TestClamps:
     def test_an_index_too_small_for_a_premium(self):
         run = Run({"minPriceUpdateMultiplier": "1"})
         run.tick(0, mark=100.0)
-        with pytest.raises(RiskDataError, match=rf"indexes.{BTC}, value 0.001: must be more than a 10\*\*4th"):
+        with pytest.raises(
+            RiskDataError, match=rf"indexes.{BTC}, value 0.001: must be more than 1/10\*\*4 of the mark"
+        ):
             run.tick(1, mark=100.0, index=1e-3)
 
 

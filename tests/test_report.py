@@ -188,7 +188,7 @@ def test_page_has_stages_worst_accounts_policy_seed_and_versions(run):
     for text in (
         "backstop 99,769 100.0% 1 100.0% 1 ADL 0",
         "9 102,000 200.00 298.00 29.2",
-        "Account 1 2026-01-01 00:00:00 liquidation begins or goes on",
+        "Account 1 2026-01-01 00:00:00 liquidation begins or continues",
         "slice_probability 1 0.5",
         "conversion_limit 0 none",
         "fund 1,000,000 0",

@@ -324,7 +324,9 @@ class TestMendedTicks:
         time = np.array([late.get(time, time) for time in ticks.time.tolist()])
         refused = replace(ticks, time=time, books={late.get(time, time): book for time, book in ticks.books.items()})
         inputs = {name: {"path": name, "sha256": "0"} for name in ("venue", "marks", "books")}
-        with pytest.raises(RiskDataError, match=r"row time 2025.*must not be 3 days .* the ticks before it are kept"):
+        with pytest.raises(
+            RiskDataError, match=r"row time 2025.*must not be 3 days .* the ticks before this one are kept"
+        ):
             io.replay(venue, accounts, refused, path, seed=3, inputs=inputs)
         assert (run_folder.manifest(path)["ticks"], run_folder.manifest(path)["complete"]) == (10, False)
         mended = inputs | {name: {"path": name, "sha256": "1"} for name in ("marks", "books")}

@@ -176,7 +176,7 @@ FRAME = pd.DataFrame({"market": [BTC], "side": ["bid"], "level": [0], "price": [
         ({"books": BOOKS, "book_times": [BTC]}, "must be a mapping by market"),
         (
             {"books": FRAME.assign(book_time=pd.Timestamp(0, tz="UTC")), "book_times": {BTC: 0}},
-            "must not stand beside a column book_time",
+            "must not be combined with a column book_time",
         ),
         (
             {"books": {BTC: {"bids": [(96_999.0, 9e11), (96_998.0, 9e11)]}}},

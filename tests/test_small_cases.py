@@ -133,7 +133,7 @@ class TestQuietTick:
         ("time", "rule"),
         [
             *((time, TIME) for time in (True, 2**63, -(2**63) - 1, -1, [], pd.Timestamp(0), "2201-01-01")),
-            (1.5, f"{TIME}; it is a float: make it a whole number"),
+            (1.5, f"{TIME}; the value is a float, not a whole number"),
             (None, "must not be missing"),
         ],
     )

@@ -412,7 +412,7 @@ def test_what_is_new_needs_a_price():
     ("market", "account", "marks", "error"),
     [
         ("DOGE_USDC_PERP", None, MARKS, "largest_orders.market, value 'DOGE_USDC_PERP': must be a market of the venue"),
-        (ETH, [2], {BTC: 1e5, SOL: 200.0}, "marks.ETH_USDC_PERP: an order is asked for: a mark is needed"),
+        (ETH, [2], {BTC: 1e5, SOL: 200.0}, "marks.ETH_USDC_PERP: the order needs a mark"),
         (ETH, [2, 7], MARKS, "largest_orders.account, row 1, value '7': must be an account of the state"),
     ],
 )
@@ -448,6 +448,6 @@ def test_a_shock_of_zero_keeps_an_asset_where_it_is():
 )
 def test_amounts_past_64_bits_are_refused(asked):
     venue, accounts = beginner()
-    rule = r"^(fills|transfers)\.(price|quantity), row 0, value .*: what an account then holds or paid must be less"
+    rule = r"^(fills|transfers)\.(price|quantity), row 0, value .*: the resulting holdings and costs must"
     with pytest.raises(rc.RiskDataError, match=rule):
         rc.what_if(accounts, venue, MARKS, **asked)

@@ -50,7 +50,7 @@ def order_agreement(queue: pd.DataFrame, *, unit: str = "ns") -> pd.DataFrame:
     none_left = np.flatnonzero(_over_entry(queue) <= 0)
     if none_left.size:
         row = int(none_left[0])
-        rule = "must be of the entry value: more than -100 of a long, less than 100 of a short"
+        rule = "must be a percentage of the entry value: more than -100 for a long, less than 100 for a short"
         raise RiskDataError("queue", "pnl_pct", rule, row=row, value=queue["pnl_pct"].iloc[row])
     if "sequence" in queue.columns:
         queue = queue.sort_values("sequence", kind="stable", ignore_index=True)

@@ -18,7 +18,7 @@ _COLOURS = (
     "#393b79", "#637939", "#843c39", "#7b4173",
 )  # fmt: skip
 _TITLES = (
-    "Few pay much, or many pay little", "What the largest winners keep", "The ten largest winners, over time",
+    "Concentration and largest haircut", "What the largest winners keep", "The ten largest winners, over time",
     "Largest haircut of each wave, of the account's equity",
 )  # fmt: skip
 
@@ -33,7 +33,7 @@ def picture(study: Study) -> Figure:
         raise RiskDataError("out", None, rule) from None
     total, waves, paths = (_labelled(frame) for frame in (study.total, study.waves, study.path))
     split = None if study.split is None else _labelled(study.split)
-    last = _TITLES[3] if split is None else "Who took what was liquidated, by notional"
+    last = _TITLES[3] if split is None else "Liquidated notional by stage"
     figure = make_subplots(2, 2, subplot_titles=(*_TITLES[:3], last), vertical_spacing=0.14, horizontal_spacing=0.09)
     colour = {name: _COLOURS[n % len(_COLOURS)] for n, name in enumerate(total["policy"])}
 

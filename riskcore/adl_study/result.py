@@ -97,7 +97,7 @@ def gap_of(wave_gap: str | float) -> int:
             return int(gap.as_unit("ns").value)
     except (ValueError, OverflowError, TypeError, ArithmeticError):
         pass
-    raise RiskDataError("wave_gap", None, "must be a length of time, of 0 or more", value=text_of(wave_gap))
+    raise RiskDataError("wave_gap", None, "must be a duration of 0 or more", value=text_of(wave_gap))
 
 
 def collect(found: Sequence[tuple[Tally, pd.DataFrame]], split: pd.DataFrame | None = None) -> Study:

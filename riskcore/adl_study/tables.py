@@ -47,7 +47,7 @@ def checked_pair(
     for column in ("market", "side"):
         if (column in given[0]) != (column in given[1]):
             name = "requests" if column in given[0] else "winners"
-            raise RiskDataError(name, column, "the column is missing, and the other table has it")
+            raise RiskDataError(name, column, "the column is missing, but the other table has it")
     for name, frame in (("winners", winners), ("requests", requests)):
         if not len(frame):
             raise RiskDataError(name, None, "must have at least one row")

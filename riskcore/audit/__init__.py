@@ -31,23 +31,23 @@ from .winners import Policy
 __all__ = ["RULES", "AuditReport", "RunError", "audit"]
 
 RULES = {
-    "files": "every file is the one that the run wrote",
+    "files": "every file has the digest that the run recorded",
     "rows": "every row of the journal is well formed, and the rows are in the order of ticks and phases",
-    "conservation": "no lot and no quantum is made or lost between the start and the last state",
+    "conservation": "no lot and no quantum is created or lost between the start and the last state",
     "replay": "the start and the journal's changes give the last state and its ledgers",
-    "prices": "prices are numbers above 0, nothing is held without one, and books are in order",
-    "accruals": "interest, funding, realised PnL and their settlement are those that are due, all and no other",
-    "guards": "the marks, indexes and books that are used follow from those that were given; every refusal has its row",
-    "selection": "the liquidating accounts are selected, no other, in the order that the policy sets",
-    "throttle": "the legs rest that the seeded draw and the cooldown ask for, and no other",
+    "prices": "prices are numbers above 0, every held market and asset has one, and books are in order",
+    "accruals": "interest, funding, realised PnL and settlement are exactly the amounts that are due",
+    "guards": "the used marks, indexes and books follow from the input; every rejection has its row",
+    "selection": "exactly the liquidating accounts are selected, in the order that the policy sets",
+    "throttle": "exactly the legs that the seeded draw or the cooldown excludes are throttled",
     "repay": "debts are repaid in the amounts that the policy sets, in the recorded spot books or at the index",
-    "book": "slices have the size that the policy sets, and take what the recorded book gives",
-    "bands": "nothing is filled beyond its price band, and where a band stops a fill it is named",
-    "order": "rounds, accounts and positions take their turns as the policy sets, none is left out or comes too often",
-    "touched": "besides the selected, only those are touched who take over, lose or pay, in their order and shares",
+    "book": "slices have the size that the policy sets, and fill at the levels of the recorded book",
+    "bands": "no fill goes beyond its price band, and a fill that a band stops names the band",
+    "order": "rounds, accounts and positions come in the order that the policy sets, none missing or repeated",
+    "touched": "other accounts change only as providers, counterparties or payers, in their order and shares",
     "cost": "changes of cost, cash and fees follow from the prices, and a position only shrinks",
-    "stages": "every account goes through the phases that its margin asks for, and through all of each",
-    "ratios": "the MMRs on record are those of the accounts",
+    "stages": "every account passes through the phases that its margin requires, and completes each of them",
+    "ratios": "the recorded MMRs are those of the accounts",
 }
 """The rules, and what each asks for."""
 

@@ -446,7 +446,7 @@ class Accruals:
         for row in at[~known].tolist():
             self._breach(tick, "is not due", row)
         for row in at[known & (np.diff(found, prepend=-1) <= 0)].tolist():
-            self._breach(tick, "comes out of order", row)
+            self._breach(tick, "is out of order", row)
         missing = ~np.isin(due, found)
         for account in owner[missing].tolist():
             self.out.breach("accruals", "a row that is due is missing", tick.number, account=account)

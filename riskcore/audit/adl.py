@@ -34,7 +34,7 @@ class Adl:
     def __init__(self, watch: Watch, policies: dict[str, Policy]) -> None:
         self.watch, self.state, self.venue = watch, watch.state, watch.venue
         if known := POLICIES.keys() & policies.keys():
-            raise RunError(f"{' '.join(sorted(known))}: the page says what these policies are")
+            raise RunError(f"{' '.join(sorted(known))}: docs/one_tick.md defines these policies")
         policy, self.name = self.venue.policy, self.venue.words["adl_policy"]
         self.policy = (POLICIES | policies).get(self.name)
         self.price, self.cap = policy["adl_price"], policy["adl_cap"]
@@ -137,7 +137,7 @@ class Adl:
             places, target = range(side.first, len(side.rows)), side.place.get(row.counter_position, -1)
             if row.event == "unfilled":
                 left = any(side.sure[place] and able(place) for place in places)
-                self.watch.require("stages", not left, "a counterparty is left", row)
+                self.watch.require("stages", not left, "a counterparty could take more", row)
                 return
             fits = target >= side.first and able(target)
             for place in places[: max(target - side.first, 0)] if fits else ():

@@ -38,14 +38,14 @@ def check_rows(run: Run, out: Findings) -> None:
 
     out.checked["rows"] += len(tick)
     out.equal("rows", "rows of the journal and events of run.json", len(tick), run.manifest["events"])
-    never(~run.usable, "names an account, position, balance or order that there is not, or a change is past 2**62")
+    never(~run.usable, "names an unknown account, position, balance or order, or a change is 2**62 or more")
     unlimited = j["reason"] == WORDS["reason"].index("conversion_limit")  # the one row that asks for nothing
     unpaid = j["reason"] == WORDS["reason"].index("unsettled")
     parts = j["cash"], -j["cost"], j["counter_cash"], -j["counter_cost"], j["fund"], j["unsettled"]
     # in 64 bits a sum of 2**64 is 0 as well: its float64 is not
     wrapped = np.abs(sum(part.astype(np.float64) for part in parts)) > AMOUNT
     never((sum(parts) != 0) | wrapped, "money does not add up to 0")
-    never(is_event(j, "redeem") & (j["lent"] != -j["quanta"]), "what is redeemed is not what was lent")
+    never(is_event(j, "redeem") & (j["lent"] != -j["quanta"]), "redeemed and lent quanta do not cancel out")
     for code, (name, kind) in enumerate(EVENTS.items()):
         mine = event == code
         allowed = [WORDS["reason"].index(reason) for reason in kind.reasons.split()]
@@ -80,7 +80,7 @@ def check_rows(run: Run, out: Findings) -> None:
     never(handed & by_asset & np.where(stuck, j["quanta"] != 0, j["lent"] != 0), "either free or lent quanta change")
     never(is_event(j, "adl") & (stuck != by_asset), "a reason of the other kind")
     shortfall = is_event(j, "shortfall")
-    never(shortfall & (np.where(unpaid, j["counter_cash"], j["unsettled"]) != 0), "is not paid and unsettled at once")
+    never(shortfall & (np.where(unpaid, j["counter_cash"], j["unsettled"]) != 0), "must not be both paid and unsettled")
     never((j["fee"] < 0) | (j["requested"] < 0), "fee and requested must not be negative")
     never(is_event(j, "convert") & (j["asset"] == run.venue.settle), "the settle asset is not sold for itself")
     phase = run.phase
@@ -208,11 +208,11 @@ def check_prices(part: Part, venue: Venue, out: Findings) -> None:
             for name in ("mark", "index", "given_mark", "given_index", "last_price")
         ),
         ("open interest is not a number from 0", ticks["tick"], (interest < 0) | np.isinf(interest)),
-        ("mark is past maxPrice, 10**13 ticks or 10**4 times the index", ticks["tick"], far),
+        ("mark is above maxPrice, 10**13 ticks or 10**4 times the index", ticks["tick"], far),
         ("funding rate is not a number from -1 to 1", ticks["tick"], np.abs(rate) > 1),
         ("price of an asset is not a number above 0", given["tick"], ~(price > 0) | np.isinf(price)),
-        ("price of an asset is given twice", given["tick"], again),
-        ("level of a book is past maxPrice", books["tick"], books["price"] > highest[books["market"]]),
+        ("price of an asset appears twice", given["tick"], again),
+        ("level of a book is above maxPrice", books["tick"], books["price"] > highest[books["market"]]),
         ("level of a book has 2**53 lots or more", books["tick"], books["lots"] >= 2**53),
         ("level of a book is not in order", books["tick"], unordered),
         ("book has more than one time", books["tick"], timeless),

@@ -128,7 +128,7 @@ class Guards:
         self.given = np.asarray(there.any(axis=2))
         age = part.time[:, None] - when.min(axis=1).reshape(count, self.width)
         for at in np.flatnonzero((self.given & (age < 0)).any(axis=1)).tolist():
-            self.out.breach("prices", "a book is of later than the tick", part.first + at)
+            self.out.breach("prices", "a book is later than the tick", part.first + at)
         closed = self.given & self.closed
         stale = self.given & (age > self.stale_after) & ~closed
         crossed = there.all(axis=2) & (best[:, :, 1] <= best[:, :, 0]) & ~stale & ~closed

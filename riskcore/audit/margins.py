@@ -379,7 +379,7 @@ class Sweep:
         return equity - owed, maintenance, gross + owed + np.abs(unsettled)
 
     def unpriced(self, tick: Tick) -> bool:
-        """Whether something that is held has no price."""
+        """Whether a held market or asset has no price."""
         lots, _, _, free, lent, _, bid, ask = self.state.columns.values()
         no_mark, no_price = np.isnan(tick.mark)[self.state.market], np.isnan(tick.asset)[self.state.asset]
         at_risk = (lots != 0) | (bid != 0) | (ask != 0)

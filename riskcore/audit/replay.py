@@ -103,7 +103,7 @@ class Replay:
         """Check that no more rows of these phases come."""
         self.out.checked["order"] += 1
         if (row := self.watch.next(*phases)) is not None:
-            self.watch.breach("order", f"market {row.market}, asset {row.asset}: nothing of this is due here", row)
+            self.watch.breach("order", f"market {row.market}, asset {row.asset}: no such row is due here", row)
             raise Astray
 
     def _pass(self, *phases: int) -> None:
@@ -123,7 +123,7 @@ class Replay:
                 self.watch.breach("selection", "selected twice", row)
             order.setdefault(row.account, len(order))
         if self.sweep.unpriced(tick):
-            self.out.breach("prices", "something that is held has no price", tick.number)
+            self.out.breach("prices", "a held market or asset has no price", tick.number)
         margins = self.sweep.margins(tick)
         self._select(tick, *margins)
         self.swept: Swept | None = None

@@ -383,7 +383,7 @@ class Slices:
     def _filled(self, row: Row, cut: _Slice, lots: int, money: int, rates: list[Fraction]) -> None:
         """Check lots, money and fee of a fill, and apply it."""
         watch = self.watch
-        watch.require("bands", abs(row.lots) <= cut.side.depth(), "fills more than there is inside the band", row)
+        watch.require("bands", abs(row.lots) <= cut.side.depth(), "fills more lots than the band contains", row)
         watch.equal("book", "lots", row, row.lots, -lots * cut.side.side)
         watch.equal("book", "money", row, row.cash - row.cost, money * cut.side.side)
         fees = sorted({round(money * rate) for rate in rates})

@@ -327,7 +327,7 @@ def _once(rows: list[_Object]) -> None:
     for row in rows:
         symbol = row.text("symbol")
         if symbol in known:
-            raise row.wrong("symbol", "must not stand twice")
+            raise row.wrong("symbol", "must not appear twice")
         known.add(symbol)
     if len(rows) > _MOST_ROWS:
         raise RunError(f"there must be at most {_MOST_ROWS} markets and as many assets")
@@ -399,7 +399,7 @@ def _read_providers(
     for row, entry in zip(providers, entries, strict=True):
         entry.only({"account", *limits, "markets", "assets"})
         if isinstance(entry.raw["account"], bool) or providers.count(row) > 1:
-            raise entry.wrong("account", "must be an account's id, and not stand twice")
+            raise entry.wrong("account", "must be an account's id, and not appear twice")
         amounts = tuple(entry.amount(name, None) for name in limits)
         found.append(
             _Provider(
@@ -507,7 +507,7 @@ def _read_asset(row: _Object, settle: str) -> _Asset:
     elif plain:
         margin_function = MarginFunction(initial.kind, ((_float64(base / 2), _float64(factor * 3 / 5)),))
     else:
-        raise RunError(f"{row.path}.mmfFunction must stand beside an imfFunction of tiers")
+        raise RunError(f"{row.path}.mmfFunction needs an imfFunction of tiers")
     _must_not_exceed(row, margin_function, initial)
     quantum = row.positive("quantum", Fraction(1, 10**6))
     return _Asset(symbol, quantum, figures, margin_function, initial)
@@ -581,7 +581,7 @@ def _length(row: _Object, name: str) -> Fraction:
 def _read_tiers(function: _Object, *, initial: bool) -> MarginFunction:
     brackets, deduction, rows, whole = [], Fraction(0), function.rows("brackets"), function.flag("whole")
     if whole and not initial:
-        raise function.wrong("whole", "must be false of a maintenance margin")
+        raise function.wrong("whole", "must be false for a maintenance margin")
     given = [(_float64(_length(row, "from")), _float64(row.share("rate", above=True))) for row in rows]
     if not given or given[0][0] != 0 or any(a[0] >= b[0] or a[1] > b[1] for a, b in pairwise(given)):
         raise RunError(f"{function.path}.brackets must ascend from 0, and their rates not fall")

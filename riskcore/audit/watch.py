@@ -200,7 +200,7 @@ class Watch:
         self._ratio("mmr_before", row.mmr_before, row)
         self.state.apply(row)
         self.fund += row.fund + row.fee
-        self.require("stages", self.fund >= 0, f"the fund is at {self.fund}", row)
+        self.require("stages", self.fund >= 0, f"the fund has {self.fund}", row)
         for account in (row.account, row.counterparty):
             self.looks.pop(account, None)
             self._exact.pop(account, None)

@@ -15,7 +15,7 @@ import pyarrow
 from .errors import RiskDataError
 from .escaping import as_html
 
-_FOREIGN = "tables of other libraries are taken as well, by the Arrow interface (Polars, pyarrow, DuckDB)"
+_FOREIGN = "tables with the Arrow interface (Polars, pyarrow, DuckDB) are accepted too"
 
 
 def as_frame(table: str, given: Any) -> pd.DataFrame:
@@ -35,7 +35,7 @@ def as_frame(table: str, given: Any) -> pd.DataFrame:
         except (pyarrow.ArrowException, TypeError, ValueError) as error:
             raise RiskDataError(table, None, f"must be a table: {error}", value=kind) from None
         return found
-    rule = "pandas.DataFrame(...) makes one of it" if isinstance(given, dict | list) else _FOREIGN
+    rule = "pandas.DataFrame(...) converts it" if isinstance(given, dict | list) else _FOREIGN
     raise RiskDataError(table, None, f"must be a pandas DataFrame, not {kind}: {rule}")
 
 
@@ -65,11 +65,11 @@ def must_have(table: str, frame: pd.DataFrame, names: Sequence[str]) -> None:
     for name in names:
         if name not in labels:
             there = [label for label in labels if label is not None]
-            rule = f"the column is missing; there are {', '.join(there) or 'none'}"
+            rule = f"the column is missing; the table has {', '.join(there) or 'none'}"
             near = get_close_matches(name, [label for label in there if label not in names], 1)
-            raise RiskDataError(table, name, f"{rule}: is it {near[0]!r}?" if near else rule)
+            raise RiskDataError(table, name, f"{rule}: did you mean {near[0]!r}?" if near else rule)
         if labels.count(name) > 1:
-            raise RiskDataError(table, name, "the column stands twice")
+            raise RiskDataError(table, name, "the column appears twice")
 
 
 def missing(values: pd.Series[Any]) -> npt.NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from .escaping import is_unicode
 Payload: TypeAlias = "str | Path | dict[str, Any] | list[Any]"
 T = TypeVar("T")
 
-_SURROGATE = "must hold text that UTF-8 can write: a lone surrogate is in it"
+_SURROGATE = "must hold text without a lone surrogate, which UTF-8 cannot encode"
 
 
 class Row(msgspec.Struct):
@@ -71,7 +71,7 @@ def _plain(value: Any, name: str, path: str, depth: int) -> Any:
         found = {}
         for key, item in value.items():
             if not isinstance(key, str) or not is_unicode(key):
-                raise wrong("must have keys of text without half of a surrogate pair", value=key)
+                raise wrong("must have text keys without a lone surrogate", value=key)
             found[str(key)] = _plain(item, name, f"{path}.{key}", depth + 1)
         return found
     if isinstance(value, list | tuple):
@@ -82,7 +82,7 @@ def _plain(value: Any, name: str, path: str, depth: int) -> Any:
         return value
     if isinstance(value, str):
         if not is_unicode(value):
-            raise wrong("must be text without half of a surrogate pair", value=value)
+            raise wrong("must be text without a lone surrogate", value=value)
         return str(value)
     if isinstance(value, int):
         if abs(value) >= 10**_LONGEST:

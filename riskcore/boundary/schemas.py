@@ -259,7 +259,7 @@ def checked(
     must_have(table, frame, [n for n, column in known.columns.items() if column.required or n in labels])
     for name in labels:
         if name not in known.columns:
-            raise RiskDataError(table, name, f"is no column of this table: {_meant(name, list(known.columns))}")
+            raise RiskDataError(table, name, f"is not a column of this table: {_meant(name, list(known.columns))}")
     given = _typed(table, frame.reset_index(drop=True), unit, own_clock)
     frame = given.copy(deep=False)  # columns are replaced, none is copied
     for name in labels:
@@ -276,7 +276,7 @@ def checked(
 def _meant(name: str, known: list[str]) -> str:
     """Name the known column that is nearest to one that is not known, and all of them."""
     near = get_close_matches(name.lower(), known, 1)
-    return (f"leave it out, or is it {near[0]}? " if near else "leave it out. ") + f"Its columns are {', '.join(known)}"
+    return (f"did you mean {near[0]}? " if near else "") + f"Its columns are {', '.join(known)}"
 
 
 def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.DataFrame:
@@ -358,7 +358,7 @@ def must_be_unicode(table: str, column: str, values: pd.Series[Any]) -> None:
     """
     for row, value in enumerate(values):
         if not is_unicode(value):
-            raise RiskDataError(table, column, "must be text without half of a surrogate pair", row=row, value=value)
+            raise RiskDataError(table, column, "must be text without a lone surrogate", row=row, value=value)
 
 
 def _must_be_there(table: str, column: str, values: pd.Series[Any]) -> None:
@@ -376,7 +376,7 @@ def _duplicate(table: str, frame: pd.DataFrame, given: pd.DataFrame) -> tuple[in
     row = int(again.argmax())
     values = [(name, given[name].iloc[row]) for name in key]
     value = ", ".join(moment(v) if name == "time" else str(v) for name, v in values)
-    return row, RiskDataError(table, "+".join(key), "must not stand twice", row=row, value=value)
+    return row, RiskDataError(table, "+".join(key), "must not appear twice", row=row, value=value)
 
 
 def _breach(table: str, name: str, values: pd.Series[Any], given: pd.Series[Any]) -> tuple[int, RiskDataError] | None:

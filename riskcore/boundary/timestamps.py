@@ -103,7 +103,7 @@ def _no_time(value: object, unit: str) -> str:
     except ValueError:
         return rule
     if not whole:
-        rule += f"; it is {'text' if isinstance(value, str) else 'a float'}: make it a whole number"
+        rule += f"; the value is {'text' if isinstance(value, str) else 'a float'}, not a whole number"
     fitting = _unit_of(number)
     if fitting not in (None, unit):
         rule += f'; looks like {_UNIT_NAMES[fitting]}: pass unit="{fitting}", on the command line --time-unit {fitting}'

@@ -67,7 +67,8 @@ def _print_distribution(moments: dict[str, pd.DataFrame]) -> None:
 
 
 def _print_split(split: pd.DataFrame, left: dict[str, float], venue: Venue) -> None:
-    view = Table("stage", "notional", "share", "fills", "share", "accounts", title="Who took it", title_justify="left")
+    title = "Liquidated notional by stage"
+    view = Table("stage", "notional", "share", "fills", "share", "accounts", title=title, title_justify="left")
     for column in view.columns[1:]:
         column.justify = "right"
     for row in split.to_dict("records"):
@@ -149,7 +150,7 @@ _STUDY_COLUMNS: list[tuple[str, str, Callable[[Any], str], bool]] = [
 
 def _print_stages(split: pd.DataFrame, console: Console) -> None:
     stages = split["stage"].unique()
-    view = Table("policy", *stages, title="Who took it, by notional and by fills", title_justify="left")
+    view = Table("policy", *stages, title="Liquidated notional and fills by stage", title_justify="left")
     for column in view.columns[1:]:
         column.justify = "right"
     for policy, own in split.groupby("policy", sort=False):
@@ -163,7 +164,7 @@ def _print_agreement(found: pd.DataFrame, as_json: bool) -> None:
         _print_json({"agreement": _records(found)})
         return
     columns = ("order", "Spearman", "worst burst", "best burst")
-    view = Table(*columns, title="Rank correlation with the order taken", title_justify="left")
+    view = Table(*columns, title="Rank correlation with the order of the venue", title_justify="left")
     for column in view.columns[1:]:
         column.justify = "right"
     for row in found.to_dict("records"):

@@ -141,7 +141,7 @@ def _read(path: str | Path, table: str, **how: Any) -> pd.DataFrame:
     kind = _kind(path)
     rule = f"must be a {kind} file"
     if path.suffix.lower() not in (".parquet", ".csv"):
-        rule += "; of the formats .parquet is read by its suffix, any other name as CSV"
+        rule += "; a .parquet file is read as Parquet, any other file as CSV"
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header

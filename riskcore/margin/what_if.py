@@ -162,7 +162,7 @@ def largest_orders(
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     m = venue.markets.symbol.index(market)
     if np.isnan(read.mark[m]):
-        raise RiskDataError("marks", market, "an order is asked for: a mark is needed")
+        raise RiskDataError("marks", market, "the order needs a mark")
     rows = np.arange(len(accounts))
     if account is not None:
         ids = [account] if isinstance(account, str) or not isinstance(account, Iterable) else list(account)
@@ -173,7 +173,7 @@ def largest_orders(
     return pd.DataFrame({"account": accounts.ids[rows], "market": market, "bid": size[:, 0], "ask": size[:, 1]})
 
 
-_FITS = "what an account then holds or paid must be less than 2**60 quanta"
+_FITS = "the resulting holdings and costs must be less than 2**60 quanta"
 
 
 def _must_fit(table: str, column: str, frame: pd.DataFrame | None, too_much: npt.NDArray[np.bool_], rule: str) -> None:

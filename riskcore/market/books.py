@@ -147,13 +147,13 @@ class Books:
             bad = np.flatnonzero(deepest * unit[side[first] // 2] >= 2.0**61)
             if bad.size:
                 row = int(order[first[bad[0]]])
-                rule = "all of a side at its highest price must be worth less than 2**61 quanta, and than 2**61 ticks"
+                rule = "a side at its highest price must be worth less than 2**61 quanta, and than 2**61 ticks"
                 raise RiskDataError("books", "quantity", rule, row=row, value=quantities[row])
         for bad, rule in (
             (np.flatnonzero(seen > stamp), "must not be later than the tick"),
             (
                 1 + np.flatnonzero(together & (np.diff(side // 2) == 0) & (np.diff(seen) != 0)),
-                "must be one of all levels of a book",
+                "must be the same for all levels of a book",
             ),
         ):
             if bad.size:
@@ -179,8 +179,8 @@ class Books:
 
 _SIDES = {"bids": "bid", "asks": "ask"}
 _ASCENDS = (
-    "must get worse from level to level (an unsorted book): the best comes first, and where a venue sends bids that"
-    " ascend, riskcore.io.backpack.read_book turns them round"
+    "must get worse from level to level (an unsorted book): the best comes first; the function"
+    " riskcore.io.backpack.read_book reverses bids that ascend"
 )
 
 _LEVEL_RULES = {
@@ -189,7 +189,7 @@ _LEVEL_RULES = {
     LEVEL_HIGH: ("price", ""),  # `Listing.too_high` says the market's own bound
     LEVEL_LOTS: ("lots", "must be at least one lot and less than 2**53"),
     LEVEL_ORDER: ("price", "must get worse from level to level (an unsorted book)"),
-    LEVEL_WORTH: ("lots", "all of a side at its highest price must be worth less than 2**61 quanta"),
+    LEVEL_WORTH: ("lots", "a side at its highest price must be worth less than 2**61 quanta"),
 }
 
 

@@ -120,7 +120,7 @@ class Prices:
         RiskDataError
             A mark is above maxPrice, or something that an account holds has no price.
         """
-        rule = "a mark is needed: neither given nor to be had from index, book or last price"
+        rule = "a mark is needed: the tick has neither a mark nor an index, a book or a last price"
         return self._used(accounts, mark, index, rule)
 
     def _used(self, accounts: Accounts, mark: Float, index: Float, rule: str) -> Prices:

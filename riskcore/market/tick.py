@@ -86,7 +86,7 @@ class Tick:
         time = self.nanoseconds() if time is None else time
         if isinstance(self.books, Books):
             if self.book_times:
-                raise RiskDataError("book_times", None, "must stand beside a mapping or a frame of books")
+                raise RiskDataError("book_times", None, "needs books as a mapping or a frame")
             return self.books.checked(venue, time)
         if self.books is None:
             return Books.empty(venue)
@@ -96,7 +96,7 @@ class Tick:
         if not len(frame):
             return Books.empty(venue)
         if self.book_times and "book_time" in frame.columns:
-            raise RiskDataError("book_times", None, "must not stand beside a column book_time")
+            raise RiskDataError("book_times", None, "must not be combined with a column book_time")
         if self.book_times and "market" in frame.columns:
             seen = self._book_times(venue, time)
             stamps = np.array([seen.get(market, _NO_TIME) for market in frame["market"]], np.int64)

@@ -127,7 +127,7 @@ class Reader:
             key[name] = start[name]["account"] * self.sizes[item] + start[name][item]
             self._must((np.diff(key[name]) > 0).all(), f"start/{name}", f"must ascend by account and {item}")
         settle = start["balances"]["account"][start["balances"]["asset"] == self.venue.settle]
-        rule = "every account must have a row of the settle asset, and a provider of everything"
+        rule = "every account must have a row of the settle asset, and a provider rows of all markets and assets"
         for name, item in (("positions", "market"), ("balances", "asset")):
             rows = np.bincount(start[name]["account"], minlength=len(ids))[self.known["providers"]]
             self._must((rows == self.sizes[item]).all() and len(settle) == len(ids), f"start/{name}", rule)
@@ -213,7 +213,7 @@ class Reader:
                 block[name] = values
             end += len(block)
             no_account = (block["account"] == NO_ACCOUNT) != (block["event"] == EVENT["guard"])
-            self._must(not no_account.any(), "journal", "a row must name an account unless it is a guard's", number)
+            self._must(not no_account.any(), "journal", "a row must name an account unless it is a guard row", number)
             for events, columns in _NAMED.items():
                 of = block[np.isin(block["event"], [EVENT[event] for event in events.split()])]
                 named = np.any([of[column] >= 0 for column in columns.split()], axis=0)
@@ -239,7 +239,7 @@ class Reader:
         for table, figure in zip(ASKED, figures, strict=True):
             asked = figure is not None
             if asked != (file_of(table, last) in self.known["files"]):
-                raise _damaged(self._path, "run.json", f"{table} must be there if the policy asks for it, else not")
+                raise _damaged(self._path, "run.json", f"{table} must exist if the policy requires it, else not")
             if asked:
                 frames[table.removeprefix("state/")] = pd.DataFrame(self.table(table, last))
         markets, samples = frames["markets"], frames["samples"]
@@ -253,7 +253,7 @@ class Reader:
             books = frames["books"]
             side = 2 * books["market"] + (books["side"] < 0)
             fits = (side.diff()[1:] >= 0).all() and (books["consumed_lots"] <= books["lots"]).all()
-            self._must(fits, "state/books", "must be in order, with no more gone than there was", last)
+            self._must(fits, "state/books", "must be in order, and consumed_lots at most lots", last)
         ledger = self._ledger()
         ledger.premium_sum[:], ledger.premium_count[:] = markets["premium_sum"], markets["premium_count"]
         if "slices" in frames:

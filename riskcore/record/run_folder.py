@@ -70,7 +70,7 @@ def manifest(path: Path) -> dict[str, Any]:
         if name not in found:
             raise _damaged(path, "run.json", f"{name} is missing")
         if not fits(found[name]):
-            raise _damaged(path, "run.json", f"{name} is not what riskcore writes")
+            raise _damaged(path, "run.json", f"{name} must have the form that riskcore writes")
     parts = min(found["parts"], len(found["files"]))  # a part has files: no more names than that are made
     wanted = {file_of(table, part) for part in range(parts) for table in PARTS}
     wanted |= {"venue.json", *(file_of(table, found["parts"] - 1) for table in (*START, *STATE))}

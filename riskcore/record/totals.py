@@ -82,11 +82,11 @@ class Totals:
         if bad[0] >= 0:
             given = zip(ROW.names or (), rows[bad[0]].tolist(), strict=True)
             row = {name: value for name, value in given if value}
-            raise RuntimeError(f"journal row {bad[0]} of the tick does not add up, or is past 2**62: {row}")
+            raise RuntimeError(f"journal row {bad[0]} of the tick does not add up, or reaches 2**62: {row}")
         at = kernels.first_past(accounts, self._accounts.columns, MOST)
         if at >= 0:
             account = self._accounts.ids[accounts[at]]
-            raise RuntimeError(f"what account {account} holds or paid is past 2**62 quanta: {_ADVICE}")
+            raise RuntimeError(f"the holdings and costs of account {account} exceed 2**62 quanta: {_ADVICE}")
 
     def must_fit(self, prices: Prices, *, growth: float = 1.0, due: float = 0.0) -> None:
         """Refuse prices at which all that the accounts hold, and what falls due, may come to the limit.
@@ -122,14 +122,14 @@ class Totals:
             return RiskDataError("balances", "quantity", f"all of {symbol} must be less than 2**62 quanta: {_ADVICE}")
         if growth > 1.0 and self._fits(prices, 1.0, due):
             symbol = venue.assets.symbol[int(np.argmax(quanta))]
-            rule = f"that falls due may come to 2**62 quanta: {_ADVICE}"
+            rule = f"the amount due may reach 2**62 quanta: {_ADVICE}"
             return RiskDataError("tick", f"interest of {symbol}", rule)
         if due and self._fits(prices, growth, 0.0):
-            return RiskDataError("tick", "funding", f"that falls due may come to 2**62 settle quanta: {_ADVICE}")
+            return RiskDataError("tick", "funding", f"the amount due may reach 2**62 settle quanta: {_ADVICE}")
         worth = np.nan_to_num(np.append(prices.mark * self._worth[0], prices.asset * self._worth[1]))
         largest = int(worth.argmax())
         markets = len(venue.markets.symbol)
-        rule = f"all that the accounts hold and paid must be worth less than 2**62 settle quanta: {_ADVICE}"
+        rule = f"the holdings and costs of all accounts together must be less than 2**62 settle quanta: {_ADVICE}"
         if self.paid > worth[largest]:
             return RiskDataError("positions", "entry_price", rule)
         if largest < markets:
@@ -138,7 +138,7 @@ class Totals:
         return RiskDataError("asset_prices", venue.assets.symbol[asset], rule, value=float(prices.asset[asset]))
 
 
-_ADVICE = "give the venue's assets larger quanta"
+_ADVICE = "set larger quanta for the venue's assets"
 _MOVING = (
     "asset", "cash", "cost", "counter_cash", "counter_cost", "entry", "counter_entry", "fee", "fund", "unsettled",
     "quanta", "lent",

@@ -89,7 +89,7 @@ def explain(path: str | Path, account: int | str) -> Explanation:
         moved = line["quanta"] * quantum.get(asset, 0.0)
         match line["event"]:
             case "trigger":
-                text = "liquidation begins or goes on"
+                text = "liquidation begins or continues"
             case "cancel":
                 text = f"order of {asked:g} {market} cancelled"
             case "redeem":
@@ -100,9 +100,9 @@ def explain(path: str | Path, account: int | str) -> Explanation:
                 verb = "sold" if line["lots"] < 0 else "bought"
                 text = f"{size:g} of {asked:g} {market} {verb} at {price:,.6g}, fee {fee:,.2f}"
             case "skip":
-                text = f"{item} rests"
+                text = f"{item} is throttled"
             case "harm":
-                text = f"slice of {asked:g} {market} at {price:,.6g} would not help"
+                text = f"slice of {asked:g} {market} at {price:,.6g} is harmful"
             case "expire" if line["reason"] == "conversion_limit":
                 text = f"no {asset} converted"
             case "expire":
@@ -114,7 +114,7 @@ def explain(path: str | Path, account: int | str) -> Explanation:
             case "backstop" | "adl":
                 text = f"{size:g} {market} from account {line['account']} at {price:,.6g}"
             case "unfilled":
-                text = f"{asked:g} {market} that nobody took stays open"
+                text = f"{asked:g} {market} without a taker stays open"
             case "funding":
                 text = f"funding of {money:+,.2f} {settle} for {market}"
             case "interest":

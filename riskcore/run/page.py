@@ -151,7 +151,7 @@ def _causes(run: RecordedRun, losses: pd.DataFrame) -> str:
         "negative: the accounts gained."
     )
     columns: _Columns = {"cause": ("cause", str), "lost": (_of("lost", run), money), "share": ("share", _share)}
-    return _section("Where the equity went", f"<p>{about}</p>{_table(causes, columns)}<ul>{text}</ul>")
+    return _section("Causes of lost equity", f"<p>{about}</p>{_table(causes, columns)}<ul>{text}</ul>")
 
 
 def _figures(run: RecordedRun, pnl: pd.DataFrame) -> str:
@@ -195,7 +195,7 @@ def _providers(run: RecordedRun, pnl: pd.DataFrame) -> str:
         "edge": (_of("edge at takeover", run), money), "pnl": (_of("PnL since", run), money),
         "pnl_bp": ("PnL (bp of taken over)", "{:,.1f}".format),
     }  # fmt: skip
-    return _section("Backstop providers", _table(last, columns) if len(last) else "<p>The venue has none.</p>")
+    return _section("Backstop providers", _table(last, columns) if len(last) else "<p>The venue has no provider.</p>")
 
 
 def _worst_accounts(run: RecordedRun, losses: pd.DataFrame, path: Path) -> str:

@@ -72,7 +72,7 @@ def replay(
                 engine.step(tick)
             except RiskDataError as error:
                 engine.save(path, complete=False, inputs=given)
-                rule = f"{error.rule}; the ticks before it are kept: mend it and run the same again"
+                rule = f"{error.rule}; the ticks before this one are kept: correct the input and run the same command"
                 row = f"time {timestamps.moment(int(ticks.time[engine.ticks]))}"
                 raise RiskDataError(error.table, error.column, rule, row=row, value=error.value) from None
             if progress is not None:

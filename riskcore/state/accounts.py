@@ -233,7 +233,7 @@ class Accounts:
                 row = self.row_of(provider.account)
                 if len(self.positions_of(row)) == self.markets and len(self.balances_of(row)) == self.assets:
                     continue
-            rule = "must be a backstop provider of the venue that the accounts were read with: read them with this one"
+            rule = "must be a backstop provider of the accounts' venue: read the accounts with this venue"
             raise RiskDataError("venue", f"backstop[{at}].account", rule, value=str(provider.account))
 
     @property

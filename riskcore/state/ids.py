@@ -119,7 +119,7 @@ def nearest(given: object, ids: npt.NDArray[Any]) -> str:
     found = next((known for known, text in zip(ids.tolist(), texts, strict=False) if text == texts[-1]), None)
     if found is None:
         return ""
-    return f": is it {found!r}, {'text' if isinstance(found, str) else 'a whole number'}?"
+    return f": did you mean {found!r}, {'text' if isinstance(found, str) else 'a whole number'}?"
 
 
 def plain(texts: pa.Array) -> pa.Array:

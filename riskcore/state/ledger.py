@@ -55,7 +55,7 @@ class Ledger:
         """
         for name in ("book_lots", "book_quanta", "pool", "taken", "fund", "shortfall"):
             if np.abs(np.asarray(getattr(self, name), float)).max(initial=0.0) >= 2.0**62:
-                raise RuntimeError(f"{name} of the ledger is past 2**62")
+                raise RuntimeError(f"{name} of the ledger exceeds 2**62")
 
     @classmethod
     def opening(cls, venue: Venue) -> Ledger:

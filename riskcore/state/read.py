@@ -25,7 +25,7 @@ def _canonical(table: str, rows: list[Any], width: int, also: Int) -> None:
             rows[at] = rows[at].take(order)
         owner, kind = rows[:2]
         if ((owner[1:] == owner[:-1]) & (kind[1:] == kind[:-1])).any():
-            raise RiskDataError(table, "account", "must not stand twice")
+            raise RiskDataError(table, "account", "must not appear twice")
     if len(also):
         key, also = _key(owner, kind, width), np.unique(also)
         place = np.searchsorted(key, also)
@@ -130,7 +130,7 @@ def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Whole) -> Int:
             row = rows.start + int(bad[0])
             rule = "must be worth less than 2**60 settle quanta at the market's maxPrice"
             raise RiskDataError(name, "quantity", rule, row=row, value=quantity[row])
-    rule = f"all {name} in a market must be less than 2**61 lots"
+    rule = f"the total of {name} in a market must be less than 2**61 lots"
     _must_not_pass(name, "quantity", quantity, lots, market, 2.0**61, rule)
     return lots
 
@@ -159,7 +159,7 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, 
     for name, price in paid.items():
         unit = np.broadcast_to(quantum, len(lots))
         quanta.append(units.half_even("positions", name, [price, lots, step], unit))
-        rule = "what the account paid for its positions must be less than 2**60 settle quanta"
+        rule = "the cost of the account's positions must be less than 2**60 settle quanta"
         _must_not_pass("positions", name, price, quanta[-1], owner, 2.0**60, rule)
     width = len(venue.markets.symbol)
     everywhere = (providers[:, None] * width + np.arange(width)).ravel()
@@ -185,7 +185,7 @@ def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, pr
             for at in units.blocks(len(table)):
                 moved[at] = np.abs(amount[at] / quantum[at] - columns[-1][at])
             rounded += float(moved.sum())
-            rule = "all of an asset must be less than 2**62 quanta: give the asset a larger quantum in the venue"
+            rule = "the total of an asset must be less than 2**62 quanta: set a larger quantum in the venue"
             _must_not_pass("balances", name, amount, columns[-1], asset, 2.0**62, rule)
     width = len(names)
     without = np.ones(accounts, bool)
@@ -207,7 +207,7 @@ def _settings(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int) ->
         quantum = np.broadcast_to(float(venue.settle_quantum), len(table))
         given = table["unsettled"].to_numpy()
         unsettled[owner] = units.half_even("settings", "unsettled", [given], quantum)
-        rule = "all accounts together must be less than 2**61 quanta: give the settle asset a larger quantum"
+        rule = "the total of all accounts must be less than 2**61 quanta: set a larger quantum for the settle asset"
         _must_not_pass("settings", "unsettled", given, unsettled[owner], np.zeros(len(table), np.uint8), 2.0**61, rule)
     return leverage_limit, unsettled
 

@@ -221,7 +221,7 @@ def register(name: str, rank: Rank, *, shared: bool = False, replace: bool = Fal
         The name is taken, or the function gives something else.
     """
     if name in POLICIES and not replace:
-        raise ValueError(f"an ADL policy named {name!r} is there already; replace=True takes its place")
+        raise ValueError(f"an ADL policy named {name!r} exists already; pass replace=True to replace it")
     policy = AdlPolicy(name, rank, shared)
     for count in (1, 3):
         one = np.arange(1.0, count + 1)

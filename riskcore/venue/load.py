@@ -117,7 +117,7 @@ def _curves(listed: list[tuple[int, _Market]], spec: _Venue) -> MarginFunctions:
         for name, function in (("imfFunction", market.imf_function), ("mmfFunction", market.mmf_function)):
             path = f"markets[{at}].{name}"
             if function is None:
-                raise RiskDataError("venue", path, "a PERP market must have it")
+                raise RiskDataError("venue", path, "a PERP market needs it")
             found.append(check(path, function, initial=name == "imfFunction", market=True))
         check_order(path, *found[-2:])
     for at, row in enumerate(spec.collateral):
@@ -126,7 +126,7 @@ def _curves(listed: list[tuple[int, _Market]], spec: _Venue) -> MarginFunctions:
         check(f"collateral[{at}].imfFunction", imf, initial=True, market=False)
         if mmf is None:
             if not isinstance(imf, Sqrt):
-                rule = "must stand beside an imfFunction of tiers"
+                rule = "needs an imfFunction of tiers"
                 raise RiskDataError("venue", f"collateral[{at}].mmfFunction", rule)
             mmf = Sqrt(imf.base * Decimal("0.5"), imf.factor * Decimal("0.6"), imf.unit)
         path = f"collateral[{at}].mmfFunction"
@@ -194,7 +194,7 @@ def _unique(path: str, rows: list[tuple[int, Any]]) -> None:
     known = set()
     for at, row in sorted(rows, key=itemgetter(0)):
         if row.symbol in known:
-            raise _wrong(f"{path}[{at}].symbol", "must not stand twice", row.symbol)
+            raise _wrong(f"{path}[{at}].symbol", "must not appear twice", row.symbol)
         known.add(row.symbol)
 
 
@@ -243,7 +243,7 @@ def _listing(listed: Sequence[tuple[int, _Spot]], settle_quantum: Fraction) -> d
             max_ticks = min(max_ticks, int(_positive(f"{path}.price.maxPrice", price.max_price) // tick[-1]))
         worth = tick[-1] * step[-1] / settle_quantum
         if max(worth.numerator, worth.denominator) >= _LARGEST:
-            rule = "settle quanta that a lot is worth at one tick must be a ratio of whole numbers below 2**62"
+            rule = "the value of a lot at one tick, in settle quanta, must be a ratio of whole numbers below 2**62"
             raise _wrong(path, rule, worth)
         if max_ticks < 1:
             raise _wrong(path, "maxPrice must be at least a tick", price.max_price)
@@ -366,7 +366,7 @@ def _backstop(spec: _Venue, markets: Markets, assets: Assets) -> tuple[Provider,
     for at, row in enumerate(spec.backstop):
         path = f"backstop[{at}]"
         if row.account in [p.account for p in providers]:
-            raise _wrong(f"{path}.account", "must not stand twice", row.account)
+            raise _wrong(f"{path}.account", "must not appear twice", row.account)
         limits = (
             None if limit is None else _amount(f"{path}.{name}", limit)
             for name, limit in (

@@ -211,7 +211,7 @@ def check(path: str, function: MarginFunction, *, initial: bool, market: bool) -
                 positive("factor", factor)
         case OpenInterest(base, lower, upper):
             if not market:
-                raise wrong("type", "must be 'sqrt' or 'tiers' of an asset", "open_interest")
+                raise wrong("type", "must be 'sqrt' or 'tiers' for an asset", "open_interest")
             fraction("base", base)
             figure("lower", lower, Decimal(0))
             if not (upper.is_finite() and lower < upper <= _HIGH):
@@ -220,16 +220,16 @@ def check(path: str, function: MarginFunction, *, initial: bool, market: bool) -
             if not brackets:
                 raise wrong("brackets", "must hold at least one bracket", brackets)
             if whole and not initial:
-                raise wrong("whole", "must be false of a maintenance margin: it may have no step", whole)
+                raise wrong("whole", "must be false for a maintenance margin, which may have no step", whole)
             for at, bracket in enumerate(brackets):
                 fraction(f"brackets[{at}].rate", bracket.rate)
                 figure(f"brackets[{at}].from", bracket.lower, Decimal(0))
                 if at == 0 and bracket.lower != 0:
                     raise wrong("brackets[0].from", "must be 0", bracket.lower)
                 if at and bracket.lower <= brackets[at - 1].lower:
-                    raise wrong(f"brackets[{at}].from", "must be more than the bracket's before", bracket.lower)
+                    raise wrong(f"brackets[{at}].from", "must be above the bracket before", bracket.lower)
                 if at and bracket.rate < brackets[at - 1].rate:
-                    raise wrong(f"brackets[{at}].rate", "must not be less than the bracket's before", bracket.rate)
+                    raise wrong(f"brackets[{at}].rate", "must not be below the bracket before", bracket.rate)
     return function
 
 

@@ -174,7 +174,7 @@ class Policy:
         str,
         _choice(
             ("non_recourse", "unsettled", "equity", "open_interest"),
-            "Who bears what the fund cannot pay: the venue, the account later, or others by equity or open interest.",
+            "Payer of a shortfall beyond the fund: the venue, the account later, or others by equity or open interest.",
             "the venue, section 5",
         ),
     ]
@@ -183,7 +183,7 @@ class Policy:
         Figure(
             "name",
             "pnl_leverage",
-            "How ADL chooses counterparties: a policy of one_tick.md, or one that was registered.",
+            "Policy by which ADL chooses counterparties: one of one_tick.md, or a registered one.",
             "a choice of this engine, section 5",
         ),
     ]
@@ -304,7 +304,7 @@ class Policy:
         str,
         _choice(
             ("waive", "send", "backstop"),
-            "What happens to a slice that would not lower the MMR: cut its fee, send it, or close by the backstop.",
+            "Treatment of a slice that would not lower the MMR: cut its fee, send it, or close by the backstop.",
             "a choice of this engine, section 2.4",
         ),
     ]
@@ -343,7 +343,7 @@ class Policy:
         Fraction,
         _ratio(
             60,
-            "Age past which a book, a basis and the mark used before are too old.",
+            "Largest age of a book, of the basis and of the last mark.",
             "a choice of this engine, section 3.2",
             unit="seconds",
         ),
@@ -553,14 +553,15 @@ def policy_page() -> str:
 _INTRODUCTION = """\
 # The liquidation policy
 
-Figures of `policy` in a venue file. Each may be missing, and has its default then; another name is refused.
+Figures of `policy` in a venue file. A missing figure has its default; an unknown name is refused.
 A ratio or an amount is a number or a text, a decimal or a fraction: `0.1`, `"0.1"` or `"1/3"`.
 A ratio, whose range has `<` or `>`, has a numerator and a denominator below 10**9. A figure without a unit is a pure
 number. Null switches a rule off. [one_tick.md](one_tick.md) has the exact rules.
 
-The source says where the rule or its default comes from. Sections are those of venue_rules.md, the collected public
-documents of the modelled venue; where neither these nor FTX's published rules give a figure, it is a choice of this
-engine.
+MMF and MMR are the maintenance margin fraction and ratio of an account, ADL is auto-deleveraging, PnL is profit and
+loss. The last column names the source of the rule or of its default. Sections are those of venue_rules.md, the
+collected public documents of the modelled venue; a figure that neither these nor FTX's published rules contain is a
+choice of this engine.
 
 This page is written by `riskcore.venue.policy_page` from `riskcore/venue/policy.py`.
 """

@@ -69,7 +69,7 @@ class Listing:
         if self.max_ticks[row] < _MOST_TICKS:
             return "must be at most the market's maxPrice"
         highest = np.format_float_positional(self.max_price[row], trim="-")
-        return f"must be at most {highest}, 10**13 ticks of the market's tickSize: it has no lower maxPrice"
+        return f"must be at most {highest}, 10**13 ticks of the market's tickSize: the market has no lower maxPrice"
 
     @cached_property
     def row(self) -> dict[str, int]:
@@ -216,7 +216,7 @@ class Units:
         """
         if self is venue or self.digest == venue.digest:
             return
-        rule = f"must be as in the venue that the {what} were read with ({{}}): read them with this venue"
+        rule = f"must be as in the venue that the {what} were read with ({{}}): read the {what} with this venue"
         if self.settle_asset != venue.settle_asset:
             raise _wrong("settle_asset", rule.format(self.settle_asset), venue.settle_asset)
         for name, mine, other in (("markets", self.markets, venue.markets), ("collateral", self.assets, venue.assets)):

@@ -300,7 +300,7 @@ def _holdings(
             rule = "must be from 0 to totalQuantity"
             raise RiskDataError("capital", f"{path}.lendQuantity", rule, value=str(asset.lend_quantity))
         if asset.symbol in prices:
-            raise RiskDataError("capital", f"{path}.symbol", "must not stand twice", value=asset.symbol)
+            raise RiskDataError("capital", f"{path}.symbol", "must not appear twice", value=asset.symbol)
         if asset.total_quantity and asset.symbol not in known:
             rule = "must be a collateral asset of the venue"
             raise RiskDataError("capital", f"{path}.symbol", rule, value=asset.symbol)
@@ -365,7 +365,7 @@ def _check_beside(
     what = "the sum of pnlUnrealized in positions; that reply is missing, or of another moment or account"
     check_total("capital", "$.pnlUnrealized", margin.pnl_unrealized, profit, _MOVE * worth + _ROUNDING, what)
     owed = sum((-row.net_quantity * row.mark_price for row in debts if row.net_quantity < 0), Decimal(0))
-    what = "the worth of what is borrowed in borrow_lend; that reply is missing, or of another moment or account"
+    what = "the value of the borrows in borrow_lend; that reply is missing, or of another moment or account"
     check_total("capital", "$.borrowLiability", margin.borrow_liability, owed, _MOVE * owed + _ROUNDING, what)
     if margin.margin_fraction:
         exposure = margin.net_equity / margin.margin_fraction
@@ -389,7 +389,7 @@ def _lend_and_borrow(
     for at, row in enumerate(debts):
         path = f"$[{at}]"
         if row.symbol in seen:
-            raise RiskDataError("borrow_lend", f"{path}.symbol", "must not stand twice", value=row.symbol)
+            raise RiskDataError("borrow_lend", f"{path}.symbol", "must not appear twice", value=row.symbol)
         seen.add(row.symbol)
         free, lent = held.get(row.symbol, (Decimal(0), Decimal(0)))
         if row.net_quantity < 0:
@@ -446,7 +446,7 @@ def _orders(
                 raise RiskDataError("orders", f"{path}.symbol", rule, value=row.symbol)
             continue
         if row.symbol not in marks:
-            rule = "needs a mark price: the account has no position in it, give mark_prices"
+            rule = "needs a mark price: the account has no position in this market; pass mark_prices"
             raise RiskDataError("orders", f"{path}.symbol", rule, value=row.symbol)
         if row.price is None:
             raise RiskDataError("orders", f"{path}.price", "must not be missing")

@@ -186,7 +186,7 @@ def leverage_brackets(source: Payload) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for at, row in enumerate(json_input.read(content, list[_Brackets], "leverage_brackets")):
         if row.symbol in found:
-            raise _wrong(f"$[{at}].symbol", "must not stand twice", row.symbol)
+            raise _wrong(f"$[{at}].symbol", "must not appear twice", row.symbol)
         found[row.symbol] = _functions(f"$[{at}].brackets", _BRACKET, row.brackets)
     return found
 
@@ -387,7 +387,7 @@ def load_account(
             if row.symbol not in markets:
                 rule = "must be a perpetual market of the venue"
                 if several:
-                    rule += ": in multi-assets mode those of all margin assets count, load_venue takes margin_assets"
+                    rule += ": in multi-assets mode all margin assets count; pass margin_assets to load_venue"
                 raise _wrong(f"$.positions[{at}].symbol", rule, row.symbol, "account")
             book.add(f"$.positions[{at}]", one, markets[row.symbol], ordered=bool(orders))
         for at, risk in enumerate(risks):
@@ -453,7 +453,7 @@ def _check_assets(content: _Account, held: Mapping[int, _Held]) -> None:
             check_total("account", path, getattr(row, field), sum(amounts, Decimal(0)), _slack(*amounts), what)
 
         if row.asset in (other.asset for other in content.assets[:at]):
-            raise _wrong(f"$.assets[{at}].asset", "must not stand twice", row.asset, "account")
+            raise _wrong(f"$.assets[{at}].asset", "must not appear twice", row.asset, "account")
         mine = of[row.asset]
         cross = [one for one in mine if not one.isolated]
         check("cross_un_pnl", [one.row.unrealized_profit for one in cross], f"{positions}, or isolated")
@@ -489,7 +489,7 @@ def _multi_assets(content: _Account, held: Mapping[int, _Held], told: bool | Non
     """
     sent = content.multi_assets_margin
     if told is not None and sent is not None and told != sent:
-        raise _wrong("$.multiAssetsMargin", f"must be as the argument multi_assets says, {told}", sent, "account")
+        raise _wrong("$.multiAssetsMargin", f"must agree with the argument multi_assets, {told}", sent, "account")
     mode = sent if told is None else told
     for total, left, right in (
         ("total_margin_balance", "total_wallet_balance", "total_unrealized_profit"),
@@ -508,7 +508,7 @@ def _multi_assets(content: _Account, held: Mapping[int, _Held], told: bool | Non
     if mode is None:
         rich = [wallet.asset for wallet in content.assets if wallet.cross_wallet_balance and wallet.asset != "USDT"]
         if single is None and rich and all(getattr(content, total) is None for total in _TOTALS):
-            rule = f"the reply has neither multiAssetsMargin nor totals and holds {rich[0]}: give multi_assets"
+            rule = f"the reply has neither multiAssetsMargin nor totals, and holds {rich[0]}: pass multi_assets"
             raise RiskDataError("account", None, rule)
         mode = single is not None
     if not mode and single is not None:
@@ -663,7 +663,7 @@ class _Book:
                 raise _wrong(f"{path}.positionSide", rule, row.position_side, "account")
             return self.name
         if one.wallet is None:
-            raise _wrong(f"{path}.isolatedWallet", "is needed of an isolated position, here or in position_risk", None)
+            raise _wrong(f"{path}.isolatedWallet", "is needed for an isolated position, here or in position_risk", None)
         account = f"{self.name}:{row.symbol}" + ("" if row.position_side == "BOTH" else f":{row.position_side}")
         self.fund(account, one.wallet)
         self.reported.append((account, None, "net_equity", one.wallet + profit))

@@ -184,7 +184,7 @@ def load_venue(
         }
         for at, asset in enumerate(found.universe):
             if asset.name in markets:
-                raise RiskDataError(table, f"$.universe[{at}].name", "must not stand twice", value=asset.name)
+                raise RiskDataError(table, f"$.universe[{at}].name", "must not appear twice", value=asset.name)
             tiers = tiers_of.get(asset.margin_table_id or 0) or [(Decimal(0), asset.max_leverage)]
             markets[asset.name] = (asset.sz_decimals, tiers)
     return _venue(markets, settle_asset, policy, backstop)
@@ -453,7 +453,7 @@ def _dexes(source: Payload) -> list[_Dex]:
             summary = state.cross_margin_summary
             if dex is None and not coins and not summary.account_value and not summary.total_raw_usd:
                 continue  # nothing is there, on whatever dex
-            rule = f"must not be of the same dex as another reply, {name!r}: give a mapping of dex to reply"
+            rule = f"must not be of the same dex as another reply, {name!r}: pass a mapping of dex to reply"
             raise RiskDataError(table, None, rule)
         found.append(_Dex(table, name, state))
     if not found:
@@ -485,7 +485,7 @@ def _check_rows(venue: Venue, dexes: Sequence[_Dex]) -> None:
             if coin not in venue.markets.symbol:
                 raise RiskDataError(dex.table, _path(at, "coin"), "must be a market of the venue", value=coin)
             if coin in seen:
-                raise RiskDataError(dex.table, _path(at, "coin"), "must not stand twice", value=coin)
+                raise RiskDataError(dex.table, _path(at, "coin"), "must not appear twice", value=coin)
             if worth <= 0:
                 raise RiskDataError(dex.table, _path(at, "positionValue"), "must be > 0", value=str(worth))
             seen.add(coin)
@@ -533,7 +533,7 @@ def _pool(venue: Venue, dex: _Dex, account: str) -> _Pool:
             "crossMarginSummary.accountValue",
             cross.account_value,
             [cross.total_raw_usd, *signed],
-            "totalRawUsd and them",
+            "totalRawUsd plus the cross positions",
         ),
         ("crossMarginSummary.totalMarginUsed", cross.total_margin_used, used, "the sum of the cross positions"),
     ]
@@ -550,7 +550,7 @@ def _pool(venue: Venue, dex: _Dex, account: str) -> _Pool:
     for path, total, amounts, what in parts:
         check_total(dex.table, f"$.{path}", total, sum(amounts, Decimal(0)), _slack(*amounts), what + missing)
     required = [_requirement(venue, p, p.position_value) for _, p in shared]
-    what = "by the margin tables of the venue; they are of another date, or lack the tiers (give load_venue the meta)"
+    what = "by the margin tables of the venue; they are of another date, or lack the tiers (pass load_venue the meta)"
     slack = _slack(*required) + sum(required, Decimal(0)) * Decimal("1e-5")
     path = "$.crossMaintenanceMarginUsed"
     check_total(dex.table, path, state.cross_maintenance_margin_used, sum(required, Decimal(0)), slack, what)

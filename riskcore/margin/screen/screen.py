@@ -236,7 +236,7 @@ class Screen:
     def _hold_to(self, rows: Int, prices: Prices) -> None:
         """Raise an error unless the packed view is that of the accounts, and the rows are those of a full sweep."""
         if self._packed.differs(self.accounts.columns):
-            raise RuntimeError("the packed view is stale")
+            raise RuntimeError("the sweep view is stale")
         confirmed = np.flatnonzero(margins_of(self.accounts, np.arange(len(self.accounts)), prices).liquidatable)
         if not np.array_equal(rows, confirmed):
             missed, more = np.setdiff1d(confirmed, rows), np.setdiff1d(rows, confirmed)

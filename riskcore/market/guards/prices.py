@@ -102,9 +102,9 @@ def _not_a_sample(venue: Venue, used: Float, too_large: Bool) -> RiskDataError:
     """Of the first mark that is too large for a sample, or else the first premium."""
     which, m = (int(at[0]) for at in np.nonzero(too_large))
     if used[MARK, m] <= 0.0:
-        rule = "must be > 0: it follows from an index that is below the book by more than itself"
+        rule = "must be > 0, and the index plus the basis is not"
         return RiskDataError("marks", venue.markets.symbol[m], rule, value=float(used[MARK, m]))
     table, rule = (
-        ("marks", "must be less than 10**13 ticks"), ("indexes", "must be more than a 10**4th of the mark")
+        ("marks", "must be less than 10**13 ticks"), ("indexes", "must be more than 1/10**4 of the mark")
     )[which]  # fmt: skip
     return RiskDataError(table, venue.markets.symbol[m], rule, value=float(used[which, m]))
