@@ -8,10 +8,10 @@ from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow
 
+from .._typing import Bool
 from .errors import RiskDataError
 from .escaping import as_html
 
@@ -72,7 +72,7 @@ def must_have(table: str, frame: pd.DataFrame, names: Sequence[str]) -> None:
             raise RiskDataError(table, name, "the column stands twice")
 
 
-def missing(values: pd.Series[Any]) -> npt.NDArray[np.bool_]:
+def missing(values: pd.Series[Any]) -> Bool:
     """Where there is no value."""
     try:
         return values.isna().to_numpy()

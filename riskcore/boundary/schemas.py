@@ -11,9 +11,10 @@ from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from .._limits import LARGEST, SMALLEST
+from .._typing import Int
 from .errors import RiskDataError
 from .escaping import is_unicode, text_of
 from .frames import as_frame, missing, must_have
@@ -44,7 +45,6 @@ class _Table:
     """Columns that are a row's key."""
 
 
-SMALLEST, LARGEST = 1e-30, 1e30
 """Of the prices and open interests that are read: what is worked out from them stays far inside float64."""
 
 _IS_FINITE = _Rule("must be a finite number", np.isfinite)
@@ -398,11 +398,11 @@ def _breach(table: str, name: str, values: pd.Series[Any], given: pd.Series[Any]
     return first, RiskDataError(table, name, text, row=first, value=value)
 
 
-def codes(table: str, column: str, values: pd.Series[Any], names: tuple[str, ...], what: str) -> npt.NDArray[np.int64]:
+def codes(table: str, column: str, values: pd.Series[Any], names: tuple[str, ...], what: str) -> Int:
     """Row number of each name among ``names``; an unknown name is an error."""
     code, distinct = values.factorize()
     place = np.asarray(pd.Index(names, dtype=object).get_indexer(pd.Index(distinct, dtype=object)), np.int64)
-    found: npt.NDArray[np.int64] = place[code]
+    found: Int = place[code]
     if (place < 0).any():
         row = int(np.flatnonzero(found < 0)[0])
         raise RiskDataError(table, column, f"must be {what} of the venue", row=row, value=text_of(values.iloc[row]))

@@ -6,9 +6,10 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from .._limits import INT64_MAX, INT64_MIN
+from .._typing import Int
 from .errors import RiskDataError
 from .escaping import text_of
 from .frames import missing
@@ -23,18 +24,18 @@ _FIRST, _PAST = (stamp.value for stamp in (_EARLIEST, _END))  # the same in nano
 
 
 def _fit_int64(values: pd.Series[Any]) -> pd.Series[bool]:
-    return (values >= -(2**63)) & (values <= 2**63 - 1)
+    return (values >= INT64_MIN) & (values <= INT64_MAX)
 
 
 def times(
     table: str,
     values: pd.Series[Any],
     column: str = "time",
-    rows: npt.NDArray[np.int64] | None = None,
+    rows: Int | None = None,
     *,
     unit: str = "ns",
     own_clock: bool = False,
-) -> npt.NDArray[np.int64]:
+) -> Int:
     """Nanoseconds since the epoch, UTC: from timestamps, from ISO text, or from whole numbers in a unit.
 
     Parameters
@@ -136,9 +137,7 @@ def has_own_clock(nanoseconds: int) -> bool:
     return nanoseconds < _FIRST
 
 
-def _times_if_given(
-    table: str, values: pd.Series[Any], column: str, unit: str, own_clock: bool
-) -> npt.NDArray[np.int64]:
+def _times_if_given(table: str, values: pd.Series[Any], column: str, unit: str, own_clock: bool) -> Int:
     """Nanoseconds as of `times`, 0 where there is none."""
     given = np.flatnonzero(~missing(values))
     found = np.zeros(len(values), np.int64)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._limits import AMOUNT_LIMIT, EXACT_LIMIT, TOTAL_LIMIT
+from .._typing import Bool, Float, Int, Whole
 from .errors import RiskDataError
 
 _BLOCK = 1 << 15
@@ -20,8 +22,8 @@ _BLOCK = 1 << 15
 class PerKind:
     """A number of each row that depends on its kind alone, as the step size on the market: not written out by rows."""
 
-    values: npt.NDArray[np.float64]
-    kind: npt.NDArray[np.integer[Any]]
+    values: Float
+    kind: Whole
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -31,8 +33,7 @@ class PerKind:
         return self.values[self.kind[rows]]
 
 
-Int = npt.NDArray[np.int64]
-Numbers = npt.NDArray[np.float64] | Int | PerKind
+Numbers = Float | Int | PerKind
 
 
 def blocks(count: int) -> Iterator[slice]:
@@ -40,7 +41,7 @@ def blocks(count: int) -> Iterator[slice]:
     return (slice(first, min(first + _BLOCK, count)) for first in range(0, count, _BLOCK))
 
 
-def whole(table: str, column: str, values: npt.NDArray[np.float64], unit: Numbers, rule: str) -> npt.NDArray[np.int64]:
+def whole(table: str, column: str, values: Float, unit: Numbers, rule: str) -> Int:
     """``values / unit`` as whole numbers; more than a rounding away from one is an error."""
     result = np.empty(len(values), np.int64)
     for rows in blocks(len(values)):
@@ -48,10 +49,10 @@ def whole(table: str, column: str, values: npt.NDArray[np.float64], unit: Number
             ratio = values[rows] / unit[rows]
             count = np.rint(ratio)
             slack = np.maximum(1e-6, np.abs(count) * 4 * np.finfo(float).eps)
-            bad = np.flatnonzero(~(np.abs(ratio - count) <= slack) | (np.abs(count) >= 2.0**62))
+            bad = np.flatnonzero(~(np.abs(ratio - count) <= slack) | (np.abs(count) >= AMOUNT_LIMIT))
         if bad.size:
             row = rows.start + int(bad[0])
-            limit = "" if abs(ratio[bad[0]]) < 2.0**62 else " and less than 2**62 of them"
+            limit = "" if abs(ratio[bad[0]]) < AMOUNT_LIMIT else " and less than 2**62 of them"
             rule = f"{rule} ({np.format_float_positional(unit[row], trim='-')}){limit}"
             raise RiskDataError(table, column, rule, row=row, value=values[row])
         result[rows] = count
@@ -63,9 +64,7 @@ def exact(value: float) -> Fraction:
     return Fraction(repr(float(value)))
 
 
-def natural(
-    amounts: npt.NDArray[np.integer[Any]], unit: Sequence[Fraction], kind: npt.NDArray[np.integer[Any]]
-) -> npt.NDArray[np.float64]:
+def natural(amounts: Whole, unit: Sequence[Fraction], kind: Whole) -> Float:
     """Amounts of whole units as float64, so that they print as the user wrote them.
 
     Parameters
@@ -82,11 +81,11 @@ def natural(
     array([  0.3, -35. ])
     """
     over, under = np.array([(float(size.numerator), float(size.denominator)) for size in unit]).reshape(-1, 2).T
-    found: npt.NDArray[np.float64] = amounts * over[kind] / under[kind]
+    found: Float = amounts * over[kind] / under[kind]
     return found
 
 
-def half_even(table: str, column: str, factors: Sequence[Numbers], unit: Numbers) -> npt.NDArray[np.int64]:
+def half_even(table: str, column: str, factors: Sequence[Numbers], unit: Numbers) -> Int:
     """``product(factors) / unit`` rounded half-even to whole numbers, as exact arithmetic would.
 
     Float64 decides where its error cannot matter; rows near a half are done in whole numbers.
@@ -97,7 +96,7 @@ def half_even(table: str, column: str, factors: Sequence[Numbers], unit: Numbers
         with np.errstate(over="ignore", invalid="ignore"):
             for factor in factors:
                 ratio = ratio * factor[rows]
-        bad = np.flatnonzero(~(np.abs(ratio) < 2.0**62))
+        bad = np.flatnonzero(~(np.abs(ratio) < AMOUNT_LIMIT))
         if bad.size:
             row = rows.start + int(bad[0])
             raise RiskDataError(table, column, "must be less than 2**62 quanta", row=row, value=factors[0][row])
@@ -109,7 +108,7 @@ def half_even(table: str, column: str, factors: Sequence[Numbers], unit: Numbers
     return result
 
 
-def _half_even(factors: Sequence[Numbers], unit: Numbers, rows: Int, ratio: npt.NDArray[np.float64]) -> Int:
+def _half_even(factors: Sequence[Numbers], unit: Numbers, rows: Int, ratio: Float) -> Int:
     """``product(factors) / unit`` of some rows rounded half-even, exactly; ``ratio`` is the same in float64.
 
     With decimals for the numbers the ratio is that of two whole numbers. What float64 leaves of it is short, so that
@@ -125,7 +124,7 @@ def _half_even(factors: Sequence[Numbers], unit: Numbers, rows: Int, ratio: npt.
     known &= np.abs(exponent) < len(_TENS)
     power = _TENS[np.where(known, np.abs(exponent), 0)]
     over, under = np.where(exponent < 0, 1, power), np.where(exponent < 0, power, 1)
-    known &= divisor.astype(float) * under * off < 2.0**61
+    known &= divisor.astype(float) * under * off < TOTAL_LIMIT
     dividend, divisor = dividend * over, np.where(known, divisor * under, 1)
     more, rest = np.divmod(dividend - result * divisor, divisor)
     result += more
@@ -160,16 +159,16 @@ _MOST_PLACES = 22  # the largest exact power of ten in float64
 _UNSURE = 1e-6  # of a unit of the last digit: float64 tells the shortest decimal by more than that
 
 
-def _decimals(values: npt.NDArray[Any]) -> tuple[Int, Int, npt.NDArray[np.bool_]]:
+def _decimals(values: npt.NDArray[Any]) -> tuple[Int, Int, Bool]:
     """Digits and power of ten of each number's shortest decimal, and whether they are known."""
     if values.dtype == np.int64:
-        return values, np.zeros_like(values), np.abs(values) <= 2**53
+        return values, np.zeros_like(values), np.abs(values) <= EXACT_LIMIT
     places = 15 - np.ceil(np.frexp(values)[1] * np.log10(2.0))
     first = np.clip(places, 0, _MOST_PLACES)
     power = 10.0**first
     found = np.rint(values * power)
     # no two decimals of 15 digits are the same float64, and no two whole numbers up to 2**53
-    known = (np.abs(found) <= np.where(first > 0, 1e15, 2.0**53)) & (found / power == values)
+    known = (np.abs(found) <= np.where(first > 0, 1e15, EXACT_LIMIT)) & (found / power == values)
     digits, exponent = np.where(known, found, 0).astype(np.int64), -first.astype(np.int64)
     longer = np.flatnonzero(~known & (places >= 0) & (places + 2 <= _MOST_PLACES))
     for more in (2, 1) if longer.size else ():  # 17 digits always read back; 16 are shorter if they do

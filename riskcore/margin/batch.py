@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from .._typing import Int
 from ..boundary import frames
 from ..kernels.layouts import SweepColumns
 from ..market import PriceMap, Prices, PriceTable
@@ -35,7 +35,6 @@ from .sweep import (
     thread_count,
 )
 
-Int = npt.NDArray[np.int64]
 T = TypeVar("T")
 PriceMaps: TypeAlias = "PriceMap | pd.DataFrame"
 

@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._typing import Float
 from ..kernels import liquidation_price as kernels
 from ..market import PriceMap, Prices
 from ..state import Accounts
 from ..venue import Venue
 from .sweep import ACCOUNTS_WORTH_A_THREAD, in_chunks
-
-Float = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._typing import Bool, Float, Int
 from ..boundary import RiskDataError, as_html, counted, frame_as_html, shown, text_of
 from ..kernels import margin as kernels
 from ..kernels import sweep
@@ -19,9 +20,6 @@ from ..kernels.layouts import SweepColumns
 from ..market import Prices
 from ..state import Accounts, SweepView, chunk_count
 from . import exact
-
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 
 ACCOUNTS_WORTH_A_THREAD = 50_000  # accounts, one by one
 _NOTHING, _NOBODY = np.empty(0), np.empty(0, np.uint8)
@@ -63,7 +61,7 @@ class MarginTable:
         return f"<p>{as_html(repr(self))}</p>{frame_as_html(self.rows(worst).to_frame(), _SHOWN)}"
 
     @property
-    def liquidatable(self) -> npt.NDArray[np.bool_]:
+    def liquidatable(self) -> Bool:
         """Whether the maintenance margin ratio is 1 or more."""
         return np.not_equal(self.status, kernels.SAFE)
 
@@ -243,9 +241,7 @@ class _Sweep:
         return table
 
 
-def selected(
-    accounts: Accounts, columns: SweepColumns, prices: Prices, *, threads: int | None = None
-) -> npt.NDArray[np.int64]:
+def selected(accounts: Accounts, columns: SweepColumns, prices: Prices, *, threads: int | None = None) -> Int:
     """Rows of the accounts at a maintenance margin ratio of 1 or more, ascending, of those that some columns hold."""
     accounts.units.must_fit(prices.venue.units)
     listed = _Listed.room(columns)

@@ -8,18 +8,18 @@ from copy import copy
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from .._limits import LARGEST, POSITION_LIMIT
+from .._typing import Bool, Int
 from ..boundary import RiskDataError, frames, schemas, text_of, units
 from ..kernels import liquidation_price as kernels
 from ..kernels.integer_math import apply_fills
-from ..market import LARGEST, PriceMap, Prices, Rule, by_symbol
+from ..market import PriceMap, Prices, Rule, by_symbol
 from ..state import Accounts, must_fit, nearest
 from ..venue import Venue
 from .sweep import MarginTable, margin_table
 
-Int = npt.NDArray[np.int64]
 Shocks: TypeAlias = "PriceMap | float"
 
 
@@ -92,11 +92,11 @@ def changed_accounts(
     owner, new = key // width, place[len(old) :]
     largest = np.abs(held.astype(float))
     np.add.at(largest, new, np.abs(lots.astype(float)))
-    most = np.minimum(venue.markets.most_lots, 2**60)[key % width]
+    most = np.minimum(venue.markets.most_lots, POSITION_LIMIT)[key % width]
     _must_fit("fills", "quantity", fills, (largest > most)[new], f"{_FITS} at the market's maxPrice")
     paid = np.maximum(np.abs(cost.astype(float)), np.abs(entry))
     np.add.at(paid, new, np.abs(flow.astype(float)))
-    too_much = np.bincount(owner, paid, 1) >= 2.0**60
+    too_much = np.bincount(owner, paid, 1) >= POSITION_LIMIT
     _must_fit("fills", "price", fills, too_much[account], _FITS)
     cash = np.zeros(len(lots), np.int64)
     apply_fills(new, lots, flow, held, cost, entry, cash)
@@ -113,7 +113,7 @@ def changed_accounts(
     free[old], lent[old] = columns.free, columns.lent
     moved = np.abs(free.astype(float))
     np.add.at(moved, place[len(old) :], np.abs(quanta.astype(float)))
-    too_much = (moved >= 2.0**60)[place[len(old) :]]
+    too_much = (moved >= POSITION_LIMIT)[place[len(old) :]]
     _must_fit("transfers", "quantity", transfers, too_much[: len(too_much) - len(cash)], _FITS)
     _must_fit("fills", "price", fills, too_much[len(too_much) - len(cash) :], _FITS)
     np.add.at(free, place[len(old) :], quanta)
@@ -176,7 +176,7 @@ def largest_orders(
 _FITS = "what an account then holds or paid must be less than 2**60 quanta"
 
 
-def _must_fit(table: str, column: str, frame: pd.DataFrame | None, too_much: npt.NDArray[np.bool_], rule: str) -> None:
+def _must_fit(table: str, column: str, frame: pd.DataFrame | None, too_much: Bool, rule: str) -> None:
     """Refuse the first row of a table that brings amounts to where 64 bits do not hold them with room to spare."""
     if too_much.any():
         assert frame is not None

@@ -8,6 +8,8 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+from .._limits import EXACT_LIMIT, INT64_MAX, INT64_MIN, TOTAL_LIMIT
+from .._typing import Int
 from ..boundary import RiskDataError, schemas, timestamps, units
 from ..kernels.guards import (
     LEVEL_FINE,
@@ -20,9 +22,8 @@ from ..kernels.guards import (
     first_wrong_level,
 )
 from ..venue import Units, Venue
-from .reading import Int
 
-_NO_TIME = -(2**63)
+_NO_TIME = INT64_MIN
 """NaT as a whole number."""
 
 
@@ -116,7 +117,7 @@ class Books:
         for column, given, fits, rule in (
             ("price", prices, price >= 1, "must be at least one tick"),
             ("quantity", quantities, lots >= 1, "must be at least one lot"),
-            ("quantity", quantities, lots < 2**53, "must be less than 2**53 lots"),
+            ("quantity", quantities, lots < EXACT_LIMIT, "must be less than 2**53 lots"),
         ):
             bad = np.flatnonzero(~fits)
             if bad.size:
@@ -144,7 +145,7 @@ class Books:
         if first.size:
             deepest = np.add.reduceat(lots.astype(float), first) * np.maximum.reduceat(price, first)
             unit = np.maximum(listing.value_num / listing.value_den, 1.0)
-            bad = np.flatnonzero(deepest * unit[side[first] // 2] >= 2.0**61)
+            bad = np.flatnonzero(deepest * unit[side[first] // 2] >= TOTAL_LIMIT)
             if bad.size:
                 row = int(order[first[bad[0]]])
                 rule = "all of a side at its highest price must be worth less than 2**61 quanta, and than 2**61 ticks"
@@ -198,7 +199,7 @@ def _copied_whole(name: str, given: object) -> Int:
     if not (isinstance(given, np.ndarray) and given.ndim == 1 and given.dtype.kind in "iu"):
         kind = f"{given.dtype} of shape {given.shape}" if isinstance(given, np.ndarray) else type(given).__name__
         raise RiskDataError("books", name, "must be a one-dimensional array of whole numbers", value=kind)
-    if given.dtype == np.uint64 and (given > 2**63 - 1).any():
+    if given.dtype == np.uint64 and (given > INT64_MAX).any():
         raise RiskDataError("books", name, "must fit 64 bits", value=int(given.max()))
     return given.astype(np.int64)
 

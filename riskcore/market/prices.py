@@ -8,13 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
+from .._typing import Float, Int
 from ..boundary import RiskDataError, units
 from ..kernels.guards import first_above, first_missing, follow_markets
 from ..kernels.layouts import PriceArrays, SweepLookup
 from ..kernels.sweep import fill_sweep_lookup
 from ..state import Accounts, must_fit
 from ..venue import Venue
-from .reading import _RATE, NOT_NEGATIVE, Float, Int, PriceMap, _pairs, by_symbol
+from .reading import _RATE, NOT_NEGATIVE, PriceMap, _pairs, by_symbol
 from .tick import Tick
 
 

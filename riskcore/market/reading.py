@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._limits import LARGEST, SMALLEST
+from .._typing import Float
 from ..boundary import RiskDataError, frames, schemas, text_of
 
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 PriceMap: TypeAlias = "Mapping[str, float] | pd.Series[float]"
 PriceVector: TypeAlias = "PriceMap | Float"
 
@@ -52,7 +52,6 @@ class Rule(NamedTuple):
         return f"must be at least {self.lowest}" if 0.0 < value < self.lowest else self.text
 
 
-SMALLEST, LARGEST = schemas.SMALLEST, schemas.LARGEST
 POSITIVE = Rule(SMALLEST, LARGEST, "must be a finite number > 0")
 NOT_NEGATIVE = Rule(0.0, LARGEST, "must be a finite number >= 0")
 _RATE = Rule(-1.0, 1.0, "must be a number from -1 to 1")

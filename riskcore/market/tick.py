@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .._typing import Float
 from ..boundary import RiskDataError, frames, is_unicode, schemas, text_of, timestamps, units
 from ..venue import Venue
 from .books import _ASCENDS, _NO_TIME, _SIDES, Books
-from .reading import Float, PriceVector
+from .reading import PriceVector
 
 
 @dataclass(frozen=True)

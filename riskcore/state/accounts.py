@@ -14,11 +14,12 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow
 
+from .._typing import Bool, Float, Int, Whole
 from ..boundary import RiskDataError, counted, schemas, shown
 from ..kernels.layouts import AccountColumns
 from ..venue import Provider, Units, Venue, must_be_venue
 from .read import _ORDERS, _rows
-from .rows import Int, Orders, PositionRows, Rows, Whole, _key
+from .rows import Orders, PositionRows, Rows, _key
 from .sweep_view import SweepView
 from .write import AccountFrames, to_frames
 
@@ -53,7 +54,7 @@ class Accounts:
     ids: npt.NDArray[Any]
     columns: AccountColumns
     orders: Orders
-    leverage_limit: npt.NDArray[np.float64]
+    leverage_limit: Float
     rounded: float
     units: Units
 
@@ -115,7 +116,7 @@ class Accounts:
         positions: PositionRows,
         balances: Rows,
         orders: Orders,
-        leverage_limit: npt.NDArray[np.float64],
+        leverage_limit: Float,
         unsettled: Int,
         rounded: float = 0.0,
     ) -> Accounts:
@@ -298,7 +299,7 @@ class Accounts:
         offset = self.columns.balance_offset
         return range(int(offset[account]), int(offset[account + 1]))
 
-    def in_debt(self, accounts: Int) -> npt.NDArray[np.bool_]:
+    def in_debt(self, accounts: Int) -> Bool:
         """Whether each of the accounts has borrowed anything."""
         rows, counts = _rows_of(self.columns.balance_offset, accounts)
         owner = np.repeat(np.arange(len(accounts)), counts)

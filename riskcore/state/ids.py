@@ -12,9 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .._limits import INT64_MAX
+from .._typing import Bool, Int
 from ..kernels import id_encoding as kernels
 
-Int = npt.NDArray[np.int64]
 Row = npt.NDArray[np.int32]
 
 _DENSE = 8  # numbers that lie this close together are told apart in a table of their range, without sorting
@@ -51,7 +52,7 @@ def ranked_numbers(columns: Sequence[Int]) -> tuple[Int, list[Row]]:
         ranks = [place[run - low] for run in runs]
     else:
         together = np.concatenate(runs)
-        rows = order(together - low) if high - low < 2**63 else np.argsort(together, kind="stable")
+        rows = order(together - low) if high - low <= INT64_MAX else np.argsort(together, kind="stable")
         together = together[rows]
         fresh = np.append(True, together[1:] != together[:-1])
         distinct = together[fresh]
@@ -133,7 +134,7 @@ def plain(texts: pa.Array) -> pa.Array:
     return texts
 
 
-def _starts(changes: npt.NDArray[np.bool_]) -> Int | None:
+def _starts(changes: Bool) -> Int | None:
     """First rows of the runs of equal rows, None where most runs are of one row.
 
     From whether each row but the first is another than the one before.
@@ -169,7 +170,7 @@ def _packed(texts: pa.ChunkedArray) -> tuple[Int, bool]:
     for ends, data in buffers:
         kernels.symbols(ends, data, seen)
     bases = seen.sum(axis=1).tolist()
-    places = next((p for p in range(len(bases)) if prod(bases[: p + 1]) >= 2**63), len(bases))
+    places = next((p for p in range(len(bases)) if prod(bases[: p + 1]) > INT64_MAX), len(bases))
     weight = np.array([prod(bases[p + 1 : places]) for p in range(places)], np.int64)
     worth = (np.cumsum(seen[:places], axis=1) - 1) * weight[:, None]
     number, first = np.empty(len(texts), np.int64), 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from .._limits import AMOUNT_LIMIT
+from .._typing import Float, Int
 from ..venue import Venue
 
 
@@ -35,14 +36,14 @@ class Ledger:
         Settle quanta of slices in the running interval by account row; kept where the policy has a cap on accounts.
     """
 
-    book_lots: npt.NDArray[np.int64]
-    book_quanta: npt.NDArray[np.int64]
-    pool: npt.NDArray[np.int64]
+    book_lots: Int
+    book_quanta: Int
+    pool: Int
     fund: int
     shortfall: int
-    taken: npt.NDArray[np.int64]
-    premium_sum: npt.NDArray[np.float64]
-    premium_count: npt.NDArray[np.int64]
+    taken: Int
+    premium_sum: Float
+    premium_count: Int
     last_slice: dict[tuple[int, int], int] = field(default_factory=dict)
     sold: dict[int, int] = field(default_factory=dict)
 
@@ -54,7 +55,7 @@ class Ledger:
         RuntimeError
         """
         for name in ("book_lots", "book_quanta", "pool", "taken", "fund", "shortfall"):
-            if np.abs(np.asarray(getattr(self, name), float)).max(initial=0.0) >= 2.0**62:
+            if np.abs(np.asarray(getattr(self, name), float)).max(initial=0.0) >= AMOUNT_LIMIT:
                 raise RuntimeError(f"{name} of the ledger is past 2**62")
 
     @classmethod

@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._limits import AMOUNT_LIMIT, POSITION_LIMIT, TOTAL_LIMIT
+from .._typing import Float, Int, Whole
 from ..boundary import RiskDataError, schemas, units
 from ..venue import Venue
 from .ids import likenesses, nearest, ranked_numbers, ranked_texts
 from .ids import order as order_of
-from .rows import Int, Orders, PositionRows, Rows, Whole, _key
+from .rows import Orders, PositionRows, Rows, _key
 
 
 def _canonical(table: str, rows: list[Any], width: int, also: Int) -> None:
@@ -40,7 +42,7 @@ _ORDERS = ["account", "market", "side", "price", "quantity"]
 
 def _rows(
     venue: Venue, frames: dict[str, pd.DataFrame]
-) -> tuple[npt.NDArray[Any], PositionRows, Rows, Orders, npt.NDArray[np.float64], Int, float]:
+) -> tuple[npt.NDArray[Any], PositionRows, Rows, Orders, Float, Int, float]:
     """What `Accounts.from_rows` takes, from tables in natural units."""
     named = {n: schemas.checked(n, f, unique=n not in ("positions", "balances")) for n, f in frames.items()}
     ids, owner = _account_rows(venue, named)
@@ -131,12 +133,12 @@ def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Whole) -> Int:
             rule = "must be worth less than 2**60 settle quanta at the market's maxPrice"
             raise RiskDataError(name, "quantity", rule, row=row, value=quantity[row])
     rule = f"all {name} in a market must be less than 2**61 lots"
-    _must_not_pass(name, "quantity", quantity, lots, market, 2.0**61, rule)
+    _must_not_pass(name, "quantity", quantity, lots, market, TOTAL_LIMIT, rule)
     return lots
 
 
 def _must_not_pass(
-    table: str, column: str, given: npt.NDArray[Any], amounts: Int, group: Whole, limit: float, rule: str
+    table: str, column: str, given: npt.NDArray[Any], amounts: Int, group: Whole, limit: int, rule: str
 ) -> None:
     """Refuse amounts that, all taken positive, come to the limit or more in a group: their sums might wrap."""
     if sum(float(np.abs(amounts[rows]).sum(dtype=float)) for rows in units.blocks(len(amounts))) < limit / 2:
@@ -160,7 +162,7 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, 
         unit = np.broadcast_to(quantum, len(lots))
         quanta.append(units.half_even("positions", name, [price, lots, step], unit))
         rule = "what the account paid for its positions must be less than 2**60 settle quanta"
-        _must_not_pass("positions", name, price, quanta[-1], owner, 2.0**60, rule)
+        _must_not_pass("positions", name, price, quanta[-1], owner, POSITION_LIMIT, rule)
     width = len(venue.markets.symbol)
     everywhere = (providers[:, None] * width + np.arange(width)).ravel()
     also = np.concatenate([_key(orders.account, orders.market, width), everywhere])
@@ -186,7 +188,7 @@ def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, pr
                 moved[at] = np.abs(amount[at] / quantum[at] - columns[-1][at])
             rounded += float(moved.sum())
             rule = "all of an asset must be less than 2**62 quanta: give the asset a larger quantum in the venue"
-            _must_not_pass("balances", name, amount, columns[-1], asset, 2.0**62, rule)
+            _must_not_pass("balances", name, amount, columns[-1], asset, AMOUNT_LIMIT, rule)
     width = len(names)
     without = np.ones(accounts, bool)
     without[owner[asset == venue.settle]] = False
@@ -198,7 +200,7 @@ def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, pr
     return (rows[0], rows[1], rows[2], rows[3]), rounded
 
 
-def _settings(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int) -> tuple[npt.NDArray[np.float64], Int]:
+def _settings(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int) -> tuple[Float, Int]:
     """Leverage limit (+inf without one) and unsettled quanta of every account."""
     leverage_limit, unsettled = np.full(accounts, np.inf), np.zeros(accounts, np.int64)
     if "leverage_limit" in table.columns:
@@ -208,7 +210,9 @@ def _settings(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int) ->
         given = table["unsettled"].to_numpy()
         unsettled[owner] = units.half_even("settings", "unsettled", [given], quantum)
         rule = "all accounts together must be less than 2**61 quanta: give the settle asset a larger quantum"
-        _must_not_pass("settings", "unsettled", given, unsettled[owner], np.zeros(len(table), np.uint8), 2.0**61, rule)
+        _must_not_pass(
+            "settings", "unsettled", given, unsettled[owner], np.zeros(len(table), np.uint8), TOTAL_LIMIT, rule
+        )
     return leverage_limit, unsettled
 
 

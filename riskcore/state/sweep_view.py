@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._typing import Int
 from ..kernels import pack
 from ..kernels._simd import LANES
 from ..kernels.layouts import AccountColumns, SweepColumns
 from ..kernels.sweep import CHUNK
 
-Int = npt.NDArray[np.int64]
 Widths = npt.NDArray[np.uint32]
 
 

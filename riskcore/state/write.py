@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._typing import Float, Int
 from ..boundary import natural, units
-from .rows import Int
 
 if TYPE_CHECKING:
     from .accounts import Accounts
@@ -62,7 +62,7 @@ def _positions(accounts: Accounts) -> pd.DataFrame:
     return pd.DataFrame({"account": owner, "market": _names(of.markets, market), "quantity": quantity} | price)
 
 
-def _price(accounts: Accounts, paid: Int, lots: Int, market: Int) -> npt.NDArray[np.float64]:
+def _price(accounts: Accounts, paid: Int, lots: Int, market: Int) -> Float:
     """Average price that was paid, settle quanta, for positions: a whole number of ticks where one gives ``paid``."""
     of = accounts.units
     quantum = float(of.quanta[of.assets.index(of.settle_asset)])

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from .._typing import Float, Int
 from ..kernels import allocation as kernels
-
-Float: TypeAlias = npt.NDArray[np.float64]
-Int: TypeAlias = npt.NDArray[np.int64]
 
 TAIL_LEVERAGE = 5.0
 """Leverage above which `rap_tail` closes."""

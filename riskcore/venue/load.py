@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import msgspec
 import numpy as np
 
+from .._limits import AMOUNT_LIMIT, MAX_ROWS
 from ..boundary import RiskDataError, json_input
 from .margin_functions import MarginFunction, MarginFunctions, Sqrt, check, check_order
 from .policy import _amount, _wrong, check_adl_policy, read_policy
@@ -22,8 +23,6 @@ from .schema import _Collateral, _Haircut, _HaircutKind, _MarkBand, _Market, _Pr
 from .tables import _MOST_TICKS, Assets, Markets, Pool, Provider, Spots, Venue
 
 _SMALLEST = Decimal("1e-18")
-_LARGEST = 2**62
-_MOST_ROWS = 2**16 - 2  # two bytes say which market or asset, or none
 
 
 def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = False) -> Venue:
@@ -68,9 +67,9 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
         check_adl_policy(policy)
     _unique("markets", listed + listed_spots)
     for name, rows in (("markets", listed), ("collateral", spec.collateral)):
-        if len(rows) > _MOST_ROWS:
-            raise _wrong(name, f"must have at most {_MOST_ROWS} rows", len(rows))
-    if policy.fund / assets.quantum[settle] >= _LARGEST:
+        if len(rows) > MAX_ROWS:
+            raise _wrong(name, f"must have at most {MAX_ROWS} rows", len(rows))
+    if policy.fund / assets.quantum[settle] >= AMOUNT_LIMIT:
         raise _wrong("policy.fund", "must be less than 2**62 quanta of the settle asset", policy.fund)
     markets = _markets(listed, assets, assets.quantum[settle])
     kept = {"settle_asset": spec.settle_asset, "borrow_lend": []} | {
@@ -148,7 +147,7 @@ def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:
 
         def quanta(name: str, amount: Decimal, path: str = path, quantum: Fraction = assets.quantum[k]) -> int:
             found = round(_not_negative(f"{path}.{name}", amount) / quantum)
-            if found >= _LARGEST:
+            if found >= AMOUNT_LIMIT:
                 raise _wrong(f"{path}.{name}", "must be less than 2**62 quanta", amount)
             return found
 
@@ -242,7 +241,7 @@ def _listing(listed: Sequence[tuple[int, _Spot]], settle_quantum: Fraction) -> d
         if price.max_price is not None:
             max_ticks = min(max_ticks, int(_positive(f"{path}.price.maxPrice", price.max_price) // tick[-1]))
         worth = tick[-1] * step[-1] / settle_quantum
-        if max(worth.numerator, worth.denominator) >= _LARGEST:
+        if max(worth.numerator, worth.denominator) >= AMOUNT_LIMIT:
             rule = "settle quanta that a lot is worth at one tick must be a ratio of whole numbers below 2**62"
             raise _wrong(path, rule, worth)
         if max_ticks < 1:
@@ -289,7 +288,7 @@ def _spots(listed: list[tuple[int, _Spot]], assets: Assets, settle_quantum: Frac
     asset = [assets.symbol.index(spot.base_symbol) for _, spot in listed]
     lots = [step / assets.quantum[k] for step, k in zip(columns["step"], asset, strict=True)]
     for (at, spot), lot in zip(listed, lots, strict=True):
-        if lot.denominator != 1 or lot >= _LARGEST:
+        if lot.denominator != 1 or lot >= AMOUNT_LIMIT:
             path, step = f"markets[{at}].filters.quantity.stepSize", spot.filters.quantity.step_size
             raise _wrong(path, "must be a whole number of the asset's quanta, less than 2**62", step)
     return Spots(
@@ -304,7 +303,7 @@ def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle_quantum: 
         path = f"markets[{at}]"
         price, least = market.filters.price, market.filters.quantity.min_quantity or Decimal(0)
         smallest = _not_negative(f"{path}.filters.quantity.minQuantity", least) / step
-        if smallest >= _LARGEST:
+        if smallest >= AMOUNT_LIMIT:
             raise _wrong(f"{path}.filters.quantity.minQuantity", "must be less than 2**62 lots", least)
         min_lots.append(ceil(smallest))
         path += ".filters.price"

@@ -11,12 +11,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from .._typing import Bool, Float, Int
 from ..boundary import RiskDataError, text_of
-
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 
 
 class Sqrt(msgspec.Struct, frozen=True, tag_field="type", tag="sqrt"):
@@ -81,7 +78,7 @@ class MarginFunctions:
     functions: tuple[MarginFunction, ...]
     base: Float
     factor: Float
-    by_quantity: npt.NDArray[np.bool_]
+    by_quantity: Bool
     bracket_offset: Int
     bracket_from: Float
     bracket_rate: Float

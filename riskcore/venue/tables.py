@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from .._limits import POSITION_LIMIT, TOTAL_LIMIT
+from .._typing import Bool, Float, Int, Whole
 from ..boundary import RiskDataError, counted, natural, shown
 from .margin_functions import MarginFunctions
 from .policy import Policy, _wrong
 
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
-
 _MOST_TICKS = 10**13
 """Of a price, whatever maxPrice a market has: what the guards sample, and sums of 300 seconds fit 64 bits."""
-MOST_LOTS_IN_MARKET = 2**61 - 1
+MOST_LOTS_IN_MARKET = TOTAL_LIMIT - 1
 """Of all positions, or of all orders, of all accounts in a market."""
 
 
@@ -47,7 +45,7 @@ class Listing:
     max_impact: tuple[Fraction | None, ...]
     min_multiplier: tuple[Fraction | None, ...]
     max_multiplier: tuple[Fraction | None, ...]
-    takes_orders: npt.NDArray[np.bool_]
+    takes_orders: Bool
 
     @cached_property
     def tick_size(self) -> Float:
@@ -103,7 +101,7 @@ class Markets(Listing):
         """Most lots of a position in each market, shape (M,): worth less than 2**60 quanta at maxPrice."""
         rows = zip(self.max_ticks.tolist(), self.value_num.tolist(), self.value_den.tolist(), strict=True)
         most = (
-            (2**60 * den - 1) // (ticks * num) if ticks < _MOST_TICKS else MOST_LOTS_IN_MARKET
+            (POSITION_LIMIT * den - 1) // (ticks * num) if ticks < _MOST_TICKS else MOST_LOTS_IN_MARKET
             for ticks, num, den in rows
         )
         return np.array([min(lots, MOST_LOTS_IN_MARKET) for lots in most], np.int64)
@@ -113,7 +111,7 @@ class Markets(Listing):
         """Funding intervals that some market has."""
         return tuple(sorted(set(self.funding_interval.tolist()) - {0}))
 
-    def quantity(self, lots: Int, market: npt.NDArray[np.integer[Any]]) -> Float:
+    def quantity(self, lots: Int, market: Whole) -> Float:
         """Quantity of a number of lots of each market, nearest float64, so that it prints as the user wrote it."""
         return natural(lots, self.step, market)
 

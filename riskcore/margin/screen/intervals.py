@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from ..._typing import Float, Int
 from ...kernels import bounds, pack, sweep
 from ...kernels.layouts import BoundLookup, SweepColumns
 from ...market import Prices, PriceTable
 from ...state import copied, joined
 
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 _LARGE = 32 * sweep.CHUNK  # accounts from which on parts, and holders alone, are worth their overhead
 _TICK, _REBUILD = 15_000, 50_000  # accounts that could be swept in the time that a tick, making intervals take besides
 _WIDEST, _NARROWEST = 0.25, 1e-4  # half-widths

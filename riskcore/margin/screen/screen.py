@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ..._typing import Float, Int
 from ...kernels import sweep
 from ...market import PriceMap, Prices
 from ...state import Accounts, chunk_count, must_fit
 from ...venue import Venue
 from ..sweep import Selection, margins_of, selected
-from .intervals import _LARGE, _NONE, Float, Int, PriceIntervals, Watchlist, interval_values
+from .intervals import _LARGE, _NONE, PriceIntervals, Watchlist, interval_values
 from .watch import _COPY, _MOST_MORE, HolderIndex, InnerIntervals, NextIntervals, VolatilityEstimate
 
 _PARTS = 16

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..._typing import Float, Int
 from ...kernels import pack
 from ...kernels.layouts import SweepColumns
 from ...state import SweepView
-from .intervals import _NARROWEST, _OPEN_INTEREST, _REBUILD, _TICK, _WIDEST, Float, Int, PriceIntervals, Watchlist
+from .intervals import _NARROWEST, _OPEN_INTEREST, _REBUILD, _TICK, _WIDEST, PriceIntervals, Watchlist
 
 _COPY = 16  # sweeping so many accounts takes the time of copying one from somewhere
 _FEW = 8  # watched accounts: with narrower intervals there might be none, and nothing to do in a tick

@@ -8,10 +8,11 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..._typing import Bool, Float, Int
 from ...venue import Venue
 from ..books import Books
 from ..reading import no_prices
-from .state import _SECOND, Bool, Float, GuardState, Int, _offset, _sides
+from .state import _SECOND, GuardState, _offset, _sides
 
 
 def _chosen(books: Books, level: Bool) -> Books:

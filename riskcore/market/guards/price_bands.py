@@ -9,16 +9,18 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..._limits import AMOUNT_LIMIT
+from ..._typing import Int
 from ...boundary import units
 from ...kernels.guards import MARK_UNIT, PREMIUM_UNIT
 from ...venue import Venue
 from ..books import Books
 from ..prices import Prices
 from .books import _best
-from .state import GuardState, Int
+from .state import GuardState
 
 BAND_NAMES = ("impact", "mean_mark", "mean_premium", "limit", "conversion")
-NO_BAND = 2**62
+NO_BAND = AMOUNT_LIMIT
 
 
 def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -> tuple[Int, Int]:

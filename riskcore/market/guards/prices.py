@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..._typing import Bool, Float
 from ...boundary import RiskDataError
 from ...kernels import guards as kernels
 from ...kernels.guards import INDEX, MARK
@@ -14,7 +15,7 @@ from ...venue import Venue
 from ..books import Books
 from ..prices import Prices
 from .books import _accepted, _refilled, _touch
-from .state import Bool, Float, GuardState
+from .state import GuardState
 
 REASONS = ("closed_book", "stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "update_cap")
 _OF_PRINTS = REASONS.index("index_update_cap")  # the reasons from there on are the kernel's

@@ -9,17 +9,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from ..._typing import Float, Int
 from ...kernels import guards as kernels
 from ...kernels.guards import BASIS, INDEX, MARK, NO_SAMPLE
 from ...venue import Venue
 from ..books import Books
-
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
-Bool = npt.NDArray[np.bool_]
 
 _SECOND = 1_000_000_000
 SECONDS_OF_SAMPLES = 300
