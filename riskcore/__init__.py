@@ -8,7 +8,6 @@ from .margin import (
     MarginTables,
     Selection,
     Selections,
-    changed_accounts,
     explain_margin,
     largest_orders,
     liquidation_prices,
@@ -28,6 +27,6 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Accounts", "Books", "Engine", "LiquidationPrices", "MarginTable", "MarginTables", "Prices", "RecordingWarning",
     "RiskDataError", "Screen", "Selection", "Selections", "StepResult", "Tick", "Venue", "__version__",
-    "changed_accounts", "cross_venue_index", "explain_margin", "largest_orders", "liquidation_prices", "load_venue",
+    "cross_venue_index", "explain_margin", "largest_orders", "liquidation_prices", "load_venue",
     "read_run", "select", "sweep", "sweep_rows", "what_if",
 ]  # fmt: skip

@@ -12,4 +12,4 @@ EXACT_LIMIT = 2**53
 MAX_ROWS = 2**16 - 2
 """Markets, and assets, of a venue: two bytes say which one, or none."""
 SMALLEST, LARGEST = 1e-30, 1e30
-"""Prices, quantities and rates of users other than 0 are in this range."""
+"""Prices that are read are in this range, so that what is computed from them stays far inside float64."""

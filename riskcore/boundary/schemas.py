@@ -45,8 +45,6 @@ class _Table:
     """Columns that are a row's key."""
 
 
-"""Of the prices and open interests that are read: what is worked out from them stays far inside float64."""
-
 _IS_FINITE = _Rule("must be a finite number", np.isfinite)
 _IS_POSITIVE = _Rule("must be a finite number > 0", lambda x: np.isfinite(x) & (x > 0))
 _IS_NOT_NEGATIVE = _Rule("must be a finite number >= 0", lambda x: np.isfinite(x) & (x >= 0))
@@ -118,7 +116,15 @@ _TABLES = {
         },
         unique=("account",),
     ),
-    "fills": _Table({"account": _ACCOUNT, "market": _NAME, "quantity": _finite(), "price": _positive()}),
+    "fills": _Table(
+        {
+            "account": _ACCOUNT,
+            "market": _NAME,
+            "quantity": _finite(),
+            "price": _positive(),
+            "fee": _finite(required=False),
+        }
+    ),
     "transfers": _Table({"account": _ACCOUNT, "asset": _NAME, "quantity": _finite()}),
     "marks": _Table(
         {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,7 @@ from .._typing import Bool, Float, Int, Whole
 from ..boundary import RiskDataError, counted, schemas, shown
 from ..kernels.layouts import AccountColumns
 from ..venue import Provider, Units, Venue, must_be_venue
+from .fills import changed_rows
 from .read import _ORDERS, _rows
 from .rows import Orders, PositionRows, Rows, _key
 from .sweep_view import SweepView
@@ -197,6 +199,59 @@ class Accounts:
         Accounts(1 account, 1 position, 0 open orders, 150.00 USDC in balances)
         """
         return to_frames(self)
+
+    def with_fills(
+        self, venue: Venue, fills: pd.DataFrame | None = None, transfers: pd.DataFrame | None = None
+    ) -> Accounts:
+        """Return other accounts: these after fills and transfers, exact in whole numbers.
+
+        An account gets a row in each market and asset that it has none of.
+
+        Parameters
+        ----------
+        venue
+            The venue that the accounts were read with.
+        fills : DataFrame
+            account, market, quantity (signed: bought or sold, whole lots), price, fee (optional: settle units that the
+            account pays). They are filled in the order of the rows.
+        transfers : DataFrame
+            account, asset, quantity (signed: paid in or out).
+
+        Returns
+        -------
+        Accounts
+            Nobody can write to its arrays; open orders, settings and ``unsettled`` are as before.
+
+        Raises
+        ------
+        RiskDataError
+            A row names an account, market or asset that is not there, breaks a rule of its table, or brings an account
+            to 2**60 quanta or more.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> venue = rc.load_venue("backpack")
+        >>> market = "SOL_USDC_PERP"
+        >>> positions = pd.DataFrame({"account": [7], "market": [market], "quantity": [12.5], "entry_price": [180.0]})
+        >>> balances = pd.DataFrame({"account": [7], "asset": ["USDC"], "quantity": [150.0]})
+        >>> accounts = rc.Accounts.from_frames(venue, positions, balances)
+        >>> fills = pd.DataFrame({"account": [7], "market": [market], "quantity": [-2.5], "price": [190.0]})
+        >>> after = accounts.with_fills(venue, fills.assign(fee=0.5))
+        >>> after
+        Accounts(1 account, 1 position, 0 open orders, 174.50 USDC in balances)
+        >>> print(after.to_frames().positions.to_string(index=False))
+         account        market  quantity  entry_price
+               7 SOL_USDC_PERP      10.0        180.0
+        """
+        must_fit(self, venue)
+        unchanging = copy(self)  # an engine goes on with its own
+        positions, balances = changed_rows(unchanging, venue, fills, transfers)
+        return Accounts.from_rows(
+            venue, unchanging.ids, positions, balances, unchanging.orders, unchanging.leverage_limit,
+            unchanging.columns.unsettled, unchanging.rounded,
+        ).frozen()  # fmt: skip
 
     @property
     def markets(self) -> int:
