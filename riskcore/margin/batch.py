@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from .._typing import Int
-from ..boundary import frames
+from ..boundary import RiskDataError, frames
 from ..kernels.layouts import SweepColumns
 from ..market import PriceMap, Prices, PriceTable
 from ..state import Accounts, chunk_count
@@ -121,6 +121,7 @@ def sweep(
     asset_prices: PriceMap | None = ...,
     open_interest: PriceMap | None = ...,
     threads: int | None = ...,
+    out: MarginTable | None = ...,
 ) -> MarginTable: ...
 
 
@@ -133,6 +134,7 @@ def sweep(
     asset_prices: Any = None,
     open_interest: Any = None,
     threads: int | None = None,
+    out: MarginTable | None = None,
 ) -> MarginTable | MarginTables:
     """Margin of every account.
 
@@ -148,6 +150,9 @@ def sweep(
     threads
         Number of threads; None takes every core when there are enough accounts to gain from it. The bits are the
         same for any number.
+    out
+        A table of an earlier sweep of the same accounts, not with a frame of prices: its arrays take the new figures,
+        and the table returned has them, so that a loop allocates no memory.
 
     Returns
     -------
@@ -156,13 +161,15 @@ def sweep(
     Raises
     ------
     RiskDataError
-        A price is missing, not finite or not > 0.
+        A price is missing, not finite or not > 0, or ``out`` is no table of a sweep of these accounts.
     """
     if frames.is_frame(prices):
+        if out is not None:
+            raise RiskDataError("out", None, "must be None with a frame of prices: each row has a table of its own")
         given = indexes, asset_prices, open_interest
         return MarginTables(tuple(sweep_table(accounts, PriceTable.read(venue, accounts, prices, *given), threads)))
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
-    return margin_table(accounts, read, threads=threads)
+    return margin_table(accounts, read, threads=threads, out=out)
 
 
 @overload

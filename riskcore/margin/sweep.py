@@ -154,17 +154,30 @@ def selection(accounts: Accounts, prices: Prices, *, threads: int | None = None)
     return Selection(selected(accounts, accounts.sweep_view.columns, prices, threads=threads), accounts, prices)
 
 
-def margin_table(accounts: Accounts, prices: Prices, *, threads: int | None = None, time: Any = None) -> MarginTable:
-    """Sweep all accounts at prices that are already complete."""
-    return margin_tables(accounts, [prices], [time], threads=threads)[0]
+def margin_table(
+    accounts: Accounts,
+    prices: Prices,
+    *,
+    threads: int | None = None,
+    time: Any = None,
+    out: MarginTable | None = None,
+) -> MarginTable:
+    """Sweep all accounts at prices that are already complete; ``out`` as of `riskcore.sweep`."""
+    return margin_tables(accounts, [prices], [time], threads=threads, out=None if out is None else [out])[0]
 
 
 def margin_tables(
-    accounts: Accounts, prices: Sequence[Prices], times: Sequence[Any], *, threads: int | None = None
+    accounts: Accounts,
+    prices: Sequence[Prices],
+    times: Sequence[Any],
+    *,
+    threads: int | None = None,
+    out: Sequence[MarginTable] | None = None,
 ) -> list[MarginTable]:
     """Sweep all accounts at several vectors of prices, all of them before the next accounts are read from memory."""
     columns = accounts.sweep_view.columns
-    sweeps = [_Sweep.of(accounts, vector) for vector in prices]
+    outs: Sequence[MarginTable | None] = out or [None] * len(prices)
+    sweeps = [_Sweep.of(accounts, vector, table) for vector, table in zip(prices, outs, strict=True)]
 
     def chunk(first: int, last: int) -> None:
         step = _CACHED if len(sweeps) > 1 else last - first
@@ -195,6 +208,24 @@ class _Listed:
         return listed >> 2, listed & 3
 
 
+def _figures_of(table: MarginTable, accounts: Accounts) -> Float:
+    """Figures of a table that a sweep of these accounts returned, with the room that fills up the last group."""
+    if not isinstance(table, MarginTable):
+        raise RiskDataError("out", None, f"must be a MarginTable, not {type(table).__name__}")
+    if table.account is not accounts.ids and not np.array_equal(table.account, accounts.ids):
+        raise RiskDataError("out", "account", "must be a table of the same accounts")
+    columns = table.net_equity, table.exposure, table.initial_margin, table.maintenance_margin
+    figures, status, count = table.net_equity.base, table.status, len(accounts)
+    if (
+        not isinstance(figures, np.ndarray)
+        or figures.shape != (4, len(accounts.sweep_view.columns.account))
+        or any(c.__array_interface__ != f[:count].__array_interface__ for c, f in zip(columns, figures, strict=True))
+        or not (status.dtype == np.uint8 and status.shape == (count,) and status.flags.writeable)
+    ):
+        raise RiskDataError("out", None, "must have the arrays that a sweep gave it, whole and writable")
+    return figures
+
+
 @dataclass(frozen=True)
 class _Sweep:
     """A margin table that is filled chunks by chunks."""
@@ -202,26 +233,27 @@ class _Sweep:
     accounts: Accounts
     sweep_view: SweepView
     prices: Prices
-    figures: tuple[Float, Float, Float, Float]
+    figures: Float
+    status: npt.NDArray[np.uint8]
     listed: _Listed
 
     @classmethod
-    def of(cls, accounts: Accounts, prices: Prices) -> _Sweep:
+    def of(cls, accounts: Accounts, prices: Prices, out: MarginTable | None) -> _Sweep:
         accounts.units.must_fit(prices.venue.units)
         sweep_view = accounts.sweep_view
-        equity, exposure, initial, maintenance = sweep_view.output_buffer.take(
-            (4, len(sweep_view.columns.account)), np.float64
-        )
-        return cls(
-            accounts, sweep_view, prices, (equity, exposure, initial, maintenance), _Listed.room(sweep_view.columns)
-        )
+        if out is None:
+            figures = np.empty((4, len(sweep_view.columns.account)))
+            status = np.empty(len(accounts), np.uint8)
+        else:
+            figures, status = _figures_of(out, accounts), out.status
+        return cls(accounts, sweep_view, prices, figures, status, _Listed.room(sweep_view.columns))
 
     def chunks(self, first: int, last: int) -> None:
         """Fill some chunks."""
-        sweep_view, prices = self.sweep_view, self.prices
+        sweep_view, (equity, exposure, initial, maintenance) = self.sweep_view, self.figures
         sweep.sweep_chunks(
-            first, last, sweep_view.columns, sweep_view.slot, prices.lookup,
-            np.empty((sweep.CHUNK, 4)), *self.figures, self.listed.found, self.listed.counts,
+            first, last, sweep_view.columns, sweep_view.slot, self.prices.lookup, np.empty((sweep.CHUNK, 4)),
+            equity, exposure, initial, maintenance, self.listed.found, self.listed.counts,
         )  # fmt: skip
 
     def table(self, time: Any) -> MarginTable:
@@ -229,7 +261,8 @@ class _Sweep:
         count, (row, why) = len(self.accounts), self.listed.accounts()
         equity, exposure, initial, maintenance = (figure[:count] for figure in self.figures)
         sure, row = row[why == sweep.DECIDED], row[why != sweep.DECIDED]
-        status, policy = np.zeros(count, np.uint8), self.prices.lookup
+        status, policy = self.status, self.prices.lookup
+        status[:] = kernels.SAFE
         auto_close = np.maximum(
             maintenance[sure] / policy.acmf_divisor, maintenance[sure] - policy.acmf_offset * exposure[sure]
         )

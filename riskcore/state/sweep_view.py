@@ -7,10 +7,8 @@ nobody can write to, or that the engine writes to, which then calls `SweepView.r
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -22,28 +20,6 @@ from ..kernels.layouts import AccountColumns, SweepColumns
 from ..kernels.sweep import CHUNK
 
 Widths = npt.NDArray[np.uint32]
-
-
-class OutputBuffer:
-    """An array that is taken again once nobody holds any of it: fresh pages would take as long as half a sweep."""
-
-    def __init__(self) -> None:
-        self._array: npt.NDArray[Any] = np.empty(0)
-
-    def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Return an array of any content."""
-        array, references = self._looked_at()
-        if references > _UNHELD or array.shape != shape or array.dtype != dtype:
-            array = self._array = np.empty(shape, dtype)
-        return array
-
-    def _looked_at(self) -> tuple[npt.NDArray[Any], int]:
-        """Return the array and the references to it; every view of it counts as one, and another thread's look."""
-        array = self._array
-        return array, sys.getrefcount(array)
-
-
-_UNHELD = OutputBuffer()._looked_at()[1]  # how many the look itself takes differs between versions of Python
 
 
 @dataclass
@@ -62,8 +38,6 @@ class SweepView:
         How many the venue has.
     edits : int
         How often something was taken over.
-    output_buffer : OutputBuffer
-        Room for the figures of a table.
     """
 
     columns: SweepColumns
@@ -71,7 +45,6 @@ class SweepView:
     markets: int
     assets: int
     edits: int = 0
-    output_buffer: OutputBuffer = field(default_factory=OutputBuffer)
 
     @classmethod
     def of(cls, state: AccountColumns, markets: int, assets: int) -> SweepView:
