@@ -43,5 +43,5 @@ def text_of(value: object) -> str:
 
 def of_value(value: object) -> str:
     """Return one line with any value: text as Python writes it, of others what they print; cut where it is long."""
-    found = repr(str(value)) if isinstance(value, str) else shown(text_of(value))
-    return found if len(found) <= _LONGEST else f"{found[:_LONGEST]}..."
+    text = repr(str(value)) if isinstance(value, str) else shown(text_of(value))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -18,7 +18,7 @@ from .escaping import as_html
 _FOREIGN = "tables of other libraries are taken as well, by the Arrow interface (Polars, pyarrow, DuckDB)"
 
 
-def as_frame(table: str, given: Any) -> pd.DataFrame:
+def as_frame(table: str, source: Any) -> pd.DataFrame:
     """Return a frame of pandas: the one given, or what another library's table (Polars, pyarrow, DuckDB) holds.
 
     Raises
@@ -26,32 +26,32 @@ def as_frame(table: str, given: Any) -> pd.DataFrame:
     RiskDataError
         It is no table.
     """
-    if isinstance(given, pd.DataFrame):
-        return given
-    kind = type(given).__name__
-    if is_frame(given):
+    if isinstance(source, pd.DataFrame):
+        return source
+    kind = type(source).__name__
+    if is_frame(source):
         try:
-            found: pd.DataFrame = pyarrow.table(given).to_pandas()
+            frame: pd.DataFrame = pyarrow.table(source).to_pandas()
         except (pyarrow.ArrowException, TypeError, ValueError) as error:
             raise RiskDataError(table, None, f"must be a table: {error}", value=kind) from None
-        return found
-    rule = "pandas.DataFrame(...) makes one of it" if isinstance(given, dict | list) else _FOREIGN
+        return frame
+    rule = "pandas.DataFrame(...) makes one of it" if isinstance(source, dict | list) else _FOREIGN
     raise RiskDataError(table, None, f"must be a pandas DataFrame, not {kind}: {rule}")
 
 
-def is_frame(given: object) -> bool:
+def is_frame(value: object) -> bool:
     """Whether it is a table, of whatever library, and not a column of one."""
-    return isinstance(given, pd.DataFrame) or (
-        hasattr(given, "__arrow_c_stream__") and not isinstance(given, pd.Series | type)
+    return isinstance(value, pd.DataFrame) or (
+        hasattr(value, "__arrow_c_stream__") and not isinstance(value, pd.Series | type)
     )
 
 
-def frame_as_html(table: pd.DataFrame, most: int | None = None) -> str:
-    """Return a table for a page, every text in it as text; of more than ``most`` rows the first, and how many."""
-    head = table if most is None else table.head(most)
+def frame_as_html(table: pd.DataFrame, max_rows: int | None = None) -> str:
+    """Return a table for a page, every text in it as text; of more than ``max_rows`` rows the first, and how many."""
+    head = table if max_rows is None else table.head(max_rows)
     formatters = {name: lambda value: as_html(str(value)) for name in head.select_dtypes(["object", "str"])}
-    found: str = head.to_html(index=False, border=0, escape=False, formatters=formatters)
-    return found if len(head) == len(table) else f"{found}<p>{len(table):,} rows, {len(head):,} of them shown</p>"
+    page: str = head.to_html(index=False, border=0, escape=False, formatters=formatters)
+    return page if len(head) == len(table) else f"{page}<p>{len(table):,} rows, {len(head):,} of them shown</p>"
 
 
 def must_have(table: str, frame: pd.DataFrame, names: Sequence[str]) -> None:

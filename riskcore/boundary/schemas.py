@@ -260,29 +260,31 @@ def checked(
         stands twice.
     """
     frame = as_frame(table, frame)
-    known = _TABLES[table]
+    declared = _TABLES[table]
     labels = [label if isinstance(label, str) else text_of(label) for label in frame.columns]
-    must_have(table, frame, [n for n, column in known.columns.items() if column.required or n in labels])
+    must_have(table, frame, [n for n, column in declared.columns.items() if column.required or n in labels])
     for name in labels:
-        if name not in known.columns:
-            raise RiskDataError(table, name, f"is no column of this table: {_meant(name, list(known.columns))}")
-    given = _typed(table, frame.reset_index(drop=True), unit, own_clock)
-    frame = given.copy(deep=False)  # columns are replaced, none is copied
+        if name not in declared.columns:
+            raise RiskDataError(table, name, f"is no column of this table: {_meant(name, list(declared.columns))}")
+    typed = _typed(table, frame.reset_index(drop=True), unit, own_clock)
+    frame = typed.copy(deep=False)  # columns are replaced, none is copied
     for name in labels:
-        if known.columns[name].type == "number" and given[name].dtype != np.float64:
-            frame[name] = given[name].astype(np.float64)
-    refusals = [_duplicate(table, frame, given)] if unique and known.unique else []
-    refusals += [_breach(table, name, frame[name], given[name]) for name in known.columns if name in labels]
-    first = min((found for found in refusals if found is not None), key=lambda found: found[0], default=None)
+        if declared.columns[name].type == "number" and typed[name].dtype != np.float64:
+            frame[name] = typed[name].astype(np.float64)
+    refusals = [_duplicate(table, frame, typed)] if unique and declared.unique else []
+    refusals += [_breach(table, name, frame[name], typed[name]) for name in declared.columns if name in labels]
+    first = min((refusal for refusal in refusals if refusal is not None), key=lambda refusal: refusal[0], default=None)
     if first is not None:
         raise first[1]
     return frame
 
 
-def _meant(name: str, known: list[str]) -> str:
+def _meant(name: str, columns: list[str]) -> str:
     """Name the known column that is nearest to one that is not known, and all of them."""
-    near = get_close_matches(name.lower(), known, 1)
-    return (f"leave it out, or is it {near[0]}? " if near else "leave it out. ") + f"Its columns are {', '.join(known)}"
+    matches = get_close_matches(name.lower(), columns, 1)
+    return (
+        f"leave it out, or is it {matches[0]}? " if matches else "leave it out. "
+    ) + f"Its columns are {', '.join(columns)}"
 
 
 def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.DataFrame:
@@ -310,13 +312,13 @@ def _numbers(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any] 
     dtype = values.dtype
     if pd.api.types.is_float_dtype(dtype) or pd.api.types.is_integer_dtype(dtype):
         return None
-    found = np.empty(len(values))
+    numbers = np.empty(len(values))
     for row, value in enumerate(values.astype(object)):
         try:
-            found[row] = np.nan if value is None or value is pd.NA or value is pd.NaT else number(value)
+            numbers[row] = np.nan if value is None or value is pd.NA or value is pd.NaT else number(value)
         except ValueError:
             raise RiskDataError(table, column, "must be a number", row=row, value=value) from None
-    return pd.Series(found, values.index)
+    return pd.Series(numbers, values.index)
 
 
 def _flag(value: object) -> object:
@@ -337,22 +339,22 @@ def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:
         fits = _fit_int64(values)
         if fits.all():
             return values.astype(np.int64)
-        odd, rule = ~fits, "must fit 64 bits"
+        bad, rule = ~fits, "must fit 64 bits"
     elif kind in ("string", "empty") or not len(values):
         return values
     else:
-        odd = pd.Series([type(value) is not type(values.iloc[0]) for value in values])
-    row = int(np.flatnonzero(odd)[0]) if odd.any() else 0
+        bad = pd.Series([type(value) is not type(values.iloc[0]) for value in values])
+    row = int(np.flatnonzero(bad)[0]) if bad.any() else 0
     raise RiskDataError(table, "account", rule, row=row, value=values.iloc[row])
 
 
 def _must_be_text(table: str, column: str, values: pd.Series[Any]) -> None:
     _must_be_there(table, column, values)
-    of = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values
-    if pd.api.types.infer_dtype(of, skipna=False) not in ("string", "empty"):
-        odd = np.flatnonzero([not isinstance(value, str) for value in values])
-        if odd.size:
-            raise RiskDataError(table, column, "must be text", row=int(odd[0]), value=values.iloc[odd[0]])
+    distinct = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values
+    if pd.api.types.infer_dtype(distinct, skipna=False) not in ("string", "empty"):
+        bad = np.flatnonzero([not isinstance(value, str) for value in values])
+        if bad.size:
+            raise RiskDataError(table, column, "must be text", row=int(bad[0]), value=values.iloc[bad[0]])
 
 
 def must_be_unicode(table: str, column: str, values: pd.Series[Any]) -> None:
@@ -373,20 +375,22 @@ def _must_be_there(table: str, column: str, values: pd.Series[Any]) -> None:
         raise RiskDataError(table, column, _MISSING, row=int(none[0]), value=np.nan)
 
 
-def _duplicate(table: str, frame: pd.DataFrame, given: pd.DataFrame) -> tuple[int, RiskDataError] | None:
-    """First row whose key stands in an earlier row, and its refusal with the values as ``given``."""
+def _duplicate(table: str, frame: pd.DataFrame, original: pd.DataFrame) -> tuple[int, RiskDataError] | None:
+    """First row whose key stands in an earlier row, and its refusal with the values as ``original``."""
     key = _TABLES[table].unique
-    again = frame.duplicated(list(key)).to_numpy()
-    if not again.any():
+    repeated = frame.duplicated(list(key)).to_numpy()
+    if not repeated.any():
         return None
-    row = int(again.argmax())
-    values = [(name, given[name].iloc[row]) for name in key]
+    row = int(repeated.argmax())
+    values = [(name, original[name].iloc[row]) for name in key]
     value = ", ".join(moment(v) if name == "time" else str(v) for name, v in values)
     return row, RiskDataError(table, "+".join(key), "must not stand twice", row=row, value=value)
 
 
-def _breach(table: str, name: str, values: pd.Series[Any], given: pd.Series[Any]) -> tuple[int, RiskDataError] | None:
-    """First row that breaks a rule of its column, and its refusal with the value as ``given``."""
+def _breach(
+    table: str, name: str, values: pd.Series[Any], original: pd.Series[Any]
+) -> tuple[int, RiskDataError] | None:
+    """First row that breaks a rule of its column, and its refusal with the value as ``original``."""
     column = _TABLES[table].columns[name]
     tested: Any = values.to_numpy() if column.type == "number" else values
     first, text = len(values), ""
@@ -398,7 +402,7 @@ def _breach(table: str, name: str, values: pd.Series[Any], given: pd.Series[Any]
             first, text = row, rule.text
     if not text:
         return None
-    value = given.iloc[first]
+    value = original.iloc[first]
     if pd.isna(values.iloc[first]):
         text, value = _MISSING, np.nan
     return first, RiskDataError(table, name, text, row=first, value=value)
@@ -407,9 +411,9 @@ def _breach(table: str, name: str, values: pd.Series[Any], given: pd.Series[Any]
 def codes(table: str, column: str, values: pd.Series[Any], names: tuple[str, ...], what: str) -> Int:
     """Row number of each name among ``names``; an unknown name is an error."""
     code, distinct = values.factorize()
-    place = np.asarray(pd.Index(names, dtype=object).get_indexer(pd.Index(distinct, dtype=object)), np.int64)
-    found: Int = place[code]
-    if (place < 0).any():
-        row = int(np.flatnonzero(found < 0)[0])
+    row_of_code = np.asarray(pd.Index(names, dtype=object).get_indexer(pd.Index(distinct, dtype=object)), np.int64)
+    rows: Int = row_of_code[code]
+    if (row_of_code < 0).any():
+        row = int(np.flatnonzero(rows < 0)[0])
         raise RiskDataError(table, column, f"must be {what} of the venue", row=row, value=text_of(values.iloc[row]))
-    return found
+    return rows

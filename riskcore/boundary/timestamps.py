@@ -61,10 +61,10 @@ def times(
         raise RiskDataError("unit", None, f"must be one of {', '.join(UNITS)}", value=text_of(unit))
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
-    given, kind = values, pd.api.types.infer_dtype(values, skipna=False)
+    original, kind = values, pd.api.types.infer_dtype(values, skipna=False)
     if kind == "integer":
         fits = _fit_int64(values) if own_clock else _within(values, unit)
-        found = values.to_numpy(np.int64) * UNITS[unit] if fits.all() else None
+        nanoseconds = values.to_numpy(np.int64) * UNITS[unit] if fits.all() else None
     else:
         if kind != "string" and not pd.api.types.is_datetime64_any_dtype(values.dtype):
             values = values.astype(object).map(lambda v: v if isinstance(v, str | date | np.datetime64) else pd.NaT)
@@ -73,14 +73,14 @@ def times(
         stamps = pd.DatetimeIndex(pd.to_datetime(values, utc=True, format="ISO8601", errors="coerce"))
         first, end = _REPRESENTABLE if own_clock else (_EARLIEST, _END)
         fits = (stamps >= first) & (stamps < end)
-        found = stamps.as_unit("ns").asi8 if fits.all() else None
-    if found is None:
-        none = missing(given)
+        nanoseconds = stamps.as_unit("ns").asi8 if fits.all() else None
+    if nanoseconds is None:
+        none = missing(original)
         row = int(np.flatnonzero(none if none.any() else ~np.asarray(fits))[0])
-        at, value = row if rows is None else int(rows[row]), given.iloc[row]
+        row_number, value = row if rows is None else int(rows[row]), original.iloc[row]
         rule = "must not be missing" if none.any() else _no_time(value, unit)
-        raise RiskDataError(table, column, rule, row=at, value=text_of(value))
-    return found
+        raise RiskDataError(table, column, rule, row=row_number, value=text_of(value))
+    return nanoseconds
 
 
 def _within(number: Any, unit: str) -> Any:
@@ -139,10 +139,10 @@ def has_own_clock(nanoseconds: int) -> bool:
 
 def _times_if_given(table: str, values: pd.Series[Any], column: str, unit: str, own_clock: bool) -> Int:
     """Nanoseconds as of `times`, 0 where there is none."""
-    given = np.flatnonzero(~missing(values))
-    found = np.zeros(len(values), np.int64)
-    found[given] = times(table, values.iloc[given], column, given, unit=unit, own_clock=own_clock)
-    return found
+    rows = np.flatnonzero(~missing(values))
+    nanoseconds = np.zeros(len(values), np.int64)
+    nanoseconds[rows] = times(table, values.iloc[rows], column, rows, unit=unit, own_clock=own_clock)
+    return nanoseconds
 
 
 def moment(nanoseconds: int) -> str:

@@ -81,8 +81,8 @@ def natural(amounts: Whole, unit: Sequence[Fraction], kind: Whole) -> Float:
     array([  0.3, -35. ])
     """
     over, under = np.array([(float(size.numerator), float(size.denominator)) for size in unit]).reshape(-1, 2).T
-    found: Float = amounts * over[kind] / under[kind]
-    return found
+    quantities: Float = amounts * over[kind] / under[kind]
+    return quantities
 
 
 def half_even(table: str, column: str, factors: Sequence[Numbers], unit: Numbers) -> Int:
@@ -116,25 +116,25 @@ def _half_even(factors: Sequence[Numbers], unit: Numbers, rows: Int, ratio: Floa
     """
     result = np.floor(ratio).astype(np.int64)
     off = np.abs(ratio) * 8 * np.finfo(float).eps + 2  # the result may be, and the remainder that many divisors
-    divisor, exponent, known = _decimals_of(unit, rows)
+    divisor, exponent, is_exact = _decimals_of(unit, rows)
     dividend, exponent = np.ones(len(rows), np.int64), -exponent
     for factor in factors:
-        digits, places, fits = _decimals_of(factor, rows)
-        dividend, exponent, known = dividend * digits, exponent + places, known & fits
-    known &= np.abs(exponent) < len(_TENS)
-    power = _TENS[np.where(known, np.abs(exponent), 0)]
+        digits, power_of_ten, fits = _decimals_of(factor, rows)
+        dividend, exponent, is_exact = dividend * digits, exponent + power_of_ten, is_exact & fits
+    is_exact &= np.abs(exponent) < len(_TENS)
+    power = _TENS[np.where(is_exact, np.abs(exponent), 0)]
     over, under = np.where(exponent < 0, 1, power), np.where(exponent < 0, power, 1)
-    known &= divisor.astype(float) * under * off < TOTAL_LIMIT
-    dividend, divisor = dividend * over, np.where(known, divisor * under, 1)
+    is_exact &= divisor.astype(float) * under * off < TOTAL_LIMIT
+    dividend, divisor = dividend * over, np.where(is_exact, divisor * under, 1)
     more, rest = np.divmod(dividend - result * divisor, divisor)
     result += more
     other = divisor - rest
     result += (rest > other) | ((rest == other) & (result % 2 != 0))
-    for at in np.flatnonzero(~known).tolist():
-        product = 1 / exact(unit[rows[at]])
+    for row in np.flatnonzero(~is_exact).tolist():
+        product = 1 / exact(unit[rows[row]])
         for factor in factors:
-            product *= exact(factor[rows[at]])
-        result[at] = round(product)
+            product *= exact(factor[rows[row]])
+        result[row] = round(product)
     return result
 
 
@@ -142,16 +142,16 @@ def _decimals_of(numbers: Numbers, rows: Int) -> list[Any]:
     """What `_decimals` finds of some rows; once for what many rows share."""
     values: npt.NDArray[Any]
     if isinstance(numbers, PerKind):
-        values, place = numbers.values, numbers.kind[rows]
+        values, kind = numbers.values, numbers.kind[rows]
     elif numbers.strides == (0,):
-        values, place = numbers[:1], np.zeros(len(rows), np.int64)
+        values, kind = numbers[:1], np.zeros(len(rows), np.int64)
     else:
         return list(_decimals(numbers[rows]))
-    digits, exponent, known = _decimals(values)
+    digits, exponent, is_exact = _decimals(values)
     for zeros in (8, 4, 2, 1):  # the fewer digits, the more room for those of the other numbers
         fewer, rest = np.divmod(digits, _TENS[zeros])
         digits, exponent = np.where(rest == 0, fewer, digits), exponent + zeros * (rest == 0)
-    return [column[place] for column in (digits, exponent, known)]
+    return [column[kind] for column in (digits, exponent, is_exact)]
 
 
 _TENS = 10 ** np.arange(19, dtype=np.int64)
@@ -163,20 +163,20 @@ def _decimals(values: npt.NDArray[Any]) -> tuple[Int, Int, Bool]:
     """Digits and power of ten of each number's shortest decimal, and whether they are known."""
     if values.dtype == np.int64:
         return values, np.zeros_like(values), np.abs(values) <= EXACT_LIMIT
-    places = 15 - np.ceil(np.frexp(values)[1] * np.log10(2.0))
-    first = np.clip(places, 0, _MOST_PLACES)
+    decimals = 15 - np.ceil(np.frexp(values)[1] * np.log10(2.0))
+    first = np.clip(decimals, 0, _MOST_PLACES)
     power = 10.0**first
-    found = np.rint(values * power)
+    rounded = np.rint(values * power)
     # no two decimals of 15 digits are the same float64, and no two whole numbers up to 2**53
-    known = (np.abs(found) <= np.where(first > 0, 1e15, EXACT_LIMIT)) & (found / power == values)
-    digits, exponent = np.where(known, found, 0).astype(np.int64), -first.astype(np.int64)
-    longer = np.flatnonzero(~known & (places >= 0) & (places + 2 <= _MOST_PLACES))
+    is_exact = (np.abs(rounded) <= np.where(first > 0, 1e15, EXACT_LIMIT)) & (rounded / power == values)
+    digits, exponent = np.where(is_exact, rounded, 0).astype(np.int64), -first.astype(np.int64)
+    longer = np.flatnonzero(~is_exact & (decimals >= 0) & (decimals + 2 <= _MOST_PLACES))
     for more in (2, 1) if longer.size else ():  # 17 digits always read back; 16 are shorter if they do
-        nearest, reads_back = _nearest(values[longer], 10.0 ** (places[longer] + more))
-        sure = longer[reads_back > 0]
-        digits[sure], exponent[sure] = nearest[reads_back > 0], -(places[sure] + more).astype(np.int64)
-        known[longer] = (known[longer] | (reads_back > 0)) & ~np.isnan(reads_back)
-    return digits, exponent, known
+        nearest, reads_back = _nearest(values[longer], 10.0 ** (decimals[longer] + more))
+        decided = longer[reads_back > 0]
+        digits[decided], exponent[decided] = nearest[reads_back > 0], -(decimals[decided] + more).astype(np.int64)
+        is_exact[longer] = (is_exact[longer] | (reads_back > 0)) & ~np.isnan(reads_back)
+    return digits, exponent, is_exact
 
 
 def _nearest(values: npt.NDArray[Any], power: npt.NDArray[Any]) -> tuple[Int, npt.NDArray[Any]]:

@@ -41,7 +41,7 @@ PriceMaps: TypeAlias = "PriceMap | pd.DataFrame"
 _MARGINS = 1 << 22  # of a block of full tables, unless a single one has more
 _FEW = 1 << 14  # accounts that are all looked at in less time than intervals take
 _FIRST, _SHORTEST, _LONGEST = 64, 8, 512  # rows of a block
-_HELD = 1 << 22  # accounts that may be selected at the rows of a block, all rows together
+_MAX_SELECTED = 1 << 22  # accounts that may be selected at the rows of a block, all rows together
 _COPY = 16  # accounts that are looked at in the time of copying one
 _PARTS, _PART, _WORTH_PARTS = 8, 32, 4096  # of a block: into how many, of how many rows at least, accounts watched
 _NONE = np.empty(0, np.int64)
@@ -89,7 +89,7 @@ class Selections:
 
     def to_frame(self) -> pd.DataFrame:
         """Return the margin of these accounts as of `MarginTables.to_frame`, computed when this is asked."""
-        return joined([found.table() for found in self])
+        return joined([each.table() for each in self])
 
 
 def joined(tables: tuple[MarginTable, ...] | list[MarginTable]) -> pd.DataFrame:
@@ -166,8 +166,8 @@ def sweep(
     if frames.is_frame(prices):
         if out is not None:
             raise RiskDataError("out", None, "must be None with a frame of prices: each row has a table of its own")
-        given = indexes, asset_prices, open_interest
-        return MarginTables(tuple(sweep_table(accounts, PriceTable.read(venue, accounts, prices, *given), threads)))
+        others = indexes, asset_prices, open_interest
+        return MarginTables(tuple(sweep_table(accounts, PriceTable.read(venue, accounts, prices, *others), threads)))
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     return margin_table(accounts, read, threads=threads, out=out)
 
@@ -228,7 +228,7 @@ def select(
     """
     if frames.is_frame(prices):
         table = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
-        return Selections(tuple(select_table(accounts, table, threads, lambda found: found.row)), accounts, table)
+        return Selections(tuple(select_table(accounts, table, threads, lambda each: each.row)), accounts, table)
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     return selection(accounts, read, threads=threads)
 
@@ -277,25 +277,25 @@ def select_table(
     waiting: deque[tuple[int, int, Future[list[T] | None]]] = deque()
     pool = ThreadPoolExecutor(threads)
 
-    def begin(first: int, last: int, boxed: bool) -> tuple[int, int, Future[list[T] | None]]:
-        return first, last, pool.submit(blocks.found, first, last, boxed)
+    def begin(first: int, last: int, with_intervals: bool) -> tuple[int, int, Future[list[T] | None]]:
+        return first, last, pool.submit(blocks.take, first, last, with_intervals)
 
     try:
         while waiting or begun < len(prices):
             while len(waiting) <= threads and begun < len(prices):
-                length, boxed = blocks.next()
+                length, with_intervals = blocks.next()
                 end = min(begun + min(length, -(-len(prices) // threads)), len(prices))
-                waiting.append(begin(begun, end, boxed))
+                waiting.append(begin(begun, end, with_intervals))
                 begun = end
             first, last, block = waiting.popleft()
-            found = block.result()
-            if found is None:
+            results = block.result()
+            if results is None:
                 middle = (first + last) // 2
                 waiting.extendleft(
                     begin(*part, middle - first >= _SHORTEST) for part in ((middle, last), (first, middle))
                 )
             else:
-                yield from found
+                yield from results
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -316,40 +316,40 @@ class _Blocks(Generic[T]):
             return _SHORTEST, False
         return self.length, len(self.accounts) >= _FEW
 
-    def found(self, first: int, last: int, boxed: bool) -> list[T] | None:
+    def take(self, first: int, last: int, with_intervals: bool) -> list[T] | None:
         """Take the rows ``first:last``; None if too many accounts may be selected at them to hold them at once."""
         columns, count, length = self.accounts.sweep_view.columns, len(self.accounts), last - first
-        if not boxed:
+        if not with_intervals:
             return self._rows(columns, _NONE, first, last)
-        columns, confirmed = self._boxed(columns, _NONE, first, last)
-        watched, most = len(columns.account), _HELD // (len(confirmed) + len(columns.account) + 1)
-        watching = watched * (_COPY + length)
-        wanted = 2 * length if watching < count else length if watching <= 4 * count else length // 2
-        self.length = min(wanted, _LONGEST, most // 2)
-        if length > max(most, 1):
+        columns, confirmed = self._in_doubt(columns, _NONE, first, last)
+        in_doubt, max_rows = len(columns.account), _MAX_SELECTED // (len(confirmed) + len(columns.account) + 1)
+        work = in_doubt * (_COPY + length)
+        next_length = 2 * length if work < count else length if work <= 4 * count else length // 2
+        self.length = min(next_length, _LONGEST, max_rows // 2)
+        if length > max(max_rows, 1):
             return None
-        part = max(_PART, -(-length // _PARTS))
-        if watched < _WORTH_PARTS or length < 2 * part:
+        part_length = max(_PART, -(-length // _PARTS))
+        if in_doubt < _WORTH_PARTS or length < 2 * part_length:
             return self._rows(columns, confirmed, first, last)
-        found = []
-        for start in range(first, last, part):
-            end = min(start + part, last)
-            found += self._rows(*self._boxed(columns, confirmed, start, end), start, end)
-        return found
+        results = []
+        for start in range(first, last, part_length):
+            end = min(start + part_length, last)
+            results += self._rows(*self._in_doubt(columns, confirmed, start, end), start, end)
+        return results
 
-    def _boxed(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> tuple[SweepColumns, Int]:
+    def _in_doubt(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> tuple[SweepColumns, Int]:
         """Columns of those who may be above or below 100 % at some rows; rows of those who are above at all of them."""
         values = interval_values(self.prices.rows(first, last))
         intervals = PriceIntervals.around(self.prices.row(first), np.fmin.reduce(values), np.fmax.reduce(values))
-        watch, sure = intervals.tried(columns, 0, chunk_count(columns))
-        return watch.columns, np.sort(np.concatenate([confirmed, columns.account[sure].astype(np.int64)]))
+        watch, confirmed_slots = intervals.tried(columns, 0, chunk_count(columns))
+        return watch.columns, np.sort(np.concatenate([confirmed, columns.account[confirmed_slots].astype(np.int64)]))
 
     def _rows(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> list[T]:
         """Look at some accounts at each row; others are known to be above 100 %."""
-        found = []
+        results = []
         for t in range(first, last):
             prices = self.prices.row(t)
             row = selected(self.accounts, columns, prices, threads=1)
             row = np.sort(np.concatenate([confirmed, row]), kind="stable")  # merges: both are sorted
-            found.append(self.then(Selection(row, self.accounts, prices, self.prices.time[t])))
-        return found
+            results.append(self.then(Selection(row, self.accounts, prices, self.prices.time[t])))
+        return results

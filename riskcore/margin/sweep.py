@@ -302,8 +302,8 @@ def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None
     status = np.empty(len(row), np.uint8)
     kernels.account_margins(row, accounts.columns, prices.arrays, equity, exposure, initial, maintenance, status)
     for n in np.flatnonzero(status == kernels.DOUBT).tolist():
-        found = exact.account_margin(accounts, int(row[n]), prices)
-        equity[n], maintenance[n], status[n] = found.equity, found.maintenance, found.status
+        margin = exact.account_margin(accounts, int(row[n]), prices)
+        equity[n], maintenance[n], status[n] = margin.equity, margin.maintenance, margin.status
     return MarginTable(accounts.ids[row], equity, exposure, initial, maintenance, status, time)
 
 

@@ -74,17 +74,17 @@ class Prices:
         """
         must_fit(accounts, venue)
         markets, assets = venue.markets, venue.assets
-        known = dict(_pairs("marks", marks))
-        direct = {k: known.pop(k) for k in assets.symbol if k in known and k not in markets.symbol}
+        by_name = dict(_pairs("marks", marks))
+        direct = {k: by_name.pop(k) for k in assets.symbol if k in by_name and k not in markets.symbol}
         direct |= dict(_pairs("asset_prices", asset_prices))
-        given = cls.given(venue, Tick(0, known, None, indexes, direct, open_interest))
-        return given._used(accounts, given.mark, given.index, "a mark is needed")
+        unchecked = cls.given(venue, Tick(0, by_name, None, indexes, direct, open_interest))
+        return unchecked._used(accounts, unchecked.mark, unchecked.index, "a mark is needed")
 
     @classmethod
     def of_tick(cls, venue: Venue, accounts: Accounts, tick: Tick) -> Prices:
         """Prices of a tick that these accounts need, used as they are."""
-        given = cls.given(venue, tick)
-        return given._used(accounts, given.mark, given.index, "a mark is needed")
+        prices = cls.given(venue, tick)
+        return prices._used(accounts, prices.mark, prices.index, "a mark is needed")
 
     @classmethod
     def given(cls, venue: Venue, tick: Tick) -> Prices:
@@ -159,25 +159,25 @@ class Prices:
         mark, asset, venue = self.mark, self.asset, self.venue
         columns = accounts.columns
         if first_missing(mark) >= 0:
-            held = (columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)
+            has_lots = (columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)
             for m in np.flatnonzero(np.isnan(mark)).tolist():
-                if held[columns.market == m].any():
+                if has_lots[columns.market == m].any():
                     raise RiskDataError("marks", venue.markets.symbol[m], rule)
         if first_missing(asset) >= 0:
-            kept = (columns.free != 0) | (columns.lent != 0)
+            has_quanta = (columns.free != 0) | (columns.lent != 0)
             for k in np.flatnonzero(np.isnan(asset)).tolist():
-                if kept[columns.asset == k].any():
+                if has_quanta[columns.asset == k].any():
                     raise RiskDataError(
                         "asset_prices", venue.assets.symbol[k], "an account holds it: a price is needed"
                     )
 
     def open_notional(self, market: int) -> Fraction:
         """Open interest of a market in settle units, exactly; 0 without a mark."""
-        mark, given = float(self.mark[market]), float(self.open_interest[market])
+        mark, reported = float(self.mark[market]), float(self.open_interest[market])
         if np.isnan(mark):
             return Fraction(0)
-        own = int(self.open_lots[market]) * self.venue.markets.step[market]
-        return (own if np.isnan(given) else units.exact(given)) * units.exact(mark)
+        quantity = int(self.open_lots[market]) * self.venue.markets.step[market]
+        return (quantity if np.isnan(reported) else units.exact(reported)) * units.exact(mark)
 
     @cached_property
     def arrays(self) -> PriceArrays:
@@ -237,8 +237,8 @@ def asset_values(venue: Venue, mark: Float, index: Float, given: Float) -> Float
     if mark.ndim == 1:
         follow_markets(mark, index, base, venue.settle, asset)
     else:
-        for at in np.ndindex(mark.shape[:-1]):
-            follow_markets(mark[at], index[at], base, venue.settle, asset[at])
+        for instant in np.ndindex(mark.shape[:-1]):
+            follow_markets(mark[instant], index[instant], base, venue.settle, asset[instant])
     return asset
 
 
@@ -249,11 +249,11 @@ def _must_not_pass_max_price(venue: Venue, mark: Float) -> None:
         raise RiskDataError("marks", symbol, venue.markets.too_high(m), value=mark[m])
 
 
-def _open_lots(venue: Venue, accounts: Accounts, given: Float) -> Int:
+def _open_lots(venue: Venue, accounts: Accounts, reported: Float) -> Int:
     """Larger of the accounts' long and short lots, of the markets whose margin function asks and has no better."""
-    found = np.zeros(len(given), np.int64)
+    open_lots = np.zeros(len(reported), np.int64)
     if asking := venue.margin_functions.open_interest_markets:
-        for m in asking.intersection(np.flatnonzero(np.isnan(given)).tolist()):
+        for m in asking.intersection(np.flatnonzero(np.isnan(reported)).tolist()):
             lots = accounts.columns.lots[accounts.columns.market == m]
-            found[m] = max(int(lots[lots > 0].sum()), -int(lots[lots < 0].sum()))
-    return found
+            open_lots[m] = max(int(lots[lots > 0].sum()), -int(lots[lots < 0].sum()))
+    return open_lots

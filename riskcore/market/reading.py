@@ -32,10 +32,10 @@ def _pairs(table: str, prices: PriceMap | None) -> Iterable[tuple[Any, Any]]:
         return ()
     if isinstance(prices, pd.Series):
         return zip(prices.index.tolist(), prices.tolist(), strict=True)
-    given: object = prices
-    if not isinstance(given, Mapping):
+    mapping: object = prices
+    if not isinstance(mapping, Mapping):
         raise RiskDataError(table, None, f"must be a mapping or a Series by symbol, not {type(prices).__name__}")
-    return given.items()
+    return mapping.items()
 
 
 class Rule(NamedTuple):
@@ -88,15 +88,15 @@ def by_symbol(
     return column
 
 
-def _column(table: str, given: npt.NDArray[Any], rows: Mapping[str, int], rule: Rule) -> Float:
+def _column(table: str, values: npt.NDArray[Any], rows: Mapping[str, int], rule: Rule) -> Float:
     """Numbers that stand in the order of the rows already, NaN for none."""
-    if given.shape != (len(rows),) or given.dtype.kind not in "fiu":
-        text = f"must be {len(rows)} numbers, in the order of the venue, not {given.dtype} of shape {given.shape}"
+    if values.shape != (len(rows),) or values.dtype.kind not in "fiu":
+        text = f"must be {len(rows)} numbers, in the order of the venue, not {values.dtype} of shape {values.shape}"
         raise RiskDataError(table, None, text)
-    column = given.astype(np.float64)
-    wrong = ~((rule.lowest <= column) & (column <= rule.highest) | np.isnan(column))
-    if np.count_nonzero(wrong):
-        row = int(wrong.argmax())
+    column = values.astype(np.float64)
+    is_wrong = ~((rule.lowest <= column) & (column <= rule.highest) | np.isnan(column))
+    if np.count_nonzero(is_wrong):
+        row = int(is_wrong.argmax())
         value = float(column[row])
         raise RiskDataError(table, list(rows)[row], rule.broken_by(value), value=value)
     return column
@@ -110,19 +110,19 @@ def by_time(table: str, frame: pd.DataFrame, rows: Mapping[str, int], what: str,
     RiskDataError
         As `by_symbol`, and which row it is.
     """
-    at = [rows.get(text_of(name), -1) for name in frame.columns]
-    found = np.full((len(frame), len(rows)), np.nan)
-    numbers = (pd.api.types.is_float_dtype(dtype) or pd.api.types.is_integer_dtype(dtype) for dtype in frame.dtypes)
-    given = frame.to_numpy(np.float64, na_value=np.nan) if all(numbers) else found[:, :0]
-    fits = (rule.lowest <= given) & (given <= rule.highest) | np.isnan(given)
-    if given.shape[1] == len(set(at)) and -1 not in at and np.all(fits):
-        found[:, at] = given
+    target = [rows.get(text_of(name), -1) for name in frame.columns]
+    result = np.full((len(frame), len(rows)), np.nan)
+    are_numbers = (pd.api.types.is_float_dtype(dtype) or pd.api.types.is_integer_dtype(dtype) for dtype in frame.dtypes)
+    numbers = frame.to_numpy(np.float64, na_value=np.nan) if all(are_numbers) else result[:, :0]
+    fits = (rule.lowest <= numbers) & (numbers <= rule.highest) | np.isnan(numbers)
+    if numbers.shape[1] == len(set(target)) and -1 not in target and np.all(fits):
+        result[:, target] = numbers
     else:  # something is wrong, or unusual: row by row, as it would be alone
         for n, (time, values) in enumerate(zip(frame.index, frame.to_numpy(object), strict=True)):
             row = pd.Series(values, frame.columns, dtype=object)
             with of_row(time):
-                found[n] = by_symbol(table, row[~frames.missing(row)], rows, what, rule)
-    return found
+                result[n] = by_symbol(table, row[~frames.missing(row)], rows, what, rule)
+    return result
 
 
 @contextmanager

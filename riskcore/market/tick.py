@@ -117,12 +117,12 @@ class Tick:
             row = listing.row.get(market) if isinstance(market, str) else None
             if row is None or not isinstance(book, Mapping):
                 return None
-            for name, given in book.items():
+            for name, entry in book.items():
                 if name not in _SIDES:
-                    if isinstance(given, _LISTS) or not _SIDES.keys() <= book.keys():
+                    if isinstance(entry, _LISTS) or not _SIDES.keys() <= book.keys():
                         return None
                     continue
-                levels = _columns(given)
+                levels = _columns(entry)
                 if levels is None:
                     return None
                 if len(levels):
@@ -134,17 +134,17 @@ class Tick:
         amounts = np.concatenate([sides[side] for side in order]).T
         if not ((amounts > 0) & (amounts < np.inf)).all():
             return None
-        of = np.repeat(np.array(order) // 2, counts)
-        unit = np.concatenate([listing.tick_size[of], listing.step_size[of]])
+        book_row = np.repeat(np.array(order) // 2, counts)
+        unit = np.concatenate([listing.tick_size[book_row], listing.step_size[book_row]])
         offset = np.zeros(2 * len(listing.symbol) + 1, np.int64)
         offset[np.array(order) + 1] = counts
-        seen = np.zeros(len(listing.symbol), np.int64)
+        book_time = np.zeros(len(listing.symbol), np.int64)
         try:
             for market, stamp in (self._book_times(venue, time) if self.book_times else {}).items():
-                if listing.row[market] in of:  # one without a level was not seen
-                    seen[listing.row[market]] = stamp
+                if listing.row[market] in book_row:  # one without a level was not seen
+                    book_time[listing.row[market]] = stamp
             ticks, lots = units.whole("books", "price", amounts.ravel(), unit, "").reshape(2, -1)
-            return Books(offset.cumsum(), ticks, lots, seen, venue.book_units).checked(venue, time)
+            return Books(offset.cumsum(), ticks, lots, book_time, venue.book_units).checked(venue, time)
         except RiskDataError:
             return None
 
@@ -178,8 +178,8 @@ class Tick:
                         except ValueError:
                             if len(figures) != 2:
                                 raise
-                            at, value = f"{name}[{level}]", text_of(list(figures))
-                            raise RiskDataError("books", market, "must be numbers", row=at, value=value) from None
+                            where, value = f"{name}[{level}]", text_of(list(figures))
+                            raise RiskDataError("books", market, "must be numbers", row=where, value=value) from None
                         rows.append((market, side, level, price, quantity))
                         if level and side == "bid" and rows[-1][3] > rows[-2][3]:
                             raise RiskDataError("books", market, _ASCENDS, row=f"bids[{level}]", value=price)
@@ -192,15 +192,15 @@ class Tick:
 
     def _book_times(self, venue: Venue, time: int) -> dict[str, int]:
         assert self.book_times is not None
-        given, own_clock = dict(self.book_times), timestamps.has_own_clock(time)
-        for market, seen in given.items():
+        times, own_clock = dict(self.book_times), timestamps.has_own_clock(time)
+        for market, seen in times.items():
             if market not in venue.book_symbols:
                 raise RiskDataError("book_times", text_of(market), "must be a market of the venue", value=text_of(seen))
-            one = pd.Series([seen], dtype=object)
-            given[market] = int(timestamps.times("book_times", one, market, unit=self.unit, own_clock=own_clock)[0])
-            if given[market] > time:
+            stamp = pd.Series([seen], dtype=object)
+            times[market] = int(timestamps.times("book_times", stamp, market, unit=self.unit, own_clock=own_clock)[0])
+            if times[market] > time:
                 raise RiskDataError("book_times", market, "must not be later than the tick", value=text_of(seen))
-        return given
+        return times
 
 
 _LISTS = (list, tuple, np.ndarray)

@@ -284,13 +284,13 @@ class Accounts:
         ------
         RiskDataError
         """
-        for at, provider in enumerate(providers):
+        for index, provider in enumerate(providers):
             with suppress(KeyError):
                 row = self.row_of(provider.account)
                 if len(self.positions_of(row)) == self.markets and len(self.balances_of(row)) == self.assets:
                     continue
             rule = "must be a backstop provider of the venue that the accounts were read with: read them with this one"
-            raise RiskDataError("venue", f"backstop[{at}].account", rule, value=str(provider.account))
+            raise RiskDataError("venue", f"backstop[{index}].account", rule, value=str(provider.account))
 
     @property
     def may_change(self) -> bool:

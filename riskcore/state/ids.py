@@ -48,8 +48,8 @@ def ranked_numbers(columns: Sequence[Int]) -> tuple[Int, list[Row]]:
         for run in runs:
             there[run - low] = True
         distinct = np.flatnonzero(there) + low
-        place = np.cumsum(there, dtype=np.int32) - np.int32(1)
-        ranks = [place[run - low] for run in runs]
+        rank = np.cumsum(there, dtype=np.int32) - np.int32(1)
+        ranks = [rank[run - low] for run in runs]
     else:
         together = np.concatenate(runs)
         rows = order(together - low) if high - low <= INT64_MAX else np.argsort(together, kind="stable")
@@ -84,9 +84,9 @@ def ranked_texts(columns: Sequence[pd.Series[Any]]) -> tuple[npt.NDArray[np.obje
         encoded = every.dictionary_encode()
         distinct = encoded.chunk(0).dictionary
         ascending = pc.sort_indices(distinct)
-        place = np.empty(len(distinct), np.int32)
-        place[ascending.to_numpy()] = np.arange(len(distinct))
-        rank = place[np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])]
+        rank = np.empty(len(distinct), np.int32)
+        rank[ascending.to_numpy()] = np.arange(len(distinct))
+        rank = rank[np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])]
         distinct = distinct.take(ascending)
     return distinct.to_numpy(zero_copy_only=False), _spread(np.split(rank, ends), starts, texts)
 
@@ -104,23 +104,23 @@ def likenesses(ids: npt.NDArray[np.object_]) -> tuple[Int, Int]:
         return rows, rows
     written = plain(texts.take(pa.array(rows)))
     # a text that is not odd is written plainly: it is the one that an odd text may stand for
-    found = pc.index_in(written, texts).fill_null(-1).to_numpy()
+    first_row = pc.index_in(written, texts).fill_null(-1).to_numpy()
     encoded = written.dictionary_encode().indices.to_numpy()
     first = np.full(len(rows), -1)
     first[encoded[::-1]] = rows[::-1]
-    same = np.where(found >= 0, found, first[encoded])
+    same = np.where(first_row >= 0, first_row, first[encoded])
     other = same != rows
     return rows[other], same[other]
 
 
-def nearest(given: object, ids: npt.NDArray[Any]) -> str:
+def nearest(id_: object, ids: npt.NDArray[Any]) -> str:
     """Say in a message which of the ids is perhaps meant by one that is not among them; nothing where none is near."""
-    written = [str(known).encode(errors="replace").decode() for known in (*ids.tolist(), given)]
+    written = [str(known).encode(errors="replace").decode() for known in (*ids.tolist(), id_)]
     texts = plain(pa.array(written, pa.large_string())).to_pylist()
-    found = next((known for known, text in zip(ids.tolist(), texts, strict=False) if text == texts[-1]), None)
-    if found is None:
+    match = next((known for known, text in zip(ids.tolist(), texts, strict=False) if text == texts[-1]), None)
+    if match is None:
         return ""
-    return f": is it {found!r}, {'text' if isinstance(found, str) else 'a whole number'}?"
+    return f": is it {match!r}, {'text' if isinstance(match, str) else 'a whole number'}?"
 
 
 def plain(texts: pa.Array) -> pa.Array:
@@ -170,11 +170,11 @@ def _packed(texts: pa.ChunkedArray) -> tuple[Int, bool]:
     for ends, data in buffers:
         kernels.symbols(ends, data, seen)
     bases = seen.sum(axis=1).tolist()
-    places = next((p for p in range(len(bases)) if prod(bases[: p + 1]) > INT64_MAX), len(bases))
-    weight = np.array([prod(bases[p + 1 : places]) for p in range(places)], np.int64)
-    worth = (np.cumsum(seen[:places], axis=1) - 1) * weight[:, None]
+    digits = next((position for position in range(len(bases)) if prod(bases[: position + 1]) > INT64_MAX), len(bases))
+    weight = np.array([prod(bases[position + 1 : digits]) for position in range(digits)], np.int64)
+    value = (np.cumsum(seen[:digits], axis=1) - 1) * weight[:, None]
     number, first = np.empty(len(texts), np.int64), 0
     for ends, data in buffers:
-        kernels.packed(ends, data, worth, number[first : first + len(ends) - 1])
+        kernels.packed(ends, data, value, number[first : first + len(ends) - 1])
         first += len(ends) - 1
-    return number, places == longest
+    return number, digits == longest

@@ -28,8 +28,8 @@ class Pools:
 
     def refresh(self) -> None:
         """Forget what was counted, and the bounds."""
-        for known in (self.lent, self.borrowed, self.bound):
-            known.clear()
+        for counted in (self.lent, self.borrowed, self.bound):
+            counted.clear()
 
     def throttle(self, asset: int, ungranted: int) -> None:
         """Set the bound of this tick from the utilisation of this moment (venue_rules.md section 6).
@@ -91,9 +91,9 @@ class Pools:
         """Pool of an asset, its lends and borrows counted."""
         pool = self.pools[asset]
         if pool is not None and asset not in self.lent:
-            own = self.columns.asset == asset
-            free = self.columns.free[own]
-            self.lent[asset] = pool.lent + int(self.columns.lent[own].sum())
+            rows = self.columns.asset == asset
+            free = self.columns.free[rows]
+            self.lent[asset] = pool.lent + int(self.columns.lent[rows].sum())
             self.borrowed[asset] = pool.borrowed - int(free[free < 0].sum())
         return pool
 
@@ -107,5 +107,5 @@ def borrow_rate(policy: Policy, pool: Pool, used: Fraction) -> Fraction:
     """Yearly borrow rate at a utilisation: two slopes that meet at the optimal one (venue_rules.md section 6)."""
     if used <= pool.optimal:
         return policy.borrow_rate_base + policy.borrow_rate_slope * used / pool.optimal
-    steep = (used - pool.optimal) / (1 - pool.optimal)
-    return policy.borrow_rate_base + policy.borrow_rate_slope + policy.borrow_rate_jump * steep
+    above_optimal = (used - pool.optimal) / (1 - pool.optimal)
+    return policy.borrow_rate_base + policy.borrow_rate_slope + policy.borrow_rate_jump * above_optimal

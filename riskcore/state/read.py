@@ -23,18 +23,18 @@ def _canonical(table: str, rows: list[Any], width: int, also: Int) -> None:
     if not ((owner[1:] > owner[:-1]) | ((owner[1:] == owner[:-1]) & (kind[1:] > kind[:-1]))).all():
         order = order_of(_key(owner, kind, width))
         del owner, kind
-        for at in range(len(rows)):  # one after another, so that each of the old ones is freed
-            rows[at] = rows[at].take(order)
+        for n in range(len(rows)):  # one after another, so that each of the old ones is freed
+            rows[n] = rows[n].take(order)
         owner, kind = rows[:2]
         if ((owner[1:] == owner[:-1]) & (kind[1:] == kind[:-1])).any():
             raise RiskDataError(table, "account", "must not stand twice")
     if len(also):
         key, also = _key(owner, kind, width), np.unique(also)
-        place = np.searchsorted(key, also)
-        fresh = place == np.searchsorted(key, also, side="right")
+        position = np.searchsorted(key, also)
+        fresh = position == np.searchsorted(key, also, side="right")
         owners, kinds = np.divmod(also[fresh], width)
         zeros = [0] * (len(rows) - 2)
-        rows[:] = [np.insert(c, place[fresh], new) for c, new in zip(rows, [owners, kinds, *zeros], strict=True)]
+        rows[:] = [np.insert(c, position[fresh], new) for c, new in zip(rows, [owners, kinds, *zeros], strict=True)]
 
 
 _ORDERS = ["account", "market", "side", "price", "quantity"]
@@ -63,9 +63,11 @@ def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDA
         if kind != next(iter(kinds.values())):
             rule = "must be of one kind, whole number or text, in all tables"
             raise RiskDataError(name, "account", rule, row=0, value=filled[name].iloc[0])
-    given = list(filled.values())
+    columns = list(filled.values())
     try:
-        ids, rows = ranked_numbers([g.to_numpy() for g in given]) if kinds[next(iter(kinds))] else ranked_texts(given)
+        ids, rows = (
+            ranked_numbers([g.to_numpy() for g in columns]) if kinds[next(iter(kinds))] else ranked_texts(columns)
+        )
     except UnicodeEncodeError:
         for name, account in filled.items():
             schemas.must_be_unicode(name, "account", account)
@@ -74,12 +76,12 @@ def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDA
     owner.update(zip(filled, rows, strict=True))
     _must_stand_right(named, ids, owner)
     backstop = []
-    for at, provider in enumerate(venue.backstop):
-        found = np.flatnonzero(ids == provider.account)
-        if not found.size:
+    for index, provider in enumerate(venue.backstop):
+        rows_of_id = np.flatnonzero(ids == provider.account)
+        if not rows_of_id.size:
             rule = f"must have a row in balances or positions{nearest(provider.account, ids)}"
-            raise RiskDataError("venue", f"backstop[{at}].account", rule, value=str(provider.account))
-        backstop.append(int(found[0]))
+            raise RiskDataError("venue", f"backstop[{index}].account", rule, value=str(provider.account))
+        backstop.append(int(rows_of_id[0]))
     return ids, owner | {"backstop": np.array(backstop, np.int64)}
 
 
@@ -109,16 +111,16 @@ def _must_stand_right(named: dict[str, pd.DataFrame], ids: npt.NDArray[Any], own
             # where an id stands that the other does not is where it is said
             name = next(n for n, there in stands.items() if there[first] != there[second])
             row, twin = (first, second) if stands[name][first] else (second, first)
-            places = ", ".join(n for n, there in stands.items() if there[twin])
-            rule = f"must be written as in {places} ({str(ids[twin])!r}), if it is the same account"
-            at = int(np.flatnonzero(owner[name] == row)[0])
-            raise RiskDataError(name, "account", rule, row=at, value=str(ids[row]))
+            tables = ", ".join(n for n, there in stands.items() if there[twin])
+            rule = f"must be written as in {tables} ({str(ids[twin])!r}), if it is the same account"
+            table_row = int(np.flatnonzero(owner[name] == row)[0])
+            raise RiskDataError(name, "account", rule, row=table_row, value=str(ids[row]))
     for name in ("orders", "settings"):
         lost = ~(stands["positions"] | stands["balances"])[owner[name]]
         if lost.any():
-            at = int(lost.argmax())
+            table_row = int(lost.argmax())
             rule = "must have a row in positions or balances"
-            raise RiskDataError(name, "account", rule, row=at, value=str(named[name]["account"].iloc[at]))
+            raise RiskDataError(name, "account", rule, row=table_row, value=str(named[name]["account"].iloc[table_row]))
 
 
 def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Whole) -> Int:
@@ -138,7 +140,7 @@ def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Whole) -> Int:
 
 
 def _must_not_pass(
-    table: str, column: str, given: npt.NDArray[Any], amounts: Int, group: Whole, limit: int, rule: str
+    table: str, column: str, values: npt.NDArray[Any], amounts: Int, group: Whole, limit: int, rule: str
 ) -> None:
     """Refuse amounts that, all taken positive, come to the limit or more in a group: their sums might wrap."""
     if sum(float(np.abs(amounts[rows]).sum(dtype=float)) for rows in units.blocks(len(amounts))) < limit / 2:
@@ -146,7 +148,7 @@ def _must_not_pass(
     bad = np.flatnonzero((np.bincount(group, np.abs(amounts.astype(float))) >= limit)[group])
     if bad.size:
         largest = int(bad[np.abs(amounts[bad].astype(float)).argmax()])
-        raise RiskDataError(table, column, rule, row=largest, value=given[largest])
+        raise RiskDataError(table, column, rule, row=largest, value=values[largest])
 
 
 def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, providers: Whole) -> PositionRows:
@@ -184,8 +186,8 @@ def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, pr
             amount = table[name].to_numpy()
             columns[-1] = units.half_even("balances", name, [amount], quantum)
             moved = np.empty(len(table))
-            for at in units.blocks(len(table)):
-                moved[at] = np.abs(amount[at] / quantum[at] - columns[-1][at])
+            for block in units.blocks(len(table)):
+                moved[block] = np.abs(amount[block] / quantum[block] - columns[-1][block])
             rounded += float(moved.sum())
             rule = "all of an asset must be less than 2**62 quanta: give the asset a larger quantum in the venue"
             _must_not_pass("balances", name, amount, columns[-1], asset, AMOUNT_LIMIT, rule)
@@ -207,11 +209,11 @@ def _settings(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int) ->
         leverage_limit[owner] = table["leverage_limit"].fillna(np.inf).to_numpy()
     if "unsettled" in table.columns:
         quantum = np.broadcast_to(float(venue.settle_quantum), len(table))
-        given = table["unsettled"].to_numpy()
-        unsettled[owner] = units.half_even("settings", "unsettled", [given], quantum)
+        amount = table["unsettled"].to_numpy()
+        unsettled[owner] = units.half_even("settings", "unsettled", [amount], quantum)
         rule = "all accounts together must be less than 2**61 quanta: give the settle asset a larger quantum"
         _must_not_pass(
-            "settings", "unsettled", given, unsettled[owner], np.zeros(len(table), np.uint8), TOTAL_LIMIT, rule
+            "settings", "unsettled", amount, unsettled[owner], np.zeros(len(table), np.uint8), TOTAL_LIMIT, rule
         )
     return leverage_limit, unsettled
 

@@ -88,10 +88,10 @@ def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> Swee
 def joined(parts: Sequence[SweepColumns]) -> SweepColumns:
     """Put the groups of several columns one behind the other."""
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    for place, offset in enumerate(SweepColumns._fields):
+    for column, offset in enumerate(SweepColumns._fields):
         if offset.endswith("_group"):
             rows = np.concatenate([np.diff(getattr(part, offset)) for part in parts])
-            columns[place] = np.append(0, np.cumsum(rows, dtype=np.int64)).astype(np.uint32)
+            columns[column] = np.append(0, np.cumsum(rows, dtype=np.int64)).astype(np.uint32)
     return SweepColumns._make(columns)
 
 
@@ -112,13 +112,13 @@ def _arranged(
     by_size = np.argsort(keys[1], axis=1, kind="stable").astype(np.uint16)
     widths = np.take_along_axis(keys[0], by_size, axis=1)
     order = np.take_along_axis(by_size, np.argsort(widths, axis=1, kind="stable"), axis=1)
-    places = np.argsort(order, axis=1, kind="stable").astype(np.uint16).ravel()
+    slot = np.argsort(order, axis=1, kind="stable").astype(np.uint16).ravel()
     slots = -(-count // LANES) * LANES
     chunk = np.arange(slots, dtype=np.uint32) // CHUNK * CHUNK
     account = np.minimum(chunk + order.ravel()[:slots], np.uint32(count))
     nothing = np.uint32(0)
     rows = [np.append(widths, nothing)[account] for widths in (positions, balances)]
-    return _columns(account, rows[0], rows[1], markets, assets), places[:slots].copy()
+    return _columns(account, rows[0], rows[1], markets, assets), slot[:slots].copy()
 
 
 def _columns(

@@ -115,17 +115,17 @@ class MarginFunctions:
     @cached_property
     def exact(self) -> tuple[Sqrt | tuple[tuple[Decimal, Decimal, Decimal], ...] | OpenInterest, ...]:
         """The functions as exact arithmetic takes them: every figure the shortest decimal of its float64."""
-        found: list[Sqrt | tuple[tuple[Decimal, Decimal, Decimal], ...] | OpenInterest] = []
+        functions: list[Sqrt | tuple[tuple[Decimal, Decimal, Decimal], ...] | OpenInterest] = []
         for function in self.functions:
             match function:
                 case Sqrt(base, factor, unit):
-                    found.append(Sqrt(_shortest(base), _shortest(factor), unit))
+                    functions.append(Sqrt(_shortest(base), _shortest(factor), unit))
                 case OpenInterest(base, lower, upper):
-                    found.append(OpenInterest(_shortest(base), _shortest(lower), _shortest(upper)))
+                    functions.append(OpenInterest(_shortest(base), _shortest(lower), _shortest(upper)))
                 case Tiers(whole=whole):
                     edge = _shortest(Decimal(_EDGE)) if whole else Decimal(1)
-                    found.append(tuple((low * edge, rate, cut) for low, rate, cut in deducted(function)))
-        return tuple(found)
+                    functions.append(tuple((low * edge, rate, cut) for low, rate, cut in deducted(function)))
+        return tuple(functions)
 
     def folded(
         self, price: Float, open_interest: Callable[[int], Fraction], unit: float
@@ -167,14 +167,14 @@ def grown_fraction(function: OpenInterest, open_interest: Fraction) -> Fraction:
 
 def deducted(function: Tiers) -> list[tuple[Decimal, Decimal, Decimal]]:
     """From, rate and cumulative deduction of each bracket; with it the requirement has no step."""
-    found: list[tuple[Decimal, Decimal, Decimal]] = []
+    rows: list[tuple[Decimal, Decimal, Decimal]] = []
     deduction = before = Decimal(0)
     for bracket in function.brackets:
         lower, rate = _shortest(bracket.lower), _shortest(bracket.rate)
         deduction += lower * (rate - before)
         before = rate
-        found.append((lower, rate, Decimal(0) if function.whole else deduction))
-    return found
+        rows.append((lower, rate, Decimal(0) if function.whole else deduction))
+    return rows
 
 
 def check(path: str, function: MarginFunction, *, initial: bool, market: bool) -> MarginFunction:
@@ -218,15 +218,15 @@ def check(path: str, function: MarginFunction, *, initial: bool, market: bool) -
                 raise wrong("brackets", "must hold at least one bracket", brackets)
             if whole and not initial:
                 raise wrong("whole", "must be false of a maintenance margin: it may have no step", whole)
-            for at, bracket in enumerate(brackets):
-                fraction(f"brackets[{at}].rate", bracket.rate)
-                figure(f"brackets[{at}].from", bracket.lower, Decimal(0))
-                if at == 0 and bracket.lower != 0:
+            for index, bracket in enumerate(brackets):
+                fraction(f"brackets[{index}].rate", bracket.rate)
+                figure(f"brackets[{index}].from", bracket.lower, Decimal(0))
+                if index == 0 and bracket.lower != 0:
                     raise wrong("brackets[0].from", "must be 0", bracket.lower)
-                if at and bracket.lower <= brackets[at - 1].lower:
-                    raise wrong(f"brackets[{at}].from", "must be more than the bracket's before", bracket.lower)
-                if at and bracket.rate < brackets[at - 1].rate:
-                    raise wrong(f"brackets[{at}].rate", "must not be less than the bracket's before", bracket.rate)
+                if index and bracket.lower <= brackets[index - 1].lower:
+                    raise wrong(f"brackets[{index}].from", "must be more than the bracket's before", bracket.lower)
+                if index and bracket.rate < brackets[index - 1].rate:
+                    raise wrong(f"brackets[{index}].rate", "must not be less than the bracket's before", bracket.rate)
     return function
 
 
@@ -242,11 +242,11 @@ def check_order(path: str, initial: MarginFunction, maintenance: MarginFunction)
         The message names the first size at which it is above, and both fractions.
     """
     for size in _telling_sizes(initial, maintenance):
-        most, least = _fraction(maintenance, size), _fraction(initial, size)
-        if most > least * _ROUNDING:
-            of = "an open interest" if isinstance(maintenance, OpenInterest) else "a size"
-            rule = f"must not be above the initial margin, {_text(least)}, as it is at {of} of {_text(size)}"
-            raise RiskDataError("venue", path, rule, value=_text(most))
+        required, allowed = _fraction(maintenance, size), _fraction(initial, size)
+        if required > allowed * _ROUNDING:
+            noun = "an open interest" if isinstance(maintenance, OpenInterest) else "a size"
+            rule = f"must not be above the initial margin, {_text(allowed)}, as it is at {noun} of {_text(size)}"
+            raise RiskDataError("venue", path, rule, value=_text(required))
 
 
 _TINY, _HUGE, _ROUNDING = Decimal("1e-9"), Decimal("1e18"), 1 + Decimal("1e-12")

@@ -407,11 +407,11 @@ class Policy:
 
 
 def _declared() -> dict[str, Figure]:
-    found = {}
+    figures = {}
     for name, hint in get_type_hints(Policy, include_extras=True).items():
         exact, figure = get_args(hint)
-        found[name] = replace(figure, name=name, optional=NoneType in get_args(exact))
-    return found
+        figures[name] = replace(figure, name=name, optional=NoneType in get_args(exact))
+    return figures
 
 
 FIGURES: dict[str, Figure] = _declared()
@@ -428,7 +428,7 @@ PolicyFields = msgspec.defstruct(
 """``policy`` of a venue file: names, JSON types and defaults, ranges not checked."""
 
 
-def read_policy(given: msgspec.Struct) -> Policy:
+def read_policy(source: msgspec.Struct) -> Policy:
     """Check the figures of a `PolicyFields`, and make them exact.
 
     Parameters
@@ -451,7 +451,7 @@ def read_policy(given: msgspec.Struct) -> Policy:
     >>> policy.fund, policy.slice_cooldown, policy.account_cap
     (Fraction(5, 2), Fraction(30, 1), None)
     """
-    return Policy(**{name: _read(figure, getattr(given, name)) for name, figure in FIGURES.items()})
+    return Policy(**{name: _read(figure, getattr(source, name)) for name, figure in FIGURES.items()})
 
 
 def _read(figure: Figure, value: Any) -> Any:
@@ -488,21 +488,21 @@ def _amount(path: str, value: Value | Decimal) -> Fraction:
     text = str(value)
     try:
         if "/" in text:
-            found = Fraction(text)
+            amount = Fraction(text)
         else:
             decimal = Decimal(text)
             if not decimal.is_finite():
                 raise ValueError
             if not decimal.is_zero() and decimal.adjusted() < -30:  # no digits are written out before the size is known
                 raise _wrong(path, "must be 0 or at least 1e-30", value)
-            found = Fraction(-1 if decimal.adjusted() > 30 else decimal)
+            amount = Fraction(-1 if decimal.adjusted() > 30 else decimal)
     except RiskDataError:
         raise
     except (ArithmeticError, ValueError):
         raise _wrong(path, "must be a decimal or a fraction", value) from None
-    if not 0 <= found <= 10**12:
+    if not 0 <= amount <= 10**12:
         raise _wrong(path, "must be from 0 to 10**12", value)
-    return found
+    return amount
 
 
 def _wrong(path: str, rule: str, value: object) -> RiskDataError:

@@ -217,20 +217,23 @@ class Units:
         rule = f"must be as in the venue that the {what} were read with ({{}}): read them with this venue"
         if self.settle_asset != venue.settle_asset:
             raise _wrong("settle_asset", rule.format(self.settle_asset), venue.settle_asset)
-        for name, mine, other in (("markets", self.markets, venue.markets), ("collateral", self.assets, venue.assets)):
-            for at, (before, now) in enumerate(zip_longest(mine, other, fillvalue="none")):
-                if before != now:
-                    raise RiskDataError("venue", f"{name}.symbol", rule.format(before), row=at, value=now)
+        for name, symbols, venue_symbols in (
+            ("markets", self.markets, venue.markets),
+            ("collateral", self.assets, venue.assets),
+        ):
+            for row, (symbol, venue_symbol) in enumerate(zip_longest(symbols, venue_symbols, fillvalue="none")):
+                if symbol != venue_symbol:
+                    raise RiskDataError("venue", f"{name}.symbol", rule.format(symbol), row=row, value=venue_symbol)
         units: tuple[tuple[str, tuple[str, ...], Sequence[Fraction | int], Sequence[Fraction | int]], ...] = (
             ("stepSize", self.markets, self.steps, venue.steps),
             ("tickSize", self.markets, self.ticks, venue.ticks),
             ("maxPrice in ticks", self.markets, self.highest, venue.highest),
             ("quantum", self.assets, self.quanta, venue.quanta),
         )
-        for name, symbols, own, given in units:
-            for symbol, unit, other_unit in zip(symbols, own, given, strict=True):
-                if unit != other_unit:
-                    raise RiskDataError("venue", name, rule.format(_plain(unit)), row=symbol, value=_plain(other_unit))
+        for name, symbols, sizes, venue_sizes in units:
+            for symbol, size, venue_size in zip(symbols, sizes, venue_sizes, strict=True):
+                if size != venue_size:
+                    raise RiskDataError("venue", name, rule.format(_plain(size)), row=symbol, value=_plain(venue_size))
 
 
 @dataclass(frozen=True, repr=False)
@@ -300,8 +303,8 @@ class Venue:
 
         if policy is not None and not isinstance(policy, Mapping):
             raise _wrong("policy", "must be a mapping of figures by name", type(policy).__name__)
-        given = {"backstop": backstop, "borrow_lend": borrow_lend}
-        changed = {name: rows for name, rows in given.items() if rows is not None}
+        lists = {"backstop": backstop, "borrow_lend": borrow_lend}
+        changed = {name: rows for name, rows in lists.items() if rows is not None}
         return load_venue(self.source | changed | {"policy": self.source["policy"] | dict(policy or {})})
 
     def to_json(self, path: str | Path) -> None:

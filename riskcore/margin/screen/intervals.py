@@ -51,8 +51,8 @@ class PriceIntervals:
             tables.append(BoundLookup(market, above_kink, tiers, asset, weight, borrow, borrow_tiers, *auto_close))
             bounds.fill_bound_lookup(one, other, tables[-1])
         lowest, highest = low[:markets], high[:markets]
-        there = highest > 0.0
-        spread = float((1.0 - lowest[there] / highest[there]).min(initial=1.0))
+        has_mark = highest > 0.0
+        spread = float((1.0 - lowest[has_mark] / highest[has_mark]).min(initial=1.0))
         return cls(low, high, tables[0], tables[1], spread)
 
     def max_interval_distance(self, values: Float) -> float:
@@ -70,10 +70,10 @@ class PriceIntervals:
         parts, confirmed = [Watchlist.of(columns, _NONE, *nothing)], [_NONE]
         for start in range(first, last, _AT_ONCE):
             end = min(start + _AT_ONCE, last)
-            slots, sure = np.empty((2, (end - start) * sweep.CHUNK), np.int64)
+            slots, certain = np.empty((2, (end - start) * sweep.CHUNK), np.int64)
             count = np.empty(2, np.int64)
-            bounds.watch_chunks(start, end, columns, self.worst, self.best, self.spread, slots, sure, count)
-            confirmed.append(sure[: count[1]])
+            bounds.watch_chunks(start, end, columns, self.worst, self.best, self.spread, slots, certain, count)
+            confirmed.append(certain[: count[1]])
             if count[0]:
                 parts.append(Watchlist.of(columns, slots[: count[0]].copy(), *nothing))
         return Watchlist.joined(parts), np.concatenate(confirmed)
@@ -84,7 +84,7 @@ class Watchlist:
     """Slots that are looked at, ascending, and where each is in columns of their own."""
 
     slots: Int
-    places: Int
+    own_slots: Int
     columns: SweepColumns
 
     @classmethod
@@ -96,16 +96,16 @@ class Watchlist:
     def joined(cls, parts: Sequence[Watchlist]) -> Watchlist:
         """Put several, of ascending slots, one behind the other."""
         starts = np.cumsum([0, *(len(part.columns.account) for part in parts)])
-        places = [start + part.places for start, part in zip(starts.tolist(), parts, strict=False)]
+        positions = [start + part.own_slots for start, part in zip(starts.tolist(), parts, strict=False)]
         slots = np.concatenate([part.slots for part in parts])
-        return cls(slots, np.concatenate(places), joined([part.columns for part in parts]))
+        return cls(slots, np.concatenate(positions), joined([part.columns for part in parts]))
 
     def update(self, columns: SweepColumns, slots: Int) -> Int:
         """Take over what changed of some slots; return those that are not here."""
-        at = np.searchsorted(self.slots, slots)
-        here = np.append(self.slots, -1)[at] == slots
-        pack.update_slots(slots[here], self.places[at[here]], columns, self.columns)
-        missing: Int = slots[~here]
+        index = np.searchsorted(self.slots, slots)
+        is_watched = np.append(self.slots, -1)[index] == slots
+        pack.update_slots(slots[is_watched], self.own_slots[index[is_watched]], columns, self.columns)
+        missing: Int = slots[~is_watched]
         return missing
 
 
@@ -114,5 +114,7 @@ def interval_values(prices: Prices | PriceTable) -> Float:
     asking = sorted(prices.venue.margin_functions.open_interest_markets)
     if not asking:
         return np.concatenate([prices.mark, prices.asset], axis=-1)
-    given, own = prices.open_interest[..., asking], prices.open_lots[asking] * prices.venue.markets.step_size[asking]
-    return np.concatenate([prices.mark, prices.asset, np.where(np.isnan(given), own, given)], axis=-1)
+    reported = prices.open_interest[..., asking]
+    accounts_own = prices.open_lots[asking] * prices.venue.markets.step_size[asking]
+    interest = np.where(np.isnan(reported), accounts_own, reported)
+    return np.concatenate([prices.mark, prices.asset, interest], axis=-1)

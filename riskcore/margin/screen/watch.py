@@ -60,11 +60,11 @@ class HolderIndex:
             (columns.position_group, columns.market, sweep_view.markets),
             (columns.balance_group, columns.asset, sweep_view.assets),
         ):
-            held = np.bincount(index, minlength=count + 1)
-            left_out = held > most
+            holders = np.bincount(index, minlength=count + 1)
+            left_out = holders > most
             left_out[count] = True  # what fills groups up
-            end = np.cumsum(np.where(left_out, 0, held))
-            start = np.where(left_out, -1, end - held)
+            end = np.cumsum(np.where(left_out, 0, holders))
+            start = np.where(left_out, -1, end - holders)
             slots.append(np.empty(int(end[-1]), np.uint32))
             pack.list_holders(offset, index, start.copy(), slots[-1])
             starts.append(np.where(left_out, -1, before + start)[:count])
@@ -78,8 +78,8 @@ class HolderIndex:
             return None
         if (self.end[items] - self.start[items]).sum() > most:
             return None
-        held = [self.slot[self.start[i] : self.end[i]] for i in items.tolist()]
-        return np.unique(np.concatenate(held)).astype(np.int64)
+        per_item = [self.slot[self.start[i] : self.end[i]] for i in items.tolist()]
+        return np.unique(np.concatenate(per_item)).astype(np.int64)
 
 
 class VolatilityEstimate:

@@ -76,15 +76,15 @@ def _refilled(
     assert venue.policy.refill_half_life is not None
     kept, consumed_lots = guard_state.books, guard_state.consumed_lots.copy()  # `record_fills` writes into it
     if before is not None and consumed_lots.any():
-        left = 0.5 ** ((time - before) / _SECOND / float(venue.policy.refill_half_life))
-        consumed_lots = np.floor(consumed_lots * left).astype(np.int64)
+        part_left = 0.5 ** ((time - before) / _SECOND / float(venue.policy.refill_half_life))
+        consumed_lots = np.floor(consumed_lots * part_left).astype(np.int64)
     if refused.any():
-        there = ~refused[_sides(kept) // 2]
-        kept, consumed_lots = _chosen(kept, there), consumed_lots[there]
+        is_kept = ~refused[_sides(kept) // 2]
+        kept, consumed_lots = _chosen(kept, is_kept), consumed_lots[is_kept]
     if books.price.size:
-        again = _repeated(kept, books) | ~np.diff(books.offset).reshape(-1, 2).any(axis=1)
+        is_repeated = _repeated(kept, books) | ~np.diff(books.offset).reshape(-1, 2).any(axis=1)
         old, new = _sides(kept), _sides(books)
-        goes_on, begins = again[old // 2], ~again[new // 2]
+        goes_on, begins = is_repeated[old // 2], ~is_repeated[new // 2]
         side = np.concatenate([old[goes_on], new[begins]])
         order = np.argsort(side, kind="stable")
 

@@ -52,18 +52,20 @@ class Guarded:
     guard_state: GuardState
 
 
-def guard(venue: Venue, guard_state: GuardState, before: int | None, time: int, given: Prices, books: Books) -> Guarded:
+def guard(
+    venue: Venue, guard_state: GuardState, before: int | None, time: int, prices: Prices, books: Books
+) -> Guarded:
     """Guard the prints of a tick; docs/one_tick.md has the rules. ``guard_state`` stays as it is.
 
     Parameters
     ----------
-    memory
+    guard_state
         What the guards remembered after the tick before.
     before
         Time of that tick, nanoseconds; None at the first one.
     time
         Time of this tick, nanoseconds.
-    given, books
+    prices, books
         Prices and books as the tick has them.
 
     Raises
@@ -79,8 +81,8 @@ def guard(venue: Venue, guard_state: GuardState, before: int | None, time: int, 
     stamp, sample = np.empty((3, count), np.int64), np.empty((2, count), np.int64)
     refused, prints, too_large = np.empty((count, 4), bool), np.empty((count, 4)), np.empty((2, count), bool)
     kernels.guard_prints(
-        time, policy.stale_nanoseconds, policy.clamp, markets.min_update, markets.max_update, given.given_mark,
-        given.given_index, given.last, bid, ask, guard_state.price, guard_state.time, used, price, stamp, refused,
+        time, policy.stale_nanoseconds, policy.clamp, markets.min_update, markets.max_update, prices.given_mark,
+        prices.given_index, prices.last, bid, ask, guard_state.price, guard_state.time, used, price, stamp, refused,
         prints,
     )  # fmt: skip
     kernels.sample_prints(markets.tick_size, used, guard_state.sample, sample, too_large)
@@ -95,13 +97,13 @@ def guard(venue: Venue, guard_state: GuardState, before: int | None, time: int, 
     )
     if guard_state.books is not None:
         books = _refilled(venue, guard_state, after, before, time, books, bad)
-    found = [Refusal(REASONS[kind], row, print_) for row, kind, print_ in sorted(refusals)]
-    return Guarded(used[MARK], used[INDEX], books, found, after)
+    in_order = [Refusal(REASONS[kind], row, print_) for row, kind, print_ in sorted(refusals)]
+    return Guarded(used[MARK], used[INDEX], books, in_order, after)
 
 
 def _not_a_sample(venue: Venue, used: Float, too_large: Bool) -> RiskDataError:
     """Of the first mark that is too large for a sample, or else the first premium."""
-    which, m = (int(at[0]) for at in np.nonzero(too_large))
+    which, m = (int(indices[0]) for indices in np.nonzero(too_large))
     if used[MARK, m] <= 0.0:
         rule = "must be > 0: it follows from an index that is below the book by more than itself"
         return RiskDataError("marks", venue.markets.symbol[m], rule, value=float(used[MARK, m]))

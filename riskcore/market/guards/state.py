@@ -105,8 +105,10 @@ class GuardState:
         market = np.arange(len(self.mark))
         seen = [np.flatnonzero(run.samples[0] != NO_SAMPLE) for run in self.runs]
         times = [len(rows) for rows in seen]
-        found = {
-            "markets": pd.DataFrame({name: getattr(self, of)[row] for name, (of, row) in _MARKET_COLUMNS.items()}),
+        tables = {
+            "markets": pd.DataFrame(
+                {name: getattr(self, attribute)[row] for name, (attribute, row) in _MARKET_COLUMNS.items()}
+            ),
             "samples": pd.DataFrame(
                 {
                     "second": np.repeat(np.array([run.second for run in self.runs], np.int64), times),
@@ -119,18 +121,18 @@ class GuardState:
         }
         if self.books is not None:
             side = _sides(self.books)
-            found["books"] = pd.DataFrame(
+            tables["books"] = pd.DataFrame(
                 {"market": side // 2, "side": 1 - 2 * (side % 2), "price": self.books.price, "lots": self.books.lots,
                  "consumed_lots": self.consumed_lots}
             )  # fmt: skip
-        return found
+        return tables
 
     @classmethod
     def from_frames(cls, venue: Venue, frames: Mapping[str, pd.DataFrame]) -> GuardState:
         """Read what `frames` gave; more columns may stand beside."""
         guard_state, markets = cls.opening(venue), frames["markets"]
-        for name, (of, row) in _MARKET_COLUMNS.items():
-            getattr(guard_state, of)[row] = markets[name].to_numpy()
+        for name, (attribute, row) in _MARKET_COLUMNS.items():
+            getattr(guard_state, attribute)[row] = markets[name].to_numpy()
         table = frames["samples"]
         for _, rows in table.groupby("second"):
             samples = np.full(guard_state.sample.shape, NO_SAMPLE)
@@ -146,16 +148,16 @@ class GuardState:
             guard_state.consumed_lots = consumed_lots
         return guard_state
 
-    def _sampled(self, before: int | None, time: int, fresh: Int) -> list[_Run]:
+    def _sampled(self, before: int | None, time: int, sample: Int) -> list[_Run]:
         """Go on to a tick: seconds since the one before had the samples of then, a tick on a second has fresh ones."""
         now = time // _SECOND
         oldest = now - SECONDS_OF_SAMPLES + 1
         runs = self.runs.copy()
         while runs and runs[0].second < oldest:
             run = runs.pop(0)
-            kept = run.second + run.seconds - oldest
-            if kept > 0:
-                runs.insert(0, run._replace(second=oldest, seconds=kept))
+            seconds_left = run.second + run.seconds - oldest
+            if seconds_left > 0:
+                runs.insert(0, run._replace(second=oldest, seconds=seconds_left))
         on_second = time % _SECOND == 0
         if before is not None:
             first = max(before // _SECOND + 1, oldest)
@@ -163,7 +165,7 @@ class GuardState:
             if past > 0:
                 _add(runs, first, past, self.sample)
         if on_second:
-            _add(runs, now, 1, fresh)
+            _add(runs, now, 1, sample)
         return runs
 
     def _mean(self, which: int, market: int) -> Fraction | None:
