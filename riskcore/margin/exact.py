@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
+from typing import Literal
 
 from ..kernels.margin import BELOW_AUTO_CLOSE, LIQUIDATING, SAFE
 from ..market import Prices
@@ -55,7 +56,7 @@ class Holding:
     ``exposure`` is the notional with open orders, ``notional`` without; ``kind`` is collateral, borrow or position.
     """
 
-    kind: str
+    kind: Literal["collateral", "borrow", "position"]
     row: int
     item: int
     quantity: Decimal

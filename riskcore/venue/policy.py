@@ -97,9 +97,9 @@ def _count(default: int | None, high: int, meaning: str, source: str = _CHOICE, 
     return Figure("count", default, meaning, source, unit, 1, high)
 
 
-def _choice(words: tuple[str, ...], meaning: str, source: str = _CHOICE) -> Figure:
-    """Declare a choice whose first word is the default."""
-    return Figure("choice", words[0], meaning, source, words=words)
+def _choice(meaning: str, source: str = _CHOICE) -> Figure:
+    """Declare a choice; the type of the field lists its words, the default first."""
+    return Figure("choice", None, meaning, source)
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,8 @@ class Policy:
     ]
     acmf_offset: Annotated[Fraction, _ratio("0.06", "Offset of the auto-close margin fraction.", "FTX, section 4")]
     haircut_size_unit: Annotated[
-        str,
+        Literal["notional", "quantity"],
         _choice(
-            ("notional", "quantity"),
             "Size of a balance in an `inverseSqrt` haircut.",
             "a choice of this engine, section 1.4",
         ),
@@ -163,17 +162,15 @@ class Policy:
         ),
     ]
     backstop_below_zero: Annotated[
-        str,
+        Literal["mark", "zero_price"],
         _choice(
-            ("mark", "zero_price"),
             "Price at which the backstop closes an account without equity; `zero_price` is the bankruptcy price.",
         ),
     ]
     fund: Annotated[Fraction, _settle_units(0, "Money of the fund at the start.")]
     shortfall: Annotated[
-        str,
+        Literal["non_recourse", "unsettled", "equity", "open_interest"],
         _choice(
-            ("non_recourse", "unsettled", "equity", "open_interest"),
             "Who bears what the fund cannot pay: the venue, the account later, or others by equity or open interest.",
             "the venue, section 5",
         ),
@@ -197,9 +194,8 @@ class Policy:
         ),
     ]
     adl_counterparties: Annotated[
-        str,
+        Literal["profitable", "opposing"],
         _choice(
-            ("profitable", "opposing"),
             "Which accounts with an opposing position ADL may choose.",
             "unofficial notes on the venue, section 5",
         ),
@@ -285,25 +281,22 @@ class Policy:
         int, _count(60, 86_400, "Length of the clock interval of `account_cap`.", unit="seconds")
     ]
     account_order: Annotated[
-        str,
+        Literal["mmr", "pro_rata", "random"],
         _choice(
-            ("mmr", "pro_rata", "random"),
             "Order in which accounts are liquidated.",
             "a choice of this engine, section 2.5",
         ),
     ]
     position_order: Annotated[
-        str,
+        Literal["relief", "largest", "pro_rata"],
         _choice(
-            ("relief", "largest", "pro_rata"),
             "Order in which the positions of an account are closed.",
             "a choice of this engine, section 2.5",
         ),
     ]
     harmful_slice: Annotated[
-        str,
+        Literal["waive", "send", "backstop"],
         _choice(
-            ("waive", "send", "backstop"),
             "What happens to a slice that would not lower the MMR: cut its fee, send it, or close by the backstop.",
             "a choice of this engine, section 2.4",
         ),
@@ -410,7 +403,9 @@ def _declared() -> dict[str, Figure]:
     figures = {}
     for name, hint in get_type_hints(Policy, include_extras=True).items():
         exact, figure = get_args(hint)
-        figures[name] = replace(figure, name=name, optional=NoneType in get_args(exact))
+        words = get_args(exact) if figure.kind == "choice" else ()
+        default = words[0] if words else figure.default
+        figures[name] = replace(figure, name=name, default=default, words=words, optional=NoneType in get_args(exact))
     return figures
 
 
