@@ -1,4 +1,4 @@
-"""Tables of pandas and of other libraries, and whether a table has the columns that are needed."""
+"""Reads tables of pandas and of other libraries, and checks that a table has the columns that are needed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FOREIGN = "tables of other libraries are taken as well, by the Arrow interface 
 
 
 def as_frame(table: str, source: Any) -> pd.DataFrame:
-    """Return a frame of pandas: the one given, or what another library's table (Polars, pyarrow, DuckDB) holds.
+    """Return a frame of pandas: the source itself, or a copy of another library's table (Polars, pyarrow, DuckDB).
 
     Raises
     ------
@@ -40,14 +40,14 @@ def as_frame(table: str, source: Any) -> pd.DataFrame:
 
 
 def is_frame(value: object) -> bool:
-    """Whether it is a table, of whatever library, and not a column of one."""
+    """Whether a value is a table of any library; a column of one is not."""
     return isinstance(value, pd.DataFrame) or (
         hasattr(value, "__arrow_c_stream__") and not isinstance(value, pd.Series | type)
     )
 
 
 def frame_as_html(table: pd.DataFrame, max_rows: int | None = None) -> str:
-    """Return a table for a page, every text in it as text; of more than ``max_rows`` rows the first, and how many."""
+    """Return a table as HTML, its text escaped; of more than ``max_rows`` rows the first, and the counts."""
     head = table if max_rows is None else table.head(max_rows)
     formatters = {name: lambda value: as_html(str(value)) for name in head.select_dtypes(["object", "str"])}
     page: str = head.to_html(index=False, border=0, escape=False, formatters=formatters)
@@ -73,7 +73,7 @@ def must_have(table: str, frame: pd.DataFrame, names: Sequence[str]) -> None:
 
 
 def missing(values: pd.Series[Any]) -> Bool:
-    """Where there is no value."""
+    """Whether each row has no value."""
     try:
         return values.isna().to_numpy()
     except ArithmeticError:  # a Decimal that signals when it is compared

@@ -1,4 +1,4 @@
-"""JSON that a venue sent, read into a declared shape; what does not fit is named by its path."""
+"""Reads JSON that a venue sent into a declared shape; an error names the path of the value that does not fit."""
 
 from __future__ import annotations
 

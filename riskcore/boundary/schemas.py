@@ -1,4 +1,4 @@
-"""The tables of users: their columns, and one line for the first value that breaks a rule."""
+"""Declares the columns of users' tables and checks them; an error names the first value that breaks a rule."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ def checked(
 ) -> pd.DataFrame:
     """Return the table with its columns in their types, or raise for the first value that breaks a rule.
 
-    Without ``unique`` a key may stand twice: for callers that sort the rows by it and see that themselves.
+    Without ``unique`` duplicate keys are not looked for: the caller sorts the rows by key and finds them.
     ``unit`` and ``own_clock`` are those of `times`.
 
     Raises
@@ -280,7 +280,7 @@ def checked(
 
 
 def _meant(name: str, columns: list[str]) -> str:
-    """Name the known column that is nearest to one that is not known, and all of them."""
+    """Advice for an unknown column: the nearest known one, and the list of all."""
     matches = get_close_matches(name.lower(), columns, 1)
     return (
         f"leave it out, or is it {matches[0]}? " if matches else "leave it out. "
@@ -288,7 +288,7 @@ def _meant(name: str, columns: list[str]) -> str:
 
 
 def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.DataFrame:
-    """Bring each column into its type: ids of one kind, times in nanoseconds, text, flags, numbers of any width."""
+    """Convert each column to its type: ids of one kind, times in nanoseconds, text, flags, numbers of any width."""
     for name in frame.columns:
         kind = _TABLES[table].columns[name].type
         if kind == "time":
@@ -308,7 +308,7 @@ def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Da
 
 
 def _numbers(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any] | None:
-    """Numbers of a column that is of another type, one by one, what is missing stays so; None where it has numbers."""
+    """Convert a column of another type to numbers, missing values to NaN; None where it has numbers already."""
     dtype = values.dtype
     if pd.api.types.is_float_dtype(dtype) or pd.api.types.is_integer_dtype(dtype):
         return None
@@ -322,7 +322,7 @@ def _numbers(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any] 
 
 
 def _flag(value: object) -> object:
-    """Read the text of a flag: one odd word in a CSV file makes text of the whole column."""
+    """Read the text of a flag: a single other word in a CSV file turns the whole column into text."""
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower(), value)
     return value if value is None or value is pd.NA or isinstance(value, int | float | np.number) else text_of(value)
@@ -376,7 +376,7 @@ def _must_be_there(table: str, column: str, values: pd.Series[Any]) -> None:
 
 
 def _duplicate(table: str, frame: pd.DataFrame, original: pd.DataFrame) -> tuple[int, RiskDataError] | None:
-    """First row whose key stands in an earlier row, and its refusal with the values as ``original``."""
+    """First row whose key an earlier row has, and its error with the values of ``original``."""
     key = _TABLES[table].unique
     repeated = frame.duplicated(list(key)).to_numpy()
     if not repeated.any():
@@ -390,7 +390,7 @@ def _duplicate(table: str, frame: pd.DataFrame, original: pd.DataFrame) -> tuple
 def _breach(
     table: str, name: str, values: pd.Series[Any], original: pd.Series[Any]
 ) -> tuple[int, RiskDataError] | None:
-    """First row that breaks a rule of its column, and its refusal with the value as ``original``."""
+    """First row that breaks a rule of its column, and its error with the value of ``original``."""
     column = _TABLES[table].columns[name]
     tested: Any = values.to_numpy() if column.type == "number" else values
     first, text = len(values), ""

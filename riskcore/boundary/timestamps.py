@@ -1,4 +1,4 @@
-"""Times of users in nanoseconds since the epoch, held to the years 2000 to 2200 and to a unit that is told."""
+"""Converts times of users to nanoseconds since the epoch; they must be of the years 2000 to 2200."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _unit_of(number: Any) -> str | None:
 
 
 def _no_time(value: object, unit: str) -> str:
-    """What is wrong with a value that is no time, and what to do."""
+    """Rule that a value breaks which is no time, and advice."""
     rule = f"must be a timestamp, ISO text or whole {_UNIT_NAMES[unit]} since the epoch, from 2000 to 2200"
     whole = isinstance(value, int | np.integer)
     if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | float | np.integer | np.floating):
@@ -112,7 +112,7 @@ def _no_time(value: object, unit: str) -> str:
 
 
 def instant(table: str, value: Any, unit: str = "ns", before: int | None = None) -> int:
-    """Nanoseconds since the epoch of one time, as of `times`; or of a clock of its own, which `riskcore.Tick` explains.
+    """Nanoseconds of one time, as of `times`, or of a clock that starts at 0, which `riskcore.Tick` explains.
 
     ``before`` is the time before it, None for the first.
     """
@@ -124,7 +124,7 @@ def instant(table: str, value: Any, unit: str = "ns", before: int | None = None)
 
 
 def _on_own_clock(value: int, before: int | None) -> bool:
-    """Whether whole nanoseconds outside the years 2000 to 2200 count from a zero of their own."""
+    """Whether whole nanoseconds outside the years 2000 to 2200 are of a clock that starts at 0."""
     if before is None:
         possible = 0 <= value < _FIRST // UNITS["us"] and not _within(value, "ms")
     else:
@@ -133,7 +133,7 @@ def _on_own_clock(value: int, before: int | None) -> bool:
 
 
 def has_own_clock(nanoseconds: int) -> bool:
-    """Whether the time of a tick counts from a zero of its own, not from the epoch."""
+    """Whether the time of a tick is of a clock that starts at 0, not at the epoch."""
     return nanoseconds < _FIRST
 
 

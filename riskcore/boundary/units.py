@@ -1,4 +1,4 @@
-"""Amounts in natural units as whole numbers of lots and quanta, exactly as decimal arithmetic gives them."""
+"""Converts amounts in natural units to whole lots and quanta and back, with the results of decimal arithmetic."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .._typing import Bool, Float, Int, Whole
 from .errors import RiskDataError
 
 _BLOCK = 1 << 15
-"""Rows that are worked on at a time: what a step leaves for the next is then still in the cache."""
+"""Rows per step: intermediate results stay in the cache."""
 
 
 @dataclass(frozen=True)
 class PerKind:
-    """A number of each row that depends on its kind alone, as the step size on the market: not written out by rows."""
+    """A number of each row that depends on its kind alone, as the step size on the market; stored once per kind."""
 
     values: Float
     kind: Whole
@@ -37,12 +37,12 @@ Numbers = Float | Int | PerKind
 
 
 def blocks(count: int) -> Iterator[slice]:
-    """Rows in pieces whose intermediate results stay in the cache, and small."""
+    """Slices of at most `_BLOCK` rows."""
     return (slice(first, min(first + _BLOCK, count)) for first in range(0, count, _BLOCK))
 
 
 def whole(table: str, column: str, values: Float, unit: Numbers, rule: str) -> Int:
-    """``values / unit`` as whole numbers; more than a rounding away from one is an error."""
+    """``values / unit`` as whole numbers; a ratio that rounding errors do not explain is an error."""
     result = np.empty(len(values), np.int64)
     for rows in blocks(len(values)):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -111,11 +111,13 @@ def half_even(table: str, column: str, factors: Sequence[Numbers], unit: Numbers
 def _half_even(factors: Sequence[Numbers], unit: Numbers, rows: Int, ratio: Float) -> Int:
     """``product(factors) / unit`` of some rows rounded half-even, exactly; ``ratio`` is the same in float64.
 
-    With decimals for the numbers the ratio is that of two whole numbers. What float64 leaves of it is short, so that
-    arithmetic that wraps has it right. What has too many digits for that is done in fractions.
+    Written as decimals, the numbers give a ratio of two whole numbers. Its float64 quotient is off by a few units at
+    most, so that the remainder fits 64 bits even where the products wrap. Rows with too many digits use fractions.
     """
     result = np.floor(ratio).astype(np.int64)
-    off = np.abs(ratio) * 8 * np.finfo(float).eps + 2  # the result may be, and the remainder that many divisors
+    off = (
+        np.abs(ratio) * 8 * np.finfo(float).eps + 2
+    )  # bound of the error of the result, in units, and of the remainder, in divisors
     divisor, exponent, is_exact = _decimals_of(unit, rows)
     dividend, exponent = np.ones(len(rows), np.int64), -exponent
     for factor in factors:
@@ -139,7 +141,7 @@ def _half_even(factors: Sequence[Numbers], unit: Numbers, rows: Int, ratio: Floa
 
 
 def _decimals_of(numbers: Numbers, rows: Int) -> list[Any]:
-    """What `_decimals` finds of some rows; once for what many rows share."""
+    """Results of `_decimals` for some rows; computed once per kind."""
     values: npt.NDArray[Any]
     if isinstance(numbers, PerKind):
         values, kind = numbers.values, numbers.kind[rows]
@@ -148,7 +150,7 @@ def _decimals_of(numbers: Numbers, rows: Int) -> list[Any]:
     else:
         return list(_decimals(numbers[rows]))
     digits, exponent, is_exact = _decimals(values)
-    for zeros in (8, 4, 2, 1):  # the fewer digits, the more room for those of the other numbers
+    for zeros in (8, 4, 2, 1):  # trailing zeros go into the exponent: the product then has fewer digits
         fewer, rest = np.divmod(digits, _TENS[zeros])
         digits, exponent = np.where(rest == 0, fewer, digits), exponent + zeros * (rest == 0)
     return [column[kind] for column in (digits, exponent, is_exact)]
@@ -156,7 +158,7 @@ def _decimals_of(numbers: Numbers, rows: Int) -> list[Any]:
 
 _TENS = 10 ** np.arange(19, dtype=np.int64)
 _MOST_PLACES = 22  # the largest exact power of ten in float64
-_UNSURE = 1e-6  # of a unit of the last digit: float64 tells the shortest decimal by more than that
+_UNSURE = 1e-6  # of a unit of the last digit; a product closer to a half is not decided
 
 
 def _decimals(values: npt.NDArray[Any]) -> tuple[Int, Int, Bool]:
@@ -183,7 +185,7 @@ def _nearest(values: npt.NDArray[Any], power: npt.NDArray[Any]) -> tuple[Int, np
     """Nearest whole numbers of ``values * power``, and whether they read back as the values: NaN if unsure."""
     product = values * power
     high, low = _halves(values), _halves(power)
-    # what rounding took from the product, exactly (Dekker)
+    # the rounding error of the product, exactly (Dekker)
     error = ((high[0] * low[0] - product) + high[0] * low[1] + high[1] * low[0]) + high[1] * low[1]
     whole = np.rint(product)
     off = (product - whole) + error

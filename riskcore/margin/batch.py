@@ -38,12 +38,12 @@ from .sweep import (
 T = TypeVar("T")
 PriceMaps: TypeAlias = "PriceMap | pd.DataFrame"
 
-_MARGINS = 1 << 22  # of a block of full tables, unless a single one has more
-_FEW = 1 << 14  # accounts that are all looked at in less time than intervals take
+_MARGINS = 1 << 22  # rows of all tables of a block together, unless a single table has more
+_FEW = 1 << 14  # below so many accounts, computing all takes less time than making intervals
 _FIRST, _SHORTEST, _LONGEST = 64, 8, 512  # rows of a block
 _MAX_SELECTED = 1 << 22  # accounts that may be selected at the rows of a block, all rows together
-_COPY = 16  # accounts that are looked at in the time of copying one
-_PARTS, _PART, _WORTH_PARTS = 8, 32, 4096  # of a block: into how many, of how many rows at least, accounts watched
+_COPY = 16  # accounts that are computed in the time of copying one
+_PARTS, _PART, _WORTH_PARTS = 8, 32, 4096  # parts of a block, least rows of a part, least accounts in doubt
 _NONE = np.empty(0, np.int64)
 
 
@@ -267,9 +267,9 @@ def sweep_table(accounts: Accounts, prices: PriceTable, threads: int | None) -> 
 def select_table(
     accounts: Accounts, prices: PriceTable, threads: int | None, then: Callable[[Selection], T]
 ) -> Iterator[T]:
-    """What becomes of the selection at each row of prices that are complete, in their order.
+    """Results of ``then`` for the selection at each row of prices, in their order.
 
-    Each block is the work of one thread. How long blocks are depends on which is done first, what is selected does not.
+    Each block is the work of one thread. The lengths of blocks depend on timing, the selections do not.
     """
     chunks = chunk_count(accounts.sweep_view.columns)
     threads = thread_count(threads, chunks, CHUNKS_WORTH_A_THREAD)
@@ -302,7 +302,7 @@ def select_table(
 
 @dataclass
 class _Blocks(Generic[T]):
-    """What becomes of the selections, block by block, and how many rows the next one best has."""
+    """Computes selections block by block, and chooses the length of the next block."""
 
     accounts: Accounts
     prices: PriceTable
@@ -317,7 +317,7 @@ class _Blocks(Generic[T]):
         return self.length, len(self.accounts) >= _FEW
 
     def take(self, first: int, last: int, with_intervals: bool) -> list[T] | None:
-        """Take the rows ``first:last``; None if too many accounts may be selected at them to hold them at once."""
+        """Results of the rows ``first:last``; None if too many accounts may be selected to keep them in memory."""
         columns, count, length = self.accounts.sweep_view.columns, len(self.accounts), last - first
         if not with_intervals:
             return self._rows(columns, _NONE, first, last)
@@ -338,14 +338,14 @@ class _Blocks(Generic[T]):
         return results
 
     def _in_doubt(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> tuple[SweepColumns, Int]:
-        """Columns of those who may be above or below 100 % at some rows; rows of those who are above at all of them."""
+        """Columns of the accounts in doubt at these rows, and rows of the accounts above 100 % at all of them."""
         values = interval_values(self.prices.rows(first, last))
         intervals = PriceIntervals.around(self.prices.row(first), np.fmin.reduce(values), np.fmax.reduce(values))
         watch, confirmed_slots = intervals.tried(columns, 0, chunk_count(columns))
         return watch.columns, np.sort(np.concatenate([confirmed, columns.account[confirmed_slots].astype(np.int64)]))
 
     def _rows(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> list[T]:
-        """Look at some accounts at each row; others are known to be above 100 %."""
+        """Compute the accounts of some columns at each row; the ``confirmed`` ones are above 100 %."""
         results = []
         for t in range(first, last):
             prices = self.prices.row(t)

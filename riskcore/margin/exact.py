@@ -1,4 +1,4 @@
-"""Margin of a single account in exact arithmetic, for where the last bit of float64 would decide.
+"""Margin of a single account in exact arithmetic, for accounts so near an edge that rounding would decide.
 
 Every float64 stands for the shortest decimal that reads back as it. Sums and products of those are exact in the 60
 digits used here; square roots and quotients are right to 60 digits.
@@ -21,9 +21,9 @@ _CONTEXT = Context(prec=60)
 
 @dataclass(frozen=True)
 class ExactMargin:
-    """Net equity, exposure and maintenance margin of an account in settle units, and where it stands.
+    """Net equity, exposure and maintenance margin of an account in settle units, and its status.
 
-    ``requirement`` and ``value`` hold the maintenance margin and the signed worth of each position row, ``borrowed``
+    ``requirement`` and ``value`` hold the maintenance margin and the signed value of each position row, ``borrowed``
     the maintenance margin of each balance row that is a borrow.
     """
 
@@ -51,7 +51,7 @@ class ExactMargin:
 
 @dataclass(frozen=True)
 class Holding:
-    """A balance or position row: what it adds to equity and exposure, and the notionals that need margin.
+    """A balance or position row: its contributions to equity and exposure, and its notional.
 
     ``exposure`` is the notional with open orders, ``notional`` without; ``kind`` is collateral, borrow or position.
     """
@@ -75,7 +75,7 @@ def decimal(value: float | Fraction) -> Decimal:
 
 
 def requirement(prices: Prices, margin_function: int, notional: Decimal, price: Decimal) -> Decimal:
-    """What a margin function requires of a notional at an item's price, in settle units."""
+    """Margin that a function requires of a notional at an item's price, in settle units."""
     function = prices.venue.margin_functions.exact[margin_function]
     if isinstance(function, Sqrt):
         size = notional / price if function.unit == "quantity" else notional
@@ -91,7 +91,7 @@ def requirement(prices: Prices, margin_function: int, notional: Decimal, price: 
 
 
 def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:
-    """What an account has and owes; the rules are those of `riskcore.kernels.margin.account_margin`."""
+    """Balances, borrows and positions of an account, by the rules of `riskcore.kernels.margin.account_margin`."""
     venue, columns = prices.venue, accounts.columns
     markets, assets, policy = venue.markets, venue.assets, venue.policy
     rows: list[Holding] = []
@@ -196,7 +196,7 @@ def equity_share(margin: ExactMargin, requirement: Decimal, equity: Decimal | Fr
 def zero_price_flow(
     margin: ExactMargin, row: int, equity: Decimal | Fraction, band: Fraction, quantum: Fraction
 ) -> int:
-    """Settle quanta that closing a position at its zero price brings the account: its worth less its equity share.
+    """Settle quanta that closing a position at its zero price brings the account: its value less its equity share.
 
     With equity below zero the price lies beyond the mark, by at most ``band`` of it.
     """

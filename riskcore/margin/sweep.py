@@ -1,4 +1,4 @@
-"""The sweep: the margin table of all accounts at prices that are complete, and who is at 100 %."""
+"""The sweep: the margin table of all accounts at complete prices, and the selection of those at 100 %."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ..market import Prices
 from ..state import Accounts, SweepView, chunk_count
 from . import exact
 
-ACCOUNTS_WORTH_A_THREAD = 50_000  # accounts, one by one
+ACCOUNTS_WORTH_A_THREAD = 50_000  # of accounts that are computed one by one
 _NOTHING, _NOBODY = np.empty(0), np.empty(0, np.uint8)
-CHUNKS_WORTH_A_THREAD = 50  # eight accounts abreast
+CHUNKS_WORTH_A_THREAD = 50  # of chunks of the packed sweep
 _CACHED = 4  # chunks that stay in the cache while they meet many vectors of prices
 
 
@@ -74,7 +74,7 @@ class MarginTable:
     def mmr(self) -> Float:
         """Maintenance margin over net equity; at exactly 1 an account is liquidatable."""
         ratio = _ratio(self.maintenance_margin, self.net_equity, self.exposure)
-        # where float64 could not decide, exact arithmetic did: the ratio says the same
+        # exact arithmetic decided the status where float64 could not: the ratio follows it
         above = self.liquidatable
         return np.where(above, np.maximum(ratio, 1.0), np.minimum(ratio, np.nextafter(1.0, 0.0)))
 
@@ -191,7 +191,7 @@ def margin_tables(
 
 @dataclass(frozen=True)
 class _Listed:
-    """What a kernel over chunks lists: 4 * account + why, those of chunk w from 4096 w on, and how many those are."""
+    """Accounts that a kernel lists: 4 * account + reason, those of chunk w from 4096 w on, and counts by chunk."""
 
     found: Int
     counts: Int
@@ -201,7 +201,7 @@ class _Listed:
         return cls(np.empty(len(columns.account), np.int64), np.empty(chunk_count(columns), np.int64))
 
     def accounts(self) -> tuple[Int, Int]:
-        """Rows of the accounts, and why they are listed."""
+        """Rows of the accounts, and the reason of each."""
         starts = range(0, len(self.found), sweep.CHUNK)
         parts = [self.found[start : start + n] for start, n in zip(starts, self.counts.tolist(), strict=True)]
         listed = np.concatenate(parts) if parts else self.found
@@ -275,7 +275,7 @@ class _Sweep:
 
 
 def selected(accounts: Accounts, columns: SweepColumns, prices: Prices, *, threads: int | None = None) -> Int:
-    """Rows of the accounts at a maintenance margin ratio of 1 or more, ascending, of those that some columns hold."""
+    """Rows of the accounts of some columns that are at a maintenance margin ratio of 1 or more, ascending."""
     accounts.units.must_fit(prices.venue.units)
     listed = _Listed.room(columns)
 
@@ -294,7 +294,7 @@ def selected(accounts: Accounts, columns: SweepColumns, prices: Prices, *, threa
 
 
 def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None) -> MarginTable:
-    """Margin of some accounts, from their own columns, and exactly where float64 cannot decide."""
+    """Margin of some accounts, computed one by one, exactly where float64 cannot decide."""
     accounts.units.must_fit(prices.venue.units)
     if not len(row):  # most ticks select nobody
         return MarginTable(accounts.ids[:0], _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOBODY, time)

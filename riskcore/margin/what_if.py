@@ -1,4 +1,4 @@
-"""Questions to a state that stays as it is: what if these fills, transfers and prices; how large an order."""
+"""Hypothetical margins: after fills, transfers and price shocks, and the largest order that an account may place."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ _SHOCK = Rule(math.nextafter(-1.0, 0.0), LARGEST, "must be a finite number > -1"
 
 
 def _shocked(prices: Prices, shocks: Shocks) -> Prices:
-    """Prices moved by a part of themselves."""
+    """Prices after relative shocks."""
     venue = prices.venue
     markets, assets = venue.markets.symbol, venue.assets.symbol
     names = (*markets, *(a for a in assets if a not in markets))

@@ -195,7 +195,7 @@ _LEVEL_RULES = {
 
 
 def _copied_whole(name: str, array: object) -> Int:
-    """Whole numbers of a user's array, copied: they are kept for longer than the call."""
+    """Copy a user's array of whole numbers: books outlive the call."""
     if not (isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype.kind in "iu"):
         kind = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise RiskDataError("books", name, "must be a one-dimensional array of whole numbers", value=kind)
@@ -206,6 +206,6 @@ def _copied_whole(name: str, array: object) -> Int:
 
 @lru_cache(maxsize=16)
 def _no_books(rows: int) -> Books:
-    """No level of any book; shared, nobody writes to books."""
+    """Empty books, shared: nobody writes to books."""
     none = np.empty(0, np.int64)
     return Books(np.zeros(2 * rows + 1, np.int64), none, none, np.zeros(rows, np.int64))

@@ -1,4 +1,4 @@
-"""Prices of many instants, read and refused all at once."""
+"""Prices of many instants, checked before the first is used."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class PriceTable:
             if missing.any():
                 needed = np.unique(item[np.any([quantity != 0 for quantity in quantities], axis=0)])
                 is_wrong |= missing[:, needed].any(axis=1)
-        if is_wrong.any():  # alone, such a row says what is wrong with it
+        if is_wrong.any():  # the error of this instant alone
             t = int(is_wrong.argmax())
             with of_row(time[t]):
                 Prices.of_tick(venue, accounts, Tick(0, mark[t], None, index[t], asset[t], open_interest[t]))
@@ -156,7 +156,7 @@ class PriceTable:
         )
 
     def rows(self, first: int, last: int) -> PriceTable:
-        """Return some instants alone."""
+        """Return the instants ``first:last``."""
         return replace(
             self, **{f.name: getattr(self, f.name)[first:last] for f in fields(self) if f.name not in _OF_ALL}
         )

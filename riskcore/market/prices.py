@@ -26,13 +26,13 @@ class Prices:
     Attributes
     ----------
     mark, index : ndarray of float64, shape (M,)
-        Those that count: guarded, in a run.
+        Prices in use: in a run, those that the guards accepted or derived.
     given_mark, given_index, last : ndarray of float64, shape (M,)
         Mark, index and price of the last trade as the tick has them.
     given_asset : ndarray of float64, shape (K,)
         Prices of assets as the tick has them.
     asset : ndarray of float64, shape (K,)
-        Those, and what follows for the others from the markets.
+        The same, completed with prices that follow from the markets.
     open_interest, funding_rate : ndarray of float64, shape (M,)
         Quantity, and rate, as the tick has them.
     open_lots : ndarray of int64, shape (M,)
@@ -114,7 +114,7 @@ class Prices:
         )
 
     def guarded(self, accounts: Accounts, mark: Float, index: Float) -> Prices:
-        """Put the guarded marks and indexes in the place of those that the tick gave.
+        """Replace the marks and indexes of the tick by the guarded ones.
 
         Raises
         ------
@@ -155,7 +155,7 @@ class Prices:
         return replace(self, mark=mark, index=index, asset=value)
 
     def _cover(self, accounts: Accounts, rule: str) -> None:
-        """Refuse to go on where something that an account holds has no price."""
+        """Refuse prices that are missing for a position, order or balance of an account."""
         mark, asset, venue = self.mark, self.asset, self.venue
         columns = accounts.columns
         if first_missing(mark) >= 0:
@@ -181,7 +181,7 @@ class Prices:
 
     @cached_property
     def arrays(self) -> PriceArrays:
-        """Prices folded with lot and quantum once, beside the margin rules that they meet."""
+        """Prices per lot and quantum, and the coefficients of the margin functions at these prices."""
         assets, policy, margin_functions = self.venue.assets, self.venue.policy, self.venue.margin_functions
         lots, quanta = self.venue.settle_quanta
         unit = float(self.venue.settle_quantum)
@@ -210,13 +210,13 @@ class Prices:
         )
 
     def forget(self) -> None:
-        """Free what was worked out from the prices; it is worked out again if asked for."""
+        """Drop the cached `arrays` and `lookup`; they are computed again on demand."""
         for name in ("arrays", "lookup"):
             vars(self).pop(name, None)
 
     @cached_property
     def lookup(self) -> SweepLookup:
-        """The same, laid out as a sweep looks it up."""
+        """The same figures, laid out as a sweep looks them up."""
         market, above_kink = np.empty((2, len(self.mark) + 1, 4))
         asset, weight, borrow, borrow_above_kink = np.empty((4, len(self.asset) + 1, 4))
         columns, venue = self.arrays, self.venue
@@ -250,7 +250,7 @@ def _must_not_pass_max_price(venue: Venue, mark: Float) -> None:
 
 
 def _open_lots(venue: Venue, accounts: Accounts, reported: Float) -> Int:
-    """Larger of the accounts' long and short lots, of the markets whose margin function asks and has no better."""
+    """Larger of the accounts' long and short lots, for markets whose margin function needs an open interest."""
     open_lots = np.zeros(len(reported), np.int64)
     if asking := venue.margin_functions.open_interest_markets:
         for m in asking.intersection(np.flatnonzero(np.isnan(reported)).tolist()):

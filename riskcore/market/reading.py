@@ -1,4 +1,4 @@
-"""Numbers by symbol or by time, each held to its range."""
+"""Reads numbers by symbol or by time, each checked against its range."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PriceVector: TypeAlias = "PriceMap | Float"
 
 @lru_cache(maxsize=16)
 def no_prices(rows: int) -> Float:
-    """NaN for every row; shared, nobody writes to the prices of a tick."""
+    """NaN for every row, shared: nobody writes to the prices of a tick."""
     return np.full(rows, np.nan)
 
 
@@ -39,14 +39,14 @@ def _pairs(table: str, prices: PriceMap | None) -> Iterable[tuple[Any, Any]]:
 
 
 class Rule(NamedTuple):
-    """Range of a number, both ends included, and its words."""
+    """Range of a number, both ends included, and its text."""
 
     lowest: float
     highest: float
     text: str
 
     def broken_by(self, value: float) -> str:
-        """Words of the rule that a number breaks."""
+        """Text of the rule that a number breaks."""
         if LARGEST < value < math.inf and self.highest == LARGEST:
             return f"must be at most {LARGEST}"
         return f"must be at least {self.lowest}" if 0.0 < value < self.lowest else self.text
@@ -89,7 +89,7 @@ def by_symbol(
 
 
 def _column(table: str, values: npt.NDArray[Any], rows: Mapping[str, int], rule: Rule) -> Float:
-    """Numbers that stand in the order of the rows already, NaN for none."""
+    """Check an array of numbers in the order of the rows, NaN for none."""
     if values.shape != (len(rows),) or values.dtype.kind not in "fiu":
         text = f"must be {len(rows)} numbers, in the order of the venue, not {values.dtype} of shape {values.shape}"
         raise RiskDataError(table, None, text)
@@ -117,7 +117,7 @@ def by_time(table: str, frame: pd.DataFrame, rows: Mapping[str, int], what: str,
     fits = (rule.lowest <= numbers) & (numbers <= rule.highest) | np.isnan(numbers)
     if numbers.shape[1] == len(set(target)) and -1 not in target and np.all(fits):
         result[:, target] = numbers
-    else:  # something is wrong, or unusual: row by row, as it would be alone
+    else:  # an error, or another type of column: row by row, which finds the error's row
         for n, (time, values) in enumerate(zip(frame.index, frame.to_numpy(object), strict=True)):
             row = pd.Series(values, frame.columns, dtype=object)
             with of_row(time):
@@ -127,7 +127,7 @@ def by_time(table: str, frame: pd.DataFrame, rows: Mapping[str, int], what: str,
 
 @contextmanager
 def of_row(time: Any) -> Iterator[None]:
-    """Say at which instant of many something is wrong."""
+    """Add the row of the instant to an error."""
     try:
         yield
     except RiskDataError as error:

@@ -105,9 +105,9 @@ class Tick:
         return Books.from_frame(venue, frame, time, unit=self.unit)
 
     def _plain_books(self, venue: Venue, time: int) -> Books | None:
-        """Books of a mapping, whole columns at a time; None where something is wrong or unusual.
+        """Books of a mapping, read by columns; None where they have an error or another form.
 
-        `_levels` then goes through it level by level, and says where what is wrong.
+        `_levels` then reads them level by level, and its error names the level.
         """
         if not isinstance(self.books, Mapping):
             return None
@@ -141,7 +141,7 @@ class Tick:
         book_time = np.zeros(len(listing.symbol), np.int64)
         try:
             for market, stamp in (self._book_times(venue, time) if self.book_times else {}).items():
-                if listing.row[market] in book_row:  # one without a level was not seen
+                if listing.row[market] in book_row:  # a book without a level has no time
                     book_time[listing.row[market]] = stamp
             ticks, lots = units.whole("books", "price", amounts.ravel(), unit, "").reshape(2, -1)
             return Books(offset.cumsum(), ticks, lots, book_time, venue.book_units).checked(venue, time)
@@ -163,7 +163,7 @@ class Tick:
                 raise RiskDataError("books", market, rule, value=text_of(book))
             for name, levels in book.items():
                 side = _SIDES.get(name) if isinstance(name, str) else None
-                # what ccxt and the venues have beside the sides is no list; a misspelt side is
+                # other entries of ccxt and of the venues are no lists; a misspelt side is a list
                 if side is None and "bids" in book and "asks" in book and not isinstance(levels, _LISTS):
                     continue
                 try:
@@ -208,7 +208,7 @@ _NUMBERS = {float, int, str, Decimal, np.float64}
 
 
 def _columns(levels: object) -> Float | None:
-    """Price and quantity of the levels of a side, shape (N, 2), where all are numbers or text that says one."""
+    """Price and quantity of the levels of a side, shape (N, 2); None unless all are numbers or their text."""
     if not isinstance(levels, _LISTS) or (isinstance(levels, np.ndarray) and not levels.ndim):
         return None
     if not len(levels):

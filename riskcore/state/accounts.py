@@ -100,11 +100,14 @@ class Accounts:
             "settings": pd.DataFrame(columns=["account"]) if settings is None else settings,
         }  # fmt: skip
         del positions, balances
-        pyarrow.default_memory_pool().release_unused()  # it keeps what reading took, and NumPy cannot use that
+        pyarrow.default_memory_pool().release_unused()  # Arrow keeps the memory that reading the tables took
         try:
             rows = _rows(venue, frames)
         except RiskDataError:
-            for name, frame in frames.items():  # a key that stands twice is said first: reading meets it last
+            for (
+                name,
+                frame,
+            ) in frames.items():  # a duplicate key is reported before any other error; `_rows` finds it last
                 schemas.checked(name, frame)
             raise
         del frames
@@ -246,7 +249,7 @@ class Accounts:
                7 SOL_USDC_PERP      10.0        180.0
         """
         must_fit(self, venue)
-        unchanging = copy(self)  # an engine goes on with its own
+        unchanging = copy(self)  # an engine goes on changing its accounts
         positions, balances = changed_rows(unchanging, venue, fills, transfers)
         return Accounts.from_rows(
             venue, unchanging.ids, positions, balances, unchanging.orders, unchanging.leverage_limit,
@@ -255,12 +258,12 @@ class Accounts:
 
     @property
     def markets(self) -> int:
-        """How many the venue has."""
+        """Number of markets of the venue."""
         return len(self.units.markets)
 
     @property
     def assets(self) -> int:
-        """How many the venue has."""
+        """Number of assets of the venue."""
         return len(self.units.assets)
 
     @property
@@ -298,7 +301,7 @@ class Accounts:
         return any(_owner(getattr(self.columns, name)).flags.writeable for name in _CHANGING)
 
     def view(self) -> Accounts:
-        """Return the same accounts, to look at alone: arrays that nobody can write to."""
+        """Return the same accounts with read-only views of their arrays."""
         columns = AccountColumns(*(_locked(column) for column in self.columns))
         orders = Orders(**{f.name: _locked(getattr(self.orders, f.name)) for f in fields(Orders)})
         return replace(
@@ -306,7 +309,7 @@ class Accounts:
         )
 
     def frozen(self) -> Accounts:
-        """Return a view of arrays that nobody else has, and that nobody can write to from now on."""
+        """Make these arrays read-only, which nobody else may have, and return a view of them."""
         for array in (*self.columns, *vars(self.orders).values(), self.ids, self.leverage_limit):
             _owner(array).flags.writeable = False
         return self.view()
@@ -318,15 +321,15 @@ class Accounts:
         return self.copy().frozen() if self.may_change else self
 
     def __deepcopy__(self, memo: object) -> Accounts:
-        """As of a copy: of what cannot change one is enough."""
+        """As a copy: arrays that cannot change are shared."""
         return self.__copy__()
 
     def __getstate__(self) -> dict[str, object]:
-        """What a pickle holds: nothing that follows from the rest."""
+        """Fields of a pickle: the cached sweep view is left out."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        """Take over what came out of a pickle; nobody else has it."""
+        """Set the fields from a pickle, and make the arrays read-only."""
         vars(self).update(state)
         vars(self).update(vars(self.frozen()))
 
@@ -386,7 +389,7 @@ class Accounts:
             raise KeyError(account)
         try:
             row = bisect_left(self.ids, account)
-        except TypeError:  # text among whole numbers, or the other way round
+        except TypeError:  # the id is text and the ids are whole numbers, or the other way round
             raise KeyError(account) from None
         if row == len(self) or self.ids[row] != account:
             raise KeyError(account)
@@ -394,7 +397,7 @@ class Accounts:
 
 
 def must_fit(accounts: object, venue: Venue) -> None:
-    """Refuse what are no accounts or no venue, and accounts that were read with a venue of other units.
+    """Refuse values that are not Accounts and a Venue, and accounts that were read with a venue of other units.
 
     Raises
     ------
@@ -412,7 +415,7 @@ _CHANGING = (
 
 
 def _copied(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Copy a column; one of hardly anything but zeros takes no memory for them."""
+    """Copy a column; a column of mostly zeros takes no memory for their pages."""
     if 8 * np.count_nonzero(column) > len(column):
         return column.copy()
     copy, filled = np.zeros(column.shape, column.dtype), np.flatnonzero(column)
@@ -421,7 +424,7 @@ def _copied(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _owner(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the array whose memory it is."""
+    """Return the array that owns the memory of a view."""
     return array.base if isinstance(array.base, np.ndarray) else array
 
 

@@ -1,4 +1,4 @@
-"""Account ids of several tables: which there are, in ascending order, and which of them each row has."""
+"""Distinct account ids of several tables in ascending order, and the rank of each row's id."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..kernels import id_encoding as kernels
 
 Row = npt.NDArray[np.int32]
 
-_DENSE = 8  # numbers that lie this close together are told apart in a table of their range, without sorting
-_PLACES = 64  # bytes of a text that are looked at before the rest of it
+_DENSE = 8  # numbers in a range at most this many times their count are ranked by a table of the range, without sorting
+_PLACES = 64  # bytes of a text that its number may encode
 
 
 def order(key: Int) -> Int:
-    """Rows in ascending order of their key, which is not negative and is spoilt.
+    """Rows in ascending order of their key; keys are not negative, and the array is overwritten.
 
     A key that leaves room for the row's number is sorted together with it: NumPy sorts numbers several times faster
     than it sorts rows by numbers.
@@ -39,7 +39,7 @@ def order(key: Int) -> Int:
 
 
 def ranked_numbers(columns: Sequence[Int]) -> tuple[Int, list[Row]]:
-    """Distinct numbers of all columns, ascending, and the place of each row's among them."""
+    """Distinct numbers of all columns, ascending, and the rank of each row's number."""
     starts = [_starts(column[1:] != column[:-1]) for column in columns]
     runs = [column if start is None else column[start] for column, start in zip(columns, starts, strict=True)]
     low, high = min(int(run.min()) for run in runs), max(int(run.max()) for run in runs)
@@ -63,7 +63,7 @@ def ranked_numbers(columns: Sequence[Int]) -> tuple[Int, list[Row]]:
 
 
 def ranked_texts(columns: Sequence[pd.Series[Any]]) -> tuple[npt.NDArray[np.object_], list[Row]]:
-    """Distinct texts of all columns, ascending, and the place of each row's among them.
+    """Distinct texts of all columns, ascending, and the rank of each row's text.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def ranked_texts(columns: Sequence[pd.Series[Any]]) -> tuple[npt.NDArray[np.obje
 
 
 def likenesses(ids: npt.NDArray[np.object_]) -> tuple[Int, Int]:
-    """Places of texts that say the same as the text beside them but for blanks, invisible marks, accents or zeros."""
+    """Pairs of rows whose texts differ only in blanks, invisible characters, accent encoding or leading zeros."""
     try:
         texts = pa.array(ids, pa.large_string())
     except UnicodeEncodeError:  # half of a surrogate pair
@@ -103,7 +103,7 @@ def likenesses(ids: npt.NDArray[np.object_]) -> tuple[Int, Int]:
     if not rows.size:
         return rows, rows
     written = plain(texts.take(pa.array(rows)))
-    # a text that is not odd is written plainly: it is the one that an odd text may stand for
+    # a text that is not odd is in normal form: an odd text may stand for it
     first_row = pc.index_in(written, texts).fill_null(-1).to_numpy()
     encoded = written.dictionary_encode().indices.to_numpy()
     first = np.full(len(rows), -1)
@@ -114,7 +114,7 @@ def likenesses(ids: npt.NDArray[np.object_]) -> tuple[Int, Int]:
 
 
 def nearest(id_: object, ids: npt.NDArray[Any]) -> str:
-    """Say in a message which of the ids is perhaps meant by one that is not among them; nothing where none is near."""
+    """Text for a message about an unknown id: the known id that it may stand for, empty where there is none."""
     written = [str(known).encode(errors="replace").decode() for known in (*ids.tolist(), id_)]
     texts = plain(pa.array(written, pa.large_string())).to_pylist()
     match = next((known for known, text in zip(ids.tolist(), texts, strict=False) if text == texts[-1]), None)
@@ -124,7 +124,7 @@ def nearest(id_: object, ids: npt.NDArray[Any]) -> str:
 
 
 def plain(texts: pa.Array) -> pa.Array:
-    """The texts in the form in which those that differ by their writing alone are equal."""
+    """Normalised texts: those that differ in writing alone become equal."""
     texts = pc.utf8_normalize(texts, "NFC")
     for pattern, kept in (
         (r"^[\pZ\pC]+|[\pZ\pC]+$|[\p{Cf}\p{Cc}]+", ""),
@@ -135,16 +135,16 @@ def plain(texts: pa.Array) -> pa.Array:
 
 
 def _starts(changes: Bool) -> Int | None:
-    """First rows of the runs of equal rows, None where most runs are of one row.
+    """First rows of the runs of equal rows, None where most runs have one row.
 
-    From whether each row but the first is another than the one before.
+    ``changes`` says whether each row but the first differs from the row before.
     """
     count = np.count_nonzero(changes) + 1
     return np.flatnonzero(np.append(True, changes)) if 2 * count <= len(changes) else None
 
 
 def _spread(ranks: Sequence[Row], starts: Sequence[Int | None], columns: Sequence[Any]) -> list[Row]:
-    """Rank of every row, from those of the runs."""
+    """Rank of every row, from the ranks of the runs."""
     return [
         rank if start is None else np.repeat(rank, np.diff(start, append=len(column)))
         for rank, start, column in zip(ranks, starts, columns, strict=True)
@@ -152,17 +152,17 @@ def _spread(ranks: Sequence[Row], starts: Sequence[Int | None], columns: Sequenc
 
 
 def _buffers(texts: pa.Array) -> tuple[Int, npt.NDArray[np.uint8]]:
-    """Where each text begins and the last one ends, and all of their bytes."""
+    """Offsets of the texts, and their bytes."""
     _, offset, data = texts.buffers()
     ends = np.frombuffer(offset, np.int64)[texts.offset : texts.offset + len(texts) + 1]
     return ends, np.frombuffer(data or b"", np.uint8)
 
 
 def _packed(texts: pa.ChunkedArray) -> tuple[Int, bool]:
-    """Numbers that ascend as the texts do, and whether texts that differ have numbers that differ.
+    """Numbers in the order of the texts, and whether different texts have different numbers.
 
-    A text is read as a number with as many digits as there are texts' bytes, each in a base of its own: as many as
-    bytes are met at the place. What does not fit 63 bits is left out, from the end.
+    A text is read as a number with a digit per byte. The base of a digit is the number of distinct bytes at that
+    position of all texts. Positions from which on the number would pass 63 bits are left out.
     """
     buffers = [_buffers(chunk) for chunk in texts.chunks]
     longest = max(int(np.diff(ends).max(initial=0)) for ends, _ in buffers)

@@ -1,4 +1,4 @@
-"""The ledgers of those who are not accounts, and what is remembered from tick to tick."""
+"""The ledger: lots and money of parties that are not accounts, and counters that go from tick to tick."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..venue import Venue
 
 @dataclass
 class Ledger:
-    """Lots and money of those who are not accounts, in whole numbers, and what is remembered from tick to tick.
+    """Lots and money of parties that are not accounts, in whole numbers, and counters that go from tick to tick.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Ledger:
     sold: dict[int, int] = field(default_factory=dict)
 
     def must_fit(self) -> None:
-        """See that no amount is past what whole numbers say.
+        """Refuse amounts of 2**62 or more.
 
         Raises
         ------

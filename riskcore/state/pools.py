@@ -1,4 +1,4 @@
-"""Borrow-lend pools: what is lent and borrowed now, its rate, and what may be redeemed or borrowed."""
+"""Borrow-lend pools: amounts lent and borrowed, the rate, and the amounts that may be redeemed or borrowed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Pools:
         self.bound: dict[int, Fraction] = {}
 
     def refresh(self) -> None:
-        """Forget what was counted, and the bounds."""
+        """Drop the counted amounts and the bounds."""
         for counted in (self.lent, self.borrowed, self.bound):
             counted.clear()
 
@@ -69,13 +69,13 @@ class Pools:
         return max(0, room)
 
     def changed(self, asset: int, free_before: int, free_after: int, lent: int) -> None:
-        """Take note that a free balance went from one amount to another and a lent one changed by ``lent``."""
+        """Record that a free balance went from one amount to another and a lent one changed by ``lent``."""
         if asset in self.lent:
             self.lent[asset] += lent
             self.borrowed[asset] += max(-free_after, 0) - max(-free_before, 0)
 
     def accrued(self, asset: int, paid: int, received: int) -> None:
-        """Take note of interest that borrows grew by and that lends grew by."""
+        """Record the interest that borrowers paid and lenders received."""
         self.borrowed[asset] += paid
         self.lent[asset] += received
 

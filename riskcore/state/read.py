@@ -1,4 +1,4 @@
-"""Reads the tables of users into the rows of accounts."""
+"""Converts the tables of users to rows of accounts."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .rows import Orders, PositionRows, Rows, _key
 
 
 def _canonical(table: str, rows: list[Any], width: int, also: Int) -> None:
-    """Sort rows by owner, then by market or asset, the first two columns; add zeros for keys that ``also`` must be."""
+    """Sort rows by owner, then by market or asset, the first two columns; add rows of zeros for the keys ``also``."""
     owner, kind = rows[:2]
     if not ((owner[1:] > owner[:-1]) | ((owner[1:] == owner[:-1]) & (kind[1:] > kind[:-1]))).all():
         order = order_of(_key(owner, kind, width))
         del owner, kind
-        for n in range(len(rows)):  # one after another, so that each of the old ones is freed
+        for n in range(len(rows)):  # column by column, so that each old one is freed before the next is copied
             rows[n] = rows[n].take(order)
         owner, kind = rows[:2]
         if ((owner[1:] == owner[:-1]) & (kind[1:] == kind[:-1])).any():
@@ -43,7 +43,7 @@ _ORDERS = ["account", "market", "side", "price", "quantity"]
 def _rows(
     venue: Venue, frames: dict[str, pd.DataFrame]
 ) -> tuple[npt.NDArray[Any], PositionRows, Rows, Orders, Float, Int, float]:
-    """What `Accounts.from_rows` takes, from tables in natural units."""
+    """Arguments of `Accounts.from_rows`, from tables in natural units."""
     named = {n: schemas.checked(n, f, unique=n not in ("positions", "balances")) for n, f in frames.items()}
     ids, owner = _account_rows(venue, named)
     book = _orders(venue, named["orders"], owner["orders"].astype(np.int64))
@@ -74,7 +74,7 @@ def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDA
         raise
     owner: dict[str, Whole] = {name: np.empty(0, np.int32) for name in named}
     owner.update(zip(filled, rows, strict=True))
-    _must_stand_right(named, ids, owner)
+    _must_be_consistent(named, ids, owner)
     backstop = []
     for index, provider in enumerate(venue.backstop):
         rows_of_id = np.flatnonzero(ids == provider.account)
@@ -85,11 +85,11 @@ def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDA
     return ids, owner | {"backstop": np.array(backstop, np.int64)}
 
 
-def _must_stand_right(named: dict[str, pd.DataFrame], ids: npt.NDArray[Any], owner: dict[str, Whole]) -> None:
-    """Refuse ids that part an account from its money.
+def _must_be_consistent(named: dict[str, pd.DataFrame], ids: npt.NDArray[Any], owner: dict[str, Whole]) -> None:
+    """Refuse ids that separate an account from its money.
 
-    Two writings of an id that do not stand in the same tables; ids that differ by case alone, of which one has
-    positions without balances and the other balances; orders and settings of an account that has neither.
+    These are two writings of an id that are not in the same tables; ids that differ in case alone, of which one has
+    positions without balances and the other has balances; ids of orders and settings that have neither.
     """
     stands = {name: np.zeros(len(ids), bool) for name in ("positions", "balances", "orders", "settings")}
     for name, there in stands.items():
@@ -108,7 +108,7 @@ def _must_stand_right(named: dict[str, pd.DataFrame], ids: npt.NDArray[Any], own
             one, other = one[other >= 0], other[other >= 0]
         if one.size:
             first, second = int(one[0]), int(other[0])
-            # where an id stands that the other does not is where it is said
+            # the error names a table that has one of the two ids alone
             name = next(n for n, there in stands.items() if there[first] != there[second])
             row, twin = (first, second) if stands[name][first] else (second, first)
             tables = ", ".join(n for n, there in stands.items() if there[twin])
@@ -124,7 +124,7 @@ def _must_stand_right(named: dict[str, pd.DataFrame], ids: npt.NDArray[Any], own
 
 
 def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Whole) -> Int:
-    """Quantities in whole lots; each, and all in a market, small enough to fit 64 bits with room to spare."""
+    """Quantities in whole lots; a lot too large, or too many in a market for 64 bits, are refused."""
     quantity = table["quantity"].to_numpy(float)
     rule = "must be a whole number of lots of the market's stepSize"
     lots = units.whole(name, "quantity", quantity, units.PerKind(venue.markets.step_size, market), rule)
@@ -142,7 +142,7 @@ def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Whole) -> Int:
 def _must_not_pass(
     table: str, column: str, values: npt.NDArray[Any], amounts: Int, group: Whole, limit: int, rule: str
 ) -> None:
-    """Refuse amounts that, all taken positive, come to the limit or more in a group: their sums might wrap."""
+    """Refuse amounts whose absolute values sum to the limit or more in a group: their sums might wrap."""
     if sum(float(np.abs(amounts[rows]).sum(dtype=float)) for rows in units.blocks(len(amounts))) < limit / 2:
         return
     bad = np.flatnonzero((np.bincount(group, np.abs(amounts.astype(float))) >= limit)[group])
@@ -152,7 +152,7 @@ def _must_not_pass(
 
 
 def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, providers: Whole) -> PositionRows:
-    """Position rows; also for a market in which the account has only an order, and of a provider for every market."""
+    """Position rows, also for markets in which an account only has an order; a provider has one for every market."""
     market = schemas.codes("positions", "market", table["market"], venue.markets.symbol, "a market").astype(np.uint16)
     lots = _lots(venue, "positions", table, market)
     paid = {"entry_price": table["entry_price"].to_numpy()}
@@ -175,7 +175,7 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, 
 
 
 def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, providers: Whole) -> tuple[Rows, float]:
-    """Balance rows, with one of settle for every account and of all for a provider; and what rounding moved, quanta."""
+    """Balance rows and the sum of rounding in quanta; accounts have a settle row, providers one per asset."""
     names = venue.assets.symbol
     asset = schemas.codes("balances", "asset", table["asset"], names, "a collateral asset").astype(np.uint16)
     quantum = units.PerKind(venue.assets.quantum_size, asset)

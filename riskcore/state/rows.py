@@ -25,5 +25,5 @@ class Orders:
 
 
 def _key(owner: Whole, kind: Whole, width: int) -> Int:
-    """One number of a row that sorts by owner, then by market or asset."""
+    """Sort key of a row: by owner, then by market or asset."""
     return owner.astype(np.int64) * width + kind

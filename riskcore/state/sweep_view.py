@@ -1,8 +1,7 @@
-"""The packed view: what a sweep reads of all accounts, in few bytes and in the order that suits the processor.
+"""The packed view: the columns that a sweep reads, in few bytes and in the order that suits the processor.
 
-It says nothing that the accounts' own columns do not say, and has one owner, `Accounts.sweep_view`: of columns that
-nobody can write to, or that the engine writes to, which then calls `SweepView.refresh`
-(docs/decisions/0013-packed-sweep.md).
+It is derived from the accounts' columns and owned by `Accounts.sweep_view`. These columns are read-only, or the engine
+writes to them and then calls `SweepView.refresh` (docs/decisions/0013-packed-sweep.md).
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ Widths = npt.NDArray[np.uint32]
 
 @dataclass
 class SweepView:
-    """Accounts in groups of eight; within chunks of 4,096 those with as many positions and balances stand together.
+    """Accounts in groups of eight, sorted within chunks of 4,096 by their numbers of positions and balances.
 
-    Among these the large ones do, whose margin functions take another branch.
+    Among equal numbers they are sorted by size, because margin functions take another branch for large positions.
 
     Attributes
     ----------
@@ -37,7 +36,7 @@ class SweepView:
     markets, assets : int
         How many the venue has.
     edits : int
-        How often something was taken over.
+        Number of calls of `refresh`.
     """
 
     columns: SweepColumns
@@ -63,12 +62,12 @@ class SweepView:
         return accounts // CHUNK * CHUNK + self.slot[accounts]
 
     def refresh(self, state: AccountColumns, accounts: Int) -> None:
-        """Take over what changed of some accounts."""
+        """Pack some accounts again, after their columns changed."""
         self.edits += 1
         pack.pack_slots(self.slots(accounts), state, self.columns)
 
     def differs(self, state: AccountColumns) -> bool:
-        """Whether the view is not what packing the accounts anew gives."""
+        """Whether packing the accounts again gives another view."""
         columns = self.columns
         fresh = SweepColumns._make(column.copy() for column in columns)
         pack.pack_slots(np.flatnonzero(columns.account < len(state.account_cost)), state, fresh)
@@ -76,7 +75,7 @@ class SweepView:
 
 
 def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> SweepColumns:
-    """Columns of some slots alone, one after another."""
+    """Copy the columns of some slots."""
     copies = [np.diff(offset)[slots // LANES] for offset in (columns.position_group, columns.balance_group)]
     filled = np.zeros(-len(slots) % LANES, np.uint32)
     positions, balances = (np.append(widths, filled) for widths in copies)
@@ -86,7 +85,7 @@ def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> Swee
 
 
 def joined(parts: Sequence[SweepColumns]) -> SweepColumns:
-    """Put the groups of several columns one behind the other."""
+    """Concatenate the groups of several columns."""
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     for column, offset in enumerate(SweepColumns._fields):
         if offset.endswith("_group"):
@@ -103,9 +102,9 @@ def chunk_count(columns: SweepColumns) -> int:
 def _arranged(
     positions: Widths, balances: Widths, size: npt.NDArray[np.uint16], markets: int, assets: int
 ) -> tuple[SweepColumns, npt.NDArray[np.uint16]]:
-    """Columns for accounts of so many rows each and such a size, and the slots of these in their chunks."""
+    """Empty columns for accounts with these numbers of rows and sizes, and their slots within the chunks."""
     count = len(positions)
-    # keys of two bytes: NumPy sorts those by counting; what is wider than a byte says costs time alone
+    # NumPy sorts keys of two bytes by counting; counts past a byte share one key, which costs time, not correctness
     keys = np.full((2, -(-count // CHUNK), CHUNK), 0xFFFF, np.uint16)
     keys[0].ravel()[:count] = np.minimum(positions, 0xFE) << 8 | np.minimum(balances, 0xFF)
     keys[1].ravel()[:count] = size
@@ -124,7 +123,7 @@ def _arranged(
 def _columns(
     account: npt.NDArray[np.uint32], positions: Widths, balances: Widths, markets: int, assets: int
 ) -> SweepColumns:
-    """Columns in which nothing is held, for slots with so many rows each."""
+    """Empty columns for slots with these numbers of rows."""
     offsets = []
     for rows in (positions, balances):
         width = rows.reshape(-1, LANES).max(axis=1, initial=0)

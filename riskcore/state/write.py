@@ -68,7 +68,7 @@ def _price(accounts: Accounts, paid: Int, lots: Int, market: Int) -> Float:
     quantum = float(venue_units.quanta[venue_units.assets.index(venue_units.settle_asset)])
     steps = np.array([float(step) for step in venue_units.steps])
     value = np.abs(lots) * steps[market] / quantum  # quanta at a price of 1
-    # a position of less than half a quantum was paid with none: any price so low says the same
+    # less than half a quantum was paid, rounded to none: any such price gives the same amount
     price = np.where(paid == 0, 0.25, np.abs(paid)) / value
     ticks = np.array([float(tick) for tick in venue_units.ticks])
     on_tick = natural(np.maximum(np.rint(price / ticks[market]), 1).astype(np.int64), venue_units.ticks, market)
@@ -80,7 +80,7 @@ def _price(accounts: Accounts, paid: Int, lots: Int, market: Int) -> Float:
 def _balances(accounts: Accounts) -> pd.DataFrame:
     columns, venue_units = accounts.columns, accounts.units
     settle = np.zeros(len(columns.free), bool)
-    settle[columns.settle_row] = True  # an account stands in the table, whatever it has
+    settle[columns.settle_row] = True  # every account has a row
     row = np.flatnonzero((columns.free != 0) | (columns.lent != 0) | settle)
     asset = columns.asset[row].astype(np.int64)
     return pd.DataFrame(

@@ -82,7 +82,7 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
         markets=markets,
         spots=_spots(listed_spots, assets, assets.quantum[settle]),
         assets=assets,
-        margin_functions=_curves(listed, spec),
+        margin_functions=_margin_functions(listed, spec),
         pools=_pools(spec, assets),
         policy=policy,
         backstop=_backstop(spec, markets, assets),
@@ -109,7 +109,7 @@ def _part(path: str, value: Decimal, *, open_low: bool = False) -> Fraction:
     return Fraction(value)
 
 
-def _curves(listed: list[tuple[int, _Market]], spec: _Venue) -> MarginFunctions:
+def _margin_functions(listed: list[tuple[int, _Market]], spec: _Venue) -> MarginFunctions:
     """Margin functions of the PERP markets and then the assets, the initial one before the maintenance one."""
     functions: list[MarginFunction] = []
     for index, market in listed:
@@ -167,9 +167,9 @@ def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:
 
 
 def _listed(rows: list[Any], spec: _Venue) -> tuple[list[tuple[int, _Market]], list[tuple[int, _Spot]]]:
-    """PERP markets, and the first SPOT market of each collateral asset, each with its place in the venue's list.
+    """PERP markets, and the first SPOT market of each collateral asset, each with its index in the venue's list.
 
-    Of other rows nothing else is read.
+    Other rows are not read.
     """
     markets: list[tuple[int, _Market]] = []
     spots: dict[str, tuple[int, _Spot]] = {}
@@ -270,7 +270,7 @@ _Band: TypeAlias = tuple[Fraction | None, Fraction | None]
 
 
 def _band(path: str, name: str, low: Decimal | None, high: Decimal | None) -> _Band:
-    """Multipliers of a band, below and above; ``name`` has a place for min and max."""
+    """Multipliers of a band, below and above; ``name`` is formatted with min and max."""
     below, above = name.format("min"), name.format("max")
     lower = None if low is None else _positive(f"{path}.{below}", low)
     upper = None if high is None else _positive(f"{path}.{above}", high)
@@ -333,7 +333,7 @@ def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle_quantum: 
 
 
 def _update_cap(path: str, price: _Price) -> tuple[float, float]:
-    """Least and most that a print may become of the one before in a second; NaN: anything."""
+    """Smallest and largest factor between price updates a second apart; NaN: no limit."""
     low, high = price.min_price_update_multiplier, price.max_price_update_multiplier
     if low is not None and _positive(f"{path}.minPriceUpdateMultiplier", low) > 1:
         raise _wrong(f"{path}.minPriceUpdateMultiplier", "must be at most 1", low)

@@ -70,7 +70,7 @@ class MarginFunctions:
     by_quantity : ndarray of bool, shape (N,)
         The size under the root is the token quantity.
     bracket_offset : ndarray of int64, shape (N + 1,)
-        Curve c owns brackets ``bracket_offset[c]:bracket_offset[c + 1]``; none unless it is tiers.
+        Function c owns brackets ``bracket_offset[c]:bracket_offset[c + 1]``; only tiers have any.
     bracket_from, bracket_rate, bracket_deduction : ndarray of float64, shape (T,)
         The requirement above ``bracket_from`` is ``notional * rate - deduction``, settle units.
     """
@@ -114,7 +114,7 @@ class MarginFunctions:
 
     @cached_property
     def exact(self) -> tuple[Sqrt | tuple[tuple[Decimal, Decimal, Decimal], ...] | OpenInterest, ...]:
-        """The functions as exact arithmetic takes them: every figure the shortest decimal of its float64."""
+        """The functions for exact arithmetic: every figure is the shortest decimal of its float64."""
         functions: list[Sqrt | tuple[tuple[Decimal, Decimal, Decimal], ...] | OpenInterest] = []
         for function in self.functions:
             match function:
@@ -130,7 +130,7 @@ class MarginFunctions:
     def folded(
         self, price: Float, open_interest: Callable[[int], Fraction], unit: float
     ) -> tuple[Float, Float, Float, Float, Float]:
-        """MarginFunctions at a tick's prices, for notionals in settle quanta.
+        """Coefficients of the margin functions at a tick's prices, for notionals in settle quanta.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class MarginFunctions:
         with np.errstate(divide="ignore", invalid="ignore"):
             factor = self.factor * np.sqrt(unit / np.where(self.by_quantity, price, 1.0))
             limit = np.where(self.factor > 0.0, np.square(base / factor), np.inf)
-        limit[np.isnan(limit)] = np.inf  # no price: nobody holds it
+        limit[np.isnan(limit)] = np.inf  # no price: no account has a position
         for c in np.flatnonzero(np.diff(self.bracket_offset) > 1).tolist():
             limit[c] = self.bracket_from[self.bracket_offset[c] + 1] / unit
         return base, np.nan_to_num(factor, posinf=0.0), limit, self.bracket_from / unit, self.bracket_deduction / unit
@@ -233,8 +233,8 @@ def check(path: str, function: MarginFunction, *, initial: bool, market: bool) -
 def check_order(path: str, initial: MarginFunction, maintenance: MarginFunction) -> None:
     """Refuse a maintenance margin that is above the initial margin at some size, or at some open interest.
 
-    Where the two follow from different things (notional, quantity, open interest), or the initial one is flat, as in
-    studies of the maintenance margin alone, their least fractions are compared.
+    Where the two depend on different quantities (notional, token quantity, open interest), or the initial one is flat,
+    as in studies of the maintenance margin alone, their least fractions are compared.
 
     Raises
     ------
@@ -287,7 +287,7 @@ def _telling_sizes(initial: MarginFunction, maintenance: MarginFunction) -> list
 
 
 def _fraction(function: MarginFunction, size: Decimal) -> Decimal:
-    """What a margin function requires of a size, as a part of it; of an open interest where it follows from that."""
+    """Margin fraction at a size, or at an open interest where the function is of that kind."""
     match function:
         case Sqrt(base, factor):
             return max(base, _CONTEXT.multiply(factor, _CONTEXT.sqrt(size)))

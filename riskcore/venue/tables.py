@@ -30,9 +30,9 @@ MOST_LOTS_IN_MARKET = TOTAL_LIMIT - 1
 class Listing:
     """What is traded on a book, one row each.
 
-    ``tick`` and ``step`` are exact; ``value_num / value_den`` is the worth of one lot at one tick in settle
+    ``tick`` and ``step`` are exact; ``value_num / value_den`` is the value of one lot at one tick in settle
     quanta; ``max_ticks`` those of maxPrice, and at most 10**13. Multipliers of the price-impact band and of the
-    limit-price band are None where the venue has none. ``takes_orders`` is False where nobody can take from the book.
+    limit-price band are None where the venue has none. ``takes_orders`` is False where the book fills no order.
     """
 
     symbol: tuple[str, ...]
@@ -80,9 +80,9 @@ class Markets(Listing):
     """Perpetual futures of the venue, one row each, in the order in which the venue lists them (M rows).
 
     ``mean_mark_low`` and ``mean_mark_high`` are the multipliers of the mean-mark band and ``premium_tolerance`` that of
-    the mean-premium band, None where there is none; ``min_update`` and ``max_update`` the most that a print may move by
-    in a second, NaN where anything goes. ``funding_interval`` is in nanoseconds, 0 for a market without funding; its
-    bounds are rates per interval, infinite where there are none.
+    the mean-premium band, None where there is none; ``min_update`` and ``max_update`` the limits of a price update's
+    factor in a second, NaN where there is none. ``funding_interval`` is in nanoseconds, 0 for a market without funding;
+    its bounds are rates per interval, infinite where there are none.
     """
 
     base_asset: Int
@@ -201,7 +201,7 @@ class Units:
 
     @cached_property
     def digest(self) -> bytes:
-        """What units that are the same have in common, quick to compare."""
+        """Digest of the units: equal units have equal digests."""
         return sha256(repr([getattr(self, field.name) for field in fields(self)]).encode()).digest()
 
     def must_fit(self, venue: Units, what: str = "accounts") -> None:
@@ -299,7 +299,7 @@ class Venue:
         >>> venue
         Venue(4 markets: BTC_USDC_PERP, ETH_USDC_PERP, SOL_USDC_PERP, ...; 2 assets, settles in USDC, fund 1,000,000)
         """
-        from .load import load_venue  # which makes the tables
+        from .load import load_venue  # here: load imports this module
 
         if policy is not None and not isinstance(policy, Mapping):
             raise _wrong("policy", "must be a mapping of figures by name", type(policy).__name__)
@@ -327,12 +327,12 @@ class Venue:
 
     @cached_property
     def units(self) -> Units:
-        """What whole numbers of accounts that are read with this venue stand for."""
+        """Units of the whole numbers of accounts that are read with this venue."""
         return Units.of(self.settle_asset, self.markets, self.assets)
 
     @cached_property
     def book_units(self) -> Units:
-        """The same of order books, which spot markets have as well."""
+        """Units of order books, those of spot markets included."""
         return Units.of(self.settle_asset, self.listing, self.assets)
 
     @property
@@ -357,7 +357,7 @@ class Venue:
 
     @cached_property
     def folded_margin_functions(self) -> tuple[Float, Float, Float, Float, Float] | None:
-        """What `MarginFunctions.folded` gives at any prices; None if it depends on them."""
+        """Result of `MarginFunctions.folded` where prices do not change it, else None."""
         if self.margin_functions.by_quantity.any() or self.margin_functions.open_interest_markets:
             return None
         price = np.ones(len(self.margin_functions.base) // 2)
@@ -398,7 +398,7 @@ class Venue:
 
 
 def must_be_venue(venue: object) -> None:
-    """Refuse what is no venue.
+    """Refuse a value that is not a Venue.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Price intervals, and the accounts that they leave in doubt."""
+"""Price intervals, and the accounts whose status may change within them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ...kernels.layouts import BoundLookup, SweepColumns
 from ...market import Prices, PriceTable
 from ...state import copied, joined
 
-_LARGE = 32 * sweep.CHUNK  # accounts from which on parts, and holders alone, are worth their overhead
-_TICK, _REBUILD = 15_000, 50_000  # accounts that could be swept in the time that a tick, making intervals take besides
+_LARGE = 32 * sweep.CHUNK  # with fewer accounts, building intervals in parts or from holders is not worth its overhead
+_TICK, _REBUILD = 15_000, 50_000  # fixed time of a tick, and of making intervals, in accounts swept
 _WIDEST, _NARROWEST = 0.25, 1e-4  # half-widths
-_OPEN_INTEREST = 1.5  # how far it may grow
-_AT_ONCE = 16  # chunks that are tried before their watched are copied: they are in the cache then
+_OPEN_INTEREST = 1.5  # upper end of its range, a multiple of the current one
+_AT_ONCE = 16  # chunks between copies of watched accounts, while they are in the cache
 _NONE = np.empty(0, np.int64)
 
 
@@ -29,11 +29,11 @@ class PriceIntervals:
     high: Float
     worst: BoundLookup
     best: BoundLookup
-    spread: float  # least part of a mark that its range is wide
+    spread: float  # smallest width of a mark's range, relative to its upper end
 
     @classmethod
     def around(cls, prices: Prices, low: Float, high: Float) -> PriceIntervals:
-        """Take these ranges of what `interval_values` gives."""
+        """Make intervals with these bounds of `interval_values`."""
         markets, assets = len(prices.mark), len(prices.asset)
         asking = sorted(prices.venue.margin_functions.open_interest_markets)
         edges = []
@@ -56,16 +56,16 @@ class PriceIntervals:
         return cls(low, high, tables[0], tables[1], spread)
 
     def max_interval_distance(self, values: Float) -> float:
-        """How far the farthest value is from the middle: 1 at an edge, +inf outside."""
+        """Largest distance of a value from the middle of its interval: 1 at an edge, +inf outside."""
         return float(bounds.max_interval_distance(values, self.low, self.high))
 
     def outside(self, values: Float) -> Int:
-        """Places of the values that are outside."""
+        """Indices of the values that are outside."""
         missing = np.isnan(values) & np.isnan(self.low)
         return np.flatnonzero(~((self.low <= values) & (values <= self.high) | missing))
 
     def tried(self, columns: SweepColumns, first: int, last: int) -> tuple[Watchlist, Int]:
-        """Slots of some chunks to be watched, and those known to be at 100 % or above, as long as all are inside."""
+        """Slots of some chunks in doubt, and slots at 100 % or above, while all values stay inside."""
         nothing = len(self.worst.market) - 1, len(self.worst.asset) - 1
         parts, confirmed = [Watchlist.of(columns, _NONE, *nothing)], [_NONE]
         for start in range(first, last, _AT_ONCE):
@@ -81,7 +81,7 @@ class PriceIntervals:
 
 @dataclass
 class Watchlist:
-    """Slots that are looked at, ascending, and where each is in columns of their own."""
+    """Watched slots, ascending, with a copy of their columns, and the slot of each in that copy."""
 
     slots: Int
     own_slots: Int
@@ -94,14 +94,14 @@ class Watchlist:
 
     @classmethod
     def joined(cls, parts: Sequence[Watchlist]) -> Watchlist:
-        """Put several, of ascending slots, one behind the other."""
+        """Concatenate several watchlists, of ascending slots."""
         starts = np.cumsum([0, *(len(part.columns.account) for part in parts)])
         positions = [start + part.own_slots for start, part in zip(starts.tolist(), parts, strict=False)]
         slots = np.concatenate([part.slots for part in parts])
         return cls(slots, np.concatenate(positions), joined([part.columns for part in parts]))
 
     def update(self, columns: SweepColumns, slots: Int) -> Int:
-        """Take over what changed of some slots; return those that are not here."""
+        """Copy some slots again, after they changed; return those that are not on the list."""
         index = np.searchsorted(self.slots, slots)
         is_watched = np.append(self.slots, -1)[index] == slots
         pack.update_slots(slots[is_watched], self.own_slots[index[is_watched]], columns, self.columns)

@@ -1,4 +1,4 @@
-"""The screen: who is at 100 % at each of many ticks, without computing every account at each of them."""
+"""The screen: selects the accounts at 100 % tick by tick, and computes only those that may have changed status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .watch import _COPY, _MOST_MORE, HolderIndex, InnerIntervals, NextIntervals
 
 _PARTS = 16
 """Ticks over which the next intervals are tried on all accounts while those of now still hold."""
-_DRIFTED = 0.7  # of a half-width: from there on the next intervals are made
+_DRIFTED = 0.7  # distance, in half-widths, from which on the next intervals are made
 _SCALE, _INNER_SCALE = 100.0, 12.0  # of half-widths, in standard deviations from tick to tick
 _WORTH_NARROWING = 2048  # accounts watched
 
@@ -43,7 +43,7 @@ class Screen:
         must_fit(accounts, venue)
         self.accounts, self.venue, self.check = accounts, venue, check
         self.looked_at = 0
-        self._spent = 0  # accounts watched since the intervals were made
+        self._spent = 0  # sum of the accounts computed per tick since the intervals were made
         self._sweep_view = accounts.sweep_view
         self._edits = self._sweep_view.edits
         self._large = len(accounts) >= _LARGE
@@ -53,7 +53,7 @@ class Screen:
         self._watch = self._added = self._watching(_NONE)
         self._confirmed = _NONE
         self._inner: InnerIntervals | None = None
-        self._touched = False  # the watched are others than in the tick before, or hold something else
+        self._touched = False  # watched accounts were added or changed since the last tick
         self._volatilities: tuple[VolatilityEstimate, ...] | None = None
 
     def select(
@@ -101,18 +101,18 @@ class Screen:
                 self.looked_at += len(columns.account)
                 self._spent += len(columns.account)
                 selected_rows = selected(self.accounts, columns, prices, threads=1)
-                rows = np.sort(np.concatenate([rows, selected_rows]), kind="stable")  # two runs: that merges them
+                rows = np.sort(np.concatenate([rows, selected_rows]), kind="stable")  # merges: both are sorted
         if self.check:
             self._compare(rows, prices)
         return rows
 
     def _restart_if_edited(self) -> None:
-        """Begin anew if somebody else, the engine whose accounts these are, has changed something."""
+        """Drop the intervals if accounts were changed without `changed`, as by the engine that owns them."""
         if self._edits != self._sweep_view.edits:
             self._intervals, self._next, self._edits = None, None, self._sweep_view.edits
 
     def _inner_intervals(self, prices: Prices, values: Float, volatility: VolatilityEstimate) -> InnerIntervals:
-        """Watched accounts without those that narrower intervals prove safe, or above."""
+        """Watched accounts without those whose status inner intervals prove."""
         columns, volatility.ticks = self._watch.columns, volatility.ticks + 1
         if self._inner is not None and self._inner.max_interval_distance(values) < np.inf:
             return self._inner
@@ -163,7 +163,7 @@ class Screen:
         self._try(self._added.update(columns, self._watch.update(columns, slots)), self._intervals)
 
     def _leave_intervals(self, prices: Prices, values: Float, volatility: VolatilityEstimate) -> None:
-        """Make intervals that hold the values: of those outside alone, if few accounts hold them, or of all."""
+        """Make intervals around the values: of those outside alone, if few accounts have these items, else of all."""
         low, high = volatility.ranges(values)
         if self._intervals is not None and self._holders is not None:
             outside = self._intervals.outside(values)
@@ -181,7 +181,7 @@ class Screen:
         self._begin(intervals, *intervals.tried(columns, 0, chunk_count(columns)), values, volatility)
 
     def _try_next(self, upcoming: NextIntervals, values: Float, volatility: VolatilityEstimate) -> None:
-        """Try the next intervals on some more chunks; once all are through, they take the place of the current ones."""
+        """Test the next intervals on some more chunks; after the last chunk they replace the current ones."""
         if upcoming.intervals.max_interval_distance(values) == np.inf:
             self._next = None
             return
@@ -196,13 +196,13 @@ class Screen:
             changed = np.unique(np.concatenate([_NONE, *upcoming.changed]))
             confirmed = np.setdiff1d(np.concatenate(upcoming.confirmed), changed, assume_unique=True)
             self._begin(upcoming.intervals, Watchlist.joined(upcoming.watched), confirmed, values, volatility)
-            # what changed since it was tried is tried again, unless it is watched anyway
+            # slots that changed after their test are tested again, unless they are watched anyway
             self._try(self._watch.update(columns, changed), upcoming.intervals)
 
     def _begin(
         self, intervals: PriceIntervals, watch: Watchlist, confirmed: Int, values: Float, volatility: VolatilityEstimate
     ) -> None:
-        """Take new intervals of everything."""
+        """Replace intervals, watchlist and confirmed slots."""
         volatility.learn(values, len(self.accounts), self._spent / max(volatility.ticks, 1))
         self._spent = 0
         self._intervals, self._next, self._inner = intervals, None, None
@@ -217,7 +217,7 @@ class Screen:
         return np.sort(self._sweep_view.columns.account[slots].astype(np.int64))
 
     def _try(self, slots: Int, intervals: PriceIntervals) -> None:
-        """Try some slots, not watched so far, on the intervals of now."""
+        """Test some slots that are not watched so far on the current intervals."""
         if not len(slots):
             return
         self.looked_at += len(slots)

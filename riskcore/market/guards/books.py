@@ -16,18 +16,18 @@ from .state import _SECOND, GuardState, _offset, _sides
 
 
 def _chosen(books: Books, level: Bool) -> Books:
-    """The chosen levels alone."""
+    """Books of the chosen levels alone."""
     if level.all():
         return books
     offset = np.concatenate([[0], np.cumsum(level)])[books.offset]
     return replace(books, offset=offset, price=books.price[level], lots=books.lots[level])
 
 
-_Refused: TypeAlias = list[tuple[int, int, float]]  # book row, kind (an index into `REASONS`), print
+_Refused: TypeAlias = list[tuple[int, int, float]]  # book row, kind (an index into `REASONS`), price update
 
 
 def _accepted(venue: Venue, books: Books, time: int) -> tuple[Books, Bool, _Refused]:
-    """Books without those that are closed, too old or crossed, which these are, and why."""
+    """Books without the closed, too old and crossed ones; whether each book is refused; the refusals."""
     if not books.price.size:
         return books, np.zeros(len(books.time), bool), []
     levels = np.diff(books.offset).reshape(-1, 2)
@@ -68,9 +68,9 @@ def _touch(venue: Venue, books: Books) -> tuple[Float, Float]:
 def _refilled(
     venue: Venue, guard_state: GuardState, after: GuardState, before: int | None, time: int, books: Books, refused: Bool
 ) -> Books:
-    """Levels that are there of the books given last; ``after`` remembers them and what is gone.
+    """Levels left of the books given last; ``after`` keeps these books and their consumed lots.
 
-    Of a book that was refused nothing is remembered.
+    A refused book is dropped.
     """
     assert guard_state.books is not None
     assert venue.policy.refill_half_life is not None
@@ -100,7 +100,7 @@ def _refilled(
 
 
 def _repeated(kept: Books, books: Books) -> Bool:
-    """Books of which both sides have exactly the levels that were given last."""
+    """Whether each book has exactly the levels that were given last, on both sides."""
     same: Bool = (np.diff(kept.offset) == np.diff(books.offset)).reshape(-1, 2).all(axis=1)
     side = _sides(kept)
     ours, theirs = same[side // 2], same[_sides(books) // 2]
@@ -110,9 +110,9 @@ def _repeated(kept: Books, books: Books) -> Bool:
 
 
 def record_fills(guard_state: GuardState, books: Books, left: Int) -> None:
-    """Note, once a tick, what takers left of each level of its books; ``guard_state`` is that of the tick, and changes.
+    """Add the lots that takers took from each level to the state of the guards, once a tick.
 
-    Nothing is remembered of books that do not refill.
+    Without a ``refill_half_life`` nothing is kept.
     """
     if guard_state.books is not None:
         guard_state.consumed_lots[guard_state.consumed_lots < guard_state.books.lots] += books.lots - left

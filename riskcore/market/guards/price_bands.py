@@ -29,7 +29,7 @@ def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -
     Parameters
     ----------
     guard_state
-        What the guards remember after this tick.
+        The state of the guards after this tick.
     prices, books
         Those of the tick, guarded.
 
@@ -65,7 +65,7 @@ def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -
                 inside = math.floor if side else math.ceil
                 ticks = {kind: inside(edge) for kind, edge in enumerate(edges) if edge is not None}
                 if ticks:
-                    tightest = (min if side else max)(ticks, key=ticks.__getitem__)  # the first of them
+                    tightest = (min if side else max)(ticks, key=ticks.__getitem__)  # the first of equal ones
                     bound[2 * b + side] = min(max(ticks[tightest], 0), NO_BAND)
                     code[2 * b + side] = tightest
     return bound, code

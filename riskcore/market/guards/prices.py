@@ -18,11 +18,11 @@ from .books import _accepted, _refilled, _touch
 from .state import GuardState
 
 REASONS = ("closed_book", "stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "update_cap")
-_OF_PRINTS = REASONS.index("index_update_cap")  # the reasons from there on are the kernel's
+_FIRST_UPDATE_REASON = REASONS.index("index_update_cap")  # from here on the kernel gives the reason
 
 
 class Refusal(NamedTuple):
-    """What does not count: why, of which book row (market m, or M + spot row), and the print (NaN: there is none)."""
+    """A rejected book or price update: reason, book row (market m, or M + spot row), price (NaN for a book)."""
 
     reason: str
     book: int
@@ -31,18 +31,18 @@ class Refusal(NamedTuple):
 
 @dataclass
 class Guarded:
-    """A tick's prints as they count.
+    """Prices and books of a tick after the guards.
 
     Attributes
     ----------
     mark, index : ndarray of float64, shape (M,)
         NaN where there is none.
     books : Books
-        Levels that are there: those of refused books are not, what is refilled is.
+        Without the levels of refused books, with refilled levels.
     refusals : list of Refusal
         By book row, then in the order of `REASONS`.
     guard_state : GuardState
-        What the guards remember after this tick.
+        The state of the guards after this tick.
     """
 
     mark: Float
@@ -55,12 +55,12 @@ class Guarded:
 def guard(
     venue: Venue, guard_state: GuardState, before: int | None, time: int, prices: Prices, books: Books
 ) -> Guarded:
-    """Guard the prints of a tick; docs/one_tick.md has the rules. ``guard_state`` stays as it is.
+    """Guard the price updates and books of a tick (rules: docs/one_tick.md); ``guard_state`` is not changed.
 
     Parameters
     ----------
     guard_state
-        What the guards remembered after the tick before.
+        The state of the guards after the tick before.
     before
         Time of that tick, nanoseconds; None at the first one.
     time
@@ -79,30 +79,30 @@ def guard(
     count = len(markets.symbol)
     used, price = np.empty((2, count)), np.empty((3, count))
     stamp, sample = np.empty((3, count), np.int64), np.empty((2, count), np.int64)
-    refused, prints, too_large = np.empty((count, 4), bool), np.empty((count, 4)), np.empty((2, count), bool)
+    refused, updates, too_large = np.empty((count, 4), bool), np.empty((count, 4)), np.empty((2, count), bool)
     kernels.guard_prints(
         time, policy.stale_nanoseconds, policy.clamp, markets.min_update, markets.max_update, prices.given_mark,
         prices.given_index, prices.last, bid, ask, guard_state.price, guard_state.time, used, price, stamp, refused,
-        prints,
+        updates,
     )  # fmt: skip
     kernels.sample_prints(markets.tick_size, used, guard_state.sample, sample, too_large)
     if np.count_nonzero(too_large):
         raise _not_a_sample(venue, used, too_large)
     if np.count_nonzero(refused):
         rows, kinds = np.nonzero(refused)
-        of_prints = zip(rows.tolist(), kinds.tolist(), prints[rows, kinds].tolist(), strict=True)
-        refusals += [(row, _OF_PRINTS + kind, print_) for row, kind, print_ in of_prints]
+        rejected = zip(rows.tolist(), kinds.tolist(), updates[rows, kinds].tolist(), strict=True)
+        refusals += [(row, _FIRST_UPDATE_REASON + kind, update) for row, kind, update in rejected]
     after = GuardState(
         price, stamp, sample, guard_state._sampled(before, time, sample), guard_state.books, guard_state.consumed_lots
     )
     if guard_state.books is not None:
         books = _refilled(venue, guard_state, after, before, time, books, bad)
-    in_order = [Refusal(REASONS[kind], row, print_) for row, kind, print_ in sorted(refusals)]
+    in_order = [Refusal(REASONS[kind], row, update) for row, kind, update in sorted(refusals)]
     return Guarded(used[MARK], used[INDEX], books, in_order, after)
 
 
 def _not_a_sample(venue: Venue, used: Float, too_large: Bool) -> RiskDataError:
-    """Of the first mark that is too large for a sample, or else the first premium."""
+    """Error of the first mark, or else the first premium, that is too large for a sample."""
     which, m = (int(indices[0]) for indices in np.nonzero(too_large))
     if used[MARK, m] <= 0.0:
         rule = "must be > 0: it follows from an index that is below the book by more than itself"

@@ -1,4 +1,4 @@
-"""What the guards remember from tick to tick: last prices, five minutes of samples, books that refill."""
+"""The state of the guards from tick to tick: last prices, five minutes of samples, books that refill."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..books import Books
 
 _SECOND = 1_000_000_000
 SECONDS_OF_SAMPLES = 300
-"""Seconds that the means are of."""
+"""Length of the window of the means."""
 
 
 class _Run(NamedTuple):
@@ -36,14 +36,14 @@ class _Run(NamedTuple):
 
 @dataclass
 class GuardState:
-    """What the guards remember from tick to tick.
+    """The state of the guards from tick to tick.
 
     Attributes
     ----------
     price : ndarray of float64, shape (3, M)
         Mark and index used last, and the one-minute EWMA of mid - index (``basis``); NaN if never.
     time : ndarray of int64, shape (3, M)
-        When each was last had; 0 if never. Holding a mark is not having one.
+        When each was last updated; 0 if never. Carrying a mark forward does not change its time.
     sample : ndarray of int64, shape (2, M)
         The mark used last in thousandths of a tick, and its premium in units of 1e-12; -2**63 if none.
     runs : list
@@ -51,7 +51,7 @@ class GuardState:
     books : Books or None
         Books given last; only with a ``refill_half_life``.
     consumed_lots : ndarray of int64, shape (L,)
-        Lots gone from each of their levels.
+        Lots that takers took from each of their levels.
     """
 
     price: Float
@@ -63,7 +63,7 @@ class GuardState:
 
     @classmethod
     def opening(cls, venue: Venue) -> GuardState:
-        """Nothing seen yet."""
+        """State before the first tick."""
         markets = len(venue.markets.symbol)
         return cls(
             np.full((3, markets), np.nan), np.zeros((3, markets), np.int64), np.full((2, markets), NO_SAMPLE), [],
@@ -96,7 +96,7 @@ class GuardState:
             return np.zeros((2, *self.sample.shape), np.int64)
         first, last = self.runs[0], self.runs[-1]
         there = first.samples != NO_SAMPLE
-        # of the first run as much as is left of it
+        # the part of the first run that is inside the window
         window: Int = last.sums - first.sums + np.stack([np.where(there, first.samples, 0), there]) * first.seconds
         return window
 
@@ -129,7 +129,7 @@ class GuardState:
 
     @classmethod
     def from_frames(cls, venue: Venue, frames: Mapping[str, pd.DataFrame]) -> GuardState:
-        """Read what `frames` gave; more columns may stand beside."""
+        """Read the tables of `frames`; other columns are ignored."""
         guard_state, markets = cls.opening(venue), frames["markets"]
         for name, (attribute, row) in _MARKET_COLUMNS.items():
             getattr(guard_state, attribute)[row] = markets[name].to_numpy()
@@ -149,7 +149,7 @@ class GuardState:
         return guard_state
 
     def _sampled(self, before: int | None, time: int, sample: Int) -> list[_Run]:
-        """Go on to a tick: seconds since the one before had the samples of then, a tick on a second has fresh ones."""
+        """Runs after a tick: seconds since the last tick repeat its samples, a tick on a whole second adds its own."""
         now = time // _SECOND
         oldest = now - SECONDS_OF_SAMPLES + 1
         runs = self.runs.copy()
