@@ -64,9 +64,9 @@ def must_have(table: str, frame: pd.DataFrame, names: Sequence[str]) -> None:
     labels = [label if isinstance(label, str) else None for label in frame.columns]
     for name in names:
         if name not in labels:
-            there = [label for label in labels if label is not None]
-            rule = f"the column is missing; there are {', '.join(there) or 'none'}"
-            near = get_close_matches(name, [label for label in there if label not in names], 1)
+            present = [label for label in labels if label is not None]
+            rule = f"the column is missing; there are {', '.join(present) or 'none'}"
+            near = get_close_matches(name, [label for label in present if label not in names], 1)
             raise RiskDataError(table, name, f"{rule}: is it {near[0]!r}?" if near else rule)
         if labels.count(name) > 1:
             raise RiskDataError(table, name, "the column stands twice")

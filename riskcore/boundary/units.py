@@ -115,9 +115,8 @@ def _half_even(factors: Sequence[Numbers], unit: Numbers, rows: Int, ratio: Floa
     most, so that the remainder fits 64 bits even where the products wrap. Rows with too many digits use fractions.
     """
     result = np.floor(ratio).astype(np.int64)
-    off = (
-        np.abs(ratio) * 8 * np.finfo(float).eps + 2
-    )  # bound of the error of the result, in units, and of the remainder, in divisors
+    # bound of the result's error in units, and of the remainder in divisors
+    error = np.abs(ratio) * 8 * np.finfo(float).eps + 2
     divisor, exponent, is_exact = _decimals_of(unit, rows)
     dividend, exponent = np.ones(len(rows), np.int64), -exponent
     for factor in factors:
@@ -126,12 +125,12 @@ def _half_even(factors: Sequence[Numbers], unit: Numbers, rows: Int, ratio: Floa
     is_exact &= np.abs(exponent) < len(_TENS)
     power = _TENS[np.where(is_exact, np.abs(exponent), 0)]
     over, under = np.where(exponent < 0, 1, power), np.where(exponent < 0, power, 1)
-    is_exact &= divisor.astype(float) * under * off < TOTAL_LIMIT
+    is_exact &= divisor.astype(float) * under * error < TOTAL_LIMIT
     dividend, divisor = dividend * over, np.where(is_exact, divisor * under, 1)
     more, rest = np.divmod(dividend - result * divisor, divisor)
     result += more
-    other = divisor - rest
-    result += (rest > other) | ((rest == other) & (result % 2 != 0))
+    distance_up = divisor - rest
+    result += (rest > distance_up) | ((rest == distance_up) & (result % 2 != 0))
     for row in np.flatnonzero(~is_exact).tolist():
         product = 1 / exact(unit[rows[row]])
         for factor in factors:
@@ -188,12 +187,12 @@ def _nearest(values: npt.NDArray[Any], power: npt.NDArray[Any]) -> tuple[Int, np
     # the rounding error of the product, exactly (Dekker)
     error = ((high[0] * low[0] - product) + high[0] * low[1] + high[1] * low[0]) + high[1] * low[1]
     whole = np.rint(product)
-    off = (product - whole) + error
-    step = np.rint(off)
-    off = np.abs(off - step)
+    distance = (product - whole) + error
+    step = np.rint(distance)
+    distance = np.abs(distance - step)
     room = np.spacing(np.abs(values)) / 2 * power
-    unsure = (np.abs(off - room) < _UNSURE) | (off > 0.5 - _UNSURE) | (np.abs(np.frexp(values)[0]) == 0.5)
-    return whole.astype(np.int64) + step.astype(np.int64), np.where(unsure, np.nan, off < room)
+    unsure = (np.abs(distance - room) < _UNSURE) | (distance > 0.5 - _UNSURE) | (np.abs(np.frexp(values)[0]) == 0.5)
+    return whole.astype(np.int64) + step.astype(np.int64), np.where(unsure, np.nan, distance < room)
 
 
 def _halves(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

@@ -182,8 +182,8 @@ def margin_tables(
     def chunk(first: int, last: int) -> None:
         step = _CACHED if len(sweeps) > 1 else last - first
         for start in range(first, last, step):
-            for one in sweeps:
-                one.chunks(start, min(start + step, last))
+            for each in sweeps:
+                each.chunks(start, min(start + step, last))
 
     in_chunks(chunk, chunk_count(columns), threads, CHUNKS_WORTH_A_THREAD)
     return [sweep.table(time) for sweep, time in zip(sweeps, times, strict=True)]
@@ -258,16 +258,16 @@ class _Sweep:
 
     def table(self, time: Any) -> MarginTable:
         """The table, once all chunks are filled."""
-        count, (row, why) = len(self.accounts), self.listed.accounts()
+        count, (row, reason) = len(self.accounts), self.listed.accounts()
         equity, exposure, initial, maintenance = (figure[:count] for figure in self.figures)
-        sure, row = row[why == sweep.DECIDED], row[why != sweep.DECIDED]
+        decided, row = row[reason == sweep.DECIDED], row[reason != sweep.DECIDED]
         status, policy = self.status, self.prices.lookup
         status[:] = kernels.SAFE
         auto_close = np.maximum(
-            maintenance[sure] / policy.acmf_divisor, maintenance[sure] - policy.acmf_offset * exposure[sure]
+            maintenance[decided] / policy.acmf_divisor, maintenance[decided] - policy.acmf_offset * exposure[decided]
         )
-        above = (equity[sure] > 0.0) & (auto_close <= equity[sure])
-        status[sure] = np.where(above, kernels.LIQUIDATING, kernels.BELOW_AUTO_CLOSE)
+        above = (equity[decided] > 0.0) & (auto_close <= equity[decided])
+        status[decided] = np.where(above, kernels.LIQUIDATING, kernels.BELOW_AUTO_CLOSE)
         table = MarginTable(self.accounts.ids, equity, exposure, initial, maintenance, status, time)
         if row.size:
             table.put(row, margins_of(self.accounts, row, self.prices))
@@ -285,11 +285,11 @@ def selected(accounts: Accounts, columns: SweepColumns, prices: Prices, *, threa
         )  # fmt: skip
 
     in_chunks(chunk, chunk_count(columns), threads, CHUNKS_WORTH_A_THREAD)
-    row, why = listed.accounts()
-    if why.any():
-        look = np.sort(row[why != sweep.DECIDED])
-        look = look[margins_of(accounts, look, prices).liquidatable]
-        row = np.concatenate([row[why == sweep.DECIDED], look])
+    row, reason = listed.accounts()
+    if reason.any():
+        recheck = np.sort(row[reason != sweep.DECIDED])
+        recheck = recheck[margins_of(accounts, recheck, prices).liquidatable]
+        row = np.concatenate([row[reason == sweep.DECIDED], recheck])
     return np.sort(row)
 
 

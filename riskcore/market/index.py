@@ -69,7 +69,9 @@ def cross_venue_index(
     keys = [quotes.loc[has_price, "time"], quotes.loc[has_price, "market"]]
     price, weight = price[has_price], weight[has_price]
     middle = price.groupby(keys).transform("median")
-    off = max_deviation / 10_000
-    parts = pd.DataFrame({"price": price.clip(middle * (1 - off), middle * (1 + off)) * weight, "weight": weight})
+    deviation = max_deviation / 10_000
+    parts = pd.DataFrame(
+        {"price": price.clip(middle * (1 - deviation), middle * (1 + deviation)) * weight, "weight": weight}
+    )
     sums = parts.groupby(keys).sum()
     return (sums["price"] / sums["weight"]).rename("index_price").reset_index()

@@ -228,12 +228,12 @@ class Prices:
         return rows
 
 
-def asset_values(venue: Venue, mark: Float, index: Float, given: Float) -> Float:
+def asset_values(venue: Venue, mark: Float, index: Float, asset_prices: Float) -> Float:
     """Prices of all assets: those given, and those that follow from the markets, of one instant or many.
 
     mark and index have the shape (..., M), given and the result (..., K); NaN is no price.
     """
-    asset, base = given.copy(), venue.markets.base_asset
+    asset, base = asset_prices.copy(), venue.markets.base_asset
     if mark.ndim == 1:
         follow_markets(mark, index, base, venue.settle, asset)
     else:

@@ -44,20 +44,20 @@ def ranked_numbers(columns: Sequence[Int]) -> tuple[Int, list[Row]]:
     runs = [column if start is None else column[start] for column, start in zip(columns, starts, strict=True)]
     low, high = min(int(run.min()) for run in runs), max(int(run.max()) for run in runs)
     if high - low < _DENSE * sum(map(len, runs)):
-        there = np.zeros(high - low + 1, bool)
+        is_present = np.zeros(high - low + 1, bool)
         for run in runs:
-            there[run - low] = True
-        distinct = np.flatnonzero(there) + low
-        rank = np.cumsum(there, dtype=np.int32) - np.int32(1)
+            is_present[run - low] = True
+        distinct = np.flatnonzero(is_present) + low
+        rank = np.cumsum(is_present, dtype=np.int32) - np.int32(1)
         ranks = [rank[run - low] for run in runs]
     else:
-        together = np.concatenate(runs)
-        rows = order(together - low) if high - low <= INT64_MAX else np.argsort(together, kind="stable")
-        together = together[rows]
-        fresh = np.append(True, together[1:] != together[:-1])
-        distinct = together[fresh]
+        numbers = np.concatenate(runs)
+        rows = order(numbers - low) if high - low <= INT64_MAX else np.argsort(numbers, kind="stable")
+        numbers = numbers[rows]
+        is_first = np.append(True, numbers[1:] != numbers[:-1])
+        distinct = numbers[is_first]
         rank = np.empty(len(rows), np.int32)
-        rank[rows] = np.cumsum(fresh, dtype=np.int32) - np.int32(1)
+        rank[rows] = np.cumsum(is_first, dtype=np.int32) - np.int32(1)
         ranks = np.split(rank, np.cumsum([len(run) for run in runs])[:-1])
     return distinct, _spread(ranks, starts, columns)
 
@@ -74,14 +74,14 @@ def ranked_texts(columns: Sequence[pd.Series[Any]]) -> tuple[npt.NDArray[np.obje
     starts = [_starts(pc.not_equal(text[1:], text[:-1]).to_numpy()) for text in texts]
     runs = [text if start is None else text.take(pa.array(start)) for text, start in zip(texts, starts, strict=True)]
     ends = np.cumsum([len(run) for run in runs])[:-1]
-    every = pa.chunked_array([chunk for run in runs for chunk in run.chunks])
-    numbers, exact = _packed(every)
+    texts_of_runs = pa.chunked_array([chunk for run in runs for chunk in run.chunks])
+    numbers, exact = _packed(texts_of_runs)
     rank = ranked_numbers([numbers])[1][0]
-    some = np.empty(int(rank.max()) + 1, np.int64)
-    some[rank] = np.arange(len(rank))
-    distinct = every.take(pa.array(some))
-    if not exact and not pc.all(pc.equal(distinct.take(pa.array(rank)), every)).as_py():
-        encoded = every.dictionary_encode()
+    row_of_rank = np.empty(int(rank.max()) + 1, np.int64)
+    row_of_rank[rank] = np.arange(len(rank))
+    distinct = texts_of_runs.take(pa.array(row_of_rank))
+    if not exact and not pc.all(pc.equal(distinct.take(pa.array(rank)), texts_of_runs)).as_py():
+        encoded = texts_of_runs.dictionary_encode()
         distinct = encoded.chunk(0).dictionary
         ascending = pc.sort_indices(distinct)
         rank = np.empty(len(distinct), np.int32)
@@ -102,21 +102,21 @@ def likenesses(ids: npt.NDArray[np.object_]) -> tuple[Int, Int]:
     rows = np.flatnonzero(is_odd)
     if not rows.size:
         return rows, rows
-    written = plain(texts.take(pa.array(rows)))
+    normal_forms = plain(texts.take(pa.array(rows)))
     # a text that is not odd is in normal form: an odd text may stand for it
-    first_row = pc.index_in(written, texts).fill_null(-1).to_numpy()
-    encoded = written.dictionary_encode().indices.to_numpy()
+    first_row = pc.index_in(normal_forms, texts).fill_null(-1).to_numpy()
+    encoded = normal_forms.dictionary_encode().indices.to_numpy()
     first = np.full(len(rows), -1)
     first[encoded[::-1]] = rows[::-1]
     same = np.where(first_row >= 0, first_row, first[encoded])
-    other = same != rows
-    return rows[other], same[other]
+    differs = same != rows
+    return rows[differs], same[differs]
 
 
 def nearest(id_: object, ids: npt.NDArray[Any]) -> str:
     """Text for a message about an unknown id: the known id that it may stand for, empty where there is none."""
-    written = [str(known).encode(errors="replace").decode() for known in (*ids.tolist(), id_)]
-    texts = plain(pa.array(written, pa.large_string())).to_pylist()
+    normal_forms = [str(known).encode(errors="replace").decode() for known in (*ids.tolist(), id_)]
+    texts = plain(pa.array(normal_forms, pa.large_string())).to_pylist()
     match = next((known for known, text in zip(ids.tolist(), texts, strict=False) if text == texts[-1]), None)
     if match is None:
         return ""

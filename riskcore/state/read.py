@@ -31,10 +31,10 @@ def _canonical(table: str, rows: list[Any], width: int, also: Int) -> None:
     if len(also):
         key, also = _key(owner, kind, width), np.unique(also)
         position = np.searchsorted(key, also)
-        fresh = position == np.searchsorted(key, also, side="right")
-        owners, kinds = np.divmod(also[fresh], width)
+        is_new = position == np.searchsorted(key, also, side="right")
+        owners, kinds = np.divmod(also[is_new], width)
         zeros = [0] * (len(rows) - 2)
-        rows[:] = [np.insert(c, position[fresh], new) for c, new in zip(rows, [owners, kinds, *zeros], strict=True)]
+        rows[:] = [np.insert(c, position[is_new], new) for c, new in zip(rows, [owners, kinds, *zeros], strict=True)]
 
 
 _ORDERS = ["account", "market", "side", "price", "quantity"]
@@ -91,34 +91,36 @@ def _must_be_consistent(named: dict[str, pd.DataFrame], ids: npt.NDArray[Any], o
     These are two writings of an id that are not in the same tables; ids that differ in case alone, of which one has
     positions without balances and the other has balances; ids of orders and settings that have neither.
     """
-    stands = {name: np.zeros(len(ids), bool) for name in ("positions", "balances", "orders", "settings")}
-    for name, there in stands.items():
-        there[owner[name]] = True
-    used = stands["positions"] | stands["orders"] | stands["settings"]
-    moneyless = np.flatnonzero(used & ~stands["balances"])
+    in_table = {name: np.zeros(len(ids), bool) for name in ("positions", "balances", "orders", "settings")}
+    for name, mask in in_table.items():
+        mask[owner[name]] = True
+    used = in_table["positions"] | in_table["orders"] | in_table["settings"]
+    without_balance = np.flatnonzero(used & ~in_table["balances"])
     if ids.dtype == object:
         one, other = likenesses(ids)
-        apart = np.any([there[one] != there[other] for there in stands.values()], axis=0)
-        one, other = one[apart], other[apart]
-        if not one.size and moneyless.size and stands["balances"].any():
-            rich = np.flatnonzero(stands["balances"])
-            lower = {text.lower(): row for row, text in zip(rich.tolist(), ids[rich].tolist(), strict=True)}
-            pairs = [(row, lower.get(ids[row].lower(), -1)) for row in moneyless.tolist()]
+        separated = np.any([mask[one] != mask[other] for mask in in_table.values()], axis=0)
+        one, other = one[separated], other[separated]
+        if not one.size and without_balance.size and in_table["balances"].any():
+            with_balance = np.flatnonzero(in_table["balances"])
+            lower = {
+                text.lower(): row for row, text in zip(with_balance.tolist(), ids[with_balance].tolist(), strict=True)
+            }
+            pairs = [(row, lower.get(ids[row].lower(), -1)) for row in without_balance.tolist()]
             one, other = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
             one, other = one[other >= 0], other[other >= 0]
         if one.size:
             first, second = int(one[0]), int(other[0])
             # the error names a table that has one of the two ids alone
-            name = next(n for n, there in stands.items() if there[first] != there[second])
-            row, twin = (first, second) if stands[name][first] else (second, first)
-            tables = ", ".join(n for n, there in stands.items() if there[twin])
-            rule = f"must be written as in {tables} ({str(ids[twin])!r}), if it is the same account"
+            name = next(n for n, mask in in_table.items() if mask[first] != mask[second])
+            row, other_row = (first, second) if in_table[name][first] else (second, first)
+            tables = ", ".join(n for n, mask in in_table.items() if mask[other_row])
+            rule = f"must be written as in {tables} ({str(ids[other_row])!r}), if it is the same account"
             table_row = int(np.flatnonzero(owner[name] == row)[0])
             raise RiskDataError(name, "account", rule, row=table_row, value=str(ids[row]))
     for name in ("orders", "settings"):
-        lost = ~(stands["positions"] | stands["balances"])[owner[name]]
-        if lost.any():
-            table_row = int(lost.argmax())
+        orphaned = ~(in_table["positions"] | in_table["balances"])[owner[name]]
+        if orphaned.any():
+            table_row = int(orphaned.argmax())
             rule = "must have a row in positions or balances"
             raise RiskDataError(name, "account", rule, row=table_row, value=str(named[name]["account"].iloc[table_row]))
 

@@ -71,7 +71,9 @@ class SweepView:
         columns = self.columns
         fresh = SweepColumns._make(column.copy() for column in columns)
         pack.pack_slots(np.flatnonzero(columns.account < len(state.account_cost)), state, fresh)
-        return any(column.tobytes() != other.tobytes() for column, other in zip(columns, fresh, strict=True))
+        return any(
+            column.tobytes() != fresh_column.tobytes() for column, fresh_column in zip(columns, fresh, strict=True)
+        )
 
 
 def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> SweepColumns:

@@ -520,8 +520,8 @@ def _must_be_one_of(path: str, value: str, words: tuple[str, ...]) -> None:
 
 
 def _one_of(words: tuple[str, ...]) -> str:
-    *most, last = (repr(word) for word in words)
-    return f"{', '.join(most)} or {last}"
+    *others, last = (repr(word) for word in words)
+    return f"{', '.join(others)} or {last}"
 
 
 def policy_page() -> str:

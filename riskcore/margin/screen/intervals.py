@@ -43,13 +43,13 @@ class PriceIntervals:
             mark, asset = edge[:markets], edge[markets : markets + assets]
             edges.append(replace(prices, mark=mark, asset=asset, open_interest=interest).arrays)
         tables = []
-        for one, other in (edges, edges[::-1]):
+        for near, far in (edges, edges[::-1]):
             market, above_kink = np.empty((2, markets + 1, 4))
             asset, weight, borrow = np.empty((3, assets + 1, 4))
             tiers, borrow_tiers = prices.venue.tiers[1], prices.venue.borrow_tiers[1]
-            auto_close = one.acmf_divisor, one.acmf_offset
+            auto_close = near.acmf_divisor, near.acmf_offset
             tables.append(BoundLookup(market, above_kink, tiers, asset, weight, borrow, borrow_tiers, *auto_close))
-            bounds.fill_bound_lookup(one, other, tables[-1])
+            bounds.fill_bound_lookup(near, far, tables[-1])
         lowest, highest = low[:markets], high[:markets]
         has_mark = highest > 0.0
         spread = float((1.0 - lowest[has_mark] / highest[has_mark]).min(initial=1.0))

@@ -95,9 +95,11 @@ class GuardState:
         if not self.runs:
             return np.zeros((2, *self.sample.shape), np.int64)
         first, last = self.runs[0], self.runs[-1]
-        there = first.samples != NO_SAMPLE
+        has_sample = first.samples != NO_SAMPLE
         # the part of the first run that is inside the window
-        window: Int = last.sums - first.sums + np.stack([np.where(there, first.samples, 0), there]) * first.seconds
+        window: Int = (
+            last.sums - first.sums + np.stack([np.where(has_sample, first.samples, 0), has_sample]) * first.seconds
+        )
         return window
 
     def frames(self) -> dict[str, pd.DataFrame]:
@@ -200,5 +202,5 @@ def _sides(books: Books) -> Int:
     return np.repeat(np.arange(len(books.offset) - 1), np.diff(books.offset))
 
 
-def _offset(side: Int, like: Books) -> Int:
-    return np.searchsorted(side, np.arange(len(like.offset)))
+def _offset(side: Int, books: Books) -> Int:
+    return np.searchsorted(side, np.arange(len(books.offset)))
