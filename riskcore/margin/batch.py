@@ -247,9 +247,8 @@ def sweep_rows(
 
     Arguments and errors as of `sweep`; prices are refused before the first table.
     """
-    return sweep_table(
-        accounts, PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest), threads
-    )  # fmt: skip
+    table = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+    return sweep_table(accounts, table, threads)
 
 
 def sweep_table(accounts: Accounts, prices: PriceTable, threads: int | None) -> Iterator[MarginTable]:
@@ -257,9 +256,8 @@ def sweep_table(accounts: Accounts, prices: PriceTable, threads: int | None) -> 
     block = max(1, _MARGINS // max(len(accounts), 1))
     for first in range(0, len(prices), block):
         rows = range(first, min(first + block, len(prices)))
-        tables = margin_tables(
-            accounts, [prices.row(t) for t in rows], [prices.time[t] for t in rows], threads=threads
-        )  # fmt: skip
+        vectors, times = [prices.row(t) for t in rows], [prices.time[t] for t in rows]
+        tables = margin_tables(accounts, vectors, times, threads=threads)
         while tables:
             yield tables.pop(0)
 

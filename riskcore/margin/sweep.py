@@ -193,7 +193,7 @@ def margin_tables(
 class _Listed:
     """Accounts that a kernel lists: 4 * account + reason, those of chunk w from 4096 w on, and counts by chunk."""
 
-    found: Int
+    entries: Int
     counts: Int
 
     @classmethod
@@ -202,9 +202,9 @@ class _Listed:
 
     def accounts(self) -> tuple[Int, Int]:
         """Rows of the accounts, and the reason of each."""
-        starts = range(0, len(self.found), sweep.CHUNK)
-        parts = [self.found[start : start + n] for start, n in zip(starts, self.counts.tolist(), strict=True)]
-        listed = np.concatenate(parts) if parts else self.found
+        starts = range(0, len(self.entries), sweep.CHUNK)
+        parts = [self.entries[start : start + n] for start, n in zip(starts, self.counts.tolist(), strict=True)]
+        listed = np.concatenate(parts) if parts else self.entries
         return listed >> 2, listed & 3
 
 
@@ -253,7 +253,7 @@ class _Sweep:
         sweep_view, (equity, exposure, initial, maintenance) = self.sweep_view, self.figures
         sweep.sweep_chunks(
             first, last, sweep_view.columns, sweep_view.slot, self.prices.lookup, np.empty((sweep.CHUNK, 4)),
-            equity, exposure, initial, maintenance, self.listed.found, self.listed.counts,
+            equity, exposure, initial, maintenance, self.listed.entries, self.listed.counts,
         )  # fmt: skip
 
     def table(self, time: Any) -> MarginTable:
@@ -280,9 +280,7 @@ def selected(accounts: Accounts, columns: SweepColumns, prices: Prices, *, threa
     listed = _Listed.room(columns)
 
     def chunk(first: int, last: int) -> None:
-        sweep.select_chunks(
-            first, last, columns, prices.lookup, listed.found, listed.counts
-        )  # fmt: skip
+        sweep.select_chunks(first, last, columns, prices.lookup, listed.entries, listed.counts)
 
     in_chunks(chunk, chunk_count(columns), threads, CHUNKS_WORTH_A_THREAD)
     row, reason = listed.accounts()

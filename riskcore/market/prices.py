@@ -219,12 +219,24 @@ class Prices:
         """The same figures, laid out as a sweep looks them up."""
         market, above_kink = np.empty((2, len(self.mark) + 1, 4))
         asset, weight, borrow, borrow_above_kink = np.empty((4, len(self.asset) + 1, 4))
-        columns, venue = self.arrays, self.venue
+        arrays, (initial_tiers, tiers) = self.arrays, self.venue.tiers
+        borrow_initial_tiers, borrow_tiers = self.venue.borrow_tiers
         rows = SweepLookup(
-            market, above_kink, *venue.tiers, asset, weight, borrow, borrow_above_kink, *venue.borrow_tiers,
-            columns.settle_quantum, columns.acmf_divisor, columns.acmf_offset,
-        )  # fmt: skip
-        fill_sweep_lookup(columns, rows)
+            market=market,
+            above_kink=above_kink,
+            initial_tiers=initial_tiers,
+            tiers=tiers,
+            asset=asset,
+            weight=weight,
+            borrow=borrow,
+            borrow_above_kink=borrow_above_kink,
+            borrow_initial_tiers=borrow_initial_tiers,
+            borrow_tiers=borrow_tiers,
+            settle_quantum=arrays.settle_quantum,
+            acmf_divisor=arrays.acmf_divisor,
+            acmf_offset=arrays.acmf_offset,
+        )
+        fill_sweep_lookup(arrays, rows)
         return rows
 
 

@@ -61,13 +61,14 @@ class Ledger:
     @classmethod
     def opening(cls, venue: Venue) -> Ledger:
         """Empty ledgers, with the policy's fund."""
+        markets, assets = len(venue.markets.symbol), len(venue.assets.symbol)
         return cls(
-            np.zeros(len(venue.markets.symbol), np.int64),
-            np.zeros(len(venue.assets.symbol), np.int64),
-            np.zeros(len(venue.assets.symbol), np.int64),
-            round(venue.policy.fund / venue.settle_quantum),
-            0,
-            np.zeros((len(venue.backstop), 3), np.int64),
-            np.zeros(len(venue.markets.symbol)),
-            np.zeros(len(venue.markets.symbol), np.int64),
+            book_lots=np.zeros(markets, np.int64),
+            book_quanta=np.zeros(assets, np.int64),
+            pool=np.zeros(assets, np.int64),
+            fund=round(venue.policy.fund / venue.settle_quantum),
+            shortfall=0,
+            taken=np.zeros((len(venue.backstop), 3), np.int64),
+            premium_sum=np.zeros(markets),
+            premium_count=np.zeros(markets, np.int64),
         )

@@ -153,15 +153,15 @@ def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:
 
         limit = row.open_borrow_lend_limit
         pools[k] = Pool(
-            row.state == "Open",
-            quanta("lentQuantity", row.lent_quantity),
-            quanta("borrowedQuantity", row.borrowed_quantity),
-            _part(f"{path}.fee", row.fee),
-            _part(f"{path}.optimalUtilization", row.optimal_utilization, open_low=True),
-            _part(f"{path}.maxUtilization", row.max_utilization, open_low=True),
-            _part(f"{path}.throttleUtilizationThreshold", row.throttle_utilization_threshold, open_low=True),
-            _part(f"{path}.throttleUpdateFraction", row.throttle_update_fraction),
-            None if limit is None else quanta("openBorrowLendLimit", limit),
+            is_open=row.state == "Open",
+            lent=quanta("lentQuantity", row.lent_quantity),
+            borrowed=quanta("borrowedQuantity", row.borrowed_quantity),
+            fee=_part(f"{path}.fee", row.fee),
+            optimal=_part(f"{path}.optimalUtilization", row.optimal_utilization, open_low=True),
+            highest=_part(f"{path}.maxUtilization", row.max_utilization, open_low=True),
+            threshold=_part(f"{path}.throttleUtilizationThreshold", row.throttle_utilization_threshold, open_low=True),
+            update=_part(f"{path}.throttleUpdateFraction", row.throttle_update_fraction),
+            limit=None if limit is None else quanta("openBorrowLendLimit", limit),
         )
     return tuple(pools)
 
@@ -366,23 +366,20 @@ def _backstop(spec: _Venue, markets: Markets, assets: Assets) -> tuple[Provider,
         path = f"backstop[{index}]"
         if row.account in [p.account for p in providers]:
             raise _wrong(f"{path}.account", "must not stand twice", row.account)
-        limits = (
-            None if limit is None else _amount(f"{path}.{name}", limit)
-            for name, limit in (
-                ("capacity_per_min", row.capacity_per_min),
-                ("capacity_per_hour", row.capacity_per_hour),
-                ("max_notional", row.max_notional),
+
+        def limit(name: str, notional: Decimal | None, path: str = path) -> Fraction | None:
+            return None if notional is None else _amount(f"{path}.{name}", notional)
+
+        providers.append(
+            Provider(
+                account=row.account,
+                capacity_per_min=limit("capacity_per_min", row.capacity_per_min),
+                capacity_per_hour=limit("capacity_per_hour", row.capacity_per_hour),
+                max_notional=limit("max_notional", row.max_notional),
+                markets=_rows(f"{path}.markets", row.markets, markets.symbol, "must be a market of the venue"),
+                assets=_rows(f"{path}.assets", row.assets, assets.symbol, "must be a collateral asset of the venue"),
             )
         )
-        minute, hour, total = limits
-        accepted = [
-            _rows(f"{path}.{name}", symbols, known, rule)
-            for name, symbols, known, rule in (
-                ("markets", row.markets, markets.symbol, "must be a market of the venue"),
-                ("assets", row.assets, assets.symbol, "must be a collateral asset of the venue"),
-            )
-        ]
-        providers.append(Provider(row.account, minute, hour, total, *accepted))
     return tuple(providers)
 
 

@@ -195,9 +195,14 @@ class Units:
     def of(cls, settle_asset: str, markets: Listing, assets: Assets) -> Units:
         """Units of such markets and assets."""
         return cls(
-            settle_asset, markets.symbol, markets.step, markets.tick, tuple(markets.max_ticks.tolist()),
-            assets.symbol, assets.quantum,
-        )  # fmt: skip
+            settle_asset=settle_asset,
+            markets=markets.symbol,
+            steps=markets.step,
+            ticks=markets.tick,
+            highest=tuple(markets.max_ticks.tolist()),
+            assets=assets.symbol,
+            quanta=assets.quantum,
+        )
 
     @cached_property
     def digest(self) -> bytes:

@@ -46,10 +46,19 @@ class PriceIntervals:
         for near, far in (edges, edges[::-1]):
             market, above_kink = np.empty((2, markets + 1, 4))
             asset, weight, borrow = np.empty((3, assets + 1, 4))
-            tiers, borrow_tiers = prices.venue.tiers[1], prices.venue.borrow_tiers[1]
-            auto_close = near.acmf_divisor, near.acmf_offset
-            tables.append(BoundLookup(market, above_kink, tiers, asset, weight, borrow, borrow_tiers, *auto_close))
-            bounds.fill_bound_lookup(near, far, tables[-1])
+            lookup = BoundLookup(
+                market=market,
+                above_kink=above_kink,
+                tiers=prices.venue.tiers[1],
+                asset=asset,
+                weight=weight,
+                borrow=borrow,
+                borrow_tiers=prices.venue.borrow_tiers[1],
+                acmf_divisor=near.acmf_divisor,
+                acmf_offset=near.acmf_offset,
+            )
+            bounds.fill_bound_lookup(near, far, lookup)
+            tables.append(lookup)
         lowest, highest = low[:markets], high[:markets]
         has_mark = highest > 0.0
         spread = float((1.0 - lowest[has_mark] / highest[has_mark]).min(initial=1.0))

@@ -93,7 +93,12 @@ def guard(
         rejected = zip(rows.tolist(), kinds.tolist(), updates[rows, kinds].tolist(), strict=True)
         refusals += [(row, _FIRST_UPDATE_REASON + kind, update) for row, kind, update in rejected]
     after = GuardState(
-        price, stamp, sample, guard_state._sampled(before, time, sample), guard_state.books, guard_state.consumed_lots
+        price=price,
+        time=stamp,
+        sample=sample,
+        runs=guard_state._sampled(before, time, sample),
+        books=guard_state.books,
+        consumed_lots=guard_state.consumed_lots,
     )
     if guard_state.books is not None:
         books = _refilled(venue, guard_state, after, before, time, books, bad)

@@ -66,9 +66,13 @@ class GuardState:
         """State before the first tick."""
         markets = len(venue.markets.symbol)
         return cls(
-            np.full((3, markets), np.nan), np.zeros((3, markets), np.int64), np.full((2, markets), NO_SAMPLE), [],
-            None if venue.policy.refill_half_life is None else Books.empty(venue), np.empty(0, np.int64),
-        )  # fmt: skip
+            price=np.full((3, markets), np.nan),
+            time=np.zeros((3, markets), np.int64),
+            sample=np.full((2, markets), NO_SAMPLE),
+            runs=[],
+            books=None if venue.policy.refill_half_life is None else Books.empty(venue),
+            consumed_lots=np.empty(0, np.int64),
+        )
 
     @property
     def mark(self) -> Float:
