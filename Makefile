@@ -1,6 +1,6 @@
 PYTHON ?= python3
-# Two processes pay once the suite is longer than the compilation that each of them repeats; a file's tests stay
-# together, so that most kernels compile in one process only, and in the order of the files, so that no long one is last. NUMBA_BOUNDSCHECK=1 make test checks every index.
+# Two processes. The tests of a file stay together, so that most kernels compile in one process only, and the files in
+# their order, so that no long one is last. NUMBA_BOUNDSCHECK=1 make test checks every index.
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
@@ -16,10 +16,11 @@ COVERED := 50
 
 ASV := $(BIN)/python -m asv --config asv_benchmarks/asv.conf.json
 
-.PHONY: help demo test test-lowest test-nojit coverage lint bench bench-smoke gate study october month report-check clean
+.PHONY: help demo test test-lowest test-nojit coverage lint bench bench-smoke gate study october month pictures \
+    report-check clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile
+	@awk -F ':.*  ## ' '/^[a-z-]+:.*  ## / {printf "%-14s%s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.cli  ## a generated crash from start to finish, in a new folder under runs/
 	$(BIN)/riskcore demo
@@ -55,7 +56,7 @@ bench-smoke: $(VENV)/.bench  ## every benchmark once, small, to see that it runs
 	$(ASV) check --python=same
 	RISKCORE_BENCH_ACCOUNTS=20000 $(ASV) run --quick --dry-run --python=same --launch-method forkserver --show-stderr
 
-gate: $(VENV)/.cli  ## refuse what is slower than the commit before; make gate GATE_ARGS="--base main --accounts 1000000"
+gate: $(VENV)/.cli  ## refuse what is slower than the commit before; make gate GATE_ARGS="--base main"
 	$(BIN)/python asv_benchmarks/gate.py $(GATE_ARGS)
 
 study: $(VENV)/.dev  ## slices, tenths and dumps on real order books, in one table
@@ -67,12 +68,16 @@ october: $(VENV)/.dev  ## every deleveraging policy on the real event of 10 Octo
 month: $(VENV)/.dev  ## the long replay of real inputs, in runs/month
 	$(BIN)/python -m tests.real_inputs month runs/month
 
+pictures: $(VENV)/.dev  ## the output in README.md and docs/, and docs/pictures, as they are now
+	$(BIN)/python -m tests.pages
+	$(BIN)/python -m tests.pictures
+
 report-check: $(VENV)/.dev  ## a report in headless Chromium (not installed here), as on a phone and on a desk
 	$(BIN)/python -m tests.report_check
 
 clean:  ## remove what these targets made, .venv included
-	rm -rf $(VENV) $(LOWEST) runs build dist *.egg-info asv_benchmarks/.asv .coverage .hypothesis .import_linter_cache .mypy_cache \
-	    .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) runs build dist *.egg-info asv_benchmarks/.asv .coverage .hypothesis \
+	    .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:

@@ -4,6 +4,9 @@ Two processes, one per version, run the same call one after the other (old, new,
 workload, and the ratios of each pair are compared: what slows both does not count. A call is refused if the median of
 its ratios is above 1.25, their lower quartile above 1.1, the ratio of the fastest times above 1.1 as well, and all that
 again when measured again. Seconds are those of the calling thread alone.
+
+What a new process pays, `import riskcore` and a first sweep with kept kernels, is compared in the same way, by two new
+processes each time; seconds are then those of all their threads, from the start of Python on.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 MEDIAN, QUARTILE, FASTEST = 1.25, 1.1, 1.1
 LONG_ENOUGH = 0.02  # seconds; calls that take less are repeated
+STARTS = 11  # rounds of two new processes, at most
 
 
 def main() -> int:
@@ -42,6 +46,9 @@ def main() -> int:
     if base is None:
         print("gate: there is no commit to compare with here (the first one, or a shallow clone): passed")
         return 0
+    start = importlib.import_module("benchmarks.start")
+    first_sweep, data = start.timeraw_first_sweep()
+    starts = {"import": start.timeraw_import(), "first sweep": f"{data}\n{first_sweep}"}
     with ExitStack() as open_:
         old_tree = open_.enter_context(checked_out(base))
         old, new = (open_.enter_context(Version(tree, asked.accounts)) for tree in (old_tree, HERE.parent))
@@ -49,11 +56,15 @@ def main() -> int:
             f"gate: this tree over {base[:10]}, {asked.accounts:,} accounts, {asked.rounds} rounds in turn", flush=True
         )
         refused = [name for name in CALLS if not passes(name, old, new, asked.rounds, asked.again)]
+        for name, code in starts.items():
+            fresh = (open_.enter_context(NewProcess(tree, code)) for tree in (old_tree, HERE.parent))
+            if not passes(name, *fresh, min(asked.rounds, STARTS), asked.again):
+                refused.append(name)
     print(f"gate: slower than {base[:10]}: {', '.join(refused)}" if refused else "gate: passed")
     return 1 if refused else 0
 
 
-def passes(name: str, old: Version, new: Version, rounds: int, again: int) -> bool:
+def passes(name: str, old: Version | NewProcess, new: Version | NewProcess, rounds: int, again: int) -> bool:
     """Measure one call of both versions, once more if it seems slower."""
     new_error, old_error = new.prepare(name), old.prepare(name)
     if new_error:
@@ -85,10 +96,8 @@ class Version:
 
     def __init__(self, tree: Path, accounts: int) -> None:
         command = [sys.executable, str(HERE / "gate.py"), "--serve", str(tree), "--accounts", str(accounts)]
-        # PYTHONSAFEPATH would hide the tree, a cache would hold the other's kernels
-        env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONSAFEPATH", "NUMBA_CACHE_DIR")}
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=tree
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(), cwd=tree
         )
 
     def __enter__(self) -> Version:
@@ -112,6 +121,49 @@ class Version:
         assert self.process.stdout
         print(line, file=self.process.stdin, flush=True)
         return json.loads(self.process.stdout.readline())
+
+
+class NewProcess:
+    """One version of riskcore, whose call each time starts a process; bytecode and compiled kernels are kept."""
+
+    def __init__(self, tree: Path, code: str) -> None:
+        self.tree = tree
+        self.code = f"{code}\nimport riskcore, time\nprint(riskcore.__file__, time.process_time(), sep='\\n')"
+        self.kept = tempfile.TemporaryDirectory(prefix="riskcore-gate-")
+
+    def __enter__(self) -> NewProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kept.cleanup()
+
+    def prepare(self, _: str) -> str:
+        """Fill the caches; return what went wrong."""
+        done = self._started()
+        if done.returncode:
+            return done.stderr.strip().rpartition("\n")[2] or f"exit {done.returncode}"
+        file = done.stdout.split("\n")[-3]
+        assert Path(file).is_relative_to(self.tree.resolve()), file
+        return ""
+
+    def run(self) -> float:
+        """Seconds of one process."""
+        done = self._started()
+        done.check_returncode()
+        return float(done.stdout.split("\n")[-2])
+
+    def _started(self) -> subprocess.CompletedProcess[str]:
+        folders = {"PYTHONPYCACHEPREFIX": "bytecode", "RISKCORE_CACHE_DIR": "kernels"}
+        env = environment(**{name: f"{self.kept.name}/{folder}" for name, folder in folders.items()})
+        return subprocess.run(
+            [sys.executable, "-c", self.code], capture_output=True, text=True, env=env, cwd=self.tree, check=False
+        )
+
+
+def environment(**others: str) -> dict[str, str]:
+    """Variables of a process of one version: nothing that hides its tree or keeps the other's kernels."""
+    names = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE", "NUMBA_CACHE_DIR", "RISKCORE_CACHE")
+    return {name: value for name, value in os.environ.items() if name not in names} | others
 
 
 def serve(tree: Path, accounts: int) -> None:

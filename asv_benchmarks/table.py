@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def place(name: str) -> tuple[int, str]:
-    """By suite, in the order of the README."""
+    """By suite, in the order of docs/performance.md."""
     suite = name.split(".")[0]
     return ORDER.index(suite) if suite in ORDER else len(ORDER), name
 

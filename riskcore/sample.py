@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from .boundary import RiskDataError
+from .io import write_table
 from .venue import IMF, MMF, Venue, load_venue
 
 # symbol, price, tickSize, stepSize, IMF base and factor, MMF base and factor, mean-mark band; the figures are of the
@@ -251,3 +254,48 @@ def crash(count: int = 10_000, ticks: int = 240, *, seed: int = 0, interval: int
     positions, balances, orders = generate_accounts(venue, first, count, seed=seed)
     books = generate_books(venue, marks, seed=seed)
     return venue, Tables(positions, balances, orders, marks, books)
+
+
+def write_inputs(venue: Venue, tables: Tables, folder: str | Path) -> dict[str, Path]:
+    """Write the inputs of a run as the files that ``riskcore replay`` reads.
+
+    Parameters
+    ----------
+    venue
+        The venue, written as venue.json.
+    tables
+        The tables, each written as a CSV file of its name; a table without rows gets no file.
+    folder
+        A new or an empty folder.
+
+    Returns
+    -------
+    dict
+        The files by the names of their tables.
+
+    Raises
+    ------
+    RiskDataError
+        The folder has files, or a file cannot be written.
+    OSError
+        The folder cannot be made.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore import sample
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sorted(sample.write_inputs(*sample.crash(100, 2), folder))
+    ['balances', 'books', 'marks', 'orders', 'positions', 'venue']
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RiskDataError("inputs", None, "must be a new or an empty folder", value=str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"venue": folder / "venue.json"}
+    venue.to_json(files["venue"])
+    for name, frame in vars(tables).items():
+        if len(frame):
+            files[name] = folder / f"{name}.csv"
+            write_table(frame, files[name])
+    return files

@@ -751,19 +751,19 @@ def named(path, name):
     (path / "venue.json").write_text(json.dumps(source))
 
 
-@pytest.mark.parametrize(("name", "shared"), [("queue", False), ("shared", True)])
-def test_an_adl_policy_of_ones_own_is_followed_where_its_function_is_given(copied, name, shared):
+@pytest.mark.parametrize(("name", "splits"), [("queue", False), ("shared", True)])
+def test_an_adl_policy_of_ones_own_is_followed_where_its_function_is_given(copied, name, splits):
     path = copied(name)
     house = winners.POLICIES[RUNS[name][0]["adl_policy"]].function
     named(path, "mine")
     breaches = audit_altered(path).breaches
     assert breaches["rule"].tolist() == ["touched"]
     assert "cannot be checked" in breaches["what"].iloc[0]
-    assert audit_altered(path, adl_policies={"mine": (house, shared)}).ok
-    for function, together in ((lambda f: -house(f), shared), (house, not shared)):
+    assert audit_altered(path, adl_policies={"mine": (house, splits)}).ok
+    for function, together in ((lambda f: -house(f), splits), (house, not splits)):
         assert "touched" in broken(audit_altered(path, adl_policies={"mine": (function, together)}))
     with pytest.raises(RunError, match="size"):
-        audit_altered(path, adl_policies={"mine": (house, shared), "size": (house, shared)})
+        audit_altered(path, adl_policies={"mine": (house, splits), "size": (house, splits)})
 
 
 def test_what_is_no_counterparty_is_found_whatever_the_policy(copied, journals):

@@ -3,10 +3,12 @@
 import importlib
 import io
 import json
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -79,6 +81,46 @@ def cut(files, tmp_path, monkeypatch):
         result = CliRunner().invoke(app, small_run.arguments("replay", files, tmp_path / "run"))
     assert result.exit_code not in (0, 2)
     return tmp_path / "run"
+
+
+class TestDemo:
+    @pytest.mark.parametrize("seed", [0, 7])
+    def test_run_of_the_written_inputs_is_the_demo(self, seed, tmp_path):
+        options = ("--accounts", 100, "--seed", seed)
+        call("demo", *options, "--out", tmp_path / "demo")
+        made = as_json("demo", *options, "--inputs", tmp_path / "inputs", "--out", tmp_path / "again")
+        assert {*made["inputs"].values()} == {str(path) for path in (tmp_path / "inputs").iterdir()}
+        call(*made["command"][1:])
+        demo, again = (
+            {p.relative_to(run): p.read_bytes() for p in run.rglob("*") if p.is_file() and p.name != "run.json"}
+            for run in (tmp_path / "demo", tmp_path / "again")
+        )
+        assert demo == again
+        assert len(reader.read_journal(tmp_path / "demo")) > 100
+
+    def test_printed_command_is_one_line_of_a_shell(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        line = call("demo", "--accounts", 100, "--inputs", "a crash").stdout
+        assert line.count("\n") == 1
+        words = shlex.split(line)
+        assert words[:4] == ["riskcore", "replay", "--venue", "a crash/venue.json"]
+        assert words[-2:] == ["--out", "runs/a crash"]
+        call(*words[1:])
+        assert run_folder.manifest(tmp_path / "runs" / "a crash")["ticks"] == 240
+
+    def test_inputs_replace_nothing(self, tmp_path):
+        (tmp_path / "old").mkdir()
+        (tmp_path / "old" / "marks.csv").write_text("mine")
+        for folder in (tmp_path / "old", tmp_path / "old" / "marks.csv"):
+            line = refused("demo", "--accounts", 100, "--inputs", folder)
+            assert line == f"inputs, value '{folder}': must be a new or an empty folder"
+        assert (tmp_path / "old" / "marks.csv").read_text() == "mine"
+
+    def test_table_without_rows_gets_no_file(self, tmp_path):
+        venue, tables = sample.crash(100, 2)
+        files = sample.write_inputs(venue, replace(tables, orders=tables.orders.iloc[:0]), tmp_path)
+        assert "orders" not in files
+        assert not (tmp_path / "orders.csv").exists()
 
 
 class TestSweep:

@@ -426,6 +426,7 @@ def test_every_case_is_checked_or_has_a_reason(shared, file):
     assert any(callable(found) for found in answers.values())
 
 
+@pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize("case", CHECKED, ids=lambda case: case["id"])
 def test_case(case):
     found = answer(RULES, case)

@@ -458,7 +458,7 @@ def answer(rules: Rules, case: Given) -> Answer | None:
 
 
 def read(file: str) -> list[Given]:
-    # without the folder the fixture `shared` says so
+    # none without the folder: tests with the fixture `shared` are left out then
     path = FOLDER / f"{file}.json"
     return json.loads(path.read_text(encoding="utf-8"))["cases"] if path.is_file() else []
 
@@ -471,6 +471,7 @@ def test_every_case_is_checked_or_has_a_reason(shared):
     assert [case["id"] for case in CASES if not answer(RULES, case)] == []
 
 
+@pytest.mark.usefixtures("shared")
 @pytest.mark.parametrize("case", CHECKED, ids=lambda case: case["id"])
 def test_case(case):
     found = answer(RULES, case)

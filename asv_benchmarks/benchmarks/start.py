@@ -19,6 +19,10 @@ def timeraw_import() -> str:
     return "import riskcore"
 
 
+def timeraw_load() -> str:
+    return "import riskcore\nfor name in riskcore.__all__: getattr(riskcore, name)"
+
+
 def timeraw_first_sweep() -> tuple[str, str]:
     return "rc.sweep(accounts, venue, marks)", DATA
 
@@ -38,10 +42,11 @@ def timeraw_compile_liquidations() -> tuple[str, str]:
 
 for raw in (timeraw_first_sweep, timeraw_first_select, timeraw_first_liquidations):
     raw.setup = warm
-for raw in (timeraw_import, timeraw_first_sweep, timeraw_first_select, timeraw_first_liquidations):
+for raw in (timeraw_import, timeraw_load, timeraw_first_sweep, timeraw_first_select, timeraw_first_liquidations):
     raw.number, raw.repeat = 1, 3
 timeraw_compile_liquidations.number = timeraw_compile_liquidations.repeat = 1
 timeraw_import.pretty_name = "import riskcore"
+timeraw_load.pretty_name = "import riskcore, and the first use of every name"
 timeraw_first_sweep.pretty_name = "first sweep of a process"
 timeraw_first_select.pretty_name = "first select of a process"
 timeraw_first_liquidations.pretty_name = "first crash of a process, 30 ticks"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -166,12 +167,20 @@ def demo(
     ] = None,
     accounts: Annotated[int, typer.Option(min=100, help="Number of generated accounts.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Seed of the generated run.")] = 0,
+    inputs_folder: Annotated[
+        Path | None,
+        typer.Option("--inputs", help="Write the input files into this folder and print the command that runs them."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Run a generated crash from start to finish: liquidations, audit, run folder."""
     with _one_line_errors():
-        path = out_folder or Path("runs") / f"demo-{pd.Timestamp.now():%Y%m%d-%H%M%S}"
         venue, tables = sample.crash(accounts, seed=seed, interval=5)
+        if inputs_folder is not None:
+            files = sample.write_inputs(venue, tables, inputs_folder)
+            _print_replay(files, out_folder or Path("runs") / inputs_folder.resolve().name, seed, as_json)
+            return
+        path = out_folder or Path("runs") / f"demo-{pd.Timestamp.now():%Y%m%d-%H%M%S}"
         state = Accounts.from_frames(venue, tables.positions, tables.balances, tables.orders)
         ticks = read_ticks(venue, state, tables.marks, tables.books)
         result = _run(venue, state, ticks, path, seed, {}, as_json)
@@ -479,6 +488,16 @@ def warm() -> None:
         if folder is None:
             raise RiskDataError("warm", None, "kept no compiled kernels: RISKCORE_CACHE=0, or what was warned of")
         out.print(f"Compiled kernels: {folder}", highlight=False, soft_wrap=True)
+
+
+def _print_replay(files: dict[str, Path], run: Path, seed: int, as_json: bool) -> None:
+    """Print the command that replays input files into a run folder."""
+    options = [part for name, path in files.items() for part in (f"--{name.replace('_', '-')}", str(path))]
+    command = ["riskcore", "replay", *options, "--out", str(run), *(["--seed", str(seed)] if seed else [])]
+    if as_json:
+        _print_json({"inputs": {name: str(path) for name, path in files.items()}, "command": command})
+    else:
+        out.print(shlex.join(command), soft_wrap=True, highlight=False, markup=False)
 
 
 def _table(path: Path | None, name: str, accounts: Accounts | None = None) -> pd.DataFrame | None:
