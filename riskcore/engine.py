@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ._limits import INT64_MAX, INT64_MIN
 from .accrual import accrue, note_premiums
 from .boundary import RecordingWarning, RiskDataError, as_html, counted, frame_as_html, moment, shown
 from .context import TickContext
@@ -135,7 +136,7 @@ class Engine:
         must_fit(accounts, venue)
         check_adl_policy(venue.policy)
         accounts.must_have_rows_of(venue.backstop)
-        if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not -(2**63) <= seed < 2**63:
+        if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not INT64_MIN <= seed <= INT64_MAX:
             raise RiskDataError("seed", None, "must be a whole number of 64 bits", value=seed)
         self._venue, self._seed = venue, seed
         self._state, self._check_screen = accounts.copy(), check_screen

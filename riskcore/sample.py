@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from .boundary import RiskDataError
 from .io import write_table
 from .venue import IMF, MMF, Venue, load_venue
-
-Float = npt.NDArray[np.float64]
 
 # symbol, price, tickSize, stepSize, IMF base and factor, MMF base and factor, mean-mark band; the figures are of the
 # size that a large venue uses (venue_rules.md section 1.3)

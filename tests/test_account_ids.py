@@ -99,7 +99,7 @@ def test_a_provider_or_fill_of_another_writing_is_told_which_is_near(venue, give
     with pytest.raises(
         rc.RiskDataError, match=rf"^fills.account, .*must be an account of the state: did you mean {hint}\?$"
     ):
-        rc.changed_accounts(accounts, venue, fills)
+        accounts.with_fills(venue, fills)
 
 
 def written(folder, ids, other):

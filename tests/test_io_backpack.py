@@ -140,15 +140,15 @@ class Account:
         }
 
     def liquidation_price(self, market: str) -> D:
-        def output_buffer(price: D) -> D:
+        def excess_equity(price: D) -> D:
             found = self.margin(self.marks | {market: price})
             return found["net_equity"] - found["maintenance_margin"]
 
         alive, dead = self.marks[market], D(1) if self.quantity[market] > 0 else 10 * self.marks[market]
-        assert output_buffer(alive) > 0 > output_buffer(dead)
+        assert excess_equity(alive) > 0 > excess_equity(dead)
         for _ in range(150):
             middle = (alive + dead) / 2
-            alive, dead = (middle, dead) if output_buffer(middle) > 0 else (alive, middle)
+            alive, dead = (middle, dead) if excess_equity(middle) > 0 else (alive, middle)
         return alive
 
     def replies(self) -> dict[str, Any]:

@@ -266,7 +266,7 @@ class User:
         return notional * D(str(row["maintMarginRatio"])) - D(str(row["cum"]))
 
     def liquidation_price(self, wallet: D, group: tuple[Any, ...], at: int) -> D:
-        def output_buffer(price: D) -> D:
+        def excess_equity(price: D) -> D:
             marks = [price if i == at else row[4] for i, row in enumerate(group)]
             return wallet + sum(
                 q * (p - entry) - self.maintenance(symbol, abs(q) * p)
@@ -274,10 +274,10 @@ class User:
             )
 
         alive, dead = group[at][4], D("0.01") if group[at][2] > 0 else 100 * group[at][4]
-        assert output_buffer(alive) > 0 > output_buffer(dead)
+        assert excess_equity(alive) > 0 > excess_equity(dead)
         for _ in range(150):
             middle = (alive + dead) / 2
-            alive, dead = (middle, dead) if output_buffer(middle) > 0 else (alive, middle)
+            alive, dead = (middle, dead) if excess_equity(middle) > 0 else (alive, middle)
         return alive
 
     def replies(self, version: int, *, hedged: bool = False) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -97,7 +97,7 @@ def test_an_engine_begun_in_the_midst_of_another_keeps_its_own_start(engine, hel
 
 
 def test_what_if_accounts_of_an_engine_stay_as_they_are(engine, held):
-    after = rc.changed_accounts(engine.accounts, held[0])
+    after = engine.accounts.with_fills(held[0])
     assert after.orders.lots.tolist() == [10_000]
     engine.step(Tick(START, MARKS))
     assert engine.accounts.orders.lots.tolist() == [0]

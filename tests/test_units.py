@@ -91,7 +91,7 @@ def calls(venue, accounts, other, path):
         "liquidation_prices": lambda: rc.liquidation_prices(accounts, other, MARKS),
         "what_if": lambda: rc.what_if(accounts, other, MARKS, fills=fill),
         "what_if without fills": lambda: rc.what_if(accounts, other, MARKS, shocks=-0.1),
-        "changed_accounts": lambda: rc.changed_accounts(accounts, other, fill),
+        "with_fills": lambda: accounts.with_fills(other, fill),
         "largest_orders": lambda: rc.largest_orders(accounts, other, MARKS, BTC),
         "explain_margin": lambda: rc.explain_margin(accounts, other, MARKS, 1),
         "write_sweep": lambda: write_sweep(path / "out.csv", accounts, other, frame),

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from .._typing import Int
 from ..kernels.integer_math import scale_rows
 from ..record import Rows
-
-Int = npt.NDArray[np.int64]
 
 
 def instants(before: int, now: int, period: int) -> int:

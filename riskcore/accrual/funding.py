@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from .._limits import POSITION_LIMIT
 from ..boundary import RiskDataError, exact
 from ..context import TickContext
 from ..kernels.guards import add_premiums
@@ -52,7 +53,7 @@ class Funding:
             worth = np.abs(np.array(self.per_lot, float) / _PARTS)
             self.total = float(worth @ lots)
             size = worth[columns.market] * np.abs(columns.lots)
-            if size.max(initial=0.0) >= 2.0**60:
+            if size.max(initial=0.0) >= POSITION_LIMIT:
                 symbol = venue.markets.symbol[int(columns.market[size.argmax()])]
                 raise RiskDataError("tick", f"funding of {symbol}", "must be less than 2**60 settle quanta a position")
 

@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 
+from .._typing import Int
 from ..context import TickContext
 from ..record import EVENT, POOL, REASON
 from ..state import HOUR, HOURS_A_YEAR, RATE_UNIT
 from ..venue import Venue
-from .amounts import Int, instants, scaled, unrated
+from .amounts import instants, scaled, unrated
 
 
 def hours_due(work: TickContext, before: int, now: int) -> int:

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from .._limits import POSITION_LIMIT
+from .._typing import Float, Int
 from ..boundary import RiskDataError, schemas
 from ..venue import AdlPolicy, Counterparties, allocate
 from .tables import checked_pair, quanta
 from .tally import Start, Tally
-
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 
 REQUIREMENT = 0.01
 """Maintenance margin per notional, where the winners table has none: no policy of the house depends on its size."""
@@ -157,7 +155,9 @@ class _State:
         above = (equity - maintenance)[self.event.owner[rows]] / self.event.quantum
         with np.errstate(divide="ignore", invalid="ignore"):
             most = np.where(loss > per_lot, np.ceil(above / (loss - per_lot)) - 1, np.inf)
-        most = np.where(above > 0, np.clip(most, 0, 2.0**60), np.where(loss <= per_lot, 2.0**60, 0))
+        most = np.where(
+            above > 0, np.clip(most, 0, float(POSITION_LIMIT)), np.where(loss <= per_lot, float(POSITION_LIMIT), 0)
+        )
         return most.astype(np.int64)
 
     def _per_account(self, values: Float) -> Float:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from .._typing import Float
 from ..boundary import RiskDataError
 from ..venue import POLICIES, Counterparties, ranked
 from .tables import checked
-
-Float = npt.NDArray[np.float64]
 
 _LOW = 1e-12  # of leverage
 

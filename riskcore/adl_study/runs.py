@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from .._typing import Float, Int
 from ..engine import Engine
 from ..market import Books, TickTable
 from ..record import EVENT, ROW, Rows, reader
@@ -17,9 +17,6 @@ from ..state import Accounts
 from ..venue import AdlPolicy, Venue, load_venue
 from .result import Study, chosen, collect, gap_of
 from .tally import Start, Tally
-
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 
 
 def study_run(

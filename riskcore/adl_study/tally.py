@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
+from .._typing import Float, Int
 
 TOP = 10
 """How many accounts are the largest ones."""

@@ -1,4 +1,4 @@
-"""Text from outside - ids, symbols, paths, messages - as text and nothing else, wherever it is shown."""
+"""Escapes text from outside (ids, symbols, paths, messages), so that a terminal, file or page shows it as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _LONGEST = 500
 
 
 def shown(text: str) -> str:
-    r"""Return text that does nothing but stand there: what does not print is escaped, as ``\x1b`` or ``\u202e``.
+    r"""Return the text with every character escaped that does not print, as ``\x1b`` or ``\u202e``.
 
     Control characters, line breaks, marks that reverse or hide text, and halves of surrogate pairs do not print.
     """
@@ -34,14 +34,14 @@ def is_unicode(text: str) -> bool:
 
 
 def text_of(value: object) -> str:
-    """Return what a value prints, or its type where it has no text: numbers of more digits than Python writes, say."""
+    """Return the text of a value, or its type where it has none, as a number of more digits than Python writes."""
     try:
         return str(value)
-    except Exception:  # lists within lists without end, or whatever a class of the user's own raises
+    except Exception:  # a list that contains itself, or any error that a user's class raises
         return f"of type {type(value).__name__}, which cannot be written out"
 
 
 def of_value(value: object) -> str:
-    """Return one line with any value: text as Python writes it, of others what they print; cut where it is long."""
-    found = repr(str(value)) if isinstance(value, str) else shown(text_of(value))
-    return found if len(found) <= _LONGEST else f"{found[:_LONGEST]}..."
+    """Return any value on one line: text quoted, other values as they print, cut at the length limit."""
+    text = repr(str(value)) if isinstance(value, str) else shown(text_of(value))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -1,4 +1,4 @@
-"""JSON that a venue sent, read into a declared shape; what does not fit is named by its path."""
+"""Reads JSON that a venue sent into a declared shape; an error names the path of the value that does not fit."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ def _plain(value: Any, name: str, path: str, depth: int) -> Any:
     if depth > _DEEPEST:
         raise wrong(f"must not be nested deeper than {_DEEPEST} levels", path[:100])
     if isinstance(value, Mapping):
-        found = {}
+        items = {}
         for key, item in value.items():
             if not isinstance(key, str) or not is_unicode(key):
                 raise wrong("must have text keys without a lone surrogate", value=key)
-            found[str(key)] = _plain(item, name, f"{path}.{key}", depth + 1)
-        return found
+            items[str(key)] = _plain(item, name, f"{path}.{key}", depth + 1)
+        return items
     if isinstance(value, list | tuple):
-        return [_plain(item, name, f"{path}[{at}]", depth + 1) for at, item in enumerate(value)]
+        return [_plain(item, name, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | float):
@@ -122,12 +122,12 @@ def read(source: Payload, shape: type[T], name: str) -> T:
 
 def keyed(rows: Mapping[str, Any], shape: type[T], name: str, path: str) -> dict[str, T]:
     """Read rows by their key, which stands in the path of what is wrong with one, as of `read`."""
-    found = {}
+    converted = {}
     for key, row in rows.items():
         try:
-            found[key] = msgspec.convert(row, shape)
+            converted[key] = msgspec.convert(row, shape)
         except msgspec.ValidationError as error:
             raise RiskDataError(name, f"{path}.{key}", str(error)) from None
         except UnicodeEncodeError:
             raise RiskDataError(name, path, _SURROGATE) from None
-    return found
+    return converted

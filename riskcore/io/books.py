@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .._limits import INT64_MAX
 from ..boundary import RiskDataError, frames, is_unicode, schemas, timestamps
 from ..venue import Venue, must_be_venue
 
@@ -196,7 +197,7 @@ def book_of(
             if quantity:
                 levels.append((float(price), float(quantity)))
         book[side] = levels[::-1] if side == "bids" and ascending_bids else levels
-    if time is not None and not 0 <= time < 2**63:
+    if time is not None and not 0 <= time <= INT64_MAX:
         raise RiskDataError(table, "time", "must be nanoseconds since the epoch below 2**63", value=time)
     return book | {"time": time}
 

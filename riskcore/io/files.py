@@ -17,8 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .._typing import Float
 from ..boundary import RiskDataError, schemas, timestamps
-from ..market import Books, Float, TickTable, asset_values
+from ..market import Books, TickTable, asset_values
 from ..market.guards import two_sided
 from ..record import run_folder
 from ..state import Accounts, must_fit

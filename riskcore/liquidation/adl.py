@@ -10,14 +10,12 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
+from .._typing import Float, Int
 from ..kernels import margin as kernels
 from ..margin import exact
 from ..venue import POLICIES, Counterparties, integer_weights, ranked, top_of_queue, water_fill
 from .backstop import by_requirement
 from .tick_state import CumulativeRounding, TickState, largest_passing
-
-Int = npt.NDArray[np.int64]
-Float = npt.NDArray[np.float64]
 
 
 def deleverage(state: TickState) -> None:

@@ -7,6 +7,8 @@ from math import ceil, floor
 import numpy as np
 import numpy.typing as npt
 
+from .._limits import AMOUNT_LIMIT
+from .._typing import Int
 from ..boundary import exact
 from ..kernels import slice_rounds, slice_size
 from ..kernels.books import FIRST_BAND
@@ -19,8 +21,7 @@ from ..state import Ledger
 from ..venue import Policy, Venue
 from .tick_state import TickState
 
-Int = npt.NDArray[np.int64]
-_UNLIMITED = 2**62
+_UNLIMITED = AMOUNT_LIMIT
 _WHOLE = ("account", "market", "event", "reason", "requested", "lots", "flow", "cost", "entry", "fee")
 _EVENT = np.array([EVENT[name] for name in slice_rounds.EVENTS])
 _REASON = np.array([REASON[name] for name in slice_rounds.ROW_REASONS])

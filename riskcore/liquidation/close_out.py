@@ -6,14 +6,13 @@ from fractions import Fraction
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
+from .._limits import TOTAL_LIMIT
+from .._typing import Int
 from ..record import FUND, NOBODY, SHORTFALL
 from ..venue import integer_weights, water_fill
 from .convert import Converter
 from .tick_state import TickState, largest_passing
-
-Int = npt.NDArray[np.int64]
 
 
 def close_out(state: TickState) -> None:
@@ -84,7 +83,7 @@ def _socialize(state: TickState, account: int, left: int) -> int:
 
     able = np.ones(len(payers), bool)
     while left:
-        parts = water_fill(left, weights, np.where(able, min(left, 2**61 // max(len(able), 1)), 0))
+        parts = water_fill(left, weights, np.where(able, min(left, TOTAL_LIMIT // max(len(able), 1)), 0))
         asked = np.flatnonzero(parts)
         for n in asked.tolist():
             payer = int(payers[n])

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .._typing import Int
 from ..context import TickContext
 from ..kernels import margin as kernels
 from ..kernels.integer_math import cost_change
@@ -20,8 +21,6 @@ from ..margin import MarginTable, exact, margin_table, margins_of
 from ..market import Prices
 from ..state import Accounts
 from .throttle import Draws, draws
-
-Int = npt.NDArray[np.int64]
 
 
 class _Kept(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from .._typing import Int
 from ..context import TickContext
 from ..margin import MarginTable
 from ..market.guards import Guarded, record_fills
@@ -14,8 +15,6 @@ from ..venue import Policy
 from . import adl, backstop, book, cancel, close_out, lends, repay
 from .throttle import keys, place
 from .tick_state import Before, TickState
-
-Int = npt.NDArray[np.int64]
 
 
 def start_tick(ledger: Ledger, policy: Policy, before: int, now: int) -> None:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from ..boundary import frames
+from .._typing import Int
+from ..boundary import RiskDataError, frames
 from ..kernels.layouts import SweepColumns
 from ..market import PriceMap, Prices, PriceTable
 from ..state import Accounts, chunk_count
@@ -35,16 +35,15 @@ from .sweep import (
     thread_count,
 )
 
-Int = npt.NDArray[np.int64]
 T = TypeVar("T")
 PriceMaps: TypeAlias = "PriceMap | pd.DataFrame"
 
-_MARGINS = 1 << 22  # of a block of full tables, unless a single one has more
-_FEW = 1 << 14  # accounts that are all looked at in less time than intervals take
+_MARGINS = 1 << 22  # rows of all tables of a block together, unless a single table has more
+_FEW = 1 << 14  # below so many accounts, computing all takes less time than making intervals
 _FIRST, _SHORTEST, _LONGEST = 64, 8, 512  # rows of a block
-_HELD = 1 << 22  # accounts that may be selected at the rows of a block, all rows together
-_COPY = 16  # accounts that are looked at in the time of copying one
-_PARTS, _PART, _WORTH_PARTS = 8, 32, 4096  # of a block: into how many, of how many rows at least, accounts watched
+_MAX_SELECTED = 1 << 22  # accounts that may be selected at the rows of a block, all rows together
+_COPY = 16  # accounts that are computed in the time of copying one
+_PARTS, _PART, _WORTH_PARTS = 8, 32, 4096  # parts of a block, least rows of a part, least accounts in doubt
 _NONE = np.empty(0, np.int64)
 
 
@@ -90,7 +89,7 @@ class Selections:
 
     def to_frame(self) -> pd.DataFrame:
         """Return the margin of these accounts as of `MarginTables.to_frame`, computed when this is asked."""
-        return joined([found.table() for found in self])
+        return joined([each.table() for each in self])
 
 
 def joined(tables: tuple[MarginTable, ...] | list[MarginTable]) -> pd.DataFrame:
@@ -122,6 +121,7 @@ def sweep(
     asset_prices: PriceMap | None = ...,
     open_interest: PriceMap | None = ...,
     threads: int | None = ...,
+    out: MarginTable | None = ...,
 ) -> MarginTable: ...
 
 
@@ -134,6 +134,7 @@ def sweep(
     asset_prices: Any = None,
     open_interest: Any = None,
     threads: int | None = None,
+    out: MarginTable | None = None,
 ) -> MarginTable | MarginTables:
     """Margin of every account.
 
@@ -149,6 +150,9 @@ def sweep(
     threads
         Number of threads; None takes every core when there are enough accounts to gain from it. The bits are the
         same for any number.
+    out
+        A table of an earlier sweep of the same accounts, not with a frame of prices: its arrays take the new figures,
+        and the table returned has them, so that a loop allocates no memory.
 
     Returns
     -------
@@ -157,13 +161,15 @@ def sweep(
     Raises
     ------
     RiskDataError
-        A price is missing, not finite or not > 0.
+        A price is missing, not finite or not > 0, or ``out`` is no table of a sweep of these accounts.
     """
     if frames.is_frame(prices):
-        given = indexes, asset_prices, open_interest
-        return MarginTables(tuple(sweep_table(accounts, PriceTable.read(venue, accounts, prices, *given), threads)))
+        if out is not None:
+            raise RiskDataError("out", None, "must be None with a frame of prices: each row has a table of its own")
+        others = indexes, asset_prices, open_interest
+        return MarginTables(tuple(sweep_table(accounts, PriceTable.read(venue, accounts, prices, *others), threads)))
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
-    return margin_table(accounts, read, threads=threads)
+    return margin_table(accounts, read, threads=threads, out=out)
 
 
 @overload
@@ -222,7 +228,7 @@ def select(
     """
     if frames.is_frame(prices):
         table = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
-        return Selections(tuple(select_table(accounts, table, threads, lambda found: found.row)), accounts, table)
+        return Selections(tuple(select_table(accounts, table, threads, lambda each: each.row)), accounts, table)
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     return selection(accounts, read, threads=threads)
 
@@ -241,9 +247,8 @@ def sweep_rows(
 
     Arguments and errors as of `sweep`; prices are refused before the first table.
     """
-    return sweep_table(
-        accounts, PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest), threads
-    )  # fmt: skip
+    table = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+    return sweep_table(accounts, table, threads)
 
 
 def sweep_table(accounts: Accounts, prices: PriceTable, threads: int | None) -> Iterator[MarginTable]:
@@ -251,9 +256,8 @@ def sweep_table(accounts: Accounts, prices: PriceTable, threads: int | None) -> 
     block = max(1, _MARGINS // max(len(accounts), 1))
     for first in range(0, len(prices), block):
         rows = range(first, min(first + block, len(prices)))
-        tables = margin_tables(
-            accounts, [prices.row(t) for t in rows], [prices.time[t] for t in rows], threads=threads
-        )  # fmt: skip
+        vectors, times = [prices.row(t) for t in rows], [prices.time[t] for t in rows]
+        tables = margin_tables(accounts, vectors, times, threads=threads)
         while tables:
             yield tables.pop(0)
 
@@ -261,9 +265,9 @@ def sweep_table(accounts: Accounts, prices: PriceTable, threads: int | None) -> 
 def select_table(
     accounts: Accounts, prices: PriceTable, threads: int | None, then: Callable[[Selection], T]
 ) -> Iterator[T]:
-    """What becomes of the selection at each row of prices that are complete, in their order.
+    """Results of ``then`` for the selection at each row of prices, in their order.
 
-    Each block is the work of one thread. How long blocks are depends on which is done first, what is selected does not.
+    Each block is the work of one thread. The lengths of blocks depend on timing, the selections do not.
     """
     chunks = chunk_count(accounts.sweep_view.columns)
     threads = thread_count(threads, chunks, CHUNKS_WORTH_A_THREAD)
@@ -271,32 +275,32 @@ def select_table(
     waiting: deque[tuple[int, int, Future[list[T] | None]]] = deque()
     pool = ThreadPoolExecutor(threads)
 
-    def begin(first: int, last: int, boxed: bool) -> tuple[int, int, Future[list[T] | None]]:
-        return first, last, pool.submit(blocks.found, first, last, boxed)
+    def begin(first: int, last: int, with_intervals: bool) -> tuple[int, int, Future[list[T] | None]]:
+        return first, last, pool.submit(blocks.take, first, last, with_intervals)
 
     try:
         while waiting or begun < len(prices):
             while len(waiting) <= threads and begun < len(prices):
-                length, boxed = blocks.next()
+                length, with_intervals = blocks.next()
                 end = min(begun + min(length, -(-len(prices) // threads)), len(prices))
-                waiting.append(begin(begun, end, boxed))
+                waiting.append(begin(begun, end, with_intervals))
                 begun = end
             first, last, block = waiting.popleft()
-            found = block.result()
-            if found is None:
+            results = block.result()
+            if results is None:
                 middle = (first + last) // 2
                 waiting.extendleft(
                     begin(*part, middle - first >= _SHORTEST) for part in ((middle, last), (first, middle))
                 )
             else:
-                yield from found
+                yield from results
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 @dataclass
 class _Blocks(Generic[T]):
-    """What becomes of the selections, block by block, and how many rows the next one best has."""
+    """Computes selections block by block, and chooses the length of the next block."""
 
     accounts: Accounts
     prices: PriceTable
@@ -310,40 +314,40 @@ class _Blocks(Generic[T]):
             return _SHORTEST, False
         return self.length, len(self.accounts) >= _FEW
 
-    def found(self, first: int, last: int, boxed: bool) -> list[T] | None:
-        """Take the rows ``first:last``; None if too many accounts may be selected at them to hold them at once."""
+    def take(self, first: int, last: int, with_intervals: bool) -> list[T] | None:
+        """Results of the rows ``first:last``; None if too many accounts may be selected to keep them in memory."""
         columns, count, length = self.accounts.sweep_view.columns, len(self.accounts), last - first
-        if not boxed:
+        if not with_intervals:
             return self._rows(columns, _NONE, first, last)
-        columns, confirmed = self._boxed(columns, _NONE, first, last)
-        watched, most = len(columns.account), _HELD // (len(confirmed) + len(columns.account) + 1)
-        watching = watched * (_COPY + length)
-        wanted = 2 * length if watching < count else length if watching <= 4 * count else length // 2
-        self.length = min(wanted, _LONGEST, most // 2)
-        if length > max(most, 1):
+        columns, confirmed = self._in_doubt(columns, _NONE, first, last)
+        in_doubt, max_rows = len(columns.account), _MAX_SELECTED // (len(confirmed) + len(columns.account) + 1)
+        work = in_doubt * (_COPY + length)
+        next_length = 2 * length if work < count else length if work <= 4 * count else length // 2
+        self.length = min(next_length, _LONGEST, max_rows // 2)
+        if length > max(max_rows, 1):
             return None
-        part = max(_PART, -(-length // _PARTS))
-        if watched < _WORTH_PARTS or length < 2 * part:
+        part_length = max(_PART, -(-length // _PARTS))
+        if in_doubt < _WORTH_PARTS or length < 2 * part_length:
             return self._rows(columns, confirmed, first, last)
-        found = []
-        for start in range(first, last, part):
-            end = min(start + part, last)
-            found += self._rows(*self._boxed(columns, confirmed, start, end), start, end)
-        return found
+        results = []
+        for start in range(first, last, part_length):
+            end = min(start + part_length, last)
+            results += self._rows(*self._in_doubt(columns, confirmed, start, end), start, end)
+        return results
 
-    def _boxed(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> tuple[SweepColumns, Int]:
-        """Columns of those who may be above or below 100 % at some rows; rows of those who are above at all of them."""
+    def _in_doubt(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> tuple[SweepColumns, Int]:
+        """Columns of the accounts in doubt at these rows, and rows of the accounts above 100 % at all of them."""
         values = interval_values(self.prices.rows(first, last))
         intervals = PriceIntervals.around(self.prices.row(first), np.fmin.reduce(values), np.fmax.reduce(values))
-        watch, sure = intervals.tried(columns, 0, chunk_count(columns))
-        return watch.columns, np.sort(np.concatenate([confirmed, columns.account[sure].astype(np.int64)]))
+        watch, confirmed_slots = intervals.tried(columns, 0, chunk_count(columns))
+        return watch.columns, np.sort(np.concatenate([confirmed, columns.account[confirmed_slots].astype(np.int64)]))
 
     def _rows(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> list[T]:
-        """Look at some accounts at each row; others are known to be above 100 %."""
-        found = []
+        """Compute the accounts of some columns at each row; the ``confirmed`` ones are above 100 %."""
+        results = []
         for t in range(first, last):
             prices = self.prices.row(t)
             row = selected(self.accounts, columns, prices, threads=1)
             row = np.sort(np.concatenate([confirmed, row]), kind="stable")  # merges: both are sorted
-            found.append(self.then(Selection(row, self.accounts, prices, self.prices.time[t])))
-        return found
+            results.append(self.then(Selection(row, self.accounts, prices, self.prices.time[t])))
+        return results

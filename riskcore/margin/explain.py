@@ -67,44 +67,44 @@ def explain_margin(
 def _margin_lines(accounts: Accounts, venue: Venue, prices: Prices, account: int) -> list[dict[str, Any]]:
     quantum, markets = exact.decimal(venue.settle_quantum), len(venue.markets.symbol)
     limit = float(accounts.leverage_limit[account])
-    own = Decimal(0) if limit == float("inf") else 1 / exact.decimal(limit)
+    leverage_fraction = Decimal(0) if limit == float("inf") else 1 / exact.decimal(limit)
     lines: list[dict[str, Any]] = []
-    for held in exact.holdings(accounts, account, prices):
-        is_position = held.kind == "position"
-        symbol = (venue.markets.symbol if is_position else venue.assets.symbol)[held.item]
-        margin_function = 2 * (held.item if is_position else markets + held.item)
+    for holding in exact.holdings(accounts, account, prices):
+        is_position = holding.kind == "position"
+        symbol = (venue.markets.symbol if is_position else venue.assets.symbol)[holding.item]
+        margin_function = 2 * (holding.item if is_position else markets + holding.item)
 
         def initial(
-            notional: Decimal, price: Decimal = held.price, margin_function: int = margin_function + IMF
+            notional: Decimal, price: Decimal = holding.price, margin_function: int = margin_function + IMF
         ) -> Decimal:
             return exact.requirement(prices, margin_function, notional, price)
 
         line: dict[str, Any] = {
-            "kind": held.kind, "item": symbol, "quantity": held.quantity, "price": held.price, "weight": held.weight,
-            "net_equity": held.equity,
+            "kind": holding.kind, "item": symbol, "quantity": holding.quantity, "price": holding.price,
+            "weight": holding.weight, "net_equity": holding.equity,
         }  # fmt: skip
-        if held.notional:
+        if holding.notional:
             line |= {
-                "exposure": held.notional,
-                "initial_margin": max(initial(held.notional), held.notional * own * is_position),
-                "maintenance_margin": exact.requirement(prices, margin_function + MMF, held.notional, held.price),
+                "exposure": holding.notional,
+                "initial_margin": max(initial(holding.notional), holding.notional * leverage_fraction * is_position),
+                "maintenance_margin": exact.requirement(prices, margin_function + MMF, holding.notional, holding.price),
             }
         if is_position:
-            line |= {"weight": None, "net_equity": held.equity - int(accounts.columns.cost[held.row]) * quantum}
+            line |= {"weight": None, "net_equity": holding.equity - int(accounts.columns.cost[holding.row]) * quantum}
         lines.append(line)
-        if held.exposure > held.notional:
-            widest = max(initial(held.exposure), held.exposure * own)
+        if holding.exposure > holding.notional:
+            with_orders = max(initial(holding.exposure), holding.exposure * leverage_fraction)
             lines.append(
                 {
-                    "kind": "orders", "item": symbol, "exposure": held.exposure - held.notional,
-                    "initial_margin": widest - line.get("initial_margin", Decimal(0)),
+                    "kind": "orders", "item": symbol, "exposure": holding.exposure - holding.notional,
+                    "initial_margin": with_orders - line.get("initial_margin", Decimal(0)),
                 }
             )  # fmt: skip
     unsettled = int(accounts.columns.unsettled[account])
     if unsettled:
         lines.append({"kind": "unsettled", "item": venue.settle_asset, "net_equity": unsettled * quantum})
     locked = sum((line.get("initial_margin", Decimal(0)) for line in lines), Decimal(0))
-    whole = own * sum((line.get("exposure", Decimal(0)) for line in lines), Decimal(0))
-    if whole > locked:
-        lines.append({"kind": "leverage_limit", "initial_margin": whole - locked})
+    by_leverage = leverage_fraction * sum((line.get("exposure", Decimal(0)) for line in lines), Decimal(0))
+    if by_leverage > locked:
+        lines.append({"kind": "leverage_limit", "initial_margin": by_leverage - locked})
     return lines

@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._typing import Float
 from ..kernels import liquidation_price as kernels
 from ..market import PriceMap, Prices
 from ..state import Accounts
 from ..venue import Venue
 from .sweep import ACCOUNTS_WORTH_A_THREAD, in_chunks
-
-Float = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -83,20 +82,22 @@ def liquidation_prices(
     """
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     columns = accounts.columns
-    part = np.empty(len(columns.lots))
+    part_of_mark = np.empty(len(columns.lots))
     highest = venue.markets.max_ticks * venue.markets.tick_size / read.mark
 
     def chunk(first: int, last: int) -> None:
-        kernels.liquidation_marks(first, last, columns, read.arrays, venue.margin_functions.by_quantity, highest, part)
+        kernels.liquidation_marks(
+            first, last, columns, read.arrays, venue.margin_functions.by_quantity, highest, part_of_mark
+        )
 
     in_chunks(chunk, len(accounts), threads, ACCOUNTS_WORTH_A_THREAD)
-    held = np.flatnonzero(columns.lots)
-    market = columns.market[held]
+    row = np.flatnonzero(columns.lots)
+    market = columns.market[row]
     mark = read.mark[market]
     return LiquidationPrices(
-        account=accounts.ids[accounts.position_accounts()[held]],
+        account=accounts.ids[accounts.position_accounts()[row]],
         market=np.array(venue.markets.symbol, object)[market],
-        quantity=venue.markets.quantity(columns.lots[held], market),
+        quantity=venue.markets.quantity(columns.lots[row], market),
         mark_price=mark,
-        liquidation_price=part[held] * mark,
+        liquidation_price=part_of_mark[row] * mark,
     )

@@ -8,6 +8,8 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+from .._limits import EXACT_LIMIT, INT64_MAX, INT64_MIN, TOTAL_LIMIT
+from .._typing import Int
 from ..boundary import RiskDataError, schemas, timestamps, units
 from ..kernels.guards import (
     LEVEL_FINE,
@@ -20,9 +22,8 @@ from ..kernels.guards import (
     first_wrong_level,
 )
 from ..venue import Units, Venue
-from .reading import Int
 
-_NO_TIME = -(2**63)
+_NO_TIME = INT64_MIN
 """NaT as a whole number."""
 
 
@@ -70,16 +71,16 @@ class Books:
         ):
             if len(array) != size:
                 raise RiskDataError("books", name, f"must be {size} whole numbers, not {len(array)}")
-        worth = np.maximum(listing.value_num / listing.value_den, 1.0)
-        side, level, wrong = first_wrong_level(books.offset, books.price, books.lots, listing.max_ticks, worth)
-        if wrong != LEVEL_FINE:
-            column, rule = _LEVEL_RULES[wrong]
-            if wrong == LEVEL_HIGH:
+        lot_value = np.maximum(listing.value_num / listing.value_den, 1.0)
+        side, level, fault = first_wrong_level(books.offset, books.price, books.lots, listing.max_ticks, lot_value)
+        if fault != LEVEL_FINE:
+            column, rule = _LEVEL_RULES[fault]
+            if fault == LEVEL_HIGH:
                 rule = listing.too_high(side // 2)
             where = f"{listing.symbol[side // 2]} {'ask' if side % 2 else 'bid'}"
-            if wrong != LEVEL_OFFSET:
+            if fault != LEVEL_OFFSET:
                 where += f" {level - int(books.offset[side])}"
-            value = books.offset[side + 1] if wrong == LEVEL_OFFSET else getattr(books, column)[level]
+            value = books.offset[side + 1] if fault == LEVEL_OFFSET else getattr(books, column)[level]
             raise RiskDataError("books", column, rule, row=where, value=int(value))
         late = np.flatnonzero(books.time > time)
         if late.size:
@@ -113,14 +114,14 @@ class Books:
         rule = "must be a whole number of {} of the market's {}"
         price = units.whole("books", "price", prices, listing.tick_size[market], rule.format("ticks", "tickSize"))
         lots = units.whole("books", "quantity", quantities, listing.step_size[market], rule.format("lots", "stepSize"))
-        for column, given, fits, rule in (
+        for column, values, fits, rule in (
             ("price", prices, price >= 1, "must be at least one tick"),
             ("quantity", quantities, lots >= 1, "must be at least one lot"),
-            ("quantity", quantities, lots < 2**53, "must be less than 2**53 lots"),
+            ("quantity", quantities, lots < EXACT_LIMIT, "must be less than 2**53 lots"),
         ):
             bad = np.flatnonzero(~fits)
             if bad.size:
-                raise RiskDataError("books", column, rule, row=int(bad[0]), value=given[bad[0]])
+                raise RiskDataError("books", column, rule, row=int(bad[0]), value=values[bad[0]])
         bad = np.flatnonzero(price > listing.max_ticks[market])
         if bad.size:
             row = int(bad[0])
@@ -132,19 +133,19 @@ class Books:
         order = np.lexsort((table["level"].to_numpy(), side, stamp))
         stamp, side, price, lots, bid, seen = (column[order] for column in (stamp, side, price, lots, bid, seen))
 
-        together = np.diff(stamp) == 0
+        same_time = np.diff(stamp) == 0
         worse = np.where(bid[1:], np.diff(price) < 0, np.diff(price) > 0)
-        bad = np.flatnonzero(together & (np.diff(side) == 0) & ~worse)
+        bad = np.flatnonzero(same_time & (np.diff(side) == 0) & ~worse)
         if bad.size:
             row = int(order[bad[0] + 1])
             raise RiskDataError(
                 "books", "price", "must get worse from level to level (an unsorted book)", row=row, value=prices[row]
             )
-        first = np.flatnonzero(np.r_[True, ~(together & (np.diff(side) == 0))]) if len(side) else np.empty(0, np.int64)
+        first = np.flatnonzero(np.r_[True, ~(same_time & (np.diff(side) == 0))]) if len(side) else np.empty(0, np.int64)
         if first.size:
             deepest = np.add.reduceat(lots.astype(float), first) * np.maximum.reduceat(price, first)
             unit = np.maximum(listing.value_num / listing.value_den, 1.0)
-            bad = np.flatnonzero(deepest * unit[side[first] // 2] >= 2.0**61)
+            bad = np.flatnonzero(deepest * unit[side[first] // 2] >= TOTAL_LIMIT)
             if bad.size:
                 row = int(order[first[bad[0]]])
                 rule = "a side at its highest price must be worth less than 2**61 quanta, and than 2**61 ticks"
@@ -152,7 +153,7 @@ class Books:
         for bad, rule in (
             (np.flatnonzero(seen > stamp), "must not be later than the tick"),
             (
-                1 + np.flatnonzero(together & (np.diff(side // 2) == 0) & (np.diff(seen) != 0)),
+                1 + np.flatnonzero(same_time & (np.diff(side // 2) == 0) & (np.diff(seen) != 0)),
                 "must be the same for all levels of a book",
             ),
         ):
@@ -163,13 +164,13 @@ class Books:
         moments, starts = np.unique(stamp, return_index=True)
         edges = np.append(starts, len(stamp))
         sides = np.arange(2 * len(listing.symbol) + 1)
-        found = []
+        pairs = []
         for moment, start, end in zip(moments, edges[:-1], edges[1:], strict=True):
             time = np.zeros(len(listing.symbol), np.int64)
             time[side[start:end] // 2] = seen[start:end]
             offset = np.searchsorted(side[start:end], sides)
-            found.append((int(moment), cls(offset, price[start:end], lots[start:end], time, venue.book_units)))
-        return found
+            pairs.append((int(moment), cls(offset, price[start:end], lots[start:end], time, venue.book_units)))
+        return pairs
 
     @classmethod
     def empty(cls, venue: Venue) -> Books:
@@ -193,18 +194,18 @@ _LEVEL_RULES = {
 }
 
 
-def _copied_whole(name: str, given: object) -> Int:
-    """Whole numbers of a user's array, copied: they are kept for longer than the call."""
-    if not (isinstance(given, np.ndarray) and given.ndim == 1 and given.dtype.kind in "iu"):
-        kind = f"{given.dtype} of shape {given.shape}" if isinstance(given, np.ndarray) else type(given).__name__
+def _copied_whole(name: str, array: object) -> Int:
+    """Copy a user's array of whole numbers: books outlive the call."""
+    if not (isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype.kind in "iu"):
+        kind = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise RiskDataError("books", name, "must be a one-dimensional array of whole numbers", value=kind)
-    if given.dtype == np.uint64 and (given > 2**63 - 1).any():
-        raise RiskDataError("books", name, "must fit 64 bits", value=int(given.max()))
-    return given.astype(np.int64)
+    if array.dtype == np.uint64 and (array > INT64_MAX).any():
+        raise RiskDataError("books", name, "must fit 64 bits", value=int(array.max()))
+    return array.astype(np.int64)
 
 
 @lru_cache(maxsize=16)
 def _no_books(rows: int) -> Books:
-    """No level of any book; shared, nobody writes to books."""
+    """Empty books, shared: nobody writes to books."""
     none = np.empty(0, np.int64)
     return Books(np.zeros(2 * rows + 1, np.int64), none, none, np.zeros(rows, np.int64))

@@ -11,9 +11,9 @@ import pandas as pd
 from ..boundary import RiskDataError, schemas
 
 
-def _weight(given: object) -> float:
+def _weight(weight: object) -> float:
     try:
-        return schemas.number(given)
+        return schemas.number(weight)
     except ValueError:
         return math.nan
 
@@ -65,11 +65,13 @@ def cross_venue_index(
             row = int(bad[0])
             raise RiskDataError("quotes", "source", "must have a weight > 0", row=row, value=quotes["source"].iloc[row])
     price = quotes[["bid", "ask", "last"]].median(axis=1)
-    known = price.notna().to_numpy()
-    keys = [quotes.loc[known, "time"], quotes.loc[known, "market"]]
-    price, weight = price[known], weight[known]
+    has_price = price.notna().to_numpy()
+    keys = [quotes.loc[has_price, "time"], quotes.loc[has_price, "market"]]
+    price, weight = price[has_price], weight[has_price]
     middle = price.groupby(keys).transform("median")
-    off = max_deviation / 10_000
-    parts = pd.DataFrame({"price": price.clip(middle * (1 - off), middle * (1 + off)) * weight, "weight": weight})
+    deviation = max_deviation / 10_000
+    parts = pd.DataFrame(
+        {"price": price.clip(middle * (1 - deviation), middle * (1 + deviation)) * weight, "weight": weight}
+    )
     sums = parts.groupby(keys).sum()
     return (sums["price"] / sums["weight"]).rename("index_price").reset_index()

@@ -1,4 +1,4 @@
-"""Prices of many instants, read and refused all at once."""
+"""Prices of many instants, checked before the first is used."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from .._typing import Float, Int
 from ..boundary import RiskDataError, frames, text_of
 from ..state import Accounts, must_fit
 from ..venue import Venue
 from .prices import Prices, asset_values
 from .reading import NOT_NEGATIVE, POSITIVE, PriceMap, Rule, by_symbol, by_time, no_prices, of_row
 from .tick import Tick
-
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -69,22 +66,22 @@ class PriceTable:
         must_fit(accounts, venue)
         if not len(time):
             raise RiskDataError("marks", None, "must have at least one row")
-        complete, columns = asset_values(venue, mark, index, asset), accounts.columns
-        wrong = (mark > venue.markets.max_price).any(axis=1)
+        asset_complete, columns = asset_values(venue, mark, index, asset), accounts.columns
+        is_wrong = (mark > venue.markets.max_price).any(axis=1)
         for prices, item, quantities in (
             (mark, columns.market, (columns.lots, columns.open_bid, columns.open_ask)),
-            (complete, columns.asset, (columns.free, columns.lent)),
+            (asset_complete, columns.asset, (columns.free, columns.lent)),
         ):
             missing = np.isnan(prices)
             if missing.any():
-                held = np.unique(item[np.any([quantity != 0 for quantity in quantities], axis=0)])
-                wrong |= missing[:, held].any(axis=1)
-        if wrong.any():  # alone, such a row says what is wrong with it
-            t = int(wrong.argmax())
+                needed = np.unique(item[np.any([quantity != 0 for quantity in quantities], axis=0)])
+                is_wrong |= missing[:, needed].any(axis=1)
+        if is_wrong.any():  # the error of this instant alone
+            t = int(is_wrong.argmax())
             with of_row(time[t]):
                 Prices.of_tick(venue, accounts, Tick(0, mark[t], None, index[t], asset[t], open_interest[t]))
         lots = Prices.of_tick(venue, accounts, Tick(0, mark[0], None, index[0], asset[0])).open_lots
-        return cls(time, mark, index, open_interest, asset, complete, lots, venue)
+        return cls(time, mark, index, open_interest, asset, asset_complete, lots, venue)
 
     @classmethod
     def read(
@@ -111,14 +108,14 @@ class PriceTable:
 
         marks = _wide("marks", marks)
 
-        def rows(table: str, given: Any, known: Mapping[str, int], what: str, rule: Rule = POSITIVE) -> Float:
-            if frames.is_frame(given):
-                given = _wide(table, given)
+        def rows(table: str, source: Any, symbols: Mapping[str, int], what: str, rule: Rule = POSITIVE) -> Float:
+            if frames.is_frame(source):
+                source = _wide(table, source)
             else:
-                return np.tile(by_symbol(table, given, known, what, rule), (len(marks), 1))
-            if not given.index.equals(marks.index):
+                return np.tile(by_symbol(table, source, symbols, what, rule), (len(marks), 1))
+            if not source.index.equals(marks.index):
                 raise RiskDataError(table, None, "must have the index of the marks")
-            return by_time(table, given, known, what, rule)
+            return by_time(table, source, symbols, what, rule)
 
         if not marks.columns.is_unique:
             twice = str(marks.columns[marks.columns.duplicated()][0])
@@ -126,8 +123,8 @@ class PriceTable:
         direct = [str(name) in assets and str(name) not in markets for name in marks.columns]
         asset = rows("asset_prices", asset_prices, assets, "a collateral asset")
         if any(direct):
-            found = by_time("asset_prices", marks.loc[:, direct], assets, "a collateral asset")
-            asset = np.where(np.isnan(asset), found, asset)
+            from_marks = by_time("asset_prices", marks.loc[:, direct], assets, "a collateral asset")
+            asset = np.where(np.isnan(asset), from_marks, asset)
         return cls.of(
             venue,
             accounts,
@@ -159,17 +156,17 @@ class PriceTable:
         )
 
     def rows(self, first: int, last: int) -> PriceTable:
-        """Return some instants alone."""
+        """Return the instants ``first:last``."""
         return replace(
             self, **{f.name: getattr(self, f.name)[first:last] for f in fields(self) if f.name not in _OF_ALL}
         )
 
 
-def _wide(table: str, given: Any) -> pd.DataFrame:
+def _wide(table: str, source: Any) -> pd.DataFrame:
     """Return a frame of prices with its index: of another library's table, which has none, the column time."""
-    frame = frames.as_frame(table, given)
+    frame = frames.as_frame(table, source)
     frame = frame.set_axis([text_of(name) for name in frame.columns], axis="columns")
-    if not isinstance(given, pd.DataFrame) and "time" in frame.columns:
+    if not isinstance(source, pd.DataFrame) and "time" in frame.columns:
         frame = frame.set_index("time")
     if {"market", "mark_price"} <= set(frame.columns):
         rule = "must have a column per market, this looks like the marks table: pivot it, "

@@ -8,13 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
+from .._typing import Float, Int
 from ..boundary import RiskDataError, units
 from ..kernels.guards import first_above, first_missing, follow_markets
 from ..kernels.layouts import PriceArrays, SweepLookup
 from ..kernels.sweep import fill_sweep_lookup
 from ..state import Accounts, must_fit
 from ..venue import Venue
-from .reading import _RATE, NOT_NEGATIVE, Float, Int, PriceMap, _pairs, by_symbol
+from .reading import _RATE, NOT_NEGATIVE, PriceMap, _pairs, by_symbol
 from .tick import Tick
 
 
@@ -25,13 +26,13 @@ class Prices:
     Attributes
     ----------
     mark, index : ndarray of float64, shape (M,)
-        Those that count: guarded, in a run.
+        Prices in use: in a run, those that the guards accepted or derived.
     given_mark, given_index, last : ndarray of float64, shape (M,)
         Mark, index and price of the last trade as the tick has them.
     given_asset : ndarray of float64, shape (K,)
         Prices of assets as the tick has them.
     asset : ndarray of float64, shape (K,)
-        Those, and what follows for the others from the markets.
+        The same, completed with prices that follow from the markets.
     open_interest, funding_rate : ndarray of float64, shape (M,)
         Quantity, and rate, as the tick has them.
     open_lots : ndarray of int64, shape (M,)
@@ -73,17 +74,17 @@ class Prices:
         """
         must_fit(accounts, venue)
         markets, assets = venue.markets, venue.assets
-        known = dict(_pairs("marks", marks))
-        direct = {k: known.pop(k) for k in assets.symbol if k in known and k not in markets.symbol}
+        by_name = dict(_pairs("marks", marks))
+        direct = {k: by_name.pop(k) for k in assets.symbol if k in by_name and k not in markets.symbol}
         direct |= dict(_pairs("asset_prices", asset_prices))
-        given = cls.given(venue, Tick(0, known, None, indexes, direct, open_interest))
-        return given._used(accounts, given.mark, given.index, "a mark is needed")
+        unchecked = cls.given(venue, Tick(0, by_name, None, indexes, direct, open_interest))
+        return unchecked._used(accounts, unchecked.mark, unchecked.index, "a mark is needed")
 
     @classmethod
     def of_tick(cls, venue: Venue, accounts: Accounts, tick: Tick) -> Prices:
         """Prices of a tick that these accounts need, used as they are."""
-        given = cls.given(venue, tick)
-        return given._used(accounts, given.mark, given.index, "a mark is needed")
+        prices = cls.given(venue, tick)
+        return prices._used(accounts, prices.mark, prices.index, "a mark is needed")
 
     @classmethod
     def given(cls, venue: Venue, tick: Tick) -> Prices:
@@ -113,7 +114,7 @@ class Prices:
         )
 
     def guarded(self, accounts: Accounts, mark: Float, index: Float) -> Prices:
-        """Put the guarded marks and indexes in the place of those that the tick gave.
+        """Replace the marks and indexes of the tick by the guarded ones.
 
         Raises
         ------
@@ -154,33 +155,33 @@ class Prices:
         return replace(self, mark=mark, index=index, asset=value)
 
     def _cover(self, accounts: Accounts, rule: str) -> None:
-        """Refuse to go on where something that an account holds has no price."""
+        """Refuse prices that are missing for a position, order or balance of an account."""
         mark, asset, venue = self.mark, self.asset, self.venue
         columns = accounts.columns
         if first_missing(mark) >= 0:
-            held = (columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)
+            has_lots = (columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)
             for m in np.flatnonzero(np.isnan(mark)).tolist():
-                if held[columns.market == m].any():
+                if has_lots[columns.market == m].any():
                     raise RiskDataError("marks", venue.markets.symbol[m], rule)
         if first_missing(asset) >= 0:
-            kept = (columns.free != 0) | (columns.lent != 0)
+            has_quanta = (columns.free != 0) | (columns.lent != 0)
             for k in np.flatnonzero(np.isnan(asset)).tolist():
-                if kept[columns.asset == k].any():
+                if has_quanta[columns.asset == k].any():
                     raise RiskDataError(
                         "asset_prices", venue.assets.symbol[k], "an account holds it: a price is needed"
                     )
 
     def open_notional(self, market: int) -> Fraction:
         """Open interest of a market in settle units, exactly; 0 without a mark."""
-        mark, given = float(self.mark[market]), float(self.open_interest[market])
+        mark, reported = float(self.mark[market]), float(self.open_interest[market])
         if np.isnan(mark):
             return Fraction(0)
-        own = int(self.open_lots[market]) * self.venue.markets.step[market]
-        return (own if np.isnan(given) else units.exact(given)) * units.exact(mark)
+        quantity = int(self.open_lots[market]) * self.venue.markets.step[market]
+        return (quantity if np.isnan(reported) else units.exact(reported)) * units.exact(mark)
 
     @cached_property
     def arrays(self) -> PriceArrays:
-        """Prices folded with lot and quantum once, beside the margin rules that they meet."""
+        """Prices per lot and quantum, and the coefficients of the margin functions at these prices."""
         assets, policy, margin_functions = self.venue.assets, self.venue.policy, self.venue.margin_functions
         lots, quanta = self.venue.settle_quanta
         unit = float(self.venue.settle_quantum)
@@ -209,35 +210,47 @@ class Prices:
         )
 
     def forget(self) -> None:
-        """Free what was worked out from the prices; it is worked out again if asked for."""
+        """Drop the cached `arrays` and `lookup`; they are computed again on demand."""
         for name in ("arrays", "lookup"):
             vars(self).pop(name, None)
 
     @cached_property
     def lookup(self) -> SweepLookup:
-        """The same, laid out as a sweep looks it up."""
+        """The same figures, laid out as a sweep looks them up."""
         market, above_kink = np.empty((2, len(self.mark) + 1, 4))
         asset, weight, borrow, borrow_above_kink = np.empty((4, len(self.asset) + 1, 4))
-        columns, venue = self.arrays, self.venue
+        arrays, (initial_tiers, tiers) = self.arrays, self.venue.tiers
+        borrow_initial_tiers, borrow_tiers = self.venue.borrow_tiers
         rows = SweepLookup(
-            market, above_kink, *venue.tiers, asset, weight, borrow, borrow_above_kink, *venue.borrow_tiers,
-            columns.settle_quantum, columns.acmf_divisor, columns.acmf_offset,
-        )  # fmt: skip
-        fill_sweep_lookup(columns, rows)
+            market=market,
+            above_kink=above_kink,
+            initial_tiers=initial_tiers,
+            tiers=tiers,
+            asset=asset,
+            weight=weight,
+            borrow=borrow,
+            borrow_above_kink=borrow_above_kink,
+            borrow_initial_tiers=borrow_initial_tiers,
+            borrow_tiers=borrow_tiers,
+            settle_quantum=arrays.settle_quantum,
+            acmf_divisor=arrays.acmf_divisor,
+            acmf_offset=arrays.acmf_offset,
+        )
+        fill_sweep_lookup(arrays, rows)
         return rows
 
 
-def asset_values(venue: Venue, mark: Float, index: Float, given: Float) -> Float:
+def asset_values(venue: Venue, mark: Float, index: Float, asset_prices: Float) -> Float:
     """Prices of all assets: those given, and those that follow from the markets, of one instant or many.
 
     mark and index have the shape (..., M), given and the result (..., K); NaN is no price.
     """
-    asset, base = given.copy(), venue.markets.base_asset
+    asset, base = asset_prices.copy(), venue.markets.base_asset
     if mark.ndim == 1:
         follow_markets(mark, index, base, venue.settle, asset)
     else:
-        for at in np.ndindex(mark.shape[:-1]):
-            follow_markets(mark[at], index[at], base, venue.settle, asset[at])
+        for instant in np.ndindex(mark.shape[:-1]):
+            follow_markets(mark[instant], index[instant], base, venue.settle, asset[instant])
     return asset
 
 
@@ -248,11 +261,11 @@ def _must_not_pass_max_price(venue: Venue, mark: Float) -> None:
         raise RiskDataError("marks", symbol, venue.markets.too_high(m), value=mark[m])
 
 
-def _open_lots(venue: Venue, accounts: Accounts, given: Float) -> Int:
-    """Larger of the accounts' long and short lots, of the markets whose margin function asks and has no better."""
-    found = np.zeros(len(given), np.int64)
+def _open_lots(venue: Venue, accounts: Accounts, reported: Float) -> Int:
+    """Larger of the accounts' long and short lots, for markets whose margin function needs an open interest."""
+    open_lots = np.zeros(len(reported), np.int64)
     if asking := venue.margin_functions.open_interest_markets:
-        for m in asking.intersection(np.flatnonzero(np.isnan(given)).tolist()):
+        for m in asking.intersection(np.flatnonzero(np.isnan(reported)).tolist()):
             lots = accounts.columns.lots[accounts.columns.market == m]
-            found[m] = max(int(lots[lots > 0].sum()), -int(lots[lots < 0].sum()))
-    return found
+            open_lots[m] = max(int(lots[lots > 0].sum()), -int(lots[lots < 0].sum()))
+    return open_lots

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .._typing import Float
 from ..boundary import RiskDataError, frames, is_unicode, schemas, text_of, timestamps, units
 from ..venue import Venue
 from .books import _ASCENDS, _NO_TIME, _SIDES, Books
-from .reading import Float, PriceVector
+from .reading import PriceVector
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,9 @@ class Tick:
         return Books.from_frame(venue, frame, time, unit=self.unit)
 
     def _plain_books(self, venue: Venue, time: int) -> Books | None:
-        """Books of a mapping, whole columns at a time; None where something is wrong or unusual.
+        """Books of a mapping, read by columns; None where they have an error or another form.
 
-        `_levels` then goes through it level by level, and says where what is wrong.
+        `_levels` then reads them level by level, and its error names the level.
         """
         if not isinstance(self.books, Mapping):
             return None
@@ -116,12 +117,12 @@ class Tick:
             row = listing.row.get(market) if isinstance(market, str) else None
             if row is None or not isinstance(book, Mapping):
                 return None
-            for name, given in book.items():
+            for name, entry in book.items():
                 if name not in _SIDES:
-                    if isinstance(given, _LISTS) or not _SIDES.keys() <= book.keys():
+                    if isinstance(entry, _LISTS) or not _SIDES.keys() <= book.keys():
                         return None
                     continue
-                levels = _columns(given)
+                levels = _columns(entry)
                 if levels is None:
                     return None
                 if len(levels):
@@ -133,17 +134,17 @@ class Tick:
         amounts = np.concatenate([sides[side] for side in order]).T
         if not ((amounts > 0) & (amounts < np.inf)).all():
             return None
-        of = np.repeat(np.array(order) // 2, counts)
-        unit = np.concatenate([listing.tick_size[of], listing.step_size[of]])
+        book_row = np.repeat(np.array(order) // 2, counts)
+        unit = np.concatenate([listing.tick_size[book_row], listing.step_size[book_row]])
         offset = np.zeros(2 * len(listing.symbol) + 1, np.int64)
         offset[np.array(order) + 1] = counts
-        seen = np.zeros(len(listing.symbol), np.int64)
+        book_time = np.zeros(len(listing.symbol), np.int64)
         try:
             for market, stamp in (self._book_times(venue, time) if self.book_times else {}).items():
-                if listing.row[market] in of:  # one without a level was not seen
-                    seen[listing.row[market]] = stamp
+                if listing.row[market] in book_row:  # a book without a level has no time
+                    book_time[listing.row[market]] = stamp
             ticks, lots = units.whole("books", "price", amounts.ravel(), unit, "").reshape(2, -1)
-            return Books(offset.cumsum(), ticks, lots, seen, venue.book_units).checked(venue, time)
+            return Books(offset.cumsum(), ticks, lots, book_time, venue.book_units).checked(venue, time)
         except RiskDataError:
             return None
 
@@ -162,7 +163,7 @@ class Tick:
                 raise RiskDataError("books", market, rule, value=text_of(book))
             for name, levels in book.items():
                 side = _SIDES.get(name) if isinstance(name, str) else None
-                # what ccxt and the venues have beside the sides is no list; a misspelt side is
+                # other entries of ccxt and of the venues are no lists; a misspelt side is a list
                 if side is None and "bids" in book and "asks" in book and not isinstance(levels, _LISTS):
                     continue
                 try:
@@ -177,8 +178,8 @@ class Tick:
                         except ValueError:
                             if len(figures) != 2:
                                 raise
-                            at, value = f"{name}[{level}]", text_of(list(figures))
-                            raise RiskDataError("books", market, "must be numbers", row=at, value=value) from None
+                            where, value = f"{name}[{level}]", text_of(list(figures))
+                            raise RiskDataError("books", market, "must be numbers", row=where, value=value) from None
                         rows.append((market, side, level, price, quantity))
                         if level and side == "bid" and rows[-1][3] > rows[-2][3]:
                             raise RiskDataError("books", market, _ASCENDS, row=f"bids[{level}]", value=price)
@@ -191,15 +192,15 @@ class Tick:
 
     def _book_times(self, venue: Venue, time: int) -> dict[str, int]:
         assert self.book_times is not None
-        given, own_clock = dict(self.book_times), timestamps.has_own_clock(time)
-        for market, seen in given.items():
+        times, own_clock = dict(self.book_times), timestamps.has_own_clock(time)
+        for market, seen in times.items():
             if market not in venue.book_symbols:
                 raise RiskDataError("book_times", text_of(market), "must be a market of the venue", value=text_of(seen))
-            one = pd.Series([seen], dtype=object)
-            given[market] = int(timestamps.times("book_times", one, market, unit=self.unit, own_clock=own_clock)[0])
-            if given[market] > time:
+            stamp = pd.Series([seen], dtype=object)
+            times[market] = int(timestamps.times("book_times", stamp, market, unit=self.unit, own_clock=own_clock)[0])
+            if times[market] > time:
                 raise RiskDataError("book_times", market, "must not be later than the tick", value=text_of(seen))
-        return given
+        return times
 
 
 _LISTS = (list, tuple, np.ndarray)
@@ -207,7 +208,7 @@ _NUMBERS = {float, int, str, Decimal, np.float64}
 
 
 def _columns(levels: object) -> Float | None:
-    """Price and quantity of the levels of a side, shape (N, 2), where all are numbers or text that says one."""
+    """Price and quantity of the levels of a side, shape (N, 2); None unless all are numbers or their text."""
     if not isinstance(levels, _LISTS) or (isinstance(levels, np.ndarray) and not levels.ndim):
         return None
     if not len(levels):

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
+from .._typing import Float, Int
 from ..venue import Venue
 from .books import Books
 from .tick import Tick
-
-Float = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -29,7 +25,7 @@ class TickTable:
     """
 
     venue: Venue
-    time: npt.NDArray[np.int64]
+    time: Int
     mark: Float
     index: Float
     open_interest: Float

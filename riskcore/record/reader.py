@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._limits import INT64_MIN
 from ..boundary import RiskDataError
 from ..market import asset_values
 from ..market.guards import SECONDS_OF_SAMPLES, GuardState
@@ -158,7 +159,7 @@ class Reader:
 
     def ticks(self) -> Iterator[tuple[Table, Table, Table]]:
         """Ticks of each part, with a row for every tick and a column for every market; its assets and its books."""
-        first, markets, before = 0, self.sizes["market"], -(2**63)
+        first, markets, before = 0, self.sizes["market"], INT64_MIN
         for part in range(self.last + 1):
             ticks, assets, books = (self.table(table, part) for table in PARTS[:3])
             count = len(ticks["tick"]) // max(markets, 1)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._limits import AMOUNT_LIMIT
 from ..boundary import RiskDataError
 from ..market import Books, Prices
 from ..market.guards import GuardState
@@ -230,7 +231,7 @@ def _damaged(path: Path, name: str, rule: str) -> RiskDataError:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**62
+    return type(value) is int and 0 <= value < AMOUNT_LIMIT
 
 
 def _is_mapping(value: Any, test: Callable[[Any], bool]) -> bool:

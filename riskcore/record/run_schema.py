@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .._limits import AMOUNT_LIMIT
 from ..boundary import RiskDataError
 from ..kernels.guards import NO_SAMPLE
 from .journal import EVENTS, POOL, REASONS
@@ -37,7 +38,7 @@ _WORD = pa.dictionary(pa.int8(), pa.string())
 _KINDS = {
     "id": _Kind(pa.string()),  # or whole numbers
     "whole": _Kind(_I),
-    "amount": _Kind(_I, 1 - 2**62, 2**62 - 1),
+    "amount": _Kind(_I, 1 - AMOUNT_LIMIT, AMOUNT_LIMIT - 1),
     "natural": _Kind(_I, 0),
     "positive": _Kind(_I, 1),
     "side": _Kind(_I, -1, 1),

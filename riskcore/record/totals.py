@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._limits import AMOUNT_LIMIT
+from .._typing import Float, Int
 from ..boundary import RiskDataError
 from ..kernels import journal as kernels
 from ..kernels.guards import gross_worth
@@ -18,12 +20,7 @@ from ..state import Accounts
 from ..venue import Venue
 from .journal import ROW, Rows
 
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
-
-MOST = 2**62
-"""Of every amount and sum, exclusive."""
-_LIMIT = MOST * (1.0 - 1e-9)  # float64 sums are less than that off
+_LIMIT = AMOUNT_LIMIT * (1.0 - 1e-9)  # float64 sums are less than that off
 
 
 class Totals:
@@ -75,7 +72,7 @@ class Totals:
             A row loses money, or an account's amounts, or the sum of its costs, are past the limit.
         """
         paid, bad = np.array([self.paid]), np.empty(1, np.int64)
-        arguments: list[Any] = [*(rows[n] for n in _MOVING), self._venue.settle, MOST, self.quanta, paid, bad]
+        arguments: list[Any] = [*(rows[n] for n in _MOVING), self._venue.settle, AMOUNT_LIMIT, self.quanta, paid, bad]
         kernels.weigh_rows(*arguments)
         self.paid = float(paid[0])
         self._weigh()
@@ -83,7 +80,7 @@ class Totals:
             given = zip(ROW.names or (), rows[bad[0]].tolist(), strict=True)
             row = {name: value for name, value in given if value}
             raise RuntimeError(f"journal row {bad[0]} of the tick does not add up, or reaches 2**62: {row}")
-        at = kernels.first_past(accounts, self._accounts.columns, MOST)
+        at = kernels.first_past(accounts, self._accounts.columns, AMOUNT_LIMIT)
         if at >= 0:
             account = self._accounts.ids[accounts[at]]
             raise RuntimeError(f"the holdings and costs of account {account} exceed 2**62 quanta: {_ADVICE}")

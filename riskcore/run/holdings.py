@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from .._typing import Bool, Float, Int
 from ..record import EVENT, Rows
 from ..state import Accounts
 from ..venue import Venue
-
-Int = npt.NDArray[np.int64]
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass
@@ -60,7 +56,7 @@ class Holdings:
         )
         return cls(start, venue, lots, cost, entry, free, lent, unsettled, order_lots, *keys)
 
-    def apply(self, rows: Rows, own: Mask | None = None, other: Mask | None = None) -> None:
+    def apply(self, rows: Rows, own: Bool | None = None, other: Bool | None = None) -> None:
         """Apply the changes that journal rows made.
 
         Parameters

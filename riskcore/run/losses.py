@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from .._typing import Bool, Float, Int
 from ..record import EVENT, Rows
-from .holdings import Float, Holdings, Int, Mask, market_value
+from .holdings import Holdings, market_value
 from .report import RecordedRun
 
 CAUSES = {
@@ -86,7 +87,7 @@ def _first_trigger(run: RecordedRun) -> Int:
     return first
 
 
-def _lost_by_rows(run: RecordedRun, since: dict[str, Mask]) -> dict[str, Float]:
+def _lost_by_rows(run: RecordedRun, since: dict[str, Bool]) -> dict[str, Float]:
     """Settle units that each account lost by the chosen journal rows, by cause; the price has no rows."""
     count, quantum = len(run.start), float(run.venue.settle_quantum)
     lost = {cause: np.zeros(count) for cause in CAUSES if cause != "price"}

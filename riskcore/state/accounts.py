@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -14,11 +15,13 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow
 
+from .._typing import Bool, Float, Int, Whole
 from ..boundary import RiskDataError, counted, schemas, shown
 from ..kernels.layouts import AccountColumns
 from ..venue import Provider, Units, Venue, must_be_venue
+from .fills import changed_rows
 from .read import _ORDERS, _rows
-from .rows import Int, Orders, PositionRows, Rows, Whole, _key
+from .rows import Orders, PositionRows, Rows, _key
 from .sweep_view import SweepView
 from .write import AccountFrames, to_frames
 
@@ -53,7 +56,7 @@ class Accounts:
     ids: npt.NDArray[Any]
     columns: AccountColumns
     orders: Orders
-    leverage_limit: npt.NDArray[np.float64]
+    leverage_limit: Float
     rounded: float
     units: Units
 
@@ -97,11 +100,14 @@ class Accounts:
             "settings": pd.DataFrame(columns=["account"]) if settings is None else settings,
         }  # fmt: skip
         del positions, balances
-        pyarrow.default_memory_pool().release_unused()  # it keeps what reading took, and NumPy cannot use that
+        pyarrow.default_memory_pool().release_unused()  # Arrow keeps the memory that reading the tables took
         try:
             rows = _rows(venue, frames)
         except RiskDataError:
-            for name, frame in frames.items():  # a key that stands twice is said first: reading meets it last
+            for (
+                name,
+                frame,
+            ) in frames.items():  # a duplicate key is reported before any other error; `_rows` finds it last
                 schemas.checked(name, frame)
             raise
         del frames
@@ -115,7 +121,7 @@ class Accounts:
         positions: PositionRows,
         balances: Rows,
         orders: Orders,
-        leverage_limit: npt.NDArray[np.float64],
+        leverage_limit: Float,
         unsettled: Int,
         rounded: float = 0.0,
     ) -> Accounts:
@@ -197,14 +203,67 @@ class Accounts:
         """
         return to_frames(self)
 
+    def with_fills(
+        self, venue: Venue, fills: pd.DataFrame | None = None, transfers: pd.DataFrame | None = None
+    ) -> Accounts:
+        """Return other accounts: these after fills and transfers, exact in whole numbers.
+
+        An account gets a row in each market and asset that it has none of.
+
+        Parameters
+        ----------
+        venue
+            The venue that the accounts were read with.
+        fills : DataFrame
+            account, market, quantity (signed: bought or sold, whole lots), price, fee (optional: settle units that the
+            account pays). They are filled in the order of the rows.
+        transfers : DataFrame
+            account, asset, quantity (signed: paid in or out).
+
+        Returns
+        -------
+        Accounts
+            Nobody can write to its arrays; open orders, settings and ``unsettled`` are as before.
+
+        Raises
+        ------
+        RiskDataError
+            A row names an account, market or asset that is not there, breaks a rule of its table, or brings an account
+            to 2**60 quanta or more.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> venue = rc.load_venue("backpack")
+        >>> market = "SOL_USDC_PERP"
+        >>> positions = pd.DataFrame({"account": [7], "market": [market], "quantity": [12.5], "entry_price": [180.0]})
+        >>> balances = pd.DataFrame({"account": [7], "asset": ["USDC"], "quantity": [150.0]})
+        >>> accounts = rc.Accounts.from_frames(venue, positions, balances)
+        >>> fills = pd.DataFrame({"account": [7], "market": [market], "quantity": [-2.5], "price": [190.0]})
+        >>> after = accounts.with_fills(venue, fills.assign(fee=0.5))
+        >>> after
+        Accounts(1 account, 1 position, 0 open orders, 174.50 USDC in balances)
+        >>> print(after.to_frames().positions.to_string(index=False))
+         account        market  quantity  entry_price
+               7 SOL_USDC_PERP      10.0        180.0
+        """
+        must_fit(self, venue)
+        unchanging = copy(self)  # an engine goes on changing its accounts
+        positions, balances = changed_rows(unchanging, venue, fills, transfers)
+        return Accounts.from_rows(
+            venue, unchanging.ids, positions, balances, unchanging.orders, unchanging.leverage_limit,
+            unchanging.columns.unsettled, unchanging.rounded,
+        ).frozen()  # fmt: skip
+
     @property
     def markets(self) -> int:
-        """How many the venue has."""
+        """Number of markets of the venue."""
         return len(self.units.markets)
 
     @property
     def assets(self) -> int:
-        """How many the venue has."""
+        """Number of assets of the venue."""
         return len(self.units.assets)
 
     @property
@@ -228,13 +287,13 @@ class Accounts:
         ------
         RiskDataError
         """
-        for at, provider in enumerate(providers):
+        for index, provider in enumerate(providers):
             with suppress(KeyError):
                 row = self.row_of(provider.account)
                 if len(self.positions_of(row)) == self.markets and len(self.balances_of(row)) == self.assets:
                     continue
             rule = "must be a backstop provider of the accounts' venue: read the accounts with this venue"
-            raise RiskDataError("venue", f"backstop[{at}].account", rule, value=str(provider.account))
+            raise RiskDataError("venue", f"backstop[{index}].account", rule, value=str(provider.account))
 
     @property
     def may_change(self) -> bool:
@@ -242,7 +301,7 @@ class Accounts:
         return any(_owner(getattr(self.columns, name)).flags.writeable for name in _CHANGING)
 
     def view(self) -> Accounts:
-        """Return the same accounts, to look at alone: arrays that nobody can write to."""
+        """Return the same accounts with read-only views of their arrays."""
         columns = AccountColumns(*(_locked(column) for column in self.columns))
         orders = Orders(**{f.name: _locked(getattr(self.orders, f.name)) for f in fields(Orders)})
         return replace(
@@ -250,7 +309,7 @@ class Accounts:
         )
 
     def frozen(self) -> Accounts:
-        """Return a view of arrays that nobody else has, and that nobody can write to from now on."""
+        """Make these arrays read-only, which nobody else may have, and return a view of them."""
         for array in (*self.columns, *vars(self.orders).values(), self.ids, self.leverage_limit):
             _owner(array).flags.writeable = False
         return self.view()
@@ -262,15 +321,15 @@ class Accounts:
         return self.copy().frozen() if self.may_change else self
 
     def __deepcopy__(self, memo: object) -> Accounts:
-        """As of a copy: of what cannot change one is enough."""
+        """As a copy: arrays that cannot change are shared."""
         return self.__copy__()
 
     def __getstate__(self) -> dict[str, object]:
-        """What a pickle holds: nothing that follows from the rest."""
+        """Fields of a pickle: the cached sweep view is left out."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        """Take over what came out of a pickle; nobody else has it."""
+        """Set the fields from a pickle, and make the arrays read-only."""
         vars(self).update(state)
         vars(self).update(vars(self.frozen()))
 
@@ -298,7 +357,7 @@ class Accounts:
         offset = self.columns.balance_offset
         return range(int(offset[account]), int(offset[account + 1]))
 
-    def in_debt(self, accounts: Int) -> npt.NDArray[np.bool_]:
+    def in_debt(self, accounts: Int) -> Bool:
         """Whether each of the accounts has borrowed anything."""
         rows, counts = _rows_of(self.columns.balance_offset, accounts)
         owner = np.repeat(np.arange(len(accounts)), counts)
@@ -330,7 +389,7 @@ class Accounts:
             raise KeyError(account)
         try:
             row = bisect_left(self.ids, account)
-        except TypeError:  # text among whole numbers, or the other way round
+        except TypeError:  # the id is text and the ids are whole numbers, or the other way round
             raise KeyError(account) from None
         if row == len(self) or self.ids[row] != account:
             raise KeyError(account)
@@ -338,7 +397,7 @@ class Accounts:
 
 
 def must_fit(accounts: object, venue: Venue) -> None:
-    """Refuse what are no accounts or no venue, and accounts that were read with a venue of other units.
+    """Refuse values that are not Accounts and a Venue, and accounts that were read with a venue of other units.
 
     Raises
     ------
@@ -356,7 +415,7 @@ _CHANGING = (
 
 
 def _copied(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Copy a column; one of hardly anything but zeros takes no memory for them."""
+    """Copy a column; a column of mostly zeros takes no memory for their pages."""
     if 8 * np.count_nonzero(column) > len(column):
         return column.copy()
     copy, filled = np.zeros(column.shape, column.dtype), np.flatnonzero(column)
@@ -365,7 +424,7 @@ def _copied(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _owner(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the array whose memory it is."""
+    """Return the array that owns the memory of a view."""
     return array.base if isinstance(array.base, np.ndarray) else array
 
 

@@ -1,4 +1,4 @@
-"""Borrow-lend pools: what is lent and borrowed now, its rate, and what may be redeemed or borrowed."""
+"""Borrow-lend pools: amounts lent and borrowed, the rate, and the amounts that may be redeemed or borrowed."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Pools:
         self.bound: dict[int, Fraction] = {}
 
     def refresh(self) -> None:
-        """Forget what was counted, and the bounds."""
-        for known in (self.lent, self.borrowed, self.bound):
-            known.clear()
+        """Drop the counted amounts and the bounds."""
+        for counted in (self.lent, self.borrowed, self.bound):
+            counted.clear()
 
     def throttle(self, asset: int, ungranted: int) -> None:
         """Set the bound of this tick from the utilisation of this moment (venue_rules.md section 6).
@@ -69,13 +69,13 @@ class Pools:
         return max(0, room)
 
     def changed(self, asset: int, free_before: int, free_after: int, lent: int) -> None:
-        """Take note that a free balance went from one amount to another and a lent one changed by ``lent``."""
+        """Record that a free balance went from one amount to another and a lent one changed by ``lent``."""
         if asset in self.lent:
             self.lent[asset] += lent
             self.borrowed[asset] += max(-free_after, 0) - max(-free_before, 0)
 
     def accrued(self, asset: int, paid: int, received: int) -> None:
-        """Take note of interest that borrows grew by and that lends grew by."""
+        """Record the interest that borrowers paid and lenders received."""
         self.borrowed[asset] += paid
         self.lent[asset] += received
 
@@ -91,9 +91,9 @@ class Pools:
         """Pool of an asset, its lends and borrows counted."""
         pool = self.pools[asset]
         if pool is not None and asset not in self.lent:
-            own = self.columns.asset == asset
-            free = self.columns.free[own]
-            self.lent[asset] = pool.lent + int(self.columns.lent[own].sum())
+            rows = self.columns.asset == asset
+            free = self.columns.free[rows]
+            self.lent[asset] = pool.lent + int(self.columns.lent[rows].sum())
             self.borrowed[asset] = pool.borrowed - int(free[free < 0].sum())
         return pool
 
@@ -107,5 +107,5 @@ def borrow_rate(policy: Policy, pool: Pool, used: Fraction) -> Fraction:
     """Yearly borrow rate at a utilisation: two slopes that meet at the optimal one (venue_rules.md section 6)."""
     if used <= pool.optimal:
         return policy.borrow_rate_base + policy.borrow_rate_slope * used / pool.optimal
-    steep = (used - pool.optimal) / (1 - pool.optimal)
-    return policy.borrow_rate_base + policy.borrow_rate_slope + policy.borrow_rate_jump * steep
+    above_optimal = (used - pool.optimal) / (1 - pool.optimal)
+    return policy.borrow_rate_base + policy.borrow_rate_slope + policy.borrow_rate_jump * above_optimal

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Int = npt.NDArray[np.int64]
-Whole = npt.NDArray[np.integer[Any]]
+from .._typing import Bool, Int, Whole
+
 Rows = tuple[Whole, Whole, Int, Int]
 PositionRows = tuple[Whole, Whole, Int, Int, Int]
 
@@ -23,9 +21,9 @@ class Orders:
     side: Int
     price: Int
     lots: Int
-    reduce_only: npt.NDArray[np.bool_]
+    reduce_only: Bool
 
 
 def _key(owner: Whole, kind: Whole, width: int) -> Int:
-    """One number of a row that sorts by owner, then by market or asset."""
+    """Sort key of a row: by owner, then by market or asset."""
     return owner.astype(np.int64) * width + kind

@@ -1,56 +1,31 @@
-"""The packed view: what a sweep reads of all accounts, in few bytes and in the order that suits the processor.
+"""The packed view: the columns that a sweep reads, in few bytes and in the order that suits the processor.
 
-It says nothing that the accounts' own columns do not say, and has one owner, `Accounts.sweep_view`: of columns that
-nobody can write to, or that the engine writes to, which then calls `SweepView.refresh`
-(docs/decisions/0013-packed-sweep.md).
+It is derived from the accounts' columns and owned by `Accounts.sweep_view`. These columns are read-only, or the engine
+writes to them and then calls `SweepView.refresh` (docs/decisions/0013-packed-sweep.md).
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from .._typing import Int
 from ..kernels import pack
 from ..kernels._simd import LANES
 from ..kernels.layouts import AccountColumns, SweepColumns
 from ..kernels.sweep import CHUNK
 
-Int = npt.NDArray[np.int64]
 Widths = npt.NDArray[np.uint32]
-
-
-class OutputBuffer:
-    """An array that is taken again once nobody holds any of it: fresh pages would take as long as half a sweep."""
-
-    def __init__(self) -> None:
-        self._array: npt.NDArray[Any] = np.empty(0)
-
-    def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Return an array of any content."""
-        array, references = self._looked_at()
-        if references > _UNHELD or array.shape != shape or array.dtype != dtype:
-            array = self._array = np.empty(shape, dtype)
-        return array
-
-    def _looked_at(self) -> tuple[npt.NDArray[Any], int]:
-        """Return the array and the references to it; every view of it counts as one, and another thread's look."""
-        array = self._array
-        return array, sys.getrefcount(array)
-
-
-_UNHELD = OutputBuffer()._looked_at()[1]  # how many the look itself takes differs between versions of Python
 
 
 @dataclass
 class SweepView:
-    """Accounts in groups of eight; within chunks of 4,096 those with as many positions and balances stand together.
+    """Accounts in groups of eight, sorted within chunks of 4,096 by their numbers of positions and balances.
 
-    Among these the large ones do, whose margin functions take another branch.
+    Among equal numbers they are sorted by size, because margin functions take another branch for large positions.
 
     Attributes
     ----------
@@ -61,9 +36,7 @@ class SweepView:
     markets, assets : int
         How many the venue has.
     edits : int
-        How often something was taken over.
-    output_buffer : OutputBuffer
-        Room for the figures of a table.
+        Number of calls of `refresh`.
     """
 
     columns: SweepColumns
@@ -71,7 +44,6 @@ class SweepView:
     markets: int
     assets: int
     edits: int = 0
-    output_buffer: OutputBuffer = field(default_factory=OutputBuffer)
 
     @classmethod
     def of(cls, state: AccountColumns, markets: int, assets: int) -> SweepView:
@@ -90,20 +62,22 @@ class SweepView:
         return accounts // CHUNK * CHUNK + self.slot[accounts]
 
     def refresh(self, state: AccountColumns, accounts: Int) -> None:
-        """Take over what changed of some accounts."""
+        """Pack some accounts again, after their columns changed."""
         self.edits += 1
         pack.pack_slots(self.slots(accounts), state, self.columns)
 
     def differs(self, state: AccountColumns) -> bool:
-        """Whether the view is not what packing the accounts anew gives."""
+        """Whether packing the accounts again gives another view."""
         columns = self.columns
         fresh = SweepColumns._make(column.copy() for column in columns)
         pack.pack_slots(np.flatnonzero(columns.account < len(state.account_cost)), state, fresh)
-        return any(column.tobytes() != other.tobytes() for column, other in zip(columns, fresh, strict=True))
+        return any(
+            column.tobytes() != fresh_column.tobytes() for column, fresh_column in zip(columns, fresh, strict=True)
+        )
 
 
 def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> SweepColumns:
-    """Columns of some slots alone, one after another."""
+    """Copy the columns of some slots."""
     copies = [np.diff(offset)[slots // LANES] for offset in (columns.position_group, columns.balance_group)]
     filled = np.zeros(-len(slots) % LANES, np.uint32)
     positions, balances = (np.append(widths, filled) for widths in copies)
@@ -113,12 +87,12 @@ def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> Swee
 
 
 def joined(parts: Sequence[SweepColumns]) -> SweepColumns:
-    """Put the groups of several columns one behind the other."""
+    """Concatenate the groups of several columns."""
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    for place, offset in enumerate(SweepColumns._fields):
+    for column, offset in enumerate(SweepColumns._fields):
         if offset.endswith("_group"):
             rows = np.concatenate([np.diff(getattr(part, offset)) for part in parts])
-            columns[place] = np.append(0, np.cumsum(rows, dtype=np.int64)).astype(np.uint32)
+            columns[column] = np.append(0, np.cumsum(rows, dtype=np.int64)).astype(np.uint32)
     return SweepColumns._make(columns)
 
 
@@ -130,28 +104,28 @@ def chunk_count(columns: SweepColumns) -> int:
 def _arranged(
     positions: Widths, balances: Widths, size: npt.NDArray[np.uint16], markets: int, assets: int
 ) -> tuple[SweepColumns, npt.NDArray[np.uint16]]:
-    """Columns for accounts of so many rows each and such a size, and the slots of these in their chunks."""
+    """Empty columns for accounts with these numbers of rows and sizes, and their slots within the chunks."""
     count = len(positions)
-    # keys of two bytes: NumPy sorts those by counting; what is wider than a byte says costs time alone
+    # NumPy sorts keys of two bytes by counting; counts past a byte share one key, which costs time, not correctness
     keys = np.full((2, -(-count // CHUNK), CHUNK), 0xFFFF, np.uint16)
     keys[0].ravel()[:count] = np.minimum(positions, 0xFE) << 8 | np.minimum(balances, 0xFF)
     keys[1].ravel()[:count] = size
     by_size = np.argsort(keys[1], axis=1, kind="stable").astype(np.uint16)
     widths = np.take_along_axis(keys[0], by_size, axis=1)
     order = np.take_along_axis(by_size, np.argsort(widths, axis=1, kind="stable"), axis=1)
-    places = np.argsort(order, axis=1, kind="stable").astype(np.uint16).ravel()
+    slot = np.argsort(order, axis=1, kind="stable").astype(np.uint16).ravel()
     slots = -(-count // LANES) * LANES
     chunk = np.arange(slots, dtype=np.uint32) // CHUNK * CHUNK
     account = np.minimum(chunk + order.ravel()[:slots], np.uint32(count))
     nothing = np.uint32(0)
     rows = [np.append(widths, nothing)[account] for widths in (positions, balances)]
-    return _columns(account, rows[0], rows[1], markets, assets), places[:slots].copy()
+    return _columns(account, rows[0], rows[1], markets, assets), slot[:slots].copy()
 
 
 def _columns(
     account: npt.NDArray[np.uint32], positions: Widths, balances: Widths, markets: int, assets: int
 ) -> SweepColumns:
-    """Columns in which nothing is held, for slots with so many rows each."""
+    """Empty columns for slots with these numbers of rows."""
     offsets = []
     for rows in (positions, balances):
         width = rows.reshape(-1, LANES).max(axis=1, initial=0)

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from .._typing import Float, Int
 from ..kernels import allocation as kernels
-
-Float: TypeAlias = npt.NDArray[np.float64]
-Int: TypeAlias = npt.NDArray[np.int64]
 
 TAIL_LEVERAGE = 5.0
 """Leverage above which `rap_tail` closes."""
@@ -243,8 +240,8 @@ def ranked(policy: AdlPolicy, counterparties: Counterparties) -> Float:
         return np.empty(0)
     rank = np.asarray(policy.rank(counterparties))
     if rank.shape != (len(counterparties),) or rank.dtype.kind not in "fiub":
-        found = f"{rank.dtype} of shape {rank.shape}"
-        raise ValueError(f"ADL policy {policy.name!r} gave {found}, not a number for each of {len(counterparties)}")
+        actual = f"{rank.dtype} of shape {rank.shape}"
+        raise ValueError(f"ADL policy {policy.name!r} gave {actual}, not a number for each of {len(counterparties)}")
     return rank.astype(np.float64)
 
 
@@ -255,8 +252,8 @@ def integer_weights(weight: Float) -> Int:
     mantissa = np.rint(mantissa * 2.0**_DIGITS)
     highest = exponent + (mantissa == 2.0**_DIGITS)  # rounded up to the next power of two
     top = int(highest[weight > 0].max(initial=-2000))
-    found: Int = np.floor(np.ldexp(mantissa, exponent - _DIGITS + _SCALE - top)).astype(np.int64)
-    return found
+    whole: Int = np.floor(np.ldexp(mantissa, exponent - _DIGITS + _SCALE - top)).astype(np.int64)
+    return whole
 
 
 def water_fill(total: int, weight: Int, cap: Int) -> Int:

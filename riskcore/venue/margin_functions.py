@@ -11,12 +11,9 @@ from typing import Literal, TypeAlias
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from .._typing import Bool, Float, Int
 from ..boundary import RiskDataError, text_of
-
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 
 
 class Sqrt(msgspec.Struct, frozen=True, tag_field="type", tag="sqrt"):
@@ -73,7 +70,7 @@ class MarginFunctions:
     by_quantity : ndarray of bool, shape (N,)
         The size under the root is the token quantity.
     bracket_offset : ndarray of int64, shape (N + 1,)
-        Curve c owns brackets ``bracket_offset[c]:bracket_offset[c + 1]``; none unless it is tiers.
+        Function c owns brackets ``bracket_offset[c]:bracket_offset[c + 1]``; only tiers have any.
     bracket_from, bracket_rate, bracket_deduction : ndarray of float64, shape (T,)
         The requirement above ``bracket_from`` is ``notional * rate - deduction``, settle units.
     """
@@ -81,7 +78,7 @@ class MarginFunctions:
     functions: tuple[MarginFunction, ...]
     base: Float
     factor: Float
-    by_quantity: npt.NDArray[np.bool_]
+    by_quantity: Bool
     bracket_offset: Int
     bracket_from: Float
     bracket_rate: Float
@@ -117,23 +114,23 @@ class MarginFunctions:
 
     @cached_property
     def exact(self) -> tuple[Sqrt | tuple[tuple[Decimal, Decimal, Decimal], ...] | OpenInterest, ...]:
-        """The functions as exact arithmetic takes them: every figure the shortest decimal of its float64."""
-        found: list[Sqrt | tuple[tuple[Decimal, Decimal, Decimal], ...] | OpenInterest] = []
+        """The functions for exact arithmetic: every figure is the shortest decimal of its float64."""
+        functions: list[Sqrt | tuple[tuple[Decimal, Decimal, Decimal], ...] | OpenInterest] = []
         for function in self.functions:
             match function:
                 case Sqrt(base, factor, unit):
-                    found.append(Sqrt(_shortest(base), _shortest(factor), unit))
+                    functions.append(Sqrt(_shortest(base), _shortest(factor), unit))
                 case OpenInterest(base, lower, upper):
-                    found.append(OpenInterest(_shortest(base), _shortest(lower), _shortest(upper)))
+                    functions.append(OpenInterest(_shortest(base), _shortest(lower), _shortest(upper)))
                 case Tiers(whole=whole):
                     edge = _shortest(Decimal(_EDGE)) if whole else Decimal(1)
-                    found.append(tuple((low * edge, rate, cut) for low, rate, cut in deducted(function)))
-        return tuple(found)
+                    functions.append(tuple((low * edge, rate, cut) for low, rate, cut in deducted(function)))
+        return tuple(functions)
 
     def folded(
         self, price: Float, open_interest: Callable[[int], Fraction], unit: float
     ) -> tuple[Float, Float, Float, Float, Float]:
-        """MarginFunctions at a tick's prices, for notionals in settle quanta.
+        """Coefficients of the margin functions at a tick's prices, for notionals in settle quanta.
 
         Parameters
         ----------
@@ -156,7 +153,7 @@ class MarginFunctions:
         with np.errstate(divide="ignore", invalid="ignore"):
             factor = self.factor * np.sqrt(unit / np.where(self.by_quantity, price, 1.0))
             limit = np.where(self.factor > 0.0, np.square(base / factor), np.inf)
-        limit[np.isnan(limit)] = np.inf  # no price: nobody holds it
+        limit[np.isnan(limit)] = np.inf  # no price: no account has a position
         for c in np.flatnonzero(np.diff(self.bracket_offset) > 1).tolist():
             limit[c] = self.bracket_from[self.bracket_offset[c] + 1] / unit
         return base, np.nan_to_num(factor, posinf=0.0), limit, self.bracket_from / unit, self.bracket_deduction / unit
@@ -170,14 +167,14 @@ def grown_fraction(function: OpenInterest, open_interest: Fraction) -> Fraction:
 
 def deducted(function: Tiers) -> list[tuple[Decimal, Decimal, Decimal]]:
     """From, rate and cumulative deduction of each bracket; with it the requirement has no step."""
-    found: list[tuple[Decimal, Decimal, Decimal]] = []
+    rows: list[tuple[Decimal, Decimal, Decimal]] = []
     deduction = before = Decimal(0)
     for bracket in function.brackets:
         lower, rate = _shortest(bracket.lower), _shortest(bracket.rate)
         deduction += lower * (rate - before)
         before = rate
-        found.append((lower, rate, Decimal(0) if function.whole else deduction))
-    return found
+        rows.append((lower, rate, Decimal(0) if function.whole else deduction))
+    return rows
 
 
 def check(path: str, function: MarginFunction, *, initial: bool, market: bool) -> MarginFunction:
@@ -221,23 +218,23 @@ def check(path: str, function: MarginFunction, *, initial: bool, market: bool) -
                 raise wrong("brackets", "must hold at least one bracket", brackets)
             if whole and not initial:
                 raise wrong("whole", "must be false for a maintenance margin, which may have no step", whole)
-            for at, bracket in enumerate(brackets):
-                fraction(f"brackets[{at}].rate", bracket.rate)
-                figure(f"brackets[{at}].from", bracket.lower, Decimal(0))
-                if at == 0 and bracket.lower != 0:
+            for index, bracket in enumerate(brackets):
+                fraction(f"brackets[{index}].rate", bracket.rate)
+                figure(f"brackets[{index}].from", bracket.lower, Decimal(0))
+                if index == 0 and bracket.lower != 0:
                     raise wrong("brackets[0].from", "must be 0", bracket.lower)
-                if at and bracket.lower <= brackets[at - 1].lower:
-                    raise wrong(f"brackets[{at}].from", "must be above the bracket before", bracket.lower)
-                if at and bracket.rate < brackets[at - 1].rate:
-                    raise wrong(f"brackets[{at}].rate", "must not be below the bracket before", bracket.rate)
+                if index and bracket.lower <= brackets[index - 1].lower:
+                    raise wrong(f"brackets[{index}].from", "must be above the bracket before", bracket.lower)
+                if index and bracket.rate < brackets[index - 1].rate:
+                    raise wrong(f"brackets[{index}].rate", "must not be below the bracket before", bracket.rate)
     return function
 
 
 def check_order(path: str, initial: MarginFunction, maintenance: MarginFunction) -> None:
     """Refuse a maintenance margin that is above the initial margin at some size, or at some open interest.
 
-    Where the two follow from different things (notional, quantity, open interest), or the initial one is flat, as in
-    studies of the maintenance margin alone, their least fractions are compared.
+    Where the two depend on different quantities (notional, token quantity, open interest), or the initial one is flat,
+    as in studies of the maintenance margin alone, their least fractions are compared.
 
     Raises
     ------
@@ -245,11 +242,11 @@ def check_order(path: str, initial: MarginFunction, maintenance: MarginFunction)
         The message names the first size at which it is above, and both fractions.
     """
     for size in _telling_sizes(initial, maintenance):
-        most, least = _fraction(maintenance, size), _fraction(initial, size)
-        if most > least * _ROUNDING:
-            of = "an open interest" if isinstance(maintenance, OpenInterest) else "a size"
-            rule = f"must not be above the initial margin, {_text(least)}, as it is at {of} of {_text(size)}"
-            raise RiskDataError("venue", path, rule, value=_text(most))
+        required, allowed = _fraction(maintenance, size), _fraction(initial, size)
+        if required > allowed * _ROUNDING:
+            noun = "an open interest" if isinstance(maintenance, OpenInterest) else "a size"
+            rule = f"must not be above the initial margin, {_text(allowed)}, as it is at {noun} of {_text(size)}"
+            raise RiskDataError("venue", path, rule, value=_text(required))
 
 
 _TINY, _HUGE, _ROUNDING = Decimal("1e-9"), Decimal("1e18"), 1 + Decimal("1e-12")
@@ -290,7 +287,7 @@ def _telling_sizes(initial: MarginFunction, maintenance: MarginFunction) -> list
 
 
 def _fraction(function: MarginFunction, size: Decimal) -> Decimal:
-    """What a margin function requires of a size, as a part of it; of an open interest where it follows from that."""
+    """Margin fraction at a size, or at an open interest where the function is of that kind."""
     match function:
         case Sqrt(base, factor):
             return max(base, _CONTEXT.multiply(factor, _CONTEXT.sqrt(size)))

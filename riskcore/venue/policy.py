@@ -97,9 +97,9 @@ def _count(default: int | None, high: int, meaning: str, source: str = _CHOICE, 
     return Figure("count", default, meaning, source, unit, 1, high)
 
 
-def _choice(words: tuple[str, ...], meaning: str, source: str = _CHOICE) -> Figure:
-    """Declare a choice whose first word is the default."""
-    return Figure("choice", words[0], meaning, source, words=words)
+def _choice(meaning: str, source: str = _CHOICE) -> Figure:
+    """Declare a choice; the type of the field lists its words, the default first."""
+    return Figure("choice", None, meaning, source)
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,8 @@ class Policy:
     ]
     acmf_offset: Annotated[Fraction, _ratio("0.06", "Offset of the auto-close margin fraction.", "FTX, section 4")]
     haircut_size_unit: Annotated[
-        str,
+        Literal["notional", "quantity"],
         _choice(
-            ("notional", "quantity"),
             "Size of a balance in an `inverseSqrt` haircut.",
             "a choice of this engine, section 1.4",
         ),
@@ -163,17 +162,15 @@ class Policy:
         ),
     ]
     backstop_below_zero: Annotated[
-        str,
+        Literal["mark", "zero_price"],
         _choice(
-            ("mark", "zero_price"),
             "Price at which the backstop closes an account without equity; `zero_price` is the bankruptcy price.",
         ),
     ]
     fund: Annotated[Fraction, _settle_units(0, "Money of the fund at the start.")]
     shortfall: Annotated[
-        str,
+        Literal["non_recourse", "unsettled", "equity", "open_interest"],
         _choice(
-            ("non_recourse", "unsettled", "equity", "open_interest"),
             "Payer of a shortfall beyond the fund: the venue, the account later, or others by equity or open interest.",
             "the venue, section 5",
         ),
@@ -197,9 +194,8 @@ class Policy:
         ),
     ]
     adl_counterparties: Annotated[
-        str,
+        Literal["profitable", "opposing"],
         _choice(
-            ("profitable", "opposing"),
             "Which accounts with an opposing position ADL may choose.",
             "unofficial notes on the venue, section 5",
         ),
@@ -285,25 +281,22 @@ class Policy:
         int, _count(60, 86_400, "Length of the clock interval of `account_cap`.", unit="seconds")
     ]
     account_order: Annotated[
-        str,
+        Literal["mmr", "pro_rata", "random"],
         _choice(
-            ("mmr", "pro_rata", "random"),
             "Order in which accounts are liquidated.",
             "a choice of this engine, section 2.5",
         ),
     ]
     position_order: Annotated[
-        str,
+        Literal["relief", "largest", "pro_rata"],
         _choice(
-            ("relief", "largest", "pro_rata"),
             "Order in which the positions of an account are closed.",
             "a choice of this engine, section 2.5",
         ),
     ]
     harmful_slice: Annotated[
-        str,
+        Literal["waive", "send", "backstop"],
         _choice(
-            ("waive", "send", "backstop"),
             "Treatment of a slice that would not lower the MMR: cut its fee, send it, or close by the backstop.",
             "a choice of this engine, section 2.4",
         ),
@@ -407,11 +400,13 @@ class Policy:
 
 
 def _declared() -> dict[str, Figure]:
-    found = {}
+    figures = {}
     for name, hint in get_type_hints(Policy, include_extras=True).items():
         exact, figure = get_args(hint)
-        found[name] = replace(figure, name=name, optional=NoneType in get_args(exact))
-    return found
+        words = get_args(exact) if figure.kind == "choice" else ()
+        default = words[0] if words else figure.default
+        figures[name] = replace(figure, name=name, default=default, words=words, optional=NoneType in get_args(exact))
+    return figures
 
 
 FIGURES: dict[str, Figure] = _declared()
@@ -428,7 +423,7 @@ PolicyFields = msgspec.defstruct(
 """``policy`` of a venue file: names, JSON types and defaults, ranges not checked."""
 
 
-def read_policy(given: msgspec.Struct) -> Policy:
+def read_policy(source: msgspec.Struct) -> Policy:
     """Check the figures of a `PolicyFields`, and make them exact.
 
     Parameters
@@ -451,7 +446,7 @@ def read_policy(given: msgspec.Struct) -> Policy:
     >>> policy.fund, policy.slice_cooldown, policy.account_cap
     (Fraction(5, 2), Fraction(30, 1), None)
     """
-    return Policy(**{name: _read(figure, getattr(given, name)) for name, figure in FIGURES.items()})
+    return Policy(**{name: _read(figure, getattr(source, name)) for name, figure in FIGURES.items()})
 
 
 def _read(figure: Figure, value: Any) -> Any:
@@ -488,21 +483,21 @@ def _amount(path: str, value: Value | Decimal) -> Fraction:
     text = str(value)
     try:
         if "/" in text:
-            found = Fraction(text)
+            amount = Fraction(text)
         else:
             decimal = Decimal(text)
             if not decimal.is_finite():
                 raise ValueError
             if not decimal.is_zero() and decimal.adjusted() < -30:  # no digits are written out before the size is known
                 raise _wrong(path, "must be 0 or at least 1e-30", value)
-            found = Fraction(-1 if decimal.adjusted() > 30 else decimal)
+            amount = Fraction(-1 if decimal.adjusted() > 30 else decimal)
     except RiskDataError:
         raise
     except (ArithmeticError, ValueError):
         raise _wrong(path, "must be a decimal or a fraction", value) from None
-    if not 0 <= found <= 10**12:
+    if not 0 <= amount <= 10**12:
         raise _wrong(path, "must be from 0 to 10**12", value)
-    return found
+    return amount
 
 
 def _wrong(path: str, rule: str, value: object) -> RiskDataError:
@@ -525,8 +520,8 @@ def _must_be_one_of(path: str, value: str, words: tuple[str, ...]) -> None:
 
 
 def _one_of(words: tuple[str, ...]) -> str:
-    *most, last = (repr(word) for word in words)
-    return f"{', '.join(most)} or {last}"
+    *others, last = (repr(word) for word in words)
+    return f"{', '.join(others)} or {last}"
 
 
 def policy_page() -> str:

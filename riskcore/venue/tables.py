@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from .._limits import POSITION_LIMIT, TOTAL_LIMIT
+from .._typing import Bool, Float, Int, Whole
 from ..boundary import RiskDataError, counted, natural, shown
 from .margin_functions import MarginFunctions
 from .policy import Policy, _wrong
 
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
-
 _MOST_TICKS = 10**13
 """Of a price, whatever maxPrice a market has: what the guards sample, and sums of 300 seconds fit 64 bits."""
-MOST_LOTS_IN_MARKET = 2**61 - 1
+MOST_LOTS_IN_MARKET = TOTAL_LIMIT - 1
 """Of all positions, or of all orders, of all accounts in a market."""
 
 
@@ -32,9 +30,9 @@ MOST_LOTS_IN_MARKET = 2**61 - 1
 class Listing:
     """What is traded on a book, one row each.
 
-    ``tick`` and ``step`` are exact; ``value_num / value_den`` is the worth of one lot at one tick in settle
+    ``tick`` and ``step`` are exact; ``value_num / value_den`` is the value of one lot at one tick in settle
     quanta; ``max_ticks`` those of maxPrice, and at most 10**13. Multipliers of the price-impact band and of the
-    limit-price band are None where the venue has none. ``takes_orders`` is False where nobody can take from the book.
+    limit-price band are None where the venue has none. ``takes_orders`` is False where the book fills no order.
     """
 
     symbol: tuple[str, ...]
@@ -47,7 +45,7 @@ class Listing:
     max_impact: tuple[Fraction | None, ...]
     min_multiplier: tuple[Fraction | None, ...]
     max_multiplier: tuple[Fraction | None, ...]
-    takes_orders: npt.NDArray[np.bool_]
+    takes_orders: Bool
 
     @cached_property
     def tick_size(self) -> Float:
@@ -82,9 +80,9 @@ class Markets(Listing):
     """Perpetual futures of the venue, one row each, in the order in which the venue lists them (M rows).
 
     ``mean_mark_low`` and ``mean_mark_high`` are the multipliers of the mean-mark band and ``premium_tolerance`` that of
-    the mean-premium band, None where there is none; ``min_update`` and ``max_update`` the most that a print may move by
-    in a second, NaN where anything goes. ``funding_interval`` is in nanoseconds, 0 for a market without funding; its
-    bounds are rates per interval, infinite where there are none.
+    the mean-premium band, None where there is none; ``min_update`` and ``max_update`` the limits of a price update's
+    factor in a second, NaN where there is none. ``funding_interval`` is in nanoseconds, 0 for a market without funding;
+    its bounds are rates per interval, infinite where there are none.
     """
 
     base_asset: Int
@@ -103,7 +101,7 @@ class Markets(Listing):
         """Most lots of a position in each market, shape (M,): worth less than 2**60 quanta at maxPrice."""
         rows = zip(self.max_ticks.tolist(), self.value_num.tolist(), self.value_den.tolist(), strict=True)
         most = (
-            (2**60 * den - 1) // (ticks * num) if ticks < _MOST_TICKS else MOST_LOTS_IN_MARKET
+            (POSITION_LIMIT * den - 1) // (ticks * num) if ticks < _MOST_TICKS else MOST_LOTS_IN_MARKET
             for ticks, num, den in rows
         )
         return np.array([min(lots, MOST_LOTS_IN_MARKET) for lots in most], np.int64)
@@ -113,7 +111,7 @@ class Markets(Listing):
         """Funding intervals that some market has."""
         return tuple(sorted(set(self.funding_interval.tolist()) - {0}))
 
-    def quantity(self, lots: Int, market: npt.NDArray[np.integer[Any]]) -> Float:
+    def quantity(self, lots: Int, market: Whole) -> Float:
         """Quantity of a number of lots of each market, nearest float64, so that it prints as the user wrote it."""
         return natural(lots, self.step, market)
 
@@ -197,13 +195,18 @@ class Units:
     def of(cls, settle_asset: str, markets: Listing, assets: Assets) -> Units:
         """Units of such markets and assets."""
         return cls(
-            settle_asset, markets.symbol, markets.step, markets.tick, tuple(markets.max_ticks.tolist()),
-            assets.symbol, assets.quantum,
-        )  # fmt: skip
+            settle_asset=settle_asset,
+            markets=markets.symbol,
+            steps=markets.step,
+            ticks=markets.tick,
+            highest=tuple(markets.max_ticks.tolist()),
+            assets=assets.symbol,
+            quanta=assets.quantum,
+        )
 
     @cached_property
     def digest(self) -> bytes:
-        """What units that are the same have in common, quick to compare."""
+        """Digest of the units: equal units have equal digests."""
         return sha256(repr([getattr(self, field.name) for field in fields(self)]).encode()).digest()
 
     def must_fit(self, venue: Units, what: str = "accounts") -> None:
@@ -219,20 +222,23 @@ class Units:
         rule = f"must be as in the venue that the {what} were read with ({{}}): read the {what} with this venue"
         if self.settle_asset != venue.settle_asset:
             raise _wrong("settle_asset", rule.format(self.settle_asset), venue.settle_asset)
-        for name, mine, other in (("markets", self.markets, venue.markets), ("collateral", self.assets, venue.assets)):
-            for at, (before, now) in enumerate(zip_longest(mine, other, fillvalue="none")):
-                if before != now:
-                    raise RiskDataError("venue", f"{name}.symbol", rule.format(before), row=at, value=now)
+        for name, symbols, venue_symbols in (
+            ("markets", self.markets, venue.markets),
+            ("collateral", self.assets, venue.assets),
+        ):
+            for row, (symbol, venue_symbol) in enumerate(zip_longest(symbols, venue_symbols, fillvalue="none")):
+                if symbol != venue_symbol:
+                    raise RiskDataError("venue", f"{name}.symbol", rule.format(symbol), row=row, value=venue_symbol)
         units: tuple[tuple[str, tuple[str, ...], Sequence[Fraction | int], Sequence[Fraction | int]], ...] = (
             ("stepSize", self.markets, self.steps, venue.steps),
             ("tickSize", self.markets, self.ticks, venue.ticks),
             ("maxPrice in ticks", self.markets, self.highest, venue.highest),
             ("quantum", self.assets, self.quanta, venue.quanta),
         )
-        for name, symbols, own, given in units:
-            for symbol, unit, other_unit in zip(symbols, own, given, strict=True):
-                if unit != other_unit:
-                    raise RiskDataError("venue", name, rule.format(_plain(unit)), row=symbol, value=_plain(other_unit))
+        for name, symbols, sizes, venue_sizes in units:
+            for symbol, size, venue_size in zip(symbols, sizes, venue_sizes, strict=True):
+                if size != venue_size:
+                    raise RiskDataError("venue", name, rule.format(_plain(size)), row=symbol, value=_plain(venue_size))
 
 
 @dataclass(frozen=True, repr=False)
@@ -298,12 +304,12 @@ class Venue:
         >>> venue
         Venue(4 markets: BTC_USDC_PERP, ETH_USDC_PERP, SOL_USDC_PERP, ...; 2 assets, settles in USDC, fund 1,000,000)
         """
-        from .load import load_venue  # which makes the tables
+        from .load import load_venue  # here: load imports this module
 
         if policy is not None and not isinstance(policy, Mapping):
             raise _wrong("policy", "must be a mapping of figures by name", type(policy).__name__)
-        given = {"backstop": backstop, "borrow_lend": borrow_lend}
-        changed = {name: rows for name, rows in given.items() if rows is not None}
+        lists = {"backstop": backstop, "borrow_lend": borrow_lend}
+        changed = {name: rows for name, rows in lists.items() if rows is not None}
         return load_venue(self.source | changed | {"policy": self.source["policy"] | dict(policy or {})})
 
     def to_json(self, path: str | Path) -> None:
@@ -326,12 +332,12 @@ class Venue:
 
     @cached_property
     def units(self) -> Units:
-        """What whole numbers of accounts that are read with this venue stand for."""
+        """Units of the whole numbers of accounts that are read with this venue."""
         return Units.of(self.settle_asset, self.markets, self.assets)
 
     @cached_property
     def book_units(self) -> Units:
-        """The same of order books, which spot markets have as well."""
+        """Units of order books, those of spot markets included."""
         return Units.of(self.settle_asset, self.listing, self.assets)
 
     @property
@@ -356,7 +362,7 @@ class Venue:
 
     @cached_property
     def folded_margin_functions(self) -> tuple[Float, Float, Float, Float, Float] | None:
-        """What `MarginFunctions.folded` gives at any prices; None if it depends on them."""
+        """Result of `MarginFunctions.folded` where prices do not change it, else None."""
         if self.margin_functions.by_quantity.any() or self.margin_functions.open_interest_markets:
             return None
         price = np.ones(len(self.margin_functions.base) // 2)
@@ -397,7 +403,7 @@ class Venue:
 
 
 def must_be_venue(venue: object) -> None:
-    """Refuse what is no venue.
+    """Refuse a value that is not a Venue.
 
     Raises
     ------

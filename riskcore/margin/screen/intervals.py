@@ -1,4 +1,4 @@
-"""Price intervals, and the accounts that they leave in doubt."""
+"""Price intervals, and the accounts whose status may change within them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from ..._typing import Float, Int
 from ...kernels import bounds, pack, sweep
 from ...kernels.layouts import BoundLookup, SweepColumns
 from ...market import Prices, PriceTable
 from ...state import copied, joined
 
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
-_LARGE = 32 * sweep.CHUNK  # accounts from which on parts, and holders alone, are worth their overhead
-_TICK, _REBUILD = 15_000, 50_000  # accounts that could be swept in the time that a tick, making intervals take besides
+_LARGE = 32 * sweep.CHUNK  # with fewer accounts, building intervals in parts or from holders is not worth its overhead
+_TICK, _REBUILD = 15_000, 50_000  # fixed time of a tick, and of making intervals, in accounts swept
 _WIDEST, _NARROWEST = 0.25, 1e-4  # half-widths
-_OPEN_INTEREST = 1.5  # how far it may grow
-_AT_ONCE = 16  # chunks that are tried before their watched are copied: they are in the cache then
+_OPEN_INTEREST = 1.5  # upper end of its range, a multiple of the current one
+_AT_ONCE = 16  # chunks between copies of watched accounts, while they are in the cache
 _NONE = np.empty(0, np.int64)
 
 
@@ -31,11 +29,11 @@ class PriceIntervals:
     high: Float
     worst: BoundLookup
     best: BoundLookup
-    spread: float  # least part of a mark that its range is wide
+    spread: float  # smallest width of a mark's range, relative to its upper end
 
     @classmethod
     def around(cls, prices: Prices, low: Float, high: Float) -> PriceIntervals:
-        """Take these ranges of what `interval_values` gives."""
+        """Make intervals with these bounds of `interval_values`."""
         markets, assets = len(prices.mark), len(prices.asset)
         asking = sorted(prices.venue.margin_functions.open_interest_markets)
         edges = []
@@ -45,37 +43,46 @@ class PriceIntervals:
             mark, asset = edge[:markets], edge[markets : markets + assets]
             edges.append(replace(prices, mark=mark, asset=asset, open_interest=interest).arrays)
         tables = []
-        for one, other in (edges, edges[::-1]):
+        for near, far in (edges, edges[::-1]):
             market, above_kink = np.empty((2, markets + 1, 4))
             asset, weight, borrow = np.empty((3, assets + 1, 4))
-            tiers, borrow_tiers = prices.venue.tiers[1], prices.venue.borrow_tiers[1]
-            auto_close = one.acmf_divisor, one.acmf_offset
-            tables.append(BoundLookup(market, above_kink, tiers, asset, weight, borrow, borrow_tiers, *auto_close))
-            bounds.fill_bound_lookup(one, other, tables[-1])
+            lookup = BoundLookup(
+                market=market,
+                above_kink=above_kink,
+                tiers=prices.venue.tiers[1],
+                asset=asset,
+                weight=weight,
+                borrow=borrow,
+                borrow_tiers=prices.venue.borrow_tiers[1],
+                acmf_divisor=near.acmf_divisor,
+                acmf_offset=near.acmf_offset,
+            )
+            bounds.fill_bound_lookup(near, far, lookup)
+            tables.append(lookup)
         lowest, highest = low[:markets], high[:markets]
-        there = highest > 0.0
-        spread = float((1.0 - lowest[there] / highest[there]).min(initial=1.0))
+        has_mark = highest > 0.0
+        spread = float((1.0 - lowest[has_mark] / highest[has_mark]).min(initial=1.0))
         return cls(low, high, tables[0], tables[1], spread)
 
     def max_interval_distance(self, values: Float) -> float:
-        """How far the farthest value is from the middle: 1 at an edge, +inf outside."""
+        """Largest distance of a value from the middle of its interval: 1 at an edge, +inf outside."""
         return float(bounds.max_interval_distance(values, self.low, self.high))
 
     def outside(self, values: Float) -> Int:
-        """Places of the values that are outside."""
+        """Indices of the values that are outside."""
         missing = np.isnan(values) & np.isnan(self.low)
         return np.flatnonzero(~((self.low <= values) & (values <= self.high) | missing))
 
     def tried(self, columns: SweepColumns, first: int, last: int) -> tuple[Watchlist, Int]:
-        """Slots of some chunks to be watched, and those known to be at 100 % or above, as long as all are inside."""
+        """Slots of some chunks in doubt, and slots at 100 % or above, while all values stay inside."""
         nothing = len(self.worst.market) - 1, len(self.worst.asset) - 1
         parts, confirmed = [Watchlist.of(columns, _NONE, *nothing)], [_NONE]
         for start in range(first, last, _AT_ONCE):
             end = min(start + _AT_ONCE, last)
-            slots, sure = np.empty((2, (end - start) * sweep.CHUNK), np.int64)
+            slots, certain = np.empty((2, (end - start) * sweep.CHUNK), np.int64)
             count = np.empty(2, np.int64)
-            bounds.watch_chunks(start, end, columns, self.worst, self.best, self.spread, slots, sure, count)
-            confirmed.append(sure[: count[1]])
+            bounds.watch_chunks(start, end, columns, self.worst, self.best, self.spread, slots, certain, count)
+            confirmed.append(certain[: count[1]])
             if count[0]:
                 parts.append(Watchlist.of(columns, slots[: count[0]].copy(), *nothing))
         return Watchlist.joined(parts), np.concatenate(confirmed)
@@ -83,10 +90,10 @@ class PriceIntervals:
 
 @dataclass
 class Watchlist:
-    """Slots that are looked at, ascending, and where each is in columns of their own."""
+    """Watched slots, ascending, with a copy of their columns, and the slot of each in that copy."""
 
     slots: Int
-    places: Int
+    own_slots: Int
     columns: SweepColumns
 
     @classmethod
@@ -96,18 +103,18 @@ class Watchlist:
 
     @classmethod
     def joined(cls, parts: Sequence[Watchlist]) -> Watchlist:
-        """Put several, of ascending slots, one behind the other."""
+        """Concatenate several watchlists, of ascending slots."""
         starts = np.cumsum([0, *(len(part.columns.account) for part in parts)])
-        places = [start + part.places for start, part in zip(starts.tolist(), parts, strict=False)]
+        positions = [start + part.own_slots for start, part in zip(starts.tolist(), parts, strict=False)]
         slots = np.concatenate([part.slots for part in parts])
-        return cls(slots, np.concatenate(places), joined([part.columns for part in parts]))
+        return cls(slots, np.concatenate(positions), joined([part.columns for part in parts]))
 
     def update(self, columns: SweepColumns, slots: Int) -> Int:
-        """Take over what changed of some slots; return those that are not here."""
-        at = np.searchsorted(self.slots, slots)
-        here = np.append(self.slots, -1)[at] == slots
-        pack.update_slots(slots[here], self.places[at[here]], columns, self.columns)
-        missing: Int = slots[~here]
+        """Copy some slots again, after they changed; return those that are not on the list."""
+        index = np.searchsorted(self.slots, slots)
+        is_watched = np.append(self.slots, -1)[index] == slots
+        pack.update_slots(slots[is_watched], self.own_slots[index[is_watched]], columns, self.columns)
+        missing: Int = slots[~is_watched]
         return missing
 
 
@@ -116,5 +123,7 @@ def interval_values(prices: Prices | PriceTable) -> Float:
     asking = sorted(prices.venue.margin_functions.open_interest_markets)
     if not asking:
         return np.concatenate([prices.mark, prices.asset], axis=-1)
-    given, own = prices.open_interest[..., asking], prices.open_lots[asking] * prices.venue.markets.step_size[asking]
-    return np.concatenate([prices.mark, prices.asset, np.where(np.isnan(given), own, given)], axis=-1)
+    reported = prices.open_interest[..., asking]
+    accounts_own = prices.open_lots[asking] * prices.venue.markets.step_size[asking]
+    interest = np.where(np.isnan(reported), accounts_own, reported)
+    return np.concatenate([prices.mark, prices.asset, interest], axis=-1)

@@ -8,25 +8,26 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..._typing import Bool, Float, Int
 from ...venue import Venue
 from ..books import Books
 from ..reading import no_prices
-from .state import _SECOND, Bool, Float, GuardState, Int, _offset, _sides
+from .state import _SECOND, GuardState, _offset, _sides
 
 
 def _chosen(books: Books, level: Bool) -> Books:
-    """The chosen levels alone."""
+    """Books of the chosen levels alone."""
     if level.all():
         return books
     offset = np.concatenate([[0], np.cumsum(level)])[books.offset]
     return replace(books, offset=offset, price=books.price[level], lots=books.lots[level])
 
 
-_Refused: TypeAlias = list[tuple[int, int, float]]  # book row, kind (an index into `REASONS`), print
+_Refused: TypeAlias = list[tuple[int, int, float]]  # book row, kind (an index into `REASONS`), price update
 
 
 def _accepted(venue: Venue, books: Books, time: int) -> tuple[Books, Bool, _Refused]:
-    """Books without those that are closed, too old or crossed, which these are, and why."""
+    """Books without the closed, too old and crossed ones; whether each book is refused; the refusals."""
     if not books.price.size:
         return books, np.zeros(len(books.time), bool), []
     levels = np.diff(books.offset).reshape(-1, 2)
@@ -67,23 +68,23 @@ def _touch(venue: Venue, books: Books) -> tuple[Float, Float]:
 def _refilled(
     venue: Venue, guard_state: GuardState, after: GuardState, before: int | None, time: int, books: Books, refused: Bool
 ) -> Books:
-    """Levels that are there of the books given last; ``after`` remembers them and what is gone.
+    """Levels left of the books given last; ``after`` keeps these books and their consumed lots.
 
-    Of a book that was refused nothing is remembered.
+    A refused book is dropped.
     """
     assert guard_state.books is not None
     assert venue.policy.refill_half_life is not None
     kept, consumed_lots = guard_state.books, guard_state.consumed_lots.copy()  # `record_fills` writes into it
     if before is not None and consumed_lots.any():
-        left = 0.5 ** ((time - before) / _SECOND / float(venue.policy.refill_half_life))
-        consumed_lots = np.floor(consumed_lots * left).astype(np.int64)
+        part_left = 0.5 ** ((time - before) / _SECOND / float(venue.policy.refill_half_life))
+        consumed_lots = np.floor(consumed_lots * part_left).astype(np.int64)
     if refused.any():
-        there = ~refused[_sides(kept) // 2]
-        kept, consumed_lots = _chosen(kept, there), consumed_lots[there]
+        is_kept = ~refused[_sides(kept) // 2]
+        kept, consumed_lots = _chosen(kept, is_kept), consumed_lots[is_kept]
     if books.price.size:
-        again = _repeated(kept, books) | ~np.diff(books.offset).reshape(-1, 2).any(axis=1)
+        is_repeated = _repeated(kept, books) | ~np.diff(books.offset).reshape(-1, 2).any(axis=1)
         old, new = _sides(kept), _sides(books)
-        goes_on, begins = again[old // 2], ~again[new // 2]
+        goes_on, begins = is_repeated[old // 2], ~is_repeated[new // 2]
         side = np.concatenate([old[goes_on], new[begins]])
         order = np.argsort(side, kind="stable")
 
@@ -99,7 +100,7 @@ def _refilled(
 
 
 def _repeated(kept: Books, books: Books) -> Bool:
-    """Books of which both sides have exactly the levels that were given last."""
+    """Whether each book has exactly the levels that were given last, on both sides."""
     same: Bool = (np.diff(kept.offset) == np.diff(books.offset)).reshape(-1, 2).all(axis=1)
     side = _sides(kept)
     ours, theirs = same[side // 2], same[_sides(books) // 2]
@@ -109,9 +110,9 @@ def _repeated(kept: Books, books: Books) -> Bool:
 
 
 def record_fills(guard_state: GuardState, books: Books, left: Int) -> None:
-    """Note, once a tick, what takers left of each level of its books; ``guard_state`` is that of the tick, and changes.
+    """Add the lots that takers took from each level to the state of the guards, once a tick.
 
-    Nothing is remembered of books that do not refill.
+    Without a ``refill_half_life`` nothing is kept.
     """
     if guard_state.books is not None:
         guard_state.consumed_lots[guard_state.consumed_lots < guard_state.books.lots] += books.lots - left

@@ -9,16 +9,18 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..._limits import AMOUNT_LIMIT
+from ..._typing import Int
 from ...boundary import units
 from ...kernels.guards import MARK_UNIT, PREMIUM_UNIT
 from ...venue import Venue
 from ..books import Books
 from ..prices import Prices
 from .books import _best
-from .state import GuardState, Int
+from .state import GuardState
 
 BAND_NAMES = ("impact", "mean_mark", "mean_premium", "limit", "conversion")
-NO_BAND = 2**62
+NO_BAND = AMOUNT_LIMIT
 
 
 def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -> tuple[Int, Int]:
@@ -26,8 +28,8 @@ def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -
 
     Parameters
     ----------
-    memory
-        What the guards remember after this tick.
+    guard_state
+        The state of the guards after this tick.
     prices, books
         Those of the tick, guarded.
 
@@ -53,18 +55,19 @@ def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -
         active = _median([price for price in (*best, last) if price])
         impact = listing.min_impact[b], listing.max_impact[b]
         limit = listing.min_multiplier[b], listing.max_multiplier[b]
-        for at in (0, 1):
-            if best[at]:
-                mean_mark, mean_premium, conversion = others[at]
+        for side in (0, 1):  # bids, asks
+            if best[side]:
+                mean_mark, mean_premium, conversion = others[side]
                 edges = [
-                    _product(best[at], impact[at]), mean_mark, mean_premium, _product(active, limit[at]), conversion
+                    _product(best[side], impact[side]), mean_mark, mean_premium, _product(active, limit[side]),
+                    conversion,
                 ]  # fmt: skip
-                inside = math.floor if at else math.ceil
+                inside = math.floor if side else math.ceil
                 ticks = {kind: inside(edge) for kind, edge in enumerate(edges) if edge is not None}
                 if ticks:
-                    tightest = (min if at else max)(ticks, key=ticks.__getitem__)  # the first of them
-                    bound[2 * b + at] = min(max(ticks[tightest], 0), NO_BAND)
-                    code[2 * b + at] = tightest
+                    tightest = (min if side else max)(ticks, key=ticks.__getitem__)  # the first of equal ones
+                    bound[2 * b + side] = min(max(ticks[tightest], 0), NO_BAND)
+                    code[2 * b + side] = tightest
     return bound, code
 
 
