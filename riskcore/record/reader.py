@@ -20,7 +20,7 @@ from ..market import asset_values
 from ..market.guards import SECONDS_OF_SAMPLES, GuardState
 from ..state import Accounts, Ledger, Orders
 from ..venue import Venue, load_venue
-from .journal import EVENT, NO_ACCOUNT, ROW, Rows
+from .events import ROW, Rows, check_rows
 from .run_folder import _content, _damaged, _ledger_entries, _venue_content, file_of, manifest
 from .run_schema import ASKED, PARTS, START, Table, count_rows, decoded
 
@@ -212,12 +212,7 @@ class Reader:
             for name, values in part.items():
                 block[name] = values
             end += len(block)
-            no_account = (block["account"] == NO_ACCOUNT) != (block["event"] == EVENT["guard"])
-            self._must(not no_account.any(), "journal", "a row must name an account unless it is a guard's", number)
-            for events, columns in _NAMED.items():
-                of = block[np.isin(block["event"], [EVENT[event] for event in events.split()])]
-                named = np.any([of[column] >= 0 for column in columns.split()], axis=0)
-                self._must(named.all(), "journal", f"a row of {events} must name its {columns}", number)
+            check_rows(file_of("journal", number), part)
         return rows
 
     def _last_time(self) -> int | None:
@@ -280,15 +275,6 @@ class Reader:
         ledger.fund, ledger.shortfall = values[start : start + 2].tolist()
         ledger.taken[:] = values[start + 2 :].reshape(-1, 3)
         return ledger
-
-
-_NAMED = {
-    "funding realize cancel harm book unfilled": "market",
-    "interest redeem convert": "asset",
-    "guard skip expire backstop adl": "market asset",
-    "backstop adl socialize": "counterparty",
-}
-"""What rows of these events name: one of the columns."""
 
 
 def read_accounts(path: Path, venue: Venue) -> Accounts:

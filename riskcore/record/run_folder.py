@@ -25,7 +25,8 @@ from ..market.guards import GuardState
 from ..state import Accounts, Ledger, Orders
 from ..venue import Venue
 from .disk import one_writer, sync_folder, write_synced
-from .journal import EVENTS, REASONS, ROW, Rows, words
+from .events import EVENTS, REASONS, ROW, Rows
+from .journal import words
 from .run_schema import ASKED, PARTS, START, STATE, Table, encoded
 
 FORMAT = 3

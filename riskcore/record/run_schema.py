@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from ..boundary import RiskDataError
 from ..kernels.guards import NO_SAMPLE
-from .journal import EVENTS, POOL, REASONS
+from .events import COLUMNS, EVENTS, POOL, REASONS
 
 Table = dict[str, npt.NDArray[Any]]
 Sizes = Mapping[str, int]
@@ -77,10 +77,7 @@ _SPECS = {
     " last_price:price? open_interest:quantity? funding_rate:number",
     "assets": "tick:tick asset:asset price:price",
     "books": "tick:tick market:book side:side price:positive lots:positive book_time:whole",
-    "journal": "tick:tick time:whole event:word reason:word account:account? counterparty:party market:market?"
-    " asset:asset? order:order? requested:whole lots:whole cost:whole cash:whole entry:whole fee:whole"
-    " quanta:whole lent:whole unsettled:whole counter_cost:whole counter_cash:whole counter_entry:whole"
-    " fund:whole price:number mmr_before:number mmr_after:number",
+    "journal": " ".join(f"{name}:{column.kind}" for name, column in COLUMNS.items()),
     "state/positions": _POSITIONS,
     "state/balances": _BALANCES,
     "state/orders": "order:order " + _ORDERS.format("positive"),

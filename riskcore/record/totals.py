@@ -16,7 +16,7 @@ from ..kernels.guards import gross_worth
 from ..market import Prices
 from ..state import Accounts
 from ..venue import Venue
-from .journal import ROW, Rows
+from .events import ROW, Rows
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]

@@ -11,7 +11,8 @@ import pandas as pd
 
 from ..boundary import as_html
 from ..record import EVENT, STAGES
-from .report import MMR_EDGES, RecordedRun, margin_bands, timeline_of
+from .recorded_run import RecordedRun
+from .report import MMR_EDGES, margin_bands, timeline_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

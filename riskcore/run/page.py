@@ -13,9 +13,10 @@ import pandas as pd
 from ..boundary import RiskDataError, as_html
 from ..venue import load_venue
 from . import figures
-from .explain import explain
+from .explain import account_events
 from .losses import CAUSES, adl_loss_of_counterparties, liquidation_losses
-from .report import RecordedRun, provider_pnl_of, shortfalls, timeline_of, waterfall_split
+from .recorded_run import RecordedRun
+from .report import provider_pnl_of, shortfalls, timeline_of, waterfall_split
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -62,7 +63,7 @@ def page(path: str | Path, verdict: str | None = None) -> str:
         body.append("<p>The run has no tick yet.</p>")
     else:
         body += [_headline(run, losses, verdict), _causes(run, losses), _figures(run, pnl), _stages(run)]
-        body += [_providers(run, pnl), _worst_accounts(run, losses, Path(path))]
+        body += [_providers(run, pnl), _worst_accounts(run, losses)]
     body += [_policy(run), _provenance(run)]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -198,7 +199,7 @@ def _providers(run: RecordedRun, pnl: pd.DataFrame) -> str:
     return _section("Backstop providers", _table(last, columns) if len(last) else "<p>The venue has none.</p>")
 
 
-def _worst_accounts(run: RecordedRun, losses: pd.DataFrame, path: Path) -> str:
+def _worst_accounts(run: RecordedRun, losses: pd.DataFrame) -> str:
     """Table of the accounts with the largest loss, and the story of each."""
     worst = losses.sort_values("loss", ascending=False, kind="stable").head(_WORST)
     if worst.empty:
@@ -208,13 +209,13 @@ def _worst_accounts(run: RecordedRun, losses: pd.DataFrame, path: Path) -> str:
         "equity_end": ("at the end", money), "time": ("first trigger (UTC)", _moment),
         **{cause: (cause.replace("_", " "), money) for cause in CAUSES if worst[cause].any()},
     }  # fmt: skip
-    stories = "".join(_story(path, account) for account in worst["account"].tolist())
+    stories = "".join(_story(run, account) for account in worst["account"].tolist())
     return _section("Largest losses", _table(worst, columns) + stories)
 
 
-def _story(path: Path, account: int | str) -> str:
+def _story(run: RecordedRun, account: int | str) -> str:
     """Liquidation of an account in sentences, routine events and the middle of a long story left out."""
-    events, half = explain(path, account).events, _STORY_ROWS // 2
+    events, half = account_events(run, run.start.row_of(account)), _STORY_ROWS // 2
     rows = events[~events["event"].isin(_ROUTINE)]
     lines = [
         f"<li><time>{_moment(time)}</time> {as_html(what)} <i>({as_html(why)})</i></li>"
