@@ -154,7 +154,8 @@ class Books:
             return self.carried.get(market, (([], []), ([], [])))
         if self.refused[given, market]:
             return ([], []), ([], [])
-        return tuple(self.part.levels(self.part.first + given, market, side) for side in (1, -1))  # type: ignore[return-value]
+        bids, asks = (self.part.levels(self.part.first + given, market, side) for side in (1, -1))
+        return bids, asks
 
     def side(self, market: int, side: int) -> Side:
         """Bids (1) or asks (-1) of a perpetual, or of a spot market (numbered on)."""

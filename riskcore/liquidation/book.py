@@ -135,7 +135,7 @@ def lots_left(book: BookColumns) -> Int:
 def _record(state: TickState, done: SliceRows) -> None:
     """Write the rows of a round into the journal, and the makers' side into the ledgers."""
     written = int(done.written[0])
-    done = SliceRows(*(column[:written] for column in done))  # type: ignore[arg-type]
+    done = SliceRows._make(column[:written] for column in done)
     rows = state.journal.block(written)
     filled = done.event == slice_rounds.BOOK
     flow = np.where(filled, done.flow, 0)

@@ -147,8 +147,11 @@ class Reader:
             same = all(np.array_equal(values, begun[name]) for name, values in tables["orders"].items())
             self._must(same and (np.diff(still) > 0).all(), "state/orders", "must be orders of the start", self.last)
             orders.lots[~np.isin(np.arange(len(orders.lots)), still)] = 0
+        positions, balances = tables["positions"], tables["balances"]
         accounts = Accounts.from_rows(
-            self.venue, ids, tuple(tables["positions"].values()), tuple(tables["balances"].values()),  # type: ignore[arg-type]
+            self.venue, ids,
+            (positions["account"], positions["market"], positions["lots"], positions["cost"], positions["entry"]),
+            (balances["account"], balances["asset"], balances["quanta"], balances["lent"]),
             orders, start["accounts"]["leverage_limit"], unsettled,
         ).frozen()  # fmt: skip
         with suppress(KeyError):

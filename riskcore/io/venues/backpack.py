@@ -8,36 +8,30 @@ from typing import Any, Literal
 
 import msgspec
 
-from ...boundary import Payload, RiskDataError, Row, json_input
+from ...boundary import Payload, RiskDataError, json_input
 from ...venue import Sqrt, Venue, shipped
 from ...venue import load_venue as venue_of
 from ..books import book_of
 from .parameters import at_face_value
-from .snapshot import Figure, Snapshot, check_total, snapshot
+from .replies import DIGITS, CamelRow, check_total, perpetuals
+from .snapshot import Figure, Snapshot, snapshot
 
-_DIGITS = 40  # of the arithmetic on a payload's amounts
-_ROUNDING = Decimal(
-    "1e-7"
-)  # of the amounts that make a total, and of a dollar: figures are sent with 6 decimals and more
+_ROUNDING = Decimal("1e-7")  # of the amounts of a total, and of a dollar: figures are sent with 6 decimals and more
 _MOVE = Decimal("0.02")  # of a notional, between replies of different moments
 _GAP = Decimal("0.05")  # of the exposure, of what the replies may leave out
 
 
-class _Row(Row, rename="camel"):
-    """Part of a reply."""
-
-
-class _Asset(_Row):
+class _Asset(CamelRow):
     symbol: str
 
 
-class _Balance(_Row):
+class _Balance(CamelRow):
     available: Decimal
     locked: Decimal
     staked: Decimal
 
 
-class _Collateral(_Row):
+class _Collateral(CamelRow):
     symbol: str
     asset_mark_price: Decimal
     total_quantity: Decimal
@@ -47,7 +41,7 @@ class _Collateral(_Row):
     collateral_value: Decimal | None = None
 
 
-class _Margin(_Row):
+class _Margin(CamelRow):
     collateral: list[_Collateral]
     net_equity: Decimal
     unsettled_equity: Decimal
@@ -62,7 +56,7 @@ class _Margin(_Row):
     net_equity_locked: Decimal | None = None
 
 
-class _Position(_Row):
+class _Position(CamelRow):
     symbol: str
     net_quantity: Decimal
     entry_price: Decimal
@@ -73,7 +67,7 @@ class _Position(_Row):
     mmf_function: Sqrt | None = None
 
 
-class _BorrowLend(_Row):
+class _BorrowLend(CamelRow):
     symbol: str
     net_quantity: Decimal
     mark_price: Decimal
@@ -81,7 +75,7 @@ class _BorrowLend(_Row):
     mmf_function: Sqrt | None = None
 
 
-class _Order(_Row):
+class _Order(CamelRow):
     symbol: str
     side: Literal["Bid", "Ask"]
     price: Decimal | None = None
@@ -91,16 +85,16 @@ class _Order(_Row):
     status: str | None = None
 
 
-class _Account(_Row):
+class _Account(CamelRow):
     leverage_limit: Decimal
 
 
-class _MarkPrice(_Row):
+class _MarkPrice(CamelRow):
     symbol: str
     mark_price: Decimal
 
 
-class _Depth(_Row):
+class _Depth(CamelRow):
     bids: list[tuple[Any, Any]]
     asks: list[tuple[Any, Any]]
     timestamp: int | None = None
@@ -238,7 +232,7 @@ def load_account(
         that is not the venue's; a total is not what the rows make, or says positions or borrows that are not in the
         replies. The message holds the path.
     """
-    with localcontext(prec=_DIGITS):
+    with localcontext(prec=DIGITS):
         limit = None if summary is None else json_input.read(summary, _Account, "summary").leverage_limit
         margin, held, prices = _holdings(venue, capital)
         assets: dict[str, dict[str, Any]] = {row["symbol"]: dict(row) for row in venue.source["collateral"]}
@@ -247,7 +241,7 @@ def load_account(
         _lend_and_borrow(assets, held, debts, counted=margin is not None)
         prices = {row.symbol: row.mark_price for row in debts} | prices
         usable = {a: price for a, price in prices.items() if price > 0 and a in assets and a != venue.settle_asset}
-        markets = {row["symbol"]: dict(row) for row in venue.source["markets"] if row["marketType"] == "PERP"}
+        markets = perpetuals(venue)
         marks = {row.symbol: row.mark_price for row in _read(mark_prices, list[_MarkPrice], "mark_prices")}
         futures = _read(positions, list[_Position], "positions")
         marks |= {row.symbol: row.mark_price for row in futures}

@@ -13,9 +13,9 @@ from ...boundary import Payload, RiskDataError, Row, json_input
 from ...venue import Venue
 from ..books import book_of
 from .parameters import at_most, fraction_of, settle_only, tiers
-from .snapshot import Figure, Snapshot, check_total, snapshot
+from .replies import DIGITS, CamelRow, check_total, perpetuals, rounding_slack
+from .snapshot import Figure, Snapshot, snapshot
 
-_DIGITS = 40  # of the arithmetic on a payload's amounts
 _CUM_ROUNDING = Decimal("1e-6")  # relative
 _LAST_DIGIT = Decimal("1e-8")  # of an amount in an account
 _PARITY = Decimal("0.05")  # what the rate of a stablecoin to the US dollar may be away from 1, haircut included
@@ -24,11 +24,7 @@ _DOLLARS = frozenset(
 )
 
 
-class _Row(Row, rename="camel"):
-    """Part of a reply."""
-
-
-class _Bracket(_Row):
+class _Bracket(CamelRow):
     notional_floor: Decimal
     notional_cap: Decimal
     maint_margin_ratio: Decimal
@@ -36,16 +32,16 @@ class _Bracket(_Row):
     cum: Decimal | None = None
 
 
-class _Brackets(_Row):
+class _Brackets(CamelRow):
     symbol: str
     brackets: list[_Bracket]
 
 
-class _Info(_Row):
+class _Info(CamelRow):
     cum: Decimal | None = None
 
 
-class _Tier(_Row):
+class _Tier(CamelRow):
     min_notional: Decimal
     max_notional: Decimal
     maintenance_margin_rate: Decimal
@@ -53,7 +49,7 @@ class _Tier(_Row):
     info: _Info | None = None
 
 
-class _Filter(_Row):
+class _Filter(CamelRow):
     filter_type: str
     tick_size: Decimal | None = None
     max_price: Decimal | None = None
@@ -61,7 +57,7 @@ class _Filter(_Row):
     min_qty: Decimal | None = None
 
 
-class _Symbol(_Row):
+class _Symbol(CamelRow):
     symbol: str
     base_asset: str
     margin_asset: str
@@ -69,11 +65,11 @@ class _Symbol(_Row):
     filters: list[_Filter]
 
 
-class _ExchangeInfo(_Row):
+class _ExchangeInfo(CamelRow):
     symbols: list[_Symbol]
 
 
-class _Wallet(_Row):
+class _Wallet(CamelRow):
     asset: str
     cross_wallet_balance: Decimal
     cross_un_pnl: Decimal
@@ -86,7 +82,7 @@ class _Wallet(_Row):
     open_order_initial_margin: Decimal | None = None
 
 
-class _Position(_Row):
+class _Position(CamelRow):
     symbol: str
     position_amt: Decimal
     unrealized_profit: Decimal
@@ -102,7 +98,7 @@ class _Position(_Row):
     position_initial_margin: Decimal | None = None
 
 
-class _Account(_Row):
+class _Account(CamelRow):
     assets: list[_Wallet]
     positions: list[_Position]
     multi_assets_margin: bool | None = None
@@ -117,7 +113,7 @@ class _Account(_Row):
     total_open_order_initial_margin: Decimal | None = None
 
 
-class _Risk(_Row):
+class _Risk(CamelRow):
     symbol: str
     position_amt: Decimal
     entry_price: Decimal
@@ -207,7 +203,7 @@ def _functions(path: str, names: tuple[str, str, str, str], brackets: Iterable[_
         raise _wrong(path, "must hold at least one bracket", "[]")
     end = ratio = deduction = Decimal(0)
     leverage = Decimal("Infinity")
-    with localcontext(prec=_DIGITS):
+    with localcontext(prec=DIGITS):
         for at, row in rows:
             floor_at, ratio_at, leverage_at, cum_at = (f"{path}[{at}].{name}" for name in names)
             if row.notional_floor != end:
@@ -370,9 +366,9 @@ def load_account(
     content = json_input.read(account, _Account, "account")
     risks = [] if position_risk is None else json_input.read(position_risk, list[_Risk], "position_risk")
     risk_of = {(row.symbol, row.position_side): row for row in risks}
-    markets = {row["symbol"]: dict(row) for row in venue.source["markets"] if row["marketType"] == "PERP"}
+    markets = perpetuals(venue)
     book = _Book(venue.settle_asset, name)
-    with localcontext(prec=_DIGITS):
+    with localcontext(prec=DIGITS):
         held = _held(content, risk_of)
         _check_assets(content, held)
         several = _multi_assets(content, held, multi_assets)
@@ -433,8 +429,8 @@ def _held(content: _Account, risk_of: Mapping[tuple[str, str], _Risk]) -> dict[i
 
 
 def _slack(*amounts: Decimal) -> Decimal:
-    """What a sum of amounts may be away from a total of them, each rounded to the last digit."""
-    return _LAST_DIGIT * (len(amounts) + 2) + sum(map(abs, amounts), Decimal(0)) * Decimal("1e-10")
+    """Difference between a sum of amounts and its total that their rounding to the last digit explains."""
+    return rounding_slack(amounts, _LAST_DIGIT, Decimal("1e-10"))
 
 
 def _check_assets(content: _Account, held: Mapping[int, _Held]) -> None:

@@ -12,10 +12,10 @@ from ...boundary import Payload, RiskDataError, Row, json_input
 from ...venue import Venue, shipped
 from ..books import book_of
 from .parameters import settle_only
-from .snapshot import Figure, Snapshot, check_total, given_price, snapshot
+from .replies import DIGITS, CamelRow, check_total, given_price
+from .snapshot import Figure, Snapshot, snapshot
 
 _TIERS, _MARKETS, _PAIRS, _SUBACCOUNT = "liquidity_tiers", "markets", "clob_pairs", "subaccount"
-_DIGITS = 40  # of the arithmetic on a payload's amounts
 _PPM = Decimal(1_000_000)
 _QUOTE_DECIMALS = 6  # of a quote quantum
 _ROUNDING = Decimal("1e-4")  # of an amount in US dollars
@@ -55,7 +55,7 @@ class _Pair(Row):
     perpetual_clob_metadata: _OfPerpetual | None = None
 
 
-class _Market(Row, rename="camel"):
+class _Market(CamelRow):
     initial_margin_fraction: Decimal
     maintenance_margin_fraction: Decimal
     tick_size: Decimal
@@ -70,19 +70,19 @@ class _Markets(Row):
     markets: dict[str, Any]
 
 
-class _Position(Row, rename="camel"):
+class _Position(CamelRow):
     side: Literal["LONG", "SHORT"]
     size: Decimal
     entry_price: Decimal | None = None
     unrealized_pnl: Decimal | None = None
 
 
-class _Asset(Row, rename="camel"):
+class _Asset(CamelRow):
     side: Literal["LONG", "SHORT"]
     size: Decimal
 
 
-class _Subaccount(Row, rename="camel"):
+class _Subaccount(CamelRow):
     equity: Decimal
     open_perpetual_positions: dict[str, Any]
     asset_positions: dict[str, Any]
@@ -146,7 +146,7 @@ def load_venue(
     RiskDataError
         A reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
     """
-    with localcontext(prec=_DIGITS):
+    with localcontext(prec=DIGITS):
         if liquidity_tiers is None:
             rows = [_of_indexer(ticker, market) for ticker, market in _listed(markets).items()]
         else:
@@ -244,7 +244,7 @@ def load_account(
     else:
         found = json_input.read(content, _Subaccount, _SUBACCOUNT)
     top = "$.subaccount" if wrapped else "$"
-    with localcontext(prec=_DIGITS):
+    with localcontext(prec=DIGITS):
         balance = Decimal(0)
         for symbol, asset in json_input.keyed(
             found.asset_positions, _Asset, _SUBACCOUNT, f"{top}.assetPositions"

@@ -13,10 +13,10 @@ from ...boundary import Payload, RiskDataError, Row, json_input
 from ...venue import Venue, shipped
 from ..books import book_of
 from .parameters import at_most, fraction_of, settle_only
-from .snapshot import Figure, Snapshot, check_total, snapshot
+from .replies import DIGITS, CamelRow, check_total, rounding_slack
+from .snapshot import Figure, Snapshot, snapshot
 
 _META, _STATE, _SPOT, _ORDERS = "meta", "clearinghouseState", "spotClearinghouseState", "openOrders"
-_DIGITS = 40  # of the arithmetic on a payload's amounts
 
 _PRICE_DECIMALS = 6  # together with szDecimals
 _HEADROOM = 100  # what later marks may be of the mark in the reply
@@ -29,46 +29,42 @@ Leverage = Annotated[int, msgspec.Meta(ge=1)]
 Decimals = Annotated[int, msgspec.Meta(ge=0, le=12)]
 
 
-class _Row(Row, rename="camel"):
-    """Part of a reply."""
-
-
-class _Tier(_Row):
+class _Tier(CamelRow):
     lower_bound: Decimal
     max_leverage: Leverage
 
 
-class _Table(_Row):
+class _Table(CamelRow):
     margin_tiers: Annotated[list[_Tier], msgspec.Meta(min_length=1)]
 
 
-class _Asset(_Row):
+class _Asset(CamelRow):
     name: str
     sz_decimals: Decimals
     max_leverage: Leverage
     margin_table_id: int | None = None
 
 
-class _Meta(_Row):
+class _Meta(CamelRow):
     universe: list[_Asset]
     margin_tables: list[tuple[int, _Table]] = msgspec.field(default_factory=list)
     collateral_token: int | None = None
 
 
-class _Context(_Row):
+class _Context(CamelRow):
     mark_px: Decimal | None
 
 
-class _Cross(_Row, tag_field="type", tag="cross"):
+class _Cross(CamelRow, tag_field="type", tag="cross"):
     value: Decimal | None = None
 
 
-class _Isolated(_Row, tag_field="type", tag="isolated"):
+class _Isolated(CamelRow, tag_field="type", tag="isolated"):
     raw_usd: Decimal
     value: Decimal | None = None
 
 
-class _Position(_Row):
+class _Position(CamelRow):
     coin: str
     szi: Decimal
     leverage: _Cross | _Isolated
@@ -79,25 +75,25 @@ class _Position(_Row):
     max_leverage: Leverage | None = None
 
 
-class _Held(_Row):
+class _Held(CamelRow):
     position: _Position
 
 
-class _Summary(_Row):
+class _Summary(CamelRow):
     account_value: Decimal
     total_ntl_pos: Decimal
     total_raw_usd: Decimal
     total_margin_used: Decimal | None = None
 
 
-class _State(_Row):
+class _State(CamelRow):
     asset_positions: list[_Held]
     cross_margin_summary: _Summary
     margin_summary: _Summary | None = None
     cross_maintenance_margin_used: Decimal | None = None
 
 
-class _Balance(_Row):
+class _Balance(CamelRow):
     coin: str
     token: int
     total: Decimal
@@ -109,13 +105,13 @@ class _Available(Row, array_like=True):
     amount: Decimal
 
 
-class _Spot(_Row):
+class _Spot(CamelRow):
     balances: list[_Balance]
     token_to_available_after_maintenance: list[_Available] | None = None
     portfolio_margin_enabled: bool | None = None
 
 
-class _Order(_Row):
+class _Order(CamelRow):
     coin: str
     side: Literal["A", "B"]
     limit_px: Decimal
@@ -321,7 +317,7 @@ def load_account(
         holds the path.
     """
     name = str(account)
-    with localcontext(prec=_DIGITS):
+    with localcontext(prec=DIGITS):
         dexes = _dexes(state)
         _check_rows(venue, dexes)
         several = len(dexes) > 1
@@ -507,8 +503,8 @@ def _fraction(position: _Position) -> Decimal:
 
 
 def _slack(*amounts: Decimal) -> Decimal:
-    """What a sum of amounts may be away from a total of them, each cut to its last digit."""
-    return _LAST_DIGIT * (len(amounts) + 2) + sum(map(abs, amounts), Decimal(0)) * Decimal("1e-9")
+    """Difference between a sum of amounts and its total that cutting them to their last digits explains."""
+    return rounding_slack(amounts, _LAST_DIGIT, Decimal("1e-9"))
 
 
 def _pool(venue: Venue, dex: _Dex, account: str) -> _Pool:

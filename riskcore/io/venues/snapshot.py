@@ -15,6 +15,7 @@ from ...margin import MarginTable, liquidation_prices, sweep
 from ...state import Accounts
 from ...venue import Venue, load_venue
 from .parameters import at_face_value
+from .replies import given_price
 
 Rows = Sequence[Mapping[str, Any]]
 Figure: TypeAlias = "tuple[int | str | None, str | None, str, Any]"
@@ -116,48 +117,6 @@ def snapshot(
         name: float(given_price("open_interest", name, of)) for name, of in (open_interest or {}).items() if of != 0
     }
     return Snapshot(venue, accounts, known, given, table, interest)
-
-
-def check_total(table: str, path: str, total: Decimal | None, found: Decimal, slack: Decimal, what: str) -> None:
-    """Refuse a total of a reply that is not what its rows make.
-
-    Parameters
-    ----------
-    table, path
-        Where the total stands.
-    total
-        As sent; None if the reply has none.
-    found
-        What the rows make.
-    slack
-        How far the two may be apart.
-    what
-        What the total is made of, and what is probably missing where it is not.
-
-    Raises
-    ------
-    RiskDataError
-        They are further apart; the message has both.
-    """
-    if total is not None and abs(total - found) > slack:
-        raise RiskDataError(table, path, f"must be {found:f}, {what}", value=f"{total:f}")
-
-
-def given_price(table: str, name: str, price: object) -> Decimal:
-    """A price that somebody gave beside the payloads, exactly as written.
-
-    Raises
-    ------
-    RiskDataError
-        It is not a number > 0.
-    """
-    try:
-        found = Decimal(str(price))
-    except ArithmeticError:
-        raise RiskDataError(table, name, "must be a number", value=str(price)) from None
-    if not (found.is_finite() and found > 0):
-        raise RiskDataError(table, name, "must be a finite number > 0", value=str(price))
-    return found
 
 
 def _decimals(balances: Rows, asset: str) -> int:
