@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..kernels.integer_math import scale_rows
-from ..record import Rows
 
 Int = npt.NDArray[np.int64]
 
@@ -27,9 +26,3 @@ def scaled(amount: Int, item: npt.NDArray[np.uint16], rate: Sequence[int], whole
     scale_rows(amount, item, np.array(high, np.int64), np.array(low, np.int64), whole, result)
     result *= sign[item]
     return result
-
-
-def unrated(rows: Rows) -> Rows:
-    """Rows between the ticks carry no margin ratio."""
-    rows["mmr_before"] = rows["mmr_after"] = np.nan
-    return rows

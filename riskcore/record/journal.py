@@ -49,11 +49,11 @@ class Journal:
 
     def add(self, event: str, reason: str, account: int, mmr_before: float, mmr_after: float, **values: Any) -> None:
         """Append one row; columns that are not given have their defaults."""
-        known = dict(
+        columns = dict(
             tick=self.tick, time=self.time, event=EVENT[event], reason=REASON[reason], account=account,
             mmr_before=mmr_before, mmr_after=mmr_after,
         )  # fmt: skip
-        self._pending.append(tuple((_DEFAULTS | known | values).values()))
+        self._pending.append(tuple((_DEFAULTS | columns | values).values()))
 
     def block(self, size: int) -> Rows:
         """Rows with every column at its default, to be filled and given to `extend`."""
@@ -83,8 +83,8 @@ def touched(rows: Rows) -> npt.NDArray[np.int64]:
     if not len(rows):
         return np.empty(0, np.int64)
     changing = rows[~np.isin(rows["event"], _UNCHANGING)]
-    known = np.concatenate([changing["account"], changing["counterparty"]])
-    return np.unique(known[known >= 0])
+    accounts = np.concatenate([changing["account"], changing["counterparty"]])
+    return np.unique(accounts[accounts >= 0])
 
 
 def words(codes: npt.NDArray[np.uint8], names: Iterable[str]) -> pd.Categorical:

@@ -66,8 +66,8 @@ def equity_changes(run: RecordedRun, accounts: Int, first_row: Int | None = None
     start = end = np.full(len(accounts), np.nan)
     if len(run.time):
         start, end = (
-            market_value(of, run.venue, at, run.lot_value, run.quantum_value)[accounts]
-            for of, at in ((opening, tick), (run.end, np.full(count, len(run.time) - 1)))
+            market_value(state, run.venue, ticks, run.lot_value, run.quantum_value)[accounts]
+            for state, ticks in ((opening, tick), (run.end, np.full(count, len(run.time) - 1)))
         )
     changes = {cause: np.zeros(count) for cause in CAUSES if cause != "price"}
     quantum = float(run.venue.settle_quantum)

@@ -130,15 +130,15 @@ def account_events(run: RecordedRun, row: int) -> pd.DataFrame:
     """
     venue = run.venue
     rows = run.rows[(run.rows["account"] == row) | (run.rows["counterparty"] == row)]
-    mine = rows["account"] == row
+    own = rows["account"] == row
     frame = natural_frame(rows, venue, run.start)
-    frame["other"] = frame["counterparty"].where(mine, frame["account"])
+    frame["other"] = frame["counterparty"].where(own, frame["account"])
     asset = np.maximum(rows["asset"], 0)
     exchanged = natural(rows["quanta"] + rows["lent"], venue.assets.quantum, asset)
     in_market, settle = rows["market"] >= 0, np.full(len(rows), venue.settle)
     quantity = np.where(in_market, frame["quantity"], np.where(rows["asset"] >= 0, exchanged, np.nan))
     counter_cash = natural(rows["counter_cash"], venue.assets.quantum, settle)
-    lines = zip(mine, exchanged, frame.to_dict("records"), strict=True)
+    lines = zip(own, exchanged, frame.to_dict("records"), strict=True)
     return pd.DataFrame(
         {
             "time": frame["time"],
@@ -147,26 +147,26 @@ def account_events(run: RecordedRun, row: int) -> pd.DataFrame:
             "market": frame["market"],
             "asset": frame["asset"],
             "counterparty": frame["other"],
-            "quantity": np.where(mine, 1, -1) * quantity,
+            "quantity": np.where(own, 1, -1) * quantity,
             "requested": np.where(in_market, frame["requested_quantity"], np.nan),
             "price": rows["price"],
-            "cash": np.where(mine, frame["cash_amount"], counter_cash),
-            "fee": np.where(mine, frame["fee_amount"], 0.0),
-            "mmr_before": np.where(mine, rows["mmr_before"], np.nan),
-            "mmr_after": np.where(mine, rows["mmr_after"], np.nan),
-            "what": [_sentence(own, line | {"exchanged": amount}, venue.settle_asset) for own, amount, line in lines],
+            "cash": np.where(own, frame["cash_amount"], counter_cash),
+            "fee": np.where(own, frame["fee_amount"], 0.0),
+            "mmr_before": np.where(own, rows["mmr_before"], np.nan),
+            "mmr_after": np.where(own, rows["mmr_after"], np.nan),
+            "what": [_sentence(mine, line | {"exchanged": amount}, venue.settle_asset) for mine, amount, line in lines],
             "why": [REASONS[reason] for reason in frame["reason"]],
         }
     )
 
 
-def _sentence(own: bool, line: dict[Hashable, Any], settle: str) -> str:
+def _sentence(is_account: bool, line: dict[Hashable, Any], settle: str) -> str:
     """Sentence about a journal row, to its account (``own``) or to its counterparty."""
     case = "lend" if line["lent_amount"] else "debt" if line["exchanged"] > 0 else "asset"
     cases = ("", line["reason"], "" if np.isnan(line["amount"]) else case)
     item = line["asset" if np.isnan(line["quantity"]) else "market"]
-    sentence = next(found for found in EVENT_KINDS[line["event"]].sentences if found.case in cases)
-    return (sentence.text if own or not sentence.counterparty else sentence.counterparty).format(
+    sentence = next(candidate for candidate in EVENT_KINDS[line["event"]].sentences if candidate.case in cases)
+    return (sentence.text if is_account or not sentence.counterparty else sentence.counterparty).format(
         market=line["market"], asset=line["asset"], item=item, settle=settle,
         other=line["other"], verb="sold" if line["quantity"] < 0 else "bought", quantity=abs(line["quantity"]),
         requested=line["requested_quantity"], price=line["price"], exchanged=abs(line["exchanged"]),

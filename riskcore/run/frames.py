@@ -71,13 +71,13 @@ class Run:
 
     def __repr__(self) -> str:
         """One line: ticks, accounts, those liquidated, and what each stage closed."""
-        found = self.summary
+        total = self.summary
         closed = "".join(
             f", {stage} {notional:,.2f}"
-            for stage, notional in found.split[["stage", "notional"]].to_numpy()
+            for stage, notional in total.split[["stage", "notional"]].to_numpy()
             if notional
         )
-        counts = f"{counted(self.ticks, 'tick')}, {counted(found.accounts, 'account')}, {found.liquidated:,} liquidated"
+        counts = f"{counted(self.ticks, 'tick')}, {counted(total.accounts, 'account')}, {total.liquidated:,} liquidated"
         return f"Run({shown(self.path.name)}: {counts}{closed}{'' if self.complete else ', not complete'})"
 
     @cached_property
@@ -99,7 +99,7 @@ class Run:
     def marks(self) -> pd.DataFrame:
         """Marks and indexes that counted, guarded: time, market, mark_price, index_price (NaN: none)."""
         ticks, markets = self._mark.shape
-        found = pd.DataFrame(
+        table = pd.DataFrame(
             {
                 "time": pd.to_datetime(np.repeat(self._time, markets), utc=True),
                 "market": np.tile(np.array(self.venue.markets.symbol, object), ticks),
@@ -107,7 +107,7 @@ class Run:
                 "index_price": self._index.ravel(),
             }
         )
-        return found.dropna(subset=["mark_price", "index_price"], how="all", ignore_index=True)
+        return table.dropna(subset=["mark_price", "index_price"], how="all", ignore_index=True)
 
     @cached_property
     def summary(self) -> Summary:

@@ -103,7 +103,7 @@ def _moment(value: pd.Timestamp) -> str:
 def _subtitle(run: RecordedRun) -> str:
     size = f"{len(run.start):,} accounts, {len(run.time):,} ticks, {len(run.rows):,} journal rows"
     if len(run.time):
-        first, last = (_moment(pd.Timestamp(int(at), tz="UTC")) for at in run.time[[0, -1]])
+        first, last = (_moment(pd.Timestamp(int(time), tz="UTC")) for time in run.time[[0, -1]])
         size += f"; {first} to {last} UTC"
     state = "" if run.folder.known["complete"] else "; the run is not complete"
     return f'<p class="quiet">{size}{state}. Amounts in {as_html(run.venue.settle_asset)}.</p>'
@@ -177,8 +177,8 @@ def _drawn(figure: Figure, name: str) -> str:
     figure.update_xaxes(automargin=True, nticks=6)
     figure.update_yaxes(automargin=True, zeroline=False)
     config = {"responsive": True, "displayModeBar": False}
-    found: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config)
-    return found
+    html: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config)
+    return html
 
 
 def _stages(run: RecordedRun) -> str:
@@ -228,11 +228,11 @@ def _story(run: RecordedRun, account: int | str) -> str:
 
 def _policy(run: RecordedRun) -> str:
     """Policy figures of the venue that differ from the defaults."""
-    own, default = (vars(venue.policy) for venue in (run.venue, load_venue(run.venue.source | {"policy": {}})))
+    policy, default = (vars(venue.policy) for venue in (run.venue, load_venue(run.venue.source | {"policy": {}})))
     changed = [
-        (name, _figure(own[name]), _figure(default[name]))
+        (name, _figure(policy[name]), _figure(default[name]))
         for name in type(run.venue.policy).__dataclass_fields__
-        if own[name] != default[name]
+        if policy[name] != default[name]
     ]
     if not changed:
         return _section("Policy", "<p>Every figure is the default.</p>")
@@ -252,10 +252,10 @@ def _figure(value: Any) -> str:
 
 
 def _provenance(run: RecordedRun) -> str:
-    known = run.folder.known
-    facts = [("seed", str(known["seed"])), *((name, version) for name, version in known["versions"].items())]
-    facts += [(f"{name} (sha256)", entry["sha256"]) for name, entry in known["inputs"].items()]
-    facts.append(("digest of the run", known["digest"]))
+    manifest = run.folder.known
+    facts = [("seed", str(manifest["seed"])), *((name, version) for name, version in manifest["versions"].items())]
+    facts += [(f"{name} (sha256)", entry["sha256"]) for name, entry in manifest["inputs"].items()]
+    facts.append(("digest of the run", manifest["digest"]))
     rows = "".join(f"<tr><th>{as_html(name)}</th><td><code>{as_html(value)}</code></td></tr>" for name, value in facts)
     return _section("Seed, versions and inputs", f'<div class="scroll"><table class="facts">{rows}</table></div>')
 

@@ -33,9 +33,9 @@ def waterfall_split(rows: Rows, venue: Venue) -> pd.DataFrame:
     """
     table = []
     for event, stage in STAGES.items():
-        own = rows[(rows["event"] == EVENT[event]) & (rows["market"] >= 0)]
-        notional = float((np.abs(own["lots"]) * venue.markets.step_size[own["market"]] * own["price"]).sum())
-        table.append((stage, notional, len(own), len(np.unique(own["account"]))))
+        fills = rows[(rows["event"] == EVENT[event]) & (rows["market"] >= 0)]
+        notional = float((np.abs(fills["lots"]) * venue.markets.step_size[fills["market"]] * fills["price"]).sum())
+        table.append((stage, notional, len(fills), len(np.unique(fills["account"]))))
     split = pd.DataFrame(table, columns=["stage", "notional", "fills", "accounts"])
     for name, column in (("notional_share", "notional"), ("fill_share", "fills")):
         total = split[column].sum()
@@ -132,8 +132,8 @@ def timeline_of(run: RecordedRun) -> pd.DataFrame:
     venue, rows, time = run.venue, run.rows, run.time
     quantum = float(venue.settle_quantum)
 
-    def so_far(of: npt.NDArray[np.bool_], amount: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.bincount(rows["tick"][of], amount[of], len(time)).cumsum()
+    def so_far(chosen: npt.NDArray[np.bool_], amount: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.bincount(rows["tick"][chosen], amount[chosen], len(time)).cumsum()
 
     notional = np.abs(rows["lots"]) * venue.markets.step_size[rows["market"]] * np.nan_to_num(rows["price"])
     table: dict[str, Any] = {"time": pd.to_datetime(time, utc=True)}
@@ -182,12 +182,12 @@ def _prices_at(run: RecordedRun, sampled: npt.NDArray[np.int64]) -> Iterator[tup
         count = len(ticks["tick"])
         for tick in sampled[(sampled >= first) & (sampled < first + count)].tolist():
             row = {name: values[tick - first] for name, values in ticks.items()}
-            asset, here = np.full(len(venue.assets.symbol), np.nan), assets["tick"] == tick
-            asset[assets["asset"][here]] = assets["price"][here]
-            given = Prices(
+            asset, of_tick = np.full(len(venue.assets.symbol), np.nan), assets["tick"] == tick
+            asset[assets["asset"][of_tick]] = assets["price"][of_tick]
+            prices = Prices(
                 mark=row["mark"], index=row["index"], given_mark=row["given_mark"], given_index=row["given_index"],
                 last=row["last_price"], given_asset=asset, asset=asset, open_interest=row["open_interest"],
                 funding_rate=row["funding_rate"], open_lots=np.zeros(markets, np.int64), venue=venue,
             )  # fmt: skip
-            yield tick, partial(given.guarded, mark=row["mark"], index=row["index"])
+            yield tick, partial(prices.guarded, mark=row["mark"], index=row["index"])
         first += count
