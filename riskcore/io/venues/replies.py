@@ -36,7 +36,7 @@ def rounding_slack(amounts: tuple[Decimal, ...], last_digit: Decimal, relative: 
     return last_digit * (len(amounts) + 2) + sum(map(abs, amounts), Decimal(0)) * relative
 
 
-def check_total(table: str, path: str, total: Decimal | None, found: Decimal, slack: Decimal, what: str) -> None:
+def check_total(table: str, path: str, total: Decimal | None, expected: Decimal, slack: Decimal, what: str) -> None:
     """Refuse a total of a reply that is not what its rows make.
 
     Parameters
@@ -57,8 +57,8 @@ def check_total(table: str, path: str, total: Decimal | None, found: Decimal, sl
     RiskDataError
         They are further apart; the message has both.
     """
-    if total is not None and abs(total - found) > slack:
-        raise RiskDataError(table, path, f"must be {found:f}, {what}", value=f"{total:f}")
+    if total is not None and abs(total - expected) > slack:
+        raise RiskDataError(table, path, f"must be {expected:f}, {what}", value=f"{total:f}")
 
 
 def given_price(table: str, name: str, price: object) -> Decimal:
@@ -70,9 +70,9 @@ def given_price(table: str, name: str, price: object) -> Decimal:
         It is not a number > 0.
     """
     try:
-        found = Decimal(str(price))
+        number = Decimal(str(price))
     except ArithmeticError:
         raise RiskDataError(table, name, "must be a number", value=str(price)) from None
-    if not (found.is_finite() and found > 0):
+    if not (number.is_finite() and number > 0):
         raise RiskDataError(table, name, "must be a finite number > 0", value=str(price))
-    return found
+    return number

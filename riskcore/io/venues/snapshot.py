@@ -58,7 +58,7 @@ class Snapshot:
         whole = table.to_frame().set_index("account")
         prices = liquidation_prices(self.accounts, self.venue, self.marks, asset_prices=self.asset_prices)
         each = prices.to_frame().set_index(["account", "market"])
-        found = [
+        own = [
             whole[row.figure].sum()
             if row.account is None
             else whole.at[row.account, row.figure]
@@ -66,7 +66,7 @@ class Snapshot:
             else each.at[(row.account, row.market), row.figure]
             for row in self.reported.itertuples()
         ]
-        compared = self.reported.assign(riskcore=np.array(found, float))
+        compared = self.reported.assign(riskcore=np.array(own, float))
         gap = (compared["riskcore"] - compared["value"]).abs()
         return compared.assign(relative_difference=(gap / compared["value"].abs()).mask(gap == 0, 0.0))
 
@@ -111,12 +111,14 @@ def snapshot(
                 raise
     table = pd.DataFrame(list(reported), columns=["account", "market", "figure", "value"], dtype=object)
     table["value"] = table["value"].astype(float)
-    given = {name: float(given_price("asset_prices", name, price)) for name, price in (asset_prices or {}).items()}
-    known = {name: float(given_price("marks", name, mark)) for name, mark in marks.items()}
+    prices = {name: float(given_price("asset_prices", name, price)) for name, price in (asset_prices or {}).items()}
+    mark_prices = {name: float(given_price("marks", name, mark)) for name, mark in marks.items()}
     interest = {
-        name: float(given_price("open_interest", name, of)) for name, of in (open_interest or {}).items() if of != 0
+        name: float(given_price("open_interest", name, quantity))
+        for name, quantity in (open_interest or {}).items()
+        if quantity != 0
     }
-    return Snapshot(venue, accounts, known, given, table, interest)
+    return Snapshot(venue, accounts, mark_prices, prices, table, interest)
 
 
 def _decimals(balances: Rows, asset: str) -> int:
