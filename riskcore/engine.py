@@ -197,10 +197,10 @@ class Engine:
 
     def __repr__(self) -> str:
         """One line: accounts, ticks, the time of the last one, and the fund."""
-        at = "" if self.time is None else f", last at {moment(self.time)}"
+        last = "" if self.time is None else f", last at {moment(self.time)}"
         fund = self.ledger.fund * float(self.venue.settle_quantum)
         rest = f"fund {fund:,.2f} {shown(self.venue.settle_asset)}"
-        return f"Engine({counted(len(self.accounts), 'account')}, {counted(self.ticks, 'tick')}{at}, {rest})"
+        return f"Engine({counted(len(self.accounts), 'account')}, {counted(self.ticks, 'tick')}{last}, {rest})"
 
     def __copy__(self) -> Engine:
         """Return an engine that shares nothing that changes: half a copy would be of no tick."""
@@ -380,11 +380,11 @@ class Engine:
         RiskDataError
             The folder holds no run, or one that is damaged.
         """
-        kept = reader.read_state(Path(path))
-        engine = cls(kept.accounts, kept.venue, kept.seed, check_screen=check_screen, record=record)
-        engine._ledger, engine._guard_state = kept.ledger, kept.guard_state
-        engine._ticks, engine._time = kept.ticks, kept.time
-        engine._start, engine._folder, engine._saved = None, Path(path).resolve(), kept.digest
+        saved = reader.read_state(Path(path))
+        engine = cls(saved.accounts, saved.venue, saved.seed, check_screen=check_screen, record=record)
+        engine._ledger, engine._guard_state = saved.ledger, saved.guard_state
+        engine._ticks, engine._time = saved.ticks, saved.time
+        engine._start, engine._folder, engine._saved = None, Path(path).resolve(), saved.digest
         return engine
 
 

@@ -115,11 +115,11 @@ def generate_accounts(
     mark = np.array([marks[s] for s in markets.symbol])
     step, tick = markets.step_size, markets.tick_size
     weight = 1.0 / np.arange(1, len(symbols) + 1)
-    held = np.minimum(rng.geometric(0.6, count), len(symbols))
+    market_count = np.minimum(rng.geometric(0.6, count), len(symbols))
     # the markets with the smallest weighted keys: distinct, the popular ones more often
     choice = np.argsort(rng.exponential(size=(count, len(symbols))) / weight, axis=1)
-    account, place = np.nonzero(np.arange(len(symbols)) < held[:, None])
-    market = choice[account, place]
+    account, slot = np.nonzero(np.arange(len(symbols)) < market_count[:, None])
+    market = choice[account, slot]
 
     notional = np.minimum(rng.lognormal(np.log(2_000.0), 1.8, len(account)), 5e6)
     lots = np.maximum(np.rint(notional / (mark * step)[market]), 1)
@@ -168,7 +168,7 @@ def generate_accounts(
             "quantity": np.concatenate([np.round(settle, 6), quantity, np.full(len(providers), 5e7)]),
         }
     )
-    working = np.flatnonzero((place == 0) & (rng.random(len(account)) < 0.05))
+    working = np.flatnonzero((slot == 0) & (rng.random(len(account)) < 0.05))
     away = np.rint(mark[market[working]] * (1 - side[working] * 0.05) / tick[market[working]]) * tick[market[working]]
     orders = pd.DataFrame(
         {
@@ -195,8 +195,8 @@ def generate_crash(
     common = rng.normal(0, 4e-4, ticks).cumsum()
     frames = []
     for m, (symbol, start) in enumerate(zip(venue.markets.symbol, [row[1] for row in _MARKETS], strict=True)):
-        own = rng.normal(0, 3e-4, ticks).cumsum()
-        path = start * np.exp(np.log1p(-fall * (1 + 0.3 * m)) * -shape + common + own - common[0] - own[0])
+        noise = rng.normal(0, 3e-4, ticks).cumsum()
+        path = start * np.exp(np.log1p(-fall * (1 + 0.3 * m)) * -shape + common + noise - common[0] - noise[0])
         tick = float(venue.markets.tick[m])
         time = START + pd.to_timedelta(np.arange(ticks) * interval, unit="s")
         mark = np.round(np.rint(path / tick) * tick, 10)
@@ -225,9 +225,9 @@ def generate_books(venue: Venue, marks: pd.DataFrame, *, seed: int = 0, depth: f
             noise = rng.lognormal(0, 0.5, (len(mark), len(distance)))
             lots = np.rint(depth / (m + 1) * share * noise * calm[:, None] / mark[:, None] / step)
             ticks = sign * away(np.round(mark[:, None] * (1 + sign * distance) / tick, 6))
-            place = np.arange(len(distance))
+            level = np.arange(len(distance))
             # at least a tick from level to level, also where a tick is more than the distance
-            price = sign * (np.maximum.accumulate(ticks - place, axis=1) + place) * tick
+            price = sign * (np.maximum.accumulate(ticks - level, axis=1) + level) * tick
             parts.append(
                 pd.DataFrame(
                     {

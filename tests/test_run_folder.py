@@ -4,7 +4,6 @@ import copy
 import hashlib
 import json
 import pickle
-import re
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,8 +13,7 @@ import pandas as pd
 import pytest
 
 from riskcore import Engine, RiskDataError, adl_study, io
-from riskcore.audit import folder
-from riskcore.record import EVENTS, REASONS, reader, run_folder
+from riskcore.record import EVENTS, reader, run_folder
 from riskcore.run import explain, report
 from tests import small_run
 
@@ -43,17 +41,6 @@ def test_run_has_something_to_keep(whole):
     events = {"trigger", "cancel", "convert", "book", "backstop", "funding", "realize", "unsettle"}
     assert {EVENTS[code] for code in np.unique(reader.read_journal(whole)["event"])} >= events
     assert (whole / "journal/00000.parquet").exists()
-
-
-def test_journal_audit_and_page_have_the_same_events_and_reasons():
-    page = (Path(__file__).parents[1] / "docs/one_tick.md").read_text(encoding="utf-8")
-    table = page.partition("| event | reasons |\n|---|---|\n")[2].partition("\n\n")[0]
-    rows = [line.strip("|").split(" | ") for line in table.splitlines()]
-    events = {event for row in rows for event in row[0].strip().split(", ")}
-    reasons = set(re.findall("`(\\w+)`", " ".join(row[1] for row in rows))) - {"asset"}
-    assert events == set(EVENTS) == set(folder.WORDS["event"])
-    assert reasons == set(REASONS) == set(folder.WORDS["reason"])
-    assert len(set(REASONS.values())) == len(REASONS)
 
 
 def test_parts_add_up_to_the_run(crash, whole, tmp_path):

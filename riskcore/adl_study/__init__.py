@@ -54,9 +54,9 @@ def study(
     """
     named, gap = chosen(policies), gap_of(wave_gap)
     event = Event.from_frames(winners, requests, quantum, unit=unit)
-    found = []
+    results = []
     for done, policy in enumerate(named, 1):
-        found.append(run(event, policy, gap))
+        results.append(run(event, policy, gap))
         if progress is not None:
             progress(done, len(named))
-    return collect(found)
+    return collect(results)

@@ -55,13 +55,13 @@ def order_agreement(queue: pd.DataFrame, *, unit: str = "ns") -> pd.DataFrame:
     groups = [rows for rows in queue.groupby(_BURST, sort=False).indices.values() if len(rows) >= LEAST]
     if not groups:
         raise RiskDataError("queue", None, f"must have a time, market and side with at least {LEAST} rows")
-    found = []
+    table_rows = []
     for name, score in _scores(queue).items():
         each = np.array([_spearman(score[rows]) for rows in groups])
         size = np.array([len(rows) for rows in groups])
         mean = float((each * size).sum() / size.sum())
-        found.append((name, mean, each.min(), each.max(), len(groups), int(size.sum())))
-    table = pd.DataFrame(found, columns=["policy", "spearman", "worst", "best", "bursts", "rows"])
+        table_rows.append((name, mean, each.min(), each.max(), len(groups), int(size.sum())))
+    table = pd.DataFrame(table_rows, columns=["policy", "spearman", "worst", "best", "bursts", "rows"])
     return table.sort_values("spearman", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -74,15 +74,15 @@ def _over_entry(queue: pd.DataFrame) -> Float:
 def _scores(queue: pd.DataFrame) -> dict[str, Float]:
     """Scores of the policies whose figures the columns give; without notional, of accounts with an equity of 1."""
     leverage = np.maximum(queue["leverage"].to_numpy(), _LOW)
-    given = "notional" in queue.columns
-    notional = queue["notional"].to_numpy() if given else leverage
+    has_notional = "notional" in queue.columns
+    notional = queue["notional"].to_numpy() if has_notional else leverage
     ratio = _over_entry(queue)
     entry = np.where(queue["side"] == "long", notional, -notional) / ratio
     value, equity = entry * ratio, notional / leverage
     size, lots = np.abs(value), np.ones(len(queue), np.int64)
-    of = Counterparties(lots, value, entry, size, equity, size, size, value - entry)
-    names = _ALWAYS + _WITH_NOTIONAL if given else _ALWAYS
-    return {name: ranked(POLICIES[name], of) for name in names} | {"pnl_pct": queue["pnl_pct"].to_numpy()}
+    counterparties = Counterparties(lots, value, entry, size, equity, size, size, value - entry)
+    names = _ALWAYS + _WITH_NOTIONAL if has_notional else _ALWAYS
+    return {name: ranked(POLICIES[name], counterparties) for name in names} | {"pnl_pct": queue["pnl_pct"].to_numpy()}
 
 
 def _spearman(score: Float) -> float:
@@ -90,7 +90,7 @@ def _spearman(score: Float) -> float:
     mantissa, exponent = np.frexp(score)
     score = np.ldexp(np.round(mantissa, 12), exponent)  # what differs by rounding alone is equal
     rank = pd.Series(-score).rank().to_numpy()
-    place = np.arange(len(score), dtype=float)
-    rank, place = rank - rank.mean(), place - place.mean()
-    spread = np.sqrt((rank @ rank) * (place @ place))
-    return float(rank @ place / spread) if spread else 0.0
+    order = np.arange(len(score), dtype=float)
+    rank, order = rank - rank.mean(), order - order.mean()
+    spread = np.sqrt((rank @ rank) * (order @ order))
+    return float(rank @ order / spread) if spread else 0.0

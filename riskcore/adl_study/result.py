@@ -100,13 +100,13 @@ def gap_of(wave_gap: str | float) -> int:
     raise RiskDataError("wave_gap", None, "must be a duration of 0 or more", value=text_of(wave_gap))
 
 
-def collect(found: Sequence[tuple[Tally, pd.DataFrame]], split: pd.DataFrame | None = None) -> Study:
+def collect(results: Sequence[tuple[Tally, pd.DataFrame]], split: pd.DataFrame | None = None) -> Study:
     """Put the figures of all policies together."""
-    total = pd.DataFrame([tally.finish() for tally, _ in found])
-    waves, path = ([row for tally, _ in found for row in getattr(tally, name)] for name in ("waves", "path"))
+    total = pd.DataFrame([tally.finish() for tally, _ in results])
+    waves, path = ([row for tally, _ in results for row in getattr(tally, name)] for name in ("waves", "path"))
     by_wave, by_time = (pd.DataFrame(rows or _NOTHING) for rows in (waves, path))
     for frame in (by_wave, by_time):
         for name in frame.columns.intersection(["time", "t_start", "t_end"]):
             frame[name] = pd.to_datetime(frame[name], utc=True)
-    positions = pd.concat([frame for _, frame in found], ignore_index=True)
+    positions = pd.concat([frame for _, frame in results], ignore_index=True)
     return Study(total, by_wave, by_time, positions, split)

@@ -191,14 +191,14 @@ class State:
             cost += self.cost[p]
             gross += abs(self.cost[p]) * settle_quantum
             if lots or self.bid[p] or self.ask[p]:
-                worth = tick.worth("lot", market, of)
-                notional = abs(lots) * worth
-                exposure += max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots)) * worth
+                lot_value = tick.worth("lot", market, of)
+                notional = abs(lots) * lot_value
+                exposure += max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots)) * lot_value
                 if lots:
                     tokens, interest = abs(lots) * kind.step[market], tick.interest(market, of)
                     parts[p] = kind.markets[market](notional, tokens, interest)
                     maintenance += parts[p]
-                    equity += lots * worth
+                    equity += lots * lot_value
                     gross += notional
         equity -= cost * settle_quantum
         for b in range(self.balance_offset[account], self.balance_offset[account + 1]):
@@ -366,11 +366,11 @@ class Sweep:
         unsettled = held["unsettled"] * self.settle_quantum
         notional = np.abs(value)
         tokens = np.maximum(free, 0) + held["lent"]
-        worth = tokens * per_quantum
-        size = tokens * self.quantum[state.asset] if state.venue.by_quantity else worth
-        weighted = worth * np.minimum(self.weight, self.haircut_base / (1 + self.penalty * np.sqrt(size)))
+        collateral = tokens * per_quantum
+        size = tokens * self.quantum[state.asset] if state.venue.by_quantity else collateral
+        weighted = collateral * np.minimum(self.weight, self.haircut_base / (1 + self.penalty * np.sqrt(size)))
         equity = sums(holder, weighted, count) + sums(owner, value - cost, count) + unsettled
-        gross = sums(holder, worth, count) + sums(owner, notional + np.abs(cost), count)
+        gross = sums(holder, collateral, count) + sums(owner, notional + np.abs(cost), count)
         maintenance = sums(owner, self.required.of(np.abs(lots), notional, tick), count)
         debt = -free[of] * per_quantum[of]
         required = _Requirements([asset.margin_function for asset in state.venue.assets], self.quantum, state.asset[of])

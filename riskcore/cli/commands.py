@@ -145,8 +145,8 @@ def _spinner(quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda what: bar.update(task, description=what, refresh=True)
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(is_set: bool) -> None:
+    if is_set:
         typer.echo(f"riskcore {__version__}")
         raise typer.Exit
 
@@ -185,13 +185,13 @@ def demo(
         ticks = read_ticks(venue, state, tables.marks, tables.books)
         result = _run(venue, state, ticks, path, seed, {}, as_json)
         with _progress("audit", as_json) as bar:
-            found = audit_run(path, progress=bar)
+            findings = audit_run(path, progress=bar)
         if as_json:
-            _print_json(result | {"audit": _audit_json(found)})
+            _print_json(result | {"audit": _audit_json(findings)})
         else:
-            _print_audit(found)
+            _print_audit(findings)
             out.print(f"Run folder: {path}")
-        if not found.ok:
+        if not findings.ok:
             raise typer.Exit(1)
 
 
@@ -313,13 +313,13 @@ def what_if_command(
             output_file(out_file, TABLES, (*files.values(), fills, transfers))
         venue, accounts, ticks = _read(files, time_unit, as_json)
         prices = _last_prices(ticks)
-        traded, moved = _table(fills, "fills", accounts), _table(transfers, "transfers", accounts)
+        traded, transferred = _table(fills, "fills", accounts), _table(transfers, "transfers", accounts)
         shocks = _shocks(shock or [], venue)
         with _spinner(as_json) as show:
             show("margins before and after")
             before = what_if(accounts, venue, **prices, threads=threads)
             after = what_if(
-                accounts, venue, **prices, fills=traded, transfers=moved, shocks=shocks, threads=threads
+                accounts, venue, **prices, fills=traded, transfers=transferred, shocks=shocks, threads=threads
             )  # fmt: skip
         table = _before_and_after(before, after)
         if out_file is not None:
@@ -387,12 +387,12 @@ def audit(
     """Check a run folder against the rules: exit 0 if every rule was kept, else 1 and the breaches."""
     with _one_line_errors():
         with _progress("audit", as_json) as bar:
-            found = audit_run(run, sample=sample_share, progress=bar)
+            findings = audit_run(run, sample=sample_share, progress=bar)
         if as_json:
-            _print_json(_audit_json(found))
+            _print_json(_audit_json(findings))
         else:
-            _print_audit(found)
-        if not found.ok:
+            _print_audit(findings)
+        if not findings.ok:
             raise typer.Exit(1)
 
 
@@ -404,11 +404,11 @@ def explain(
 ) -> None:
     """Explain the run of one account: the causes of its change of equity, and every event with its reason."""
     with _one_line_errors():
-        found = explain_account(run, account)
+        explanation = explain_account(run, account)
         if as_json:
-            _print_json(_explanation_json(found))
+            _print_json(_explanation_json(explanation))
         else:
-            _print_explanation(found)
+            _print_explanation(explanation)
 
 
 @app.command(name="report")
@@ -448,8 +448,8 @@ def adl_study_command(
 ) -> None:
     """Compare the deleveraging policies on a run, on an event from tables, or on a generated event."""
     with _one_line_errors():
-        given = [run is not None, winners is not None, queue is not None]
-        if sum(given) > 1 or (winners is None) != (requests is None) or (queue is not None and out_file is not None):
+        inputs = [run is not None, winners is not None, queue is not None]
+        if sum(inputs) > 1 or (winners is None) != (requests is None) or (queue is not None and out_file is not None):
             rule = "needs a run folder, --winners with --requests, --queue alone, or no input at all"
             raise RiskDataError("adl-study", None, rule)
         if out_file is not None:
@@ -459,21 +459,21 @@ def adl_study_command(
             return
         with _progress("study", as_json) as bar:
             if run is not None:
-                found = adl_study.study_run(run, policies, wave_gap, progress=bar)
+                result = adl_study.study_run(run, policies, wave_gap, progress=bar)
             elif winners is not None and requests is not None:
                 tables = read_table(winners, "winners"), read_table(requests, "requests")
-                found = adl_study.study(*tables, policies, wave_gap, unit=time_unit, progress=bar)
+                result = adl_study.study(*tables, policies, wave_gap, unit=time_unit, progress=bar)
             else:
-                found = adl_study.study(*adl_study.generated_event(), policies, wave_gap, progress=bar)
-        if out_file is None and not as_json and found.total["waves"].any():
+                result = adl_study.study(*adl_study.generated_event(), policies, wave_gap, progress=bar)
+        if out_file is None and not as_json and result.total["waves"].any():
             out_file = (run or Path()) / "adl-study.html"
         if out_file is not None:
-            found.write_html(out_file)
+            result.write_html(out_file)
         if as_json:
-            frames = {"total": found.total, "waves": found.waves, "split": found.split}
+            frames = {"total": result.total, "waves": result.waves, "split": result.split}
             _print_json({name: _records(frame) for name, frame in frames.items()})
             return
-        print_study(found, out)
+        print_study(result, out)
         if out_file is not None:
             out.print(f"Picture: {out_file}")
 
@@ -612,7 +612,7 @@ def _run(
     with _progress("replay", quiet) as bar:
         engine = replay(venue, accounts, ticks, path, seed=seed, inputs=inputs, progress=bar)
     rows = reader.read_journal(path)
-    split, left = report.waterfall_split(rows, venue), report.shortfalls(rows, venue)
+    split, unpaid = report.waterfall_split(rows, venue), report.shortfalls(rows, venue)
     providers = report.provider_pnl(path).groupby("provider", as_index=False).last().drop(columns="time")
     refused = int((rows["event"] == EVENT["guard"]).sum())
 
@@ -627,7 +627,7 @@ def _run(
     owed = {"accounts": len(insolvent), "amount": -float(insolvent.sum())}
     if not quiet:
         _print_distribution({"first tick": first, "last tick": last})
-        _print_split(split, left, venue)
+        _print_split(split, unpaid, venue)
         if owed["accounts"]:
             debt = f"{owed['amount']:,.2f} {venue.settle_asset}"
             out.print(f"{owed['accounts']:,} accounts without exposure owe {debt} more than they have")
@@ -639,7 +639,7 @@ def _run(
             out.print(f"{accounts.rounded:,.1f} quanta changed by rounding balances to whole quanta")
     return {
         "run": str(path), "accounts": len(accounts), "ticks": len(ticks), "events": len(rows), "refused": refused,
-        "rounded_quanta": accounts.rounded, "split": split.to_dict("records"), "shortfall": left, "insolvent": owed,
+        "rounded_quanta": accounts.rounded, "split": split.to_dict("records"), "shortfall": unpaid, "insolvent": owed,
         "providers": providers.to_dict("records"),
         "distribution": {"first": first.to_dict("records"), "last": last.to_dict("records")},
     }  # fmt: skip

@@ -186,13 +186,13 @@ def book_of(
         grows = side == "asks" or ascending_bids
         levels: list[tuple[float, float]] = []
         before = None
-        for at, row in enumerate(rows):
-            price, quantity = (_number(table, f"{path}[{at}]", value) for value in row)
+        for level, row in enumerate(rows):
+            price, quantity = (_number(table, f"{path}[{level}]", value) for value in row)
             if not price:
-                raise RiskDataError(table, f"{path}[{at}]", "must have a price > 0", value=str(price))
+                raise RiskDataError(table, f"{path}[{level}]", "must have a price > 0", value=str(price))
             if before is not None and (price <= before if grows else price >= before):
                 rule = f"must be {'above' if grows else 'below'} the price of the level before, {before}"
-                raise RiskDataError(table, f"{path}[{at}]", f"{rule}: the side is not sorted", value=str(price))
+                raise RiskDataError(table, f"{path}[{level}]", f"{rule}: the side is not sorted", value=str(price))
             before = price
             if quantity:
                 levels.append((float(price), float(quantity)))

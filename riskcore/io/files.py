@@ -89,9 +89,9 @@ def read_accounts(
         A file cannot be read, or a table breaks a rule.
     """
     paths = {"positions": positions, "balances": balances, "orders": orders, "settings": settings}
-    given = {n: _read(p, n, read_dictionary=["market", "asset"]) for n, p in paths.items() if p is not None}
-    read = dict(zip(given, _with_ids([paths[n] for n in given], list(given.values())), strict=True))
-    del given
+    frames = {n: _read(p, n, read_dictionary=["market", "asset"]) for n, p in paths.items() if p is not None}
+    read = dict(zip(frames, _with_ids([paths[n] for n in frames], list(frames.values())), strict=True))
+    del frames
     return Accounts.from_frames(
         venue, read.pop("positions"), read.pop("balances"), read.pop("orders", None), read.pop("settings", None)
     )
@@ -104,18 +104,18 @@ def _with_ids(paths: Sequence[str | Path | None], frames: list[pd.DataFrame]) ->
     """
     read = list(frames)
     tables_of_csv = [
-        at for at, (path, frame) in enumerate(zip(paths, frames, strict=True))
+        n for n, (path, frame) in enumerate(zip(paths, frames, strict=True))
         if _kind(Path(str(path))) == "CSV" and "account" in frame.columns
     ]  # fmt: skip
-    for at in tables_of_csv:
-        if frames[at]["account"].dtype != np.int64:
-            texts = pa.array(frames[at]["account"], pa.large_string())
+    for n in tables_of_csv:
+        if frames[n]["account"].dtype != np.int64:
+            texts = pa.array(frames[n]["account"], pa.large_string())
             if not texts.null_count and pc.all(pc.match_substring_regex(texts, _WHOLE)).as_py():
                 with suppress(pa.ArrowInvalid):  # past 64 bits
-                    read[at] = frames[at].assign(account=texts.cast(pa.int64()).to_numpy())
-    if len({read[at]["account"].dtype == np.int64 for at in tables_of_csv}) == 2:
-        for at in tables_of_csv:
-            read[at] = read[at].assign(account=read[at]["account"].astype(str))
+                    read[n] = frames[n].assign(account=texts.cast(pa.int64()).to_numpy())
+    if len({read[n]["account"].dtype == np.int64 for n in tables_of_csv}) == 2:
+        for n in tables_of_csv:
+            read[n] = read[n].assign(account=read[n]["account"].astype(str))
     return read
 
 
@@ -200,10 +200,10 @@ def _unguarded(frame: pd.DataFrame) -> pd.DataFrame:
 def _changed(frame: pd.DataFrame, pattern: str, change: Callable[[str], str]) -> pd.DataFrame:
     """Change the texts that match a pattern."""
     frame = frame.copy(deep=False)
-    for at, dtype in enumerate(frame.dtypes):
+    for n, dtype in enumerate(frame.dtypes):
         if not (isinstance(dtype, pd.CategoricalDtype | pd.StringDtype) or pd.api.types.is_object_dtype(dtype)):
             continue
-        values = frame.iloc[:, at]
+        values = frame.iloc[:, n]
         try:
             text = pa.array(values, pa.large_string(), from_pandas=True)
             rows = np.flatnonzero(pc.match_substring_regex(text, pattern).to_numpy(zero_copy_only=False))
@@ -212,7 +212,7 @@ def _changed(frame: pd.DataFrame, pattern: str, change: Callable[[str], str]) ->
         if rows.size:
             values = values.astype(object)
             values.iloc[rows] = values.iloc[rows].map(change)
-            frame.isetitem(at, values.array)
+            frame.isetitem(n, values.array)
     return frame
 
 
@@ -261,8 +261,8 @@ def output_file(path: str | Path, suffixes: Sequence[str] = (), inputs: Iterable
         raise wrong(f"must end in {' or '.join(suffixes)}")
     if os.path.lexists(path) and not os.path.isfile(path) and (os.path.exists(path) or os.path.islink(target)):
         raise wrong("must be a new or a regular file: a folder, a device or a pipe is not replaced")
-    for given in inputs:
-        if given is not None and os.path.exists(given) and os.path.exists(target) and os.path.samefile(given, target):
+    for other in inputs:
+        if other is not None and os.path.exists(other) and os.path.exists(target) and os.path.samefile(other, target):
             raise wrong("must not be an input of the same command")
     folder = run_folder.holding(target)
     if folder is not None and (target.parent != folder or target.name not in run_folder.PAGES):
@@ -333,22 +333,26 @@ def read_ticks(
         books = schemas.checked("books", books, unit=unit)
         _row_of_time("books", time, books["time"])
         levels = dict(Books.split(venue, books))
-    known = ~np.isnan(mark) | ~np.isnan(index) | ~np.isnan(last) | _two_sided(venue, time, levels, mark)
+    priced_now = ~np.isnan(mark) | ~np.isnan(index) | ~np.isnan(last) | _two_sided(venue, time, levels, mark)
     # a mark may be held for a while
-    had = np.maximum.accumulate(np.where(known, time[:, None], _NEVER))
-    marked: npt.NDArray[np.bool_] = (had != _NEVER) & (time[:, None] - had <= float(venue.policy.stale_after) * 1e9)
+    last_known = np.maximum.accumulate(np.where(priced_now, time[:, None], _NEVER))
+    marked: npt.NDArray[np.bool_] = (last_known != _NEVER) & (
+        time[:, None] - last_known <= float(venue.policy.stale_after) * 1e9
+    )
     columns = accounts.columns
-    held = columns.market[(columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)]
-    _must_have_prices("marks", "mark_price", time, marked, held, venue.markets.symbol)
+    markets_held = columns.market[(columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)]
+    _must_have_prices("marks", "mark_price", time, marked, markets_held, venue.markets.symbol)
     asset = np.full((len(time), len(venue.assets.symbol)), np.nan)
     if asset_prices is not None:
         asset_prices = schemas.checked("asset_prices", asset_prices, unit=unit)
-        kept = schemas.codes("asset_prices", "asset", asset_prices["asset"], venue.assets.symbol, "a collateral asset")
-        at = _row_of_time("asset_prices", time, asset_prices["time"])
-        asset[at, kept] = asset_prices["price"].to_numpy()
-    held = columns.asset[(columns.free != 0) | (columns.lent != 0)]
+        column = schemas.codes(
+            "asset_prices", "asset", asset_prices["asset"], venue.assets.symbol, "a collateral asset"
+        )
+        tick_row = _row_of_time("asset_prices", time, asset_prices["time"])
+        asset[tick_row, column] = asset_prices["price"].to_numpy()
+    assets_held = columns.asset[(columns.free != 0) | (columns.lent != 0)]
     priced: npt.NDArray[np.bool_] = ~np.isnan(asset_values(venue, np.where(marked, 1.0, np.nan), index, asset))
-    _must_have_prices("asset_prices", "price", time, priced, held, venue.assets.symbol)
+    _must_have_prices("asset_prices", "price", time, priced, assets_held, venue.assets.symbol)
     return TickTable(venue, time, mark, index, open_interest, funding_rate, last, asset, levels)
 
 
@@ -356,24 +360,24 @@ def _two_sided(
     venue: Venue, time: npt.NDArray[np.int64], levels: dict[int, Books], mark: Float
 ) -> npt.NDArray[np.bool_]:
     """Where a market has a book with both sides that is not refused; shape of ``mark``."""
-    found = np.zeros(mark.shape, bool)
+    has_both = np.zeros(mark.shape, bool)
     for t in np.flatnonzero(np.isnan(mark).any(axis=1)).tolist():
         if (books := levels.get(int(time[t]))) is not None:
-            found[t] = two_sided(venue, books, int(time[t]))
-    return found
+            has_both[t] = two_sided(venue, books, int(time[t]))
+    return has_both
 
 
 def _must_have_prices(
     table: str,
     column: str,
     time: npt.NDArray[np.int64],
-    known: npt.NDArray[np.bool_],
+    priced: npt.NDArray[np.bool_],
     held: npt.NDArray[np.integer[Any]],
     names: tuple[str, ...],
 ) -> None:
     """Refuse ticks that lack a price of something held, before a run begins that would meet them half-way."""
     for item in np.unique(held):
-        missing = np.flatnonzero(~known[:, item])
+        missing = np.flatnonzero(~priced[:, item])
         if missing.size:
             row = f"time {timestamps.moment(time[missing[0]])}"
             raise RiskDataError(table, column, "an account holds it: a price is needed", row=row, value=names[item])

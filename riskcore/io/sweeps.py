@@ -67,29 +67,29 @@ def write_sweep(
     if isinstance(prices, TickTable):
         prices.venue.units.must_fit(venue.units, "ticks")
         time = pd.to_datetime(prices.time, unit="ns", utc=True)
-        given = PriceTable.of(venue, accounts, time, prices.mark, prices.index, prices.open_interest, prices.asset)
+        price_rows = PriceTable.of(venue, accounts, time, prices.mark, prices.index, prices.open_interest, prices.asset)
     else:
-        given = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+        price_rows = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     parquet = output_file(path, TABLES).suffix.lower() == ".parquet"
-    if not parquet and isinstance(given.time, pd.DatetimeIndex):
+    if not parquet and isinstance(price_rows.time, pd.DatetimeIndex):
         # as text at once: the fraction of one second makes that of all others seen
-        given = replace(given, time=given.time.astype(str))
+        price_rows = replace(price_rows, time=price_rows.time.astype(str))
     counts: list[int] = []
 
     def tables() -> Iterator[MarginTable]:
         found = (
-            select_table(accounts, given, threads, Selection.table)
+            select_table(accounts, price_rows, threads, Selection.table)
             if select_only
-            else sweep_table(accounts, given, threads)
+            else sweep_table(accounts, price_rows, threads)
         )
         for done, table in enumerate(found, 1):
             counts.append(int(table.liquidatable.sum()))
             yield table
             if progress is not None:
-                progress(done, len(given))
+                progress(done, len(price_rows))
 
     def fill(file: BinaryIO) -> None:
-        some = margins_of(accounts, np.arange(len(accounts))[:1], given.row(0), time=given.time[0])
+        some = margins_of(accounts, np.arange(len(accounts))[:1], price_rows.row(0), time=price_rows.time[0])
         with _parquet(file, joined([some])) if parquet else _csv(file) as write, ThreadPoolExecutor(1) as pool:
             writing = None
             for frame in _frames(tables()):

@@ -26,7 +26,8 @@ from ..market.guards import GuardState
 from ..state import Accounts, Ledger, Orders
 from ..venue import Venue
 from .disk import one_writer, sync_folder, write_synced
-from .journal import EVENTS, REASONS, ROW, Rows, words
+from .events import EVENTS, REASONS, ROW, Rows
+from .journal import words
 from .run_schema import ASKED, PARTS, START, STATE, Table, encoded
 
 FORMAT = 3
@@ -58,26 +59,26 @@ def manifest(path: Path) -> dict[str, Any]:
         The folder holds no run that this version can read, or ``run.json`` is not as it was written.
     """
     try:
-        found = json.loads((path / "run.json").read_bytes())
+        content = json.loads((path / "run.json").read_bytes())
     except OSError:
         raise RiskDataError("run", None, "must be a run folder with a run.json", value=str(path)) from None
     except (ValueError, RecursionError):
         raise _damaged(path, "run.json", "must be JSON") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RiskDataError("run", "format", f"must be {FORMAT}: run again", value=str(path))
-    if found.get("digest") != _digest_of(found):
+    if content.get("digest") != _digest_of(content):
         raise _damaged(path, "run.json", _ALTERED)
     for name, fits in _MANIFEST.items():
-        if name not in found:
+        if name not in content:
             raise _damaged(path, "run.json", f"{name} is missing")
-        if not fits(found[name]):
+        if not fits(content[name]):
             raise _damaged(path, "run.json", f"{name} must have the form that riskcore writes")
-    parts = min(found["parts"], len(found["files"]))  # a part has files: no more names than that are made
+    parts = min(content["parts"], len(content["files"]))  # a part has files: no more names than that are made
     wanted = {file_of(table, part) for part in range(parts) for table in PARTS}
-    wanted |= {"venue.json", *(file_of(table, found["parts"] - 1) for table in (*START, *STATE))}
-    if set(found["files"]) - {file_of(table, found["parts"] - 1) for table in ASKED} != wanted:
+    wanted |= {"venue.json", *(file_of(table, content["parts"] - 1) for table in (*START, *STATE))}
+    if set(content["files"]) - {file_of(table, content["parts"] - 1) for table in ASKED} != wanted:
         raise _damaged(path, "run.json", "files must be those of its parts")
-    return found
+    return content
 
 
 @contextmanager
@@ -380,8 +381,8 @@ def book_table(ticks: npt.NDArray[np.int64], moments: npt.NDArray[np.int64], boo
     for tick, moment, book in zip(ticks.tolist(), moments.tolist(), books, strict=True):
         side = np.repeat(np.arange(len(book.offset) - 1), np.diff(book.offset))
         seen = np.where(book.time > 0, book.time, moment)[side // 2]
-        given = np.full(len(side), tick), side // 2, 1 - 2 * (side % 2), book.price, book.lots, seen
-        for name, values in zip(_BOOK_COLUMNS, given, strict=True):
+        columns_of_tick = np.full(len(side), tick), side // 2, 1 - 2 * (side % 2), book.price, book.lots, seen
+        for name, values in zip(_BOOK_COLUMNS, columns_of_tick, strict=True):
             columns[name].append(values)
     return {name: np.concatenate([np.empty(0, np.int64), *values]) for name, values in columns.items()}
 

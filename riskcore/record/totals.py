@@ -18,7 +18,7 @@ from ..kernels.guards import gross_worth
 from ..market import Prices
 from ..state import Accounts
 from ..venue import Venue
-from .journal import ROW, Rows
+from .events import ROW, Rows
 
 _LIMIT = AMOUNT_LIMIT * (1.0 - 1e-9)  # float64 sums are less than that off
 
@@ -52,8 +52,8 @@ class Totals:
         self._weigh()
 
     def _weigh(self) -> None:
-        """Have ready what every tick asks for: worth at prices of 1, and the largest of the quanta."""
-        self._worth = self.lots * self._per_lot, self.quanta * self._per_quantum
+        """Compute for every tick: the value at prices of 1, and the largest of the quanta."""
+        self._value_at_one = self.lots * self._per_lot, self.quanta * self._per_quantum
         self._highest = float(self.quanta.max())
 
     def add(self, rows: Rows, accounts: Int) -> None:
@@ -77,12 +77,12 @@ class Totals:
         self.paid = float(paid[0])
         self._weigh()
         if bad[0] >= 0:
-            given = zip(ROW.names or (), rows[bad[0]].tolist(), strict=True)
-            row = {name: value for name, value in given if value}
+            named_values = zip(ROW.names or (), rows[bad[0]].tolist(), strict=True)
+            row = {name: value for name, value in named_values if value}
             raise RuntimeError(f"journal row {bad[0]} of the tick does not add up, or reaches 2**62: {row}")
-        at = kernels.first_past(accounts, self._accounts.columns, AMOUNT_LIMIT)
-        if at >= 0:
-            account = self._accounts.ids[accounts[at]]
+        past = kernels.first_past(accounts, self._accounts.columns, AMOUNT_LIMIT)
+        if past >= 0:
+            account = self._accounts.ids[accounts[past]]
             raise RuntimeError(f"the holdings and costs of account {account} exceed 2**62 quanta: {_ADVICE}")
 
     def must_fit(self, prices: Prices, *, growth: float = 1.0, due: float = 0.0) -> None:
@@ -108,8 +108,8 @@ class Totals:
             raise self._refusal(prices, growth, due)
 
     def _fits(self, prices: Prices, growth: float, due: float) -> bool:
-        worth = gross_worth(prices.mark, self._worth[0], prices.asset, self._worth[1])
-        return worth * growth + self.paid + due < _LIMIT and self._highest * growth < _LIMIT
+        value = gross_worth(prices.mark, self._value_at_one[0], prices.asset, self._value_at_one[1])
+        return value * growth + self.paid + due < _LIMIT and self._highest * growth < _LIMIT
 
     def _refusal(self, prices: Prices, growth: float, due: float) -> RiskDataError:
         """Name the largest part of it."""
@@ -123,11 +123,11 @@ class Totals:
             return RiskDataError("tick", f"interest of {symbol}", rule)
         if due and self._fits(prices, growth, 0.0):
             return RiskDataError("tick", "funding", f"the amount due may reach 2**62 settle quanta: {_ADVICE}")
-        worth = np.nan_to_num(np.append(prices.mark * self._worth[0], prices.asset * self._worth[1]))
-        largest = int(worth.argmax())
+        value = np.nan_to_num(np.append(prices.mark * self._value_at_one[0], prices.asset * self._value_at_one[1]))
+        largest = int(value.argmax())
         markets = len(venue.markets.symbol)
         rule = f"the holdings and costs of all accounts together must be less than 2**62 settle quanta: {_ADVICE}"
-        if self.paid > worth[largest]:
+        if self.paid > value[largest]:
             return RiskDataError("positions", "entry_price", rule)
         if largest < markets:
             return RiskDataError("marks", venue.markets.symbol[largest], rule, value=float(prices.mark[largest]))

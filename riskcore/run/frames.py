@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from ..boundary import RiskDataError, counted, shown
 from ..record import EVENT, Rows, fills, natural_frame, reader, to_frame
 from ..state import Accounts
 from ..venue import Venue
+from .holdings import Holdings
 from .report import shortfalls, waterfall_split
 
 
@@ -70,13 +71,13 @@ class Run:
 
     def __repr__(self) -> str:
         """One line: ticks, accounts, those liquidated, and what each stage closed."""
-        found = self.summary
+        total = self.summary
         closed = "".join(
             f", {stage} {notional:,.2f}"
-            for stage, notional in found.split[["stage", "notional"]].to_numpy()
+            for stage, notional in total.split[["stage", "notional"]].to_numpy()
             if notional
         )
-        counts = f"{counted(self.ticks, 'tick')}, {counted(found.accounts, 'account')}, {found.liquidated:,} liquidated"
+        counts = f"{counted(self.ticks, 'tick')}, {counted(total.accounts, 'account')}, {total.liquidated:,} liquidated"
         return f"Run({shown(self.path.name)}: {counts}{closed}{'' if self.complete else ', not complete'})"
 
     @cached_property
@@ -98,7 +99,7 @@ class Run:
     def marks(self) -> pd.DataFrame:
         """Marks and indexes that counted, guarded: time, market, mark_price, index_price (NaN: none)."""
         ticks, markets = self._mark.shape
-        found = pd.DataFrame(
+        table = pd.DataFrame(
             {
                 "time": pd.to_datetime(np.repeat(self._time, markets), utc=True),
                 "market": np.tile(np.array(self.venue.markets.symbol, object), ticks),
@@ -106,7 +107,7 @@ class Run:
                 "index_price": self._index.ravel(),
             }
         )
-        return found.dropna(subset=["mark_price", "index_price"], how="all", ignore_index=True)
+        return table.dropna(subset=["mark_price", "index_price"], how="all", ignore_index=True)
 
     @cached_property
     def summary(self) -> Summary:
@@ -138,7 +139,9 @@ class Run:
             tick = self.ticks - 1
         elif not isinstance(tick, int | np.integer) or isinstance(tick, bool) or not 0 <= tick < self.ticks:
             raise RiskDataError("run", "tick", f"must be a tick of the run, from 0 to {self.ticks - 1}", value=tick)
-        return _after(self.accounts, self.rows[self.rows["tick"] <= tick], self.venue)
+        holdings = Holdings.of(self.accounts, self.venue)
+        holdings.apply(self.rows[self.rows["tick"] <= tick])
+        return holdings.accounts()
 
 
 def read_run(path: str | Path) -> Run:
@@ -190,40 +193,3 @@ def read_run(path: str | Path) -> Run:
         Path(path), folder.venue, folder.accounts(), folder.journal(), known["seed"], known["ticks"], known["complete"],
         np.concatenate(time), np.concatenate(mark), np.concatenate(index),
     )  # fmt: skip
-
-
-def _after(accounts: Accounts, rows: Rows, venue: Venue) -> Accounts:
-    """Accounts with the changes of journal rows."""
-    columns = {
-        name: getattr(accounts.columns, name).copy() for name in ("lots", "cost", "entry", "free", "lent", "unsettled")
-    }
-    owner, holder = accounts.position_accounts(), accounts.balance_accounts()
-    market, asset = (getattr(accounts.columns, name).astype(np.int64) for name in ("market", "asset"))
-    positions, balances = owner * accounts.markets + market, holder * accounts.assets + asset
-
-    def add(name: str, key: Any, of: Any, item: Any, width: int, change: Any) -> None:
-        there = (of >= 0) & (item >= 0) & (change != 0)
-        row = np.searchsorted(key, of[there] * width + item[there])
-        np.add.at(columns[name], row, change[there])
-
-    settle = np.full(len(rows), venue.settle)
-    for of, sign, prefix in ((rows["account"], 1, ""), (rows["counterparty"], -1, "counter_")):
-        for name, change in (
-            ("lots", sign * rows["lots"]), ("cost", rows[f"{prefix}cost"]), ("entry", rows[f"{prefix}entry"])
-        ):  # fmt: skip
-            add(name, positions, of, rows["market"], accounts.markets, change)
-        cash = rows[f"{prefix}cash"] - (0 if prefix else rows["fee"])
-        quanta = -(rows["quanta"] + rows["lent"]) if prefix else rows["quanta"]
-        add("free", balances, of, settle, accounts.assets, cash)
-        add("free", balances, of, rows["asset"], accounts.assets, quanta)
-    add("lent", balances, rows["account"], rows["asset"], accounts.assets, rows["lent"])
-    np.add.at(
-        columns["unsettled"], np.maximum(rows["account"], 0), np.where(rows["account"] >= 0, rows["unsettled"], 0)
-    )
-    lots = accounts.orders.lots.copy()
-    lots[rows["order"][rows["event"] == EVENT["cancel"]]] = 0
-    return Accounts.from_rows(
-        venue, accounts.ids, (owner, market, columns["lots"], columns["cost"], columns["entry"]),
-        (holder, asset, columns["free"], columns["lent"]), replace(accounts.orders, lots=lots),
-        accounts.leverage_limit, columns["unsettled"],
-    ).frozen()  # fmt: skip

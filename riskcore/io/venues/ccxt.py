@@ -40,6 +40,6 @@ def read_book(source: Payload) -> dict[str, Any]:
     RiskDataError
         It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
     """
-    found = json_input.read(source, _Book, _BOOK)
-    time = None if found.timestamp is None else found.timestamp * 1_000_000
-    return book_of(_BOOK, {"$.bids": [row[:2] for row in found.bids], "$.asks": [row[:2] for row in found.asks]}, time)
+    book = json_input.read(source, _Book, _BOOK)
+    time = None if book.timestamp is None else book.timestamp * 1_000_000
+    return book_of(_BOOK, {"$.bids": [row[:2] for row in book.bids], "$.asks": [row[:2] for row in book.asks]}, time)

@@ -12,10 +12,10 @@ from ...boundary import Payload, RiskDataError, Row, json_input
 from ...venue import Venue, shipped
 from ..books import book_of
 from .parameters import settle_only
-from .snapshot import Figure, Snapshot, check_total, given_price, snapshot
+from .replies import DIGITS, CamelRow, check_total, given_price
+from .snapshot import Figure, Snapshot, snapshot
 
 _TIERS, _MARKETS, _PAIRS, _SUBACCOUNT = "liquidity_tiers", "markets", "clob_pairs", "subaccount"
-_DIGITS = 40  # of the arithmetic on a payload's amounts
 _PPM = Decimal(1_000_000)
 _QUOTE_DECIMALS = 6  # of a quote quantum
 _ROUNDING = Decimal("1e-4")  # of an amount in US dollars
@@ -55,7 +55,7 @@ class _Pair(Row):
     perpetual_clob_metadata: _OfPerpetual | None = None
 
 
-class _Market(Row, rename="camel"):
+class _Market(CamelRow):
     initial_margin_fraction: Decimal
     maintenance_margin_fraction: Decimal
     tick_size: Decimal
@@ -70,19 +70,19 @@ class _Markets(Row):
     markets: dict[str, Any]
 
 
-class _Position(Row, rename="camel"):
+class _Position(CamelRow):
     side: Literal["LONG", "SHORT"]
     size: Decimal
     entry_price: Decimal | None = None
     unrealized_pnl: Decimal | None = None
 
 
-class _Asset(Row, rename="camel"):
+class _Asset(CamelRow):
     side: Literal["LONG", "SHORT"]
     size: Decimal
 
 
-class _Subaccount(Row, rename="camel"):
+class _Subaccount(CamelRow):
     equity: Decimal
     open_perpetual_positions: dict[str, Any]
     asset_positions: dict[str, Any]
@@ -146,7 +146,7 @@ def load_venue(
     RiskDataError
         A reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
     """
-    with localcontext(prec=_DIGITS):
+    with localcontext(prec=DIGITS):
         if liquidity_tiers is None:
             rows = [_of_indexer(ticker, market) for ticker, market in _listed(markets).items()]
         else:
@@ -196,8 +196,8 @@ def read_book(orderbook: Payload) -> dict[str, Any]:
     RiskDataError
         It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
     """
-    found = json_input.read(orderbook, _Depth, "orderbook")
-    sides = {f"$.{side}": [(row.price, row.size) for row in getattr(found, side)] for side in ("bids", "asks")}
+    book = json_input.read(orderbook, _Depth, "orderbook")
+    sides = {f"$.{side}": [(row.price, row.size) for row in getattr(book, side)] for side in ("bids", "asks")}
     return book_of("orderbook", sides, None)
 
 
@@ -240,24 +240,24 @@ def load_account(
     content = json_input.raw(subaccount, _SUBACCOUNT)
     wrapped = isinstance(content, dict) and "subaccount" in content
     if wrapped:
-        found = json_input.read(content, _Wrapped, _SUBACCOUNT).subaccount
+        reply = json_input.read(content, _Wrapped, _SUBACCOUNT).subaccount
     else:
-        found = json_input.read(content, _Subaccount, _SUBACCOUNT)
+        reply = json_input.read(content, _Subaccount, _SUBACCOUNT)
     top = "$.subaccount" if wrapped else "$"
-    with localcontext(prec=_DIGITS):
+    with localcontext(prec=DIGITS):
         balance = Decimal(0)
         for symbol, asset in json_input.keyed(
-            found.asset_positions, _Asset, _SUBACCOUNT, f"{top}.assetPositions"
+            reply.asset_positions, _Asset, _SUBACCOUNT, f"{top}.assetPositions"
         ).items():
             if symbol != venue.settle_asset:
                 path = f"{top}.assetPositions.{symbol}"
                 raise RiskDataError(_SUBACCOUNT, path, "must be the settle asset of the venue", value=symbol)
             balance += _signed(asset)
         positions, prices = [], {}
-        quote, implied, worth = balance, balance, Decimal(0)
-        held = f"{top}.openPerpetualPositions"
-        for ticker, position in json_input.keyed(found.open_perpetual_positions, _Position, _SUBACCOUNT, held).items():
-            path = f"{held}.{ticker}"
+        quote, implied, notional = balance, balance, Decimal(0)
+        where = f"{top}.openPerpetualPositions"
+        for ticker, position in json_input.keyed(reply.open_perpetual_positions, _Position, _SUBACCOUNT, where).items():
+            path = f"{where}.{ticker}"
             if ticker not in venue.markets.symbol:
                 raise RiskDataError(_SUBACCOUNT, path, "must be a market of the venue", value=ticker)
             if ticker not in oracle_prices:
@@ -265,7 +265,7 @@ def load_account(
             prices[ticker] = price = given_price("oracle_prices", ticker, oracle_prices[ticker])
             quantity = _signed(position)
             balance += quantity * price
-            worth += abs(quantity) * price
+            notional += abs(quantity) * price
             if position.entry_price is None or position.unrealized_pnl is None:
                 implied += quantity * price
             else:
@@ -273,18 +273,18 @@ def load_account(
             entry = price if position.entry_price is None else position.entry_price
             row = {"account": account, "market": ticker, "quantity": quantity, "entry_price": entry}
             positions.append(row | {"settle_price": price})
-        reported: list[Figure] = [(account, None, "net_equity", found.equity)]
+        reported: list[Figure] = [(account, None, "net_equity", reply.equity)]
         what = f"{quote:f} and the positions at their prices; a position, an asset or another moment's prices are wrong"
-        near = min(implied, balance, key=lambda equity: abs(equity - found.equity))
-        check_total(_SUBACCOUNT, f"{top}.equity", found.equity, near, _ROUNDING + _SAME_REPLY * worth, what)
-        check_total(_SUBACCOUNT, f"{top}.equity", found.equity, balance, _ROUNDING + _MOVE * worth, what)
-        if found.free_collateral is not None:
-            used, path = found.equity - found.free_collateral, f"{top}.freeCollateral"
+        near = min(implied, balance, key=lambda equity: abs(equity - reply.equity))
+        check_total(_SUBACCOUNT, f"{top}.equity", reply.equity, near, _ROUNDING + _SAME_REPLY * notional, what)
+        check_total(_SUBACCOUNT, f"{top}.equity", reply.equity, balance, _ROUNDING + _MOVE * notional, what)
+        if reply.free_collateral is not None:
+            used, path = reply.equity - reply.free_collateral, f"{top}.freeCollateral"
             if used < -_ROUNDING or (used > _ROUNDING and not positions):
-                rule = f"must be {'at most ' if positions else ''}the equity, {found.equity:f}; positions are missing"
-                raise RiskDataError(_SUBACCOUNT, path, rule, value=f"{found.free_collateral:f}")
-            of = {row["symbol"]: row["imfFunction"]["type"] for row in venue.source["markets"]}
-            if all(of[ticker] != "open_interest" or ticker in (open_interest or {}) for ticker in prices):
+                rule = f"must be {'at most ' if positions else ''}the equity, {reply.equity:f}; positions are missing"
+                raise RiskDataError(_SUBACCOUNT, path, rule, value=f"{reply.free_collateral:f}")
+            function_type = {row["symbol"]: row["imfFunction"]["type"] for row in venue.source["markets"]}
+            if all(function_type[ticker] != "open_interest" or ticker in (open_interest or {}) for ticker in prices):
                 reported.append((account, None, "initial_margin", used))
         return snapshot(
             dict(venue.source) | {"backstop": []},
@@ -319,16 +319,16 @@ def _of_chain(liquidity_tiers: Payload, markets: Payload, clob_pairs: Payload | 
     for pair in _rows([] if clob_pairs is None else clob_pairs, _PAIRS, list[_Pair], "clob", "clob_pairs", "clob_pair"):
         if pair.perpetual_clob_metadata is not None:
             pairs[pair.perpetual_clob_metadata.perpetual_id] = pair
-    found = []
-    for at, perpetual in enumerate(perpetuals):
+    rows = []
+    for n, perpetual in enumerate(perpetuals):
         row = perpetual.params
         tier = tiers.get(row.liquidity_tier)
         if tier is None:
-            path = f"$[{at}].params.liquidity_tier"
+            path = f"$[{n}].params.liquidity_tier"
             raise RiskDataError(_MARKETS, path, "must be the id of a liquidity tier", value=row.liquidity_tier)
         pair = pairs.get(row.id, _Pair())
         initial = tier.initial_margin_ppm / _PPM
-        found.append(
+        rows.append(
             _market_row(
                 row.ticker,
                 pair.subticks_per_tick.scaleb(
@@ -341,7 +341,7 @@ def _of_chain(liquidity_tiers: Payload, markets: Payload, clob_pairs: Payload | 
                 tier.open_interest_upper_cap.scaleb(-_QUOTE_DECIMALS),
             )
         )
-    return found
+    return rows
 
 
 def _rows(source: Payload, name: str, shape: type[json_input.T], *parts: str) -> json_input.T:

@@ -15,6 +15,7 @@ from ...margin import MarginTable, liquidation_prices, sweep
 from ...state import Accounts
 from ...venue import Venue, load_venue
 from .parameters import at_face_value
+from .replies import given_price
 
 Rows = Sequence[Mapping[str, Any]]
 Figure: TypeAlias = "tuple[int | str | None, str | None, str, Any]"
@@ -57,7 +58,7 @@ class Snapshot:
         whole = table.to_frame().set_index("account")
         prices = liquidation_prices(self.accounts, self.venue, self.marks, asset_prices=self.asset_prices)
         each = prices.to_frame().set_index(["account", "market"])
-        found = [
+        own = [
             whole[row.figure].sum()
             if row.account is None
             else whole.at[row.account, row.figure]
@@ -65,7 +66,7 @@ class Snapshot:
             else each.at[(row.account, row.market), row.figure]
             for row in self.reported.itertuples()
         ]
-        compared = self.reported.assign(riskcore=np.array(found, float))
+        compared = self.reported.assign(riskcore=np.array(own, float))
         gap = (compared["riskcore"] - compared["value"]).abs()
         return compared.assign(relative_difference=(gap / compared["value"].abs()).mask(gap == 0, 0.0))
 
@@ -110,54 +111,14 @@ def snapshot(
                 raise
     table = pd.DataFrame(list(reported), columns=["account", "market", "figure", "value"], dtype=object)
     table["value"] = table["value"].astype(float)
-    given = {name: float(given_price("asset_prices", name, price)) for name, price in (asset_prices or {}).items()}
-    known = {name: float(given_price("marks", name, mark)) for name, mark in marks.items()}
+    prices = {name: float(given_price("asset_prices", name, price)) for name, price in (asset_prices or {}).items()}
+    mark_prices = {name: float(given_price("marks", name, mark)) for name, mark in marks.items()}
     interest = {
-        name: float(given_price("open_interest", name, of)) for name, of in (open_interest or {}).items() if of != 0
+        name: float(given_price("open_interest", name, quantity))
+        for name, quantity in (open_interest or {}).items()
+        if quantity != 0
     }
-    return Snapshot(venue, accounts, known, given, table, interest)
-
-
-def check_total(table: str, path: str, total: Decimal | None, found: Decimal, slack: Decimal, what: str) -> None:
-    """Refuse a total of a reply that is not what its rows make.
-
-    Parameters
-    ----------
-    table, path
-        Where the total stands.
-    total
-        As sent; None if the reply has none.
-    found
-        What the rows make.
-    slack
-        How far the two may be apart.
-    what
-        What the total is made of, and what is probably missing where it is not.
-
-    Raises
-    ------
-    RiskDataError
-        They are further apart; the message has both.
-    """
-    if total is not None and abs(total - found) > slack:
-        raise RiskDataError(table, path, f"must be {found:f}, {what}", value=f"{total:f}")
-
-
-def given_price(table: str, name: str, price: object) -> Decimal:
-    """A price that somebody gave beside the payloads, exactly as written.
-
-    Raises
-    ------
-    RiskDataError
-        It is not a number > 0.
-    """
-    try:
-        found = Decimal(str(price))
-    except ArithmeticError:
-        raise RiskDataError(table, name, "must be a number", value=str(price)) from None
-    if not (found.is_finite() and found > 0):
-        raise RiskDataError(table, name, "must be a finite number > 0", value=str(price))
-    return found
+    return Snapshot(venue, accounts, mark_prices, prices, table, interest)
 
 
 def _decimals(balances: Rows, asset: str) -> int:
