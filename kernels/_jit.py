@@ -1,4 +1,4 @@
-"""The decorators of the house."""
+"""The decorators of the kernels."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -10,11 +10,14 @@ from ._cache import KernelCache
 
 F = TypeVar("F", bound=Callable[..., object])
 
+JIT_OFF = bool(getattr(numba.config, "DISABLE_JIT", 0))
+"""Whether the kernels run as plain Python."""
+
 # fastmath stays off: it removes the NaN checks that the trigger test relies on.
 # nogil lets the drivers run chunks on plain Python threads, without a threading layer.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
-# Columns travel in tuples of arrays. Without _nrt=False every look at one counts references, and without forceinline a
+# Columns travel in tuples of arrays. Without _nrt=False every access counts references, and without forceinline a
 # call copies them all: together forty times the time of a slice (docs/decisions/0009-columns-in-kernels.md).
 # Numba does not document _nrt, and refuses an option that it does not know when a kernel compiles.
 _NO_COUNTS: dict[str, Any] = {"_nrt": False} if hasattr(cpu_target.options, "_nrt") else {}

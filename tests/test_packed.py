@@ -475,13 +475,13 @@ def test_copied_slots_hold_what_the_slots_hold(count, seed):
 # ---- With the interpreter
 
 
-def digest() -> str:
-    """Hash of tables, selections and screened ticks of small crowds."""
+def digest(counts=(9, 70)) -> str:
+    """Hash of tables, selections and screened ticks of crowds."""
     from riskcore.margin.screen import Screen
 
     found = hashlib.sha256()
     market = every_kind()
-    for count, seed in ((9, 1), (70, 2)):
+    for seed, count in enumerate(counts, 1):
         accounts = crowd(market, count, seed)
         state = accounts.copy()
         view = state.view()
@@ -519,18 +519,54 @@ def test_a_table_that_somebody_holds_any_of_is_not_written_over():
     assert not tables[0].to_frame().equals(tables[1].to_frame())
 
 
-def test_interpreter_and_compiler_give_the_same_bits():
+def python(*arguments: str, **environment: str) -> str:
+    """Output of another process."""
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.test_packed"],
+        [sys.executable, "-W", "error", *arguments],
         cwd=Path(__file__).resolve().parents[1],
-        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout) == digest()
+    return run.stdout
+
+
+def test_interpreter_and_compiler_give_the_same_bits():
+    assert json.loads(python("-m", "tests.test_packed", "9", "70", NUMBA_DISABLE_JIT="1")) == [kernels.WIDTH, digest()]
+
+
+# ---- Without vectors
+
+
+def test_plain_loops_give_the_bits_of_vectors():
+    """Crowds of one group, of several, and of more than one chunk."""
+    assert kernels.WIDTH == 8
+    counts = 9, 70, CHUNK + 9
+    plain = python("-m", "tests.test_packed", *map(str, counts), RISKCORE_SIMD="0")
+    assert json.loads(plain) == [1, digest(counts)]
+
+
+def test_without_vectors_of_numba_the_sweep_runs_in_plain_loops():
+    """As where a version of Numba lacks something that they are built with; it is reported once."""
+    code = """
+import sys, warnings
+sys.modules["riskcore.kernels._simd"] = None
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    from riskcore import Accounts, sample, sweep
+    venue, tables = sample.crash(20, 2)
+    accounts = Accounts.from_frames(venue, tables.positions, tables.balances)
+    table = sweep(accounts, venue, dict.fromkeys(venue.markets.symbol, 1000.0))
+from riskcore.kernels import sweep as kernels
+print(kernels.WIDTH, len(table.account), [str(warning.message) for warning in caught])
+"""
+    width, accounts, message = python("-c", code).split(" ", 2)
+    assert (width, int(accounts) >= 20) == ("1", True)
+    assert message.startswith("['riskcore sweeps without vector instructions: ")
+    assert message.count("riskcore") == 2  # the module that is missing is the second
 
 
 if __name__ == "__main__":
-    print(json.dumps(digest()))
+    print(json.dumps([kernels.WIDTH, digest(tuple(map(int, sys.argv[1:])))]))

@@ -10,13 +10,13 @@ import pandas as pd
 
 from ..boundary import RiskDataError, schemas, timestamps, units
 from ..kernels.guards import (
-    LEVEL_FINE,
     LEVEL_HIGH,
     LEVEL_LOTS,
     LEVEL_LOW,
     LEVEL_OFFSET,
     LEVEL_ORDER,
-    LEVEL_WORTH,
+    LEVEL_VALID,
+    LEVEL_VALUE,
     first_wrong_level,
 )
 from ..venue import Units, Venue
@@ -72,7 +72,7 @@ class Books:
                 raise RiskDataError("books", name, f"must be {size} whole numbers, not {len(array)}")
         worth = np.maximum(listing.value_num / listing.value_den, 1.0)
         side, level, wrong = first_wrong_level(books.offset, books.price, books.lots, listing.max_ticks, worth)
-        if wrong != LEVEL_FINE:
+        if wrong != LEVEL_VALID:
             column, rule = _LEVEL_RULES[wrong]
             if wrong == LEVEL_HIGH:
                 rule = listing.too_high(side // 2)
@@ -189,7 +189,7 @@ _LEVEL_RULES = {
     LEVEL_HIGH: ("price", ""),  # `Listing.too_high` says the market's own bound
     LEVEL_LOTS: ("lots", "must be at least one lot and less than 2**53"),
     LEVEL_ORDER: ("price", "must get worse from level to level (an unsorted book)"),
-    LEVEL_WORTH: ("lots", "all of a side at its highest price must be worth less than 2**61 quanta"),
+    LEVEL_VALUE: ("lots", "all of a side at its highest price must be worth less than 2**61 quanta"),
 }
 
 

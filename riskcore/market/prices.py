@@ -219,12 +219,25 @@ class Prices:
         market, above_kink = np.empty((2, len(self.mark) + 1, 4))
         asset, weight, borrow, borrow_above_kink = np.empty((4, len(self.asset) + 1, 4))
         columns, venue = self.arrays, self.venue
-        rows = SweepLookup(
-            market, above_kink, *venue.tiers, asset, weight, borrow, borrow_above_kink, *venue.borrow_tiers,
-            columns.settle_quantum, columns.acmf_divisor, columns.acmf_offset,
-        )  # fmt: skip
-        fill_sweep_lookup(columns, rows)
-        return rows
+        initial_tiers, tiers = venue.tiers
+        borrow_initial_tiers, borrow_tiers = venue.borrow_tiers
+        lookup = SweepLookup(
+            market=market,
+            above_kink=above_kink,
+            initial_tiers=initial_tiers,
+            tiers=tiers,
+            asset=asset,
+            weight=weight,
+            borrow=borrow,
+            borrow_above_kink=borrow_above_kink,
+            borrow_initial_tiers=borrow_initial_tiers,
+            borrow_tiers=borrow_tiers,
+            settle_quantum=columns.settle_quantum,
+            acmf_divisor=columns.acmf_divisor,
+            acmf_offset=columns.acmf_offset,
+        )
+        fill_sweep_lookup(columns, lookup)
+        return lookup
 
 
 def asset_values(venue: Venue, mark: Float, index: Float, given: Float) -> Float:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..boundary import RiskDataError
 from ..kernels import journal as kernels
-from ..kernels.guards import gross_worth
+from ..kernels.guards import gross_value
 from ..market import Prices
 from ..state import Accounts
 from ..venue import Venue
@@ -76,14 +76,14 @@ class Totals:
         """
         paid, bad = np.array([self.paid]), np.empty(1, np.int64)
         arguments: list[Any] = [*(rows[n] for n in _MOVING), self._venue.settle, MOST, self.quanta, paid, bad]
-        kernels.weigh_rows(*arguments)
+        kernels.sum_rows(*arguments)
         self.paid = float(paid[0])
         self._weigh()
         if bad[0] >= 0:
             given = zip(ROW.names or (), rows[bad[0]].tolist(), strict=True)
             row = {name: value for name, value in given if value}
             raise RuntimeError(f"journal row {bad[0]} of the tick does not add up, or is past 2**62: {row}")
-        at = kernels.first_past(accounts, self._accounts.columns, MOST)
+        at = kernels.first_over_limit(accounts, self._accounts.columns, MOST)
         if at >= 0:
             account = self._accounts.ids[accounts[at]]
             raise RuntimeError(f"what account {account} holds or paid is past 2**62 quanta: {_ADVICE}")
@@ -111,7 +111,7 @@ class Totals:
             raise self._refusal(prices, growth, due)
 
     def _fits(self, prices: Prices, growth: float, due: float) -> bool:
-        worth = gross_worth(prices.mark, self._worth[0], prices.asset, self._worth[1])
+        worth = gross_value(prices.mark, self._worth[0], prices.asset, self._worth[1])
         return worth * growth + self.paid + due < _LIMIT and self._highest * growth < _LIMIT
 
     def _refusal(self, prices: Prices, growth: float, due: float) -> RiskDataError:

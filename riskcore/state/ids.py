@@ -97,7 +97,7 @@ def likenesses(ids: npt.NDArray[np.object_]) -> tuple[Int, Int]:
     except UnicodeEncodeError:  # half of a surrogate pair
         return np.empty(0, np.int64), np.empty(0, np.int64)
     is_odd = np.empty(len(texts), bool)
-    kernels.odd(*_buffers(texts), is_odd)
+    kernels.find_ambiguous(*_buffers(texts), is_odd)
     rows = np.flatnonzero(is_odd)
     if not rows.size:
         return rows, rows
@@ -167,13 +167,13 @@ def _packed(texts: pa.ChunkedArray) -> tuple[Int, bool]:
     longest = max(int(np.diff(ends).max(initial=0)) for ends, _ in buffers)
     seen = np.zeros((min(longest, _PLACES), 257), bool)
     for ends, data in buffers:
-        kernels.symbols(ends, data, seen)
+        kernels.find_symbols(ends, data, seen)
     bases = seen.sum(axis=1).tolist()
     places = next((p for p in range(len(bases)) if prod(bases[: p + 1]) >= 2**63), len(bases))
     weight = np.array([prod(bases[p + 1 : places]) for p in range(places)], np.int64)
     worth = (np.cumsum(seen[:places], axis=1) - 1) * weight[:, None]
     number, first = np.empty(len(texts), np.int64), 0
     for ends, data in buffers:
-        kernels.packed(ends, data, worth, number[first : first + len(ends) - 1])
+        kernels.encode(ends, data, worth, number[first : first + len(ends) - 1])
         first += len(ends) - 1
     return number, places == longest

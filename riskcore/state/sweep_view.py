@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..kernels import pack
-from ..kernels._simd import LANES
-from ..kernels.layouts import AccountColumns, SweepColumns
+from ..kernels.layouts import LANES, AccountColumns, SweepColumns
 from ..kernels.sweep import CHUNK
 
 Int = npt.NDArray[np.int64]
