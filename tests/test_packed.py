@@ -1,12 +1,14 @@
 """The packed sweep against the one that takes accounts one by one, and against exact arithmetic, bit for bit."""
 
 import hashlib
+import importlib
 import json
 import os
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from threading import Barrier, current_thread
 
 import numpy as np
 import pytest
@@ -221,6 +223,63 @@ def test_the_quanta_laid_out_are_nearly_all_of_those_with_a_whole_weight(haircut
     if np.isfinite(quanta) and quanta > 0:
         figures = columns.weight[1], columns.haircut_base[1], columns.haircut_penalty[1]
         assert scalar.collateral_weight(1.000001 * quanta * columns.haircut_size[1], *figures) < figures[0]
+
+
+# ---- Threads
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_each_take_chunks_of_their_own(threads, monkeypatch):
+    """Each waits until all have begun: with fewer threads than asked for the call would not end."""
+    accounts, prices = large(6 * CHUNK + 1)
+    alone, rows = bits(margin_table(accounts, prices, threads=1)), selected_rows(accounts, prices, 1)
+    assert 0 < len(rows) < len(accounts)
+    calls, barrier = [], Barrier(threads, timeout=30)
+
+    def recorded(kernel):
+        def call(first, last, *arguments):
+            barrier.wait()
+            calls.append((current_thread().name, first, last))
+            kernel(first, last, *arguments)
+
+        return call
+
+    for name in ("sweep_chunks", "select_chunks"):
+        monkeypatch.setattr(kernels, name, recorded(getattr(kernels, name)))
+    for run, expected in (
+        (lambda: bits(margin_table(accounts, prices, threads=threads)), alone),
+        (lambda: selected_rows(accounts, prices, threads), rows),
+    ):
+        calls.clear()
+        assert run() == expected
+        assert len({name for name, _, _ in calls}) == threads
+        edges = sorted((first, last) for _, first, last in calls)
+        assert [first for first, _ in edges] == [0, *(last for _, last in edges[:-1])]
+        assert edges[-1][1] == 7
+        assert all(first < last for first, last in edges)
+
+
+def selected_rows(accounts, prices, threads) -> list[int]:
+    return selected(accounts, accounts.sweep_view.columns, prices, threads=threads).tolist()
+
+
+def test_threads_follow_the_number_of_chunks(monkeypatch):
+    """Without a number of threads: one for each so many chunks, and no more than there are cores."""
+    module = importlib.import_module("riskcore.margin.sweep")  # the package has a function of that name
+    accounts, prices = large(6 * CHUNK + 1)
+    began, original = [], kernels.select_chunks
+
+    def recorded(*arguments):
+        began.append(arguments[:2])
+        original(*arguments)
+
+    monkeypatch.setattr(kernels, "select_chunks", recorded)
+    monkeypatch.setattr(os, "process_cpu_count" if hasattr(os, "process_cpu_count") else "cpu_count", lambda: 4)
+    for chunks, expected in ((8, 1), (7, 2), (3, 3), (1, 4)):
+        began.clear()
+        monkeypatch.setattr(module, "CHUNKS_WORTH_A_THREAD", chunks)
+        selected_rows(accounts, prices, None)
+        assert len(began) == expected
 
 
 # ---- What is not a number
