@@ -36,7 +36,7 @@ _OFF = {"0", "off", "no", "false"}
 
 _PLAIN = (bool, int, float, str, bytes, tuple, np.generic)
 
-# What of Numba's settings changes the code that it makes; the processor's part is in its codegen's magic tuple.
+# Settings of Numba that change the code it makes; the processor is in the magic tuple of its codegen.
 _SETTINGS = (
     "BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT", "DISABLE_INTEL_SVML", "USING_SVML",
     "ENABLE_PROFILING", "FORCE_DEBUG_INFO",
@@ -72,7 +72,7 @@ def _digest_of_code() -> bytes:
 
 
 def _description(value: object) -> object:
-    """What of a value can be compiled in, in the same words in every process."""
+    """Part of a value that can be compiled in, described alike in every process."""
     if isinstance(value, CodeType):
         return value.co_code, value.co_names, [_description(constant) for constant in value.co_consts]
     if isinstance(value, frozenset):
@@ -85,7 +85,7 @@ def _description(value: object) -> object:
     return type(value).__qualname__
 
 
-# Taken as the kernels are imported: a source that is edited later is not what this process runs.
+# Computed as the kernels are imported: this process does not run a source that is edited later.
 _SOURCES = _digest_of_sources()
 
 
@@ -144,7 +144,7 @@ class _Store:
         return self.folder
 
     def is_current(self) -> bool:
-        """Whether sources and code are still what the folder is named after."""
+        """Whether sources and code still have the digest in the folder's name."""
         return _digest_of_sources() == _SOURCES and _digest_of_code() == self._code
 
     def _made(self, magic: tuple[object, ...]) -> Path:
@@ -164,7 +164,7 @@ class _Store:
         return folder
 
     def warn(self, fault: str) -> None:
-        """Say once what is wrong with the cache: what is not in it is compiled."""
+        """Report a fault of the cache once; kernels that are not in it are compiled."""
         if not self._warned:
             self._warned = True
             ways = "RISKCORE_CACHE_DIR names another folder, RISKCORE_CACHE=0 switches the cache off"
@@ -216,7 +216,7 @@ class KernelCache:
         return compiled
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Write a compiled kernel: a file of another name first, so that nobody reads half of one."""
+        """Write a compiled kernel, first under another name, so that no process reads half of a file."""
         folder = _STORE.folder
         arguments, returned = sigutils.normalize_signature(sig)
         if folder is None or returned is not None or not _STORE.writes or data.library.has_dynamic_globals:

@@ -1,4 +1,4 @@
-"""An order book in whole lots and ticks: quotes of what it would fill, and fills."""
+"""An order book in whole lots and ticks: quotes, and fills."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ REASONS = (
     "full", "depth", "no_book", "slippage", "account_cap", "market_cap", "depth_share",
     "impact", "mean_mark", "mean_premium", "limit", "conversion",
 )  # fmt: skip
-"""Why a quote fills as far as it does, by code; from `FIRST_BAND` on the price bands."""
+"""Reasons why a quote ends, by code; from `FIRST_BAND` on the price bands."""
 FULL, DEPTH, NO_BOOK, SLIPPAGE, ACCOUNT_CAP, MARKET_CAP, DEPTH_SHARE, FIRST_BAND = range(8)
 
 

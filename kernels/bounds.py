@@ -11,7 +11,7 @@ from ._lanes import WIDTH, absolute, broadcast, count_trailing_zeros, gather4, l
 from .layouts import LANES
 from .sweep import CHUNK, decided_lanes, kinked_requirement, unsafe_lanes, weight_at, whole_weight_quanta
 
-_INTERVAL_BAND = 1e-9  # of the gross amounts: a thousand times what float64 leaves in doubt
+_INTERVAL_BAND = 1e-9  # of the gross amounts: a thousand times the doubt of float64
 
 
 class BoundSums(NamedTuple):

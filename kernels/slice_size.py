@@ -202,7 +202,7 @@ def restoring_lots(side, size, required, limit, surplus, fee, rules, prices, boo
     side      int64        ()  of a market's book
     size      int64        ()  lots of the position
     required  float64      ()  settle quanta, its maintenance margin
-    limit     int64        ()  what a quote of this side fills, <= size
+    limit     int64        ()  lots that a quote of this side fills, <= size
     surplus   float64      ()  settle quanta before, <= 0
     fee       float64      ()  part of the value
     rules     SliceRules   ()  see layouts.py
@@ -262,7 +262,7 @@ def restoring_lots_and_balance(side, size, limit, surplus, fee, cost, balance, l
 
     side     int64        ()  of a market's book
     size     int64        ()  lots of the position
-    limit    int64        ()  what a quote of this side fills, <= size
+    limit    int64        ()  lots that a quote of this side fills, <= size
     surplus  float64      ()  settle quanta before, <= 0
     fee      float64      ()  part of the value
     cost     int64        ()  settle quanta, signed cost of the position
