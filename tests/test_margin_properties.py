@@ -1,7 +1,6 @@
 """The sweep against the oracle, and what must not change its bits."""
 
 import copy
-import importlib
 import math
 from dataclasses import replace
 from decimal import Decimal
@@ -233,14 +232,6 @@ def test_threads_change_no_bit(crowd):
     assert 100 < alone.liquidatable.sum() < 39_000
     for threads in (2, 3, 4, None):
         assert bits(sweep(accounts, venue, marks, threads=threads)) == bits(alone)
-
-
-def test_chunks_change_no_bit(crowd, monkeypatch):
-    venue, accounts, marks = crowd
-    expected = bits(sweep(accounts, venue, marks))
-    module = importlib.import_module("riskcore.margin.sweep")  # the package has a function of that name
-    monkeypatch.setattr(module, "CHUNKS_WORTH_A_THREAD", 1)
-    assert bits(sweep(accounts, venue, marks, threads=2)) == expected
 
 
 @settings(max_examples=50)

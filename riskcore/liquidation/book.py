@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import ceil, floor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,15 +44,21 @@ def sell_slices(state: TickState, round_number: int) -> None:
         cap = min(floor(venue.policy.account_cap / venue.settle_quantum), _UNLIMITED)
         room[:] = [max(cap - state.ledger.sold.get(a, 0), 0) for a in accounts.tolist()]
     queue = SliceQueue(
-        accounts, np.append(0, counts.cumsum()), status, room,
-        np.empty(account_count), np.empty(account_count), np.empty(account_count),
-        _skip_reasons(state, round_number, np.repeat(chosen, counts), rows),
-        np.empty(position_count, np.int64), np.empty(position_count), np.empty(position_count, np.float32),
-    )  # fmt: skip
-    row_columns = {name: np.empty(2 * position_count, np.int64) for name in _WHOLE}
-    done = SliceRows(
-        np.zeros(1, np.int64), **row_columns, before=np.empty(2 * position_count), after=np.empty(2 * position_count)
+        account=accounts,
+        start=np.append(0, counts.cumsum()),
+        status=status,
+        room=room,
+        equity=np.empty(account_count),
+        maintenance=np.empty(account_count),
+        ratio=np.empty(account_count),
+        throttled=_skip_reasons(state, round_number, np.repeat(chosen, counts), rows),
+        order=np.empty(position_count, np.int64),
+        surplus=np.empty(position_count),
+        score=np.empty(position_count, np.float32),
     )
+    columns_of_rows: dict[str, Any] = {name: np.empty(2 * position_count, np.int64) for name in _WHOLE}
+    columns_of_rows |= {name: np.empty(2 * position_count) for name in ("before", "after")}
+    done = SliceRows(written=np.zeros(1, np.int64), **columns_of_rows)
     columns = state.accounts.columns
     if venue.policy.account_order == "pro_rata":
         slice_rounds.send_shared(queue, columns, state.prices.arrays, state.rules, state.book, done)
@@ -85,12 +92,26 @@ def slice_rules(venue: Venue, prices: Prices) -> SliceRules:
     plain = assets.weight[settle] == 1 and assets.haircut_penalty[settle] == 0 and assets.haircut_base[settle] >= 1
     cap = _UNLIMITED if policy.market_cap is None else min(floor(policy.market_cap / quantum), _UNLIMITED)
     return SliceRules(
-        policy.slice_fraction.numerator, policy.slice_fraction.denominator, policy.liquidation_fee.numerator,
-        policy.liquidation_fee.denominator, policy.depth_share.numerator, policy.depth_share.denominator,
-        float(policy.target_mmr), _ON_HARM[policy.harmful_slice], float(policy.waived_fee_share),
-        _POSITION_ORDER[policy.position_order], settle, bool(plain), np.array(floor_lots, np.int64), markets.min_lots,
-        markets.value_num, markets.value_den, markets.value_num / markets.value_den, lot_quanta, cap // lot_quanta,
-    )  # fmt: skip
+        fraction_num=policy.slice_fraction.numerator,
+        fraction_den=policy.slice_fraction.denominator,
+        fee_num=policy.liquidation_fee.numerator,
+        fee_den=policy.liquidation_fee.denominator,
+        share_num=policy.depth_share.numerator,
+        share_den=policy.depth_share.denominator,
+        target=float(policy.target_mmr),
+        on_harm=_ON_HARM[policy.harmful_slice],
+        waived_share=float(policy.waived_fee_share),
+        position_order=_POSITION_ORDER[policy.position_order],
+        settle=settle,
+        settle_plain=bool(plain),
+        floor_lots=np.array(floor_lots, np.int64),
+        min_lots=markets.min_lots,
+        value_num=markets.value_num,
+        value_den=markets.value_den,
+        value_unit=markets.value_num / markets.value_den,
+        lot_quanta=lot_quanta,
+        market_room=cap // lot_quanta,
+    )
 
 
 def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, books: Books) -> BookColumns:
@@ -111,9 +132,16 @@ def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, bo
             touch = int(books.price[books.offset[s]])
             worst[s] = floor(touch * (1 + limit / 10_000)) if s % 2 else ceil(touch * (1 - limit / 10_000))
     return BookColumns(
-        books.offset, books.price, books.lots, band, reason + FIRST_BAND, worst, inside, books.offset[:-1].copy(),
-        np.zeros_like(band),
-    )  # fmt: skip
+        offset=books.offset,
+        price=books.price,
+        lots=books.lots,
+        band=band,
+        band_reason=reason + FIRST_BAND,
+        worst_average=worst,
+        inside=inside,
+        cursor=books.offset[:-1].copy(),
+        taken=np.zeros_like(band),
+    )
 
 
 def forget_slices(ledger: Ledger, policy: Policy, before: int, now: int) -> None:

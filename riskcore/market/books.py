@@ -12,13 +12,13 @@ from .._limits import EXACT_LIMIT, INT64_MAX, INT64_MIN, TOTAL_LIMIT
 from .._typing import Int
 from ..boundary import RiskDataError, schemas, timestamps, units
 from ..kernels.guards import (
-    LEVEL_FINE,
     LEVEL_HIGH,
     LEVEL_LOTS,
     LEVEL_LOW,
     LEVEL_OFFSET,
     LEVEL_ORDER,
-    LEVEL_WORTH,
+    LEVEL_VALID,
+    LEVEL_VALUE,
     first_wrong_level,
 )
 from ..venue import Units, Venue
@@ -73,7 +73,7 @@ class Books:
                 raise RiskDataError("books", name, f"must be {size} whole numbers, not {len(array)}")
         lot_value = np.maximum(listing.value_num / listing.value_den, 1.0)
         side, level, fault = first_wrong_level(books.offset, books.price, books.lots, listing.max_ticks, lot_value)
-        if fault != LEVEL_FINE:
+        if fault != LEVEL_VALID:
             column, rule = _LEVEL_RULES[fault]
             if fault == LEVEL_HIGH:
                 rule = listing.too_high(side // 2)
@@ -190,7 +190,7 @@ _LEVEL_RULES = {
     LEVEL_HIGH: ("price", ""),  # `Listing.too_high` says the market's own bound
     LEVEL_LOTS: ("lots", "must be at least one lot and less than 2**53"),
     LEVEL_ORDER: ("price", "must get worse from level to level (an unsorted book)"),
-    LEVEL_WORTH: ("lots", "a side at its highest price must be worth less than 2**61 quanta"),
+    LEVEL_VALUE: ("lots", "a side at its highest price must be worth less than 2**61 quanta"),
 }
 
 

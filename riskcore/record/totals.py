@@ -14,7 +14,7 @@ from .._limits import AMOUNT_LIMIT
 from .._typing import Float, Int
 from ..boundary import RiskDataError
 from ..kernels import journal as kernels
-from ..kernels.guards import gross_worth
+from ..kernels.guards import gross_value
 from ..market import Prices
 from ..state import Accounts
 from ..venue import Venue
@@ -73,14 +73,14 @@ class Totals:
         """
         paid, bad = np.array([self.paid]), np.empty(1, np.int64)
         arguments: list[Any] = [*(rows[n] for n in _MOVING), self._venue.settle, AMOUNT_LIMIT, self.quanta, paid, bad]
-        kernels.weigh_rows(*arguments)
+        kernels.sum_rows(*arguments)
         self.paid = float(paid[0])
         self._weigh()
         if bad[0] >= 0:
             named_values = zip(ROW.names or (), rows[bad[0]].tolist(), strict=True)
             row = {name: value for name, value in named_values if value}
             raise RuntimeError(f"journal row {bad[0]} of the tick does not add up, or reaches 2**62: {row}")
-        past = kernels.first_past(accounts, self._accounts.columns, AMOUNT_LIMIT)
+        past = kernels.first_over_limit(accounts, self._accounts.columns, AMOUNT_LIMIT)
         if past >= 0:
             account = self._accounts.ids[accounts[past]]
             raise RuntimeError(f"the holdings and costs of account {account} exceed 2**62 quanta: {_ADVICE}")
@@ -108,7 +108,7 @@ class Totals:
             raise self._refusal(prices, growth, due)
 
     def _fits(self, prices: Prices, growth: float, due: float) -> bool:
-        value = gross_worth(prices.mark, self._value_at_one[0], prices.asset, self._value_at_one[1])
+        value = gross_value(prices.mark, self._value_at_one[0], prices.asset, self._value_at_one[1])
         return value * growth + self.paid + due < _LIMIT and self._highest * growth < _LIMIT
 
     def _refusal(self, prices: Prices, growth: float, due: float) -> RiskDataError:

@@ -98,7 +98,7 @@ def likenesses(ids: npt.NDArray[np.object_]) -> tuple[Int, Int]:
     except UnicodeEncodeError:  # half of a surrogate pair
         return np.empty(0, np.int64), np.empty(0, np.int64)
     is_odd = np.empty(len(texts), bool)
-    kernels.odd(*_buffers(texts), is_odd)
+    kernels.find_ambiguous(*_buffers(texts), is_odd)
     rows = np.flatnonzero(is_odd)
     if not rows.size:
         return rows, rows
@@ -168,13 +168,13 @@ def _packed(texts: pa.ChunkedArray) -> tuple[Int, bool]:
     longest = max(int(np.diff(ends).max(initial=0)) for ends, _ in buffers)
     seen = np.zeros((min(longest, _PLACES), 257), bool)
     for ends, data in buffers:
-        kernels.symbols(ends, data, seen)
+        kernels.find_symbols(ends, data, seen)
     bases = seen.sum(axis=1).tolist()
     digits = next((position for position in range(len(bases)) if prod(bases[: position + 1]) > INT64_MAX), len(bases))
     weight = np.array([prod(bases[position + 1 : digits]) for position in range(digits)], np.int64)
     value = (np.cumsum(seen[:digits], axis=1) - 1) * weight[:, None]
     number, first = np.empty(len(texts), np.int64), 0
     for ends, data in buffers:
-        kernels.packed(ends, data, value, number[first : first + len(ends) - 1])
+        kernels.encode(ends, data, value, number[first : first + len(ends) - 1])
         first += len(ends) - 1
     return number, digits == longest

@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from .._typing import Int
 from ..kernels import pack
-from ..kernels._simd import LANES
-from ..kernels.layouts import AccountColumns, SweepColumns
+from ..kernels.layouts import LANES, AccountColumns, SweepColumns
 from ..kernels.sweep import CHUNK
 
 Widths = npt.NDArray[np.uint32]

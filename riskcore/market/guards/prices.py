@@ -80,12 +80,12 @@ def guard(
     used, price = np.empty((2, count)), np.empty((3, count))
     stamp, sample = np.empty((3, count), np.int64), np.empty((2, count), np.int64)
     refused, updates, too_large = np.empty((count, 4), bool), np.empty((count, 4)), np.empty((2, count), bool)
-    kernels.guard_prints(
+    kernels.guard_updates(
         time, policy.stale_nanoseconds, policy.clamp, markets.min_update, markets.max_update, prices.given_mark,
         prices.given_index, prices.last, bid, ask, guard_state.price, guard_state.time, used, price, stamp, refused,
         updates,
     )  # fmt: skip
-    kernels.sample_prints(markets.tick_size, used, guard_state.sample, sample, too_large)
+    kernels.sample_prices(markets.tick_size, used, guard_state.sample, sample, too_large)
     if np.count_nonzero(too_large):
         raise _not_a_sample(venue, used, too_large)
     if np.count_nonzero(refused):
