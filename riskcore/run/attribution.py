@@ -38,6 +38,17 @@ class EquityChange:
         Funding and interest.
     shortfall : float
         Equity below zero that others paid or that was left on record, or the shortfall of others that the account paid.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.run import explain
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> equity = explain(folder, 1).equity
+    >>> [round(amount, 6) for amount in (equity.start, equity.price, equity.slippage, equity.fee, equity.end)]
+    [30.0, -10.0, -0.0516, -10.009884, 9.938516]
     """
 
     start: float
