@@ -419,6 +419,11 @@ def crash(count: int = 10_000, ticks: int = 240, *, seed: int = 0, interval: int
     tables : Tables
         The tables of the run.
 
+    Raises
+    ------
+    RiskDataError
+        ``interval`` is outside the range of the policy's ``slices_per_tick``.
+
     Examples
     --------
     >>> import riskcore as rc
