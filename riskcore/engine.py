@@ -101,7 +101,7 @@ class StepResult:
 
     @property
     def events(self) -> pd.DataFrame:
-        """What happened, in order: a row per event, with the user's account ids and symbols.
+        """Events in order: a row per event, with the user's account ids and symbols.
 
         First the columns in natural units (`riskcore.record.natural_frame`): time, tick, account, event, reason,
         counterparty, market, asset, quantity, requested_quantity, price, amount, lent_amount, cash_amount, fee_amount,

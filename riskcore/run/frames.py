@@ -110,7 +110,7 @@ class Run:
 
     @cached_property
     def events(self) -> pd.DataFrame:
-        """What happened, in order, in natural units; columns as of `riskcore.record.natural_frame`."""
+        """Events in order, in natural units; columns as of `riskcore.record.natural_frame`."""
         return natural_frame(self.rows, self.venue, self.accounts)
 
     @cached_property

@@ -412,7 +412,7 @@ class Policy:
 
     @cached_property
     def clamp(self) -> float:
-        """The figure ``mark_index_threshold``, nearest float64."""
+        """The figure ``mark_index_threshold``, a part of the index, nearest float64."""
         return float(self.mark_index_threshold)
 
 
