@@ -5,7 +5,10 @@ import inspect
 import re
 import types
 
-PACKAGES = ["adl_study", "audit", "io", "io.venues", "margin", "market", "run", "run.report", "sample", "venue"]
+PACKAGES = [
+    "adl_study", "audit", "io", "io.venues", "margin", "market", "market.guards", "record", "run", "run.report",
+    "sample", "venue",
+]  # fmt: skip
 VENUES = ["backpack", "binance", "ccxt", "dydx", "hyperliquid"]
 FACES = ["riskcore", *(f"riskcore.{name}" for name in (*PACKAGES, *(f"io.venues.{venue}" for venue in VENUES)))]
 FIELDS = "__dataclass_fields__", "_fields", "__struct_fields__"  # of a class whose parameters are its attributes

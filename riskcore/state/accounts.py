@@ -636,11 +636,24 @@ class Accounts:
 
 
 def must_fit(accounts: object, venue: Venue) -> None:
-    """Refuse what are no accounts or no venue, and accounts that were read with a venue of other units.
+    """Refuse arguments that are no accounts or no venue, and accounts that were read with a venue of other units.
+
+    Parameters
+    ----------
+    accounts, venue : object
+        The arguments.
 
     Raises
     ------
     RiskDataError
+        They are of another type, or their units differ; the message names the first difference.
+
+    Examples
+    --------
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import must_fit
+    >>> venue, accounts = two_accounts()
+    >>> must_fit(accounts, venue)
     """
     if not isinstance(accounts, Accounts):
         raise RiskDataError("accounts", None, f"must be Accounts, not {type(accounts).__name__}")

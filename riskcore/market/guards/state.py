@@ -40,14 +40,14 @@ class _Run(NamedTuple):
 
 @dataclass
 class GuardState:
-    """What the guards remember from tick to tick.
+    """State of the guards from tick to tick: last prices, samples of five minutes, and books that refill.
 
     Attributes
     ----------
     price : ndarray of float64, shape (3, M)
-        Mark and index used last, and the one-minute EWMA of mid - index (``basis``); NaN if never.
+        Mark and index used last, and the one-minute EWMA of mid - index (``basis``), settle units; NaN if never.
     time : ndarray of int64, shape (3, M)
-        When each was last had; 0 if never. Holding a mark is not having one.
+        Time of the last update of each, nanoseconds; 0 if never. A mark that is carried forward is no update.
     sample : ndarray of int64, shape (2, M)
         The mark used last in thousandths of a tick, and its premium in units of 1e-12; -2**63 if none.
     runs : list
@@ -56,6 +56,18 @@ class GuardState:
         Books given last; only with a ``refill_half_life``.
     consumed_lots : ndarray of int64, shape (L,)
         Lots gone from each of their levels.
+
+    Notes
+    -----
+    The rules: docs/one_tick.md, "Samples" and "Refill".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.market.guards import GuardState
+    >>> GuardState.opening(rc.load_venue("backpack")).mark.tolist()
+    [nan, nan, nan, nan]
     """
 
     price: Float
@@ -67,7 +79,26 @@ class GuardState:
 
     @classmethod
     def opening(cls, venue: Venue) -> GuardState:
-        """Nothing seen yet."""
+        """Return the state before the first tick.
+
+        Parameters
+        ----------
+        venue : Venue
+            The rules.
+
+        Returns
+        -------
+        GuardState
+            Without prices, samples and levels.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardState
+        >>> GuardState.opening(rc.load_venue("backpack")).runs
+        []
+        """
         markets = len(venue.markets.symbol)
         return cls(
             np.full((3, markets), np.nan), np.zeros((3, markets), np.int64), np.full((2, markets), NO_SAMPLE), [],
@@ -105,7 +136,21 @@ class GuardState:
         return window
 
     def frames(self) -> dict[str, pd.DataFrame]:
-        """Tables of the run folder's state: markets (a row each, in order), samples, and books where these are kept."""
+        """Return the tables of the run folder's state.
+
+        Returns
+        -------
+        dict of str to DataFrame
+            markets (a row each, in order), samples, and books where these are kept; columns as of docs/run_folder.md.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardState
+        >>> {name: len(frame) for name, frame in GuardState.opening(rc.load_venue("backpack")).frames().items()}
+        {'markets': 4, 'samples': 0}
+        """
         market = np.arange(len(self.mark))
         seen = [np.flatnonzero(run.samples[0] != NO_SAMPLE) for run in self.runs]
         times = [len(rows) for rows in seen]
@@ -131,7 +176,33 @@ class GuardState:
 
     @classmethod
     def from_frames(cls, venue: Venue, frames: Mapping[str, pd.DataFrame]) -> GuardState:
-        """Read what `frames` gave; more columns may stand beside."""
+        """Read the tables of `frames`; they may have more columns.
+
+        Parameters
+        ----------
+        venue : Venue
+            The rules.
+        frames : mapping of str to DataFrame
+            Tables as of `frames`.
+
+        Returns
+        -------
+        GuardState
+            The state.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardState
+        >>> from riskcore.sample import small_run
+        >>> folder = tempfile.mkdtemp()
+        >>> small_run(folder)
+        >>> engine = rc.Engine.resume(folder)
+        >>> state = GuardState.from_frames(engine.venue, engine.guard_state.frames())
+        >>> state.mark.tolist()
+        [nan, nan, 194.0, nan]
+        """
         guard_state, markets = cls.opening(venue), frames["markets"]
         for name, (of, row) in _MARKET_COLUMNS.items():
             getattr(guard_state, of)[row] = markets[name].to_numpy()
