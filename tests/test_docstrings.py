@@ -6,8 +6,8 @@ import re
 import types
 
 PACKAGES = [
-    "adl_study", "audit", "io", "io.venues", "margin", "market", "market.guards", "record", "run", "run.report",
-    "sample", "venue",
+    "adl_study", "audit", "boundary", "io", "io.venues", "margin", "margin.screen", "market", "market.guards", "record",
+    "run", "run.report", "sample", "state", "venue",
 ]  # fmt: skip
 VENUES = ["backpack", "binance", "ccxt", "dydx", "hyperliquid"]
 FACES = ["riskcore", *(f"riskcore.{name}" for name in (*PACKAGES, *(f"io.venues.{venue}" for venue in VENUES)))]

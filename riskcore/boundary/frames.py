@@ -47,7 +47,27 @@ def is_frame(given: object) -> bool:
 
 
 def frame_as_html(table: pd.DataFrame, most: int | None = None) -> str:
-    """Return a table for a page, every text in it as text; of more than ``most`` rows the first, and how many."""
+    """Return a table for a page, every text in it escaped.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The table.
+    most : int, optional
+        Most rows to write: of a longer table the first rows are written, and the numbers of rows below them.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.boundary import frame_as_html
+    >>> "&lt;b&gt;" in frame_as_html(pd.DataFrame({"account": ["<b>", "bob"]}), 1)
+    True
+    """
     head = table if most is None else table.head(most)
     formatters = {name: lambda value: as_html(str(value)) for name in head.select_dtypes(["object", "str"])}
     found: str = head.to_html(index=False, border=0, escape=False, formatters=formatters)

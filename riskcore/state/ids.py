@@ -113,7 +113,27 @@ def likenesses(ids: npt.NDArray[np.object_]) -> tuple[Int, Int]:
 
 
 def nearest(given: object, ids: npt.NDArray[Any]) -> str:
-    """Say in a message which of the ids is perhaps meant by one that is not among them; nothing where none is near."""
+    """Return the end of a message that names the id perhaps meant by one that is not among the ids.
+
+    Parameters
+    ----------
+    given : object
+        The id that is not among them.
+    ids : ndarray
+        The ids.
+
+    Returns
+    -------
+    str
+        Empty where no id differs from it by its writing alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.state import nearest
+    >>> nearest("007", np.array([7, 8]))
+    ': is it 7, a whole number?'
+    """
     written = [str(known).encode(errors="replace").decode() for known in (*ids.tolist(), given)]
     texts = plain(pa.array(written, pa.large_string())).to_pylist()
     found = next((known for known, text in zip(ids.tolist(), texts, strict=False) if text == texts[-1]), None)

@@ -48,9 +48,10 @@ _UNHELD = OutputBuffer()._looked_at()[1]  # how many the look itself takes diffe
 
 @dataclass
 class SweepView:
-    """Accounts in groups of eight; within chunks of 4,096 those with as many positions and balances stand together.
+    """The columns that a sweep reads: accounts in groups of eight, in chunks of 4,096.
 
-    Among these the large ones do, whose margin functions take another branch.
+    Within a chunk accounts with as many positions and balances stand together, and among these the large ones, whose
+    margin functions take another branch.
 
     Attributes
     ----------
@@ -59,11 +60,23 @@ class SweepView:
     slot : ndarray of uint16, shape (8G,)
         Slot of an account in its chunk; an account stays in the chunk that its row is in.
     markets, assets : int
-        How many the venue has.
+        Numbers of the venue's markets and assets.
     edits : int
-        How often something was taken over.
+        Number of updates.
     output_buffer : OutputBuffer
         Room for the figures of a table.
+
+    Notes
+    -----
+    docs/decisions/0013-packed-sweep.md.
+
+    Examples
+    --------
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> view = accounts.sweep_view
+    >>> view.markets, view.edits, sorted(view.columns.account[:2].tolist())
+    (4, 1, [0, 1])
     """
 
     columns: SweepColumns
@@ -75,7 +88,28 @@ class SweepView:
 
     @classmethod
     def of(cls, state: AccountColumns, markets: int, assets: int) -> SweepView:
-        """Pack all accounts of a venue with so many markets and assets."""
+        """Pack all accounts of a venue.
+
+        Parameters
+        ----------
+        state : AccountColumns
+            The columns of the accounts.
+        markets, assets : int
+            Numbers of the venue's markets and assets.
+
+        Returns
+        -------
+        SweepView
+            The view.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> from riskcore.state import SweepView
+        >>> venue, accounts = two_accounts()
+        >>> SweepView.of(accounts.columns, 4, 2).differs(accounts.columns)
+        False
+        """
         count = len(state.account_cost)
         size = np.empty(count, np.uint16)
         pack.largest_costs(state, size)
@@ -86,16 +120,75 @@ class SweepView:
         return sweep_view
 
     def slots(self, accounts: Int) -> Int:
-        """Slots of some accounts."""
+        """Return slots of some accounts.
+
+        Parameters
+        ----------
+        accounts : ndarray of int64
+            Account rows.
+
+        Returns
+        -------
+        ndarray of int64
+            Positions in ``columns.account``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> view = accounts.sweep_view
+        >>> view.columns.account[view.slots(np.array([1, 0]))].tolist()
+        [1, 0]
+        """
         return accounts // CHUNK * CHUNK + self.slot[accounts]
 
     def refresh(self, state: AccountColumns, accounts: Int) -> None:
-        """Take over what changed of some accounts."""
+        """Read again some accounts whose columns have changed.
+
+        Parameters
+        ----------
+        state : AccountColumns
+            The columns of the accounts.
+        accounts : ndarray of int64
+            Account rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> state = accounts.copy()
+        >>> view = state.sweep_view
+        >>> state.columns.free[0] += 1
+        >>> before = view.differs(state.columns)
+        >>> view.refresh(state.columns, np.array([0]))
+        >>> before, view.differs(state.columns)
+        (True, False)
+        """
         self.edits += 1
         pack.pack_slots(self.slots(accounts), state, self.columns)
 
     def differs(self, state: AccountColumns) -> bool:
-        """Whether the view is not what packing the accounts anew gives."""
+        """Return whether the view is another than packing the accounts anew gives.
+
+        Parameters
+        ----------
+        state : AccountColumns
+            The columns of the accounts.
+
+        Returns
+        -------
+        bool
+            False of a view that is up to date.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.sweep_view.differs(accounts.columns)
+        False
+        """
         columns = self.columns
         fresh = SweepColumns._make(column.copy() for column in columns)
         pack.pack_slots(np.flatnonzero(columns.account < len(state.account_cost)), state, fresh)
@@ -103,7 +196,32 @@ class SweepView:
 
 
 def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> SweepColumns:
-    """Columns of some slots alone, one after another."""
+    """Return columns of some slots alone, one after another.
+
+    Parameters
+    ----------
+    columns : SweepColumns
+        Columns of all accounts or of some.
+    slots : ndarray of int64, shape (n,)
+        Slots.
+    markets, assets : int
+        Numbers of the venue's markets and assets.
+
+    Returns
+    -------
+    SweepColumns
+        Columns of n slots, filled up to a group of eight.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import copied
+    >>> venue, accounts = two_accounts()
+    >>> view = accounts.sweep_view
+    >>> copied(view.columns, view.slots(np.array([1])), 4, 2).account[:1].tolist()
+    [1]
+    """
     copies = [np.diff(offset)[slots // LANES] for offset in (columns.position_group, columns.balance_group)]
     filled = np.zeros(-len(slots) % LANES, np.uint32)
     positions, balances = (np.append(widths, filled) for widths in copies)
@@ -113,7 +231,27 @@ def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> Swee
 
 
 def joined(parts: Sequence[SweepColumns]) -> SweepColumns:
-    """Put the groups of several columns one behind the other."""
+    """Join the groups of several columns, one behind the other.
+
+    Parameters
+    ----------
+    parts : sequence of SweepColumns
+        At least one.
+
+    Returns
+    -------
+    SweepColumns
+        All groups.
+
+    Examples
+    --------
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import joined
+    >>> venue, accounts = two_accounts()
+    >>> columns = accounts.sweep_view.columns
+    >>> len(joined([columns, columns]).account) == 2 * len(columns.account)
+    True
+    """
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     for place, offset in enumerate(SweepColumns._fields):
         if offset.endswith("_group"):
@@ -123,7 +261,26 @@ def joined(parts: Sequence[SweepColumns]) -> SweepColumns:
 
 
 def chunk_count(columns: SweepColumns) -> int:
-    """Number of chunks."""
+    """Return the number of chunks.
+
+    Parameters
+    ----------
+    columns : SweepColumns
+        Columns of all accounts or of some.
+
+    Returns
+    -------
+    int
+        Chunks of 4,096 slots, the last one perhaps of fewer.
+
+    Examples
+    --------
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import chunk_count
+    >>> venue, accounts = two_accounts()
+    >>> chunk_count(accounts.sweep_view.columns)
+    1
+    """
     return -(-len(columns.account) // CHUNK)
 
 
