@@ -4,7 +4,9 @@ import importlib
 import inspect
 import re
 import types
+from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = [
     "adl_study", "audit", "boundary", "io", "io.venues", "margin", "margin.screen", "market", "market.guards", "record",
     "run", "run.report", "sample", "state", "venue",
@@ -112,6 +114,19 @@ def violations(value):
 def test_public_docstrings():
     wrong = [f"{path} {what}" for path, value in sorted(public().items()) for what in violations(value)]
     assert not wrong, f"{len(wrong)} violations:\n" + "\n".join(wrong)
+
+
+def test_documents_that_the_code_names_are_there():
+    rules = set(re.findall(r"^#+ (.*)", (ROOT / "docs/one_tick.md").read_text(), re.MULTILINE))
+    missing = []
+    for path in sorted((ROOT / "riskcore").rglob("*.py")):
+        text = path.read_text()
+        missing += [(path.name, page) for page in re.findall(r"docs/[\w/-]+\.md", text) if not (ROOT / page).is_file()]
+        named = re.findall(r'docs/one_tick\.md,((?:(?: and)?\s+"[^"]+"[,;.]?)+)', text)
+        missing += [
+            (path.name, rule) for names in named for rule in re.findall(r'"([^"]+)"', names) if rule not in rules
+        ]
+    assert not missing
 
 
 def test_the_check_finds_what_is_missing():
