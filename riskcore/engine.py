@@ -42,7 +42,7 @@ _MOST_HELD = 256 << 20  # bytes of ticks in memory
 
 @dataclass(frozen=True, repr=False)
 class StepResult:
-    """What one tick did.
+    """The result of one tick.
 
     Attributes
     ----------
@@ -56,11 +56,29 @@ class StepResult:
         The margin of every account before anything was done; only of a step that was asked for it.
     rows : ndarray of `riskcore.record.ROW`
         This tick's part of the journal, whole numbers.
+    venue : Venue
+        The venue of the engine.
+    accounts : Accounts
+        The engine's accounts, which go on with it.
 
     Notes
     -----
     ``events`` and ``fills`` are tables in natural units; ``raw_events`` has the whole numbers of ``rows`` with ids and
-    symbols.
+    symbols. The events: docs/one_tick.md, "The journal".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> engine = rc.Engine(accounts, venue)
+    >>> book = {"bids": [(193.99, 1_000.0)], "asks": [(194.0, 1_000.0)]}
+    >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {market: 194.0}, {market: book}))
+    >>> result
+    StepResult(tick 0 at 2025-10-10 21:00:00+00:00: 1 liquidated, 2 events, order book 1,000.99)
+    >>> result.events[["account", "event", "reason", "quantity"]].to_dict("records")[1]
+    {'account': 1, 'event': 'book', 'reason': 'full', 'quantity': -5.16}
     """
 
     tick: int
@@ -84,7 +102,7 @@ class StepResult:
 
     @property
     def events(self) -> pd.DataFrame:
-        """What happened, in order: a row per event, with the user's account ids and symbols.
+        """Events in order: a row per event, with the user's account ids and symbols.
 
         First the columns in natural units (`riskcore.record.natural_frame`): time, tick, account, event, reason,
         counterparty, market, asset, quantity, requested_quantity, price, amount, lent_amount, cash_amount, fee_amount,
@@ -112,22 +130,48 @@ class StepResult:
 class Engine:
     """Runs the liquidation waterfall over ticks.
 
-    An engine owns its state: nobody puts another one in its place, and a copy of it, also by pickle, goes on by itself.
+    An engine owns its state: nobody can exchange it, and a copy of an engine, also by pickle, goes on by itself.
 
     Parameters
     ----------
-    accounts
+    accounts : Accounts
         The starting state; the engine works on a copy.
-    venue
+    venue : Venue
         The rules.
-    seed
-        Of the draws: which legs act in a round, and a random order of accounts. They depend on it, the tick and the
-        account's own id alone.
-    check_screen
-        Look at every account at every tick and hold the screen to it: slow, to be sure.
-    record
-        Keep every tick for `save`. What is kept goes to the run folder when it comes to 256 MiB; an engine that has no
-        folder yet warns then, once. Without it nothing is kept, and nothing can be saved.
+    seed : int
+        Of the draws, 64 bits: which legs act in a round, and a random order of accounts. They depend on the seed, the
+        tick and the account's id alone.
+    check_screen : bool
+        Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
+    record : bool
+        Keep every tick for `save`. The ticks kept are written to the run folder when they come to 256 MiB; an engine
+        that has no folder yet warns then, once. Without it nothing is kept, and nothing can be saved.
+
+    Raises
+    ------
+    RiskDataError
+        The accounts were read with a venue of other units, the venue's ADL policy is not registered, or the seed is no
+        whole number of 64 bits.
+
+    Notes
+    -----
+    The rules of a tick: docs/one_tick.md.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import riskcore as rc
+    >>> venue = rc.load_venue("backpack").replace(policy={"slice_probability": 1, "fund": 1_000})
+    >>> market = "SOL_USDC_PERP"
+    >>> positions = pd.DataFrame({"account": [1], "market": [market], "quantity": [10.0], "entry_price": [200.0]})
+    >>> balances = pd.DataFrame({"account": [1], "asset": ["USDC"], "quantity": [80.0]})
+    >>> engine = rc.Engine(rc.Accounts.from_frames(venue, positions, balances), venue)
+    >>> book = {"bids": [(193.99, 1_000.0)], "asks": [(194.0, 1_000.0)]}
+    >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {market: 194.0}, {market: book}))
+    >>> result.fills[["account", "side", "quantity", "stage"]].to_dict("records")
+    [{'account': 1, 'side': 'sell', 'quantity': 5.16, 'stage': 'order book'}]
+    >>> engine
+    Engine(1 account, 1 tick, last at 2025-10-10 21:00:00+00:00, fund 1,010.01 USDC)
     """
 
     def __init__(
@@ -162,7 +206,7 @@ class Engine:
 
     @property
     def accounts(self) -> Accounts:
-        """The state as it is now, to look at."""
+        """The state as it is now, for reading; positions in lots, money in quanta."""
         return self._accounts
 
     @property
@@ -177,12 +221,12 @@ class Engine:
 
     @property
     def ledger(self) -> Ledger:
-        """Makers, fund and shortfall as they are now."""
+        """Makers, fund and shortfall as they are now, in lots and quanta."""
         return self._ledger
 
     @property
     def guard_state(self) -> GuardState:
-        """What the guards remember of the prints so far."""
+        """Prices, books and samples of the ticks so far that the guards use at the next one."""
         return self._guard_state
 
     @property
@@ -218,27 +262,49 @@ class Engine:
         self._look()
 
     def step(self, tick: Tick, *, whole_table: bool = False) -> StepResult:
-        """Guard the prints, accrue what is due, liquidate the accounts at a margin ratio of 1 or more.
+        """Guard the price updates, accrue what is due, liquidate the accounts at a margin ratio of 1 or more.
 
-        Who these are is found without looking at everybody at every tick (`riskcore.Screen`).
+        The screen finds these accounts without computing every account at every tick (`riskcore.Screen`).
 
         Parameters
         ----------
-        tick
-            What the market shows.
-        whole_table
+        tick : Tick
+            The market.
+        whole_table : bool
             Whether the result is to have the margin of every account: a sweep of all.
+
+        Returns
+        -------
+        StepResult
+            The accounts selected, their margins, and the events of the tick.
 
         Raises
         ------
         RiskDataError
             The tick is not later than the one before, or later by more than the policy's ``largest_gap``, a price is
-            missing, a book is wrong, or what the accounts hold is worth more than whole numbers say; nothing has
-            changed.
+            missing, a book is wrong, or the accounts' positions and balances are past the range of whole numbers;
+            nothing has changed.
         OSError
-            What is recorded cannot be written to the run folder; nothing has changed.
+            The recorded ticks cannot be written to the run folder; nothing has changed.
         RuntimeError
             An earlier tick failed half-way, in a user's own ADL policy say: the state is of no tick.
+
+        Notes
+        -----
+        The rules: docs/one_tick.md, from "Guards" to "6 Close out: shortfall".
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> engine = rc.Engine(accounts, venue)
+        >>> for time, mark in (("2025-10-10T21:00Z", 195.0), ("2025-10-10T21:01Z", 194.5)):
+        ...     result = engine.step(rc.Tick(time, {market: mark}), whole_table=True)
+        ...     print(result.tick, result.selected.tolist(), result.table.net_equity.tolist())
+        0 [] [30.0, 425.0]
+        1 [0] [25.0, 427.5]
         """
         self._must_be_whole()
         if not isinstance(tick, Tick):
@@ -306,15 +372,15 @@ class Engine:
     def save(
         self, path: str | Path, *, complete: bool = True, inputs: Mapping[str, Mapping[str, str]] | None = None
     ) -> None:
-        """Write the run folder, or what has happened since the last save of this run.
+        """Write the run folder, or the ticks since the last save of this run.
 
         Parameters
         ----------
-        path
+        path : str or Path
             A new folder, or the one that this engine was saved to or resumed from.
-        complete
+        complete : bool
             False while the run goes on.
-        inputs
+        inputs : mapping of str to mapping, optional
             Path and sha256 of the tables that the ticks came from, for the record.
 
         Raises
@@ -322,8 +388,28 @@ class Engine:
         RiskDataError
             The folder holds something else, another process writes it, the run in it has gone on without this engine,
             or nothing was recorded.
+        ValueError
+            The run is kept in another folder already.
         OSError
-            A file cannot be written. What was saved before still counts, and a later save makes up for this one.
+            A file cannot be written. The ticks that were saved before still count, and a later save writes the others.
+
+        Notes
+        -----
+        The files: docs/run_folder.md.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> engine = rc.Engine(accounts, venue)
+        >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {market: 195.0}))
+        >>> folder = tempfile.mkdtemp()
+        >>> engine.save(folder)
+        >>> rc.read_run(folder).ticks
+        1
         """
         self._must_be_whole()
         if not self._record:
@@ -373,12 +459,34 @@ class Engine:
     def resume(cls, path: str | Path, *, check_screen: bool = False, record: bool = True) -> Engine:
         """Return an engine that goes on where the run folder ends.
 
-        A run that another process is writing can be looked at so; only `save` needs to be its one writer.
+        A run that another process is writing can be read in this way; only `save` needs to be its one writer.
+
+        Parameters
+        ----------
+        path : str or Path
+            A run folder.
+        check_screen, record : bool
+            As of `Engine`.
+
+        Returns
+        -------
+        Engine
+            The engine after the last tick of the folder.
 
         Raises
         ------
         RiskDataError
             The folder holds no run, or one that is damaged.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import riskcore as rc
+        >>> from riskcore.sample import small_run
+        >>> folder = tempfile.mkdtemp()
+        >>> small_run(folder)
+        >>> rc.Engine.resume(folder)
+        Engine(2 accounts, 2 ticks, last at 2025-10-10 21:01:00+00:00, fund 1,010.01 USDC)
         """
         saved = reader.read_state(Path(path))
         engine = cls(saved.accounts, saved.venue, saved.seed, check_screen=check_screen, record=record)

@@ -289,6 +289,20 @@ def test_text_ids_come_back(tmp_path):
     np.testing.assert_array_equal(kept.accounts.leverage_limit, accounts.leverage_limit)
 
 
+def test_marks_without_an_index_come_back(tmp_path):
+    venue, accounts, ticks = small_run.read(small_run.tables())
+    engine, kept = Engine(accounts, venue), []
+    for number in range(2):
+        tick = replace(ticks.tick(number), indexes=None)
+        engine.step(tick)
+        engine.save(tmp_path, complete=False)
+        kept.append(Engine.resume(tmp_path))
+    kept[0].step(tick)
+    for resumed in kept:
+        np.testing.assert_array_equal(resumed.guard_state.sample, engine.guard_state.sample)
+        np.testing.assert_array_equal(resumed.guard_state.total, engine.guard_state.total)
+
+
 @pytest.mark.parametrize("taken", [copy.deepcopy, lambda engine: pickle.loads(pickle.dumps(engine))])
 def test_a_copy_of_an_engine_goes_on_like_it(crash, taken):
     venue, accounts, ticks = crash

@@ -21,28 +21,40 @@ _WITH_NOTIONAL = ("size", "binance")
 
 
 def order_agreement(queue: pd.DataFrame, *, unit: str = "ns") -> pd.DataFrame:
-    """Rank correlation between the order that a venue closed positions in and that of each policy.
+    """Compute the rank correlation between the order that a venue closed positions in and that of each policy.
 
     Parameters
     ----------
-    queue
+    queue : DataFrame
         Rows in the order that the venue took, or with their ``sequence``: time, account, side (long or short, of the
         position that was closed), pnl_pct (of the entry value, in percent), leverage (of the account, taken to have
-        this position alone), and optionally market, notional (at the mark).
-    unit
-        Of times that are whole numbers since the epoch: "ns", "us", "ms" or "s".
+        this position alone), and optionally market, notional (at the mark, settle units).
+    unit : {"ns", "us", "ms", "s"}
+        Of times that are whole numbers since the epoch.
 
     Returns
     -------
-    DataFrame, the best first: policy, spearman (mean over the bursts by their rows), worst and best (of a burst),
-    bursts, rows. Beside the policies that these columns suffice for stands the factor ``pnl_pct`` by itself.
-    A burst is the rows of a time, a market and a side, at least three; one in which all scores are equal counts as 0.
+    DataFrame
+        The best first: policy, spearman (mean over the bursts by their rows), worst and best (of a burst), bursts,
+        rows.
+        Beside the policies that these columns suffice for stands the factor ``pnl_pct`` by itself.
+        A burst is the rows of a time, a market and a side, at least three; one in which all scores are equal counts
+        as 0.
 
     Raises
     ------
     RiskDataError
         The table breaks a rule, a loss or profit takes the value of a position to 0 or below, or there is no burst of
         three rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.adl_study import order_agreement
+    >>> queue = pd.DataFrame({"account": [1, 2, 3], "pnl_pct": [10.0, 20.0, 1.0], "leverage": [9.0, 5.0, 2.0]})
+    >>> table = order_agreement(queue.assign(time="2025-10-10T21:00Z", side="long"))
+    >>> table.loc[table["policy"].isin(["leverage", "pnl_pct"]), ["policy", "spearman"]].round(6).to_dict("records")
+    [{'policy': 'leverage', 'spearman': 1.0}, {'policy': 'pnl_pct', 'spearman': 0.5}]
     """
     queue = checked("queue", queue, unit=unit)
     none_left = np.flatnonzero(_over_entry(queue) <= 0)

@@ -31,11 +31,19 @@ class Study:
     waves : DataFrame
         A row per policy and wave.
     path : DataFrame
-        A row per policy and tick: time, closed so far at the first marks, what the largest winners have kept.
+        A row per policy and tick: time, closed (notional so far at the first marks, settle units), and the part of
+        their profit that the largest winners have kept.
     positions : DataFrame
         A row per policy and position: whole quanta closed and taken. They add up exactly.
     split : DataFrame or None
         Of a run: a row per policy and stage (order book, backstop, ADL), as of `riskcore.run.report.waterfall_split`.
+
+    Examples
+    --------
+    >>> from riskcore.adl_study import generated_event, study
+    >>> result = study(*generated_event(20), ["pnl_leverage", "pro_rata"])
+    >>> result.total["policy"].tolist(), bool((result.total["closed"] <= result.total["requested"]).all())
+    (['pnl_leverage', 'pro_rata'], True)
     """
 
     total: pd.DataFrame
@@ -45,12 +53,24 @@ class Study:
     split: pd.DataFrame | None = None
 
     def picture(self) -> Figure:
-        """Draw the policies side by side: a plotly figure.
+        """Draw the policies side by side.
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+            The picture.
 
         Raises
         ------
         RiskDataError
             plotly is not installed.
+
+        Examples
+        --------
+        >>> from riskcore.adl_study import generated_event, study
+        >>> figure = study(*generated_event(20), ["pnl_leverage", "pro_rata"]).picture()
+        >>> len(figure.data) > 0
+        True
         """
         from .picture import picture  # plotly is an extra
 
@@ -59,10 +79,25 @@ class Study:
     def write_html(self, path: str | Path) -> None:
         """Write the picture as one file that needs nothing else; it appears whole or not at all.
 
+        Parameters
+        ----------
+        path : str or Path
+            The file to write, or to replace; its name ends in .html.
+
         Raises
         ------
         RiskDataError
             plotly is not installed, or the file cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from riskcore.adl_study import generated_event, study
+        >>> path = Path(tempfile.mkdtemp()) / "study.html"
+        >>> study(*generated_event(20), ["pnl_leverage", "pro_rata"]).write_html(path)
+        >>> path.exists()
+        True
         """
         write_text(self.picture().to_html(include_plotlyjs=True), path, ".html")
 

@@ -33,19 +33,34 @@ def study_run(
 
     Parameters
     ----------
-    path
+    path : str or Path
         A run folder.
-    policies
+    policies : sequence of str, optional
         Names of `riskcore.venue.POLICIES`; all of them by default.
-    wave_gap
+    wave_gap : str or float
         A longer pause between two ticks with deleveraging begins a new wave: text like "5s", or seconds.
-    progress
+    progress : callable, optional
         Called with the number of ticks done, of all policies, and their total.
+
+    Returns
+    -------
+    Study
+        Figures of each policy.
 
     Raises
     ------
     RiskDataError
         The folder holds no run, or there is no such policy.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.adl_study import study_run
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> study_run(folder, ["pnl_leverage", "pro_rata"]).total[["policy", "closed"]].to_dict("records")
+    [{'policy': 'pnl_leverage', 'closed': 0.0}, {'policy': 'pro_rata', 'closed': 0.0}]
     """
     path, named, gap = Path(path), chosen(policies), gap_of(wave_gap)
     run = reader.opened(path)

@@ -11,10 +11,24 @@ def generated_event(count: int = 2_000, *, seed: int = 0, share: float = 0.4) ->
 
     Parameters
     ----------
-    count
+    count : int
         Number of winners, each with one short position.
-    share
-        Requested together, of the winners' notional.
+    seed : int
+        Seed of the draws, >= 0.
+    share : float
+        Notional requested together, a fraction of the winners' notional.
+
+    Returns
+    -------
+    winners, requests : DataFrame
+        Columns as of `study`.
+
+    Examples
+    --------
+    >>> from riskcore.adl_study import generated_event
+    >>> winners, requests = generated_event(20)
+    >>> len(winners), list(requests.columns)
+    (20, ['time', 'notional', 'deficit', 'mark'])
     """
     rng = np.random.default_rng(seed)
     notional = np.minimum(np.exp(rng.normal(6.5, 2.0, count)) + 10, 3e7)

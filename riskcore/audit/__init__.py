@@ -54,14 +54,26 @@ RULES = {
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What the audit found.
+    """The result of an audit.
 
     Attributes
     ----------
     checks : DataFrame
-        rule, checked (how many things), breaches (how many of them broke it).
+        rule, checked (number of things checked), breaches (number of those that broke the rule).
     breaches : DataFrame
-        rule, tick, row (of the journal, -1 if none), account (the user's id, None if none), what; the first 1000.
+        rule, tick, row (of the journal, -1 if none), account (the user's id, None if none), what (in words); the first
+        1000.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.audit import audit
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> report = audit(folder)
+    >>> report.ok, len(report.checks), len(report.breaches)
+    (True, 17, 0)
     """
 
     checks: pd.DataFrame
@@ -84,22 +96,37 @@ def audit(
 
     Parameters
     ----------
-    path
+    path : str or Path
         The folder.
-    sample
+    sample : float, optional
         Fraction, from 0 to 1, of the ticks without journal rows in which the selection is computed again; None: all.
-    adl_policies
+    adl_policies : mapping of str to tuple of callable and bool, optional
         ADL policies beside those of the page, by name: a function and whether positions are shared out by its weights
         (or go by its scores, the highest first). It is given the counterparties of a market and side as they were at
         the tick's sweep: arrays `lots` (above 0) and, in settle units, `value`, `entry`, `requirement` (of the
         position), `equity`, `exposure`, `maintenance` and `profit` (of the account).
-    progress
+    progress : callable, optional
         Called with the ticks done and all of them.
+
+    Returns
+    -------
+    AuditReport
+        Checks and breaches of each rule.
 
     Raises
     ------
     RunError
         The folder holds no run, or a file is missing or cannot be read or used, or a policy of the page is given again.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.audit import audit
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> audit(folder).ok
+    True
     """
     out, progress = Findings(), progress or (lambda done, ticks: None)
     # an altered figure may make a square root or a quotient meaningless: then the checks fail, not the arithmetic

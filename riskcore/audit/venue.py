@@ -18,7 +18,17 @@ Bounds = tuple[Fraction | None, Fraction | None]
 
 
 class RunError(ValueError):
-    """The folder holds no run that can be audited."""
+    """The folder holds no run that can be audited.
+
+    Examples
+    --------
+    >>> from riskcore.audit import RunError, audit
+    >>> try:
+    ...     audit("no_such_folder")
+    ... except RunError as error:
+    ...     print(error)
+    no_such_folder/run.json: cannot be read: No such file or directory
+    """
 
 
 def exact(value: object) -> Fraction:

@@ -47,7 +47,27 @@ def is_frame(value: object) -> bool:
 
 
 def frame_as_html(table: pd.DataFrame, max_rows: int | None = None) -> str:
-    """Return a table as HTML, its text escaped; of more than ``max_rows`` rows the first, and the counts."""
+    """Return a table for a page, every text in it escaped.
+
+    Parameters
+    ----------
+    table : DataFrame
+        The table.
+    max_rows : int, optional
+        Most rows to write: of a longer table the first rows are written, and the numbers of rows below them.
+
+    Returns
+    -------
+    str
+        HTML.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.boundary import frame_as_html
+    >>> "&lt;b&gt;" in frame_as_html(pd.DataFrame({"account": ["<b>", "bob"]}), 1)
+    True
+    """
     head = table if max_rows is None else table.head(max_rows)
     formatters = {name: lambda value: as_html(str(value)) for name in head.select_dtypes(["object", "str"])}
     page: str = head.to_html(index=False, border=0, escape=False, formatters=formatters)

@@ -21,7 +21,19 @@ _SURROGATE = "must hold text without a lone surrogate, which UTF-8 cannot encode
 
 
 class Row(msgspec.Struct):
-    """Part of a reply; every decimal in it is finite and of a size that arithmetic holds."""
+    """Part of a reply; every decimal in it is finite and 0 or of a size from 1e-30 to 1e30.
+
+    Examples
+    --------
+    >>> from decimal import Decimal
+    >>> from riskcore.boundary import Row
+    >>> class Level(Row):
+    ...     price: Decimal
+    >>> Level(Decimal("NaN"))
+    Traceback (most recent call last):
+        ...
+    ValueError: `price` must be 0 or a number from 1e-30 to 1e30, not NaN
+    """
 
     def __post_init__(self) -> None:
         for name, sent in zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True):

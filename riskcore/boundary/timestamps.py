@@ -146,5 +146,22 @@ def _times_if_given(table: str, values: pd.Series[Any], column: str, unit: str, 
 
 
 def moment(nanoseconds: int) -> str:
-    """Text of a time, for messages."""
+    """Return the text of a time, for messages.
+
+    Parameters
+    ----------
+    nanoseconds : int
+        Nanoseconds since the epoch.
+
+    Returns
+    -------
+    str
+        Date, time and offset, UTC.
+
+    Examples
+    --------
+    >>> from riskcore.boundary import moment
+    >>> moment(1_760_130_000_000_000_000)
+    '2025-10-10 21:00:00+00:00'
+    """
     return str(pd.Timestamp(nanoseconds, tz="UTC"))

@@ -60,23 +60,53 @@ def whole(table: str, column: str, values: Float, unit: Numbers, rule: str) -> I
 
 
 def exact(value: float) -> Fraction:
-    """The shortest decimal that reads back as this float: what the user wrote."""
+    """Return the shortest decimal that reads back as a float: the one that the user wrote.
+
+    Parameters
+    ----------
+    value : float
+        Finite.
+
+    Returns
+    -------
+    Fraction
+        Its decimal, exactly.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Decimals and whole units".
+
+    Examples
+    --------
+    >>> from riskcore.boundary import exact
+    >>> exact(0.1)
+    Fraction(1, 10)
+    """
     return Fraction(repr(float(value)))
 
 
 def natural(amounts: Whole, unit: Sequence[Fraction], kind: Whole) -> Float:
-    """Amounts of whole units as float64, so that they print as the user wrote them.
+    """Return amounts of whole units as float64, so that they print as the user wrote them.
 
     Parameters
     ----------
     amounts : ndarray of int64, shape (N,)
-    unit
+        Numbers of units.
+    unit : sequence of Fraction
         Size of a unit, exact, by kind.
     kind : ndarray of int, shape (N,)
         Kind of each amount.
 
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+        Amounts.
+
     Examples
     --------
+    >>> from fractions import Fraction
+    >>> import numpy as np
+    >>> from riskcore.boundary import natural
     >>> natural(np.array([3, -7]), [Fraction(1, 10), Fraction(5)], np.array([0, 1]))
     array([  0.3, -35. ])
     """

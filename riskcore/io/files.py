@@ -44,24 +44,39 @@ _NEVER = -(2**62)
 
 
 def read_table(path: str | Path, table: str, accounts: Accounts | None = None) -> pd.DataFrame:
-    """Read a table from a file, Parquet by its suffix, else CSV.
+    r"""Read a table from a file, Parquet by its suffix, else CSV.
 
     Times are left as the file has them: the unit of whole numbers is told to the function that takes the table.
     In a CSV file the quote that `write_table` puts before a text is taken away.
 
     Parameters
     ----------
-    path
+    path : str or Path
         The file.
-    table
+    table : str
         Name of the table in messages.
-    accounts
+    accounts : Accounts, optional
         The accounts that the table is about: where their ids are text, so are those of a CSV file.
+
+    Returns
+    -------
+    DataFrame
+        The table.
 
     Raises
     ------
     RiskDataError
         The file cannot be read, is not what its suffix says, or has no rows.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from riskcore.io import read_table
+    >>> path = Path(tempfile.mkdtemp()) / "balances.csv"
+    >>> count = path.write_text("account,asset,quantity\n7,USDC,150.5\n")
+    >>> read_table(path, "balances").to_dict("records")
+    [{'account': 7, 'asset': 'USDC', 'quantity': 150.5}]
     """
     frame = _read(path, table)
     if accounts is not None and accounts.ids.dtype != np.int64:
@@ -78,15 +93,44 @@ def read_accounts(
     orders: str | Path | None = None,
     settings: str | Path | None = None,
 ) -> Accounts:
-    """Read accounts from files of the tables that `Accounts.from_frames` takes, Parquet by the suffix, else CSV.
+    r"""Read accounts from files of the tables that `Accounts.from_frames` takes, Parquet by the suffix, else CSV.
 
     Faster and in less memory than `read_table` and `Accounts.from_frames` are together: of the names in a Parquet file
     each is read once, and no table is kept for longer than it is needed.
+
+    Parameters
+    ----------
+    venue : Venue
+        The venue whose markets and assets the tables name.
+    positions, balances : str or Path
+        Files of the tables; columns as of `Accounts.from_frames`.
+    orders, settings : str or Path, optional
+        Files of the tables; columns as of `Accounts.from_frames`.
+
+    Returns
+    -------
+    Accounts
+        The accounts.
 
     Raises
     ------
     RiskDataError
         A file cannot be read, or a table breaks a rule.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.io import read_accounts
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> count = (folder / "positions.csv").write_text(
+    ...     "account,market,quantity,entry_price\n7,SOL_USDC_PERP,12.5,180.25\n"
+    ... )
+    >>> count = (folder / "balances.csv").write_text("account,asset,quantity\n7,USDC,150\n")
+    >>> read_accounts(rc.load_venue("backpack"), folder / "positions.csv", folder / "balances.csv")
+    Accounts(1 account, 1 position, 0 open orders, 150.00 USDC in balances)
     """
     paths = {"positions": positions, "balances": balances, "orders": orders, "settings": settings}
     frames = {n: _read(p, n, read_dictionary=["market", "asset"]) for n, p in paths.items() if p is not None}
@@ -175,6 +219,29 @@ def write_table(frame: pd.DataFrame, path: str | Path) -> None:
 
     In a CSV file a text that begins with =, +, -, @, a tab or a carriage return gets a single quote in front, so that
     no spreadsheet runs it as a formula; `read_table` takes it away. Numbers stay as they are.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The table; its index is not written.
+    path : str or Path
+        The file to write, or to replace.
+
+    Raises
+    ------
+    RiskDataError
+        As of `output_file`, or the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from riskcore.io import write_table
+    >>> path = Path(tempfile.mkdtemp()) / "balances.csv"
+    >>> write_table(pd.DataFrame({"account": ["=A1", "bob"], "quantity": [-1.5, 2.0]}), path)
+    >>> path.read_text().splitlines()
+    ['account,quantity', "'=A1,-1.5", 'bob,2.0']
     """
 
     def fill(file: BinaryIO) -> None:
@@ -219,10 +286,29 @@ def _changed(frame: pd.DataFrame, pattern: str, change: Callable[[str], str]) ->
 def write_text(text: str, path: str | Path, *suffixes: str) -> None:
     """Write a text file, under a name with one of the suffixes if any are given; it appears whole or not at all.
 
+    Parameters
+    ----------
+    text : str
+        The text.
+    path : str or Path
+        The file to write, or to replace.
+    *suffixes : str
+        Suffixes that the name may have, with their dots; any if there are none.
+
     Raises
     ------
     RiskDataError
         As of `output_file`, or the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from riskcore.io import write_text
+    >>> path = Path(tempfile.mkdtemp()) / "page.html"
+    >>> write_text("<p>Done</p>", path, ".html")
+    >>> path.read_text()
+    '<p>Done</p>'
     """
 
     def fill(file: BinaryIO) -> None:
@@ -240,16 +326,31 @@ def output_file(path: str | Path, suffixes: Sequence[str] = (), inputs: Iterable
 
     Parameters
     ----------
-    suffixes
-        Those that can be written; anything if there are none.
-    inputs
-        What the file must not be, also by another name.
+    path : str or Path
+        The path.
+    suffixes : sequence of str
+        Suffixes that can be written, with their dots; any if there are none.
+    inputs : iterable of str, Path or None
+        Files that the output must not be, also by another name.
+
+    Returns
+    -------
+    Path
+        The file; it need not exist.
 
     Raises
     ------
     RiskDataError
-        The name has another suffix, something is there that is not a regular file, or the file is an input or part of
-        a run folder.
+        The name has another suffix, the path names something that is not a regular file, or the file is an input or
+        part of a run folder.
+
+    Examples
+    --------
+    >>> from riskcore.io import TABLES, output_file
+    >>> output_file("margins.txt", TABLES)
+    Traceback (most recent call last):
+        ...
+    riskcore.boundary.errors.RiskDataError: out, value 'margins.txt': must end in .parquet or .csv
     """
     path = Path(path)
     target = Path(os.path.realpath(path))
@@ -298,23 +399,45 @@ def read_ticks(
 
     Parameters
     ----------
-    marks
+    venue : Venue
+        The venue whose markets and assets the tables name.
+    accounts : Accounts
+        The state at the first tick.
+    marks : DataFrame
         time, market, mark_price, and optionally index_price, open_interest (quantity), funding_rate (of the funding due
-        at that time), last_price (of the last trade). A held market must have a mark, or what one follows from (an
-        index, a last price, a book of two sides), at the first time; later a mark that is missing may be held.
-    books
+        at that time), last_price (of the last trade); prices in settle units. A market with positions or orders must
+        have a mark, or a price that a mark follows from (an index, a last price, a book of two sides), at the first
+        time; later the mark before may be carried forward for the policy's ``stale_after``.
+    books : DataFrame, optional
         time, market, side, level, price, quantity, and optionally book_time; times of ``marks``. Spot markets of
         collateral assets may have a book as well.
-    asset_prices
+    asset_prices : DataFrame, optional
         time, asset, price; times of ``marks``.
-    unit
-        Of times that are whole numbers since the epoch: "ns", "us", "ms" or "s".
+    unit : {"ns", "us", "ms", "s"}
+        Of times that are whole numbers since the epoch.
+
+    Returns
+    -------
+    TickTable
+        The ticks, in time order.
 
     Raises
     ------
     RiskDataError
-        A table breaks a rule, a time is outside the years 2000 to 2200 or unknown to ``marks``, or something held
-        cannot have a price at some time.
+        A table breaks a rule, a time is outside the years 2000 to 2200 or unknown to ``marks``, or a position or
+        balance cannot have a price at some time.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.io import read_ticks
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> time = ["2025-10-10T21:00Z", "2025-10-10T21:01Z"]
+    >>> marks = pd.DataFrame({"time": time, "market": market, "mark_price": [195.0, 194.0]})
+    >>> len(read_ticks(venue, accounts, marks))
+    2
     """
     must_fit(accounts, venue)
     marks = schemas.checked("marks", marks, unit=unit)

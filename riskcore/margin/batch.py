@@ -49,7 +49,24 @@ _NONE = np.empty(0, np.int64)
 
 @dataclass(frozen=True)
 class MarginTables:
-    """Margin tables of several price rows, in their order."""
+    """Margin tables of several price rows, in their order; iterating gives one after another.
+
+    Attributes
+    ----------
+    rows : tuple of MarginTable
+        A table per price row; its ``time`` is the row's label.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> path = pd.DataFrame({market: [200.0, 195.0, 190.0]}, index=["20:00", "21:00", "22:00"])
+    >>> [(table.time, int(table.liquidatable.sum())) for table in rc.sweep(accounts, venue, path)]
+    [('20:00', 0), ('21:00', 0), ('22:00', 1)]
+    """
 
     rows: tuple[MarginTable, ...]
 
@@ -60,7 +77,25 @@ class MarginTables:
         return len(self.rows)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one table with the column time in front."""
+        """Return one table with the column time in front.
+
+        Returns
+        -------
+        DataFrame
+            time (label of the price row) and the columns of `MarginTable.to_frame`; a row per price row and account.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> path = pd.DataFrame({market: [200.0, 195.0]}, index=["20:00", "21:00"])
+        >>> frame = rc.sweep(accounts, venue, path).to_frame()
+        >>> frame.loc[frame["account"] == 1, "net_equity"].tolist()
+        [80.0, 30.0]
+        """
         return joined(self.rows)
 
 
@@ -68,12 +103,27 @@ class MarginTables:
 class Selections:
     """Accounts at a maintenance margin ratio of 1 or more at each of several price rows, in their order.
 
+    Iterating gives a `Selection` per price row.
+
     Attributes
     ----------
     row : tuple of ndarray of int64
         Account rows of each price row, ascending.
     accounts : Accounts
+        The accounts that the rows are rows of.
     prices : PriceTable
+        The prices, T rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> path = pd.DataFrame({market: [200.0, 195.0, 190.0]}, index=["20:00", "21:00", "22:00"])
+    >>> [(selection.time, selection.account.tolist()) for selection in rc.select(accounts, venue, path)]
+    [('20:00', []), ('21:00', []), ('22:00', [1])]
     """
 
     row: tuple[Int, ...]
@@ -88,12 +138,51 @@ class Selections:
         return len(self.row)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the margin of these accounts as of `MarginTables.to_frame`, computed when this is asked."""
+        """Return the margin of these accounts; it is computed by this call.
+
+        Returns
+        -------
+        DataFrame
+            As of `MarginTables.to_frame`, with the rows of the selected accounts only.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> path = pd.DataFrame({market: [195.0, 190.0]}, index=["21:00", "22:00"])
+        >>> rc.select(accounts, venue, path).to_frame()[["time", "account", "net_equity"]].to_dict("records")
+        [{'time': '22:00', 'account': 1, 'net_equity': -20.0}]
+        """
         return joined([each.table() for each in self])
 
 
 def joined(tables: tuple[MarginTable, ...] | list[MarginTable]) -> pd.DataFrame:
-    """One frame of one table or more, with the column time in front."""
+    """Join one margin table or more in one frame, with the column time in front.
+
+    Parameters
+    ----------
+    tables : sequence of MarginTable
+        At least one table.
+
+    Returns
+    -------
+    DataFrame
+        time (label of the price row) and the columns of `MarginTable.to_frame`.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.margin import joined
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> tables = [rc.sweep(accounts, venue, {market: mark}) for mark in (200.0, 195.0)]
+    >>> joined(tables)["net_equity"].tolist()
+    [80.0, 400.0, 30.0, 425.0]
+    """
     time = pd.Index([table.time for table in tables]).repeat([len(table.account) for table in tables])
     return pd.DataFrame({"time": time} | {n: np.concatenate([getattr(t, n) for t in tables]) for n in COLUMNS})
 
@@ -136,32 +225,55 @@ def sweep(
     threads: int | None = None,
     out: MarginTable | None = None,
 ) -> MarginTable | MarginTables:
-    """Margin of every account.
+    """Compute the margin of every account.
 
     Parameters
     ----------
-    accounts, venue
-        The state and its rules.
-    prices
-        Mark price by market symbol (a dict or a Series; asset symbols are taken as asset prices), or a frame with a
-        column per market and a row per instant, NaN where a market that nobody holds has none.
-    indexes, asset_prices, open_interest
+    accounts : Accounts
+        The state.
+    venue : Venue
+        The venue whose markets and margin functions apply; the accounts were read with one of the same units.
+    prices : mapping of str to float, Series or DataFrame
+        Mark price by market symbol, settle units (asset symbols are taken as asset prices); or a frame with a column
+        per market and a row per instant, NaN where a market without positions has no price.
+    indexes, asset_prices, open_interest : mapping of str to float, Series or DataFrame, optional
         As of `Tick`; beside a frame of prices also a frame of the same index.
-    threads
-        Number of threads; None takes every core when there are enough accounts to gain from it. The bits are the
+    threads : int, optional
+        Number of threads, >= 1; None takes every core when there are enough accounts to gain from it. The bits are the
         same for any number.
-    out
+    out : MarginTable, optional
         A table of an earlier sweep of the same accounts, not with a frame of prices: its arrays take the new figures,
         and the table returned has them, so that a loop allocates no memory.
 
     Returns
     -------
-    MarginTable, or MarginTables for a frame of prices: all of them, where `sweep_rows` gives one after another.
+    MarginTable or MarginTables
+        MarginTables for a frame of prices: all of them at once; `sweep_rows` gives one after another.
 
     Raises
     ------
     RiskDataError
-        A price is missing, not finite or not > 0, or ``out`` is no table of a sweep of these accounts.
+        A price is missing, not finite or not > 0, names nothing of the venue, the accounts were read with a venue of
+        other units, or ``out`` is no table of a sweep of these accounts.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Margin of an account".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import riskcore as rc
+    >>> venue = rc.load_venue("backpack")
+    >>> market = "SOL_USDC_PERP"
+    >>> positions = pd.DataFrame({"account": [1, 2], "market": market, "quantity": [10.0, -5.0], "entry_price": 200.0})
+    >>> balances = pd.DataFrame({"account": [1, 2], "asset": "USDC", "quantity": [80.0, 400.0]})
+    >>> accounts = rc.Accounts.from_frames(venue, positions, balances)
+    >>> table = rc.sweep(accounts, venue, {market: 195.0})
+    >>> table
+    MarginTable(2 accounts, 0 at 100 % or above, highest MMR 87.75%)
+    >>> table.net_equity.tolist()
+    [30.0, 425.0]
     """
     if frames.is_frame(prices):
         if out is not None:
@@ -208,9 +320,9 @@ def select(
     open_interest: Any = None,
     threads: int | None = None,
 ) -> Selection | Selections:
-    """Accounts at a maintenance margin ratio of 1 or more: a sweep that writes nothing else down.
+    """Select the accounts at a maintenance margin ratio of 1 or more; no table of the others is made.
 
-    Of a frame of prices, only the accounts that its moves may bring to 100 % are looked at row by row.
+    Of a frame of prices, only the accounts that its moves may bring to 100 % are computed row by row.
 
     Parameters
     ----------
@@ -219,12 +331,29 @@ def select(
 
     Returns
     -------
-    Selection, or Selections for a frame of prices.
+    Selection or Selections
+        Selections for a frame of prices.
 
     Raises
     ------
     RiskDataError
-        A price is missing, not finite or not > 0.
+        As of `sweep`.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Select".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> selection = rc.select(accounts, venue, {market: 190.0})
+    >>> selection
+    Selection(1 of 2 accounts at 100 % or above)
+    >>> selection.account.tolist()
+    [1]
     """
     if frames.is_frame(prices):
         table = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
@@ -243,16 +372,78 @@ def sweep_rows(
     open_interest: PriceMaps | None = None,
     threads: int | None = None,
 ) -> Iterator[MarginTable]:
-    """Margin of every account at each row of a frame, one table after another: for those who cannot hold all of them.
+    """Compute the margin of every account at each row of a frame, one table after another.
 
-    Arguments and errors as of `sweep`; prices are refused before the first table.
+    It needs the memory of a few tables at a time, where `sweep` needs that of all.
+
+    Parameters
+    ----------
+    accounts, venue
+        As of `sweep`.
+    prices : DataFrame
+        Mark prices, settle units: a column per market and a row per instant.
+    indexes, asset_prices, open_interest, threads
+        As of `sweep`.
+
+    Returns
+    -------
+    iterator of MarginTable
+        A table per row of ``prices``, in their order.
+
+    Raises
+    ------
+    RiskDataError
+        As of `sweep`, for any row, before the first table is computed.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> path = pd.DataFrame({market: [200.0, 195.0, 190.0]}, index=["20:00", "21:00", "22:00"])
+    >>> [round(float(table.mmr.max()), 4) for table in rc.sweep_rows(accounts, venue, path)]
+    [0.3375, 0.8775, inf]
     """
     table = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     return sweep_table(accounts, table, threads)
 
 
 def sweep_table(accounts: Accounts, prices: PriceTable, threads: int | None) -> Iterator[MarginTable]:
-    """Margin tables at prices that are complete, computed a block of rows at a time."""
+    """Compute the margin tables at complete prices, a block of rows at a time.
+
+    Parameters
+    ----------
+    accounts : Accounts
+        The state.
+    prices : PriceTable
+        Complete prices of T instants.
+    threads : int or None
+        As of `sweep`.
+
+    Returns
+    -------
+    iterator of MarginTable
+        T tables, in the order of the rows.
+
+    Raises
+    ------
+    RiskDataError
+        The accounts were read with a venue of other units.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.margin import sweep_table
+    >>> from riskcore.market import PriceTable
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> prices = PriceTable.read(venue, accounts, pd.DataFrame({market: [200.0, 195.0]}))
+    >>> [table.net_equity.tolist() for table in sweep_table(accounts, prices, 1)]
+    [[80.0, 400.0], [30.0, 425.0]]
+    """
     block = max(1, _MARGINS // max(len(accounts), 1))
     for first in range(0, len(prices), block):
         rows = range(first, min(first + block, len(prices)))
@@ -265,9 +456,46 @@ def sweep_table(accounts: Accounts, prices: PriceTable, threads: int | None) -> 
 def select_table(
     accounts: Accounts, prices: PriceTable, threads: int | None, then: Callable[[Selection], T]
 ) -> Iterator[T]:
-    """Results of ``then`` for the selection at each row of prices, in their order.
+    """Select the accounts at each row of complete prices, and give what a function makes of each selection.
 
-    Each block is the work of one thread. The lengths of blocks depend on timing, the selections do not.
+    A thread computes a block of rows. The order in which blocks are done decides their length, not what is selected.
+
+    Parameters
+    ----------
+    accounts : Accounts
+        The state.
+    prices : PriceTable
+        Complete prices of T instants.
+    threads : int or None
+        As of `sweep`.
+    then : callable
+        Called with the `Selection` of each row, by any of the threads.
+
+    Returns
+    -------
+    iterator
+        T results of ``then``, in the order of the rows.
+
+    Raises
+    ------
+    RiskDataError
+        The accounts were read with a venue of other units.
+
+    Notes
+    -----
+    How the blocks are screened: docs/decisions/0014-price-intervals.md.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.margin import select_table
+    >>> from riskcore.market import PriceTable
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> prices = PriceTable.read(venue, accounts, pd.DataFrame({market: [200.0, 190.0]}))
+    >>> list(select_table(accounts, prices, 1, len))
+    [0, 1]
     """
     chunks = chunk_count(accounts.sweep_view.columns)
     threads = thread_count(threads, chunks, CHUNKS_WORTH_A_THREAD)

@@ -27,27 +27,47 @@ def explain_margin(
     asset_prices: PriceMap | None = None,
     open_interest: PriceMap | None = None,
 ) -> pd.DataFrame:
-    """Net equity and requirements of one account, line by line.
+    """Return net equity and requirements of one account, line by line.
 
     Parameters
     ----------
-    accounts, venue, prices, indexes, asset_prices, open_interest
+    accounts, venue, prices
         As of `sweep`, with a single vector of prices.
-    account
+    account : int or str
         The user's account id.
+    indexes, asset_prices, open_interest
+        As of `sweep`, with a single vector of prices.
 
     Returns
     -------
-    DataFrame: kind (collateral, borrow, position, orders, unsettled, leverage_limit, total), item (symbol), quantity,
-    price, weight, net_equity, exposure, initial_margin, maintenance_margin. Decimals in natural units, to 15 places,
-    None where there is none; the last row is the sum of the others, exactly. A position's equity is its unrealised PnL;
-    orders have what resting orders add to the position's exposure and initial margin, leverage_limit what the account's
-    own limit adds.
+    DataFrame
+        kind (collateral, borrow, position, orders, unsettled, leverage_limit, total), item (symbol), quantity, price,
+        weight, net_equity, exposure, initial_margin, maintenance_margin. Decimals in natural units, to 15 places, None
+        where there is no figure; the last row is the sum of the others, exactly. A position's equity is its unrealised
+        PnL; orders have what resting orders add to the position's exposure and initial margin, leverage_limit has what
+        the account's leverage limit adds.
 
     Raises
     ------
     RiskDataError
         There is no such account, or a price is missing.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Margin of an account".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> lines = rc.explain_margin(accounts, venue, {market: 195.0}, 1)
+    >>> for line in lines.itertuples():
+    ...     print(f"{line.kind:10} {line.net_equity:6.2f} {line.maintenance_margin:6.3f}")
+    collateral  80.00  0.000
+    position   -50.00 26.325
+    total       30.00 26.325
     """
     must_fit(accounts, venue)
     try:

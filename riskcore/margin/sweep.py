@@ -34,12 +34,27 @@ class MarginTable:
     Attributes
     ----------
     account : ndarray
-        The user's account ids.
+        The user's account ids, int64 or text.
     net_equity, exposure, initial_margin, maintenance_margin : ndarray of float64
+        Settle units.
     status : ndarray of uint8
         SAFE, LIQUIDATING or BELOW_AUTO_CLOSE (`riskcore.kernels.margin`), decided exactly.
     time : object
         Label of the price row, None for a single price vector.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Net equity, margins and status".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> table = rc.sweep(accounts, venue, {market: 195.0})
+    >>> table.mmr.round(4).tolist(), table.imr.round(4).tolist(), table.liquidatable.tolist()
+    ([0.8775, 0.031], [1.3, 0.0459], [False, False])
     """
 
     account: npt.NDArray[Any]
@@ -62,33 +77,100 @@ class MarginTable:
 
     @property
     def liquidatable(self) -> Bool:
-        """Whether the maintenance margin ratio is 1 or more."""
+        """Whether the maintenance margin ratio is 1 or more: ndarray of bool, shape (N,)."""
         return np.not_equal(self.status, kernels.SAFE)
 
     @property
     def imr(self) -> Float:
-        """Initial margin over net equity; +inf with exposure and no equity, 0 without exposure."""
+        """Initial margin over net equity, a ratio; +inf with exposure and no equity, 0 without exposure."""
         return _ratio(self.initial_margin, self.net_equity, self.exposure)
 
     @property
     def mmr(self) -> Float:
-        """Maintenance margin over net equity; at exactly 1 an account is liquidatable."""
+        """Maintenance margin over net equity, a ratio; at exactly 1 an account is liquidatable."""
         ratio = _ratio(self.maintenance_margin, self.net_equity, self.exposure)
         # exact arithmetic decided the status where float64 could not: the ratio follows it
         above = self.liquidatable
         return np.where(above, np.maximum(ratio, 1.0), np.minimum(ratio, np.nextafter(1.0, 0.0)))
 
     def rows(self, row: Int) -> MarginTable:
-        """Return some rows alone."""
+        """Return some rows alone.
+
+        Parameters
+        ----------
+        row : ndarray of int64
+            Row numbers, in any order.
+
+        Returns
+        -------
+        MarginTable
+            These rows, in this order.
+
+        Raises
+        ------
+        IndexError
+            There is no such row.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> table = rc.sweep(accounts, venue, {market: 195.0})
+        >>> table.rows([1]).account.tolist()
+        [2]
+        """
         return replace(self, **{f.name: getattr(self, f.name)[row] for f in fields(self) if f.name != "time"})
 
     def put(self, row: Int, other: MarginTable) -> None:
-        """Write the figures of another table into some rows."""
+        """Write the figures of another table into some rows.
+
+        Parameters
+        ----------
+        row : ndarray of int64, shape (n,)
+            Rows of this table to write to.
+        other : MarginTable
+            A table of n rows.
+
+        Raises
+        ------
+        IndexError
+            There is no such row.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> table, later = (rc.sweep(accounts, venue, {market: mark}) for mark in (200.0, 195.0))
+        >>> table.put([0], later.rows([0]))
+        >>> table.net_equity.tolist()
+        [30.0, 400.0]
+        """
         for name in ("net_equity", "exposure", "initial_margin", "maintenance_margin", "status"):
             getattr(self, name)[row] = getattr(other, name)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the table in settle units, with both ratios and the column liquidatable."""
+        """Return the table as a frame, with both ratios and the column liquidatable.
+
+        Returns
+        -------
+        DataFrame
+            account, net_equity, exposure, initial_margin, maintenance_margin (settle units), imr, mmr (ratios),
+            liquidatable.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> frame = rc.sweep(accounts, venue, {market: 195.0}).to_frame()
+        >>> frame[["account", "net_equity", "maintenance_margin"]].to_dict("records")[0]
+        {'account': 1, 'net_equity': 30.0, 'maintenance_margin': 26.325}
+        """
         return pd.DataFrame({name: getattr(self, name) for name in COLUMNS})
 
 
@@ -105,9 +187,25 @@ class Selection:
     row : ndarray of int64
         Account rows, ascending.
     accounts : Accounts
+        The accounts that the rows are rows of.
     prices : Prices
+        The prices.
     time : object
         Label of the price row, None for a single price vector.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Select".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> selection = rc.select(accounts, venue, {market: 190.0})
+    >>> len(selection), selection.account.tolist(), selection.table().net_equity.tolist()
+    (1, [1], [-20.0])
     """
 
     row: Int
@@ -131,7 +229,22 @@ class Selection:
         return self.accounts.ids[self.row]
 
     def table(self) -> MarginTable:
-        """Return the margin of these accounts, by the state as it is when this is asked."""
+        """Return the margin of these accounts, by the state at the time of this call.
+
+        Returns
+        -------
+        MarginTable
+            A row per selected account, settle units.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> rc.select(accounts, venue, {market: 190.0}).table()
+        MarginTable(1 account, 1 at 100 % or above, highest MMR infinite)
+        """
         return margins_of(self.accounts, self.row, self.prices, time=self.time)
 
 
@@ -150,7 +263,37 @@ def _ratio(margin: Float, equity: Float, exposure: Float) -> Float:
 
 
 def selection(accounts: Accounts, prices: Prices, *, threads: int | None = None) -> Selection:
-    """Accounts at a ratio of 1 or more, at prices that are already complete."""
+    """Select the accounts at a maintenance margin ratio of 1 or more, at complete prices.
+
+    Parameters
+    ----------
+    accounts : Accounts
+        The state.
+    prices : Prices
+        Complete prices of one instant.
+    threads : int, optional
+        As of `riskcore.sweep`.
+
+    Returns
+    -------
+    Selection
+        The accounts, ascending.
+
+    Raises
+    ------
+    RiskDataError
+        The accounts were read with a venue of other units.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.margin import selection
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> selection(accounts, rc.Prices.read(venue, accounts, {market: 190.0}))
+    Selection(1 of 2 accounts at 100 % or above)
+    """
     return Selection(selected(accounts, accounts.sweep_view.columns, prices, threads=threads), accounts, prices)
 
 
@@ -162,7 +305,41 @@ def margin_table(
     time: Any = None,
     out: MarginTable | None = None,
 ) -> MarginTable:
-    """Sweep all accounts at prices that are already complete; ``out`` as of `riskcore.sweep`."""
+    """Compute the margin of every account at complete prices.
+
+    Parameters
+    ----------
+    accounts : Accounts
+        The state.
+    prices : Prices
+        Complete prices of one instant.
+    threads : int, optional
+        As of `riskcore.sweep`.
+    time : object, optional
+        Label of the table.
+    out : MarginTable, optional
+        As of `riskcore.sweep`.
+
+    Returns
+    -------
+    MarginTable
+        A row per account.
+
+    Raises
+    ------
+    RiskDataError
+        The accounts were read with a venue of other units, or ``out`` is no table of a sweep of these accounts.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.margin import margin_table
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> margin_table(accounts, rc.Prices.read(venue, accounts, {market: 195.0}), time="21:00")
+    MarginTable(2 accounts, 0 at 100 % or above, highest MMR 87.75%, time 21:00)
+    """
     return margin_tables(accounts, [prices], [time], threads=threads, out=None if out is None else [out])[0]
 
 
@@ -275,7 +452,39 @@ class _Sweep:
 
 
 def selected(accounts: Accounts, columns: SweepColumns, prices: Prices, *, threads: int | None = None) -> Int:
-    """Rows of the accounts of some columns that are at a maintenance margin ratio of 1 or more, ascending."""
+    """Return the rows of the accounts at a maintenance margin ratio of 1 or more, among the accounts of some columns.
+
+    Parameters
+    ----------
+    accounts : Accounts
+        The state.
+    columns : SweepColumns
+        Columns of all accounts or of some, as of `Accounts.sweep_view`.
+    prices : Prices
+        Complete prices of one instant.
+    threads : int, optional
+        As of `riskcore.sweep`.
+
+    Returns
+    -------
+    ndarray of int64
+        Account rows, ascending.
+
+    Raises
+    ------
+    RiskDataError
+        The accounts were read with a venue of other units.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.margin import selected
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> selected(accounts, accounts.sweep_view.columns, rc.Prices.read(venue, accounts, {market: 190.0})).tolist()
+    [0]
+    """
     accounts.units.must_fit(prices.venue.units)
     listed = _Listed.room(columns)
 
@@ -292,7 +501,41 @@ def selected(accounts: Accounts, columns: SweepColumns, prices: Prices, *, threa
 
 
 def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None) -> MarginTable:
-    """Margin of some accounts, computed one by one, exactly where float64 cannot decide."""
+    """Compute the margin of some accounts from the account columns, exactly where float64 cannot decide.
+
+    Parameters
+    ----------
+    accounts : Accounts
+        The state.
+    row : ndarray of int64, shape (n,)
+        Account rows, in any order.
+    prices : Prices
+        Complete prices of one instant.
+    time : object, optional
+        Label of the table.
+
+    Returns
+    -------
+    MarginTable
+        n rows, in the order of ``row``.
+
+    Raises
+    ------
+    RiskDataError
+        The accounts were read with a venue of other units.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import riskcore as rc
+    >>> from riskcore.margin import margins_of
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> import numpy as np
+    >>> margins_of(accounts, np.array([1, 0]), rc.Prices.read(venue, accounts, {market: 195.0})).net_equity.tolist()
+    [425.0, 30.0]
+    """
     accounts.units.must_fit(prices.venue.units)
     if not len(row):  # most ticks select nobody
         return MarginTable(accounts.ids[:0], _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOBODY, time)

@@ -33,23 +33,49 @@ def what_if(
     open_interest: PriceMap | None = None,
     threads: int | None = None,
 ) -> MarginTable:
-    """Margin of every account after hypothetical fills, transfers and price shocks; nothing is changed.
+    """Compute the margin of every account after hypothetical fills, transfers and price shocks; nothing is changed.
 
     Parameters
     ----------
-    accounts, venue, prices, indexes, asset_prices, open_interest, threads
+    accounts, venue, prices
         As of `sweep`, with a single vector of prices.
-    fills, transfers
+    fills, transfers : DataFrame, optional
         As of `Accounts.with_fills`.
-    shocks
+    shocks : mapping of str to float, Series or float, optional
         Relative change of a mark, or of an asset's price, by symbol (-0.1: ten percent down); of a market it moves the
-        index too, and an asset that takes its price from there, unless it has a shock of its own (0: it stays). A
-        single number counts for all markets, and for all assets but the settle asset.
+        index too, and an asset that takes its price from there, unless the asset has a shock of its own (0: its price
+        stays). A single number counts for all markets, and for all assets but the settle asset.
+    indexes, asset_prices, open_interest, threads
+        As of `sweep`, with a single vector of prices.
+
+    Returns
+    -------
+    MarginTable
+        A row per account, settle units.
 
     Raises
     ------
     RiskDataError
         A row names an account, market or asset that is not there, breaks a rule of its table, or a shock is not > -1.
+
+    Notes
+    -----
+    How fills change cost and cash: docs/one_tick.md, "Cost, cash and entry".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import riskcore as rc
+    >>> venue = rc.load_venue("backpack")
+    >>> market = "SOL_USDC_PERP"
+    >>> positions = pd.DataFrame({"account": [1, 2], "market": market, "quantity": [10.0, -5.0], "entry_price": 200.0})
+    >>> balances = pd.DataFrame({"account": [1, 2], "asset": "USDC", "quantity": [80.0, 400.0]})
+    >>> accounts = rc.Accounts.from_frames(venue, positions, balances)
+    >>> rc.what_if(accounts, venue, {market: 195.0}, shocks=-0.05)
+    MarginTable(2 accounts, 1 at 100 % or above, highest MMR infinite)
+    >>> paid_in = pd.DataFrame({"account": [1], "asset": "USDC", "quantity": [100.0]})
+    >>> rc.what_if(accounts, venue, {market: 195.0}, transfers=paid_in).net_equity.tolist()
+    [130.0, 425.0]
     """
     must_fit(accounts, venue)
     if fills is not None or transfers is not None:
@@ -71,27 +97,45 @@ def largest_orders(
     asset_prices: PriceMap | None = None,
     open_interest: PriceMap | None = None,
 ) -> pd.DataFrame:
-    """Largest further bid and ask in a market with which each account's IMR stays under 1.
+    """Return the largest further bid and ask in a market with which each account's initial margin ratio stays under 1.
 
-    An order counts as it rests: all bids of the market filling, or all asks, whichever is worse.
+    An order counts as a resting order: all bids of the market filling, or all asks, whichever is worse.
 
     Parameters
     ----------
-    accounts, venue, prices, indexes, asset_prices, open_interest
+    accounts, venue, prices
         As of `sweep`, with a single vector of prices; the market needs one.
-    market
+    market : str
         Symbol.
-    account
-        Ids to ask for, or one; None: all.
+    account : int, str or sequence of those, optional
+        Account ids; None: all.
+    indexes, asset_prices, open_interest
+        As of `sweep`, with a single vector of prices.
 
     Returns
     -------
-    DataFrame: account, market, bid, ask (quantities, whole lots, 0 where IMR is 1 or more already).
+    DataFrame
+        account, market, bid, ask (quantities, whole lots, 0 where the initial margin ratio is 1 or more already).
 
     Raises
     ------
     RiskDataError
         The market or an account is not there, or a price is missing.
+
+    Notes
+    -----
+    How orders count: docs/one_tick.md, "Positions and orders".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> print(rc.largest_orders(accounts, venue, {market: 195.0}, market).to_string(index=False))
+     account        market    bid    ask
+           1 SOL_USDC_PERP   0.00   0.00
+           2 SOL_USDC_PERP 113.97 103.97
     """
     must_fit(accounts, venue)
     if not isinstance(market, str) or market not in venue.markets.symbol:

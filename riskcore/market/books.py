@@ -42,7 +42,20 @@ class Books:
     time : ndarray of int64, shape (B,)
         When a book was seen, nanoseconds; 0 for one that was given without a time of its own, or not given.
     units : Units or None
-        What the whole numbers stand for, where the books were read with a venue.
+        Units of the whole numbers, where the books were read with a venue.
+
+    Examples
+    --------
+    A book of one market from NumPy arrays, without a frame: the third of four markets has 2 bids and 1 ask.
+
+    >>> import numpy as np
+    >>> import riskcore as rc
+    >>> offset = np.array([0, 0, 0, 0, 0, 2, 3, 3, 3])
+    >>> price, lots = np.array([19499, 19498, 19500]), np.array([100_000, 50_000, 100_000])
+    >>> books = rc.Books(offset, price, lots, np.zeros(4, np.int64))
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}, books)
+    >>> len(tick.columnar_books(rc.load_venue("backpack")).price)
+    3
     """
 
     offset: Int
@@ -52,12 +65,35 @@ class Books:
     units: Units | None = None
 
     def checked(self, venue: Venue, time: int) -> Books:
-        """Return these books, of whole numbers that nobody else writes to, or refuse them as a frame is refused.
+        """Return these books, checked and in arrays that nobody else writes to.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets.
+        time : int
+            Time of the tick, nanoseconds.
+
+        Returns
+        -------
+        Books
+            The same books, with the venue's units.
 
         Raises
         ------
         RiskDataError
             They are of a venue of other units, an array is not of its shape, or a level breaks a rule of `from_frame`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> venue = rc.load_venue("backpack")
+        >>> offset, none = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1]), np.zeros(4, np.int64)
+        >>> rc.Books(offset, np.array([19499]), np.array([-5]), none).checked(venue, 1_760_130_000_000_000_000)
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: books.lots, row SOL_USDC_PERP bid 0, value -5: must be at least one ...
         """
         if self.units is not None:
             self.units.must_fit(venue.book_units, "books")
@@ -91,14 +127,43 @@ class Books:
 
     @classmethod
     def from_frame(cls, venue: Venue, frame: pd.DataFrame, time: int, *, unit: str = "ns") -> Books:
-        """Read the books of one tick: market, side, level (0 is the best), price, quantity, and perhaps book_time.
+        """Read the books of one tick.
 
-        ``time`` is that of the tick, nanoseconds, and ``unit`` is of whole numbers in the frame.
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets.
+        frame : DataFrame
+            market, side (bid, ask), level (0 is the best), price (settle units), quantity (base units), and perhaps
+            book_time.
+        time : int
+            Time of the tick, nanoseconds.
+        unit : {"ns", "us", "ms", "s"}
+            Of whole numbers in the frame's times.
+
+        Returns
+        -------
+        Books
+            Books of all markets and spot markets.
 
         Raises
         ------
         RiskDataError
             A level is not whole in ticks or lots, a side is unsorted, a book has two times or one after ``time``.
+
+        Notes
+        -----
+        The rules: docs/one_tick.md, "Book" and "Ranges".
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> frame = pd.DataFrame({"side": ["bid", "ask"], "price": [194.99, 195.0]})
+        >>> frame = frame.assign(market="SOL_USDC_PERP", level=0, quantity=9.0)
+        >>> books = rc.Books.from_frame(rc.load_venue("backpack"), frame, 1_760_130_000_000_000_000)
+        >>> books.price.tolist(), books.lots.tolist()
+        ([19499, 19500], [900, 900])
         """
         own_clock = timestamps.has_own_clock(time)
         timed = frame if "time" in frame.columns else frame.assign(time=pd.Timestamp(time, tz="UTC"))
@@ -107,7 +172,35 @@ class Books:
 
     @classmethod
     def split(cls, venue: Venue, table: pd.DataFrame) -> list[tuple[int, Books]]:
-        """Read a checked table of many ticks: a pair of time and books for each time, ascending."""
+        """Read a checked table of books of many ticks.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets.
+        table : DataFrame
+            As of `from_frame`, with the column time; nanoseconds, ranges and types are checked already.
+
+        Returns
+        -------
+        list of tuple of int and Books
+            A pair of time (nanoseconds) and books for each time, ascending.
+
+        Raises
+        ------
+        RiskDataError
+            As of `from_frame`.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> start = 1_760_130_000_000_000_000
+        >>> level = {"market": "SOL_USDC_PERP", "side": "bid", "level": 0, "price": [194.99, 193.99], "quantity": 9.0}
+        >>> table = pd.DataFrame(level | {"time": [start, start + 60 * 10**9]})
+        >>> [(time - start, books.price.tolist()) for time, books in rc.Books.split(rc.load_venue("backpack"), table)]
+        [(0, [19499]), (60000000000, [19399])]
+        """
         listing = venue.listing
         market = schemas.codes("books", "market", table["market"], listing.symbol, "a market")
         prices, quantities = table["price"].to_numpy(), table["quantity"].to_numpy()
@@ -174,7 +267,24 @@ class Books:
 
     @classmethod
     def empty(cls, venue: Venue) -> Books:
-        """No level in any market."""
+        """Return books without a level in any market.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets.
+
+        Returns
+        -------
+        Books
+            B books of 0 levels.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> len(rc.Books.empty(rc.load_venue("backpack")).price)
+        0
+        """
         return _no_books(len(venue.book_symbols))
 
 

@@ -31,8 +31,20 @@ class PriceTable:
     given_asset, asset : ndarray of float64, shape (T, K)
         As of `Prices`.
     open_lots : ndarray of int64, shape (M,)
-        Open interest by the accounts' own positions, where a margin function may ask for it.
+        Open interest in lots by the accounts' positions, where a margin function may ask for it.
     venue : Venue
+        The venue of the markets and assets.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.market import PriceTable
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> prices = PriceTable.read(venue, accounts, pd.DataFrame({market: [200.0, 195.0]}))
+    >>> len(prices), prices.mark[:, venue.markets.row[market]].tolist()
+    (2, [200.0, 195.0])
     """
 
     time: pd.Index[Any]
@@ -55,13 +67,44 @@ class PriceTable:
         open_interest: Float,
         asset: Float,
     ) -> PriceTable:
-        """Complete prices that are each in their range, NaN for none.
+        """Complete prices that are each in their range.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of M markets and K assets.
+        accounts : Accounts
+            The state.
+        time : pandas.Index, shape (T,)
+            Labels of the instants.
+        mark, index, open_interest : ndarray of float64, shape (T, M)
+            Settle units and quantities; NaN for none.
+        asset : ndarray of float64, shape (T, K)
+            Prices of assets, settle units; NaN for none.
+
+        Returns
+        -------
+        PriceTable
+            The prices, assets' prices that follow from the markets filled in.
 
         Raises
         ------
         RiskDataError
-            A mark is above maxPrice, something that an account holds has no price, or the accounts were read with a
+            A mark is above maxPrice, a position or balance of an account has no price, or the accounts were read with a
             venue of other units.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from riskcore.market import PriceTable
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> mark, none = np.array([[np.nan, np.nan, 195.0, np.nan]]), np.full((1, 4), np.nan)
+        >>> prices = PriceTable.of(venue, accounts, pd.Index(["21:00"]), mark, none, none, np.full((1, 2), np.nan))
+        >>> prices.asset.tolist()
+        [[1.0, 195.0]]
         """
         must_fit(accounts, venue)
         if not len(time):
@@ -95,13 +138,40 @@ class PriceTable:
     ) -> PriceTable:
         """Collect the prices of a frame with a column per market and a row per instant.
 
-        Columns named by asset symbols count as asset prices. The others are as of `Prices.read`, the same at every
-        instant, or frames with the index of ``marks``.
+        Columns named by asset symbols count as asset prices.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets and assets.
+        accounts : Accounts
+            The state.
+        marks : DataFrame
+            Mark prices, settle units; the index has the labels of the instants.
+        indexes, asset_prices, open_interest : mapping of str to float, Series or DataFrame, optional
+            As of `Prices.read`, the same at every instant, or frames with the index of ``marks``.
+
+        Returns
+        -------
+        PriceTable
+            Complete prices.
 
         Raises
         ------
         RiskDataError
-            As `Prices.read`, and at which row.
+            As `Prices.read`; the message names the row.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from riskcore.market import PriceTable
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> PriceTable.read(venue, accounts, pd.DataFrame({market: [200.0, -1.0]}, index=["20:00", "21:00"]))
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: marks.SOL_USDC_PERP, row 21:00, value -1.0: must be a finite number > 0
         """
         must_fit(accounts, venue)
         markets, assets = venue.markets.row, venue.assets.row
@@ -139,7 +209,34 @@ class PriceTable:
         return len(self.time)
 
     def row(self, t: int) -> Prices:
-        """Prices of instant number ``t``."""
+        """Return the prices of one instant.
+
+        Parameters
+        ----------
+        t : int
+            Number of the instant, from 0.
+
+        Returns
+        -------
+        Prices
+            Its prices.
+
+        Raises
+        ------
+        IndexError
+            There is no such instant.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from riskcore.market import PriceTable
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = PriceTable.read(venue, accounts, pd.DataFrame({market: [200.0, 195.0]}))
+        >>> prices.row(1).mark[venue.markets.row[market]].item()
+        195.0
+        """
         none = no_prices(len(self.open_lots))
         return Prices(
             mark=self.mark[t],
@@ -156,7 +253,29 @@ class PriceTable:
         )
 
     def rows(self, first: int, last: int) -> PriceTable:
-        """Return the instants ``first:last``."""
+        """Return the prices of consecutive instants.
+
+        Parameters
+        ----------
+        first, last : int
+            Numbers of the first instant, and of the one after the last.
+
+        Returns
+        -------
+        PriceTable
+            ``last - first`` instants.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from riskcore.market import PriceTable
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = PriceTable.read(venue, accounts, pd.DataFrame({market: [200.0, 195.0, 190.0]}))
+        >>> len(prices.rows(1, 3))
+        2
+        """
         return replace(
             self, **{f.name: getattr(self, f.name)[first:last] for f in fields(self) if f.name not in _OF_ALL}
         )

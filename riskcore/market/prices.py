@@ -26,18 +26,33 @@ class Prices:
     Attributes
     ----------
     mark, index : ndarray of float64, shape (M,)
-        Prices in use: in a run, those that the guards accepted or derived.
+        Marks and indexes that count, settle units: guarded, in a run.
     given_mark, given_index, last : ndarray of float64, shape (M,)
-        Mark, index and price of the last trade as the tick has them.
+        Mark, index and price of the last trade as the tick has them, settle units.
     given_asset : ndarray of float64, shape (K,)
-        Prices of assets as the tick has them.
+        Prices of assets as the tick has them, settle units.
     asset : ndarray of float64, shape (K,)
-        The same, completed with prices that follow from the markets.
+        Those, and prices that follow for the others from the markets.
     open_interest, funding_rate : ndarray of float64, shape (M,)
-        Quantity, and rate, as the tick has them.
+        Quantity, and rate (a fraction of the notional), as the tick has them.
     open_lots : ndarray of int64, shape (M,)
-        Open interest by the accounts' own positions; 0 where no margin function asks for it.
+        Open interest in lots by the accounts' positions; 0 where no margin function asks for it.
     venue : Venue
+        The venue of the markets and assets.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Prices".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> prices = rc.Prices.read(venue, accounts, {market: 195.0})
+    >>> prices.mark[venue.markets.row[market]].item(), prices.asset[venue.settle].item()
+    (195.0, 1.0)
     """
 
     mark: Float
@@ -62,15 +77,37 @@ class Prices:
         asset_prices: PriceMap | None = None,
         open_interest: PriceMap | None = None,
     ) -> Prices:
-        """Collect the prices that these accounts need, and use them as they are.
+        """Collect the prices that these accounts need, and use them unguarded.
 
-        Keys of ``marks`` that are asset symbols count as asset prices.
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets and assets.
+        accounts : Accounts
+            The state.
+        marks, indexes, asset_prices, open_interest
+            As of `Tick`. Keys of ``marks`` that are asset symbols count as asset prices.
+
+        Returns
+        -------
+        Prices
+            Complete prices.
 
         Raises
         ------
         RiskDataError
             A price is missing, not finite or not > 0, or of something the venue does not know, or the accounts were
             read with a venue of other units.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> rc.Prices.read(venue, accounts, {})
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: marks.SOL_USDC_PERP: an account holds it: a mark is needed
         """
         must_fit(accounts, venue)
         markets, assets = venue.markets, venue.assets
@@ -82,18 +119,67 @@ class Prices:
 
     @classmethod
     def of_tick(cls, venue: Venue, accounts: Accounts, tick: Tick) -> Prices:
-        """Prices of a tick that these accounts need, used as they are."""
+        """Collect the prices of a tick that these accounts need, and use them unguarded.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets and assets.
+        accounts : Accounts
+            The state; its units are those of the venue.
+        tick : Tick
+            The tick.
+
+        Returns
+        -------
+        Prices
+            Complete prices.
+
+        Raises
+        ------
+        RiskDataError
+            As of `read`.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.of_tick(venue, accounts, rc.Tick("2025-10-10T21:00Z", {market: 195.0}))
+        >>> prices.mark[venue.markets.row[market]].item()
+        195.0
+        """
         prices = cls.given(venue, tick)
         return prices._used(accounts, prices.mark, prices.index, "a mark is needed")
 
     @classmethod
     def given(cls, venue: Venue, tick: Tick) -> Prices:
-        """Collect what a tick has; nothing need be there, and assets have no price but those given.
+        """Collect the prices of a tick as they are; any may be missing, and assets have only the prices of the tick.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets and assets.
+        tick : Tick
+            The tick.
+
+        Returns
+        -------
+        Prices
+            Prices, NaN where the tick has none.
 
         Raises
         ------
         RiskDataError
             A price is not finite or not > 0, or of something the venue does not know.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> prices = rc.Prices.given(rc.load_venue("backpack"), rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}))
+        >>> prices.mark.tolist()
+        [nan, nan, 195.0, nan]
         """
         markets, assets = venue.markets.row, venue.assets.row
         mark = by_symbol("marks", tick.marks, markets, "a market")
@@ -114,12 +200,35 @@ class Prices:
         )
 
     def guarded(self, accounts: Accounts, mark: Float, index: Float) -> Prices:
-        """Replace the marks and indexes of the tick by the guarded ones.
+        """Put the guarded marks and indexes in the place of those of the tick.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        mark, index : ndarray of float64, shape (M,)
+            Guarded prices, settle units; NaN for none.
+
+        Returns
+        -------
+        Prices
+            Complete prices.
 
         Raises
         ------
         RiskDataError
-            A mark is above maxPrice, or something that an account holds has no price.
+            A mark is above maxPrice, or a position or balance of an account has no price.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> given = rc.Prices.given(venue, rc.Tick("2025-10-10T21:00Z", {market: 195.0}))
+        >>> prices = given.guarded(accounts, given.mark - 1.0, given.index)
+        >>> prices.mark[venue.markets.row[market]].item(), prices.given_mark[venue.markets.row[market]].item()
+        (194.0, 195.0)
         """
         rule = "a mark is needed: the tick has neither a mark nor an index, a book or a last price"
         return self._used(accounts, mark, index, rule)
@@ -144,9 +253,35 @@ class Prices:
         return prices
 
     def moved(self, market: Float, asset: Float) -> Prices:
-        """Prices times a factor per market (mark and index), and per asset.
+        """Return the prices times a factor per market (mark and index), and per asset.
 
-        NaN is no factor of its own: such an asset moves with the market that it takes its price from, or not at all.
+        Parameters
+        ----------
+        market : ndarray of float64, shape (M,)
+            Factors, > 0.
+        asset : ndarray of float64, shape (K,)
+            Factors, > 0; NaN: the asset moves with the market that it takes its price from, or not at all.
+
+        Returns
+        -------
+        Prices
+            Other prices; the settle asset stays at 1.
+
+        Raises
+        ------
+        RiskDataError
+            A mark is above maxPrice.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 195.0})
+        >>> prices.moved(np.full(4, 0.5), np.full(2, np.nan)).mark[venue.markets.row[market]].item()
+        97.5
         """
         mark, index = self.mark * market, self.index * market
         _must_not_pass_max_price(self.venue, mark)
@@ -172,7 +307,28 @@ class Prices:
                     )
 
     def open_notional(self, market: int) -> Fraction:
-        """Open interest of a market in settle units, exactly; 0 without a mark."""
+        """Return the open interest of a market in settle units, exactly.
+
+        Parameters
+        ----------
+        market : int
+            Row of the market.
+
+        Returns
+        -------
+        Fraction
+            Open interest times mark; 0 without a mark.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 195.0}, open_interest={market: 1_000.0})
+        >>> prices.open_notional(venue.markets.row[market])
+        Fraction(195000, 1)
+        """
         mark, reported = float(self.mark[market]), float(self.open_interest[market])
         if np.isnan(mark):
             return Fraction(0)
@@ -181,7 +337,7 @@ class Prices:
 
     @cached_property
     def arrays(self) -> PriceArrays:
-        """Prices per lot and quantum, and the coefficients of the margin functions at these prices."""
+        """Prices per lot and per quantum, computed once, in settle quanta, beside the margin functions."""
         assets, policy, margin_functions = self.venue.assets, self.venue.policy, self.venue.margin_functions
         lots, quanta = self.venue.settle_quanta
         unit = float(self.venue.settle_quantum)
@@ -210,13 +366,25 @@ class Prices:
         )
 
     def forget(self) -> None:
-        """Drop the cached `arrays` and `lookup`; they are computed again on demand."""
+        """Free the arrays that follow from the prices; they are computed again when they are asked for.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 195.0})
+        >>> prices.arrays.price_per_lot[venue.markets.row[market]].item()
+        1950000.0
+        >>> prices.forget()
+        """
         for name in ("arrays", "lookup"):
             vars(self).pop(name, None)
 
     @cached_property
     def lookup(self) -> SweepLookup:
-        """The same figures, laid out as a sweep looks them up."""
+        """The figures of ``arrays``, laid out as a sweep looks them up (settle quanta)."""
         market, above_kink = np.empty((2, len(self.mark) + 1, 4))
         asset, weight, borrow, borrow_above_kink = np.empty((4, len(self.asset) + 1, 4))
         arrays, (initial_tiers, tiers) = self.arrays, self.venue.tiers
@@ -241,9 +409,34 @@ class Prices:
 
 
 def asset_values(venue: Venue, mark: Float, index: Float, asset_prices: Float) -> Float:
-    """Prices of all assets: those given, and those that follow from the markets, of one instant or many.
+    """Return the prices of all assets at one instant or many: those given, and those that follow from the markets.
 
-    mark and index have the shape (..., M), given and the result (..., K); NaN is no price.
+    Parameters
+    ----------
+    venue : Venue
+        The venue of M markets and K assets.
+    mark, index : ndarray of float64, shape (..., M)
+        Settle units; NaN for none.
+    asset_prices : ndarray of float64, shape (..., K)
+        Prices of assets, settle units; NaN for none.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., K)
+        Settle units; NaN for none.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Prices".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import riskcore as rc
+    >>> from riskcore.market import asset_values
+    >>> venue = rc.load_venue("backpack")
+    >>> venue.assets.symbol, asset_values(venue, np.full(4, 195.0), np.full(4, np.nan), np.full(2, np.nan)).tolist()
+    (('USDC', 'SOL'), [1.0, 195.0])
     """
     asset, base = asset_prices.copy(), venue.markets.base_asset
     if mark.ndim == 1:

@@ -39,14 +39,45 @@ def _pairs(table: str, prices: PriceMap | None) -> Iterable[tuple[Any, Any]]:
 
 
 class Rule(NamedTuple):
-    """Range of a number, both ends included, and its text."""
+    """Range of a number, both ends included, and the text of the rule.
+
+    Attributes
+    ----------
+    lowest, highest : float
+        The range.
+    text : str
+        Text of a message, as it stands after the name of the number.
+
+    Examples
+    --------
+    >>> from riskcore.market import Rule
+    >>> Rule(0.0, 1.0, "must be from 0 to 1").text
+    'must be from 0 to 1'
+    """
 
     lowest: float
     highest: float
     text: str
 
     def broken_by(self, value: float) -> str:
-        """Text of the rule that a number breaks."""
+        """Return the text of the rule that a number breaks.
+
+        Parameters
+        ----------
+        value : float
+            A number outside the range.
+
+        Returns
+        -------
+        str
+            ``text``, or the bound that the number is beyond where it is of the right kind.
+
+        Examples
+        --------
+        >>> from riskcore.market import Rule
+        >>> Rule(1e-9, 1.0, "must be a number > 0 and at most 1").broken_by(1e-12)
+        'must be at least 1e-09'
+        """
         if LARGEST < value < math.inf and self.highest == LARGEST:
             return f"must be at most {LARGEST}"
         return f"must be at least {self.lowest}" if 0.0 < value < self.lowest else self.text
@@ -60,12 +91,40 @@ _RATE = Rule(-1.0, 1.0, "must be a number from -1 to 1")
 def by_symbol(
     table: str, prices: PriceVector | None, rows: Mapping[str, int], what: str, rule: Rule = POSITIVE
 ) -> Float:
-    """Numbers of a mapping or a Series by the rows of their names, or a column of numbers; NaN where there is none.
+    """Return numbers of a mapping or a Series in the order of the rows of their names; NaN where there is none.
+
+    Parameters
+    ----------
+    table : str
+        Name of the numbers, for the message.
+    prices : mapping of str to float, Series, ndarray or None
+        Numbers by name, or an array of N numbers, which stand in the order of the rows already.
+    rows : mapping of str to int
+        Row of each of N names.
+    what : str
+        Kind of the names, for the message.
+    rule : Rule
+        Range of the numbers.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+        The numbers.
 
     Raises
     ------
     RiskDataError
         It is none of these, names something else, or a number breaks the rule.
+
+    Examples
+    --------
+    >>> from riskcore.market import by_symbol
+    >>> by_symbol("marks", {"SOL": 195.0}, {"BTC": 0, "SOL": 1}, "a market").tolist()
+    [nan, 195.0]
+    >>> by_symbol("marks", {"SOL": -1.0}, {"BTC": 0, "SOL": 1}, "a market")
+    Traceback (most recent call last):
+        ...
+    riskcore.boundary.errors.RiskDataError: marks.SOL, value -1.0: must be a finite number > 0
     """
     if isinstance(prices, np.ndarray):
         return _column(table, prices, rows, rule)

@@ -23,40 +23,52 @@ class Tick:
 
     Parameters
     ----------
-    time
+    time : int, str, datetime or Timestamp
         A timestamp, ISO text, or a whole number of ``unit`` since the epoch, UTC, of the years 2000 to 2200. Another
         time is refused, and the message names the unit that would fit. Small cases may count nanoseconds from a zero of
         their own instead: the first tick of an engine from 0 to less than ten days, and the next ones on from there.
         Such a number is a whole number of seconds, or is no time of these years in any unit; the first never looks like
         milliseconds.
-    marks
+    marks : mapping of str to float, Series or ndarray of shape (M,)
         Mark prices by market symbol; settle units, finite, > 0. The mark of a market that has none here follows from
         its index, book or last price. These and the prices below may also be an array with a number for each market
         of `Venue.markets` (each asset of `Venue.assets`), NaN for none.
-    books
+    books : mapping, DataFrame or Books, optional
         Per market symbol ``{"bids": [(price, quantity), ...], "asks": [...]}``, best level first, as ccxt and
         ``read_book`` of the modules of `riskcore.io` have it; a side may be an array of shape (N, 2). A level may have
         a third number, of its orders, and what else stands beside the sides is left out. Or a frame with the columns
         market, side, level, price, quantity; or `Books`. A market without a book has no depth. Spot markets of
         collateral assets may have a book as well.
-    indexes
-        Index prices by market symbol; an asset that is the base of a market takes that market's index, its mark if
-        there is none.
-    asset_prices
-        Prices of the other assets by symbol.
-    open_interest
+    indexes : mapping of str to float, Series or ndarray of shape (M,), optional
+        Index prices by market symbol, settle units; an asset that is the base of a market takes that market's index,
+        its mark if there is none.
+    asset_prices : mapping of str to float, Series or ndarray of shape (K,), optional
+        Prices of the other assets by symbol, settle units.
+    open_interest : mapping of str to float, Series or ndarray of shape (M,), optional
         Open interest by market symbol, quantity; where a margin function needs it and there is none, the larger of the
         accounts' long and short positions.
-    funding_rates
-        Rate of the funding that is due by market symbol; where there is none it follows from the premiums of the ticks
-        before.
-    last_prices
-        Price of the last trade by market symbol.
-    book_times
+    funding_rates : mapping of str to float, Series or ndarray of shape (M,), optional
+        Rate of the funding that is due by market symbol, a fraction of the notional; where there is none it follows
+        from the premiums of the ticks before.
+    last_prices : mapping of str to float, Series or ndarray of shape (M,), optional
+        Price of the last trade by market symbol, settle units.
+    book_times : mapping, optional
         When a market's book was seen, by symbol, not later than the tick; a frame of books may have a column book_time
         instead. A book without is of the tick's time.
-    unit
-        Of whole numbers in ``time``, ``book_times`` and the frame of books: "ns", "us", "ms" or "s".
+    unit : {"ns", "us", "ms", "s"}
+        Of whole numbers in ``time``, ``book_times`` and the frame of books.
+
+    Notes
+    -----
+    How prices and books are used: docs/one_tick.md, "Guards". A tick is checked when an engine takes it.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> book = {"bids": [(194.99, 1_000.0)], "asks": [(195.0, 1_000.0)]}
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": book})
+    >>> tick.nanoseconds()
+    1760130000000000000
     """
 
     time: Any
@@ -71,17 +83,63 @@ class Tick:
     unit: str = "ns"
 
     def nanoseconds(self, before: int | None = None) -> int:
-        """Time of the tick in nanoseconds since the epoch, UTC; ``before`` is that of the tick before, if there is one.
+        """Return the time of the tick in nanoseconds since the epoch, UTC.
+
+        Parameters
+        ----------
+        before : int, optional
+            Time of the tick before in nanoseconds, if there is one.
+
+        Returns
+        -------
+        int
+            Nanoseconds.
 
         Raises
         ------
         RiskDataError
             It is no time, or outside the years 2000 to 2200.
+
+        Notes
+        -----
+        The rule: docs/one_tick.md, "Times".
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> rc.Tick(1_760_130_000, {}, unit="s").nanoseconds()
+        1760130000000000000
         """
         return timestamps.instant("tick", self.time, self.unit, before)
 
     def columnar_books(self, venue: Venue, time: int | None = None) -> Books:
-        """Return the books in whole ticks and lots; ``time`` is that of the tick, nanoseconds, where it is known."""
+        """Return the books in whole ticks and lots.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets.
+        time : int, optional
+            Time of the tick in nanoseconds, where it is known.
+
+        Returns
+        -------
+        Books
+            Books of all markets and spot markets.
+
+        Raises
+        ------
+        RiskDataError
+            A book is of another form, names no market of the venue, or breaks a rule of `Books.from_frame`.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> book = {"bids": [(194.99, 1_000.0)], "asks": [(195.0, 1_000.0)]}
+        >>> tick = rc.Tick("2025-10-10T21:00Z", {}, {"SOL_USDC_PERP": book})
+        >>> tick.columnar_books(rc.load_venue("backpack")).price.tolist()
+        [19499, 19500]
+        """
         if self.book_times is not None and not isinstance(self.book_times, Mapping):
             raise RiskDataError("book_times", None, "must be a mapping by market", value=type(self.book_times).__name__)
         time = self.nanoseconds() if time is None else time

@@ -40,7 +40,21 @@ _NO_ROWS = np.empty(0, ROW)
 
 @dataclass
 class Journal:
-    """Rows of one tick, in the order in which things happened."""
+    """Rows of one tick, in the order in which the events happened.
+
+    Attributes
+    ----------
+    tick, time : int
+        Number of the tick, and nanoseconds since the epoch.
+
+    Examples
+    --------
+    >>> from riskcore.record import EVENTS, Journal
+    >>> journal = Journal(0, 1_760_130_000_000_000_000)
+    >>> journal.add("trigger", "mmr", account=3, mmr_before=1.2, mmr_after=1.2)
+    >>> [(EVENTS[row["event"]], int(row["account"])) for row in journal.rows()]
+    [('trigger', 3)]
+    """
 
     tick: int
     time: int
@@ -48,7 +62,32 @@ class Journal:
     _pending: list[tuple[Any, ...]] = field(default_factory=list)
 
     def add(self, event: str, reason: str, account: int, mmr_before: float, mmr_after: float, **values: Any) -> None:
-        """Append one row; columns that are not given have their defaults."""
+        """Append one row.
+
+        Parameters
+        ----------
+        event, reason : str
+            Names out of `EVENTS` and `REASONS`.
+        account : int
+            Account row, or `NO_ACCOUNT`.
+        mmr_before, mmr_after : float
+            Maintenance margin ratios of the account; NaN where the row has none.
+        **values : int or float
+            Other columns of `ROW`; columns not named are 0, or -1 where they name a row of another table.
+
+        Raises
+        ------
+        KeyError
+            There is no such event or reason.
+
+        Examples
+        --------
+        >>> from riskcore.record import Journal
+        >>> journal = Journal(0, 1_760_130_000_000_000_000)
+        >>> journal.add("book", "full", 3, 1.2, 1.1, market=2, lots=-516, fee=10_009_884)
+        >>> journal.rows()["lots"].tolist()
+        [-516]
+        """
         columns = dict(
             tick=self.tick, time=self.time, event=EVENT[event], reason=REASON[reason], account=account,
             mmr_before=mmr_before, mmr_after=mmr_after,
@@ -56,14 +95,45 @@ class Journal:
         self._pending.append(tuple((_DEFAULTS | columns | values).values()))
 
     def block(self, size: int) -> Rows:
-        """Rows with every column at its default, to be filled and given to `extend`."""
+        """Return rows with every column at its default, to be filled and given to `extend`.
+
+        Parameters
+        ----------
+        size : int
+            Number of rows.
+
+        Returns
+        -------
+        ndarray of `ROW`, shape (size,)
+            The rows, with tick and time of the journal.
+
+        Examples
+        --------
+        >>> from riskcore.record import Journal
+        >>> Journal(7, 1_760_130_000_000_000_000).block(2)["tick"].tolist()
+        [7, 7]
+        """
         rows = np.empty(size, ROW)
         for name, value in (_DEFAULTS | {"tick": self.tick, "time": self.time}).items():
             rows[name] = value
         return rows
 
     def extend(self, rows: Rows) -> None:
-        """Append a block of rows."""
+        """Append a block of rows.
+
+        Parameters
+        ----------
+        rows : ndarray of `ROW`
+            Rows of this tick.
+
+        Examples
+        --------
+        >>> from riskcore.record import Journal
+        >>> journal = Journal(0, 1_760_130_000_000_000_000)
+        >>> journal.extend(journal.block(3))
+        >>> len(journal.rows())
+        3
+        """
         self._flush()
         self._blocks.append(rows)
 
@@ -73,13 +143,45 @@ class Journal:
             self._pending = []
 
     def rows(self) -> Rows:
-        """All rows so far."""
+        """Return all rows so far.
+
+        Returns
+        -------
+        ndarray of `ROW`
+            The rows, in order.
+
+        Examples
+        --------
+        >>> from riskcore.record import Journal
+        >>> len(Journal(0, 1_760_130_000_000_000_000).rows())
+        0
+        """
         self._flush()
         return np.concatenate(self._blocks) if self._blocks else _NO_ROWS
 
 
 def touched(rows: Rows) -> npt.NDArray[np.int64]:
-    """Rows of the accounts that the events may have changed, each once."""
+    """Return rows of the accounts that the events may have changed, each once.
+
+    Parameters
+    ----------
+    rows : ndarray of `ROW`
+        Journal rows.
+
+    Returns
+    -------
+    ndarray of int64
+        Account rows, ascending.
+
+    Examples
+    --------
+    >>> from riskcore.record import Journal, touched
+    >>> journal = Journal(0, 1_760_130_000_000_000_000)
+    >>> journal.add("trigger", "mmr", account=3, mmr_before=1.2, mmr_after=1.2)
+    >>> journal.add("adl", "bankrupt", account=5, mmr_before=1.2, mmr_after=0.0, counterparty=4, market=2, lots=-516)
+    >>> touched(journal.rows()).tolist()
+    [4, 5]
+    """
     if not len(rows):
         return np.empty(0, np.int64)
     changing = rows[~np.isin(rows["event"], _UNCHANGING)]
@@ -94,7 +196,38 @@ def words(codes: npt.NDArray[np.uint8], names: Iterable[str]) -> pd.Categorical:
 
 
 def to_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
-    """Journal rows for people: ids and symbols for row numbers, time as a timestamp."""
+    """Return journal rows with ids and symbols for row numbers, and time as a timestamp.
+
+    Parameters
+    ----------
+    rows : ndarray of `ROW`
+        Journal rows.
+    venue : Venue
+        The venue of the run.
+    accounts : Accounts
+        The accounts of the run.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `ROW`, amounts in whole numbers (lots, quanta).
+
+    Notes
+    -----
+    The columns: docs/one_tick.md, "The journal".
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.record import to_frame
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> run = rc.read_run(folder)
+    >>> to_frame(run.rows, run.venue, run.accounts)[["account", "event", "lots", "fee"]].to_dict("records")[1]
+    {'account': 1, 'event': 'book', 'lots': -516, 'fee': 10009884}
+    """
     others = {BOOK: "book", FUND: "fund", SHORTFALL: "shortfall", NOBODY: None, POOL: "pool"}
     frame = pd.DataFrame({name: rows[name] for name in ROW.names or ()})
     frame["time"] = pd.to_datetime(frame["time"], utc=True)
@@ -118,7 +251,16 @@ EVENT_COLUMNS = (
 
 
 def natural_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
-    """Journal rows in natural units, with the user's account ids and symbols.
+    """Return journal rows in natural units, with the user's account ids and symbols.
+
+    Parameters
+    ----------
+    rows : ndarray of `ROW`
+        Journal rows.
+    venue : Venue
+        The venue of the run.
+    accounts : Accounts
+        The accounts of the run.
 
     Returns
     -------
@@ -128,6 +270,22 @@ def natural_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
         settle balance without the fee, ``fee_amount``; ``unsettled_amount`` that of its unsettled balance and
         ``fund_amount`` that of the fund, the fee not counted, all in settle units. ``requested_quantity`` is of the
         market, or of the asset. NaN where a row has no market or no asset.
+
+    Notes
+    -----
+    The events: docs/one_tick.md, "The journal".
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.record import natural_frame
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> run = rc.read_run(folder)
+    >>> natural_frame(run.rows, run.venue, run.accounts)[["event", "quantity", "fee_amount"]].to_dict("records")[1]
+    {'event': 'book', 'quantity': -5.16, 'fee_amount': 10.009884}
     """
     frame, market, asset = to_frame(rows, venue, accounts), rows["market"], rows["asset"]
     spot = list(venue.assets.quantum)
@@ -151,13 +309,34 @@ def _of(amounts: npt.NDArray[np.int64], unit: Sequence[Fraction], row: npt.NDArr
 
 
 def fills(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
-    """Fills that closed positions of liquidated accounts, in natural units.
+    """Return fills that closed positions of liquidated accounts, in natural units.
+
+    Parameters
+    ----------
+    rows : ndarray of `ROW`
+        Journal rows.
+    venue : Venue
+        The venue of the run.
+    accounts : Accounts
+        The accounts of the run.
 
     Returns
     -------
     DataFrame
         time, account, market, side (of the account: buy, sell), quantity (> 0), price, notional (settle units at that
         price), fee (settle units), stage (order book, backstop, ADL), reason, counterparty (an account, or "book").
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.record import fills
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> run = rc.read_run(folder)
+    >>> fills(run.rows, run.venue, run.accounts)[["account", "quantity", "stage", "counterparty"]].to_dict("records")
+    [{'account': 1, 'quantity': 5.16, 'stage': 'order book', 'counterparty': 'book'}]
     """
     closes = np.isin(rows["event"], [EVENT[event] for event in STAGES]) & (rows["market"] >= 0)
     rows = rows[closes]

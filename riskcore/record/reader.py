@@ -297,7 +297,34 @@ def read_marks(path: Path, tick: int) -> tuple[npt.NDArray[np.float64], npt.NDAr
 
 
 def read_journal(path: Path) -> Rows:
-    """All journal rows of a run folder."""
+    """Return all journal rows of a run folder.
+
+    Parameters
+    ----------
+    path : Path
+        A run folder.
+
+    Returns
+    -------
+    ndarray of `riskcore.record.ROW`
+        The rows, in order.
+
+    Raises
+    ------
+    RiskDataError
+        The folder holds no run, or one that is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from riskcore.record import read_journal
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> read_journal(Path(folder))["tick"].tolist()
+    [1, 1]
+    """
     return Reader(path).journal()
 
 

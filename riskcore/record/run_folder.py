@@ -35,7 +35,29 @@ FORMAT = 3
 
 @dataclass(frozen=True)
 class Recorded:
-    """One tick as the engine saw it, and what it did."""
+    """Prices, books and journal rows of one tick, to be written to a run folder.
+
+    Attributes
+    ----------
+    tick, time : int
+        Number of the tick, and nanoseconds since the epoch.
+    prices : Prices
+        Prices of the tick, guarded.
+    books : Books
+        Books of the tick, as they were given.
+    rows : ndarray of `riskcore.record.ROW`
+        Journal rows of the tick.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.record import Journal, Recorded
+    >>> venue = rc.load_venue("backpack")
+    >>> prices = rc.Prices.given(venue, rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
+    >>> Recorded(0, 0, prices, rc.Books.empty(venue), Journal(0, 0).rows()).nbytes > 4_000
+    True
+    """
 
     tick: int
     time: int
@@ -45,7 +67,7 @@ class Recorded:
 
     @property
     def nbytes(self) -> int:
-        """GuardState that it takes, about: the objects, a tick's prices of markets and assets, its books and rows."""
+        """Memory that the tick takes, bytes, about: the objects, prices of markets and assets, books and rows."""
         markets, assets, books = 8 * self.prices.mark.nbytes, 2 * self.prices.given_asset.nbytes, self.books
         return 4_000 + markets + assets + 2 * books.price.nbytes + 2 * books.offset.nbytes + self.rows.nbytes
 

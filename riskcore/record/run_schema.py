@@ -85,7 +85,7 @@ _SPECS = {
     "state/accounts": "unsettled:amount",
     "state/markets": "market:market premium_sum:sum premium_count:natural mark:price? mark_time:whole index:price?"
     " index_time:whole basis:number basis_time:whole sample_mark:sample? sample_premium:sample?",
-    "state/samples": "second:whole count:positive market:market mark:sample premium:sample",
+    "state/samples": "second:whole count:positive market:market mark:sample premium:sample?",
     "state/slices": "account:account market:market time:whole",
     "state/sold": "account:account quanta:natural",
     "state/books": "market:book side:side price:positive lots:positive consumed_lots:natural",

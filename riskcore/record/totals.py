@@ -24,17 +24,27 @@ _LIMIT = AMOUNT_LIMIT * (1.0 - 1e-9)  # float64 sums are less than that off
 
 
 class Totals:
-    """Upper bounds of what all accounts hold, by market and asset, all amounts taken positive.
+    """Upper bounds of the sums over all accounts, by market and asset, all amounts taken positive.
 
     A transfer between accounts never adds to the lots of a market. Money may grow, and is counted anew when the bounds
     have grown to the limit.
 
     Parameters
     ----------
-    accounts
-        The state, to look at.
-    venue
+    accounts : Accounts
+        The state, for reading.
+    venue : Venue
         The rules.
+
+    Examples
+    --------
+    >>> from riskcore.record import Totals
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> totals = Totals(accounts, venue)
+    >>> totals.lots[venue.markets.row[market]].item(), totals.quanta[venue.settle].item()
+    (1500.0, 480000000.0)
     """
 
     def __init__(self, accounts: Accounts, venue: Venue) -> None:
@@ -57,19 +67,29 @@ class Totals:
         self._highest = float(self.quanta.max())
 
     def add(self, rows: Rows, accounts: Int) -> None:
-        """Take note of what journal rows moved, and see that nothing is lost and no amount is past the limit.
+        """Add the amounts of journal rows, and check that no money is lost and no amount is past the limit.
 
         Parameters
         ----------
-        rows
-            Of a tick, applied.
-        accounts
+        rows : ndarray of `ROW`
+            Rows of a tick, applied to the accounts.
+        accounts : ndarray of int64
             Rows of the accounts that they changed.
 
         Raises
         ------
         RuntimeError
             A row loses money, or an account's amounts, or the sum of its costs, are past the limit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.record import Journal, Totals
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> journal = Journal(0, 0)
+        >>> journal.add("adl", "bankrupt", 0, 1.2, 1.1, counterparty=1, cash=5, counter_cash=-5)
+        >>> Totals(accounts, venue).add(journal.rows(), np.array([0, 1]))
         """
         paid, bad = np.array([self.paid]), np.empty(1, np.int64)
         arguments: list[Any] = [*(rows[n] for n in _MOVING), self._venue.settle, AMOUNT_LIMIT, self.quanta, paid, bad]
@@ -86,20 +106,30 @@ class Totals:
             raise RuntimeError(f"the holdings and costs of account {account} exceed 2**62 quanta: {_ADVICE}")
 
     def must_fit(self, prices: Prices, *, growth: float = 1.0, due: float = 0.0) -> None:
-        """Refuse prices at which all that the accounts hold, and what falls due, may come to the limit.
+        """Refuse prices at which the value of all positions and balances, and the amounts due, may come to the limit.
 
         Parameters
         ----------
-        prices
-            Those of a tick.
-        growth
-            What a debt or a lend may grow by until then.
-        due
+        prices : Prices
+            Prices of a tick.
+        growth : float
+            Factor by which a debt or a lend may grow by then.
+        due : float
             Settle quanta that may change hands beside.
 
         Raises
         ------
         RiskDataError
+            The sum may come to 2**62 settle quanta; the message names its largest part.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.record import Totals
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> Totals(accounts, venue).must_fit(rc.Prices.read(venue, accounts, {market: 195.0}))
         """
         if self._fits(prices, growth, due):
             return

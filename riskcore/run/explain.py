@@ -42,6 +42,17 @@ class EquityChange:
         Funding and interest.
     shortfall : float
         Equity below zero that others paid or that was left on record, or the shortfall of others that the account paid.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.run import explain
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> equity = explain(folder, 1).equity
+    >>> [round(amount, 6) for amount in (equity.start, equity.price, equity.slippage, equity.fee, equity.end)]
+    [30.0, -10.0, -0.0516, -10.009884, 9.938516]
     """
 
     start: float
@@ -58,7 +69,7 @@ class EquityChange:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What happened to one account in a run.
+    """The events of one account in a run, and the change of its equity.
 
     Attributes
     ----------
@@ -73,7 +84,17 @@ class Explanation:
         market, asset, counterparty (the other account's id, or book, fund, shortfall, pool), quantity (change of the
         account's position or balance of the asset, signed), requested (quantity that was to be traded; NaN without a
         market), price, cash (change of the account's settle balance, fee not counted), fee, mmr_before, mmr_after
-        (of the account itself; NaN where it was the counterparty), and in words what happened and why. Natural units.
+        (of the account itself; NaN where it was the counterparty), and what and why in words. Natural units.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.run import explain
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> explain(folder, 1).events["what"].tolist()
+    ['liquidation begins or continues', '5.16 of 5.16 SOL_USDC_PERP sold at 193.99, fee 10.01']
     """
 
     account: int | str
@@ -83,23 +104,38 @@ class Explanation:
 
 
 def explain(path: str | Path, account: int | str) -> Explanation:
-    """Explain what happened to one account in a run: its equity, and its journal rows with a sentence each.
+    """Explain the events of one account in a run: its equity, and its journal rows with a sentence each.
 
     Parameters
     ----------
-    path
+    path : str or Path
         A run folder.
-    account
+    account : int or str
         The user's account id.
 
     Returns
     -------
     Explanation
+        The events and the change of the equity.
 
     Raises
     ------
     RiskDataError
         The folder holds no run, or one that is damaged; or the run has no such account.
+
+    Notes
+    -----
+    The events: docs/one_tick.md, "The journal".
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.run import explain
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> explain(folder, 1).events["why"].tolist()
+    ['the maintenance margin ratio is 100 % or above', 'the slice was filled in full']
     """
     run = RecordedRun.read(Path(path))
     try:

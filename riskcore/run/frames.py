@@ -19,7 +19,7 @@ from .report import shortfalls, waterfall_split
 
 
 class Summary(NamedTuple):
-    """What a run came to.
+    """The result of a run in figures.
 
     Attributes
     ----------
@@ -27,10 +27,21 @@ class Summary(NamedTuple):
         Accounts of the run, and those that were at 100 % at some tick.
     split : DataFrame
         A row per stage: stage, notional (settle units at the fill prices), notional_share, fills, fill_share, accounts.
-    shortfall : dict
+    shortfall : dict of str to float
         Equity below zero, settle units: paid_by_fund, paid_by_others, left_on_record.
     fund_start, fund_end : float
         The insurance fund, settle units.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> summary = rc.read_run(folder).summary
+    >>> summary.liquidated, summary.fund_start, summary.fund_end
+    (1, 1000.0, 1010.009884)
     """
 
     accounts: int
@@ -48,14 +59,32 @@ class Run:
     Attributes
     ----------
     path : Path
+        The run folder.
     venue : Venue
+        The rules.
     accounts : Accounts
-        As the run started from them.
+        The accounts at the start of the run.
     rows : ndarray of `riskcore.record.ROW`
         The journal in whole numbers.
     seed, ticks : int
+        Seed of the draws, and number of ticks.
     complete : bool
         False of a run that was cut or goes on.
+
+    Notes
+    -----
+    The files: docs/run_folder.md.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> run = rc.read_run(folder)
+    >>> run.ticks, run.events["event"].tolist(), run.marks["mark_price"].tolist()
+    (2, ['trigger', 'book'], [195.0, 194.0])
     """
 
     path: Path
@@ -82,7 +111,7 @@ class Run:
 
     @cached_property
     def events(self) -> pd.DataFrame:
-        """What happened, in order, in natural units; columns as of `riskcore.record.natural_frame`."""
+        """Events in order, in natural units; columns as of `riskcore.record.natural_frame`."""
         return natural_frame(self.rows, self.venue, self.accounts)
 
     @cached_property
@@ -97,7 +126,7 @@ class Run:
 
     @cached_property
     def marks(self) -> pd.DataFrame:
-        """Marks and indexes that counted, guarded: time, market, mark_price, index_price (NaN: none)."""
+        """Marks and indexes that counted, guarded, settle units: time, market, mark_price, index_price (NaN: none)."""
         ticks, markets = self._mark.shape
         table = pd.DataFrame(
             {
@@ -111,7 +140,7 @@ class Run:
 
     @cached_property
     def summary(self) -> Summary:
-        """What the run came to: who was liquidated, in which stage, and who paid."""
+        """The run in figures: accounts liquidated, the share of each stage, and who paid, settle units."""
         rows, start = self.rows, float(self.venue.policy.fund)
         paid = int((rows["fund"] + rows["fee"]).sum()) * float(self.venue.settle_quantum)
         liquidated = len(np.unique(rows["account"][rows["event"] == EVENT["trigger"]]))
@@ -119,21 +148,33 @@ class Run:
         return Summary(len(self.accounts), liquidated, split, lost, start, start + paid)
 
     def accounts_at(self, tick: int | None = None) -> Accounts:
-        """Return the accounts as they were after a tick, by the journal: ``.to_frames()`` gives their tables.
+        """Return the accounts after a tick, by the journal: ``.to_frames()`` gives their tables.
 
         Parameters
         ----------
-        tick
+        tick : int, optional
             Number of the tick, from 0; None is the last one.
 
         Returns
         -------
         Accounts
+            The accounts.
 
         Raises
         ------
         RiskDataError
             The run has no such tick.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import riskcore as rc
+        >>> from riskcore.sample import small_run
+        >>> folder = tempfile.mkdtemp()
+        >>> small_run(folder)
+        >>> run = rc.read_run(folder)
+        >>> [run.accounts_at(tick).to_frames().positions["quantity"].tolist() for tick in (0, 1)]
+        [[10.0, -5.0], [4.84, -5.0]]
         """
         if tick is None:
             tick = self.ticks - 1
@@ -149,7 +190,7 @@ def read_run(path: str | Path) -> Run:
 
     Parameters
     ----------
-    path
+    path : str or Path
         A run folder, as `Engine.save`, `riskcore.io.replay` or a command wrote it.
 
     Returns
@@ -164,14 +205,18 @@ def read_run(path: str | Path) -> Run:
 
     Examples
     --------
-    >>> import pandas as pd, riskcore as rc, tempfile
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> import riskcore as rc
     >>> venue = rc.load_venue("backpack").replace(policy={"slice_probability": 1, "fund": 1000})
-    >>> positions = pd.DataFrame({"account": ["ann"], "market": ["SOL_USDC_PERP"], "quantity": [50.0]})
-    >>> balances = pd.DataFrame({"account": ["ann"], "asset": ["USDC"], "quantity": [500.0]})
-    >>> accounts = rc.Accounts.from_frames(venue, positions.assign(entry_price=200.0), balances)
-    >>> engine = rc.Engine(accounts, venue)
+    >>> market = "SOL_USDC_PERP"
+    >>> positions = pd.DataFrame({"account": ["ann"], "market": market, "quantity": [50.0], "entry_price": 200.0})
+    >>> balances = pd.DataFrame({"account": ["ann"], "asset": "USDC", "quantity": [500.0]})
+    >>> accounts = rc.Accounts.from_frames(venue, positions, balances)
     >>> book = {"bids": [(191.9, 1000.0)], "asks": [(192.0, 1000.0)]}
-    >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 191.95}, {"SOL_USDC_PERP": book}))
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {market: 191.95}, {market: book})
+    >>> engine = rc.Engine(accounts, venue)
+    >>> result = engine.step(tick)
     >>> folder = tempfile.mkdtemp()
     >>> engine.save(folder)
     >>> run = rc.read_run(folder)

@@ -36,9 +36,9 @@ def page(path: str | Path, verdict: str | None = None) -> str:
 
     Parameters
     ----------
-    path
+    path : str or Path
         A run folder.
-    verdict
+    verdict : str, optional
         Result of the audit in one line; None if the run was not audited.
 
     Returns
@@ -50,6 +50,16 @@ def page(path: str | Path, verdict: str | None = None) -> str:
     ------
     RiskDataError
         plotly is not installed, or the folder holds no run, or one that is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.run import page
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> page(folder, verdict="no rule was broken")[:33]
+    '<!doctype html><html lang="en"><h'
     """
     try:
         from plotly.offline import get_plotlyjs

@@ -24,12 +24,32 @@ MMR_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, np.inf)
 
 
 def waterfall_split(rows: Rows, venue: Venue) -> pd.DataFrame:
-    """Share of each stage in the positions that were liquidated.
+    """Return the share of each stage in the positions that were liquidated.
+
+    Parameters
+    ----------
+    rows : ndarray of `riskcore.record.ROW`
+        Journal rows.
+    venue : Venue
+        The venue of the run.
 
     Returns
     -------
-    DataFrame with a row per stage: stage, notional (settle units at the fill prices), notional_share, fills,
-    fill_share, accounts (that the stage touched).
+    DataFrame
+        A row per stage: stage, notional (settle units at the fill prices), notional_share, fills, fill_share, accounts
+        (that the stage touched).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.run.report import waterfall_split
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> run = rc.read_run(folder)
+    >>> waterfall_split(run.rows, run.venue)[["stage", "notional_share"]].to_dict("records")
+    [{'stage': 'order book', 'notional_share': 1.0}, {'stage': 'backstop', 'notional_share': 0.0}, ...]
     """
     table = []
     for event, stage in STAGES.items():
@@ -44,14 +64,61 @@ def waterfall_split(rows: Rows, venue: Venue) -> pd.DataFrame:
 
 
 def shortfalls(rows: Rows, venue: Venue) -> dict[str, float]:
-    """Settle units of equity below zero that the fund paid, that other accounts paid, and that were left on record."""
+    """Return equity below zero that the fund paid, that other accounts paid, and that was left on record.
+
+    Parameters
+    ----------
+    rows : ndarray of `riskcore.record.ROW`
+        Journal rows.
+    venue : Venue
+        The venue of the run.
+
+    Returns
+    -------
+    dict of str to float
+        paid_by_fund, paid_by_others, left_on_record; settle units.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "6 Close out: shortfall".
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.run.report import shortfalls
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> run = rc.read_run(folder)
+    >>> shortfalls(run.rows, run.venue)
+    {'paid_by_fund': 0.0, 'paid_by_others': 0.0, 'left_on_record': 0.0}
+    """
     quantum = float(venue.settle_quantum)
     paid = {"paid_by_fund": "fund", "paid_by_others": "socialize", "left_on_record": "shortfall"}
     return {name: float(rows["cash"][rows["event"] == EVENT[event]].sum()) * quantum for name, event in paid.items()}
 
 
 def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
-    """Number of accounts by maintenance margin ratio, those at 0 first: from, to, accounts, share."""
+    """Return the number of accounts by maintenance margin ratio, those at 0 first.
+
+    Parameters
+    ----------
+    mmr : ndarray of float64, shape (N,)
+        Maintenance margin ratios.
+
+    Returns
+    -------
+    DataFrame
+        from, to (ratios, `MMR_EDGES`), accounts, share (of all accounts).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.run.report import margin_distribution
+    >>> margin_distribution(np.array([0.0, 0.05, 0.95, 1.2]))["accounts"].tolist()
+    [1, 1, 0, 0, 0, 0, 1, 1]
+    """
     edges = np.array(MMR_EDGES)
     flat = int((mmr == 0).sum())
     above = np.searchsorted(edges, mmr[mmr > 0], side="right") - 1
@@ -63,27 +130,66 @@ def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
 
 
 def provider_pnl(path: str | Path) -> pd.DataFrame:
-    """Profit and loss of each backstop provider on its takeovers, tick by tick.
+    """Return profit and loss of each backstop provider on its takeovers, tick by tick: whether the risk was paid.
 
-    As if the provider had kept all positions and borrows: valued at the marks and prices of each tick (the last one
-    where a tick has none), less the money paid; without funding, interest and other events of the account.
+    As if it had kept all it took: positions and borrows at the marks and prices of each tick (the last one where a tick
+    has none), less what it paid; without funding and interest since, and without other changes of the account.
 
     Parameters
     ----------
-    path
+    path : str or Path
         A run folder.
 
     Returns
     -------
-    DataFrame: time, provider (account id); so far, in settle units, taken (notional at the prices of the takeovers),
-    edge (value of the takeovers at the marks and prices of their ticks, less the money paid), pnl (their value at the
-    marks and prices of this tick, less the money paid); pnl_bp (pnl in basis points of taken).
+    DataFrame
+        time, provider (account id), taken (settle units of notional so far, at the prices of the takeover), edge (what
+        that was worth more than was paid, then), pnl (what it is worth more now), pnl_bp (basis points of taken).
+
+    Raises
+    ------
+    RiskDataError
+        The folder holds no run, or one that is damaged.
+
+    Examples
+    --------
+    The run has no backstop provider.
+
+    >>> import tempfile
+    >>> from riskcore.run.report import provider_pnl
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> len(provider_pnl(folder))
+    0
     """
     return provider_pnl_of(RecordedRun.read(Path(path)))
 
 
 def provider_pnl_of(run: RecordedRun) -> pd.DataFrame:
-    """Compute `provider_pnl` of a run that is read already."""
+    """Compute `provider_pnl` of a run that is read already.
+
+    Parameters
+    ----------
+    run : RecordedRun
+        The run.
+
+    Returns
+    -------
+    DataFrame
+        As of `provider_pnl`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from riskcore.run.report import RecordedRun, provider_pnl_of
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> list(provider_pnl_of(RecordedRun.read(Path(folder))).columns)
+    ['time', 'provider', 'taken', 'edge', 'pnl', 'pnl_bp']
+    """
     takeovers, tick_count = run.rows[run.rows["event"] == EVENT["backstop"]], len(run.time)
     frames = []
     for provider in run.folder.known["providers"]:
@@ -117,18 +223,61 @@ def provider_pnl_of(run: RecordedRun) -> pd.DataFrame:
 
 
 def timeline(path: str | Path) -> pd.DataFrame:
-    """What each stage has taken so far, and what the fund has, tick by tick.
+    """Return the notional of each stage so far, and the fund, tick by tick.
+
+    Parameters
+    ----------
+    path : str or Path
+        A run folder.
 
     Returns
     -------
-    DataFrame: time, a column for each stage (settle units of notional at the fill prices), fund, shortfall (left on
-    record or unsettled so far).
+    DataFrame
+        time, a column for each stage (settle units of notional at the fill prices), fund (settle units), shortfall
+        (settle units left on record or unsettled so far).
+
+    Raises
+    ------
+    RiskDataError
+        The folder holds no run, or one that is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.run.report import timeline
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> timeline(folder)["order book"].round(6).tolist()
+    [0.0, 1000.9884]
     """
     return timeline_of(RecordedRun.read(Path(path)))
 
 
 def timeline_of(run: RecordedRun) -> pd.DataFrame:
-    """Compute `timeline` of a run that is read already."""
+    """Compute `timeline` of a run that is read already.
+
+    Parameters
+    ----------
+    run : RecordedRun
+        The run.
+
+    Returns
+    -------
+    DataFrame
+        As of `timeline`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from riskcore.run.report import RecordedRun, timeline_of
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> timeline_of(RecordedRun.read(Path(folder)))["fund"].round(6).tolist()
+    [1000.0, 1010.009884]
+    """
     venue, rows, time = run.venue, run.rows, run.time
     quantum = float(venue.settle_quantum)
 
@@ -146,18 +295,31 @@ def timeline_of(run: RecordedRun) -> pd.DataFrame:
 
 
 def margin_bands(run: RecordedRun, samples: int) -> pd.DataFrame:
-    """Number of accounts in each band of `margin_distribution` after sampled ticks.
+    """Return the number of accounts in each band of `margin_distribution` after sampled ticks.
 
     Parameters
     ----------
-    run
+    run : RecordedRun
         The run.
-    samples
+    samples : int
         Number of ticks to sample, evenly, first and last among them.
 
     Returns
     -------
-    DataFrame: time, from, to, accounts, share; a row per sampled tick and band.
+    DataFrame
+        time, from, to, accounts, share; a row per sampled tick and band.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from riskcore.run.report import RecordedRun, margin_bands
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> bands = margin_bands(RecordedRun.read(Path(folder)), 2)
+    >>> bands.loc[bands["accounts"] > 0, ["from", "accounts"]].to_numpy().tolist()
+    [[0.0, 1.0], [0.75, 1.0], [0.0, 1.0], [1.0, 1.0]]
     """
     sampled = np.unique(np.linspace(0, len(run.time) - 1, min(samples, len(run.time))).astype(np.int64))
     holdings, done, tables = Holdings.of(run.start, run.venue), 0, []

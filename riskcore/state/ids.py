@@ -114,7 +114,27 @@ def likenesses(ids: npt.NDArray[np.object_]) -> tuple[Int, Int]:
 
 
 def nearest(id_: object, ids: npt.NDArray[Any]) -> str:
-    """Text for a message about an unknown id: the known id that it may stand for, empty where there is none."""
+    """Return the end of a message that names the id perhaps meant by one that is not among the ids.
+
+    Parameters
+    ----------
+    id_ : object
+        The id that is not among them.
+    ids : ndarray
+        The ids.
+
+    Returns
+    -------
+    str
+        Empty where no id differs from it by its writing alone.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.state import nearest
+    >>> nearest("007", np.array([7, 8]))
+    ': did you mean 7, a whole number?'
+    """
     normal_forms = [str(known).encode(errors="replace").decode() for known in (*ids.tolist(), id_)]
     texts = plain(pa.array(normal_forms, pa.large_string())).to_pylist()
     match = next((known for known, text in zip(ids.tolist(), texts, strict=False) if text == texts[-1]), None)

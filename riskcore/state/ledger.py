@@ -13,7 +13,7 @@ from ..venue import Venue
 
 @dataclass
 class Ledger:
-    """Lots and money of parties that are not accounts, in whole numbers, and counters that go from tick to tick.
+    """Lots and money of those who are not accounts, in whole numbers, and what is remembered from tick to tick.
 
     Attributes
     ----------
@@ -34,6 +34,15 @@ class Ledger:
         Time of the last fill of a slice by account and market row; kept where the policy has a cooldown.
     sold : dict
         Settle quanta of slices in the running interval by account row; kept where the policy has a cap on accounts.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> ledger = rc.Engine(accounts, venue).ledger
+    >>> ledger.fund, ledger.shortfall, ledger.book_lots.tolist()
+    (1000000000, 0, [0, 0, 0, 0])
     """
 
     book_lots: Int
@@ -48,11 +57,19 @@ class Ledger:
     sold: dict[int, int] = field(default_factory=dict)
 
     def must_fit(self) -> None:
-        """Refuse amounts of 2**62 or more.
+        """Check that no amount is past the range of whole numbers.
 
         Raises
         ------
         RuntimeError
+            An amount is 2**62 or more.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> import riskcore as rc
+        >>> from riskcore.state import Ledger
+        >>> Ledger.opening(rc.load_venue("backpack")).must_fit()
         """
         for name in ("book_lots", "book_quanta", "pool", "taken", "fund", "shortfall"):
             if np.abs(np.asarray(getattr(self, name), float)).max(initial=0.0) >= AMOUNT_LIMIT:
@@ -60,7 +77,26 @@ class Ledger:
 
     @classmethod
     def opening(cls, venue: Venue) -> Ledger:
-        """Empty ledgers, with the policy's fund."""
+        """Return ledgers of nothing but the policy's fund.
+
+        Parameters
+        ----------
+        venue : Venue
+            The rules.
+
+        Returns
+        -------
+        Ledger
+            The ledgers at the start of a run.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> from riskcore.state import Ledger
+        >>> venue, accounts = two_accounts()
+        >>> Ledger.opening(venue).fund  # settle quanta
+        1000000000
+        """
         markets, assets = len(venue.markets.symbol), len(venue.assets.symbol)
         return cls(
             book_lots=np.zeros(markets, np.int64),

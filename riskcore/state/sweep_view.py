@@ -22,9 +22,10 @@ Widths = npt.NDArray[np.uint32]
 
 @dataclass
 class SweepView:
-    """Accounts in groups of eight, sorted within chunks of 4,096 by their numbers of positions and balances.
+    """The columns that a sweep reads: accounts in groups of eight, in chunks of 4,096.
 
-    Among equal numbers they are sorted by size, because margin functions take another branch for large positions.
+    Within a chunk accounts with as many positions and balances stand together, and among these the large ones, whose
+    margin functions take another branch.
 
     Attributes
     ----------
@@ -33,9 +34,21 @@ class SweepView:
     slot : ndarray of uint16, shape (8G,)
         Slot of an account in its chunk; an account stays in the chunk that its row is in.
     markets, assets : int
-        How many the venue has.
+        Numbers of the venue's markets and assets.
     edits : int
-        Number of calls of `refresh`.
+        Number of updates.
+
+    Notes
+    -----
+    docs/decisions/0013-packed-sweep.md.
+
+    Examples
+    --------
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> view = accounts.sweep_view
+    >>> view.markets, view.edits, sorted(view.columns.account[:2].tolist())
+    (4, 1, [0, 1])
     """
 
     columns: SweepColumns
@@ -46,7 +59,28 @@ class SweepView:
 
     @classmethod
     def of(cls, state: AccountColumns, markets: int, assets: int) -> SweepView:
-        """Pack all accounts of a venue with so many markets and assets."""
+        """Pack all accounts of a venue.
+
+        Parameters
+        ----------
+        state : AccountColumns
+            The columns of the accounts.
+        markets, assets : int
+            Numbers of the venue's markets and assets.
+
+        Returns
+        -------
+        SweepView
+            The view.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> from riskcore.state import SweepView
+        >>> venue, accounts = two_accounts()
+        >>> SweepView.of(accounts.columns, 4, 2).differs(accounts.columns)
+        False
+        """
         count = len(state.account_cost)
         size = np.empty(count, np.uint16)
         pack.largest_costs(state, size)
@@ -57,16 +91,75 @@ class SweepView:
         return sweep_view
 
     def slots(self, accounts: Int) -> Int:
-        """Slots of some accounts."""
+        """Return slots of some accounts.
+
+        Parameters
+        ----------
+        accounts : ndarray of int64
+            Account rows.
+
+        Returns
+        -------
+        ndarray of int64
+            Positions in ``columns.account``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> view = accounts.sweep_view
+        >>> view.columns.account[view.slots(np.array([1, 0]))].tolist()
+        [1, 0]
+        """
         return accounts // CHUNK * CHUNK + self.slot[accounts]
 
     def refresh(self, state: AccountColumns, accounts: Int) -> None:
-        """Pack some accounts again, after their columns changed."""
+        """Read again some accounts whose columns have changed.
+
+        Parameters
+        ----------
+        state : AccountColumns
+            The columns of the accounts.
+        accounts : ndarray of int64
+            Account rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> state = accounts.copy()
+        >>> view = state.sweep_view
+        >>> state.columns.free[0] += 1
+        >>> before = view.differs(state.columns)
+        >>> view.refresh(state.columns, np.array([0]))
+        >>> before, view.differs(state.columns)
+        (True, False)
+        """
         self.edits += 1
         pack.pack_slots(self.slots(accounts), state, self.columns)
 
     def differs(self, state: AccountColumns) -> bool:
-        """Whether packing the accounts again gives another view."""
+        """Return whether the view is another than packing the accounts anew gives.
+
+        Parameters
+        ----------
+        state : AccountColumns
+            The columns of the accounts.
+
+        Returns
+        -------
+        bool
+            False of a view that is up to date.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.sweep_view.differs(accounts.columns)
+        False
+        """
         columns = self.columns
         fresh = SweepColumns._make(column.copy() for column in columns)
         pack.pack_slots(np.flatnonzero(columns.account < len(state.account_cost)), state, fresh)
@@ -76,7 +169,32 @@ class SweepView:
 
 
 def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> SweepColumns:
-    """Copy the columns of some slots."""
+    """Return columns of some slots alone, one after another.
+
+    Parameters
+    ----------
+    columns : SweepColumns
+        Columns of all accounts or of some.
+    slots : ndarray of int64, shape (n,)
+        Slots.
+    markets, assets : int
+        Numbers of the venue's markets and assets.
+
+    Returns
+    -------
+    SweepColumns
+        Columns of n slots, filled up to a group of eight.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import copied
+    >>> venue, accounts = two_accounts()
+    >>> view = accounts.sweep_view
+    >>> copied(view.columns, view.slots(np.array([1])), 4, 2).account[:1].tolist()
+    [1]
+    """
     copies = [np.diff(offset)[slots // LANES] for offset in (columns.position_group, columns.balance_group)]
     filled = np.zeros(-len(slots) % LANES, np.uint32)
     positions, balances = (np.append(widths, filled) for widths in copies)
@@ -86,7 +204,27 @@ def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> Swee
 
 
 def joined(parts: Sequence[SweepColumns]) -> SweepColumns:
-    """Concatenate the groups of several columns."""
+    """Join the groups of several columns, one behind the other.
+
+    Parameters
+    ----------
+    parts : sequence of SweepColumns
+        At least one.
+
+    Returns
+    -------
+    SweepColumns
+        All groups.
+
+    Examples
+    --------
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import joined
+    >>> venue, accounts = two_accounts()
+    >>> columns = accounts.sweep_view.columns
+    >>> len(joined([columns, columns]).account) == 2 * len(columns.account)
+    True
+    """
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     for column, offset in enumerate(SweepColumns._fields):
         if offset.endswith("_group"):
@@ -96,7 +234,26 @@ def joined(parts: Sequence[SweepColumns]) -> SweepColumns:
 
 
 def chunk_count(columns: SweepColumns) -> int:
-    """Number of chunks."""
+    """Return the number of chunks.
+
+    Parameters
+    ----------
+    columns : SweepColumns
+        Columns of all accounts or of some.
+
+    Returns
+    -------
+    int
+        Chunks of 4,096 slots, the last one perhaps of fewer.
+
+    Examples
+    --------
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import chunk_count
+    >>> venue, accounts = two_accounts()
+    >>> chunk_count(accounts.sweep_view.columns)
+    1
+    """
     return -(-len(columns.account) // CHUNK)
 
 

@@ -30,6 +30,14 @@ class AccountFrames(NamedTuple):
         account, market, side, price, quantity, reduce_only.
     settings : DataFrame
         account, leverage_limit (NaN: none), unsettled (settle units), of accounts that have one of the two.
+
+    Examples
+    --------
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> frames = accounts.to_frames()
+    >>> frames.positions["quantity"].tolist(), list(frames.settings.columns)
+    ([10.0, -5.0], ['account', 'leverage_limit', 'unsettled'])
     """
 
     positions: pd.DataFrame

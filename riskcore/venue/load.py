@@ -30,20 +30,21 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
 
     Parameters
     ----------
-    source
+    source : str, Path or dict
         The name of a preset ("backpack", "dydx", "hyperliquid": published margin parameters of the venue, the default
         policy, no backstop), the path of a venue file, or its content. Text without a suffix and without a separator
         is the name of a preset; a file of such a name is ``"./name"``.
         A venue file is ``{"settle_asset", "markets", "collateral", "borrow_lend", "policy", "backstop"}``; market,
         collateral and borrow-lend rows in the venue's public API shape, decimals as strings or numbers. Only rows with
         ``marketType`` PERP become markets; a row SPOT of a collateral asset against the settle asset gives the book
-        that it is converted on. docs/run_folder.md has every key.
-    any_adl_policy
+        that it is converted on. docs/run_folder.md has every key, docs/policy.md every figure of the policy.
+    any_adl_policy : bool
         Take an ``adl_policy`` that is not registered, as of a run that somebody else made; no engine runs on it.
 
     Returns
     -------
     Venue
+        The venue.
 
     Raises
     ------
@@ -52,6 +53,7 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
 
     Examples
     --------
+    >>> from riskcore import load_venue
     >>> load_venue("backpack")
     Venue(4 markets: BTC_USDC_PERP, ETH_USDC_PERP, SOL_USDC_PERP, ...; 2 assets, settles in USDC, fund 0)
     """

@@ -17,7 +17,28 @@ from ..boundary import RiskDataError, text_of
 
 
 class Sqrt(msgspec.Struct, frozen=True, tag_field="type", tag="sqrt"):
-    """``notional * max(base, factor * sqrt(size))``; size is the notional or the token quantity."""
+    """A margin function that grows with the square root of the size: ``notional * max(base, factor * sqrt(size))``.
+
+    Attributes
+    ----------
+    base : Decimal
+        Smallest fraction of the notional, > 0.
+    factor : Decimal
+        Growth of the fraction per square root of the size's unit, >= 0.
+    unit : {"notional", "quantity"}
+        The size under the root: the notional in settle units, or the quantity in base units.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Margin functions".
+
+    Examples
+    --------
+    >>> from decimal import Decimal
+    >>> from riskcore.venue import Sqrt
+    >>> Sqrt(Decimal("0.02"), Decimal("0.0000561")).unit
+    'notional'
+    """
 
     base: Decimal
     factor: Decimal
@@ -39,7 +60,26 @@ class Tiers(msgspec.Struct, frozen=True, tag_field="type", tag="tiers"):
 
 
 class OpenInterest(msgspec.Struct, frozen=True, tag_field="type", tag="open_interest"):
-    """A fraction that grows from ``base`` to 1 while the market's open interest goes from ``lower`` to ``upper``."""
+    """A fraction of the notional that grows from ``base`` to 1 with the market's open interest.
+
+    Attributes
+    ----------
+    base : Decimal
+        Fraction at an open interest up to ``lower``, > 0 and at most 1.
+    lower, upper : Decimal
+        Open interest, settle units, from which the fraction grows, and at which it is 1.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Margin functions"; dYdX documents it as its open-interest-scaled initial margin.
+
+    Examples
+    --------
+    >>> from decimal import Decimal
+    >>> from riskcore.venue import OpenInterest
+    >>> OpenInterest(Decimal("0.05"), Decimal(20_000_000), Decimal(50_000_000)).base
+    Decimal('0.05')
+    """
 
     base: Decimal
     lower: Decimal
@@ -160,7 +200,28 @@ class MarginFunctions:
 
 
 def grown_fraction(function: OpenInterest, open_interest: Fraction) -> Fraction:
-    """Margin fraction at an open interest in settle units, exactly."""
+    """Return the margin fraction at an open interest, exactly.
+
+    Parameters
+    ----------
+    function : OpenInterest
+        The margin function; its figures count as the shortest decimals of their float64.
+    open_interest : Fraction
+        Settle units, >= 0.
+
+    Returns
+    -------
+    Fraction
+        Part of the notional, from ``function.base`` to 1.
+
+    Examples
+    --------
+    >>> from decimal import Decimal
+    >>> from fractions import Fraction
+    >>> from riskcore.venue import OpenInterest, grown_fraction
+    >>> grown_fraction(OpenInterest(Decimal("0.5"), Decimal(100), Decimal(200)), Fraction(150))
+    Fraction(3, 4)
+    """
     base, lower, upper = (Fraction(_shortest(f)) for f in (function.base, function.lower, function.upper))
     return base + (1 - base) * min(max((open_interest - lower) / (upper - lower), Fraction(0)), Fraction(1))
 
@@ -233,13 +294,31 @@ def check(path: str, function: MarginFunction, *, initial: bool, market: bool) -
 def check_order(path: str, initial: MarginFunction, maintenance: MarginFunction) -> None:
     """Refuse a maintenance margin that is above the initial margin at some size, or at some open interest.
 
-    Where the two depend on different quantities (notional, token quantity, open interest), or the initial one is flat,
-    as in studies of the maintenance margin alone, their least fractions are compared.
+    Where the two follow from different things (notional, quantity, open interest), or the initial one is flat, as in
+    studies of the maintenance margin alone, their least fractions are compared.
+
+    Parameters
+    ----------
+    path : str
+        Place of the maintenance margin in the venue file, for the message.
+    initial, maintenance : MarginFunction
+        The two margin functions of a market or asset.
 
     Raises
     ------
     RiskDataError
         The message names the first size at which it is above, and both fractions.
+
+    Examples
+    --------
+    >>> from decimal import Decimal
+    >>> from riskcore.venue import Sqrt, check_order
+    >>> low, high = (Sqrt(Decimal(base), Decimal(0)) for base in ("0.02", "0.05"))
+    >>> check_order("markets[0].mmfFunction", high, low)
+    >>> check_order("markets[0].mmfFunction", low, high)
+    Traceback (most recent call last):
+        ...
+    riskcore.boundary.errors.RiskDataError: venue.markets[0].mmfFunction, value '0.05': must not be above ...
     """
     for size in _telling_sizes(initial, maintenance):
         required, allowed = _fraction(maintenance, size), _fraction(initial, size)

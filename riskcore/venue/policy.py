@@ -104,7 +104,17 @@ def _choice(meaning: str, source: str = _CHOICE) -> Figure:
 
 @dataclass(frozen=True)
 class Policy:
-    """How the venue liquidates; ratios and amounts are exact. docs/policy.md shows every figure."""
+    """The liquidation policy of a venue; ratios and amounts are exact.
+
+    docs/policy.md shows every figure with its unit, range, default, meaning and source; `FIGURES` has them by name.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> policy = rc.load_venue("backpack").policy
+    >>> policy.slice_fraction, policy.adl_policy
+    (Fraction(1, 10), 'pnl_leverage')
+    """
 
     acmf_divisor: Annotated[
         Fraction,
@@ -385,17 +395,17 @@ class Policy:
 
     @cached_property
     def stale_nanoseconds(self) -> int:
-        """Age past which a book, a basis and a mark used before are too old."""
+        """Age past which a book, a basis and a mark used before are too old, nanoseconds."""
         return floor(self.stale_after * 10**9)
 
     @cached_property
     def most_nanoseconds(self) -> float:
-        """Longest time from a tick to the next, infinite where any is taken."""
+        """Longest time from a tick to the next, nanoseconds; infinite where any is taken."""
         return inf if self.largest_gap is None else floor(self.largest_gap * 10**9)
 
     @cached_property
     def clamp(self) -> float:
-        """``mark_index_threshold``, nearest float64."""
+        """The figure ``mark_index_threshold``, a part of the index, nearest float64."""
         return float(self.mark_index_threshold)
 
 
@@ -507,9 +517,21 @@ def _wrong(path: str, rule: str, value: object) -> RiskDataError:
 def check_adl_policy(policy: Policy) -> None:
     """Refuse a policy whose ADL policy is not registered.
 
+    Parameters
+    ----------
+    policy : Policy
+        The policy.
+
     Raises
     ------
     RiskDataError
+        No policy of this name is registered.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.venue import check_adl_policy
+    >>> check_adl_policy(rc.load_venue("backpack").policy)
     """
     _must_be_one_of("policy.adl_policy", policy.adl_policy, tuple(POLICIES))
 

@@ -150,7 +150,38 @@ class Assets:
 
 @dataclass(frozen=True)
 class Pool:
-    """Borrow-lend pool of an asset: rate curve, limits, and what those outside the run lend and borrow (quanta)."""
+    """Borrow-lend pool of an asset.
+
+    Attributes
+    ----------
+    is_open : bool
+        Whether more can be borrowed.
+    lent, borrowed : int
+        Quanta that accounts outside the run lend and borrow.
+    fee : Fraction
+        Part of the interest that the pool keeps.
+    optimal : Fraction
+        Utilisation (borrowed over lent) at the kink of the rate curve.
+    highest : Fraction
+        Utilisation that redeeming and borrowing may reach at most.
+    threshold, update : Fraction
+        Utilisation that they may always reach, and the part of the way from the utilisation to ``highest`` that they
+        may go in a tick.
+    limit : int or None
+        Most quanta that may be borrowed; None: no limit.
+
+    Notes
+    -----
+    The rules: docs/one_tick.md, "Interest" and "Settlement".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> venue = rc.load_venue("backpack").replace(borrow_lend=[{"symbol": "USDC", "lentQuantity": 100, "fee": "0.1"}])
+    >>> pool = venue.pools[venue.settle]
+    >>> pool.lent, pool.fee, pool.optimal
+    (100000000, Fraction(1, 10), Fraction(9, 10))
+    """
 
     is_open: bool
     lent: int
@@ -165,7 +196,31 @@ class Pool:
 
 @dataclass(frozen=True)
 class Provider:
-    """A backstop provider: its account, its limits in settle units of notional (None: no limit), and what it takes."""
+    """A backstop provider: its account, its limits and what it takes.
+
+    Attributes
+    ----------
+    account : int or str
+        The user's account id.
+    capacity_per_min, capacity_per_hour : Fraction or None
+        Most notional that it takes over in a minute and in an hour, settle units; None: no limit.
+    max_notional : Fraction or None
+        Most notional of all that it has taken over, settle units; None: no limit.
+    markets, assets : frozenset of int
+        Rows of the markets and assets that it takes.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "4 Backstop: providers".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> venue = rc.load_venue("backpack").replace(backstop=[{"account": 9, "capacity_per_min": 1_000_000}])
+    >>> provider = venue.backstop[0]
+    >>> provider.account, provider.capacity_per_min, sorted(provider.markets)
+    (9, Fraction(1000000, 1), [0, 1, 2, 3])
+    """
 
     account: int | str
     capacity_per_min: Fraction | None
@@ -177,10 +232,32 @@ class Provider:
 
 @dataclass(frozen=True)
 class Units:
-    """What the whole numbers of accounts stand for: rows of markets and assets, lots, ticks and quanta.
+    """Units of the whole numbers of accounts: rows of markets and assets, lots, ticks and quanta.
 
-    Whoever takes accounts and a venue holds one against the other by `Units.must_fit`; its margin functions, policy
-    and pools are free to differ.
+    A function that takes accounts and a venue compares their units by `Units.must_fit`; margin functions, policy and
+    pools of the two may differ.
+
+    Attributes
+    ----------
+    settle_asset : str
+        Symbol of the settle asset.
+    markets : tuple of str
+        Symbols of the markets (of books: of all that has a book), by row.
+    steps, ticks : tuple of Fraction
+        Quantity of a lot and price of a tick, by market.
+    highest : tuple of int
+        Highest price in ticks, by market.
+    assets : tuple of str
+        Symbols of the assets, by row.
+    quanta : tuple of Fraction
+        Quantity of a quantum, by asset.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> units = rc.load_venue("backpack").units
+    >>> units.settle_asset, units.steps[units.markets.index("SOL_USDC_PERP")]
+    ('USDC', Fraction(1, 100))
     """
 
     settle_asset: str
@@ -193,7 +270,30 @@ class Units:
 
     @classmethod
     def of(cls, settle_asset: str, markets: Listing, assets: Assets) -> Units:
-        """Units of such markets and assets."""
+        """Return the units of markets and assets.
+
+        Parameters
+        ----------
+        settle_asset : str
+            Symbol of the settle asset.
+        markets : Listing
+            The markets, or all that has a book.
+        assets : Assets
+            The assets.
+
+        Returns
+        -------
+        Units
+            Their units.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.venue import Units
+        >>> venue = rc.load_venue("backpack")
+        >>> Units.of("USDC", venue.markets, venue.assets) == venue.units
+        True
+        """
         return cls(
             settle_asset=settle_asset,
             markets=markets.symbol,
@@ -206,16 +306,31 @@ class Units:
 
     @cached_property
     def digest(self) -> bytes:
-        """Digest of the units: equal units have equal digests."""
+        """A digest that equal units have in common, quick to compare."""
         return sha256(repr([getattr(self, field.name) for field in fields(self)]).encode()).digest()
 
     def must_fit(self, venue: Units, what: str = "accounts") -> None:
-        """Refuse the units of a venue that are not these, in which ``what`` was read.
+        """Refuse the units of a venue that differ from these, in which ``what`` was read.
+
+        Parameters
+        ----------
+        venue : Units
+            Units of the venue.
+        what : str
+            What was read with these units, for the message.
 
         Raises
         ------
         RiskDataError
             The message names the first difference.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> rc.load_venue("backpack").units.must_fit(rc.load_venue("dydx").units)
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: venue.markets.symbol, row 0, ...
         """
         if self is venue or self.digest == venue.digest:
             return
@@ -245,8 +360,35 @@ class Units:
 class Venue:
     """The rules of a venue, frozen and columnar. Made by `load_venue`.
 
-    ``margin_functions`` holds the margin functions of the markets and then of the assets; ``pools`` the borrow-lend
-    pool of each asset, None where an asset has none.
+    Attributes
+    ----------
+    settle_asset : str
+        Symbol of the settle asset, in whose units all money is said.
+    settle : int
+        Row of the settle asset.
+    markets : Markets
+        Perpetual futures, M rows.
+    spots : Spots
+        Spot markets of collateral assets, S rows.
+    assets : Assets
+        Collateral assets, K rows.
+    margin_functions : MarginFunctions
+        Initial and maintenance margin function of each market, then of each asset.
+    pools : tuple of Pool or None
+        Borrow-lend pool of each asset, None where an asset has none.
+    policy : Policy
+        The liquidation policy.
+    backstop : tuple of Provider
+        The backstop providers.
+    source : dict
+        Content of a venue file that gives this venue.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> venue = rc.load_venue("backpack")
+    >>> venue.markets.symbol[:2], venue.assets.symbol[venue.settle], venue.policy.adl_policy
+    (('BTC_USDC_PERP', 'ETH_USDC_PERP'), 'USDC', 'pnl_leverage')
     """
 
     settle_asset: str
@@ -282,15 +424,15 @@ class Venue:
 
         Parameters
         ----------
-        policy
+        policy : mapping, optional
             The figures to change, as `load_venue` takes them; the others stay.
-        backstop, borrow_lend
+        backstop, borrow_lend : sequence of mapping, optional
             The whole list, as `load_venue` takes it; None leaves the venue's own.
 
         Returns
         -------
         Venue
-            Of the same units: accounts that were read with this venue go with it.
+            A venue of the same units: accounts that were read with this venue go with it.
 
         Raises
         ------
@@ -317,13 +459,23 @@ class Venue:
 
         Parameters
         ----------
-        path
+        path : str or Path
             The file to write, or to replace.
 
         Raises
         ------
         RiskDataError
             The file cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import riskcore as rc
+        >>> path = Path(tempfile.mkdtemp()) / "venue.json"
+        >>> rc.load_venue("backpack").to_json(path)
+        >>> rc.load_venue(path)
+        Venue(4 markets: BTC_USDC_PERP, ETH_USDC_PERP, SOL_USDC_PERP, ...; 2 assets, settles in USDC, fund 0)
         """
         try:
             Path(path).write_text(json.dumps(self.source, indent=1))
@@ -337,7 +489,7 @@ class Venue:
 
     @cached_property
     def book_units(self) -> Units:
-        """Units of order books, those of spot markets included."""
+        """Units of the whole numbers of order books, which spot markets have as well."""
         return Units.of(self.settle_asset, self.listing, self.assets)
 
     @property
@@ -362,7 +514,7 @@ class Venue:
 
     @cached_property
     def folded_margin_functions(self) -> tuple[Float, Float, Float, Float, Float] | None:
-        """Result of `MarginFunctions.folded` where prices do not change it, else None."""
+        """The result of `MarginFunctions.folded` at any prices (settle quanta); None if it depends on them."""
         if self.margin_functions.by_quantity.any() or self.margin_functions.open_interest_markets:
             return None
         price = np.ones(len(self.margin_functions.base) // 2)
@@ -370,12 +522,12 @@ class Venue:
 
     @cached_property
     def tiers(self) -> tuple[Float, Float]:
-        """Brackets of markets after the first, as `riskcore.kernels.layouts.SweepLookup` has them."""
+        """Brackets of markets after the first, settle quanta, as `riskcore.kernels.layouts.SweepLookup` has them."""
         return self._tiers(0, len(self.markets.symbol))
 
     @cached_property
     def borrow_tiers(self) -> tuple[Float, Float]:
-        """The same of borrows."""
+        """Brackets of borrows after the first, settle quanta, as `riskcore.kernels.layouts.SweepLookup` has them."""
         return self._tiers(len(self.markets.symbol), len(self.margin_functions.base) // 2)
 
     def _tiers(self, first: int, last: int) -> tuple[Float, Float]:
@@ -396,18 +548,32 @@ class Venue:
 
     @cached_property
     def settle_quanta(self) -> tuple[Float, Float]:
-        """Settle quanta that a lot of each market, and a quantum of each asset, is worth at a price of 1."""
+        """Value of a lot of each market, and of a quantum of each asset, at a price of 1: settle quanta, float64."""
         exact = (self.markets.step, self.assets.quantum)
         lots, quanta = (np.array([float(unit / self.settle_quantum) for unit in units]) for units in exact)
         return lots, quanta
 
 
 def must_be_venue(venue: object) -> None:
-    """Refuse a value that is not a Venue.
+    """Refuse an argument that is no venue.
+
+    Parameters
+    ----------
+    venue : object
+        The argument.
 
     Raises
     ------
     RiskDataError
+        It is no `Venue`.
+
+    Examples
+    --------
+    >>> from riskcore.venue import must_be_venue
+    >>> must_be_venue("backpack")
+    Traceback (most recent call last):
+        ...
+    riskcore.boundary.errors.RiskDataError: venue: must be a Venue, not str
     """
     if not isinstance(venue, Venue):
         raise RiskDataError("venue", None, f"must be a Venue, not {type(venue).__name__}")

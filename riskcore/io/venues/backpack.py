@@ -105,6 +105,17 @@ def preset() -> dict[str, Any]:
 
     The keys are ``markets`` and ``collateral``: a few of the venue's markets and assets, no account data. For work on
     a live account, save the replies of the API of that moment instead.
+
+    Returns
+    -------
+    dict
+        Rows of ``markets`` and ``collateral``.
+
+    Examples
+    --------
+    >>> from riskcore.io import backpack
+    >>> [row["symbol"] for row in backpack.preset()["collateral"]]
+    ['USDC', 'SOL']
     """
     content = shipped("backpack")
     return {name: content[name] for name in ("markets", "collateral")}
@@ -123,23 +134,34 @@ def load_venue(
 
     Parameters
     ----------
-    markets
+    markets : str, Path, dict or list
         Of GET /api/v1/markets, or of /api/v1/market. Rows with ``marketType`` PERP become markets.
-    collateral
+    collateral : str, Path or list
         Of GET /api/v1/collateral.
-    settle_asset
+    settle_asset : str
         Symbol of the asset that PnL is settled in.
-    borrow_lend
+    borrow_lend : str, Path or list, optional
         Of GET /api/v1/borrowLend/markets; rows of assets that are no collateral are left out. ``lentQuantity`` and
         ``borrowedQuantity`` are taken as those of accounts outside the run, as everywhere in riskcore: where the run's
         own accounts are a large part of the pool, subtract them first.
-    policy, backstop
+    policy, backstop : mapping and sequence of mapping, optional
         As `riskcore.load_venue` takes them; the API does not say them.
+
+    Returns
+    -------
+    Venue
+        The venue.
 
     Raises
     ------
     RiskDataError
         A reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import backpack
+    >>> backpack.load_venue(**backpack.preset())
+    Venue(4 markets: BTC_USDC_PERP, ETH_USDC_PERP, SOL_USDC_PERP, ...; 2 assets, settles in USDC, fund 0)
     """
     rows = json_input.raw(markets, "markets")
     source = {
@@ -164,7 +186,7 @@ def read_book(depth: Payload) -> dict[str, Any]:
 
     Parameters
     ----------
-    depth
+    depth : str, Path or dict
         Of GET /api/v1/depth: its bids ascend, the best comes last. Its ``timestamp`` is in microseconds.
 
     Returns
@@ -177,6 +199,12 @@ def read_book(depth: Payload) -> dict[str, Any]:
     ------
     RiskDataError
         It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import backpack
+    >>> backpack.read_book({"bids": [["99.8", "2"], ["99.9", "1"]], "asks": [["100.1", "3"]]})
+    {'bids': [(99.9, 1.0), (99.8, 2.0)], 'asks': [(100.1, 3.0)], 'time': None}
     """
     book = json_input.read(depth, _Depth, "depth")
     time = None if book.timestamp is None else book.timestamp * 1000
@@ -203,27 +231,32 @@ def load_account(
 
     Parameters
     ----------
-    venue
+    venue : Venue
         Of `load_venue`. Its backstop providers are left out. Margin functions that stand in the account's own positions
         and borrows are taken before the venue's: they are those in force for this account at that moment.
-    capital
+    capital : str, Path or dict
         Of GET /api/v1/capital/collateral; or of /api/v1/capital, whose balances have no prices and whose lends stand in
         ``borrow_lend`` alone. Of the latter, assets that are no collateral are left out and staked amounts count.
-    positions
+    positions : str, Path or list, optional
         Of GET /api/v1/position. The PnL since the last realisation is the reported one. Needed where ``capital`` says
         PnL, as ``borrow_lend`` is where it says a borrow; between these replies prices may move by 2 %.
-    borrow_lend
+    borrow_lend : str, Path or list, optional
         Of GET /api/v1/borrowLend/positions.
-    orders
+    orders : str, Path or list, optional
         Of GET /api/v1/orders. Orders of spot markets and orders that wait for a trigger are left out.
-    summary
+    summary : str, Path or dict, optional
         Of GET /api/v1/account, for the leverage limit.
-    mark_prices
+    mark_prices : str, Path or list, optional
         Of GET /api/v1/markPrices: for markets in which the account has an order and no position.
-    asset_prices
+    asset_prices : mapping of str to float, optional
         By symbol, before those of the replies.
-    account
+    account : int or str
         Id of the account.
+
+    Returns
+    -------
+    Snapshot
+        The account, the prices of the replies, and the figures that the venue reports.
 
     Raises
     ------
@@ -231,6 +264,18 @@ def load_account(
         A reply cannot be read, something is missing, of another type or out of range, or names a market or an asset
         that is not the venue's; a total is not what the rows make, or says positions or borrows that are not in the
         replies. The message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import backpack
+    >>> venue = backpack.load_venue(**backpack.preset())
+    >>> usdc = {"symbol": "USDC", "assetMarkPrice": "1", "totalQuantity": "500", "lendQuantity": "0"}
+    >>> equity = {"netEquity": "450", "unsettledEquity": "0", "imf": "0.05", "mmf": "0.03", "pnlUnrealized": "-50"}
+    >>> prices = {"entryPrice": "200", "markPrice": "195", "pnlUnrealized": "-50"}
+    >>> positions = [{"symbol": "SOL_USDC_PERP", "netQuantity": "10"} | prices]
+    >>> snapshot = backpack.load_account(venue, capital={"collateral": [usdc]} | equity, positions=positions)
+    >>> snapshot.compare()[["figure", "value", "riskcore"]].round(6).to_dict("records")
+    [{'figure': 'net_equity', 'value': 450.0, 'riskcore': 450.0}]
     """
     with localcontext(prec=DIGITS):
         limit = None if summary is None else json_input.read(summary, _Account, "summary").leverage_limit

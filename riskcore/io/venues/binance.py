@@ -157,7 +157,7 @@ def leverage_brackets(source: Payload) -> dict[str, dict[str, Any]]:
 
     Parameters
     ----------
-    source
+    source : str, Path, dict or list
         Of GET /fapi/v1/leverageBracket, for all symbols or for one; or what ccxt's ``fetch_leverage_tiers`` returns. A
         file or its parsed content. Brackets are those of the account that asked: a ``notionalCoef`` is in them already.
 
@@ -171,6 +171,14 @@ def leverage_brackets(source: Payload) -> dict[str, dict[str, Any]]:
     RiskDataError
         Something is missing or of another type; a bracket does not begin where the one before ends, asks less than it,
         or has another ``cum`` than the brackets below it make. The message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import binance
+    >>> low = {"notionalFloor": 0, "notionalCap": 50_000, "maintMarginRatio": 0.004, "initialLeverage": 125}
+    >>> functions = binance.leverage_brackets([{"symbol": "BTCUSDT", "brackets": [low]}])
+    >>> functions["BTCUSDT"]["mmfFunction"]
+    {'type': 'tiers', 'brackets': [{'from': '0', 'rate': '0.004'}]}
     """
     content = json_input.raw(source, "leverage_brackets")
     if isinstance(content, dict) and "brackets" not in content:
@@ -242,22 +250,38 @@ def load_venue(
 
     Parameters
     ----------
-    brackets
+    brackets : str, Path, dict or list
         As `leverage_brackets` takes them.
-    exchange_info
+    exchange_info : str, Path or dict
         Of GET /fapi/v1/exchangeInfo.
-    settle_asset
+    settle_asset : str
         Margin asset of the markets.
-    margin_assets
+    margin_assets : sequence of str
         Further margin assets, whose markets settle at par with the settle asset: for accounts in multi-assets mode that
         hold positions margined in USDC beside those in USDT.
-    policy, backstop
+    policy, backstop : mapping and sequence of mapping, optional
         As `riskcore.load_venue` takes them; the API does not say them.
+
+    Returns
+    -------
+    Venue
+        The venue.
 
     Raises
     ------
     RiskDataError
         A reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import binance
+    >>> low = {"notionalFloor": 0, "notionalCap": 50_000, "maintMarginRatio": 0.004, "initialLeverage": 125}
+    >>> price = {"filterType": "PRICE_FILTER", "tickSize": "0.1", "maxPrice": "1000000"}
+    >>> filters = [price, {"filterType": "LOT_SIZE", "stepSize": "0.001", "minQty": "0.001"}]
+    >>> market = {"symbol": "BTCUSDT", "baseAsset": "BTC", "marginAsset": "USDT", "contractType": "PERPETUAL"}
+    >>> info = {"symbols": [market | {"filters": filters}]}
+    >>> binance.load_venue([{"symbol": "BTCUSDT", "brackets": [low]}], info)
+    Venue(1 market: BTCUSDT; 1 asset, settles in USDT, fund 0)
     """
     margined = {settle_asset, *margin_assets}
     functions = {_native(symbol): pair for symbol, pair in leverage_brackets(brackets).items()}
@@ -297,7 +321,7 @@ def read_book(depth: Payload) -> dict[str, Any]:
 
     Parameters
     ----------
-    depth
+    depth : str, Path or dict
         Of GET /fapi/v1/depth. Its times, ``T`` (of the matching engine) before ``E``, are in milliseconds.
 
     Returns
@@ -310,6 +334,12 @@ def read_book(depth: Payload) -> dict[str, Any]:
     ------
     RiskDataError
         It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import binance
+    >>> binance.read_book({"bids": [["99.9", "1"]], "asks": [["100.1", "3"]], "T": 1_760_130_000_000})
+    {'bids': [(99.9, 1.0)], 'asks': [(100.1, 3.0)], 'time': 1760130000000000000}
     """
     book = json_input.read(depth, _Depth, "depth")
     time = book.sent if book.matched is None else book.matched
@@ -341,19 +371,24 @@ def load_account(
 
     Parameters
     ----------
-    venue
+    venue : Venue
         Of `load_venue`. Its backstop providers are left out. Where the replies say the leverage that the user chose, or
         the initial margin of a position without orders, the initial margin of the snapshot's market is at least that.
-    account
+    account : str, Path or dict
         Of GET /fapi/v2/account or /fapi/v3/account.
-    position_risk
+    position_risk : str, Path or list, optional
         Of GET /fapi/v2/positionRisk or /fapi/v3/positionRisk, saved at the same moment: mark, entry and liquidation
         prices. Without it the marks are those that the notionals of the account imply.
-    multi_assets
+    multi_assets : bool, optional
         Whether the account is in multi-assets mode. None: as ``multiAssetsMargin`` says, and without it (version 3) as
         the totals say, which count USDT alone in single-asset mode and all assets in multi-assets mode.
-    name
+    name : int or str
         Id of the cross account, made text.
+
+    Returns
+    -------
+    Snapshot
+        The accounts, the prices of the replies, and the figures that the venue reports.
 
     Raises
     ------
@@ -361,6 +396,22 @@ def load_account(
         A reply cannot be read, something is missing, of another type or names a market that is not the venue's; a total
         is not what the rows make in the account's mode, or a market is held in both directions on one wallet. The
         message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import binance
+    >>> low = {"notionalFloor": 0, "notionalCap": 50_000, "maintMarginRatio": 0.004, "initialLeverage": 125}
+    >>> price = {"filterType": "PRICE_FILTER", "tickSize": "0.1", "maxPrice": "1000000"}
+    >>> filters = [price, {"filterType": "LOT_SIZE", "stepSize": "0.001", "minQty": "0.001"}]
+    >>> market = {"symbol": "BTCUSDT", "baseAsset": "BTC", "marginAsset": "USDT", "contractType": "PERPETUAL"}
+    >>> info = {"symbols": [market | {"filters": filters}]}
+    >>> venue = binance.load_venue([{"symbol": "BTCUSDT", "brackets": [low]}], info)
+    >>> position = {"symbol": "BTCUSDT", "positionAmt": "0.1", "entryPrice": "100500", "notional": "10000"}
+    >>> margin = {"unrealizedProfit": "-50", "maintMargin": "40"}
+    >>> wallet = {"asset": "USDT", "crossWalletBalance": "1000", "crossUnPnl": "-50"}
+    >>> snapshot = binance.load_account(venue, {"assets": [wallet], "positions": [position | margin]})
+    >>> snapshot.compare()[["figure", "value", "riskcore"]].round(6).to_dict("records")[1]
+    {'figure': 'maintenance_margin', 'value': 40.0, 'riskcore': 40.0}
     """
     name = str(name)
     content = json_input.read(account, _Account, "account")

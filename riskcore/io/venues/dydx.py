@@ -108,6 +108,18 @@ def preset() -> dict[str, Any]:
 
     The liquidity tiers and perpetuals of the mainnet's genesis; no account data. For work on a live account, save the
     replies of the API of that moment instead.
+
+    Returns
+    -------
+    dict
+        Content of a genesis, as both replies of `load_venue`.
+
+    Examples
+    --------
+    >>> from riskcore.io import dydx
+    >>> genesis = dydx.preset()
+    >>> dydx.load_venue(genesis, genesis)
+    Venue(33 markets: BTC-USD, ETH-USD, LINK-USD, ...; 1 asset, settles in USDC, fund 0)
     """
     return shipped("dydx_genesis")
 
@@ -128,23 +140,36 @@ def load_venue(
 
     Parameters
     ----------
-    liquidity_tiers
+    liquidity_tiers : str, Path, dict, list or None
         Of the chain's perpetuals/liquidity_tiers; or a genesis, which has the perpetuals too; None beside the markets
         of the indexer. Keys of the chain may be in snake or in camel case.
-    markets
+    markets : str, Path, dict or list, optional
         Of the chain's perpetuals/perpetual, or of the indexer's GET /v4/perpetualMarkets.
-    clob_pairs
+    clob_pairs : str, Path, dict or list, optional
         Of the chain's clob/clob_pair (or a genesis), for tick and step of the chain's perpetuals. Without, those of a
         pair with 1,000,000 quantums to the step and 100,000 subticks to the tick, as at the genesis.
-    settle_asset
+    settle_asset : str
         Symbol of the asset that PnL is settled in.
-    policy, backstop
+    policy, backstop : mapping and sequence of mapping, optional
         As `riskcore.load_venue` takes them.
+
+    Returns
+    -------
+    Venue
+        The venue.
 
     Raises
     ------
     RiskDataError
         A reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import dydx
+    >>> margin = {"initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03"}
+    >>> markets = {"markets": {"BTC-USD": margin | {"tickSize": "1", "stepSize": "0.0001"}}}
+    >>> dydx.load_venue(None, markets)
+    Venue(1 market: BTC-USD; 1 asset, settles in USDC, fund 0)
     """
     with localcontext(prec=DIGITS):
         if liquidity_tiers is None:
@@ -155,24 +180,61 @@ def load_venue(
 
 
 def oracle_prices(markets: Payload) -> dict[str, float]:
-    """Oracle prices by ticker in a saved reply of the indexer, where it has one.
+    """Return the oracle prices by ticker in a saved reply of the indexer, where it has one.
 
     Parameters
     ----------
-    markets
+    markets : str, Path or dict
         Of GET /v4/perpetualMarkets.
+
+    Returns
+    -------
+    dict of str to float
+        Settle units.
 
     Raises
     ------
     RiskDataError
         The reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import dydx
+    >>> margin = {"initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03"}
+    >>> market = margin | {"tickSize": "1", "stepSize": "0.0001", "oraclePrice": "100000"}
+    >>> dydx.oracle_prices({"markets": {"BTC-USD": market}})
+    {'BTC-USD': 100000.0}
     """
     listed = _listed(markets)
     return {ticker: float(row.oracle_price) for ticker, row in listed.items() if row.oracle_price is not None}
 
 
 def open_interest(markets: Payload) -> dict[str, float]:
-    """Open interest by ticker in a saved reply of the indexer, where it has one; as of `oracle_prices`."""
+    """Return the open interest by ticker in a saved reply of the indexer, where it has one.
+
+    Parameters
+    ----------
+    markets : str, Path or dict
+        Of GET /v4/perpetualMarkets.
+
+    Returns
+    -------
+    dict of str to float
+        Quantities of the base.
+
+    Raises
+    ------
+    RiskDataError
+        As of `oracle_prices`.
+
+    Examples
+    --------
+    >>> from riskcore.io import dydx
+    >>> margin = {"initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03"}
+    >>> market = margin | {"tickSize": "1", "stepSize": "0.0001", "openInterest": "600"}
+    >>> dydx.open_interest({"markets": {"BTC-USD": market}})
+    {'BTC-USD': 600.0}
+    """
     listed = _listed(markets)
     return {ticker: float(row.open_interest) for ticker, row in listed.items() if row.open_interest is not None}
 
@@ -182,7 +244,7 @@ def read_book(orderbook: Payload) -> dict[str, Any]:
 
     Parameters
     ----------
-    orderbook
+    orderbook : str, Path or dict
         Of the indexer's GET /v4/orderbooks/perpetualMarket/{market}; it has no time.
 
     Returns
@@ -195,6 +257,12 @@ def read_book(orderbook: Payload) -> dict[str, Any]:
     ------
     RiskDataError
         It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import dydx
+    >>> dydx.read_book({"bids": [{"price": "99.9", "size": "1"}], "asks": [{"price": "100.1", "size": "3"}]})
+    {'bids': [(99.9, 1.0)], 'asks': [(100.1, 3.0)], 'time': None}
     """
     book = json_input.read(orderbook, _Depth, "orderbook")
     sides = {f"$.{side}": [(row.price, row.size) for row in getattr(book, side)] for side in ("bids", "asks")}
@@ -219,23 +287,41 @@ def load_account(
 
     Parameters
     ----------
-    venue
+    venue : Venue
         Of `load_venue`. Its backstop providers are left out.
-    subaccount
+    subaccount : str, Path or dict
         Of the indexer's GET /v4/addresses/{address}/subaccountNumber/{number}.
-    oracle_prices
+    oracle_prices : mapping of str to float
         By ticker, as `riskcore.io.dydx.oracle_prices` reads them.
-    open_interest
+    open_interest : mapping of str to float, optional
         By ticker, as `riskcore.io.dydx.open_interest` reads it, for `Snapshot.compare`: without it the initial margin
         is not compared where it depends on it.
-    account
+    account : int or str
         Id of the account.
+
+    Returns
+    -------
+    Snapshot
+        The account, the prices, and the figures that the venue reports.
 
     Raises
     ------
     RiskDataError
         The reply cannot be read, something is missing, of another type or out of range, or is of a market or an asset
         that is not the venue's; or a total is not what the rows make. The message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import dydx
+    >>> margin = {"initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03"}
+    >>> markets = {"markets": {"BTC-USD": margin | {"tickSize": "1", "stepSize": "0.0001"}}}
+    >>> venue = dydx.load_venue(None, markets)
+    >>> position = {"side": "LONG", "size": "0.1", "entryPrice": "101000", "unrealizedPnl": "-100"}
+    >>> reply = {"equity": "900", "freeCollateral": "400", "openPerpetualPositions": {"BTC-USD": position}}
+    >>> reply = reply | {"assetPositions": {"USDC": {"side": "SHORT", "size": "9100"}}}
+    >>> snapshot = dydx.load_account(venue, {"subaccount": reply}, {"BTC-USD": 100_000})
+    >>> snapshot.compare()[["figure", "value", "riskcore"]].round(6).to_dict("records")[1]
+    {'figure': 'initial_margin', 'value': 500.0, 'riskcore': 500.0}
     """
     content = json_input.raw(subaccount, _SUBACCOUNT)
     wrapped = isinstance(content, dict) and "subaccount" in content

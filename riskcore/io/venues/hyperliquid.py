@@ -135,6 +135,17 @@ def preset() -> dict[str, Any]:
 
     A few of the venue's markets and their margin tables, in the shape of ``meta``; no account data. For work on a live
     account, save the replies of the API of that moment instead.
+
+    Returns
+    -------
+    dict
+        Content of a ``meta`` reply.
+
+    Examples
+    --------
+    >>> from riskcore.io import hyperliquid
+    >>> hyperliquid.load_venue(hyperliquid.preset())
+    Venue(3 markets: BTC, ETH, SOL; 1 asset, settles in USDC, fund 0)
     """
     return shipped("hyperliquid_meta")
 
@@ -153,19 +164,31 @@ def load_venue(
 
     Parameters
     ----------
-    meta
+    meta : str, Path, dict or list
         Of ``meta`` or ``metaAndAssetCtxs``; for several dexes a list of them, as ``allPerpMetas`` is, or a mapping by
         dex. The markets are those of the dexes with the ``collateralToken`` of the first. A market whose margin table
         is not listed (ids below 50 never are) has one tier, of its ``maxLeverage``.
-    settle_asset
+    settle_asset : str
         Symbol of the asset that PnL is settled in.
-    policy, backstop
+    policy, backstop : mapping and sequence of mapping, optional
         As `riskcore.load_venue` takes them; the API does not say them.
+
+    Returns
+    -------
+    Venue
+        The venue.
 
     Raises
     ------
     RiskDataError
         The reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import hyperliquid
+    >>> meta = {"universe": [{"name": "BTC", "szDecimals": 5, "maxLeverage": 40}], "marginTables": []}
+    >>> hyperliquid.load_venue(meta)
+    Venue(1 market: BTC; 1 asset, settles in USDC, fund 0)
     """
     markets: dict[str, tuple[int, list[tuple[Decimal, int]]]] = {}
     token = None
@@ -200,15 +223,30 @@ def venue_of_state(
 
     Parameters
     ----------
-    state
+    state : str, Path, dict or list
         Of ``clearinghouseState``, of one dex or of several (`load_account`), with at least one position.
-    settle_asset, policy, backstop
+    settle_asset, policy, backstop : str, mapping and sequence of mapping
         As of `load_venue`.
+
+    Returns
+    -------
+    Venue
+        The venue.
 
     Raises
     ------
     RiskDataError
         The reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import hyperliquid
+    >>> leverage, margin = {"type": "cross", "value": 20}, {"marginUsed": "500", "maxLeverage": 40}
+    >>> position = {"coin": "BTC", "szi": "0.1", "leverage": leverage, "positionValue": "10000"} | margin
+    >>> summary = {"accountValue": "950", "totalNtlPos": "10000", "totalRawUsd": "-9050"}
+    >>> state = {"assetPositions": [{"position": position}], "crossMarginSummary": summary}
+    >>> hyperliquid.venue_of_state(state)
+    Venue(1 market: BTC; 1 asset, settles in USDC, fund 0)
     """
     markets = {}
     for dex in _dexes(state):
@@ -222,17 +260,29 @@ def venue_of_state(
 
 
 def marks(meta_and_contexts: Payload) -> dict[str, float]:
-    """Mark prices by symbol in a saved reply, a file or its parsed content.
+    """Return the mark prices by symbol in a saved reply, a file or its parsed content.
 
     Parameters
     ----------
-    meta_and_contexts
+    meta_and_contexts : str, Path, dict or list
         Of ``metaAndAssetCtxs``, of one dex or a list or mapping of several.
+
+    Returns
+    -------
+    dict of str to float
+        Settle units.
 
     Raises
     ------
     RiskDataError
         The reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import hyperliquid
+    >>> meta = {"universe": [{"name": "BTC", "szDecimals": 5, "maxLeverage": 40}], "marginTables": []}
+    >>> hyperliquid.marks([meta, [{"markPx": "100000.0"}]])
+    {'BTC': 100000.0}
     """
     prices: dict[str, float] = {}
     for table, meta_reply, contexts in _metas(meta_and_contexts):
@@ -248,7 +298,7 @@ def read_book(l2_book: Payload) -> dict[str, Any]:
 
     Parameters
     ----------
-    l2_book
+    l2_book : str, Path or dict
         Of ``l2Book``: bids and then asks. Its ``time`` is in milliseconds.
 
     Returns
@@ -261,6 +311,13 @@ def read_book(l2_book: Payload) -> dict[str, Any]:
     ------
     RiskDataError
         It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import hyperliquid
+    >>> levels = [[{"px": "99.9", "sz": "1"}], [{"px": "100.1", "sz": "3"}]]
+    >>> hyperliquid.read_book({"levels": levels, "time": 1_760_130_000_000})
+    {'bids': [(99.9, 1.0)], 'asks': [(100.1, 3.0)], 'time': 1760130000000000000}
     """
     book = json_input.read(l2_book, _Depth, "l2Book")
     sides = {f"$.levels[{n}]": [(row.px, row.sz) for row in rows] for n, rows in enumerate(book.levels)}
@@ -292,21 +349,26 @@ def load_account(
 
     Parameters
     ----------
-    venue
+    venue : Venue
         Of `load_venue` or `venue_of_state`. Its backstop providers are left out.
-    state
+    state : str, Path, dict or list
         Of ``clearinghouseState``; for several dexes a list of such replies or of pairs (dex, reply), or a mapping by
         dex (the first dex is "").
-    spot
+    spot : str, Path or dict, optional
         Of ``spotClearinghouseState``: needed of a unified account, which is one whose spot reply has
         ``tokenToAvailableAfterMaintenance``. In other accounts the spot balances are apart, and left out.
-    orders
+    orders : str, Path or list, optional
         Of ``openOrders`` or ``frontendOpenOrders``. Spot orders and those that wait for a trigger are left out. An
         order in the market of an isolated position belongs to its account, any other to the cross account.
-    mark_prices
+    mark_prices : mapping of str to float, optional
         By symbol (`marks`): for markets in which there is an order and no position.
-    account
+    account : int or str
         Id of the cross account, made text.
+
+    Returns
+    -------
+    Snapshot
+        The accounts, the prices of the replies, and the figures that the venue reports.
 
     Raises
     ------
@@ -315,6 +377,19 @@ def load_account(
         venue's; a total is not what the rows make; the venue's liquidation prices need money that is not in the
         replies, as those of a unified account do without ``spot``; or the account has portfolio margin. The message
         holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import hyperliquid
+    >>> venue = hyperliquid.load_venue({"universe": [{"name": "BTC", "szDecimals": 5, "maxLeverage": 40}]})
+    >>> leverage, margin = {"type": "cross", "value": 20}, {"marginUsed": "500", "maxLeverage": 40}
+    >>> prices = {"entryPx": "100500", "liquidationPx": "91645.5696202532"}
+    >>> position = {"coin": "BTC", "szi": "0.1", "leverage": leverage, "positionValue": "10000"} | margin | prices
+    >>> summary = {"accountValue": "950", "totalNtlPos": "10000", "totalRawUsd": "-9050"}
+    >>> state = {"assetPositions": [{"position": position}], "crossMarginSummary": summary}
+    >>> table = hyperliquid.load_account(venue, state).compare().round(6)
+    >>> table.loc[table["figure"] == "liquidation_price", ["value", "riskcore"]].to_dict("records")
+    [{'value': 91645.56962, 'riskcore': 91645.56962}]
     """
     name = str(account)
     with localcontext(prec=DIGITS):

@@ -33,13 +33,25 @@ class Snapshot:
     venue : Venue
         The rules, with quanta as fine as the payload's amounts.
     accounts : Accounts
-    marks, asset_prices : dict
-        Prices in the payload, by symbol; `riskcore.sweep` and the others take them as they are.
+        The accounts.
+    marks, asset_prices : dict of str to float
+        Prices in the payload, by symbol, settle units; `riskcore.sweep` and the others take them as they are.
     reported : DataFrame
-        What the venue itself says: account (None for all accounts together), market (None for the whole account),
-        figure (net_equity, exposure, initial_margin, maintenance_margin, liquidation_price), value.
-    open_interest : dict
-        By symbol, where it is known.
+        Figures of the venue: account (None for all accounts together), market (None for the whole account), figure
+        (net_equity, exposure, initial_margin, maintenance_margin, liquidation_price), value (settle units).
+    open_interest : dict of str to float
+        By symbol, quantities, where it is known.
+
+    Examples
+    --------
+    >>> from riskcore.io import dydx
+    >>> margin = {"initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03"}
+    >>> markets = {"markets": {"BTC-USD": margin | {"tickSize": "1", "stepSize": "0.0001"}}}
+    >>> reply = {"equity": "900", "openPerpetualPositions": {"BTC-USD": {"side": "LONG", "size": "0.1"}}}
+    >>> reply = reply | {"assetPositions": {"USDC": {"side": "SHORT", "size": "9100"}}}
+    >>> snapshot = dydx.load_account(dydx.load_venue(None, markets), {"subaccount": reply}, {"BTC-USD": 100_000})
+    >>> snapshot.accounts
+    Accounts(1 account, 1 position, 0 open orders, 900.00 USDC in balances)
     """
 
     venue: Venue
@@ -50,7 +62,25 @@ class Snapshot:
     open_interest: dict[str, float] = field(default_factory=dict)
 
     def compare(self) -> pd.DataFrame:
-        """Return the reported figures, with the columns riskcore and relative_difference beside them."""
+        """Compare the reported figures with those of riskcore.
+
+        Returns
+        -------
+        DataFrame
+            The columns of ``reported``, riskcore (the same figure as riskcore computes it, settle units) and
+            relative_difference (of the two; 0.01 is one percent).
+
+        Examples
+        --------
+        >>> from riskcore.io import dydx
+        >>> margin = {"initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03"}
+        >>> markets = {"markets": {"BTC-USD": margin | {"tickSize": "1", "stepSize": "0.0001"}}}
+        >>> reply = {"equity": "900", "openPerpetualPositions": {"BTC-USD": {"side": "LONG", "size": "0.1"}}}
+        >>> reply = reply | {"assetPositions": {"USDC": {"side": "SHORT", "size": "9100"}}}
+        >>> snapshot = dydx.load_account(dydx.load_venue(None, markets), {"subaccount": reply}, {"BTC-USD": 100_000})
+        >>> snapshot.compare()[["figure", "value", "riskcore"]].round(6).to_dict("records")
+        [{'figure': 'net_equity', 'value': 900.0, 'riskcore': 900.0}]
+        """
         table = sweep(
             self.accounts, self.venue, self.marks, asset_prices=self.asset_prices, open_interest=self.open_interest
         )

@@ -23,7 +23,33 @@ _NONE = np.empty(0, np.int64)
 
 @dataclass(frozen=True)
 class PriceIntervals:
-    """Ranges of marks, prices of assets and open interests, in one row, and the worst and best figures in them."""
+    """Ranges of marks, prices of assets and open interests, in one row, and the worst and best figures in them.
+
+    Attributes
+    ----------
+    low, high : ndarray of float64, shape (V,)
+        Least and largest of the values of `interval_values`; NaN where there is no price.
+    worst, best : BoundLookup
+        Figures of equity and requirement at the worst and at the best prices of the ranges, settle quanta.
+    spread : float
+        Least width of a mark's range, a part of its upper end.
+
+    Notes
+    -----
+    docs/decisions/0014-price-intervals.md.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.margin.screen import PriceIntervals, interval_values
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> prices = rc.Prices.read(venue, accounts, {market: 195.0})
+    >>> values = interval_values(prices)
+    >>> PriceIntervals.around(prices, values * 0.9, values * 1.1).high[venue.markets.row[market]].round(6).item()
+    214.5
+    """
 
     low: Float
     high: Float
@@ -33,7 +59,32 @@ class PriceIntervals:
 
     @classmethod
     def around(cls, prices: Prices, low: Float, high: Float) -> PriceIntervals:
-        """Make intervals with these bounds of `interval_values`."""
+        """Make the intervals between two rows of values.
+
+        Parameters
+        ----------
+        prices : Prices
+            Complete prices, for all that the values do not have.
+        low, high : ndarray of float64, shape (V,)
+            Values as of `interval_values`, ``low`` nowhere above ``high``.
+
+        Returns
+        -------
+        PriceIntervals
+            The intervals.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.margin.screen import PriceIntervals, interval_values
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 195.0})
+        >>> values = interval_values(prices)
+        >>> round(PriceIntervals.around(prices, values * 0.9, values).spread, 6)
+        0.1
+        """
         markets, assets = len(prices.mark), len(prices.asset)
         asking = sorted(prices.venue.margin_functions.open_interest_markets)
         edges = []
@@ -65,16 +116,95 @@ class PriceIntervals:
         return cls(low, high, tables[0], tables[1], spread)
 
     def max_interval_distance(self, values: Float) -> float:
-        """Largest distance of a value from the middle of its interval: 1 at an edge, +inf outside."""
+        """Return the largest distance of a value from the middle of its interval.
+
+        Parameters
+        ----------
+        values : ndarray of float64, shape (V,)
+            Values as of `interval_values`.
+
+        Returns
+        -------
+        float
+            A part of the half-width: 1 at an edge; +inf outside.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.margin.screen import PriceIntervals, interval_values
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 195.0})
+        >>> values = interval_values(prices)
+        >>> intervals = PriceIntervals.around(prices, values * 0.75, values * 1.25)
+        >>> intervals.max_interval_distance(values), intervals.max_interval_distance(values * 1.125)
+        (0.0, 0.5)
+        """
         return float(bounds.max_interval_distance(values, self.low, self.high))
 
     def outside(self, values: Float) -> Int:
-        """Indices of the values that are outside."""
+        """Return positions of the values that are outside their intervals.
+
+        Parameters
+        ----------
+        values : ndarray of float64, shape (V,)
+            Values as of `interval_values`.
+
+        Returns
+        -------
+        ndarray of int64
+            Positions, ascending.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.margin.screen import PriceIntervals, interval_values
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 195.0})
+        >>> values = interval_values(prices)
+        >>> PriceIntervals.around(prices, values * 0.75, values).outside(
+        ...     np.where(np.arange(6) == 2, 200.0, values)
+        ... ).tolist()
+        [2]
+        """
         missing = np.isnan(values) & np.isnan(self.low)
         return np.flatnonzero(~((self.low <= values) & (values <= self.high) | missing))
 
     def tried(self, columns: SweepColumns, first: int, last: int) -> tuple[Watchlist, Int]:
-        """Slots of some chunks in doubt, and slots at 100 % or above, while all values stay inside."""
+        """Decide the accounts of some chunks at all prices inside the intervals, where the bounds of their margins can.
+
+        Parameters
+        ----------
+        columns : SweepColumns
+            Columns of all accounts or of some.
+        first, last : int
+            First chunk, and the one after the last.
+
+        Returns
+        -------
+        watchlist : Watchlist
+            Slots of the accounts that may be above or below 100 %.
+        confirmed : ndarray of int64
+            Slots of the accounts at 100 % or above at all prices inside.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.margin.screen import PriceIntervals, interval_values
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 190.0})
+        >>> values = interval_values(prices)
+        >>> intervals = PriceIntervals.around(prices, values, values)
+        >>> watchlist, confirmed = intervals.tried(accounts.sweep_view.columns, 0, 1)
+        >>> len(watchlist.slots), len(confirmed)
+        (0, 1)
+        """
         nothing = len(self.worst.market) - 1, len(self.worst.asset) - 1
         parts, confirmed = [Watchlist.of(columns, _NONE, *nothing)], [_NONE]
         for start in range(first, last, _AT_ONCE):
@@ -119,7 +249,28 @@ class Watchlist:
 
 
 def interval_values(prices: Prices | PriceTable) -> Float:
-    """Marks, prices of assets, and the open interests that margin functions ask for; of one instant or many."""
+    """Return marks, prices of assets, and the open interests that margin functions ask for; of one instant or many.
+
+    Parameters
+    ----------
+    prices : Prices or PriceTable
+        Complete prices.
+
+    Returns
+    -------
+    ndarray of float64, shape (V,) or (T, V)
+        M marks and K prices of assets, settle units, and open interests, quantities; NaN where there is none.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.margin.screen import interval_values
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> interval_values(rc.Prices.read(venue, accounts, {market: 195.0})).tolist()
+    [nan, nan, 195.0, nan, 1.0, 195.0]
+    """
     asking = sorted(prices.venue.margin_functions.open_interest_markets)
     if not asking:
         return np.concatenate([prices.mark, prices.asset], axis=-1)

@@ -26,17 +26,36 @@ class Screen:
 
     Parameters
     ----------
-    accounts
-        Who writes to their columns (only the owner of a copy can) says so by `changed`.
-    venue
+    accounts : Accounts
+        The state. The owner of a copy, who alone can write to its columns, reports changes by `changed`.
+    venue : Venue
         The rules.
-    check
-        Recompute everything at every tick and hold the screen to it: slow, to be sure.
+    check : bool
+        Recompute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
 
     Attributes
     ----------
     looked_at : int
-        Accounts that the last tick looked at: those recomputed at its prices, and those tried on new intervals.
+        Accounts computed in the last tick: those recomputed at its prices, and those tried on new intervals.
+
+    Raises
+    ------
+    RiskDataError
+        The accounts were read with a venue of other units.
+
+    Notes
+    -----
+    How the price intervals decide: docs/decisions/0014-price-intervals.md.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> screen = rc.Screen(accounts, venue)
+    >>> [screen.select({market: mark}).account.tolist() for mark in (195.0, 190.0, 196.0)]
+    [[], [1], []]
     """
 
     def __init__(self, accounts: Accounts, venue: Venue, *, check: bool = False) -> None:
@@ -64,18 +83,64 @@ class Screen:
         asset_prices: PriceMap | None = None,
         open_interest: PriceMap | None = None,
     ) -> Selection:
-        """Accounts at a ratio of 1 or more, arguments as of `sweep`: those that a sweep at these prices selects.
+        """Select the accounts at a ratio of 1 or more: those that a sweep at these prices selects.
+
+        Parameters
+        ----------
+        prices, indexes, asset_prices, open_interest
+            As of `riskcore.sweep`, with a single vector of prices.
+
+        Returns
+        -------
+        Selection
+            The accounts, ascending.
 
         Raises
         ------
         RiskDataError
             A price is missing, not finite or not > 0.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> rc.Screen(accounts, venue).select({market: 190.0})
+        Selection(1 of 2 accounts at 100 % or above)
         """
         read = Prices.read(self.venue, self.accounts, prices, indexes, asset_prices, open_interest)
         return Selection(self.rows(read), self.accounts, read)
 
     def rows(self, prices: Prices) -> Int:
-        """Rows of these accounts, ascending, at prices that are complete."""
+        """Return the rows of the accounts at a ratio of 1 or more, at complete prices.
+
+        Parameters
+        ----------
+        prices : Prices
+            Complete prices of one instant.
+
+        Returns
+        -------
+        ndarray of int64
+            Account rows, ascending.
+
+        Raises
+        ------
+        RiskDataError
+            The accounts were read with a venue of other units than the prices.
+        RuntimeError
+            With ``check``: the screen differs from a sweep of all accounts.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> rc.Screen(accounts, venue).rows(rc.Prices.read(venue, accounts, {market: 190.0})).tolist()
+        [0]
+        """
         self.accounts.units.must_fit(prices.venue.units)
         values = interval_values(prices)
         self._restart_if_edited()
@@ -129,17 +194,32 @@ class Screen:
         return self._inner
 
     def changed(self, accounts: npt.ArrayLike) -> None:
-        """Take over what changed of some accounts.
+        """Read again some accounts whose columns have changed.
 
         Parameters
         ----------
-        accounts
-            Their rows.
+        accounts : array_like of int
+            Account rows.
 
         Raises
         ------
         IndexError
             There is no such row.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> state = accounts.copy()
+        >>> screen = rc.Screen(state, venue)
+        >>> screen.select({market: 190.0}).account.tolist()
+        [1]
+        >>> state.columns.free[state.columns.settle_row[0]] += 1_000_000_000  # quanta: pays in 1,000 USDC
+        >>> screen.changed([0])
+        >>> screen.select({market: 190.0}).account.tolist()
+        []
         """
         accounts = np.asarray(accounts, np.int64)
         if not accounts.size:

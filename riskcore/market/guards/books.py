@@ -43,7 +43,37 @@ def _accepted(venue: Venue, books: Books, time: int) -> tuple[Books, Bool, _Refu
 
 
 def two_sided(venue: Venue, books: Books, time: int) -> Bool:
-    """Whether each market has a book with both sides in a tick, and one that is not refused; shape (M,)."""
+    """Return whether each market has a book with both sides in a tick, and one that is not refused.
+
+    Parameters
+    ----------
+    venue : Venue
+        The rules.
+    books : Books
+        Books of the tick.
+    time : int
+        Time of the tick, nanoseconds.
+
+    Returns
+    -------
+    ndarray of bool, shape (M,)
+        By market row.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Book".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.market.guards import two_sided
+    >>> venue = rc.load_venue("backpack")
+    >>> book = {"bids": [(194.99, 1.0)], "asks": [(195.0, 1.0)]}
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {}, {"SOL_USDC_PERP": book})
+    >>> two_sided(venue, tick.columnar_books(venue), tick.nanoseconds()).tolist()
+    [False, False, True, False]
+    """
     accepted = _accepted(venue, books, time)[0]
     sides: Bool = np.diff(accepted.offset).reshape(-1, 2)[: len(venue.markets.symbol)] > 0
     return np.asarray(sides.all(axis=1))
@@ -110,9 +140,36 @@ def _repeated(kept: Books, books: Books) -> Bool:
 
 
 def record_fills(guard_state: GuardState, books: Books, left: Int) -> None:
-    """Add the lots that takers took from each level to the state of the guards, once a tick.
+    """Add the lots that takers took of each level of the tick's books to the lots consumed, once a tick.
 
-    Without a ``refill_half_life`` nothing is kept.
+    Nothing is recorded of books that do not refill.
+
+    Parameters
+    ----------
+    guard_state : GuardState
+        State after the guards of this tick; its ``consumed_lots`` change.
+    books : Books
+        Books of the tick, guarded.
+    left : ndarray of int64, shape (L,)
+        Lots left of each level.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Refill".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.market.guards import GuardState, guard, record_fills
+    >>> venue = rc.load_venue("backpack").replace(policy={"refill_half_life": 10})
+    >>> book = {"bids": [(194.99, 1.0)], "asks": [(195.0, 1.0)]}
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": book})
+    >>> books, time = tick.columnar_books(venue), tick.nanoseconds()
+    >>> guarded = guard(venue, GuardState.opening(venue), None, time, rc.Prices.given(venue, tick), books)
+    >>> record_fills(guarded.guard_state, guarded.books, guarded.books.lots - [40, 0])
+    >>> guarded.guard_state.consumed_lots.tolist()
+    [40, 0]
     """
     if guard_state.books is not None:
         guard_state.consumed_lots[guard_state.consumed_lots < guard_state.books.lots] += books.lots - left

@@ -24,13 +24,15 @@ NO_BAND = AMOUNT_LIMIT
 
 
 def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -> tuple[Int, Int]:
-    """Bounds of a taker's price on each side of each book.
+    """Return bounds of a taker's price on each side of each book.
 
     Parameters
     ----------
-    guard_state
-        The state of the guards after this tick.
-    prices, books
+    venue : Venue
+        The rules.
+    guard_state : GuardState
+        State after the guards of this tick.
+    prices, books : Prices, Books
         Those of the tick, guarded.
 
     Returns
@@ -40,6 +42,24 @@ def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -
         without a level.
     code : ndarray of int64, shape (2B,)
         The band that binds, an index into `BAND_NAMES`; 0 where there is none.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Bands".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.market.guards import BAND_NAMES, GuardState, bands
+    >>> from riskcore.sample import venue_source
+    >>> venue = rc.load_venue(venue_source([]))
+    >>> book = {"bids": [(194.99, 1.0)], "asks": [(195.0, 1.0)]}
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": book})
+    >>> prices, books = rc.Prices.given(venue, tick), tick.columnar_books(venue)
+    >>> bound, code = bands(venue, GuardState.opening(venue), prices, books)
+    >>> bound[4:6].tolist(), [BAND_NAMES[c] for c in code[4:6]]
+    ([19305, 19695], ['impact', 'impact'])
     """
     listing, markets = venue.listing, len(venue.markets.symbol)
     bound = np.tile(np.array([0, NO_BAND]), len(listing.symbol))

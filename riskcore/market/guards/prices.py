@@ -31,18 +31,31 @@ class Refusal(NamedTuple):
 
 @dataclass
 class Guarded:
-    """Prices and books of a tick after the guards.
+    """Marks, indexes and books of a tick that count.
 
     Attributes
     ----------
     mark, index : ndarray of float64, shape (M,)
-        NaN where there is none.
+        Settle units; NaN where there is none.
     books : Books
-        Without the levels of refused books, with refilled levels.
+        Levels that count: without those of refused books, with lots that were refilled.
     refusals : list of Refusal
         By book row, then in the order of `REASONS`.
     guard_state : GuardState
-        The state of the guards after this tick.
+        State after this tick.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.market.guards import GuardState, guard
+    >>> venue = rc.load_venue("backpack")
+    >>> crossed = {"bids": [(196.0, 1.0)], "asks": [(195.0, 1.0)]}
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": crossed})
+    >>> books, time = tick.columnar_books(venue), tick.nanoseconds()
+    >>> guarded = guard(venue, GuardState.opening(venue), None, time, rc.Prices.given(venue, tick), books)
+    >>> [refusal.reason for refusal in guarded.refusals], len(guarded.books.price), guarded.mark.tolist()
+    (['crossed_book'], 0, [nan, nan, 195.0, nan])
     """
 
     mark: Float
@@ -55,23 +68,48 @@ class Guarded:
 def guard(
     venue: Venue, guard_state: GuardState, before: int | None, time: int, prices: Prices, books: Books
 ) -> Guarded:
-    """Guard the price updates and books of a tick (rules: docs/one_tick.md); ``guard_state`` is not changed.
+    """Guard the price updates and books of a tick.
 
     Parameters
     ----------
-    guard_state
-        The state of the guards after the tick before.
-    before
+    venue : Venue
+        The rules.
+    guard_state : GuardState
+        State after the tick before; it stays as it is.
+    before : int or None
         Time of that tick, nanoseconds; None at the first one.
-    time
+    time : int
         Time of this tick, nanoseconds.
-    prices, books
+    prices, books : Prices, Books
         Prices and books as the tick has them.
+
+    Returns
+    -------
+    Guarded
+        Marks, indexes and books that count, the refusals, and the state after the tick.
 
     Raises
     ------
     RiskDataError
         A mark is 10**13 ticks or more, or 10**4 times its index.
+
+    Notes
+    -----
+    The rules: docs/one_tick.md, "Guards".
+
+    Examples
+    --------
+    A mark more than 5 % above its index is clamped to that distance.
+
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.market.guards import GuardState, guard
+    >>> venue = rc.load_venue("backpack")
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 220.0}, indexes={"SOL_USDC_PERP": 200.0})
+    >>> given, none = rc.Prices.given(venue, tick), rc.Books.empty(venue)
+    >>> guarded = guard(venue, GuardState.opening(venue), None, tick.nanoseconds(), given, none)
+    >>> guarded.mark.round(6).tolist(), [refusal.reason for refusal in guarded.refusals]
+    ([nan, nan, 210.0, nan], ['index_clamp'])
     """
     markets, policy = venue.markets, venue.policy
     books, bad, refusals = _accepted(venue, books, time)

@@ -36,14 +36,14 @@ class _Run(NamedTuple):
 
 @dataclass
 class GuardState:
-    """The state of the guards from tick to tick.
+    """State of the guards from tick to tick: last prices, samples of five minutes, and books that refill.
 
     Attributes
     ----------
     price : ndarray of float64, shape (3, M)
-        Mark and index used last, and the one-minute EWMA of mid - index (``basis``); NaN if never.
+        Mark and index used last, and the one-minute EWMA of mid - index (``basis``), settle units; NaN if never.
     time : ndarray of int64, shape (3, M)
-        When each was last updated; 0 if never. Carrying a mark forward does not change its time.
+        Time of the last update of each, nanoseconds; 0 if never. A mark that is carried forward is no update.
     sample : ndarray of int64, shape (2, M)
         The mark used last in thousandths of a tick, and its premium in units of 1e-12; -2**63 if none.
     runs : list
@@ -51,7 +51,19 @@ class GuardState:
     books : Books or None
         Books given last; only with a ``refill_half_life``.
     consumed_lots : ndarray of int64, shape (L,)
-        Lots that takers took from each of their levels.
+        Lots gone from each of their levels.
+
+    Notes
+    -----
+    The rules: docs/one_tick.md, "Samples" and "Refill".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.market.guards import GuardState
+    >>> GuardState.opening(rc.load_venue("backpack")).mark.tolist()
+    [nan, nan, nan, nan]
     """
 
     price: Float
@@ -63,7 +75,26 @@ class GuardState:
 
     @classmethod
     def opening(cls, venue: Venue) -> GuardState:
-        """State before the first tick."""
+        """Return the state before the first tick.
+
+        Parameters
+        ----------
+        venue : Venue
+            The rules.
+
+        Returns
+        -------
+        GuardState
+            Without prices, samples and levels.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardState
+        >>> GuardState.opening(rc.load_venue("backpack")).runs
+        []
+        """
         markets = len(venue.markets.symbol)
         return cls(
             price=np.full((3, markets), np.nan),
@@ -107,7 +138,21 @@ class GuardState:
         return window
 
     def frames(self) -> dict[str, pd.DataFrame]:
-        """Tables of the run folder's state: markets (a row each, in order), samples, and books where these are kept."""
+        """Return the tables of the run folder's state.
+
+        Returns
+        -------
+        dict of str to DataFrame
+            markets (a row each, in order), samples, and books where these are kept; columns as of docs/run_folder.md.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardState
+        >>> {name: len(frame) for name, frame in GuardState.opening(rc.load_venue("backpack")).frames().items()}
+        {'markets': 4, 'samples': 0}
+        """
         market = np.arange(len(self.mark))
         seen = [np.flatnonzero(run.samples[0] != NO_SAMPLE) for run in self.runs]
         times = [len(rows) for rows in seen]
@@ -135,7 +180,33 @@ class GuardState:
 
     @classmethod
     def from_frames(cls, venue: Venue, frames: Mapping[str, pd.DataFrame]) -> GuardState:
-        """Read the tables of `frames`; other columns are ignored."""
+        """Read the tables of `frames`; they may have more columns.
+
+        Parameters
+        ----------
+        venue : Venue
+            The rules.
+        frames : mapping of str to DataFrame
+            Tables as of `frames`.
+
+        Returns
+        -------
+        GuardState
+            The state.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardState
+        >>> from riskcore.sample import small_run
+        >>> folder = tempfile.mkdtemp()
+        >>> small_run(folder)
+        >>> engine = rc.Engine.resume(folder)
+        >>> state = GuardState.from_frames(engine.venue, engine.guard_state.frames())
+        >>> state.mark.tolist()
+        [nan, nan, 194.0, nan]
+        """
         guard_state, markets = cls.opening(venue), frames["markets"]
         for name, (attribute, row) in _MARKET_COLUMNS.items():
             getattr(guard_state, attribute)[row] = markets[name].to_numpy()
