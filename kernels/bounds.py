@@ -6,12 +6,11 @@ import numpy as np
 
 from ._jit import inner_kernel, kernel
 from ._simd import LANES, absolute, broadcast, count_trailing_zeros, gather4, load, mask_gt, select_le
+from .margin_function import requirements_above
 from .sweep import (
     _GROUPS,
     shrunk_weight,
-    sqrt_requirement,
     sure_lanes,
-    tier_requirement,
     unsafe_lanes,
     whole_weight_quanta,
 )
@@ -32,6 +31,7 @@ def group_bound(group, state, intervals):
     zero = broadcast(0.0)
     equity, exposure, maintenance, gross = zero, zero, zero, zero
     width = np.uint64(LANES)
+    borrows = 2 * (intervals.market.shape[0] - 1) + 1
     place, end = width * state.balance_group[group], width * state.balance_group[group + np.uint64(1)]
     while place < end:
         low, high, weight, kink = gather4(intervals.asset, state.asset, place)
@@ -44,9 +44,10 @@ def group_bound(group, state, intervals):
             owed = select_le(zero, balance, zero, zero - value)
             equity = equity + select_le(zero, balance, value * weight, value)
             exposure = exposure + owed
-            limit, always, factor, _ = gather4(intervals.borrow, state.asset, place)
-            required = sqrt_requirement(owed, always, factor, limit)
-            required = tier_requirement(owed, required, state.asset, place, intervals.borrow_tiers)
+            limit, always, _, _ = gather4(intervals.borrow, state.asset, place)
+            required, above = owed * always, mask_gt(owed, limit)
+            if above:
+                required = requirements_above(owed, above, required, state.asset, place, borrows, intervals.functions)
             maintenance = maintenance + required
         else:
             equity = equity + value * weight
@@ -60,11 +61,9 @@ def group_bound(group, state, intervals):
         equity = equity + lots * select_le(zero, lots, low, high)
         notional = absolute(lots) * high
         exposure = exposure + notional
-        required = notional * always
-        if mask_gt(notional, limit):
-            factor, end_always, _, _ = gather4(intervals.above_kink, state.market, place)
-            required = sqrt_requirement(notional, always, factor, end_always)
-            required = tier_requirement(notional, required, state.market, place, intervals.tiers)
+        required, above = notional * always, mask_gt(notional, limit)
+        if above:
+            required = requirements_above(notional, above, required, state.market, place, 1, intervals.functions)
         maintenance = maintenance + required
         place += width
 
@@ -115,38 +114,35 @@ def watch_chunks(first, last, state, worst, best, spread, watched, confirmed, co
 
 
 @kernel
-def fill_bound_lookup(count_trailing_zeros, highest, intervals):
+def fill_bound_lookup(lowest, highest, intervals):
     """Lay out the worst figures of a set of price intervals of prices; with the edges exchanged, the best ones.
 
-    count_trailing_zeros   PriceArrays  ()  see layouts.py: every price at the bottom of the intervals
+    lowest     PriceArrays  ()  see layouts.py: every price at the bottom of the intervals
     highest  PriceArrays  ()  see layouts.py: every price at its top
     intervals      BoundLookup       ()  out, see layouts.py
     """
-    markets, assets = count_trailing_zeros.price_per_lot.size, count_trailing_zeros.price_per_quantum.size
+    markets, assets = lowest.price_per_lot.size, lowest.price_per_quantum.size
+    functions = highest.functions
     for m in range(markets):
         r = 2 * m + 1
-        intervals.market[m, 0] = count_trailing_zeros.price_per_lot[m]
+        intervals.market[m, 0] = lowest.price_per_lot[m]
         intervals.market[m, 1] = highest.price_per_lot[m]
-        intervals.market[m, 2] = highest.kink_notional[r]
-        intervals.market[m, 3] = highest.function_base[r]
-        intervals.above_kink[m, 0] = highest.function_factor[r]
-        intervals.above_kink[m, 1] = highest.kink_notional[r]
-        intervals.above_kink[m, 2:] = 0.0
+        intervals.market[m, 2] = functions.flat_notional[r]
+        intervals.market[m, 3] = functions.flat_rate[r]
     for k in range(assets):
         r = 2 * (markets + k) + 1
-        intervals.asset[k, 0] = count_trailing_zeros.price_per_quantum[k]
+        intervals.asset[k, 0] = lowest.price_per_quantum[k]
         intervals.asset[k, 1] = highest.price_per_quantum[k]
-        intervals.asset[k, 2] = count_trailing_zeros.weight[k]
-        intervals.asset[k, 3] = whole_weight_quanta(k, count_trailing_zeros)
-        intervals.weight[k, 0] = count_trailing_zeros.haircut_base[k]
-        intervals.weight[k, 1] = count_trailing_zeros.haircut_penalty[k]
-        intervals.weight[k, 2] = count_trailing_zeros.haircut_size[k]
+        intervals.asset[k, 2] = lowest.weight[k]
+        intervals.asset[k, 3] = whole_weight_quanta(k, lowest)
+        intervals.weight[k, 0] = lowest.haircut_base[k]
+        intervals.weight[k, 1] = lowest.haircut_penalty[k]
+        intervals.weight[k, 2] = lowest.haircut_size[k]
         intervals.weight[k, 3] = 0.0
-        intervals.borrow[k, 0] = highest.kink_notional[r]
-        intervals.borrow[k, 1] = highest.function_base[r]
-        intervals.borrow[k, 2] = highest.function_factor[r]
-        intervals.borrow[k, 3] = 0.0
-    for table in (intervals.market, intervals.above_kink, intervals.asset, intervals.weight, intervals.borrow):
+        intervals.borrow[k, 0] = functions.flat_notional[r]
+        intervals.borrow[k, 1] = functions.flat_rate[r]
+        intervals.borrow[k, 2:] = 0.0
+    for table in (intervals.market, intervals.asset, intervals.weight, intervals.borrow):
         table[-1] = 0.0
 
 

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .margin_function import MarginFunctionArrays
+
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
@@ -50,40 +52,28 @@ class AccountColumns(NamedTuple):
 
 
 class PriceArrays(NamedTuple):
-    """Prices of a tick folded with lot, quantum and the margin functions; M markets, K assets, T brackets.
+    """Prices of a tick folded with lot, quantum and the margin functions; M markets, K assets.
 
     Amounts are in settle quanta, so that sums of whole numbers stay whole: no cancellation at equity zero. Market m has
-    the margin functions 2m (initial) and 2m+1 (maintenance), asset k those at 2(M+k) and 2(M+k)+1; N = 2(M+K).
+    the margin functions 2m (initial) and 2m+1 (maintenance), asset k those at 2(M+k) and 2(M+k)+1.
 
-    =====================  =======  ======  =========================================================
-    price_per_lot          float64  (M,)    settle quanta per lot at the mark, > 0 (0: not held, no mark)
-    price_per_quantum      float64  (K,)    settle quanta per quantum of the asset
-    function_base             float64  (N,)    fraction of a notional up to the limit
-    kink_notional            float64  (N,)    notional up to which the base is the whole rule, +inf: always
-    function_factor           float64  (N,)    sqrt: fraction per square root of a quantum of notional
-    bracket_offset         int64    (N+1,)  function c owns brackets bracket_offset[c]:[c+1], none: sqrt
-    bracket_from           float64  (T,)    notional from which a bracket counts
-    bracket_rate           float64  (T,)    its fraction
-    bracket_deduction      float64  (T,)    what makes the requirement continuous
-    weight                 float64  (K,)    collateral weight, 0..1
-    haircut_base           float64  (K,)    inverseSqrt base, +inf for the identity haircut
-    haircut_penalty        float64  (K,)    inverseSqrt positiveCurvePenalty, 0 for the identity haircut
-    haircut_size           float64  (K,)    size per quantum: settle units of notional, or the quantum itself
-    settle_quantum         float64  ()      settle units per settle quantum
-    acmf_divisor           float64  ()      auto-close fraction: max(mmf / divisor, mmf - offset)
-    acmf_offset            float64  ()
-    =====================  =======  ======  =========================================================
+    =================  ====================  ====  =========================================================
+    price_per_lot      float64               (M,)  settle quanta per lot at the mark, > 0 (0: no position, no mark)
+    price_per_quantum  float64               (K,)  settle quanta per quantum of the asset
+    functions          MarginFunctionArrays  ()    see margin_function.py
+    weight             float64               (K,)  collateral weight, 0..1
+    haircut_base       float64               (K,)  inverseSqrt base, +inf for the identity haircut
+    haircut_penalty    float64               (K,)  inverseSqrt positiveCurvePenalty, 0 for the identity haircut
+    haircut_size       float64               (K,)  size per quantum: settle units of notional, or the quantum itself
+    settle_quantum     float64               ()    settle units per settle quantum
+    acmf_divisor       float64               ()    auto-close fraction: max(mmf / divisor, mmf - offset)
+    acmf_offset        float64               ()
+    =================  ====================  ====  =========================================================
     """
 
     price_per_lot: Float
     price_per_quantum: Float
-    function_base: Float
-    kink_notional: Float
-    function_factor: Float
-    bracket_offset: Int
-    bracket_from: Float
-    bracket_rate: Float
-    bracket_deduction: Float
+    functions: MarginFunctionArrays
     weight: Float
     haircut_base: Float
     haircut_penalty: Float
@@ -130,63 +120,49 @@ class SweepColumns(NamedTuple):
 class SweepLookup(NamedTuple):
     """Figures of `PriceArrays` that a sweep looks up together, row by row; the last row is of nothing, all 0.
 
-    Up to the limit of a market, or of a borrow, the fraction is the whole of both margin functions.
+    Up to the limit of a market, or of a borrow, a flat rate is the whole of both margin functions.
 
-    ====================  =======  ===========  ======================================================================
-    market                float64  (M+1, 4)     price per lot, limit, initial fraction, maintenance fraction
-    above_kink                  float64  (M+1, 4)     initial and maintenance factor, initial and maintenance limit
-    initial_tiers         float64  (T, M+1, 4)  from, rate, deduction, 0 of brackets after the first; from +inf: none
-    tiers                 float64  (T, M+1, 4)  the same of the maintenance margin
-    asset                 float64  (K+1, 4)     price per quantum, weight, quanta up to which it is whole, limit
-    weight                float64  (K+1, 4)     haircut base, haircut penalty, size per quantum, 0
-    borrow                float64  (K+1, 4)     initial fraction, maintenance fraction, 0, 0
-    borrow_above_kink           float64  (K+1, 4)     as ``above_kink``, of borrows
-    borrow_initial_tiers  float64  (U, K+1, 4)  as ``initial_tiers``
-    borrow_tiers          float64  (U, K+1, 4)  as ``tiers``
-    settle_quantum        float64  ()           settle units per settle quantum
-    acmf_divisor          float64  ()           auto-close fraction: max(mmf / divisor, mmf - offset)
-    acmf_offset           float64  ()
-    ====================  =======  ===========  ======================================================================
+    ==============  ====================  ========  ====================================================================
+    market          float64               (M+1, 4)  price per lot, limit, initial rate, maintenance rate
+    asset           float64               (K+1, 4)  price per quantum, weight, quanta up to which it is whole, limit
+    weight          float64               (K+1, 4)  haircut base, haircut penalty, size per quantum, 0
+    borrow          float64               (K+1, 4)  initial rate, maintenance rate, 0, 0
+    functions       MarginFunctionArrays  ()        see margin_function.py
+    settle_quantum  float64               ()        settle units per settle quantum
+    acmf_divisor    float64               ()        auto-close fraction: max(mmf / divisor, mmf - offset)
+    acmf_offset     float64               ()
+    ==============  ====================  ========  ====================================================================
     """
 
     market: Float
-    above_kink: Float
-    initial_tiers: Float
-    tiers: Float
     asset: Float
     weight: Float
     borrow: Float
-    borrow_above_kink: Float
-    borrow_initial_tiers: Float
-    borrow_tiers: Float
+    functions: MarginFunctionArrays
     settle_quantum: float
     acmf_divisor: float
     acmf_offset: float
 
 
 class BoundLookup(NamedTuple):
-    """Worst figures of a box of prices, laid out as `SweepLookup`.
+    """Worst figures of intervals of prices, laid out as `SweepLookup`.
 
-    ============  =======  ===========  ==============================================================================
-    market        float64  (M+1, 4)     lowest, highest price per lot; limit and maintenance fraction at the highest
-    above_kink          float64  (M+1, 4)     maintenance factor and limit at the highest, 0, 0
-    tiers         float64  (T, M+1, 4)  as of `SweepLookup`
-    asset         float64  (K+1, 4)     lowest, highest price per quantum; weight, quanta up to which it is whole
-    weight        float64  (K+1, 4)     haircut base, haircut penalty, size per quantum at the lowest, 0
-    borrow        float64  (K+1, 4)     limit, maintenance fraction and factor at the highest, 0
-    borrow_tiers  float64  (U, K+1, 4)  as of `SweepLookup`
-    acmf_divisor  float64  ()           as of `SweepLookup`
-    acmf_offset   float64  ()
-    ============  =======  ===========  ==============================================================================
+    ============  ====================  ========  ====================================================================
+    market        float64               (M+1, 4)  lowest, highest price per lot; limit and maintenance rate at high
+    asset         float64               (K+1, 4)  lowest, highest price per quantum; weight, quanta with the whole weight
+    weight        float64               (K+1, 4)  haircut base, haircut penalty, size per quantum at the lowest, 0
+    borrow        float64               (K+1, 4)  limit and maintenance rate at high, 0, 0
+    functions     MarginFunctionArrays  ()        at the highest, see margin_function.py
+    acmf_divisor  float64               ()        as of `SweepLookup`
+    acmf_offset   float64               ()
+    ============  ====================  ========  ====================================================================
     """
 
     market: Float
-    above_kink: Float
-    tiers: Float
     asset: Float
     weight: Float
     borrow: Float
-    borrow_tiers: Float
+    functions: MarginFunctionArrays
     acmf_divisor: float
     acmf_offset: float
 

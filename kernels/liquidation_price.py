@@ -1,36 +1,19 @@
 """Marks at which an account would be liquidated, and the largest orders that its margin allows."""
 
-from math import nan, sqrt
+from math import nan
 
 import numpy as np
 
 from ._jit import inner_kernel, kernel
-from .margin import account_margin, bracket_of, margin_requirement, worst_case_lots
+from .margin import account_margin, worst_case_lots
+from .margin_function import margin_requirement, marginal_requirement, outgrowing_notional, unbounded_requirement
 
 _STEPS = 100  # of Newton's method; seven are common, more near a double root
 _MOST_LOTS = 1 << 53
 
 
 @inner_kernel
-def marginal_requirement(notional, margin_function, prices):
-    """What a margin function requires of one more quantum of notional.
-
-    notional  float64       ()  settle quanta, >= 0
-    margin_function     int64         ()  0 <= margin function < N
-    prices    PriceArrays  ()  see layouts.py
-    """
-    if notional <= prices.kink_notional[margin_function]:
-        return prices.function_base[margin_function]
-    bracket = bracket_of(notional, margin_function, prices)
-    if bracket < 0:
-        return max(
-            prices.function_base[margin_function], 1.5 * prices.function_factor[margin_function] * sqrt(notional)
-        )
-    return prices.bracket_rate[bracket]
-
-
-@inner_kernel
-def surplus_root(side, rest, start, margin_function, prices):
+def surplus_root(side, rest, start, function, functions):
     """Notional at which ``rest + side * notional`` equals the requirement, by Newton's method; NaN if it has none.
 
     The surplus between the two is concave, so from a start where it is not positive no step goes past the root, and on
@@ -39,14 +22,14 @@ def surplus_root(side, rest, start, margin_function, prices):
     side    float64       ()  +1 long, -1 short
     rest    float64       ()  settle quanta
     start   float64       ()  settle quanta, > 0, where the surplus is not positive, on the root's far side
-    margin_function   int64         ()  of the maintenance margin, 0 <= margin function < N
-    prices  PriceArrays  ()  see layouts.py
+    function   int64                 ()  of the maintenance margin, 0 <= function < N
+    functions  MarginFunctionArrays  ()  see margin_function.py
     """
     notional = start
     direction = 0.0
     for _ in range(_STEPS):
-        surplus = rest + side * notional - margin_requirement(notional, margin_function, prices)
-        slope = side - marginal_requirement(notional, margin_function, prices)
+        surplus = rest + side * notional - margin_requirement(notional, function, functions)
+        slope = side - marginal_requirement(notional, function, functions)
         if slope == 0.0 or (direction != 0.0 and slope * direction < 0.0):
             # past the top of the surplus, which stays under zero
             return nan if surplus < 0.0 else notional
@@ -60,7 +43,7 @@ def surplus_root(side, rest, start, margin_function, prices):
 
 
 @inner_kernel
-def liquidation_notional(side, rest, held, most, margin_function, fraction, prices):
+def liquidation_notional(side, rest, held, most, function, fraction, functions):
     """Notional of a position at which the account's net equity equals its maintenance margin, NaN if there is none.
 
     A short position has at most one, above which it is liquidated. A long one has up to two, below and above which it
@@ -70,32 +53,33 @@ def liquidation_notional(side, rest, held, most, margin_function, fraction, pric
     rest      float64       ()  settle quanta, equity less the position's worth and less the other maintenance margin
     held      float64       ()  settle quanta, the present notional
     most      float64       ()  settle quanta, the notional at the highest mark: an upper price may not be past it
-    margin_function     int64         ()  of the maintenance margin, 0 <= margin function < N
+    function   int64                 ()  of the maintenance margin, 0 <= function < N
     fraction  float64       ()  maintenance margin fraction whatever the price, NaN: the margin function's
-    prices    PriceArrays  ()  see layouts.py
+    functions  MarginFunctionArrays  ()  see margin_function.py
     """
-    base, factor = prices.function_base[margin_function], prices.function_factor[margin_function]
+    base, outgrown = functions.flat_rate[function], outgrowing_notional(function, functions)
     if fraction == fraction:
-        base, factor = fraction, 0.0
+        base, outgrown = fraction, np.inf
+    minimum = functions.minimum[function]
     if side < 0.0:
-        if rest <= 0.0:
+        if rest <= minimum:
             return nan
-        notional = rest / (1.0 + base)
-        return notional if fraction == fraction else surplus_root(side, rest, notional, margin_function, prices)
+        notional = min(rest / (1.0 + base), rest - minimum)
+        return notional if fraction == fraction else surplus_root(side, rest, notional, function, functions)
     lower = nan
-    if rest < 0.0:
+    if rest < minimum:
         if base >= 1.0:
             return nan
-        lower = -rest / (1.0 - base)
+        lower = max(-rest / (1.0 - base), minimum - rest)
         if fraction == fraction:
             return lower
-        lower = surplus_root(side, rest, lower, margin_function, prices)
-        if not lower < held or held + rest >= margin_requirement(held, margin_function, prices):
+        lower = surplus_root(side, rest, lower, function, functions)
+        if not lower < held or held + rest >= margin_requirement(held, function, functions):
             return lower
-    # rates of brackets are at most 1: only a root outgrows the equity that a rising mark brings
+    # a rate alone is at most 1: only a slope or a root outgrows the equity that a rising mark brings
     upper = nan
-    if factor > 0.0:
-        upper = surplus_root(side, rest, max(4.0 / factor**2, rest), margin_function, prices)
+    if outgrown < np.inf:
+        upper = surplus_root(side, rest, max(outgrown, rest), function, functions)
     elif base > 1.0 and rest > 0.0:
         upper = rest / (base - 1.0)
     return upper if upper <= most else lower
@@ -122,11 +106,16 @@ def liquidation_marks(first, last, state, prices, by_quantity, highest, mark):
                 continue
             m = np.int64(state.market[i])
             notional = abs(lots) * prices.price_per_lot[m]
-            own = margin_requirement(notional, 2 * m + 1, prices)
+            own = margin_requirement(notional, 2 * m + 1, prices.functions)
             side = 1.0 if lots > 0 else -1.0
             rest = (equity - side * notional) - (maintenance - own)
-            fraction = own / notional if by_quantity[2 * m + 1] else nan
-            found = liquidation_notional(side, rest, notional, notional * highest[m], 2 * m + 1, fraction, prices)
+            fraction = nan
+            if by_quantity[2 * m + 1]:
+                segment = prices.functions.offset[2 * m + 1]
+                fraction = unbounded_requirement(notional, segment, prices.functions) / notional
+            found = liquidation_notional(
+                side, rest, notional, notional * highest[m], 2 * m + 1, fraction, prices.functions
+            )
             if found > 0.0:
                 mark[i] = found / notional
 
@@ -152,7 +141,7 @@ def order_room(lots, bid, ask, side, own_fraction, room, exposure_room, market, 
         more_bid = bid + size if side > 0 else bid
         more_ask = ask + size if side < 0 else ask
         notional = worst_case_lots(lots, more_bid, more_ask) * price
-        needed = max(margin_requirement(notional, 2 * market, prices), notional * own_fraction)
+        needed = max(margin_requirement(notional, 2 * market, prices.functions), notional * own_fraction)
         if needed < room and notional < exposure_room:
             low = size
         else:
@@ -183,7 +172,7 @@ def largest_orders(accounts, market, state, prices, lots):
                 held, bid, ask = state.lots[i], state.open_bid[i], state.open_ask[i]
                 exposure -= notional
             else:
-                total += max(margin_requirement(notional, 2 * m, prices), notional * own_fraction)
+                total += max(margin_requirement(notional, 2 * m, prices.functions), notional * own_fraction)
         total += borrow_margin(a, state, prices)
         exposure_room = equity / own_fraction - exposure if own_fraction > 0.0 else np.inf
         for c in range(2):
@@ -204,5 +193,7 @@ def borrow_margin(account, state, prices):
     for j in range(state.balance_offset[account], state.balance_offset[account + 1]):
         if state.free[j] < 0:
             k = np.int64(state.asset[j])
-            total += margin_requirement(-state.free[j] * prices.price_per_quantum[k], 2 * (markets + k), prices)
+            total += margin_requirement(
+                -state.free[j] * prices.price_per_quantum[k], 2 * (markets + k), prices.functions
+            )
     return total

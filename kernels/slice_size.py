@@ -5,8 +5,8 @@ from __future__ import annotations
 from ._jit import inner_kernel, kernel
 from .books import ACCOUNT_CAP, DEPTH_SHARE, FULL, MARKET_CAP, REASONS, quote_book
 from .integer_math import multiply_divmod
-from .liquidation_price import marginal_requirement
-from .margin import collateral_weight, margin_requirement
+from .margin import collateral_weight
+from .margin_function import margin_requirement, marginal_requirement
 
 THROTTLE, COOLDOWN, FEE_WAIVED, SENT, WITHHELD, TO_BACKSTOP = range(len(REASONS), len(REASONS) + 6)
 
@@ -84,7 +84,7 @@ def balance_margin(balance, lent, rules, prices):
     if balance >= 0.0:
         return held * weight, 0.0
     margin_function = 2 * (prices.price_per_lot.size + k) + 1
-    return held * weight + balance, margin_requirement(-balance, margin_function, prices)
+    return held * weight + balance, margin_requirement(-balance, margin_function, prices.functions)
 
 
 @kernel
@@ -118,7 +118,7 @@ def position_effect(side, size, own, lots, worth, fee, prices):
     m = side // 2
     price, margin_function = prices.price_per_lot[m], 2 * m + 1
     loss = (worth - lots * price if side % 2 == 1 else lots * price - worth) + fee * worth
-    return loss, own - margin_requirement((size - lots) * price, margin_function, prices)
+    return loss, own - margin_requirement((size - lots) * price, margin_function, prices.functions)
 
 
 @inner_kernel
@@ -136,7 +136,7 @@ def slice_effect(side, size, lots, worth, fee, cost, balance, lent, rules, price
     rules    SliceRules    ()  see layouts.py
     prices   PriceArrays  ()  see layouts.py
     """
-    own = margin_requirement(size * prices.price_per_lot[side // 2], 2 * (side // 2) + 1, prices)
+    own = margin_requirement(size * prices.price_per_lot[side // 2], 2 * (side // 2) + 1, prices.functions)
     loss, relief = position_effect(side, size, own, lots, worth, fee, prices)
     after = balance_after(side, size, lots, worth, fee, cost, balance)
     if not (rules.settle_plain and balance >= 0 and after >= 0.0):
@@ -175,14 +175,18 @@ def restoring_lots(side, size, own, most, surplus, fee, rules, prices, book):
     level, used = book.cursor[side], book.taken[side]
     ticks = book.price[level]
     start = surplus + own
-    slope = per_lot + per_value * ticks * unit + marginal_requirement(size * price, margin_function, prices) * price
+    slope = (
+        per_lot
+        + per_value * ticks * unit
+        + marginal_requirement(size * price, margin_function, prices.functions) * price
+    )
     low, value, before = 0, 0, surplus
     after, high = surplus, 0
     while low < most and surplus + most * slope > 0.0:
         ticks = book.price[level]
         high = min(low + book.lots[level] - used, most)
         after = start + per_lot * high + per_value * ((value + (high - low) * ticks) * unit)
-        after -= margin_requirement((size - high) * price, margin_function, prices)
+        after -= margin_requirement((size - high) * price, margin_function, prices.functions)
         if after > 0.0:
             break
         value += (high - low) * ticks
@@ -196,12 +200,12 @@ def restoring_lots(side, size, own, most, surplus, fee, rules, prices, book):
         if newton > 0:
             newton -= 1
             slope = per_lot + per_value * ticks * unit
-            slope += marginal_requirement((size - low) * price, margin_function, prices) * price
+            slope += marginal_requirement((size - low) * price, margin_function, prices.functions) * price
             if slope > 0.0 and -before < slope * (high - low):
                 step = min(max(int(-before / slope), 1), high - low - 1)
         for _ in range(2):
             after = start + per_lot * (low + step) + per_value * ((value + step * ticks) * unit)
-            after -= margin_requirement((size - low - step) * price, margin_function, prices)
+            after -= margin_requirement((size - low - step) * price, margin_function, prices.functions)
             if after > 0.0:
                 high = low + step
                 break
@@ -320,7 +324,7 @@ def size_slice(side, size, cost, balance, lent, equity, maintenance, surplus, ac
         # the balance is concave in the lots too: plain at both ends, plain between
         after = balance_after(side, size, filled, worth, fee, cost, balance)
         plain = rules.settle_plain and balance >= 0 and after >= 0.0
-        own = margin_requirement(size * prices.price_per_lot[m], 2 * m + 1, prices)
+        own = margin_requirement(size * prices.price_per_lot[m], 2 * m + 1, prices.functions)
         harmful = True
         if plain:
             loss, relief = position_effect(side, size, own, filled, worth, fee, prices)

@@ -21,6 +21,7 @@ from ._simd import (
     store_rows,
 )
 from .margin import DOUBT_BAND
+from .margin_function import requirements_above
 
 CHUNK = 4096
 """Slots in which accounts change places, so that those with as many positions and balances stand together."""
@@ -48,36 +49,6 @@ def shrunk_weight(size, weight, base, penalty):
 
 
 @inner_kernel
-def sqrt_requirement(notional, fraction, factor, limit):
-    """What margin functions with a square sqrt_of require of notionals: from the limit on that is more than a fraction.
-
-    notional  float64  (8,)  lanes, settle quanta
-    fraction  float64  (8,)  lanes
-    factor    float64  (8,)  lanes, per square sqrt_of of a quantum
-    limit     float64  (8,)  lanes, settle quanta
-    """
-    return select_le(notional, limit, notional * fraction, notional * maximum(fraction, factor * sqrt_of(notional)))
-
-
-@inner_kernel
-def tier_requirement(notional, required, index, place, tiers):
-    """What tiers require of notionals past the first of them; of the others what was said.
-
-    notional  float64  (8,)           lanes, settle quanta
-    required  float64  (8,)           lanes, settle quanta
-    index     uint8|uint16  (N,)      market or asset row
-    place     uint64   ()             of the first lane
-    tiers     float64  (T, N, 4)      from, rate and deduction of the tiers after the first, ascending
-    """
-    for tier in range(tiers.shape[0]):
-        edge, rate, deduction, _ = gather4(tiers[tier], index, place)
-        if not mask_gt(notional, edge):
-            break
-        required = select_le(notional, edge, required, notional * rate - deduction)
-    return required
-
-
-@inner_kernel
 def group_margin(group, state, rows):
     """Net equity, exposure, initial and maintenance margin, and gross amounts of a group, without its orders.
 
@@ -90,6 +61,7 @@ def group_margin(group, state, rows):
     zero = broadcast(0.0)
     equity, exposure, initial, maintenance, gross = zero, zero, zero, zero, zero
     width = np.uint64(LANES)
+    borrows = 2 * (rows.market.shape[0] - 1)
     place, end = width * state.balance_group[group], width * state.balance_group[group + np.uint64(1)]
     while place < end:
         price, weight, kink, limit = gather4(rows.asset, state.asset, place)
@@ -104,12 +76,10 @@ def group_margin(group, state, rows):
             exposure = exposure + owed
             at_first, always, _, _ = gather4(rows.borrow, state.asset, place)
             locked, required = owed * at_first, owed * always
-            if mask_gt(owed, limit):
-                factor, above_kink, end_first, end_always = gather4(rows.borrow_above_kink, state.asset, place)
-                locked = sqrt_requirement(owed, at_first, factor, end_first)
-                required = sqrt_requirement(owed, always, above_kink, end_always)
-                locked = tier_requirement(owed, locked, state.asset, place, rows.borrow_initial_tiers)
-                required = tier_requirement(owed, required, state.asset, place, rows.borrow_tiers)
+            above = mask_gt(owed, limit)
+            if above:
+                locked = requirements_above(owed, above, locked, state.asset, place, borrows, rows.functions)
+                required = requirements_above(owed, above, required, state.asset, place, borrows + 1, rows.functions)
             initial = initial + locked
             maintenance = maintenance + required
         else:
@@ -126,12 +96,10 @@ def group_margin(group, state, rows):
         notional = absolute(value)
         exposure = exposure + notional
         locked, required = notional * at_first, notional * always
-        if mask_gt(notional, limit):
-            factor, above_kink, end_first, end_always = gather4(rows.above_kink, state.market, place)
-            locked = sqrt_requirement(notional, at_first, factor, end_first)
-            required = sqrt_requirement(notional, always, above_kink, end_always)
-            locked = tier_requirement(notional, locked, state.market, place, rows.initial_tiers)
-            required = tier_requirement(notional, required, state.market, place, rows.tiers)
+        above = mask_gt(notional, limit)
+        if above:
+            locked = requirements_above(notional, above, locked, state.market, place, 0, rows.functions)
+            required = requirements_above(notional, above, required, state.market, place, 1, rows.functions)
         initial = initial + locked
         maintenance = maintenance + required
         place += width
@@ -283,34 +251,27 @@ def fill_sweep_lookup(prices, rows):
     rows    SweepLookup     ()  out, see layouts.py
     """
     markets, assets = prices.price_per_lot.size, prices.price_per_quantum.size
+    functions = prices.functions
     for m in range(markets):
         i, r = 2 * m, 2 * m + 1
         rows.market[m, 0] = prices.price_per_lot[m]
-        rows.market[m, 1] = min(prices.kink_notional[i], prices.kink_notional[r])
-        rows.market[m, 2] = prices.function_base[i]
-        rows.market[m, 3] = prices.function_base[r]
-        rows.above_kink[m, 0] = prices.function_factor[i]
-        rows.above_kink[m, 1] = prices.function_factor[r]
-        rows.above_kink[m, 2] = prices.kink_notional[i]
-        rows.above_kink[m, 3] = prices.kink_notional[r]
+        rows.market[m, 1] = min(functions.flat_notional[i], functions.flat_notional[r])
+        rows.market[m, 2] = functions.flat_rate[i]
+        rows.market[m, 3] = functions.flat_rate[r]
     for k in range(assets):
         i, r = 2 * (markets + k), 2 * (markets + k) + 1
         rows.asset[k, 0] = prices.price_per_quantum[k]
         rows.asset[k, 1] = prices.weight[k]
         rows.asset[k, 2] = whole_weight_quanta(k, prices)
-        rows.asset[k, 3] = min(prices.kink_notional[i], prices.kink_notional[r])
+        rows.asset[k, 3] = min(functions.flat_notional[i], functions.flat_notional[r])
         rows.weight[k, 0] = prices.haircut_base[k]
         rows.weight[k, 1] = prices.haircut_penalty[k]
         rows.weight[k, 2] = prices.haircut_size[k]
         rows.weight[k, 3] = 0.0
-        rows.borrow[k, 0] = prices.function_base[i]
-        rows.borrow[k, 1] = prices.function_base[r]
+        rows.borrow[k, 0] = functions.flat_rate[i]
+        rows.borrow[k, 1] = functions.flat_rate[r]
         rows.borrow[k, 2:] = 0.0
-        rows.borrow_above_kink[k, 0] = prices.function_factor[i]
-        rows.borrow_above_kink[k, 1] = prices.function_factor[r]
-        rows.borrow_above_kink[k, 2] = prices.kink_notional[i]
-        rows.borrow_above_kink[k, 3] = prices.kink_notional[r]
-    for table in (rows.market, rows.above_kink, rows.asset, rows.weight, rows.borrow, rows.borrow_above_kink):
+    for table in (rows.market, rows.asset, rows.weight, rows.borrow):
         table[-1] = 0.0
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .kernels.margin_function import RATE, ROOT
 from .venue import IMF, MMF, Venue, load_venue
 
 Float = npt.NDArray[np.float64]
@@ -131,8 +132,8 @@ def generate_accounts(
 
     root = np.sqrt(notional)
     imf, mmf = (
-        np.maximum(margin_functions.base[c], margin_functions.factor[c] * root)
-        for c in (2 * market + IMF, 2 * market + MMF)
+        np.maximum(margin_functions.first[f, RATE], margin_functions.first[f, ROOT] * root)
+        for f in (2 * market + IMF, 2 * market + MMF)
     )
     leverage = np.exp(rng.uniform(np.log(1.5), np.log(max_leverage), count))
     total = np.bincount(account, notional, count)

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from riskcore.kernels._jit import kernel
 from riskcore.kernels.books import FULL, quote_book, take_book, walk_books
 from riskcore.kernels.layouts import BookColumns, PriceArrays, SliceRules
+from riskcore.kernels.margin_function import MarginFunctionArrays
 from riskcore.kernels.slice_size import RELIEF, WAIVE, size_slice
 
 from . import ACCOUNTS, MARKETS, _Figures, interleaved_ratio
@@ -112,13 +113,26 @@ class Workload:
             1, 10, 5, 10_000, 1, 1, 1.0, WAIVE, 0.5, RELIEF, 0, True, ones, ones, ones, ones, np.ones(MARKETS),
             np.full(MARKETS, MARK), np.full(MARKETS, UNLIMITED),
         )  # fmt: skip
-        none, one = np.zeros(0), np.ones(1)
+        one = np.ones(1)
+        functions = MarginFunctionArrays(
+            flat_notional=np.full(margin_functions, 4e6),
+            flat_rate=np.full(margin_functions, 0.0125),
+            minimum=np.zeros(margin_functions),
+            offset=np.arange(margin_functions + 1),
+            segments=np.tile([0.0, 0.0125, 0.0, 6.25e-6, 0.0], (margin_functions, 1)),
+        )
         self.prices = PriceArrays(
-            np.full(MARKETS, float(MARK)), one, *(np.full(margin_functions, x) for x in (0.0125, 4e6, 6.25e-6)),
-            np.zeros(margin_functions + 1, np.int64), none, none, none, one, np.full(1, np.inf), np.zeros(1), one, 1e-6,
-            2.0,
-            0.06,
-        )  # fmt: skip
+            price_per_lot=np.full(MARKETS, float(MARK)),
+            price_per_quantum=one,
+            functions=functions,
+            weight=one,
+            haircut_base=np.full(1, np.inf),
+            haircut_penalty=np.zeros(1),
+            haircut_size=one,
+            settle_quantum=1e-6,
+            acmf_divisor=2.0,
+            acmf_offset=0.06,
+        )
 
     def book(self) -> BookColumns:
         """Books with nothing taken yet."""

@@ -188,17 +188,10 @@ class Prices:
         folded = self.venue.folded_margin_functions or margin_functions.folded(
             np.concatenate([mark, asset]), self.open_notional, unit
         )
-        base, factor, limit, bracket_from, deduction = folded
         return PriceArrays(
             price_per_lot=mark * lots,
             price_per_quantum=asset * quanta,
-            function_base=base,
-            kink_notional=limit,
-            function_factor=factor,
-            bracket_offset=margin_functions.bracket_offset,
-            bracket_from=bracket_from,
-            bracket_rate=margin_functions.bracket_rate,
-            bracket_deduction=deduction,
+            functions=folded,
             weight=assets.weight,
             haircut_base=assets.haircut_base,
             haircut_penalty=assets.haircut_penalty,
@@ -216,13 +209,18 @@ class Prices:
     @cached_property
     def lookup(self) -> SweepLookup:
         """The same, laid out as a sweep looks it up."""
-        market, above_kink = np.empty((2, len(self.mark) + 1, 4))
-        asset, weight, borrow, borrow_above_kink = np.empty((4, len(self.asset) + 1, 4))
-        columns, venue = self.arrays, self.venue
+        market, columns = np.empty((len(self.mark) + 1, 4)), self.arrays
+        asset, weight, borrow = np.empty((3, len(self.asset) + 1, 4))
         rows = SweepLookup(
-            market, above_kink, *venue.tiers, asset, weight, borrow, borrow_above_kink, *venue.borrow_tiers,
-            columns.settle_quantum, columns.acmf_divisor, columns.acmf_offset,
-        )  # fmt: skip
+            market=market,
+            asset=asset,
+            weight=weight,
+            borrow=borrow,
+            functions=columns.functions,
+            settle_quantum=columns.settle_quantum,
+            acmf_divisor=columns.acmf_divisor,
+            acmf_offset=columns.acmf_offset,
+        )
         fill_sweep_lookup(columns, rows)
         return rows
 

@@ -126,7 +126,7 @@ def _curves(listed: list[tuple[int, _Market]], spec: _Venue) -> MarginFunctions:
         check(f"collateral[{at}].imfFunction", imf, initial=True, market=False)
         if mmf is None:
             if not isinstance(imf, Sqrt):
-                rule = "must stand beside an imfFunction of tiers"
+                rule = "must be given beside an imfFunction of another type than sqrt"
                 raise RiskDataError("venue", f"collateral[{at}].mmfFunction", rule)
             mmf = Sqrt(imf.base * Decimal("0.5"), imf.factor * Decimal("0.6"), imf.unit)
         path = f"collateral[{at}].mmfFunction"

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..boundary import RiskDataError, counted, natural, shown
+from ..kernels.margin_function import MarginFunctionArrays
 from .margin_functions import MarginFunctions
 from .policy import Policy, _wrong
 
@@ -355,38 +356,12 @@ class Venue:
         return self.listing.symbol
 
     @cached_property
-    def folded_margin_functions(self) -> tuple[Float, Float, Float, Float, Float] | None:
+    def folded_margin_functions(self) -> MarginFunctionArrays | None:
         """What `MarginFunctions.folded` gives at any prices; None if it depends on them."""
         if self.margin_functions.by_quantity.any() or self.margin_functions.open_interest_markets:
             return None
-        price = np.ones(len(self.margin_functions.base) // 2)
+        price = np.ones(len(self.margin_functions.functions) // 2)
         return self.margin_functions.folded(price, lambda market: Fraction(0), float(self.settle_quantum))
-
-    @cached_property
-    def tiers(self) -> tuple[Float, Float]:
-        """Brackets of markets after the first, as `riskcore.kernels.layouts.SweepLookup` has them."""
-        return self._tiers(0, len(self.markets.symbol))
-
-    @cached_property
-    def borrow_tiers(self) -> tuple[Float, Float]:
-        """The same of borrows."""
-        return self._tiers(len(self.markets.symbol), len(self.margin_functions.base) // 2)
-
-    def _tiers(self, first: int, last: int) -> tuple[Float, Float]:
-        """Brackets after the first of initial and of maintenance margin, from +inf where there is none."""
-        margin_functions, unit = self.margin_functions, float(self.settle_quantum)
-        start = margin_functions.bracket_offset[2 * first : 2 * last + 1]
-        tables = np.zeros((2, max(int(np.diff(start).max(initial=1)) - 1, 0), last - first + 1, 4))
-        tables[..., 0] = np.inf
-        for c in np.flatnonzero(np.diff(start) > 1).tolist():
-            rows = slice(start[c] + 1, start[c + 1])
-            figures = (
-                margin_functions.bracket_from[rows] / unit,
-                margin_functions.bracket_rate[rows],
-                margin_functions.bracket_deduction[rows] / unit,
-            )
-            tables[c % 2, : len(figures[0]), c // 2, :3] = np.transpose(figures)
-        return tables[0], tables[1]
 
     @cached_property
     def settle_quanta(self) -> tuple[Float, Float]:

@@ -46,11 +46,17 @@ class PriceIntervals:
             edges.append(replace(prices, mark=mark, asset=asset, open_interest=interest).arrays)
         tables = []
         for one, other in (edges, edges[::-1]):
-            market, above_kink = np.empty((2, markets + 1, 4))
             asset, weight, borrow = np.empty((3, assets + 1, 4))
-            tiers, borrow_tiers = prices.venue.tiers[1], prices.venue.borrow_tiers[1]
-            auto_close = one.acmf_divisor, one.acmf_offset
-            tables.append(BoundLookup(market, above_kink, tiers, asset, weight, borrow, borrow_tiers, *auto_close))
+            table = BoundLookup(
+                market=np.empty((markets + 1, 4)),
+                asset=asset,
+                weight=weight,
+                borrow=borrow,
+                functions=other.functions,
+                acmf_divisor=one.acmf_divisor,
+                acmf_offset=one.acmf_offset,
+            )
+            tables.append(table)
             bounds.fill_bound_lookup(one, other, tables[-1])
         lowest, highest = low[:markets], high[:markets]
         there = highest > 0.0
