@@ -100,36 +100,6 @@ def broadcast(_typing, value):
     return _LANES(types.float64), generate
 
 
-def _extract(lanes: Any, lane: Any) -> Any:
-    return lanes[int(lane)]
-
-
-@_instead_of(_extract)
-def extract(_typing, lanes, lane):
-    """Read the number of one lane."""
-
-    def generate(_context, builder, _signature, args):
-        return builder.extract_element(*args)
-
-    return types.float64(_LANES, _PLACE), generate
-
-
-def _insert(lanes: Any, lane: Any, value: Any) -> Any:
-    changed = lanes.copy()
-    changed[int(lane)] = value
-    return changed
-
-
-@_instead_of(_insert)
-def insert(_typing, lanes, lane, value):
-    """Put a number into one lane."""
-
-    def generate(_context, builder, _signature, args):
-        return builder.insert_element(args[0], args[2], args[1])
-
-    return _LANES(_LANES, _PLACE, types.float64), generate
-
-
 def _load(array: Any, place: Any) -> Any:
     return array[int(place) : int(place) + LANES].astype(np.float64)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ._jit import inner_kernel, kernel
 from ._simd import LANES, absolute, broadcast, count_trailing_zeros, gather4, load, mask_gt, select_le
-from .margin_function import requirements_above
+from .margin_function import fill_requirement_lookup, requirements_above
 from .sweep import (
     _GROUPS,
     shrunk_weight,
@@ -31,7 +31,6 @@ def group_bound(group, state, intervals):
     zero = broadcast(0.0)
     equity, exposure, maintenance, gross = zero, zero, zero, zero
     width = np.uint64(LANES)
-    borrows = 2 * (intervals.market.shape[0] - 1) + 1
     place, end = width * state.balance_group[group], width * state.balance_group[group + np.uint64(1)]
     while place < end:
         low, high, weight, kink = gather4(intervals.asset, state.asset, place)
@@ -45,9 +44,9 @@ def group_bound(group, state, intervals):
             equity = equity + select_le(zero, balance, value * weight, value)
             exposure = exposure + owed
             limit, always, _, _ = gather4(intervals.borrow, state.asset, place)
-            required, above = owed * always, mask_gt(owed, limit)
-            if above:
-                required = requirements_above(owed, above, required, state.asset, place, borrows, intervals.functions)
+            required = owed * always
+            if mask_gt(owed, limit):
+                _, required = requirements_above(owed, always, always, state.asset, place, intervals.borrow_above)
             maintenance = maintenance + required
         else:
             equity = equity + value * weight
@@ -61,9 +60,9 @@ def group_bound(group, state, intervals):
         equity = equity + lots * select_le(zero, lots, low, high)
         notional = absolute(lots) * high
         exposure = exposure + notional
-        required, above = notional * always, mask_gt(notional, limit)
-        if above:
-            required = requirements_above(notional, above, required, state.market, place, 1, intervals.functions)
+        required = notional * always
+        if mask_gt(notional, limit):
+            _, required = requirements_above(notional, always, always, state.market, place, intervals.market_above)
         maintenance = maintenance + required
         place += width
 
@@ -144,6 +143,8 @@ def fill_bound_lookup(lowest, highest, intervals):
         intervals.borrow[k, 2:] = 0.0
     for table in (intervals.market, intervals.asset, intervals.weight, intervals.borrow):
         table[-1] = 0.0
+    fill_requirement_lookup(0, functions, intervals.market_above)
+    fill_requirement_lookup(2 * markets, functions, intervals.borrow_above)
 
 
 @kernel

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .margin_function import MarginFunctionArrays
+from .margin_function import MarginFunctionArrays, RequirementLookup
 
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
@@ -122,23 +122,25 @@ class SweepLookup(NamedTuple):
 
     Up to the limit of a market, or of a borrow, a flat rate is the whole of both margin functions.
 
-    ==============  ====================  ========  ====================================================================
-    market          float64               (M+1, 4)  price per lot, limit, initial rate, maintenance rate
-    asset           float64               (K+1, 4)  price per quantum, weight, quanta up to which it is whole, limit
-    weight          float64               (K+1, 4)  haircut base, haircut penalty, size per quantum, 0
-    borrow          float64               (K+1, 4)  initial rate, maintenance rate, 0, 0
-    functions       MarginFunctionArrays  ()        see margin_function.py
-    settle_quantum  float64               ()        settle units per settle quantum
-    acmf_divisor    float64               ()        auto-close fraction: max(mmf / divisor, mmf - offset)
-    acmf_offset     float64               ()
-    ==============  ====================  ========  ====================================================================
+    ==============  =================  ========  ================================================================
+    market          float64            (M+1, 4)  price per lot, limit, initial rate, maintenance rate
+    market_above    RequirementLookup  ()        of markets, above the limit; see margin_function.py
+    asset           float64            (K+1, 4)  price per quantum, weight, quanta up to which it is whole, limit
+    weight          float64            (K+1, 4)  haircut base, haircut penalty, size per quantum, 0
+    borrow          float64            (K+1, 4)  initial rate, maintenance rate, 0, 0
+    borrow_above    RequirementLookup  ()        of borrows, above the limit
+    settle_quantum  float64            ()        settle units per settle quantum
+    acmf_divisor    float64            ()        auto-close fraction: max(mmf / divisor, mmf - offset)
+    acmf_offset     float64            ()
+    ==============  =================  ========  ================================================================
     """
 
     market: Float
+    market_above: RequirementLookup
     asset: Float
     weight: Float
     borrow: Float
-    functions: MarginFunctionArrays
+    borrow_above: RequirementLookup
     settle_quantum: float
     acmf_divisor: float
     acmf_offset: float
@@ -147,22 +149,24 @@ class SweepLookup(NamedTuple):
 class BoundLookup(NamedTuple):
     """Worst figures of intervals of prices, laid out as `SweepLookup`.
 
-    ============  ====================  ========  ====================================================================
-    market        float64               (M+1, 4)  lowest, highest price per lot; limit and maintenance rate at high
-    asset         float64               (K+1, 4)  lowest, highest price per quantum; weight, quanta with the whole weight
-    weight        float64               (K+1, 4)  haircut base, haircut penalty, size per quantum at the lowest, 0
-    borrow        float64               (K+1, 4)  limit and maintenance rate at high, 0, 0
-    functions     MarginFunctionArrays  ()        at the highest, see margin_function.py
-    acmf_divisor  float64               ()        as of `SweepLookup`
-    acmf_offset   float64               ()
-    ============  ====================  ========  ====================================================================
+    ============  =================  ========  ======================================================================
+    market        float64            (M+1, 4)  lowest, highest price per lot; limit and maintenance rate at the highest
+    market_above  RequirementLookup  ()        of markets, above the limit, at the highest
+    asset         float64            (K+1, 4)  lowest, highest price per quantum; weight, quanta with the whole weight
+    weight        float64            (K+1, 4)  haircut base, haircut penalty, size per quantum at the lowest, 0
+    borrow        float64            (K+1, 4)  limit and maintenance rate at the highest, 0, 0
+    borrow_above  RequirementLookup  ()        of borrows, above the limit, at the highest
+    acmf_divisor  float64            ()        as of `SweepLookup`
+    acmf_offset   float64            ()
+    ============  =================  ========  ======================================================================
     """
 
     market: Float
+    market_above: RequirementLookup
     asset: Float
     weight: Float
     borrow: Float
-    functions: MarginFunctionArrays
+    borrow_above: RequirementLookup
     acmf_divisor: float
     acmf_offset: float
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ._jit import inner_kernel
-from ._simd import count_trailing_zeros, extract, insert
+from ._jit import inner_kernel, kernel
+from ._simd import broadcast, gather4, mask_gt, maximum, select_le, sqrt_of
 
 FROM, RATE, SLOPE, ROOT, DEDUCTION = range(5)
 """Columns of a segment."""
@@ -122,21 +122,79 @@ def outgrowing_notional(function, functions):
     return notional
 
 
-@inner_kernel
-def requirements_above(notional, lanes, required, index, position, first, functions):
-    """Requirements of the lanes listed, by the functions of their rows; of the others those that were computed before.
+class RequirementLookup(NamedTuple):
+    """Margin functions as eight accounts look them up where a notional is above a flat one; row R is of nothing, all 0.
 
-    notional   float64               (8,)  lanes, settle quanta
-    lanes      uint64                ()    bit n: compute lane n
-    required   float64               (8,)  lanes, settle quanta
-    index      uint8|uint16          (R,)  market or asset row
-    position   uint64                ()    of the first lane in the index
-    first      int64                 ()    function of row 0; row r has function first + 2 r
-    functions  MarginFunctionArrays  ()    see above
+    The initial function comes before the maintenance function. Only a first segment has a slope or a root.
+
+    ==========  =======  ===========  ========================================================================
+    roots       float64  (R+1, 4)     both roots, and both notionals up to which the flat rate is the whole rule
+    growth      float64  (R+1, 4)     both slopes, both minimums
+    grows       int64    ()           1: a slope or a minimum is not 0
+    tiers       float64  (T, R+1, 4)  both FROM and both RATE of each later segment; from +inf: none
+    deductions  float64  (T, R+1, 4)  both deductions, 0, 0
+    ==========  =======  ===========  ========================================================================
     """
-    while lanes:
-        lane = count_trailing_zeros(lanes)
-        function = first + 2 * np.int64(index[position + lane])
-        required = insert(required, lane, margin_requirement(extract(notional, lane), function, functions))
-        lanes = lanes & (lanes - np.uint64(1))
-    return required
+
+    roots: npt.NDArray[np.float64]
+    growth: npt.NDArray[np.float64]
+    grows: int
+    tiers: npt.NDArray[np.float64]
+    deductions: npt.NDArray[np.float64]
+
+
+@inner_kernel
+def requirements_above(notional, initial_rate, maintenance_rate, index, position, rows):
+    """Initial and maintenance requirement of eight notionals, of which one at least is above a flat one.
+
+    notional          float64            (8,)  lanes, settle quanta
+    initial_rate      float64            (8,)  lanes, flat
+    maintenance_rate  float64            (8,)  lanes, flat
+    index             uint8|uint16       (N,)  rows
+    position          uint64             ()    of the first lane in the index
+    rows              RequirementLookup  ()    see above
+    """
+    initial, maintenance = notional * initial_rate, notional * maintenance_rate
+    initial_root, maintenance_root, initial_flat, maintenance_flat = gather4(rows.roots, index, position)
+    if mask_gt(notional, initial_flat) | mask_gt(notional, maintenance_flat):
+        root = sqrt_of(notional)
+        above = notional * maximum(initial_rate, initial_root * root)
+        initial = select_le(notional, initial_flat, initial, above)
+        above = notional * maximum(maintenance_rate, maintenance_root * root)
+        maintenance = select_le(notional, maintenance_flat, maintenance, above)
+    for tier in range(rows.tiers.shape[0]):
+        initial_from, maintenance_from, rate, other_rate = gather4(rows.tiers[tier], index, position)
+        if not mask_gt(notional, initial_from) | mask_gt(notional, maintenance_from):
+            break
+        deduction, other_deduction, _, _ = gather4(rows.deductions[tier], index, position)
+        initial = select_le(notional, initial_from, initial, notional * rate - deduction)
+        maintenance = select_le(notional, maintenance_from, maintenance, notional * other_rate - other_deduction)
+    if rows.grows:
+        zero = broadcast(0.0)
+        slope, other_slope, least, other_least = gather4(rows.growth, index, position)
+        initial = select_le(slope, zero, initial, notional * (initial_rate + slope * notional))
+        maintenance = select_le(other_slope, zero, maintenance, notional * (maintenance_rate + other_slope * notional))
+        initial = select_le(notional, zero, initial, maximum(initial, least))
+        maintenance = select_le(notional, zero, maintenance, maximum(maintenance, other_least))
+    return initial, maintenance
+
+
+@kernel
+def fill_requirement_lookup(first, functions, rows):
+    """Lay out the roots, slopes and minimums of functions two by two, from one on.
+
+    first      int64                 ()  function of row 0; row r has the functions first + 2 r and first + 2 r + 1
+    functions  MarginFunctionArrays  ()  see above
+    rows       RequirementLookup     ()  roots and growth, out
+    """
+    for r in range(rows.roots.shape[0] - 1):
+        for n in range(2):
+            function = first + 2 * r + n
+            segment = functions.offset[function]
+            root = functions.segments[segment, ROOT]
+            rows.roots[r, n] = root
+            rows.roots[r, 2 + n] = functions.flat_notional[function] if root > 0.0 else np.inf
+            rows.growth[r, n] = functions.segments[segment, SLOPE]
+            rows.growth[r, 2 + n] = functions.minimum[function]
+    rows.roots[-1] = 0.0
+    rows.growth[-1] = 0.0

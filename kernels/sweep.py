@@ -21,7 +21,7 @@ from ._simd import (
     store_rows,
 )
 from .margin import DOUBT_BAND
-from .margin_function import requirements_above
+from .margin_function import fill_requirement_lookup, requirements_above
 
 CHUNK = 4096
 """Slots in which accounts change places, so that those with as many positions and balances stand together."""
@@ -61,7 +61,6 @@ def group_margin(group, state, rows):
     zero = broadcast(0.0)
     equity, exposure, initial, maintenance, gross = zero, zero, zero, zero, zero
     width = np.uint64(LANES)
-    borrows = 2 * (rows.market.shape[0] - 1)
     place, end = width * state.balance_group[group], width * state.balance_group[group + np.uint64(1)]
     while place < end:
         price, weight, kink, limit = gather4(rows.asset, state.asset, place)
@@ -76,10 +75,8 @@ def group_margin(group, state, rows):
             exposure = exposure + owed
             at_first, always, _, _ = gather4(rows.borrow, state.asset, place)
             locked, required = owed * at_first, owed * always
-            above = mask_gt(owed, limit)
-            if above:
-                locked = requirements_above(owed, above, locked, state.asset, place, borrows, rows.functions)
-                required = requirements_above(owed, above, required, state.asset, place, borrows + 1, rows.functions)
+            if mask_gt(owed, limit):
+                locked, required = requirements_above(owed, at_first, always, state.asset, place, rows.borrow_above)
             initial = initial + locked
             maintenance = maintenance + required
         else:
@@ -96,10 +93,8 @@ def group_margin(group, state, rows):
         notional = absolute(value)
         exposure = exposure + notional
         locked, required = notional * at_first, notional * always
-        above = mask_gt(notional, limit)
-        if above:
-            locked = requirements_above(notional, above, locked, state.market, place, 0, rows.functions)
-            required = requirements_above(notional, above, required, state.market, place, 1, rows.functions)
+        if mask_gt(notional, limit):
+            locked, required = requirements_above(notional, at_first, always, state.market, place, rows.market_above)
         initial = initial + locked
         maintenance = maintenance + required
         place += width
@@ -273,6 +268,8 @@ def fill_sweep_lookup(prices, rows):
         rows.borrow[k, 2:] = 0.0
     for table in (rows.market, rows.asset, rows.weight, rows.borrow):
         table[-1] = 0.0
+    fill_requirement_lookup(0, functions, rows.market_above)
+    fill_requirement_lookup(2 * markets, functions, rows.borrow_above)
 
 
 @inner_kernel

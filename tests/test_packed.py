@@ -211,8 +211,13 @@ def test_up_to_the_quanta_laid_out_a_weight_is_whole(figures, below, off):
 
 
 def copied_lookup(rows: SweepLookup) -> SweepLookup:
+    """Tables of its own: one that nothing shares may be filled anew."""
     tables = {name: getattr(rows, name).copy() for name in ("market", "asset", "weight", "borrow")}
-    return rows._replace(**tables)
+    above = {
+        name: getattr(rows, name)._replace(roots=getattr(rows, name).roots.copy())
+        for name in ("market_above", "borrow_above")
+    }
+    return rows._replace(**tables, **above)
 
 
 @given(haircuts())

@@ -211,12 +211,14 @@ class Prices:
         """The same, laid out as a sweep looks it up."""
         market, columns = np.empty((len(self.mark) + 1, 4)), self.arrays
         asset, weight, borrow = np.empty((3, len(self.asset) + 1, 4))
+        market_above, borrow_above = self.venue.requirement_lookups()
         rows = SweepLookup(
             market=market,
             asset=asset,
             weight=weight,
             borrow=borrow,
-            functions=columns.functions,
+            market_above=market_above,
+            borrow_above=borrow_above,
             settle_quantum=columns.settle_quantum,
             acmf_divisor=columns.acmf_divisor,
             acmf_offset=columns.acmf_offset,

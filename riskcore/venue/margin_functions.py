@@ -33,7 +33,10 @@ _EDGE = 1.0 + 1e-12
 
 
 class Segment(NamedTuple):
-    """Rule above a notional: ``notional * max(rate + slope * size, root * sqrt(size)) - deduction``, settle units."""
+    """Rule above a notional: ``notional * max(rate + slope * size, root * sqrt(size)) - deduction``, settle units.
+
+    Only the first segment of a function has a slope or a root.
+    """
 
     lower: Decimal = _ZERO
     rate: Decimal = _ZERO
@@ -297,6 +300,36 @@ class MarginFunctions:
             rate = Decimal(grown.numerator) / grown.denominator
         required = notional * rate - segment.deduction
         return max(required, function.least) if notional else required
+
+    @cached_property
+    def grows(self) -> bool:
+        """Whether a function has a slope or a minimum."""
+        return bool(self.minimum.any() or self.first[:, SLOPE].any())
+
+    def tiers(self, first: int, last: int, unit: float) -> tuple[Float, Float]:
+        """Segments after the first, as `riskcore.kernels.margin_function.RequirementLookup` has them.
+
+        Parameters
+        ----------
+        first, last
+            Items from the first on, before the last: markets, and after them assets (R of them).
+        unit
+            Settle units per settle quantum.
+
+        Returns
+        -------
+        tiers, deductions : ndarray of float64, shape (T, R + 1, 4)
+        """
+        start = self.offset[2 * first : 2 * last + 1]
+        later = max(int(np.diff(start).max(initial=1)) - 1, 0)
+        tiers, deductions = np.zeros((2, later, last - first + 1, 4))
+        tiers[..., :2] = np.inf
+        for f in np.flatnonzero(np.diff(start) > 1).tolist():
+            segments = self.segments[start[f] + 1 : start[f + 1]]
+            tiers[: len(segments), f // 2, f % 2] = segments[:, FROM] / unit
+            tiers[: len(segments), f // 2, 2 + f % 2] = segments[:, RATE]
+            deductions[: len(segments), f // 2, f % 2] = segments[:, DEDUCTION] / unit
+        return tiers, deductions
 
     def folded(self, price: Float, open_interest: Callable[[int], Fraction], unit: float) -> MarginFunctionArrays:
         """Fold the functions with a tick's prices.

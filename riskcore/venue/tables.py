@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..boundary import RiskDataError, counted, natural, shown
-from ..kernels.margin_function import MarginFunctionArrays
+from ..kernels.margin_function import MarginFunctionArrays, RequirementLookup
 from .margin_functions import MarginFunctions
 from .policy import Policy, _wrong
 
@@ -362,6 +362,31 @@ class Venue:
             return None
         price = np.ones(len(self.margin_functions.functions) // 2)
         return self.margin_functions.folded(price, lambda market: Fraction(0), float(self.settle_quantum))
+
+    @cached_property
+    def _tiers(self) -> tuple[tuple[Float, Float], tuple[Float, Float]]:
+        markets, unit, functions = len(self.markets.symbol), float(self.settle_quantum), self.margin_functions
+        return functions.tiers(0, markets, unit), functions.tiers(markets, len(functions.functions) // 2, unit)
+
+    def requirement_lookups(self) -> tuple[RequirementLookup, RequirementLookup]:
+        """Room for what a sweep looks up of the margin functions of markets, and of borrows; the tiers are filled in.
+
+        Returns
+        -------
+        tuple of RequirementLookup
+            The tiers are shared by all that are returned.
+        """
+        market, borrow = (
+            RequirementLookup(
+                roots=np.empty((tiers.shape[1], 4)),
+                growth=np.empty((tiers.shape[1], 4)),
+                grows=int(self.margin_functions.grows),
+                tiers=tiers,
+                deductions=deductions,
+            )
+            for tiers, deductions in self._tiers
+        )
+        return market, borrow
 
     @cached_property
     def settle_quanta(self) -> tuple[Float, Float]:

@@ -47,12 +47,14 @@ class PriceIntervals:
         tables = []
         for one, other in (edges, edges[::-1]):
             asset, weight, borrow = np.empty((3, assets + 1, 4))
+            market_above, borrow_above = prices.venue.requirement_lookups()
             table = BoundLookup(
                 market=np.empty((markets + 1, 4)),
                 asset=asset,
                 weight=weight,
                 borrow=borrow,
-                functions=other.functions,
+                market_above=market_above,
+                borrow_above=borrow_above,
                 acmf_divisor=one.acmf_divisor,
                 acmf_offset=one.acmf_offset,
             )
