@@ -9,7 +9,8 @@ import numpy as np
 from ._jit import inner_kernel, kernel
 from ._lanes import WIDTH, absolute, broadcast, count_trailing_zeros, gather4, load, mask_gt, select_le
 from .layouts import LANES
-from .sweep import CHUNK, decided_lanes, kinked_requirement, unsafe_lanes, weight_at, whole_weight_quanta
+from .margin_function import fill_requirement_lookup, requirements_above
+from .sweep import CHUNK, decided_lanes, unsafe_lanes, weight_at, whole_weight_quanta
 
 _INTERVAL_BAND = 1e-9  # of the gross amounts: a thousand times the doubt of float64
 
@@ -47,8 +48,10 @@ def lane_bounds(slot, state, bounds):
             owed = select_le(zero, balance, zero, zero - value)
             equity = equity + select_le(zero, balance, value * weight, value)
             exposure = exposure + owed
-            kink, rate, factor, _ = gather4(bounds.borrow, state.asset, row)
-            required = kinked_requirement(owed, rate, factor, kink, bounds.borrow_tiers, state.asset, row)
+            flat, rate, _, _ = gather4(bounds.borrow, state.asset, row)
+            required = owed * rate
+            if mask_gt(owed, flat):
+                _, required = requirements_above(owed, rate, rate, state.asset, row, bounds.borrow_above)
             maintenance = maintenance + required
         else:
             equity = equity + value * weight
@@ -57,15 +60,14 @@ def lane_bounds(slot, state, bounds):
 
     row, end = lanes * state.position_group[group] + lane, lanes * state.position_group[group + np.uint64(1)]
     while row < end:
-        low, high, kink, rate = gather4(bounds.market, state.market, row)
+        low, high, flat, rate = gather4(bounds.market, state.market, row)
         lots = load(state.lots, row)
         equity = equity + lots * select_le(zero, lots, low, high)
         notional = absolute(lots) * high
         exposure = exposure + notional
         required = notional * rate
-        if mask_gt(notional, kink):
-            factor, kink, _, _ = gather4(bounds.above_kink, state.market, row)
-            required = kinked_requirement(notional, rate, factor, kink, bounds.tiers, state.market, row)
+        if mask_gt(notional, flat):
+            _, required = requirements_above(notional, rate, rate, state.market, row, bounds.market_above)
         maintenance = maintenance + required
         row += lanes
 
@@ -131,15 +133,13 @@ def fill_bound_lookup(lowest, highest, bounds):
     bounds   BoundLookup  ()  out, see layouts.py
     """
     markets, assets = lowest.price_per_lot.size, lowest.price_per_quantum.size
+    functions = highest.functions
     for m in range(markets):
         r = 2 * m + 1
         bounds.market[m, 0] = lowest.price_per_lot[m]
         bounds.market[m, 1] = highest.price_per_lot[m]
-        bounds.market[m, 2] = highest.kink_notional[r]
-        bounds.market[m, 3] = highest.function_base[r]
-        bounds.above_kink[m, 0] = highest.function_factor[r]
-        bounds.above_kink[m, 1] = highest.kink_notional[r]
-        bounds.above_kink[m, 2:] = 0.0
+        bounds.market[m, 2] = functions.flat_notional[r]
+        bounds.market[m, 3] = functions.flat_rate[r]
     for k in range(assets):
         r = 2 * (markets + k) + 1
         bounds.asset[k, 0] = lowest.price_per_quantum[k]
@@ -150,12 +150,13 @@ def fill_bound_lookup(lowest, highest, bounds):
         bounds.weight[k, 1] = lowest.haircut_penalty[k]
         bounds.weight[k, 2] = lowest.haircut_size[k]
         bounds.weight[k, 3] = 0.0
-        bounds.borrow[k, 0] = highest.kink_notional[r]
-        bounds.borrow[k, 1] = highest.function_base[r]
-        bounds.borrow[k, 2] = highest.function_factor[r]
-        bounds.borrow[k, 3] = 0.0
-    for table in (bounds.market, bounds.above_kink, bounds.asset, bounds.weight, bounds.borrow):
+        bounds.borrow[k, 0] = functions.flat_notional[r]
+        bounds.borrow[k, 1] = functions.flat_rate[r]
+        bounds.borrow[k, 2:] = 0.0
+    for table in (bounds.market, bounds.asset, bounds.weight, bounds.borrow):
         table[-1] = 0.0
+    fill_requirement_lookup(0, functions, bounds.market_above)
+    fill_requirement_lookup(2 * markets, functions, bounds.borrow_above)
 
 
 @kernel

@@ -52,41 +52,52 @@ class AccountColumns(NamedTuple):
     leverage_fraction: Float
 
 
+class MarginFunctionArrays(NamedTuple):
+    """Margin functions folded with a tick's prices: N functions of T segments, all amounts in settle quanta.
+
+    Up to ``flat_notional`` a function requires ``notional * flat_rate``. Above, the last segment that starts below the
+    notional requires ``notional * max(rate + slope * notional, root * sqrt(notional)) - deduction``, and the function
+    its minimum at least.
+
+    =============  =======  ======  =========================================================================
+    flat_notional  float64  (N,)    notional up to which the flat rate is the whole rule, +inf: always
+    flat_rate      float64  (N,)    fraction
+    minimum        float64  (N,)    least requirement of a notional above the flat one
+    offset         int64    (N+1,)  function f owns segments offset[f]:offset[f+1], one at least
+    segments       float64  (T, 5)  columns FROM, RATE, SLOPE, ROOT and DEDUCTION; FROM ascends in a function
+    =============  =======  ======  =========================================================================
+    """
+
+    flat_notional: Float
+    flat_rate: Float
+    minimum: Float
+    offset: Int
+    segments: Float
+
+
 class PriceArrays(NamedTuple):
-    """Prices of a tick folded with lot, quantum and the margin functions; M markets, K assets, T brackets.
+    """Prices of a tick folded with lot, quantum and the margin functions; M markets, K assets.
 
     Amounts are in settle quanta, so that sums of whole numbers stay whole: no cancellation at equity zero. Market m has
-    the margin functions 2m (initial) and 2m+1 (maintenance), asset k those at 2(M+k) and 2(M+k)+1; N = 2(M+K).
+    the margin functions 2m (initial) and 2m+1 (maintenance), asset k those at 2(M+k) and 2(M+k)+1.
 
-    =================  =======  ======  =================================================================
-    price_per_lot      float64  (M,)    settle quanta per lot at the mark, > 0 (0: no mark, no positions)
-    price_per_quantum  float64  (K,)    settle quanta per quantum of the asset
-    function_base      float64  (N,)    fraction of a notional up to the kink
-    kink_notional      float64  (N,)    notional up to which the base alone applies, +inf: always
-    function_factor    float64  (N,)    sqrt: fraction per square root of a quantum of notional
-    bracket_offset     int64    (N+1,)  function c owns brackets bracket_offset[c]:[c+1], none: sqrt
-    bracket_from       float64  (T,)    notional from which a bracket applies
-    bracket_rate       float64  (T,)    its fraction
-    bracket_deduction  float64  (T,)    amount that makes the requirement continuous
-    weight             float64  (K,)    collateral weight, 0..1
-    haircut_base       float64  (K,)    inverseSqrt base, +inf for the identity haircut
-    haircut_penalty    float64  (K,)    inverseSqrt positiveCurvePenalty, 0 for the identity haircut
-    haircut_size       float64  (K,)    size per quantum: settle units of notional, or the quantum itself
-    settle_quantum     float64  ()      settle units per settle quantum
-    acmf_divisor       float64  ()      auto-close fraction: max(mmf / divisor, mmf - offset)
-    acmf_offset        float64  ()
-    =================  =======  ======  =================================================================
+    =================  ====================  ====  =========================================================
+    price_per_lot      float64               (M,)  settle quanta per lot at the mark, > 0 (0: no position, no mark)
+    price_per_quantum  float64               (K,)  settle quanta per quantum of the asset
+    functions          MarginFunctionArrays  ()    see MarginFunctionArrays
+    weight             float64               (K,)  collateral weight, 0..1
+    haircut_base       float64               (K,)  inverseSqrt base, +inf for the identity haircut
+    haircut_penalty    float64               (K,)  inverseSqrt positiveCurvePenalty, 0 for the identity haircut
+    haircut_size       float64               (K,)  size per quantum: settle units of notional, or the quantum itself
+    settle_quantum     float64               ()    settle units per settle quantum
+    acmf_divisor       float64               ()    auto-close fraction: max(mmf / divisor, mmf - offset)
+    acmf_offset        float64               ()
+    =================  ====================  ====  =========================================================
     """
 
     price_per_lot: Float
     price_per_quantum: Float
-    function_base: Float
-    kink_notional: Float
-    function_factor: Float
-    bracket_offset: Int
-    bracket_from: Float
-    bracket_rate: Float
-    bracket_deduction: Float
+    functions: MarginFunctionArrays
     weight: Float
     haircut_base: Float
     haircut_penalty: Float
@@ -130,66 +141,77 @@ class SweepColumns(NamedTuple):
     overflow: npt.NDArray[np.uint8]
 
 
+class RequirementLookup(NamedTuple):
+    """Margin functions as eight accounts look them up where a notional is above a flat one; row R is of nothing, all 0.
+
+    The initial function comes before the maintenance function. Only a first segment has a slope or a root.
+
+    ==========  =======  ===========  ========================================================================
+    roots       float64  (R+1, 4)     both roots, and both notionals up to which the flat rate is the whole rule
+    growth      float64  (R+1, 4)     both slopes, both minimums
+    grows       int64    ()           1: a slope or a minimum is not 0
+    tiers       float64  (T, R+1, 4)  both FROM and both RATE of each later segment; from +inf: none
+    deductions  float64  (T, R+1, 4)  both deductions, 0, 0
+    ==========  =======  ===========  ========================================================================
+    """
+
+    roots: Float
+    growth: Float
+    grows: int
+    tiers: Float
+    deductions: Float
+
+
 class SweepLookup(NamedTuple):
-    """Figures of `PriceArrays` that a sweep looks up together, row by row; the last row, for filling rows, is 0.
+    """Figures of `PriceArrays` that a sweep looks up together, row by row; the last row is of nothing, all 0.
 
-    Up to the kink of a market, or of a borrow, both margin functions are the fraction alone.
+    Up to the limit of a market, or of a borrow, a flat rate is the whole of both margin functions.
 
-    ====================  =======  ===========  =====================================================================
-    market                float64  (M+1, 4)     price per lot, kink, initial fraction, maintenance fraction
-    above_kink            float64  (M+1, 4)     initial and maintenance factor, initial and maintenance kink
-    initial_tiers         float64  (T, M+1, 4)  from, rate, deduction, 0 of brackets after the first; from +inf: none
-    tiers                 float64  (T, M+1, 4)  the same of the maintenance margin
-    asset                 float64  (K+1, 4)     price per quantum, weight, quanta up to which it is whole, kink
-    weight                float64  (K+1, 4)     haircut base, haircut penalty, size per quantum, 0
-    borrow                float64  (K+1, 4)     initial fraction, maintenance fraction, 0, 0
-    borrow_above_kink     float64  (K+1, 4)     as ``above_kink``, of borrows
-    borrow_initial_tiers  float64  (U, K+1, 4)  as ``initial_tiers``
-    borrow_tiers          float64  (U, K+1, 4)  as ``tiers``
-    settle_quantum        float64  ()           settle units per settle quantum
-    acmf_divisor          float64  ()           auto-close fraction: max(mmf / divisor, mmf - offset)
-    acmf_offset           float64  ()
-    ====================  =======  ===========  =====================================================================
+    ==============  =================  ========  ================================================================
+    market          float64            (M+1, 4)  price per lot, limit, initial rate, maintenance rate
+    market_above    RequirementLookup  ()        of markets, above the limit
+    asset           float64            (K+1, 4)  price per quantum, weight, quanta up to which it is whole, limit
+    weight          float64            (K+1, 4)  haircut base, haircut penalty, size per quantum, 0
+    borrow          float64            (K+1, 4)  initial rate, maintenance rate, 0, 0
+    borrow_above    RequirementLookup  ()        of borrows, above the limit
+    settle_quantum  float64            ()        settle units per settle quantum
+    acmf_divisor    float64            ()        auto-close fraction: max(mmf / divisor, mmf - offset)
+    acmf_offset     float64            ()
+    ==============  =================  ========  ================================================================
     """
 
     market: Float
-    above_kink: Float
-    initial_tiers: Float
-    tiers: Float
+    market_above: RequirementLookup
     asset: Float
     weight: Float
     borrow: Float
-    borrow_above_kink: Float
-    borrow_initial_tiers: Float
-    borrow_tiers: Float
+    borrow_above: RequirementLookup
     settle_quantum: float
     acmf_divisor: float
     acmf_offset: float
 
 
 class BoundLookup(NamedTuple):
-    """Worst figures inside price intervals, laid out as `SweepLookup`.
+    """Worst figures of intervals of prices, laid out as `SweepLookup`.
 
-    ============  =======  ===========  ===========================================================================
-    market        float64  (M+1, 4)     lowest, highest price per lot; kink and maintenance fraction at the highest
-    above_kink    float64  (M+1, 4)     maintenance factor and kink at the highest, 0, 0
-    tiers         float64  (T, M+1, 4)  as of `SweepLookup`
-    asset         float64  (K+1, 4)     lowest, highest price per quantum; weight, quanta up to which it is whole
-    weight        float64  (K+1, 4)     haircut base, haircut penalty, size per quantum at the lowest, 0
-    borrow        float64  (K+1, 4)     kink, maintenance fraction and factor at the highest, 0
-    borrow_tiers  float64  (U, K+1, 4)  as of `SweepLookup`
-    acmf_divisor  float64  ()           as of `SweepLookup`
-    acmf_offset   float64  ()
-    ============  =======  ===========  ===========================================================================
+    ============  =================  ========  ======================================================================
+    market        float64            (M+1, 4)  lowest, highest price per lot; limit and maintenance rate at the highest
+    market_above  RequirementLookup  ()        of markets, above the limit, at the highest
+    asset         float64            (K+1, 4)  lowest, highest price per quantum; weight, quanta with the whole weight
+    weight        float64            (K+1, 4)  haircut base, haircut penalty, size per quantum at the lowest, 0
+    borrow        float64            (K+1, 4)  limit and maintenance rate at the highest, 0, 0
+    borrow_above  RequirementLookup  ()        of borrows, above the limit, at the highest
+    acmf_divisor  float64            ()        as of `SweepLookup`
+    acmf_offset   float64            ()
+    ============  =================  ========  ======================================================================
     """
 
     market: Float
-    above_kink: Float
-    tiers: Float
+    market_above: RequirementLookup
     asset: Float
     weight: Float
     borrow: Float
-    borrow_tiers: Float
+    borrow_above: RequirementLookup
     acmf_divisor: float
     acmf_offset: float
 

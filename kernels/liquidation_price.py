@@ -1,52 +1,35 @@
 """Marks at which an account would be liquidated, and the largest orders that its margin allows."""
 
-from math import nan, sqrt
+from math import nan
 
 import numpy as np
 
 from ._jit import inner_kernel, kernel
-from .margin import account_margin, bracket_of, margin_requirement, worst_case_lots
+from .margin import account_margin, worst_case_lots
+from .margin_function import margin_requirement, marginal_requirement, outgrowing_notional, unbounded_requirement
 
 _MAX_STEPS = 100  # of Newton's method; seven are common, more near a double root
 _MAX_LOTS = 1 << 53
 
 
 @inner_kernel
-def marginal_requirement(notional, margin_function, prices):
-    """Requirement of a margin function for one more quantum of notional.
-
-    notional         float64      ()  settle quanta, >= 0
-    margin_function  int64        ()  0 <= margin function < N
-    prices           PriceArrays  ()  see layouts.py
-    """
-    if notional <= prices.kink_notional[margin_function]:
-        return prices.function_base[margin_function]
-    bracket = bracket_of(notional, margin_function, prices)
-    if bracket < 0:
-        return max(
-            prices.function_base[margin_function], 1.5 * prices.function_factor[margin_function] * sqrt(notional)
-        )
-    return prices.bracket_rate[bracket]
-
-
-@inner_kernel
-def surplus_root(side, other, start, margin_function, prices):
+def surplus_root(side, other, start, function, functions):
     """Notional at which ``other + side * notional`` equals the requirement, by Newton's method; NaN if it has none.
 
     The surplus, their difference, is concave: from a start where it is not positive no step passes the root, and on
     brackets the last step ends on it.
 
-    side             float64      ()  +1 long, -1 short
-    other            float64      ()  settle quanta
-    start            float64      ()  settle quanta, > 0, where the surplus is not positive, on the root's far side
-    margin_function  int64        ()  of the maintenance margin, 0 <= margin function < N
-    prices           PriceArrays  ()  see layouts.py
+    side       float64               ()  +1 long, -1 short
+    other      float64               ()  settle quanta
+    start      float64               ()  settle quanta, > 0, where the surplus is not positive, on the root's far side
+    function   int64                 ()  of the maintenance margin, 0 <= function < N
+    functions  MarginFunctionArrays  ()  see layouts.py
     """
     notional = start
     direction = 0.0
     for _ in range(_MAX_STEPS):
-        surplus = other + side * notional - margin_requirement(notional, margin_function, prices)
-        slope = side - marginal_requirement(notional, margin_function, prices)
+        surplus = other + side * notional - margin_requirement(notional, function, functions)
+        slope = side - marginal_requirement(notional, function, functions)
         if slope == 0.0 or (direction != 0.0 and slope * direction < 0.0):
             # past the maximum of the surplus, which is negative
             return nan if surplus < 0.0 else notional
@@ -60,43 +43,44 @@ def surplus_root(side, other, start, margin_function, prices):
 
 
 @inner_kernel
-def liquidation_notional(side, other, present, highest, margin_function, fraction, prices):
+def liquidation_notional(side, other, present, highest, function, fraction, functions):
     """Notional of a position at which the account's net equity equals its maintenance margin, NaN if there is none.
 
     A short position has at most one, and is liquidated above it. A long position has up to two, and is liquidated below
     the lower and above the upper: the lower is returned, or the upper where there is no lower or where the present
     notional is above the upper.
 
-    side             float64      ()  +1 long, -1 short
-    other            float64      ()  settle quanta, equity less the position's value less the other maintenance margin
-    present          float64      ()  settle quanta, the present notional
-    highest          float64      ()  settle quanta, the notional at the highest mark: the most an upper price may give
-    margin_function  int64        ()  of the maintenance margin, 0 <= margin function < N
-    fraction         float64      ()  maintenance margin fraction at every price, NaN: by the margin function
-    prices           PriceArrays  ()  see layouts.py
+    side       float64               ()  +1 long, -1 short
+    other      float64               ()  settle quanta, equity less the position's value less other maintenance margin
+    present    float64               ()  settle quanta, the present notional
+    highest    float64               ()  settle quanta, the notional at the highest mark, for an upper price
+    function   int64                 ()  of the maintenance margin, 0 <= function < N
+    fraction   float64               ()  maintenance margin fraction at every price, NaN: by the function
+    functions  MarginFunctionArrays  ()  see layouts.py
     """
-    base, factor = prices.function_base[margin_function], prices.function_factor[margin_function]
+    base, outgrown = functions.flat_rate[function], outgrowing_notional(function, functions)
     if fraction == fraction:
-        base, factor = fraction, 0.0
+        base, outgrown = fraction, np.inf
+    minimum = functions.minimum[function]
     if side < 0.0:
-        if other <= 0.0:
+        if other <= minimum:
             return nan
-        notional = other / (1.0 + base)
-        return notional if fraction == fraction else surplus_root(side, other, notional, margin_function, prices)
+        notional = min(other / (1.0 + base), other - minimum)
+        return notional if fraction == fraction else surplus_root(side, other, notional, function, functions)
     lower = nan
-    if other < 0.0:
+    if other < minimum:
         if base >= 1.0:
             return nan
-        lower = -other / (1.0 - base)
+        lower = max(-other / (1.0 - base), minimum - other)
         if fraction == fraction:
             return lower
-        lower = surplus_root(side, other, lower, margin_function, prices)
-        if not lower < present or present + other >= margin_requirement(present, margin_function, prices):
+        lower = surplus_root(side, other, lower, function, functions)
+        if not lower < present or present + other >= margin_requirement(present, function, functions):
             return lower
-    # rates of brackets are at most 1: only a root outgrows the equity that a rising mark brings
+    # a rate alone is at most 1: only a slope or a root outgrows the equity that a rising mark brings
     upper = nan
-    if factor > 0.0:
-        upper = surplus_root(side, other, max(4.0 / factor**2, other), margin_function, prices)
+    if outgrown < np.inf:
+        upper = surplus_root(side, other, max(outgrown, other), function, functions)
     elif base > 1.0 and other > 0.0:
         upper = other / (base - 1.0)
     return upper if upper <= highest else lower
@@ -123,11 +107,16 @@ def liquidation_marks(first, last, state, prices, by_quantity, highest, mark):
                 continue
             m = np.int64(state.market[i])
             notional = abs(lots) * prices.price_per_lot[m]
-            required = margin_requirement(notional, 2 * m + 1, prices)
+            required = margin_requirement(notional, 2 * m + 1, prices.functions)
             side = 1.0 if lots > 0 else -1.0
             other = (sums.equity - side * notional) - (sums.maintenance - required)
-            fraction = required / notional if by_quantity[2 * m + 1] else nan
-            result = liquidation_notional(side, other, notional, notional * highest[m], 2 * m + 1, fraction, prices)
+            fraction = nan
+            if by_quantity[2 * m + 1]:
+                segment = prices.functions.offset[2 * m + 1]
+                fraction = unbounded_requirement(notional, segment, prices.functions) / notional
+            result = liquidation_notional(
+                side, other, notional, notional * highest[m], 2 * m + 1, fraction, prices.functions
+            )
             if result > 0.0:
                 mark[i] = result / notional
 
@@ -153,7 +142,7 @@ def order_room(lots, bid, ask, side, leverage_fraction, room, exposure_room, mar
         more_bid = bid + size if side > 0 else bid
         more_ask = ask + size if side < 0 else ask
         notional = worst_case_lots(lots, more_bid, more_ask) * price
-        needed = max(margin_requirement(notional, 2 * market, prices), notional * leverage_fraction)
+        needed = max(margin_requirement(notional, 2 * market, prices.functions), notional * leverage_fraction)
         if needed < room and notional < exposure_room:
             low = size
         else:
@@ -185,7 +174,7 @@ def largest_orders(accounts, market, state, prices, lots):
                 position, bid, ask = state.lots[i], state.open_bid[i], state.open_ask[i]
                 exposure -= notional
             else:
-                required += max(margin_requirement(notional, 2 * m, prices), notional * leverage_fraction)
+                required += max(margin_requirement(notional, 2 * m, prices.functions), notional * leverage_fraction)
         required += borrow_margin(a, state, prices)
         room = sums.equity - required
         exposure_room = sums.equity / leverage_fraction - exposure if leverage_fraction > 0.0 else np.inf
@@ -207,5 +196,7 @@ def borrow_margin(account, state, prices):
     for j in range(state.balance_offset[account], state.balance_offset[account + 1]):
         if state.free[j] < 0:
             k = np.int64(state.asset[j])
-            required += margin_requirement(-state.free[j] * prices.price_per_quantum[k], 2 * (markets + k), prices)
+            required += margin_requirement(
+                -state.free[j] * prices.price_per_quantum[k], 2 * (markets + k), prices.functions
+            )
     return required

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ._jit import inner_kernel, kernel
+from .margin_function import margin_requirement
 
 SAFE, LIQUIDATING, BELOW_AUTO_CLOSE, DOUBT = 0, 1, 2, 3
 """Status of an account. DOUBT: float64 cannot decide, exact arithmetic must."""
@@ -21,41 +22,6 @@ class MarginSums(NamedTuple):
     initial: float
     maintenance: float
     gross: float
-
-
-@inner_kernel
-def bracket_of(notional, margin_function, prices):
-    """Bracket of a margin function in which a notional above its kink lies, -1 for one without brackets.
-
-    notional         float64      ()  settle quanta, >= 0
-    margin_function  int64        ()  0 <= margin function < N
-    prices           PriceArrays  ()  see layouts.py
-    """
-    bracket = prices.bracket_offset[margin_function]
-    last = prices.bracket_offset[margin_function + 1] - 1
-    if bracket > last:
-        return -1
-    while bracket < last and notional > prices.bracket_from[bracket + 1]:
-        bracket += 1
-    return bracket
-
-
-@inner_kernel
-def margin_requirement(notional, margin_function, prices):
-    """Margin that a margin function requires of a notional, settle quanta.
-
-    notional         float64      ()  settle quanta, >= 0
-    margin_function  int64        ()  0 <= margin function < N
-    prices           PriceArrays  ()  see layouts.py
-    """
-    if notional <= prices.kink_notional[margin_function]:
-        return notional * prices.function_base[margin_function]
-    bracket = bracket_of(notional, margin_function, prices)
-    if bracket < 0:
-        return notional * max(
-            prices.function_base[margin_function], prices.function_factor[margin_function] * sqrt(notional)
-        )
-    return notional * prices.bracket_rate[bracket] - prices.bracket_deduction[bracket]
 
 
 @kernel
@@ -102,8 +68,8 @@ def account_margin(account, state, prices):
             equity -= notional
             gross += notional
             exposure += notional
-            initial += margin_requirement(notional, 2 * (markets + k), prices)
-            maintenance += margin_requirement(notional, 2 * (markets + k) + 1, prices)
+            initial += margin_requirement(notional, 2 * (markets + k), prices.functions)
+            maintenance += margin_requirement(notional, 2 * (markets + k) + 1, prices.functions)
         else:
             balance += state.free[j]
         value = balance * price
@@ -122,11 +88,11 @@ def account_margin(account, state, prices):
         position_value += lots * price
         notional = abs(lots) * price
         gross += notional
-        maintenance += margin_requirement(notional, 2 * m + 1, prices)
+        maintenance += margin_requirement(notional, 2 * m + 1, prices.functions)
         if has_orders:
             notional = worst_case_lots(lots, state.open_bid[i], state.open_ask[i]) * price
         exposure += notional
-        initial += max(margin_requirement(notional, 2 * m, prices), notional * leverage_fraction)
+        initial += max(margin_requirement(notional, 2 * m, prices.functions), notional * leverage_fraction)
 
     cash_minus_cost = float(state.unsettled[account] - state.account_cost[account])
     equity += position_value + cash_minus_cost
@@ -223,7 +189,7 @@ def position_requirements(rows, lots, state, prices, requirement):
     quanta_per_unit = 1.0 / prices.settle_quantum
     for n in range(rows.size):
         m = np.int64(state.market[rows[n]])
-        required = margin_requirement(abs(lots[n]) * prices.price_per_lot[m], 2 * m + 1, prices)
+        required = margin_requirement(abs(lots[n]) * prices.price_per_lot[m], 2 * m + 1, prices.functions)
         requirement[n] = required / quanta_per_unit
 
 

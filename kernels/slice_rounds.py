@@ -8,7 +8,8 @@ from ._jit import allocating_kernel, inner_kernel, kernel
 from .allocation import water_fill
 from .books import ACCOUNT_CAP, FULL, REASONS, quote_book, take_book
 from .integer_math import cost_change, multiply_divide, scale
-from .margin import LIQUIDATING, account_margin, float_status, margin_ratio, margin_requirement
+from .margin import LIQUIDATING, account_margin, float_status, margin_ratio
+from .margin_function import margin_requirement
 from .slice_size import (
     _UNLIMITED,
     ESCALATED,
@@ -55,7 +56,7 @@ def open_queue(n, queue, state, prices, rules, book):
         if size == 0:
             score = np.float32(-np.inf)
         elif rules.position_order == LARGEST:
-            score = np.float32(margin_requirement(size * prices.price_per_lot[m], 2 * m + 1, prices))
+            score = np.float32(margin_requirement(size * prices.price_per_lot[m], 2 * m + 1, prices.functions))
         elif rules.position_order == RELIEF and end - start > 1:
             row = state.settle_row[queue.account[n]]
             score = np.float32(

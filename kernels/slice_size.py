@@ -7,8 +7,8 @@ from typing import NamedTuple
 from ._jit import inner_kernel, kernel
 from .books import ACCOUNT_CAP, DEPTH_SHARE, FULL, MARKET_CAP, REASONS, quote_book
 from .integer_math import multiply_divmod
-from .liquidation_price import marginal_requirement
-from .margin import collateral_weight, margin_requirement
+from .margin import collateral_weight
+from .margin_function import margin_requirement, marginal_requirement
 
 THROTTLE, COOLDOWN, FEE_WAIVED, SENT, WITHHELD, TO_BACKSTOP = range(len(REASONS), len(REASONS) + 6)
 
@@ -127,7 +127,7 @@ def balance_margin(balance, lent, rules, prices):
     if balance >= 0.0:
         return collateral * weight, 0.0
     margin_function = 2 * (prices.price_per_lot.size + k) + 1
-    return collateral * weight + balance, margin_requirement(-balance, margin_function, prices)
+    return collateral * weight + balance, margin_requirement(-balance, margin_function, prices.functions)
 
 
 @kernel
@@ -161,7 +161,9 @@ def position_effect(side, size, required, lots, value, fee, prices):
     m = side // 2
     price, margin_function = prices.price_per_lot[m], 2 * m + 1
     loss = (value - lots * price if side % 2 == 1 else lots * price - value) + fee * value
-    return SliceEffect(loss=loss, relief=required - margin_requirement((size - lots) * price, margin_function, prices))
+    return SliceEffect(
+        loss=loss, relief=required - margin_requirement((size - lots) * price, margin_function, prices.functions)
+    )
 
 
 @inner_kernel
@@ -179,7 +181,7 @@ def slice_effect(side, size, lots, value, fee, cost, balance, lent, rules, price
     rules    SliceRules   ()  see layouts.py
     prices   PriceArrays  ()  see layouts.py
     """
-    required = margin_requirement(size * prices.price_per_lot[side // 2], 2 * (side // 2) + 1, prices)
+    required = margin_requirement(size * prices.price_per_lot[side // 2], 2 * (side // 2) + 1, prices.functions)
     loss, relief = position_effect(side, size, required, lots, value, fee, prices)
     after = balance_after(side, size, lots, value, fee, cost, balance)
     if not (rules.settle_plain and balance >= 0 and after >= 0.0):
@@ -218,14 +220,18 @@ def restoring_lots(side, size, required, limit, surplus, fee, rules, prices, boo
     level, taken = book.cursor[side], book.taken[side]
     ticks = book.price[level]
     base = surplus + required
-    slope = per_lot + per_value * ticks * unit + marginal_requirement(size * price, margin_function, prices) * price
+    slope = (
+        per_lot
+        + per_value * ticks * unit
+        + marginal_requirement(size * price, margin_function, prices.functions) * price
+    )
     low, value, surplus_low = 0, 0, surplus
     surplus_after, high = surplus, 0
     while low < limit and surplus + limit * slope > 0.0:
         ticks = book.price[level]
         high = min(low + book.lots[level] - taken, limit)
         surplus_after = base + per_lot * high + per_value * ((value + (high - low) * ticks) * unit)
-        surplus_after -= margin_requirement((size - high) * price, margin_function, prices)
+        surplus_after -= margin_requirement((size - high) * price, margin_function, prices.functions)
         if surplus_after > 0.0:
             break
         value += (high - low) * ticks
@@ -239,12 +245,12 @@ def restoring_lots(side, size, required, limit, surplus, fee, rules, prices, boo
         if newton_steps > 0:
             newton_steps -= 1
             slope = per_lot + per_value * ticks * unit
-            slope += marginal_requirement((size - low) * price, margin_function, prices) * price
+            slope += marginal_requirement((size - low) * price, margin_function, prices.functions) * price
             if slope > 0.0 and -surplus_low < slope * (high - low):
                 step = min(max(int(-surplus_low / slope), 1), high - low - 1)
         for _ in range(2):
             surplus_after = base + per_lot * (low + step) + per_value * ((value + step * ticks) * unit)
-            surplus_after -= margin_requirement((size - low - step) * price, margin_function, prices)
+            surplus_after -= margin_requirement((size - low - step) * price, margin_function, prices.functions)
             if surplus_after > 0.0:
                 high = low + step
                 break
@@ -360,7 +366,7 @@ def size_slice(side, size, cost, balance, lent, equity, maintenance, surplus, ac
         # the balance is concave in the lots too: counted in full at both ends, it is so between
         balance_filled = balance_after(side, size, filled, filled_value, fee, cost, balance)
         plain = rules.settle_plain and balance >= 0 and balance_filled >= 0.0
-        required = margin_requirement(size * prices.price_per_lot[m], 2 * m + 1, prices)
+        required = margin_requirement(size * prices.price_per_lot[m], 2 * m + 1, prices.functions)
         harmful = True
         if plain:
             loss, relief = position_effect(side, size, required, filled, filled_value, fee, prices)

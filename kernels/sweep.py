@@ -22,6 +22,7 @@ from ._lanes import (
 )
 from .layouts import LANES
 from .margin import DOUBT_BAND, MarginSums
+from .margin_function import fill_requirement_lookup, requirements_above
 
 CHUNK = 4096
 """Slots within which accounts are reordered, so that accounts with as many positions and balances are neighbours."""
@@ -64,50 +65,6 @@ def weight_at(balance, weight, whole, haircut, asset, row):
 
 
 @inner_kernel
-def kinked_requirement(notional, rate, factor, kink, tiers, index, row):
-    """Requirement of notionals of which some are above the kink of their margin function: square root, or tiers.
-
-    notional  float64       (8,)       lanes, settle quanta
-    rate      float64       (8,)       lanes, fraction up to the kink
-    factor    float64       (8,)       lanes, fraction per square root of a quantum
-    kink      float64       (8,)       lanes, settle quanta
-    tiers     float64       (T, N, 4)  from, rate and deduction of the tiers after the first, ascending
-    index     uint8|uint16  (X,)       market or asset row
-    row       uint64        ()         of the first lane
-    """
-    above_kink = notional * maximum(rate, factor * sqrt(notional))
-    required = select_le(notional, kink, notional * rate, above_kink)
-    for tier in range(tiers.shape[0]):
-        start, tier_rate, deduction, _ = gather4(tiers[tier], index, row)
-        if not mask_gt(notional, start):
-            break
-        required = select_le(notional, start, required, notional * tier_rate - deduction)
-    return required
-
-
-@inner_kernel
-def both_requirements(notional, initial_rate, rate, kink, above_kink, initial_tiers, tiers, index, row):
-    """Initial and maintenance requirement of notionals, of which most are not above a kink.
-
-    notional       float64       (8,)       lanes, settle quanta
-    initial_rate   float64       (8,)       lanes, fraction of the initial margin up to the kink
-    rate           float64       (8,)       lanes, fraction of the maintenance margin up to the kink
-    kink           float64       (8,)       lanes, settle quanta, the lower kink of both
-    above_kink     float64       (N, 4)     initial and maintenance factor, initial and maintenance kink
-    initial_tiers  float64       (T, N, 4)  tiers of the initial margin after the first
-    tiers          float64       (T, N, 4)  tiers of the maintenance margin after the first
-    index          uint8|uint16  (X,)       market or asset row
-    row            uint64        ()         of the first lane
-    """
-    initial, maintenance = notional * initial_rate, notional * rate
-    if mask_gt(notional, kink):
-        initial_factor, factor, initial_kink, maintenance_kink = gather4(above_kink, index, row)
-        initial = kinked_requirement(notional, initial_rate, initial_factor, initial_kink, initial_tiers, index, row)
-        maintenance = kinked_requirement(notional, rate, factor, maintenance_kink, tiers, index, row)
-    return initial, maintenance
-
-
-@inner_kernel
 def lane_margins(slot, state, lookup):
     """Margin of the accounts of the lanes from a slot on, without their orders.
 
@@ -123,7 +80,7 @@ def lane_margins(slot, state, lookup):
     group, lane = slot // lanes, slot % lanes
     row, end = lanes * state.balance_group[group] + lane, lanes * state.balance_group[group + np.uint64(1)]
     while row < end:
-        price, weight, whole, kink = gather4(lookup.asset, state.asset, row)
+        price, weight, whole, flat = gather4(lookup.asset, state.asset, row)
         balance = load(state.balance, row)
         value = balance * price
         weight = weight_at(balance, weight, whole, lookup.weight, state.asset, row)
@@ -132,10 +89,11 @@ def lane_margins(slot, state, lookup):
             equity = equity + select_le(zero, balance, value * weight, value)
             exposure = exposure + owed
             initial_rate, rate, _, _ = gather4(lookup.borrow, state.asset, row)
-            initial_required, required = both_requirements(
-                owed, initial_rate, rate, kink, lookup.borrow_above_kink, lookup.borrow_initial_tiers,
-                lookup.borrow_tiers, state.asset, row,
-            )  # fmt: skip
+            initial_required, required = owed * initial_rate, owed * rate
+            if mask_gt(owed, flat):
+                initial_required, required = requirements_above(
+                    owed, initial_rate, rate, state.asset, row, lookup.borrow_above
+                )
             initial = initial + initial_required
             maintenance = maintenance + required
         else:
@@ -146,14 +104,16 @@ def lane_margins(slot, state, lookup):
     position_value = zero
     row, end = lanes * state.position_group[group] + lane, lanes * state.position_group[group + np.uint64(1)]
     while row < end:
-        price, kink, initial_rate, rate = gather4(lookup.market, state.market, row)
+        price, flat, initial_rate, rate = gather4(lookup.market, state.market, row)
         value = load(state.lots, row) * price
         position_value = position_value + value
         notional = absolute(value)
         exposure = exposure + notional
-        initial_required, required = both_requirements(
-            notional, initial_rate, rate, kink, lookup.above_kink, lookup.initial_tiers, lookup.tiers, state.market, row
-        )
+        initial_required, required = notional * initial_rate, notional * rate
+        if mask_gt(notional, flat):
+            initial_required, required = requirements_above(
+                notional, initial_rate, rate, state.market, row, lookup.market_above
+            )
         initial = initial + initial_required
         maintenance = maintenance + required
         row += lanes
@@ -310,37 +270,30 @@ def fill_sweep_lookup(prices, lookup):
     lookup  SweepLookup  ()  out, see layouts.py
     """
     markets, assets = prices.price_per_lot.size, prices.price_per_quantum.size
+    functions = prices.functions
     for m in range(markets):
         i, r = 2 * m, 2 * m + 1
         lookup.market[m, 0] = prices.price_per_lot[m]
-        lookup.market[m, 1] = min(prices.kink_notional[i], prices.kink_notional[r])
-        lookup.market[m, 2] = prices.function_base[i]
-        lookup.market[m, 3] = prices.function_base[r]
-        lookup.above_kink[m, 0] = prices.function_factor[i]
-        lookup.above_kink[m, 1] = prices.function_factor[r]
-        lookup.above_kink[m, 2] = prices.kink_notional[i]
-        lookup.above_kink[m, 3] = prices.kink_notional[r]
+        lookup.market[m, 1] = min(functions.flat_notional[i], functions.flat_notional[r])
+        lookup.market[m, 2] = functions.flat_rate[i]
+        lookup.market[m, 3] = functions.flat_rate[r]
     for k in range(assets):
         i, r = 2 * (markets + k), 2 * (markets + k) + 1
         lookup.asset[k, 0] = prices.price_per_quantum[k]
         lookup.asset[k, 1] = prices.weight[k]
         lookup.asset[k, 2] = whole_weight_quanta(k, prices)
-        lookup.asset[k, 3] = min(prices.kink_notional[i], prices.kink_notional[r])
+        lookup.asset[k, 3] = min(functions.flat_notional[i], functions.flat_notional[r])
         lookup.weight[k, 0] = prices.haircut_base[k]
         lookup.weight[k, 1] = prices.haircut_penalty[k]
         lookup.weight[k, 2] = prices.haircut_size[k]
         lookup.weight[k, 3] = 0.0
-        lookup.borrow[k, 0] = prices.function_base[i]
-        lookup.borrow[k, 1] = prices.function_base[r]
+        lookup.borrow[k, 0] = functions.flat_rate[i]
+        lookup.borrow[k, 1] = functions.flat_rate[r]
         lookup.borrow[k, 2:] = 0.0
-        lookup.borrow_above_kink[k, 0] = prices.function_factor[i]
-        lookup.borrow_above_kink[k, 1] = prices.function_factor[r]
-        lookup.borrow_above_kink[k, 2] = prices.kink_notional[i]
-        lookup.borrow_above_kink[k, 3] = prices.kink_notional[r]
-    for table in (lookup.market, lookup.above_kink, lookup.borrow_above_kink):
+    for table in (lookup.market, lookup.asset, lookup.weight, lookup.borrow):
         table[-1] = 0.0
-    for table in (lookup.asset, lookup.weight, lookup.borrow):
-        table[-1] = 0.0
+    fill_requirement_lookup(0, functions, lookup.market_above)
+    fill_requirement_lookup(2 * markets, functions, lookup.borrow_above)
 
 
 @inner_kernel

@@ -12,6 +12,7 @@ import pandas as pd
 from .boundary import RiskDataError
 from .engine import Engine
 from .io import write_table
+from .kernels.margin_function import RATE, ROOT
 from .market import Tick
 from .state import Accounts
 from .venue import IMF, MMF, Venue, load_venue
@@ -232,8 +233,8 @@ def generate_accounts(
 
     root = np.sqrt(notional)
     imf, mmf = (
-        np.maximum(margin_functions.base[c], margin_functions.factor[c] * root)
-        for c in (2 * market + IMF, 2 * market + MMF)
+        np.maximum(margin_functions.first[f, RATE], margin_functions.first[f, ROOT] * root)
+        for f in (2 * market + IMF, 2 * market + MMF)
     )
     leverage = np.exp(rng.uniform(np.log(1.5), np.log(max_leverage), count))
     total = np.bincount(account, notional, count)

@@ -391,15 +391,28 @@ FUNCTIONS = [
         {"type": "open_interest", "base": "0.1", "lower": "5", "upper": "5"},
         f"{MMF}.upper, value '5': must be more than lower",
     ),
+    *(
+        (
+            "markets.0.mmfFunction",
+            {"type": "linear", "base": "0.01", "slope": "0.000001"} | {name: value},
+            f"{MMF}.{name}, value '{value}': must be {rule}",
+        )
+        for name, value, rule in (
+            ("base", "1.5", "at most 1"),
+            ("base", "0", "a number from 1E-18 to 1E+18"),
+            ("slope", "-0.1", "a number from 1E-18 to 1E+18"),
+            ("minimum", "-1", "a number from 1E-18 to 1E+18"),
+        )
+    ),
     (
         "collateral.1.imfFunction",
         {"type": "open_interest", "base": "0.1", "lower": "5", "upper": "6"},
-        "venue.collateral[1].imfFunction.type, value 'open_interest': must be 'sqrt' or 'tiers' for an asset",
+        "venue.collateral[1].imfFunction.type, value 'open_interest': must be 'sqrt', 'linear' or 'tiers' for an asset",
     ),
     (
         "collateral.1.imfFunction",
         {"type": "tiers", "brackets": [{"from": "0", "rate": "0.1"}]},
-        "venue.collateral[1].mmfFunction: needs an imfFunction of tiers",
+        "venue.collateral[1].mmfFunction: is required beside an imfFunction of another type than sqrt",
     ),
 ]
 SPOT = {
@@ -504,7 +517,7 @@ VENUES = [
     ("markets.0.marketType", None, "venue: Object missing required field `marketType` - at `$.markets[0]`"),
     ("markets.1.symbol", BTC, "venue.markets[1].symbol, value 'BTC_USDC_PERP': must not appear twice"),
     ("markets.0.mmfFunction", None, "venue.markets[0].mmfFunction: a PERP market needs it"),
-    ("markets.0.imfFunction.type", "linear", "venue: Invalid value 'linear' - at `$.markets[0].imfFunction.type`"),
+    ("markets.0.imfFunction.type", "cubic", "venue: Invalid value 'cubic' - at `$.markets[0].imfFunction.type`"),
     *FUNCTIONS,
     ("markets.0.fundingInterval", 0, f"venue.{M}.fundingInterval, value '0': must be from 1 millisecond to a year"),
     ("markets.0.fundingInterval", "8h", f"venue: Expected `int | null`, got `str` - at `$.{M}.fundingInterval`"),

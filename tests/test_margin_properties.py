@@ -154,11 +154,15 @@ def test_the_currency_is_a_unit(scene: Scene, unit):
         return row | {name: scaled(row[name]) for name in names if name in row}
 
     def scaled_function(function, by_quantity):
-        amounts = {name: str(Decimal(function[name]) * unit) for name in ("lower", "upper") if name in function}
+        amounts = {
+            name: str(Decimal(function[name]) * unit) for name in ("lower", "upper", "minimum") if name in function
+        }
         if "brackets" in function:
             amounts["brackets"] = [b | {"from": str(Decimal(b["from"]) * unit)} for b in function["brackets"]]
         if "factor" in function and not by_quantity:
             amounts["factor"] = str(Decimal(function["factor"]) / root)
+        if "slope" in function and not by_quantity:
+            amounts["slope"] = str(Decimal(function["slope"]) / unit)
         return function | amounts
 
     source = copy.deepcopy(scene.source)

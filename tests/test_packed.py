@@ -204,12 +204,22 @@ def test_up_to_the_quanta_laid_out_a_weight_is_whole(figures, below, off):
         weight=np.array([1, weight, 1]), haircut_base=np.array([np.inf, weight + above, np.inf]),
         haircut_penalty=np.array([0, penalty, 0]), haircut_size=np.array([1, size, 1]),
     )  # fmt: skip
-    rows = SweepLookup(*(np.copy(table)[()] for table in prices.lookup))
+    rows = copied_lookup(prices.lookup)
     kernels.fill_sweep_lookup(columns, rows)
     quanta = rows.asset[1, 2]
     held = np.floor(min(quanta, 2.0**61) * max(1 - 10**below, 0)) + off
     assume(0 <= held <= quanta)
     assert scalar.collateral_weight(held * size, weight, weight + above, penalty) == weight
+
+
+def copied_lookup(rows: SweepLookup) -> SweepLookup:
+    """Tables of its own: one that nothing shares may be filled anew."""
+    tables = {name: getattr(rows, name).copy() for name in ("market", "asset", "weight", "borrow")}
+    above = {
+        name: getattr(rows, name)._replace(roots=getattr(rows, name).roots.copy())
+        for name in ("market_above", "borrow_above")
+    }
+    return rows._replace(**tables, **above)
 
 
 @given(haircuts())
@@ -332,7 +342,7 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
             columns.balance[8 * columns.balance_group[slots // 8].astype(np.int64) + slots % 8] = np.nan
         else:
             columns.cash_minus_cost[slots] = np.nan
-    rows = SweepLookup(*(np.copy(table)[()] for table in prices.lookup))
+    rows = copied_lookup(prices.lookup)
     kernels.fill_sweep_lookup(given, rows)
     after = listed(accounts, columns, rows)
     others = np.setdiff1d(np.arange(len(accounts)), touched)

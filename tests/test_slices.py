@@ -11,6 +11,7 @@ import pytest
 from riskcore import Accounts, Engine, RiskDataError, Tick, load_venue
 from riskcore.audit import audit
 from riskcore.io import read_ticks
+from riskcore.kernels.margin_function import RATE, ROOT
 from riskcore.sample import market_row
 from tests.comparison import whole_state
 
@@ -60,9 +61,8 @@ def make_accounts(venue, count: int, *, first: int = 0) -> Accounts:
         for symbol, quantity in held:
             notional = quantity * MARKS[symbol]
             m = venue.markets.symbol.index(symbol)
-            needed += notional * max(
-                venue.margin_functions.base[2 * m + 1], venue.margin_functions.factor[2 * m + 1] * notional**0.5
-            )
+            maintenance = venue.margin_functions.first[2 * m + 1]
+            needed += notional * max(maintenance[RATE], maintenance[ROOT] * notional**0.5)
             positions.append((account, symbol, side * quantity, MARKS[symbol]))
         equity = needed / rng.uniform(1.001, 1.4)
         if n % 4 == 0:

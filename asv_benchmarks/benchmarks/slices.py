@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from riskcore.kernels._jit import kernel
 from riskcore.kernels.books import FULL, quote_book, take_book, walk_books
-from riskcore.kernels.layouts import BookColumns, PriceArrays, SliceRules
+from riskcore.kernels.layouts import BookColumns, MarginFunctionArrays, PriceArrays, SliceRules
 from riskcore.kernels.slice_size import RELIEF, WAIVE, size_slice
 
 from . import ACCOUNTS, MARKETS, _Figures, interleaved_ratio
@@ -116,15 +116,26 @@ class Workload:
             min_lots=ones, value_num=ones, value_den=ones, value_unit=np.ones(MARKETS),
             lot_quanta=np.full(MARKETS, MARK), market_room=np.full(MARKETS, UNLIMITED),
         )  # fmt: skip
-        none, one = np.zeros(0), np.ones(1)
+        one = np.ones(1)
+        functions = MarginFunctionArrays(
+            flat_notional=np.full(margin_functions, 4e6),
+            flat_rate=np.full(margin_functions, 0.0125),
+            minimum=np.zeros(margin_functions),
+            offset=np.arange(margin_functions + 1),
+            segments=np.tile([0.0, 0.0125, 0.0, 6.25e-6, 0.0], (margin_functions, 1)),
+        )
         self.prices = PriceArrays(
-            price_per_lot=np.full(MARKETS, float(MARK)), price_per_quantum=one,
-            function_base=np.full(margin_functions, 0.0125), kink_notional=np.full(margin_functions, 4e6),
-            function_factor=np.full(margin_functions, 6.25e-6),
-            bracket_offset=np.zeros(margin_functions + 1, np.int64), bracket_from=none, bracket_rate=none,
-            bracket_deduction=none, weight=one, haircut_base=np.full(1, np.inf), haircut_penalty=np.zeros(1),
-            haircut_size=one, settle_quantum=1e-6, acmf_divisor=2.0, acmf_offset=0.06,
-        )  # fmt: skip
+            price_per_lot=np.full(MARKETS, float(MARK)),
+            price_per_quantum=one,
+            functions=functions,
+            weight=one,
+            haircut_base=np.full(1, np.inf),
+            haircut_penalty=np.zeros(1),
+            haircut_size=one,
+            settle_quantum=1e-6,
+            acmf_divisor=2.0,
+            acmf_offset=0.06,
+        )
 
     def book(self) -> BookColumns:
         """Books with nothing taken yet."""

@@ -80,6 +80,15 @@ def _requirement(
             (notional * rate - less for start, rate, less in figures[::-1] if start < notional), notional * first
         )
     base, *more = figures[0]
+    if margin_function.kind in ("linear", "linear_quantity"):
+        slope, least = more
+        if margin_function.kind == "linear":
+            return lambda notional, tokens, interest: (
+                max(notional * (base + slope * notional), least) if notional else notional
+            )
+        return lambda notional, tokens, interest: (
+            max(notional * (base + slope * tokens), least) if notional else notional
+        )
     if margin_function.kind == "open_interest":
         lower, upper = more
         return lambda notional, tokens, interest: (
@@ -335,6 +344,10 @@ class _Requirements:
             elif kind == "quantity":
                 base, factor = figures[0]
                 margin[rows] = mine * np.maximum(base, factor * np.sqrt(size[rows] * unit))
+            elif kind in ("linear", "linear_quantity"):
+                base, slope, least = figures[0]
+                sizes = mine if kind == "linear" else size[rows] * unit
+                margin[rows] = np.where(mine > 0, np.maximum(mine * (base + slope * sizes), least), 0.0)
             else:
                 base, lower, upper = figures[0]
                 share = min(max((tick.interest(row, float) - lower) / (upper - lower), 0.0), 1.0)

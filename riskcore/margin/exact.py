@@ -14,7 +14,7 @@ from typing import Literal
 from ..kernels.margin import BELOW_AUTO_CLOSE, LIQUIDATING, SAFE
 from ..market import Prices
 from ..state import Accounts
-from ..venue import IMF, MMF, OpenInterest, Sqrt, grown_fraction
+from ..venue import IMF, MMF
 
 _CONTEXT = Context(prec=60)
 
@@ -76,18 +76,7 @@ def decimal(value: float | Fraction) -> Decimal:
 
 def requirement(prices: Prices, margin_function: int, notional: Decimal, price: Decimal) -> Decimal:
     """Margin that a function requires of a notional at an item's price, in settle units."""
-    function = prices.venue.margin_functions.exact[margin_function]
-    if isinstance(function, Sqrt):
-        size = notional / price if function.unit == "quantity" else notional
-        fraction = max(function.base, function.factor * size.sqrt()) if function.factor else function.base
-        return notional * fraction
-    if isinstance(function, OpenInterest):
-        return notional * decimal(grown_fraction(function, prices.open_notional(margin_function // 2)))
-    rate, deduction = function[0][1:]
-    for lower, its_rate, its_deduction in function[1:]:
-        if notional > lower:
-            rate, deduction = its_rate, its_deduction
-    return notional * rate - deduction
+    return prices.venue.margin_functions.requirement(margin_function, notional, price, prices.open_notional)
 
 
 def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:

@@ -345,17 +345,10 @@ class Prices:
         folded = self.venue.folded_margin_functions or margin_functions.folded(
             np.concatenate([mark, asset]), self.open_notional, unit
         )
-        base, factor, limit, bracket_from, deduction = folded
         return PriceArrays(
             price_per_lot=mark * lots,
             price_per_quantum=asset * quanta,
-            function_base=base,
-            kink_notional=limit,
-            function_factor=factor,
-            bracket_offset=margin_functions.bracket_offset,
-            bracket_from=bracket_from,
-            bracket_rate=margin_functions.bracket_rate,
-            bracket_deduction=deduction,
+            functions=folded,
             weight=assets.weight,
             haircut_base=assets.haircut_base,
             haircut_penalty=assets.haircut_penalty,
@@ -385,27 +378,22 @@ class Prices:
     @cached_property
     def lookup(self) -> SweepLookup:
         """The figures of ``arrays``, laid out as a sweep looks them up (settle quanta)."""
-        market, above_kink = np.empty((2, len(self.mark) + 1, 4))
-        asset, weight, borrow, borrow_above_kink = np.empty((4, len(self.asset) + 1, 4))
-        arrays, (initial_tiers, tiers) = self.arrays, self.venue.tiers
-        borrow_initial_tiers, borrow_tiers = self.venue.borrow_tiers
-        rows = SweepLookup(
+        market, arrays = np.empty((len(self.mark) + 1, 4)), self.arrays
+        asset, weight, borrow = np.empty((3, len(self.asset) + 1, 4))
+        market_above, borrow_above = self.venue.requirement_lookups()
+        lookup = SweepLookup(
             market=market,
-            above_kink=above_kink,
-            initial_tiers=initial_tiers,
-            tiers=tiers,
             asset=asset,
             weight=weight,
             borrow=borrow,
-            borrow_above_kink=borrow_above_kink,
-            borrow_initial_tiers=borrow_initial_tiers,
-            borrow_tiers=borrow_tiers,
+            market_above=market_above,
+            borrow_above=borrow_above,
             settle_quantum=arrays.settle_quantum,
             acmf_divisor=arrays.acmf_divisor,
             acmf_offset=arrays.acmf_offset,
         )
-        fill_sweep_lookup(arrays, rows)
-        return rows
+        fill_sweep_lookup(arrays, lookup)
+        return lookup
 
 
 def asset_values(venue: Venue, mark: Float, index: Float, asset_prices: Float) -> Float:

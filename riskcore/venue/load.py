@@ -127,7 +127,7 @@ def _margin_functions(listed: list[tuple[int, _Market]], spec: _Venue) -> Margin
         check(f"collateral[{index}].imfFunction", imf, initial=True, market=False)
         if mmf is None:
             if not isinstance(imf, Sqrt):
-                rule = "needs an imfFunction of tiers"
+                rule = "is required beside an imfFunction of another type than sqrt"
                 raise RiskDataError("venue", f"collateral[{index}].mmfFunction", rule)
             mmf = Sqrt(imf.base * Decimal("0.5"), imf.factor * Decimal("0.6"), imf.unit)
         path = f"collateral[{index}].mmfFunction"

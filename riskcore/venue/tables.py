@@ -17,6 +17,7 @@ import numpy as np
 from .._limits import POSITION_LIMIT, TOTAL_LIMIT
 from .._typing import Bool, Float, Int, Whole
 from ..boundary import RiskDataError, counted, natural, shown
+from ..kernels.layouts import MarginFunctionArrays, RequirementLookup
 from .margin_functions import MarginFunctions
 from .policy import Policy, _wrong
 
@@ -513,38 +514,44 @@ class Venue:
         return self.listing.symbol
 
     @cached_property
-    def folded_margin_functions(self) -> tuple[Float, Float, Float, Float, Float] | None:
+    def folded_margin_functions(self) -> MarginFunctionArrays | None:
         """The result of `MarginFunctions.folded` at any prices (settle quanta); None if it depends on them."""
         if self.margin_functions.by_quantity.any() or self.margin_functions.open_interest_markets:
             return None
-        price = np.ones(len(self.margin_functions.base) // 2)
+        price = np.ones(len(self.margin_functions.functions) // 2)
         return self.margin_functions.folded(price, lambda market: Fraction(0), float(self.settle_quantum))
 
     @cached_property
-    def tiers(self) -> tuple[Float, Float]:
-        """Brackets of markets after the first, settle quanta, as `riskcore.kernels.layouts.SweepLookup` has them."""
-        return self._tiers(0, len(self.markets.symbol))
+    def _tiers(self) -> tuple[tuple[Float, Float], tuple[Float, Float]]:
+        markets, unit, functions = len(self.markets.symbol), float(self.settle_quantum), self.margin_functions
+        return functions.tiers(0, markets, unit), functions.tiers(markets, len(functions.functions) // 2, unit)
 
-    @cached_property
-    def borrow_tiers(self) -> tuple[Float, Float]:
-        """Brackets of borrows after the first, settle quanta, as `riskcore.kernels.layouts.SweepLookup` has them."""
-        return self._tiers(len(self.markets.symbol), len(self.margin_functions.base) // 2)
+    def requirement_lookups(self) -> tuple[RequirementLookup, RequirementLookup]:
+        """Make the tables in which a sweep looks up the margin functions of markets, and of borrows.
 
-    def _tiers(self, first: int, last: int) -> tuple[Float, Float]:
-        """Brackets after the first of initial and of maintenance margin, from +inf where there is none."""
-        margin_functions, unit = self.margin_functions, float(self.settle_quantum)
-        start = margin_functions.bracket_offset[2 * first : 2 * last + 1]
-        tables = np.zeros((2, max(int(np.diff(start).max(initial=1)) - 1, 0), last - first + 1, 4))
-        tables[..., 0] = np.inf
-        for c in np.flatnonzero(np.diff(start) > 1).tolist():
-            rows = slice(start[c] + 1, start[c + 1])
-            figures = (
-                margin_functions.bracket_from[rows] / unit,
-                margin_functions.bracket_rate[rows],
-                margin_functions.bracket_deduction[rows] / unit,
+        Returns
+        -------
+        market, borrow : RequirementLookup
+            The tiers are filled, in settle quanta, and shared by all tables; the other arrays are empty.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> market, borrow = rc.load_venue("hyperliquid").requirement_lookups()
+        >>> market.grows, market.tiers.shape[0]
+        (0, 1)
+        """
+        market, borrow = (
+            RequirementLookup(
+                roots=np.empty((tiers.shape[1], 4)),
+                growth=np.empty((tiers.shape[1], 4)),
+                grows=int(self.margin_functions.grows),
+                tiers=tiers,
+                deductions=deductions,
             )
-            tables[c % 2, : len(figures[0]), c // 2, :3] = np.transpose(figures)
-        return tables[0], tables[1]
+            for tiers, deductions in self._tiers
+        )
+        return market, borrow
 
     @cached_property
     def settle_quanta(self) -> tuple[Float, Float]:

@@ -95,16 +95,15 @@ class PriceIntervals:
             edges.append(replace(prices, mark=mark, asset=asset, open_interest=interest).arrays)
         tables = []
         for near, far in (edges, edges[::-1]):
-            market, above_kink = np.empty((2, markets + 1, 4))
             asset, weight, borrow = np.empty((3, assets + 1, 4))
+            market_above, borrow_above = prices.venue.requirement_lookups()
             lookup = BoundLookup(
-                market=market,
-                above_kink=above_kink,
-                tiers=prices.venue.tiers[1],
+                market=np.empty((markets + 1, 4)),
                 asset=asset,
                 weight=weight,
                 borrow=borrow,
-                borrow_tiers=prices.venue.borrow_tiers[1],
+                market_above=market_above,
+                borrow_above=borrow_above,
                 acmf_divisor=near.acmf_divisor,
                 acmf_offset=near.acmf_offset,
             )
