@@ -36,7 +36,7 @@ _OFF = {"0", "off", "no", "false"}
 
 _PLAIN = (bool, int, float, str, bytes, tuple, np.generic)
 
-# What of Numba's settings changes the code that it makes; the processor's part is in its codegen's magic tuple.
+# Settings of Numba that change the code it makes; the processor is in the magic tuple of its codegen.
 _SETTINGS = (
     "BOUNDSCHECK", "OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "DEBUGINFO_DEFAULT", "DISABLE_INTEL_SVML", "USING_SVML",
     "ENABLE_PROFILING", "FORCE_DEBUG_INFO",
@@ -45,12 +45,12 @@ _SETTINGS = (
 
 def _digest_of_sources() -> bytes:
     """Digest of all kernel sources; empty where they are not files, as in a zip archive."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     paths = sorted(_FOLDER.glob("*.py"))
     for path in paths:
         content = path.read_bytes()
-        found.update(f"{path.name} {len(content)} ".encode() + content)
-    return found.digest() if paths else b""
+        digest.update(f"{path.name} {len(content)} ".encode() + content)
+    return digest.digest() if paths else b""
 
 
 def _digest_of_code() -> bytes:
@@ -59,17 +59,20 @@ def _digest_of_code() -> bytes:
     Numba compiles both in. A patched constant or an import hook changes them and no file, and Python itself may run a
     source's older bytecode when two edits fall into one second.
     """
-    found = hashlib.sha256()
-    for path in [*sorted(_FOLDER.glob("[!_]*.py")), _FOLDER / "_simd.py"]:
-        module = importlib.import_module(f"{__package__}.{path.stem}")
+    digest = hashlib.sha256()
+    modules = [importlib.import_module(f"{__package__}.{path.stem}") for path in sorted(_FOLDER.glob("[!_]*.py"))]
+    # and the operations of the sweep that the kernels are compiled with
+    lanes = [sys.modules.get(f"{__package__}.{name}") for name in ("_simd", "_scalar")]
+    for module in filter(None, [*modules, *lanes]):
+        stem = module.__name__.rpartition(".")[2]
         for name, value in sorted(vars(module).items()):
             if not name.startswith("__"):
-                found.update(f"{path.stem}.{name} = {_description(value)};".encode())
-    return found.digest()
+                digest.update(f"{stem}.{name} = {_description(value)};".encode())
+    return digest.digest()
 
 
 def _description(value: object) -> object:
-    """What of a value can be compiled in, in the same words in every process."""
+    """Part of a value that can be compiled in, described alike in every process."""
     if isinstance(value, CodeType):
         return value.co_code, value.co_names, [_description(constant) for constant in value.co_consts]
     if isinstance(value, frozenset):
@@ -82,14 +85,14 @@ def _description(value: object) -> object:
     return type(value).__qualname__
 
 
-# Taken as the kernels are imported: a source that is edited later is not what this process runs.
+# Computed as the kernels are imported: this process does not run a source that is edited later.
 _SOURCES = _digest_of_sources()
 
 
 def user_folder() -> Path:
     """Folder of the caches of all versions: RISKCORE_CACHE_DIR, or the platform's place for a user's caches."""
-    if given := os.environ.get("RISKCORE_CACHE_DIR"):
-        return Path(given)
+    if folder := os.environ.get("RISKCORE_CACHE_DIR"):
+        return Path(folder)
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "riskcore" / "Cache"
     if sys.platform == "darwin":
@@ -101,10 +104,10 @@ def _require_own(folder: Path) -> None:
     """Refuse a folder that somebody else could put code into."""
     if sys.platform == "win32":
         return
-    found = folder.stat()
-    if found.st_uid != os.geteuid():
+    status = folder.stat()
+    if status.st_uid != os.geteuid():
         raise PermissionError(f"{folder} belongs to another user")
-    if stat.S_IMODE(found.st_mode) & 0o022:
+    if stat.S_IMODE(status.st_mode) & 0o022:
         raise PermissionError(f"others may write into {folder} (chmod go-w {folder})")
 
 
@@ -113,8 +116,8 @@ def _prune(folder: Path) -> None:
     now = time.time()
     others = [p for p in folder.parent.iterdir() if re.fullmatch("[0-9a-f]{64}", p.name) and p != folder]
     ages = sorted((now - p.stat().st_mtime, p) for p in others)
-    for place, (age, path) in enumerate(ages):
-        if age > _KEPT_SECONDS or place >= _KEPT_FOLDERS - 1:
+    for number, (age, path) in enumerate(ages):
+        if age > _KEPT_SECONDS or number >= _KEPT_FOLDERS - 1:
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -123,7 +126,7 @@ class _Store:
 
     def __init__(self) -> None:
         self.folder: Path | None = None
-        self._opened, self._told = False, False
+        self._opened, self._warned = False, False
         self._code = b""
         self.writes = True
 
@@ -137,11 +140,11 @@ class _Store:
                     self._code = _digest_of_code()
                     self.folder = self._made(magic)
                 except Exception as error:
-                    self.tell(f"riskcore does not keep its compiled kernels: {error}")
+                    self.warn(f"riskcore does not keep its compiled kernels: {error}")
         return self.folder
 
     def is_current(self) -> bool:
-        """Whether sources and code are still what the folder is named after."""
+        """Whether sources and code still have the digest in the folder's name."""
         return _digest_of_sources() == _SOURCES and _digest_of_code() == self._code
 
     def _made(self, magic: tuple[object, ...]) -> Path:
@@ -160,10 +163,10 @@ class _Store:
                 os.utime(folder)  # which folders were used last
         return folder
 
-    def tell(self, fault: str) -> None:
-        """Say once what is wrong with the cache: what is not in it is compiled."""
-        if not self._told:
-            self._told = True
+    def warn(self, fault: str) -> None:
+        """Report a fault of the cache once; kernels that are not in it are compiled."""
+        if not self._warned:
+            self._warned = True
             ways = "RISKCORE_CACHE_DIR names another folder, RISKCORE_CACHE=0 switches the cache off"
             warnings.warn(f"{fault} ({ways})", RuntimeWarning, stacklevel=2)
 
@@ -202,18 +205,18 @@ class KernelCache:
             content = memoryview(path.read_bytes())
             if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
                 raise ValueError("the file is damaged")
-            found = CompileResult._rebuild(target_context, *pickle.loads(content[_DIGEST:]))
-            if found.signature.args != arguments:
+            compiled = CompileResult._rebuild(target_context, *pickle.loads(content[_DIGEST:]))
+            if compiled.signature.args != arguments:
                 raise ValueError("the file is of another signature")
         except FileNotFoundError:
             return None
         except Exception as error:
-            _STORE.tell(f"riskcore compiles a kernel anew that {path} does not give: {error}")
+            _STORE.warn(f"riskcore compiles a kernel again, because {path} cannot be read: {error}")
             return None
-        return found
+        return compiled
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Write a compiled kernel: a file of another name first, so that nobody reads half of one."""
+        """Write a compiled kernel, first under another name, so that no process reads half of a file."""
         folder = _STORE.folder
         arguments, returned = sigutils.normalize_signature(sig)
         if folder is None or returned is not None or not _STORE.writes or data.library.has_dynamic_globals:
@@ -224,7 +227,7 @@ class KernelCache:
                 _replace(self._path(folder, arguments), hashlib.sha256(content).digest() + content)
         except Exception as error:
             _STORE.writes = False
-            _STORE.tell(f"riskcore does not keep its compiled kernels: {error}")
+            _STORE.warn(f"riskcore does not keep its compiled kernels: {error}")
 
     def enable(self) -> None:
         """Do nothing: RISKCORE_CACHE switches the cache."""

@@ -1,4 +1,4 @@
-"""The decorators of the house."""
+"""The decorators of the kernels."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -10,11 +10,14 @@ from ._cache import KernelCache
 
 F = TypeVar("F", bound=Callable[..., object])
 
+JIT_OFF = bool(getattr(numba.config, "DISABLE_JIT", 0))
+"""Whether the kernels run as plain Python."""
+
 # fastmath stays off: it removes the NaN checks that the trigger test relies on.
-# nogil lets the drivers run chunks on plain Python threads, without a threading layer.
+# nogil lets Python threads run chunks at the same time, without a threading layer.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 
-# Columns travel in tuples of arrays. Without _nrt=False every look at one counts references, and without forceinline a
+# Columns travel in tuples of arrays. Without _nrt=False every access counts references, and without forceinline a
 # call copies them all: together forty times the time of a slice (docs/decisions/0009-columns-in-kernels.md).
 # Numba does not document _nrt, and refuses an option that it does not know when a kernel compiles.
 _NO_COUNTS: dict[str, Any] = {"_nrt": False} if hasattr(cpu_target.options, "_nrt") else {}
@@ -23,7 +26,7 @@ _INNER: dict[str, Any] = _INLINE | {"no_cpython_wrapper": True, "no_cfunc_wrappe
 
 
 def _cached(options: dict[str, Any]) -> Callable[[F], F]:
-    """Decorator that compiles a function, and keeps what is compiled of the package's own for other processes."""
+    """Decorator that compiles a function, and caches the compiled code of the package's own functions on disk."""
     compiled = numba.njit(**options)
 
     def decorate(function: F) -> F:
@@ -36,12 +39,12 @@ def _cached(options: dict[str, Any]) -> Callable[[F], F]:
 
 
 kernel = _cached(_INLINE)
-"""A kernel that makes no arrays."""
+"""Decorator of a kernel that allocates no arrays."""
 
 inner_kernel = cast(Callable[[F], F], numba.njit(**_INNER))
-"""The same for other kernels alone: taking columns apart for Python is most of what compiling costs.
+"""The same for a kernel that only kernels call: unpacking columns for Python is most of the cost of compiling.
 
-Not cached by itself: the kernels that call it hold its code."""
+It is not cached by itself: the kernels that call it contain its code."""
 
 allocating_kernel = _cached(_OPTIONS)
-"""A kernel that makes arrays of its own."""
+"""Decorator of a kernel that allocates arrays."""

@@ -1,25 +1,27 @@
-"""Eight accounts abreast: the few operations on eight float64 that the sweep is written in.
+"""The operations on eight float64, one of each account of a group, that the sweep is written in.
 
 LLVM does not vectorise a loop over the handful of positions that an account has, and turns look-ups into gathers,
-which some processors run slower than scalar loads (docs/decisions/0013-packed-sweep.md). So the vectors are said
-outright: `Lanes` is an LLVM vector of eight doubles: one AVX-512 register, two of AVX, four of NEON. The
-functions are intrinsics without a bounds check; before each stand the NumPy lines that say what it does, and that run
-in its place where the JIT is off.
+which some processors run slower than scalar loads (docs/decisions/0013-packed-sweep.md). So the vectors are explicit:
+`Lanes` is an LLVM vector of eight doubles, which is one AVX-512 register, two of AVX or four of NEON. The functions are
+intrinsics without a bounds check. Above each stands a NumPy function with the same result, which runs in its place
+where the JIT is off. `_scalar` has the same operations on one account.
 """
 
 import operator
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.errors import TypingError
 from numba.extending import intrinsic, models, overload, register_model
 
-LANES = 8
-"""Accounts in a group."""
+from ._jit import JIT_OFF
+from .layouts import LANES
+
+WIDTH = LANES
+"""Accounts that an operation treats together."""
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _EIGHT, _FOUR = ir.VectorType(ir.DoubleType(), LANES), ir.VectorType(ir.DoubleType(), 4)
@@ -40,19 +42,16 @@ class _Model(models.PrimitiveModel):
 
 
 _LANES = Lanes()
-_PLACE = types.uint64
+_ROW = types.uint64
 
 
-_JIT_OFF = bool(getattr(numba.config, "DISABLE_JIT", 0))
+def _with_python(python: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Make an intrinsic; with the JIT off, take the Python function with the same result."""
+    return lambda typing: python if JIT_OFF else intrinsic(typing)
 
 
-def _instead_of(python: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Compile an intrinsic, or with the JIT off take the Python function that says the same."""
-    return lambda typing: python if _JIT_OFF else intrinsic(typing)
-
-
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, place: Any) -> Any:
-    return builder.gep(context.make_array(kind)(context, builder, array).data, [place])
+def _pointer(context: Any, builder: Any, kind: Any, array: Any, element: Any) -> Any:
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [element])
 
 
 def _read(builder: Any, pointer: Any, kind: Any, align: int) -> Any:
@@ -63,51 +62,51 @@ def _write(builder: Any, vector: Any, pointer: Any) -> None:
     builder.store(vector, builder.bitcast(pointer, vector.type.as_pointer()), align=8)
 
 
-def _lies_as(kind: Any, *dtypes: Any, dimensions: int = 1) -> None:
-    """Refuse an array of another dtype or layout than what the vectors are read from."""
+def _require_layout(kind: Any, *dtypes: Any, dimensions: int = 1) -> None:
+    """Refuse an array that is not contiguous, or of another dtype or number of dimensions."""
     if kind.layout != "C" or kind.ndim != dimensions or kind.dtype not in dtypes:
         raise TypingError(f"lanes are read from contiguous arrays of {dtypes}, not from {kind}")
 
 
-def _shuffled(builder: Any, x: Any, y: Any, places: list[int]) -> Any:
-    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, len(places)), places))
+def _shuffle(builder: Any, x: Any, y: Any, lanes: list[int]) -> Any:
+    return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(_I32, len(lanes)), lanes))
 
 
-def _crossed(builder: Any, x: Any, y: Any) -> tuple[Any, Any]:
+def _interleave(builder: Any, x: Any, y: Any) -> tuple[Any, Any]:
     """Elements 0, 2, 4, 6 and 1, 3, 5, 7 of two vectors, taken in turn from each."""
     even, odd = [0, 8, 2, 10, 4, 12, 6, 14], [1, 9, 3, 11, 5, 13, 7, 15]
-    return _shuffled(builder, x, y, even), _shuffled(builder, x, y, odd)
+    return _shuffle(builder, x, y, even), _shuffle(builder, x, y, odd)
 
 
-def _halves(builder: Any, x: Any, y: Any) -> tuple[Any, Any]:
+def _interleave_pairs(builder: Any, x: Any, y: Any) -> tuple[Any, Any]:
     """Elements 0, 1, 4, 5 and 2, 3, 6, 7 of two vectors, taken two by two from each."""
     low, high = [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]
-    return _shuffled(builder, x, y, low), _shuffled(builder, x, y, high)
+    return _shuffle(builder, x, y, low), _shuffle(builder, x, y, high)
 
 
 def _broadcast(value: Any) -> Any:
     return np.full(LANES, value, np.float64)
 
 
-@_instead_of(_broadcast)
+@_with_python(_broadcast)
 def broadcast(_typing, value):
     """Give every lane one number."""
 
     def generate(_context, builder, _signature, args):
         one = builder.insert_element(ir.Constant(_EIGHT, ir.Undefined), args[0], ir.Constant(_I32, 0))
-        return _shuffled(builder, one, one, [0] * LANES)
+        return _shuffle(builder, one, one, [0] * LANES)
 
     return _LANES(types.float64), generate
 
 
-def _load(array: Any, place: Any) -> Any:
-    return array[int(place) : int(place) + LANES].astype(np.float64)
+def _load(array: Any, row: Any) -> Any:
+    return array[int(row) : int(row) + LANES].astype(np.float64)
 
 
-@_instead_of(_load)
-def load(_typing, array, place):
-    """Eight numbers of an array of float64 or int32 from a place on."""
-    _lies_as(array, types.float64, types.int32)
+@_with_python(_load)
+def load(_typing, array, row):
+    """Read eight numbers of an array of float64 or int32 from a row on."""
+    _require_layout(array, types.float64, types.int32)
 
     def generate(context, builder, signature, args):
         pointer = _pointer(context, builder, signature.args[0], *args)
@@ -115,78 +114,79 @@ def load(_typing, array, place):
             return _read(builder, pointer, _EIGHT, 8)
         return builder.sitofp(_read(builder, pointer, _EIGHT_INTS, 4), _EIGHT)
 
-    return _LANES(array, _PLACE), generate
+    return _LANES(array, _ROW), generate
 
 
-def _store(array: Any, place: Any, lanes: Any) -> None:
-    array[int(place) : int(place) + LANES] = lanes
+def _store(array: Any, row: Any, lanes: Any) -> None:
+    array[int(row) : int(row) + LANES] = lanes
 
 
-@_instead_of(_store)
-def store(_typing, array, place, lanes):
-    """Write eight numbers into an array of float64 from a place on."""
-    _lies_as(array, types.float64)
+@_with_python(_store)
+def store(_typing, array, row, lanes):
+    """Write eight numbers into an array of float64 from a row on."""
+    _require_layout(array, types.float64)
 
     def generate(context, builder, signature, args):
         _write(builder, args[2], _pointer(context, builder, signature.args[0], args[0], args[1]))
         return context.get_dummy_value()
 
-    return types.none(array, _PLACE, _LANES), generate
+    return types.none(array, _ROW, _LANES), generate
 
 
-def _gather4(table: Any, index: Any, place: Any) -> Any:
-    return tuple(table[index[int(place) : int(place) + LANES]].T)
+def _gather4(table: Any, index: Any, row: Any) -> Any:
+    return tuple(table[index[int(row) : int(row) + LANES]].T)
 
 
-@_instead_of(_gather4)
-def gather4(_typing, table, index, place):
-    """Four columns of a (N, 4) table, the rows being eight elements of an index from a place on."""
-    _lies_as(table, types.float64, dimensions=2)
-    _lies_as(index, types.uint8, types.uint16)
+@_with_python(_gather4)
+def gather4(_typing, table, index, row):
+    """Read four columns of a (N, 4) table in the rows that eight elements of an index name, from a row of it on."""
+    _require_layout(table, types.float64, dimensions=2)
+    _require_layout(index, types.uint8, types.uint16)
     four = types.UniTuple(_LANES, 4)
 
     def generate(context, builder, signature, args):
-        table, index, place = args
-        first = _pointer(context, builder, signature.args[1], index, place)
+        table, index, row = args
+        first = _pointer(context, builder, signature.args[1], index, row)
         rows = []
         for lane in range(LANES):
-            row = builder.zext(builder.load(builder.gep(first, [ir.Constant(_I64, lane)])), _I64)
-            start = builder.shl(row, ir.Constant(_I64, 2))
+            table_row = builder.zext(builder.load(builder.gep(first, [ir.Constant(_I64, lane)])), _I64)
+            start = builder.shl(table_row, ir.Constant(_I64, 2))
             rows.append(_read(builder, _pointer(context, builder, signature.args[0], table, start), _FOUR, 8))
-        pairs = [_shuffled(builder, rows[lane], rows[lane + 4], list(range(8))) for lane in range(4)]
-        (even, odd), (even_too, odd_too) = (_crossed(builder, *pairs[at : at + 2]) for at in (0, 2))
-        (first, third), (second, fourth) = _halves(builder, even, even_too), _halves(builder, odd, odd_too)
+        pairs = [_shuffle(builder, rows[lane], rows[lane + 4], list(range(8))) for lane in range(4)]
+        (even, odd), (next_even, next_odd) = (_interleave(builder, *pairs[n : n + 2]) for n in (0, 2))
+        first, third = _interleave_pairs(builder, even, next_even)
+        second, fourth = _interleave_pairs(builder, odd, next_odd)
         return context.make_tuple(builder, four, [first, second, third, fourth])
 
-    return four(table, index, _PLACE), generate
+    return four(table, index, _ROW), generate
 
 
 def _store_rows(table: Any, row: Any, first: Any, second: Any, third: Any, fourth: Any) -> None:
     table[int(row) : int(row) + LANES] = np.stack([first, second, third, fourth], axis=1)
 
 
-@_instead_of(_store_rows)
+@_with_python(_store_rows)
 def store_rows(_typing, table, row, first, second, third, fourth):
     """Write four columns into eight rows of a (N, 4) table from a row on."""
-    _lies_as(table, types.float64, dimensions=2)
+    _require_layout(table, types.float64, dimensions=2)
 
     def generate(context, builder, signature, args):
         table, row, *columns = args
         start = _pointer(context, builder, signature.args[0], table, builder.shl(row, ir.Constant(_I64, 2)))
-        (even, odd), (even_too, odd_too) = (_crossed(builder, *columns[at : at + 2]) for at in (0, 2))
-        parts = [*_halves(builder, even, even_too), *_halves(builder, odd, odd_too)]
+        (even, odd), (next_even, next_odd) = (_interleave(builder, *columns[n : n + 2]) for n in (0, 2))
+        parts = [*_interleave_pairs(builder, even, next_even), *_interleave_pairs(builder, odd, next_odd)]
         for lane in range(LANES):
             part = parts[(0, 2, 1, 3)[lane % 4]]
             first = lane // 4 * 4
-            four = _shuffled(builder, part, part, list(range(first, first + 4)))
+            four = _shuffle(builder, part, part, list(range(first, first + 4)))
             _write(builder, four, builder.gep(start, [ir.Constant(_I64, 4 * lane)]))
         return context.get_dummy_value()
 
-    return types.none(table, _PLACE, *[_LANES] * 4), generate
+    return types.none(table, _ROW, *[_LANES] * 4), generate
 
 
 def _operator(symbol: Callable[[Any, Any], Any], instruction: str) -> None:
-    """Let an operator of Python's stand for an instruction."""
+    """Compile an operator of Python between lanes to an instruction."""
 
     @intrinsic
     def combine(_typing, x, y):
@@ -196,11 +196,11 @@ def _operator(symbol: Callable[[Any, Any], Any], instruction: str) -> None:
         return _LANES(_LANES, _LANES), generate
 
     @overload(symbol)
-    def of_lanes(x, y):
+    def between_lanes(x, y):
         return (lambda x, y: combine(x, y)) if isinstance(x, Lanes) and isinstance(y, Lanes) else None
 
 
-if not _JIT_OFF:
+if not JIT_OFF:
     for _symbol, _instruction in (
         (operator.add, "fadd"),
         (operator.sub, "fsub"),
@@ -210,7 +210,7 @@ if not _JIT_OFF:
         _operator(_symbol, _instruction)
 
 
-def _called(name: str) -> Callable[[Any, Any], Any]:
+def _llvm_function(name: str) -> Callable[[Any, Any], Any]:
     """Typing function of an LLVM function of one vector."""
 
     def typing(_typing, x):
@@ -223,22 +223,22 @@ def _called(name: str) -> Callable[[Any, Any], Any]:
     return typing
 
 
-def _sqrt_of(x: Any) -> Any:
+def _sqrt(x: Any) -> Any:
     with np.errstate(invalid="ignore"):
         return np.sqrt(x)
 
 
-absolute = _instead_of(np.abs)(_called("fabs"))
-sqrt_of = _instead_of(_sqrt_of)(_called("sqrt"))
+absolute = _with_python(np.abs)(_llvm_function("fabs"))
+sqrt = _with_python(_sqrt)(_llvm_function("sqrt"))
 
 
 def _maximum(x: Any, y: Any) -> Any:
     return np.where(x <= y, y, x)
 
 
-@_instead_of(_maximum)
+@_with_python(_maximum)
 def maximum(_typing, x, y):
-    """The maximum of two numbers, lane by lane; the first where one is NaN."""
+    """The larger of two numbers, lane by lane; the first where one is NaN."""
 
     def generate(_context, builder, _signature, args):
         return builder.select(builder.fcmp_ordered("<=", *args), args[1], args[0])
@@ -250,7 +250,7 @@ def _select_le(x: Any, limit: Any, inside: Any, outside: Any) -> Any:
     return np.where(x <= limit, inside, outside)
 
 
-@_instead_of(_select_le)
+@_with_python(_select_le)
 def select_le(_typing, x, limit, inside, outside):
     """One number where ``x <= limit``, the other where not or where one is NaN."""
 
@@ -261,18 +261,18 @@ def select_le(_typing, x, limit, inside, outside):
 
 
 def _mask_where_not(builder: Any, symbol: str, args: Any) -> Any:
-    """One bit of each lane in which a comparison does not hold."""
-    wrong = builder.not_(builder.fcmp_ordered(symbol, *args))
-    return builder.zext(builder.bitcast(wrong, ir.IntType(LANES)), _I64)
+    """One bit for each lane, set where a comparison does not hold."""
+    failed = builder.not_(builder.fcmp_ordered(symbol, *args))
+    return builder.zext(builder.bitcast(failed, ir.IntType(LANES)), _I64)
 
 
 def _mask_gt(x: Any, limit: Any) -> Any:
     return np.uint64(np.packbits(~(x <= limit), bitorder="little")[0])
 
 
-@_instead_of(_mask_gt)
+@_with_python(_mask_gt)
 def mask_gt(_typing, x, limit):
-    """Bit n is set where ``x <= limit`` does not hold in lane n, a NaN being in the way of it."""
+    """Bit n is set where ``x <= limit`` does not hold in lane n, as with a NaN."""
 
     def generate(_context, builder, _signature, args):
         return _mask_where_not(builder, "<=", args)
@@ -284,9 +284,9 @@ def _mask_ge(x: Any, limit: Any) -> Any:
     return np.uint64(np.packbits(~(x < limit), bitorder="little")[0])
 
 
-@_instead_of(_mask_ge)
+@_with_python(_mask_ge)
 def mask_ge(_typing, x, limit):
-    """Bit n is set where ``x < limit`` does not hold in lane n, a NaN being in the way of it."""
+    """Bit n is set where ``x < limit`` does not hold in lane n, as with a NaN."""
 
     def generate(_context, builder, _signature, args):
         return _mask_where_not(builder, "<", args)
@@ -298,9 +298,9 @@ def _count_trailing_zeros(bits: Any) -> Any:
     return np.uint64((int(bits) & -int(bits)).bit_length() - 1)
 
 
-@_instead_of(_count_trailing_zeros)
+@_with_python(_count_trailing_zeros)
 def count_trailing_zeros(_typing, bits):
-    """Place of the count_trailing_zeros bit that is set, of a number that is not 0."""
+    """Position of the lowest bit that is set, of a number that is not 0."""
 
     def generate(_context, builder, _signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))

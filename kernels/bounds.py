@@ -2,110 +2,120 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ._jit import inner_kernel, kernel
-from ._simd import LANES, absolute, broadcast, count_trailing_zeros, gather4, load, mask_gt, select_le
-from .sweep import (
-    _GROUPS,
-    shrunk_weight,
-    sqrt_requirement,
-    sure_lanes,
-    tier_requirement,
-    unsafe_lanes,
-    whole_weight_quanta,
-)
+from ._lanes import WIDTH, absolute, broadcast, count_trailing_zeros, gather4, load, mask_gt, select_le
+from .layouts import LANES
+from .margin_function import fill_requirement_lookup, requirements_above
+from .sweep import CHUNK, decided_lanes, unsafe_lanes, weight_at, whole_weight_quanta
 
-_BOX_BAND = 1e-9  # of the gross amounts: a thousand times what float64 leaves in doubt
+_INTERVAL_BAND = 1e-9  # of the gross amounts: a thousand times the doubt of float64
+
+
+class BoundSums(NamedTuple):
+    """Bounds of accounts at all prices inside intervals, settle quanta; lanes of eight accounts, or one."""
+
+    equity: float
+    exposure: float
+    maintenance: float
+    gross: float
 
 
 @inner_kernel
-def group_bound(group, state, intervals):
-    """Least net equity, most exposure and maintenance margin, and gross amounts of a group inside price intervals.
+def lane_bounds(slot, state, bounds):
+    """Least net equity, largest exposure and maintenance margin of the accounts of the lanes from a slot on.
 
-    With the edges of the intervals exchanged, the most net equity and the least exposure and maintenance margin.
+    With the edges of the intervals exchanged: the largest net equity, the least exposure and maintenance margin.
 
-    group  uint64         ()  0 <= group < G
-    state  SweepColumns  ()  see layouts.py
-    intervals    BoundLookup        ()  see layouts.py
+    slot    uint64        ()  0 <= slot < 8 G, of the first lane
+    state   SweepColumns  ()  see layouts.py
+    bounds  BoundLookup   ()  see layouts.py
     """
     zero = broadcast(0.0)
     equity, exposure, maintenance, gross = zero, zero, zero, zero
-    width = np.uint64(LANES)
-    place, end = width * state.balance_group[group], width * state.balance_group[group + np.uint64(1)]
-    while place < end:
-        low, high, weight, kink = gather4(intervals.asset, state.asset, place)
-        balance = load(state.balance, place)
+    lanes = np.uint64(LANES)
+    group, lane = slot // lanes, slot % lanes
+    row, end = lanes * state.balance_group[group] + lane, lanes * state.balance_group[group + np.uint64(1)]
+    while row < end:
+        low, high, weight, whole = gather4(bounds.asset, state.asset, row)
+        balance = load(state.balance, row)
         value = balance * select_le(zero, balance, low, high)
-        if mask_gt(balance, kink):
-            base, penalty, size, _ = gather4(intervals.weight, state.asset, place)
-            weight = select_le(balance, kink, weight, shrunk_weight(balance * size, weight, base, penalty))
+        weight = weight_at(balance, weight, whole, bounds.weight, state.asset, row)
         if mask_gt(zero, balance):
             owed = select_le(zero, balance, zero, zero - value)
             equity = equity + select_le(zero, balance, value * weight, value)
             exposure = exposure + owed
-            limit, always, factor, _ = gather4(intervals.borrow, state.asset, place)
-            required = sqrt_requirement(owed, always, factor, limit)
-            required = tier_requirement(owed, required, state.asset, place, intervals.borrow_tiers)
+            flat, rate, _, _ = gather4(bounds.borrow, state.asset, row)
+            required = owed * rate
+            if mask_gt(owed, flat):
+                _, required = requirements_above(owed, rate, rate, state.asset, row, bounds.borrow_above)
             maintenance = maintenance + required
         else:
             equity = equity + value * weight
         gross = gross + absolute(value)
-        place += width
+        row += lanes
 
-    place, end = width * state.position_group[group], width * state.position_group[group + np.uint64(1)]
-    while place < end:
-        low, high, limit, always = gather4(intervals.market, state.market, place)
-        lots = load(state.lots, place)
+    row, end = lanes * state.position_group[group] + lane, lanes * state.position_group[group + np.uint64(1)]
+    while row < end:
+        low, high, flat, rate = gather4(bounds.market, state.market, row)
+        lots = load(state.lots, row)
         equity = equity + lots * select_le(zero, lots, low, high)
         notional = absolute(lots) * high
         exposure = exposure + notional
-        required = notional * always
-        if mask_gt(notional, limit):
-            factor, end_always, _, _ = gather4(intervals.above_kink, state.market, place)
-            required = sqrt_requirement(notional, always, factor, end_always)
-            required = tier_requirement(notional, required, state.market, place, intervals.tiers)
+        required = notional * rate
+        if mask_gt(notional, flat):
+            _, required = requirements_above(notional, rate, rate, state.market, row, bounds.market_above)
         maintenance = maintenance + required
-        place += width
+        row += lanes
 
-    cash_minus_cost = load(state.cash_minus_cost, width * group)
-    return equity + cash_minus_cost, exposure, maintenance, gross + exposure + absolute(cash_minus_cost)
+    cash_minus_cost = load(state.cash_minus_cost, slot)
+    return BoundSums(
+        equity=equity + cash_minus_cost,
+        exposure=exposure,
+        maintenance=maintenance,
+        gross=gross + exposure + absolute(cash_minus_cost),
+    )
 
 
 @kernel
 def watch_chunks(first, last, state, worst, best, spread, watched, confirmed, count):
-    """Try price intervals on the accounts of the chunks ``first:last``: the slots that they do not prove safe.
+    """List the slots of the chunks ``first:last`` that price intervals do not prove safe.
 
-    What a position is worth is taken at its worse edge, what is owed and required at the upper one, collateral at the
-    lower one: each is monotone in its price. Whoever is below 100 % then is so with each price anywhere in its
-    interval. With the edges exchanged, whoever is above 100 % is so everywhere: that is confirmed; others are watched.
+    The value of a position is taken at its worse edge, borrows and requirements at the upper one, collateral at the
+    lower one: each is monotone in its price. An account that is below 100 % then is so with each price anywhere in its
+    interval. With the edges exchanged, an account that is at 100 % or above is so everywhere: it is confirmed. The
+    others are watched.
 
-    first    int64          ()     0 <= first
-    last     int64          ()     first <= last <= W
-    state    SweepColumns  ()     see layouts.py
-    worst    BoundLookup        ()     see layouts.py
-    best     BoundLookup        ()     see layouts.py: with the edges exchanged
-    spread   float64        ()     least width of the range of a mark, part of its upper edge: where to look for known
-    watched  int64          (8G,)  out, slots to be watched, one after another
-    confirmed    int64          (8G,)  out, slots that are at 100 % or above everywhere
-    count    int64          (2,)   out, how many are watched, and known
+    first      int64         ()     0 <= first
+    last       int64         ()     first <= last <= W
+    state      SweepColumns  ()     see layouts.py
+    worst      BoundLookup   ()     see layouts.py
+    best       BoundLookup   ()     see layouts.py: with the edges exchanged
+    spread     float64       ()     least width of a mark's interval, part of its upper edge: for confirming
+    watched    int64         (8G,)  out, slots to be watched, ascending
+    confirmed  int64         (8G,)  out, slots that are at 100 % or above everywhere, ascending
+    count      int64         (2,)   out, how many are watched, and confirmed
     """
-    slack = broadcast(_BOX_BAND)
+    slack = broadcast(_INTERVAL_BAND)
     count[0], count[1] = 0, 0
-    for g in range(first * _GROUPS, min(last * _GROUPS, state.has_orders.size)):
-        group = np.uint64(g)
-        equity, exposure, maintenance, gross = group_bound(group, state, worst)
-        bits = unsafe_lanes(group, state, equity, exposure, maintenance, slack * gross)
+    for start in range(first * CHUNK, min(last * CHUNK, state.account.size), WIDTH):
+        first_slot = np.uint64(start)
+        sums = lane_bounds(first_slot, state, worst)
+        bits = unsafe_lanes(first_slot, state, sums.equity, sums.exposure, sums.maintenance, slack * sums.gross)
         if bits:
-            sure = np.uint64(0)
-            if bits & mask_gt(maintenance, equity + broadcast(spread) * exposure):
-                equity, exposure, maintenance, gross = group_bound(group, state, best)
-                sure = sure_lanes(
-                    group, state, best.acmf_divisor, best.acmf_offset, equity, exposure, maintenance, slack * gross
-                )
+            decided = np.uint64(0)
+            if bits & mask_gt(sums.maintenance, sums.equity + broadcast(spread) * sums.exposure):
+                sums = lane_bounds(first_slot, state, best)
+                decided = decided_lanes(
+                    first_slot, state, best.acmf_divisor, best.acmf_offset, sums.equity, sums.exposure,
+                    sums.maintenance, slack * sums.gross,
+                )  # fmt: skip
             while bits:
-                slot, bit = LANES * g + np.int64(count_trailing_zeros(bits)), bits & (~bits + np.uint64(1))
-                if sure & bit:
+                slot, bit = start + np.int64(count_trailing_zeros(bits)), bits & (~bits + np.uint64(1))
+                if decided & bit:
                     confirmed[count[1]] = slot
                     count[1] += 1
                 else:
@@ -115,56 +125,55 @@ def watch_chunks(first, last, state, worst, best, spread, watched, confirmed, co
 
 
 @kernel
-def fill_bound_lookup(count_trailing_zeros, highest, intervals):
-    """Lay out the worst figures of a set of price intervals of prices; with the edges exchanged, the best ones.
+def fill_bound_lookup(lowest, highest, bounds):
+    """Lay out the worst figures inside price intervals; with the edges exchanged, the best ones.
 
-    count_trailing_zeros   PriceArrays  ()  see layouts.py: every price at the bottom of the intervals
-    highest  PriceArrays  ()  see layouts.py: every price at its top
-    intervals      BoundLookup       ()  out, see layouts.py
+    lowest   PriceArrays  ()  see layouts.py: every price at the lower edge of its interval
+    highest  PriceArrays  ()  see layouts.py: every price at the upper edge
+    bounds   BoundLookup  ()  out, see layouts.py
     """
-    markets, assets = count_trailing_zeros.price_per_lot.size, count_trailing_zeros.price_per_quantum.size
+    markets, assets = lowest.price_per_lot.size, lowest.price_per_quantum.size
+    functions = highest.functions
     for m in range(markets):
         r = 2 * m + 1
-        intervals.market[m, 0] = count_trailing_zeros.price_per_lot[m]
-        intervals.market[m, 1] = highest.price_per_lot[m]
-        intervals.market[m, 2] = highest.kink_notional[r]
-        intervals.market[m, 3] = highest.function_base[r]
-        intervals.above_kink[m, 0] = highest.function_factor[r]
-        intervals.above_kink[m, 1] = highest.kink_notional[r]
-        intervals.above_kink[m, 2:] = 0.0
+        bounds.market[m, 0] = lowest.price_per_lot[m]
+        bounds.market[m, 1] = highest.price_per_lot[m]
+        bounds.market[m, 2] = functions.flat_notional[r]
+        bounds.market[m, 3] = functions.flat_rate[r]
     for k in range(assets):
         r = 2 * (markets + k) + 1
-        intervals.asset[k, 0] = count_trailing_zeros.price_per_quantum[k]
-        intervals.asset[k, 1] = highest.price_per_quantum[k]
-        intervals.asset[k, 2] = count_trailing_zeros.weight[k]
-        intervals.asset[k, 3] = whole_weight_quanta(k, count_trailing_zeros)
-        intervals.weight[k, 0] = count_trailing_zeros.haircut_base[k]
-        intervals.weight[k, 1] = count_trailing_zeros.haircut_penalty[k]
-        intervals.weight[k, 2] = count_trailing_zeros.haircut_size[k]
-        intervals.weight[k, 3] = 0.0
-        intervals.borrow[k, 0] = highest.kink_notional[r]
-        intervals.borrow[k, 1] = highest.function_base[r]
-        intervals.borrow[k, 2] = highest.function_factor[r]
-        intervals.borrow[k, 3] = 0.0
-    for table in (intervals.market, intervals.above_kink, intervals.asset, intervals.weight, intervals.borrow):
+        bounds.asset[k, 0] = lowest.price_per_quantum[k]
+        bounds.asset[k, 1] = highest.price_per_quantum[k]
+        bounds.asset[k, 2] = lowest.weight[k]
+        bounds.asset[k, 3] = whole_weight_quanta(k, lowest)
+        bounds.weight[k, 0] = lowest.haircut_base[k]
+        bounds.weight[k, 1] = lowest.haircut_penalty[k]
+        bounds.weight[k, 2] = lowest.haircut_size[k]
+        bounds.weight[k, 3] = 0.0
+        bounds.borrow[k, 0] = functions.flat_notional[r]
+        bounds.borrow[k, 1] = functions.flat_rate[r]
+        bounds.borrow[k, 2:] = 0.0
+    for table in (bounds.market, bounds.asset, bounds.weight, bounds.borrow):
         table[-1] = 0.0
+    fill_requirement_lookup(0, functions, bounds.market_above)
+    fill_requirement_lookup(2 * markets, functions, bounds.borrow_above)
 
 
 @kernel
 def max_interval_distance(value, low, high):
-    """How far the farthest of some values is from the middle of its range: 1 at an edge, +inf if one is outside.
+    """Largest distance of a value from the middle of its interval: 1 at an edge, +inf if one is outside.
 
-    A range without figures holds a value that is missing, and nothing else.
+    In an interval without figures a value is inside if it is missing.
 
     value  float64  (N,)  NaN is missing
-    low    float64  (N,)  NaN with high: nothing was known
+    low    float64  (N,)  NaN with high: an interval without figures
     high   float64  (N,)  inclusive
     """
-    most = 0.0
+    largest = 0.0
     for n in range(value.size):
         if low[n] <= value[n] <= high[n]:
             if low[n] < high[n]:
-                most = max(most, abs((value[n] - low[n]) - (high[n] - value[n])) / (high[n] - low[n]))
+                largest = max(largest, abs((value[n] - low[n]) - (high[n] - value[n])) / (high[n] - low[n]))
         elif value[n] == value[n] or low[n] == low[n]:
             return np.inf
-    return most
+    return largest

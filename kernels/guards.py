@@ -1,30 +1,31 @@
-"""What the prints of a tick come to: update caps, basis, clamp, samples, and the prices that follow from others."""
+"""Guards of a tick's price updates: update caps, basis, clamp, samples, and prices derived from other prices."""
 
 from math import exp, isnan, nan
+from typing import NamedTuple
 
 import numpy as np
 
 from ._jit import inner_kernel, kernel
 
 MARK, INDEX, BASIS = 0, 1, 2
-"""Rows of what is remembered of each market; the first two are also those of what is used and sampled."""
+"""Rows of the prices remembered of each market; the first two are also the rows of the used and sampled prices."""
 INDEX_UPDATE_CAP, MARK_HELD, INDEX_CLAMP, UPDATE_CAP = 0, 1, 2, 3
-"""Columns of what was refused."""
+"""Columns of the rejected updates: why an update does not count."""
 NO_SAMPLE = -(2**63)
 MARK_UNIT, PREMIUM_UNIT = 10**3, 10**12
-"""Of a sample: of a tick of the mark, and of the premium."""
+"""Samples per tick of the mark, and per unit of premium."""
 
 _SECOND = 1_000_000_000
-_MAX_TICKS, _MAX_PREMIUM = 1e13, 1e4  # so that the sum of a window stays below 2**62
+_MAX_TICKS, _MAX_PREMIUM = 1e13, 1e4  # so that the sum over a window stays below 2**62
 
 
 @inner_kernel
-def bounded_print(value, low, high):
-    """Bring a print inside its bounds; NaN is no print, and no bound.
+def clamp_price(value, low, high):
+    """Clamp a price to its bounds; NaN is no price, and no bound.
 
     value  float64  ()  NaN if there is none
-    low    float64  ()  NaN if anything goes
-    high   float64  ()  NaN if anything goes
+    low    float64  ()  NaN: no bound
+    high   float64  ()  NaN: no bound
     """
     if value < low:
         return low
@@ -34,33 +35,33 @@ def bounded_print(value, low, high):
 
 
 @inner_kernel
-def capped_print(value, previous, passed, least, most):
-    """Bring a print as near to the previous one as the update cap of the seconds passed asks.
+def cap_update(value, previous, elapsed, min_factor, max_factor):
+    """Cap an update: bring it as near to the previous price as the update cap of the elapsed seconds requires.
 
-    value     float64  ()  NaN if there is none
-    previous  float64  ()  NaN if there is none
-    passed    int64    ()  nanoseconds
-    least     float64  ()  factor of a second, NaN if anything goes
-    most      float64  ()  factor of a second, NaN if anything goes
+    value       float64  ()  NaN if there is none
+    previous    float64  ()  NaN if there is none
+    elapsed     int64    ()  nanoseconds
+    min_factor  float64  ()  factor of a second, NaN: no bound
+    max_factor  float64  ()  factor of a second, NaN: no bound
     """
     if isnan(value) or isnan(previous):
         return value
-    seconds = float(max(passed // _SECOND, 1))
-    return bounded_print(value, previous * least**seconds, previous * most**seconds)
+    seconds = float(max(elapsed // _SECOND, 1))
+    return clamp_price(value, previous * min_factor**seconds, previous * max_factor**seconds)
 
 
 @inner_kernel
-def ewma_share(passed):
-    """Share of the one-minute EWMA that is new after the time passed.
+def ewma_weight(elapsed):
+    """Weight of the new value in the one-minute EWMA after the elapsed time.
 
-    passed  int64  ()  nanoseconds
+    elapsed  int64  ()  nanoseconds
     """
-    return 1.0 - exp(-(passed / _SECOND) / 60.0)
+    return 1.0 - exp(-(elapsed / _SECOND) / 60.0)
 
 
 @inner_kernel
 def derived_mark(index, basis, bid, ask, last):
-    """Mark of a market whose tick gives none: the first that is known of what it may follow from, or NaN.
+    """Mark of a market that has none in the tick: from index and basis, from the book, from the last trade, or NaN.
 
     index  float64  ()  NaN if there is none
     basis  float64  ()  EWMA of mid - index, NaN if there is no recent one
@@ -78,60 +79,60 @@ def derived_mark(index, basis, bid, ask, last):
 
 
 @kernel
-def guard_prints(
-    time, stale_after, threshold, least, most, mark, index, last, bid, ask, price, stamp, used, price_after,
-    stamp_after, refused, prints,
+def guard_updates(
+    time, stale_after, clamp, min_update, max_update, mark, index, last, bid, ask, price, stamp, used, price_after,
+    stamp_after, rejected, rejected_price,
 ):  # fmt: skip
-    """Guard the marks and indexes of a tick, market by market; docs/one_tick.md has the rules.
+    """Guard the mark and index updates of a tick, market by market; docs/one_tick.md has the rules.
 
-    time         int64    ()      of the tick, nanoseconds
-    stale_after  int64    ()      nanoseconds
-    threshold    float64  ()      of the clamp to the index
-    least        float64  (M,)    update cap of a second, NaN: none
-    most         float64  (M,)    update cap of a second, NaN: none
-    mark         float64  (M,)    as the tick has it, NaN: none
-    index        float64  (M,)    as the tick has it, NaN: none
-    last         float64  (M,)    price of the last trade, NaN: none
-    bid          float64  (M,)    touch of an accepted book, NaN: none
-    ask          float64  (M,)    touch of an accepted book, NaN: none
-    price        float64  (3, M)  MARK, INDEX, BASIS remembered, NaN: never had
-    stamp        int64    (3, M)  when each was last had, nanoseconds
-    used         float64  (2, M)  out, MARK and INDEX that count, NaN: none
-    price_after  float64  (3, M)  out, to be remembered
-    stamp_after  int64    (3, M)  out, to be remembered
-    refused      bool     (M, 4)  out, why a print does not count
-    prints       float64  (M, 4)  out, the print that does not, NaN: there is none
+    time            int64    ()      of the tick, nanoseconds
+    stale_after     int64    ()      nanoseconds
+    clamp           float64  ()      width of the clamp to the index, part of the index
+    min_update      float64  (M,)    update cap, factor of a second, NaN: none
+    max_update      float64  (M,)    update cap, factor of a second, NaN: none
+    mark            float64  (M,)    as the tick has it, NaN: none
+    index           float64  (M,)    as the tick has it, NaN: none
+    last            float64  (M,)    price of the last trade, NaN: none
+    bid             float64  (M,)    touch of an accepted book, NaN: none
+    ask             float64  (M,)    touch of an accepted book, NaN: none
+    price           float64  (3, M)  MARK, INDEX, BASIS remembered, NaN: none yet
+    stamp           int64    (3, M)  time of each, nanoseconds
+    used            float64  (2, M)  out, MARK and INDEX that count, NaN: none
+    price_after     float64  (3, M)  out, to be remembered
+    stamp_after     int64    (3, M)  out, to be remembered
+    rejected        bool     (M, 4)  out, why an update does not count
+    rejected_price  float64  (M, 4)  out, the update that does not count, NaN: none
     """
     for m in range(mark.size):
-        reference = capped_print(index[m], price[INDEX, m], time - stamp[INDEX, m], least[m], most[m])
-        believed = reference == index[m]  # an index that was refused says nothing against a mark
-        refused[m, INDEX_UPDATE_CAP] = not (believed or isnan(reference))
-        prints[m, INDEX_UPDATE_CAP] = index[m]
+        reference = cap_update(index[m], price[INDEX, m], time - stamp[INDEX, m], min_update[m], max_update[m])
+        index_counts = reference == index[m]  # a rejected index does not clamp the mark
+        rejected[m, INDEX_UPDATE_CAP] = not (index_counts or isnan(reference))
+        rejected_price[m, INDEX_UPDATE_CAP] = index[m]
 
         basis, basis_time = price[BASIS, m], stamp[BASIS, m]
-        off = (bid[m] + ask[m]) / 2.0 - reference
-        if not isnan(off):
-            basis = off if isnan(basis) else basis + ewma_share(time - basis_time) * (off - basis)
+        mid_basis = (bid[m] + ask[m]) / 2.0 - reference
+        if not isnan(mid_basis):
+            basis = mid_basis if isnan(basis) else basis + ewma_weight(time - basis_time) * (mid_basis - basis)
             basis_time = time
 
-        value = mark[m]
-        if isnan(value):
-            recent = basis if time - basis_time <= stale_after else nan
-            value = derived_mark(reference, recent, bid[m], ask[m], last[m])
-        held = isnan(value) and not isnan(price[MARK, m]) and time - stamp[MARK, m] <= stale_after
-        refused[m, MARK_HELD] = held
-        prints[m, MARK_HELD] = nan
+        update = mark[m]
+        if isnan(update):
+            recent_basis = basis if time - basis_time <= stale_after else nan
+            update = derived_mark(reference, recent_basis, bid[m], ask[m], last[m])
+        carried = isnan(update) and not isnan(price[MARK, m]) and time - stamp[MARK, m] <= stale_after
+        rejected[m, MARK_HELD] = carried
+        rejected_price[m, MARK_HELD] = nan
 
-        near = value
-        if believed:
-            near = bounded_print(value, reference * (1.0 - threshold), reference * (1.0 + threshold))
-        refused[m, INDEX_CLAMP] = near < value or near > value
-        prints[m, INDEX_CLAMP] = value
-        capped = capped_print(near, price[MARK, m], time - stamp[MARK, m], least[m], most[m])
-        refused[m, UPDATE_CAP] = capped < near or capped > near
-        prints[m, UPDATE_CAP] = near
+        clamped = update
+        if index_counts:
+            clamped = clamp_price(update, reference * (1.0 - clamp), reference * (1.0 + clamp))
+        rejected[m, INDEX_CLAMP] = clamped < update or clamped > update
+        rejected_price[m, INDEX_CLAMP] = update
+        capped = cap_update(clamped, price[MARK, m], time - stamp[MARK, m], min_update[m], max_update[m])
+        rejected[m, UPDATE_CAP] = capped < clamped or capped > clamped
+        rejected_price[m, UPDATE_CAP] = clamped
 
-        used[MARK, m] = price[MARK, m] if held else capped
+        used[MARK, m] = price[MARK, m] if carried else capped
         used[INDEX, m] = reference
         price_after[MARK, m] = price[MARK, m] if isnan(capped) else capped
         stamp_after[MARK, m] = stamp[MARK, m] if isnan(capped) else time
@@ -141,19 +142,19 @@ def guard_prints(
         stamp_after[BASIS, m] = basis_time
 
 
-if not hasattr(guard_prints, "py_func"):  # interpreted, NumPy would warn of a bound that is past all numbers
-    guard_prints = np.errstate(over="ignore")(guard_prints)
+if not hasattr(guard_updates, "py_func"):  # interpreted, NumPy would warn of a bound that overflows
+    guard_updates = np.errstate(over="ignore")(guard_updates)
 
 
 @kernel
-def sample_prints(tick_size, used, before, sample, too_large):
-    """Samples of the marks and premiums used last, in whole units.
+def sample_prices(tick_size, used, before, sample, too_large):
+    """Samples of the used marks and premiums, in whole units.
 
     tick_size  float64  (M,)    price of a tick
     used       float64  (2, M)  MARK and INDEX that count, NaN: none
     before     int64    (2, M)  samples of the tick before, or NO_SAMPLE
     sample     int64    (2, M)  out, thousandths of a tick, and premium in units of 1e-12, or NO_SAMPLE
-    too_large  bool     (2, M)  out, mark in ticks or premium is past what a sample holds, or the mark is not > 0
+    too_large  bool     (2, M)  out, mark in ticks or premium does not fit a sample, or the mark is not > 0
     """
     for m in range(tick_size.size):
         mark, index = used[MARK, m], used[INDEX, m]
@@ -171,28 +172,28 @@ def sample_prints(tick_size, used, before, sample, too_large):
 
 @kernel
 def add_samples(sample, seconds, before, after):
-    """Add samples that hold for some seconds to running sums; these may wrap, their differences do not.
+    """Add samples that count for some seconds to running sums; the sums may wrap, their differences do not.
 
     sample   int64  (2, M)     or NO_SAMPLE
     seconds  int64  ()         > 0
     before   int64  (2, 2, M)  sum of the samples of all seconds so far, and their number
     after    int64  (2, 2, M)  out
     """
-    for which in range(2):
+    for kind in range(2):
         for m in range(sample.shape[1]):
-            there = sample[which, m] != NO_SAMPLE
-            after[0, which, m] = before[0, which, m] + (sample[which, m] * seconds if there else 0)
-            after[1, which, m] = before[1, which, m] + (seconds if there else 0)
+            has_sample = sample[kind, m] != NO_SAMPLE
+            after[0, kind, m] = before[0, kind, m] + (sample[kind, m] * seconds if has_sample else 0)
+            after[1, kind, m] = before[1, kind, m] + (seconds if has_sample else 0)
 
 
 @kernel
 def follow_markets(mark, index, base_asset, settle, asset):
-    """Give the assets without a price that of the first market that has one: its index, or its mark.
+    """Price the assets without a price by the first market of each: its index, or its mark.
 
     mark        float64  (M,)  NaN: none
     index       float64  (M,)  NaN: none
     base_asset  int64    (M,)  asset row of each market, -1: none
-    settle      int64    ()    row of the settle asset, which is worth 1
+    settle      int64    ()    row of the settle asset, whose price is 1
     asset       float64  (K,)  in/out, NaN: none
     """
     for m in range(base_asset.size):
@@ -204,7 +205,7 @@ def follow_markets(mark, index, base_asset, settle, asset):
 
 @kernel
 def first_missing(price):
-    """Row of the first price that is missing, -1 if there is none.
+    """Row of the first missing price, -1 if there is none.
 
     price  float64  (N,)  NaN: none
     """
@@ -214,42 +215,50 @@ def first_missing(price):
     return -1
 
 
-LEVEL_FINE, LEVEL_OFFSET, LEVEL_LOW, LEVEL_HIGH, LEVEL_LOTS, LEVEL_ORDER, LEVEL_WORTH = range(7)
-"""What is wrong with a level of a book."""
+LEVEL_VALID, LEVEL_OFFSET, LEVEL_LOW, LEVEL_HIGH, LEVEL_LOTS, LEVEL_ORDER, LEVEL_VALUE = range(7)
+"""Rules that a level of a book can break."""
+
+
+class LevelError(NamedTuple):
+    """A level of a book and the rule that it breaks."""
+
+    side: int
+    level: int
+    rule: int
 
 
 @kernel
-def first_wrong_level(offset, price, lots, highest, worth):
-    """First side and level of order books that break a rule, and which rule it is.
+def first_wrong_level(offset, price, lots, highest, value_per_lot):
+    """Find the first side and level of order books that break a rule, and the rule.
 
-    offset   int64  (2B + 1,)  side s owns the levels offset[s]:offset[s + 1]
-    price    int64  (L,)       ticks, best first
-    lots     int64  (L,)       of each level
-    highest  int64  (B,)       ticks
-    worth    float64  (B,)     settle quanta of a lot at a tick, or more
+    offset         int64    (2B + 1,)  side s owns the levels offset[s]:offset[s + 1]
+    price          int64    (L,)       ticks, best first
+    lots           int64    (L,)       of each level
+    highest        int64    (B,)       ticks
+    value_per_lot  float64  (B,)       settle quanta of a lot at a price of one tick, at least
     """
     if offset[0] != 0 or offset[offset.size - 1] != price.size:
-        return 0, 0, LEVEL_OFFSET
+        return LevelError(side=0, level=0, rule=LEVEL_OFFSET)
     for side in range(offset.size - 1):
         if offset[side] > offset[side + 1] or offset[side + 1] > price.size:
-            return side, 0, LEVEL_OFFSET
+            return LevelError(side=side, level=0, rule=LEVEL_OFFSET)
     for side in range(offset.size - 1):
-        deepest, total = 0.0, 0.0
+        deepest, total_lots = 0.0, 0.0
         for level in range(offset[side], offset[side + 1]):
             if price[level] < 1:
-                return side, level, LEVEL_LOW
+                return LevelError(side=side, level=level, rule=LEVEL_LOW)
             if price[level] > highest[side // 2]:
-                return side, level, LEVEL_HIGH
+                return LevelError(side=side, level=level, rule=LEVEL_HIGH)
             if not 1 <= lots[level] < 2**53:
-                return side, level, LEVEL_LOTS
+                return LevelError(side=side, level=level, rule=LEVEL_LOTS)
             if level > offset[side]:
-                gets_worse = price[level] < price[level - 1] if side % 2 == 0 else price[level] > price[level - 1]
-                if not gets_worse:
-                    return side, level, LEVEL_ORDER
-            deepest, total = max(deepest, float(price[level])), total + lots[level]
-            if total * deepest * worth[side // 2] >= 2.0**61:
-                return side, level, LEVEL_WORTH
-    return 0, 0, LEVEL_FINE
+                is_worse = price[level] < price[level - 1] if side % 2 == 0 else price[level] > price[level - 1]
+                if not is_worse:
+                    return LevelError(side=side, level=level, rule=LEVEL_ORDER)
+            deepest, total_lots = max(deepest, float(price[level])), total_lots + lots[level]
+            if total_lots * deepest * value_per_lot[side // 2] >= 2.0**61:
+                return LevelError(side=side, level=level, rule=LEVEL_VALUE)
+    return LevelError(side=0, level=0, rule=LEVEL_VALID)
 
 
 @kernel
@@ -266,13 +275,13 @@ def first_above(price, highest):
 
 
 @kernel
-def gross_worth(mark, lots, asset, quanta):
-    """Worth of all positions and balances together, all taken positive; what has no price counts for nothing.
+def gross_value(mark, lots, asset, quanta):
+    """Value of all positions and balances, all taken positive; those without a price are left out.
 
     mark    float64  (M,)  NaN: none
-    lots    float64  (M,)  lots, times what one is worth at a mark of 1
+    lots    float64  (M,)  lots, times the value of one at a mark of 1
     asset   float64  (K,)  NaN: none
-    quanta  float64  (K,)  quanta, times what one is worth at a price of 1
+    quanta  float64  (K,)  quanta, times the value of one at a price of 1
     """
     total = 0.0
     for m in range(mark.size):
@@ -286,7 +295,7 @@ def gross_worth(mark, lots, asset, quanta):
 
 @kernel
 def add_premiums(mark, index, premium_sum, premium_count):
-    """Take the premiums of mark over index into their sums.
+    """Add the premiums of mark over index to their sums.
 
     mark           float64  (M,)  NaN: none
     index          float64  (M,)  NaN: none

@@ -11,9 +11,9 @@ def divide_half_even(numerator, denominator):
     denominator  int64  ()  0 < denominator < 2**62
     """
     quotient = numerator // denominator
-    rest = numerator - quotient * denominator
-    other = denominator - rest
-    if rest > other or (rest == other and quotient % 2 != 0):
+    remainder = numerator - quotient * denominator
+    complement = denominator - remainder
+    if remainder > complement or (remainder == complement and quotient % 2 != 0):
         quotient += 1
     return quotient
 
@@ -28,19 +28,19 @@ def multiply_divmod(value, part, whole):
     """
     if part == 0 or value <= (1 << 62) // part:
         return value * part // whole, value * part % whole
-    # The whole quotients cannot overflow (part < 2 whole); the remainders are multiplied bit by bit.
+    # The quotient cannot overflow (part < 2 whole); the remainder is multiplied bit by bit.
     quotient = value // whole * part
-    remainder = value % whole
-    high, rest = 0, 0
+    value_remainder = value % whole
+    high, remainder = 0, 0
     for bit in range(62, -1, -1):
-        high, rest = 2 * high, 2 * rest
-        if rest >= whole:
-            high, rest = high + 1, rest - whole
+        high, remainder = 2 * high, 2 * remainder
+        if remainder >= whole:
+            high, remainder = high + 1, remainder - whole
         if (part >> bit) & 1:
-            rest += remainder
-            if rest >= whole:
-                high, rest = high + 1, rest - whole
-    return quotient + high, rest
+            remainder += value_remainder
+            if remainder >= whole:
+                high, remainder = high + 1, remainder - whole
+    return quotient + high, remainder
 
 
 @kernel
@@ -51,9 +51,9 @@ def multiply_divide(value, part, whole):
     part   int64  ()  0 <= part < 2 * whole
     whole  int64  ()  0 < whole < 2**62
     """
-    quotient, rest = multiply_divmod(abs(value), part, whole)
-    other = whole - rest
-    if rest > other or (rest == other and quotient % 2 != 0):
+    quotient, remainder = multiply_divmod(abs(value), part, whole)
+    complement = whole - remainder
+    if remainder > complement or (remainder == complement and quotient % 2 != 0):
         quotient += 1
     return quotient if value > 0 else -quotient
 
@@ -69,7 +69,7 @@ def scale(value, numerator, denominator):
     if abs(value) <= (1 << 62) // numerator:
         return divide_half_even(value * numerator, denominator)
     high = numerator // (2 * denominator) * 2
-    # an even whole part leaves the half-even choice to the rest
+    # an even whole part leaves the half-even choice to the remainder
     return value * high + multiply_divide(value, numerator - high * denominator, denominator)
 
 
@@ -91,10 +91,10 @@ def scale_rows(amount, item, high, low, whole, scaled):
 
 @kernel
 def cost_change(lots, cost, change, flow):
-    """Change of a position's cost when its lots change; what is not cost is cash: ``flow + cost_change``.
+    """Change of a position's cost when its lots change; the cash that moves is ``flow + cost_change``.
 
-    Adding to a position adds what was paid; reducing releases cost in proportion; flipping releases it all
-    and opens the rest at its share of the flow.
+    Adding to a position adds the amount paid; reducing it releases cost in proportion; reversing it releases all cost
+    and opens the remaining lots at their share of the flow.
 
     lots    int64  ()  signed position before, |lots| < 2**62
     cost    int64  ()  settle quanta, its cost before
@@ -110,7 +110,7 @@ def cost_change(lots, cost, change, flow):
 
 @kernel
 def apply_fills(row, change, flow, lots, cost, entry, cash):
-    """Fills one after another, each on a position row.
+    """Apply fills one after another, each to a position row.
 
     row     int64  (N,)  0 <= row < P
     change  int64  (N,)  signed change of lots, not 0
@@ -122,8 +122,8 @@ def apply_fills(row, change, flow, lots, cost, entry, cash):
     """
     for n in range(row.size):
         p = row[n]
-        paid = cost_change(lots[p], cost[p], change[n], flow[n])
+        cost_delta = cost_change(lots[p], cost[p], change[n], flow[n])
         entry[p] += cost_change(lots[p], entry[p], change[n], flow[n])
-        cost[p] += paid
+        cost[p] += cost_delta
         lots[p] += change[n]
-        cash[n] = flow[n] + paid
+        cash[n] = flow[n] + cost_delta

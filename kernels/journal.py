@@ -1,4 +1,4 @@
-"""Rows of the journal and the accounts that they change: nothing is lost, and nothing has wrapped."""
+"""Checks of journal rows and of the accounts that they change: money is conserved, and no amount is near 64 bits."""
 
 import numpy as np
 
@@ -18,11 +18,11 @@ USES_PRICE, USES_RATIOS = 1, 2
 
 
 @kernel
-def weigh_rows(
+def sum_rows(
     asset, cash, cost, counter_cash, counter_cost, entry, counter_entry, fee, fund, unsettled, quanta, lent, settle,
-    most, moved, paid, bad,
+    limit, balance_moved, cost_moved, first_bad,
 ):  # fmt: skip
-    """Add up what rows move, all amounts taken positive, and find the first row with amounts past a limit.
+    """Add up the absolute amounts of rows, and find the first row that is over a limit.
 
     asset          int64    (N,)  row, -1: none
     cash           int64    (N,)  settle quanta
@@ -37,43 +37,43 @@ def weigh_rows(
     quanta         int64    (N,)  of the asset
     lent           int64    (N,)  of the asset
     settle         int64    ()    row of the settle asset
-    most           int64    ()    every amount is less than that
-    moved          float64  (K,)  in/out, quanta of balances
-    paid           float64  (1,)  in/out, settle quanta of costs, entries and what is unsettled
-    bad            int64    (1,)  out, row, -1: there is none
+    limit          int64    ()    every amount is below it
+    balance_moved  float64  (K,)  in/out, quanta of balances
+    cost_moved     float64  (1,)  in/out, settle quanta of costs, entries and unsettled amounts
+    first_bad      int64    (1,)  out, row, -1: none
     """
-    bad[0] = -1
+    first_bad[0] = -1
     for n in range(asset.size):
-        money = abs(float(cash[n])) + abs(float(counter_cash[n])) + abs(float(fee[n])) + abs(float(fund[n]))
-        booked = abs(float(cost[n])) + abs(float(counter_cost[n])) + abs(float(unsettled[n]))
-        booked += abs(float(entry[n])) + abs(float(counter_entry[n]))
-        held = abs(float(quanta[n])) + abs(float(lent[n]))
-        moved[settle] += money
-        paid[0] += booked
+        cash_amount = abs(float(cash[n])) + abs(float(counter_cash[n])) + abs(float(fee[n])) + abs(float(fund[n]))
+        cost_amount = abs(float(cost[n])) + abs(float(counter_cost[n])) + abs(float(unsettled[n]))
+        cost_amount += abs(float(entry[n])) + abs(float(counter_entry[n]))
+        quanta_moved = abs(float(quanta[n])) + abs(float(lent[n]))
+        balance_moved[settle] += cash_amount
+        cost_moved[0] += cost_amount
         if asset[n] >= 0:
-            moved[asset[n]] += 2.0 * held
-        if bad[0] < 0 and max(money, booked, held) >= 2.0 * most:
-            bad[0] = n
+            balance_moved[asset[n]] += 2.0 * quanta_moved
+        if first_bad[0] < 0 and max(cash_amount, cost_amount, quanta_moved) >= 2.0 * limit:
+            first_bad[0] = n
 
 
 @kernel
-def first_past(accounts, state, most):
-    """Place of the first account with an amount past a limit, or a sum of costs that is not theirs; -1: there is none.
+def first_over_limit(accounts, state, limit):
+    """Index of the first account with an amount over a limit, or whose costs do not add up to its total; -1: none.
 
     accounts  int64           (N,)  rows
     state     AccountColumns  ()    see layouts.py
-    most      int64           ()    every amount is less than that
+    limit     int64           ()    every amount is below it
     """
     for n in range(accounts.size):
         a = accounts[n]
-        total, gross, highest = 0, 0.0, abs(float(state.unsettled[a]))
+        total, gross, largest = 0, 0.0, abs(float(state.unsettled[a]))
         for i in range(state.position_offset[a], state.position_offset[a + 1]):
             total += state.cost[i]
             gross += abs(float(state.cost[i]))
-            highest = max(highest, abs(float(state.entry[i])))
+            largest = max(largest, abs(float(state.entry[i])))
         for j in range(state.balance_offset[a], state.balance_offset[a + 1]):
-            highest = max(highest, abs(float(state.free[j])), float(state.lent[j]))
-        if not max(gross, highest) < most or total != state.account_cost[a]:
+            largest = max(largest, abs(float(state.free[j])), float(state.lent[j]))
+        if not max(gross, largest) < limit or total != state.account_cost[a]:
             return n
     return -1
 

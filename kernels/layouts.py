@@ -1,4 +1,4 @@
-"""The columns that travel into kernels together."""
+"""Columns that kernels take together, as named tuples of arrays."""
 
 from typing import NamedTuple
 
@@ -8,16 +8,19 @@ import numpy.typing as npt
 Float = npt.NDArray[np.float64]
 Int = npt.NDArray[np.int64]
 
+LANES = 8
+"""Accounts in a group of `SweepColumns`."""
+
 
 class AccountColumns(NamedTuple):
     """State of all accounts, grouped by account; A accounts, P position rows, B balance rows.
 
-    ==================  =======  ======  ==============================================================
+    ==================  =======  ======  ==================================================================
     position_offset     uint32   (A+1,)  account a owns position rows position_offset[a]:[a+1]
     market              uint16   (P,)    market row, ascending within an account
     lots                int64    (P,)    signed, in/out
-    open_bid, open_ask  int64    (P,)    lots of has_orders orders that are not reduce-only, in/out
-    cost                int64    (P,)    signed settle quanta paid, or worth when last realised, in/out
+    open_bid, open_ask  int64    (P,)    lots of open orders that are not reduce-only, in/out
+    cost                int64    (P,)    signed settle quanta paid, or the value when last realised, in/out
     entry               int64    (P,)    signed settle quanta paid, in/out
     balance_offset      uint32   (A+1,)  account a owns balance rows balance_offset[a]:[a+1]
     asset               uint16   (B,)    asset row, ascending within an account
@@ -28,7 +31,7 @@ class AccountColumns(NamedTuple):
     open_orders         uint32   (A,)    number of open orders, in/out
     unsettled           int64    (A,)    settle quanta, signed
     leverage_fraction   float64  (A,)    1 / leverage limit, 0 without one
-    ==================  =======  ======  ==============================================================
+    ==================  =======  ======  ==================================================================
     """
 
     position_offset: npt.NDArray[np.uint32]
@@ -49,41 +52,52 @@ class AccountColumns(NamedTuple):
     leverage_fraction: Float
 
 
+class MarginFunctionArrays(NamedTuple):
+    """Margin functions folded with a tick's prices: N functions of T segments, all amounts in settle quanta.
+
+    Up to ``flat_notional`` a function requires ``notional * flat_rate``. Above, the last segment that starts below the
+    notional requires ``notional * max(rate + slope * notional, root * sqrt(notional)) - deduction``, and the function
+    its minimum at least.
+
+    =============  =======  ======  =========================================================================
+    flat_notional  float64  (N,)    notional up to which the flat rate is the whole rule, +inf: always
+    flat_rate      float64  (N,)    fraction
+    minimum        float64  (N,)    least requirement of a notional above the flat one
+    offset         int64    (N+1,)  function f owns segments offset[f]:offset[f+1], one at least
+    segments       float64  (T, 5)  columns FROM, RATE, SLOPE, ROOT and DEDUCTION; FROM ascends in a function
+    =============  =======  ======  =========================================================================
+    """
+
+    flat_notional: Float
+    flat_rate: Float
+    minimum: Float
+    offset: Int
+    segments: Float
+
+
 class PriceArrays(NamedTuple):
-    """Prices of a tick folded with lot, quantum and the margin functions; M markets, K assets, T brackets.
+    """Prices of a tick folded with lot, quantum and the margin functions; M markets, K assets.
 
     Amounts are in settle quanta, so that sums of whole numbers stay whole: no cancellation at equity zero. Market m has
-    the margin functions 2m (initial) and 2m+1 (maintenance), asset k those at 2(M+k) and 2(M+k)+1; N = 2(M+K).
+    the margin functions 2m (initial) and 2m+1 (maintenance), asset k those at 2(M+k) and 2(M+k)+1.
 
-    =====================  =======  ======  =========================================================
-    price_per_lot          float64  (M,)    settle quanta per lot at the mark, > 0 (0: not held, no mark)
-    price_per_quantum      float64  (K,)    settle quanta per quantum of the asset
-    function_base             float64  (N,)    fraction of a notional up to the limit
-    kink_notional            float64  (N,)    notional up to which the base is the whole rule, +inf: always
-    function_factor           float64  (N,)    sqrt: fraction per square root of a quantum of notional
-    bracket_offset         int64    (N+1,)  function c owns brackets bracket_offset[c]:[c+1], none: sqrt
-    bracket_from           float64  (T,)    notional from which a bracket counts
-    bracket_rate           float64  (T,)    its fraction
-    bracket_deduction      float64  (T,)    what makes the requirement continuous
-    weight                 float64  (K,)    collateral weight, 0..1
-    haircut_base           float64  (K,)    inverseSqrt base, +inf for the identity haircut
-    haircut_penalty        float64  (K,)    inverseSqrt positiveCurvePenalty, 0 for the identity haircut
-    haircut_size           float64  (K,)    size per quantum: settle units of notional, or the quantum itself
-    settle_quantum         float64  ()      settle units per settle quantum
-    acmf_divisor           float64  ()      auto-close fraction: max(mmf / divisor, mmf - offset)
-    acmf_offset            float64  ()
-    =====================  =======  ======  =========================================================
+    =================  ====================  ====  =========================================================
+    price_per_lot      float64               (M,)  settle quanta per lot at the mark, > 0 (0: no position, no mark)
+    price_per_quantum  float64               (K,)  settle quanta per quantum of the asset
+    functions          MarginFunctionArrays  ()    see MarginFunctionArrays
+    weight             float64               (K,)  collateral weight, 0..1
+    haircut_base       float64               (K,)  inverseSqrt base, +inf for the identity haircut
+    haircut_penalty    float64               (K,)  inverseSqrt positiveCurvePenalty, 0 for the identity haircut
+    haircut_size       float64               (K,)  size per quantum: settle units of notional, or the quantum itself
+    settle_quantum     float64               ()    settle units per settle quantum
+    acmf_divisor       float64               ()    auto-close fraction: max(mmf / divisor, mmf - offset)
+    acmf_offset        float64               ()
+    =================  ====================  ====  =========================================================
     """
 
     price_per_lot: Float
     price_per_quantum: Float
-    function_base: Float
-    kink_notional: Float
-    function_factor: Float
-    bracket_offset: Int
-    bracket_from: Float
-    bracket_rate: Float
-    bracket_deduction: Float
+    functions: MarginFunctionArrays
     weight: Float
     haircut_base: Float
     haircut_penalty: Float
@@ -94,24 +108,24 @@ class PriceArrays(NamedTuple):
 
 
 class SweepColumns(NamedTuple):
-    """What a sweep reads of all accounts, in G groups of eight with R rows of positions and S of balances.
+    """Columns of all accounts for a sweep, in G groups of eight with R rows of positions and S rows of balances.
 
-    Slot ``8 g + n`` is lane n of group g: one account, whose rows are lane n of the group's rows. Rows that fill a
-    group up, and slots of no account, hold nothing: market row M, asset row K, amount 0.
+    Slot ``8 g + n`` is lane n of group g: one account, whose rows are lane n of the group's rows. Filling rows of a
+    group, and slots without an account, have market row M, asset row K and amount 0.
 
-    ================  ============  ======  =======================================================================
-    account           uint32        (8G,)   account row of a slot, A if none
-    position_group    uint32        (G+1,)  group g owns rows position_group[g]:[g+1]
-    market            uint16        (8R,)   market row, ascending within an account; M: none
-    lots              int32         (8R,)   signed
-    balance_group     uint32        (G+1,)  group g owns rows balance_group[g]:[g+1]
-    asset             uint8|uint16  (8S,)   asset row, ascending within an account; K: none
-    held              float64       (8S,)   quanta, lent ones with the free; negative: borrowed
-    cash_minus_cost            float64       (8G,)   settle quanta: unsettled less the sum of the costs
-    has_orders           uint8         (G,)    bit n: the account has open orders
-    has_leverage_limit         uint8         (G,)    bit n: it has a leverage limit
-    overflow          uint8         (G,)    bit n: it does not fit these columns, its rows hold nothing
-    ================  ============  ======  =======================================================================
+    ==================  ============  ======  =============================================================
+    account             uint32        (8G,)   account row of a slot, A if none
+    position_group      uint32        (G+1,)  group g owns rows position_group[g]:[g+1]
+    market              uint16        (8R,)   market row, ascending within an account; M: none
+    lots                int32         (8R,)   signed
+    balance_group       uint32        (G+1,)  group g owns rows balance_group[g]:[g+1]
+    asset               uint8|uint16  (8S,)   asset row, ascending within an account; K: none
+    balance             float64       (8S,)   quanta, free and lent; negative: borrowed
+    cash_minus_cost     float64       (8G,)   settle quanta: unsettled less the sum of the costs
+    has_orders          uint8         (G,)    bit n: the account has open orders
+    has_leverage_limit  uint8         (G,)    bit n: the account has a leverage limit
+    overflow            uint8         (G,)    bit n: the account does not fit these columns, its rows are 0
+    ==================  ============  ======  =============================================================
     """
 
     account: npt.NDArray[np.uint32]
@@ -127,66 +141,77 @@ class SweepColumns(NamedTuple):
     overflow: npt.NDArray[np.uint8]
 
 
+class RequirementLookup(NamedTuple):
+    """Margin functions as eight accounts look them up where a notional is above a flat one; row R is of nothing, all 0.
+
+    The initial function comes before the maintenance function. Only a first segment has a slope or a root.
+
+    ==========  =======  ===========  ========================================================================
+    roots       float64  (R+1, 4)     both roots, and both notionals up to which the flat rate is the whole rule
+    growth      float64  (R+1, 4)     both slopes, both minimums
+    grows       int64    ()           1: a slope or a minimum is not 0
+    tiers       float64  (T, R+1, 4)  both FROM and both RATE of each later segment; from +inf: none
+    deductions  float64  (T, R+1, 4)  both deductions, 0, 0
+    ==========  =======  ===========  ========================================================================
+    """
+
+    roots: Float
+    growth: Float
+    grows: int
+    tiers: Float
+    deductions: Float
+
+
 class SweepLookup(NamedTuple):
     """Figures of `PriceArrays` that a sweep looks up together, row by row; the last row is of nothing, all 0.
 
-    Up to the limit of a market, or of a borrow, the fraction is the whole of both margin functions.
+    Up to the limit of a market, or of a borrow, a flat rate is the whole of both margin functions.
 
-    ====================  =======  ===========  ======================================================================
-    market                float64  (M+1, 4)     price per lot, limit, initial fraction, maintenance fraction
-    above_kink                  float64  (M+1, 4)     initial and maintenance factor, initial and maintenance limit
-    initial_tiers         float64  (T, M+1, 4)  from, rate, deduction, 0 of brackets after the first; from +inf: none
-    tiers                 float64  (T, M+1, 4)  the same of the maintenance margin
-    asset                 float64  (K+1, 4)     price per quantum, weight, quanta up to which it is whole, limit
-    weight                float64  (K+1, 4)     haircut base, haircut penalty, size per quantum, 0
-    borrow                float64  (K+1, 4)     initial fraction, maintenance fraction, 0, 0
-    borrow_above_kink           float64  (K+1, 4)     as ``above_kink``, of borrows
-    borrow_initial_tiers  float64  (U, K+1, 4)  as ``initial_tiers``
-    borrow_tiers          float64  (U, K+1, 4)  as ``tiers``
-    settle_quantum        float64  ()           settle units per settle quantum
-    acmf_divisor          float64  ()           auto-close fraction: max(mmf / divisor, mmf - offset)
-    acmf_offset           float64  ()
-    ====================  =======  ===========  ======================================================================
+    ==============  =================  ========  ================================================================
+    market          float64            (M+1, 4)  price per lot, limit, initial rate, maintenance rate
+    market_above    RequirementLookup  ()        of markets, above the limit
+    asset           float64            (K+1, 4)  price per quantum, weight, quanta up to which it is whole, limit
+    weight          float64            (K+1, 4)  haircut base, haircut penalty, size per quantum, 0
+    borrow          float64            (K+1, 4)  initial rate, maintenance rate, 0, 0
+    borrow_above    RequirementLookup  ()        of borrows, above the limit
+    settle_quantum  float64            ()        settle units per settle quantum
+    acmf_divisor    float64            ()        auto-close fraction: max(mmf / divisor, mmf - offset)
+    acmf_offset     float64            ()
+    ==============  =================  ========  ================================================================
     """
 
     market: Float
-    above_kink: Float
-    initial_tiers: Float
-    tiers: Float
+    market_above: RequirementLookup
     asset: Float
     weight: Float
     borrow: Float
-    borrow_above_kink: Float
-    borrow_initial_tiers: Float
-    borrow_tiers: Float
+    borrow_above: RequirementLookup
     settle_quantum: float
     acmf_divisor: float
     acmf_offset: float
 
 
 class BoundLookup(NamedTuple):
-    """Worst figures of a box of prices, laid out as `SweepLookup`.
+    """Worst figures of intervals of prices, laid out as `SweepLookup`.
 
-    ============  =======  ===========  ==============================================================================
-    market        float64  (M+1, 4)     lowest, highest price per lot; limit and maintenance fraction at the highest
-    above_kink          float64  (M+1, 4)     maintenance factor and limit at the highest, 0, 0
-    tiers         float64  (T, M+1, 4)  as of `SweepLookup`
-    asset         float64  (K+1, 4)     lowest, highest price per quantum; weight, quanta up to which it is whole
-    weight        float64  (K+1, 4)     haircut base, haircut penalty, size per quantum at the lowest, 0
-    borrow        float64  (K+1, 4)     limit, maintenance fraction and factor at the highest, 0
-    borrow_tiers  float64  (U, K+1, 4)  as of `SweepLookup`
-    acmf_divisor  float64  ()           as of `SweepLookup`
-    acmf_offset   float64  ()
-    ============  =======  ===========  ==============================================================================
+    ============  =================  ========  ======================================================================
+    market        float64            (M+1, 4)  lowest, highest price per lot; limit and maintenance rate at the highest
+    market_above  RequirementLookup  ()        of markets, above the limit, at the highest
+    asset         float64            (K+1, 4)  lowest, highest price per quantum; weight, quanta with the whole weight
+    weight        float64            (K+1, 4)  haircut base, haircut penalty, size per quantum at the lowest, 0
+    borrow        float64            (K+1, 4)  limit and maintenance rate at the highest, 0, 0
+    borrow_above  RequirementLookup  ()        of borrows, above the limit, at the highest
+    acmf_divisor  float64            ()        as of `SweepLookup`
+    acmf_offset   float64            ()
+    ============  =================  ========  ======================================================================
     """
 
     market: Float
-    above_kink: Float
-    tiers: Float
+    market_above: RequirementLookup
     asset: Float
     weight: Float
     borrow: Float
-    borrow_tiers: Float
+    borrow_above: RequirementLookup
     acmf_divisor: float
     acmf_offset: float
 
@@ -194,17 +219,17 @@ class BoundLookup(NamedTuple):
 class BookColumns(NamedTuple):
     """The order books of a tick in whole lots and ticks; side 2b is the bids of book b, 2b+1 its asks; S = 2B sides.
 
-    =============  =====  ======  ==================================================================
+    =============  =====  ======  =============================================================
     offset         int64  (S+1,)  side s owns levels offset[s]:offset[s+1], best first
     price          int64  (L,)    ticks
-    lots           int64  (L,)    > 0; all of a side at its worst price are worth less than 2**62
-    band           int64  (S,)    worst price that a taker may pay or get, inclusive, ticks
-    band_reason    int64  (S,)    which band that is
+    lots           int64  (L,)    > 0; the value of a side at its worst price is below 2**62
+    band           int64  (S,)    worst price that a taker may pay or receive, inclusive, ticks
+    band_reason    int64  (S,)    reason of that band
     worst_average  int64  (S,)    worst average price of a slice, ticks
-    inside         int64  (S,)    lots inside the band that are left, in/out
-    cursor         int64  (S,)    first level with anything left, in/out
-    taken          int64  (S,)    lots already taken from that level, in/out
-    =============  =====  ======  ==================================================================
+    inside         int64  (S,)    lots that remain inside the band, in/out
+    cursor         int64  (S,)    first level with lots that remain, in/out
+    taken          int64  (S,)    lots already filled of that level, in/out
+    =============  =====  ======  =============================================================
     """
 
     offset: Int
@@ -219,25 +244,25 @@ class BookColumns(NamedTuple):
 
 
 class SliceRules(NamedTuple):
-    """What sizes and settles a slice; M markets.
+    """Rules by which a slice is sized and settled; M markets.
 
-    ====================  =======  ====  ===============================================================
-    fraction_num, _den    int64    ()    part of the position in one slice
-    fee_num, _den         int64    ()    liquidation fee, part of the value filled
-    share_num, _den       int64    ()    part of the lots inside the band that one slice may take
-    target                float64  ()    MMR that a slice restores, and no more
-    on_harm               int64    ()    WAIVE | SEND | BACKSTOP: what becomes of a slice that does not help
-    waived_share          float64  ()    part of what a slice may cost without harm that its waived fee takes
-    position_order        int64    ()    RELIEF | LARGEST | PRO_RATA
-    settle                int64    ()    row of the settle asset
-    settle_plain          bool     ()    a settle balance counts quantum for quantum as long as it is no borrow
-    floor_lots            int64    (M,)  lots of the minimum notional of a slice
-    min_lots              int64    (M,)  a position may not be left smaller than this
-    value_num, _den       int64    (M,)  settle quanta per lot and tick
-    value_unit            float64  (M,)  the same
-    lot_quanta            int64    (M,)  settle quanta of a lot at the mark, rounded up: what caps count
-    market_room           int64    (M,)  lots that slices may still take in the tick, in/out
-    ====================  =======  ====  ===============================================================
+    ==================  =======  ====  ===================================================================
+    fraction_num, _den  int64    ()    part of the position in one slice
+    fee_num, _den       int64    ()    liquidation fee, part of the value filled
+    share_num, _den     int64    ()    part of the lots inside the band that one slice may take
+    target              float64  ()    MMR that a slice restores
+    on_harm             int64    ()    WAIVE | SEND | BACKSTOP: treatment of a slice that does not help
+    waived_share        float64  ()    fee of a waived slice, part of the cost up to which it does no harm
+    position_order      int64    ()    RELIEF | LARGEST | PRO_RATA
+    settle              int64    ()    row of the settle asset
+    settle_plain        bool     ()    a settle balance counts in full unless it is a borrow
+    floor_lots          int64    (M,)  lots of the minimum notional of a slice
+    min_lots            int64    (M,)  a position may not be left smaller than this
+    value_num, _den     int64    (M,)  settle quanta per lot and tick
+    value_unit          float64  (M,)  the same
+    lot_quanta          int64    (M,)  settle quanta of a lot at the mark, rounded up, for the caps
+    market_room         int64    (M,)  lots that slices may still fill in the tick, in/out
+    ==================  =======  ====  ===================================================================
     """
 
     fraction_num: int
@@ -262,21 +287,21 @@ class SliceRules(NamedTuple):
 
 
 class SliceQueue(NamedTuple):
-    """Accounts whose queue it is in a round, in the order of treatment; N accounts, H position rows of theirs.
+    """Accounts that act in a round, in the order of treatment; N accounts with H position rows.
 
-    ===========  =======  ======  =========================================================================
+    ===========  =======  ======  ===============================================================================
     account      int64    (N,)    rows of the accounts
     start        int64    (N+1,)  account n owns start[n]:start[n+1] of the columns of size H
-    status       uint8    (N,)    where each stands, or ESCALATED, in/out
+    status       uint8    (N,)    status of the account, or ESCALATED, in/out
     room         int64    (N,)    settle quanta that its cap leaves, in/out
     equity       float64  (N,)    its net equity, settle quanta, out
     maintenance  float64  (N,)    its maintenance margin, settle quanta, out
     ratio        float64  (N,)    its MMR, out
-    rests        uint8    (H,)    0, THROTTLE or COOLDOWN, by market
+    throttled    uint8    (H,)    reason by market: THROTTLE, COOLDOWN, 0: none
     order        int64    (H,)    position rows in the order of treatment, out
-    surplus          float64  (H,)    settle quanta that each of them closes with PRO_RATA, out
-    score        float32  (H,)    what they are ordered by; 24 bits: equal on paper is equal here, out
-    ===========  =======  ======  =========================================================================
+    surplus      float64  (H,)    settle quanta that a slice of each restores with PRO_RATA, out
+    score        float32  (H,)    sort key of the order, descending; float32 so that equal scores stay equal, out
+    ===========  =======  ======  ===============================================================================
     """
 
     account: Int
@@ -286,30 +311,30 @@ class SliceQueue(NamedTuple):
     equity: Float
     maintenance: Float
     ratio: Float
-    rests: npt.NDArray[np.uint8]
+    throttled: npt.NDArray[np.uint8]
     order: Int
     surplus: Float
     score: npt.NDArray[np.float32]
 
 
 class SliceRows(NamedTuple):
-    """What a round did, row by row; R is at least twice the positions.
+    """Rows that a round writes; R is at least twice the positions.
 
-    =========  =======  ======  ===========================================================================
-    written    int64    (1,)    rows so far, in/out
-    account    int64    (R,)    out
-    market     int64    (R,)    out
-    event      int64    (R,)    SKIP | EXPIRE | HARM | BOOK, out
-    reason     int64    (R,)    index of ROW_REASONS, out
-    requested  int64    (R,)    lots, out
-    lots       int64    (R,)    signed change of the position, out
-    flow       int64    (R,)    settle quanta to the account; of HARM those that its quote would bring, out
-    cost       int64    (R,)    change of cost, settle quanta, out
-    entry      int64    (R,)    change of entry, settle quanta, out
-    fee        int64    (R,)    settle quanta, out
-    before     float64  (R,)    MMR before, out
-    after      float64  (R,)    MMR after, out
-    =========  =======  ======  ===========================================================================
+    =========  =======  ====  =============================================================
+    written    int64    (1,)  rows so far, in/out
+    account    int64    (R,)  out
+    market     int64    (R,)  out
+    event      int64    (R,)  SKIP | EXPIRE | HARM | BOOK, out
+    reason     int64    (R,)  index of ROW_REASONS, out
+    requested  int64    (R,)  lots, out
+    lots       int64    (R,)  signed change of the position, out
+    flow       int64    (R,)  settle quanta to the account; of HARM those of its quote, out
+    cost       int64    (R,)  change of cost, settle quanta, out
+    entry      int64    (R,)  change of entry, settle quanta, out
+    fee        int64    (R,)  settle quanta, out
+    before     float64  (R,)  MMR before, out
+    after      float64  (R,)  MMR after, out
+    =========  =======  ====  =============================================================
     """
 
     written: Int

@@ -1,120 +1,105 @@
 """Marks at which an account would be liquidated, and the largest orders that its margin allows."""
 
-from math import nan, sqrt
+from math import nan
 
 import numpy as np
 
 from ._jit import inner_kernel, kernel
-from .margin import account_margin, bracket_of, margin_requirement, worst_case_lots
+from .margin import account_margin, worst_case_lots
+from .margin_function import margin_requirement, marginal_requirement, outgrowing_notional, unbounded_requirement
 
-_STEPS = 100  # of Newton's method; seven are common, more near a double root
-_MOST_LOTS = 1 << 53
-
-
-@inner_kernel
-def marginal_requirement(notional, margin_function, prices):
-    """What a margin function requires of one more quantum of notional.
-
-    notional  float64       ()  settle quanta, >= 0
-    margin_function     int64         ()  0 <= margin function < N
-    prices    PriceArrays  ()  see layouts.py
-    """
-    if notional <= prices.kink_notional[margin_function]:
-        return prices.function_base[margin_function]
-    bracket = bracket_of(notional, margin_function, prices)
-    if bracket < 0:
-        return max(
-            prices.function_base[margin_function], 1.5 * prices.function_factor[margin_function] * sqrt(notional)
-        )
-    return prices.bracket_rate[bracket]
+_MAX_STEPS = 100  # of Newton's method; seven are common, more near a double root
+_MAX_LOTS = 1 << 53
 
 
 @inner_kernel
-def surplus_root(side, rest, start, margin_function, prices):
-    """Notional at which ``rest + side * notional`` equals the requirement, by Newton's method; NaN if it has none.
+def surplus_root(side, other, start, function, functions):
+    """Notional at which ``other + side * notional`` equals the requirement, by Newton's method; NaN if it has none.
 
-    The surplus between the two is concave, so from a start where it is not positive no step goes past the root, and on
+    The surplus, their difference, is concave: from a start where it is not positive no step passes the root, and on
     brackets the last step ends on it.
 
-    side    float64       ()  +1 long, -1 short
-    rest    float64       ()  settle quanta
-    start   float64       ()  settle quanta, > 0, where the surplus is not positive, on the root's far side
-    margin_function   int64         ()  of the maintenance margin, 0 <= margin function < N
-    prices  PriceArrays  ()  see layouts.py
+    side       float64               ()  +1 long, -1 short
+    other      float64               ()  settle quanta
+    start      float64               ()  settle quanta, > 0, where the surplus is not positive, on the root's far side
+    function   int64                 ()  of the maintenance margin, 0 <= function < N
+    functions  MarginFunctionArrays  ()  see layouts.py
     """
     notional = start
     direction = 0.0
-    for _ in range(_STEPS):
-        surplus = rest + side * notional - margin_requirement(notional, margin_function, prices)
-        slope = side - marginal_requirement(notional, margin_function, prices)
+    for _ in range(_MAX_STEPS):
+        surplus = other + side * notional - margin_requirement(notional, function, functions)
+        slope = side - marginal_requirement(notional, function, functions)
         if slope == 0.0 or (direction != 0.0 and slope * direction < 0.0):
-            # past the top of the surplus, which stays under zero
+            # past the maximum of the surplus, which is negative
             return nan if surplus < 0.0 else notional
-        following = notional - surplus / slope
+        next_notional = notional - surplus / slope
         if direction == 0.0:
             direction = 1.0 if slope > 0.0 else -1.0
-        if direction * (following - notional) <= 0.0:
+        if direction * (next_notional - notional) <= 0.0:
             break
-        notional = following
+        notional = next_notional
     return notional
 
 
 @inner_kernel
-def liquidation_notional(side, rest, held, most, margin_function, fraction, prices):
+def liquidation_notional(side, other, present, highest, function, fraction, functions):
     """Notional of a position at which the account's net equity equals its maintenance margin, NaN if there is none.
 
-    A short position has at most one, above which it is liquidated. A long one has up to two, below and above which it
-    is: the lower, or the upper where there is no lower or the position is beyond the upper now.
+    A short position has at most one, and is liquidated above it. A long position has up to two, and is liquidated below
+    the lower and above the upper: the lower is returned, or the upper where there is no lower or where the present
+    notional is above the upper.
 
-    side      float64       ()  +1 long, -1 short
-    rest      float64       ()  settle quanta, equity less the position's worth and less the other maintenance margin
-    held      float64       ()  settle quanta, the present notional
-    most      float64       ()  settle quanta, the notional at the highest mark: an upper price may not be past it
-    margin_function     int64         ()  of the maintenance margin, 0 <= margin function < N
-    fraction  float64       ()  maintenance margin fraction whatever the price, NaN: the margin function's
-    prices    PriceArrays  ()  see layouts.py
+    side       float64               ()  +1 long, -1 short
+    other      float64               ()  settle quanta, equity less the position's value less other maintenance margin
+    present    float64               ()  settle quanta, the present notional
+    highest    float64               ()  settle quanta, the notional at the highest mark, for an upper price
+    function   int64                 ()  of the maintenance margin, 0 <= function < N
+    fraction   float64               ()  maintenance margin fraction at every price, NaN: by the function
+    functions  MarginFunctionArrays  ()  see layouts.py
     """
-    base, factor = prices.function_base[margin_function], prices.function_factor[margin_function]
+    base, outgrown = functions.flat_rate[function], outgrowing_notional(function, functions)
     if fraction == fraction:
-        base, factor = fraction, 0.0
+        base, outgrown = fraction, np.inf
+    minimum = functions.minimum[function]
     if side < 0.0:
-        if rest <= 0.0:
+        if other <= minimum:
             return nan
-        notional = rest / (1.0 + base)
-        return notional if fraction == fraction else surplus_root(side, rest, notional, margin_function, prices)
+        notional = min(other / (1.0 + base), other - minimum)
+        return notional if fraction == fraction else surplus_root(side, other, notional, function, functions)
     lower = nan
-    if rest < 0.0:
+    if other < minimum:
         if base >= 1.0:
             return nan
-        lower = -rest / (1.0 - base)
+        lower = max(-other / (1.0 - base), minimum - other)
         if fraction == fraction:
             return lower
-        lower = surplus_root(side, rest, lower, margin_function, prices)
-        if not lower < held or held + rest >= margin_requirement(held, margin_function, prices):
+        lower = surplus_root(side, other, lower, function, functions)
+        if not lower < present or present + other >= margin_requirement(present, function, functions):
             return lower
-    # rates of brackets are at most 1: only a root outgrows the equity that a rising mark brings
+    # a rate alone is at most 1: only a slope or a root outgrows the equity that a rising mark brings
     upper = nan
-    if factor > 0.0:
-        upper = surplus_root(side, rest, max(4.0 / factor**2, rest), margin_function, prices)
-    elif base > 1.0 and rest > 0.0:
-        upper = rest / (base - 1.0)
-    return upper if upper <= most else lower
+    if outgrown < np.inf:
+        upper = surplus_root(side, other, max(outgrown, other), function, functions)
+    elif base > 1.0 and other > 0.0:
+        upper = other / (base - 1.0)
+    return upper if upper <= highest else lower
 
 
 @kernel
 def liquidation_marks(first, last, state, prices, by_quantity, highest, mark):
-    """Mark of each position at which its account's MMR reaches 1, all else equal: a chunk of the accounts.
+    """Mark of each position at which the MMR of its account reaches 1, all else equal, for a range of accounts.
 
     first        int64           ()    0 <= first
     last         int64           ()    first <= last <= A
     state        AccountColumns  ()    see layouts.py
-    prices       PriceArrays    ()    see layouts.py
+    prices       PriceArrays     ()    see layouts.py
     by_quantity  bool            (N,)  the function's size is the quantity: its fraction does not move with the mark
-    highest      float64         (M,)  highest mark, as a part of the present mark
-    mark         float64         (P,)  out, as a part of the present mark, NaN if there is none
+    highest      float64         (M,)  highest mark, in units of the present mark
+    mark         float64         (P,)  out, in units of the present mark, NaN if there is none
     """
     for a in range(first, last):
-        equity, _exposure, _initial, maintenance, _gross = account_margin(a, state, prices)
+        sums = account_margin(a, state, prices)
         for i in range(state.position_offset[a], state.position_offset[a + 1]):
             mark[i] = nan
             lots = state.lots[i]
@@ -122,37 +107,42 @@ def liquidation_marks(first, last, state, prices, by_quantity, highest, mark):
                 continue
             m = np.int64(state.market[i])
             notional = abs(lots) * prices.price_per_lot[m]
-            own = margin_requirement(notional, 2 * m + 1, prices)
+            required = margin_requirement(notional, 2 * m + 1, prices.functions)
             side = 1.0 if lots > 0 else -1.0
-            rest = (equity - side * notional) - (maintenance - own)
-            fraction = own / notional if by_quantity[2 * m + 1] else nan
-            found = liquidation_notional(side, rest, notional, notional * highest[m], 2 * m + 1, fraction, prices)
-            if found > 0.0:
-                mark[i] = found / notional
+            other = (sums.equity - side * notional) - (sums.maintenance - required)
+            fraction = nan
+            if by_quantity[2 * m + 1]:
+                segment = prices.functions.offset[2 * m + 1]
+                fraction = unbounded_requirement(notional, segment, prices.functions) / notional
+            result = liquidation_notional(
+                side, other, notional, notional * highest[m], 2 * m + 1, fraction, prices.functions
+            )
+            if result > 0.0:
+                mark[i] = result / notional
 
 
 @inner_kernel
-def order_room(lots, bid, ask, side, own_fraction, room, exposure_room, market, prices):
+def order_room(lots, bid, ask, side, leverage_fraction, room, exposure_room, market, prices):
     """Largest order of one side, in lots, with which an account's initial margin stays under its net equity.
 
-    lots           int64         ()  signed position
-    bid            int64         ()  lots of resting bids
-    ask            int64         ()  lots of resting asks
-    side           int64         ()  +1 a bid, -1 an ask
-    own_fraction   float64       ()  1 / leverage limit, 0 without one
-    room           float64       ()  settle quanta that the market's initial margin must stay under
-    exposure_room  float64       ()  settle quanta that its exposure must stay under, +inf without a limit
-    market         int64         ()  0 <= market < M
-    prices         PriceArrays  ()  see layouts.py
+    lots               int64        ()  signed position
+    bid                int64        ()  lots of resting bids
+    ask                int64        ()  lots of resting asks
+    side               int64        ()  +1 a bid, -1 an ask
+    leverage_fraction  float64      ()  1 / leverage limit, 0 without one
+    room               float64      ()  settle quanta that the market's initial margin must stay under
+    exposure_room      float64      ()  settle quanta that its exposure must stay under, +inf without a limit
+    market             int64        ()  0 <= market < M
+    prices             PriceArrays  ()  see layouts.py
     """
     price = prices.price_per_lot[market]
-    low, high = np.int64(-1), np.int64(_MOST_LOTS)
+    low, high = np.int64(-1), np.int64(_MAX_LOTS)
     while high - low > 1:
         size = low + (high - low) // 2
         more_bid = bid + size if side > 0 else bid
         more_ask = ask + size if side < 0 else ask
         notional = worst_case_lots(lots, more_bid, more_ask) * price
-        needed = max(margin_requirement(notional, 2 * market, prices), notional * own_fraction)
+        needed = max(margin_requirement(notional, 2 * market, prices.functions), notional * leverage_fraction)
         if needed < room and notional < exposure_room:
             low = size
         else:
@@ -167,28 +157,30 @@ def largest_orders(accounts, market, state, prices, lots):
     accounts  int64           (N,)    0 <= account < A
     market    int64           ()      0 <= market < M
     state     AccountColumns  ()      see layouts.py
-    prices    PriceArrays    ()      see layouts.py
+    prices    PriceArrays     ()      see layouts.py
     lots      int64           (N, 2)  out, bid and ask, 0 if none
     """
     for n in range(accounts.size):
         a = accounts[n]
-        equity, exposure, _initial, _maintenance, _gross = account_margin(a, state, prices)
-        own_fraction = state.leverage_fraction[a]
-        held, bid, ask = np.int64(0), np.int64(0), np.int64(0)
-        total = 0.0
+        sums = account_margin(a, state, prices)
+        leverage_fraction = state.leverage_fraction[a]
+        position, bid, ask = np.int64(0), np.int64(0), np.int64(0)
+        exposure = sums.exposure
+        required = 0.0
         for i in range(state.position_offset[a], state.position_offset[a + 1]):
             m = np.int64(state.market[i])
             notional = worst_case_lots(state.lots[i], state.open_bid[i], state.open_ask[i]) * prices.price_per_lot[m]
             if m == market:
-                held, bid, ask = state.lots[i], state.open_bid[i], state.open_ask[i]
+                position, bid, ask = state.lots[i], state.open_bid[i], state.open_ask[i]
                 exposure -= notional
             else:
-                total += max(margin_requirement(notional, 2 * m, prices), notional * own_fraction)
-        total += borrow_margin(a, state, prices)
-        exposure_room = equity / own_fraction - exposure if own_fraction > 0.0 else np.inf
+                required += max(margin_requirement(notional, 2 * m, prices.functions), notional * leverage_fraction)
+        required += borrow_margin(a, state, prices)
+        room = sums.equity - required
+        exposure_room = sums.equity / leverage_fraction - exposure if leverage_fraction > 0.0 else np.inf
         for c in range(2):
             side = 1 - 2 * c
-            lots[n, c] = order_room(held, bid, ask, side, own_fraction, equity - total, exposure_room, market, prices)
+            lots[n, c] = order_room(position, bid, ask, side, leverage_fraction, room, exposure_room, market, prices)
 
 
 @inner_kernel
@@ -197,12 +189,14 @@ def borrow_margin(account, state, prices):
 
     account  int64           ()  0 <= account < A
     state    AccountColumns  ()  see layouts.py
-    prices   PriceArrays    ()  see layouts.py
+    prices   PriceArrays     ()  see layouts.py
     """
-    total = 0.0
+    required = 0.0
     markets = prices.price_per_lot.size
     for j in range(state.balance_offset[account], state.balance_offset[account + 1]):
         if state.free[j] < 0:
             k = np.int64(state.asset[j])
-            total += margin_requirement(-state.free[j] * prices.price_per_quantum[k], 2 * (markets + k), prices)
-    return total
+            required += margin_requirement(
+                -state.free[j] * prices.price_per_quantum[k], 2 * (markets + k), prices.functions
+            )
+    return required

@@ -1,50 +1,27 @@
-"""Margin of an account: net equity, exposure, initial and maintenance requirement, and where it stands."""
+"""Margin of an account: net equity, exposure, initial and maintenance requirement, and its status."""
 
 from math import inf, sqrt
+from typing import NamedTuple
 
 import numpy as np
 
 from ._jit import inner_kernel, kernel
+from .margin_function import margin_requirement
 
 SAFE, LIQUIDATING, BELOW_AUTO_CLOSE, DOUBT = 0, 1, 2, 3
-"""Where an account stands. DOUBT: float64 cannot decide, exact arithmetic must."""
+"""Status of an account. DOUBT: float64 cannot decide, exact arithmetic must."""
 
 DOUBT_BAND = 1e-12  # of the gross amounts: some 10,000 roundings wide
 
 
-@inner_kernel
-def bracket_of(notional, margin_function, prices):
-    """Bracket of a margin function that a notional past its limit lies in, -1 for one without brackets.
+class MarginSums(NamedTuple):
+    """Margin of an account in settle quanta, or of the eight accounts of a group; gross is the sum of all amounts."""
 
-    notional  float64       ()  settle quanta, >= 0
-    margin_function     int64         ()  0 <= margin function < N
-    prices    PriceArrays  ()  see layouts.py
-    """
-    bracket = prices.bracket_offset[margin_function]
-    last = prices.bracket_offset[margin_function + 1] - 1
-    if bracket > last:
-        return -1
-    while bracket < last and notional > prices.bracket_from[bracket + 1]:
-        bracket += 1
-    return bracket
-
-
-@inner_kernel
-def margin_requirement(notional, margin_function, prices):
-    """What a margin function requires of a notional, settle quanta.
-
-    notional  float64       ()  settle quanta, >= 0
-    margin_function     int64         ()  0 <= margin function < N
-    prices    PriceArrays  ()  see layouts.py
-    """
-    if notional <= prices.kink_notional[margin_function]:
-        return notional * prices.function_base[margin_function]
-    bracket = bracket_of(notional, margin_function, prices)
-    if bracket < 0:
-        return notional * max(
-            prices.function_base[margin_function], prices.function_factor[margin_function] * sqrt(notional)
-        )
-    return notional * prices.bracket_rate[bracket] - prices.bracket_deduction[bracket]
+    equity: float
+    exposure: float
+    initial: float
+    maintenance: float
+    gross: float
 
 
 @kernel
@@ -63,45 +40,45 @@ def collateral_weight(size, weight, base, penalty):
 
 @kernel
 def worst_case_lots(lots, bid, ask):
-    """Lots of a position at its largest, of nothing, all bids and all asks of its resting orders filling.
+    """Largest size of a position if none, all bids or all asks among its open orders fill.
 
     lots  int64  ()  signed position
-    bid   int64  ()  lots of resting bids, >= 0
-    ask   int64  ()  lots of resting asks, >= 0
+    bid   int64  ()  lots of open bids, >= 0
+    ask   int64  ()  lots of open asks, >= 0
     """
     return max(abs(lots), abs(lots + bid), abs(lots - ask))
 
 
 @inner_kernel
 def account_margin(account, state, prices):
-    """Net equity, exposure, initial and maintenance margin, and the sum of gross amounts, in settle quanta.
+    """Margin of an account from its own columns.
 
     account  int64           ()  0 <= account < A
     state    AccountColumns  ()  see layouts.py
-    prices   PriceArrays    ()  see layouts.py
+    prices   PriceArrays     ()  see layouts.py
     """
     equity, gross, exposure, initial, maintenance = 0.0, 0.0, 0.0, 0.0, 0.0
     markets = prices.price_per_lot.size
     for j in range(state.balance_offset[account], state.balance_offset[account + 1]):
         k = np.int64(state.asset[j])
         price = prices.price_per_quantum[k]
-        held = state.lent[j]
+        balance = state.lent[j]
         if state.free[j] < 0:
             notional = -state.free[j] * price
             equity -= notional
             gross += notional
             exposure += notional
-            initial += margin_requirement(notional, 2 * (markets + k), prices)
-            maintenance += margin_requirement(notional, 2 * (markets + k) + 1, prices)
+            initial += margin_requirement(notional, 2 * (markets + k), prices.functions)
+            maintenance += margin_requirement(notional, 2 * (markets + k) + 1, prices.functions)
         else:
-            held += state.free[j]
-        value = held * price
+            balance += state.free[j]
+        value = balance * price
         gross += value
         equity += value * collateral_weight(
-            held * prices.haircut_size[k], prices.weight[k], prices.haircut_base[k], prices.haircut_penalty[k]
+            balance * prices.haircut_size[k], prices.weight[k], prices.haircut_base[k], prices.haircut_penalty[k]
         )
 
-    own_fraction = state.leverage_fraction[account]
+    leverage_fraction = state.leverage_fraction[account]
     has_orders = state.open_orders[account] > 0
     position_value = 0.0
     for i in range(state.position_offset[account], state.position_offset[account + 1]):
@@ -111,16 +88,22 @@ def account_margin(account, state, prices):
         position_value += lots * price
         notional = abs(lots) * price
         gross += notional
-        maintenance += margin_requirement(notional, 2 * m + 1, prices)
+        maintenance += margin_requirement(notional, 2 * m + 1, prices.functions)
         if has_orders:
             notional = worst_case_lots(lots, state.open_bid[i], state.open_ask[i]) * price
         exposure += notional
-        initial += max(margin_requirement(notional, 2 * m, prices), notional * own_fraction)
+        initial += max(margin_requirement(notional, 2 * m, prices.functions), notional * leverage_fraction)
 
-    booked = float(state.unsettled[account] - state.account_cost[account])
-    equity += position_value + booked
-    gross += abs(booked)
-    return equity, exposure, max(initial, exposure * own_fraction), maintenance, gross
+    cash_minus_cost = float(state.unsettled[account] - state.account_cost[account])
+    equity += position_value + cash_minus_cost
+    gross += abs(cash_minus_cost)
+    return MarginSums(
+        equity=equity,
+        exposure=exposure,
+        initial=max(initial, exposure * leverage_fraction),
+        maintenance=maintenance,
+        gross=gross,
+    )
 
 
 @kernel
@@ -140,7 +123,7 @@ def margin_ratio(margin, equity, exposure):
 
 @kernel
 def float_status(equity, exposure, maintenance, divisor, offset):
-    """Where an account stands by float64 alone: SAFE, LIQUIDATING or BELOW_AUTO_CLOSE. A NaN never reads as safe.
+    """Status of an account by float64 alone: SAFE, LIQUIDATING or BELOW_AUTO_CLOSE; never SAFE with a NaN.
 
     equity       float64  ()  settle quanta
     exposure     float64  ()  settle quanta, >= 0
@@ -157,7 +140,7 @@ def float_status(equity, exposure, maintenance, divisor, offset):
 
 @kernel
 def account_status(equity, exposure, maintenance, gross, divisor, offset):
-    """Where an account stands, or DOUBT where the rounding of float64 could have decided.
+    """Status of an account, or DOUBT where the rounding of float64 could have decided.
 
     equity       float64  ()  settle quanta
     exposure     float64  ()  settle quanta, >= 0
@@ -179,32 +162,34 @@ def account_status(equity, exposure, maintenance, gross, divisor, offset):
 
 @kernel
 def account_statuses(accounts, state, prices, status):
-    """Where each of the listed accounts stands.
+    """Status of each of the listed accounts.
 
     accounts  int64           (N,)  0 <= account < A
     state     AccountColumns  ()    see layouts.py
-    prices    PriceArrays    ()    see layouts.py
+    prices    PriceArrays     ()    see layouts.py
     status    uint8           (N,)  out, SAFE | LIQUIDATING | BELOW_AUTO_CLOSE | DOUBT
     """
     for n in range(accounts.size):
-        equity, exposure, _initial, maintenance, gross = account_margin(accounts[n], state, prices)
-        status[n] = account_status(equity, exposure, maintenance, gross, prices.acmf_divisor, prices.acmf_offset)
+        sums = account_margin(accounts[n], state, prices)
+        status[n] = account_status(
+            sums.equity, sums.exposure, sums.maintenance, sums.gross, prices.acmf_divisor, prices.acmf_offset
+        )
 
 
 @kernel
 def position_requirements(rows, lots, state, prices, requirement):
-    """Maintenance margin of the listed positions at a size of their own.
+    """Maintenance margin of the listed positions at the given sizes.
 
     rows         int64           (N,)  0 <= row < P
     lots         int64           (N,)  signed
     state        AccountColumns  ()    see layouts.py
-    prices       PriceArrays    ()    see layouts.py
+    prices       PriceArrays     ()    see layouts.py
     requirement  float64         (N,)  out, settle units
     """
     quanta_per_unit = 1.0 / prices.settle_quantum
     for n in range(rows.size):
         m = np.int64(state.market[rows[n]])
-        required = margin_requirement(abs(lots[n]) * prices.price_per_lot[m], 2 * m + 1, prices)
+        required = margin_requirement(abs(lots[n]) * prices.price_per_lot[m], 2 * m + 1, prices.functions)
         requirement[n] = required / quanta_per_unit
 
 
@@ -214,7 +199,7 @@ def account_margins(accounts, state, prices, equity, exposure, initial, maintena
 
     accounts     int64           (N,)  0 <= account < A
     state        AccountColumns  ()    see layouts.py
-    prices       PriceArrays    ()    see layouts.py
+    prices       PriceArrays     ()    see layouts.py
     equity       float64         (N,)  out, settle units
     exposure     float64         (N,)  out, settle units
     initial      float64         (N,)  out, settle units
@@ -223,9 +208,11 @@ def account_margins(accounts, state, prices, equity, exposure, initial, maintena
     """
     quanta_per_unit = 1.0 / prices.settle_quantum
     for n in range(accounts.size):
-        net, gross_exposure, locked, required, gross = account_margin(accounts[n], state, prices)
-        status[n] = account_status(net, gross_exposure, required, gross, prices.acmf_divisor, prices.acmf_offset)
-        equity[n] = net / quanta_per_unit
-        exposure[n] = gross_exposure / quanta_per_unit
-        initial[n] = locked / quanta_per_unit
-        maintenance[n] = required / quanta_per_unit
+        sums = account_margin(accounts[n], state, prices)
+        status[n] = account_status(
+            sums.equity, sums.exposure, sums.maintenance, sums.gross, prices.acmf_divisor, prices.acmf_offset
+        )
+        equity[n] = sums.equity / quanta_per_unit
+        exposure[n] = sums.exposure / quanta_per_unit
+        initial[n] = sums.initial / quanta_per_unit
+        maintenance[n] = sums.maintenance / quanta_per_unit

@@ -1,12 +1,12 @@
-"""The sweep of all accounts, eight abreast: their margin, and who is at 100 % or above."""
+"""The sweep of all accounts, eight at once: their margin, and which of them are at 100 % or above."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ._jit import inner_kernel, kernel
-from ._simd import (
-    LANES,
+from ._lanes import (
+    WIDTH,
     absolute,
     broadcast,
     count_trailing_zeros,
@@ -16,317 +16,299 @@ from ._simd import (
     mask_gt,
     maximum,
     select_le,
-    sqrt_of,
+    sqrt,
     store,
     store_rows,
 )
-from .margin import DOUBT_BAND
+from .layouts import LANES
+from .margin import DOUBT_BAND, MarginSums
+from .margin_function import fill_requirement_lookup, requirements_above
 
 CHUNK = 4096
-"""Slots in which accounts change places, so that those with as many positions and balances stand together."""
-_GROUPS = CHUNK // LANES
+"""Slots within which accounts are reordered, so that accounts with as many positions and balances are neighbours."""
 
 DECIDED, RECHECK, OUT_OF_RANGE = 0, 1, 2
-"""Why an account is listed: it is at 100 % or above; float64 cannot tell; the packed columns do not say all of it."""
+"""Why an account is listed: it is at 100 % or above; float64 cannot decide; the packed columns lack part of it."""
 
-_SHORT = (1 << 31) - 1
-_KINK = 1.0 - 1e-9  # of where a weight begins to shrink: below, rounding cannot have shrunk it
+_KINK = 1.0 - 1e-9  # of the balance at which a weight begins to shrink: below, rounding cannot have shrunk it
 _ROUNDED = 1.0 - 1e-15  # of a haircut's base: the same where it is just above the weight
+_LANE_BITS = (1 << WIDTH) - 1
 
 
 @inner_kernel
-def shrunk_weight(size, weight, base, penalty):
-    """Weights of collateral at its sizes: ``min(weight, base / (1 + penalty * sqrt(size)))``.
+def lane_flags(flags, slot):
+    """Flags of the lanes from a slot on: bit n is that of slot + n.
 
-    size     float64  (8,)  lanes
-    weight   float64  (8,)  lanes
-    base     float64  (8,)  lanes
-    penalty  float64  (8,)  lanes
+    flags  uint8   (G,)  bit n: lane n of the group
+    slot   uint64  ()    0 <= slot < 8 G
     """
-    found = base / (broadcast(1.0) + penalty * sqrt_of(size))
-    return select_le(found, weight, found, weight)
+    lanes = np.uint64(LANES)
+    return np.uint64(flags[slot // lanes]) >> slot % lanes & np.uint64(_LANE_BITS)
 
 
 @inner_kernel
-def sqrt_requirement(notional, fraction, factor, limit):
-    """What margin functions with a square sqrt_of require of notionals: from the limit on that is more than a fraction.
+def weight_at(balance, weight, whole, haircut, asset, row):
+    """Weights of collateral balances: ``min(weight, base / (1 + penalty * sqrt(size)))`` where that can be smaller.
 
-    notional  float64  (8,)  lanes, settle quanta
-    fraction  float64  (8,)  lanes
-    factor    float64  (8,)  lanes, per square sqrt_of of a quantum
-    limit     float64  (8,)  lanes, settle quanta
+    balance  float64       (8,)      lanes, quanta
+    weight   float64       (8,)      lanes
+    whole    float64       (8,)      lanes, quanta up to which the weight is not reduced
+    haircut  float64       (K+1, 4)  base, penalty, size per quantum
+    asset    uint8|uint16  (8S,)     asset row
+    row      uint64        ()        of the first lane
     """
-    return select_le(notional, limit, notional * fraction, notional * maximum(fraction, factor * sqrt_of(notional)))
+    if mask_gt(balance, whole):
+        base, penalty, size, _ = gather4(haircut, asset, row)
+        reduced = base / (broadcast(1.0) + penalty * sqrt(balance * size))
+        weight = select_le(balance, whole, weight, select_le(reduced, weight, reduced, weight))
+    return weight
 
 
 @inner_kernel
-def tier_requirement(notional, required, index, place, tiers):
-    """What tiers require of notionals past the first of them; of the others what was said.
-
-    notional  float64  (8,)           lanes, settle quanta
-    required  float64  (8,)           lanes, settle quanta
-    index     uint8|uint16  (N,)      market or asset row
-    place     uint64   ()             of the first lane
-    tiers     float64  (T, N, 4)      from, rate and deduction of the tiers after the first, ascending
-    """
-    for tier in range(tiers.shape[0]):
-        edge, rate, deduction, _ = gather4(tiers[tier], index, place)
-        if not mask_gt(notional, edge):
-            break
-        required = select_le(notional, edge, required, notional * rate - deduction)
-    return required
-
-
-@inner_kernel
-def group_margin(group, state, rows):
-    """Net equity, exposure, initial and maintenance margin, and gross amounts of a group, without its orders.
+def lane_margins(slot, state, lookup):
+    """Margin of the accounts of the lanes from a slot on, without their orders.
 
     The same sums in the same order as `margin.account_margin`, so the same bits.
 
-    group  uint64         ()  0 <= group < G
-    state  SweepColumns  ()  see layouts.py
-    rows   SweepLookup      ()  see layouts.py
+    slot    uint64        ()  0 <= slot < 8 G, of the first lane
+    state   SweepColumns  ()  see layouts.py
+    lookup  SweepLookup   ()  see layouts.py
     """
     zero = broadcast(0.0)
     equity, exposure, initial, maintenance, gross = zero, zero, zero, zero, zero
-    width = np.uint64(LANES)
-    place, end = width * state.balance_group[group], width * state.balance_group[group + np.uint64(1)]
-    while place < end:
-        price, weight, kink, limit = gather4(rows.asset, state.asset, place)
-        balance = load(state.balance, place)
+    lanes = np.uint64(LANES)
+    group, lane = slot // lanes, slot % lanes
+    row, end = lanes * state.balance_group[group] + lane, lanes * state.balance_group[group + np.uint64(1)]
+    while row < end:
+        price, weight, whole, flat = gather4(lookup.asset, state.asset, row)
+        balance = load(state.balance, row)
         value = balance * price
-        if mask_gt(balance, kink):
-            base, penalty, size, _ = gather4(rows.weight, state.asset, place)
-            weight = select_le(balance, kink, weight, shrunk_weight(balance * size, weight, base, penalty))
+        weight = weight_at(balance, weight, whole, lookup.weight, state.asset, row)
         if mask_gt(zero, balance):
             owed = select_le(zero, balance, zero, zero - value)
             equity = equity + select_le(zero, balance, value * weight, value)
             exposure = exposure + owed
-            at_first, always, _, _ = gather4(rows.borrow, state.asset, place)
-            locked, required = owed * at_first, owed * always
-            if mask_gt(owed, limit):
-                factor, above_kink, end_first, end_always = gather4(rows.borrow_above_kink, state.asset, place)
-                locked = sqrt_requirement(owed, at_first, factor, end_first)
-                required = sqrt_requirement(owed, always, above_kink, end_always)
-                locked = tier_requirement(owed, locked, state.asset, place, rows.borrow_initial_tiers)
-                required = tier_requirement(owed, required, state.asset, place, rows.borrow_tiers)
-            initial = initial + locked
+            initial_rate, rate, _, _ = gather4(lookup.borrow, state.asset, row)
+            initial_required, required = owed * initial_rate, owed * rate
+            if mask_gt(owed, flat):
+                initial_required, required = requirements_above(
+                    owed, initial_rate, rate, state.asset, row, lookup.borrow_above
+                )
+            initial = initial + initial_required
             maintenance = maintenance + required
         else:
             equity = equity + value * weight
         gross = gross + absolute(value)
-        place += width
+        row += lanes
 
-    worth = zero
-    place, end = width * state.position_group[group], width * state.position_group[group + np.uint64(1)]
-    while place < end:
-        price, limit, at_first, always = gather4(rows.market, state.market, place)
-        value = load(state.lots, place) * price
-        worth = worth + value
+    position_value = zero
+    row, end = lanes * state.position_group[group] + lane, lanes * state.position_group[group + np.uint64(1)]
+    while row < end:
+        price, flat, initial_rate, rate = gather4(lookup.market, state.market, row)
+        value = load(state.lots, row) * price
+        position_value = position_value + value
         notional = absolute(value)
         exposure = exposure + notional
-        locked, required = notional * at_first, notional * always
-        if mask_gt(notional, limit):
-            factor, above_kink, end_first, end_always = gather4(rows.above_kink, state.market, place)
-            locked = sqrt_requirement(notional, at_first, factor, end_first)
-            required = sqrt_requirement(notional, always, above_kink, end_always)
-            locked = tier_requirement(notional, locked, state.market, place, rows.initial_tiers)
-            required = tier_requirement(notional, required, state.market, place, rows.tiers)
-        initial = initial + locked
+        initial_required, required = notional * initial_rate, notional * rate
+        if mask_gt(notional, flat):
+            initial_required, required = requirements_above(
+                notional, initial_rate, rate, state.market, row, lookup.market_above
+            )
+        initial = initial + initial_required
         maintenance = maintenance + required
-        place += width
+        row += lanes
 
-    cash_minus_cost = load(state.cash_minus_cost, width * group)
-    return (
-        equity + (worth + cash_minus_cost),
-        exposure,
-        initial,
-        maintenance,
-        gross + exposure + absolute(cash_minus_cost),
+    cash_minus_cost = load(state.cash_minus_cost, slot)
+    return MarginSums(
+        equity=equity + (position_value + cash_minus_cost),
+        exposure=exposure,
+        initial=initial,
+        maintenance=maintenance,
+        gross=gross + exposure + absolute(cash_minus_cost),
     )
 
 
 @inner_kernel
-def list_lanes(group, bits, why, chunk, state, found, count):
-    """List the accounts of some lanes, with why, behind those of the chunk that are listed already.
+def list_lanes(slot, bits, reason, chunk, state, listed, count):
+    """List the accounts of some lanes with the reason, after those of the chunk that are listed already.
 
-    group   uint64         ()    0 <= group < G
-    bits    uint64         ()    bit n: list lane n
-    why     int64          ()    DECIDED | RECHECK | OUT_OF_RANGE
-    chunk  int64          ()    0 <= chunk < W
-    state   SweepColumns  ()    see layouts.py
-    found   int64          (8G,)  out, 4 * account + why, from 4096 * chunk on
-    count   int64          (W,)  out, one more for each
+    slot    uint64        ()     0 <= slot < 8 G, of the first lane
+    bits    uint64        ()     bit n: list lane n
+    reason  int64         ()     DECIDED | RECHECK | OUT_OF_RANGE
+    chunk   int64         ()     0 <= chunk < W
+    state   SweepColumns  ()     see layouts.py
+    listed  int64         (8G,)  out, 4 * account + reason, from 4096 * chunk on
+    count   int64         (W,)   out, one more for each
     """
-    place = chunk * CHUNK + count[chunk]
+    position = chunk * CHUNK + count[chunk]
     while bits:
-        found[place] = 4 * np.int64(state.account[np.uint64(LANES) * group + count_trailing_zeros(bits)]) + why
+        listed[position] = 4 * np.int64(state.account[slot + count_trailing_zeros(bits)]) + reason
         bits = bits & (bits - np.uint64(1))
-        place += 1
-    count[chunk] = place - chunk * CHUNK
+        position += 1
+    count[chunk] = position - chunk * CHUNK
 
 
 @inner_kernel
-def unsafe_lanes(group, state, equity, exposure, maintenance, band):
-    """Bit n is set where account n of a group has an exposure and its maintenance margin is not below its equity.
+def unsafe_lanes(slot, state, equity, exposure, maintenance, band):
+    """Bit n is set where the account of lane n has an exposure and a maintenance margin that is not below its equity.
 
-    group        uint64         ()    0 <= group < G
+    slot         uint64        ()    0 <= slot < 8 G, of the first lane
     state        SweepColumns  ()    see layouts.py
-    equity       float64        (8,)  lanes, settle quanta
-    exposure     float64        (8,)  lanes, settle quanta, without orders
-    maintenance  float64        (8,)  lanes, settle quanta
-    band         float64        (8,)  lanes, settle quanta: as near as that counts as not below
+    equity       float64       (8,)  lanes, settle quanta
+    exposure     float64       (8,)  lanes, settle quanta, without orders
+    maintenance  float64       (8,)  lanes, settle quanta
+    band         float64       (8,)  lanes, settle quanta: less than this below equity is not below
     """
-    exposed = mask_gt(exposure, broadcast(0.0)) | np.uint64(state.has_orders[group])
-    return mask_ge(maintenance + band, equity) & exposed | np.uint64(state.overflow[group])
+    exposed = mask_gt(exposure, broadcast(0.0)) | lane_flags(state.has_orders, slot)
+    return mask_ge(maintenance + band, equity) & exposed | lane_flags(state.overflow, slot)
 
 
 @inner_kernel
-def sure_lanes(group, state, divisor, offset, equity, exposure, maintenance, band):
-    """Bit n is set where account n of a group is at 100 % or above, and where below auto-close, past all doubt.
+def decided_lanes(slot, state, divisor, offset, equity, exposure, maintenance, band):
+    """Bit n is set where rounding cannot change that lane n is at 100 % or above, and whether it is below auto-close.
 
-    group        uint64         ()    0 <= group < G
+    slot         uint64        ()    0 <= slot < 8 G, of the first lane
     state        SweepColumns  ()    see layouts.py
-    divisor      float64        ()    of the auto-close fraction
-    offset       float64        ()    of the auto-close fraction
-    equity       float64        (8,)  lanes, settle quanta
-    exposure     float64        (8,)  lanes, settle quanta, without orders
-    maintenance  float64        (8,)  lanes, settle quanta
-    band         float64        (8,)  lanes, settle quanta
+    divisor      float64       ()    of the auto-close fraction
+    offset       float64       ()    of the auto-close fraction
+    equity       float64       (8,)  lanes, settle quanta
+    exposure     float64       (8,)  lanes, settle quanta, without orders
+    maintenance  float64       (8,)  lanes, settle quanta
+    band         float64       (8,)  lanes, settle quanta
     """
-    divided, less = maintenance / broadcast(divisor), maintenance - broadcast(offset) * exposure
-    from_auto_close = absolute(maximum(divided, less) - equity)
-    in_doubt = mask_gt(equity + band, maintenance) | np.uint64(state.overflow[group])
-    sure = mask_gt(absolute(equity), band) & mask_gt(from_auto_close, band)
-    return mask_gt(exposure, broadcast(0.0)) & sure & ~in_doubt
+    auto_close = maximum(maintenance / broadcast(divisor), maintenance - broadcast(offset) * exposure)
+    in_doubt = mask_gt(equity + band, maintenance) | lane_flags(state.overflow, slot)
+    decided = mask_gt(absolute(equity), band) & mask_gt(absolute(auto_close - equity), band)
+    return mask_gt(exposure, broadcast(0.0)) & decided & ~in_doubt
 
 
 @kernel
-def select_chunks(first, last, state, rows, found, count):
-    """Accounts of the chunks ``first:last`` that are at 100 % or above, or may be.
+def select_chunks(first, last, state, lookup, listed, count):
+    """List the accounts of the chunks ``first:last`` that are at 100 % or above, or may be.
 
-    first   int64          ()     0 <= first
-    last    int64          ()     first <= last <= W
+    first   int64         ()     0 <= first
+    last    int64         ()     first <= last <= W
     state   SweepColumns  ()     see layouts.py
-    rows    SweepLookup      ()     see layouts.py
-    found   int64          (8G,)  out, 4 * account + DECIDED | RECHECK; those of chunk w from 4096 w on
-    count   int64          (W,)   out, how many those are
+    lookup  SweepLookup   ()     see layouts.py
+    listed  int64         (8G,)  out, 4 * account + DECIDED | RECHECK; those of chunk w from 4096 w on
+    count   int64         (W,)   out, how many are listed of each chunk
     """
     doubt = broadcast(DOUBT_BAND)
     for chunk in range(first, last):
         count[chunk] = 0
-        for g in range(chunk * _GROUPS, min((chunk + 1) * _GROUPS, state.has_orders.size)):
-            group = np.uint64(g)
-            equity, exposure, _, maintenance, gross = group_margin(group, state, rows)
-            band = doubt * gross
-            bits = unsafe_lanes(group, state, equity, exposure, maintenance, band)
+        for start in range(chunk * CHUNK, min((chunk + 1) * CHUNK, state.account.size), WIDTH):
+            slot = np.uint64(start)
+            sums = lane_margins(slot, state, lookup)
+            band = doubt * sums.gross
+            bits = unsafe_lanes(slot, state, sums.equity, sums.exposure, sums.maintenance, band)
             if bits:
-                sure = sure_lanes(
-                    group, state, rows.acmf_divisor, rows.acmf_offset, equity, exposure, maintenance, band
-                )
-                list_lanes(group, bits & sure, DECIDED, chunk, state, found, count)
-                list_lanes(group, bits & ~sure, RECHECK, chunk, state, found, count)
+                decided = decided_lanes(
+                    slot, state, lookup.acmf_divisor, lookup.acmf_offset, sums.equity, sums.exposure,
+                    sums.maintenance, band,
+                )  # fmt: skip
+                list_lanes(slot, bits & decided, DECIDED, chunk, state, listed, count)
+                list_lanes(slot, bits & ~decided, RECHECK, chunk, state, listed, count)
 
 
 @kernel
-def sweep_chunks(first, last, state, slot, rows, scratch, equity, exposure, initial, maintenance, found, count):
-    """Margin of the accounts of the chunks ``first:last``, and those of them to look at.
+def sweep_chunks(
+    first, last, state, slot_in_chunk, lookup, scratch, equity, exposure, initial, maintenance, listed, count
+):
+    """Compute the margin of the accounts of the chunks ``first:last``, and list those whose status is not yet known.
 
-    first        int64          ()         0 <= first
-    last         int64          ()         first <= last <= W
-    state        SweepColumns  ()         see layouts.py
-    slot         uint16         (8G,)      slot of an account in its chunk
-    rows         SweepLookup      ()         see layouts.py
-    scratch      float64        (4096, 4)  out, of no meaning
-    equity       float64        (8G,)      out, settle units, by account
-    exposure     float64        (8G,)      out, settle units, by account
-    initial      float64        (8G,)      out, settle units, by account
-    maintenance  float64        (8G,)      out, settle units, by account
-    found        int64          (8G,)      out, 4 * account + DECIDED | RECHECK | OUT_OF_RANGE; chunk w from 4096 w on
-    count        int64          (W,)       out, how many those are
+    first          int64         ()         0 <= first
+    last           int64         ()         first <= last <= W
+    state          SweepColumns  ()         see layouts.py
+    slot_in_chunk  uint16        (8G,)      slot of an account in its chunk
+    lookup         SweepLookup   ()         see layouts.py
+    scratch        float64       (4096, 4)  out, working memory
+    equity         float64       (8G,)      out, settle units, by account
+    exposure       float64       (8G,)      out, settle units, by account
+    initial        float64       (8G,)      out, settle units, by account
+    maintenance    float64       (8G,)      out, settle units, by account
+    listed         int64         (8G,)      out, 4 * account + DECIDED | RECHECK | OUT_OF_RANGE; chunk w from 4096 w on
+    count          int64         (W,)       out, how many are listed of each chunk
     """
-    doubt, unit = broadcast(DOUBT_BAND), broadcast(1.0 / rows.settle_quantum)
-    width = np.uint64(LANES)
+    doubt, unit = broadcast(DOUBT_BAND), broadcast(1.0 / lookup.settle_quantum)
     for chunk in range(first, last):
         count[chunk] = 0
-        start, end = chunk * _GROUPS, min((chunk + 1) * _GROUPS, state.has_orders.size)
-        for g in range(start, end):
-            group = np.uint64(g)
-            net, gross_exposure, locked, required, gross = group_margin(group, state, rows)
-            wide = np.uint64(state.has_orders[group] | state.has_leverage_limit[group] | state.overflow[group])
-            band = doubt * gross
-            bits = unsafe_lanes(group, state, net, gross_exposure, required, band) & ~wide
-            if wide:
-                list_lanes(group, wide, OUT_OF_RANGE, chunk, state, found, count)
+        begin, end = chunk * CHUNK, min((chunk + 1) * CHUNK, state.account.size)
+        for start in range(begin, end, WIDTH):
+            slot = np.uint64(start)
+            sums = lane_margins(slot, state, lookup)
+            out_of_range = (
+                lane_flags(state.has_orders, slot)
+                | lane_flags(state.has_leverage_limit, slot)
+                | lane_flags(state.overflow, slot)
+            )
+            band = doubt * sums.gross
+            bits = unsafe_lanes(slot, state, sums.equity, sums.exposure, sums.maintenance, band) & ~out_of_range
+            if out_of_range:
+                list_lanes(slot, out_of_range, OUT_OF_RANGE, chunk, state, listed, count)
             if bits:
-                sure = sure_lanes(
-                    group, state, rows.acmf_divisor, rows.acmf_offset, net, gross_exposure, required, band
-                )
-                list_lanes(group, bits & sure, DECIDED, chunk, state, found, count)
-                list_lanes(group, bits & ~sure, RECHECK, chunk, state, found, count)
-            store_rows(scratch, width * np.uint64(g - start), net, gross_exposure, locked, required)
-        base = width * np.uint64(start)
-        for g in range(end - start):
-            place = base + width * np.uint64(g)
-            net, gross_exposure, locked, required = gather4(scratch, slot, place)
-            store(equity, place, net / unit)
-            store(exposure, place, gross_exposure / unit)
-            store(initial, place, locked / unit)
-            store(maintenance, place, required / unit)
+                decided = decided_lanes(
+                    slot, state, lookup.acmf_divisor, lookup.acmf_offset, sums.equity, sums.exposure,
+                    sums.maintenance, band,
+                )  # fmt: skip
+                list_lanes(slot, bits & decided, DECIDED, chunk, state, listed, count)
+                list_lanes(slot, bits & ~decided, RECHECK, chunk, state, listed, count)
+            store_rows(scratch, np.uint64(start - begin), sums.equity, sums.exposure, sums.initial, sums.maintenance)
+        for start in range(begin, end, WIDTH):
+            account = np.uint64(start)
+            net, gross_exposure, initial_required, required = gather4(scratch, slot_in_chunk, account)
+            store(equity, account, net / unit)
+            store(exposure, account, gross_exposure / unit)
+            store(initial, account, initial_required / unit)
+            store(maintenance, account, required / unit)
 
 
 @kernel
-def fill_sweep_lookup(prices, rows):
-    """Lay out what a sweep looks up.
+def fill_sweep_lookup(prices, lookup):
+    """Lay out the figures that a sweep looks up.
 
     prices  PriceArrays  ()  see layouts.py
-    rows    SweepLookup     ()  out, see layouts.py
+    lookup  SweepLookup  ()  out, see layouts.py
     """
     markets, assets = prices.price_per_lot.size, prices.price_per_quantum.size
+    functions = prices.functions
     for m in range(markets):
         i, r = 2 * m, 2 * m + 1
-        rows.market[m, 0] = prices.price_per_lot[m]
-        rows.market[m, 1] = min(prices.kink_notional[i], prices.kink_notional[r])
-        rows.market[m, 2] = prices.function_base[i]
-        rows.market[m, 3] = prices.function_base[r]
-        rows.above_kink[m, 0] = prices.function_factor[i]
-        rows.above_kink[m, 1] = prices.function_factor[r]
-        rows.above_kink[m, 2] = prices.kink_notional[i]
-        rows.above_kink[m, 3] = prices.kink_notional[r]
+        lookup.market[m, 0] = prices.price_per_lot[m]
+        lookup.market[m, 1] = min(functions.flat_notional[i], functions.flat_notional[r])
+        lookup.market[m, 2] = functions.flat_rate[i]
+        lookup.market[m, 3] = functions.flat_rate[r]
     for k in range(assets):
         i, r = 2 * (markets + k), 2 * (markets + k) + 1
-        rows.asset[k, 0] = prices.price_per_quantum[k]
-        rows.asset[k, 1] = prices.weight[k]
-        rows.asset[k, 2] = whole_weight_quanta(k, prices)
-        rows.asset[k, 3] = min(prices.kink_notional[i], prices.kink_notional[r])
-        rows.weight[k, 0] = prices.haircut_base[k]
-        rows.weight[k, 1] = prices.haircut_penalty[k]
-        rows.weight[k, 2] = prices.haircut_size[k]
-        rows.weight[k, 3] = 0.0
-        rows.borrow[k, 0] = prices.function_base[i]
-        rows.borrow[k, 1] = prices.function_base[r]
-        rows.borrow[k, 2:] = 0.0
-        rows.borrow_above_kink[k, 0] = prices.function_factor[i]
-        rows.borrow_above_kink[k, 1] = prices.function_factor[r]
-        rows.borrow_above_kink[k, 2] = prices.kink_notional[i]
-        rows.borrow_above_kink[k, 3] = prices.kink_notional[r]
-    for table in (rows.market, rows.above_kink, rows.asset, rows.weight, rows.borrow, rows.borrow_above_kink):
+        lookup.asset[k, 0] = prices.price_per_quantum[k]
+        lookup.asset[k, 1] = prices.weight[k]
+        lookup.asset[k, 2] = whole_weight_quanta(k, prices)
+        lookup.asset[k, 3] = min(functions.flat_notional[i], functions.flat_notional[r])
+        lookup.weight[k, 0] = prices.haircut_base[k]
+        lookup.weight[k, 1] = prices.haircut_penalty[k]
+        lookup.weight[k, 2] = prices.haircut_size[k]
+        lookup.weight[k, 3] = 0.0
+        lookup.borrow[k, 0] = functions.flat_rate[i]
+        lookup.borrow[k, 1] = functions.flat_rate[r]
+        lookup.borrow[k, 2:] = 0.0
+    for table in (lookup.market, lookup.asset, lookup.weight, lookup.borrow):
         table[-1] = 0.0
+    fill_requirement_lookup(0, functions, lookup.market_above)
+    fill_requirement_lookup(2 * markets, functions, lookup.borrow_above)
 
 
 @inner_kernel
 def whole_weight_quanta(asset, prices):
-    """Quanta of an asset up to which rounding cannot have shrunk its weight.
+    """Quanta of an asset up to which neither its haircut nor rounding can have reduced its weight.
 
-    asset   int64         ()  0 <= asset < K
+    asset   int64        ()  0 <= asset < K
     prices  PriceArrays  ()  see layouts.py
     """
     weight, base, penalty = prices.weight[asset], prices.haircut_base[asset], prices.haircut_penalty[asset]
     if base == np.inf or weight == 0.0:
         return np.inf
-    room = base * _ROUNDED / weight - 1.0
-    if room <= 0.0:
+    headroom = base * _ROUNDED / weight - 1.0
+    if headroom <= 0.0:
         return 0.0
     if penalty == 0.0 or prices.haircut_size[asset] == 0.0:
         return np.inf
-    return (room / penalty) ** 2 / prices.haircut_size[asset] * _KINK
+    return (headroom / penalty) ** 2 / prices.haircut_size[asset] * _KINK

@@ -8,7 +8,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "Accounts", "Books", "Engine", "LiquidationPrices", "MarginTable", "MarginTables", "Prices", "RecordingWarning",
     "RiskDataError", "Screen", "Selection", "Selections", "StepResult", "Tick", "Venue", "__version__",
-    "changed_accounts", "cross_venue_index", "explain_margin", "largest_orders", "liquidation_prices", "load_venue",
+    "cross_venue_index", "explain_margin", "largest_orders", "liquidation_prices", "load_venue",
     "read_run", "select", "sweep", "sweep_rows", "what_if",
 ]  # fmt: skip
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
         MarginTables,
         Selection,
         Selections,
-        changed_accounts,
         explain_margin,
         largest_orders,
         liquidation_prices,
@@ -56,7 +55,7 @@ else:
         "boundary": ["RecordingWarning", "RiskDataError"],
         "engine": ["Engine", "StepResult"],
         "margin": [
-            "LiquidationPrices", "MarginTable", "MarginTables", "Selection", "Selections", "changed_accounts",
+            "LiquidationPrices", "MarginTable", "MarginTables", "Selection", "Selections",
             "explain_margin", "largest_orders", "liquidation_prices", "select", "sweep", "sweep_rows", "what_if",
         ],
         "margin.screen": ["Screen"],

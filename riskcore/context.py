@@ -1,4 +1,4 @@
-"""What all phases of a tick share that change the state."""
+"""The context of a tick: the state that its phases share and change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .venue import Venue
 
 @dataclass(frozen=True)
 class TickContext:
-    """What everything shares that changes the state in a tick; ``pools`` says what can be redeemed and borrowed."""
+    """The state and prices that the phases of a tick share; ``pools`` limits redeeming and borrowing."""
 
     venue: Venue
     accounts: Accounts
@@ -23,5 +23,5 @@ class TickContext:
     pools: Pools
 
     def margin(self, account: int) -> exact.ExactMargin:
-        """Margin of an account as it is now, exactly; for one account that is also faster than a kernel call."""
+        """Exact margin of an account in its current state; for one account this is faster than a kernel call."""
         return exact.account_margin(self.accounts, account, self.prices)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ._limits import INT64_MAX, INT64_MIN
 from .accrual import accrue, note_premiums
 from .boundary import RecordingWarning, RiskDataError, as_html, counted, frame_as_html, moment, shown
 from .context import TickContext
@@ -42,7 +43,7 @@ _MOST_HELD = 256 << 20  # bytes of ticks in memory
 
 @dataclass(frozen=True, repr=False)
 class StepResult:
-    """What one tick did.
+    """The result of one tick.
 
     Attributes
     ----------
@@ -56,11 +57,29 @@ class StepResult:
         The margin of every account before anything was done; only of a step that was asked for it.
     rows : ndarray of `riskcore.record.ROW`
         This tick's part of the journal, whole numbers.
+    venue : Venue
+        The venue of the engine.
+    accounts : Accounts
+        The engine's accounts, which go on with it.
 
     Notes
     -----
     ``events`` and ``fills`` are tables in natural units; ``raw_events`` has the whole numbers of ``rows`` with ids and
-    symbols.
+    symbols. The events: docs/one_tick.md, "The journal".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> engine = rc.Engine(accounts, venue)
+    >>> book = {"bids": [(193.99, 1_000.0)], "asks": [(194.0, 1_000.0)]}
+    >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {market: 194.0}, {market: book}))
+    >>> result
+    StepResult(tick 0 at 2025-10-10 21:00:00+00:00: 1 liquidated, 2 events, order book 1,000.99)
+    >>> result.events[["account", "event", "reason", "quantity"]].to_dict("records")[1]
+    {'account': 1, 'event': 'book', 'reason': 'full', 'quantity': -5.16}
     """
 
     tick: int
@@ -84,7 +103,7 @@ class StepResult:
 
     @property
     def events(self) -> pd.DataFrame:
-        """What happened, in order: a row per event, with the user's account ids and symbols.
+        """Events in order: a row per event, with the user's account ids and symbols.
 
         First the columns in natural units (`riskcore.record.natural_frame`): time, tick, account, event, reason,
         counterparty, market, asset, quantity, requested_quantity, price, amount, lent_amount, cash_amount, fee_amount,
@@ -112,22 +131,48 @@ class StepResult:
 class Engine:
     """Runs the liquidation waterfall over ticks.
 
-    An engine owns its state: nobody puts another one in its place, and a copy of it, also by pickle, goes on by itself.
+    An engine owns its state: nobody can exchange it, and a copy of an engine, also by pickle, goes on by itself.
 
     Parameters
     ----------
-    accounts
+    accounts : Accounts
         The starting state; the engine works on a copy.
-    venue
+    venue : Venue
         The rules.
-    seed
-        Of the draws: which legs act in a round, and a random order of accounts. They depend on it, the tick and the
-        account's own id alone.
-    check_screen
-        Look at every account at every tick and hold the screen to it: slow, to be sure.
-    record
-        Keep every tick for `save`. What is kept goes to the run folder when it comes to 256 MiB; an engine that has no
-        folder yet warns then, once. Without it nothing is kept, and nothing can be saved.
+    seed : int
+        Of the draws, 64 bits: which legs act in a round, and a random order of accounts. They depend on the seed, the
+        tick and the account's id alone.
+    check_screen : bool
+        Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
+    record : bool
+        Keep every tick for `save`. The ticks kept are written to the run folder when they come to 256 MiB; an engine
+        that has no folder yet warns then, once. Without it nothing is kept, and nothing can be saved.
+
+    Raises
+    ------
+    RiskDataError
+        The accounts were read with a venue of other units, the venue's ADL policy is not registered, or the seed is no
+        whole number of 64 bits.
+
+    Notes
+    -----
+    The rules of a tick: docs/one_tick.md.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import riskcore as rc
+    >>> venue = rc.load_venue("backpack").replace(policy={"slice_probability": 1, "fund": 1_000})
+    >>> market = "SOL_USDC_PERP"
+    >>> positions = pd.DataFrame({"account": [1], "market": [market], "quantity": [10.0], "entry_price": [200.0]})
+    >>> balances = pd.DataFrame({"account": [1], "asset": ["USDC"], "quantity": [80.0]})
+    >>> engine = rc.Engine(rc.Accounts.from_frames(venue, positions, balances), venue)
+    >>> book = {"bids": [(193.99, 1_000.0)], "asks": [(194.0, 1_000.0)]}
+    >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {market: 194.0}, {market: book}))
+    >>> result.fills[["account", "side", "quantity", "stage"]].to_dict("records")
+    [{'account': 1, 'side': 'sell', 'quantity': 5.16, 'stage': 'order book'}]
+    >>> engine
+    Engine(1 account, 1 tick, last at 2025-10-10 21:00:00+00:00, fund 1,010.01 USDC)
     """
 
     def __init__(
@@ -136,7 +181,7 @@ class Engine:
         must_fit(accounts, venue)
         check_adl_policy(venue.policy)
         accounts.must_have_rows_of(venue.backstop)
-        if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not -(2**63) <= seed < 2**63:
+        if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not INT64_MIN <= seed <= INT64_MAX:
             raise RiskDataError("seed", None, "must be a whole number of 64 bits", value=seed)
         self._venue, self._seed = venue, seed
         self._state, self._check_screen = accounts.copy(), check_screen
@@ -163,7 +208,7 @@ class Engine:
 
     @property
     def accounts(self) -> Accounts:
-        """The state as it is now, to look at."""
+        """The state as it is now, for reading; positions in lots, money in quanta."""
         return self._accounts
 
     @property
@@ -178,12 +223,12 @@ class Engine:
 
     @property
     def ledger(self) -> Ledger:
-        """Makers, fund and shortfall as they are now."""
+        """Makers, fund and shortfall as they are now, in lots and quanta."""
         return self._ledger
 
     @property
     def guard_state(self) -> GuardState:
-        """What the guards remember of the prints so far."""
+        """Prices, books and samples of the ticks so far that the guards use at the next one."""
         return self._guard_state
 
     @property
@@ -198,10 +243,10 @@ class Engine:
 
     def __repr__(self) -> str:
         """One line: accounts, ticks, the time of the last one, and the fund."""
-        at = "" if self.time is None else f", last at {moment(self.time)}"
+        last = "" if self.time is None else f", last at {moment(self.time)}"
         fund = self.ledger.fund * float(self.venue.settle_quantum)
         rest = f"fund {fund:,.2f} {shown(self.venue.settle_asset)}"
-        return f"Engine({counted(len(self.accounts), 'account')}, {counted(self.ticks, 'tick')}{at}, {rest})"
+        return f"Engine({counted(len(self.accounts), 'account')}, {counted(self.ticks, 'tick')}{last}, {rest})"
 
     def __copy__(self) -> Engine:
         """Return an engine that shares nothing that changes: half a copy would be of no tick."""
@@ -219,30 +264,52 @@ class Engine:
         self._look()
 
     def step(self, tick: Tick, *, whole_table: bool = False) -> StepResult:
-        """Guard the prints, accrue what is due, liquidate the accounts at a margin ratio of 1 or more.
+        """Guard the price updates, accrue what is due, liquidate the accounts at a margin ratio of 1 or more.
 
-        Who these are is found without looking at everybody at every tick (`riskcore.Screen`).
+        The screen finds these accounts without computing every account at every tick (`riskcore.Screen`).
 
         Parameters
         ----------
-        tick
-            What the market shows.
-        whole_table
+        tick : Tick
+            The market.
+        whole_table : bool
             Whether the result is to have the margin of every account: a sweep of all.
+
+        Returns
+        -------
+        StepResult
+            The accounts selected, their margins, and the events of the tick.
 
         Raises
         ------
         RiskDataError
             The tick is not later than the one before, or later by more than the policy's ``largest_gap``, a price is
-            missing, a book is wrong, or what the accounts hold is worth more than whole numbers say; nothing has
-            changed.
+            missing, a book is wrong, or the accounts' positions and balances are past the range of whole numbers;
+            nothing has changed.
         OSError
-            What is recorded cannot be written to the run folder; nothing has changed.
+            The recorded ticks cannot be written to the run folder; nothing has changed.
         RuntimeError
             An earlier tick failed half-way, in a user's own ADL policy say: the state is of no tick.
         InvariantError
             A RuntimeError: the tick made or lost lots or money, or wrote a number that is none
             (`riskcore.record.Invariants`). The engine has stopped; the error has the rows that show it.
+
+        Notes
+        -----
+        The rules: docs/one_tick.md, from "Guards" to "6 Close out: shortfall".
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> engine = rc.Engine(accounts, venue)
+        >>> for time, mark in (("2025-10-10T21:00Z", 195.0), ("2025-10-10T21:01Z", 194.5)):
+        ...     result = engine.step(rc.Tick(time, {market: mark}), whole_table=True)
+        ...     print(result.tick, result.selected.tolist(), result.table.net_equity.tolist())
+        0 [] [30.0, 425.0]
+        1 [0] [25.0, 427.5]
         """
         self._must_be_whole()
         if not isinstance(tick, Tick):
@@ -311,15 +378,15 @@ class Engine:
     def save(
         self, path: str | Path, *, complete: bool = True, inputs: Mapping[str, Mapping[str, str]] | None = None
     ) -> None:
-        """Write the run folder, or what has happened since the last save of this run.
+        """Write the run folder, or the ticks since the last save of this run.
 
         Parameters
         ----------
-        path
+        path : str or Path
             A new folder, or the one that this engine was saved to or resumed from.
-        complete
+        complete : bool
             False while the run goes on.
-        inputs
+        inputs : mapping of str to mapping, optional
             Path and sha256 of the tables that the ticks came from, for the record.
 
         Raises
@@ -327,12 +394,32 @@ class Engine:
         RiskDataError
             The folder holds something else, another process writes it, the run in it has gone on without this engine,
             or nothing was recorded.
+        ValueError
+            The run is kept in another folder already.
         OSError
-            A file cannot be written. What was saved before still counts, and a later save makes up for this one.
+            A file cannot be written. The ticks that were saved before still count, and a later save writes the others.
+
+        Notes
+        -----
+        The files: docs/run_folder.md.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> engine = rc.Engine(accounts, venue)
+        >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {market: 195.0}))
+        >>> folder = tempfile.mkdtemp()
+        >>> engine.save(folder)
+        >>> rc.read_run(folder).ticks
+        1
         """
         self._must_be_whole()
         if not self._record:
-            rule = "an engine with record=False keeps no ticks to save: make it with record=True"
+            rule = "an engine with record=False keeps no ticks to save: create it with record=True"
             raise RiskDataError("run", None, rule, value=str(path))
         path = Path(path)
         if self._folder is not None and path.resolve() != self._folder:
@@ -351,7 +438,7 @@ class Engine:
             self._warned = True
             warnings.warn(
                 f"{len(self._recorded)} ticks, {self._held} bytes, are kept in memory until they are saved: save the "
-                "engine once, and it writes them as it goes on, or make it with record=False",
+                "engine to a folder, after which it saves later ticks itself, or create it with record=False",
                 RecordingWarning,
                 stacklevel=3,
             )
@@ -366,7 +453,7 @@ class Engine:
             gap, limit = pd.Timedelta(time - self.time), self.venue.policy.largest_gap
             rule = (
                 f"must not be {gap} after the tick before, {moment(self.time)}: the policy's largest_gap is {limit} "
-                "seconds; give the ticks between, or set a longer one"
+                "seconds; add the ticks between, or set a larger largest_gap"
             )
             raise RiskDataError("tick", "time", rule, value=moment(time))
 
@@ -378,19 +465,41 @@ class Engine:
     def resume(cls, path: str | Path, *, check_screen: bool = False, record: bool = True) -> Engine:
         """Return an engine that goes on where the run folder ends.
 
-        A run that another process is writing can be looked at so; only `save` needs to be its one writer.
+        A run that another process is writing can be read in this way; only `save` needs to be its one writer.
+
+        Parameters
+        ----------
+        path : str or Path
+            A run folder.
+        check_screen, record : bool
+            As of `Engine`.
+
+        Returns
+        -------
+        Engine
+            The engine after the last tick of the folder.
 
         Raises
         ------
         RiskDataError
             The folder holds no run, or one that is damaged.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import riskcore as rc
+        >>> from riskcore.sample import small_run
+        >>> folder = tempfile.mkdtemp()
+        >>> small_run(folder)
+        >>> rc.Engine.resume(folder)
+        Engine(2 accounts, 2 ticks, last at 2025-10-10 21:01:00+00:00, fund 1,010.01 USDC)
         """
-        kept = reader.read_state(Path(path))
-        engine = cls(kept.accounts, kept.venue, kept.seed, check_screen=check_screen, record=record)
-        engine._ledger, engine._guard_state = kept.ledger, kept.guard_state
+        saved = reader.read_state(Path(path))
+        engine = cls(saved.accounts, saved.venue, saved.seed, check_screen=check_screen, record=record)
+        engine._ledger, engine._guard_state = saved.ledger, saved.guard_state
         engine._invariants = Invariants(engine.accounts, engine.venue, engine.ledger)
-        engine._ticks, engine._time = kept.ticks, kept.time
-        engine._start, engine._folder, engine._saved = None, Path(path).resolve(), kept.digest
+        engine._ticks, engine._time = saved.ticks, saved.time
+        engine._start, engine._folder, engine._saved = None, Path(path).resolve(), saved.digest
         return engine
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from .boundary import RiskDataError
+from .engine import Engine
 from .io import write_table
+from .kernels.margin_function import RATE, ROOT
+from .market import Tick
+from .state import Accounts
 from .venue import IMF, MMF, Venue, load_venue
-
-Float = npt.NDArray[np.float64]
 
 # symbol, price, tickSize, stepSize, IMF base and factor, MMF base and factor, mean-mark band; the figures are of the
 # size that a large venue uses (venue_rules.md section 1.3)
@@ -29,7 +30,22 @@ START = pd.Timestamp("2025-10-10 20:58", tz="UTC")  # an hour passes in the cras
 
 @dataclass(frozen=True)
 class Tables:
-    """Tables of a run in natural units, as `Accounts.from_frames` and `read_ticks` take them."""
+    """Tables of a run in natural units, as `Accounts.from_frames` and `riskcore.io.read_ticks` take them.
+
+    Attributes
+    ----------
+    positions, balances, orders : DataFrame
+        Columns as of `Accounts.from_frames`.
+    marks, books : DataFrame
+        Columns as of `riskcore.io.read_ticks`.
+
+    Examples
+    --------
+    >>> from riskcore.sample import crash
+    >>> venue, tables = crash(50, 4)
+    >>> list(tables.marks.columns), len(tables.marks)
+    (['time', 'market', 'mark_price', 'index_price'], 12)
+    """
 
     positions: pd.DataFrame
     balances: pd.DataFrame
@@ -41,7 +57,31 @@ class Tables:
 def market_row(
     base: str, tick: str, step: str, imf: tuple[str, str], mmf: tuple[str, str], *, impact: tuple[str, str] | None
 ) -> dict[str, Any]:
-    """Return a market in the venue's public shape, with the fields that riskcore reads."""
+    """Return a market in the venue's public shape, with the fields that riskcore reads.
+
+    Parameters
+    ----------
+    base : str
+        Symbol of the base asset; the market is its perpetual in USDC.
+    tick, step : str
+        Tick size (settle units) and step size (base units), decimals.
+    imf, mmf : tuple of str
+        Base and factor of the initial and of the maintenance margin function.
+    impact : tuple of str or None
+        Least and largest price of an order against the mark, multipliers; None: no such band.
+
+    Returns
+    -------
+    dict
+        A row of ``markets`` in a venue file.
+
+    Examples
+    --------
+    >>> from riskcore.sample import market_row
+    >>> row = market_row("BTC", "0.1", "0.001", ("0.02", "0"), ("0.01", "0"), impact=None)
+    >>> row["symbol"], row["mmfFunction"]
+    ('BTC_USDC_PERP', {'type': 'sqrt', 'base': '0.01', 'factor': '0'})
+    """
     low, high = impact or (None, None)
     return {
         "symbol": f"{base}_USDC_PERP", "baseSymbol": base, "quoteSymbol": "USDC", "marketType": "PERP",
@@ -56,7 +96,27 @@ def market_row(
 
 
 def guarded(row: dict[str, Any], mean_mark: tuple[str, str]) -> dict[str, Any]:
-    """Give a market's row the venue's other price bands and its update cap."""
+    """Return a market's row with the venue's other price bands and its update cap.
+
+    Parameters
+    ----------
+    row : dict
+        A market as of `market_row`.
+    mean_mark : tuple of str
+        Multipliers of the mean mark between which an order may fill.
+
+    Returns
+    -------
+    dict
+        A new row; ``row`` stays as it is.
+
+    Examples
+    --------
+    >>> from riskcore.sample import guarded, market_row
+    >>> row = market_row("BTC", "0.1", "0.001", ("0.02", "0"), ("0.01", "0"), impact=None)
+    >>> guarded(row, ("0.96", "1.04"))["filters"]["price"]["maxPriceUpdateMultiplier"]
+    '1.0025'
+    """
     low, high = mean_mark
     price = row["filters"]["price"] | {
         "minMultiplier": "0.25", "maxMultiplier": "2", "minPriceUpdateMultiplier": "0.9975",
@@ -67,7 +127,27 @@ def guarded(row: dict[str, Any], mean_mark: tuple[str, str]) -> dict[str, Any]:
 
 
 def venue_source(providers: list[int], *, slices_per_tick: int = 1) -> dict[str, Any]:
-    """Return a venue of three markets and four assets as JSON; ``providers`` are the backstop's account ids."""
+    """Return a venue of three markets and four assets as JSON.
+
+    Parameters
+    ----------
+    providers : list of int
+        Account ids of the backstop providers.
+    slices_per_tick : int
+        Policy figure: rounds of slices in a tick.
+
+    Returns
+    -------
+    dict
+        A venue as `load_venue` takes it.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import venue_source
+    >>> rc.load_venue(venue_source([7])).markets.symbol
+    ('BTC_USDC_PERP', 'ETH_USDC_PERP', 'SOL_USDC_PERP')
+    """
     identity = {"type": "identity"}
     haircut = {"type": "inverseSqrt", "base": "1.0", "positiveCurvePenalty": "0.00005"}
     return {
@@ -105,12 +185,31 @@ def generate_accounts(
 
     Parameters
     ----------
-    venue
-        Its markets, of which the first is the most popular.
-    marks
-        Mark price by market symbol.
-    count
+    venue : Venue
+        The venue; its first market is the most popular.
+    marks : dict of str to float
+        Mark price by market symbol, settle units.
+    count : int
         Number of accounts, the providers not counted.
+    seed : int
+        Seed of the draws, >= 0.
+    max_leverage : float
+        Largest notional over equity that is drawn, at least 1.5.
+
+    Returns
+    -------
+    positions, balances, orders : DataFrame
+        Columns as of `Accounts.from_frames`.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import generate_accounts, venue_source
+    >>> venue = rc.load_venue(venue_source([101]))
+    >>> marks = {"BTC_USDC_PERP": 100_000.0, "ETH_USDC_PERP": 4_000.0, "SOL_USDC_PERP": 200.0}
+    >>> positions, balances, orders = generate_accounts(venue, marks, 100)
+    >>> len(rc.select(rc.Accounts.from_frames(venue, positions, balances, orders), venue, marks))
+    0
     """
     rng = np.random.default_rng(seed)
     markets, margin_functions = venue.markets, venue.margin_functions
@@ -118,11 +217,11 @@ def generate_accounts(
     mark = np.array([marks[s] for s in markets.symbol])
     step, tick = markets.step_size, markets.tick_size
     weight = 1.0 / np.arange(1, len(symbols) + 1)
-    held = np.minimum(rng.geometric(0.6, count), len(symbols))
+    market_count = np.minimum(rng.geometric(0.6, count), len(symbols))
     # the markets with the smallest weighted keys: distinct, the popular ones more often
     choice = np.argsort(rng.exponential(size=(count, len(symbols))) / weight, axis=1)
-    account, place = np.nonzero(np.arange(len(symbols)) < held[:, None])
-    market = choice[account, place]
+    account, slot = np.nonzero(np.arange(len(symbols)) < market_count[:, None])
+    market = choice[account, slot]
 
     notional = np.minimum(rng.lognormal(np.log(2_000.0), 1.8, len(account)), 5e6)
     lots = np.maximum(np.rint(notional / (mark * step)[market]), 1)
@@ -134,8 +233,8 @@ def generate_accounts(
 
     root = np.sqrt(notional)
     imf, mmf = (
-        np.maximum(margin_functions.base[c], margin_functions.factor[c] * root)
-        for c in (2 * market + IMF, 2 * market + MMF)
+        np.maximum(margin_functions.first[f, RATE], margin_functions.first[f, ROOT] * root)
+        for f in (2 * market + IMF, 2 * market + MMF)
     )
     leverage = np.exp(rng.uniform(np.log(1.5), np.log(max_leverage), count))
     total = np.bincount(account, notional, count)
@@ -171,7 +270,7 @@ def generate_accounts(
             "quantity": np.concatenate([np.round(settle, 6), quantity, np.full(len(providers), 5e7)]),
         }
     )
-    working = np.flatnonzero((place == 0) & (rng.random(len(account)) < 0.05))
+    working = np.flatnonzero((slot == 0) & (rng.random(len(account)) < 0.05))
     away = np.rint(mark[market[working]] * (1 - side[working] * 0.05) / tick[market[working]]) * tick[market[working]]
     orders = pd.DataFrame(
         {
@@ -189,17 +288,44 @@ def generate_accounts(
 def generate_crash(
     venue: Venue, ticks: int = 240, *, seed: int = 0, fall: float = 0.12, interval: int = 1
 ) -> pd.DataFrame:
-    """Draw a crash, a tick every ``interval`` seconds: the marks table, indexes at the marks.
+    """Draw a crash: the marks table, indexes at the marks.
 
     The first market falls by ``fall``, the later ones by more.
+
+    Parameters
+    ----------
+    venue : Venue
+        A venue of the markets of `venue_source`.
+    ticks : int
+        Number of ticks, at least 2.
+    seed : int
+        Seed of the draws, >= 0.
+    fall : float
+        Fall of the first market from its start to its lowest, a fraction below 0.6.
+    interval : int
+        Seconds from tick to tick.
+
+    Returns
+    -------
+    DataFrame
+        time (UTC, from `START`), market, mark_price, index_price (settle units); a row per market and tick.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import generate_crash, venue_source
+    >>> marks = generate_crash(rc.load_venue(venue_source([7])), 60, fall=0.2)
+    >>> prices = marks.loc[marks["market"] == "BTC_USDC_PERP", "mark_price"]
+    >>> bool(prices.min() < 0.85 * prices.iloc[0])
+    True
     """
     rng = np.random.default_rng(seed)
     shape = np.interp(np.linspace(0, 1, ticks), [0, 0.15, 0.55, 0.7, 1], [0, 0, -1, -0.75, -0.8])
     common = rng.normal(0, 4e-4, ticks).cumsum()
     frames = []
     for m, (symbol, start) in enumerate(zip(venue.markets.symbol, [row[1] for row in _MARKETS], strict=True)):
-        own = rng.normal(0, 3e-4, ticks).cumsum()
-        path = start * np.exp(np.log1p(-fall * (1 + 0.3 * m)) * -shape + common + own - common[0] - own[0])
+        noise = rng.normal(0, 3e-4, ticks).cumsum()
+        path = start * np.exp(np.log1p(-fall * (1 + 0.3 * m)) * -shape + common + noise - common[0] - noise[0])
         tick = float(venue.markets.tick[m])
         time = START + pd.to_timedelta(np.arange(ticks) * interval, unit="s")
         mark = np.round(np.rint(path / tick) * tick, 10)
@@ -211,7 +337,31 @@ def generate_crash(
 def generate_books(venue: Venue, marks: pd.DataFrame, *, seed: int = 0, depth: float = 2e6) -> pd.DataFrame:
     """Draw order books around the marks: 12 levels a side out to 1.5 %, thinner where the price moves fast.
 
-    ``depth`` is the notional of a side within 1 % of the first market in calm times; later markets have less.
+    Parameters
+    ----------
+    venue : Venue
+        The venue that the marks are of.
+    marks : DataFrame
+        As of `generate_crash`.
+    seed : int
+        Seed of the draws, >= 0.
+    depth : float
+        Notional (settle units) of a side within 1.5 % of the mark of the first market in calm times; later markets have
+        less.
+
+    Returns
+    -------
+    DataFrame
+        time, market, side (bid, ask), level (0 is the best), price (settle units), quantity (base units).
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import generate_books, generate_crash, venue_source
+    >>> venue = rc.load_venue(venue_source([7]))
+    >>> books = generate_books(venue, generate_crash(venue, 5))
+    >>> len(books) == 5 * 3 * 2 * 12, sorted(books["side"].unique())
+    (True, ['ask', 'bid'])
     """
     rng = np.random.default_rng(seed)
     distance = np.array([1, 2, 4, 7, 11, 16, 25, 40, 60, 85, 110, 150]) / 1e4
@@ -228,9 +378,9 @@ def generate_books(venue: Venue, marks: pd.DataFrame, *, seed: int = 0, depth: f
             noise = rng.lognormal(0, 0.5, (len(mark), len(distance)))
             lots = np.rint(depth / (m + 1) * share * noise * calm[:, None] / mark[:, None] / step)
             ticks = sign * away(np.round(mark[:, None] * (1 + sign * distance) / tick, 6))
-            place = np.arange(len(distance))
+            level = np.arange(len(distance))
             # at least a tick from level to level, also where a tick is more than the distance
-            price = sign * (np.maximum.accumulate(ticks - place, axis=1) + place) * tick
+            price = sign * (np.maximum.accumulate(ticks - level, axis=1) + level) * tick
             parts.append(
                 pd.DataFrame(
                     {
@@ -249,7 +399,39 @@ def generate_books(venue: Venue, marks: pd.DataFrame, *, seed: int = 0, depth: f
 def crash(count: int = 10_000, ticks: int = 240, *, seed: int = 0, interval: int = 1) -> tuple[Venue, Tables]:
     """Return a whole generated run: venue, accounts, and a crash with its books.
 
-    A tick every ``interval`` seconds; the venue acts once a second, so that a tick has as many rounds of slices.
+    The venue acts once a second, so that a tick has ``interval`` rounds of slices.
+
+    Parameters
+    ----------
+    count : int
+        Number of accounts; three backstop providers come on top.
+    ticks : int
+        Number of ticks, at least 2.
+    seed : int
+        Seed of the draws, >= 0.
+    interval : int
+        Seconds from tick to tick.
+
+    Returns
+    -------
+    venue : Venue
+        The venue.
+    tables : Tables
+        The tables of the run.
+
+    Raises
+    ------
+    RiskDataError
+        ``interval`` is outside the range of the policy's ``slices_per_tick``.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import crash
+    >>> venue, tables = crash(50, 4)
+    >>> accounts = rc.Accounts.from_frames(venue, tables.positions, tables.balances, tables.orders)
+    >>> len(accounts)
+    53
     """
     venue = load_venue(venue_source([count + 1, count + 2, count + 3], slices_per_tick=interval))
     marks = generate_crash(venue, ticks, seed=seed, interval=interval)
@@ -257,6 +439,66 @@ def crash(count: int = 10_000, ticks: int = 240, *, seed: int = 0, interval: int
     positions, balances, orders = generate_accounts(venue, first, count, seed=seed)
     books = generate_books(venue, marks, seed=seed)
     return venue, Tables(positions, balances, orders, marks, books)
+
+
+def two_accounts() -> tuple[Venue, Accounts]:
+    """Return a venue and two accounts in one market, for examples.
+
+    The venue is the preset "backpack", with a slice in every round and a fund of 1,000 USDC. Both accounts entered
+    SOL_USDC_PERP at 200: account 1 is long 10 with 80 USDC, account 2 is short 5 with 400 USDC.
+
+    Returns
+    -------
+    venue : Venue
+        The venue.
+    accounts : Accounts
+        The accounts.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> rc.sweep(accounts, venue, {"SOL_USDC_PERP": 195.0}).net_equity.tolist()
+    [30.0, 425.0]
+    """
+    venue = load_venue("backpack").replace(policy={"slice_probability": 1, "fund": 1_000})
+    position = {"account": [1, 2], "market": "SOL_USDC_PERP", "quantity": [10.0, -5.0], "entry_price": 200.0}
+    balance = {"account": [1, 2], "asset": "USDC", "quantity": [80.0, 400.0]}
+    return venue, Accounts.from_frames(venue, pd.DataFrame(position), pd.DataFrame(balance))
+
+
+def small_run(path: str | Path) -> None:
+    """Write a run folder of two ticks, for examples: the accounts of `two_accounts`, of which account 1 is liquidated.
+
+    Parameters
+    ----------
+    path : str or Path
+        A new folder, or an empty one.
+
+    Raises
+    ------
+    RiskDataError
+        The folder holds something else.
+    OSError
+        A file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> rc.read_run(folder).fills[["account", "quantity", "stage"]].to_dict("records")
+    [{'account': 1, 'quantity': 5.16, 'stage': 'order book'}]
+    """
+    venue, accounts = two_accounts()
+    engine = Engine(accounts, venue)
+    for time, bid, mark in (("2025-10-10T21:00Z", 194.99, 195.0), ("2025-10-10T21:01Z", 193.99, 194.0)):
+        book = {"bids": [(bid, 1_000.0)], "asks": [(mark, 1_000.0)]}
+        engine.step(Tick(time, {"SOL_USDC_PERP": mark}, {"SOL_USDC_PERP": book}))
+    engine.save(path)
 
 
 def write_inputs(venue: Venue, tables: Tables, folder: str | Path) -> dict[str, Path]:

@@ -149,9 +149,13 @@ def part(amount: int, before: int, after: int, size: int) -> int:
 # ---- The venue (run_folder.md)
 def margin_function(row):
     """`R(notional, price, open interest)` of a row of any kind, all in settle units (Margin of an account)."""
-    return {"sqrt": square_root_function, "tiers": tier_function, "open_interest": open_interest_function}[
-        row.get("type", "sqrt")
-    ](row)
+    kinds = {
+        "sqrt": square_root_function,
+        "linear": linear_function,
+        "tiers": tier_function,
+        "open_interest": open_interest_function,
+    }
+    return kinds[row.get("type", "sqrt")](row)
 
 
 def square_root_function(row):
@@ -160,6 +164,19 @@ def square_root_function(row):
 
     def requirement(notional, price=1, interest=None):
         return notional * max(base, factor * square_root(notional / price if by_quantity else notional))
+
+    return requirement
+
+
+def linear_function(row):
+    """`R = max(minimum, N * (base + slope * s))` of N > 0 (Margin of an account)."""
+    base, slope, minimum = number(row["base"]), number(row["slope"]), number(row.get("minimum", 0))
+    by_quantity = row.get("unit") == "quantity"
+
+    def requirement(notional, price=1, interest=None):
+        if not notional:
+            return Fraction(0)
+        return max(minimum, notional * (base + slope * (notional / price if by_quantity else notional)))
 
     return requirement
 

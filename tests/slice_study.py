@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from riskcore import Accounts, Engine, Tick, Venue, io, load_venue
+from riskcore.kernels.margin_function import RATE, ROOT
 from riskcore.record import EVENT
 from riskcore.venue import MMF
 from tests.real_inputs import SHARED, venue_source
@@ -132,7 +133,8 @@ def draw_accounts(venue: Venue, symbol: str, mark: float, depth: float, seed: in
     step = float(venue.markets.step[0])
     quantity = np.maximum(np.rint(notional / mark / step), 1) * step
     notional = quantity * mark
-    mmf = np.maximum(venue.margin_functions.base[MMF], venue.margin_functions.factor[MMF] * np.sqrt(notional))
+    first = venue.margin_functions.first[MMF]
+    mmf = np.maximum(first[RATE], first[ROOT] * np.sqrt(notional))
     equity = notional * mmf / rng.uniform(1.0, 1.3, ACCOUNTS)
     account = np.arange(ACCOUNTS)
     positions = pd.DataFrame(

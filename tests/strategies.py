@@ -122,7 +122,7 @@ def rounded(amount: Fraction | Decimal, unit: Decimal) -> float:
 
 
 @st.composite
-def margin_functions(draw, low=5, high=100, kinds=("sqrt", "sqrt", "tiers", "open_interest")):
+def margin_functions(draw, low=5, high=100, kinds=("sqrt", "sqrt", "linear", "tiers", "open_interest")):
     """Initial and maintenance function from one base, mostly of one kind."""
     base, part = draw(decimals(low, high, 3)), draw(st.sampled_from([Decimal("0.5"), Decimal("0.6")]))
     kind = draw(st.sampled_from(kinds))
@@ -173,8 +173,26 @@ def open_interest_function(base, part, _, shape):
     return {"type": "open_interest", "base": str(base * part), "lower": str(lower), "upper": str(lower + width)}
 
 
-SHAPES = {"sqrt": sqrt_shapes, "tiers": tier_shapes, "open_interest": open_interest_shapes}
-FUNCTIONS = {"sqrt": sqrt_function, "tiers": tier_function, "open_interest": open_interest_function}
+def linear_shapes():
+    """The size at which the rate has doubled, if it grows, and a minimum that some positions are below."""
+    doubled = st.sampled_from([None, 1_000, 50_000, 1_000_000])
+    return st.tuples(doubled, st.sampled_from(["0", "0.5", "20"]), st.sampled_from(["notional", "quantity"]))
+
+
+def linear_function(base, part, _, shape):
+    doubled, minimum, unit = shape
+    slope = Decimal(0) if doubled is None else base / doubled
+    figures = {"base": base, "slope": slope, "minimum": Decimal(minimum)}
+    return {"type": "linear", "unit": unit} | {name: str(figure * part) for name, figure in figures.items()}
+
+
+SHAPES = {"sqrt": sqrt_shapes, "linear": linear_shapes, "tiers": tier_shapes, "open_interest": open_interest_shapes}
+FUNCTIONS = {
+    "sqrt": sqrt_function,
+    "linear": linear_function,
+    "tiers": tier_function,
+    "open_interest": open_interest_function,
+}
 
 
 def multipliers(lower, upper, *pairs):
@@ -283,8 +301,8 @@ def asset_rows(draw, symbol):
         ),
     }
     if draw(st.booleans()):
-        row["imfFunction"], maintenance = draw(margin_functions(50, 200, ("sqrt", "sqrt", "tiers")))
-        if row["imfFunction"]["type"] == "tiers" or draw(st.booleans()):
+        row["imfFunction"], maintenance = draw(margin_functions(50, 200, ("sqrt", "sqrt", "linear", "tiers")))
+        if row["imfFunction"]["type"] != "sqrt" or draw(st.booleans()):
             row["mmfFunction"] = maintenance
     return row
 

@@ -91,13 +91,15 @@ def test_an_account_that_has_only_orders_or_settings_is_refused(venue, name):
 )
 def test_a_provider_or_fill_of_another_writing_is_told_which_is_near(venue, given, ids, hint):
     with_provider = altered(lambda source: source.update(backstop=[{"account": given}]))
-    rule = rf"^venue.backstop\[0\].account, value '{given}': must have a row in balances or positions: is it {hint}\?$"
-    with pytest.raises(rc.RiskDataError, match=rule):
+    rule = rf"must have a row in balances or positions: did you mean {hint}\?$"
+    with pytest.raises(rc.RiskDataError, match=rf"^venue.backstop\[0\].account, value '{given}': {rule}"):
         rc.Accounts.from_frames(with_provider, positions(*ids), balances(*ids))
     accounts = rc.Accounts.from_frames(venue, positions(*ids), balances(*ids))
     fills = positions(given).rename(columns={"entry_price": "price"})
-    with pytest.raises(rc.RiskDataError, match=rf"^fills.account, .*must be an account of the state: is it {hint}\?$"):
-        rc.changed_accounts(accounts, venue, fills)
+    with pytest.raises(
+        rc.RiskDataError, match=rf"^fills.account, .*must be an account of the state: did you mean {hint}\?$"
+    ):
+        accounts.with_fills(venue, fills)
 
 
 def written(folder, ids, other):
@@ -158,9 +160,5 @@ def test_a_column_that_a_table_does_not_have_is_refused(venue, table, column, ne
     frames[table] = frames[table].assign(**{column: 1.0})
     with pytest.raises(rc.RiskDataError) as error:
         rc.Accounts.from_frames(venue, *frames.values())
-    told = (
-        f"leave it out, or is it {near}? Its columns are account, "
-        if near
-        else "leave it out. Its columns are account, "
-    )
-    assert error.value.args[0].startswith(f"{table}.{column}: is no column of this table: {told}")
+    told = f"did you mean {near}? Its columns are account, " if near else "Its columns are account, "
+    assert error.value.args[0].startswith(f"{table}.{column}: is not a column of this table: {told}")

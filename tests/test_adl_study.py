@@ -214,7 +214,7 @@ class TestInput:
             ({"notional": -5.0}, "requests.notional, row 0, value -5.0: must be a finite number > 0"),
             ({"deficit": -1.0}, "requests.deficit, row 0, value -1.0: must be a finite number >= 0"),
             ({"mark": 0.0}, "requests.mark, row 0, value 0.0: must be a finite number > 0"),
-            ({"market": "BTC"}, "winners.market: the column is missing, and the other table has it"),
+            ({"market": "BTC"}, "winners.market: the column is missing, but the other table has it"),
         ],
     )
     def test_bad_request(self, spoil, line):
@@ -225,11 +225,11 @@ class TestInput:
     @pytest.mark.parametrize(
         ("have", "line"),
         [
-            (THREE.drop(columns="equity"), "winners.equity: the column is missing; there are account, notional, "),
+            (THREE.drop(columns="equity"), "winners.equity: the column is missing; the table has account, notional, "),
             (THREE.iloc[:0], "winners: must have at least one row"),
             (
                 pd.concat([THREE, THREE]),
-                "winners.account+market+side, row 3, value 'A, all, short': must not stand twice",
+                "winners.account+market+side, row 3, value 'A, all, short': must not appear twice",
             ),
             (
                 THREE.assign(account=1, market=["x", "y", "z"]),
@@ -250,7 +250,7 @@ class TestInput:
 
     @pytest.mark.parametrize("gap", ["soon", -1, float("nan")])
     def test_no_length_of_time(self, gap):
-        with pytest.raises(RiskDataError, match=r"wave_gap, value '.*': must be a length of time, of 0 or more"):
+        with pytest.raises(RiskDataError, match=r"wave_gap, value '.*': must be a duration of 0 or more"):
             study(THREE, TWO_WAVES, ["size"], gap)
 
 
@@ -338,7 +338,9 @@ class TestOrder:
     def test_a_position_is_worth_something(self, side, pnl_pct):
         rows = self.rows(lambda frame: frame["pnl_pct"]).assign(side=side)
         rows.loc[2, "pnl_pct"] = pnl_pct
-        with pytest.raises(RiskDataError, match=f"queue.pnl_pct, row 2, value {pnl_pct}: must be of the entry value"):
+        with pytest.raises(
+            RiskDataError, match=f"queue.pnl_pct, row 2, value {pnl_pct}: must be a percentage of the entry value"
+        ):
             order_agreement(rows)
 
     def test_scores_that_differ_by_rounding_are_equal(self):

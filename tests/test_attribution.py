@@ -1,6 +1,7 @@
 """What changed the equity of an account over a run, against equities of the state between the ticks."""
 
 from dataclasses import asdict
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,12 @@ import pytest
 
 from riskcore import Accounts, Engine, RiskDataError, load_venue, run, sample
 from riskcore.io import read_ticks
-from riskcore.record import EVENT, reader
+from riskcore.record import EVENT, ROW, reader
+from riskcore.record import EVENTS as EVENTS_OF_JOURNAL
 from riskcore.run import report
+from riskcore.run.causes import CAUSES, equity_changes
+from riskcore.run.losses import liquidation_losses
+from riskcore.run.recorded_run import RecordedRun
 from tests import small_run
 
 
@@ -82,6 +87,91 @@ def test_price_is_what_the_moves_changed_between_the_events(name, causes, reques
         assert found["fee"] == pytest.approx(-own["fee"].sum() / 1e6)
         assert found["funding"] == pytest.approx(own["cash"][own["event"] == EVENT["funding"]].sum() / 1e6)
     assert seen >= causes
+
+
+EVENTS = {
+    "slippage": ("book", "convert"), "provider_edge": ("backstop",), "adl": ("adl",), "funding": ("funding",),
+    "interest": ("interest",), "shortfall": ("fund", "socialize", "shortfall"),
+}  # fmt: skip
+
+
+def exact_changes(path, states):
+    """Equity and its causes of every account, in exact arithmetic; the price's by its moves."""
+    recorded = RecordedRun.read(path)
+    rows, quantum = recorded.rows, Fraction(float(recorded.venue.settle_quantum))
+    lot, unit = (
+        [[Fraction(price) if price == price else None for price in tick] for tick in prices.tolist()]
+        for prices in (recorded.lot_value, recorded.quantum_value)
+    )
+
+    def equity(state, tick):
+        columns, amounts = state.columns, [quantum * int(unsettled) for unsettled in state.columns.unsettled]
+        for account, market, lots, cost in zip(
+            state.position_accounts().tolist(), columns.market.tolist(), columns.lots.tolist(), columns.cost.tolist(),
+            strict=True,
+        ):  # fmt: skip
+            amounts[account] += (lots * lot[tick][market] if lots else 0) - cost * quantum
+        for account, asset, held in zip(
+            state.balance_accounts().tolist(), columns.asset.tolist(), (columns.free + columns.lent).tolist(),
+            strict=True,
+        ):  # fmt: skip
+            amounts[account] += held * unit[tick][asset] if held else 0
+        return np.array(amounts, object)
+
+    found = {name: np.array([Fraction(0)] * len(states[0]), object) for name in CAUSES}
+    found["start"], found["end"] = equity(states[0], 0), equity(states[-1], len(lot) - 1)
+    for tick in range(1, len(lot)):
+        found["price"] += equity(states[tick], tick) - equity(states[tick], tick - 1)
+    cause_of = {event: cause for cause, events in EVENTS.items() for event in events}
+    for row in pd.DataFrame({name: rows[name] for name in ROW.names}).astype(object).to_dict("records"):
+        lots = row["lots"] * lot[row["tick"]][row["market"]] if row["lots"] else 0
+        quanta = row["quanta"] + row["lent"]
+        value = lots + (quanta * unit[row["tick"]][row["asset"]] if quanta else 0)
+        cause = cause_of.get(EVENTS_OF_JOURNAL[row["event"]])
+        for side, change in (
+            ("account", value + (row["cash"] - row["cost"] + row["unsettled"]) * quantum),
+            ("counterparty", -value + (row["counter_cash"] - row["counter_cost"]) * quantum),
+        ):
+            if row[side] >= 0:
+                assert cause or not change, "an event without a cause must change no equity"
+                if cause:
+                    found[cause][row[side]] += change
+        if row["account"] >= 0:
+            found["fee"][row["account"]] -= row["fee"] * quantum
+            if cause == "provider_edge":
+                found["provider_edge"][row["account"]] += row["fund"] * quantum
+                found["fund_share"][row["account"]] -= row["fund"] * quantum
+    return recorded, found
+
+
+@pytest.mark.parametrize("name", ["crash", "deleveraged"])
+def test_causes_sum_to_the_change_of_equity_exactly(name, request):
+    path, *_, states = request.getfixturevalue(name)
+    recorded, exact = exact_changes(path, states)
+    causes = sum(exact[cause] for cause in CAUSES)
+    assert (exact["start"] + causes == exact["end"]).all()
+    assert sum(causes) == sum(exact["end"]) - sum(exact["start"])
+    found = equity_changes(recorded, np.arange(len(states[0])))
+    assert list(found.columns) == ["start", "end", *CAUSES]
+    for column in found:
+        wanted = exact[column].astype(float)
+        np.testing.assert_allclose(found[column], wanted, rtol=1e-13, atol=1e-7, err_msg=column)
+    # and for the causes that have an exact sum in whole quanta, to the last quantum
+    fees = found["fee"].sum() / float(recorded.venue.settle_quantum)
+    assert round(fees) == -recorded.rows["fee"].sum()
+
+
+def test_the_report_and_the_explanation_show_the_same_causes(crash):
+    path = crash[0]
+    recorded = RecordedRun.read(path)
+    losses = liquidation_losses(recorded)
+    assert len(losses) > 5
+    for loss in losses.to_dict("records"):
+        # fees and takeovers come after the first trigger alone
+        explained = run.explain(path, loss["account"]).equity
+        assert loss["fees"] == pytest.approx(-explained.fee, abs=1e-9)
+        assert loss["provider_edge"] + loss["fund_share"] == pytest.approx(-explained.backstop, abs=1e-9)
+        assert loss["equity_end"] == explained.end
 
 
 def test_providers_edge_is_that_of_the_report(crash):

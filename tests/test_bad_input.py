@@ -85,7 +85,7 @@ def missing_columns():
     for table, frame in small_run.tables().items():
         for column in frame.columns.difference(OPTIONAL, sort=False):
             there = ", ".join(frame.columns.drop(column))
-            line = f"{table}.{column}: the column is missing; there are {there}"
+            line = f"{table}.{column}: the column is missing; the table has {there}"
             yield keep(table, lambda f, c=column: f.drop(columns=c)), line
 
 
@@ -149,24 +149,24 @@ CASES = [
     # a key stands twice
     (
         keep("positions", lambda f: f.iloc[[0, 1, 0]]),
-        f"positions.account+market, row 2, value '1, {BTC}': must not stand twice",
+        f"positions.account+market, row 2, value '1, {BTC}': must not appear twice",
     ),
     (
         keep("balances", lambda f: f.iloc[[0, 1, 2, 1]]),
-        "balances.account+asset, row 3, value '2, XAU': must not stand twice",
+        "balances.account+asset, row 3, value '2, XAU': must not appear twice",
     ),
-    (keep("settings", lambda f: f.iloc[[0, 0]]), "settings.account, row 1, value '1': must not stand twice"),
+    (keep("settings", lambda f: f.iloc[[0, 0]]), "settings.account, row 1, value '1': must not appear twice"),
     (
         put("marks", "time", "2025-10-10 23:00:00.000+02:00", row=2),
-        f"marks.time+market, row 2, value '{AT[0]}, {BTC}': must not stand twice",
+        f"marks.time+market, row 2, value '{AT[0]}, {BTC}': must not appear twice",
     ),
     (
         keep("asset_prices", lambda f: f.iloc[[0, 1, 1]]),
-        f"asset_prices.time+asset, row 2, value '{AT[1]}, XAU': must not stand twice",
+        f"asset_prices.time+asset, row 2, value '{AT[1]}, XAU': must not appear twice",
     ),
     (
         put("books", "level", 0),
-        f"books.time+market+side+level, row 1, value '{AT[0]}, {BTC}, bid, 0': must not stand twice",
+        f"books.time+market+side+level, row 1, value '{AT[0]}, {BTC}, bid, 0': must not appear twice",
     ),
     # books
     *(
@@ -183,8 +183,8 @@ CASES = [
             ([AT[0]] * 3 + ["soon"] + [AT[1]] * 4, 3, "soon", TIME),
             ([None] * 7 + ["soon"], 7, "soon", TIME),
             ([None] * 4 + [AT[2]] * 4, 4, AT[2], "must not be later than the tick"),
-            ([AT[0]] * 5 + [AT[1]] * 3, 5, AT[1], "must be one of all levels of a book"),
-            ([AT[0]] * 3 + [None] * 5, 3, "none", "must be one of all levels of a book"),
+            ([AT[0]] * 5 + [AT[1]] * 3, 5, AT[1], "must be the same for all levels of a book"),
+            ([AT[0]] * 3 + [None] * 5, 3, "none", "must be the same for all levels of a book"),
         )
     ),
     # a price is missing
@@ -246,7 +246,7 @@ def test_tables_are_refused(spoil, line):
     assert message(spoil, relabelled) == line
 
 
-NO_PROVIDER = "venue.backstop[0].account, value '9': must have a row in balances or positions: is it '9', text?"
+NO_PROVIDER = "venue.backstop[0].account, value '9': must have a row in balances or positions: did you mean '9', text?"
 IN_CSV = {
     f"positions.account, row 0, value 1.0: {IDS}": "positions.account, row 0, value '1.0': must be written as in "
     "balances, orders, settings ('1'), if it is the same account",
@@ -307,20 +307,20 @@ def test_ids_of_two_kinds_are_refused(table, ids, line, in_csv, folder):
     [
         (
             {"account": [1]},
-            "positions: must be a pandas DataFrame, not dict: pandas.DataFrame(...) makes one of it",
+            "positions: must be a pandas DataFrame, not dict: pandas.DataFrame(...) converts it",
         ),
-        ([], "positions: must be a pandas DataFrame, not list: pandas.DataFrame(...) makes one of it"),
+        ([], "positions: must be a pandas DataFrame, not list: pandas.DataFrame(...) converts it"),
         *(
             (
                 given,
-                f"positions: must be a pandas DataFrame, not {kind}: tables of other libraries are taken as well, by "
-                "the Arrow interface (Polars, pyarrow, DuckDB)",
+                f"positions: must be a pandas DataFrame, not {kind}: tables with the Arrow interface "
+                "(Polars, pyarrow, DuckDB) are accepted too",
             )
             for given, kind in ((None, "NoneType"), ("x", "str"), (pd.Series([1]), "Series"))
         ),
         (
             small_run.tables()["positions"].set_axis(["account", "market", "quantity", "quantity"], axis=1),
-            "positions.quantity: the column stands twice",
+            "positions.quantity: the column appears twice",
         ),
     ],
 )
@@ -375,8 +375,8 @@ FUNCTIONS = [
         )
         for brackets, said in (
             ([("1", "0.1")], "brackets[0].from, value '1': must be 0"),
-            ([("0", "0.1"), ("0", "0.2")], "brackets[1].from, value '0': must be more than the bracket's before"),
-            ([("0", "0.2"), ("5", "0.1")], "brackets[1].rate, value '0.1': must not be less than the bracket's before"),
+            ([("0", "0.1"), ("0", "0.2")], "brackets[1].from, value '0': must be above the bracket before"),
+            ([("0", "0.2"), ("5", "0.1")], "brackets[1].rate, value '0.1': must not be below the bracket before"),
             ([("0", "1.5")], "brackets[0].rate, value '1.5': must be at most 1"),
             ([("0", "0")], "brackets[0].rate, value '0': must be a number from 1E-18 to 1E+18"),
         )
@@ -384,22 +384,35 @@ FUNCTIONS = [
     (
         "markets.0.mmfFunction",
         {"type": "tiers", "brackets": [{"from": "0", "rate": "0.1"}], "whole": True},
-        f"{MMF}.whole, value 'True': must be false of a maintenance margin: it may have no step",
+        f"{MMF}.whole, value 'True': must be false for a maintenance margin, which may have no step",
     ),
     (
         "markets.0.mmfFunction",
         {"type": "open_interest", "base": "0.1", "lower": "5", "upper": "5"},
         f"{MMF}.upper, value '5': must be more than lower",
     ),
+    *(
+        (
+            "markets.0.mmfFunction",
+            {"type": "linear", "base": "0.01", "slope": "0.000001"} | {name: value},
+            f"{MMF}.{name}, value '{value}': must be {rule}",
+        )
+        for name, value, rule in (
+            ("base", "1.5", "at most 1"),
+            ("base", "0", "a number from 1E-18 to 1E+18"),
+            ("slope", "-0.1", "a number from 1E-18 to 1E+18"),
+            ("minimum", "-1", "a number from 1E-18 to 1E+18"),
+        )
+    ),
     (
         "collateral.1.imfFunction",
         {"type": "open_interest", "base": "0.1", "lower": "5", "upper": "6"},
-        "venue.collateral[1].imfFunction.type, value 'open_interest': must be 'sqrt' or 'tiers' of an asset",
+        "venue.collateral[1].imfFunction.type, value 'open_interest': must be 'sqrt', 'linear' or 'tiers' for an asset",
     ),
     (
         "collateral.1.imfFunction",
         {"type": "tiers", "brackets": [{"from": "0", "rate": "0.1"}]},
-        "venue.collateral[1].mmfFunction: must stand beside an imfFunction of tiers",
+        "venue.collateral[1].mmfFunction: is required beside an imfFunction of another type than sqrt",
     ),
 ]
 SPOT = {
@@ -444,7 +457,7 @@ SPOTS = [
     (
         "markets",
         [SPOT | {"symbol": BTC}, *MARKETS],
-        f"venue.markets[1].symbol, value '{BTC}': must not stand twice",
+        f"venue.markets[1].symbol, value '{BTC}': must not appear twice",
     ),
     (
         "markets",
@@ -483,7 +496,7 @@ POOLS = [
         [{"symbol": "DOGE"}],
         "venue.borrow_lend[0].symbol, value 'DOGE': must be a collateral asset of the venue",
     ),
-    ("borrow_lend", [{"symbol": "USDC"}] * 2, "venue.borrow_lend[1].symbol, value 'USDC': must not stand twice"),
+    ("borrow_lend", [{"symbol": "USDC"}] * 2, "venue.borrow_lend[1].symbol, value 'USDC': must not appear twice"),
     *(
         ("borrow_lend", [{"symbol": "USDC", name: value}], f"venue.borrow_lend[0].{name}, value '{value}': {rule}")
         for name, value, rule in (
@@ -502,9 +515,9 @@ VENUES = [
     ("settle_asset", 7, "venue: Expected `str`, got `int` - at `$.settle_asset`"),
     ("markets", [], "venue.markets: must hold at least one market of marketType PERP"),
     ("markets.0.marketType", None, "venue: Object missing required field `marketType` - at `$.markets[0]`"),
-    ("markets.1.symbol", BTC, "venue.markets[1].symbol, value 'BTC_USDC_PERP': must not stand twice"),
-    ("markets.0.mmfFunction", None, "venue.markets[0].mmfFunction: a PERP market must have it"),
-    ("markets.0.imfFunction.type", "linear", "venue: Invalid value 'linear' - at `$.markets[0].imfFunction.type`"),
+    ("markets.1.symbol", BTC, "venue.markets[1].symbol, value 'BTC_USDC_PERP': must not appear twice"),
+    ("markets.0.mmfFunction", None, "venue.markets[0].mmfFunction: a PERP market needs it"),
+    ("markets.0.imfFunction.type", "cubic", "venue: Invalid value 'cubic' - at `$.markets[0].imfFunction.type`"),
     *FUNCTIONS,
     ("markets.0.fundingInterval", 0, f"venue.{M}.fundingInterval, value '0': must be from 1 millisecond to a year"),
     ("markets.0.fundingInterval", "8h", f"venue: Expected `int | null`, got `str` - at `$.{M}.fundingInterval`"),
@@ -533,7 +546,7 @@ VENUES = [
         for name in (f"{PRICE}.tickSize", f"{PRICE}.maxPrice", "filters.quantity.stepSize", "mmfFunction.base")
         for value in (0, -1)
     ),
-    ("collateral.1.symbol", "USDC", "venue.collateral[1].symbol, value 'USDC': must not stand twice"),
+    ("collateral.1.symbol", "USDC", "venue.collateral[1].symbol, value 'USDC': must not appear twice"),
     (
         "collateral.1.haircutFunction.weight",
         2,

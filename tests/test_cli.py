@@ -349,11 +349,11 @@ class TestWhatIf:
     @pytest.mark.parametrize(
         ("words", "said"),
         [
-            ([], "what-if: needs --shock, --fills or --transfers: nothing changes without"),
+            ([], "what-if: needs --shock, --fills or --transfers"),
             (["--shock", "-10%"], "shock, value '-10%': must be SYMBOL=MOVE, as all=-10% or BTC_USDC_PERP=-0.1"),
             (["--shock", "all=ten"], "shock, value 'all=ten': must be SYMBOL=MOVE, as all=-10% or BTC_USDC_PERP=-0.1"),
             (["--shock", "all=nan"], "shock, value 'all=nan': must be SYMBOL=MOVE, as all=-10% or BTC_USDC_PERP=-0.1"),
-            (["--shock", "all=1%", "--shock", "all=2%"], "shock.all, value 'all=2%': must be given once"),
+            (["--shock", "all=1%", "--shock", "all=2%"], "shock.all, value 'all=2%': must not be repeated"),
             (["--shock", "X=1%"], "shocks.X, value 0.01: must be a market or a collateral asset of the venue"),
             (["--shock", "USDC=1%"], "shocks.USDC: must not be the settle asset: it is worth 1"),
             (["--shock", "BTC=-100%"], "shocks.BTC, value -1.0: must be a finite number > -1"),
@@ -369,7 +369,7 @@ class TestReplay:
         files = {name: path for name, path in files.items() if name != "books"}
         result = call(*small_run.arguments("replay", files, tmp_path / "run"))
         assert result.stderr == (
-            "riskcore: no --books: without depth no slice is filled, and what is liquidated goes to the backstop and "
+            "riskcore: no --books: without depth no slice is filled, and liquidated positions go to the backstop and "
             "ADL\n"
         )
         rows = reader.read_journal(tmp_path / "run")
@@ -448,7 +448,7 @@ class TestReplay:
         assert line.startswith(
             f"tick.time, row time {time}, value '{time}': must not be 2 days 00:00:01 after the tick"
         )
-        assert line.endswith("; the ticks before it are kept: mend it and run the same again")
+        assert line.endswith("; the ticks before this one are kept: correct the input and run the same command")
         assert run_folder.manifest(kept)["ticks"] == 15
         assert refused(*words) == line
         for name in tables:
@@ -618,7 +618,7 @@ class TestAdlStudy:
         assert "5 rows in 1 bursts of a time, a market and a side" in shown
 
     def test_what_does_not_go_together_is_refused(self, event, run):
-        rule = "adl-study: takes a run folder, or --winners with --requests, or --queue alone, or nothing"
+        rule = "adl-study: needs a run folder, --winners with --requests, --queue alone, or no input at all"
         assert refused("adl-study", *event[:2]) == rule
         assert refused("adl-study", run, *event) == rule
         assert refused("adl-study", "--queue", event[1], "--out", "x.html") == rule

@@ -160,7 +160,7 @@ def test_damaged_file_is_compiled_anew_and_mended(tree):
         path.write_bytes(damage(path.read_bytes()))
         printed, (warning,) = run(tree)
         assert printed == COMPILED
-        assert f"RuntimeWarning: riskcore compiles a kernel anew that {path} does not give" in warning
+        assert f"RuntimeWarning: riskcore compiles a kernel again, because {path} cannot be read" in warning
     assert run(tree) == (READ, [])
 
 

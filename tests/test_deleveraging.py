@@ -158,9 +158,9 @@ def test_register(registry):
     of = counterparties(lots=[4, 4, 4], value=[30, 10, 20], entry=[0, 0, 20])
     assert allocate(registry["smallest"], of, 6, of.lots).tolist() == [0, 4, 2]
     assert allocate(registry["by_profit"], of, 4, of.lots).tolist() == [3, 1, 0]
-    with pytest.raises(ValueError, match="'by_profit' is there already"):
+    with pytest.raises(ValueError, match="'by_profit' exists already"):
         register("by_profit", adl_policies.size)
-    with pytest.raises(ValueError, match="'size' is there already"):
+    with pytest.raises(ValueError, match="'size' exists already"):
         register("size", adl_policies.size, shared=True)
     assert registry["size"] == AdlPolicy("size", adl_policies.size)
 

@@ -1,7 +1,9 @@
-"""The same bits whatever runs them: the interpreter, the compiler, any number of threads, in one go or resumed."""
+"""The same bits whatever runs them: the interpreter, the compiler, in one go or resumed.
+
+A tick runs on one thread; those of a sweep are in test_packed.py and test_margin_properties.py.
+"""
 
 import hashlib
-import importlib
 import os
 import subprocess
 import sys
@@ -61,16 +63,6 @@ def test_interpreter_and_compiler_give_the_same_bits(compiled, setting):
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == compiled
     assert {"trigger", "cancel", "book", "expire", "backstop", "adl", "convert"} <= set(compiled.split()[1].split(","))
-
-
-@pytest.mark.parametrize("threads", [2, 4])
-def test_threads_give_the_same_bits(compiled, monkeypatch, threads):
-    """Chunks so small that every sweep has several."""
-    name = "process_cpu_count" if hasattr(os, "process_cpu_count") else "cpu_count"
-    monkeypatch.setattr(os, name, lambda: threads)
-    module = importlib.import_module("riskcore.margin.sweep")  # the package has a function of that name
-    monkeypatch.setattr(module, "CHUNKS_WORTH_A_THREAD", 1)
-    assert digest() == compiled
 
 
 @pytest.mark.parametrize("cut", [0, 1, 5, TICKS])

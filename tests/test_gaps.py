@@ -41,7 +41,7 @@ def test_the_longest_gap(policy, most):
     assert str(refusal.value) == (
         f"tick.time, value '{late}': must not be {pd.Timedelta(most + 1)} after the tick before, {first}: "
         f"the policy's largest_gap is {engine.venue.policy.largest_gap} seconds; "
-        "give the ticks between, or set a longer one"
+        "add the ticks between, or set a larger largest_gap"
     )
     assert whole_state(engine) == before
     engine.step(tick(START + most))

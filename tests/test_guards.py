@@ -312,7 +312,9 @@ class TestClamps:
     def test_an_index_too_small_for_a_premium(self):
         run = Run({"minPriceUpdateMultiplier": "1"})
         run.tick(0, mark=100.0)
-        with pytest.raises(RiskDataError, match=rf"indexes.{BTC}, value 0.001: must be more than a 10\*\*4th"):
+        with pytest.raises(
+            RiskDataError, match=rf"indexes.{BTC}, value 0.001: must be more than 1/10\*\*4 of the mark"
+        ):
             run.tick(1, mark=100.0, index=1e-3)
 
 
@@ -614,6 +616,17 @@ class TestCrossVenueIndex:
         assert found["index_price"].tolist() == pytest.approx([(99.99 + 99 + 98.01) / 3])
         wide = cross_venue_index(quotes, max_deviation=9_999)
         assert wide["index_price"].tolist() == pytest.approx([(100 + 99 + 2) / 3])
+
+    @pytest.mark.parametrize("deviation", [-1, -1e-9, np.nan, np.inf, -np.inf])
+    def test_a_deviation_that_is_no_number_of_basis_points(self, deviation):
+        quotes = self.quotes((DAY, BTC, "a", 99.0, 101.0, 100.0))
+        with pytest.raises(RiskDataError) as refused:
+            cross_venue_index(quotes, max_deviation=deviation)
+        assert str(refused.value) == f"max_deviation, value {deviation}: must be a number of basis points >= 0"
+
+    def test_a_deviation_of_nothing_is_the_median(self):
+        quotes = self.quotes(*((DAY, BTC, name, p, p, p) for name, p in (("a", 100.0), ("b", 101.0), ("c", 7.0))))
+        assert cross_venue_index(quotes, max_deviation=0)["index_price"].tolist() == [100.0]
 
     def test_weights(self):
         quotes = self.quotes((DAY, BTC, "a", 100.0, 100.0, 100.0), (DAY, BTC, "b", 101.0, 101.0, 101.0))

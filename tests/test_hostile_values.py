@@ -190,7 +190,7 @@ class TestPayloads:
         source = self.spoilt(path, "\ud800")
         (tmp_path / "venue.json").write_text(json.dumps(source))
         at = path.replace(".0", "[0]").replace(".1", "[1]")
-        expected = rf"venue.{at}, value '\ud800': must be text without half of a surrogate pair"
+        expected = rf"venue.{at}, value '\ud800': must be text without a lone surrogate"
         assert line(rc.load_venue, source) == line(rc.load_venue, tmp_path / "venue.json") == expected
 
     def test_deep_lists(self, tmp_path):
@@ -282,5 +282,5 @@ def test_formats_that_are_read(tmp_path):
     path = tmp_path / "positions.xlsx"
     path.write_bytes(b"PK\x03\x04\xff\xfe\x00")
     said = line(io.read_table, path, "positions")
-    assert said.endswith("must be a CSV file; of the formats .parquet is read by its suffix, any other name as CSV")
+    assert said.endswith("must be a CSV file; a .parquet file is read as Parquet, any other file as CSV")
     assert line(io.read_table, None, "positions") == "positions: must be a path, not NoneType"

@@ -140,15 +140,15 @@ class Account:
         }
 
     def liquidation_price(self, market: str) -> D:
-        def output_buffer(price: D) -> D:
+        def excess_equity(price: D) -> D:
             found = self.margin(self.marks | {market: price})
             return found["net_equity"] - found["maintenance_margin"]
 
         alive, dead = self.marks[market], D(1) if self.quantity[market] > 0 else 10 * self.marks[market]
-        assert output_buffer(alive) > 0 > output_buffer(dead)
+        assert excess_equity(alive) > 0 > excess_equity(dead)
         for _ in range(150):
             middle = (alive + dead) / 2
-            alive, dead = (middle, dead) if output_buffer(middle) > 0 else (alive, middle)
+            alive, dead = (middle, dead) if excess_equity(middle) > 0 else (alive, middle)
         return alive
 
     def replies(self) -> dict[str, Any]:
@@ -433,7 +433,7 @@ WRONG = [
         "1",
         r"\$\.collateral\[0\]\.lendQuantity.* from 0 to totalQuantity",
     ),
-    ("capital", ["collateral", 1, "symbol"], "USDC", r"\$\.collateral\[1\]\.symbol.* must not stand twice"),
+    ("capital", ["collateral", 1, "symbol"], "USDC", r"\$\.collateral\[1\]\.symbol.* must not appear twice"),
     ("capital", ["collateral", 1, "symbol"], "BONK", r"\$\.collateral\[1\]\.symbol.* must be a collateral asset"),
     ("capital", ["mmf"], "NaN", r"`mmf` must be 0 or a number"),
     ("positions", [0, "netQuantity"], True, r"\$\[0\]\.netQuantity"),
@@ -441,7 +441,7 @@ WRONG = [
     ("positions", [0, "symbol"], "XRP_USDC_PERP", r"\$\[0\]\.symbol.* must be a perpetual market of the venue"),
     ("positions", [1, "mmfFunction", "type"], "cube", r"\$\[1\]\.mmfFunction\.type"),
     ("borrow_lend", [2, "symbol"], "BONK", r"\$\[2\]\.symbol.* must be a collateral asset of the venue"),
-    ("borrow_lend", [1, "symbol"], "USDC", r"\$\[1\]\.symbol.* must not stand twice"),
+    ("borrow_lend", [1, "symbol"], "USDC", r"\$\[1\]\.symbol.* must not appear twice"),
     ("orders", [0, "side"], "Buy", r"\$\[0\]\.side"),
     ("orders", [0, "symbol"], "XRP_USDC_PERP", r"\$\[0\]\.symbol.* must be a perpetual market of the venue"),
     ("summary", ["leverageLimit"], None, r"\$\.leverageLimit"),

@@ -141,7 +141,7 @@ def test_wrong_bracket_is_named_by_its_path(at, change, message):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ([BTC, BTC], r"\$\[1\]\.symbol, value 'BTCUSDT': must not stand twice"),
+        ([BTC, BTC], r"\$\[1\]\.symbol, value 'BTCUSDT': must not appear twice"),
         ([{"symbol": "X"}], r"`brackets` - at `\$\[0\]`"),
         (api("X"), r"\$\.brackets.* at least one bracket"),
         ({"A/B:B": [{"minNotional": 0.0}]}, r"\$\.A/B:B: .*`maxNotional` - at `\$\[0\]`"),
@@ -266,7 +266,7 @@ class User:
         return notional * D(str(row["maintMarginRatio"])) - D(str(row["cum"]))
 
     def liquidation_price(self, wallet: D, group: tuple[Any, ...], at: int) -> D:
-        def output_buffer(price: D) -> D:
+        def excess_equity(price: D) -> D:
             marks = [price if i == at else row[4] for i, row in enumerate(group)]
             return wallet + sum(
                 q * (p - entry) - self.maintenance(symbol, abs(q) * p)
@@ -274,10 +274,10 @@ class User:
             )
 
         alive, dead = group[at][4], D("0.01") if group[at][2] > 0 else 100 * group[at][4]
-        assert output_buffer(alive) > 0 > output_buffer(dead)
+        assert excess_equity(alive) > 0 > excess_equity(dead)
         for _ in range(150):
             middle = (alive + dead) / 2
-            alive, dead = (middle, dead) if output_buffer(middle) > 0 else (alive, middle)
+            alive, dead = (middle, dead) if excess_equity(middle) > 0 else (alive, middle)
         return alive
 
     def replies(self, version: int, *, hedged: bool = False) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -473,7 +473,7 @@ def test_multi_assets_mode_with_positions_of_two_margin_assets():
     content["assets"][1] |= {"initialMargin": "45", "positionInitialMargin": "45", "maintMargin": "3.6"}
     content |= {"totalUnrealizedProfit": "-300.5", "totalCrossUnPnl": "-300.5", "totalMarginBalance": "8549.5"}
     content |= {"totalInitialMargin": "1245", "totalPositionInitialMargin": "1245", "totalMaintMargin": "42.6"}
-    with pytest.raises(RiskDataError, match=r"positions\[1\]\.symbol.*BTCUSDC.*load_venue takes margin_assets"):
+    with pytest.raises(RiskDataError, match=r"positions\[1\]\.symbol.*BTCUSDC.*pass margin_assets to load_venue"):
         binance.load_account(venue(), content)
     both = binance.load_venue([BTC, ETH, SOL, usdc], INFO, margin_assets=["USDC"])
     compared = binance.load_account(both, content).compare()
@@ -499,7 +499,7 @@ TOTALS = [
     ({"totalMaintMargin": "90"}, None, r"value '8850': must be 100.*totalMaintMargin 90 must be from 37.* to 40"),
     ({}, False, r"totalWalletBalance, value '8850': must be 100, USDT alone, in single-asset mode"),
     ({"multiAssetsMargin": False}, None, r"totalWalletBalance, value '8850': must be 100, USDT alone"),
-    ({"multiAssetsMargin": True}, False, r"multiAssetsMargin.* must be as the argument"),
+    ({"multiAssetsMargin": True}, False, r"multiAssetsMargin.* must agree with the argument"),
     ({"positions": []}, None, r"assets\[0\]\.crossUnPnl, value '-310\.5': must be 0, .*positions are missing"),
     ({"assets": several_assets()["assets"][:2]}, None, r"totalWalletBalance, value '8850'.*an asset is missing"),
 ]
@@ -514,7 +514,7 @@ def test_totals_that_do_not_add_up_are_refused_with_both_figures(sent, told, mes
 def test_a_reply_without_totals_and_mode_is_refused_where_it_matters():
     content = several_assets()
     bare_content = {"assets": content["assets"], "positions": content["positions"]}
-    with pytest.raises(RiskDataError, match="holds USDC: give multi_assets"):
+    with pytest.raises(RiskDataError, match="holds USDC: pass multi_assets"):
         binance.load_account(venue(), bare_content)
     bare_content["assets"] = content["assets"][:1]
     binance.load_account(venue(), bare_content)

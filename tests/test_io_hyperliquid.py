@@ -382,7 +382,7 @@ def test_spot_balances_of_an_account_that_is_not_unified_are_apart():
         ({"tokenToAvailableAfterMaintenance": [[0, "1e999999"]]}, r"must be 0 or a number"),
         (
             {"\ud800": 1},
-            r"must have keys of text without half of a surrogate pair",
+            r"must have text keys without a lone surrogate",
         ),
         ({"balances": [{"coin": "USDC", "token": 0}]}, r"`total` - at `\$\.balances\[0\]`"),
     ],

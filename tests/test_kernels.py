@@ -101,10 +101,13 @@ def one_side(levels, buying, edge, average) -> BookColumns:
     prices, lots = (np.array([level[n] for level in levels], np.int64) for n in (0, 1))
     worst = average if average is not None else (levels[-1][0] if levels else 0)
     inside = sum(lots for price, lots in levels if (price <= edge if buying else price >= edge))
-    columns = [np.zeros(2, np.int64) for _ in range(4)]
-    for column, value in zip(columns, (edge, books.FIRST_BAND, worst, inside), strict=True):
-        column[int(buying)] = value
-    return BookColumns(offset, prices, lots, *columns, offset[:-1].copy(), np.zeros(2, np.int64))
+    figures = {"band": edge, "band_reason": books.FIRST_BAND, "worst_average": worst, "inside": inside}
+    columns = {name: np.zeros(2, np.int64) for name in figures}
+    for name, value in figures.items():
+        columns[name][int(buying)] = value
+    return BookColumns(
+        offset=offset, price=prices, lots=lots, **columns, cursor=offset[:-1].copy(), taken=np.zeros(2, np.int64)
+    )
 
 
 @settings(max_examples=400)
@@ -254,8 +257,8 @@ def test_head_of_a_long_queue(seed, count, spread, part, places):
 @example(-5e-324, 0.0)
 @example(-np.inf, np.finfo(float).min)
 @example(np.inf, np.finfo(float).max)
-def test_place_in_order(x, y):
-    place = [int(allocation.place_in_order(np.float64(z + 0.0).view(np.uint64))) for z in (x, y)]
+def test_sort_key(x, y):
+    place = [int(allocation.sort_key(np.float64(z + 0.0).view(np.uint64))) for z in (x, y)]
     assert (x < y, x == y) == (place[0] < place[1], place[0] == place[1])
 
 
@@ -369,9 +372,12 @@ import numpy as np
 from riskcore.kernels.books import FIRST_BAND, walk_books
 from riskcore.kernels.layouts import BookColumns
 
-offset, unused = np.array([0, 2, 2]), np.zeros(2, np.int64)
-columns = (unused.copy(), np.full(2, FIRST_BAND), unused.copy(), np.array([7, 0]), offset[:-1].copy(), unused.copy())
-book = BookColumns(offset, np.array([10, 9]), np.array([4, 3]), *columns)
+offset, zeros = np.array([0, 2, 2]), np.zeros(2, np.int64)
+book = BookColumns(
+    offset=offset, price=np.array([10, 9]), lots=np.array([4, 3]), band=zeros.copy(),
+    band_reason=np.full(2, FIRST_BAND), worst_average=zeros.copy(), inside=np.array([7, 0]), cursor=offset[:-1].copy(),
+    taken=zeros.copy(),
+)
 out = [np.zeros(2, np.int64) for _ in range(3)]
 walk_books(np.zeros(2, np.int64), np.array([5, 5]), book, *out)
 print(walk_books.targetoptions.get("_nrt"), [column.tolist() for column in out])

@@ -129,6 +129,20 @@ def test_only_an_upper_root():
         assert liquidation_price(venue, accounts, mark) == pytest.approx(price, rel=1e-13)
 
 
+@pytest.mark.parametrize(("highest", "expected"), [("200", 200.0), ("199.9", np.nan), ("200.1", 200.0)])
+def test_an_upper_price_at_the_highest_price_is_one(highest, expected):
+    """4 units bought at 100 with 1,200 and a margin fraction of 2: 1200 + 4 (p - 100) = 2 * 4 p at a mark p of 200."""
+    market = sample.market_row("BTC", "0.1", "0.00001", ("2", "0"), ("2", "0"), impact=None)
+    market["filters"]["price"]["maxPrice"] = highest
+    for function in ("imfFunction", "mmfFunction"):
+        market[function]["unit"] = "quantity"
+    venue = rc.load_venue({"settle_asset": "USDC", "markets": [market], "collateral": []})
+    positions = pd.DataFrame({"account": [1], "market": [BTC], "quantity": [4.0], "entry_price": [100.0]})
+    balances = pd.DataFrame({"account": [1], "asset": ["USDC"], "quantity": [1_200.0]})
+    accounts = rc.Accounts.from_frames(venue, positions, balances)
+    np.testing.assert_equal(liquidation_price(venue, accounts, 100.0), expected)
+
+
 def test_a_rise_past_the_highest_price_is_none():
     """E1 with more equity than its notional: only a mark of 900 million would liquidate it."""
     venue, accounts = one_position(5.0, 100_000.0, 600_000.0, BASE, FACTOR)

@@ -181,7 +181,7 @@ def test_text_that_utf8_cannot_say():
     for name, ids_of in (("positions", ["b", "\ud800"]), ("balances", ["b", "c", "d"])):
         frames[name] = frames[name].assign(account=pd.Series(ids_of, dtype=object))
     venue = load_venue(small_run.venue_source("d"))
-    with pytest.raises(RiskDataError, match=r"positions.account, row 1, value '\\ud800': must be text without half of"):
+    with pytest.raises(RiskDataError, match=r"positions.account, row 1, value '\\ud800': must be text without a lone"):
         Accounts.from_frames(venue, frames["positions"], frames["balances"])
 
 

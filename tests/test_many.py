@@ -71,7 +71,7 @@ def test_selections_are_those_of_single_calls(market: Market, count, seed, step,
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (
             ("_FEW", 0), ("_FIRST", data.draw(st.sampled_from([2, 8]))), ("_SHORTEST", 2), ("_PART", 2),
-            ("_WORTH_PARTS", 1), ("_HELD", data.draw(st.sampled_from([1, 300, 1 << 22]))),
+            ("_WORTH_PARTS", 1), ("_MAX_SELECTED", data.draw(st.sampled_from([1, 300, 1 << 22]))),
         ):  # fmt: skip
             patch.setattr(batch, name, value)
         for threads in (1, 3):
@@ -339,7 +339,7 @@ def test_memory_does_not_grow_with_the_rows(state, tmp_path, monkeypatch, select
     venue, accounts, marks = state
     monkeypatch.setattr(sweeps, "_LINES", 2 * len(accounts))
     monkeypatch.setattr(batch, "_MARGINS", 2 * len(accounts))
-    monkeypatch.setattr(batch, "_HELD", 2 * len(accounts))
+    monkeypatch.setattr(batch, "_MAX_SELECTED", 2 * len(accounts))
     fallen = pd.concat([marks.iloc[-4:]] * 8, ignore_index=True)  # a quarter of the accounts at 100 % and above
     peaks = []
     for times in (1, 1, 6):  # the first to compile and to pack

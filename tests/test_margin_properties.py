@@ -1,7 +1,6 @@
 """The sweep against the oracle, and what must not change its bits."""
 
 import copy
-import importlib
 import math
 from dataclasses import replace
 from decimal import Decimal
@@ -13,11 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from riskcore import Accounts, MarginTable, load_venue, sample, sweep
+from riskcore import Accounts, MarginTable, RiskDataError, load_venue, sample, sweep
 from riskcore.kernels import margin as kernels
 from tests import naive
 from tests.comparison import ROUNDING, gross, same_ratio
-from tests.strategies import SETTLE, Scene, TickInput, margin_functions, scenes
+from tests.strategies import SETTLE, Scene, TickInput, decimals, margin_functions, scenes
 
 COLUMNS = ("net_equity", "exposure", "initial_margin", "maintenance_margin", "status")
 
@@ -155,11 +154,15 @@ def test_the_currency_is_a_unit(scene: Scene, unit):
         return row | {name: scaled(row[name]) for name in names if name in row}
 
     def scaled_function(function, by_quantity):
-        amounts = {name: str(Decimal(function[name]) * unit) for name in ("lower", "upper") if name in function}
+        amounts = {
+            name: str(Decimal(function[name]) * unit) for name in ("lower", "upper", "minimum") if name in function
+        }
         if "brackets" in function:
             amounts["brackets"] = [b | {"from": str(Decimal(b["from"]) * unit)} for b in function["brackets"]]
         if "factor" in function and not by_quantity:
             amounts["factor"] = str(Decimal(function["factor"]) / root)
+        if "slope" in function and not by_quantity:
+            amounts["slope"] = str(Decimal(function["slope"]) / unit)
         return function | amounts
 
     source = copy.deepcopy(scene.source)
@@ -235,12 +238,66 @@ def test_threads_change_no_bit(crowd):
         assert bits(sweep(accounts, venue, marks, threads=threads)) == bits(alone)
 
 
-def test_chunks_change_no_bit(crowd, monkeypatch):
+@settings(max_examples=50)
+@given(scenes(), decimals(50, 150, 0).map(float))
+def test_a_table_taken_again_changes_no_bit(scene: Scene, percent):
+    """What stood in the arrays before leaves nothing behind: figures, statuses, nor what doubt was settled for."""
+    venue, accounts = scene.load()
+    first, others = scene.ticks[0], {"asset_prices": scene.ticks[0].asset_prices}
+    moved = {symbol: price * percent / 100 for symbol, price in first.marks.items()}
+    table = sweep(accounts, venue, first.marks, **others)
+    before = bits(table)
+    again = sweep(accounts, venue, moved, **others, out=table)
+    assert bits(again) == bits(table) == bits(sweep(accounts, venue, moved, **others))
+    assert np.shares_memory(again.net_equity, table.net_equity)
+    assert bits(sweep(accounts, venue, first.marks, **others, out=again)) == before
+
+
+def locked(table: MarginTable) -> MarginTable:
+    table.exposure.flags.writeable = False
+    return table
+
+
+BAD_OUT = {
+    "no table": (lambda table: table.net_equity, "out: must be a MarginTable, not ndarray"),
+    "other accounts": (
+        lambda table: replace(table, account=table.account + 1),
+        "out.account: must be a table of the same accounts",
+    ),
+    "fewer": (lambda table: table.rows(np.arange(5)), "out.account: must be a table of the same accounts"),
+    "other arrays": (
+        lambda table: table.rows(np.arange(len(table.account))),
+        "out: must have the arrays that a sweep gave it, whole and writable",
+    ),
+    "float32": (
+        lambda table: replace(table, net_equity=table.net_equity.astype(np.float32)),
+        "out: must have the arrays that a sweep gave it, whole and writable",
+    ),
+    "arrays changed places": (
+        lambda table: replace(table, net_equity=table.exposure),
+        "out: must have the arrays that a sweep gave it, whole and writable",
+    ),
+    "status of another type": (
+        lambda table: replace(table, status=table.status.astype(bool)),
+        "out: must have the arrays that a sweep gave it, whole and writable",
+    ),
+    "not writable": (locked, "out: must have the arrays that a sweep gave it, whole and writable"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_OUT)
+def test_a_table_of_other_arrays_is_refused(crowd, name):
     venue, accounts, marks = crowd
-    expected = bits(sweep(accounts, venue, marks))
-    module = importlib.import_module("riskcore.margin.sweep")  # the package has a function of that name
-    monkeypatch.setattr(module, "CHUNKS_WORTH_A_THREAD", 1)
-    assert bits(sweep(accounts, venue, marks, threads=2)) == expected
+    spoil, error = BAD_OUT[name]
+    with pytest.raises(RiskDataError) as caught:
+        sweep(accounts, venue, marks, out=spoil(sweep(accounts, venue, marks)))
+    assert str(caught.value) == error
+
+
+def test_a_frame_of_prices_has_tables_of_its_own(crowd):
+    venue, accounts, marks = crowd
+    with pytest.raises(RiskDataError, match=r"^out: must be None with a frame of prices"):
+        sweep(accounts, venue, pd.DataFrame([marks]), out=sweep(accounts, venue, marks))
 
 
 def test_a_frame_of_prices_is_its_rows(crowd):

@@ -312,9 +312,12 @@ def test_positions_and_orders():
 
 
 def test_margin_functions():
-    small, large, tiers, share = example("Margin functions", "100", "6,400,000", "1,400", "0.51")
+    title = "Margin functions"
+    small, large, grown, least, tiers, share = example(title, "100", "6,400,000", "200", "5", "1,400", "0.51")
     by_root = naive.square_root_function({"base": "0.01", "factor": "0.0001"})
     assert (by_root(Fraction(10_000)), by_root(Fraction(16_000_000))) == (small, large)
+    linear = naive.linear_function({"base": "0.01", "slope": "0.000001", "minimum": 5})
+    assert (linear(Fraction(10_000)), linear(Fraction(100))) == (grown, least)
     brackets = [{"from": 0, "rate": "0.01"}, {"from": 10_000, "rate": "0.02"}, {"from": 50_000, "rate": "0.05"}]
     assert naive.tier_function({"brackets": brackets})(Fraction(60_000)) == tiers
     by_interest = naive.open_interest_function({"base": "0.02", "lower": 10**6, "upper": 2 * 10**6})

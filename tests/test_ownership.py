@@ -97,7 +97,7 @@ def test_an_engine_begun_in_the_midst_of_another_keeps_its_own_start(engine, hel
 
 
 def test_what_if_accounts_of_an_engine_stay_as_they_are(engine, held):
-    after = rc.changed_accounts(engine.accounts, held[0])
+    after = engine.accounts.with_fills(held[0])
     assert after.orders.lots.tolist() == [10_000]
     engine.step(Tick(START, MARKS))
     assert engine.accounts.orders.lots.tolist() == [0]
@@ -127,7 +127,7 @@ WRONG = {
     "above maxPrice": ({"price": (9, 8, 10**7, 10**7 + 1)}, f"books.price, row {BTC} ask 1, value 10000001: must be "),
     "no lots": ({"lots": (5, 6, -7, 8)}, f"books.lots, row {BTC} ask 0, value -7: must be at least one lot and less"),
     "too many lots": ({"lots": (2**53, 6, 7, 8)}, f"books.lots, row {BTC} bid 0, value 9007199254740992: must be at "),
-    "too deep": ({"lots": (2**52, 6, 7, 8)}, f"books.lots, row {BTC} bid 0, value 4503599627370496: all of a side"),
+    "too deep": ({"lots": (2**52, 6, 7, 8)}, f"books.lots, row {BTC} bid 0, value 4503599627370496: a side"),
     "fewer lots": ({"lots": (5, 6, 7)}, "books.lots: must be 4 whole numbers, not 3"),
     "another number of books": ({"offset": (0, 2, 4)}, "books.offset: must be 7 whole numbers, not 3"),
     "descending": ({"offset": (0, 3, 2, 4, 4, 4, 4)}, f"books.offset, row {BTC} ask, value 2: must begin with 0, not "),

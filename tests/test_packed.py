@@ -1,12 +1,14 @@
 """The packed sweep against the one that takes accounts one by one, and against exact arithmetic, bit for bit."""
 
 import hashlib
+import importlib
 import json
 import os
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from threading import Barrier, current_thread
 
 import numpy as np
 import pytest
@@ -202,12 +204,22 @@ def test_up_to_the_quanta_laid_out_a_weight_is_whole(figures, below, off):
         weight=np.array([1, weight, 1]), haircut_base=np.array([np.inf, weight + above, np.inf]),
         haircut_penalty=np.array([0, penalty, 0]), haircut_size=np.array([1, size, 1]),
     )  # fmt: skip
-    rows = SweepLookup(*(np.copy(table)[()] for table in prices.lookup))
+    rows = copied_lookup(prices.lookup)
     kernels.fill_sweep_lookup(columns, rows)
     quanta = rows.asset[1, 2]
     held = np.floor(min(quanta, 2.0**61) * max(1 - 10**below, 0)) + off
     assume(0 <= held <= quanta)
     assert scalar.collateral_weight(held * size, weight, weight + above, penalty) == weight
+
+
+def copied_lookup(rows: SweepLookup) -> SweepLookup:
+    """Tables of its own: one that nothing shares may be filled anew."""
+    tables = {name: getattr(rows, name).copy() for name in ("market", "asset", "weight", "borrow")}
+    above = {
+        name: getattr(rows, name)._replace(roots=getattr(rows, name).roots.copy())
+        for name in ("market_above", "borrow_above")
+    }
+    return rows._replace(**tables, **above)
 
 
 @given(haircuts())
@@ -221,6 +233,63 @@ def test_the_quanta_laid_out_are_nearly_all_of_those_with_a_whole_weight(haircut
     if np.isfinite(quanta) and quanta > 0:
         figures = columns.weight[1], columns.haircut_base[1], columns.haircut_penalty[1]
         assert scalar.collateral_weight(1.000001 * quanta * columns.haircut_size[1], *figures) < figures[0]
+
+
+# ---- Threads
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+def test_threads_each_take_chunks_of_their_own(threads, monkeypatch):
+    """Each waits until all have begun: with fewer threads than asked for the call would not end."""
+    accounts, prices = large(6 * CHUNK + 1)
+    alone, rows = bits(margin_table(accounts, prices, threads=1)), selected_rows(accounts, prices, 1)
+    assert 0 < len(rows) < len(accounts)
+    calls, barrier = [], Barrier(threads, timeout=30)
+
+    def recorded(kernel):
+        def call(first, last, *arguments):
+            barrier.wait()
+            calls.append((current_thread().name, first, last))
+            kernel(first, last, *arguments)
+
+        return call
+
+    for name in ("sweep_chunks", "select_chunks"):
+        monkeypatch.setattr(kernels, name, recorded(getattr(kernels, name)))
+    for run, expected in (
+        (lambda: bits(margin_table(accounts, prices, threads=threads)), alone),
+        (lambda: selected_rows(accounts, prices, threads), rows),
+    ):
+        calls.clear()
+        assert run() == expected
+        assert len({name for name, _, _ in calls}) == threads
+        edges = sorted((first, last) for _, first, last in calls)
+        assert [first for first, _ in edges] == [0, *(last for _, last in edges[:-1])]
+        assert edges[-1][1] == 7
+        assert all(first < last for first, last in edges)
+
+
+def selected_rows(accounts, prices, threads) -> list[int]:
+    return selected(accounts, accounts.sweep_view.columns, prices, threads=threads).tolist()
+
+
+def test_threads_follow_the_number_of_chunks(monkeypatch):
+    """Without a number of threads: one for each so many chunks, and no more than there are cores."""
+    module = importlib.import_module("riskcore.margin.sweep")  # the package has a function of that name
+    accounts, prices = large(6 * CHUNK + 1)
+    began, original = [], kernels.select_chunks
+
+    def recorded(*arguments):
+        began.append(arguments[:2])
+        original(*arguments)
+
+    monkeypatch.setattr(kernels, "select_chunks", recorded)
+    monkeypatch.setattr(os, "process_cpu_count" if hasattr(os, "process_cpu_count") else "cpu_count", lambda: 4)
+    for chunks, expected in ((8, 1), (7, 2), (3, 3), (1, 4)):
+        began.clear()
+        monkeypatch.setattr(module, "CHUNKS_WORTH_A_THREAD", chunks)
+        selected_rows(accounts, prices, None)
+        assert len(began) == expected
 
 
 # ---- What is not a number
@@ -273,7 +342,7 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
             columns.balance[8 * columns.balance_group[slots // 8].astype(np.int64) + slots % 8] = np.nan
         else:
             columns.cash_minus_cost[slots] = np.nan
-    rows = SweepLookup(*(np.copy(table)[()] for table in prices.lookup))
+    rows = copied_lookup(prices.lookup)
     kernels.fill_sweep_lookup(given, rows)
     after = listed(accounts, columns, rows)
     others = np.setdiff1d(np.arange(len(accounts)), touched)
@@ -475,13 +544,13 @@ def test_copied_slots_hold_what_the_slots_hold(count, seed):
 # ---- With the interpreter
 
 
-def digest() -> str:
-    """Hash of tables, selections and screened ticks of small crowds."""
+def digest(counts=(9, 70)) -> str:
+    """Hash of tables, selections and screened ticks of crowds."""
     from riskcore.margin.screen import Screen
 
     found = hashlib.sha256()
     market = every_kind()
-    for count, seed in ((9, 1), (70, 2)):
+    for seed, count in enumerate(counts, 1):
         accounts = crowd(market, count, seed)
         state = accounts.copy()
         view = state.view()
@@ -519,18 +588,54 @@ def test_a_table_that_somebody_holds_any_of_is_not_written_over():
     assert not tables[0].to_frame().equals(tables[1].to_frame())
 
 
-def test_interpreter_and_compiler_give_the_same_bits():
+def python(*arguments: str, **environment: str) -> str:
+    """Output of another process."""
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.test_packed"],
+        [sys.executable, "-W", "error", *arguments],
         cwd=Path(__file__).resolve().parents[1],
-        env=os.environ | {"NUMBA_DISABLE_JIT": "1"},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert json.loads(run.stdout) == digest()
+    return run.stdout
+
+
+def test_interpreter_and_compiler_give_the_same_bits():
+    assert json.loads(python("-m", "tests.test_packed", "9", "70", NUMBA_DISABLE_JIT="1")) == [kernels.WIDTH, digest()]
+
+
+# ---- Without vectors
+
+
+def test_plain_loops_give_the_bits_of_vectors():
+    """Crowds of one group, of several, and of more than one chunk."""
+    assert kernels.WIDTH == 8
+    counts = 9, 70, CHUNK + 9
+    plain = python("-m", "tests.test_packed", *map(str, counts), RISKCORE_SIMD="0")
+    assert json.loads(plain) == [1, digest(counts)]
+
+
+def test_without_vectors_of_numba_the_sweep_runs_in_plain_loops():
+    """As where a version of Numba lacks something that they are built with; it is reported once."""
+    code = """
+import sys, warnings
+sys.modules["riskcore.kernels._simd"] = None
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    from riskcore import Accounts, sample, sweep
+    venue, tables = sample.crash(20, 2)
+    accounts = Accounts.from_frames(venue, tables.positions, tables.balances)
+    table = sweep(accounts, venue, dict.fromkeys(venue.markets.symbol, 1000.0))
+from riskcore.kernels import sweep as kernels
+print(kernels.WIDTH, len(table.account), [str(warning.message) for warning in caught])
+"""
+    width, accounts, message = python("-c", code).split(" ", 2)
+    assert (width, int(accounts) >= 20) == ("1", True)
+    assert message.startswith("['riskcore sweeps without vector instructions: ")
+    assert message.count("riskcore") == 2  # the module that is missing is the second
 
 
 if __name__ == "__main__":
-    print(json.dumps(digest()))
+    print(json.dumps([kernels.WIDTH, digest(tuple(map(int, sys.argv[1:])))]))

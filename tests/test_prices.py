@@ -55,7 +55,7 @@ def test_series_are_taken_as_mappings_are(state):
             "marks",
             {BTC: 1e5},
             f"marks.{ETH}: an account holds it: "
-            "a mark is needed: neither given nor to be had from index, book or last price",
+            "a mark is needed: the tick has neither a mark nor an index, a book or a last price",
         ),
         ("book_times", {BTC: "2026-01-01T00:00:01Z"}, f"book_times.{BTC}, value '2026-01-01T00:00:01Z': {LATE}"),
         ("book_times", {BTC: "soon"}, f"book_times.{BTC}, row 0, value 'soon': {TIME}"),
@@ -137,7 +137,7 @@ class TestBookTimes:
             assert books.time.tolist() == [time, 0, 0], seen
         with pytest.raises(RiskDataError, match=r"books.book_time, row 0, value '1970-01-01 00:00:02"):
             Tick(10**9, MARKS, frame.assign(book_time=2 * 10**9)).columnar_books(venue)
-        with pytest.raises(RiskDataError, match="book_times: must stand beside a mapping or a frame of books"):
+        with pytest.raises(RiskDataError, match="book_times: needs books as a mapping or a frame"):
             Tick(10**9, MARKS, books, book_times={BTC: 1}).columnar_books(venue)
 
     def test_a_book_of_a_spot_market(self):

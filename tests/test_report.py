@@ -18,6 +18,7 @@ from riskcore.record import EVENT, reader
 from riskcore.run import figures, losses, page, report
 from riskcore.run.holdings import Holdings, market_value
 from riskcore.run.page import money
+from riskcore.run.recorded_run import RecordedRun
 from tests import small_run
 
 BTC = "BTC_USDC_PERP"
@@ -77,7 +78,7 @@ def crash(tmp_path_factory):
 
 
 def test_journal_leads_from_the_first_accounts_to_the_last(crash):
-    run = report.RecordedRun.read(crash[0])
+    run = RecordedRun.read(crash[0])
     holdings = Holdings.of(run.start, run.venue)
     for part in np.array_split(run.rows, 7):
         holdings.apply(part)
@@ -88,7 +89,7 @@ def test_journal_leads_from_the_first_accounts_to_the_last(crash):
 
 
 def test_takeover_costs_the_equity(run):
-    found = losses.liquidation_losses(report.RecordedRun.read(run))
+    found = losses.liquidation_losses(RecordedRun.read(run))
     assert found["account"].tolist() == [1]
     assert found[["closed", "bankrupt"]].to_numpy().tolist() == [[True, False]]
     row = found.iloc[0]
@@ -108,14 +109,14 @@ def test_adl_at_the_zero_price_gives_the_equity_to_the_counterparty(tmp_path):
     for second, mark in enumerate((1e5, 9e4)):
         engine.step(rc.Tick(START + pd.Timedelta(seconds=second), {BTC: mark}, {}))
     engine.save(tmp_path / "run")
-    run = report.RecordedRun.read(tmp_path / "run")
+    run = RecordedRun.read(tmp_path / "run")
     row = losses.liquidation_losses(run).set_index("account").loc[1]
     assert row[["loss", "adl", "price"]].tolist() == pytest.approx([300, 300, 0], abs=3e-6)
     assert losses.adl_loss_of_counterparties(run) == pytest.approx(-300, abs=3e-6)
 
 
 def test_price_takes_what_positions_and_balances_lost_from_tick_to_tick(crash):
-    run = report.RecordedRun.read(crash[0])
+    run = RecordedRun.read(crash[0])
     found = losses.liquidation_losses(run)
     trigger = np.searchsorted(run.time, pd.DatetimeIndex(found["time"]).as_unit("ns").asi8)
     rows_of = [run.start.row_of(account) for account in found["account"]]
@@ -142,7 +143,7 @@ def test_price_takes_what_positions_and_balances_lost_from_tick_to_tick(crash):
 
 def test_margin_bands_end_where_the_engine_does(crash):
     path, engine, ticks = crash
-    run = report.RecordedRun.read(path)
+    run = RecordedRun.read(path)
     bands = report.margin_bands(run, 5)
     assert bands["time"].nunique() == 5
     tick = len(ticks) - 1
@@ -188,7 +189,7 @@ def test_page_has_stages_worst_accounts_policy_seed_and_versions(run):
     for text in (
         "backstop 99,769 100.0% 1 100.0% 1 ADL 0",
         "9 102,000 200.00 298.00 29.2",
-        "Account 1 2026-01-01 00:00:00 liquidation begins or goes on",
+        "Account 1 2026-01-01 00:00:00 liquidation begins or continues",
         "slice_probability 1 0.5",
         "conversion_limit 0 none",
         "fund 1,000,000 0",

@@ -108,7 +108,7 @@ def test_second_writer_is_refused_until_the_first_is_gone(small, tmp_path):
         for write in (lambda: run(small, tmp_path / "run"), lambda: saved.save(tmp_path / "run")):
             with pytest.raises(RiskDataError) as refusal:
                 write()
-            rule = "another process is writing it: wait for its end, or name another folder"
+            rule = "another process is writing to it: wait until it ends, or name another folder"
             assert str(refusal.value) == f"run, value '{tmp_path / 'run'}': {rule}"
         assert Engine.resume(tmp_path / "run").ticks == 0
         other.kill()
@@ -166,7 +166,7 @@ class TestRecording:
         for tick in ticks:
             kept.step(tick)
         assert not kept._recorded
-        with pytest.raises(RiskDataError, match="record=False keeps no ticks to save: make it with record=True"):
+        with pytest.raises(RiskDataError, match="record=False keeps no ticks to save: create it with record=True"):
             kept.save(tmp_path / "run")
         assert not (tmp_path / "run").exists()
         run(small, tmp_path / "run")

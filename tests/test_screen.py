@@ -37,39 +37,39 @@ class Paths(Screen):
         super().__init__(*args, **options)
 
     def rows(self, prices):
-        before = self._next, self._watch, self._box
+        before = self._next, self._watch, self._intervals
         self._changed_next = before[0] is not None and len(before[0].changed) > 0
         found = super().rows(prices)
         self.seen["ticks"] += 1
         if before[0] is None and self._next is not None:
             self.seen["next begun"] += 1
         if before[0] is not None:
-            how = "abandoned" if self._box is before[2] else "done"
+            how = "abandoned" if self._intervals is before[2] else "done"
             how = "part" if self._next is before[0] else how
             self.seen[f"next {how}"] += 1
             self.seen[f"next {how} with changes"] += self._changed_next
-            if how == "part" and self._box is not before[2]:
+            if how == "part" and self._intervals is not before[2]:
                 self.seen["partial while next"] += 1
-        self.seen["known"] += len(self._known) > 0
+        self.seen["known"] += len(self._confirmed) > 0
         self.seen["watched"] += len(self._watch.slots) > 0
-        self.seen["more"] += len(self._more.slots) > 0
+        self.seen["more"] += len(self._added.slots) > 0
         return found
 
-    def _leave_box(self, prices, values, moves):
-        watch, outside = self._watch, 0 if self._box is None else len(self._box.outside(values))
-        before = self._box
-        super()._leave_box(prices, values, moves)
-        whole = self._watch is not watch and moves.ticks == 0
+    def _leave_intervals(self, prices, values, volatility):
+        watch, outside = self._watch, 0 if self._intervals is None else len(self._intervals.outside(values))
+        before = self._intervals
+        super()._leave_intervals(prices, values, volatility)
+        whole = self._watch is not watch and volatility.ticks == 0
         self.seen["whole" if whole else "partial"] += 1
         if not whole:
             self.seen["partial by asset"] += not np.array_equal(
-                before.low[len(prices.mark) :], self._box.low[len(prices.mark) :], equal_nan=True
+                before.low[len(prices.mark) :], self._intervals.low[len(prices.mark) :], equal_nan=True
             )
             self.seen["partial of many"] += outside > 1
 
-    def _narrowed(self, prices, values, moves):
-        before = self._narrow
-        found = super()._narrowed(prices, values, moves)
+    def _inner_intervals(self, prices, values, volatility):
+        before = self._inner
+        found = super()._inner_intervals(prices, values, volatility)
         if found.intervals is not None:
             self.seen["narrow again" if found is before else "narrow made"] += 1
             self.seen["narrow known"] += len(found.confirmed) > 0
@@ -81,16 +81,16 @@ class Paths(Screen):
         super()._begin(intervals, *args)
 
     def _try(self, slots, intervals):
-        watch, confirmed = self._watch, self._known
+        watch, confirmed = self._watch, self._confirmed
         super()._try(slots, intervals)
         self.seen["merged"] += self._watch is not watch
         self.seen["merged after parts"] += self._watch is not watch and self._in_parts
-        self.seen["known again"] += self._known is not confirmed
+        self.seen["known again"] += self._confirmed is not confirmed
 
     def changed(self, accounts):
-        intervals = self._box
+        intervals = self._intervals
         super().changed(accounts)
-        self.seen["changed too many"] += intervals is not None and self._box is None
+        self.seen["changed too many"] += intervals is not None and self._intervals is None
         self.seen["changed"] += 1
         self.seen["changed while next"] += self._next is not None
 
@@ -167,8 +167,8 @@ class Walk:
         elif kind == "back":
             self.mark, self.asset = (column.copy() for column in self.before)
         elif kind in ("edge of now", "edge of next", "edge of narrow", "past an edge", "corner"):
-            intervals = {"edge of next": watcher._next, "edge of narrow": watcher._narrow}
-            intervals = intervals[kind] and intervals[kind].intervals if kind in intervals else watcher._box
+            intervals = {"edge of next": watcher._next, "edge of narrow": watcher._inner}
+            intervals = intervals[kind] and intervals[kind].intervals if kind in intervals else watcher._intervals
             if intervals is not None:
                 self._to_edges(intervals, kind)
         self.before = before
@@ -540,7 +540,7 @@ def test_an_edit_that_the_screen_was_not_told_of_is_found(watching, name):
 
 def test_a_box_that_is_too_wide_is_found(watching):
     market, _, watcher = watching
-    for intervals in (watcher._box, watcher._narrow and watcher._narrow.intervals):
+    for intervals in (watcher._intervals, watcher._inner and watcher._inner.intervals):
         if intervals is not None:
             intervals.low[:], intervals.high[:] = 0.0, np.inf
     crash = market.prices(watcher.accounts, market.mark * 0.5)
@@ -555,18 +555,18 @@ def test_one_known_who_is_not_liquidatable_is_found(watching):
     market, _, watcher = watching
     prices = market.prices(watcher.accounts)
     safe = np.setdiff1d(np.arange(300), liquidatable(watcher.accounts, prices))[:1]
-    watcher._known, watcher._narrow = np.union1d(watcher._known, watcher._packed.slots(safe)), None
+    watcher._confirmed, watcher._inner = np.union1d(watcher._confirmed, watcher._sweep_view.slots(safe)), None
     with pytest.raises(RuntimeError, match=rf"selected \[{safe[0]}\]"):
         watcher.rows(prices)
 
 
 def test_a_change_of_nobody_changes_nothing(watching):
     market, _, watcher = watching
-    before = watcher._box, watcher._watch, watcher._more, watcher._narrow
+    before = watcher._intervals, watcher._watch, watcher._added, watcher._inner
     watcher.changed(np.empty(0, np.int64))
     assert all(
         one is other
-        for one, other in zip(before, (watcher._box, watcher._watch, watcher._more, watcher._narrow), strict=True)
+        for one, other in zip(before, (watcher._intervals, watcher._watch, watcher._added, watcher._inner), strict=True)
     )
     watcher.rows(market.prices(watcher.accounts))
 

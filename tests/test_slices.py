@@ -11,6 +11,7 @@ import pytest
 from riskcore import Accounts, Engine, RiskDataError, Tick, load_venue
 from riskcore.audit import audit
 from riskcore.io import read_ticks
+from riskcore.kernels.margin_function import RATE, ROOT
 from riskcore.sample import market_row
 from tests.comparison import whole_state
 
@@ -60,9 +61,8 @@ def make_accounts(venue, count: int, *, first: int = 0) -> Accounts:
         for symbol, quantity in held:
             notional = quantity * MARKS[symbol]
             m = venue.markets.symbol.index(symbol)
-            needed += notional * max(
-                venue.margin_functions.base[2 * m + 1], venue.margin_functions.factor[2 * m + 1] * notional**0.5
-            )
+            maintenance = venue.margin_functions.first[2 * m + 1]
+            needed += notional * max(maintenance[RATE], maintenance[ROOT] * notional**0.5)
             positions.append((account, symbol, side * quantity, MARKS[symbol]))
         equity = needed / rng.uniform(1.001, 1.4)
         if n % 4 == 0:
@@ -176,7 +176,7 @@ FRAME = pd.DataFrame({"market": [BTC], "side": ["bid"], "level": [0], "price": [
         ({"books": BOOKS, "book_times": [BTC]}, "must be a mapping by market"),
         (
             {"books": FRAME.assign(book_time=pd.Timestamp(0, tz="UTC")), "book_times": {BTC: 0}},
-            "must not stand beside a column book_time",
+            "must not be combined with a column book_time",
         ),
         (
             {"books": {BTC: {"bids": [(96_999.0, 9e11), (96_998.0, 9e11)]}}},

@@ -133,7 +133,7 @@ class TestQuietTick:
         ("time", "rule"),
         [
             *((time, TIME) for time in (True, 2**63, -(2**63) - 1, -1, [], pd.Timestamp(0), "2201-01-01")),
-            (1.5, f"{TIME}; it is a float: make it a whole number"),
+            (1.5, f"{TIME}; the value is a float, not a whole number"),
             (None, "must not be missing"),
         ],
     )
@@ -161,7 +161,7 @@ class TestGuardKernels:
         market = np.array([[least], [most], [value], [math.nan]])
         used, price = np.empty((2, 1)), np.array([[previous], [math.nan], [math.nan]])
         stamp, refused, prints = np.zeros((3, 1), np.int64), np.empty((1, 4), bool), np.empty((1, 4))
-        kernels.guard_prints(
+        kernels.guard_updates(
             seconds * SECOND, 0, 0.05, *market, market[3], market[3], market[3], price, stamp, used, price.copy(),
             stamp.copy(), refused, prints,
         )  # fmt: skip
@@ -174,7 +174,7 @@ class TestGuardKernels:
         price, stamp = np.array([[math.nan], [math.nan], [basis]]), np.zeros((3, 1), np.int64)
         after, used = price.copy(), np.empty((2, 1))
         index, refused, prints = np.array([100.0]), np.empty((1, 4), bool), np.empty((1, 4))
-        kernels.guard_prints(
+        kernels.guard_updates(
             passed, 0, 0.05, none, none, mid, index, none, mid, mid, price, stamp, used, after, stamp.copy(), refused,
             prints,
         )  # fmt: skip

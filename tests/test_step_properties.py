@@ -203,6 +203,39 @@ def test_a_loss_in_the_book_is_borrowed_from_the_pool():
     assert {"redeem: debt", "harm: sent", "book: full"} <= assert_equals_the_oracle(scene)
 
 
+GEM_SPOT = {
+    "symbol": "GEM_USDC",
+    "baseSymbol": "GEM",
+    "quoteSymbol": SETTLE,
+    "marketType": "SPOT",
+    "filters": {"price": {"tickSize": "0.1"}, "quantity": {"stepSize": "0.01"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("cash", "asks", "lots"),
+    [
+        (999.698, [(101.0, 20.0)], 980),  # a lot costs 1.0201 with the fee: the cash pays for 980 exactly
+        (999.697999, [(101.0, 20.0)], 979),
+        (1.0201, [(101.0, 20.0)], 1),
+        (1.020099, [(101.0, 20.0)], 0),
+        (999.698, [(100.2, 4.0), (100.8, 1.0), (101.0, 20.0)], 983),  # 404.808, 101.808 and 483 lots at 1.0201
+        (999.698, [(98.0, 4.0), (101.0, 20.0)], 989),  # as many lots as the cash pays for at the index price
+    ],
+)
+def test_a_purchase_of_debt_is_sized_to_the_cash(cash, asks, lots):
+    """10 GEM are owed at an index price of 100: the most lots of 0.01 whose price and fee of 1 % the cash pays."""
+    policy = {"liquidation_fee": "0.01", "conversion_slippage": "0.01", "min_slice_notional": 1}
+    scene = by_hand(balances=[(1, SETTLE, cash, 0.0), (1, "GEM", -10.0, 0.0)], policy=policy)
+    source = scene.source | {"markets": [*scene.source["markets"], GEM_SPOT]}
+    scene = replace(scene, source=source, ticks=[replace(scene.ticks[0], books={"GEM_USDC": {"asks": asks}})])
+    assert_equals_the_oracle(scene)
+    venue, accounts = scene.load()
+    rows = Engine(accounts, venue).step(scene.ticks[0].tick()).raw_events
+    bought = rows[(rows["event"] == "convert") & (rows["reason"] == "debt") & (rows["asset"] == "GEM")]
+    assert bought["quanta"].tolist() == [lots * 10_000] * bool(lots)
+
+
 LONG, FALL, EVERY_MINUTE = (1, "X", 10.0, 100.0), {"X": 98.0}, {"realize_interval": 60, "borrow_rate_base": 1}
 PROVIDER, NO_CONVERSION = [{"account": 9}], {"conversion_limit": "0.00001"}
 UNDER_WATER = (1, "X", 10.0, 102.0)  # at 95 E = -70: who takes it at the zero price loses 7 a unit, or 70

@@ -73,9 +73,13 @@ def test_a_timestamp_of_other_years(state, value):
         (
             ["2025-10-10", "1760000400000"],
             1,
-            RULE.format("nanoseconds") + "; it is text: make it a whole number" + hint("ms"),
+            RULE.format("nanoseconds") + "; the value is text, not a whole number" + hint("ms"),
         ),
-        ([1.7600004e9, 1.76e9], 0, RULE.format("nanoseconds") + "; it is a float: make it a whole number" + hint("s")),
+        (
+            [1.7600004e9, 1.76e9],
+            0,
+            RULE.format("nanoseconds") + "; the value is a float, not a whole number" + hint("s"),
+        ),
         ([1.7600004e12, np.nan], 1, "must not be missing"),
         (["2025-10-10", "now"], 1, RULE.format("nanoseconds")),
         ([pd.Timestamp("2025-10-10"), "today"], 1, RULE.format("nanoseconds")),

@@ -91,7 +91,7 @@ def calls(venue, accounts, other, path):
         "liquidation_prices": lambda: rc.liquidation_prices(accounts, other, MARKS),
         "what_if": lambda: rc.what_if(accounts, other, MARKS, fills=fill),
         "what_if without fills": lambda: rc.what_if(accounts, other, MARKS, shocks=-0.1),
-        "changed_accounts": lambda: rc.changed_accounts(accounts, other, fill),
+        "with_fills": lambda: accounts.with_fills(other, fill),
         "largest_orders": lambda: rc.largest_orders(accounts, other, MARKS, BTC),
         "explain_margin": lambda: rc.explain_margin(accounts, other, MARKS, 1),
         "write_sweep": lambda: write_sweep(path / "out.csv", accounts, other, frame),
@@ -154,7 +154,7 @@ def test_a_venue_of_other_rules_but_the_same_units_is_allowed(held):
 @pytest.mark.parametrize("account", [1, 7, "9"])
 def test_a_provider_that_the_accounts_were_not_read_with_is_refused(held, account):
     other = altered(lambda source: source["backstop"].append({"account": account}))
-    rule = rf"^venue.backstop\[1\].account, value '{account}': must be a backstop provider of the venue that the acc"
+    rule = rf"^venue.backstop\[1\].account, value '{account}': must be a backstop provider of the accounts' venue: "
     with pytest.raises(rc.RiskDataError, match=rule):
         rc.Engine(held[1], other)
 

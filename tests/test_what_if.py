@@ -43,27 +43,32 @@ def changes(draw, scene: Scene):
         size = Decimal(str(held.get(key, 0))) / step or draw(st.sampled_from([1, 1_000]))
         lots = int(size * draw(st.sampled_from([-1, -1, -2, Decimal("-0.3"), Decimal("-1.7"), 1, Decimal("0.5")])))
         price = scene.ticks[0].marks[key[1]] * float(draw(decimals(90, 110, 2)))
-        fills.append((*key, float((lots or 1) * step), price))
+        fee = draw(st.sampled_from([0.0, 1.25, -0.1, 300.0]))
+        fills.append((*key, float((lots or 1) * step), price, fee))
         held[key] = float(Decimal(str(held.get(key, 0))) + (lots or 1) * step)
     for _ in range(draw(st.integers(0, 4))):
         asset = draw(st.sampled_from(scene.source["collateral"]))
         worth = draw(st.sampled_from([0, 0.5, 700, 20_000])) * draw(st.sampled_from([-1, 1]))
         price = scene.ticks[0].marks.get(f"{asset['symbol']}_PERP", 1.0)
         transfers.append((draw(st.sampled_from(ids)), asset["symbol"], worth / price))
-    return pd.DataFrame(fills, columns=FILL), pd.DataFrame(transfers, columns=TRANSFER)
+    columns = [*FILL, "fee"]
+    if not draw(st.booleans()):
+        fills, columns = [row[:-1] for row in fills], FILL
+    return pd.DataFrame(fills, columns=columns), pd.DataFrame(transfers, columns=TRANSFER)
 
 
 def changed_naive(venue: naive.Venue, state: naive.State, fills, transfers) -> naive.State:
     """The state after fills and transfers, by the rules of Numbers."""
     state = copy.deepcopy(state)
-    for account_id, market, quantity, price in fills.itertuples(index=False):
+    for account_id, market, quantity, price, *fee in fills.itertuples(index=False):
         account, quantity = state.accounts[account_id], naive.number(quantity)
         change = naive.whole(quantity / venue.markets[market].step_size)
         flow = -naive.rhe(quantity * naive.number(price) / venue.settle_quantum)
         lots, cost, entry = account.positions.get(market, [0, 0, 0])
         paid, paid_entry = (naive.change_of_cost(lots, x, change, flow) for x in (cost, entry))
         account.positions[market] = [lots + change, cost + paid, entry + paid_entry]
-        account.balances[venue.settle][0] += flow + paid
+        paid_fee = sum(naive.rhe(naive.number(each) / venue.settle_quantum) for each in fee)
+        account.balances[venue.settle][0] += flow + paid - paid_fee
     for account_id, asset, quantity in transfers.itertuples(index=False):
         balance = state.accounts[account_id].balances.setdefault(asset, [0, 0])
         balance[0] += naive.rhe(naive.number(quantity) / venue.assets[asset].quantum)
@@ -121,7 +126,7 @@ def test_fills_and_transfers_equal_the_oracle(drawn):
     venue, accounts = scene.load()
     marks, before = scene.ticks[0].marks, holdings(accounts)
     given_rows = fills.copy(), transfers.copy()
-    changed = rc.changed_accounts(accounts, venue, fills, transfers)
+    changed = accounts.with_fills(venue, fills, transfers)
     found = rc.what_if(accounts, venue, marks, fills=fills, transfers=transfers, **others(scene))
     assert holdings(accounts) == before
     assert fills.equals(given_rows[0])
@@ -140,6 +145,27 @@ def test_fills_and_transfers_equal_the_oracle(drawn):
     assert bits(found) == bits(rc.sweep(rebuilt, venue, marks, **others(scene)))
 
 
+@settings(max_examples=30)
+@given(scenes_and_changes)
+def test_fills_against_one_another_conserve_lots_and_money(drawn):
+    """Of fills in pairs, one buying what the other sells, only the fees leave the accounts."""
+    scene, (fills, _) = drawn
+    venue, accounts = scene.load()
+    oracle = scene.load_naive()[0]
+    last = accounts.ids[-1]
+    changed = accounts.with_fills(venue, pd.concat([fills, fills.assign(account=last, quantity=-fills["quantity"])]))
+    fee = fills["fee"].tolist() if "fee" in fills.columns else []
+    paid = 2 * sum(naive.rhe(naive.number(each) / oracle.settle_quantum) for each in fee)
+    sums = []
+    for state in (accounts, changed):
+        columns = state.columns
+        lots = np.zeros(len(venue.markets.symbol), np.int64)
+        np.add.at(lots, columns.market, columns.lots)
+        money = columns.free[columns.settle_row].sum() - columns.account_cost.sum()
+        sums.append((lots.tolist(), int(money)))
+    assert sums[1] == (sums[0][0], sums[0][1] - paid)
+
+
 def test_nothing_changes_nothing():
     venue, accounts = crowd()
     expected = bits(rc.sweep(accounts, venue, MARKS))
@@ -147,7 +173,7 @@ def test_nothing_changes_nothing():
     none = {"fills": pd.DataFrame(columns=FILL), "transfers": pd.DataFrame(columns=TRANSFER), "shocks": {}}
     assert bits(rc.what_if(accounts, venue, MARKS, **none)) == expected
     assert bits(rc.what_if(accounts, venue, MARKS, shocks=0.0, threads=2)) == expected
-    assert holdings(rc.changed_accounts(accounts, venue)) == holdings(accounts)
+    assert holdings(accounts.with_fills(venue)) == holdings(accounts)
 
 
 @settings(max_examples=20)
@@ -190,7 +216,7 @@ def test_a_shock_by_name_is_a_sweep_at_moved_prices(scene: Scene, data):
     assert bits(rc.what_if(accounts, venue, first.marks, shocks=shocks, **others(scene))) == bits(expected)
 
 
-def test_shocks_meet_the_changed_accounts():
+def test_shocks_apply_after_fills_and_transfers():
     """One bitcoin bought at 100,000 with 2,000 paid in; after a fall of 10 % the equity is lower by 10,000."""
     venue, accounts = crowd()
     fills = pd.DataFrame([(2, BTC, 1.0, 100_000.0)], columns=FILL)
@@ -206,7 +232,7 @@ def test_a_changed_state_is_its_own():
     """A run on it leaves the first one as it was."""
     venue, accounts = crowd()
     before = holdings(accounts)
-    changed = rc.changed_accounts(accounts, venue, pd.DataFrame([(1, BTC, 9.0, 100_000.0)], columns=FILL))
+    changed = accounts.with_fills(venue, pd.DataFrame([(1, BTC, 9.0, 100_000.0)], columns=FILL))
     events = rc.Engine(changed, venue).step(rc.Tick(0, {symbol: mark * 0.8 for symbol, mark in MARKS.items()})).events
     assert "cancel" in set(events["event"])
     assert holdings(accounts) == before
@@ -351,12 +377,15 @@ LOT = "must be a whole number of lots of the market's stepSize (0.00001)"
         ((1, BTC, 0.000015, 1e5), f"fills.quantity, row 1, value 1.5e-05: {LOT}"),
         ((1, BTC, np.inf, 1e5), "fills.quantity, row 1, value inf: must be a finite number"),
         ((1, BTC, 1.0, 0.0), "fills.price, row 1, value 0.0: must be a finite number > 0"),
+        ((1, BTC, 1.0, 1e5, np.inf), "fills.fee, row 1, value inf: must be a finite number"),
+        ((1, BTC, 1.0, 1e5, np.nan), "fills.fee, row 1, value nan: must not be missing"),
+        ((1, BTC, 1.0, 1e5, 1e16), "fills.fee, row 1, value 1e+16: must be less than 2**62 quanta"),
     ],
 )
 def test_bad_fills(fill, error):
     venue, accounts = crowd()
-    fills = pd.DataFrame([GOOD_FILL, fill], columns=FILL)
-    for ask in (rc.changed_accounts, lambda *state: rc.what_if(*state[:2], MARKS, fills=state[2])):
+    fills = pd.DataFrame([(*GOOD_FILL, 0.5)[: len(fill)], fill], columns=[*FILL, "fee"][: len(fill)])
+    for ask in (rc.Accounts.with_fills, lambda *state: rc.what_if(*state[:2], MARKS, fills=state[2])):
         with pytest.raises(rc.RiskDataError) as caught:
             ask(accounts, venue, fills)
         assert str(caught.value) == error
@@ -412,7 +441,7 @@ def test_what_is_new_needs_a_price():
     ("market", "account", "marks", "error"),
     [
         ("DOGE_USDC_PERP", None, MARKS, "largest_orders.market, value 'DOGE_USDC_PERP': must be a market of the venue"),
-        (ETH, [2], {BTC: 1e5, SOL: 200.0}, "marks.ETH_USDC_PERP: an order is asked for: a mark is needed"),
+        (ETH, [2], {BTC: 1e5, SOL: 200.0}, "marks.ETH_USDC_PERP: the order needs a mark"),
         (ETH, [2, 7], MARKS, "largest_orders.account, row 1, value '7': must be an account of the state"),
     ],
 )
@@ -427,7 +456,7 @@ def test_a_shock_of_zero_keeps_an_asset_where_it_is():
     """An asset moves with the market that it takes its price from, unless it has a shock of its own."""
     venue, accounts = beginner()
     coins = pd.DataFrame([(2, "SOL", 3.0)], columns=["account", "asset", "quantity"])
-    accounts = rc.changed_accounts(accounts, venue, transfers=coins)
+    accounts = accounts.with_fills(venue, transfers=coins)
     fall, prices = {SOL: -0.5}, {"SOL": 200.0}
     held = rc.what_if(accounts, venue, MARKS, shocks=fall | {"SOL": 0.0})
     np.testing.assert_array_equal(
@@ -443,11 +472,12 @@ def test_a_shock_of_zero_keeps_an_asset_where_it_is():
     [
         {"fills": pd.DataFrame([(2, BTC, -4e7, 1e5)] * 3, columns=["account", "market", "quantity", "price"])},
         {"fills": pd.DataFrame([(2, BTC, -1.0, 1e12)] * 3, columns=["account", "market", "quantity", "price"])},
+        {"fills": pd.DataFrame([(2, BTC, -1.0, 1e5, 4e11)] * 3, columns=[*FILL, "fee"])},
         {"transfers": pd.DataFrame([(2, "USDC", 4e11)] * 3, columns=["account", "asset", "quantity"])},
     ],
 )
 def test_amounts_past_64_bits_are_refused(asked):
     venue, accounts = beginner()
-    rule = r"^(fills|transfers)\.(price|quantity), row 0, value .*: what an account then holds or paid must be less"
+    rule = r"^(fills|transfers)\.(price|quantity|fee), row 0, value .*: the resulting holdings and costs must be less"
     with pytest.raises(rc.RiskDataError, match=rule):
         rc.what_if(accounts, venue, MARKS, **asked)

@@ -58,7 +58,7 @@ def test_positions_are_bounded_by_their_exact_worth(tick, step, highest, price, 
 def test_a_market_without_max_price_has_a_stated_one() -> None:
     rules = venue(market(tick="0.0001"))
     accounts = rc.Accounts.from_frames(rules, *held("TOK_PERP", 1, 1.0, 10.0))
-    rule = "must be at most 1000000000, 10\\*\\*13 ticks of the market's tickSize: it has no lower maxPrice"
+    rule = "must be at most 1000000000, 10\\*\\*13 ticks of the market's tickSize: the market has no lower maxPrice"
     with pytest.raises(rc.RiskDataError, match=rule):
         rc.sweep(accounts, rules, {"TOK_PERP": 1.1e9})
     book = {"TOK_PERP": {"asks": [(1.1e9, 1)]}}
@@ -85,18 +85,18 @@ def test_sums_of_tables_that_would_wrap_are_refused() -> None:
     rules = venue(collateral=[asset], borrow_lend=[pool])
     lenders = pd.DataFrame({"account": [1, 2, 3], "asset": "ETH", "quantity": 0.0, "lent": [2.0, 2.2, 2.0]})
     none = pd.DataFrame({"account": [], "market": [], "quantity": [], "entry_price": []})
-    with pytest.raises(rc.RiskDataError, match=r"^balances.lent, row 1, value 2.2: all of an asset must be less than"):
+    with pytest.raises(rc.RiskDataError, match=r"^balances.lent, row 1, value 2.2: the total of an asset must be less"):
         rc.Accounts.from_frames(rules, none, lenders)
     some = pd.DataFrame({"account": [1, 2], "asset": "ETH", "quantity": 0.0, "lent": [2.0, 2.2]})
     assert rc.Accounts.from_frames(rules, none, some).columns.lent.sum() == 42 * 10**17
 
     orders = pd.DataFrame({"account": 1, "market": "TOK_PERP", "side": "bid", "price": 1.0, "quantity": [1e18] * 3})
     balances = pd.DataFrame({"account": [1], "asset": [USDC], "quantity": [1.0]})
-    with pytest.raises(rc.RiskDataError, match=r"^orders.quantity, row 0, .*: all orders in a market must be less"):
+    with pytest.raises(rc.RiskDataError, match=r"^orders.quantity, row 0, .*: the total of orders in a market must"):
         rc.Accounts.from_frames(venue(), none, balances, orders)
     settings = pd.DataFrame({"account": [1, 2], "unsettled": [2e12, -2e12]})
     both = pd.DataFrame({"account": [1, 2], "asset": USDC, "quantity": 1.0})
-    with pytest.raises(rc.RiskDataError, match=r"^settings.unsettled, row 0, .*: all accounts together must be less"):
+    with pytest.raises(rc.RiskDataError, match=r"^settings.unsettled, row 0, .*: the total of all accounts must"):
         rc.Accounts.from_frames(venue(), none, both, None, settings)
 
 
@@ -104,10 +104,10 @@ def test_what_if_names_the_row_that_would_pass_the_width() -> None:
     rules = venue()
     accounts = rc.Accounts.from_frames(rules, *held("TOK_PERP", 1, 1.0, 10.0))
     fills = pd.DataFrame({"account": 1, "market": "TOK_PERP", "quantity": [1.0, 2e12], "price": 1.0})
-    with pytest.raises(rc.RiskDataError, match=r"^fills.price, row 0, .*: what an account then holds or paid"):
+    with pytest.raises(rc.RiskDataError, match=r"^fills.price, row 0, .*: the resulting holdings and costs"):
         rc.what_if(accounts, rules, {"TOK_PERP": 1.0}, fills=fills)
     moved = pd.DataFrame({"account": 1, "asset": USDC, "quantity": [1e12, 1e12]})
-    with pytest.raises(rc.RiskDataError, match=r"^transfers.quantity, row 0, .*: what an account then holds or paid"):
+    with pytest.raises(rc.RiskDataError, match=r"^transfers.quantity, row 0, .*: the resulting holdings and costs"):
         rc.what_if(accounts, rules, {"TOK_PERP": 1.0}, transfers=moved)
     assert np.isfinite(rc.what_if(accounts, rules, {"TOK_PERP": 1.0}, fills=fills[:1]).net_equity).all()
 
@@ -127,7 +127,7 @@ def test_realising_at_a_high_mark_is_refused_before_it_wraps() -> None:
     before = [column.copy() for column in engine.accounts.columns]
     high = rc.Tick(10**18 + 10**10, dict.fromkeys(names, 100.0))
     with pytest.raises(
-        rc.RiskDataError, match=r"^marks.M0_PERP, value 100.0: all that the accounts hold and paid must"
+        rc.RiskDataError, match=r"^marks.M0_PERP, value 100.0: the holdings and costs of all accounts together must"
     ):
         engine.step(high)
     assert all(np.array_equal(a, b) for a, b in zip(before, engine.accounts.columns, strict=True))
@@ -149,7 +149,7 @@ def test_compound_interest_is_exact_or_refused(hours: int) -> None:
     engine.step(rc.Tick(400_000 * HOUR, {"TOK_PERP": 1.0}, asset_prices={"ETH": 1.0}))
     later = rc.Tick((400_000 + hours) * HOUR, {"TOK_PERP": 1.0}, asset_prices={"ETH": 1.0})
     if hours > 1:
-        with pytest.raises(rc.RiskDataError, match=r"^tick.interest of ETH: that falls due may come to 2\*\*62 quanta"):
+        with pytest.raises(rc.RiskDataError, match=r"^tick.interest of ETH: the amount due may reach 2\*\*62 quanta"):
             engine.step(later)
         return
     engine.step(later)
@@ -189,7 +189,7 @@ def test_an_account_past_the_width_breaks_the_engine(monkeypatch: pytest.MonkeyP
         state.journal.add("unsettle", "settlement", 0, 0.0, 0.0, cash=2**62, unsettled=-(2**62))
 
     monkeypatch.setattr(waterfall, "PHASES", (*real, forger))
-    with pytest.raises(RuntimeError, match="what account 1 holds or paid is past"):
+    with pytest.raises(RuntimeError, match="the holdings and costs of account 1 exceed"):
         engine.step(rc.Tick(10**18, {"TOK_PERP": 9.8}, {"TOK_PERP": {"bids": [(9.8, 1000)]}}))
 
 

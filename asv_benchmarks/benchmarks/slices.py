@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from riskcore.kernels._jit import kernel
 from riskcore.kernels.books import FULL, quote_book, take_book, walk_books
-from riskcore.kernels.layouts import BookColumns, PriceArrays, SliceRules
+from riskcore.kernels.layouts import BookColumns, MarginFunctionArrays, PriceArrays, SliceRules
 from riskcore.kernels.slice_size import RELIEF, WAIVE, size_slice
 
 from . import ACCOUNTS, MARKETS, _Figures, interleaved_ratio
@@ -66,11 +66,13 @@ def search_from_scratch(side, want, offset, price, left, lots_before, value_befo
 def size_and_walk(side, size, equity, maintenance, rules, prices, book, lots, value, reason):
     """Size each slice as the engine does, with margins at hand, and take it."""
     for n in range(side.size):
-        gap = rules.target * equity[n] - maintenance[n]
+        surplus = rules.target * equity[n] - maintenance[n]
         cost = size[n] * MARK if side[n] % 2 == 0 else -size[n] * MARK
-        _want, lots[n], value[n], reason[n], _num, _den, _harm, _f, _v = size_slice(
-            side[n], size[n], cost, abs(cost) // 50, 0, equity[n], maintenance[n], gap, UNLIMITED, rules, prices, book
-        )
+        sized = size_slice(
+            side[n], size[n], cost, abs(cost) // 50, 0, equity[n], maintenance[n], surplus, UNLIMITED, rules, prices,
+            book,
+        )  # fmt: skip
+        lots[n], value[n], reason[n] = sized.filled, sized.value, sized.reason
         if lots[n] > 0:
             take_book(side[n], lots[n], book)
 
@@ -109,24 +111,40 @@ class Workload:
         self.out = tuple(np.zeros(slices, np.int64) for _ in range(3))
         ones, margin_functions = np.ones(MARKETS, np.int64), 2 * (MARKETS + 1)
         self.rules = SliceRules(
-            1, 10, 5, 10_000, 1, 1, 1.0, WAIVE, 0.5, RELIEF, 0, True, ones, ones, ones, ones, np.ones(MARKETS),
-            np.full(MARKETS, MARK), np.full(MARKETS, UNLIMITED),
+            fraction_num=1, fraction_den=10, fee_num=5, fee_den=10_000, share_num=1, share_den=1, target=1.0,
+            on_harm=WAIVE, waived_share=0.5, position_order=RELIEF, settle=0, settle_plain=True, floor_lots=ones,
+            min_lots=ones, value_num=ones, value_den=ones, value_unit=np.ones(MARKETS),
+            lot_quanta=np.full(MARKETS, MARK), market_room=np.full(MARKETS, UNLIMITED),
         )  # fmt: skip
-        none, one = np.zeros(0), np.ones(1)
+        one = np.ones(1)
+        functions = MarginFunctionArrays(
+            flat_notional=np.full(margin_functions, 4e6),
+            flat_rate=np.full(margin_functions, 0.0125),
+            minimum=np.zeros(margin_functions),
+            offset=np.arange(margin_functions + 1),
+            segments=np.tile([0.0, 0.0125, 0.0, 6.25e-6, 0.0], (margin_functions, 1)),
+        )
         self.prices = PriceArrays(
-            np.full(MARKETS, float(MARK)), one, *(np.full(margin_functions, x) for x in (0.0125, 4e6, 6.25e-6)),
-            np.zeros(margin_functions + 1, np.int64), none, none, none, one, np.full(1, np.inf), np.zeros(1), one, 1e-6,
-            2.0,
-            0.06,
-        )  # fmt: skip
+            price_per_lot=np.full(MARKETS, float(MARK)),
+            price_per_quantum=one,
+            functions=functions,
+            weight=one,
+            haircut_base=np.full(1, np.inf),
+            haircut_penalty=np.zeros(1),
+            haircut_size=one,
+            settle_quantum=1e-6,
+            acmf_divisor=2.0,
+            acmf_offset=0.06,
+        )
 
     def book(self) -> BookColumns:
         """Books with nothing taken yet."""
         worst = self.price[self.offset[1:] - 1]
         reason = np.full(len(self.band), 7)
         return BookColumns(
-            self.offset, self.price, self.lots, self.band, reason, worst, self.inside.copy(), self.offset[:-1].copy(),
-            np.zeros_like(self.band),
+            offset=self.offset, price=self.price, lots=self.lots, band=self.band, band_reason=reason,
+            worst_average=worst, inside=self.inside.copy(), cursor=self.offset[:-1].copy(),
+            taken=np.zeros_like(self.band),
         )  # fmt: skip
 
     def walk(self) -> tuple[Int, ...]:

@@ -24,9 +24,12 @@ def look_often(account: int, state: AccountColumns, prices: PriceArrays, looks: 
     unsafe, highest, markets = 0, 0.0, prices.price_per_lot.size
     for n in range(looks):
         prices.price_per_lot[n % markets] *= 1.000001 if n // markets % 2 else 0.999999
-        equity, exposure, initial, maintenance, gross = account_margin(account, state, prices)
-        unsafe += account_status(equity, exposure, maintenance, gross, prices.acmf_divisor, prices.acmf_offset) != 0
-        highest = max(highest, margin_ratio(initial, equity, exposure))
+        sums = account_margin(account, state, prices)
+        status = account_status(
+            sums.equity, sums.exposure, sums.maintenance, sums.gross, prices.acmf_divisor, prices.acmf_offset
+        )
+        unsafe += status != 0
+        highest = max(highest, margin_ratio(sums.initial, sums.equity, sums.exposure))
     return unsafe, highest
 
 

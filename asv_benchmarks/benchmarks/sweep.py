@@ -44,7 +44,7 @@ class Sweep:
     time_select.pretty_name = "rc.select, 1,000,000 accounts, threads: {threads}"
 
 
-class GuardState:
+class Memory:
     """Peak of a process with the accounts loaded, without and with a sweep."""
 
     timeout = 300
@@ -53,7 +53,7 @@ class GuardState:
         self.venue, self.accounts, self.marks = wide_accounts(ACCOUNTS)
 
     def peakmem_reference(self) -> None:
-        """GuardState of the setup, to hold against peakmem_sweep."""
+        """Memory of the setup, to hold against peakmem_sweep."""
 
     def peakmem_sweep(self) -> None:
         rc.sweep(self.accounts, self.venue, self.marks, threads=1)
@@ -65,12 +65,12 @@ class Workload:
     def __init__(self) -> None:
         venue, self.accounts, marks, self.book = workload()
         self.prices = Prices.read(venue, self.accounts, marks)
-        self.ours = self.sweep()
+        self.ours = margin_table(self.accounts, self.prices, threads=1)
         self.rows = np.flatnonzero(self.ours.liquidatable)
         assert np.array_equal(self.select().account, self.rows)
 
     def sweep(self, threads: int = 1) -> rc.MarginTable:
-        return margin_table(self.accounts, self.prices, threads=threads)
+        return margin_table(self.accounts, self.prices, threads=threads, out=self.ours)
 
     def select(self, threads: int = 1) -> rc.Selection:
         return selection(self.accounts, self.prices, threads=threads)

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 
 import riskcore as rc
+from riskcore.kernels.margin_function import RATE, ROOT
 
 from . import ACCOUNTS, wide_tables, wide_venue
 
@@ -62,7 +63,7 @@ def workload() -> tuple[rc.Venue, rc.Accounts, dict[str, float], Textbook]:
     venue = wide_venue()
     positions, balances, marks = wide_tables(venue, ACCOUNTS)
     price = np.array([marks[symbol] for symbol in venue.markets.symbol])
-    margin_functions, width = venue.margin_functions, 2 * len(price)
+    functions, width = venue.margin_functions.first, 2 * len(price)
     book = Textbook(
         accounts=ACCOUNTS,
         account=positions["account"].to_numpy(),
@@ -74,14 +75,14 @@ def workload() -> tuple[rc.Venue, rc.Accounts, dict[str, float], Textbook]:
         balance=balances["quantity"].to_numpy(),
         price=price,
         lot=venue.markets.step_size,
-        initial=margin_functions.base[0:width:2],
-        initial_root=margin_functions.factor[0:width:2],
-        maintenance=margin_functions.base[1:width:2],
-        maintenance_root=margin_functions.factor[1:width:2],
+        initial=functions[0:width:2, RATE],
+        initial_root=functions[0:width:2, ROOT],
+        maintenance=functions[1:width:2, RATE],
+        maintenance_root=functions[1:width:2, ROOT],
         asset_price=np.array([1.0, *(marks[f"{symbol}_USDC_PERP"] for symbol in venue.assets.symbol[1:])]),
         weight=venue.assets.weight,
-        asset_initial=margin_functions.base[width::2],
-        asset_maintenance=margin_functions.base[width + 1 :: 2],
+        asset_initial=functions[width::2, RATE],
+        asset_maintenance=functions[width + 1 :: 2, RATE],
     )
     return venue, rc.Accounts.from_frames(venue, positions, balances), marks, book
 

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from .._typing import Int
 from ..kernels.integer_math import scale_rows
-from ..record import Rows
-
-Int = npt.NDArray[np.int64]
 
 
 def instants(before: int, now: int, period: int) -> int:
@@ -27,9 +25,3 @@ def scaled(amount: Int, item: npt.NDArray[np.uint16], rate: Sequence[int], whole
     scale_rows(amount, item, np.array(high, np.int64), np.array(low, np.int64), whole, result)
     result *= sign[item]
     return result
-
-
-def unrated(rows: Rows) -> Rows:
-    """Rows between the ticks carry no margin ratio."""
-    rows["mmr_before"] = rows["mmr_after"] = np.nan
-    return rows

@@ -12,7 +12,7 @@ from ..market import Prices
 from ..record import BOOK, EVENT, REASON
 from ..state import Ledger
 from ..venue import Venue
-from .amounts import instants, scaled, unrated
+from .amounts import instants, scaled
 
 _PARTS = 10**9  # of a settle quantum in the funding of a lot
 _INTEREST = 0.0001  # 0.03 % a day for 8 hours
@@ -49,11 +49,11 @@ class Funding:
                 self.per_lot[m] = -round(exact(rate) * lot * _PARTS) * self.count[m]
         self.total = 0.0
         if any(self.per_lot):
-            worth = np.abs(np.array(self.per_lot, float) / _PARTS)
-            self.total = float(worth @ lots)
-            size = worth[columns.market] * np.abs(columns.lots)
-            if size.max(initial=0.0) >= 2.0**60:
-                symbol = venue.markets.symbol[int(columns.market[size.argmax()])]
+            lot_payment = np.abs(np.array(self.per_lot, float) / _PARTS)
+            self.total = float(lot_payment @ lots)
+            payment = lot_payment[columns.market] * np.abs(columns.lots)
+            if payment.max(initial=0.0) >= 2.0**60:
+                symbol = venue.markets.symbol[int(columns.market[payment.argmax()])]
                 raise RiskDataError("tick", f"funding of {symbol}", "must be less than 2**60 settle quanta a position")
 
     def pay(self) -> None:
@@ -66,7 +66,7 @@ class Funding:
         owner, cash, market = work.accounts.position_accounts()[paid], cash[paid], columns.market[paid]
         np.add.at(columns.free, columns.settle_row[owner], cash)
         work.ledger.book_quanta[work.venue.settle] -= cash.sum()
-        rows = unrated(work.journal.block(len(paid)))
+        rows = work.journal.block(len(paid))
         rows["event"], rows["reason"] = EVENT["funding"], REASON["interval"]
         rows["account"], rows["counterparty"], rows["market"] = owner, BOOK, market
         rows["cash"], rows["counter_cash"], rows["price"] = cash, -cash, work.prices.mark[market]
@@ -76,9 +76,9 @@ class Funding:
 
 def funding_rate(venue: Venue, prices: Prices, ledger: Ledger, market: int) -> float:
     """Funding rate of one interval: the tick's, or from the mean premium since the last; 0 without either."""
-    given = float(prices.funding_rate[market])
-    if not np.isnan(given):
-        return given
+    rate_of_tick = float(prices.funding_rate[market])
+    if not np.isnan(rate_of_tick):
+        return rate_of_tick
     samples = int(ledger.premium_count[market])
     if not samples:
         return 0.0

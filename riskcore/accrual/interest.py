@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 
+from .._typing import Int
 from ..context import TickContext
 from ..record import EVENT, POOL, REASON
 from ..state import HOUR, HOURS_A_YEAR, RATE_UNIT
 from ..venue import Venue
-from .amounts import Int, instants, scaled, unrated
+from .amounts import instants, scaled
 
 
 def hours_due(work: TickContext, before: int, now: int) -> int:
@@ -42,21 +43,21 @@ def charge_interest(work: TickContext, hours: int) -> None:
             break  # nothing changed: nor do the hours to come
 
 
-def _charge(work: TickContext, asset: int, own: Int, owner: Int) -> bool:
+def _charge(work: TickContext, asset: int, balance_rows: Int, owner: Int) -> bool:
     """Charge an hour's interest to the balance rows of an asset that borrow or lend; whether there was any."""
     columns = work.accounts.columns
     paid_by_borrowers, received_by_lenders = work.pools.hourly(asset)
-    first = np.zeros(len(own), np.uint16)
-    quanta = -scaled(np.maximum(-columns.free[own], 0), first, [paid_by_borrowers], RATE_UNIT)
-    lent = scaled(columns.lent[own], first, [received_by_lenders], RATE_UNIT)
+    first = np.zeros(len(balance_rows), np.uint16)
+    quanta = -scaled(np.maximum(-columns.free[balance_rows], 0), first, [paid_by_borrowers], RATE_UNIT)
+    lent = scaled(columns.lent[balance_rows], first, [received_by_lenders], RATE_UNIT)
     due = (quanta != 0) | (lent != 0)
-    rows, quanta, lent = own[due], quanta[due], lent[due]
+    rows, quanta, lent = balance_rows[due], quanta[due], lent[due]
     paid, received = -int(quanta.sum()), int(lent.sum())
     columns.free[rows] += quanta
     columns.lent[rows] += lent
     work.pools.accrued(asset, paid, received)
     work.ledger.pool[asset] += paid - received
-    block = unrated(work.journal.block(len(rows)))
+    block = work.journal.block(len(rows))
     block["event"], block["reason"] = EVENT["interest"], REASON["hour"]
     block["account"], block["counterparty"] = owner[due], POOL
     block["asset"], block["quanta"], block["lent"] = asset, quanta, lent

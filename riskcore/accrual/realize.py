@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ..boundary import exact
 from ..context import TickContext
 from ..record import EVENT, REASON
-from .amounts import instants, scaled, unrated
+from .amounts import instants, scaled
 
 _PARTS = 10**6  # of a settle quantum in the worth of a lot
 _SECOND = 1_000_000_000
@@ -20,20 +20,20 @@ def realization_due(work: TickContext, before: int, now: int) -> bool:
     return period is not None and instants(before, now, period * _SECOND) > 0
 
 
-def realize_pnl(work: TickContext, held: npt.NDArray[np.float64]) -> None:
+def realize_pnl(work: TickContext, open_lots: npt.NDArray[np.float64]) -> None:
     """Realise the PnL of every position; ``held`` are lots of each market, 0 where there are none."""
     venue, prices, columns = work.venue, work.prices, work.accounts.columns
-    worth = [
+    lot_value = [
         round(exact(mark) * step / venue.settle_quantum * _PARTS) if lots and not np.isnan(mark) else 0
-        for mark, step, lots in zip(prices.mark, venue.markets.step, held, strict=True)
+        for mark, step, lots in zip(prices.mark, venue.markets.step, open_lots, strict=True)
     ]
-    change = np.where(columns.lots != 0, scaled(columns.lots, columns.market, worth, _PARTS) - columns.cost, 0)
-    moved = np.flatnonzero(change)
-    owner, change, market = work.accounts.position_accounts()[moved], change[moved], columns.market[moved]
-    columns.cost[moved] += change
+    change = np.where(columns.lots != 0, scaled(columns.lots, columns.market, lot_value, _PARTS) - columns.cost, 0)
+    changed = np.flatnonzero(change)
+    owner, change, market = work.accounts.position_accounts()[changed], change[changed], columns.market[changed]
+    columns.cost[changed] += change
     np.add.at(columns.account_cost, owner, change)
     np.add.at(columns.free, columns.settle_row[owner], change)
-    rows = unrated(work.journal.block(len(moved)))
+    rows = work.journal.block(len(changed))
     rows["event"], rows["reason"] = EVENT["realize"], REASON["interval"]
     rows["account"], rows["market"], rows["price"] = owner, market, prices.mark[market]
     rows["cost"], rows["cash"] = change, change

@@ -55,12 +55,12 @@ class _Settlement(Converter):
         self._borrow(limited(min(self.short, most), self.state.pools.borrowable(self.state.venue.settle)))
         if self.short:
             self.raise_settle(self.short, self.settle)
-        left = self.short
-        self.columns.free[self.settle] += left
-        self.columns.unsettled[self.account] += owed - left
-        if left != owed:
+        unpaid = self.short
+        self.columns.free[self.settle] += unpaid
+        self.columns.unsettled[self.account] += owed - unpaid
+        if unpaid != owed:
             self.state.journal.add(
-                "unsettle", _REASON, self.account, _NONE, _NONE, cash=left - owed, unsettled=owed - left
+                "unsettle", _REASON, self.account, _NONE, _NONE, cash=unpaid - owed, unsettled=owed - unpaid
             )
 
     def _borrow(self, quanta: int) -> None:
@@ -74,8 +74,8 @@ class _Settlement(Converter):
         if work.venue.pools[settle] is None:
             return
         rate, _ = work.pools.hourly(settle)
-        left = HOUR - work.journal.time % HOUR
-        interest = round(Fraction(quanta * rate * left, RATE_UNIT * HOUR))
+        rest_of_hour = HOUR - work.journal.time % HOUR
+        interest = round(Fraction(quanta * rate * rest_of_hour, RATE_UNIT * HOUR))
         if interest:
             granted = self._granted(self.settle)
             self.columns.free[self.settle] -= interest

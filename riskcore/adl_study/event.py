@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from .._limits import POSITION_LIMIT
+from .._typing import Float, Int
 from ..boundary import RiskDataError, schemas
 from ..venue import AdlPolicy, Counterparties, allocate
 from .tables import checked_pair, quanta
 from .tally import Start, Tally
-
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 
 REQUIREMENT = 0.01
 """Maintenance margin per notional, where the winners table has none: no policy of the house depends on its size."""
@@ -82,11 +80,11 @@ class Event:
         group, groups = pd.factorize(keys)
         notional = winners["notional"].to_numpy()
         requirement = winners["requirement"].to_numpy() if "requirement" in winners.columns else REQUIREMENT * notional
-        own = np.bincount(owner, notional, accounts), np.bincount(owner, requirement, accounts)
+        totals = np.bincount(owner, notional, accounts), np.bincount(owner, requirement, accounts)
         first = winners.groupby(owner).first()
-        exposure = (first["leverage"] * first["equity"]).to_numpy() - own[0]
+        exposure = (first["leverage"] * first["equity"]).to_numpy() - totals[0]
         maintenance = (
-            first["maintenance"].to_numpy() - own[1] if "maintenance" in winners.columns else REQUIREMENT * exposure
+            first["maintenance"].to_numpy() - totals[1] if "maintenance" in winners.columns else REQUIREMENT * exposure
         )
         mark = requests["mark"].to_numpy()
         return cls(
@@ -128,9 +126,9 @@ class _State:
     def margins(self) -> tuple[Float, Float, Float]:
         """Equity and maintenance margin of the accounts, and that of each position, in settle units."""
         event = self.event
-        moved = event.side * self.left * (self.price - 1) + self.realised - self.taken
+        gain = event.side * self.left * (self.price - 1) + self.realised - self.taken
         requirement = event.requirement * (self.left / event.lots) * self.price
-        equity = event.equity + self._per_account(moved) * event.quantum
+        equity = event.equity + self._per_account(gain) * event.quantum
         return equity, event.maintenance + self._per_account(requirement), requirement
 
     def sweep(self) -> tuple[Counterparties, Float, Float]:
@@ -141,23 +139,25 @@ class _State:
         equity, maintenance, requirement = self.margins()
         profits = self._per_account(profit)
         exposure = event.exposure + self._per_account(np.abs(value))
-        of = Counterparties(
+        counterparties = Counterparties(
             self.left, value, value - profit, requirement, equity[event.owner], exposure[event.owner],
             maintenance[event.owner], profits[event.owner],
         )  # fmt: skip
-        return of, equity / unit, profits / unit
+        return counterparties, equity / unit, profits / unit
 
     def bearable(self, rows: Int, loss: float) -> Int:
         """Lots of each position that can be closed at a loss per lot with the account's margin ratio still under 1.
 
-        Requirements shrink with the position, in proportion; what requests of the same time took counts.
+        Requirements shrink with the position, in proportion; haircuts of earlier requests of the same time count.
         """
         equity, maintenance, requirement = self.margins()
         per_lot = requirement[rows] / np.maximum(self.left[rows], 1) / self.event.quantum
         above = (equity - maintenance)[self.event.owner[rows]] / self.event.quantum
         with np.errstate(divide="ignore", invalid="ignore"):
             most = np.where(loss > per_lot, np.ceil(above / (loss - per_lot)) - 1, np.inf)
-        most = np.where(above > 0, np.clip(most, 0, 2.0**60), np.where(loss <= per_lot, 2.0**60, 0))
+        most = np.where(
+            above > 0, np.clip(most, 0, float(POSITION_LIMIT)), np.where(loss <= per_lot, float(POSITION_LIMIT), 0)
+        )
         return most.astype(np.int64)
 
     def _per_account(self, values: Float) -> Float:
@@ -178,28 +178,30 @@ def run(event: Event, policy: AdlPolicy, gap: int) -> tuple[Tally, pd.DataFrame]
     for time, requests in event.by_time():
         for r in requests:
             state.price[event.group == event.wanted_group[r]] = event.price[r]
-        of, equity, profits = state.sweep()
+        counterparties, equity, profits = state.sweep()
         tally.begin(time, state.price.copy(), equity, profits)
-        able = np.flatnonzero((of.lots > 0) & (of.equity > 0))
+        able = np.flatnonzero((counterparties.lots > 0) & (counterparties.equity > 0))
         groups = {g: able[event.group[able] == g] for g in set(event.wanted_group[requests.start : requests.stop])}
         for r in requests:
             rows = groups[event.wanted_group[r]]
-            _close(state, tally, policy, rows, _chosen(of, rows), r)
+            _close(state, tally, policy, rows, _chosen(counterparties, rows), r)
         tally.end()
     closed = event.names.assign(policy=policy.name, closed=event.lots - state.left, haircut=state.taken)
     return tally, closed
 
 
-def _close(state: _State, tally: Tally, policy: AdlPolicy, rows: Int, of: Counterparties, request: int) -> None:
-    """Close what a request asks for, as far as there is room, and take its deficit from those closed, by size."""
+def _close(
+    state: _State, tally: Tally, policy: AdlPolicy, rows: Int, counterparties: Counterparties, request: int
+) -> None:
+    """Close the notional of a request as far as there is room; take its deficit from the closed positions, by size."""
     event = state.event
     need = round(event.worth[request] / event.price[request])
     room = np.minimum(state.left[rows], state.bearable(rows, event.taken[request] / max(need, 1)))
-    if policy.reach:  # a deal beyond their own zero price would leave them with less than nothing
+    if policy.reach:  # a deal beyond the winner's zero price would leave it with negative equity
         with np.errstate(invalid="ignore", divide="ignore"):
-            share = np.nan_to_num(of.equity * of.requirement / of.maintenance)
-        room = np.where(share >= event.taken[request] / max(need, 1) * event.quantum * of.lots, room, 0)
-    lots = allocate(policy, of, need, room)
+            share = np.nan_to_num(counterparties.equity * counterparties.requirement / counterparties.maintenance)
+        room = np.where(share >= event.taken[request] / max(need, 1) * event.quantum * counterparties.lots, room, 0)
+    lots = allocate(policy, counterparties, need, room)
     hit = np.flatnonzero(lots)
     rows, lots = rows[hit], lots[hit]
     filled = int(lots.sum())
@@ -223,5 +225,5 @@ def _split(total: int, lots: Int) -> Int:
     return share
 
 
-def _chosen(of: Counterparties, rows: Int) -> Counterparties:
-    return Counterparties(*(getattr(of, name)[rows] for name in Counterparties.__dataclass_fields__))
+def _chosen(counterparties: Counterparties, rows: Int) -> Counterparties:
+    return Counterparties(*(getattr(counterparties, name)[rows] for name in Counterparties.__dataclass_fields__))

@@ -31,11 +31,19 @@ class Study:
     waves : DataFrame
         A row per policy and wave.
     path : DataFrame
-        A row per policy and tick: time, closed so far at the first marks, what the largest winners have kept.
+        A row per policy and tick: time, closed (notional so far at the first marks, settle units), and the part of
+        their profit that the largest winners have kept.
     positions : DataFrame
         A row per policy and position: whole quanta closed and taken. They add up exactly.
     split : DataFrame or None
         Of a run: a row per policy and stage (order book, backstop, ADL), as of `riskcore.run.report.waterfall_split`.
+
+    Examples
+    --------
+    >>> from riskcore.adl_study import generated_event, study
+    >>> result = study(*generated_event(20), ["pnl_leverage", "pro_rata"])
+    >>> result.total["policy"].tolist(), bool((result.total["closed"] <= result.total["requested"]).all())
+    (['pnl_leverage', 'pro_rata'], True)
     """
 
     total: pd.DataFrame
@@ -45,12 +53,24 @@ class Study:
     split: pd.DataFrame | None = None
 
     def picture(self) -> Figure:
-        """Draw the policies side by side: a plotly figure.
+        """Draw the policies side by side.
+
+        Returns
+        -------
+        plotly.graph_objects.Figure
+            The picture.
 
         Raises
         ------
         RiskDataError
             plotly is not installed.
+
+        Examples
+        --------
+        >>> from riskcore.adl_study import generated_event, study
+        >>> figure = study(*generated_event(20), ["pnl_leverage", "pro_rata"]).picture()
+        >>> len(figure.data) > 0
+        True
         """
         from .picture import picture  # plotly is an extra
 
@@ -59,10 +79,25 @@ class Study:
     def write_html(self, path: str | Path) -> None:
         """Write the picture as one file that needs nothing else; it appears whole or not at all.
 
+        Parameters
+        ----------
+        path : str or Path
+            The file to write, or to replace; its name ends in .html.
+
         Raises
         ------
         RiskDataError
             plotly is not installed, or the file cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from riskcore.adl_study import generated_event, study
+        >>> path = Path(tempfile.mkdtemp()) / "study.html"
+        >>> study(*generated_event(20), ["pnl_leverage", "pro_rata"]).write_html(path)
+        >>> path.exists()
+        True
         """
         write_text(self.picture().to_html(include_plotlyjs=True), path, ".html")
 
@@ -97,16 +132,16 @@ def gap_of(wave_gap: str | float) -> int:
             return int(gap.as_unit("ns").value)
     except (ValueError, OverflowError, TypeError, ArithmeticError):
         pass
-    raise RiskDataError("wave_gap", None, "must be a length of time, of 0 or more", value=text_of(wave_gap))
+    raise RiskDataError("wave_gap", None, "must be a duration of 0 or more", value=text_of(wave_gap))
 
 
-def collect(found: Sequence[tuple[Tally, pd.DataFrame]], split: pd.DataFrame | None = None) -> Study:
+def collect(results: Sequence[tuple[Tally, pd.DataFrame]], split: pd.DataFrame | None = None) -> Study:
     """Put the figures of all policies together."""
-    total = pd.DataFrame([tally.finish() for tally, _ in found])
-    waves, path = ([row for tally, _ in found for row in getattr(tally, name)] for name in ("waves", "path"))
+    total = pd.DataFrame([tally.finish() for tally, _ in results])
+    waves, path = ([row for tally, _ in results for row in getattr(tally, name)] for name in ("waves", "path"))
     by_wave, by_time = (pd.DataFrame(rows or _NOTHING) for rows in (waves, path))
     for frame in (by_wave, by_time):
         for name in frame.columns.intersection(["time", "t_start", "t_end"]):
             frame[name] = pd.to_datetime(frame[name], utc=True)
-    positions = pd.concat([frame for _, frame in found], ignore_index=True)
+    positions = pd.concat([frame for _, frame in results], ignore_index=True)
     return Study(total, by_wave, by_time, positions, split)

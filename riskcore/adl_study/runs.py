@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from .._typing import Float, Int
 from ..engine import Engine
 from ..market import Books, TickTable
 from ..record import EVENT, ROW, Rows, reader
@@ -17,9 +17,6 @@ from ..state import Accounts
 from ..venue import AdlPolicy, Venue, load_venue
 from .result import Study, chosen, collect, gap_of
 from .tally import Start, Tally
-
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 
 
 def study_run(
@@ -36,24 +33,39 @@ def study_run(
 
     Parameters
     ----------
-    path
+    path : str or Path
         A run folder.
-    policies
+    policies : sequence of str, optional
         Names of `riskcore.venue.POLICIES`; all of them by default.
-    wave_gap
+    wave_gap : str or float
         A longer pause between two ticks with deleveraging begins a new wave: text like "5s", or seconds.
-    progress
+    progress : callable, optional
         Called with the number of ticks done, of all policies, and their total.
+
+    Returns
+    -------
+    Study
+        Figures of each policy.
 
     Raises
     ------
     RiskDataError
         The folder holds no run, or there is no such policy.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.adl_study import study_run
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> study_run(folder, ["pnl_leverage", "pro_rata"]).total[["policy", "closed"]].to_dict("records")
+    [{'policy': 'pnl_leverage', 'closed': 0.0}, {'policy': 'pro_rata', 'closed': 0.0}]
     """
     path, named, gap = Path(path), chosen(policies), gap_of(wave_gap)
     run = reader.opened(path)
     source = run.venue.source
-    found, splits = [], []
+    results, splits = [], []
     for done, policy in enumerate(named):
         venue = load_venue(source | {"policy": source["policy"] | {"adl_policy": policy.name}})
         accounts, (ticks, marks) = reader.read_accounts(path, venue), read_ticks(path, venue)
@@ -63,14 +75,14 @@ def study_run(
                 progress(done * total + tick, len(named) * total)
 
         tally, positions, rows = _run(policy, venue, accounts, ticks, marks, run.known["seed"], gap, stepped)
-        found.append((tally, positions))
+        results.append((tally, positions))
         splits.append(report.waterfall_split(rows, venue).assign(policy=policy.name))
     split = pd.concat(splits, ignore_index=True)
-    return collect(found, split[["policy", *split.columns.drop("policy")]])
+    return collect(results, split[["policy", *split.columns.drop("policy")]])
 
 
 def read_ticks(path: Path, venue: Venue) -> tuple[TickTable, Float]:
-    """What the ticks of a run folder gave the engine, and the marks that its guards made of it."""
+    """Ticks of a run folder as the engine took them, and the guarded marks."""
     parts = list(reader.Reader(path, venue).ticks())
     names = ("time", "given_mark", "given_index", "open_interest", "funding_rate", "last_price", "mark")
     time, mark, index, interest, rate, last, guarded = (
@@ -87,15 +99,15 @@ def read_ticks(path: Path, venue: Venue) -> tuple[TickTable, Float]:
 
 def _books(table: pd.DataFrame, venue: Venue, time: Int) -> list[tuple[int, Books]]:
     width = len(venue.markets.symbol) + len(venue.spots.asset)
-    found = []
+    books = []
     for _, levels in table.groupby("tick"):
         tick, market = int(levels["tick"].iloc[0]), levels["market"].to_numpy()
         side = 2 * market + (levels["side"].to_numpy() < 0)
         seen = np.zeros(width, np.int64)
         seen[market] = levels["book_time"]
         offset = np.searchsorted(side, np.arange(2 * width + 1)).astype(np.int64)
-        found.append((int(time[tick]), Books(offset, levels["price"].to_numpy(), levels["lots"].to_numpy(), seen)))
-    return found
+        books.append((int(time[tick]), Books(offset, levels["price"].to_numpy(), levels["lots"].to_numpy(), seen)))
+    return books
 
 
 def _run(
@@ -121,22 +133,22 @@ def _run(
             continue
         rows = step.rows[ours]
         price = np.nan_to_num(marks[step.tick]) * per_price
-        worth = price[columns.market]
-        profit = np.bincount(owner, before[0] * worth - before[1], len(accounts)).astype(np.float64)
+        lot_value = price[columns.market]
+        profit = np.bincount(owner, before[0] * lot_value - before[1], len(accounts)).astype(np.float64)
         assert step.table is not None
         able = (step.table.net_equity > 0) & ~step.table.liquidatable
         profit[~able] = 0.0
         if tally is None:
-            tally = Tally(policy.name, Start(owner, before[0], worth, profit), gap, unit, again=True)
-        tally.begin(step.time, worth, step.table.net_equity / unit, profit)
-        left, deals = (rows[rows["event"] == EVENT[event]] for event in ("unfilled", "adl"))
-        at, lots, haircut = _deals(deals, engine.accounts, price)
+            tally = Tally(policy.name, Start(owner, before[0], lot_value, profit), gap, unit, again=True)
+        tally.begin(step.time, lot_value, step.table.net_equity / unit, profit)
+        unfilled, deals = (rows[rows["event"] == EVENT[event]] for event in ("unfilled", "adl"))
+        position_rows, lots, haircut = _deals(deals, engine.accounts, price)
         owed = np.bincount(deals["account"], haircut, len(accounts))
-        tally.request(float(left["requested"] @ price[left["market"]]), float(np.maximum(owed, 0).sum()))
-        tally.deal(at, lots, haircut)
+        tally.request(float(unfilled["requested"] @ price[unfilled["market"]]), float(np.maximum(owed, 0).sum()))
+        tally.deal(position_rows, lots, haircut)
         tally.end()
-        np.add.at(closed, at, np.abs(lots))
-        np.add.at(taken, at, haircut)
+        np.add.at(closed, position_rows, np.abs(lots))
+        np.add.at(taken, position_rows, haircut)
     names = {"account": engine.accounts.ids[owner], "market": np.array(venue.markets.symbol, object)[columns.market]}
     positions = pd.DataFrame(names | {"policy": policy.name, "closed": closed, "haircut": taken})
     if tally is None:
@@ -146,7 +158,7 @@ def _run(
 
 
 def _deals(deals: Rows, accounts: Accounts, price: Float) -> tuple[Int, Int, Int]:
-    """Winners' position rows, signed lots closed of each, and quanta that each got less than at the mark."""
-    at = np.array([accounts.position_row(c, m) for c, m in deals[["counterparty", "market"]].tolist()], np.int64)
-    lots, got = deals["lots"].copy(), deals["counter_cash"] - deals["counter_cost"]
-    return at, lots, np.rint(lots * price[deals["market"]] - got).astype(np.int64)
+    """Position rows of the winners, signed lots closed of each, and quanta that each received less than at the mark."""
+    rows = np.array([accounts.position_row(c, m) for c, m in deals[["counterparty", "market"]].tolist()], np.int64)
+    lots, received = deals["lots"].copy(), deals["counter_cash"] - deals["counter_cost"]
+    return rows, lots, np.rint(lots * price[deals["market"]] - received).astype(np.int64)

@@ -11,10 +11,24 @@ def generated_event(count: int = 2_000, *, seed: int = 0, share: float = 0.4) ->
 
     Parameters
     ----------
-    count
+    count : int
         Number of winners, each with one short position.
-    share
-        Requested together, of the winners' notional.
+    seed : int
+        Seed of the draws, >= 0.
+    share : float
+        Notional requested together, a fraction of the winners' notional.
+
+    Returns
+    -------
+    winners, requests : DataFrame
+        Columns as of `study`.
+
+    Examples
+    --------
+    >>> from riskcore.adl_study import generated_event
+    >>> winners, requests = generated_event(20)
+    >>> len(winners), list(requests.columns)
+    (20, ['time', 'notional', 'deficit', 'mark'])
     """
     rng = np.random.default_rng(seed)
     notional = np.minimum(np.exp(rng.normal(6.5, 2.0, count)) + 10, 3e7)
@@ -34,12 +48,12 @@ def generated_event(count: int = 2_000, *, seed: int = 0, share: float = 0.4) ->
     waves = rng.integers(0, 8, 30), rng.integers(20, 40, 60), rng.integers(60, 64, 10)
     second = np.sort(np.concatenate(waves))
     weight = rng.pareto(1.2, len(second)) + 0.1
-    asked = np.maximum(weight / weight.sum() * share * notional.sum(), 1)
+    requested = np.maximum(weight / weight.sum() * share * notional.sum(), 1)
     requests = pd.DataFrame(
         {
             "time": start + pd.to_timedelta(second, unit="s"),
-            "notional": np.round(asked, 2),
-            "deficit": np.round(asked * rng.uniform(0.0, 0.03, len(second)), 2),
+            "notional": np.round(requested, 2),
+            "deficit": np.round(requested * rng.uniform(0.0, 0.03, len(second)), 2),
             "mark": 100 * (1 - 0.004 * np.sqrt(second)) * np.exp(rng.normal(0, 1e-3, second.max() + 1)[second]),
         }
     )

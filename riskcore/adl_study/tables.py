@@ -26,8 +26,8 @@ def checked(table: str, frame: pd.DataFrame, *, unit: str = "ns") -> pd.DataFram
         A value breaks a rule.
     """
     frame = frames.as_frame(table, frame)
-    there = [name for name in frame.columns if isinstance(name, str)]
-    frame = frame.assign(**{k: v for k, v in _ASSUMED[table].items() if k not in there})
+    names = [name for name in frame.columns if isinstance(name, str)]
+    frame = frame.assign(**{k: v for k, v in _ASSUMED[table].items() if k not in names})
     return schemas.checked(table, frame, unit=unit)
 
 
@@ -42,12 +42,12 @@ def checked_pair(
         A value breaks a rule, one table alone names markets or sides, or rows of an account differ in its own figures.
     """
     winners, requests = frames.as_frame("winners", winners), frames.as_frame("requests", requests)
-    given = [list(frame.columns) for frame in (winners, requests)]
+    columns = [list(frame.columns) for frame in (winners, requests)]
     winners, requests = checked("winners", winners), checked("requests", requests, unit=unit)
     for column in ("market", "side"):
-        if (column in given[0]) != (column in given[1]):
-            name = "requests" if column in given[0] else "winners"
-            raise RiskDataError(name, column, "the column is missing, and the other table has it")
+        if (column in columns[0]) != (column in columns[1]):
+            name = "requests" if column in columns[0] else "winners"
+            raise RiskDataError(name, column, "the column is missing, but the other table has it")
     for name, frame in (("winners", winners), ("requests", requests)):
         if not len(frame):
             raise RiskDataError(name, None, "must have at least one row")

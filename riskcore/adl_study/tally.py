@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
+from .._typing import Float, Int
 
 TOP = 10
 """How many accounts are the largest ones."""
@@ -50,15 +49,15 @@ class Tally:
     """Adds up the deals of one policy.
 
     `begin` a tick, tell it each request and the deals that it led to, `end` the tick; `finish` in the end. Money in
-    quanta. ``again``: what is not filled is asked for again in the next tick, so that only the last tick's is unfilled.
+    quanta. ``again``: the unfilled notional is requested again in the next tick, so that only the last tick's counts.
     """
 
     def __init__(self, policy: str, start: Start, gap: int, quantum: float, *, again: bool = False) -> None:
         self.policy, self.gap, self.quantum, self.again = policy, gap, quantum, again
         self.owner, self.accounts = start.owner, len(start.profit)
         self.largest = start.largest()
-        worth = self._by_account(np.abs(start.lots) * start.price)
-        self.held = {name: worth[chosen].sum() for name, chosen in self.largest.items()}
+        value = self._by_account(np.abs(start.lots) * start.price)
+        self.held = {name: value[chosen].sum() for name, chosen in self.largest.items()}
         self.first_price = start.price
         self.waves: list[dict[str, Any]] = []
         self.path: list[dict[str, Any]] = []
@@ -88,24 +87,24 @@ class Tally:
         self._last, self._price = time, price
 
     def request(self, unfilled: float, deficit: float) -> None:
-        """Note what nobody takes of what is to be closed, and what the price of the deal takes from the winners."""
+        """Note the unfilled notional of a request, and the deficit that the deal's price takes from the winners."""
         self._sums["unfilled"] += unfilled
         self._sums["deficit"] += deficit
 
     def deal(self, rows: Int, lots: Int, haircut: Int) -> None:
-        """Note deals: signed lots closed of each position, and what it got less for them than at the mark."""
-        worth = np.abs(lots) * self._price[rows]
+        """Note deals: signed lots closed of each position, and its haircut, quanta received less than at the mark."""
+        value = np.abs(lots) * self._price[rows]
         for total, part in ((self._lots, lots), (self._value, lots * self._price[rows]), (self._given, haircut)):
             np.add.at(total, rows, part)
         owner = self.owner[rows]
-        self._closed += np.bincount(owner, worth, self.accounts)
+        self._closed += np.bincount(owner, value, self.accounts)
         self.gone += np.bincount(owner, np.abs(lots) * self.first_price[rows], self.accounts)
         self._sums["fills"] += np.count_nonzero(lots)
-        self._sums["closed"] += worth.sum()
+        self._sums["closed"] += value.sum()
         self._sums["needed"] += np.maximum(haircut, 0).sum()
 
     def end(self) -> None:
-        """Note how the tick leaves the largest winners."""
+        """Note the rest of the largest winners' positions after the tick."""
         closed = float(self.gone.sum()) * self.quantum
         self.path.append({"policy": self.policy, "time": self._last, "closed": closed} | self.kept())
 

@@ -31,37 +31,49 @@ from .winners import Policy
 __all__ = ["RULES", "AuditReport", "RunError", "audit"]
 
 RULES = {
-    "files": "every file is the one that the run wrote",
+    "files": "every file has the digest that the run recorded",
     "rows": "every row of the journal is well formed, and the rows are in the order of ticks and phases",
-    "conservation": "no lot and no quantum is made or lost between the start and the last state",
+    "conservation": "no lot and no quantum is created or lost between the start and the last state",
     "replay": "the start and the journal's changes give the last state and its ledgers",
-    "prices": "prices are numbers above 0, nothing is held without one, and books are in order",
-    "accruals": "interest, funding, realised PnL and their settlement are those that are due, all and no other",
-    "guards": "the marks, indexes and books that are used follow from those that were given; every refusal has its row",
-    "selection": "the liquidating accounts are selected, no other, in the order that the policy sets",
-    "throttle": "the legs rest that the seeded draw and the cooldown ask for, and no other",
+    "prices": "prices are numbers above 0, every held market and asset has one, and books are in order",
+    "accruals": "interest, funding, realised PnL and settlement are exactly the amounts that are due",
+    "guards": "the used marks, indexes and books follow from the input; every rejection has its row",
+    "selection": "exactly the liquidating accounts are selected, in the order that the policy sets",
+    "throttle": "exactly the legs that the seeded draw or the cooldown excludes are throttled",
     "repay": "debts are repaid in the amounts that the policy sets, in the recorded spot books or at the index",
-    "book": "slices have the size that the policy sets, and take what the recorded book gives",
-    "bands": "nothing is filled beyond its price band, and where a band stops a fill it is named",
-    "order": "rounds, accounts and positions take their turns as the policy sets, none is left out or comes too often",
-    "touched": "besides the selected, only those are touched who take over, lose or pay, in their order and shares",
+    "book": "slices have the size that the policy sets, and fill at the levels of the recorded book",
+    "bands": "no fill goes beyond its price band, and a fill that a band stops names the band",
+    "order": "rounds, accounts and positions come in the order that the policy sets, none missing or repeated",
+    "touched": "other accounts change only as providers, counterparties or payers, in their order and shares",
     "cost": "changes of cost, cash and fees follow from the prices, and a position only shrinks",
-    "stages": "every account goes through the phases that its margin asks for, and through all of each",
-    "ratios": "the MMRs on record are those of the accounts",
+    "stages": "every account passes through the phases that its margin requires, and completes each of them",
+    "ratios": "the recorded MMRs are those of the accounts",
 }
 """The rules, and what each asks for."""
 
 
 @dataclass(frozen=True)
 class AuditReport:
-    """What the audit found.
+    """The result of an audit.
 
     Attributes
     ----------
     checks : DataFrame
-        rule, checked (how many things), breaches (how many of them broke it).
+        rule, checked (number of things checked), breaches (number of those that broke the rule).
     breaches : DataFrame
-        rule, tick, row (of the journal, -1 if none), account (the user's id, None if none), what; the first 1000.
+        rule, tick, row (of the journal, -1 if none), account (the user's id, None if none), what (in words); the first
+        1000.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.audit import audit
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> report = audit(folder)
+    >>> report.ok, len(report.checks), len(report.breaches)
+    (True, 17, 0)
     """
 
     checks: pd.DataFrame
@@ -84,22 +96,37 @@ def audit(
 
     Parameters
     ----------
-    path
+    path : str or Path
         The folder.
-    sample
+    sample : float, optional
         Fraction, from 0 to 1, of the ticks without journal rows in which the selection is computed again; None: all.
-    adl_policies
+    adl_policies : mapping of str to tuple of callable and bool, optional
         ADL policies beside those of the page, by name: a function and whether positions are shared out by its weights
         (or go by its scores, the highest first). It is given the counterparties of a market and side as they were at
         the tick's sweep: arrays `lots` (above 0) and, in settle units, `value`, `entry`, `requirement` (of the
         position), `equity`, `exposure`, `maintenance` and `profit` (of the account).
-    progress
+    progress : callable, optional
         Called with the ticks done and all of them.
+
+    Returns
+    -------
+    AuditReport
+        Checks and breaches of each rule.
 
     Raises
     ------
     RunError
         The folder holds no run, or a file is missing or cannot be read or used, or a policy of the page is given again.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.audit import audit
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> audit(folder).ok
+    True
     """
     out, progress = Findings(), progress or (lambda done, ticks: None)
     # an altered figure may make a square root or a quotient meaningless: then the checks fail, not the arithmetic

@@ -49,10 +49,10 @@ def _rhe(top: int, bottom: int) -> int:
 
 def _nearest(values: Array, error: Array, truth: Callable[[int], Fraction]) -> Array:
     """Return the nearest whole numbers: of the float64 where its error leaves no doubt, else of the exact value."""
-    found = np.rint(values)
-    for at in np.flatnonzero(~(0.5 - np.abs(values - found) > error)).tolist():
-        found[at] = round(truth(at))
-    return found.astype(np.int64)
+    nearest = np.rint(values)
+    for n in np.flatnonzero(~(0.5 - np.abs(values - nearest) > error)).tolist():
+        nearest[n] = round(truth(n))
+    return nearest.astype(np.int64)
 
 
 class _Rates:
@@ -117,7 +117,7 @@ class _Bounded:
             room = min(room, self.pool.limit - self.borrowed)
         return max(room, 0) if self.pool.is_open else 0
 
-    def bears(self, redeemed: int, borrowed: int) -> bool:
+    def can_absorb(self, redeemed: int, borrowed: int) -> bool:
         """Whether no limit is reached on the way to so much redeemed and so much more borrowed."""
         lent, owed = self.lent - redeemed, self.borrowed + borrowed
         limited = self.pool.limit is not None and owed > self.pool.limit
@@ -134,7 +134,7 @@ class _Due(NamedTuple):
 
 
 class Accruals:
-    """What is due between two ticks, computed again and set against the rows."""
+    """Accruals due between two ticks, computed again and compared with the rows."""
 
     def __init__(self, run: Run, out: Findings, state: State) -> None:
         self.run, self.out, self.state, self.venue = run, out, state, run.venue
@@ -158,30 +158,32 @@ class Accruals:
             return 0 if last is None or not period else max(tick.time // period - last // period, 0)
 
         phase = np.where(self.run.usable[first:end], self.run.phase[first:end], 0)
-        rows = {at: first + np.flatnonzero(phase == at) for at in (INTEREST, FUNDING, REALISATION, SETTLEMENT)}
+        rows = {
+            number: first + np.flatnonzero(phase == number) for number in (INTEREST, FUNDING, REALISATION, SETTLEMENT)
+        }
         funded = {
             market: due(listed.funding.period) for market, listed in enumerate(self.venue.markets) if listed.funding
         }
         hours, realised = due(_HOUR) if self.venue.pools else 0, due(self.venue.realize)
-        moved = bool(((phase < 0) & (phase != GUARD)).any())
-        if any(funded.values()) or hours or realised or moved:
+        has_rows = bool(((phase < 0) & (phase != GUARD)).any())
+        if any(funded.values()) or hours or realised or has_rows:
             before = self._debt()
             self._lend(tick, rows[INTEREST], hours)
             self._fund(tick, rows[FUNDING], funded)
             self._realise(tick, rows[REALISATION], realised > 0)
             settled = any(funded.values()) or hours > 0 or realised > 0
             self._settle(tick, rows[SETTLEMENT], before if settled else None)
-        there = ~np.isnan(tick.index) & ~np.isnan(tick.mark)
-        self.premium += np.where(there, (tick.mark - tick.index) / tick.index, 0.0)
-        self.premiums += there
-        return moved
+        priced = ~np.isnan(tick.index) & ~np.isnan(tick.mark)
+        self.premium += np.where(priced, (tick.mark - tick.index) / tick.index, 0.0)
+        self.premiums += priced
+        return has_rows
 
     def finish(self) -> None:
-        """Compare the premiums that are left."""
-        kept = self.run.state["markets"]
-        self.out.equal("replay", "state markets.market", kept["market"].tolist(), list(range(len(self.premium))))
+        """Compare the premiums since the last funding with the last state."""
+        state_table = self.run.state["markets"]
+        self.out.equal("replay", "state markets.market", state_table["market"].tolist(), list(range(len(self.premium))))
         for name, column in (("premium_sum", self.premium), ("premium_count", self.premiums)):
-            self.out.equal("replay", f"state markets.{name}", kept[name].tolist(), column.tolist())
+            self.out.equal("replay", f"state markets.{name}", state_table[name].tolist(), column.tolist())
 
     def _debt(self) -> Array:
         """Settle debt of every account."""
@@ -194,7 +196,7 @@ class Accruals:
 
     # -- interest, funding, realisation
 
-    def _fund(self, tick: Tick, at: Array, funded: dict[int, int]) -> None:
+    def _fund(self, tick: Tick, journal_rows: Array, funded: dict[int, int]) -> None:
         amount = np.zeros(len(self.state.market), np.int64)
         for market, instants in funded.items():
             if instants:
@@ -203,13 +205,13 @@ class Accruals:
                 if rate is not None:
                     per_lot = round(exact(rate) * self._lot(tick, market) * _PRICE)
                     amount[rows] = -share(self.state.columns["lots"][rows], per_lot * instants, _PRICE)
-        self._compare_positions(tick, at, amount, ("cash",))
+        self._compare_positions(tick, journal_rows, amount, ("cash",))
 
     def _rate(self, tick: Tick, market: int) -> float | None:
         """Funding rate of a market, None if there is nothing to make one of."""
-        funding, given = self.venue.markets[market].funding, float(tick.funding_rate[market])
-        if math.isfinite(given):
-            return given
+        funding, rate_of_tick = self.venue.markets[market].funding, float(tick.funding_rate[market])
+        if math.isfinite(rate_of_tick):
+            return rate_of_tick
         if funding is None or not self.premiums[market]:
             return None
         mean = float(self.premium[market]) / int(self.premiums[market])
@@ -217,82 +219,90 @@ class Accruals:
         rate = min(max(rate, funding.lower), funding.upper)
         return rate if math.isfinite(rate) else None
 
-    def _lend(self, tick: Tick, at: Array, hours: int) -> None:
+    def _lend(self, tick: Tick, journal_rows: Array, hours: int) -> None:
         """Set interest against the rows of hour after hour, pool after pool."""
-        held, journal, done = self.state.columns, self.run.journal, 0
+        state_columns, journal, done = self.state.columns, self.run.journal, 0
         for _ in range(hours):
             first = done
             for asset, rates in self.rates.items():
                 rows, used = self.state.pool_rows[asset], _utilisation(*self.state.pool(asset))
-                paid = -share(np.maximum(-held["free"][rows], 0), round(rates.paid(used)), _RATE)
-                earned = share(held["lent"][rows], round(rates.earned(used)), _RATE)
+                paid = -share(np.maximum(-state_columns["free"][rows], 0), round(rates.paid(used)), _RATE)
+                earned = share(state_columns["lent"][rows], round(rates.earned(used)), _RATE)
                 due = (paid != 0) | (earned != 0)
                 balances = rows[due]
-                mine = at[done : done + len(balances)]
+                pool_rows = journal_rows[done : done + len(balances)]
                 if not np.array_equal(
-                    journal["balance"][mine], balances
+                    journal["balance"][pool_rows], balances
                 ):  # as far as they can be of this pool and hour
-                    left = at[done:]
-                    fits = (journal["asset"][left] == asset) & (np.diff(journal["balance"][left], prepend=-1) > 0)
-                    mine = left if fits.all() else left[: int(np.argmin(fits))]
-                done += len(mine)
+                    later_rows = journal_rows[done:]
+                    fits = (journal["asset"][later_rows] == asset) & (
+                        np.diff(journal["balance"][later_rows], prepend=-1) > 0
+                    )
+                    pool_rows = later_rows if fits.all() else later_rows[: int(np.argmin(fits))]
+                done += len(pool_rows)
                 columns = {"quanta": paid[due], "lent": earned[due]}
-                self._compare(tick, mine, journal["balance"][mine], balances, self.state.holder[balances], columns)
-                self._apply(mine)
+                self._compare(
+                    tick, pool_rows, journal["balance"][pool_rows], balances, self.state.holder[balances], columns
+                )
+                self._apply(pool_rows)
             if done == first:  # nothing changed: the hours to come are like this one
                 break
-        for row in at[done:].tolist():
+        for row in journal_rows[done:].tolist():
             self._breach(tick, "interest is not due", row)
 
-    def _realise(self, tick: Tick, at: Array, due: bool) -> None:
-        held, gain = self.state.columns, np.zeros(len(self.state.market), np.int64)
+    def _realise(self, tick: Tick, journal_rows: Array, due: bool) -> None:
+        state_columns, gain = self.state.columns, np.zeros(len(self.state.market), np.int64)
         for market, rows in self.rows.items() if due else ():
-            lots = held["lots"][rows]
+            lots = state_columns["lots"][rows]
             value = share(lots, round(self._lot(tick, market) * _VALUE), _VALUE)
-            gain[rows] = np.where(lots != 0, value - held["cost"][rows], 0)
-        self._compare_positions(tick, at, gain, ("cost", "cash"))
+            gain[rows] = np.where(lots != 0, value - state_columns["cost"][rows], 0)
+        self._compare_positions(tick, journal_rows, gain, ("cost", "cash"))
 
-    def _compare_positions(self, tick: Tick, at: Array, amount: Array, columns: tuple[str, ...]) -> None:
+    def _compare_positions(self, tick: Tick, journal_rows: Array, amount: Array, columns: tuple[str, ...]) -> None:
         due = np.flatnonzero(amount)
-        found, marks = self.run.journal["position"][at], tick.mark[self.state.market[due]]
+        recorded, marks = self.run.journal["position"][journal_rows], tick.mark[self.state.market[due]]
         expected = dict.fromkeys(columns, amount[due]) | {"price": marks}
-        self._compare(tick, at, found, due, self.state.owner[due], expected)
-        self._apply(at)
+        self._compare(tick, journal_rows, recorded, due, self.state.owner[due], expected)
+        self._apply(journal_rows)
 
     # -- settlement
 
-    def _settle(self, tick: Tick, at: Array, before: Array | None) -> None:
-        held, journal, accounts = self.state.columns, self.run.journal, self.run.journal["account"][at]
+    def _settle(self, tick: Tick, journal_rows: Array, before: Array | None) -> None:
+        state_columns, journal, accounts = (
+            self.state.columns,
+            self.run.journal,
+            self.run.journal["account"][journal_rows],
+        )
         if before is None:
             due = _due([])
         else:
-            added, owed = np.maximum(self._debt() - before, 0), np.maximum(-held["unsettled"], 0)
-            free = np.maximum(held["free"][self.state.settle_row], 0)
+            added, owed = np.maximum(self._debt() - before, 0), np.maximum(-state_columns["unsettled"], 0)
+            free = np.maximum(state_columns["free"][self.state.settle_row], 0)
             short = added + np.minimum(np.maximum(owed - free, 0), _MOST - added)
             pools = self._pools(added)
-            given = short, owed, self._credit(tick, added, short), pools
-            due = self._settle_all(tick, at, *given) or self._settle_each(tick, *given)
-        place = _place(accounts)
+            limits = short, owed, self._credit(tick, added, short), pools
+            due = self._settle_all(tick, journal_rows, *limits) or self._settle_each(tick, *limits)
+        number = _place(accounts)
         wide = 2 + 2 * len(self.venue.assets) + 2
-        found, keys = accounts * wide + np.minimum(place, wide - 1), due.account * wide + due.place
-        self._compare(tick, at, found, keys, due.account, due.columns)
-        converts = at[journal["event"][at] == _CODE["convert"]]
+        recorded, keys = accounts * wide + np.minimum(number, wide - 1), due.account * wide + due.place
+        self._compare(tick, journal_rows, recorded, keys, due.account, due.columns)
+        converts = journal_rows[journal["event"][journal_rows] == _CODE["convert"]]
         for row in converts[journal["price"][converts] != tick.asset[journal["asset"][converts]]].tolist():
             self._breach(tick, "price is not that of the asset", row)
-        self._apply(at)
+        self._apply(journal_rows)
 
     def _credit(self, tick: Tick, added: Array, short: Array) -> Array:
-        """What each account may borrow at most: without net equity nothing to pay an old claim."""
+        """Most that each account may borrow: without net equity nothing for an old claim."""
         credit = short.copy()
         if old := np.flatnonzero(short > added).tolist():
             tick.count(self.state)
             self.state.changed()
             equity, _, gross = self.sweep.margins(tick)
             for account in old:
-                worth = equity[account]
-                if abs(worth) <= TOLERANCE * gross[account]:
-                    worth = self.state.margin(account, tick, self.state.decimals).equity
-                if worth <= 0:
+                net_equity = equity[account]
+                if abs(net_equity) <= TOLERANCE * gross[account]:
+                    net_equity = self.state.margin(account, tick, self.state.decimals).equity
+                if net_equity <= 0:
                     credit[account] = added[account]
         return credit
 
@@ -305,40 +315,40 @@ class Accruals:
         return pools
 
     def _settle_all(
-        self, tick: Tick, at: Array, short: Array, owed: Array, credit: Array, pools: dict[int, _Bounded]
+        self, tick: Tick, journal_rows: Array, short: Array, owed: Array, credit: Array, pools: dict[int, _Bounded]
     ) -> _Due | None:
-        """Return what is due where no limit is reached: all is redeemed and borrowed; None where one may be."""
+        """Return the rows due if no limit is reached: all is redeemed and borrowed; None if one may be reached."""
         journal, settle = self.run.journal, self.venue.settle
         redeemed = np.minimum(short, self.state.columns["lent"][self.state.settle_row])
         borrowed = np.minimum(short - redeemed, credit)
-        kept = short - redeemed - borrowed
-        if kept.any() and self._sellable()[kept > 0].any():
+        unpaid = short - redeemed - borrowed
+        if unpaid.any() and self._sellable()[unpaid > 0].any():
             return None
         entry = np.zeros(len(short), np.int64)
         if settle in self.venue.pools:
             pool, rates = pools[settle], self.rates[settle]
-            rows = at[journal["event"][at] == _CODE["interest"]]
+            rows = journal_rows[journal["event"][journal_rows] == _CODE["interest"]]
             np.add.at(entry, journal["account"][rows], -journal["quanta"][rows])
             paid = total(entry)
-            if not pool.bears(total(redeemed), total(borrowed) + max(paid, 0)) or (entry < 0).any():
+            if not pool.can_absorb(total(redeemed), total(borrowed) + max(paid, 0)) or (entry < 0).any():
                 return None
             # what is borrowed when an account's turn comes follows from the entries on record before it
             lent = pool.lent - np.cumsum(redeemed)
             debts = pool.borrowed + np.cumsum(borrowed) + np.cumsum(entry) - entry
             who = np.flatnonzero(borrowed)
-            rate, left = rates.paid_at_all(lent[who], debts[who]), _HOUR - tick.time % _HOUR
+            rate, rest_of_hour = rates.paid_at_all(lent[who], debts[who]), _HOUR - tick.time % _HOUR
             amount = borrowed[who]
-            values = amount * rate.astype(np.float64) / _RATE * (left / _HOUR)
+            values = amount * rate.astype(np.float64) / _RATE * (rest_of_hour / _HOUR)
             entry[:] = 0
             entry[who] = _nearest(
                 values, 1e-9 + 1e-14 * values,
-                lambda at: Fraction(int(amount[at]) * int(rate[at]) * left, _RATE * _HOUR),
+                lambda n: Fraction(int(amount[n]) * int(rate[n]) * rest_of_hour, _RATE * _HOUR),
             )  # fmt: skip
         blocks = []
         for event, asset, amounts, changes in (
             ("redeem", settle, redeemed, {"quanta": redeemed, "lent": -redeemed}),
             ("interest", settle, entry, {"quanta": -entry}),
-            ("unsettle", -1, owed - kept, {"cash": kept - owed, "unsettled": owed - kept}),
+            ("unsettle", -1, owed - unpaid, {"cash": unpaid - owed, "unsettled": owed - unpaid}),
         ):
             who = np.flatnonzero(amounts)
             columns = {name: np.zeros(len(who), np.int64) for name in _COLUMNS}
@@ -348,18 +358,18 @@ class Accruals:
         account = np.concatenate([who for who, _ in blocks])
         order = np.argsort(account, kind="stable")
         account = account[order]
-        found = {name: np.concatenate([columns[name] for _, columns in blocks])[order] for name in _COLUMNS}
-        return _Due(account, _place(account), found)
+        columns_due = {name: np.concatenate([columns[name] for _, columns in blocks])[order] for name in _COLUMNS}
+        return _Due(account, _place(account), columns_due)
 
     def _sellable(self) -> Array:
-        """Whether each account holds something besides the settle asset."""
+        """Whether each account has a balance of an asset other than settle."""
         held, state = self.state.columns, self.state
-        found = np.zeros(len(state.settle_row), bool)
-        found[state.holder[((held["free"] > 0) | (held["lent"] > 0)) & (state.asset != self.venue.settle)]] = True
-        return found
+        sellable = np.zeros(len(state.settle_row), bool)
+        sellable[state.holder[((held["free"] > 0) | (held["lent"] > 0)) & (state.asset != self.venue.settle)]] = True
+        return sellable
 
     def _settle_each(self, tick: Tick, short: Array, owed: Array, credit: Array, pools: dict[int, _Bounded]) -> _Due:
-        """Return what is due, account by account."""
+        """Return the rows due, account by account."""
         settle, state, due = self.venue.settle, self.state, list[tuple[int, ...]]()
         pool = pools.get(settle)
 
@@ -367,16 +377,16 @@ class Accruals:
             due.append((account, _CODE[event], asset, cash, 0, quanta, lent, unsettled))
 
         for account in np.flatnonzero((short > 0) | (owed > 0)).tolist():
-            left, owes, row = int(short[account]), int(owed[account]), state.settle[account]
-            debt = max(owes - state.free[row] - left, 0)
-            redeemed = min(left, state.lent[row], pool.redeemable() if pool else left)
+            need, claim, row = int(short[account]), int(owed[account]), state.settle[account]
+            debt = max(claim - state.free[row] - need, 0)
+            redeemed = min(need, state.lent[row], pool.redeemable() if pool else need)
             if redeemed:
                 add("redeem", settle, quanta=redeemed, lent=-redeemed)
-                left -= redeemed
+                need -= redeemed
             if pool:
                 pool.lent -= redeemed
-                borrowed, entry = min(left, pool.borrowable(), int(credit[account])), 0
-                left -= borrowed
+                borrowed, entry = min(need, pool.borrowable(), int(credit[account])), 0
+                need -= borrowed
                 pool.borrowed += borrowed
                 if borrowed:
                     rate = round(self.rates[settle].paid(_utilisation(pool.lent, pool.borrowed)))
@@ -386,28 +396,28 @@ class Accruals:
                 pool.borrowed += entry
                 debt += borrowed + entry
             else:
-                left -= min(left, int(credit[account]))
-            for asset, redeem, sold, proceeds in self._sell(tick, account, left, pools) if left else ():
+                need -= min(need, int(credit[account]))
+            for asset, redeem, sold, proceeds in self._sell(tick, account, need, pools) if need else ():
                 if redeem:
                     add("redeem", asset, quanta=redeem, lent=-redeem)
                 add("convert", asset, cash=proceeds, quanta=-sold)
-                left -= proceeds
-            if left < 0 and pool:  # rounded proceeds pay a little of the debt
-                pool.borrowed -= min(-left, debt)
-            if (paid := owes - max(left, 0)) != 0:
+                need -= proceeds
+            if need < 0 and pool:  # rounded proceeds pay a little of the debt
+                pool.borrowed -= min(-need, debt)
+            if (paid := claim - max(need, 0)) != 0:
                 add("unsettle", -1, cash=-paid, unsettled=paid)
         return _due(due)
 
     def _sell(self, tick: Tick, account: int, need: int, pools: dict[int, _Bounded]) -> list[tuple[int, int, int, int]]:
-        """Return what is sold for the need: asset, quanta redeemed for it, quanta, proceeds."""
-        state, held, sales = self.state, [], []
+        """Return the sales that raise the need: asset, quanta redeemed for it, quanta, proceeds."""
+        state, collateral, sales = self.state, [], []
         for b in range(*state.balance_offset[account : account + 2]):
             asset, free, lent = int(state.asset[b]), max(state.free[b], 0), state.lent[b]
             if asset != self.venue.settle and free + lent > 0:
-                held.append((asset, free, lent))
-        if len(held) > 1:
-            held.sort(key=lambda row: -(row[1] + row[2]) * Fraction(tick.worth("quantum", row[0])))
-        for asset, free, lent in held:
+                collateral.append((asset, free, lent))
+        if len(collateral) > 1:
+            collateral.sort(key=lambda row: -(row[1] + row[2]) * Fraction(tick.worth("quantum", row[0])))
+        for asset, free, lent in collateral:
             top, bottom = self._worth(tick, asset)
             lent = min(lent, pools[asset].redeemable()) if asset in pools else lent
             sold = min(free + lent, -(-need * bottom // top)) if need > 0 and top else 0
@@ -429,39 +439,39 @@ class Accruals:
 
     # -- rows
 
-    def _apply(self, at: Array) -> None:
-        self.state.add(at, self.run.journal)
+    def _apply(self, journal_rows: Array) -> None:
+        self.state.add(journal_rows, self.run.journal)
 
     def _breach(self, tick: Tick, what: str, row: int) -> None:
         event = WORDS["event"][self.run.journal["event"][row]]
         self.out.breach("accruals", f"{event}: {what}", tick.number, row, int(self.run.journal["account"][row]))
 
     def _compare(
-        self, tick: Tick, at: Array, found: Array, due: Array, owner: Array, columns: dict[str, Array]
+        self, tick: Tick, journal_rows: Array, recorded_keys: Array, due: Array, owner: Array, columns: dict[str, Array]
     ) -> None:
-        """Set the rows `at` with the keys `found` against those due: their keys, ascending, accounts and columns."""
-        self.out.checked["accruals"] += max(len(found), len(due))
-        place = np.minimum(np.searchsorted(due, found), max(len(due) - 1, 0))
-        known = due[place] == found if len(due) else np.zeros(len(found), bool)
-        for row in at[~known].tolist():
+        """Compare journal rows and their keys with those due: keys, ascending, accounts and columns."""
+        self.out.checked["accruals"] += max(len(recorded_keys), len(due))
+        index = np.minimum(np.searchsorted(due, recorded_keys), max(len(due) - 1, 0))
+        is_due = due[index] == recorded_keys if len(due) else np.zeros(len(recorded_keys), bool)
+        for row in journal_rows[~is_due].tolist():
             self._breach(tick, "is not due", row)
-        for row in at[known & (np.diff(found, prepend=-1) <= 0)].tolist():
-            self._breach(tick, "comes out of order", row)
-        missing = ~np.isin(due, found)
+        for row in journal_rows[is_due & (np.diff(recorded_keys, prepend=-1) <= 0)].tolist():
+            self._breach(tick, "is out of order", row)
+        missing = ~np.isin(due, recorded_keys)
         for account in owner[missing].tolist():
             self.out.breach("accruals", "a row that is due is missing", tick.number, account=account)
-        rows, place = at[known], place[known]
+        rows, index = journal_rows[is_due], index[is_due]
         for name, values in columns.items():
-            recorded, expected = self.run.journal[name][rows], values[place]
+            recorded, expected = self.run.journal[name][rows], values[index]
             for number in np.flatnonzero(recorded != expected).tolist():
                 what = f"{name} is {recorded[number]}, not {expected[number]}"
                 self._breach(tick, what, int(rows[number]))
 
 
-def _place(accounts: Array) -> Array:
+def _place(accounts_in_order: Array) -> Array:
     """Place of every row, from 0, among those of its account that stand together."""
-    starts = np.flatnonzero(np.diff(accounts, prepend=-1) != 0)
-    return np.arange(len(accounts)) - np.repeat(starts, np.diff(np.append(starts, len(accounts))))
+    starts = np.flatnonzero(np.diff(accounts_in_order, prepend=-1) != 0)
+    return np.arange(len(accounts_in_order)) - np.repeat(starts, np.diff(np.append(starts, len(accounts_in_order))))
 
 
 def _due(rows: list[tuple[int, ...]]) -> _Due:

@@ -60,56 +60,56 @@ class Backstop:
         flow = watch.flow(p, share)
         to_fund = round(max(share, Fraction(0)) * self.share / self.venue.quantum)
 
-        def bears(provider: int, x: int) -> bool:
+        def can_absorb(provider: int, x: int) -> bool:
             paid = -round(Fraction((flow + to_fund) * x, size))
-            theirs = self.state.position(provider, market)
-            if theirs >= 0 and abs(self.state.lots[theirs] + sign * x) <= abs(self.state.lots[theirs]):
+            position = self.state.position(provider, market)
+            if position >= 0 and abs(self.state.lots[position] + sign * x) <= abs(self.state.lots[position]):
                 return True
-            return watch.bears(provider, position=theirs, lots=sign * x, flow=paid, initial=True)
+            return watch.can_absorb(provider, position=position, lots=sign * x, flow=paid, initial=True)
 
         takers = {provider.account for provider in self.venue.providers if market in provider.markets}
-        done, worth = 0, Fraction(watch.tick.worth("lot", market))
-        for provider, given in self._allocation(takers, size, worth, bears):
+        done, lot_value = 0, Fraction(watch.tick.worth("lot", market))
+        for provider, taken in self._allocation(takers, size, lot_value, can_absorb):
             row = watch.expect("stages", account, "backstop", market)
             watch.equal("stages", "reason", row, row.reason, reason)
-            watch.equal("touched", "provider and lots", row, (row.counterparty, row.lots), (provider, -sign * given))
+            watch.equal("touched", "provider and lots", row, (row.counterparty, row.lots), (provider, -sign * taken))
             watch.trade(row)
-            self._taken(row, size, row.cash - row.cost, (flow, to_fund), (done, given), worth)
-            done += given
+            self._taken(row, size, row.cash - row.cost, (flow, to_fund), (done, taken), lot_value)
+            done += taken
 
     def _taken(
-        self, row: Row, size: int, money: int, whole: tuple[int, int], fill: tuple[int, int], worth: Fraction
+        self, row: Row, size: int, money: int, whole: tuple[int, int], fill: tuple[int, int], unit_value: Fraction
     ) -> None:
         """Check the instalment that a fill carries, note what the provider took, and apply the row."""
-        watch, (done, given) = self.watch, fill
+        watch, (done, taken) = self.watch, fill
         watch.equal("stages", "requested", row, row.requested, size)
-        instalment = [carried(amount, done, given, size) for amount in whole]
+        instalment = [carried(amount, done, taken, size) for amount in whole]
         watch.equal("stages", "money and the fund's", row, [money, row.fund], instalment)
-        notional = round((abs(row.lots) or abs(row.quanta)) * worth / self.venue.quantum)
+        notional = round((abs(row.lots) or abs(row.quanta)) * unit_value / self.venue.quantum)
         self.taken[row.counterparty] = [n + notional for n in self.taken.get(row.counterparty, (0, 0, 0))]
         watch.apply(row)
 
     def _allocation(
-        self, takers: set[int], size: int, worth: Fraction, bears: Callable[[int, int], bool]
+        self, takers: set[int], size: int, unit_value: Fraction, can_absorb: Callable[[int, int], bool]
     ) -> list[tuple[int, int]]:
         """Whole numbers of each provider, in proportion to what it has room for."""
         weights, able = [], []
-        takers = {account for account in takers if account not in self.watch.order} if worth else set()
+        takers = {account for account in takers if account not in self.watch.order} if unit_value else set()
         limits = {provider.account: provider.limits for provider in self.venue.providers}
         for account in sorted(takers):
             used = self.taken[account]
             room = min(limit - n * self.venue.quantum for limit, n in zip(limits[account], used, strict=True))
-            weight = max(math.floor((room if room < math.inf else _UNLIMITED) / worth), 0)
+            weight = max(math.floor((room if room < math.inf else _UNLIMITED) / unit_value), 0)
             weights.append(weight)
-            able.append(most(min(weight, size), partial(bears, account)))
+            able.append(most(min(weight, size), partial(can_absorb, account)))
         bits = max(max(weights, default=0).bit_length() - _HEAVY, 0)
         shares = zip(sorted(takers), split(size, [weight >> bits for weight in weights], able), strict=True)
-        return [(account, given) for account, given in shares if given]
+        return [(account, share) for account, share in shares if share]
 
     # -- borrows
 
     def _debts(self, account: int, look: Margin, margins: dict[int, Decimal]) -> None:
-        """Follow what the account holds to the providers, and then its debts in other assets for what came in."""
+        """Follow the account's collateral to the providers, and then its debts in other assets for the proceeds."""
         watch, state, settle = self.watch, self.state, self.state.settle[account]
         equity, quantum = max(Fraction(look.equity), Fraction(0)), self.venue.quantum
         balances = [b for b in range(*state.balance_offset[account : account + 2]) if b != settle]
@@ -117,10 +117,10 @@ class Backstop:
         share = {b: part(look, margin, equity) / quantum for b, margin in margins.items()}
         cost = {b: -state.free[b] * watch.worth(b) + share.get(b, 0) for b in owing}
         need = max(sum(map(math.ceil, cost.values())) - state.free[settle], 0)
-        own = share.get(settle, Fraction(0))
-        discount = own / (need + own) if need else own
-        held = [b for b in balances if state.free[b] > 0]
-        for b in sorted(held, key=lambda b: -state.free[b] * watch.worth(b)):
+        settle_share = share.get(settle, Fraction(0))
+        discount = settle_share / (need + settle_share) if need else settle_share
+        collateral = [b for b in balances if state.free[b] > 0]
+        for b in sorted(collateral, key=lambda b: -state.free[b] * watch.worth(b)):
             if need <= 0:
                 break
             if not watch.liquidating(account):
@@ -132,31 +132,31 @@ class Backstop:
         for b in owing:
             if not watch.liquidating(account):
                 return
-            debt, at_hand = -state.free[b], state.free[settle]
-            size = debt if cost[b] <= at_hand else math.floor(debt * at_hand / cost[b])
+            debt, available = -state.free[b], state.free[settle]
+            size = debt if cost[b] <= available else math.floor(debt * available / cost[b])
             if size > 0:
                 paid = cost[b] * size / debt, share.get(b, Fraction(0)) * self.share * size / debt
                 self._give(account, b, size, (-round(paid[0]), round(paid[1])), 1)
 
     def _give(self, account: int, b: int, size: int, money: tuple[int, int], sign: int) -> int:
-        """Follow a debt (1) or what is held free (-1) to the providers; return the settle that came in."""
-        watch, asset, done, came = self.watch, int(self.state.asset[b]), 0, 0
-        worth = watch.worth(b) * self.venue.quantum
+        """Follow a debt (1) or a free balance (-1) to the providers; return the settle received."""
+        watch, asset, done, received = self.watch, int(self.state.asset[b]), 0, 0
+        unit_value = watch.worth(b) * self.venue.quantum
 
-        def bears(provider: int, x: int) -> bool:
+        def can_absorb(provider: int, x: int) -> bool:
             paid = -round(Fraction(sum(money) * x, size))
-            theirs = self.state.balance(provider, asset)
-            return watch.bears(provider, balance=theirs, quanta=-sign * x, flow=paid, initial=True)
+            balance = self.state.balance(provider, asset)
+            return watch.can_absorb(provider, balance=balance, quanta=-sign * x, flow=paid, initial=True)
 
         takers = {provider.account for provider in self.venue.providers if asset in provider.assets}
-        for provider, given in self._allocation(takers, size, worth, bears):
+        for provider, taken in self._allocation(takers, size, unit_value, can_absorb):
             row = watch.expect("stages", account, "backstop", asset=asset)
             watch.equal("stages", "reason", row, row.reason, "below_auto_close")
-            watch.equal("touched", "provider and quanta", row, (row.counterparty, row.quanta), (provider, sign * given))
+            watch.equal("touched", "provider and quanta", row, (row.counterparty, row.quanta), (provider, sign * taken))
             watch.price(row, abs(row.cash), self.venue.assets[asset].quantum * abs(row.quanta))
-            self._taken(row, size, row.cash, money, (done, given), worth)
-            done, came = done + given, came + row.cash
-        return came
+            self._taken(row, size, row.cash, money, (done, taken), unit_value)
+            done, received = done + taken, received + row.cash
+        return received
 
 
 def by_margin(look: Margin) -> list[int]:

@@ -31,9 +31,9 @@ class Quote(NamedTuple):
 class Side:
     """One side of a book (1 the bids, -1 the asks): what is left of it in a tick, and how far it may be taken."""
 
-    def __init__(self, side: int, levels: tuple[list[int], list[int]], gone: list[int] | None = None) -> None:
+    def __init__(self, side: int, levels: tuple[list[int], list[int]], consumed: list[int] | None = None) -> None:
         self.side, (self.prices, self.lots) = side, levels
-        self.left = self.lots[:] if gone is None else [a - b for a, b in zip(self.lots, gone, strict=True)]
+        self.left = self.lots[:] if consumed is None else [a - b for a, b in zip(self.lots, consumed, strict=True)]
         self.first = 0
         self._advance()
         self.touch = self.prices[self.first] if self.first < len(self.prices) else None
@@ -69,34 +69,34 @@ class Side:
         if self.touch is None:
             return Quote(0, 0, "no_book", [])
         most = wanted if room is None else min(wanted, room)
-        got, value, at, fills = 0, 0, self.first, list[tuple[int, int]]()
-        while got < most:
-            if at == len(self.prices):
-                return Quote(got, value, "depth", fills)
-            price, size = self.prices[at], min(self.left[at], most - got)
-            at += 1
+        filled, value, level, fills = 0, 0, self.first, list[tuple[int, int]]()
+        while filled < most:
+            if level == len(self.prices):
+                return Quote(filled, value, "depth", fills)
+            price, size = self.prices[level], min(self.left[level], most - filled)
+            level += 1
             if size <= 0:
                 continue
             if not self.within(price):
-                return Quote(got, value, self.band, fills)
+                return Quote(filled, value, self.band, fills)
             slips = False
             if self.worst is not None and (worse := (self.worst - price) * self.side) > 0:
-                fit = (value - self.worst * got) * self.side // worse
+                fit = (value - self.worst * filled) * self.side // worse
                 size, slips = min(size, fit), fit < size
             if size:
                 fills.append((price, size))
-                got, value = got + size, value + size * price
+                filled, value = filled + size, value + size * price
             if slips:
-                return Quote(got, value, "slippage", fills)
-        return Quote(got, value, "full" if got == wanted else cap, fills)
+                return Quote(filled, value, "slippage", fills)
+        return Quote(filled, value, "full" if filled == wanted else cap, fills)
 
     def take(self, fills: list[tuple[int, int]]) -> None:
         """Take away what a quote gave."""
-        at = self.first
+        level = self.first
         for price, lots in fills:
-            while self.prices[at] != price:
-                at += 1
-            self.left[at] -= lots
+            while self.prices[level] != price:
+                level += 1
+            self.left[level] -= lots
         self._advance()
 
 
@@ -113,8 +113,8 @@ class Books:
         self.time: int | None = None
         self.carried = dict[int, Levels]()
         """By market, the levels given last in the parts before."""
-        self.gone = dict[int, tuple[list[int], list[int]]]()
-        """By market, what is gone of the levels given last: only where anything is."""
+        self.consumed = dict[int, tuple[list[int], list[int]]]()
+        """By market, the consumed lots of the levels given last: only where there are any."""
         self._last = np.zeros((0, 0), np.int64)
 
     def enter(self, part: Part) -> None:
@@ -125,36 +125,37 @@ class Books:
         rows = np.arange(len(part.time))[:, None]
         self._last = np.maximum.accumulate(np.where(self.guards.given, rows, -1), axis=0)
 
-    def begin(self, tick: Tick, at: int) -> None:
-        """Turn to a tick, the row `at` of the part."""
+    def begin(self, tick: Tick, row: int) -> None:
+        """Turn to a tick, a row of the part."""
         self.keep()
-        before, self.tick, self.at, self.time = self.time, tick, at, tick.time
-        if not self.gone:
+        before, self.tick, self.at, self.time = self.time, tick, row, tick.time
+        if not self.consumed:
             return
         factor = 0.5 ** (max(tick.time - (before or 0), 0) / 10**9 / (self.half_life or 1.0))
-        for market in list(self.gone):
-            again = not self.refused[at, market] and self._given(at, market) == self._given(at - 1, market)
-            gone = [[math.floor(lots * factor) for lots in side] for side in self.gone.pop(market)]
-            if again and any(map(any, gone)):
-                self.gone[market] = gone[0], gone[1]
+        for market in list(self.consumed):
+            again = not self.refused[row, market] and self._given(row, market) == self._given(row - 1, market)
+            consumed = [[math.floor(lots * factor) for lots in side] for side in self.consumed.pop(market)]
+            if again and any(map(any, consumed)):
+                self.consumed[market] = consumed[0], consumed[1]
 
     def keep(self) -> None:
-        """Remember what was taken in the tick, and forget its books."""
+        """Keep the consumed lots of the tick, and drop its books."""
         if self.half_life is not None:
             for market, sides in self.sides.items():
-                gone = [[lots - left for lots, left in zip(side.lots, side.left, strict=True)] for side in sides]
-                if any(map(any, gone)):
-                    self.gone[market] = gone[0], gone[1]
+                consumed = [[lots - left for lots, left in zip(side.lots, side.left, strict=True)] for side in sides]
+                if any(map(any, consumed)):
+                    self.consumed[market] = consumed[0], consumed[1]
         self.sides = {}
 
-    def _given(self, at: int, market: int) -> Levels:
+    def _given(self, row: int, market: int) -> Levels:
         """Levels of a market that were given last up to a row of the part, none where those were refused."""
-        given = int(self._last[at, market]) if at >= 0 else -1
-        if given < 0:
+        given_row = int(self._last[row, market]) if row >= 0 else -1
+        if given_row < 0:
             return self.carried.get(market, (([], []), ([], [])))
-        if self.refused[given, market]:
+        if self.refused[given_row, market]:
             return ([], []), ([], [])
-        return tuple(self.part.levels(self.part.first + given, market, side) for side in (1, -1))  # type: ignore[return-value]
+        bids, asks = (self.part.levels(self.part.first + given_row, market, side) for side in (1, -1))
+        return bids, asks
 
     def side(self, market: int, side: int) -> Side:
         """Bids (1) or asks (-1) of a perpetual, or of a spot market (numbered on)."""
@@ -162,8 +163,8 @@ class Books:
             levels: Levels = ([], []), ([], [])
             if self.half_life is not None or self.shown[self.at, market]:
                 levels = self._given(self.at, market)
-            gone = self.gone.get(market, (None, None))
-            bids, asks = Side(1, levels[0], gone[0]), Side(-1, levels[1], gone[1])
+            consumed = self.consumed.get(market, (None, None))
+            bids, asks = Side(1, levels[0], consumed[0]), Side(-1, levels[1], consumed[1])
             self.sides[market] = bids, asks
             bounds = self._perpetual if market < len(self.venue.markets) else self._spot
             for one in (bids, asks):
@@ -172,50 +173,50 @@ class Books:
 
     def _perpetual(self, market: int, side: Side, bid: int | None, ask: int | None) -> list[tuple[str, Fraction]]:
         """Bounds of a slice in ticks, in the order of their names."""
-        prices, far, found = self.venue.markets[market].prices, side.side < 0, list[tuple[str, Fraction]]()
+        prices, far, bounds = self.venue.markets[market].prices, side.side < 0, list[tuple[str, Fraction]]()
         if side.touch is not None and (impact := prices.impact[far]) is not None:
-            found.append(("impact", side.touch * impact))
+            bounds.append(("impact", side.touch * impact))
         if (figure := prices.mean_mark[far]) is not None:
             mean = self.guards.mean(self.tick.time, market, "marks")
             if mean is not None:
-                found.append(("mean_mark", Fraction(mean[0], mean[1] * 1000) * figure))
+                bounds.append(("mean_mark", Fraction(mean[0], mean[1] * 1000) * figure))
         index = float(self.tick.index[market])
         if prices.tolerance is not None and math.isfinite(index):
             mean = self.guards.mean(self.tick.time, market, "premiums")
             if mean is not None:
                 reach = 1 + Fraction(mean[0], mean[1] * 10**12) - side.side * prices.tolerance
-                found.append(("mean_premium", exact(index) * reach / prices.tick))
+                bounds.append(("mean_premium", exact(index) * reach / prices.tick))
         last = float(self.tick.last[market])
-        known = [bid, ask, exact(last) / prices.tick if math.isfinite(last) else None]
-        return found + _limit(prices.limit[far], known)
+        reference_prices = [bid, ask, exact(last) / prices.tick if math.isfinite(last) else None]
+        return bounds + _limit(prices.limit[far], reference_prices)
 
     def _spot(self, market: int, side: Side, bid: int | None, ask: int | None) -> list[tuple[str, Fraction]]:
         """Bounds of a conversion in ticks, in the order of their names."""
-        spot, far, found = self.venue.spots[market - len(self.venue.markets)], side.side < 0, []
+        spot, far, bounds = self.venue.spots[market - len(self.venue.markets)], side.side < 0, []
         if side.touch is not None and (impact := spot.prices.impact[far]) is not None:
-            found.append(("impact", side.touch * impact))
-        found += _limit(spot.prices.limit[far], [bid, ask])
+            bounds.append(("impact", side.touch * impact))
+        bounds += _limit(spot.prices.limit[far], [bid, ask])
         price = float(self.tick.asset[spot.asset])
         if self.conversion is not None and math.isfinite(price):
-            found.append(("conversion", exact(price) * (1 - side.side * self.conversion) / spot.prices.tick))
-        return found
+            bounds.append(("conversion", exact(price) * (1 - side.side * self.conversion) / spot.prices.tick))
+        return bounds
 
     def state(self) -> Columns:
-        """Return what the last state must hold: the levels given last, and what is gone of them."""
+        """Return what the last state must hold: the levels given last, and their consumed lots."""
         self.keep()
         rows = []
         for market in range(self.venue.books):
             levels = self._given(len(self._last) - 1, market)
-            gone = self.gone.get(market, ([0] * len(levels[0][0]), [0] * len(levels[1][0])))
-            for side, (prices, lots), less in zip((1, -1), levels, gone, strict=True):
+            consumed = self.consumed.get(market, ([0] * len(levels[0][0]), [0] * len(levels[1][0])))
+            for side, (prices, lots), less in zip((1, -1), levels, consumed, strict=True):
                 rows += [(market, side, *level) for level in zip(prices, lots, less, strict=True)]
         table = np.array(rows, np.int64).reshape(-1, 5).T
         return dict(zip(("market", "side", "price", "lots", "consumed_lots"), table, strict=True))
 
 
 def _limit(
-    figure: Fraction | None, known: list[int | None] | list[int | Fraction | None]
+    figure: Fraction | None, reference_prices: list[int | None] | list[int | Fraction | None]
 ) -> list[tuple[str, Fraction]]:
     """Bound by the median of the prices that are known."""
-    prices = [Fraction(price) for price in known if price is not None]
+    prices = [Fraction(price) for price in reference_prices if price is not None]
     return [] if figure is None or not prices else [("limit", median(prices) * figure)]

@@ -11,7 +11,7 @@ from .winners import Swept
 
 
 class CloseOut:
-    """What is left of bankrupt accounts, each row computed again."""
+    """The close-out of bankrupt accounts, each row computed again."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch, self.state, self.venue = watch, watch.state, watch.venue
@@ -32,7 +32,7 @@ class CloseOut:
         balances = range(*state.balance_offset[account : account + 2])
         for b in balances:  # all at first, or each before its sale
             asset = int(state.asset[b])
-            if state.lent[b] and self.watch.comes(account, "redeem", asset=asset):
+            if state.lent[b] and self.watch.is_next(account, "redeem", asset=asset):
                 self._redeem(account, b)
         for b in balances:
             if state.lent[b]:
@@ -55,15 +55,15 @@ class CloseOut:
         """Follow the sale or the purchase of all of a balance, at the index and without a fee."""
         watch, asset, free = self.watch, int(self.state.asset[b]), self.state.free[b]
         row = watch.expect("stages", account, "convert", asset=asset)
-        worth = round(free * Fraction(watch.tick.worth("quantum", asset)) / self.venue.quantum)
+        value = round(free * Fraction(watch.tick.worth("quantum", asset)) / self.venue.quantum)
         watch.equal("stages", "reason", row, row.reason, "close_out")
         watch.equal("stages", "quanta", row, row.quanta, -free)
-        watch.equal("cost", "cash and fee", row, (row.cash, row.fee), (worth, 0))
+        watch.equal("cost", "cash and fee", row, (row.cash, row.fee), (value, 0))
         watch.equal("rows", "price", row, row.price, float(watch.tick.asset[asset]))
         watch.apply(row)
 
     def _cover(self, account: int) -> None:
-        """Follow what was not settled yet, what the fund pays of a debt, and who pays what is left of it."""
+        """Follow the unsettled balance, the fund's payment of a debt, and the payers of the rest."""
         watch = self.watch
         unsettled = self.state.unsettled[account]
         if unsettled > 0 or (unsettled and self.policy != "unsettled"):
@@ -88,14 +88,14 @@ class CloseOut:
         self.watch.apply(row)
 
     def _socialize(self, account: int, rest: int) -> int:
-        """Follow what others pay of a shortfall; return it."""
+        """Follow the payments of others for a shortfall; return their sum."""
         watch, paid = self.watch, 0
         if self.swept is None:
             return 0
-        held = [p for p in range(*self.state.position_offset[account : account + 2]) if self.swept.lots[p]]
-        choices = self.swept.by_equity(held) if self.policy == "equity" else self.swept.by_interest(held)
-        told = watch.told(account, "socialize", lambda row: (row.counterparty, row.cash))
-        for payer, cash in water_fill(rest, choices, lambda _, count: 2**61 // count, self._cut, told):
+        positions = [p for p in range(*self.state.position_offset[account : account + 2]) if self.swept.lots[p]]
+        choices = self.swept.by_equity(positions) if self.policy == "equity" else self.swept.by_interest(positions)
+        recorded = watch.recorded_fills(account, "socialize", lambda row: (row.counterparty, row.cash))
+        for payer, cash in water_fill(rest, choices, lambda _, count: 2**61 // count, self._cut, recorded):
             row = watch.expect("stages", account, "socialize")
             watch.equal("stages", "reason", row, row.reason, self.policy)
             watch.equal("touched", "payer and cash", row, (row.counterparty, row.cash), (payer, cash))
@@ -105,5 +105,5 @@ class CloseOut:
         return paid
 
     def _cut(self, account: int, offer: int, _: int) -> int:
-        """Quanta that an account can pay and stay sound."""
-        return most(offer, lambda x: self.watch.bears(account, flow=-x))
+        """Quanta that an account can pay and stay healthy."""
+        return most(offer, lambda x: self.watch.can_absorb(account, flow=-x))

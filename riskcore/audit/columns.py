@@ -38,49 +38,49 @@ def check_rows(run: Run, out: Findings) -> None:
 
     out.checked["rows"] += len(tick)
     out.equal("rows", "rows of the journal and events of run.json", len(tick), run.manifest["events"])
-    never(~run.usable, "names an account, position, balance or order that there is not, or a change is past 2**62")
+    never(~run.usable, "names an unknown account, position, balance or order, or a change is 2**62 or more")
     unlimited = j["reason"] == WORDS["reason"].index("conversion_limit")  # the one row that asks for nothing
     unpaid = j["reason"] == WORDS["reason"].index("unsettled")
     parts = j["cash"], -j["cost"], j["counter_cash"], -j["counter_cost"], j["fund"], j["unsettled"]
     # in 64 bits a sum of 2**64 is 0 as well: its float64 is not
     wrapped = np.abs(sum(part.astype(np.float64) for part in parts)) > AMOUNT
     never((sum(parts) != 0) | wrapped, "money does not add up to 0")
-    never(is_event(j, "redeem") & (j["lent"] != -j["quanta"]), "what is redeemed is not what was lent")
+    never(is_event(j, "redeem") & (j["lent"] != -j["quanta"]), "redeemed and lent quanta do not cancel out")
     for code, (name, kind) in enumerate(EVENTS.items()):
-        mine = event == code
+        of_event = event == code
         allowed = [WORDS["reason"].index(reason) for reason in kind.reasons.split()]
-        never(mine & ~np.isin(j["reason"], allowed), "a reason of another event")
+        never(of_event & ~np.isin(j["reason"], allowed), "a reason of another event")
         other = np.where(unpaid, NOBODY, kind.other) if name == "shortfall" else kind.other
-        held = j["counterparty"] >= 0 if kind.other == ACCOUNT else j["counterparty"] == other
-        never(mine & ~(held & (j["counterparty"] != account)), "a counterparty of another event")
+        fits = j["counterparty"] >= 0 if kind.other == ACCOUNT else j["counterparty"] == other
+        never(of_event & ~(fits & (j["counterparty"] != account)), "a counterparty of another event")
         if kind.priced is not None:
-            never(mine & (np.isnan(j["price"]) == kind.priced), f"must have {'a' if kind.priced else 'no'} price")
+            never(of_event & (np.isnan(j["price"]) == kind.priced), f"must have {'a' if kind.priced else 'no'} price")
         for column in ("market", "asset", "order"):
             named = j[column] >= 0 if column in kind.rows.split() else j[column] == -1
             if column not in kind.rows.split("|") or "|" not in kind.rows:
-                never(mine & ~named, f"{column} must {'be named' if column in kind.rows.split() else 'be -1'}")
+                never(of_event & ~named, f"{column} must {'be named' if column in kind.rows.split() else 'be -1'}")
         if kind.rows == "market|asset":
             one = np.where(j["market"] >= 0, j["asset"] == -1, (j["market"] == -1) & (j["asset"] >= 0))
-            never(mine & ~one, "either a market or an asset must be named, and the other be -1")
+            never(of_event & ~one, "either a market or an asset must be named, and the other be -1")
         for column in CHANGES:
             if column not in kind.changes.split():
-                never(mine & (j[column] != 0), f"{column} must be 0")
+                never(of_event & (j[column] != 0), f"{column} must be 0")
         moving = {"requested"} if name in ("interest", "backstop", "adl") else {"requested", "lots", "quanta"}
         for column in moving & set(kind.changes.split()):
-            never(mine & (j[column] == 0) & ~unlimited, f"{column} must not be 0")
+            never(of_event & (j[column] == 0) & ~unlimited, f"{column} must not be 0")
         if name in ("fund", "shortfall", "socialize", "redeem"):
-            never(mine & (j["quanta" if name == "redeem" else "cash"] < 0), "must not take")
+            never(of_event & (j["quanta" if name == "redeem" else "cash"] < 0), "must not take")
     by_asset, stuck = j["asset"] >= 0, j["reason"] == WORDS["reason"].index("full_utilization")
     handed = is_event(j, "backstop adl")
     for column in ("lots", "cost", "entry", "counter_cost", "counter_entry", "quanta", "lent"):
         wrong = ~by_asset if column in ("quanta", "lent") else by_asset
         never(handed & wrong & (j[column] != 0), f"{column} must be 0")
-    moved = np.where(~by_asset, j["lots"], np.where(stuck, j["lent"], j["quanta"]))
-    never(handed & (moved == 0), "must hand over something")
+    handed_over = np.where(~by_asset, j["lots"], np.where(stuck, j["lent"], j["quanta"]))
+    never(handed & (handed_over == 0), "must hand over something")
     never(handed & by_asset & np.where(stuck, j["quanta"] != 0, j["lent"] != 0), "either free or lent quanta change")
     never(is_event(j, "adl") & (stuck != by_asset), "a reason of the other kind")
     shortfall = is_event(j, "shortfall")
-    never(shortfall & (np.where(unpaid, j["counter_cash"], j["unsettled"]) != 0), "is not paid and unsettled at once")
+    never(shortfall & (np.where(unpaid, j["counter_cash"], j["unsettled"]) != 0), "must not be both paid and unsettled")
     never((j["fee"] < 0) | (j["requested"] < 0), "fee and requested must not be negative")
     never(is_event(j, "convert") & (j["asset"] == run.venue.settle), "the settle asset is not sold for itself")
     phase = run.phase
@@ -105,8 +105,8 @@ def check_conservation(run: Run, out: Findings) -> None:
     ):
         for row, symbol in enumerate(symbols):
             before, after = (
-                sum(sum(held[column][held[item] == row].tolist()) for column in columns)
-                for held in (run.start[table], run.state[table])
+                sum(sum(columns_held[column][columns_held[item] == row].tolist()) for column in columns)
+                for columns_held in (run.start[table], run.state[table])
             )
             if item == "asset" and row == venue.settle:
                 before += run.opening_fund + _unpaid(run.start)
@@ -147,14 +147,14 @@ def check_replay(run: Run, out: Findings) -> None:
         (accounts, "unsettled", j["account"], j["unsettled"]),
     ):
         np.add.at(table[column], rows[rows >= 0], changes[rows >= 0])
-    still = np.setdiff1d(np.flatnonzero(orders["lots"] > 0), j["order"][is_event(j, "cancel")])
-    found = {
+    open_orders = np.setdiff1d(np.flatnonzero(orders["lots"] > 0), j["order"][is_event(j, "cancel")])
+    replayed = {
         "positions": positions,
         "balances": balances,
-        "orders": {"order": still} | {name: column[still] for name, column in orders.items()},
+        "orders": {"order": open_orders} | {name: column[open_orders] for name, column in orders.items()},
         "accounts": {"unsettled": accounts["unsettled"]},
     }
-    for name, columns in found.items():
+    for name, columns in replayed.items():
         for column, values in columns.items():
             _compare(out, f"state {name}.{column}", values, run.state[name][column], columns)
 
@@ -169,8 +169,8 @@ def check_replay(run: Run, out: Findings) -> None:
         money = -total("quanta", book & (j["balance"] >= 0) & (j["asset"] == row))
         money += total("counter_cash", book) if row == venue.settle else 0
         out.equal("replay", f"ledger book_quanta of {asset.symbol}", ledger["book_quanta", row], money)
-        mine = (j["counterparty"] == POOL) & (j["asset"] == row)
-        lent = -total("quanta", mine) - total("lent", mine)
+        of_pool = (j["counterparty"] == POOL) & (j["asset"] == row)
+        lent = -total("quanta", of_pool) - total("lent", of_pool)
         out.equal("replay", f"ledger pool of {asset.symbol}", ledger["pool", row], lent)
     fund = run.opening_fund + sum(j["fund"].tolist()) + sum(j["fee"].tolist())
     out.equal("replay", "ledger fund", ledger["fund", 0], fund)
@@ -178,27 +178,27 @@ def check_replay(run: Run, out: Findings) -> None:
     out.equal("replay", "ledger shortfall", ledger["shortfall", 0], total("counter_cash", shortfall))
 
 
-def _compare(out: Findings, what: str, replayed: Array, kept: Array, columns: Columns) -> None:
+def _compare(out: Findings, what: str, replayed: Array, recorded: Array, columns: Columns) -> None:
     out.checked["replay"] += len(replayed)
-    if len(kept) != len(replayed):
-        out.breach("replay", f"{what}: {len(kept)} rows, not {len(replayed)}")
+    if len(recorded) != len(replayed):
+        out.breach("replay", f"{what}: {len(recorded)} rows, not {len(replayed)}")
         return
-    for row in np.flatnonzero(kept != replayed).tolist():
+    for row in np.flatnonzero(recorded != replayed).tolist():
         account = int(columns["account"][row]) if "account" in columns else row
-        out.breach("replay", f"{what}, row {row}: {kept[row]}, not {replayed[row]}", account=account)
+        out.breach("replay", f"{what}, row {row}: {recorded[row]}, not {replayed[row]}", account=account)
 
 
 def check_prices(part: Part, venue: Venue, out: Findings) -> None:
     """Prices are numbers in their range, none is given twice, and every book is listed from its best level on."""
-    ticks, given, books = part.ticks, part.given, part.books
-    price = given["price"]  # NaN but of a price: the tick had none
+    ticks, prices, books = part.ticks, part.given, part.books
+    price = prices["price"]  # NaN but of a price: the tick had none
     interest, rate = ticks["open_interest"], ticks["funding_rate"]
     size = np.array([float(market.prices.tick) for market in venue.markets])[ticks["market"]]
     highest = np.array([row.prices.most for rows in (venue.markets, venue.spots) for row in rows])
     mark, index = ticks["mark"], ticks["index"]
     far = (mark > highest[ticks["market"]] * size) | (mark / size >= 1e13) | ((mark - index) / index >= 1e4)
-    again = np.ones(len(given["tick"]), bool)
-    again[np.unique(given["tick"] * part.asset.shape[1] + given["asset"], return_index=True)[1]] = False
+    again = np.ones(len(prices["tick"]), bool)
+    again[np.unique(prices["tick"] * part.asset.shape[1] + prices["asset"], return_index=True)[1]] = False
     step = np.diff(part.book, prepend=-1)
     unordered = (step < 0) | ((step == 0) & (np.diff(books["price"], prepend=0) * books["side"] >= 0))
     timeless = (np.diff(part.book // 2, prepend=-1) == 0) & (np.diff(books["book_time"], prepend=0) != 0)
@@ -208,11 +208,11 @@ def check_prices(part: Part, venue: Venue, out: Findings) -> None:
             for name in ("mark", "index", "given_mark", "given_index", "last_price")
         ),
         ("open interest is not a number from 0", ticks["tick"], (interest < 0) | np.isinf(interest)),
-        ("mark is past maxPrice, 10**13 ticks or 10**4 times the index", ticks["tick"], far),
+        ("mark is above maxPrice, 10**13 ticks or 10**4 times the index", ticks["tick"], far),
         ("funding rate is not a number from -1 to 1", ticks["tick"], np.abs(rate) > 1),
-        ("price of an asset is not a number above 0", given["tick"], ~(price > 0) | np.isinf(price)),
-        ("price of an asset is given twice", given["tick"], again),
-        ("level of a book is past maxPrice", books["tick"], books["price"] > highest[books["market"]]),
+        ("price of an asset is not a number above 0", prices["tick"], ~(price > 0) | np.isinf(price)),
+        ("price of an asset appears twice", prices["tick"], again),
+        ("level of a book is above maxPrice", books["tick"], books["price"] > highest[books["market"]]),
         ("level of a book has 2**53 lots or more", books["tick"], books["lots"] >= 2**53),
         ("level of a book is not in order", books["tick"], unordered),
         ("book has more than one time", books["tick"], timeless),

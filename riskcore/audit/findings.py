@@ -1,4 +1,4 @@
-"""What an audit finds: how many things each rule was checked on, how many broke it, and the first of them in words."""
+"""Findings of an audit: by rule the number of checks and of breaches, and the first breaches in words."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Findings:
         if len(self.kept) < KEPT_BREACHES:
             self.kept.append((rule, tick, row, account, what))
 
-    def equal(self, rule: str, what: str, found: object, expected: object) -> None:
+    def equal(self, rule: str, what: str, value: object, expected: object) -> None:
         """Check that two things are the same."""
         self.checked[rule] += 1
-        if found != expected:
-            self.breach(rule, f"{what}: {found}, not {expected}")
+        if value != expected:
+            self.breach(rule, f"{what}: {value}, not {expected}")

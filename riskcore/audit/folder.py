@@ -329,7 +329,7 @@ def _read_manifest(path: Path, out: Findings) -> dict[str, Any]:
     if not all(type(row) is int for row in found["providers"]):
         raise wrong("providers must be rows of accounts")
     if not all(isinstance(digest, str) for digest in found["files"].values()):
-        raise wrong("files must have a digest each")
+        raise wrong("every file must have a digest")
     rest = {name: value for name, value in found.items() if name != "digest"}
     text = json.dumps(rest, sort_keys=True, separators=(",", ":"))
     out.equal("files", "run.json: digest", found["digest"], hashlib.sha256(text.encode()).hexdigest())
@@ -357,7 +357,7 @@ def _check_files(path: Path, manifest: dict[str, Any], venue: Venue, out: Findin
         if name not in listed:
             out.breach("files", f"{name} is not listed in run.json")
         elif listed[name] != digest:
-            out.breach("files", f"{name} is not the file that was written")
+            out.breach("files", f"{name} does not have the recorded digest")
 
 
 def _length(path: Path) -> int:

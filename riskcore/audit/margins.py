@@ -80,6 +80,15 @@ def _requirement(
             (notional * rate - less for start, rate, less in figures[::-1] if start < notional), notional * first
         )
     base, *more = figures[0]
+    if margin_function.kind in ("linear", "linear_quantity"):
+        slope, least = more
+        if margin_function.kind == "linear":
+            return lambda notional, tokens, interest: (
+                max(notional * (base + slope * notional), least) if notional else notional
+            )
+        return lambda notional, tokens, interest: (
+            max(notional * (base + slope * tokens), least) if notional else notional
+        )
     if margin_function.kind == "open_interest":
         lower, upper = more
         return lambda notional, tokens, interest: (
@@ -191,14 +200,14 @@ class State:
             cost += self.cost[p]
             gross += abs(self.cost[p]) * settle_quantum
             if lots or self.bid[p] or self.ask[p]:
-                worth = tick.worth("lot", market, of)
-                notional = abs(lots) * worth
-                exposure += max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots)) * worth
+                lot_value = tick.worth("lot", market, of)
+                notional = abs(lots) * lot_value
+                exposure += max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots)) * lot_value
                 if lots:
                     tokens, interest = abs(lots) * kind.step[market], tick.interest(market, of)
                     parts[p] = kind.markets[market](notional, tokens, interest)
                     maintenance += parts[p]
-                    equity += lots * worth
+                    equity += lots * lot_value
                     gross += notional
         equity -= cost * settle_quantum
         for b in range(self.balance_offset[account], self.balance_offset[account + 1]):
@@ -335,6 +344,10 @@ class _Requirements:
             elif kind == "quantity":
                 base, factor = figures[0]
                 margin[rows] = mine * np.maximum(base, factor * np.sqrt(size[rows] * unit))
+            elif kind in ("linear", "linear_quantity"):
+                base, slope, least = figures[0]
+                sizes = mine if kind == "linear" else size[rows] * unit
+                margin[rows] = np.where(mine > 0, np.maximum(mine * (base + slope * sizes), least), 0.0)
             else:
                 base, lower, upper = figures[0]
                 share = min(max((tick.interest(row, float) - lower) / (upper - lower), 0.0), 1.0)
@@ -366,11 +379,11 @@ class Sweep:
         unsettled = held["unsettled"] * self.settle_quantum
         notional = np.abs(value)
         tokens = np.maximum(free, 0) + held["lent"]
-        worth = tokens * per_quantum
-        size = tokens * self.quantum[state.asset] if state.venue.by_quantity else worth
-        weighted = worth * np.minimum(self.weight, self.haircut_base / (1 + self.penalty * np.sqrt(size)))
+        collateral = tokens * per_quantum
+        size = tokens * self.quantum[state.asset] if state.venue.by_quantity else collateral
+        weighted = collateral * np.minimum(self.weight, self.haircut_base / (1 + self.penalty * np.sqrt(size)))
         equity = sums(holder, weighted, count) + sums(owner, value - cost, count) + unsettled
-        gross = sums(holder, worth, count) + sums(owner, notional + np.abs(cost), count)
+        gross = sums(holder, collateral, count) + sums(owner, notional + np.abs(cost), count)
         maintenance = sums(owner, self.required.of(np.abs(lots), notional, tick), count)
         debt = -free[of] * per_quantum[of]
         required = _Requirements([asset.margin_function for asset in state.venue.assets], self.quantum, state.asset[of])
@@ -379,7 +392,7 @@ class Sweep:
         return equity - owed, maintenance, gross + owed + np.abs(unsettled)
 
     def unpriced(self, tick: Tick) -> bool:
-        """Whether something that is held has no price."""
+        """Whether a held market or asset has no price."""
         lots, _, _, free, lent, _, bid, ask = self.state.columns.values()
         no_mark, no_price = np.isnan(tick.mark)[self.state.market], np.isnan(tick.asset)[self.state.asset]
         at_risk = (lots != 0) | (bid != 0) | (ask != 0)

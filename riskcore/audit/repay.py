@@ -33,13 +33,13 @@ class Repay:
         self.used = dict[int, int]()
         """By asset, the settle quanta that were converted at the index."""
 
-    def round(self, turn: int) -> None:
+    def round(self, round_number: int) -> None:
         """Follow the phase through one round."""
         for account in self.watch.order:
             if self.watch.liquidating(account):
-                self._turn(account, turn)
+                self._follow_account(account, round_number)
 
-    def _turn(self, account: int, turn: int) -> None:
+    def _follow_account(self, account: int, round_number: int) -> None:
         state, watch = self.state, self.watch
         for b in range(*state.balance_offset[account : account + 2]):
             if state.free[b] >= 0:
@@ -49,7 +49,7 @@ class Repay:
             asset, debt = int(state.asset[b]), -state.free[b]
             target = debt
             if not watch.below(account):
-                if self.throttle.rests(account, turn, len(self.venue.markets) + asset):
+                if self.throttle.leaves_out(account, round_number, len(self.venue.markets) + asset):
                     row = watch.expect("throttle", account, "skip", asset=asset)
                     watch.equal("throttle", "reason", row, row.reason, "throttle")
                     watch.apply(row)
@@ -64,7 +64,7 @@ class Repay:
         return Fraction(self.watch.tick.worth("quantum", asset)) / self.venue.quantum
 
     def _lent(self, b: int) -> int:
-        """What of a lent balance can be redeemed."""
+        """Quanta of a lent balance that can be redeemed."""
         asset = int(self.state.asset[b])
         return min(self.state.lent[b], self.watch.pool_room(asset)) if asset in self.venue.pools else self.state.lent[b]
 
@@ -86,32 +86,32 @@ class Repay:
         self._buy(account, asset, target, max(state.free[state.settle[account]], 0))
 
     def _cost(self, value: int) -> int:
-        """What a purchase takes, with its fee."""
+        """Settle quanta that a purchase costs, with its fee."""
         return value + round(value * self.fee)
 
     def _raise(self, account: int, need: int, debt: int) -> None:
         """Follow the sale of collateral for settle, for a debt in an asset."""
-        state, held = self.state, []
+        state, collateral = self.state, []
         for b in range(*state.balance_offset[account : account + 2]):
             asset, quanta = int(state.asset[b]), max(state.free[b], 0) + state.lent[b]
             if quanta > 0 and asset not in (self.venue.settle, debt):
-                held.append((-quanta * self._worth(asset), asset, b))
-        for _, asset, b in sorted(held):
+                collateral.append((-quanta * self._worth(asset), asset, b))
+        for _, asset, b in sorted(collateral):
             need -= self._sell(account, asset, b, need)
             if need <= 0 or not self.watch.liquidating(account):
                 return
 
     def _sell(self, account: int, asset: int, b: int, need: int) -> int:
-        """Follow the sale of one asset; return what it brings."""
-        free, worth = max(self.state.free[b], 0), self._worth(asset)
-        have, net = free + self._lent(b), worth * (1 - self.fee)
-        sold = min(have, math.ceil(need / net)) if net > 0 else have
+        """Follow the sale of one asset; return the proceeds."""
+        free, unit_value = max(self.state.free[b], 0), self._worth(asset)
+        available, net = free + self._lent(b), unit_value * (1 - self.fee)
+        sold = min(available, math.ceil(need / net)) if net > 0 else available
         if sold <= 0:
             return 0
         market, spot = self.spots.get(asset, (-1, None))
         quote = None
-        if spot and have >= spot.lot and self.books.side(market, 1).touch is not None:
-            quote = self._quote(account, market, 1, min(-(-sold // spot.lot), have // spot.lot))
+        if spot and available >= spot.lot and self.books.side(market, 1).touch is not None:
+            quote = self._quote(account, market, 1, min(-(-sold // spot.lot), available // spot.lot))
             if quote is None:
                 return 0
             sold, value = quote.lots * spot.lot, round(quote.value * spot.worth)
@@ -119,7 +119,7 @@ class Repay:
             sold = min(sold, self._room(account, asset, sold))
             if sold <= 0:
                 return 0
-            value = round(sold * worth)
+            value = round(sold * unit_value)
             self.used[asset] = self.used.get(asset, 0) + value
         if sold > free:
             self._redeem(account, asset, sold - free)
@@ -127,18 +127,18 @@ class Repay:
         self._convert(account, asset, -sold, value, fee, market, quote)
         return value - fee
 
-    def _buy(self, account: int, asset: int, quanta: int, at_hand: int) -> None:
+    def _buy(self, account: int, asset: int, quanta: int, available: int) -> None:
         """Follow the purchase of debt."""
-        worth = self._worth(asset)
-        if self._cost(round(quanta * worth)) > at_hand:
-            quanta = min(quanta, math.floor(at_hand / (worth * (1 + self.fee))))
+        unit_value = self._worth(asset)
+        if self._cost(round(quanta * unit_value)) > available:
+            quanta = min(quanta, math.floor(available / (unit_value * (1 + self.fee))))
         if quanta <= 0:
             return
         market, spot = self.spots.get(asset, (-1, None))
         quote = None
         if spot and quanta >= spot.lot and self.books.side(market, -1).touch is not None:
             quote = self._quote(account, market, -1, quanta // spot.lot)
-            quote = quote and self._affordable(quote, spot, at_hand)
+            quote = quote and self._affordable(quote, spot, available)
             if quote is None:
                 return
             quanta, value = quote.lots * spot.lot, round(quote.value * spot.worth)
@@ -146,12 +146,12 @@ class Repay:
             quanta = min(quanta, self._room(account, asset, quanta))
             if quanta <= 0:
                 return
-            value = round(quanta * worth)
+            value = round(quanta * unit_value)
             self.used[asset] = self.used.get(asset, 0) + value
         self._convert(account, asset, quanta, -value, round(value * self.fee), market, quote)
 
     def _quote(self, account: int, market: int, side: int, lots: int) -> Quote | None:
-        """Return what the spot book gives; None if it gives nothing, which a row must tell."""
+        """Return the quote of the spot book; None if it fills nothing, which a row must record."""
         quote = self.books.side(market, side).quote(lots)
         if quote.lots:
             return quote
@@ -159,21 +159,21 @@ class Repay:
         return None
 
     def _nothing(self, account: int, asset: int, requested: int, reason: str) -> None:
-        """Follow a row of what could not be converted."""
+        """Follow the row of a conversion that was not filled."""
         row = self.watch.expect("repay", account, "expire", asset=asset)
         rule = "bands" if {reason, row.reason} & {"impact", "limit", "conversion"} else "repay"
         self.watch.equal(rule, "reason", row, row.reason, reason)
         self.watch.equal("repay", "requested", row, row.requested, requested)
         self.watch.apply(row)
 
-    def _affordable(self, quote: Quote, spot: Spot, at_hand: int) -> Quote | None:
-        """Cut a purchase to the lots of which price and fee are at hand; None if there are none."""
+    def _affordable(self, quote: Quote, spot: Spot, available: int) -> Quote | None:
+        """Cut a purchase to the lots whose price and fee are available; None if there are none."""
         lots, value, fills = 0, 0, list[tuple[int, int]]()
         for price, size in quote.fills:
             low, high = 0, size + 1  # the most lots of this level, by halves
             while high - low > 1:
                 middle = (low + high) // 2
-                fits = self._cost(round((value + middle * price) * spot.worth)) <= at_hand
+                fits = self._cost(round((value + middle * price) * spot.worth)) <= available
                 low, high = (middle, high) if fits else (low, middle)
             if not low:
                 break
@@ -183,17 +183,17 @@ class Repay:
                 break
         return (
             Quote(lots, value, quote.reason, fills)
-            if lots and self._cost(round(value * spot.worth)) <= at_hand
+            if lots and self._cost(round(value * spot.worth)) <= available
             else None
         )
 
     def _room(self, account: int, asset: int, quanta: int) -> int:
-        """Quanta that may still be converted at the index in this tick; if there are none, a row must tell."""
+        """Quanta that may still be converted at the index in this tick; if there are none, a row must record it."""
         if self.limit is None:
             return quanta
-        worth = self._worth(asset)
-        left = self.limit / self.venue.quantum - self.used.get(asset, 0)
-        room = math.floor(left / worth) if worth else quanta
+        unit_value = self._worth(asset)
+        remaining = self.limit / self.venue.quantum - self.used.get(asset, 0)
+        room = math.floor(remaining / unit_value) if unit_value else quanta
         if room <= 0:
             self._nothing(account, asset, 0, "conversion_limit")
         return room
@@ -211,8 +211,8 @@ class Repay:
     ) -> None:
         row, watch = self.watch.expect("repay", account, "convert", asset=asset), self.watch
         self._is_debt(row)
-        found = row.quanta, row.cash, row.fee
-        watch.equal("repay", "quanta, cash and fee", row, found, (quanta, cash, fee))
+        recorded = row.quanta, row.cash, row.fee
+        watch.equal("repay", "quanta, cash and fee", row, recorded, (quanta, cash, fee))
         if quote is None:
             watch.equal("rows", "price", row, row.price, float(watch.tick.asset[asset]))
         else:

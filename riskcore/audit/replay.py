@@ -19,12 +19,12 @@ from .margins import TOLERANCE, Sweep, Tick
 from .repay import Repay
 from .slices import Slices
 from .throttle import Throttle
-from .watch import Astray, Watch
+from .watch import OffTrack, Watch
 from .winners import Policy, Swept, look_back
 
 
 class Replay:
-    """The journal followed row by row, every row and tick set against the rules."""
+    """The journal followed row by row, every row and tick checked against the rules."""
 
     def __init__(self, run: Run, out: Findings, policies: dict[str, Policy]) -> None:
         self.run, self.out, self.venue = run, out, run.venue
@@ -50,16 +50,16 @@ class Replay:
         self.guards.check(part)
         self.books.enter(part)
 
-    def follow(self, tick: Tick, at: int, sample: float | None) -> None:
-        """Check one tick, the row `at` of the part, and apply its rows."""
+    def follow(self, tick: Tick, row_of_part: int, sample: float | None) -> None:
+        """Check one tick, a row of the part, and apply its rows."""
         a, b = self.edges[tick.number : tick.number + 2]
         for row in np.flatnonzero(self.run.journal["time"][a:b] != tick.time).tolist():
             self.out.breach("rows", f"time is not {tick.time}", tick.number, a + row)
-        self.books.begin(tick, at)
+        self.books.begin(tick, row_of_part)
         if self.accruals.follow(tick, a, b):
             self.state.changed()
-        mine = a + np.flatnonzero(self.run.usable[a:b] & (self.run.phase[a:b] >= 0))
-        rows = self.run.rows(mine) if len(mine) else []
+        chosen = a + np.flatnonzero(self.run.usable[a:b] & (self.run.phase[a:b] >= 0))
+        rows = self.run.rows(chosen) if len(chosen) else []
         self.watch.begin(tick, rows)
         # a multiplicative hash spreads the sampled ticks evenly, and the same ones every time
         if b > a or sample is None or tick.number * 2654435761 % 2**32 < sample * 2**32:
@@ -90,21 +90,21 @@ class Replay:
             try:
                 follow()
                 self._over(*phases)
-            except Astray:  # that is told; the rest of these rows are applied, so that what follows can be checked
+            except OffTrack:  # reported; the rest of these rows are applied, so that later rows can be checked
                 self._pass(*phases)
         self._pass(*range(CLOSE_OUT + 1))
 
     def _rounds(self) -> None:
-        for turn in range(self.rounds):
-            self.repay.round(turn)
-            self.slices.round(turn)
+        for round_number in range(self.rounds):
+            self.repay.round(round_number)
+            self.slices.round(round_number)
 
     def _over(self, *phases: int) -> None:
         """Check that no more rows of these phases come."""
         self.out.checked["order"] += 1
         if (row := self.watch.next(*phases)) is not None:
-            self.watch.breach("order", f"market {row.market}, asset {row.asset}: nothing of this is due here", row)
-            raise Astray
+            self.watch.breach("order", f"market {row.market}, asset {row.asset}: no such row is due here", row)
+            raise OffTrack
 
     def _pass(self, *phases: int) -> None:
         """Apply the rows that come next, as long as they are of these phases."""
@@ -123,7 +123,7 @@ class Replay:
                 self.watch.breach("selection", "selected twice", row)
             order.setdefault(row.account, len(order))
         if self.sweep.unpriced(tick):
-            self.out.breach("prices", "something that is held has no price", tick.number)
+            self.out.breach("prices", "a held market or asset has no price", tick.number)
         margins = self.sweep.margins(tick)
         self._select(tick, *margins)
         self.swept: Swept | None = None
@@ -131,10 +131,10 @@ class Replay:
             self.swept = look_back(self.sweep, tick, list(order), margins)
         self.throttle.begin(tick.number, tick.time)
         if self.venue.words["account_order"] == "random":
-            places: list[tuple[float, int]] = [(self.throttle.place(row.account), row.account) for row in triggers]
+            order_keys: list[tuple[float, int]] = [(self.throttle.place(row.account), row.account) for row in triggers]
         else:
-            places = [(-row.mmr_before, row.account) for row in triggers]
-        for (_, two), (earlier, later) in zip(pairwise(triggers), pairwise(places), strict=True):
+            order_keys = [(-row.mmr_before, row.account) for row in triggers]
+        for (_, two), (earlier, later) in zip(pairwise(triggers), pairwise(order_keys), strict=True):
             self.watch.require("selection", earlier < later, "out of the order of the accounts", two)
 
     def _select(self, tick: Tick, equity: Array, maintenance: Array, gross: Array) -> None:
@@ -156,9 +156,9 @@ class Replay:
         """Follow the rows that begin the tick: the triggers, and the orders that are cancelled."""
         watch, state, orders, last = self.watch, self.state, self.run.start["orders"], (0, -1, -1)
         while (row := watch.next(0, 1)) is not None:
-            place = int(self.run.phase[row.at]), watch.order.get(row.account, 0), row.order
-            watch.require("selection", place > last, "out of the order of the accounts and their orders", row)
-            last = place
+            key = int(self.run.phase[row.at]), watch.order.get(row.account, 0), row.order
+            watch.require("selection", key > last, "out of the order of the accounts and their orders", row)
+            last = key
             if row.event == "trigger":
                 watch.equal("ratios", "mmr_after", row, row.mmr_after, row.mmr_before)
             else:
@@ -173,7 +173,7 @@ class Replay:
                 self.out.breach("stages", what, watch.tick.number, account=account)
 
     def finish(self) -> None:
-        """Compare what the parts of the replay remember with the last state."""
+        """Compare the state of the replay's parts with the last state."""
         self.accruals.finish()
         self.guards.finish()
         self._finish_ledger()

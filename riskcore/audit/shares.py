@@ -1,4 +1,4 @@
-"""How whole amounts are shared out: by weight, up to what each can take, instalment by instalment."""
+"""Allocation of whole amounts: by weight, up to a limit of each taker, fill by fill."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from .folder import Array
 _BITS, _SCALE = 24, 38
 
 
-def split(left: int, weights: Sequence[int], most: Sequence[int]) -> list[int]:
-    """Split a whole amount in proportion to weights, each at most so much."""
-    still = [at for at, part in enumerate(most) if part > 0]
-    got, by = [0] * len(most), list(weights)
-    if left >= sum(most[at] for at in still):
-        return [max(part, 0) for part in most]
+def split(amount: int, weights: Sequence[int], most: Sequence[int]) -> list[int]:
+    """Split a whole amount in proportion to weights, each part up to its limit."""
+    unfilled = [n for n, offer in enumerate(most) if offer > 0]
+    parts, weight = [0] * len(most), list(weights)
+    if amount >= sum(most[n] for n in unfilled):
+        return [max(offer, 0) for offer in most]
     while True:
-        total = sum(by[at] for at in still)
+        total = sum(weight[n] for n in unfilled)
         if not total:
-            for at in still:
-                by[at] = most[at]
-            total = sum(most[at] for at in still)
-        part = {at: left * by[at] // total for at in still}
-        full = [at for at in still if part[at] >= most[at]]
+            for n in unfilled:
+                weight[n] = most[n]
+            total = sum(most[n] for n in unfilled)
+        offer = {n: amount * weight[n] // total for n in unfilled}
+        full = [n for n in unfilled if offer[n] >= most[n]]
         if not full:
             break
-        for at in full:
-            got[at] = most[at]
-            left -= most[at]
-        still = [at for at in still if part[at] < most[at]]
-    for at in still:
-        got[at] = part[at]
-    weighty = sorted((at for at in still if by[at]), key=lambda at: part[at] - most[at])
-    for at in weighty[: left - sum(part.values())]:
-        got[at] += 1
-    return got
+        for n in full:
+            parts[n] = most[n]
+            amount -= most[n]
+        unfilled = [n for n in unfilled if offer[n] < most[n]]
+    for n in unfilled:
+        parts[n] = offer[n]
+    weighty = sorted((n for n in unfilled if weight[n]), key=lambda n: offer[n] - most[n])
+    for n in weighty[: amount - sum(offer.values())]:
+        parts[n] += 1
+    return parts
 
 
 def most(amount: int, passes: Callable[[int], bool]) -> int:
-    """Return all of an amount if it passes, else what halving finds."""
+    """Return all of an amount if it passes, else a smaller one found by halving."""
     if amount <= 0:
         return 0
     if passes(amount):
@@ -55,7 +55,7 @@ def most(amount: int, passes: Callable[[int], bool]) -> int:
 
 
 def carried(money: int, done: int, lots: int, size: int) -> int:
-    """What a fill carries of all the money, so that the fills up to it carry their whole part."""
+    """Part of the money that belongs to a fill, rounded cumulatively."""
     return round(Fraction(money * (done + lots), size)) - round(Fraction(money * done, size))
 
 
@@ -79,20 +79,20 @@ def water_fill(
     choices: list[dict[int, int]],
     room: Callable[[int, int], int],
     cut: Callable[[int, int, int], int],
-    told: Callable[[int], tuple[int, int] | None],
+    recorded: Callable[[int], tuple[int, int] | None],
 ) -> Iterator[tuple[int, int]]:
-    """Give who takes how much, offer after offer.
+    """Yield takers and amounts, offer after offer.
 
     Parameters
     ----------
     choices
-        The weights, by who; where float64 leaves doubt more than one, of which those are kept that fit what is told.
+        The weights by taker; where float64 leaves doubt more than one, of which those that fit the record are kept.
     room
-        What one of so many can still take.
+        Amount that a taker can still take, given the number of takers.
     cut
-        What one takes of an offer, after so much was taken by others since the last offers were made.
-    told
-        Who took how much on record, from the next row on.
+        Amount that a taker takes of an offer, after an amount that others took since the last offers.
+    recorded
+        Account and amount on record, by number from the next row on.
     """
     closed, taken = set[int](), list[tuple[int, int]]()
 
@@ -111,7 +111,7 @@ def water_fill(
     while amount > 0:
         plans = [plan(weights) for weights in choices]
         if len(choices) > 1:
-            fit = [all(told(at) == fill for at, fill in enumerate(fills)) for fills, _ in plans]
+            fit = [all(recorded(n) == fill for n, fill in enumerate(fills)) for fills, _ in plans]
             if any(fit) and not all(fit):
                 choices[:] = [weights for weights, fits in zip(choices, fit, strict=True) if fits]
                 plans = [one for one, fits in zip(plans, fit, strict=True) if fits]

@@ -58,12 +58,12 @@ class _Plan(NamedTuple):
     gross: float  # amounts that loss and relief are small differences of
 
     def slack(self) -> tuple[float, float]:
-        """How far loss and relief may be off."""
+        """Errors of loss and relief."""
         return DOUBT * (self.value + self.gross), DOUBT * self.gross
 
 
 class _Rank(NamedTuple):
-    """What a position is ordered by, as the least and the most that it can be, and the market."""
+    """Key of a position in the order, as its least and its most, and the market."""
 
     low: float
     high: float
@@ -72,12 +72,12 @@ class _Rank(NamedTuple):
 
 
 @dataclass
-class _Turn:
-    """The positions that an account has still to slice in a round, and the gap that is shared among them."""
+class _PositionQueue:
+    """The positions of an account that are not sliced yet in a round, and the deficit to the target that they share."""
 
     ranks: list[_Rank]
-    gap: float = 0.0
-    parts: dict[int, float] = field(default_factory=dict)
+    deficit: float = 0.0
+    shares: dict[int, float] = field(default_factory=dict)
 
 
 class _Offer(NamedTuple):
@@ -103,7 +103,7 @@ class Slices:
         self.account_order, self.position_order = words["account_order"], words["position_order"]
         self.harmful = words["harmful_slice"]
         self.sold, self.clock = defaultdict[int, int](int), -1
-        """By account, what its slices took of its cap in the running interval."""
+        """By account, quanta of its cap that its slices used in the running interval."""
         self._quantum = float(self.venue.quantum)
         self.begin()
 
@@ -118,20 +118,20 @@ class Slices:
             self.clock = time // self.interval
             self.sold.clear()
 
-    def round(self, turn: int) -> None:
+    def round(self, round_number: int) -> None:
         """Follow the phase through one round."""
         if self.account_order == "pro_rata":
-            self._passes(turn)
+            self._passes(round_number)
             return
         for account in self.watch.order:
-            if self._acts(account):
-                begun = self._begin(account)
-                while (rank := self._pick(begun, account)) is not None and self._acts(account, rank.market):
-                    if not self._rests(account, rank.position, turn):
-                        self._send(account, rank.position, begun)
+            if self._participates(account):
+                queue = self._begin(account)
+                while (rank := self._pick(queue, account)) is not None and self._participates(account, rank.market):
+                    if not self._is_left_out(account, rank.position, round_number):
+                        self._send(account, rank.position, queue)
 
-    def _acts(self, account: int, market: int | None = None) -> bool:
-        """Whether the account may slice now; where float64 leaves that open, whether it did on record."""
+    def _participates(self, account: int, market: int | None = None) -> bool:
+        """Whether the account may slice now; where float64 leaves doubt, whether it did on record."""
         if account in self.watch.sent:
             return False
         acts = self.watch.slicing(account)
@@ -142,19 +142,19 @@ class Slices:
 
     # -- the order of positions
 
-    def _begin(self, account: int) -> _Turn:
-        """Put the positions of an account in order, and share out its gap."""
-        look, turn = self.watch.look(account), _Turn([])
+    def _begin(self, account: int) -> _PositionQueue:
+        """Put the positions of an account in order, and split its deficit to the target."""
+        look, queue = self.watch.look(account), _PositionQueue([])
         for p in look.positions:
-            turn.ranks.append(self._rank(account, p, look))
+            queue.ranks.append(self._rank(account, p, look))
         if self.position_order == "pro_rata":
             notional = {
                 p: abs(self.state.lots[p]) * self._unit(int(self.state.market[p])).value for p in look.positions
             }
             total = sum(notional.values())
-            turn.gap = (self.target * look.equity - look.maintenance) / self._quantum
-            turn.parts = {p: value / total if total else 0.0 for p, value in notional.items()}
-        return turn
+            queue.deficit = (self.target * look.equity - look.maintenance) / self._quantum
+            queue.shares = {p: value / total if total else 0.0 for p, value in notional.items()}
+        return queue
 
     def _rank(self, account: int, p: int, look: Margin) -> _Rank:
         market = int(self.state.market[p])
@@ -170,34 +170,34 @@ class Slices:
         slack = off_cost / cost + (off_relief / abs(plan.relief) if plan.relief else 0.0)
         return _Rank(*_single(key, slack), market, p)
 
-    def _pick(self, turn: _Turn, account: int) -> _Rank | None:
+    def _pick(self, queue: _PositionQueue, account: int) -> _Rank | None:
         """Return the next position, where more than one may be next that of the account's next row."""
-        if not turn.ranks:
+        if not queue.ranks:
             return None
-        bar = max(rank.low for rank in turn.ranks)
-        first = [rank for rank in turn.ranks if rank.high >= bar] or turn.ranks[:]
+        bar = max(rank.low for rank in queue.ranks)
+        first = [rank for rank in queue.ranks if rank.high >= bar] or queue.ranks[:]
         # ties are by market where the rounded figures are certain
         first.sort(key=lambda rank: rank.market)
         chosen = first[0]
         if any(rank.low != rank.high for rank in first):
             later = self.watch.rows[self.watch.at :]
-            told = next((row.market for row in later if row.account == account and row.event in _EVENTS), -1)
-            chosen = next((rank for rank in first if rank.market == told), chosen)
-        turn.ranks.remove(chosen)
+            recorded_market = next((row.market for row in later if row.account == account and row.event in _EVENTS), -1)
+            chosen = next((rank for rank in first if rank.market == recorded_market), chosen)
+        queue.ranks.remove(chosen)
         return chosen
 
     # -- the size of a slice
 
     def _unit(self, market: int) -> _Unit:
         if market not in self._units:
-            worth = Fraction(self.watch.tick.worth("lot", market))
-            quanta = worth / self.venue.quantum
-            least = math.ceil(self.least / worth) if worth else 1
-            self._units[market] = _Unit(quanta, float(worth), max(math.ceil(quanta), 1), max(least, 1))
+            lot_value = Fraction(self.watch.tick.worth("lot", market))
+            quanta = lot_value / self.venue.quantum
+            least = math.ceil(self.least / lot_value) if lot_value else 1
+            self._units[market] = _Unit(quanta, float(lot_value), max(math.ceil(quanta), 1), max(least, 1))
         return self._units[market]
 
     def _whole(self, lots: int, size: int, market: int) -> int:
-        """Lots of a slice, or the whole position where too little would be left."""
+        """Lots of a slice, or the whole position where the rest would be too small."""
         lots = min(lots, size)
         return size if size - lots < self.venue.markets[market].min_lots else lots
 
@@ -226,7 +226,7 @@ class Slices:
         return cut, cut.side.quote(cut.wanted, *self._rooms(account, cut.market, cut.side))
 
     def _plan(self, cut: _Slice, quote: Quote, lots: int | None = None) -> _Plan:
-        """Tell what a slice would do that gets a quote, or so many lots of it at its average price."""
+        """Plan a slice that gets a quote, or a number of its lots at the average price."""
         levels: Sequence[tuple[float, int]] = quote.fills
         share = Fraction(1)
         if lots is not None:
@@ -240,12 +240,12 @@ class Slices:
         return _Plan(cut, lots, levels, value, loss, relief, gross)
 
     def _effect(self, account: int, p: int, lots: int, value: float, rate: float) -> tuple[float, float]:
-        """Net equity that a fill costs the account and maintenance margin that it sets free, in quanta."""
+        """Net equity that a fill costs the account and maintenance margin that it releases, in quanta."""
         state, tick, market = self.state, self.watch.tick, int(self.state.market[p])
-        held, at = state.lots[p], state.settle[account]
-        size, sign = abs(held), 1 if held > 0 else -1
+        lots_held, settle_row = state.lots[p], state.settle[account]
+        size, sign = abs(lots_held), 1 if lots_held > 0 else -1
         released = state.cost[p] * (lots / size)
-        free, lent = state.free[at], state.lent[at]
+        free, lent = state.free[settle_row], state.lent[settle_row]
         after = free + (sign * value - rate * value - released)
         one, other = (
             state.counted(self.venue.settle, balance, lent, tick, state.floats)[:2] for balance in (free, after)
@@ -260,27 +260,27 @@ class Slices:
         tokens, interest = lots * kind.step[market], self.watch.tick.interest(market, float)
         return float(kind.markets[market](notional, tokens, interest)) / self._quantum
 
-    def _rests(self, account: int, p: int, number: int) -> bool:
-        """Whether a position rests in a round; its row is followed."""
+    def _is_left_out(self, account: int, p: int, round_number: int) -> bool:
+        """Whether a position is left out of a round; its row is followed."""
         watch, market = self.watch, int(self.state.market[p])
-        rests = "throttle" if self.throttle.rests(account, number, market) else ""
-        if not rests and not self.throttle.cools(p):
+        reason = "throttle" if self.throttle.leaves_out(account, round_number, market) else ""
+        if not reason and not self.throttle.cools(p):
             return False
         row = watch.expect("throttle", account, "skip", market)
-        watch.equal("throttle", "reason", row, row.reason, rests or "cooldown")
+        watch.equal("throttle", "reason", row, row.reason, reason or "cooldown")
         watch.apply(row)
         return True
 
-    def _send(self, account: int, p: int, turn: _Turn) -> None:
+    def _send(self, account: int, p: int, queue: _PositionQueue) -> None:
         """Follow a slice that goes to the book by itself."""
         cut, quote = self._alone(account, p)
         if not quote.lots:
             self._expire(cut, cut.wanted, quote.reason)
-        elif (offer := self._size(self._plan(cut, quote), turn)) is not None:
+        elif (offer := self._size(self._plan(cut, quote), queue)) is not None:
             self._fill(offer)
 
-    def _size(self, plan: _Plan, turn: _Turn) -> _Offer | None:
-        """Judge and size a slice, through the row that tells of it; None if it is not sent."""
+    def _size(self, plan: _Plan, queue: _PositionQueue) -> _Offer | None:
+        """Judge and size a slice, with the row of a harmful one; None if it is not sent."""
         account = plan.slice.account
         rates = self._rates(plan)
         if not rates:
@@ -288,7 +288,7 @@ class Slices:
         look = self.watch.look(account)
         start = (self.target * look.equity - look.maintenance) / self._quantum
         if self.position_order == "pro_rata":
-            start = turn.gap * turn.parts[plan.slice.position]
+            start = queue.deficit * queue.shares[plan.slice.position]
         slack = DOUBT * (1 + self.target) * look.gross / self._quantum
         choices = []
         for rate in rates:
@@ -304,8 +304,8 @@ class Slices:
         (off_cost, off_relief), gross = plan.slack(), DOUBT * look.gross / self._quantum
         harm = plan.loss * maintenance - plan.relief * equity
         slack = off_cost * maintenance + off_relief * abs(equity) + (abs(plan.loss) + abs(plan.relief)) * gross
-        told = watch.comes(account, "harm", market)
-        if not (told if abs(harm) <= slack else harm > 0):
+        recorded = watch.is_next(account, "harm", market)
+        if not (recorded if abs(harm) <= slack else harm > 0):
             return [self.fee]
         row = watch.expect("book", account, "harm", market)
         watch.equal("book", "requested", row, row.requested, plan.lots)
@@ -331,10 +331,10 @@ class Slices:
     def _restoring(self, plan: _Plan, start: float, rate: float) -> int:
         """Lots of a slice that is no larger than what brings the account to its target."""
         account, position, market, size_held, _, wanted = plan.slice
-        worth = float(self.venue.markets[market].worth)
+        tick_value = float(self.venue.markets[market].worth)
 
         def gain(lots: int, value: float) -> float:
-            loss, relief = self._effect(account, position, lots, value * worth, rate)
+            loss, relief = self._effect(account, position, lots, value * tick_value, rate)
             return start - self.target * loss + relief
 
         lots = 0
@@ -383,7 +383,7 @@ class Slices:
     def _filled(self, row: Row, cut: _Slice, lots: int, money: int, rates: list[Fraction]) -> None:
         """Check lots, money and fee of a fill, and apply it."""
         watch = self.watch
-        watch.require("bands", abs(row.lots) <= cut.side.depth(), "fills more than there is inside the band", row)
+        watch.require("bands", abs(row.lots) <= cut.side.depth(), "fills more lots than the band contains", row)
         watch.equal("book", "lots", row, row.lots, -lots * cut.side.side)
         watch.equal("book", "money", row, row.cash - row.cost, money * cut.side.side)
         fees = sorted({round(money * rate) for rate in rates})
@@ -396,22 +396,24 @@ class Slices:
 
     # -- passes
 
-    def _passes(self, turn: int) -> None:
+    def _passes(self, number: int) -> None:
         """Follow a round in which the slices of all accounts on a side are judged and filled together."""
-        begun = {account: self._begin(account) for account in self.watch.order if self._may(account)}
-        while any(one.ranks for one in begun.values()):
+        queues = {account: self._begin(account) for account in self.watch.order if self._may(account)}
+        while any(queue.ranks for queue in queues.values()):
             sides = defaultdict[tuple[int, bool], list[_Slice]](list)
-            for account, one in begun.items():
+            for account, queue in queues.items():
                 if not self._may(account):
-                    one.ranks.clear()
-                elif (rank := self._pick(one, account)) is not None and not self._rests(account, rank.position, turn):
+                    queue.ranks.clear()
+                elif (rank := self._pick(queue, account)) is not None and not self._is_left_out(
+                    account, rank.position, number
+                ):
                     cut = self._slice(account, rank.position)
                     sides[cut.market, cut.side.side < 0].append(cut)
             for key in sorted(sides):
-                self._share(sides[key], begun)
+                self._share(sides[key], queues)
 
     def _may(self, account: int) -> bool:
-        """Whether the account takes part in a pass; where float64 leaves that open, whether a row tells that it did."""
+        """Whether the account takes part in a pass; where float64 leaves doubt, whether it has a row."""
         if account in self.watch.sent:
             return False
         acts = self.watch.slicing(account)
@@ -420,15 +422,15 @@ class Slices:
             acts = any(row.account == account and row.event in _EVENTS and row.market >= 0 for row in later)
         return acts
 
-    def _share(self, cuts: list[_Slice], begun: dict[int, _Turn]) -> None:
-        """Follow the slices on a side: what they would get together, and then what is left of them."""
+    def _share(self, cuts: list[_Slice], queues: dict[int, _PositionQueue]) -> None:
+        """Follow the slices on a side: their common quote, and then the fill of those that are sent."""
         offered = [self._capped(cut, cut.wanted) for cut in cuts]
         quote, shares = self._common(cuts[0], offered)
         offers = list[_Offer]()
         for cut, most, lots in zip(cuts, offered, shares, strict=True):
             if not lots:
                 self._expire(cut, cut.wanted, quote.reason if most else "account_cap")
-            elif (offer := self._size(self._plan(cut, quote, lots), begun[cut.account])) is not None:
+            elif (offer := self._size(self._plan(cut, quote, lots), queues[cut.account])) is not None:
                 offers.append(offer)
         if offers:
             self._fill_all(offers)
@@ -436,7 +438,7 @@ class Slices:
     def _fill_all(self, offers: list[_Offer]) -> None:
         """Follow the fill of all offers on a side at one price."""
         market, side = offers[0].slice.market, offers[0].slice.side
-        sizes = [self._told(offer) for offer in offers]
+        sizes = [self._size_on_record(offer) for offer in offers]
         offered = [self._capped(offer.slice, size) for offer, size in zip(offers, sizes, strict=True)]
         quote, shares = self._common(offers[0].slice, offered)
         money, done = round(quote.value * self.venue.markets[market].worth), 0
@@ -465,8 +467,8 @@ class Slices:
         quote = cut.side.quote(total, *self._rooms(None, cut.market, cut.side))
         return quote, split(quote.lots, offered, offered)
 
-    def _told(self, offer: _Offer) -> int:
-        """Size of a slice: where float64 leaves it open, that on record."""
+    def _size_on_record(self, offer: _Offer) -> int:
+        """Size of a slice: where float64 leaves doubt, that on record."""
         _, least, most = offer.choices[0]
         if len(offer.choices) == 1 and least == most:
             return least

@@ -42,15 +42,15 @@ class Throttle:
         return self._keys[account]
 
     def place(self, account: int) -> int:
-        """What accounts are ordered by at random."""
+        """Key of an account in the random order."""
         return _mix(self._key(account))
 
-    def rests(self, account: int, turn: int, leg: int) -> bool:
-        """Whether the draw of a round lets a leg (a market, or an asset after all markets) rest."""
-        number = turn * self.legs + leg + 1
+    def leaves_out(self, account: int, round_number: int, leg: int) -> bool:
+        """Whether the draw leaves a leg (a market, or an asset after all markets) out of a round."""
+        number = round_number * self.legs + leg + 1
         return _mix((self._key(account) + number * 0x9E3779B97F4A7C15) & _ALL) >= self.bound
 
     def cools(self, position: int) -> bool:
-        """Whether a position's last fill is too short ago."""
+        """Whether the cooldown after a position's last fill has not passed."""
         last = self.filled.get(position)
         return self.cooldown is not None and last is not None and self.time - last < self.cooldown

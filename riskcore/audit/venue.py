@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 import numpy.typing as npt
@@ -18,7 +18,17 @@ Bounds = tuple[Fraction | None, Fraction | None]
 
 
 class RunError(ValueError):
-    """The folder holds no run that can be audited."""
+    """The folder holds no run that can be audited.
+
+    Examples
+    --------
+    >>> from riskcore.audit import RunError, audit
+    >>> try:
+    ...     audit("no_such_folder")
+    ... except RunError as error:
+    ...     print(error)
+    no_such_folder/run.json: cannot be read: No such file or directory
+    """
 
 
 def exact(value: object) -> Fraction:
@@ -29,12 +39,16 @@ def exact(value: object) -> Fraction:
 class MarginFunction(NamedTuple):
     """A margin function.
 
-    Kinds: `sqrt` and `quantity` (of the tokens) with base and factor, `open_interest` with base, lower and upper,
-    `tiers` with from, rate and deduction of each bracket, `steps` likewise without a deduction.
+    Kinds: `sqrt` and `quantity` (of the tokens) with base and factor, `linear` and `linear_quantity` with base, slope
+    and minimum, `open_interest` with base, lower and upper, `tiers` with from, rate and deduction of each bracket,
+    `steps` likewise without a deduction.
     """
 
     kind: str
     figures: tuple[tuple[Fraction, ...], ...]
+
+
+_LINEAR = "linear", "linear_quantity"
 
 
 class _Funding(NamedTuple):
@@ -327,7 +341,7 @@ def _once(rows: list[_Object]) -> None:
     for row in rows:
         symbol = row.text("symbol")
         if symbol in known:
-            raise row.wrong("symbol", "must not stand twice")
+            raise row.wrong("symbol", "must not appear twice")
         known.add(symbol)
     if len(rows) > _MOST_ROWS:
         raise RunError(f"there must be at most {_MOST_ROWS} markets and as many assets")
@@ -399,7 +413,7 @@ def _read_providers(
     for row, entry in zip(providers, entries, strict=True):
         entry.only({"account", *limits, "markets", "assets"})
         if isinstance(entry.raw["account"], bool) or providers.count(row) > 1:
-            raise entry.wrong("account", "must be an account's id, and not stand twice")
+            raise entry.wrong("account", "must be an account's id, and not appear twice")
         amounts = tuple(entry.amount(name, None) for name in limits)
         found.append(
             _Provider(
@@ -507,7 +521,7 @@ def _read_asset(row: _Object, settle: str) -> _Asset:
     elif plain:
         margin_function = MarginFunction(initial.kind, ((_float64(base / 2), _float64(factor * 3 / 5)),))
     else:
-        raise RunError(f"{row.path}.mmfFunction must stand beside an imfFunction of tiers")
+        raise RunError(f"{row.path}.mmfFunction is required beside an imfFunction of another type than sqrt")
     _must_not_exceed(row, margin_function, initial)
     quantum = row.positive("quantum", Fraction(1, 10**6))
     return _Asset(symbol, quantum, figures, margin_function, initial)
@@ -516,13 +530,11 @@ def _read_asset(row: _Object, settle: str) -> _Asset:
 def _must_not_exceed(row: _Object, maintenance: MarginFunction, initial: MarginFunction) -> None:
     """Refuse a maintenance margin above the initial one; of other measures, or above a flat one, the least ones."""
     sizes, measures = {1e-9}, {_measure(maintenance), _measure(initial)}
-    if _measure(initial) != "any" and (len(measures) == 1 or measures == {_measure(initial), "any"}):
+    if _measure(initial) not in ("any", "both") and (len(measures) == 1 or measures == {_measure(initial), "any"}):
         sizes |= {1e18, *_kinks(maintenance), *_kinks(initial)}
-        factor = initial.figures[0][1] if initial.kind in ("sqrt", "quantity") else Fraction(0)
-        if maintenance.kind == "tiers" and factor:
-            # above its kink the root meets a bracket where 1.5 times its fraction is the bracket's rate
-            sizes |= {float(bracket[1] / factor / Fraction(3, 2)) ** 2 for bracket in maintenance.figures}
-    for size in sorted(size for size in sizes if size >= 1e-9):
+        for one, other in product(_formulas(maintenance), _formulas(initial)):
+            sizes |= _sizes_of_equal_growth(one, other)
+    for size in sorted(size for size in sizes if 1e-9 <= size <= 1e18):
         if _part_of(maintenance, size) > _part_of(initial, size) * (1 + 1e-12):
             raise row.wrong("mmfFunction", f"must not be above the initial margin, as it is at {size}")
 
@@ -533,7 +545,33 @@ def _measure(margin_function: MarginFunction) -> str:
         return (
             ("notional" if margin_function.kind == "sqrt" else "quantity") if margin_function.figures[0][1] else "any"
         )
+    if margin_function.kind == "linear_quantity" and margin_function.figures[0][1]:
+        return "both" if margin_function.figures[0][2] else "quantity"
+    if margin_function.kind in _LINEAR:
+        return "notional" if any(margin_function.figures[0][1:]) else "any"
     return "open_interest" if margin_function.kind == "open_interest" else "notional"
+
+
+def _formulas(margin_function: MarginFunction) -> list[tuple[float, float, float]]:
+    """Rate, slope and root of the formulas that a margin function follows, each somewhere."""
+    figures = [tuple(map(float, row)) for row in margin_function.figures]
+    if margin_function.kind in ("sqrt", "quantity"):
+        return [(figures[0][0], 0.0, 0.0), (0.0, 0.0, figures[0][1])]
+    if margin_function.kind in _LINEAR:
+        return [(figures[0][0], figures[0][1], 0.0), (0.0, 0.0, 0.0)]
+    return [(row[1], 0.0, 0.0) for row in figures if margin_function.kind in ("tiers", "steps")]
+
+
+def _sizes_of_equal_growth(one: tuple[float, float, float], other: tuple[float, float, float]) -> set[float]:
+    """Sizes at which two requirements grow alike, where their difference may be at its largest."""
+    rate, slope, root = (a - b for a, b in zip(one, other, strict=True))
+    # 2 slope x**2 + 1.5 root x + rate = 0 of x, the square root of the size
+    if slope == 0.0:
+        return {(rate / root / 1.5) ** 2} if root and rate * root < 0 else set()
+    inside = (1.5 * root) ** 2 - 8 * slope * rate
+    if inside < 0.0:
+        return set()
+    return {x * x for x in ((sign * math.sqrt(inside) - 1.5 * root) / (4 * slope) for sign in (1, -1)) if x > 0.0}
 
 
 def _kinks(margin_function: MarginFunction) -> set[float]:
@@ -543,6 +581,10 @@ def _kinks(margin_function: MarginFunction) -> set[float]:
         return {float(base / factor) ** 2} if factor else set()
     if margin_function.kind == "open_interest":
         return {float(edge) for edge in margin_function.figures[0][1:]}
+    if margin_function.kind in _LINEAR:
+        rate, slope, minimum = map(float, margin_function.figures[0])
+        # where the requirement outgrows its minimum: rate * x + slope * x * x
+        return {2 * minimum / (rate + math.sqrt(rate * rate + 4 * slope * minimum))} if minimum else set()
     return {float(bracket[0]) for bracket in margin_function.figures[1:]}
 
 
@@ -554,16 +596,23 @@ def _part_of(margin_function: MarginFunction, size: float) -> float:
     if margin_function.kind == "open_interest":
         base, lower, upper = map(float, margin_function.figures[0])
         return base + (1 - base) * min(max((size - lower) / (upper - lower), 0.0), 1.0)
-    rate, deduction = next(row[1:] for row in reversed(margin_function.figures) if row[0] < size)
-    return float(rate) - float(deduction) / size
+    if margin_function.kind in _LINEAR:
+        rate, slope, minimum = map(float, margin_function.figures[0])
+        return max(rate + slope * size, minimum / size)
+    per_unit, deduction = next(row[1:] for row in reversed(margin_function.figures) if row[0] < size)
+    return float(per_unit) - float(deduction) / size
 
 
 def _read_curve(function: _Object, *, market: bool = False, initial: bool = False) -> MarginFunction:
     """Read a margin function: of a market or an asset, of the initial or the maintenance margin."""
-    kinds = ("sqrt", "tiers", "open_interest") if market else ("sqrt", "tiers")
+    kinds = ("sqrt", "linear", "tiers", "open_interest") if market else ("sqrt", "linear", "tiers")
     kind = function.text("type", among=kinds)
+    unit = function.text("unit", "notional", ("notional", "quantity")) if kind in ("sqrt", "linear") else None
+    if kind == "linear":
+        rates = _float64(function.share("base", above=True)), _float64(function.size("slope"))
+        name = "linear_quantity" if unit == "quantity" else kind
+        return MarginFunction(name, ((*rates, _float64(function.size("minimum", Fraction(0)))),))
     if kind == "sqrt":
-        unit = function.text("unit", "notional", ("notional", "quantity"))
         figures = _float64(function.positive("base")), _float64(function.size("factor"))
         return MarginFunction("quantity" if unit == "quantity" else kind, (figures,))
     if kind == "open_interest":
@@ -581,7 +630,7 @@ def _length(row: _Object, name: str) -> Fraction:
 def _read_tiers(function: _Object, *, initial: bool) -> MarginFunction:
     brackets, deduction, rows, whole = [], Fraction(0), function.rows("brackets"), function.flag("whole")
     if whole and not initial:
-        raise function.wrong("whole", "must be false of a maintenance margin")
+        raise function.wrong("whole", "must be false for a maintenance margin")
     given = [(_float64(_length(row, "from")), _float64(row.share("rate", above=True))) for row in rows]
     if not given or given[0][0] != 0 or any(a[0] >= b[0] or a[1] > b[1] for a, b in pairwise(given)):
         raise RunError(f"{function.path}.brackets must ascend from 0, and their rates not fall")

@@ -16,8 +16,8 @@ DOUBT = 1e-12
 decides are taken either way there."""
 
 
-class Astray(Exception):
-    """The rows left what the rules ask for: what follows cannot be told."""
+class OffTrack(Exception):
+    """The rows depart from the rules: the rows that follow cannot be predicted."""
 
 
 class Watch:
@@ -28,7 +28,7 @@ class Watch:
         self.state, self.fund = State(run), run.opening_fund
         policy = run.venue.policy
         self.divisor, self.offset = policy["acmf_divisor"], policy["acmf_offset"]
-        self.sound, self.band = policy["counterparty_mmr"], policy["zero_price_band"]
+        self.counterparty_mmr, self.band = policy["counterparty_mmr"], policy["zero_price_band"]
 
     def begin(self, tick: Tick, rows: list[Row]) -> None:
         """Turn to another tick."""
@@ -45,15 +45,15 @@ class Watch:
         """Count a breach at a row."""
         self.out.breach(rule, f"{row.event}: {what}", self.tick.number, row.at, row.account)
 
-    def require(self, rule: str, kept: bool, what: str, row: Row) -> None:
+    def require(self, rule: str, holds: bool, what: str, row: Row) -> None:
         """Check a rule at a row."""
         self.out.checked[rule] += 1
-        if not kept:
+        if not holds:
             self.breach(rule, what, row)
 
-    def equal(self, rule: str, what: str, row: Row, found: object, expected: object) -> None:
+    def equal(self, rule: str, what: str, row: Row, value: object, expected: object) -> None:
         """Check that a row has what it must."""
-        self.require(rule, found == expected, f"{what} is {found}, not {expected}", row)
+        self.require(rule, value == expected, f"{what} is {value}, not {expected}", row)
 
     # -- margins
 
@@ -69,11 +69,11 @@ class Watch:
             self._exact[account] = self.state.margin(account, self.tick, self.state.decimals)
         return self._exact[account]
 
-    def gap(self, look: Margin) -> Any:
-        """How far the net equity is below the auto-close requirement."""
-        of = float if isinstance(look.equity, float) else Fraction
-        equity, maintenance, exposure = of(look.equity), of(look.maintenance), of(look.exposure)
-        divided, lowered = maintenance / of(self.divisor), maintenance - of(self.offset) * exposure
+    def deficit(self, look: Margin) -> Any:
+        """Deficit of the net equity to the auto-close requirement."""
+        number = float if isinstance(look.equity, float) else Fraction
+        equity, maintenance, exposure = number(look.equity), number(look.maintenance), number(look.exposure)
+        divided, lowered = maintenance / number(self.divisor), maintenance - number(self.offset) * exposure
         return max(divided, lowered) - equity
 
     def liquidating(self, account: int) -> bool:
@@ -86,9 +86,9 @@ class Watch:
     def below(self, account: int) -> bool:
         """Whether the account is below auto-close; exact where float64 leaves doubt."""
         look = self.look(account)
-        if min(abs(self.gap(look)), abs(look.equity)) <= TOLERANCE * look.gross:
+        if min(abs(self.deficit(look)), abs(look.equity)) <= TOLERANCE * look.gross:
             look = self.exact(account)
-        below = self.gap(look) > 0 or look.equity <= 0
+        below = self.deficit(look) > 0 or look.equity <= 0
         return bool(below and self.liquidating(account))
 
     def slicing(self, account: int) -> bool | None:
@@ -97,14 +97,14 @@ class Watch:
         if not look.exposure:
             return False
         doubt = DOUBT * look.gross
-        gaps = look.maintenance - look.equity, -self.gap(look), look.equity
+        gaps = look.maintenance - look.equity, -self.deficit(look), look.equity
         return False if min(gaps) < -doubt else None if min(gaps) <= doubt else True
 
-    def bears(
+    def can_absorb(
         self, account: int, *, position: int = -1, lots: int = 0, balance: int = -1, quanta: int = 0, flow: int = 0,
         initial: bool = False,
     ) -> bool:  # fmt: skip
-        """Whether the account would be sound (or have an IMR under 1) with a fill, and no net equity below 0.
+        """Whether the account would be healthy (or have an IMR under 1) after a fill, with no net equity below 0.
 
         The fill changes a position or a balance for settle quanta received.
         """
@@ -122,7 +122,7 @@ class Watch:
         for kind in (state.decimals,) if exact else (state.floats, state.decimals):
             look = state.margin(account, self.tick, kind)
             required = state.initial(account, self.tick, kind) if initial else look.maintenance
-            most = look.equity if initial else look.equity * kind.of(self.sound)
+            most = look.equity if initial else look.equity * kind.of(self.counterparty_mmr)
             if kind is state.floats and min(abs(most - required), abs(look.equity)) > TOLERANCE * (
                 look.gross + look.exposure
             ):
@@ -157,19 +157,19 @@ class Watch:
             return self.rows[self.at]
         return None
 
-    def comes(self, account: int, events: str, market: int = -1, asset: int = -1) -> bool:
+    def is_next(self, account: int, events: str, market: int = -1, asset: int = -1) -> bool:
         """Whether the next row is of this account, one of these events and this market or asset."""
         row = self.rows[self.at] if self.at < len(self.rows) else None
         key = account, market, asset
         return row is not None and (row.account, row.market, row.asset) == key and row.event in events.split()
 
-    def told(
+    def recorded_fills(
         self, account: int, event: str, fill: Callable[[Row], tuple[int, int]]
     ) -> Callable[[int], tuple[int, int] | None]:
-        """Return the fills that the rows to come tell of, by their number from here on."""
+        """Return the fills of the rows to come, by their number from here on."""
 
-        def of(at: int) -> tuple[int, int] | None:
-            row = self.rows[self.at + at] if self.at + at < len(self.rows) else None
+        def of(n: int) -> tuple[int, int] | None:
+            row = self.rows[self.at + n] if self.at + n < len(self.rows) else None
             return fill(row) if row is not None and (row.account, row.event) == (account, event) else None
 
         return of
@@ -181,17 +181,20 @@ class Watch:
         """
         self.out.checked[rule] += 1
         self.out.checked["order"] += 1
-        if self.comes(account, events, market, asset):
+        if self.is_next(account, events, market, asset):
             return self.rows[self.at]
-        found, at = "no more rows", -1
+        follows, number = "no more rows", -1
         if self.at < len(self.rows):
             row = self.rows[self.at]
-            found, at = f"{row.event} of account row {row.account}, market {row.market}, asset {row.asset}", row.at
+            follows, number = (
+                f"{row.event} of account row {row.account}, market {row.market}, asset {row.asset}",
+                row.at,
+            )
             if (row.account, row.market, row.asset) != (account, market, asset):
                 rule = "order"
-        what = f"{' or '.join(events.split())} of market {market}, asset {asset} is missing: there is {found}"
-        self.out.breach(rule, what, self.tick.number, at, account)
-        raise Astray
+        what = f"{' or '.join(events.split())} of market {market}, asset {asset} is missing: there is {follows}"
+        self.out.breach(rule, what, self.tick.number, number, account)
+        raise OffTrack
 
     def apply(self, row: Row) -> None:
         """Go past a row: check its ratios, and add its changes."""
@@ -200,7 +203,7 @@ class Watch:
         self._ratio("mmr_before", row.mmr_before, row)
         self.state.apply(row)
         self.fund += row.fund + row.fee
-        self.require("stages", self.fund >= 0, f"the fund is at {self.fund}", row)
+        self.require("stages", self.fund >= 0, f"the fund has {self.fund}", row)
         for account in (row.account, row.counterparty):
             self.looks.pop(account, None)
             self._exact.pop(account, None)

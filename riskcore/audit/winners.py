@@ -42,7 +42,7 @@ def _lev(f: SimpleNamespace) -> Array:
 
 
 def _or_first(f: SimpleNamespace, score: Array) -> Array:
-    """Put profits that nothing was paid for first."""
+    """Put profits without an entry cost first."""
     free = (f.value > f.entry) & (f.entry * np.sign(f.value) <= 0)
     return np.where(free, np.inf, score)
 
@@ -133,8 +133,8 @@ class Swept:
 
     def members(self, market: int, long: bool, profitable: bool) -> tuple[Array, Array]:
         """Position rows of the counterparties of a market and side, and whether they are that for certain."""
-        mine = (self.market == market) & self.free[self.owner] & (self.lots > 0 if long else self.lots < 0)
-        rows = np.flatnonzero(mine)
+        of_side = (self.market == market) & self.free[self.owner] & (self.lots > 0 if long else self.lots < 0)
+        rows = np.flatnonzero(of_side)
         equity, off = self.accounts["equity"][self.owner[rows]], NOISE * self.accounts["gross"][self.owner[rows]]
         may, sure = equity >= -off, equity > off
         if profitable:
@@ -144,35 +144,35 @@ class Swept:
         return rows[may], sure[may]
 
     def figures(self, rows: Array) -> tuple[SimpleNamespace, dict[str, Array]]:
-        """What a policy is given, and how far each of its figures may be off."""
+        """Figures that a policy is given, and the error of each."""
         owner, accounts = self.owner[rows], self.accounts
-        given = {
+        inputs = {
             "lots": np.abs(self.lots[rows]), "value": self.value[rows], "entry": self.entry[rows],
             "requirement": self.positions["requirement"][rows],
             **{name: accounts[name][owner] for name in ("equity", "exposure", "maintenance", "profit")},
         }  # fmt: skip
-        off = {name: NOISE * np.abs(given[name]) for name in ("entry", "requirement", "exposure", "maintenance")}
-        off["value"] = NOISE * (np.abs(given["value"]) + np.abs(given["entry"]))
+        off = {name: NOISE * np.abs(inputs[name]) for name in ("entry", "requirement", "exposure", "maintenance")}
+        off["value"] = NOISE * (np.abs(inputs["value"]) + np.abs(inputs["entry"]))
         off["equity"], off["profit"] = NOISE * accounts["gross"][owner], NOISE * accounts["profit_gross"][owner]
-        return SimpleNamespace(**given), off
+        return SimpleNamespace(**inputs), off
 
     def judge(self, rows: Array, function: Function) -> tuple[Array, Array, Array, list[Array]]:
-        """Return the keys, their least and their most, and the figures that they depend on."""
-        given, off = self.figures(rows)
+        """Return the keys, their least and their most, and the figures that change them."""
+        inputs, off = self.figures(rows)
 
         def keys(figures: SimpleNamespace) -> Array:
-            found = np.array(function(figures), np.float64)  # a copy: it may be one of the figures
-            return np.where(np.isnan(found), -np.inf, found)
+            score = np.array(function(figures), np.float64)  # a copy: it may be one of the figures
+            return np.where(np.isnan(score), -np.inf, score)
 
-        key, matter = keys(given), list[Array]()
+        key, matter = keys(inputs), list[Array]()
         slack = np.zeros(len(key))
         for name, error in off.items():
             worst = np.zeros(len(key))
             for sign in (1, -1):
-                other = keys(SimpleNamespace(**(vars(given) | {name: getattr(given, name) + sign * error})))
+                other = keys(SimpleNamespace(**(vars(inputs) | {name: getattr(inputs, name) + sign * error})))
                 worst = np.maximum(worst, np.where(other == key, 0.0, np.abs(other - key)))
             if worst.any():
-                matter.append(getattr(given, name))
+                matter.append(getattr(inputs, name))
                 slack += worst
         if matter:
             slack += DOUBT * np.where(np.isinf(key), 0.0, np.abs(key))
@@ -189,9 +189,9 @@ class Swept:
             order = part[np.lexsort((rows[part], -key[part]))]
             figures = np.stack([*matter, key], axis=1)[order]
             ranked = rows[order].tolist()
-            places = {p: place for place, p in enumerate(ranked)}
+            position_of = {p: n for n, p in enumerate(ranked)}
             sure = sure[order] & (low[order] > -np.inf)
-            self._sides[market, long, profitable] = Side(ranked, places, sure, low[order], high[order], figures)
+            self._sides[market, long, profitable] = Side(ranked, position_of, sure, low[order], high[order], figures)
         return self._sides[market, long, profitable]
 
     def shared(self, market: int, long: bool, profitable: bool, function: Function) -> list[dict[int, int]]:
@@ -205,24 +205,24 @@ class Swept:
 
     def by_equity(self, positions: list[int]) -> list[dict[int, int]]:
         """Return the weights of the accounts that hold a position opposite to one of these: their net equity."""
-        there = np.zeros(len(self.free), bool)
+        holds_opposite = np.zeros(len(self.free), bool)
         for p in positions:
             opposite = (self.market == self.market[p]) & (self.lots < 0 if self.lots[p] > 0 else self.lots > 0)
-            there[self.owner[opposite]] = True
+            holds_opposite[self.owner[opposite]] = True
         equity, off = self.accounts["equity"], NOISE * self.accounts["gross"]
-        who = np.flatnonzero(there & self.free & (equity >= -off))
+        who = np.flatnonzero(holds_opposite & self.free & (equity >= -off))
         return _weighed(who, equity[who], off[who], equity[who] > off[who])
 
     def by_interest(self, positions: list[int]) -> list[dict[int, int]]:
-        """Return the weights of the accounts that hold a position in the markets of these: what they hold there."""
+        """Return the weights of the accounts with a position in the markets of these: their notional there."""
         rows = np.flatnonzero(np.isin(self.market, self.market[positions]) & self.free[self.owner] & (self.lots != 0))
-        held = sums(self.owner[rows], np.abs(self.value[rows]), len(self.free))
-        who = np.flatnonzero(held)
-        return _weighed(who, held[who], NOISE * held[who], np.ones(len(who), bool))
+        notional = sums(self.owner[rows], np.abs(self.value[rows]), len(self.free))
+        who = np.flatnonzero(notional)
+        return _weighed(who, notional[who], NOISE * notional[who], np.ones(len(who), bool))
 
 
 def look_back(sweep: Sweep, tick: Tick, selected: list[int], margins: tuple[Array, Array, Array]) -> Swept:
-    """Return the accounts as they stand now, at the sweep of a tick that gave these margins."""
+    """Return the accounts at the sweep of a tick, of which these are the margins."""
     state, (per_lot, per_quantum) = sweep.state, sweep.worths(tick)
     (lots, _, entry, free, _, _, bid, ask), owner, count = state.columns.values(), state.owner, len(margins[0])
     value, paid = lots * per_lot, entry * sweep.settle_quantum
@@ -244,19 +244,19 @@ def choices(rows: list[int], sure: Array, nominal: Array, low: Array, high: Arra
     """Return the whole weights, and all others that the doubt allows."""
     doubtful = np.flatnonzero((low != high) | ~sure).tolist()[:_OPEN]
     ways = [
-        [float(nominal[at]), *sorted({float(low[at]), float(high[at])} - {float(nominal[at])})]
-        + [-1.0] * (not sure[at]) for at in doubtful
+        [float(nominal[n]), *sorted({float(low[n]), float(high[n])} - {float(nominal[n])})]
+        + [-1.0] * (not sure[n]) for n in doubtful
     ]  # fmt: skip
-    found = []
+    weightings = []
     for way in product(*ways):
         weights = nominal.copy()
         weights[doubtful] = way
-        there = weights >= 0
-        members = [row for row, is_in in zip(rows, there.tolist(), strict=True) if is_in]
-        weighed = dict(zip(members, whole(weights[there]), strict=True))
-        if weighed not in found:
-            found.append(weighed)
-    return found
+        takes_part = weights >= 0
+        members = [row for row, is_in in zip(rows, takes_part.tolist(), strict=True) if is_in]
+        weighed = dict(zip(members, whole(weights[takes_part]), strict=True))
+        if weighed not in weightings:
+            weightings.append(weighed)
+    return weightings
 
 
 def _weighed(who: Array, weight: Array, off: Array, sure: Array) -> list[dict[int, int]]:

@@ -10,14 +10,22 @@ class RiskDataError(ValueError):
 
     Parameters
     ----------
-    table, column
-        Where the value stands.
-    rule
-        What it must be.
-    row
+    table : str
+        Name of the table or argument.
+    column : str or None
+        Column, or path inside it; None if the rule is about the whole table.
+    rule : str
+        The rule, a text that begins with "must".
+    row : object
         Row number from 0, or the key of the row; None if the rule is about the whole column.
-    value
-        The offending value.
+    value : object
+        The offending value; None if there is none.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> print(rc.RiskDataError("positions", "quantity", "must be finite", row=3, value=float("inf")))
+    positions.quantity, row 3, value inf: must be finite
     """
 
     def __init__(self, table: str, column: str | None, rule: str, *, row: object = None, value: object = None) -> None:
@@ -31,4 +39,12 @@ class RiskDataError(ValueError):
 
 
 class RecordingWarning(UserWarning):
-    """An engine without a run folder keeps a lot of ticks in memory."""
+    """Warns of an engine without a run folder that keeps more than 256 MiB of ticks in memory.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import riskcore as rc
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", rc.RecordingWarning)  # stops a long run that was not saved yet
+    """

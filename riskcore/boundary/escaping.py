@@ -1,4 +1,4 @@
-"""Text from outside - ids, symbols, paths, messages - as text and nothing else, wherever it is shown."""
+"""Escapes text from outside (ids, symbols, paths, messages), so that a terminal, file or page shows it as text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,25 @@ _LONGEST = 500
 
 
 def shown(text: str) -> str:
-    r"""Return text that does nothing but stand there: what does not print is escaped, as ``\x1b`` or ``\u202e``.
+    r"""Return text of printing characters alone: others are escaped, as ``\x1b`` or ``\u202e``.
 
     Control characters, line breaks, marks that reverse or hide text, and halves of surrogate pairs do not print.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        The text, escaped.
+
+    Examples
+    --------
+    >>> from riskcore.boundary import shown
+    >>> print(shown("SOL\x1b[31m"))
+    SOL\x1b[31m
     """
     if text.isprintable():
         return text
@@ -19,29 +35,116 @@ def shown(text: str) -> str:
 
 
 def counted(count: int, what: str) -> str:
-    """Return a count and its noun: ``1 market``, ``2,000 markets``."""
+    """Return a count and its noun.
+
+    Parameters
+    ----------
+    count : int
+        The count.
+    what : str
+        The noun, singular.
+
+    Returns
+    -------
+    str
+        The noun takes an s unless the count is 1.
+
+    Examples
+    --------
+    >>> from riskcore.boundary import counted
+    >>> counted(1, "market"), counted(2_000, "market")
+    ('1 market', '2,000 markets')
+    """
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def as_html(text: str) -> str:
-    """Return the text for a page, or for a label of plotly, which reads HTML in it too."""
+    """Return text for a page, or for a label of plotly, which reads HTML in it too.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        The text, escaped for HTML.
+
+    Examples
+    --------
+    >>> from riskcore.boundary import as_html
+    >>> as_html("<b>SOL</b>")
+    '&lt;b&gt;SOL&lt;/b&gt;'
+    """
     return html.escape(shown(text))
 
 
 def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can hold the text: no half of a surrogate pair is in it."""
+    """Return whether UTF-8 can hold the text: no half of a surrogate pair is in it.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    bool
+        False of text that cannot be written to a file.
+
+    Examples
+    --------
+    >>> from riskcore.boundary import is_unicode
+    >>> is_unicode("zoë"), is_unicode(chr(0xD800))
+    (True, False)
+    """
     return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def text_of(value: object) -> str:
-    """Return what a value prints, or its type where it has no text: numbers of more digits than Python writes, say."""
+    """Return the text of a value, or its type where it has no text: numbers of more digits than Python writes, say.
+
+    Parameters
+    ----------
+    value : object
+        Any value.
+
+    Returns
+    -------
+    str
+        Its text.
+
+    Examples
+    --------
+    >>> from riskcore.boundary import text_of
+    >>> text_of(2.5), text_of(10**5000)
+    ('2.5', 'of type int, which cannot be written out')
+    """
     try:
         return str(value)
-    except Exception:  # lists within lists without end, or whatever a class of the user's own raises
+    except Exception:  # a list that contains itself, or any error that a user's class raises
         return f"of type {type(value).__name__}, which cannot be written out"
 
 
 def of_value(value: object) -> str:
-    """Return one line with any value: text as Python writes it, of others what they print; cut where it is long."""
-    found = repr(str(value)) if isinstance(value, str) else shown(text_of(value))
-    return found if len(found) <= _LONGEST else f"{found[:_LONGEST]}..."
+    """Return one line with any value: text in quotes, the text of other values; cut where it is long.
+
+    Parameters
+    ----------
+    value : object
+        Any value.
+
+    Returns
+    -------
+    str
+        At most 503 characters.
+
+    Examples
+    --------
+    >>> from riskcore.boundary import of_value
+    >>> of_value("7"), of_value(7)
+    ("'7'", '7')
+    """
+    text = repr(str(value)) if isinstance(value, str) else shown(text_of(value))
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -1,4 +1,4 @@
-"""JSON that a venue sent, read into a declared shape; what does not fit is named by its path."""
+"""Reads JSON that a venue sent into a declared shape; an error names the path of the value that does not fit."""
 
 from __future__ import annotations
 
@@ -17,11 +17,23 @@ from .escaping import is_unicode
 Payload: TypeAlias = "str | Path | dict[str, Any] | list[Any]"
 T = TypeVar("T")
 
-_SURROGATE = "must hold text that UTF-8 can write: a lone surrogate is in it"
+_SURROGATE = "must hold text without a lone surrogate, which UTF-8 cannot encode"
 
 
 class Row(msgspec.Struct):
-    """Part of a reply; every decimal in it is finite and of a size that arithmetic holds."""
+    """Part of a reply; every decimal in it is finite and 0 or of a size from 1e-30 to 1e30.
+
+    Examples
+    --------
+    >>> from decimal import Decimal
+    >>> from riskcore.boundary import Row
+    >>> class Level(Row):
+    ...     price: Decimal
+    >>> Level(Decimal("NaN"))
+    Traceback (most recent call last):
+        ...
+    ValueError: `price` must be 0 or a number from 1e-30 to 1e30, not NaN
+    """
 
     def __post_init__(self) -> None:
         for name, sent in zip(self.__struct_fields__, self.__struct_encode_fields__, strict=True):
@@ -68,21 +80,21 @@ def _plain(value: Any, name: str, path: str, depth: int) -> Any:
     if depth > _DEEPEST:
         raise wrong(f"must not be nested deeper than {_DEEPEST} levels", path[:100])
     if isinstance(value, Mapping):
-        found = {}
+        items = {}
         for key, item in value.items():
             if not isinstance(key, str) or not is_unicode(key):
-                raise wrong("must have keys of text without half of a surrogate pair", value=key)
-            found[str(key)] = _plain(item, name, f"{path}.{key}", depth + 1)
-        return found
+                raise wrong("must have text keys without a lone surrogate", value=key)
+            items[str(key)] = _plain(item, name, f"{path}.{key}", depth + 1)
+        return items
     if isinstance(value, list | tuple):
-        return [_plain(item, name, f"{path}[{at}]", depth + 1) for at, item in enumerate(value)]
+        return [_plain(item, name, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, str):
         if not is_unicode(value):
-            raise wrong("must be text without half of a surrogate pair", value=value)
+            raise wrong("must be text without a lone surrogate", value=value)
         return str(value)
     if isinstance(value, int):
         if abs(value) >= 10**_LONGEST:
@@ -122,12 +134,12 @@ def read(source: Payload, shape: type[T], name: str) -> T:
 
 def keyed(rows: Mapping[str, Any], shape: type[T], name: str, path: str) -> dict[str, T]:
     """Read rows by their key, which stands in the path of what is wrong with one, as of `read`."""
-    found = {}
+    converted = {}
     for key, row in rows.items():
         try:
-            found[key] = msgspec.convert(row, shape)
+            converted[key] = msgspec.convert(row, shape)
         except msgspec.ValidationError as error:
             raise RiskDataError(name, f"{path}.{key}", str(error)) from None
         except UnicodeEncodeError:
             raise RiskDataError(name, path, _SURROGATE) from None
-    return found
+    return converted

@@ -1,4 +1,4 @@
-"""The tables of users: their columns, and one line for the first value that breaks a rule."""
+"""Declares the columns of users' tables and checks them; an error names the first value that breaks a rule."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from .._limits import LARGEST, SMALLEST
+from .._typing import Int
 from .errors import RiskDataError
 from .escaping import is_unicode, text_of
 from .frames import as_frame, missing, must_have
@@ -43,9 +44,6 @@ class _Table:
     unique: tuple[str, ...] = ()
     """Columns that are a row's key."""
 
-
-SMALLEST, LARGEST = 1e-30, 1e30
-"""Of the prices and open interests that are read: what is worked out from them stays far inside float64."""
 
 _IS_FINITE = _Rule("must be a finite number", np.isfinite)
 _IS_POSITIVE = _Rule("must be a finite number > 0", lambda x: np.isfinite(x) & (x > 0))
@@ -118,7 +116,15 @@ _TABLES = {
         },
         unique=("account",),
     ),
-    "fills": _Table({"account": _ACCOUNT, "market": _NAME, "quantity": _finite(), "price": _positive()}),
+    "fills": _Table(
+        {
+            "account": _ACCOUNT,
+            "market": _NAME,
+            "quantity": _finite(),
+            "price": _positive(),
+            "fee": _finite(required=False),
+        }
+    ),
     "transfers": _Table({"account": _ACCOUNT, "asset": _NAME, "quantity": _finite()}),
     "marks": _Table(
         {
@@ -244,7 +250,7 @@ def checked(
 ) -> pd.DataFrame:
     """Return the table with its columns in their types, or raise for the first value that breaks a rule.
 
-    Without ``unique`` a key may stand twice: for callers that sort the rows by it and see that themselves.
+    Without ``unique`` duplicate keys are not looked for: the caller sorts the rows by key and finds them.
     ``unit`` and ``own_clock`` are those of `times`.
 
     Raises
@@ -254,33 +260,33 @@ def checked(
         stands twice.
     """
     frame = as_frame(table, frame)
-    known = _TABLES[table]
+    declared = _TABLES[table]
     labels = [label if isinstance(label, str) else text_of(label) for label in frame.columns]
-    must_have(table, frame, [n for n, column in known.columns.items() if column.required or n in labels])
+    must_have(table, frame, [n for n, column in declared.columns.items() if column.required or n in labels])
     for name in labels:
-        if name not in known.columns:
-            raise RiskDataError(table, name, f"is no column of this table: {_meant(name, list(known.columns))}")
-    given = _typed(table, frame.reset_index(drop=True), unit, own_clock)
-    frame = given.copy(deep=False)  # columns are replaced, none is copied
+        if name not in declared.columns:
+            raise RiskDataError(table, name, f"is not a column of this table: {_meant(name, list(declared.columns))}")
+    typed = _typed(table, frame.reset_index(drop=True), unit, own_clock)
+    frame = typed.copy(deep=False)  # columns are replaced, none is copied
     for name in labels:
-        if known.columns[name].type == "number" and given[name].dtype != np.float64:
-            frame[name] = given[name].astype(np.float64)
-    refusals = [_duplicate(table, frame, given)] if unique and known.unique else []
-    refusals += [_breach(table, name, frame[name], given[name]) for name in known.columns if name in labels]
-    first = min((found for found in refusals if found is not None), key=lambda found: found[0], default=None)
+        if declared.columns[name].type == "number" and typed[name].dtype != np.float64:
+            frame[name] = typed[name].astype(np.float64)
+    refusals = [_duplicate(table, frame, typed)] if unique and declared.unique else []
+    refusals += [_breach(table, name, frame[name], typed[name]) for name in declared.columns if name in labels]
+    first = min((refusal for refusal in refusals if refusal is not None), key=lambda refusal: refusal[0], default=None)
     if first is not None:
         raise first[1]
     return frame
 
 
-def _meant(name: str, known: list[str]) -> str:
-    """Name the known column that is nearest to one that is not known, and all of them."""
-    near = get_close_matches(name.lower(), known, 1)
-    return (f"leave it out, or is it {near[0]}? " if near else "leave it out. ") + f"Its columns are {', '.join(known)}"
+def _meant(name: str, columns: list[str]) -> str:
+    """Advice for an unknown column: the nearest known one, and the list of all."""
+    matches = get_close_matches(name.lower(), columns, 1)
+    return (f"did you mean {matches[0]}? " if matches else "") + f"Its columns are {', '.join(columns)}"
 
 
 def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.DataFrame:
-    """Bring each column into its type: ids of one kind, times in nanoseconds, text, flags, numbers of any width."""
+    """Convert each column to its type: ids of one kind, times in nanoseconds, text, flags, numbers of any width."""
     for name in frame.columns:
         kind = _TABLES[table].columns[name].type
         if kind == "time":
@@ -300,21 +306,21 @@ def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Da
 
 
 def _numbers(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any] | None:
-    """Numbers of a column that is of another type, one by one, what is missing stays so; None where it has numbers."""
+    """Convert a column of another type to numbers, missing values to NaN; None where it has numbers already."""
     dtype = values.dtype
     if pd.api.types.is_float_dtype(dtype) or pd.api.types.is_integer_dtype(dtype):
         return None
-    found = np.empty(len(values))
+    numbers = np.empty(len(values))
     for row, value in enumerate(values.astype(object)):
         try:
-            found[row] = np.nan if value is None or value is pd.NA or value is pd.NaT else number(value)
+            numbers[row] = np.nan if value is None or value is pd.NA or value is pd.NaT else number(value)
         except ValueError:
             raise RiskDataError(table, column, "must be a number", row=row, value=value) from None
-    return pd.Series(found, values.index)
+    return pd.Series(numbers, values.index)
 
 
 def _flag(value: object) -> object:
-    """Read the text of a flag: one odd word in a CSV file makes text of the whole column."""
+    """Read the text of a flag: a single other word in a CSV file turns the whole column into text."""
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower(), value)
     return value if value is None or value is pd.NA or isinstance(value, int | float | np.number) else text_of(value)
@@ -331,22 +337,22 @@ def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:
         fits = _fit_int64(values)
         if fits.all():
             return values.astype(np.int64)
-        odd, rule = ~fits, "must fit 64 bits"
+        bad, rule = ~fits, "must fit 64 bits"
     elif kind in ("string", "empty") or not len(values):
         return values
     else:
-        odd = pd.Series([type(value) is not type(values.iloc[0]) for value in values])
-    row = int(np.flatnonzero(odd)[0]) if odd.any() else 0
+        bad = pd.Series([type(value) is not type(values.iloc[0]) for value in values])
+    row = int(np.flatnonzero(bad)[0]) if bad.any() else 0
     raise RiskDataError(table, "account", rule, row=row, value=values.iloc[row])
 
 
 def _must_be_text(table: str, column: str, values: pd.Series[Any]) -> None:
     _must_be_there(table, column, values)
-    of = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values
-    if pd.api.types.infer_dtype(of, skipna=False) not in ("string", "empty"):
-        odd = np.flatnonzero([not isinstance(value, str) for value in values])
-        if odd.size:
-            raise RiskDataError(table, column, "must be text", row=int(odd[0]), value=values.iloc[odd[0]])
+    distinct = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values
+    if pd.api.types.infer_dtype(distinct, skipna=False) not in ("string", "empty"):
+        bad = np.flatnonzero([not isinstance(value, str) for value in values])
+        if bad.size:
+            raise RiskDataError(table, column, "must be text", row=int(bad[0]), value=values.iloc[bad[0]])
 
 
 def must_be_unicode(table: str, column: str, values: pd.Series[Any]) -> None:
@@ -358,7 +364,7 @@ def must_be_unicode(table: str, column: str, values: pd.Series[Any]) -> None:
     """
     for row, value in enumerate(values):
         if not is_unicode(value):
-            raise RiskDataError(table, column, "must be text without half of a surrogate pair", row=row, value=value)
+            raise RiskDataError(table, column, "must be text without a lone surrogate", row=row, value=value)
 
 
 def _must_be_there(table: str, column: str, values: pd.Series[Any]) -> None:
@@ -367,20 +373,22 @@ def _must_be_there(table: str, column: str, values: pd.Series[Any]) -> None:
         raise RiskDataError(table, column, _MISSING, row=int(none[0]), value=np.nan)
 
 
-def _duplicate(table: str, frame: pd.DataFrame, given: pd.DataFrame) -> tuple[int, RiskDataError] | None:
-    """First row whose key stands in an earlier row, and its refusal with the values as ``given``."""
+def _duplicate(table: str, frame: pd.DataFrame, original: pd.DataFrame) -> tuple[int, RiskDataError] | None:
+    """First row whose key an earlier row has, and its error with the values of ``original``."""
     key = _TABLES[table].unique
-    again = frame.duplicated(list(key)).to_numpy()
-    if not again.any():
+    repeated = frame.duplicated(list(key)).to_numpy()
+    if not repeated.any():
         return None
-    row = int(again.argmax())
-    values = [(name, given[name].iloc[row]) for name in key]
+    row = int(repeated.argmax())
+    values = [(name, original[name].iloc[row]) for name in key]
     value = ", ".join(moment(v) if name == "time" else str(v) for name, v in values)
-    return row, RiskDataError(table, "+".join(key), "must not stand twice", row=row, value=value)
+    return row, RiskDataError(table, "+".join(key), "must not appear twice", row=row, value=value)
 
 
-def _breach(table: str, name: str, values: pd.Series[Any], given: pd.Series[Any]) -> tuple[int, RiskDataError] | None:
-    """First row that breaks a rule of its column, and its refusal with the value as ``given``."""
+def _breach(
+    table: str, name: str, values: pd.Series[Any], original: pd.Series[Any]
+) -> tuple[int, RiskDataError] | None:
+    """First row that breaks a rule of its column, and its error with the value of ``original``."""
     column = _TABLES[table].columns[name]
     tested: Any = values.to_numpy() if column.type == "number" else values
     first, text = len(values), ""
@@ -392,18 +400,18 @@ def _breach(table: str, name: str, values: pd.Series[Any], given: pd.Series[Any]
             first, text = row, rule.text
     if not text:
         return None
-    value = given.iloc[first]
+    value = original.iloc[first]
     if pd.isna(values.iloc[first]):
         text, value = _MISSING, np.nan
     return first, RiskDataError(table, name, text, row=first, value=value)
 
 
-def codes(table: str, column: str, values: pd.Series[Any], names: tuple[str, ...], what: str) -> npt.NDArray[np.int64]:
+def codes(table: str, column: str, values: pd.Series[Any], names: tuple[str, ...], what: str) -> Int:
     """Row number of each name among ``names``; an unknown name is an error."""
     code, distinct = values.factorize()
-    place = np.asarray(pd.Index(names, dtype=object).get_indexer(pd.Index(distinct, dtype=object)), np.int64)
-    found: npt.NDArray[np.int64] = place[code]
-    if (place < 0).any():
-        row = int(np.flatnonzero(found < 0)[0])
+    row_of_code = np.asarray(pd.Index(names, dtype=object).get_indexer(pd.Index(distinct, dtype=object)), np.int64)
+    rows: Int = row_of_code[code]
+    if (row_of_code < 0).any():
+        row = int(np.flatnonzero(rows < 0)[0])
         raise RiskDataError(table, column, f"must be {what} of the venue", row=row, value=text_of(values.iloc[row]))
-    return found
+    return rows

@@ -1,4 +1,4 @@
-"""Times of users in nanoseconds since the epoch, held to the years 2000 to 2200 and to a unit that is told."""
+"""Converts times of users to nanoseconds since the epoch; they must be of the years 2000 to 2200."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from .._limits import INT64_MAX, INT64_MIN
+from .._typing import Int
 from .errors import RiskDataError
 from .escaping import text_of
 from .frames import missing
@@ -23,18 +24,18 @@ _FIRST, _PAST = (stamp.value for stamp in (_EARLIEST, _END))  # the same in nano
 
 
 def _fit_int64(values: pd.Series[Any]) -> pd.Series[bool]:
-    return (values >= -(2**63)) & (values <= 2**63 - 1)
+    return (values >= INT64_MIN) & (values <= INT64_MAX)
 
 
 def times(
     table: str,
     values: pd.Series[Any],
     column: str = "time",
-    rows: npt.NDArray[np.int64] | None = None,
+    rows: Int | None = None,
     *,
     unit: str = "ns",
     own_clock: bool = False,
-) -> npt.NDArray[np.int64]:
+) -> Int:
     """Nanoseconds since the epoch, UTC: from timestamps, from ISO text, or from whole numbers in a unit.
 
     Parameters
@@ -60,10 +61,10 @@ def times(
         raise RiskDataError("unit", None, f"must be one of {', '.join(UNITS)}", value=text_of(unit))
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
-    given, kind = values, pd.api.types.infer_dtype(values, skipna=False)
+    original, kind = values, pd.api.types.infer_dtype(values, skipna=False)
     if kind == "integer":
         fits = _fit_int64(values) if own_clock else _within(values, unit)
-        found = values.to_numpy(np.int64) * UNITS[unit] if fits.all() else None
+        nanoseconds = values.to_numpy(np.int64) * UNITS[unit] if fits.all() else None
     else:
         if kind != "string" and not pd.api.types.is_datetime64_any_dtype(values.dtype):
             values = values.astype(object).map(lambda v: v if isinstance(v, str | date | np.datetime64) else pd.NaT)
@@ -72,14 +73,14 @@ def times(
         stamps = pd.DatetimeIndex(pd.to_datetime(values, utc=True, format="ISO8601", errors="coerce"))
         first, end = _REPRESENTABLE if own_clock else (_EARLIEST, _END)
         fits = (stamps >= first) & (stamps < end)
-        found = stamps.as_unit("ns").asi8 if fits.all() else None
-    if found is None:
-        none = missing(given)
+        nanoseconds = stamps.as_unit("ns").asi8 if fits.all() else None
+    if nanoseconds is None:
+        none = missing(original)
         row = int(np.flatnonzero(none if none.any() else ~np.asarray(fits))[0])
-        at, value = row if rows is None else int(rows[row]), given.iloc[row]
+        row_number, value = row if rows is None else int(rows[row]), original.iloc[row]
         rule = "must not be missing" if none.any() else _no_time(value, unit)
-        raise RiskDataError(table, column, rule, row=at, value=text_of(value))
-    return found
+        raise RiskDataError(table, column, rule, row=row_number, value=text_of(value))
+    return nanoseconds
 
 
 def _within(number: Any, unit: str) -> Any:
@@ -93,7 +94,7 @@ def _unit_of(number: Any) -> str | None:
 
 
 def _no_time(value: object, unit: str) -> str:
-    """What is wrong with a value that is no time, and what to do."""
+    """Rule that a value breaks which is no time, and advice."""
     rule = f"must be a timestamp, ISO text or whole {_UNIT_NAMES[unit]} since the epoch, from 2000 to 2200"
     whole = isinstance(value, int | np.integer)
     if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | float | np.integer | np.floating):
@@ -103,7 +104,7 @@ def _no_time(value: object, unit: str) -> str:
     except ValueError:
         return rule
     if not whole:
-        rule += f"; it is {'text' if isinstance(value, str) else 'a float'}: make it a whole number"
+        rule += f"; the value is {'text' if isinstance(value, str) else 'a float'}, not a whole number"
     fitting = _unit_of(number)
     if fitting not in (None, unit):
         rule += f'; looks like {_UNIT_NAMES[fitting]}: pass unit="{fitting}", on the command line --time-unit {fitting}'
@@ -111,7 +112,7 @@ def _no_time(value: object, unit: str) -> str:
 
 
 def instant(table: str, value: Any, unit: str = "ns", before: int | None = None) -> int:
-    """Nanoseconds since the epoch of one time, as of `times`; or of a clock of its own, which `riskcore.Tick` explains.
+    """Nanoseconds of one time, as of `times`, or of a clock that starts at 0, which `riskcore.Tick` explains.
 
     ``before`` is the time before it, None for the first.
     """
@@ -123,7 +124,7 @@ def instant(table: str, value: Any, unit: str = "ns", before: int | None = None)
 
 
 def _on_own_clock(value: int, before: int | None) -> bool:
-    """Whether whole nanoseconds outside the years 2000 to 2200 count from a zero of their own."""
+    """Whether whole nanoseconds outside the years 2000 to 2200 are of a clock that starts at 0."""
     if before is None:
         possible = 0 <= value < _FIRST // UNITS["us"] and not _within(value, "ms")
     else:
@@ -132,20 +133,35 @@ def _on_own_clock(value: int, before: int | None) -> bool:
 
 
 def has_own_clock(nanoseconds: int) -> bool:
-    """Whether the time of a tick counts from a zero of its own, not from the epoch."""
+    """Whether the time of a tick is of a clock that starts at 0, not at the epoch."""
     return nanoseconds < _FIRST
 
 
-def _times_if_given(
-    table: str, values: pd.Series[Any], column: str, unit: str, own_clock: bool
-) -> npt.NDArray[np.int64]:
+def _times_if_given(table: str, values: pd.Series[Any], column: str, unit: str, own_clock: bool) -> Int:
     """Nanoseconds as of `times`, 0 where there is none."""
-    given = np.flatnonzero(~missing(values))
-    found = np.zeros(len(values), np.int64)
-    found[given] = times(table, values.iloc[given], column, given, unit=unit, own_clock=own_clock)
-    return found
+    rows = np.flatnonzero(~missing(values))
+    nanoseconds = np.zeros(len(values), np.int64)
+    nanoseconds[rows] = times(table, values.iloc[rows], column, rows, unit=unit, own_clock=own_clock)
+    return nanoseconds
 
 
 def moment(nanoseconds: int) -> str:
-    """Text of a time, for messages."""
+    """Return the text of a time, for messages.
+
+    Parameters
+    ----------
+    nanoseconds : int
+        Nanoseconds since the epoch.
+
+    Returns
+    -------
+    str
+        Date, time and offset, UTC.
+
+    Examples
+    --------
+    >>> from riskcore.boundary import moment
+    >>> moment(1_760_130_000_000_000_000)
+    '2025-10-10 21:00:00+00:00'
+    """
     return str(pd.Timestamp(nanoseconds, tz="UTC"))

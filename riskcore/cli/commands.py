@@ -81,7 +81,7 @@ def _shown_usage() -> Iterator[None]:
 
 app = typer.Typer(
     cls=_Commands,
-    help="Who would be liquidated, how, at what price, and who pays.",
+    help="Compute margins, liquidate accounts in a replay, audit the run and explain it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -97,7 +97,7 @@ SettingsFile = Annotated[Path | None, typer.Option("--settings", help="Account s
 MarksFile = Annotated[Path, typer.Option("--marks", help="Mark prices table.")]
 AssetPricesFile = Annotated[Path | None, typer.Option("--asset-prices", help="Prices of the other assets.")]
 ThreadCount = Annotated[
-    int | None, typer.Option("--threads", min=1, help="Number of threads; by default every core that gains time.")
+    int | None, typer.Option("--threads", min=1, help="Number of threads; by default as many cores as save time.")
 ]
 TimeUnit = Annotated[
     str, typer.Option("--time-unit", help="Unit of times that are whole numbers since the epoch: ns, us, ms or s.")
@@ -145,8 +145,8 @@ def _spinner(quiet: bool) -> Iterator[Callable[[str], None]]:
         yield lambda what: bar.update(task, description=what, refresh=True)
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(is_set: bool) -> None:
+    if is_set:
         typer.echo(f"riskcore {__version__}")
         raise typer.Exit
 
@@ -163,7 +163,7 @@ def _options(
 @app.command()
 def demo(
     out_folder: Annotated[
-        Path | None, typer.Option("--out", help="Run folder; a new one under runs/ if not given.")
+        Path | None, typer.Option("--out", help="Run folder; by default a new one under runs/.")
     ] = None,
     accounts: Annotated[int, typer.Option(min=100, help="Number of generated accounts.")] = 10_000,
     seed: Annotated[int, typer.Option(help="Seed of the generated run.")] = 0,
@@ -185,13 +185,13 @@ def demo(
         ticks = read_ticks(venue, state, tables.marks, tables.books)
         result = _run(venue, state, ticks, path, seed, {}, as_json)
         with _progress("audit", as_json) as bar:
-            found = audit_run(path, progress=bar)
+            findings = audit_run(path, progress=bar)
         if as_json:
-            _print_json(result | {"audit": _audit_json(found)})
+            _print_json(result | {"audit": _audit_json(findings)})
         else:
-            _print_audit(found)
+            _print_audit(findings)
             out.print(f"Run folder: {path}")
-        if not found.ok:
+        if not findings.ok:
             raise typer.Exit(1)
 
 
@@ -207,12 +207,12 @@ def sweep(
     asset_prices: AssetPricesFile = None,
     time_unit: TimeUnit = "ns",
     select_only: Annotated[
-        bool, typer.Option("--select-only", help="Write the accounts at 100 % or above alone.")
+        bool, typer.Option("--select-only", help="Write only the accounts at 100 % or above.")
     ] = False,
     threads: ThreadCount = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Compute the margin table of all accounts, for every time in the marks, written while it is computed."""
+    """Compute the margin table of all accounts, for every time in the marks, and write it while computing."""
     with _one_line_errors():
         files = _inputs(venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices)
         output_file(out_file, TABLES, files.values())
@@ -287,8 +287,8 @@ def what_if_command(
         list[str] | None,
         typer.Option(
             "--shock",
-            help="Move of a price, SYMBOL=-10% or SYMBOL=-0.1, more than once for more; "
-            "all=-10% moves every market and asset that has no move of its own.",
+            help="Price move, SYMBOL=-10% or SYMBOL=-0.1; may be repeated; "
+            "all=-10% moves every market and asset without a separate move.",
         ),
     ] = None,
     fills: Annotated[
@@ -307,19 +307,19 @@ def what_if_command(
     """Compare the margin of all accounts before and after price moves, fills and transfers, at the last time."""
     with _one_line_errors():
         if not shock and fills is None and transfers is None:
-            raise RiskDataError("what-if", None, "needs --shock, --fills or --transfers: nothing changes without")
+            raise RiskDataError("what-if", None, "needs --shock, --fills or --transfers")
         files = _inputs(venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices)
         if out_file is not None:
             output_file(out_file, TABLES, (*files.values(), fills, transfers))
         venue, accounts, ticks = _read(files, time_unit, as_json)
         prices = _last_prices(ticks)
-        traded, moved = _table(fills, "fills", accounts), _table(transfers, "transfers", accounts)
+        traded, transferred = _table(fills, "fills", accounts), _table(transfers, "transfers", accounts)
         shocks = _shocks(shock or [], venue)
         with _spinner(as_json) as show:
             show("margins before and after")
             before = what_if(accounts, venue, **prices, threads=threads)
             after = what_if(
-                accounts, venue, **prices, fills=traded, transfers=moved, shocks=shocks, threads=threads
+                accounts, venue, **prices, fills=traded, transfers=transferred, shocks=shocks, threads=threads
             )  # fmt: skip
         table = _before_and_after(before, after)
         if out_file is not None:
@@ -339,7 +339,7 @@ def what_if_command(
         )
 
 
-_WITHOUT_BOOKS = "no --books: without depth no slice is filled, and what is liquidated goes to the backstop and ADL"
+_WITHOUT_BOOKS = "no --books: without depth no slice is filled, and liquidated positions go to the backstop and ADL"
 
 
 @app.command(name="replay")
@@ -348,7 +348,7 @@ def replay_command(
     positions: PositionsFile,
     balances: BalancesFile,
     marks: MarksFile,
-    out_folder: Annotated[Path, typer.Option("--out", help="Run folder; a run that was cut is continued.")],
+    out_folder: Annotated[Path, typer.Option("--out", help="Run folder; an interrupted run is continued.")],
     books: Annotated[
         Path | None, typer.Option("--books", help="Order books table; without it no market has depth.")
     ] = None,
@@ -356,7 +356,7 @@ def replay_command(
     settings: SettingsFile = None,
     asset_prices: AssetPricesFile = None,
     time_unit: TimeUnit = "ns",
-    seed: Annotated[int, typer.Option(help="Of the seeded draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random draws.")] = 0,
     as_json: JsonFlag = False,
 ) -> None:
     """Run the engine over all ticks of the tables into a run folder."""
@@ -380,21 +380,19 @@ def audit(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     sample_share: Annotated[
         float | None,
-        typer.Option(
-            "--sample", min=0.0, max=1.0, help="Sweep only this share of the ticks in which nothing happened."
-        ),
+        typer.Option("--sample", min=0.0, max=1.0, help="Sweep only this share of the ticks without events."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Check a run folder against the rules: exit 0 when every rule was kept, 1 with the breaches when not."""
+    """Check a run folder against the rules: exit 0 if every rule was kept, else 1 and the breaches."""
     with _one_line_errors():
         with _progress("audit", as_json) as bar:
-            found = audit_run(run, sample=sample_share, progress=bar)
+            findings = audit_run(run, sample=sample_share, progress=bar)
         if as_json:
-            _print_json(_audit_json(found))
+            _print_json(_audit_json(findings))
         else:
-            _print_audit(found)
-        if not found.ok:
+            _print_audit(findings)
+        if not findings.ok:
             raise typer.Exit(1)
 
 
@@ -404,19 +402,19 @@ def explain(
     account: Annotated[str, typer.Option("--account", help="Account id.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Explain what happened to an account: what changed its equity, and every event with its reason, in order."""
+    """Explain the run of one account: the causes of its change of equity, and every event with its reason."""
     with _one_line_errors():
-        found = explain_account(run, account)
+        explanation = explain_account(run, account)
         if as_json:
-            _print_json(_explanation_json(found))
+            _print_json(_explanation_json(explanation))
         else:
-            _print_explanation(found)
+            _print_explanation(explanation)
 
 
 @app.command(name="report")
 def report_command(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    out_file: Annotated[Path | None, typer.Option("--out", help="HTML file; if none, report.html in the run.")] = None,
+    out_file: Annotated[Path | None, typer.Option("--out", help="Page; by default report.html in the run.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Write one self-contained HTML page: losses, liquidations, fund, providers, worst accounts, audit."""
@@ -433,26 +431,26 @@ def report_command(
 
 @app.command(name="adl-study")
 def adl_study_command(
-    run: Annotated[Path | None, typer.Argument(help="Run folder, to be run again under every policy.")] = None,
+    run: Annotated[Path | None, typer.Argument(help="Run folder; the run is repeated under every policy.")] = None,
     winners: Annotated[Path | None, typer.Option("--winners", help="Winners table of an event.")] = None,
     requests: Annotated[Path | None, typer.Option("--requests", help="Requests table of the event.")] = None,
-    queue: Annotated[Path | None, typer.Option("--queue", help="Rows of a real queue, in the order taken.")] = None,
+    queue: Annotated[Path | None, typer.Option("--queue", help="Rows of a real queue, in the venue's order.")] = None,
     policies: Annotated[
-        list[str] | None, typer.Option("--policy", help="A policy by name, more than once for more; all by default.")
+        list[str] | None, typer.Option("--policy", help="Name of a policy; may be repeated; by default all policies.")
     ] = None,
     time_unit: TimeUnit = "ns",
     wave_gap: Annotated[float, typer.Option(min=0, help="Seconds without a request that end a wave.")] = 5,
     out_file: Annotated[
         Path | None,
-        typer.Option("--out", help="Picture; without, adl-study.html in the run or here (none with --json)."),
+        typer.Option("--out", help="Picture; by default adl-study.html in the run or here (none with --json)."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Compare the deleveraging policies on a run, on an event from tables, or on a generated one."""
+    """Compare the deleveraging policies on a run, on an event from tables, or on a generated event."""
     with _one_line_errors():
-        given = [run is not None, winners is not None, queue is not None]
-        if sum(given) > 1 or (winners is None) != (requests is None) or (queue is not None and out_file is not None):
-            rule = "takes a run folder, or --winners with --requests, or --queue alone, or nothing"
+        inputs = [run is not None, winners is not None, queue is not None]
+        if sum(inputs) > 1 or (winners is None) != (requests is None) or (queue is not None and out_file is not None):
+            rule = "needs a run folder, --winners with --requests, --queue alone, or no input at all"
             raise RiskDataError("adl-study", None, rule)
         if out_file is not None:
             output_file(out_file, (".html",), (winners, requests))
@@ -461,21 +459,21 @@ def adl_study_command(
             return
         with _progress("study", as_json) as bar:
             if run is not None:
-                found = adl_study.study_run(run, policies, wave_gap, progress=bar)
+                result = adl_study.study_run(run, policies, wave_gap, progress=bar)
             elif winners is not None and requests is not None:
                 tables = read_table(winners, "winners"), read_table(requests, "requests")
-                found = adl_study.study(*tables, policies, wave_gap, unit=time_unit, progress=bar)
+                result = adl_study.study(*tables, policies, wave_gap, unit=time_unit, progress=bar)
             else:
-                found = adl_study.study(*adl_study.generated_event(), policies, wave_gap, progress=bar)
-        if out_file is None and not as_json and found.total["waves"].any():
+                result = adl_study.study(*adl_study.generated_event(), policies, wave_gap, progress=bar)
+        if out_file is None and not as_json and result.total["waves"].any():
             out_file = (run or Path()) / "adl-study.html"
         if out_file is not None:
-            found.write_html(out_file)
+            result.write_html(out_file)
         if as_json:
-            frames = {"total": found.total, "waves": found.waves, "split": found.split}
+            frames = {"total": result.total, "waves": result.waves, "split": result.split}
             _print_json({name: _records(frame) for name, frame in frames.items()})
             return
-        print_study(found, out)
+        print_study(result, out)
         if out_file is not None:
             out.print(f"Picture: {out_file}")
 
@@ -486,7 +484,7 @@ def warm() -> None:
     with _one_line_errors():
         folder = compile_ahead()
         if folder is None:
-            raise RiskDataError("warm", None, "kept no compiled kernels: RISKCORE_CACHE=0, or what was warned of")
+            raise RiskDataError("warm", None, "kept no compiled kernels: RISKCORE_CACHE=0, or see the warning")
         out.print(f"Compiled kernels: {folder}", highlight=False, soft_wrap=True)
 
 
@@ -564,7 +562,7 @@ def _shocks(texts: list[str], venue: Venue) -> dict[str, float] | None:
             rule = "must be SYMBOL=MOVE, as all=-10% or BTC_USDC_PERP=-0.1"
             raise RiskDataError("shock", None, rule, value=text)
         if symbol in shocks:
-            raise RiskDataError("shock", symbol, "must be given once", value=text)
+            raise RiskDataError("shock", symbol, "must not be repeated", value=text)
         shocks[symbol] = float(number)
     if "all" in shocks:
         names = dict.fromkeys((*venue.markets.symbol, *venue.assets.symbol), shocks.pop("all"))
@@ -614,7 +612,7 @@ def _run(
     with _progress("replay", quiet) as bar:
         engine = replay(venue, accounts, ticks, path, seed=seed, inputs=inputs, progress=bar)
     rows = reader.read_journal(path)
-    split, left = report.waterfall_split(rows, venue), report.shortfalls(rows, venue)
+    split, unpaid = report.waterfall_split(rows, venue), report.shortfalls(rows, venue)
     providers = report.provider_pnl(path).groupby("provider", as_index=False).last().drop(columns="time")
     refused = int((rows["event"] == EVENT["guard"]).sum())
 
@@ -629,7 +627,7 @@ def _run(
     owed = {"accounts": len(insolvent), "amount": -float(insolvent.sum())}
     if not quiet:
         _print_distribution({"first tick": first, "last tick": last})
-        _print_split(split, left, venue)
+        _print_split(split, unpaid, venue)
         if owed["accounts"]:
             debt = f"{owed['amount']:,.2f} {venue.settle_asset}"
             out.print(f"{owed['accounts']:,} accounts without exposure owe {debt} more than they have")
@@ -638,10 +636,10 @@ def _run(
         if refused:
             out.print(f"{refused:,} price updates and books rejected by the guards")
         if accounts.rounded >= 0.05:
-            out.print(f"{accounts.rounded:,.1f} quanta moved by rounding the balances to whole ones")
+            out.print(f"{accounts.rounded:,.1f} quanta changed by rounding balances to whole quanta")
     return {
         "run": str(path), "accounts": len(accounts), "ticks": len(ticks), "events": len(rows), "refused": refused,
-        "rounded_quanta": accounts.rounded, "split": split.to_dict("records"), "shortfall": left, "insolvent": owed,
+        "rounded_quanta": accounts.rounded, "split": split.to_dict("records"), "shortfall": unpaid, "insolvent": owed,
         "providers": providers.to_dict("records"),
         "distribution": {"first": first.to_dict("records"), "last": last.to_dict("records")},
     }  # fmt: skip

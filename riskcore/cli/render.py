@@ -66,8 +66,17 @@ def _print_distribution(moments: dict[str, pd.DataFrame]) -> None:
     out.print(view)
 
 
-def _print_split(split: pd.DataFrame, left: dict[str, float], venue: Venue) -> None:
-    view = Table("stage", "notional", "share", "fills", "share", "accounts", title="Who took it", title_justify="left")
+def _print_split(split: pd.DataFrame, unpaid: dict[str, float], venue: Venue) -> None:
+    view = Table(
+        "stage",
+        "notional",
+        "share",
+        "fills",
+        "share",
+        "accounts",
+        title="Liquidated notional by stage",
+        title_justify="left",
+    )
     for column in view.columns[1:]:
         column.justify = "right"
     for row in split.to_dict("records"):
@@ -77,9 +86,9 @@ def _print_split(split: pd.DataFrame, left: dict[str, float], venue: Venue) -> N
         )  # fmt: skip
     out.print(view)
     out.print(
-        f"Shortfall: {left['paid_by_fund']:,.2f} {venue.settle_asset} paid by the fund, "
-        + (f"{left['paid_by_others']:,.2f} by other accounts, " if left["paid_by_others"] else "")
-        + f"{left['left_on_record']:,.2f} left on record",
+        f"Shortfall: {unpaid['paid_by_fund']:,.2f} {venue.settle_asset} paid by the fund, "
+        + (f"{unpaid['paid_by_others']:,.2f} by other accounts, " if unpaid["paid_by_others"] else "")
+        + f"{unpaid['left_on_record']:,.2f} left on record",
     )
 
 
@@ -98,9 +107,9 @@ def _print_providers(providers: pd.DataFrame) -> None:
     out.print(view)
 
 
-def print_study(found: adl_study.Study, console: Console) -> None:
+def print_study(result: adl_study.Study, console: Console) -> None:
     """Show the policies of a study side by side; a console of 120 columns or more gets the less important ones too."""
-    first = found.total.iloc[0]
+    first = result.total.iloc[0]
     if not first["waves"]:
         console.print("Nothing was deleveraged.")
         return
@@ -109,11 +118,11 @@ def print_study(found: adl_study.Study, console: Console) -> None:
     columns = [column for column in _STUDY_COLUMNS if console.width >= 120 or column[3]]
     for name, header, _, _ in columns:
         view.add_column(Text(header), justify="left" if name == "policy" else "right", no_wrap=True)
-    for row in found.total.to_dict("records"):
+    for row in result.total.to_dict("records"):
         view.add_row(*("" if pd.isna(row[name]) else show(row[name]) for name, _, show, _ in columns))
     console.print(view)
-    if found.split is not None:
-        _print_stages(found.split, console)
+    if result.split is not None:
+        _print_stages(result.split, console)
 
 
 def _share(value: float) -> str:
@@ -149,27 +158,27 @@ _STUDY_COLUMNS: list[tuple[str, str, Callable[[Any], str], bool]] = [
 
 def _print_stages(split: pd.DataFrame, console: Console) -> None:
     stages = split["stage"].unique()
-    view = Table("policy", *stages, title="Who took it, by notional and by fills", title_justify="left")
+    view = Table("policy", *stages, title="Liquidated notional and fills by stage", title_justify="left")
     for column in view.columns[1:]:
         column.justify = "right"
-    for policy, own in split.groupby("policy", sort=False):
-        rows = own.to_dict("records")
+    for policy, table in split.groupby("policy", sort=False):
+        rows = table.to_dict("records")
         view.add_row(str(policy), *(f"{row['notional_share']:.2%}  {row['fill_share']:7.2%}" for row in rows))
     console.print(view)
 
 
-def _print_agreement(found: pd.DataFrame, as_json: bool) -> None:
+def _print_agreement(agreement: pd.DataFrame, as_json: bool) -> None:
     if as_json:
-        _print_json({"agreement": _records(found)})
+        _print_json({"agreement": _records(agreement)})
         return
     columns = ("order", "Spearman", "worst burst", "best burst")
-    view = Table(*columns, title="Rank correlation with the order taken", title_justify="left")
+    view = Table(*columns, title="Rank correlation with the order of the venue", title_justify="left")
     for column in view.columns[1:]:
         column.justify = "right"
-    for row in found.to_dict("records"):
+    for row in agreement.to_dict("records"):
         view.add_row(row["policy"], *(f"{row[name]:.3f}" for name in ("spearman", "worst", "best")))
     out.print(view)
-    first = found.iloc[0]
+    first = agreement.iloc[0]
     out.print(f"{first['rows']:,} rows in {first['bursts']:,} bursts of a time, a market and a side")
 
 
@@ -178,8 +187,8 @@ def _records(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     if frame is None:
         return []
     times = {name: frame[name].map(pd.Timestamp.isoformat) for name in frame.select_dtypes("datetimetz").columns}
-    found: list[Any] = frame.assign(**times).to_dict("records")
-    return found
+    records: list[Any] = frame.assign(**times).to_dict("records")
+    return records
 
 
 MOST_SHOWN = 20
@@ -270,21 +279,22 @@ def _explanation_json(explanation: Explanation) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _print_audit(found: AuditReport) -> None:
+def _print_audit(findings: AuditReport) -> None:
     view = Table("rule", "checked", "breaches", title="Audit", title_justify="left")
     for column in view.columns[1:]:
         column.justify = "right"
-    for row in found.checks.to_dict("records"):
+    for row in findings.checks.to_dict("records"):
         view.add_row(row["rule"], f"{row['checked']:,}", f"{row['breaches']:,}")
     out.print(view)
-    for row in found.breaches.head(20).to_dict("records"):
+    for row in findings.breaches.head(20).to_dict("records"):
         where = f"tick {row['tick']}, row {row['row']}, account {row['account']}"
         out.print(f"  {where}: {row['rule']}: {row['what']}")
-    total = int(found.checks["breaches"].sum())
-    out.print("Every rule was kept." if found.ok else f"{total:,} breaches.")
+    total = int(findings.checks["breaches"].sum())
+    out.print("Every rule was kept." if findings.ok else f"{total:,} breaches.")
 
 
-def _audit_json(found: AuditReport) -> dict[str, Any]:
+def _audit_json(findings: AuditReport) -> dict[str, Any]:
     return {
-        "ok": found.ok, "checks": found.checks.to_dict("records"), "breaches": found.breaches.to_dict("records")
+        "ok": findings.ok, "checks": findings.checks.to_dict("records"),
+        "breaches": findings.breaches.to_dict("records"),
     }  # fmt: skip

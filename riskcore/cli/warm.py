@@ -135,5 +135,5 @@ class _Compiling(Listener):
 
     def _tell(self) -> None:
         self._said = True
-        kept = "once for this version (riskcore warm does it ahead)" if folder_in_use() else "which are not kept"
-        self._say(f"compiling kernels, {kept}")
+        detail = "once for this version (riskcore warm does it ahead)" if folder_in_use() else "which are not kept"
+        self._say(f"compiling kernels, {detail}")

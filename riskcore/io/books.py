@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .._limits import INT64_MAX
 from ..boundary import RiskDataError, frames, is_unicode, schemas, timestamps
 from ..venue import Venue, must_be_venue
 
@@ -21,18 +22,32 @@ def books_from_levels(levels: pd.DataFrame, market: str, *, unit: str = "ns") ->
 
     Parameters
     ----------
-    levels
+    levels : DataFrame
         time, level (0 is the touch), bid_price, bid_quantity, ask_price, ask_quantity; a level that a side does not
         have is NaN.
-    market
+    market : str
         Symbol of the market.
-    unit
-        Of times that are whole numbers since the epoch: "ns", "us", "ms" or "s".
+    unit : {"ns", "us", "ms", "s"}
+        Of times that are whole numbers since the epoch.
+
+    Returns
+    -------
+    DataFrame
+        time, level, market, side (bid, ask), price, quantity.
 
     Raises
     ------
     RiskDataError
         It is no table, a column is missing, or a time is outside the years 2000 to 2200.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.io import books_from_levels
+    >>> bid, ask = {"bid_price": [99.9], "bid_quantity": [1.0]}, {"ask_price": [100.1], "ask_quantity": [3.0]}
+    >>> levels = pd.DataFrame({"time": ["2025-10-10T21:00Z"], "level": [0]} | bid | ask)
+    >>> books_from_levels(levels, "SOL_USDC_PERP")[["side", "price", "quantity"]].to_dict("records")
+    [{'side': 'bid', 'price': 99.9, 'quantity': 1.0}, {'side': 'ask', 'price': 100.1, 'quantity': 3.0}]
     """
     levels = frames.as_frame("levels", levels)
     quantities = [f"{side}_{figure}" for side in ("bid", "ask") for figure in ("price", "quantity")]
@@ -51,9 +66,32 @@ def books_from_levels(levels: pd.DataFrame, market: str, *, unit: str = "ns") ->
 
 
 def marks_from_books(books: pd.DataFrame, *, unit: str = "ns") -> pd.DataFrame:
-    """Marks table with the mid of each book that has both sides: for data without marks of its own.
+    """Return a marks table with the mid of each book that has both sides: for data without marks.
 
-    ``unit`` is that of times that are whole numbers since the epoch, "ns", "us", "ms" or "s"; they stay as they are.
+    Parameters
+    ----------
+    books : DataFrame
+        time, market, side, level, price, quantity.
+    unit : {"ns", "us", "ms", "s"}
+        Of times that are whole numbers since the epoch; they stay as they are.
+
+    Returns
+    -------
+    DataFrame
+        time, market, mark_price (settle units).
+
+    Raises
+    ------
+    RiskDataError
+        The table breaks a rule.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.io import marks_from_books
+    >>> books = pd.DataFrame({"side": ["bid", "ask"], "price": [99.75, 100.25], "quantity": 1.0, "level": 0})
+    >>> marks_from_books(books.assign(time="2025-10-10T21:00Z", market="SOL_USDC_PERP")).to_dict("records")
+    [{'time': '2025-10-10T21:00Z', 'market': 'SOL_USDC_PERP', 'mark_price': 100.0}]
     """
     books = frames.as_frame("books", books)
     schemas.checked("books", books, unit=unit)
@@ -80,27 +118,42 @@ def recentre_books(
 
     Parameters
     ----------
-    venue
+    venue : Venue
         Gives tick and step of the market.
-    books
+    books : DataFrame
         Books table of one market: one or several instants, any price level.
-    marks
+    marks : DataFrame
         Marks table that holds the path of ``market``.
-    market
+    market : str
         Symbol of the market the books are made for.
-    basis_points
-        Ascending distances from the mid.
-    unit
-        Of times that are whole numbers since the epoch: "ns", "us", "ms" or "s".
+    basis_points : sequence of float
+        Ascending distances from the mid, basis points.
+    unit : {"ns", "us", "ms", "s"}
+        Of times that are whole numbers since the epoch.
 
     Returns
     -------
-    Books table for the times of the path, as the marks table has them.
+    DataFrame
+        Books table for the times of the path, as the marks table has them: time, market, side, level, price (settle
+        units), quantity (base units).
 
     Raises
     ------
     RiskDataError
         A table breaks a rule, or there is no such market, path or book.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.io import recentre_books
+    >>> book = pd.DataFrame({"side": ["bid", "ask"], "price": [99.75, 100.25], "quantity": 1.0, "level": 0})
+    >>> book = book.assign(time="2025-10-10T21:00Z", market="another")
+    >>> marks = pd.DataFrame({"time": ["2025-10-11T00:00Z"], "market": "SOL_USDC_PERP", "mark_price": [200.0]})
+    >>> books = recentre_books(rc.load_venue("backpack"), book, marks, "SOL_USDC_PERP", basis_points=[50])
+    >>> books[["side", "price", "quantity"]].to_dict("records")
+    [{'side': 'ask', 'price': 201.0, 'quantity': 1.0}, {'side': 'bid', 'price': 199.0, 'quantity': 1.0}]
     """
     must_be_venue(venue)
     if not isinstance(market, str) or market not in venue.markets.symbol:
@@ -185,18 +238,18 @@ def book_of(
         grows = side == "asks" or ascending_bids
         levels: list[tuple[float, float]] = []
         before = None
-        for at, row in enumerate(rows):
-            price, quantity = (_number(table, f"{path}[{at}]", value) for value in row)
+        for level, row in enumerate(rows):
+            price, quantity = (_number(table, f"{path}[{level}]", value) for value in row)
             if not price:
-                raise RiskDataError(table, f"{path}[{at}]", "must have a price > 0", value=str(price))
+                raise RiskDataError(table, f"{path}[{level}]", "must have a price > 0", value=str(price))
             if before is not None and (price <= before if grows else price >= before):
                 rule = f"must be {'above' if grows else 'below'} the price of the level before, {before}"
-                raise RiskDataError(table, f"{path}[{at}]", f"{rule}: the side is not sorted", value=str(price))
+                raise RiskDataError(table, f"{path}[{level}]", f"{rule}: the side is not sorted", value=str(price))
             before = price
             if quantity:
                 levels.append((float(price), float(quantity)))
         book[side] = levels[::-1] if side == "bids" and ascending_bids else levels
-    if time is not None and not 0 <= time < 2**63:
+    if time is not None and not 0 <= time <= INT64_MAX:
         raise RiskDataError(table, "time", "must be nanoseconds since the epoch below 2**63", value=time)
     return book | {"time": time}
 

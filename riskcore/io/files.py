@@ -17,8 +17,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .._typing import Float
 from ..boundary import RiskDataError, schemas, timestamps
-from ..market import Books, Float, TickTable, asset_values
+from ..market import Books, TickTable, asset_values
 from ..market.guards import two_sided
 from ..record import run_folder
 from ..state import Accounts, must_fit
@@ -43,24 +44,39 @@ _NEVER = -(2**62)
 
 
 def read_table(path: str | Path, table: str, accounts: Accounts | None = None) -> pd.DataFrame:
-    """Read a table from a file, Parquet by its suffix, else CSV.
+    r"""Read a table from a file, Parquet by its suffix, else CSV.
 
     Times are left as the file has them: the unit of whole numbers is told to the function that takes the table.
     In a CSV file the quote that `write_table` puts before a text is taken away.
 
     Parameters
     ----------
-    path
+    path : str or Path
         The file.
-    table
+    table : str
         Name of the table in messages.
-    accounts
+    accounts : Accounts, optional
         The accounts that the table is about: where their ids are text, so are those of a CSV file.
+
+    Returns
+    -------
+    DataFrame
+        The table.
 
     Raises
     ------
     RiskDataError
         The file cannot be read, is not what its suffix says, or has no rows.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from riskcore.io import read_table
+    >>> path = Path(tempfile.mkdtemp()) / "balances.csv"
+    >>> count = path.write_text("account,asset,quantity\n7,USDC,150.5\n")
+    >>> read_table(path, "balances").to_dict("records")
+    [{'account': 7, 'asset': 'USDC', 'quantity': 150.5}]
     """
     frame = _read(path, table)
     if accounts is not None and accounts.ids.dtype != np.int64:
@@ -77,20 +93,49 @@ def read_accounts(
     orders: str | Path | None = None,
     settings: str | Path | None = None,
 ) -> Accounts:
-    """Read accounts from files of the tables that `Accounts.from_frames` takes, Parquet by the suffix, else CSV.
+    r"""Read accounts from files of the tables that `Accounts.from_frames` takes, Parquet by the suffix, else CSV.
 
     Faster and in less memory than `read_table` and `Accounts.from_frames` are together: of the names in a Parquet file
     each is read once, and no table is kept for longer than it is needed.
+
+    Parameters
+    ----------
+    venue : Venue
+        The venue whose markets and assets the tables name.
+    positions, balances : str or Path
+        Files of the tables; columns as of `Accounts.from_frames`.
+    orders, settings : str or Path, optional
+        Files of the tables; columns as of `Accounts.from_frames`.
+
+    Returns
+    -------
+    Accounts
+        The accounts.
 
     Raises
     ------
     RiskDataError
         A file cannot be read, or a table breaks a rule.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.io import read_accounts
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> count = (folder / "positions.csv").write_text(
+    ...     "account,market,quantity,entry_price\n7,SOL_USDC_PERP,12.5,180.25\n"
+    ... )
+    >>> count = (folder / "balances.csv").write_text("account,asset,quantity\n7,USDC,150\n")
+    >>> read_accounts(rc.load_venue("backpack"), folder / "positions.csv", folder / "balances.csv")
+    Accounts(1 account, 1 position, 0 open orders, 150.00 USDC in balances)
     """
     paths = {"positions": positions, "balances": balances, "orders": orders, "settings": settings}
-    given = {n: _read(p, n, read_dictionary=["market", "asset"]) for n, p in paths.items() if p is not None}
-    read = dict(zip(given, _with_ids([paths[n] for n in given], list(given.values())), strict=True))
-    del given
+    frames = {n: _read(p, n, read_dictionary=["market", "asset"]) for n, p in paths.items() if p is not None}
+    read = dict(zip(frames, _with_ids([paths[n] for n in frames], list(frames.values())), strict=True))
+    del frames
     return Accounts.from_frames(
         venue, read.pop("positions"), read.pop("balances"), read.pop("orders", None), read.pop("settings", None)
     )
@@ -103,18 +148,18 @@ def _with_ids(paths: Sequence[str | Path | None], frames: list[pd.DataFrame]) ->
     """
     read = list(frames)
     tables_of_csv = [
-        at for at, (path, frame) in enumerate(zip(paths, frames, strict=True))
+        n for n, (path, frame) in enumerate(zip(paths, frames, strict=True))
         if _kind(Path(str(path))) == "CSV" and "account" in frame.columns
     ]  # fmt: skip
-    for at in tables_of_csv:
-        if frames[at]["account"].dtype != np.int64:
-            texts = pa.array(frames[at]["account"], pa.large_string())
+    for n in tables_of_csv:
+        if frames[n]["account"].dtype != np.int64:
+            texts = pa.array(frames[n]["account"], pa.large_string())
             if not texts.null_count and pc.all(pc.match_substring_regex(texts, _WHOLE)).as_py():
                 with suppress(pa.ArrowInvalid):  # past 64 bits
-                    read[at] = frames[at].assign(account=texts.cast(pa.int64()).to_numpy())
-    if len({read[at]["account"].dtype == np.int64 for at in tables_of_csv}) == 2:
-        for at in tables_of_csv:
-            read[at] = read[at].assign(account=read[at]["account"].astype(str))
+                    read[n] = frames[n].assign(account=texts.cast(pa.int64()).to_numpy())
+    if len({read[n]["account"].dtype == np.int64 for n in tables_of_csv}) == 2:
+        for n in tables_of_csv:
+            read[n] = read[n].assign(account=read[n]["account"].astype(str))
     return read
 
 
@@ -141,7 +186,7 @@ def _read(path: str | Path, table: str, **how: Any) -> pd.DataFrame:
     kind = _kind(path)
     rule = f"must be a {kind} file"
     if path.suffix.lower() not in (".parquet", ".csv"):
-        rule += "; of the formats .parquet is read by its suffix, any other name as CSV"
+        rule += "; a .parquet file is read as Parquet, any other file as CSV"
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
@@ -174,6 +219,29 @@ def write_table(frame: pd.DataFrame, path: str | Path) -> None:
 
     In a CSV file a text that begins with =, +, -, @, a tab or a carriage return gets a single quote in front, so that
     no spreadsheet runs it as a formula; `read_table` takes it away. Numbers stay as they are.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The table; its index is not written.
+    path : str or Path
+        The file to write, or to replace.
+
+    Raises
+    ------
+    RiskDataError
+        As of `output_file`, or the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from riskcore.io import write_table
+    >>> path = Path(tempfile.mkdtemp()) / "balances.csv"
+    >>> write_table(pd.DataFrame({"account": ["=A1", "bob"], "quantity": [-1.5, 2.0]}), path)
+    >>> path.read_text().splitlines()
+    ['account,quantity', "'=A1,-1.5", 'bob,2.0']
     """
 
     def fill(file: BinaryIO) -> None:
@@ -199,10 +267,10 @@ def _unguarded(frame: pd.DataFrame) -> pd.DataFrame:
 def _changed(frame: pd.DataFrame, pattern: str, change: Callable[[str], str]) -> pd.DataFrame:
     """Change the texts that match a pattern."""
     frame = frame.copy(deep=False)
-    for at, dtype in enumerate(frame.dtypes):
+    for n, dtype in enumerate(frame.dtypes):
         if not (isinstance(dtype, pd.CategoricalDtype | pd.StringDtype) or pd.api.types.is_object_dtype(dtype)):
             continue
-        values = frame.iloc[:, at]
+        values = frame.iloc[:, n]
         try:
             text = pa.array(values, pa.large_string(), from_pandas=True)
             rows = np.flatnonzero(pc.match_substring_regex(text, pattern).to_numpy(zero_copy_only=False))
@@ -211,17 +279,36 @@ def _changed(frame: pd.DataFrame, pattern: str, change: Callable[[str], str]) ->
         if rows.size:
             values = values.astype(object)
             values.iloc[rows] = values.iloc[rows].map(change)
-            frame.isetitem(at, values.array)
+            frame.isetitem(n, values.array)
     return frame
 
 
 def write_text(text: str, path: str | Path, *suffixes: str) -> None:
     """Write a text file, under a name with one of the suffixes if any are given; it appears whole or not at all.
 
+    Parameters
+    ----------
+    text : str
+        The text.
+    path : str or Path
+        The file to write, or to replace.
+    *suffixes : str
+        Suffixes that the name may have, with their dots; any if there are none.
+
     Raises
     ------
     RiskDataError
         As of `output_file`, or the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from riskcore.io import write_text
+    >>> path = Path(tempfile.mkdtemp()) / "page.html"
+    >>> write_text("<p>Done</p>", path, ".html")
+    >>> path.read_text()
+    '<p>Done</p>'
     """
 
     def fill(file: BinaryIO) -> None:
@@ -239,16 +326,31 @@ def output_file(path: str | Path, suffixes: Sequence[str] = (), inputs: Iterable
 
     Parameters
     ----------
-    suffixes
-        Those that can be written; anything if there are none.
-    inputs
-        What the file must not be, also by another name.
+    path : str or Path
+        The path.
+    suffixes : sequence of str
+        Suffixes that can be written, with their dots; any if there are none.
+    inputs : iterable of str, Path or None
+        Files that the output must not be, also by another name.
+
+    Returns
+    -------
+    Path
+        The file; it need not exist.
 
     Raises
     ------
     RiskDataError
-        The name has another suffix, something is there that is not a regular file, or the file is an input or part of
-        a run folder.
+        The name has another suffix, the path names something that is not a regular file, or the file is an input or
+        part of a run folder.
+
+    Examples
+    --------
+    >>> from riskcore.io import TABLES, output_file
+    >>> output_file("margins.txt", TABLES)
+    Traceback (most recent call last):
+        ...
+    riskcore.boundary.errors.RiskDataError: out, value 'margins.txt': must end in .parquet or .csv
     """
     path = Path(path)
     target = Path(os.path.realpath(path))
@@ -260,8 +362,8 @@ def output_file(path: str | Path, suffixes: Sequence[str] = (), inputs: Iterable
         raise wrong(f"must end in {' or '.join(suffixes)}")
     if os.path.lexists(path) and not os.path.isfile(path) and (os.path.exists(path) or os.path.islink(target)):
         raise wrong("must be a new or a regular file: a folder, a device or a pipe is not replaced")
-    for given in inputs:
-        if given is not None and os.path.exists(given) and os.path.exists(target) and os.path.samefile(given, target):
+    for other in inputs:
+        if other is not None and os.path.exists(other) and os.path.exists(target) and os.path.samefile(other, target):
             raise wrong("must not be an input of the same command")
     folder = run_folder.holding(target)
     if folder is not None and (target.parent != folder or target.name not in run_folder.PAGES):
@@ -297,23 +399,45 @@ def read_ticks(
 
     Parameters
     ----------
-    marks
+    venue : Venue
+        The venue whose markets and assets the tables name.
+    accounts : Accounts
+        The state at the first tick.
+    marks : DataFrame
         time, market, mark_price, and optionally index_price, open_interest (quantity), funding_rate (of the funding due
-        at that time), last_price (of the last trade). A held market must have a mark, or what one follows from (an
-        index, a last price, a book of two sides), at the first time; later a mark that is missing may be held.
-    books
+        at that time), last_price (of the last trade); prices in settle units. A market with positions or orders must
+        have a mark, or a price that a mark follows from (an index, a last price, a book of two sides), at the first
+        time; later the mark before may be carried forward for the policy's ``stale_after``.
+    books : DataFrame, optional
         time, market, side, level, price, quantity, and optionally book_time; times of ``marks``. Spot markets of
         collateral assets may have a book as well.
-    asset_prices
+    asset_prices : DataFrame, optional
         time, asset, price; times of ``marks``.
-    unit
-        Of times that are whole numbers since the epoch: "ns", "us", "ms" or "s".
+    unit : {"ns", "us", "ms", "s"}
+        Of times that are whole numbers since the epoch.
+
+    Returns
+    -------
+    TickTable
+        The ticks, in time order.
 
     Raises
     ------
     RiskDataError
-        A table breaks a rule, a time is outside the years 2000 to 2200 or unknown to ``marks``, or something held
-        cannot have a price at some time.
+        A table breaks a rule, a time is outside the years 2000 to 2200 or unknown to ``marks``, or a position or
+        balance cannot have a price at some time.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.io import read_ticks
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> time = ["2025-10-10T21:00Z", "2025-10-10T21:01Z"]
+    >>> marks = pd.DataFrame({"time": time, "market": market, "mark_price": [195.0, 194.0]})
+    >>> len(read_ticks(venue, accounts, marks))
+    2
     """
     must_fit(accounts, venue)
     marks = schemas.checked("marks", marks, unit=unit)
@@ -332,22 +456,26 @@ def read_ticks(
         books = schemas.checked("books", books, unit=unit)
         _row_of_time("books", time, books["time"])
         levels = dict(Books.split(venue, books))
-    known = ~np.isnan(mark) | ~np.isnan(index) | ~np.isnan(last) | _two_sided(venue, time, levels, mark)
+    priced_now = ~np.isnan(mark) | ~np.isnan(index) | ~np.isnan(last) | _two_sided(venue, time, levels, mark)
     # a mark may be held for a while
-    had = np.maximum.accumulate(np.where(known, time[:, None], _NEVER))
-    marked: npt.NDArray[np.bool_] = (had != _NEVER) & (time[:, None] - had <= float(venue.policy.stale_after) * 1e9)
+    last_known = np.maximum.accumulate(np.where(priced_now, time[:, None], _NEVER))
+    marked: npt.NDArray[np.bool_] = (last_known != _NEVER) & (
+        time[:, None] - last_known <= float(venue.policy.stale_after) * 1e9
+    )
     columns = accounts.columns
-    held = columns.market[(columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)]
-    _must_have_prices("marks", "mark_price", time, marked, held, venue.markets.symbol)
+    markets_held = columns.market[(columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)]
+    _must_have_prices("marks", "mark_price", time, marked, markets_held, venue.markets.symbol)
     asset = np.full((len(time), len(venue.assets.symbol)), np.nan)
     if asset_prices is not None:
         asset_prices = schemas.checked("asset_prices", asset_prices, unit=unit)
-        kept = schemas.codes("asset_prices", "asset", asset_prices["asset"], venue.assets.symbol, "a collateral asset")
-        at = _row_of_time("asset_prices", time, asset_prices["time"])
-        asset[at, kept] = asset_prices["price"].to_numpy()
-    held = columns.asset[(columns.free != 0) | (columns.lent != 0)]
+        column = schemas.codes(
+            "asset_prices", "asset", asset_prices["asset"], venue.assets.symbol, "a collateral asset"
+        )
+        tick_row = _row_of_time("asset_prices", time, asset_prices["time"])
+        asset[tick_row, column] = asset_prices["price"].to_numpy()
+    assets_held = columns.asset[(columns.free != 0) | (columns.lent != 0)]
     priced: npt.NDArray[np.bool_] = ~np.isnan(asset_values(venue, np.where(marked, 1.0, np.nan), index, asset))
-    _must_have_prices("asset_prices", "price", time, priced, held, venue.assets.symbol)
+    _must_have_prices("asset_prices", "price", time, priced, assets_held, venue.assets.symbol)
     return TickTable(venue, time, mark, index, open_interest, funding_rate, last, asset, levels)
 
 
@@ -355,24 +483,24 @@ def _two_sided(
     venue: Venue, time: npt.NDArray[np.int64], levels: dict[int, Books], mark: Float
 ) -> npt.NDArray[np.bool_]:
     """Where a market has a book with both sides that is not refused; shape of ``mark``."""
-    found = np.zeros(mark.shape, bool)
+    has_both = np.zeros(mark.shape, bool)
     for t in np.flatnonzero(np.isnan(mark).any(axis=1)).tolist():
         if (books := levels.get(int(time[t]))) is not None:
-            found[t] = two_sided(venue, books, int(time[t]))
-    return found
+            has_both[t] = two_sided(venue, books, int(time[t]))
+    return has_both
 
 
 def _must_have_prices(
     table: str,
     column: str,
     time: npt.NDArray[np.int64],
-    known: npt.NDArray[np.bool_],
+    priced: npt.NDArray[np.bool_],
     held: npt.NDArray[np.integer[Any]],
     names: tuple[str, ...],
 ) -> None:
     """Refuse ticks that lack a price of something held, before a run begins that would meet them half-way."""
     for item in np.unique(held):
-        missing = np.flatnonzero(~known[:, item])
+        missing = np.flatnonzero(~priced[:, item])
         if missing.size:
             row = f"time {timestamps.moment(time[missing[0]])}"
             raise RiskDataError(table, column, "an account holds it: a price is needed", row=row, value=names[item])

@@ -39,57 +39,78 @@ def write_sweep(
 ) -> list[int]:
     """Write the margin of every account at every price row, Parquet or CSV by the suffix.
 
-    What is computed is written while the next rows are, and not kept: memory does not grow with the number of rows.
+    Rows are written while the next rows are computed, and not kept: memory does not grow with the number of rows.
     The file appears whole or not at all. Its columns are those of `MarginTables.to_frame`; texts in a CSV file are
     written as of `write_table`.
 
     Parameters
     ----------
-    path
-        The file.
-    accounts, venue, prices, indexes, asset_prices, open_interest, threads
-        As of `sweep`; of a `TickTable` the prices, as they are, and nothing beside it.
-    select_only
+    path : str or Path
+        The file to write, or to replace.
+    accounts, venue
+        As of `riskcore.sweep`.
+    prices : DataFrame or TickTable
+        As of `riskcore.sweep`; of a `TickTable` the prices, unguarded, and nothing beside it.
+    indexes, asset_prices, open_interest
+        As of `riskcore.sweep`.
+    select_only : bool
         Whether to write the accounts at a maintenance margin ratio of 1 or more alone.
-    progress
+    threads : int, optional
+        As of `riskcore.sweep`.
+    progress : callable, optional
         Called with the number of rows done, and of all.
 
     Returns
     -------
     list of int
-        How many accounts are at a ratio of 1 or more, by price row.
+        Number of accounts at a ratio of 1 or more, by price row.
 
     Raises
     ------
     RiskDataError
         A price is missing, not finite or not > 0, or the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import pandas as pd
+    >>> from riskcore.io import write_sweep
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> path = Path(tempfile.mkdtemp()) / "margins.parquet"
+    >>> write_sweep(path, accounts, venue, pd.DataFrame({market: [195.0, 190.0]}, index=["21:00", "22:00"]))
+    [0, 1]
+    >>> pd.read_parquet(path)["net_equity"].tolist()
+    [30.0, 425.0, -20.0, 450.0]
     """
     if isinstance(prices, TickTable):
         prices.venue.units.must_fit(venue.units, "ticks")
         time = pd.to_datetime(prices.time, unit="ns", utc=True)
-        given = PriceTable.of(venue, accounts, time, prices.mark, prices.index, prices.open_interest, prices.asset)
+        price_rows = PriceTable.of(venue, accounts, time, prices.mark, prices.index, prices.open_interest, prices.asset)
     else:
-        given = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+        price_rows = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     parquet = output_file(path, TABLES).suffix.lower() == ".parquet"
-    if not parquet and isinstance(given.time, pd.DatetimeIndex):
+    if not parquet and isinstance(price_rows.time, pd.DatetimeIndex):
         # as text at once: the fraction of one second makes that of all others seen
-        given = replace(given, time=given.time.astype(str))
+        price_rows = replace(price_rows, time=price_rows.time.astype(str))
     counts: list[int] = []
 
     def tables() -> Iterator[MarginTable]:
         found = (
-            select_table(accounts, given, threads, Selection.table)
+            select_table(accounts, price_rows, threads, Selection.table)
             if select_only
-            else sweep_table(accounts, given, threads)
+            else sweep_table(accounts, price_rows, threads)
         )
         for done, table in enumerate(found, 1):
             counts.append(int(table.liquidatable.sum()))
             yield table
             if progress is not None:
-                progress(done, len(given))
+                progress(done, len(price_rows))
 
     def fill(file: BinaryIO) -> None:
-        some = margins_of(accounts, np.arange(len(accounts))[:1], given.row(0), time=given.time[0])
+        some = margins_of(accounts, np.arange(len(accounts))[:1], price_rows.row(0), time=price_rows.time[0])
         with _parquet(file, joined([some])) if parquet else _csv(file) as write, ThreadPoolExecutor(1) as pool:
             writing = None
             for frame in _frames(tables()):

@@ -10,14 +10,12 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
+from .._typing import Float, Int
 from ..kernels import margin as kernels
 from ..margin import exact
 from ..venue import POLICIES, Counterparties, integer_weights, ranked, top_of_queue, water_fill
 from .backstop import by_requirement
 from .tick_state import CumulativeRounding, TickState, largest_passing
-
-Int = npt.NDArray[np.int64]
-Float = npt.NDArray[np.float64]
 
 
 def deleverage(state: TickState) -> None:
@@ -49,42 +47,42 @@ class _Opposing:
         if self.policy.shared:
             self.weight = integer_weights(self.rank)
             return
-        # what all who are selected hold on the other side is the most that can be asked for
-        held, _ = state.accounts.position_rows(state.selected)
-        held = held[self.columns.market[held] == market]
-        self.need = max(int(np.maximum(-side * self.columns.lots[held], 0).sum()), 1)
+        # no more can be requested than all selected accounts have on the other side
+        opposing_rows, _ = state.accounts.position_rows(state.selected)
+        opposing_rows = opposing_rows[self.columns.market[opposing_rows] == market]
+        self.need = max(int(np.maximum(-side * self.columns.lots[opposing_rows], 0).sum()), 1)
         self.total = int(self.allowed.sum())
         self.head, self.front = top_of_queue(self.rank, self.allowed, self.need), 0
 
     def room(self) -> Int:
         """Lots that each may lose now."""
-        held = np.maximum(self.side * self.columns.lots[self.rows], 0)
-        return np.asarray(np.minimum(held, self.allowed - self.closed), np.int64)
+        lots = np.maximum(self.side * self.columns.lots[self.rows], 0)
+        return np.asarray(np.minimum(lots, self.allowed - self.closed), np.int64)
 
     def room_of(self, n: int) -> int:
         """Lots that one may lose now."""
         return int(min(max(self.side * self.columns.lots[self.rows[n]], 0), self.allowed[n] - self.closed[n]))
 
     def in_order(self) -> Iterator[int]:
-        """Yield those of the queue that have room, the first to go in front; more of it is sorted when it runs out."""
+        """Yield the counterparties of the queue that have room, in order; more of the queue is sorted when needed."""
         while self.front < len(self.head) and not self.room_of(int(self.head[self.front])):
             self.front += 1
-        at = self.front
+        index = self.front
         while True:
-            if at == len(self.head):
+            if index == len(self.head):
                 if self.need >= self.total:
                     return
                 self.need = min(4 * self.need, self.total)
                 self.head = top_of_queue(self.rank, self.allowed, self.need)
                 continue
-            n = int(self.head[at])
+            n = int(self.head[index])
             if self.room_of(n):
                 yield n
-            at += 1
+            index += 1
 
 
 class _Deal:
-    """One position against those opposing it; ``margin`` is its account's when the turn begins."""
+    """One position against those opposing it; ``margin`` is its account's before its first position is closed."""
 
     def __init__(
         self, state: TickState, account: int, row: int, margin: exact.ExactMargin, opposing: _Opposing
@@ -98,7 +96,7 @@ class _Deal:
         self.gain = (Fraction(margin.value[row]) - flow * quantum) / self.size
 
     def close(self) -> None:
-        """Close the position as far as there is somebody to close it against."""
+        """Close the position as far as counterparties have room."""
         if self.opposing.policy.shared:
             self._share()
         else:
@@ -113,7 +111,7 @@ class _Deal:
             )
 
     def _share(self) -> None:
-        """Close against all at once, by weight; what those leave who are cut is split again among the others."""
+        """Close against all at once, by weight; what a counterparty cannot absorb is split among the others."""
         cut = np.zeros(len(self.opposing.rows), bool)
         while self.left:
             room = np.where(cut, 0, self.opposing.room())
@@ -160,36 +158,36 @@ def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int,
     account = np.searchsorted(columns.position_offset, rows, side="right") - 1
     keep = ~np.isin(account, state.selected) & (table.net_equity[account] > 0)
     rows, account = rows[keep], account[keep]
-    worth, paid = _worths(state, rows)
+    value, paid = _values_and_entries(state, rows)
     if state.venue.policy.adl_counterparties == "profitable":
-        keep = _profitable(state, rows, worth, paid)
-        rows, account, worth, paid = rows[keep], account[keep], worth[keep], paid[keep]
+        keep = _profitable(state, rows, value, paid)
+        rows, account, value, paid = rows[keep], account[keep], value[keep], paid[keep]
     requirement = np.empty(len(rows))
     kernels.position_requirements(rows, state.before.lots[rows], columns, prices.arrays, requirement)
-    theirs, counts = state.accounts.position_rows(account)
-    value, entry = _worths(state, theirs)
-    profit = np.bincount(np.repeat(np.arange(len(account)), counts), value - entry, len(account)).astype(float)
+    all_rows, counts = state.accounts.position_rows(account)
+    all_value, entry = _values_and_entries(state, all_rows)
+    profit = np.bincount(np.repeat(np.arange(len(account)), counts), all_value - entry, len(account)).astype(float)
     figures = Counterparties(
-        np.abs(state.before.lots[rows]), worth, paid, requirement, table.net_equity[account], table.exposure[account],
+        np.abs(state.before.lots[rows]), value, paid, requirement, table.net_equity[account], table.exposure[account],
         table.maintenance_margin[account], profit,
     )  # fmt: skip
     for figure in vars(figures).values():
-        figure.flags.writeable = False  # a user's policy looks, and changes nothing
+        figure.flags.writeable = False  # a user's policy must not change them
     return rows, account, figures
 
 
-def _worths(state: TickState, rows: Int) -> tuple[Float, Float]:
-    """Signed worth of positions at the mark, and what was paid for them, at the tick's sweep, in settle units."""
+def _values_and_entries(state: TickState, rows: Int) -> tuple[Float, Float]:
+    """Signed values of positions at the mark, and their entry costs, at the tick's sweep, in settle units."""
     quantum = float(state.venue.settle_quantum)
-    per_lot = state.prices.arrays.price_per_lot[state.accounts.columns.market[rows]]
-    return np.asarray(state.before.lots[rows] * per_lot * quantum), np.asarray(state.before.entry[rows] * quantum)
+    lot_quanta = state.prices.arrays.price_per_lot[state.accounts.columns.market[rows]]
+    return np.asarray(state.before.lots[rows] * lot_quanta * quantum), np.asarray(state.before.entry[rows] * quantum)
 
 
-def _profitable(state: TickState, rows: Int, worth: Float, paid: Float) -> npt.NDArray[np.bool_]:
-    """Whether positions are worth more than was paid for them; exactly."""
-    keep = worth > paid
+def _profitable(state: TickState, rows: Int, value: Float, paid: Float) -> npt.NDArray[np.bool_]:
+    """Whether the values of positions exceed their entry costs; exactly."""
+    keep = value > paid
     quantum = exact.decimal(state.venue.settle_quantum)
-    for n in np.flatnonzero(np.abs(worth - paid) <= 1e-12 * np.abs(paid)).tolist():  # float64 cannot tell
+    for n in np.flatnonzero(np.abs(value - paid) <= 1e-12 * np.abs(paid)).tolist():  # float64 cannot tell
         per_lot = exact.price_per_lot(state.prices, int(state.accounts.columns.market[rows[n]]))
         keep[n] = int(state.before.lots[rows[n]]) * per_lot > int(state.before.entry[rows[n]]) * quantum
     return np.asarray(keep)

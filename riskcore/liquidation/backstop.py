@@ -17,12 +17,12 @@ from .convert import settle_per_quantum
 from .tick_state import CumulativeRounding, TickState, largest_passing
 
 _MINUTE, _HOUR = 60 * 10**9, 3600 * 10**9
-_NO_LIMIT = Fraction(10) ** 12  # settle units: what a provider without any limit counts for
+_NO_LIMIT = Fraction(10) ** 12  # settle units: capacity of a provider without a limit
 _BITS = 50  # of a weight: many of them still fit 64 bits
 
 
 def hand_over(state: TickState) -> None:
-    """Close the positions of accounts below auto-close, or sent on, and their borrows, against the providers."""
+    """Close the positions of accounts below auto-close or escalated, and their borrows, against the providers."""
     selected = set(state.selected.tolist())
     providers = sorted(
         (account, p)
@@ -32,11 +32,11 @@ def hand_over(state: TickState) -> None:
     if not providers:
         return
     for account, below in state.past_the_book(state.escalated):
-        turn = _Turn(state, account, "below_auto_close" if below else "escalated", providers)
-        for row in by_requirement(turn.margin):
-            turn.hand_over_position(row)
+        takeover = _Takeover(state, account, "below_auto_close" if below else "escalated", providers)
+        for row in by_requirement(takeover.margin):
+            takeover.hand_over_position(row)
         if below:
-            turn.hand_over_borrows()
+            takeover.hand_over_borrows()
 
 
 def by_requirement(margin: exact.ExactMargin) -> list[int]:
@@ -44,8 +44,8 @@ def by_requirement(margin: exact.ExactMargin) -> list[int]:
     return sorted(margin.requirement, key=lambda row: (-margin.requirement[row], row))
 
 
-class _Turn:
-    """One account's turn; ``margin`` is its margin when the turn begins."""
+class _Takeover:
+    """Takeover of one account; ``margin`` is its margin at the start."""
 
     def __init__(self, state: TickState, account: int, reason: str, providers: list[tuple[int, int]]) -> None:
         self.state, self.account, self.reason, self.providers = state, account, reason, providers
@@ -59,7 +59,7 @@ class _Turn:
         state, columns = self.state, self.state.accounts.columns
         market, lots = int(columns.market[row]), int(columns.lots[row])
         size, side = abs(lots), 1 if lots > 0 else -1
-        worth = Fraction(exact.price_per_lot(state.prices, market)) / self.quantum
+        lot_value = Fraction(exact.price_per_lot(state.prices, market)) / self.quantum
         at_zero_price = state.venue.policy.backstop_below_zero == "zero_price"
         equity = self.margin.equity if at_zero_price else self.equity
         flow = exact.zero_price_flow(self.margin, row, equity, state.venue.policy.zero_price_band, self.quantum)
@@ -68,24 +68,24 @@ class _Turn:
 
         def can_absorb(provider: int, taken: int) -> bool:
             other = state.accounts.position_row(provider, market)
-            held = int(columns.lots[other])
-            if abs(held + side * taken) <= abs(held):
+            lots_before = int(columns.lots[other])
+            if abs(lots_before + side * taken) <= abs(lots_before):
                 return True
             due = -round(Fraction((flow + to_fund) * taken, size))
             return state.after_fill(other, provider, side * taken, due, state.covers_initial_margin)
 
         flows, shares = CumulativeRounding(flow, size), CumulativeRounding(to_fund, size)
         for provider, p, taken in self._split(
-            size, worth, [market in b.markets for b in state.venue.backstop], can_absorb
+            size, lot_value, [market in b.markets for b in state.venue.backstop], can_absorb
         ):
             state.transfer(
                 "backstop", self.reason, self.account, row, provider, side * taken, size, flows.next(taken),
                 shares.next(taken),
             )  # fmt: skip
-            state.ledger.taken[p] += round(worth * taken)
+            state.ledger.taken[p] += round(lot_value * taken)
 
     def hand_over_borrows(self) -> None:
-        """Offer collateral for what the borrows cost, then those in other assets than settle for what came in."""
+        """Sell collateral for the cost of the borrows, then hand over borrows of other assets for the proceeds."""
         state, columns = self.state, self.state.accounts.columns
         settle = int(columns.settle_row[self.account])
         costs = {row: self._cost(row) for row in self.margin.borrowed if row != settle}
@@ -93,35 +93,35 @@ class _Turn:
         for row, cost in costs.items():
             if state.healthy(self.account):
                 return
-            debt, at_hand = -int(columns.free[row]), max(int(columns.free[settle]), 0)
-            # nobody gets a settle debt for being rid of another one
-            part = Fraction(1) if cost <= at_hand else Fraction(floor(debt * at_hand / cost), debt)
+            debt, available = -int(columns.free[row]), max(int(columns.free[settle]), 0)
+            # no debt is handed over for which the account would borrow settle
+            part = Fraction(1) if cost <= available else Fraction(floor(debt * available / cost), debt)
             if part:
                 self._exchange(
                     row, int(debt * part), -round(cost * part), round(self._share(row) * self.fund_share * part)
                 )
 
     def _cost(self, row: int) -> Fraction:
-        """Settle quanta that a debt in another asset goes for: its worth and its share of the equity."""
+        """Settle quanta that the takeover of a debt in another asset costs: its value and its share of the equity."""
         debt = -int(self.state.accounts.columns.free[row])
         return settle_per_quantum(self.state, row) * debt + self._share(row)
 
     def _sell_for_settle(self, settle: int, costs: int) -> None:
-        """Offer collateral for settle, cheaper by what belongs to the settle debt of the equity."""
+        """Sell collateral for settle, at a discount of the settle debt's share of the equity."""
         state, columns = self.state, self.state.accounts.columns
-        held = [
+        collateral = [
             (-int(columns.free[row]) * settle_per_quantum(state, row), row)
             for row in state.accounts.balances_of(self.account)
             if row != settle and columns.free[row] > 0
         ]
         need, share = costs - int(columns.free[settle]), self._share(settle)
         edge = share / (need + share) if need > 0 and share else Fraction(0)
-        for _, row in sorted(held):
+        for _, row in sorted(collateral):
             if need <= 0 or state.healthy(self.account):
                 return
-            worth = settle_per_quantum(state, row)
-            sold = min(int(columns.free[row]), ceil(need / (worth * (1 - edge))))
-            value, before = worth * sold, int(columns.free[settle])
+            unit_value = settle_per_quantum(state, row)
+            sold = min(int(columns.free[row]), ceil(need / (unit_value * (1 - edge))))
+            value, before = unit_value * sold, int(columns.free[settle])
             self._exchange(row, -sold, round(value * (1 - edge)), round(value * edge * self.fund_share))
             need -= int(columns.free[settle]) - before
 
@@ -134,7 +134,7 @@ class _Turn:
         """Offer providers to give ``quanta`` of an asset, or take them, for ``cash`` and the fund's part."""
         state, account = self.state, self.account
         asset, size, sign = int(state.accounts.columns.asset[row]), abs(quanta), 1 if quanta > 0 else -1
-        worth = settle_per_quantum(state, row)
+        unit_value = settle_per_quantum(state, row)
 
         def can_absorb(provider: int, taken: int) -> bool:
             other = state.accounts.balance_row(provider, asset)
@@ -143,23 +143,23 @@ class _Turn:
 
         parts, shares = CumulativeRounding(cash, size), CumulativeRounding(to_fund, size)
         for provider, p, taken in self._split(
-            size, worth, [asset in b.assets for b in state.venue.backstop], can_absorb
+            size, unit_value, [asset in b.assets for b in state.venue.backstop], can_absorb
         ):
             state.exchange(
                 "backstop", self.reason, account, row, provider, size, quanta=sign * taken, cash=parts.next(taken),
                 to_fund=shares.next(taken),
             )  # fmt: skip
-            state.ledger.taken[p] += round(worth * taken)
+            state.ledger.taken[p] += round(unit_value * taken)
 
     def _split(
-        self, size: int, worth: Fraction, takes: list[bool], can_absorb: Callable[[int, int], bool]
+        self, size: int, unit_value: Fraction, takes: list[bool], can_absorb: Callable[[int, int], bool]
     ) -> list[tuple[int, int, int]]:
-        """Account, number and part of each provider who takes something, by remaining capacity and own margin.
+        """Account, number and part of each provider that takes a part, by its remaining capacity and its margin.
 
-        ``worth`` is in settle quanta per lot or quantum; ``can_absorb`` is the test of a provider's initial margin.
+        ``unit_value`` is in settle quanta per lot or quantum; ``can_absorb`` tests a provider's initial margin.
         """
         open_to = [(account, p) for account, p in self.providers if takes[p]]
-        room = [int(self._remaining(p) / worth) for _, p in open_to]
+        room = [int(self._remaining(p) / unit_value) for _, p in open_to]
         shift = max(max(room, default=0).bit_length() - _BITS, 0)
         cap = [
             largest_passing(min(lots, size), partial(can_absorb, account))
@@ -173,8 +173,10 @@ class _Turn:
         """Capacity that a provider has left, in settle quanta of notional."""
         rules, taken = self.state.venue.backstop[provider], self.state.ledger.taken[provider].tolist()
         limits = (rules.capacity_per_min, rules.capacity_per_hour, rules.max_notional)
-        left = [limit / self.quantum - used for limit, used in zip(limits, taken, strict=True) if limit is not None]
-        return max(min(left, default=_NO_LIMIT / self.quantum), Fraction(0))
+        remaining = [
+            limit / self.quantum - used for limit, used in zip(limits, taken, strict=True) if limit is not None
+        ]
+        return max(min(remaining, default=_NO_LIMIT / self.quantum), Fraction(0))
 
 
 def roll_capacity(taken: npt.NDArray[np.int64], before: int, now: int) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from math import ceil, floor
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from .._limits import AMOUNT_LIMIT
+from .._typing import Int
 from ..boundary import exact
 from ..kernels import slice_rounds, slice_size
 from ..kernels.books import FIRST_BAND
@@ -19,8 +22,7 @@ from ..state import Ledger
 from ..venue import Policy, Venue
 from .tick_state import TickState
 
-Int = npt.NDArray[np.int64]
-_UNLIMITED = 2**62
+_UNLIMITED = AMOUNT_LIMIT
 _WHOLE = ("account", "market", "event", "reason", "requested", "lots", "flow", "cost", "entry", "fee")
 _EVENT = np.array([EVENT[name] for name in slice_rounds.EVENTS])
 _REASON = np.array([REASON[name] for name in slice_rounds.ROW_REASONS])
@@ -28,7 +30,7 @@ _POSITION_ORDER = {"relief": slice_size.RELIEF, "largest": slice_size.LARGEST, "
 _ON_HARM = {"waive": slice_size.WAIVE, "send": slice_size.SEND, "backstop": slice_size.BACKSTOP}
 
 
-def sell_slices(state: TickState, turn: int) -> None:
+def sell_slices(state: TickState, round_number: int) -> None:
     """Send a slice of each position of the accounts that are liquidating and not below auto-close: one round."""
     status = state.statuses()
     chosen = np.flatnonzero((status == LIQUIDATING) & ~np.isin(state.selected, list(state.escalated)))
@@ -36,57 +38,80 @@ def sell_slices(state: TickState, turn: int) -> None:
     rows, counts = state.accounts.position_rows(accounts)
     if not rows.size:
         return
-    venue, total, held = state.venue, len(accounts), len(rows)
-    room = np.full(total, _UNLIMITED)
+    venue, account_count, position_count = state.venue, len(accounts), len(rows)
+    room = np.full(account_count, _UNLIMITED)
     if venue.policy.account_cap is not None:
         cap = min(floor(venue.policy.account_cap / venue.settle_quantum), _UNLIMITED)
         room[:] = [max(cap - state.ledger.sold.get(a, 0), 0) for a in accounts.tolist()]
-    turns = SliceQueue(
-        accounts, np.append(0, counts.cumsum()), status, room, np.empty(total), np.empty(total), np.empty(total),
-        _rests(state, turn, np.repeat(chosen, counts), rows), np.empty(held, np.int64), np.empty(held),
-        np.empty(held, np.float32),
-    )  # fmt: skip
-    whole = {name: np.empty(2 * held, np.int64) for name in _WHOLE}
-    done = SliceRows(np.zeros(1, np.int64), **whole, before=np.empty(2 * held), after=np.empty(2 * held))
+    queue = SliceQueue(
+        account=accounts,
+        start=np.append(0, counts.cumsum()),
+        status=status,
+        room=room,
+        equity=np.empty(account_count),
+        maintenance=np.empty(account_count),
+        ratio=np.empty(account_count),
+        throttled=_skip_reasons(state, round_number, np.repeat(chosen, counts), rows),
+        order=np.empty(position_count, np.int64),
+        surplus=np.empty(position_count),
+        score=np.empty(position_count, np.float32),
+    )
+    columns_of_rows: dict[str, Any] = {name: np.empty(2 * position_count, np.int64) for name in _WHOLE}
+    columns_of_rows |= {name: np.empty(2 * position_count) for name in ("before", "after")}
+    done = SliceRows(written=np.zeros(1, np.int64), **columns_of_rows)
     columns = state.accounts.columns
     if venue.policy.account_order == "pro_rata":
-        slice_rounds.send_shared(turns, columns, state.prices.arrays, state.rules, state.book, done)
+        slice_rounds.send_shared(queue, columns, state.prices.arrays, state.rules, state.book, done)
     else:
-        slice_rounds.send_slices(turns, columns, state.prices.arrays, state.rules, state.book, done)
+        slice_rounds.send_slices(queue, columns, state.prices.arrays, state.rules, state.book, done)
     state.escalated.update(accounts[status == slice_size.ESCALATED].tolist())
     _record(state, done)
 
 
-def _rests(state: TickState, turn: int, owner: Int, rows: Int) -> npt.NDArray[np.uint8]:
-    """Why each position row does not act in this round, 0 if it does; ``owner`` is a place among the selected."""
+def _skip_reasons(state: TickState, round_number: int, owner: Int, rows: Int) -> npt.NDArray[np.uint8]:
+    """Reason that leaves each position row out of this round, 0: none; ``owner`` indexes the selected accounts."""
     venue, market = state.venue, state.accounts.columns.market[rows].astype(np.int64)
-    number = turn * (len(venue.markets.symbol) + len(venue.assets.symbol)) + market
-    rests = np.zeros(len(rows), np.uint8)
-    rests[~state.acts(owner, number)] = slice_size.THROTTLE
+    number = round_number * (len(venue.markets.symbol) + len(venue.assets.symbol)) + market
+    reason = np.zeros(len(rows), np.uint8)
+    reason[~state.participates(owner, number)] = slice_size.THROTTLE
     cooldown = venue.policy.slice_cooldown
     if cooldown is not None:
         since, last = floor(state.journal.time - cooldown * 10**9), state.ledger.last_slice
-        at = zip(state.selected[owner].tolist(), market.tolist(), strict=True)
-        rests[(rests == 0) & [last.get(leg, since) > since for leg in at]] = slice_size.COOLDOWN
-    return rests
+        legs = zip(state.selected[owner].tolist(), market.tolist(), strict=True)
+        reason[(reason == 0) & [last.get(leg, since) > since for leg in legs]] = slice_size.COOLDOWN
+    return reason
 
 
 def slice_rules(venue: Venue, prices: Prices) -> SliceRules:
     """Rules of the slices at a tick's prices, in whole numbers."""
     policy, markets, quantum = venue.policy, venue.markets, venue.settle_quantum
-    worth = [None if np.isnan(m) else exact(m) * step for m, step in zip(prices.mark, markets.step, strict=True)]
-    floor_lots = [1 if w is None else min(ceil(policy.min_slice_notional / w), _UNLIMITED) for w in worth]
-    lot_quanta = np.array([1 if w is None else min(ceil(w / quantum), _UNLIMITED) for w in worth], np.int64)
+    lot_value = [None if np.isnan(m) else exact(m) * step for m, step in zip(prices.mark, markets.step, strict=True)]
+    floor_lots = [1 if w is None else min(ceil(policy.min_slice_notional / w), _UNLIMITED) for w in lot_value]
+    lot_quanta = np.array([1 if w is None else min(ceil(w / quantum), _UNLIMITED) for w in lot_value], np.int64)
     assets, settle = venue.assets, venue.settle
     plain = assets.weight[settle] == 1 and assets.haircut_penalty[settle] == 0 and assets.haircut_base[settle] >= 1
     cap = _UNLIMITED if policy.market_cap is None else min(floor(policy.market_cap / quantum), _UNLIMITED)
     return SliceRules(
-        policy.slice_fraction.numerator, policy.slice_fraction.denominator, policy.liquidation_fee.numerator,
-        policy.liquidation_fee.denominator, policy.depth_share.numerator, policy.depth_share.denominator,
-        float(policy.target_mmr), _ON_HARM[policy.harmful_slice], float(policy.waived_fee_share),
-        _POSITION_ORDER[policy.position_order], settle, bool(plain), np.array(floor_lots, np.int64), markets.min_lots,
-        markets.value_num, markets.value_den, markets.value_num / markets.value_den, lot_quanta, cap // lot_quanta,
-    )  # fmt: skip
+        fraction_num=policy.slice_fraction.numerator,
+        fraction_den=policy.slice_fraction.denominator,
+        fee_num=policy.liquidation_fee.numerator,
+        fee_den=policy.liquidation_fee.denominator,
+        share_num=policy.depth_share.numerator,
+        share_den=policy.depth_share.denominator,
+        target=float(policy.target_mmr),
+        on_harm=_ON_HARM[policy.harmful_slice],
+        waived_share=float(policy.waived_fee_share),
+        position_order=_POSITION_ORDER[policy.position_order],
+        settle=settle,
+        settle_plain=bool(plain),
+        floor_lots=np.array(floor_lots, np.int64),
+        min_lots=markets.min_lots,
+        value_num=markets.value_num,
+        value_den=markets.value_den,
+        value_unit=markets.value_num / markets.value_den,
+        lot_quanta=lot_quanta,
+        market_room=cap // lot_quanta,
+    )
 
 
 def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, books: Books) -> BookColumns:
@@ -107,9 +132,16 @@ def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, bo
             touch = int(books.price[books.offset[s]])
             worst[s] = floor(touch * (1 + limit / 10_000)) if s % 2 else ceil(touch * (1 - limit / 10_000))
     return BookColumns(
-        books.offset, books.price, books.lots, band, reason + FIRST_BAND, worst, inside, books.offset[:-1].copy(),
-        np.zeros_like(band),
-    )  # fmt: skip
+        offset=books.offset,
+        price=books.price,
+        lots=books.lots,
+        band=band,
+        band_reason=reason + FIRST_BAND,
+        worst_average=worst,
+        inside=inside,
+        cursor=books.offset[:-1].copy(),
+        taken=np.zeros_like(band),
+    )
 
 
 def forget_slices(ledger: Ledger, policy: Policy, before: int, now: int) -> None:
@@ -135,7 +167,7 @@ def lots_left(book: BookColumns) -> Int:
 def _record(state: TickState, done: SliceRows) -> None:
     """Write the rows of a round into the journal, and the makers' side into the ledgers."""
     written = int(done.written[0])
-    done = SliceRows(*(column[:written] for column in done))  # type: ignore[arg-type]
+    done = SliceRows._make(column[:written] for column in done)
     rows = state.journal.block(written)
     filled = done.event == slice_rounds.BOOK
     flow = np.where(filled, done.flow, 0)

@@ -6,14 +6,12 @@ from fractions import Fraction
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
+from .._typing import Int
 from ..record import FUND, NOBODY, SHORTFALL
 from ..venue import integer_weights, water_fill
 from .convert import Converter
 from .tick_state import TickState, largest_passing
-
-Int = npt.NDArray[np.int64]
 
 
 def close_out(state: TickState) -> None:
@@ -65,7 +63,7 @@ def _cover(
     state: TickState, account: int, event: str, reason: str, quanta: int, *, fund: int = 0, unsettled: int = 0,
     **sides: int,
 ) -> None:  # fmt: skip
-    """Add to a bankrupt account's settle balance what others, the fund or its own unsettled give; write the row."""
+    """Pay into a bankrupt account's settle balance from others, the fund or its unsettled balance; write the row."""
     before = state.margin(account).mmr
     state.add_cash(account, quanta)
     state.accounts.columns.unsettled[account] += unsettled
@@ -74,8 +72,8 @@ def _cover(
     state.journal.add(event, reason, account, before, state.margin(account).mmr, cash=quanta, **sides)
 
 
-def _socialize(state: TickState, account: int, left: int) -> int:
-    """Let others in the account's markets pay what the fund could not; return what nobody could pay."""
+def _socialize(state: TickState, account: int, remaining: int) -> int:
+    """Let others in the account's markets pay the rest of a shortfall; return the amount that nobody could pay."""
     payers, weights = _payers(state, account)
     settle_row = state.accounts.columns.settle_row
 
@@ -83,10 +81,10 @@ def _socialize(state: TickState, account: int, left: int) -> int:
         return state.after_exchange(int(settle_row[payer]), payer, 0, -quanta, state.stays_healthy)
 
     able = np.ones(len(payers), bool)
-    while left:
-        parts = water_fill(left, weights, np.where(able, min(left, 2**61 // max(len(able), 1)), 0))
-        asked = np.flatnonzero(parts)
-        for n in asked.tolist():
+    while remaining:
+        parts = water_fill(remaining, weights, np.where(able, min(remaining, 2**61 // max(len(able), 1)), 0))
+        asked_payers = np.flatnonzero(parts)
+        for n in asked_payers.tolist():
             payer = int(payers[n])
             paid = largest_passing(int(parts[n]), partial(can_absorb, payer))
             able[n] = paid == parts[n]
@@ -95,18 +93,19 @@ def _socialize(state: TickState, account: int, left: int) -> int:
                 state.add_cash(payer, -paid)
                 reason = state.venue.policy.shortfall
                 _cover(state, account, "socialize", reason, paid, counterparty=payer, counter_cash=-paid)
-                left -= paid
-        if able[asked].all():
+                remaining -= paid
+        if able[asked_payers].all():
             break
-    return left
+    return remaining
 
 
 def _payers(state: TickState, account: int) -> tuple[Int, Int]:
-    """Account rows of those who pay for an account by the policy, each once, and their weights; as at the sweep."""
+    """Account rows of the payers for an account by the policy, each once, and their weights; as at the sweep."""
     columns, equity = state.accounts.columns, state.before.table.net_equity
     own = state.accounts.positions_of(account)
+    positions = slice(own.start, own.stop)
     side = np.zeros(len(state.venue.markets.symbol), np.int64)
-    side[columns.market[own.start : own.stop]] = np.sign(state.before.lots[own.start : own.stop])
+    side[columns.market[positions]] = np.sign(state.before.lots[positions])
     by_equity = state.venue.policy.shortfall == "equity"
     against = side[columns.market]
     rows = np.flatnonzero((state.before.lots * against < 0) if by_equity else (against != 0) & (state.before.lots != 0))

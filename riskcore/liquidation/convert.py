@@ -50,7 +50,7 @@ class Converter:
         """Return whether nothing more needs to be sold."""
         return False
 
-    def worth(self, row: int) -> Fraction:
+    def unit_value(self, row: int) -> Fraction:
         """Settle quanta per quantum of a balance row's asset, exactly."""
         return settle_per_quantum(self.state, row)
 
@@ -78,7 +78,7 @@ class Converter:
     def at_index(self, row: int, quanta: int) -> Deal:
         """Return the deal of a sale (quanta < 0) or a purchase at the index."""
         price = float(self.state.prices.asset[int(self.columns.asset[row])])
-        return Deal(row, quanta, round(self.worth(row) * abs(quanta)), price)
+        return Deal(row, quanta, round(self.unit_value(row) * abs(quanta)), price)
 
     def exchange(self, deal: Deal) -> int:
         """Change a balance and the settle balance by a deal; return the settle received less the fee."""
@@ -108,16 +108,16 @@ class Converter:
         ``debt`` is the balance row that they are raised for; it and the settle balance are not sold.
         """
         columns = self.columns
-        held: list[tuple[Fraction, int]] = []
+        collateral: list[tuple[Fraction, int]] = []
         for row in self.state.accounts.balances_of(self.account):
-            have = max(int(columns.free[row]), 0) + int(columns.lent[row])
-            if have and row not in (self.settle, debt):
-                held.append((-have * self.worth(row), row))
-        for _, row in sorted(held):
+            available = max(int(columns.free[row]), 0) + int(columns.lent[row])
+            if available and row not in (self.settle, debt):
+                collateral.append((-available * self.unit_value(row), row))
+        for _, row in sorted(collateral):
             free = max(int(columns.free[row]), 0)
-            have = free + self.redeemable(row)
-            sold = min(have, ceil(need / (self.worth(row) * (1 - self.fee))))
-            deal = self.sale(row, sold, have) if sold else None
+            available = free + self.redeemable(row)
+            sold = min(available, ceil(need / (self.unit_value(row) * (1 - self.fee))))
+            deal = self.sale(row, sold, available) if sold else None
             if deal is None:
                 continue
             if -deal.quanta > free:

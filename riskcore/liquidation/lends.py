@@ -14,7 +14,7 @@ from .tick_state import TickState, largest_passing
 
 
 def settle_lends(state: TickState) -> None:
-    """Settle what liquidating lenders need with borrowers, at the index: nobody's account is worth more or less."""
+    """Settle lends of liquidating lenders with borrowers, at the index: no account's equity changes."""
     pooled = np.array([pool is not None for pool in state.venue.pools])
     pooled[state.venue.settle] = False
     columns = state.accounts.columns
@@ -23,36 +23,36 @@ def settle_lends(state: TickState) -> None:
     for account in state.selected[state.statuses() != SAFE].tolist():
         rows = state.accounts.balances_of(account)
         debts = [(settle_per_quantum(state, row), -int(columns.free[row])) for row in rows if columns.free[row] < 0]
-        need = sum(round(worth * debt) for worth, debt in debts)
+        need = sum(round(unit_value * debt) for unit_value, debt in debts)
         lends = [row for row in rows if columns.lent[row] and pooled[columns.asset[row]]]
         for row in sorted(lends, key=lambda row: (-settle_per_quantum(state, row) * int(columns.lent[row]), row)):
             state.pools.refresh()
-            worth = settle_per_quantum(state, row)
+            unit_value = settle_per_quantum(state, row)
             lent = int(columns.lent[row])
             stuck = lent - limited(lent, state.pools.redeemable(int(columns.asset[row])))
             if stuck and need > 0:
-                need -= _settle(state, account, row, min(stuck, ceil(need / worth)))
+                need -= _settle(state, account, row, min(stuck, ceil(need / unit_value)))
 
 
 def _settle(state: TickState, lender: int, row: int, quanta: int) -> int:
     """Settle quanta of a lend with the largest borrowers; return the settle quanta received."""
-    columns, worth = state.accounts.columns, settle_per_quantum(state, row)
+    columns, unit_value = state.accounts.columns, settle_per_quantum(state, row)
     debts = np.flatnonzero((columns.asset == columns.asset[row]) & (columns.free < 0))
     owner = state.accounts.balance_accounts()[debts]
     open_to = ~np.isin(owner, state.selected)
     debts, owner = debts[open_to], owner[open_to]
     order = np.argsort(columns.free[debts], kind="stable")
-    left, received = quanta, 0
+    remaining, received = quanta, 0
 
     def can_absorb(borrower: int, debt: int, taken: int) -> bool:
-        return state.after_exchange(debt, borrower, taken, -round(worth * taken), state.stays_healthy)
+        return state.after_exchange(debt, borrower, taken, -round(unit_value * taken), state.stays_healthy)
 
     for borrower, debt in zip(owner[order].tolist(), debts[order].tolist(), strict=True):
-        if not left or state.healthy(lender):
+        if not remaining or state.healthy(lender):
             break
-        taken = largest_passing(min(left, -int(columns.free[debt])), partial(can_absorb, borrower, debt))
+        taken = largest_passing(min(remaining, -int(columns.free[debt])), partial(can_absorb, borrower, debt))
         if taken:
-            cash = round(worth * taken)
+            cash = round(unit_value * taken)
             state.exchange("adl", "full_utilization", lender, row, borrower, quanta, lent=-taken, cash=cash)
-            left, received = left - taken, received + cash
+            remaining, received = remaining - taken, received + cash
     return received

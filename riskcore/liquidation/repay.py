@@ -13,14 +13,14 @@ from .convert import Converter, Deal
 from .tick_state import TickState
 
 
-def repay_borrows(state: TickState, turn: int) -> None:
+def repay_borrows(state: TickState, round_number: int) -> None:
     """Repay each borrow by a slice, or whole when the account is below the auto-close fraction: one round."""
     columns = state.accounts.columns
     state.pools.refresh()  # slices of the round before have changed debts in settle
     for n in np.flatnonzero((state.statuses() != SAFE) & state.accounts.in_debt(state.selected)).tolist():
         repayment = _Repayment(state, int(state.selected[n]))
         for row in state.accounts.balances_of(repayment.account):
-            if columns.free[row] < 0 and not (repayment.rests(n, row, turn) or repayment.repay(row)):
+            if columns.free[row] < 0 and not (repayment.is_throttled(n, row, round_number) or repayment.repay(row)):
                 break
 
 
@@ -34,12 +34,12 @@ class _Repayment(Converter):
     def enough(self) -> bool:
         return self.state.margin(self.account).status == SAFE
 
-    def rests(self, n: int, row: int, turn: int) -> bool:
-        """Whether the throttle keeps a borrow from being repaid in this round."""
+    def is_throttled(self, n: int, row: int, round_number: int) -> bool:
+        """Whether the throttle leaves a borrow out of this round."""
         venue, asset = self.state.venue, int(self.columns.asset[row])
         markets = len(venue.markets.symbol)
-        number = turn * (markets + len(venue.assets.symbol)) + markets + asset
-        if self.state.acts(np.array([n]), np.array([number]))[0]:
+        number = round_number * (markets + len(venue.assets.symbol)) + markets + asset
+        if self.state.participates(np.array([n]), np.array([number]))[0]:
             return False
         margin = self.state.margin(self.account)
         if margin.status == BELOW_AUTO_CLOSE:
@@ -62,16 +62,16 @@ class _Repayment(Converter):
         if row == self.settle:
             self.raise_settle(target, row)
             return not self.enough()
-        worth = self.worth(row)
-        value = round(worth * target)
+        unit_value = self.unit_value(row)
+        value = round(unit_value * target)
         due = value + round(value * self.fee)
         missing = due - max(int(columns.free[self.settle]), 0)
         if missing > 0:
             self.raise_settle(missing, row)
-        at_hand = int(columns.free[self.settle])
-        if due > at_hand:
-            target = min(target, floor(at_hand / (worth * (1 + self.fee))))
-        deal = self.purchase(row, target, at_hand) if target > 0 else None
+        available = int(columns.free[self.settle])
+        if due > available:
+            target = min(target, floor(available / (unit_value * (1 + self.fee))))
+        deal = self.purchase(row, target, available) if target > 0 else None
         if deal is not None:
             self.exchange(deal)
         return not self.enough()
@@ -82,7 +82,7 @@ class _Repayment(Converter):
         if self.state.margin(self.account).status == BELOW_AUTO_CLOSE:
             return debt
         policy, venue = self.state.venue.policy, self.state.venue
-        smallest = ceil(policy.min_slice_notional / venue.settle_quantum / self.worth(row))
+        smallest = ceil(policy.min_slice_notional / venue.settle_quantum / self.unit_value(row))
         return min(debt, max(floor(debt * policy.slice_fraction), smallest, 1))
 
     def sale(self, row: int, quanta: int, have: int) -> Deal | None:
@@ -92,7 +92,7 @@ class _Repayment(Converter):
         return self._on_book(row, side, lot, min(-(-quanta // lot), have // lot))
 
     def purchase(self, row: int, quanta: int, cash: int) -> Deal | None:
-        """Deal that buying at most ``quanta`` for at most ``cash``, the fee included, comes to."""
+        """Deal of buying at most ``quanta`` for at most ``cash``, the fee included."""
         side, lot = self._side(row, buying=True)
         if side < 0 or quanta < lot:
             return self._within_limit(row, quanta)
@@ -138,16 +138,16 @@ class _Repayment(Converter):
         """Lots that a side fills, the settle quanta they are filled for, and the kernel's reason."""
         spots, spot = self.state.venue.spots, side // 2 - len(self.state.venue.markets.symbol)
         filled, value, reason = kernels.quote_book(side, lots, lots, kernels.FULL, self.state.book)
-        worth = Fraction(int(value) * int(spots.value_num[spot]), int(spots.value_den[spot]))
-        return int(filled), round(worth), int(reason)
+        settle_quanta = Fraction(int(value) * int(spots.value_num[spot]), int(spots.value_den[spot]))
+        return int(filled), round(settle_quanta), int(reason)
 
     def _within_limit(self, row: int, quanta: int) -> Deal | None:
-        """Deal at the index, cut to what the tick's conversion limit leaves."""
+        """Deal at the index, cut to the rest of the tick's conversion limit."""
         venue, asset = self.state.venue, int(self.columns.asset[row])
         limit = venue.policy.conversion_limit
         if limit is not None:
-            left = limit / venue.settle_quantum - self.state.converted.get(asset, 0)
-            most = floor(left / self.worth(row))
+            remaining = limit / venue.settle_quantum - self.state.converted.get(asset, 0)
+            most = floor(remaining / self.unit_value(row))
             if most <= 0:
                 self._expire(row, 0, "conversion_limit")
                 return None
@@ -155,6 +155,6 @@ class _Repayment(Converter):
         return self.at_index(row, quanta)
 
     def _expire(self, row: int, lots: int, reason: str) -> None:
-        """Put on record that nothing was filled."""
+        """Write a row that nothing was filled."""
         mmr, asset = self.mmr(), int(self.columns.asset[row])
         self.state.journal.add("expire", reason, self.account, mmr, mmr, asset=asset, requested=lots)

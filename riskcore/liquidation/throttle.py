@@ -1,4 +1,4 @@
-"""Seeded draws: which legs act in a round, a random order of accounts; the same whatever the order of the input."""
+"""Seeded draws: the positions and borrows of a round, a random order of accounts; both whatever the input's order."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def keys(seed: int, tick: int, ids: npt.NDArray[np.generic]) -> Draws:
 def draws(key: Draws, number: npt.NDArray[np.int64]) -> Draws:
     """Draw of each key with its number, from 0: SplitMix64."""
     # unsigned arithmetic wraps, as the generator asks for
-    return place(key + (number + 1).astype(np.uint64) * _STEP)
+    return mix(key + (number + 1).astype(np.uint64) * _STEP)
 
 
-def place(key: Draws) -> Draws:
-    """Place of each key in a random order."""
+def mix(key: Draws) -> Draws:
+    """Mix the bits of each key: sorted by the result, keys are in a random order."""
     z = (key ^ (key >> np.uint64(30))) * _ONE
     z = (z ^ (z >> np.uint64(27))) * _TWO
     return z ^ (z >> np.uint64(31))

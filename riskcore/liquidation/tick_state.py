@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .._typing import Int
 from ..context import TickContext
 from ..kernels import margin as kernels
 from ..kernels.integer_math import cost_change
@@ -21,11 +22,9 @@ from ..market import Prices
 from ..state import Accounts
 from .throttle import Draws, draws
 
-Int = npt.NDArray[np.int64]
 
-
-class _Kept(NamedTuple):
-    """Account rows, their margins, their position rows, and what these held."""
+class _Snapshot(NamedTuple):
+    """Account rows, their margins, their position rows, and lots and entry of these."""
 
     accounts: Int
     margins: MarginTable
@@ -35,14 +34,14 @@ class _Kept(NamedTuple):
 
 
 class Before:
-    """What everybody had when the accounts of a tick were selected; worked out when it is first asked for.
+    """State of all accounts when the accounts of a tick were selected, computed when it is first needed.
 
-    Whoever is about to change is remembered first; the others are still as they were.
+    An account is copied before its first change; the others still have that state.
 
     Parameters
     ----------
     accounts
-        The state, to look at; its packed view stays that of this moment until the tick is over.
+        The state, not changed here; its packed view stays that of this moment until the tick is over.
     prices
         The tick's.
     selected, margins
@@ -51,49 +50,49 @@ class Before:
 
     def __init__(self, accounts: Accounts, prices: Prices, selected: Int, margins: MarginTable) -> None:
         self._accounts, self._prices = accounts, prices
-        self._known: set[int] = set()
-        self._kept: list[_Kept] = []
-        self._keep(selected, margins)
+        self._in_snapshots: set[int] = set()
+        self._snapshots: list[_Snapshot] = []
+        self._take_snapshot(selected, margins)
 
     def remember(self, account: int) -> None:
-        """Keep what an account has, before its first change."""
-        if account not in self._known:
+        """Copy the state of an account before its first change."""
+        if account not in self._in_snapshots:
             row = np.array([account])
-            self._keep(row, margins_of(self._accounts, row, self._prices))
+            self._take_snapshot(row, margins_of(self._accounts, row, self._prices))
 
-    def _keep(self, accounts: Int, margins: MarginTable) -> None:
+    def _take_snapshot(self, accounts: Int, margins: MarginTable) -> None:
         rows, columns = self._accounts.position_rows(accounts)[0], self._accounts.columns
-        self._known.update(accounts.tolist())
-        self._kept.append(_Kept(accounts, margins, rows, columns.lots[rows], columns.entry[rows]))
+        self._in_snapshots.update(accounts.tolist())
+        self._snapshots.append(_Snapshot(accounts, margins, rows, columns.lots[rows], columns.entry[rows]))
 
     @cached_property
     def table(self) -> MarginTable:
         """Margin of every account."""
         table = margin_table(self._accounts, self._prices)
-        for kept in self._kept:
-            table.put(kept.accounts, kept.margins)
+        for snapshot in self._snapshots:
+            table.put(snapshot.accounts, snapshot.margins)
         return table
 
     @cached_property
     def lots(self) -> Int:
         """Lots of every position row."""
         lots = self._accounts.columns.lots.copy()
-        for kept in self._kept:
-            lots[kept.rows] = kept.lots
+        for snapshot in self._snapshots:
+            lots[snapshot.rows] = snapshot.lots
         return lots
 
     @cached_property
     def entry(self) -> Int:
-        """What was paid for every position row, settle quanta."""
+        """Entry cost of every position row, settle quanta."""
         entry = self._accounts.columns.entry.copy()
-        for kept in self._kept:
-            entry[kept.rows] = kept.entry
+        for snapshot in self._snapshots:
+            entry[snapshot.rows] = snapshot.entry
         return entry
 
 
 @dataclass(frozen=True)
 class TickState(TickContext):
-    """The state that a tick's liquidation works on, and what it was ``before``, when its accounts were selected.
+    """The state that a tick's liquidation changes, and the state ``before``, when its accounts were selected.
 
     ``selected`` holds the liquidating accounts in the order of treatment, ``keys`` their seeded keys. ``book`` and
     ``rules`` are what slices share and use up; ``escalated`` has the accounts that go on to the backstop because a
@@ -108,15 +107,15 @@ class TickState(TickContext):
     converted: dict[int, int] = field(default_factory=dict)
     escalated: set[int] = field(default_factory=set)
 
-    def acts(self, place: npt.NDArray[np.int64], number: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Whether legs act in a round: ``place`` among the selected, and number of the leg's draw."""
+    def participates(self, index: npt.NDArray[np.int64], number: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether legs participate in a round: index of the selected account, number of the draw."""
         probability = self.venue.policy.slice_probability
         if probability == 1:
-            return np.ones(len(place), bool)
-        return draws(self.keys[place], number) < np.uint64(floor(probability * 2**64))
+            return np.ones(len(index), bool)
+        return draws(self.keys[index], number) < np.uint64(floor(probability * 2**64))
 
     def statuses(self) -> npt.NDArray[np.uint8]:
-        """Where each selected account stands now."""
+        """Margin status of each selected account now."""
         status = np.empty(len(self.selected), np.uint8)
         kernels.account_statuses(self.selected, self.accounts.columns, self.prices.arrays, status)
         for n in np.flatnonzero(status == kernels.DOUBT):
@@ -124,14 +123,14 @@ class TickState(TickContext):
         return status
 
     def past_the_book(self, escalated: Container[int] = ()) -> Iterator[tuple[int, bool]]:
-        """Selected accounts that are now below the auto-close fraction or sent on, in order.
+        """Selected accounts that are now below the auto-close fraction or escalated, in order.
 
         Each with whether it is below.
         """
         status = self.statuses()
-        for account, stands in zip(self.selected.tolist(), status.tolist(), strict=True):
-            below = stands == kernels.BELOW_AUTO_CLOSE
-            if below or (stands != kernels.SAFE and account in escalated):
+        for account, account_status in zip(self.selected.tolist(), status.tolist(), strict=True):
+            below = account_status == kernels.BELOW_AUTO_CLOSE
+            if below or (account_status != kernels.SAFE and account in escalated):
                 yield account, below
 
     def healthy(self, account: int) -> bool:
@@ -139,7 +138,7 @@ class TickState(TickContext):
         return self.margin(account).status == kernels.SAFE
 
     def stays_healthy(self, account: int) -> bool:
-        """Whether what others are settled with leaves a counterparty stays_healthy."""
+        """Whether the MMR of a counterparty is below the policy's limit, and its net equity not below 0."""
         return self.margin(account).stays_healthy(self.venue.policy.counterparty_mmr)
 
     def covers_initial_margin(self, account: int) -> bool:
@@ -168,12 +167,12 @@ class TickState(TickContext):
         """Whether an account passes a test once a position has changed by lots against money; it does not change."""
         columns = self.accounts.columns
         cells = ((columns.lots, row), (columns.cost, row), (columns.entry, row), (columns.account_cost, account))
-        before = [column[at] for column, at in cells]
+        before = [column[index] for column, index in cells]
         free = columns.free[columns.settle_row[account]]
         self.change_position(row, account, change, flow)
         passed = passes(account)
-        for (column, at), value in zip(cells, before, strict=True):
-            column[at] = value
+        for (column, index), value in zip(cells, before, strict=True):
+            column[index] = value
         columns.free[columns.settle_row[account]] = free
         return passed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from .._typing import Int
 from ..context import TickContext
 from ..margin import MarginTable
 from ..market.guards import Guarded, record_fills
@@ -12,10 +13,8 @@ from ..record import EVENT, REASON, Journal
 from ..state import Accounts, Ledger
 from ..venue import Policy
 from . import adl, backstop, book, cancel, close_out, lends, repay
-from .throttle import keys, place
+from .throttle import keys, mix
 from .tick_state import Before, TickState
-
-Int = npt.NDArray[np.int64]
 
 
 def start_tick(ledger: Ledger, policy: Policy, before: int, now: int) -> None:
@@ -56,7 +55,7 @@ def liquidate(
     venue, prices = context.venue, context.prices
     key = keys(seed, context.journal.tick, view.ids[selected])
     shuffled = venue.policy.account_order == "random"
-    order = np.argsort(place(key) if shuffled else -margins.mmr, kind="stable")
+    order = np.argsort(mix(key) if shuffled else -margins.mmr, kind="stable")
     selected, margins = selected[order], margins.rows(order)
     _write_triggers(context.journal, selected, margins.mmr)
     state = TickState(

@@ -5,7 +5,7 @@ from .batch import MarginTables, PriceMaps, Selections, joined, select, select_t
 from .explain import explain_margin
 from .liquidation_price import LiquidationPrices, liquidation_prices
 from .sweep import MarginTable, Selection, margin_table, margins_of, selected, selection
-from .what_if import changed_accounts, largest_orders, what_if
+from .what_if import largest_orders, what_if
 
 __all__ = [
     "LiquidationPrices",
@@ -14,7 +14,6 @@ __all__ = [
     "PriceMaps",
     "Selection",
     "Selections",
-    "changed_accounts",
     "exact",
     "explain_margin",
     "joined",

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar, overload
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from ..boundary import frames
+from .._typing import Int
+from ..boundary import RiskDataError, frames
 from ..kernels.layouts import SweepColumns
 from ..market import PriceMap, Prices, PriceTable
 from ..state import Accounts, chunk_count
@@ -35,22 +35,38 @@ from .sweep import (
     thread_count,
 )
 
-Int = npt.NDArray[np.int64]
 T = TypeVar("T")
 PriceMaps: TypeAlias = "PriceMap | pd.DataFrame"
 
-_MARGINS = 1 << 22  # of a block of full tables, unless a single one has more
-_FEW = 1 << 14  # accounts that are all looked at in less time than intervals take
+_MARGINS = 1 << 22  # rows of all tables of a block together, unless a single table has more
+_FEW = 1 << 14  # below so many accounts, computing all takes less time than making intervals
 _FIRST, _SHORTEST, _LONGEST = 64, 8, 512  # rows of a block
-_HELD = 1 << 22  # accounts that may be selected at the rows of a block, all rows together
-_COPY = 16  # accounts that are looked at in the time of copying one
-_PARTS, _PART, _WORTH_PARTS = 8, 32, 4096  # of a block: into how many, of how many rows at least, accounts watched
+_MAX_SELECTED = 1 << 22  # accounts that may be selected at the rows of a block, all rows together
+_COPY = 16  # accounts that are computed in the time of copying one
+_PARTS, _PART, _WORTH_PARTS = 8, 32, 4096  # parts of a block, least rows of a part, least accounts in doubt
 _NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
 class MarginTables:
-    """Margin tables of several price rows, in their order."""
+    """Margin tables of several price rows, in their order; iterating gives one after another.
+
+    Attributes
+    ----------
+    rows : tuple of MarginTable
+        A table per price row; its ``time`` is the row's label.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> path = pd.DataFrame({market: [200.0, 195.0, 190.0]}, index=["20:00", "21:00", "22:00"])
+    >>> [(table.time, int(table.liquidatable.sum())) for table in rc.sweep(accounts, venue, path)]
+    [('20:00', 0), ('21:00', 0), ('22:00', 1)]
+    """
 
     rows: tuple[MarginTable, ...]
 
@@ -61,7 +77,25 @@ class MarginTables:
         return len(self.rows)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one table with the column time in front."""
+        """Return one table with the column time in front.
+
+        Returns
+        -------
+        DataFrame
+            time (label of the price row) and the columns of `MarginTable.to_frame`; a row per price row and account.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> path = pd.DataFrame({market: [200.0, 195.0]}, index=["20:00", "21:00"])
+        >>> frame = rc.sweep(accounts, venue, path).to_frame()
+        >>> frame.loc[frame["account"] == 1, "net_equity"].tolist()
+        [80.0, 30.0]
+        """
         return joined(self.rows)
 
 
@@ -69,12 +103,27 @@ class MarginTables:
 class Selections:
     """Accounts at a maintenance margin ratio of 1 or more at each of several price rows, in their order.
 
+    Iterating gives a `Selection` per price row.
+
     Attributes
     ----------
     row : tuple of ndarray of int64
         Account rows of each price row, ascending.
     accounts : Accounts
+        The accounts that the rows are rows of.
     prices : PriceTable
+        The prices, T rows.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> path = pd.DataFrame({market: [200.0, 195.0, 190.0]}, index=["20:00", "21:00", "22:00"])
+    >>> [(selection.time, selection.account.tolist()) for selection in rc.select(accounts, venue, path)]
+    [('20:00', []), ('21:00', []), ('22:00', [1])]
     """
 
     row: tuple[Int, ...]
@@ -89,12 +138,51 @@ class Selections:
         return len(self.row)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the margin of these accounts as of `MarginTables.to_frame`, computed when this is asked."""
-        return joined([found.table() for found in self])
+        """Return the margin of these accounts; it is computed by this call.
+
+        Returns
+        -------
+        DataFrame
+            As of `MarginTables.to_frame`, with the rows of the selected accounts only.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> path = pd.DataFrame({market: [195.0, 190.0]}, index=["21:00", "22:00"])
+        >>> rc.select(accounts, venue, path).to_frame()[["time", "account", "net_equity"]].to_dict("records")
+        [{'time': '22:00', 'account': 1, 'net_equity': -20.0}]
+        """
+        return joined([each.table() for each in self])
 
 
 def joined(tables: tuple[MarginTable, ...] | list[MarginTable]) -> pd.DataFrame:
-    """One frame of one table or more, with the column time in front."""
+    """Join one margin table or more in one frame, with the column time in front.
+
+    Parameters
+    ----------
+    tables : sequence of MarginTable
+        At least one table.
+
+    Returns
+    -------
+    DataFrame
+        time (label of the price row) and the columns of `MarginTable.to_frame`.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.margin import joined
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> tables = [rc.sweep(accounts, venue, {market: mark}) for mark in (200.0, 195.0)]
+    >>> joined(tables)["net_equity"].tolist()
+    [80.0, 400.0, 30.0, 425.0]
+    """
     time = pd.Index([table.time for table in tables]).repeat([len(table.account) for table in tables])
     return pd.DataFrame({"time": time} | {n: np.concatenate([getattr(t, n) for t in tables]) for n in COLUMNS})
 
@@ -122,6 +210,7 @@ def sweep(
     asset_prices: PriceMap | None = ...,
     open_interest: PriceMap | None = ...,
     threads: int | None = ...,
+    out: MarginTable | None = ...,
 ) -> MarginTable: ...
 
 
@@ -134,36 +223,65 @@ def sweep(
     asset_prices: Any = None,
     open_interest: Any = None,
     threads: int | None = None,
+    out: MarginTable | None = None,
 ) -> MarginTable | MarginTables:
-    """Margin of every account.
+    """Compute the margin of every account.
 
     Parameters
     ----------
-    accounts, venue
-        The state and its rules.
-    prices
-        Mark price by market symbol (a dict or a Series; asset symbols are taken as asset prices), or a frame with a
-        column per market and a row per instant, NaN where a market that nobody holds has none.
-    indexes, asset_prices, open_interest
+    accounts : Accounts
+        The state.
+    venue : Venue
+        The venue whose markets and margin functions apply; the accounts were read with one of the same units.
+    prices : mapping of str to float, Series or DataFrame
+        Mark price by market symbol, settle units (asset symbols are taken as asset prices); or a frame with a column
+        per market and a row per instant, NaN where a market without positions has no price.
+    indexes, asset_prices, open_interest : mapping of str to float, Series or DataFrame, optional
         As of `Tick`; beside a frame of prices also a frame of the same index.
-    threads
-        Number of threads; None takes every core when there are enough accounts to gain from it. The bits are the
+    threads : int, optional
+        Number of threads, >= 1; None takes every core when there are enough accounts to gain from it. The bits are the
         same for any number.
+    out : MarginTable, optional
+        A table of an earlier sweep of the same accounts, not with a frame of prices: its arrays take the new figures,
+        and the table returned has them, so that a loop allocates no memory.
 
     Returns
     -------
-    MarginTable, or MarginTables for a frame of prices: all of them, where `sweep_rows` gives one after another.
+    MarginTable or MarginTables
+        MarginTables for a frame of prices: all of them at once; `sweep_rows` gives one after another.
 
     Raises
     ------
     RiskDataError
-        A price is missing, not finite or not > 0.
+        A price is missing, not finite or not > 0, names nothing of the venue, the accounts were read with a venue of
+        other units, or ``out`` is no table of a sweep of these accounts.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Margin of an account".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import riskcore as rc
+    >>> venue = rc.load_venue("backpack")
+    >>> market = "SOL_USDC_PERP"
+    >>> positions = pd.DataFrame({"account": [1, 2], "market": market, "quantity": [10.0, -5.0], "entry_price": 200.0})
+    >>> balances = pd.DataFrame({"account": [1, 2], "asset": "USDC", "quantity": [80.0, 400.0]})
+    >>> accounts = rc.Accounts.from_frames(venue, positions, balances)
+    >>> table = rc.sweep(accounts, venue, {market: 195.0})
+    >>> table
+    MarginTable(2 accounts, 0 at 100 % or above, highest MMR 87.75%)
+    >>> table.net_equity.tolist()
+    [30.0, 425.0]
     """
     if frames.is_frame(prices):
-        given = indexes, asset_prices, open_interest
-        return MarginTables(tuple(sweep_table(accounts, PriceTable.read(venue, accounts, prices, *given), threads)))
+        if out is not None:
+            raise RiskDataError("out", None, "must be None with a frame of prices: each row has a table of its own")
+        others = indexes, asset_prices, open_interest
+        return MarginTables(tuple(sweep_table(accounts, PriceTable.read(venue, accounts, prices, *others), threads)))
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
-    return margin_table(accounts, read, threads=threads)
+    return margin_table(accounts, read, threads=threads, out=out)
 
 
 @overload
@@ -202,9 +320,9 @@ def select(
     open_interest: Any = None,
     threads: int | None = None,
 ) -> Selection | Selections:
-    """Accounts at a maintenance margin ratio of 1 or more: a sweep that writes nothing else down.
+    """Select the accounts at a maintenance margin ratio of 1 or more; no table of the others is made.
 
-    Of a frame of prices, only the accounts that its moves may bring to 100 % are looked at row by row.
+    Of a frame of prices, only the accounts that its moves may bring to 100 % are computed row by row.
 
     Parameters
     ----------
@@ -213,16 +331,33 @@ def select(
 
     Returns
     -------
-    Selection, or Selections for a frame of prices.
+    Selection or Selections
+        Selections for a frame of prices.
 
     Raises
     ------
     RiskDataError
-        A price is missing, not finite or not > 0.
+        As of `sweep`.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Select".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> selection = rc.select(accounts, venue, {market: 190.0})
+    >>> selection
+    Selection(1 of 2 accounts at 100 % or above)
+    >>> selection.account.tolist()
+    [1]
     """
     if frames.is_frame(prices):
         table = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
-        return Selections(tuple(select_table(accounts, table, threads, lambda found: found.row)), accounts, table)
+        return Selections(tuple(select_table(accounts, table, threads, lambda each: each.row)), accounts, table)
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     return selection(accounts, read, threads=threads)
 
@@ -237,23 +372,83 @@ def sweep_rows(
     open_interest: PriceMaps | None = None,
     threads: int | None = None,
 ) -> Iterator[MarginTable]:
-    """Margin of every account at each row of a frame, one table after another: for those who cannot hold all of them.
+    """Compute the margin of every account at each row of a frame, one table after another.
 
-    Arguments and errors as of `sweep`; prices are refused before the first table.
+    It needs the memory of a few tables at a time, where `sweep` needs that of all.
+
+    Parameters
+    ----------
+    accounts, venue
+        As of `sweep`.
+    prices : DataFrame
+        Mark prices, settle units: a column per market and a row per instant.
+    indexes, asset_prices, open_interest, threads
+        As of `sweep`.
+
+    Returns
+    -------
+    iterator of MarginTable
+        A table per row of ``prices``, in their order.
+
+    Raises
+    ------
+    RiskDataError
+        As of `sweep`, for any row, before the first table is computed.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> path = pd.DataFrame({market: [200.0, 195.0, 190.0]}, index=["20:00", "21:00", "22:00"])
+    >>> [round(float(table.mmr.max()), 4) for table in rc.sweep_rows(accounts, venue, path)]
+    [0.3375, 0.8775, inf]
     """
-    return sweep_table(
-        accounts, PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest), threads
-    )  # fmt: skip
+    table = PriceTable.read(venue, accounts, prices, indexes, asset_prices, open_interest)
+    return sweep_table(accounts, table, threads)
 
 
 def sweep_table(accounts: Accounts, prices: PriceTable, threads: int | None) -> Iterator[MarginTable]:
-    """Margin tables at prices that are complete, computed a block of rows at a time."""
+    """Compute the margin tables at complete prices, a block of rows at a time.
+
+    Parameters
+    ----------
+    accounts : Accounts
+        The state.
+    prices : PriceTable
+        Complete prices of T instants.
+    threads : int or None
+        As of `sweep`.
+
+    Returns
+    -------
+    iterator of MarginTable
+        T tables, in the order of the rows.
+
+    Raises
+    ------
+    RiskDataError
+        The accounts were read with a venue of other units.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.margin import sweep_table
+    >>> from riskcore.market import PriceTable
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> prices = PriceTable.read(venue, accounts, pd.DataFrame({market: [200.0, 195.0]}))
+    >>> [table.net_equity.tolist() for table in sweep_table(accounts, prices, 1)]
+    [[80.0, 400.0], [30.0, 425.0]]
+    """
     block = max(1, _MARGINS // max(len(accounts), 1))
     for first in range(0, len(prices), block):
         rows = range(first, min(first + block, len(prices)))
-        tables = margin_tables(
-            accounts, [prices.row(t) for t in rows], [prices.time[t] for t in rows], threads=threads
-        )  # fmt: skip
+        vectors, times = [prices.row(t) for t in rows], [prices.time[t] for t in rows]
+        tables = margin_tables(accounts, vectors, times, threads=threads)
         while tables:
             yield tables.pop(0)
 
@@ -261,9 +456,46 @@ def sweep_table(accounts: Accounts, prices: PriceTable, threads: int | None) -> 
 def select_table(
     accounts: Accounts, prices: PriceTable, threads: int | None, then: Callable[[Selection], T]
 ) -> Iterator[T]:
-    """What becomes of the selection at each row of prices that are complete, in their order.
+    """Select the accounts at each row of complete prices, and give what a function makes of each selection.
 
-    Each block is the work of one thread. How long blocks are depends on which is done first, what is selected does not.
+    A thread computes a block of rows. The order in which blocks are done decides their length, not what is selected.
+
+    Parameters
+    ----------
+    accounts : Accounts
+        The state.
+    prices : PriceTable
+        Complete prices of T instants.
+    threads : int or None
+        As of `sweep`.
+    then : callable
+        Called with the `Selection` of each row, by any of the threads.
+
+    Returns
+    -------
+    iterator
+        T results of ``then``, in the order of the rows.
+
+    Raises
+    ------
+    RiskDataError
+        The accounts were read with a venue of other units.
+
+    Notes
+    -----
+    How the blocks are screened: docs/decisions/0014-price-intervals.md.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.margin import select_table
+    >>> from riskcore.market import PriceTable
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> prices = PriceTable.read(venue, accounts, pd.DataFrame({market: [200.0, 190.0]}))
+    >>> list(select_table(accounts, prices, 1, len))
+    [0, 1]
     """
     chunks = chunk_count(accounts.sweep_view.columns)
     threads = thread_count(threads, chunks, CHUNKS_WORTH_A_THREAD)
@@ -271,32 +503,32 @@ def select_table(
     waiting: deque[tuple[int, int, Future[list[T] | None]]] = deque()
     pool = ThreadPoolExecutor(threads)
 
-    def begin(first: int, last: int, boxed: bool) -> tuple[int, int, Future[list[T] | None]]:
-        return first, last, pool.submit(blocks.found, first, last, boxed)
+    def begin(first: int, last: int, with_intervals: bool) -> tuple[int, int, Future[list[T] | None]]:
+        return first, last, pool.submit(blocks.take, first, last, with_intervals)
 
     try:
         while waiting or begun < len(prices):
             while len(waiting) <= threads and begun < len(prices):
-                length, boxed = blocks.next()
+                length, with_intervals = blocks.next()
                 end = min(begun + min(length, -(-len(prices) // threads)), len(prices))
-                waiting.append(begin(begun, end, boxed))
+                waiting.append(begin(begun, end, with_intervals))
                 begun = end
             first, last, block = waiting.popleft()
-            found = block.result()
-            if found is None:
+            results = block.result()
+            if results is None:
                 middle = (first + last) // 2
                 waiting.extendleft(
                     begin(*part, middle - first >= _SHORTEST) for part in ((middle, last), (first, middle))
                 )
             else:
-                yield from found
+                yield from results
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 @dataclass
 class _Blocks(Generic[T]):
-    """What becomes of the selections, block by block, and how many rows the next one best has."""
+    """Computes selections block by block, and chooses the length of the next block."""
 
     accounts: Accounts
     prices: PriceTable
@@ -310,40 +542,40 @@ class _Blocks(Generic[T]):
             return _SHORTEST, False
         return self.length, len(self.accounts) >= _FEW
 
-    def found(self, first: int, last: int, boxed: bool) -> list[T] | None:
-        """Take the rows ``first:last``; None if too many accounts may be selected at them to hold them at once."""
+    def take(self, first: int, last: int, with_intervals: bool) -> list[T] | None:
+        """Results of the rows ``first:last``; None if too many accounts may be selected to keep them in memory."""
         columns, count, length = self.accounts.sweep_view.columns, len(self.accounts), last - first
-        if not boxed:
+        if not with_intervals:
             return self._rows(columns, _NONE, first, last)
-        columns, confirmed = self._boxed(columns, _NONE, first, last)
-        watched, most = len(columns.account), _HELD // (len(confirmed) + len(columns.account) + 1)
-        watching = watched * (_COPY + length)
-        wanted = 2 * length if watching < count else length if watching <= 4 * count else length // 2
-        self.length = min(wanted, _LONGEST, most // 2)
-        if length > max(most, 1):
+        columns, confirmed = self._in_doubt(columns, _NONE, first, last)
+        in_doubt, max_rows = len(columns.account), _MAX_SELECTED // (len(confirmed) + len(columns.account) + 1)
+        work = in_doubt * (_COPY + length)
+        next_length = 2 * length if work < count else length if work <= 4 * count else length // 2
+        self.length = min(next_length, _LONGEST, max_rows // 2)
+        if length > max(max_rows, 1):
             return None
-        part = max(_PART, -(-length // _PARTS))
-        if watched < _WORTH_PARTS or length < 2 * part:
+        part_length = max(_PART, -(-length // _PARTS))
+        if in_doubt < _WORTH_PARTS or length < 2 * part_length:
             return self._rows(columns, confirmed, first, last)
-        found = []
-        for start in range(first, last, part):
-            end = min(start + part, last)
-            found += self._rows(*self._boxed(columns, confirmed, start, end), start, end)
-        return found
+        results = []
+        for start in range(first, last, part_length):
+            end = min(start + part_length, last)
+            results += self._rows(*self._in_doubt(columns, confirmed, start, end), start, end)
+        return results
 
-    def _boxed(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> tuple[SweepColumns, Int]:
-        """Columns of those who may be above or below 100 % at some rows; rows of those who are above at all of them."""
+    def _in_doubt(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> tuple[SweepColumns, Int]:
+        """Columns of the accounts in doubt at these rows, and rows of the accounts above 100 % at all of them."""
         values = interval_values(self.prices.rows(first, last))
         intervals = PriceIntervals.around(self.prices.row(first), np.fmin.reduce(values), np.fmax.reduce(values))
-        watch, sure = intervals.tried(columns, 0, chunk_count(columns))
-        return watch.columns, np.sort(np.concatenate([confirmed, columns.account[sure].astype(np.int64)]))
+        watch, confirmed_slots = intervals.tried(columns, 0, chunk_count(columns))
+        return watch.columns, np.sort(np.concatenate([confirmed, columns.account[confirmed_slots].astype(np.int64)]))
 
     def _rows(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> list[T]:
-        """Look at some accounts at each row; others are known to be above 100 %."""
-        found = []
+        """Compute the accounts of some columns at each row; the ``confirmed`` ones are above 100 %."""
+        results = []
         for t in range(first, last):
             prices = self.prices.row(t)
             row = selected(self.accounts, columns, prices, threads=1)
             row = np.sort(np.concatenate([confirmed, row]), kind="stable")  # merges: both are sorted
-            found.append(self.then(Selection(row, self.accounts, prices, self.prices.time[t])))
-        return found
+            results.append(self.then(Selection(row, self.accounts, prices, self.prices.time[t])))
+        return results

@@ -1,4 +1,4 @@
-"""Margin of a single account in exact arithmetic, for where the last bit of float64 would decide.
+"""Margin of a single account in exact arithmetic, for accounts so near an edge that rounding would decide.
 
 Every float64 stands for the shortest decimal that reads back as it. Sums and products of those are exact in the 60
 digits used here; square roots and quotients are right to 60 digits.
@@ -9,20 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
+from typing import Literal
 
 from ..kernels.margin import BELOW_AUTO_CLOSE, LIQUIDATING, SAFE
 from ..market import Prices
 from ..state import Accounts
-from ..venue import IMF, MMF, OpenInterest, Sqrt, grown_fraction
+from ..venue import IMF, MMF
 
 _CONTEXT = Context(prec=60)
 
 
 @dataclass(frozen=True)
 class ExactMargin:
-    """Net equity, exposure and maintenance margin of an account in settle units, and where it stands.
+    """Net equity, exposure and maintenance margin of an account in settle units, and its status.
 
-    ``requirement`` and ``value`` hold the maintenance margin and the signed worth of each position row, ``borrowed``
+    ``requirement`` and ``value`` hold the maintenance margin and the signed value of each position row, ``borrowed``
     the maintenance margin of each balance row that is a borrow.
     """
 
@@ -49,13 +50,13 @@ class ExactMargin:
 
 
 @dataclass(frozen=True)
-class Held:
-    """A balance or position row: what it adds to equity and exposure, and the notionals that need margin.
+class Holding:
+    """A balance or position row: its contributions to equity and exposure, and its notional.
 
     ``exposure`` is the notional with open orders, ``notional`` without; ``kind`` is collateral, borrow or position.
     """
 
-    kind: str
+    kind: Literal["collateral", "borrow", "position"]
     row: int
     item: int
     quantity: Decimal
@@ -74,26 +75,15 @@ def decimal(value: float | Fraction) -> Decimal:
 
 
 def requirement(prices: Prices, margin_function: int, notional: Decimal, price: Decimal) -> Decimal:
-    """What a margin function requires of a notional at an item's price, in settle units."""
-    function = prices.venue.margin_functions.exact[margin_function]
-    if isinstance(function, Sqrt):
-        size = notional / price if function.unit == "quantity" else notional
-        fraction = max(function.base, function.factor * size.sqrt()) if function.factor else function.base
-        return notional * fraction
-    if isinstance(function, OpenInterest):
-        return notional * decimal(grown_fraction(function, prices.open_notional(margin_function // 2)))
-    rate, deduction = function[0][1:]
-    for lower, its_rate, its_deduction in function[1:]:
-        if notional > lower:
-            rate, deduction = its_rate, its_deduction
-    return notional * rate - deduction
+    """Margin that a function requires of a notional at an item's price, in settle units."""
+    return prices.venue.margin_functions.requirement(margin_function, notional, price, prices.open_notional)
 
 
-def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Held]:
-    """What an account has and owes; the rules are those of `riskcore.kernels.margin.account_margin`."""
+def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:
+    """Balances, borrows and positions of an account, by the rules of `riskcore.kernels.margin.account_margin`."""
     venue, columns = prices.venue, accounts.columns
     markets, assets, policy = venue.markets, venue.assets, venue.policy
-    found: list[Held] = []
+    rows: list[Holding] = []
     zero, one = Decimal(0), Decimal(1)
     with localcontext(_CONTEXT):
         for j in accounts.balances_of(account):
@@ -105,28 +95,28 @@ def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Held]:
             if free < 0:
                 owed = -free * quantum
                 notional = owed * price
-                found.append(Held("borrow", j, k, -owed, price, one, -notional, notional, notional))
-            held = (max(free, 0) + lent) * quantum
-            if not held:
+                rows.append(Holding("borrow", j, k, -owed, price, one, -notional, notional, notional))
+            quantity = (max(free, 0) + lent) * quantum
+            if not quantity:
                 continue
             weight = decimal(assets.weight[k])
             if assets.haircut_base[k] != float("inf"):
-                size = held * price if policy.haircut_size_unit == "notional" else held
+                size = quantity * price if policy.haircut_size_unit == "notional" else quantity
                 penalty = 1 + decimal(assets.haircut_penalty[k]) * size.sqrt()
                 weight = min(weight, decimal(assets.haircut_base[k]) / penalty)
-            found.append(Held("collateral", j, k, held, price, weight, held * price * weight, zero, zero))
+            rows.append(Holding("collateral", j, k, quantity, price, weight, quantity * price * weight, zero, zero))
 
         for i in accounts.positions_of(account):
             m, lots = int(columns.market[i]), int(columns.lots[i])
-            widest = abs(lots)
+            worst_case = abs(lots)
             if columns.open_orders[account]:
-                widest = max(widest, abs(lots + int(columns.open_bid[i])), abs(lots - int(columns.open_ask[i])))
-            if not widest:
+                worst_case = max(worst_case, abs(lots + int(columns.open_bid[i])), abs(lots - int(columns.open_ask[i])))
+            if not worst_case:
                 continue
             mark, step = decimal(prices.mark[m]), decimal(markets.step[m])
             value = lots * mark * step
-            found.append(Held("position", i, m, lots * step, mark, one, value, abs(value), widest * mark * step))
-    return found
+            rows.append(Holding("position", i, m, lots * step, mark, one, value, abs(value), worst_case * mark * step))
+    return rows
 
 
 def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMargin:
@@ -135,48 +125,49 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
     policy, markets = venue.policy, len(venue.markets.symbol)
     with localcontext(_CONTEXT):
         equity = exposure = maintenance = Decimal(0)
-        needed, value, borrowed = {}, {}, {}
-        for held in holdings(accounts, account, prices):
-            equity += held.equity
-            exposure += held.exposure
-            if not held.notional:
+        requirements, value, borrowed = {}, {}, {}
+        for holding in holdings(accounts, account, prices):
+            equity += holding.equity
+            exposure += holding.exposure
+            if not holding.notional:
                 continue
-            item = held.item if held.kind == "position" else markets + held.item
-            required = requirement(prices, 2 * item + MMF, held.notional, held.price)
+            item = holding.item if holding.kind == "position" else markets + holding.item
+            required = requirement(prices, 2 * item + MMF, holding.notional, holding.price)
             maintenance += required
-            if held.kind == "position":
-                needed[held.row], value[held.row] = required, held.equity
+            if holding.kind == "position":
+                requirements[holding.row], value[holding.row] = required, holding.equity
             else:
-                borrowed[held.row] = required
-        booked = int(columns.unsettled[account]) - int(columns.account_cost[account])
-        equity += booked * decimal(venue.settle_quantum)
+                borrowed[holding.row] = required
+        cash_minus_cost = int(columns.unsettled[account]) - int(columns.account_cost[account])
+        equity += cash_minus_cost * decimal(venue.settle_quantum)
 
         status = SAFE
         if exposure and not maintenance < equity:
             divisor, offset = decimal(policy.acmf_divisor), decimal(policy.acmf_offset)
             auto_close = max(maintenance / divisor, maintenance - offset * exposure)
             status = LIQUIDATING if equity > 0 and auto_close <= equity else BELOW_AUTO_CLOSE
-    return ExactMargin(equity, exposure, maintenance, needed, value, borrowed, status)
+    return ExactMargin(equity, exposure, maintenance, requirements, value, borrowed, status)
 
 
 def covers_initial_margin(accounts: Accounts, account: int, prices: Prices) -> bool:
     """Whether the initial margin ratio of an account is under 1, and its net equity not below 0."""
     limit, markets = float(accounts.leverage_limit[account]), len(prices.venue.markets.symbol)
     with localcontext(_CONTEXT):
-        own = Decimal(0) if limit == float("inf") else 1 / decimal(limit)
+        leverage_fraction = Decimal(0) if limit == float("inf") else 1 / decimal(limit)
         equity = exposure = initial = Decimal(0)
-        for held in holdings(accounts, account, prices):
-            equity += held.equity
-            exposure += held.exposure
-            if held.exposure:
-                is_position = held.kind == "position"
-                margin_function = 2 * (held.item if is_position else markets + held.item) + IMF
+        for holding in holdings(accounts, account, prices):
+            equity += holding.equity
+            exposure += holding.exposure
+            if holding.exposure:
+                is_position = holding.kind == "position"
+                margin_function = 2 * (holding.item if is_position else markets + holding.item) + IMF
                 initial += max(
-                    requirement(prices, margin_function, held.exposure, held.price), held.exposure * own * is_position
+                    requirement(prices, margin_function, holding.exposure, holding.price),
+                    holding.exposure * leverage_fraction * is_position,
                 )
-        booked = int(accounts.columns.unsettled[account]) - int(accounts.columns.account_cost[account])
-        equity += booked * decimal(prices.venue.settle_quantum)
-        return max(initial, exposure * own) < equity or (not exposure and equity >= 0)
+        cash_minus_cost = int(accounts.columns.unsettled[account]) - int(accounts.columns.account_cost[account])
+        equity += cash_minus_cost * decimal(prices.venue.settle_quantum)
+        return max(initial, exposure * leverage_fraction) < equity or (not exposure and equity >= 0)
 
 
 def price_per_lot(prices: Prices, market: int) -> Decimal:
@@ -194,7 +185,7 @@ def equity_share(margin: ExactMargin, requirement: Decimal, equity: Decimal | Fr
 def zero_price_flow(
     margin: ExactMargin, row: int, equity: Decimal | Fraction, band: Fraction, quantum: Fraction
 ) -> int:
-    """Settle quanta that closing a position at its zero price brings the account: its worth less its equity share.
+    """Settle quanta that closing a position at its zero price brings the account: its value less its equity share.
 
     With equity below zero the price lies beyond the mark, by at most ``band`` of it.
     """

@@ -27,27 +27,47 @@ def explain_margin(
     asset_prices: PriceMap | None = None,
     open_interest: PriceMap | None = None,
 ) -> pd.DataFrame:
-    """Net equity and requirements of one account, line by line.
+    """Return net equity and requirements of one account, line by line.
 
     Parameters
     ----------
-    accounts, venue, prices, indexes, asset_prices, open_interest
+    accounts, venue, prices
         As of `sweep`, with a single vector of prices.
-    account
+    account : int or str
         The user's account id.
+    indexes, asset_prices, open_interest
+        As of `sweep`, with a single vector of prices.
 
     Returns
     -------
-    DataFrame: kind (collateral, borrow, position, orders, unsettled, leverage_limit, total), item (symbol), quantity,
-    price, weight, net_equity, exposure, initial_margin, maintenance_margin. Decimals in natural units, to 15 places,
-    None where there is none; the last row is the sum of the others, exactly. A position's equity is its unrealised PnL;
-    orders have what resting orders add to the position's exposure and initial margin, leverage_limit what the account's
-    own limit adds.
+    DataFrame
+        kind (collateral, borrow, position, orders, unsettled, leverage_limit, total), item (symbol), quantity, price,
+        weight, net_equity, exposure, initial_margin, maintenance_margin. Decimals in natural units, to 15 places, None
+        where there is no figure; the last row is the sum of the others, exactly. A position's equity is its unrealised
+        PnL; orders have what resting orders add to the position's exposure and initial margin, leverage_limit has what
+        the account's leverage limit adds.
 
     Raises
     ------
     RiskDataError
         There is no such account, or a price is missing.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Margin of an account".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> lines = rc.explain_margin(accounts, venue, {market: 195.0}, 1)
+    >>> for line in lines.itertuples():
+    ...     print(f"{line.kind:10} {line.net_equity:6.2f} {line.maintenance_margin:6.3f}")
+    collateral  80.00  0.000
+    position   -50.00 26.325
+    total       30.00 26.325
     """
     must_fit(accounts, venue)
     try:
@@ -67,44 +87,44 @@ def explain_margin(
 def _margin_lines(accounts: Accounts, venue: Venue, prices: Prices, account: int) -> list[dict[str, Any]]:
     quantum, markets = exact.decimal(venue.settle_quantum), len(venue.markets.symbol)
     limit = float(accounts.leverage_limit[account])
-    own = Decimal(0) if limit == float("inf") else 1 / exact.decimal(limit)
+    leverage_fraction = Decimal(0) if limit == float("inf") else 1 / exact.decimal(limit)
     lines: list[dict[str, Any]] = []
-    for held in exact.holdings(accounts, account, prices):
-        is_position = held.kind == "position"
-        symbol = (venue.markets.symbol if is_position else venue.assets.symbol)[held.item]
-        margin_function = 2 * (held.item if is_position else markets + held.item)
+    for holding in exact.holdings(accounts, account, prices):
+        is_position = holding.kind == "position"
+        symbol = (venue.markets.symbol if is_position else venue.assets.symbol)[holding.item]
+        margin_function = 2 * (holding.item if is_position else markets + holding.item)
 
         def initial(
-            notional: Decimal, price: Decimal = held.price, margin_function: int = margin_function + IMF
+            notional: Decimal, price: Decimal = holding.price, margin_function: int = margin_function + IMF
         ) -> Decimal:
             return exact.requirement(prices, margin_function, notional, price)
 
         line: dict[str, Any] = {
-            "kind": held.kind, "item": symbol, "quantity": held.quantity, "price": held.price, "weight": held.weight,
-            "net_equity": held.equity,
+            "kind": holding.kind, "item": symbol, "quantity": holding.quantity, "price": holding.price,
+            "weight": holding.weight, "net_equity": holding.equity,
         }  # fmt: skip
-        if held.notional:
+        if holding.notional:
             line |= {
-                "exposure": held.notional,
-                "initial_margin": max(initial(held.notional), held.notional * own * is_position),
-                "maintenance_margin": exact.requirement(prices, margin_function + MMF, held.notional, held.price),
+                "exposure": holding.notional,
+                "initial_margin": max(initial(holding.notional), holding.notional * leverage_fraction * is_position),
+                "maintenance_margin": exact.requirement(prices, margin_function + MMF, holding.notional, holding.price),
             }
         if is_position:
-            line |= {"weight": None, "net_equity": held.equity - int(accounts.columns.cost[held.row]) * quantum}
+            line |= {"weight": None, "net_equity": holding.equity - int(accounts.columns.cost[holding.row]) * quantum}
         lines.append(line)
-        if held.exposure > held.notional:
-            widest = max(initial(held.exposure), held.exposure * own)
+        if holding.exposure > holding.notional:
+            with_orders = max(initial(holding.exposure), holding.exposure * leverage_fraction)
             lines.append(
                 {
-                    "kind": "orders", "item": symbol, "exposure": held.exposure - held.notional,
-                    "initial_margin": widest - line.get("initial_margin", Decimal(0)),
+                    "kind": "orders", "item": symbol, "exposure": holding.exposure - holding.notional,
+                    "initial_margin": with_orders - line.get("initial_margin", Decimal(0)),
                 }
             )  # fmt: skip
     unsettled = int(accounts.columns.unsettled[account])
     if unsettled:
         lines.append({"kind": "unsettled", "item": venue.settle_asset, "net_equity": unsettled * quantum})
     locked = sum((line.get("initial_margin", Decimal(0)) for line in lines), Decimal(0))
-    whole = own * sum((line.get("exposure", Decimal(0)) for line in lines), Decimal(0))
-    if whole > locked:
-        lines.append({"kind": "leverage_limit", "initial_margin": whole - locked})
+    by_leverage = leverage_fraction * sum((line.get("exposure", Decimal(0)) for line in lines), Decimal(0))
+    if by_leverage > locked:
+        lines.append({"kind": "leverage_limit", "initial_margin": by_leverage - locked})
     return lines

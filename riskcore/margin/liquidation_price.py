@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._typing import Float
 from ..kernels import liquidation_price as kernels
 from ..market import PriceMap, Prices
 from ..state import Accounts
 from ..venue import Venue
 from .sweep import ACCOUNTS_WORTH_A_THREAD, in_chunks
-
-Float = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,19 @@ class LiquidationPrices:
     account, market : ndarray
         The user's account ids, and symbols.
     quantity, mark_price : ndarray of float64
-        Signed position, and the mark that everything else is taken at.
+        Signed position (units of the market's base), and the mark that everything else is taken at (settle units).
     liquidation_price : ndarray of float64
-        NaN where there is none.
+        Settle units; NaN where there is none.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> prices = rc.liquidation_prices(accounts, venue, {market: 195.0})
+    >>> prices.account.tolist(), prices.quantity.tolist(), prices.liquidation_price.round(4).tolist()
+    ([1, 2], [10.0, -5.0], [194.6275, 276.2704])
     """
 
     account: npt.NDArray[Any]
@@ -39,7 +48,23 @@ class LiquidationPrices:
     liquidation_price: Float
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the table, with the column distance: the move of the mark that it takes, as a part of it."""
+        """Return the table as a frame, with the column distance.
+
+        Returns
+        -------
+        DataFrame
+            account, market, quantity, mark_price, liquidation_price, distance (the relative move of the mark to the
+            liquidation price: -0.1 is ten percent down).
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> rc.liquidation_prices(accounts, venue, {market: 195.0}).to_frame()["distance"].round(4).tolist()
+        [-0.0019, 0.4168]
+        """
         frame = pd.DataFrame(vars(self))
         return frame.assign(distance=self.liquidation_price / self.mark_price - 1.0)
 
@@ -54,7 +79,7 @@ def liquidation_prices(
     open_interest: PriceMap | None = None,
     threads: int | None = None,
 ) -> LiquidationPrices:
-    """Mark of each position at which its account's MMR reaches 1 with all else equal.
+    """Compute the mark of each position at which its account's maintenance margin ratio reaches 1 with all else equal.
 
     All else: the other marks, the prices of assets (also of the market's own base asset) and the open interest in
     settle units. The maintenance margin moves with the mark, by the market's own function: the result is a root of
@@ -70,7 +95,8 @@ def liquidation_prices(
 
     Returns
     -------
-    LiquidationPrices, one row for each position that is not flat.
+    LiquidationPrices
+        One row for each position that is not flat.
 
     Raises
     ------
@@ -79,24 +105,38 @@ def liquidation_prices(
 
     Notes
     -----
-    Zones and closed forms: venue_rules.md section 1.8, worked example E1.
+    The rule that is solved for the mark: docs/one_tick.md, "Net equity, margins and status".
+
+    Examples
+    --------
+    Account 1 has 80 in cash and is long 10 from 200: 80 + 10 (p - 200) = 0.0135 x 10 p at p = 1920 / 9.865.
+
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> prices = rc.liquidation_prices(accounts, venue, {market: 195.0}).liquidation_price
+    >>> float(prices[0].round(6)), round(1920 / 9.865, 6)
+    (194.627471, 194.627471)
     """
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     columns = accounts.columns
-    part = np.empty(len(columns.lots))
+    part_of_mark = np.empty(len(columns.lots))
     highest = venue.markets.max_ticks * venue.markets.tick_size / read.mark
 
     def chunk(first: int, last: int) -> None:
-        kernels.liquidation_marks(first, last, columns, read.arrays, venue.margin_functions.by_quantity, highest, part)
+        kernels.liquidation_marks(
+            first, last, columns, read.arrays, venue.margin_functions.by_quantity, highest, part_of_mark
+        )
 
     in_chunks(chunk, len(accounts), threads, ACCOUNTS_WORTH_A_THREAD)
-    held = np.flatnonzero(columns.lots)
-    market = columns.market[held]
+    row = np.flatnonzero(columns.lots)
+    market = columns.market[row]
     mark = read.mark[market]
     return LiquidationPrices(
-        account=accounts.ids[accounts.position_accounts()[held]],
+        account=accounts.ids[accounts.position_accounts()[row]],
         market=np.array(venue.markets.symbol, object)[market],
-        quantity=venue.markets.quantity(columns.lots[held], market),
+        quantity=venue.markets.quantity(columns.lots[row], market),
         mark_price=mark,
-        liquidation_price=part[held] * mark,
+        liquidation_price=part_of_mark[row] * mark,
     )

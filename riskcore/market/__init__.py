@@ -4,14 +4,12 @@ from .books import Books
 from .index import cross_venue_index
 from .price_table import PriceTable
 from .prices import Prices, asset_values
-from .reading import LARGEST, PriceMap, Rule, by_symbol
+from .reading import PriceMap, Rule, by_symbol
 from .tick import Tick
-from .tick_table import Float, TickTable
+from .tick_table import TickTable
 
 __all__ = [
-    "LARGEST",
     "Books",
-    "Float",
     "PriceMap",
     "PriceTable",
     "Prices",

@@ -8,21 +8,22 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+from .._limits import EXACT_LIMIT, INT64_MAX, INT64_MIN, TOTAL_LIMIT
+from .._typing import Int
 from ..boundary import RiskDataError, schemas, timestamps, units
 from ..kernels.guards import (
-    LEVEL_FINE,
     LEVEL_HIGH,
     LEVEL_LOTS,
     LEVEL_LOW,
     LEVEL_OFFSET,
     LEVEL_ORDER,
-    LEVEL_WORTH,
+    LEVEL_VALID,
+    LEVEL_VALUE,
     first_wrong_level,
 )
 from ..venue import Units, Venue
-from .reading import Int
 
-_NO_TIME = -(2**63)
+_NO_TIME = INT64_MIN
 """NaT as a whole number."""
 
 
@@ -41,7 +42,20 @@ class Books:
     time : ndarray of int64, shape (B,)
         When a book was seen, nanoseconds; 0 for one that was given without a time of its own, or not given.
     units : Units or None
-        What the whole numbers stand for, where the books were read with a venue.
+        Units of the whole numbers, where the books were read with a venue.
+
+    Examples
+    --------
+    A book of one market from NumPy arrays, without a frame: the third of four markets has 2 bids and 1 ask.
+
+    >>> import numpy as np
+    >>> import riskcore as rc
+    >>> offset = np.array([0, 0, 0, 0, 0, 2, 3, 3, 3])
+    >>> price, lots = np.array([19499, 19498, 19500]), np.array([100_000, 50_000, 100_000])
+    >>> books = rc.Books(offset, price, lots, np.zeros(4, np.int64))
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}, books)
+    >>> len(tick.columnar_books(rc.load_venue("backpack")).price)
+    3
     """
 
     offset: Int
@@ -51,12 +65,35 @@ class Books:
     units: Units | None = None
 
     def checked(self, venue: Venue, time: int) -> Books:
-        """Return these books, of whole numbers that nobody else writes to, or refuse them as a frame is refused.
+        """Return these books, checked and in arrays that nobody else writes to.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets.
+        time : int
+            Time of the tick, nanoseconds.
+
+        Returns
+        -------
+        Books
+            The same books, with the venue's units.
 
         Raises
         ------
         RiskDataError
             They are of a venue of other units, an array is not of its shape, or a level breaks a rule of `from_frame`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> venue = rc.load_venue("backpack")
+        >>> offset, none = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1]), np.zeros(4, np.int64)
+        >>> rc.Books(offset, np.array([19499]), np.array([-5]), none).checked(venue, 1_760_130_000_000_000_000)
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: books.lots, row SOL_USDC_PERP bid 0, value -5: must be at least one ...
         """
         if self.units is not None:
             self.units.must_fit(venue.book_units, "books")
@@ -70,16 +107,16 @@ class Books:
         ):
             if len(array) != size:
                 raise RiskDataError("books", name, f"must be {size} whole numbers, not {len(array)}")
-        worth = np.maximum(listing.value_num / listing.value_den, 1.0)
-        side, level, wrong = first_wrong_level(books.offset, books.price, books.lots, listing.max_ticks, worth)
-        if wrong != LEVEL_FINE:
-            column, rule = _LEVEL_RULES[wrong]
-            if wrong == LEVEL_HIGH:
+        lot_value = np.maximum(listing.value_num / listing.value_den, 1.0)
+        side, level, fault = first_wrong_level(books.offset, books.price, books.lots, listing.max_ticks, lot_value)
+        if fault != LEVEL_VALID:
+            column, rule = _LEVEL_RULES[fault]
+            if fault == LEVEL_HIGH:
                 rule = listing.too_high(side // 2)
             where = f"{listing.symbol[side // 2]} {'ask' if side % 2 else 'bid'}"
-            if wrong != LEVEL_OFFSET:
+            if fault != LEVEL_OFFSET:
                 where += f" {level - int(books.offset[side])}"
-            value = books.offset[side + 1] if wrong == LEVEL_OFFSET else getattr(books, column)[level]
+            value = books.offset[side + 1] if fault == LEVEL_OFFSET else getattr(books, column)[level]
             raise RiskDataError("books", column, rule, row=where, value=int(value))
         late = np.flatnonzero(books.time > time)
         if late.size:
@@ -90,14 +127,43 @@ class Books:
 
     @classmethod
     def from_frame(cls, venue: Venue, frame: pd.DataFrame, time: int, *, unit: str = "ns") -> Books:
-        """Read the books of one tick: market, side, level (0 is the best), price, quantity, and perhaps book_time.
+        """Read the books of one tick.
 
-        ``time`` is that of the tick, nanoseconds, and ``unit`` is of whole numbers in the frame.
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets.
+        frame : DataFrame
+            market, side (bid, ask), level (0 is the best), price (settle units), quantity (base units), and perhaps
+            book_time.
+        time : int
+            Time of the tick, nanoseconds.
+        unit : {"ns", "us", "ms", "s"}
+            Of whole numbers in the frame's times.
+
+        Returns
+        -------
+        Books
+            Books of all markets and spot markets.
 
         Raises
         ------
         RiskDataError
             A level is not whole in ticks or lots, a side is unsorted, a book has two times or one after ``time``.
+
+        Notes
+        -----
+        The rules: docs/one_tick.md, "Book" and "Ranges".
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> frame = pd.DataFrame({"side": ["bid", "ask"], "price": [194.99, 195.0]})
+        >>> frame = frame.assign(market="SOL_USDC_PERP", level=0, quantity=9.0)
+        >>> books = rc.Books.from_frame(rc.load_venue("backpack"), frame, 1_760_130_000_000_000_000)
+        >>> books.price.tolist(), books.lots.tolist()
+        ([19499, 19500], [900, 900])
         """
         own_clock = timestamps.has_own_clock(time)
         timed = frame if "time" in frame.columns else frame.assign(time=pd.Timestamp(time, tz="UTC"))
@@ -106,21 +172,49 @@ class Books:
 
     @classmethod
     def split(cls, venue: Venue, table: pd.DataFrame) -> list[tuple[int, Books]]:
-        """Read a checked table of many ticks: a pair of time and books for each time, ascending."""
+        """Read a checked table of books of many ticks.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets.
+        table : DataFrame
+            As of `from_frame`, with the column time; nanoseconds, ranges and types are checked already.
+
+        Returns
+        -------
+        list of tuple of int and Books
+            A pair of time (nanoseconds) and books for each time, ascending.
+
+        Raises
+        ------
+        RiskDataError
+            As of `from_frame`.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> start = 1_760_130_000_000_000_000
+        >>> level = {"market": "SOL_USDC_PERP", "side": "bid", "level": 0, "price": [194.99, 193.99], "quantity": 9.0}
+        >>> table = pd.DataFrame(level | {"time": [start, start + 60 * 10**9]})
+        >>> [(time - start, books.price.tolist()) for time, books in rc.Books.split(rc.load_venue("backpack"), table)]
+        [(0, [19499]), (60000000000, [19399])]
+        """
         listing = venue.listing
         market = schemas.codes("books", "market", table["market"], listing.symbol, "a market")
         prices, quantities = table["price"].to_numpy(), table["quantity"].to_numpy()
         rule = "must be a whole number of {} of the market's {}"
         price = units.whole("books", "price", prices, listing.tick_size[market], rule.format("ticks", "tickSize"))
         lots = units.whole("books", "quantity", quantities, listing.step_size[market], rule.format("lots", "stepSize"))
-        for column, given, fits, rule in (
+        for column, values, fits, rule in (
             ("price", prices, price >= 1, "must be at least one tick"),
             ("quantity", quantities, lots >= 1, "must be at least one lot"),
-            ("quantity", quantities, lots < 2**53, "must be less than 2**53 lots"),
+            ("quantity", quantities, lots < EXACT_LIMIT, "must be less than 2**53 lots"),
         ):
             bad = np.flatnonzero(~fits)
             if bad.size:
-                raise RiskDataError("books", column, rule, row=int(bad[0]), value=given[bad[0]])
+                raise RiskDataError("books", column, rule, row=int(bad[0]), value=values[bad[0]])
         bad = np.flatnonzero(price > listing.max_ticks[market])
         if bad.size:
             row = int(bad[0])
@@ -132,28 +226,28 @@ class Books:
         order = np.lexsort((table["level"].to_numpy(), side, stamp))
         stamp, side, price, lots, bid, seen = (column[order] for column in (stamp, side, price, lots, bid, seen))
 
-        together = np.diff(stamp) == 0
+        same_time = np.diff(stamp) == 0
         worse = np.where(bid[1:], np.diff(price) < 0, np.diff(price) > 0)
-        bad = np.flatnonzero(together & (np.diff(side) == 0) & ~worse)
+        bad = np.flatnonzero(same_time & (np.diff(side) == 0) & ~worse)
         if bad.size:
             row = int(order[bad[0] + 1])
             raise RiskDataError(
                 "books", "price", "must get worse from level to level (an unsorted book)", row=row, value=prices[row]
             )
-        first = np.flatnonzero(np.r_[True, ~(together & (np.diff(side) == 0))]) if len(side) else np.empty(0, np.int64)
+        first = np.flatnonzero(np.r_[True, ~(same_time & (np.diff(side) == 0))]) if len(side) else np.empty(0, np.int64)
         if first.size:
             deepest = np.add.reduceat(lots.astype(float), first) * np.maximum.reduceat(price, first)
             unit = np.maximum(listing.value_num / listing.value_den, 1.0)
-            bad = np.flatnonzero(deepest * unit[side[first] // 2] >= 2.0**61)
+            bad = np.flatnonzero(deepest * unit[side[first] // 2] >= TOTAL_LIMIT)
             if bad.size:
                 row = int(order[first[bad[0]]])
-                rule = "all of a side at its highest price must be worth less than 2**61 quanta, and than 2**61 ticks"
+                rule = "a side at its highest price must be worth less than 2**61 quanta, and than 2**61 ticks"
                 raise RiskDataError("books", "quantity", rule, row=row, value=quantities[row])
         for bad, rule in (
             (np.flatnonzero(seen > stamp), "must not be later than the tick"),
             (
-                1 + np.flatnonzero(together & (np.diff(side // 2) == 0) & (np.diff(seen) != 0)),
-                "must be one of all levels of a book",
+                1 + np.flatnonzero(same_time & (np.diff(side // 2) == 0) & (np.diff(seen) != 0)),
+                "must be the same for all levels of a book",
             ),
         ):
             if bad.size:
@@ -163,24 +257,41 @@ class Books:
         moments, starts = np.unique(stamp, return_index=True)
         edges = np.append(starts, len(stamp))
         sides = np.arange(2 * len(listing.symbol) + 1)
-        found = []
+        pairs = []
         for moment, start, end in zip(moments, edges[:-1], edges[1:], strict=True):
             time = np.zeros(len(listing.symbol), np.int64)
             time[side[start:end] // 2] = seen[start:end]
             offset = np.searchsorted(side[start:end], sides)
-            found.append((int(moment), cls(offset, price[start:end], lots[start:end], time, venue.book_units)))
-        return found
+            pairs.append((int(moment), cls(offset, price[start:end], lots[start:end], time, venue.book_units)))
+        return pairs
 
     @classmethod
     def empty(cls, venue: Venue) -> Books:
-        """No level in any market."""
+        """Return books without a level in any market.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets.
+
+        Returns
+        -------
+        Books
+            B books of 0 levels.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> len(rc.Books.empty(rc.load_venue("backpack")).price)
+        0
+        """
         return _no_books(len(venue.book_symbols))
 
 
 _SIDES = {"bids": "bid", "asks": "ask"}
 _ASCENDS = (
-    "must get worse from level to level (an unsorted book): the best comes first, and where a venue sends bids that"
-    " ascend, riskcore.io.backpack.read_book turns them round"
+    "must get worse from level to level (an unsorted book): the best comes first; the function"
+    " riskcore.io.backpack.read_book reverses bids that ascend"
 )
 
 _LEVEL_RULES = {
@@ -189,22 +300,22 @@ _LEVEL_RULES = {
     LEVEL_HIGH: ("price", ""),  # `Listing.too_high` says the market's own bound
     LEVEL_LOTS: ("lots", "must be at least one lot and less than 2**53"),
     LEVEL_ORDER: ("price", "must get worse from level to level (an unsorted book)"),
-    LEVEL_WORTH: ("lots", "all of a side at its highest price must be worth less than 2**61 quanta"),
+    LEVEL_VALUE: ("lots", "a side at its highest price must be worth less than 2**61 quanta"),
 }
 
 
-def _copied_whole(name: str, given: object) -> Int:
-    """Whole numbers of a user's array, copied: they are kept for longer than the call."""
-    if not (isinstance(given, np.ndarray) and given.ndim == 1 and given.dtype.kind in "iu"):
-        kind = f"{given.dtype} of shape {given.shape}" if isinstance(given, np.ndarray) else type(given).__name__
+def _copied_whole(name: str, array: object) -> Int:
+    """Copy a user's array of whole numbers: books outlive the call."""
+    if not (isinstance(array, np.ndarray) and array.ndim == 1 and array.dtype.kind in "iu"):
+        kind = f"{array.dtype} of shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise RiskDataError("books", name, "must be a one-dimensional array of whole numbers", value=kind)
-    if given.dtype == np.uint64 and (given > 2**63 - 1).any():
-        raise RiskDataError("books", name, "must fit 64 bits", value=int(given.max()))
-    return given.astype(np.int64)
+    if array.dtype == np.uint64 and (array > INT64_MAX).any():
+        raise RiskDataError("books", name, "must fit 64 bits", value=int(array.max()))
+    return array.astype(np.int64)
 
 
 @lru_cache(maxsize=16)
 def _no_books(rows: int) -> Books:
-    """No level of any book; shared, nobody writes to books."""
+    """Empty books, shared: nobody writes to books."""
     none = np.empty(0, np.int64)
     return Books(np.zeros(2 * rows + 1, np.int64), none, none, np.zeros(rows, np.int64))

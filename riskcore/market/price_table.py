@@ -1,4 +1,4 @@
-"""Prices of many instants, read and refused all at once."""
+"""Prices of many instants, checked before the first is used."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from .._typing import Float, Int
 from ..boundary import RiskDataError, frames, text_of
 from ..state import Accounts, must_fit
 from ..venue import Venue
 from .prices import Prices, asset_values
 from .reading import NOT_NEGATIVE, POSITIVE, PriceMap, Rule, by_symbol, by_time, no_prices, of_row
 from .tick import Tick
-
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -34,8 +31,20 @@ class PriceTable:
     given_asset, asset : ndarray of float64, shape (T, K)
         As of `Prices`.
     open_lots : ndarray of int64, shape (M,)
-        Open interest by the accounts' own positions, where a margin function may ask for it.
+        Open interest in lots by the accounts' positions, where a margin function may ask for it.
     venue : Venue
+        The venue of the markets and assets.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.market import PriceTable
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> prices = PriceTable.read(venue, accounts, pd.DataFrame({market: [200.0, 195.0]}))
+    >>> len(prices), prices.mark[:, venue.markets.row[market]].tolist()
+    (2, [200.0, 195.0])
     """
 
     time: pd.Index[Any]
@@ -58,33 +67,64 @@ class PriceTable:
         open_interest: Float,
         asset: Float,
     ) -> PriceTable:
-        """Complete prices that are each in their range, NaN for none.
+        """Complete prices that are each in their range.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of M markets and K assets.
+        accounts : Accounts
+            The state.
+        time : pandas.Index, shape (T,)
+            Labels of the instants.
+        mark, index, open_interest : ndarray of float64, shape (T, M)
+            Settle units and quantities; NaN for none.
+        asset : ndarray of float64, shape (T, K)
+            Prices of assets, settle units; NaN for none.
+
+        Returns
+        -------
+        PriceTable
+            The prices, assets' prices that follow from the markets filled in.
 
         Raises
         ------
         RiskDataError
-            A mark is above maxPrice, something that an account holds has no price, or the accounts were read with a
+            A mark is above maxPrice, a position or balance of an account has no price, or the accounts were read with a
             venue of other units.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from riskcore.market import PriceTable
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> mark, none = np.array([[np.nan, np.nan, 195.0, np.nan]]), np.full((1, 4), np.nan)
+        >>> prices = PriceTable.of(venue, accounts, pd.Index(["21:00"]), mark, none, none, np.full((1, 2), np.nan))
+        >>> prices.asset.tolist()
+        [[1.0, 195.0]]
         """
         must_fit(accounts, venue)
         if not len(time):
             raise RiskDataError("marks", None, "must have at least one row")
-        complete, columns = asset_values(venue, mark, index, asset), accounts.columns
-        wrong = (mark > venue.markets.max_price).any(axis=1)
+        asset_complete, columns = asset_values(venue, mark, index, asset), accounts.columns
+        is_wrong = (mark > venue.markets.max_price).any(axis=1)
         for prices, item, quantities in (
             (mark, columns.market, (columns.lots, columns.open_bid, columns.open_ask)),
-            (complete, columns.asset, (columns.free, columns.lent)),
+            (asset_complete, columns.asset, (columns.free, columns.lent)),
         ):
             missing = np.isnan(prices)
             if missing.any():
-                held = np.unique(item[np.any([quantity != 0 for quantity in quantities], axis=0)])
-                wrong |= missing[:, held].any(axis=1)
-        if wrong.any():  # alone, such a row says what is wrong with it
-            t = int(wrong.argmax())
+                needed = np.unique(item[np.any([quantity != 0 for quantity in quantities], axis=0)])
+                is_wrong |= missing[:, needed].any(axis=1)
+        if is_wrong.any():  # the error of this instant alone
+            t = int(is_wrong.argmax())
             with of_row(time[t]):
                 Prices.of_tick(venue, accounts, Tick(0, mark[t], None, index[t], asset[t], open_interest[t]))
         lots = Prices.of_tick(venue, accounts, Tick(0, mark[0], None, index[0], asset[0])).open_lots
-        return cls(time, mark, index, open_interest, asset, complete, lots, venue)
+        return cls(time, mark, index, open_interest, asset, asset_complete, lots, venue)
 
     @classmethod
     def read(
@@ -98,27 +138,54 @@ class PriceTable:
     ) -> PriceTable:
         """Collect the prices of a frame with a column per market and a row per instant.
 
-        Columns named by asset symbols count as asset prices. The others are as of `Prices.read`, the same at every
-        instant, or frames with the index of ``marks``.
+        Columns named by asset symbols count as asset prices.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets and assets.
+        accounts : Accounts
+            The state.
+        marks : DataFrame
+            Mark prices, settle units; the index has the labels of the instants.
+        indexes, asset_prices, open_interest : mapping of str to float, Series or DataFrame, optional
+            As of `Prices.read`, the same at every instant, or frames with the index of ``marks``.
+
+        Returns
+        -------
+        PriceTable
+            Complete prices.
 
         Raises
         ------
         RiskDataError
-            As `Prices.read`, and at which row.
+            As `Prices.read`; the message names the row.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from riskcore.market import PriceTable
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> PriceTable.read(venue, accounts, pd.DataFrame({market: [200.0, -1.0]}, index=["20:00", "21:00"]))
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: marks.SOL_USDC_PERP, row 21:00, value -1.0: must be a finite number > 0
         """
         must_fit(accounts, venue)
         markets, assets = venue.markets.row, venue.assets.row
 
         marks = _wide("marks", marks)
 
-        def rows(table: str, given: Any, known: Mapping[str, int], what: str, rule: Rule = POSITIVE) -> Float:
-            if frames.is_frame(given):
-                given = _wide(table, given)
+        def rows(table: str, source: Any, symbols: Mapping[str, int], what: str, rule: Rule = POSITIVE) -> Float:
+            if frames.is_frame(source):
+                source = _wide(table, source)
             else:
-                return np.tile(by_symbol(table, given, known, what, rule), (len(marks), 1))
-            if not given.index.equals(marks.index):
+                return np.tile(by_symbol(table, source, symbols, what, rule), (len(marks), 1))
+            if not source.index.equals(marks.index):
                 raise RiskDataError(table, None, "must have the index of the marks")
-            return by_time(table, given, known, what, rule)
+            return by_time(table, source, symbols, what, rule)
 
         if not marks.columns.is_unique:
             twice = str(marks.columns[marks.columns.duplicated()][0])
@@ -126,8 +193,8 @@ class PriceTable:
         direct = [str(name) in assets and str(name) not in markets for name in marks.columns]
         asset = rows("asset_prices", asset_prices, assets, "a collateral asset")
         if any(direct):
-            found = by_time("asset_prices", marks.loc[:, direct], assets, "a collateral asset")
-            asset = np.where(np.isnan(asset), found, asset)
+            from_marks = by_time("asset_prices", marks.loc[:, direct], assets, "a collateral asset")
+            asset = np.where(np.isnan(asset), from_marks, asset)
         return cls.of(
             venue,
             accounts,
@@ -142,7 +209,34 @@ class PriceTable:
         return len(self.time)
 
     def row(self, t: int) -> Prices:
-        """Prices of instant number ``t``."""
+        """Return the prices of one instant.
+
+        Parameters
+        ----------
+        t : int
+            Number of the instant, from 0.
+
+        Returns
+        -------
+        Prices
+            Its prices.
+
+        Raises
+        ------
+        IndexError
+            There is no such instant.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from riskcore.market import PriceTable
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = PriceTable.read(venue, accounts, pd.DataFrame({market: [200.0, 195.0]}))
+        >>> prices.row(1).mark[venue.markets.row[market]].item()
+        195.0
+        """
         none = no_prices(len(self.open_lots))
         return Prices(
             mark=self.mark[t],
@@ -159,17 +253,39 @@ class PriceTable:
         )
 
     def rows(self, first: int, last: int) -> PriceTable:
-        """Return some instants alone."""
+        """Return the prices of consecutive instants.
+
+        Parameters
+        ----------
+        first, last : int
+            Numbers of the first instant, and of the one after the last.
+
+        Returns
+        -------
+        PriceTable
+            ``last - first`` instants.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from riskcore.market import PriceTable
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = PriceTable.read(venue, accounts, pd.DataFrame({market: [200.0, 195.0, 190.0]}))
+        >>> len(prices.rows(1, 3))
+        2
+        """
         return replace(
             self, **{f.name: getattr(self, f.name)[first:last] for f in fields(self) if f.name not in _OF_ALL}
         )
 
 
-def _wide(table: str, given: Any) -> pd.DataFrame:
+def _wide(table: str, source: Any) -> pd.DataFrame:
     """Return a frame of prices with its index: of another library's table, which has none, the column time."""
-    frame = frames.as_frame(table, given)
+    frame = frames.as_frame(table, source)
     frame = frame.set_axis([text_of(name) for name in frame.columns], axis="columns")
-    if not isinstance(given, pd.DataFrame) and "time" in frame.columns:
+    if not isinstance(source, pd.DataFrame) and "time" in frame.columns:
         frame = frame.set_index("time")
     if {"market", "mark_price"} <= set(frame.columns):
         rule = "must have a column per market, this looks like the marks table: pivot it, "

@@ -8,13 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
+from .._typing import Float, Int
 from ..boundary import RiskDataError, units
 from ..kernels.guards import first_above, first_missing, follow_markets
 from ..kernels.layouts import PriceArrays, SweepLookup
 from ..kernels.sweep import fill_sweep_lookup
 from ..state import Accounts, must_fit
 from ..venue import Venue
-from .reading import _RATE, NOT_NEGATIVE, Float, Int, PriceMap, _pairs, by_symbol
+from .reading import _RATE, NOT_NEGATIVE, PriceMap, _pairs, by_symbol
 from .tick import Tick
 
 
@@ -25,18 +26,33 @@ class Prices:
     Attributes
     ----------
     mark, index : ndarray of float64, shape (M,)
-        Those that count: guarded, in a run.
+        Marks and indexes that count, settle units: guarded, in a run.
     given_mark, given_index, last : ndarray of float64, shape (M,)
-        Mark, index and price of the last trade as the tick has them.
+        Mark, index and price of the last trade as the tick has them, settle units.
     given_asset : ndarray of float64, shape (K,)
-        Prices of assets as the tick has them.
+        Prices of assets as the tick has them, settle units.
     asset : ndarray of float64, shape (K,)
-        Those, and what follows for the others from the markets.
+        Those, and prices that follow for the others from the markets.
     open_interest, funding_rate : ndarray of float64, shape (M,)
-        Quantity, and rate, as the tick has them.
+        Quantity, and rate (a fraction of the notional), as the tick has them.
     open_lots : ndarray of int64, shape (M,)
-        Open interest by the accounts' own positions; 0 where no margin function asks for it.
+        Open interest in lots by the accounts' positions; 0 where no margin function asks for it.
     venue : Venue
+        The venue of the markets and assets.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Prices".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> prices = rc.Prices.read(venue, accounts, {market: 195.0})
+    >>> prices.mark[venue.markets.row[market]].item(), prices.asset[venue.settle].item()
+    (195.0, 1.0)
     """
 
     mark: Float
@@ -61,38 +77,109 @@ class Prices:
         asset_prices: PriceMap | None = None,
         open_interest: PriceMap | None = None,
     ) -> Prices:
-        """Collect the prices that these accounts need, and use them as they are.
+        """Collect the prices that these accounts need, and use them unguarded.
 
-        Keys of ``marks`` that are asset symbols count as asset prices.
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets and assets.
+        accounts : Accounts
+            The state.
+        marks, indexes, asset_prices, open_interest
+            As of `Tick`. Keys of ``marks`` that are asset symbols count as asset prices.
+
+        Returns
+        -------
+        Prices
+            Complete prices.
 
         Raises
         ------
         RiskDataError
             A price is missing, not finite or not > 0, or of something the venue does not know, or the accounts were
             read with a venue of other units.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> rc.Prices.read(venue, accounts, {})
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: marks.SOL_USDC_PERP: an account holds it: a mark is needed
         """
         must_fit(accounts, venue)
         markets, assets = venue.markets, venue.assets
-        known = dict(_pairs("marks", marks))
-        direct = {k: known.pop(k) for k in assets.symbol if k in known and k not in markets.symbol}
+        by_name = dict(_pairs("marks", marks))
+        direct = {k: by_name.pop(k) for k in assets.symbol if k in by_name and k not in markets.symbol}
         direct |= dict(_pairs("asset_prices", asset_prices))
-        given = cls.given(venue, Tick(0, known, None, indexes, direct, open_interest))
-        return given._used(accounts, given.mark, given.index, "a mark is needed")
+        unchecked = cls.given(venue, Tick(0, by_name, None, indexes, direct, open_interest))
+        return unchecked._used(accounts, unchecked.mark, unchecked.index, "a mark is needed")
 
     @classmethod
     def of_tick(cls, venue: Venue, accounts: Accounts, tick: Tick) -> Prices:
-        """Prices of a tick that these accounts need, used as they are."""
-        given = cls.given(venue, tick)
-        return given._used(accounts, given.mark, given.index, "a mark is needed")
+        """Collect the prices of a tick that these accounts need, and use them unguarded.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets and assets.
+        accounts : Accounts
+            The state; its units are those of the venue.
+        tick : Tick
+            The tick.
+
+        Returns
+        -------
+        Prices
+            Complete prices.
+
+        Raises
+        ------
+        RiskDataError
+            As of `read`.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.of_tick(venue, accounts, rc.Tick("2025-10-10T21:00Z", {market: 195.0}))
+        >>> prices.mark[venue.markets.row[market]].item()
+        195.0
+        """
+        prices = cls.given(venue, tick)
+        return prices._used(accounts, prices.mark, prices.index, "a mark is needed")
 
     @classmethod
     def given(cls, venue: Venue, tick: Tick) -> Prices:
-        """Collect what a tick has; nothing need be there, and assets have no price but those given.
+        """Collect the prices of a tick as they are; any may be missing, and assets have only the prices of the tick.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets and assets.
+        tick : Tick
+            The tick.
+
+        Returns
+        -------
+        Prices
+            Prices, NaN where the tick has none.
 
         Raises
         ------
         RiskDataError
             A price is not finite or not > 0, or of something the venue does not know.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> prices = rc.Prices.given(rc.load_venue("backpack"), rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}))
+        >>> prices.mark.tolist()
+        [nan, nan, 195.0, nan]
         """
         markets, assets = venue.markets.row, venue.assets.row
         mark = by_symbol("marks", tick.marks, markets, "a market")
@@ -113,14 +200,37 @@ class Prices:
         )
 
     def guarded(self, accounts: Accounts, mark: Float, index: Float) -> Prices:
-        """Put the guarded marks and indexes in the place of those that the tick gave.
+        """Put the guarded marks and indexes in the place of those of the tick.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        mark, index : ndarray of float64, shape (M,)
+            Guarded prices, settle units; NaN for none.
+
+        Returns
+        -------
+        Prices
+            Complete prices.
 
         Raises
         ------
         RiskDataError
-            A mark is above maxPrice, or something that an account holds has no price.
+            A mark is above maxPrice, or a position or balance of an account has no price.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> given = rc.Prices.given(venue, rc.Tick("2025-10-10T21:00Z", {market: 195.0}))
+        >>> prices = given.guarded(accounts, given.mark - 1.0, given.index)
+        >>> prices.mark[venue.markets.row[market]].item(), prices.given_mark[venue.markets.row[market]].item()
+        (194.0, 195.0)
         """
-        rule = "a mark is needed: neither given nor to be had from index, book or last price"
+        rule = "a mark is needed: the tick has neither a mark nor an index, a book or a last price"
         return self._used(accounts, mark, index, rule)
 
     def _used(self, accounts: Accounts, mark: Float, index: Float, rule: str) -> Prices:
@@ -143,9 +253,35 @@ class Prices:
         return prices
 
     def moved(self, market: Float, asset: Float) -> Prices:
-        """Prices times a factor per market (mark and index), and per asset.
+        """Return the prices times a factor per market (mark and index), and per asset.
 
-        NaN is no factor of its own: such an asset moves with the market that it takes its price from, or not at all.
+        Parameters
+        ----------
+        market : ndarray of float64, shape (M,)
+            Factors, > 0.
+        asset : ndarray of float64, shape (K,)
+            Factors, > 0; NaN: the asset moves with the market that it takes its price from, or not at all.
+
+        Returns
+        -------
+        Prices
+            Other prices; the settle asset stays at 1.
+
+        Raises
+        ------
+        RiskDataError
+            A mark is above maxPrice.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 195.0})
+        >>> prices.moved(np.full(4, 0.5), np.full(2, np.nan)).mark[venue.markets.row[market]].item()
+        97.5
         """
         mark, index = self.mark * market, self.index * market
         _must_not_pass_max_price(self.venue, mark)
@@ -154,33 +290,54 @@ class Prices:
         return replace(self, mark=mark, index=index, asset=value)
 
     def _cover(self, accounts: Accounts, rule: str) -> None:
-        """Refuse to go on where something that an account holds has no price."""
+        """Refuse prices that are missing for a position, order or balance of an account."""
         mark, asset, venue = self.mark, self.asset, self.venue
         columns = accounts.columns
         if first_missing(mark) >= 0:
-            held = (columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)
+            has_lots = (columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)
             for m in np.flatnonzero(np.isnan(mark)).tolist():
-                if held[columns.market == m].any():
+                if has_lots[columns.market == m].any():
                     raise RiskDataError("marks", venue.markets.symbol[m], rule)
         if first_missing(asset) >= 0:
-            kept = (columns.free != 0) | (columns.lent != 0)
+            has_quanta = (columns.free != 0) | (columns.lent != 0)
             for k in np.flatnonzero(np.isnan(asset)).tolist():
-                if kept[columns.asset == k].any():
+                if has_quanta[columns.asset == k].any():
                     raise RiskDataError(
                         "asset_prices", venue.assets.symbol[k], "an account holds it: a price is needed"
                     )
 
     def open_notional(self, market: int) -> Fraction:
-        """Open interest of a market in settle units, exactly; 0 without a mark."""
-        mark, given = float(self.mark[market]), float(self.open_interest[market])
+        """Return the open interest of a market in settle units, exactly.
+
+        Parameters
+        ----------
+        market : int
+            Row of the market.
+
+        Returns
+        -------
+        Fraction
+            Open interest times mark; 0 without a mark.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 195.0}, open_interest={market: 1_000.0})
+        >>> prices.open_notional(venue.markets.row[market])
+        Fraction(195000, 1)
+        """
+        mark, reported = float(self.mark[market]), float(self.open_interest[market])
         if np.isnan(mark):
             return Fraction(0)
-        own = int(self.open_lots[market]) * self.venue.markets.step[market]
-        return (own if np.isnan(given) else units.exact(given)) * units.exact(mark)
+        quantity = int(self.open_lots[market]) * self.venue.markets.step[market]
+        return (quantity if np.isnan(reported) else units.exact(reported)) * units.exact(mark)
 
     @cached_property
     def arrays(self) -> PriceArrays:
-        """Prices folded with lot and quantum once, beside the margin rules that they meet."""
+        """Prices per lot and per quantum, computed once, in settle quanta, beside the margin functions."""
         assets, policy, margin_functions = self.venue.assets, self.venue.policy, self.venue.margin_functions
         lots, quanta = self.venue.settle_quanta
         unit = float(self.venue.settle_quantum)
@@ -188,17 +345,10 @@ class Prices:
         folded = self.venue.folded_margin_functions or margin_functions.folded(
             np.concatenate([mark, asset]), self.open_notional, unit
         )
-        base, factor, limit, bracket_from, deduction = folded
         return PriceArrays(
             price_per_lot=mark * lots,
             price_per_quantum=asset * quanta,
-            function_base=base,
-            kink_notional=limit,
-            function_factor=factor,
-            bracket_offset=margin_functions.bracket_offset,
-            bracket_from=bracket_from,
-            bracket_rate=margin_functions.bracket_rate,
-            bracket_deduction=deduction,
+            functions=folded,
             weight=assets.weight,
             haircut_base=assets.haircut_base,
             haircut_penalty=assets.haircut_penalty,
@@ -209,35 +359,79 @@ class Prices:
         )
 
     def forget(self) -> None:
-        """Free what was worked out from the prices; it is worked out again if asked for."""
+        """Free the arrays that follow from the prices; they are computed again when they are asked for.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 195.0})
+        >>> prices.arrays.price_per_lot[venue.markets.row[market]].item()
+        1950000.0
+        >>> prices.forget()
+        """
         for name in ("arrays", "lookup"):
             vars(self).pop(name, None)
 
     @cached_property
     def lookup(self) -> SweepLookup:
-        """The same, laid out as a sweep looks it up."""
-        market, above_kink = np.empty((2, len(self.mark) + 1, 4))
-        asset, weight, borrow, borrow_above_kink = np.empty((4, len(self.asset) + 1, 4))
-        columns, venue = self.arrays, self.venue
-        rows = SweepLookup(
-            market, above_kink, *venue.tiers, asset, weight, borrow, borrow_above_kink, *venue.borrow_tiers,
-            columns.settle_quantum, columns.acmf_divisor, columns.acmf_offset,
-        )  # fmt: skip
-        fill_sweep_lookup(columns, rows)
-        return rows
+        """The figures of ``arrays``, laid out as a sweep looks them up (settle quanta)."""
+        market, arrays = np.empty((len(self.mark) + 1, 4)), self.arrays
+        asset, weight, borrow = np.empty((3, len(self.asset) + 1, 4))
+        market_above, borrow_above = self.venue.requirement_lookups()
+        lookup = SweepLookup(
+            market=market,
+            asset=asset,
+            weight=weight,
+            borrow=borrow,
+            market_above=market_above,
+            borrow_above=borrow_above,
+            settle_quantum=arrays.settle_quantum,
+            acmf_divisor=arrays.acmf_divisor,
+            acmf_offset=arrays.acmf_offset,
+        )
+        fill_sweep_lookup(arrays, lookup)
+        return lookup
 
 
-def asset_values(venue: Venue, mark: Float, index: Float, given: Float) -> Float:
-    """Prices of all assets: those given, and those that follow from the markets, of one instant or many.
+def asset_values(venue: Venue, mark: Float, index: Float, asset_prices: Float) -> Float:
+    """Return the prices of all assets at one instant or many: those given, and those that follow from the markets.
 
-    mark and index have the shape (..., M), given and the result (..., K); NaN is no price.
+    Parameters
+    ----------
+    venue : Venue
+        The venue of M markets and K assets.
+    mark, index : ndarray of float64, shape (..., M)
+        Settle units; NaN for none.
+    asset_prices : ndarray of float64, shape (..., K)
+        Prices of assets, settle units; NaN for none.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., K)
+        Settle units; NaN for none.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Prices".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import riskcore as rc
+    >>> from riskcore.market import asset_values
+    >>> venue = rc.load_venue("backpack")
+    >>> venue.assets.symbol, asset_values(venue, np.full(4, 195.0), np.full(4, np.nan), np.full(2, np.nan)).tolist()
+    (('USDC', 'SOL'), [1.0, 195.0])
     """
-    asset, base = given.copy(), venue.markets.base_asset
+    asset, base = asset_prices.copy(), venue.markets.base_asset
     if mark.ndim == 1:
         follow_markets(mark, index, base, venue.settle, asset)
     else:
-        for at in np.ndindex(mark.shape[:-1]):
-            follow_markets(mark[at], index[at], base, venue.settle, asset[at])
+        for instant in np.ndindex(mark.shape[:-1]):
+            follow_markets(mark[instant], index[instant], base, venue.settle, asset[instant])
     return asset
 
 
@@ -248,11 +442,11 @@ def _must_not_pass_max_price(venue: Venue, mark: Float) -> None:
         raise RiskDataError("marks", symbol, venue.markets.too_high(m), value=mark[m])
 
 
-def _open_lots(venue: Venue, accounts: Accounts, given: Float) -> Int:
-    """Larger of the accounts' long and short lots, of the markets whose margin function asks and has no better."""
-    found = np.zeros(len(given), np.int64)
+def _open_lots(venue: Venue, accounts: Accounts, reported: Float) -> Int:
+    """Larger of the accounts' long and short lots, for markets whose margin function needs an open interest."""
+    open_lots = np.zeros(len(reported), np.int64)
     if asking := venue.margin_functions.open_interest_markets:
-        for m in asking.intersection(np.flatnonzero(np.isnan(given)).tolist()):
+        for m in asking.intersection(np.flatnonzero(np.isnan(reported)).tolist()):
             lots = accounts.columns.lots[accounts.columns.market == m]
-            found[m] = max(int(lots[lots > 0].sum()), -int(lots[lots < 0].sum()))
-    return found
+            open_lots[m] = max(int(lots[lots > 0].sum()), -int(lots[lots < 0].sum()))
+    return open_lots

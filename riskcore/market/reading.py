@@ -1,4 +1,4 @@
-"""Numbers by symbol or by time, each held to its range."""
+"""Reads numbers by symbol or by time, each checked against its range."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._limits import LARGEST, SMALLEST
+from .._typing import Float
 from ..boundary import RiskDataError, frames, schemas, text_of
 
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
 PriceMap: TypeAlias = "Mapping[str, float] | pd.Series[float]"
 PriceVector: TypeAlias = "PriceMap | Float"
 
 
 @lru_cache(maxsize=16)
 def no_prices(rows: int) -> Float:
-    """NaN for every row; shared, nobody writes to the prices of a tick."""
+    """NaN for every row, shared: nobody writes to the prices of a tick."""
     return np.full(rows, np.nan)
 
 
@@ -32,27 +32,57 @@ def _pairs(table: str, prices: PriceMap | None) -> Iterable[tuple[Any, Any]]:
         return ()
     if isinstance(prices, pd.Series):
         return zip(prices.index.tolist(), prices.tolist(), strict=True)
-    given: object = prices
-    if not isinstance(given, Mapping):
+    mapping: object = prices
+    if not isinstance(mapping, Mapping):
         raise RiskDataError(table, None, f"must be a mapping or a Series by symbol, not {type(prices).__name__}")
-    return given.items()
+    return mapping.items()
 
 
 class Rule(NamedTuple):
-    """Range of a number, both ends included, and its words."""
+    """Range of a number, both ends included, and the text of the rule.
+
+    Attributes
+    ----------
+    lowest, highest : float
+        The range.
+    text : str
+        Text of a message, as it stands after the name of the number.
+
+    Examples
+    --------
+    >>> from riskcore.market import Rule
+    >>> Rule(0.0, 1.0, "must be from 0 to 1").text
+    'must be from 0 to 1'
+    """
 
     lowest: float
     highest: float
     text: str
 
     def broken_by(self, value: float) -> str:
-        """Words of the rule that a number breaks."""
+        """Return the text of the rule that a number breaks.
+
+        Parameters
+        ----------
+        value : float
+            A number outside the range.
+
+        Returns
+        -------
+        str
+            ``text``, or the bound that the number is beyond where it is of the right kind.
+
+        Examples
+        --------
+        >>> from riskcore.market import Rule
+        >>> Rule(1e-9, 1.0, "must be a number > 0 and at most 1").broken_by(1e-12)
+        'must be at least 1e-09'
+        """
         if LARGEST < value < math.inf and self.highest == LARGEST:
             return f"must be at most {LARGEST}"
         return f"must be at least {self.lowest}" if 0.0 < value < self.lowest else self.text
 
 
-SMALLEST, LARGEST = schemas.SMALLEST, schemas.LARGEST
 POSITIVE = Rule(SMALLEST, LARGEST, "must be a finite number > 0")
 NOT_NEGATIVE = Rule(0.0, LARGEST, "must be a finite number >= 0")
 _RATE = Rule(-1.0, 1.0, "must be a number from -1 to 1")
@@ -61,12 +91,40 @@ _RATE = Rule(-1.0, 1.0, "must be a number from -1 to 1")
 def by_symbol(
     table: str, prices: PriceVector | None, rows: Mapping[str, int], what: str, rule: Rule = POSITIVE
 ) -> Float:
-    """Numbers of a mapping or a Series by the rows of their names, or a column of numbers; NaN where there is none.
+    """Return numbers of a mapping or a Series in the order of the rows of their names; NaN where there is none.
+
+    Parameters
+    ----------
+    table : str
+        Name of the numbers, for the message.
+    prices : mapping of str to float, Series, ndarray or None
+        Numbers by name, or an array of N numbers, which stand in the order of the rows already.
+    rows : mapping of str to int
+        Row of each of N names.
+    what : str
+        Kind of the names, for the message.
+    rule : Rule
+        Range of the numbers.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+        The numbers.
 
     Raises
     ------
     RiskDataError
         It is none of these, names something else, or a number breaks the rule.
+
+    Examples
+    --------
+    >>> from riskcore.market import by_symbol
+    >>> by_symbol("marks", {"SOL": 195.0}, {"BTC": 0, "SOL": 1}, "a market").tolist()
+    [nan, 195.0]
+    >>> by_symbol("marks", {"SOL": -1.0}, {"BTC": 0, "SOL": 1}, "a market")
+    Traceback (most recent call last):
+        ...
+    riskcore.boundary.errors.RiskDataError: marks.SOL, value -1.0: must be a finite number > 0
     """
     if isinstance(prices, np.ndarray):
         return _column(table, prices, rows, rule)
@@ -89,15 +147,15 @@ def by_symbol(
     return column
 
 
-def _column(table: str, given: npt.NDArray[Any], rows: Mapping[str, int], rule: Rule) -> Float:
-    """Numbers that stand in the order of the rows already, NaN for none."""
-    if given.shape != (len(rows),) or given.dtype.kind not in "fiu":
-        text = f"must be {len(rows)} numbers, in the order of the venue, not {given.dtype} of shape {given.shape}"
+def _column(table: str, values: npt.NDArray[Any], rows: Mapping[str, int], rule: Rule) -> Float:
+    """Check an array of numbers in the order of the rows, NaN for none."""
+    if values.shape != (len(rows),) or values.dtype.kind not in "fiu":
+        text = f"must be {len(rows)} numbers, in the order of the venue, not {values.dtype} of shape {values.shape}"
         raise RiskDataError(table, None, text)
-    column = given.astype(np.float64)
-    wrong = ~((rule.lowest <= column) & (column <= rule.highest) | np.isnan(column))
-    if np.count_nonzero(wrong):
-        row = int(wrong.argmax())
+    column = values.astype(np.float64)
+    is_wrong = ~((rule.lowest <= column) & (column <= rule.highest) | np.isnan(column))
+    if np.count_nonzero(is_wrong):
+        row = int(is_wrong.argmax())
         value = float(column[row])
         raise RiskDataError(table, list(rows)[row], rule.broken_by(value), value=value)
     return column
@@ -111,24 +169,24 @@ def by_time(table: str, frame: pd.DataFrame, rows: Mapping[str, int], what: str,
     RiskDataError
         As `by_symbol`, and which row it is.
     """
-    at = [rows.get(text_of(name), -1) for name in frame.columns]
-    found = np.full((len(frame), len(rows)), np.nan)
-    numbers = (pd.api.types.is_float_dtype(dtype) or pd.api.types.is_integer_dtype(dtype) for dtype in frame.dtypes)
-    given = frame.to_numpy(np.float64, na_value=np.nan) if all(numbers) else found[:, :0]
-    fits = (rule.lowest <= given) & (given <= rule.highest) | np.isnan(given)
-    if given.shape[1] == len(set(at)) and -1 not in at and np.all(fits):
-        found[:, at] = given
-    else:  # something is wrong, or unusual: row by row, as it would be alone
+    target = [rows.get(text_of(name), -1) for name in frame.columns]
+    result = np.full((len(frame), len(rows)), np.nan)
+    are_numbers = (pd.api.types.is_float_dtype(dtype) or pd.api.types.is_integer_dtype(dtype) for dtype in frame.dtypes)
+    numbers = frame.to_numpy(np.float64, na_value=np.nan) if all(are_numbers) else result[:, :0]
+    fits = (rule.lowest <= numbers) & (numbers <= rule.highest) | np.isnan(numbers)
+    if numbers.shape[1] == len(set(target)) and -1 not in target and np.all(fits):
+        result[:, target] = numbers
+    else:  # an error, or another type of column: row by row, which finds the error's row
         for n, (time, values) in enumerate(zip(frame.index, frame.to_numpy(object), strict=True)):
             row = pd.Series(values, frame.columns, dtype=object)
             with of_row(time):
-                found[n] = by_symbol(table, row[~frames.missing(row)], rows, what, rule)
-    return found
+                result[n] = by_symbol(table, row[~frames.missing(row)], rows, what, rule)
+    return result
 
 
 @contextmanager
 def of_row(time: Any) -> Iterator[None]:
-    """Say at which instant of many something is wrong."""
+    """Add the row of the instant to an error."""
     try:
         yield
     except RiskDataError as error:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .._typing import Float
 from ..boundary import RiskDataError, frames, is_unicode, schemas, text_of, timestamps, units
 from ..venue import Venue
 from .books import _ASCENDS, _NO_TIME, _SIDES, Books
-from .reading import Float, PriceVector
+from .reading import PriceVector
 
 
 @dataclass(frozen=True)
@@ -22,40 +23,52 @@ class Tick:
 
     Parameters
     ----------
-    time
+    time : int, str, datetime or Timestamp
         A timestamp, ISO text, or a whole number of ``unit`` since the epoch, UTC, of the years 2000 to 2200. Another
         time is refused, and the message names the unit that would fit. Small cases may count nanoseconds from a zero of
         their own instead: the first tick of an engine from 0 to less than ten days, and the next ones on from there.
         Such a number is a whole number of seconds, or is no time of these years in any unit; the first never looks like
         milliseconds.
-    marks
+    marks : mapping of str to float, Series or ndarray of shape (M,)
         Mark prices by market symbol; settle units, finite, > 0. The mark of a market that has none here follows from
         its index, book or last price. These and the prices below may also be an array with a number for each market
         of `Venue.markets` (each asset of `Venue.assets`), NaN for none.
-    books
+    books : mapping, DataFrame or Books, optional
         Per market symbol ``{"bids": [(price, quantity), ...], "asks": [...]}``, best level first, as ccxt and
         ``read_book`` of the modules of `riskcore.io` have it; a side may be an array of shape (N, 2). A level may have
         a third number, of its orders, and what else stands beside the sides is left out. Or a frame with the columns
         market, side, level, price, quantity; or `Books`. A market without a book has no depth. Spot markets of
         collateral assets may have a book as well.
-    indexes
-        Index prices by market symbol; an asset that is the base of a market takes that market's index, its mark if
-        there is none.
-    asset_prices
-        Prices of the other assets by symbol.
-    open_interest
+    indexes : mapping of str to float, Series or ndarray of shape (M,), optional
+        Index prices by market symbol, settle units; an asset that is the base of a market takes that market's index,
+        its mark if there is none.
+    asset_prices : mapping of str to float, Series or ndarray of shape (K,), optional
+        Prices of the other assets by symbol, settle units.
+    open_interest : mapping of str to float, Series or ndarray of shape (M,), optional
         Open interest by market symbol, quantity; where a margin function needs it and there is none, the larger of the
         accounts' long and short positions.
-    funding_rates
-        Rate of the funding that is due by market symbol; where there is none it follows from the premiums of the ticks
-        before.
-    last_prices
-        Price of the last trade by market symbol.
-    book_times
+    funding_rates : mapping of str to float, Series or ndarray of shape (M,), optional
+        Rate of the funding that is due by market symbol, a fraction of the notional; where there is none it follows
+        from the premiums of the ticks before.
+    last_prices : mapping of str to float, Series or ndarray of shape (M,), optional
+        Price of the last trade by market symbol, settle units.
+    book_times : mapping, optional
         When a market's book was seen, by symbol, not later than the tick; a frame of books may have a column book_time
         instead. A book without is of the tick's time.
-    unit
-        Of whole numbers in ``time``, ``book_times`` and the frame of books: "ns", "us", "ms" or "s".
+    unit : {"ns", "us", "ms", "s"}
+        Of whole numbers in ``time``, ``book_times`` and the frame of books.
+
+    Notes
+    -----
+    How prices and books are used: docs/one_tick.md, "Guards". A tick is checked when an engine takes it.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> book = {"bids": [(194.99, 1_000.0)], "asks": [(195.0, 1_000.0)]}
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": book})
+    >>> tick.nanoseconds()
+    1760130000000000000
     """
 
     time: Any
@@ -70,23 +83,69 @@ class Tick:
     unit: str = "ns"
 
     def nanoseconds(self, before: int | None = None) -> int:
-        """Time of the tick in nanoseconds since the epoch, UTC; ``before`` is that of the tick before, if there is one.
+        """Return the time of the tick in nanoseconds since the epoch, UTC.
+
+        Parameters
+        ----------
+        before : int, optional
+            Time of the tick before in nanoseconds, if there is one.
+
+        Returns
+        -------
+        int
+            Nanoseconds.
 
         Raises
         ------
         RiskDataError
             It is no time, or outside the years 2000 to 2200.
+
+        Notes
+        -----
+        The rule: docs/one_tick.md, "Times".
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> rc.Tick(1_760_130_000, {}, unit="s").nanoseconds()
+        1760130000000000000
         """
         return timestamps.instant("tick", self.time, self.unit, before)
 
     def columnar_books(self, venue: Venue, time: int | None = None) -> Books:
-        """Return the books in whole ticks and lots; ``time`` is that of the tick, nanoseconds, where it is known."""
+        """Return the books in whole ticks and lots.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets.
+        time : int, optional
+            Time of the tick in nanoseconds, where it is known.
+
+        Returns
+        -------
+        Books
+            Books of all markets and spot markets.
+
+        Raises
+        ------
+        RiskDataError
+            A book is of another form, names no market of the venue, or breaks a rule of `Books.from_frame`.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> book = {"bids": [(194.99, 1_000.0)], "asks": [(195.0, 1_000.0)]}
+        >>> tick = rc.Tick("2025-10-10T21:00Z", {}, {"SOL_USDC_PERP": book})
+        >>> tick.columnar_books(rc.load_venue("backpack")).price.tolist()
+        [19499, 19500]
+        """
         if self.book_times is not None and not isinstance(self.book_times, Mapping):
             raise RiskDataError("book_times", None, "must be a mapping by market", value=type(self.book_times).__name__)
         time = self.nanoseconds() if time is None else time
         if isinstance(self.books, Books):
             if self.book_times:
-                raise RiskDataError("book_times", None, "must stand beside a mapping or a frame of books")
+                raise RiskDataError("book_times", None, "needs books as a mapping or a frame")
             return self.books.checked(venue, time)
         if self.books is None:
             return Books.empty(venue)
@@ -96,7 +155,7 @@ class Tick:
         if not len(frame):
             return Books.empty(venue)
         if self.book_times and "book_time" in frame.columns:
-            raise RiskDataError("book_times", None, "must not stand beside a column book_time")
+            raise RiskDataError("book_times", None, "must not be combined with a column book_time")
         if self.book_times and "market" in frame.columns:
             seen = self._book_times(venue, time)
             stamps = np.array([seen.get(market, _NO_TIME) for market in frame["market"]], np.int64)
@@ -104,9 +163,9 @@ class Tick:
         return Books.from_frame(venue, frame, time, unit=self.unit)
 
     def _plain_books(self, venue: Venue, time: int) -> Books | None:
-        """Books of a mapping, whole columns at a time; None where something is wrong or unusual.
+        """Books of a mapping, read by columns; None where they have an error or another form.
 
-        `_levels` then goes through it level by level, and says where what is wrong.
+        `_levels` then reads them level by level, and its error names the level.
         """
         if not isinstance(self.books, Mapping):
             return None
@@ -116,12 +175,12 @@ class Tick:
             row = listing.row.get(market) if isinstance(market, str) else None
             if row is None or not isinstance(book, Mapping):
                 return None
-            for name, given in book.items():
+            for name, entry in book.items():
                 if name not in _SIDES:
-                    if isinstance(given, _LISTS) or not _SIDES.keys() <= book.keys():
+                    if isinstance(entry, _LISTS) or not _SIDES.keys() <= book.keys():
                         return None
                     continue
-                levels = _columns(given)
+                levels = _columns(entry)
                 if levels is None:
                     return None
                 if len(levels):
@@ -133,17 +192,17 @@ class Tick:
         amounts = np.concatenate([sides[side] for side in order]).T
         if not ((amounts > 0) & (amounts < np.inf)).all():
             return None
-        of = np.repeat(np.array(order) // 2, counts)
-        unit = np.concatenate([listing.tick_size[of], listing.step_size[of]])
+        book_row = np.repeat(np.array(order) // 2, counts)
+        unit = np.concatenate([listing.tick_size[book_row], listing.step_size[book_row]])
         offset = np.zeros(2 * len(listing.symbol) + 1, np.int64)
         offset[np.array(order) + 1] = counts
-        seen = np.zeros(len(listing.symbol), np.int64)
+        book_time = np.zeros(len(listing.symbol), np.int64)
         try:
             for market, stamp in (self._book_times(venue, time) if self.book_times else {}).items():
-                if listing.row[market] in of:  # one without a level was not seen
-                    seen[listing.row[market]] = stamp
+                if listing.row[market] in book_row:  # a book without a level has no time
+                    book_time[listing.row[market]] = stamp
             ticks, lots = units.whole("books", "price", amounts.ravel(), unit, "").reshape(2, -1)
-            return Books(offset.cumsum(), ticks, lots, seen, venue.book_units).checked(venue, time)
+            return Books(offset.cumsum(), ticks, lots, book_time, venue.book_units).checked(venue, time)
         except RiskDataError:
             return None
 
@@ -162,7 +221,7 @@ class Tick:
                 raise RiskDataError("books", market, rule, value=text_of(book))
             for name, levels in book.items():
                 side = _SIDES.get(name) if isinstance(name, str) else None
-                # what ccxt and the venues have beside the sides is no list; a misspelt side is
+                # other entries of ccxt and of the venues are no lists; a misspelt side is a list
                 if side is None and "bids" in book and "asks" in book and not isinstance(levels, _LISTS):
                     continue
                 try:
@@ -177,8 +236,8 @@ class Tick:
                         except ValueError:
                             if len(figures) != 2:
                                 raise
-                            at, value = f"{name}[{level}]", text_of(list(figures))
-                            raise RiskDataError("books", market, "must be numbers", row=at, value=value) from None
+                            where, value = f"{name}[{level}]", text_of(list(figures))
+                            raise RiskDataError("books", market, "must be numbers", row=where, value=value) from None
                         rows.append((market, side, level, price, quantity))
                         if level and side == "bid" and rows[-1][3] > rows[-2][3]:
                             raise RiskDataError("books", market, _ASCENDS, row=f"bids[{level}]", value=price)
@@ -191,15 +250,15 @@ class Tick:
 
     def _book_times(self, venue: Venue, time: int) -> dict[str, int]:
         assert self.book_times is not None
-        given, own_clock = dict(self.book_times), timestamps.has_own_clock(time)
-        for market, seen in given.items():
+        times, own_clock = dict(self.book_times), timestamps.has_own_clock(time)
+        for market, seen in times.items():
             if market not in venue.book_symbols:
                 raise RiskDataError("book_times", text_of(market), "must be a market of the venue", value=text_of(seen))
-            one = pd.Series([seen], dtype=object)
-            given[market] = int(timestamps.times("book_times", one, market, unit=self.unit, own_clock=own_clock)[0])
-            if given[market] > time:
+            stamp = pd.Series([seen], dtype=object)
+            times[market] = int(timestamps.times("book_times", stamp, market, unit=self.unit, own_clock=own_clock)[0])
+            if times[market] > time:
                 raise RiskDataError("book_times", market, "must not be later than the tick", value=text_of(seen))
-        return given
+        return times
 
 
 _LISTS = (list, tuple, np.ndarray)
@@ -207,7 +266,7 @@ _NUMBERS = {float, int, str, Decimal, np.float64}
 
 
 def _columns(levels: object) -> Float | None:
-    """Price and quantity of the levels of a side, shape (N, 2), where all are numbers or text that says one."""
+    """Price and quantity of the levels of a side, shape (N, 2); None unless all are numbers or their text."""
     if not isinstance(levels, _LISTS) or (isinstance(levels, np.ndarray) and not levels.ndim):
         return None
     if not len(levels):

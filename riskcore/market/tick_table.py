@@ -5,31 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
+from .._typing import Float, Int
 from ..venue import Venue
 from .books import Books
 from .tick import Tick
-
-Float = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class TickTable:
     """Ticks of a run in time order; T instants, M markets, K assets, NaN where a price is not given.
 
+    Iterating gives a `Tick` per instant.
+
     Attributes
     ----------
+    venue : Venue
+        The venue of the markets and assets.
     time : ndarray of int64, shape (T,)
+        Nanoseconds since the epoch, ascending.
     mark, index, open_interest, funding_rate, last : ndarray of float64, shape (T, M)
+        As of `Tick`.
     asset : ndarray of float64, shape (T, K)
+        Prices of assets, settle units.
     books : dict of int64 to Books
         By time; an instant without an entry has no depth.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.io import read_ticks
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> time = ["2025-10-10T21:00Z", "2025-10-10T21:01Z"]
+    >>> marks = pd.DataFrame({"time": time, "market": market, "mark_price": [195.0, 194.0]})
+    >>> [tick.marks for tick in read_ticks(venue, accounts, marks)]
+    [{'SOL_USDC_PERP': 195.0}, {'SOL_USDC_PERP': 194.0}]
     """
 
     venue: Venue
-    time: npt.NDArray[np.int64]
+    time: Int
     mark: Float
     index: Float
     open_interest: Float
@@ -45,11 +60,61 @@ class TickTable:
         return self.starting_at(0)
 
     def starting_at(self, first: int) -> Iterator[Tick]:
-        """Ticks from number ``first`` on."""
+        """Give the ticks from a number on.
+
+        Parameters
+        ----------
+        first : int
+            Number of the first tick, from 0.
+
+        Returns
+        -------
+        iterator of Tick
+            The ticks.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from riskcore.io import read_ticks
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> time = ["2025-10-10T21:00Z", "2025-10-10T21:01Z"]
+        >>> marks = pd.DataFrame({"time": time, "market": market, "mark_price": [195.0, 194.0]})
+        >>> [tick.marks for tick in read_ticks(venue, accounts, marks).starting_at(1)]
+        [{'SOL_USDC_PERP': 194.0}]
+        """
         return (self.tick(t) for t in range(first, len(self)))
 
     def tick(self, t: int) -> Tick:
-        """Tick number ``t``."""
+        """Return one tick.
+
+        Parameters
+        ----------
+        t : int
+            Number of the tick, from 0.
+
+        Returns
+        -------
+        Tick
+            The tick, with the books of its time.
+
+        Raises
+        ------
+        IndexError
+            There is no such tick.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from riskcore.io import read_ticks
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> marks = pd.DataFrame({"time": ["2025-10-10T21:00Z"], "market": market, "mark_price": [195.0]})
+        >>> read_ticks(venue, accounts, marks).tick(0).time
+        1760130000000000000
+        """
         markets, assets = self.venue.markets.symbol, self.venue.assets.symbol
         time = int(self.time[t])
         return Tick(

@@ -1,11 +1,10 @@
 """The record of a run: journal rows and the run folder."""
 
 from . import reader, run_folder
-from .invariants import InvariantError, Invariants
-from .journal import (
+from .events import (
     BOOK,
     EVENT,
-    EVENT_COLUMNS,
+    EVENT_KINDS,
     EVENTS,
     FUND,
     NO_ACCOUNT,
@@ -16,13 +15,11 @@ from .journal import (
     ROW,
     SHORTFALL,
     STAGES,
-    Journal,
     Rows,
-    fills,
-    natural_frame,
-    to_frame,
-    touched,
+    journal_page,
 )
+from .invariants import InvariantError, Invariants
+from .journal import EVENT_COLUMNS, Journal, fills, natural_frame, to_frame, touched
 from .reader import read_journal
 from .run_folder import Recorded
 from .totals import Totals
@@ -32,6 +29,7 @@ __all__ = [
     "EVENT",
     "EVENTS",
     "EVENT_COLUMNS",
+    "EVENT_KINDS",
     "FUND",
     "NOBODY",
     "NO_ACCOUNT",
@@ -48,6 +46,7 @@ __all__ = [
     "Rows",
     "Totals",
     "fills",
+    "journal_page",
     "natural_frame",
     "read_journal",
     "reader",

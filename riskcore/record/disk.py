@@ -45,7 +45,7 @@ def one_writer(folder: Path, lock_file: str) -> Iterator[None]:
         try:
             _lock(file)
         except (BlockingIOError, PermissionError):  # of flock, and of msvcrt
-            rule = "another process is writing it: wait for its end, or name another folder"
+            rule = "another process is writing to it: wait until it ends, or name another folder"
             raise RiskDataError("run", None, rule, value=str(folder)) from None
         held.add(name)
         try:

@@ -9,23 +9,21 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from .._typing import Bool, Int
 from ..kernels import journal as kernels
 from ..kernels.layouts import JournalColumns, LedgerArrays
 from ..state import Accounts, Ledger
 from ..venue import Venue
-from .journal import EVENTS, REASON, ROW, Rows
-
-Int = npt.NDArray[np.int64]
+from .events import EVENT_KINDS, EVENTS, REASON, ROW, Rows
 
 _SHOWN = 3  # rows in the message
-_PRICED = ("funding", "realize", "convert", "harm", "book", "backstop", "adl")
 _WITHOUT_RATIOS = ("guard", "funding", "interest", "realize")
 _USES = np.array(
     [
-        (name in _PRICED) * kernels.USES_PRICE + (name not in _WITHOUT_RATIOS) * kernels.USES_RATIOS
-        for name in EVENTS
+        (bool(kind.price) and name != "guard") * kernels.USES_PRICE
+        + (name not in _WITHOUT_RATIOS) * kernels.USES_RATIOS
+        for name, kind in EVENT_KINDS.items()
     ],
     np.uint8,
 )  # fmt: skip
@@ -180,7 +178,7 @@ class Invariants:
         return (amount, name) if abs(amount) < _LARGEST_DECODED else (0, "")
 
 
-def _rows_of_ledger(rows: Rows, name: str, item: int, settle: int) -> npt.NDArray[np.bool_]:
+def _rows_of_ledger(rows: Rows, name: str, item: int, settle: int) -> Bool:
     """Whether rows change an entry of the ledgers."""
     match name:
         case "book_lots":

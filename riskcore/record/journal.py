@@ -12,96 +12,49 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..boundary import natural
-from ..kernels import journal as kernels
 from ..state import Accounts
 from ..venue import Venue
+from .events import (
+    BOOK,
+    CHANGES_NOTHING,
+    COLUMNS,
+    EVENT,
+    EVENT_KINDS,
+    EVENTS,
+    FUND,
+    NO_ACCOUNT,
+    NOBODY,
+    POOL,
+    REASON,
+    REASONS,
+    ROW,
+    SHORTFALL,
+    STAGES,
+    Rows,
+)
 
-BOOK, FUND, SHORTFALL = kernels.BOOK, kernels.FUND, kernels.SHORTFALL
-NOBODY, POOL = kernels.NOBODY, kernels.POOL
-"""Counterparties that are no accounts."""
-NO_ACCOUNT = -1
-"""The account of a `guard` row: a market was refused something."""
-
-EVENTS = (
-    "trigger", "cancel", "redeem", "convert", "book", "expire", "backstop", "adl", "unfilled", "fund", "shortfall",
-    "funding", "interest", "realize", "unsettle", "guard", "skip", "harm", "socialize",
-)  # fmt: skip
-REASONS = {
-    "mmr": "the maintenance margin ratio is 100 % or above",
-    "liquidation": "open orders are cancelled when a liquidation begins",
-    "debt": "borrows are repaid while the account is liquidating",
-    "close_out": "the account has no position and no equity left",
-    "full": "the slice was filled in full",
-    "depth": "the book ended before the slice was filled",
-    "no_book": "the book has no order on that side",
-    "slippage": "the average price would exceed the slippage limit",
-    "account_cap": "the account's cap of the interval is used up",
-    "market_cap": "the market's cap of the tick is used up",
-    "depth_share": "one slice takes no more than its share of the depth",
-    "impact": "the price impact band stopped the slice",
-    "mean_mark": "the band around the five-minute mean mark stopped the slice",
-    "mean_premium": "the band around the five-minute mean premium stopped the slice",
-    "limit": "the limit price band stopped the slice",
-    "conversion": "the slippage limit of conversions stopped the conversion",
-    "conversion_limit": "the limit on conversions at the index is used up",
-    "throttle": "the random draw left the position or borrow out of this round",
-    "cooldown": "the cooldown after the position's last slice has not passed",
-    "fee_waived": "the slice would raise the margin ratio at the full fee: the fee is cut",
-    "sent": "the slice raises the margin ratio, and the policy sends the slice all the same",
-    "withheld": "the slice would raise the margin ratio even without a fee: the slice is not sent",
-    "to_backstop": "the slice would raise the margin ratio: the account goes to the backstop",
-    "below_auto_close": "the margin fraction is below the auto-close margin fraction",
-    "escalated": "a slice in the book would have raised the margin ratio",
-    "backstop_exhausted": "the backstop had no capacity left",
-    "no_counterparty": "no counterparty was left that the policy allows",
-    "bankrupt": "net equity is below zero",
-    "interval": "the payment is due at every interval",
-    "hour": "interest is due at every hour",
-    "entry": "a new borrow pays the interest of the running hour",
-    "settlement": "the payments due exceeded the settle balance",
-    "stale_book": "the book was too old",
-    "crossed_book": "the best bid was not below the best ask",
-    "index_update_cap": "the index moved further than an update may",
-    "mark_held": "no new mark was known: the mark used before stays",
-    "index_clamp": "the mark was further from the index than the threshold",
-    "update_cap": "the mark moved further than an update may",
-    "full_utilization": "the lend could not be redeemed: the whole pool is borrowed",
-    "unsettled": "the fund could not pay: the account owes the rest",
-    "equity": "the fund could not pay: accounts with opposite positions pay by their equity",
-    "open_interest": "the fund could not pay: all accounts with positions in the market pay by their notional",
-    "closed_book": "the market's book takes no orders",
-}
-"""Reasons of rows in the order of their codes, each with the sentence of `explain`."""
-STAGES = {"book": "order book", "backstop": "backstop", "adl": "ADL"}
-"""Events that close positions, and the stages' names."""
-EVENT = {name: code for code, name in enumerate(EVENTS)}
-REASON = {name: code for code, name in enumerate(REASONS)}
-
-_UNCHANGING = [EVENT[name] for name in ("trigger", "expire", "unfilled", "guard", "skip", "harm")]
-
-ROW = np.dtype(
-    [
-        ("tick", np.int64), ("time", np.int64), ("event", np.uint8), ("reason", np.uint8), ("account", np.int64),
-        ("counterparty", np.int64), ("market", np.int64), ("asset", np.int64), ("order", np.int64),
-        ("requested", np.int64), ("lots", np.int64), ("cost", np.int64), ("cash", np.int64), ("entry", np.int64),
-        ("fee", np.int64), ("quanta", np.int64), ("lent", np.int64), ("unsettled", np.int64),
-        ("counter_cost", np.int64), ("counter_cash", np.int64), ("counter_entry", np.int64), ("fund", np.int64),
-        ("price", np.float64), ("mmr_before", np.float64), ("mmr_after", np.float64),
-    ]
-)  # fmt: skip
-"""Columns of the journal; docs/one_tick.md has their meaning."""
-
-_DEFAULTS: dict[str, Any] = {name: 0 for name in ROW.names or ()} | {
-    "counterparty": NOBODY, "market": -1, "asset": -1, "order": -1, "price": np.nan,
-}  # fmt: skip
-
-Rows = npt.NDArray[np.void]
+_DEFAULTS: dict[str, Any] = {name: column.default for name, column in COLUMNS.items()}
+_UNCHANGING = [EVENT[name] for name in CHANGES_NOTHING]
 _NO_ROWS = np.empty(0, ROW)
 
 
 @dataclass
 class Journal:
-    """Rows of one tick, in the order in which things happened."""
+    """Rows of one tick, in the order in which the events happened.
+
+    Attributes
+    ----------
+    tick, time : int
+        Number of the tick, and nanoseconds since the epoch.
+
+    Examples
+    --------
+    >>> from riskcore.record import EVENTS, Journal
+    >>> journal = Journal(0, 1_760_130_000_000_000_000)
+    >>> journal.add("trigger", "mmr", account=3, mmr_before=1.2, mmr_after=1.2)
+    >>> [(EVENTS[row["event"]], int(row["account"])) for row in journal.rows()]
+    [('trigger', 3)]
+    """
 
     tick: int
     time: int
@@ -109,22 +62,78 @@ class Journal:
     _pending: list[tuple[Any, ...]] = field(default_factory=list)
 
     def add(self, event: str, reason: str, account: int, mmr_before: float, mmr_after: float, **values: Any) -> None:
-        """Append one row; columns not named are 0, or -1 where they name a row of another table."""
-        known = dict(
+        """Append one row.
+
+        Parameters
+        ----------
+        event, reason : str
+            Names out of `EVENTS` and `REASONS`.
+        account : int
+            Account row, or `NO_ACCOUNT`.
+        mmr_before, mmr_after : float
+            Maintenance margin ratios of the account; NaN where the row has none.
+        **values : int or float
+            Other columns of `ROW`; columns not named are 0, or -1 where they name a row of another table.
+
+        Raises
+        ------
+        KeyError
+            There is no such event or reason.
+
+        Examples
+        --------
+        >>> from riskcore.record import Journal
+        >>> journal = Journal(0, 1_760_130_000_000_000_000)
+        >>> journal.add("book", "full", 3, 1.2, 1.1, market=2, lots=-516, fee=10_009_884)
+        >>> journal.rows()["lots"].tolist()
+        [-516]
+        """
+        columns = dict(
             tick=self.tick, time=self.time, event=EVENT[event], reason=REASON[reason], account=account,
             mmr_before=mmr_before, mmr_after=mmr_after,
         )  # fmt: skip
-        self._pending.append(tuple((_DEFAULTS | known | values).values()))
+        self._pending.append(tuple((_DEFAULTS | columns | values).values()))
 
     def block(self, size: int) -> Rows:
-        """Rows with every column at its default, to be filled and given to `extend`."""
+        """Return rows with every column at its default, to be filled and given to `extend`.
+
+        Parameters
+        ----------
+        size : int
+            Number of rows.
+
+        Returns
+        -------
+        ndarray of `ROW`, shape (size,)
+            The rows, with tick and time of the journal.
+
+        Examples
+        --------
+        >>> from riskcore.record import Journal
+        >>> Journal(7, 1_760_130_000_000_000_000).block(2)["tick"].tolist()
+        [7, 7]
+        """
         rows = np.empty(size, ROW)
         for name, value in (_DEFAULTS | {"tick": self.tick, "time": self.time}).items():
             rows[name] = value
         return rows
 
     def extend(self, rows: Rows) -> None:
-        """Append a block of rows."""
+        """Append a block of rows.
+
+        Parameters
+        ----------
+        rows : ndarray of `ROW`
+            Rows of this tick.
+
+        Examples
+        --------
+        >>> from riskcore.record import Journal
+        >>> journal = Journal(0, 1_760_130_000_000_000_000)
+        >>> journal.extend(journal.block(3))
+        >>> len(journal.rows())
+        3
+        """
         self._flush()
         self._blocks.append(rows)
 
@@ -134,18 +143,50 @@ class Journal:
             self._pending = []
 
     def rows(self) -> Rows:
-        """All rows so far."""
+        """Return all rows so far.
+
+        Returns
+        -------
+        ndarray of `ROW`
+            The rows, in order.
+
+        Examples
+        --------
+        >>> from riskcore.record import Journal
+        >>> len(Journal(0, 1_760_130_000_000_000_000).rows())
+        0
+        """
         self._flush()
         return np.concatenate(self._blocks) if self._blocks else _NO_ROWS
 
 
 def touched(rows: Rows) -> npt.NDArray[np.int64]:
-    """Rows of the accounts that the events may have changed, each once."""
+    """Return rows of the accounts that the events may have changed, each once.
+
+    Parameters
+    ----------
+    rows : ndarray of `ROW`
+        Journal rows.
+
+    Returns
+    -------
+    ndarray of int64
+        Account rows, ascending.
+
+    Examples
+    --------
+    >>> from riskcore.record import Journal, touched
+    >>> journal = Journal(0, 1_760_130_000_000_000_000)
+    >>> journal.add("trigger", "mmr", account=3, mmr_before=1.2, mmr_after=1.2)
+    >>> journal.add("adl", "bankrupt", account=5, mmr_before=1.2, mmr_after=0.0, counterparty=4, market=2, lots=-516)
+    >>> touched(journal.rows()).tolist()
+    [4, 5]
+    """
     if not len(rows):
         return np.empty(0, np.int64)
     changing = rows[~np.isin(rows["event"], _UNCHANGING)]
-    known = np.concatenate([changing["account"], changing["counterparty"]])
-    return np.unique(known[known >= 0])
+    accounts = np.concatenate([changing["account"], changing["counterparty"]])
+    return np.unique(accounts[accounts >= 0])
 
 
 def words(codes: npt.NDArray[np.uint8], names: Iterable[str]) -> pd.Categorical:
@@ -155,7 +196,38 @@ def words(codes: npt.NDArray[np.uint8], names: Iterable[str]) -> pd.Categorical:
 
 
 def to_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
-    """Journal rows for people: ids and symbols for row numbers, time as a timestamp."""
+    """Return journal rows with ids and symbols for row numbers, and time as a timestamp.
+
+    Parameters
+    ----------
+    rows : ndarray of `ROW`
+        Journal rows.
+    venue : Venue
+        The venue of the run.
+    accounts : Accounts
+        The accounts of the run.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `ROW`, amounts in whole numbers (lots, quanta).
+
+    Notes
+    -----
+    The columns: docs/one_tick.md, "The journal".
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.record import to_frame
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> run = rc.read_run(folder)
+    >>> to_frame(run.rows, run.venue, run.accounts)[["account", "event", "lots", "fee"]].to_dict("records")[1]
+    {'account': 1, 'event': 'book', 'lots': -516, 'fee': 10009884}
+    """
     others = {BOOK: "book", FUND: "fund", SHORTFALL: "shortfall", NOBODY: None, POOL: "pool"}
     frame = pd.DataFrame({name: rows[name] for name in ROW.names or ()})
     frame["time"] = pd.to_datetime(frame["time"], utc=True)
@@ -179,7 +251,16 @@ EVENT_COLUMNS = (
 
 
 def natural_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
-    """Journal rows in natural units, with the user's account ids and symbols.
+    """Return journal rows in natural units, with the user's account ids and symbols.
+
+    Parameters
+    ----------
+    rows : ndarray of `ROW`
+        Journal rows.
+    venue : Venue
+        The venue of the run.
+    accounts : Accounts
+        The accounts of the run.
 
     Returns
     -------
@@ -189,14 +270,30 @@ def natural_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
         settle balance without the fee, ``fee_amount``; ``unsettled_amount`` that of its unsettled balance and
         ``fund_amount`` that of the fund, the fee not counted, all in settle units. ``requested_quantity`` is of the
         market, or of the asset. NaN where a row has no market or no asset.
+
+    Notes
+    -----
+    The events: docs/one_tick.md, "The journal".
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.record import natural_frame
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> run = rc.read_run(folder)
+    >>> natural_frame(run.rows, run.venue, run.accounts)[["event", "quantity", "fee_amount"]].to_dict("records")[1]
+    {'event': 'book', 'quantity': -5.16, 'fee_amount': 10.009884}
     """
     frame, market, asset = to_frame(rows, venue, accounts), rows["market"], rows["asset"]
     spot = list(venue.assets.quantum)
     for k, step in zip(venue.spots.asset.tolist(), venue.spots.step, strict=True):
         spot[k] = step
-    of_book = np.isin(rows["event"], [EVENT["expire"], EVENT["skip"]])  # whose lots are those of the spot book
+    in_spot_lots = [EVENT[name] for name, kind in EVENT_KINDS.items() if kind.requested == "spot_lots"]
     requested = _of(rows["requested"], venue.assets.quantum, asset)
-    requested = np.where(of_book, _of(rows["requested"], spot, asset), requested)
+    requested = np.where(np.isin(rows["event"], in_spot_lots), _of(rows["requested"], spot, asset), requested)
     frame["quantity"] = _of(rows["lots"], venue.markets.step, market)
     frame["requested_quantity"] = np.where(market >= 0, _of(rows["requested"], venue.markets.step, market), requested)
     frame["amount"], frame["lent_amount"] = (_of(rows[n], venue.assets.quantum, asset) for n in ("quanta", "lent"))
@@ -212,13 +309,34 @@ def _of(amounts: npt.NDArray[np.int64], unit: Sequence[Fraction], row: npt.NDArr
 
 
 def fills(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
-    """Fills that closed positions of liquidated accounts, in natural units.
+    """Return fills that closed positions of liquidated accounts, in natural units.
+
+    Parameters
+    ----------
+    rows : ndarray of `ROW`
+        Journal rows.
+    venue : Venue
+        The venue of the run.
+    accounts : Accounts
+        The accounts of the run.
 
     Returns
     -------
     DataFrame
         time, account, market, side (of the account: buy, sell), quantity (> 0), price, notional (settle units at that
         price), fee (settle units), stage (order book, backstop, ADL), reason, counterparty (an account, or "book").
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.record import fills
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> run = rc.read_run(folder)
+    >>> fills(run.rows, run.venue, run.accounts)[["account", "quantity", "stage", "counterparty"]].to_dict("records")
+    [{'account': 1, 'quantity': 5.16, 'stage': 'order book', 'counterparty': 'book'}]
     """
     closes = np.isin(rows["event"], [EVENT[event] for event in STAGES]) & (rows["market"] >= 0)
     rows = rows[closes]

@@ -15,18 +15,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._limits import INT64_MIN
 from ..boundary import RiskDataError
 from ..market import asset_values
 from ..market.guards import SECONDS_OF_SAMPLES, GuardState
 from ..state import Accounts, Ledger, Orders
 from ..venue import Venue, load_venue
-from .journal import EVENT, NO_ACCOUNT, ROW, Rows
+from .events import ROW, Rows, check_rows
 from .run_folder import _content, _damaged, _ledger_entries, _venue_content, file_of, manifest
 from .run_schema import ASKED, PARTS, START, Table, count_rows, decoded
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedState:
     """The last state of a run folder."""
 
     venue: Venue
@@ -127,7 +128,7 @@ class Reader:
             key[name] = start[name]["account"] * self.sizes[item] + start[name][item]
             self._must((np.diff(key[name]) > 0).all(), f"start/{name}", f"must ascend by account and {item}")
         settle = start["balances"]["account"][start["balances"]["asset"] == self.venue.settle]
-        rule = "every account must have a row of the settle asset, and a provider of everything"
+        rule = "every account must have a row of the settle asset, and a provider rows of all markets and assets"
         for name, item in (("positions", "market"), ("balances", "asset")):
             rows = np.bincount(start[name]["account"], minlength=len(ids))[self.known["providers"]]
             self._must((rows == self.sizes[item]).all() and len(settle) == len(ids), f"start/{name}", rule)
@@ -140,15 +141,20 @@ class Reader:
             unsettled = self.table("state/accounts", self.last)["unsettled"]
             self._must(len(unsettled) == len(ids), "state/accounts", "must have a row for every account", self.last)
             for name, item in (("positions", "market"), ("balances", "asset")):
-                same = all(np.array_equal(tables[name][of], start[name][of]) for of in ("account", item))
+                same = all(np.array_equal(tables[name][column], start[name][column]) for column in ("account", item))
                 self._must(same, f"state/{name}", "must have the rows of the start", self.last)
-            still = tables["orders"].pop("order")
-            begun = {name: values[still] for name, values in start["orders"].items()}
-            same = all(np.array_equal(values, begun[name]) for name, values in tables["orders"].items())
-            self._must(same and (np.diff(still) > 0).all(), "state/orders", "must be orders of the start", self.last)
-            orders.lots[~np.isin(np.arange(len(orders.lots)), still)] = 0
+            open_orders = tables["orders"].pop("order")
+            start_columns = {name: values[open_orders] for name, values in start["orders"].items()}
+            same = all(np.array_equal(values, start_columns[name]) for name, values in tables["orders"].items())
+            self._must(
+                same and (np.diff(open_orders) > 0).all(), "state/orders", "must be orders of the start", self.last
+            )
+            orders.lots[~np.isin(np.arange(len(orders.lots)), open_orders)] = 0
+        positions, balances = tables["positions"], tables["balances"]
         accounts = Accounts.from_rows(
-            self.venue, ids, tuple(tables["positions"].values()), tuple(tables["balances"].values()),  # type: ignore[arg-type]
+            self.venue, ids,
+            (positions["account"], positions["market"], positions["lots"], positions["cost"], positions["entry"]),
+            (balances["account"], balances["asset"], balances["quanta"], balances["lent"]),
             orders, start["accounts"]["leverage_limit"], unsettled,
         ).frozen()  # fmt: skip
         with suppress(KeyError):
@@ -158,7 +164,7 @@ class Reader:
 
     def ticks(self) -> Iterator[tuple[Table, Table, Table]]:
         """Ticks of each part, with a row for every tick and a column for every market; its assets and its books."""
-        first, markets, before = 0, self.sizes["market"], -(2**63)
+        first, markets, before = 0, self.sizes["market"], INT64_MIN
         for part in range(self.last + 1):
             ticks, assets, books = (self.table(table, part) for table in PARTS[:3])
             count = len(ticks["tick"]) // max(markets, 1)
@@ -174,11 +180,11 @@ class Reader:
                 ("assets", assets, assets["tick"] * self.sizes["asset"] + assets["asset"]),
                 ("books", books, (books["tick"] * self.sizes["book"] + books["market"]) * 2 + (books["side"] < 0)),
             ):
-                here = (table["tick"] >= first) & (table["tick"] < first + count)
+                of_part = (table["tick"] >= first) & (table["tick"] < first + count)
                 step = np.diff(key)
                 worse = (np.diff(books["price"]) * books["side"][1:] < 0) if name == "books" else False
                 ascends = np.all((step > 0) | ((step == 0) & worse))
-                self._must(here.all() and ascends, name, "must be of the part's ticks, in order", part)
+                self._must(of_part.all() and ascends, name, "must be of the part's ticks, in order", part)
             if count:
                 before = int(stamp[-1])
             first += count
@@ -189,11 +195,11 @@ class Reader:
         """Time, marks and prices of assets of every tick, as they were used: shapes (T,), (T, M) and (T, K)."""
         time, mark, asset = [], [], []
         for ticks, prices, _ in self.ticks():
-            given = np.full((len(ticks["tick"]), self.sizes["asset"]), np.nan)
-            given[np.searchsorted(ticks["tick"][:, 0], prices["tick"]), prices["asset"]] = prices["price"]
+            asset_prices = np.full((len(ticks["tick"]), self.sizes["asset"]), np.nan)
+            asset_prices[np.searchsorted(ticks["tick"][:, 0], prices["tick"]), prices["asset"]] = prices["price"]
             time.append(ticks["time"][:, 0])
             mark.append(ticks["mark"])
-            asset.append(asset_values(self.venue, ticks["mark"], ticks["index"], given))
+            asset.append(asset_values(self.venue, ticks["mark"], ticks["index"], asset_prices))
         return np.concatenate(time), np.concatenate(mark), np.concatenate(asset)
 
     def _must_count(self, name: str, count: int) -> None:
@@ -212,12 +218,7 @@ class Reader:
             for name, values in part.items():
                 block[name] = values
             end += len(block)
-            no_account = (block["account"] == NO_ACCOUNT) != (block["event"] == EVENT["guard"])
-            self._must(not no_account.any(), "journal", "a row must name an account unless it is a guard's", number)
-            for events, columns in _NAMED.items():
-                of = block[np.isin(block["event"], [EVENT[event] for event in events.split()])]
-                named = np.any([of[column] >= 0 for column in columns.split()], axis=0)
-                self._must(named.all(), "journal", f"a row of {events} must name its {columns}", number)
+            check_rows(file_of("journal", number), part)
         return rows
 
     def _last_time(self) -> int | None:
@@ -228,7 +229,7 @@ class Reader:
         filled = [part for part, count in enumerate(counts) if count]
         return int(self.table("ticks", filled[-1])["time"][-1]) if filled else None
 
-    def state(self) -> Kept:
+    def state(self) -> SavedState:
         """Return the last state."""
         venue, policy, last = self.venue, self.venue.policy, self.last
         time = self._last_time()
@@ -237,10 +238,10 @@ class Reader:
         frames = {name: pd.DataFrame(self.table(f"state/{name}", last)) for name in ("markets", "samples")}
         figures = (policy.slice_cooldown, policy.account_cap, policy.refill_half_life)
         for table, figure in zip(ASKED, figures, strict=True):
-            asked = figure is not None
-            if asked != (file_of(table, last) in self.known["files"]):
-                raise _damaged(self._path, "run.json", f"{table} must be there if the policy asks for it, else not")
-            if asked:
+            needed = figure is not None
+            if needed != (file_of(table, last) in self.known["files"]):
+                raise _damaged(self._path, "run.json", f"{table} must exist if the policy requires it, else not")
+            if needed:
                 frames[table.removeprefix("state/")] = pd.DataFrame(self.table(table, last))
         markets, samples = frames["markets"], frames["samples"]
         in_order = np.array_equal(markets["market"], np.arange(self.sizes["market"]))
@@ -253,7 +254,7 @@ class Reader:
             books = frames["books"]
             side = 2 * books["market"] + (books["side"] < 0)
             fits = (side.diff()[1:] >= 0).all() and (books["consumed_lots"] <= books["lots"]).all()
-            self._must(fits, "state/books", "must be in order, with no more gone than there was", last)
+            self._must(fits, "state/books", "must be in order, and consumed_lots at most lots", last)
         ledger = self._ledger()
         ledger.premium_sum[:], ledger.premium_count[:] = markets["premium_sum"], markets["premium_count"]
         if "slices" in frames:
@@ -262,7 +263,7 @@ class Reader:
             ledger.sold = dict(frames["sold"].to_numpy().tolist())
         memory = GuardState.from_frames(venue, frames)
         seed, ticks, digest = (self.known[name] for name in ("seed", "ticks", "digest"))
-        return Kept(venue, accounts, ledger, memory, seed, ticks, time, digest)
+        return SavedState(venue, accounts, ledger, memory, seed, ticks, time, digest)
 
     def _ledger(self) -> Ledger:
         table = self.table("state/ledger", self.last)
@@ -282,15 +283,6 @@ class Reader:
         return ledger
 
 
-_NAMED = {
-    "funding realize cancel harm book unfilled": "market",
-    "interest redeem convert": "asset",
-    "guard skip expire backstop adl": "market asset",
-    "backstop adl socialize": "counterparty",
-}
-"""What rows of these events name: one of the columns."""
-
-
 def read_accounts(path: Path, venue: Venue) -> Accounts:
     """Read the accounts that a run started from."""
     return Reader(path, venue).accounts()
@@ -305,11 +297,38 @@ def read_marks(path: Path, tick: int) -> tuple[npt.NDArray[np.float64], npt.NDAr
 
 
 def read_journal(path: Path) -> Rows:
-    """All journal rows of a run folder."""
+    """Return all journal rows of a run folder.
+
+    Parameters
+    ----------
+    path : Path
+        A run folder.
+
+    Returns
+    -------
+    ndarray of `riskcore.record.ROW`
+        The rows, in order.
+
+    Raises
+    ------
+    RiskDataError
+        The folder holds no run, or one that is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from riskcore.record import read_journal
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> read_journal(Path(folder))["tick"].tolist()
+    [1, 1]
+    """
     return Reader(path).journal()
 
 
-def read_state(path: Path) -> Kept:
+def read_state(path: Path) -> SavedState:
     """Read the last state of a run folder that is whole.
 
     While another process writes it, that is the state of its last save.

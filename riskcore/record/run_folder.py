@@ -19,13 +19,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._limits import AMOUNT_LIMIT
 from ..boundary import RiskDataError
 from ..market import Books, Prices
 from ..market.guards import GuardState
 from ..state import Accounts, Ledger, Orders
 from ..venue import Venue
 from .disk import one_writer, sync_folder, write_synced
-from .journal import EVENTS, REASONS, ROW, Rows, words
+from .events import EVENTS, REASONS, ROW, Rows
+from .journal import words
 from .run_schema import ASKED, PARTS, START, STATE, Table, encoded
 
 FORMAT = 3
@@ -33,7 +35,29 @@ FORMAT = 3
 
 @dataclass(frozen=True)
 class Recorded:
-    """One tick as the engine saw it, and what it did."""
+    """Prices, books and journal rows of one tick, to be written to a run folder.
+
+    Attributes
+    ----------
+    tick, time : int
+        Number of the tick, and nanoseconds since the epoch.
+    prices : Prices
+        Prices of the tick, guarded.
+    books : Books
+        Books of the tick, as they were given.
+    rows : ndarray of `riskcore.record.ROW`
+        Journal rows of the tick.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.record import Journal, Recorded
+    >>> venue = rc.load_venue("backpack")
+    >>> prices = rc.Prices.given(venue, rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
+    >>> Recorded(0, 0, prices, rc.Books.empty(venue), Journal(0, 0).rows()).nbytes > 4_000
+    True
+    """
 
     tick: int
     time: int
@@ -43,7 +67,7 @@ class Recorded:
 
     @property
     def nbytes(self) -> int:
-        """GuardState that it takes, about: the objects, a tick's prices of markets and assets, its books and rows."""
+        """Memory that the tick takes, bytes, about: the objects, prices of markets and assets, books and rows."""
         markets, assets, books = 8 * self.prices.mark.nbytes, 2 * self.prices.given_asset.nbytes, self.books
         return 4_000 + markets + assets + 2 * books.price.nbytes + 2 * books.offset.nbytes + self.rows.nbytes
 
@@ -57,26 +81,26 @@ def manifest(path: Path) -> dict[str, Any]:
         The folder holds no run that this version can read, or ``run.json`` is not as it was written.
     """
     try:
-        found = json.loads((path / "run.json").read_bytes())
+        content = json.loads((path / "run.json").read_bytes())
     except OSError:
         raise RiskDataError("run", None, "must be a run folder with a run.json", value=str(path)) from None
     except (ValueError, RecursionError):
         raise _damaged(path, "run.json", "must be JSON") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise RiskDataError("run", "format", f"must be {FORMAT}: run again", value=str(path))
-    if found.get("digest") != _digest_of(found):
+    if content.get("digest") != _digest_of(content):
         raise _damaged(path, "run.json", _ALTERED)
     for name, fits in _MANIFEST.items():
-        if name not in found:
+        if name not in content:
             raise _damaged(path, "run.json", f"{name} is missing")
-        if not fits(found[name]):
-            raise _damaged(path, "run.json", f"{name} is not what riskcore writes")
-    parts = min(found["parts"], len(found["files"]))  # a part has files: no more names than that are made
+        if not fits(content[name]):
+            raise _damaged(path, "run.json", f"{name} must have the form that riskcore writes")
+    parts = min(content["parts"], len(content["files"]))  # a part has files: no more names than that are made
     wanted = {file_of(table, part) for part in range(parts) for table in PARTS}
-    wanted |= {"venue.json", *(file_of(table, found["parts"] - 1) for table in (*START, *STATE))}
-    if set(found["files"]) - {file_of(table, found["parts"] - 1) for table in ASKED} != wanted:
+    wanted |= {"venue.json", *(file_of(table, content["parts"] - 1) for table in (*START, *STATE))}
+    if set(content["files"]) - {file_of(table, content["parts"] - 1) for table in ASKED} != wanted:
         raise _damaged(path, "run.json", "files must be those of its parts")
-    return found
+    return content
 
 
 @contextmanager
@@ -230,7 +254,7 @@ def _damaged(path: Path, name: str, rule: str) -> RiskDataError:
 
 
 def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**62
+    return type(value) is int and 0 <= value < AMOUNT_LIMIT
 
 
 def _is_mapping(value: Any, test: Callable[[Any], bool]) -> bool:
@@ -379,8 +403,8 @@ def book_table(ticks: npt.NDArray[np.int64], moments: npt.NDArray[np.int64], boo
     for tick, moment, book in zip(ticks.tolist(), moments.tolist(), books, strict=True):
         side = np.repeat(np.arange(len(book.offset) - 1), np.diff(book.offset))
         seen = np.where(book.time > 0, book.time, moment)[side // 2]
-        given = np.full(len(side), tick), side // 2, 1 - 2 * (side % 2), book.price, book.lots, seen
-        for name, values in zip(_BOOK_COLUMNS, given, strict=True):
+        columns_of_tick = np.full(len(side), tick), side // 2, 1 - 2 * (side % 2), book.price, book.lots, seen
+        for name, values in zip(_BOOK_COLUMNS, columns_of_tick, strict=True):
             columns[name].append(values)
     return {name: np.concatenate([np.empty(0, np.int64), *values]) for name, values in columns.items()}
 

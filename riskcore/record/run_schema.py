@@ -12,9 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .._limits import AMOUNT_LIMIT
 from ..boundary import RiskDataError
 from ..kernels.guards import NO_SAMPLE
-from .journal import EVENTS, POOL, REASONS
+from .events import COLUMNS, EVENTS, POOL, REASONS
 
 Table = dict[str, npt.NDArray[Any]]
 Sizes = Mapping[str, int]
@@ -37,7 +38,7 @@ _WORD = pa.dictionary(pa.int8(), pa.string())
 _KINDS = {
     "id": _Kind(pa.string()),  # or whole numbers
     "whole": _Kind(_I),
-    "amount": _Kind(_I, 1 - 2**62, 2**62 - 1),
+    "amount": _Kind(_I, 1 - AMOUNT_LIMIT, AMOUNT_LIMIT - 1),
     "natural": _Kind(_I, 0),
     "positive": _Kind(_I, 1),
     "side": _Kind(_I, -1, 1),
@@ -77,10 +78,7 @@ _SPECS = {
     " last_price:price? open_interest:quantity? funding_rate:number",
     "assets": "tick:tick asset:asset price:price",
     "books": "tick:tick market:book side:side price:positive lots:positive book_time:whole",
-    "journal": "tick:tick time:whole event:word reason:word account:account? counterparty:party market:market?"
-    " asset:asset? order:order? requested:whole lots:whole cost:whole cash:whole entry:whole fee:whole"
-    " quanta:whole lent:whole unsettled:whole counter_cost:whole counter_cash:whole counter_entry:whole"
-    " fund:whole price:number mmr_before:number mmr_after:number",
+    "journal": " ".join(f"{name}:{column.kind}" for name, column in COLUMNS.items()),
     "state/positions": _POSITIONS,
     "state/balances": _BALANCES,
     "state/orders": "order:order " + _ORDERS.format("positive"),
@@ -140,8 +138,8 @@ def decoded(table: str, file: str, content: bytes, sizes: Sizes) -> Table:
     threads = len(content) > _LARGE  # to start them takes longer than to read a small table
     read, kinds = _parquet(partial(pq.read_table, use_threads=threads), file, content), _COLUMNS[table]
     if read.column_names != list(kinds):
-        found = ", ".join(map(str, read.column_names))
-        raise RiskDataError("run", file, f"its columns must be {', '.join(kinds)}, not {found}")
+        columns_read = ", ".join(map(str, read.column_names))
+        raise RiskDataError("run", file, f"its columns must be {', '.join(kinds)}, not {columns_read}")
     return {name: _values(file, name, kind, read.column(name), sizes) for name, kind in kinds.items()}
 
 
@@ -159,16 +157,16 @@ def _parquet(read: Callable[[pa.BufferReader], Any], file: str, content: bytes) 
 
 def _values(file: str, name: str, kind: _Kind, column: pa.ChunkedArray, sizes: Sizes) -> npt.NDArray[Any]:
     """Values of a column, held to what they must be."""
-    found, wanted = column.type, kind.type
-    dictionary = pa.types.is_dictionary(found)
-    is_text = pa.types.is_string(found) or pa.types.is_large_string(found)
+    sent, wanted = column.type, kind.type
+    dictionary = pa.types.is_dictionary(sent)
+    is_text = pa.types.is_string(sent) or pa.types.is_large_string(sent)
     if dictionary:
-        is_text = pa.types.is_string(found.value_type) or pa.types.is_large_string(found.value_type)
-    fits = is_text and (wanted == _WORD or not dictionary) if wanted in (_WORD, pa.string()) else found == wanted
+        is_text = pa.types.is_string(sent.value_type) or pa.types.is_large_string(sent.value_type)
+    fits = is_text and (wanted == _WORD or not dictionary) if wanted in (_WORD, pa.string()) else sent == wanted
     if kind is _KINDS["id"]:
-        fits = fits or found == _I
+        fits = fits or sent == _I
     if not fits:
-        raise RiskDataError("run", file, f"{name} must hold {wanted}, not {found}")
+        raise RiskDataError("run", file, f"{name} must hold {wanted}, not {sent}")
     if column.null_count and wanted != _F:
         raise _wrong(file, name, column.is_null().to_numpy(), "must not be missing", None)
     if wanted == _WORD:

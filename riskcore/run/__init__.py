@@ -1,8 +1,7 @@
 """Whole runs: replay tables into a run folder, read it as tables, report it, explain an account of it."""
 
 from . import report
-from .attribution import EquityChange
-from .explain import Explanation, explain
+from .explain import EquityChange, Explanation, explain
 from .frames import Run, read_run
 from .page import page
 from .replay import replay

@@ -11,7 +11,8 @@ import pandas as pd
 
 from ..boundary import as_html
 from ..record import EVENT, STAGES
-from .report import MMR_EDGES, RecordedRun, margin_bands, timeline_of
+from .recorded_run import RecordedRun
+from .report import MMR_EDGES, margin_bands, timeline_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -40,10 +41,10 @@ def liquidations(run: RecordedRun) -> Figure:
     market = _most_liquidated(run)
     if market >= 0:
         mark = run.mark[:, market]
-        kept = thinned(mark)
+        points = thinned(mark)
         name = f"mark price of {as_html(venue.markets.symbol[market])}"
         figure.add_scatter(
-            x=line["time"].iloc[kept], y=mark[kept], name=name, yaxis="y2", mode="lines",
+            x=line["time"].iloc[points], y=mark[points], name=name, yaxis="y2", mode="lines",
             line={"color": _LINE_COLOURS[0], "width": 1.6},
         )  # fmt: skip
     settle = as_html(venue.settle_asset)
@@ -62,12 +63,12 @@ def split_over_time(run: RecordedRun) -> Figure:
     go, line = _graph_objects(), timeline_of(run)
     total = line[list(STAGES.values())].sum(axis=1)
     line = line[total > 0]
-    kept = _even(len(line))
+    points = _even(len(line))
     figure = go.Figure()
     for stage, colour in zip(STAGES.values(), _STAGE_COLOURS, strict=True):
-        share = (line[stage] / total[total > 0]).iloc[kept]
+        share = (line[stage] / total[total > 0]).iloc[points]
         figure.add_scatter(
-            x=line["time"].iloc[kept], y=share, name=stage, stackgroup="stages", mode="lines",
+            x=line["time"].iloc[points], y=share, name=stage, stackgroup="stages", mode="lines",
             line={"width": 0.5, "color": colour}, fillcolor=colour,
         )  # fmt: skip
     figure.update_layout(yaxis={"title": {"text": "share of notional so far"}, "tickformat": ".0%", "range": [0, 1]})
@@ -84,7 +85,7 @@ def fund_over_time(run: RecordedRun) -> Figure:
 
 def provider_profit(run: RecordedRun, pnl: pd.DataFrame) -> Figure:
     """Profit and loss of each provider on its takeovers; the smaller providers of many are added up."""
-    by_provider = {name: own["pnl"].to_numpy() for name, own in pnl.groupby("provider", sort=False)}
+    by_provider = {name: table["pnl"].to_numpy() for name, table in pnl.groupby("provider", sort=False)}
     taken = pnl.groupby("provider")["taken"].last().sort_values(ascending=False, kind="stable")
     names = taken.index.tolist()
     series = {f"provider {name}": by_provider[name] for name in names[:_PROVIDERS]}
@@ -101,9 +102,9 @@ def accounts_by_margin_ratio(run: RecordedRun) -> Figure:
     figure = go.Figure()
     labels = ["no exposure", *(_band(*edges) for edges in pairwise(MMR_EDGES))]
     for number, (label, colour) in enumerate(zip(labels, _BAND_COLOURS, strict=True)):
-        own = bands.iloc[number :: len(labels)]
+        rows = bands.iloc[number :: len(labels)]
         figure.add_scatter(
-            x=own["time"], y=own["accounts"], name=label, stackgroup="bands", mode="lines",
+            x=rows["time"], y=rows["accounts"], name=label, stackgroup="bands", mode="lines",
             line={"width": 0.5, "color": colour}, fillcolor=colour,
         )  # fmt: skip
     figure.update_layout(yaxis={"title": {"text": "accounts"}, "rangemode": "tozero"})
@@ -126,12 +127,12 @@ def thinned(values: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     if len(values) <= POINTS:
         return np.arange(len(values))
     edges = np.linspace(0, len(values), POINTS // 2).astype(np.int64)
-    kept = [0, len(values) - 1]
+    points = [0, len(values) - 1]
     for first, last in pairwise(edges.tolist()):
         part = values[first:last]
         if not np.isnan(part).all():
-            kept += [first + np.nanargmin(part), first + np.nanargmax(part)]
-    return np.unique(kept)
+            points += [first + np.nanargmin(part), first + np.nanargmax(part)]
+    return np.unique(points)
 
 
 def _even(count: int) -> npt.NDArray[np.int64]:
@@ -142,9 +143,9 @@ def _even(count: int) -> npt.NDArray[np.int64]:
 def _lines(run: RecordedRun, series: dict[str, npt.NDArray[Any]]) -> Figure:
     figure, times = _graph_objects().Figure(), pd.to_datetime(run.time, utc=True)
     for (name, values), colour in zip(series.items(), _LINE_COLOURS, strict=False):
-        kept = thinned(values)
+        points = thinned(values)
         figure.add_scatter(
-            x=times[kept], y=values[kept], name=as_html(name), mode="lines", line={"color": colour, "width": 1.8}
+            x=times[points], y=values[points], name=as_html(name), mode="lines", line={"color": colour, "width": 1.8}
         )
     figure.update_layout(yaxis={"title": {"text": as_html(run.venue.settle_asset)}})
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +14,12 @@ from ..boundary import RiskDataError, counted, shown
 from ..record import EVENT, Rows, fills, natural_frame, reader, to_frame
 from ..state import Accounts
 from ..venue import Venue
+from .holdings import Holdings
 from .report import shortfalls, waterfall_split
 
 
 class Summary(NamedTuple):
-    """What a run came to.
+    """The result of a run in figures.
 
     Attributes
     ----------
@@ -26,10 +27,21 @@ class Summary(NamedTuple):
         Accounts of the run, and those that were at 100 % at some tick.
     split : DataFrame
         A row per stage: stage, notional (settle units at the fill prices), notional_share, fills, fill_share, accounts.
-    shortfall : dict
+    shortfall : dict of str to float
         Equity below zero, settle units: paid_by_fund, paid_by_others, left_on_record.
     fund_start, fund_end : float
         The insurance fund, settle units.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> summary = rc.read_run(folder).summary
+    >>> summary.liquidated, summary.fund_start, summary.fund_end
+    (1, 1000.0, 1010.009884)
     """
 
     accounts: int
@@ -47,14 +59,32 @@ class Run:
     Attributes
     ----------
     path : Path
+        The run folder.
     venue : Venue
+        The rules.
     accounts : Accounts
-        As the run started from them.
+        The accounts at the start of the run.
     rows : ndarray of `riskcore.record.ROW`
         The journal in whole numbers.
     seed, ticks : int
+        Seed of the draws, and number of ticks.
     complete : bool
         False of a run that was cut or goes on.
+
+    Notes
+    -----
+    The files: docs/run_folder.md.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> run = rc.read_run(folder)
+    >>> run.ticks, run.events["event"].tolist(), run.marks["mark_price"].tolist()
+    (2, ['trigger', 'book'], [195.0, 194.0])
     """
 
     path: Path
@@ -70,18 +100,18 @@ class Run:
 
     def __repr__(self) -> str:
         """One line: ticks, accounts, those liquidated, and what each stage closed."""
-        found = self.summary
+        total = self.summary
         closed = "".join(
             f", {stage} {notional:,.2f}"
-            for stage, notional in found.split[["stage", "notional"]].to_numpy()
+            for stage, notional in total.split[["stage", "notional"]].to_numpy()
             if notional
         )
-        counts = f"{counted(self.ticks, 'tick')}, {counted(found.accounts, 'account')}, {found.liquidated:,} liquidated"
+        counts = f"{counted(self.ticks, 'tick')}, {counted(total.accounts, 'account')}, {total.liquidated:,} liquidated"
         return f"Run({shown(self.path.name)}: {counts}{closed}{'' if self.complete else ', not complete'})"
 
     @cached_property
     def events(self) -> pd.DataFrame:
-        """What happened, in order, in natural units; columns as of `riskcore.record.natural_frame`."""
+        """Events in order, in natural units; columns as of `riskcore.record.natural_frame`."""
         return natural_frame(self.rows, self.venue, self.accounts)
 
     @cached_property
@@ -96,9 +126,9 @@ class Run:
 
     @cached_property
     def marks(self) -> pd.DataFrame:
-        """Marks and indexes that counted, guarded: time, market, mark_price, index_price (NaN: none)."""
+        """Marks and indexes that counted, guarded, settle units: time, market, mark_price, index_price (NaN: none)."""
         ticks, markets = self._mark.shape
-        found = pd.DataFrame(
+        table = pd.DataFrame(
             {
                 "time": pd.to_datetime(np.repeat(self._time, markets), utc=True),
                 "market": np.tile(np.array(self.venue.markets.symbol, object), ticks),
@@ -106,11 +136,11 @@ class Run:
                 "index_price": self._index.ravel(),
             }
         )
-        return found.dropna(subset=["mark_price", "index_price"], how="all", ignore_index=True)
+        return table.dropna(subset=["mark_price", "index_price"], how="all", ignore_index=True)
 
     @cached_property
     def summary(self) -> Summary:
-        """What the run came to: who was liquidated, in which stage, and who paid."""
+        """The run in figures: accounts liquidated, the share of each stage, and who paid, settle units."""
         rows, start = self.rows, float(self.venue.policy.fund)
         paid = int((rows["fund"] + rows["fee"]).sum()) * float(self.venue.settle_quantum)
         liquidated = len(np.unique(rows["account"][rows["event"] == EVENT["trigger"]]))
@@ -118,27 +148,41 @@ class Run:
         return Summary(len(self.accounts), liquidated, split, lost, start, start + paid)
 
     def accounts_at(self, tick: int | None = None) -> Accounts:
-        """Return the accounts as they were after a tick, by the journal: ``.to_frames()`` gives their tables.
+        """Return the accounts after a tick, by the journal: ``.to_frames()`` gives their tables.
 
         Parameters
         ----------
-        tick
+        tick : int, optional
             Number of the tick, from 0; None is the last one.
 
         Returns
         -------
         Accounts
+            The accounts.
 
         Raises
         ------
         RiskDataError
             The run has no such tick.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import riskcore as rc
+        >>> from riskcore.sample import small_run
+        >>> folder = tempfile.mkdtemp()
+        >>> small_run(folder)
+        >>> run = rc.read_run(folder)
+        >>> [run.accounts_at(tick).to_frames().positions["quantity"].tolist() for tick in (0, 1)]
+        [[10.0, -5.0], [4.84, -5.0]]
         """
         if tick is None:
             tick = self.ticks - 1
         elif not isinstance(tick, int | np.integer) or isinstance(tick, bool) or not 0 <= tick < self.ticks:
             raise RiskDataError("run", "tick", f"must be a tick of the run, from 0 to {self.ticks - 1}", value=tick)
-        return _after(self.accounts, self.rows[self.rows["tick"] <= tick], self.venue)
+        holdings = Holdings.of(self.accounts, self.venue)
+        holdings.apply(self.rows[self.rows["tick"] <= tick])
+        return holdings.accounts()
 
 
 def read_run(path: str | Path) -> Run:
@@ -146,7 +190,7 @@ def read_run(path: str | Path) -> Run:
 
     Parameters
     ----------
-    path
+    path : str or Path
         A run folder, as `Engine.save`, `riskcore.io.replay` or a command wrote it.
 
     Returns
@@ -161,14 +205,18 @@ def read_run(path: str | Path) -> Run:
 
     Examples
     --------
-    >>> import pandas as pd, riskcore as rc, tempfile
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> import riskcore as rc
     >>> venue = rc.load_venue("backpack").replace(policy={"slice_probability": 1, "fund": 1000})
-    >>> positions = pd.DataFrame({"account": ["ann"], "market": ["SOL_USDC_PERP"], "quantity": [50.0]})
-    >>> balances = pd.DataFrame({"account": ["ann"], "asset": ["USDC"], "quantity": [500.0]})
-    >>> accounts = rc.Accounts.from_frames(venue, positions.assign(entry_price=200.0), balances)
-    >>> engine = rc.Engine(accounts, venue)
+    >>> market = "SOL_USDC_PERP"
+    >>> positions = pd.DataFrame({"account": ["ann"], "market": market, "quantity": [50.0], "entry_price": 200.0})
+    >>> balances = pd.DataFrame({"account": ["ann"], "asset": "USDC", "quantity": [500.0]})
+    >>> accounts = rc.Accounts.from_frames(venue, positions, balances)
     >>> book = {"bids": [(191.9, 1000.0)], "asks": [(192.0, 1000.0)]}
-    >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 191.95}, {"SOL_USDC_PERP": book}))
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {market: 191.95}, {market: book})
+    >>> engine = rc.Engine(accounts, venue)
+    >>> result = engine.step(tick)
     >>> folder = tempfile.mkdtemp()
     >>> engine.save(folder)
     >>> run = rc.read_run(folder)
@@ -190,40 +238,3 @@ def read_run(path: str | Path) -> Run:
         Path(path), folder.venue, folder.accounts(), folder.journal(), known["seed"], known["ticks"], known["complete"],
         np.concatenate(time), np.concatenate(mark), np.concatenate(index),
     )  # fmt: skip
-
-
-def _after(accounts: Accounts, rows: Rows, venue: Venue) -> Accounts:
-    """Accounts with the changes of journal rows."""
-    columns = {
-        name: getattr(accounts.columns, name).copy() for name in ("lots", "cost", "entry", "free", "lent", "unsettled")
-    }
-    owner, holder = accounts.position_accounts(), accounts.balance_accounts()
-    market, asset = (getattr(accounts.columns, name).astype(np.int64) for name in ("market", "asset"))
-    positions, balances = owner * accounts.markets + market, holder * accounts.assets + asset
-
-    def add(name: str, key: Any, of: Any, item: Any, width: int, change: Any) -> None:
-        there = (of >= 0) & (item >= 0) & (change != 0)
-        row = np.searchsorted(key, of[there] * width + item[there])
-        np.add.at(columns[name], row, change[there])
-
-    settle = np.full(len(rows), venue.settle)
-    for of, sign, prefix in ((rows["account"], 1, ""), (rows["counterparty"], -1, "counter_")):
-        for name, change in (
-            ("lots", sign * rows["lots"]), ("cost", rows[f"{prefix}cost"]), ("entry", rows[f"{prefix}entry"])
-        ):  # fmt: skip
-            add(name, positions, of, rows["market"], accounts.markets, change)
-        cash = rows[f"{prefix}cash"] - (0 if prefix else rows["fee"])
-        quanta = -(rows["quanta"] + rows["lent"]) if prefix else rows["quanta"]
-        add("free", balances, of, settle, accounts.assets, cash)
-        add("free", balances, of, rows["asset"], accounts.assets, quanta)
-    add("lent", balances, rows["account"], rows["asset"], accounts.assets, rows["lent"])
-    np.add.at(
-        columns["unsettled"], np.maximum(rows["account"], 0), np.where(rows["account"] >= 0, rows["unsettled"], 0)
-    )
-    lots = accounts.orders.lots.copy()
-    lots[rows["order"][rows["event"] == EVENT["cancel"]]] = 0
-    return Accounts.from_rows(
-        venue, accounts.ids, (owner, market, columns["lots"], columns["cost"], columns["entry"]),
-        (holder, asset, columns["free"], columns["lent"]), replace(accounts.orders, lots=lots),
-        accounts.leverage_limit, columns["unsettled"],
-    ).frozen()  # fmt: skip

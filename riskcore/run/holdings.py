@@ -5,15 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from .._typing import Bool, Float, Int
 from ..record import EVENT, Rows
 from ..state import Accounts
 from ..venue import Venue
-
-Int = npt.NDArray[np.int64]
-Float = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass
@@ -60,7 +56,7 @@ class Holdings:
         )
         return cls(start, venue, lots, cost, entry, free, lent, unsettled, order_lots, *keys)
 
-    def apply(self, rows: Rows, own: Mask | None = None, other: Mask | None = None) -> None:
+    def apply(self, rows: Rows, of_account: Bool | None = None, of_counterparty: Bool | None = None) -> None:
         """Apply the changes that journal rows made.
 
         Parameters
@@ -71,13 +67,13 @@ class Holdings:
             Rows, shape (R,), to apply to their account, and to their counterparty; all by default.
         """
         everything = np.ones(len(rows), bool)
-        mine = rows[(everything if own is None else own) & (rows["account"] >= 0)]
-        theirs = rows[(everything if other is None else other) & (rows["counterparty"] >= 0)]
+        one = rows[(everything if of_account is None else of_account) & (rows["account"] >= 0)]
+        other = rows[(everything if of_counterparty is None else of_counterparty) & (rows["counterparty"] >= 0)]
         for side, owner, lots, cost, entry, cash, quanta, lent in (
-            (mine, "account", mine["lots"], mine["cost"], mine["entry"], mine["cash"] - mine["fee"],
-             mine["quanta"], mine["lent"]),
-            (theirs, "counterparty", -theirs["lots"], theirs["counter_cost"], theirs["counter_entry"],
-             theirs["counter_cash"], -(theirs["quanta"] + theirs["lent"]), np.zeros(len(theirs), np.int64)),
+            (one, "account", one["lots"], one["cost"], one["entry"], one["cash"] - one["fee"],
+             one["quanta"], one["lent"]),
+            (other, "counterparty", -other["lots"], other["counter_cost"], other["counter_entry"],
+             other["counter_cash"], -(other["quanta"] + other["lent"]), np.zeros(len(other), np.int64)),
         ):  # fmt: skip
             account = side[owner]
             np.add.at(self.free, self.start.columns.settle_row[account], cash)
@@ -90,8 +86,8 @@ class Holdings:
             row = np.searchsorted(self._balance_key, account * self.start.assets + side["asset"])[changed]
             for column, change in ((self.free, quanta), (self.lent, lent)):
                 np.add.at(column, row, change[changed])
-        np.add.at(self.unsettled, mine["account"], mine["unsettled"])
-        self.order_lots[mine["order"][mine["event"] == EVENT["cancel"]]] = 0
+        np.add.at(self.unsettled, one["account"], one["unsettled"])
+        self.order_lots[one["order"][one["event"] == EVENT["cancel"]]] = 0
 
     def accounts(self) -> Accounts:
         """Return the accounts as they are now."""

@@ -13,9 +13,10 @@ import pandas as pd
 from ..boundary import RiskDataError, as_html
 from ..venue import load_venue
 from . import figures
-from .explain import explain
+from .explain import account_events
 from .losses import CAUSES, adl_loss_of_counterparties, liquidation_losses
-from .report import RecordedRun, provider_pnl_of, shortfalls, timeline_of, waterfall_split
+from .recorded_run import RecordedRun
+from .report import provider_pnl_of, shortfalls, timeline_of, waterfall_split
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -35,9 +36,9 @@ def page(path: str | Path, verdict: str | None = None) -> str:
 
     Parameters
     ----------
-    path
+    path : str or Path
         A run folder.
-    verdict
+    verdict : str, optional
         Result of the audit in one line; None if the run was not audited.
 
     Returns
@@ -49,6 +50,16 @@ def page(path: str | Path, verdict: str | None = None) -> str:
     ------
     RiskDataError
         plotly is not installed, or the folder holds no run, or one that is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.run import page
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> page(folder, verdict="no rule was broken")[:33]
+    '<!doctype html><html lang="en"><h'
     """
     try:
         from plotly.offline import get_plotlyjs
@@ -62,7 +73,7 @@ def page(path: str | Path, verdict: str | None = None) -> str:
         body.append("<p>The run has no tick yet.</p>")
     else:
         body += [_headline(run, losses, verdict), _causes(run, losses), _figures(run, pnl), _stages(run)]
-        body += [_providers(run, pnl), _worst_accounts(run, losses, Path(path))]
+        body += [_providers(run, pnl), _worst_accounts(run, losses)]
     body += [_policy(run), _provenance(run)]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -102,7 +113,7 @@ def _moment(value: pd.Timestamp) -> str:
 def _subtitle(run: RecordedRun) -> str:
     size = f"{len(run.start):,} accounts, {len(run.time):,} ticks, {len(run.rows):,} journal rows"
     if len(run.time):
-        first, last = (_moment(pd.Timestamp(int(at), tz="UTC")) for at in run.time[[0, -1]])
+        first, last = (_moment(pd.Timestamp(int(time), tz="UTC")) for time in run.time[[0, -1]])
         size += f"; {first} to {last} UTC"
     state = "" if run.folder.known["complete"] else "; the run is not complete"
     return f'<p class="quiet">{size}{state}. Amounts in {as_html(run.venue.settle_asset)}.</p>'
@@ -151,7 +162,7 @@ def _causes(run: RecordedRun, losses: pd.DataFrame) -> str:
         "negative: the accounts gained."
     )
     columns: _Columns = {"cause": ("cause", str), "lost": (_of("lost", run), money), "share": ("share", _share)}
-    return _section("Where the equity went", f"<p>{about}</p>{_table(causes, columns)}<ul>{text}</ul>")
+    return _section("Causes of lost equity", f"<p>{about}</p>{_table(causes, columns)}<ul>{text}</ul>")
 
 
 def _figures(run: RecordedRun, pnl: pd.DataFrame) -> str:
@@ -176,8 +187,8 @@ def _drawn(figure: Figure, name: str) -> str:
     figure.update_xaxes(automargin=True, nticks=6)
     figure.update_yaxes(automargin=True, zeroline=False)
     config = {"responsive": True, "displayModeBar": False}
-    found: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config)
-    return found
+    html: str = figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config)
+    return html
 
 
 def _stages(run: RecordedRun) -> str:
@@ -195,10 +206,10 @@ def _providers(run: RecordedRun, pnl: pd.DataFrame) -> str:
         "edge": (_of("edge at takeover", run), money), "pnl": (_of("PnL since", run), money),
         "pnl_bp": ("PnL (bp of taken over)", "{:,.1f}".format),
     }  # fmt: skip
-    return _section("Backstop providers", _table(last, columns) if len(last) else "<p>The venue has none.</p>")
+    return _section("Backstop providers", _table(last, columns) if len(last) else "<p>The venue has no provider.</p>")
 
 
-def _worst_accounts(run: RecordedRun, losses: pd.DataFrame, path: Path) -> str:
+def _worst_accounts(run: RecordedRun, losses: pd.DataFrame) -> str:
     """Table of the accounts with the largest loss, and the story of each."""
     worst = losses.sort_values("loss", ascending=False, kind="stable").head(_WORST)
     if worst.empty:
@@ -208,13 +219,13 @@ def _worst_accounts(run: RecordedRun, losses: pd.DataFrame, path: Path) -> str:
         "equity_end": ("at the end", money), "time": ("first trigger (UTC)", _moment),
         **{cause: (cause.replace("_", " "), money) for cause in CAUSES if worst[cause].any()},
     }  # fmt: skip
-    stories = "".join(_story(path, account) for account in worst["account"].tolist())
+    stories = "".join(_story(run, account) for account in worst["account"].tolist())
     return _section("Largest losses", _table(worst, columns) + stories)
 
 
-def _story(path: Path, account: int | str) -> str:
+def _story(run: RecordedRun, account: int | str) -> str:
     """Liquidation of an account in sentences, routine events and the middle of a long story left out."""
-    events, half = explain(path, account).events, _STORY_ROWS // 2
+    events, half = account_events(run, run.start.row_of(account)), _STORY_ROWS // 2
     rows = events[~events["event"].isin(_ROUTINE)]
     lines = [
         f"<li><time>{_moment(time)}</time> {as_html(what)} <i>({as_html(why)})</i></li>"
@@ -227,11 +238,11 @@ def _story(path: Path, account: int | str) -> str:
 
 def _policy(run: RecordedRun) -> str:
     """Policy figures of the venue that differ from the defaults."""
-    own, default = (vars(venue.policy) for venue in (run.venue, load_venue(run.venue.source | {"policy": {}})))
+    policy, default = (vars(venue.policy) for venue in (run.venue, load_venue(run.venue.source | {"policy": {}})))
     changed = [
-        (name, _figure(own[name]), _figure(default[name]))
+        (name, _figure(policy[name]), _figure(default[name]))
         for name in type(run.venue.policy).__dataclass_fields__
-        if own[name] != default[name]
+        if policy[name] != default[name]
     ]
     if not changed:
         return _section("Policy", "<p>Every figure is the default.</p>")
@@ -251,10 +262,10 @@ def _figure(value: Any) -> str:
 
 
 def _provenance(run: RecordedRun) -> str:
-    known = run.folder.known
-    facts = [("seed", str(known["seed"])), *((name, version) for name, version in known["versions"].items())]
-    facts += [(f"{name} (sha256)", entry["sha256"]) for name, entry in known["inputs"].items()]
-    facts.append(("digest of the run", known["digest"]))
+    manifest = run.folder.known
+    facts = [("seed", str(manifest["seed"])), *((name, version) for name, version in manifest["versions"].items())]
+    facts += [(f"{name} (sha256)", entry["sha256"]) for name, entry in manifest["inputs"].items()]
+    facts.append(("digest of the run", manifest["digest"]))
     rows = "".join(f"<tr><th>{as_html(name)}</th><td><code>{as_html(value)}</code></td></tr>" for name, value in facts)
     return _section("Seed, versions and inputs", f'<div class="scroll"><table class="facts">{rows}</table></div>')
 

@@ -32,23 +32,47 @@ def replay(
 
     Parameters
     ----------
-    venue, accounts, ticks, seed
-        What to run.
-    path
+    venue : Venue
+        The rules.
+    accounts : Accounts
+        The state at the start.
+    ticks : TickTable
+        The ticks, as of `riskcore.io.read_ticks`.
+    path : str or Path
         A new folder; or one of the same inputs: a run that was cut is continued with the same result, and of a complete
         one the engine is returned as it ended. Nobody else may write to it meanwhile. Where a run was cut, the tables
         of the ticks may differ from then on: a tick that is refused can be mended.
-    inputs
+    seed : int
+        As of `Engine`.
+    inputs : mapping of str to mapping, optional
         Path and sha256 of each input table; a folder of other inputs is refused. Without them the inputs are compared
-        with what the folder says that the run was given.
-    progress
+        with the inputs on record in the folder.
+    progress : callable, optional
         Called with the number of ticks done and their total.
+
+    Returns
+    -------
+    Engine
+        The engine after the last tick.
 
     Raises
     ------
     RiskDataError
         The folder holds a run of other inputs, or something else, or another process is writing it. Or a tick is
-        refused: the message has its time, and what was done before it is kept.
+        refused: the message has its time, and the ticks before it are kept.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from riskcore.io import read_ticks, replay
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> time = ["2025-10-10T21:00Z", "2025-10-10T21:01Z"]
+    >>> marks = pd.DataFrame({"time": time, "market": market, "mark_price": [195.0, 194.0]})
+    >>> replay(venue, accounts, read_ticks(venue, accounts, marks), tempfile.mkdtemp())
+    Engine(2 accounts, 2 ticks, last at 2025-10-10 21:01:00+00:00, fund 1,000.00 USDC)
     """
     accounts.units.must_fit(venue.units)
     ticks.venue.book_units.must_fit(venue.book_units, "ticks")
@@ -72,7 +96,7 @@ def replay(
                 engine.step(tick)
             except RiskDataError as error:
                 engine.save(path, complete=False, inputs=given)
-                rule = f"{error.rule}; the ticks before it are kept: mend it and run the same again"
+                rule = f"{error.rule}; the ticks before this one are kept: correct the input and run the same command"
                 row = f"time {timestamps.moment(int(ticks.time[engine.ticks]))}"
                 raise RiskDataError(error.table, error.column, rule, row=row, value=error.value) from None
             if progress is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,27 +13,49 @@ import pandas as pd
 
 from ..margin import margin_table
 from ..market import Prices
-from ..record import EVENT, STAGES, Rows, reader
+from ..record import EVENT, STAGES, Rows
 from ..state import Accounts
 from ..venue import Venue
+from .causes import value_changes
 from .holdings import Holdings
+from .recorded_run import RecordedRun
 
 MMR_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, np.inf)
 
 
 def waterfall_split(rows: Rows, venue: Venue) -> pd.DataFrame:
-    """Share of each stage in the positions that were liquidated.
+    """Return the share of each stage in the positions that were liquidated.
+
+    Parameters
+    ----------
+    rows : ndarray of `riskcore.record.ROW`
+        Journal rows.
+    venue : Venue
+        The venue of the run.
 
     Returns
     -------
-    DataFrame with a row per stage: stage, notional (settle units at the fill prices), notional_share, fills,
-    fill_share, accounts (that the stage touched).
+    DataFrame
+        A row per stage: stage, notional (settle units at the fill prices), notional_share, fills, fill_share, accounts
+        (that the stage touched).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.run.report import waterfall_split
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> run = rc.read_run(folder)
+    >>> waterfall_split(run.rows, run.venue)[["stage", "notional_share"]].to_dict("records")
+    [{'stage': 'order book', 'notional_share': 1.0}, {'stage': 'backstop', 'notional_share': 0.0}, ...]
     """
     table = []
     for event, stage in STAGES.items():
-        own = rows[(rows["event"] == EVENT[event]) & (rows["market"] >= 0)]
-        notional = float((np.abs(own["lots"]) * venue.markets.step_size[own["market"]] * own["price"]).sum())
-        table.append((stage, notional, len(own), len(np.unique(own["account"]))))
+        fills = rows[(rows["event"] == EVENT[event]) & (rows["market"] >= 0)]
+        notional = float((np.abs(fills["lots"]) * venue.markets.step_size[fills["market"]] * fills["price"]).sum())
+        table.append((stage, notional, len(fills), len(np.unique(fills["account"]))))
     split = pd.DataFrame(table, columns=["stage", "notional", "fills", "accounts"])
     for name, column in (("notional_share", "notional"), ("fill_share", "fills")):
         total = split[column].sum()
@@ -42,14 +64,61 @@ def waterfall_split(rows: Rows, venue: Venue) -> pd.DataFrame:
 
 
 def shortfalls(rows: Rows, venue: Venue) -> dict[str, float]:
-    """Settle units of equity below zero that the fund paid, that other accounts paid, and that were left on record."""
+    """Return equity below zero that the fund paid, that other accounts paid, and that was left on record.
+
+    Parameters
+    ----------
+    rows : ndarray of `riskcore.record.ROW`
+        Journal rows.
+    venue : Venue
+        The venue of the run.
+
+    Returns
+    -------
+    dict of str to float
+        paid_by_fund, paid_by_others, left_on_record; settle units.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "6 Close out: shortfall".
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.run.report import shortfalls
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> run = rc.read_run(folder)
+    >>> shortfalls(run.rows, run.venue)
+    {'paid_by_fund': 0.0, 'paid_by_others': 0.0, 'left_on_record': 0.0}
+    """
     quantum = float(venue.settle_quantum)
     paid = {"paid_by_fund": "fund", "paid_by_others": "socialize", "left_on_record": "shortfall"}
     return {name: float(rows["cash"][rows["event"] == EVENT[event]].sum()) * quantum for name, event in paid.items()}
 
 
 def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
-    """Number of accounts by maintenance margin ratio, those at 0 first: from, to, accounts, share."""
+    """Return the number of accounts by maintenance margin ratio, those at 0 first.
+
+    Parameters
+    ----------
+    mmr : ndarray of float64, shape (N,)
+        Maintenance margin ratios.
+
+    Returns
+    -------
+    DataFrame
+        from, to (ratios, `MMR_EDGES`), accounts, share (of all accounts).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.run.report import margin_distribution
+    >>> margin_distribution(np.array([0.0, 0.05, 0.95, 1.2]))["accounts"].tolist()
+    [1, 1, 0, 0, 0, 0, 1, 1]
+    """
     edges = np.array(MMR_EDGES)
     flat = int((mmr == 0).sum())
     above = np.searchsorted(edges, mmr[mmr > 0], side="right") - 1
@@ -60,95 +129,92 @@ def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
     return table
 
 
-class RecordedRun(NamedTuple):
-    """Journal and prices of a run folder, read once for all tables.
-
-    ``lot_value`` (T, M) and ``quantum_value`` (T, K) are settle units per lot and per quantum at every tick; the last
-    one known where a tick has no price.
-    """
-
-    folder: reader.Reader
-    start: Accounts
-    end: Accounts
-    rows: Rows
-    time: npt.NDArray[np.int64]
-    mark: npt.NDArray[np.float64]
-    lot_value: npt.NDArray[np.float64]
-    quantum_value: npt.NDArray[np.float64]
-
-    @classmethod
-    def read(cls, path: Path) -> RecordedRun:
-        """Read a run folder.
-
-        Raises
-        ------
-        RiskDataError
-            The folder holds no run, or one that is damaged.
-        """
-        folder = reader.opened(path)
-        venue, (time, mark, asset) = folder.venue, folder.prices()
-        last_mark, last_asset = (pd.DataFrame(prices).ffill().to_numpy() for prices in (mark, asset))
-        lot_value, quantum_value = last_mark * venue.markets.step_size, last_asset * venue.assets.quantum_size
-        accounts = folder.accounts(), folder.accounts(last=True)
-        return cls(folder, *accounts, folder.journal(), time, mark, lot_value, quantum_value)
-
-    @property
-    def venue(self) -> Venue:
-        """The venue of the run."""
-        return self.folder.venue
-
-
 def provider_pnl(path: str | Path) -> pd.DataFrame:
-    """Profit and loss of each backstop provider on what it took over, tick by tick: whether the risk was paid.
+    """Return profit and loss of each backstop provider on its takeovers, tick by tick: whether the risk was paid.
 
     As if it had kept all it took: positions and borrows at the marks and prices of each tick (the last one where a tick
-    has none), less what it paid; without funding and interest since, and whatever the account did or suffered besides.
+    has none), less what it paid; without funding and interest since, and without other changes of the account.
 
     Parameters
     ----------
-    path
+    path : str or Path
         A run folder.
 
     Returns
     -------
-    DataFrame: time, provider (account id), taken (settle units of notional so far, at the prices of the takeover), edge
-    (what that was worth more than was paid, then), pnl (what it is worth more now), pnl_bp (basis points of taken).
+    DataFrame
+        time, provider (account id), taken (settle units of notional so far, at the prices of the takeover), edge (what
+        that was worth more than was paid, then), pnl (what it is worth more now), pnl_bp (basis points of taken).
+
+    Raises
+    ------
+    RiskDataError
+        The folder holds no run, or one that is damaged.
+
+    Examples
+    --------
+    The run has no backstop provider.
+
+    >>> import tempfile
+    >>> from riskcore.run.report import provider_pnl
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> len(provider_pnl(folder))
+    0
     """
     return provider_pnl_of(RecordedRun.read(Path(path)))
 
 
 def provider_pnl_of(run: RecordedRun) -> pd.DataFrame:
-    """Compute `provider_pnl` of a run that is read already."""
-    folder, venue, time, accounts = run.folder, run.venue, run.time, run.start
-    lot, quantum = run.lot_value, run.quantum_value
-    rows = run.rows[run.rows["event"] == EVENT["backstop"]]
-    received = (rows["counter_cash"] - rows["counter_cost"]) * float(venue.settle_quantum)
+    """Compute `provider_pnl` of a run that is read already.
+
+    Parameters
+    ----------
+    run : RecordedRun
+        The run.
+
+    Returns
+    -------
+    DataFrame
+        As of `provider_pnl`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from riskcore.run.report import RecordedRun, provider_pnl_of
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> list(provider_pnl_of(RecordedRun.read(Path(folder))).columns)
+    ['time', 'provider', 'taken', 'edge', 'pnl', 'pnl_bp']
+    """
+    takeovers, tick_count = run.rows[run.rows["event"] == EVENT["backstop"]], len(run.time)
     frames = []
-    for account in folder.known["providers"]:
-        own = rows["counterparty"] == account
-        tick, money = rows["tick"][own], received[own]
-        worth, taken, now = np.zeros(len(time)), np.zeros(len(time)), np.zeros(len(time))
-        for item, change, price in (
-            ("market", -rows["lots"][own], lot), ("asset", -rows["quanta"][own] - rows["lent"][own], quantum)
+    for provider in run.folder.known["providers"]:
+        rows = takeovers[takeovers["counterparty"] == provider]
+        money = (rows["counter_cash"] - rows["counter_cost"]) * float(run.venue.settle_quantum)
+        cash_flow = np.bincount(rows["tick"], money, tick_count).cumsum()
+        edge = np.bincount(rows["tick"], value_changes(run, rows, "counterparty"), tick_count).cumsum()
+        taken, value = np.zeros(tick_count), np.zeros(tick_count)
+        for column, change, unit_value in (
+            ("market", -rows["lots"], run.lot_value), ("asset", -(rows["quanta"] + rows["lent"]), run.quantum_value)
         ):  # fmt: skip
-            here = rows[item][own] >= 0
-            at, of, size = tick[here], rows[item][own][here], change[here]
-            value = size * price[at, of]
-            worth += np.bincount(at, value, len(time))
-            taken += np.bincount(at, np.abs(value), len(time))
-            for n in np.unique(of):
-                held = np.bincount(at[of == n], size[of == n], len(time)).cumsum()
-                now += np.where(held != 0, held * price[:, n], 0.0)
-        paid = np.bincount(tick, money, len(time))
-        total = taken.cumsum()
-        pnl = now + paid.cumsum()
+            named = rows[column] >= 0
+            tick, item, size = rows["tick"][named], rows[column][named], change[named]
+            taken += np.bincount(tick, np.abs(size * unit_value[tick, item]), tick_count)
+            for k in np.unique(item):
+                amount = np.bincount(tick[item == k], size[item == k], tick_count).cumsum()
+                value += np.where(amount != 0, amount * unit_value[:, k], 0.0)
+        taken, pnl = taken.cumsum(), value + cash_flow
         with np.errstate(invalid="ignore"):
-            relative = np.where(total > 0, pnl / total * 1e4, 0.0)
+            relative = np.where(taken > 0, pnl / taken * 1e4, 0.0)
         frames.append(
             pd.DataFrame(
                 {
-                    "time": pd.to_datetime(time, utc=True), "provider": accounts.ids[account], "taken": total,
-                    "edge": (worth + paid).cumsum(), "pnl": pnl, "pnl_bp": relative,
+                    "time": pd.to_datetime(run.time, utc=True), "provider": run.start.ids[provider], "taken": taken,
+                    "edge": edge, "pnl": pnl, "pnl_bp": relative,
                 }
             )
         )  # fmt: skip
@@ -157,23 +223,66 @@ def provider_pnl_of(run: RecordedRun) -> pd.DataFrame:
 
 
 def timeline(path: str | Path) -> pd.DataFrame:
-    """What each stage has taken so far, and what the fund has, tick by tick.
+    """Return the notional of each stage so far, and the fund, tick by tick.
+
+    Parameters
+    ----------
+    path : str or Path
+        A run folder.
 
     Returns
     -------
-    DataFrame: time, a column for each stage (settle units of notional at the fill prices), fund, shortfall (left on
-    record or unsettled so far).
+    DataFrame
+        time, a column for each stage (settle units of notional at the fill prices), fund (settle units), shortfall
+        (settle units left on record or unsettled so far).
+
+    Raises
+    ------
+    RiskDataError
+        The folder holds no run, or one that is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.run.report import timeline
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> timeline(folder)["order book"].round(6).tolist()
+    [0.0, 1000.9884]
     """
     return timeline_of(RecordedRun.read(Path(path)))
 
 
 def timeline_of(run: RecordedRun) -> pd.DataFrame:
-    """Compute `timeline` of a run that is read already."""
+    """Compute `timeline` of a run that is read already.
+
+    Parameters
+    ----------
+    run : RecordedRun
+        The run.
+
+    Returns
+    -------
+    DataFrame
+        As of `timeline`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from riskcore.run.report import RecordedRun, timeline_of
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> timeline_of(RecordedRun.read(Path(folder)))["fund"].round(6).tolist()
+    [1000.0, 1010.009884]
+    """
     venue, rows, time = run.venue, run.rows, run.time
     quantum = float(venue.settle_quantum)
 
-    def so_far(of: npt.NDArray[np.bool_], amount: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return np.bincount(rows["tick"][of], amount[of], len(time)).cumsum()
+    def so_far(chosen: npt.NDArray[np.bool_], amount: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.bincount(rows["tick"][chosen], amount[chosen], len(time)).cumsum()
 
     notional = np.abs(rows["lots"]) * venue.markets.step_size[rows["market"]] * np.nan_to_num(rows["price"])
     table: dict[str, Any] = {"time": pd.to_datetime(time, utc=True)}
@@ -186,18 +295,31 @@ def timeline_of(run: RecordedRun) -> pd.DataFrame:
 
 
 def margin_bands(run: RecordedRun, samples: int) -> pd.DataFrame:
-    """Number of accounts in each band of `margin_distribution` after sampled ticks.
+    """Return the number of accounts in each band of `margin_distribution` after sampled ticks.
 
     Parameters
     ----------
-    run
+    run : RecordedRun
         The run.
-    samples
+    samples : int
         Number of ticks to sample, evenly, first and last among them.
 
     Returns
     -------
-    DataFrame: time, from, to, accounts, share; a row per sampled tick and band.
+    DataFrame
+        time, from, to, accounts, share; a row per sampled tick and band.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from riskcore.run.report import RecordedRun, margin_bands
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> bands = margin_bands(RecordedRun.read(Path(folder)), 2)
+    >>> bands.loc[bands["accounts"] > 0, ["from", "accounts"]].to_numpy().tolist()
+    [[0.0, 1.0], [0.75, 1.0], [0.0, 1.0], [1.0, 1.0]]
     """
     sampled = np.unique(np.linspace(0, len(run.time) - 1, min(samples, len(run.time))).astype(np.int64))
     holdings, done, tables = Holdings.of(run.start, run.venue), 0, []
@@ -222,12 +344,12 @@ def _prices_at(run: RecordedRun, sampled: npt.NDArray[np.int64]) -> Iterator[tup
         count = len(ticks["tick"])
         for tick in sampled[(sampled >= first) & (sampled < first + count)].tolist():
             row = {name: values[tick - first] for name, values in ticks.items()}
-            asset, here = np.full(len(venue.assets.symbol), np.nan), assets["tick"] == tick
-            asset[assets["asset"][here]] = assets["price"][here]
-            given = Prices(
+            asset, of_tick = np.full(len(venue.assets.symbol), np.nan), assets["tick"] == tick
+            asset[assets["asset"][of_tick]] = assets["price"][of_tick]
+            prices = Prices(
                 mark=row["mark"], index=row["index"], given_mark=row["given_mark"], given_index=row["given_index"],
                 last=row["last_price"], given_asset=asset, asset=asset, open_interest=row["open_interest"],
                 funding_rate=row["funding_rate"], open_lots=np.zeros(markets, np.int64), venue=venue,
             )  # fmt: skip
-            yield tick, partial(given.guarded, mark=row["mark"], index=row["index"])
+            yield tick, partial(prices.guarded, mark=row["mark"], index=row["index"])
         first += count

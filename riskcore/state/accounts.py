@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -14,18 +15,20 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow
 
+from .._typing import Bool, Float, Int, Whole
 from ..boundary import RiskDataError, counted, schemas, shown
 from ..kernels.layouts import AccountColumns
 from ..venue import Provider, Units, Venue, must_be_venue
+from .fills import changed_rows
 from .read import _ORDERS, _rows
-from .rows import Int, Orders, PositionRows, Rows, Whole, _key
+from .rows import Orders, PositionRows, Rows, _key
 from .sweep_view import SweepView
 from .write import AccountFrames, to_frames
 
 
 @dataclass(frozen=True, repr=False)
 class Accounts:
-    """All accounts in whole numbers: lots of positions, quanta of money.
+    """All accounts in whole numbers: lots of positions, quanta of money. Made by `from_frames`.
 
     Accounts ascend by id, positions of an account by market, balances by asset; every account has a balance of the
     settle asset and every backstop provider a position row in every market, so a liquidation never adds a row.
@@ -37,23 +40,35 @@ class Accounts:
     columns : AccountColumns
         The columns that the kernels read and write; shapes and dtypes there.
     orders : Orders
+        Open orders, whole numbers.
     leverage_limit : ndarray of float64, shape (A,)
-        +inf without a limit.
+        Largest exposure over net equity that an account allows itself; +inf without a limit.
     rounded : float
-        Sum of the absolute amounts, in quanta, that rounding to whole quanta moved at the boundary.
+        Sum of the absolute amounts, in quanta, by which rounding to whole quanta changed the tables.
     units : Units
-        What the whole numbers stand for: those of the venue that the accounts were read with.
+        Units of the whole numbers: those of the venue that the accounts were read with.
 
     Notes
     -----
-    Nobody can write to the arrays, of a copy by the module copy or by pickle neither; `copy` has some of its own that
-    one can.
+    Nobody can write to the arrays, nor to those of a copy by the module copy or by pickle; `copy` has arrays that one
+    can write to. Whole numbers: docs/one_tick.md, "Decimals and whole units".
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import riskcore as rc
+    >>> venue = rc.load_venue("backpack")
+    >>> positions = pd.DataFrame({"account": [7], "market": ["SOL_USDC_PERP"], "quantity": [12.5]})
+    >>> balances = pd.DataFrame({"account": [7], "asset": ["USDC"], "quantity": [150.0]})
+    >>> accounts = rc.Accounts.from_frames(venue, positions.assign(entry_price=180.25), balances)
+    >>> accounts.columns.lots.tolist(), accounts.columns.free.tolist()
+    ([1250], [150000000])
     """
 
     ids: npt.NDArray[Any]
     columns: AccountColumns
     orders: Orders
-    leverage_limit: npt.NDArray[np.float64]
+    leverage_limit: Float
     rounded: float
     units: Units
 
@@ -73,22 +88,41 @@ class Accounts:
 
         Parameters
         ----------
-        venue
+        venue : Venue
             The venue whose markets and assets the tables name.
-        positions
-            account, market, quantity (signed, whole lots), entry_price, settle_price (optional: the mark at which PnL
-            was last realised, the entry price where it never was).
-        balances
+        positions : DataFrame
+            account, market, quantity (signed, whole lots), entry_price (settle units), settle_price (optional: the mark
+            at which PnL was last realised, the entry price where it never was).
+        balances : DataFrame
             account, asset, quantity (negative is borrowed), lent (optional, counts as collateral).
-        orders
+        orders : DataFrame, optional
             account, market, side (bid, ask), price (whole ticks), quantity (whole lots), reduce_only (optional).
-        settings
+        settings : DataFrame, optional
             account, leverage_limit (optional), unsettled (optional, settle units).
+
+        Returns
+        -------
+        Accounts
+            The accounts; nobody can write to their arrays.
 
         Raises
         ------
         RiskDataError
             A table breaks a rule; the message names table, column, row, value and rule.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> venue = rc.load_venue("backpack")
+        >>> positions = pd.DataFrame({"account": ["ann"], "market": ["SOL_USDC_PERP"], "quantity": [10.0]})
+        >>> balances = pd.DataFrame({"account": ["ann", "bob"], "asset": ["USDC", "USDC"], "quantity": [80.0, 400.0]})
+        >>> rc.Accounts.from_frames(venue, positions.assign(entry_price=200.0), balances)
+        Accounts(2 accounts, 1 position, 0 open orders, 480.00 USDC in balances)
+        >>> rc.Accounts.from_frames(venue, positions.assign(entry_price=-1.0), balances)
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: positions.entry_price, row 0, value -1.0: must be a finite number > 0
         """
         must_be_venue(venue)
         frames = {
@@ -97,11 +131,14 @@ class Accounts:
             "settings": pd.DataFrame(columns=["account"]) if settings is None else settings,
         }  # fmt: skip
         del positions, balances
-        pyarrow.default_memory_pool().release_unused()  # it keeps what reading took, and NumPy cannot use that
+        pyarrow.default_memory_pool().release_unused()  # Arrow keeps the memory that reading the tables took
         try:
             rows = _rows(venue, frames)
         except RiskDataError:
-            for name, frame in frames.items():  # a key that stands twice is said first: reading meets it last
+            for (
+                name,
+                frame,
+            ) in frames.items():  # a duplicate key is reported before any other error; `_rows` finds it last
                 schemas.checked(name, frame)
             raise
         del frames
@@ -115,13 +152,50 @@ class Accounts:
         positions: PositionRows,
         balances: Rows,
         orders: Orders,
-        leverage_limit: npt.NDArray[np.float64],
+        leverage_limit: Float,
         unsettled: Int,
         rounded: float = 0.0,
     ) -> Accounts:
-        """Build the columns from whole-number rows in canonical order: account, market, lots, cost, entry and so on.
+        """Build the columns from whole-number rows in canonical order.
 
-        They are a view of the rows, which remain the caller's.
+        The columns are a view of the rows, which remain the caller's.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue whose markets and assets the rows are of.
+        ids : ndarray, shape (A,)
+            The user's account ids, ascending.
+        positions : tuple of ndarray
+            Account row, market row, lots, cost and entry (quanta), by account and market.
+        balances : tuple of ndarray
+            Account row, asset row, free and lent quanta, by account and asset; each account has the settle asset.
+        orders : Orders
+            Open orders, by account, market, side, price.
+        leverage_limit : ndarray of float64, shape (A,)
+            +inf without a limit.
+        unsettled : ndarray of int64, shape (A,)
+            Settle quanta.
+        rounded : float
+            Quanta by which rounding changed the tables.
+
+        Returns
+        -------
+        Accounts
+            The accounts.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> columns = accounts.columns
+        >>> positions = accounts.position_accounts(), columns.market, columns.lots, columns.cost, columns.entry
+        >>> balances = accounts.balance_accounts(), columns.asset, columns.free, columns.lent
+        >>> rest = accounts.orders, accounts.leverage_limit, columns.unsettled
+        >>> rc.Accounts.from_rows(venue, accounts.ids, positions, balances, *rest)
+        Accounts(2 accounts, 2 positions, 0 open orders, 480.00 USDC in balances)
         """
         count = len(ids)
         owner, market, lots, cost, entry = positions
@@ -197,21 +271,74 @@ class Accounts:
         """
         return to_frames(self)
 
+    def with_fills(
+        self, venue: Venue, fills: pd.DataFrame | None = None, transfers: pd.DataFrame | None = None
+    ) -> Accounts:
+        """Return other accounts: these after fills and transfers, exact in whole numbers.
+
+        An account gets a row in each market and asset that it has none of.
+
+        Parameters
+        ----------
+        venue
+            The venue that the accounts were read with.
+        fills : DataFrame
+            account, market, quantity (signed: bought or sold, whole lots), price, fee (optional: settle units that the
+            account pays). They are filled in the order of the rows.
+        transfers : DataFrame
+            account, asset, quantity (signed: paid in or out).
+
+        Returns
+        -------
+        Accounts
+            Nobody can write to its arrays; open orders, settings and ``unsettled`` are as before.
+
+        Raises
+        ------
+        RiskDataError
+            A row names an account, market or asset that is not there, breaks a rule of its table, or brings an account
+            to 2**60 quanta or more.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> venue = rc.load_venue("backpack")
+        >>> market = "SOL_USDC_PERP"
+        >>> positions = pd.DataFrame({"account": [7], "market": [market], "quantity": [12.5], "entry_price": [180.0]})
+        >>> balances = pd.DataFrame({"account": [7], "asset": ["USDC"], "quantity": [150.0]})
+        >>> accounts = rc.Accounts.from_frames(venue, positions, balances)
+        >>> fills = pd.DataFrame({"account": [7], "market": [market], "quantity": [-2.5], "price": [190.0]})
+        >>> after = accounts.with_fills(venue, fills.assign(fee=0.5))
+        >>> after
+        Accounts(1 account, 1 position, 0 open orders, 174.50 USDC in balances)
+        >>> print(after.to_frames().positions.to_string(index=False))
+         account        market  quantity  entry_price
+               7 SOL_USDC_PERP      10.0        180.0
+        """
+        must_fit(self, venue)
+        unchanging = copy(self)  # an engine goes on changing its accounts
+        positions, balances = changed_rows(unchanging, venue, fills, transfers)
+        return Accounts.from_rows(
+            venue, unchanging.ids, positions, balances, unchanging.orders, unchanging.leverage_limit,
+            unchanging.columns.unsettled, unchanging.rounded,
+        ).frozen()  # fmt: skip
+
     @property
     def markets(self) -> int:
-        """How many the venue has."""
+        """Number of the venue's markets."""
         return len(self.units.markets)
 
     @property
     def assets(self) -> int:
-        """How many the venue has."""
+        """Number of the venue's assets."""
         return len(self.units.assets)
 
     @property
     def sweep_view(self) -> SweepView:
-        """What a sweep reads of the accounts: made once if nobody can write to the columns, else anew each time.
+        """The columns that a sweep reads: made once if nobody can write to the accounts' columns, else anew each time.
 
-        Who keeps a view of columns that are written to underneath, as the engine does, refreshes it.
+        Who keeps a view of columns that are written to, as the engine does, refreshes it.
         """
         if self.columns.lots.flags.writeable:
             return SweepView.of(self.columns, self.markets, self.assets)
@@ -224,25 +351,54 @@ class Accounts:
     def must_have_rows_of(self, providers: Sequence[Provider]) -> None:
         """Refuse backstop providers without a row in every market and asset: those of another venue.
 
+        Parameters
+        ----------
+        providers : sequence of Provider
+            The providers of a venue.
+
         Raises
         ------
         RiskDataError
+            A provider is no account, or has no row in some market or asset.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.must_have_rows_of(venue.replace(backstop=[{"account": 2}]).backstop)
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: venue.backstop[0].account, value '2': must be a backstop provider...
         """
-        for at, provider in enumerate(providers):
+        for index, provider in enumerate(providers):
             with suppress(KeyError):
                 row = self.row_of(provider.account)
                 if len(self.positions_of(row)) == self.markets and len(self.balances_of(row)) == self.assets:
                     continue
-            rule = "must be a backstop provider of the venue that the accounts were read with: read them with this one"
-            raise RiskDataError("venue", f"backstop[{at}].account", rule, value=str(provider.account))
+            rule = "must be a backstop provider of the accounts' venue: read the accounts with this venue"
+            raise RiskDataError("venue", f"backstop[{index}].account", rule, value=str(provider.account))
 
     @property
     def may_change(self) -> bool:
-        """Whether somebody can write to the columns: to a copy, or, as an engine does, to what is looked at here."""
+        """Whether somebody can write to the columns: to a copy, or, as an engine does, to the arrays of a view."""
         return any(_owner(getattr(self.columns, name)).flags.writeable for name in _CHANGING)
 
     def view(self) -> Accounts:
-        """Return the same accounts, to look at alone: arrays that nobody can write to."""
+        """Return the same accounts in arrays that nobody can write to by this view.
+
+        Returns
+        -------
+        Accounts
+            A view; it follows what the owner writes.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> view = accounts.copy().view()
+        >>> view.columns.free.flags.writeable, view.may_change
+        (False, True)
+        """
         columns = AccountColumns(*(_locked(column) for column in self.columns))
         orders = Orders(**{f.name: _locked(getattr(self.orders, f.name)) for f in fields(Orders)})
         return replace(
@@ -250,7 +406,20 @@ class Accounts:
         )
 
     def frozen(self) -> Accounts:
-        """Return a view of arrays that nobody else has, and that nobody can write to from now on."""
+        """Return a view of arrays that nobody else has, and that nobody can write to from now on.
+
+        Returns
+        -------
+        Accounts
+            A view of accounts that stay as they are.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.copy().frozen().may_change
+        False
+        """
         for array in (*self.columns, *vars(self.orders).values(), self.ids, self.leverage_limit):
             _owner(array).flags.writeable = False
         return self.view()
@@ -262,75 +431,263 @@ class Accounts:
         return self.copy().frozen() if self.may_change else self
 
     def __deepcopy__(self, memo: object) -> Accounts:
-        """As of a copy: of what cannot change one is enough."""
+        """As a copy: arrays that cannot change are shared."""
         return self.__copy__()
 
     def __getstate__(self) -> dict[str, object]:
-        """What a pickle holds: nothing that follows from the rest."""
+        """Fields of a pickle: the cached sweep view is left out."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        """Take over what came out of a pickle; nobody else has it."""
+        """Set the fields from a pickle, and make the arrays read-only."""
         vars(self).update(state)
         vars(self).update(vars(self.frozen()))
 
     def copy(self) -> Accounts:
-        """Return an independent copy of every column that a liquidation changes."""
+        """Return a copy with own arrays of every column that a liquidation changes.
+
+        Returns
+        -------
+        Accounts
+            Accounts whose columns can be written to.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> state = accounts.copy()
+        >>> state.columns.free[:] += 1_000_000  # quanta: 1 USDC for each account
+        >>> state.to_frames().balances["quantity"].tolist(), accounts.to_frames().balances["quantity"].tolist()
+        ([81.0, 401.0], [80.0, 400.0])
+        """
         columns = self.columns._replace(**{name: _copied(getattr(self.columns, name)) for name in _CHANGING})
         orders = Orders(**{f.name: getattr(self.orders, f.name).copy() for f in fields(Orders)})
         return replace(self, columns=columns, orders=orders)
 
     def position_accounts(self) -> Int:
-        """Account row of every position row, shape (P,)."""
+        """Return the account row of every position row.
+
+        Returns
+        -------
+        ndarray of int64, shape (P,)
+            Account rows, ascending.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.position_accounts().tolist()
+        [0, 1]
+        """
         return _owners(self.columns.position_offset)
 
     def balance_accounts(self) -> Int:
-        """Account row of every balance row, shape (B,)."""
+        """Return the account row of every balance row.
+
+        Returns
+        -------
+        ndarray of int64, shape (B,)
+            Account rows, ascending.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.balance_accounts().tolist()
+        [0, 1]
+        """
         return _owners(self.columns.balance_offset)
 
     def positions_of(self, account: int) -> range:
-        """Position rows of an account."""
+        """Return the position rows of an account.
+
+        Parameters
+        ----------
+        account : int
+            Account row.
+
+        Returns
+        -------
+        range
+            Position rows.
+
+        Raises
+        ------
+        IndexError
+            There is no such account row.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.positions_of(1)
+        range(1, 2)
+        """
         offset = self.columns.position_offset
         return range(int(offset[account]), int(offset[account + 1]))
 
     def balances_of(self, account: int) -> range:
-        """Balance rows of an account."""
+        """Return the balance rows of an account.
+
+        Parameters
+        ----------
+        account : int
+            Account row.
+
+        Returns
+        -------
+        range
+            Balance rows.
+
+        Raises
+        ------
+        IndexError
+            There is no such account row.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.balances_of(1)
+        range(1, 2)
+        """
         offset = self.columns.balance_offset
         return range(int(offset[account]), int(offset[account + 1]))
 
-    def in_debt(self, accounts: Int) -> npt.NDArray[np.bool_]:
-        """Whether each of the accounts has borrowed anything."""
+    def in_debt(self, accounts: Int) -> Bool:
+        """Return whether each of some accounts has borrowed anything.
+
+        Parameters
+        ----------
+        accounts : ndarray of int64, shape (n,)
+            Account rows.
+
+        Returns
+        -------
+        ndarray of bool, shape (n,)
+            True with a negative balance.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> state = accounts.copy()
+        >>> state.columns.free[1] = -1
+        >>> state.in_debt(np.array([0, 1])).tolist()
+        [False, True]
+        """
         rows, counts = _rows_of(self.columns.balance_offset, accounts)
         owner = np.repeat(np.arange(len(accounts)), counts)
         return np.asarray(np.bincount(owner, self.columns.free[rows] < 0, len(accounts)) > 0)
 
     def position_rows(self, accounts: Int) -> tuple[Int, Int]:
-        """Position rows of the accounts, one account after another, and the number of each."""
+        """Return the position rows of some accounts, one account after another, and the number of each.
+
+        Parameters
+        ----------
+        accounts : ndarray of int64, shape (n,)
+            Account rows.
+
+        Returns
+        -------
+        rows : ndarray of int64
+            Position rows.
+        counts : ndarray of int64, shape (n,)
+            Number of position rows of each account.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> rows, counts = accounts.position_rows(np.array([1, 0]))
+        >>> rows.tolist(), counts.tolist()
+        ([1, 0], [1, 1])
+        """
         return _rows_of(self.columns.position_offset, accounts)
 
     def position_row(self, account: int, market: int) -> int:
-        """Position row of an account in a market that it has a row of."""
+        """Return the position row of an account in a market.
+
+        Parameters
+        ----------
+        account : int
+            Account row.
+        market : int
+            Market row, of which the account has a position row.
+
+        Returns
+        -------
+        int
+            Position row.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> accounts.position_row(1, venue.markets.row[market])
+        1
+        """
         rows = self.positions_of(account)
         return rows.start + int(np.searchsorted(self.columns.market[rows.start : rows.stop], market))
 
     def balance_row(self, account: int, asset: int) -> int:
-        """Balance row of an account in an asset that it has a row of."""
+        """Return the balance row of an account in an asset.
+
+        Parameters
+        ----------
+        account : int
+            Account row.
+        asset : int
+            Asset row, of which the account has a balance row.
+
+        Returns
+        -------
+        int
+            Balance row.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.balance_row(1, venue.settle)
+        1
+        """
         rows = self.balances_of(account)
         return rows.start + int(np.searchsorted(self.columns.asset[rows.start : rows.stop], asset))
 
     def row_of(self, account: int | str) -> int:
-        """Account row of a user's id.
+        """Return the account row of a user's id.
+
+        Parameters
+        ----------
+        account : int or str
+            The user's account id.
+
+        Returns
+        -------
+        int
+            Account row.
 
         Raises
         ------
         KeyError
             There is no such account.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.row_of(2)
+        1
         """
         if not isinstance(account, int | np.integer | str) or isinstance(account, bool):
             raise KeyError(account)
         try:
             row = bisect_left(self.ids, account)
-        except TypeError:  # text among whole numbers, or the other way round
+        except TypeError:  # the id is text and the ids are whole numbers, or the other way round
             raise KeyError(account) from None
         if row == len(self) or self.ids[row] != account:
             raise KeyError(account)
@@ -338,11 +695,24 @@ class Accounts:
 
 
 def must_fit(accounts: object, venue: Venue) -> None:
-    """Refuse what are no accounts or no venue, and accounts that were read with a venue of other units.
+    """Refuse arguments that are no accounts or no venue, and accounts that were read with a venue of other units.
+
+    Parameters
+    ----------
+    accounts, venue : object
+        The arguments.
 
     Raises
     ------
     RiskDataError
+        They are of another type, or their units differ; the message names the first difference.
+
+    Examples
+    --------
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import must_fit
+    >>> venue, accounts = two_accounts()
+    >>> must_fit(accounts, venue)
     """
     if not isinstance(accounts, Accounts):
         raise RiskDataError("accounts", None, f"must be Accounts, not {type(accounts).__name__}")
@@ -356,7 +726,7 @@ _CHANGING = (
 
 
 def _copied(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Copy a column; one of hardly anything but zeros takes no memory for them."""
+    """Copy a column; a column of mostly zeros takes no memory for their pages."""
     if 8 * np.count_nonzero(column) > len(column):
         return column.copy()
     copy, filled = np.zeros(column.shape, column.dtype), np.flatnonzero(column)
@@ -365,7 +735,7 @@ def _copied(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _owner(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the array whose memory it is."""
+    """Return the array that owns the memory of a view."""
     return array.base if isinstance(array.base, np.ndarray) else array
 
 

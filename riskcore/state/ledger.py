@@ -1,12 +1,13 @@
-"""The ledgers of those who are not accounts, and what is remembered from tick to tick."""
+"""The ledger: lots and money of parties that are not accounts, and counters that go from tick to tick."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from .._limits import AMOUNT_LIMIT
+from .._typing import Float, Int
 from ..venue import Venue
 
 
@@ -33,40 +34,77 @@ class Ledger:
         Time of the last fill of a slice by account and market row; kept where the policy has a cooldown.
     sold : dict
         Settle quanta of slices in the running interval by account row; kept where the policy has a cap on accounts.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> ledger = rc.Engine(accounts, venue).ledger
+    >>> ledger.fund, ledger.shortfall, ledger.book_lots.tolist()
+    (1000000000, 0, [0, 0, 0, 0])
     """
 
-    book_lots: npt.NDArray[np.int64]
-    book_quanta: npt.NDArray[np.int64]
-    pool: npt.NDArray[np.int64]
+    book_lots: Int
+    book_quanta: Int
+    pool: Int
     fund: int
     shortfall: int
-    taken: npt.NDArray[np.int64]
-    premium_sum: npt.NDArray[np.float64]
-    premium_count: npt.NDArray[np.int64]
+    taken: Int
+    premium_sum: Float
+    premium_count: Int
     last_slice: dict[tuple[int, int], int] = field(default_factory=dict)
     sold: dict[int, int] = field(default_factory=dict)
 
     def must_fit(self) -> None:
-        """See that no amount is past what whole numbers say.
+        """Check that no amount is past the range of whole numbers.
 
         Raises
         ------
         RuntimeError
+            An amount is 2**62 or more.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> import riskcore as rc
+        >>> from riskcore.state import Ledger
+        >>> Ledger.opening(rc.load_venue("backpack")).must_fit()
         """
         for name in ("book_lots", "book_quanta", "pool", "taken", "fund", "shortfall"):
-            if np.abs(np.asarray(getattr(self, name), float)).max(initial=0.0) >= 2.0**62:
-                raise RuntimeError(f"{name} of the ledger is past 2**62")
+            if np.abs(np.asarray(getattr(self, name), float)).max(initial=0.0) >= AMOUNT_LIMIT:
+                raise RuntimeError(f"{name} of the ledger exceeds 2**62")
 
     @classmethod
     def opening(cls, venue: Venue) -> Ledger:
-        """Empty ledgers, with the policy's fund."""
+        """Return ledgers of nothing but the policy's fund.
+
+        Parameters
+        ----------
+        venue : Venue
+            The rules.
+
+        Returns
+        -------
+        Ledger
+            The ledgers at the start of a run.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> from riskcore.state import Ledger
+        >>> venue, accounts = two_accounts()
+        >>> Ledger.opening(venue).fund  # settle quanta
+        1000000000
+        """
+        markets, assets = len(venue.markets.symbol), len(venue.assets.symbol)
         return cls(
-            np.zeros(len(venue.markets.symbol), np.int64),
-            np.zeros(len(venue.assets.symbol), np.int64),
-            np.zeros(len(venue.assets.symbol), np.int64),
-            round(venue.policy.fund / venue.settle_quantum),
-            0,
-            np.zeros((len(venue.backstop), 3), np.int64),
-            np.zeros(len(venue.markets.symbol)),
-            np.zeros(len(venue.markets.symbol), np.int64),
+            book_lots=np.zeros(markets, np.int64),
+            book_quanta=np.zeros(assets, np.int64),
+            pool=np.zeros(assets, np.int64),
+            fund=round(venue.policy.fund / venue.settle_quantum),
+            shortfall=0,
+            taken=np.zeros((len(venue.backstop), 3), np.int64),
+            premium_sum=np.zeros(markets),
+            premium_count=np.zeros(markets, np.int64),
         )

@@ -1,4 +1,4 @@
-"""Reads the tables of users into the rows of accounts."""
+"""Converts the tables of users to rows of accounts."""
 
 from __future__ import annotations
 
@@ -8,31 +8,33 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._limits import AMOUNT_LIMIT, POSITION_LIMIT, TOTAL_LIMIT
+from .._typing import Float, Int, Whole
 from ..boundary import RiskDataError, schemas, units
 from ..venue import Venue
 from .ids import likenesses, nearest, ranked_numbers, ranked_texts
 from .ids import order as order_of
-from .rows import Int, Orders, PositionRows, Rows, Whole, _key
+from .rows import Orders, PositionRows, Rows, _key
 
 
 def _canonical(table: str, rows: list[Any], width: int, also: Int) -> None:
-    """Sort rows by owner, then by market or asset, the first two columns; add zeros for keys that ``also`` must be."""
+    """Sort rows by owner, then by market or asset, the first two columns; add rows of zeros for the keys ``also``."""
     owner, kind = rows[:2]
     if not ((owner[1:] > owner[:-1]) | ((owner[1:] == owner[:-1]) & (kind[1:] > kind[:-1]))).all():
         order = order_of(_key(owner, kind, width))
         del owner, kind
-        for at in range(len(rows)):  # one after another, so that each of the old ones is freed
-            rows[at] = rows[at].take(order)
+        for n in range(len(rows)):  # column by column, so that each old one is freed before the next is copied
+            rows[n] = rows[n].take(order)
         owner, kind = rows[:2]
         if ((owner[1:] == owner[:-1]) & (kind[1:] == kind[:-1])).any():
-            raise RiskDataError(table, "account", "must not stand twice")
+            raise RiskDataError(table, "account", "must not appear twice")
     if len(also):
         key, also = _key(owner, kind, width), np.unique(also)
-        place = np.searchsorted(key, also)
-        fresh = place == np.searchsorted(key, also, side="right")
-        owners, kinds = np.divmod(also[fresh], width)
+        position = np.searchsorted(key, also)
+        is_new = position == np.searchsorted(key, also, side="right")
+        owners, kinds = np.divmod(also[is_new], width)
         zeros = [0] * (len(rows) - 2)
-        rows[:] = [np.insert(c, place[fresh], new) for c, new in zip(rows, [owners, kinds, *zeros], strict=True)]
+        rows[:] = [np.insert(c, position[is_new], new) for c, new in zip(rows, [owners, kinds, *zeros], strict=True)]
 
 
 _ORDERS = ["account", "market", "side", "price", "quantity"]
@@ -40,8 +42,8 @@ _ORDERS = ["account", "market", "side", "price", "quantity"]
 
 def _rows(
     venue: Venue, frames: dict[str, pd.DataFrame]
-) -> tuple[npt.NDArray[Any], PositionRows, Rows, Orders, npt.NDArray[np.float64], Int, float]:
-    """What `Accounts.from_rows` takes, from tables in natural units."""
+) -> tuple[npt.NDArray[Any], PositionRows, Rows, Orders, Float, Int, float]:
+    """Arguments of `Accounts.from_rows`, from tables in natural units."""
     named = {n: schemas.checked(n, f, unique=n not in ("positions", "balances")) for n, f in frames.items()}
     ids, owner = _account_rows(venue, named)
     book = _orders(venue, named["orders"], owner["orders"].astype(np.int64))
@@ -61,66 +63,70 @@ def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDA
         if kind != next(iter(kinds.values())):
             rule = "must be of one kind, whole number or text, in all tables"
             raise RiskDataError(name, "account", rule, row=0, value=filled[name].iloc[0])
-    given = list(filled.values())
+    columns = list(filled.values())
     try:
-        ids, rows = ranked_numbers([g.to_numpy() for g in given]) if kinds[next(iter(kinds))] else ranked_texts(given)
+        ids, rows = (
+            ranked_numbers([g.to_numpy() for g in columns]) if kinds[next(iter(kinds))] else ranked_texts(columns)
+        )
     except UnicodeEncodeError:
         for name, account in filled.items():
             schemas.must_be_unicode(name, "account", account)
         raise
     owner: dict[str, Whole] = {name: np.empty(0, np.int32) for name in named}
     owner.update(zip(filled, rows, strict=True))
-    _must_stand_right(named, ids, owner)
+    _must_be_consistent(named, ids, owner)
     backstop = []
-    for at, provider in enumerate(venue.backstop):
-        found = np.flatnonzero(ids == provider.account)
-        if not found.size:
+    for index, provider in enumerate(venue.backstop):
+        rows_of_id = np.flatnonzero(ids == provider.account)
+        if not rows_of_id.size:
             rule = f"must have a row in balances or positions{nearest(provider.account, ids)}"
-            raise RiskDataError("venue", f"backstop[{at}].account", rule, value=str(provider.account))
-        backstop.append(int(found[0]))
+            raise RiskDataError("venue", f"backstop[{index}].account", rule, value=str(provider.account))
+        backstop.append(int(rows_of_id[0]))
     return ids, owner | {"backstop": np.array(backstop, np.int64)}
 
 
-def _must_stand_right(named: dict[str, pd.DataFrame], ids: npt.NDArray[Any], owner: dict[str, Whole]) -> None:
-    """Refuse ids that part an account from its money.
+def _must_be_consistent(named: dict[str, pd.DataFrame], ids: npt.NDArray[Any], owner: dict[str, Whole]) -> None:
+    """Refuse ids that separate an account from its money.
 
-    Two writings of an id that do not stand in the same tables; ids that differ by case alone, of which one has
-    positions without balances and the other balances; orders and settings of an account that has neither.
+    These are two writings of an id that are not in the same tables; ids that differ in case alone, of which one has
+    positions without balances and the other has balances; ids of orders and settings that have neither.
     """
-    stands = {name: np.zeros(len(ids), bool) for name in ("positions", "balances", "orders", "settings")}
-    for name, there in stands.items():
-        there[owner[name]] = True
-    used = stands["positions"] | stands["orders"] | stands["settings"]
-    moneyless = np.flatnonzero(used & ~stands["balances"])
+    in_table = {name: np.zeros(len(ids), bool) for name in ("positions", "balances", "orders", "settings")}
+    for name, mask in in_table.items():
+        mask[owner[name]] = True
+    used = in_table["positions"] | in_table["orders"] | in_table["settings"]
+    without_balance = np.flatnonzero(used & ~in_table["balances"])
     if ids.dtype == object:
         one, other = likenesses(ids)
-        apart = np.any([there[one] != there[other] for there in stands.values()], axis=0)
-        one, other = one[apart], other[apart]
-        if not one.size and moneyless.size and stands["balances"].any():
-            rich = np.flatnonzero(stands["balances"])
-            lower = {text.lower(): row for row, text in zip(rich.tolist(), ids[rich].tolist(), strict=True)}
-            pairs = [(row, lower.get(ids[row].lower(), -1)) for row in moneyless.tolist()]
+        separated = np.any([mask[one] != mask[other] for mask in in_table.values()], axis=0)
+        one, other = one[separated], other[separated]
+        if not one.size and without_balance.size and in_table["balances"].any():
+            with_balance = np.flatnonzero(in_table["balances"])
+            lower = {
+                text.lower(): row for row, text in zip(with_balance.tolist(), ids[with_balance].tolist(), strict=True)
+            }
+            pairs = [(row, lower.get(ids[row].lower(), -1)) for row in without_balance.tolist()]
             one, other = (np.array(column, np.int64) for column in zip(*pairs, strict=True))
             one, other = one[other >= 0], other[other >= 0]
         if one.size:
             first, second = int(one[0]), int(other[0])
-            # where an id stands that the other does not is where it is said
-            name = next(n for n, there in stands.items() if there[first] != there[second])
-            row, twin = (first, second) if stands[name][first] else (second, first)
-            places = ", ".join(n for n, there in stands.items() if there[twin])
-            rule = f"must be written as in {places} ({str(ids[twin])!r}), if it is the same account"
-            at = int(np.flatnonzero(owner[name] == row)[0])
-            raise RiskDataError(name, "account", rule, row=at, value=str(ids[row]))
+            # the error names a table that has one of the two ids alone
+            name = next(n for n, mask in in_table.items() if mask[first] != mask[second])
+            row, other_row = (first, second) if in_table[name][first] else (second, first)
+            tables = ", ".join(n for n, mask in in_table.items() if mask[other_row])
+            rule = f"must be written as in {tables} ({str(ids[other_row])!r}), if it is the same account"
+            table_row = int(np.flatnonzero(owner[name] == row)[0])
+            raise RiskDataError(name, "account", rule, row=table_row, value=str(ids[row]))
     for name in ("orders", "settings"):
-        lost = ~(stands["positions"] | stands["balances"])[owner[name]]
-        if lost.any():
-            at = int(lost.argmax())
+        orphaned = ~(in_table["positions"] | in_table["balances"])[owner[name]]
+        if orphaned.any():
+            table_row = int(orphaned.argmax())
             rule = "must have a row in positions or balances"
-            raise RiskDataError(name, "account", rule, row=at, value=str(named[name]["account"].iloc[at]))
+            raise RiskDataError(name, "account", rule, row=table_row, value=str(named[name]["account"].iloc[table_row]))
 
 
 def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Whole) -> Int:
-    """Quantities in whole lots; each, and all in a market, small enough to fit 64 bits with room to spare."""
+    """Quantities in whole lots; a lot too large, or too many in a market for 64 bits, are refused."""
     quantity = table["quantity"].to_numpy(float)
     rule = "must be a whole number of lots of the market's stepSize"
     lots = units.whole(name, "quantity", quantity, units.PerKind(venue.markets.step_size, market), rule)
@@ -130,25 +136,25 @@ def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Whole) -> Int:
             row = rows.start + int(bad[0])
             rule = "must be worth less than 2**60 settle quanta at the market's maxPrice"
             raise RiskDataError(name, "quantity", rule, row=row, value=quantity[row])
-    rule = f"all {name} in a market must be less than 2**61 lots"
-    _must_not_pass(name, "quantity", quantity, lots, market, 2.0**61, rule)
+    rule = f"the total of {name} in a market must be less than 2**61 lots"
+    _must_not_pass(name, "quantity", quantity, lots, market, TOTAL_LIMIT, rule)
     return lots
 
 
 def _must_not_pass(
-    table: str, column: str, given: npt.NDArray[Any], amounts: Int, group: Whole, limit: float, rule: str
+    table: str, column: str, values: npt.NDArray[Any], amounts: Int, group: Whole, limit: int, rule: str
 ) -> None:
-    """Refuse amounts that, all taken positive, come to the limit or more in a group: their sums might wrap."""
+    """Refuse amounts whose absolute values sum to the limit or more in a group: their sums might wrap."""
     if sum(float(np.abs(amounts[rows]).sum(dtype=float)) for rows in units.blocks(len(amounts))) < limit / 2:
         return
     bad = np.flatnonzero((np.bincount(group, np.abs(amounts.astype(float))) >= limit)[group])
     if bad.size:
         largest = int(bad[np.abs(amounts[bad].astype(float)).argmax()])
-        raise RiskDataError(table, column, rule, row=largest, value=given[largest])
+        raise RiskDataError(table, column, rule, row=largest, value=values[largest])
 
 
 def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, providers: Whole) -> PositionRows:
-    """Position rows; also for a market in which the account has only an order, and of a provider for every market."""
+    """Position rows, also for markets in which an account only has an order; a provider has one for every market."""
     market = schemas.codes("positions", "market", table["market"], venue.markets.symbol, "a market").astype(np.uint16)
     lots = _lots(venue, "positions", table, market)
     paid = {"entry_price": table["entry_price"].to_numpy()}
@@ -159,8 +165,8 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, 
     for name, price in paid.items():
         unit = np.broadcast_to(quantum, len(lots))
         quanta.append(units.half_even("positions", name, [price, lots, step], unit))
-        rule = "what the account paid for its positions must be less than 2**60 settle quanta"
-        _must_not_pass("positions", name, price, quanta[-1], owner, 2.0**60, rule)
+        rule = "the cost of the account's positions must be less than 2**60 settle quanta"
+        _must_not_pass("positions", name, price, quanta[-1], owner, POSITION_LIMIT, rule)
     width = len(venue.markets.symbol)
     everywhere = (providers[:, None] * width + np.arange(width)).ravel()
     also = np.concatenate([_key(orders.account, orders.market, width), everywhere])
@@ -171,7 +177,7 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, 
 
 
 def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, providers: Whole) -> tuple[Rows, float]:
-    """Balance rows, with one of settle for every account and of all for a provider; and what rounding moved, quanta."""
+    """Balance rows and the sum of rounding in quanta; accounts have a settle row, providers one per asset."""
     names = venue.assets.symbol
     asset = schemas.codes("balances", "asset", table["asset"], names, "a collateral asset").astype(np.uint16)
     quantum = units.PerKind(venue.assets.quantum_size, asset)
@@ -182,11 +188,11 @@ def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, pr
             amount = table[name].to_numpy()
             columns[-1] = units.half_even("balances", name, [amount], quantum)
             moved = np.empty(len(table))
-            for at in units.blocks(len(table)):
-                moved[at] = np.abs(amount[at] / quantum[at] - columns[-1][at])
+            for block in units.blocks(len(table)):
+                moved[block] = np.abs(amount[block] / quantum[block] - columns[-1][block])
             rounded += float(moved.sum())
-            rule = "all of an asset must be less than 2**62 quanta: give the asset a larger quantum in the venue"
-            _must_not_pass("balances", name, amount, columns[-1], asset, 2.0**62, rule)
+            rule = "the total of an asset must be less than 2**62 quanta: set a larger quantum in the venue"
+            _must_not_pass("balances", name, amount, columns[-1], asset, AMOUNT_LIMIT, rule)
     width = len(names)
     without = np.ones(accounts, bool)
     without[owner[asset == venue.settle]] = False
@@ -198,17 +204,19 @@ def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, pr
     return (rows[0], rows[1], rows[2], rows[3]), rounded
 
 
-def _settings(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int) -> tuple[npt.NDArray[np.float64], Int]:
+def _settings(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int) -> tuple[Float, Int]:
     """Leverage limit (+inf without one) and unsettled quanta of every account."""
     leverage_limit, unsettled = np.full(accounts, np.inf), np.zeros(accounts, np.int64)
     if "leverage_limit" in table.columns:
         leverage_limit[owner] = table["leverage_limit"].fillna(np.inf).to_numpy()
     if "unsettled" in table.columns:
         quantum = np.broadcast_to(float(venue.settle_quantum), len(table))
-        given = table["unsettled"].to_numpy()
-        unsettled[owner] = units.half_even("settings", "unsettled", [given], quantum)
-        rule = "all accounts together must be less than 2**61 quanta: give the settle asset a larger quantum"
-        _must_not_pass("settings", "unsettled", given, unsettled[owner], np.zeros(len(table), np.uint8), 2.0**61, rule)
+        amount = table["unsettled"].to_numpy()
+        unsettled[owner] = units.half_even("settings", "unsettled", [amount], quantum)
+        rule = "the total of all accounts must be less than 2**61 quanta: set a larger quantum for the settle asset"
+        _must_not_pass(
+            "settings", "unsettled", amount, unsettled[owner], np.zeros(len(table), np.uint8), TOTAL_LIMIT, rule
+        )
     return leverage_limit, unsettled
 
 

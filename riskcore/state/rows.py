@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Int = npt.NDArray[np.int64]
-Whole = npt.NDArray[np.integer[Any]]
+from .._typing import Bool, Int, Whole
+
 Rows = tuple[Whole, Whole, Int, Int]
 PositionRows = tuple[Whole, Whole, Int, Int, Int]
 
 
 @dataclass(frozen=True)
 class Orders:
-    """Open orders (O rows) ascending by account, market, bids first, price. ``lots`` 0 means cancelled."""
+    """Open orders (O rows) ascending by account, market, bids first, price.
+
+    Attributes
+    ----------
+    account, market : ndarray of int64, shape (O,)
+        Account row and market row.
+    side : ndarray of int64, shape (O,)
+        1 of a bid, -1 of an ask.
+    price : ndarray of int64, shape (O,)
+        Ticks.
+    lots : ndarray of int64, shape (O,)
+        Lots; 0 of a cancelled order.
+    reduce_only : ndarray of bool, shape (O,)
+        Whether the order can only reduce a position.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> venue, market = rc.load_venue("backpack"), "SOL_USDC_PERP"
+    >>> positions = pd.DataFrame({"account": [1], "market": market, "quantity": [10.0], "entry_price": 200.0})
+    >>> balances = pd.DataFrame({"account": [1], "asset": ["USDC"], "quantity": [80.0]})
+    >>> orders = pd.DataFrame({"account": [1], "market": market, "side": "ask", "price": [210.0], "quantity": 2.0})
+    >>> orders = rc.Accounts.from_frames(venue, positions, balances, orders).orders
+    >>> orders.side.tolist(), orders.price.tolist(), orders.lots.tolist()
+    ([-1], [21000], [200])
+    """
 
     account: Int
     market: Int
     side: Int
     price: Int
     lots: Int
-    reduce_only: npt.NDArray[np.bool_]
+    reduce_only: Bool
 
 
 def _key(owner: Whole, kind: Whole, width: int) -> Int:
-    """One number of a row that sorts by owner, then by market or asset."""
+    """Sort key of a row: by owner, then by market or asset."""
     return owner.astype(np.int64) * width + kind

@@ -1,56 +1,31 @@
-"""The packed view: what a sweep reads of all accounts, in few bytes and in the order that suits the processor.
+"""The packed view: the columns that a sweep reads, in few bytes and in the order that suits the processor.
 
-It says nothing that the accounts' own columns do not say, and has one owner, `Accounts.sweep_view`: of columns that
-nobody can write to, or that the engine writes to, which then calls `SweepView.refresh`
-(docs/decisions/0013-packed-sweep.md).
+It is derived from the accounts' columns and owned by `Accounts.sweep_view`. These columns are read-only, or the engine
+writes to them and then calls `SweepView.refresh` (docs/decisions/0013-packed-sweep.md).
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from .._typing import Int
 from ..kernels import pack
-from ..kernels._simd import LANES
-from ..kernels.layouts import AccountColumns, SweepColumns
+from ..kernels.layouts import LANES, AccountColumns, SweepColumns
 from ..kernels.sweep import CHUNK
 
-Int = npt.NDArray[np.int64]
 Widths = npt.NDArray[np.uint32]
-
-
-class OutputBuffer:
-    """An array that is taken again once nobody holds any of it: fresh pages would take as long as half a sweep."""
-
-    def __init__(self) -> None:
-        self._array: npt.NDArray[Any] = np.empty(0)
-
-    def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """Return an array of any content."""
-        array, references = self._looked_at()
-        if references > _UNHELD or array.shape != shape or array.dtype != dtype:
-            array = self._array = np.empty(shape, dtype)
-        return array
-
-    def _looked_at(self) -> tuple[npt.NDArray[Any], int]:
-        """Return the array and the references to it; every view of it counts as one, and another thread's look."""
-        array = self._array
-        return array, sys.getrefcount(array)
-
-
-_UNHELD = OutputBuffer()._looked_at()[1]  # how many the look itself takes differs between versions of Python
 
 
 @dataclass
 class SweepView:
-    """Accounts in groups of eight; within chunks of 4,096 those with as many positions and balances stand together.
+    """The columns that a sweep reads: accounts in groups of eight, in chunks of 4,096.
 
-    Among these the large ones do, whose margin functions take another branch.
+    Within a chunk accounts with as many positions and balances stand together, and among these the large ones, whose
+    margin functions take another branch.
 
     Attributes
     ----------
@@ -59,11 +34,21 @@ class SweepView:
     slot : ndarray of uint16, shape (8G,)
         Slot of an account in its chunk; an account stays in the chunk that its row is in.
     markets, assets : int
-        How many the venue has.
+        Numbers of the venue's markets and assets.
     edits : int
-        How often something was taken over.
-    output_buffer : OutputBuffer
-        Room for the figures of a table.
+        Number of updates.
+
+    Notes
+    -----
+    docs/decisions/0013-packed-sweep.md.
+
+    Examples
+    --------
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> view = accounts.sweep_view
+    >>> view.markets, view.edits, sorted(view.columns.account[:2].tolist())
+    (4, 1, [0, 1])
     """
 
     columns: SweepColumns
@@ -71,11 +56,31 @@ class SweepView:
     markets: int
     assets: int
     edits: int = 0
-    output_buffer: OutputBuffer = field(default_factory=OutputBuffer)
 
     @classmethod
     def of(cls, state: AccountColumns, markets: int, assets: int) -> SweepView:
-        """Pack all accounts of a venue with so many markets and assets."""
+        """Pack all accounts of a venue.
+
+        Parameters
+        ----------
+        state : AccountColumns
+            The columns of the accounts.
+        markets, assets : int
+            Numbers of the venue's markets and assets.
+
+        Returns
+        -------
+        SweepView
+            The view.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> from riskcore.state import SweepView
+        >>> venue, accounts = two_accounts()
+        >>> SweepView.of(accounts.columns, 4, 2).differs(accounts.columns)
+        False
+        """
         count = len(state.account_cost)
         size = np.empty(count, np.uint16)
         pack.largest_costs(state, size)
@@ -86,24 +91,110 @@ class SweepView:
         return sweep_view
 
     def slots(self, accounts: Int) -> Int:
-        """Slots of some accounts."""
+        """Return slots of some accounts.
+
+        Parameters
+        ----------
+        accounts : ndarray of int64
+            Account rows.
+
+        Returns
+        -------
+        ndarray of int64
+            Positions in ``columns.account``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> view = accounts.sweep_view
+        >>> view.columns.account[view.slots(np.array([1, 0]))].tolist()
+        [1, 0]
+        """
         return accounts // CHUNK * CHUNK + self.slot[accounts]
 
     def refresh(self, state: AccountColumns, accounts: Int) -> None:
-        """Take over what changed of some accounts."""
+        """Read again some accounts whose columns have changed.
+
+        Parameters
+        ----------
+        state : AccountColumns
+            The columns of the accounts.
+        accounts : ndarray of int64
+            Account rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> state = accounts.copy()
+        >>> view = state.sweep_view
+        >>> state.columns.free[0] += 1
+        >>> before = view.differs(state.columns)
+        >>> view.refresh(state.columns, np.array([0]))
+        >>> before, view.differs(state.columns)
+        (True, False)
+        """
         self.edits += 1
         pack.pack_slots(self.slots(accounts), state, self.columns)
 
     def differs(self, state: AccountColumns) -> bool:
-        """Whether the view is not what packing the accounts anew gives."""
+        """Return whether the view is another than packing the accounts anew gives.
+
+        Parameters
+        ----------
+        state : AccountColumns
+            The columns of the accounts.
+
+        Returns
+        -------
+        bool
+            False of a view that is up to date.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.sweep_view.differs(accounts.columns)
+        False
+        """
         columns = self.columns
         fresh = SweepColumns._make(column.copy() for column in columns)
         pack.pack_slots(np.flatnonzero(columns.account < len(state.account_cost)), state, fresh)
-        return any(column.tobytes() != other.tobytes() for column, other in zip(columns, fresh, strict=True))
+        return any(
+            column.tobytes() != fresh_column.tobytes() for column, fresh_column in zip(columns, fresh, strict=True)
+        )
 
 
 def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> SweepColumns:
-    """Columns of some slots alone, one after another."""
+    """Return columns of some slots alone, one after another.
+
+    Parameters
+    ----------
+    columns : SweepColumns
+        Columns of all accounts or of some.
+    slots : ndarray of int64, shape (n,)
+        Slots.
+    markets, assets : int
+        Numbers of the venue's markets and assets.
+
+    Returns
+    -------
+    SweepColumns
+        Columns of n slots, filled up to a group of eight.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import copied
+    >>> venue, accounts = two_accounts()
+    >>> view = accounts.sweep_view
+    >>> copied(view.columns, view.slots(np.array([1])), 4, 2).account[:1].tolist()
+    [1]
+    """
     copies = [np.diff(offset)[slots // LANES] for offset in (columns.position_group, columns.balance_group)]
     filled = np.zeros(-len(slots) % LANES, np.uint32)
     positions, balances = (np.append(widths, filled) for widths in copies)
@@ -113,45 +204,84 @@ def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> Swee
 
 
 def joined(parts: Sequence[SweepColumns]) -> SweepColumns:
-    """Put the groups of several columns one behind the other."""
+    """Join the groups of several columns, one behind the other.
+
+    Parameters
+    ----------
+    parts : sequence of SweepColumns
+        At least one.
+
+    Returns
+    -------
+    SweepColumns
+        All groups.
+
+    Examples
+    --------
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import joined
+    >>> venue, accounts = two_accounts()
+    >>> columns = accounts.sweep_view.columns
+    >>> len(joined([columns, columns]).account) == 2 * len(columns.account)
+    True
+    """
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    for place, offset in enumerate(SweepColumns._fields):
+    for column, offset in enumerate(SweepColumns._fields):
         if offset.endswith("_group"):
             rows = np.concatenate([np.diff(getattr(part, offset)) for part in parts])
-            columns[place] = np.append(0, np.cumsum(rows, dtype=np.int64)).astype(np.uint32)
+            columns[column] = np.append(0, np.cumsum(rows, dtype=np.int64)).astype(np.uint32)
     return SweepColumns._make(columns)
 
 
 def chunk_count(columns: SweepColumns) -> int:
-    """Number of chunks."""
+    """Return the number of chunks.
+
+    Parameters
+    ----------
+    columns : SweepColumns
+        Columns of all accounts or of some.
+
+    Returns
+    -------
+    int
+        Chunks of 4,096 slots, the last one perhaps of fewer.
+
+    Examples
+    --------
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import chunk_count
+    >>> venue, accounts = two_accounts()
+    >>> chunk_count(accounts.sweep_view.columns)
+    1
+    """
     return -(-len(columns.account) // CHUNK)
 
 
 def _arranged(
     positions: Widths, balances: Widths, size: npt.NDArray[np.uint16], markets: int, assets: int
 ) -> tuple[SweepColumns, npt.NDArray[np.uint16]]:
-    """Columns for accounts of so many rows each and such a size, and the slots of these in their chunks."""
+    """Empty columns for accounts with these numbers of rows and sizes, and their slots within the chunks."""
     count = len(positions)
-    # keys of two bytes: NumPy sorts those by counting; what is wider than a byte says costs time alone
+    # NumPy sorts keys of two bytes by counting; counts past a byte share one key, which costs time, not correctness
     keys = np.full((2, -(-count // CHUNK), CHUNK), 0xFFFF, np.uint16)
     keys[0].ravel()[:count] = np.minimum(positions, 0xFE) << 8 | np.minimum(balances, 0xFF)
     keys[1].ravel()[:count] = size
     by_size = np.argsort(keys[1], axis=1, kind="stable").astype(np.uint16)
     widths = np.take_along_axis(keys[0], by_size, axis=1)
     order = np.take_along_axis(by_size, np.argsort(widths, axis=1, kind="stable"), axis=1)
-    places = np.argsort(order, axis=1, kind="stable").astype(np.uint16).ravel()
+    slot = np.argsort(order, axis=1, kind="stable").astype(np.uint16).ravel()
     slots = -(-count // LANES) * LANES
     chunk = np.arange(slots, dtype=np.uint32) // CHUNK * CHUNK
     account = np.minimum(chunk + order.ravel()[:slots], np.uint32(count))
     nothing = np.uint32(0)
     rows = [np.append(widths, nothing)[account] for widths in (positions, balances)]
-    return _columns(account, rows[0], rows[1], markets, assets), places[:slots].copy()
+    return _columns(account, rows[0], rows[1], markets, assets), slot[:slots].copy()
 
 
 def _columns(
     account: npt.NDArray[np.uint32], positions: Widths, balances: Widths, markets: int, assets: int
 ) -> SweepColumns:
-    """Columns in which nothing is held, for slots with so many rows each."""
+    """Empty columns for slots with these numbers of rows."""
     offsets = []
     for rows in (positions, balances):
         width = rows.reshape(-1, LANES).max(axis=1, initial=0)

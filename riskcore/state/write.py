@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._typing import Float, Int
 from ..boundary import natural, units
-from .rows import Int
 
 if TYPE_CHECKING:
     from .accounts import Accounts
@@ -30,6 +30,14 @@ class AccountFrames(NamedTuple):
         account, market, side, price, quantity, reduce_only.
     settings : DataFrame
         account, leverage_limit (NaN: none), unsettled (settle units), of accounts that have one of the two.
+
+    Examples
+    --------
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> frames = accounts.to_frames()
+    >>> frames.positions["quantity"].tolist(), list(frames.settings.columns)
+    ([10.0, -5.0], ['account', 'leverage_limit', 'unsettled'])
     """
 
     positions: pd.DataFrame
@@ -48,10 +56,10 @@ def _names(symbols: tuple[str, ...], row: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _positions(accounts: Accounts) -> pd.DataFrame:
-    columns, of = accounts.columns, accounts.units
+    columns, venue_units = accounts.columns, accounts.units
     row = np.flatnonzero(columns.lots)
     market, lots = columns.market[row].astype(np.int64), columns.lots[row]
-    quantity = natural(lots, of.steps, market)
+    quantity = natural(lots, venue_units.steps, market)
     price = {}
     for name, paid in (("entry_price", columns.entry[row]), ("settle_price", columns.cost[row])):
         price[name] = _price(accounts, paid, lots, market)
@@ -59,64 +67,64 @@ def _positions(accounts: Accounts) -> pd.DataFrame:
     if np.isnan(price["settle_price"]).all():
         del price["settle_price"]
     owner = accounts.ids[accounts.position_accounts()[row]]
-    return pd.DataFrame({"account": owner, "market": _names(of.markets, market), "quantity": quantity} | price)
+    return pd.DataFrame({"account": owner, "market": _names(venue_units.markets, market), "quantity": quantity} | price)
 
 
-def _price(accounts: Accounts, paid: Int, lots: Int, market: Int) -> npt.NDArray[np.float64]:
+def _price(accounts: Accounts, paid: Int, lots: Int, market: Int) -> Float:
     """Average price that was paid, settle quanta, for positions: a whole number of ticks where one gives ``paid``."""
-    of = accounts.units
-    quantum = float(of.quanta[of.assets.index(of.settle_asset)])
-    steps = np.array([float(step) for step in of.steps])
-    worth = np.abs(lots) * steps[market] / quantum  # quanta at a price of 1
-    # a position of less than half a quantum was paid with none: any price so low says the same
-    price = np.where(paid == 0, 0.25, np.abs(paid)) / worth
-    ticks = np.array([float(tick) for tick in of.ticks])
-    on_tick = natural(np.maximum(np.rint(price / ticks[market]), 1).astype(np.int64), of.ticks, market)
+    venue_units = accounts.units
+    quantum = float(venue_units.quanta[venue_units.assets.index(venue_units.settle_asset)])
+    steps = np.array([float(step) for step in venue_units.steps])
+    value = np.abs(lots) * steps[market] / quantum  # quanta at a price of 1
+    # less than half a quantum was paid, rounded to none: any such price gives the same amount
+    price = np.where(paid == 0, 0.25, np.abs(paid)) / value
+    ticks = np.array([float(tick) for tick in venue_units.ticks])
+    on_tick = natural(np.maximum(np.rint(price / ticks[market]), 1).astype(np.int64), venue_units.ticks, market)
     unit = np.broadcast_to(quantum, len(lots))
     read = units.half_even("positions", "entry_price", [on_tick, lots, units.PerKind(steps, market)], unit)
     return np.where(read == paid, on_tick, price)
 
 
 def _balances(accounts: Accounts) -> pd.DataFrame:
-    columns, of = accounts.columns, accounts.units
+    columns, venue_units = accounts.columns, accounts.units
     settle = np.zeros(len(columns.free), bool)
-    settle[columns.settle_row] = True  # an account stands in the table, whatever it has
+    settle[columns.settle_row] = True  # every account has a row
     row = np.flatnonzero((columns.free != 0) | (columns.lent != 0) | settle)
     asset = columns.asset[row].astype(np.int64)
     return pd.DataFrame(
         {
             "account": accounts.ids[accounts.balance_accounts()[row]],
-            "asset": _names(of.assets, asset),
-            "quantity": natural(columns.free[row], of.quanta, asset),
-            "lent": natural(columns.lent[row], of.quanta, asset),
+            "asset": _names(venue_units.assets, asset),
+            "quantity": natural(columns.free[row], venue_units.quanta, asset),
+            "lent": natural(columns.lent[row], venue_units.quanta, asset),
         }
     )
 
 
 def _orders(accounts: Accounts) -> pd.DataFrame:
-    orders, of = accounts.orders, accounts.units
+    orders, venue_units = accounts.orders, accounts.units
     row = np.flatnonzero(orders.lots)
     market = orders.market[row]
     return pd.DataFrame(
         {
             "account": accounts.ids[orders.account[row]],
-            "market": _names(of.markets, market),
+            "market": _names(venue_units.markets, market),
             "side": _SIGNED[orders.side[row]],
-            "price": natural(orders.price[row], of.ticks, market),
-            "quantity": natural(orders.lots[row], of.steps, market),
+            "price": natural(orders.price[row], venue_units.ticks, market),
+            "quantity": natural(orders.lots[row], venue_units.steps, market),
             "reduce_only": orders.reduce_only[row],
         }
     )
 
 
 def _settings(accounts: Accounts) -> pd.DataFrame:
-    of, unsettled, limit = accounts.units, accounts.columns.unsettled, accounts.leverage_limit
+    venue_units, unsettled, limit = accounts.units, accounts.columns.unsettled, accounts.leverage_limit
     row = np.flatnonzero((unsettled != 0) | np.isfinite(limit))
-    settle = np.full(len(row), of.assets.index(of.settle_asset))
+    settle = np.full(len(row), venue_units.assets.index(venue_units.settle_asset))
     return pd.DataFrame(
         {
             "account": accounts.ids[row],
             "leverage_limit": np.where(np.isfinite(limit[row]), limit[row], np.nan),
-            "unsettled": natural(unsettled[row], of.quanta, settle),
+            "unsettled": natural(unsettled[row], venue_units.quanta, settle),
         }
     )

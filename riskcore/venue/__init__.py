@@ -13,7 +13,7 @@ from .adl_policies import (
     water_fill,
 )
 from .load import load_venue
-from .margin_functions import IMF, MMF, MarginFunction, OpenInterest, Sqrt, check_order, grown_fraction
+from .margin_functions import IMF, MMF, MarginFunction, Sqrt, check_order
 from .policy import FIGURES, Figure, Policy, check_adl_policy, policy_page
 from .presets import PRESETS, shipped, venue_path
 from .tables import Pool, Provider, Units, Venue, must_be_venue
@@ -28,7 +28,6 @@ __all__ = [
     "Counterparties",
     "Figure",
     "MarginFunction",
-    "OpenInterest",
     "Policy",
     "Pool",
     "Provider",
@@ -38,7 +37,6 @@ __all__ = [
     "allocate",
     "check_adl_policy",
     "check_order",
-    "grown_fraction",
     "integer_weights",
     "load_venue",
     "must_be_venue",

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from .._typing import Float, Int
 from ..kernels import allocation as kernels
-
-Float: TypeAlias = npt.NDArray[np.float64]
-Int: TypeAlias = npt.NDArray[np.int64]
 
 TAIL_LEVERAGE = 5.0
 """Leverage above which `rap_tail` closes."""
@@ -36,13 +33,27 @@ class Counterparties:
     lots : ndarray of int64
         Size, > 0.
     value, entry : ndarray of float64
-        Signed worth at the mark, and what was paid for it.
+        Signed value at the mark, and the amount paid for it.
     requirement : ndarray of float64
         Maintenance margin of the position.
     equity, exposure, maintenance : ndarray of float64
         Net equity (> 0), exposure and maintenance margin of the account.
     profit : ndarray of float64
         Sum of value less entry over all positions of the account.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "5 ADL: counterparties".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.venue import Counterparties
+    >>> amounts = [np.array(column) for column in ([900.0, 400.0], [800.0, 390.0], [12.0, 5.0], [90.0, 200.0])]
+    >>> value, entry, requirement, equity = amounts
+    >>> others = Counterparties(np.array([9, 4]), value, entry, requirement, equity, value, requirement, value - entry)
+    >>> others.leverage.tolist()
+    [10.0, 2.0]
     """
 
     lots: Int
@@ -59,7 +70,7 @@ class Counterparties:
 
     @property
     def leverage(self) -> Float:
-        """Exposure of the account over its net equity."""
+        """Exposure of the account over its net equity, a ratio, shape (N,)."""
         return self.exposure / self.equity
 
 
@@ -69,7 +80,27 @@ Rank: TypeAlias = Callable[[Counterparties], Float]
 class AdlPolicy(NamedTuple):
     """A policy by name: scores of a queue, or weights of a shared one.
 
-    ``reach`` passes over those whose own zero price does not reach the price of the deal.
+    Attributes
+    ----------
+    name : str
+        Name that a venue's ``adl_policy`` may have.
+    rank : callable
+        Function of `Counterparties` that gives numbers of shape (N,): scores, the highest closed first, or weights.
+    shared : bool
+        Whether ``rank`` gives weights: all are closed together, in proportion.
+    reach : bool
+        Whether those are passed over whose own bankruptcy price (the venue's zero price) the price of the deal does not
+        reach.
+
+    Notes
+    -----
+    The policies: docs/one_tick.md, "5 ADL: policies".
+
+    Examples
+    --------
+    >>> from riskcore.venue import POLICIES
+    >>> POLICIES["pro_rata"].shared, POLICIES["bankruptcy_price"].reach
+    (True, True)
     """
 
     name: str
@@ -97,7 +128,32 @@ def _first(counterparties: Counterparties, score: Float) -> Float:
 
 
 def pnl_leverage(counterparties: Counterparties) -> Float:
-    """PnL % times the account's leverage, over it where negative (venue_rules.md section 5, worked example E7)."""
+    """Score by PnL % times the account's leverage, by PnL % over it where the PnL is negative.
+
+    Parameters
+    ----------
+    counterparties : Counterparties
+        N positions.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+        Scores, pure numbers; +inf for a profit on an entry of 0 or of the other sign.
+
+    Notes
+    -----
+    The venue's documentation of its auto-deleveraging queue; docs/one_tick.md, "5 ADL: policies".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.venue import Counterparties, pnl_leverage
+    >>> value, entry, equity = np.array([900.0, 400.0]), np.array([800.0, 390.0]), np.array([90.0, 200.0])
+    >>> one = np.ones(2)
+    >>> others = Counterparties(np.array([9, 4]), value, entry, one, equity, value, one, value - entry)
+    >>> pnl_leverage(others).round(4).tolist()
+    [1.25, 0.0513]
+    """
     return _by_profit(counterparties, counterparties.leverage)
 
 
@@ -206,22 +262,33 @@ def register(name: str, rank: Rank, *, shared: bool = False, replace: bool = Fal
 
     Parameters
     ----------
-    name
-        Not one that is taken.
-    rank
+    name : str
+        A name that is not taken.
+    rank : callable
         Function of `Counterparties` that gives numbers of shape (N,): scores, of which NaN and -inf take no part, or,
-        ``shared``, weights, of which NaN and what is below 0 count as 0 (who has 0 is closed after all the others, not
-        never). It must depend on its argument alone, and is tried on a few made-up rows here.
-    replace
+        ``shared``, weights, of which NaN and those below 0 count as 0 (an account of weight 0 is closed after all the
+        others, not never). It must depend on its argument alone, and is tried on a few made-up rows here.
+    shared : bool
+        Whether ``rank`` gives weights.
+    replace : bool
         Take the place of a policy of that name.
 
     Raises
     ------
     ValueError
         The name is taken, or the function gives something else.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.venue import POLICIES, register
+    >>> register("largest_loss_first", lambda counterparties: counterparties.entry - counterparties.value)
+    >>> rc.load_venue("backpack").replace(policy={"adl_policy": "largest_loss_first"}).policy.adl_policy
+    'largest_loss_first'
+    >>> del POLICIES["largest_loss_first"]
     """
     if name in POLICIES and not replace:
-        raise ValueError(f"an ADL policy named {name!r} is there already; replace=True takes its place")
+        raise ValueError(f"an ADL policy named {name!r} exists already; pass replace=True to replace it")
     policy = AdlPolicy(name, rank, shared)
     for count in (1, 3):
         one = np.arange(1.0, count + 1)
@@ -232,45 +299,135 @@ def register(name: str, rank: Rank, *, shared: bool = False, replace: bool = Fal
 
 
 def ranked(policy: AdlPolicy, counterparties: Counterparties) -> Float:
-    """Scores or weights of a policy as float64, checked for their shape.
+    """Return scores or weights of a policy as float64, checked for their shape.
+
+    Parameters
+    ----------
+    policy : AdlPolicy
+        The policy.
+    counterparties : Counterparties
+        N positions.
+
+    Returns
+    -------
+    ndarray of float64, shape (N,)
+        What the policy's function gives: scores or weights.
 
     Raises
     ------
     ValueError
         The policy's function gives something else than one number per counterparty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.venue import POLICIES, Counterparties, ranked
+    >>> one = np.ones(2)
+    >>> others = Counterparties(np.array([9, 4]), one, one, one, one, one, one, one)
+    >>> ranked(POLICIES["pro_rata"], others).tolist()
+    [9.0, 4.0]
     """
     if not len(counterparties):
         return np.empty(0)
     rank = np.asarray(policy.rank(counterparties))
     if rank.shape != (len(counterparties),) or rank.dtype.kind not in "fiub":
-        found = f"{rank.dtype} of shape {rank.shape}"
-        raise ValueError(f"ADL policy {policy.name!r} gave {found}, not a number for each of {len(counterparties)}")
+        actual = f"{rank.dtype} of shape {rank.shape}"
+        raise ValueError(f"ADL policy {policy.name!r} gave {actual}, not a number for each of {len(counterparties)}")
     return rank.astype(np.float64)
 
 
 def integer_weights(weight: Float) -> Int:
-    """Weights as whole numbers below 2**38, from their first 24 bits, so that a split of whole amounts is exact."""
+    """Return weights as whole numbers below 2**38, from their first 24 bits, so that a split of whole amounts is exact.
+
+    Parameters
+    ----------
+    weight : ndarray of float64, shape (N,)
+        Weights, pure numbers; NaN and those below 0 count as 0.
+
+    Returns
+    -------
+    ndarray of int64, shape (N,)
+        Whole weights in the same proportions.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Integer weights".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.venue import integer_weights
+    >>> integer_weights(np.array([3.0, 1.0, -1.0])).tolist() == [3 * 2**36, 2**36, 0]
+    True
+    """
     weight = np.where(weight > 0, np.minimum(weight, np.finfo(float).max), 0.0)
     mantissa, exponent = np.frexp(weight)
     mantissa = np.rint(mantissa * 2.0**_DIGITS)
     highest = exponent + (mantissa == 2.0**_DIGITS)  # rounded up to the next power of two
     top = int(highest[weight > 0].max(initial=-2000))
-    found: Int = np.floor(np.ldexp(mantissa, exponent - _DIGITS + _SCALE - top)).astype(np.int64)
-    return found
+    whole: Int = np.floor(np.ldexp(mantissa, exponent - _DIGITS + _SCALE - top)).astype(np.int64)
+    return whole
 
 
 def water_fill(total: int, weight: Int, cap: Int) -> Int:
-    """Split a whole amount by whole weights, none beyond its cap: `riskcore.kernels.allocation.water_fill`."""
+    """Split a whole amount by whole weights, none beyond its cap.
+
+    Parameters
+    ----------
+    total : int
+        Amount to be split, >= 0.
+    weight : ndarray of int64, shape (N,)
+        Weights, from 0 to 2**38.
+    cap : ndarray of int64, shape (N,)
+        Largest share of each, >= 0.
+
+    Returns
+    -------
+    ndarray of int64, shape (N,)
+        Shares; together ``total``, or the sum of the caps where that is less.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Water-filling"; `riskcore.kernels.allocation.water_fill` computes it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.venue import water_fill
+    >>> water_fill(10, np.array([3, 1, 1]), np.array([4, 9, 9])).tolist()
+    [4, 3, 3]
+    """
     taken = np.empty(len(cap), np.int64)
     kernels.water_fill(total, weight, cap, taken)
     return taken
 
 
 def top_of_queue(score: Float, room: Int, need: int) -> Int:
-    """Rows of the best scores that together have room for what is needed, the best first, ties in the order of rows.
+    """Return rows of the best scores that together have room for the need, the best first, ties in the order of rows.
 
     The same as the head of a stable sort of all scores, without sorting them: a histogram of the scores' bits finds the
-    bucket in which the need is met, and only what lies there or above is sorted.
+    bucket in which the need is met, and only the scores of that bucket and above are sorted.
+
+    Parameters
+    ----------
+    score : ndarray of float64, shape (N,)
+        Scores; NaN and -inf take no part.
+    room : ndarray of int64, shape (N,)
+        Lots that each may lose, >= 0.
+    need : int
+        Lots to be closed, > 0.
+
+    Returns
+    -------
+    ndarray of int64
+        Row numbers, the highest score first.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.venue import top_of_queue
+    >>> top_of_queue(np.array([1.0, 5.0, 3.0, 5.0]), np.array([9, 2, 9, 2]), 5).tolist()
+    [1, 3, 2]
     """
     chosen, count = np.empty(len(score), np.int64), np.empty(1, np.int64)
     kernels.top_of_queue((score + 0.0).view(np.uint64), room, need, chosen, count)
@@ -281,18 +438,41 @@ def top_of_queue(score: Float, room: Int, need: int) -> Int:
 
 
 def allocate(policy: AdlPolicy, counterparties: Counterparties, need: int, room: Int) -> Int:
-    """Lots that a policy closes of each counterparty, if nothing but their room limits them.
+    """Return the lots that a policy closes of each counterparty, if nothing but their room limits them.
 
     Parameters
     ----------
-    need
-        Lots to be closed.
+    policy : AdlPolicy
+        The policy.
+    counterparties : Counterparties
+        N positions.
+    need : int
+        Lots to be closed, >= 0.
     room : ndarray of int64, shape (N,)
         Lots that each may lose.
 
     Returns
     -------
-    ndarray of int64, shape (N,); together the need, or all the room there is.
+    ndarray of int64, shape (N,)
+        Lots; together the need, or all the room there is.
+
+    Raises
+    ------
+    ValueError
+        The policy's function gives something else than one number per counterparty.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "5 ADL: policies".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.venue import POLICIES, Counterparties, allocate
+    >>> one = np.ones(2)
+    >>> others = Counterparties(np.array([9, 3]), one, one, one, one, one, one, one)
+    >>> allocate(POLICIES["pro_rata"], others, 8, others.lots).tolist()
+    [6, 2]
     """
     rank = ranked(policy, counterparties)
     if policy.shared:

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import msgspec
 import numpy as np
 
+from .._limits import AMOUNT_LIMIT, MAX_ROWS
 from ..boundary import RiskDataError, json_input
 from .margin_functions import MarginFunction, MarginFunctions, Sqrt, check, check_order
 from .policy import _amount, _wrong, check_adl_policy, read_policy
@@ -22,8 +23,6 @@ from .schema import _Collateral, _Haircut, _HaircutKind, _MarkBand, _Market, _Pr
 from .tables import _MOST_TICKS, Assets, Markets, Pool, Provider, Spots, Venue
 
 _SMALLEST = Decimal("1e-18")
-_LARGEST = 2**62
-_MOST_ROWS = 2**16 - 2  # two bytes say which market or asset, or none
 
 
 def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = False) -> Venue:
@@ -31,20 +30,21 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
 
     Parameters
     ----------
-    source
+    source : str, Path or dict
         The name of a preset ("backpack", "dydx", "hyperliquid": published margin parameters of the venue, the default
         policy, no backstop), the path of a venue file, or its content. Text without a suffix and without a separator
         is the name of a preset; a file of such a name is ``"./name"``.
         A venue file is ``{"settle_asset", "markets", "collateral", "borrow_lend", "policy", "backstop"}``; market,
         collateral and borrow-lend rows in the venue's public API shape, decimals as strings or numbers. Only rows with
         ``marketType`` PERP become markets; a row SPOT of a collateral asset against the settle asset gives the book
-        that it is converted on. docs/run_folder.md has every key.
-    any_adl_policy
+        that it is converted on. docs/run_folder.md has every key, docs/policy.md every figure of the policy.
+    any_adl_policy : bool
         Take an ``adl_policy`` that is not registered, as of a run that somebody else made; no engine runs on it.
 
     Returns
     -------
     Venue
+        The venue.
 
     Raises
     ------
@@ -53,6 +53,7 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
 
     Examples
     --------
+    >>> from riskcore import load_venue
     >>> load_venue("backpack")
     Venue(4 markets: BTC_USDC_PERP, ETH_USDC_PERP, SOL_USDC_PERP, ...; 2 assets, settles in USDC, fund 0)
     """
@@ -68,9 +69,9 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
         check_adl_policy(policy)
     _unique("markets", listed + listed_spots)
     for name, rows in (("markets", listed), ("collateral", spec.collateral)):
-        if len(rows) > _MOST_ROWS:
-            raise _wrong(name, f"must have at most {_MOST_ROWS} rows", len(rows))
-    if policy.fund / assets.quantum[settle] >= _LARGEST:
+        if len(rows) > MAX_ROWS:
+            raise _wrong(name, f"must have at most {MAX_ROWS} rows", len(rows))
+    if policy.fund / assets.quantum[settle] >= AMOUNT_LIMIT:
         raise _wrong("policy.fund", "must be less than 2**62 quanta of the settle asset", policy.fund)
     markets = _markets(listed, assets, assets.quantum[settle])
     kept = {"settle_asset": spec.settle_asset, "borrow_lend": []} | {
@@ -83,7 +84,7 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
         markets=markets,
         spots=_spots(listed_spots, assets, assets.quantum[settle]),
         assets=assets,
-        margin_functions=_curves(listed, spec),
+        margin_functions=_margin_functions(listed, spec),
         pools=_pools(spec, assets),
         policy=policy,
         backstop=_backstop(spec, markets, assets),
@@ -110,36 +111,36 @@ def _part(path: str, value: Decimal, *, open_low: bool = False) -> Fraction:
     return Fraction(value)
 
 
-def _curves(listed: list[tuple[int, _Market]], spec: _Venue) -> MarginFunctions:
+def _margin_functions(listed: list[tuple[int, _Market]], spec: _Venue) -> MarginFunctions:
     """Margin functions of the PERP markets and then the assets, the initial one before the maintenance one."""
-    found: list[MarginFunction] = []
-    for at, market in listed:
+    functions: list[MarginFunction] = []
+    for index, market in listed:
         for name, function in (("imfFunction", market.imf_function), ("mmfFunction", market.mmf_function)):
-            path = f"markets[{at}].{name}"
+            path = f"markets[{index}].{name}"
             if function is None:
-                raise RiskDataError("venue", path, "a PERP market must have it")
-            found.append(check(path, function, initial=name == "imfFunction", market=True))
-        check_order(path, *found[-2:])
-    for at, row in enumerate(spec.collateral):
+                raise RiskDataError("venue", path, "a PERP market needs it")
+            functions.append(check(path, function, initial=name == "imfFunction", market=True))
+        check_order(path, *functions[-2:])
+    for index, row in enumerate(spec.collateral):
         default = Decimal("0.10") if row.symbol == spec.settle_asset else Decimal("0.20")
         imf, mmf = row.imf_function or Sqrt(default, Decimal(0)), row.mmf_function
-        check(f"collateral[{at}].imfFunction", imf, initial=True, market=False)
+        check(f"collateral[{index}].imfFunction", imf, initial=True, market=False)
         if mmf is None:
             if not isinstance(imf, Sqrt):
-                rule = "must stand beside an imfFunction of tiers"
-                raise RiskDataError("venue", f"collateral[{at}].mmfFunction", rule)
+                rule = "is required beside an imfFunction of another type than sqrt"
+                raise RiskDataError("venue", f"collateral[{index}].mmfFunction", rule)
             mmf = Sqrt(imf.base * Decimal("0.5"), imf.factor * Decimal("0.6"), imf.unit)
-        path = f"collateral[{at}].mmfFunction"
-        found += [imf, check(path, mmf, initial=False, market=False)]
+        path = f"collateral[{index}].mmfFunction"
+        functions += [imf, check(path, mmf, initial=False, market=False)]
         check_order(path, imf, mmf)
-    return MarginFunctions.of(found)
+    return MarginFunctions.of(functions)
 
 
 def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:
     _unique("borrow_lend", list(enumerate(spec.borrow_lend)))
     pools: list[Pool | None] = [None] * len(assets.symbol)
-    for at, row in enumerate(spec.borrow_lend):
-        path = f"borrow_lend[{at}]"
+    for index, row in enumerate(spec.borrow_lend):
+        path = f"borrow_lend[{index}]"
         if row.symbol not in assets.symbol:
             raise _wrong(f"{path}.symbol", "must be a collateral asset of the venue", row.symbol)
         if row.state not in ("Open", "Closed", "RepayOnly"):
@@ -147,63 +148,63 @@ def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:
         k = assets.symbol.index(row.symbol)
 
         def quanta(name: str, amount: Decimal, path: str = path, quantum: Fraction = assets.quantum[k]) -> int:
-            found = round(_not_negative(f"{path}.{name}", amount) / quantum)
-            if found >= _LARGEST:
+            whole = round(_not_negative(f"{path}.{name}", amount) / quantum)
+            if whole >= AMOUNT_LIMIT:
                 raise _wrong(f"{path}.{name}", "must be less than 2**62 quanta", amount)
-            return found
+            return whole
 
         limit = row.open_borrow_lend_limit
         pools[k] = Pool(
-            row.state == "Open",
-            quanta("lentQuantity", row.lent_quantity),
-            quanta("borrowedQuantity", row.borrowed_quantity),
-            _part(f"{path}.fee", row.fee),
-            _part(f"{path}.optimalUtilization", row.optimal_utilization, open_low=True),
-            _part(f"{path}.maxUtilization", row.max_utilization, open_low=True),
-            _part(f"{path}.throttleUtilizationThreshold", row.throttle_utilization_threshold, open_low=True),
-            _part(f"{path}.throttleUpdateFraction", row.throttle_update_fraction),
-            None if limit is None else quanta("openBorrowLendLimit", limit),
+            is_open=row.state == "Open",
+            lent=quanta("lentQuantity", row.lent_quantity),
+            borrowed=quanta("borrowedQuantity", row.borrowed_quantity),
+            fee=_part(f"{path}.fee", row.fee),
+            optimal=_part(f"{path}.optimalUtilization", row.optimal_utilization, open_low=True),
+            highest=_part(f"{path}.maxUtilization", row.max_utilization, open_low=True),
+            threshold=_part(f"{path}.throttleUtilizationThreshold", row.throttle_utilization_threshold, open_low=True),
+            update=_part(f"{path}.throttleUpdateFraction", row.throttle_update_fraction),
+            limit=None if limit is None else quanta("openBorrowLendLimit", limit),
         )
     return tuple(pools)
 
 
 def _listed(rows: list[Any], spec: _Venue) -> tuple[list[tuple[int, _Market]], list[tuple[int, _Spot]]]:
-    """PERP markets, and the first SPOT market of each collateral asset, each with its place in the venue's list.
+    """PERP markets, and the first SPOT market of each collateral asset, each with its index in the venue's list.
 
-    Of other rows nothing else is read.
+    Other rows are not read.
     """
     markets: list[tuple[int, _Market]] = []
     spots: dict[str, tuple[int, _Spot]] = {}
     convertible = {c.symbol for c in spec.collateral} - {spec.settle_asset}
-    for at, (row, market) in enumerate(zip(rows, spec.markets, strict=True)):
+    for index, (row, market) in enumerate(zip(rows, spec.markets, strict=True)):
         base = market.base_symbol
         try:
             if market.market_type == "PERP":
-                markets.append((at, msgspec.convert(row, _Market)))
+                markets.append((index, msgspec.convert(row, _Market)))
             elif market.market_type == "SPOT" and market.quote_symbol == spec.settle_asset and base in convertible:
-                spots.setdefault(base, (at, msgspec.convert(row, _Spot)))
+                spots.setdefault(base, (index, msgspec.convert(row, _Spot)))
         except msgspec.ValidationError as error:
             text, _, path = str(error).partition(" - at `$")
-            raise RiskDataError("venue", None, f"{text} - at `$.markets[{at}]{path or '`'}") from None
+            raise RiskDataError("venue", None, f"{text} - at `$.markets[{index}]{path or '`'}") from None
     if not markets:
         raise RiskDataError("venue", "markets", "must hold at least one market of marketType PERP")
     return markets, list(spots.values())
 
 
 def _unique(path: str, rows: list[tuple[int, Any]]) -> None:
-    known = set()
-    for at, row in sorted(rows, key=itemgetter(0)):
-        if row.symbol in known:
-            raise _wrong(f"{path}[{at}].symbol", "must not stand twice", row.symbol)
-        known.add(row.symbol)
+    symbols = set()
+    for index, row in sorted(rows, key=itemgetter(0)):
+        if row.symbol in symbols:
+            raise _wrong(f"{path}[{index}].symbol", "must not appear twice", row.symbol)
+        symbols.add(row.symbol)
 
 
 def _assets(spec: _Venue) -> Assets:
     _unique("collateral", list(enumerate(spec.collateral)))
     rows: list[tuple[float, ...]] = []
     quantum: list[Fraction] = []
-    for at, row in enumerate(spec.collateral):
-        path = f"collateral[{at}]"
+    for index, row in enumerate(spec.collateral):
+        path = f"collateral[{index}]"
         quantum.append(_positive(f"{path}.quantum", row.quantum))
         weight = row.haircut_function.weight
         _part(f"{path}.haircutFunction.weight", weight)
@@ -228,36 +229,36 @@ def _listing(listed: Sequence[tuple[int, _Spot]], settle_quantum: Fraction) -> d
     tick: list[Fraction] = []
     step: list[Fraction] = []
     impact, limit, rows, takes_orders = [], [], [], []
-    for at, market in listed:
+    for index, market in listed:
         state = market.order_book_state or "Open"
         if state not in _BOOK_STATES:
             words = ", ".join(_BOOK_STATES)
-            raise _wrong(f"markets[{at}].orderBookState", f"must be one of {words}", state)
+            raise _wrong(f"markets[{index}].orderBookState", f"must be one of {words}", state)
         takes_orders.append(_BOOK_STATES[state])
-        path = f"markets[{at}].filters"
+        path = f"markets[{index}].filters"
         price = market.filters.price
         tick.append(_positive(f"{path}.price.tickSize", price.tick_size))
         step.append(_positive(f"{path}.quantity.stepSize", market.filters.quantity.step_size))
         max_ticks = _MOST_TICKS
         if price.max_price is not None:
             max_ticks = min(max_ticks, int(_positive(f"{path}.price.maxPrice", price.max_price) // tick[-1]))
-        worth = tick[-1] * step[-1] / settle_quantum
-        if max(worth.numerator, worth.denominator) >= _LARGEST:
-            rule = "settle quanta that a lot is worth at one tick must be a ratio of whole numbers below 2**62"
-            raise _wrong(path, rule, worth)
+        lot_value = tick[-1] * step[-1] / settle_quantum
+        if max(lot_value.numerator, lot_value.denominator) >= AMOUNT_LIMIT:
+            rule = "the value of a lot at one tick, in settle quanta, must be a ratio of whole numbers below 2**62"
+            raise _wrong(path, rule, lot_value)
         if max_ticks < 1:
             raise _wrong(path, "maxPrice must be at least a tick", price.max_price)
-        rows.append((max_ticks, worth.numerator, worth.denominator))
+        rows.append((max_ticks, lot_value.numerator, lot_value.denominator))
         impact.append(
             _band(f"{path}.price", "{}ImpactMultiplier", price.min_impact_multiplier, price.max_impact_multiplier)
         )
         limit.append(_band(f"{path}.price", "{}Multiplier", price.min_multiplier, price.max_multiplier))
-    whole = np.array(rows, np.int64).reshape(-1, 3).T
+    integers = np.array(rows, np.int64).reshape(-1, 3).T
     min_impact, max_impact = _columns(impact)
     min_multiplier, max_multiplier = _columns(limit)
     return {
         "symbol": tuple(market.symbol for _, market in listed), "tick": tuple(tick), "step": tuple(step),
-        "max_ticks": whole[0].copy(), "value_num": whole[1].copy(), "value_den": whole[2].copy(),
+        "max_ticks": integers[0].copy(), "value_num": integers[1].copy(), "value_den": integers[2].copy(),
         "min_impact": min_impact, "max_impact": max_impact,
         "min_multiplier": min_multiplier, "max_multiplier": max_multiplier,
         "takes_orders": np.array(takes_orders, bool),
@@ -271,7 +272,7 @@ _Band: TypeAlias = tuple[Fraction | None, Fraction | None]
 
 
 def _band(path: str, name: str, low: Decimal | None, high: Decimal | None) -> _Band:
-    """Multipliers of a band, below and above; ``name`` has a place for min and max."""
+    """Multipliers of a band, below and above; ``name`` is formatted with min and max."""
     below, above = name.format("min"), name.format("max")
     lower = None if low is None else _positive(f"{path}.{below}", low)
     upper = None if high is None else _positive(f"{path}.{above}", high)
@@ -288,9 +289,9 @@ def _spots(listed: list[tuple[int, _Spot]], assets: Assets, settle_quantum: Frac
     columns = _listing(listed, settle_quantum)
     asset = [assets.symbol.index(spot.base_symbol) for _, spot in listed]
     lots = [step / assets.quantum[k] for step, k in zip(columns["step"], asset, strict=True)]
-    for (at, spot), lot in zip(listed, lots, strict=True):
-        if lot.denominator != 1 or lot >= _LARGEST:
-            path, step = f"markets[{at}].filters.quantity.stepSize", spot.filters.quantity.step_size
+    for (index, spot), lot in zip(listed, lots, strict=True):
+        if lot.denominator != 1 or lot >= AMOUNT_LIMIT:
+            path, step = f"markets[{index}].filters.quantity.stepSize", spot.filters.quantity.step_size
             raise _wrong(path, "must be a whole number of the asset's quanta, less than 2**62", step)
     return Spots(
         asset=np.array(asset, np.int64), lot_quanta=np.array([lot.numerator for lot in lots], np.int64), **columns
@@ -300,11 +301,11 @@ def _spots(listed: list[tuple[int, _Spot]], assets: Assets, settle_quantum: Frac
 def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle_quantum: Fraction) -> Markets:
     columns = _listing(listed, settle_quantum)
     min_lots, mean_mark, tolerance, update, funding = [], [], [], [], []
-    for (at, market), step in zip(listed, columns["step"], strict=True):
-        path = f"markets[{at}]"
+    for (index, market), step in zip(listed, columns["step"], strict=True):
+        path = f"markets[{index}]"
         price, least = market.filters.price, market.filters.quantity.min_quantity or Decimal(0)
         smallest = _not_negative(f"{path}.filters.quantity.minQuantity", least) / step
-        if smallest >= _LARGEST:
+        if smallest >= AMOUNT_LIMIT:
             raise _wrong(f"{path}.filters.quantity.minQuantity", "must be less than 2**62 lots", least)
         min_lots.append(ceil(smallest))
         path += ".filters.price"
@@ -313,13 +314,13 @@ def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle_quantum: 
         width = (price.mean_premium_band or _PremiumBand()).tolerance_pct
         tolerance.append(None if width is None else _not_negative(f"{path}.meanPremiumBand.tolerancePct", width))
         update.append(_update_cap(path, price))
-        funding.append(_funding(f"markets[{at}]", market))
+        funding.append(_funding(f"markets[{index}]", market))
     interval, lower, upper = zip(*funding, strict=True)
     slowest, fastest = zip(*update, strict=True)
     low, high = _columns(mean_mark)
-    held = {symbol: row for row, symbol in enumerate(assets.symbol)}
+    asset_row = {symbol: row for row, symbol in enumerate(assets.symbol)}
     return Markets(
-        base_asset=np.array([held.get(m.base_symbol, -1) for _, m in listed], np.int64),
+        base_asset=np.array([asset_row.get(m.base_symbol, -1) for _, m in listed], np.int64),
         min_lots=np.array(min_lots, np.int64),
         mean_mark_low=low,
         mean_mark_high=high,
@@ -334,7 +335,7 @@ def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle_quantum: 
 
 
 def _update_cap(path: str, price: _Price) -> tuple[float, float]:
-    """Least and most that a print may become of the one before in a second; NaN: anything."""
+    """Smallest and largest factor between price updates a second apart; NaN: no limit."""
     low, high = price.min_price_update_multiplier, price.max_price_update_multiplier
     if low is not None and _positive(f"{path}.minPriceUpdateMultiplier", low) > 1:
         raise _wrong(f"{path}.minPriceUpdateMultiplier", "must be at most 1", low)
@@ -363,33 +364,30 @@ def _funding(path: str, market: _Market) -> tuple[int, float, float]:
 
 def _backstop(spec: _Venue, markets: Markets, assets: Assets) -> tuple[Provider, ...]:
     providers: list[Provider] = []
-    for at, row in enumerate(spec.backstop):
-        path = f"backstop[{at}]"
+    for index, row in enumerate(spec.backstop):
+        path = f"backstop[{index}]"
         if row.account in [p.account for p in providers]:
-            raise _wrong(f"{path}.account", "must not stand twice", row.account)
-        limits = (
-            None if limit is None else _amount(f"{path}.{name}", limit)
-            for name, limit in (
-                ("capacity_per_min", row.capacity_per_min),
-                ("capacity_per_hour", row.capacity_per_hour),
-                ("max_notional", row.max_notional),
+            raise _wrong(f"{path}.account", "must not appear twice", row.account)
+
+        def limit(name: str, notional: Decimal | None, path: str = path) -> Fraction | None:
+            return None if notional is None else _amount(f"{path}.{name}", notional)
+
+        providers.append(
+            Provider(
+                account=row.account,
+                capacity_per_min=limit("capacity_per_min", row.capacity_per_min),
+                capacity_per_hour=limit("capacity_per_hour", row.capacity_per_hour),
+                max_notional=limit("max_notional", row.max_notional),
+                markets=_rows(f"{path}.markets", row.markets, markets.symbol, "must be a market of the venue"),
+                assets=_rows(f"{path}.assets", row.assets, assets.symbol, "must be a collateral asset of the venue"),
             )
         )
-        minute, hour, total = limits
-        taken = [
-            _rows(f"{path}.{name}", symbols, of, rule)
-            for name, symbols, of, rule in (
-                ("markets", row.markets, markets.symbol, "must be a market of the venue"),
-                ("assets", row.assets, assets.symbol, "must be a collateral asset of the venue"),
-            )
-        ]
-        providers.append(Provider(row.account, minute, hour, total, *taken))
     return tuple(providers)
 
 
-def _rows(path: str, symbols: list[str] | None, of: tuple[str, ...], rule: str) -> frozenset[int]:
+def _rows(path: str, symbols: list[str] | None, known: tuple[str, ...], rule: str) -> frozenset[int]:
     """Rows of symbols; all of them where none are named."""
     for symbol in symbols or ():
-        if symbol not in of:
+        if symbol not in known:
             raise _wrong(path, rule, symbol)
-    return frozenset(range(len(of)) if symbols is None else map(of.index, symbols))
+    return frozenset(range(len(known)) if symbols is None else map(known.index, symbols))

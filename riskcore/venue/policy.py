@@ -97,14 +97,24 @@ def _count(default: int | None, high: int, meaning: str, source: str = _CHOICE, 
     return Figure("count", default, meaning, source, unit, 1, high)
 
 
-def _choice(words: tuple[str, ...], meaning: str, source: str = _CHOICE) -> Figure:
-    """Declare a choice whose first word is the default."""
-    return Figure("choice", words[0], meaning, source, words=words)
+def _choice(meaning: str, source: str = _CHOICE) -> Figure:
+    """Declare a choice; the type of the field lists its words, the default first."""
+    return Figure("choice", None, meaning, source)
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How the venue liquidates; ratios and amounts are exact. docs/policy.md shows every figure."""
+    """The liquidation policy of a venue; ratios and amounts are exact.
+
+    docs/policy.md shows every figure with its unit, range, default, meaning and source; `FIGURES` has them by name.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> policy = rc.load_venue("backpack").policy
+    >>> policy.slice_fraction, policy.adl_policy
+    (Fraction(1, 10), 'pnl_leverage')
+    """
 
     acmf_divisor: Annotated[
         Fraction,
@@ -117,9 +127,8 @@ class Policy:
     ]
     acmf_offset: Annotated[Fraction, _ratio("0.06", "Offset of the auto-close margin fraction.", "FTX, section 4")]
     haircut_size_unit: Annotated[
-        str,
+        Literal["notional", "quantity"],
         _choice(
-            ("notional", "quantity"),
             "Size of a balance in an `inverseSqrt` haircut.",
             "a choice of this engine, section 1.4",
         ),
@@ -163,18 +172,16 @@ class Policy:
         ),
     ]
     backstop_below_zero: Annotated[
-        str,
+        Literal["mark", "zero_price"],
         _choice(
-            ("mark", "zero_price"),
             "Price at which the backstop closes an account without equity; `zero_price` is the bankruptcy price.",
         ),
     ]
     fund: Annotated[Fraction, _settle_units(0, "Money of the fund at the start.")]
     shortfall: Annotated[
-        str,
+        Literal["non_recourse", "unsettled", "equity", "open_interest"],
         _choice(
-            ("non_recourse", "unsettled", "equity", "open_interest"),
-            "Who bears what the fund cannot pay: the venue, the account later, or others by equity or open interest.",
+            "Payer of a shortfall beyond the fund: the venue, the account later, or others by equity or open interest.",
             "the venue, section 5",
         ),
     ]
@@ -183,7 +190,7 @@ class Policy:
         Figure(
             "name",
             "pnl_leverage",
-            "How ADL chooses counterparties: a policy of one_tick.md, or one that was registered.",
+            "Policy by which ADL chooses counterparties: one of one_tick.md, or a registered one.",
             "a choice of this engine, section 5",
         ),
     ]
@@ -197,9 +204,8 @@ class Policy:
         ),
     ]
     adl_counterparties: Annotated[
-        str,
+        Literal["profitable", "opposing"],
         _choice(
-            ("profitable", "opposing"),
             "Which accounts with an opposing position ADL may choose.",
             "unofficial notes on the venue, section 5",
         ),
@@ -285,26 +291,23 @@ class Policy:
         int, _count(60, 86_400, "Length of the clock interval of `account_cap`.", unit="seconds")
     ]
     account_order: Annotated[
-        str,
+        Literal["mmr", "pro_rata", "random"],
         _choice(
-            ("mmr", "pro_rata", "random"),
             "Order in which accounts are liquidated.",
             "a choice of this engine, section 2.5",
         ),
     ]
     position_order: Annotated[
-        str,
+        Literal["relief", "largest", "pro_rata"],
         _choice(
-            ("relief", "largest", "pro_rata"),
             "Order in which the positions of an account are closed.",
             "a choice of this engine, section 2.5",
         ),
     ]
     harmful_slice: Annotated[
-        str,
+        Literal["waive", "send", "backstop"],
         _choice(
-            ("waive", "send", "backstop"),
-            "What happens to a slice that would not lower the MMR: cut its fee, send it, or close by the backstop.",
+            "Treatment of a slice that would not lower the MMR: cut its fee, send it, or close by the backstop.",
             "a choice of this engine, section 2.4",
         ),
     ]
@@ -343,7 +346,7 @@ class Policy:
         Fraction,
         _ratio(
             60,
-            "Age past which a book, a basis and the mark used before are too old.",
+            "Largest age of a book, of the basis and of the last mark.",
             "a choice of this engine, section 3.2",
             unit="seconds",
         ),
@@ -392,26 +395,28 @@ class Policy:
 
     @cached_property
     def stale_nanoseconds(self) -> int:
-        """Age past which a book, a basis and a mark used before are too old."""
+        """Age past which a book, a basis and a mark used before are too old, nanoseconds."""
         return floor(self.stale_after * 10**9)
 
     @cached_property
     def most_nanoseconds(self) -> float:
-        """Longest time from a tick to the next, infinite where any is taken."""
+        """Longest time from a tick to the next, nanoseconds; infinite where any is taken."""
         return inf if self.largest_gap is None else floor(self.largest_gap * 10**9)
 
     @cached_property
     def clamp(self) -> float:
-        """``mark_index_threshold``, nearest float64."""
+        """The figure ``mark_index_threshold``, a part of the index, nearest float64."""
         return float(self.mark_index_threshold)
 
 
 def _declared() -> dict[str, Figure]:
-    found = {}
+    figures = {}
     for name, hint in get_type_hints(Policy, include_extras=True).items():
         exact, figure = get_args(hint)
-        found[name] = replace(figure, name=name, optional=NoneType in get_args(exact))
-    return found
+        words = get_args(exact) if figure.kind == "choice" else ()
+        default = words[0] if words else figure.default
+        figures[name] = replace(figure, name=name, default=default, words=words, optional=NoneType in get_args(exact))
+    return figures
 
 
 FIGURES: dict[str, Figure] = _declared()
@@ -428,7 +433,7 @@ PolicyFields = msgspec.defstruct(
 """``policy`` of a venue file: names, JSON types and defaults, ranges not checked."""
 
 
-def read_policy(given: msgspec.Struct) -> Policy:
+def read_policy(source: msgspec.Struct) -> Policy:
     """Check the figures of a `PolicyFields`, and make them exact.
 
     Parameters
@@ -451,7 +456,7 @@ def read_policy(given: msgspec.Struct) -> Policy:
     >>> policy.fund, policy.slice_cooldown, policy.account_cap
     (Fraction(5, 2), Fraction(30, 1), None)
     """
-    return Policy(**{name: _read(figure, getattr(given, name)) for name, figure in FIGURES.items()})
+    return Policy(**{name: _read(figure, getattr(source, name)) for name, figure in FIGURES.items()})
 
 
 def _read(figure: Figure, value: Any) -> Any:
@@ -488,21 +493,21 @@ def _amount(path: str, value: Value | Decimal) -> Fraction:
     text = str(value)
     try:
         if "/" in text:
-            found = Fraction(text)
+            amount = Fraction(text)
         else:
             decimal = Decimal(text)
             if not decimal.is_finite():
                 raise ValueError
             if not decimal.is_zero() and decimal.adjusted() < -30:  # no digits are written out before the size is known
                 raise _wrong(path, "must be 0 or at least 1e-30", value)
-            found = Fraction(-1 if decimal.adjusted() > 30 else decimal)
+            amount = Fraction(-1 if decimal.adjusted() > 30 else decimal)
     except RiskDataError:
         raise
     except (ArithmeticError, ValueError):
         raise _wrong(path, "must be a decimal or a fraction", value) from None
-    if not 0 <= found <= 10**12:
+    if not 0 <= amount <= 10**12:
         raise _wrong(path, "must be from 0 to 10**12", value)
-    return found
+    return amount
 
 
 def _wrong(path: str, rule: str, value: object) -> RiskDataError:
@@ -512,9 +517,21 @@ def _wrong(path: str, rule: str, value: object) -> RiskDataError:
 def check_adl_policy(policy: Policy) -> None:
     """Refuse a policy whose ADL policy is not registered.
 
+    Parameters
+    ----------
+    policy : Policy
+        The policy.
+
     Raises
     ------
     RiskDataError
+        No policy of this name is registered.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.venue import check_adl_policy
+    >>> check_adl_policy(rc.load_venue("backpack").policy)
     """
     _must_be_one_of("policy.adl_policy", policy.adl_policy, tuple(POLICIES))
 
@@ -525,8 +542,8 @@ def _must_be_one_of(path: str, value: str, words: tuple[str, ...]) -> None:
 
 
 def _one_of(words: tuple[str, ...]) -> str:
-    *most, last = (repr(word) for word in words)
-    return f"{', '.join(most)} or {last}"
+    *others, last = (repr(word) for word in words)
+    return f"{', '.join(others)} or {last}"
 
 
 def policy_page() -> str:
@@ -553,14 +570,15 @@ def policy_page() -> str:
 _INTRODUCTION = """\
 # The liquidation policy
 
-Figures of `policy` in a venue file. Each may be missing, and has its default then; another name is refused.
+Figures of `policy` in a venue file. A missing figure has its default; an unknown name is refused.
 A ratio or an amount is a number or a text, a decimal or a fraction: `0.1`, `"0.1"` or `"1/3"`.
 A ratio, whose range has `<` or `>`, has a numerator and a denominator below 10**9. A figure without a unit is a pure
 number. Null switches a rule off. [one_tick.md](one_tick.md) has the exact rules.
 
-The source says where the rule or its default comes from. Sections are those of venue_rules.md, the collected public
-documents of the modelled venue; where neither these nor FTX's published rules give a figure, it is a choice of this
-engine.
+MMF and MMR are the maintenance margin fraction and ratio of an account, ADL is auto-deleveraging, PnL is profit and
+loss. The last column names the source of the rule or of its default. Sections are those of venue_rules.md, the
+collected public documents of the modelled venue; a figure that neither these nor FTX's published rules contain is a
+choice of this engine.
 
 This page is written by `riskcore.venue.policy_page` from `riskcore/venue/policy.py`.
 """

@@ -15,7 +15,24 @@ PRESETS = ("backpack", "dydx", "hyperliquid")
 
 
 def shipped(name: str) -> dict[str, Any]:
-    """Return the content of a shipped file, with its ``source`` and ``date``."""
+    """Return the content of a shipped file, with its ``source`` and ``date``.
+
+    Parameters
+    ----------
+    name : str
+        Name of the file without its suffix.
+
+    Returns
+    -------
+    dict
+        Content of the JSON file.
+
+    Examples
+    --------
+    >>> from riskcore.venue import shipped
+    >>> [market["symbol"] for market in shipped("backpack")["markets"]][:3]
+    ['BTC_USDC_PERP', 'ETH_USDC_PERP', 'SOL_USDC_PERP']
+    """
     content: dict[str, Any] = json.loads(_file(name).read_text())
     return content
 
@@ -25,6 +42,16 @@ def venue_path(source: str | Path) -> Path:
 
     Text without a suffix and without a separator is the name of a preset, whatever files the current folder has.
 
+    Parameters
+    ----------
+    source : str or Path
+        Path, or name of a preset.
+
+    Returns
+    -------
+    Path
+        The file; it need not exist.
+
     Raises
     ------
     RiskDataError
@@ -32,6 +59,7 @@ def venue_path(source: str | Path) -> Path:
 
     Examples
     --------
+    >>> from riskcore.venue import venue_path
     >>> venue_path("backpack").name, venue_path("venues/backpack").name, venue_path("backpack.json").name
     ('backpack.json', 'backpack', 'backpack.json')
     """

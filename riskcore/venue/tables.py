@@ -13,18 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from .._limits import POSITION_LIMIT, TOTAL_LIMIT
+from .._typing import Bool, Float, Int, Whole
 from ..boundary import RiskDataError, counted, natural, shown
+from ..kernels.layouts import MarginFunctionArrays, RequirementLookup
 from .margin_functions import MarginFunctions
 from .policy import Policy, _wrong
 
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
-
 _MOST_TICKS = 10**13
 """Of a price, whatever maxPrice a market has: what the guards sample, and sums of 300 seconds fit 64 bits."""
-MOST_LOTS_IN_MARKET = 2**61 - 1
+MOST_LOTS_IN_MARKET = TOTAL_LIMIT - 1
 """Of all positions, or of all orders, of all accounts in a market."""
 
 
@@ -32,9 +31,9 @@ MOST_LOTS_IN_MARKET = 2**61 - 1
 class Listing:
     """What is traded on a book, one row each.
 
-    ``tick`` and ``step`` are exact; ``value_num / value_den`` is the worth of one lot at one tick in settle
+    ``tick`` and ``step`` are exact; ``value_num / value_den`` is the value of one lot at one tick in settle
     quanta; ``max_ticks`` those of maxPrice, and at most 10**13. Multipliers of the price-impact band and of the
-    limit-price band are None where the venue has none. ``takes_orders`` is False where nobody can take from the book.
+    limit-price band are None where the venue has none. ``takes_orders`` is False where the book fills no order.
     """
 
     symbol: tuple[str, ...]
@@ -47,7 +46,7 @@ class Listing:
     max_impact: tuple[Fraction | None, ...]
     min_multiplier: tuple[Fraction | None, ...]
     max_multiplier: tuple[Fraction | None, ...]
-    takes_orders: npt.NDArray[np.bool_]
+    takes_orders: Bool
 
     @cached_property
     def tick_size(self) -> Float:
@@ -69,7 +68,7 @@ class Listing:
         if self.max_ticks[row] < _MOST_TICKS:
             return "must be at most the market's maxPrice"
         highest = np.format_float_positional(self.max_price[row], trim="-")
-        return f"must be at most {highest}, 10**13 ticks of the market's tickSize: it has no lower maxPrice"
+        return f"must be at most {highest}, 10**13 ticks of the market's tickSize: the market has no lower maxPrice"
 
     @cached_property
     def row(self) -> dict[str, int]:
@@ -82,9 +81,9 @@ class Markets(Listing):
     """Perpetual futures of the venue, one row each, in the order in which the venue lists them (M rows).
 
     ``mean_mark_low`` and ``mean_mark_high`` are the multipliers of the mean-mark band and ``premium_tolerance`` that of
-    the mean-premium band, None where there is none; ``min_update`` and ``max_update`` the most that a print may move by
-    in a second, NaN where anything goes. ``funding_interval`` is in nanoseconds, 0 for a market without funding; its
-    bounds are rates per interval, infinite where there are none.
+    the mean-premium band, None where there is none; ``min_update`` and ``max_update`` the limits of a price update's
+    factor in a second, NaN where there is none. ``funding_interval`` is in nanoseconds, 0 for a market without funding;
+    its bounds are rates per interval, infinite where there are none.
     """
 
     base_asset: Int
@@ -103,7 +102,7 @@ class Markets(Listing):
         """Most lots of a position in each market, shape (M,): worth less than 2**60 quanta at maxPrice."""
         rows = zip(self.max_ticks.tolist(), self.value_num.tolist(), self.value_den.tolist(), strict=True)
         most = (
-            (2**60 * den - 1) // (ticks * num) if ticks < _MOST_TICKS else MOST_LOTS_IN_MARKET
+            (POSITION_LIMIT * den - 1) // (ticks * num) if ticks < _MOST_TICKS else MOST_LOTS_IN_MARKET
             for ticks, num, den in rows
         )
         return np.array([min(lots, MOST_LOTS_IN_MARKET) for lots in most], np.int64)
@@ -113,7 +112,7 @@ class Markets(Listing):
         """Funding intervals that some market has."""
         return tuple(sorted(set(self.funding_interval.tolist()) - {0}))
 
-    def quantity(self, lots: Int, market: npt.NDArray[np.integer[Any]]) -> Float:
+    def quantity(self, lots: Int, market: Whole) -> Float:
         """Quantity of a number of lots of each market, nearest float64, so that it prints as the user wrote it."""
         return natural(lots, self.step, market)
 
@@ -152,7 +151,38 @@ class Assets:
 
 @dataclass(frozen=True)
 class Pool:
-    """Borrow-lend pool of an asset: rate curve, limits, and what those outside the run lend and borrow (quanta)."""
+    """Borrow-lend pool of an asset.
+
+    Attributes
+    ----------
+    is_open : bool
+        Whether more can be borrowed.
+    lent, borrowed : int
+        Quanta that accounts outside the run lend and borrow.
+    fee : Fraction
+        Part of the interest that the pool keeps.
+    optimal : Fraction
+        Utilisation (borrowed over lent) at the kink of the rate curve.
+    highest : Fraction
+        Utilisation that redeeming and borrowing may reach at most.
+    threshold, update : Fraction
+        Utilisation that they may always reach, and the part of the way from the utilisation to ``highest`` that they
+        may go in a tick.
+    limit : int or None
+        Most quanta that may be borrowed; None: no limit.
+
+    Notes
+    -----
+    The rules: docs/one_tick.md, "Interest" and "Settlement".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> venue = rc.load_venue("backpack").replace(borrow_lend=[{"symbol": "USDC", "lentQuantity": 100, "fee": "0.1"}])
+    >>> pool = venue.pools[venue.settle]
+    >>> pool.lent, pool.fee, pool.optimal
+    (100000000, Fraction(1, 10), Fraction(9, 10))
+    """
 
     is_open: bool
     lent: int
@@ -167,7 +197,31 @@ class Pool:
 
 @dataclass(frozen=True)
 class Provider:
-    """A backstop provider: its account, its limits in settle units of notional (None: no limit), and what it takes."""
+    """A backstop provider: its account, its limits and what it takes.
+
+    Attributes
+    ----------
+    account : int or str
+        The user's account id.
+    capacity_per_min, capacity_per_hour : Fraction or None
+        Most notional that it takes over in a minute and in an hour, settle units; None: no limit.
+    max_notional : Fraction or None
+        Most notional of all that it has taken over, settle units; None: no limit.
+    markets, assets : frozenset of int
+        Rows of the markets and assets that it takes.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "4 Backstop: providers".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> venue = rc.load_venue("backpack").replace(backstop=[{"account": 9, "capacity_per_min": 1_000_000}])
+    >>> provider = venue.backstop[0]
+    >>> provider.account, provider.capacity_per_min, sorted(provider.markets)
+    (9, Fraction(1000000, 1), [0, 1, 2, 3])
+    """
 
     account: int | str
     capacity_per_min: Fraction | None
@@ -179,10 +233,32 @@ class Provider:
 
 @dataclass(frozen=True)
 class Units:
-    """What the whole numbers of accounts stand for: rows of markets and assets, lots, ticks and quanta.
+    """Units of the whole numbers of accounts: rows of markets and assets, lots, ticks and quanta.
 
-    Whoever takes accounts and a venue holds one against the other by `Units.must_fit`; its margin functions, policy
-    and pools are free to differ.
+    A function that takes accounts and a venue compares their units by `Units.must_fit`; margin functions, policy and
+    pools of the two may differ.
+
+    Attributes
+    ----------
+    settle_asset : str
+        Symbol of the settle asset.
+    markets : tuple of str
+        Symbols of the markets (of books: of all that has a book), by row.
+    steps, ticks : tuple of Fraction
+        Quantity of a lot and price of a tick, by market.
+    highest : tuple of int
+        Highest price in ticks, by market.
+    assets : tuple of str
+        Symbols of the assets, by row.
+    quanta : tuple of Fraction
+        Quantity of a quantum, by asset.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> units = rc.load_venue("backpack").units
+    >>> units.settle_asset, units.steps[units.markets.index("SOL_USDC_PERP")]
+    ('USDC', Fraction(1, 100))
     """
 
     settle_asset: str
@@ -195,52 +271,125 @@ class Units:
 
     @classmethod
     def of(cls, settle_asset: str, markets: Listing, assets: Assets) -> Units:
-        """Units of such markets and assets."""
+        """Return the units of markets and assets.
+
+        Parameters
+        ----------
+        settle_asset : str
+            Symbol of the settle asset.
+        markets : Listing
+            The markets, or all that has a book.
+        assets : Assets
+            The assets.
+
+        Returns
+        -------
+        Units
+            Their units.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.venue import Units
+        >>> venue = rc.load_venue("backpack")
+        >>> Units.of("USDC", venue.markets, venue.assets) == venue.units
+        True
+        """
         return cls(
-            settle_asset, markets.symbol, markets.step, markets.tick, tuple(markets.max_ticks.tolist()),
-            assets.symbol, assets.quantum,
-        )  # fmt: skip
+            settle_asset=settle_asset,
+            markets=markets.symbol,
+            steps=markets.step,
+            ticks=markets.tick,
+            highest=tuple(markets.max_ticks.tolist()),
+            assets=assets.symbol,
+            quanta=assets.quantum,
+        )
 
     @cached_property
     def digest(self) -> bytes:
-        """What units that are the same have in common, quick to compare."""
+        """A digest that equal units have in common, quick to compare."""
         return sha256(repr([getattr(self, field.name) for field in fields(self)]).encode()).digest()
 
     def must_fit(self, venue: Units, what: str = "accounts") -> None:
-        """Refuse the units of a venue that are not these, in which ``what`` was read.
+        """Refuse the units of a venue that differ from these, in which ``what`` was read.
+
+        Parameters
+        ----------
+        venue : Units
+            Units of the venue.
+        what : str
+            What was read with these units, for the message.
 
         Raises
         ------
         RiskDataError
             The message names the first difference.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> rc.load_venue("backpack").units.must_fit(rc.load_venue("dydx").units)
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: venue.markets.symbol, row 0, ...
         """
         if self is venue or self.digest == venue.digest:
             return
-        rule = f"must be as in the venue that the {what} were read with ({{}}): read them with this venue"
+        rule = f"must be as in the venue that the {what} were read with ({{}}): read the {what} with this venue"
         if self.settle_asset != venue.settle_asset:
             raise _wrong("settle_asset", rule.format(self.settle_asset), venue.settle_asset)
-        for name, mine, other in (("markets", self.markets, venue.markets), ("collateral", self.assets, venue.assets)):
-            for at, (before, now) in enumerate(zip_longest(mine, other, fillvalue="none")):
-                if before != now:
-                    raise RiskDataError("venue", f"{name}.symbol", rule.format(before), row=at, value=now)
+        for name, symbols, venue_symbols in (
+            ("markets", self.markets, venue.markets),
+            ("collateral", self.assets, venue.assets),
+        ):
+            for row, (symbol, venue_symbol) in enumerate(zip_longest(symbols, venue_symbols, fillvalue="none")):
+                if symbol != venue_symbol:
+                    raise RiskDataError("venue", f"{name}.symbol", rule.format(symbol), row=row, value=venue_symbol)
         units: tuple[tuple[str, tuple[str, ...], Sequence[Fraction | int], Sequence[Fraction | int]], ...] = (
             ("stepSize", self.markets, self.steps, venue.steps),
             ("tickSize", self.markets, self.ticks, venue.ticks),
             ("maxPrice in ticks", self.markets, self.highest, venue.highest),
             ("quantum", self.assets, self.quanta, venue.quanta),
         )
-        for name, symbols, own, given in units:
-            for symbol, unit, other_unit in zip(symbols, own, given, strict=True):
-                if unit != other_unit:
-                    raise RiskDataError("venue", name, rule.format(_plain(unit)), row=symbol, value=_plain(other_unit))
+        for name, symbols, sizes, venue_sizes in units:
+            for symbol, size, venue_size in zip(symbols, sizes, venue_sizes, strict=True):
+                if size != venue_size:
+                    raise RiskDataError("venue", name, rule.format(_plain(size)), row=symbol, value=_plain(venue_size))
 
 
 @dataclass(frozen=True, repr=False)
 class Venue:
     """The rules of a venue, frozen and columnar. Made by `load_venue`.
 
-    ``margin_functions`` holds the margin functions of the markets and then of the assets; ``pools`` the borrow-lend
-    pool of each asset, None where an asset has none.
+    Attributes
+    ----------
+    settle_asset : str
+        Symbol of the settle asset, in whose units all money is said.
+    settle : int
+        Row of the settle asset.
+    markets : Markets
+        Perpetual futures, M rows.
+    spots : Spots
+        Spot markets of collateral assets, S rows.
+    assets : Assets
+        Collateral assets, K rows.
+    margin_functions : MarginFunctions
+        Initial and maintenance margin function of each market, then of each asset.
+    pools : tuple of Pool or None
+        Borrow-lend pool of each asset, None where an asset has none.
+    policy : Policy
+        The liquidation policy.
+    backstop : tuple of Provider
+        The backstop providers.
+    source : dict
+        Content of a venue file that gives this venue.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> venue = rc.load_venue("backpack")
+    >>> venue.markets.symbol[:2], venue.assets.symbol[venue.settle], venue.policy.adl_policy
+    (('BTC_USDC_PERP', 'ETH_USDC_PERP'), 'USDC', 'pnl_leverage')
     """
 
     settle_asset: str
@@ -276,15 +425,15 @@ class Venue:
 
         Parameters
         ----------
-        policy
+        policy : mapping, optional
             The figures to change, as `load_venue` takes them; the others stay.
-        backstop, borrow_lend
+        backstop, borrow_lend : sequence of mapping, optional
             The whole list, as `load_venue` takes it; None leaves the venue's own.
 
         Returns
         -------
         Venue
-            Of the same units: accounts that were read with this venue go with it.
+            A venue of the same units: accounts that were read with this venue go with it.
 
         Raises
         ------
@@ -298,12 +447,12 @@ class Venue:
         >>> venue
         Venue(4 markets: BTC_USDC_PERP, ETH_USDC_PERP, SOL_USDC_PERP, ...; 2 assets, settles in USDC, fund 1,000,000)
         """
-        from .load import load_venue  # which makes the tables
+        from .load import load_venue  # here: load imports this module
 
         if policy is not None and not isinstance(policy, Mapping):
             raise _wrong("policy", "must be a mapping of figures by name", type(policy).__name__)
-        given = {"backstop": backstop, "borrow_lend": borrow_lend}
-        changed = {name: rows for name, rows in given.items() if rows is not None}
+        lists = {"backstop": backstop, "borrow_lend": borrow_lend}
+        changed = {name: rows for name, rows in lists.items() if rows is not None}
         return load_venue(self.source | changed | {"policy": self.source["policy"] | dict(policy or {})})
 
     def to_json(self, path: str | Path) -> None:
@@ -311,13 +460,23 @@ class Venue:
 
         Parameters
         ----------
-        path
+        path : str or Path
             The file to write, or to replace.
 
         Raises
         ------
         RiskDataError
             The file cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import riskcore as rc
+        >>> path = Path(tempfile.mkdtemp()) / "venue.json"
+        >>> rc.load_venue("backpack").to_json(path)
+        >>> rc.load_venue(path)
+        Venue(4 markets: BTC_USDC_PERP, ETH_USDC_PERP, SOL_USDC_PERP, ...; 2 assets, settles in USDC, fund 0)
         """
         try:
             Path(path).write_text(json.dumps(self.source, indent=1))
@@ -326,12 +485,12 @@ class Venue:
 
     @cached_property
     def units(self) -> Units:
-        """What whole numbers of accounts that are read with this venue stand for."""
+        """Units of the whole numbers of accounts that are read with this venue."""
         return Units.of(self.settle_asset, self.markets, self.assets)
 
     @cached_property
     def book_units(self) -> Units:
-        """The same of order books, which spot markets have as well."""
+        """Units of the whole numbers of order books, which spot markets have as well."""
         return Units.of(self.settle_asset, self.listing, self.assets)
 
     @property
@@ -355,53 +514,73 @@ class Venue:
         return self.listing.symbol
 
     @cached_property
-    def folded_margin_functions(self) -> tuple[Float, Float, Float, Float, Float] | None:
-        """What `MarginFunctions.folded` gives at any prices; None if it depends on them."""
+    def folded_margin_functions(self) -> MarginFunctionArrays | None:
+        """The result of `MarginFunctions.folded` at any prices (settle quanta); None if it depends on them."""
         if self.margin_functions.by_quantity.any() or self.margin_functions.open_interest_markets:
             return None
-        price = np.ones(len(self.margin_functions.base) // 2)
+        price = np.ones(len(self.margin_functions.functions) // 2)
         return self.margin_functions.folded(price, lambda market: Fraction(0), float(self.settle_quantum))
 
     @cached_property
-    def tiers(self) -> tuple[Float, Float]:
-        """Brackets of markets after the first, as `riskcore.kernels.layouts.SweepLookup` has them."""
-        return self._tiers(0, len(self.markets.symbol))
+    def _tiers(self) -> tuple[tuple[Float, Float], tuple[Float, Float]]:
+        markets, unit, functions = len(self.markets.symbol), float(self.settle_quantum), self.margin_functions
+        return functions.tiers(0, markets, unit), functions.tiers(markets, len(functions.functions) // 2, unit)
 
-    @cached_property
-    def borrow_tiers(self) -> tuple[Float, Float]:
-        """The same of borrows."""
-        return self._tiers(len(self.markets.symbol), len(self.margin_functions.base) // 2)
+    def requirement_lookups(self) -> tuple[RequirementLookup, RequirementLookup]:
+        """Make the tables in which a sweep looks up the margin functions of markets, and of borrows.
 
-    def _tiers(self, first: int, last: int) -> tuple[Float, Float]:
-        """Brackets after the first of initial and of maintenance margin, from +inf where there is none."""
-        margin_functions, unit = self.margin_functions, float(self.settle_quantum)
-        start = margin_functions.bracket_offset[2 * first : 2 * last + 1]
-        tables = np.zeros((2, max(int(np.diff(start).max(initial=1)) - 1, 0), last - first + 1, 4))
-        tables[..., 0] = np.inf
-        for c in np.flatnonzero(np.diff(start) > 1).tolist():
-            rows = slice(start[c] + 1, start[c + 1])
-            figures = (
-                margin_functions.bracket_from[rows] / unit,
-                margin_functions.bracket_rate[rows],
-                margin_functions.bracket_deduction[rows] / unit,
+        Returns
+        -------
+        market, borrow : RequirementLookup
+            The tiers are filled, in settle quanta, and shared by all tables; the other arrays are empty.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> market, borrow = rc.load_venue("hyperliquid").requirement_lookups()
+        >>> market.grows, market.tiers.shape[0]
+        (0, 1)
+        """
+        market, borrow = (
+            RequirementLookup(
+                roots=np.empty((tiers.shape[1], 4)),
+                growth=np.empty((tiers.shape[1], 4)),
+                grows=int(self.margin_functions.grows),
+                tiers=tiers,
+                deductions=deductions,
             )
-            tables[c % 2, : len(figures[0]), c // 2, :3] = np.transpose(figures)
-        return tables[0], tables[1]
+            for tiers, deductions in self._tiers
+        )
+        return market, borrow
 
     @cached_property
     def settle_quanta(self) -> tuple[Float, Float]:
-        """Settle quanta that a lot of each market, and a quantum of each asset, is worth at a price of 1."""
+        """Value of a lot of each market, and of a quantum of each asset, at a price of 1: settle quanta, float64."""
         exact = (self.markets.step, self.assets.quantum)
         lots, quanta = (np.array([float(unit / self.settle_quantum) for unit in units]) for units in exact)
         return lots, quanta
 
 
 def must_be_venue(venue: object) -> None:
-    """Refuse what is no venue.
+    """Refuse an argument that is no venue.
+
+    Parameters
+    ----------
+    venue : object
+        The argument.
 
     Raises
     ------
     RiskDataError
+        It is no `Venue`.
+
+    Examples
+    --------
+    >>> from riskcore.venue import must_be_venue
+    >>> must_be_venue("backpack")
+    Traceback (most recent call last):
+        ...
+    riskcore.boundary.errors.RiskDataError: venue: must be a Venue, not str
     """
     if not isinstance(venue, Venue):
         raise RiskDataError("venue", None, f"must be a Venue, not {type(venue).__name__}")

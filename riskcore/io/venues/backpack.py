@@ -8,36 +8,30 @@ from typing import Any, Literal
 
 import msgspec
 
-from ...boundary import Payload, RiskDataError, Row, json_input
+from ...boundary import Payload, RiskDataError, json_input
 from ...venue import Sqrt, Venue, shipped
 from ...venue import load_venue as venue_of
 from ..books import book_of
 from .parameters import at_face_value
-from .snapshot import Figure, Snapshot, check_total, snapshot
+from .replies import DIGITS, CamelRow, check_total, perpetuals
+from .snapshot import Figure, Snapshot, snapshot
 
-_DIGITS = 40  # of the arithmetic on a payload's amounts
-_ROUNDING = Decimal(
-    "1e-7"
-)  # of the amounts that make a total, and of a dollar: figures are sent with 6 decimals and more
+_ROUNDING = Decimal("1e-7")  # of the amounts of a total, and of a dollar: figures are sent with 6 decimals and more
 _MOVE = Decimal("0.02")  # of a notional, between replies of different moments
 _GAP = Decimal("0.05")  # of the exposure, of what the replies may leave out
 
 
-class _Row(Row, rename="camel"):
-    """Part of a reply."""
-
-
-class _Asset(_Row):
+class _Asset(CamelRow):
     symbol: str
 
 
-class _Balance(_Row):
+class _Balance(CamelRow):
     available: Decimal
     locked: Decimal
     staked: Decimal
 
 
-class _Collateral(_Row):
+class _Collateral(CamelRow):
     symbol: str
     asset_mark_price: Decimal
     total_quantity: Decimal
@@ -47,7 +41,7 @@ class _Collateral(_Row):
     collateral_value: Decimal | None = None
 
 
-class _Margin(_Row):
+class _Margin(CamelRow):
     collateral: list[_Collateral]
     net_equity: Decimal
     unsettled_equity: Decimal
@@ -62,7 +56,7 @@ class _Margin(_Row):
     net_equity_locked: Decimal | None = None
 
 
-class _Position(_Row):
+class _Position(CamelRow):
     symbol: str
     net_quantity: Decimal
     entry_price: Decimal
@@ -73,7 +67,7 @@ class _Position(_Row):
     mmf_function: Sqrt | None = None
 
 
-class _BorrowLend(_Row):
+class _BorrowLend(CamelRow):
     symbol: str
     net_quantity: Decimal
     mark_price: Decimal
@@ -81,7 +75,7 @@ class _BorrowLend(_Row):
     mmf_function: Sqrt | None = None
 
 
-class _Order(_Row):
+class _Order(CamelRow):
     symbol: str
     side: Literal["Bid", "Ask"]
     price: Decimal | None = None
@@ -91,16 +85,16 @@ class _Order(_Row):
     status: str | None = None
 
 
-class _Account(_Row):
+class _Account(CamelRow):
     leverage_limit: Decimal
 
 
-class _MarkPrice(_Row):
+class _MarkPrice(CamelRow):
     symbol: str
     mark_price: Decimal
 
 
-class _Depth(_Row):
+class _Depth(CamelRow):
     bids: list[tuple[Any, Any]]
     asks: list[tuple[Any, Any]]
     timestamp: int | None = None
@@ -111,6 +105,17 @@ def preset() -> dict[str, Any]:
 
     The keys are ``markets`` and ``collateral``: a few of the venue's markets and assets, no account data. For work on
     a live account, save the replies of the API of that moment instead.
+
+    Returns
+    -------
+    dict
+        Rows of ``markets`` and ``collateral``.
+
+    Examples
+    --------
+    >>> from riskcore.io import backpack
+    >>> [row["symbol"] for row in backpack.preset()["collateral"]]
+    ['USDC', 'SOL']
     """
     content = shipped("backpack")
     return {name: content[name] for name in ("markets", "collateral")}
@@ -129,23 +134,34 @@ def load_venue(
 
     Parameters
     ----------
-    markets
+    markets : str, Path, dict or list
         Of GET /api/v1/markets, or of /api/v1/market. Rows with ``marketType`` PERP become markets.
-    collateral
+    collateral : str, Path or list
         Of GET /api/v1/collateral.
-    settle_asset
+    settle_asset : str
         Symbol of the asset that PnL is settled in.
-    borrow_lend
+    borrow_lend : str, Path or list, optional
         Of GET /api/v1/borrowLend/markets; rows of assets that are no collateral are left out. ``lentQuantity`` and
         ``borrowedQuantity`` are taken as those of accounts outside the run, as everywhere in riskcore: where the run's
         own accounts are a large part of the pool, subtract them first.
-    policy, backstop
+    policy, backstop : mapping and sequence of mapping, optional
         As `riskcore.load_venue` takes them; the API does not say them.
+
+    Returns
+    -------
+    Venue
+        The venue.
 
     Raises
     ------
     RiskDataError
         A reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import backpack
+    >>> backpack.load_venue(**backpack.preset())
+    Venue(4 markets: BTC_USDC_PERP, ETH_USDC_PERP, SOL_USDC_PERP, ...; 2 assets, settles in USDC, fund 0)
     """
     rows = json_input.raw(markets, "markets")
     source = {
@@ -156,12 +172,12 @@ def load_venue(
         "backstop": backstop or [],
     }
     if borrow_lend is not None:
-        known = {row.symbol for row in json_input.read(source["collateral"], list[_Asset], "collateral")} | {
+        assets = {row.symbol for row in json_input.read(source["collateral"], list[_Asset], "collateral")} | {
             settle_asset
         }
         pools = json_input.raw(borrow_lend, "borrow_lend")
         named = json_input.read(pools, list[_Asset], "borrow_lend")
-        source["borrow_lend"] = [pool for pool, row in zip(pools, named, strict=True) if row.symbol in known]
+        source["borrow_lend"] = [pool for pool, row in zip(pools, named, strict=True) if row.symbol in assets]
     return venue_of(source)
 
 
@@ -170,7 +186,7 @@ def read_book(depth: Payload) -> dict[str, Any]:
 
     Parameters
     ----------
-    depth
+    depth : str, Path or dict
         Of GET /api/v1/depth: its bids ascend, the best comes last. Its ``timestamp`` is in microseconds.
 
     Returns
@@ -183,10 +199,16 @@ def read_book(depth: Payload) -> dict[str, Any]:
     ------
     RiskDataError
         It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import backpack
+    >>> backpack.read_book({"bids": [["99.8", "2"], ["99.9", "1"]], "asks": [["100.1", "3"]]})
+    {'bids': [(99.9, 1.0), (99.8, 2.0)], 'asks': [(100.1, 3.0)], 'time': None}
     """
-    found = json_input.read(depth, _Depth, "depth")
-    time = None if found.timestamp is None else found.timestamp * 1000
-    return book_of("depth", {"$.bids": found.bids, "$.asks": found.asks}, time, ascending_bids=True)
+    book = json_input.read(depth, _Depth, "depth")
+    time = None if book.timestamp is None else book.timestamp * 1000
+    return book_of("depth", {"$.bids": book.bids, "$.asks": book.asks}, time, ascending_bids=True)
 
 
 def load_account(
@@ -209,27 +231,32 @@ def load_account(
 
     Parameters
     ----------
-    venue
+    venue : Venue
         Of `load_venue`. Its backstop providers are left out. Margin functions that stand in the account's own positions
         and borrows are taken before the venue's: they are those in force for this account at that moment.
-    capital
+    capital : str, Path or dict
         Of GET /api/v1/capital/collateral; or of /api/v1/capital, whose balances have no prices and whose lends stand in
         ``borrow_lend`` alone. Of the latter, assets that are no collateral are left out and staked amounts count.
-    positions
+    positions : str, Path or list, optional
         Of GET /api/v1/position. The PnL since the last realisation is the reported one. Needed where ``capital`` says
         PnL, as ``borrow_lend`` is where it says a borrow; between these replies prices may move by 2 %.
-    borrow_lend
+    borrow_lend : str, Path or list, optional
         Of GET /api/v1/borrowLend/positions.
-    orders
+    orders : str, Path or list, optional
         Of GET /api/v1/orders. Orders of spot markets and orders that wait for a trigger are left out.
-    summary
+    summary : str, Path or dict, optional
         Of GET /api/v1/account, for the leverage limit.
-    mark_prices
+    mark_prices : str, Path or list, optional
         Of GET /api/v1/markPrices: for markets in which the account has an order and no position.
-    asset_prices
+    asset_prices : mapping of str to float, optional
         By symbol, before those of the replies.
-    account
+    account : int or str
         Id of the account.
+
+    Returns
+    -------
+    Snapshot
+        The account, the prices of the replies, and the figures that the venue reports.
 
     Raises
     ------
@@ -237,17 +264,29 @@ def load_account(
         A reply cannot be read, something is missing, of another type or out of range, or names a market or an asset
         that is not the venue's; a total is not what the rows make, or says positions or borrows that are not in the
         replies. The message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import backpack
+    >>> venue = backpack.load_venue(**backpack.preset())
+    >>> usdc = {"symbol": "USDC", "assetMarkPrice": "1", "totalQuantity": "500", "lendQuantity": "0"}
+    >>> equity = {"netEquity": "450", "unsettledEquity": "0", "imf": "0.05", "mmf": "0.03", "pnlUnrealized": "-50"}
+    >>> prices = {"entryPrice": "200", "markPrice": "195", "pnlUnrealized": "-50"}
+    >>> positions = [{"symbol": "SOL_USDC_PERP", "netQuantity": "10"} | prices]
+    >>> snapshot = backpack.load_account(venue, capital={"collateral": [usdc]} | equity, positions=positions)
+    >>> snapshot.compare()[["figure", "value", "riskcore"]].round(6).to_dict("records")
+    [{'figure': 'net_equity', 'value': 450.0, 'riskcore': 450.0}]
     """
-    with localcontext(prec=_DIGITS):
+    with localcontext(prec=DIGITS):
         limit = None if summary is None else json_input.read(summary, _Account, "summary").leverage_limit
-        margin, held, prices = _holdings(venue, capital)
+        margin, balances, prices = _holdings(venue, capital)
         assets: dict[str, dict[str, Any]] = {row["symbol"]: dict(row) for row in venue.source["collateral"]}
         assets.setdefault(venue.settle_asset, at_face_value(venue.settle_asset))
         debts = _read(borrow_lend, list[_BorrowLend], "borrow_lend")
-        _lend_and_borrow(assets, held, debts, counted=margin is not None)
+        _lend_and_borrow(assets, balances, debts, counted=margin is not None)
         prices = {row.symbol: row.mark_price for row in debts} | prices
         usable = {a: price for a, price in prices.items() if price > 0 and a in assets and a != venue.settle_asset}
-        markets = {row["symbol"]: dict(row) for row in venue.source["markets"] if row["marketType"] == "PERP"}
+        markets = perpetuals(venue)
         marks = {row.symbol: row.mark_price for row in _read(mark_prices, list[_MarkPrice], "mark_prices")}
         futures = _read(positions, list[_Position], "positions")
         marks |= {row.symbol: row.mark_price for row in futures}
@@ -265,7 +304,7 @@ def load_account(
             rows,
             [
                 {"account": account, "asset": symbol, "quantity": free, "lent": lent}
-                for symbol, (free, lent) in held.items()
+                for symbol, (free, lent) in balances.items()
             ],
             {symbol: mark for symbol, mark in marks.items() if symbol in markets and mark > 0},
             _reported(account, margin, futures),
@@ -285,29 +324,29 @@ def _holdings(
     """Read the margin summary if the reply has it, free and lent quantity of each asset, and the prices in it."""
     content = json_input.raw(capital, "capital")
     known = venue.assets.symbol
-    held = {venue.settle_asset: (Decimal(0), Decimal(0))}
+    amounts = {venue.settle_asset: (Decimal(0), Decimal(0))}
     if isinstance(content, dict) and (not content or any(isinstance(value, dict) for value in content.values())):
         balances = json_input.keyed(content, _Balance, "capital", "$")
         for symbol, row in balances.items():
             if symbol in known:
-                held[symbol] = (row.available + row.locked + row.staked, Decimal(0))
-        return None, held, {}
+                amounts[symbol] = (row.available + row.locked + row.staked, Decimal(0))
+        return None, amounts, {}
     margin = json_input.read(content, _Margin, "capital")
     prices: dict[str, Decimal] = {}
-    for at, asset in enumerate(margin.collateral):
-        path = f"$.collateral[{at}]"
+    for n, asset in enumerate(margin.collateral):
+        path = f"$.collateral[{n}]"
         if not 0 <= asset.lend_quantity <= asset.total_quantity:
             rule = "must be from 0 to totalQuantity"
             raise RiskDataError("capital", f"{path}.lendQuantity", rule, value=str(asset.lend_quantity))
         if asset.symbol in prices:
-            raise RiskDataError("capital", f"{path}.symbol", "must not stand twice", value=asset.symbol)
+            raise RiskDataError("capital", f"{path}.symbol", "must not appear twice", value=asset.symbol)
         if asset.total_quantity and asset.symbol not in known:
             rule = "must be a collateral asset of the venue"
             raise RiskDataError("capital", f"{path}.symbol", rule, value=asset.symbol)
         prices[asset.symbol] = asset.asset_mark_price
         if asset.symbol in known:
-            held[asset.symbol] = (asset.total_quantity - asset.lend_quantity, asset.lend_quantity)
-    return margin, held, prices
+            amounts[asset.symbol] = (asset.total_quantity - asset.lend_quantity, asset.lend_quantity)
+    return margin, amounts, prices
 
 
 def _check_margin(margin: _Margin) -> None:
@@ -320,17 +359,17 @@ def _check_margin(margin: _Margin) -> None:
     """
 
     def check(path: str, total: Decimal | None, parts: Sequence[Decimal | None], what: str) -> None:
-        known = [part for part in parts if part is not None]
-        if len(known) == len(parts):
-            slack = _ROUNDING * (1 + sum(map(abs, known), Decimal(0)))
-            check_total("capital", path, total, sum(known, Decimal(0)), slack, what)
+        present = [part for part in parts if part is not None]
+        if len(present) == len(parts):
+            slack = _ROUNDING * (1 + sum(map(abs, present), Decimal(0)))
+            check_total("capital", path, total, sum(present, Decimal(0)), slack, what)
 
-    for at, row in enumerate(margin.collateral):
-        path = f"$.collateral[{at}]"
-        worth = row.total_quantity * row.asset_mark_price
-        check(f"{path}.balanceNotional", row.balance_notional, [worth], "totalQuantity * assetMarkPrice")
+    for n, row in enumerate(margin.collateral):
+        path = f"$.collateral[{n}]"
+        notional = row.total_quantity * row.asset_mark_price
+        check(f"{path}.balanceNotional", row.balance_notional, [notional], "totalQuantity * assetMarkPrice")
         if row.collateral_weight is not None:
-            value = worth * row.collateral_weight
+            value = notional * row.collateral_weight
             check(f"{path}.collateralValue", row.collateral_value, [value], "balanceNotional * collateralWeight")
     values = [row.collateral_value for row in margin.collateral]
     check("$.assetsValue", margin.assets_value, values, "the sum of collateralValue; an asset is missing")
@@ -360,46 +399,46 @@ def _check_beside(
     RiskDataError
         They are further apart than prices move between two replies.
     """
-    worth = sum((abs(row.net_quantity) * row.mark_price for row in futures), Decimal(0))
+    notional = sum((abs(row.net_quantity) * row.mark_price for row in futures), Decimal(0))
     profit = sum((row.pnl_unrealized for row in futures), Decimal(0))
     what = "the sum of pnlUnrealized in positions; that reply is missing, or of another moment or account"
-    check_total("capital", "$.pnlUnrealized", margin.pnl_unrealized, profit, _MOVE * worth + _ROUNDING, what)
+    check_total("capital", "$.pnlUnrealized", margin.pnl_unrealized, profit, _MOVE * notional + _ROUNDING, what)
     owed = sum((-row.net_quantity * row.mark_price for row in debts if row.net_quantity < 0), Decimal(0))
-    what = "the worth of what is borrowed in borrow_lend; that reply is missing, or of another moment or account"
+    what = "the value of the borrows in borrow_lend; that reply is missing, or of another moment or account"
     check_total("capital", "$.borrowLiability", margin.borrow_liability, owed, _MOVE * owed + _ROUNDING, what)
     if margin.margin_fraction:
         exposure = margin.net_equity / margin.margin_fraction
-        resting = sum((order["quantity"] * marks[order["market"]] for order in orders), Decimal(0))
-        if worth + owed + resting < (1 - _GAP) * exposure:
+        order_notional = sum((order["quantity"] * marks[order["market"]] for order in orders), Decimal(0))
+        if notional + owed + order_notional < (1 - _GAP) * exposure:
             rule = f"is that of an exposure of {exposure:f}, and positions, borrows and orders make"
-            rule += f" {worth + owed + resting:f}: one of these replies is missing"
+            rule += f" {notional + owed + order_notional:f}: one of these replies is missing"
             value = f"{margin.margin_fraction:f}"
             raise RiskDataError("capital", "$.marginFraction", rule, value=value)
 
 
 def _lend_and_borrow(
     assets: Mapping[str, dict[str, Any]],
-    held: dict[str, tuple[Decimal, Decimal]],
+    balances: dict[str, tuple[Decimal, Decimal]],
     debts: list[_BorrowLend],
     *,
     counted: bool,
 ) -> None:
     """Put debts into the balances, and lends unless the balances have them already (``counted``)."""
     seen: set[str] = set()
-    for at, row in enumerate(debts):
-        path = f"$[{at}]"
+    for n, row in enumerate(debts):
+        path = f"$[{n}]"
         if row.symbol in seen:
-            raise RiskDataError("borrow_lend", f"{path}.symbol", "must not stand twice", value=row.symbol)
+            raise RiskDataError("borrow_lend", f"{path}.symbol", "must not appear twice", value=row.symbol)
         seen.add(row.symbol)
-        free, lent = held.get(row.symbol, (Decimal(0), Decimal(0)))
+        free, lent = balances.get(row.symbol, (Decimal(0), Decimal(0)))
         if row.net_quantity < 0:
             if row.symbol not in assets:
                 rule = "must be a collateral asset of the venue"
                 raise RiskDataError("borrow_lend", f"{path}.symbol", rule, value=row.symbol)
             _in_force(assets[row.symbol], row)
-            held[row.symbol] = (row.net_quantity, free + lent)
+            balances[row.symbol] = (row.net_quantity, free + lent)
         elif not counted and row.symbol in assets:
-            held[row.symbol] = (free, row.net_quantity)
+            balances[row.symbol] = (free, row.net_quantity)
 
 
 def _in_force(row: dict[str, Any], sent: _Position | _BorrowLend) -> None:
@@ -410,9 +449,9 @@ def _in_force(row: dict[str, Any], sent: _Position | _BorrowLend) -> None:
 
 
 def _positions(markets: Mapping[str, dict[str, Any]], futures: list[_Position]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for at, row in enumerate(futures):
-        path = f"$[{at}]"
+    rows: list[dict[str, Any]] = []
+    for n, row in enumerate(futures):
+        path = f"$[{n}]"
         if row.net_quantity == 0:
             continue
         if row.symbol not in markets:
@@ -420,7 +459,7 @@ def _positions(markets: Mapping[str, dict[str, Any]], futures: list[_Position]) 
                 "positions", f"{path}.symbol", "must be a perpetual market of the venue", value=row.symbol
             )
         _in_force(markets[row.symbol], row)
-        found.append(
+        rows.append(
             {
                 "market": row.symbol,
                 "quantity": row.net_quantity,
@@ -428,17 +467,17 @@ def _positions(markets: Mapping[str, dict[str, Any]], futures: list[_Position]) 
                 "settle_price": row.mark_price - row.pnl_unrealized / row.net_quantity,
             }
         )
-    return found
+    return rows
 
 
 def _orders(
     markets: Mapping[str, Mapping[str, Any]], marks: Mapping[str, Decimal], orders: Payload | None
 ) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for at, row in enumerate(_read(orders, list[_Order], "orders")):
-        path = f"$[{at}]"
-        left = (row.quantity or Decimal(0)) - (row.executed_quantity or Decimal(0))
-        if left <= 0 or row.status == "TriggerPending":
+    rows: list[dict[str, Any]] = []
+    for n, row in enumerate(_read(orders, list[_Order], "orders")):
+        path = f"$[{n}]"
+        open_quantity = (row.quantity or Decimal(0)) - (row.executed_quantity or Decimal(0))
+        if open_quantity <= 0 or row.status == "TriggerPending":
             continue
         if row.symbol not in markets:
             if row.symbol.count("_") > 1:  # spot is BASE_QUOTE
@@ -446,30 +485,30 @@ def _orders(
                 raise RiskDataError("orders", f"{path}.symbol", rule, value=row.symbol)
             continue
         if row.symbol not in marks:
-            rule = "needs a mark price: the account has no position in it, give mark_prices"
+            rule = "needs a mark price: the account has no position in this market; pass mark_prices"
             raise RiskDataError("orders", f"{path}.symbol", rule, value=row.symbol)
         if row.price is None:
             raise RiskDataError("orders", f"{path}.price", "must not be missing")
-        found.append(
+        rows.append(
             {
                 "market": row.symbol,
                 "side": row.side.lower(),
                 "price": row.price,
-                "quantity": left,
+                "quantity": open_quantity,
                 "reduce_only": bool(row.reduce_only),
             }
         )
-    return found
+    return rows
 
 
 def _reported(account: int | str, margin: _Margin | None, futures: list[_Position]) -> list[Figure]:
-    found: list[Figure] = []
+    figures: list[Figure] = []
     if margin is not None:
-        found.append((account, None, "net_equity", margin.net_equity))
+        figures.append((account, None, "net_equity", margin.net_equity))
         if margin.margin_fraction:
             exposure = margin.net_equity / margin.margin_fraction
-            found.append((account, None, "exposure", exposure))
-            found.append((account, None, "initial_margin", margin.imf * exposure))
-            found.append((account, None, "maintenance_margin", margin.mmf * exposure))
-    known = [row for row in futures if row.net_quantity and row.est_liquidation_price and row.est_liquidation_price > 0]
-    return found + [(account, row.symbol, "liquidation_price", row.est_liquidation_price) for row in known]
+            figures.append((account, None, "exposure", exposure))
+            figures.append((account, None, "initial_margin", margin.imf * exposure))
+            figures.append((account, None, "maintenance_margin", margin.mmf * exposure))
+    rows = [row for row in futures if row.net_quantity and row.est_liquidation_price and row.est_liquidation_price > 0]
+    return figures + [(account, row.symbol, "liquidation_price", row.est_liquidation_price) for row in rows]

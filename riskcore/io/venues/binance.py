@@ -13,9 +13,9 @@ from ...boundary import Payload, RiskDataError, Row, json_input
 from ...venue import Venue
 from ..books import book_of
 from .parameters import at_most, fraction_of, settle_only, tiers
-from .snapshot import Figure, Snapshot, check_total, snapshot
+from .replies import DIGITS, CamelRow, check_total, perpetuals, rounding_slack
+from .snapshot import Figure, Snapshot, snapshot
 
-_DIGITS = 40  # of the arithmetic on a payload's amounts
 _CUM_ROUNDING = Decimal("1e-6")  # relative
 _LAST_DIGIT = Decimal("1e-8")  # of an amount in an account
 _PARITY = Decimal("0.05")  # what the rate of a stablecoin to the US dollar may be away from 1, haircut included
@@ -24,11 +24,7 @@ _DOLLARS = frozenset(
 )
 
 
-class _Row(Row, rename="camel"):
-    """Part of a reply."""
-
-
-class _Bracket(_Row):
+class _Bracket(CamelRow):
     notional_floor: Decimal
     notional_cap: Decimal
     maint_margin_ratio: Decimal
@@ -36,16 +32,16 @@ class _Bracket(_Row):
     cum: Decimal | None = None
 
 
-class _Brackets(_Row):
+class _Brackets(CamelRow):
     symbol: str
     brackets: list[_Bracket]
 
 
-class _Info(_Row):
+class _Info(CamelRow):
     cum: Decimal | None = None
 
 
-class _Tier(_Row):
+class _Tier(CamelRow):
     min_notional: Decimal
     max_notional: Decimal
     maintenance_margin_rate: Decimal
@@ -53,7 +49,7 @@ class _Tier(_Row):
     info: _Info | None = None
 
 
-class _Filter(_Row):
+class _Filter(CamelRow):
     filter_type: str
     tick_size: Decimal | None = None
     max_price: Decimal | None = None
@@ -61,7 +57,7 @@ class _Filter(_Row):
     min_qty: Decimal | None = None
 
 
-class _Symbol(_Row):
+class _Symbol(CamelRow):
     symbol: str
     base_asset: str
     margin_asset: str
@@ -69,11 +65,11 @@ class _Symbol(_Row):
     filters: list[_Filter]
 
 
-class _ExchangeInfo(_Row):
+class _ExchangeInfo(CamelRow):
     symbols: list[_Symbol]
 
 
-class _Wallet(_Row):
+class _Wallet(CamelRow):
     asset: str
     cross_wallet_balance: Decimal
     cross_un_pnl: Decimal
@@ -86,7 +82,7 @@ class _Wallet(_Row):
     open_order_initial_margin: Decimal | None = None
 
 
-class _Position(_Row):
+class _Position(CamelRow):
     symbol: str
     position_amt: Decimal
     unrealized_profit: Decimal
@@ -102,7 +98,7 @@ class _Position(_Row):
     position_initial_margin: Decimal | None = None
 
 
-class _Account(_Row):
+class _Account(CamelRow):
     assets: list[_Wallet]
     positions: list[_Position]
     multi_assets_margin: bool | None = None
@@ -117,7 +113,7 @@ class _Account(_Row):
     total_open_order_initial_margin: Decimal | None = None
 
 
-class _Risk(_Row):
+class _Risk(CamelRow):
     symbol: str
     position_amt: Decimal
     entry_price: Decimal
@@ -161,7 +157,7 @@ def leverage_brackets(source: Payload) -> dict[str, dict[str, Any]]:
 
     Parameters
     ----------
-    source
+    source : str, Path, dict or list
         Of GET /fapi/v1/leverageBracket, for all symbols or for one; or what ccxt's ``fetch_leverage_tiers`` returns. A
         file or its parsed content. Brackets are those of the account that asked: a ``notionalCoef`` is in them already.
 
@@ -175,6 +171,14 @@ def leverage_brackets(source: Payload) -> dict[str, dict[str, Any]]:
     RiskDataError
         Something is missing or of another type; a bracket does not begin where the one before ends, asks less than it,
         or has another ``cum`` than the brackets below it make. The message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import binance
+    >>> low = {"notionalFloor": 0, "notionalCap": 50_000, "maintMarginRatio": 0.004, "initialLeverage": 125}
+    >>> functions = binance.leverage_brackets([{"symbol": "BTCUSDT", "brackets": [low]}])
+    >>> functions["BTCUSDT"]["mmfFunction"]
+    {'type': 'tiers', 'brackets': [{'from': '0', 'rate': '0.004'}]}
     """
     content = json_input.raw(source, "leverage_brackets")
     if isinstance(content, dict) and "brackets" not in content:
@@ -183,12 +187,12 @@ def leverage_brackets(source: Payload) -> dict[str, dict[str, Any]]:
     if isinstance(content, dict):
         one = json_input.read(content, _Brackets, "leverage_brackets")
         return {one.symbol: _functions("$.brackets", _BRACKET, one.brackets)}
-    found: dict[str, dict[str, Any]] = {}
-    for at, row in enumerate(json_input.read(content, list[_Brackets], "leverage_brackets")):
-        if row.symbol in found:
-            raise _wrong(f"$[{at}].symbol", "must not stand twice", row.symbol)
-        found[row.symbol] = _functions(f"$[{at}].brackets", _BRACKET, row.brackets)
-    return found
+    functions: dict[str, dict[str, Any]] = {}
+    for n, row in enumerate(json_input.read(content, list[_Brackets], "leverage_brackets")):
+        if row.symbol in functions:
+            raise _wrong(f"$[{n}].symbol", "must not appear twice", row.symbol)
+        functions[row.symbol] = _functions(f"$[{n}].brackets", _BRACKET, row.brackets)
+    return functions
 
 
 _BRACKET = ("notionalFloor", "maintMarginRatio", "initialLeverage", "cum")
@@ -207,9 +211,9 @@ def _functions(path: str, names: tuple[str, str, str, str], brackets: Iterable[_
         raise _wrong(path, "must hold at least one bracket", "[]")
     end = ratio = deduction = Decimal(0)
     leverage = Decimal("Infinity")
-    with localcontext(prec=_DIGITS):
-        for at, row in rows:
-            floor_at, ratio_at, leverage_at, cum_at = (f"{path}[{at}].{name}" for name in names)
+    with localcontext(prec=DIGITS):
+        for n, row in rows:
+            floor_at, ratio_at, leverage_at, cum_at = (f"{path}[{n}].{name}" for name in names)
             if row.notional_floor != end:
                 raise _wrong(floor_at, f"must be where the bracket before ends, {end}", row.notional_floor)
             if not max(ratio, Decimal("1e-18")) <= row.maint_margin_ratio <= 1:
@@ -246,30 +250,46 @@ def load_venue(
 
     Parameters
     ----------
-    brackets
+    brackets : str, Path, dict or list
         As `leverage_brackets` takes them.
-    exchange_info
+    exchange_info : str, Path or dict
         Of GET /fapi/v1/exchangeInfo.
-    settle_asset
+    settle_asset : str
         Margin asset of the markets.
-    margin_assets
+    margin_assets : sequence of str
         Further margin assets, whose markets settle at par with the settle asset: for accounts in multi-assets mode that
         hold positions margined in USDC beside those in USDT.
-    policy, backstop
+    policy, backstop : mapping and sequence of mapping, optional
         As `riskcore.load_venue` takes them; the API does not say them.
+
+    Returns
+    -------
+    Venue
+        The venue.
 
     Raises
     ------
     RiskDataError
         A reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import binance
+    >>> low = {"notionalFloor": 0, "notionalCap": 50_000, "maintMarginRatio": 0.004, "initialLeverage": 125}
+    >>> price = {"filterType": "PRICE_FILTER", "tickSize": "0.1", "maxPrice": "1000000"}
+    >>> filters = [price, {"filterType": "LOT_SIZE", "stepSize": "0.001", "minQty": "0.001"}]
+    >>> market = {"symbol": "BTCUSDT", "baseAsset": "BTC", "marginAsset": "USDT", "contractType": "PERPETUAL"}
+    >>> info = {"symbols": [market | {"filters": filters}]}
+    >>> binance.load_venue([{"symbol": "BTCUSDT", "brackets": [low]}], info)
+    Venue(1 market: BTCUSDT; 1 asset, settles in USDT, fund 0)
     """
     margined = {settle_asset, *margin_assets}
     functions = {_native(symbol): pair for symbol, pair in leverage_brackets(brackets).items()}
     markets = []
-    for at, row in enumerate(json_input.read(exchange_info, _ExchangeInfo, "exchange_info").symbols):
+    for n, row in enumerate(json_input.read(exchange_info, _ExchangeInfo, "exchange_info").symbols):
         perpetual = row.contract_type.endswith("PERPETUAL") and row.margin_asset in margined
         if perpetual and row.symbol in functions:
-            filters = _filters(f"$.symbols[{at}].filters", row.filters)
+            filters = _filters(f"$.symbols[{n}].filters", row.filters)
             named = {"symbol": row.symbol, "baseSymbol": row.base_asset, "marketType": "PERP", "filters": filters}
             markets.append(named | functions[row.symbol])
     if not markets:
@@ -301,7 +321,7 @@ def read_book(depth: Payload) -> dict[str, Any]:
 
     Parameters
     ----------
-    depth
+    depth : str, Path or dict
         Of GET /fapi/v1/depth. Its times, ``T`` (of the matching engine) before ``E``, are in milliseconds.
 
     Returns
@@ -314,10 +334,16 @@ def read_book(depth: Payload) -> dict[str, Any]:
     ------
     RiskDataError
         It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import binance
+    >>> binance.read_book({"bids": [["99.9", "1"]], "asks": [["100.1", "3"]], "T": 1_760_130_000_000})
+    {'bids': [(99.9, 1.0)], 'asks': [(100.1, 3.0)], 'time': 1760130000000000000}
     """
-    found = json_input.read(depth, _Depth, "depth")
-    time = found.sent if found.matched is None else found.matched
-    sides = {"$.bids": found.bids, "$.asks": found.asks}
+    book = json_input.read(depth, _Depth, "depth")
+    time = book.sent if book.matched is None else book.matched
+    sides = {"$.bids": book.bids, "$.asks": book.asks}
     return book_of("depth", sides, None if time is None else time * 1_000_000)
 
 
@@ -345,19 +371,24 @@ def load_account(
 
     Parameters
     ----------
-    venue
+    venue : Venue
         Of `load_venue`. Its backstop providers are left out. Where the replies say the leverage that the user chose, or
         the initial margin of a position without orders, the initial margin of the snapshot's market is at least that.
-    account
+    account : str, Path or dict
         Of GET /fapi/v2/account or /fapi/v3/account.
-    position_risk
+    position_risk : str, Path or list, optional
         Of GET /fapi/v2/positionRisk or /fapi/v3/positionRisk, saved at the same moment: mark, entry and liquidation
         prices. Without it the marks are those that the notionals of the account imply.
-    multi_assets
+    multi_assets : bool, optional
         Whether the account is in multi-assets mode. None: as ``multiAssetsMargin`` says, and without it (version 3) as
         the totals say, which count USDT alone in single-asset mode and all assets in multi-assets mode.
-    name
+    name : int or str
         Id of the cross account, made text.
+
+    Returns
+    -------
+    Snapshot
+        The accounts, the prices of the replies, and the figures that the venue reports.
 
     Raises
     ------
@@ -365,35 +396,51 @@ def load_account(
         A reply cannot be read, something is missing, of another type or names a market that is not the venue's; a total
         is not what the rows make in the account's mode, or a market is held in both directions on one wallet. The
         message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import binance
+    >>> low = {"notionalFloor": 0, "notionalCap": 50_000, "maintMarginRatio": 0.004, "initialLeverage": 125}
+    >>> price = {"filterType": "PRICE_FILTER", "tickSize": "0.1", "maxPrice": "1000000"}
+    >>> filters = [price, {"filterType": "LOT_SIZE", "stepSize": "0.001", "minQty": "0.001"}]
+    >>> market = {"symbol": "BTCUSDT", "baseAsset": "BTC", "marginAsset": "USDT", "contractType": "PERPETUAL"}
+    >>> info = {"symbols": [market | {"filters": filters}]}
+    >>> venue = binance.load_venue([{"symbol": "BTCUSDT", "brackets": [low]}], info)
+    >>> position = {"symbol": "BTCUSDT", "positionAmt": "0.1", "entryPrice": "100500", "notional": "10000"}
+    >>> margin = {"unrealizedProfit": "-50", "maintMargin": "40"}
+    >>> wallet = {"asset": "USDT", "crossWalletBalance": "1000", "crossUnPnl": "-50"}
+    >>> snapshot = binance.load_account(venue, {"assets": [wallet], "positions": [position | margin]})
+    >>> snapshot.compare()[["figure", "value", "riskcore"]].round(6).to_dict("records")[1]
+    {'figure': 'maintenance_margin', 'value': 40.0, 'riskcore': 40.0}
     """
     name = str(name)
     content = json_input.read(account, _Account, "account")
     risks = [] if position_risk is None else json_input.read(position_risk, list[_Risk], "position_risk")
     risk_of = {(row.symbol, row.position_side): row for row in risks}
-    markets = {row["symbol"]: dict(row) for row in venue.source["markets"] if row["marketType"] == "PERP"}
+    markets = perpetuals(venue)
     book = _Book(venue.settle_asset, name)
-    with localcontext(prec=_DIGITS):
-        held = _held(content, risk_of)
-        _check_assets(content, held)
-        several = _multi_assets(content, held, multi_assets)
-        wallet, profit, orders = _cross(content, held, venue.settle_asset, several)
+    with localcontext(prec=DIGITS):
+        positions = _held(content, risk_of)
+        _check_assets(content, positions)
+        several = _multi_assets(content, positions, multi_assets)
+        wallet, profit, orders = _cross(content, positions, venue.settle_asset, several)
         if wallet is not None:
             book.fund(name, wallet)
             book.reported.append((name, None, "net_equity", wallet + profit))
-        for at, one in held.items():
+        for n, one in positions.items():
             row = one.row
             if not row.position_amt or not (several or _margined(row.symbol, venue.settle_asset, markets)):
                 continue
             if row.symbol not in markets:
                 rule = "must be a perpetual market of the venue"
                 if several:
-                    rule += ": in multi-assets mode those of all margin assets count, load_venue takes margin_assets"
-                raise _wrong(f"$.positions[{at}].symbol", rule, row.symbol, "account")
-            book.add(f"$.positions[{at}]", one, markets[row.symbol], ordered=bool(orders))
-        for at, risk in enumerate(risks):
-            if risk.position_amt and not any(one.risk is risk for one in held.values()) and risk.symbol in markets:
+                    rule += ": in multi-assets mode all margin assets count; pass margin_assets to load_venue"
+                raise _wrong(f"$.positions[{n}].symbol", rule, row.symbol, "account")
+            book.add(f"$.positions[{n}]", one, markets[row.symbol], ordered=bool(orders))
+        for n, risk in enumerate(risks):
+            if risk.position_amt and not any(one.risk is risk for one in positions.values()) and risk.symbol in markets:
                 rule = "must be a position of the account: the replies are of different moments or users"
-                raise _wrong(f"$[{at}].symbol", rule, risk.symbol, "position_risk")
+                raise _wrong(f"$[{n}].symbol", rule, risk.symbol, "position_risk")
         book.sum_up(_whole(content, venue.settle_asset, several), several=several)
     source = dict(venue.source) | {"markets": list(markets.values()), "backstop": []}
     return snapshot(source, book.positions, book.balances, book.marks, book.reported, settings=book.settings)
@@ -416,8 +463,8 @@ class _Held:
 
 def _held(content: _Account, risk_of: Mapping[tuple[str, str], _Risk]) -> dict[int, _Held]:
     """Rows of the account's positions by their place in the reply."""
-    found = {}
-    for at, row in enumerate(content.positions):
+    positions = {}
+    for n, row in enumerate(content.positions):
         risk = risk_of.get((row.symbol, row.position_side))
         wallet = row.isolated_wallet
         if wallet is None and risk is not None:
@@ -428,49 +475,49 @@ def _held(content: _Account, risk_of: Mapping[tuple[str, str], _Risk]) -> dict[i
         initial = row.position_initial_margin
         if initial is None and row.initial_margin is not None and row.open_order_initial_margin is not None:
             initial = row.initial_margin - row.open_order_initial_margin
-        found[at] = _Held(row, risk, isolated, wallet, initial)
-    return found
+        positions[n] = _Held(row, risk, isolated, wallet, initial)
+    return positions
 
 
 def _slack(*amounts: Decimal) -> Decimal:
-    """What a sum of amounts may be away from a total of them, each rounded to the last digit."""
-    return _LAST_DIGIT * (len(amounts) + 2) + sum(map(abs, amounts), Decimal(0)) * Decimal("1e-10")
+    """Difference between a sum of amounts and its total that their rounding to the last digit explains."""
+    return rounding_slack(amounts, _LAST_DIGIT, Decimal("1e-10"))
 
 
 def _check_assets(content: _Account, held: Mapping[int, _Held]) -> None:
     """Hold the totals of each asset against the positions margined in it."""
     assets = sorted((wallet.asset for wallet in content.assets), key=len, reverse=True)
-    of: dict[str, list[_Held]] = {asset: [] for asset in assets}
+    by_asset: dict[str, list[_Held]] = {asset: [] for asset in assets}
     for one in held.values():
         margin_asset = next((a for a in assets if one.row.symbol.partition("_")[0].endswith(a)), None)
         if margin_asset is not None:
-            of[margin_asset].append(one)
+            by_asset[margin_asset].append(one)
     positions = "the sum of the positions margined in it; positions are missing, or of another moment"
-    for at, row in enumerate(content.assets):
+    for n, row in enumerate(content.assets):
 
-        def check(field: str, amounts: Sequence[Decimal], what: str, *, at: int = at, row: _Wallet = row) -> None:
-            path = f"$.assets[{at}].{_SENT[field]}"
+        def check(field: str, amounts: Sequence[Decimal], what: str, *, n: int = n, row: _Wallet = row) -> None:
+            path = f"$.assets[{n}].{_SENT[field]}"
             check_total("account", path, getattr(row, field), sum(amounts, Decimal(0)), _slack(*amounts), what)
 
-        if row.asset in (other.asset for other in content.assets[:at]):
-            raise _wrong(f"$.assets[{at}].asset", "must not stand twice", row.asset, "account")
-        mine = of[row.asset]
-        cross = [one for one in mine if not one.isolated]
+        if row.asset in (other.asset for other in content.assets[:n]):
+            raise _wrong(f"$.assets[{n}].asset", "must not appear twice", row.asset, "account")
+        in_asset = by_asset[row.asset]
+        cross = [one for one in in_asset if not one.isolated]
         check("cross_un_pnl", [one.row.unrealized_profit for one in cross], f"{positions}, or isolated")
-        check("unrealized_profit", [one.row.unrealized_profit for one in mine], positions)
-        margins = [one.row.maint_margin for one in mine]
+        check("unrealized_profit", [one.row.unrealized_profit for one in in_asset], positions)
+        margins = [one.row.maint_margin for one in in_asset]
         if row.maint_margin is not None and abs(sum(margins, Decimal(0)) - row.maint_margin) > _slack(*margins):
             check("maint_margin", [one.row.maint_margin for one in cross], positions)
         for field, initial in (
-            ("position_initial_margin", [(one.initial_margin, one.isolated) for one in mine]),
-            ("initial_margin", [(one.row.initial_margin, one.isolated) for one in mine]),
+            ("position_initial_margin", [(one.initial_margin, one.isolated) for one in in_asset]),
+            ("initial_margin", [(one.row.initial_margin, one.isolated) for one in in_asset]),
         ):
             every = [amount for amount, _ in initial if amount is not None]
             sent = getattr(row, field)
-            if sent is not None and len(every) == len(mine) and abs(sum(every, Decimal(0)) - sent) > _slack(*every):
+            if sent is not None and len(every) == len(in_asset) and abs(sum(every, Decimal(0)) - sent) > _slack(*every):
                 check(field, [amount for amount, alone in initial if amount is not None and not alone], positions)
         if row.wallet_balance is not None:
-            own = [one.wallet for one in mine if one.isolated]
+            own = [one.wallet for one in in_asset if one.isolated]
             if None not in own:
                 parts = [row.cross_wallet_balance, *(wallet for wallet in own if wallet is not None)]
                 what = "crossWalletBalance and the wallets of the isolated positions; an isolated position is missing"
@@ -479,7 +526,7 @@ def _check_assets(content: _Account, held: Mapping[int, _Held]) -> None:
                 check("margin_balance", [row.wallet_balance, row.unrealized_profit], "walletBalance + unrealizedProfit")
 
 
-def _multi_assets(content: _Account, held: Mapping[int, _Held], told: bool | None) -> bool:
+def _multi_assets(content: _Account, held: Mapping[int, _Held], given_mode: bool | None) -> bool:
     """Whether the account is in multi-assets mode: as told, as the reply says, or as its totals say.
 
     Raises
@@ -488,9 +535,9 @@ def _multi_assets(content: _Account, held: Mapping[int, _Held], told: bool | Non
         The totals are not those of the mode, or of neither.
     """
     sent = content.multi_assets_margin
-    if told is not None and sent is not None and told != sent:
-        raise _wrong("$.multiAssetsMargin", f"must be as the argument multi_assets says, {told}", sent, "account")
-    mode = sent if told is None else told
+    if given_mode is not None and sent is not None and given_mode != sent:
+        raise _wrong("$.multiAssetsMargin", f"must agree with the argument multi_assets, {given_mode}", sent, "account")
+    mode = sent if given_mode is None else given_mode
     for total, left, right in (
         ("total_margin_balance", "total_wallet_balance", "total_unrealized_profit"),
         ("total_initial_margin", "total_position_initial_margin", "total_open_order_initial_margin"),
@@ -508,7 +555,7 @@ def _multi_assets(content: _Account, held: Mapping[int, _Held], told: bool | Non
     if mode is None:
         rich = [wallet.asset for wallet in content.assets if wallet.cross_wallet_balance and wallet.asset != "USDT"]
         if single is None and rich and all(getattr(content, total) is None for total in _TOTALS):
-            rule = f"the reply has neither multiAssetsMargin nor totals and holds {rich[0]}: give multi_assets"
+            rule = f"the reply has neither multiAssetsMargin nor totals, and holds {rich[0]}: pass multi_assets"
             raise RiskDataError("account", None, rule)
         mode = single is not None
     if not mode and single is not None:
@@ -544,9 +591,9 @@ def _of_usdt(content: _Account) -> tuple[str, Decimal, Decimal] | None:
     """First total that is not USDT's, with what it is and what it would be; None if all are."""
     usdt = next((wallet for wallet in content.assets if wallet.asset == "USDT"), None)
     for total, field in _TOTALS.items():
-        sent, own = getattr(content, total), Decimal(0) if usdt is None else getattr(usdt, field)
-        if sent is not None and own is not None and abs(sent - own) > _slack(sent, own):
-            return total, sent, own
+        sent, amount = getattr(content, total), Decimal(0) if usdt is None else getattr(usdt, field)
+        if sent is not None and amount is not None and abs(sent - amount) > _slack(sent, amount):
+            return total, sent, amount
     return None
 
 
@@ -646,11 +693,11 @@ class _Book:
             initial = risk.position_initial_margin
         if initial is None and not ordered:
             initial = row.initial_margin
-        leverage, worth = row.leverage or (risk.leverage if risk else None), abs(row.notional or mark * quantity)
+        leverage, notional = row.leverage or (risk.leverage if risk else None), abs(row.notional or mark * quantity)
         if leverage:
             market["imfFunction"] = at_most(market["imfFunction"], fraction_of(leverage))
-        elif initial and initial <= worth:
-            market["imfFunction"] = at_most(market["imfFunction"], fraction_of(worth / initial))
+        elif initial and initial <= notional:
+            market["imfFunction"] = at_most(market["imfFunction"], fraction_of(notional / initial))
         self.margin.setdefault(account, []).append((row.maint_margin, initial))
         if risk is not None and risk.liquidation_price > 0:
             self.reported.append((account, row.symbol, "liquidation_price", risk.liquidation_price))
@@ -663,7 +710,7 @@ class _Book:
                 raise _wrong(f"{path}.positionSide", rule, row.position_side, "account")
             return self.name
         if one.wallet is None:
-            raise _wrong(f"{path}.isolatedWallet", "is needed of an isolated position, here or in position_risk", None)
+            raise _wrong(f"{path}.isolatedWallet", "is needed for an isolated position, here or in position_risk", None)
         account = f"{self.name}:{row.symbol}" + ("" if row.position_side == "BOTH" else f":{row.position_side}")
         self.fund(account, one.wallet)
         self.reported.append((account, None, "net_equity", one.wallet + profit))
@@ -674,10 +721,10 @@ class _Book:
         sums: dict[str, list[Decimal]] = {"maintenance_margin": [], "initial_margin": []}
         for account, rows in self.margin.items():
             for figure, amounts in zip(sums, zip(*rows, strict=True), strict=True):
-                known = [amount for amount in amounts if amount is not None]
-                if len(known) == len(rows):
-                    self.reported.append((account, None, figure, sum(known)))
-                    sums[figure].append(sum(known, Decimal(0)))
+                reported_amounts = [amount for amount in amounts if amount is not None]
+                if len(reported_amounts) == len(rows):
+                    self.reported.append((account, None, figure, sum(reported_amounts)))
+                    sums[figure].append(sum(reported_amounts, Decimal(0)))
         for figure, total in whole.items() if several or len(self.balances) > 1 else ():
             parts = sums.get(figure)
             if total is None or (parts is not None and len(parts) != len(self.margin)):

@@ -25,7 +25,7 @@ def read_book(source: Payload) -> dict[str, Any]:
 
     Parameters
     ----------
-    source
+    source : str, Path or dict
         Of ``fetch_order_book``, a file or its content: levels of price, amount and perhaps number of orders. Amounts
         must be quantities of the base: where a venue counts contracts, multiply them by ``contractSize`` first.
 
@@ -39,7 +39,13 @@ def read_book(source: Payload) -> dict[str, Any]:
     ------
     RiskDataError
         It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import ccxt
+    >>> ccxt.read_book({"bids": [[99.9, 1.0]], "asks": [[100.1, 3.0]], "timestamp": 1_760_130_000_000})
+    {'bids': [(99.9, 1.0)], 'asks': [(100.1, 3.0)], 'time': 1760130000000000000}
     """
-    found = json_input.read(source, _Book, _BOOK)
-    time = None if found.timestamp is None else found.timestamp * 1_000_000
-    return book_of(_BOOK, {"$.bids": [row[:2] for row in found.bids], "$.asks": [row[:2] for row in found.asks]}, time)
+    book = json_input.read(source, _Book, _BOOK)
+    time = None if book.timestamp is None else book.timestamp * 1_000_000
+    return book_of(_BOOK, {"$.bids": [row[:2] for row in book.bids], "$.asks": [row[:2] for row in book.asks]}, time)

@@ -12,10 +12,10 @@ from ...boundary import Payload, RiskDataError, Row, json_input
 from ...venue import Venue, shipped
 from ..books import book_of
 from .parameters import settle_only
-from .snapshot import Figure, Snapshot, check_total, given_price, snapshot
+from .replies import DIGITS, CamelRow, check_total, given_price
+from .snapshot import Figure, Snapshot, snapshot
 
 _TIERS, _MARKETS, _PAIRS, _SUBACCOUNT = "liquidity_tiers", "markets", "clob_pairs", "subaccount"
-_DIGITS = 40  # of the arithmetic on a payload's amounts
 _PPM = Decimal(1_000_000)
 _QUOTE_DECIMALS = 6  # of a quote quantum
 _ROUNDING = Decimal("1e-4")  # of an amount in US dollars
@@ -55,7 +55,7 @@ class _Pair(Row):
     perpetual_clob_metadata: _OfPerpetual | None = None
 
 
-class _Market(Row, rename="camel"):
+class _Market(CamelRow):
     initial_margin_fraction: Decimal
     maintenance_margin_fraction: Decimal
     tick_size: Decimal
@@ -70,19 +70,19 @@ class _Markets(Row):
     markets: dict[str, Any]
 
 
-class _Position(Row, rename="camel"):
+class _Position(CamelRow):
     side: Literal["LONG", "SHORT"]
     size: Decimal
     entry_price: Decimal | None = None
     unrealized_pnl: Decimal | None = None
 
 
-class _Asset(Row, rename="camel"):
+class _Asset(CamelRow):
     side: Literal["LONG", "SHORT"]
     size: Decimal
 
 
-class _Subaccount(Row, rename="camel"):
+class _Subaccount(CamelRow):
     equity: Decimal
     open_perpetual_positions: dict[str, Any]
     asset_positions: dict[str, Any]
@@ -108,6 +108,18 @@ def preset() -> dict[str, Any]:
 
     The liquidity tiers and perpetuals of the mainnet's genesis; no account data. For work on a live account, save the
     replies of the API of that moment instead.
+
+    Returns
+    -------
+    dict
+        Content of a genesis, as both replies of `load_venue`.
+
+    Examples
+    --------
+    >>> from riskcore.io import dydx
+    >>> genesis = dydx.preset()
+    >>> dydx.load_venue(genesis, genesis)
+    Venue(33 markets: BTC-USD, ETH-USD, LINK-USD, ...; 1 asset, settles in USDC, fund 0)
     """
     return shipped("dydx_genesis")
 
@@ -128,25 +140,38 @@ def load_venue(
 
     Parameters
     ----------
-    liquidity_tiers
+    liquidity_tiers : str, Path, dict, list or None
         Of the chain's perpetuals/liquidity_tiers; or a genesis, which has the perpetuals too; None beside the markets
         of the indexer. Keys of the chain may be in snake or in camel case.
-    markets
+    markets : str, Path, dict or list, optional
         Of the chain's perpetuals/perpetual, or of the indexer's GET /v4/perpetualMarkets.
-    clob_pairs
+    clob_pairs : str, Path, dict or list, optional
         Of the chain's clob/clob_pair (or a genesis), for tick and step of the chain's perpetuals. Without, those of a
         pair with 1,000,000 quantums to the step and 100,000 subticks to the tick, as at the genesis.
-    settle_asset
+    settle_asset : str
         Symbol of the asset that PnL is settled in.
-    policy, backstop
+    policy, backstop : mapping and sequence of mapping, optional
         As `riskcore.load_venue` takes them.
+
+    Returns
+    -------
+    Venue
+        The venue.
 
     Raises
     ------
     RiskDataError
         A reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import dydx
+    >>> margin = {"initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03"}
+    >>> markets = {"markets": {"BTC-USD": margin | {"tickSize": "1", "stepSize": "0.0001"}}}
+    >>> dydx.load_venue(None, markets)
+    Venue(1 market: BTC-USD; 1 asset, settles in USDC, fund 0)
     """
-    with localcontext(prec=_DIGITS):
+    with localcontext(prec=DIGITS):
         if liquidity_tiers is None:
             rows = [_of_indexer(ticker, market) for ticker, market in _listed(markets).items()]
         else:
@@ -155,24 +180,61 @@ def load_venue(
 
 
 def oracle_prices(markets: Payload) -> dict[str, float]:
-    """Oracle prices by ticker in a saved reply of the indexer, where it has one.
+    """Return the oracle prices by ticker in a saved reply of the indexer, where it has one.
 
     Parameters
     ----------
-    markets
+    markets : str, Path or dict
         Of GET /v4/perpetualMarkets.
+
+    Returns
+    -------
+    dict of str to float
+        Settle units.
 
     Raises
     ------
     RiskDataError
         The reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import dydx
+    >>> margin = {"initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03"}
+    >>> market = margin | {"tickSize": "1", "stepSize": "0.0001", "oraclePrice": "100000"}
+    >>> dydx.oracle_prices({"markets": {"BTC-USD": market}})
+    {'BTC-USD': 100000.0}
     """
     listed = _listed(markets)
     return {ticker: float(row.oracle_price) for ticker, row in listed.items() if row.oracle_price is not None}
 
 
 def open_interest(markets: Payload) -> dict[str, float]:
-    """Open interest by ticker in a saved reply of the indexer, where it has one; as of `oracle_prices`."""
+    """Return the open interest by ticker in a saved reply of the indexer, where it has one.
+
+    Parameters
+    ----------
+    markets : str, Path or dict
+        Of GET /v4/perpetualMarkets.
+
+    Returns
+    -------
+    dict of str to float
+        Quantities of the base.
+
+    Raises
+    ------
+    RiskDataError
+        As of `oracle_prices`.
+
+    Examples
+    --------
+    >>> from riskcore.io import dydx
+    >>> margin = {"initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03"}
+    >>> market = margin | {"tickSize": "1", "stepSize": "0.0001", "openInterest": "600"}
+    >>> dydx.open_interest({"markets": {"BTC-USD": market}})
+    {'BTC-USD': 600.0}
+    """
     listed = _listed(markets)
     return {ticker: float(row.open_interest) for ticker, row in listed.items() if row.open_interest is not None}
 
@@ -182,7 +244,7 @@ def read_book(orderbook: Payload) -> dict[str, Any]:
 
     Parameters
     ----------
-    orderbook
+    orderbook : str, Path or dict
         Of the indexer's GET /v4/orderbooks/perpetualMarket/{market}; it has no time.
 
     Returns
@@ -195,9 +257,15 @@ def read_book(orderbook: Payload) -> dict[str, Any]:
     ------
     RiskDataError
         It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import dydx
+    >>> dydx.read_book({"bids": [{"price": "99.9", "size": "1"}], "asks": [{"price": "100.1", "size": "3"}]})
+    {'bids': [(99.9, 1.0)], 'asks': [(100.1, 3.0)], 'time': None}
     """
-    found = json_input.read(orderbook, _Depth, "orderbook")
-    sides = {f"$.{side}": [(row.price, row.size) for row in getattr(found, side)] for side in ("bids", "asks")}
+    book = json_input.read(orderbook, _Depth, "orderbook")
+    sides = {f"$.{side}": [(row.price, row.size) for row in getattr(book, side)] for side in ("bids", "asks")}
     return book_of("orderbook", sides, None)
 
 
@@ -219,45 +287,63 @@ def load_account(
 
     Parameters
     ----------
-    venue
+    venue : Venue
         Of `load_venue`. Its backstop providers are left out.
-    subaccount
+    subaccount : str, Path or dict
         Of the indexer's GET /v4/addresses/{address}/subaccountNumber/{number}.
-    oracle_prices
+    oracle_prices : mapping of str to float
         By ticker, as `riskcore.io.dydx.oracle_prices` reads them.
-    open_interest
+    open_interest : mapping of str to float, optional
         By ticker, as `riskcore.io.dydx.open_interest` reads it, for `Snapshot.compare`: without it the initial margin
         is not compared where it depends on it.
-    account
+    account : int or str
         Id of the account.
+
+    Returns
+    -------
+    Snapshot
+        The account, the prices, and the figures that the venue reports.
 
     Raises
     ------
     RiskDataError
         The reply cannot be read, something is missing, of another type or out of range, or is of a market or an asset
         that is not the venue's; or a total is not what the rows make. The message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import dydx
+    >>> margin = {"initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03"}
+    >>> markets = {"markets": {"BTC-USD": margin | {"tickSize": "1", "stepSize": "0.0001"}}}
+    >>> venue = dydx.load_venue(None, markets)
+    >>> position = {"side": "LONG", "size": "0.1", "entryPrice": "101000", "unrealizedPnl": "-100"}
+    >>> reply = {"equity": "900", "freeCollateral": "400", "openPerpetualPositions": {"BTC-USD": position}}
+    >>> reply = reply | {"assetPositions": {"USDC": {"side": "SHORT", "size": "9100"}}}
+    >>> snapshot = dydx.load_account(venue, {"subaccount": reply}, {"BTC-USD": 100_000})
+    >>> snapshot.compare()[["figure", "value", "riskcore"]].round(6).to_dict("records")[1]
+    {'figure': 'initial_margin', 'value': 500.0, 'riskcore': 500.0}
     """
     content = json_input.raw(subaccount, _SUBACCOUNT)
     wrapped = isinstance(content, dict) and "subaccount" in content
     if wrapped:
-        found = json_input.read(content, _Wrapped, _SUBACCOUNT).subaccount
+        reply = json_input.read(content, _Wrapped, _SUBACCOUNT).subaccount
     else:
-        found = json_input.read(content, _Subaccount, _SUBACCOUNT)
+        reply = json_input.read(content, _Subaccount, _SUBACCOUNT)
     top = "$.subaccount" if wrapped else "$"
-    with localcontext(prec=_DIGITS):
+    with localcontext(prec=DIGITS):
         balance = Decimal(0)
         for symbol, asset in json_input.keyed(
-            found.asset_positions, _Asset, _SUBACCOUNT, f"{top}.assetPositions"
+            reply.asset_positions, _Asset, _SUBACCOUNT, f"{top}.assetPositions"
         ).items():
             if symbol != venue.settle_asset:
                 path = f"{top}.assetPositions.{symbol}"
                 raise RiskDataError(_SUBACCOUNT, path, "must be the settle asset of the venue", value=symbol)
             balance += _signed(asset)
         positions, prices = [], {}
-        quote, implied, worth = balance, balance, Decimal(0)
-        held = f"{top}.openPerpetualPositions"
-        for ticker, position in json_input.keyed(found.open_perpetual_positions, _Position, _SUBACCOUNT, held).items():
-            path = f"{held}.{ticker}"
+        quote, implied, notional = balance, balance, Decimal(0)
+        where = f"{top}.openPerpetualPositions"
+        for ticker, position in json_input.keyed(reply.open_perpetual_positions, _Position, _SUBACCOUNT, where).items():
+            path = f"{where}.{ticker}"
             if ticker not in venue.markets.symbol:
                 raise RiskDataError(_SUBACCOUNT, path, "must be a market of the venue", value=ticker)
             if ticker not in oracle_prices:
@@ -265,7 +351,7 @@ def load_account(
             prices[ticker] = price = given_price("oracle_prices", ticker, oracle_prices[ticker])
             quantity = _signed(position)
             balance += quantity * price
-            worth += abs(quantity) * price
+            notional += abs(quantity) * price
             if position.entry_price is None or position.unrealized_pnl is None:
                 implied += quantity * price
             else:
@@ -273,18 +359,18 @@ def load_account(
             entry = price if position.entry_price is None else position.entry_price
             row = {"account": account, "market": ticker, "quantity": quantity, "entry_price": entry}
             positions.append(row | {"settle_price": price})
-        reported: list[Figure] = [(account, None, "net_equity", found.equity)]
+        reported: list[Figure] = [(account, None, "net_equity", reply.equity)]
         what = f"{quote:f} and the positions at their prices; a position, an asset or another moment's prices are wrong"
-        near = min(implied, balance, key=lambda equity: abs(equity - found.equity))
-        check_total(_SUBACCOUNT, f"{top}.equity", found.equity, near, _ROUNDING + _SAME_REPLY * worth, what)
-        check_total(_SUBACCOUNT, f"{top}.equity", found.equity, balance, _ROUNDING + _MOVE * worth, what)
-        if found.free_collateral is not None:
-            used, path = found.equity - found.free_collateral, f"{top}.freeCollateral"
+        near = min(implied, balance, key=lambda equity: abs(equity - reply.equity))
+        check_total(_SUBACCOUNT, f"{top}.equity", reply.equity, near, _ROUNDING + _SAME_REPLY * notional, what)
+        check_total(_SUBACCOUNT, f"{top}.equity", reply.equity, balance, _ROUNDING + _MOVE * notional, what)
+        if reply.free_collateral is not None:
+            used, path = reply.equity - reply.free_collateral, f"{top}.freeCollateral"
             if used < -_ROUNDING or (used > _ROUNDING and not positions):
-                rule = f"must be {'at most ' if positions else ''}the equity, {found.equity:f}; positions are missing"
-                raise RiskDataError(_SUBACCOUNT, path, rule, value=f"{found.free_collateral:f}")
-            of = {row["symbol"]: row["imfFunction"]["type"] for row in venue.source["markets"]}
-            if all(of[ticker] != "open_interest" or ticker in (open_interest or {}) for ticker in prices):
+                rule = f"must be {'at most ' if positions else ''}the equity, {reply.equity:f}; positions are missing"
+                raise RiskDataError(_SUBACCOUNT, path, rule, value=f"{reply.free_collateral:f}")
+            function_type = {row["symbol"]: row["imfFunction"]["type"] for row in venue.source["markets"]}
+            if all(function_type[ticker] != "open_interest" or ticker in (open_interest or {}) for ticker in prices):
                 reported.append((account, None, "initial_margin", used))
         return snapshot(
             dict(venue.source) | {"backstop": []},
@@ -319,16 +405,16 @@ def _of_chain(liquidity_tiers: Payload, markets: Payload, clob_pairs: Payload | 
     for pair in _rows([] if clob_pairs is None else clob_pairs, _PAIRS, list[_Pair], "clob", "clob_pairs", "clob_pair"):
         if pair.perpetual_clob_metadata is not None:
             pairs[pair.perpetual_clob_metadata.perpetual_id] = pair
-    found = []
-    for at, perpetual in enumerate(perpetuals):
+    rows = []
+    for n, perpetual in enumerate(perpetuals):
         row = perpetual.params
         tier = tiers.get(row.liquidity_tier)
         if tier is None:
-            path = f"$[{at}].params.liquidity_tier"
+            path = f"$[{n}].params.liquidity_tier"
             raise RiskDataError(_MARKETS, path, "must be the id of a liquidity tier", value=row.liquidity_tier)
         pair = pairs.get(row.id, _Pair())
         initial = tier.initial_margin_ppm / _PPM
-        found.append(
+        rows.append(
             _market_row(
                 row.ticker,
                 pair.subticks_per_tick.scaleb(
@@ -341,7 +427,7 @@ def _of_chain(liquidity_tiers: Payload, markets: Payload, clob_pairs: Payload | 
                 tier.open_interest_upper_cap.scaleb(-_QUOTE_DECIMALS),
             )
         )
-    return found
+    return rows
 
 
 def _rows(source: Payload, name: str, shape: type[json_input.T], *parts: str) -> json_input.T:

@@ -13,10 +13,10 @@ from ...boundary import Payload, RiskDataError, Row, json_input
 from ...venue import Venue, shipped
 from ..books import book_of
 from .parameters import at_most, fraction_of, settle_only
-from .snapshot import Figure, Snapshot, check_total, snapshot
+from .replies import DIGITS, CamelRow, check_total, rounding_slack
+from .snapshot import Figure, Snapshot, snapshot
 
 _META, _STATE, _SPOT, _ORDERS = "meta", "clearinghouseState", "spotClearinghouseState", "openOrders"
-_DIGITS = 40  # of the arithmetic on a payload's amounts
 
 _PRICE_DECIMALS = 6  # together with szDecimals
 _HEADROOM = 100  # what later marks may be of the mark in the reply
@@ -29,46 +29,42 @@ Leverage = Annotated[int, msgspec.Meta(ge=1)]
 Decimals = Annotated[int, msgspec.Meta(ge=0, le=12)]
 
 
-class _Row(Row, rename="camel"):
-    """Part of a reply."""
-
-
-class _Tier(_Row):
+class _Tier(CamelRow):
     lower_bound: Decimal
     max_leverage: Leverage
 
 
-class _Table(_Row):
+class _Table(CamelRow):
     margin_tiers: Annotated[list[_Tier], msgspec.Meta(min_length=1)]
 
 
-class _Asset(_Row):
+class _Asset(CamelRow):
     name: str
     sz_decimals: Decimals
     max_leverage: Leverage
     margin_table_id: int | None = None
 
 
-class _Meta(_Row):
+class _Meta(CamelRow):
     universe: list[_Asset]
     margin_tables: list[tuple[int, _Table]] = msgspec.field(default_factory=list)
     collateral_token: int | None = None
 
 
-class _Context(_Row):
+class _Context(CamelRow):
     mark_px: Decimal | None
 
 
-class _Cross(_Row, tag_field="type", tag="cross"):
+class _Cross(CamelRow, tag_field="type", tag="cross"):
     value: Decimal | None = None
 
 
-class _Isolated(_Row, tag_field="type", tag="isolated"):
+class _Isolated(CamelRow, tag_field="type", tag="isolated"):
     raw_usd: Decimal
     value: Decimal | None = None
 
 
-class _Position(_Row):
+class _Position(CamelRow):
     coin: str
     szi: Decimal
     leverage: _Cross | _Isolated
@@ -79,25 +75,25 @@ class _Position(_Row):
     max_leverage: Leverage | None = None
 
 
-class _Held(_Row):
+class _Held(CamelRow):
     position: _Position
 
 
-class _Summary(_Row):
+class _Summary(CamelRow):
     account_value: Decimal
     total_ntl_pos: Decimal
     total_raw_usd: Decimal
     total_margin_used: Decimal | None = None
 
 
-class _State(_Row):
+class _State(CamelRow):
     asset_positions: list[_Held]
     cross_margin_summary: _Summary
     margin_summary: _Summary | None = None
     cross_maintenance_margin_used: Decimal | None = None
 
 
-class _Balance(_Row):
+class _Balance(CamelRow):
     coin: str
     token: int
     total: Decimal
@@ -109,13 +105,13 @@ class _Available(Row, array_like=True):
     amount: Decimal
 
 
-class _Spot(_Row):
+class _Spot(CamelRow):
     balances: list[_Balance]
     token_to_available_after_maintenance: list[_Available] | None = None
     portfolio_margin_enabled: bool | None = None
 
 
-class _Order(_Row):
+class _Order(CamelRow):
     coin: str
     side: Literal["A", "B"]
     limit_px: Decimal
@@ -139,6 +135,17 @@ def preset() -> dict[str, Any]:
 
     A few of the venue's markets and their margin tables, in the shape of ``meta``; no account data. For work on a live
     account, save the replies of the API of that moment instead.
+
+    Returns
+    -------
+    dict
+        Content of a ``meta`` reply.
+
+    Examples
+    --------
+    >>> from riskcore.io import hyperliquid
+    >>> hyperliquid.load_venue(hyperliquid.preset())
+    Venue(3 markets: BTC, ETH, SOL; 1 asset, settles in USDC, fund 0)
     """
     return shipped("hyperliquid_meta")
 
@@ -157,34 +164,46 @@ def load_venue(
 
     Parameters
     ----------
-    meta
+    meta : str, Path, dict or list
         Of ``meta`` or ``metaAndAssetCtxs``; for several dexes a list of them, as ``allPerpMetas`` is, or a mapping by
         dex. The markets are those of the dexes with the ``collateralToken`` of the first. A market whose margin table
         is not listed (ids below 50 never are) has one tier, of its ``maxLeverage``.
-    settle_asset
+    settle_asset : str
         Symbol of the asset that PnL is settled in.
-    policy, backstop
+    policy, backstop : mapping and sequence of mapping, optional
         As `riskcore.load_venue` takes them; the API does not say them.
+
+    Returns
+    -------
+    Venue
+        The venue.
 
     Raises
     ------
     RiskDataError
         The reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import hyperliquid
+    >>> meta = {"universe": [{"name": "BTC", "szDecimals": 5, "maxLeverage": 40}], "marginTables": []}
+    >>> hyperliquid.load_venue(meta)
+    Venue(1 market: BTC; 1 asset, settles in USDC, fund 0)
     """
     markets: dict[str, tuple[int, list[tuple[Decimal, int]]]] = {}
     token = None
-    for table, found, _ in _metas(meta):
-        first = found.collateral_token or 0
+    for table, meta_reply, _ in _metas(meta):
+        first = meta_reply.collateral_token or 0
         token = first if token is None else token
         if first != token:
             continue
         tiers_of = {
             number: [(t.lower_bound, t.max_leverage) for t in table.margin_tiers]
-            for number, table in found.margin_tables
+            for number, table in meta_reply.margin_tables
         }
-        for at, asset in enumerate(found.universe):
+        for n, asset in enumerate(meta_reply.universe):
             if asset.name in markets:
-                raise RiskDataError(table, f"$.universe[{at}].name", "must not stand twice", value=asset.name)
+                raise RiskDataError(table, f"$.universe[{n}].name", "must not appear twice", value=asset.name)
             tiers = tiers_of.get(asset.margin_table_id or 0) or [(Decimal(0), asset.max_leverage)]
             markets[asset.name] = (asset.sz_decimals, tiers)
     return _venue(markets, settle_asset, policy, backstop)
@@ -204,45 +223,72 @@ def venue_of_state(
 
     Parameters
     ----------
-    state
+    state : str, Path, dict or list
         Of ``clearinghouseState``, of one dex or of several (`load_account`), with at least one position.
-    settle_asset, policy, backstop
+    settle_asset, policy, backstop : str, mapping and sequence of mapping
         As of `load_venue`.
+
+    Returns
+    -------
+    Venue
+        The venue.
 
     Raises
     ------
     RiskDataError
         The reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import hyperliquid
+    >>> leverage, margin = {"type": "cross", "value": 20}, {"marginUsed": "500", "maxLeverage": 40}
+    >>> position = {"coin": "BTC", "szi": "0.1", "leverage": leverage, "positionValue": "10000"} | margin
+    >>> summary = {"accountValue": "950", "totalNtlPos": "10000", "totalRawUsd": "-9050"}
+    >>> state = {"assetPositions": [{"position": position}], "crossMarginSummary": summary}
+    >>> hyperliquid.venue_of_state(state)
+    Venue(1 market: BTC; 1 asset, settles in USDC, fund 0)
     """
     markets = {}
     for dex in _dexes(state):
-        for at, position in dex.positions:
+        for n, position in dex.positions:
             if position.max_leverage is None:
                 rule = "must not be missing without a meta reply"
-                raise RiskDataError(dex.table, _path(at, "maxLeverage"), rule)
+                raise RiskDataError(dex.table, _path(n, "maxLeverage"), rule)
             decimals = max(0, -int(position.szi.normalize().as_tuple().exponent))
             markets[position.coin] = (decimals, [(Decimal(0), position.max_leverage)])
     return _venue(markets, settle_asset, policy, backstop)
 
 
 def marks(meta_and_contexts: Payload) -> dict[str, float]:
-    """Mark prices by symbol in a saved reply, a file or its parsed content.
+    """Return the mark prices by symbol in a saved reply, a file or its parsed content.
 
     Parameters
     ----------
-    meta_and_contexts
+    meta_and_contexts : str, Path, dict or list
         Of ``metaAndAssetCtxs``, of one dex or a list or mapping of several.
+
+    Returns
+    -------
+    dict of str to float
+        Settle units.
 
     Raises
     ------
     RiskDataError
         The reply cannot be read, or something is missing, of another type or out of range; the message holds its path.
+
+    Examples
+    --------
+    >>> from riskcore.io import hyperliquid
+    >>> meta = {"universe": [{"name": "BTC", "szDecimals": 5, "maxLeverage": 40}], "marginTables": []}
+    >>> hyperliquid.marks([meta, [{"markPx": "100000.0"}]])
+    {'BTC': 100000.0}
     """
     prices: dict[str, float] = {}
-    for table, found, contexts in _metas(meta_and_contexts):
-        if len(contexts) != len(found.universe):
+    for table, meta_reply, contexts in _metas(meta_and_contexts):
+        if len(contexts) != len(meta_reply.universe):
             raise RiskDataError(table, "$[1]", "must hold a context for each market", value=len(contexts))
-        pairs = zip(found.universe, contexts, strict=True)
+        pairs = zip(meta_reply.universe, contexts, strict=True)
         prices |= {asset.name: float(context.mark_px) for asset, context in pairs if context.mark_px is not None}
     return prices
 
@@ -252,7 +298,7 @@ def read_book(l2_book: Payload) -> dict[str, Any]:
 
     Parameters
     ----------
-    l2_book
+    l2_book : str, Path or dict
         Of ``l2Book``: bids and then asks. Its ``time`` is in milliseconds.
 
     Returns
@@ -265,10 +311,17 @@ def read_book(l2_book: Payload) -> dict[str, Any]:
     ------
     RiskDataError
         It cannot be read, something is missing or of another type, or a side is not sorted; the message holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import hyperliquid
+    >>> levels = [[{"px": "99.9", "sz": "1"}], [{"px": "100.1", "sz": "3"}]]
+    >>> hyperliquid.read_book({"levels": levels, "time": 1_760_130_000_000})
+    {'bids': [(99.9, 1.0)], 'asks': [(100.1, 3.0)], 'time': 1760130000000000000}
     """
-    found = json_input.read(l2_book, _Depth, "l2Book")
-    sides = {f"$.levels[{at}]": [(row.px, row.sz) for row in rows] for at, rows in enumerate(found.levels)}
-    return book_of("l2Book", sides, None if found.time is None else found.time * 1_000_000)
+    book = json_input.read(l2_book, _Depth, "l2Book")
+    sides = {f"$.levels[{n}]": [(row.px, row.sz) for row in rows] for n, rows in enumerate(book.levels)}
+    return book_of("l2Book", sides, None if book.time is None else book.time * 1_000_000)
 
 
 def load_account(
@@ -296,21 +349,26 @@ def load_account(
 
     Parameters
     ----------
-    venue
+    venue : Venue
         Of `load_venue` or `venue_of_state`. Its backstop providers are left out.
-    state
+    state : str, Path, dict or list
         Of ``clearinghouseState``; for several dexes a list of such replies or of pairs (dex, reply), or a mapping by
         dex (the first dex is "").
-    spot
+    spot : str, Path or dict, optional
         Of ``spotClearinghouseState``: needed of a unified account, which is one whose spot reply has
         ``tokenToAvailableAfterMaintenance``. In other accounts the spot balances are apart, and left out.
-    orders
+    orders : str, Path or list, optional
         Of ``openOrders`` or ``frontendOpenOrders``. Spot orders and those that wait for a trigger are left out. An
         order in the market of an isolated position belongs to its account, any other to the cross account.
-    mark_prices
+    mark_prices : mapping of str to float, optional
         By symbol (`marks`): for markets in which there is an order and no position.
-    account
+    account : int or str
         Id of the cross account, made text.
+
+    Returns
+    -------
+    Snapshot
+        The accounts, the prices of the replies, and the figures that the venue reports.
 
     Raises
     ------
@@ -319,9 +377,22 @@ def load_account(
         venue's; a total is not what the rows make; the venue's liquidation prices need money that is not in the
         replies, as those of a unified account do without ``spot``; or the account has portfolio margin. The message
         holds the path.
+
+    Examples
+    --------
+    >>> from riskcore.io import hyperliquid
+    >>> venue = hyperliquid.load_venue({"universe": [{"name": "BTC", "szDecimals": 5, "maxLeverage": 40}]})
+    >>> leverage, margin = {"type": "cross", "value": 20}, {"marginUsed": "500", "maxLeverage": 40}
+    >>> prices = {"entryPx": "100500", "liquidationPx": "91645.5696202532"}
+    >>> position = {"coin": "BTC", "szi": "0.1", "leverage": leverage, "positionValue": "10000"} | margin | prices
+    >>> summary = {"accountValue": "950", "totalNtlPos": "10000", "totalRawUsd": "-9050"}
+    >>> state = {"assetPositions": [{"position": position}], "crossMarginSummary": summary}
+    >>> table = hyperliquid.load_account(venue, state).compare().round(6)
+    >>> table.loc[table["figure"] == "liquidation_price", ["value", "riskcore"]].to_dict("records")
+    [{'value': 91645.56962, 'riskcore': 91645.56962}]
     """
     name = str(account)
-    with localcontext(prec=_DIGITS):
+    with localcontext(prec=DIGITS):
         dexes = _dexes(state)
         _check_rows(venue, dexes)
         several = len(dexes) > 1
@@ -345,15 +416,15 @@ def load_account(
                 if isinstance(position.leverage, _Isolated):
                     signed = position.position_value.copy_sign(position.szi)
                     balance[owner[position.coin]] = position.leverage.raw_usd + signed
-        held = {row["market"]: row["settle_price"] for row in rows}
+        mark_of = {row["market"]: row["settle_price"] for row in rows}
         resting = _resting(venue, orders, owner, name, balance)
         reported = _reported(dexes, pools, owner, total)
         if any(not order["reduce_only"] for order in resting):  # they are in riskcore's figures, not in the reply's
             reported = [row for row in reported if row[2] not in ("exposure", "initial_margin")]
         fractions = {p.coin: _fraction(p) for dex in dexes for _, p in dex.positions}
-        prices = dict(mark_prices or {}) | held
+        prices = dict(mark_prices or {}) | mark_of
         return snapshot(
-            _source(venue, held, fractions),
+            _source(venue, mark_of, fractions),
             rows,
             [{"account": each, "asset": venue.settle_asset, "quantity": free} for each, free in balance.items()],
             {coin: price for coin, price in prices.items() if coin in venue.markets.symbol},
@@ -366,28 +437,28 @@ def _reported(
     dexes: Sequence[_Dex], pools: Sequence[_Pool], owner: Mapping[str, str], total: Decimal | None
 ) -> list[Figure]:
     """What the replies say of each account, and of all together."""
-    found: list[Figure] = []
+    figures: list[Figure] = []
     for pool in pools:
-        found.append((pool.account, None, "net_equity", pool.equity))
-        found.append((pool.account, None, "exposure", sum(p.position_value for _, p in pool.positions)))
+        figures.append((pool.account, None, "net_equity", pool.equity))
+        figures.append((pool.account, None, "exposure", sum(p.position_value for _, p in pool.positions)))
         if pool.maintenance is not None:
-            found.append((pool.account, None, "maintenance_margin", pool.maintenance))
+            figures.append((pool.account, None, "maintenance_margin", pool.maintenance))
         if pool.initial is not None:
-            found.append((pool.account, None, "initial_margin", pool.initial))
+            figures.append((pool.account, None, "initial_margin", pool.initial))
     every = [p for dex in dexes for _, p in dex.positions]
     for p in every:
         if isinstance(p.leverage, _Isolated):
-            found.append((owner[p.coin], None, "net_equity", p.margin_used))
-            found.append((owner[p.coin], None, "exposure", p.position_value))
+            figures.append((owner[p.coin], None, "net_equity", p.margin_used))
+            figures.append((owner[p.coin], None, "exposure", p.position_value))
         if p.liquidation_px is not None and p.max_leverage is not None:
-            found.append((owner[p.coin], p.coin, "liquidation_price", p.liquidation_px))
+            figures.append((owner[p.coin], p.coin, "liquidation_price", p.liquidation_px))
     whole = [dex.state.margin_summary for dex in dexes]
     sums = [summary for summary in whole if summary is not None]
     if len(pools) + sum(isinstance(p.leverage, _Isolated) for p in every) > 1 and len(sums) == len(whole):
         equity = sum(summary.account_value for summary in sums) if total is None else total
-        found.append((None, None, "net_equity", equity))
-        found.append((None, None, "exposure", sum(summary.total_ntl_pos for summary in sums)))
-    return found
+        figures.append((None, None, "net_equity", equity))
+        figures.append((None, None, "exposure", sum(summary.total_ntl_pos for summary in sums)))
+    return figures
 
 
 def _metas(source: Payload) -> list[tuple[str, _Meta, list[_Context]]]:
@@ -396,16 +467,16 @@ def _metas(source: Payload) -> list[tuple[str, _Meta, list[_Context]]]:
     several: list[tuple[str, Any]] = [("", content)]
     pair = isinstance(content, list) and len(content) == 2 and isinstance(content[0], dict)
     if isinstance(content, list) and not (pair and isinstance(content[1], list)):
-        several = [(f"[{at}]", one) for at, one in enumerate(content)]
+        several = [(f"[{n}]", one) for n, one in enumerate(content)]
     elif isinstance(content, dict) and content and not {"universe", "marginTables", "collateralToken"} & set(content):
         several = [(f"[{dex!r}]", one) for dex, one in content.items()]
-    found = []
+    replies = []
     for suffix, one in several:
         if isinstance(one, list):
-            found.append((_META + suffix, *json_input.read(one, tuple[_Meta, list[_Context]], _META + suffix)))
+            replies.append((_META + suffix, *json_input.read(one, tuple[_Meta, list[_Context]], _META + suffix)))
         else:
-            found.append((_META + suffix, json_input.read(one, _Meta, _META + suffix), []))
-    return found
+            replies.append((_META + suffix, json_input.read(one, _Meta, _META + suffix), []))
+    return replies
 
 
 @dataclass(frozen=True)
@@ -436,29 +507,29 @@ def _dexes(source: Payload) -> list[_Dex]:
     several: list[tuple[str, str | None, Any]] = [("", None, content)]
     if isinstance(content, list):
         pairs = [one if isinstance(one, list) and len(one) == 2 else (None, one) for one in content]
-        several = [(f"[{at}]", dex, one) for at, (dex, one) in enumerate(pairs)]
+        several = [(f"[{n}]", dex, one) for n, (dex, one) in enumerate(pairs)]
     elif isinstance(content, dict) and content and not set(_State.__struct_encode_fields__) & set(content):
         several = [(f"[{dex!r}]", dex, one) for dex, one in content.items()]
-    found: list[_Dex] = []
+    dexes: list[_Dex] = []
     for suffix, dex, one in several:
         table = _STATE + suffix
         state = json_input.read(one, _State, table)
-        coins = [(at, held.position.coin) for at, held in enumerate(state.asset_positions) if held.position.szi]
-        of = {_dex_of(coin) for _, coin in coins} or {"" if dex is None else str(dex)}
-        name = of.pop()
-        if of or (dex and name and dex != name):
-            at, coin = next((at, coin) for at, coin in coins if _dex_of(coin) != (dex or name))
-            raise RiskDataError(table, _path(at, "coin"), f"must be of one dex, {dex or name!r}", value=coin)
-        if any(other.name == name for other in found):
+        coins = [(n, held.position.coin) for n, held in enumerate(state.asset_positions) if held.position.szi]
+        dex_names = {_dex_of(coin) for _, coin in coins} or {"" if dex is None else str(dex)}
+        name = dex_names.pop()
+        if dex_names or (dex and name and dex != name):
+            n, coin = next((n, coin) for n, coin in coins if _dex_of(coin) != (dex or name))
+            raise RiskDataError(table, _path(n, "coin"), f"must be of one dex, {dex or name!r}", value=coin)
+        if any(other.name == name for other in dexes):
             summary = state.cross_margin_summary
             if dex is None and not coins and not summary.account_value and not summary.total_raw_usd:
                 continue  # nothing is there, on whatever dex
-            rule = f"must not be of the same dex as another reply, {name!r}: give a mapping of dex to reply"
+            rule = f"must not be of the same dex as another reply, {name!r}: pass a mapping of dex to reply"
             raise RiskDataError(table, None, rule)
-        found.append(_Dex(table, name, state))
-    if not found:
+        dexes.append(_Dex(table, name, state))
+    if not dexes:
         raise RiskDataError(_STATE, None, "must hold at least one reply")
-    return found
+    return dexes
 
 
 def _dex_of(coin: str) -> str:
@@ -480,35 +551,35 @@ class _Pool:
 def _check_rows(venue: Venue, dexes: Sequence[_Dex]) -> None:
     seen: set[str] = set()
     for dex in dexes:
-        for at, position in dex.positions:
-            coin, worth = position.coin, position.position_value
+        for n, position in dex.positions:
+            coin, notional = position.coin, position.position_value
             if coin not in venue.markets.symbol:
-                raise RiskDataError(dex.table, _path(at, "coin"), "must be a market of the venue", value=coin)
+                raise RiskDataError(dex.table, _path(n, "coin"), "must be a market of the venue", value=coin)
             if coin in seen:
-                raise RiskDataError(dex.table, _path(at, "coin"), "must not stand twice", value=coin)
-            if worth <= 0:
-                raise RiskDataError(dex.table, _path(at, "positionValue"), "must be > 0", value=str(worth))
+                raise RiskDataError(dex.table, _path(n, "coin"), "must not appear twice", value=coin)
+            if notional <= 0:
+                raise RiskDataError(dex.table, _path(n, "positionValue"), "must be > 0", value=str(notional))
             seen.add(coin)
             if isinstance(position.leverage, _Isolated):
-                parts = [position.leverage.raw_usd, worth.copy_sign(position.szi)]
+                parts = [position.leverage.raw_usd, notional.copy_sign(position.szi)]
                 what = "rawUsd and the signed positionValue"
                 check_total(
-                    dex.table, _path(at, "marginUsed"), position.margin_used, parts[0] + parts[1], _slack(*parts), what
+                    dex.table, _path(n, "marginUsed"), position.margin_used, parts[0] + parts[1], _slack(*parts), what
                 )
 
 
 def _fraction(position: _Position) -> Decimal:
     """Initial margin fraction of the leverage that the user chose, by marginUsed if that says another; 0 if unknown."""
-    leverage, used, worth = position.leverage.value, position.margin_used, position.position_value
+    leverage, used, notional = position.leverage.value, position.margin_used, position.position_value
     shared = not isinstance(position.leverage, _Isolated)
-    if shared and not (leverage and abs(worth / leverage - used) <= _slack(used)):
-        return fraction_of(max(worth / used, Decimal(1))) if used > 0 else Decimal(0)
+    if shared and not (leverage and abs(notional / leverage - used) <= _slack(used)):
+        return fraction_of(max(notional / used, Decimal(1))) if used > 0 else Decimal(0)
     return fraction_of(max(leverage, Decimal(1))) if leverage else Decimal(0)
 
 
 def _slack(*amounts: Decimal) -> Decimal:
-    """What a sum of amounts may be away from a total of them, each cut to its last digit."""
-    return _LAST_DIGIT * (len(amounts) + 2) + sum(map(abs, amounts), Decimal(0)) * Decimal("1e-9")
+    """Difference between a sum of amounts and its total that cutting them to their last digits explains."""
+    return rounding_slack(amounts, _LAST_DIGIT, Decimal("1e-9"))
 
 
 def _pool(venue: Venue, dex: _Dex, account: str) -> _Pool:
@@ -521,25 +592,25 @@ def _pool(venue: Venue, dex: _Dex, account: str) -> _Pool:
     """
     state, cross = dex.state, dex.state.cross_margin_summary
     alone = [p for _, p in dex.positions if isinstance(p.leverage, _Isolated)]
-    shared = [(at, p) for at, p in dex.positions if not isinstance(p.leverage, _Isolated)]
-    worth = [p.position_value for _, p in shared]
+    shared = [(n, p) for n, p in dex.positions if not isinstance(p.leverage, _Isolated)]
+    notionals = [p.position_value for _, p in shared]
     signed = [p.position_value.copy_sign(p.szi) for _, p in shared]
     used, apart = [p.margin_used for _, p in shared], [p.margin_used for p in alone]
     raw = [p.leverage.raw_usd for p in alone if isinstance(p.leverage, _Isolated)]
     missing = "; positions are missing, or another dex or moment is mixed in"
     parts: list[tuple[str, Decimal | None, list[Decimal], str]] = [
-        ("crossMarginSummary.totalNtlPos", cross.total_ntl_pos, worth, "the sum of the cross positions"),
+        ("crossMarginSummary.totalNtlPos", cross.total_ntl_pos, notionals, "the sum of the cross positions"),
         (
             "crossMarginSummary.accountValue",
             cross.account_value,
             [cross.total_raw_usd, *signed],
-            "totalRawUsd and them",
+            "totalRawUsd plus the cross positions",
         ),
         ("crossMarginSummary.totalMarginUsed", cross.total_margin_used, used, "the sum of the cross positions"),
     ]
     whole = state.margin_summary
     if whole is not None:
-        every = [*worth, *(p.position_value for p in alone)]
+        every = [*notionals, *(p.position_value for p in alone)]
         beside = "crossMarginSummary and the isolated positions"
         parts += [
             ("marginSummary.totalNtlPos", whole.total_ntl_pos, every, "the sum of the positions"),
@@ -550,13 +621,13 @@ def _pool(venue: Venue, dex: _Dex, account: str) -> _Pool:
     for path, total, amounts, what in parts:
         check_total(dex.table, f"$.{path}", total, sum(amounts, Decimal(0)), _slack(*amounts), what + missing)
     required = [_requirement(venue, p, p.position_value) for _, p in shared]
-    what = "by the margin tables of the venue; they are of another date, or lack the tiers (give load_venue the meta)"
+    what = "by the margin tables of the venue; they are of another date, or lack the tiers (pass load_venue the meta)"
     slack = _slack(*required) + sum(required, Decimal(0)) * Decimal("1e-5")
     path = "$.crossMaintenanceMarginUsed"
     check_total(dex.table, path, state.cross_maintenance_margin_used, sum(required, Decimal(0)), slack, what)
-    places = tuple((f"{dex.table}.{_path(at, 'liquidationPx')}", p) for at, p in shared)
+    paths = tuple((f"{dex.table}.{_path(n, 'liquidationPx')}", p) for n, p in shared)
     maintenance = state.cross_maintenance_margin_used
-    return _Pool(account, cross.account_value, sum(apart, Decimal(0)), cross.total_margin_used, maintenance, places)
+    return _Pool(account, cross.account_value, sum(apart, Decimal(0)), cross.total_margin_used, maintenance, paths)
 
 
 def _requirement(venue: Venue, position: _Position, notional: Decimal) -> Decimal:
@@ -584,7 +655,7 @@ def _shared_pool(pools: Sequence[_Pool], account: str, total: Decimal) -> _Pool:
         apart,
         sum(initial, Decimal(0)) if len(initial) == len(pools) else None,
         sum(maintenance, Decimal(0)) if len(maintenance) == len(pools) else None,
-        tuple(place for pool in pools for place in pool.positions),
+        tuple(position for pool in pools for position in pool.positions),
     )
 
 
@@ -600,15 +671,15 @@ def _check_liquidation_prices(venue: Venue, pool: _Pool, slack: Decimal) -> None
     """
     required = sum((_requirement(venue, p, p.position_value) for _, p in pool.positions), Decimal(0))
     room = slack * sum((p.position_value for _, p in pool.positions), Decimal(0)) + _LAST_DIGIT
-    for place, position in pool.positions:
-        size, worth = abs(position.szi), position.position_value
+    for location, position in pool.positions:
+        size, notional = abs(position.szi), position.position_value
         if position.max_leverage is None or (position.liquidation_px is None and position.szi < 0):
             continue
         price = position.liquidation_px or Decimal(0)
-        there = required - _requirement(venue, position, worth) + _requirement(venue, position, size * price)
-        needed = there - position.szi * price + worth.copy_sign(position.szi)
+        required_then = required - _requirement(venue, position, notional) + _requirement(venue, position, size * price)
+        needed = required_then - position.szi * price + notional.copy_sign(position.szi)
         if pool.equity < needed - room or (pool.equity > needed + room and position.liquidation_px is not None):
-            table, _, path = place.partition(".")
+            table, _, path = location.partition(".")
             rule = (
                 f"is that of an account with {needed:.6f} of equity, not {pool.equity:.6f}: the money of a unified or"
             )
@@ -624,14 +695,14 @@ def _unified(spot: Payload, settle_asset: str, dexes: Sequence[_Dex], pools: Seq
     RiskDataError
         The account has portfolio margin, or the reply is not one of the same account and about the same moment.
     """
-    found = json_input.read(spot, _Spot, _SPOT)
-    if found.portfolio_margin_enabled:
+    reply = json_input.read(spot, _Spot, _SPOT)
+    if reply.portfolio_margin_enabled:
         rule = "must not be true: loans against other assets, as in portfolio margin, are not modelled"
         raise RiskDataError(_SPOT, "$.portfolioMarginEnabled", rule)
-    available = {row.token: row.amount for row in found.token_to_available_after_maintenance or ()}
+    available = {row.token: row.amount for row in reply.token_to_available_after_maintenance or ()}
     if not available:
         return None
-    row = next((row for row in found.balances if row.coin == settle_asset), None)
+    row = next((row for row in reply.balances if row.coin == settle_asset), None)
     if row is None or row.token not in available:
         raise RiskDataError(_SPOT, "$.balances", "must hold the settle asset of the venue", value=settle_asset)
     parts = [row.total, *(-pool.isolated for pool in pools), *(-(pool.maintenance or Decimal(0)) for pool in pools)]
@@ -645,8 +716,8 @@ def _unified(spot: Payload, settle_asset: str, dexes: Sequence[_Dex], pools: Seq
     return row.total
 
 
-def _path(at: int, name: str) -> str:
-    return f"$.assetPositions[{at}].position.{name}"
+def _path(n: int, name: str) -> str:
+    return f"$.assetPositions[{n}].position.{name}"
 
 
 def _venue(
@@ -690,12 +761,12 @@ def _resting(
     venue: Venue, orders: Payload | None, owner: Mapping[str, str], account: str, accounts: Mapping[str, Decimal]
 ) -> list[dict[str, Any]]:
     rows = []
-    for at, order in enumerate(json_input.read([] if orders is None else orders, list[_Order], _ORDERS)):
+    for n, order in enumerate(json_input.read([] if orders is None else orders, list[_Order], _ORDERS)):
         spot = order.coin.startswith("@") or "/" in order.coin
         if spot or order.is_trigger or not order.sz:
             continue
         if order.coin not in venue.markets.symbol:
-            raise RiskDataError(_ORDERS, f"$[{at}].coin", "must be a market of the venue", value=order.coin)
+            raise RiskDataError(_ORDERS, f"$[{n}].coin", "must be a market of the venue", value=order.coin)
         of_dex = f"{account}:{_dex_of(order.coin)}"
         rows.append(
             {

@@ -15,6 +15,7 @@ from ...margin import MarginTable, liquidation_prices, sweep
 from ...state import Accounts
 from ...venue import Venue, load_venue
 from .parameters import at_face_value
+from .replies import given_price
 
 Rows = Sequence[Mapping[str, Any]]
 Figure: TypeAlias = "tuple[int | str | None, str | None, str, Any]"
@@ -32,13 +33,25 @@ class Snapshot:
     venue : Venue
         The rules, with quanta as fine as the payload's amounts.
     accounts : Accounts
-    marks, asset_prices : dict
-        Prices in the payload, by symbol; `riskcore.sweep` and the others take them as they are.
+        The accounts.
+    marks, asset_prices : dict of str to float
+        Prices in the payload, by symbol, settle units; `riskcore.sweep` and the others take them as they are.
     reported : DataFrame
-        What the venue itself says: account (None for all accounts together), market (None for the whole account),
-        figure (net_equity, exposure, initial_margin, maintenance_margin, liquidation_price), value.
-    open_interest : dict
-        By symbol, where it is known.
+        Figures of the venue: account (None for all accounts together), market (None for the whole account), figure
+        (net_equity, exposure, initial_margin, maintenance_margin, liquidation_price), value (settle units).
+    open_interest : dict of str to float
+        By symbol, quantities, where it is known.
+
+    Examples
+    --------
+    >>> from riskcore.io import dydx
+    >>> margin = {"initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03"}
+    >>> markets = {"markets": {"BTC-USD": margin | {"tickSize": "1", "stepSize": "0.0001"}}}
+    >>> reply = {"equity": "900", "openPerpetualPositions": {"BTC-USD": {"side": "LONG", "size": "0.1"}}}
+    >>> reply = reply | {"assetPositions": {"USDC": {"side": "SHORT", "size": "9100"}}}
+    >>> snapshot = dydx.load_account(dydx.load_venue(None, markets), {"subaccount": reply}, {"BTC-USD": 100_000})
+    >>> snapshot.accounts
+    Accounts(1 account, 1 position, 0 open orders, 900.00 USDC in balances)
     """
 
     venue: Venue
@@ -49,7 +62,25 @@ class Snapshot:
     open_interest: dict[str, float] = field(default_factory=dict)
 
     def compare(self) -> pd.DataFrame:
-        """Return the reported figures, with the columns riskcore and relative_difference beside them."""
+        """Compare the reported figures with those of riskcore.
+
+        Returns
+        -------
+        DataFrame
+            The columns of ``reported``, riskcore (the same figure as riskcore computes it, settle units) and
+            relative_difference (of the two; 0.01 is one percent).
+
+        Examples
+        --------
+        >>> from riskcore.io import dydx
+        >>> margin = {"initialMarginFraction": "0.05", "maintenanceMarginFraction": "0.03"}
+        >>> markets = {"markets": {"BTC-USD": margin | {"tickSize": "1", "stepSize": "0.0001"}}}
+        >>> reply = {"equity": "900", "openPerpetualPositions": {"BTC-USD": {"side": "LONG", "size": "0.1"}}}
+        >>> reply = reply | {"assetPositions": {"USDC": {"side": "SHORT", "size": "9100"}}}
+        >>> snapshot = dydx.load_account(dydx.load_venue(None, markets), {"subaccount": reply}, {"BTC-USD": 100_000})
+        >>> snapshot.compare()[["figure", "value", "riskcore"]].round(6).to_dict("records")
+        [{'figure': 'net_equity', 'value': 900.0, 'riskcore': 900.0}]
+        """
         table = sweep(
             self.accounts, self.venue, self.marks, asset_prices=self.asset_prices, open_interest=self.open_interest
         )
@@ -57,7 +88,7 @@ class Snapshot:
         whole = table.to_frame().set_index("account")
         prices = liquidation_prices(self.accounts, self.venue, self.marks, asset_prices=self.asset_prices)
         each = prices.to_frame().set_index(["account", "market"])
-        found = [
+        own = [
             whole[row.figure].sum()
             if row.account is None
             else whole.at[row.account, row.figure]
@@ -65,7 +96,7 @@ class Snapshot:
             else each.at[(row.account, row.market), row.figure]
             for row in self.reported.itertuples()
         ]
-        compared = self.reported.assign(riskcore=np.array(found, float))
+        compared = self.reported.assign(riskcore=np.array(own, float))
         gap = (compared["riskcore"] - compared["value"]).abs()
         return compared.assign(relative_difference=(gap / compared["value"].abs()).mask(gap == 0, 0.0))
 
@@ -110,54 +141,14 @@ def snapshot(
                 raise
     table = pd.DataFrame(list(reported), columns=["account", "market", "figure", "value"], dtype=object)
     table["value"] = table["value"].astype(float)
-    given = {name: float(given_price("asset_prices", name, price)) for name, price in (asset_prices or {}).items()}
-    known = {name: float(given_price("marks", name, mark)) for name, mark in marks.items()}
+    prices = {name: float(given_price("asset_prices", name, price)) for name, price in (asset_prices or {}).items()}
+    mark_prices = {name: float(given_price("marks", name, mark)) for name, mark in marks.items()}
     interest = {
-        name: float(given_price("open_interest", name, of)) for name, of in (open_interest or {}).items() if of != 0
+        name: float(given_price("open_interest", name, quantity))
+        for name, quantity in (open_interest or {}).items()
+        if quantity != 0
     }
-    return Snapshot(venue, accounts, known, given, table, interest)
-
-
-def check_total(table: str, path: str, total: Decimal | None, found: Decimal, slack: Decimal, what: str) -> None:
-    """Refuse a total of a reply that is not what its rows make.
-
-    Parameters
-    ----------
-    table, path
-        Where the total stands.
-    total
-        As sent; None if the reply has none.
-    found
-        What the rows make.
-    slack
-        How far the two may be apart.
-    what
-        What the total is made of, and what is probably missing where it is not.
-
-    Raises
-    ------
-    RiskDataError
-        They are further apart; the message has both.
-    """
-    if total is not None and abs(total - found) > slack:
-        raise RiskDataError(table, path, f"must be {found:f}, {what}", value=f"{total:f}")
-
-
-def given_price(table: str, name: str, price: object) -> Decimal:
-    """A price that somebody gave beside the payloads, exactly as written.
-
-    Raises
-    ------
-    RiskDataError
-        It is not a number > 0.
-    """
-    try:
-        found = Decimal(str(price))
-    except ArithmeticError:
-        raise RiskDataError(table, name, "must be a number", value=str(price)) from None
-    if not (found.is_finite() and found > 0):
-        raise RiskDataError(table, name, "must be a finite number > 0", value=str(price))
-    return found
+    return Snapshot(venue, accounts, mark_prices, prices, table, interest)
 
 
 def _decimals(balances: Rows, asset: str) -> int:

@@ -1,4 +1,4 @@
-"""Price intervals, and the accounts that they leave in doubt."""
+"""Price intervals, and the accounts whose status may change within them."""
 
 from __future__ import annotations
 
@@ -6,36 +6,85 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from ..._typing import Float, Int
 from ...kernels import bounds, pack, sweep
 from ...kernels.layouts import BoundLookup, SweepColumns
 from ...market import Prices, PriceTable
 from ...state import copied, joined
 
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
-_LARGE = 32 * sweep.CHUNK  # accounts from which on parts, and holders alone, are worth their overhead
-_TICK, _REBUILD = 15_000, 50_000  # accounts that could be swept in the time that a tick, making intervals take besides
+_LARGE = 32 * sweep.CHUNK  # with fewer accounts, building intervals in parts or from holders is not worth its overhead
+_TICK, _REBUILD = 15_000, 50_000  # fixed time of a tick, and of making intervals, in accounts swept
 _WIDEST, _NARROWEST = 0.25, 1e-4  # half-widths
-_OPEN_INTEREST = 1.5  # how far it may grow
-_AT_ONCE = 16  # chunks that are tried before their watched are copied: they are in the cache then
+_OPEN_INTEREST = 1.5  # upper end of its range, a multiple of the current one
+_AT_ONCE = 16  # chunks between copies of watched accounts, while they are in the cache
 _NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
 class PriceIntervals:
-    """Ranges of marks, prices of assets and open interests, in one row, and the worst and best figures in them."""
+    """Ranges of marks, prices of assets and open interests, in one row, and the worst and best figures in them.
+
+    Attributes
+    ----------
+    low, high : ndarray of float64, shape (V,)
+        Least and largest of the values of `interval_values`; NaN where there is no price.
+    worst, best : BoundLookup
+        Figures of equity and requirement at the worst and at the best prices of the ranges, settle quanta.
+    spread : float
+        Least width of a mark's range, a part of its upper end.
+
+    Notes
+    -----
+    docs/decisions/0014-price-intervals.md.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.margin.screen import PriceIntervals, interval_values
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> prices = rc.Prices.read(venue, accounts, {market: 195.0})
+    >>> values = interval_values(prices)
+    >>> PriceIntervals.around(prices, values * 0.9, values * 1.1).high[venue.markets.row[market]].round(6).item()
+    214.5
+    """
 
     low: Float
     high: Float
     worst: BoundLookup
     best: BoundLookup
-    spread: float  # least part of a mark that its range is wide
+    spread: float  # smallest width of a mark's range, relative to its upper end
 
     @classmethod
     def around(cls, prices: Prices, low: Float, high: Float) -> PriceIntervals:
-        """Take these ranges of what `interval_values` gives."""
+        """Make the intervals between two rows of values.
+
+        Parameters
+        ----------
+        prices : Prices
+            Complete prices, for all that the values do not have.
+        low, high : ndarray of float64, shape (V,)
+            Values as of `interval_values`, ``low`` nowhere above ``high``.
+
+        Returns
+        -------
+        PriceIntervals
+            The intervals.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.margin.screen import PriceIntervals, interval_values
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 195.0})
+        >>> values = interval_values(prices)
+        >>> round(PriceIntervals.around(prices, values * 0.9, values).spread, 6)
+        0.1
+        """
         markets, assets = len(prices.mark), len(prices.asset)
         asking = sorted(prices.venue.margin_functions.open_interest_markets)
         edges = []
@@ -45,37 +94,124 @@ class PriceIntervals:
             mark, asset = edge[:markets], edge[markets : markets + assets]
             edges.append(replace(prices, mark=mark, asset=asset, open_interest=interest).arrays)
         tables = []
-        for one, other in (edges, edges[::-1]):
-            market, above_kink = np.empty((2, markets + 1, 4))
+        for near, far in (edges, edges[::-1]):
             asset, weight, borrow = np.empty((3, assets + 1, 4))
-            tiers, borrow_tiers = prices.venue.tiers[1], prices.venue.borrow_tiers[1]
-            auto_close = one.acmf_divisor, one.acmf_offset
-            tables.append(BoundLookup(market, above_kink, tiers, asset, weight, borrow, borrow_tiers, *auto_close))
-            bounds.fill_bound_lookup(one, other, tables[-1])
+            market_above, borrow_above = prices.venue.requirement_lookups()
+            lookup = BoundLookup(
+                market=np.empty((markets + 1, 4)),
+                asset=asset,
+                weight=weight,
+                borrow=borrow,
+                market_above=market_above,
+                borrow_above=borrow_above,
+                acmf_divisor=near.acmf_divisor,
+                acmf_offset=near.acmf_offset,
+            )
+            bounds.fill_bound_lookup(near, far, lookup)
+            tables.append(lookup)
         lowest, highest = low[:markets], high[:markets]
-        there = highest > 0.0
-        spread = float((1.0 - lowest[there] / highest[there]).min(initial=1.0))
+        has_mark = highest > 0.0
+        spread = float((1.0 - lowest[has_mark] / highest[has_mark]).min(initial=1.0))
         return cls(low, high, tables[0], tables[1], spread)
 
     def max_interval_distance(self, values: Float) -> float:
-        """How far the farthest value is from the middle: 1 at an edge, +inf outside."""
+        """Return the largest distance of a value from the middle of its interval.
+
+        Parameters
+        ----------
+        values : ndarray of float64, shape (V,)
+            Values as of `interval_values`.
+
+        Returns
+        -------
+        float
+            A part of the half-width: 1 at an edge; +inf outside.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.margin.screen import PriceIntervals, interval_values
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 195.0})
+        >>> values = interval_values(prices)
+        >>> intervals = PriceIntervals.around(prices, values * 0.75, values * 1.25)
+        >>> intervals.max_interval_distance(values), intervals.max_interval_distance(values * 1.125)
+        (0.0, 0.5)
+        """
         return float(bounds.max_interval_distance(values, self.low, self.high))
 
     def outside(self, values: Float) -> Int:
-        """Places of the values that are outside."""
+        """Return positions of the values that are outside their intervals.
+
+        Parameters
+        ----------
+        values : ndarray of float64, shape (V,)
+            Values as of `interval_values`.
+
+        Returns
+        -------
+        ndarray of int64
+            Positions, ascending.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.margin.screen import PriceIntervals, interval_values
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 195.0})
+        >>> values = interval_values(prices)
+        >>> PriceIntervals.around(prices, values * 0.75, values).outside(
+        ...     np.where(np.arange(6) == 2, 200.0, values)
+        ... ).tolist()
+        [2]
+        """
         missing = np.isnan(values) & np.isnan(self.low)
         return np.flatnonzero(~((self.low <= values) & (values <= self.high) | missing))
 
     def tried(self, columns: SweepColumns, first: int, last: int) -> tuple[Watchlist, Int]:
-        """Slots of some chunks to be watched, and those known to be at 100 % or above, as long as all are inside."""
+        """Decide the accounts of some chunks at all prices inside the intervals, where the bounds of their margins can.
+
+        Parameters
+        ----------
+        columns : SweepColumns
+            Columns of all accounts or of some.
+        first, last : int
+            First chunk, and the one after the last.
+
+        Returns
+        -------
+        watchlist : Watchlist
+            Slots of the accounts that may be above or below 100 %.
+        confirmed : ndarray of int64
+            Slots of the accounts at 100 % or above at all prices inside.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.margin.screen import PriceIntervals, interval_values
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> prices = rc.Prices.read(venue, accounts, {market: 190.0})
+        >>> values = interval_values(prices)
+        >>> intervals = PriceIntervals.around(prices, values, values)
+        >>> watchlist, confirmed = intervals.tried(accounts.sweep_view.columns, 0, 1)
+        >>> len(watchlist.slots), len(confirmed)
+        (0, 1)
+        """
         nothing = len(self.worst.market) - 1, len(self.worst.asset) - 1
         parts, confirmed = [Watchlist.of(columns, _NONE, *nothing)], [_NONE]
         for start in range(first, last, _AT_ONCE):
             end = min(start + _AT_ONCE, last)
-            slots, sure = np.empty((2, (end - start) * sweep.CHUNK), np.int64)
+            slots, certain = np.empty((2, (end - start) * sweep.CHUNK), np.int64)
             count = np.empty(2, np.int64)
-            bounds.watch_chunks(start, end, columns, self.worst, self.best, self.spread, slots, sure, count)
-            confirmed.append(sure[: count[1]])
+            bounds.watch_chunks(start, end, columns, self.worst, self.best, self.spread, slots, certain, count)
+            confirmed.append(certain[: count[1]])
             if count[0]:
                 parts.append(Watchlist.of(columns, slots[: count[0]].copy(), *nothing))
         return Watchlist.joined(parts), np.concatenate(confirmed)
@@ -83,10 +219,10 @@ class PriceIntervals:
 
 @dataclass
 class Watchlist:
-    """Slots that are looked at, ascending, and where each is in columns of their own."""
+    """Watched slots, ascending, with a copy of their columns, and the slot of each in that copy."""
 
     slots: Int
-    places: Int
+    own_slots: Int
     columns: SweepColumns
 
     @classmethod
@@ -96,25 +232,48 @@ class Watchlist:
 
     @classmethod
     def joined(cls, parts: Sequence[Watchlist]) -> Watchlist:
-        """Put several, of ascending slots, one behind the other."""
+        """Concatenate several watchlists, of ascending slots."""
         starts = np.cumsum([0, *(len(part.columns.account) for part in parts)])
-        places = [start + part.places for start, part in zip(starts.tolist(), parts, strict=False)]
+        positions = [start + part.own_slots for start, part in zip(starts.tolist(), parts, strict=False)]
         slots = np.concatenate([part.slots for part in parts])
-        return cls(slots, np.concatenate(places), joined([part.columns for part in parts]))
+        return cls(slots, np.concatenate(positions), joined([part.columns for part in parts]))
 
     def update(self, columns: SweepColumns, slots: Int) -> Int:
-        """Take over what changed of some slots; return those that are not here."""
-        at = np.searchsorted(self.slots, slots)
-        here = np.append(self.slots, -1)[at] == slots
-        pack.update_slots(slots[here], self.places[at[here]], columns, self.columns)
-        missing: Int = slots[~here]
+        """Copy some slots again, after they changed; return those that are not on the list."""
+        index = np.searchsorted(self.slots, slots)
+        is_watched = np.append(self.slots, -1)[index] == slots
+        pack.update_slots(slots[is_watched], self.own_slots[index[is_watched]], columns, self.columns)
+        missing: Int = slots[~is_watched]
         return missing
 
 
 def interval_values(prices: Prices | PriceTable) -> Float:
-    """Marks, prices of assets, and the open interests that margin functions ask for; of one instant or many."""
+    """Return marks, prices of assets, and the open interests that margin functions ask for; of one instant or many.
+
+    Parameters
+    ----------
+    prices : Prices or PriceTable
+        Complete prices.
+
+    Returns
+    -------
+    ndarray of float64, shape (V,) or (T, V)
+        M marks and K prices of assets, settle units, and open interests, quantities; NaN where there is none.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.margin.screen import interval_values
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> market = "SOL_USDC_PERP"
+    >>> interval_values(rc.Prices.read(venue, accounts, {market: 195.0})).tolist()
+    [nan, nan, 195.0, nan, 1.0, 195.0]
+    """
     asking = sorted(prices.venue.margin_functions.open_interest_markets)
     if not asking:
         return np.concatenate([prices.mark, prices.asset], axis=-1)
-    given, own = prices.open_interest[..., asking], prices.open_lots[asking] * prices.venue.markets.step_size[asking]
-    return np.concatenate([prices.mark, prices.asset, np.where(np.isnan(given), own, given)], axis=-1)
+    reported = prices.open_interest[..., asking]
+    accounts_own = prices.open_lots[asking] * prices.venue.markets.step_size[asking]
+    interest = np.where(np.isnan(reported), accounts_own, reported)
+    return np.concatenate([prices.mark, prices.asset, interest], axis=-1)

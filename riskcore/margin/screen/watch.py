@@ -1,4 +1,4 @@
-"""Which accounts a tick must compute: the watchlist, narrower intervals, holders, and how far prices move."""
+"""Parts of the screen: inner and next intervals, the index of holders, and the estimate of volatility."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..._typing import Float, Int
 from ...kernels import pack
 from ...kernels.layouts import SweepColumns
 from ...state import SweepView
-from .intervals import _NARROWEST, _OPEN_INTEREST, _REBUILD, _TICK, _WIDEST, Float, Int, PriceIntervals, Watchlist
+from .intervals import _NARROWEST, _OPEN_INTEREST, _REBUILD, _TICK, _WIDEST, PriceIntervals, Watchlist
 
-_COPY = 16  # sweeping so many accounts takes the time of copying one from somewhere
-_FEW = 8  # watched accounts: with narrower intervals there might be none, and nothing to do in a tick
-_VOLATILITY, _PRIOR = 2e-4, 10  # of a price from tick to tick, and for how many ticks that is believed
-_MOST_MORE = 4096  # accounts that are copied again whenever one joins them
+_COPY = 16  # accounts that are computed in the time of copying one
+_FEW = 8  # watched accounts; narrower intervals might leave none, and then a tick costs nothing
+_VOLATILITY, _PRIOR = 2e-4, 10  # prior standard deviation of a price from tick to tick, and its weight in ticks
+_MOST_MORE = 4096  # added accounts; each addition copies all of them
 
 
 class InnerIntervals(NamedTuple):
@@ -27,7 +28,7 @@ class InnerIntervals(NamedTuple):
     confirmed: Int
 
     def max_interval_distance(self, values: Float) -> float:
-        """As of the intervals."""
+        """As of `PriceIntervals`, +inf without intervals."""
         return np.inf if self.intervals is None else self.intervals.max_interval_distance(values)
 
 
@@ -44,7 +45,7 @@ class NextIntervals:
 
 @dataclass(frozen=True)
 class HolderIndex:
-    """Slots with a row of a market or asset, ascending: item i has ``slot[start[i]:end[i]]``; -1: too many hold it."""
+    """Slots with a row of a market or asset, ascending: item i has ``slot[start[i]:end[i]]``; -1: too many slots."""
 
     start: Int
     end: Int
@@ -52,18 +53,18 @@ class HolderIndex:
 
     @classmethod
     def of(cls, sweep_view: SweepView, most: int) -> HolderIndex:
-        """List those of the markets, then of the assets, that no more than so many accounts have."""
+        """Index the markets, then the assets, of which at most ``most`` accounts have a row."""
         columns = sweep_view.columns
         starts, ends, slots, before = [], [], [], 0
         for offset, index, count in (
             (columns.position_group, columns.market, sweep_view.markets),
             (columns.balance_group, columns.asset, sweep_view.assets),
         ):
-            held = np.bincount(index, minlength=count + 1)
-            left_out = held > most
-            left_out[count] = True  # what fills groups up
-            end = np.cumsum(np.where(left_out, 0, held))
-            start = np.where(left_out, -1, end - held)
+            holders = np.bincount(index, minlength=count + 1)
+            left_out = holders > most
+            left_out[count] = True  # padding of groups
+            end = np.cumsum(np.where(left_out, 0, holders))
+            start = np.where(left_out, -1, end - holders)
             slots.append(np.empty(int(end[-1]), np.uint32))
             pack.list_holders(offset, index, start.copy(), slots[-1])
             starts.append(np.where(left_out, -1, before + start)[:count])
@@ -77,24 +78,24 @@ class HolderIndex:
             return None
         if (self.end[items] - self.start[items]).sum() > most:
             return None
-        held = [self.slot[self.start[i] : self.end[i]] for i in items.tolist()]
-        return np.unique(np.concatenate(held)).astype(np.int64)
+        per_item = [self.slot[self.start[i] : self.end[i]] for i in items.tolist()]
+        return np.unique(np.concatenate(per_item)).astype(np.int64)
 
 
 class VolatilityEstimate:
-    """What was seen of the values' moves, and the widths of the intervals that follow."""
+    """Estimates the volatility of each value, and from it the widths of intervals."""
 
     def __init__(self, values: int, open_interests: int, settle: int, scale: float) -> None:
-        self.ticks = 0  # since there are intervals around these
+        self.ticks = 0  # since the last intervals were made
         self.values: Float | None = None
-        self.open_interests = open_interests  # place of the first
-        self.settle = settle  # place of the price that does not move
+        self.open_interests = open_interests  # index of the first
+        self.settle = settle  # index of the settle asset's price, which is 1
         self.scale = scale  # half-width in standard deviations from tick to tick
         self.square = np.full(values, _PRIOR * _VOLATILITY**2)
         self.span = _PRIOR
 
     def ranges(self, values: Float) -> tuple[Float, Float]:
-        """Lowest and highest of each intervals around some values, the last of which are open interests."""
+        """Bounds of intervals around some values, the last of which are open interests."""
         half = self.scale * np.sqrt(self.square / self.span)
         half = np.clip(half, max(_NARROWEST, 0.2 * float(np.median(half))), _WIDEST)
         half[self.settle] = 0.0
@@ -103,11 +104,10 @@ class VolatilityEstimate:
         return low, high
 
     def learn(self, values: Float, accounts: int, watched: float) -> None:
-        """Take note how far values went since there were intervals, and what intervals of these widths cost.
+        """Update the estimate from the moves since the last intervals, and the scale from their cost.
 
-        Intervals half as wide are left four times as soon, and half as many accounts are watched in each tick: the sum
-        of
-        both costs is least where making intervals, of so many accounts, costs half of what watching does.
+        Intervals half as wide are left four times as soon, and half as many accounts are watched in each tick. The sum
+        of both costs is least where making intervals costs half as much as watching.
         """
         if self.values is not None:
             with np.errstate(divide="ignore", over="ignore", invalid="ignore"):

@@ -8,25 +8,26 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..._typing import Bool, Float, Int
 from ...venue import Venue
 from ..books import Books
 from ..reading import no_prices
-from .state import _SECOND, Bool, Float, GuardState, Int, _offset, _sides
+from .state import _SECOND, GuardState, _offset, _sides
 
 
 def _chosen(books: Books, level: Bool) -> Books:
-    """The chosen levels alone."""
+    """Books of the chosen levels alone."""
     if level.all():
         return books
     offset = np.concatenate([[0], np.cumsum(level)])[books.offset]
     return replace(books, offset=offset, price=books.price[level], lots=books.lots[level])
 
 
-_Refused: TypeAlias = list[tuple[int, int, float]]  # book row, kind (an index into `REASONS`), print
+_Refused: TypeAlias = list[tuple[int, int, float]]  # book row, kind (an index into `REASONS`), price update
 
 
 def _accepted(venue: Venue, books: Books, time: int) -> tuple[Books, Bool, _Refused]:
-    """Books without those that are closed, too old or crossed, which these are, and why."""
+    """Books without the closed, too old and crossed ones; whether each book is refused; the refusals."""
     if not books.price.size:
         return books, np.zeros(len(books.time), bool), []
     levels = np.diff(books.offset).reshape(-1, 2)
@@ -42,7 +43,37 @@ def _accepted(venue: Venue, books: Books, time: int) -> tuple[Books, Bool, _Refu
 
 
 def two_sided(venue: Venue, books: Books, time: int) -> Bool:
-    """Whether each market has a book with both sides in a tick, and one that is not refused; shape (M,)."""
+    """Return whether each market has a book with both sides in a tick, and one that is not refused.
+
+    Parameters
+    ----------
+    venue : Venue
+        The rules.
+    books : Books
+        Books of the tick.
+    time : int
+        Time of the tick, nanoseconds.
+
+    Returns
+    -------
+    ndarray of bool, shape (M,)
+        By market row.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Book".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.market.guards import two_sided
+    >>> venue = rc.load_venue("backpack")
+    >>> book = {"bids": [(194.99, 1.0)], "asks": [(195.0, 1.0)]}
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {}, {"SOL_USDC_PERP": book})
+    >>> two_sided(venue, tick.columnar_books(venue), tick.nanoseconds()).tolist()
+    [False, False, True, False]
+    """
     accepted = _accepted(venue, books, time)[0]
     sides: Bool = np.diff(accepted.offset).reshape(-1, 2)[: len(venue.markets.symbol)] > 0
     return np.asarray(sides.all(axis=1))
@@ -67,23 +98,23 @@ def _touch(venue: Venue, books: Books) -> tuple[Float, Float]:
 def _refilled(
     venue: Venue, guard_state: GuardState, after: GuardState, before: int | None, time: int, books: Books, refused: Bool
 ) -> Books:
-    """Levels that are there of the books given last; ``after`` remembers them and what is gone.
+    """Levels left of the books given last; ``after`` keeps these books and their consumed lots.
 
-    Of a book that was refused nothing is remembered.
+    A refused book is dropped.
     """
     assert guard_state.books is not None
     assert venue.policy.refill_half_life is not None
     kept, consumed_lots = guard_state.books, guard_state.consumed_lots.copy()  # `record_fills` writes into it
     if before is not None and consumed_lots.any():
-        left = 0.5 ** ((time - before) / _SECOND / float(venue.policy.refill_half_life))
-        consumed_lots = np.floor(consumed_lots * left).astype(np.int64)
+        part_left = 0.5 ** ((time - before) / _SECOND / float(venue.policy.refill_half_life))
+        consumed_lots = np.floor(consumed_lots * part_left).astype(np.int64)
     if refused.any():
-        there = ~refused[_sides(kept) // 2]
-        kept, consumed_lots = _chosen(kept, there), consumed_lots[there]
+        is_kept = ~refused[_sides(kept) // 2]
+        kept, consumed_lots = _chosen(kept, is_kept), consumed_lots[is_kept]
     if books.price.size:
-        again = _repeated(kept, books) | ~np.diff(books.offset).reshape(-1, 2).any(axis=1)
+        is_repeated = _repeated(kept, books) | ~np.diff(books.offset).reshape(-1, 2).any(axis=1)
         old, new = _sides(kept), _sides(books)
-        goes_on, begins = again[old // 2], ~again[new // 2]
+        goes_on, begins = is_repeated[old // 2], ~is_repeated[new // 2]
         side = np.concatenate([old[goes_on], new[begins]])
         order = np.argsort(side, kind="stable")
 
@@ -99,7 +130,7 @@ def _refilled(
 
 
 def _repeated(kept: Books, books: Books) -> Bool:
-    """Books of which both sides have exactly the levels that were given last."""
+    """Whether each book has exactly the levels that were given last, on both sides."""
     same: Bool = (np.diff(kept.offset) == np.diff(books.offset)).reshape(-1, 2).all(axis=1)
     side = _sides(kept)
     ours, theirs = same[side // 2], same[_sides(books) // 2]
@@ -109,9 +140,36 @@ def _repeated(kept: Books, books: Books) -> Bool:
 
 
 def record_fills(guard_state: GuardState, books: Books, left: Int) -> None:
-    """Note, once a tick, what takers left of each level of its books; ``guard_state`` is that of the tick, and changes.
+    """Add the lots that takers took of each level of the tick's books to the lots consumed, once a tick.
 
-    Nothing is remembered of books that do not refill.
+    Nothing is recorded of books that do not refill.
+
+    Parameters
+    ----------
+    guard_state : GuardState
+        State after the guards of this tick; its ``consumed_lots`` change.
+    books : Books
+        Books of the tick, guarded.
+    left : ndarray of int64, shape (L,)
+        Lots left of each level.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Refill".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.market.guards import GuardState, guard, record_fills
+    >>> venue = rc.load_venue("backpack").replace(policy={"refill_half_life": 10})
+    >>> book = {"bids": [(194.99, 1.0)], "asks": [(195.0, 1.0)]}
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": book})
+    >>> books, time = tick.columnar_books(venue), tick.nanoseconds()
+    >>> guarded = guard(venue, GuardState.opening(venue), None, time, rc.Prices.given(venue, tick), books)
+    >>> record_fills(guarded.guard_state, guarded.books, guarded.books.lots - [40, 0])
+    >>> guarded.guard_state.consumed_lots.tolist()
+    [40, 0]
     """
     if guard_state.books is not None:
         guard_state.consumed_lots[guard_state.consumed_lots < guard_state.books.lots] += books.lots - left

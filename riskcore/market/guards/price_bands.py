@@ -9,26 +9,30 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..._limits import AMOUNT_LIMIT
+from ..._typing import Int
 from ...boundary import units
 from ...kernels.guards import MARK_UNIT, PREMIUM_UNIT
 from ...venue import Venue
 from ..books import Books
 from ..prices import Prices
 from .books import _best
-from .state import GuardState, Int
+from .state import GuardState
 
 BAND_NAMES = ("impact", "mean_mark", "mean_premium", "limit", "conversion")
-NO_BAND = 2**62
+NO_BAND = AMOUNT_LIMIT
 
 
 def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -> tuple[Int, Int]:
-    """Bounds of a taker's price on each side of each book.
+    """Return bounds of a taker's price on each side of each book.
 
     Parameters
     ----------
-    memory
-        What the guards remember after this tick.
-    prices, books
+    venue : Venue
+        The rules.
+    guard_state : GuardState
+        State after the guards of this tick.
+    prices, books : Prices, Books
         Those of the tick, guarded.
 
     Returns
@@ -38,6 +42,24 @@ def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -
         without a level.
     code : ndarray of int64, shape (2B,)
         The band that binds, an index into `BAND_NAMES`; 0 where there is none.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Bands".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.market.guards import BAND_NAMES, GuardState, bands
+    >>> from riskcore.sample import venue_source
+    >>> venue = rc.load_venue(venue_source([]))
+    >>> book = {"bids": [(194.99, 1.0)], "asks": [(195.0, 1.0)]}
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": book})
+    >>> prices, books = rc.Prices.given(venue, tick), tick.columnar_books(venue)
+    >>> bound, code = bands(venue, GuardState.opening(venue), prices, books)
+    >>> bound[4:6].tolist(), [BAND_NAMES[c] for c in code[4:6]]
+    ([19305, 19695], ['impact', 'impact'])
     """
     listing, markets = venue.listing, len(venue.markets.symbol)
     bound = np.tile(np.array([0, NO_BAND]), len(listing.symbol))
@@ -53,18 +75,19 @@ def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -
         active = _median([price for price in (*best, last) if price])
         impact = listing.min_impact[b], listing.max_impact[b]
         limit = listing.min_multiplier[b], listing.max_multiplier[b]
-        for at in (0, 1):
-            if best[at]:
-                mean_mark, mean_premium, conversion = others[at]
+        for side in (0, 1):  # bids, asks
+            if best[side]:
+                mean_mark, mean_premium, conversion = others[side]
                 edges = [
-                    _product(best[at], impact[at]), mean_mark, mean_premium, _product(active, limit[at]), conversion
+                    _product(best[side], impact[side]), mean_mark, mean_premium, _product(active, limit[side]),
+                    conversion,
                 ]  # fmt: skip
-                inside = math.floor if at else math.ceil
+                inside = math.floor if side else math.ceil
                 ticks = {kind: inside(edge) for kind, edge in enumerate(edges) if edge is not None}
                 if ticks:
-                    tightest = (min if at else max)(ticks, key=ticks.__getitem__)  # the first of them
-                    bound[2 * b + at] = min(max(ticks[tightest], 0), NO_BAND)
-                    code[2 * b + at] = tightest
+                    tightest = (min if side else max)(ticks, key=ticks.__getitem__)  # the first of equal ones
+                    bound[2 * b + side] = min(max(ticks[tightest], 0), NO_BAND)
+                    code[2 * b + side] = tightest
     return bound, code
 
 

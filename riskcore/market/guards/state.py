@@ -1,4 +1,4 @@
-"""What the guards remember from tick to tick: last prices, five minutes of samples, books that refill."""
+"""The state of the guards from tick to tick: last prices, five minutes of samples, books that refill."""
 
 from __future__ import annotations
 
@@ -9,21 +9,17 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from ..._typing import Float, Int
 from ...kernels import guards as kernels
 from ...kernels.guards import BASIS, INDEX, MARK, NO_SAMPLE
 from ...venue import Venue
 from ..books import Books
 
-Float = npt.NDArray[np.float64]
-Int = npt.NDArray[np.int64]
-Bool = npt.NDArray[np.bool_]
-
 _SECOND = 1_000_000_000
 SECONDS_OF_SAMPLES = 300
-"""Seconds that the means are of."""
+"""Length of the window of the means."""
 
 
 class _Run(NamedTuple):
@@ -40,14 +36,14 @@ class _Run(NamedTuple):
 
 @dataclass
 class GuardState:
-    """What the guards remember from tick to tick.
+    """State of the guards from tick to tick: last prices, samples of five minutes, and books that refill.
 
     Attributes
     ----------
     price : ndarray of float64, shape (3, M)
-        Mark and index used last, and the one-minute EWMA of mid - index (``basis``); NaN if never.
+        Mark and index used last, and the one-minute EWMA of mid - index (``basis``), settle units; NaN if never.
     time : ndarray of int64, shape (3, M)
-        When each was last had; 0 if never. Holding a mark is not having one.
+        Time of the last update of each, nanoseconds; 0 if never. A mark that is carried forward is no update.
     sample : ndarray of int64, shape (2, M)
         The mark used last in thousandths of a tick, and its premium in units of 1e-12; -2**63 if none.
     runs : list
@@ -56,6 +52,18 @@ class GuardState:
         Books given last; only with a ``refill_half_life``.
     consumed_lots : ndarray of int64, shape (L,)
         Lots gone from each of their levels.
+
+    Notes
+    -----
+    The rules: docs/one_tick.md, "Samples" and "Refill".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> import riskcore as rc
+    >>> from riskcore.market.guards import GuardState
+    >>> GuardState.opening(rc.load_venue("backpack")).mark.tolist()
+    [nan, nan, nan, nan]
     """
 
     price: Float
@@ -67,12 +75,35 @@ class GuardState:
 
     @classmethod
     def opening(cls, venue: Venue) -> GuardState:
-        """Nothing seen yet."""
+        """Return the state before the first tick.
+
+        Parameters
+        ----------
+        venue : Venue
+            The rules.
+
+        Returns
+        -------
+        GuardState
+            Without prices, samples and levels.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardState
+        >>> GuardState.opening(rc.load_venue("backpack")).runs
+        []
+        """
         markets = len(venue.markets.symbol)
         return cls(
-            np.full((3, markets), np.nan), np.zeros((3, markets), np.int64), np.full((2, markets), NO_SAMPLE), [],
-            None if venue.policy.refill_half_life is None else Books.empty(venue), np.empty(0, np.int64),
-        )  # fmt: skip
+            price=np.full((3, markets), np.nan),
+            time=np.zeros((3, markets), np.int64),
+            sample=np.full((2, markets), NO_SAMPLE),
+            runs=[],
+            books=None if venue.policy.refill_half_life is None else Books.empty(venue),
+            consumed_lots=np.empty(0, np.int64),
+        )
 
     @property
     def mark(self) -> Float:
@@ -99,18 +130,36 @@ class GuardState:
         if not self.runs:
             return np.zeros((2, *self.sample.shape), np.int64)
         first, last = self.runs[0], self.runs[-1]
-        there = first.samples != NO_SAMPLE
-        # of the first run as much as is left of it
-        window: Int = last.sums - first.sums + np.stack([np.where(there, first.samples, 0), there]) * first.seconds
+        has_sample = first.samples != NO_SAMPLE
+        # the part of the first run that is inside the window
+        window: Int = (
+            last.sums - first.sums + np.stack([np.where(has_sample, first.samples, 0), has_sample]) * first.seconds
+        )
         return window
 
     def frames(self) -> dict[str, pd.DataFrame]:
-        """Tables of the run folder's state: markets (a row each, in order), samples, and books where these are kept."""
+        """Return the tables of the run folder's state.
+
+        Returns
+        -------
+        dict of str to DataFrame
+            markets (a row each, in order), samples, and books where these are kept; columns as of docs/run_folder.md.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardState
+        >>> {name: len(frame) for name, frame in GuardState.opening(rc.load_venue("backpack")).frames().items()}
+        {'markets': 4, 'samples': 0}
+        """
         market = np.arange(len(self.mark))
         seen = [np.flatnonzero(run.samples[0] != NO_SAMPLE) for run in self.runs]
         times = [len(rows) for rows in seen]
-        found = {
-            "markets": pd.DataFrame({name: getattr(self, of)[row] for name, (of, row) in _MARKET_COLUMNS.items()}),
+        tables = {
+            "markets": pd.DataFrame(
+                {name: getattr(self, attribute)[row] for name, (attribute, row) in _MARKET_COLUMNS.items()}
+            ),
             "samples": pd.DataFrame(
                 {
                     "second": np.repeat(np.array([run.second for run in self.runs], np.int64), times),
@@ -123,18 +172,44 @@ class GuardState:
         }
         if self.books is not None:
             side = _sides(self.books)
-            found["books"] = pd.DataFrame(
+            tables["books"] = pd.DataFrame(
                 {"market": side // 2, "side": 1 - 2 * (side % 2), "price": self.books.price, "lots": self.books.lots,
                  "consumed_lots": self.consumed_lots}
             )  # fmt: skip
-        return found
+        return tables
 
     @classmethod
     def from_frames(cls, venue: Venue, frames: Mapping[str, pd.DataFrame]) -> GuardState:
-        """Read what `frames` gave; more columns may stand beside."""
+        """Read the tables of `frames`; they may have more columns.
+
+        Parameters
+        ----------
+        venue : Venue
+            The rules.
+        frames : mapping of str to DataFrame
+            Tables as of `frames`.
+
+        Returns
+        -------
+        GuardState
+            The state.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardState
+        >>> from riskcore.sample import small_run
+        >>> folder = tempfile.mkdtemp()
+        >>> small_run(folder)
+        >>> engine = rc.Engine.resume(folder)
+        >>> state = GuardState.from_frames(engine.venue, engine.guard_state.frames())
+        >>> state.mark.tolist()
+        [nan, nan, 194.0, nan]
+        """
         guard_state, markets = cls.opening(venue), frames["markets"]
-        for name, (of, row) in _MARKET_COLUMNS.items():
-            getattr(guard_state, of)[row] = markets[name].to_numpy()
+        for name, (attribute, row) in _MARKET_COLUMNS.items():
+            getattr(guard_state, attribute)[row] = markets[name].to_numpy()
         table = frames["samples"]
         for _, rows in table.groupby("second"):
             samples = np.full(guard_state.sample.shape, NO_SAMPLE)
@@ -150,16 +225,16 @@ class GuardState:
             guard_state.consumed_lots = consumed_lots
         return guard_state
 
-    def _sampled(self, before: int | None, time: int, fresh: Int) -> list[_Run]:
-        """Go on to a tick: seconds since the one before had the samples of then, a tick on a second has fresh ones."""
+    def _sampled(self, before: int | None, time: int, sample: Int) -> list[_Run]:
+        """Runs after a tick: seconds since the last tick repeat its samples, a tick on a whole second adds its own."""
         now = time // _SECOND
         oldest = now - SECONDS_OF_SAMPLES + 1
         runs = self.runs.copy()
         while runs and runs[0].second < oldest:
             run = runs.pop(0)
-            kept = run.second + run.seconds - oldest
-            if kept > 0:
-                runs.insert(0, run._replace(second=oldest, seconds=kept))
+            seconds_left = run.second + run.seconds - oldest
+            if seconds_left > 0:
+                runs.insert(0, run._replace(second=oldest, seconds=seconds_left))
         on_second = time % _SECOND == 0
         if before is not None:
             first = max(before // _SECOND + 1, oldest)
@@ -167,7 +242,7 @@ class GuardState:
             if past > 0:
                 _add(runs, first, past, self.sample)
         if on_second:
-            _add(runs, now, 1, fresh)
+            _add(runs, now, 1, sample)
         return runs
 
     def _mean(self, which: int, market: int) -> Fraction | None:
@@ -202,5 +277,5 @@ def _sides(books: Books) -> Int:
     return np.repeat(np.arange(len(books.offset) - 1), np.diff(books.offset))
 
 
-def _offset(side: Int, like: Books) -> Int:
-    return np.searchsorted(side, np.arange(len(like.offset)))
+def _offset(side: Int, books: Books) -> Int:
+    return np.searchsorted(side, np.arange(len(books.offset)))

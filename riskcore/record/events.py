@@ -1,0 +1,457 @@
+"""The journal's columns, events and reasons, declared once.
+
+The declarations give the dtype of the rows, their check when a run is read (`check_rows`), the tables in natural
+units, the sentences of `riskcore explain`, and the page docs/journal.md (`journal_page`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..boundary import RiskDataError
+from ..kernels import journal as kernels
+
+Rows = npt.NDArray[np.void]
+"""Journal rows, of dtype `ROW`."""
+
+ACCOUNT = 0
+BOOK, FUND, SHORTFALL = kernels.BOOK, kernels.FUND, kernels.SHORTFALL
+NOBODY, POOL = kernels.NOBODY, kernels.POOL
+"""Counterparties: an account (its row), or what is none."""
+NO_ACCOUNT = -1
+"""The account of a `guard` row: the row is about a market."""
+
+_COUNTERPARTIES = {
+    ACCOUNT: "account", BOOK: "the book (-1)", FUND: "the fund (-2)", SHORTFALL: "the shortfall ledger (-3)",
+    NOBODY: "none (-4)", POOL: "the pool (-5)",
+}  # fmt: skip
+
+
+class Column(NamedTuple):
+    """A column of the journal.
+
+    Attributes
+    ----------
+    kind : str
+        Of `riskcore.record.run_schema`: type and range.
+    unit, meaning : str
+        Texts of docs/journal.md.
+    default : int or float
+        Value in rows of events that do not use the column.
+    """
+
+    kind: str
+    unit: str
+    meaning: str
+    default: int | float = 0
+
+
+COLUMNS = {
+    "tick": Column("tick", "", "Number of the tick, from 0."),
+    "time": Column("whole", "ns", "Time of the tick."),
+    "event": Column("word", "", "An event of the table below."),
+    "reason": Column("word", "", "A reason of the event."),
+    "account": Column("account?", "row", "Row of the account in `start/accounts`; -1 in a `guard` row.", -1),
+    "counterparty": Column("party", "row", "Row of another account, or a number below 0: see the events.", NOBODY),
+    "market": Column("market?", "row", "Market; -1: none.", -1),
+    "asset": Column("asset?", "row", "Asset; -1: none.", -1),
+    "order": Column("order?", "row", "Row of the order in `start/orders`; -1: none.", -1),
+    "requested": Column("whole", "lots", "Size that the event is about: see the events."),
+    "lots": Column("whole", "lots", "Change of the account's position; the counterparty's is the opposite."),
+    "cost": Column("whole", "settle quanta", "Change of the position's cost."),
+    "cash": Column("whole", "settle quanta", "Change of the account's free settle balance, the fee not counted."),
+    "entry": Column("whole", "settle quanta", "Change of the position's `entry`."),
+    "fee": Column("whole", "settle quanta", "Fee taken from the account's settle balance, given to the fund."),
+    "quanta": Column("whole", "quanta", "Change of the account's free balance of `asset`."),
+    "lent": Column(
+        "whole", "quanta",
+        "Change of the account's lent balance of `asset`; the counterparty's free balance changes by the opposite of"
+        " `quanta + lent`.",
+    ),
+    "unsettled": Column("whole", "settle quanta", "Change of the account's unsettled balance."),
+    "counter_cost": Column("whole", "settle quanta", "Change of the cost of the counterparty's position."),
+    "counter_cash": Column("whole", "settle quanta", "Change of the counterparty's settle balance or money."),
+    "counter_entry": Column("whole", "settle quanta", "Change of the `entry` of the counterparty's position."),
+    "fund": Column("whole", "settle quanta", "Change of the insurance fund, the fee not counted."),
+    "price": Column("number", "settle units", "See the events; NaN: none.", np.nan),
+    "mmr_before": Column("number", "", "MMR of the account before the row; NaN before accounts are selected.", np.nan),
+    "mmr_after": Column("number", "", "MMR of the account after the row; NaN before accounts are selected.", np.nan),
+}  # fmt: skip
+"""The columns of the journal by name."""
+
+AMOUNTS = (
+    "requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost", "counter_cash",
+    "counter_entry", "fund",
+)  # fmt: skip
+"""Columns that are 0 unless the event uses them."""
+
+
+class Sentence(NamedTuple):
+    """Sentence of `explain` about a row, a format string.
+
+    Attributes
+    ----------
+    text : str
+        To the account of the row. Names: market, asset, item (market or asset), settle (asset), other (account id),
+        verb (sold, bought); in natural units quantity and exchanged (not signed), requested, price, cash, paid (not
+        signed), fee, amount, lent_amount, repaid.
+    counterparty : str
+        To the counterparty; empty: the same text.
+    case : str
+        Rows that it is for: a reason, or, of rows with an asset, "lend", "debt" (a borrow changes hands) or "asset";
+        empty: all others.
+    """
+
+    text: str
+    counterparty: str = ""
+    case: str = ""
+
+
+class Event(NamedTuple):
+    """What a row of an event is.
+
+    Attributes
+    ----------
+    meaning : str
+        Text of docs/journal.md.
+    reasons : str
+        Names of `REASONS`.
+    counterparties : tuple of int
+        One of these; `ACCOUNT` stands for any.
+    names : str
+        Row numbers that are set; of those joined by | exactly one.
+    amounts : str
+        Columns of `AMOUNTS` that may differ from 0.
+    price : str
+        What ``price`` is; empty: NaN.
+    requested : str
+        Unit of ``requested``: "lots" of the market, or with an asset its "spot_lots" or "quanta".
+    stage : str
+        Name of the stage that closes positions so; empty: none.
+    sentences : tuple of Sentence
+        The first one whose case fits.
+    """
+
+    meaning: str
+    reasons: str
+    counterparties: tuple[int, ...]
+    names: str = ""
+    amounts: str = ""
+    price: str = ""
+    requested: str = ""
+    stage: str = ""
+    sentences: tuple[Sentence, ...] = ()
+
+
+_LIMITS = "account_cap market_cap depth_share depth impact mean_mark mean_premium limit slippage"
+_POSITIONS = "lots cost cash entry counter_cost counter_cash counter_entry"
+_TAKEOVER = (
+    Sentence("lend of {exchanged:g} {asset} settled with account {other} for {paid:,.2f} {settle}", case="lend"),
+    Sentence(
+        "debt of {exchanged:g} {asset} taken over by account {other} for {paid:,.2f} {settle}",
+        "debt of {exchanged:g} {asset} taken over from account {other} for {paid:,.2f} {settle}",
+        "debt",
+    ),
+    Sentence(
+        "{exchanged:g} {asset} sold to account {other} for {paid:,.2f} {settle}",
+        "{exchanged:g} {asset} sold by account {other} for {paid:,.2f} {settle}",
+        "asset",
+    ),
+    Sentence(
+        "{quantity:g} {market} to account {other} at {price:,.6g}",
+        "{quantity:g} {market} from account {other} at {price:,.6g}",
+    ),
+)
+
+EVENT_KINDS = {
+    "trigger": Event(
+        "The account is selected: its liquidation begins or continues.", "mmr", (NOBODY,),
+        sentences=(Sentence("liquidation begins or continues"),),
+    ),
+    "cancel": Event(
+        "An open order is cancelled.", "liquidation", (NOBODY,), "market order", "requested", requested="lots",
+        sentences=(Sentence("order of {requested:g} {market} cancelled"),),
+    ),
+    "redeem": Event(
+        "Lent quanta become free ones.", "debt close_out settlement", (NOBODY,), "asset", "quanta lent",
+        sentences=(Sentence("{amount:g} {asset} of lends redeemed"),),
+    ),
+    "convert": Event(
+        "An asset is sold, or bought to repay a borrow, for the settle asset.", "debt close_out settlement", (BOOK,),
+        "asset", "cash fee quanta counter_cash", "average price",
+        sentences=(Sentence("{amount:+g} {asset} against {cash:+,.2f} {settle}"),),
+    ),
+    "book": Event(
+        "A slice is filled in the order book; `requested` is the slice's size.", f"full {_LIMITS}", (BOOK,), "market",
+        "requested lots cost cash entry fee counter_cash", "average price", "lots", "order book",
+        (Sentence("{quantity:g} of {requested:g} {market} {verb} at {price:,.6g}, fee {fee:,.2f}"),),
+    ),
+    "expire": Event(
+        "A slice, or a conversion in a spot book, is not filled; `requested` is its size, 0 of `conversion_limit`.",
+        f"{_LIMITS} no_book conversion conversion_limit", (NOBODY,), "market|asset", "requested",
+        requested="spot_lots",
+        sentences=(
+            Sentence("no {asset} converted", case="conversion_limit"),
+            Sentence("slice of {requested:g} {item} not filled"),
+        ),
+    ),
+    "backstop": Event(
+        "A provider takes a position, or a balance of an asset; `requested` is what was offered to it.",
+        "below_auto_close escalated", (ACCOUNT,), "market|asset", f"requested {_POSITIONS} quanta fund",
+        "price of the takeover", "quanta", "backstop", _TAKEOVER,
+    ),
+    "adl": Event(
+        "A position is closed against that of a counterparty, or a lend settled with the debt of one; `requested` is"
+        " what was still to be closed.",
+        "backstop_exhausted full_utilization", (ACCOUNT,), "market|asset", f"requested {_POSITIONS} lent",
+        "price of the closing", "quanta", "ADL", _TAKEOVER,
+    ),
+    "unfilled": Event(
+        "The rest of a position, `requested`, finds no counterparty and stays open.", "no_counterparty", (NOBODY,),
+        "market", "requested", requested="lots",
+        sentences=(Sentence("{requested:g} {market} without a taker stays open"),),
+    ),
+    "fund": Event(
+        "The fund pays a shortfall.", "bankrupt", (FUND,), "", "cash fund",
+        sentences=(Sentence("{cash:,.2f} {settle} of shortfall paid by the fund"),),
+    ),
+    "shortfall": Event(
+        "A shortfall that nobody pays is left on record, or unsettled with the account.", "bankrupt unsettled",
+        (SHORTFALL, NOBODY), "", "cash counter_cash unsettled",
+        sentences=(
+            Sentence("{cash:,.2f} {settle} of shortfall left unsettled", case="unsettled"),
+            Sentence("{cash:,.2f} {settle} of shortfall left on record"),
+        ),
+    ),
+    "funding": Event(
+        "Funding of a position is paid.", "interval", (BOOK,), "market", "cash counter_cash", "mark",
+        sentences=(Sentence("funding of {cash:+,.2f} {settle} for {market}"),),
+    ),
+    "interest": Event(
+        "Interest on a borrow or a lend is added to the balance, that on the settle asset to `quanta` too.",
+        "hour entry", (POOL,), "asset", "quanta lent",
+        sentences=(Sentence("interest of {amount:+g} {asset}, {lent_amount:+g} on lends"),),
+    ),
+    "realize": Event(
+        "The unrealised PnL of a position is moved to the settle balance.", "interval", (NOBODY,), "market",
+        "cost cash", "mark",
+        sentences=(Sentence("PnL of {cash:+,.2f} {settle} in {market} realised"),),
+    ),
+    "unsettle": Event(
+        "The unsettled balance is moved to the settle balance.", "settlement close_out", (NOBODY,), "",
+        "cash unsettled",
+        sentences=(Sentence("{repaid:+,.2f} {settle} out of the unsettled balance"),),
+    ),
+    "guard": Event(
+        "A guard refuses or limits a price update, or refuses a book; a row of a spot book names its asset.",
+        "stale_book crossed_book index_update_cap mark_held index_clamp update_cap closed_book", (NOBODY,),
+        "market|asset", "", "refused price, NaN if there is none",
+    ),
+    "skip": Event(
+        "A position or a borrow is left out of a round.", "throttle cooldown", (NOBODY,), "market|asset",
+        sentences=(Sentence("{item} is throttled"),),
+    ),
+    "harm": Event(
+        "A slice of `requested` lots would raise the margin ratio; the reason says what is done.",
+        "fee_waived sent withheld to_backstop", (NOBODY,), "market", "requested", "average price of the quote", "lots",
+        sentences=(Sentence("slice of {requested:g} {market} at {price:,.6g} is harmful"),),
+    ),
+    "socialize": Event(
+        "Another account pays a part of a shortfall.", "equity open_interest", (ACCOUNT,), "", "cash counter_cash",
+        sentences=(
+            Sentence(
+                "{cash:,.2f} {settle} of shortfall paid by account {other}",
+                "{cash:,.2f} {settle} of the shortfall of account {other} paid",
+            ),
+        ),
+    ),
+}  # fmt: skip
+"""The events by name."""
+
+REASONS = {
+    "mmr": "the maintenance margin ratio is 100 % or above",
+    "liquidation": "open orders are cancelled when a liquidation begins",
+    "debt": "borrows are repaid while the account is liquidating",
+    "close_out": "the account has no position and no equity left",
+    "full": "the slice was filled in full",
+    "depth": "the book ended before the slice was filled",
+    "no_book": "the book has no order on that side",
+    "slippage": "the average price would exceed the slippage limit",
+    "account_cap": "the account's cap of the interval is used up",
+    "market_cap": "the market's cap of the tick is used up",
+    "depth_share": "one slice takes no more than its share of the depth",
+    "impact": "the price impact band stopped the slice",
+    "mean_mark": "the band around the five-minute mean mark stopped the slice",
+    "mean_premium": "the band around the five-minute mean premium stopped the slice",
+    "limit": "the limit price band stopped the slice",
+    "conversion": "the slippage limit of conversions stopped the conversion",
+    "conversion_limit": "the limit on conversions at the index is used up",
+    "throttle": "the random draw left the position or borrow out of this round",
+    "cooldown": "the cooldown after the position's last slice has not passed",
+    "fee_waived": "the slice would raise the margin ratio at the full fee: the fee is cut",
+    "sent": "the slice raises the margin ratio, and the policy sends the slice all the same",
+    "withheld": "the slice would raise the margin ratio even without a fee: the slice is not sent",
+    "to_backstop": "the slice would raise the margin ratio: the account goes to the backstop",
+    "below_auto_close": "the margin fraction is below the auto-close margin fraction",
+    "escalated": "a slice in the book would have raised the margin ratio",
+    "backstop_exhausted": "the backstop had no capacity left",
+    "no_counterparty": "no counterparty was left that the policy allows",
+    "bankrupt": "net equity is below zero",
+    "interval": "the payment is due at every interval",
+    "hour": "interest is due at every hour",
+    "entry": "a new borrow pays the interest of the running hour",
+    "settlement": "the payments due exceeded the settle balance",
+    "stale_book": "the book was too old",
+    "crossed_book": "the best bid was not below the best ask",
+    "index_update_cap": "the index moved further than the update cap allows",
+    "mark_held": "no new mark was known: the last mark is carried forward",
+    "index_clamp": "the mark was further from the index than the threshold",
+    "update_cap": "the mark moved further than the update cap allows",
+    "full_utilization": "the lend could not be redeemed: the whole pool is borrowed",
+    "unsettled": "the fund could not pay: the account owes the rest",
+    "equity": "the fund could not pay: accounts with opposite positions pay by their equity",
+    "open_interest": "the fund could not pay: all accounts with positions in the market pay by their notional",
+    "closed_book": "the market's book takes no orders",
+}
+"""Reasons of rows in the order of their codes, each with the sentence of `explain`."""
+
+EVENTS = tuple(EVENT_KINDS)
+EVENT = {name: code for code, name in enumerate(EVENT_KINDS)}
+REASON = {name: code for code, name in enumerate(REASONS)}
+STAGES = {name: kind.stage for name, kind in EVENT_KINDS.items() if kind.stage}
+"""Events that close positions, and the stages' names."""
+
+_TYPES = {"word": np.uint8, "number": np.float64}
+ROW = np.dtype([(name, _TYPES.get(column.kind, np.int64)) for name, column in COLUMNS.items()])
+"""A row of the journal in memory; events and reasons by their codes."""
+
+CHANGES_NOTHING = tuple(
+    name for name, kind in EVENT_KINDS.items() if "order" not in kind.names and kind.amounts in ("", "requested")
+)
+"""Events that change neither amounts nor orders of an account."""
+
+_UNRATED = {"interval", "hour", "entry", "settlement", *EVENT_KINDS["guard"].reasons.split()}
+"""Reasons of rows from before the accounts of a tick are selected: they have no margin ratios."""
+
+
+def check_rows(file: str, rows: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Refuse journal rows that are not as their events are declared.
+
+    Parameters
+    ----------
+    file
+        Where the rows stand in the run folder, for messages.
+    rows
+        Columns of `COLUMNS`, each of shape (R,) and each value in its range; events and reasons by their codes.
+
+    Raises
+    ------
+    RiskDataError
+        Names the first such row, a column, and the rule that its value breaks.
+    """
+    event, kinds = rows["event"], EVENT_KINDS.values()
+    errors: list[tuple[int, str, str]] = []
+
+    def must(bad: npt.NDArray[np.bool_], column: str, rule: str) -> None:
+        if bad.any():
+            row = int(np.argmax(bad))
+            errors.append((row, column, f"must {rule} in a row of {EVENTS[event[row]]}"))
+
+    guard, missing = event == EVENT["guard"], np.isnan(rows["price"])
+    must(guard & (rows["account"] != NO_ACCOUNT), "account", "be -1")
+    must(~guard & (rows["account"] == NO_ACCOUNT), "account", "be named")
+    allowed = np.array([[reason in kind.reasons.split() for reason in REASONS] for kind in kinds])
+    must(~allowed[event, rows["reason"]], "reason", "be one of its event")
+    allowed = np.array([[-n in kind.counterparties for n in range(1 - POOL)] for kind in kinds])
+    must(~allowed[event, -np.minimum(rows["counterparty"], 0)], "counterparty", "be of the kind of its event")
+    either = np.array(["|" in kind.names for kind in kinds])[event]
+    named = {name: rows[name] >= 0 for name in ("market", "asset", "order")}
+    must(either & (named["market"] == named["asset"]), "market", "be named, or else the asset,")
+    for name, is_named in named.items():
+        used = np.array([name in kind.names.split() for kind in kinds])[event]
+        must(used & ~is_named, name, "be named")
+        must(~used & is_named & ~(either & (name != "order")), name, "be -1")
+    for name in AMOUNTS:
+        used = np.array([name in kind.amounts.split() for kind in kinds])[event]
+        must(~used & (rows[name] != 0), name, "be 0")
+    priced = np.array([bool(kind.price) for kind in kinds])[event]
+    must(priced & ~guard & missing, "price", "be a number")
+    must(~priced & ~missing, "price", "be NaN")
+    unrated = np.array([reason in _UNRATED for reason in REASONS])[rows["reason"]]
+    for name in ("mmr_before", "mmr_after"):
+        must(unrated & ~np.isnan(rows[name]), name, "be NaN")
+        must(~unrated & np.isnan(rows[name]), name, "be a number")
+    if errors:
+        row, column, rule = min(errors, key=itemgetter(0))
+        value = tuple(REASONS)[rows["reason"][row]] if column == "reason" else rows[column][row].item()
+        raise RiskDataError("run", file, f"{column} {rule}", row=row, value=value)
+
+
+def journal_page() -> str:
+    """Write docs/journal.md.
+
+    Returns
+    -------
+    str
+        Markdown: an introduction, and tables of the columns, the events and the reasons.
+
+    Examples
+    --------
+    >>> print(journal_page().splitlines()[0])
+    # The journal
+    """
+    columns = [
+        f"| `{name}` | {'text' if column.kind == 'word' else ROW[name]} | {column.unit} | {column.meaning} |"
+        for name, column in COLUMNS.items()
+    ]
+    events = [
+        f"| `{name}` | {kind.meaning} | {' or '.join(_COUNTERPARTIES[party] for party in kind.counterparties)} "
+        f"| {_code(kind.names.replace('|', ' or '))} | {_code(kind.amounts)} | {kind.price} | {_code(kind.reasons)} |"
+        for name, kind in EVENT_KINDS.items()
+    ]
+    reasons = [f"| `{name}` | {sentence} |" for name, sentence in REASONS.items()]
+    return _PAGE.format(columns="\n".join(columns), events="\n".join(events), reasons="\n".join(reasons))
+
+
+def _code(names: str) -> str:
+    """Names as code, separated by commas."""
+    return ", ".join(f"`{name}`" for name in names.split()).replace(", `or`, ", " or ")
+
+
+_PAGE = """\
+# The journal
+
+The journal has a row per event, in the order of the events. Whole-number columns are changes: a state plus the changes
+of the rows since then is the state after them. The counterparty's changes are in the row of the account.
+Money is conserved in every row: [one_tick.md](one_tick.md#the-journal) has the equation and an example.
+
+## Columns
+
+| column | type | unit | meaning |
+|---|---|---|---|
+{columns}
+
+## Events
+
+A row has one of the reasons of its event. `market`, `asset` and `order` are -1 unless the column "names" has them; an
+amount is 0 unless the column "amounts" has it; `price` is NaN unless the event has one.
+`mmr_before` and `mmr_after` are NaN in rows from before the accounts are selected: guards, accruals and settlement.
+`requested` of an event with an asset is in lots of its spot book (`expire`), or in quanta (`backstop`, `adl`).
+
+| event | what happened | counterparty | names | amounts | price | reasons |
+|---|---|---|---|---|---|---|
+{events}
+
+## Reasons
+
+| reason | sentence of `explain` |
+|---|---|
+{reasons}
+
+This page is written by `riskcore.record.journal_page` from `riskcore/record/events.py`.
+"""

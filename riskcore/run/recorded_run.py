@@ -1,0 +1,64 @@
+"""A run folder read once: what the tables, the report and the explanations of a run are made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ..record import Rows, reader
+from ..state import Accounts
+from ..venue import Venue
+
+
+class RecordedRun(NamedTuple):
+    """Journal, accounts and prices of a run folder.
+
+    Attributes
+    ----------
+    folder : Reader
+        For the other tables, read when they are asked for.
+    start, end : Accounts
+        As the run started from them, and as they were at its end.
+    rows : ndarray of `riskcore.record.ROW`, shape (R,)
+        The journal.
+    time : ndarray of int64, shape (T,)
+        Times of the ticks, ns.
+    mark : ndarray of float64, shape (T, M)
+        Marks as they were guarded; NaN where a tick has none.
+    lot_value, quantum_value : ndarray of float64, shapes (T, M) and (T, K)
+        Settle units per lot of each market and per quantum of each asset; the last one known where a tick has no price.
+    """
+
+    folder: reader.Reader
+    start: Accounts
+    end: Accounts
+    rows: Rows
+    time: npt.NDArray[np.int64]
+    mark: npt.NDArray[np.float64]
+    lot_value: npt.NDArray[np.float64]
+    quantum_value: npt.NDArray[np.float64]
+
+    @classmethod
+    def read(cls, path: Path) -> RecordedRun:
+        """Read a run folder.
+
+        Raises
+        ------
+        RiskDataError
+            The folder holds no run, or one that is damaged.
+        """
+        folder = reader.opened(path)
+        venue, (time, mark, asset) = folder.venue, folder.prices()
+        last_mark, last_asset = (pd.DataFrame(prices).ffill().to_numpy() for prices in (mark, asset))
+        lot_value, quantum_value = last_mark * venue.markets.step_size, last_asset * venue.assets.quantum_size
+        accounts = folder.accounts(), folder.accounts(last=True)
+        return cls(folder, *accounts, folder.journal(), time, mark, lot_value, quantum_value)
+
+    @property
+    def venue(self) -> Venue:
+        """The venue of the run."""
+        return self.folder.venue
