@@ -1,0 +1,132 @@
+"""One tick: selection, and the phases in their order."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from dataclasses import dataclass
+
+from .account_margin import SweptMargins, gross
+from .accrual import Accrual
+from .adl import Deleveraging
+from .backstop import Backstop
+from .book import Book
+from .close_out import CloseOut
+from .guards import Guards
+from .numbers import INFINITY, ROUNDING, descending, whole
+from .prices import Prices
+from .repay import Repay
+from .settlement import Settlement
+from .state import State
+from .throttle import account_key, mix
+from .venue import Venue
+
+
+class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, Deleveraging, CloseOut):
+    """One tick: selection, and the phases in their order."""
+
+    def between_ticks(self) -> None:
+        """Between the ticks."""
+        debts = {account_id: self.settle_debt(account_id) for account_id in self.state.accounts}
+        instants = [self.interest(), self.funding(), self.realisation()]
+        if any(instants):
+            self.settlement(debts)
+        self.premiums()
+
+    def select(self) -> None:
+        """Select."""
+        self.swept = copy.deepcopy(self.state.accounts)
+        self.start_margins = SweptMargins(self.venue, self.swept, self.prices)
+        liquidating = [account_id for account_id in self.swept if self.start_margins.is_liquidating(account_id)]
+        self.keys = {account_id: account_key(self.seed, self.start.ticks, account_id) for account_id in liquidating}
+        if self.venue.policy["account_order"] == "random":
+            self.selected = sorted(liquidating, key=lambda account_id: mix(self.keys[account_id]))
+        else:
+            self.selected = descending(liquidating, lambda account_id: self.start_margins[account_id].mmr)
+            self.doubt_order_of_accounts()
+        for account_id in self.selected:
+            self.record("trigger", "mmr", account_id)
+
+    def doubt_order_of_accounts(self) -> None:
+        """Note where the sweep's float64 could find another order; equal holdings give equal bits."""
+        looks = {account_id: self.start_margins[account_id] for account_id in self.selected}
+        looks = {account_id: look for account_id, look in looks.items() if look.mmr != INFINITY}
+        amounts = {account_id: gross(self.venue, self.swept[account_id], self.prices) for account_id in looks}
+        for one, other in itertools.combinations(looks, 2):
+            if self.swept[one] != self.swept[other]:
+                width = max(amounts[one], amounts[other]) / min(looks[one].net_equity, looks[other].net_equity)
+                larger, smaller = looks[one].mmr, looks[other].mmr
+                self.doubt("order of the accounts", larger - smaller, ROUNDING * width * larger)
+
+    def cancel(self) -> None:
+        """1 Cancel."""
+        for account_id in self.selected:
+            for o in self.state.accounts[account_id].orders:
+                self.record("cancel", "liquidation", account_id, market=o.market, order=o.index, requested=o.lots)
+
+    def repay_and_book(self) -> None:
+        """2 Repay and 3 Book, in rounds."""
+        for round_ in range(whole(self.venue.policy["slices_per_tick"])):
+            self.repay(round_)
+            self.book(round_)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a tick saw besides its rows."""
+
+    prices: Prices  # guarded
+    doubts: list  # where float64 could decide otherwise than this file
+
+
+def guarded(
+    venue: Venue,
+    state: State,
+    time_ns: int,
+    marks,
+    books,
+    indexes=None,
+    asset_prices=None,
+    open_interest=None,
+    funding_rates=None,
+    last_prices=None,
+    book_times=None,
+) -> Prices:
+    """The prices that a tick would use; the state given is not changed (Guards)."""
+    tick = Tick(venue, state, time_ns, Prices(marks, indexes, asset_prices, open_interest, funding_rates), seed=0)
+    tick.guards(books or {}, last_prices, book_times)
+    return tick.prices
+
+
+def step(
+    venue: Venue,
+    state: State,
+    time_ns: int,
+    marks,
+    books,
+    indexes=None,
+    asset_prices=None,
+    open_interest=None,
+    funding_rates=None,
+    last_prices=None,
+    book_times=None,
+    seed=0,
+):
+    """One tick: the state after it, the rows of its journal, and what it saw. The state given is not changed.
+
+    books = {symbol: {"bids": [(price, quantity), ...], "asks": [...]}}, best level first, in natural units;
+    book_times = {symbol: ns}. A tick that is refused is a ValueError.
+    """
+    prices = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
+    tick = Tick(venue, state, time_ns, prices, seed)
+    tick.clocks()
+    tick.guards(books or {}, last_prices, book_times)
+    tick.state.time_ns, tick.state.ticks = time_ns, state.ticks + 1
+    tick.between_ticks()
+    tick.select()
+    tick.cancel()
+    tick.repay_and_book()
+    tick.backstop()
+    tick.deleverage()
+    tick.close_out()
+    return tick.state, tick.rows, Seen(tick.prices, tick.doubts)
