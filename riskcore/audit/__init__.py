@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .columns import check_conservation, check_prices, check_replay, check_rows
+from .exact_model import check_reference
 from .findings import Findings
 from .folder import Run, read_parts, read_run
 from .margins import Tick
@@ -28,7 +29,7 @@ from .replay import Replay
 from .venue import RunError
 from .winners import Policy
 
-__all__ = ["RULES", "AuditReport", "RunError", "audit"]
+__all__ = ["REFERENCE", "RULES", "AuditReport", "RunError", "audit"]
 
 RULES = {
     "files": "every file has the digest that the run recorded",
@@ -50,6 +51,9 @@ RULES = {
     "ratios": "the recorded MMRs are those of the accounts",
 }
 """The rules, and what each asks for."""
+
+REFERENCE = "reference"
+"""The rule that is checked on demand: every row is the one that the exact model writes (`riskcore.reference`)."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ def audit(
     *,
     sample: float | None = None,
     adl_policies: Mapping[str, tuple[Callable[[SimpleNamespace], npt.NDArray[Any]], bool]] | None = None,
+    reference: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
     """Check a run folder against the rules of docs/one_tick.md.
@@ -105,8 +110,14 @@ def audit(
         (or go by its scores, the highest first). It is given the counterparties of a market and side as they were at
         the tick's sweep: arrays `lots` (above 0) and, in settle units, `value`, `entry`, `requirement` (of the
         position), `equity`, `exposure`, `maintenance` and `profit` (of the account).
+    reference : bool
+        Whether to compute every tick again with `riskcore.reference` too, and to compare the journal's rows with those
+        of the exact model, all but price and MMRs: the rule "reference". A tick that differs is one breach, at its
+        first differing row. The page lets float64 decide some cases (the order of the accounts, sizes of slices, scores
+        of ADL); where the exact figures are so close to an edge that float64 may decide otherwise, the breach names
+        them. It takes about 0.2 s for 1,000 accounts and a tick.
     progress : callable, optional
-        Called with the ticks done and all of them.
+        Called with the ticks done and all of them; with ``reference`` every tick counts twice.
 
     Returns
     -------
@@ -116,7 +127,8 @@ def audit(
     Raises
     ------
     RunError
-        The folder holds no run, or a file is missing or cannot be read or used, or a policy of the page is given again.
+        The folder holds no run, or a file is missing or cannot be read or used, or a policy of the page is given again,
+        or ``reference`` is asked of a run with another ADL policy than those of the page.
 
     Examples
     --------
@@ -132,17 +144,20 @@ def audit(
     # an altered figure may make a square root or a quotient meaningless: then the checks fail, not the arithmetic
     with localcontext(Context(prec=60)), np.errstate(all="ignore"):
         run = read_run(Path(path), out)
+        ticks = run.manifest["ticks"] * (2 if reference else 1)
         replay = Replay(run, out, {name: Policy(*policy) for name, policy in (adl_policies or {}).items()})
         try:
-            _check(run, out, replay, sample, progress)
+            _check(run, out, replay, sample, lambda done: progress(done, ticks))
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             # what broke a rule may leave what follows without meaning; nothing else may
             if isinstance(error, RunError) or not any(out.breached.values()):
                 raise
             out.breach("replay", f"cannot be followed to its end: {type(error).__name__}: {error}")
+    if reference:
+        check_reference(run, out, lambda done: progress(ticks // 2 + done, ticks))
     users = dict(enumerate(run.ids.tolist()))
     kept = [(rule, tick, row, users.get(account), what) for rule, tick, row, account, what in out.kept]
-    checks = [(rule, out.checked[rule], out.breached[rule]) for rule in RULES]
+    checks = [(rule, out.checked[rule], out.breached[rule]) for rule in (*RULES, *[REFERENCE] * reference)]
     breaches = pd.DataFrame(kept, columns=["rule", "tick", "row", "account", "what"], dtype=object)
     return AuditReport(
         pd.DataFrame(checks, columns=["rule", "checked", "breaches"]),
@@ -150,7 +165,7 @@ def audit(
     )
 
 
-def _check(run: Run, out: Findings, replay: Replay, sample: float | None, progress: Callable[[int, int], None]) -> None:
+def _check(run: Run, out: Findings, replay: Replay, sample: float | None, progress: Callable[[int], None]) -> None:
     """Make the checks of whole columns, and follow the run."""
     for check in (check_rows, check_conservation, check_replay):
         check(run, out)
@@ -160,5 +175,5 @@ def _check(run: Run, out: Findings, replay: Replay, sample: float | None, progre
             replay.enter(part)
         for at in range(len(part.time)):
             replay.follow(Tick(part, at, run.venue), at, sample)
-            progress(part.first + at + 1, run.manifest["ticks"])
+            progress(part.first + at + 1)
     replay.finish()

@@ -382,12 +382,19 @@ def audit(
         float | None,
         typer.Option("--sample", min=0.0, max=1.0, help="Sweep only this share of the ticks without events."),
     ] = None,
+    reference: Annotated[
+        bool,
+        typer.Option(
+            "--reference",
+            help="Compare every row with the exact model too: about 0.2 s for 1,000 accounts and a tick.",
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Check a run folder against the rules: exit 0 if every rule was kept, else 1 and the breaches."""
     with _one_line_errors():
         with _progress("audit", as_json) as bar:
-            findings = audit_run(run, sample=sample_share, progress=bar)
+            findings = audit_run(run, sample=sample_share, reference=reference, progress=bar)
         if as_json:
             _print_json(_audit_json(findings))
         else:
