@@ -21,7 +21,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from .columns import check_conservation, check_prices, check_replay, check_rows
-from .exact_model import check_reference
 from .findings import Findings
 from .folder import Run, read_parts, read_run
 from .margins import Tick
@@ -154,6 +153,8 @@ def audit(
                 raise
             out.breach("replay", f"cannot be followed to its end: {type(error).__name__}: {error}")
     if reference:
+        from .exact_model import check_reference  # the exact model is loaded on demand
+
         check_reference(run, out, lambda done: progress(ticks // 2 + done, ticks))
     users = dict(enumerate(run.ids.tolist()))
     kept = [(rule, tick, row, users.get(account), what) for rule, tick, row, account, what in out.kept]

@@ -52,9 +52,9 @@ class Deleveraging(TickState):
                         side[account_id] = of
             name, shared = policy["adl_policy"], policy["adl_policy"] in WEIGHTS
             self.doubt_ranks(symbol, side, (WEIGHTS if shared else SCORES)[name])
-            found = {account_id: (WEIGHTS if shared else SCORES)[name](of) for account_id, of in side.items()}
-            found = {account_id: rank for account_id, rank in found.items() if rank is not None}
-            self.sides[symbol, are_long] = integer_weights(found) if shared else found
+            ranks = {account_id: (WEIGHTS if shared else SCORES)[name](of) for account_id, of in side.items()}
+            ranks = {account_id: rank for account_id, rank in ranks.items() if rank is not None}
+            self.sides[symbol, are_long] = integer_weights(ranks) if shared else ranks
         return self.sides[symbol, are_long]
 
     def doubt_ranks(self, symbol: str, side: dict, rank) -> None:
@@ -62,14 +62,16 @@ class Deleveraging(TickState):
         name, ends = self.venue.policy["adl_policy"], {}
         for account_id, of in side.items():
             account = self.swept[account_id]
-            found = [rank(figures) for figures in self.nearly(account, of)] if name not in ("size", "pro_rata") else []
-            found.append(rank(of))
-            if None in found and found != [None] * len(found):
+            possible = (
+                [rank(figures) for figures in self.nearly(account, of)] if name not in ("size", "pro_rata") else []
+            )
+            possible.append(rank(of))
+            if None in possible and possible != [None] * len(possible):
                 self.doubts.append("takes part")
-            found = [x for x in found if x is not None]
-            if found:
-                spread = [0 if x == INFINITY else CLOSE * abs(x) for x in (min(found), max(found))]
-                ends[account_id] = min(found) - spread[0], max(found) + spread[1]
+            possible = [x for x in possible if x is not None]
+            if possible:
+                spread = [0 if x == INFINITY else CLOSE * abs(x) for x in (min(possible), max(possible))]
+                ends[account_id] = min(possible) - spread[0], max(possible) + spread[1]
         if name in WEIGHTS:
             if any(float32(low) != float32(high) for low, high in ends.values()) and name != "pro_rata":
                 self.doubts.append("weight")

@@ -42,19 +42,21 @@ class Book(TickState):
     def passes(self, round_: int) -> None:
         """3 Book with `account_order` "pro_rata"."""
         orders = {one: self.positions_in_order(one) for one in self.selected if self.in_book(one)}
-        for place in range(max(map(len, orders.values()), default=0)):
+        for index in range(max(map(len, orders.values()), default=0)):
             acting = []
             for account_id, order in orders.items():
-                if place < len(order) and self.in_book(account_id):
-                    symbol, gap = order[place]
+                if index < len(order) and self.in_book(account_id):
+                    symbol, gap = order[index]
                     if not (self.throttled(account_id, round_, market=symbol) or self.cooling(account_id, symbol)):
                         acting.append((account_id, symbol, gap))
             sides = {(account_id, symbol): self.side(account_id, symbol) for account_id, symbol, _ in acting}
             for symbol in self.venue.markets:
                 for side in ("bids", "asks"):
-                    own = [(one, gap) for one, market, gap in acting if market == symbol and sides[one, market] == side]
-                    if own:
-                        self.fill_together(symbol, side, own)
+                    senders = [
+                        (one, gap) for one, market, gap in acting if market == symbol and sides[one, market] == side
+                    ]
+                    if senders:
+                        self.fill_together(symbol, side, senders)
 
     def in_book(self, account_id) -> bool:
         """Whether an account has a slice now: by float64, between the slices (3 Book)."""
@@ -139,8 +141,8 @@ class Book(TickState):
 
     def quote_together(self, symbol: str, side: str, lots: int, rooms=()) -> BookFill:
         """The quote of so many lots of no account or of one with the rooms that it has (3 Book, Quote)."""
-        rooms, place = [*rooms, *self.market_room(symbol), *self.depth_room(symbol, side)], (symbol, side)
-        return quote_book(self.levels[place], lots, self.bands[place], rooms, self.worst_average[place])
+        rooms, key = [*rooms, *self.market_room(symbol), *self.depth_room(symbol, side)], (symbol, side)
+        return quote_book(self.levels[key], lots, self.bands[key], rooms, self.worst_average[key])
 
     def quote(self, account_id, symbol: str, lots: int) -> BookFill:
         """The quote of so many lots of an account's position (3 Book, Quote)."""
@@ -180,17 +182,17 @@ class Book(TickState):
         if rate is None:
             return None
         levels = self.levels[symbol, self.side(account_id, symbol)]
-        places = [place for place in itertools.accumulate(quote.taken) if place > 0]
+        level_ends = [end for end in itertools.accumulate(quote.taken) if end > 0]
 
         def value(lots: int) -> Fraction:
             return self.quote_value(symbol, walk_book(levels, lots))
 
-        size = self.restored(account_id, symbol, wanted, places, value, rate, gap)
+        size = self.restored(account_id, symbol, wanted, level_ends, value, rate, gap)
         return Slice(account_id, symbol, self.side(account_id, symbol), size, rate, size)
 
-    def restored(self, account_id, symbol: str, wanted: int, places, value, rate: Fraction, gap) -> int:
+    def restored(self, account_id, symbol: str, wanted: int, level_ends, value, rate: Fraction, gap) -> int:
         """`s`: the policy size, or what restores the target if that is less (3 Book, Restoring size)."""
-        restoring = self.restoring_lots(account_id, symbol, places, value, rate, gap)
+        restoring = self.restoring_lots(account_id, symbol, level_ends, value, rate, gap)
         if restoring is None:
             return wanted
         lots = min(wanted, max(restoring, least_lots(self.venue, self.prices.of_lot(self.venue, symbol))))
@@ -233,12 +235,12 @@ class Book(TickState):
         self.record("harm", reason, account_id, average, market=symbol, requested=lots)
         return rate
 
-    def restoring_lots(self, account_id, symbol: str, places, value, rate: Fraction, gap) -> int | None:
-        """`restoring`: the fewest lots that end the deficit, looked at `places` lots; None if none do (3 Book)."""
+    def restoring_lots(self, account_id, symbol: str, level_ends, value, rate: Fraction, gap) -> int | None:
+        """`restoring`: the fewest lots that end the deficit, found from the `level_ends`; None if none do (3 Book)."""
         look, target = self.look(account_id), self.venue.policy["target_mmr"]
         gap = self.gap(look) if gap is None else gap
         error = gross(self.venue, self.state.accounts[account_id], self.prices) + look.maintenance_margin
-        error = CLOSE * (self.quanta(error) + 4 * value(max(places)))
+        error = CLOSE * (self.quanta(error) + 4 * value(max(level_ends)))
 
         def gain(lots: int) -> Fraction:
             """`deficit` with its sign changed."""
@@ -246,17 +248,17 @@ class Book(TickState):
             return gap - target * loss + relief
 
         before = 0
-        for place in places:
-            self.doubt("restoring size", gain(place), error)
-            if gain(place) > 0:
-                low, high = before, place
+        for end in level_ends:
+            self.doubt("restoring size", gain(end), error)
+            if gain(end) > 0:
+                low, high = before, end
                 while high - low > 1:
                     middle = (low + high) // 2
                     low, high = (low, middle) if gain(middle) > 0 else (middle, high)
                 self.doubt("restoring size", gain(low), error)
                 self.doubt("restoring size", gain(high), error)
                 return high
-            before = place
+            before = end
         return None
 
     def book_slice(self, sent: Slice) -> None:
@@ -278,32 +280,32 @@ class Book(TickState):
             sold = self.state.sold
             sold[account_id] = sold.get(account_id, 0) + lots * self.lot_quanta(symbol)
 
-    def fill_together(self, symbol: str, side: str, own: list) -> None:
+    def fill_together(self, symbol: str, side: str, senders: list) -> None:
         """The offers of a pass on one side of a book, at one price (3 Book, passes)."""
-        wanted = [self.policy_size(account_id, symbol) for account_id, _ in own]
-        first = [self.offered(account_id, symbol, lots) for (account_id, _), lots in zip(own, wanted, strict=True)]
+        wanted = [self.policy_size(account_id, symbol) for account_id, _ in senders]
+        first = [self.offered(account_id, symbol, lots) for (account_id, _), lots in zip(senders, wanted, strict=True)]
         quote = self.quote_together(symbol, side, sum(first))
         taken, offers = water_fill(quote.lots, dict(enumerate(first))), []
-        for place, (account_id, gap) in enumerate(own):
-            lots = taken[place]
+        for index, (account_id, gap) in enumerate(senders):
+            lots = taken[index]
             if lots == 0:
-                reason = "account_cap" if first[place] == 0 else quote.reason
-                self.record("expire", reason, account_id, market=symbol, requested=wanted[place])
+                reason = "account_cap" if first[index] == 0 else quote.reason
+                self.record("expire", reason, account_id, market=symbol, requested=wanted[index])
                 continue
             price = self.quote_value(symbol, quote) / quote.lots
             money = rhe(Fraction(rhe(self.quote_value(symbol, quote)) * lots, quote.lots))
             rate = self.rate(account_id, symbol, lots, lots * price, money)
             if rate is None:
                 continue
-            size = self.restored(account_id, symbol, wanted[place], [lots], lambda n, price=price: n * price, rate, gap)
+            size = self.restored(account_id, symbol, wanted[index], [lots], lambda n, price=price: n * price, rate, gap)
             offers.append(Slice(account_id, symbol, side, size, rate, self.offered(account_id, symbol, size)))
 
         quote = self.quote_together(symbol, side, sum(offer.offer for offer in offers))
         self.take(symbol, side, quote)
         value, done = rhe(self.quote_value(symbol, quote)), 0
-        taken = water_fill(quote.lots, {place: offer.offer for place, offer in enumerate(offers)})
-        for place, offer in enumerate(offers):
-            lots, reason = taken[place], quote.reason
+        taken = water_fill(quote.lots, {index: offer.offer for index, offer in enumerate(offers)})
+        for index, offer in enumerate(offers):
+            lots, reason = taken[index], quote.reason
             if lots == offer.offer:
                 reason = "full" if lots == offer.lots else "account_cap"
             if lots == 0:

@@ -65,17 +65,17 @@ class CloseOut(TickState):
 
     def payers(self, account_id) -> dict:
         """Who pays for an account, and their weights, by what all held at the sweep (6 Close out)."""
-        own = {m: lots for m, (lots, *_) in self.swept[account_id].positions.items() if lots != 0}
+        positions = {m: lots for m, (lots, *_) in self.swept[account_id].positions.items() if lots != 0}
         weights = {}
         for other, account in self.swept.items():
             if other in self.selected:
                 continue
-            held = {m: lots for m, (lots, *_) in account.positions.items() if lots != 0 and m in own}
+            held = {m: lots for m, (lots, *_) in account.positions.items() if lots != 0 and m in positions}
             if self.venue.policy["shortfall"] == "open_interest":
                 values = [abs(lots) * self.prices.of_lot(self.venue, market) for market, lots in held.items()]
                 weight, error = sum(values), CLOSE * sum(values)
             else:
-                opposite = any(lots * own[market] < 0 for market, lots in held.items())
+                opposite = any(lots * positions[market] < 0 for market, lots in held.items())
                 weight = self.start_margins[other].net_equity if opposite else 0
                 error = ROUNDING * gross(self.venue, account, self.prices)
             if weight > 0:

@@ -57,11 +57,11 @@ class Guards(TickState):
             self.set_spot_bands(spot)
 
     def guarded_book(self, tradable: Tradable, books, book_times, **where) -> dict:
-        """{side: [(price, lots), ...]}, without any level if it is refused or was not given (Book)."""
-        given = books.get(tradable.symbol) or {}
+        """{side: [(price, lots), ...]}, without any level if there is no book or it is refused (Book)."""
+        sides = books.get(tradable.symbol) or {}
         book = {
             side: [
-                (number(price), whole(number(quantity) / tradable.step_size)) for price, quantity in given.get(side, ())
+                (number(price), whole(number(quantity) / tradable.step_size)) for price, quantity in sides.get(side, ())
             ]
             for side in ("bids", "asks")
         }
@@ -82,10 +82,10 @@ class Guards(TickState):
         symbol, memory, prices, now = market.symbol, self.state.guard_states[market.symbol], self.prices, self.time_ns
         index = mark = prices_index = None
         if symbol in prices.indexes:
-            prices_index = given = float(prices.indexes[symbol])
-            index = capped(market, given, memory.index, now - memory.index_time)
-            if index != given:
-                self.refuse("index_update_cap", given, market=symbol)
+            prices_index = raw_index = float(prices.indexes[symbol])
+            index = capped(market, raw_index, memory.index, now - memory.index_time)
+            if index != raw_index:
+                self.refuse("index_update_cap", raw_index, market=symbol)
             memory.index, memory.index_time = index, now
 
         touches = [
@@ -133,15 +133,15 @@ class Guards(TickState):
     def clamped(self, market: Market, mark: float, index: float | None) -> float:
         """Clamp to the index, then the update cap."""
         memory, threshold = self.state.guard_states[market.symbol], self.venue.policy["mark_index_threshold"]
-        given = mark
+        before = mark
         if index is not None and threshold is not None:
             mark = min(max(mark, index * (1 - float(threshold))), index * (1 + float(threshold)))
-        if mark != given:
-            self.refuse("index_clamp", given, market=market.symbol)
-        given = mark
+        if mark != before:
+            self.refuse("index_clamp", before, market=market.symbol)
+        before = mark
         mark = capped(market, mark, memory.mark, self.time_ns - memory.mark_time)
-        if mark != given:
-            self.refuse("update_cap", given, market=market.symbol)
+        if mark != before:
+            self.refuse("update_cap", before, market=market.symbol)
         return mark
 
     def refill_consumed(self) -> None:

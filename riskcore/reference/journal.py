@@ -25,9 +25,9 @@ def apply_row(venue: Venue, state: State, row) -> None:
     account.balances[venue.settle][0] += row["cash"] - row["fee"]
     account.unsettled += row["unsettled"]
     state.fund += row["fund"] + row["fee"]
-    for place, column in enumerate(("lots", "cost", "entry")):
+    for part, column in enumerate(("lots", "cost", "entry")):
         if row[column] != 0:
-            account.positions[market][place] += row[column]
+            account.positions[market][part] += row[column]
     if asset is not None:
         account.balances[asset][0] += row["quanta"]
         account.balances[asset][1] += row["lent"]
@@ -48,8 +48,8 @@ def apply_row(venue: Venue, state: State, row) -> None:
         if asset is not None:
             state.accounts[other].balances[asset][0] -= row["quanta"] + row["lent"]
         elif row["lots"] != 0:
-            for place, column in enumerate(("lots", "counter_cost", "counter_entry")):
-                state.accounts[other].positions[market][place] += -row["lots"] if column == "lots" else row[column]
+            for part, column in enumerate(("lots", "counter_cost", "counter_entry")):
+                state.accounts[other].positions[market][part] += -row["lots"] if column == "lots" else row[column]
 
 
 def apply_rows(venue: Venue, state: State, rows) -> State:

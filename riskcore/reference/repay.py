@@ -111,8 +111,8 @@ class Repay(TickState):
 
     def spot_quote(self, spot: Spot, side: str, lots: int) -> BookFill:
         """The quote of phase 3 with the band of the spot market, without room (2 Repay, Where)."""
-        place = spot.symbol, side
-        return quote_book(self.levels[place], lots, self.bands[place], (), self.worst_average[place])
+        key = spot.symbol, side
+        return quote_book(self.levels[key], lots, self.bands[key], (), self.worst_average[key])
 
     def spot_value(self, spot: Spot, quote: BookFill) -> int:
         """`value` of a quote in a spot market."""

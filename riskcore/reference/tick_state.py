@@ -234,8 +234,8 @@ class TickState:
     def throttled(self, account_id, round_: int, market=None, asset=None) -> bool:
         """Whether a leg rests by the throttle (Throttle)."""
         markets, assets = list(self.venue.markets), list(self.venue.assets)
-        place = len(markets) + assets.index(asset) if market is None else markets.index(market)
-        drawn = draw(self.keys[account_id], round_ * (len(markets) + len(assets)) + place)
+        leg = len(markets) + assets.index(asset) if market is None else markets.index(market)
+        drawn = draw(self.keys[account_id], round_ * (len(markets) + len(assets)) + leg)
         if drawn < math.floor(self.venue.policy["slice_probability"] * WORD):
             return False
         self.record("skip", "throttle", account_id, market=market, asset=asset)
