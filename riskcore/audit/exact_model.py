@@ -22,6 +22,7 @@ def check_reference(run: Run, out: Findings, progress: Callable[[int], None]) ->
     try:
         for tick in replay(run.path):
             out.checked["reference"] += len(tick.recorded)
+            out.checked["float64 order"] += tick.took_order
             _report(tick, first, accounts, out)
             first += len(tick.recorded)
             progress(tick.tick + 1)

@@ -59,12 +59,16 @@ class ReplayedTick:
         The rows that the run recorded, likewise.
     doubts : list of str
         What was decided so close to an edge that float64 may decide otherwise.
+    took_order : bool
+        Whether the exact MMRs order the selected accounts otherwise, but only where the float64 of the rule ("Select")
+        cannot tell their MMRs apart: then the order of the run is taken.
     """
 
     tick: int
     rows: list
     recorded: list
     doubts: list
+    took_order: bool
 
     @property
     def difference(self) -> Difference | None:
@@ -121,10 +125,11 @@ def replay(path: str | Path) -> Iterator[ReplayedTick]:
     for inputs, recorded in run.inputs():
         tick = state.ticks
         try:
-            after, rows, seen = step(run.venue, state, **vars(inputs), seed=run.seed)
+            order = [row["account"] for row in recorded if row["event"] == "trigger"]
+            after, rows, seen = step(run.venue, state, **vars(inputs), seed=run.seed, recorded_order=order)
         except (ArithmeticError, LookupError, ValueError) as error:
             raise TickError(tick, f"the exact model cannot compute it: {type(error).__name__}: {error}") from None
-        result = ReplayedTick(tick, rows, recorded, seen.doubts)
+        result = ReplayedTick(tick, rows, recorded, seen.doubts, seen.took_order)
         if result.difference is not None:
             after = with_recorded(run, state, after, recorded)
         forget_samples(after)

@@ -79,6 +79,7 @@ class TickState:
         self.swept: Any = None  # account id: Account
         self.start_margins: Any = None  # account id: Margin
         self.selected: list = []
+        self.took_order = False  # whether the selected accounts are in the recorded order, not in the exact one
         self.keys: dict = {}  # account id: key of its draws
         self.levels: dict = {}  # (symbol, side): [[price, lots left, what is remembered of the level], ...]
         self.bands: dict = {}  # (symbol, side): Band
