@@ -319,7 +319,7 @@ class TestWhatIf:
         before, after = (found["liquidatable"][when] for when in ("before", "after"))
         assert sum(now - was for was, now in crossed) == after - before
         shown = call(*inputs("what-if", files, "--shock", "all=-10%")).stdout
-        assert f"{len(found['changed'])} accounts change their status" in shown
+        assert f"Accounts whose status changes: {len(found['changed'])}" in shown
         shown = call(*inputs("what-if", files, "--shock", "all=0")).stdout
         assert "No account changes its status." in shown
 
@@ -494,7 +494,7 @@ class TestAudit:
         found = as_json("audit", bad, code=1)
         assert found["ok"] is False
         assert found["breaches"]
-        assert "breaches." in call("audit", bad, code=1).stdout
+        assert "Breaches: " in call("audit", bad, code=1).stdout
 
     def test_no_run_is_refused(self, tmp_path):
         assert str(tmp_path) in refused("audit", tmp_path)
@@ -615,7 +615,7 @@ class TestAdlStudy:
             {"pnl_leverage": 1, "bybit": 1, "hyperliquid": 1, "pnl_pct": 1, "leverage": 0}
         )
         shown = call("adl-study", "--queue", tmp_path / "queue.parquet").stdout
-        assert "5 rows in 1 bursts of a time, a market and a side" in shown
+        assert "5 rows in 1 burst of a time, a market and a side" in shown
 
     def test_what_does_not_go_together_is_refused(self, event, run):
         rule = "adl-study: needs a run folder, --winners with --requests, --queue alone, or no input at all"
@@ -699,4 +699,5 @@ def test_a_debt_without_exposure_is_in_the_summary(tmp_path):
     found = json.loads(call("replay", *given, "--out", tmp_path / "run", "--json").stdout)
     assert found["insolvent"] == {"accounts": 1, "amount": 30.0}
     shown = call("replay", *given, "--out", tmp_path / "again").stdout
-    assert "1 accounts without exposure owe 30.00 USDC more than they have" in shown
+    assert "Uncovered debt of 1 account without exposure: 30.00 USDC" in shown
+    assert "2 accounts, 1 tick, 0 journal rows" in shown

@@ -6,6 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import riskcore as rc
@@ -57,6 +58,10 @@ class TestPresets:
         result = CliRunner().invoke(app, line)
         assert result.exit_code == 2
         assert "must be a preset (backpack, dydx, hyperliquid)" in result.stderr
+
+    def test_help_names_the_presets(self):
+        (parameter,) = (p for p in get_command(app).commands["sweep"].params if "--venue" in p.opts)
+        assert parameter.help == f"Venue, JSON; or a preset: {', '.join(PRESETS)}."
 
 
 class TestVenue:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..boundary import RiskDataError, as_html
+from ..boundary import RiskDataError, as_html, counted
 from ..venue import load_venue
 from . import figures
 from .explain import account_events
@@ -111,7 +111,8 @@ def _moment(value: pd.Timestamp) -> str:
 
 
 def _subtitle(run: RecordedRun) -> str:
-    size = f"{len(run.start):,} accounts, {len(run.time):,} ticks, {len(run.rows):,} journal rows"
+    sizes = {"account": len(run.start), "tick": len(run.time), "journal row": len(run.rows)}
+    size = ", ".join(counted(count, what) for what, count in sizes.items())
     if len(run.time):
         first, last = (_moment(pd.Timestamp(int(time), tz="UTC")) for time in run.time[[0, -1]])
         size += f"; {first} to {last} UTC"
