@@ -14,7 +14,7 @@ from ..boundary import RiskDataError, as_html, counted
 from ..venue import load_venue
 from . import figures
 from .explain import account_events
-from .losses import CAUSES, adl_loss_of_counterparties, liquidation_losses
+from .losses import CAUSES, adl_gain_of_counterparties, liquidation_losses
 from .recorded_run import RecordedRun
 from .report import provider_pnl_of, shortfalls, timeline_of, waterfall_split
 
@@ -151,7 +151,7 @@ def _causes(run: RecordedRun, losses: pd.DataFrame) -> str:
     causes["share"] = causes["lost"] / total if total else 0.0
     paid = shortfalls(run.rows, run.venue)
     notes = {
-        "Counterparties of ADL lost against the marks": adl_loss_of_counterparties(run),
+        "Gain of ADL counterparties against the marks": adl_gain_of_counterparties(run),
         "Shortfall paid by the fund": paid["paid_by_fund"],
         "Shortfall paid by other accounts": paid["paid_by_others"],
         "Shortfall left on record": paid["left_on_record"],
