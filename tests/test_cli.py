@@ -280,6 +280,14 @@ class TestLiquidationPrices:
         assert f"{found['positions']} positions, {found['with_liquidation_price']} with a liquidation price" in shown
         assert f"Nearest to liquidation at {found['time']}" in shown
 
+    def test_a_narrow_console_shows_a_long_id_whole(self, monkeypatch, capsys):
+        row = (account := "account" * 10, "BTC_USDC_PERP", -500.0, 1e5, 1.1e5, 0.1)
+        columns = ["account", "market", "quantity", "mark_price", "liquidation_price", "distance"]
+        monkeypatch.setattr(render, "out", Console(width=80))
+        render._print_liquidation_prices(pd.DataFrame([row], columns=columns), "now")
+        lines = [line.split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+        assert ["".join(line[n].strip() for line in lines) for n in (1, 2, 3)] == [account, "BTC_USDC_PERP", "-500"]
+
     def test_out_is_no_input(self, files):
         line = refused(*inputs("liquidation-prices", files, "--out", files["marks"]))
         assert line == f"out, value '{files['marks']}': must not be an input of the same command"

@@ -49,14 +49,20 @@ def _print_json(value: dict[str, Any]) -> None:
     typer.echo(json.dumps(plain(value)))
 
 
+def _table(title: str, *headers: str, texts: int = 1) -> Table:
+    """Return a table without rows: columns of text, which a narrow console shows in several lines, then of numbers."""
+    view = Table(title=title, title_justify="left")
+    for n, header in enumerate(headers):
+        view.add_column(header, justify="left" if n < texts else "right", overflow="fold")
+    return view
+
+
 def _ratio(value: float) -> str:
     return "" if isnan(value) else "inf" if isinf(value) else f"{value:.2%}"
 
 
 def _print_distribution(moments: dict[str, pd.DataFrame]) -> None:
-    view = Table("MMR", *moments, title="Accounts by margin ratio", title_justify="left")
-    for column in view.columns[1:]:
-        column.justify = "right"
+    view = _table("Accounts by margin ratio", "MMR", *moments)
     for rows in zip(*(table.to_dict("records") for table in moments.values()), strict=True):
         low, high = rows[0]["from"], rows[0]["to"]
         label = "0%" if high == 0 else f">= {low:.0%}" if isinf(high) else f"{low:.0%} to {high:.0%}"
@@ -65,18 +71,7 @@ def _print_distribution(moments: dict[str, pd.DataFrame]) -> None:
 
 
 def _print_split(split: pd.DataFrame, unpaid: dict[str, float], venue: rc.Venue) -> None:
-    view = Table(
-        "stage",
-        "notional",
-        "share",
-        "fills",
-        "share",
-        "accounts",
-        title="Liquidated notional by stage",
-        title_justify="left",
-    )
-    for column in view.columns[1:]:
-        column.justify = "right"
+    view = _table("Liquidated notional by stage", "stage", "notional", "share", "fills", "share", "accounts")
     for row in split.to_dict("records"):
         view.add_row(
             row["stage"], f"{row['notional']:,.0f}", f"{row['notional_share']:.2%}", f"{row['fills']:,}",
@@ -94,9 +89,7 @@ def _print_providers(providers: pd.DataFrame) -> None:
     """Whether the backstop was paid for the risk, if it took any."""
     if not providers["taken"].any():
         return
-    view = Table("provider", "taken", "edge", "PnL since", "of taken", title="Backstop providers", title_justify="left")
-    for column in view.columns[1:]:
-        column.justify = "right"
+    view = _table("Backstop providers", "provider", "taken", "edge", "PnL since", "of taken")
     for row in providers.to_dict("records"):
         view.add_row(
             str(row["provider"]), f"{row['taken']:,.0f}", f"{row['edge']:,.0f}", f"{row['pnl']:,.0f}",
@@ -157,9 +150,7 @@ _STUDY_COLUMNS: list[tuple[str, str, Callable[[Any], str], bool]] = [
 
 def _print_stages(split: pd.DataFrame, console: Console) -> None:
     stages = split["stage"].unique()
-    view = Table("policy", *stages, title="Liquidated notional and fills by stage", title_justify="left")
-    for column in view.columns[1:]:
-        column.justify = "right"
+    view = _table("Liquidated notional and fills by stage", "policy", *stages)
     for policy, table in split.groupby("policy", sort=False):
         rows = table.to_dict("records")
         view.add_row(str(policy), *(f"{row['notional_share']:.2%}  {row['fill_share']:7.2%}" for row in rows))
@@ -171,9 +162,7 @@ def _print_agreement(agreement: pd.DataFrame, as_json: bool) -> None:
         _print_json({"agreement": _records(agreement)})
         return
     columns = ("order", "Spearman", "worst burst", "best burst")
-    view = Table(*columns, title="Rank correlation with the order of the venue", title_justify="left")
-    for column in view.columns[1:]:
-        column.justify = "right"
+    view = _table("Rank correlation with the order of the venue", *columns)
     for row in agreement.to_dict("records"):
         view.add_row(row["policy"], *(f"{row[name]:.3f}" for name in ("spearman", "worst", "best")))
     out.print(view)
@@ -197,9 +186,7 @@ MOST_SHOWN = 20
 
 def _print_liquidation_prices(nearest: pd.DataFrame, when: str) -> None:
     columns = ("account", "market", "quantity", "mark", "liquidation price", "distance")
-    view = Table(*columns, title=f"Nearest to liquidation at {when}", title_justify="left")
-    for column in view.columns[2:]:
-        column.justify = "right"
+    view = _table(f"Nearest to liquidation at {when}", *columns, texts=2)
     for row in nearest.to_dict("records"):
         view.add_row(
             str(row["account"]), row["market"], f"{row['quantity']:,g}", f"{row['mark_price']:,.6g}",
@@ -214,9 +201,7 @@ def _print_status_changes(changed: pd.DataFrame) -> None:
         out.print("No account changes its status.")
         return
     columns = ("account", "status", "net equity", "after", "MMR", "after")
-    view = Table(*columns, title=f"Accounts whose status changes: {len(changed):,}", title_justify="left")
-    for column in view.columns[2:]:
-        column.justify = "right"
+    view = _table(f"Accounts whose status changes: {len(changed):,}", *columns, texts=2)
     largest = changed.sort_values("net_equity_before", ascending=False, kind="stable")[:MOST_SHOWN]
     for row in largest.to_dict("records"):
         status = f"{row['status_before']} > {row['status_after']}".replace("below_auto_close", "auto-close")
@@ -280,9 +265,7 @@ def _explanation_json(explanation: rc.run.Explanation) -> dict[str, Any]:
 
 
 def _print_audit(findings: rc.audit.AuditReport) -> None:
-    view = Table("rule", "checked", "breaches", title="Audit", title_justify="left")
-    for column in view.columns[1:]:
-        column.justify = "right"
+    view = _table("Audit", "rule", "checked", "breaches")
     for row in findings.checks.to_dict("records"):
         view.add_row(row["rule"], f"{row['checked']:,}", f"{row['breaches']:,}")
     out.print(view)
