@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -549,6 +550,17 @@ class TestExplain:
             count = np.count_nonzero((rows["account"] == row) | (rows["counterparty"] == row))
             times = [line for line in lines if line.startswith("20:5") or line.startswith("21:")]
             assert len(times) == count
+
+    @pytest.mark.parametrize("width", [40, 50, 60, 70, 80])
+    def test_a_cause_and_its_amount_are_on_one_line(self, width, run, monkeypatch):
+        monkeypatch.setattr(render, "out", Console(width=width))
+        rows = reader.read_journal(run)
+        account = rows["account"][rows["event"] == EVENT["book"]][0] + 1
+        shown = call("explain", run, "--account", account).stdout
+        changed = shown[shown.index("Changed by ") :].split("\n20")[0].splitlines()
+        assert len(changed) > 1 or width == 80
+        for line in changed:
+            assert re.fullmatch(r"(Changed by )?([A-Za-z ]+ [+-][0-9.,]+[0-9](, |,?$))+", line)
 
     def test_untouched_account(self, run):
         rows = reader.read_journal(run)

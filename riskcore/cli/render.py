@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable
 from dataclasses import asdict
 from math import isfinite, isinf, isnan
@@ -230,7 +231,10 @@ def _print_explanation(explanation: rc.run.Explanation) -> None:
     )
     always = list(_CHANGES)[:5]
     named = [f"{text} {equity[name]:+,.2f}" for name, text in _CHANGES.items() if name in always or equity[name]]
-    out.print(f"Changed by {', '.join(named)}")
+    # no-break spaces keep a cause and its amount on one line
+    changed = "Changed by " + ", ".join(text.replace(" ", "\xa0") for text in named)
+    for line in textwrap.wrap(changed, out.width, break_on_hyphens=False):
+        out.print(line.replace("\xa0", " "))
     events = explanation.events
     if not len(events):
         out.print(f"Nothing happened to account {explanation.account}: it was never at 100 % and took nothing over.")
