@@ -417,7 +417,7 @@ class Engine:
             raise RiskDataError("run", None, rule, value=str(path))
         path = Path(path)
         if self._folder is not None and path.resolve() != self._folder:
-            raise ValueError(f"this run is already kept in {self._folder}")
+            raise ValueError(f"this run is already saved in {self._folder}")
         self._saved = run_folder.write_part(
             path, self.venue, self.accounts, self.ledger, self.guard_state, self._recorded, start=self._start,
             after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
@@ -442,7 +442,8 @@ class Engine:
         if self.time is None:
             return
         if time <= self.time:
-            raise RiskDataError("tick", "time", f"must be later than the tick before, {self.time}", value=time)
+            rule = f"must be later than the tick before, {moment(self.time)}"
+            raise RiskDataError("tick", "time", rule, value=moment(time))
         if time - self.time > self.venue.policy.most_nanoseconds:
             gap, limit = pd.Timedelta(time - self.time), self.venue.policy.largest_gap
             rule = (

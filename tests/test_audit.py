@@ -414,6 +414,7 @@ def test_an_honest_run_passes(runs, name):
     report = audit(runs[name])
     assert report.ok, report.breaches
     assert report.breaches.empty
+    assert repr(report) == f"AuditReport(every rule was kept in {report.checks['checked'].sum():,} checks)"
 
 
 def test_everything_happens_and_every_rule_is_checked(runs, journals):

@@ -88,6 +88,18 @@ def test_journal_leads_from_the_first_accounts_to_the_last(crash):
     np.testing.assert_array_equal(found.orders.lots, run.end.orders.lots)
 
 
+def test_account_below_zero_that_nobody_takes_is_bankrupt(tmp_path):
+    venue = rc.load_venue(sample.venue_source([]))
+    positions = pd.DataFrame({"account": [1], "market": BTC, "quantity": [1.0], "entry_price": [1e5]})
+    balances = pd.DataFrame({"account": [1], "asset": "USDC", "quantity": [2_300.0]})
+    for mark, bankrupt in ((98_000.0, False), (97_000.0, True)):
+        engine = rc.Engine(rc.Accounts.from_frames(venue, positions, balances), venue)
+        engine.step(rc.Tick(START, {BTC: mark}))
+        engine.save(tmp_path / str(mark))
+        found = losses.liquidation_losses(RecordedRun.read(tmp_path / str(mark)))
+        assert found[["account", "closed", "bankrupt"]].to_numpy().tolist() == [[1, False, bankrupt]]
+
+
 def test_takeover_costs_the_equity(run):
     found = losses.liquidation_losses(RecordedRun.read(run))
     assert found["account"].tolist() == [1]
@@ -112,7 +124,7 @@ def test_adl_at_the_zero_price_gives_the_equity_to_the_counterparty(tmp_path):
     run = RecordedRun.read(tmp_path / "run")
     row = losses.liquidation_losses(run).set_index("account").loc[1]
     assert row[["loss", "adl", "price"]].tolist() == pytest.approx([300, 300, 0], abs=3e-6)
-    assert losses.adl_loss_of_counterparties(run) == pytest.approx(-300, abs=3e-6)
+    assert losses.adl_gain_of_counterparties(run) == pytest.approx(300, abs=3e-6)
 
 
 def test_price_takes_what_positions_and_balances_lost_from_tick_to_tick(crash):

@@ -118,7 +118,7 @@ def test_run_stays_in_its_folder(crash, tmp_path):
     engine = Engine(accounts, venue)
     engine.save(tmp_path / "a", complete=False)
     for kept in (engine, Engine.resume(tmp_path / "a")):
-        with pytest.raises(ValueError, match="already kept in"):
+        with pytest.raises(ValueError, match="already saved in"):
             kept.save(tmp_path / "b")
     assert not (tmp_path / "b").exists()
     engine.save(tmp_path / "a/../a")

@@ -1,4 +1,4 @@
-"""What falls due between two ticks: interest, funding, realisation of PnL, and what settling it takes.
+"""Payments between two ticks: interest, funding, realisation of profit and loss, and settlement.
 
 The rules are in docs/one_tick.md, "Between the ticks".
 """

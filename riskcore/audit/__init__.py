@@ -90,6 +90,18 @@ class AuditReport:
         """Whether every rule was kept."""
         return not bool(self.checks["breaches"].any())
 
+    @property
+    def verdict(self) -> str:
+        """The result in one line: the number of checks, or the broken rules with their breaches."""
+        broken = self.checks[self.checks["breaches"] > 0]
+        if broken.empty:
+            return f"every rule was kept in {self.checks['checked'].sum():,} checks"
+        return "broken: " + ", ".join(f"{rule} ({count:,})" for rule, count in broken[["rule", "breaches"]].to_numpy())
+
+    def __repr__(self) -> str:
+        """One line: the verdict."""
+        return f"AuditReport({self.verdict})"
+
 
 def audit(
     path: str | Path,

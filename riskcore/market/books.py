@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._limits import EXACT_LIMIT, INT64_MAX, INT64_MIN, TOTAL_LIMIT
 from .._typing import Int
-from ..boundary import RiskDataError, schemas, timestamps, units
+from ..boundary import RiskDataError, counted, schemas, timestamps, units
 from ..kernels.guards import (
     LEVEL_HIGH,
     LEVEL_LOTS,
@@ -63,6 +63,11 @@ class Books:
     lots: Int
     time: Int
     units: Units | None = None
+
+    def __repr__(self) -> str:
+        """One line: levels, and the markets that have any."""
+        levels = np.diff(self.offset).reshape(-1, 2).sum(axis=1)
+        return f"Books({counted(levels.sum(), 'level')} in {counted((levels > 0).sum(), 'market')})"
 
     def checked(self, venue: Venue, time: int) -> Books:
         """Return these books, checked and in arrays that nobody else writes to.

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from .._typing import Float, Int
-from ..boundary import RiskDataError, units
+from ..boundary import RiskDataError, counted, units
 from ..kernels.guards import first_above, first_missing, follow_markets
 from ..kernels.layouts import PriceArrays, SweepLookup
 from ..kernels.sweep import fill_sweep_lookup
@@ -66,6 +66,11 @@ class Prices:
     funding_rate: Float
     open_lots: Int
     venue: Venue
+
+    def __repr__(self) -> str:
+        """One line: markets and assets that have a price."""
+        markets, assets = ((~np.isnan(prices)).sum() for prices in (self.mark, self.asset))
+        return f"Prices({counted(markets, 'market')}, {counted(assets, 'asset')})"
 
     @classmethod
     def read(

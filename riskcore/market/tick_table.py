@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .._typing import Float, Int
+from ..boundary import counted, moment
 from ..venue import Venue
 from .books import Books
 from .tick import Tick
@@ -52,6 +53,12 @@ class TickTable:
     last: Float
     asset: Float
     books: dict[int, Books]
+
+    def __repr__(self) -> str:
+        """One line: ticks, the first and the last time, markets, and the ticks that have books."""
+        times = f" from {moment(self.time[0])} to {moment(self.time[-1])}" if len(self) else ""
+        markets = counted(len(self.venue.markets.symbol), "market")
+        return f"TickTable({counted(len(self), 'tick')}{times}, {markets}, books in {counted(len(self.books), 'tick')})"
 
     def __len__(self) -> int:
         return len(self.time)

@@ -426,6 +426,7 @@ _PAGE = """\
 The journal has a row per event, in the order of the events. Whole-number columns are changes: a state plus the changes
 of the rows since then is the state after them. The counterparty's changes are in the row of the account.
 Money is conserved in every row: [one_tick.md](one_tick.md#the-journal) has the equation and an example.
+MMR is the maintenance margin ratio, PnL profit and loss.
 
 ## Columns
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..boundary import RiskDataError, as_html
+from ..boundary import RiskDataError, as_html, counted
 from ..venue import load_venue
 from . import figures
 from .explain import account_events
-from .losses import CAUSES, adl_loss_of_counterparties, liquidation_losses
+from .losses import CAUSES, adl_gain_of_counterparties, liquidation_losses
 from .recorded_run import RecordedRun
 from .report import provider_pnl_of, shortfalls, timeline_of, waterfall_split
 
@@ -111,7 +111,8 @@ def _moment(value: pd.Timestamp) -> str:
 
 
 def _subtitle(run: RecordedRun) -> str:
-    size = f"{len(run.start):,} accounts, {len(run.time):,} ticks, {len(run.rows):,} journal rows"
+    sizes = {"account": len(run.start), "tick": len(run.time), "journal row": len(run.rows)}
+    size = ", ".join(counted(count, what) for what, count in sizes.items())
     if len(run.time):
         first, last = (_moment(pd.Timestamp(int(time), tz="UTC")) for time in run.time[[0, -1]])
         size += f"; {first} to {last} UTC"
@@ -150,7 +151,7 @@ def _causes(run: RecordedRun, losses: pd.DataFrame) -> str:
     causes["share"] = causes["lost"] / total if total else 0.0
     paid = shortfalls(run.rows, run.venue)
     notes = {
-        "Counterparties of ADL lost against the marks": adl_loss_of_counterparties(run),
+        "Gain of ADL counterparties against the marks": adl_gain_of_counterparties(run),
         "Shortfall paid by the fund": paid["paid_by_fund"],
         "Shortfall paid by other accounts": paid["paid_by_others"],
         "Shortfall left on record": paid["left_on_record"],
