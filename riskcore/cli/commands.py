@@ -23,14 +23,14 @@ from typer.core import TyperGroup
 from .. import __version__, adl_study, sample
 from ..audit import audit as audit_run
 from ..audit.venue import RunError
-from ..boundary import RiskDataError, moment, shown
+from ..boundary import RiskDataError, escaped, moment
 from ..io import TABLES, output_file, read_accounts, read_table, read_ticks, write_table, write_text
 from ..io.sweeps import write_sweep
 from ..margin import MarginTable, liquidation_prices, margin_table, what_if
 from ..market import Prices, TickTable
 from ..record import EVENT, reader
+from ..run import RecordedRun, page, replay, report
 from ..run import explain as explain_account
-from ..run import page, replay, report
 from ..state import Accounts
 from ..venue import PRESETS, Venue, load_venue, venue_path
 from .render import (
@@ -75,7 +75,7 @@ def _shown_usage() -> Iterator[None]:
     except Exception as error:  # what typer raises has no public name
         message = getattr(error, "message", None)
         if isinstance(message, str) and hasattr(error, "format_message"):
-            error.message = shown(message)  # type: ignore[attr-defined]
+            error.message = escaped(message)  # type: ignore[attr-defined]
         raise
 
 
@@ -423,7 +423,7 @@ def report_command(
         output_file(path, (".html",))
         write_text(page(run, _verdict(run)), path, ".html")
         if as_json:
-            providers = report.provider_pnl(run).to_json(orient="records", date_format="iso")
+            providers = report.provider_pnl(RecordedRun.read(run)).to_json(orient="records", date_format="iso")
             _print_json({"out": str(path), "providers": json.loads(providers)})
         else:
             out.print(f"Report: {path}")
@@ -590,8 +590,8 @@ _SWEPT_TO_AUDIT = 20_000_000  # ticks times accounts
 
 def _verdict(path: Path) -> str | None:
     """Result of the audit of a small run in one line; None of a large run, which is not audited for its report."""
-    run = reader.opened(path)
-    if run.known["events"] > _ROWS_TO_AUDIT or run.sizes["tick"] * run.sizes["account"] > _SWEPT_TO_AUDIT:
+    run = reader.open_run(path)
+    if run.manifest["events"] > _ROWS_TO_AUDIT or run.sizes["tick"] * run.sizes["account"] > _SWEPT_TO_AUDIT:
         return None
     checks = audit_run(path).checks
     broken = checks[checks["breaches"] > 0]
@@ -613,11 +613,12 @@ def _run(
         engine = replay(venue, accounts, ticks, path, seed=seed, inputs=inputs, progress=bar)
     rows = reader.read_journal(path)
     split, unpaid = report.waterfall_split(rows, venue), report.shortfalls(rows, venue)
-    providers = report.provider_pnl(path).groupby("provider", as_index=False).last().drop(columns="time")
+    pnl = report.provider_pnl(RecordedRun.read(path))
+    providers = pnl.groupby("provider", as_index=False).last().drop(columns="time")
     refused = int((rows["event"] == EVENT["guard"]).sum())
 
     def margins(state: Accounts, tick: int) -> MarginTable:
-        prices = Prices.given(venue, ticks.tick(tick)).guarded(state, *reader.read_marks(path, tick))
+        prices = Prices.incomplete(venue, ticks.tick(tick)).guarded(state, *reader.read_marks(path, tick))
         return margin_table(state, prices)
 
     end = margins(engine.accounts, len(ticks) - 1)

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from .. import adl_study
 from ..audit import AuditReport
-from ..boundary import shown
+from ..boundary import escaped
 from ..run import Explanation
 from ..venue import Venue
 
@@ -31,7 +31,7 @@ class _Console(Console):
 
     def render_str(self, text: str, **how: Any) -> Text:
         """Take every text that is printed, also by itself in a table or its title."""
-        plain = shown(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
+        plain = escaped(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
         return super().render_str(plain, **how)
 
 
