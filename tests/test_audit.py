@@ -827,7 +827,7 @@ def test_a_run_by_another_seed_is_found(copied, name, rule):
     ("column", "rule"),
     [("mark", "guards"), ("index", "guards"), ("given_mark", "guards"), ("given_index", "guards"), ("time", "rows")],
 )
-def test_an_altered_print_is_found(copied, column, rule):
+def test_an_altered_price_update_is_found(copied, column, rule):
     path = copied("waive")
     file = min((path / "ticks").iterdir())
     ticks = pd.read_parquet(file)
@@ -841,7 +841,7 @@ def test_an_altered_print_is_found(copied, column, rule):
         assert rule in broken(audit_altered(path)), row
 
 
-def test_a_print_that_would_have_been_refused_is_found(copied, journals):
+def test_a_price_update_that_the_guards_refuse_is_found(copied, journals):
     """A book made old, a book made crossed, an index a half higher, and a mark that was not given."""
     path, journal = copied("waive"), journals["waive"]
     file = min((path / "books").iterdir())

@@ -107,7 +107,7 @@ class TestDemo:
         assert words[:4] == ["riskcore", "replay", "--venue", "a crash/venue.json"]
         assert words[-2:] == ["--out", "runs/a crash"]
         call(*words[1:])
-        assert run_folder.manifest(tmp_path / "runs" / "a crash")["ticks"] == 240
+        assert run_folder.read_manifest(tmp_path / "runs" / "a crash")["ticks"] == 240
 
     def test_inputs_replace_nothing(self, tmp_path):
         (tmp_path / "old").mkdir()
@@ -384,12 +384,12 @@ class TestReplay:
         rows = reader.read_journal(tmp_path / "run")
         assert EVENT["book"] not in rows["event"]
         assert EVENT["backstop"] in rows["event"]
-        assert "books" not in run_folder.manifest(tmp_path / "run")["inputs"]
+        assert "books" not in run_folder.read_manifest(tmp_path / "run")["inputs"]
         call("audit", tmp_path / "run")
         call(*small_run.arguments("replay", files, tmp_path / "run"))  # shows the complete run
 
     def test_run_folder_names_its_inputs(self, files, run):
-        known = run_folder.manifest(run)
+        known = run_folder.read_manifest(run)
         assert known["complete"]
         assert known["ticks"] == 25
         assert known["events"] == len(reader.read_journal(run)) > 0
@@ -398,7 +398,7 @@ class TestReplay:
     def test_json(self, files, run, tmp_path):
         found = as_json(*small_run.arguments("replay", files, tmp_path / "run"), "--seed", 0)
         assert (found["accounts"], found["ticks"]) == (123, 25)
-        assert found["events"] == run_folder.manifest(run)["events"]
+        assert found["events"] == run_folder.read_manifest(run)["events"]
         assert {row["stage"] for row in found["split"]} == {"order book", "backstop", "ADL"}
         assert sum(row["notional_share"] for row in found["split"]) == pytest.approx(1)
         small_run.assert_same_run(tmp_path / "run", run)
@@ -411,10 +411,10 @@ class TestReplay:
         assert found.tobytes() == wanted.tobytes()
 
     def test_cut_run_is_continued(self, files, run, cut):
-        known = run_folder.manifest(cut)
+        known = run_folder.read_manifest(cut)
         assert (known["complete"], known["ticks"]) == (False, 11)
         found = as_json(*small_run.arguments("replay", files, cut))
-        assert found["events"] == run_folder.manifest(run)["events"]
+        assert found["events"] == run_folder.read_manifest(run)["events"]
         small_run.assert_same_run(cut, run)
 
     def test_complete_run_is_shown_again(self, files, run, tmp_path):
@@ -458,7 +458,7 @@ class TestReplay:
             f"tick.time, row time {time}, value '{time}': must not be 2 days 00:00:01 after the tick"
         )
         assert line.endswith("; the ticks before this one are kept: correct the input and run the same command")
-        assert run_folder.manifest(kept)["ticks"] == 15
+        assert run_folder.read_manifest(kept)["ticks"] == 15
         assert refused(*words) == line
         for name in tables:
             faulty[name].write_bytes(files[name].read_bytes())

@@ -1,10 +1,10 @@
 """Audit of a run folder, written from docs/one_tick.md and sharing no code with the engine.
 
-Two passes: whole-column checks of the journal (`columns`), then a replay, part by part and tick by tick, in which the
-prints are guarded again (`guards`), what is due between the ticks is computed again for all accounts (`accruals`), the
-phases are followed with the rows that they ask for (`repay`, `slices`, `backstop`, `adl`, `close_out`) and every
-account is set against the selection test (`replay`). Amounts are whole numbers that no altered figure can wrap; ratios
-are float64, and decided with 60-digit decimals where float64 leaves doubt.
+Two passes: whole-column checks of the journal (`columns`), then a replay, part by part and tick by tick. The replay
+guards the price updates again (`guards`), computes the accruals between the ticks for all accounts (`accruals`),
+follows the phases with the rows that they require (`repay`, `slices`, `backstop`, `adl`, `close_out`), and compares
+every account with the selection test (`replay`). Amounts are whole numbers that no altered figure can wrap; ratios are
+float64, and decided with 60-digit decimals where float64 leaves doubt.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ RULES = {
     "stages": "every account passes through the phases that its margin requires, and completes each of them",
     "ratios": "the recorded MMRs are those of the accounts",
 }
-"""The rules, and what each asks for."""
+"""The rules by name, each in a sentence."""
 
 REFERENCE = {
     "reference": "every row is the one that the exact model writes (riskcore.reference)",
@@ -190,7 +190,7 @@ def _check(run: Run, out: Findings, replay: Replay, sample: float | None, progre
         check_prices(part, run.venue, out)
         if len(part.time):  # a run that has only begun has a part without ticks
             replay.enter(part)
-        for at in range(len(part.time)):
-            replay.follow(Tick(part, at, run.venue), at, sample)
-            progress(part.first + at + 1)
+        for row in range(len(part.time)):
+            replay.follow(Tick(part, row, run.venue), row, sample)
+            progress(part.first + row + 1)
     replay.finish()

@@ -68,7 +68,7 @@ def _shown_usage() -> Iterator[None]:
     except Exception as error:  # what typer raises has no public name
         message = getattr(error, "message", None)
         if isinstance(message, str) and not message.isprintable() and hasattr(error, "format_message"):
-            error.message = rc.boundary.shown(message)  # type: ignore[attr-defined]
+            error.message = rc.boundary.escaped(message)  # type: ignore[attr-defined]
         raise
 
 
@@ -439,7 +439,9 @@ def report_command(
         rc.io.output_file(path, (".html",))
         rc.io.write_text(rc.run.page(run, _verdict(run)), path, ".html")
         if as_json:
-            providers = rc.run.report.provider_pnl(run).to_json(orient="records", date_format="iso")
+            providers = rc.run.report.provider_pnl(rc.run.RecordedRun.read(run)).to_json(
+                orient="records", date_format="iso"
+            )
             _print_json({"out": str(path), "providers": json.loads(providers)})
         else:
             out.print(f"Report: {path}")
@@ -608,8 +610,8 @@ _SWEPT_TO_AUDIT = 20_000_000  # ticks times accounts
 
 def _verdict(path: Path) -> str | None:
     """Result of the audit of a small run in one line; None of a large run, which is not audited for its report."""
-    run = rc.record.reader.opened(path)
-    if run.known["events"] > _ROWS_TO_AUDIT or run.sizes["tick"] * run.sizes["account"] > _SWEPT_TO_AUDIT:
+    run = rc.record.reader.open_run(path)
+    if run.manifest["events"] > _ROWS_TO_AUDIT or run.sizes["tick"] * run.sizes["account"] > _SWEPT_TO_AUDIT:
         return None
     return rc.audit.audit(path).verdict
 
@@ -633,11 +635,16 @@ def _run(
         engine = rc.run.replay(venue, accounts, ticks, path, seed=seed, inputs=inputs, progress=bar)
     rows = rc.record.reader.read_journal(path)
     split, unpaid = rc.run.report.waterfall_split(rows, venue), rc.run.report.shortfalls(rows, venue)
-    providers = rc.run.report.provider_pnl(path).groupby("provider", as_index=False).last().drop(columns="time")
+    providers = (
+        rc.run.report.provider_pnl(rc.run.RecordedRun.read(path))
+        .groupby("provider", as_index=False)
+        .last()
+        .drop(columns="time")
+    )
     refused = int((rows["event"] == rc.record.EVENT["guard"]).sum())
 
     def margins(state: rc.Accounts, tick: int) -> rc.MarginTable:
-        prices = rc.Prices.given(venue, ticks.tick(tick)).guarded(state, *rc.record.reader.read_marks(path, tick))
+        prices = rc.Prices.incomplete(venue, ticks.tick(tick)).guarded(state, *rc.record.reader.read_marks(path, tick))
         return rc.margin.margin_table(state, prices)
 
     end = margins(engine.accounts, len(ticks) - 1)

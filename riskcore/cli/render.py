@@ -30,7 +30,7 @@ class _Console(Console):
 
     def render_str(self, text: str, **how: Any) -> Text:
         """Take every text that is printed, also by itself in a table or its title."""
-        plain = rc.boundary.shown(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
+        plain = rc.boundary.escaped(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
         return super().render_str(plain, **how)
 
 

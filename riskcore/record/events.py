@@ -19,7 +19,7 @@ Rows = npt.NDArray[np.void]
 """Journal rows, of dtype `ROW`."""
 
 ACCOUNT, BOOK, FUND, SHORTFALL, NOBODY, POOL = 0, -1, -2, -3, -4, -5
-"""Counterparties: an account (its row), or what is none."""
+"""Counterparties: an account (its row), or one of the parties that are not accounts."""
 NO_ACCOUNT = -1
 """The account of a `guard` row: the row is about a market."""
 
@@ -110,7 +110,7 @@ class Sentence(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What a row of an event is.
+    """Declaration of an event.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class Event(NamedTuple):
     amounts : str
         Columns of `AMOUNTS` that may differ from 0.
     price : str
-        What ``price`` is; empty: NaN.
+        Meaning of ``price``; empty: NaN.
     requested : str
         Unit of ``requested``: "lots" of the market, or with an asset its "spot_lots" or "quanta".
     stage : str
@@ -198,13 +198,13 @@ EVENT_KINDS = {
         ),
     ),
     "backstop": Event(
-        "A provider takes a position, or a balance of an asset; `requested` is what was offered to it.",
+        "A provider takes a position, or a balance of an asset; `requested` is the amount offered.",
         "below_auto_close escalated", (ACCOUNT,), "market|asset", f"requested {_POSITIONS} quanta fund",
         "price of the takeover", "quanta", "backstop", _TAKEOVER,
     ),
     "adl": Event(
         "A position is closed against that of a counterparty, or a lend settled with the debt of one; `requested` is"
-        " what was still to be closed.",
+        " the amount still to be closed.",
         "backstop_exhausted full_utilization", (ACCOUNT,), "market|asset", f"requested {_POSITIONS} lent",
         "price of the closing", "quanta", "ADL", _TAKEOVER,
     ),
@@ -254,7 +254,7 @@ EVENT_KINDS = {
         sentences=(Sentence("{item} is throttled"),),
     ),
     "harm": Event(
-        "A slice of `requested` lots would raise the margin ratio; the reason says what is done.",
+        "A slice of `requested` lots would raise the margin ratio; the reason names the treatment.",
         "fee_waived sent withheld to_backstop", (NOBODY,), "market", "requested", "average price of the quote", "lots",
         sentences=(Sentence("slice of {requested:g} {market} at {price:,.6g} is harmful"),),
     ),

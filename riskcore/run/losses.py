@@ -71,5 +71,5 @@ def _first_trigger(run: RecordedRun) -> Int:
     first = np.full(len(run.start), len(run.rows))
     triggers = np.flatnonzero(run.rows["event"] == EVENT["trigger"])
     np.minimum.at(first, run.rows["account"][triggers], triggers)
-    first[run.folder.known["providers"]] = len(run.rows)
+    first[run.folder.manifest["providers"]] = len(run.rows)
     return first
