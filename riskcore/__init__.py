@@ -1,4 +1,4 @@
-"""riskcore: who would be liquidated, how, at what price, and who pays."""
+"""riskcore: portfolio margin and liquidations: which accounts, how, at what price, and who pays."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING

@@ -12,11 +12,8 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in {"typer", "rich"}:
             raise
         sys.exit(f'riskcore: the command line needs {error.name}: pip install "riskcore[cli]"')
-    from .cli import compiling_noticed
-
     warnings.showwarning = lambda message, *_: _say(message)
-    with compiling_noticed(_say):
-        app()
+    app()
 
 
 def _say(line: object) -> None:

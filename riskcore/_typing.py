@@ -10,5 +10,5 @@ import numpy.typing as npt
 Float: TypeAlias = npt.NDArray[np.float64]
 Int: TypeAlias = npt.NDArray[np.int64]
 Bool: TypeAlias = npt.NDArray[np.bool_]
-Whole: TypeAlias = npt.NDArray[np.integer[Any]]
+AnyInt: TypeAlias = npt.NDArray[np.integer[Any]]
 """Whole numbers of any width."""

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ._limits import INT64_MAX, INT64_MIN
 from .accrual import accrue, note_premiums
-from .boundary import RecordingWarning, RiskDataError, as_html, counted, frame_as_html, moment, shown
+from .boundary import RecordingWarning, RiskDataError, as_html, counted, escaped, frame_as_html, moment
 from .context import TickContext
 from .liquidation import liquidate, start_tick
 from .margin import MarginTable, margin_table, margins_of
@@ -92,7 +92,7 @@ class StepResult:
     accounts: Accounts
 
     def __repr__(self) -> str:
-        """One line: accounts that were liquidated, and what each stage closed, in settle units at the fill prices."""
+        """One line: the number of accounts liquidated, and the notional of each stage at the fill prices."""
         stages = self.fills.groupby("stage", sort=False)["notional"].sum()
         closed = "".join(f", {stage} {notional:,.2f}" for stage, notional in stages.items())
         rows = counted(len(self.rows), "event")
@@ -186,11 +186,11 @@ class Engine:
         self._venue, self._seed = venue, seed
         self._state, self._check_screen = accounts.copy(), check_screen
         self._ledger = Ledger.opening(venue)
-        self._look()
+        self._make_views()
         self._guard_state = GuardState.opening(venue)
         self._ticks = 0
         self._time: int | None = None
-        # nobody can write to what the tables were read into; to a copy of it, or to another engine's state, one can
+        # accounts read from tables cannot be written to; a copy of them, or another engine's state, can
         self._start: Accounts | None = (accounts.copy() if accounts.may_change else accounts) if record else None
         self._folder: Path | None = None
         self._saved: str | None = None  # the digest of the folder's run.json
@@ -199,8 +199,8 @@ class Engine:
         self._held = 0  # bytes of what is recorded
         self._broken: str | None = None
 
-    def _look(self) -> None:
-        """Have the state to look at, and screened, without a copy of it."""
+    def _make_views(self) -> None:
+        """Make the read-only view of the state, its screen and its totals; the state is not copied."""
         self._accounts = self._state.view()
         self._screen = Screen(self.accounts, self.venue, check=self._check_screen)
         self._totals = Totals(self.accounts, self.venue)
@@ -245,7 +245,7 @@ class Engine:
         """One line: accounts, ticks, the time of the last one, and the fund."""
         last = "" if self.time is None else f", last at {moment(self.time)}"
         fund = self.ledger.fund * float(self.venue.settle_quantum)
-        rest = f"fund {fund:,.2f} {shown(self.venue.settle_asset)}"
+        rest = f"fund {fund:,.2f} {escaped(self.venue.settle_asset)}"
         return f"Engine({counted(len(self.accounts), 'account')}, {counted(self.ticks, 'tick')}{last}, {rest})"
 
     def __copy__(self) -> Engine:
@@ -253,7 +253,7 @@ class Engine:
         return deepcopy(self)
 
     def __getstate__(self) -> dict[str, object]:
-        """What a copy takes along: not the views, which are of this engine's own state."""
+        """Fields of a copy: all but the views, which are of this engine's own state."""
         return {name: value for name, value in vars(self).items() if name not in _VIEWS}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -261,10 +261,10 @@ class Engine:
         vars(self).update(state)
         if not self._state.columns.lots.flags.writeable:  # as it comes out of a pickle
             self._state = self._state.copy()
-        self._look()
+        self._make_views()
 
     def step(self, tick: Tick, *, whole_table: bool = False) -> StepResult:
-        """Guard the price updates, accrue what is due, liquidate the accounts at a margin ratio of 1 or more.
+        """Guard the price updates, apply the accruals, liquidate the accounts at a margin ratio of 1 or more.
 
         The screen finds these accounts without computing every account at every tick (`riskcore.Screen`).
 
@@ -318,9 +318,9 @@ class Engine:
             self._write_or_warn()
         time = tick.nanoseconds(self.time)
         self._must_follow(time)
-        given, books = Prices.given(self.venue, tick), tick.columnar_books(self.venue, time)
-        guarded = guard(self.venue, self.guard_state, self.time, time, given, books)
-        prices = given.guarded(self.accounts, guarded.mark, guarded.index)
+        incomplete, books = Prices.incomplete(self.venue, tick), tick.columnar_books(self.venue, time)
+        guarded = guard(self.venue, self.guard_state, self.time, time, incomplete, books)
+        prices = incomplete.guarded(self.accounts, guarded.mark, guarded.index)
         self._totals.must_fit(prices)
         journal, pools = Journal(self.ticks, time), Pools(self.venue, self._state)
         _write_refusals(journal, self.venue, guarded)
@@ -423,7 +423,7 @@ class Engine:
             raise RiskDataError("run", None, rule, value=str(path))
         path = Path(path)
         if self._folder is not None and path.resolve() != self._folder:
-            raise ValueError(f"this run is already kept in {self._folder}")
+            raise ValueError(f"this run is already saved in {self._folder}")
         self._saved = run_folder.write_part(
             path, self.venue, self.accounts, self.ledger, self.guard_state, self._recorded, start=self._start,
             after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
@@ -431,7 +431,7 @@ class Engine:
         self._folder, self._recorded, self._held, self._start = path.resolve(), [], 0, None
 
     def _write_or_warn(self) -> None:
-        """Write what is recorded to the folder, or say once that it is kept in memory."""
+        """Write the recorded ticks to the folder, or warn once that they are kept in memory."""
         if self._folder is not None:
             self.save(self._folder, complete=False)
         elif not self._warned:
@@ -448,8 +448,9 @@ class Engine:
         if self.time is None:
             return
         if time <= self.time:
-            raise RiskDataError("tick", "time", f"must be later than the tick before, {self.time}", value=time)
-        if time - self.time > self.venue.policy.most_nanoseconds:
+            rule = f"must be later than the tick before, {moment(self.time)}"
+            raise RiskDataError("tick", "time", rule, value=moment(time))
+        if time - self.time > self.venue.policy.max_gap_nanoseconds:
             gap, limit = pd.Timedelta(time - self.time), self.venue.policy.largest_gap
             rule = (
                 f"must not be {gap} after the tick before, {moment(self.time)}: the policy's largest_gap is {limit} "

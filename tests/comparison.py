@@ -10,22 +10,21 @@ from typing import Any
 
 import numpy as np
 
-from riskcore import Accounts, Engine, StepResult, Venue
+from riskcore import Accounts, Engine, StepResult, Venue, reference
 from riskcore.kernels.layouts import AccountColumns
 from riskcore.state import Orders
-from tests import naive
 
-ROUNDING = naive.ROUNDING
+ROUNDING = reference.ROUNDING
 WHOLE = ("order", "requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled")
 COUNTER = ("counter_cost", "counter_cash", "counter_entry", "fund")
 NONE = -(2**63)  # a sample that there is not
 NAMED = ("event", "reason", "account", "counterparty", "market", "asset")
 
 
-gross = naive.gross
+gross = reference.gross
 
 
-def same_ratio(found: float, margin: Fraction, look: naive.Margin, scale: Fraction) -> bool:
+def same_ratio(found: float, margin: Fraction, look: reference.Margin, scale: Fraction) -> bool:
     """Whether a ratio of float64 amounts is right: within 1e-9, and as near as net equity itself can be.
 
     Net equity may be off by 1e-12 of the gross amounts. Where nothing more than that is left of it, the sign of
@@ -51,10 +50,14 @@ def natural_rows(result: StepResult) -> list[dict[str, Any]]:
 
 
 def assert_same_journal(
-    result: StepResult, rows: list[dict[str, Any]], venue: naive.Venue, before: naive.State, prices: naive.Prices
+    result: StepResult,
+    rows: list[dict[str, Any]],
+    venue: reference.Venue,
+    before: reference.State,
+    prices: reference.Prices,
 ) -> None:
     """Row by row: whole numbers and names equal, prices within 1e-12, ratios as near as float64 equity allows."""
-    state, prices = naive.apply_rows(venue, before, ()), prices.at(venue, before)
+    state, prices = reference.apply_rows(venue, before, ()), prices.at(venue, before)
     found = natural_rows(result)
     for place, (ours, theirs) in enumerate(zip(found, rows, strict=False)):
         named = ("tick", "time", *NAMED, *WHOLE, *COUNTER)
@@ -70,16 +73,16 @@ def assert_same_journal(
             if math.isnan(theirs[moment]):
                 assert ours[moment] is None, f"row {place}: {moment}"
             else:
-                look = naive.margin(venue, account, prices)
+                look = reference.margin(venue, account, prices)
                 assert float(look.mmr) == theirs[moment]
                 right = same_ratio(ours[moment], look.maintenance_margin, look, gross(venue, account, prices))
                 assert right, f"row {place}: {moment} {ours[moment]}, not {theirs[moment]}"
             if moment == "mmr_before":
-                naive.apply_row(venue, state, theirs)
+                reference.apply_row(venue, state, theirs)
     assert len(found) == len(rows)
 
 
-def assert_same_state(engine: Engine, venue: naive.Venue, state: naive.State) -> None:
+def assert_same_state(engine: Engine, venue: reference.Venue, state: reference.State) -> None:
     """Positions, balances, orders, ledgers, what the providers took and what is remembered, all by equality."""
     accounts, ledger, columns = engine.accounts, engine.ledger, engine.accounts.columns
     markets, assets = list(venue.markets), list(venue.assets)
@@ -118,9 +121,9 @@ def assert_same_state(engine: Engine, venue: naive.Venue, state: naive.State) ->
     assert_same_memory(engine, venue, state)
 
 
-def assert_same_memory(engine: Engine, venue: naive.Venue, state: naive.State) -> None:
+def assert_same_memory(engine: Engine, venue: reference.Venue, state: reference.State) -> None:
     """What the guards remember, and the books given last (run_folder.md, `state/`)."""
-    frames, memories = engine.guard_state.frames(), list(state.memory.values())
+    frames, memories = engine.guard_state.frames(), list(state.guard_states.values())
     found = frames["markets"].to_dict("records")
     assert len(found) == len(memories)
     for row, memory in zip(found, memories, strict=True):
@@ -137,14 +140,14 @@ def assert_same_memory(engine: Engine, venue: naive.Venue, state: naive.State) -
     assert sampled(frames["samples"]) == {
         (place, second): (mark, NONE if premium is None else premium)
         for place, memory in enumerate(memories)
-        for second, (mark, premium) in naive.samples(memory.used, state.time_ns).items()
+        for second, (mark, premium) in reference.samples(memory.used, state.time_ns).items()
     }
     symbols, expected = [*venue.markets, *venue.spots], []
     for place, symbol in enumerate(symbols):
         for sign, side in ((1, "bids"), (-1, "asks")):
             tick = (venue.markets | venue.spots)[symbol].tick_size
             levels = state.books.get(symbol, {}).get(side, ())
-            expected += [[place, sign, naive.whole(price / tick), lots, gone] for price, lots, gone in levels]
+            expected += [[place, sign, reference.whole(price / tick), lots, gone] for price, lots, gone in levels]
     assert ("books" in frames) == (venue.policy["refill_half_life"] is not None)
     if "books" in frames:
         assert frames["books"][["market", "side", "price", "lots", "consumed_lots"]].to_numpy().tolist() == expected

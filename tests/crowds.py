@@ -1,7 +1,7 @@
 """Crowds: accounts of every odd kind, drawn by a seed all at once, at a venue of every odd rule.
 
-Where `tests.strategies` draws a few accounts row by row, these come by the thousand: enough for groups, windows and
-boxes. Each account's equity is brought to a multiple of its maintenance margin, often to an edge of the tests exactly.
+Where `tests.strategies` draws a few accounts row by row, these come by the thousand: enough for groups, chunks and
+price intervals. Each account's equity is brought to a multiple of its maintenance margin, often exactly to an edge.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ _BLOCK = re.compile(r"^```(\S*) ?([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 _LOOSE = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-def text_of(page: str) -> str:
+def as_text(page: str) -> str:
     """Text of a page of the checkout."""
     return (ROOT / page).read_text(encoding="utf-8")
 
@@ -70,7 +70,7 @@ def run(page: str, folder: Path) -> str:
 
     try:
         with contextlib.chdir(folder):
-            return _BLOCK.sub(replaced, text_of(page))
+            return _BLOCK.sub(replaced, as_text(page))
     finally:  # a page may register a policy
         POLICIES.clear()
         POLICIES.update(policies)

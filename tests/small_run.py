@@ -116,7 +116,7 @@ def seal(path: Path) -> None:
 
 def assert_same_run(one: Path, other: Path) -> None:
     """Journal, ticks, books and last state of two run folders must be the same bits, however they were saved."""
-    ends = [run_folder.manifest(path) for path in (one, other)]
+    ends = [run_folder.read_manifest(path) for path in (one, other)]
     for key in ("seed", "ticks", "events", "complete", "providers", "inputs"):
         assert ends[0][key] == ends[1][key], key
     assert reader.read_journal(one).tobytes() == reader.read_journal(other).tobytes()

@@ -15,9 +15,8 @@ import msgspec
 import pandas as pd
 from hypothesis import strategies as st
 
-from riskcore import Accounts, RiskDataError, Tick, Venue, load_venue
+from riskcore import Accounts, RiskDataError, Tick, Venue, load_venue, reference
 from riskcore.venue import MarginFunction, check_order
-from tests import naive
 
 SETTLE = "USDC"
 BASES = ("BTC", "ETH", "SOL", "DOGE")
@@ -65,12 +64,12 @@ class TickInput:
     path: dict[str, float] = field(default_factory=dict)  # where the market is, whatever is printed
 
     def tick(self) -> Tick:
-        return Tick(*self.naive_arguments())
+        return Tick(*self.reference_arguments())
 
-    def prices(self) -> naive.Prices:
-        return naive.Prices(self.marks, self.indexes, self.asset_prices, self.open_interest, self.funding_rates)
+    def prices(self) -> reference.Prices:
+        return reference.Prices(self.marks, self.indexes, self.asset_prices, self.open_interest, self.funding_rates)
 
-    def naive_arguments(self) -> tuple[Any, ...]:
+    def reference_arguments(self) -> tuple[Any, ...]:
         known = (self.marks, self.books, self.indexes, self.asset_prices, self.open_interest, self.funding_rates)
         return self.time, *known, self.last_prices, self.book_times
 
@@ -103,9 +102,9 @@ class Scene:
         venue = load_venue(self.source)
         return venue, Accounts.from_frames(venue, *self.frames())
 
-    def load_naive(self) -> tuple[naive.Venue, naive.State]:
-        venue = naive.Venue(self.source)
-        return venue, naive.load_state(venue, self.positions, self.balances, self.orders, self.settings)
+    def load_reference(self) -> tuple[reference.Venue, reference.State]:
+        venue = reference.Venue(self.source)
+        return venue, reference.load_state(venue, self.positions, self.balances, self.orders, self.settings)
 
 
 def decimals(low: int, high: int, places: int) -> st.SearchStrategy[Decimal]:
@@ -344,7 +343,7 @@ policies = st.fixed_dictionaries(
         "backstop_below_zero": st.sampled_from(["mark", "mark", "zero_price"]),
         "fund": st.sampled_from([0, 0, 25, 400, 1_000_000]),
         "shortfall": st.sampled_from(["non_recourse", "unsettled", "equity", "equity", "open_interest"]),
-        "adl_policy": st.sampled_from([*naive.SCORES, *naive.WEIGHTS]),
+        "adl_policy": st.sampled_from([*reference.SCORES, *reference.WEIGHTS]),
         "adl_price": st.sampled_from([0, 0, "0.5", "1/3", 1, 1]),
         "adl_counterparties": st.sampled_from(["profitable", "opposing", "opposing"]),
         "adl_cap": st.sampled_from([1, 1, 1, "0.5", "0.3", "0.01"]),
@@ -545,7 +544,7 @@ def account_tables(draw, scene, account, kind):
         for market in (markets[m] for m in held):
             own.positions.append(draw(position_rows(account, market, first.path[market["symbol"]], winner)))
     if kind in PARTS:
-        prices, venue = naive.Prices(first.path, first.indexes, first.asset_prices), naive.Venue(scene.source)
+        prices, venue = reference.Prices(first.path, first.indexes, first.asset_prices), reference.Venue(scene.source)
         for asset in (
             draw(st.lists(st.sampled_from(assets), max_size=3, unique_by=lambda a: a["symbol"])) if assets else ()
         ):
@@ -565,13 +564,15 @@ def account_tables(draw, scene, account, kind):
     return own, account, Fraction(draw(st.integers(*DISTRESS[distress])), 100)
 
 
-def _settle(own: Scene, prices: naive.Prices, account: Any, target: Fraction) -> None:
+def _settle(own: Scene, prices: reference.Prices, account: Any, target: Fraction) -> None:
     """Choose the settle balance that brings net equity to ``target`` maintenance margins, a borrow's own included."""
     row = own.balances[-1]
     quantum = next(Decimal(a["quantum"]) for a in own.source["collateral"] if a["symbol"] == SETTLE)
     for _ in range(2):
-        venue, state = Scene(own.source | {"backstop": []}, own.positions, own.balances, (), own.settings).load_naive()
-        look = naive.margin(venue, state.accounts[account], prices)
+        venue, state = Scene(
+            own.source | {"backstop": []}, own.positions, own.balances, (), own.settings
+        ).load_reference()
+        look = reference.margin(venue, state.accounts[account], prices)
         missing = target * look.maintenance_margin - look.net_equity
         row["quantity"] = rounded(Fraction(str(row["quantity"])) + missing, quantum)
 
@@ -616,8 +617,12 @@ def scenes(draw, ticks=1, most=8, live=False):
         else:
             kind = draw(st.sampled_from(KINDS))
             targets.append(draw(account_tables(scene, account, kind)))
-    venue, state = scene.load_naive()
-    prices = naive.guarded(venue, state, *inputs[0].naive_arguments()) if live else inputs[0].prices().at(venue, state)
+    venue, state = scene.load_reference()
+    prices = (
+        reference.guarded(venue, state, *inputs[0].reference_arguments())
+        if live
+        else inputs[0].prices().at(venue, state)
+    )
     for target in targets:
         _settle(target[0], prices, *target[1:])
     return scene

@@ -410,7 +410,7 @@ class TestRun:
     def test_ticks_of_a_folder_give_the_same_run(self, crash):
         venue = load_venue(crash / "venue.json")
         ticks, _ = runs.read_ticks(crash, venue)
-        engine = Engine(reader.read_accounts(crash, venue), venue, run_folder.manifest(crash)["seed"])
+        engine = Engine(reader.read_accounts(crash, venue), venue, run_folder.read_manifest(crash)["seed"])
         rows = np.concatenate([engine.step(tick).rows for tick in ticks])
         assert rows.tobytes() == reader.read_journal(crash).tobytes()
 

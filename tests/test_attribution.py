@@ -11,10 +11,9 @@ from riskcore import Accounts, Engine, RiskDataError, load_venue, run, sample
 from riskcore.io import read_ticks
 from riskcore.record import EVENT, ROW, reader
 from riskcore.record import EVENTS as EVENTS_OF_JOURNAL
-from riskcore.run import report
+from riskcore.run import RecordedRun, report
 from riskcore.run.causes import CAUSES, equity_changes
 from riskcore.run.losses import liquidation_losses
-from riskcore.run.recorded_run import RecordedRun
 from tests import small_run
 
 
@@ -26,7 +25,7 @@ def kept(inputs, path):
         engine.step(tick)
         states.append(engine.accounts.copy())
     engine.save(path)
-    _, mark, asset = reader.opened(path).prices()
+    _, mark, asset = reader.open_run(path).prices()
     return path, venue, mark, asset, states
 
 
@@ -176,7 +175,7 @@ def test_the_report_and_the_explanation_show_the_same_causes(crash):
 
 def test_providers_edge_is_that_of_the_report(crash):
     path = crash[0]
-    last = report.provider_pnl(path).groupby("provider").last()
+    last = report.provider_pnl(RecordedRun.read(path)).groupby("provider").last()
     assert (last["edge"] > 0).all()
     for provider, row in last.iterrows():
         found = run.explain(path, provider).equity

@@ -260,6 +260,7 @@ def test_an_honest_run_passes(runs, name):
     report = audit(runs[name])
     assert report.ok, report.breaches
     assert report.breaches.empty
+    assert repr(report) == f"AuditReport(every rule was kept in {report.checks['checked'].sum():,} checks)"
 
 
 def test_everything_happens_and_every_rule_is_checked(runs, journals):
@@ -672,7 +673,7 @@ def test_a_run_by_another_seed_is_found(copied, name, rule):
     ("column", "rule"),
     [("mark", "guards"), ("index", "guards"), ("given_mark", "guards"), ("given_index", "guards"), ("time", "rows")],
 )
-def test_an_altered_print_is_found(copied, column, rule):
+def test_an_altered_price_update_is_found(copied, column, rule):
     path = copied("waive")
     file = min((path / "ticks").iterdir())
     ticks = pd.read_parquet(file)
@@ -686,7 +687,7 @@ def test_an_altered_print_is_found(copied, column, rule):
         assert rule in broken(audit_altered(path)), row
 
 
-def test_a_print_that_would_have_been_refused_is_found(copied, journals):
+def test_a_price_update_that_the_guards_refuse_is_found(copied, journals):
     """A book made old, a book made crossed, an index a half higher, and a mark that was not given."""
     path, journal = copied("waive"), journals["waive"]
     file = min((path / "books").iterdir())

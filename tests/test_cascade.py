@@ -9,10 +9,9 @@ from tempfile import TemporaryDirectory
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from riskcore import Engine
+from riskcore import Engine, reference
 from riskcore.audit import audit
 from riskcore.venue import POLICIES
-from tests import naive
 from tests.comparison import natural_rows, totals
 from tests.strategies import SETTLE, START, Scene, TickInput
 
@@ -126,11 +125,11 @@ def cascade(rng: Random) -> Scene:
 
 def tighten(scene: Scene, accounts: list[int], rng: Random) -> None:
     """Choose the settle balances that bring accounts to ratios of 85 to 99 % at the first tick."""
-    venue, state = scene.load_naive()
+    venue, state = scene.load_reference()
     prices = scene.ticks[0].prices().at(venue, state)
     for row in scene.balances:
         if row["asset"] == SETTLE and row["account"] in accounts:
-            look = naive.margin(venue, state.accounts[row["account"]], prices)
+            look = reference.margin(venue, state.accounts[row["account"]], prices)
             missing = float(look.maintenance_margin) * rng.uniform(1.01, 1.17) - float(look.net_equity)
             row["quantity"] = rounded(row["quantity"] + missing)
 
@@ -141,12 +140,12 @@ def stage(row: dict) -> str | None:
     return row["event"] if row["event"] in STAGES else None
 
 
-def assert_row_is_fair(venue: naive.Venue, state: naive.State, prices: naive.Prices, row: dict) -> None:
+def assert_row_is_fair(venue: reference.Venue, state: reference.State, prices: reference.Prices, row: dict) -> None:
     """Nobody's position grows or turns by being closed against, and nobody is brought to a ratio of 100 %."""
     other, market, name = state.accounts[row["counterparty"]], row["market"], row["event"]
-    before, held = naive.margin(venue, other, prices), other.positions.get(market, (0,))[0]
-    naive.apply_row(venue, state, row)
-    after, left = naive.margin(venue, other, prices), other.positions.get(market, (0,))[0]
+    before, held = reference.margin(venue, other, prices), other.positions.get(market, (0,))[0]
+    reference.apply_row(venue, state, row)
+    after, left = reference.margin(venue, other, prices), other.positions.get(market, (0,))[0]
     if name == "backstop":
         assert after.imr < 1 or before.imr >= 1
         return
@@ -161,7 +160,7 @@ def assert_row_is_fair(venue: naive.Venue, state: naive.State, prices: naive.Pri
 def run_cascade(scene: Scene) -> Counter:
     """Step through it and check every row; gives how many of each stage there were."""
     venue, accounts = scene.load()
-    oracle, state = scene.load_naive()
+    oracle, state = scene.load_reference()
     engine, reached = Engine(accounts, venue, scene.seed), Counter()
     everything = totals(engine, venue)
     with TemporaryDirectory() as folder:
@@ -174,7 +173,7 @@ def run_cascade(scene: Scene) -> Counter:
                 if row["event"] in ("adl", "backstop", "socialize"):
                     assert_row_is_fair(oracle, state, prices, row)
                 else:
-                    naive.apply_row(oracle, state, row)
+                    reference.apply_row(oracle, state, row)
                 assert state.fund >= 0
             assert totals(engine, venue) == everything
             assert engine.ledger.fund >= 0

@@ -213,7 +213,7 @@ class TestPrints:
         engine = make_engine(WEAK)
         engine.step(Tick(START, {BTC: MARK}, {BTC: book()}))
         before, guard_state = whole_state(engine), frames(engine)
-        with pytest.raises(RiskDataError, match="must be later"):
+        with pytest.raises(RiskDataError, match=r"'2023-11-14 .*: must be later than the tick before, 2023-11-14 "):
             engine.step(Tick(START + step * SECOND, {BTC: MARK * 0.5}, {BTC: book(MARK * 0.5)}))
         assert whole_state(engine) == before
         assert frames(engine) == guard_state

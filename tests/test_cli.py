@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -106,7 +107,7 @@ class TestDemo:
         assert words[:4] == ["riskcore", "replay", "--venue", "a crash/venue.json"]
         assert words[-2:] == ["--out", "runs/a crash"]
         call(*words[1:])
-        assert run_folder.manifest(tmp_path / "runs" / "a crash")["ticks"] == 240
+        assert run_folder.read_manifest(tmp_path / "runs" / "a crash")["ticks"] == 240
 
     def test_inputs_replace_nothing(self, tmp_path):
         (tmp_path / "old").mkdir()
@@ -280,6 +281,14 @@ class TestLiquidationPrices:
         assert f"{found['positions']} positions, {found['with_liquidation_price']} with a liquidation price" in shown
         assert f"Nearest to liquidation at {found['time']}" in shown
 
+    def test_a_narrow_console_shows_a_long_id_whole(self, monkeypatch, capsys):
+        row = (account := "account" * 10, "BTC_USDC_PERP", -500.0, 1e5, 1.1e5, 0.1)
+        columns = ["account", "market", "quantity", "mark_price", "liquidation_price", "distance"]
+        monkeypatch.setattr(render, "out", Console(width=80))
+        render._print_liquidation_prices(pd.DataFrame([row], columns=columns), "now")
+        lines = [line.split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+        assert ["".join(line[n].strip() for line in lines) for n in (1, 2, 3)] == [account, "BTC_USDC_PERP", "-500"]
+
     def test_out_is_no_input(self, files):
         line = refused(*inputs("liquidation-prices", files, "--out", files["marks"]))
         assert line == f"out, value '{files['marks']}': must not be an input of the same command"
@@ -319,7 +328,7 @@ class TestWhatIf:
         before, after = (found["liquidatable"][when] for when in ("before", "after"))
         assert sum(now - was for was, now in crossed) == after - before
         shown = call(*inputs("what-if", files, "--shock", "all=-10%")).stdout
-        assert f"{len(found['changed'])} accounts change their status" in shown
+        assert f"Accounts whose status changes: {len(found['changed'])}" in shown
         shown = call(*inputs("what-if", files, "--shock", "all=0")).stdout
         assert "No account changes its status." in shown
 
@@ -375,12 +384,12 @@ class TestReplay:
         rows = reader.read_journal(tmp_path / "run")
         assert EVENT["book"] not in rows["event"]
         assert EVENT["backstop"] in rows["event"]
-        assert "books" not in run_folder.manifest(tmp_path / "run")["inputs"]
+        assert "books" not in run_folder.read_manifest(tmp_path / "run")["inputs"]
         call("audit", tmp_path / "run")
         call(*small_run.arguments("replay", files, tmp_path / "run"))  # shows the complete run
 
     def test_run_folder_names_its_inputs(self, files, run):
-        known = run_folder.manifest(run)
+        known = run_folder.read_manifest(run)
         assert known["complete"]
         assert known["ticks"] == 25
         assert known["events"] == len(reader.read_journal(run)) > 0
@@ -389,7 +398,7 @@ class TestReplay:
     def test_json(self, files, run, tmp_path):
         found = as_json(*small_run.arguments("replay", files, tmp_path / "run"), "--seed", 0)
         assert (found["accounts"], found["ticks"]) == (123, 25)
-        assert found["events"] == run_folder.manifest(run)["events"]
+        assert found["events"] == run_folder.read_manifest(run)["events"]
         assert {row["stage"] for row in found["split"]} == {"order book", "backstop", "ADL"}
         assert sum(row["notional_share"] for row in found["split"]) == pytest.approx(1)
         small_run.assert_same_run(tmp_path / "run", run)
@@ -402,10 +411,10 @@ class TestReplay:
         assert found.tobytes() == wanted.tobytes()
 
     def test_cut_run_is_continued(self, files, run, cut):
-        known = run_folder.manifest(cut)
+        known = run_folder.read_manifest(cut)
         assert (known["complete"], known["ticks"]) == (False, 11)
         found = as_json(*small_run.arguments("replay", files, cut))
-        assert found["events"] == run_folder.manifest(run)["events"]
+        assert found["events"] == run_folder.read_manifest(run)["events"]
         small_run.assert_same_run(cut, run)
 
     def test_complete_run_is_shown_again(self, files, run, tmp_path):
@@ -449,7 +458,7 @@ class TestReplay:
             f"tick.time, row time {time}, value '{time}': must not be 2 days 00:00:01 after the tick"
         )
         assert line.endswith("; the ticks before this one are kept: correct the input and run the same command")
-        assert run_folder.manifest(kept)["ticks"] == 15
+        assert run_folder.read_manifest(kept)["ticks"] == 15
         assert refused(*words) == line
         for name in tables:
             faulty[name].write_bytes(files[name].read_bytes())
@@ -494,7 +503,7 @@ class TestAudit:
         found = as_json("audit", bad, code=1)
         assert found["ok"] is False
         assert found["breaches"]
-        assert "breaches." in call("audit", bad, code=1).stdout
+        assert "Breaches: " in call("audit", bad, code=1).stdout
 
     def test_no_run_is_refused(self, tmp_path):
         assert str(tmp_path) in refused("audit", tmp_path)
@@ -541,6 +550,17 @@ class TestExplain:
             count = np.count_nonzero((rows["account"] == row) | (rows["counterparty"] == row))
             times = [line for line in lines if line.startswith("20:5") or line.startswith("21:")]
             assert len(times) == count
+
+    @pytest.mark.parametrize("width", [40, 50, 60, 70, 80])
+    def test_a_cause_and_its_amount_are_on_one_line(self, width, run, monkeypatch):
+        monkeypatch.setattr(render, "out", Console(width=width))
+        rows = reader.read_journal(run)
+        account = rows["account"][rows["event"] == EVENT["book"]][0] + 1
+        shown = call("explain", run, "--account", account).stdout
+        changed = shown[shown.index("Changed by ") :].split("\n20")[0].splitlines()
+        assert len(changed) > 1 or width == 80
+        for line in changed:
+            assert re.fullmatch(r"(Changed by )?([A-Za-z ]+ [+-][0-9.,]+[0-9](, |,?$))+", line)
 
     def test_untouched_account(self, run):
         rows = reader.read_journal(run)
@@ -615,7 +635,7 @@ class TestAdlStudy:
             {"pnl_leverage": 1, "bybit": 1, "hyperliquid": 1, "pnl_pct": 1, "leverage": 0}
         )
         shown = call("adl-study", "--queue", tmp_path / "queue.parquet").stdout
-        assert "5 rows in 1 bursts of a time, a market and a side" in shown
+        assert "5 rows in 1 burst of a time, a market and a side" in shown
 
     def test_what_does_not_go_together_is_refused(self, event, run):
         rule = "adl-study: needs a run folder, --winners with --requests, --queue alone, or no input at all"
@@ -699,4 +719,5 @@ def test_a_debt_without_exposure_is_in_the_summary(tmp_path):
     found = json.loads(call("replay", *given, "--out", tmp_path / "run", "--json").stdout)
     assert found["insolvent"] == {"accounts": 1, "amount": 30.0}
     shown = call("replay", *given, "--out", tmp_path / "again").stdout
-    assert "1 accounts without exposure owe 30.00 USDC more than they have" in shown
+    assert "Uncovered debt of 1 account without exposure: 30.00 USDC" in shown
+    assert "2 accounts, 1 tick, 0 journal rows" in shown

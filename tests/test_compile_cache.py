@@ -16,7 +16,8 @@ import pytest
 from numba.core.event import trigger_event
 from typer.testing import CliRunner
 
-from riskcore.cli import commands, compiling_noticed
+from riskcore.cli import app
+from riskcore.cli.compiling import compiling_noticed
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -290,10 +291,10 @@ print(json.dumps([events, names]))
 """
 
 
-def riskcore(*arguments):
+def riskcore(*arguments, code=0):
     """Run Python in the checkout, with the cache of whoever runs the tests."""
     done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     return done
 
 
@@ -305,8 +306,8 @@ def test_warm_compiles_whatever_a_process_calls():
 
 
 def test_warm_without_a_cache_is_refused(monkeypatch):
-    monkeypatch.setattr(commands, "compile_ahead", lambda: None)
-    result = CliRunner().invoke(commands.app, ["warm"])
+    monkeypatch.setattr("riskcore.cli.warm.warm", lambda: None)
+    result = CliRunner().invoke(app, ["warm"])
     assert result.exit_code == 2
     assert result.stderr.startswith("riskcore: warm: kept no compiled kernels")
 
@@ -326,6 +327,20 @@ def test_compiling_is_noticed_once_it_takes_a_second_together():
         compile_for(1.1)
     assert said == [line]
     assert line.startswith("compiling kernels")
+
+
+def test_command_notices_compiling():
+    code = (
+        "import time, riskcore.venue; from numba.core.event import trigger_event; from riskcore import __main__\n"
+        "def compile(name):\n"
+        "    with trigger_event('numba:compile'): time.sleep(1.5)\n"
+        "    raise riskcore.RiskDataError('venue', None, 'is wrong')\n"
+        "riskcore.venue.venue_path = compile\n"
+        "__main__.main()"
+    )
+    options = [part for name in ("venue", "positions", "balances", "marks", "out") for part in (f"--{name}", "t.csv")]
+    lines = riskcore("-c", code, "sweep", *options, code=2).stderr.splitlines()
+    assert [line.partition(",")[0] for line in lines] == ["riskcore: compiling kernels", "riskcore: venue: is wrong"]
 
 
 def test_command_warns_in_one_line():

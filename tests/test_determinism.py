@@ -1,6 +1,6 @@
 """The same bits whatever runs them: the interpreter, the compiler, in one go or resumed.
 
-A tick runs on one thread; those of a sweep are in test_packed.py and test_margin_properties.py.
+A tick runs on one thread; those of a sweep are in test_sweep_view.py and test_margin_properties.py.
 """
 
 import hashlib

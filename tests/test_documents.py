@@ -17,26 +17,26 @@ def name_of(page):
     return page.relative_to(ROOT).as_posix()
 
 
-def text_of(page):
+def as_text(page):
     return page.read_text(encoding="utf-8")
 
 
 def rows_of(page, heading):
     """Cells of the table under a heading, without its head."""
-    section = text_of(page).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    section = as_text(page).partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[1:]]
 
 
 def anchors_of(page):
     """Headings as GitHub makes anchors of them."""
-    headings = re.findall(r"^#+ (.+)$", text_of(page), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", as_text(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_relative_link_resolves(page):
-    for path, anchor in LINK.findall(text_of(page)):
+    for path, anchor in LINK.findall(as_text(page)):
         if "://" in path:
             continue
         target = (page.parent / path).resolve() if path else page
@@ -46,7 +46,7 @@ def test_every_relative_link_resolves(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name_of)
 def test_every_path_of_the_tree_exists(page):
-    missing = [path for path in PATH.findall(text_of(page)) if not (ROOT / path).exists()]
+    missing = [path for path in PATH.findall(as_text(page)) if not (ROOT / path).exists()]
     assert not missing
 
 
@@ -56,7 +56,7 @@ def test_every_name_of_the_map_is_in_the_file_beside_it():
     for question, answer in rows:
         files = PATH.findall(answer)
         assert files, question
-        text = "".join(text_of(ROOT / path) for path in files)
+        text = "".join(as_text(ROOT / path) for path in files)
         for name in re.findall(r"`(\w+)`", answer):
             assert re.search(rf"\b{name}\b", text), f"{question}: {name}"
 
@@ -79,19 +79,19 @@ def test_every_package_and_module_is_listed():
 @pytest.mark.parametrize("page", DECISIONS, ids=name_of)
 def test_a_decision_has_its_four_parts(page):
     parts = ["Context", "Decision", "Consequences", "Revisit when"]
-    heads = re.findall(r"^\*\*([\w ]+?)\.?\*\*", text_of(page), re.MULTILINE)
+    heads = re.findall(r"^\*\*([\w ]+?)\.?\*\*", as_text(page), re.MULTILINE)
     assert [head for head in heads if head in parts] == parts
-    assert re.match(rf"# {int(page.name[:4])}\. \S", text_of(page))
+    assert re.match(rf"# {int(page.name[:4])}\. \S", as_text(page))
 
 
 def test_the_glossary_has_25_to_40_words_that_are_in_use():
-    lines = [line for line in text_of(DOCS / "glossary.md").splitlines() if line.startswith("| ")][1:]
+    lines = [line for line in as_text(DOCS / "glossary.md").splitlines() if line.startswith("| ")][1:]
     words = [line.split("|")[1].strip() for line in lines]
     assert 25 <= len(words) <= 40
     assert words == sorted(set(words), key=str.lower)
     assert all(line.count(" | ") + line.count("| |") >= 3 for line in lines)
     sources = [*(ROOT / "riskcore").rglob("*.py"), *(ROOT / "kernels").rglob("*.py")]
     sources += [page for page in PAGES if page.name != "glossary.md"]
-    text = "\n".join(map(text_of, sources)).lower()
+    text = "\n".join(map(as_text, sources)).lower()
     unused = [word for word in words if not re.search(rf"\b{re.sub(r'[ -]', '[ _-]?', word.lower())}", text)]
     assert not unused

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import riskcore as rc
-from riskcore import sample
-from tests import naive
+from riskcore import reference, sample
 from tests.comparison import holdings
 from tests.strategies import Scene, scenes
 
@@ -95,14 +94,14 @@ def test_an_account_with_nothing():
 def test_the_lines_add_up_to_the_exact_margin(scene: Scene, data):
     """The last line is the sum of the others to the digit, and the oracle's margin to 15 places a line."""
     venue, accounts = scene.load()
-    oracle, state = scene.load_naive()
+    oracle, state = scene.load_reference()
     first, before = scene.ticks[0], holdings(accounts)
     prices = first.prices().at(oracle, state)
     others = {"indexes": first.indexes, "asset_prices": first.asset_prices, "open_interest": first.open_interest}
     for account_id in data.draw(st.permutations(list(state.accounts)))[:4]:
         frame = rc.explain_margin(accounts, venue, first.marks, account_id, **others)
         account = state.accounts[account_id]
-        look = naive.margin(oracle, account, prices)
+        look = reference.margin(oracle, account, prices)
         lines, total = frame.iloc[:-1], frame.iloc[-1]
         for name in AMOUNTS:
             assert sum(map(Fraction, lines[name])) == Fraction(total[name])
@@ -119,7 +118,9 @@ def test_the_lines_add_up_to_the_exact_margin(scene: Scene, data):
     assert holdings(accounts) == before
 
 
-def assert_right_line(line, oracle: naive.Venue, account: naive.Account, prices: naive.Prices, look: naive.Margin):
+def assert_right_line(
+    line, oracle: reference.Venue, account: reference.Account, prices: reference.Prices, look: reference.Margin
+):
     """Each line against the oracle's state: what is held, at what price, and what it is worth or needs."""
     item, unit = line["item"], Fraction(1, 10**15)
     required = {"position": look.position_maintenance_margins, "borrow": look.borrow_maintenance_margins}

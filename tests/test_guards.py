@@ -70,7 +70,7 @@ class Run:
         for name, values in more.items():
             given[name] = given.get(name, {}) | values
         tick = Tick(time, **given)
-        self.prices = Prices.given(self.venue, tick)
+        self.prices = Prices.incomplete(self.venue, tick)
         done = guard(
             self.venue, self.guard_state, self.before, time, self.prices, tick.columnar_books(self.venue, time)
         )
@@ -540,7 +540,7 @@ def through(venue, ticks, restart=None):
             for s in (BTC, SOL)
         }
         tick = Tick(time, marks, books, indexes, last_prices=lasts)
-        done = guard(venue, guard_state, before, time, Prices.given(venue, tick), tick.columnar_books(venue, time))
+        done = guard(venue, guard_state, before, time, Prices.incomplete(venue, tick), tick.columnar_books(venue, time))
         yield time, rows, done
         guard_state, before = done.guard_state, time
         record_fills(guard_state, done.books, done.books.lots // 3)

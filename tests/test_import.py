@@ -1,6 +1,7 @@
-"""`import riskcore` loads no other package; a name loads its own at first use."""
+"""`import riskcore` loads no other package; a name loads its own at first use, and a command what it runs."""
 
 import ast
+import os
 import pickle
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import riskcore as rc
 SOURCE = Path(rc.__file__)
 
 
-def run(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+def run(code, **environment):
+    command, environment = [sys.executable, "-c", code], os.environ | environment
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -24,6 +26,37 @@ def test_import_loads_no_dependency():
     loaded = run(code)
     assert not {"numpy", "pandas", "numba", "pyarrow", "msgspec"} & set(loaded)
     assert [name for name in loaded if name.startswith("riskcore")] == ["riskcore"]
+
+
+@pytest.mark.parametrize("arguments", ["", "--version", "--help", "sweep --help"])
+def test_help_and_version_load_no_dependency(arguments):
+    assert run_command(arguments) == ["riskcore", "riskcore.__main__", *CLI]
+
+
+def test_completion_loads_no_dependency():
+    words = {"_RISKCORE_COMPLETE": "complete_bash", "COMP_WORDS": "riskcore liq", "COMP_CWORD": "1"}
+    assert run_command("", **words) == ["liquidation-prices", "riskcore", "riskcore.__main__", *CLI]
+
+
+CLI = ["riskcore.cli", "riskcore.cli.commands", "riskcore.cli.render"]
+
+
+def run_command(arguments, **environment):
+    """Modules that the command loads; of a completion, the words that it prints before them."""
+    code = f"""
+import sys
+sys.argv = ["riskcore", *{arguments!r}.split()]
+from riskcore.__main__ import main
+try:
+    main()
+except SystemExit:
+    print()
+loaded = [name for name in sys.modules if name.partition(".")[0] in {{"riskcore", "numpy", "pandas", "numba"}}]
+print("loaded:", *sorted(loaded))
+"""
+    printed = run(code, **environment)
+    start = printed.index("loaded:")
+    return [*(printed[:start] if environment else []), *printed[start + 1 :]]
 
 
 def test_star_import_gives_every_name():

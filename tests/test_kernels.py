@@ -11,11 +11,11 @@ import numpy as np
 from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 
+from riskcore import reference
 from riskcore.kernels import allocation, books, integer_math, margin, slice_size
 from riskcore.kernels._jit import kernel
 from riskcore.kernels.layouts import BookColumns, PriceArrays, SliceRules
 from riskcore.venue import top_of_queue
-from tests import naive
 
 EDGE = 2**62 - 1
 
@@ -76,7 +76,7 @@ def test_multiply_divide_rounds_halves_to_even(case, sign):
 @example(1, 2**60, -(2**60), 2**60)
 @example(-3, -10, 2, 0)
 def test_cost_change(lots, cost, change, flow):
-    assert integer_math.cost_change(lots, cost, change, flow) == naive.change_of_cost(lots, cost, change, flow)
+    assert integer_math.cost_change(lots, cost, change, flow) == reference.change_of_cost(lots, cost, change, flow)
 
 
 UNLIMITED = 2**62
@@ -118,10 +118,12 @@ def test_walk_book(data, buying):
     side, other = (1, 0) if buying else (0, 1)
     columns = one_side(levels, buying, edge, average)
     left = [list(level) for level in levels]
-    band = naive.Band("asks" if buying else "bids", edge, "impact")
+    band = reference.Band("asks" if buying else "bids", edge, "impact")
     wants = st.tuples(st.integers(1, 15_000), st.one_of(st.integers(0, 15_000), st.just(UNLIMITED)))
     for want, room in data.draw(st.lists(wants, min_size=1, max_size=4)):
-        expected = naive.quote_book([level for level in left if level[1]], want, band, [("market_cap", room)], average)
+        expected = reference.quote_book(
+            [level for level in left if level[1]], want, band, [("market_cap", room)], average
+        )
         filled, value, reason = books.walk_book(side, want, room, books.MARKET_CAP, columns)
         assert (filled, value) == (expected.lots, expected.value)
         # an empty side that had levels is a book that ended
@@ -151,8 +153,8 @@ def test_slice_lots(lots, fraction, least_notional, lot_value, least_left):
     market = SimpleNamespace(minimum_lots=least_left)
     floor_lots = -(-least_notional // lot_value)
     found = slice_size.slice_lots(lots, fraction.numerator, fraction.denominator, floor_lots, least_left)
-    assert found == naive.slice_lots(venue, market, lots, lot_value)
-    assert found == naive.slice_lots(venue, market, -lots, lot_value)
+    assert found == reference.slice_lots(venue, market, lots, lot_value)
+    assert found == reference.slice_lots(venue, market, -lots, lot_value)
 
 
 def water_filled(total, weight, cap):

@@ -11,9 +11,8 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 import riskcore as rc
-from riskcore import sample
+from riskcore import reference, sample
 from riskcore.state import Orders
-from tests import naive
 from tests.comparison import ROUNDING, gross
 from tests.strategies import Scene, scenes
 
@@ -152,7 +151,7 @@ def test_a_rise_past_the_highest_price_is_none():
 # ---- Any account
 
 
-def with_mark(prices: naive.Prices, symbol: str, mark: Fraction) -> naive.Prices:
+def with_mark(prices: reference.Prices, symbol: str, mark: Fraction) -> reference.Prices:
     """These prices with another mark: the open interest keeps its worth, every asset its price."""
     other = copy.copy(prices)
     other.marks = prices.marks | {symbol: mark}
@@ -186,7 +185,7 @@ def test_at_the_returned_mark_equity_is_the_margin(scene: Scene):
     """Exactly, within 1e-12 of the gross amounts; a long's lower root, or its upper one if that is all or passed."""
     found = found_by_engine(scene)
     highest = dict(zip(scene.load()[0].markets.symbol, scene.load()[0].markets.max_ticks.tolist(), strict=True))
-    venue, state = scene.load_naive()
+    venue, state = scene.load_reference()
     prices = scene.ticks[0].prices().at(venue, state)
     prices.asset_prices = {
         symbol: prices.of_asset(venue, symbol) for account in state.accounts.values() for symbol in account.balances
@@ -203,13 +202,13 @@ def test_at_the_returned_mark_equity_is_the_margin(scene: Scene):
     ):
         lots, before = account.positions[symbol][0], prices.marks[symbol]
         assert quantity == pytest.approx(float(lots * venue.markets[symbol].step_size), rel=1e-15)
-        assert naive.number(mark) == before
+        assert reference.number(mark) == before
 
         def gap(mark, account=account, symbol=symbol):
-            look = naive.margin(venue, account, with_mark(prices, symbol, mark))
+            look = reference.margin(venue, account, with_mark(prices, symbol, mark))
             return look.net_equity - look.maintenance_margin
 
-        look = naive.margin(venue, account, prices)
+        look = reference.margin(venue, account, prices)
         own = lots * prices.of_lot(venue, symbol) - look.position_maintenance_margins[symbol]
         rest = look.net_equity - look.maintenance_margin - own  # the gap at a mark of nothing
         side = 1 if lots > 0 else -1

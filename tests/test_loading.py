@@ -289,7 +289,7 @@ def test_half_even_is_exact_arithmetic(seed):
     step = np.array([1e-5, 0.001, 0.5])
     price = rng.integers(1, 10**6, rows) / 10.0 ** rng.integers(0, 4, rows)
     lots = rng.integers(-(10**6), 10**6, rows) // 10 ** rng.integers(0, 6, rows)
-    found = units.half_even("t", "c", [price, lots, units.PerKind(step, kind)], np.broadcast_to(1e-6, rows))
+    found = units.round_half_even("t", "c", [price, lots, units.PerKind(step, kind)], np.broadcast_to(1e-6, rows))
     for row in rng.choice(rows, 2_000, replace=False):
         want = units.exact(price[row]) * int(lots[row]) * units.exact(step[kind[row]]) * 10**6
         assert found[row] == round(want)

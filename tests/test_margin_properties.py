@@ -12,9 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from riskcore import Accounts, MarginTable, RiskDataError, load_venue, sample, sweep
+from riskcore import Accounts, MarginTable, RiskDataError, load_venue, reference, sample, sweep
 from riskcore.kernels import margin as kernels
-from tests import naive
 from tests.comparison import ROUNDING, gross, same_ratio
 from tests.strategies import SETTLE, Scene, TickInput, decimals, margin_functions, scenes
 
@@ -41,8 +40,8 @@ def by_account(table: MarginTable) -> dict:
 @settings(max_examples=200)
 @given(scenes())
 def test_sweep_equals_the_oracle(scene: Scene):
-    table, (venue, state), prices = swept(scene), scene.load_naive(), scene.ticks[0].prices()
-    looks = naive.sweep(venue, state, prices)
+    table, (venue, state), prices = swept(scene), scene.load_reference(), scene.ticks[0].prices()
+    looks = reference.sweep(venue, state, prices)
     assert table.account.tolist() == list(looks)
     for row, (account_id, look) in enumerate(looks.items()):
         scale = gross(venue, state.accounts[account_id], prices)
@@ -195,7 +194,7 @@ def test_the_currency_is_a_unit(scene: Scene, unit):
             )
         ],
     )
-    table, larger, (venue, state) = swept(scene), swept(other), scene.load_naive()
+    table, larger, (venue, state) = swept(scene), swept(other), scene.load_reference()
     scale = [float(gross(venue, account, first.prices())) for account in state.accounts.values()]
     for name in COLUMNS[:-1]:
         difference = np.abs(getattr(larger, name) / unit - getattr(table, name))
@@ -326,8 +325,8 @@ def test_margin_functions(functions, lots, interest):
     symbol, quantity = source["markets"][0]["symbol"], float(Decimal(lots) / 10**5)
     position = {"account": 1, "market": symbol, "quantity": quantity, "entry_price": 100.0}
     scene = Scene(source, [position], [], ticks=[TickInput(0, {symbol: 100.0}, {}, {}, {}, known(symbol, interest))])
-    table, (venue, state) = swept(scene), scene.load_naive()
-    look = naive.sweep(venue, state, scene.ticks[0].prices())[1]
+    table, (venue, state) = swept(scene), scene.load_reference()
+    look = reference.sweep(venue, state, scene.ticks[0].prices())[1]
     assert math.isclose(table.initial_margin[0], float(look.initial_margin), rel_tol=1e-14)
     assert math.isclose(table.maintenance_margin[0], float(look.maintenance_margin), rel_tol=1e-14)
 
@@ -345,7 +344,7 @@ def test_collateral_weight(size, weight, base, penalty):
     kind = {"type": "identity"}
     if base is not None:
         kind = {"type": "inverseSqrt", "base": base, "positiveCurvePenalty": penalty}
-    asset = naive.Asset({"symbol": "X", "haircutFunction": {"weight": weight, "kind": kind}}, "0.1")
+    asset = reference.Asset({"symbol": "X", "haircutFunction": {"weight": weight, "kind": kind}}, "0.1")
     inputs = (math.inf, 0.0) if base is None else (float(base), float(penalty))
     found = kernels.collateral_weight(float(size), float(weight), *inputs)
     assert math.isclose(found, float(asset.effective_weight(Fraction(size))), rel_tol=1e-15)

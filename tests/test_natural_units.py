@@ -6,6 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pandas as pd
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import riskcore as rc
@@ -57,6 +58,10 @@ class TestPresets:
         result = CliRunner().invoke(app, line)
         assert result.exit_code == 2
         assert "must be a preset (backpack, dydx, hyperliquid)" in result.stderr
+
+    def test_help_names_the_presets(self):
+        (parameter,) = (p for p in get_command(app).commands["sweep"].params if "--venue" in p.opts)
+        assert parameter.help == f"Venue, JSON; or a preset: {', '.join(PRESETS)}."
 
 
 class TestVenue:
@@ -460,6 +465,13 @@ class TestOneLine:
         assert repr(results[0].table).startswith("MarginTable(123 accounts, 0 at 100 % or above, highest MMR ")
         assert repr(results[0].table.rows(np.empty(0, np.int64))) == "MarginTable(0 accounts, 0 at 100 % or above)"
         assert "highest MMR infinite" in repr(result.table)
+        _, _, ticks = small_run.read(small_run.tables())
+        times = "2025-10-10 21:00:00+00:00 to 2025-10-10 21:00:01+00:00"
+        assert repr(ticks) == f"TickTable(2 ticks from {times}, 3 markets, books in 2 ticks)"
+        assert repr(ticks.tick(0).books) == "Books(4 levels in 1 market)"
+        assert repr(rc.Prices.read(engine.venue, accounts, {BTC: 1e5, ETH: 4e3, SOL: 200.0})) == (
+            "Prices(3 markets, 4 assets)"
+        )
         every = [accounts, engine.venue, engine, *results, *(r.table for r in results), rc.read_run(path)]
         assert not any("\n" in repr(one) or len(repr(one)) > 240 for one in every)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import riskcore as rc
-from tests import naive
+from riskcore import reference
 from tests.comparison import assert_same_journal
 from tests.strategies import Scene, TickInput
 
@@ -92,14 +92,14 @@ def at(seconds: float = 0, marks: Any = None, books: Any = None, prices: Any = N
     )
 
 
-def run(scene: Scene, *ticks: TickInput) -> tuple[naive.State, list[Row]]:
+def run(scene: Scene, *ticks: TickInput) -> tuple[reference.State, list[Row]]:
     """The state and the rows of the last tick by the oracle; the engine's journal of every tick is the same."""
-    oracle, state = scene.load_naive()
+    oracle, state = scene.load_reference()
     venue, accounts = scene.load()
     engine, rows = rc.Engine(accounts, venue), []
     for tick in ticks:
         before = state
-        state, rows, seen = naive.step(oracle, before, *tick.naive_arguments())
+        state, rows, seen = reference.step(oracle, before, *tick.reference_arguments())
         assert_same_journal(engine.step(tick.tick()), rows, oracle, before, seen.prices)
     return state, rows
 
@@ -115,9 +115,9 @@ def look(holdings: Row, marks: Any = None, *, venue: Row | None = None, orders: 
     own = scene(venue or source(), {1: holdings}, orders, **settings)
     loaded, accounts = own.load()
     table = rc.sweep(accounts, loaded, (marks or AT_100) | PRICES).to_frame().iloc[0]
-    oracle, state = own.load_naive()
-    prices = naive.Prices(marks or AT_100, asset_prices=PRICES).at(oracle, state)
-    exact = naive.margin(oracle, state.accounts[1], prices)
+    oracle, state = own.load_reference()
+    prices = reference.Prices(marks or AT_100, asset_prices=PRICES).at(oracle, state)
+    exact = reference.margin(oracle, state.accounts[1], prices)
     for name in ("net_equity", "exposure", "initial_margin", "maintenance_margin"):
         assert table[name] == pytest.approx(float(getattr(exact, name)), rel=1e-12, abs=1e-9)
     assert bool(table["liquidatable"]) == exact.liquidating
@@ -129,16 +129,16 @@ def look(holdings: Row, marks: Any = None, *, venue: Row | None = None, orders: 
 
 def test_decimals_and_whole_units():
     value, down, up = example("Decimals and whole units", "250,250,000", "2", "4")
-    assert naive.number(97000.1) == Fraction(970001, 10)
+    assert reference.number(97000.1) == Fraction(970001, 10)
     assert Fraction(250 * 1001) * Fraction("0.1") * Fraction("0.01") / Fraction("0.000001") == value
-    assert [naive.rhe(Fraction(5, 2)), naive.rhe(Fraction(7, 2))] == [down, up]
+    assert [reference.rhe(Fraction(5, 2)), reference.rhe(Fraction(7, 2))] == [down, up]
 
 
 def test_cost_cash_and_entry():
     released, cash, flip, flipped, cost = example("Cost, cash and entry", "250", "5", "-1,510", "20", "-510")
-    change = naive.change_of_cost(1000, 1000 * USDC, -250, 255 * USDC)
+    change = reference.change_of_cost(1000, 1000 * USDC, -250, 255 * USDC)
     assert (-change, 255 * USDC + change) == (released * USDC, cash * USDC)
-    change = naive.change_of_cost(1000, 1000 * USDC, -1500, 1530 * USDC)
+    change = reference.change_of_cost(1000, 1000 * USDC, -1500, 1530 * USDC)
     assert (change, 1530 * USDC + change, 1000 * USDC + change) == (flip * USDC, flipped * USDC, cost * USDC)
 
 
@@ -162,14 +162,16 @@ CAPPED = {"minPriceUpdateMultiplier": "0.98", "maxPriceUpdateMultiplier": "1.01"
 HELD = {1: {"X": (10, 100), "USDC": 1000}}
 
 
-def guarded(*ticks: TickInput, accounts: Any = None, **price: Any) -> tuple[naive.State, list[Row], naive.Prices]:
+def guarded(
+    *ticks: TickInput, accounts: Any = None, **price: Any
+) -> tuple[reference.State, list[Row], reference.Prices]:
     """State, rows and guarded prices of the last tick; ``price`` are figures of the market X."""
     own = scene(source([market("X", **price), market("Y")]), HELD if accounts is None else accounts)
     state, rows = run(own, *ticks)
-    _, before = own.load_naive()
-    oracle = naive.Venue(own.source)
+    _, before = own.load_reference()
+    oracle = reference.Venue(own.source)
     for tick in ticks:
-        before, _, seen = naive.step(oracle, before, *tick.naive_arguments())
+        before, _, seen = reference.step(oracle, before, *tick.reference_arguments())
     return state, rows, seen.prices
 
 
@@ -196,7 +198,7 @@ def test_book():
         book = {"X": {"bids": [(best, 1.0)], "asks": [(ask, 1.0)]}}
         state, rows, _ = guarded(at(books=book, indexes={"X": 90.0}))
         assert of(rows, "guard", "reason")[: len(reasons)] == reasons
-    assert state.memory["X"].basis == pytest.approx(mid - 90)
+    assert state.guard_states["X"].basis == pytest.approx(mid - 90)
 
 
 def test_index():
@@ -219,7 +221,7 @@ def test_basis_and_mark():
     ]
     state, *_ = guarded(*ticks)
     assert round(math.exp(-1), 6) == float(decay)
-    assert round(state.memory["X"].basis, 6) == float(basis)
+    assert round(state.guard_states["X"].basis, 6) == float(basis)
     assert example("Mark", "2.264241") == [basis]
     prices = guarded(*ticks, at(61, {"Y": 100.0}, indexes=indexes))[2]
     assert round(float(prices.marks["X"]), 6) == float(mark)
@@ -252,9 +254,9 @@ def test_ranges():
 def test_samples():
     before, after, unit, other, mean = example("Samples", "100", "111", "1,000,000", "1,110,000", "101")
     state, *_ = guarded(at(0, {"X": float(before), "Y": 100.0}), at(10, {"X": float(after), "Y": 100.0}))
-    found = [mark for mark, _ in naive.samples(state.memory["X"].used, NOON + 10 * SECOND).values()]
+    found = [mark for mark, _ in reference.samples(state.guard_states["X"].used, NOON + 10 * SECOND).values()]
     assert found == [unit] * 10 + [other]
-    assert naive.mean_of(found, None) / 1000 * Fraction("0.1") == mean
+    assert reference.mean_of(found, None) / 1000 * Fraction("0.1") == mean
 
 
 def test_bands():
@@ -262,7 +264,7 @@ def test_bands():
     bounds = {"bids": (bid, "0.99", low, sale), "asks": (ask, "1.01", high, purchase)}
     for side, (touch, multiplier, bound, price) in bounds.items():
         assert touch * Fraction(multiplier) == bound
-        assert naive.tightest(side, Fraction("0.1"), {"impact": bound}).price == price
+        assert reference.tightest(side, Fraction("0.1"), {"impact": bound}).price == price
 
 
 def test_refill():
@@ -272,7 +274,7 @@ def test_refill():
     state, rows = run(own, at(0, AT_100, book))
     assert of(rows, "book", "lots") == [-first - second]
     assert [level[2] for level in state.books["X"]["bids"]] == [first, second]
-    tick = naive._Tick(naive.Venue(own.source), state, NOON + 10 * SECOND, naive.Prices(AT_100), 0)
+    tick = reference.Tick(reference.Venue(own.source), state, NOON + 10 * SECOND, reference.Prices(AT_100), 0)
     tick.guards(book, None, None)
     assert [level[2][2] for level in tick.levels["X", "bids"]] == later[:2]
     assert [level[1] for level in tick.levels["X", "bids"]] == later[2:]
@@ -284,19 +286,19 @@ def test_refill():
 def test_prices():
     text = PAGE.split("\n## Prices\n")[1].split("*Example.*")[1].split("\n## ")[0]
     markets = [market("GEM"), market("GEM") | {"symbol": "GEM_DATED"}]
-    oracle = naive.Venue(source(markets))
-    prices = naive.Prices({"GEM_DATED": 2}, {"GEM_DATED": 2.5})
+    oracle = reference.Venue(source(markets))
+    prices = reference.Prices({"GEM_DATED": 2}, {"GEM_DATED": 2.5})
     assert f"GEM is worth {float(prices.of_asset(oracle, 'GEM'))}." in text
     assert prices.of_quantum(oracle, "GEM") == prices.of_asset(oracle, "GEM")
 
 
 def test_balances():
     value, weight, maintenance, initial = example("Balances", "1,305", "0.909091", "62.5", "125")
-    collateral = naive.Venue(source()).assets["GEM"]
+    collateral = reference.Venue(source()).assets["GEM"]
     assert 10 * 145 * collateral.effective_weight(Fraction(1450)) == value
     kind = {"type": "inverseSqrt", "base": "1", "positiveCurvePenalty": "0.0001"}
     row = {"symbol": "GEM", "haircutFunction": {"weight": "0.95", "kind": kind}}
-    assert round(float(naive.Asset(row, "0.20").effective_weight(Fraction(10**6))), 6) == float(weight)
+    assert round(float(reference.Asset(row, "0.20").effective_weight(Fraction(10**6))), 6) == float(weight)
     margin = look({"USDC": -1250, "GEM": 20})
     assert (margin.maintenance_margin, margin.initial_margin) == (maintenance, initial)
 
@@ -314,13 +316,13 @@ def test_positions_and_orders():
 def test_margin_functions():
     title = "Margin functions"
     small, large, grown, least, tiers, share = example(title, "100", "6,400,000", "200", "5", "1,400", "0.51")
-    by_root = naive.square_root_function({"base": "0.01", "factor": "0.0001"})
+    by_root = reference.square_root_function({"base": "0.01", "factor": "0.0001"})
     assert (by_root(Fraction(10_000)), by_root(Fraction(16_000_000))) == (small, large)
-    linear = naive.linear_function({"base": "0.01", "slope": "0.000001", "minimum": 5})
+    linear = reference.linear_function({"base": "0.01", "slope": "0.000001", "minimum": 5})
     assert (linear(Fraction(10_000)), linear(Fraction(100))) == (grown, least)
     brackets = [{"from": 0, "rate": "0.01"}, {"from": 10_000, "rate": "0.02"}, {"from": 50_000, "rate": "0.05"}]
-    assert naive.tier_function({"brackets": brackets})(Fraction(60_000)) == tiers
-    by_interest = naive.open_interest_function({"base": "0.02", "lower": 10**6, "upper": 2 * 10**6})
+    assert reference.tier_function({"brackets": brackets})(Fraction(60_000)) == tiers
+    by_interest = reference.open_interest_function({"base": "0.02", "lower": 10**6, "upper": 2 * 10**6})
     assert by_interest(Fraction(1), 1, 1_500_000) == share
 
 
@@ -401,7 +403,7 @@ def test_settlement():
 def test_largest_passing_number():
     limit, largest, *tried = example("Largest passing number", "10", "6", "10", "5", "7", "6")
     seen = []
-    assert naive.most_that_pass(int(limit), lambda n: seen.append(n) or n <= largest) == largest
+    assert reference.largest_passing(int(limit), lambda n: seen.append(n) or n <= largest) == largest
     assert seen == tried
 
 
@@ -412,24 +414,25 @@ def test_water_filling():
     limits = {7: first, 8: second}
     assert [lots * limit // (first + second) for limit in limits.values()] == portions
     assert [limit - part for limit, part in zip(limits.values(), portions, strict=True)] == rooms
-    assert list(naive.split(lots, limits, limits).values()) == taken
+    assert list(reference.water_fill(lots, limits, limits).values()) == taken
 
 
 def test_cumulative_rounding():
     amount, size, *parts = (int(n) for n in example("Cumulative rounding", "10", "3", "3", "4", "3"))
-    assert [naive.part(amount, n, n + 1, size) for n in range(size)] == parts
+    assert [reference.part(amount, n, n + 1, size) for n in range(size)] == parts
 
 
 def test_integer_weights():
     first, second, *whole = example("Integer weights", "3", "1.5", "206,158,430,208", "103,079,215,104")
-    assert list(naive.integer_weights({1: first, 2: second}).values()) == whole
+    assert list(reference.integer_weights({1: first, 2: second}).values()) == whole
 
 
 def test_healthy_accounts():
     equity, margin, limit, edge = example("Healthy accounts", "55", "50", "0.9", "49.5")
     held = look({"X": (10, 100), "USDC": float(equity)})
     assert (held.net_equity, held.maintenance_margin, limit * equity) == (equity, margin, edge)
-    tick = naive._Tick(naive.Venue(source()), naive.load_state(naive.Venue(source()), [], []), 0, naive.Prices({}), 0)
+    oracle = reference.Venue(source())
+    tick = reference.Tick(oracle, reference.load_state(oracle, [], []), 0, reference.Prices({}), 0)
     assert tick.stays_healthy(held)
     tick.venue.policy["counterparty_mmr"] = limit
     assert not tick.stays_healthy(held)
@@ -469,7 +472,9 @@ def test_rounds():
     state, rows = run(scene(source(slices_per_tick=3), {1: holdings}), at(0, AT_100, DEEP))
     events = [(row["event"], row["quanta"] or -row["lots"]) for row in rows if row["event"] != "trigger"]
     assert events == [("convert", first), ("book", lots), ("convert", second)]
-    margin = naive.margin(naive.Venue(source()), state.accounts[1], naive.Prices(AT_100, asset_prices=PRICES))
+    margin = reference.margin(
+        reference.Venue(source()), state.accounts[1], reference.Prices(AT_100, asset_prices=PRICES)
+    )
     assert [margin.net_equity, margin.maintenance_margin] == after
 
 
@@ -477,9 +482,9 @@ def test_throttle():
     first, third, limit = example(
         "Throttle", "16,294,208,416,658,607,535", "487,617,019,471,545,679", "9,223,372,036,854,775,808"
     )
-    assert (naive.draw(0, 0), naive.draw(0, 2), 2**63) == (first, third, limit)
+    assert (reference.draw(0, 0), reference.draw(0, 2), 2**63) == (first, third, limit)
     assert third < limit <= first
-    draws = [naive.draw(naive.account_key(0, 0, account), 0) for account in range(1, 6)]
+    draws = [reference.draw(reference.account_key(0, 0, account), 0) for account in range(1, 6)]
     accounts = {account: LONG for account in range(1, 6)}
     rows = run(scene(source(slice_probability="0.5"), accounts), at(0, AT_100, DEEP))[1]
     assert of(rows, "skip", "account", "reason") == [
@@ -492,8 +497,8 @@ def test_repay_target_and_redemption():
     debt, equity, margin, target, redeemed = example(title, "1,250", "55", "62.5", "125,000,000", "1,000,000")
     venue = source(min_slice_notional=100)
     own, prices = scene(venue, {1: {"USDC": -float(debt), "GEM": 10}}), {"GEM": 145.0}
-    oracle, state = own.load_naive()
-    tick = naive._Tick(oracle, state, NOON, naive.Prices(AT_100, asset_prices=prices), 0)
+    oracle, state = own.load_reference()
+    tick = reference.Tick(oracle, state, NOON, reference.Prices(AT_100, asset_prices=prices), 0)
     assert (tick.look(1).net_equity, tick.look(1).maintenance_margin) == (equity, margin)
     assert tick.repay_target(1, "USDC") == target
     rows = run(scene(source(), {1: {"USDC": 900, "GEM": (-10, 2)}}), at())[1]
@@ -538,8 +543,8 @@ def test_book_participation_and_order():
     books = {"X": DEEP["X"], "Y": {"bids": [(99.5, 100.0)], "asks": []}}
     rows = run(own, at(0, AT_100, books))[1]
     assert of(rows, "book", "market") == ["X", "Y"]
-    oracle, state = own.load_naive()
-    tick = naive._Tick(oracle, state, NOON, naive.Prices(AT_100), 0)
+    oracle, state = own.load_reference()
+    tick = reference.Tick(oracle, state, NOON, reference.Prices(AT_100), 0)
     fills = {"X": (30, 30 * USDC), "Y": (70, 70 * Fraction("99.5") * USDC / 100)}
     found = [tick.effect(1, symbol, *fill, Fraction("0.01")) for symbol, fill in fills.items()]
     assert found == [(x_loss * USDC, x_relief * USDC), (y_loss * USDC, y_relief * USDC)]
@@ -547,10 +552,10 @@ def test_book_participation_and_order():
 
 def test_book_policy_size():
     size, minimum, whole, least, left = (int(n) for n in example("3 Book: policy size", "100", "5", "12", "10", "2"))
-    oracle = naive.Venue(source())
-    assert naive.slice_lots(oracle, oracle.markets["X"], 1000, Fraction(1)) == size
+    oracle = reference.Venue(source())
+    assert reference.slice_lots(oracle, oracle.markets["X"], 1000, Fraction(1)) == size
     oracle.policy["min_slice_notional"], oracle.markets["X"].minimum_lots = Fraction(least), minimum
-    assert naive.slice_lots(oracle, oracle.markets["X"], whole, Fraction(1)) == whole
+    assert reference.slice_lots(oracle, oracle.markets["X"], whole, Fraction(1)) == whole
     assert whole - least == left
 
 
@@ -561,8 +566,8 @@ def test_book_room():
     own, books = scene(source(**policy), {1: LONG}), {"X": {"bids": [(100.0, 1.0)], "asks": []}}
     rows = run(own, at(0, AT_100, books))[1]
     assert of(rows, "book", "requested", "lots", "reason") == [(size, -lots, "account_cap")]
-    oracle, state = own.load_naive()
-    tick = naive._Tick(oracle, state, NOON, naive.Prices(AT_100), 0)
+    oracle, state = own.load_reference()
+    tick = reference.Tick(oracle, state, NOON, reference.Prices(AT_100), 0)
     tick.guards(books, None, None)
     rooms = [*tick.account_room(1, "X"), *tick.market_room("X"), *tick.depth_room("X", "bids")]
     assert [room for _, room in rooms] == [account, market_cap, depth]
@@ -572,7 +577,7 @@ def test_book_quote():
     points, average, lots, wanted, value = example("3 Book: quote", "20", "99.8", "75", "100", "74,850,000")
     levels = [(Fraction(100), 60), (Fraction(99), 100)]
     assert 100 * (1 - points / 10**4) == average
-    quote = naive.quote_book(levels, int(wanted), naive.Band("bids"), (), average)
+    quote = reference.quote_book(levels, int(wanted), reference.Band("bids"), (), average)
     assert (quote.lots, quote.value * 10_000, quote.reason) == (lots, value, "slippage")
     # deep enough inside the impact band of 99, so that the slippage limit is what stops the slice
     books = {"X": {"bids": [(100.0, 0.6), (99.0, 1.0)], "asks": []}}
@@ -583,8 +588,8 @@ def test_book_quote():
 def test_book_loss_relief_and_harm():
     value, slip, fee, loss, relief = example("3 Book: loss and relief", "96.5", "3.5", "0.965", "4.465", "5")
     own = scene(source(), {1: LONG})
-    oracle, state = own.load_naive()
-    tick = naive._Tick(oracle, state, NOON, naive.Prices(AT_100), 0)
+    oracle, state = own.load_reference()
+    tick = reference.Tick(oracle, state, NOON, reference.Prices(AT_100), 0)
     assert slip + fee == loss
     assert tick.effect(1, "X", 100, value * USDC, Fraction("0.01")) == (loss * USDC, relief * USDC)
     title = "3 Book: do no harm"
@@ -603,13 +608,13 @@ def test_book_restoring_size():
     deficit, ends, lots, policy_size = example("3 Book: restoring size", "10", "250", "251", "500")
     assert deficit / (Fraction("0.05") - Fraction("0.01")) == ends
     own = scene(source(slice_fraction="0.5"), {1: LONG})
-    assert naive.slice_lots(naive.Venue(own.source), market_of(own), 1000, Fraction(1)) == policy_size
+    assert reference.slice_lots(reference.Venue(own.source), market_of(own), 1000, Fraction(1)) == policy_size
     rows = run(own, at(0, AT_100, DEEP))[1]
     assert of(rows, "book", "requested", "lots", "reason") == [(lots, -lots, "full")]
 
 
-def market_of(own: Scene) -> naive.Market:
-    return naive.Venue(own.source).markets["X"]
+def market_of(own: Scene) -> reference.Market:
+    return reference.Venue(own.source).markets["X"]
 
 
 def test_book_fill():
@@ -645,7 +650,7 @@ def test_backstop_price_and_the_row_adds_up():
     )
     margin = look(POOR)
     assert (margin.net_equity, margin.maintenance_margin / 2, margin.below_auto_close) == (equity, auto_close, True)
-    assert naive.zero_price(100, 10, share, 50, 50) == price
+    assert reference.zero_price(100, 10, share, 50, 50) == price
     [row] = [row for row in handed_over([{"account": 7}], {7: RICH}) if row["event"] == "backstop"]
     assert (row["cash"] - row["cost"], row["fund"], row["price"]) == (flow, to_fund, price)
     columns = ("cash", "cost", "counter_cash", "counter_cost", "fund")
@@ -721,15 +726,15 @@ def test_adl_policies():
     first = example("5 ADL: policies", "0.047619", "6", "0.285714")
     second = example("5 ADL: policies", "0.2", "0.4", "0.08")
     figures = [
-        naive.Figures(
+        reference.Figures(
             -300, Fraction(-300), Fraction(-315), Fraction(15), Fraction(15), Fraction(50), Fraction(300), 15, 15
         ),
-        naive.Figures(
+        reference.Figures(
             -400, Fraction(-400), Fraction(-500), Fraction(100), Fraction(100), Fraction(1000), Fraction(400), 20, 20
         ),
     ]
     for of_one, shown in zip(figures, (first, second), strict=True):
-        found = of_one.profit / abs(of_one.entry), of_one.leverage, naive.SCORES["pnl_leverage"](of_one)
+        found = of_one.profit / abs(of_one.entry), of_one.leverage, reference.SCORES["pnl_leverage"](of_one)
         assert [round(float(x), 6) for x in found] == [float(x) for x in shown]
     accounts = {1: POOR, 2: {"X": (-4, 125), "USDC": 900}, 3: {"X": (-3, 105), "USDC": 35}}
     assert of(run(scene(source(), accounts), at())[1], "adl", "counterparty") == [3, 2]

@@ -15,12 +15,12 @@ def readme(tmp_path_factory):
 
 
 def test_readme_shows_what_its_blocks_print(readme):
-    assert readme[1] == pages.text_of("README.md")
+    assert readme[1] == pages.as_text("README.md")
 
 
 @pytest.mark.parametrize("page", [page for page in pages.PAGES if page != "README.md"])
 def test_page_shows_what_its_blocks_print(page, tmp_path):
-    assert pages.run(page, tmp_path) == pages.text_of(page)
+    assert pages.run(page, tmp_path) == pages.as_text(page)
 
 
 def test_pictures_are_of_the_run_that_the_readme_makes(readme):
@@ -30,7 +30,7 @@ def test_pictures_are_of_the_run_that_the_readme_makes(readme):
 
 
 def test_readme_is_short_and_begins_with_the_two_commands():
-    text = pages.text_of("README.md")
+    text = pages.as_text("README.md")
     assert 120 <= text.count("\n") <= 150
     assert re.findall(r"^make \w+", text.split("```")[1], re.MULTILINE) == ["make demo", "make test"]
 

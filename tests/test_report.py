@@ -15,10 +15,9 @@ from riskcore.cli import app, commands
 from riskcore.margin import margin_table
 from riskcore.market import Prices
 from riskcore.record import EVENT, reader
-from riskcore.run import figures, losses, page, report
+from riskcore.run import RecordedRun, figures, losses, page, report
 from riskcore.run.holdings import Holdings, market_value
 from riskcore.run.page import money
-from riskcore.run.recorded_run import RecordedRun
 from tests import small_run
 
 BTC = "BTC_USDC_PERP"
@@ -47,7 +46,7 @@ def run(tmp_path_factory):
 
 
 def test_provider_is_paid_or_not(run):
-    found = report.provider_pnl(run)
+    found = report.provider_pnl(RecordedRun.read(run))
     assert found["provider"].tolist() == [9] * 3
     # equity 300 belongs to the position and the debt by their margins; a third of it goes to the fund
     taken, edge = 1e5 + 10 * 200.0, 300 * 2 / 3
@@ -59,7 +58,7 @@ def test_provider_is_paid_or_not(run):
 
 def test_timeline_ends_at_the_split(run):
     venue, rows = rc.load_venue(run / "venue.json"), reader.read_journal(run)
-    line, split = report.timeline(run), report.waterfall_split(rows, venue)
+    line, split = report.timeline(RecordedRun.read(run)), report.waterfall_split(rows, venue)
     assert line.iloc[-1][split["stage"]].tolist() == pytest.approx(split["notional"].tolist())
     assert line["fund"].iloc[-1] == pytest.approx(1_000_000 + 100)
     assert (line["shortfall"] == 0).all()
@@ -88,6 +87,18 @@ def test_journal_leads_from_the_first_accounts_to_the_last(crash):
     np.testing.assert_array_equal(found.orders.lots, run.end.orders.lots)
 
 
+def test_account_below_zero_that_nobody_takes_is_bankrupt(tmp_path):
+    venue = rc.load_venue(sample.venue_source([]))
+    positions = pd.DataFrame({"account": [1], "market": BTC, "quantity": [1.0], "entry_price": [1e5]})
+    balances = pd.DataFrame({"account": [1], "asset": "USDC", "quantity": [2_300.0]})
+    for mark, bankrupt in ((98_000.0, False), (97_000.0, True)):
+        engine = rc.Engine(rc.Accounts.from_frames(venue, positions, balances), venue)
+        engine.step(rc.Tick(START, {BTC: mark}))
+        engine.save(tmp_path / str(mark))
+        found = losses.liquidation_losses(RecordedRun.read(tmp_path / str(mark)))
+        assert found[["account", "closed", "bankrupt"]].to_numpy().tolist() == [[1, False, bankrupt]]
+
+
 def test_takeover_costs_the_equity(run):
     found = losses.liquidation_losses(RecordedRun.read(run))
     assert found["account"].tolist() == [1]
@@ -112,7 +123,7 @@ def test_adl_at_the_zero_price_gives_the_equity_to_the_counterparty(tmp_path):
     run = RecordedRun.read(tmp_path / "run")
     row = losses.liquidation_losses(run).set_index("account").loc[1]
     assert row[["loss", "adl", "price"]].tolist() == pytest.approx([300, 300, 0], abs=3e-6)
-    assert losses.adl_loss_of_counterparties(run) == pytest.approx(-300, abs=3e-6)
+    assert losses.adl_gain_of_counterparties(run) == pytest.approx(300, abs=3e-6)
 
 
 def test_price_takes_what_positions_and_balances_lost_from_tick_to_tick(crash):
@@ -148,7 +159,7 @@ def test_margin_bands_end_where_the_engine_does(crash):
     assert bands["time"].nunique() == 5
     tick = len(ticks) - 1
     assert bands["time"].iloc[-1] == pd.Timestamp(ticks.time[tick], tz="UTC")
-    prices = Prices.given(engine.venue, ticks.tick(tick)).guarded(engine.accounts, *reader.read_marks(path, tick))
+    prices = Prices.incomplete(engine.venue, ticks.tick(tick)).guarded(engine.accounts, *reader.read_marks(path, tick))
     last = report.margin_distribution(margin_table(engine.accounts, prices).mmr)
     assert bands["accounts"].iloc[-len(last) :].tolist() == last["accounts"].tolist()
     assert (bands.groupby("time")["accounts"].sum() == len(run.start)).all()
@@ -185,7 +196,7 @@ def test_headline_names_losses_fund_and_verdict(run):
 
 def test_page_has_stages_worst_accounts_policy_seed_and_versions(run):
     found = _text(page(run))
-    known = reader.opened(run).known
+    known = reader.open_run(run).manifest
     for text in (
         "backstop 99,769 100.0% 1 100.0% 1 ADL 0",
         "9 102,000 200.00 298.00 29.2",
@@ -284,5 +295,5 @@ def test_run_without_providers_has_no_pnl(tmp_path):
     engine = rc.Engine(rc.Accounts.from_frames(venue, positions, balances), venue)
     engine.step(rc.Tick(START, {BTC: 1e5}, {}))
     engine.save(tmp_path / "run")
-    assert report.provider_pnl(tmp_path / "run").empty
+    assert report.provider_pnl(RecordedRun.read(tmp_path / "run")).empty
     assert "Backstop providers" in page(tmp_path / "run")

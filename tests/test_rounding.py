@@ -37,7 +37,7 @@ def test_products_are_rounded_as_fractions_of_what_was_written(kind: str) -> Non
         fits = np.abs(price * lots * _STEPS[step] / _QUANTA[quantum]) < 2.0**61
         price, lots, step, quantum = price[fits], lots[fits], step[fits], quantum[fits]
         steps, unit = units.PerKind(_STEPS, step), units.PerKind(_QUANTA, quantum)
-        found = units.half_even("positions", "entry_price", [price, lots, steps], unit)
+        found = units.round_half_even("positions", "entry_price", [price, lots, steps], unit)
         for n, whole in enumerate(found.tolist()):
             product = Fraction(1)
             for factor in (price[n], lots[n], _STEPS[step[n]]):
@@ -53,7 +53,7 @@ def test_exact_ties_cost_no_fractions() -> None:
     for digits in (6, 17):  # as written, and as computed
         price = np.round((2 * draw.integers(10**6, 10**8, count) + 1) * 1e-6, digits)
         start = time.process_time()
-        found = units.half_even("positions", "entry_price", [price, lots, step], unit)
+        found = units.round_half_even("positions", "entry_price", [price, lots, step], unit)
         assert time.process_time() - start < 1.0  # fractions take several seconds
         assert (found % 2 == 0).mean() > 0.9 or digits == 17
 

@@ -14,7 +14,7 @@ import pytest
 
 from riskcore import Engine, RiskDataError, adl_study, io
 from riskcore.record import EVENTS, reader, run_folder
-from riskcore.run import explain, report
+from riskcore.run import RecordedRun, explain, report
 from tests import small_run
 
 CUTS = [0, 9, 10, 17]
@@ -49,12 +49,12 @@ def test_parts_add_up_to_the_run(crash, whole, tmp_path):
     for tick in ticks:
         if engine.ticks in CUTS:
             engine.save(tmp_path / "run", complete=False, inputs={"marks": {"path": "m", "sha256": "0"}})
-            assert not run_folder.manifest(tmp_path / "run")["complete"]
-            assert run_folder.manifest(tmp_path / "run")["ticks"] == engine.ticks
+            assert not run_folder.read_manifest(tmp_path / "run")["complete"]
+            assert run_folder.read_manifest(tmp_path / "run")["ticks"] == engine.ticks
         engine.step(tick)
     engine.save(tmp_path / "run")
     small_run.assert_same_run(tmp_path / "run", whole)
-    assert run_folder.manifest(tmp_path / "run")["parts"] == len(CUTS) + 1
+    assert run_folder.read_manifest(tmp_path / "run")["parts"] == len(CUTS) + 1
     assert [p.name for p in (tmp_path / "run/state").iterdir()] == [f"{len(CUTS):05d}"]
 
 
@@ -118,7 +118,7 @@ def test_run_stays_in_its_folder(crash, tmp_path):
     engine = Engine(accounts, venue)
     engine.save(tmp_path / "a", complete=False)
     for kept in (engine, Engine.resume(tmp_path / "a")):
-        with pytest.raises(ValueError, match="already kept in"):
+        with pytest.raises(ValueError, match="already saved in"):
             kept.save(tmp_path / "b")
     assert not (tmp_path / "b").exists()
     engine.save(tmp_path / "a/../a")
@@ -149,7 +149,7 @@ def test_what_is_no_run_folder_is_refused(text, tmp_path):
 READERS = {
     "resume": Engine.resume,
     "explain": lambda path: explain(path, 1),
-    "report": report.provider_pnl,
+    "report": lambda path: report.provider_pnl(RecordedRun.read(path)),
     "adl-study": lambda path: adl_study.study_run(path, ["pnl_leverage"]),
 }
 
@@ -170,7 +170,7 @@ def sealed(path, **manifest):
 
 @pytest.mark.parametrize("reader", READERS)
 def test_every_file_is_held_to_its_digest(copied, reader):
-    known = run_folder.manifest(copied)
+    known = run_folder.read_manifest(copied)
     assert {p.relative_to(copied).as_posix() for p in copied.rglob("*") if p.is_file()} == {
         *known["files"], "run.json", "run.lock"
     }  # fmt: skip
@@ -258,7 +258,7 @@ def test_damaged_tables_are_refused(copied, table, change, rule):
     if of_run in ("start", "state"):
         readers = [Engine.resume]
     else:
-        readers = [{"ticks": report.timeline, "books": READERS["adl-study"], "journal": READERS["explain"]}[of_run]]
+        readers = [{"ticks": RecordedRun.read, "books": READERS["adl-study"], "journal": READERS["explain"]}[of_run]]
     for read in readers:
         with pytest.raises(RiskDataError) as refusal:
             read(copied)
@@ -329,13 +329,13 @@ class TestMendedTicks:
             RiskDataError, match=r"row time 2025.*must not be 3 days .* the ticks before this one are kept"
         ):
             io.replay(venue, accounts, refused, path, seed=3, inputs=inputs)
-        assert (run_folder.manifest(path)["ticks"], run_folder.manifest(path)["complete"]) == (10, False)
+        assert (run_folder.read_manifest(path)["ticks"], run_folder.read_manifest(path)["complete"]) == (10, False)
         mended = inputs | {name: {"path": name, "sha256": "1"} for name in ("marks", "books")}
         return io.replay(venue, accounts, change(ticks) if change else ticks, path, seed=3, inputs=mended)
 
     def test_to_come(self, crash, whole, tmp_path):
         self.cut(crash, tmp_path / "run")
-        assert run_folder.manifest(tmp_path / "run")["inputs"]["marks"]["sha256"] == "1"
+        assert run_folder.read_manifest(tmp_path / "run")["inputs"]["marks"]["sha256"] == "1"
         assert reader.read_journal(tmp_path / "run").tobytes() == reader.read_journal(whole).tobytes()
 
     @pytest.mark.parametrize("name", ["mark", "index", "open_interest", "funding_rate", "last", "asset"])

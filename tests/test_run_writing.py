@@ -181,7 +181,7 @@ class TestRecording:
         for tick in ticks:
             kept.step(tick)
             assert len(kept._recorded) == 1
-        known = run_folder.manifest(tmp_path / "run")
+        known = run_folder.read_manifest(tmp_path / "run")
         assert (known["parts"], known["ticks"], known["complete"]) == (2, 1, False)
         kept.save(tmp_path / "run")
         run(small, tmp_path / "at once")

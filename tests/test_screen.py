@@ -17,7 +17,7 @@ from riskcore.margin.screen import intervals as interval_module
 from riskcore.margin.screen import screen, watch
 from riskcore.state import chunk_count
 from tests.crowds import OUT_OF_RANGE, Market, crowd, markets, moved
-from tests.test_packed import every_kind
+from tests.test_sweep_view import every_kind
 
 NEAR = [-1, 0, 0.5, 0.9, 0.98, 1, 1, 1.001, 1.005, 1.02, 1.05, 1.1, 1.3, 2, 3, 6, 6, 6, 6]
 
@@ -50,9 +50,9 @@ class Paths(Screen):
             self.seen[f"next {how} with changes"] += self._changed_next
             if how == "part" and self._intervals is not before[2]:
                 self.seen["partial while next"] += 1
-        self.seen["known"] += len(self._confirmed) > 0
+        self.seen["confirmed"] += len(self._confirmed) > 0
         self.seen["watched"] += len(self._watch.slots) > 0
-        self.seen["more"] += len(self._added.slots) > 0
+        self.seen["added"] += len(self._added.slots) > 0
         return found
 
     def _leave_intervals(self, prices, values, volatility):
@@ -71,21 +71,21 @@ class Paths(Screen):
         before = self._inner
         found = super()._inner_intervals(prices, values, volatility)
         if found.intervals is not None:
-            self.seen["narrow again" if found is before else "narrow made"] += 1
-            self.seen["narrow known"] += len(found.confirmed) > 0
-            self.seen["narrow watched"] += len(found.columns.account) > 0
+            self.seen["inner again" if found is before else "inner made"] += 1
+            self.seen["inner confirmed"] += len(found.confirmed) > 0
+            self.seen["inner watched"] += len(found.columns.account) > 0
         return found
 
-    def _begin(self, intervals, *args):
+    def _replace_intervals(self, intervals, *args):
         self._in_parts = self._next is not None and intervals is self._next.intervals and len(self._next.watched) > 1
-        super()._begin(intervals, *args)
+        super()._replace_intervals(intervals, *args)
 
-    def _try(self, slots, intervals):
+    def _decide_slots(self, slots, intervals):
         watch, confirmed = self._watch, self._confirmed
-        super()._try(slots, intervals)
+        super()._decide_slots(slots, intervals)
         self.seen["merged"] += self._watch is not watch
         self.seen["merged after parts"] += self._watch is not watch and self._in_parts
-        self.seen["known again"] += self._confirmed is not confirmed
+        self.seen["confirmed again"] += self._confirmed is not confirmed
 
     def changed(self, accounts):
         intervals = self._intervals
@@ -97,21 +97,22 @@ class Paths(Screen):
 
 EVERYTHING = {
     "whole", "partial", "partial by asset", "partial of many", "next begun", "next part", "next done", "next abandoned",
-    "next done with changes", "partial while next", "known", "watched", "more", "narrow made", "narrow again",
-    "narrow known", "narrow watched", "merged", "merged after parts", "known again", "changed", "changed too many",
-    "changed while next",
+    "next done with changes", "partial while next", "confirmed", "watched", "added", "inner made", "inner again",
+    "inner confirmed", "inner watched", "merged", "merged after parts", "confirmed again", "changed",
+    "changed too many", "changed while next",
 }  # fmt: skip
 
 
 @pytest.fixture
 def small(monkeypatch):
-    """Parts, holders, narrow intervals and merging with few accounts."""
+    """Parts, holders, inner intervals and merging with few accounts."""
 
     def apply(**constants):
-        for name, value in ({"_LARGE": 1, "_WORTH_NARROWING": 2, "_MOST_MORE": 2, "_COPY": 2} | constants).items():
-            for module in (interval_module, watch, screen):
-                if hasattr(module, name):
-                    monkeypatch.setattr(module, name, value)
+        for name, value in ({"_LARGE": 1, "_MIN_FOR_INNER": 2, "_MAX_ADDED": 2, "_COPY": 2} | constants).items():
+            modules = [module for module in (interval_module, watch, screen) if hasattr(module, name)]
+            assert modules, name
+            for module in modules:
+                monkeypatch.setattr(module, name, value)
 
     return apply
 
@@ -124,7 +125,7 @@ class Walk:
 
     KINDS = (
         *["walk", "walk", "still", "one", "one", "asset", "all down", "all up", "wild", "interest", "interest gone"],
-        *["edge of now", "edge of now", "edge of next", "edge of narrow", "past an edge", "idle", "corner", "back"],
+        *["edge of now", "edge of now", "edge of next", "edge of inner", "past an edge", "idle", "corner", "back"],
     )
 
     def __init__(self, market: Market, rng):
@@ -166,8 +167,8 @@ class Walk:
             self.mark[at] = self.market.mark[at] if rng.random() < 0.6 else np.nan
         elif kind == "back":
             self.mark, self.asset = (column.copy() for column in self.before)
-        elif kind in ("edge of now", "edge of next", "edge of narrow", "past an edge", "corner"):
-            intervals = {"edge of next": watcher._next, "edge of narrow": watcher._inner}
+        elif kind in ("edge of now", "edge of next", "edge of inner", "past an edge", "corner"):
+            intervals = {"edge of next": watcher._next, "edge of inner": watcher._inner}
             intervals = intervals[kind] and intervals[kind].intervals if kind in intervals else watcher._intervals
             if intervals is not None:
                 self._to_edges(intervals, kind)
@@ -281,7 +282,16 @@ def test_a_small_screen_selects_what_a_full_sweep_does_at_any_tick(small):
         run(market, count, drawn, seed, seen, check=bool(seed % 2))
 
     check()
-    assert set(seen) >= {"whole", "known", "watched", "more", "merged", "narrow made", "narrow again", "known again"}
+    assert set(seen) >= {
+        "whole",
+        "confirmed",
+        "watched",
+        "added",
+        "merged",
+        "inner made",
+        "inner again",
+        "confirmed again",
+    }
     assert not {"partial", "next begun"} & set(+seen)
 
 
@@ -296,7 +306,7 @@ def test_a_large_screen_selects_what_a_full_sweep_does_at_any_tick(small):
         run(market, count, drawn, seed, seen, check=bool(seed % 2))
 
     check()
-    assert set(+seen) >= {"whole", "partial", "next begun", "next done", "known", "watched", "more"}
+    assert set(+seen) >= {"whole", "partial", "next begun", "next done", "confirmed", "watched", "added"}
 
 
 DRIFT = [("walk", "fill"), ("walk", None), ("walk", "transfer"), ("walk", "borrow"), ("still", "cancel")]
@@ -307,14 +317,14 @@ COURSES = [
     [("walk", "everybody"), ("still", "transfer"), ("walk", "everybody"), ("one", "everybody"), ("still", "borrow")]
     * 2,
     [("corner", "fill"), ("still", "transfer"), ("still", "unsettled"), ("one", None), ("asset", None)] * 4,
-    [("still", "unsettled"), ("edge of next", None), ("edge of narrow", None), ("past an edge", "transfer")] * 5,
+    [("still", "unsettled"), ("edge of next", None), ("edge of inner", None), ("past an edge", "transfer")] * 5,
     [("interest", "fill"), ("corner", None), ("interest gone", "fill"), ("interest", None), ("wild", "fill")] * 4,
 ]
 
 
-def test_boxes_that_are_tried_in_parts_while_accounts_change(small):
+def test_intervals_decided_in_parts_while_accounts_change(small):
     """Three chunks, each a part of its own; and every way that a screen has is taken."""
-    small(_PARTS=3, _COPY=1.3, _MOST_MORE=9, _WORTH_NARROWING=50, _WIDEST=0.02)
+    small(_PARTS=3, _COPY=1.3, _MAX_ADDED=9, _MIN_FOR_INNER=50, _WIDEST=0.02)
     seen = Counter()
     for seed, drawn in enumerate(COURSES):
         run(replace(every_kind(), idle=1), 2 * CHUNK + 9, drawn, seed, seen, check=False)
@@ -323,7 +333,7 @@ def test_boxes_that_are_tried_in_parts_while_accounts_change(small):
 
 def test_a_day_of_ticks_with_crashes_and_edits_in_each(small):
     """1,440 minutes; those selected are closed out or not, others trade, deposit and withdraw."""
-    small(_COPY=16, _WORTH_NARROWING=100, _MOST_MORE=50)
+    small(_COPY=16, _MIN_FOR_INNER=100, _MAX_ADDED=50)
     venue = load_venue(sample.venue_source([]))
     path = sample.generate_crash(venue, 1440, seed=2, interval=60)
     marks = path.pivot(index="time", columns="market", values="mark_price")[list(venue.markets.symbol)].to_numpy(
@@ -344,20 +354,20 @@ def test_a_day_of_ticks_with_crashes_and_edits_in_each(small):
     state, seen = accounts.copy(), Counter()
     view = state.view()
     watcher = Paths(view, venue, seen=seen)
-    looked_at = selected = 0
+    accounts_computed = selected = 0
     for n, mark in enumerate(marks):
         prices = market.prices(view, mark)
         rows = watcher.rows(prices)
         assert rows.tolist() == liquidatable(view, prices), n
-        looked_at, selected = looked_at + watcher.looked_at, selected + len(rows)
+        accounts_computed, selected = accounts_computed + watcher.accounts_computed, selected + len(rows)
         closed = rows[rng.random(len(rows)) < 0.5][:100]
         edit(state, rng, closed, "flat")
         others = np.setdiff1d(rng.integers(0, len(view), 2), closed)
         edit(state, rng, others, str(rng.choice(["fill", "transfer", "place", "cancel", "unsettled"])))
         watcher.changed(np.sort(np.concatenate([closed, others])))
     assert selected > 500
-    assert looked_at < 0.4 * len(marks) * len(view)
-    assert set(+seen) >= {"whole", "next begun", "next done", "narrow made", "known", "more", "merged"}
+    assert accounts_computed < 0.4 * len(marks) * len(view)
+    assert set(+seen) >= {"whole", "next begun", "next done", "inner made", "confirmed", "added", "merged"}
 
 
 # ---- What a set of price intervals proves
@@ -391,7 +401,7 @@ def corners(prices, intervals, account: int, accounts: Accounts, rng):
 
 @settings(max_examples=80)
 @given(markets(), st.integers(1, 25), st.integers(0, 2**32), st.floats(-5, -0.61))
-def test_who_is_not_watched_is_safe_or_known_at_every_corner_of_the_box(market, count, seed, widest):
+def test_accounts_off_the_watchlist_are_safe_or_confirmed_at_every_corner(market, count, seed, widest):
     rng = np.random.default_rng(seed)
     accounts = crowd(market, count, seed, [*NEAR, 1.5, 1.5, 0.7, 0.4])
     prices = market.prices(accounts)
@@ -400,7 +410,7 @@ def test_who_is_not_watched_is_safe_or_known_at_every_corner_of_the_box(market, 
     low, high = values * (1 - half), values * (1 + half * rng.choice([0, 1, 1, 1], len(values)))
     intervals = interval_module.PriceIntervals.around(prices, low, high)
     columns = accounts.sweep_view.columns
-    watch, confirmed = intervals.tried(columns, 0, chunk_count(columns))
+    watch, confirmed = intervals.decide(columns, 0, chunk_count(columns))
     assert (np.diff(watch.slots) > 0).all()
     watched, confirmed = columns.account[watch.slots].tolist(), columns.account[confirmed].tolist()
     assert watch.columns.account[: len(watched)].tolist() == watched
@@ -422,7 +432,7 @@ def test_who_is_safe_at_the_worst_corner_is_not_watched(half):
     prices, columns, state = market.prices(accounts), accounts.sweep_view.columns, accounts.columns
     values = interval_module.interval_values(prices)
     intervals = interval_module.PriceIntervals.around(prices, values * (1 - half), values * (1 + half))
-    watch, _ = intervals.tried(columns, 0, chunk_count(columns))
+    watch, _ = intervals.decide(columns, 0, chunk_count(columns))
     interest = prices.open_interest.copy()
     interest[3] = intervals.high[7]
     worst = margins_of(
@@ -442,14 +452,14 @@ def one_at(accounts: Accounts, prices):
     return margins_of(accounts, np.arange(len(accounts)), prices)
 
 
-def test_a_narrow_box_leaves_few_in_doubt():
-    """Nobody is watched who is not near: what is safe and what is known is nearly all."""
+def test_a_narrow_interval_leaves_few_in_doubt():
+    """Nobody is watched who is not near: nearly all accounts are safe or confirmed."""
     market = every_kind()
     accounts = crowd(market, 4000, 9, [-1, 0.5, 0.9, 1.1, 1.5, 3])
     prices = market.prices(accounts)
     values, columns = interval_module.interval_values(prices), accounts.sweep_view.columns
     intervals = interval_module.PriceIntervals.around(prices, values * (1 - 1e-7), values * (1 + 1e-7))
-    watch, confirmed = intervals.tried(columns, 0, chunk_count(columns))
+    watch, confirmed = intervals.decide(columns, 0, chunk_count(columns))
     table = margins_of(accounts, np.arange(len(accounts)), prices)
     flat = np.bincount(accounts.position_accounts(), np.abs(accounts.columns.lots), len(accounts)) == 0
     overflow = np.zeros(len(columns.account), bool)
@@ -462,7 +472,7 @@ def test_a_narrow_box_leaves_few_in_doubt():
     assert len(confirmed) > 500
 
 
-def test_the_farthest_value_is_outside_of_a_box_as_soon_as_it_is_past_an_edge():
+def test_a_value_past_an_edge_is_outside_its_interval():
     market = every_kind()
     prices = market.prices(crowd(market, 5, 1))
     values = interval_module.interval_values(prices)
@@ -483,7 +493,7 @@ def test_the_farthest_value_is_outside_of_a_box_as_soon_as_it_is_past_an_edge():
             assert intervals.outside(there).tolist() == [n]
 
 
-def test_a_box_of_what_has_no_price_holds_that_alone():
+def test_an_interval_without_a_price_contains_a_missing_price_alone():
     market = every_kind()
     prices = market.prices(crowd(replace(market, idle=1), 5, 1), np.append(market.mark[:-1], np.nan))
     values = interval_module.interval_values(prices)
@@ -538,7 +548,7 @@ def test_an_edit_that_the_screen_was_not_told_of_is_found(watching, name):
         watcher.rows(market.prices(watcher.accounts))
 
 
-def test_a_box_that_is_too_wide_is_found(watching):
+def test_an_interval_that_is_too_wide_is_found(watching):
     market, _, watcher = watching
     for intervals in (watcher._intervals, watcher._inner and watcher._inner.intervals):
         if intervals is not None:
@@ -551,7 +561,7 @@ def test_a_box_that_is_too_wide_is_found(watching):
         watcher.rows(crash)
 
 
-def test_one_known_who_is_not_liquidatable_is_found(watching):
+def test_a_confirmed_account_that_is_not_liquidatable_is_found(watching):
     market, _, watcher = watching
     prices = market.prices(watcher.accounts)
     safe = np.setdiff1d(np.arange(300), liquidatable(watcher.accounts, prices))[:1]
@@ -575,7 +585,7 @@ def test_quiet_ticks_look_at_few(watching):
     market, _, watcher = watching
     for step in range(1, 5):
         watcher.rows(market.prices(watcher.accounts, market.mark * (1 + 1e-5 * step)))
-        assert watcher.looked_at < 150
+        assert watcher.accounts_computed < 150
 
 
 def test_a_selection_is_that_of_a_sweep():
@@ -597,9 +607,9 @@ def test_a_selection_is_that_of_a_sweep():
         assert rows.liquidatable.all()
 
 
-def test_one_whom_only_the_narrow_boxes_know_is_selected(small):
-    """The wide intervals leave the account in doubt, the narrow ones nobody: it is selected all the same."""
-    small(_LARGE=10**9, _WORTH_NARROWING=1)
+def test_an_account_that_only_inner_intervals_confirm_is_selected(small):
+    """The wide intervals leave the account in doubt, the inner ones none: it is selected all the same."""
+    small(_LARGE=10**9, _MIN_FOR_INNER=1)
     market = every_kind()
     accounts = crowd(market, 1, 0, [0.5])
     for seed in range(200):
@@ -607,15 +617,17 @@ def test_one_whom_only_the_narrow_boxes_know_is_selected(small):
         prices, seen = market.prices(accounts), Counter()
         watcher = Paths(accounts, market.venue, seen=seen)
         assert watcher.rows(prices).tolist() == liquidatable(accounts, prices)
-        if seen["narrow known"] and not seen["narrow watched"] and not seen["known"]:
+        if seen["inner confirmed"] and not seen["inner watched"] and not seen["confirmed"]:
             return
-    pytest.fail("no account was known to the narrow intervals alone")
+    pytest.fail("no account was confirmed by the inner intervals alone")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_selections_of_a_frame_are_those_of_its_rows(monkeypatch, threads):
     """In blocks with intervals each, and in parts with intervals of their own; a market without a price at first."""
-    constants = {"_FEW": 1, "_FIRST": 8, "_SHORTEST": 2, "_LONGEST": 32, "_PART": 3, "_PARTS": 3, "_WORTH_PARTS": 9}
+    constants = {
+        "_MIN_ACCOUNTS": 1, "_FIRST": 8, "_SHORTEST": 2, "_LONGEST": 32, "_PART": 3, "_PARTS": 3, "_MIN_IN_DOUBT": 9,
+    }  # fmt: skip
     for name, value in constants.items():
         monkeypatch.setattr(batch, name, value)
     market, rng = replace(every_kind(), idle=1), np.random.default_rng(3)

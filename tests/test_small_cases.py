@@ -74,7 +74,7 @@ class TestQuietTick:
 
     def test_prices_are_folded_only_when_a_margin_asks(self):
         venue, accounts = made()
-        given_ = Prices.given(venue, Tick(START, by_name(venue, paths(1)[0])))
+        given_ = Prices.incomplete(venue, Tick(START, by_name(venue, paths(1)[0])))
         used = given_.guarded(accounts, given_.mark, given_.index)
         assert "arrays" not in vars(used)
         margin_table(accounts, used)
@@ -187,7 +187,14 @@ class TestGuardKernels:
         memory, before = GuardState.opening(venue), None
         for n, row in enumerate(paths(400)):
             tick = Tick(START + n * SECOND, row)
-            asked = (venue, memory, before, START + n * SECOND, Prices.given(venue, tick), tick.columnar_books(venue))
+            asked = (
+                venue,
+                memory,
+                before,
+                START + n * SECOND,
+                Prices.incomplete(venue, tick),
+                tick.columnar_books(venue),
+            )
             once, again = guard(*asked).guard_state, guard(*asked).guard_state
             for name in ("total", "count"):
                 np.testing.assert_array_equal(getattr(once, name), getattr(again, name))
@@ -204,7 +211,7 @@ class TestGuardKernels:
         marks = 9e10 + np.arange(1_500)  # 9e15 thousandths of a tick: 1,025 seconds of them fill 63 bits
         for n, mark in enumerate(marks.tolist()):
             tick = Tick(START + n * SECOND, np.full(10, mark))
-            given_ = Prices.given(venue, tick)
+            given_ = Prices.incomplete(venue, tick)
             memory, before = (
                 guard(venue, memory, before, START + n * SECOND, given_, tick.columnar_books(venue)).guard_state,
                 START + n * SECOND,

@@ -13,8 +13,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 import riskcore as rc
-from riskcore import sample
-from tests import naive
+from riskcore import reference, sample
 from tests.comparison import ROUNDING, gross, holdings
 from tests.strategies import SETTLE, Scene, decimals, scenes
 from tests.test_margin_properties import bits
@@ -57,25 +56,25 @@ def changes(draw, scene: Scene):
     return pd.DataFrame(fills, columns=columns), pd.DataFrame(transfers, columns=TRANSFER)
 
 
-def changed_naive(venue: naive.Venue, state: naive.State, fills, transfers) -> naive.State:
+def changed_reference(venue: reference.Venue, state: reference.State, fills, transfers) -> reference.State:
     """The state after fills and transfers, by the rules of Numbers."""
     state = copy.deepcopy(state)
     for account_id, market, quantity, price, *fee in fills.itertuples(index=False):
-        account, quantity = state.accounts[account_id], naive.number(quantity)
-        change = naive.whole(quantity / venue.markets[market].step_size)
-        flow = -naive.rhe(quantity * naive.number(price) / venue.settle_quantum)
+        account, quantity = state.accounts[account_id], reference.number(quantity)
+        change = reference.whole(quantity / venue.markets[market].step_size)
+        flow = -reference.rhe(quantity * reference.number(price) / venue.settle_quantum)
         lots, cost, entry = account.positions.get(market, [0, 0, 0])
-        paid, paid_entry = (naive.change_of_cost(lots, x, change, flow) for x in (cost, entry))
+        paid, paid_entry = (reference.change_of_cost(lots, x, change, flow) for x in (cost, entry))
         account.positions[market] = [lots + change, cost + paid, entry + paid_entry]
-        paid_fee = sum(naive.rhe(naive.number(each) / venue.settle_quantum) for each in fee)
+        paid_fee = sum(reference.rhe(reference.number(each) / venue.settle_quantum) for each in fee)
         account.balances[venue.settle][0] += flow + paid - paid_fee
     for account_id, asset, quantity in transfers.itertuples(index=False):
         balance = state.accounts[account_id].balances.setdefault(asset, [0, 0])
-        balance[0] += naive.rhe(naive.number(quantity) / venue.assets[asset].quantum)
+        balance[0] += reference.rhe(reference.number(quantity) / venue.assets[asset].quantum)
     return state
 
 
-def assert_same_accounts(accounts: rc.Accounts, venue: naive.Venue, state: naive.State) -> None:
+def assert_same_accounts(accounts: rc.Accounts, venue: reference.Venue, state: reference.State) -> None:
     columns, markets, assets = accounts.columns, list(venue.markets), list(venue.assets)
     assert accounts.ids.tolist() == list(state.accounts)
     assert columns.unsettled.tolist() == [account.unsettled for account in state.accounts.values()]
@@ -98,7 +97,7 @@ def assert_same_accounts(accounts: rc.Accounts, venue: naive.Venue, state: naive
         assert int(columns.open_orders[row]) == len(account.orders)
 
 
-def frames_of(venue: naive.Venue, state: naive.State) -> list[pd.DataFrame]:
+def frames_of(venue: reference.Venue, state: reference.State) -> list[pd.DataFrame]:
     """Tables in natural units from which the whole numbers are read back."""
     positions, balances = [], []
     for account_id, account in state.accounts.items():
@@ -132,8 +131,8 @@ def test_fills_and_transfers_equal_the_oracle(drawn):
     assert fills.equals(given_rows[0])
     assert transfers.equals(given_rows[1])
 
-    oracle, state = scene.load_naive()
-    state = changed_naive(oracle, state, fills, transfers)
+    oracle, state = scene.load_reference()
+    state = changed_reference(oracle, state, fills, transfers)
     assert_same_accounts(changed, oracle, state)
     for owner, item in (
         (changed.position_accounts(), changed.columns.market),
@@ -151,11 +150,11 @@ def test_fills_against_one_another_conserve_lots_and_money(drawn):
     """Of fills in pairs, one buying what the other sells, only the fees leave the accounts."""
     scene, (fills, _) = drawn
     venue, accounts = scene.load()
-    oracle = scene.load_naive()[0]
+    oracle = scene.load_reference()[0]
     last = accounts.ids[-1]
     changed = accounts.with_fills(venue, pd.concat([fills, fills.assign(account=last, quantity=-fills["quantity"])]))
     fee = fills["fee"].tolist() if "fee" in fills.columns else []
-    paid = 2 * sum(naive.rhe(naive.number(each) / oracle.settle_quantum) for each in fee)
+    paid = 2 * sum(reference.rhe(reference.number(each) / oracle.settle_quantum) for each in fee)
     sums = []
     for state in (accounts, changed):
         columns = state.columns
@@ -196,7 +195,7 @@ def test_a_shock_to_everything_is_a_sweep_at_moved_prices(scene: Scene, shock):
 def test_a_shock_by_name_is_a_sweep_at_moved_prices(scene: Scene, data):
     """A market takes its index and what follows from it along; an asset with a shock of its own goes its own way."""
     venue, accounts = scene.load()
-    first, oracle = scene.ticks[0], scene.load_naive()[0]
+    first, oracle = scene.ticks[0], scene.load_reference()[0]
     assets = [symbol for symbol in oracle.assets if symbol != SETTLE]
     names = data.draw(st.lists(st.sampled_from([*first.marks, *assets]), unique=True))
     shocks = {name: float(data.draw(decimals(-90, 50, 2).filter(bool))) for name in names}
@@ -241,8 +240,8 @@ def test_a_changed_state_is_its_own():
 # ---- The largest orders
 
 
-def with_order(account: naive.Account, market: str, side: str, lots: int) -> naive.Account:
-    order = naive.Order(-1, market, side, Fraction(1), lots, False)
+def with_order(account: reference.Account, market: str, side: str, lots: int) -> reference.Account:
+    order = reference.Order(-1, market, side, Fraction(1), lots, False)
     return replace(account, orders=[*account.orders, order])
 
 
@@ -252,7 +251,7 @@ def test_the_largest_order_is_the_largest(scene: Scene, data):
     """With it IMR is under 1, with a lot more it is not, in exact arithmetic; none where IMR is 1 already."""
     venue, accounts = scene.load()
     first = scene.ticks[0]
-    oracle, state = scene.load_naive()
+    oracle, state = scene.load_reference()
     prices = first.prices().at(oracle, state)
     symbol = data.draw(st.sampled_from(list(first.marks)))
     chosen = data.draw(st.none() | st.permutations(list(state.accounts)))
@@ -265,18 +264,18 @@ def test_the_largest_order_is_the_largest(scene: Scene, data):
     for row in found.to_dict("records"):
         account = state.accounts[row["account"]]
         for side in ("bid", "ask"):
-            lots = round(naive.number(row[side]) / step)
+            lots = round(reference.number(row[side]) / step)
             assert row[side] == pytest.approx(float(lots * step), rel=1e-15)
 
             def room(lots, account=account, side=side):
                 """Equity less initial margin with such an order, 0 where float64 cannot tell."""
                 other = with_order(account, symbol, side, lots) if lots else account
-                look = naive.margin(oracle, other, prices)
+                look = reference.margin(oracle, other, prices)
                 left = look.net_equity - look.initial_margin
                 assert (left > 0) == (look.imr < 1) or look.exposure == 0
                 return left if abs(left) > ROUNDING * (gross(oracle, account, prices) + look.exposure) else 0
 
-            if naive.margin(oracle, account, prices).imr >= 1:
+            if reference.margin(oracle, account, prices).imr >= 1:
                 assert lots == 0 or room(0) == 0
                 event("no room")
             elif lots:

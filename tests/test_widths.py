@@ -47,7 +47,7 @@ def held(market: str, quantity: float, price: float, cash: float, account: int =
         ("0.0001", "0.001", None, 640_000.0, 50.0),  # more than 2**31 ticks
     ],
 )
-def test_positions_are_bounded_by_their_exact_worth(tick, step, highest, price, quantity) -> None:
+def test_positions_are_bounded_by_their_exact_value(tick, step, highest, price, quantity) -> None:
     rules = venue(market(tick=tick, step=step, highest=highest))
     accounts = rc.Accounts.from_frames(rules, *held("TOK_PERP", quantity, price, 1e7))
     table = rc.sweep(accounts, rules, {"TOK_PERP": price})
@@ -71,7 +71,7 @@ def test_a_market_without_max_price_has_a_stated_one() -> None:
     ("value", "numerator", "denominator"),
     [(2**60, 3, 2), (2**60, 2**61 - 1, 2**61), (2**61 - 1, 1, 10**12), (10**12, 10**6, 1), (7, 1, 2), (5, 5, 10)],
 )
-def test_what_lots_are_worth_does_not_wrap(value, numerator, denominator) -> None:
+def test_the_value_of_lots_does_not_wrap(value, numerator, denominator) -> None:
     for signed in (value, -value):
         exact = divmod(signed * numerator, denominator)
         found = int(integer_math.scale(signed, numerator, denominator))

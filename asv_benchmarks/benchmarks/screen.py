@@ -59,11 +59,11 @@ class Ratios(_Figures):
             for tick in path(start, move, crash):  # compile: whatever happens in these ticks happens again
                 screen.rows(tick)
             screen = rc.Screen(accounts, venue)
-            ticks, anew, full, looked_at = [], [], [], []
+            ticks, anew, full, computed = [], [], [], []
             for n, tick in enumerate(path(start, move, crash)):
                 rows: list[np.ndarray] = []
                 ticks.append(seconds(lambda screen=screen, tick=tick, rows=rows: rows.append(screen.rows(tick))))
-                looked_at.append(screen.looked_at)
+                computed.append(screen.accounts_computed)
                 if n % EVERY == 0:
                     # prices of their own: what the screen has folded is not there for the others
                     others = [replace(tick), replace(tick)]
@@ -74,7 +74,7 @@ class Ratios(_Figures):
                 f"select / mean tick of the screen, {name}": np.mean(anew) / np.mean(ticks),
                 f"worst tick of the screen / sweep, {name}": np.max(ticks) / np.median(full),
                 f"worst but the first / sweep, {name}": np.max(ticks[1:]) / np.median(full),
-                f"accounts looked at per tick, {name}": float(np.mean(looked_at)),
+                f"accounts looked at per tick, {name}": float(np.mean(computed)),
             }
         return found
 

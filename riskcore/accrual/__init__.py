@@ -1,4 +1,4 @@
-"""What falls due between two ticks: interest, funding, realisation of PnL, and what settling it takes.
+"""Payments between two ticks: interest, funding, realisation of profit and loss, and settlement.
 
 The rules are in docs/one_tick.md, "Between the ticks".
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from ..context import TickContext
 from ..record import Totals
 from .funding import Funding, funding_due, note_premiums
-from .interest import charge_interest, hours_due, most_growth
+from .interest import charge_interest, hours_due, max_growth
 from .realize import realization_due, realize_pnl
 from .settle import settle_accounts
 
@@ -29,7 +29,7 @@ def accrue(work: TickContext, totals: Totals, before: int, now: int) -> None:
     if not (hours or realizing or funding_due(work, before, now)):
         return
     funding = Funding(work, totals.lots, before, now)
-    totals.must_fit(work.prices, growth=most_growth(work.venue, hours), due=funding.total)
+    totals.must_fit(work.prices, growth=max_growth(work.venue, hours), due=funding.total)
     columns = work.accounts.columns
     settle_before = columns.free[columns.settle_row]
     # interest first: what falls due on the hour has not been borrowed in the hour before

@@ -1,4 +1,4 @@
-"""Funding: what longs pay shorts, or the other way round, at every interval of a market (venue_rules.md 1.7)."""
+"""Funding: payments between longs and shorts at every interval of a market (venue_rules.md 1.7)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def funding_due(work: TickContext, before: int, now: int) -> bool:
 
 
 class Funding:
-    """What is due to and by every position; refused when it is made, before anything has changed.
+    """Funding due to and from every position; an error is raised on construction, before anything has changed.
 
     ``lots`` are the most that there are of each market; ``total`` settle quanta is the most that changes hands.
 
@@ -57,7 +57,7 @@ class Funding:
                 raise RiskDataError("tick", f"funding of {symbol}", "must be less than 2**60 settle quanta a position")
 
     def pay(self) -> None:
-        """Pay it."""
+        """Pay the funding, and write the journal rows."""
         if not self.due:
             return
         work, columns = self.work, self.work.accounts.columns

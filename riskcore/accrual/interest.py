@@ -19,8 +19,8 @@ def hours_due(work: TickContext, before: int, now: int) -> int:
     return instants(before, now, HOUR) if any(work.venue.pools) else 0
 
 
-def most_growth(venue: Venue, hours: int) -> float:
-    """Return the most that a debt or a lend can become of itself in some hours, at full utilisation."""
+def max_growth(venue: Venue, hours: int) -> float:
+    """Return the largest factor by which interest can grow a debt or a lend in some hours, at full utilisation."""
     policy = venue.policy
     rate = float(policy.borrow_rate_base + policy.borrow_rate_slope + policy.borrow_rate_jump) / HOURS_A_YEAR
     return math.exp(min(hours * math.log1p(rate), 100.0))

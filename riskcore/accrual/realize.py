@@ -10,7 +10,7 @@ from ..context import TickContext
 from ..record import EVENT, REASON
 from .amounts import instants, scaled
 
-_PARTS = 10**6  # of a settle quantum in the worth of a lot
+_PARTS = 10**6  # of a settle quantum in the value of a lot
 _SECOND = 1_000_000_000
 
 
@@ -21,7 +21,7 @@ def realization_due(work: TickContext, before: int, now: int) -> bool:
 
 
 def realize_pnl(work: TickContext, open_lots: npt.NDArray[np.float64]) -> None:
-    """Realise the PnL of every position; ``held`` are lots of each market, 0 where there are none."""
+    """Realise the PnL of every position; ``open_lots`` are lots of each market, 0 where there are none."""
     venue, prices, columns = work.venue, work.prices, work.accounts.columns
     lot_value = [
         round(exact(mark) * step / venue.settle_quantum * _PARTS) if lots and not np.isnan(mark) else 0

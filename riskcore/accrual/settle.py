@@ -17,9 +17,9 @@ _NONE = float("nan")  # rows between the ticks carry no margin ratio
 
 
 def settle_accounts(work: TickContext, before: npt.NDArray[np.int64]) -> None:
-    """Cover what the accruals added to settle debts, and what is still owed; ``before`` holds the settle balances then.
+    """Cover settle debts that the accruals added, and unsettled debts; ``before`` holds the earlier settle balances.
 
-    What an account owes as unsettled counts as taken back into its settle balance while it is settled.
+    The unsettled debt of an account counts in its settle balance while the account is settled.
     """
     columns = work.accounts.columns
     free = columns.free[columns.settle_row]
@@ -64,7 +64,7 @@ class _Settlement(Converter):
             )
 
     def _borrow(self, quanta: int) -> None:
-        """Let a part of the lack be a borrow; a pool takes the interest of what is left of the hour."""
+        """Borrow a part of the amount that is short; a pool charges interest for the rest of the hour."""
         if not quanta:
             return
         work, settle = self.state, self.state.venue.settle

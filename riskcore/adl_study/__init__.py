@@ -1,4 +1,4 @@
-"""Deleveraging policies side by side on one event: what each did to the winners; docs/adl_study.md has the terms."""
+"""Deleveraging policies side by side on one event: their effect on the winners; docs/adl_study.md has the terms."""
 
 from __future__ import annotations
 

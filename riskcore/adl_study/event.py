@@ -17,14 +17,14 @@ from .tables import checked_pair, quanta
 from .tally import Start, Tally
 
 REQUIREMENT = 0.01
-"""Maintenance margin per notional, where the winners table has none: no policy of the house depends on its size."""
+"""Maintenance margin per notional, where the winners table has none: no built-in policy depends on its size."""
 
 
 @dataclass(frozen=True)
 class Event:
     """The two tables in whole numbers: N positions of A accounts, R requests.
 
-    A lot is a quantum of the settle asset's worth at the first mark, so that a market's price is 1 until it moves.
+    A lot has the value of one quantum of the settle asset at the first mark: a market's price is 1 until it moves.
 
     Attributes
     ----------
@@ -35,10 +35,10 @@ class Event:
     profit, requirement : ndarray of float64, shape (N,)
         Settle units, at the first mark.
     equity, exposure, maintenance : ndarray of float64, shape (A,)
-        Equity, and what of the other two is not of the positions here; settle units.
+        Equity, and the exposure and maintenance margin of positions that are not in the table; settle units.
     time, wanted_group : ndarray of int64, shape (R,)
         Ascending times, and the group of the positions to be closed, -1 if nobody has one.
-    worth, taken : ndarray of int64, shape (R,)
+    notional, deficit : ndarray of int64, shape (R,)
         Notional and deficit in quanta.
     price : ndarray of float64, shape (R,)
         Mark over the market's first mark.
@@ -56,8 +56,8 @@ class Event:
     maintenance: Float
     time: Int
     wanted_group: Int
-    worth: Int
-    taken: Int
+    notional: Int
+    deficit: Int
     price: Float
     quantum: float
 
@@ -100,8 +100,8 @@ class Event:
             maintenance=np.maximum(maintenance, 0.0),
             time=requests["time"].to_numpy(),
             wanted_group=groups.get_indexer(pd.MultiIndex.from_frame(requests[["market", "side"]])),
-            worth=quanta("requests", requests["notional"], quantum),
-            taken=quanta("requests", requests["deficit"], quantum),
+            notional=quanta("requests", requests["notional"], quantum),
+            deficit=quanta("requests", requests["deficit"], quantum),
             price=mark / requests.groupby("market")["mark"].transform("first").to_numpy(),
             quantum=quantum,
         )
@@ -115,18 +115,18 @@ class Event:
 
 @dataclass
 class _State:
-    """What a policy has left of the winners."""
+    """The winners' positions as a policy has left them."""
 
     event: Event
     left: Int  # lots
     price: Float  # of a lot, in quanta
-    taken: Int  # haircut so far, in quanta
-    realised: Float  # what the closed lots had made since the first mark, in quanta
+    haircut: Int  # so far, in quanta
+    realised: Float  # profit of the closed lots since the first mark, in quanta
 
     def margins(self) -> tuple[Float, Float, Float]:
         """Equity and maintenance margin of the accounts, and that of each position, in settle units."""
         event = self.event
-        gain = event.side * self.left * (self.price - 1) + self.realised - self.taken
+        gain = event.side * self.left * (self.price - 1) + self.realised - self.haircut
         requirement = event.requirement * (self.left / event.lots) * self.price
         equity = event.equity + self._per_account(gain) * event.quantum
         return equity, event.maintenance + self._per_account(requirement), requirement
@@ -140,12 +140,12 @@ class _State:
         profits = self._per_account(profit)
         exposure = event.exposure + self._per_account(np.abs(value))
         counterparties = Counterparties(
-            self.left, value, value - profit, requirement, equity[event.owner], exposure[event.owner],
-            maintenance[event.owner], profits[event.owner],
+            lots=self.left, value=value, entry=value - profit, requirement=requirement, equity=equity[event.owner],
+            exposure=exposure[event.owner], maintenance=maintenance[event.owner], profit=profits[event.owner],
         )  # fmt: skip
         return counterparties, equity / unit, profits / unit
 
-    def bearable(self, rows: Int, loss: float) -> Int:
+    def absorbable(self, rows: Int, loss: float) -> Int:
         """Lots of each position that can be closed at a loss per lot with the account's margin ratio still under 1.
 
         Requirements shrink with the position, in proportion; haircuts of earlier requests of the same time count.
@@ -186,7 +186,7 @@ def run(event: Event, policy: AdlPolicy, gap: int) -> tuple[Tally, pd.DataFrame]
             rows = groups[event.wanted_group[r]]
             _close(state, tally, policy, rows, _chosen(counterparties, rows), r)
         tally.end()
-    closed = event.names.assign(policy=policy.name, closed=event.lots - state.left, haircut=state.taken)
+    closed = event.names.assign(policy=policy.name, closed=event.lots - state.left, haircut=state.haircut)
     return tally, closed
 
 
@@ -195,21 +195,21 @@ def _close(
 ) -> None:
     """Close the notional of a request as far as there is room; take its deficit from the closed positions, by size."""
     event = state.event
-    need = round(event.worth[request] / event.price[request])
-    room = np.minimum(state.left[rows], state.bearable(rows, event.taken[request] / max(need, 1)))
+    need = round(event.notional[request] / event.price[request])
+    room = np.minimum(state.left[rows], state.absorbable(rows, event.deficit[request] / max(need, 1)))
     if policy.reach:  # a deal beyond the winner's zero price would leave it with negative equity
         with np.errstate(invalid="ignore", divide="ignore"):
             share = np.nan_to_num(counterparties.equity * counterparties.requirement / counterparties.maintenance)
-        room = np.where(share >= event.taken[request] / max(need, 1) * event.quantum * counterparties.lots, room, 0)
+        room = np.where(share >= event.deficit[request] / max(need, 1) * event.quantum * counterparties.lots, room, 0)
     lots = allocate(policy, counterparties, need, room)
     hit = np.flatnonzero(lots)
     rows, lots = rows[hit], lots[hit]
     filled = int(lots.sum())
-    tally.request((need - filled) * event.price[request], event.taken[request])
-    taken = round(Fraction(int(event.taken[request]) * filled, max(need, 1)))
+    tally.request((need - filled) * event.price[request], event.deficit[request])
+    taken = round(Fraction(int(event.deficit[request]) * filled, max(need, 1)))
     haircut = _split(taken, lots)
     state.left[rows] -= lots
-    state.taken[rows] += haircut
+    state.haircut[rows] += haircut
     signed = event.side[rows] * lots
     state.realised[rows] += signed * (state.price[rows] - 1)
     tally.deal(rows, signed, haircut)

@@ -92,7 +92,10 @@ def _scores(queue: pd.DataFrame) -> dict[str, Float]:
     entry = np.where(queue["side"] == "long", notional, -notional) / ratio
     value, equity = entry * ratio, notional / leverage
     size, lots = np.abs(value), np.ones(len(queue), np.int64)
-    counterparties = Counterparties(lots, value, entry, size, equity, size, size, value - entry)
+    counterparties = Counterparties(
+        lots=lots, value=value, entry=entry, requirement=size, equity=equity, exposure=size, maintenance=size,
+        profit=value - entry,
+    )  # fmt: skip
     names = _ALWAYS + _WITH_NOTIONAL if has_notional else _ALWAYS
     return {name: ranked(POLICIES[name], counterparties) for name in names} | {"pnl_pct": queue["pnl_pct"].to_numpy()}
 

@@ -1,4 +1,4 @@
-"""What a study found, as frames and as a picture."""
+"""Results of a study, as frames and as a picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..boundary import RiskDataError, text_of
+from ..boundary import RiskDataError, as_text
 from ..io import write_text
 from ..venue import POLICIES, AdlPolicy
 from .tally import Tally
@@ -132,7 +132,7 @@ def gap_of(wave_gap: str | float) -> int:
             return int(gap.as_unit("ns").value)
     except (ValueError, OverflowError, TypeError, ArithmeticError):
         pass
-    raise RiskDataError("wave_gap", None, "must be a duration of 0 or more", value=text_of(wave_gap))
+    raise RiskDataError("wave_gap", None, "must be a duration of 0 or more", value=as_text(wave_gap))
 
 
 def collect(results: Sequence[tuple[Tally, pd.DataFrame]], split: pd.DataFrame | None = None) -> Study:

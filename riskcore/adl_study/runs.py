@@ -63,7 +63,7 @@ def study_run(
     [{'policy': 'pnl_leverage', 'closed': 0.0}, {'policy': 'pro_rata', 'closed': 0.0}]
     """
     path, named, gap = Path(path), chosen(policies), gap_of(wave_gap)
-    run = reader.opened(path)
+    run = reader.open_run(path)
     source = run.venue.source
     results, splits = [], []
     for done, policy in enumerate(named):
@@ -74,7 +74,7 @@ def study_run(
             if progress is not None:
                 progress(done * total + tick, len(named) * total)
 
-        tally, positions, rows = _run(policy, venue, accounts, ticks, marks, run.known["seed"], gap, stepped)
+        tally, positions, rows = _run(policy, venue, accounts, ticks, marks, run.manifest["seed"], gap, stepped)
         results.append((tally, positions))
         splits.append(report.waterfall_split(rows, venue).assign(policy=policy.name))
     split = pd.concat(splits, ignore_index=True)
@@ -93,7 +93,17 @@ def read_ticks(path: Path, venue: Venue) -> tuple[TickTable, Float]:
     for _, prices, _ in parts:
         asset[prices["tick"], prices["asset"]] = prices["price"]
     books = pd.concat([pd.DataFrame(levels) for _, _, levels in parts], ignore_index=True)
-    table = TickTable(venue, time, mark, index, interest, rate, last, asset, dict(_books(books, venue, time)))
+    table = TickTable(
+        venue=venue,
+        time=time,
+        mark=mark,
+        index=index,
+        open_interest=interest,
+        funding_rate=rate,
+        last=last,
+        asset=asset,
+        books=dict(_books(books, venue, time)),
+    )
     return table, guarded
 
 
@@ -115,11 +125,8 @@ def _run(
     stepped: Callable[[int], None],
 ) -> tuple[Tally, pd.DataFrame, Rows]:  # fmt: skip
     """Figures of one policy, the lots closed of each position and quanta taken from it, and the journal."""
-    engine, unit, per_price = (
-        Engine(accounts, venue, seed, record=False),
-        float(venue.settle_quantum),
-        venue.settle_quanta[0],
-    )
+    engine = Engine(accounts, venue, seed, record=False)
+    unit, per_price = float(venue.settle_quantum), venue.settle_quanta[0]
     columns, owner = engine.accounts.columns, engine.accounts.position_accounts()
     tally, journal = None, [np.empty(0, ROW)]
     closed, taken = np.zeros((2, len(owner)), np.int64)
@@ -128,10 +135,10 @@ def _run(
         step = engine.step(tick, whole_table=True)
         journal.append(step.rows)
         stepped(engine.ticks)
-        ours = (step.rows["market"] >= 0) & np.isin(step.rows["event"], [EVENT["adl"], EVENT["unfilled"]])
-        if not ours.any():
+        of_adl = (step.rows["market"] >= 0) & np.isin(step.rows["event"], [EVENT["adl"], EVENT["unfilled"]])
+        if not of_adl.any():
             continue
-        rows = step.rows[ours]
+        rows = step.rows[of_adl]
         price = np.nan_to_num(marks[step.tick]) * per_price
         lot_value = price[columns.market]
         profit = np.bincount(owner, before[0] * lot_value - before[1], len(accounts)).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The tables of a deleveraging: who could be closed against, what was to be closed, and rows of a real queue."""
+"""The tables of a deleveraging: possible counterparties, requests to close, and rows of a real queue."""
 
 from __future__ import annotations
 
@@ -64,4 +64,4 @@ def checked_pair(
 def quanta(table: str, values: pd.Series[float], quantum: float) -> npt.NDArray[np.int64]:
     """Whole quanta of a column, rounded half-even."""
     numbers = values.to_numpy().astype(np.float64)
-    return units.half_even(table, str(values.name), [numbers], np.full(len(values), quantum))
+    return units.round_half_even(table, str(values.name), [numbers], np.full(len(values), quantum))

@@ -1,4 +1,4 @@
-"""What a deleveraging did to the winners, wave by wave and in total; docs/adl_study.md has every figure in words."""
+"""Effect of a deleveraging on the winners, wave by wave and in total; docs/adl_study.md has every figure in words."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class Tally:
         self.owner, self.accounts = start.owner, len(start.profit)
         self.largest = start.largest()
         value = self._by_account(np.abs(start.lots) * start.price)
-        self.held = {name: value[chosen].sum() for name, chosen in self.largest.items()}
+        self.start_value = {name: value[chosen].sum() for name, chosen in self.largest.items()}
         self.first_price = start.price
         self.waves: list[dict[str, Any]] = []
         self.path: list[dict[str, Any]] = []
-        self.gone = np.zeros(self.accounts)  # closed so far, at the first marks
+        self.closed_at_first = np.zeros(self.accounts)  # closed so far, at the first marks
         self.closed, self.haircut = np.zeros(self.accounts), np.zeros(self.accounts)
         self.sums = dict.fromkeys(_SUMS, 0.0)
         self._open, self._last = False, 0
@@ -77,7 +77,7 @@ class Tally:
             self._wave = {"policy": self.policy, "wave": len(self.waves) + 1, "t_start": time}
             self._sums = dict.fromkeys(_SUMS, 0.0)
             self._equity, self._profit = equity, profit
-            self._lots, self._value, self._given = (np.zeros(len(self.owner)) for _ in range(3))
+            self._lots, self._value, self._haircut = (np.zeros(len(self.owner)) for _ in range(3))
             self._closed = np.zeros(self.accounts)
             if not self.waves:
                 self.first_equity, self.first_profit = equity, profit
@@ -94,24 +94,26 @@ class Tally:
     def deal(self, rows: Int, lots: Int, haircut: Int) -> None:
         """Note deals: signed lots closed of each position, and its haircut, quanta received less than at the mark."""
         value = np.abs(lots) * self._price[rows]
-        for total, part in ((self._lots, lots), (self._value, lots * self._price[rows]), (self._given, haircut)):
+        for total, part in ((self._lots, lots), (self._value, lots * self._price[rows]), (self._haircut, haircut)):
             np.add.at(total, rows, part)
         owner = self.owner[rows]
         self._closed += np.bincount(owner, value, self.accounts)
-        self.gone += np.bincount(owner, np.abs(lots) * self.first_price[rows], self.accounts)
+        self.closed_at_first += np.bincount(owner, np.abs(lots) * self.first_price[rows], self.accounts)
         self._sums["fills"] += np.count_nonzero(lots)
         self._sums["closed"] += value.sum()
         self._sums["needed"] += np.maximum(haircut, 0).sum()
 
     def end(self) -> None:
         """Note the rest of the largest winners' positions after the tick."""
-        closed = float(self.gone.sum()) * self.quantum
+        closed = float(self.closed_at_first.sum()) * self.quantum
         self.path.append({"policy": self.policy, "time": self._last, "closed": closed} | self.kept())
 
     def kept(self) -> dict[str, float]:
         """Share of their notional, at the first marks, that the largest winners were left by the deals so far."""
         return {
-            f"kept_{name}": 1 - self.gone[chosen].sum() / self.held[name] if self.held[name] else np.nan
+            f"kept_{name}": 1 - self.closed_at_first[chosen].sum() / self.start_value[name]
+            if self.start_value[name]
+            else np.nan
             for name, chosen in self.largest.items()
         }
 
@@ -127,8 +129,8 @@ class Tally:
         return total | {f"{name}_at_half": half[name] for name in self.kept()}
 
     def _close(self) -> None:
-        # what the deals took, and what the closed lots would have made from then to the end of the wave
-        delta = np.maximum(self._by_account(self._given + self._lots * self._price - self._value), 0.0)
+        # the haircuts, and the profit that the closed lots would have made from then to the end of the wave
+        delta = np.maximum(self._by_account(self._haircut + self._lots * self._price - self._value), 0.0)
         row = self._row(self._sums, delta, self._equity, self._profit, self._closed)
         self.waves.append(self._wave | {"t_end": self._last} | row)
         self.sums = {name: value + self._sums[name] for name, value in self.sums.items()}
@@ -139,7 +141,7 @@ class Tally:
     def _row(
         self, sums: dict[str, float], haircut: Float, equity: Float, profit: Float, closed: Float
     ) -> dict[str, Any]:
-        """Figures of a wave, or of all, from what each account gave up and had before."""
+        """Figures of a wave, or of all, from the haircut of each account and its equity and profit before."""
         unit, total, largest = self.quantum, float(haircut.sum()), float(haircut.max(initial=0.0))
         share = np.sort(closed)[::-1] / closed.sum() if closed.any() else np.full(1, np.nan)
         return {

@@ -1,10 +1,10 @@
 """Audit of a run folder, written from docs/one_tick.md and sharing no code with the engine.
 
-Two passes: whole-column checks of the journal (`columns`), then a replay, part by part and tick by tick, in which the
-prints are guarded again (`guards`), what is due between the ticks is computed again for all accounts (`accruals`), the
-phases are followed with the rows that they ask for (`repay`, `slices`, `backstop`, `adl`, `close_out`) and every
-account is set against the selection test (`replay`). Amounts are whole numbers that no altered figure can wrap; ratios
-are float64, and decided with 60-digit decimals where float64 leaves doubt.
+Two passes: whole-column checks of the journal (`columns`), then a replay, part by part and tick by tick. The replay
+guards the price updates again (`guards`), computes the accruals between the ticks for all accounts (`accruals`),
+follows the phases with the rows that they require (`repay`, `slices`, `backstop`, `adl`, `close_out`), and compares
+every account with the selection test (`replay`). Amounts are whole numbers that no altered figure can wrap; ratios are
+float64, and decided with 60-digit decimals where float64 leaves doubt.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .replay import Replay
 from .venue import RunError
 from .winners import Policy
 
-__all__ = ["RULES", "AuditReport", "RunError", "audit"]
+__all__ = ["REFERENCE", "RULES", "AuditReport", "RunError", "audit"]
 
 RULES = {
     "files": "every file has the digest that the run recorded",
@@ -49,7 +49,13 @@ RULES = {
     "stages": "every account passes through the phases that its margin requires, and completes each of them",
     "ratios": "the recorded MMRs are those of the accounts",
 }
-"""The rules, and what each asks for."""
+"""The rules by name, each in a sentence."""
+
+REFERENCE = {
+    "reference": "every row is the one that the exact model writes (riskcore.reference)",
+    "float64 order": "ticks in which accounts, whose MMRs float64 cannot tell apart, are taken in the order of the run",
+}
+"""The rules that are checked on demand; "float64 order" is a count, its breaches are those of "reference"."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +90,25 @@ class AuditReport:
         """Whether every rule was kept."""
         return not bool(self.checks["breaches"].any())
 
+    @property
+    def verdict(self) -> str:
+        """The result in one line: the number of checks, or the broken rules with their breaches."""
+        broken = self.checks[self.checks["breaches"] > 0]
+        if broken.empty:
+            return f"every rule was kept in {self.checks['checked'].sum():,} checks"
+        return "broken: " + ", ".join(f"{rule} ({count:,})" for rule, count in broken[["rule", "breaches"]].to_numpy())
+
+    def __repr__(self) -> str:
+        """One line: the verdict."""
+        return f"AuditReport({self.verdict})"
+
 
 def audit(
     path: str | Path,
     *,
     sample: float | None = None,
     adl_policies: Mapping[str, tuple[Callable[[SimpleNamespace], npt.NDArray[Any]], bool]] | None = None,
+    reference: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
     """Check a run folder against the rules of docs/one_tick.md.
@@ -105,8 +124,15 @@ def audit(
         (or go by its scores, the highest first). It is given the counterparties of a market and side as they were at
         the tick's sweep: arrays `lots` (above 0) and, in settle units, `value`, `entry`, `requirement` (of the
         position), `equity`, `exposure`, `maintenance` and `profit` (of the account).
+    reference : bool
+        Whether to compute every tick again with `riskcore.reference` too, and to compare the journal's rows with those
+        of the exact model, all but price and MMRs: the rule "reference". A tick that differs is one breach, at its
+        first differing row. The page lets float64 decide some cases. Accounts whose MMRs float64 cannot tell apart are
+        taken in the order of the run, and such ticks are counted ("float64 order"). Of the others (sizes of slices,
+        scores of ADL) nothing is taken from the run: the breach says that the exact figures are within the rounding of
+        float64. It takes about 0.2 s for 1,000 accounts and a tick.
     progress : callable, optional
-        Called with the ticks done and all of them.
+        Called with the ticks done and all of them; with ``reference`` every tick counts twice.
 
     Returns
     -------
@@ -116,7 +142,8 @@ def audit(
     Raises
     ------
     RunError
-        The folder holds no run, or a file is missing or cannot be read or used, or a policy of the page is given again.
+        The folder holds no run, or a file is missing or cannot be read or used, or a policy of the page is given again,
+        or ``reference`` is asked of a run with another ADL policy than those of the page.
 
     Examples
     --------
@@ -132,17 +159,22 @@ def audit(
     # an altered figure may make a square root or a quotient meaningless: then the checks fail, not the arithmetic
     with localcontext(Context(prec=60)), np.errstate(all="ignore"):
         run = read_run(Path(path), out)
+        ticks = run.manifest["ticks"] * (2 if reference else 1)
         replay = Replay(run, out, {name: Policy(*policy) for name, policy in (adl_policies or {}).items()})
         try:
-            _check(run, out, replay, sample, progress)
+            _check(run, out, replay, sample, lambda done: progress(done, ticks))
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
             # what broke a rule may leave what follows without meaning; nothing else may
             if isinstance(error, RunError) or not any(out.breached.values()):
                 raise
             out.breach("replay", f"cannot be followed to its end: {type(error).__name__}: {error}")
+    if reference:
+        from .exact_model import check_reference  # the exact model is loaded on demand
+
+        check_reference(run, out, lambda done: progress(ticks // 2 + done, ticks))
     users = dict(enumerate(run.ids.tolist()))
     kept = [(rule, tick, row, users.get(account), what) for rule, tick, row, account, what in out.kept]
-    checks = [(rule, out.checked[rule], out.breached[rule]) for rule in RULES]
+    checks = [(rule, out.checked[rule], out.breached[rule]) for rule in (RULES | REFERENCE if reference else RULES)]
     breaches = pd.DataFrame(kept, columns=["rule", "tick", "row", "account", "what"], dtype=object)
     return AuditReport(
         pd.DataFrame(checks, columns=["rule", "checked", "breaches"]),
@@ -150,7 +182,7 @@ def audit(
     )
 
 
-def _check(run: Run, out: Findings, replay: Replay, sample: float | None, progress: Callable[[int, int], None]) -> None:
+def _check(run: Run, out: Findings, replay: Replay, sample: float | None, progress: Callable[[int], None]) -> None:
     """Make the checks of whole columns, and follow the run."""
     for check in (check_rows, check_conservation, check_replay):
         check(run, out)
@@ -158,7 +190,7 @@ def _check(run: Run, out: Findings, replay: Replay, sample: float | None, progre
         check_prices(part, run.venue, out)
         if len(part.time):  # a run that has only begun has a part without ticks
             replay.enter(part)
-        for at in range(len(part.time)):
-            replay.follow(Tick(part, at, run.venue), at, sample)
-            progress(part.first + at + 1, run.manifest["ticks"])
+        for row in range(len(part.time)):
+            replay.follow(Tick(part, row, run.venue), row, sample)
+            progress(part.first + row + 1)
     replay.finish()

@@ -1,4 +1,4 @@
-"""What is due between two ticks: interest, funding, realised PnL and their settlement, for all accounts at once."""
+"""Accruals between two ticks: interest, funding, realised PnL and their settlement, for all accounts at once."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def share(amounts: Array, part: int, of: int) -> Array:
     return np.sign(amounts) * quotient * (1 if part >= 0 else -1)
 
 
-def _rhe(top: int, bottom: int) -> int:
+def _round_half_even(top: int, bottom: int) -> int:
     whole, rest = divmod(top, bottom)
     return whole + (2 * rest > bottom or (2 * rest == bottom and whole % 2))
 
 
 def _nearest(values: Array, error: Array, truth: Callable[[int], Fraction]) -> Array:
-    """Return the nearest whole numbers: of the float64 where its error leaves no doubt, else of the exact value."""
+    """Round float64 values to whole numbers; a value whose error leaves doubt is computed exactly."""
     nearest = np.rint(values)
     for n in np.flatnonzero(~(0.5 - np.abs(values - nearest) > error)).tolist():
         nearest[n] = round(truth(n))
@@ -56,7 +56,7 @@ def _nearest(values: Array, error: Array, truth: Callable[[int], Fraction]) -> A
 
 
 class _Rates:
-    """Interest of a pool by what it was lent and what is borrowed from it."""
+    """Interest of a pool by the amounts lent and borrowed."""
 
     def __init__(self, venue: Venue, pool: Pool) -> None:
         self.pool = pool
@@ -70,11 +70,11 @@ class _Rates:
         return self.base + self.slope + self.jump * (used - optimal) / (1 - optimal)
 
     def paid(self, used: Fraction) -> Fraction:
-        """What a borrowed quantum pays for an hour, in parts of `_RATE`."""
+        """Interest that a borrowed quantum pays for an hour, in parts of `_RATE`."""
         return self.yearly(used) / 8760 * _RATE
 
     def earned(self, used: Fraction) -> Fraction:
-        """What a lent quantum earns in an hour, in parts of `_RATE`."""
+        """Interest that a lent quantum earns in an hour, in parts of `_RATE`."""
         return self.paid(used) * used * (1 - self.pool.fee)
 
     def paid_at_all(self, lent: Array, borrowed: Array) -> Array:
@@ -86,9 +86,7 @@ class _Rates:
         yearly = np.where(used <= optimal, low, high)
         steep = max(slope / optimal if optimal else math.inf, jump / (1 - optimal) if optimal < 1 else 0.0)
         error = np.full(len(used), 1e-14 * (base + slope + steep) / 8760 * _RATE)
-        return _nearest(
-            yearly / 8760 * _RATE, error, lambda at: self.paid(_utilisation(int(lent[at]), int(borrowed[at])))
-        )
+        return _nearest(yearly / 8760 * _RATE, error, lambda n: self.paid(_utilisation(int(lent[n]), int(borrowed[n]))))
 
 
 def _utilisation(lent: int, borrowed: int) -> Fraction:
@@ -96,12 +94,13 @@ def _utilisation(lent: int, borrowed: int) -> Fraction:
 
 
 class _Bounded:
-    """A pool during settlement: what may still be redeemed and borrowed."""
+    """A pool during settlement: the amounts that may still be redeemed and borrowed."""
 
     def __init__(self, pool: Pool, lent: int, borrowed: int) -> None:
         self.pool, self.lent, self.borrowed = pool, lent, borrowed
         used = _utilisation(lent, borrowed)
-        self.bound = min(pool.most, max(pool.threshold, used + pool.step * (pool.most - used)))
+        throttled = used + pool.throttle_update * (pool.max_utilization - used)
+        self.bound = min(pool.max_utilization, max(pool.threshold, throttled))
 
     def redeemable(self) -> int:
         """Quanta that lenders may take."""
@@ -129,7 +128,7 @@ class _Due(NamedTuple):
     """Settlement rows that are due: account, which of its rows (from 0), and the columns."""
 
     account: Array
-    place: Array
+    ordinal: Array
     columns: dict[str, Array]
 
 
@@ -147,7 +146,7 @@ class Accruals:
             market: np.flatnonzero(state.market == market)
             for market, listed in enumerate(run.venue.markets) if moves or listed.funding
         }  # fmt: skip
-        self._worths = -1, dict[int, tuple[int, int]]()
+        self._quantum_ratios = -1, dict[int, tuple[int, int]]()
         self.rates = {asset: _Rates(run.venue, pool) for asset, pool in run.venue.pools.items()}
 
     def follow(self, tick: Tick, first: int, end: int) -> bool:
@@ -192,7 +191,7 @@ class Accruals:
 
     def _lot(self, tick: Tick, market: int) -> Fraction:
         """Quanta of a lot at the mark."""
-        return Fraction(tick.worth("lot", market)) / self.venue.quantum
+        return Fraction(tick.unit_value("lot", market)) / self.venue.quantum
 
     # -- interest, funding, realisation
 
@@ -208,7 +207,7 @@ class Accruals:
         self._compare_positions(tick, journal_rows, amount, ("cash",))
 
     def _rate(self, tick: Tick, market: int) -> float | None:
-        """Funding rate of a market, None if there is nothing to make one of."""
+        """Funding rate of a market, None without a rate of the tick and without a premium."""
         funding, rate_of_tick = self.venue.markets[market].funding, float(tick.funding_rate[market])
         if math.isfinite(rate_of_tick):
             return rate_of_tick
@@ -282,9 +281,9 @@ class Accruals:
             pools = self._pools(added)
             limits = short, owed, self._credit(tick, added, short), pools
             due = self._settle_all(tick, journal_rows, *limits) or self._settle_each(tick, *limits)
-        number = _place(accounts)
+        number = _ordinals(accounts)
         wide = 2 + 2 * len(self.venue.assets) + 2
-        recorded, keys = accounts * wide + np.minimum(number, wide - 1), due.account * wide + due.place
+        recorded, keys = accounts * wide + np.minimum(number, wide - 1), due.account * wide + due.ordinal
         self._compare(tick, journal_rows, recorded, keys, due.account, due.columns)
         converts = journal_rows[journal["event"][journal_rows] == _CODE["convert"]]
         for row in converts[journal["price"][converts] != tick.asset[journal["asset"][converts]]].tolist():
@@ -292,7 +291,7 @@ class Accruals:
         self._apply(journal_rows)
 
     def _credit(self, tick: Tick, added: Array, short: Array) -> Array:
-        """Most that each account may borrow: without net equity nothing for an old claim."""
+        """Largest amount that each account may borrow: without net equity nothing for an old claim."""
         credit = short.copy()
         if old := np.flatnonzero(short > added).tolist():
             tick.count(self.state)
@@ -307,7 +306,7 @@ class Accruals:
         return credit
 
     def _pools(self, added: Array) -> dict[int, _Bounded]:
-        """Pools at the start of settlement: what was added to the settle debts does not count as borrowed yet."""
+        """Pools at the start of settlement: debts that the accruals added do not count as borrowed yet."""
         pools = {}
         for asset, pool in self.venue.pools.items():
             lent, borrowed = self.state.pool(asset)
@@ -332,7 +331,7 @@ class Accruals:
             paid = total(entry)
             if not pool.can_absorb(total(redeemed), total(borrowed) + max(paid, 0)) or (entry < 0).any():
                 return None
-            # what is borrowed when an account's turn comes follows from the entries on record before it
+            # the amount borrowed before an account follows from the recorded interest rows before it
             lent = pool.lent - np.cumsum(redeemed)
             debts = pool.borrowed + np.cumsum(borrowed) + np.cumsum(entry) - entry
             who = np.flatnonzero(borrowed)
@@ -359,13 +358,14 @@ class Accruals:
         order = np.argsort(account, kind="stable")
         account = account[order]
         columns_due = {name: np.concatenate([columns[name] for _, columns in blocks])[order] for name in _COLUMNS}
-        return _Due(account, _place(account), columns_due)
+        return _Due(account, _ordinals(account), columns_due)
 
     def _sellable(self) -> Array:
         """Whether each account has a balance of an asset other than settle."""
-        held, state = self.state.columns, self.state
+        columns, state = self.state.columns, self.state
         sellable = np.zeros(len(state.settle_row), bool)
-        sellable[state.holder[((held["free"] > 0) | (held["lent"] > 0)) & (state.asset != self.venue.settle)]] = True
+        has_quanta = (columns["free"] > 0) | (columns["lent"] > 0)
+        sellable[state.holder[has_quanta & (state.asset != self.venue.settle)]] = True
         return sellable
 
     def _settle_each(self, tick: Tick, short: Array, owed: Array, credit: Array, pools: dict[int, _Bounded]) -> _Due:
@@ -390,7 +390,7 @@ class Accruals:
                 pool.borrowed += borrowed
                 if borrowed:
                     rate = round(self.rates[settle].paid(_utilisation(pool.lent, pool.borrowed)))
-                    entry = _rhe(borrowed * rate * (_HOUR - tick.time % _HOUR), _RATE * _HOUR)
+                    entry = _round_half_even(borrowed * rate * (_HOUR - tick.time % _HOUR), _RATE * _HOUR)
                 if entry:
                     add("interest", settle, quanta=-entry)
                 pool.borrowed += entry
@@ -416,26 +416,26 @@ class Accruals:
             if asset != self.venue.settle and free + lent > 0:
                 collateral.append((asset, free, lent))
         if len(collateral) > 1:
-            collateral.sort(key=lambda row: -(row[1] + row[2]) * Fraction(tick.worth("quantum", row[0])))
+            collateral.sort(key=lambda row: -(row[1] + row[2]) * Fraction(tick.unit_value("quantum", row[0])))
         for asset, free, lent in collateral:
-            top, bottom = self._worth(tick, asset)
+            top, bottom = self._quantum_ratio(tick, asset)
             lent = min(lent, pools[asset].redeemable()) if asset in pools else lent
             sold = min(free + lent, -(-need * bottom // top)) if need > 0 and top else 0
             if sold:
-                proceeds, redeemed = _rhe(sold * top, bottom), max(sold - free, 0)
+                proceeds, redeemed = _round_half_even(sold * top, bottom), max(sold - free, 0)
                 if asset in pools:
                     pools[asset].lent -= redeemed
                 sales.append((asset, redeemed, sold, proceeds))
                 need -= proceeds
         return sales
 
-    def _worth(self, tick: Tick, asset: int) -> tuple[int, int]:
+    def _quantum_ratio(self, tick: Tick, asset: int) -> tuple[int, int]:
         """Settle quanta of a quantum of an asset: numerator and denominator."""
-        if self._worths[0] != tick.number:
-            self._worths = tick.number, {}
-        if asset not in self._worths[1]:
-            self._worths[1][asset] = (tick.worth("quantum", asset) / self.venue.quantum).as_integer_ratio()
-        return self._worths[1][asset]
+        if self._quantum_ratios[0] != tick.number:
+            self._quantum_ratios = tick.number, {}
+        if asset not in self._quantum_ratios[1]:
+            self._quantum_ratios[1][asset] = (tick.unit_value("quantum", asset) / self.venue.quantum).as_integer_ratio()
+        return self._quantum_ratios[1][asset]
 
     # -- rows
 
@@ -468,8 +468,8 @@ class Accruals:
                 self._breach(tick, what, int(rows[number]))
 
 
-def _place(accounts_in_order: Array) -> Array:
-    """Place of every row, from 0, among those of its account that stand together."""
+def _ordinals(accounts_in_order: Array) -> Array:
+    """Ordinal of every row, from 0, among those of its account that stand together."""
     starts = np.flatnonzero(np.diff(accounts_in_order, prepend=-1) != 0)
     return np.arange(len(accounts_in_order)) - np.repeat(starts, np.diff(np.append(starts, len(accounts_in_order))))
 
@@ -477,4 +477,4 @@ def _place(accounts_in_order: Array) -> Array:
 def _due(rows: list[tuple[int, ...]]) -> _Due:
     """Rows: account and columns, the accounts ascending."""
     account, *columns = np.array(rows, np.int64).reshape(-1, 1 + len(_COLUMNS)).T
-    return _Due(account, _place(account), dict(zip(_COLUMNS, columns, strict=True)))
+    return _Due(account, _ordinals(account), dict(zip(_COLUMNS, columns, strict=True)))

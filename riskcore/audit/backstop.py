@@ -8,10 +8,10 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 
+from .cursor import Cursor
 from .folder import Row
 from .margins import Margin
-from .shares import carried, most, split
-from .watch import Watch
+from .shares import fill_share, largest_passing, split
 
 _MINUTE, _HOUR = 60 * 10**9, 3600 * 10**9
 _UNLIMITED = Fraction(10**12)
@@ -20,10 +20,10 @@ _HEAVY = 50
 
 
 class Backstop:
-    """What the providers take, each fill computed again."""
+    """Takeovers by the providers, each fill computed again."""
 
-    def __init__(self, watch: Watch) -> None:
-        self.watch, self.state, self.venue, self.time = watch, watch.state, watch.venue, -1
+    def __init__(self, cursor: Cursor) -> None:
+        self.cursor, self.state, self.venue, self.time = cursor, cursor.state, cursor.venue, -1
         self.share, self.word = self.venue.policy["backstop_fund_share"], self.venue.words["backstop_below_zero"]
         self.taken = {provider.account: [0, 0, 0] for provider in self.venue.providers}
         """Quanta of notional that a provider took in the clock minute, in the hour and ever."""
@@ -37,27 +37,28 @@ class Backstop:
 
     def follow(self) -> None:
         """Follow the phase."""
-        watch, state = self.watch, self.state
-        for account in watch.order:
-            if not watch.liquidating(account):
+        cursor, state = self.cursor, self.state
+        for account in cursor.order:
+            if not cursor.liquidating(account):
                 continue
-            below = watch.below(account)
-            if not below and account not in watch.sent:
+            below = cursor.below(account)
+            if not below and account not in cursor.escalated:
                 continue
-            look = watch.exact(account)
+            margin = cursor.exact_margin(account)
             balances = range(*state.balance_offset[account : account + 2])
-            margins = {b: watch.margin(b) for b in balances if state.free[b] < 0} if below else {}
-            for p in by_margin(look):
-                self._hand(account, p, look, "below_auto_close" if below else "escalated")
+            requirements = {b: cursor.debt_margin(b) for b in balances if state.free[b] < 0} if below else {}
+            for p in by_margin(margin):
+                self._hand(account, p, margin, "below_auto_close" if below else "escalated")
             if below:
-                self._debts(account, look, margins)
+                self._debts(account, margin, requirements)
 
-    def _hand(self, account: int, p: int, look: Margin, reason: str) -> None:
+    def _hand(self, account: int, p: int, margin: Margin, reason: str) -> None:
         """Follow one position to the providers."""
-        watch, lots, market = self.watch, self.state.lots[p], int(self.state.market[p])
-        equity, size, sign = Fraction(look.equity), abs(lots), 1 if lots > 0 else -1
-        share = part(look, look.positions[p], equity if self.word == "zero_price" else max(equity, Fraction(0)))
-        flow = watch.flow(p, share)
+        cursor, lots, market = self.cursor, self.state.lots[p], int(self.state.market[p])
+        equity, size, sign = Fraction(margin.equity), abs(lots), 1 if lots > 0 else -1
+        priced_equity = equity if self.word == "zero_price" else max(equity, Fraction(0))
+        share = equity_share(margin, margin.positions[p], priced_equity)
+        flow = cursor.flow(p, share)
         to_fund = round(max(share, Fraction(0)) * self.share / self.venue.quantum)
 
         def can_absorb(provider: int, x: int) -> bool:
@@ -65,72 +66,72 @@ class Backstop:
             position = self.state.position(provider, market)
             if position >= 0 and abs(self.state.lots[position] + sign * x) <= abs(self.state.lots[position]):
                 return True
-            return watch.can_absorb(provider, position=position, lots=sign * x, flow=paid, initial=True)
+            return cursor.can_absorb(provider, position=position, lots=sign * x, flow=paid, initial=True)
 
         takers = {provider.account for provider in self.venue.providers if market in provider.markets}
-        done, lot_value = 0, Fraction(watch.tick.worth("lot", market))
+        done, lot_value = 0, Fraction(cursor.tick.unit_value("lot", market))
         for provider, taken in self._allocation(takers, size, lot_value, can_absorb):
-            row = watch.expect("stages", account, "backstop", market)
-            watch.equal("stages", "reason", row, row.reason, reason)
-            watch.equal("touched", "provider and lots", row, (row.counterparty, row.lots), (provider, -sign * taken))
-            watch.trade(row)
+            row = cursor.expect("stages", account, "backstop", market)
+            cursor.equal("stages", "reason", row, row.reason, reason)
+            cursor.equal("touched", "provider and lots", row, (row.counterparty, row.lots), (provider, -sign * taken))
+            cursor.trade(row)
             self._taken(row, size, row.cash - row.cost, (flow, to_fund), (done, taken), lot_value)
             done += taken
 
     def _taken(
         self, row: Row, size: int, money: int, whole: tuple[int, int], fill: tuple[int, int], unit_value: Fraction
     ) -> None:
-        """Check the instalment that a fill carries, note what the provider took, and apply the row."""
-        watch, (done, taken) = self.watch, fill
-        watch.equal("stages", "requested", row, row.requested, size)
-        instalment = [carried(amount, done, taken, size) for amount in whole]
-        watch.equal("stages", "money and the fund's", row, [money, row.fund], instalment)
+        """Check the money of a fill, add its notional to the provider, and apply the row."""
+        cursor, (done, taken) = self.cursor, fill
+        cursor.equal("stages", "requested", row, row.requested, size)
+        instalment = [fill_share(amount, done, taken, size) for amount in whole]
+        cursor.equal("stages", "money and the fund's", row, [money, row.fund], instalment)
         notional = round((abs(row.lots) or abs(row.quanta)) * unit_value / self.venue.quantum)
         self.taken[row.counterparty] = [n + notional for n in self.taken.get(row.counterparty, (0, 0, 0))]
-        watch.apply(row)
+        cursor.apply(row)
 
     def _allocation(
         self, takers: set[int], size: int, unit_value: Fraction, can_absorb: Callable[[int, int], bool]
     ) -> list[tuple[int, int]]:
-        """Whole numbers of each provider, in proportion to what it has room for."""
+        """Whole lots or quanta of each provider, in proportion to its remaining capacity."""
         weights, able = [], []
-        takers = {account for account in takers if account not in self.watch.order} if unit_value else set()
+        takers = {account for account in takers if account not in self.cursor.order} if unit_value else set()
         limits = {provider.account: provider.limits for provider in self.venue.providers}
         for account in sorted(takers):
             used = self.taken[account]
             room = min(limit - n * self.venue.quantum for limit, n in zip(limits[account], used, strict=True))
             weight = max(math.floor((room if room < math.inf else _UNLIMITED) / unit_value), 0)
             weights.append(weight)
-            able.append(most(min(weight, size), partial(can_absorb, account)))
+            able.append(largest_passing(min(weight, size), partial(can_absorb, account)))
         bits = max(max(weights, default=0).bit_length() - _HEAVY, 0)
         shares = zip(sorted(takers), split(size, [weight >> bits for weight in weights], able), strict=True)
         return [(account, share) for account, share in shares if share]
 
     # -- borrows
 
-    def _debts(self, account: int, look: Margin, margins: dict[int, Decimal]) -> None:
+    def _debts(self, account: int, margin: Margin, requirements: dict[int, Decimal]) -> None:
         """Follow the account's collateral to the providers, and then its debts in other assets for the proceeds."""
-        watch, state, settle = self.watch, self.state, self.state.settle[account]
-        equity, quantum = max(Fraction(look.equity), Fraction(0)), self.venue.quantum
+        cursor, state, settle = self.cursor, self.state, self.state.settle[account]
+        equity, quantum = max(Fraction(margin.equity), Fraction(0)), self.venue.quantum
         balances = [b for b in range(*state.balance_offset[account : account + 2]) if b != settle]
         owing = [b for b in balances if state.free[b] < 0]
-        share = {b: part(look, margin, equity) / quantum for b, margin in margins.items()}
-        cost = {b: -state.free[b] * watch.worth(b) + share.get(b, 0) for b in owing}
+        share = {b: equity_share(margin, requirement, equity) / quantum for b, requirement in requirements.items()}
+        cost = {b: -state.free[b] * cursor.quantum_value(b) + share.get(b, 0) for b in owing}
         need = max(sum(map(math.ceil, cost.values())) - state.free[settle], 0)
         settle_share = share.get(settle, Fraction(0))
         discount = settle_share / (need + settle_share) if need else settle_share
         collateral = [b for b in balances if state.free[b] > 0]
-        for b in sorted(collateral, key=lambda b: -state.free[b] * watch.worth(b)):
+        for b in sorted(collateral, key=lambda b: -state.free[b] * cursor.quantum_value(b)):
             if need <= 0:
                 break
-            if not watch.liquidating(account):
+            if not cursor.liquidating(account):
                 return
-            net = watch.worth(b) * (1 - discount)
+            net = cursor.quantum_value(b) * (1 - discount)
             size = min(state.free[b], math.ceil(need / net)) if net > 0 else state.free[b]
-            money = round(size * net), round(size * watch.worth(b) * discount * self.share)
+            money = round(size * net), round(size * cursor.quantum_value(b) * discount * self.share)
             need -= self._give(account, b, size, money, -1)
         for b in owing:
-            if not watch.liquidating(account):
+            if not cursor.liquidating(account):
                 return
             debt, available = -state.free[b], state.free[settle]
             size = debt if cost[b] <= available else math.floor(debt * available / cost[b])
@@ -140,30 +141,31 @@ class Backstop:
 
     def _give(self, account: int, b: int, size: int, money: tuple[int, int], sign: int) -> int:
         """Follow a debt (1) or a free balance (-1) to the providers; return the settle received."""
-        watch, asset, done, received = self.watch, int(self.state.asset[b]), 0, 0
-        unit_value = watch.worth(b) * self.venue.quantum
+        cursor, asset, done, received = self.cursor, int(self.state.asset[b]), 0, 0
+        unit_value = cursor.quantum_value(b) * self.venue.quantum
 
         def can_absorb(provider: int, x: int) -> bool:
             paid = -round(Fraction(sum(money) * x, size))
             balance = self.state.balance(provider, asset)
-            return watch.can_absorb(provider, balance=balance, quanta=-sign * x, flow=paid, initial=True)
+            return cursor.can_absorb(provider, balance=balance, quanta=-sign * x, flow=paid, initial=True)
 
         takers = {provider.account for provider in self.venue.providers if asset in provider.assets}
         for provider, taken in self._allocation(takers, size, unit_value, can_absorb):
-            row = watch.expect("stages", account, "backstop", asset=asset)
-            watch.equal("stages", "reason", row, row.reason, "below_auto_close")
-            watch.equal("touched", "provider and quanta", row, (row.counterparty, row.quanta), (provider, sign * taken))
-            watch.price(row, abs(row.cash), self.venue.assets[asset].quantum * abs(row.quanta))
+            row = cursor.expect("stages", account, "backstop", asset=asset)
+            cursor.equal("stages", "reason", row, row.reason, "below_auto_close")
+            recorded = row.counterparty, row.quanta
+            cursor.equal("touched", "provider and quanta", row, recorded, (provider, sign * taken))
+            cursor.price(row, abs(row.cash), self.venue.assets[asset].quantum * abs(row.quanta))
             self._taken(row, size, row.cash, money, (done, taken), unit_value)
             done, received = done + taken, received + row.cash
         return received
 
 
-def by_margin(look: Margin) -> list[int]:
+def by_margin(margin: Margin) -> list[int]:
     """Positions by their maintenance margin, the largest first, ties by market."""
-    return sorted(look.positions, key=lambda p: (-look.positions[p], p))
+    return sorted(margin.positions, key=lambda p: (-margin.positions[p], p))
 
 
-def part(look: Margin, margin: Decimal, equity: Fraction) -> Fraction:
+def equity_share(margin: Margin, requirement: Decimal, equity: Fraction) -> Fraction:
     """Equity that belongs to a position or a debt by its maintenance margin."""
-    return equity * Fraction(margin) / Fraction(look.maintenance) if look.maintenance else Fraction(0)
+    return equity * Fraction(requirement) / Fraction(margin.maintenance) if margin.maintenance else Fraction(0)

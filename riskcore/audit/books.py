@@ -1,4 +1,4 @@
-"""The order books of a tick: what is left of them, the band of a taker, quotes, and their refill."""
+"""The order books of a tick: the lots left, the price bands of a taker, quotes, and the refill."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Levels = tuple[tuple[list[int], list[int]], tuple[list[int], list[int]]]
 
 
 class Quote(NamedTuple):
-    """What a side gives for a number of lots: lots, their lots times ticks, what stopped it, and what of each level."""
+    """Fill of an order by a side: lots, lots times ticks, the reason why it ended, and the lots of each level."""
 
     lots: int
     value: int
@@ -29,7 +29,7 @@ class Quote(NamedTuple):
 
 
 class Side:
-    """One side of a book (1 the bids, -1 the asks): what is left of it in a tick, and how far it may be taken."""
+    """One side of a book (1 the bids, -1 the asks): the lots left in a tick, and the band of its fills."""
 
     def __init__(self, side: int, levels: tuple[list[int], list[int]], consumed: list[int] | None = None) -> None:
         self.side, (self.prices, self.lots) = side, levels
@@ -91,7 +91,7 @@ class Side:
         return Quote(filled, value, "full" if filled == wanted else cap, fills)
 
     def take(self, fills: list[tuple[int, int]]) -> None:
-        """Take away what a quote gave."""
+        """Take the lots of a quote away."""
         level = self.first
         for price, lots in fills:
             while self.prices[level] != price:
@@ -118,24 +118,26 @@ class Books:
         self._last = np.zeros((0, 0), np.int64)
 
     def enter(self, part: Part) -> None:
-        """Turn to a part, when the guards have looked at it."""
+        """Turn to a part, after the guards have checked it."""
         if self.half_life is not None and len(self._last):
-            self.carried = {market: self._given(len(self._last) - 1, market) for market in range(self.venue.books)}
-        self.part, self.shown, self.refused = part, self.guards.given & ~self.guards.refused, self.guards.refused
+            self.carried = {
+                market: self._last_levels(len(self._last) - 1, market) for market in range(self.venue.books)
+            }
+        self.part, self.accepted, self.refused = part, self.guards.given & ~self.guards.refused, self.guards.refused
         rows = np.arange(len(part.time))[:, None]
         self._last = np.maximum.accumulate(np.where(self.guards.given, rows, -1), axis=0)
 
     def begin(self, tick: Tick, row: int) -> None:
         """Turn to a tick, a row of the part."""
         self.keep()
-        before, self.tick, self.at, self.time = self.time, tick, row, tick.time
+        before, self.tick, self.row, self.time = self.time, tick, row, tick.time
         if not self.consumed:
             return
         factor = 0.5 ** (max(tick.time - (before or 0), 0) / 10**9 / (self.half_life or 1.0))
         for market in list(self.consumed):
-            again = not self.refused[row, market] and self._given(row, market) == self._given(row - 1, market)
+            is_repeated = self._last_levels(row, market) == self._last_levels(row - 1, market)
             consumed = [[math.floor(lots * factor) for lots in side] for side in self.consumed.pop(market)]
-            if again and any(map(any, consumed)):
+            if is_repeated and not self.refused[row, market] and any(map(any, consumed)):
                 self.consumed[market] = consumed[0], consumed[1]
 
     def keep(self) -> None:
@@ -147,22 +149,22 @@ class Books:
                     self.consumed[market] = consumed[0], consumed[1]
         self.sides = {}
 
-    def _given(self, row: int, market: int) -> Levels:
+    def _last_levels(self, row: int, market: int) -> Levels:
         """Levels of a market that were given last up to a row of the part, none where those were refused."""
-        given_row = int(self._last[row, market]) if row >= 0 else -1
-        if given_row < 0:
+        last_row = int(self._last[row, market]) if row >= 0 else -1
+        if last_row < 0:
             return self.carried.get(market, (([], []), ([], [])))
-        if self.refused[given_row, market]:
+        if self.refused[last_row, market]:
             return ([], []), ([], [])
-        bids, asks = (self.part.levels(self.part.first + given_row, market, side) for side in (1, -1))
+        bids, asks = (self.part.levels(self.part.first + last_row, market, side) for side in (1, -1))
         return bids, asks
 
     def side(self, market: int, side: int) -> Side:
         """Bids (1) or asks (-1) of a perpetual, or of a spot market (numbered on)."""
         if market not in self.sides:
             levels: Levels = ([], []), ([], [])
-            if self.half_life is not None or self.shown[self.at, market]:
-                levels = self._given(self.at, market)
+            if self.half_life is not None or self.accepted[self.row, market]:
+                levels = self._last_levels(self.row, market)
             consumed = self.consumed.get(market, (None, None))
             bids, asks = Side(1, levels[0], consumed[0]), Side(-1, levels[1], consumed[1])
             self.sides[market] = bids, asks
@@ -202,11 +204,11 @@ class Books:
         return bounds
 
     def state(self) -> Columns:
-        """Return what the last state must hold: the levels given last, and their consumed lots."""
+        """Return the table of the last state: the levels given last, and their consumed lots."""
         self.keep()
         rows = []
         for market in range(self.venue.books):
-            levels = self._given(len(self._last) - 1, market)
+            levels = self._last_levels(len(self._last) - 1, market)
             consumed = self.consumed.get(market, ([0] * len(levels[0][0]), [0] * len(levels[1][0])))
             for side, (prices, lots), less in zip((1, -1), levels, consumed, strict=True):
                 rows += [(market, side, *level) for level in zip(prices, lots, less, strict=True)]

@@ -194,7 +194,7 @@ def check_prices(part: Part, venue: Venue, out: Findings) -> None:
     price = prices["price"]  # NaN but of a price: the tick had none
     interest, rate = ticks["open_interest"], ticks["funding_rate"]
     size = np.array([float(market.prices.tick) for market in venue.markets])[ticks["market"]]
-    highest = np.array([row.prices.most for rows in (venue.markets, venue.spots) for row in rows])
+    highest = np.array([row.prices.max_ticks for rows in (venue.markets, venue.spots) for row in rows])
     mark, index = ticks["mark"], ticks["index"]
     far = (mark > highest[ticks["market"]] * size) | (mark / size >= 1e13) | ((mark - index) / index >= 1e4)
     again = np.ones(len(prices["tick"]), bool)

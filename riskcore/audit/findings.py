@@ -10,7 +10,7 @@ KEPT_BREACHES = 1000
 
 @dataclass
 class Findings:
-    """Counts by rule, and the first breaches: rule, tick, row of the journal, row of the account, what."""
+    """Counts by rule, and the first breaches: rule, tick, row of the journal, row of the account, text."""
 
     checked: Counter[str] = field(default_factory=Counter)
     breached: Counter[str] = field(default_factory=Counter)

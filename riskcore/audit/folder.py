@@ -30,7 +30,7 @@ GUARD, INTEREST, FUNDING, REALISATION, SETTLEMENT, REPAY, SLICES, CLOSE_OUT = -5
 
 
 class Event(NamedTuple):
-    """What a row of an event may be."""
+    """Declaration of an event: the values that its rows may have."""
 
     phase: int
     reasons: str
@@ -82,7 +82,7 @@ AMOUNT = 2**62
 
 
 class _Kind(NamedTuple):
-    """What a column holds; ``least`` and ``most`` bound whole numbers, and floats that must be there."""
+    """Kind of a column; ``least`` and ``most`` bound whole numbers, and floats that must not be missing."""
 
     type: pa.DataType
     least: float = -(2**63)
@@ -130,7 +130,7 @@ _STATE = {
     "samples": "second count market mark premium",
 }
 # tables of the last state that a figure of the policy asks for
-_ASKED = {
+_OPTIONAL = {
     "slices": ("slice_cooldown", "account market time"),
     "sold": ("account_cap", "account quanta"),
     "books": ("refill_half_life", "market side price lots consumed_lots"),
@@ -147,7 +147,7 @@ def is_event(journal: Columns, events: str) -> Array:
 class Row(NamedTuple):
     """One row of the journal, with its number and the rows of the start tables that it changes."""
 
-    at: int
+    number: int
     event: str
     reason: str
     account: int
@@ -228,11 +228,11 @@ class Run:
             phase[is_event(self.journal, events) & (self.journal["reason"] == WORDS["reason"].index(reason))] = other
         return phase
 
-    def rows(self, at: Array) -> list[Row]:
+    def rows(self, numbers: Array) -> list[Row]:
         """Rows of the journal by their numbers."""
-        words = ([WORDS[name][code] for code in self.journal[name][at].tolist()] for name in WORDS)
-        columns = (self.journal[name][at].tolist() for name in Row._fields[3:])
-        return list(map(Row._make, zip(at.tolist(), *words, *columns, strict=True)))
+        words = ([WORDS[name][code] for code in self.journal[name][numbers].tolist()] for name in WORDS)
+        columns = (self.journal[name][numbers].tolist() for name in Row._fields[3:])
+        return list(map(Row._make, zip(numbers.tolist(), *words, *columns, strict=True)))
 
     @cached_property
     def settle_row(self) -> Array:
@@ -291,7 +291,7 @@ def read_run(path: Path, out: Findings) -> Run:
     journal["balance"] = _row_of(balances, "asset", journal["account"], journal["asset"])
     journal["counter_balance"] = _row_of(balances, "asset", journal["counterparty"], journal["asset"])
     last = path / f"state/{manifest['parts'] - 1:05d}"
-    tables = _STATE | {name: columns for name, (figure, columns) in _ASKED.items() if figure in venue.policy}
+    tables = _STATE | {name: columns for name, (figure, columns) in _OPTIONAL.items() if figure in venue.policy}
     state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}
     return Run(path, manifest, venue, ids, start, order_position, journal, state)
 
@@ -343,8 +343,8 @@ def _check_files(path: Path, manifest: dict[str, Any], venue: Venue, out: Findin
     parts = range(min(manifest["parts"], len(listed) + 1))
     names = ["venue.json", *(f"start/{name}.parquet" for name in _START)]
     names += [f"{table}/{part:05d}.parquet" for part in parts for table in _PARTS]
-    asked = [name for name, (figure, _) in _ASKED.items() if figure in venue.policy]
-    names += [f"state/{last:05d}/{name}.parquet" for name in (*_STATE, *asked)]
+    optional = [name for name, (figure, _) in _OPTIONAL.items() if figure in venue.policy]
+    names += [f"state/{last:05d}/{name}.parquet" for name in (*_STATE, *optional)]
     for name in sorted(listed.keys() - set(names)):
         out.breach("files", f"{name!a} is no file of the run, but run.json lists it")
     for name in names:
@@ -422,7 +422,7 @@ def _row_of(table: Columns, item_name: str, owner: Array, item: Array) -> Array:
 
 
 class Part(NamedTuple):
-    """One part of a run: its tables, and what a tick gives, with a row for every tick and a column for every item."""
+    """One part of a run: its tables, and the ticks' inputs, with a row for every tick and a column for every item."""
 
     first: int
     width: int  # markets that may have a book
@@ -485,7 +485,19 @@ def _read_part(run: Run, number: int, first: int) -> Part:
     mark, index, interest, rate, last = shown
     asset = _all_prices(venue, mark, index, asset)
     return Part(
-        first, width, ticks, given, books, book, ticks["time"][::markets], mark, index, interest, rate, last, asset
+        first=first,
+        width=width,
+        ticks=ticks,
+        given=given,
+        books=books,
+        book=book,
+        time=ticks["time"][::markets],
+        mark=mark,
+        indexes=index,
+        open_interest=interest,
+        funding_rate=rate,
+        last_price=last,
+        asset=asset,
     )
 
 

@@ -19,7 +19,7 @@ from .venue import Bounds
 _SECOND = 10**9
 _WINDOW = 300  # seconds
 _NONE = -(2**63)
-_EVER = 2**63 - 1  # nanoseconds: no print is that old
+_EVER = 2**63 - 1  # nanoseconds: no price update is that old
 
 
 class _Last:

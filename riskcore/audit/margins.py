@@ -24,21 +24,21 @@ _MOST = 2**62
 class Tick:
     """Prices of one tick; exact figures are made when asked for."""
 
-    def __init__(self, part: Part, at: int, venue: Venue) -> None:
-        self.number, self.time, self.venue = part.first + at, int(part.time[at]), venue
-        self.mark, self.index, self.asset = part.mark[at], part.indexes[at], part.asset[at]
-        self.given_interest, self.funding_rate = part.open_interest[at], part.funding_rate[at]
+    def __init__(self, part: Part, row: int, venue: Venue) -> None:
+        self.number, self.time, self.venue = part.first + row, int(part.time[row]), venue
+        self.mark, self.index, self.asset = part.mark[row], part.indexes[row], part.asset[row]
+        self.given_interest, self.funding_rate = part.open_interest[row], part.funding_rate[row]
         self._interest = dict[int, Fraction]()
-        self.last = part.last_price[at]
-        self._worth: dict[tuple[str, int, Any], Any] = {}
+        self.last = part.last_price[row]
+        self._cache: dict[tuple[str, int, Any], Any] = {}
 
-    def worth(self, kind: str, row: int, of: Callable[[Fraction], Any] = Fraction) -> Any:
+    def unit_value(self, kind: str, row: int, of: Callable[[Fraction], Any] = Fraction) -> Any:
         """Settle units of a `lot` of a market at the mark, or of a `quantum` of an asset, in the numbers of `of`."""
-        if (kind, row, of) not in self._worth:
+        if (kind, row, of) not in self._cache:
             price = float(self.mark[row] if kind == "lot" else self.asset[row])
             unit = self.venue.markets[row].step if kind == "lot" else self.venue.assets[row].quantum
-            self._worth[kind, row, of] = of((exact(price) if math.isfinite(price) else Fraction(0)) * unit)
-        return self._worth[kind, row, of]
+            self._cache[kind, row, of] = of((exact(price) if math.isfinite(price) else Fraction(0)) * unit)
+        return self._cache[kind, row, of]
 
     def count(self, state: State) -> None:
         """Fix the open interest of the markets whose margin functions ask for it."""
@@ -50,13 +50,13 @@ class Tick:
                 else:
                     lots = state.columns["lots"][state.market == row]
                     sides = total(np.maximum(lots, 0)), total(np.maximum(-lots, 0))
-                    self._interest[row] = max(sides) * Fraction(self.worth("lot", row))
+                    self._interest[row] = max(sides) * Fraction(self.unit_value("lot", row))
 
     def interest(self, market: int, of: Callable[[Fraction], Any]) -> Any:
         """Open interest of a market in settle units, in the numbers of `of`; 0 where no margin function asks for it."""
-        if ("interest", market, of) not in self._worth:
-            self._worth["interest", market, of] = of(self._interest.get(market, Fraction(0)))
-        return self._worth["interest", market, of]
+        if ("interest", market, of) not in self._cache:
+            self._cache["interest", market, of] = of(self._interest.get(market, Fraction(0)))
+        return self._cache["interest", market, of]
 
 
 def total(amounts: Array) -> int:
@@ -151,13 +151,13 @@ class State:
         self.owner, self.market = positions["account"], positions["market"]
         self.holder, self.asset = balances["account"], balances["asset"]
         self.settle_row, self.settle = run.settle_row, run.settle_row.tolist()
-        resting = np.zeros((2, len(self.owner)), np.int64)
+        order_lots = np.zeros((2, len(self.owner)), np.int64)
         counted = ~orders["reduce_only"]
-        np.add.at(resting, ((orders["side"] < 0)[counted] * 1, run.order_position[counted]), orders["lots"][counted])
+        np.add.at(order_lots, ((orders["side"] < 0)[counted] * 1, run.order_position[counted]), orders["lots"][counted])
         self.columns = {
             "lots": positions["lots"].copy(), "cost": positions["cost"].copy(), "entry": positions["entry"].copy(),
             "free": balances["quanta"].copy(), "lent": balances["lent"].copy(),
-            "unsettled": run.start["accounts"]["unsettled"].copy(), "bid": resting[0], "ask": resting[1],
+            "unsettled": run.start["accounts"]["unsettled"].copy(), "bid": order_lots[0], "ask": order_lots[1],
         }  # fmt: skip
         views = [memoryview(column) for column in self.columns.values()]
         self.lots, self.cost, self.entry, self.free, self.lent, self.unsettled, self.bid, self.ask = views
@@ -173,7 +173,7 @@ class State:
         self.changed()
 
     def changed(self) -> None:
-        """Look again at who has exposure and what the pools hold, after rows were applied."""
+        """Find the accounts with exposure again, and forget the totals of the pools, after rows were applied."""
         held = self.columns
         self.borrowed = np.flatnonzero(held["free"] < 0)
         at_risk = (held["lots"] != 0) | (held["bid"] != 0) | (held["ask"] != 0)
@@ -200,7 +200,7 @@ class State:
             cost += self.cost[p]
             gross += abs(self.cost[p]) * settle_quantum
             if lots or self.bid[p] or self.ask[p]:
-                lot_value = tick.worth("lot", market, of)
+                lot_value = tick.unit_value("lot", market, of)
                 notional = abs(lots) * lot_value
                 exposure += max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots)) * lot_value
                 if lots:
@@ -225,7 +225,7 @@ class State:
             lots, market = self.lots[p], int(self.market[p])
             worst = max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots))
             if worst:
-                notional = worst * tick.worth("lot", market, of)
+                notional = worst * tick.unit_value("lot", market, of)
                 tokens, interest = worst * kind.step[market], tick.interest(market, of)
                 required = kind.initial_markets[market](notional, tokens, interest)
                 margin += required if most is None else max(required, notional / most)
@@ -233,7 +233,7 @@ class State:
         for b in range(self.balance_offset[account], self.balance_offset[account + 1]):
             if self.free[b] < 0:
                 asset, tokens = int(self.asset[b]), -self.free[b] * kind.quantum[int(self.asset[b])]
-                debt = -self.free[b] * tick.worth("quantum", asset, of)
+                debt = -self.free[b] * tick.unit_value("quantum", asset, of)
                 margin += kind.initial_assets[asset](debt, tokens, 0)
                 exposure += debt
         return margin if most is None else max(margin, exposure / most)
@@ -256,13 +256,13 @@ class State:
         equity = maintenance = exposure = gross = kind.of(Fraction(0))
         tokens = max(free, 0) + lent
         if tokens > 0:
-            value = tokens * tick.worth("quantum", asset, kind.of)
+            value = tokens * tick.unit_value("quantum", asset, kind.of)
             weight, base, penalty = kind.haircuts[asset]
             size = tokens * kind.quantum[asset] if self.venue.by_quantity else value
             equity += value * min(weight, base / (1 + penalty * kind.root(size)))
             gross += value
         if free < 0:
-            exposure = -free * tick.worth("quantum", asset, kind.of)
+            exposure = -free * tick.unit_value("quantum", asset, kind.of)
             maintenance = kind.assets[asset](exposure, -free * kind.quantum[asset], 0)
             equity -= exposure
             gross += exposure
@@ -297,16 +297,16 @@ class State:
                 p, lots = self.order_position[row.order], int(self.orders["lots"][row.order])
                 (self.bid if self.orders["side"][row.order] > 0 else self.ask)[p] -= lots
 
-    def add(self, at: Array, journal: Columns) -> None:
+    def add(self, numbers: Array, journal: Columns) -> None:
         """Add the changes of rows of which none has lots or an account as counterparty."""
-        rows = {name: journal[name][at] for name in CHANGES}
-        held, position, balance = self.columns, journal["position"][at], journal["balance"][at]
+        rows = {name: journal[name][numbers] for name in CHANGES}
+        held, position, balance = self.columns, journal["position"][numbers], journal["balance"][numbers]
         for column, to, change in (
             ("cost", position, rows["cost"]),
             ("free", balance, rows["quanta"]),
             ("lent", balance, rows["lent"]),
-            ("free", self.settle_row[journal["account"][at]], rows["cash"] - rows["fee"]),
-            ("unsettled", journal["account"][at], rows["unsettled"]),
+            ("free", self.settle_row[journal["account"][numbers]], rows["cash"] - rows["fee"]),
+            ("unsettled", journal["account"][numbers], rows["unsettled"]),
         ):
             np.add.at(held[column], to[to >= 0], change[to >= 0])
             np.clip(held[column], -_MOST, _MOST, out=held[column])
@@ -314,7 +314,7 @@ class State:
 
 
 def add(column: memoryview, row: int, change: int) -> None:
-    """Add to a whole number, to no more than no run has."""
+    """Add to a whole number, within the limit of amounts."""
     column[row] = max(min(column[row] + change, _MOST), -_MOST)
 
 
@@ -365,14 +365,14 @@ class Sweep:
         self.required = _Requirements([market.margin_function for market in venue.markets], self.step, state.market)
         self.settle_quantum = float(venue.quantum)
 
-    def worths(self, tick: Tick) -> tuple[Array, Array]:
+    def unit_values(self, tick: Tick) -> tuple[Array, Array]:
         """Settle units of a lot of every position row, and of a quantum of every balance row."""
         lot, quantum = np.nan_to_num(tick.mark) * self.step, np.nan_to_num(tick.asset) * self.quantum
         return lot[self.state.market], quantum[self.state.asset]
 
     def margins(self, tick: Tick) -> tuple[Array, Array, Array]:
         """Net equity, maintenance margin and gross of all accounts."""
-        state, held, (per_lot, per_quantum) = self.state, self.state.columns, self.worths(tick)
+        state, held, (per_lot, per_quantum) = self.state, self.state.columns, self.unit_values(tick)
         lots, free, of = held["lots"], held["free"], state.borrowed
         owner, holder, count = state.owner, state.holder, len(state.open)
         value, cost = lots * per_lot, held["cost"] * self.settle_quantum

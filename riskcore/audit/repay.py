@@ -1,4 +1,4 @@
-"""Phase 2: debts are repaid, from what was lent, from the recorded spot books, or at the index."""
+"""Phase 2: debts are repaid, from lends, from the recorded spot books, or at the index."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import math
 from fractions import Fraction
 
 from .books import Books, Quote
+from .cursor import Cursor
 from .folder import Row
 from .throttle import Throttle
 from .venue import Spot
-from .watch import Watch
 
 
 class Repay:
     """The debts of the selected accounts, round after round, each row computed again."""
 
-    def __init__(self, watch: Watch, books: Books, throttle: Throttle) -> None:
-        self.watch, self.books, self.throttle = watch, books, throttle
-        self.state, self.venue = watch.state, watch.venue
+    def __init__(self, cursor: Cursor, books: Books, throttle: Throttle) -> None:
+        self.cursor, self.books, self.throttle = cursor, books, throttle
+        self.state, self.venue = cursor.state, cursor.venue
         policy = self.venue.policy
         self.fee, self.part, self.least = (
             policy[name] for name in ("liquidation_fee", "slice_fraction", "min_slice_notional")
@@ -35,44 +35,46 @@ class Repay:
 
     def round(self, round_number: int) -> None:
         """Follow the phase through one round."""
-        for account in self.watch.order:
-            if self.watch.liquidating(account):
+        for account in self.cursor.order:
+            if self.cursor.liquidating(account):
                 self._follow_account(account, round_number)
 
     def _follow_account(self, account: int, round_number: int) -> None:
-        state, watch = self.state, self.watch
+        state, cursor = self.state, self.cursor
         for b in range(*state.balance_offset[account : account + 2]):
             if state.free[b] >= 0:
                 continue
-            if not watch.liquidating(account):
+            if not cursor.liquidating(account):
                 return
             asset, debt = int(state.asset[b]), -state.free[b]
             target = debt
-            if not watch.below(account):
+            if not cursor.below(account):
                 if self.throttle.leaves_out(account, round_number, len(self.venue.markets) + asset):
-                    row = watch.expect("throttle", account, "skip", asset=asset)
-                    watch.equal("throttle", "reason", row, row.reason, "throttle")
-                    watch.apply(row)
+                    row = cursor.expect("throttle", account, "skip", asset=asset)
+                    cursor.equal("throttle", "reason", row, row.reason, "throttle")
+                    cursor.apply(row)
                     continue
-                price = self._worth(asset) * self.venue.quantum
+                price = self._quantum_value(asset) * self.venue.quantum
                 least = math.ceil(self.least / price) if price else 1
                 target = min(debt, max(math.floor(debt * self.part), least, 1))
             self._repay(account, b, target)
 
-    def _worth(self, asset: int) -> Fraction:
+    def _quantum_value(self, asset: int) -> Fraction:
         """Settle quanta of a quantum of an asset at the index."""
-        return Fraction(self.watch.tick.worth("quantum", asset)) / self.venue.quantum
+        return Fraction(self.cursor.tick.unit_value("quantum", asset)) / self.venue.quantum
 
     def _lent(self, b: int) -> int:
         """Quanta of a lent balance that can be redeemed."""
         asset = int(self.state.asset[b])
-        return min(self.state.lent[b], self.watch.pool_room(asset)) if asset in self.venue.pools else self.state.lent[b]
+        return (
+            min(self.state.lent[b], self.cursor.pool_room(asset)) if asset in self.venue.pools else self.state.lent[b]
+        )
 
     def _repay(self, account: int, b: int, target: int) -> None:
-        state, watch, asset = self.state, self.watch, int(self.state.asset[b])
+        state, cursor, asset = self.state, self.cursor, int(self.state.asset[b])
         if redeemed := min(target, self._lent(b)):
             self._redeem(account, asset, redeemed)
-            if not watch.liquidating(account):
+            if not cursor.liquidating(account):
                 return
             target -= redeemed
         if target <= 0:
@@ -80,7 +82,7 @@ class Repay:
         if asset == self.venue.settle:
             self._raise(account, target, asset)
             return
-        cost = self._cost(round(target * self._worth(asset)))
+        cost = self._cost(round(target * self._quantum_value(asset)))
         if (need := cost - max(state.free[state.settle[account]], 0)) > 0:
             self._raise(account, need, asset)
         self._buy(account, asset, target, max(state.free[state.settle[account]], 0))
@@ -95,15 +97,15 @@ class Repay:
         for b in range(*state.balance_offset[account : account + 2]):
             asset, quanta = int(state.asset[b]), max(state.free[b], 0) + state.lent[b]
             if quanta > 0 and asset not in (self.venue.settle, debt):
-                collateral.append((-quanta * self._worth(asset), asset, b))
+                collateral.append((-quanta * self._quantum_value(asset), asset, b))
         for _, asset, b in sorted(collateral):
             need -= self._sell(account, asset, b, need)
-            if need <= 0 or not self.watch.liquidating(account):
+            if need <= 0 or not self.cursor.liquidating(account):
                 return
 
     def _sell(self, account: int, asset: int, b: int, need: int) -> int:
         """Follow the sale of one asset; return the proceeds."""
-        free, unit_value = max(self.state.free[b], 0), self._worth(asset)
+        free, unit_value = max(self.state.free[b], 0), self._quantum_value(asset)
         available, net = free + self._lent(b), unit_value * (1 - self.fee)
         sold = min(available, math.ceil(need / net)) if net > 0 else available
         if sold <= 0:
@@ -114,7 +116,7 @@ class Repay:
             quote = self._quote(account, market, 1, min(-(-sold // spot.lot), available // spot.lot))
             if quote is None:
                 return 0
-            sold, value = quote.lots * spot.lot, round(quote.value * spot.worth)
+            sold, value = quote.lots * spot.lot, round(quote.value * spot.lot_tick_value)
         else:
             sold = min(sold, self._room(account, asset, sold))
             if sold <= 0:
@@ -129,7 +131,7 @@ class Repay:
 
     def _buy(self, account: int, asset: int, quanta: int, available: int) -> None:
         """Follow the purchase of debt."""
-        unit_value = self._worth(asset)
+        unit_value = self._quantum_value(asset)
         if self._cost(round(quanta * unit_value)) > available:
             quanta = min(quanta, math.floor(available / (unit_value * (1 + self.fee))))
         if quanta <= 0:
@@ -141,7 +143,7 @@ class Repay:
             quote = quote and self._affordable(quote, spot, available)
             if quote is None:
                 return
-            quanta, value = quote.lots * spot.lot, round(quote.value * spot.worth)
+            quanta, value = quote.lots * spot.lot, round(quote.value * spot.lot_tick_value)
         else:
             quanta = min(quanta, self._room(account, asset, quanta))
             if quanta <= 0:
@@ -160,11 +162,11 @@ class Repay:
 
     def _nothing(self, account: int, asset: int, requested: int, reason: str) -> None:
         """Follow the row of a conversion that was not filled."""
-        row = self.watch.expect("repay", account, "expire", asset=asset)
+        row = self.cursor.expect("repay", account, "expire", asset=asset)
         rule = "bands" if {reason, row.reason} & {"impact", "limit", "conversion"} else "repay"
-        self.watch.equal(rule, "reason", row, row.reason, reason)
-        self.watch.equal("repay", "requested", row, row.requested, requested)
-        self.watch.apply(row)
+        self.cursor.equal(rule, "reason", row, row.reason, reason)
+        self.cursor.equal("repay", "requested", row, row.requested, requested)
+        self.cursor.apply(row)
 
     def _affordable(self, quote: Quote, spot: Spot, available: int) -> Quote | None:
         """Cut a purchase to the lots whose price and fee are available; None if there are none."""
@@ -173,7 +175,7 @@ class Repay:
             low, high = 0, size + 1  # the most lots of this level, by halves
             while high - low > 1:
                 middle = (low + high) // 2
-                fits = self._cost(round((value + middle * price) * spot.worth)) <= available
+                fits = self._cost(round((value + middle * price) * spot.lot_tick_value)) <= available
                 low, high = (middle, high) if fits else (low, middle)
             if not low:
                 break
@@ -183,7 +185,7 @@ class Repay:
                 break
         return (
             Quote(lots, value, quote.reason, fills)
-            if lots and self._cost(round(value * spot.worth)) <= available
+            if lots and self._cost(round(value * spot.lot_tick_value)) <= available
             else None
         )
 
@@ -191,7 +193,7 @@ class Repay:
         """Quanta that may still be converted at the index in this tick; if there are none, a row must record it."""
         if self.limit is None:
             return quanta
-        unit_value = self._worth(asset)
+        unit_value = self._quantum_value(asset)
         remaining = self.limit / self.venue.quantum - self.used.get(asset, 0)
         room = math.floor(remaining / unit_value) if unit_value else quanta
         if room <= 0:
@@ -201,28 +203,28 @@ class Repay:
     # -- rows
 
     def _redeem(self, account: int, asset: int, quanta: int) -> None:
-        row = self.watch.expect("repay", account, "redeem", asset=asset)
+        row = self.cursor.expect("repay", account, "redeem", asset=asset)
         self._is_debt(row)
-        self.watch.equal("repay", "quanta", row, row.quanta, quanta)
-        self.watch.apply(row)
+        self.cursor.equal("repay", "quanta", row, row.quanta, quanta)
+        self.cursor.apply(row)
 
     def _convert(
         self, account: int, asset: int, quanta: int, cash: int, fee: int, market: int, quote: Quote | None
     ) -> None:
-        row, watch = self.watch.expect("repay", account, "convert", asset=asset), self.watch
+        row, cursor = self.cursor.expect("repay", account, "convert", asset=asset), self.cursor
         self._is_debt(row)
         recorded = row.quanta, row.cash, row.fee
-        watch.equal("repay", "quanta, cash and fee", row, recorded, (quanta, cash, fee))
+        cursor.equal("repay", "quanta, cash and fee", row, recorded, (quanta, cash, fee))
         if quote is None:
-            watch.equal("rows", "price", row, row.price, float(watch.tick.asset[asset]))
+            cursor.equal("rows", "price", row, row.price, float(cursor.tick.asset[asset]))
         else:
             side = self.books.side(market, 1 if quanta < 0 else -1)
             step = self.venue.spots[market - len(self.venue.markets)].step
             within = all(side.within(price) for price, _ in quote.fills) and abs(row.quanta) <= abs(quanta)
-            watch.require("bands", within, "the conversion goes beyond its band", row)
-            watch.price(row, abs(cash), step * quote.lots)
+            cursor.require("bands", within, "the conversion goes beyond its band", row)
+            cursor.price(row, abs(cash), step * quote.lots)
             side.take(quote.fills)
-        watch.apply(row)
+        cursor.apply(row)
 
     def _is_debt(self, row: Row) -> None:
-        self.watch.equal("rows", "reason", row, row.reason, "debt")
+        self.cursor.equal("rows", "reason", row, row.reason, "debt")

@@ -12,6 +12,7 @@ from .adl import Adl
 from .backstop import Backstop
 from .books import Books
 from .close_out import CloseOut
+from .cursor import Cursor, OffTrack
 from .findings import Findings
 from .folder import CLOSE_OUT, REPAY, SLICES, Array, Part, Row, Run
 from .guards import Guards
@@ -19,8 +20,7 @@ from .margins import TOLERANCE, Sweep, Tick
 from .repay import Repay
 from .slices import Slices
 from .throttle import Throttle
-from .watch import OffTrack, Watch
-from .winners import Policy, Swept, look_back
+from .winners import Policy, Swept, swept_accounts
 
 
 class Replay:
@@ -28,14 +28,14 @@ class Replay:
 
     def __init__(self, run: Run, out: Findings, policies: dict[str, Policy]) -> None:
         self.run, self.out, self.venue = run, out, run.venue
-        self.watch = Watch(run, out)
-        self.state = self.watch.state
+        self.cursor = Cursor(run, out)
+        self.state = self.cursor.state
         self.guards = Guards(run, out)
         self.books, self.throttle = Books(run, self.guards), Throttle(run)
-        self.repay = Repay(self.watch, self.books, self.throttle)
-        self.slices = Slices(self.watch, self.books, self.throttle)
-        self.backstop, self.adl = Backstop(self.watch), Adl(self.watch, policies)
-        self.close_out = CloseOut(self.watch)
+        self.repay = Repay(self.cursor, self.books, self.throttle)
+        self.slices = Slices(self.cursor, self.books, self.throttle)
+        self.backstop, self.adl = Backstop(self.cursor), Adl(self.cursor, policies)
+        self.close_out = CloseOut(self.cursor)
         self.accruals = Accruals(run, out, self.state)
         self.sweep = Sweep(self.state)
         self.rounds, self.time = int(run.venue.policy["slices_per_tick"]), -1
@@ -60,7 +60,7 @@ class Replay:
             self.state.changed()
         chosen = a + np.flatnonzero(self.run.usable[a:b] & (self.run.phase[a:b] >= 0))
         rows = self.run.rows(chosen) if len(chosen) else []
-        self.watch.begin(tick, rows)
+        self.cursor.begin(tick, rows)
         # a multiplicative hash spreads the sampled ticks evenly, and the same ones every time
         if b > a or sample is None or tick.number * 2654435761 % 2**32 < sample * 2**32:
             self._start(tick, rows)
@@ -102,40 +102,42 @@ class Replay:
     def _over(self, *phases: int) -> None:
         """Check that no more rows of these phases come."""
         self.out.checked["order"] += 1
-        if (row := self.watch.next(*phases)) is not None:
-            self.watch.breach("order", f"market {row.market}, asset {row.asset}: no such row is due here", row)
+        if (row := self.cursor.next(*phases)) is not None:
+            self.cursor.breach("order", f"market {row.market}, asset {row.asset}: no such row is due here", row)
             raise OffTrack
 
     def _pass(self, *phases: int) -> None:
         """Apply the rows that come next, as long as they are of these phases."""
-        while (row := self.watch.next(*phases)) is not None:
+        while (row := self.cursor.next(*phases)) is not None:
             if row.reason == "to_backstop":
-                self.watch.sent.add(row.account)
-            self.watch.apply(row)
+                self.cursor.escalated.add(row.account)
+            self.cursor.apply(row)
 
     def _start(self, tick: Tick, rows: list[Row]) -> None:
         """Select, and compare with the trigger rows."""
         tick.count(self.state)
-        order = self.watch.order
+        order = self.cursor.order
         triggers = [row for row in rows if row.event == "trigger"]
         for row in triggers:
             if row.account in order:
-                self.watch.breach("selection", "selected twice", row)
+                self.cursor.breach("selection", "selected twice", row)
             order.setdefault(row.account, len(order))
         if self.sweep.unpriced(tick):
             self.out.breach("prices", "a held market or asset has no price", tick.number)
         margins = self.sweep.margins(tick)
         self._select(tick, *margins)
         self.swept: Swept | None = None
-        if any(self.run.phase[row.at] > 4 for row in rows):
-            self.swept = look_back(self.sweep, tick, list(order), margins)
+        if any(self.run.phase[row.number] > 4 for row in rows):
+            self.swept = swept_accounts(self.sweep, tick, list(order), margins)
         self.throttle.begin(tick.number, tick.time)
         if self.venue.words["account_order"] == "random":
-            order_keys: list[tuple[float, int]] = [(self.throttle.place(row.account), row.account) for row in triggers]
+            order_keys: list[tuple[float, int]] = [
+                (self.throttle.order_key(row.account), row.account) for row in triggers
+            ]
         else:
             order_keys = [(-row.mmr_before, row.account) for row in triggers]
         for (_, two), (earlier, later) in zip(pairwise(triggers), pairwise(order_keys), strict=True):
-            self.watch.require("selection", earlier < later, "out of the order of the accounts", two)
+            self.cursor.require("selection", earlier < later, "out of the order of the accounts", two)
 
     def _select(self, tick: Tick, equity: Array, maintenance: Array, gross: Array) -> None:
         """Compare the selected accounts with those that are liquidating."""
@@ -147,30 +149,30 @@ class Replay:
             if not exact.maintenance < exact.equity:
                 expected.add(account)
         self.out.checked["selection"] += len(equity)
-        for account in sorted(expected ^ self.watch.order.keys()):
+        for account in sorted(expected ^ self.cursor.order.keys()):
             what = "not selected" if account in expected else "selected"
             figures = f"maintenance margin {maintenance[account]}, net equity {equity[account]}"
             self.out.breach("selection", f"{what}: {figures}", tick.number, account=account)
 
     def _open(self) -> None:
         """Follow the rows that begin the tick: the triggers, and the orders that are cancelled."""
-        watch, state, orders, last = self.watch, self.state, self.run.start["orders"], (0, -1, -1)
-        while (row := watch.next(0, 1)) is not None:
-            key = int(self.run.phase[row.at]), watch.order.get(row.account, 0), row.order
-            watch.require("selection", key > last, "out of the order of the accounts and their orders", row)
+        cursor, state, orders, last = self.cursor, self.state, self.run.start["orders"], (0, -1, -1)
+        while (row := cursor.next(0, 1)) is not None:
+            key = int(self.run.phase[row.number]), cursor.order.get(row.account, 0), row.order
+            cursor.require("selection", key > last, "out of the order of the accounts and their orders", row)
             last = key
             if row.event == "trigger":
-                watch.equal("ratios", "mmr_after", row, row.mmr_after, row.mmr_before)
+                cursor.equal("ratios", "mmr_after", row, row.mmr_after, row.mmr_before)
             else:
-                watch.require("stages", row.order in state.open[row.account], f"order {row.order} is not open", row)
-                watch.equal("rows", "requested", row, row.requested, int(orders["lots"][row.order]))
-                watch.equal("rows", "market", row, row.market, int(orders["market"][row.order]))
-            watch.apply(row)
-        for account in watch.order:
+                cursor.require("stages", row.order in state.open[row.account], f"order {row.order} is not open", row)
+                cursor.equal("rows", "requested", row, row.requested, int(orders["lots"][row.order]))
+                cursor.equal("rows", "market", row, row.market, int(orders["market"][row.order]))
+            cursor.apply(row)
+        for account in cursor.order:
             self.out.checked["stages"] += 1
             if state.open[account]:
                 what = f"{len(state.open[account])} orders are still open"
-                self.out.breach("stages", what, watch.tick.number, account=account)
+                self.out.breach("stages", what, cursor.tick.number, account=account)
 
     def finish(self) -> None:
         """Compare the state of the replay's parts with the last state."""

@@ -13,35 +13,35 @@ from .folder import Array
 _BITS, _SCALE = 24, 38
 
 
-def split(amount: int, weights: Sequence[int], most: Sequence[int]) -> list[int]:
+def split(amount: int, weights: Sequence[int], limits: Sequence[int]) -> list[int]:
     """Split a whole amount in proportion to weights, each part up to its limit."""
-    unfilled = [n for n, offer in enumerate(most) if offer > 0]
-    parts, weight = [0] * len(most), list(weights)
-    if amount >= sum(most[n] for n in unfilled):
-        return [max(offer, 0) for offer in most]
+    unfilled = [n for n, offer in enumerate(limits) if offer > 0]
+    parts, weight = [0] * len(limits), list(weights)
+    if amount >= sum(limits[n] for n in unfilled):
+        return [max(offer, 0) for offer in limits]
     while True:
         total = sum(weight[n] for n in unfilled)
         if not total:
             for n in unfilled:
-                weight[n] = most[n]
-            total = sum(most[n] for n in unfilled)
+                weight[n] = limits[n]
+            total = sum(limits[n] for n in unfilled)
         offer = {n: amount * weight[n] // total for n in unfilled}
-        full = [n for n in unfilled if offer[n] >= most[n]]
+        full = [n for n in unfilled if offer[n] >= limits[n]]
         if not full:
             break
         for n in full:
-            parts[n] = most[n]
-            amount -= most[n]
-        unfilled = [n for n in unfilled if offer[n] < most[n]]
+            parts[n] = limits[n]
+            amount -= limits[n]
+        unfilled = [n for n in unfilled if offer[n] < limits[n]]
     for n in unfilled:
         parts[n] = offer[n]
-    weighty = sorted((n for n in unfilled if weight[n]), key=lambda n: offer[n] - most[n])
-    for n in weighty[: amount - sum(offer.values())]:
+    by_room = sorted((n for n in unfilled if weight[n]), key=lambda n: offer[n] - limits[n])
+    for n in by_room[: amount - sum(offer.values())]:
         parts[n] += 1
     return parts
 
 
-def most(amount: int, passes: Callable[[int], bool]) -> int:
+def largest_passing(amount: int, passes: Callable[[int], bool]) -> int:
     """Return all of an amount if it passes, else a smaller one found by halving."""
     if amount <= 0:
         return 0
@@ -54,13 +54,13 @@ def most(amount: int, passes: Callable[[int], bool]) -> int:
     return low
 
 
-def carried(money: int, done: int, lots: int, size: int) -> int:
+def fill_share(money: int, done: int, lots: int, size: int) -> int:
     """Part of the money that belongs to a fill, rounded cumulatively."""
     return round(Fraction(money * (done + lots), size)) - round(Fraction(money * done, size))
 
 
-def short(weights: Array) -> Array:
-    """Weights with 24 significant bits; what is no weight is 0."""
+def short_weights(weights: Array) -> Array:
+    """Weights with 24 significant bits; NaN and weights below 0 become 0."""
     weights = np.where(weights > 0, weights, 0.0)
     if np.isinf(weights).any():  # then all others are nothing
         return np.isinf(weights) * 1.0
@@ -68,8 +68,8 @@ def short(weights: Array) -> Array:
     return np.asarray(np.ldexp(np.rint(np.ldexp(mantissa, _BITS)), exponent - _BITS))
 
 
-def whole(weights: Array) -> list[int]:
-    """Whole numbers in the place of short weights."""
+def integer_weights(weights: Array) -> list[int]:
+    """Short weights as whole numbers in the same proportions."""
     _, exponent = np.frexp(weights.max(initial=0.0))
     return [math.floor(weight) for weight in np.ldexp(weights, _SCALE - exponent).tolist()]
 

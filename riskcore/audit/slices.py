@@ -16,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from .books import Books, Quote, Side
+from .cursor import DOUBT, Cursor
 from .folder import SLICES, Row
 from .margins import Margin
 from .shares import split
 from .throttle import Throttle
-from .watch import DOUBT, Watch
 
 _BANDS = {"impact", "mean_mark", "mean_premium", "limit"}
 _EVENTS = "skip harm book expire"
@@ -47,7 +47,7 @@ class _Slice(NamedTuple):
 
 
 class _Plan(NamedTuple):
-    """What a slice of policy size would get, by itself or in a pass, and what that would do."""
+    """Fill that a slice of policy size would get, by itself or in a pass, and its effect on the account."""
 
     slice: _Slice
     lots: int
@@ -90,9 +90,9 @@ class _Offer(NamedTuple):
 class Slices:
     """The positions of the selected accounts, round after round, each row computed again."""
 
-    def __init__(self, watch: Watch, books: Books, throttle: Throttle) -> None:
-        self.watch, self.books, self.throttle = watch, books, throttle
-        self.state, self.venue = watch.state, watch.venue
+    def __init__(self, cursor: Cursor, books: Books, throttle: Throttle) -> None:
+        self.cursor, self.books, self.throttle = cursor, books, throttle
+        self.state, self.venue = cursor.state, cursor.venue
         policy, words = self.venue.policy, self.venue.words
         self.fee, self.part, self.least, self.share = (
             policy[name] for name in ("liquidation_fee", "slice_fraction", "min_slice_notional", "depth_share")
@@ -123,7 +123,7 @@ class Slices:
         if self.account_order == "pro_rata":
             self._passes(round_number)
             return
-        for account in self.watch.order:
+        for account in self.cursor.order:
             if self._participates(account):
                 queue = self._begin(account)
                 while (rank := self._pick(queue, account)) is not None and self._participates(account, rank.market):
@@ -132,36 +132,36 @@ class Slices:
 
     def _participates(self, account: int, market: int | None = None) -> bool:
         """Whether the account may slice now; where float64 leaves doubt, whether it did on record."""
-        if account in self.watch.sent:
+        if account in self.cursor.escalated:
             return False
-        acts = self.watch.slicing(account)
-        if acts is None:
-            row = self.watch.next(SLICES)
-            acts = row is not None and row.account == account and market in (None, row.market)
-        return acts
+        participates = self.cursor.slicing(account)
+        if participates is None:
+            row = self.cursor.next(SLICES)
+            participates = row is not None and row.account == account and market in (None, row.market)
+        return participates
 
     # -- the order of positions
 
     def _begin(self, account: int) -> _PositionQueue:
         """Put the positions of an account in order, and split its deficit to the target."""
-        look, queue = self.watch.look(account), _PositionQueue([])
-        for p in look.positions:
-            queue.ranks.append(self._rank(account, p, look))
+        margin, queue = self.cursor.margin(account), _PositionQueue([])
+        for p in margin.positions:
+            queue.ranks.append(self._rank(account, p, margin))
         if self.position_order == "pro_rata":
             notional = {
-                p: abs(self.state.lots[p]) * self._unit(int(self.state.market[p])).value for p in look.positions
+                p: abs(self.state.lots[p]) * self._unit(int(self.state.market[p])).value for p in margin.positions
             }
             total = sum(notional.values())
-            queue.deficit = (self.target * look.equity - look.maintenance) / self._quantum
+            queue.deficit = (self.target * margin.equity - margin.maintenance) / self._quantum
             queue.shares = {p: value / total if total else 0.0 for p, value in notional.items()}
         return queue
 
-    def _rank(self, account: int, p: int, look: Margin) -> _Rank:
+    def _rank(self, account: int, p: int, margin: Margin) -> _Rank:
         market = int(self.state.market[p])
         if self.position_order == "pro_rata":
             return _Rank(0.0, 0.0, market, p)
         if self.position_order == "largest":
-            return _Rank(*_single(look.positions[p], DOUBT), market, p)
+            return _Rank(*_single(margin.positions[p], DOUBT), market, p)
         plan = self._plan(*self._alone(account, p))
         if not plan.lots:
             return _Rank(-math.inf, -math.inf, market, p)
@@ -180,7 +180,7 @@ class Slices:
         first.sort(key=lambda rank: rank.market)
         chosen = first[0]
         if any(rank.low != rank.high for rank in first):
-            later = self.watch.rows[self.watch.at :]
+            later = self.cursor.rows[self.cursor.index :]
             recorded_market = next((row.market for row in later if row.account == account and row.event in _EVENTS), -1)
             chosen = next((rank for rank in first if rank.market == recorded_market), chosen)
         queue.ranks.remove(chosen)
@@ -190,7 +190,7 @@ class Slices:
 
     def _unit(self, market: int) -> _Unit:
         if market not in self._units:
-            lot_value = Fraction(self.watch.tick.worth("lot", market))
+            lot_value = Fraction(self.cursor.tick.unit_value("lot", market))
             quanta = lot_value / self.venue.quantum
             least = math.ceil(self.least / lot_value) if lot_value else 1
             self._units[market] = _Unit(quanta, float(lot_value), max(math.ceil(quanta), 1), max(least, 1))
@@ -233,7 +233,7 @@ class Slices:
             levels, share = [(quote.value / quote.lots, lots)], Fraction(lots, quote.lots)
         lots = quote.lots if lots is None else lots
         account, _, market, size, *_ = cut
-        value = float(quote.value * share * self.venue.markets[market].worth)
+        value = float(quote.value * share * self.venue.markets[market].lot_tick_value)
         balance = abs(self.state.free[self.state.settle[account]])
         gross = self._required(market, size) + value + balance + abs(self.state.cost[cut.position])
         loss, relief = self._effect(account, cut.position, lots, value, float(self.fee))
@@ -241,7 +241,7 @@ class Slices:
 
     def _effect(self, account: int, p: int, lots: int, value: float, rate: float) -> tuple[float, float]:
         """Net equity that a fill costs the account and maintenance margin that it releases, in quanta."""
-        state, tick, market = self.state, self.watch.tick, int(self.state.market[p])
+        state, tick, market = self.state, self.cursor.tick, int(self.state.market[p])
         lots_held, settle_row = state.lots[p], state.settle[account]
         size, sign = abs(lots_held), 1 if lots_held > 0 else -1
         released = state.cost[p] * (lots / size)
@@ -257,18 +257,18 @@ class Slices:
     def _required(self, market: int, lots: int) -> float:
         """Maintenance margin of lots, in quanta."""
         notional, kind = lots * self._unit(market).value, self.state.floats
-        tokens, interest = lots * kind.step[market], self.watch.tick.interest(market, float)
+        tokens, interest = lots * kind.step[market], self.cursor.tick.interest(market, float)
         return float(kind.markets[market](notional, tokens, interest)) / self._quantum
 
     def _is_left_out(self, account: int, p: int, round_number: int) -> bool:
         """Whether a position is left out of a round; its row is followed."""
-        watch, market = self.watch, int(self.state.market[p])
+        cursor, market = self.cursor, int(self.state.market[p])
         reason = "throttle" if self.throttle.leaves_out(account, round_number, market) else ""
         if not reason and not self.throttle.cools(p):
             return False
-        row = watch.expect("throttle", account, "skip", market)
-        watch.equal("throttle", "reason", row, row.reason, reason or "cooldown")
-        watch.apply(row)
+        row = cursor.expect("throttle", account, "skip", market)
+        cursor.equal("throttle", "reason", row, row.reason, reason or "cooldown")
+        cursor.apply(row)
         return True
 
     def _send(self, account: int, p: int, queue: _PositionQueue) -> None:
@@ -285,11 +285,11 @@ class Slices:
         rates = self._rates(plan)
         if not rates:
             return None
-        look = self.watch.look(account)
-        start = (self.target * look.equity - look.maintenance) / self._quantum
+        margin = self.cursor.margin(account)
+        start = (self.target * margin.equity - margin.maintenance) / self._quantum
         if self.position_order == "pro_rata":
             start = queue.deficit * queue.shares[plan.slice.position]
-        slack = DOUBT * (1 + self.target) * look.gross / self._quantum
+        slack = DOUBT * (1 + self.target) * margin.gross / self._quantum
         choices = []
         for rate in rates:
             sizes = [self._restoring(plan, start + off, float(rate)) for off in (slack, -slack)]
@@ -298,22 +298,22 @@ class Slices:
 
     def _rates(self, plan: _Plan) -> list[Fraction]:
         """Return the fee rates that a slice may pay, none if it is not sent, and follow its row if it is harmful."""
-        watch, (account, position, market, *_) = self.watch, plan.slice
-        look = watch.look(account)
-        equity, maintenance = look.equity / self._quantum, look.maintenance / self._quantum
-        (off_cost, off_relief), gross = plan.slack(), DOUBT * look.gross / self._quantum
+        cursor, (account, position, market, *_) = self.cursor, plan.slice
+        margin = cursor.margin(account)
+        equity, maintenance = margin.equity / self._quantum, margin.maintenance / self._quantum
+        (off_cost, off_relief), gross = plan.slack(), DOUBT * margin.gross / self._quantum
         harm = plan.loss * maintenance - plan.relief * equity
         slack = off_cost * maintenance + off_relief * abs(equity) + (abs(plan.loss) + abs(plan.relief)) * gross
-        recorded = watch.is_next(account, "harm", market)
+        recorded = cursor.is_next(account, "harm", market)
         if not (recorded if abs(harm) <= slack else harm > 0):
             return [self.fee]
-        row = watch.expect("book", account, "harm", market)
-        watch.equal("book", "requested", row, row.requested, plan.lots)
-        watch.price(row, plan.value, self.venue.markets[market].step * plan.lots)
+        row = cursor.expect("book", account, "harm", market)
+        cursor.equal("book", "requested", row, row.requested, plan.lots)
+        cursor.price(row, plan.value, self.venue.markets[market].step * plan.lots)
         rates, reasons = [self.fee], ["sent"]
         if self.harmful == "backstop":
             rates, reasons = [], ["to_backstop"]
-            watch.sent.add(account)
+            cursor.escalated.add(account)
         elif self.harmful == "waive":
             loss, relief = self._effect(account, position, plan.lots, plan.value, 0.0)
             gain = relief * equity / maintenance - loss if maintenance else 0.0
@@ -324,14 +324,14 @@ class Slices:
                 points, off = 1e4 * self.waived * gain / plan.value + 1e-6, 1e4 * self.waived * off / plan.value
                 least, most = (max(math.floor(points + change), 0) for change in (-off - 1e-12, off + 1e-12))
                 rates = [Fraction(point, 10**4) for point in range(least, min(most, least + 1) + 1)]
-        watch.require("book", row.reason in reasons, f"reason is {row.reason}, not {' or '.join(reasons)}", row)
-        watch.apply(row)
+        cursor.require("book", row.reason in reasons, f"reason is {row.reason}, not {' or '.join(reasons)}", row)
+        cursor.apply(row)
         return rates
 
     def _restoring(self, plan: _Plan, start: float, rate: float) -> int:
         """Lots of a slice that is no larger than what brings the account to its target."""
         account, position, market, size_held, _, wanted = plan.slice
-        tick_value = float(self.venue.markets[market].worth)
+        tick_value = float(self.venue.markets[market].lot_tick_value)
 
         def gain(lots: int, value: float) -> float:
             loss, relief = self._effect(account, position, lots, value * tick_value, rate)
@@ -354,55 +354,55 @@ class Slices:
     # -- rows
 
     def _expire(self, cut: _Slice, requested: int, reason: str) -> None:
-        row = self.watch.expect("book", cut.account, "expire", cut.market)
+        row = self.cursor.expect("book", cut.account, "expire", cut.market)
         self._reason(row, reason)
-        self.watch.equal("book", "requested", row, row.requested, requested)
-        self.watch.apply(row)
+        self.cursor.equal("book", "requested", row, row.requested, requested)
+        self.cursor.apply(row)
 
     def _reason(self, row: Row, reason: str) -> None:
         rule = "bands" if {reason, row.reason} & _BANDS else "book"
-        self.watch.equal(rule, "reason", row, row.reason, reason)
+        self.cursor.equal(rule, "reason", row, row.reason, reason)
 
     def _sized(self, offer: _Offer, row: Row) -> list[Fraction]:
         """Return the fee rates at which the slice has the size on record."""
         rates = [rate for rate, least, most in offer.choices if least <= row.requested <= most]
         what = f"requested is {row.requested}, not {' or '.join(f'{a} to {b}' for _, a, b in offer.choices)}"
-        self.watch.require("book", bool(rates), what, row)
+        self.cursor.require("book", bool(rates), what, row)
         return rates or [rate for rate, *_ in offer.choices]
 
     def _fill(self, offer: _Offer) -> None:
         """Follow a slice into the book."""
         cut = offer.slice
-        row = self.watch.expect("book", cut.account, "book", cut.market)
+        row = self.cursor.expect("book", cut.account, "book", cut.market)
         rates = self._sized(offer, row)
         quote = cut.side.quote(row.requested, *self._rooms(cut.account, cut.market, cut.side))
         self._reason(row, quote.reason)
-        self._filled(row, cut, quote.lots, round(quote.value * self.venue.markets[cut.market].worth), rates)
+        self._filled(row, cut, quote.lots, round(quote.value * self.venue.markets[cut.market].lot_tick_value), rates)
         cut.side.take(quote.fills)
 
     def _filled(self, row: Row, cut: _Slice, lots: int, money: int, rates: list[Fraction]) -> None:
         """Check lots, money and fee of a fill, and apply it."""
-        watch = self.watch
-        watch.require("bands", abs(row.lots) <= cut.side.depth(), "fills more lots than the band contains", row)
-        watch.equal("book", "lots", row, row.lots, -lots * cut.side.side)
-        watch.equal("book", "money", row, row.cash - row.cost, money * cut.side.side)
+        cursor = self.cursor
+        cursor.require("bands", abs(row.lots) <= cut.side.depth(), "fills more lots than the band contains", row)
+        cursor.equal("book", "lots", row, row.lots, -lots * cut.side.side)
+        cursor.equal("book", "money", row, row.cash - row.cost, money * cut.side.side)
         fees = sorted({round(money * rate) for rate in rates})
-        watch.require("cost", row.fee in fees, f"fee is {row.fee}, not {' or '.join(map(str, fees))}", row)
-        watch.trade(row)
-        watch.apply(row)
+        cursor.require("cost", row.fee in fees, f"fee is {row.fee}, not {' or '.join(map(str, fees))}", row)
+        cursor.trade(row)
+        cursor.apply(row)
         self.sold[row.account] += lots * self._unit(cut.market).capped
         self.filled[cut.market] += lots
-        self.throttle.filled[cut.position] = watch.tick.time
+        self.throttle.filled[cut.position] = cursor.tick.time
 
     # -- passes
 
     def _passes(self, number: int) -> None:
         """Follow a round in which the slices of all accounts on a side are judged and filled together."""
-        queues = {account: self._begin(account) for account in self.watch.order if self._may(account)}
+        queues = {account: self._begin(account) for account in self.cursor.order if self._participates_in_pass(account)}
         while any(queue.ranks for queue in queues.values()):
             sides = defaultdict[tuple[int, bool], list[_Slice]](list)
             for account, queue in queues.items():
-                if not self._may(account):
+                if not self._participates_in_pass(account):
                     queue.ranks.clear()
                 elif (rank := self._pick(queue, account)) is not None and not self._is_left_out(
                     account, rank.position, number
@@ -412,15 +412,15 @@ class Slices:
             for key in sorted(sides):
                 self._share(sides[key], queues)
 
-    def _may(self, account: int) -> bool:
+    def _participates_in_pass(self, account: int) -> bool:
         """Whether the account takes part in a pass; where float64 leaves doubt, whether it has a row."""
-        if account in self.watch.sent:
+        if account in self.cursor.escalated:
             return False
-        acts = self.watch.slicing(account)
-        if acts is None:
-            later = self.watch.rows[self.watch.at :]
-            acts = any(row.account == account and row.event in _EVENTS and row.market >= 0 for row in later)
-        return acts
+        participates = self.cursor.slicing(account)
+        if participates is None:
+            later = self.cursor.rows[self.cursor.index :]
+            participates = any(row.account == account and row.event in _EVENTS and row.market >= 0 for row in later)
+        return participates
 
     def _share(self, cuts: list[_Slice], queues: dict[int, _PositionQueue]) -> None:
         """Follow the slices on a side: their common quote, and then the fill of those that are sent."""
@@ -441,13 +441,13 @@ class Slices:
         sizes = [self._size_on_record(offer) for offer in offers]
         offered = [self._capped(offer.slice, size) for offer, size in zip(offers, sizes, strict=True)]
         quote, shares = self._common(offers[0].slice, offered)
-        money, done = round(quote.value * self.venue.markets[market].worth), 0
+        money, done = round(quote.value * self.venue.markets[market].lot_tick_value), 0
         for offer, size, most, lots in zip(offers, sizes, offered, shares, strict=True):
             reason = "full" if lots == size else "account_cap" if lots == most else quote.reason
             if not lots:
                 self._expire(offer.slice, size, reason)
                 continue
-            row = self.watch.expect("book", offer.slice.account, "book", market)
+            row = self.cursor.expect("book", offer.slice.account, "book", market)
             rates = self._sized(offer, row)
             self._reason(row, reason)
             part = [round(Fraction(money * n, quote.lots)) for n in (done, done + lots)]
@@ -462,7 +462,7 @@ class Slices:
         return min(lots, max(0, self.account_cap - self.sold[cut.account]) // self._unit(cut.market).capped)
 
     def _common(self, cut: _Slice, offered: list[int]) -> tuple[Quote, list[int]]:
-        """Return the quote of the sum of what is offered on the side of a slice, and how it is split."""
+        """Return the quote of all lots offered on the side of a slice, and the part of each offer."""
         total = sum(offered)
         quote = cut.side.quote(total, *self._rooms(None, cut.market, cut.side))
         return quote, split(quote.lots, offered, offered)
@@ -473,7 +473,7 @@ class Slices:
         if len(offer.choices) == 1 and least == most:
             return least
         key = offer.slice.account, offer.slice.market
-        for row in self.watch.rows[self.watch.at :]:
+        for row in self.cursor.rows[self.cursor.index :]:
             if row.event in ("book", "expire") and (row.account, row.market) == key:
                 return row.requested if any(a <= row.requested <= b for _, a, b in offer.choices) else least
         return least

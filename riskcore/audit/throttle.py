@@ -1,4 +1,4 @@
-"""Which legs rest: the draw that the seed fixes, and the cooldown of positions."""
+"""Legs that a round leaves out: by the seeded draw, and by the cooldown of positions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Throttle:
             self._keys[account] = int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
         return self._keys[account]
 
-    def place(self, account: int) -> int:
+    def order_key(self, account: int) -> int:
         """Key of an account in the random order."""
         return _mix(self._key(account))
 

@@ -59,10 +59,10 @@ class _Funding(NamedTuple):
 
 
 class Prices(NamedTuple):
-    """What a market's price filter asks for."""
+    """Price filter of a market."""
 
     tick: Fraction
-    most: int  # ticks of the highest price
+    max_ticks: int  # ticks of the highest price
     impact: Bounds
     limit: Bounds
     mean_mark: Bounds
@@ -76,7 +76,7 @@ class Market(NamedTuple):
     symbol: str
     base: str
     step: Fraction
-    worth: Fraction  # settle quanta of a lot at one tick
+    lot_tick_value: Fraction  # settle quanta of a lot at one tick
     min_lots: int
     margin_function: MarginFunction  # of the maintenance margin
     initial: MarginFunction
@@ -92,7 +92,7 @@ class Spot(NamedTuple):
     asset: int
     step: Fraction
     lot: int  # quanta of the asset
-    worth: Fraction  # settle quanta of a lot at one tick
+    lot_tick_value: Fraction  # settle quanta of a lot at one tick
     prices: Prices
     takes_orders: bool
 
@@ -106,15 +106,15 @@ class _Asset(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """What an asset is lent and borrowed in: amounts outside the run in quanta, and the rules."""
+    """Borrow-lend pool of an asset: amounts outside the run in quanta, and the rules."""
 
     lent: int
     borrowed: int
     fee: Fraction
     optimal: Fraction
-    most: Fraction  # utilisation
+    max_utilization: Fraction
     threshold: Fraction
-    step: Fraction  # of the throttle
+    throttle_update: Fraction
     limit: int | None  # quanta
     is_open: bool
 
@@ -156,15 +156,15 @@ class Venue(NamedTuple):
         return math.floor(self.policy[figure] / self.quantum) if figure in self.policy else None
 
 
-_MOST_TICKS = 10**13
-_LEAST, _MOST = Fraction(1, 10**18), Fraction(10**18)
+_MAX_TICKS = 10**13
+_SMALLEST, _LARGEST = Fraction(1, 10**18), Fraction(10**18)
 _WIDE = 2**62
-_MOST_ROWS = 2**16 - 2
+_MAX_ROWS = 2**16 - 2
 _MISSING = object()
 
 
 class _Object:
-    """A JSON object, read member by member; what does not fit is named by its path."""
+    """A JSON object, read member by member; an error names the path of the member."""
 
     def __init__(self, raw: object, path: str) -> None:
         if not isinstance(raw, dict):
@@ -172,7 +172,7 @@ class _Object:
         self.raw, self.path = raw, path
 
     def wrong(self, name: str, rule: str) -> RunError:
-        """Say what is wrong with a member."""
+        """Error of a member that breaks a rule."""
         return RunError(f"{self._to(name)} {rule}, not {_shown(self.raw.get(name))}")
 
     def _to(self, name: str) -> str:
@@ -230,18 +230,18 @@ class _Object:
 
     def positive(self, name: str, missing: Any = _MISSING) -> Any:
         """Return a number above 0 in the range of all figures."""
-        return self.number(name, lambda x: _LEAST <= x <= _MOST, "from 1e-18 to 1e18", missing)
+        return self.number(name, lambda x: _SMALLEST <= x <= _LARGEST, "from 1e-18 to 1e18", missing)
 
     def size(self, name: str, missing: Any = _MISSING) -> Any:
         """Return a number that may be 0 also."""
-        return self.number(name, lambda x: x == 0 or _LEAST <= x <= _MOST, "0 or from 1e-18 to 1e18", missing)
+        return self.number(name, lambda x: x == 0 or _SMALLEST <= x <= _LARGEST, "0 or from 1e-18 to 1e18", missing)
 
     def share(self, name: str, missing: Any = _MISSING, *, above: bool = False) -> Any:
         """Return a number from 0 to 1, with ``above`` not 0."""
-        least = _LEAST if above else 0
+        least = _SMALLEST if above else 0
         return self.number(
             name,
-            lambda x: least <= x <= 1 and (x == 0 or x >= _LEAST),
+            lambda x: least <= x <= 1 and (x == 0 or x >= _SMALLEST),
             f"{'more than' if above else 'from'} 0 to 1",
             missing,
         )
@@ -261,7 +261,7 @@ class _Object:
         return [_Object(row, f"{self._to(name)}[{at}]") for at, row in enumerate(found)]
 
     def symbols(self, name: str, known: list[str]) -> frozenset[int]:
-        """Return the places of symbols among the known ones, all of them where none are named."""
+        """Return the rows of symbols among the known ones, all of them where none are named."""
         found = self._member(name, None, (list,), "a list")
         for symbol in found or ():
             if symbol not in known:
@@ -270,7 +270,7 @@ class _Object:
 
 
 def _shown(value: object) -> str:
-    """Write a value short."""
+    """Return the text of a value, cut where it is long."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
     try:
@@ -309,7 +309,7 @@ def read_venue(raw: object, ids: npt.NDArray[Any], providers: list[int]) -> Venu
     if settle not in [row.text("symbol") for row in listed]:
         row = {"symbol": settle, "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}}
         listed.append(_Object(row, f"collateral[{len(listed)}]"))
-    _once(listed)
+    _must_be_unique(listed)
     assets = [_read_asset(row, settle) for row in listed]
     symbols = [asset.symbol for asset in assets]
     settle_row = symbols.index(settle)
@@ -318,24 +318,24 @@ def read_venue(raw: object, ids: npt.NDArray[Any], providers: list[int]) -> Venu
     markets = [_read_market(row, quantum) for row in perpetuals]
     words, figures = _read_policy(top.inner("policy"))
     return Venue(
-        markets,
-        [_read_spot(row, assets[asset], asset, quantum) for row, asset in spots],
-        assets,
-        settle_row,
-        figures,
-        words,
-        10**9 * int(figures.get("realize_interval", 0)),
-        words["haircut_size_unit"] == "quantity",
-        _read_providers(top, markets, symbols, ids, providers),
-        _read_pools(top.rows("borrow_lend", []), assets),
-        any(
+        markets=markets,
+        spots=[_read_spot(row, assets[asset], asset, quantum) for row, asset in spots],
+        assets=assets,
+        settle=settle_row,
+        policy=figures,
+        words=words,
+        realize=10**9 * int(figures.get("realize_interval", 0)),
+        by_quantity=words["haircut_size_unit"] == "quantity",
+        providers=_read_providers(top, markets, symbols, ids, providers),
+        pools=_read_pools(top.rows("borrow_lend", []), assets),
+        steps=any(
             margin_function.kind == "steps"
             for margin_function in [row.initial for row in markets] + [row.initial for row in assets]
         ),
     )
 
 
-def _once(rows: list[_Object]) -> None:
+def _must_be_unique(rows: list[_Object]) -> None:
     """Refuse a symbol that stands twice, and more rows than there may be."""
     known = set[str]()
     for row in rows:
@@ -343,8 +343,8 @@ def _once(rows: list[_Object]) -> None:
         if symbol in known:
             raise row.wrong("symbol", "must not appear twice")
         known.add(symbol)
-    if len(rows) > _MOST_ROWS:
-        raise RunError(f"there must be at most {_MOST_ROWS} markets and as many assets")
+    if len(rows) > _MAX_ROWS:
+        raise RunError(f"there must be at most {_MAX_ROWS} markets and as many assets")
 
 
 def _listed(top: _Object, symbols: list[str], settle: str) -> tuple[list[_Object], list[tuple[_Object, int]]]:
@@ -361,7 +361,7 @@ def _listed(top: _Object, symbols: list[str], settle: str) -> tuple[list[_Object
             used.append(row)
     if not perpetuals:
         raise RunError("markets must hold one of marketType PERP")
-    _once(used)
+    _must_be_unique(used)
     return perpetuals, [(row, symbols.index(base)) for base, row in spots.items()]
 
 
@@ -439,11 +439,11 @@ def _read_prices(row: _Object, quantum: Fraction, *, perpetual: bool) -> tuple[P
     filters = row.inner("filters")
     price, quantity = filters.inner("price"), filters.inner("quantity")
     tick, step, highest = price.positive("tickSize"), quantity.positive("stepSize"), price.positive("maxPrice", None)
-    most = _MOST_TICKS if highest is None else min(highest // tick, _MOST_TICKS)
-    worth = tick * step / quantum
+    most = _MAX_TICKS if highest is None else min(highest // tick, _MAX_TICKS)
+    lot_tick_value = tick * step / quantum
     if most < 1:
         raise price.wrong("maxPrice", "must be at least a tick")
-    if max(worth.numerator, worth.denominator) >= _WIDE:
+    if max(lot_tick_value.numerator, lot_tick_value.denominator) >= _WIDE:
         raise price.wrong("tickSize", "must make a lot at one tick worth a ratio of whole numbers below 2**62 quanta")
     band, premium = price.inner("meanMarkPriceBand", optional=True), price.inner("meanPremiumBand", optional=True)
     impact, limit = (_bounds(price, f"min{name}Multiplier", f"max{name}Multiplier") for name in ("Impact", ""))
@@ -455,11 +455,11 @@ def _read_prices(row: _Object, quantum: Fraction, *, perpetual: bool) -> tuple[P
         update = price.positive("minPriceUpdateMultiplier", None), price.positive("maxPriceUpdateMultiplier", None)
         if (update[0] is not None and update[0] > 1) or (update[1] is not None and update[1] < 1):
             raise price.wrong("minPriceUpdateMultiplier", "must be at most 1, and maxPriceUpdateMultiplier at least 1")
-    return Prices(tick, most, impact, limit, mean, tolerance, update), step, worth
+    return Prices(tick, most, impact, limit, mean, tolerance, update), step, lot_tick_value
 
 
 def _read_market(row: _Object, quantum: Fraction) -> Market:
-    prices, step, worth = _read_prices(row, quantum, perpetual=True)
+    prices, step, lot_tick_value = _read_prices(row, quantum, perpetual=True)
     funding, period = None, row.whole("fundingInterval", 1, 31_536_000_000, None)
     bounds = [
         row.number(f"fundingRate{name}Bound", lambda x: abs(x) <= 10_000, "from -10000 to 10000", None)
@@ -478,12 +478,12 @@ def _read_market(row: _Object, quantum: Fraction) -> Market:
     if least >= _WIDE:
         raise quantity.wrong("minQuantity", "must be less than 2**62 lots")
     margin_functions = (
-        _read_curve(row.inner("mmfFunction"), market=True),
-        _read_curve(row.inner("imfFunction"), market=True, initial=True),
+        _read_margin_function(row.inner("mmfFunction"), market=True),
+        _read_margin_function(row.inner("imfFunction"), market=True, initial=True),
     )
     _must_not_exceed(row, *margin_functions)
     names = row.text("symbol"), row.text("baseSymbol")
-    return Market(*names, step, worth, least, *margin_functions, prices, funding, _takes_orders(row))
+    return Market(*names, step, lot_tick_value, least, *margin_functions, prices, funding, _takes_orders(row))
 
 
 def _takes_orders(row: _Object) -> bool:
@@ -496,11 +496,11 @@ def _takes_orders(row: _Object) -> bool:
 
 
 def _read_spot(row: _Object, asset: _Asset, number: int, quantum: Fraction) -> Spot:
-    prices, step, worth = _read_prices(row, quantum, perpetual=False)
+    prices, step, lot_tick_value = _read_prices(row, quantum, perpetual=False)
     lot = step / asset.quantum
     if lot.denominator != 1 or lot >= _WIDE:
         raise RunError(f"{row.path}: stepSize must be a whole number of quanta, less than 2**62")
-    return Spot(row.text("symbol"), number, step, int(lot), worth, prices, _takes_orders(row))
+    return Spot(row.text("symbol"), number, step, int(lot), lot_tick_value, prices, _takes_orders(row))
 
 
 def _read_asset(row: _Object, settle: str) -> _Asset:
@@ -514,10 +514,10 @@ def _read_asset(row: _Object, settle: str) -> _Asset:
         initial, plain = MarginFunction("sqrt", ((_float64(base), factor),)), True
     else:
         function = row.inner("imfFunction")
-        initial, plain = _read_curve(function, initial=True), function.raw["type"] == "sqrt"
+        initial, plain = _read_margin_function(function, initial=True), function.raw["type"] == "sqrt"
         base, factor = (function.size("base"), function.size("factor")) if plain else (Fraction(0), Fraction(0))
     if row.raw.get("mmfFunction") is not None:
-        margin_function = _read_curve(row.inner("mmfFunction"))
+        margin_function = _read_margin_function(row.inner("mmfFunction"))
     elif plain:
         margin_function = MarginFunction(initial.kind, ((_float64(base / 2), _float64(factor * 3 / 5)),))
     else:
@@ -540,7 +540,7 @@ def _must_not_exceed(row: _Object, maintenance: MarginFunction, initial: MarginF
 
 
 def _measure(margin_function: MarginFunction) -> str:
-    """Return what a margin function follows from; a flat one follows from anything but open interest."""
+    """Return the variable of a margin function; a flat one is compatible with any but open interest."""
     if margin_function.kind in ("sqrt", "quantity"):
         return (
             ("notional" if margin_function.kind == "sqrt" else "quantity") if margin_function.figures[0][1] else "any"
@@ -603,7 +603,7 @@ def _part_of(margin_function: MarginFunction, size: float) -> float:
     return float(per_unit) - float(deduction) / size
 
 
-def _read_curve(function: _Object, *, market: bool = False, initial: bool = False) -> MarginFunction:
+def _read_margin_function(function: _Object, *, market: bool = False, initial: bool = False) -> MarginFunction:
     """Read a margin function: of a market or an asset, of the initial or the maintenance margin."""
     kinds = ("sqrt", "linear", "tiers", "open_interest") if market else ("sqrt", "linear", "tiers")
     kind = function.text("type", among=kinds)
@@ -617,13 +617,13 @@ def _read_curve(function: _Object, *, market: bool = False, initial: bool = Fals
         return MarginFunction("quantity" if unit == "quantity" else kind, (figures,))
     if kind == "open_interest":
         base, lower = _float64(function.share("base", above=True)), _float64(_length(function, "lower"))
-        upper = function.number("upper", lambda x: x <= _MOST and lower < _float64(x), "more than lower, to 1e18")
+        upper = function.number("upper", lambda x: x <= _LARGEST and lower < _float64(x), "more than lower, to 1e18")
         return MarginFunction(kind, ((base, lower, _float64(upper)),))
     return _read_tiers(function, initial=initial)
 
 
 def _length(row: _Object, name: str) -> Fraction:
-    found: Fraction = row.number(name, lambda x: 0 <= x <= _MOST, "from 0 to 1e18")
+    found: Fraction = row.number(name, lambda x: 0 <= x <= _LARGEST, "from 0 to 1e18")
     return found
 
 
@@ -644,7 +644,7 @@ def _read_tiers(function: _Object, *, initial: bool) -> MarginFunction:
 
 def _read_pools(rows: list[_Object], assets: list[_Asset]) -> dict[int, Pool]:
     symbols, pools = [asset.symbol for asset in assets], {}
-    _once(rows)
+    _must_be_unique(rows)
     for row in rows:
         asset = symbols.index(row.text("symbol", among=tuple(symbols)))
         quantum = assets[asset].quantum
@@ -657,13 +657,16 @@ def _read_pools(rows: list[_Object], assets: list[_Asset]) -> dict[int, Pool]:
         if max(lent or 0, borrowed or 0, limit or 0) >= _WIDE:
             raise RunError(f"{row.path}: its quantities must be less than 2**62 quanta")
         pools[asset] = Pool(
-            lent or 0, borrowed or 0, row.share("fee", Fraction(0)),
-            row.share("optimalUtilization", Fraction(9, 10), above=True),
-            row.share("maxUtilization", Fraction(1), above=True),
-            row.share("throttleUtilizationThreshold", Fraction(1), above=True),
-            row.share("throttleUpdateFraction", Fraction(1, 10)),
-            limit, row.text("state", "Open", ("Open", "Closed", "RepayOnly")) == "Open",
-        )  # fmt: skip
+            lent=lent or 0,
+            borrowed=borrowed or 0,
+            fee=row.share("fee", Fraction(0)),
+            optimal=row.share("optimalUtilization", Fraction(9, 10), above=True),
+            max_utilization=row.share("maxUtilization", Fraction(1), above=True),
+            threshold=row.share("throttleUtilizationThreshold", Fraction(1), above=True),
+            throttle_update=row.share("throttleUpdateFraction", Fraction(1, 10)),
+            limit=limit,
+            is_open=row.text("state", "Open", ("Open", "Closed", "RepayOnly")) == "Open",
+        )
     return dict(sorted(pools.items()))
 
 

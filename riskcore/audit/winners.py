@@ -1,7 +1,7 @@
-"""Who ADL closes positions against: accounts as a tick's sweep found them, and the policies that rank or weigh them.
+"""Counterparties of ADL: accounts at a tick's sweep, and the policies that rank or weigh them.
 
-The engine's scores and weights are float64. How far another way to the same figures may part is found by moving each
-figure by its own rounding error: in what that leaves open, the rows on record tell which way was taken.
+The engine's scores and weights are float64. Each input is moved by its own rounding error to bound the difference that
+another order of the same operations makes; within that bound the recorded rows decide.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .cursor import DOUBT
 from .folder import Array
 from .margins import NOISE, Sweep, Tick, sums
-from .shares import short, whole
-from .watch import DOUBT
+from .shares import integer_weights, short_weights
 
 Function = Callable[[SimpleNamespace], Array]
 """A policy: scores or weights by the figures of the counterparties of a market and side."""
@@ -102,22 +102,22 @@ class Side:
     """
 
     rows: list[int]
-    place: dict[int, int]
+    index: dict[int, int]
     sure: Array
     low: Array
     high: Array
     figures: Array
     first: int = 0
-    """Place before which nobody has room left in this tick."""
+    """Index before which nobody has room left in this tick."""
 
     def tied(self, one: int, two: int) -> bool:
-        """Whether two places have the same key for certain."""
+        """Whether two indices have the same key for certain."""
         certain = self.low[one] == self.high[one] == self.low[two] == self.high[two]
         return bool(certain or (self.figures[one] == self.figures[two]).all())
 
 
 class Swept:
-    """All accounts as a tick's sweep found them, in settle units.
+    """All accounts at a tick's sweep, in settle units.
 
     By position row: `lots`, `market`, `owner`, `value`, `entry`, `requirement`; by account the others.
     """
@@ -126,14 +126,14 @@ class Swept:
         self.lots, self.market, self.owner = (positions[name] for name in ("lots", "market", "owner"))
         self.value, self.entry = positions["value"], positions["entry"]
         self.positions, self.accounts = positions, accounts
-        self.free = np.ones(len(accounts["equity"]), bool)
-        self.free[selected] = False
+        self.not_selected = np.ones(len(accounts["equity"]), bool)
+        self.not_selected[selected] = False
         self._sides = dict[tuple[int, bool, bool], Side]()
         self._choices = dict[tuple[int, bool], list[dict[int, int]]]()
 
     def members(self, market: int, long: bool, profitable: bool) -> tuple[Array, Array]:
         """Position rows of the counterparties of a market and side, and whether they are that for certain."""
-        of_side = (self.market == market) & self.free[self.owner] & (self.lots > 0 if long else self.lots < 0)
+        of_side = (self.market == market) & self.not_selected[self.owner] & (self.lots > 0 if long else self.lots < 0)
         rows = np.flatnonzero(of_side)
         equity, off = self.accounts["equity"][self.owner[rows]], NOISE * self.accounts["gross"][self.owner[rows]]
         may, sure = equity >= -off, equity > off
@@ -195,35 +195,39 @@ class Swept:
         return self._sides[market, long, profitable]
 
     def shared(self, market: int, long: bool, profitable: bool, function: Function) -> list[dict[int, int]]:
-        """Return the weights of the counterparties of a market and side; where they are in doubt, all they may be."""
+        """Return the weights of the counterparties of a market and side; every possible weighting if in doubt."""
         key = market, long
         if key not in self._choices:
             rows, sure = self.members(market, long, profitable)
             nominal, low, high, _ = self.judge(rows, function)
-            self._choices[key] = choices(rows.tolist(), sure, short(nominal), short(low), short(high))
+            self._choices[key] = choices(
+                rows.tolist(), sure, short_weights(nominal), short_weights(low), short_weights(high)
+            )
         return self._choices[key]
 
     def by_equity(self, positions: list[int]) -> list[dict[int, int]]:
         """Return the weights of the accounts that hold a position opposite to one of these: their net equity."""
-        holds_opposite = np.zeros(len(self.free), bool)
+        holds_opposite = np.zeros(len(self.not_selected), bool)
         for p in positions:
             opposite = (self.market == self.market[p]) & (self.lots < 0 if self.lots[p] > 0 else self.lots > 0)
             holds_opposite[self.owner[opposite]] = True
         equity, off = self.accounts["equity"], NOISE * self.accounts["gross"]
-        who = np.flatnonzero(holds_opposite & self.free & (equity >= -off))
+        who = np.flatnonzero(holds_opposite & self.not_selected & (equity >= -off))
         return _weighed(who, equity[who], off[who], equity[who] > off[who])
 
     def by_interest(self, positions: list[int]) -> list[dict[int, int]]:
         """Return the weights of the accounts with a position in the markets of these: their notional there."""
-        rows = np.flatnonzero(np.isin(self.market, self.market[positions]) & self.free[self.owner] & (self.lots != 0))
-        notional = sums(self.owner[rows], np.abs(self.value[rows]), len(self.free))
+        rows = np.flatnonzero(
+            np.isin(self.market, self.market[positions]) & self.not_selected[self.owner] & (self.lots != 0)
+        )
+        notional = sums(self.owner[rows], np.abs(self.value[rows]), len(self.not_selected))
         who = np.flatnonzero(notional)
         return _weighed(who, notional[who], NOISE * notional[who], np.ones(len(who), bool))
 
 
-def look_back(sweep: Sweep, tick: Tick, selected: list[int], margins: tuple[Array, Array, Array]) -> Swept:
+def swept_accounts(sweep: Sweep, tick: Tick, selected: list[int], margins: tuple[Array, Array, Array]) -> Swept:
     """Return the accounts at the sweep of a tick, of which these are the margins."""
-    state, (per_lot, per_quantum) = sweep.state, sweep.worths(tick)
+    state, (per_lot, per_quantum) = sweep.state, sweep.unit_values(tick)
     (lots, _, entry, free, _, _, bid, ask), owner, count = state.columns.values(), state.owner, len(margins[0])
     value, paid = lots * per_lot, entry * sweep.settle_quantum
     worst = np.maximum(np.maximum(np.abs(lots + bid), np.abs(lots - ask)), np.abs(lots)) * per_lot
@@ -253,7 +257,7 @@ def choices(rows: list[int], sure: Array, nominal: Array, low: Array, high: Arra
         weights[doubtful] = way
         takes_part = weights >= 0
         members = [row for row, is_in in zip(rows, takes_part.tolist(), strict=True) if is_in]
-        weighed = dict(zip(members, whole(weights[takes_part]), strict=True))
+        weighed = dict(zip(members, integer_weights(weights[takes_part]), strict=True))
         if weighed not in weightings:
             weightings.append(weighed)
     return weightings
@@ -261,4 +265,4 @@ def choices(rows: list[int], sure: Array, nominal: Array, low: Array, high: Arra
 
 def _weighed(who: Array, weight: Array, off: Array, sure: Array) -> list[dict[int, int]]:
     """Return the whole weights of accounts, and all others that they may be when each may be off by so much."""
-    return choices(who.tolist(), sure, *(short(weight + change) for change in (0 * off, -off, off)))
+    return choices(who.tolist(), sure, *(short_weights(weight + change) for change in (0 * off, -off, off)))

@@ -1,8 +1,8 @@
-"""The boundary to users: tables in natural units and JSON in, one line for what is wrong with them."""
+"""The boundary to users: reads tables in natural units and JSON; an error is one line."""
 
 from . import frames, json_input, schemas, timestamps, units
 from .errors import RecordingWarning, RiskDataError
-from .escaping import as_html, counted, is_unicode, of_value, shown, text_of
+from .escaping import as_html, as_text, counted, describe_value, escaped, is_unicode
 from .frames import frame_as_html
 from .json_input import Payload, Row
 from .timestamps import moment
@@ -14,7 +14,10 @@ __all__ = [
     "RiskDataError",
     "Row",
     "as_html",
+    "as_text",
     "counted",
+    "describe_value",
+    "escaped",
     "exact",
     "frame_as_html",
     "frames",
@@ -22,10 +25,7 @@ __all__ = [
     "json_input",
     "moment",
     "natural",
-    "of_value",
     "schemas",
-    "shown",
-    "text_of",
     "timestamps",
     "units",
 ]

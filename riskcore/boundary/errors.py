@@ -1,8 +1,8 @@
-"""What riskcore raises when its input is wrong, and what it warns of."""
+"""The error of wrong input, and the warning of unsaved ticks."""
 
 from __future__ import annotations
 
-from .escaping import of_value, shown, text_of
+from .escaping import as_text, describe_value, escaped
 
 
 class RiskDataError(ValueError):
@@ -30,12 +30,12 @@ class RiskDataError(ValueError):
 
     def __init__(self, table: str, column: str | None, rule: str, *, row: object = None, value: object = None) -> None:
         self.table, self.column, self.rule, self.row, self.value = table, column, rule, row, value
-        where = shown(text_of(table) if column is None else f"{text_of(table)}.{text_of(column)}")
+        where = escaped(as_text(table) if column is None else f"{as_text(table)}.{as_text(column)}")
         if row is not None:
-            where += f", row {shown(text_of(row))}"
+            where += f", row {escaped(as_text(row))}"
         if value is not None:
-            where += f", value {of_value(value)}"
-        super().__init__(f"{where}: {shown(' '.join(rule.split()))}")
+            where += f", value {describe_value(value)}"
+        super().__init__(f"{where}: {escaped(' '.join(rule.split()))}")
 
 
 class RecordingWarning(UserWarning):

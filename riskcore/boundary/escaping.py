@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html
 
-_LONGEST = 500
+_MAX_LENGTH = 500
 """Characters of a value that a message holds."""
 
 
-def shown(text: str) -> str:
+def escaped(text: str) -> str:
     r"""Return text of printing characters alone: others are escaped, as ``\x1b`` or ``\u202e``.
 
     Control characters, line breaks, marks that reverse or hide text, and halves of surrogate pairs do not print.
@@ -25,8 +25,8 @@ def shown(text: str) -> str:
 
     Examples
     --------
-    >>> from riskcore.boundary import shown
-    >>> print(shown("SOL\x1b[31m"))
+    >>> from riskcore.boundary import escaped
+    >>> print(escaped("SOL\x1b[31m"))
     SOL\x1b[31m
     """
     if text.isprintable():
@@ -77,7 +77,7 @@ def as_html(text: str) -> str:
     >>> as_html("<b>SOL</b>")
     '&lt;b&gt;SOL&lt;/b&gt;'
     """
-    return html.escape(shown(text))
+    return html.escape(escaped(text))
 
 
 def is_unicode(text: str) -> bool:
@@ -102,7 +102,7 @@ def is_unicode(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def text_of(value: object) -> str:
+def as_text(value: object) -> str:
     """Return the text of a value, or its type where it has no text: numbers of more digits than Python writes, say.
 
     Parameters
@@ -117,8 +117,8 @@ def text_of(value: object) -> str:
 
     Examples
     --------
-    >>> from riskcore.boundary import text_of
-    >>> text_of(2.5), text_of(10**5000)
+    >>> from riskcore.boundary import as_text
+    >>> as_text(2.5), as_text(10**5000)
     ('2.5', 'of type int, which cannot be written out')
     """
     try:
@@ -127,7 +127,7 @@ def text_of(value: object) -> str:
         return f"of type {type(value).__name__}, which cannot be written out"
 
 
-def of_value(value: object) -> str:
+def describe_value(value: object) -> str:
     """Return one line with any value: text in quotes, the text of other values; cut where it is long.
 
     Parameters
@@ -142,9 +142,9 @@ def of_value(value: object) -> str:
 
     Examples
     --------
-    >>> from riskcore.boundary import of_value
-    >>> of_value("7"), of_value(7)
+    >>> from riskcore.boundary import describe_value
+    >>> describe_value("7"), describe_value(7)
     ("'7'", '7')
     """
-    text = repr(str(value)) if isinstance(value, str) else shown(text_of(value))
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    text = repr(str(value)) if isinstance(value, str) else escaped(as_text(value))
+    return text if len(text) <= _MAX_LENGTH else f"{text[:_MAX_LENGTH]}..."

@@ -44,18 +44,18 @@ class Row(msgspec.Struct):
                 raise ValueError(f"`{sent}` must be 0 or a number from 1e-30 to 1e30, not {value}")
 
 
-_LONGEST = 100  # digits of a whole number
-_DEEPEST = 100
+_MAX_DIGITS = 100
+_MAX_DEPTH = 100
 """Levels of lists and objects within one another; replies of venues have less than ten."""
 
 
 def raw(source: Payload, name: str) -> Any:
-    """Return the JSON of a file, its decimals as text, or what was given parsed, of plain types.
+    """Return the JSON of a file, its decimals as text, or the parsed content, in plain types.
 
     Raises
     ------
     RiskDataError
-        The file cannot be read, is not JSON, or something in it is of no use in JSON; the message holds its path.
+        The file cannot be read, is not JSON, or has a value that JSON has no type for; the message holds its path.
     """
     if isinstance(source, dict | list):
         return _plain(source, name, "", 0)
@@ -77,8 +77,8 @@ def _plain(value: Any, name: str, path: str, depth: int) -> Any:
     def wrong(rule: str, path: str = path, value: Any = None) -> RiskDataError:
         return RiskDataError(name, path.lstrip(".") or None, rule, value=value)
 
-    if depth > _DEEPEST:
-        raise wrong(f"must not be nested deeper than {_DEEPEST} levels", path[:100])
+    if depth > _MAX_DEPTH:
+        raise wrong(f"must not be nested deeper than {_MAX_DEPTH} levels", path[:100])
     if isinstance(value, Mapping):
         items = {}
         for key, item in value.items():
@@ -97,8 +97,8 @@ def _plain(value: Any, name: str, path: str, depth: int) -> Any:
             raise wrong("must be text without a lone surrogate", value=value)
         return str(value)
     if isinstance(value, int):
-        if abs(value) >= 10**_LONGEST:
-            raise wrong(f"must be a number of at most {_LONGEST} digits", value=value)
+        if abs(value) >= 10**_MAX_DIGITS:
+            raise wrong(f"must be a number of at most {_MAX_DIGITS} digits", value=value)
         return int(value)
     if isinstance(value, Decimal) and not value.is_finite():
         raise wrong("must be a finite number", value=value)
@@ -117,7 +117,7 @@ def read(source: Payload, shape: type[T], name: str) -> T:
     shape
         A msgspec Struct, or a list or dict of them. Fields of the type Decimal take text and numbers.
     name
-        What the payload is, for the error.
+        Name of the payload, for the error.
 
     Raises
     ------
@@ -133,7 +133,7 @@ def read(source: Payload, shape: type[T], name: str) -> T:
 
 
 def keyed(rows: Mapping[str, Any], shape: type[T], name: str, path: str) -> dict[str, T]:
-    """Read rows by their key, which stands in the path of what is wrong with one, as of `read`."""
+    """Read rows by their key, as of `read`; the path of an error contains the key."""
     converted = {}
     for key, row in rows.items():
         try:

@@ -16,7 +16,7 @@ import pandas as pd
 from .._limits import LARGEST, SMALLEST
 from .._typing import Int
 from .errors import RiskDataError
-from .escaping import is_unicode, text_of
+from .escaping import as_text, is_unicode
 from .frames import as_frame, missing, must_have
 from .timestamps import _fit_int64, _times_if_given, moment, times
 
@@ -242,7 +242,7 @@ def figure(name: str, value: object) -> float:
     try:
         return number(value)
     except ValueError:
-        raise RiskDataError(name, None, "must be a number", value=text_of(value)) from None
+        raise RiskDataError(name, None, "must be a number", value=as_text(value)) from None
 
 
 def checked(
@@ -261,11 +261,13 @@ def checked(
     """
     frame = as_frame(table, frame)
     declared = _TABLES[table]
-    labels = [label if isinstance(label, str) else text_of(label) for label in frame.columns]
+    labels = [label if isinstance(label, str) else as_text(label) for label in frame.columns]
     must_have(table, frame, [n for n, column in declared.columns.items() if column.required or n in labels])
     for name in labels:
         if name not in declared.columns:
-            raise RiskDataError(table, name, f"is not a column of this table: {_meant(name, list(declared.columns))}")
+            raise RiskDataError(
+                table, name, f"is not a column of this table: {_suggestion(name, list(declared.columns))}"
+            )
     typed = _typed(table, frame.reset_index(drop=True), unit, own_clock)
     frame = typed.copy(deep=False)  # columns are replaced, none is copied
     for name in labels:
@@ -279,7 +281,7 @@ def checked(
     return frame
 
 
-def _meant(name: str, columns: list[str]) -> str:
+def _suggestion(name: str, columns: list[str]) -> str:
     """Advice for an unknown column: the nearest known one, and the list of all."""
     matches = get_close_matches(name.lower(), columns, 1)
     return (f"did you mean {matches[0]}? " if matches else "") + f"Its columns are {', '.join(columns)}"
@@ -323,7 +325,7 @@ def _flag(value: object) -> object:
     """Read the text of a flag: a single other word in a CSV file turns the whole column into text."""
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower(), value)
-    return value if value is None or value is pd.NA or isinstance(value, int | float | np.number) else text_of(value)
+    return value if value is None or value is pd.NA or isinstance(value, int | float | np.number) else as_text(value)
 
 
 def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:
@@ -413,5 +415,5 @@ def codes(table: str, column: str, values: pd.Series[Any], names: tuple[str, ...
     rows: Int = row_of_code[code]
     if (row_of_code < 0).any():
         row = int(np.flatnonzero(rows < 0)[0])
-        raise RiskDataError(table, column, f"must be {what} of the venue", row=row, value=text_of(values.iloc[row]))
+        raise RiskDataError(table, column, f"must be {what} of the venue", row=row, value=as_text(values.iloc[row]))
     return rows

@@ -11,7 +11,7 @@ import pandas as pd
 from .._limits import INT64_MAX, INT64_MIN
 from .._typing import Int
 from .errors import RiskDataError
-from .escaping import text_of
+from .escaping import as_text
 from .frames import missing
 
 UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
@@ -20,7 +20,7 @@ UNITS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
 _UNIT_NAMES = {"ns": "nanoseconds", "us": "microseconds", "ms": "milliseconds", "s": "seconds"}
 _EARLIEST, _END = pd.Timestamp("2000-01-01", tz="UTC"), pd.Timestamp("2201-01-01", tz="UTC")
 _REPRESENTABLE = pd.Timestamp("1678-01-01", tz="UTC"), pd.Timestamp("2262-01-01", tz="UTC")
-_FIRST, _PAST = (stamp.value for stamp in (_EARLIEST, _END))  # the same in nanoseconds
+_FIRST_NS, _END_NS = (stamp.value for stamp in (_EARLIEST, _END))
 
 
 def _fit_int64(values: pd.Series[Any]) -> pd.Series[bool]:
@@ -58,7 +58,7 @@ def times(
         A value is no time, or is outside the years 2000 to 2200; the message names the unit that would fit.
     """
     if not isinstance(unit, str) or unit not in UNITS:
-        raise RiskDataError("unit", None, f"must be one of {', '.join(UNITS)}", value=text_of(unit))
+        raise RiskDataError("unit", None, f"must be one of {', '.join(UNITS)}", value=as_text(unit))
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
     original, kind = values, pd.api.types.infer_dtype(values, skipna=False)
@@ -79,13 +79,13 @@ def times(
         row = int(np.flatnonzero(none if none.any() else ~np.asarray(fits))[0])
         row_number, value = row if rows is None else int(rows[row]), original.iloc[row]
         rule = "must not be missing" if none.any() else _no_time(value, unit)
-        raise RiskDataError(table, column, rule, row=row_number, value=text_of(value))
+        raise RiskDataError(table, column, rule, row=row_number, value=as_text(value))
     return nanoseconds
 
 
 def _within(number: Any, unit: str) -> Any:
     """Whether a number, or each of a column, is a time of the years 2000 to 2200 in a unit."""
-    return (number >= _FIRST // UNITS[unit]) & (number < _PAST // UNITS[unit])
+    return (number >= _FIRST_NS // UNITS[unit]) & (number < _END_NS // UNITS[unit])
 
 
 def _unit_of(number: Any) -> str | None:
@@ -126,15 +126,15 @@ def instant(table: str, value: Any, unit: str = "ns", before: int | None = None)
 def _on_own_clock(value: int, before: int | None) -> bool:
     """Whether whole nanoseconds outside the years 2000 to 2200 are of a clock that starts at 0."""
     if before is None:
-        possible = 0 <= value < _FIRST // UNITS["us"] and not _within(value, "ms")
+        possible = 0 <= value < _FIRST_NS // UNITS["us"] and not _within(value, "ms")
     else:
-        possible = has_own_clock(before) and before <= value < _FIRST
+        possible = has_own_clock(before) and before <= value < _FIRST_NS
     return possible and (value % UNITS["s"] == 0 or _unit_of(value) is None)
 
 
 def has_own_clock(nanoseconds: int) -> bool:
     """Whether the time of a tick is of a clock that starts at 0, not at the epoch."""
-    return nanoseconds < _FIRST
+    return nanoseconds < _FIRST_NS
 
 
 def _times_if_given(table: str, values: pd.Series[Any], column: str, unit: str, own_clock: bool) -> Int:

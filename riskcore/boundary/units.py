@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._limits import AMOUNT_LIMIT, EXACT_LIMIT, TOTAL_LIMIT
-from .._typing import Bool, Float, Int, Whole
+from .._typing import AnyInt, Bool, Float, Int
 from .errors import RiskDataError
 
 _BLOCK = 1 << 15
@@ -23,7 +23,7 @@ class PerKind:
     """A number of each row that depends on its kind alone, as the step size on the market; stored once per kind."""
 
     values: Float
-    kind: Whole
+    kind: AnyInt
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -41,7 +41,7 @@ def blocks(count: int) -> Iterator[slice]:
     return (slice(first, min(first + _BLOCK, count)) for first in range(0, count, _BLOCK))
 
 
-def whole(table: str, column: str, values: Float, unit: Numbers, rule: str) -> Int:
+def whole_multiples(table: str, column: str, values: Float, unit: Numbers, rule: str) -> Int:
     """``values / unit`` as whole numbers; a ratio that rounding errors do not explain is an error."""
     result = np.empty(len(values), np.int64)
     for rows in blocks(len(values)):
@@ -85,7 +85,7 @@ def exact(value: float) -> Fraction:
     return Fraction(repr(float(value)))
 
 
-def natural(amounts: Whole, unit: Sequence[Fraction], kind: Whole) -> Float:
+def natural(amounts: AnyInt, unit: Sequence[Fraction], kind: AnyInt) -> Float:
     """Return amounts of whole units as float64, so that they print as the user wrote them.
 
     Parameters
@@ -115,7 +115,7 @@ def natural(amounts: Whole, unit: Sequence[Fraction], kind: Whole) -> Float:
     return quantities
 
 
-def half_even(table: str, column: str, factors: Sequence[Numbers], unit: Numbers) -> Int:
+def round_half_even(table: str, column: str, factors: Sequence[Numbers], unit: Numbers) -> Int:
     """``product(factors) / unit`` rounded half-even to whole numbers, as exact arithmetic would.
 
     Float64 decides where its error cannot matter; rows near a half are done in whole numbers.
@@ -134,11 +134,11 @@ def half_even(table: str, column: str, factors: Sequence[Numbers], unit: Numbers
         distance = np.abs(np.abs(ratio - np.floor(ratio)) - 0.5)
         near = np.flatnonzero(distance <= np.abs(ratio) * 8 * np.finfo(float).eps + 1e-9)
         if near.size:
-            result[rows.start + near] = _half_even(factors, unit, rows.start + near, ratio[near])
+            result[rows.start + near] = _round_half_even(factors, unit, rows.start + near, ratio[near])
     return result
 
 
-def _half_even(factors: Sequence[Numbers], unit: Numbers, rows: Int, ratio: Float) -> Int:
+def _round_half_even(factors: Sequence[Numbers], unit: Numbers, rows: Int, ratio: Float) -> Int:
     """``product(factors) / unit`` of some rows rounded half-even, exactly; ``ratio`` is the same in float64.
 
     Written as decimals, the numbers give a ratio of two whole numbers. Its float64 quotient is off by a few units at
@@ -157,8 +157,8 @@ def _half_even(factors: Sequence[Numbers], unit: Numbers, rows: Int, ratio: Floa
     over, under = np.where(exponent < 0, 1, power), np.where(exponent < 0, power, 1)
     is_exact &= divisor.astype(float) * under * error < TOTAL_LIMIT
     dividend, divisor = dividend * over, np.where(is_exact, divisor * under, 1)
-    more, rest = np.divmod(dividend - result * divisor, divisor)
-    result += more
+    quotient, rest = np.divmod(dividend - result * divisor, divisor)
+    result += quotient
     distance_up = divisor - rest
     result += (rest > distance_up) | ((rest == distance_up) & (result % 2 != 0))
     for row in np.flatnonzero(~is_exact).tolist():
@@ -186,8 +186,8 @@ def _decimals_of(numbers: Numbers, rows: Int) -> list[Any]:
 
 
 _TENS = 10 ** np.arange(19, dtype=np.int64)
-_MOST_PLACES = 22  # the largest exact power of ten in float64
-_UNSURE = 1e-6  # of a unit of the last digit; a product closer to a half is not decided
+_MAX_DECIMALS = 22  # the largest exact power of ten in float64
+_TOLERANCE = 1e-6  # of a unit of the last digit; a product closer to a half is not decided
 
 
 def _decimals(values: npt.NDArray[Any]) -> tuple[Int, Int, Bool]:
@@ -195,13 +195,13 @@ def _decimals(values: npt.NDArray[Any]) -> tuple[Int, Int, Bool]:
     if values.dtype == np.int64:
         return values, np.zeros_like(values), np.abs(values) <= EXACT_LIMIT
     decimals = 15 - np.ceil(np.frexp(values)[1] * np.log10(2.0))
-    first = np.clip(decimals, 0, _MOST_PLACES)
+    first = np.clip(decimals, 0, _MAX_DECIMALS)
     power = 10.0**first
     rounded = np.rint(values * power)
     # no two decimals of 15 digits are the same float64, and no two whole numbers up to 2**53
     is_exact = (np.abs(rounded) <= np.where(first > 0, 1e15, EXACT_LIMIT)) & (rounded / power == values)
     digits, exponent = np.where(is_exact, rounded, 0).astype(np.int64), -first.astype(np.int64)
-    longer = np.flatnonzero(~is_exact & (decimals >= 0) & (decimals + 2 <= _MOST_PLACES))
+    longer = np.flatnonzero(~is_exact & (decimals >= 0) & (decimals + 2 <= _MAX_DECIMALS))
     for more in (2, 1) if longer.size else ():  # 17 digits always read back; 16 are shorter if they do
         nearest, reads_back = _nearest(values[longer], 10.0 ** (decimals[longer] + more))
         decided = longer[reads_back > 0]
@@ -220,9 +220,10 @@ def _nearest(values: npt.NDArray[Any], power: npt.NDArray[Any]) -> tuple[Int, np
     distance = (product - whole) + error
     step = np.rint(distance)
     distance = np.abs(distance - step)
-    room = np.spacing(np.abs(values)) / 2 * power
-    unsure = (np.abs(distance - room) < _UNSURE) | (distance > 0.5 - _UNSURE) | (np.abs(np.frexp(values)[0]) == 0.5)
-    return whole.astype(np.int64) + step.astype(np.int64), np.where(unsure, np.nan, distance < room)
+    half_spacing = np.spacing(np.abs(values)) / 2 * power
+    unsure = (np.abs(distance - half_spacing) < _TOLERANCE) | (distance > 0.5 - _TOLERANCE)
+    unsure |= np.abs(np.frexp(values)[0]) == 0.5
+    return whole.astype(np.int64) + step.astype(np.int64), np.where(unsure, np.nan, distance < half_spacing)
 
 
 def _halves(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:

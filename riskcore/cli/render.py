@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from math import isfinite, isinf, isnan
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
 import typer
 from rich import box
 from rich.console import Console
@@ -16,11 +16,10 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from .. import adl_study
-from ..audit import AuditReport
-from ..boundary import shown
-from ..run import Explanation
-from ..venue import Venue
+import riskcore as rc
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class _Console(Console):
@@ -31,7 +30,7 @@ class _Console(Console):
 
     def render_str(self, text: str, **how: Any) -> Text:
         """Take every text that is printed, also by itself in a table or its title."""
-        plain = shown(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
+        plain = rc.boundary.escaped(text).encode(self.encoding, "backslashreplace").decode(self.encoding)
         return super().render_str(plain, **how)
 
 
@@ -44,41 +43,36 @@ def _print_json(value: dict[str, Any]) -> None:
             return {k: plain(v) for k, v in item.items()}
         if isinstance(item, list):
             return [plain(v) for v in item]
-        if isinstance(item, float) and not np.isfinite(item):
-            return None if np.isnan(item) else "inf"
-        return item.item() if isinstance(item, np.generic) else item
+        if isinstance(item, float) and not isfinite(item):
+            return None if isnan(item) else "inf"
+        return item.item() if hasattr(item, "item") else item  # of NumPy
 
     typer.echo(json.dumps(plain(value)))
 
 
+def _table(title: str, *headers: str, texts: int = 1) -> Table:
+    """Return a table without rows: columns of text, which a narrow console shows in several lines, then of numbers."""
+    view = Table(title=title, title_justify="left")
+    for n, header in enumerate(headers):
+        view.add_column(header, justify="left" if n < texts else "right", overflow="fold")
+    return view
+
+
 def _ratio(value: float) -> str:
-    return "" if np.isnan(value) else "inf" if np.isinf(value) else f"{value:.2%}"
+    return "" if isnan(value) else "inf" if isinf(value) else f"{value:.2%}"
 
 
 def _print_distribution(moments: dict[str, pd.DataFrame]) -> None:
-    view = Table("MMR", *moments, title="Accounts by margin ratio", title_justify="left")
-    for column in view.columns[1:]:
-        column.justify = "right"
+    view = _table("Accounts by margin ratio", "MMR", *moments)
     for rows in zip(*(table.to_dict("records") for table in moments.values()), strict=True):
         low, high = rows[0]["from"], rows[0]["to"]
-        label = "0%" if high == 0 else f">= {low:.0%}" if np.isinf(high) else f"{low:.0%} to {high:.0%}"
+        label = "0%" if high == 0 else f">= {low:.0%}" if isinf(high) else f"{low:.0%} to {high:.0%}"
         view.add_row(label, *(f"{row['accounts']:,}  {row['share']:7.2%}" for row in rows))
     out.print(view)
 
 
-def _print_split(split: pd.DataFrame, unpaid: dict[str, float], venue: Venue) -> None:
-    view = Table(
-        "stage",
-        "notional",
-        "share",
-        "fills",
-        "share",
-        "accounts",
-        title="Liquidated notional by stage",
-        title_justify="left",
-    )
-    for column in view.columns[1:]:
-        column.justify = "right"
+def _print_split(split: pd.DataFrame, unpaid: dict[str, float], venue: rc.Venue) -> None:
+    view = _table("Liquidated notional by stage", "stage", "notional", "share", "fills", "share", "accounts")
     for row in split.to_dict("records"):
         view.add_row(
             row["stage"], f"{row['notional']:,.0f}", f"{row['notional_share']:.2%}", f"{row['fills']:,}",
@@ -96,9 +90,7 @@ def _print_providers(providers: pd.DataFrame) -> None:
     """Whether the backstop was paid for the risk, if it took any."""
     if not providers["taken"].any():
         return
-    view = Table("provider", "taken", "edge", "PnL since", "of taken", title="Backstop providers", title_justify="left")
-    for column in view.columns[1:]:
-        column.justify = "right"
+    view = _table("Backstop providers", "provider", "taken", "edge", "PnL since", "of taken")
     for row in providers.to_dict("records"):
         view.add_row(
             str(row["provider"]), f"{row['taken']:,.0f}", f"{row['edge']:,.0f}", f"{row['pnl']:,.0f}",
@@ -107,19 +99,20 @@ def _print_providers(providers: pd.DataFrame) -> None:
     out.print(view)
 
 
-def print_study(result: adl_study.Study, console: Console) -> None:
+def print_study(result: rc.adl_study.Study, console: Console) -> None:
     """Show the policies of a study side by side; a console of 120 columns or more gets the less important ones too."""
     first = result.total.iloc[0]
     if not first["waves"]:
         console.print("Nothing was deleveraged.")
         return
-    title = f"Deleveraging: {first['requested']:,.2f} in {first['waves']} waves, deficit {first['deficit']:,.2f}"
+    waves = rc.boundary.counted(first["waves"], "wave")
+    title = f"Deleveraging: {first['requested']:,.2f} in {waves}, deficit {first['deficit']:,.2f}"
     view = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     columns = [column for column in _STUDY_COLUMNS if console.width >= 120 or column[3]]
     for name, header, _, _ in columns:
         view.add_column(Text(header), justify="left" if name == "policy" else "right", no_wrap=True)
     for row in result.total.to_dict("records"):
-        view.add_row(*("" if pd.isna(row[name]) else show(row[name]) for name, _, show, _ in columns))
+        view.add_row(*("" if row[name] != row[name] else show(row[name]) for name, _, show, _ in columns))
     console.print(view)
     if result.split is not None:
         _print_stages(result.split, console)
@@ -158,9 +151,7 @@ _STUDY_COLUMNS: list[tuple[str, str, Callable[[Any], str], bool]] = [
 
 def _print_stages(split: pd.DataFrame, console: Console) -> None:
     stages = split["stage"].unique()
-    view = Table("policy", *stages, title="Liquidated notional and fills by stage", title_justify="left")
-    for column in view.columns[1:]:
-        column.justify = "right"
+    view = _table("Liquidated notional and fills by stage", "policy", *stages)
     for policy, table in split.groupby("policy", sort=False):
         rows = table.to_dict("records")
         view.add_row(str(policy), *(f"{row['notional_share']:.2%}  {row['fill_share']:7.2%}" for row in rows))
@@ -172,21 +163,20 @@ def _print_agreement(agreement: pd.DataFrame, as_json: bool) -> None:
         _print_json({"agreement": _records(agreement)})
         return
     columns = ("order", "Spearman", "worst burst", "best burst")
-    view = Table(*columns, title="Rank correlation with the order of the venue", title_justify="left")
-    for column in view.columns[1:]:
-        column.justify = "right"
+    view = _table("Rank correlation with the order of the venue", *columns)
     for row in agreement.to_dict("records"):
         view.add_row(row["policy"], *(f"{row[name]:.3f}" for name in ("spearman", "worst", "best")))
     out.print(view)
     first = agreement.iloc[0]
-    out.print(f"{first['rows']:,} rows in {first['bursts']:,} bursts of a time, a market and a side")
+    rows, bursts = (rc.boundary.counted(first[f"{what}s"], what) for what in ("row", "burst"))
+    out.print(f"{rows} in {bursts} of a time, a market and a side")
 
 
 def _records(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
     """Rows of a frame for JSON, times as text."""
     if frame is None:
         return []
-    times = {name: frame[name].map(pd.Timestamp.isoformat) for name in frame.select_dtypes("datetimetz").columns}
+    times = {name: frame[name].map(lambda time: time.isoformat()) for name in frame.select_dtypes("datetimetz").columns}
     records: list[Any] = frame.assign(**times).to_dict("records")
     return records
 
@@ -197,9 +187,7 @@ MOST_SHOWN = 20
 
 def _print_liquidation_prices(nearest: pd.DataFrame, when: str) -> None:
     columns = ("account", "market", "quantity", "mark", "liquidation price", "distance")
-    view = Table(*columns, title=f"Nearest to liquidation at {when}", title_justify="left")
-    for column in view.columns[2:]:
-        column.justify = "right"
+    view = _table(f"Nearest to liquidation at {when}", *columns, texts=2)
     for row in nearest.to_dict("records"):
         view.add_row(
             str(row["account"]), row["market"], f"{row['quantity']:,g}", f"{row['mark_price']:,.6g}",
@@ -214,9 +202,7 @@ def _print_status_changes(changed: pd.DataFrame) -> None:
         out.print("No account changes its status.")
         return
     columns = ("account", "status", "net equity", "after", "MMR", "after")
-    view = Table(*columns, title=f"{len(changed):,} accounts change their status", title_justify="left")
-    for column in view.columns[2:]:
-        column.justify = "right"
+    view = _table(f"Accounts whose status changes: {len(changed):,}", *columns, texts=2)
     largest = changed.sort_values("net_equity_before", ascending=False, kind="stable")[:MOST_SHOWN]
     for row in largest.to_dict("records"):
         status = f"{row['status_before']} > {row['status_after']}".replace("below_auto_close", "auto-close")
@@ -237,7 +223,7 @@ _CHANGES = {
 """Causes of a change of equity, and their names; those after ADL are shown if there was any."""
 
 
-def _print_explanation(explanation: Explanation) -> None:
+def _print_explanation(explanation: rc.run.Explanation) -> None:
     equity = asdict(explanation.equity)
     out.print(
         f"Account {explanation.account}: equity {equity['start']:,.2f} {explanation.settle_asset} at the start, "
@@ -245,7 +231,10 @@ def _print_explanation(explanation: Explanation) -> None:
     )
     always = list(_CHANGES)[:5]
     named = [f"{text} {equity[name]:+,.2f}" for name, text in _CHANGES.items() if name in always or equity[name]]
-    out.print(f"Changed by {', '.join(named)}")
+    # no-break spaces keep a cause and its amount on one line
+    changed = "Changed by " + ", ".join(text.replace(" ", "\xa0") for text in named)
+    for line in textwrap.wrap(changed, out.width, break_on_hyphens=False):
+        out.print(line.replace("\xa0", " "))
     events = explanation.events
     if not len(events):
         out.print(f"Nothing happened to account {explanation.account}: it was never at 100 % and took nothing over.")
@@ -257,7 +246,7 @@ def _print_explanation(explanation: Explanation) -> None:
         view.add_column(name, justify="right" if name == "MMR after" else "left", no_wrap=True)
     for row in events.to_dict("records"):
         ratio = row["mmr_after"]
-        ratio = _ratio(ratio) if np.isnan(ratio) or np.isinf(ratio) or ratio < 10 else _share(ratio)
+        ratio = _ratio(ratio) if isnan(ratio) or isinf(ratio) or ratio < 10 else _share(ratio)
         view.add_row(
             f"{row['time']:{'%H:%M:%S' if one_day else '%Y-%m-%d %H:%M:%S'}}", row["what"], row["reason"], ratio
         )
@@ -270,7 +259,7 @@ def _print_explanation(explanation: Explanation) -> None:
             out.print(f"{reason}: {why}", soft_wrap=True)
 
 
-def _explanation_json(explanation: Explanation) -> dict[str, Any]:
+def _explanation_json(explanation: rc.run.Explanation) -> dict[str, Any]:
     """Numbers of an explanation, without the sentences."""
     events = _records(explanation.events.drop(columns=["what", "why"]))
     return {
@@ -279,10 +268,8 @@ def _explanation_json(explanation: Explanation) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _print_audit(findings: AuditReport) -> None:
-    view = Table("rule", "checked", "breaches", title="Audit", title_justify="left")
-    for column in view.columns[1:]:
-        column.justify = "right"
+def _print_audit(findings: rc.audit.AuditReport) -> None:
+    view = _table("Audit", "rule", "checked", "breaches")
     for row in findings.checks.to_dict("records"):
         view.add_row(row["rule"], f"{row['checked']:,}", f"{row['breaches']:,}")
     out.print(view)
@@ -290,10 +277,10 @@ def _print_audit(findings: AuditReport) -> None:
         where = f"tick {row['tick']}, row {row['row']}, account {row['account']}"
         out.print(f"  {where}: {row['rule']}: {row['what']}")
     total = int(findings.checks["breaches"].sum())
-    out.print("Every rule was kept." if findings.ok else f"{total:,} breaches.")
+    out.print("Every rule was kept." if findings.ok else f"Breaches: {total:,}.")
 
 
-def _audit_json(findings: AuditReport) -> dict[str, Any]:
+def _audit_json(findings: rc.audit.AuditReport) -> dict[str, Any]:
     return {
         "ok": findings.ok, "checks": findings.checks.to_dict("records"),
         "breaches": findings.breaches.to_dict("records"),

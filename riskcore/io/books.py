@@ -146,7 +146,6 @@ def recentre_books(
     --------
     >>> import pandas as pd
     >>> import riskcore as rc
-    >>> import riskcore as rc
     >>> from riskcore.io import recentre_books
     >>> book = pd.DataFrame({"side": ["bid", "ask"], "price": [99.75, 100.25], "quantity": 1.0, "level": 0})
     >>> book = book.assign(time="2025-10-10T21:00Z", market="another")
@@ -219,7 +218,7 @@ def book_of(
     Parameters
     ----------
     table
-        What the reply is, for the error.
+        Name of the reply, for the error.
     sides
         Path and levels (price, quantity; numbers or text) of the bids, and then of the asks. A level of quantity 0 is
         left out.

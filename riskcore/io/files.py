@@ -26,7 +26,7 @@ from ..state import Accounts, must_fit
 from ..venue import Venue
 
 _FORMULA = r"^'*[=+\-@\t\r]"
-"""How a text begins that a spreadsheet would take for a formula, or that has been guarded against that already."""
+"""Start of a text that a spreadsheet would take for a formula, or that is escaped already."""
 
 _EXACT_FLOATS: dict[str, Any] = (
     {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
@@ -122,7 +122,6 @@ def read_accounts(
     >>> import tempfile
     >>> from pathlib import Path
     >>> import riskcore as rc
-    >>> import riskcore as rc
     >>> from riskcore.io import read_accounts
     >>> folder = Path(tempfile.mkdtemp())
     >>> count = (folder / "positions.csv").write_text(
@@ -163,7 +162,7 @@ def _with_ids(paths: Sequence[str | Path | None], frames: list[pd.DataFrame]) ->
     return read
 
 
-def _whole_ids(file: BinaryIO) -> bool:
+def _has_whole_ids(file: BinaryIO) -> bool:
     """Whether a CSV file begins its rows with account ids that are all written as whole numbers are.
 
     pandas reads those in a third of the time that texts take.
@@ -197,10 +196,10 @@ def _read(path: str | Path, table: str, **how: Any) -> pd.DataFrame:
                 header = pd.read_csv(file, index_col=False, nrows=0).columns
                 missing = {name: [""] if name in _NAMES else _MISSING for name in header}
                 file.seek(0)
-                frame = _unguarded(
+                frame = _unescape_formulas(
                     pd.read_csv(
-                        file, index_col=False, low_memory=False, dtype=None if _whole_ids(file) else {"account": str},
-                        keep_default_na=False, na_values=missing or _MISSING, **_EXACT_FLOATS,
+                        file, index_col=False, low_memory=False, keep_default_na=False, na_values=missing or _MISSING,
+                        dtype=None if _has_whole_ids(file) else {"account": str}, **_EXACT_FLOATS,
                     )
                 )  # fmt: skip
     except (pa.ArrowException, pd.errors.ParserWarning, ValueError):
@@ -248,19 +247,19 @@ def write_table(frame: pd.DataFrame, path: str | Path) -> None:
         if Path(path).suffix.lower() == ".parquet":
             frame.to_parquet(file, index=False, compression="zstd")
         else:
-            guarded(frame).to_csv(file, index=False)
+            escape_formulas(frame).to_csv(file, index=False)
 
-    write_whole(path, fill, TABLES)
+    write_atomically(path, fill, TABLES)
 
 
-def guarded(frame: pd.DataFrame) -> pd.DataFrame:
+def escape_formulas(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a frame for a CSV file: texts that a spreadsheet would run as formulas have a single quote in front."""
     names = [f"'{n}" if isinstance(n, str) and re.match(_FORMULA, n) else n for n in frame.columns]
     return _changed(frame, _FORMULA, lambda text: f"'{text}").set_axis(names, axis="columns")
 
 
-def _unguarded(frame: pd.DataFrame) -> pd.DataFrame:
-    """Take the quotes of `guarded` away."""
+def _unescape_formulas(frame: pd.DataFrame) -> pd.DataFrame:
+    """Take the quotes of `escape_formulas` away."""
     return _changed(frame, f"^'{_FORMULA[1:]}", lambda text: text[1:])
 
 
@@ -314,7 +313,7 @@ def write_text(text: str, path: str | Path, *suffixes: str) -> None:
     def fill(file: BinaryIO) -> None:
         file.write(text.encode())
 
-    write_whole(path, fill, suffixes)
+    write_atomically(path, fill, suffixes)
 
 
 TABLES = (".parquet", ".csv")
@@ -371,7 +370,7 @@ def output_file(path: str | Path, suffixes: Sequence[str] = (), inputs: Iterable
     return target
 
 
-def write_whole(path: str | Path, fill: Callable[[BinaryIO], None], suffixes: Sequence[str] = ()) -> None:
+def write_atomically(path: str | Path, fill: Callable[[BinaryIO], None], suffixes: Sequence[str] = ()) -> None:
     """Write a file by a function; it appears whole or not at all, and replaces a regular file alone."""
     target = output_file(path, suffixes)
     fresh = target.with_name(f".{secrets.token_hex(8)}.new")
@@ -457,14 +456,14 @@ def read_ticks(
         _row_of_time("books", time, books["time"])
         levels = dict(Books.split(venue, books))
     priced_now = ~np.isnan(mark) | ~np.isnan(index) | ~np.isnan(last) | _two_sided(venue, time, levels, mark)
-    # a mark may be held for a while
+    # a mark may be carried forward for a while
     last_known = np.maximum.accumulate(np.where(priced_now, time[:, None], _NEVER))
     marked: npt.NDArray[np.bool_] = (last_known != _NEVER) & (
         time[:, None] - last_known <= float(venue.policy.stale_after) * 1e9
     )
     columns = accounts.columns
-    markets_held = columns.market[(columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)]
-    _must_have_prices("marks", "mark_price", time, marked, markets_held, venue.markets.symbol)
+    used_markets = columns.market[(columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)]
+    _must_have_prices("marks", "mark_price", time, marked, used_markets, venue.markets.symbol)
     asset = np.full((len(time), len(venue.assets.symbol)), np.nan)
     if asset_prices is not None:
         asset_prices = schemas.checked("asset_prices", asset_prices, unit=unit)
@@ -473,10 +472,20 @@ def read_ticks(
         )
         tick_row = _row_of_time("asset_prices", time, asset_prices["time"])
         asset[tick_row, column] = asset_prices["price"].to_numpy()
-    assets_held = columns.asset[(columns.free != 0) | (columns.lent != 0)]
+    used_assets = columns.asset[(columns.free != 0) | (columns.lent != 0)]
     priced: npt.NDArray[np.bool_] = ~np.isnan(asset_values(venue, np.where(marked, 1.0, np.nan), index, asset))
-    _must_have_prices("asset_prices", "price", time, priced, assets_held, venue.assets.symbol)
-    return TickTable(venue, time, mark, index, open_interest, funding_rate, last, asset, levels)
+    _must_have_prices("asset_prices", "price", time, priced, used_assets, venue.assets.symbol)
+    return TickTable(
+        venue=venue,
+        time=time,
+        mark=mark,
+        index=index,
+        open_interest=open_interest,
+        funding_rate=funding_rate,
+        last=last,
+        asset=asset,
+        books=levels,
+    )
 
 
 def _two_sided(
@@ -495,11 +504,11 @@ def _must_have_prices(
     column: str,
     time: npt.NDArray[np.int64],
     priced: npt.NDArray[np.bool_],
-    held: npt.NDArray[np.integer[Any]],
+    needed: npt.NDArray[np.integer[Any]],
     names: tuple[str, ...],
 ) -> None:
-    """Refuse ticks that lack a price of something held, before a run begins that would meet them half-way."""
-    for item in np.unique(held):
+    """Refuse ticks that lack a price that an account needs, before a run begins that would meet them half-way."""
+    for item in np.unique(needed):
         missing = np.flatnonzero(~priced[:, item])
         if missing.size:
             row = f"time {timestamps.moment(time[missing[0]])}"

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..boundary import RiskDataError
-from ..margin import MarginTable, PriceMaps, Selection, joined, margins_of, select_table, sweep_table
+from ..margin import MarginTable, PriceMaps, Selection, join_tables, margins_of, select_table, sweep_table
 from ..market import PriceTable, TickTable
 from ..state import Accounts
 from ..venue import Venue
-from .files import TABLES, guarded, output_file, write_whole
+from .files import TABLES, escape_formulas, output_file, write_atomically
 
-_LINES, _PER_ROW = 1 << 20, 256  # written at once; what a price row counts for besides its accounts
+_LINES, _PER_ROW = 1 << 20, 256  # rows written at once; rows that a price row counts in addition to its accounts
 
 
 def write_sweep(
@@ -98,12 +98,12 @@ def write_sweep(
     counts: list[int] = []
 
     def tables() -> Iterator[MarginTable]:
-        found = (
+        tables_of_rows = (
             select_table(accounts, price_rows, threads, Selection.table)
             if select_only
             else sweep_table(accounts, price_rows, threads)
         )
-        for done, table in enumerate(found, 1):
+        for done, table in enumerate(tables_of_rows, 1):
             counts.append(int(table.liquidatable.sum()))
             yield table
             if progress is not None:
@@ -111,7 +111,7 @@ def write_sweep(
 
     def fill(file: BinaryIO) -> None:
         some = margins_of(accounts, np.arange(len(accounts))[:1], price_rows.row(0), time=price_rows.time[0])
-        with _parquet(file, joined([some])) if parquet else _csv(file) as write, ThreadPoolExecutor(1) as pool:
+        with _parquet(file, join_tables([some])) if parquet else _csv(file) as write, ThreadPoolExecutor(1) as pool:
             writing = None
             for frame in _frames(tables()):
                 if writing is not None:
@@ -120,7 +120,7 @@ def write_sweep(
             if writing is not None:
                 writing.result()
 
-    write_whole(path, fill, TABLES)
+    write_atomically(path, fill, TABLES)
     return counts
 
 
@@ -131,12 +131,12 @@ def _frames(tables: Iterator[MarginTable]) -> Iterator[pd.DataFrame]:
     for table in tables:
         more = len(table.account) + _PER_ROW
         if group and lines + more > _LINES:
-            yield joined(group)
+            yield join_tables(group)
             group, lines = [], 0
         group.append(table)
         lines += more
     if group:
-        yield joined(group)
+        yield join_tables(group)
 
 
 @contextmanager
@@ -158,4 +158,4 @@ def _parquet(file: BinaryIO, like: pd.DataFrame) -> Iterator[Callable[[pd.DataFr
 @contextmanager
 def _csv(file: BinaryIO) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Write frames to a CSV file, the header once."""
-    yield lambda frame: guarded(frame).to_csv(file, index=False, header=not file.tell())
+    yield lambda frame: escape_formulas(frame).to_csv(file, index=False, header=not file.tell())

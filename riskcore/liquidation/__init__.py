@@ -1,4 +1,4 @@
-"""The liquidation waterfall: one module per phase, and one door, `liquidate`."""
+"""The liquidation waterfall: one module per phase, and one entry, `liquidate`."""
 
 from .convert import Converter
 from .waterfall import PHASES, liquidate, start_tick

@@ -19,7 +19,7 @@ from .tick_state import CumulativeRounding, TickState, largest_passing
 
 
 def deleverage(state: TickState) -> None:
-    """Close what the backstop left against the accounts on the other side."""
+    """Close the positions that the backstop left against accounts with opposite positions."""
     sides: dict[tuple[int, int], _Opposing] = {}
     for account, _ in state.past_the_book():
         margin = state.margin(account)
@@ -82,7 +82,7 @@ class _Opposing:
 
 
 class _Deal:
-    """One position against those opposing it; ``margin`` is its account's before its first position is closed."""
+    """One position against opposing ones; ``margin`` is that of its account before its first position is closed."""
 
     def __init__(
         self, state: TickState, account: int, row: int, margin: exact.ExactMargin, opposing: _Opposing
@@ -111,7 +111,7 @@ class _Deal:
             )
 
     def _share(self) -> None:
-        """Close against all at once, by weight; what a counterparty cannot absorb is split among the others."""
+        """Close against all at once, by weight; lots that a counterparty cannot absorb are split among the others."""
         cut = np.zeros(len(self.opposing.rows), bool)
         while self.left:
             room = np.where(cut, 0, self.opposing.room())
@@ -123,12 +123,12 @@ class _Deal:
                 return
 
     def _offer(self, n: int, lots: int) -> int:
-        """Close up to ``lots`` of a counterparty, as many as leave it stays_healthy; return how many."""
+        """Close at most ``lots`` of a counterparty, as many as leave it healthy; return their number."""
         state, opposing = self.state, self.opposing
         row, counterparty = int(opposing.rows[n]), int(opposing.accounts[n])
         if opposing.policy.reach and not self._reaches(row, counterparty):
             return 0
-        taken = largest_passing(lots, partial(self._bears, row, counterparty))
+        taken = largest_passing(lots, partial(self._can_absorb, row, counterparty))
         if taken:
             state.transfer(
                 "adl", "backstop_exhausted", self.account, self.row, counterparty, self.side * taken, self.size,
@@ -138,21 +138,21 @@ class _Deal:
             self.left -= taken
         return taken
 
-    def _bears(self, row: int, counterparty: int, lots: int) -> bool:
-        """Whether a counterparty is stays_healthy after it has closed this many lots."""
+    def _can_absorb(self, row: int, counterparty: int, lots: int) -> bool:
+        """Whether a counterparty stays healthy after it has closed this many lots."""
         return self.state.after_fill(
             row, counterparty, self.side * lots, -self.flow.peek(lots), self.state.stays_healthy
         )
 
     def _reaches(self, row: int, counterparty: int) -> bool:
-        """Whether a counterparty has something left at the price of the deal: its own zero price is beyond it."""
+        """Whether a counterparty has equity left at the price of the deal: its own zero price is beyond that price."""
         margin = self.state.margin(counterparty)
         share = exact.equity_share(margin, margin.requirement[row], margin.equity)
         return share + self.gain * abs(int(self.state.accounts.columns.lots[row])) >= 0
 
 
 def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int, Counterparties]:
-    """Position rows, account rows and figures, at the tick's sweep, of those whom one side may be closed against."""
+    """Position rows, account rows and figures, at the tick's sweep, of the possible counterparties on one side."""
     columns, table, prices = state.accounts.columns, state.before.table, state.prices
     rows = np.flatnonzero((columns.market == market) & (state.before.lots * side > 0))
     account = np.searchsorted(columns.position_offset, rows, side="right") - 1
@@ -168,8 +168,9 @@ def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int,
     all_value, entry = _values_and_entries(state, all_rows)
     profit = np.bincount(np.repeat(np.arange(len(account)), counts), all_value - entry, len(account)).astype(float)
     figures = Counterparties(
-        np.abs(state.before.lots[rows]), value, paid, requirement, table.net_equity[account], table.exposure[account],
-        table.maintenance_margin[account], profit,
+        lots=np.abs(state.before.lots[rows]), value=value, entry=paid, requirement=requirement,
+        equity=table.net_equity[account], exposure=table.exposure[account],
+        maintenance=table.maintenance_margin[account], profit=profit,
     )  # fmt: skip
     for figure in vars(figures).values():
         figure.flags.writeable = False  # a user's policy must not change them

@@ -1,4 +1,4 @@
-"""Phase 4: what the book cannot take goes to the backstop providers, at the zero price."""
+"""Phase 4: the backstop providers take over positions and borrows that the book cannot close, at the zero price."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ class _Takeover:
 
 
 def roll_capacity(taken: npt.NDArray[np.int64], before: int, now: int) -> None:
-    """Forget what providers took in a clock minute or hour that has passed."""
+    """Forget the takeovers of a clock minute or hour that has passed."""
     for column, span in ((0, _MINUTE), (1, _HOUR)):
         if now // span != before // span:
             taken[:, column] = 0

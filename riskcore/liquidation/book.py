@@ -1,4 +1,4 @@
-"""Phase 3: slices of the positions into the order books, sized by what restores the margin and what the books give."""
+"""Phase 3: slices of the positions into the order books, sized to restore the margin within the depth of the books."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, bo
     """Return the tick's books with their price bands, nothing taken yet."""
     band, reason = price_bands.bands(venue, guard_state, prices, books)
     levels = np.diff(books.offset)
-    side = np.repeat(np.arange(len(band)), levels)
+    side = books.level_sides()
     buying = side % 2 == 1
     within = np.where(buying, books.price <= band[side], books.price >= band[side])
     inside = np.zeros(len(band), np.int64)
@@ -145,7 +145,7 @@ def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, bo
 
 
 def forget_slices(ledger: Ledger, policy: Policy, before: int, now: int) -> None:
-    """Forget what accounts sold in a clock interval that has passed, and slices past their cooldown."""
+    """Forget the slices of a clock interval that has passed, and slices past their cooldown."""
     span = policy.account_cap_interval * 10**9
     if now // span != before // span:
         ledger.sold.clear()
@@ -190,7 +190,7 @@ def _record(state: TickState, done: SliceRows) -> None:
 
 
 def _remember(state: TickState, account: Int, market: Int, lots: Int) -> None:
-    """Note what the cooldown and the accounts' caps look at later."""
+    """Keep the times and amounts that the cooldown and the caps of accounts need later."""
     policy, ledger = state.venue.policy, state.ledger
     legs = zip(account.tolist(), market.tolist(), strict=True)
     if policy.slice_cooldown is not None:

@@ -15,7 +15,7 @@ from .tick_state import TickState, largest_passing
 
 
 def close_out(state: TickState) -> None:
-    """Turn what bankrupt accounts hold and owe into settle, and take over what is then below zero."""
+    """Convert all balances of bankrupt accounts to the settle asset, and cover a settle balance below zero."""
     columns = state.accounts.columns
     for account in state.selected.tolist():
         rows = state.accounts.positions_of(account)
@@ -53,7 +53,7 @@ def _to_settle(state: TickState, account: int) -> None:
 
 
 def _take_unsettled(state: TickState, account: int) -> None:
-    """Take what is unsettled into the settle balance; a debt that the policy leaves with the account stays."""
+    """Move the unsettled balance to the settle balance; a debt that the policy leaves with the account stays."""
     unsettled = int(state.accounts.columns.unsettled[account])
     if unsettled > 0 or (unsettled and state.venue.policy.shortfall != "unsettled"):
         _cover(state, account, "unsettle", "close_out", unsettled, counterparty=NOBODY, unsettled=-unsettled)

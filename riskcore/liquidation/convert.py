@@ -1,4 +1,4 @@
-"""Collateral into settle and settle into debt, at the tick's prices: what repaying and closing out share."""
+"""Conversions of collateral to the settle asset and of the settle asset to debts, for repayment and close-out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..state import limited
 
 @dataclass(frozen=True)
 class Deal:
-    """What an asset is sold (quanta < 0) or bought for, in settle quanta; at the index, or as lots of a book's side."""
+    """A sale (quanta < 0) or purchase of an asset for settle quanta; at the index, or as lots of a book's side."""
 
     row: int
     quanta: int
@@ -72,7 +72,7 @@ class Converter:
         )
 
     def sale(self, row: int, quanta: int, have: int) -> Deal | None:
-        """Deal that a sale comes to: at the index. ``have`` is what could be sold; None if it comes to none."""
+        """Deal of a sale at the index; ``have`` is the most that could be sold. None if there is no deal."""
         return self.at_index(row, -quanta)
 
     def at_index(self, row: int, quanta: int) -> Deal:

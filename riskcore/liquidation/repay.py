@@ -135,7 +135,7 @@ class _Repayment(Converter):
         return Deal(row, filled * lot if side % 2 else -filled * lot, value, price, side, filled)
 
     def _quote(self, side: int, lots: int) -> tuple[int, int, int]:
-        """Lots that a side fills, the settle quanta they are filled for, and the kernel's reason."""
+        """Lots that a side fills, their value in settle quanta, and the kernel's reason."""
         spots, spot = self.state.venue.spots, side // 2 - len(self.state.venue.markets.symbol)
         filled, value, reason = kernels.quote_book(side, lots, lots, kernels.FULL, self.state.book)
         settle_quanta = Fraction(int(value) * int(spots.value_num[spot]), int(spots.value_den[spot]))

@@ -95,8 +95,9 @@ class TickState(TickContext):
     """The state that a tick's liquidation changes, and the state ``before``, when its accounts were selected.
 
     ``selected`` holds the liquidating accounts in the order of treatment, ``keys`` their seeded keys. ``book`` and
-    ``rules`` are what slices share and use up; ``escalated`` has the accounts that go on to the backstop because a
-    slice would harm them, ``converted`` the settle quanta that were converted at the index, by asset.
+    ``rules`` are shared by all slices, which use up the depth; ``escalated`` has the accounts that go on to the
+    backstop because a slice would harm them, ``converted`` the settle quanta that were converted at the index, by
+    asset.
     """
 
     before: Before
@@ -192,7 +193,7 @@ class TickState(TickContext):
     ) -> None:  # fmt: skip
         """Change a balance row and the settle of an account against those of a counterparty account; write the row.
 
-        ``to_fund`` is what the counterparty pays on top of ``cash``; ``size`` are the quanta that were to change hands.
+        ``to_fund`` is the payment of the counterparty on top of ``cash``; ``size`` are the quanta to be exchanged.
         """
         columns, venue = self.accounts.columns, self.venue
         self.before.remember(counterparty)
@@ -216,8 +217,8 @@ class TickState(TickContext):
     ) -> None:  # fmt: skip
         """Move ``lots`` of a position row to a counterparty account, off the book, and write the row.
 
-        ``flow`` is the money the account receives, ``to_fund`` what the counterparty pays on top; ``size`` is the
-        position that was to be handed over.
+        ``flow`` is the money that the account receives, ``to_fund`` the payment of the counterparty on top; ``size`` is
+        the position to be handed over.
         """
         market = int(self.accounts.columns.market[row])
         self.before.remember(counterparty)

@@ -1,4 +1,4 @@
-"""The waterfall of one tick: its phases in their order, and the one door to them."""
+"""The waterfall of one tick: its phases in their order, and their only entry."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def liquidate(
     context
         The state, which changes, and the journal, which gets the rows.
     view
-        The same accounts, to look at alone; their sweep view stays that of this moment until the tick is over.
+        The same accounts, read-only; their sweep view stays that of this moment until the tick is over.
     selected, margins
         Account rows whose maintenance margin ratio is 1 or more, and their margins.
     guarded
-        The tick's accepted books and the state of the guards, which records what is filled.
+        The tick's accepted books and the state of the guards, which records the fills.
     seed
         Of the throttle's draws and of a random order of accounts.
 
@@ -59,10 +59,13 @@ def liquidate(
     selected, margins = selected[order], margins.rows(order)
     _write_triggers(context.journal, selected, margins.mmr)
     state = TickState(
-        venue, context.accounts, prices, context.ledger, context.journal, context.pools,
-        Before(view, prices, selected, margins), selected, key[order],
-        book.book_columns(venue, guarded.guard_state, prices, guarded.books), book.slice_rules(venue, prices),
-    )  # fmt: skip
+        **vars(context),
+        before=Before(view, prices, selected, margins),
+        selected=selected,
+        keys=key[order],
+        book=book.book_columns(venue, guarded.guard_state, prices, guarded.books),
+        rules=book.slice_rules(venue, prices),
+    )
     for phase in PHASES:
         phase(state)
     record_fills(guarded.guard_state, guarded.books, book.lots_left(state.book))

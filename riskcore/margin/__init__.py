@@ -1,7 +1,17 @@
 """The margin of accounts: exact, swept, screened, at many vectors of prices, and the prices that liquidate."""
 
 from . import exact
-from .batch import MarginTables, PriceMaps, Selections, joined, select, select_table, sweep, sweep_rows, sweep_table
+from .batch import (
+    MarginTables,
+    PriceMaps,
+    Selections,
+    join_tables,
+    select,
+    select_table,
+    sweep,
+    sweep_rows,
+    sweep_table,
+)
 from .explain import explain_margin
 from .liquidation_price import LiquidationPrices, liquidation_prices
 from .sweep import MarginTable, Selection, margin_table, margins_of, selected, selection
@@ -16,7 +26,7 @@ __all__ = [
     "Selections",
     "exact",
     "explain_margin",
-    "joined",
+    "join_tables",
     "largest_orders",
     "liquidation_prices",
     "margin_table",

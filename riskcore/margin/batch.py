@@ -1,4 +1,4 @@
-"""Margins, and who is at 100 %, at one vector of prices or at each of many.
+"""Margins, and the accounts at 100 %, at one vector of prices or at each of many.
 
 Vectors are taken in blocks, and positions are read from memory once for a block. Where only the accounts at 100 % are
 asked for, a block has price intervals: one pass over all accounts tells who is below 100 %, or above it, at all prices
@@ -24,7 +24,7 @@ from ..state import Accounts, chunk_count
 from ..venue import Venue
 from .screen import PriceIntervals, interval_values
 from .sweep import (
-    CHUNKS_WORTH_A_THREAD,
+    CHUNKS_PER_THREAD,
     COLUMNS,
     MarginTable,
     Selection,
@@ -38,12 +38,12 @@ from .sweep import (
 T = TypeVar("T")
 PriceMaps: TypeAlias = "PriceMap | pd.DataFrame"
 
-_MARGINS = 1 << 22  # rows of all tables of a block together, unless a single table has more
-_FEW = 1 << 14  # below so many accounts, computing all takes less time than making intervals
+_MAX_MARGINS = 1 << 22  # rows of all tables of a block together, unless a single table has more
+_MIN_ACCOUNTS = 1 << 14  # below so many accounts, computing all takes less time than making intervals
 _FIRST, _SHORTEST, _LONGEST = 64, 8, 512  # rows of a block
 _MAX_SELECTED = 1 << 22  # accounts that may be selected at the rows of a block, all rows together
 _COPY = 16  # accounts that are computed in the time of copying one
-_PARTS, _PART, _WORTH_PARTS = 8, 32, 4096  # parts of a block, least rows of a part, least accounts in doubt
+_PARTS, _PART, _MIN_IN_DOUBT = 8, 32, 4096  # parts of a block, least rows of a part, least accounts in doubt
 _NONE = np.empty(0, np.int64)
 
 
@@ -96,7 +96,7 @@ class MarginTables:
         >>> frame.loc[frame["account"] == 1, "net_equity"].tolist()
         [80.0, 30.0]
         """
-        return joined(self.rows)
+        return join_tables(self.rows)
 
 
 @dataclass(frozen=True)
@@ -156,10 +156,10 @@ class Selections:
         >>> rc.select(accounts, venue, path).to_frame()[["time", "account", "net_equity"]].to_dict("records")
         [{'time': '22:00', 'account': 1, 'net_equity': -20.0}]
         """
-        return joined([each.table() for each in self])
+        return join_tables([each.table() for each in self])
 
 
-def joined(tables: tuple[MarginTable, ...] | list[MarginTable]) -> pd.DataFrame:
+def join_tables(tables: tuple[MarginTable, ...] | list[MarginTable]) -> pd.DataFrame:
     """Join one margin table or more in one frame, with the column time in front.
 
     Parameters
@@ -175,12 +175,12 @@ def joined(tables: tuple[MarginTable, ...] | list[MarginTable]) -> pd.DataFrame:
     Examples
     --------
     >>> import riskcore as rc
-    >>> from riskcore.margin import joined
+    >>> from riskcore.margin import join_tables
     >>> from riskcore.sample import two_accounts
     >>> venue, accounts = two_accounts()
     >>> market = "SOL_USDC_PERP"
     >>> tables = [rc.sweep(accounts, venue, {market: mark}) for mark in (200.0, 195.0)]
-    >>> joined(tables)["net_equity"].tolist()
+    >>> join_tables(tables)["net_equity"].tolist()
     [80.0, 400.0, 30.0, 425.0]
     """
     time = pd.Index([table.time for table in tables]).repeat([len(table.account) for table in tables])
@@ -444,7 +444,7 @@ def sweep_table(accounts: Accounts, prices: PriceTable, threads: int | None) -> 
     >>> [table.net_equity.tolist() for table in sweep_table(accounts, prices, 1)]
     [[80.0, 400.0], [30.0, 425.0]]
     """
-    block = max(1, _MARGINS // max(len(accounts), 1))
+    block = max(1, _MAX_MARGINS // max(len(accounts), 1))
     for first in range(0, len(prices), block):
         rows = range(first, min(first + block, len(prices)))
         vectors, times = [prices.row(t) for t in rows], [prices.time[t] for t in rows]
@@ -454,11 +454,11 @@ def sweep_table(accounts: Accounts, prices: PriceTable, threads: int | None) -> 
 
 
 def select_table(
-    accounts: Accounts, prices: PriceTable, threads: int | None, then: Callable[[Selection], T]
+    accounts: Accounts, prices: PriceTable, threads: int | None, function: Callable[[Selection], T]
 ) -> Iterator[T]:
-    """Select the accounts at each row of complete prices, and give what a function makes of each selection.
+    """Select the accounts at each row of complete prices, and yield a function's result for each selection.
 
-    A thread computes a block of rows. The order in which blocks are done decides their length, not what is selected.
+    A thread computes a block of rows. The order in which blocks are done decides their length, not their selections.
 
     Parameters
     ----------
@@ -468,13 +468,13 @@ def select_table(
         Complete prices of T instants.
     threads : int or None
         As of `sweep`.
-    then : callable
+    function : callable
         Called with the `Selection` of each row, by any of the threads.
 
     Returns
     -------
     iterator
-        T results of ``then``, in the order of the rows.
+        T results of ``function``, in the order of the rows.
 
     Raises
     ------
@@ -498,13 +498,13 @@ def select_table(
     [0, 1]
     """
     chunks = chunk_count(accounts.sweep_view.columns)
-    threads = thread_count(threads, chunks, CHUNKS_WORTH_A_THREAD)
-    blocks, begun = _Blocks(accounts, prices, then), 0
+    threads = thread_count(threads, chunks, CHUNKS_PER_THREAD)
+    blocks, begun = _Blocks(accounts, prices, function), 0
     waiting: deque[tuple[int, int, Future[list[T] | None]]] = deque()
     pool = ThreadPoolExecutor(threads)
 
     def begin(first: int, last: int, with_intervals: bool) -> tuple[int, int, Future[list[T] | None]]:
-        return first, last, pool.submit(blocks.take, first, last, with_intervals)
+        return first, last, pool.submit(blocks.compute, first, last, with_intervals)
 
     try:
         while waiting or begun < len(prices):
@@ -532,7 +532,7 @@ class _Blocks(Generic[T]):
 
     accounts: Accounts
     prices: PriceTable
-    then: Callable[[Selection], T]
+    function: Callable[[Selection], T]
     length: int = _FIRST
 
     def next(self) -> tuple[int, bool]:
@@ -540,9 +540,9 @@ class _Blocks(Generic[T]):
         if self.length < _SHORTEST:
             self.length = _SHORTEST
             return _SHORTEST, False
-        return self.length, len(self.accounts) >= _FEW
+        return self.length, len(self.accounts) >= _MIN_ACCOUNTS
 
-    def take(self, first: int, last: int, with_intervals: bool) -> list[T] | None:
+    def compute(self, first: int, last: int, with_intervals: bool) -> list[T] | None:
         """Results of the rows ``first:last``; None if too many accounts may be selected to keep them in memory."""
         columns, count, length = self.accounts.sweep_view.columns, len(self.accounts), last - first
         if not with_intervals:
@@ -555,7 +555,7 @@ class _Blocks(Generic[T]):
         if length > max(max_rows, 1):
             return None
         part_length = max(_PART, -(-length // _PARTS))
-        if in_doubt < _WORTH_PARTS or length < 2 * part_length:
+        if in_doubt < _MIN_IN_DOUBT or length < 2 * part_length:
             return self._rows(columns, confirmed, first, last)
         results = []
         for start in range(first, last, part_length):
@@ -567,7 +567,7 @@ class _Blocks(Generic[T]):
         """Columns of the accounts in doubt at these rows, and rows of the accounts above 100 % at all of them."""
         values = interval_values(self.prices.rows(first, last))
         intervals = PriceIntervals.around(self.prices.row(first), np.fmin.reduce(values), np.fmax.reduce(values))
-        watch, confirmed_slots = intervals.tried(columns, 0, chunk_count(columns))
+        watch, confirmed_slots = intervals.decide(columns, 0, chunk_count(columns))
         return watch.columns, np.sort(np.concatenate([confirmed, columns.account[confirmed_slots].astype(np.int64)]))
 
     def _rows(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> list[T]:
@@ -577,5 +577,5 @@ class _Blocks(Generic[T]):
             prices = self.prices.row(t)
             row = selected(self.accounts, columns, prices, threads=1)
             row = np.sort(np.concatenate([confirmed, row]), kind="stable")  # merges: both are sorted
-            results.append(self.then(Selection(row, self.accounts, prices, self.prices.time[t])))
+            results.append(self.function(Selection(row, self.accounts, prices, self.prices.time[t])))
         return results

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..boundary import RiskDataError, text_of
+from ..boundary import RiskDataError, as_text
 from ..market import PriceMap, Prices
 from ..state import Accounts, must_fit
 from ..venue import IMF, MMF, Venue
@@ -73,7 +73,7 @@ def explain_margin(
     try:
         row = accounts.row_of(account)
     except KeyError:
-        raise RiskDataError("accounts", "account", "must be an account of the state", value=text_of(account)) from None
+        raise RiskDataError("accounts", "account", "must be an account of the state", value=as_text(account)) from None
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     with localcontext(Context(prec=60)):
         lines = _margin_lines(accounts, venue, read, row)

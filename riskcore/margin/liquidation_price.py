@@ -14,7 +14,7 @@ from ..kernels import liquidation_price as kernels
 from ..market import PriceMap, Prices
 from ..state import Accounts
 from ..venue import Venue
-from .sweep import ACCOUNTS_WORTH_A_THREAD, in_chunks
+from .sweep import ACCOUNTS_PER_THREAD, in_chunks
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def liquidation_prices(
             first, last, columns, read.arrays, venue.margin_functions.by_quantity, highest, part_of_mark
         )
 
-    in_chunks(chunk, len(accounts), threads, ACCOUNTS_WORTH_A_THREAD)
+    in_chunks(chunk, len(accounts), threads, ACCOUNTS_PER_THREAD)
     row = np.flatnonzero(columns.lots)
     market = columns.market[row]
     mark = read.mark[market]

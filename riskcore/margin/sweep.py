@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .._typing import Bool, Float, Int
-from ..boundary import RiskDataError, as_html, counted, frame_as_html, shown, text_of
+from ..boundary import RiskDataError, as_html, as_text, counted, escaped, frame_as_html
 from ..kernels import margin as kernels
 from ..kernels import sweep
 from ..kernels.layouts import SweepColumns
@@ -21,9 +21,9 @@ from ..market import Prices
 from ..state import Accounts, SweepView, chunk_count
 from . import exact
 
-ACCOUNTS_WORTH_A_THREAD = 50_000  # of accounts that are computed one by one
+ACCOUNTS_PER_THREAD = 50_000  # of accounts that are computed one by one
 _NOTHING, _NOBODY = np.empty(0), np.empty(0, np.uint8)
-CHUNKS_WORTH_A_THREAD = 50  # of chunks of the packed sweep
+CHUNKS_PER_THREAD = 50  # of chunks of the packed sweep
 _CACHED = 4  # chunks that stay in the cache while they meet many vectors of prices
 
 
@@ -253,7 +253,7 @@ _SHOWN = 10  # rows of a table in a notebook
 
 def _at(time: Any) -> str:
     """Label of a price row at the end of a line of text."""
-    return "" if time is None else f", time {shown(text_of(time))}"
+    return "" if time is None else f", time {escaped(as_text(time))}"
 
 
 def _ratio(margin: Float, equity: Float, exposure: Float) -> Float:
@@ -362,7 +362,7 @@ def margin_tables(
             for each in sweeps:
                 each.chunks(start, min(start + step, last))
 
-    in_chunks(chunk, chunk_count(columns), threads, CHUNKS_WORTH_A_THREAD)
+    in_chunks(chunk, chunk_count(columns), threads, CHUNKS_PER_THREAD)
     return [sweep.table(time) for sweep, time in zip(sweeps, times, strict=True)]
 
 
@@ -491,7 +491,7 @@ def selected(accounts: Accounts, columns: SweepColumns, prices: Prices, *, threa
     def chunk(first: int, last: int) -> None:
         sweep.select_chunks(first, last, columns, prices.lookup, listed.entries, listed.counts)
 
-    in_chunks(chunk, chunk_count(columns), threads, CHUNKS_WORTH_A_THREAD)
+    in_chunks(chunk, chunk_count(columns), threads, CHUNKS_PER_THREAD)
     row, reason = listed.accounts()
     if reason.any():
         recheck = np.sort(row[reason != sweep.DECIDED])
@@ -548,12 +548,12 @@ def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None
     return MarginTable(accounts.ids[row], equity, exposure, initial, maintenance, status, time)
 
 
-def in_chunks(chunk: Callable[[int, int], None], count: int, threads: int | None, worth_a_thread: int) -> None:
+def in_chunks(chunk: Callable[[int, int], None], count: int, threads: int | None, per_thread: int) -> None:
     """Run a kernel over ``count`` accounts or chunks in chunks ``first:last``, one to a thread.
 
     Chunks write disjoint rows, so the bits are the same for any number.
     """
-    threads = thread_count(threads, count, worth_a_thread)
+    threads = thread_count(threads, count, per_thread)
     edges = [count * n // threads for n in range(threads + 1)]
     if threads == 1:
         chunk(0, count)
@@ -562,11 +562,11 @@ def in_chunks(chunk: Callable[[int, int], None], count: int, threads: int | None
             list(pool.map(chunk, edges[:-1], edges[1:]))
 
 
-def thread_count(threads: int | None, count: int, worth_a_thread: int) -> int:
+def thread_count(threads: int | None, count: int, per_thread: int) -> int:
     """Threads to take: None is every core, when there are enough accounts or chunks to gain from it."""
     if threads is None:
         cores = getattr(os, "process_cpu_count", os.cpu_count)() or 1
-        threads = min(cores, count // worth_a_thread + 1)
+        threads = min(cores, count // per_thread + 1)
     if not isinstance(threads, int | np.integer) or isinstance(threads, bool):
         raise RiskDataError("threads", None, "must be a whole number >= 1, or None", value=threads)
     if threads < 1:

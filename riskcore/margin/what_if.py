@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .._limits import LARGEST
-from ..boundary import RiskDataError, schemas, text_of
+from ..boundary import RiskDataError, as_text, schemas
 from ..kernels import liquidation_price as kernels
 from ..market import PriceMap, Prices, Rule, by_symbol
 from ..state import Accounts, must_fit
@@ -139,7 +139,7 @@ def largest_orders(
     """
     must_fit(accounts, venue)
     if not isinstance(market, str) or market not in venue.markets.symbol:
-        raise RiskDataError("largest_orders", "market", "must be a market of the venue", value=text_of(market))
+        raise RiskDataError("largest_orders", "market", "must be a market of the venue", value=as_text(market))
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     m = venue.markets.symbol.index(market)
     if np.isnan(read.mark[m]):
@@ -159,7 +159,7 @@ def _row_of(accounts: Accounts, account: Any, row: int) -> int:
         return accounts.row_of(account)
     except KeyError:
         rule = "must be an account of the state"
-        raise RiskDataError("largest_orders", "account", rule, row=row, value=text_of(account)) from None
+        raise RiskDataError("largest_orders", "account", rule, row=row, value=as_text(account)) from None
 
 
 _SHOCK = Rule(math.nextafter(-1.0, 0.0), LARGEST, "must be a finite number > -1")

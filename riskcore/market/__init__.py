@@ -1,4 +1,4 @@
-"""The market at an instant: prices, order books, and the guards that decide which of them count."""
+"""The market at an instant: prices, order books, and the guards that accept or reject them."""
 
 from .books import Books
 from .index import cross_venue_index

@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._limits import EXACT_LIMIT, INT64_MAX, INT64_MIN, TOTAL_LIMIT
 from .._typing import Int
-from ..boundary import RiskDataError, schemas, timestamps, units
+from ..boundary import RiskDataError, counted, schemas, timestamps, units
 from ..kernels.guards import (
     LEVEL_HIGH,
     LEVEL_LOTS,
@@ -63,6 +63,29 @@ class Books:
     lots: Int
     time: Int
     units: Units | None = None
+
+    def __repr__(self) -> str:
+        """One line: levels, and the markets that have any."""
+        levels = np.diff(self.offset).reshape(-1, 2).sum(axis=1)
+        return f"Books({counted(levels.sum(), 'level')} in {counted((levels > 0).sum(), 'market')})"
+
+    def level_sides(self) -> Int:
+        """Return the side of each level.
+
+        Returns
+        -------
+        ndarray of int64, shape (L,)
+            Numbers of sides, ascending.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> one = np.ones(3, np.int64)
+        >>> rc.Books(np.array([0, 2, 3]), one, one, one[:1]).level_sides().tolist()
+        [0, 0, 1]
+        """
+        return np.repeat(np.arange(len(self.offset) - 1), np.diff(self.offset))
 
     def checked(self, venue: Venue, time: int) -> Books:
         """Return these books, checked and in arrays that nobody else writes to.
@@ -205,8 +228,12 @@ class Books:
         market = schemas.codes("books", "market", table["market"], listing.symbol, "a market")
         prices, quantities = table["price"].to_numpy(), table["quantity"].to_numpy()
         rule = "must be a whole number of {} of the market's {}"
-        price = units.whole("books", "price", prices, listing.tick_size[market], rule.format("ticks", "tickSize"))
-        lots = units.whole("books", "quantity", quantities, listing.step_size[market], rule.format("lots", "stepSize"))
+        price = units.whole_multiples(
+            "books", "price", prices, listing.tick_size[market], rule.format("ticks", "tickSize")
+        )
+        lots = units.whole_multiples(
+            "books", "quantity", quantities, listing.step_size[market], rule.format("lots", "stepSize")
+        )
         for column, values, fits, rule in (
             ("price", prices, price >= 1, "must be at least one tick"),
             ("quantity", quantities, lots >= 1, "must be at least one lot"),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from .._typing import Float, Int
-from ..boundary import RiskDataError, frames, text_of
+from ..boundary import RiskDataError, as_text, frames
 from ..state import Accounts, must_fit
 from ..venue import Venue
 from .prices import Prices, asset_values
@@ -284,7 +284,7 @@ class PriceTable:
 def _wide(table: str, source: Any) -> pd.DataFrame:
     """Return a frame of prices with its index: of another library's table, which has none, the column time."""
     frame = frames.as_frame(table, source)
-    frame = frame.set_axis([text_of(name) for name in frame.columns], axis="columns")
+    frame = frame.set_axis([as_text(name) for name in frame.columns], axis="columns")
     if not isinstance(source, pd.DataFrame) and "time" in frame.columns:
         frame = frame.set_index("time")
     if {"market", "mark_price"} <= set(frame.columns):

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from .._typing import Float, Int
-from ..boundary import RiskDataError, units
+from ..boundary import RiskDataError, counted, units
 from ..kernels.guards import first_above, first_missing, follow_markets
 from ..kernels.layouts import PriceArrays, SweepLookup
 from ..kernels.sweep import fill_sweep_lookup
@@ -67,6 +67,11 @@ class Prices:
     open_lots: Int
     venue: Venue
 
+    def __repr__(self) -> str:
+        """One line: markets and assets that have a price."""
+        markets, assets = ((~np.isnan(prices)).sum() for prices in (self.mark, self.asset))
+        return f"Prices({counted(markets, 'market')}, {counted(assets, 'asset')})"
+
     @classmethod
     def read(
         cls,
@@ -114,7 +119,7 @@ class Prices:
         by_name = dict(_pairs("marks", marks))
         direct = {k: by_name.pop(k) for k in assets.symbol if k in by_name and k not in markets.symbol}
         direct |= dict(_pairs("asset_prices", asset_prices))
-        unchecked = cls.given(venue, Tick(0, by_name, None, indexes, direct, open_interest))
+        unchecked = cls.incomplete(venue, Tick(0, by_name, None, indexes, direct, open_interest))
         return unchecked._used(accounts, unchecked.mark, unchecked.index, "a mark is needed")
 
     @classmethod
@@ -150,11 +155,11 @@ class Prices:
         >>> prices.mark[venue.markets.row[market]].item()
         195.0
         """
-        prices = cls.given(venue, tick)
+        prices = cls.incomplete(venue, tick)
         return prices._used(accounts, prices.mark, prices.index, "a mark is needed")
 
     @classmethod
-    def given(cls, venue: Venue, tick: Tick) -> Prices:
+    def incomplete(cls, venue: Venue, tick: Tick) -> Prices:
         """Collect the prices of a tick as they are; any may be missing, and assets have only the prices of the tick.
 
         Parameters
@@ -177,7 +182,9 @@ class Prices:
         Examples
         --------
         >>> import riskcore as rc
-        >>> prices = rc.Prices.given(rc.load_venue("backpack"), rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}))
+        >>> prices = rc.Prices.incomplete(
+        ...     rc.load_venue("backpack"), rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0})
+        ... )
         >>> prices.mark.tolist()
         [nan, nan, 195.0, nan]
         """
@@ -225,7 +232,7 @@ class Prices:
         >>> from riskcore.sample import two_accounts
         >>> venue, accounts = two_accounts()
         >>> market = "SOL_USDC_PERP"
-        >>> given = rc.Prices.given(venue, rc.Tick("2025-10-10T21:00Z", {market: 195.0}))
+        >>> given = rc.Prices.incomplete(venue, rc.Tick("2025-10-10T21:00Z", {market: 195.0}))
         >>> prices = given.guarded(accounts, given.mark - 1.0, given.index)
         >>> prices.mark[venue.markets.row[market]].item(), prices.given_mark[venue.markets.row[market]].item()
         (194.0, 195.0)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from .._limits import LARGEST, SMALLEST
 from .._typing import Float
-from ..boundary import RiskDataError, frames, schemas, text_of
+from ..boundary import RiskDataError, as_text, frames, schemas
 
 PriceMap: TypeAlias = "Mapping[str, float] | pd.Series[float]"
 PriceVector: TypeAlias = "PriceMap | Float"
@@ -133,14 +133,14 @@ def by_symbol(
         return column
     column = column.copy()
     for key, price in _pairs(table, prices):
-        name = text_of(key)
+        name = as_text(key)
         row = rows.get(name)
         if row is None:
             raise RiskDataError(table, name, f"must be {what} of the venue", value=price)
         try:
             value = price if type(price) is float else schemas.number(price)
         except ValueError:
-            raise RiskDataError(table, name, "must be a number", value=text_of(price)) from None
+            raise RiskDataError(table, name, "must be a number", value=as_text(price)) from None
         if not rule.lowest <= value <= rule.highest:
             raise RiskDataError(table, name, rule.broken_by(value), value=value)
         column[row] = value
@@ -169,7 +169,7 @@ def by_time(table: str, frame: pd.DataFrame, rows: Mapping[str, int], what: str,
     RiskDataError
         As `by_symbol`, and which row it is.
     """
-    target = [rows.get(text_of(name), -1) for name in frame.columns]
+    target = [rows.get(as_text(name), -1) for name in frame.columns]
     result = np.full((len(frame), len(rows)), np.nan)
     are_numbers = (pd.api.types.is_float_dtype(dtype) or pd.api.types.is_integer_dtype(dtype) for dtype in frame.dtypes)
     numbers = frame.to_numpy(np.float64, na_value=np.nan) if all(are_numbers) else result[:, :0]

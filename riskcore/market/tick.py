@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from .._typing import Float
-from ..boundary import RiskDataError, frames, is_unicode, schemas, text_of, timestamps, units
+from ..boundary import RiskDataError, as_text, frames, is_unicode, schemas, timestamps, units
 from ..venue import Venue
 from .books import _ASCENDS, _NO_TIME, _SIDES, Books
 from .reading import PriceVector
@@ -201,7 +201,7 @@ class Tick:
             for market, stamp in (self._book_times(venue, time) if self.book_times else {}).items():
                 if listing.row[market] in book_row:  # a book without a level has no time
                     book_time[listing.row[market]] = stamp
-            ticks, lots = units.whole("books", "price", amounts.ravel(), unit, "").reshape(2, -1)
+            ticks, lots = units.whole_multiples("books", "price", amounts.ravel(), unit, "").reshape(2, -1)
             return Books(offset.cumsum(), ticks, lots, book_time, venue.book_units).checked(venue, time)
         except RiskDataError:
             return None
@@ -215,10 +215,10 @@ class Tick:
         books: Mapping[Any, Any] = self.books
         for market, book in books.items():
             if not isinstance(market, str) or not is_unicode(market):
-                raise RiskDataError("books", "market", "must be a market of the venue", value=text_of(market))
+                raise RiskDataError("books", "market", "must be a market of the venue", value=as_text(market))
             if not isinstance(book, Mapping):
                 rule = "must be a mapping with bids and asks"
-                raise RiskDataError("books", market, rule, value=text_of(book))
+                raise RiskDataError("books", market, rule, value=as_text(book))
             for name, levels in book.items():
                 side = _SIDES.get(name) if isinstance(name, str) else None
                 # other entries of ccxt and of the venues are no lists; a misspelt side is a list
@@ -236,7 +236,7 @@ class Tick:
                         except ValueError:
                             if len(figures) != 2:
                                 raise
-                            where, value = f"{name}[{level}]", text_of(list(figures))
+                            where, value = f"{name}[{level}]", as_text(list(figures))
                             raise RiskDataError("books", market, "must be numbers", row=where, value=value) from None
                         rows.append((market, side, level, price, quantity))
                         if level and side == "bid" and rows[-1][3] > rows[-2][3]:
@@ -245,7 +245,7 @@ class Tick:
                     raise
                 except (TypeError, ValueError, OverflowError):
                     rule = "must be 'bids' or 'asks', each a list of (price, quantity), best level first"
-                    raise RiskDataError("books", market, rule, value=text_of(name)) from None
+                    raise RiskDataError("books", market, rule, value=as_text(name)) from None
         return pd.DataFrame(rows, columns=["market", "side", "level", "price", "quantity"])
 
     def _book_times(self, venue: Venue, time: int) -> dict[str, int]:
@@ -253,11 +253,11 @@ class Tick:
         times, own_clock = dict(self.book_times), timestamps.has_own_clock(time)
         for market, seen in times.items():
             if market not in venue.book_symbols:
-                raise RiskDataError("book_times", text_of(market), "must be a market of the venue", value=text_of(seen))
+                raise RiskDataError("book_times", as_text(market), "must be a market of the venue", value=as_text(seen))
             stamp = pd.Series([seen], dtype=object)
             times[market] = int(timestamps.times("book_times", stamp, market, unit=self.unit, own_clock=own_clock)[0])
             if times[market] > time:
-                raise RiskDataError("book_times", market, "must not be later than the tick", value=text_of(seen))
+                raise RiskDataError("book_times", market, "must not be later than the tick", value=as_text(seen))
         return times
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .._typing import Float, Int
+from ..boundary import counted, moment
 from ..venue import Venue
 from .books import Books
 from .tick import Tick
@@ -52,6 +53,12 @@ class TickTable:
     last: Float
     asset: Float
     books: dict[int, Books]
+
+    def __repr__(self) -> str:
+        """One line: ticks, the first and the last time, markets, and the ticks that have books."""
+        times = f" from {moment(self.time[0])} to {moment(self.time[-1])}" if len(self) else ""
+        markets = counted(len(self.venue.markets.symbol), "market")
+        return f"TickTable({counted(len(self), 'tick')}{times}, {markets}, books in {counted(len(self.books), 'tick')})"
 
     def __len__(self) -> int:
         return len(self.time)
@@ -118,11 +125,16 @@ class TickTable:
         markets, assets = self.venue.markets.symbol, self.venue.assets.symbol
         time = int(self.time[t])
         return Tick(
-            time, _known(self.mark[t], markets), self.books.get(time), _known(self.index[t], markets),
-            _known(self.asset[t], assets), _known(self.open_interest[t], markets),
-            _known(self.funding_rate[t], markets), _known(self.last[t], markets),
-        )  # fmt: skip
+            time,
+            marks=_by_symbol(self.mark[t], markets),
+            books=self.books.get(time),
+            indexes=_by_symbol(self.index[t], markets),
+            asset_prices=_by_symbol(self.asset[t], assets),
+            open_interest=_by_symbol(self.open_interest[t], markets),
+            funding_rates=_by_symbol(self.funding_rate[t], markets),
+            last_prices=_by_symbol(self.last[t], markets),
+        )
 
 
-def _known(row: Float, names: tuple[str, ...]) -> dict[str, float]:
+def _by_symbol(row: Float, names: tuple[str, ...]) -> dict[str, float]:
     return {name: price for name, price in zip(names, row.tolist(), strict=True) if price == price}

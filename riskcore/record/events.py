@@ -22,7 +22,7 @@ Rows = npt.NDArray[np.void]
 ACCOUNT = 0
 BOOK, FUND, SHORTFALL = kernels.BOOK, kernels.FUND, kernels.SHORTFALL
 NOBODY, POOL = kernels.NOBODY, kernels.POOL
-"""Counterparties: an account (its row), or what is none."""
+"""Counterparties: an account (its row), or one of the parties that are not accounts."""
 NO_ACCOUNT = -1
 """The account of a `guard` row: the row is about a market."""
 
@@ -113,7 +113,7 @@ class Sentence(NamedTuple):
 
 
 class Event(NamedTuple):
-    """What a row of an event is.
+    """Declaration of an event.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ class Event(NamedTuple):
     amounts : str
         Columns of `AMOUNTS` that may differ from 0.
     price : str
-        What ``price`` is; empty: NaN.
+        Meaning of ``price``; empty: NaN.
     requested : str
         Unit of ``requested``: "lots" of the market, or with an asset its "spot_lots" or "quanta".
     stage : str
@@ -201,13 +201,13 @@ EVENT_KINDS = {
         ),
     ),
     "backstop": Event(
-        "A provider takes a position, or a balance of an asset; `requested` is what was offered to it.",
+        "A provider takes a position, or a balance of an asset; `requested` is the amount offered.",
         "below_auto_close escalated", (ACCOUNT,), "market|asset", f"requested {_POSITIONS} quanta fund",
         "price of the takeover", "quanta", "backstop", _TAKEOVER,
     ),
     "adl": Event(
         "A position is closed against that of a counterparty, or a lend settled with the debt of one; `requested` is"
-        " what was still to be closed.",
+        " the amount still to be closed.",
         "backstop_exhausted full_utilization", (ACCOUNT,), "market|asset", f"requested {_POSITIONS} lent",
         "price of the closing", "quanta", "ADL", _TAKEOVER,
     ),
@@ -257,7 +257,7 @@ EVENT_KINDS = {
         sentences=(Sentence("{item} is throttled"),),
     ),
     "harm": Event(
-        "A slice of `requested` lots would raise the margin ratio; the reason says what is done.",
+        "A slice of `requested` lots would raise the margin ratio; the reason names the treatment.",
         "fee_waived sent withheld to_backstop", (NOBODY,), "market", "requested", "average price of the quote", "lots",
         sentences=(Sentence("slice of {requested:g} {market} at {price:,.6g} is harmful"),),
     ),
@@ -429,6 +429,7 @@ _PAGE = """\
 The journal has a row per event, in the order of the events. Whole-number columns are changes: a state plus the changes
 of the rows since then is the state after them. The counterparty's changes are in the row of the account.
 Money is conserved in every row: [one_tick.md](one_tick.md#the-journal) has the equation and an example.
+MMR is the maintenance margin ratio, PnL profit and loss.
 
 ## Columns
 

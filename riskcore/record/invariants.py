@@ -41,6 +41,15 @@ class InvariantError(RuntimeError):
         Rows of the tick that show it.
     numbers
         Their numbers within the tick's rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.record import InvariantError, Journal
+    >>> journal = Journal(0, 0)
+    >>> journal.add("fund", "bankrupt", 0, 1.0, 1.0, cash=5)
+    >>> InvariantError("the money of a row is 5, not 0", journal.rows(), np.array([0])).rows["cash"].tolist()
+    [5]
     """
 
     def __init__(self, equation: str, rows: Rows, numbers: Int) -> None:
@@ -68,6 +77,17 @@ class Invariants:
         The rules.
     ledger
         The ledgers of that moment.
+
+    Examples
+    --------
+    >>> from riskcore.record import Invariants, Journal
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import Ledger
+    >>> venue, accounts = two_accounts()
+    >>> ledger = Ledger.opening(venue)
+    >>> journal = Journal(0, 0)
+    >>> journal.add("trigger", "mmr", 0, 1.2, 1.2)
+    >>> Invariants(accounts, venue, ledger).check(journal.rows(), ledger)
     """
 
     def __init__(self, accounts: Accounts, venue: Venue, ledger: Ledger) -> None:
@@ -94,6 +114,17 @@ class Invariants:
         ------
         InvariantError
             Something does not hold.
+
+        Examples
+        --------
+        >>> from riskcore.record import Invariants, Journal
+        >>> from riskcore.sample import two_accounts
+        >>> from riskcore.state import Ledger
+        >>> venue, accounts = two_accounts()
+        >>> ledger = Ledger.opening(venue)
+        >>> journal = Journal(0, 0)
+        >>> journal.add("trigger", "mmr", 0, 1.2, 1.2)
+        >>> Invariants(accounts, venue, ledger).check(journal.rows(), ledger)
         """
         columns, bad = JournalColumns(*(rows[name] for name in JournalColumns._fields)), np.empty(2, np.int64)
         kernels.apply_rows(

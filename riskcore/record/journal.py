@@ -1,4 +1,4 @@
-"""The journal: one row per thing that happened."""
+"""The journal: one row per event."""
 
 from __future__ import annotations
 

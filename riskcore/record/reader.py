@@ -1,4 +1,4 @@
-"""Reads a run folder, every file held to its digest and every table to its schema."""
+"""Reads a run folder, every file checked against its digest and every table against its schema."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from ..market.guards import SECONDS_OF_SAMPLES, GuardState
 from ..state import Accounts, Ledger, Orders
 from ..venue import Venue, load_venue
 from .events import ROW, Rows, check_rows
-from .run_folder import _content, _damaged, _ledger_entries, _venue_content, file_of, manifest
-from .run_schema import ASKED, PARTS, START, Table, count_rows, decoded
+from .run_folder import _content, _damaged, _ledger_entries, _venue_content, file_of, read_manifest
+from .run_schema import OPTIONAL_STATE, PARTS, START, Table, count_rows, decoded
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,22 @@ class SavedState:
     digest: str  # of the run.json that it was read by
 
 
-def opened(path: Path) -> Reader:
+def open_run(path: Path) -> Reader:
     """Return the reader of a run folder, having held every file that it counts to its digest.
 
     Raises
     ------
     RiskDataError
-        As of `manifest`, or a file is missing or not as it was written.
+        As of `read_manifest`, or a file is missing or not as it was written.
     """
     reader = Reader(path)
-    for name in reader.known["files"]:
-        _content(path, reader.known, name)
+    for name in reader.manifest["files"]:
+        _content(path, reader.manifest, name)
     return reader
 
 
 class Reader:
-    """Tables of a run folder, held to their digests and to what is declared of them.
+    """Tables of a run folder, checked against their digests and declarations.
 
     Parameters
     ----------
@@ -66,23 +66,23 @@ class Reader:
 
     Attributes
     ----------
-    known : dict
-        What ``run.json`` holds.
+    manifest : dict
+        Content of ``run.json``.
     venue : Venue
     sizes : dict
         Number of ticks, markets, assets, books, accounts and orders.
     """
 
     def __init__(self, path: Path, venue: Venue | None = None) -> None:
-        self.known, self._path = manifest(path), path
+        self.manifest, self._path = read_manifest(path), path
         self.venue = venue or self._venue()
         self.sizes = {
-            "tick": self.known["ticks"], "market": len(self.venue.markets.symbol),
+            "tick": self.manifest["ticks"], "market": len(self.venue.markets.symbol),
             "asset": len(self.venue.assets.symbol), "book": len(self.venue.book_symbols),
             "account": self._rows("start/accounts"), "order": self._rows("start/orders"),
         }  # fmt: skip
-        self.last = self.known["parts"] - 1
-        providers = self.known["providers"]
+        self.last = self.manifest["parts"] - 1
+        providers = self.manifest["providers"]
         fits = (
             len(set(providers)) == len(providers) == len(self.venue.backstop)
             and max(providers, default=-1) < self.sizes["account"]
@@ -91,7 +91,7 @@ class Reader:
             raise _damaged(path, "run.json", "providers must be account rows of the venue's backstop")
 
     def _venue(self) -> Venue:
-        content = _content(self._path, self.known, "venue.json")
+        content = _content(self._path, self.manifest, "venue.json")
         try:
             source = json.loads(content, parse_float=str)
         except (ValueError, RecursionError):
@@ -102,16 +102,16 @@ class Reader:
 
     def has_venue(self, venue: Venue) -> bool:
         """Whether the run is of this venue."""
-        return bool(self.known["files"]["venue.json"] == sha256(_venue_content(venue)).hexdigest())
+        return bool(self.manifest["files"]["venue.json"] == sha256(_venue_content(venue)).hexdigest())
 
     def table(self, table: str, part: int = 0) -> Table:
         """Columns of a table."""
         name = file_of(table, part)
-        return decoded(table, name, _content(self._path, self.known, name), self.sizes)
+        return decoded(table, name, _content(self._path, self.manifest, name), self.sizes)
 
     def _rows(self, table: str, part: int = 0) -> int:
         name = file_of(table, part)
-        return count_rows(name, _content(self._path, self.known, name))
+        return count_rows(name, _content(self._path, self.manifest, name))
 
     def _must(self, holds: object, table: str, rule: str, part: int = 0) -> None:
         """Refuse a table that breaks a rule."""
@@ -130,7 +130,7 @@ class Reader:
         settle = start["balances"]["account"][start["balances"]["asset"] == self.venue.settle]
         rule = "every account must have a row of the settle asset, and a provider rows of all markets and assets"
         for name, item in (("positions", "market"), ("balances", "asset")):
-            rows = np.bincount(start[name]["account"], minlength=len(ids))[self.known["providers"]]
+            rows = np.bincount(start[name]["account"], minlength=len(ids))[self.manifest["providers"]]
             self._must((rows == self.sizes[item]).all() and len(settle) == len(ids), f"start/{name}", rule)
         orders = Orders(*(start["orders"][f.name] for f in fields(Orders)))
         of_positions = np.isin(orders.account * self.sizes["market"] + orders.market, key["positions"])
@@ -158,7 +158,7 @@ class Reader:
             orders, start["accounts"]["leverage_limit"], unsettled,
         ).frozen()  # fmt: skip
         with suppress(KeyError):
-            if [accounts.row_of(p.account) for p in self.venue.backstop] == self.known["providers"]:
+            if [accounts.row_of(p.account) for p in self.venue.backstop] == self.manifest["providers"]:
                 return accounts
         raise _damaged(self._path, "run.json", "providers must be account rows of the venue's backstop")
 
@@ -203,8 +203,8 @@ class Reader:
         return np.concatenate(time), np.concatenate(mark), np.concatenate(asset)
 
     def _must_count(self, name: str, count: int) -> None:
-        if self.known[name] != count:
-            rule = f"{name} must be the {count} of the parts, not {self.known[name]}"
+        if self.manifest[name] != count:
+            rule = f"{name} must be the {count} of the parts, not {self.manifest[name]}"
             raise _damaged(self._path, "run.json", rule)
 
     def journal(self) -> Rows:
@@ -237,9 +237,9 @@ class Reader:
         accounts = self.accounts(last=True)
         frames = {name: pd.DataFrame(self.table(f"state/{name}", last)) for name in ("markets", "samples")}
         figures = (policy.slice_cooldown, policy.account_cap, policy.refill_half_life)
-        for table, figure in zip(ASKED, figures, strict=True):
+        for table, figure in zip(OPTIONAL_STATE, figures, strict=True):
             needed = figure is not None
-            if needed != (file_of(table, last) in self.known["files"]):
+            if needed != (file_of(table, last) in self.manifest["files"]):
                 raise _damaged(self._path, "run.json", f"{table} must exist if the policy requires it, else not")
             if needed:
                 frames[table.removeprefix("state/")] = pd.DataFrame(self.table(table, last))
@@ -261,14 +261,23 @@ class Reader:
             ledger.last_slice = {(a, m): t for a, m, t in frames["slices"].to_numpy().tolist()}
         if "sold" in frames:
             ledger.sold = dict(frames["sold"].to_numpy().tolist())
-        memory = GuardState.from_frames(venue, frames)
-        seed, ticks, digest = (self.known[name] for name in ("seed", "ticks", "digest"))
-        return SavedState(venue, accounts, ledger, memory, seed, ticks, time, digest)
+        guard_state = GuardState.from_frames(venue, frames)
+        seed, ticks, digest = (self.manifest[name] for name in ("seed", "ticks", "digest"))
+        return SavedState(
+            venue=venue,
+            accounts=accounts,
+            ledger=ledger,
+            guard_state=guard_state,
+            seed=seed,
+            ticks=ticks,
+            time=time,
+            digest=digest,
+        )
 
     def _ledger(self) -> Ledger:
         table = self.table("state/ledger", self.last)
         ledger = Ledger.opening(self.venue)
-        entries = _ledger_entries(ledger, self.known["providers"])
+        entries = _ledger_entries(ledger, self.manifest["providers"])
         same = [(name, item) for name, item, _ in entries] == list(
             zip(table["ledger"].tolist(), table["item"].tolist(), strict=True)
         )
@@ -334,9 +343,9 @@ def read_state(path: Path) -> SavedState:
     While another process writes it, that is the state of its last save.
     """
     while True:
-        before = manifest(path)["digest"]
+        before = read_manifest(path)["digest"]
         try:
-            return opened(path).state()
+            return open_run(path).state()
         except RiskDataError:
-            if manifest(path)["digest"] == before:
+            if read_manifest(path)["digest"] == before:
                 raise

@@ -1,4 +1,4 @@
-"""Writes the run folder: everything a run started from, saw, did and ended with; docs/run_folder.md."""
+"""Writes the run folder: start, inputs, journal and last state of a run; docs/run_folder.md."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ..venue import Venue
 from .disk import one_writer, sync_folder, write_synced
 from .events import EVENTS, REASONS, ROW, Rows
 from .journal import words
-from .run_schema import ASKED, PARTS, START, STATE, Table, encoded
+from .run_schema import OPTIONAL_STATE, PARTS, START, STATE, Table, encoded
 
 FORMAT = 3
 
@@ -51,10 +51,9 @@ class Recorded:
     Examples
     --------
     >>> import riskcore as rc
-    >>> import riskcore as rc
     >>> from riskcore.record import Journal, Recorded
     >>> venue = rc.load_venue("backpack")
-    >>> prices = rc.Prices.given(venue, rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
+    >>> prices = rc.Prices.incomplete(venue, rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
     >>> Recorded(0, 0, prices, rc.Books.empty(venue), Journal(0, 0).rows()).nbytes > 4_000
     True
     """
@@ -72,7 +71,7 @@ class Recorded:
         return 4_000 + markets + assets + 2 * books.price.nbytes + 2 * books.offset.nbytes + self.rows.nbytes
 
 
-def manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
     """Read ``run.json``.
 
     Raises
@@ -98,7 +97,7 @@ def manifest(path: Path) -> dict[str, Any]:
     parts = min(content["parts"], len(content["files"]))  # a part has files: no more names than that are made
     wanted = {file_of(table, part) for part in range(parts) for table in PARTS}
     wanted |= {"venue.json", *(file_of(table, content["parts"] - 1) for table in (*START, *STATE))}
-    if set(content["files"]) - {file_of(table, content["parts"] - 1) for table in ASKED} != wanted:
+    if set(content["files"]) - {file_of(table, content["parts"] - 1) for table in OPTIONAL_STATE} != wanted:
         raise _damaged(path, "run.json", "files must be those of its parts")
     return content
 
@@ -133,7 +132,7 @@ def holding(path: Path) -> Path | None:
 def _counted(path: Path) -> set[str]:
     """Files that the run of a folder counts: none of a new or empty one, or of a first save that was cut."""
     if (path / "run.json").exists():
-        return set(manifest(path)["files"])
+        return set(read_manifest(path)["files"])
     if not path.exists() and not path.is_symlink():
         return set()
     if path.is_dir():
@@ -149,7 +148,7 @@ def _is_ours(path: Path, file: Path) -> bool:
 
 
 def _tidy(path: Path, counted: set[str]) -> None:
-    """Remove what a save that was cut left: tables that run.json does not count."""
+    """Remove the remains of a save that was cut: tables that run.json does not list."""
     for file in sorted(path.glob("*/**/*.parquet")):
         name = file.relative_to(path).as_posix()
         if name not in counted and _TABLE_FILE.fullmatch(name):
@@ -176,7 +175,7 @@ def write_part(
     complete: bool,
     inputs: Mapping[str, Mapping[str, str]] | None,
 ) -> str:
-    """Append what happened since the last part; `run.json`, replaced last, makes it count.
+    """Append the ticks since the last part; they count once `run.json`, which is replaced last, lists them.
 
     Parameters
     ----------
@@ -196,20 +195,20 @@ def write_part(
     """
     with writing(path):
         if start is None:
-            known = manifest(path)
-            if known["digest"] != after:
+            manifest = read_manifest(path)
+            if manifest["digest"] != after:
                 rule = "the run has gone on since this engine was saved or resumed: resume it again"
                 raise RiskDataError("run", None, rule, value=str(path))
             if inputs is not None:
-                known["inputs"] = dict(inputs)
+                manifest["inputs"] = dict(inputs)
         else:
             if (path / "run.json").exists():
                 raise RiskDataError("run", None, "must be a new or empty folder", value=str(path))
-            known = {"format": FORMAT, "parts": 0, "events": 0, "files": {}, "inputs": dict(inputs or {})}
-            known["providers"] = [accounts.row_of(p.account) for p in venue.backstop]
+            manifest = {"format": FORMAT, "parts": 0, "events": 0, "files": {}, "inputs": dict(inputs or {})}
+            manifest["providers"] = [accounts.row_of(p.account) for p in venue.backstop]
             write_synced(path / _FRESH, b"")  # the sign of a first save, until it becomes run.json
             sync_folder(path)
-        files = _Files(path, known["parts"])
+        files = _Files(path, manifest["parts"])
         if start is not None:
             _write_start(files, venue, start)
         _write_ticks(files, recorded)
@@ -217,21 +216,21 @@ def write_part(
         files.table("journal", _journal_frame(rows))
         _write_state(files, venue, accounts, ledger, guard_state)
         files.sync()
-        known |= {
+        manifest |= {
             "versions": {
                 "riskcore": version("riskcore"), "numba": numba.__version__, "numpy": np.__version__,
                 "python": platform.python_version(),
             },
-            "seed": seed, "parts": known["parts"] + 1, "ticks": ticks, "events": known["events"] + len(rows),
+            "seed": seed, "parts": manifest["parts"] + 1, "ticks": ticks, "events": manifest["events"] + len(rows),
             "complete": complete,
-            "files": {n: d for n, d in known["files"].items() if not n.startswith("state/")} | files.digests,
+            "files": {n: d for n, d in manifest["files"].items() if not n.startswith("state/")} | files.digests,
         }  # fmt: skip
-        known["digest"] = _digest_of(known)
-        write_synced(path / _FRESH, json.dumps(known, indent=1).encode())
+        manifest["digest"] = _digest_of(manifest)
+        write_synced(path / _FRESH, json.dumps(manifest, indent=1).encode())
         os.replace(path / _FRESH, path / "run.json")
         sync_folder(path)
-        _tidy(path, set(known["files"]))
-        return str(known["digest"])
+        _tidy(path, set(manifest["files"]))
+        return str(manifest["digest"])
 
 
 PAGES = ("report.html", "adl-study.html")
@@ -240,9 +239,9 @@ PAGES = ("report.html", "adl-study.html")
 _LOCK, _FRESH = "run.lock", "run.json.new"
 
 
-def _digest_of(known: Mapping[str, Any]) -> str:
+def _digest_of(manifest: Mapping[str, Any]) -> str:
     """Digest of everything else in ``run.json``."""
-    rest = {name: value for name, value in known.items() if name != "digest"}
+    rest = {name: value for name, value in manifest.items() if name != "digest"}
     return sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -276,7 +275,7 @@ _MANIFEST: dict[str, Callable[[Any], bool]] = {
     "inputs": lambda value: _is_mapping(value, lambda entry: _is_mapping(entry, _is_text) and "sha256" in dict(entry)),
     "files": lambda value: _is_mapping(value, _is_text),
 }
-"""What ``run.json`` must have beside its format and digest."""
+"""Members of ``run.json`` beside its format and digest, and their checks."""
 
 
 def file_of(table: str, part: int) -> str:
@@ -287,18 +286,18 @@ def file_of(table: str, part: int) -> str:
     return f"{folder}/{part:05d}/{name}.parquet" if name else f"{folder}/{part:05d}.parquet"
 
 
-def _content(path: Path, known: Mapping[str, Any], name: str) -> bytes:
+def _content(path: Path, manifest: Mapping[str, Any], name: str) -> bytes:
     """Bytes of a file that a run counts, held to their digest."""
     try:
         content = (path / name).read_bytes()
     except OSError as error:
         raise _damaged(path, name, f"cannot be read: {error.strerror}: restore it or run again") from None
-    if sha256(content).hexdigest() != known["files"].get(name):
+    if sha256(content).hexdigest() != manifest["files"].get(name):
         raise _damaged(path, name, _ALTERED)
     return content
 
 
-_TABLES = (*START, *PARTS, *STATE, *ASKED)
+_TABLES = (*START, *PARTS, *STATE, *OPTIONAL_STATE)
 _FIRST_TABLES = [PurePosixPath(file_of(table, 0)) for table in _TABLES]
 _OF_FIRST_SAVE = {_LOCK, _FRESH, "venue.json"} | {str(of) for file in _FIRST_TABLES for of in (file, *file.parents)}
 _TABLE_FILE = re.compile("|".join(re.escape(file_of(table, 0)).replace("00000", r"\d{5,}") for table in _TABLES))
@@ -401,7 +400,7 @@ def book_table(ticks: npt.NDArray[np.int64], moments: npt.NDArray[np.int64], boo
     """Columns of the table of books: those of some ticks, of which the numbers and times are given."""
     columns: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in _BOOK_COLUMNS}
     for tick, moment, book in zip(ticks.tolist(), moments.tolist(), books, strict=True):
-        side = np.repeat(np.arange(len(book.offset) - 1), np.diff(book.offset))
+        side = book.level_sides()
         seen = np.where(book.time > 0, book.time, moment)[side // 2]
         columns_of_tick = np.full(len(side), tick), side // 2, 1 - 2 * (side % 2), book.price, book.lots, seen
         for name, values in zip(_BOOK_COLUMNS, columns_of_tick, strict=True):

@@ -22,7 +22,7 @@ Sizes = Mapping[str, int]
 
 
 class _Kind(NamedTuple):
-    """What the values of a column are.
+    """Type and range of the values of a column.
 
     ``low`` and ``high`` bound them: a number, or the name of a table's size that a row number must be below.
     """
@@ -99,9 +99,9 @@ _WORDS = {"event": EVENTS, "reason": tuple(REASONS)}
 
 START = tuple(table for table in _SPECS if table.startswith("start/"))
 PARTS = ("ticks", "assets", "books", "journal")
-ASKED = ("state/slices", "state/sold", "state/books")
-"""Tables of the last state that a figure of the policy asks for."""
-STATE = tuple(table for table in _SPECS if table.startswith("state/") and table not in ASKED)
+OPTIONAL_STATE = ("state/slices", "state/sold", "state/books")
+"""Tables of the last state that exist only where a figure of the policy requires them."""
+STATE = tuple(table for table in _SPECS if table.startswith("state/") and table not in OPTIONAL_STATE)
 
 
 def encoded(table: str, frame: pd.DataFrame) -> memoryview:
@@ -156,7 +156,7 @@ def _parquet(read: Callable[[pa.BufferReader], Any], file: str, content: bytes) 
 
 
 def _values(file: str, name: str, kind: _Kind, column: pa.ChunkedArray, sizes: Sizes) -> npt.NDArray[Any]:
-    """Values of a column, held to what they must be."""
+    """Values of a column, checked against its kind."""
     sent, wanted = column.type, kind.type
     dictionary = pa.types.is_dictionary(sent)
     is_text = pa.types.is_string(sent) or pa.types.is_large_string(sent)

@@ -4,6 +4,7 @@ from . import report
 from .explain import EquityChange, Explanation, explain
 from .frames import Run, read_run
 from .page import page
+from .recorded_run import RecordedRun
 from .replay import replay
 
-__all__ = ["EquityChange", "Explanation", "Run", "explain", "page", "read_run", "replay", "report"]
+__all__ = ["EquityChange", "Explanation", "RecordedRun", "Run", "explain", "page", "read_run", "replay", "report"]

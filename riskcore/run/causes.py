@@ -25,7 +25,7 @@ def equity_changes(run: RecordedRun, accounts: Int, first_row: Int | None = None
 
     Equity is the market value: the settle balance, the other balances at their prices without haircuts, and the
     unrealised PnL at the mark. A fill changes it by the difference between its price and the mark of its tick, a
-    conversion by the difference to the price of the asset. What the journal rows leave of the change is the price's.
+    conversion by the difference to the price of the asset. The rest of the change is that of the price.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What happened to one account in a run, and why, in order."""
+"""The events of one account in a run, in order, with their reasons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..boundary import RiskDataError, natural, text_of
+from ..boundary import RiskDataError, as_text, natural
 from ..record import EVENT_KINDS, REASONS, natural_frame
 from .causes import equity_changes
 from .recorded_run import RecordedRun
@@ -137,11 +137,11 @@ def explain(path: str | Path, account: int | str) -> Explanation:
     >>> explain(folder, 1).events["why"].tolist()
     ['the maintenance margin ratio is 100 % or above', 'the slice was filled in full']
     """
-    run = RecordedRun.read(Path(path))
+    run = RecordedRun.read(path)
     try:
         row = run.start.row_of(_as_id(account, run.start.ids.dtype.kind))
     except KeyError:
-        raise RiskDataError("accounts", "account", "must be an account of the run", value=text_of(account)) from None
+        raise RiskDataError("accounts", "account", "must be an account of the run", value=as_text(account)) from None
     change = equity_changes(run, np.array([row])).iloc[0]
     change["backstop"] = change.pop("provider_edge") + change.pop("fund_share")
     equity = EquityChange(**{str(name): float(value) for name, value in change.items()})
@@ -197,7 +197,7 @@ def account_events(run: RecordedRun, row: int) -> pd.DataFrame:
 
 
 def _sentence(is_account: bool, line: dict[Hashable, Any], settle: str) -> str:
-    """Sentence about a journal row, to its account (``own``) or to its counterparty."""
+    """Sentence about a journal row, for its account or for its counterparty."""
     case = "lend" if line["lent_amount"] else "debt" if line["exchanged"] > 0 else "asset"
     cases = ("", line["reason"], "" if np.isnan(line["amount"]) else case)
     item = line["asset" if np.isnan(line["quantity"]) else "market"]

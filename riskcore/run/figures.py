@@ -12,7 +12,7 @@ import pandas as pd
 from ..boundary import as_html
 from ..record import EVENT, STAGES
 from .recorded_run import RecordedRun
-from .report import MMR_EDGES, margin_bands, timeline_of
+from .report import MMR_EDGES, fill_notional, margin_bands, timeline
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -31,7 +31,7 @@ _LINE_COLOURS = ("#8f7ee7", "#2fa39a", "#e0719e", "#7a9e3b", "#c98a4b", "#5b8def
 def liquidations(run: RecordedRun) -> Figure:
     """Liquidated notional by stage, in bars of equal time, and the mark price of the most liquidated market."""
     go, venue = _graph_objects(), run.venue
-    line = timeline_of(run)
+    line = timeline(run)
     edges = np.unique(np.linspace(0, len(line), min(_BARS, len(line)) + 1).astype(int))
     times, last = line["time"].iloc[edges[:-1]], edges[1:] - 1
     figure = go.Figure()
@@ -60,7 +60,7 @@ def liquidations(run: RecordedRun) -> Figure:
 
 def split_over_time(run: RecordedRun) -> Figure:
     """Share of each stage in all notional liquidated so far."""
-    go, line = _graph_objects(), timeline_of(run)
+    go, line = _graph_objects(), timeline(run)
     total = line[list(STAGES.values())].sum(axis=1)
     line = line[total > 0]
     points = _even(len(line))
@@ -77,7 +77,7 @@ def split_over_time(run: RecordedRun) -> Figure:
 
 def fund_over_time(run: RecordedRun) -> Figure:
     """Insurance fund after every tick, and the shortfall left on record so far if there is any."""
-    line = timeline_of(run)
+    line = timeline(run)
     return _lines(
         run, {name: line[name].to_numpy() for name in ("fund", "shortfall") if name == "fund" or line[name].any()}
     )
@@ -154,8 +154,7 @@ def _lines(run: RecordedRun, series: dict[str, npt.NDArray[Any]]) -> Figure:
 def _most_liquidated(run: RecordedRun) -> int:
     """Market with the largest liquidated notional; -1 if nothing was liquidated."""
     rows = run.rows[np.isin(run.rows["event"], [EVENT[event] for event in STAGES]) & (run.rows["market"] >= 0)]
-    notional = np.abs(rows["lots"]) * run.venue.markets.step_size[rows["market"]] * rows["price"]
-    return int(np.bincount(rows["market"], notional).argmax()) if len(rows) else -1
+    return int(np.bincount(rows["market"], fill_notional(rows, run.venue)).argmax()) if len(rows) else -1
 
 
 def _band(low: float, high: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..boundary import RiskDataError, counted, shown
+from ..boundary import RiskDataError, counted, escaped
 from ..record import EVENT, Rows, fills, natural_frame, reader, to_frame
 from ..state import Accounts
 from ..venue import Venue
@@ -99,7 +99,7 @@ class Run:
     _index: Any
 
     def __repr__(self) -> str:
-        """One line: ticks, accounts, those liquidated, and what each stage closed."""
+        """One line: ticks, accounts, those liquidated, and the notional of each stage."""
         total = self.summary
         closed = "".join(
             f", {stage} {notional:,.2f}"
@@ -107,7 +107,7 @@ class Run:
             if notional
         )
         counts = f"{counted(self.ticks, 'tick')}, {counted(total.accounts, 'account')}, {total.liquidated:,} liquidated"
-        return f"Run({shown(self.path.name)}: {counts}{closed}{'' if self.complete else ', not complete'})"
+        return f"Run({escaped(self.path.name)}: {counts}{closed}{'' if self.complete else ', not complete'})"
 
     @cached_property
     def events(self) -> pd.DataFrame:
@@ -226,8 +226,8 @@ def read_run(path: str | Path) -> Run:
     >>> run.accounts_at(0).to_frames().positions["quantity"].tolist()
     [44.79]
     """
-    folder = reader.opened(Path(path))
-    known, markets = folder.known, len(folder.venue.markets.symbol)
+    folder = reader.open_run(Path(path))
+    manifest, markets = folder.manifest, len(folder.venue.markets.symbol)
     time, mark, index = [np.empty(0, np.int64)], [np.empty((0, markets))], [np.empty((0, markets))]
     for ticks, _, _ in folder.ticks():
         if markets and len(ticks["time"]):
@@ -235,6 +235,14 @@ def read_run(path: str | Path) -> Run:
             mark.append(ticks["mark"])
             index.append(ticks["index"])
     return Run(
-        Path(path), folder.venue, folder.accounts(), folder.journal(), known["seed"], known["ticks"], known["complete"],
-        np.concatenate(time), np.concatenate(mark), np.concatenate(index),
-    )  # fmt: skip
+        path=Path(path),
+        venue=folder.venue,
+        accounts=folder.accounts(),
+        rows=folder.journal(),
+        seed=manifest["seed"],
+        ticks=manifest["ticks"],
+        complete=manifest["complete"],
+        _time=np.concatenate(time),
+        _mark=np.concatenate(mark),
+        _index=np.concatenate(index),
+    )

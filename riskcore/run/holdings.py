@@ -44,12 +44,12 @@ class Holdings:
 
     @classmethod
     def of(cls, start: Accounts, venue: Venue) -> Holdings:
-        """Copy what the accounts have."""
+        """Copy the columns of the accounts."""
         columns = start.columns
         copied = (columns.lots, columns.cost, columns.entry, columns.free, columns.lent, columns.unsettled)
         keys = (
-            start.position_accounts().astype(np.int64) * start.markets + columns.market,
-            start.balance_accounts().astype(np.int64) * start.assets + columns.asset,
+            start.position_accounts().astype(np.int64) * start.market_count + columns.market,
+            start.balance_accounts().astype(np.int64) * start.asset_count + columns.asset,
         )
         lots, cost, entry, free, lent, unsettled, order_lots = (
             column.copy() for column in (*copied, start.orders.lots)
@@ -63,8 +63,8 @@ class Holdings:
         ----------
         rows
             Journal rows.
-        own, other
-            Rows, shape (R,), to apply to their account, and to their counterparty; all by default.
+        of_account, of_counterparty
+            Whether each row, shape (R,), is to be applied to its account, and to its counterparty; all by default.
         """
         everything = np.ones(len(rows), bool)
         one = rows[(everything if of_account is None else of_account) & (rows["account"] >= 0)]
@@ -79,11 +79,11 @@ class Holdings:
             np.add.at(self.free, self.start.columns.settle_row[account], cash)
             # a row of an order, a spot book or a refusal names a market or an asset and changes no holding
             changed = (side["market"] >= 0) & ((lots != 0) | (cost != 0) | (entry != 0))
-            row = np.searchsorted(self._position_key, account * self.start.markets + side["market"])[changed]
+            row = np.searchsorted(self._position_key, account * self.start.market_count + side["market"])[changed]
             for column, change in ((self.lots, lots), (self.cost, cost), (self.entry, entry)):
                 np.add.at(column, row, change[changed])
             changed = (side["asset"] >= 0) & ((quanta != 0) | (lent != 0))
-            row = np.searchsorted(self._balance_key, account * self.start.assets + side["asset"])[changed]
+            row = np.searchsorted(self._balance_key, account * self.start.asset_count + side["asset"])[changed]
             for column, change in ((self.free, quanta), (self.lent, lent)):
                 np.add.at(column, row, change[changed])
         np.add.at(self.unsettled, one["account"], one["unsettled"])

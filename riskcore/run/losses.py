@@ -36,8 +36,8 @@ def liquidation_losses(run: RecordedRun) -> pd.DataFrame:
     Returns
     -------
     DataFrame, ascending by account: account (id), time (of the first trigger), closed (no position is left), bankrupt
-    (others paid its shortfall, or the shortfall stayed on record); in settle units equity, equity_end, loss, and the
-    columns of `CAUSES`, which sum to the loss.
+    (others paid its shortfall, the shortfall stayed on record, or positions are left and equity is below zero); in
+    settle units equity, equity_end, loss, and the columns of `CAUSES`, which sum to the loss.
     """
     first = _first_trigger(run)
     liquidated = np.flatnonzero(first < len(run.rows))
@@ -46,22 +46,24 @@ def liquidation_losses(run: RecordedRun) -> pd.DataFrame:
     lost = 0.0 - change.rename(columns={"fee": "fees", "shortfall": "covered"})
     lost["accruals"] = lost["funding"] + lost["interest"]
     position_count = np.bincount(run.end.position_accounts(), run.end.columns.lots != 0, len(run.start))
+    closed = position_count[liquidated] == 0
     short = np.isin(run.rows["event"], [EVENT[event] for event in ("fund", "socialize", "shortfall")])
     return pd.DataFrame(
         {
             "account": run.start.ids[liquidated],
             "time": pd.to_datetime(run.time[run.rows["tick"][trigger]], utc=True),
-            "closed": position_count[liquidated] == 0, "bankrupt": np.isin(liquidated, run.rows["account"][short]),
+            "closed": closed,
+            "bankrupt": np.isin(liquidated, run.rows["account"][short]) | (~closed & (change["end"] < 0)),
             "equity": change["start"], "equity_end": change["end"], "loss": change["start"] - change["end"],
             **{cause: lost[cause] for cause in CAUSES},
         }
     )  # fmt: skip
 
 
-def adl_loss_of_counterparties(run: RecordedRun) -> float:
-    """Settle units that the counterparties of ADL lost against the marks; negative if they gained."""
+def adl_gain_of_counterparties(run: RecordedRun) -> float:
+    """Settle units that the counterparties of ADL gained against the marks; negative if they lost."""
     adl = run.rows[run.rows["event"] == EVENT["adl"]]
-    return -float(value_changes(run, adl, "counterparty").sum())
+    return float(value_changes(run, adl, "counterparty").sum())
 
 
 def _first_trigger(run: RecordedRun) -> Int:
@@ -69,5 +71,5 @@ def _first_trigger(run: RecordedRun) -> Int:
     first = np.full(len(run.start), len(run.rows))
     triggers = np.flatnonzero(run.rows["event"] == EVENT["trigger"])
     np.minimum.at(first, run.rows["account"][triggers], triggers)
-    first[run.folder.known["providers"]] = len(run.rows)
+    first[run.folder.manifest["providers"]] = len(run.rows)
     return first

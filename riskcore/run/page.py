@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ..boundary import RiskDataError, as_html
+from ..boundary import RiskDataError, as_html, counted
 from ..venue import load_venue
 from . import figures
 from .explain import account_events
-from .losses import CAUSES, adl_loss_of_counterparties, liquidation_losses
+from .losses import CAUSES, adl_gain_of_counterparties, liquidation_losses
 from .recorded_run import RecordedRun
-from .report import provider_pnl_of, shortfalls, timeline_of, waterfall_split
+from .report import provider_pnl, shortfalls, timeline, waterfall_split
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -65,8 +65,8 @@ def page(path: str | Path, verdict: str | None = None) -> str:
         from plotly.offline import get_plotlyjs
     except ImportError:
         raise RiskDataError("report", None, "plotly draws the figures: pip install 'riskcore[cli]'") from None
-    run = RecordedRun.read(Path(path))
-    name, pnl = as_html(Path(path).resolve().name), provider_pnl_of(run)
+    run = RecordedRun.read(path)
+    name, pnl = as_html(Path(path).resolve().name), provider_pnl(run)
     losses = liquidation_losses(run) if len(run.time) else None
     body = [f"<h1>{name}</h1>", _subtitle(run)]
     if losses is None:
@@ -111,11 +111,12 @@ def _moment(value: pd.Timestamp) -> str:
 
 
 def _subtitle(run: RecordedRun) -> str:
-    size = f"{len(run.start):,} accounts, {len(run.time):,} ticks, {len(run.rows):,} journal rows"
+    sizes = {"account": len(run.start), "tick": len(run.time), "journal row": len(run.rows)}
+    size = ", ".join(counted(count, what) for what, count in sizes.items())
     if len(run.time):
         first, last = (_moment(pd.Timestamp(int(time), tz="UTC")) for time in run.time[[0, -1]])
         size += f"; {first} to {last} UTC"
-    state = "" if run.folder.known["complete"] else "; the run is not complete"
+    state = "" if run.folder.manifest["complete"] else "; the run is not complete"
     return f'<p class="quiet">{size}{state}. Amounts in {as_html(run.venue.settle_asset)}.</p>'
 
 
@@ -123,7 +124,7 @@ def _headline(run: RecordedRun, losses: pd.DataFrame, verdict: str | None) -> st
     """Tiles: accounts, equity lost, the fund, and the verdict of the audit."""
     settle, equity, lost = as_html(run.venue.settle_asset), losses["equity"].sum(), losses["loss"].sum()
     opening = float(run.venue.policy.fund)
-    fund = timeline_of(run)["fund"]
+    fund = timeline(run)["fund"]
     share = f" ({_share(lost / equity)} of their equity at the trigger)" if equity > 0 else ""
     tiles = [
         ("accounts liquidated", _count(len(losses)),
@@ -150,7 +151,7 @@ def _causes(run: RecordedRun, losses: pd.DataFrame) -> str:
     causes["share"] = causes["lost"] / total if total else 0.0
     paid = shortfalls(run.rows, run.venue)
     notes = {
-        "Counterparties of ADL lost against the marks": adl_loss_of_counterparties(run),
+        "Gain of ADL counterparties against the marks": adl_gain_of_counterparties(run),
         "Shortfall paid by the fund": paid["paid_by_fund"],
         "Shortfall paid by other accounts": paid["paid_by_others"],
         "Shortfall left on record": paid["left_on_record"],
@@ -262,7 +263,7 @@ def _figure(value: Any) -> str:
 
 
 def _provenance(run: RecordedRun) -> str:
-    manifest = run.folder.known
+    manifest = run.folder.manifest
     facts = [("seed", str(manifest["seed"])), *((name, version) for name, version in manifest["versions"].items())]
     facts += [(f"{name} (sha256)", entry["sha256"]) for name, entry in manifest["inputs"].items()]
     facts.append(("digest of the run", manifest["digest"]))

@@ -1,4 +1,4 @@
-"""A run folder read once: what the tables, the report and the explanations of a run are made from."""
+"""A run folder read once, for the tables, the report and the explanations of a run."""
 
 from __future__ import annotations
 
@@ -31,6 +31,17 @@ class RecordedRun(NamedTuple):
         Marks as they were guarded; NaN where a tick has none.
     lot_value, quantum_value : ndarray of float64, shapes (T, M) and (T, K)
         Settle units per lot of each market and per quantum of each asset; the last one known where a tick has no price.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.run import RecordedRun
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> run = RecordedRun.read(folder)
+    >>> len(run.time), len(run.start), run.venue.settle_asset
+    (2, 2, 'USDC')
     """
 
     folder: reader.Reader
@@ -43,15 +54,35 @@ class RecordedRun(NamedTuple):
     quantum_value: npt.NDArray[np.float64]
 
     @classmethod
-    def read(cls, path: Path) -> RecordedRun:
+    def read(cls, path: str | Path) -> RecordedRun:
         """Read a run folder.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder.
+
+        Returns
+        -------
+        RecordedRun
+            Its journal, accounts and prices.
 
         Raises
         ------
         RiskDataError
             The folder holds no run, or one that is damaged.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from riskcore.run import RecordedRun
+        >>> from riskcore.sample import small_run
+        >>> folder = tempfile.mkdtemp()
+        >>> small_run(folder)
+        >>> RecordedRun.read(folder).mark[:, 2].tolist()
+        [195.0, 194.0]
         """
-        folder = reader.opened(path)
+        folder = reader.open_run(Path(path))
         venue, (time, mark, asset) = folder.venue, folder.prices()
         last_mark, last_asset = (pd.DataFrame(prices).ffill().to_numpy() for prices in (mark, asset))
         lot_value, quantum_value = last_mark * venue.markets.step_size, last_asset * venue.assets.quantum_size

@@ -83,12 +83,12 @@ def replay(
             engine = Engine(accounts, venue, seed)
             engine.save(path, complete=False, inputs=given)
         else:
-            run = reader.opened(path)
+            run = reader.open_run(path)
             engine = Engine.resume(path)
-            state = "is complete" if run.known["complete"] else "was cut"
-            if not _goes_on(run, venue, accounts, ticks, given) or run.known["seed"] != seed:
+            state = "is complete" if run.manifest["complete"] else "was cut"
+            if not _has_same_inputs(run, venue, accounts, ticks, given) or run.manifest["seed"] != seed:
                 raise RiskDataError("run", None, f"{state} with other inputs: name a new folder", value=str(path))
-            if run.known["complete"]:
+            if run.manifest["complete"]:
                 return engine
         saved = time.monotonic()
         for tick in ticks.starting_at(engine.ticks):
@@ -112,7 +112,7 @@ _TICKS = {"marks", "books", "asset_prices"}
 """Inputs that the ticks are made of."""
 
 
-def _goes_on(
+def _has_same_inputs(
     run: reader.Reader,
     venue: Venue,
     accounts: Accounts,
@@ -120,20 +120,20 @@ def _goes_on(
     given: Mapping[str, Mapping[str, str]],
 ) -> bool:
     """Whether a run goes on with these inputs: they are the same, but for ticks that are still to come."""
-    known = run.known["inputs"]
-    other = {name for name in known.keys() | given.keys() if _digest(known, name) != _digest(given, name)}
-    if other - _TICKS or (other and run.known["complete"]):
+    recorded = run.manifest["inputs"]
+    other = {name for name in recorded.keys() | given.keys() if _digest(recorded, name) != _digest(given, name)}
+    if other - _TICKS or (other and run.manifest["complete"]):
         return False
-    if not given and not (_began_with(run, accounts) and run.has_venue(venue)):
+    if not given and not (_has_same_start(run, accounts) and run.has_venue(venue)):
         return False
-    return (bool(given) and not other) or _saw(run, ticks)
+    return (bool(given) and not other) or _has_same_ticks(run, ticks)
 
 
 def _digest(inputs: Mapping[str, Mapping[str, str]], name: str) -> str | None:
     return inputs[name]["sha256"] if name in inputs else None
 
 
-def _began_with(run: reader.Reader, accounts: Accounts) -> bool:
+def _has_same_start(run: reader.Reader, accounts: Accounts) -> bool:
     """Whether a run had these accounts at its start."""
     start = run.accounts()
     columns = zip((start.ids, *start.columns, *vars(start.orders).values()),
@@ -141,22 +141,22 @@ def _began_with(run: reader.Reader, accounts: Accounts) -> bool:
     return all(np.array_equal(one, other) for one, other in columns)
 
 
-def _saw(run: reader.Reader, ticks: TickTable) -> bool:
+def _has_same_ticks(run: reader.Reader, ticks: TickTable) -> bool:
     """Whether these are the ticks of a run, as far as it went; a complete one went to the last tick."""
-    done, first = run.known["ticks"], 0
-    same = bool(done == len(ticks) if run.known["complete"] else done <= len(ticks))
+    done, first = run.manifest["ticks"], 0
+    same = bool(done == len(ticks) if run.manifest["complete"] else done <= len(ticks))
     none = Books.empty(ticks.venue)
-    for shown, assets, books in run.ticks() if same else ():
-        here = slice(first, first + len(shown["tick"]))
+    for recorded, assets, books in run.ticks() if same else ():
+        here = slice(first, first + len(recorded["tick"]))
         time, numbers = ticks.time[here], np.arange(here.start, here.stop)
         for name, given in (
-            ("time", np.broadcast_to(time[:, None], shown["time"].shape)), ("given_mark", ticks.mark[here]),
+            ("time", np.broadcast_to(time[:, None], recorded["time"].shape)), ("given_mark", ticks.mark[here]),
             ("given_index", ticks.index[here]), ("last_price", ticks.last[here]),
             ("open_interest", ticks.open_interest[here]), ("funding_rate", ticks.funding_rate[here]),
         ):  # fmt: skip
-            same = same and np.array_equal(shown[name], given, equal_nan=True)
-        at, kept = np.nonzero(~np.isnan(ticks.asset[here]))
-        for name, given in (("tick", first + at), ("asset", kept), ("price", ticks.asset[here][at, kept])):
+            same = same and np.array_equal(recorded[name], given, equal_nan=True)
+        row, asset = np.nonzero(~np.isnan(ticks.asset[here]))
+        for name, given in (("tick", first + row), ("asset", asset), ("price", ticks.asset[here][row, asset])):
             same = same and np.array_equal(assets[name], given)
         table = run_folder.book_table(numbers, time, [ticks.books.get(t, none) for t in time.tolist()])
         same = same and all(np.array_equal(books[name], column) for name, column in table.items())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from .._typing import Float
 from ..margin import margin_table
 from ..market import Prices
 from ..record import EVENT, STAGES, Rows
@@ -37,7 +37,7 @@ def waterfall_split(rows: Rows, venue: Venue) -> pd.DataFrame:
     -------
     DataFrame
         A row per stage: stage, notional (settle units at the fill prices), notional_share, fills, fill_share, accounts
-        (that the stage touched).
+        (liquidated by the stage).
 
     Examples
     --------
@@ -54,13 +54,45 @@ def waterfall_split(rows: Rows, venue: Venue) -> pd.DataFrame:
     table = []
     for event, stage in STAGES.items():
         fills = rows[(rows["event"] == EVENT[event]) & (rows["market"] >= 0)]
-        notional = float((np.abs(fills["lots"]) * venue.markets.step_size[fills["market"]] * fills["price"]).sum())
+        notional = float(fill_notional(fills, venue).sum())
         table.append((stage, notional, len(fills), len(np.unique(fills["account"]))))
     split = pd.DataFrame(table, columns=["stage", "notional", "fills", "accounts"])
     for name, column in (("notional_share", "notional"), ("fill_share", "fills")):
         total = split[column].sum()
         split[name] = split[column] / total if total else 0.0
     return split[["stage", "notional", "notional_share", "fills", "fill_share", "accounts"]]
+
+
+def fill_notional(rows: Rows, venue: Venue) -> Float:
+    """Return the notional of fills at their prices.
+
+    Parameters
+    ----------
+    rows : ndarray of `riskcore.record.ROW`, shape (R,)
+        Journal rows.
+    venue : Venue
+        The venue of the run.
+
+    Returns
+    -------
+    ndarray of float64, shape (R,)
+        Settle units; meaningful of rows with a market and a price.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import riskcore as rc
+    >>> from riskcore.record import EVENT
+    >>> from riskcore.run.report import fill_notional
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> run = rc.read_run(folder)
+    >>> fill_notional(run.rows[run.rows["event"] == EVENT["book"]], run.venue).round(4).tolist()
+    [1000.9884]
+    """
+    notional: Float = np.abs(rows["lots"]) * venue.markets.step_size[rows["market"]] * rows["price"]
+    return notional
 
 
 def shortfalls(rows: Rows, venue: Venue) -> dict[str, float]:
@@ -129,45 +161,12 @@ def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
     return table
 
 
-def provider_pnl(path: str | Path) -> pd.DataFrame:
+def provider_pnl(run: RecordedRun) -> pd.DataFrame:
     """Return profit and loss of each backstop provider on its takeovers, tick by tick: whether the risk was paid.
 
-    As if it had kept all it took: positions and borrows at the marks and prices of each tick (the last one where a tick
-    has none), less what it paid; without funding and interest since, and without other changes of the account.
-
-    Parameters
-    ----------
-    path : str or Path
-        A run folder.
-
-    Returns
-    -------
-    DataFrame
-        time, provider (account id), taken (settle units of notional so far, at the prices of the takeover), edge (what
-        that was worth more than was paid, then), pnl (what it is worth more now), pnl_bp (basis points of taken).
-
-    Raises
-    ------
-    RiskDataError
-        The folder holds no run, or one that is damaged.
-
-    Examples
-    --------
-    The run has no backstop provider.
-
-    >>> import tempfile
-    >>> from riskcore.run.report import provider_pnl
-    >>> from riskcore.sample import small_run
-    >>> folder = tempfile.mkdtemp()
-    >>> small_run(folder)
-    >>> len(provider_pnl(folder))
-    0
-    """
-    return provider_pnl_of(RecordedRun.read(Path(path)))
-
-
-def provider_pnl_of(run: RecordedRun) -> pd.DataFrame:
-    """Compute `provider_pnl` of a run that is read already.
+    As if the provider had kept all takeovers: positions and borrows at the marks and prices of each tick (the last one
+    where a tick has none), less the money paid; without later funding and interest, and without other changes of the
+    account.
 
     Parameters
     ----------
@@ -177,22 +176,25 @@ def provider_pnl_of(run: RecordedRun) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As of `provider_pnl`.
+        time, provider (account id), taken (settle units of notional so far, at the prices of the takeover), edge (their
+        value less the price paid, then), pnl (their value now less the price paid), pnl_bp (basis points of taken).
 
     Examples
     --------
+    The run has no backstop provider.
+
     >>> import tempfile
-    >>> from pathlib import Path
-    >>> from riskcore.run.report import RecordedRun, provider_pnl_of
+    >>> from riskcore.run import RecordedRun
+    >>> from riskcore.run.report import provider_pnl
     >>> from riskcore.sample import small_run
     >>> folder = tempfile.mkdtemp()
     >>> small_run(folder)
-    >>> list(provider_pnl_of(RecordedRun.read(Path(folder))).columns)
-    ['time', 'provider', 'taken', 'edge', 'pnl', 'pnl_bp']
+    >>> len(provider_pnl(RecordedRun.read(folder)))
+    0
     """
     takeovers, tick_count = run.rows[run.rows["event"] == EVENT["backstop"]], len(run.time)
     frames = []
-    for provider in run.folder.known["providers"]:
+    for provider in run.folder.manifest["providers"]:
         rows = takeovers[takeovers["counterparty"] == provider]
         money = (rows["counter_cash"] - rows["counter_cost"]) * float(run.venue.settle_quantum)
         cash_flow = np.bincount(rows["tick"], money, tick_count).cumsum()
@@ -222,40 +224,8 @@ def provider_pnl_of(run: RecordedRun) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
-def timeline(path: str | Path) -> pd.DataFrame:
+def timeline(run: RecordedRun) -> pd.DataFrame:
     """Return the notional of each stage so far, and the fund, tick by tick.
-
-    Parameters
-    ----------
-    path : str or Path
-        A run folder.
-
-    Returns
-    -------
-    DataFrame
-        time, a column for each stage (settle units of notional at the fill prices), fund (settle units), shortfall
-        (settle units left on record or unsettled so far).
-
-    Raises
-    ------
-    RiskDataError
-        The folder holds no run, or one that is damaged.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from riskcore.run.report import timeline
-    >>> from riskcore.sample import small_run
-    >>> folder = tempfile.mkdtemp()
-    >>> small_run(folder)
-    >>> timeline(folder)["order book"].round(6).tolist()
-    [0.0, 1000.9884]
-    """
-    return timeline_of(RecordedRun.read(Path(path)))
-
-
-def timeline_of(run: RecordedRun) -> pd.DataFrame:
-    """Compute `timeline` of a run that is read already.
 
     Parameters
     ----------
@@ -265,18 +235,19 @@ def timeline_of(run: RecordedRun) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        As of `timeline`.
+        time, a column for each stage (settle units of notional at the fill prices), fund (settle units), shortfall
+        (settle units left on record or unsettled so far).
 
     Examples
     --------
     >>> import tempfile
-    >>> from pathlib import Path
-    >>> from riskcore.run.report import RecordedRun, timeline_of
+    >>> from riskcore.run import RecordedRun
+    >>> from riskcore.run.report import timeline
     >>> from riskcore.sample import small_run
     >>> folder = tempfile.mkdtemp()
     >>> small_run(folder)
-    >>> timeline_of(RecordedRun.read(Path(folder)))["fund"].round(6).tolist()
-    [1000.0, 1010.009884]
+    >>> timeline(RecordedRun.read(folder))["order book"].round(6).tolist()
+    [0.0, 1000.9884]
     """
     venue, rows, time = run.venue, run.rows, run.time
     quantum = float(venue.settle_quantum)
@@ -284,7 +255,7 @@ def timeline_of(run: RecordedRun) -> pd.DataFrame:
     def so_far(chosen: npt.NDArray[np.bool_], amount: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.bincount(rows["tick"][chosen], amount[chosen], len(time)).cumsum()
 
-    notional = np.abs(rows["lots"]) * venue.markets.step_size[rows["market"]] * np.nan_to_num(rows["price"])
+    notional = np.nan_to_num(fill_notional(rows, venue))
     table: dict[str, Any] = {"time": pd.to_datetime(time, utc=True)}
     for event, stage in STAGES.items():
         table[stage] = so_far((rows["event"] == EVENT[event]) & (rows["market"] >= 0), notional)

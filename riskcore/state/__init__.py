@@ -1,11 +1,11 @@
 """The state: positions, balances and open orders of all accounts in whole numbers, pools and ledgers."""
 
 from .accounts import Accounts, must_fit
-from .ids import nearest
+from .ids import did_you_mean
 from .ledger import Ledger
 from .pools import HOUR, HOURS_A_YEAR, RATE_UNIT, Pools, limited
 from .rows import Orders
-from .sweep_view import SweepView, chunk_count, copied, joined
+from .sweep_view import SweepView, chunk_count, copy_slots, join_columns
 from .write import AccountFrames
 
 __all__ = [
@@ -19,9 +19,9 @@ __all__ = [
     "Pools",
     "SweepView",
     "chunk_count",
-    "copied",
-    "joined",
+    "copy_slots",
+    "did_you_mean",
+    "join_columns",
     "limited",
     "must_fit",
-    "nearest",
 ]

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow
 
-from .._typing import Bool, Float, Int, Whole
-from ..boundary import RiskDataError, counted, schemas, shown
+from .._typing import AnyInt, Bool, Float, Int
+from ..boundary import RiskDataError, counted, escaped, schemas
 from ..kernels.layouts import AccountColumns
 from ..venue import Provider, Units, Venue, must_be_venue
 from .fills import changed_rows
@@ -135,10 +135,7 @@ class Accounts:
         try:
             rows = _rows(venue, frames)
         except RiskDataError:
-            for (
-                name,
-                frame,
-            ) in frames.items():  # a duplicate key is reported before any other error; `_rows` finds it last
+            for name, frame in frames.items():  # reports a duplicate key, which `_rows` finds last, before other errors
                 schemas.checked(name, frame)
             raise
         del frames
@@ -230,13 +227,13 @@ class Accounts:
         return cls(ids, columns, orders, leverage_limit, rounded, venue.units).view()
 
     def __repr__(self) -> str:
-        """One line: accounts, positions, open orders, and what the balances of the settle asset add up to."""
+        """One line: accounts, positions, open orders, and the sum of the balances of the settle asset."""
         columns, settle = self.columns, self.units.assets.index(self.units.settle_asset)
         total = float(columns.free[columns.settle_row].sum()) * float(self.units.quanta[settle])
         positions, orders = (int(np.count_nonzero(lots)) for lots in (columns.lots, self.orders.lots))
         return (
             f"Accounts({counted(len(self), 'account')}, {counted(positions, 'position')}, "
-            f"{counted(orders, 'open order')}, {total:,.2f} {shown(self.units.settle_asset)} in balances)"
+            f"{counted(orders, 'open order')}, {total:,.2f} {escaped(self.units.settle_asset)} in balances)"
         )
 
     def to_frames(self) -> AccountFrames:
@@ -244,7 +241,7 @@ class Accounts:
 
         Positions and balances of nothing, and cancelled orders, have no row; every account has one of the settle
         asset. An entry or settle price is the average one paid: a whole number of ticks where that gives the same
-        amount. float64 says whole numbers below 2**53, and an average price amounts below 2**50 quanta; what is
+        amount. float64 represents whole numbers below 2**53, and an average price amounts below 2**50 quanta; what is
         larger may come back with other last digits.
 
         Returns
@@ -325,12 +322,12 @@ class Accounts:
         ).frozen()  # fmt: skip
 
     @property
-    def markets(self) -> int:
+    def market_count(self) -> int:
         """Number of the venue's markets."""
         return len(self.units.markets)
 
     @property
-    def assets(self) -> int:
+    def asset_count(self) -> int:
         """Number of the venue's assets."""
         return len(self.units.assets)
 
@@ -341,12 +338,12 @@ class Accounts:
         Who keeps a view of columns that are written to, as the engine does, refreshes it.
         """
         if self.columns.lots.flags.writeable:
-            return SweepView.of(self.columns, self.markets, self.assets)
+            return SweepView.of(self.columns, self.market_count, self.asset_count)
         return self._sweep_view_once
 
     @cached_property
     def _sweep_view_once(self) -> SweepView:
-        return SweepView.of(self.columns, self.markets, self.assets)
+        return SweepView.of(self.columns, self.market_count, self.asset_count)
 
     def must_have_rows_of(self, providers: Sequence[Provider]) -> None:
         """Refuse backstop providers without a row in every market and asset: those of another venue.
@@ -373,7 +370,7 @@ class Accounts:
         for index, provider in enumerate(providers):
             with suppress(KeyError):
                 row = self.row_of(provider.account)
-                if len(self.positions_of(row)) == self.markets and len(self.balances_of(row)) == self.assets:
+                if len(self.positions_of(row)) == self.market_count and len(self.balances_of(row)) == self.asset_count:
                     continue
             rule = "must be a backstop provider of the accounts' venue: read the accounts with this venue"
             raise RiskDataError("venue", f"backstop[{index}].account", rule, value=str(provider.account))
@@ -389,7 +386,7 @@ class Accounts:
         Returns
         -------
         Accounts
-            A view; it follows what the owner writes.
+            A view; changes by the owner show in it.
 
         Examples
         --------
@@ -753,7 +750,7 @@ def _rows_of(offset: npt.NDArray[np.uint32], accounts: Int) -> tuple[Int, Int]:
     return np.repeat(first, counts) + within, counts
 
 
-def _offset(owner: Whole, accounts: int) -> npt.NDArray[np.uint32]:
+def _offset(owner: AnyInt, accounts: int) -> npt.NDArray[np.uint32]:
     """First row of every account, and the end of the last one's, where rows ascend by account."""
     ends = np.flatnonzero(np.append(owner[1:] != owner[:-1], len(owner) > 0)) + 1
     offset = np.zeros(accounts + 1, np.uint32)

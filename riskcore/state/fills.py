@@ -9,10 +9,10 @@ import pandas as pd
 
 from .._limits import POSITION_LIMIT
 from .._typing import Bool, Int
-from ..boundary import RiskDataError, frames, schemas, text_of, units
+from ..boundary import RiskDataError, as_text, frames, schemas, units
 from ..kernels.integer_math import apply_fills
 from ..venue import Venue
-from .ids import nearest
+from .ids import did_you_mean
 from .read import _canonical
 from .rows import PositionRows, Rows, _key
 
@@ -84,7 +84,7 @@ def _must_stay_small(venue: Venue, traded: _Fills, row: Int, positions: list[Any
     owner, market, lots, cost, entry = positions
     total = np.abs(lots.astype(float))
     np.add.at(total, row, np.abs(traded.lots.astype(float)))
-    largest = np.minimum(venue.markets.most_lots, POSITION_LIMIT)[market]
+    largest = np.minimum(venue.markets.max_lots, POSITION_LIMIT)[market]
     _refuse("fills", "quantity", fills, (total > largest)[row], f"{_TOO_LARGE} at the market's maxPrice")
     paid = np.maximum(np.abs(cost.astype(float)), np.abs(entry))
     np.add.at(paid, row, np.abs(traded.flow.astype(float)))
@@ -104,8 +104,8 @@ def _account_rows(accounts: Accounts, table: str, ids: pd.Series[Any]) -> Int:
     missing = np.flatnonzero(rows < 0)
     if missing.size:
         id_ = ids.iloc[missing[0]]
-        rule = f"must be an account of the state{nearest(id_, accounts.ids)}"
-        raise RiskDataError(table, "account", rule, row=int(missing[0]), value=text_of(id_))
+        rule = f"must be an account of the state{did_you_mean(id_, accounts.ids)}"
+        raise RiskDataError(table, "account", rule, row=int(missing[0]), value=as_text(id_))
     return rows
 
 
@@ -117,15 +117,15 @@ def _read_fills(accounts: Accounts, venue: Venue, fills: pd.DataFrame | None) ->
     market = schemas.codes("fills", "market", table["market"], venue.markets.symbol, "a market")
     step, price = units.PerKind(venue.markets.step_size, market), table["price"].to_numpy()
     rule = "must be a whole number of lots of the market's stepSize"
-    lots = units.whole("fills", "quantity", table["quantity"].to_numpy(), step, rule)
+    lots = units.whole_multiples("fills", "quantity", table["quantity"].to_numpy(), step, rule)
     zero = np.flatnonzero(lots == 0)
     if zero.size:
         raise RiskDataError("fills", "quantity", "must not be 0", row=int(zero[0]), value=0.0)
     quantum = np.broadcast_to(float(venue.settle_quantum), len(lots))
-    flow = -units.half_even("fills", "price", [price, lots, step], quantum)
+    flow = -units.round_half_even("fills", "price", [price, lots, step], quantum)
     fee = np.zeros(len(lots), np.int64)
     if "fee" in table.columns:
-        fee = units.half_even("fills", "fee", [table["fee"].to_numpy()], quantum)
+        fee = units.round_half_even("fills", "fee", [table["fee"].to_numpy()], quantum)
     return _Fills(account, market, lots, flow, fee)
 
 
@@ -136,4 +136,4 @@ def _read_transfers(accounts: Accounts, venue: Venue, transfers: pd.DataFrame | 
     account = _account_rows(accounts, "transfers", table["account"])
     asset = schemas.codes("transfers", "asset", table["asset"], venue.assets.symbol, "a collateral asset")
     quantity, quantum = table["quantity"].to_numpy(), units.PerKind(venue.assets.quantum_size, asset)
-    return _Transfers(account, asset, units.half_even("transfers", "quantity", [quantity], quantum))
+    return _Transfers(account, asset, units.round_half_even("transfers", "quantity", [quantity], quantum))

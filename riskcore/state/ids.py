@@ -91,7 +91,7 @@ def ranked_texts(columns: Sequence[pd.Series[Any]]) -> tuple[npt.NDArray[np.obje
     return distinct.to_numpy(zero_copy_only=False), _spread(np.split(rank, ends), starts, texts)
 
 
-def likenesses(ids: npt.NDArray[np.object_]) -> tuple[Int, Int]:
+def lookalikes(ids: npt.NDArray[np.object_]) -> tuple[Int, Int]:
     """Pairs of rows whose texts differ only in blanks, invisible characters, accent encoding or leading zeros."""
     try:
         texts = pa.array(ids, pa.large_string())
@@ -102,7 +102,7 @@ def likenesses(ids: npt.NDArray[np.object_]) -> tuple[Int, Int]:
     rows = np.flatnonzero(is_odd)
     if not rows.size:
         return rows, rows
-    normal_forms = plain(texts.take(pa.array(rows)))
+    normal_forms = normalized(texts.take(pa.array(rows)))
     # a text that is not odd is in normal form: an odd text may stand for it
     first_row = pc.index_in(normal_forms, texts).fill_null(-1).to_numpy()
     encoded = normal_forms.dictionary_encode().indices.to_numpy()
@@ -113,7 +113,7 @@ def likenesses(ids: npt.NDArray[np.object_]) -> tuple[Int, Int]:
     return rows[differs], same[differs]
 
 
-def nearest(id_: object, ids: npt.NDArray[Any]) -> str:
+def did_you_mean(id_: object, ids: npt.NDArray[Any]) -> str:
     """Return the end of a message that names the id perhaps meant by one that is not among the ids.
 
     Parameters
@@ -131,19 +131,19 @@ def nearest(id_: object, ids: npt.NDArray[Any]) -> str:
     Examples
     --------
     >>> import numpy as np
-    >>> from riskcore.state import nearest
-    >>> nearest("007", np.array([7, 8]))
+    >>> from riskcore.state import did_you_mean
+    >>> did_you_mean("007", np.array([7, 8]))
     ': did you mean 7, a whole number?'
     """
-    normal_forms = [str(known).encode(errors="replace").decode() for known in (*ids.tolist(), id_)]
-    texts = plain(pa.array(normal_forms, pa.large_string())).to_pylist()
-    match = next((known for known, text in zip(ids.tolist(), texts, strict=False) if text == texts[-1]), None)
+    texts = [str(known).encode(errors="replace").decode() for known in (*ids.tolist(), id_)]
+    *normal_forms, wanted = normalized(pa.array(texts, pa.large_string())).to_pylist()
+    match = next((known for known, form in zip(ids.tolist(), normal_forms, strict=True) if form == wanted), None)
     if match is None:
         return ""
     return f": did you mean {match!r}, {'text' if isinstance(match, str) else 'a whole number'}?"
 
 
-def plain(texts: pa.Array) -> pa.Array:
+def normalized(texts: pa.Array) -> pa.Array:
     """Normalised texts: those that differ in writing alone become equal."""
     texts = pc.utf8_normalize(texts, "NFC")
     for pattern, kept in (

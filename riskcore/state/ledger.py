@@ -13,18 +13,18 @@ from ..venue import Venue
 
 @dataclass
 class Ledger:
-    """Lots and money of those who are not accounts, in whole numbers, and what is remembered from tick to tick.
+    """Lots and money of parties that are not accounts, in whole numbers, and counters that go from tick to tick.
 
     Attributes
     ----------
     book_lots : ndarray of int64, shape (M,)
-        What the makers on the order books took over.
+        Lots that the makers on the order books took over.
     book_quanta : ndarray of int64, shape (K,)
         Money of the makers, by asset.
     pool : ndarray of int64, shape (K,)
-        What the pools received: interest of those outside the run, and the venue's part.
+        Quanta that the pools received: interest of accounts outside the run, and the venue's part.
     fund, shortfall : int
-        Settle quanta of the fund, and (negative) what the venue is owed by bankrupt accounts.
+        Settle quanta of the fund, and (negative) the debts of bankrupt accounts to the venue.
     taken : ndarray of int64, shape (providers, 3)
         Mark notional in settle quanta taken in the running clock minute, hour, and ever.
     premium_sum : ndarray of float64, shape (M,)
@@ -66,7 +66,6 @@ class Ledger:
 
         Examples
         --------
-        >>> import riskcore as rc
         >>> import riskcore as rc
         >>> from riskcore.state import Ledger
         >>> Ledger.opening(rc.load_venue("backpack")).must_fit()

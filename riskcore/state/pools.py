@@ -101,7 +101,8 @@ class Pools:
         if pool is not None:
             self.borrowed[asset] -= ungranted
             used = self.utilization(asset)
-            self.bound[asset] = min(pool.highest, max(pool.threshold, used + pool.update * (pool.highest - used)))
+            throttled = used + pool.throttle_update * (pool.max_utilization - used)
+            self.bound[asset] = min(pool.max_utilization, max(pool.throttle_threshold, throttled))
 
     def utilization(self, asset: int) -> Fraction:
         """Return borrowed over lent.
@@ -187,8 +188,8 @@ class Pools:
         if not pool.is_open:
             return 0
         room = floor(self.bound[asset] * self.lent[asset]) - self.borrowed[asset]
-        if pool.limit is not None:
-            room = min(room, pool.limit - self.borrowed[asset])
+        if pool.borrow_limit is not None:
+            room = min(room, pool.borrow_limit - self.borrowed[asset])
         return max(0, room)
 
     def changed(self, asset: int, free_before: int, free_after: int, lent: int) -> None:
@@ -314,7 +315,7 @@ def limited(amount: int, limit: int | None) -> int:
 
 def borrow_rate(policy: Policy, pool: Pool, used: Fraction) -> Fraction:
     """Yearly borrow rate at a utilisation: two slopes that meet at the optimal one (venue_rules.md section 6)."""
-    if used <= pool.optimal:
-        return policy.borrow_rate_base + policy.borrow_rate_slope * used / pool.optimal
-    above_optimal = (used - pool.optimal) / (1 - pool.optimal)
+    if used <= pool.optimal_utilization:
+        return policy.borrow_rate_base + policy.borrow_rate_slope * used / pool.optimal_utilization
+    above_optimal = (used - pool.optimal_utilization) / (1 - pool.optimal_utilization)
     return policy.borrow_rate_base + policy.borrow_rate_slope + policy.borrow_rate_jump * above_optimal

@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from .._limits import AMOUNT_LIMIT, POSITION_LIMIT, TOTAL_LIMIT
-from .._typing import Float, Int, Whole
+from .._typing import AnyInt, Float, Int
 from ..boundary import RiskDataError, schemas, units
 from ..venue import Venue
-from .ids import likenesses, nearest, ranked_numbers, ranked_texts
+from .ids import did_you_mean, lookalikes, ranked_numbers, ranked_texts
 from .ids import order as order_of
 from .rows import Orders, PositionRows, Rows, _key
 
@@ -53,7 +53,7 @@ def _rows(
     return ids, lots, quanta, book, leverage_limit, unsettled, rounded
 
 
-def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDArray[Any], dict[str, Whole]]:
+def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDArray[Any], dict[str, AnyInt]]:
     """All account ids, ascending; and the account row of each row of each table, and of each backstop provider."""
     filled = {name: table["account"] for name, table in named.items() if len(table)}
     if not filled:
@@ -72,20 +72,20 @@ def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDA
         for name, account in filled.items():
             schemas.must_be_unicode(name, "account", account)
         raise
-    owner: dict[str, Whole] = {name: np.empty(0, np.int32) for name in named}
+    owner: dict[str, AnyInt] = {name: np.empty(0, np.int32) for name in named}
     owner.update(zip(filled, rows, strict=True))
     _must_be_consistent(named, ids, owner)
     backstop = []
     for index, provider in enumerate(venue.backstop):
         rows_of_id = np.flatnonzero(ids == provider.account)
         if not rows_of_id.size:
-            rule = f"must have a row in balances or positions{nearest(provider.account, ids)}"
+            rule = f"must have a row in balances or positions{did_you_mean(provider.account, ids)}"
             raise RiskDataError("venue", f"backstop[{index}].account", rule, value=str(provider.account))
         backstop.append(int(rows_of_id[0]))
     return ids, owner | {"backstop": np.array(backstop, np.int64)}
 
 
-def _must_be_consistent(named: dict[str, pd.DataFrame], ids: npt.NDArray[Any], owner: dict[str, Whole]) -> None:
+def _must_be_consistent(named: dict[str, pd.DataFrame], ids: npt.NDArray[Any], owner: dict[str, AnyInt]) -> None:
     """Refuse ids that separate an account from its money.
 
     These are two writings of an id that are not in the same tables; ids that differ in case alone, of which one has
@@ -97,7 +97,7 @@ def _must_be_consistent(named: dict[str, pd.DataFrame], ids: npt.NDArray[Any], o
     used = in_table["positions"] | in_table["orders"] | in_table["settings"]
     without_balance = np.flatnonzero(used & ~in_table["balances"])
     if ids.dtype == object:
-        one, other = likenesses(ids)
+        one, other = lookalikes(ids)
         separated = np.any([mask[one] != mask[other] for mask in in_table.values()], axis=0)
         one, other = one[separated], other[separated]
         if not one.size and without_balance.size and in_table["balances"].any():
@@ -125,13 +125,13 @@ def _must_be_consistent(named: dict[str, pd.DataFrame], ids: npt.NDArray[Any], o
             raise RiskDataError(name, "account", rule, row=table_row, value=str(named[name]["account"].iloc[table_row]))
 
 
-def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Whole) -> Int:
+def _lots(venue: Venue, name: str, table: pd.DataFrame, market: AnyInt) -> Int:
     """Quantities in whole lots; a lot too large, or too many in a market for 64 bits, are refused."""
     quantity = table["quantity"].to_numpy(float)
     rule = "must be a whole number of lots of the market's stepSize"
-    lots = units.whole(name, "quantity", quantity, units.PerKind(venue.markets.step_size, market), rule)
+    lots = units.whole_multiples(name, "quantity", quantity, units.PerKind(venue.markets.step_size, market), rule)
     for rows in units.blocks(len(lots)):
-        bad = np.flatnonzero(np.abs(lots[rows]) > venue.markets.most_lots[market[rows]])
+        bad = np.flatnonzero(np.abs(lots[rows]) > venue.markets.max_lots[market[rows]])
         if bad.size:
             row = rows.start + int(bad[0])
             rule = "must be worth less than 2**60 settle quanta at the market's maxPrice"
@@ -142,7 +142,7 @@ def _lots(venue: Venue, name: str, table: pd.DataFrame, market: Whole) -> Int:
 
 
 def _must_not_pass(
-    table: str, column: str, values: npt.NDArray[Any], amounts: Int, group: Whole, limit: int, rule: str
+    table: str, column: str, values: npt.NDArray[Any], amounts: Int, group: AnyInt, limit: int, rule: str
 ) -> None:
     """Refuse amounts whose absolute values sum to the limit or more in a group: their sums might wrap."""
     if sum(float(np.abs(amounts[rows]).sum(dtype=float)) for rows in units.blocks(len(amounts))) < limit / 2:
@@ -153,7 +153,7 @@ def _must_not_pass(
         raise RiskDataError(table, column, rule, row=largest, value=values[largest])
 
 
-def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, providers: Whole) -> PositionRows:
+def _positions(venue: Venue, table: pd.DataFrame, owner: AnyInt, orders: Orders, providers: AnyInt) -> PositionRows:
     """Position rows, also for markets in which an account only has an order; a provider has one for every market."""
     market = schemas.codes("positions", "market", table["market"], venue.markets.symbol, "a market").astype(np.uint16)
     lots = _lots(venue, "positions", table, market)
@@ -164,7 +164,7 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, 
     quanta = []
     for name, price in paid.items():
         unit = np.broadcast_to(quantum, len(lots))
-        quanta.append(units.half_even("positions", name, [price, lots, step], unit))
+        quanta.append(units.round_half_even("positions", name, [price, lots, step], unit))
         rule = "the cost of the account's positions must be less than 2**60 settle quanta"
         _must_not_pass("positions", name, price, quanta[-1], owner, POSITION_LIMIT, rule)
     width = len(venue.markets.symbol)
@@ -176,7 +176,7 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: Whole, orders: Orders, 
     return rows[0], rows[1], rows[2], rows[-1], rows[3]  # never realised: cost and entry are one array
 
 
-def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, providers: Whole) -> tuple[Rows, float]:
+def _balances(venue: Venue, table: pd.DataFrame, owner: AnyInt, accounts: int, providers: AnyInt) -> tuple[Rows, float]:
     """Balance rows and the sum of rounding in quanta; accounts have a settle row, providers one per asset."""
     names = venue.assets.symbol
     asset = schemas.codes("balances", "asset", table["asset"], names, "a collateral asset").astype(np.uint16)
@@ -186,7 +186,7 @@ def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, pr
         columns.append(np.zeros(len(table), np.int64))
         if name in table.columns:
             amount = table[name].to_numpy()
-            columns[-1] = units.half_even("balances", name, [amount], quantum)
+            columns[-1] = units.round_half_even("balances", name, [amount], quantum)
             moved = np.empty(len(table))
             for block in units.blocks(len(table)):
                 moved[block] = np.abs(amount[block] / quantum[block] - columns[-1][block])
@@ -204,7 +204,7 @@ def _balances(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int, pr
     return (rows[0], rows[1], rows[2], rows[3]), rounded
 
 
-def _settings(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int) -> tuple[Float, Int]:
+def _settings(venue: Venue, table: pd.DataFrame, owner: AnyInt, accounts: int) -> tuple[Float, Int]:
     """Leverage limit (+inf without one) and unsettled quanta of every account."""
     leverage_limit, unsettled = np.full(accounts, np.inf), np.zeros(accounts, np.int64)
     if "leverage_limit" in table.columns:
@@ -212,7 +212,7 @@ def _settings(venue: Venue, table: pd.DataFrame, owner: Whole, accounts: int) ->
     if "unsettled" in table.columns:
         quantum = np.broadcast_to(float(venue.settle_quantum), len(table))
         amount = table["unsettled"].to_numpy()
-        unsettled[owner] = units.half_even("settings", "unsettled", [amount], quantum)
+        unsettled[owner] = units.round_half_even("settings", "unsettled", [amount], quantum)
         rule = "the total of all accounts must be less than 2**61 quanta: set a larger quantum for the settle asset"
         _must_not_pass(
             "settings", "unsettled", amount, unsettled[owner], np.zeros(len(table), np.uint8), TOTAL_LIMIT, rule
@@ -225,7 +225,9 @@ def _orders(venue: Venue, table: pd.DataFrame, account: Int) -> Orders:
     market = schemas.codes("orders", "market", table["market"], venue.markets.symbol, "a market")
     lots = _lots(venue, "orders", table, market)
     rule = "must be a whole number of ticks of the market's tickSize"
-    price = units.whole("orders", "price", table["price"].to_numpy(float), venue.markets.tick_size[market], rule)
+    price = units.whole_multiples(
+        "orders", "price", table["price"].to_numpy(float), venue.markets.tick_size[market], rule
+    )
     for column, unit, values in (("price", "tick", price), ("quantity", "lot", lots)):
         bad = np.flatnonzero(values < 1)
         if bad.size:
@@ -238,4 +240,11 @@ def _orders(venue: Venue, table: pd.DataFrame, account: Int) -> Orders:
     if "reduce_only" in table.columns:
         reduce_only = table["reduce_only"].to_numpy(bool)
     order = np.lexsort((price, -side, market, account))
-    return Orders(account[order], market[order], side[order], price[order], lots[order], reduce_only[order])
+    return Orders(
+        account=account[order],
+        market=market[order],
+        side=side[order],
+        price=price[order],
+        lots=lots[order],
+        reduce_only=reduce_only[order],
+    )

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._typing import Bool, Int, Whole
+from .._typing import AnyInt, Bool, Int
 
-Rows = tuple[Whole, Whole, Int, Int]
-PositionRows = tuple[Whole, Whole, Int, Int, Int]
+Rows = tuple[AnyInt, AnyInt, Int, Int]
+PositionRows = tuple[AnyInt, AnyInt, Int, Int, Int]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,6 @@ class Orders:
     --------
     >>> import pandas as pd
     >>> import riskcore as rc
-    >>> import riskcore as rc
     >>> venue, market = rc.load_venue("backpack"), "SOL_USDC_PERP"
     >>> positions = pd.DataFrame({"account": [1], "market": market, "quantity": [10.0], "entry_price": 200.0})
     >>> balances = pd.DataFrame({"account": [1], "asset": ["USDC"], "quantity": [80.0]})
@@ -51,6 +50,6 @@ class Orders:
     reduce_only: Bool
 
 
-def _key(owner: Whole, kind: Whole, width: int) -> Int:
+def _key(owner: AnyInt, kind: AnyInt, width: int) -> Int:
     """Sort key of a row: by owner, then by market or asset."""
     return owner.astype(np.int64) * width + kind

@@ -33,7 +33,7 @@ class SweepView:
         Shapes and dtypes there.
     slot : ndarray of uint16, shape (8G,)
         Slot of an account in its chunk; an account stays in the chunk that its row is in.
-    markets, assets : int
+    market_count, asset_count : int
         Numbers of the venue's markets and assets.
     edits : int
         Number of updates.
@@ -47,25 +47,25 @@ class SweepView:
     >>> from riskcore.sample import two_accounts
     >>> venue, accounts = two_accounts()
     >>> view = accounts.sweep_view
-    >>> view.markets, view.edits, sorted(view.columns.account[:2].tolist())
+    >>> view.market_count, view.edits, sorted(view.columns.account[:2].tolist())
     (4, 1, [0, 1])
     """
 
     columns: SweepColumns
     slot: npt.NDArray[np.uint16]
-    markets: int
-    assets: int
+    market_count: int
+    asset_count: int
     edits: int = 0
 
     @classmethod
-    def of(cls, state: AccountColumns, markets: int, assets: int) -> SweepView:
+    def of(cls, state: AccountColumns, market_count: int, asset_count: int) -> SweepView:
         """Pack all accounts of a venue.
 
         Parameters
         ----------
         state : AccountColumns
             The columns of the accounts.
-        markets, assets : int
+        market_count, asset_count : int
             Numbers of the venue's markets and assets.
 
         Returns
@@ -84,8 +84,9 @@ class SweepView:
         count = len(state.account_cost)
         size = np.empty(count, np.uint16)
         pack.largest_costs(state, size)
-        columns, slot = _arranged(np.diff(state.position_offset), np.diff(state.balance_offset), size, markets, assets)
-        sweep_view = cls(columns, slot, markets, assets)
+        positions, balances = np.diff(state.position_offset), np.diff(state.balance_offset)
+        columns, slot = _arranged(positions, balances, size, market_count, asset_count)
+        sweep_view = cls(columns, slot, market_count, asset_count)
         for first in range(0, count, 64 * CHUNK):
             sweep_view.refresh(state, np.arange(first, min(first + 64 * CHUNK, count)))
         return sweep_view
@@ -168,7 +169,7 @@ class SweepView:
         )
 
 
-def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> SweepColumns:
+def copy_slots(columns: SweepColumns, slots: Int, market_count: int, asset_count: int) -> SweepColumns:
     """Return columns of some slots alone, one after another.
 
     Parameters
@@ -177,7 +178,7 @@ def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> Swee
         Columns of all accounts or of some.
     slots : ndarray of int64, shape (n,)
         Slots.
-    markets, assets : int
+    market_count, asset_count : int
         Numbers of the venue's markets and assets.
 
     Returns
@@ -189,21 +190,21 @@ def copied(columns: SweepColumns, slots: Int, markets: int, assets: int) -> Swee
     --------
     >>> import numpy as np
     >>> from riskcore.sample import two_accounts
-    >>> from riskcore.state import copied
+    >>> from riskcore.state import copy_slots
     >>> venue, accounts = two_accounts()
     >>> view = accounts.sweep_view
-    >>> copied(view.columns, view.slots(np.array([1])), 4, 2).account[:1].tolist()
+    >>> copy_slots(view.columns, view.slots(np.array([1])), 4, 2).account[:1].tolist()
     [1]
     """
     copies = [np.diff(offset)[slots // LANES] for offset in (columns.position_group, columns.balance_group)]
     filled = np.zeros(-len(slots) % LANES, np.uint32)
     positions, balances = (np.append(widths, filled) for widths in copies)
-    copy = _columns(np.zeros(len(positions), np.uint32), positions, balances, markets, assets)
+    copy = _columns(np.zeros(len(positions), np.uint32), positions, balances, market_count, asset_count)
     pack.update_slots(slots, np.arange(len(slots)), columns, copy)
     return copy
 
 
-def joined(parts: Sequence[SweepColumns]) -> SweepColumns:
+def join_columns(parts: Sequence[SweepColumns]) -> SweepColumns:
     """Join the groups of several columns, one behind the other.
 
     Parameters
@@ -219,10 +220,10 @@ def joined(parts: Sequence[SweepColumns]) -> SweepColumns:
     Examples
     --------
     >>> from riskcore.sample import two_accounts
-    >>> from riskcore.state import joined
+    >>> from riskcore.state import join_columns
     >>> venue, accounts = two_accounts()
     >>> columns = accounts.sweep_view.columns
-    >>> len(joined([columns, columns]).account) == 2 * len(columns.account)
+    >>> len(join_columns([columns, columns]).account) == 2 * len(columns.account)
     True
     """
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
@@ -258,7 +259,7 @@ def chunk_count(columns: SweepColumns) -> int:
 
 
 def _arranged(
-    positions: Widths, balances: Widths, size: npt.NDArray[np.uint16], markets: int, assets: int
+    positions: Widths, balances: Widths, size: npt.NDArray[np.uint16], market_count: int, asset_count: int
 ) -> tuple[SweepColumns, npt.NDArray[np.uint16]]:
     """Empty columns for accounts with these numbers of rows and sizes, and their slots within the chunks."""
     count = len(positions)
@@ -275,11 +276,11 @@ def _arranged(
     account = np.minimum(chunk + order.ravel()[:slots], np.uint32(count))
     nothing = np.uint32(0)
     rows = [np.append(widths, nothing)[account] for widths in (positions, balances)]
-    return _columns(account, rows[0], rows[1], markets, assets), slot[:slots].copy()
+    return _columns(account, rows[0], rows[1], market_count, asset_count), slot[:slots].copy()
 
 
 def _columns(
-    account: npt.NDArray[np.uint32], positions: Widths, balances: Widths, markets: int, assets: int
+    account: npt.NDArray[np.uint32], positions: Widths, balances: Widths, market_count: int, asset_count: int
 ) -> SweepColumns:
     """Empty columns for slots with these numbers of rows."""
     offsets = []
@@ -287,16 +288,18 @@ def _columns(
         width = rows.reshape(-1, LANES).max(axis=1, initial=0)
         offsets.append(np.append(0, np.cumsum(width, dtype=np.int64)).astype(np.uint32))
     groups = len(account) // LANES
-    balance, owned = (LANES * int(offset[-1]) for offset in offsets)
+    position_rows, balance_rows = (LANES * int(offset[-1]) for offset in offsets)
     bits = [np.zeros(groups, np.uint8) for _ in range(3)]
+    few = asset_count < 256
+    asset = np.full(balance_rows, asset_count, np.uint8) if few else np.full(balance_rows, asset_count, np.uint16)
     return SweepColumns(
         account=account,
         position_group=offsets[0],
-        market=np.full(balance, markets, np.uint16),
-        lots=np.zeros(balance, np.int32),
+        market=np.full(position_rows, market_count, np.uint16),
+        lots=np.zeros(position_rows, np.int32),
         balance_group=offsets[1],
-        asset=np.full(owned, assets, np.uint8) if assets < 256 else np.full(owned, assets, np.uint16),
-        balance=np.zeros(owned),
+        asset=asset,
+        balance=np.zeros(balance_rows),
         cash_minus_cost=np.zeros(len(account)),
         has_orders=bits[0],
         has_leverage_limit=bits[1],

@@ -14,7 +14,7 @@ from ..boundary import natural, units
 if TYPE_CHECKING:
     from .accounts import Accounts
 
-_SIGNED = np.array([None, "bid", "ask"], object)
+_SIDE_NAMES = np.array([None, "bid", "ask"], object)
 
 
 class AccountFrames(NamedTuple):
@@ -81,7 +81,7 @@ def _price(accounts: Accounts, paid: Int, lots: Int, market: Int) -> Float:
     ticks = np.array([float(tick) for tick in venue_units.ticks])
     on_tick = natural(np.maximum(np.rint(price / ticks[market]), 1).astype(np.int64), venue_units.ticks, market)
     unit = np.broadcast_to(quantum, len(lots))
-    read = units.half_even("positions", "entry_price", [on_tick, lots, units.PerKind(steps, market)], unit)
+    read = units.round_half_even("positions", "entry_price", [on_tick, lots, units.PerKind(steps, market)], unit)
     return np.where(read == paid, on_tick, price)
 
 
@@ -109,7 +109,7 @@ def _orders(accounts: Accounts) -> pd.DataFrame:
         {
             "account": accounts.ids[orders.account[row]],
             "market": _names(venue_units.markets, market),
-            "side": _SIGNED[orders.side[row]],
+            "side": _SIDE_NAMES[orders.side[row]],
             "price": natural(orders.price[row], venue_units.ticks, market),
             "quantity": natural(orders.lots[row], venue_units.steps, market),
             "reduce_only": orders.reduce_only[row],

@@ -1,8 +1,8 @@
-"""Who auto-deleveraging closes positions against: the policies, each a pure function over arrays, chosen by name.
+"""Policies that choose the counterparties of auto-deleveraging: pure functions of arrays, chosen by name.
 
-A queue's function gives scores: the highest is closed first, ties in the order of the rows. A shared policy's gives
-weights: all are closed together, in proportion, none beyond its room. Both take the same `Counterparties`; a user's own
-is added with `register` and named in a venue's ``adl_policy`` like those of the house.
+The function of a queue returns scores: the highest is closed first, ties in the order of the rows. The function of a
+shared policy returns weights: all are closed together, in proportion, each up to its room. Both take `Counterparties`.
+`register` adds a user's own policy, which a venue's ``adl_policy`` then names like a built-in one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _DIGITS, _SCALE = 24, 38  # significant bits of a weight, and bits of the larges
 
 @dataclass(frozen=True)
 class Counterparties:
-    """Positions on the other side of what is closed, one row each, in the order of their accounts' ids (N rows).
+    """Positions opposite to the closed one, one row each, in the order of their accounts' ids (N rows).
 
     Money is in settle units, all as at the tick's sweep.
 
@@ -89,8 +89,8 @@ class AdlPolicy(NamedTuple):
     shared : bool
         Whether ``rank`` gives weights: all are closed together, in proportion.
     reach : bool
-        Whether those are passed over whose own bankruptcy price (the venue's zero price) the price of the deal does not
-        reach.
+        Whether a counterparty is skipped when the price of the trade is beyond its own bankruptcy price (the venue's
+        zero price).
 
     Notes
     -----
@@ -110,7 +110,7 @@ class AdlPolicy(NamedTuple):
 
 
 def _by_profit(counterparties: Counterparties, leverage: Float) -> Float:
-    """PnL % times leverage, over leverage where it is negative; a profit without cost of its own sign comes first."""
+    """PnL % times leverage, over leverage where the PnL is negative; a profit on no entry cost comes first."""
     with np.errstate(divide="ignore", invalid="ignore"):
         pnl = (counterparties.value - counterparties.entry) / np.abs(counterparties.entry)
         score = np.where(pnl > 0, pnl * leverage, pnl / leverage)
@@ -158,7 +158,7 @@ def pnl_leverage(counterparties: Counterparties) -> Float:
 
 
 def bitmex(counterparties: Counterparties) -> Float:
-    """PnL % times effective leverage: value over what it is worth more than at the position's own zero price."""
+    """PnL % times effective leverage: value of the position over its share of the account's equity."""
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(
             counterparties.maintenance > 0,
@@ -206,8 +206,8 @@ def leverage(counterparties: Counterparties) -> Float:
     return counterparties.leverage
 
 
-def in_turn(counterparties: Counterparties) -> Float:
-    """All alike: in the order of account ids."""
+def by_account_id(counterparties: Counterparties) -> Float:
+    """Equal scores: in the order of account ids."""
     return np.zeros(len(counterparties))
 
 
@@ -217,7 +217,7 @@ def pro_rata(counterparties: Counterparties) -> Float:
 
 
 def by_equity(counterparties: Counterparties) -> Float:
-    """By net equity of the account; the position is the cap, and what is beyond it goes to the others."""
+    """By net equity of the account; the position is the cap, and the excess goes to the others."""
     return counterparties.equity
 
 
@@ -232,7 +232,7 @@ def rap_power(counterparties: Counterparties) -> Float:
 
 
 def rap_tail(counterparties: Counterparties) -> Float:
-    """Risk-aware pro rata: by size times what the leverage is above `TAIL_LEVERAGE`."""
+    """Risk-aware pro rata: by size times the leverage in excess of `TAIL_LEVERAGE`."""
     return counterparties.lots.astype(float) * np.maximum(counterparties.leverage - TAIL_LEVERAGE, 0.0)
 
 
@@ -246,7 +246,7 @@ POLICIES: dict[str, AdlPolicy] = {
         AdlPolicy("binance", binance),
         AdlPolicy("size", size),
         AdlPolicy("leverage", leverage),
-        AdlPolicy("bankruptcy_price", in_turn, reach=True),
+        AdlPolicy("bankruptcy_price", by_account_id, reach=True),
         AdlPolicy("pro_rata", pro_rata, shared=True),
         AdlPolicy("capped_pro_rata", by_equity, shared=True),
         AdlPolicy("rap_linear", rap_linear, shared=True),
@@ -258,7 +258,7 @@ POLICIES: dict[str, AdlPolicy] = {
 
 
 def register(name: str, rank: Rank, *, shared: bool = False, replace: bool = False) -> None:
-    """Add a policy of one's own under a name that a venue's ``adl_policy`` may then have.
+    """Add a policy under a name that a venue's ``adl_policy`` may then have.
 
     Parameters
     ----------
@@ -267,7 +267,7 @@ def register(name: str, rank: Rank, *, shared: bool = False, replace: bool = Fal
     rank : callable
         Function of `Counterparties` that gives numbers of shape (N,): scores, of which NaN and -inf take no part, or,
         ``shared``, weights, of which NaN and those below 0 count as 0 (an account of weight 0 is closed after all the
-        others, not never). It must depend on its argument alone, and is tried on a few made-up rows here.
+        others, not never). It must depend on its argument alone, and is called here with a few made-up rows.
     shared : bool
         Whether ``rank`` gives weights.
     replace : bool
@@ -291,10 +291,12 @@ def register(name: str, rank: Rank, *, shared: bool = False, replace: bool = Fal
         raise ValueError(f"an ADL policy named {name!r} exists already; pass replace=True to replace it")
     policy = AdlPolicy(name, rank, shared)
     for count in (1, 3):
-        one = np.arange(1.0, count + 1)
-        ranked(
-            policy, Counterparties(one.astype(np.int64), -one, -1.1 * one, one / 100, one, 2 * one, one / 50, one / 10)
-        )
+        size = np.arange(1.0, count + 1)
+        made_up = Counterparties(
+            lots=size.astype(np.int64), value=-size, entry=-1.1 * size, requirement=size / 100, equity=size,
+            exposure=2 * size, maintenance=size / 50, profit=size / 10,
+        )  # fmt: skip
+        ranked(policy, made_up)
     POLICIES[name] = policy
 
 
@@ -311,7 +313,7 @@ def ranked(policy: AdlPolicy, counterparties: Counterparties) -> Float:
     Returns
     -------
     ndarray of float64, shape (N,)
-        What the policy's function gives: scores or weights.
+        Scores or weights.
 
     Raises
     ------

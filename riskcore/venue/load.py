@@ -20,7 +20,7 @@ from .margin_functions import MarginFunction, MarginFunctions, Sqrt, check, chec
 from .policy import _amount, _wrong, check_adl_policy, read_policy
 from .presets import venue_path
 from .schema import _Collateral, _Haircut, _HaircutKind, _MarkBand, _Market, _PremiumBand, _Price, _Spot, _Venue
-from .tables import _MOST_TICKS, Assets, Markets, Pool, Provider, Spots, Venue
+from .tables import _MAX_TICKS, Assets, Markets, Pool, Provider, Spots, Venue
 
 _SMALLEST = Decimal("1e-18")
 
@@ -159,11 +159,13 @@ def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:
             lent=quanta("lentQuantity", row.lent_quantity),
             borrowed=quanta("borrowedQuantity", row.borrowed_quantity),
             fee=_part(f"{path}.fee", row.fee),
-            optimal=_part(f"{path}.optimalUtilization", row.optimal_utilization, open_low=True),
-            highest=_part(f"{path}.maxUtilization", row.max_utilization, open_low=True),
-            threshold=_part(f"{path}.throttleUtilizationThreshold", row.throttle_utilization_threshold, open_low=True),
-            update=_part(f"{path}.throttleUpdateFraction", row.throttle_update_fraction),
-            limit=None if limit is None else quanta("openBorrowLendLimit", limit),
+            optimal_utilization=_part(f"{path}.optimalUtilization", row.optimal_utilization, open_low=True),
+            max_utilization=_part(f"{path}.maxUtilization", row.max_utilization, open_low=True),
+            throttle_threshold=_part(
+                f"{path}.throttleUtilizationThreshold", row.throttle_utilization_threshold, open_low=True
+            ),
+            throttle_update=_part(f"{path}.throttleUpdateFraction", row.throttle_update_fraction),
+            borrow_limit=None if limit is None else quanta("openBorrowLendLimit", limit),
         )
     return tuple(pools)
 
@@ -239,7 +241,7 @@ def _listing(listed: Sequence[tuple[int, _Spot]], settle_quantum: Fraction) -> d
         price = market.filters.price
         tick.append(_positive(f"{path}.price.tickSize", price.tick_size))
         step.append(_positive(f"{path}.quantity.stepSize", market.filters.quantity.step_size))
-        max_ticks = _MOST_TICKS
+        max_ticks = _MAX_TICKS
         if price.max_price is not None:
             max_ticks = min(max_ticks, int(_positive(f"{path}.price.maxPrice", price.max_price) // tick[-1]))
         lot_value = tick[-1] * step[-1] / settle_quantum
@@ -266,7 +268,7 @@ def _listing(listed: Sequence[tuple[int, _Spot]], settle_quantum: Fraction) -> d
 
 
 _BOOK_STATES = {"Open": True, "LimitOnly": True, "PostOnly": False, "CancelOnly": False, "Closed": False}
-"""Of an order book, and whether an order that takes from it is filled: a liquidation's are limit orders."""
+"""States of an order book, and whether it fills a limit order, as those of liquidations are."""
 
 _Band: TypeAlias = tuple[Fraction | None, Fraction | None]
 

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from .._typing import Bool, Float, Int
-from ..boundary import RiskDataError, text_of
+from ..boundary import RiskDataError, as_text
 from ..kernels.layouts import MarginFunctionArrays
 from ..kernels.margin_function import DEDUCTION, FROM, RATE, ROOT, SLOPE
 
@@ -399,7 +399,7 @@ class _Figures:
     path: str
 
     def wrong(self, name: str, rule: str, value: object) -> RiskDataError:
-        return RiskDataError("venue", f"{self.path}.{name}", rule, value=text_of(value))
+        return RiskDataError("venue", f"{self.path}.{name}", rule, value=as_text(value))
 
     def number(self, name: str, value: Decimal, low: Decimal) -> None:
         if not value.is_finite() or not low <= value <= _HIGH:

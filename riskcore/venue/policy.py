@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_type_hints
 
 import msgspec
 
-from ..boundary import RiskDataError, text_of
+from ..boundary import RiskDataError, as_text
 from .adl_policies import POLICIES
 
 Value: TypeAlias = str | int | float  # text may be a decimal or a fraction
@@ -399,8 +399,8 @@ class Policy:
         return floor(self.stale_after * 10**9)
 
     @cached_property
-    def most_nanoseconds(self) -> float:
-        """Longest time from a tick to the next, nanoseconds; infinite where any is taken."""
+    def max_gap_nanoseconds(self) -> float:
+        """Longest time from a tick to the next, nanoseconds; infinite without a limit."""
         return inf if self.largest_gap is None else floor(self.largest_gap * 10**9)
 
     @cached_property
@@ -438,7 +438,8 @@ def read_policy(source: msgspec.Struct) -> Policy:
 
     Parameters
     ----------
-    given : PolicyFields
+    source : PolicyFields
+        Content of ``policy`` in a venue file.
 
     Returns
     -------
@@ -511,7 +512,7 @@ def _amount(path: str, value: Value | Decimal) -> Fraction:
 
 
 def _wrong(path: str, rule: str, value: object) -> RiskDataError:
-    return RiskDataError("venue", path, rule, value=text_of(value))
+    return RiskDataError("venue", path, rule, value=as_text(value))
 
 
 def check_adl_policy(policy: Policy) -> None:

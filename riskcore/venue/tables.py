@@ -15,21 +15,21 @@ from typing import Any
 import numpy as np
 
 from .._limits import POSITION_LIMIT, TOTAL_LIMIT
-from .._typing import Bool, Float, Int, Whole
-from ..boundary import RiskDataError, counted, natural, shown
+from .._typing import AnyInt, Bool, Float, Int
+from ..boundary import RiskDataError, counted, escaped, natural
 from ..kernels.layouts import MarginFunctionArrays, RequirementLookup
 from .margin_functions import MarginFunctions
 from .policy import Policy, _wrong
 
-_MOST_TICKS = 10**13
-"""Of a price, whatever maxPrice a market has: what the guards sample, and sums of 300 seconds fit 64 bits."""
-MOST_LOTS_IN_MARKET = TOTAL_LIMIT - 1
-"""Of all positions, or of all orders, of all accounts in a market."""
+_MAX_TICKS = 10**13
+"""Largest price in ticks, whatever maxPrice a market has: samples of the guards and their sums fit 64 bits."""
+MAX_LOTS_IN_MARKET = TOTAL_LIMIT - 1
+"""Largest sum of the positions, or of the orders, of all accounts in a market."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What is traded on a book, one row each.
+    """Markets with an order book, one row each.
 
     ``tick`` and ``step`` are exact; ``value_num / value_den`` is the value of one lot at one tick in settle
     quanta; ``max_ticks`` those of maxPrice, and at most 10**13. Multipliers of the price-impact band and of the
@@ -65,7 +65,7 @@ class Listing:
 
     def too_high(self, row: int) -> str:
         """Rule that a price above the highest of a row breaks."""
-        if self.max_ticks[row] < _MOST_TICKS:
+        if self.max_ticks[row] < _MAX_TICKS:
             return "must be at most the market's maxPrice"
         highest = np.format_float_positional(self.max_price[row], trim="-")
         return f"must be at most {highest}, 10**13 ticks of the market's tickSize: the market has no lower maxPrice"
@@ -98,21 +98,21 @@ class Markets(Listing):
     funding_upper: Float
 
     @cached_property
-    def most_lots(self) -> Int:
+    def max_lots(self) -> Int:
         """Most lots of a position in each market, shape (M,): worth less than 2**60 quanta at maxPrice."""
         rows = zip(self.max_ticks.tolist(), self.value_num.tolist(), self.value_den.tolist(), strict=True)
         most = (
-            (POSITION_LIMIT * den - 1) // (ticks * num) if ticks < _MOST_TICKS else MOST_LOTS_IN_MARKET
+            (POSITION_LIMIT * den - 1) // (ticks * num) if ticks < _MAX_TICKS else MAX_LOTS_IN_MARKET
             for ticks, num, den in rows
         )
-        return np.array([min(lots, MOST_LOTS_IN_MARKET) for lots in most], np.int64)
+        return np.array([min(lots, MAX_LOTS_IN_MARKET) for lots in most], np.int64)
 
     @cached_property
     def funding_periods(self) -> tuple[int, ...]:
         """Funding intervals that some market has."""
         return tuple(sorted(set(self.funding_interval.tolist()) - {0}))
 
-    def quantity(self, lots: Int, market: Whole) -> Float:
+    def quantity(self, lots: Int, market: AnyInt) -> Float:
         """Quantity of a number of lots of each market, nearest float64, so that it prints as the user wrote it."""
         return natural(lots, self.step, market)
 
@@ -121,7 +121,7 @@ class Markets(Listing):
 class Spots(Listing):
     """Spot markets of collateral assets against the settle asset, the first that the venue lists of each (S rows).
 
-    ``asset`` is the row of what is traded; ``lot_quanta`` its quanta per lot.
+    ``asset`` is the row of the base asset; ``lot_quanta`` its quanta per lot.
     """
 
     asset: Int
@@ -161,14 +161,14 @@ class Pool:
         Quanta that accounts outside the run lend and borrow.
     fee : Fraction
         Part of the interest that the pool keeps.
-    optimal : Fraction
+    optimal_utilization : Fraction
         Utilisation (borrowed over lent) at the kink of the rate curve.
-    highest : Fraction
+    max_utilization : Fraction
         Utilisation that redeeming and borrowing may reach at most.
-    threshold, update : Fraction
-        Utilisation that they may always reach, and the part of the way from the utilisation to ``highest`` that they
-        may go in a tick.
-    limit : int or None
+    throttle_threshold, throttle_update : Fraction
+        Utilisation that they may always reach, and the part of the way from the utilisation to ``max_utilization``
+        that they may go in a tick.
+    borrow_limit : int or None
         Most quanta that may be borrowed; None: no limit.
 
     Notes
@@ -180,7 +180,7 @@ class Pool:
     >>> import riskcore as rc
     >>> venue = rc.load_venue("backpack").replace(borrow_lend=[{"symbol": "USDC", "lentQuantity": 100, "fee": "0.1"}])
     >>> pool = venue.pools[venue.settle]
-    >>> pool.lent, pool.fee, pool.optimal
+    >>> pool.lent, pool.fee, pool.optimal_utilization
     (100000000, Fraction(1, 10), Fraction(9, 10))
     """
 
@@ -188,23 +188,23 @@ class Pool:
     lent: int
     borrowed: int
     fee: Fraction
-    optimal: Fraction
-    highest: Fraction
-    threshold: Fraction
-    update: Fraction
-    limit: int | None
+    optimal_utilization: Fraction
+    max_utilization: Fraction
+    throttle_threshold: Fraction
+    throttle_update: Fraction
+    borrow_limit: int | None
 
 
 @dataclass(frozen=True)
 class Provider:
-    """A backstop provider: its account, its limits and what it takes.
+    """A backstop provider: its account, its limits, and its markets and assets.
 
     Attributes
     ----------
     account : int or str
         The user's account id.
     capacity_per_min, capacity_per_hour : Fraction or None
-        Most notional that it takes over in a minute and in an hour, settle units; None: no limit.
+        Largest notional that it takes over in a minute and in an hour, settle units; None: no limit.
     max_notional : Fraction or None
         Most notional of all that it has taken over, settle units; None: no limit.
     markets, assets : frozenset of int
@@ -243,10 +243,10 @@ class Units:
     settle_asset : str
         Symbol of the settle asset.
     markets : tuple of str
-        Symbols of the markets (of books: of all that has a book), by row.
+        Symbols of the markets (of books: of all markets with a book), by row.
     steps, ticks : tuple of Fraction
         Quantity of a lot and price of a tick, by market.
-    highest : tuple of int
+    max_ticks : tuple of int
         Highest price in ticks, by market.
     assets : tuple of str
         Symbols of the assets, by row.
@@ -265,7 +265,7 @@ class Units:
     markets: tuple[str, ...]
     steps: tuple[Fraction, ...]
     ticks: tuple[Fraction, ...]
-    highest: tuple[int, ...]
+    max_ticks: tuple[int, ...]
     assets: tuple[str, ...]
     quanta: tuple[Fraction, ...]
 
@@ -278,7 +278,7 @@ class Units:
         settle_asset : str
             Symbol of the settle asset.
         markets : Listing
-            The markets, or all that has a book.
+            The markets, or all markets with a book.
         assets : Assets
             The assets.
 
@@ -300,7 +300,7 @@ class Units:
             markets=markets.symbol,
             steps=markets.step,
             ticks=markets.tick,
-            highest=tuple(markets.max_ticks.tolist()),
+            max_ticks=tuple(markets.max_ticks.tolist()),
             assets=assets.symbol,
             quanta=assets.quantum,
         )
@@ -318,7 +318,7 @@ class Units:
         venue : Units
             Units of the venue.
         what : str
-            What was read with these units, for the message.
+            Name of the object that has these units, for the message.
 
         Raises
         ------
@@ -348,7 +348,7 @@ class Units:
         units: tuple[tuple[str, tuple[str, ...], Sequence[Fraction | int], Sequence[Fraction | int]], ...] = (
             ("stepSize", self.markets, self.steps, venue.steps),
             ("tickSize", self.markets, self.ticks, venue.ticks),
-            ("maxPrice in ticks", self.markets, self.highest, venue.highest),
+            ("maxPrice in ticks", self.markets, self.max_ticks, venue.max_ticks),
             ("quantum", self.assets, self.quanta, venue.quanta),
         )
         for name, symbols, sizes, venue_sizes in units:
@@ -364,7 +364,7 @@ class Venue:
     Attributes
     ----------
     settle_asset : str
-        Symbol of the settle asset, in whose units all money is said.
+        Symbol of the settle asset, the unit of all money.
     settle : int
         Row of the settle asset.
     markets : Markets
@@ -406,12 +406,12 @@ class Venue:
     def __repr__(self) -> str:
         """One line: the first markets, the number of assets, and the fund."""
         symbols = self.markets.symbol
-        named = ", ".join(map(shown, symbols[:3])) + (", ..." if len(symbols) > 3 else "")
+        named = ", ".join(map(escaped, symbols[:3])) + (", ..." if len(symbols) > 3 else "")
         spots = f", {counted(len(self.spots.symbol), 'spot book')}" if self.spots.symbol else ""
         providers = f", {counted(len(self.backstop), 'backstop provider')}" if self.backstop else ""
         return (
             f"Venue({counted(len(symbols), 'market')}: {named}{spots}; {counted(len(self.assets.symbol), 'asset')}, "
-            f"settles in {shown(self.settle_asset)}, fund {float(self.policy.fund):,.15g}{providers})"
+            f"settles in {escaped(self.settle_asset)}, fund {float(self.policy.fund):,.15g}{providers})"
         )
 
     def replace(

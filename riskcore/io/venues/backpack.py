@@ -18,7 +18,7 @@ from .snapshot import Figure, Snapshot, snapshot
 
 _ROUNDING = Decimal("1e-7")  # of the amounts of a total, and of a dollar: figures are sent with 6 decimals and more
 _MOVE = Decimal("0.02")  # of a notional, between replies of different moments
-_GAP = Decimal("0.05")  # of the exposure, of what the replies may leave out
+_GAP = Decimal("0.05")  # of the exposure: largest part that may be missing in the replies
 
 
 class _Asset(CamelRow):
@@ -262,8 +262,8 @@ def load_account(
     ------
     RiskDataError
         A reply cannot be read, something is missing, of another type or out of range, or names a market or an asset
-        that is not the venue's; a total is not what the rows make, or says positions or borrows that are not in the
-        replies. The message holds the path.
+        that is not the venue's; a total differs from the sum of its rows, or implies positions or borrows that are not
+        in the replies. The message holds the path.
 
     Examples
     --------
@@ -355,7 +355,7 @@ def _check_margin(margin: _Margin) -> None:
     Raises
     ------
     RiskDataError
-        One is not what they make.
+        A total differs from the sum of its rows.
     """
 
     def check(path: str, total: Decimal | None, parts: Sequence[Decimal | None], what: str) -> None:

@@ -18,7 +18,7 @@ from .snapshot import Figure, Snapshot, snapshot
 
 _CUM_ROUNDING = Decimal("1e-6")  # relative
 _LAST_DIGIT = Decimal("1e-8")  # of an amount in an account
-_PARITY = Decimal("0.05")  # what the rate of a stablecoin to the US dollar may be away from 1, haircut included
+_PARITY = Decimal("0.05")  # largest distance from 1 of a stablecoin's rate to the US dollar, haircut included
 _DOLLARS = frozenset(
     ["USDT", "USDC", "BUSD", "FDUSD", "TUSD", "USDP", "USD1", "USDE", "RLUSD", "BFUSD", "RWUSD", "LDUSDT", "U", "BNFCR"]
 )
@@ -361,7 +361,7 @@ def load_account(
     the account ``name:symbol`` (``name:symbol:side`` in hedge mode). A negative wallet becomes an unsettled amount, as
     it is no borrow. Open orders are not in these replies.
 
-    In single-asset mode only what is margined in the venue's settle asset is read. In multi-assets mode all assets
+    In single-asset mode only positions margined in the venue's settle asset are read. In multi-assets mode all assets
     carry all cross positions, and the wallet of the cross account is ``totalCrossWalletBalance``: the US dollars that
     the venue counts for the assets, at the prices and haircuts of the reply, taken at par with the settle asset. They
     do not move with prices, as the reply has neither quantities in other units nor rates.
@@ -418,15 +418,15 @@ def load_account(
     risks = [] if position_risk is None else json_input.read(position_risk, list[_Risk], "position_risk")
     risk_of = {(row.symbol, row.position_side): row for row in risks}
     markets = perpetuals(venue)
-    book = _Book(venue.settle_asset, name)
+    tables = _Tables(venue.settle_asset, name)
     with localcontext(prec=DIGITS):
-        positions = _held(content, risk_of)
+        positions = _positions_of(content, risk_of)
         _check_assets(content, positions)
         several = _multi_assets(content, positions, multi_assets)
         wallet, profit, orders = _cross(content, positions, venue.settle_asset, several)
         if wallet is not None:
-            book.fund(name, wallet)
-            book.reported.append((name, None, "net_equity", wallet + profit))
+            tables.fund(name, wallet)
+            tables.reported.append((name, None, "net_equity", wallet + profit))
         for n, one in positions.items():
             row = one.row
             if not row.position_amt or not (several or _margined(row.symbol, venue.settle_asset, markets)):
@@ -436,14 +436,14 @@ def load_account(
                 if several:
                     rule += ": in multi-assets mode all margin assets count; pass margin_assets to load_venue"
                 raise _wrong(f"$.positions[{n}].symbol", rule, row.symbol, "account")
-            book.add(f"$.positions[{n}]", one, markets[row.symbol], ordered=bool(orders))
+            tables.add(f"$.positions[{n}]", one, markets[row.symbol], ordered=bool(orders))
         for n, risk in enumerate(risks):
             if risk.position_amt and not any(one.risk is risk for one in positions.values()) and risk.symbol in markets:
                 rule = "must be a position of the account: the replies are of different moments or users"
                 raise _wrong(f"$[{n}].symbol", rule, risk.symbol, "position_risk")
-        book.sum_up(_whole(content, venue.settle_asset, several), several=several)
+        tables.sum_up(_account_totals(content, venue.settle_asset, several), several=several)
     source = dict(venue.source) | {"markets": list(markets.values()), "backstop": []}
-    return snapshot(source, book.positions, book.balances, book.marks, book.reported, settings=book.settings)
+    return snapshot(source, tables.positions, tables.balances, tables.marks, tables.reported, settings=tables.settings)
 
 
 def _margined(symbol: str, settle_asset: str, markets: Mapping[str, Any]) -> bool:
@@ -451,7 +451,7 @@ def _margined(symbol: str, settle_asset: str, markets: Mapping[str, Any]) -> boo
 
 
 @dataclass(frozen=True)
-class _Held:
+class _ReportedPosition:
     """A row of the account's positions, with what position_risk adds to it."""
 
     row: _Position
@@ -461,8 +461,8 @@ class _Held:
     initial_margin: Decimal | None  # of the position alone, without orders
 
 
-def _held(content: _Account, risk_of: Mapping[tuple[str, str], _Risk]) -> dict[int, _Held]:
-    """Rows of the account's positions by their place in the reply."""
+def _positions_of(content: _Account, risk_of: Mapping[tuple[str, str], _Risk]) -> dict[int, _ReportedPosition]:
+    """Rows of the account's positions by their index in the reply."""
     positions = {}
     for n, row in enumerate(content.positions):
         risk = risk_of.get((row.symbol, row.position_side))
@@ -475,7 +475,7 @@ def _held(content: _Account, risk_of: Mapping[tuple[str, str], _Risk]) -> dict[i
         initial = row.position_initial_margin
         if initial is None and row.initial_margin is not None and row.open_order_initial_margin is not None:
             initial = row.initial_margin - row.open_order_initial_margin
-        positions[n] = _Held(row, risk, isolated, wallet, initial)
+        positions[n] = _ReportedPosition(row, risk, isolated, wallet, initial)
     return positions
 
 
@@ -484,15 +484,15 @@ def _slack(*amounts: Decimal) -> Decimal:
     return rounding_slack(amounts, _LAST_DIGIT, Decimal("1e-10"))
 
 
-def _check_assets(content: _Account, held: Mapping[int, _Held]) -> None:
+def _check_assets(content: _Account, positions: Mapping[int, _ReportedPosition]) -> None:
     """Hold the totals of each asset against the positions margined in it."""
     assets = sorted((wallet.asset for wallet in content.assets), key=len, reverse=True)
-    by_asset: dict[str, list[_Held]] = {asset: [] for asset in assets}
-    for one in held.values():
+    by_asset: dict[str, list[_ReportedPosition]] = {asset: [] for asset in assets}
+    for one in positions.values():
         margin_asset = next((a for a in assets if one.row.symbol.partition("_")[0].endswith(a)), None)
         if margin_asset is not None:
             by_asset[margin_asset].append(one)
-    positions = "the sum of the positions margined in it; positions are missing, or of another moment"
+    expected = "the sum of the positions margined in it; positions are missing, or of another moment"
     for n, row in enumerate(content.assets):
 
         def check(field: str, amounts: Sequence[Decimal], what: str, *, n: int = n, row: _Wallet = row) -> None:
@@ -503,11 +503,11 @@ def _check_assets(content: _Account, held: Mapping[int, _Held]) -> None:
             raise _wrong(f"$.assets[{n}].asset", "must not appear twice", row.asset, "account")
         in_asset = by_asset[row.asset]
         cross = [one for one in in_asset if not one.isolated]
-        check("cross_un_pnl", [one.row.unrealized_profit for one in cross], f"{positions}, or isolated")
-        check("unrealized_profit", [one.row.unrealized_profit for one in in_asset], positions)
+        check("cross_un_pnl", [one.row.unrealized_profit for one in cross], f"{expected}, or isolated")
+        check("unrealized_profit", [one.row.unrealized_profit for one in in_asset], expected)
         margins = [one.row.maint_margin for one in in_asset]
         if row.maint_margin is not None and abs(sum(margins, Decimal(0)) - row.maint_margin) > _slack(*margins):
-            check("maint_margin", [one.row.maint_margin for one in cross], positions)
+            check("maint_margin", [one.row.maint_margin for one in cross], expected)
         for field, initial in (
             ("position_initial_margin", [(one.initial_margin, one.isolated) for one in in_asset]),
             ("initial_margin", [(one.row.initial_margin, one.isolated) for one in in_asset]),
@@ -515,7 +515,7 @@ def _check_assets(content: _Account, held: Mapping[int, _Held]) -> None:
             every = [amount for amount, _ in initial if amount is not None]
             sent = getattr(row, field)
             if sent is not None and len(every) == len(in_asset) and abs(sum(every, Decimal(0)) - sent) > _slack(*every):
-                check(field, [amount for amount, alone in initial if amount is not None and not alone], positions)
+                check(field, [amount for amount, alone in initial if amount is not None and not alone], expected)
         if row.wallet_balance is not None:
             own = [one.wallet for one in in_asset if one.isolated]
             if None not in own:
@@ -526,7 +526,7 @@ def _check_assets(content: _Account, held: Mapping[int, _Held]) -> None:
                 check("margin_balance", [row.wallet_balance, row.unrealized_profit], "walletBalance + unrealizedProfit")
 
 
-def _multi_assets(content: _Account, held: Mapping[int, _Held], given_mode: bool | None) -> bool:
+def _multi_assets(content: _Account, positions: Mapping[int, _ReportedPosition], multi_assets: bool | None) -> bool:
     """Whether the account is in multi-assets mode: as told, as the reply says, or as its totals say.
 
     Raises
@@ -535,9 +535,11 @@ def _multi_assets(content: _Account, held: Mapping[int, _Held], given_mode: bool
         The totals are not those of the mode, or of neither.
     """
     sent = content.multi_assets_margin
-    if given_mode is not None and sent is not None and given_mode != sent:
-        raise _wrong("$.multiAssetsMargin", f"must agree with the argument multi_assets, {given_mode}", sent, "account")
-    mode = sent if given_mode is None else given_mode
+    if multi_assets is not None and sent is not None and multi_assets != sent:
+        raise _wrong(
+            "$.multiAssetsMargin", f"must agree with the argument multi_assets, {multi_assets}", sent, "account"
+        )
+    mode = sent if multi_assets is None else multi_assets
     for total, left, right in (
         ("total_margin_balance", "total_wallet_balance", "total_unrealized_profit"),
         ("total_initial_margin", "total_position_initial_margin", "total_open_order_initial_margin"),
@@ -567,7 +569,7 @@ def _multi_assets(content: _Account, held: Mapping[int, _Held], given_mode: bool
         rule = f"must be {_span(low, high)}, all assets in US dollars, in multi-assets mode: an asset or a position is"
         raise _wrong(f"$.{_SENT[found]}", f"{rule} missing, or the mode is another", f"{sent_total:f}", "account")
     if mode:
-        alone = [one for one in held.values() if one.isolated]
+        alone = [one for one in positions.values() if one.isolated]
         for total, every, apart in (
             ("total_cross_wallet_balance", content.total_wallet_balance, [one.wallet for one in alone]),
             ("total_cross_un_pnl", content.total_unrealized_profit, [one.row.unrealized_profit for one in alone]),
@@ -588,7 +590,7 @@ def _span(low: Decimal, high: Decimal | None) -> str:
 
 
 def _of_usdt(content: _Account) -> tuple[str, Decimal, Decimal] | None:
-    """First total that is not USDT's, with what it is and what it would be; None if all are."""
+    """First total that is not USDT's, with its value and the value of USDT; None if all are."""
     usdt = next((wallet for wallet in content.assets if wallet.asset == "USDT"), None)
     for total, field in _TOTALS.items():
         sent, amount = getattr(content, total), Decimal(0) if usdt is None else getattr(usdt, field)
@@ -598,7 +600,7 @@ def _of_usdt(content: _Account) -> tuple[str, Decimal, Decimal] | None:
 
 
 def _of_all(content: _Account) -> tuple[str, Decimal, Decimal, Decimal | None] | None:
-    """First total that no sum over all assets makes, with what it is and the bounds of that sum; None if all are.
+    """First total that no sum over all assets gives, with its value and the bounds of that sum; None if there is none.
 
     A stablecoin counts within 5 % of 1, another asset at any rate of its sign.
     """
@@ -616,7 +618,7 @@ def _of_all(content: _Account) -> tuple[str, Decimal, Decimal, Decimal | None] |
 
 
 def _cross(
-    content: _Account, held: Mapping[int, _Held], settle_asset: str, several: bool
+    content: _Account, positions: Mapping[int, _ReportedPosition], settle_asset: str, several: bool
 ) -> tuple[Decimal | None, Decimal, Decimal]:
     """Wallet of the cross account (None without one), its unrealised profit, and the initial margin of open orders."""
     if several:
@@ -624,7 +626,7 @@ def _cross(
         if wallet is None:
             raise RiskDataError("account", "$.totalCrossWalletBalance", "must not be missing in multi-assets mode")
         if profit is None:
-            profit = sum((one.row.unrealized_profit for one in held.values() if not one.isolated), Decimal(0))
+            profit = sum((one.row.unrealized_profit for one in positions.values() if not one.isolated), Decimal(0))
         return wallet, profit, content.total_open_order_initial_margin or Decimal(0)
     for row in content.assets:
         if row.asset == settle_asset:
@@ -632,7 +634,7 @@ def _cross(
     return None, Decimal(0), Decimal(0)
 
 
-def _whole(content: _Account, settle_asset: str, several: bool) -> dict[str, Decimal | None]:
+def _account_totals(content: _Account, settle_asset: str, several: bool) -> dict[str, Decimal | None]:
     """Totals of all accounts, cross and isolated."""
     if several:
         totals = content.total_margin_balance, content.total_maint_margin, content.total_position_initial_margin
@@ -644,7 +646,7 @@ def _whole(content: _Account, settle_asset: str, several: bool) -> dict[str, Dec
     return dict(zip(("net_equity", "maintenance_margin", "initial_margin"), totals, strict=True))
 
 
-class _Book:
+class _Tables:
     """Rows of the input tables, grown position by position."""
 
     def __init__(self, settle_asset: str, name: str) -> None:
@@ -662,7 +664,7 @@ class _Book:
         self.balances.append(balance)
         self.settings.append({"account": account, "unsettled": min(amount, Decimal(0))})
 
-    def add(self, path: str, one: _Held, market: dict[str, Any], *, ordered: bool) -> None:
+    def add(self, path: str, one: _ReportedPosition, market: dict[str, Any], *, ordered: bool) -> None:
         """Add a position, in an account of its own if it is isolated; ``ordered``: there are open orders."""
         row, risk = one.row, one.risk
         quantity, profit = row.position_amt, row.unrealized_profit
@@ -702,7 +704,7 @@ class _Book:
         if risk is not None and risk.liquidation_price > 0:
             self.reported.append((account, row.symbol, "liquidation_price", risk.liquidation_price))
 
-    def _account(self, path: str, one: _Held, profit: Decimal) -> str:
+    def _account(self, path: str, one: _ReportedPosition, profit: Decimal) -> str:
         row = one.row
         if not one.isolated:
             if any(row.symbol == other["market"] and other["account"] == self.name for other in self.positions):

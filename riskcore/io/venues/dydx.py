@@ -12,7 +12,7 @@ from ...boundary import Payload, RiskDataError, Row, json_input
 from ...venue import Venue, shipped
 from ..books import book_of
 from .parameters import settle_only
-from .replies import DIGITS, CamelRow, check_total, given_price
+from .replies import DIGITS, CamelRow, check_total, exact_price
 from .snapshot import Figure, Snapshot, snapshot
 
 _TIERS, _MARKETS, _PAIRS, _SUBACCOUNT = "liquidity_tiers", "markets", "clob_pairs", "subaccount"
@@ -308,7 +308,7 @@ def load_account(
     ------
     RiskDataError
         The reply cannot be read, something is missing, of another type or out of range, or is of a market or an asset
-        that is not the venue's; or a total is not what the rows make. The message holds its path.
+        that is not the venue's; or a total differs from the sum of its rows. The message holds its path.
 
     Examples
     --------
@@ -348,7 +348,7 @@ def load_account(
                 raise RiskDataError(_SUBACCOUNT, path, "must be a market of the venue", value=ticker)
             if ticker not in oracle_prices:
                 raise RiskDataError(_SUBACCOUNT, path, "must have an oracle price", value=ticker)
-            prices[ticker] = price = given_price("oracle_prices", ticker, oracle_prices[ticker])
+            prices[ticker] = price = exact_price("oracle_prices", ticker, oracle_prices[ticker])
             quantity = _signed(position)
             balance += quantity * price
             notional += abs(quantity) * price

@@ -19,10 +19,12 @@ from .snapshot import Figure, Snapshot, snapshot
 _META, _STATE, _SPOT, _ORDERS = "meta", "clearinghouseState", "spotClearinghouseState", "openOrders"
 
 _PRICE_DECIMALS = 6  # together with szDecimals
-_HEADROOM = 100  # what later marks may be of the mark in the reply
+_HEADROOM = 100  # largest later mark, a multiple of the mark in the reply
 _LAST_DIGIT = Decimal("1e-6")  # of an amount in US dollars
-_SAME_REPLY = Decimal("1e-3")  # of the notional: what a liquidation price may be away in the reply it stands in
-_MOVE = Decimal("0.01")  # of the notional: what replies of different moments, and tiers of other dates, may differ by
+_SAME_REPLY = Decimal("1e-3")  # of the notional: largest error of a liquidation price within its own reply
+_MOVE = Decimal(
+    "0.01"
+)  # of the notional: largest difference of replies of different moments, and of tiers of other dates
 _SIDES = {"B": "bid", "A": "ask"}
 
 Leverage = Annotated[int, msgspec.Meta(ge=1)]
@@ -75,7 +77,7 @@ class _Position(CamelRow):
     max_leverage: Leverage | None = None
 
 
-class _Held(CamelRow):
+class _AssetPosition(CamelRow):
     position: _Position
 
 
@@ -87,7 +89,7 @@ class _Summary(CamelRow):
 
 
 class _State(CamelRow):
-    asset_positions: list[_Held]
+    asset_positions: list[_AssetPosition]
     cross_margin_summary: _Summary
     margin_summary: _Summary | None = None
     cross_maintenance_margin_used: Decimal | None = None
@@ -374,7 +376,7 @@ def load_account(
     ------
     RiskDataError
         A reply cannot be read, something is missing, of another type or out of range, or names a market that is not the
-        venue's; a total is not what the rows make; the venue's liquidation prices need money that is not in the
+        venue's; a total differs from the sum of its rows; the venue's liquidation prices need money that is not in the
         replies, as those of a unified account do without ``spot``; or the account has portfolio margin. The message
         holds the path.
 
@@ -436,7 +438,7 @@ def load_account(
 def _reported(
     dexes: Sequence[_Dex], pools: Sequence[_Pool], owner: Mapping[str, str], total: Decimal | None
 ) -> list[Figure]:
-    """What the replies say of each account, and of all together."""
+    """Figures that the replies report of each account, and of all together."""
     figures: list[Figure] = []
     for pool in pools:
         figures.append((pool.account, None, "net_equity", pool.equity))
@@ -489,8 +491,8 @@ class _Dex:
 
     @property
     def positions(self) -> list[tuple[int, _Position]]:
-        """Positions that are not flat, each with its place in the reply."""
-        return [(at, held.position) for at, held in enumerate(self.state.asset_positions) if held.position.szi]
+        """Positions that are not flat, each with its index in the reply."""
+        return [(n, row.position) for n, row in enumerate(self.state.asset_positions) if row.position.szi]
 
 
 def _dexes(source: Payload) -> list[_Dex]:
@@ -538,7 +540,7 @@ def _dex_of(coin: str) -> str:
 
 @dataclass(frozen=True)
 class _Pool:
-    """What carries the cross positions of a dex, or of all dexes in a unified account; margins are those reported."""
+    """Collateral pool of the cross positions of a dex, or of all dexes in a unified account; margins as reported."""
 
     account: str
     equity: Decimal
@@ -588,7 +590,7 @@ def _pool(venue: Venue, dex: _Dex, account: str) -> _Pool:
     Raises
     ------
     RiskDataError
-        A total is not what the rows make.
+        A total differs from the sum of its rows.
     """
     state, cross = dex.state, dex.state.cross_margin_summary
     alone = [p for _, p in dex.positions if isinstance(p.leverage, _Isolated)]
@@ -627,7 +629,14 @@ def _pool(venue: Venue, dex: _Dex, account: str) -> _Pool:
     check_total(dex.table, path, state.cross_maintenance_margin_used, sum(required, Decimal(0)), slack, what)
     paths = tuple((f"{dex.table}.{_path(n, 'liquidationPx')}", p) for n, p in shared)
     maintenance = state.cross_maintenance_margin_used
-    return _Pool(account, cross.account_value, sum(apart, Decimal(0)), cross.total_margin_used, maintenance, paths)
+    return _Pool(
+        account=account,
+        equity=cross.account_value,
+        isolated=sum(apart, Decimal(0)),
+        initial=cross.total_margin_used,
+        maintenance=maintenance,
+        positions=paths,
+    )
 
 
 def _requirement(venue: Venue, position: _Position, notional: Decimal) -> Decimal:
@@ -650,17 +659,17 @@ def _shared_pool(pools: Sequence[_Pool], account: str, total: Decimal) -> _Pool:
     initial = [pool.initial for pool in pools if pool.initial is not None]
     maintenance = [pool.maintenance for pool in pools if pool.maintenance is not None]
     return _Pool(
-        account,
-        total - apart,
-        apart,
-        sum(initial, Decimal(0)) if len(initial) == len(pools) else None,
-        sum(maintenance, Decimal(0)) if len(maintenance) == len(pools) else None,
-        tuple(position for pool in pools for position in pool.positions),
+        account=account,
+        equity=total - apart,
+        isolated=apart,
+        initial=sum(initial, Decimal(0)) if len(initial) == len(pools) else None,
+        maintenance=sum(maintenance, Decimal(0)) if len(maintenance) == len(pools) else None,
+        positions=tuple(position for pool in pools for position in pool.positions),
     )
 
 
 def _check_liquidation_prices(venue: Venue, pool: _Pool, slack: Decimal) -> None:
-    """Refuse a pool whose equity is not what the venue's own liquidation prices need.
+    """Refuse a pool whose equity contradicts the venue's own liquidation prices.
 
     A reply of 2023 has other liquidation prices, and a short without one may be of any size.
 
@@ -706,7 +715,7 @@ def _unified(spot: Payload, settle_asset: str, dexes: Sequence[_Dex], pools: Seq
     if row is None or row.token not in available:
         raise RiskDataError(_SPOT, "$.balances", "must hold the settle asset of the venue", value=settle_asset)
     parts = [row.total, *(-pool.isolated for pool in pools), *(-(pool.maintenance or Decimal(0)) for pool in pools)]
-    # total and what is available are of one moment, the margins of another: the balance itself is no matter
+    # the total and the available amount are of one moment, the margins of another: the balance itself cancels out
     alone = [p.position_value for dex in dexes for _, p in dex.positions if isinstance(p.leverage, _Isolated)]
     maintenance = [pool.maintenance or Decimal(0) for pool in pools]
     slack = _slack(*parts) + _MOVE * sum([*alone, *maintenance], Decimal(0))

@@ -1,4 +1,4 @@
-"""What the modules of the venues share: margin functions from tiers, and venues without borrowing."""
+"""Parameters shared by the modules of venues: margin functions from tiers, and venues without borrowing."""
 
 from __future__ import annotations
 

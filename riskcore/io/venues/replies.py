@@ -1,4 +1,4 @@
-"""What the venues' modules share in reading replies: rows, exact arithmetic, and checks of totals and prices."""
+"""Reading of replies, shared by the modules of venues: rows, exact arithmetic, and checks of totals and prices."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rounding_slack(amounts: tuple[Decimal, ...], last_digit: Decimal, relative: 
     Parameters
     ----------
     amounts
-        What the total is the sum of.
+        Parts of the sum.
     last_digit
         Unit of the last digit of an amount.
     relative
@@ -37,7 +37,7 @@ def rounding_slack(amounts: tuple[Decimal, ...], last_digit: Decimal, relative: 
 
 
 def check_total(table: str, path: str, total: Decimal | None, expected: Decimal, slack: Decimal, what: str) -> None:
-    """Refuse a total of a reply that is not what its rows make.
+    """Refuse a total of a reply that differs from the sum of its rows.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ def check_total(table: str, path: str, total: Decimal | None, expected: Decimal,
         Where the total stands.
     total
         As sent; None if the reply has none.
-    found
-        What the rows make.
+    expected
+        The total that the rows give.
     slack
-        How far the two may be apart.
+        Largest difference of the two.
     what
-        What the total is made of, and what is probably missing where it is not.
+        Parts of the total, and the probable cause of a difference, for the message.
 
     Raises
     ------
@@ -61,8 +61,8 @@ def check_total(table: str, path: str, total: Decimal | None, expected: Decimal,
         raise RiskDataError(table, path, f"must be {expected:f}, {what}", value=f"{total:f}")
 
 
-def given_price(table: str, name: str, price: object) -> Decimal:
-    """A price that somebody gave beside the payloads, exactly as written.
+def exact_price(table: str, name: str, price: object) -> Decimal:
+    """Return a price that a user passes beside the payloads, exactly as written.
 
     Raises
     ------

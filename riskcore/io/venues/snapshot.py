@@ -1,4 +1,4 @@
-"""Accounts as a venue reports them, beside what riskcore makes of the same numbers."""
+"""Accounts as a venue reports them, and the comparison with the figures of riskcore."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...margin import MarginTable, liquidation_prices, sweep
 from ...state import Accounts
 from ...venue import Venue, load_venue
 from .parameters import at_face_value
-from .replies import given_price
+from .replies import exact_price
 
 Rows = Sequence[Mapping[str, Any]]
 Figure: TypeAlias = "tuple[int | str | None, str | None, str, Any]"
@@ -141,10 +141,10 @@ def snapshot(
                 raise
     table = pd.DataFrame(list(reported), columns=["account", "market", "figure", "value"], dtype=object)
     table["value"] = table["value"].astype(float)
-    prices = {name: float(given_price("asset_prices", name, price)) for name, price in (asset_prices or {}).items()}
-    mark_prices = {name: float(given_price("marks", name, mark)) for name, mark in marks.items()}
+    prices = {name: float(exact_price("asset_prices", name, price)) for name, price in (asset_prices or {}).items()}
+    mark_prices = {name: float(exact_price("marks", name, mark)) for name, mark in marks.items()}
     interest = {
-        name: float(given_price("open_interest", name, quantity))
+        name: float(exact_price("open_interest", name, quantity))
         for name, quantity in (open_interest or {}).items()
         if quantity != 0
     }

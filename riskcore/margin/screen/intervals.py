@@ -11,7 +11,7 @@ from ..._typing import Float, Int
 from ...kernels import bounds, pack, sweep
 from ...kernels.layouts import BoundLookup, SweepColumns
 from ...market import Prices, PriceTable
-from ...state import copied, joined
+from ...state import copy_slots, join_columns
 
 _LARGE = 32 * sweep.CHUNK  # with fewer accounts, building intervals in parts or from holders is not worth its overhead
 _TICK, _REBUILD = 15_000, 50_000  # fixed time of a tick, and of making intervals, in accounts swept
@@ -173,7 +173,7 @@ class PriceIntervals:
         missing = np.isnan(values) & np.isnan(self.low)
         return np.flatnonzero(~((self.low <= values) & (values <= self.high) | missing))
 
-    def tried(self, columns: SweepColumns, first: int, last: int) -> tuple[Watchlist, Int]:
+    def decide(self, columns: SweepColumns, first: int, last: int) -> tuple[Watchlist, Int]:
         """Decide the accounts of some chunks at all prices inside the intervals, where the bounds of their margins can.
 
         Parameters
@@ -200,7 +200,7 @@ class PriceIntervals:
         >>> prices = rc.Prices.read(venue, accounts, {market: 190.0})
         >>> values = interval_values(prices)
         >>> intervals = PriceIntervals.around(prices, values, values)
-        >>> watchlist, confirmed = intervals.tried(accounts.sweep_view.columns, 0, 1)
+        >>> watchlist, confirmed = intervals.decide(accounts.sweep_view.columns, 0, 1)
         >>> len(watchlist.slots), len(confirmed)
         (0, 1)
         """
@@ -228,7 +228,7 @@ class Watchlist:
     @classmethod
     def of(cls, columns: SweepColumns, slots: Int, markets: int, assets: int) -> Watchlist:
         """Copy some slots."""
-        return cls(slots, np.arange(len(slots)), copied(columns, slots, markets, assets))
+        return cls(slots, np.arange(len(slots)), copy_slots(columns, slots, markets, assets))
 
     @classmethod
     def joined(cls, parts: Sequence[Watchlist]) -> Watchlist:
@@ -236,7 +236,7 @@ class Watchlist:
         starts = np.cumsum([0, *(len(part.columns.account) for part in parts)])
         positions = [start + part.own_slots for start, part in zip(starts.tolist(), parts, strict=False)]
         slots = np.concatenate([part.slots for part in parts])
-        return cls(slots, np.concatenate(positions), joined([part.columns for part in parts]))
+        return cls(slots, np.concatenate(positions), join_columns([part.columns for part in parts]))
 
     def update(self, columns: SweepColumns, slots: Int) -> Int:
         """Copy some slots again, after they changed; return those that are not on the list."""

@@ -12,13 +12,13 @@ from ...state import Accounts, chunk_count, must_fit
 from ...venue import Venue
 from ..sweep import Selection, margins_of, selected
 from .intervals import _LARGE, _NONE, PriceIntervals, Watchlist, interval_values
-from .watch import _COPY, _MOST_MORE, HolderIndex, InnerIntervals, NextIntervals, VolatilityEstimate
+from .watch import _COPY, _MAX_ADDED, HolderIndex, InnerIntervals, NextIntervals, VolatilityEstimate
 
 _PARTS = 16
 """Ticks over which the next intervals are tried on all accounts while those of now still hold."""
 _DRIFTED = 0.7  # distance, in half-widths, from which on the next intervals are made
 _SCALE, _INNER_SCALE = 100.0, 12.0  # of half-widths, in standard deviations from tick to tick
-_WORTH_NARROWING = 2048  # accounts watched
+_MIN_FOR_INNER = 2048  # accounts watched
 
 
 class Screen:
@@ -35,7 +35,7 @@ class Screen:
 
     Attributes
     ----------
-    looked_at : int
+    accounts_computed : int
         Accounts computed in the last tick: those recomputed at its prices, and those tried on new intervals.
 
     Raises
@@ -61,15 +61,15 @@ class Screen:
     def __init__(self, accounts: Accounts, venue: Venue, *, check: bool = False) -> None:
         must_fit(accounts, venue)
         self.accounts, self.venue, self.check = accounts, venue, check
-        self.looked_at = 0
-        self._spent = 0  # sum of the accounts computed per tick since the intervals were made
+        self.accounts_computed = 0
+        self._computed_since_rebuild = 0  # sum of the accounts computed per tick since the intervals were made
         self._sweep_view = accounts.sweep_view
         self._edits = self._sweep_view.edits
         self._large = len(accounts) >= _LARGE
         self._holders = HolderIndex.of(self._sweep_view, len(accounts) // _COPY) if self._large else None
         self._intervals: PriceIntervals | None = None
         self._next: NextIntervals | None = None
-        self._watch = self._added = self._watching(_NONE)
+        self._watch = self._added = self._watchlist_of(_NONE)
         self._confirmed = _NONE
         self._inner: InnerIntervals | None = None
         self._touched = False  # watched accounts were added or changed since the last tick
@@ -151,20 +151,20 @@ class Screen:
             )
         volatility, inner_volatility = self._volatilities
         volatility.ticks += 1
-        self.looked_at = 0
+        self.accounts_computed = 0
         distance = np.inf if self._intervals is None else self._intervals.max_interval_distance(values)
         if distance == np.inf:
             self._leave_intervals(prices, values, volatility)
         elif self._next is not None:
-            self._try_next(self._next, values, volatility)
+            self._advance_next(self._next, values, volatility)
         elif distance > _DRIFTED and self._large:
             self._next = NextIntervals(PriceIntervals.around(prices, *volatility.ranges(values)), 0, [], [], [])
         inner = self._inner_intervals(prices, values, inner_volatility)
         rows = inner.confirmed.copy()
         for columns in (inner.columns, self._added.columns):
             if len(columns.account):
-                self.looked_at += len(columns.account)
-                self._spent += len(columns.account)
+                self.accounts_computed += len(columns.account)
+                self._computed_since_rebuild += len(columns.account)
                 selected_rows = selected(self.accounts, columns, prices, threads=1)
                 rows = np.sort(np.concatenate([rows, selected_rows]), kind="stable")  # merges: both are sorted
         if self.check:
@@ -181,13 +181,13 @@ class Screen:
         columns, volatility.ticks = self._watch.columns, volatility.ticks + 1
         if self._inner is not None and self._inner.max_interval_distance(values) < np.inf:
             return self._inner
-        if self._touched or len(columns.account) < _WORTH_NARROWING:
+        if self._touched or len(columns.account) < _MIN_FOR_INNER:
             self._touched = False
             return InnerIntervals(None, columns, self._rows_of(self._confirmed))
         intervals = PriceIntervals.around(prices, *volatility.ranges(values))
-        self.looked_at += len(columns.account)
-        self._spent += len(columns.account)
-        watch, confirmed = intervals.tried(columns, 0, chunk_count(columns))
+        self.accounts_computed += len(columns.account)
+        self._computed_since_rebuild += len(columns.account)
+        watch, confirmed = intervals.decide(columns, 0, chunk_count(columns))
         volatility.learn(values, len(columns.account), len(watch.slots))
         rows = np.concatenate([self._rows_of(self._confirmed), columns.account[confirmed]])
         self._inner = InnerIntervals(intervals, watch.columns, np.sort(rows))
@@ -240,7 +240,7 @@ class Screen:
         if self._next is not None:
             self._next.changed.append(slots)
         columns = self._sweep_view.columns
-        self._try(self._added.update(columns, self._watch.update(columns, slots)), self._intervals)
+        self._decide_slots(self._added.update(columns, self._watch.update(columns, slots)), self._intervals)
 
     def _leave_intervals(self, prices: Prices, values: Float, volatility: VolatilityEstimate) -> None:
         """Make intervals around the values: of those outside alone, if few accounts have these items, else of all."""
@@ -254,13 +254,13 @@ class Screen:
                 self._intervals = PriceIntervals.around(prices, *edges)
                 for watch in (self._watch, self._added):
                     slots = np.setdiff1d(slots, watch.slots, assume_unique=True)
-                self._try(slots, self._intervals)
+                self._decide_slots(slots, self._intervals)
                 return
         intervals, columns = PriceIntervals.around(prices, low, high), self._sweep_view.columns
-        self.looked_at += len(self.accounts)
-        self._begin(intervals, *intervals.tried(columns, 0, chunk_count(columns)), values, volatility)
+        self.accounts_computed += len(self.accounts)
+        self._replace_intervals(intervals, *intervals.decide(columns, 0, chunk_count(columns)), values, volatility)
 
-    def _try_next(self, upcoming: NextIntervals, values: Float, volatility: VolatilityEstimate) -> None:
+    def _advance_next(self, upcoming: NextIntervals, values: Float, volatility: VolatilityEstimate) -> None:
         """Test the next intervals on some more chunks; after the last chunk they replace the current ones."""
         if upcoming.intervals.max_interval_distance(values) == np.inf:
             self._next = None
@@ -268,51 +268,53 @@ class Screen:
         columns, first = self._sweep_view.columns, upcoming.chunks
         chunks = chunk_count(columns)
         upcoming.chunks = min(chunks, first + -(-chunks // _PARTS))
-        self.looked_at += (upcoming.chunks - first) * sweep.CHUNK
-        watchlist, confirmed = upcoming.intervals.tried(columns, first, upcoming.chunks)
+        self.accounts_computed += (upcoming.chunks - first) * sweep.CHUNK
+        watchlist, confirmed = upcoming.intervals.decide(columns, first, upcoming.chunks)
         upcoming.watched.append(watchlist)
         upcoming.confirmed.append(confirmed)
         if upcoming.chunks == chunks:
             changed = np.unique(np.concatenate([_NONE, *upcoming.changed]))
             confirmed = np.setdiff1d(np.concatenate(upcoming.confirmed), changed, assume_unique=True)
-            self._begin(upcoming.intervals, Watchlist.joined(upcoming.watched), confirmed, values, volatility)
+            watchlist = Watchlist.joined(upcoming.watched)
+            self._replace_intervals(upcoming.intervals, watchlist, confirmed, values, volatility)
             # slots that changed after their test are tested again, unless they are watched anyway
-            self._try(self._watch.update(columns, changed), upcoming.intervals)
+            self._decide_slots(self._watch.update(columns, changed), upcoming.intervals)
 
-    def _begin(
+    def _replace_intervals(
         self, intervals: PriceIntervals, watch: Watchlist, confirmed: Int, values: Float, volatility: VolatilityEstimate
     ) -> None:
         """Replace intervals, watchlist and confirmed slots."""
-        volatility.learn(values, len(self.accounts), self._spent / max(volatility.ticks, 1))
-        self._spent = 0
+        volatility.learn(values, len(self.accounts), self._computed_since_rebuild / max(volatility.ticks, 1))
+        self._computed_since_rebuild = 0
         self._intervals, self._next, self._inner = intervals, None, None
-        self._watch, self._added = watch, self._watching(_NONE)
+        self._watch, self._added = watch, self._watchlist_of(_NONE)
         self._confirmed = confirmed
 
-    def _watching(self, slots: Int) -> Watchlist:
-        return Watchlist.of(self._sweep_view.columns, slots, self._sweep_view.markets, self._sweep_view.assets)
+    def _watchlist_of(self, slots: Int) -> Watchlist:
+        view = self._sweep_view
+        return Watchlist.of(view.columns, slots, view.market_count, view.asset_count)
 
     def _rows_of(self, slots: Int) -> Int:
         """Account rows of some slots, ascending."""
         return np.sort(self._sweep_view.columns.account[slots].astype(np.int64))
 
-    def _try(self, slots: Int, intervals: PriceIntervals) -> None:
+    def _decide_slots(self, slots: Int, intervals: PriceIntervals) -> None:
         """Test some slots that are not watched so far on the current intervals."""
         if not len(slots):
             return
-        self.looked_at += len(slots)
-        part = self._watching(slots).columns
-        watchlist, confirmed = intervals.tried(part, 0, chunk_count(part))
+        self.accounts_computed += len(slots)
+        part = self._watchlist_of(slots).columns
+        watchlist, confirmed = intervals.decide(part, 0, chunk_count(part))
         confirmed = slots[confirmed]
         if len(confirmed) or np.isin(slots, self._confirmed, assume_unique=True).any():
             others = np.setdiff1d(self._confirmed, slots, assume_unique=True)
             self._confirmed, self._inner = np.union1d(others, confirmed), None
         if len(watchlist.slots):
             more = np.sort(np.concatenate([self._added.slots, slots[watchlist.slots]]))
-            if len(more) > _MOST_MORE:
-                self._watch = self._watching(np.sort(np.concatenate([self._watch.slots, more])))
+            if len(more) > _MAX_ADDED:
+                self._watch = self._watchlist_of(np.sort(np.concatenate([self._watch.slots, more])))
                 self._inner, more = None, _NONE
-            self._added = self._watching(more)
+            self._added = self._watchlist_of(more)
 
     def _compare(self, rows: Int, prices: Prices) -> None:
         """Raise an error unless the packed view is that of the accounts, and the rows are those of a full sweep."""

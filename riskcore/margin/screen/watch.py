@@ -17,7 +17,7 @@ from .intervals import _NARROWEST, _OPEN_INTEREST, _REBUILD, _TICK, _WIDEST, Pri
 _COPY = 16  # accounts that are computed in the time of copying one
 _FEW = 8  # watched accounts; narrower intervals might leave none, and then a tick costs nothing
 _VOLATILITY, _PRIOR = 2e-4, 10  # prior standard deviation of a price from tick to tick, and its weight in ticks
-_MOST_MORE = 4096  # added accounts; each addition copies all of them
+_MAX_ADDED = 4096  # added accounts; each addition copies all of them
 
 
 class InnerIntervals(NamedTuple):
@@ -34,7 +34,7 @@ class InnerIntervals(NamedTuple):
 
 @dataclass
 class NextIntervals:
-    """The next intervals: how many chunks were tried, what is watched or confirmed, and which slots changed since."""
+    """The next intervals: number of chunks decided, their watched and confirmed slots, and slots changed since."""
 
     intervals: PriceIntervals
     chunks: int
@@ -52,16 +52,16 @@ class HolderIndex:
     slot: npt.NDArray[np.uint32]
 
     @classmethod
-    def of(cls, sweep_view: SweepView, most: int) -> HolderIndex:
-        """Index the markets, then the assets, of which at most ``most`` accounts have a row."""
+    def of(cls, sweep_view: SweepView, max_slots: int) -> HolderIndex:
+        """Index the markets, then the assets, of which at most ``max_slots`` accounts have a row."""
         columns = sweep_view.columns
         starts, ends, slots, before = [], [], [], 0
         for offset, index, count in (
-            (columns.position_group, columns.market, sweep_view.markets),
-            (columns.balance_group, columns.asset, sweep_view.assets),
+            (columns.position_group, columns.market, sweep_view.market_count),
+            (columns.balance_group, columns.asset, sweep_view.asset_count),
         ):
             holders = np.bincount(index, minlength=count + 1)
-            left_out = holders > most
+            left_out = holders > max_slots
             left_out[count] = True  # padding of groups
             end = np.cumsum(np.where(left_out, 0, holders))
             start = np.where(left_out, -1, end - holders)
@@ -72,11 +72,11 @@ class HolderIndex:
             before += int(end[-1])
         return cls(np.concatenate(starts), np.concatenate(ends), np.concatenate(slots))
 
-    def slots(self, items: Int, most: int) -> Int | None:
+    def slots(self, items: Int, max_slots: int) -> Int | None:
         """Slots of the holders of any of some items, ascending; None if there are too many, or it is no such item."""
         if items[-1] >= len(self.start) or (self.start[items] < 0).any():
             return None
-        if (self.end[items] - self.start[items]).sum() > most:
+        if (self.end[items] - self.start[items]).sum() > max_slots:
             return None
         per_item = [self.slot[self.start[i] : self.end[i]] for i in items.tolist()]
         return np.unique(np.concatenate(per_item)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Guards against unfair liquidation: which price updates and books of a tick count, and the price bands."""
+"""Guards against unfair liquidation: the accepted price updates and books of a tick, and the price bands."""
 
 from . import price_bands, state
 from .books import record_fills, two_sided

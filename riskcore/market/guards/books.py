@@ -1,4 +1,4 @@
-"""Which order books of a tick count, and how a book refills."""
+"""The order books of a tick that the guards accept, and their refill."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..._typing import Bool, Float, Int
 from ...venue import Venue
 from ..books import Books
 from ..reading import no_prices
-from .state import _SECOND, GuardState, _offset, _sides
+from .state import _SECOND, GuardState, _offset
 
 
 def _chosen(books: Books, level: Bool) -> Books:
@@ -39,7 +39,7 @@ def _accepted(venue: Venue, books: Books, time: int) -> tuple[Books, Bool, _Refu
     kinds = enumerate((closed, stale, crossed))
     refused = [(b, kind, math.nan) for kind, rows in kinds for b in np.flatnonzero(rows).tolist()]
     bad = closed | stale | crossed
-    return (_chosen(books, ~bad[_sides(books) // 2]) if refused else books), bad, refused
+    return (_chosen(books, ~bad[books.level_sides() // 2]) if refused else books), bad, refused
 
 
 def two_sided(venue: Venue, books: Books, time: int) -> Bool:
@@ -65,7 +65,6 @@ def two_sided(venue: Venue, books: Books, time: int) -> Bool:
 
     Examples
     --------
-    >>> import riskcore as rc
     >>> import riskcore as rc
     >>> from riskcore.market.guards import two_sided
     >>> venue = rc.load_venue("backpack")
@@ -109,11 +108,11 @@ def _refilled(
         part_left = 0.5 ** ((time - before) / _SECOND / float(venue.policy.refill_half_life))
         consumed_lots = np.floor(consumed_lots * part_left).astype(np.int64)
     if refused.any():
-        is_kept = ~refused[_sides(kept) // 2]
+        is_kept = ~refused[kept.level_sides() // 2]
         kept, consumed_lots = _chosen(kept, is_kept), consumed_lots[is_kept]
     if books.price.size:
         is_repeated = _repeated(kept, books) | ~np.diff(books.offset).reshape(-1, 2).any(axis=1)
-        old, new = _sides(kept), _sides(books)
+        old, new = kept.level_sides(), books.level_sides()
         goes_on, begins = is_repeated[old // 2], ~is_repeated[new // 2]
         side = np.concatenate([old[goes_on], new[begins]])
         order = np.argsort(side, kind="stable")
@@ -132,8 +131,8 @@ def _refilled(
 def _repeated(kept: Books, books: Books) -> Bool:
     """Whether each book has exactly the levels that were given last, on both sides."""
     same: Bool = (np.diff(kept.offset) == np.diff(books.offset)).reshape(-1, 2).all(axis=1)
-    side = _sides(kept)
-    ours, theirs = same[side // 2], same[_sides(books) // 2]
+    side = kept.level_sides()
+    ours, theirs = same[side // 2], same[books.level_sides() // 2]
     differs = (kept.price[ours] != books.price[theirs]) | (kept.lots[ours] != books.lots[theirs])
     same[side[ours][differs] // 2] = False
     return same
@@ -160,13 +159,12 @@ def record_fills(guard_state: GuardState, books: Books, left: Int) -> None:
     Examples
     --------
     >>> import riskcore as rc
-    >>> import riskcore as rc
     >>> from riskcore.market.guards import GuardState, guard, record_fills
     >>> venue = rc.load_venue("backpack").replace(policy={"refill_half_life": 10})
     >>> book = {"bids": [(194.99, 1.0)], "asks": [(195.0, 1.0)]}
     >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": book})
     >>> books, time = tick.columnar_books(venue), tick.nanoseconds()
-    >>> guarded = guard(venue, GuardState.opening(venue), None, time, rc.Prices.given(venue, tick), books)
+    >>> guarded = guard(venue, GuardState.opening(venue), None, time, rc.Prices.incomplete(venue, tick), books)
     >>> record_fills(guarded.guard_state, guarded.books, guarded.books.lots - [40, 0])
     >>> guarded.guard_state.consumed_lots.tolist()
     [40, 0]

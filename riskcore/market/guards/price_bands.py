@@ -50,13 +50,12 @@ def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -
     Examples
     --------
     >>> import riskcore as rc
-    >>> import riskcore as rc
     >>> from riskcore.market.guards import BAND_NAMES, GuardState, bands
     >>> from riskcore.sample import venue_source
     >>> venue = rc.load_venue(venue_source([]))
     >>> book = {"bids": [(194.99, 1.0)], "asks": [(195.0, 1.0)]}
     >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": book})
-    >>> prices, books = rc.Prices.given(venue, tick), tick.columnar_books(venue)
+    >>> prices, books = rc.Prices.incomplete(venue, tick), tick.columnar_books(venue)
     >>> bound, code = bands(venue, GuardState.opening(venue), prices, books)
     >>> bound[4:6].tolist(), [BAND_NAMES[c] for c in code[4:6]]
     ([19305, 19695], ['impact', 'impact'])

@@ -1,4 +1,4 @@
-"""Which marks and indexes of a tick count: derived, clamped and capped."""
+"""The guarded marks and indexes of a tick: derived, clamped and capped."""
 
 from __future__ import annotations
 
@@ -47,13 +47,12 @@ class Guarded:
     Examples
     --------
     >>> import riskcore as rc
-    >>> import riskcore as rc
     >>> from riskcore.market.guards import GuardState, guard
     >>> venue = rc.load_venue("backpack")
     >>> crossed = {"bids": [(196.0, 1.0)], "asks": [(195.0, 1.0)]}
     >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": crossed})
     >>> books, time = tick.columnar_books(venue), tick.nanoseconds()
-    >>> guarded = guard(venue, GuardState.opening(venue), None, time, rc.Prices.given(venue, tick), books)
+    >>> guarded = guard(venue, GuardState.opening(venue), None, time, rc.Prices.incomplete(venue, tick), books)
     >>> [refusal.reason for refusal in guarded.refusals], len(guarded.books.price), guarded.mark.tolist()
     (['crossed_book'], 0, [nan, nan, 195.0, nan])
     """
@@ -102,11 +101,10 @@ def guard(
     A mark more than 5 % above its index is clamped to that distance.
 
     >>> import riskcore as rc
-    >>> import riskcore as rc
     >>> from riskcore.market.guards import GuardState, guard
     >>> venue = rc.load_venue("backpack")
     >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 220.0}, indexes={"SOL_USDC_PERP": 200.0})
-    >>> given, none = rc.Prices.given(venue, tick), rc.Books.empty(venue)
+    >>> given, none = rc.Prices.incomplete(venue, tick), rc.Books.empty(venue)
     >>> guarded = guard(venue, GuardState.opening(venue), None, tick.nanoseconds(), given, none)
     >>> guarded.mark.round(6).tolist(), [refusal.reason for refusal in guarded.refusals]
     ([nan, nan, 210.0, nan], ['index_clamp'])

@@ -51,7 +51,7 @@ class GuardState:
     books : Books or None
         Books given last; only with a ``refill_half_life``.
     consumed_lots : ndarray of int64, shape (L,)
-        Lots gone from each of their levels.
+        Lots consumed of each of their levels.
 
     Notes
     -----
@@ -59,7 +59,6 @@ class GuardState:
 
     Examples
     --------
-    >>> import riskcore as rc
     >>> import riskcore as rc
     >>> from riskcore.market.guards import GuardState
     >>> GuardState.opening(rc.load_venue("backpack")).mark.tolist()
@@ -89,7 +88,6 @@ class GuardState:
 
         Examples
         --------
-        >>> import riskcore as rc
         >>> import riskcore as rc
         >>> from riskcore.market.guards import GuardState
         >>> GuardState.opening(rc.load_venue("backpack")).runs
@@ -148,7 +146,6 @@ class GuardState:
         Examples
         --------
         >>> import riskcore as rc
-        >>> import riskcore as rc
         >>> from riskcore.market.guards import GuardState
         >>> {name: len(frame) for name, frame in GuardState.opening(rc.load_venue("backpack")).frames().items()}
         {'markets': 4, 'samples': 0}
@@ -164,14 +161,14 @@ class GuardState:
                 {
                     "second": np.repeat(np.array([run.second for run in self.runs], np.int64), times),
                     "count": np.repeat(np.array([run.seconds for run in self.runs], np.int64), times),
-                    "market": _joined([market[rows] for rows in seen]),
-                    "mark": _joined([run.samples[0, rows] for run, rows in zip(self.runs, seen, strict=True)]),
-                    "premium": _joined([run.samples[1, rows] for run, rows in zip(self.runs, seen, strict=True)]),
+                    "market": _concatenated([market[rows] for rows in seen]),
+                    "mark": _concatenated([run.samples[0, rows] for run, rows in zip(self.runs, seen, strict=True)]),
+                    "premium": _concatenated([run.samples[1, rows] for run, rows in zip(self.runs, seen, strict=True)]),
                 }
             ),
         }
         if self.books is not None:
-            side = _sides(self.books)
+            side = self.books.level_sides()
             tables["books"] = pd.DataFrame(
                 {"market": side // 2, "side": 1 - 2 * (side % 2), "price": self.books.price, "lots": self.books.lots,
                  "consumed_lots": self.consumed_lots}
@@ -258,7 +255,7 @@ _MARKET_COLUMNS = {
     "basis": ("price", BASIS), "basis_time": ("time", BASIS), "sample_mark": ("sample", 0),
     "sample_premium": ("sample", 1),
 }  # fmt: skip
-"""Columns of the run folder's state, and where they are."""
+"""Columns of the run folder's state, each with its attribute and row."""
 
 
 def _add(runs: list[_Run], second: int, seconds: int, samples: Int) -> None:
@@ -268,13 +265,8 @@ def _add(runs: list[_Run], second: int, seconds: int, samples: Int) -> None:
     runs.append(_Run(second, seconds, samples, sums))
 
 
-def _joined(parts: list[Int]) -> Int:
+def _concatenated(parts: list[Int]) -> Int:
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
-
-
-def _sides(books: Books) -> Int:
-    """Side of each level."""
-    return np.repeat(np.arange(len(books.offset) - 1), np.diff(books.offset))
 
 
 def _offset(side: Int, books: Books) -> Int:

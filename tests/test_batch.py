@@ -29,8 +29,8 @@ def bits(table) -> list:
 
 @pytest.fixture
 def short_blocks(monkeypatch):
-    """Blocks of few rows, with boxes however few the accounts, and parts of two rows."""
-    for name, value in (("_FEW", 0), ("_FIRST", 4), ("_SHORTEST", 2), ("_PART", 2), ("_WORTH_PARTS", 1)):
+    """Blocks of few rows, with intervals however few the accounts, and parts of two rows."""
+    for name, value in (("_MIN_ACCOUNTS", 0), ("_FIRST", 4), ("_SHORTEST", 2), ("_PART", 2), ("_MIN_IN_DOUBT", 1)):
         monkeypatch.setattr(batch, name, value)
 
 
@@ -70,8 +70,8 @@ def test_selections_are_those_of_single_calls(market: Market, count, seed, step,
     interests = interests.where(rng.random(interests.shape) < 0.7)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (
-            ("_FEW", 0), ("_FIRST", data.draw(st.sampled_from([2, 8]))), ("_SHORTEST", 2), ("_PART", 2),
-            ("_WORTH_PARTS", 1), ("_MAX_SELECTED", data.draw(st.sampled_from([1, 300, 1 << 22]))),
+            ("_MIN_ACCOUNTS", 0), ("_FIRST", data.draw(st.sampled_from([2, 8]))), ("_SHORTEST", 2), ("_PART", 2),
+            ("_MIN_IN_DOUBT", 1), ("_MAX_SELECTED", data.draw(st.sampled_from([1, 300, 1 << 22]))),
         ):  # fmt: skip
             patch.setattr(batch, name, value)
         for threads in (1, 3):
@@ -99,24 +99,24 @@ def test_the_frame_of_selections_is_the_sweep_of_those_at_100(state, short_block
     pd.testing.assert_frame_equal(found, whole[whole["liquidatable"]].reset_index(drop=True), check_exact=True)
 
 
-def test_most_accounts_are_not_looked_at_row_by_row(state, monkeypatch):
+def test_most_accounts_are_not_computed_row_by_row(state, monkeypatch):
     venue, accounts, marks = state
-    looked, boxed, selected, tried = [], [], batch.selected, intervals.PriceIntervals.tried
+    computed, bounded, selected, decide = [], [], batch.selected, intervals.PriceIntervals.decide
 
     def counted(accounts, columns, prices, threads):
-        looked.append(len(columns.account))
+        computed.append(len(columns.account))
         return selected(accounts, columns, prices, threads=threads)
 
-    def counting(box, columns, first, last):
-        boxed.append(len(columns.account))
-        return tried(box, columns, first, last)
+    def counting(price_intervals, columns, first, last):
+        bounded.append(len(columns.account))
+        return decide(price_intervals, columns, first, last)
 
     monkeypatch.setattr(batch, "selected", counted)
-    monkeypatch.setattr(intervals.PriceIntervals, "tried", counting)
+    monkeypatch.setattr(intervals.PriceIntervals, "decide", counting)
     calm = walk(dict(marks.iloc[0]), 96, step=1e-5).iloc[:48]
     rc.select(accounts, venue, calm, threads=1)
-    assert len(looked) == len(calm)
-    assert sum(looked) + sum(boxed) < len(accounts) * len(calm) / 8
+    assert len(computed) == len(calm)
+    assert sum(computed) + sum(bounded) < len(accounts) * len(calm) / 8
 
 
 def test_nobody_at_100(state):
@@ -137,8 +137,8 @@ def test_nobody_at_100(state):
 def test_tables_are_those_of_single_calls(state, monkeypatch):
     venue, accounts, marks = state
     singles = [rc.sweep(accounts, venue, row, threads=1) for _, row in marks.iterrows()]
-    for margins, threads in ((1, 1), (5 * len(accounts), 2), (batch._MARGINS, None)):
-        monkeypatch.setattr(batch, "_MARGINS", margins)
+    for margins, threads in ((1, 1), (5 * len(accounts), 2), (batch._MAX_MARGINS, None)):
+        monkeypatch.setattr(batch, "_MAX_MARGINS", margins)
         found = list(rc.sweep_rows(accounts, venue, marks, threads=threads))
         assert [table.time for table in found] == marks.index.tolist()
         for table, single in zip(found, singles, strict=True):
@@ -338,7 +338,7 @@ def test_a_full_disk_is_one_error(state, tmp_path, monkeypatch):
 def test_memory_does_not_grow_with_the_rows(state, tmp_path, monkeypatch, select_only):
     venue, accounts, marks = state
     monkeypatch.setattr(sweeps, "_LINES", 2 * len(accounts))
-    monkeypatch.setattr(batch, "_MARGINS", 2 * len(accounts))
+    monkeypatch.setattr(batch, "_MAX_MARGINS", 2 * len(accounts))
     monkeypatch.setattr(batch, "_MAX_SELECTED", 2 * len(accounts))
     fallen = pd.concat([marks.iloc[-4:]] * 8, ignore_index=True)  # a quarter of the accounts at 100 % and above
     peaks = []

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from riskcore import RiskDataError, adl_study, io
-from riskcore.boundary import as_html, of_value, shown
+from riskcore.boundary import as_html, describe_value, escaped
 from riskcore.cli import app
 from riskcore.venue import adl_policies
 from tests import small_run
@@ -31,8 +31,8 @@ IDS = {1: MARKUP, 2: FORMULA, small_run.PROVIDER: LINES}
     ],
 )
 def test_what_does_not_print_is_escaped(text, said):
-    assert shown(text) == said
-    assert shown(said) == said
+    assert escaped(text) == said
+    assert escaped(said) == said
 
 
 def test_pages_escape_html_too():
@@ -50,7 +50,7 @@ def test_pages_escape_html_too():
     ids=["text", "list", "number", "long"],
 )
 def test_values_in_messages(value, said):
-    assert of_value(value) == said
+    assert describe_value(value) == said
     error = RiskDataError("a\nb", "c\x1b", "must\nbe\n  short", row="\u202e", value=value)
     assert str(error) == rf"a\nb.c\x1b, row \u202e, value {said}: must be short"
 
@@ -82,28 +82,28 @@ def joined(text):
 @pytest.mark.parametrize("account", IDS.values())
 def test_accounts_are_shown_as_text(run, account):
     said = joined(call("explain", run[0], "--account", account))
-    assert said.startswith(joined(f"Account {shown(account)}: equity"))
-    assert joined(f"Nothing happened to account {shown(account)}: it was") in said
+    assert said.startswith(joined(f"Account {escaped(account)}: equity"))
+    assert joined(f"Nothing happened to account {escaped(account)}: it was") in said
     assert json.loads(call("explain", run[0], "--account", account, "--json"))["account"] == account
 
 
 @pytest.mark.parametrize(("command", "more"), [("liquidation-prices", []), ("what-if", ["--shock", "all=-30%"])])
 def test_accounts_of_a_table_are_shown_as_text(run, command, more):
     words = small_run.arguments(command, run[1], "")[:-2]
-    assert shown(MARKUP)[:11] in call(*words, *more)  # a narrow column goes on below
+    assert escaped(MARKUP)[:11] in call(*words, *more)  # a narrow column goes on below
 
 
 @pytest.mark.parametrize("account", ["[/]", "\x1b[2J", "\udcff", ":smile:"])
 def test_unknown_accounts_are_one_line(run, account):
     said = call("explain", run[0], "--account", account, code=2)
-    assert said == f"riskcore: accounts.account, value '{shown(account)}': must be an account of the run\n"
+    assert said == f"riskcore: accounts.account, value '{escaped(account)}': must be an account of the run\n"
 
 
 def test_folders_are_shown_as_text(run, tmp_path):
-    assert joined(shown(FOLDER)) in joined(call("report", run[0]))
+    assert joined(escaped(FOLDER)) in joined(call("report", run[0]))
     nowhere = tmp_path / "[/]\n\x1b"
     assert call("adl-study", nowhere, code=2) == (
-        f"riskcore: run, value '{shown(str(nowhere))}': must be a run folder with a run.json\n"
+        f"riskcore: run, value '{escaped(str(nowhere))}': must be a run folder with a run.json\n"
     )
 
 

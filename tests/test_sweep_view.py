@@ -21,7 +21,7 @@ from riskcore.kernels import sweep as kernels
 from riskcore.kernels.layouts import SweepLookup
 from riskcore.margin import exact, margin_table, margins_of, selected
 from riskcore.market import Prices
-from riskcore.state import SweepView, chunk_count, copied
+from riskcore.state import SweepView, chunk_count, copy_slots
 from tests.crowds import Market, crowd, markets
 from tests.strategies import Scene, haircuts, scenes
 
@@ -287,7 +287,7 @@ def test_threads_follow_the_number_of_chunks(monkeypatch):
     monkeypatch.setattr(os, "process_cpu_count" if hasattr(os, "process_cpu_count") else "cpu_count", lambda: 4)
     for chunks, expected in ((8, 1), (7, 2), (3, 3), (1, 4)):
         began.clear()
-        monkeypatch.setattr(module, "CHUNKS_WORTH_A_THREAD", chunks)
+        monkeypatch.setattr(module, "CHUNKS_PER_THREAD", chunks)
         selected_rows(accounts, prices, None)
         assert len(began) == expected
 
@@ -364,29 +364,29 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
 
 
 @pytest.mark.parametrize("what", ["market", "asset", "balance"])
-def test_nobody_whom_a_nan_touches_is_safe_in_a_box_or_known_to_be_at_100(what):
+def test_an_account_with_a_nan_is_neither_safe_nor_confirmed_in_an_interval(what):
     from riskcore.margin.screen import PriceIntervals, interval_values
 
     accounts, prices = large(CHUNK + 1)
     values = interval_values(prices)
-    box = PriceIntervals.around(prices, values * 0.999, values * 1.001)
+    intervals = PriceIntervals.around(prices, values * 0.999, values * 1.001)
     columns = accounts.sweep_view.columns._replace(balance=accounts.sweep_view.columns.balance.copy())
     touched = np.arange(len(accounts))
     if what == "market":
-        for table in (box.worst.market, box.best.market):
+        for table in (intervals.worst.market, intervals.best.market):
             table[1, :2] = np.nan
         touched = np.unique(accounts.position_accounts()[accounts.columns.market == 1])
     elif what == "asset":
-        for table in (box.worst.asset, box.best.asset):
+        for table in (intervals.worst.asset, intervals.best.asset):
             table[1, :2] = np.nan
         touched = np.unique(accounts.balance_accounts()[accounts.columns.asset == 1])
     else:
         columns.balance[:] = np.nan
-    watch, known = box.tried(columns, 0, chunk_count(columns))
-    watched, known = (set(columns.account[slots].tolist()) for slots in (watch.slots, known))
+    watch, confirmed = intervals.decide(columns, 0, chunk_count(columns))
+    watched, confirmed = (set(columns.account[slots].tolist()) for slots in (watch.slots, confirmed))
     exposed = one_by_one(accounts, prices).exposure > 0 if what == "asset" else np.ones(len(accounts), bool)
     assert {n for n in touched[exposed[touched]].tolist() if n not in watched} == set()
-    assert known.isdisjoint(touched.tolist())
+    assert confirmed.isdisjoint(touched.tolist())
 
 
 # ---- One owner, and views of it
@@ -469,7 +469,7 @@ def test_what_is_refreshed_is_what_packing_anew_gives(count):
         rows = np.unique(rng.integers(0, count, 20))
         edit(state, rng, rows)
         sweep_view.refresh(state.columns, rows)
-        fresh = SweepView.of(state.columns, state.markets, state.assets)
+        fresh = SweepView.of(state.columns, state.market_count, state.asset_count)
         for name, column in sweep_view.columns._asdict().items():
             assert column.dtype == getattr(fresh.columns, name).dtype
             assert column.tobytes() == getattr(fresh.columns, name).tobytes(), name
@@ -514,7 +514,7 @@ def test_copied_slots_hold_what_the_slots_hold(count, seed):
     sweep_view, rng = accounts.sweep_view, np.random.default_rng(seed)
     rows = np.sort(rng.choice(300, count, replace=False))
     slots = np.sort(sweep_view.slots(rows))
-    copy = copied(sweep_view.columns, slots, sweep_view.markets, sweep_view.assets)
+    copy = copy_slots(sweep_view.columns, slots, sweep_view.market_count, sweep_view.asset_count)
     of = sweep_view.columns.account[slots]
     assert copy.account[:count].tolist() == of.tolist()
     assert (copy.account[count:] == 0).all()
@@ -527,8 +527,8 @@ def test_copied_slots_hold_what_the_slots_hold(count, seed):
         assert not ours[count:].any()
     for n in range(count):
         for offset, index, amount, none in (
-            ("position_group", "market", "lots", sweep_view.markets),
-            ("balance_group", "asset", "balance", sweep_view.assets),
+            ("position_group", "market", "lots", sweep_view.market_count),
+            ("balance_group", "asset", "balance", sweep_view.asset_count),
         ):  # fmt: skip
             ours, theirs = (
                 [
@@ -603,7 +603,10 @@ def python(*arguments: str, **environment: str) -> str:
 
 
 def test_interpreter_and_compiler_give_the_same_bits():
-    assert json.loads(python("-m", "tests.test_packed", "9", "70", NUMBA_DISABLE_JIT="1")) == [kernels.WIDTH, digest()]
+    assert json.loads(python("-m", "tests.test_sweep_view", "9", "70", NUMBA_DISABLE_JIT="1")) == [
+        kernels.WIDTH,
+        digest(),
+    ]
 
 
 # ---- Without vectors
@@ -613,7 +616,7 @@ def test_plain_loops_give_the_bits_of_vectors():
     """Crowds of one group, of several, and of more than one chunk."""
     assert kernels.WIDTH == 8
     counts = 9, 70, CHUNK + 9
-    plain = python("-m", "tests.test_packed", *map(str, counts), RISKCORE_SIMD="0")
+    plain = python("-m", "tests.test_sweep_view", *map(str, counts), RISKCORE_SIMD="0")
     assert json.loads(plain) == [1, digest(counts)]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import naive
+from riskcore import reference
 
 M = 10**6
 MINUTE, HOUR = 60 * 10**9, 3600 * 10**9
@@ -58,7 +58,7 @@ def make_venue(markets=(X, Y), collateral=(("GEM", "0.9"), ("TOK", "0.9")), back
     rows = [asset_row("USDC", "1")] + [asset_row(*row) if isinstance(row, tuple) else row for row in collateral]
     policy = {"min_slice_notional": 1, **PLAIN, **policy}
     lists = {"markets": list(markets), "backstop": list(backstop), "borrow_lend": list(pools)}
-    return naive.Venue({**lists, "collateral": rows, "policy": policy})
+    return reference.Venue({**lists, "collateral": rows, "policy": policy})
 
 
 GEM_SPOT = {
@@ -91,23 +91,23 @@ def load(venue, accounts, orders=(), settings=()):
                 balances.append(row)
     names = ("account", "side", "price", "quantity", "market", "reduce_only")
     orders = [dict(zip(names, row, strict=False)) for row in orders]
-    return naive.load_state(venue, positions, balances, orders, settings)
+    return reference.load_state(venue, positions, balances, orders, settings)
 
 
 def look_at(venue, holdings, marks, indexes=None, prices=None, **others):
     """The margin of one account."""
     state = load(venue, {1: holdings}, **others)
-    return naive.margin(venue, state.accounts[1], naive.Prices(marks, indexes, prices))
+    return reference.margin(venue, state.accounts[1], reference.Prices(marks, indexes, prices))
 
 
 def checked_step(venue, state, marks=AT_100, books=None, prices=None, time_ns=0, **others):
     """`step`, with what must hold in every tick: conservation by equality, and rows that add up to the new state."""
     untouched = copy.deepcopy(state)
-    new, rows, _ = naive.step(venue, state, time_ns, marks, books or {}, asset_prices=prices, **others)
+    new, rows, _ = reference.step(venue, state, time_ns, marks, books or {}, asset_prices=prices, **others)
     assert state == untouched
-    assert naive.total_lots(venue, new) == naive.total_lots(venue, state)
-    assert naive.total_quanta(venue, new) == naive.total_quanta(venue, state)
-    assert naive.journalled(naive.apply_rows(venue, state, rows)) == naive.journalled(new)
+    assert reference.total_lots(venue, new) == reference.total_lots(venue, state)
+    assert reference.total_quanta(venue, new) == reference.total_quanta(venue, state)
+    assert reference.journalled(reference.apply_rows(venue, state, rows)) == reference.journalled(new)
     for row in rows:
         assert len(row) == 25
         money = row["cash"] - row["cost"] + row["counter_cash"] - row["counter_cost"] + row["fund"] + row["unsettled"]
@@ -125,26 +125,29 @@ def percent(x, digits=4):
     return f"{float(100 * x):.{digits}f}"
 
 
-def test_imports_only_the_standard_library():
-    imported = set()
-    for node in ast.walk(ast.parse(Path(naive.__file__).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            imported |= {name.name.split(".")[0] for name in node.names}
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            imported.add(node.module.split(".")[0])
-    assert imported
-    assert imported <= set(sys.stdlib_module_names)
+def test_imports_only_the_standard_library_and_pyarrow():
+    """pyarrow in the reading of run folders alone."""
+    modules = sorted(Path(reference.__file__).parent.glob("*.py"))
+    assert len(modules) > 20
+    for path in modules:
+        imported = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {name.name.split(".")[0] for name in node.names}
+            if isinstance(node, ast.ImportFrom):
+                assert node.level <= 1  # the package itself
+                imported |= {node.module.split(".")[0]} if node.level == 0 else set()
+        assert imported - set(sys.stdlib_module_names) == ({"pyarrow"} if path.name == "folder.py" else set()), path
 
 
 # ---- Numbers
 
 
 def test_a_float_stands_for_its_shortest_decimal():
-    assert naive.number(97000.1) == Fraction(970001, 10)
-    assert naive.number("1/3") == Fraction(1, 3)
-    assert naive.number(1e-06) == Fraction(1, 10**6)
-    assert naive.number(7) == 7
+    assert reference.number(97000.1) == Fraction(970001, 10)
+    assert reference.number("1/3") == Fraction(1, 3)
+    assert reference.number(1e-06) == Fraction(1, 10**6)
+    assert reference.number(7) == 7
 
 
 @pytest.mark.parametrize(
@@ -152,15 +155,15 @@ def test_a_float_stands_for_its_shortest_decimal():
     [("0.5", 0), ("1.5", 2), ("2.5", 2), ("-0.5", 0), ("-1.5", -2), ("-2.5", -2), ("2.51", 3), ("-2.51", -3), (4, 4)],
 )
 def test_halves_round_to_even(x, expected):
-    assert naive.rhe(naive.number(x)) == expected
+    assert reference.rhe(reference.number(x)) == expected
 
 
 def test_square_roots():
     """(3/7)^2 is exact; sqrt(2) squares back to 2 within 59 digits; sqrt(8) ranks as 2 sqrt(2)."""
-    assert naive.square_root(Fraction(9, 49)) == Fraction(3, 7)
-    two, eight = naive.square_root(Fraction(2)), naive.square_root(Fraction(8))
+    assert reference.square_root(Fraction(9, 49)) == Fraction(3, 7)
+    two, eight = reference.square_root(Fraction(2)), reference.square_root(Fraction(8))
     assert abs(two**2 - 2) < Fraction(1, 10**58)
-    assert naive.ranking_value(eight) == naive.ranking_value(2 * two)
+    assert reference.ranking_value(eight) == reference.ranking_value(2 * two)
 
 
 def test_change_of_cost():
@@ -171,12 +174,12 @@ def test_change_of_cost():
     -1000 - 600 = -1600, so cash +200. Long 3 of cost 10, sell 2: 6.67 -> -7. Short 10 of cost -1000, buy 15 paying
     1800: +1000 + 600.
     """
-    assert naive.change_of_cost(0, 0, 10, -1000) == 1000
-    assert naive.change_of_cost(10, 1000, 5, -600) == 600
-    assert naive.change_of_cost(10, 1000, -3, 330) == -300
-    assert naive.change_of_cost(10, 1000, -15, 1800) == -1600
-    assert naive.change_of_cost(3, 10, -2, 100) == -7
-    assert naive.change_of_cost(-10, -1000, 15, -1800) == 1600
+    assert reference.change_of_cost(0, 0, 10, -1000) == 1000
+    assert reference.change_of_cost(10, 1000, 5, -600) == 600
+    assert reference.change_of_cost(10, 1000, -3, 330) == -300
+    assert reference.change_of_cost(10, 1000, -15, 1800) == -1600
+    assert reference.change_of_cost(3, 10, -2, 100) == -7
+    assert reference.change_of_cost(-10, -1000, 15, -1800) == 1600
 
 
 # ---- The venue's worked examples (venue_rules.md)
@@ -253,7 +256,7 @@ def test_e3_observed_collateral(mark, index):
     The price of SOL is the index of its perpetual, or the mark where the tick has no index.
     """
     rows = [asset_row("USDC", "1", quantum="1e-10"), asset_row("SOL", "0.95", quantum="1e-10")]
-    venue = naive.Venue({"markets": [SOL], "collateral": rows})
+    venue = reference.Venue({"markets": [SOL], "collateral": rows})
     look = look_at(venue, {"USDC": (0, "10.6524044577"), "SOL balance": "0.0699302874"}, {"SOL": mark}, {"SOL": index})
     assert f"{float(look.net_equity - Fraction('10.6524044577')):.10f}" == "9.6300967796"
     assert f"{float(look.net_equity):.10f}" == "20.2825012373"
@@ -278,10 +281,10 @@ E4_BIDS = [
 )
 def test_e4_walk(lots, filled, reason, average, proceeds, fee):
     """E4, both slices; the floor 86,781.4 * 0.99 = 85,913.586, in ticks 85,913.6, is not reached."""
-    levels = [(price, int(naive.number(quantity) * 10**5)) for price, quantity in E4_BIDS]
-    band = naive.tightest("bids", Fraction("0.1"), {"impact": naive.number(levels[0][0]) * Fraction("0.99")})
-    assert band == naive.Band("bids", Fraction("85913.6"), "impact")
-    fill = naive.quote_book(levels, lots, band)
+    levels = [(price, int(reference.number(quantity) * 10**5)) for price, quantity in E4_BIDS]
+    band = reference.tightest("bids", Fraction("0.1"), {"impact": reference.number(levels[0][0]) * Fraction("0.99")})
+    assert band == reference.Band("bids", Fraction("85913.6"), "impact")
+    fill = reference.quote_book(levels, lots, band)
     assert (fill.lots, fill.reason) == (filled, reason)
     money = fill.value / 10**5
     assert [f"{float(x):.4f}" for x in (fill.value / fill.lots, money, money / 100)] == [average, proceeds, fee]
@@ -316,10 +319,10 @@ def test_e5_backstop():
     """
     venue = make_venue([market_row("X", ("0.08", 0), ("0.04", 0))], backstop=[{"account": 9}])
     state = load(venue, {1: {"X": (2, 10000), "USDC": 1000}, 9: {"USDC": 50000}})
-    look = naive.sweep(venue, state, naive.Prices({"X": 9646}))[1]
+    look = reference.sweep(venue, state, reference.Prices({"X": 9646}))[1]
     assert look.net_equity == 292
     assert percent(look.net_equity / look.exposure) == "1.5136"
-    assert naive.zero_price(9646, 2, 292, look.position_maintenance_margins["X"], look.maintenance_margin) == 9500
+    assert reference.zero_price(9646, 2, 292, look.position_maintenance_margins["X"], look.maintenance_margin) == 9500
     new, rows = checked_step(venue, state, {"X": 9646})
     assert brief(rows, "price", "fund") == [("backstop", "below_auto_close", 9500.0, 97333333)]
     assert new.fund == 97333333
@@ -335,9 +338,9 @@ def test_e6_two_positions():
     look = look_at(venue, {"A": (1000, 100), "B": (-500, 100), "USDC": 1800}, {"A": 100, "B": 100})
     margins, total = look.position_maintenance_margins, look.maintenance_margin
     assert (look.net_equity, margins, percent(look.mmr, 2)) == (1800, {"A": 1000, "B": 1500}, "138.89")
-    assert [naive.equity_share(1800, margins[market], total) for market in "AB"] == [720, 1080]
-    assert naive.zero_price(100, 1000, 1800, margins["A"], total) == 100 * (1 - Fraction("0.0072"))
-    assert naive.zero_price(100, -500, 1800, margins["B"], total) == 100 * (1 + Fraction("0.0216"))
+    assert [reference.equity_share(1800, margins[market], total) for market in "AB"] == [720, 1080]
+    assert reference.zero_price(100, 1000, 1800, margins["A"], total) == 100 * (1 - Fraction("0.0072"))
+    assert reference.zero_price(100, -500, 1800, margins["B"], total) == 100 * (1 + Fraction("0.0216"))
 
 
 def test_e7_ranking():
@@ -349,9 +352,9 @@ def test_e7_ranking():
         ("C", -8, 120, 8000, 800, "16.6667", "0.01667"),
         ("D", -4, 98, 30, 400, "-2.0408", "-0.00153"),
     ):
-        profit = naive.profit_fraction(quantity * 100, quantity * entry)
+        profit = reference.profit_fraction(quantity * 100, quantity * entry)
         assert percent(profit) == profit_expected
-        scores[name] = naive.deleveraging_score(profit, Fraction(exposure, equity))
+        scores[name] = reference.deleveraging_score(profit, Fraction(exposure, equity))
         assert f"{float(scores[name]):.5f}" == score_expected
     assert sorted(scores, key=scores.get, reverse=True) == ["B", "A", "C", "D"]
 
@@ -373,7 +376,7 @@ def test_dydx_bankruptcy_price(case_id, shared):
     assert any(case["id"].startswith("dydx-bk-") for case in cases)
     case = next(case for case in cases if case["id"] == case_id)
     inputs, expected = case["inputs"], case["expected"]["bankruptcy_quote"]
-    rate = naive.number(inputs["maint"])
+    rate = reference.number(inputs["maint"])
     markets = [market_row(s, (2 * rate, 0), (rate, 0), "1", step) for s, step in (("BTC", "1e-8"), ("ETH", "1e-9"))]
     venue, marks = make_venue(markets), {"BTC": 50000, "ETH": 3000}
     steps = {market: venue.markets[market].step_size for market in marks}
@@ -381,10 +384,10 @@ def test_dydx_bankruptcy_price(case_id, shared):
     settings = [{"account": 1, "unsettled": inputs["quote_usd"]}]
     look = look_at(venue, {market: (quantity, 0) for market, quantity in held.items()}, marks, settings=settings)
     closed, margins = inputs["close"], look.position_maintenance_margins
-    price = naive.zero_price(marks[closed], held[closed], look.net_equity, margins[closed], look.maintenance_margin)
+    price = reference.zero_price(marks[closed], held[closed], look.net_equity, margins[closed], look.maintenance_margin)
     received = -inputs["delta_quantums"] * steps[closed] * price / venue.settle_quantum
     assert math.ceil(received) == expected
-    assert abs(naive.rhe(received) - expected) <= 1
+    assert abs(reference.rhe(received) - expected) <= 1
 
 
 # ---- Margin, by hand
@@ -417,9 +420,9 @@ def test_collateral_rows():
     """
     for symbol in ("USDC", "GEM"):
         with pytest.raises(KeyError, match="haircutFunction"):
-            naive.Venue({"markets": [X], "collateral": [{"symbol": symbol}]})
+            reference.Venue({"markets": [X], "collateral": [{"symbol": symbol}]})
     gem = asset_row("GEM", "0.9", imfFunction={"base": "0.1", "factor": "0.01"})
-    venue = naive.Venue({"markets": [X], "collateral": [gem]})
+    venue = reference.Venue({"markets": [X], "collateral": [gem]})
     assert list(venue.assets) == ["GEM", "USDC"]
     assert look_at(venue, {"USDC": 100}, AT_100).net_equity == 100
     look = look_at(venue, {"USDC": -100}, AT_100)
@@ -453,7 +456,7 @@ def test_slice_sizes():
         ("Z", 1005, Fraction(1), 100),
         ("Z", 1004, Fraction(1), 1004),
     ):
-        assert naive.slice_lots(venue, venue.markets[market], lots, lot_value) == expected
+        assert reference.slice_lots(venue, venue.markets[market], lots, lot_value) == expected
 
 
 # ---- The book, by hand: account 1 with 1,000 lots of X at 100, E = 45 and MM = 50: MMR 1.11, and 45 > 25
@@ -673,17 +676,17 @@ def test_close_out_sells_what_is_left():
     ],
 )
 def test_split(lots, most, weights, taken):
-    assert naive.split(lots, most, weights) == taken
+    assert reference.water_fill(lots, most, weights) == taken
 
 
 def test_most():
     """Where odd numbers pass: 100 and 50 do not, 25 and 37 and 43 do, 46 and 44 do not."""
-    assert naive.most_that_pass(100, lambda n: n < 5) == 4
-    assert naive.most_that_pass(100, lambda n: n == 100) == 100
-    assert naive.most_that_pass(100, lambda n: False) == 0
-    assert naive.most_that_pass(1, lambda n: False) == 0
+    assert reference.largest_passing(100, lambda n: n < 5) == 4
+    assert reference.largest_passing(100, lambda n: n == 100) == 100
+    assert reference.largest_passing(100, lambda n: False) == 0
+    assert reference.largest_passing(1, lambda n: False) == 0
     seen = []
-    found = naive.most_that_pass(100, lambda n: seen.append(n) or n % 2 == 1)
+    found = reference.largest_passing(100, lambda n: seen.append(n) or n % 2 == 1)
     assert (found, seen) == (43, [100, 50, 25, 37, 43, 46, 44])
 
 
@@ -729,7 +732,7 @@ def test_a_provider_takes_what_its_initial_margin_allows():
         ("backstop", "below_auto_close", 8, -354, -7080000, 2360000),
         ("backstop", "below_auto_close", 9, -70, -1400000, 466667),
     ]
-    looks = naive.sweep(venue, new, naive.Prices(AT_100))
+    looks = reference.sweep(venue, new, reference.Prices(AT_100))
     assert looks[7].imr < 1 < looks[7].initial_margin * Fraction(577, 576) / looks[7].net_equity
 
 
@@ -899,7 +902,7 @@ def test_provider_capacity_comes_back_with_the_clock():
         ("unfilled", "no_counterparty", 2, None, 0),
     ]
     assert rows[-1]["requested"] == 300
-    assert naive.margin(venue, state.accounts[2], naive.Prices(AT_100)).net_equity == 6
+    assert reference.margin(venue, state.accounts[2], reference.Prices(AT_100)).net_equity == 6
     state, rows = checked_step(venue, state, time_ns=MINUTE - 1)
     assert brief(rows) == [("unfilled", "no_counterparty")]
     state, rows = checked_step(venue, state, time_ns=MINUTE)
@@ -1010,7 +1013,7 @@ def test_adl_policies(policy, fills):
 def figures_of(lots, value, entry, equity=100, exposure=500, margins=(40, 10), profits=0):
     value, entry = Fraction(value), Fraction(entry)
     money = (Fraction(x) for x in (profits, equity, exposure, *margins))
-    return naive.Figures(lots, value, entry, value - entry, *money)
+    return reference.Figures(lots, value, entry, value - entry, *money)
 
 
 LOSS_OF_LONG, PROFIT_OF_LONG = figures_of(8, 100, 125), figures_of(8, 100, 80)
@@ -1037,14 +1040,14 @@ FREE_LONG, PAID_SHORT = figures_of(8, 100, 0), figures_of(-8, -100, 0)
 def test_adl_scores(policy, scores):
     cases = (PROFIT_OF_LONG, LOSS_OF_LONG, PROFIT_OF_SHORT, LOSS_OF_SHORT, FREE_LONG, PAID_SHORT)
     for of, expected in zip(cases, scores, strict=True):
-        found = naive.SCORES[policy](of)
-        assert found == (expected if expected in (None, math.inf) else naive.number(expected))
+        found = reference.SCORES[policy](of)
+        assert found == (expected if expected in (None, math.inf) else reference.number(expected))
 
 
 def test_adl_scores_at_the_edges():
     """An entry of the wrong sign; no margin; a balance of less than 1; at the entry exactly."""
     wrong_long, wrong_short = figures_of(8, 100, -50), figures_of(-8, -100, 50)
-    scores, no_margin = naive.SCORES, figures_of(8, 100, 80, margins=(0, 0))
+    scores, no_margin = reference.SCORES, figures_of(8, 100, 80, margins=(0, 0))
     for policy in ("pnl_leverage", "bitmex", "bybit", "hyperliquid"):
         assert scores[policy](wrong_long) == math.inf
     # a loss of 150 of 50; 50 / -100 of 1
@@ -1061,12 +1064,12 @@ def test_adl_scores_at_the_edges():
 
 def test_whole_weights():
     """Of 3 (e = 2) and 1.5: 3 * 2^36; 1/3 in 24 bits are 11184811 / 2^25; 2^-37 is 1/2 of a unit; 2^24 + 1 is 2^24."""
-    found = naive.integer_weights({1: 3, 2: Fraction(3, 2), 3: Fraction(1, 3), 4: Fraction(1, 2**37), 5: 0, 6: -2})
+    found = reference.integer_weights({1: 3, 2: Fraction(3, 2), 3: Fraction(1, 3), 4: Fraction(1, 2**37), 5: 0, 6: -2})
     assert found == {1: 3 * 2**36, 2: 3 * 2**35, 3: 11184811 * 2**11, 4: 0, 5: 0, 6: 0}
-    assert naive.integer_weights({1: 2**24 + 1, 2: 2**24 + 3}) == {1: 2**37, 2: 2**37 + 2**15}
-    assert naive.integer_weights({1: 2**24 - Fraction(1, 2)}) == {1: 2**37}
-    assert naive.integer_weights({1: 0}) == {1: 0}
-    assert naive.integer_weights({}) == {}
+    assert reference.integer_weights({1: 2**24 + 1, 2: 2**24 + 3}) == {1: 2**37, 2: 2**37 + 2**15}
+    assert reference.integer_weights({1: 2**24 - Fraction(1, 2)}) == {1: 2**37}
+    assert reference.integer_weights({1: 0}) == {1: 0}
+    assert reference.integer_weights({}) == {}
 
 
 @pytest.mark.parametrize("policy", ["pnl_leverage", "bitmex", "bybit", "hyperliquid"])
@@ -1171,7 +1174,11 @@ def test_a_debt_is_not_taken_over_on_credit():
 
 
 def test_what_rounding_leaves_goes_to_who_has_a_weight():
-    assert naive.split(11, {"a": 100, "b": 100, "c": 1000}, {"a": 1, "b": 1, "c": 0}) == {"a": 6, "b": 5, "c": 0}
+    assert reference.water_fill(11, {"a": 100, "b": 100, "c": 1000}, {"a": 1, "b": 1, "c": 0}) == {
+        "a": 6,
+        "b": 5,
+        "c": 0,
+    }
 
 
 UNDER_WATER = {"X": (10, 102), "USDC": 0}  # at 95 E = -70: a counterparty buys at 102 and loses 0.07 a lot
@@ -1187,7 +1194,7 @@ def test_adl_is_cut_where_it_would_liquidate():
         ("adl", "backstop_exhausted", 3, 1000, -111, 102.0),
         ("adl", "backstop_exhausted", 4, 1000, -889, 102.0),
     ]
-    look = naive.sweep(venue, new, naive.Prices({"X": 95, "Y": 100}))[3]
+    look = reference.sweep(venue, new, reference.Prices({"X": 95, "Y": 100}))[3]
     assert Fraction(999, 1000) < look.mmr < 1
     accounts |= {8: {"X": (1, 102), "USDC": 0}}
     _, rows = checked_step(venue, load(venue, accounts), {"X": 95, "Y": 100})
@@ -1232,7 +1239,7 @@ def test_who_cannot_reach_is_passed_over():
 
 def account_value(venue, state, prices):
     """What all accounts and the fund have together, at the prices and without haircuts, in quanta."""
-    worth = {asset: naive.Prices(AT_100, None, prices).of_quantum(venue, asset) for asset in venue.assets}
+    worth = {asset: reference.Prices(AT_100, None, prices).of_quantum(venue, asset) for asset in venue.assets}
     accounts = state.accounts.values()
     return state.fund + sum(worth[asset] * sum(held) for one in accounts for asset, held in one.balances.items())
 
@@ -1530,7 +1537,7 @@ def test_a_quiet_tick():
     state = load(venue, {1: {"X": (10, 100), "USDC": 1000}})
     new, rows = checked_step(venue, state, books={"X": {"bids": [(100, 1)]}})
     assert rows == []
-    assert naive.journalled(new) == naive.journalled(state)
+    assert reference.journalled(new) == reference.journalled(state)
 
 
 # ---- Margin functions
@@ -1542,7 +1549,7 @@ TIERS["brackets"].append({"from": 50000, "rate": "0.05"})
 
 def test_tiers_are_continuous():
     """Deductions 0, 10,000 * 0.01 = 100, 100 + 50,000 * 0.03 = 1,600."""
-    requirement = naive.margin_function(TIERS)
+    requirement = reference.margin_function(TIERS)
     cases = {0: 0, 5000: 50, 10000: 100, 20000: 300, 50000: 900, 60000: 1400}
     assert {notional: requirement(Fraction(notional)) for notional in cases} == cases
     for start, rate in ((10000, "0.02"), (50000, "0.05")):
@@ -1551,7 +1558,7 @@ def test_tiers_are_continuous():
 
 def test_whole_tiers():
     """The bracket of 10,000 is the first one still; one more, and 2 % count for all of it."""
-    requirement = naive.margin_function({**TIERS, "whole": True})
+    requirement = reference.margin_function({**TIERS, "whole": True})
     assert [requirement(Fraction(n)) for n in (0, 10000, 10001, 60000)] == [0, 100, Fraction("200.02"), 3000]
 
 
@@ -1574,7 +1581,7 @@ def test_open_interest(given, fraction):
     curve = {"type": "open_interest", "base": "0.02", "lower": 1000, "upper": 3000}
     venue = make_venue([{**X, "imfFunction": curve, "mmfFunction": curve}])
     state = load(venue, {1: {"X": (12, 100)}, 2: {"X": (3, 100)}, 3: {"X": (-10, 100), "USDC": 5000}})
-    looks = naive.sweep(venue, state, naive.Prices({"X": 100}, open_interest=given))
+    looks = reference.sweep(venue, state, reference.Prices({"X": 100}, open_interest=given))
     assert [look.maintenance_margin for look in looks.values()] == [n * Fraction(fraction) for n in (1200, 300, 1000)]
 
 
@@ -1971,7 +1978,7 @@ def guarded(ticks, market=X, holdings=None, **policy):
     state, found = load(venue, {1: {"X": (10, 100), "USDC": 10**6} if holdings is None else holdings}), []
     for seconds, arguments in ticks:
         arguments = {"marks": {}, "books": {}, "asset_prices": {"GEM": 100}, **arguments}
-        state, rows, seen = naive.step(venue, state, NOON + round(seconds * 10**9), **arguments)
+        state, rows, seen = reference.step(venue, state, NOON + round(seconds * 10**9), **arguments)
         found.append((state, rows, seen))
     return found
 
@@ -2033,7 +2040,7 @@ def test_a_refused_book_is_not_there():
     arguments = {"marks": AT_100, "indexes": {"X": 100}, "books": {"X": book}}
     [(state, rows, _)] = guarded([(0, arguments)], holdings={"X": (10, 100), "USDC": 45})
     assert brief(rows, "market") == [("guard", "crossed_book", "X"), ("expire", "no_book", "X")]
-    assert state.memory["X"].basis is None
+    assert state.guard_states["X"].basis is None
 
 
 @pytest.mark.parametrize(
@@ -2056,7 +2063,7 @@ def test_update_caps(seconds, given, used):
         *_, (state, rows, seen) = guarded([(0, first), (seconds, second)], market, **policy)
         assert float(getattr(seen.prices, what)["X"]) == used
         assert brief(rows, "market", "price") == ([("guard", reason, "X", given)] if used != given else [])
-        memory = state.memory["X"]
+        memory = state.guard_states["X"]
         assert (memory.mark if what == "marks" else memory.index) == used
     *_, (_, rows, _) = guarded([(0, {"marks": AT_100, "indexes": {"X": 100}}), (5, {"marks": AT_100})], market)
     assert rows == []
@@ -2081,7 +2088,7 @@ def test_the_average_of_the_basis():
     ticks = [(0, {"books": book, "indexes": {"X": 100}}), (30, {"books": higher, "marks": {"X": 100}})]
     ticks += [(60, {"books": higher, "indexes": {"X": 100}}), (61, {"indexes": {"X": 100}})]
     found = guarded(ticks)
-    basis = [state.memory["X"].basis for state, _, _ in found]
+    basis = [state.guard_states["X"].basis for state, _, _ in found]
     assert basis[:2] == [1.0, 1.0]
     assert f"{basis[2]:.6f}, {basis[3]:.6f}" == "2.264241, 2.264241"
     assert [float(seen.prices.marks["X"]) for *_, seen in found] == [101.0, 100.0, 100 + basis[2], 100 + basis[2]]
@@ -2114,19 +2121,19 @@ def test_a_held_mark():
     with pytest.raises(ValueError, match="X"):
         guarded([*ticks, (61, {})])
     state = guarded([*ticks, (61, {})], holdings={"USDC": 1})[-1][0]
-    assert (state.memory["X"].mark, state.memory["X"].mark_time, state.ticks) == (100.0, NOON, 4)
+    assert (state.guard_states["X"].mark, state.guard_states["X"].mark_time, state.ticks) == (100.0, NOON, 4)
 
 
 def test_what_nobody_holds_needs_no_price():
     """An order holds a market, and a lent balance an asset."""
     venue = make_venue()
     state = load(venue, {1: {"X": (10, 100), "USDC": 10**6}})
-    assert naive.step(venue, state, NOON, {"X": 100}, {})[1] == []
+    assert reference.step(venue, state, NOON, {"X": 100}, {})[1] == []
     ordered = load(venue, {1: {"USDC": 10**6}}, [(1, "bid", 100, 1, "Y")])
     lent = load(venue, {1: {"USDC": 10**6, "GEM": (0, 1)}})
     for other in (ordered, lent):
         with pytest.raises(ValueError, match=r"Y|GEM"):
-            naive.step(venue, other, NOON, {"X": 100}, {})
+            reference.step(venue, other, NOON, {"X": 100}, {})
 
 
 def test_prints_that_are_errors():
@@ -2139,7 +2146,7 @@ def test_prints_that_are_errors():
     for index, premium in (("0.01", 9999), ("0.009999", 10**4)):
         tick = {"marks": {"X": 100}, "indexes": {"X": index}}
         if premium < 10**4:
-            used = guarded([(0, tick)], mark_index_threshold=10**6)[0][0].memory["X"].used
+            used = guarded([(0, tick)], mark_index_threshold=10**6)[0][0].guard_states["X"].used
             assert used == [(NOON, 10**6, premium * 10**12)]
         else:
             with pytest.raises(ValueError, match="premium"):
@@ -2150,15 +2157,15 @@ def test_samples():
     """Marks 100 at 0.5 s, 110 with an index of 100 at 3 s, 120 at 3.5 s: seconds 1 and 2, 3, and from 4 on."""
     ticks = [(0.5, {"marks": {"X": 100}}), (3, {"marks": {"X": 110}, "indexes": {"X": 100}})]
     ticks += [(3.5, {"marks": {"X": 120}}), (6, {"marks": {"X": 130}})]
-    used = guarded(ticks, mark_index_threshold=None)[-1][0].memory["X"].used
+    used = guarded(ticks, mark_index_threshold=None)[-1][0].guard_states["X"].used
     at, tenth = NOON // 10**9, 10**11
     expected = {at + second: (10**6, None) for second in (1, 2)} | {at + 3: (1100000, tenth)}
     expected |= {at + 4: (1200000, None), at + 5: (1200000, None), at + 6: (1300000, None)}
-    assert naive.samples(used, NOON + 6 * 10**9) == expected
-    later = naive.samples(used, NOON + 302 * 10**9 + 1)  # after 2 s and a ns: the second 2 is out
+    assert reference.samples(used, NOON + 6 * 10**9) == expected
+    later = reference.samples(used, NOON + 302 * 10**9 + 1)  # after 2 s and a ns: the second 2 is out
     assert (min(later) - at, len(later)) == (3, 300)
-    assert naive.mean_of([1, None, 2], 9) == Fraction(3, 2)
-    assert (naive.mean_of([None], 9), naive.mean_of([], None)) == (9, None)
+    assert reference.mean_of([1, None, 2], 9) == Fraction(3, 2)
+    assert (reference.mean_of([None], 9), reference.mean_of([], None)) == (9, None)
 
 
 # ---- Bands, by hand: bids 99.5 and asks 100.5 are the touch, the mark 100
@@ -2172,8 +2179,8 @@ def bands_of(ticks, **price):
     venue = make_venue([guard_market(**price)])
     state = load(venue, {1: {"X": (10, 100), "USDC": 10**6}})
     for seconds, arguments in ticks:
-        prices = naive.Prices(*(arguments.get(name) for name in ("marks", "indexes")))
-        tick = naive._Tick(venue, state, NOON + seconds * 10**9, prices, 0)
+        prices = reference.Prices(*(arguments.get(name) for name in ("marks", "indexes")))
+        tick = reference.Tick(venue, state, NOON + seconds * 10**9, prices, 0)
         tick.guards(TOUCH, arguments.get("last_prices"), None)
         tick.state.ticks += 1
         state = tick.state
@@ -2296,10 +2303,10 @@ def test_a_refused_book_is_not_given():
 
 def test_the_draws():
     """Published outputs of splitmix64: of seed 0 the first three, of seed 1234567 the first two."""
-    assert [naive.draw(0, n) for n in range(3)] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
-    assert [naive.draw(1234567, n) for n in range(2)] == [6457827717110365317, 3203168211198807973]
+    assert [reference.draw(0, n) for n in range(3)] == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
+    assert [reference.draw(1234567, n) for n in range(2)] == [6457827717110365317, 3203168211198807973]
     digest = hashlib.blake2b(b"5/17/user 3", digest_size=8).digest()
-    assert naive.account_key(5, 17, "user 3") == sum(byte << 8 * place for place, byte in enumerate(digest))
+    assert reference.account_key(5, 17, "user 3") == sum(byte << 8 * place for place, byte in enumerate(digest))
 
 
 def resting(venue, state, seed):
@@ -2314,11 +2321,11 @@ def test_the_throttle(seed):
     policy = {"min_slice_notional": "0.01", "slice_fraction": "0.001", "position_order": "pro_rata"}
     venue = make_venue(slice_probability="0.3", slices_per_tick=2, **policy)
     state = load(venue, {1: {"X": (10, 100), "Y": (10, 100), "USDC": 192, "GEM": -1}})
-    key = naive.account_key(seed, 0, 1)
+    key = reference.account_key(seed, 0, 1)
     expected = []
     for round_ in range(2):
         for place, leg in ((3, "GEM"), (0, "X"), (1, "Y")):
-            if naive.draw(key, 5 * round_ + place) >= 3 * 2**64 // 10:
+            if reference.draw(key, 5 * round_ + place) >= 3 * 2**64 // 10:
                 expected.append(leg)
     assert resting(venue, state, seed) == expected
 
@@ -2353,7 +2360,9 @@ def test_accounts_in_a_random_order():
     for seed in range(4):
         _, rows = checked_step(venue, state, seed=seed)
         found = [row["account"] for row in rows if row["event"] == "trigger"]
-        assert found == sorted(range(1, 9), key=lambda one, seed=seed: naive.mix(naive.account_key(seed, 0, one)))
+        assert found == sorted(
+            range(1, 9), key=lambda one, seed=seed: reference.mix(reference.account_key(seed, 0, one))
+        )
         orders.add(tuple(found))
     assert len(orders) > 1
 
@@ -2541,11 +2550,11 @@ def test_float32():
     chance = random.Random(7)
     for _ in range(200):
         x = chance.uniform(-1, 1) * 10.0 ** chance.randrange(-8, 9)
-        assert float(naive.float32(x)) == struct.unpack("f", struct.pack("f", x))[0]
-    assert naive.float32(2**24 + 1) == 2**24
-    assert naive.float32(2**24 + 3) == 2**24 + 4
-    assert naive.float32(Fraction(1, 3)) == Fraction(11184811, 2**25)
-    assert naive.float32(0) == 0
+        assert float(reference.float32(x)) == struct.unpack("f", struct.pack("f", x))[0]
+    assert reference.float32(2**24 + 1) == 2**24
+    assert reference.float32(2**24 + 3) == 2**24 + 4
+    assert reference.float32(Fraction(1, 3)) == Fraction(11184811, 2**25)
+    assert reference.float32(0) == 0
 
 
 @pytest.mark.parametrize(
@@ -2647,8 +2656,8 @@ def test_slippage():
 
 def test_a_purchase_slips():
     """The mirror image, as the quote itself: asks 50 at 100, 40 at 101, then 102; the average is at most 100.5."""
-    asks, band = [(100, 50), (101, 40), (102, 99)], naive.Band("asks")
-    fill = naive.quote_book(asks, 200, band, average=Fraction("100.5"))
+    asks, band = [(100, 50), (101, 40), (102, 99)], reference.Band("asks")
+    fill = reference.quote_book(asks, 200, band, average=Fraction("100.5"))
     # 25 of surplus: 40 at 101 cost 20, 3 at 102 cost 4.5 of the 5 left
     assert (fill.lots, fill.taken, fill.reason, fill.value) == (93, [50, 40, 3], "slippage", 5000 + 4040 + 306)
 
@@ -2674,16 +2683,16 @@ def test_a_purchase_slips():
 )
 def test_what_stops_a_quote(lots, rooms, average, floor, filled, reason):
     """20 lots at 100 and 10 at 99."""
-    band = naive.Band("bids") if floor is None else naive.Band("bids", Fraction(floor), "limit")
-    fill = naive.quote_book([[100, 20], [99, 10]], lots, band, rooms, average)
+    band = reference.Band("bids") if floor is None else reference.Band("bids", Fraction(floor), "limit")
+    fill = reference.quote_book([[100, 20], [99, 10]], lots, band, rooms, average)
     assert (fill.lots, fill.reason) == (filled, reason)
 
 
 def test_a_quote_of_nothing():
     """An empty side is `no_book`, whatever the room; levels that are used up are the end of the book."""
-    band = naive.Band("bids")
-    assert naive.quote_book([], 5, band, [("depth_share", 0)]).reason == "no_book"
-    assert naive.quote_book([[100, 0]], 5, band).reason == "depth"
+    band = reference.Band("bids")
+    assert reference.quote_book([], 5, band, [("depth_share", 0)]).reason == "no_book"
+    assert reference.quote_book([[100, 0]], 5, band).reason == "depth"
 
 
 # -- Do no harm: the loss and the fee of a slice of 100 against 0.05 * 45 / 50 = 0.045 a lot
@@ -2931,7 +2940,7 @@ def test_gaps_are_set_at_the_beginning_of_a_round():
 def doubts_of(holdings, bids, **policy):
     venue = make_venue(**policy)
     books = {symbol: {"bids": bids} for symbol in "XY"}
-    return naive.step(venue, load(venue, {1: holdings}), 0, AT_100, books)[2].doubts
+    return reference.step(venue, load(venue, {1: holdings}), 0, AT_100, books)[2].doubts
 
 
 def test_doubts():
@@ -2954,7 +2963,7 @@ def ranking_doubts(policy, three, four):
     """Account 1 is long 10 X with E = 20; 3 and 4 are short."""
     venue = make_venue(adl_policy=policy, adl_counterparties="opposing")
     state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 3: three, 4: four})
-    return naive.step(venue, state, 0, AT_100, {})[2].doubts
+    return reference.step(venue, state, 0, AT_100, {})[2].doubts
 
 
 def test_doubts_of_adl():
@@ -3004,7 +3013,7 @@ def chance_state(chance):
         "refill_half_life": chance.choice([None, 20]),
         "backstop_below_zero": chance.choice(["mark", "zero_price"]),
         "shortfall": chance.choice(["non_recourse", "unsettled", "equity", "open_interest"]),
-        "adl_policy": chance.choice([*naive.SCORES, *naive.WEIGHTS]),
+        "adl_policy": chance.choice([*reference.SCORES, *reference.WEIGHTS]),
         "adl_price": chance.choice([0, 0, "0.3", 1]),
         "adl_counterparties": chance.choice(["profitable", "opposing"]),
         "adl_cap": chance.choice([1, "0.3", 2]),

@@ -1,4 +1,4 @@
-"""The accounts of a tick as they stand at a row of the journal, and how a row is checked and applied."""
+"""The next journal row of a tick, the accounts before it, and the checks of a row."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class OffTrack(Exception):
     """The rows depart from the rules: the rows that follow cannot be predicted."""
 
 
-class Watch:
-    """Accounts, rows and findings of a tick."""
+class Cursor:
+    """The rows of a tick, the next one of them, and the accounts before it."""
 
     def __init__(self, run: Run, out: Findings) -> None:
         self.run, self.out, self.venue = run, out, run.venue
@@ -32,18 +32,18 @@ class Watch:
 
     def begin(self, tick: Tick, rows: list[Row]) -> None:
         """Turn to another tick."""
-        self.tick, self.rows, self.at = tick, rows, 0
+        self.tick, self.rows, self.index = tick, rows, 0
         self.order: dict[int, int] = {}
-        """The selected accounts, and their places."""
-        self.sent = set[int]()
-        """Accounts that phase 3 sent on to the backstop."""
-        self.looks, self._exact = dict[int, Margin](), dict[int, Margin]()
+        """The selected accounts, and the position of each in the order."""
+        self.escalated = set[int]()
+        """Accounts that a harmful slice escalated to the backstop."""
+        self._margins, self._exact_margins = dict[int, Margin](), dict[int, Margin]()
 
     # -- findings
 
     def breach(self, rule: str, what: str, row: Row) -> None:
         """Count a breach at a row."""
-        self.out.breach(rule, f"{row.event}: {what}", self.tick.number, row.at, row.account)
+        self.out.breach(rule, f"{row.event}: {what}", self.tick.number, row.number, row.account)
 
     def require(self, rule: str, holds: bool, what: str, row: Row) -> None:
         """Check a rule at a row."""
@@ -52,52 +52,52 @@ class Watch:
             self.breach(rule, what, row)
 
     def equal(self, rule: str, what: str, row: Row, value: object, expected: object) -> None:
-        """Check that a row has what it must."""
+        """Check that a figure of a row is the expected one."""
         self.require(rule, value == expected, f"{what} is {value}, not {expected}", row)
 
     # -- margins
 
-    def look(self, account: int) -> Margin:
+    def margin(self, account: int) -> Margin:
         """Margin of an account in float64."""
-        if account not in self.looks:
-            self.looks[account] = self.state.margin(account, self.tick, self.state.floats)
-        return self.looks[account]
+        if account not in self._margins:
+            self._margins[account] = self.state.margin(account, self.tick, self.state.floats)
+        return self._margins[account]
 
-    def exact(self, account: int) -> Margin:
+    def exact_margin(self, account: int) -> Margin:
         """Margin of an account in decimals."""
-        if account not in self._exact:
-            self._exact[account] = self.state.margin(account, self.tick, self.state.decimals)
-        return self._exact[account]
+        if account not in self._exact_margins:
+            self._exact_margins[account] = self.state.margin(account, self.tick, self.state.decimals)
+        return self._exact_margins[account]
 
-    def deficit(self, look: Margin) -> Any:
+    def deficit(self, margin: Margin) -> Any:
         """Deficit of the net equity to the auto-close requirement."""
-        number = float if isinstance(look.equity, float) else Fraction
-        equity, maintenance, exposure = number(look.equity), number(look.maintenance), number(look.exposure)
+        number = float if isinstance(margin.equity, float) else Fraction
+        equity, maintenance, exposure = number(margin.equity), number(margin.maintenance), number(margin.exposure)
         divided, lowered = maintenance / number(self.divisor), maintenance - number(self.offset) * exposure
         return max(divided, lowered) - equity
 
     def liquidating(self, account: int) -> bool:
         """Whether the account is liquidating; exact where float64 leaves doubt."""
-        look = self.look(account)
-        if abs(look.maintenance - look.equity) <= TOLERANCE * look.gross:
-            look = self.exact(account)
-        return bool(look.exposure > 0 and not look.maintenance < look.equity)
+        margin = self.margin(account)
+        if abs(margin.maintenance - margin.equity) <= TOLERANCE * margin.gross:
+            margin = self.exact_margin(account)
+        return bool(margin.exposure > 0 and not margin.maintenance < margin.equity)
 
     def below(self, account: int) -> bool:
         """Whether the account is below auto-close; exact where float64 leaves doubt."""
-        look = self.look(account)
-        if min(abs(self.deficit(look)), abs(look.equity)) <= TOLERANCE * look.gross:
-            look = self.exact(account)
-        below = self.deficit(look) > 0 or look.equity <= 0
+        margin = self.margin(account)
+        if min(abs(self.deficit(margin)), abs(margin.equity)) <= TOLERANCE * margin.gross:
+            margin = self.exact_margin(account)
+        below = self.deficit(margin) > 0 or margin.equity <= 0
         return bool(below and self.liquidating(account))
 
     def slicing(self, account: int) -> bool | None:
         """Whether the account is liquidating and not below auto-close by float64 alone; None if it may be or not."""
-        look = self.look(account)
-        if not look.exposure:
+        margin = self.margin(account)
+        if not margin.exposure:
             return False
-        doubt = DOUBT * look.gross
-        gaps = look.maintenance - look.equity, -self.deficit(look), look.equity
+        doubt = DOUBT * margin.gross
+        gaps = margin.maintenance - margin.equity, -self.deficit(margin), margin.equity
         return False if min(gaps) < -doubt else None if min(gaps) <= doubt else True
 
     def can_absorb(
@@ -120,46 +120,46 @@ class Watch:
             add(column, row, change)
         exact = initial and self.venue.steps  # a margin that jumps leaves doubt at any distance
         for kind in (state.decimals,) if exact else (state.floats, state.decimals):
-            look = state.margin(account, self.tick, kind)
-            required = state.initial(account, self.tick, kind) if initial else look.maintenance
-            most = look.equity if initial else look.equity * kind.of(self.counterparty_mmr)
-            if kind is state.floats and min(abs(most - required), abs(look.equity)) > TOLERANCE * (
-                look.gross + look.exposure
+            margin = state.margin(account, self.tick, kind)
+            required = state.initial(account, self.tick, kind) if initial else margin.maintenance
+            most = margin.equity if initial else margin.equity * kind.of(self.counterparty_mmr)
+            if kind is state.floats and min(abs(most - required), abs(margin.equity)) > TOLERANCE * (
+                margin.gross + margin.exposure
             ):
                 break
         for column, row, value in before[::-1]:
             column[row] = value
-        return bool((not look.exposure or required < most) and look.equity >= 0)
+        return bool((not margin.exposure or required < most) and margin.equity >= 0)
 
-    def worth(self, b: int) -> Fraction:
+    def quantum_value(self, b: int) -> Fraction:
         """Settle quanta of a quantum of a balance's asset."""
-        return Fraction(self.tick.worth("quantum", int(self.state.asset[b]))) / self.venue.quantum
+        return Fraction(self.tick.unit_value("quantum", int(self.state.asset[b]))) / self.venue.quantum
 
-    def margin(self, b: int) -> Decimal:
+    def debt_margin(self, b: int) -> Decimal:
         """Maintenance margin of a debt."""
         state = self.state
         margin: Decimal = state.counted(int(state.asset[b]), state.free[b], 0, self.tick, state.decimals)[1]
         return margin
 
     def flow(self, p: int, share: Fraction) -> int:
-        """Quanta for which the whole of a position goes, but for a share of equity that it leaves behind.
+        """Quanta that closing the whole position brings: its value less a share of the equity.
 
-        It goes no further beyond the mark than the band.
+        The price lies beyond the mark by at most the band.
         """
-        value = self.state.lots[p] * Fraction(self.tick.worth("lot", int(self.state.market[p])))
+        value = self.state.lots[p] * Fraction(self.tick.unit_value("lot", int(self.state.market[p])))
         return round((value - max(share, -self.band * abs(value))) / self.venue.quantum)
 
     # -- rows
 
     def next(self, *phases: int) -> Row | None:
         """Return the next row, if it is of one of these phases."""
-        if self.at < len(self.rows) and self.run.phase[self.rows[self.at].at] in phases:
-            return self.rows[self.at]
+        if self.index < len(self.rows) and self.run.phase[self.rows[self.index].number] in phases:
+            return self.rows[self.index]
         return None
 
     def is_next(self, account: int, events: str, market: int = -1, asset: int = -1) -> bool:
         """Whether the next row is of this account, one of these events and this market or asset."""
-        row = self.rows[self.at] if self.at < len(self.rows) else None
+        row = self.rows[self.index] if self.index < len(self.rows) else None
         key = account, market, asset
         return row is not None and (row.account, row.market, row.asset) == key and row.event in events.split()
 
@@ -169,7 +169,7 @@ class Watch:
         """Return the fills of the rows to come, by their number from here on."""
 
         def of(n: int) -> tuple[int, int] | None:
-            row = self.rows[self.at + n] if self.at + n < len(self.rows) else None
+            row = self.rows[self.index + n] if self.index + n < len(self.rows) else None
             return fill(row) if row is not None and (row.account, row.event) == (account, event) else None
 
         return of
@@ -177,18 +177,18 @@ class Watch:
     def expect(self, rule: str, account: int, events: str, market: int = -1, asset: int = -1) -> Row:
         """Return the next row, which must be of this account, one of these events and this market or asset.
 
-        Another event in its place breaks the rule, a row of another place the order.
+        Another event of the same account and item breaks the rule; a row of another account or item breaks the order.
         """
         self.out.checked[rule] += 1
         self.out.checked["order"] += 1
         if self.is_next(account, events, market, asset):
-            return self.rows[self.at]
+            return self.rows[self.index]
         follows, number = "no more rows", -1
-        if self.at < len(self.rows):
-            row = self.rows[self.at]
+        if self.index < len(self.rows):
+            row = self.rows[self.index]
             follows, number = (
                 f"{row.event} of account row {row.account}, market {row.market}, asset {row.asset}",
-                row.at,
+                row.number,
             )
             if (row.account, row.market, row.asset) != (account, market, asset):
                 rule = "order"
@@ -198,20 +198,20 @@ class Watch:
 
     def apply(self, row: Row) -> None:
         """Go past a row: check its ratios, and add its changes."""
-        self.at += 1
+        self.index += 1
         self.require("touched", row.account in self.order, "the account was not selected in this tick", row)
         self._ratio("mmr_before", row.mmr_before, row)
         self.state.apply(row)
         self.fund += row.fund + row.fee
         self.require("stages", self.fund >= 0, f"the fund has {self.fund}", row)
         for account in (row.account, row.counterparty):
-            self.looks.pop(account, None)
-            self._exact.pop(account, None)
+            self._margins.pop(account, None)
+            self._exact_margins.pop(account, None)
         self._ratio("mmr_after", row.mmr_after, row)
 
     def _ratio(self, name: str, recorded: float, row: Row) -> None:
-        look = self.look(row.account)
-        self.require("ratios", look.agrees(recorded), f"{name} is {recorded}, not {look.ratio()}", row)
+        margin = self.margin(row.account)
+        self.require("ratios", margin.agrees(recorded), f"{name} is {recorded}, not {margin.ratio()}", row)
 
     def pool_room(self, asset: int) -> int:
         """Quanta of a pool that are not lent out."""

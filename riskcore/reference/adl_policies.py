@@ -1,0 +1,96 @@
+"""Scores and weights of the ADL policies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .numbers import INFINITY, number
+from .shares import equity_share
+
+
+def profit_fraction(position_value, entry) -> Fraction:
+    """`pnl` (5 ADL)."""
+    return (number(position_value) - number(entry)) / abs(number(entry))
+
+
+def deleveraging_score(profit, leverage) -> Fraction:
+    """The score of `pnl_leverage` (5 ADL)."""
+    profit, leverage = number(profit), number(leverage)
+    return profit * leverage if profit > 0 else profit / leverage
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A counterparty's position and account at the tick's sweep, in settle units."""
+
+    lots: int
+    value: Fraction  # `q * v`
+    entry: Fraction
+    profit: Fraction  # `q * v - entry`
+    profits: Fraction  # `P`
+    equity: Fraction
+    exposure: Fraction
+    margin: Fraction
+    position_margin: Fraction
+
+    @property
+    def leverage(self) -> Fraction:
+        """Exposure over equity of the account."""
+        return self.exposure / self.equity
+
+    @property
+    def is_free(self) -> bool:
+        """A profit with entry 0 or of the wrong sign."""
+        return self.profit > 0 and self.entry * self.lots <= 0
+
+
+def score_by_leverage(of: Figures, leverage: Fraction):
+    """`pnl_leverage` and `bitmex`."""
+    if of.is_free:
+        return INFINITY
+    return None if of.entry == 0 else deleveraging_score(of.profit / abs(of.entry), leverage)
+
+
+def score_bitmex(of: Figures):
+    """`bitmex`: profit, and leverage against the bankruptcy price."""
+    share = of.equity if of.margin == 0 else equity_share(of.equity, of.position_margin, of.margin)
+    return score_by_leverage(of, abs(of.value) / share)
+
+
+def score_bybit(of: Figures):
+    """`bybit`: profits alone."""
+    return score_by_leverage(of, of.leverage) if of.profit > 0 else None
+
+
+def score_hyperliquid(of: Figures):
+    """`hyperliquid`: the price change since entry, and the position's own leverage."""
+    if of.is_free:
+        return INFINITY
+    change = of.value / of.entry if of.lots > 0 else of.entry / of.value
+    return change * abs(of.value) / of.equity
+
+
+def score_binance(of: Figures):
+    """`binance`: profit over the wallet balance, and the margin ratio."""
+    wallet_balance = max(of.equity - of.profits, Fraction(1))
+    return Fraction(max(of.profit, Fraction(0))) / wallet_balance * of.margin / of.equity
+
+
+SCORES = {  # None: takes no part
+    "pnl_leverage": lambda of: score_by_leverage(of, of.leverage),
+    "bitmex": score_bitmex,
+    "bybit": score_bybit,
+    "hyperliquid": score_hyperliquid,
+    "binance": score_binance,
+    "size": lambda of: abs(of.value),
+    "leverage": lambda of: of.leverage,
+    "bankruptcy_price": lambda of: Fraction(0),
+}
+WEIGHTS = {
+    "pro_rata": lambda of: abs(of.lots),
+    "capped_pro_rata": lambda of: of.equity,
+    "rap_linear": lambda of: abs(of.lots) * of.leverage,
+    "rap_power": lambda of: abs(of.lots) * of.leverage**2,
+    "rap_tail": lambda of: abs(of.lots) * max(of.leverage - 5, 0),
+}

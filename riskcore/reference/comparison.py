@@ -1,0 +1,170 @@
+"""Replay of a run folder with the exact model, tick by tick, beside the rows that the run recorded."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .folder import Run, TickError, read_run
+from .journal import apply_rows, journalled
+from .numbers import SECOND
+from .price_updates import WINDOW
+from .state import State
+from .tick import step
+
+COMPARED = (
+    "tick", "time", "event", "reason", "account", "counterparty", "market", "asset", "order", "requested", "lots",
+    "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost", "counter_cash", "counter_entry",
+    "fund",
+)  # fmt: skip
+"""Columns of the journal that are compared: all but the float64 ones."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first row of a tick in which the run and the exact model differ.
+
+    Attributes
+    ----------
+    row : int
+        Number of the row among the rows of the tick.
+    recorded, exact : dict or None
+        The row of the run and that of the exact model; None: there is none.
+    columns : tuple of str
+        The columns that differ.
+    rows : int
+        Number of rows of the tick that differ.
+    """
+
+    row: int
+    recorded: dict | None
+    exact: dict | None
+    columns: tuple[str, ...]
+    rows: int
+
+
+@dataclass(frozen=True)
+class ReplayedTick:
+    """A tick of a run, computed again.
+
+    Attributes
+    ----------
+    tick : int
+        Number of the tick.
+    rows : list of dict
+        The rows of the exact model: the columns of the journal, with ids and symbols for row numbers.
+    recorded : list of dict
+        The rows that the run recorded, likewise.
+    doubts : list of str
+        What was decided so close to an edge that float64 may decide otherwise.
+    took_order : bool
+        Whether the exact MMRs order the selected accounts otherwise, but only where the float64 of the rule ("Select")
+        cannot tell their MMRs apart: then the order of the run is taken.
+    """
+
+    tick: int
+    rows: list
+    recorded: list
+    doubts: list
+    took_order: bool
+
+    @property
+    def difference(self) -> Difference | None:
+        """The first difference of the tick, None if all rows are equal."""
+        longest = range(max(len(self.rows), len(self.recorded)))
+        differing = [n for n in longest if columns_that_differ(row_at(self.recorded, n), row_at(self.rows, n))]
+        if not differing:
+            return None
+        first = differing[0]
+        recorded, exact = row_at(self.recorded, first), row_at(self.rows, first)
+        return Difference(first, recorded, exact, columns_that_differ(recorded, exact), len(differing))
+
+
+def replay(path: str | Path) -> Iterator[ReplayedTick]:
+    """Compute every tick of a run folder with the exact model.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder.
+
+    Yields
+    ------
+    ReplayedTick
+        Rows of the exact model and of the run. After a tick that differs the replay goes on from the accounts and
+        ledgers of the run, so that a difference counts in its own tick alone; prices, samples and what the throttle,
+        the caps and the refill of books remember stay those of the exact model.
+
+    Raises
+    ------
+    RunFolderError
+        The folder has no run, a file cannot be read, or its ADL policy is not of the page.
+    TickError
+        The exact model refuses the inputs of a tick, or its recorded rows cannot be applied.
+
+    Notes
+    -----
+    The rules: docs/one_tick.md. A tick takes about 0.2 ms an account. For the selection the margin of an account is
+    computed in float64, and exactly if its MMR may be above 0.99 (`SweptMargins.is_liquidating`).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.reference import replay
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> ticks = list(replay(folder))
+    >>> any(tick.difference for tick in ticks)
+    False
+    """
+    run = read_run(path)
+    state = run.start
+    for inputs, recorded in run.inputs():
+        tick = state.ticks
+        try:
+            order = [row["account"] for row in recorded if row["event"] == "trigger"]
+            after, rows, seen = step(run.venue, state, **vars(inputs), seed=run.seed, recorded_order=order)
+        except (ArithmeticError, LookupError, ValueError) as error:
+            raise TickError(tick, f"the exact model cannot compute it: {type(error).__name__}: {error}") from None
+        result = ReplayedTick(tick, rows, recorded, seen.doubts, seen.took_order)
+        if result.difference is not None:
+            after = with_recorded(run, state, after, recorded)
+        forget_samples(after)
+        state = after
+        yield result
+
+
+def with_recorded(run: Run, before: State, after: State, recorded: list) -> State:
+    """The state after a tick with the accounts and ledgers that the recorded rows lead to."""
+    try:
+        accounts_and_ledgers = journalled(apply_rows(run.venue, before, recorded))
+    except (LookupError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise TickError(before.ticks, f"the recorded rows cannot be applied: {reason}") from None
+    state = copy.copy(after)
+    for name, value in accounts_and_ledgers.items():
+        setattr(state, name, value)
+    return state
+
+
+def forget_samples(state: State) -> None:
+    """Forget the used marks that no later window of samples can contain (Samples)."""
+    for guard_state in state.guard_states.values():
+        used, first = guard_state.used, state.time_ns - WINDOW * SECOND
+        old = [n for n, (time, _, _) in enumerate(used) if time <= first]
+        del used[: old[-1] if old else 0]
+
+
+def row_at(rows: list, number: int) -> dict | None:
+    """A row by its number, None behind the end."""
+    return rows[number] if number < len(rows) else None
+
+
+def columns_that_differ(recorded: dict | None, exact: dict | None) -> tuple[str, ...]:
+    """The compared columns in which two rows differ; all of them where one row is missing."""
+    if recorded is None or exact is None:
+        return COMPARED
+    return tuple(column for column in COMPARED if recorded[column] != exact[column])

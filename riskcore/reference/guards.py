@@ -1,0 +1,228 @@
+"""Rejection and correction of prices and books, refill of books, and price bands."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+from .numbers import HOUR, MINUTE, SECOND, median, number, times, whole
+from .price_updates import capped, mark_sample, mean_of, premium_sample, samples, tightest
+from .prices import known
+from .tick_state import TickState
+from .venue import Market, Spot, Tradable
+
+
+class Guards(TickState):
+    """Rejection and correction of prices and books, refill of books, and price bands."""
+
+    def clocks(self) -> None:
+        """What was taken in a clock interval is forgotten with it (3 Book, Room; 4 Backstop)."""
+        taken = [(self.state.provider_minute, MINUTE), (self.state.provider_hour, HOUR)]
+        for counters, clock in taken:
+            if self.start.time_ns // clock != self.time_ns // clock:
+                counters.update(dict.fromkeys(counters, 0))
+        clock = self.venue.policy["account_cap_interval"] * SECOND
+        if self.start.time_ns // clock != self.time_ns // clock:
+            self.state.sold = {}
+
+        rest = self.venue.policy["slice_cooldown"]
+        if rest is not None:
+            slices = self.state.last_slice.items()
+            self.state.last_slice = {leg: time for leg, time in slices if self.time_ns - time < rest * SECOND}
+
+    def guards(self, books, last_prices, book_times) -> None:
+        """Guards, Refill and the bands, market by market; errors refuse the tick."""
+        marks: dict = {}
+        indexes: dict = {}
+        last_prices = known(last_prices)
+        self.refill_consumed()
+        for symbol, market in self.venue.markets.items():
+            book = self.guarded_book(market, books, book_times, market=symbol)
+            self.guard_prices(market, book, last_prices.get(symbol), marks, indexes)
+            self.refill(market, book)
+        for spot in self.venue.spots.values():
+            self.refill(spot, self.guarded_book(spot, books, book_times, asset=spot.base_symbol))
+        self.prices.marks, self.prices.indexes = marks, indexes
+        for account in self.state.accounts.values():
+            held = [market for market, (lots, *_) in account.positions.items() if lots != 0]
+            for symbol in (*held, *(order.market for order in account.orders)):
+                if symbol not in marks:
+                    raise ValueError(f"no mark of {symbol}, which is held")
+            for asset in (asset for asset, held in account.balances.items() if any(held)):
+                self.prices.of_asset(self.venue, asset)
+        self.prices = self.prices.at(self.venue, self.start)
+        for symbol, market in self.venue.markets.items():
+            self.set_bands(market, last_prices.get(symbol))
+        for spot in self.venue.spots.values():
+            self.set_spot_bands(spot)
+
+    def guarded_book(self, tradable: Tradable, books, book_times, **where) -> dict:
+        """{side: [(price, lots), ...]}, without any level if there is no book or it is refused (Book)."""
+        sides = books.get(tradable.symbol) or {}
+        book = {
+            side: [
+                (number(price), whole(number(quantity) / tradable.step_size)) for price, quantity in sides.get(side, ())
+            ]
+            for side in ("bids", "asks")
+        }
+        if any(book.values()) and tradable.closed:
+            self.refuse("closed_book", **where)
+        elif any(book.values()) and self.ago((book_times or {}).get(tradable.symbol, self.time_ns), "stale_after"):
+            self.refuse("stale_book", **where)
+        elif book["bids"] and book["asks"] and book["asks"][0][0] <= book["bids"][0][0]:
+            self.refuse("crossed_book", **where)
+        else:
+            return book
+        if self.state.books:
+            self.state.books.pop(tradable.symbol, None)
+        return {"bids": [], "asks": []}
+
+    def guard_prices(self, market: Market, book, last, marks, indexes) -> None:
+        """Index, e, Mark, Clamp to the index, Update cap and Samples of a market, in float64."""
+        symbol, memory, prices, now = market.symbol, self.state.guard_states[market.symbol], self.prices, self.time_ns
+        index = mark = prices_index = None
+        if symbol in prices.indexes:
+            prices_index = raw_index = float(prices.indexes[symbol])
+            index = capped(market, raw_index, memory.index, now - memory.index_time)
+            if index != raw_index:
+                self.refuse("index_update_cap", raw_index, market=symbol)
+            memory.index, memory.index_time = index, now
+
+        touches = [
+            float(market.tick_size) * whole(book[side][0][0] / market.tick_size) if book[side] else None
+            for side in ("bids", "asks")
+        ]
+        bid, ask = touches
+        mid = None if bid is None or ask is None else (bid + ask) / 2
+        if mid is not None and index is not None:
+            if memory.basis is None:
+                memory.basis = mid - index
+            else:
+                elapsed = (now - memory.basis_time) / SECOND
+                memory.basis += (1 - math.exp(-elapsed / 60)) * ((mid - index) - memory.basis)
+            memory.basis_time = now
+
+        last, is_held = None if last is None else float(last), False
+        if symbol in prices.marks:
+            mark = float(prices.marks[symbol])
+        elif index is not None and memory.basis is not None and not self.ago(memory.basis_time, "stale_after"):
+            mark = index + memory.basis
+        elif index is not None:
+            mark = index
+        elif None not in (*touches, last):
+            mark = median(*touches, last)
+        elif mid is not None:
+            mark = mid
+        elif last is not None:
+            mark = last
+        elif memory.mark is not None and not self.ago(memory.mark_time, "stale_after"):
+            mark, is_held = memory.mark, True
+            self.refuse("mark_held", market=symbol)
+        if mark is None:
+            return
+        if not is_held:
+            mark = self.clamped(market, mark, index if index == prices_index else None)
+            memory.mark, memory.mark_time = mark, now
+        if market.highest_price is not None and number(mark) > market.highest_price:
+            raise ValueError(f"{symbol}: {mark} is above maxPrice")
+        marks[symbol] = number(mark)
+        if index is not None:
+            indexes[symbol] = number(index)
+        memory.used.append((now, mark_sample(market, mark), premium_sample(mark, index)))
+
+    def clamped(self, market: Market, mark: float, index: float | None) -> float:
+        """Clamp to the index, then the update cap."""
+        memory, threshold = self.state.guard_states[market.symbol], self.venue.policy["mark_index_threshold"]
+        before = mark
+        if index is not None and threshold is not None:
+            mark = min(max(mark, index * (1 - float(threshold))), index * (1 + float(threshold)))
+        if mark != before:
+            self.refuse("index_clamp", before, market=market.symbol)
+        before = mark
+        mark = capped(market, mark, memory.mark, self.time_ns - memory.mark_time)
+        if mark != before:
+            self.refuse("update_cap", before, market=market.symbol)
+        return mark
+
+    def refill_consumed(self) -> None:
+        """What is consumed comes back, by half in each half-life (Refill)."""
+        if self.state.books:
+            elapsed = (self.time_ns - self.start.time_ns) / SECOND
+            part_left = 0.5 ** (elapsed / float(self.venue.policy["refill_half_life"]))
+            for book in self.state.books.values():
+                for level in (level for side in book.values() for level in side):
+                    level[2] = math.floor(level[2] * part_left)
+
+    def refill(self, market: Tradable, book) -> None:
+        """The levels of a market in this tick: those given, or those given last, less what is consumed (Refill)."""
+        symbol, books = market.symbol, self.state.books
+        levels = {side: [[*level, 0] for level in book[side]] for side in book}
+        if self.venue.policy["refill_half_life"] is not None:
+            remembered = books.get(symbol, {"bids": [], "asks": []})
+            before = {side: [tuple(level[:2]) for level in remembered[side]] for side in remembered}
+            if not any(book.values()) or book == before:
+                levels = remembered
+            else:
+                books[symbol] = levels
+        for side in levels:
+            left = [[price, lots - consumed, level] for level in levels[side] for price, lots, consumed in [level]]
+            self.levels[symbol, side] = [level for level in left if level[1] > 0]
+
+    def touch(self, symbol: str, side: str) -> Fraction | None:
+        """The best price of a side of the tick's book before anything is taken (Guards)."""
+        levels = self.levels[symbol, side]
+        return levels[0][0] if levels else None
+
+    def active(self, symbol: str, last=None) -> Fraction | None:
+        """`active` (Bands)."""
+        prices = [self.touch(symbol, "bids"), self.touch(symbol, "asks"), last]
+        prices = [price for price in prices if price is not None]
+        return median(*prices) if prices else None
+
+    def set_bands(self, market: Market, last) -> None:
+        """The bands of a perpetual (Guards)."""
+        symbol, used = market.symbol, self.state.guard_states[market.symbol].used
+        if symbol not in self.prices.marks:
+            return
+        window, index = samples(used, self.time_ns).values(), self.prices.indexes.get(symbol)
+        mean_mark = mean_of([mark for mark, _ in window], used[-1][1]) / Fraction(1000) * market.tick_size
+        mean_premium = None
+        if index is not None and market.tolerance is not None:
+            mean_premium = mean_of([premium for _, premium in window], used[-1][2]) / Fraction(10**12)
+        for place, (side, sign) in enumerate((("bids", -1), ("asks", 1))):
+            bounds = {
+                "impact": times(self.touch(symbol, side), market.impact[place]),
+                "mean_mark": times(mean_mark, market.mean_mark[place]),
+                "mean_premium": None if mean_premium is None else index * (1 + mean_premium + sign * market.tolerance),
+                "limit": times(self.active(symbol, last), market.limit[place]),
+            }
+            self.bands[symbol, side] = tightest(side, market.tick_size, bounds)
+            self.set_worst_average(market, side)
+
+    def set_spot_bands(self, spot: Spot) -> None:
+        """The bands of a spot market (2 Repay, Where)."""
+        slippage, price = self.venue.policy["conversion_slippage"], self.price_if_known(spot.base_symbol)
+        for place, (side, sign) in enumerate((("bids", -1), ("asks", 1))):
+            bounds = {
+                "impact": times(self.touch(spot.symbol, side), spot.impact[place]),
+                "limit": times(self.active(spot.symbol), spot.limit[place]),
+                "conversion": times(price, 1 + sign * slippage),
+            }
+            self.bands[spot.symbol, side] = tightest(side, spot.tick_size, bounds)
+            self.set_worst_average(spot, side)
+
+    def price_if_known(self, asset: str) -> Fraction | None:
+        """The price of an asset, None without any."""
+        try:
+            return self.prices.of_asset(self.venue, asset)
+        except ValueError:
+            return None
+
+    def set_worst_average(self, market: Tradable, side: str) -> None:
+        """The worst average price of a quote (3 Book, Quote)."""
+        best, points, tick = self.touch(market.symbol, side), self.venue.policy["slippage_limit"], market.tick_size
+        self.worst_average[market.symbol, side] = None
+        if best is not None and points is not None:
+            share = points / 10**4
+            average = math.ceil(best * (1 - share) / tick) if side == "bids" else math.floor(best * (1 + share) / tick)
+            self.worst_average[market.symbol, side] = average * tick

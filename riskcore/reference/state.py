@@ -1,0 +1,121 @@
+"""The state of a run: accounts, ledgers, and what guards and throttle remember from one tick to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from .numbers import INFINITY, number, rhe, whole
+from .venue import Venue
+
+
+@dataclass(frozen=True)
+class Order:
+    """A resting order."""
+
+    index: int  # row in the table of all orders at the start
+    market: str
+    side: str
+    price: Fraction
+    lots: int
+    reduce_only: bool
+
+
+@dataclass
+class Account:
+    """Positions, balances and orders of one account, in whole lots and quanta."""
+
+    positions: dict = field(default_factory=dict)  # market: [lots, cost, entry]
+    balances: dict = field(default_factory=dict)  # asset: [free, lent]
+    orders: list = field(default_factory=list)
+    leverage_limit: Fraction | None = None
+    unsettled: int = 0
+
+    def __deepcopy__(self, memo) -> Account:
+        positions = {market: list(held) for market, held in self.positions.items()}
+        balances = {asset: list(held) for asset, held in self.balances.items()}
+        return Account(positions, balances, list(self.orders), self.leverage_limit, self.unsettled)
+
+    def open_lots(self, market: str, side: str) -> int:
+        """`bids` or `asks`: resting lots, reduce-only orders left out (Margin of an account)."""
+        return sum(o.lots for o in self.orders if (o.market, o.side) == (market, side) and not o.reduce_only)
+
+
+@dataclass
+class GuardState:
+    """What the guards remember of a market; times in ns (Guards)."""
+
+    mark: float | None = None
+    mark_time: int = 0
+    index: float | None = None
+    index_time: int = 0
+    basis: float | None = None
+    basis_time: int = 0
+    used: list = field(default_factory=list)  # (time, sample of the mark, sample of the premium or None) of each tick
+
+
+@dataclass
+class State:
+    """What a tick changes: accounts, ledgers, and the memory of guards and throttle."""
+
+    accounts: dict  # account id: Account, ascending
+    book_lots: dict
+    book_quanta: dict
+    pool: dict
+    premiums: dict  # market: (float sum, count) since its last funding
+    fund: int
+    provider_minute: dict  # account id of the provider: quanta of mark notional taken in the last tick's clock minute
+    provider_hour: dict
+    provider_total: dict
+    guard_states: dict  # market: GuardState
+    books: dict = field(default_factory=dict)  # symbol: {side: [[price, lots, consumed], ...]}, given last (Refill)
+    last_slice: dict = field(default_factory=dict)  # (account id, market): time of its last fill by a slice
+    sold: dict = field(default_factory=dict)  # account id: quanta of its slices in the running interval
+    shortfall: int = 0
+    time_ns: int = 0  # of the last tick
+    ticks: int = 0
+
+
+def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> State:
+    """The state at the start, from rows in natural units (run_folder.md, `start/`)."""
+    ids = {row["account"] for table in (positions, balances, orders, settings) for row in table} | set(venue.providers)
+    accounts = {account_id: Account() for account_id in sorted(ids)}
+    for row in positions:
+        quantity, step_size = number(row["quantity"]), venue.markets[row["market"]].step_size
+        settled = row.get("settle_price")
+        settled = row["entry_price"] if settled is None or settled != settled else settled
+        cost, entry = (rhe(quantity * number(p) / venue.settle_quantum) for p in (settled, row["entry_price"]))
+        accounts[row["account"]].positions[row["market"]] = [whole(quantity / step_size), cost, entry]
+    for provider in venue.providers:
+        accounts[provider].positions = {market: [0, 0, 0] for market in venue.markets} | accounts[provider].positions
+        accounts[provider].balances = {asset: [0, 0] for asset in venue.assets}
+    for row in balances:
+        quantum = venue.assets[row["asset"]].quantum
+        free, lent = rhe(number(row["quantity"]) / quantum), rhe(number(row.get("lent") or 0) / quantum)
+        accounts[row["account"]].balances[row["asset"]] = [free, lent]
+    for account in accounts.values():
+        account.balances.setdefault(venue.settle, [0, 0])
+    for row in settings:
+        account, limit = accounts[row["account"]], row.get("leverage_limit")
+        account.leverage_limit = None if limit in (None, INFINITY) else number(limit)
+        account.unsettled = rhe(number(row.get("unsettled") or 0) / venue.settle_quantum)
+    places = {market: place for place, market in enumerate(venue.markets)}
+
+    def order_key(row):
+        return row["account"], places[row["market"]], row["side"] == "ask", number(row["price"])
+
+    for index, row in enumerate(sorted(orders, key=order_key)):
+        lots, price = whole(number(row["quantity"]) / venue.markets[row["market"]].step_size), number(row["price"])
+        order = Order(index, row["market"], row["side"], price, lots, bool(row.get("reduce_only")))
+        accounts[row["account"]].orders.append(order)
+    return start_state(venue, accounts)
+
+
+def start_state(venue: Venue, accounts: dict) -> State:
+    """The state of these accounts before the first tick."""
+    book_lots, book_quanta = dict.fromkeys(venue.markets, 0), dict.fromkeys(venue.assets, 0)
+    pool, premiums = dict.fromkeys(venue.assets, 0), dict.fromkeys(venue.markets, (0.0, 0))
+    fund = rhe(venue.policy["fund"] / venue.settle_quantum)
+    minute, hour, total = (dict.fromkeys(venue.providers, 0) for _ in range(3))
+    guard_states = {market: GuardState() for market in venue.markets}
+    return State(accounts, book_lots, book_quanta, pool, premiums, fund, minute, hour, total, guard_states)

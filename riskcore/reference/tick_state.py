@@ -1,0 +1,270 @@
+"""One tick in progress: the state, the rows recorded so far, and the trades that several phases make."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from .account_margin import Margin, margin
+from .journal import BOOK, QUIET, apply_row
+from .numbers import CLOSER, INFINITY, SECOND, YEAR_HOURS, change_of_cost, descending, part, rhe
+from .prices import Prices
+from .quotes import BookFill
+from .state import State
+from .throttle import WORD, draw
+from .venue import Venue
+
+
+@dataclass
+class Slice:
+    """A slice that an account sends (3 Book)."""
+
+    account_id: object
+    symbol: str
+    side: str  # of the book
+    lots: int  # `s`
+    rate: Fraction  # `c`
+    offer: int  # `o`
+
+
+@dataclass
+class Deal:
+    """What is handed over of an account: lots of a market, or quanta of an asset (4 Backstop, 5 ADL)."""
+
+    account_id: object
+    change: int  # of the account, signed
+    flow: int  # what it gets for all of it, signed
+    to_fund: int = 0
+    market: Any = None
+    asset: Any = None
+    done: int = 0
+
+    @property
+    def size(self) -> int:
+        """Lots or quanta of all of it."""
+        return abs(self.change)
+
+    @property
+    def left(self) -> int:
+        """Lots or quanta that nobody took yet."""
+        return self.size - self.done
+
+    def signed(self, taken: int) -> int:
+        """The change of the account for so many of them."""
+        return taken if self.change > 0 else -taken
+
+    def instalment(self, taken: int) -> tuple:
+        """What the account and the fund get for the next ones."""
+        done = self.done, self.done + taken
+        return part(self.flow, *done, self.size), part(self.to_fund, *done, self.size)
+
+
+class TickState:
+    """One tick in progress: the state, the rows recorded so far, and the trades that several phases make."""
+
+    def __init__(self, venue: Venue, start: State, time_ns: int, prices: Prices, seed: int):
+        self.venue, self.start, self.time_ns, self.prices, self.seed = venue, start, time_ns, prices, seed
+        self.state = copy.deepcopy(start)
+        self.rows: list[dict] = []
+        self.doubts: list[str] = []  # where float64 could decide otherwise
+        # in settlement, by account id: the debt, what of it is not covered yet, and what interest added to it
+        self.owed: dict = {}
+        self.short: dict = {}
+        self.added: dict = {}
+        # the sweep, after what was due: None before it
+        self.swept: Any = None  # account id: Account
+        self.start_margins: Any = None  # account id: Margin
+        self.selected: list = []
+        self.took_order = False  # whether the selected accounts are in the recorded order, not in the exact one
+        self.keys: dict = {}  # account id: key of its draws
+        self.levels: dict = {}  # (symbol, side): [[price, lots left, what is remembered of the level], ...]
+        self.bands: dict = {}  # (symbol, side): Band
+        self.worst_average: dict = {}  # (symbol, side): price or None
+        self.filled = dict.fromkeys(venue.markets, 0)  # lots filled by slices in this tick
+        self.converted = dict.fromkeys(venue.assets, 0)  # `used`: quanta of conversions at the index
+        self.escalated: set = set()
+        self.sides: dict = {}  # (symbol, whether they are long): {counterparty: score or weight}
+        self.deleveraged: dict = {}  # (account id, symbol): lots closed by ADL in this tick
+
+    def ago(self, time_ns: int, figure: str) -> bool:
+        """Whether a time is more than a figure of the policy, in seconds, before the tick."""
+        longest = self.venue.policy[figure]
+        return longest is not None and self.time_ns - time_ns > longest * SECOND
+
+    def look(self, account_id) -> Margin:
+        """The margin of an account as it is now."""
+        return margin(self.venue, self.state.accounts[account_id], self.prices)
+
+    def doubt(self, what: str, distance, error) -> None:
+        """Note that float64 could decide otherwise: what is decided by the sign of `distance` is within `error`."""
+        if abs(distance) <= error:
+            self.doubts.append(what)
+
+    def record(self, event: str, reason: str, account_id, price=math.nan, **changes) -> None:
+        """Make a change by its row (The journal)."""
+        row = {"tick": self.start.ticks, "time": self.time_ns, "event": event, "reason": reason, "account": account_id}
+        row |= QUIET | changes | {"price": price, "mmr_before": self.ratio(account_id)}
+        apply_row(self.venue, self.state, row)
+        row["mmr_after"] = self.ratio(account_id)
+        self.rows.append(row)
+
+    def ratio(self, account_id) -> float:
+        """MMR, before the sweep not a number (Between the ticks)."""
+        return math.nan if self.start_margins is None else float(self.look(account_id).mmr)
+
+    def quanta(self, amount) -> Fraction:
+        """An amount in quanta of the settle asset, not rounded."""
+        return amount / self.venue.settle_quantum
+
+    def value_of_quantum(self, asset: str) -> Fraction:
+        """`p * quantum_a`, in settle units (4 Backstop, Borrows)."""
+        return self.prices.of_asset(self.venue, asset) * self.venue.assets[asset].quantum
+
+    def lots(self, account_id, symbol: str) -> int:
+        """Signed lots of a position as they are now."""
+        return self.state.accounts[account_id].positions[symbol][0]
+
+    def redeem(self, account_id, asset: str, quanta: int, reason: str) -> None:
+        """Move quanta from the lends to the free balance."""
+        self.record("redeem", reason, account_id, asset=asset, quanta=quanta, lent=-quanta)
+
+    def fill(self, event, reason, account_id, other, symbol, requested, change, flow, fee=0, fund=0) -> None:
+        """Trade `change` lots for the signed money `flow` with `other`, who also pays `fund` (Numbers)."""
+        accounts, paid = self.state.accounts, -(flow + fund)
+        lots, *amounts = accounts[account_id].positions[symbol]
+        cost, entry = (change_of_cost(lots, amount, change, flow) for amount in amounts)
+        counter_cost = counter_entry = 0
+        if other != BOOK:
+            lots, *amounts = accounts[other].positions[symbol]
+            counter_cost, counter_entry = (change_of_cost(lots, amount, -change, paid) for amount in amounts)
+        changes = {"requested": requested, "lots": change, "cost": cost, "cash": flow + cost, "fee": fee, "fund": fund}
+        changes |= {"counter_cost": counter_cost, "counter_cash": paid + counter_cost}
+        changes |= {"entry": entry, "counter_entry": counter_entry}
+        quantity = change * self.venue.markets[symbol].step_size
+        price = float(-flow * self.venue.settle_quantum / quantity)
+        self.record(event, reason, account_id, price, counterparty=other, market=symbol, **changes)
+
+    def convert(self, account_id, asset: str, quanta: int, fee_rate: Fraction, reason: str) -> int:
+        """Sell (quanta < 0) or buy an asset for settle, at the tick's price; returns the money less the fee."""
+        value = rhe(abs(quanta) * self.prices.of_quantum(self.venue, asset))
+        price = float(self.prices.of_asset(self.venue, asset))
+        return self.convert_for(account_id, asset, quanta, value, price, fee_rate, reason)
+
+    def convert_for(self, account_id, asset, quanta: int, value: int, price: float, fee_rate, reason) -> int:
+        """Sell (quanta < 0) or buy an asset for `value` quanta of settle; returns the money less the fee."""
+        fee, cash = rhe(value * fee_rate), value if quanta < 0 else -value
+        changes = {"asset": asset, "quanta": quanta, "cash": cash, "fee": fee, "counter_cash": -cash}
+        self.record("convert", reason, account_id, price, counterparty=BOOK, **changes)
+        return cash - fee
+
+    def after(self, account_id, change: int, money: int, market=None, asset=None) -> Margin:
+        """The margin of an account had it `change` more lots or quanta, or neither, and got `money`."""
+        account, settle = copy.copy(self.state.accounts[account_id]), self.venue.settle
+        account.balances = {asset: list(held) for asset, held in account.balances.items()}
+        if market is not None:
+            lots, cost, entry = account.positions[market]
+            changed = change_of_cost(lots, cost, change, money)
+            account.positions = account.positions | {market: [lots + change, cost + changed, entry]}
+            money += changed
+        elif asset is not None:
+            account.balances[asset][0] += change
+        account.balances[settle][0] += money
+        return margin(self.venue, account, self.prices)
+
+    def stays_healthy(self, look: Margin) -> bool:
+        """Whether an account is healthy as a counterparty must stay (Healthy accounts)."""
+        has_margin = look.maintenance_margin < self.venue.policy["counterparty_mmr"] * look.net_equity
+        return look.net_equity >= 0 and (look.exposure == 0 or has_margin)
+
+    def settle_debt(self, account_id) -> int:
+        """The debt of an account in the settle asset."""
+        return max(-self.state.accounts[account_id].balances[self.venue.settle][0], 0)
+
+    def pool_totals(self, asset: str) -> tuple:
+        """`pool_lent` and `pool_borrowed`; in settlement debts count `owed` and leave `lack` out (Settlement)."""
+        lent, borrowed = self.venue.pools[asset].lent, self.venue.pools[asset].borrowed
+        for account_id, account in self.state.accounts.items():
+            free, account_lent = account.balances.get(asset, (0, 0))
+            lent += account_lent
+            if asset == self.venue.settle:
+                free += self.short.get(account_id, 0) - self.owed.get(account_id, 0)
+            borrowed += max(-free, 0)
+        return lent, borrowed
+
+    def utilisation(self, asset: str) -> Fraction:
+        """`U` (Interest)."""
+        lent, borrowed = self.pool_totals(asset)
+        if lent == 0:
+            return Fraction(1 if borrowed > 0 else 0)
+        return min(Fraction(borrowed, lent), Fraction(1))
+
+    def hourly_rates(self, asset: str) -> tuple:
+        """`hour_paid` and `hour_earned`, in 10^-15 (Interest)."""
+        pool, policy, u = self.venue.pools[asset], self.venue.policy, self.utilisation(asset)
+        rate = policy["borrow_rate_base"] + policy["borrow_rate_slope"] * min(u / pool.optimum, 1)
+        if u > pool.optimum:
+            rate += policy["borrow_rate_jump"] * (u - pool.optimum) / (1 - pool.optimum)
+        hourly = rate / YEAR_HOURS * 10**15
+        return rhe(hourly), rhe(hourly * u * (1 - pool.fee))
+
+    def not_lent_out(self, asset: str):
+        """What this phase can redeem of an asset (2 Repay)."""
+        if asset not in self.venue.pools:
+            return INFINITY
+        lent, borrowed = self.pool_totals(asset)
+        return max(0, lent - borrowed)
+
+    def collateral(self, account_id, debt_asset: str) -> list:
+        """The assets that can be sold for a debt, in the order of their sale (2 Repay)."""
+        balances, others = self.state.accounts[account_id].balances, (self.venue.settle, debt_asset)
+        held = {asset: max(free, 0) + lent for asset, (free, lent) in balances.items() if free > 0 or lent > 0}
+        for_sale = [asset for asset in self.venue.assets if asset in held and asset not in others]
+        return descending(for_sale, lambda asset: held[asset] * self.prices.of_quantum(self.venue, asset))
+
+    def positions_by_margin(self, look: Margin) -> list:
+        """The markets of an account's positions by MM descending, ties by market (4 Backstop, 5 ADL)."""
+        margins = look.position_maintenance_margins.values()
+        for one, other in itertools.combinations(margins, 2):
+            self.doubt("order of the positions", one - other, CLOSER * (one + other))
+        return descending(look.position_maintenance_margins, look.position_maintenance_margins.get)
+
+    def throttled(self, account_id, round_: int, market=None, asset=None) -> bool:
+        """Whether a leg rests by the throttle (Throttle)."""
+        markets, assets = list(self.venue.markets), list(self.venue.assets)
+        leg = len(markets) + assets.index(asset) if market is None else markets.index(market)
+        drawn = draw(self.keys[account_id], round_ * (len(markets) + len(assets)) + leg)
+        if drawn < math.floor(self.venue.policy["slice_probability"] * WORD):
+            return False
+        self.record("skip", "throttle", account_id, market=market, asset=asset)
+        return True
+
+    def take(self, symbol: str, side: str, fill: BookFill) -> None:
+        """Take a fill from the levels of this tick."""
+        for level, taken in zip(self.levels[symbol, side], fill.taken, strict=True):
+            level[1] -= taken
+            level[2][2] += taken
+
+    def hand_over(self, event: str, reason: str, deal: Deal, other, taken: int) -> None:
+        """A fill: the account gets its part of `flow`, the fund of `to_fund` (4 Backstop, 5 ADL)."""
+        (money, fund), change = deal.instalment(taken), deal.signed(taken)
+        deal.done += taken
+        if deal.asset is None:
+            self.fill(event, reason, deal.account_id, other, deal.market, deal.size, change, money, fund=fund)
+        else:
+            changes = {"requested": deal.size, "quanta": change, "cash": money, "fund": fund}
+            self.swap(event, reason, deal, other, changes | {"counter_cash": -(money + fund)}, change)
+
+    def swap(self, event: str, reason: str, deal: Deal, other, changes, change: int) -> None:
+        """A row that gives quanta of an asset for settle; its price is the settle over the quantity."""
+        paid = -changes["cash"] * self.venue.settle_quantum
+        price = float(paid / (change * self.venue.assets[deal.asset].quantum))
+        self.record(event, reason, deal.account_id, price, counterparty=other, asset=deal.asset, **changes)
+
+    def refuse(self, reason: str, price=math.nan, **where) -> None:
+        """A `guard` row (Guards)."""
+        row = {"tick": self.start.ticks, "time": self.time_ns, "event": "guard", "reason": reason, "account": None}
+        self.rows.append(row | QUIET | where | {"price": price, "mmr_before": math.nan, "mmr_after": math.nan})
