@@ -82,7 +82,7 @@ class Scene:
             else:
                 engine = Engine(self.accounts, self.venue, self.seed, check_screen=check_screen)
                 engine.save(path, complete=False)
-            known = run_folder.manifest(path)
+            known = run_folder.read_manifest(path)
             if known["complete"]:
                 return
             saved = known["ticks"]
@@ -175,7 +175,7 @@ def simulate(seed: int, folder: Path) -> tuple[str, Counter[str]]:
     if not report.ok:
         raise Failure(f"the audit found {len(report.breaches)} breaches:\n{report.breaches.head(9).to_string()}")
     events = Counter(EVENTS[code] for code in read_journal(cut)["event"].tolist())
-    ticks, checks = run_folder.manifest(cut)["ticks"], int(report.checks["checked"].sum())
+    ticks, checks = run_folder.read_manifest(cut)["ticks"], int(report.checks["checked"].sum())
     return f"{ticks} ticks, {events.total()} events, {', '.join(done)}; same bytes, {checks} checks", events
 
 
