@@ -1,4 +1,4 @@
-"""Accruals between two ticks: interest, funding and realisation of PnL, and their settlement.
+"""Payments between two ticks: interest, funding, realisation of profit and loss, and settlement.
 
 The rules are in docs/one_tick.md, "Between the ticks".
 """

@@ -64,24 +64,6 @@ class Books:
     time: Int
     units: Units | None = None
 
-    def level_sides(self) -> Int:
-        """Return the side of each level.
-
-        Returns
-        -------
-        ndarray of int64, shape (L,)
-            Numbers of sides, ascending.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import riskcore as rc
-        >>> one = np.ones(3, np.int64)
-        >>> rc.Books(np.array([0, 2, 3]), one, one, one[:1]).level_sides().tolist()
-        [0, 0, 1]
-        """
-        return np.repeat(np.arange(len(self.offset) - 1), np.diff(self.offset))
-
     def checked(self, venue: Venue, time: int) -> Books:
         """Return these books, checked and in arrays that nobody else writes to.
 
@@ -308,6 +290,24 @@ class Books:
         0
         """
         return _no_books(len(venue.book_symbols))
+
+    def level_sides(self) -> Int:
+        """Return the side of each level.
+
+        Returns
+        -------
+        ndarray of int64, shape (L,)
+            Numbers of sides, ascending.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> one = np.ones(3, np.int64)
+        >>> rc.Books(np.array([0, 2, 3]), one, one, one[:1]).level_sides().tolist()
+        [0, 0, 1]
+        """
+        return np.repeat(np.arange(len(self.offset) - 1), np.diff(self.offset))
 
 
 _SIDES = {"bids": "bid", "asks": "ask"}
