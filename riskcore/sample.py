@@ -95,7 +95,7 @@ def market_row(
     }  # fmt: skip
 
 
-def guarded(row: dict[str, Any], mean_mark: tuple[str, str]) -> dict[str, Any]:
+def with_price_guards(row: dict[str, Any], mean_mark: tuple[str, str]) -> dict[str, Any]:
     """Return a market's row with the venue's other price bands and its update cap.
 
     Parameters
@@ -112,9 +112,9 @@ def guarded(row: dict[str, Any], mean_mark: tuple[str, str]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> from riskcore.sample import guarded, market_row
+    >>> from riskcore.sample import market_row, with_price_guards
     >>> row = market_row("BTC", "0.1", "0.001", ("0.02", "0"), ("0.01", "0"), impact=None)
-    >>> guarded(row, ("0.96", "1.04"))["filters"]["price"]["maxPriceUpdateMultiplier"]
+    >>> with_price_guards(row, ("0.96", "1.04"))["filters"]["price"]["maxPriceUpdateMultiplier"]
     '1.0025'
     """
     low, high = mean_mark
@@ -153,7 +153,7 @@ def venue_source(providers: list[int], *, slices_per_tick: int = 1) -> dict[str,
     return {
         "settle_asset": "USDC",
         "markets": [
-            guarded(market_row(base, tick, step, (ib, i), (mb, m), impact=("0.99", "1.01")), mean)
+            with_price_guards(market_row(base, tick, step, (ib, i), (mb, m), impact=("0.99", "1.01")), mean)
             for base, _, tick, step, ib, i, mb, m, mean in _MARKETS
         ],
         "collateral": [

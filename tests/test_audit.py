@@ -628,7 +628,7 @@ def test_what_is_no_counterparty_is_found_whatever_the_policy(copied, journals):
 def test_a_weight_that_float64_leaves_open_is_taken_either_way():
     rows, sure = [3, 8], np.array([True, False])
     edge = 1 + 2.0**-24  # half way between two numbers of 24 bits
-    nominal, low, high = (shares.short(np.array([edge + off, 0.5])) for off in (1e-13, -1e-13, 1e-13))
+    nominal, low, high = (shares.short_weights(np.array([edge + off, 0.5])) for off in (1e-13, -1e-13, 1e-13))
     found = winners.choices(rows, sure, nominal, low, high)
     above, below = 2**37 + 2**14, 2**37
     assert found == [{3: above, 8: 2**36}, {3: above}, {3: below, 8: 2**36}, {3: below}]

@@ -15,7 +15,7 @@ from riskcore.kernels.margin import SAFE, account_margin, account_status
 from riskcore.margin import margin_table
 from riskcore.market import Prices, asset_values
 from riskcore.market.guards import GuardState, guard
-from riskcore.sample import guarded, market_row
+from riskcore.sample import market_row, with_price_guards
 from tests.comparison import whole_state
 
 SECOND = 10**9
@@ -27,7 +27,10 @@ TIME = "must be a timestamp, ISO text or whole nanoseconds since the epoch, from
 
 def made(**policy):
     """One account with ten positions of ten markets, all guards on."""
-    rows = [guarded(market_row(n, "0.01", "0.001", IMF, MMF, impact=("0.99", "1.01")), ("0.95", "1.05")) for n in NAMES]
+    rows = [
+        with_price_guards(market_row(n, "0.01", "0.001", IMF, MMF, impact=("0.99", "1.01")), ("0.95", "1.05"))
+        for n in NAMES
+    ]
     identity = {"weight": "1", "kind": {"type": "identity"}}
     venue = load_venue(
         {

@@ -12,7 +12,7 @@ from riskcore import Accounts, Engine, Tick, load_venue
 from riskcore.kernels.layouts import AccountColumns, PriceArrays
 from riskcore.kernels.margin import account_margin, account_status, margin_ratio
 from riskcore.market import Prices
-from riskcore.sample import guarded, market_row
+from riskcore.sample import market_row, with_price_guards
 
 POSITIONS, TICKS, LOOKS, SECOND = 10, 2_000, 1_000_000, 10**9
 START = 1_760_000_100 * SECOND  # nothing falls due within the ticks but what a second brings
@@ -47,7 +47,7 @@ class Small:
         self.venue = load_venue(
             {
                 "settle_asset": "USDC",
-                "markets": [guarded(row, ("0.95", "1.05")) for row in rows],
+                "markets": [with_price_guards(row, ("0.95", "1.05")) for row in rows],
                 "collateral": [{"symbol": name, "haircutFunction": identity} for name in ("USDC", *names[:3])],
                 "borrow_lend": [{"symbol": "USDC", "lentQuantity": "1000", "borrowedQuantity": "500"}],
             }

@@ -69,24 +69,6 @@ class Books:
         levels = np.diff(self.offset).reshape(-1, 2).sum(axis=1)
         return f"Books({counted(levels.sum(), 'level')} in {counted((levels > 0).sum(), 'market')})"
 
-    def level_sides(self) -> Int:
-        """Return the side of each level.
-
-        Returns
-        -------
-        ndarray of int64, shape (L,)
-            Numbers of sides, ascending.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import riskcore as rc
-        >>> one = np.ones(3, np.int64)
-        >>> rc.Books(np.array([0, 2, 3]), one, one, one[:1]).level_sides().tolist()
-        [0, 0, 1]
-        """
-        return np.repeat(np.arange(len(self.offset) - 1), np.diff(self.offset))
-
     def checked(self, venue: Venue, time: int) -> Books:
         """Return these books, checked and in arrays that nobody else writes to.
 
@@ -313,6 +295,24 @@ class Books:
         0
         """
         return _no_books(len(venue.book_symbols))
+
+    def level_sides(self) -> Int:
+        """Return the side of each level.
+
+        Returns
+        -------
+        ndarray of int64, shape (L,)
+            Numbers of sides, ascending.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> one = np.ones(3, np.int64)
+        >>> rc.Books(np.array([0, 2, 3]), one, one, one[:1]).level_sides().tolist()
+        [0, 0, 1]
+        """
+        return np.repeat(np.arange(len(self.offset) - 1), np.diff(self.offset))
 
 
 _SIDES = {"bids": "bid", "asks": "ask"}
