@@ -38,7 +38,7 @@ from .record import (
 from .state import Accounts, Ledger, Pools, must_fit
 from .venue import Venue, check_adl_policy
 
-_MOST_HELD = 256 << 20  # bytes of ticks in memory
+_MAX_RECORDED_BYTES = 256 << 20  # bytes of ticks in memory
 
 
 @dataclass(frozen=True, repr=False)
@@ -196,7 +196,7 @@ class Engine:
         self._saved: str | None = None  # the digest of the folder's run.json
         self._record, self._warned = record, False
         self._recorded: list[Recorded] = []
-        self._held = 0  # bytes of what is recorded
+        self._recorded_bytes = 0  # of the ticks in memory
         self._broken: str | None = None
 
     def _make_views(self) -> None:
@@ -263,7 +263,7 @@ class Engine:
             self._state = self._state.copy()
         self._make_views()
 
-    def step(self, tick: Tick, *, whole_table: bool = False) -> StepResult:
+    def step(self, tick: Tick, *, full_table: bool = False) -> StepResult:
         """Guard the price updates, apply the accruals, liquidate the accounts at a margin ratio of 1 or more.
 
         The screen finds these accounts without computing every account at every tick (`riskcore.Screen`).
@@ -272,7 +272,7 @@ class Engine:
         ----------
         tick : Tick
             The market.
-        whole_table : bool
+        full_table : bool
             Whether the result is to have the margin of every account: a sweep of all.
 
         Returns
@@ -306,7 +306,7 @@ class Engine:
         >>> market = "SOL_USDC_PERP"
         >>> engine = rc.Engine(accounts, venue)
         >>> for time, mark in (("2025-10-10T21:00Z", 195.0), ("2025-10-10T21:01Z", 194.5)):
-        ...     result = engine.step(rc.Tick(time, {market: mark}), whole_table=True)
+        ...     result = engine.step(rc.Tick(time, {market: mark}), full_table=True)
         ...     print(result.tick, result.selected.tolist(), result.table.net_equity.tolist())
         0 [] [30.0, 425.0]
         1 [0] [25.0, 427.5]
@@ -314,7 +314,7 @@ class Engine:
         self._must_be_whole()
         if not isinstance(tick, Tick):
             raise RiskDataError("tick", None, f"must be a Tick, not {type(tick).__name__}")
-        if self._held > _MOST_HELD:
+        if self._recorded_bytes > _MAX_RECORDED_BYTES:
             self._write_or_warn()
         time = tick.nanoseconds(self.time)
         self._must_follow(time)
@@ -334,12 +334,12 @@ class Engine:
             self._break(error)
             raise
         try:  # nothing is refused from here on
-            return self._go_on(context, time, guarded, books, whole_table)
+            return self._go_on(context, time, guarded, books, full_table)
         except BaseException as error:
             self._break(error)
             raise
 
-    def _go_on(self, context: TickContext, time: int, guarded: Guarded, books: Books, whole_table: bool) -> StepResult:
+    def _go_on(self, context: TickContext, time: int, guarded: Guarded, books: Books, full_table: bool) -> StepResult:
         """Select and liquidate, and take note of everything."""
         prices, journal = context.prices, context.journal
         self._guard_state = guarded.guard_state
@@ -349,7 +349,7 @@ class Engine:
         accrued = journal.rows()
         changed = touched(accrued)
         self._screen.changed(changed)
-        table = margin_table(self.accounts, prices) if whole_table else None
+        table = margin_table(self.accounts, prices) if full_table else None
         selected = self._screen.rows(prices)
         margins = margins_of(self.accounts, selected, prices)
         if selected.size:
@@ -365,7 +365,7 @@ class Engine:
         if self._record:
             recorded = Recorded(self.ticks, time, prices, books, rows)
             self._recorded.append(recorded)
-            self._held += recorded.nbytes
+            self._recorded_bytes += recorded.nbytes
         result = StepResult(self.ticks, time, selected, margins, table, rows, self.venue, self.accounts)
         self._ticks, self._time = self.ticks + 1, time
         return result
@@ -428,7 +428,7 @@ class Engine:
             path, self.venue, self.accounts, self.ledger, self.guard_state, self._recorded, start=self._start,
             after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
         )  # fmt: skip
-        self._folder, self._recorded, self._held, self._start = path.resolve(), [], 0, None
+        self._folder, self._recorded, self._recorded_bytes, self._start = path.resolve(), [], 0, None
 
     def _write_or_warn(self) -> None:
         """Write the recorded ticks to the folder, or warn once that they are kept in memory."""
@@ -437,8 +437,8 @@ class Engine:
         elif not self._warned:
             self._warned = True
             warnings.warn(
-                f"{len(self._recorded)} ticks, {self._held} bytes, are kept in memory until they are saved: save the "
-                "engine to a folder, after which it saves later ticks itself, or create it with record=False",
+                f"{len(self._recorded)} ticks, {self._recorded_bytes} bytes, are kept in memory until they are saved: "
+                "save the engine to a folder, after which it saves later ticks itself, or create it with record=False",
                 RecordingWarning,
                 stacklevel=3,
             )

@@ -172,7 +172,7 @@ def liquidate(day: Day, books: dict[pd.Timestamp, pd.DataFrame], way: str, *, re
         book = given.get(time)
         if book is not None:
             filled_in = mids[time]  # of the book that fills are in until the next one comes
-        result = engine.step(Tick(time, {day.symbol: mids[time]}, book), whole_table=True)
+        result = engine.step(Tick(time, {day.symbol: mids[time]}, book), full_table=True)
         rows = result.rows
         fills = rows[rows["event"] == EVENT["book"]]
         size = np.abs(fills["lots"]) * step

@@ -186,7 +186,7 @@ def crash(tmp_path_factory):
     venue, accounts, ticks = small_run.crash()
     engine, results, states = rc.Engine(accounts, venue), [], []
     for tick in ticks.starting_at(0):
-        results.append(engine.step(tick, whole_table=True))
+        results.append(engine.step(tick, full_table=True))
         states.append(engine.accounts.copy())
     path = tmp_path_factory.mktemp("runs") / "crash"
     engine.save(path)

@@ -33,7 +33,7 @@ def test_series_are_taken_as_mappings_are(state):
         engine = Engine(accounts, venue)
         for time in ("2026-01-01T00:59:00Z", "2026-01-01T01:00:00Z"):
             tick = Tick(time, kind(MARKS), **{name: kind(values) for name, values in OTHERS.items()})
-            result = engine.step(tick, whole_table=True)
+            result = engine.step(tick, full_table=True)
         kept = {name: kind(values) for name, values in OTHERS.items() if name != "funding_rates"}
         found.append((result.table.net_equity, sweep(accounts, venue, kind(MARKS), **kept).net_equity))
     np.testing.assert_array_equal(found[0], found[1])

@@ -175,7 +175,7 @@ class TestRecording:
 
     def test_what_is_recorded_goes_to_the_folder(self, small, tmp_path, monkeypatch):
         venue, accounts, ticks = small
-        monkeypatch.setattr(engine, "_MOST_HELD", 0)
+        monkeypatch.setattr(engine, "_MAX_RECORDED_BYTES", 0)
         kept = Engine(accounts, venue)
         kept.save(tmp_path / "run", complete=False)
         for tick in ticks:
@@ -189,7 +189,7 @@ class TestRecording:
 
     def test_full_disk_stops_the_step_before_it_changes_anything(self, small, tmp_path, monkeypatch):
         venue, accounts, ticks = small
-        monkeypatch.setattr(engine, "_MOST_HELD", 0)
+        monkeypatch.setattr(engine, "_MAX_RECORDED_BYTES", 0)
         kept = Engine(accounts, venue)
         kept.save(tmp_path, complete=False)
         kept.step(ticks.tick(0))
@@ -204,10 +204,10 @@ class TestRecording:
 
     def test_user_is_told_once_of_memory_that_grows(self, small, monkeypatch, recwarn):
         venue, accounts, ticks = small
-        monkeypatch.setattr(engine, "_MOST_HELD", 0)
+        monkeypatch.setattr(engine, "_MAX_RECORDED_BYTES", 0)
         kept = Engine(accounts, venue)
         kept.step(ticks.tick(0))
-        held = kept._held
+        held = kept._recorded_bytes
         with pytest.warns(RecordingWarning, match=f"1 ticks, {held} bytes, .* save .* record=False"):
             kept.step(ticks.tick(1))
         kept._write_or_warn()

@@ -132,7 +132,7 @@ def _run(
     closed, taken = np.zeros((2, len(owner)), np.int64)
     for tick in ticks:
         before = columns.lots.copy(), columns.entry.copy()
-        step = engine.step(tick, whole_table=True)
+        step = engine.step(tick, full_table=True)
         journal.append(step.rows)
         stepped(engine.ticks)
         of_adl = (step.rows["market"] >= 0) & np.isin(step.rows["event"], [EVENT["adl"], EVENT["unfilled"]])
