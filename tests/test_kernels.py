@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from riskcore import reference
 from riskcore.kernels import allocation, books, integer_math, margin, slice_size
 from riskcore.kernels._jit import kernel
-from riskcore.kernels.layouts import BookColumns, PriceArrays, SliceRules
+from riskcore.kernels.layouts import BookColumns, MarginFunctionArrays, PriceArrays, SliceRules
 from riskcore.venue import top_of_queue
 
 EDGE = 2**62 - 1
@@ -298,7 +298,7 @@ BORROW = 0.05
 @kernel
 def restoring_lots(plain, side, size, most, gap, fee, cost, balance, lent, rules, prices, book):
     if plain:
-        own = margin.margin_requirement(size * prices.price_per_lot[0], 1, prices)
+        own = margin.margin_requirement(size * prices.price_per_lot[0], 1, prices.functions)
         return slice_size.restoring_lots(side, size, own, most, gap, fee, rules, prices, book)
     return slice_size.restoring_lots_and_balance(side, size, most, gap, fee, cost, balance, lent, rules, prices, book)
 
@@ -308,11 +308,14 @@ def restoring_lots(plain, side, size, most, gap, fee, cost, balance, lent, rules
 def test_restoring_lots(case):
     """Against the gap itself: positive there, not one lot before, and at no level's end before."""
     kink = (case.base / case.factor) ** 2 if case.factor else np.inf
+    segments = [[0.0, case.base, 0.0, case.factor, 0.0]] * 2 + [[0.0, BORROW, 0.0, 0.0, 0.0]] * 2
+    functions = MarginFunctionArrays(
+        flat_notional=np.array([kink] * 2 + [np.inf] * 2), flat_rate=np.array([case.base] * 2 + [BORROW] * 2),
+        minimum=np.zeros(4), offset=np.arange(5), segments=np.array(segments),
+    )  # fmt: skip
     prices = columns_of(
-        PriceArrays, price_per_lot=np.array([float(case.mark)]), function_base=np.array([case.base] * 2 + [BORROW] * 2),
-        kink_notional=np.array([kink] * 2 + [np.inf] * 2), function_factor=np.array([case.factor] * 2 + [0.0] * 2),
-        bracket_offset=np.zeros(5, np.int64), weight=np.array([case.weight]), haircut_base=np.array([np.inf]),
-        haircut_penalty=np.zeros(1), haircut_size=np.ones(1),
+        PriceArrays, price_per_lot=np.array([float(case.mark)]), functions=functions, weight=np.array([case.weight]),
+        haircut_base=np.array([np.inf]), haircut_penalty=np.zeros(1), haircut_size=np.ones(1),
     )  # fmt: skip
     rules = columns_of(SliceRules, target=case.target, value_unit=np.ones(1), settle=0, settle_plain=case.weight == 1)
 
