@@ -67,7 +67,7 @@ def binance_day(out: Path) -> dict[str, Path]:
     return _write(out, venue_source(["BTC_USDC_PERP", "ETH_USDC_PERP"]), marks, books)
 
 
-def ftx_month(out: Path, *, worst_days: int | None = None) -> dict[str, Path]:
+def ftx_month(out: Path, *, worst_days: int | None = None, accounts: int = ACCOUNTS) -> dict[str, Path]:
     """BTC minute by minute in January 2022, with the depth profiles of 2024-08-08 re-centred on the price.
 
     ``worst_days`` keeps the window of that many days with the largest fall.
@@ -87,7 +87,7 @@ def ftx_month(out: Path, *, worst_days: int | None = None) -> dict[str, Path]:
     levels = levels.rename(columns={"px": "price", "sz": "quantity"}).assign(market=symbol)
     source = venue_source([symbol])
     books = io.recentre_books(load_venue(source), levels, marks, symbol)
-    return _write(out, source, marks, books)
+    return _write(out, source, marks, books, accounts)
 
 
 def arguments(files: dict[str, Path]) -> list[str]:

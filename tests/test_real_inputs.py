@@ -17,19 +17,19 @@ def run(*words):
 
 
 @pytest.mark.parametrize(
-    ("prepare", "ticks", "sample", "past_the_book"),
+    ("prepare", "accounts", "ticks", "sample", "past_the_book"),
     [
-        (real_inputs.binance_day, 344, 1.0, False),
-        (lambda out: real_inputs.ftx_month(out, worst_days=2), 2880, 0.05, True),
+        (real_inputs.binance_day, real_inputs.ACCOUNTS, 344, 1.0, False),
+        (lambda out: real_inputs.ftx_month(out, worst_days=2, accounts=30_000), 30_000, 2880, 0.05, True),
     ],
     ids=["books second by second", "the month's worst two days"],
 )
-def test_replay_and_audit(shared, tmp_path, prepare, ticks, sample, past_the_book):
+def test_replay_and_audit(shared, tmp_path, prepare, accounts, ticks, sample, past_the_book):
     """On the calm day's books everything is sold there; a month of falls minute by minute needs the backstop."""
     files = prepare(tmp_path / "inputs")
     folder = tmp_path / "run"
     result = run("replay", *real_inputs.arguments(files), "--out", folder, "--json")
-    assert (result["accounts"], result["ticks"]) == (real_inputs.ACCOUNTS + len(real_inputs.PROVIDERS), ticks)
+    assert (result["accounts"], result["ticks"]) == (accounts + len(real_inputs.PROVIDERS), ticks)
     assert sum(stage["notional_share"] for stage in result["split"]) == pytest.approx(1)
     book, backstop, _ = (stage["fills"] for stage in result["split"])
     assert book > 0
