@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from riskcore.cli import warm
+from riskcore.cli.warm import warm
 
 DATA = """
 import riskcore as rc
