@@ -88,7 +88,7 @@ class Totals:
         >>> from riskcore.sample import two_accounts
         >>> venue, accounts = two_accounts()
         >>> journal = Journal(0, 0)
-        >>> journal.add("adl", "bankrupt", 0, 1.2, 1.1, counterparty=1, cash=5, counter_cash=-5)
+        >>> journal.add("adl", "backstop_exhausted", 0, 1.2, 1.1, counterparty=1, cash=5, counter_cash=-5)
         >>> Totals(accounts, venue).add(journal.rows(), np.array([0, 1]))
         """
         paid, bad = np.array([self.paid]), np.empty(1, np.int64)
