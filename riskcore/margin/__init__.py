@@ -14,23 +14,31 @@ from .batch import (
 )
 from .explain import explain_margin
 from .liquidation_price import LiquidationPrices, liquidation_prices
+from .model import MODELS, MarginModel, folded, model_of, register_model
+from .separable import SeparableModel
 from .sweep import MarginTable, Selection, margin_table, margins_of, selected, selection
 from .what_if import largest_orders, what_if
 
 __all__ = [
+    "MODELS",
     "LiquidationPrices",
+    "MarginModel",
     "MarginTable",
     "MarginTables",
     "PriceMaps",
     "Selection",
     "Selections",
+    "SeparableModel",
     "exact",
     "explain_margin",
+    "folded",
     "join_tables",
     "largest_orders",
     "liquidation_prices",
     "margin_table",
     "margins_of",
+    "model_of",
+    "register_model",
     "select",
     "select_table",
     "selected",
