@@ -90,17 +90,17 @@ def effect_of_trial(account, p, lots, value, fee, state, prices):
     prices   PriceArrays     ()  or the class of another model
     """
     before = account_margin(account, state, prices)
-    held, cost, row = state.lots[p], state.cost[p], np.int64(state.settle_row[account])
-    account_cost, free = state.account_cost[account], state.free[row]
+    held, cost, row = state.lots[p], state.cost[p], np.int64(state.position_balance[p])
+    balance_cost, free = state.balance_cost[row], state.free[row]
     amount, charged = np.int64(np.rint(value)), np.int64(np.rint(fee * value))
     change, flow = (-lots, amount) if held > 0 else (lots, -amount)
     released = cost_change(held, cost, change, flow)
     state.lots[p] += change
     state.cost[p] += released
-    state.account_cost[account] += released
+    state.balance_cost[row] += released
     state.free[row] += flow + released - charged
     after = account_margin(account, state, prices)
-    state.lots[p], state.cost[p], state.account_cost[account], state.free[row] = held, cost, account_cost, free
+    state.lots[p], state.cost[p], state.balance_cost[row], state.free[row] = held, cost, balance_cost, free
     return FillEffect(loss=before.equity - after.equity, relief=before.maintenance - after.maintenance)
 
 

@@ -1,6 +1,6 @@
 """The margin of accounts: exact, swept, screened, at many vectors of prices, and the prices that liquidate."""
 
-from . import exact
+from . import exact, separable
 from .batch import (
     MarginTables,
     PriceMaps,
@@ -15,7 +15,6 @@ from .batch import (
 from .explain import explain_margin
 from .liquidation_price import LiquidationPrices, liquidation_prices
 from .model import MODELS, MarginModel, folded, model_of, register_model
-from .separable import SeparableModel
 from .sweep import MarginTable, Selection, margin_table, margins_of, selected, selection
 from .what_if import largest_orders, what_if
 
@@ -28,7 +27,6 @@ __all__ = [
     "PriceMaps",
     "Selection",
     "Selections",
-    "SeparableModel",
     "exact",
     "explain_margin",
     "folded",
@@ -43,6 +41,7 @@ __all__ = [
     "select_table",
     "selected",
     "selection",
+    "separable",
     "sweep",
     "sweep_rows",
     "sweep_table",

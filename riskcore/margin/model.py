@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..boundary import RiskDataError
 from ..kernels import margin_model as kernels
 from ..kernels._jit import implement
 from ..market import Prices
@@ -108,8 +107,8 @@ class MarginModel(ABC):
         >>> from riskcore.sample import two_accounts
         >>> venue, accounts = two_accounts()
         >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
-        >>> model_of(venue).account(accounts, 0, prices).maintenance
-        Decimal('26.32500')
+        >>> float(model_of(venue).account(accounts, 0, prices).maintenance)
+        26.325
         """
 
     @abstractmethod
@@ -225,16 +224,14 @@ def model_of(venue: Venue) -> MarginModel:
     --------
     >>> import riskcore as rc
     >>> from riskcore.margin import model_of
-    >>> model_of(rc.load_venue("backpack").replace(policy={"margin_model": "portfolio"}))
+    >>> model_of(rc.load_venue("backpack").replace(policy={"margin_model": "no"}))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    riskcore.boundary.errors.RiskDataError: venue: policy.margin_model: must be 'separable', not 'portfolio'
+    riskcore.boundary.errors.RiskDataError: venue.policy.margin_model, value 'no': must be 'separable'...
     """
-    model = MODELS.get(venue.policy.margin_model)
-    if model is None:
+    if venue.policy.margin_model not in MODELS:
         must_be_registered(venue.policy, "margin_model", MODELS)
-        raise RiskDataError("venue", "policy.margin_model", "must be registered")
-    return model
+    return MODELS[venue.policy.margin_model]
 
 
 def folded(prices: Prices) -> Any:

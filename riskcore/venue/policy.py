@@ -571,7 +571,7 @@ def must_be_registered(policy: Policy, figure: str, registered: Iterable[str]) -
     >>> must_be_registered(rc.load_venue("backpack").policy, "margin_model", ["portfolio"])
     Traceback (most recent call last):
         ...
-    riskcore.boundary.errors.RiskDataError: venue: policy.margin_model: must be 'portfolio', not 'separable'
+    riskcore.boundary.errors.RiskDataError: venue.policy.margin_model, value 'separable': must be 'portfolio'
     """
     _must_be_one_of(f"policy.{figure}", getattr(policy, figure), tuple(registered))
 
