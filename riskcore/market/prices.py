@@ -378,14 +378,16 @@ class Prices:
             np.concatenate([mark, asset]), self.open_notional, unit
         )
         markets, price_per_quantum = self.venue.markets, asset * quanta
-        value_per_lot = price_per_lot = values_at(mark, lots, markets.inverse)
-        if not self.venue.plain_money:
+        if self.venue.plain_money:
+            value_per_lot = price_per_lot = mark * lots
+        else:
+            value_per_lot = values_at(mark, lots, markets.inverse)
             price_per_lot = np.abs(value_per_lot) * price_per_quantum[markets.settle]
         return PriceArrays(
             price_per_lot=price_per_lot,
             value_per_lot=value_per_lot,
             market_settle=markets.settle,
-            money=np.array(self.venue.money, np.int64),
+            money=self.venue.money_rows,
             price_per_quantum=price_per_quantum,
             functions=folded,
             weight=assets.weight,
