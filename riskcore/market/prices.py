@@ -26,9 +26,9 @@ class Prices:
     Attributes
     ----------
     mark, index : ndarray of float64, shape (M,)
-        Marks and indexes that count, settle units: guarded, in a run.
+        Marks and indexes that count, units of the market's quote: guarded, in a run.
     given_mark, given_index, last : ndarray of float64, shape (M,)
-        Mark, index and price of the last trade as the tick has them, settle units.
+        Mark, index and price of the last trade as the tick has them, units of the market's quote.
     given_asset : ndarray of float64, shape (K,)
         Prices of assets as the tick has them, settle units.
     asset : ndarray of float64, shape (K,)
