@@ -159,6 +159,7 @@ def audit(
     # an altered figure may make a square root or a quotient meaningless: then the checks fail, not the arithmetic
     with localcontext(Context(prec=60)), np.errstate(all="ignore"):
         run = read_run(Path(path), out)
+        reference = reference or not run.venue.plain
         ticks = run.manifest["ticks"] * (2 if reference else 1)
         replay = Replay(run, out, {name: Policy(*policy) for name, policy in (adl_policies or {}).items()})
         try:
