@@ -3,8 +3,10 @@
 Two passes: whole-column checks of the journal (`columns`), then a replay, part by part and tick by tick. The replay
 guards the price updates again (`guards`), computes the accruals between the ticks for all accounts (`accruals`),
 follows the phases with the rows that they require (`repay`, `slices`, `backstop`, `adl`, `close_out`), and compares
-every account with the selection test (`replay`). Amounts are whole numbers that no altered figure can wrap; ratios are
-float64, and decided with 60-digit decimals where float64 leaves doubt.
+every account with the selection test (`replay`). Where a venue settles in several assets or has inverse markets, the
+rows of the phases are set against the books and their own figures (`fills`), and the exact model judges the decisions.
+Amounts are whole numbers that no altered figure can wrap; ratios are float64, and decided with 60-digit decimals or
+fractions where float64 leaves doubt.
 """
 
 from __future__ import annotations
@@ -125,7 +127,8 @@ def audit(
         the tick's sweep: arrays `lots` (above 0) and, in settle units, `value`, `entry`, `requirement` (of the
         position), `equity`, `exposure`, `maintenance` and `profit` (of the account).
     reference : bool
-        Whether to compute every tick again with `riskcore.reference` too, and to compare the journal's rows with those
+        Of a venue with several settle assets or inverse markets always True: then the exact model alone judges the
+        decisions. Whether to compute every tick again with `riskcore.reference` too, and to compare the journal's rows with those
         of the exact model, all but price and MMRs: the rule "reference". A tick that differs is one breach, at its
         first differing row. The page lets float64 decide some cases. Accounts whose MMRs float64 cannot tell apart are
         taken in the order of the run, and such ticks are counted ("float64 order"). Of the others (sizes of slices,
@@ -143,7 +146,7 @@ def audit(
     ------
     RunError
         The folder holds no run, or a file is missing or cannot be read or used, or a policy of the page is given again,
-        or ``reference`` is asked of a run with another ADL policy than those of the page.
+        or the exact model is asked of a run with another ADL policy than those of the page.
 
     Examples
     --------
