@@ -107,9 +107,9 @@ def checked_step(venue, state, marks=AT_100, books=None, prices=None, time_ns=0,
     assert state == untouched
     assert reference.total_lots(venue, new) == reference.total_lots(venue, state)
     assert reference.total_quanta(venue, new) == reference.total_quanta(venue, state)
-    assert reference.journalled(reference.apply_rows(venue, state, rows)) == reference.journalled(new)
+    assert reference.journalled(reference.apply_rows(state, rows)) == reference.journalled(new)
     for row in rows:
-        assert len(row) == 25
+        assert len(row) == 26
         money = row["cash"] - row["cost"] + row["counter_cash"] - row["counter_cost"] + row["fund"] + row["unsettled"]
         assert money == 0
         assert row["lent"] == -row["quanta"] or row["event"] != "redeem"
@@ -308,7 +308,7 @@ def test_e4_step(quantity, equity, filled, requested, value, fee, reason):
     assert brief(rows, "requested", "lots", "fee", "counter_cash") == [
         ("book", reason, requested, -filled, fee, -value)
     ]
-    assert (new.fund, new.book_quanta["USDC"]) == (fee, -value)
+    assert (new.fund["USDC"], new.book_quanta["USDC"]) == (fee, -value)
     assert rows[1]["price"] == pytest.approx(value / filled / 10, abs=1e-9)
 
 
@@ -325,7 +325,7 @@ def test_e5_backstop():
     assert reference.zero_price(9646, 2, 292, look.position_maintenance_margins["X"], look.maintenance_margin) == 9500
     new, rows = checked_step(venue, state, {"X": 9646})
     assert brief(rows, "price", "fund") == [("backstop", "below_auto_close", 9500.0, 97333333)]
-    assert new.fund == 97333333
+    assert new.fund["USDC"] == 97333333
     lots, cost, entry = new.accounts[9].positions["X"]
     assert (lots, cost, entry) == (200, 19097333333, 19097333333)
     assert f"{cost / M / 2:.4f}, {19292 - cost / M:.4f}" == "9548.6667, 194.6667"
@@ -480,7 +480,7 @@ def test_book_stops_as_soon_as_the_ratio_is_below_one():
     assert [row["mmr_after"] for row in rows] == [float(Fraction(50, 45)), float(Fraction(45, 44)), 40.5 / 43.1]
     assert new.accounts[1].positions["X"] == [810, 810 * M, 810 * M]
     assert new.accounts[1].balances["USDC"] == [43100000, 0]
-    assert (new.fund, new.book_lots["X"], new.book_quanta["USDC"]) == (1900000, 190, -190 * M)
+    assert (new.fund["USDC"], new.book_lots["X"], new.book_quanta["USDC"]) == (1900000, 190, -190 * M)
     assert (rows[0]["event"], rows[0]["tick"], rows[0]["time"], new.ticks) == ("trigger", 0, 0, 1)
 
 
@@ -584,7 +584,7 @@ def test_backstop_in_parts_then_adl_then_unfilled():
     assert [row["price"] for row in rows[1:5]] == [98.0] * 4
     assert new.accounts[1].positions["X"] == [20, 20 * M, 20 * M]
     assert [new.accounts[i].balances["USDC"][0] for i in (1, 3, 4)] == [400000, 1011 * M, 13600000]
-    assert new.fund == 6 * M
+    assert new.fund["USDC"] == 6 * M
     assert new.provider_minute == new.provider_hour == new.provider_total == {7: 300 * M, 8: 600 * M}
 
 
@@ -632,7 +632,7 @@ def test_fund_then_shortfall():
     ]
     assert new.accounts[1].balances["USDC"] == [0, 0]
     assert new.accounts[7].positions["X"] == [1000, 950 * M, 950 * M]
-    assert (new.fund, new.shortfall) == (0, -18 * M)
+    assert (new.fund["USDC"], new.shortfall["USDC"]) == (0, -18 * M)
 
 
 def test_close_out_sells_what_is_left():
@@ -1163,7 +1163,7 @@ def test_close_out_takes_what_is_unsettled(unsettled, paid):
     state = load(venue, accounts, settings=[{"account": 1, "unsettled": unsettled}])
     new, rows = checked_step(venue, state, {"X": 95, "Y": 100})
     assert sum(row["cash"] for row in rows if row["event"] == "fund") == paid * M
-    assert (new.accounts[1].unsettled, new.accounts[1].balances["USDC"][0]) == (0, 0)
+    assert (new.accounts[1].unsettled["USDC"], new.accounts[1].balances["USDC"][0]) == (0, 0)
 
 
 def test_a_debt_is_not_taken_over_on_credit():
@@ -1240,8 +1240,8 @@ def test_who_cannot_reach_is_passed_over():
 def account_value(venue, state, prices):
     """What all accounts and the fund have together, at the prices and without haircuts, in quanta."""
     worth = {asset: reference.Prices(AT_100, None, prices).of_quantum(venue, asset) for asset in venue.assets}
-    accounts = state.accounts.values()
-    return state.fund + sum(worth[asset] * sum(held) for one in accounts for asset, held in one.balances.items())
+    held = [item for one in state.accounts.values() for item in one.balances.items()]
+    return state.fund["USDC"] + sum(worth[asset] * sum(amounts) for asset, amounts in held)
 
 
 def lends_tick(accounts, pools=({"symbol": "GEM"},), prices=None, collateral=(("GEM", "0.9"), ("TOK", "0.9"))):
@@ -1327,13 +1327,14 @@ PAID = ("counterparty", "market", "cash", "counter_cash", "unsettled")
 def test_a_shortfall_without_recourse():
     new, rows = lacking({}, "non_recourse")
     assert brief(rows, *PAID) == [("shortfall", "bankrupt", "shortfall", None, 18 * M, -18 * M, 0)]
-    assert (new.shortfall, new.accounts[1].unsettled) == (-18 * M, 0)
+    assert (new.shortfall["USDC"], new.accounts[1].unsettled["USDC"]) == (-18 * M, 0)
 
 
 def test_a_shortfall_stays_unsettled():
     new, rows = lacking({}, "unsettled")
     assert brief(rows, *PAID) == [("shortfall", "unsettled", None, None, 18 * M, 0, -18 * M)]
-    assert (new.shortfall, new.accounts[1].unsettled, new.accounts[1].balances["USDC"]) == (0, -18 * M, [0, 0])
+    account = new.accounts[1]
+    assert (new.shortfall["USDC"], account.unsettled["USDC"], account.balances["USDC"]) == (0, -18 * M, [0, 0])
 
 
 def test_equity_pays():
@@ -1344,7 +1345,7 @@ def test_equity_pays():
         ("socialize", "equity", 3, None, 4500000, -4500000, 0),
         ("socialize", "equity", 4, None, 13500000, -13500000, 0),
     ]
-    assert (new.shortfall, new.accounts[1].balances["USDC"]) == (0, [0, 0])
+    assert (new.shortfall["USDC"], new.accounts[1].balances["USDC"]) == (0, [0, 0])
 
 
 def test_open_interest_pays():
@@ -1399,7 +1400,7 @@ def test_a_shortfall_over_markets():
     new, rows = checked_step(venue, state, {"X": 95, "Y": 100})
     rows = [row for row in rows if row["event"] == "socialize"]
     assert [(row["counterparty"], row["cash"]) for row in rows] == [(3, 8250000), (4, 24750000)]
-    assert new.shortfall == 0
+    assert new.shortfall["USDC"] == 0
 
 
 # ---- Repay, by hand: account 1 has balances only
@@ -1422,7 +1423,7 @@ def test_repay_from_collateral():
         ("convert", "debt", "book", "GEM", -870777, 126262665, 1262627, -126262665, 145.0)
     ]
     assert balances == {"USDC": (-1124999962, 0), "GEM": (9129223, 0)}
-    assert new.fund == 1262627
+    assert new.fund["USDC"] == 1262627
     assert rows[1]["mmr_after"] < 1
 
 
@@ -1510,7 +1511,7 @@ def test_a_purchase_is_cut_to_the_money_at_hand():
         ("fund", "bankrupt", None, 0, 9900990, 0),
     ]
     assert balances == {"USDC": (0, 0), "GEM": (0, 0), "TOK": (0, 0)}
-    assert (new.fund, new.shortfall) == (5 * M, 0)
+    assert (new.fund["USDC"], new.shortfall["USDC"]) == (5 * M, 0)
 
 
 def test_cancel_is_all_it_takes():
@@ -1779,12 +1780,12 @@ def test_settlement_sells_collateral_and_leaves_the_rest_unsettled():
         ("unsettle", "settlement", None, 0, 0, 9736900, 0, -9736900),
     ]
     account = new.accounts[1]
-    assert (account.unsettled, account.balances["USDC"]) == (-9736900, [0, 0])
+    assert (account.unsettled["USDC"], account.balances["USDC"]) == (-9736900, [0, 0])
     venue = make_venue(pools=venue_pools, realize_interval=60)
     at_99 = {**LOSS, "marks": {"X": 99, "Y": 100}}
     new, rows = later(venue, new, [(NOON + 31 * MINUTE, at_99)])
     assert brief(rows[1:], "cash", "unsettled") == [("unsettle", "settlement", -9736900, 9736900)]
-    assert (new.accounts[1].unsettled, new.accounts[1].balances["USDC"]) == (0, [263100, 0])
+    assert (new.accounts[1].unsettled["USDC"], new.accounts[1].balances["USDC"]) == (0, [263100, 0])
 
 
 def test_a_debt_counts_once_it_is_granted():
@@ -1806,7 +1807,7 @@ def test_a_debt_of_before_is_not_short():
         if unsettled:
             expected.append(("unsettle", "settlement", 0, -2 * M, 2 * M))
         assert brief(rows, "quanta", "cash", "unsettled") == expected
-        assert new.accounts[1].unsettled == 0
+        assert new.accounts[1].unsettled["USDC"] == 0
         assert new.accounts[1].balances["USDC"] == [-5 * M, (80 - unsettled) * M]
 
 
@@ -1864,7 +1865,7 @@ def test_settlement_takes_back_what_is_owed(holdings, pools, expected, unsettled
     new, rows = settle_what_is_owed({1: (-500, holdings)}, pools)
     assert [(row["event"], row["quanta"], row["cash"]) for row in rows] == expected
     assert all(row["unsettled"] == -row["cash"] for row in rows if row["event"] == "unsettle")
-    assert (new.accounts[1].unsettled, new.accounts[1].balances["USDC"]) == (unsettled, balance)
+    assert (new.accounts[1].unsettled["USDC"], new.accounts[1].balances["USDC"]) == (unsettled, balance)
 
 
 def test_what_is_owed_counts_as_borrowed_once_it_is_granted():
@@ -1880,7 +1881,7 @@ def test_what_is_owed_counts_as_borrowed_once_it_is_granted():
         ("unsettle", "settlement", 2, -10 * M),
         ("unsettle", "settlement", 3, -20 * M),
     ]
-    assert [account.unsettled for account in new.accounts.values()] == [0, -10 * M, 0]
+    assert [account.unsettled["USDC"] for account in new.accounts.values()] == [0, -10 * M, 0]
     assert [account.balances["USDC"][0] for account in new.accounts.values()] == [-20 * M, -10 * M, 5 * M]
 
 
@@ -1907,7 +1908,7 @@ def test_settlement_lends_nothing_to_who_has_nothing(holdings, left):
     state, _ = checked_step(venue, state, time_ns=NOON - 1, **prices)
     new, rows = checked_step(venue, state, time_ns=NOON, **prices)
     assert any(row["event"] == "unsettle" for row in rows) == (left < 500)
-    assert new.accounts[1].unsettled == -left * M
+    assert new.accounts[1].unsettled["USDC"] == -left * M
 
 
 def test_funding_on_the_full_hour_bears_no_interest():
@@ -2726,7 +2727,7 @@ def test_the_fee_is_waived(fee, price, harm, basis_points):
         expected.append(("harm", harm, 100, 0))
     if basis_points is not None:
         expected.append(("book", "full", 100, 100))
-        assert rows[-1]["fee"] == new.fund == round(Fraction(basis_points * value, 10**4))
+        assert rows[-1]["fee"] == new.fund["USDC"] == round(Fraction(basis_points * value, 10**4))
         assert rows[-1]["mmr_after"] < rows[-1]["mmr_before"]
     assert reasons_of(rows) == expected
 

@@ -33,12 +33,16 @@ class Deleveraging(TickState):
     def figures(self, account_id, symbol: str) -> Figures:
         """Of a position at the sweep (5 ADL)."""
         look, positions = self.start_margins[account_id], self.swept[account_id].positions
-        values = {market: held[0] * self.prices.of_lot(self.venue, market) for market, held in positions.items()}
-        entries = {market: held[2] * self.venue.settle_quantum for market, held in positions.items()}
+        values = {market: held[0] * self.prices.value_of_lot(self.venue, market) for market, held in positions.items()}
+        entries = {market: self.paid(market, held[2]) for market, held in positions.items()}
         lots, value, entry = positions[symbol][0], values[symbol], entries[symbol]
         profits = sum(values.values()) - sum(entries.values())
         margins = look.maintenance_margin, look.position_maintenance_margins[symbol]
         return Figures(lots, value, entry, value - entry, profits, look.net_equity, look.exposure, *margins)
+
+    def paid(self, symbol: str, entry: int) -> Fraction:
+        """`paid` of an entry, in the unit of account (5 ADL)."""
+        return entry * self.value_of_quantum(self.venue.markets[symbol].settle)
 
     def counterparties(self, symbol: str, are_long: bool) -> dict:
         """Account id: score, or weight made whole, of those who take part, ascending by id (5 ADL, Counterparties)."""
@@ -85,8 +89,9 @@ class Deleveraging(TickState):
     def nearly(self, account: Account, of: Figures):
         """Figures that float64 could find: of differences, which are what it can lose bits in (5 ADL)."""
         held = account.positions.items()
-        values = [(abs(lots) * self.prices.of_lot(self.venue, m), abs(entry)) for m, (lots, _, entry) in held]
-        all_of_them = sum(value + entry * self.venue.settle_quantum for value, entry in values)
+        all_of_them = sum(
+            abs(lots) * self.prices.of_lot(self.venue, m) + self.paid(m, abs(entry)) for m, (lots, _, entry) in held
+        )
         errors = {
             "equity": ROUNDING * gross(self.venue, account, self.prices),
             "profit": CLOSER * (abs(of.value) + abs(of.entry)),
@@ -117,9 +122,9 @@ class Deleveraging(TickState):
         """One position to those on the other side (5 ADL)."""
         policy, lots = self.venue.policy, self.lots(account_id, symbol)
         share = equity_share(look.net_equity, look.position_maintenance_margins[symbol], look.maintenance_margin)
-        value = lots * self.prices.of_lot(self.venue, symbol)
+        value = lots * self.prices.value_of_lot(self.venue, symbol)
         share = max((1 - policy["adl_price"]) * share, -policy["zero_price_band"] * abs(value))
-        flow = rhe(self.quanta(value - share))
+        flow = rhe(self.quanta_in(symbol, value - share))
         deal, ranks = Deal(account_id, -lots, flow, market=symbol), self.counterparties(symbol, lots < 0)
         if policy["adl_policy"] in WEIGHTS:
             self.offer_shares(deal, ranks)
@@ -159,8 +164,8 @@ class Deleveraging(TickState):
         """Whether a counterparty's own zero price does, with what the deal gives it (5 ADL, `bankruptcy_price`)."""
         look, symbol = self.look(other), deal.market
         share = equity_share(look.net_equity, look.position_maintenance_margins[symbol], look.maintenance_margin)
-        value = -deal.change * self.prices.of_lot(self.venue, symbol)
-        gives = (value - deal.flow * self.venue.settle_quantum) / deal.size
+        value = -deal.change * self.prices.value_of_lot(self.venue, symbol)
+        gives = (value - self.paid(symbol, deal.flow)) / deal.size
         return share + gives * abs(self.lots(other, symbol)) >= 0
 
     def settle_lends(self, account_id) -> None:

@@ -94,7 +94,8 @@ class Book(TickState):
             fee = self.venue.policy["liquidation_fee"]
             error = CLOSER * self.quanta(gained)
             paid, gained = self.effect(account_id, symbol, quote.lots, value, fee)
-            paid_error = CLOSER * (2 * value + abs(self.state.accounts[account_id].balances[self.venue.settle][0]))
+            free, _ = self.state.accounts[account_id].balances[self.venue.markets[symbol].settle]
+            paid_error = CLOSER * (2 * self.settle_quanta(symbol, value) + self.settle_quanta(symbol, free))
         else:
             error = CLOSER * gained
         scores = (gained - error, paid + paid_error), (gained + error, paid - paid_error), (gained, paid)
@@ -150,19 +151,27 @@ class Book(TickState):
         return self.quote_together(symbol, self.side(account_id, symbol), lots, rooms)
 
     def quote_value(self, symbol: str, quote: BookFill) -> Fraction:
-        """`W`, in quanta (3 Book, Quote)."""
-        return self.quanta(quote.value * self.venue.markets[symbol].step_size)
+        """`W`, in quanta of the asset that the market settles in; of an inverse market below 0 (3 Book, Quote)."""
+        market = self.venue.markets[symbol]
+        quantum, levels = self.venue.assets[market.settle].quantum, zip(quote.taken, quote.prices, strict=True)
+        values = [lots * market.lot_value(price) / quantum for lots, price in levels]
+        return sum(map(rhe, values) if market.is_inverse else values, Fraction(0))
+
+    def settle_quanta(self, symbol: str, value) -> Fraction:
+        """The size of a value in quanta of the asset that a market settles in, in quanta of the venue's (3 Book)."""
+        return abs(value) * self.unit_value_in(symbol)
 
     def effect(self, account_id, symbol: str, lots: int, value: Fraction, rate) -> tuple:
-        """`loss` and `relief` of lots that bring `value` quanta at a fee rate, by the margin of a copy (3 Book)."""
+        """`loss` and `relief` of lots that are worth `value` quanta at a fee rate, by the margin of a copy (3 Book)."""
         account, before = self.state.accounts[account_id], self.look(account_id)
         held, cost, entry = account.positions[symbol]
         closed, sign = Fraction(lots, abs(held)), 1 if held > 0 else -1
-        free, lent = account.balances[self.venue.settle]
+        settle = self.venue.markets[symbol].settle
+        free, lent = account.balances[settle]
         after = copy.copy(account)
         after.positions = account.positions | {symbol: [held - sign * lots, cost - cost * closed, entry]}
-        balance = free + sign * value - rate * value - cost * closed
-        after.balances = account.balances | {self.venue.settle: [balance, lent]}
+        balance = free + sign * value - rate * abs(value) - cost * closed
+        after.balances = account.balances | {settle: [balance, lent]}
         left = margin(self.venue, after, self.prices)
         lost, set_free = before.net_equity - left.net_equity, before.maintenance_margin - left.maintenance_margin
         return self.quanta(lost), self.quanta(set_free)
@@ -205,7 +214,8 @@ class Book(TickState):
         cost, relief = self.effect(account_id, symbol, lots, value, policy["liquidation_fee"])
 
         equity_error = CLOSE * self.quanta(gross(self.venue, self.state.accounts[account_id], self.prices))
-        cost_error = CLOSE * 2 * value
+        size = self.settle_quanta(symbol, value)
+        cost_error = CLOSE * 2 * size
         relief_error = CLOSE * self.quanta(look.position_maintenance_margins[symbol])
         error = cost_error * margin + CLOSE * abs(cost) * margin + relief_error * equity + relief * equity_error
         self.doubt("harm", cost * margin - relief * equity, error)
@@ -225,13 +235,14 @@ class Book(TickState):
             reason, rate = "withheld", None
             if gain > 0:
                 points = [
-                    math.floor(10**4 * policy["waived_fee_share"] * (gain + off) / value + Fraction(1, 10**6))
+                    math.floor(10**4 * policy["waived_fee_share"] * (gain + off) / size + Fraction(1, 10**6))
                     for off in (-error, 0, error)
                 ]
                 if points[0] != points[2]:
                     self.doubts.append("basis points")
                 reason, rate = "fee_waived", Fraction(points[1], 10**4)
-        average = float(money * self.venue.settle_quantum / (lots * self.venue.markets[symbol].step_size))
+        market = self.venue.markets[symbol]
+        average = market.price_of(lots, -money * self.venue.assets[market.settle].quantum)
         self.record("harm", reason, account_id, average, market=symbol, requested=lots)
         return rate
 
@@ -240,7 +251,7 @@ class Book(TickState):
         look, target = self.look(account_id), self.venue.policy["target_mmr"]
         gap = self.gap(look) if gap is None else gap
         error = gross(self.venue, self.state.accounts[account_id], self.prices) + look.maintenance_margin
-        error = CLOSE * (self.quanta(error) + 4 * value(max(level_ends)))
+        error = CLOSE * (self.quanta(error) + 4 * self.settle_quanta(symbol, value(max(level_ends))))
 
         def gain(lots: int) -> Fraction:
             """`deficit` with its sign changed."""
@@ -271,7 +282,7 @@ class Book(TickState):
         """A `book` row of so many lots for `value` quanta (3 Book)."""
         account_id, symbol = sent.account_id, sent.symbol
         sign = 1 if sent.side == "bids" else -1
-        fee = rhe(value * sent.rate)
+        fee = rhe(abs(value) * sent.rate)
         self.fill("book", reason, account_id, BOOK, symbol, sent.lots, -sign * lots, sign * value, fee)
         self.filled[symbol] += lots
         if self.venue.policy["slice_cooldown"] is not None:

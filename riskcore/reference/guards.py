@@ -48,8 +48,10 @@ class Guards(TickState):
             for symbol in (*held, *(order.market for order in account.orders)):
                 if symbol not in marks:
                     raise ValueError(f"no mark of {symbol}, which is held")
-            for asset in (asset for asset, held in account.balances.items() if any(held)):
-                self.prices.of_asset(self.venue, asset)
+                self.prices.of_asset(self.venue, self.venue.markets[symbol].settle)
+            for asset, held in account.balances.items():
+                if any(held) or account.unsettled.get(asset, 0) != 0:
+                    self.prices.of_asset(self.venue, asset)
         self.prices = self.prices.at(self.venue, self.start)
         for symbol, market in self.venue.markets.items():
             self.set_bands(market, last_prices.get(symbol))
@@ -210,13 +212,6 @@ class Guards(TickState):
             }
             self.bands[spot.symbol, side] = tightest(side, spot.tick_size, bounds)
             self.set_worst_average(spot, side)
-
-    def price_if_known(self, asset: str) -> Fraction | None:
-        """The price of an asset, None without any."""
-        try:
-            return self.prices.of_asset(self.venue, asset)
-        except ValueError:
-            return None
 
     def set_worst_average(self, market: Tradable, side: str) -> None:
         """The worst average price of a quote (3 Book, Quote)."""

@@ -16,9 +16,14 @@ class BookFill:
     """The lots that a book gives, and what stopped the rest (3 Book)."""
 
     lots: int  # filled
-    value: Fraction  # sum of lots * price over the levels taken
     taken: list  # lots taken of each level
+    prices: list  # of each level
     reason: str
+
+    @property
+    def value(self) -> Fraction:
+        """Sum of lots times price over the levels taken."""
+        return sum((lots * price for lots, price in zip(self.taken, self.prices, strict=True)), Fraction(0))
 
 
 def walk_book(levels, lots: int, reason="full") -> BookFill:
@@ -26,8 +31,7 @@ def walk_book(levels, lots: int, reason="full") -> BookFill:
     taken: list[int] = []
     for _, available, *_ in levels:
         taken.append(min(available, lots - sum(taken)))
-    value = sum((count * number(level[0]) for count, level in zip(taken, levels, strict=True)), Fraction(0))
-    return BookFill(sum(taken), value, taken, reason)
+    return BookFill(sum(taken), taken, [number(price) for price, *_ in levels], reason)
 
 
 def no_worse_than(levels, side: str, average) -> int:
@@ -45,7 +49,7 @@ def no_worse_than(levels, side: str, average) -> int:
 def quote_book(levels, lots: int, band: Band, rooms=(), average=None) -> BookFill:
     """The quote of `lots`: rooms of (reason, lots), and the worst average price (3 Book, Quote)."""
     if not levels:
-        return BookFill(0, Fraction(0), [], "no_book")
+        return BookFill(0, [], [], "no_book")
     depth = sum(available for _, available, *_ in levels)
     inside = sum(available for price, available, *_ in levels if band.holds(number(price)))
     slipping = depth if average is None else no_worse_than(levels, band.side, average)
