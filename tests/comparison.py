@@ -98,8 +98,12 @@ def assert_same_state(engine: Engine, venue: reference.Venue, state: reference.S
         }
         assert positions == {market: held for market, held in account.positions.items() if any(held)}
         assert balances == account.balances
-        assert int(columns.unsettled[row]) == account.unsettled[venue.settle]
-        assert int(columns.account_cost[row]) == sum(cost for _, cost, _ in account.positions.values())
+        for asset, i in zip(balances, accounts.balances_of(row), strict=True):
+            assert int(columns.unsettled[i]) == account.unsettled.get(asset, 0)
+            costs = (
+                cost for symbol, (_, cost, _) in account.positions.items() if venue.markets[symbol].settle == asset
+            )
+            assert int(columns.balance_cost[i]) == sum(costs)
         assert int(columns.open_orders[row]) == len(account.orders)
         for i in accounts.positions_of(row):
             for column, side in ((columns.open_bid, "bid"), (columns.open_ask, "ask")):
