@@ -62,6 +62,7 @@ class Tradable:
         price, quantity = row["filters"]["price"], row["filters"]["quantity"]
         self.symbol, self.base_symbol = row["symbol"], row["baseSymbol"]
         self.tick_size, self.step_size = number(price["tickSize"]), number(quantity["stepSize"])
+        self.lot_tick = self.tick_size * self.step_size  # value of a lot at one tick, in settle units
         self.impact = figure(price.get("minImpactMultiplier")), figure(price.get("maxImpactMultiplier"))
         self.limit = figure(price.get("minMultiplier")), figure(price.get("maxMultiplier"))
         self.closed = row.get("orderBookState") in ("Closed", "CancelOnly", "PostOnly")
