@@ -1013,7 +1013,7 @@ def test_adl_policies(policy, fills):
 def figures_of(lots, value, entry, equity=100, exposure=500, margins=(40, 10), profits=0):
     value, entry = Fraction(value), Fraction(entry)
     money = (Fraction(x) for x in (profits, equity, exposure, *margins))
-    return reference.Figures(lots, value, entry, value - entry, *money)
+    return reference.Figures(lots, value, entry, *money)
 
 
 LOSS_OF_LONG, PROFIT_OF_LONG = figures_of(8, 100, 125), figures_of(8, 100, 80)
@@ -2933,55 +2933,6 @@ def test_gaps_are_set_at_the_beginning_of_a_round():
     _, rows = pass_tick({1: holdings, 2: holdings}, {m: {"bids": [(100, 10)]} for m in "XY"}, **policy)
     found = [(row["account"], row["market"], row["lots"]) for row in rows[2:]]
     assert found == [(1, "X", -39), (2, "X", -39), (1, "Y", -90), (2, "Y", -90)]
-
-
-# -- Doubts
-
-
-def doubts_of(holdings, bids, **policy):
-    venue = make_venue(**policy)
-    books = {symbol: {"bids": bids} for symbol in "XY"}
-    return reference.step(venue, load(venue, {1: holdings}), 0, AT_100, books)[2].doubts
-
-
-def test_doubts():
-    """Exactly at an edge, and not a thousandth beside it; equal scores are none, for 24 bits make them equal."""
-    plenty = [(100, 10)]
-    assert doubts_of({"X": (10, 100), "USDC": 45}, plenty) == []
-    assert doubts_of({"X": (3, 100), "Y": (7, 100), "USDC": 45}, plenty, position_order="relief") == []
-    assert "status" in doubts_of({"X": (10, 100), "USDC": 50}, plenty)
-    assert doubts_of({"X": (10, 100), "USDC": 45}, plenty, liquidation_fee="0.045") == ["harm"]
-    assert doubts_of({"X": (10, 100), "USDC": 45.001}, plenty, liquidation_fee="0.045") == []
-    # G(125) = 0
-    found = doubts_of({"X": (10, 100), "USDC": 45}, plenty, slice_fraction="0.5", target_mmr=1)
-    assert found == ["restoring size"]
-    # 4.5 * 0.045 / 0.045 of 100: whole basis points are safe by 10^-6
-    waived = {"liquidation_fee": "0.06", "harmful_slice": "waive"}
-    assert doubts_of({"X": (10, 100), "USDC": 45}, plenty, **waived) == []
-
-
-def ranking_doubts(policy, three, four):
-    """Account 1 is long 10 X with E = 20; 3 and 4 are short."""
-    venue = make_venue(adl_policy=policy, adl_counterparties="opposing")
-    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 3: three, 4: four})
-    return reference.step(venue, state, 0, AT_100, {})[2].doubts
-
-
-def test_doubts_of_adl():
-    """Scores that are equal on paper alone, weights at the half of a bit, a profit of nothing."""
-    one, twice = {"X": (-1, 100), "USDC": 50}, {"X": (-2, 100), "USDC": 100}
-    assert ranking_doubts("leverage", one, twice) == ["score"]
-    assert ranking_doubts("leverage", one, twice | {"USDC": 101}) == []
-    assert ranking_doubts("leverage", one, one) == []
-    assert ranking_doubts("size", one, one | {"USDC": 51}) == []
-    assert ranking_doubts("bankruptcy_price", one, one | {"USDC": 51}) == []
-    assert "takes part" in ranking_doubts("bybit", one, twice)
-    assert ranking_doubts("bybit", {"X": (-1, 101), "USDC": 50}, {"X": (-1, 102), "USDC": 50}) == []
-    assert ranking_doubts("capped_pro_rata", one, {"X": (-1, 100), "USDC": 2**24 + 1}) == ["weight"]
-    assert ranking_doubts("capped_pro_rata", one, {"X": (-1, 100), "USDC": 2**24 + 2}) == []
-    assert ranking_doubts("pro_rata", one, {"X": (-(2**24 + 1) / 100, 100), "USDC": 2**24}) == []
-    # five times, exactly
-    assert ranking_doubts("rap_tail", {"X": (-5, 100), "USDC": 100}, one) == ["weight"]
 
 
 # ---- Money per asset, inverse contracts

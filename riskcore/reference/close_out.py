@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from .account_margin import gross
+from .adl import Deleveraging
 from .journal import FUND, SHORTFALL
-from .numbers import CLOSE, ROUNDING, float32
 from .shares import integer_weights, largest_passing, payment_limit, water_fill
-from .tick_state import TickState
 
 
-class CloseOut(TickState):
+class CloseOut(Deleveraging):
     """6 Close out: balances are sold, and the fund or the other accounts pay the shortfall."""
 
     def close_out(self) -> None:
@@ -63,9 +61,9 @@ class CloseOut(TickState):
         """The fund's part in an asset pays what it can; another asset than settle is sold for it (6 Close out)."""
         settle, fund = self.venue.settle, self.state.fund[asset]
         debt = self.debt(account_id, settle)
-        if debt == 0 or fund <= 0 or asset not in self.state.accounts[account_id].balances:
+        if debt == 0 or fund == 0 or asset not in self.state.accounts[account_id].balances:
             return
-        if self.price_if_known(asset) is None:
+        if self.prices.if_known(self.venue, asset) is None:
             return
         paid = min(fund, math.ceil(debt / self.prices.of_quantum(self.venue, asset)))
         self.record("fund", "bankrupt", account_id, counterparty=FUND, settle=asset, cash=paid, fund=-paid)
@@ -86,23 +84,26 @@ class CloseOut(TickState):
     def payers(self, account_id) -> dict:
         """Who pays for an account, and their weights, by what all held at the sweep (6 Close out)."""
         positions = {m: lots for m, (lots, *_) in self.swept[account_id].positions.items() if lots != 0}
-        weights = {}
-        for other, account in self.swept.items():
-            if other in self.selected:
-                continue
-            held = {m: lots for m, (lots, *_) in account.positions.items() if lots != 0 and m in positions}
-            if self.venue.policy["shortfall"] == "open_interest":
-                values = [abs(lots) * self.prices.of_lot(self.venue, market) for market, lots in held.items()]
-                weight, error = sum(values), CLOSE * sum(values)
-            else:
-                opposite = any(lots * positions[market] < 0 for market, lots in held.items())
-                weight = self.start_margins[other].net_equity if opposite else 0
-                error = ROUNDING * gross(self.venue, account, self.prices)
+        by_equity, weights = self.venue.policy["shortfall"] == "equity", {}
+        holders = [
+            self.holders(symbol, are_long)
+            for symbol, lots in positions.items()
+            for are_long in (True, False)
+            if not by_equity or are_long != (lots > 0)
+        ]
+        for other in sorted({one for side in holders for one in side if one not in self.keys}):
+            weight = self.swept_figures(other).equity if by_equity else self.notional_in(other, positions)
             if weight > 0:
                 weights[other] = weight
-                if float32(weight - error) != float32(weight + error) and weight != float32(weight):
-                    self.doubts.append("weight")
         return integer_weights(weights)
+
+    def notional_in(self, account_id, markets) -> float:
+        """The notional of the positions that an account had in some markets at the sweep, in float64."""
+        held, total = self.swept[account_id].positions, 0.0
+        for symbol in self.venue.markets:
+            if symbol in markets and symbol in held:
+                total += abs(held[symbol][0]) * self.float64.lot[symbol] * self.float64.unit
+        return total
 
     def pay(self, account_id, other, offered: int) -> int:
         """What one pays of a shortfall (6 Close out)."""

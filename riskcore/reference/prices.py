@@ -56,6 +56,13 @@ class Prices:
         price, quote = self.indexes.get(based[0].symbol, self.marks[based[0].symbol]), based[0].quote
         return price if quote is None else price * self.of_asset(venue, quote, (*derived, asset))
 
+    def if_known(self, venue: Venue, asset: str) -> Fraction | None:
+        """The price of an asset, None without any."""
+        try:
+            return self.of_asset(venue, asset)
+        except ValueError:
+            return None
+
     def of_quantum(self, venue: Venue, asset: str, settle: str | None = None) -> Fraction:
         """`p * quantum_a / quantum_settle`: an asset's quantum in quanta of the settle asset, or another (2 Repay)."""
         settle = settle or venue.settle

@@ -112,11 +112,11 @@ class Repay(TickState):
     def spot_quote(self, spot: Spot, side: str, lots: int) -> BookFill:
         """The quote of phase 3 with the band of the spot market, without room (2 Repay, Where)."""
         key = spot.symbol, side
-        return quote_book(self.levels[key], lots, self.bands[key], (), self.worst_average[key])
+        return quote_book(self.levels[key], lots, self.limits[key], (), self.worst_average[key])
 
     def spot_value(self, spot: Spot, quote: BookFill) -> int:
         """`value` of a quote in a spot market."""
-        return rhe(quote.value * spot.step_size / self.venue.settle_quantum)
+        return rhe(quote.value * spot.lot_tick / self.venue.settle_quantum)
 
     def affordable(self, spot: Spot, quote: BookFill, money: int) -> BookFill | None:
         """The largest purchase of which price and fee are at most the money, None if there is none (2 Repay, Where)."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 from .account_margin import Margin, margin
+from .float64 import Float64, Sums, Swept
 from .journal import BOOK, QUIET, apply_row
-from .numbers import CLOSER, INFINITY, SECOND, YEAR_HOURS, change_of_cost, descending, part, rhe
+from .numbers import INFINITY, SECOND, YEAR_HOURS, change_of_cost, descending, part, rhe
 from .prices import Prices
 from .quotes import BookFill
 from .state import State
@@ -70,7 +71,6 @@ class TickState:
         self.venue, self.start, self.time_ns, self.prices, self.seed = venue, start, time_ns, prices, seed
         self.state = copy.deepcopy(start)
         self.rows: list[dict] = []
-        self.doubts: list[str] = []  # where float64 could decide otherwise
         # in settlement: its asset, and by account id the debt, what of it is not covered yet, what interest added to it
         self.settling: str | None = None
         self.owed: dict = {}
@@ -80,11 +80,14 @@ class TickState:
         self.swept: Any = None  # account id: Account
         self.start_margins: Any = None  # account id: Margin
         self.selected: list = []
-        self.took_order = False  # whether the selected accounts are in the recorded order, not in the exact one
         self.keys: dict = {}  # account id: key of its draws
-        self.levels: dict = {}  # (symbol, side): [[price, lots left, what is remembered of the level], ...]
+        self.levels: dict = {}  # (symbol, side): [[ticks, lots left, what is remembered of the level], ...]
         self.bands: dict = {}  # (symbol, side): Band
-        self.worst_average: dict = {}  # (symbol, side): price or None
+        self.limits: dict = {}  # (symbol, side): the same with its price in ticks
+        self.worst_average: dict = {}  # (symbol, side): ticks or None
+        self.slicing: set = set()  # accounts that take part in phase 3 of this round
+        self.known: dict = {}  # account id: its margin as it is now
+        self.known_sums: dict = {}  # account id: the same in float64
         self.filled = dict.fromkeys(venue.markets, 0)  # lots filled by slices in this tick
         self.converted = dict.fromkeys(venue.assets, 0)  # `used`: quanta of conversions at the index
         self.escalated: set = set()
@@ -98,24 +101,40 @@ class TickState:
 
     def look(self, account_id) -> Margin:
         """The margin of an account as it is now."""
-        return margin(self.venue, self.state.accounts[account_id], self.prices)
+        if account_id not in self.known:
+            self.known[account_id] = margin(self.venue, self.state.accounts[account_id], self.prices)
+        return self.known[account_id]
 
-    def doubt(self, what: str, distance, error) -> None:
-        """Note that float64 could decide otherwise: what is decided by the sign of `distance` is within `error`."""
-        if abs(distance) <= error:
-            self.doubts.append(what)
+    def sums(self, account_id) -> Sums:
+        """The margin of an account as it is now, in float64."""
+        if account_id not in self.known_sums:
+            self.known_sums[account_id] = self.float64.sums(self.state.accounts[account_id])
+        return self.known_sums[account_id]
+
+    @cached_property
+    def float64(self) -> Float64:
+        """The figures of the tick in float64, once its prices are guarded."""
+        return Float64(self.venue, self.prices)
 
     def record(self, event: str, reason: str, account_id, price=math.nan, **changes) -> None:
         """Make a change by its row (The journal)."""
         row = {"tick": self.start.ticks, "time": self.time_ns, "event": event, "reason": reason, "account": account_id}
         row |= QUIET | changes | {"price": price, "mmr_before": self.ratio(account_id)}
         apply_row(self.state, row)
+        for changed in (account_id, row["counterparty"]):
+            self.known.pop(changed, None)
+            self.known_sums.pop(changed, None)
         row["mmr_after"] = self.ratio(account_id)
         self.rows.append(row)
 
     def ratio(self, account_id) -> float:
         """MMR, before the sweep not a number (Between the ticks)."""
         return math.nan if self.start_margins is None else float(self.look(account_id).mmr)
+
+    def swept_figures(self, account_id) -> Swept:
+        """The figures of an account at the sweep, in float64 (Select; 5 ADL, Counterparties)."""
+        sums = self.float64.sums(self.swept[account_id])
+        return self.float64.swept(sums, self.start_margins[account_id])
 
     def quanta(self, amount) -> Fraction:
         """An amount in quanta of the settle asset, not rounded."""
@@ -124,13 +143,6 @@ class TickState:
     def value_of_quantum(self, asset: str) -> Fraction:
         """`p * quantum_a`, in settle units (4 Backstop, Borrows)."""
         return self.prices.of_asset(self.venue, asset) * self.venue.assets[asset].quantum
-
-    def price_if_known(self, asset: str) -> Fraction | None:
-        """The price of an asset, None without any."""
-        try:
-            return self.prices.of_asset(self.venue, asset)
-        except ValueError:
-            return None
 
     def quanta_in(self, symbol: str, amount) -> Fraction:
         """An amount in the unit of account in quanta of the asset that a market settles in, not rounded."""
@@ -251,9 +263,6 @@ class TickState:
 
     def positions_by_margin(self, look: Margin) -> list:
         """The markets of an account's positions by MM descending, ties by market (4 Backstop, 5 ADL)."""
-        margins = look.position_maintenance_margins.values()
-        for one, other in itertools.combinations(margins, 2):
-            self.doubt("order of the positions", one - other, CLOSER * (one + other))
         return descending(look.position_maintenance_margins, look.position_maintenance_margins.get)
 
     def throttled(self, account_id, round_: int, market=None, asset=None) -> bool:
@@ -268,7 +277,7 @@ class TickState:
 
     def take(self, symbol: str, side: str, fill: BookFill) -> None:
         """Take a fill from the levels of this tick."""
-        for level, taken in zip(self.levels[symbol, side], fill.taken, strict=True):
+        for level, taken in zip(self.levels[symbol, side], fill.taken, strict=False):
             level[1] -= taken
             level[2][2] += taken
 

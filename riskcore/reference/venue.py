@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import operator
 from fractions import Fraction
 from functools import cached_property
 
@@ -63,6 +64,7 @@ class Tradable:
         price, quantity = row["filters"]["price"], row["filters"]["quantity"]
         self.symbol, self.base_symbol = row["symbol"], row["baseSymbol"]
         self.tick_size, self.step_size = number(price["tickSize"]), number(quantity["stepSize"])
+        self.lot_tick = self.tick_size * self.step_size  # value of a lot at one tick, in settle units
         self.impact = figure(price.get("minImpactMultiplier")), figure(price.get("maxImpactMultiplier"))
         self.limit = figure(price.get("minMultiplier")), figure(price.get("maxMultiplier"))
         self.closed = row.get("orderBookState") in ("Closed", "CancelOnly", "PostOnly")
@@ -84,6 +86,7 @@ class Market(Tradable):
         self.row, price, quantity = row, row["filters"]["price"], row["filters"]["quantity"]
         self.settle, self.quote = settle, quote  # quote: the asset of its prices, None for the unit of account
         self.is_inverse, self.multiplier = row["marketType"] == "IPERP", number(row.get("multiplier") or 1)
+        self.lot_tick *= self.multiplier
         mean_mark, mean_premium = price.get("meanMarkPriceBand") or {}, price.get("meanPremiumBand") or {}
         self.mean_mark = figure(mean_mark.get("minMultiplier")), figure(mean_mark.get("maxMultiplier"))
         self.tolerance = figure(mean_premium.get("tolerancePct"))
@@ -107,6 +110,16 @@ class Market(Tradable):
         """Signed value of a lot at a price, in units of the market's settle asset (Contracts)."""
         size = self.step_size * self.multiplier
         return -size / price if self.is_inverse else size * price
+
+    def worth(self, quantum: Fraction):
+        """What lots are worth at a price in ticks: lots times ticks, or whole quanta of an inverse contract (Quote)."""
+        if self.is_inverse:
+            return lambda lots, ticks: rhe(lots * self.lot_value(ticks * self.tick_size) / quantum)
+        return operator.mul
+
+    def worth_unit(self, quantum: Fraction) -> Fraction:
+        """Quanta of the settle asset that the unit of `worth` is."""
+        return Fraction(1) if self.is_inverse else self.lot_tick / quantum
 
     def price_of(self, lots: int, flow) -> float:
         """Price at which a change by `lots` brings `flow` units of the settle asset; NaN if there is none (Contracts).
@@ -215,6 +228,15 @@ class Venue:
         venue.settle_quantum = float(self.settle_quantum)
         venue.policy = {name: float(x) if isinstance(x, Fraction) else x for name, x in self.policy.items()}
         return venue
+
+    @cached_property
+    def is_plain_money(self) -> bool:
+        """Whether every market is linear and settles in the venue's asset."""
+        return all(self.is_plain(symbol) for symbol in self.markets)
+
+    def is_plain(self, symbol: str) -> bool:
+        """Whether a market is linear and settles in the venue's asset."""
+        return not self.markets[symbol].is_inverse and self.markets[symbol].settle == self.settle
 
     def spot_of(self, asset: str) -> Spot | None:
         """The spot market of an asset (2 Repay, Where)."""
