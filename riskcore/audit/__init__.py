@@ -55,9 +55,8 @@ RULES = {
 
 REFERENCE = {
     "reference": "every row is the one that the exact model writes (riskcore.reference)",
-    "float64 order": "ticks in which accounts, whose MMRs float64 cannot tell apart, are taken in the order of the run",
 }
-"""The rules that are checked on demand; "float64 order" is a count, its breaches are those of "reference"."""
+"""The rules that are checked on demand."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +129,7 @@ def audit(
         Of a venue with several settle assets or inverse markets always True: then the exact model alone judges the
         decisions. Whether to compute every tick again with `riskcore.reference` too, and to compare the journal's rows with those
         of the exact model, all but price and MMRs: the rule "reference". A tick that differs is one breach, at its
-        first differing row. The page lets float64 decide some cases. Accounts whose MMRs float64 cannot tell apart are
-        taken in the order of the run, and such ticks are counted ("float64 order"). Of the others (sizes of slices,
-        scores of ADL) nothing is taken from the run: the breach says that the exact figures are within the rounding of
-        float64. It takes about 0.2 s for 1,000 accounts and a tick.
+        first differing row. It takes about 0.2 s for 1,000 accounts and a tick.
     progress : callable, optional
         Called with the ticks done and all of them; with ``reference`` every tick counts twice.
 
