@@ -394,7 +394,9 @@ def mixed_source():
     return source | {"markets": [btc, eth, inverse, named, *spots]}
 
 
-@pytest.mark.parametrize(("source", "least"), [(venue_source([90]), 800), (mixed_source(), 600)], ids=["plain", "mixed"])
+@pytest.mark.parametrize(
+    ("source", "least"), [(venue_source([90]), 800), (mixed_source(), 600)], ids=["plain", "mixed"]
+)
 def test_the_audit_refuses_the_venues_that_the_engine_refuses(source, least):
     """Every member of a venue at many values, one at a time."""
     good, refused = json.loads(json.dumps(rc.load_venue(source).source)), 0

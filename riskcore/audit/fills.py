@@ -8,7 +8,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from .backstop import Backstop
-from .books import Books
+from .books import Books, Side
 from .cursor import Cursor
 from .folder import CLOSE_OUT, Row
 from .slices import Slices
@@ -45,32 +45,32 @@ class Fills:
             unit = ("lot", row.market) if row.market >= 0 else ("quantum", row.asset)
             self.backstop.count(row, Fraction(cursor.tick.unit_value(*unit)))
 
-    def _levels(self, row: Row, lots: int) -> list[tuple[int, int]]:
-        """Levels that lots of a row's position fill."""
-        side = self.books.side(row.market, 1 if self.cursor.state.lots[row.position] > 0 else -1)
-        fills = side.walk(lots)
-        self.cursor.require("book", sum(size for _, size in fills) == lots, "the book has not so many lots", row)
-        within = all(side.within(price) for price, _ in fills)
-        self.cursor.require("bands", within, "fills beyond its price band", row)
-        return fills
+    def _levels(self, row: Row, side: Side, lots: int) -> list[tuple[int, int]]:
+        """Levels of a side that lots fill, all of them inside its band."""
+        levels = side.walk(lots)
+        self.cursor.require("book", sum(size for _, size in levels) == lots, f"the book has not {lots} lots", row)
+        self.cursor.require("bands", all(side.within(price) for price, _ in levels), "goes beyond its band", row)
+        return levels
 
     def _harm(self, row: Row) -> None:
         """Check the price of a harmful slice that goes to the book by itself."""
         if not self.together:
-            money = self.venue.markets[row.market].money(self._levels(row, row.requested))
-            self.cursor.lots_price(row, money, row.requested)
+            side = self.books.side(row.market, 1 if self.cursor.state.lots[row.position] > 0 else -1)
+            levels = self._levels(row, side, row.requested)
+            self.cursor.lots_price(row, self.venue.markets[row.market].money(levels), row.requested)
 
     def _book(self, row: Row) -> None:
-        """Check a fill: levels, amounts and fee; of fills that share a price, the levels alone."""
-        cursor, lots, market = self.cursor, abs(row.lots), self.venue.markets[row.market]
-        fills = self._levels(row, lots)
-        money = market.money(fills) * (-1 if row.lots > 0 else 1)
-        if self.together:
-            money = row.cash - row.cost
-        cursor.equal("book", "money", row, row.cash - row.cost, money)
-        cursor.require("cost", row.fee <= round(abs(money) * self.fee), f"the fee is {row.fee} of {money}", row)
+        """Check a fill: its levels, amounts and fee; of fills that share a price, the levels alone."""
+        cursor, sells, flow = self.cursor, row.lots < 0, row.cash - row.cost
+        side = self.books.side(row.market, 1 if sells else -1)
+        levels = self._levels(row, side, abs(row.lots))
+        if not self.together:
+            money = self.venue.markets[row.market].money(levels)
+            cursor.equal("book", "money", row, flow, money if sells else -money)
+        most = round(abs(flow) * self.fee)
+        cursor.require("cost", row.fee <= most, f"fee is {row.fee}, of at most {most}", row)
         cursor.trade(row)
-        self.books.side(row.market, 1 if row.lots < 0 else -1).take(fills)
+        side.take(levels)
         self.slices.count(row)
 
     def _convert(self, row: Row) -> None:
@@ -80,14 +80,13 @@ class Fills:
         spot = self.venue.spots[number] if number >= 0 and row.reason == "debt" else None
         side = self.books.side(len(self.venue.markets) + number, 1 if row.quanta < 0 else -1) if spot else None
         if spot and side and side.touch is not None and quanta >= spot.lot:
-            fills = side.walk(quanta // spot.lot)
-            value = round(sum(price * lots for price, lots in fills) * spot.lot_tick_value)
-            within = all(side.within(price) for price, _ in fills)
-            cursor.require("bands", within, "the conversion goes beyond its band", row)
-            filled = sum(lots for _, lots in fills) * spot.lot
-            cursor.equal("repay", "quanta", row, quanta, filled)
-            cursor.price(row, value, spot.step * (filled // spot.lot))
-            side.take(fills)
+            levels = self._levels(row, side, quanta // spot.lot)
+            cursor.require(
+                "repay", quanta % spot.lot == 0, f"{quanta} quanta are no whole lots of the spot market", row
+            )
+            value = round(sum(price * lots for price, lots in levels) * spot.lot_tick_value)
+            cursor.price(row, value, spot.step * (quanta // spot.lot))
+            side.take(levels)
         else:
             value = round(quanta * Fraction(cursor.tick.unit_value("quantum", row.asset)) / self.venue.quantum)
             cursor.equal("rows", "price", row, row.price, float(cursor.tick.asset[row.asset]))
