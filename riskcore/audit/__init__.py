@@ -126,10 +126,10 @@ def audit(
         the tick's sweep: arrays `lots` (above 0) and, in settle units, `value`, `entry`, `requirement` (of the
         position), `equity`, `exposure`, `maintenance` and `profit` (of the account).
     reference : bool
-        Of a venue with several settle assets or inverse markets always True: then the exact model alone judges the
-        decisions. Whether to compute every tick again with `riskcore.reference` too, and to compare the journal's rows with those
+        Whether to compute every tick again with `riskcore.reference` too, and to compare the journal's rows with those
         of the exact model, all but price and MMRs: the rule "reference". A tick that differs is one breach, at its
-        first differing row. It takes about 0.2 s for 1,000 accounts and a tick.
+        first differing row. It takes about 0.2 s for 1,000 accounts and a tick. Of a venue with several settle assets
+        or inverse markets it is always done: there the exact model alone judges the decisions.
     progress : callable, optional
         Called with the ticks done and all of them; with ``reference`` every tick counts twice.
 
