@@ -3190,7 +3190,7 @@ def test_adl_of_an_inverse_position():
 
 
 def test_a_bankruptcy_price_that_is_none():
-    """A long of 1,000 at 40,000 whose loss is all of its notional: the flow is -0.025 + 0.025 BTC; the mark stands in."""
+    """A long of 1,000 at 40,000 whose loss is its notional: the flow is -0.025 + 0.025 BTC; the mark stands in."""
     venue = money_venue()
     holdings = {1: {"I": (1000, 40_000)}, 2: {"I": (-1000, 50_000), "BTC": 1}}
     _, rows = checked_step(venue, load(venue, holdings, settings=[{"account": 1, "unsettled": -2000}]), MARKS)
