@@ -196,9 +196,9 @@ def status_of(venue: Venue, equity: Decimal, exposure: Decimal, maintenance: Dec
     """Status of an account: SAFE, LIQUIDATING or BELOW_AUTO_CLOSE."""
     if not exposure or maintenance < equity:
         return SAFE
-    with localcontext(_CONTEXT):
-        divisor, offset = decimal(venue.policy.acmf_divisor), decimal(venue.policy.acmf_offset)
-        auto_close = max(maintenance / divisor, maintenance - offset * exposure)
+    divisor, offset = decimal(venue.policy.acmf_divisor), decimal(venue.policy.acmf_offset)
+    least = _CONTEXT.subtract(maintenance, _CONTEXT.multiply(offset, exposure))
+    auto_close = max(_CONTEXT.divide(maintenance, divisor), least)
     return LIQUIDATING if equity > 0 and auto_close <= equity else BELOW_AUTO_CLOSE
 
 
