@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import riskcore as rc
-from riskcore.kernels.margin import DOUBT, DOUBT_BAND, account_statuses
+from riskcore.kernels.margin import DOUBT, DOUBT_BAND, LIQUIDATING, SAFE, account_statuses
 from riskcore.margin import exact, margins_of
 from riskcore.market import Prices, asset_values
 from tests import money_venues as mv
@@ -291,6 +291,25 @@ def test_profit_counts_as_a_balance_of_its_asset(balance, entry, equity):
     prices = Prices.read(venue, accounts, mv.MARKS, asset_prices=mv.ASSET_PRICES)
     assert exact.account_margin(accounts, 0, prices).equity == Decimal(equity)
     assert margins_of(accounts, np.arange(1), prices).net_equity[0] == pytest.approx(float(equity), abs=1e-9)
+
+
+@pytest.mark.parametrize("mark", [63_000.0, 62_300.0])
+@pytest.mark.parametrize(("more", "status"), [(-1, LIQUIDATING), (0, LIQUIDATING), (1, SAFE)])
+def test_the_edge_is_exact_though_a_value_is_a_quotient(mark, more, status):
+    """The value of 700 USD is 1 / 90 or 1 / 89 BTC, which no decimal is, and BTC is at the mark: 700 USD again.
+
+    They need 7 USD. A profit in BTC counts for nine tenths, a loss in full.
+    """
+    cost = round(Fraction(700, 62_500) * 10**8)
+    profit = cost * number(mark) / 10**8 - 700
+    cash = 7 - profit * (Fraction(9, 10) if profit > 0 else 1)
+    assert cash == Fraction(round(cash * 10**6), 10**6) > 0
+    venue, accounts = one({"USDC": float(cash + Fraction(more, 10**6))}, [(IBTC, 7.0, 62_500.0)])
+    prices = Prices.read(venue, accounts, {IBTC: mark}, asset_prices={"BTC": mark})
+    assert exact.account_margin(accounts, 0, prices).status == status
+    state = np.empty(1, np.uint8)
+    account_statuses(np.arange(1), accounts.columns, prices.arrays, state)
+    assert state[0] == (DOUBT if not more else status)
 
 
 def test_a_debt_needs_a_margin_though_the_profit_is_larger():
