@@ -184,7 +184,7 @@ def whole_state(engine: Engine) -> dict[str, Any]:
 
 
 def totals(engine: Engine, venue: Venue) -> tuple[list[int], list[int]]:
-    """Lots of each market, quanta of each asset (of settle the unsettled too, less the costs): no tick changes them."""
+    """Lots of each market, quanta of each asset (the unsettled too, less the costs): no tick changes them."""
     columns, ledger = engine.accounts.columns, engine.ledger
     lots = [int(n) for n in ledger.book_lots]
     for market, held in zip(columns.market.tolist(), columns.lots.tolist(), strict=True):

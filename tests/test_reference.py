@@ -3060,18 +3060,23 @@ def test_the_money_assets_ascend():
 
 
 def test_the_price_of_an_asset_follows_its_quote():
-    """BTC at 40,000 USDT, USDT at 1.25; of an inverse market in USD the price is in the unit of account."""
+    """BTC at 40,000 USDT, USDT at 1.25; of an inverse market in USD the price is in the unit of account.
+
+    The markets are taken as listed, once: B has no price of USDT where that follows from the market behind it.
+    """
     linear = market_row("B", ("0.1", 0), ("0.05", 0)) | {"baseSymbol": "BTC", "quoteSymbol": "USDT"}
     venue, prices = money_venue(linear), reference.Prices({"B": 39_000}, {"B": 40_000}, TETHER)
     assert prices.of_asset(venue, "BTC") == 50_000
     assert reference.Prices({"I": 39_000}, {"I": 40_000}).of_asset(money_venue(), "BTC") == 40_000
     quoted = money_venue(inverse_row(quoteSymbol="USDT"))
     assert reference.Prices({"I": 40_000}, None, TETHER).of_asset(quoted, "BTC") == 50_000
-    with pytest.raises(ValueError, match="no price of USDT"):
-        reference.Prices({"B": 40_000}).of_asset(venue, "BTC")
-    turned = market_row("U", ("0.1", 0), ("0.05", 0)) | {"baseSymbol": "USDT", "quoteSymbol": "BTC"}
     with pytest.raises(ValueError, match="no price of BTC"):
-        reference.Prices({"B": 40_000, "U": "0.00003"}).of_asset(money_venue(linear, turned), "BTC")
+        reference.Prices({"B": 40_000}).of_asset(venue, "BTC")
+    tether, prices = X | {"symbol": "U", "baseSymbol": "USDT"}, reference.Prices({"B": 40_000, "U": "1.5", "I": 61_000})
+    assert prices.of_asset(money_venue(tether, linear), "BTC") == 60_000
+    assert prices.of_asset(money_venue(linear, tether, inverse_row()), "BTC") == 61_000
+    with pytest.raises(ValueError, match="no price of BTC"):
+        prices.of_asset(money_venue(linear, tether), "BTC")
 
 
 def test_a_settle_asset_without_a_price_is_refused():
