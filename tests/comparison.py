@@ -18,7 +18,7 @@ ROUNDING = reference.ROUNDING
 WHOLE = ("order", "requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled")
 COUNTER = ("counter_cost", "counter_cash", "counter_entry", "fund")
 NONE = -(2**63)  # a sample that there is not
-NAMED = ("event", "reason", "account", "counterparty", "market", "asset")
+NAMED = ("event", "reason", "account", "counterparty", "market", "asset", "settle")
 
 
 gross = reference.gross
@@ -115,7 +115,8 @@ def assert_same_state(engine: Engine, venue: reference.Venue, state: reference.S
     assert ledger.pool.tolist() == list(state.pool.values())
     premiums = zip(ledger.premium_sum.tolist(), ledger.premium_count.tolist(), strict=True)
     assert list(premiums) == list(state.premiums.values())
-    assert (ledger.fund, ledger.shortfall) == (state.fund[venue.settle], state.shortfall[venue.settle])
+    assert ledger.fund.tolist() == list(state.fund.values())
+    assert ledger.shortfall.tolist() == list(state.shortfall.values())
     taken = (state.provider_minute, state.provider_hour, state.provider_total)
     assert ledger.taken.tolist() == [[column[provider] for column in taken] for provider in venue.providers]
     rows = {account_id: row for row, account_id in enumerate(state.accounts)}
@@ -190,8 +191,9 @@ def totals(engine: Engine, venue: Venue) -> tuple[list[int], list[int]]:
     for market, held in zip(columns.market.tolist(), columns.lots.tolist(), strict=True):
         lots[market] += held
     quanta = [int(n) + int(m) for n, m in zip(ledger.book_quanta, ledger.pool, strict=True)]
-    for asset, free, lent in zip(columns.asset.tolist(), columns.free.tolist(), columns.lent.tolist(), strict=True):
-        quanta[asset] += free + lent
-    quanta[venue.settle] += ledger.fund + ledger.shortfall
-    quanta[venue.settle] += sum(columns.unsettled.tolist()) - sum(columns.cost.tolist())
-    return lots, quanta
+    for asset, *amounts in zip(columns.asset, columns.free, columns.lent, columns.unsettled, strict=True):
+        quanta[asset] += sum(map(int, amounts))
+    for market, cost in zip(columns.market, columns.cost.tolist(), strict=True):
+        quanta[venue.markets.settle[market]] -= cost
+    paid = zip(ledger.fund.tolist(), ledger.shortfall.tolist(), strict=True)
+    return lots, [held + fund + shortfall for held, (fund, shortfall) in zip(quanta, paid, strict=True)]

@@ -24,7 +24,6 @@ from riskcore.market import Prices, asset_values
 from tests import money_venues as mv
 from tests.money_venues import BTC, ETH, IBTC
 
-
 # ----------------------------------------------------------------------------------------------------------- the oracle
 
 
