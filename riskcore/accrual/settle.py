@@ -31,22 +31,20 @@ def settle_accounts(work: TickContext, before: dict[int, tuple[AnyInt, Int]]) ->
     `money_balances` before the accruals.
     """
     columns = work.accounts.columns
-    added = {
-        asset: np.maximum(np.maximum(-columns.free[rows], 0) - np.maximum(-free, 0), 0)
-        for asset, (rows, free) in before.items()
-    }
-    work.pools.refresh()
-    for asset in range(len(work.venue.pools)):
-        work.pools.throttle(asset, sum(added[asset].tolist()) if asset in added else 0)
-    for asset, (rows, _) in before.items():
+    for asset, (rows, free_before) in before.items():
+        free = columns.free[rows]
         owed = np.maximum(-columns.unsettled[rows], 0)
-        short = added[asset] + np.maximum(owed - np.maximum(columns.free[rows], 0), 0)
+        added = np.maximum(np.maximum(-free, 0) - np.maximum(-free_before, 0), 0)
+        short = added + np.maximum(owed - np.maximum(free, 0), 0)
+        work.pools.refresh()
+        for pool in range(len(work.venue.pools)):
+            work.pools.throttle(pool, sum(added.tolist()) if pool == asset else 0)
         chosen = np.flatnonzero((short > 0) | (owed > 0))
         owner = np.searchsorted(columns.balance_offset, rows[chosen], side="right") - 1
         for n, account in zip(chosen.tolist(), owner.tolist(), strict=True):
             # nobody borrows on nothing to pay an old claim
-            solvent = short[n] == added[asset][n] or work.margin(account).equity > 0
-            most = short[n] if solvent else added[asset][n]
+            solvent = short[n] == added[n] or work.margin(account).equity > 0
+            most = short[n] if solvent else added[n]
             _Settlement(work, account, int(rows[n])).cover(int(short[n]), int(owed[n]), int(most))
 
 

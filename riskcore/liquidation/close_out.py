@@ -23,8 +23,6 @@ def close_out(state: TickState) -> None:
         if columns.lots[rows.start : rows.stop].any() or state.margin(account).equity > 0:
             continue
         own = int(columns.settle_row[account])
-        for row in _money_rows(state, account):
-            _take_unsettled(state, account, row)
         _to_settle(state, account)
         _take_unsettled(state, account, own)
         paid = min(int(state.ledger.fund[settle]), -int(columns.free[own]))
@@ -51,6 +49,8 @@ def _to_settle(state: TickState, account: int) -> None:
     for row in balances:
         if lent[row]:
             convert.redeem(row, int(lent[row]))
+    for row in _money_rows(state, account):
+        _take_unsettled(state, account, row)
     for wanted in (1, -1):
         for row in balances:
             if row != convert.settle and free[row] * wanted > 0:
