@@ -8,11 +8,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import riskcore as rc
 from riskcore import reference
+from riskcore.margin import exact
+from tests import money_venues
 from tests.comparison import assert_same_journal
+from tests.money_venues import ETH, IBTC
 from tests.strategies import Scene, TickInput
 
 PAGE = (Path(__file__).parents[1] / "docs" / "one_tick.md").read_text(encoding="utf-8")
@@ -132,6 +136,25 @@ def test_decimals_and_whole_units():
     assert reference.number(97000.1) == Fraction(970001, 10)
     assert Fraction(250 * 1001) * Fraction("0.1") * Fraction("0.01") / Fraction("0.000001") == value
     assert [reference.rhe(Fraction(5, 2)), reference.rhe(Fraction(7, 2))] == [down, up]
+
+
+def test_contracts_and_settle_assets():
+    title = "Contracts and settle assets"
+    contracts, cost, value, quanta, coins, worth = example(
+        title, "10,000", "-125,000,000", "-80,000,000", "45,000,000", "0.45", "5,625"
+    )
+    own = money_venues.source()
+    own["markets"][2]["multiplier"] = "1"
+    venue = rc.load_venue(own)
+    positions = pd.DataFrame({"account": [1], "market": IBTC, "quantity": float(contracts), "entry_price": 8_000.0})
+    accounts = rc.Accounts.from_frames(
+        venue, positions, pd.DataFrame({"account": [1], "asset": "BTC", "quantity": 1.0})
+    )
+    quantum = Fraction("0.00000001")
+    row = venue.markets.row[IBTC]
+    assert accounts.columns.cost.tolist() == [cost]
+    assert contracts * venue.markets.lot_value(row, Fraction(12_500)) == value * quantum
+    assert (value - cost, (value - cost) * quantum, coins * 12_500) == (quanta, coins, worth)
 
 
 def test_cost_cash_and_entry():
@@ -324,6 +347,20 @@ def test_margin_functions():
     assert reference.tier_function({"brackets": brackets})(Fraction(60_000)) == tiers
     by_interest = reference.open_interest_function({"base": "0.02", "lower": 10**6, "upper": 2 * 10**6})
     assert by_interest(Fraction(1), 1, 1_500_000) == share
+
+
+def test_money_assets():
+    price, weight, held, counted, negative, full = example(
+        "Money assets", "0.9995", "0.95", "1,100", "1,044.4775", "-60", "-59.97"
+    )
+    venue = money_venues.venue()
+    for balance, entry, size, equity in ((1_000.0, 3_900.0, held, counted), (40.0, 4_100.0, negative, full)):
+        positions = pd.DataFrame({"account": [1], "market": ETH, "quantity": 1.0, "entry_price": entry})
+        balances = pd.DataFrame({"account": [1], "asset": "USDT", "quantity": balance})
+        accounts = rc.Accounts.from_frames(venue, positions, balances)
+        prices = rc.Prices.read(venue, accounts, money_venues.MARKS, asset_prices={"USDT": float(price)})
+        assert Fraction(exact.account_margin(accounts, 0, prices).equity) == equity
+        assert size * price * (weight if size > 0 else 1) == equity
 
 
 def test_net_equity_margins_and_status():

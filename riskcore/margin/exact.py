@@ -85,7 +85,7 @@ def requirement(prices: Prices, margin_function: int, notional: Decimal, price: 
 def value_per_lot(prices: Prices, market: int) -> Decimal:
     """Signed value of a lot at the mark, in units of the market's settle asset."""
     markets, mark = prices.venue.markets, decimal(prices.mark[market])
-    size = _CONTEXT.multiply(decimal(markets.step[market]), decimal(markets.multiplier[market]))
+    size = decimal(markets.exact_lot_size[market])
     return _CONTEXT.divide(-size, mark) if markets.inverse[market] else _CONTEXT.multiply(size, mark)
 
 
@@ -157,11 +157,15 @@ def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:
                 rows.append(Holding("cash", j, k, cash, price, weights[j], value, value * weights[j], zero, zero))
 
         for i, m, lots, worst_case, lot in positions:
-            price, weight = decimal(prices.asset[settle[m]]), weights[int(columns.position_balance[i])]
-            value, per_lot = lots * lot * price, abs(lot) * price
-            quantity, mark = lots * decimal(venue.markets.step[m]), decimal(prices.mark[m])
-            equity, exposure = value * weight, worst_case * per_lot
-            rows.append(Holding("position", i, m, quantity, mark, weight, value, equity, abs(value), exposure))
+            weight, mark = weights[int(columns.position_balance[i])], decimal(prices.mark[m])
+            if settle[m] != venue.settle:
+                lot *= decimal(prices.asset[settle[m]])
+            value, quantity = lots * lot, lots * decimal(venue.markets.step[m])
+            rows.append(
+                Holding(
+                    "position", i, m, quantity, mark, weight, value, value * weight, abs(value), worst_case * abs(lot)
+                )
+            )  # fmt: skip
     return rows
 
 

@@ -26,9 +26,9 @@ class Prices:
     Attributes
     ----------
     mark, index : ndarray of float64, shape (M,)
-        Marks and indexes that count, settle units: guarded, in a run.
+        Marks and indexes that count, units of the market's quote: guarded, in a run.
     given_mark, given_index, last : ndarray of float64, shape (M,)
-        Mark, index and price of the last trade as the tick has them, settle units.
+        Mark, index and price of the last trade as the tick has them, units of the market's quote.
     given_asset : ndarray of float64, shape (K,)
         Prices of assets as the tick has them, settle units.
     asset : ndarray of float64, shape (K,)
@@ -378,14 +378,16 @@ class Prices:
             np.concatenate([mark, asset]), self.open_notional, unit
         )
         markets, price_per_quantum = self.venue.markets, asset * quanta
-        value_per_lot = price_per_lot = values_at(mark, lots, markets.inverse)
-        if not self.venue.plain_money:
+        if self.venue.plain_money:
+            value_per_lot = price_per_lot = mark * lots
+        else:
+            value_per_lot = values_at(mark, lots, markets.inverse)
             price_per_lot = np.abs(value_per_lot) * price_per_quantum[markets.settle]
         return PriceArrays(
             price_per_lot=price_per_lot,
             value_per_lot=value_per_lot,
             market_settle=markets.settle,
-            money=np.array(self.venue.money, np.int64),
+            money=self.venue.money_rows,
             price_per_quantum=price_per_quantum,
             functions=folded,
             weight=assets.weight,
