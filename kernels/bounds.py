@@ -62,7 +62,7 @@ def lane_bounds(slot, state, bounds):
     while row < end:
         low, high, flat, rate = gather4(bounds.market, state.market, row)
         lots = load(state.lots, row)
-        equity = equity + lots * select_le(zero, lots, low, high)
+        equity = equity + select_le(low, zero, zero, lots * select_le(zero, lots, low, high))
         notional = absolute(lots) * high
         exposure = exposure + notional
         required = notional * rate
@@ -72,12 +72,26 @@ def lane_bounds(slot, state, bounds):
         row += lanes
 
     cash_minus_cost = load(state.cash_minus_cost, slot)
-    return BoundSums(
-        equity=equity + cash_minus_cost,
-        exposure=exposure,
-        maintenance=maintenance,
-        gross=gross + exposure + absolute(cash_minus_cost),
-    )
+    equity = equity + cash_minus_cost
+    gross = gross + exposure + absolute(cash_minus_cost)
+
+    position_value = zero
+    row, end = lanes * state.extra_group[group] + lane, lanes * state.extra_group[group + np.uint64(1)]
+    while row < end:
+        low, high, _, _ = gather4(bounds.extra, state.extra_market, row)
+        lots = load(state.extra_lots, row)
+        position_value = position_value + lots * select_le(zero, lots, low, high)
+        low, high, weight, whole = gather4(bounds.asset, state.extra_asset, row)
+        quanta = load(state.extra_quanta, row)
+        amount = position_value + quanta
+        value = amount * select_le(zero, amount, low, high)
+        weight = weight_at(amount, weight, whole, bounds.weight, state.extra_asset, row)
+        equity = equity + select_le(zero, amount, value * weight, value)
+        gross = gross + absolute(quanta * high)
+        position_value = select_le(high, zero, position_value, zero)  # after the last row of an asset comes another
+        row += lanes
+
+    return BoundSums(equity=equity, exposure=exposure, maintenance=maintenance, gross=gross)
 
 
 @kernel
@@ -85,7 +99,8 @@ def watch_chunks(first, last, state, worst, best, spread, watched, confirmed, co
     """List the slots of the chunks ``first:last`` that price intervals do not prove safe.
 
     The value of a position is taken at its worse edge, borrows and requirements at the upper one, collateral at the
-    lower one: each is monotone in its price. An account that is below 100 % then is so with each price anywhere in its
+    lower one: each is monotone in its price. So is the amount of an extra money asset in both its positions' prices and
+    its own: a negative one is taken at the upper edge of its price. An account that is below 100 % then is so with each price anywhere in its
     interval. With the edges exchanged, an account that is at 100 % or above is so everywhere: it is confirmed. The
     others are watched.
 
@@ -135,9 +150,17 @@ def fill_bound_lookup(lowest, highest, bounds):
     markets, assets = lowest.price_per_lot.size, lowest.price_per_quantum.size
     functions = highest.functions
     for m in range(markets):
-        r = 2 * m + 1
-        bounds.market[m, 0] = lowest.price_per_lot[m]
-        bounds.market[m, 1] = highest.price_per_lot[m]
+        r, k = 2 * m + 1, lowest.market_settle[m]
+        # the value of a lot of an inverse market falls with the price
+        low, high = abs(lowest.value_per_lot[m]), abs(highest.value_per_lot[m])
+        if lowest.value_per_lot[m] < 0.0:
+            low, high = high, low
+        bounds.extra[m, 0] = low
+        bounds.extra[m, 1] = high
+        bounds.extra[m, 2:] = 0.0
+        settles_in_extra = k != lowest.money[0]
+        bounds.market[m, 0] = -1.0 if settles_in_extra else low
+        bounds.market[m, 1] = high * highest.price_per_quantum[k] if settles_in_extra else high
         bounds.market[m, 2] = functions.flat_notional[r]
         bounds.market[m, 3] = functions.flat_rate[r]
     for k in range(assets):
@@ -153,8 +176,9 @@ def fill_bound_lookup(lowest, highest, bounds):
         bounds.borrow[k, 0] = functions.flat_notional[r]
         bounds.borrow[k, 1] = functions.flat_rate[r]
         bounds.borrow[k, 2:] = 0.0
-    for table in (bounds.market, bounds.asset, bounds.weight, bounds.borrow):
+    for table in (bounds.market, bounds.extra, bounds.asset, bounds.weight, bounds.borrow):
         table[-1] = 0.0
+    bounds.asset[-1, 3] = np.inf
     fill_requirement_lookup(0, functions, bounds.market_above)
     fill_requirement_lookup(2 * markets, functions, bounds.borrow_above)
 

@@ -106,7 +106,7 @@ def lane_margins(slot, state, lookup):
     while row < end:
         price, flat, initial_rate, rate = gather4(lookup.market, state.market, row)
         value = load(state.lots, row) * price
-        position_value = position_value + value
+        position_value = position_value + select_le(price, zero, zero, value)
         notional = absolute(value)
         exposure = exposure + notional
         initial_required, required = notional * initial_rate, notional * rate
@@ -119,13 +119,25 @@ def lane_margins(slot, state, lookup):
         row += lanes
 
     cash_minus_cost = load(state.cash_minus_cost, slot)
-    return MarginSums(
-        equity=equity + (position_value + cash_minus_cost),
-        exposure=exposure,
-        initial=initial,
-        maintenance=maintenance,
-        gross=gross + exposure + absolute(cash_minus_cost),
-    )
+    equity = equity + (position_value + cash_minus_cost)
+    gross = gross + exposure + absolute(cash_minus_cost)
+
+    position_value = zero
+    row, end = lanes * state.extra_group[group] + lane, lanes * state.extra_group[group + np.uint64(1)]
+    while row < end:
+        per_lot, _, _, _ = gather4(lookup.extra, state.extra_market, row)
+        price, weight, whole, _ = gather4(lookup.asset, state.extra_asset, row)
+        position_value = position_value + load(state.extra_lots, row) * per_lot
+        quanta = load(state.extra_quanta, row)
+        amount = position_value + quanta
+        value = amount * price
+        weight = weight_at(amount, weight, whole, lookup.weight, state.extra_asset, row)
+        equity = equity + select_le(zero, amount, value * weight, value)
+        gross = gross + absolute(quanta * price)
+        position_value = select_le(price, zero, position_value, zero)  # after the last row of an asset comes another
+        row += lanes
+
+    return MarginSums(equity=equity, exposure=exposure, initial=initial, maintenance=maintenance, gross=gross)
 
 
 @inner_kernel
@@ -273,10 +285,13 @@ def fill_sweep_lookup(prices, lookup):
     functions = prices.functions
     for m in range(markets):
         i, r = 2 * m, 2 * m + 1
-        lookup.market[m, 0] = prices.price_per_lot[m]
+        settles_in_extra = prices.market_settle[m] != prices.money[0]
+        lookup.market[m, 0] = -prices.price_per_lot[m] if settles_in_extra else prices.price_per_lot[m]
         lookup.market[m, 1] = min(functions.flat_notional[i], functions.flat_notional[r])
         lookup.market[m, 2] = functions.flat_rate[i]
         lookup.market[m, 3] = functions.flat_rate[r]
+        lookup.extra[m, 0] = abs(prices.value_per_lot[m])
+        lookup.extra[m, 1:] = 0.0
     for k in range(assets):
         i, r = 2 * (markets + k), 2 * (markets + k) + 1
         lookup.asset[k, 0] = prices.price_per_quantum[k]
@@ -290,8 +305,9 @@ def fill_sweep_lookup(prices, lookup):
         lookup.borrow[k, 0] = functions.flat_rate[i]
         lookup.borrow[k, 1] = functions.flat_rate[r]
         lookup.borrow[k, 2:] = 0.0
-    for table in (lookup.market, lookup.asset, lookup.weight, lookup.borrow):
+    for table in (lookup.market, lookup.extra, lookup.asset, lookup.weight, lookup.borrow):
         table[-1] = 0.0
+    lookup.asset[-1, 2] = np.inf
     fill_requirement_lookup(0, functions, lookup.market_above)
     fill_requirement_lookup(2 * markets, functions, lookup.borrow_above)
 
