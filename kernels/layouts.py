@@ -191,13 +191,13 @@ class SweepLookup(NamedTuple):
     """Figures of `PriceArrays` that a sweep looks up together, row by row.
 
     The last row is of nothing: 0, and a whole weight for any quanta. Up to the limit of a market, or of a borrow, a
-    flat rate is the whole of both margin functions. The price per lot of a market that settles in an extra money asset
-    is negative: its value is no part of the sum in the settle asset.
+    flat rate is the whole of both margin functions. ``extra`` is None if no market settles in an extra money asset; the
+    price per lot of one that does is negative: its value is no part of the sum in the settle asset.
 
     ==============  =================  ========  ================================================================
     market          float64            (M+1, 4)  price per lot, limit, initial rate, maintenance rate
     market_above    RequirementLookup  ()        of markets, above the limit
-    extra           float64            (M+1, 4)  value of a lot in quanta of the market's settle asset, unsigned; 0, 0, 0
+    extra           float64|None       (M+1, 4)  value of a lot in quanta of the market's settle asset, unsigned; 0, 0, 0
     asset           float64            (K+1, 4)  price per quantum, weight, quanta up to which it is whole, limit
     weight          float64            (K+1, 4)  haircut base, haircut penalty, size per quantum, 0
     borrow          float64            (K+1, 4)  initial rate, maintenance rate, 0, 0
@@ -210,7 +210,7 @@ class SweepLookup(NamedTuple):
 
     market: Float
     market_above: RequirementLookup
-    extra: Float
+    extra: Float | None
     asset: Float
     weight: Float
     borrow: Float
@@ -223,12 +223,12 @@ class SweepLookup(NamedTuple):
 class BoundLookup(NamedTuple):
     """Worst figures of intervals of prices, laid out as `SweepLookup`.
 
-    The lowest price per lot of a market that settles in an extra money asset is negative.
+    The lowest price per lot of a market that settles in an extra money asset is negative instead.
 
     ============  =================  ========  ======================================================================
     market        float64            (M+1, 4)  lowest, highest price per lot; limit and maintenance rate at the highest
     market_above  RequirementLookup  ()        of markets, above the limit, at the highest
-    extra         float64            (M+1, 4)  lowest, highest value of a lot, as of `SweepLookup`; 0, 0
+    extra         float64|None       (M+1, 4)  lowest, highest value of a lot, as of `SweepLookup`; 0, 0
     asset         float64            (K+1, 4)  lowest, highest price per quantum; weight, quanta with the whole weight
     weight        float64            (K+1, 4)  haircut base, haircut penalty, size per quantum at the lowest, 0
     borrow        float64            (K+1, 4)  limit and maintenance rate at the highest, 0, 0
@@ -240,7 +240,7 @@ class BoundLookup(NamedTuple):
 
     market: Float
     market_above: RequirementLookup
-    extra: Float
+    extra: Float | None
     asset: Float
     weight: Float
     borrow: Float
