@@ -168,9 +168,11 @@ def fill_bound_lookup(lowest, highest, bounds):
     functions = highest.functions
     for m in range(markets):
         r = 2 * m + 1
-        falls = lowest.value_per_lot[m] < 0.0  # a lot of an inverse market is worth more at the lower edge
-        bounds.market[m, 0] = highest.price_per_lot[m] if falls else lowest.price_per_lot[m]
-        bounds.market[m, 1] = lowest.price_per_lot[m] if falls else highest.price_per_lot[m]
+        low, high = lowest.value_per_lot[m], highest.value_per_lot[m]
+        if low < 0.0:
+            low, high = -high, -low
+        bounds.market[m, 0] = low
+        bounds.market[m, 1] = high
         bounds.market[m, 2] = functions.flat_notional[r]
         bounds.market[m, 3] = functions.flat_rate[r]
     for k in range(assets):
@@ -206,12 +208,11 @@ def fill_extra_bounds(lowest, highest, market, extra):
     if extra is not None:
         for m in range(lowest.price_per_lot.size):
             k = lowest.market_settle[m]
-            low, high = lowest.value_per_lot[m], highest.value_per_lot[m]
-            extra[m, 0], extra[m, 1] = (-high, -low) if low < 0.0 else (low, high)
+            extra[m, :2] = market[m, :2]
             extra[m, 2:] = 0.0
             if k != lowest.money[0]:
                 market[m, 0] = -1.0
-                market[m, 1] = extra[m, 1] * highest.price_per_quantum[k]
+                market[m, 1] *= highest.price_per_quantum[k]
         extra[-1] = 0.0
 
 

@@ -144,7 +144,7 @@ def _positions(rng, market: Market, count: int):
     owner, kind = (n.astype(np.int64) for n in np.nonzero(place < number[:, None]))
     rows = len(owner)
     notional = 10 ** np.where(rng.random(rows) < 0.1, rng.uniform(6, 9, rows), rng.uniform(1, 5.5, rows))
-    lots = np.maximum(np.rint(notional / per_lot[kind]), 1).astype(np.int64) * rng.choice([1, -1], rows)
+    lots = np.rint(notional / per_lot[kind]).clip(1, 2.0**40).astype(np.int64) * rng.choice([1, -1], rows)
     lots[rng.random(rows) < 0.12] = 0
     wide = rng.random(rows) < 0.01
     lots[wide] = rng.choice(OUT_OF_RANGE, wide.sum())
