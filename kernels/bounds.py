@@ -208,7 +208,7 @@ def fill_extra_bounds(lowest, highest, market, extra):
     if extra is not None:
         for m in range(lowest.price_per_lot.size):
             k = lowest.market_settle[m]
-            extra[m, :2] = market[m, :2]
+            extra[m, 0], extra[m, 1] = market[m, 0], market[m, 1]
             extra[m, 2:] = 0.0
             if k != lowest.money[0]:
                 market[m, 0] = -1.0
