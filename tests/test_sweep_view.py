@@ -469,7 +469,7 @@ def test_what_is_refreshed_is_what_packing_anew_gives(count):
         rows = np.unique(rng.integers(0, count, 20))
         edit(state, rng, rows)
         sweep_view.refresh(state.columns, rows)
-        fresh = SweepView.of(state.columns, state.market_count, state.asset_count)
+        fresh = SweepView.of(state.columns, state.units)
         for name, column in sweep_view.columns._asdict().items():
             assert column.dtype == getattr(fresh.columns, name).dtype
             assert column.tobytes() == getattr(fresh.columns, name).tobytes(), name
