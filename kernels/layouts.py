@@ -287,8 +287,6 @@ class SliceRules(NamedTuple):
     on_harm             int64    ()    WAIVE | SEND | BACKSTOP: treatment of a slice that does not help
     waived_share        float64  ()    fee of a waived slice, part of the cost up to which it does no harm
     position_order      int64    ()    RELIEF | LARGEST | PRO_RATA
-    settle              int64    ()    row of the settle asset
-    settle_plain        bool     ()    a settle balance counts in full unless it is a borrow
     floor_lots          int64    (M,)  lots of the minimum notional of a slice
     min_lots            int64    (M,)  a position may not be left smaller than this
     value_num, _den     int64    (M,)  settle quanta per lot and tick
@@ -308,8 +306,6 @@ class SliceRules(NamedTuple):
     on_harm: int
     waived_share: float
     position_order: int
-    settle: int
-    settle_plain: bool
     floor_lots: Int
     min_lots: Int
     value_num: Int

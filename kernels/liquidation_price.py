@@ -7,6 +7,7 @@ import numpy as np
 from ._jit import inner_kernel, kernel
 from .margin import account_margin, worst_case_lots
 from .margin_function import margin_requirement, marginal_requirement, outgrowing_notional, unbounded_requirement
+from .margin_model import account_margin as margin_by_model
 
 _MAX_STEPS = 100  # of Newton's method; seven are common, more near a double root
 _MAX_LOTS = 1 << 53
@@ -181,6 +182,34 @@ def largest_orders(accounts, market, state, prices, lots):
         for c in range(2):
             side = 1 - 2 * c
             lots[n, c] = order_room(position, bid, ask, side, leverage_fraction, room, exposure_room, market, prices)
+
+
+@kernel
+def largest_orders_by_trial(accounts, rows, state, prices, lots):
+    """Largest bid and ask of `largest_orders` for any margin model: the orders are placed, and taken back.
+
+    accounts  int64           (N,)    0 <= account < A
+    rows      int64           (N,)    position row of the account in the market
+    state     AccountColumns  ()      see layouts.py; the same after the call
+    prices    PriceArrays     ()      see layouts.py, or the class of another model
+    lots      int64           (N, 2)  out, bid and ask, 0 if none
+    """
+    for n in range(accounts.size):
+        a, p = accounts[n], rows[n]
+        bid, ask, orders = state.open_bid[p], state.open_ask[p], state.open_orders[a]
+        for c in range(2):
+            low, high = np.int64(-1), np.int64(_MAX_LOTS)
+            while high - low > 1:
+                size = low + (high - low) // 2
+                state.open_bid[p], state.open_ask[p] = (bid + size, ask) if c == 0 else (bid, ask + size)
+                state.open_orders[a] = max(orders, 1)
+                sums = margin_by_model(a, state, prices)
+                if sums.initial < sums.equity:
+                    low = size
+                else:
+                    high = size
+            lots[n, c] = max(low, 0)
+            state.open_bid[p], state.open_ask[p], state.open_orders[a] = bid, ask, orders
 
 
 @inner_kernel

@@ -8,8 +8,8 @@ from ._jit import allocating_kernel, inner_kernel, kernel
 from .allocation import water_fill
 from .books import ACCOUNT_CAP, FULL, REASONS, quote_book, take_book
 from .integer_math import cost_change, multiply_divide, scale
-from .margin import LIQUIDATING, account_margin, float_status, margin_ratio
-from .margin_function import margin_requirement
+from .margin import LIQUIDATING, float_status, margin_ratio
+from .margin_model import account_margin, fill_effect, position_requirement
 from .slice_size import (
     _UNLIMITED,
     ESCALATED,
@@ -19,7 +19,6 @@ from .slice_size import (
     TO_BACKSTOP,
     size_at_price,
     size_slice,
-    slice_effect,
     slice_lots,
     slice_room,
 )
@@ -50,20 +49,14 @@ def open_queue(n, queue, state, prices, rules, book):
     for i in range(end - start):
         p = first + i
         m, size = np.int64(state.market[p]), abs(state.lots[p])
-        side = 2 * m if state.lots[p] > 0 else 2 * m + 1
         gross += size * prices.price_per_lot[m]
         score = np.float32(1.0)
         if size == 0:
             score = np.float32(-np.inf)
         elif rules.position_order == LARGEST:
-            score = np.float32(margin_requirement(size * prices.price_per_lot[m], 2 * m + 1, prices.functions))
+            score = np.float32(position_requirement(queue.account[n], p, state, prices))
         elif rules.position_order == RELIEF and end - start > 1:
-            row = state.settle_row[queue.account[n]]
-            score = np.float32(
-                relief_per_cost(
-                    side, size, state.cost[p], state.free[row], state.lent[row], queue.room[n], rules, prices, book
-                )
-            )
+            score = np.float32(relief_per_cost(queue.account[n], p, queue.room[n], state, rules, prices, book))
         rank = start + i
         while rank > start and queue.score[rank - 1] < score:
             queue.score[rank], queue.order[rank] = queue.score[rank - 1], queue.order[rank - 1]
@@ -92,27 +85,26 @@ def refresh_margin(n, queue, state, prices):
 
 
 @inner_kernel
-def relief_per_cost(side, size, cost, balance, lent, account_room, rules, prices, book):
+def relief_per_cost(account, p, account_room, state, rules, prices, book):
     """Maintenance margin that a slice of policy size releases per quantum of its cost; -1e30 if nothing is filled.
 
-    side          int64        ()  of a market's book
-    size          int64        ()  lots of the position, > 0
-    cost          int64        ()  settle quanta, signed cost of the position
-    balance       int64        ()  settle quanta, free
-    lent          int64        ()  settle quanta
-    account_room  int64        ()  settle quanta that the account's cap leaves
-    rules         SliceRules   ()  see layouts.py
-    prices        PriceArrays  ()  see layouts.py
-    book          BookColumns  ()  see layouts.py
+    account       int64           ()  0 <= account < A
+    p             int64           ()  position row of the account, not flat
+    account_room  int64           ()  settle quanta that the account's cap leaves
+    state         AccountColumns  ()  see layouts.py
+    rules         SliceRules      ()  see layouts.py
+    prices        PriceArrays     ()  see layouts.py, or the class of another model
+    book          BookColumns     ()  see layouts.py
     """
-    m = side // 2
+    m, size = np.int64(state.market[p]), abs(state.lots[p])
+    side = 2 * m if state.lots[p] > 0 else 2 * m + 1
     want = slice_lots(size, rules.fraction_num, rules.fraction_den, rules.floor_lots[m], rules.min_lots[m])
     room, room_reason = slice_room(side, account_room, rules, book)
     quote = quote_book(side, want, room, room_reason, book)
     if quote.lots == 0:
         return -1e30
     value, fee = quote.value * rules.value_unit[m], rules.fee_num / rules.fee_den
-    effect = slice_effect(side, size, quote.lots, value, fee, cost, balance, lent, rules, prices)
+    effect = fill_effect(account, p, quote.lots, value, fee, state, prices)
     return effect.relief / max(effect.loss, 1.0)
 
 
@@ -241,12 +233,12 @@ def send_slices(queue, state, prices, rules, book, rows):
                 break
             if skips_position(n, i, queue, state, rows):
                 continue
-            p, row = queue.order[queue.start[n] + i], state.settle_row[queue.account[n]]
-            lots, m = state.lots[p], np.int64(state.market[p])
-            side = 2 * m if lots > 0 else 2 * m + 1
+            p = queue.order[queue.start[n] + i]
+            m = np.int64(state.market[p])
+            side = 2 * m if state.lots[p] > 0 else 2 * m + 1
             sized = size_slice(
-                side, abs(lots), state.cost[p], state.free[row], state.lent[row], queue.equity[n], queue.maintenance[n],
-                surplus_over_target(n, i, queue, rules), queue.room[n], rules, prices, book,
+                queue.account[n], p, queue.equity[n], queue.maintenance[n], surplus_over_target(n, i, queue, rules),
+                queue.room[n], state, rules, prices, book,
             )  # fmt: skip
             if sized.harm >= 0:
                 amount = scale(sized.judged_value, rules.value_num[m], rules.value_den[m])
@@ -327,14 +319,13 @@ def share_side(side, i, members, queue, state, prices, rules, book, rows):
     offered = 0
     for g in range(members.size):
         n = members[g]
-        p, row = queue.order[queue.start[n] + i], state.settle_row[queue.account[n]]
         if filled_lots[g] == 0:
             write_row(n, m, EXPIRE, ACCOUNT_CAP if offers[g] == 0 else reason, want[g], queue, rows)
             offers[g] = 0
             continue
         want[g], fee_num[g], fee_den[g], harm = size_at_price(
-            side, abs(state.lots[p]), want[g], filled_lots[g], price, state.cost[p], state.free[row], state.lent[row],
-            queue.equity[n], queue.maintenance[n], surplus_over_target(n, i, queue, rules), rules, prices,
+            queue.account[n], queue.order[queue.start[n] + i], want[g], filled_lots[g], price, queue.equity[n],
+            queue.maintenance[n], surplus_over_target(n, i, queue, rules), state, rules, prices,
         )  # fmt: skip
         if harm >= 0:
             write_harm(n, side, harm, filled_lots[g], multiply_divide(amount, filled_lots[g], filled), queue, rows)
