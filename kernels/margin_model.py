@@ -1,8 +1,9 @@
 """What kernels ask of a margin model: functions that the class of the folded prices chooses.
 
 A margin model folds the prices of a tick into a named tuple of its own. Its class must have these fields, by the rows
-of `PriceArrays`: price_per_lot, price_per_quantum, settle_quantum, acmf_divisor and acmf_offset. Kernels that take such
-a tuple as ``prices`` compute margins by the functions here alone. `register` names the implementations of a class.
+of `PriceArrays`: price_per_lot, value_per_lot, price_per_quantum, settle_quantum, acmf_divisor and acmf_offset.
+Kernels that take such a tuple as ``prices`` compute margins by the functions here alone. `implement` in _jit.py names
+the implementations of a class.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ._jit import inner_kernel, kernel, model_kernel
+from .books import inverse_level
 from .integer_math import cost_change
 from .margin import account_status
 
@@ -21,6 +23,17 @@ class FillEffect(NamedTuple):
 
     loss: float
     relief: float
+
+
+@kernel
+def closing_flow(held, value, value_per_lot):
+    """Money that an account receives for closing lots of a position; for an inverse contract the sign is opposite.
+
+    held           int64          ()  signed lots of the position before, not 0
+    value          int64|float64  ()  value of the lots closed without its sign, quanta of the market's settle asset
+    value_per_lot  float64        ()  signed value of a lot at the mark
+    """
+    return value if (held > 0) == (value_per_lot > 0.0) else -value
 
 
 @model_kernel
@@ -51,7 +64,7 @@ def fill_effect(account, p, lots, value, fee, state, prices):
     account  int64           ()  0 <= account < A
     p        int64           ()  position row of the account
     lots     int64           ()  filled, > 0, no more than the position has
-    value    float64         ()  settle quanta they are filled for, > 0
+    value    float64         ()  quanta of the market's settle asset they are filled for, without sign, > 0
     fee      float64         ()  part of the value
     state    AccountColumns  ()  see layouts.py
     prices   PriceArrays     ()  or the class of another model
@@ -67,7 +80,7 @@ def restoring_lots(account, p, limit, value, surplus, fee, state, rules, prices,
     account  int64           ()  0 <= account < A
     p        int64           ()  position row of the account
     limit    int64           ()  lots that a quote of this side fills, > 0, no more than the position has
-    value    float64         ()  settle quanta that they are filled for
+    value    float64         ()  quanta of the market's settle asset that they are filled for, without sign
     surplus  float64         ()  settle quanta before, <= 0
     fee      float64         ()  part of the value
     state    AccountColumns  ()  see layouts.py
@@ -84,7 +97,7 @@ def effect_of_trial(account, p, lots, value, fee, state, prices):
     account  int64           ()  0 <= account < A
     p        int64           ()  position row of the account
     lots     int64           ()  filled, > 0, no more than the position has
-    value    float64         ()  settle quanta they are filled for, > 0
+    value    float64         ()  quanta of the market's settle asset they are filled for, without sign, > 0
     fee      float64         ()  part of the value
     state    AccountColumns  ()  see layouts.py; the same after the call
     prices   PriceArrays     ()  or the class of another model
@@ -93,7 +106,7 @@ def effect_of_trial(account, p, lots, value, fee, state, prices):
     held, cost, row = state.lots[p], state.cost[p], np.int64(state.position_balance[p])
     balance_cost, free = state.balance_cost[row], state.free[row]
     amount, charged = np.int64(np.rint(value)), np.int64(np.rint(fee * value))
-    change, flow = (-lots, amount) if held > 0 else (lots, -amount)
+    change, flow = -lots if held > 0 else lots, closing_flow(held, amount, prices.value_per_lot[state.market[p]])
     released = cost_change(held, cost, change, flow)
     state.lots[p] += change
     state.cost[p] += released
@@ -114,7 +127,7 @@ def restoring_lots_by_bisection(account, p, limit, value, surplus, fee, state, r
     account  int64           ()  0 <= account < A
     p        int64           ()  position row of the account
     limit    int64           ()  lots that a quote of this side fills, > 0, no more than the position has
-    value    float64         ()  settle quanta that they are filled for
+    value    float64         ()  quanta of the market's settle asset that they are filled for, without sign
     surplus  float64         ()  settle quanta before, <= 0
     fee      float64         ()  part of the value
     state    AccountColumns  ()  see layouts.py
@@ -123,29 +136,35 @@ def restoring_lots_by_bisection(account, p, limit, value, surplus, fee, state, r
     book     BookColumns     ()  see layouts.py
     """
     m = np.int64(state.market[p])
-    side, unit = 2 * m if state.lots[p] > 0 else 2 * m + 1, rules.value_unit[m]
+    side, num, den = 2 * m if state.lots[p] > 0 else 2 * m + 1, rules.value_num[m], rules.value_den[m]
+    inverse, unit = prices.value_per_lot[m] < 0.0, 1.0 if prices.value_per_lot[m] < 0.0 else rules.value_unit[m]
     level, taken = book.cursor[side], book.taken[side]
-    low, lots_ticks, high, ticks = 0, 0, 0, 0
+    # lots times ticks of the levels before, or their quanta of an inverse contract, whose levels are rounded one by one
+    start, low, sum_before, lots_ticks, high, ticks = 0, 0, 0, 0, 0, 0
     restored = False
-    while low < limit:
+    while start < limit:
         ticks = book.price[level]
-        high = min(low + book.lots[level] - taken, limit)
-        loss, relief = fill_effect(account, p, high, (lots_ticks + (high - low) * ticks) * unit, fee, state, prices)
+        high = min(start + book.lots[level] - taken, limit)
+        worth = inverse_level(high - start, ticks, num, den) if inverse else (high - start) * ticks
+        loss, relief = fill_effect(account, p, high, (sum_before + worth) * unit, fee, state, prices)
         restored = surplus - rules.target * loss + relief > 0.0
         if restored:
             break
-        lots_ticks += (high - low) * ticks
-        low, level, taken = high, level + 1, 0
+        sum_before += worth
+        lots_ticks += (high - start) * ticks
+        start, level, taken = high, level + 1, 0
     if not restored:
         return 0, 0
+    low = start
     while high - low > 1:
-        step = (high - low) // 2
-        loss, relief = fill_effect(account, p, low + step, (lots_ticks + step * ticks) * unit, fee, state, prices)
+        middle = low + (high - low) // 2
+        worth = inverse_level(middle - start, ticks, num, den) if inverse else (middle - start) * ticks
+        loss, relief = fill_effect(account, p, middle, (sum_before + worth) * unit, fee, state, prices)
         if surplus - rules.target * loss + relief > 0.0:
-            high = low + step
+            high = middle
         else:
-            low, lots_ticks = low + step, lots_ticks + step * ticks
-    return high, lots_ticks + (high - low) * ticks
+            low = middle
+    return high, lots_ticks + (high - start) * ticks
 
 
 @kernel

@@ -7,9 +7,9 @@ import numpy as np
 from ._jit import allocating_kernel, inner_kernel, kernel
 from .allocation import water_fill
 from .books import ACCOUNT_CAP, FULL, REASONS, quote_book, take_book
-from .integer_math import cost_change, multiply_divide, scale
+from .integer_math import cost_change, multiply_divide
 from .margin import LIQUIDATING, float_status, margin_ratio
-from .margin_model import account_margin, fill_effect, position_requirement
+from .margin_model import account_margin, closing_flow, fill_effect, position_requirement
 from .slice_size import (
     _UNLIMITED,
     ESCALATED,
@@ -17,6 +17,8 @@ from .slice_size import (
     PRO_RATA,
     RELIEF,
     TO_BACKSTOP,
+    fill_amount,
+    fill_value,
     size_at_price,
     size_slice,
     slice_lots,
@@ -103,7 +105,7 @@ def relief_per_cost(account, p, account_room, state, rules, prices, book):
     quote = quote_book(side, want, room, room_reason, book)
     if quote.lots == 0:
         return -1e30
-    value, fee = quote.value * rules.value_unit[m], rules.fee_num / rules.fee_den
+    value, fee = fill_value(side, quote.lots, quote.value, rules, prices, book), rules.fee_num / rules.fee_den
     effect = fill_effect(account, p, quote.lots, value, fee, state, prices)
     return effect.relief / max(effect.loss, 1.0)
 
@@ -129,19 +131,19 @@ def write_row(n, market, event, reason, requested, queue, rows):
 
 
 @inner_kernel
-def write_harm(n, side, reason, lots, amount, queue, rows):
+def write_harm(n, market, reason, lots, flow, queue, rows):
     """Append the row of a slice that would not help; with the reason TO_BACKSTOP its account is escalated.
 
     n       int64       ()  index of the account in the queue
-    side    int64       ()  of a market's book
+    market  int64       ()  0 <= market < M
     reason  int64       ()  FEE_WAIVED | SENT | WITHHELD | TO_BACKSTOP
     lots    int64       ()  lots judged
-    amount  int64       ()  settle quanta of their fill
+    flow    int64       ()  quanta of the settle asset that their fill would bring
     queue   SliceQueue  ()  status changes
     rows    SliceRows   ()  one more
     """
-    write_row(n, side // 2, HARM, reason, lots, queue, rows)
-    rows.flow[rows.written[0] - 1] = -amount if side % 2 == 1 else amount
+    write_row(n, market, HARM, reason, lots, queue, rows)
+    rows.flow[rows.written[0] - 1] = flow
     if reason == TO_BACKSTOP:
         queue.status[n] = ESCALATED
 
@@ -185,8 +187,8 @@ def fill_slice(n, i, want, filled, amount, fee, reason, queue, state, prices, ru
     i       int64           ()  index of the position in its order
     want    int64           ()  lots requested
     filled  int64           ()  lots filled, > 0
-    amount  int64           ()  settle quanta of the fill
-    fee     int64           ()  settle quanta
+    amount  int64           ()  quanta of the settle asset of the fill, without sign
+    fee     int64           ()  quanta of it
     reason  int64           ()  of the fill
     queue   SliceQueue      ()  status, room, equity, maintenance and ratio change
     state   AccountColumns  ()  lots, cost, entry, balance_cost and free change
@@ -197,7 +199,7 @@ def fill_slice(n, i, want, filled, amount, fee, reason, queue, state, prices, ru
     p = queue.order[queue.start[n] + i]
     lots, m = state.lots[p], np.int64(state.market[p])
     change = -filled if lots > 0 else filled
-    flow = amount if lots > 0 else -amount
+    flow = closing_flow(lots, amount, prices.value_per_lot[m])
     cost = cost_change(lots, state.cost[p], change, flow)
     entry = cost_change(lots, state.entry[p], change, flow)
     state.lots[p] += change
@@ -241,13 +243,14 @@ def send_slices(queue, state, prices, rules, book, rows):
                 queue.room[n], state, rules, prices, book,
             )  # fmt: skip
             if sized.harm >= 0:
-                amount = scale(sized.judged_value, rules.value_num[m], rules.value_den[m])
-                write_harm(n, side, sized.harm, sized.judged, amount, queue, rows)
+                amount = fill_amount(side, sized.judged, sized.judged_value, rules, prices, book)
+                flow = closing_flow(state.lots[p], amount, prices.value_per_lot[m])
+                write_harm(n, m, sized.harm, sized.judged, flow, queue, rows)
             elif sized.filled == 0:
                 write_row(n, m, EXPIRE, sized.reason, sized.want, queue, rows)
             if sized.filled > 0:
+                amount = fill_amount(side, sized.filled, sized.value, rules, prices, book)
                 take_book(side, sized.filled, book)
-                amount = scale(sized.value, rules.value_num[m], rules.value_den[m])
                 fee = multiply_divide(amount, sized.fee_num, sized.fee_den)
                 fill_slice(n, i, sized.want, sized.filled, amount, fee, sized.reason, queue, state, prices, rules, rows)
 
@@ -314,8 +317,8 @@ def share_side(side, i, members, queue, state, prices, rules, book, rows):
     room, room_reason = slice_room(side, _UNLIMITED, rules, book)
     filled, value, reason = quote_book(side, offered, room, room_reason, book)
     water_fill(filled, offers, offers, filled_lots)
-    amount = scale(value, rules.value_num[m], rules.value_den[m])
-    price = value * rules.value_unit[m] / filled if filled > 0 else 0.0
+    amount = fill_amount(side, filled, value, rules, prices, book)
+    price = fill_value(side, filled, value, rules, prices, book) / filled if filled > 0 else 0.0
     offered = 0
     for g in range(members.size):
         n = members[g]
@@ -328,14 +331,18 @@ def share_side(side, i, members, queue, state, prices, rules, book, rows):
             queue.maintenance[n], surplus_over_target(n, i, queue, rules), state, rules, prices,
         )  # fmt: skip
         if harm >= 0:
-            write_harm(n, side, harm, filled_lots[g], multiply_divide(amount, filled_lots[g], filled), queue, rows)
+            flow = closing_flow(
+                state.lots[queue.order[queue.start[n] + i]], multiply_divide(amount, filled_lots[g], filled),
+                prices.value_per_lot[m],
+            )  # fmt: skip
+            write_harm(n, m, harm, filled_lots[g], flow, queue, rows)
         offers[g] = min(want[g], max(queue.room[n], 0) // rules.lot_quanta[m])
         offered += offers[g]
     if offered == 0:
         return
     filled, value, reason = quote_book(side, offered, room, room_reason, book)
+    amount = fill_amount(side, filled, value, rules, prices, book)
     take_book(side, filled, book)
-    amount = scale(value, rules.value_num[m], rules.value_den[m])
     water_fill(filled, offers, offers, filled_lots)
     filled_so_far, paid_so_far = 0, 0
     for g in range(members.size):

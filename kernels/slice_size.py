@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ._jit import inner_kernel, kernel
-from .books import ACCOUNT_CAP, DEPTH_SHARE, FULL, MARKET_CAP, REASONS, quote_book
-from .integer_math import multiply_divmod
+from .books import ACCOUNT_CAP, DEPTH_SHARE, FULL, MARKET_CAP, REASONS, inverse_amount, quote_book
+from .integer_math import multiply_divmod, scale
 from .margin_model import fill_effect, restoring_lots
 
 THROTTLE, COOLDOWN, FEE_WAIVED, SENT, WITHHELD, TO_BACKSTOP = range(len(REASONS), len(REASONS) + 6)
@@ -105,13 +105,47 @@ def slice_room(side, account_room, rules, book):
 
 
 @inner_kernel
+def fill_amount(side, lots, value, rules, prices, book):
+    """Whole quanta of the settle asset of a quote that has not been taken, without sign.
+
+    side    int64        ()  of a market's book
+    lots    int64        ()  of the quote
+    value   int64        ()  its lots times ticks
+    rules   SliceRules   ()  see layouts.py
+    prices  PriceArrays  ()  see layouts.py, or the class of another model
+    book    BookColumns  ()  see layouts.py
+    """
+    m = side // 2
+    if prices.value_per_lot[m] < 0.0:
+        return inverse_amount(side, lots, rules.value_num[m], rules.value_den[m], book)
+    return scale(value, rules.value_num[m], rules.value_den[m])
+
+
+@inner_kernel
+def fill_value(side, lots, value, rules, prices, book):
+    """Value of a quote that has not been taken, quanta of the settle asset without sign; of an inverse contract whole.
+
+    side    int64        ()  of a market's book
+    lots    int64        ()  of the quote
+    value   int64        ()  its lots times ticks
+    rules   SliceRules   ()  see layouts.py
+    prices  PriceArrays  ()  see layouts.py, or the class of another model
+    book    BookColumns  ()  see layouts.py
+    """
+    m = side // 2
+    if prices.value_per_lot[m] < 0.0:
+        return float(inverse_amount(side, lots, rules.value_num[m], rules.value_den[m], book))
+    return value * rules.value_unit[m]
+
+
+@inner_kernel
 def judge_slice(account, p, lots, value, equity, maintenance, state, rules, prices):
     """Judge whether filling lots lowers the MMR; if not, the policy decides about the fee and the slice.
 
     account      int64           ()  0 <= account < A
     p            int64           ()  position row of the account
     lots         int64           ()  filled, > 0
-    value        float64         ()  settle quanta they are filled for
+    value        float64         ()  quanta of the settle asset they are filled for, without sign
     equity       float64         ()  settle quanta, > 0
     maintenance  float64         ()  settle quanta, > 0
     state        AccountColumns  ()  see layouts.py
@@ -131,7 +165,8 @@ def judge_slice(account, p, lots, value, equity, maintenance, state, rules, pric
             harm = WITHHELD
             if harmless > 0.0:
                 harm, fee_den = FEE_WAIVED, 10_000
-                fee_num = int(10_000 * rules.waived_share * harmless / value + _EDGE)
+                worth = value * prices.price_per_quantum[state.asset[state.position_balance[p]]]
+                fee_num = int(10_000 * rules.waived_share * harmless / worth + _EDGE)
     return SliceJudgement(fee_num=fee_num, fee_den=fee_den, harm=harm)
 
 
@@ -158,7 +193,7 @@ def size_slice(account, p, equity, maintenance, surplus, account_room, state, ru
     filled, value, reason = quote_book(side, want, room, room_reason, book)
     judged, judged_value = filled, value
     if filled > 0:
-        filled_value = value * rules.value_unit[m]
+        filled_value = fill_value(side, filled, value, rules, prices, book)
         fee_num, fee_den, harm = judge_slice(
             account, p, filled, filled_value, equity, maintenance, state, rules, prices
         )
@@ -191,7 +226,7 @@ def size_at_price(account, p, want, lots, price, equity, maintenance, surplus, s
     p            int64           ()  position row of the account, not flat
     want         int64           ()  lots by the policy
     lots         int64           ()  those of them that are filled, > 0
-    price        float64         ()  settle quanta per lot
+    price        float64         ()  quanta of the settle asset per lot, without sign
     equity       float64         ()  settle quanta, > 0
     maintenance  float64         ()  settle quanta, > 0
     surplus      float64         ()  settle quanta, <= 0, that the slice is to bring above 0

@@ -41,6 +41,7 @@ class ConcentrationPrices(NamedTuple):
 
     separable: PriceArrays
     price_per_lot: Any
+    value_per_lot: Any
     price_per_quantum: Any
     settle_quantum: float
     acmf_divisor: float
@@ -126,6 +127,7 @@ class WholePrices(NamedTuple):
 
     separable: PriceArrays
     price_per_lot: Any
+    value_per_lot: Any
     price_per_quantum: Any
     settle_quantum: float
     acmf_divisor: float

@@ -87,8 +87,9 @@ def liquidation_prices(
     settle units. The maintenance margin moves with the mark, by the market's own function: the result is a root of
     equity less requirement, not a step along today's slope. A short position is liquidated above it. A long one is
     liquidated below it; but where its requirement can outgrow its equity in a rise (a square root at great size) and
-    the market's maxPrice lets the mark get there, above it, if it has no lower one or is beyond the upper one now. For
-    an account that is liquidatable it is the mark at which it would no longer be.
+    the market's maxPrice lets the mark get there, above it, if it has no lower one or is beyond the upper one now. Of
+    an inverse contract this holds for a short position in a fall. For an account that is liquidatable it is the mark at
+    which it would no longer be.
 
     Parameters
     ----------
@@ -124,7 +125,9 @@ def liquidation_prices(
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     columns = accounts.columns
     part_of_mark = np.empty(len(columns.lots))
-    highest = venue.markets.max_ticks * venue.markets.tick_size / read.mark
+    highest = venue.markets.max_price / read.mark
+    if venue.markets.inverse.any():  # whose notional is largest at one tick
+        highest = np.where(venue.markets.inverse, read.mark / venue.markets.tick_size, highest)
 
     def chunk(first: int, last: int) -> None:
         if model_of(venue).packed:
@@ -150,24 +153,26 @@ def liquidation_prices(
     )
 
 
-_LEAST, _MOST = 1e-12, 1e12  # parts of the mark between which a root is sought
+_LEAST, _MOST = 1e-12, 1e12  # parts of the notional between which a root is sought
 _STEPS = 100
 
 
 def _bisected(accounts: Accounts, account: int, row: int, prices: Prices, highest: Float) -> float:
     """Return the mark at which a position's account reaches 100 %, in units of the present mark, by any margin model.
 
-    Net equity less maintenance margin is concave in the mark: it is positive between two roots, or nowhere.
+    Net equity less maintenance margin is concave in the notional: it is positive between two roots, or nowhere.
     """
     columns, model = accounts.columns, model_of(prices.venue)
-    m, long = int(columns.market[row]), bool(columns.lots[row] > 0)
+    m = int(columns.market[row])
+    inverse = bool(prices.venue.markets.inverse[m])
+    long = bool(columns.lots[row] > 0) != inverse  # in the notional
     index, (equity, exposure, initial, maintenance) = np.array([account]), np.empty((4, 1))
     status = np.empty(1, np.uint8)
     open_notional = float(prices.open_notional(m))
 
     def surplus(part: float) -> float:
         mark, interest = prices.mark.copy(), prices.open_interest.copy()
-        mark[m] *= part
+        mark[m] = mark[m] / part if inverse else mark[m] * part
         interest[m] = open_notional / mark[m]
         moved = replace(prices, mark=mark, open_interest=interest)
         account_margins(index, columns, model.fold(moved), equity, exposure, initial, maintenance, status)
@@ -193,5 +198,7 @@ def _bisected(accounts: Accounts, account: int, row: int, prices: Prices, highes
         return np.nan
     lower, upper = root(inside, _LEAST), root(inside, most)
     if long:
-        return upper if np.isnan(lower) or upper < 1.0 else lower
-    return lower if np.isnan(upper) or lower > 1.0 else upper
+        part = upper if np.isnan(lower) or upper < 1.0 else lower
+    else:
+        part = lower if np.isnan(upper) or lower > 1.0 else upper
+    return 1.0 / part if inverse else part

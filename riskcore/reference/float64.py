@@ -165,12 +165,18 @@ class Float64:
             if symbol in self.prices.marks and self.prices.if_known(self.venue, market.settle) is not None:
                 yield symbol, market
 
+    def token(self, symbol: str) -> float:
+        """The price that makes a token quantity of a notional (Margin functions)."""
+        market = self.venue.markets[symbol]
+        price = float(self.prices.of_asset(self.venue, market.settle))
+        return price if market.is_inverse else float(self.prices.marks[symbol]) * price
+
     @cached_property
     def required(self) -> dict:
         """The maintenance function of each market with a mark."""
         return {
             symbol: Requirement.of(
-                maintenance_row(market.row), self.unit, float(self.prices.of_token(self.venue, symbol)),
+                maintenance_row(market.row), self.unit, self.token(symbol),
                 self.prices.of_open_interest(self.venue, symbol),
             )
             for symbol, market in self.markets()
