@@ -14,7 +14,7 @@ from typing import Literal
 from ..kernels.margin import BELOW_AUTO_CLOSE, LIQUIDATING, SAFE
 from ..market import Prices
 from ..state import Accounts
-from ..venue import IMF, MMF
+from ..venue import IMF, MMF, Venue
 
 _CONTEXT = Context(prec=60)
 
@@ -23,8 +23,8 @@ _CONTEXT = Context(prec=60)
 class ExactMargin:
     """Net equity, exposure and maintenance margin of an account in settle units, and its status.
 
-    ``requirement`` and ``value`` hold the maintenance margin and the signed value of each position row, ``borrowed``
-    the maintenance margin of each balance row that is a borrow.
+    ``requirement`` and ``value`` hold the part of each position row in the maintenance margin and its signed value,
+    ``borrowed`` the part of each balance row that is a borrow. No part is negative; they add up to the whole.
     """
 
     equity: Decimal
@@ -172,7 +172,7 @@ def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:
 def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMargin:
     """Margin of one account."""
     venue = prices.venue
-    policy, markets = venue.policy, len(venue.markets.symbol)
+    markets = len(venue.markets.symbol)
     with localcontext(_CONTEXT):
         equity = exposure = maintenance = Decimal(0)
         requirements, value, borrowed = {}, {}, {}
@@ -188,13 +188,18 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
                 requirements[holding.row], value[holding.row] = required, holding.value
             else:
                 borrowed[holding.row] = required
-
-        status = SAFE
-        if exposure and not maintenance < equity:
-            divisor, offset = decimal(policy.acmf_divisor), decimal(policy.acmf_offset)
-            auto_close = max(maintenance / divisor, maintenance - offset * exposure)
-            status = LIQUIDATING if equity > 0 and auto_close <= equity else BELOW_AUTO_CLOSE
+    status = status_of(venue, equity, exposure, maintenance)
     return ExactMargin(equity, exposure, maintenance, requirements, value, borrowed, status)
+
+
+def status_of(venue: Venue, equity: Decimal, exposure: Decimal, maintenance: Decimal) -> int:
+    """Status of an account: SAFE, LIQUIDATING or BELOW_AUTO_CLOSE."""
+    if not exposure or maintenance < equity:
+        return SAFE
+    with localcontext(_CONTEXT):
+        divisor, offset = decimal(venue.policy.acmf_divisor), decimal(venue.policy.acmf_offset)
+        auto_close = max(maintenance / divisor, maintenance - offset * exposure)
+    return LIQUIDATING if equity > 0 and auto_close <= equity else BELOW_AUTO_CLOSE
 
 
 def covers_initial_margin(accounts: Accounts, account: int, prices: Prices) -> bool:

@@ -95,10 +95,12 @@ class PriceIntervals:
             edges.append(replace(prices, mark=mark, asset=asset, open_interest=interest).arrays)
         tables = []
         for near, far in (edges, edges[::-1]):
+            market = np.empty((markets + 1, 4))
             asset, weight, borrow = np.empty((3, assets + 1, 4))
             market_above, borrow_above = prices.venue.requirement_lookups()
             lookup = BoundLookup(
-                market=np.empty((markets + 1, 4)),
+                market=market,
+                extra=np.empty_like(market) if len(near.money) > 1 else None,
                 asset=asset,
                 weight=weight,
                 borrow=borrow,
