@@ -116,10 +116,10 @@ def watch_chunks(first, last, state, worst, best, spread, watched, confirmed, co
     """List the slots of the chunks ``first:last`` that price intervals do not prove safe.
 
     The value of a position is taken at its worse edge, borrows and requirements at the upper one, collateral at the
-    lower one: each is monotone in its price. So is the amount of an extra money asset in both its positions' prices and
-    its own: a negative one is taken at the upper edge of its price. An account that is below 100 % then is so with each price anywhere in its
-    interval. With the edges exchanged, an account that is at 100 % or above is so everywhere: it is confirmed. The
-    others are watched.
+    lower one: each is monotone in its price. The value of an amount of an extra money asset rises with the values of
+    its positions, and with its own price if it is above zero; a negative amount is taken at the upper edge. An account
+    that is below 100 % then is so with each price anywhere in its interval. With the edges exchanged, an account that
+    is at 100 % or above is so everywhere: it is confirmed. The others are watched.
 
     first      int64         ()     0 <= first
     last       int64         ()     first <= last <= W
@@ -160,19 +160,17 @@ def watch_chunks(first, last, state, worst, best, spread, watched, confirmed, co
 def fill_bound_lookup(lowest, highest, bounds):
     """Lay out the worst figures inside price intervals; with the edges exchanged, the best ones.
 
-    lowest   PriceArrays  ()  see layouts.py: every price at the lower edge of its interval
-    highest  PriceArrays  ()  see layouts.py: every price at the upper edge
+    lowest   PriceArrays  ()  see layouts.py: every price at the lower edge of its interval, marks of inverse markets at
+                              the upper one
+    highest  PriceArrays  ()  see layouts.py: every price at the other edge
     bounds   BoundLookup  ()  out, see layouts.py
     """
     markets, assets = lowest.price_per_lot.size, lowest.price_per_quantum.size
     functions = highest.functions
     for m in range(markets):
         r = 2 * m + 1
-        low, high = lowest.value_per_lot[m], highest.value_per_lot[m]
-        if low < 0.0:
-            low, high = -high, -low
-        bounds.market[m, 0] = low
-        bounds.market[m, 1] = high
+        bounds.market[m, 0] = lowest.price_per_lot[m]
+        bounds.market[m, 1] = highest.price_per_lot[m]
         bounds.market[m, 2] = functions.flat_notional[r]
         bounds.market[m, 3] = functions.flat_rate[r]
     for k in range(assets):
@@ -198,21 +196,20 @@ def fill_bound_lookup(lowest, highest, bounds):
 
 @inner_kernel
 def fill_extra_bounds(lowest, highest, market, extra):
-    """Lay out the values of lots in the markets' settle assets, and the prices per lot that follow from them.
+    """Lay out the values of lots in the markets' settle assets; mark the markets that settle in extra money assets.
 
-    lowest   PriceArrays   ()        see layouts.py: every price at the lower edge of its interval
-    highest  PriceArrays   ()        see layouts.py: every price at the upper edge
+    lowest   PriceArrays   ()        as of `fill_bound_lookup`
+    highest  PriceArrays   ()        as of `fill_bound_lookup`
     market   float64       (M+1, 4)  in/out, of `BoundLookup`
     extra    float64|None  (M+1, 4)  out, of `BoundLookup`
     """
     if extra is not None:
         for m in range(lowest.price_per_lot.size):
-            k = lowest.market_settle[m]
-            extra[m, 0], extra[m, 1] = market[m, 0], market[m, 1]
-            extra[m, 2:] = 0.0
-            if k != lowest.money[0]:
+            if lowest.market_settle[m] != lowest.money[0]:
                 market[m, 0] = -1.0
-                market[m, 1] *= highest.price_per_quantum[k]
+            extra[m, 0] = abs(lowest.value_per_lot[m])
+            extra[m, 1] = abs(highest.value_per_lot[m])
+            extra[m, 2:] = 0.0
         extra[-1] = 0.0
 
 

@@ -197,7 +197,7 @@ class SweepLookup(NamedTuple):
     ==============  =================  ========  ================================================================
     market          float64            (M+1, 4)  price per lot, limit, initial rate, maintenance rate
     market_above    RequirementLookup  ()        of markets, above the limit
-    extra           float64|None       (M+1, 4)  value of a lot in quanta of the market's settle asset, unsigned; 0, 0, 0
+    extra           float64|None       (M+1, 4)  unsigned value of a lot, quanta of the market's settle asset; 0, 0, 0
     asset           float64            (K+1, 4)  price per quantum, weight, quanta up to which it is whole, limit
     weight          float64            (K+1, 4)  haircut base, haircut penalty, size per quantum, 0
     borrow          float64            (K+1, 4)  initial rate, maintenance rate, 0, 0

@@ -149,7 +149,8 @@ def _positions(rng, market: Market, count: int):
     wide = rng.random(rows) < 0.01
     lots[wide] = rng.choice(OUT_OF_RANGE, wide.sum())
     unit = market.venue.assets.quantum_size[markets.settle]
-    cost = np.rint(lots * value[kind] / unit[kind] * rng.normal(1, 0.02, rows)).astype(np.int64)
+    cost = lots * value[kind] / unit[kind] * rng.normal(1, 0.02, rows)
+    cost = np.rint(cost).clip(-(2.0**57), 2.0**57).astype(np.int64)
     chosen = np.flatnonzero(rng.random(rows) < 0.12)
     size = np.maximum(np.rint(10 ** rng.uniform(1, 6, len(chosen)) / per_lot[kind[chosen]]), 1).astype(np.int64)
     size[rng.random(len(chosen)) < 0.1] = 0

@@ -320,22 +320,28 @@ def _columns(
     groups = len(account) // LANES
     position_rows, balance_rows, extra_rows = (LANES * int(offset[-1]) for offset in offsets)
     bits = [np.zeros(groups, np.uint8) for _ in range(3)]
-    asset_dtype = np.uint8 if asset_count < 256 else np.uint16
     return SweepColumns(
         account=account,
         position_group=offsets[0],
         market=np.full(position_rows, market_count, np.uint16),
         lots=np.zeros(position_rows, np.int32),
         balance_group=offsets[1],
-        asset=np.full(balance_rows, asset_count, asset_dtype),
+        asset=_no_assets(balance_rows, asset_count),
         balance=np.zeros(balance_rows),
         cash_minus_cost=np.zeros(len(account)),
         extra_group=offsets[2],
         extra_market=np.full(extra_rows, market_count, np.uint16),
         extra_lots=np.zeros(extra_rows, np.int32),
-        extra_asset=np.full(extra_rows, asset_count, asset_dtype),
+        extra_asset=_no_assets(extra_rows, asset_count),
         extra_quanta=np.zeros(extra_rows),
         has_orders=bits[0],
         has_leverage_limit=bits[1],
         overflow=bits[2],
     )
+
+
+def _no_assets(rows: int, asset_count: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    """Asset rows that stand for none, in as few bytes as asset rows take."""
+    if asset_count < 256:
+        return np.full(rows, asset_count, np.uint8)
+    return np.full(rows, asset_count, np.uint16)

@@ -88,10 +88,12 @@ class PriceIntervals:
         markets, assets = len(prices.mark), len(prices.asset)
         asking = sorted(prices.venue.margin_functions.open_interest_markets)
         edges = []
-        for edge in (low, high):
+        for edge, other in ((low, high), (high, low)):
             interest = prices.open_interest.copy()
             interest[asking] = edge[markets + assets :]
-            mark, asset = edge[:markets], edge[markets : markets + assets]
+            # an inverse market's notional is largest at the lowest mark
+            mark = np.where(prices.venue.markets.inverse, other[:markets], edge[:markets])
+            asset = edge[markets : markets + assets]
             edges.append(replace(prices, mark=mark, asset=asset, open_interest=interest).arrays)
         tables = []
         for near, far in (edges, edges[::-1]):
