@@ -78,12 +78,14 @@ class Oracle:
         part = number(kind["base"]) / (1 + number(kind["positiveCurvePenalty"]) * root(size))
         return min(number(function["weight"]), part)
 
-    def margin(self, which: str, item: str, notional: Fraction) -> Fraction:
+    def margin(self, which: str, item: str, notional: Fraction, token: Fraction = Fraction(1)) -> Fraction:
+        """Requirement of a notional, whose token quantity is worth ``token`` a unit."""
         if not notional:
             return Fraction(0)
         if item in self.markets:
             function = self.markets[item][f"{which}Function"]
-            return notional * max(number(function["base"]), number(function["factor"]) * root(notional))
+            size = notional / token if function.get("unit") == "quantity" else notional
+            return notional * max(number(function["base"]), number(function["factor"]) * root(size))
         base = Fraction(1, 10) if item == self.settle else Fraction(1, 5)
         return notional * (base if which == "imf" else base / 2)
 
@@ -152,10 +154,11 @@ class State:
                 for side in ("bid", "ask")
             }
             per_lot = abs(oracle.value(market, 1, marks[market])) * prices[settle]
+            token = prices[settle] * (1 if oracle.markets[market]["marketType"] == "IPERP" else marks[market])
             worst = max(abs(lots), abs(lots + sides["bid"]), abs(lots - sides["ask"])) * per_lot
             total["exposure"] += worst
-            total["initial"] += max(oracle.margin("imf", market, worst), worst * fraction)
-            total["maintenance"] += oracle.margin("mmf", market, abs(lots) * per_lot)
+            total["initial"] += max(oracle.margin("imf", market, worst, token), worst * fraction)
+            total["maintenance"] += oracle.margin("mmf", market, abs(lots) * per_lot, token)
             total["gross"] += abs(lots) * per_lot + abs(cost) * oracle.quantum(settle) * prices[settle]
         money = {oracle.settle} | {oracle.settle_of(market) for market in oracle.markets}
         for asset in self.balances.keys() | profit.keys():
@@ -186,6 +189,10 @@ def scenes(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, pd.DataFrame], di
     """A venue file, the tables of six accounts, marks and prices of assets, often far from where they were drawn."""
     policy = {"haircut_size_unit": draw(st.sampled_from(["notional", "quantity"]))}
     source = mv.source(weight=draw(st.sampled_from(["0", "0.5", "0.95", "1"])), **policy)
+    if draw(st.booleans()):  # margin fractions that grow with the quantity, not the notional
+        for market in source["markets"][:3]:
+            for name in ("imfFunction", "mmfFunction"):
+                market[name] |= {"unit": "quantity", "factor": "0.004" if name == "imfFunction" else "0.002"}
     tables = mv.frames(6, draw(st.integers(0, 2**32)))
     move = st.integers(50, 200)
     marks = {market: round(price * draw(move) / 100, 2) for market, price in mv.MARKS.items()}
@@ -308,7 +315,7 @@ def assert_same_state(accounts: rc.Accounts, venue: rc.Venue, states: dict[int, 
             assert held == own.positions.get(market, [0, 0, 0])
             assert assets[columns.asset[columns.position_balance[i]]] == own.oracle.settle_of(market)
             assert columns.position_balance[i] in accounts.balances_of(row)
-        assert set(own.positions) <= set(positions)
+        assert {market for market, held in own.positions.items() if any(held)} <= set(positions)
         balances = {assets[columns.asset[j]]: j for j in accounts.balances_of(row)}
         assert {own.oracle.settle} | {own.oracle.settle_of(market) for market in positions} <= set(balances)
         for asset, j in balances.items():

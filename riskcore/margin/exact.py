@@ -78,7 +78,12 @@ def decimal(value: float | Fraction) -> Decimal:
 
 
 def requirement(prices: Prices, margin_function: int, notional: Decimal, price: Decimal) -> Decimal:
-    """Margin that a function requires of a notional at an item's price, in settle units."""
+    """Margin that a function requires of a notional at an item's price, the mark or an asset's, in settle units."""
+    markets = prices.venue.markets
+    if margin_function < 2 * len(markets.symbol) and not prices.venue.plain_money:  # `Prices.token_prices`
+        market = margin_function // 2
+        coin = decimal(prices.asset[markets.settle[market]])
+        price = coin if markets.inverse[market] else price * coin
     return prices.venue.margin_functions.requirement(margin_function, notional, price, prices.open_notional)
 
 

@@ -371,6 +371,35 @@ class Prices:
         """
         return units.exact(float(self.asset[asset])) * self.venue.assets.quantum[asset]
 
+    def token_prices(self, mark: Float, asset: Float) -> Float:
+        """Return the prices that make token quantities of the notionals of positions.
+
+        Parameters
+        ----------
+        mark : ndarray of float64, shape (M,)
+            Marks.
+        asset : ndarray of float64, shape (K,)
+            Prices of assets, settle units.
+
+        Returns
+        -------
+        ndarray of float64, shape (M,)
+            Settle units per unit of the base asset, of an inverse market per unit of its settle asset.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> prices.token_prices(prices.mark, prices.asset).tolist()
+        [nan, nan, 195.0, nan]
+        """
+        if self.venue.plain_money:
+            return mark
+        markets = self.venue.markets
+        return np.asarray(asset[markets.settle] * np.where(markets.inverse, 1.0, mark))
+
     @cached_property
     def arrays(self) -> PriceArrays:
         """Prices per lot and per quantum, computed once, in settle quanta, beside the margin functions."""
@@ -379,7 +408,7 @@ class Prices:
         unit = float(self.venue.settle_quantum)
         mark, asset = (np.nan_to_num(v) if first_missing(v) >= 0 else v for v in (self.mark, self.asset))
         folded = self.venue.folded_margin_functions or margin_functions.folded(
-            np.concatenate([mark, asset]), self.open_notional, unit
+            np.concatenate([self.token_prices(mark, asset), asset]), self.open_notional, unit
         )
         markets, price_per_quantum = self.venue.markets, asset * quanta
         if self.venue.plain_money:
