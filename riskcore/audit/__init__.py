@@ -2,8 +2,8 @@
 
 Two passes: whole-column checks of the journal (`columns`), then a replay, part by part and tick by tick. The replay
 guards the price updates again (`guards`), computes the accruals between the ticks for all accounts (`accruals`),
-follows the phases with the rows that they require (`repay`, `slices`, `backstop`, `adl`, `close_out`), and compares
-every account with the selection test (`replay`). Amounts are whole numbers that no altered figure can wrap; ratios are
+computes the margins of all accounts (`replay`), and lets the exact model decide every tick with an account that may be
+liquidating (`decisions`). Amounts are whole numbers that no altered figure can wrap; ratios are
 float64, and decided with 60-digit decimals where float64 leaves doubt.
 """
 
@@ -26,7 +26,6 @@ from .folder import Run, read_parts, read_run
 from .margins import Tick
 from .replay import Replay
 from .venue import RunError
-from .winners import Policy
 
 __all__ = ["REFERENCE", "RULES", "AuditReport", "RunError", "audit"]
 
@@ -156,7 +155,7 @@ def audit(
     with localcontext(Context(prec=60)), np.errstate(all="ignore"):
         run = read_run(Path(path), out)
         ticks = run.manifest["ticks"] * (2 if reference else 1)
-        replay = Replay(run, out, {name: Policy(*policy) for name, policy in (adl_policies or {}).items()})
+        replay = Replay(run, out, dict(adl_policies or {}))
         try:
             _check(run, out, replay, sample, lambda done: progress(done, ticks))
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:

@@ -260,7 +260,7 @@ def read_run(path: Path, out: Findings) -> Run:
         The folder holds no run, or a file cannot be read or used.
     """
     manifest = _read_manifest(path, out)
-    raw = _read_json(path / "venue.json")
+    raw = read_json(path / "venue.json")
     start = {name: _read_table(path / f"start/{name}.parquet", _TABLES[name]) for name in _START}
     ids, (positions, balances, orders) = start["accounts"]["account"], (start[name] for name in _START[1:])
     if not all(one < two for one, two in pairwise(ids.tolist())):
@@ -296,7 +296,7 @@ def read_run(path: Path, out: Findings) -> Run:
     return Run(path, manifest, venue, ids, start, order_position, journal, state)
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     """Content of a JSON file, decimals as text."""
     try:
         return json.loads(path.read_bytes(), parse_float=str)
@@ -308,7 +308,7 @@ def _read_json(path: Path) -> Any:
 
 def _read_manifest(path: Path, out: Findings) -> dict[str, Any]:
     """Read run.json, which keeps its own digest."""
-    found = _read_json(path / "run.json")
+    found = read_json(path / "run.json")
 
     def wrong(rule: str) -> RunError:
         return RunError(f"{path}/run.json: {rule}")

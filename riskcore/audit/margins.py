@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .folder import CHANGES, Array, Columns, Part, Row, Run
+from .folder import CHANGES, Array, Columns, Part, Run, is_event
 from .venue import MarginFunction, Venue, exact
 
 TOLERANCE = 1e-9
@@ -28,7 +28,8 @@ class Tick:
         self.number, self.time, self.venue = part.first + row, int(part.time[row]), venue
         self.mark, self.index, self.asset = part.mark[row], part.indexes[row], part.asset[row]
         self.given_interest, self.funding_rate = part.open_interest[row], part.funding_rate[row]
-        self._interest = dict[int, Fraction]()
+        self.open_quantity = dict[int, Fraction]()
+        """Open interest of the markets whose margin functions ask for it, in units of the base asset."""
         self.last = part.last_price[row]
         self._cache: dict[tuple[str, int, Any], Any] = {}
 
@@ -44,18 +45,20 @@ class Tick:
         """Fix the open interest of the markets whose margin functions ask for it."""
         for row, market in enumerate(self.venue.markets):
             if "open_interest" in (market.margin_function.kind, market.initial.kind):
-                quantity, mark = float(self.given_interest[row]), float(self.mark[row])
-                if math.isfinite(quantity * mark):
-                    self._interest[row] = exact(quantity) * exact(mark)
+                quantity = float(self.given_interest[row])
+                if math.isfinite(quantity):
+                    self.open_quantity[row] = exact(quantity)
                 else:
                     lots = state.columns["lots"][state.market == row]
                     sides = total(np.maximum(lots, 0)), total(np.maximum(-lots, 0))
-                    self._interest[row] = max(sides) * Fraction(self.unit_value("lot", row))
+                    self.open_quantity[row] = max(sides) * market.step
 
     def interest(self, market: int, of: Callable[[Fraction], Any]) -> Any:
         """Open interest of a market in settle units, in the numbers of `of`; 0 where no margin function asks for it."""
         if ("interest", market, of) not in self._cache:
-            self._cache["interest", market, of] = of(self._interest.get(market, Fraction(0)))
+            mark = float(self.mark[market])
+            value = self.open_quantity.get(market, Fraction(0)) * (exact(mark) if math.isfinite(mark) else 0)
+            self._cache["interest", market, of] = of(Fraction(value))
         return self._cache["interest", market, of]
 
 
@@ -268,37 +271,36 @@ class State:
             gross += exposure
         return equity, maintenance, exposure, gross
 
-    def apply(self, row: Row) -> None:
-        """Add the changes of a row."""
-        for p, lots, cost, entry in (
-            (row.position, row.lots, row.cost, row.entry),
-            (row.counter_position, -row.lots, row.counter_cost, row.counter_entry),
+    def apply(self, numbers: Array, journal: Columns) -> None:
+        """Add the changes of rows, those of the counterparties too, and take the orders away that they cancel."""
+        self.add(numbers, journal)
+        position, counter = journal["position"][numbers], journal["counter_position"][numbers]
+        other, balance = journal["counterparty"][numbers], journal["counter_balance"][numbers]
+        quanta = journal["quanta"][numbers] + journal["lent"][numbers]
+        settle = np.where(other >= 0, self.settle_row[np.maximum(other, 0)], -1)
+        for column, to, change in (
+            ("lots", position, journal["lots"][numbers]),
+            ("entry", position, journal["entry"][numbers]),
+            ("lots", counter, -journal["lots"][numbers]),
+            ("cost", counter, journal["counter_cost"][numbers]),
+            ("entry", counter, journal["counter_entry"][numbers]),
+            ("free", settle, journal["counter_cash"][numbers]),
+            ("free", np.where(other >= 0, balance, -1), -quanta),
         ):
-            if p >= 0:
-                add(self.lots, p, lots)
-                add(self.cost, p, cost)
-                add(self.entry, p, entry)
-        add(self.unsettled, row.account, row.unsettled)
-        changes = [(self.settle[row.account], row.cash - row.fee, 0), (row.balance, row.quanta, row.lent)]
-        if row.counterparty >= 0:
-            changes.append((self.settle[row.counterparty], row.counter_cash, 0))
-            changes.append((row.counter_balance, -(row.quanta + row.lent), 0))
-        for b, quanta, lent in changes:
-            if b >= 0 and (quanta or lent):
-                pool = self._pools.get(int(self.asset[b]), [0, 0])
-                pool[0] += lent
-                pool[1] -= max(-self.free[b], 0)
-                add(self.free, b, quanta)
-                add(self.lent, b, lent)
-                pool[1] += max(-self.free[b], 0)
-        if row.event == "cancel" and row.order in self.open[row.account]:
-            self.open[row.account].remove(row.order)
-            if not self.orders["reduce_only"][row.order]:
-                p, lots = self.order_position[row.order], int(self.orders["lots"][row.order])
-                (self.bid if self.orders["side"][row.order] > 0 else self.ask)[p] -= lots
+            np.add.at(self.columns[column], to[to >= 0], change[to >= 0])
+            np.clip(self.columns[column], -_MOST, _MOST, out=self.columns[column])
+        for account, order in zip(
+            *(journal[name][numbers][is_event(journal, "cancel")[numbers]].tolist() for name in ("account", "order")),
+            strict=True,
+        ):
+            if order in self.open[account]:
+                self.open[account].remove(order)
+                if not self.orders["reduce_only"][order]:
+                    p, lots = self.order_position[order], int(self.orders["lots"][order])
+                    (self.bid if self.orders["side"][order] > 0 else self.ask)[p] -= lots
 
     def add(self, numbers: Array, journal: Columns) -> None:
-        """Add the changes of rows of which none has lots or an account as counterparty."""
+        """Add the changes that rows make to their accounts, lots and entries apart."""
         rows = {name: journal[name][numbers] for name in CHANGES}
         held, position, balance = self.columns, journal["position"][numbers], journal["balance"][numbers]
         for column, to, change in (
@@ -311,11 +313,6 @@ class State:
             np.add.at(held[column], to[to >= 0], change[to >= 0])
             np.clip(held[column], -_MOST, _MOST, out=held[column])
         self._pools.clear()
-
-
-def add(column: memoryview, row: int, change: int) -> None:
-    """Add to a whole number, within the limit of amounts."""
-    column[row] = max(min(column[row] + change, _MOST), -_MOST)
 
 
 class _Requirements:

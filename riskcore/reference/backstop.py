@@ -95,7 +95,7 @@ class Backstop(TickState):
         kind, symbol = ("markets", deal.market) if deal.asset is None else ("assets", deal.asset)
         weights, most, paid = {}, {}, -(deal.flow + deal.to_fund)
         for provider, entry in sorted(self.venue.providers.items()):
-            if provider in self.selected or not (entry.get(kind) is None or symbol in entry[kind]):
+            if provider in self.keys or not (entry.get(kind) is None or symbol in entry[kind]):
                 continue
 
             def passes(taken, provider=provider):

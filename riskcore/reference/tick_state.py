@@ -15,7 +15,7 @@ from .journal import BOOK, QUIET, apply_row
 from .numbers import INFINITY, SECOND, YEAR_HOURS, change_of_cost, descending, part, rhe
 from .prices import Prices
 from .quotes import BookFill
-from .state import State
+from .state import Account, State
 from .throttle import WORD, draw
 from .venue import Venue
 
@@ -192,6 +192,10 @@ class TickState:
         elif asset is not None:
             account.balances[asset][0] += change
         account.balances[settle][0] += money
+        return self.margin_of(account)
+
+    def margin_of(self, account: Account) -> Margin:
+        """The margin of an account that is tried."""
         return margin(self.venue, account, self.prices)
 
     def stays_healthy(self, look: Margin) -> bool:
