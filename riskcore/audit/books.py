@@ -66,7 +66,7 @@ class Books:
         return bids, asks
 
     def levels(self, market: int) -> list[tuple[list[int], list[int], list[int]]]:
-        """Prices, lots and consumed lots of the bids and of the asks of a perpetual, or of a spot market (numbered on)."""
+        """Prices, lots and consumed lots of both sides of a perpetual, or of a spot market (numbered on)."""
         levels: Levels = ([], []), ([], [])
         if self.half_life is not None or self.accepted[self.row, market]:
             levels = self._last_levels(self.row, market)

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from ..reference import Account, Figures, Judge, Order, Prices
+from ..reference import SCORES, WEIGHTS, Account, Figures, Judge, Order, Prices
 from .books import Books
 from .findings import Findings
 from .folder import BOOK, CHANGES, FUND, NOBODY, POOL, SHORTFALL, WORDS, Array, Columns, Run, read_json
 from .margins import TOLERANCE, State, Tick
-from .venue import exact
+from .venue import RunError, exact
 
 Policy = tuple[Callable[..., Array], bool]
 """A function of the counterparties of a market and side, and whether its figures are weights."""
@@ -48,6 +48,8 @@ class Decisions:
 
     def __init__(self, run: Run, out: Findings, books: Books, state: State, policies: dict[str, Policy]) -> None:
         self.run, self.out, self.books, self.state = run, out, books, state
+        if redefined := (SCORES.keys() | WEIGHTS.keys()) & policies.keys():
+            raise RunError(f"{' '.join(sorted(redefined))}: docs/one_tick.md defines these policies")
         source = read_json(run.path / "venue.json")
         for entry, number in zip(source.get("backstop") or [], run.manifest["providers"], strict=True):
             entry["account"] = number
@@ -84,6 +86,7 @@ class Decisions:
 
     def _prices(self, tick: Tick) -> Prices:
         """The prices of a tick."""
+
         def known(symbols: list[str], figures: Array) -> dict[str, float]:
             return {symbol: x for symbol, x in zip(symbols, figures.tolist(), strict=True) if math.isfinite(x)}
 
@@ -147,9 +150,7 @@ class Decisions:
                 ]
                 for side, levels in zip(("bids", "asks"), sides, strict=True)
             }  # fmt: skip
-        return {
-            side: [level for level in levels if level[1] > 0] for side, levels in self.books_read[symbol].items()
-        }
+        return {side: [level for level in levels if level[1] > 0] for side, levels in self.books_read[symbol].items()}
 
     def means(self, symbol: str) -> tuple[Fraction | None, Fraction | None]:
         """Means of the marks and of the premiums of a market in the window of samples."""
@@ -161,7 +162,7 @@ class Decisions:
             None if premium is None else Fraction(premium[0], premium[1] * 10**12),
         )
 
-    def recorded(self, number: int, symbol: str) -> list[tuple[int, int]]:
+    def recorded(self, number: Any, symbol: str) -> list[tuple[int, int]]:
         """Counterparties and lots of the recorded ADL of an account's position, in their order."""
         journal, market = self.run.journal, self.market_rows[symbol]
         if not self.is_reported:

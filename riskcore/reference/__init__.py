@@ -12,8 +12,8 @@ from .account_margin import Margin, gross, margin, sweep
 from .adl_policies import SCORES, WEIGHTS, Figures, deleveraging_score, profit_fraction
 from .comparison import Difference, ReplayedTick, replay
 from .folder import RunFolderError, TickError
-from .judge import Accounts, Judge
 from .journal import BOOK, apply_row, apply_rows, journalled, total_lots, total_quanta
+from .judge import Accounts, Judge
 from .margin_functions import (
     linear_function,
     margin_function,

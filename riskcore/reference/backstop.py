@@ -104,8 +104,7 @@ class Backstop(TickState):
                     if abs(held - deal.signed(taken)) <= abs(held):
                         return True
                 money, where = rhe(Fraction(paid * taken, deal.size)), (deal.market, deal.asset)
-                look = self.after(provider, -deal.signed(taken), money, *where)
-                return look.imr < 1 and look.net_equity >= 0
+                return self.covers_initial(self.after(provider, -deal.signed(taken), money, *where))
 
             weights[provider] = math.floor(self.capacity(provider) / unit_value)
             most[provider] = largest_passing(min(weights[provider], deal.size), passes)

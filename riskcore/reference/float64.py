@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from .account_margin import Margin
-from .margin_functions import maintenance_row
+from .margin_functions import initial_row, maintenance_row
 from .numbers import INFINITY, number
 from .prices import Prices
 from .state import Account
@@ -133,6 +133,12 @@ class Float64:
         sizes = {symbol: float(market.step_size / self.venue.settle_quantum) for symbol, market in self.markets()}
         return {symbol: float(self.prices.marks[symbol]) * size for symbol, size in sizes.items()}
 
+    @cached_property
+    def has_steps(self) -> bool:
+        """Whether an initial margin steps up where a bracket begins."""
+        rows = [market.row for market in self.venue.markets.values()] + [a.row for a in self.venue.assets.values()]
+        return any((row.get("imfFunction") or {}).get("whole") for row in rows)
+
     def markets(self):
         """The markets that have a mark."""
         return ((symbol, market) for symbol, market in self.venue.markets.items() if symbol in self.prices.marks)
@@ -140,13 +146,20 @@ class Float64:
     @cached_property
     def required(self) -> dict:
         """The maintenance function of each market with a mark."""
+        return self.functions(maintenance_row)
+
+    @cached_property
+    def initially_required(self) -> dict:
+        """The initial function of each market with a mark."""
+        return self.functions(initial_row)
+
+    def functions(self, row_of) -> dict:
+        """A margin function of each market with a mark."""
+        marks, interest = self.prices.marks, self.prices.of_open_interest
         return {
-            symbol: Requirement.of(
-                maintenance_row(market.row), self.unit, float(self.prices.marks[symbol]),
-                self.prices.of_open_interest(symbol),
-            )
+            symbol: Requirement.of(row_of(market.row), self.unit, float(marks[symbol]), interest(symbol))
             for symbol, market in self.markets()
-        }  # fmt: skip
+        }
 
     @cached_property
     def ticks(self) -> dict:
@@ -171,8 +184,7 @@ class Float64:
     def sums(self, account: Account) -> Sums:
         """The margin of an account, asset by asset and market by market in the order of the venue."""
         equity = gross = exposure = maintenance = 0.0
-        for symbol in self.venue.assets:
-            free, lent = account.balances.get(symbol, (0, 0))
+        for symbol, (free, lent) in account.balances.items():
             if free == lent == 0:
                 continue
             asset, quanta = self.of_asset(symbol), lent
@@ -188,12 +200,10 @@ class Float64:
             gross += value
             equity += value * asset.counted(quanta)
         position_value = 0.0
-        for symbol in self.venue.markets:
-            lots = account.positions.get(symbol, (0,))[0]
-            worst = abs(lots)
-            if account.orders:
-                bids, asks = account.open_lots(symbol, "bid"), account.open_lots(symbol, "ask")
-                worst = max(abs(lots + bids), abs(lots - asks), worst)
+        unpaid = account.unsettled
+        for symbol, (lots, cost, _) in account.positions.items():
+            unpaid -= cost
+            worst = account.worst_case(symbol, lots)
             if worst == 0:
                 continue
             price = self.lot[symbol]
@@ -202,8 +212,26 @@ class Float64:
             gross += notional
             maintenance += self.required[symbol](notional)
             exposure += worst * price
-        cash = float(account.unsettled - sum(cost for _, cost, _ in account.positions.values()))
+        cash = float(unpaid)
         return Sums(equity + (position_value + cash), exposure, maintenance, gross + abs(cash))
+
+    def initial(self, account: Account) -> float:
+        """The initial margin of an account."""
+        limit, total, exposure = account.leverage_limit, 0.0, 0.0
+        fraction = 0.0 if limit is None else float(1 / limit)
+        for symbol, (free, _) in account.balances.items():
+            if free < 0:
+                asset = self.of_asset(symbol)
+                notional = -free * asset.price
+                total += asset.initially_required(notional)
+                exposure += notional
+        for symbol, (lots, _, _) in account.positions.items():
+            worst = account.worst_case(symbol, lots)
+            if worst != 0:
+                notional = worst * self.lot[symbol]
+                total += max(self.initially_required[symbol](notional), notional * fraction)
+                exposure += notional
+        return max(total, exposure * fraction)
 
     def in_book(self, sums: Sums) -> bool:
         """Whether an account is liquidating and not below auto-close, by float64 alone."""
@@ -238,6 +266,7 @@ class AssetFigures:
     base: float
     penalty: float
     required: Requirement  # of a borrow
+    initially_required: Requirement
 
     @classmethod
     def of(cls, venue: Venue, symbol: str, prices: Prices, unit: float) -> AssetFigures:
@@ -245,9 +274,10 @@ class AssetFigures:
         asset, price = venue.assets[symbol], float(prices.of_asset(venue, symbol))
         size = float(asset.quantum) * (price if venue.haircut_size_unit == "notional" else 1.0)
         base, penalty = (INFINITY, 0.0) if asset.is_identity else (float(asset.base), float(asset.penalty))
-        required = Requirement.of(maintenance_row(asset.row, asset.default_base), unit, price, None)
+        rows = maintenance_row(asset.row, asset.default_base), initial_row(asset.row, asset.default_base)
+        required = (Requirement.of(row, unit, price, None) for row in rows)
         value = price * float(asset.quantum / venue.settle_quantum)
-        return cls(value, size, float(asset.weight), base, penalty, required)
+        return cls(value, size, float(asset.weight), base, penalty, *required)
 
     def counted(self, quanta: float) -> float:
         """The weight of collateral."""

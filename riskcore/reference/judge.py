@@ -7,7 +7,7 @@ account are decided in float64 where that leaves no doubt, else in exact numbers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -24,7 +24,7 @@ from .venue import Market, Venue
 
 CERTAIN = 1e-9  # of the gross amounts: a thousand times what float64 can be wrong by
 
-Policies = dict[str, tuple[Callable[[list[Figures]], Sequence[float]], bool]]
+Policies = Mapping[str, tuple[Callable[[list[Figures]], Sequence[float]], bool]]
 """By name, the scores or weights of the figures of a side, and whether they are weights."""
 
 
@@ -49,7 +49,7 @@ class Accounts(Protocol):
     def means(self, symbol: str) -> tuple:
         """Means of the marks and of the premiums of a market in the window of samples; None where there are none."""
 
-    def recorded(self, number: int, symbol: str) -> list[tuple[int, int]]:
+    def recorded(self, number: Any, symbol: str) -> list[tuple[int, int]]:
         """Counterparties and lots of the recorded ADL of an account's position, in their order."""
 
 
@@ -114,6 +114,14 @@ class Estimate:
             return not maintenance < equity and (equity < auto_close or equity <= 0.0)
         return self.exact.below_auto_close
 
+    def covers_initial(self) -> bool | None:
+        """Whether the IMR is below 1 and the net equity not below 0; None where that is in doubt."""
+        equity, exposure, _, _ = self.sums
+        initial = self.float64.initial(self.account)
+        if self.float64.has_steps or not self.is_far(equity, initial - equity):
+            return None
+        return equity > 0.0 and (exposure == 0.0 or initial < equity)
+
     def stays_healthy(self, most: float) -> bool | None:
         """Whether an account is healthy as a counterparty with an MMR below `most`; None where that is in doubt."""
         equity, exposure, maintenance, _ = self.sums
@@ -132,7 +140,7 @@ class JudgedTick(Tick):
         self.swept = Asked(accounts.account)
         self.start_margins = Asked(lambda one: self.estimate(self.swept[one]))
         self.figures_at_sweep = Asked(super().swept_figures)
-        self.levels, self.limits, self.worst_average = (Asked(self.read_book(name)) for name in BOOK_TABLES)
+        self.levels, self.limits, self.worst_average = map(Asked, map(self.reader_of, BOOK_TABLES))
         self.last_prices: dict = {}
         self.written: set = set()
 
@@ -158,6 +166,11 @@ class JudgedTick(Tick):
         """Whether an account is healthy as a counterparty must stay (Healthy accounts)."""
         found = look.stays_healthy(float(self.venue.policy["counterparty_mmr"]))
         return super().stays_healthy(look.exact) if found is None else found
+
+    def covers_initial(self, look) -> bool:
+        """Whether the IMR of an account is below 1 and its net equity not below 0 (4 Backstop, Providers)."""
+        found = look.covers_initial()
+        return super().covers_initial(look.exact) if found is None else found
 
     def swept_figures(self, account_id):
         """The figures of an account at the sweep, in float64."""
@@ -191,8 +204,8 @@ class JudgedTick(Tick):
                     lent, borrowed = lent + sign * account_lent, borrowed + sign * max(-free, 0)
         return lent, borrowed
 
-    def read_book(self, table: str) -> Callable[[tuple], Any]:
-        """What gives the levels, the band or the worst average price of a side of a market."""
+    def reader_of(self, table: str) -> Callable[[tuple], Any]:
+        """What reads the levels, the band or the worst average price of a side of a market."""
 
         def read(key: tuple):
             symbol, market = key[0], (self.venue.markets | self.venue.spots)[key[0]]

@@ -203,6 +203,10 @@ class TickState:
         has_margin = look.maintenance_margin < self.venue.policy["counterparty_mmr"] * look.net_equity
         return look.net_equity >= 0 and (look.exposure == 0 or has_margin)
 
+    def covers_initial(self, look: Margin) -> bool:
+        """Whether the IMR of an account is below 1 and its net equity not below 0 (4 Backstop, Providers)."""
+        return look.imr < 1 and look.net_equity >= 0
+
     def settle_debt(self, account_id) -> int:
         """The debt of an account in the settle asset."""
         return max(-self.state.accounts[account_id].balances[self.venue.settle][0], 0)
@@ -254,9 +258,8 @@ class TickState:
 
     def throttled(self, account_id, round_: int, market=None, asset=None) -> bool:
         """Whether a leg rests by the throttle (Throttle)."""
-        markets, assets = list(self.venue.markets), list(self.venue.assets)
-        leg = len(markets) + assets.index(asset) if market is None else markets.index(market)
-        drawn = draw(self.keys[account_id], round_ * (len(markets) + len(assets)) + leg)
+        legs = self.venue.legs
+        drawn = draw(self.keys[account_id], round_ * len(legs) + legs[market, asset])
         if drawn < math.floor(self.venue.policy["slice_probability"] * WORD):
             return False
         self.record("skip", "throttle", account_id, market=market, asset=asset)
