@@ -49,7 +49,7 @@ class Run(NamedTuple):
         """Its money less what its positions cost, in millionths."""
         columns, row = self.engine.accounts.columns, account - 1
         settle = [j for j in self.engine.accounts.balances_of(row) if columns.asset[j] == self.engine.venue.settle]
-        quanta = sum(int(columns.free[j]) for j in settle) + int(columns.unsettled[row])
+        quanta = sum(int(columns.free[j]) for j in settle) + int(columns.unsettled[columns.settle_row[row]])
         quanta -= sum(int(columns.cost[i]) for i in self.engine.accounts.positions_of(row))
         return Fraction(quanta) * Fraction(QUANTUM) * 10**6
 
@@ -116,7 +116,7 @@ def run(
     engine = rc.Engine(accounts, venue)
     prices = {symbol: float(mark) for symbol, mark in marks.items()}
     events = engine.step(rc.Tick(0, prices, books or {})).events
-    return Run(engine, events, Fraction(engine.ledger.fund) * Fraction(QUANTUM))
+    return Run(engine, events, Fraction(int(engine.ledger.fund[venue.settle])) * Fraction(QUANTUM))
 
 
 # ---------------------------------------------------------------------------------------------------------------- dYdX

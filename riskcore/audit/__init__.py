@@ -3,8 +3,8 @@
 Two passes: whole-column checks of the journal (`columns`), then a replay, part by part and tick by tick. The replay
 guards the price updates again (`guards`), computes the accruals between the ticks for all accounts (`accruals`),
 computes the margins of all accounts (`replay`), and lets the exact model decide every tick with an account that may be
-liquidating (`decisions`). Amounts are whole numbers that no altered figure can wrap; ratios are
-float64, and decided with 60-digit decimals where float64 leaves doubt.
+liquidating (`decisions`). Amounts are whole numbers that no altered figure can wrap; ratios are float64, and decided
+with 60-digit decimals or fractions where float64 leaves doubt.
 """
 
 from __future__ import annotations

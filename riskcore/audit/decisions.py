@@ -25,7 +25,7 @@ from .venue import RunError, exact
 Policy = tuple[Callable[..., Array], bool]
 """A function of the counterparties of a market and side, and whether its figures are weights."""
 
-NAMED = ("account", "counterparty", "market", "asset", "order")
+NAMED = ("account", "counterparty", "market", "asset", "settle", "order")
 FLOATS = ("price", "mmr_before", "mmr_after")
 HUGE = 1e9
 STOPS = {"impact", "mean_mark", "mean_premium", "limit", "conversion"}
@@ -64,17 +64,19 @@ class Decisions:
         others = {None: NOBODY, "book": BOOK, "fund": FUND, "shortfall": SHORTFALL, "pool": POOL}
         self.numbers: dict[str, dict[Any, int]] = {
             "counterparty": others, "market": self.market_rows | {None: -1}, "asset": self.asset_rows | {None: -1},
-            "order": {None: -1},
+            "settle": self.asset_rows | {None: -1}, "order": {None: -1},
         }  # fmt: skip
         self.orders = {name: column.tolist() for name, column in run.start["orders"].items()}
         self.is_reported = False
 
     # -- a tick
 
-    def follow(self, tick: Tick, rows: Array, candidates: list[int], fund: int) -> None:
+    def follow(self, tick: Tick, rows: Array, candidates: list[int], fund: list[int]) -> None:
         """Decide a tick again, and compare the rows of the journal; `candidates` may be liquidating."""
         self.tick, self.rows, self.books_read = tick, rows, dict[str, dict[str, list[Any]]]()
-        judged = self.judge.tick(tick.number, tick.time, self._prices(tick), self, fund)
+        judged = self.judge.tick(
+            tick.number, tick.time, self._prices(tick), self, dict(zip(self.assets, fund, strict=True))
+        )
         judged.last_prices = {
             symbol: exact(price)
             for symbol, price in zip(self.markets, tick.last.tolist(), strict=True)
@@ -115,6 +117,10 @@ class Decisions:
                 strict=True,
             )
         }  # fmt: skip
+        unsettled = dict.fromkeys(self.judge.venue.money, 0)
+        for symbol, amount in zip(balances, state.unsettled[first:last].tolist(), strict=True):
+            if symbol in unsettled:
+                unsettled[symbol] = amount
         orders = [
             Order(
                 order, markets[self.orders["market"][order]], "bid" if self.orders["side"][order] > 0 else "ask",
@@ -122,7 +128,7 @@ class Decisions:
             )
             for order in sorted(state.open[number])
         ]  # fmt: skip
-        return Account(positions, balances, orders, state.leverage[number], state.unsettled[number])
+        return Account(positions, balances, orders, state.leverage[number], unsettled)
 
     def holders(self, symbol: str, are_long: bool) -> list[int]:
         """The accounts with a position on a side of a market, ascending."""
@@ -188,8 +194,9 @@ class Decisions:
             equal("book", "state books", _rows(state["books"]), _rows(self.books.state()))
         names = ("provider_minute", "provider_hour", "provider_total")
         expected = {(name, row): quanta for name in names for row, quanta in getattr(memory, name).items()}
-        others = [("fund", 0), ("shortfall", 0), *(("book_lots", row) for row in range(len(self.markets)))]
-        others += [(name, row) for name in ("book_quanta", "pool") for row in range(len(self.assets))]
+        others = [("book_lots", row) for row in range(len(self.markets))]
+        of_assets = ("book_quanta", "pool", "fund", "shortfall")
+        others += [(name, row) for name in of_assets for row in range(len(self.assets))]
         entries = sorted(zip(*(state["ledger"][name].tolist() for name in ("ledger", "item")), strict=True))
         equal("replay", "entries of the ledger", entries, sorted([*expected, *others]))
         for entry, quanta in expected.items():
@@ -206,7 +213,8 @@ class Decisions:
         for name in FLOATS:
             found = journal[name][rows[:count]]
             expected = np.array([row[name] for row in decided[:count]], np.float64)
-            near = np.abs(found - expected) <= self._slack(name, decided, expected)
+            size = np.abs(expected)  # the error of an equity grows with the ratio
+            near = np.abs(found - expected) <= TOLERANCE * (size if name == "price" else np.maximum(size, size * size))
             if name != "price":  # the equity is next to nothing
                 near |= (found > HUGE) & (expected > HUGE)
             same &= near | (found == expected) | (np.isnan(found) & np.isnan(expected))
@@ -216,24 +224,6 @@ class Decisions:
         first = int(np.argmin(same)) if not same.all() else count
         if first < max(len(decided), len(rows)):
             self._report(decided[first] if first < len(decided) else None, first)
-
-    def _slack(self, name: str, decided: list[dict[str, Any]], expected: Array) -> Array:
-        """How far a float64 figure may be off."""
-        if name == "price":
-            units = [self._unit(row) for row in decided[: len(expected)]]
-            return TOLERANCE * np.abs(expected) + 0.51 * np.array(units)
-        return np.array([TOLERANCE * max(row[name], row[name] ** 2) for row in decided[: len(expected)]])
-
-    def _unit(self, row: dict[str, Any]) -> float:
-        """A quantum of settle over the quantity of a row: what the rounding of its money does to its price."""
-        venue = self.judge.venue
-        if row["market"] is not None:
-            quantity = abs(row["lots"] or row["requested"]) * venue.markets[row["market"]].step_size
-        elif row["asset"] is not None:
-            quantity = abs(row["quanta"] or row["lent"]) * venue.assets[row["asset"]].quantum
-        else:
-            return 0.0
-        return float(venue.settle_quantum / quantity) if quantity else 0.0
 
     def _column(self, decided: list[dict[str, Any]], name: str) -> Array:
         """A column of the decided rows as the journal has it."""
@@ -297,7 +287,7 @@ def _differences(recorded: dict[str, Any] | None, decided: dict[str, Any] | None
             yield "touched", what
         return
     wrong: dict[str, list[str]] = {}
-    for name in ("reason", "counterparty", "order", *CHANGES):
+    for name in ("reason", "counterparty", "settle", "order", *CHANGES):
         if recorded[name] != decided[name]:
             rule = _rule_of_column(name, recorded, decided)
             wrong.setdefault(rule, []).append(f"{name} is {recorded[name]}, not {decided[name]}")

@@ -57,7 +57,9 @@ class Replay:
         if len(rows):
             self.state.apply(rows, self.run.journal)
             self.state.changed()
-            self.fund += sum(self.run.journal["fund"][rows].tolist()) + sum(self.run.journal["fee"][rows].tolist())
+            asset, gained = self.run.journal["settle"][rows], self.run.journal["fund"] + self.run.journal["fee"]
+            for k in np.unique(asset[asset >= 0]).tolist():
+                self.fund[k] += sum(gained[rows[asset == k]].tolist())
 
     def _decide(self, tick: Tick, rows: Array) -> None:
         """Compute all margins, and where an account is liquidating or a row is on record, decide the tick again."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .._typing import Int
+from .._typing import Float, Int
 from ..context import TickContext
 from ..kernels import margin as kernels
 from ..kernels.integer_math import cost_change
@@ -147,11 +147,11 @@ class TickState(TickContext):
         return exact.covers_initial_margin(self.accounts, account, self.prices)
 
     def add_cash(self, account: int, quanta: int) -> None:
-        """Add to the free settle balance of an account."""
+        """Add to the free balance of the venue's settle asset of an account."""
         columns = self.accounts.columns
         columns.free[columns.settle_row[account]] += quanta
 
-    def change_position(self, row: int, account: int, change: int, flow: int) -> tuple[int, int, int]:
+    def change_position(self, row: int, change: int, flow: int) -> tuple[int, int, int]:
         """Change a position by lots against money received; return the changes of cost, cash and entry."""
         columns = self.accounts.columns
         lots = int(columns.lots[row])
@@ -160,22 +160,33 @@ class TickState(TickContext):
         columns.lots[row] += change
         columns.cost[row] += cost
         columns.entry[row] += entry
-        columns.account_cost[account] += cost
-        self.add_cash(account, flow + cost)
+        balance = columns.position_balance[row]
+        columns.balance_cost[balance] += cost
+        columns.free[balance] += flow + cost
         return cost, flow + cost, entry
 
     def after_fill(self, row: int, account: int, change: int, flow: int, passes: Callable[[int], bool]) -> bool:
         """Whether an account passes a test once a position has changed by lots against money; it does not change."""
         columns = self.accounts.columns
-        cells = ((columns.lots, row), (columns.cost, row), (columns.entry, row), (columns.account_cost, account))
+        balance = columns.position_balance[row]
+        cells = [(column, row) for column in (columns.lots, columns.cost, columns.entry)]
+        cells += [(column, balance) for column in (columns.balance_cost, columns.free)]
         before = [column[index] for column, index in cells]
-        free = columns.free[columns.settle_row[account]]
-        self.change_position(row, account, change, flow)
+        self.change_position(row, change, flow)
         passed = passes(account)
         for (column, index), value in zip(cells, before, strict=True):
             column[index] = value
-        columns.free[columns.settle_row[account]] = free
         return passed
+
+    def prices_of(self, market: Int, lots: Int, flow: Int) -> Float:
+        """Prices at which lots of some markets are worth these quanta of the markets' settle assets.
+
+        An inverse contract has none for a flow of 0 quanta: the mark then.
+        """
+        markets, assets = self.venue.markets, self.venue.assets
+        none = markets.inverse[market] & (flow == 0)
+        money = np.where(none, 1, flow) * assets.quantum_size[markets.settle[market]]
+        return np.where(none, self.prices.mark[market], markets.prices_of(market, lots, money))
 
     def after_exchange(self, row: int, account: int, quanta: int, cash: int, passes: Callable[[int], bool]) -> bool:
         """Whether an account passes a test once a free balance and settle have changed; they do not change."""
@@ -203,12 +214,12 @@ class TickState(TickContext):
         self.add_cash(account, cash)
         columns.free[self.accounts.balance_row(counterparty, asset)] -= quanta + lent
         self.add_cash(counterparty, -cash - to_fund)
-        self.ledger.fund += to_fund
+        self.ledger.fund[venue.settle] += to_fund
         price = -cash * float(venue.settle_quantum) / ((quanta + lent) * float(venue.assets.quantum[asset]))
         self.journal.add(
             event, reason, account, before, self.margin(account).mmr, counterparty=counterparty, asset=asset,
-            requested=size, quanta=quanta, lent=lent, cash=cash, counter_cash=-cash - to_fund, fund=to_fund,
-            price=price,
+            settle=venue.settle, requested=size, quanta=quanta, lent=lent, cash=cash, counter_cash=-cash - to_fund,
+            fund=to_fund, price=price,
         )  # fmt: skip
 
     def transfer(
@@ -217,20 +228,21 @@ class TickState(TickContext):
     ) -> None:  # fmt: skip
         """Move ``lots`` of a position row to a counterparty account, off the book, and write the row.
 
-        ``flow`` is the money that the account receives, ``to_fund`` the payment of the counterparty on top; ``size`` is
-        the position to be handed over.
+        ``flow`` is the money that the account receives, ``to_fund`` the payment of the counterparty on top, quanta of
+        the market's settle asset; ``size`` is the position to be handed over.
         """
         market = int(self.accounts.columns.market[row])
+        settle = int(self.venue.markets.settle[market])
         self.before.remember(counterparty)
         before = self.margin(account).mmr
-        cost, cash, entry = self.change_position(row, account, -lots, flow)
+        cost, cash, entry = self.change_position(row, -lots, flow)
         other = self.accounts.position_row(counterparty, market)
-        counter_cost, counter_cash, counter_entry = self.change_position(other, counterparty, lots, -flow - to_fund)
-        self.ledger.fund += to_fund
-        price = flow * float(self.venue.settle_quantum) / (lots * float(self.venue.markets.step_size[market]))
+        counter_cost, counter_cash, counter_entry = self.change_position(other, lots, -flow - to_fund)
+        self.ledger.fund[settle] += to_fund
+        price = float(self.prices_of(np.array([market]), np.array([lots]), np.array([flow]))[0])
         self.journal.add(
             event, reason, account, before, self.margin(account).mmr, counterparty=counterparty, market=market,
-            requested=size, lots=-lots, cost=cost, cash=cash, entry=entry, counter_cost=counter_cost,
+            settle=settle, requested=size, lots=-lots, cost=cost, cash=cash, entry=entry, counter_cost=counter_cost,
             counter_cash=counter_cash, counter_entry=counter_entry, fund=to_fund, price=price,
         )  # fmt: skip
 

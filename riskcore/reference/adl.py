@@ -29,21 +29,25 @@ class Deleveraging(TickState):
 
     def figures(self, account_id, symbol: str) -> Figures:
         """Of a position at the sweep, in float64 (5 ADL)."""
-        of, positions, unit = self.swept_figures(account_id), self.swept[account_id].positions, self.float64.unit
+        of, positions, float64 = self.swept_figures(account_id), self.swept[account_id].positions, self.float64
         profit = 0.0
         for market in self.venue.markets:
             if market in positions:
                 lots, _, entry = positions[market]
-                profit += (lots * self.float64.lot[market] * unit if lots else 0.0) - entry * unit
+                profit += float64.value(market, lots) - float64.paid(market, entry)
         lots, _, entry = positions[symbol]
-        price, required = self.float64.lot[symbol], self.float64.required[symbol]
-        margins = of.maintenance, required(abs(lots) * price) / self.float64.per_unit
-        return Figures(lots, lots * price * unit, entry * unit, profit, of.equity, of.exposure, *margins)
+        margins = of.maintenance, float64.required[symbol](abs(lots) * float64.lot[symbol]) / float64.per_unit
+        amounts = float64.value(symbol, lots), float64.paid(symbol, entry), profit
+        return Figures(lots, *amounts, of.equity, of.exposure, *margins)
 
     def is_profitable(self, account_id, symbol: str) -> bool:
         """Whether the value of a position at the sweep is above its entry (5 ADL, Counterparties)."""
         lots, _, entry = self.swept[account_id].positions[symbol]
-        return lots * self.prices.of_lot(self.venue, symbol) > entry * self.venue.settle_quantum
+        return lots * self.prices.value_of_lot(self.venue, symbol) > self.paid(symbol, entry)
+
+    def paid(self, symbol: str, entry: int) -> Fraction:
+        """`paid` of an entry, in the unit of account (5 ADL)."""
+        return entry * self.value_of_quantum(self.venue.markets[symbol].settle)
 
     def holders(self, symbol: str, are_long: bool) -> list:
         """The accounts with a position on a side of a market at the sweep, ascending by id."""
@@ -83,9 +87,9 @@ class Deleveraging(TickState):
         """One position to those on the other side (5 ADL)."""
         policy, lots = self.venue.policy, self.lots(account_id, symbol)
         share = equity_share(look.net_equity, look.position_maintenance_margins[symbol], look.maintenance_margin)
-        value = lots * self.prices.of_lot(self.venue, symbol)
+        value = lots * self.prices.value_of_lot(self.venue, symbol)
         share = max((1 - policy["adl_price"]) * share, -policy["zero_price_band"] * abs(value))
-        flow = rhe(self.quanta(value - share))
+        flow = rhe(self.quanta_in(symbol, value - share))
         deal, ranks = Deal(account_id, -lots, flow, market=symbol), self.counterparties(symbol, lots < 0)
         self.close_deal(deal, ranks)
         if deal.left > 0:
@@ -136,8 +140,8 @@ class Deleveraging(TickState):
         """Whether a counterparty's own zero price does, with what the deal gives it (5 ADL, `bankruptcy_price`)."""
         look, symbol = self.look(other), deal.market
         share = equity_share(look.net_equity, look.position_maintenance_margins[symbol], look.maintenance_margin)
-        value = -deal.change * self.prices.of_lot(self.venue, symbol)
-        gives = (value - deal.flow * self.venue.settle_quantum) / deal.size
+        value = -deal.change * self.prices.value_of_lot(self.venue, symbol)
+        gives = (value - self.paid(symbol, deal.flow)) / deal.size
         return share + gives * abs(self.lots(other, symbol)) >= 0
 
     def settle_lends(self, account_id) -> None:

@@ -23,10 +23,10 @@ def deleveraging_score(profit, leverage) -> Fraction:
 
 @dataclass(frozen=True)
 class Figures:
-    """A counterparty's position and account at the tick's sweep, in settle units."""
+    """A counterparty's position and account at the tick's sweep, in the unit of account."""
 
     lots: int
-    value: Any  # `q * v`
+    value: Any  # `q * v`, of an inverse contract with the other sign
     entry: Any
     profits: Any  # `P`
     equity: Any
@@ -47,7 +47,7 @@ class Figures:
     @property
     def is_free(self) -> bool:
         """A profit with entry 0 or of the wrong sign."""
-        return self.profit > 0 and self.entry * self.lots <= 0
+        return self.profit > 0 and self.entry * self.value <= 0
 
 
 def score_by_leverage(of: Figures, leverage):
@@ -72,7 +72,7 @@ def score_hyperliquid(of: Figures):
     """`hyperliquid`: the price change since entry, and the position's own leverage."""
     if of.is_free:
         return INFINITY
-    change = of.value / of.entry if of.lots > 0 else of.entry / of.value
+    change = of.value / of.entry if of.value > 0 else of.entry / of.value
     return change * abs(of.value) / of.equity
 
 

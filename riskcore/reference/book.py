@@ -142,7 +142,8 @@ class Book(TickState):
     def quote_together(self, symbol: str, side: str, lots: int, rooms=()) -> BookFill:
         """The quote of so many lots of no account or of one with the rooms that it has (3 Book, Quote)."""
         rooms, key = [*rooms, *self.market_room(symbol), *self.depth_room(symbol, side)], (symbol, side)
-        return quote_book(self.levels[key], lots, self.limits[key], rooms, self.worst_average[key])
+        worth = self.venue.markets[symbol].worth(self.quantum(symbol))
+        return quote_book(self.levels[key], lots, self.limits[key], rooms, self.worst_average[key], worth)
 
     def quote(self, account_id, symbol: str, lots: int) -> BookFill:
         """The quote of so many lots of an account's position (3 Book, Quote)."""
@@ -150,11 +151,16 @@ class Book(TickState):
         return self.quote_together(symbol, self.side(account_id, symbol), lots, rooms)
 
     def quote_value(self, symbol: str, quote: BookFill) -> Fraction:
-        """`W`, in quanta (3 Book, Quote)."""
-        return self.quanta(quote.value * self.venue.markets[symbol].lot_tick)
+        """`W`, in quanta of the asset that the market settles in; of an inverse market below 0 (3 Book, Quote)."""
+        return quote.value * self.venue.markets[symbol].worth_unit(self.quantum(symbol))
 
     def effect(self, account_id, symbol: str, lots: int, value: float, fee: float) -> tuple:
-        """`loss` and `relief` of lots that bring `value` quanta at a fee rate, in quanta (3 Book, Loss and relief)."""
+        """`loss` and `relief` of lots that bring `value` quanta at a fee rate, in quanta (3 Book, Loss and relief).
+
+        The value is in quanta of the asset that the market settles in.
+        """
+        if not self.venue.is_plain(symbol):
+            return self.float64.effect(self.state.accounts[account_id], symbol, lots, value, fee)
         account, price, required = (
             self.state.accounts[account_id],
             self.float64.lot[symbol],
@@ -178,7 +184,8 @@ class Book(TickState):
         account = self.state.accounts[account_id]
         (held, cost, _), balance = account.positions[symbol], account.balances[self.venue.settle][0]
         after = balance + ((value if held > 0 else -value) - fee * value - cost * (lots / abs(held)))
-        return self.float64.settle.is_plain and balance >= 0 and after >= 0.0
+        counts = self.venue.is_plain(symbol) and self.float64.settle.is_plain
+        return counts and balance >= 0 and after >= 0.0
 
     def sized(self, account_id, symbol: str, gap, round_: int) -> Slice | None:
         """The slice that an account sends, None if the position rests or nothing is sent (3 Book)."""
@@ -229,9 +236,10 @@ class Book(TickState):
             gain = relief * equity / margin - loss
             reason, rate = "withheld", None
             if gain > 0.0:
-                points = int(10_000 * float(policy["waived_fee_share"]) * gain / value + POINTS_EDGE)
+                size = abs(value) * self.float64.of_asset(self.venue.markets[symbol].settle).price
+                points = int(10_000 * float(policy["waived_fee_share"]) * gain / size + POINTS_EDGE)
                 reason, rate = "fee_waived", Fraction(points, 10**4)
-        average = float(money * self.venue.settle_quantum / (lots * self.venue.markets[symbol].step_size))
+        average = self.price_of(symbol, lots, -money)
         self.record("harm", reason, account_id, average, market=symbol, requested=lots)
         return rate
 
@@ -266,6 +274,7 @@ class Book(TickState):
     def restoring_lots_and_balance(self, account_id, symbol: str, levels: list, surplus: float, fee: float) -> int:
         """`restoring` where the settle balance is a borrow, or does not count in full: by halves (3 Book)."""
         tick, target, low, value = self.float64.ticks[symbol], self.float64.target, 0, 0
+        worth = self.venue.markets[symbol].worth(self.quantum(symbol))
 
         def restores(lots: int, lots_value: float) -> bool:
             loss, relief = self.effect(account_id, symbol, lots, lots_value, fee)
@@ -273,15 +282,16 @@ class Book(TickState):
 
         for ticks, lots in levels:
             high = low + lots
-            if restores(high, (value + lots * ticks) * tick):
+            if restores(high, (value + worth(lots, ticks)) * tick):
+                start, before = low, value
                 while high - low > 1:
-                    step = (high - low) // 2
-                    if restores(low + step, (value + step * ticks) * tick):
-                        high = low + step
+                    middle = low + (high - low) // 2
+                    if restores(middle, (before + worth(middle - start, ticks)) * tick):
+                        high = middle
                     else:
-                        low, value = low + step, value + step * ticks
+                        low = middle
                 return high
-            low, value = high, value + lots * ticks
+            low, value = high, value + worth(lots, ticks)
         return 0
 
     def restoring_at(self, account_id, symbol: str, lots: int, price: float, surplus: float, fee: float) -> int:
@@ -309,7 +319,7 @@ class Book(TickState):
         """A `book` row of so many lots for `value` quanta (3 Book)."""
         account_id, symbol = sent.account_id, sent.symbol
         sign = 1 if sent.side == "bids" else -1
-        fee = rhe(value * sent.rate)
+        fee = rhe(abs(value) * sent.rate)
         self.fill("book", reason, account_id, BOOK, symbol, sent.lots, -sign * lots, sign * value, fee)
         self.filled[symbol] += lots
         if not self.float64.in_book(self.sums(account_id)):

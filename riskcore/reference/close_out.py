@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 from .adl import Deleveraging
@@ -24,6 +25,8 @@ class CloseOut(Deleveraging):
         """Redeem the lends, sell what is held, buy what is owed, without a fee (6 Close out)."""
         balances = self.state.accounts[account_id].balances
         held = [asset for asset in self.venue.assets if asset in balances]
+        for asset in self.venue.money[1:]:
+            self.take_unsettled(account_id, asset)
         for asset in held:
             if balances[asset][1] > 0:
                 self.redeem(account_id, asset, balances[asset][1], "close_out")
@@ -35,20 +38,37 @@ class CloseOut(Deleveraging):
 
     def cover_shortfall(self, account_id) -> None:
         """The fund pays what it can, the rest goes by the policy (6 Close out)."""
-        unsettled, policy = self.state.accounts[account_id].unsettled, self.venue.policy["shortfall"]
-        if unsettled > 0 or (unsettled < 0 and policy != "unsettled"):
-            self.record("unsettle", "close_out", account_id, cash=unsettled, unsettled=-unsettled)
-        shortfall = self.settle_debt(account_id)
-        paid = min(self.state.fund, shortfall)
-        rest = shortfall - paid
-        if paid > 0:
-            self.record("fund", "bankrupt", account_id, counterparty=FUND, cash=paid, fund=-paid)
+        policy, settle = self.venue.policy["shortfall"], self.venue.settle
+        self.take_unsettled(account_id, settle)
+        for asset in self.venue.money:
+            self.pay_from_fund(account_id, asset)
+        rest = self.debt(account_id, settle)
         if policy in ("equity", "open_interest") and rest > 0:
             rest -= self.socialize(account_id, rest)
         if policy == "unsettled" and rest > 0:
-            self.record("shortfall", "unsettled", account_id, cash=rest, unsettled=-rest)
+            self.record("shortfall", "unsettled", account_id, settle=settle, cash=rest, unsettled=-rest)
         elif rest > 0:
-            self.record("shortfall", "bankrupt", account_id, counterparty=SHORTFALL, cash=rest, counter_cash=-rest)
+            changes = {"settle": settle, "cash": rest, "counter_cash": -rest}
+            self.record("shortfall", "bankrupt", account_id, counterparty=SHORTFALL, **changes)
+
+    def take_unsettled(self, account_id, asset: str) -> None:
+        """An unsettled amount goes to the balance, with the policy "unsettled" only a positive one (6 Close out)."""
+        unsettled = self.state.accounts[account_id].unsettled[asset]
+        if unsettled > 0 or (unsettled < 0 and self.venue.policy["shortfall"] != "unsettled"):
+            self.record("unsettle", "close_out", account_id, settle=asset, cash=unsettled, unsettled=-unsettled)
+
+    def pay_from_fund(self, account_id, asset: str) -> None:
+        """The fund's part in an asset pays what it can; another asset than settle is sold for it (6 Close out)."""
+        settle, fund = self.venue.settle, self.state.fund[asset]
+        debt = self.debt(account_id, settle)
+        if debt == 0 or fund == 0 or asset not in self.state.accounts[account_id].balances:
+            return
+        if self.prices.if_known(self.venue, asset) is None:
+            return
+        paid = min(fund, math.ceil(debt / self.prices.of_quantum(self.venue, asset)))
+        self.record("fund", "bankrupt", account_id, counterparty=FUND, settle=asset, cash=paid, fund=-paid)
+        if asset != settle:
+            self.convert(account_id, asset, -paid, Fraction(0), "close_out")
 
     def socialize(self, account_id, rest: int) -> int:
         """Others pay; what they paid (6 Close out)."""
@@ -89,6 +109,6 @@ class CloseOut(Deleveraging):
         """What one pays of a shortfall (6 Close out)."""
         paid = largest_passing(offered, lambda quanta: self.stays_healthy(self.after(other, 0, -quanta)))
         if paid > 0:
-            changes = {"cash": paid, "counter_cash": -paid}
+            changes = {"settle": self.venue.settle, "cash": paid, "counter_cash": -paid}
             self.record("socialize", self.venue.policy["shortfall"], account_id, counterparty=other, **changes)
         return paid

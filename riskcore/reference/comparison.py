@@ -15,9 +15,9 @@ from .state import State
 from .tick import step
 
 COMPARED = (
-    "tick", "time", "event", "reason", "account", "counterparty", "market", "asset", "order", "requested", "lots",
-    "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost", "counter_cash", "counter_entry",
-    "fund",
+    "tick", "time", "event", "reason", "account", "counterparty", "market", "asset", "settle", "order", "requested",
+    "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost", "counter_cash",
+    "counter_entry", "fund",
 )  # fmt: skip
 """Columns of the journal that are compared: all but the float64 ones."""
 
@@ -132,7 +132,7 @@ def replay(path: str | Path) -> Iterator[ReplayedTick]:
 def with_recorded(run: Run, before: State, after: State, recorded: list) -> State:
     """The state after a tick with the accounts and ledgers that the recorded rows lead to."""
     try:
-        accounts_and_ledgers = journalled(apply_rows(run.venue, before, recorded))
+        accounts_and_ledgers = journalled(apply_rows(before, recorded))
     except (LookupError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise TickError(before.ticks, f"the recorded rows cannot be applied: {reason}") from None

@@ -130,8 +130,34 @@ class Float64:
     @cached_property
     def lot(self) -> dict:
         """`v` of each market with a mark."""
-        sizes = {symbol: float(market.step_size / self.venue.settle_quantum) for symbol, market in self.markets()}
-        return {symbol: float(self.prices.marks[symbol]) * size for symbol, size in sizes.items()}
+        if self.venue.is_plain_money:
+            return self.lot_value
+        prices = {symbol: self.of_asset(market.settle).price for symbol, market in self.markets()}
+        return {symbol: abs(self.lot_value[symbol]) * price for symbol, price in prices.items()}
+
+    @cached_property
+    def lot_value(self) -> dict:
+        """The signed value of a lot of each market with a mark, in quanta of the asset that it settles in."""
+        values = {}
+        for symbol, market in self.markets():
+            mark = float(self.prices.marks[symbol])
+            size = float(market.step_size * market.multiplier / self.venue.assets[market.settle].quantum)
+            values[symbol] = -size / mark if market.is_inverse else mark * size
+        return values
+
+    def value(self, symbol: str, lots: int) -> float:
+        """The signed value of lots, in settle units; 0 of none, which may have no mark."""
+        if not lots:
+            return 0.0
+        return lots * self.lot_value[symbol] * self.quantum(symbol)
+
+    def paid(self, symbol: str, entry: int) -> float:
+        """`paid` of an entry, in settle units."""
+        return entry * self.quantum(symbol) if entry else 0.0
+
+    def quantum(self, symbol: str) -> float:
+        """A quantum of the asset that a market settles in, in settle units."""
+        return self.of_asset(self.venue.markets[symbol].settle).price * self.unit
 
     @cached_property
     def has_steps(self) -> bool:
@@ -140,8 +166,10 @@ class Float64:
         return any((row.get("imfFunction") or {}).get("whole") for row in rows)
 
     def markets(self):
-        """The markets that have a mark."""
-        return ((symbol, market) for symbol, market in self.venue.markets.items() if symbol in self.prices.marks)
+        """The markets that have a mark, and whose settle asset has a price."""
+        for symbol, market in self.venue.markets.items():
+            if symbol in self.prices.marks and self.prices.if_known(self.venue, market.settle) is not None:
+                yield symbol, market
 
     @cached_property
     def required(self) -> dict:
@@ -155,17 +183,19 @@ class Float64:
 
     def functions(self, row_of) -> dict:
         """A margin function of each market with a mark."""
-        marks, interest = self.prices.marks, self.prices.of_open_interest
+        token, interest = self.prices.of_token, self.prices.of_open_interest
         return {
-            symbol: Requirement.of(row_of(market.row), self.unit, float(marks[symbol]), interest(symbol))
+            symbol: Requirement.of(
+                row_of(market.row), self.unit, float(token(self.venue, symbol)), interest(self.venue, symbol)
+            )
             for symbol, market in self.markets()
         }
 
     @cached_property
     def ticks(self) -> dict:
-        """Value of a lot at one tick, of each market."""
+        """Value of a lot at one tick, of each market; 1 of an inverse one, of which the levels are worth quanta."""
         exact = {
-            symbol: market.step_size * market.tick_size / self.venue.settle_quantum
+            symbol: market.worth_unit(self.venue.assets[market.settle].quantum)
             for symbol, market in self.venue.markets.items()
         }
         return {symbol: value.numerator / value.denominator for symbol, value in exact.items()}
@@ -196,24 +226,74 @@ class Float64:
                 maintenance += asset.required(notional)
             else:
                 quanta += free
+            if symbol in self.venue.money[1:]:
+                continue
             value = quanta * asset.price
             gross += value
             equity += value * asset.counted(quanta)
-        position_value = 0.0
-        unpaid = account.unsettled
-        for symbol, (lots, cost, _) in account.positions.items():
-            unpaid -= cost
+        position_value, own = 0.0, self.venue.settle
+        for symbol, (lots, _, _) in account.positions.items():
             worst = account.worst_case(symbol, lots)
             if worst == 0:
                 continue
             price = self.lot[symbol]
-            position_value += lots * price
+            if self.venue.markets[symbol].settle == own:
+                position_value += lots * self.lot_value[symbol]
             notional = abs(lots) * price
             gross += notional
             maintenance += self.required[symbol](notional)
             exposure += worst * price
-        cash = float(unpaid)
-        return Sums(equity + (position_value + cash), exposure, maintenance, gross + abs(cash))
+        cash = self.cash(account, own)
+        equity, gross = equity + (position_value + cash), gross + abs(cash)
+        for symbol in self.venue.money[1:]:
+            if symbol not in account.balances:
+                continue
+            free, lent = account.balances[symbol]
+            balance, profit, cash = float(lent + max(free, 0)), self.profit(account, symbol), self.cash(account, symbol)
+            if balance or profit or cash:
+                gross += (balance + abs(cash)) * self.of_asset(symbol).price
+                equity += self.of_money(symbol, balance + profit)
+        return Sums(equity, exposure, maintenance, gross)
+
+    def cash(self, account: Account, symbol: str) -> float:
+        """What is unsettled in an asset less the costs of the positions that settle in it."""
+        markets = self.venue.markets
+        costs = sum(cost for market, (_, cost, _) in account.positions.items() if markets[market].settle == symbol)
+        return float(account.unsettled[symbol] - costs)
+
+    def profit(self, account: Account, symbol: str) -> float:
+        """The profit of the positions that settle in an asset and what is unsettled in it, in its quanta."""
+        value = 0.0
+        for market, contract in self.venue.markets.items():
+            lots = account.positions.get(market, (0,))[0]
+            if lots and contract.settle == symbol:
+                value += lots * self.lot_value[market]
+        return value + self.cash(account, symbol)
+
+    def of_money(self, symbol: str, quanta: float) -> float:
+        """What balance and profit in another asset than settle count for (Net equity)."""
+        value = quanta * self.of_asset(symbol).price
+        return value * self.of_asset(symbol).counted(quanta) if quanta > 0.0 else value
+
+    def effect(self, account: Account, symbol: str, lots: int, value: float, fee: float) -> tuple:
+        """`loss` and `relief` of lots of an inverse market, or of one that settles in another asset (3 Book)."""
+        settle, price, required = self.venue.markets[symbol].settle, self.lot[symbol], self.required[symbol]
+        (held, cost, _), (free, lent) = account.positions[symbol], account.balances[settle]
+        size, released, gone = abs(held), cost * (lots / abs(held)), lots * self.lot_value[symbol]
+        flow, gone = (value, gone) if held > 0 else (-value, -gone)
+        after = free + (flow - fee * abs(value) - released)
+        relief = required(size * price) - required((size - lots) * price)
+        if settle == self.venue.settle:
+            equity, margin = self.of_settle(float(free), lent)
+            equity_after, margin_after = self.of_settle(after, lent)
+            return equity - equity_after + (gone - released), relief - (margin_after - margin)
+        asset, profit = self.of_asset(settle), self.profit(account, settle)
+        equities, margins = [], []
+        for balance, gain in ((float(free), profit), (after, profit - (gone - released))):
+            owed = max(-balance, 0.0) * asset.price
+            equities.append(self.of_money(settle, max(balance, 0.0) + lent + gain) - owed)
+            margins.append(asset.required(owed) if owed else 0.0)
+        return equities[0] - equities[1], relief - (margins[1] - margins[0])
 
     def initial(self, account: Account) -> float:
         """The initial margin of an account."""

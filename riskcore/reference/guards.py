@@ -49,8 +49,10 @@ class Guards(TickState):
             for symbol in (*held, *(order.market for order in account.orders)):
                 if symbol not in marks:
                     raise ValueError(f"no mark of {symbol}, which is held")
-            for asset in (asset for asset, held in account.balances.items() if any(held)):
-                self.prices.of_asset(self.venue, asset)
+                self.prices.of_asset(self.venue, self.venue.markets[symbol].settle)
+            for asset, held in account.balances.items():
+                if any(held) or account.unsettled.get(asset, 0) != 0:
+                    self.prices.of_asset(self.venue, asset)
         self.prices = self.prices.at(self.venue, self.start)
         for symbol, market in self.venue.markets.items():
             self.set_bands(market, last_prices.get(symbol))
@@ -126,6 +128,8 @@ class Guards(TickState):
             memory.mark, memory.mark_time = mark, now
         if market.highest_price is not None and number(mark) > market.highest_price:
             raise ValueError(f"{symbol}: {mark} is above maxPrice")
+        if market.is_inverse and number(mark) < market.tick_size:
+            raise ValueError(f"{symbol}: {mark} is below one tick")
         marks[symbol] = number(mark)
         if index is not None:
             indexes[symbol] = number(index)
@@ -213,7 +217,7 @@ class Guards(TickState):
 
     def set_spot_bands(self, spot: Spot) -> None:
         """The bands of a spot market (2 Repay, Where)."""
-        slippage, price = self.venue.policy["conversion_slippage"], self.price_if_known(spot.base_symbol)
+        slippage, price = self.venue.policy["conversion_slippage"], self.prices.if_known(self.venue, spot.base_symbol)
         for place, (side, sign) in enumerate((("bids", -1), ("asks", 1))):
             bounds = {
                 "impact": times(self.touch(spot.symbol, side), spot.impact[place]),
@@ -221,13 +225,6 @@ class Guards(TickState):
                 "conversion": times(price, 1 + sign * slippage),
             }
             self.bind(spot, side, bounds)
-
-    def price_if_known(self, asset: str) -> Fraction | None:
-        """The price of an asset, None without any."""
-        try:
-            return self.prices.of_asset(self.venue, asset)
-        except ValueError:
-            return None
 
     def bind(self, market: Tradable, side: str, bounds) -> None:
         """The band of a side, and the worst average price of a quote (3 Book, Quote)."""

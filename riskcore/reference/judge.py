@@ -133,7 +133,7 @@ class Estimate:
 class JudgedTick(Tick):
     """One tick from the selection on; the accounts are numbered, and read when they are asked for."""
 
-    def __init__(self, judge: Judge, number: int, time_ns: int, prices: Prices, accounts: Accounts, fund: int):
+    def __init__(self, judge: Judge, number: int, time_ns: int, prices: Prices, accounts: Accounts, fund: dict):
         super().__init__(judge.venue, judge.memory, time_ns, prices, judge.seed)
         self.judge, self.source, self.number = judge, accounts, number
         self.state.accounts, self.state.fund = Asked(accounts.account), fund
@@ -294,7 +294,7 @@ class Judge:
         name = self.venue.policy["adl_policy"]
         return name in SCORES or name in WEIGHTS or name in self.policies
 
-    def tick(self, number: int, time_ns: int, prices: Prices, accounts: Accounts, fund: int) -> JudgedTick:
+    def tick(self, number: int, time_ns: int, prices: Prices, accounts: Accounts, fund: dict) -> JudgedTick:
         """The tick of a number, to be decided."""
         self.memory.ticks = number
         return JudgedTick(self, number, time_ns, prices, accounts, fund)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -17,15 +18,16 @@ class BookFill:
     """The lots that a book gives, and what stopped the rest (3 Book)."""
 
     lots: int  # filled
-    value: Any  # sum of lots * price over the levels taken
+    value: Any  # sum of what the levels taken are worth: lots * price
     taken: list  # lots taken of each level, as far as the quote goes
     reason: str
 
 
-def quote_book(levels, lots: int, band: Band, rooms=(), average=None) -> BookFill:
+def quote_book(levels, lots: int, band: Band, rooms=(), average=None, worth=operator.mul) -> BookFill:
     """The quote of `lots` from levels of (price, lots), best first (3 Book, Quote).
 
-    `rooms` are pairs of a reason and lots, `average` is the worst average price.
+    `rooms` are pairs of a reason and lots, `average` is the worst average price; `worth` gives what the lots of a level
+    are worth at its price.
     """
     if not levels:
         return BookFill(0, 0, [], "no_book")
@@ -40,7 +42,7 @@ def quote_book(levels, lots: int, band: Band, rooms=(), average=None) -> BookFil
             return BookFill(filled, value, taken, band.reason)
         better = 0 if average is None else price - average if band.side == "bids" else average - price
         fitting = count if better >= 0 else min(count, math.floor(Fraction(surplus) / -better))
-        filled, value, surplus = filled + fitting, value + fitting * price, surplus + fitting * better
+        filled, value, surplus = filled + fitting, value + worth(fitting, price), surplus + fitting * better
         taken.append(fitting)
         if fitting < count:
             return BookFill(filled, value, taken, "slippage")

@@ -25,10 +25,12 @@ class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
 
     def between_ticks(self) -> None:
         """Between the ticks."""
-        debts = {account_id: self.settle_debt(account_id) for account_id in self.state.accounts}
+        accounts, money = self.state.accounts, self.venue.money
+        debts = {asset: {account_id: self.debt(account_id, asset) for account_id in accounts} for asset in money}
         instants = [self.interest(), self.funding(), self.realisation()]
         if any(instants):
-            self.settlement(debts)
+            for asset in money:
+                self.settlement(asset, debts[asset])
         self.premiums()
 
     def select(self) -> None:

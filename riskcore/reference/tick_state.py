@@ -71,7 +71,8 @@ class TickState:
         self.venue, self.start, self.time_ns, self.prices, self.seed = venue, start, time_ns, prices, seed
         self.state = copy.deepcopy(start)
         self.rows: list[dict] = []
-        # in settlement, by account id: the debt, what of it is not covered yet, and what interest added to it
+        # in settlement: its asset, and by account id the debt, what of it is not covered yet, what interest added to it
+        self.settling: str | None = None
         self.owed: dict = {}
         self.short: dict = {}
         self.added: dict = {}
@@ -119,7 +120,7 @@ class TickState:
         """Make a change by its row (The journal)."""
         row = {"tick": self.start.ticks, "time": self.time_ns, "event": event, "reason": reason, "account": account_id}
         row |= QUIET | changes | {"price": price, "mmr_before": self.ratio(account_id)}
-        apply_row(self.venue, self.state, row)
+        apply_row(self.state, row)
         for changed in (account_id, row["counterparty"]):
             self.known.pop(changed, None)
             self.known_sums.pop(changed, None)
@@ -143,6 +144,18 @@ class TickState:
         """`p * quantum_a`, in settle units (4 Backstop, Borrows)."""
         return self.prices.of_asset(self.venue, asset) * self.venue.assets[asset].quantum
 
+    def quanta_in(self, symbol: str, amount) -> Fraction:
+        """An amount in the unit of account in quanta of the asset that a market settles in, not rounded."""
+        return amount / self.value_of_quantum(self.venue.markets[symbol].settle)
+
+    def quantum(self, symbol: str) -> Fraction:
+        """The quantum of the asset that a market settles in."""
+        return self.venue.assets[self.venue.markets[symbol].settle].quantum
+
+    def price_of(self, symbol: str, lots: int, flow: int) -> float:
+        """The price of a row, at which a change by `lots` brings `flow` quanta (Contracts)."""
+        return self.venue.markets[symbol].price_of(lots, flow * self.quantum(symbol), self.prices.marks[symbol])
+
     def lots(self, account_id, symbol: str) -> int:
         """Signed lots of a position as they are now."""
         return self.state.accounts[account_id].positions[symbol][0]
@@ -163,32 +176,38 @@ class TickState:
         changes = {"requested": requested, "lots": change, "cost": cost, "cash": flow + cost, "fee": fee, "fund": fund}
         changes |= {"counter_cost": counter_cost, "counter_cash": paid + counter_cost}
         changes |= {"entry": entry, "counter_entry": counter_entry}
-        quantity = change * self.venue.markets[symbol].step_size
-        price = float(-flow * self.venue.settle_quantum / quantity)
-        self.record(event, reason, account_id, price, counterparty=other, market=symbol, **changes)
+        names = {"counterparty": other, "market": symbol, "settle": self.venue.markets[symbol].settle}
+        self.record(event, reason, account_id, self.price_of(symbol, change, flow), **names, **changes)
 
-    def convert(self, account_id, asset: str, quanta: int, fee_rate: Fraction, reason: str) -> int:
-        """Sell (quanta < 0) or buy an asset for settle, at the tick's price; returns the money less the fee."""
-        value = rhe(abs(quanta) * self.prices.of_quantum(self.venue, asset))
-        price = float(self.prices.of_asset(self.venue, asset))
-        return self.convert_for(account_id, asset, quanta, value, price, fee_rate, reason)
+    def convert(self, account_id, asset: str, quanta: int, fee_rate: Fraction, reason: str, settle=None) -> int:
+        """Sell (quanta < 0) or buy an asset for settle, or another asset, at the tick's price; gives the proceeds.
 
-    def convert_for(self, account_id, asset, quanta: int, value: int, price: float, fee_rate, reason) -> int:
-        """Sell (quanta < 0) or buy an asset for `value` quanta of settle; returns the money less the fee."""
+        The proceeds are the money less the fee.
+        """
+        settle = settle or self.venue.settle
+        value = rhe(abs(quanta) * self.prices.of_quantum(self.venue, asset, settle))
+        price = float(self.prices.of_asset(self.venue, asset) / self.prices.of_asset(self.venue, settle))
+        return self.convert_for(account_id, asset, quanta, value, price, fee_rate, reason, settle)
+
+    def convert_for(self, account_id, asset, quanta: int, value: int, price: float, fee_rate, reason, settle) -> int:
+        """Sell (quanta < 0) or buy an asset for `value` quanta of another; returns the money less the fee."""
         fee, cash = rhe(value * fee_rate), value if quanta < 0 else -value
-        changes = {"asset": asset, "quanta": quanta, "cash": cash, "fee": fee, "counter_cash": -cash}
+        changes = {"asset": asset, "settle": settle, "quanta": quanta, "cash": cash, "fee": fee, "counter_cash": -cash}
         self.record("convert", reason, account_id, price, counterparty=BOOK, **changes)
         return cash - fee
 
     def after(self, account_id, change: int, money: int, market=None, asset=None) -> Margin:
-        """The margin of an account had it `change` more lots or quanta, or neither, and got `money`."""
+        """The margin of an account had it `change` more lots or quanta, or neither, and got `money`.
+
+        The money of lots is in the asset that their market settles in.
+        """
         account, settle = copy.copy(self.state.accounts[account_id]), self.venue.settle
         account.balances = {asset: list(held) for asset, held in account.balances.items()}
         if market is not None:
             lots, cost, entry = account.positions[market]
             changed = change_of_cost(lots, cost, change, money)
             account.positions = account.positions | {market: [lots + change, cost + changed, entry]}
-            money += changed
+            money, settle = money + changed, self.venue.markets[market].settle
         elif asset is not None:
             account.balances[asset][0] += change
         account.balances[settle][0] += money
@@ -207,9 +226,9 @@ class TickState:
         """Whether the IMR of an account is below 1 and its net equity not below 0 (4 Backstop, Providers)."""
         return look.imr < 1 and look.net_equity >= 0
 
-    def settle_debt(self, account_id) -> int:
-        """The debt of an account in the settle asset."""
-        return max(-self.state.accounts[account_id].balances[self.venue.settle][0], 0)
+    def debt(self, account_id, asset: str) -> int:
+        """The debt of an account in an asset."""
+        return max(-self.state.accounts[account_id].balances.get(asset, (0, 0))[0], 0)
 
     def pool_totals(self, asset: str) -> tuple:
         """`pool_lent` and `pool_borrowed`; in settlement debts count `owed` and leave `lack` out (Settlement)."""
@@ -217,7 +236,7 @@ class TickState:
         for account_id, account in self.state.accounts.items():
             free, account_lent = account.balances.get(asset, (0, 0))
             lent += account_lent
-            if asset == self.venue.settle:
+            if asset == self.settling:
                 free += self.short.get(account_id, 0) - self.owed.get(account_id, 0)
             borrowed += max(-free, 0)
         return lent, borrowed
@@ -245,9 +264,9 @@ class TickState:
         lent, borrowed = self.pool_totals(asset)
         return max(0, lent - borrowed)
 
-    def collateral(self, account_id, debt_asset: str) -> list:
-        """The assets that can be sold for a debt, in the order of their sale (2 Repay)."""
-        balances, others = self.state.accounts[account_id].balances, (self.venue.settle, debt_asset)
+    def collateral(self, account_id, *others: str) -> list:
+        """The assets but `others` that can be sold for a debt, in the order of their sale (2 Repay)."""
+        balances = self.state.accounts[account_id].balances
         held = {asset: max(free, 0) + lent for asset, (free, lent) in balances.items() if free > 0 or lent > 0}
         for_sale = [asset for asset in self.venue.assets if asset in held and asset not in others]
         return descending(for_sale, lambda asset: held[asset] * self.prices.of_quantum(self.venue, asset))
@@ -285,7 +304,8 @@ class TickState:
         """A row that gives quanta of an asset for settle; its price is the settle over the quantity."""
         paid = -changes["cash"] * self.venue.settle_quantum
         price = float(paid / (change * self.venue.assets[deal.asset].quantum))
-        self.record(event, reason, deal.account_id, price, counterparty=other, asset=deal.asset, **changes)
+        names = {"counterparty": other, "asset": deal.asset, "settle": self.venue.settle}
+        self.record(event, reason, deal.account_id, price, **names, **changes)
 
     def refuse(self, reason: str, price=math.nan, **where) -> None:
         """A `guard` row (Guards)."""

@@ -14,7 +14,7 @@ from ..kernels.integer_math import apply_fills
 from ..venue import Venue
 from .ids import did_you_mean
 from .read import _canonical
-from .rows import PositionRows, Rows, _key
+from .rows import PositionRows, Rows, _key, costs
 
 if TYPE_CHECKING:
     from .accounts import Accounts
@@ -28,8 +28,8 @@ class _Fills(NamedTuple):
     account: Int  # row
     market: Int  # row
     lots: Int  # signed
-    flow: Int  # settle quanta received, without the fee
-    fee: Int  # settle quanta paid
+    flow: Int  # quanta of the market's settle asset received, without the fee
+    fee: Int  # quanta of the market's settle asset paid
 
 
 class _Transfers(NamedTuple):
@@ -47,7 +47,7 @@ def changed_rows(
     columns, owner, holder = accounts.columns, accounts.position_accounts(), accounts.balance_accounts()
     traded, moved = _read_fills(accounts, venue, fills), _read_transfers(accounts, venue, transfers)
     positions: list[Any] = [owner, columns.market, columns.lots, columns.cost, columns.entry]
-    balances: list[Any] = [holder, columns.asset, columns.free, columns.lent]
+    balances: list[Any] = [holder, columns.asset, columns.free, columns.lent, columns.unsettled]
     cash = np.zeros(len(traded.lots), np.int64)
     if len(traded.lots):
         width = len(venue.markets.symbol)
@@ -59,7 +59,7 @@ def changed_rows(
         apply_fills(row, traded.lots, traded.flow, lots, cost, entry, cash)
     payer = np.concatenate([moved.account, traded.account, traded.account])
     if len(payer):
-        settle = np.full(2 * len(cash), venue.settle)
+        settle = np.tile(venue.markets.settle[traded.market], 2)
         quanta = np.concatenate([moved.quanta, cash, -traded.fee])
         width = len(venue.assets.symbol)
         key = _key(payer, np.concatenate([moved.asset, settle]), width)
@@ -75,7 +75,7 @@ def changed_rows(
         np.add.at(free, row, quanta)
     return (
         (positions[0], positions[1], positions[2], positions[3], positions[4]),
-        (balances[0], balances[1], balances[2], balances[3]),
+        (balances[0], balances[1], balances[2], balances[3], balances[4]),
     )
 
 
@@ -85,7 +85,8 @@ def _must_stay_small(venue: Venue, traded: _Fills, row: Int, positions: list[Any
     total = np.abs(lots.astype(float))
     np.add.at(total, row, np.abs(traded.lots.astype(float)))
     largest = np.minimum(venue.markets.max_lots, POSITION_LIMIT)[market]
-    _refuse("fills", "quantity", fills, (total > largest)[row], f"{_TOO_LARGE} at the market's maxPrice")
+    rule = f"{_TOO_LARGE} at the market's maxPrice (of an inverse contract: at one tick)"
+    _refuse("fills", "quantity", fills, (total > largest)[row], rule)
     paid = np.maximum(np.abs(cost.astype(float)), np.abs(entry))
     np.add.at(paid, row, np.abs(traded.flow.astype(float)))
     _refuse("fills", "price", fills, (np.bincount(owner, paid) >= POSITION_LIMIT)[traded.account], _TOO_LARGE)
@@ -121,10 +122,10 @@ def _read_fills(accounts: Accounts, venue: Venue, fills: pd.DataFrame | None) ->
     zero = np.flatnonzero(lots == 0)
     if zero.size:
         raise RiskDataError("fills", "quantity", "must not be 0", row=int(zero[0]), value=0.0)
-    quantum = np.broadcast_to(float(venue.settle_quantum), len(lots))
-    flow = -units.round_half_even("fills", "price", [price, lots, step], quantum)
+    flow = -costs("fills", "price", price, lots, market, venue.units)
     fee = np.zeros(len(lots), np.int64)
     if "fee" in table.columns:
+        quantum = units.PerKind(venue.assets.quantum_size[venue.markets.settle], market)
         fee = units.round_half_even("fills", "fee", [table["fee"].to_numpy()], quantum)
     return _Fills(account, market, lots, flow, fee)
 

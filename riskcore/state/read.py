@@ -14,7 +14,7 @@ from ..boundary import RiskDataError, schemas, units
 from ..venue import Venue
 from .ids import did_you_mean, lookalikes, ranked_numbers, ranked_texts
 from .ids import order as order_of
-from .rows import Orders, PositionRows, Rows, _key
+from .rows import Orders, PositionRows, Rows, _key, costs
 
 
 def _canonical(table: str, rows: list[Any], width: int, also: Int) -> None:
@@ -42,15 +42,20 @@ _ORDERS = ["account", "market", "side", "price", "quantity"]
 
 def _rows(
     venue: Venue, frames: dict[str, pd.DataFrame]
-) -> tuple[npt.NDArray[Any], PositionRows, Rows, Orders, Float, Int, float]:
+) -> tuple[npt.NDArray[Any], PositionRows, Rows, Orders, Float, float]:
     """Arguments of `Accounts.from_rows`, from tables in natural units."""
     named = {n: schemas.checked(n, f, unique=n not in ("positions", "balances")) for n, f in frames.items()}
     ids, owner = _account_rows(venue, named)
     book = _orders(venue, named["orders"], owner["orders"].astype(np.int64))
-    quanta, rounded = _balances(venue, named["balances"], owner["balances"], len(ids), owner["backstop"])
+    balances, rounded = _balances(venue, named["balances"], owner["balances"], len(ids), owner["backstop"])
     leverage_limit, unsettled = _settings(venue, named["settings"], owner["settings"], len(ids))
     lots = _positions(venue, named["positions"], owner["positions"], book, owner["backstop"])
-    return ids, lots, quanta, book, leverage_limit, unsettled, rounded
+    if not venue.plain_money:
+        width, settle = len(venue.assets.symbol), venue.markets.settle[lots[1]]
+        _canonical("balances", balances, width, _key(lots[0], settle, width)[settle != venue.settle])
+    quanta = np.zeros(len(balances[0]), np.int64)
+    quanta[balances[1] == venue.settle] = unsettled
+    return ids, lots, (*balances[:4], quanta), book, leverage_limit, rounded
 
 
 def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDArray[Any], dict[str, AnyInt]]:
@@ -134,7 +139,8 @@ def _lots(venue: Venue, name: str, table: pd.DataFrame, market: AnyInt) -> Int:
         bad = np.flatnonzero(np.abs(lots[rows]) > venue.markets.max_lots[market[rows]])
         if bad.size:
             row = rows.start + int(bad[0])
-            rule = "must be worth less than 2**60 settle quanta at the market's maxPrice"
+            at = "one tick" if venue.markets.inverse[market[row]] else "the market's maxPrice"
+            rule = f"must be worth less than 2**60 settle quanta at {at}"
             raise RiskDataError(name, "quantity", rule, row=row, value=quantity[row])
     rule = f"the total of {name} in a market must be less than 2**61 lots"
     _must_not_pass(name, "quantity", quantity, lots, market, TOTAL_LIMIT, rule)
@@ -160,24 +166,27 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: AnyInt, orders: Orders,
     paid = {"entry_price": table["entry_price"].to_numpy()}
     if "settle_price" in table.columns:
         paid["settle_price"] = table["settle_price"].fillna(table["entry_price"]).to_numpy()
-    step, quantum = units.PerKind(venue.markets.step_size, market), float(venue.settle_quantum)
     quanta = []
     for name, price in paid.items():
-        unit = np.broadcast_to(quantum, len(lots))
-        quanta.append(units.round_half_even("positions", name, [price, lots, step], unit))
+        quanta.append(costs("positions", name, price, lots, market, venue.units))
         rule = "the cost of the account's positions must be less than 2**60 settle quanta"
         _must_not_pass("positions", name, price, quanta[-1], owner, POSITION_LIMIT, rule)
     width = len(venue.markets.symbol)
     everywhere = (providers[:, None] * width + np.arange(width)).ravel()
     also = np.concatenate([_key(orders.account, orders.market, width), everywhere])
     rows: list[Any] = [owner, market, lots, *quanta]
-    del owner, market, lots, step, quanta
+    del owner, market, lots, quanta
     _canonical("positions", rows, width, also)
     return rows[0], rows[1], rows[2], rows[-1], rows[3]  # never realised: cost and entry are one array
 
 
-def _balances(venue: Venue, table: pd.DataFrame, owner: AnyInt, accounts: int, providers: AnyInt) -> tuple[Rows, float]:
-    """Balance rows and the sum of rounding in quanta; accounts have a settle row, providers one per asset."""
+def _balances(
+    venue: Venue, table: pd.DataFrame, owner: AnyInt, accounts: int, providers: AnyInt
+) -> tuple[list[Any], float]:
+    """Account, asset, free and lent quanta of the balance rows, and the sum of rounding in quanta.
+
+    Accounts have a row of the venue's settle asset, providers one per asset.
+    """
     names = venue.assets.symbol
     asset = schemas.codes("balances", "asset", table["asset"], names, "a collateral asset").astype(np.uint16)
     quantum = units.PerKind(venue.assets.quantum_size, asset)
@@ -201,7 +210,7 @@ def _balances(venue: Venue, table: pd.DataFrame, owner: AnyInt, accounts: int, p
     rows: list[Any] = [owner, asset, *columns]
     del owner, asset, quantum, columns
     _canonical("balances", rows, width, also)
-    return (rows[0], rows[1], rows[2], rows[3]), rounded
+    return rows, rounded
 
 
 def _settings(venue: Venue, table: pd.DataFrame, owner: AnyInt, accounts: int) -> tuple[Float, Int]:
