@@ -19,7 +19,7 @@ from .shares import integer_weights
 from .state import Account, start_state
 from .throttle import account_key
 from .tick import Tick
-from .tick_state import Deal
+from .tick_state import UNCHANGING, Deal
 from .venue import Market, Venue
 
 CERTAIN = 1e-9  # of the gross amounts: a thousand times what float64 can be wrong by
@@ -138,8 +138,8 @@ class JudgedTick(Tick):
         self.judge, self.source, self.number = judge, accounts, number
         self.state.accounts, self.state.fund = Asked(accounts.account), fund
         self.swept = Asked(accounts.account)
-        self.start_margins = Asked(lambda one: self.estimate(self.swept[one]))
-        self.figures_at_sweep = Asked(super().swept_figures)
+        self.start_margins = True  # there are ratios from here on
+        self.figures_at_sweep = Asked(self.float64_at_sweep)
         self.levels, self.limits, self.worst_average = map(Asked, map(self.reader_of, BOOK_TABLES))
         self.last_prices: dict = {}
         self.written: set = set()
@@ -176,11 +176,16 @@ class JudgedTick(Tick):
         """The figures of an account at the sweep, in float64."""
         return self.figures_at_sweep[account_id]
 
+    def float64_at_sweep(self, account_id):
+        """The same, computed: of an account that is as it was at the sweep from what it is now."""
+        look = self.estimate(self.swept[account_id]) if account_id in self.written else self.look(account_id)
+        return self.float64.swept(look.sums, look)
+
     def record(self, event: str, reason: str, account_id, *price, **changes) -> None:
         """Make a change by its row."""
         super().record(event, reason, account_id, *price, **changes)
-        self.written.add(account_id)
-        self.written.add(changes.get("counterparty"))
+        if event not in UNCHANGING:
+            self.written |= {account_id, changes.get("counterparty")}
 
     # -- what the columns of all accounts tell
 
@@ -230,7 +235,7 @@ class JudgedTick(Tick):
         self.keys = {
             one: account_key(self.seed, self.number, self.judge.ids[one])
             for one in candidates
-            if self.start_margins[one].liquidating
+            if self.look(one).liquidating
         }
         self.put_in_order()
         for phase in (self.cancel, self.repay_and_book, self.backstop, self.deleverage, self.close_out):

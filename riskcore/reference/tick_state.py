@@ -19,6 +19,8 @@ from .state import Account, State
 from .throttle import WORD, draw
 from .venue import Venue
 
+UNCHANGING = ("trigger", "skip", "harm", "expire", "unfilled")  # events that change no account
+
 
 @dataclass
 class Slice:
@@ -121,9 +123,10 @@ class TickState:
         row = {"tick": self.start.ticks, "time": self.time_ns, "event": event, "reason": reason, "account": account_id}
         row |= QUIET | changes | {"price": price, "mmr_before": self.ratio(account_id)}
         apply_row(self.state, row)
-        for changed in (account_id, row["counterparty"]):
-            self.known.pop(changed, None)
-            self.known_sums.pop(changed, None)
+        if event not in UNCHANGING:
+            for changed in (account_id, row["counterparty"]):
+                self.known.pop(changed, None)
+                self.known_sums.pop(changed, None)
         row["mmr_after"] = self.ratio(account_id)
         self.rows.append(row)
 
