@@ -147,42 +147,6 @@ def is_event(journal: Columns, events: str) -> Array:
     return np.isin(journal["event"], [WORDS["event"].index(name) for name in events.split()])
 
 
-class Row(NamedTuple):
-    """One row of the journal, with its number and the rows of the start tables that it changes."""
-
-    number: int
-    event: str
-    reason: str
-    account: int
-    counterparty: int
-    market: int
-    order: int
-    asset: int
-    settle: int
-    requested: int
-    lots: int
-    cost: int
-    cash: int
-    entry: int
-    fee: int
-    quanta: int
-    lent: int
-    unsettled: int
-    counter_cost: int
-    counter_cash: int
-    counter_entry: int
-    fund: int
-    price: float
-    mmr_before: float
-    mmr_after: float
-    position: int
-    counter_position: int
-    balance: int
-    counter_balance: int
-    money: int
-    counter_money: int
-
-
 @dataclass(frozen=True)
 class Run:
     """All of a run folder but its prices and books.
@@ -237,12 +201,6 @@ class Run:
         for events, reason, other in _ELSEWHERE:
             phase[is_event(self.journal, events) & (self.journal["reason"] == WORDS["reason"].index(reason))] = other
         return phase
-
-    def rows(self, numbers: Array) -> list[Row]:
-        """Rows of the journal by their numbers."""
-        words = ([WORDS[name][code] for code in self.journal[name][numbers].tolist()] for name in WORDS)
-        columns = (self.journal[name][numbers].tolist() for name in Row._fields[3:])
-        return list(map(Row._make, zip(numbers.tolist(), *words, *columns, strict=True)))
 
     @cached_property
     def settle_row(self) -> Array:

@@ -15,8 +15,6 @@ from .venue import MarginFunction, Venue, exact
 
 TOLERANCE = 1e-9
 """Relative: how far two float64 ratios of the same figures may be apart, and where float64 leaves a test in doubt."""
-NOISE = 1e-13
-"""Rounding error of a float64 net equity, relative to the sum of the absolute amounts in it."""
 _MOST = 2**62
 """Where amounts end, so that no altered figure can wrap: far beyond those of a run."""
 
@@ -137,8 +135,6 @@ class _Numbers:
         self.of, self.root, self.zero = of, root, of(Fraction(0))
         self.markets = [_requirement(market.margin_function, of, root) for market in venue.markets]
         self.assets = [_requirement(asset.margin_function, of, root) for asset in venue.assets]
-        self.initial_markets = [_requirement(market.initial, of, root) for market in venue.markets]
-        self.initial_assets = [_requirement(asset.initial, of, root) for asset in venue.assets]
         self.haircuts = [list(map(of, asset.haircut)) for asset in venue.assets]
         self.quantum = [of(asset.quantum) for asset in venue.assets]
 
@@ -150,20 +146,6 @@ class Margin(NamedTuple):
     maintenance: Any
     exposure: Any
     gross: Any
-    positions: dict[int, Any]  # maintenance margin of each position row with lots
-
-    def agrees(self, ratio: float) -> bool:
-        """Whether a float64 MMR can be this account's."""
-        if not self.exposure or math.isinf(ratio):
-            return ratio == 0 if not self.exposure else ratio > 0 and self.equity <= NOISE * self.gross
-        slack = TOLERANCE * self.maintenance + ratio * NOISE * self.gross
-        return ratio >= 0 and abs(self.maintenance - ratio * self.equity) <= slack
-
-    def ratio(self) -> float:
-        """MMR."""
-        if not self.exposure:
-            return 0.0
-        return math.inf if self.equity <= 0 else float(self.maintenance / self.equity)
 
 
 class State:
@@ -226,7 +208,7 @@ class State:
         """Margin of an account as the page has it."""
         of, own = kind.of, self.settle[account]
         equity = gross = maintenance = exposure = kind.zero
-        parts, profit = dict[int, Any](), dict[int, Any]()  # profit by balance row, in units of its asset
+        profit = dict[int, Any]()  # by balance row, in units of its asset
         for p in range(self.position_offset[account], self.position_offset[account + 1]):
             lots, market, b = self.lots[p], self._market[p], self._position_balance[p]
             paid = self.cost[p] * kind.quantum[self._asset[b]]
@@ -238,8 +220,7 @@ class State:
                 exposure += max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots)) * notional_of_lot
                 if lots:
                     tokens, interest = abs(lots) * tick.unit_value("tokens", market, of), tick.interest(market, of)
-                    parts[p] = kind.markets[market](notional, tokens, interest)
-                    maintenance += parts[p]
+                    maintenance += kind.markets[market](notional, tokens, interest)
                     profit[b] += lots * tick.unit_value("lot value", market, of)
                     gross += notional
         for b in range(self.balance_offset[account], self.balance_offset[account + 1]):
@@ -252,42 +233,7 @@ class State:
             counted = self.counted(asset, self.free[b], self.lent[b], tick, kind, gained)
             equity, maintenance = equity + counted[0], maintenance + counted[1]
             exposure, gross = exposure + counted[2], gross + counted[3]
-        return Margin(equity, maintenance, exposure, gross, parts)
-
-    def initial(self, account: int, tick: Tick, kind: _Numbers) -> Any:
-        """Initial margin of an account."""
-        of, limit = kind.of, self.leverage[account]
-        most = None if limit is None else of(limit)
-        margin = exposure = of(Fraction(0))
-        for p in range(self.position_offset[account], self.position_offset[account + 1]):
-            lots, market = self.lots[p], int(self.market[p])
-            worst = max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots))
-            if worst:
-                notional = worst * tick.unit_value("lot", market, of)
-                tokens, interest = worst * tick.unit_value("tokens", market, of), tick.interest(market, of)
-                required = kind.initial_markets[market](notional, tokens, interest)
-                margin += required if most is None else max(required, notional / most)
-                exposure += notional
-        for b in range(self.balance_offset[account], self.balance_offset[account + 1]):
-            if self.free[b] < 0:
-                asset, tokens = int(self.asset[b]), -self.free[b] * kind.quantum[int(self.asset[b])]
-                debt = -self.free[b] * tick.unit_value("quantum", asset, of)
-                margin += kind.initial_assets[asset](debt, tokens, 0)
-                exposure += debt
-        return margin if most is None else max(margin, exposure / most)
-
-    def position(self, account: int, market: int) -> int:
-        """Position row of an account in a market, -1 if there is none."""
-        return self._row(self.market, self.position_offset, account, market)
-
-    def balance(self, account: int, asset: int) -> int:
-        """Balance row of an account in an asset, -1 if there is none."""
-        return self._row(self.asset, self.balance_offset, account, asset)
-
-    def _row(self, items: Array, offset: list[int], account: int, item: int) -> int:
-        first, end = offset[account], offset[account + 1]
-        row = first + int(np.searchsorted(items[first:end], item))
-        return row if row < end and items[row] == item else -1
+        return Margin(equity, maintenance, exposure, gross)
 
     def counted(
         self, asset: int, free: Any, lent: Any, tick: Tick, kind: _Numbers, gained: Any = 0
