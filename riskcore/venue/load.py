@@ -287,7 +287,7 @@ def _settle_row(path: str, market: _Market, assets: Assets, settle: int) -> int:
             rule = "must be a collateral asset of the venue, as an inverse market settles in it: add it, or set settle"
             raise _wrong(f"{path}.baseSymbol", rule, market.base_symbol)
         return rows.index(market.base_symbol)
-    if market.quote_symbol in (None, "USD"):
+    if market.quote_symbol is None or (market.quote_symbol == "USD" and "USD" not in rows):
         return settle
     if market.quote_symbol not in rows:
         rule = "must be a collateral asset of the venue, as the market settles in it: add it, or set settle"
