@@ -286,8 +286,6 @@ class SliceRules(NamedTuple):
     on_harm             int64    ()    WAIVE | SEND | BACKSTOP: treatment of a slice that does not help
     waived_share        float64  ()    fee of a waived slice, part of the cost up to which it does no harm
     position_order      int64    ()    RELIEF | LARGEST | PRO_RATA
-    settle              int64    ()    row of the settle asset
-    settle_plain        bool     ()    a settle balance counts in full unless it is a borrow
     floor_lots          int64    (M,)  lots of the minimum notional of a slice
     min_lots            int64    (M,)  a position may not be left smaller than this
     value_num, _den     int64    (M,)  settle quanta per lot and tick
@@ -307,8 +305,6 @@ class SliceRules(NamedTuple):
     on_harm: int
     waived_share: float
     position_order: int
-    settle: int
-    settle_plain: bool
     floor_lots: Int
     min_lots: Int
     value_num: Int
@@ -392,7 +388,8 @@ class JournalColumns(NamedTuple):
     account        int64    (N,)    account row, -1: none
     counterparty   int64    (N,)    account row, or BOOK | FUND | SHORTFALL | NOBODY | POOL of journal.py
     market         int64    (N,)    market row, -1: none
-    asset          int64    (N,)    asset row, -1: none
+    asset          int64    (N,)    asset row of quanta and lent, -1: none
+    settle         int64    (N,)    asset row of the settle quanta, -1: there are none
     lots           int64    (N,)    change of the account's position; the counterparty's is the opposite
     cost, entry    int64    (N,)    change of the position's, settle quanta
     cash           int64    (N,)    change of the account's free settle balance, settle quanta
@@ -415,6 +412,7 @@ class JournalColumns(NamedTuple):
     counterparty: Int
     market: Int
     asset: Int
+    settle: Int
     lots: Int
     cost: Int
     cash: Int
@@ -439,8 +437,8 @@ class LedgerArrays(NamedTuple):
     book_lots    int64  (M,)  lots of the makers, in/out
     book_quanta  int64  (K,)  money of the makers, in/out
     pool         int64  (K,)  what the pools received, in/out
-    fund         int64  (1,)  settle quanta, in/out
-    shortfall    int64  (1,)  settle quanta, in/out
+    fund         int64  (K,)  quanta of the fund, in/out
+    shortfall    int64  (K,)  quanta that bankrupt accounts owe, in/out
     ===========  =====  ====  ===================================
     """
 

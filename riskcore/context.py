@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
-from .margin import exact
+from .boundary import units
+from .margin import exact, model_of
 from .market import Prices
 from .record import Journal
 from .state import Accounts, Ledger, Pools
@@ -22,6 +24,10 @@ class TickContext:
     journal: Journal
     pools: Pools
 
+    def quantum_value(self, asset: int) -> Fraction:
+        """Value of a quantum of an asset at the tick's price, settle units, exactly."""
+        return units.exact(self.prices.asset[asset]) * self.venue.assets.quantum[asset]
+
     def margin(self, account: int) -> exact.ExactMargin:
         """Exact margin of an account in its current state; for one account this is faster than a kernel call."""
-        return exact.account_margin(self.accounts, account, self.prices)
+        return model_of(self.venue).account(self.accounts, account, self.prices)

@@ -138,7 +138,7 @@ def assert_right_line(
         assert abs(Fraction(line["net_equity"]) - value + cost * oracle.settle_quantum) <= unit
         assert abs(Fraction(line["exposure"]) - abs(value)) <= unit
         least = 0 if account.leverage_limit is None else abs(value) / account.leverage_limit
-        margin = oracle.markets[item].initial(abs(value), prices.marks[item], prices.of_open_interest(item))
+        margin = oracle.markets[item].initial(abs(value), prices.marks[item], prices.of_open_interest(oracle, item))
         assert abs(initial - max(margin, least)) <= unit * (1 + initial)
     elif line["kind"] in ("collateral", "borrow"):
         free, lent = account.balances[item]
@@ -154,7 +154,7 @@ def assert_right_line(
         assert line["exposure"] > 0
         assert account.open_lots(item, "bid") or account.open_lots(item, "ask")
     elif line["kind"] == "unsettled":
-        assert Fraction(line["net_equity"]) == account.unsettled * oracle.settle_quantum
+        assert Fraction(line["net_equity"]) == account.unsettled[oracle.settle] * oracle.settle_quantum
     else:
         assert account.leverage_limit is not None
 

@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import riskcore as rc
-from riskcore.kernels.margin import DOUBT, DOUBT_BAND, LIQUIDATING, SAFE, account_statuses
+from riskcore.kernels.margin import DOUBT, DOUBT_BAND, LIQUIDATING, SAFE
+from riskcore.kernels.margin_model import account_statuses
 from riskcore.margin import exact, margins_of
 from riskcore.market import Prices, asset_values
 from tests import money_venues as mv
@@ -385,17 +386,13 @@ def test_what_if_after_fills_and_shocks():
     fills = pd.DataFrame(
         {"account": [1, 2], "market": [IBTC, ETH], "quantity": [50.0, -1.5], "price": [100_000.0, 4_000.0]}
     )
-    after = accounts.with_fills(venue, fills)
     states = {account: State(oracle, tables, account) for account in accounts.ids.tolist()}
     for row in fills.to_dict("records"):
         states[row["account"]].fill(row["market"], row["quantity"], row["price"], 0)
-    moved = rc.Prices.read(venue, after, mv.MARKS, asset_prices=mv.ASSET_PRICES).moved(
-        np.full(3, 0.9), np.full(4, np.nan)
-    )
+    shocks = dict.fromkeys(mv.MARKS, -0.1)
+    table = rc.what_if(accounts, venue, mv.MARKS, fills=fills, shocks=shocks, asset_prices=mv.ASSET_PRICES)
     marks = {market: number(round(mark * 0.9, 6)) for market, mark in mv.MARKS.items()}
     prices = {"USDC": Fraction(1), "BTC": marks[BTC], "USDT": number(0.9995), "SOL": Fraction(200)}
-    assert moved.asset.tolist() == pytest.approx([float(prices[a]) for a in venue.assets.symbol])
-    table = margins_of(after, np.arange(len(after)), moved)
     for row, own in enumerate(states.values()):
         expected = own.margin(marks, prices)
         assert table.net_equity[row] == pytest.approx(
@@ -567,13 +564,15 @@ def test_settle_assets_by_default_and_by_name(market, quote, settle):
 
 def test_accounts_of_other_contracts_are_refused():
     _, accounts = one({"BTC": 1.0}, [(IBTC, 1.0, 100_000.0)])
-    for changed, name in (({"multiplier": "10"}, "multiplier"), ({"marketType": "PERP", "settle": "BTC"}, "inverse"),
-                          ({"settle": "USDC"}, "settle")):  # fmt: skip
+    for changed, name, value, own in (
+        ({"multiplier": "10"}, "multiplier", "10", "100"),
+        ({"marketType": "PERP", "settle": "BTC"}, "marketType", "PERP", "IPERP"),
+        ({"settle": "USDC"}, "settle", "USDC", "BTC"),
+    ):
         source = mv.source()
         source["markets"][2] |= changed
-        with pytest.raises(
-            rc.RiskDataError, match=rf"^venue\.{name}, row BTC_USD_IPERP, value .*: must be as in the venue"
-        ):
+        rule = rf"^venue\.{name}, row BTC_USD_IPERP, value '{value}': must be as in .* with \({own}\)"
+        with pytest.raises(rc.RiskDataError, match=rule):
             rc.sweep(accounts, rc.load_venue(source), mv.MARKS)
 
 

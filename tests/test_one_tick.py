@@ -128,6 +128,24 @@ def look(holdings: Row, marks: Any = None, *, venue: Row | None = None, orders: 
     return exact
 
 
+def money_source(**others: Any) -> Row:
+    """X settles in USDT; a contract of Y is worth 1 USD and settles in BTC, with quanta of 0.00000001."""
+    inverse = market("Y") | {"marketType": "IPERP", "baseSymbol": "BTC", "quoteSymbol": "USD"}
+    inverse["filters"]["quantity"] = {"stepSize": "1", "minQuantity": "1"}
+    found = source([market("X") | {"quoteSymbol": "USDT"}, inverse], **others)
+    identity = {"weight": "1", "kind": {"type": "identity"}}
+    found["collateral"] += [
+        {"symbol": "USDT", "haircutFunction": identity},
+        {"symbol": "BTC", "haircutFunction": identity, "quantum": "0.00000001"},
+    ]
+    return found
+
+
+def money_at(seconds: float, mark: float, **others: Any) -> TickInput:
+    """A tick with a mark of Y; USDT is at 1.25, and BTC follows Y."""
+    return at(seconds, {"X": 100.0, "Y": float(mark)}, prices={"USDT": 1.25}, **others)
+
+
 # ---- Numbers
 
 
@@ -411,6 +429,12 @@ def test_funding_and_premiums():
     _, rows = run(own, *ticks, at(3600))
     assert of(rows, "funding", "cash") == [-paid]
     assert rate * 1000 * USDC == paid
+    contracts, mark, coins = example("Funding", "20,000", "10,000", "37,500")
+    venue = money_source()
+    venue["markets"][1] |= {"fundingInterval": 3_600_000}
+    own = scene(venue, {1: {"Y": (contracts, mark), "BTC": 1}})
+    _, rows = run(own, money_at(0, mark), money_at(3600, mark, funding_rates={"Y": float(rate)}))
+    assert of(rows, "funding", "settle", "cash") == [("BTC", -coins)]
 
 
 def test_realisation():
@@ -420,6 +444,14 @@ def test_realisation():
     state, rows = run(scene(source(realize_interval=60), accounts), at(0, marks), at(60, marks))
     assert of(rows, "realize", "cash") == [long * USDC, short * USDC]
     assert state.accounts[1].positions["X"] == [1000, cost * USDC, 1000 * USDC]
+    contracts, entry, cost, mark, value, profit = example(
+        "Realisation", "20,000", "8,000", "-250,000,000", "10,000", "-200,000,000", "50,000,000"
+    )
+    own = scene(money_source(realize_interval=60), {1: {"Y": (contracts, entry), "BTC": 1}})
+    assert own.load()[1].columns.cost.tolist() == [cost]
+    state, rows = run(own, money_at(0, mark), money_at(60, mark))
+    assert of(rows, "realize", "settle", "cash") == [("BTC", profit)]
+    assert state.accounts[1].positions["Y"] == [contracts, value, cost]
 
 
 def test_settlement():
@@ -432,6 +464,14 @@ def test_settlement():
     assert of(rows, "redeem", "quanta") == [redeemed]
     assert of(rows, "convert", "quanta", "cash") == [(-sold, proceeds)]
     assert of(rows, "unsettle", "cash", "unsettled") == [(left, -left)]
+    due, usdc, mark, per_quantum, sold = example("Settlement", "2,000", "1,000", "50,000", "500", "1,000,000")
+    venue = money_source(pools=[{"symbol": "BTC", "state": "Closed"}])
+    venue["markets"][1] |= {"fundingInterval": 3_600_000}
+    own = scene(venue, {1: {"Y": (10_000, mark), "USDC": usdc}})
+    _, rows = run(own, money_at(0, mark), money_at(3600, mark, funding_rates={"Y": 0.0001}))
+    assert of(rows, "funding", "cash") == [-due]
+    assert of(rows, "convert", "asset", "quanta", "settle", "cash") == [("USDC", -sold, "BTC", due)]
+    assert due * per_quantum == sold
 
 
 # ---- Shared procedures
@@ -587,6 +627,24 @@ def test_book_participation_and_order():
     assert found == [(x_loss * USDC, x_relief * USDC), (y_loss * USDC, y_relief * USDC)]
 
 
+def test_float64_margins():
+    title = "Float64 margins"
+    equity, value, maintenance, mmr = example(title, "45,000,000", "1,000,000,000", "50,000,000", "1.1111")
+    own = scene(source(), {1: {"X": (10, 100), "USDC": 45}})
+    oracle, state = own.load_reference()
+    tick = reference.Tick(oracle, state, NOON, reference.Prices(AT_100), 0)
+    sums = tick.sums(1)
+    assert (sums.equity, sums.exposure, sums.maintenance, sums.gross) == (
+        equity,
+        value,
+        maintenance,
+        2 * value + equity,
+    )
+    tick.select()
+    assert round(tick.swept_figures(1).mmr, 4) == float(mmr)
+    assert of(run(own, at())[1], "trigger", "mmr_after") == [tick.swept_figures(1).mmr]
+
+
 def test_book_policy_size():
     size, minimum, whole, least, left = (int(n) for n in example("3 Book: policy size", "100", "5", "12", "10", "2"))
     oracle = reference.Venue(source())
@@ -629,6 +687,13 @@ def test_book_loss_relief_and_harm():
     tick = reference.Tick(oracle, state, NOON, reference.Prices(AT_100), 0)
     assert slip + fee == loss
     assert tick.effect(1, "X", 100, value * USDC, Fraction("0.01")) == (loss * USDC, relief * USDC)
+    value, charge, loss_quanta, relief_quanta = example(
+        "3 Book: float64", "96,500,000", "965,000", "4,465,000", "5,000,000"
+    )
+    assert charge == value / 100
+    found = tick.effect(1, "X", 100, float(value), 0.01)
+    assert [type(amount) for amount in found] == [float, float]
+    assert found == (loss_quanta, relief_quanta)
     title = "3 Book: do no harm"
     equity, margin, cost, freed, gain, points, money = example(
         title, "40", "50", "223.25", "200", "0.5", "25", "241,250"
@@ -696,6 +761,19 @@ def test_backstop_price_and_the_row_adds_up():
     assert shown[0] - shown[1] + shown[2] - shown[3] + shown[4] == 0
 
 
+def test_backstop_price_in_another_asset():
+    price, usdc, notional, auto_close, flow, closed_at, to_fund, owed = example(
+        "4 Backstop: price", "1.25", "25", "1,250", "31.25", "980,000,000", "98", "6,666,667", "20"
+    )
+    own = scene(money_source(backstop=[{"account": 7}]), {1: {"X": (10, 100), "USDC": usdc}, 7: RICH})
+    state, rows = run(own, money_at(0, 100))
+    [row] = [row for row in rows if row["market"] == "X"]
+    assert (row["settle"], row["cash"] - row["cost"], row["fund"], row["price"]) == ("USDT", flow, to_fund, closed_at)
+    assert (row["cash"], 10 * 100 * price, notional / 40) == (-owed * USDC, notional, auto_close)
+    assert of(rows, "backstop", "asset", "quanta", "cash")[1:] == [("USDT", owed * USDC, -usdc * USDC)]
+    assert state.accounts[1].balances["USDC"] == [0, 0]
+
+
 def test_backstop_providers():
     title = "4 Backstop: providers"
     money, a_lot, lots, equity, margin = example(title, "50", "0.986667", "576", "57.68", "57.6")
@@ -748,6 +826,14 @@ def test_adl_price():
     marks = {"X": float(mark), "Y": 100.0}
     assert look(POOR, marks).net_equity == equity
     assert of(run(scene(source(), accounts), at(0, marks))[1], "adl", "price") == [price]
+    contracts, entry, coins, mark, loss, equity, flow, price = example(
+        "5 ADL: price", "10,000", "50,000", "0.0501", "40,000", "0.05", "4", "-0.2501", "39,984.0064"
+    )
+    accounts = {1: {"Y": (contracts, entry), "BTC": coins}, 3: {"Y": (-15_000, entry), "BTC": 1}}
+    [row] = [row for row in run(scene(money_source(), accounts), money_at(0, mark))[1] if row["event"] == "adl"]
+    assert (row["cash"] - row["cost"], row["lots"]) == (flow * 10**8, -contracts)
+    assert round(row["price"], 4) == float(price)
+    assert (contracts / mark - contracts / entry, (coins - loss) * mark) == (loss, equity)
 
 
 def test_adl_counterparties():
@@ -763,12 +849,8 @@ def test_adl_policies():
     first = example("5 ADL: policies", "0.047619", "6", "0.285714")
     second = example("5 ADL: policies", "0.2", "0.4", "0.08")
     figures = [
-        reference.Figures(
-            -300, Fraction(-300), Fraction(-315), Fraction(15), Fraction(15), Fraction(50), Fraction(300), 15, 15
-        ),
-        reference.Figures(
-            -400, Fraction(-400), Fraction(-500), Fraction(100), Fraction(100), Fraction(1000), Fraction(400), 20, 20
-        ),
+        reference.Figures(-300, Fraction(-300), Fraction(-315), Fraction(15), Fraction(50), Fraction(300), 15, 15),
+        reference.Figures(-400, Fraction(-400), Fraction(-500), Fraction(100), Fraction(1000), Fraction(400), 20, 20),
     ]
     for of_one, shown in zip(figures, (first, second), strict=True):
         found = of_one.profit / abs(of_one.entry), of_one.leverage, reference.SCORES["pnl_leverage"](of_one)
@@ -812,6 +894,14 @@ def test_close_out_shortfall():
     assert of(rows, "fund", "cash") == [fund * USDC]
     assert of(rows, "socialize", "counterparty", "cash") == [(3, small * USDC), (4, large * USDC)]
     assert (fund + rest, small + large) == (lacking, rest)
+    usdc, coins, mark, lacking, first, second, rest = example(title, "4", "0.0005", "40,000", "30", "4", "20", "6")
+    oracle, state = scene(money_source(), {1: {"USDC": -lacking, "BTC": 0}}).load_reference()
+    state.fund |= {"USDC": usdc * USDC, "BTC": coins * 10**8}
+    prices = {"X": 100.0, "Y": float(mark)}, None, None, {"USDT": 1.25}
+    _, rows, _ = reference.step(oracle, state, NOON, *prices)
+    assert of(rows, "fund", "settle", "cash") == [("USDC", first * USDC), ("BTC", coins * 10**8)]
+    assert of(rows, "convert", "cash") == [second * USDC]
+    assert of(rows, "shortfall", "cash") == [rest * USDC]
 
 
 def test_every_subsection_has_a_formula_and_an_example():

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from riskcore import Accounts, load_venue, sample, sweep
 from riskcore.kernels import margin as scalar
+from riskcore.kernels import margin_model
 from riskcore.kernels import sweep as kernels
 from riskcore.kernels.layouts import SweepLookup
 from riskcore.margin import exact, margin_table, margins_of, selected
@@ -169,7 +170,7 @@ def test_the_large_crowd_is_of_every_kind():
     for m in range(3):
         assert ((sweep_view.market == m) & (notional > rows.market[m, 1])).sum() > 50, m
     status = np.empty(len(accounts), np.uint8)
-    scalar.account_statuses(np.arange(len(accounts)), columns, prices.arrays, status)
+    margin_model.account_statuses(np.arange(len(accounts)), columns, prices.arrays, status)
     assert (status == scalar.DOUBT).sum() > 50
     flat = np.bincount(accounts.position_accounts(), np.abs(columns.lots), len(accounts)) == 0
     resting = (columns.open_orders > 0) & flat

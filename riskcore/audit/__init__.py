@@ -2,9 +2,9 @@
 
 Two passes: whole-column checks of the journal (`columns`), then a replay, part by part and tick by tick. The replay
 guards the price updates again (`guards`), computes the accruals between the ticks for all accounts (`accruals`),
-follows the phases with the rows that they require (`repay`, `slices`, `backstop`, `adl`, `close_out`), and compares
-every account with the selection test (`replay`). Amounts are whole numbers that no altered figure can wrap; ratios are
-float64, and decided with 60-digit decimals where float64 leaves doubt.
+computes the margins of all accounts (`replay`), and lets the exact model decide every tick with an account that may be
+liquidating (`decisions`). Amounts are whole numbers that no altered figure can wrap; ratios are float64, and decided
+with 60-digit decimals or fractions where float64 leaves doubt.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from .folder import Run, read_parts, read_run
 from .margins import Tick
 from .replay import Replay
 from .venue import RunError
-from .winners import Policy
 
 __all__ = ["REFERENCE", "RULES", "AuditReport", "RunError", "audit"]
 
@@ -53,9 +52,8 @@ RULES = {
 
 REFERENCE = {
     "reference": "every row is the one that the exact model writes (riskcore.reference)",
-    "float64 order": "ticks in which accounts, whose MMRs float64 cannot tell apart, are taken in the order of the run",
 }
-"""The rules that are checked on demand; "float64 order" is a count, its breaches are those of "reference"."""
+"""The rules that are checked on demand."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +125,7 @@ def audit(
     reference : bool
         Whether to compute every tick again with `riskcore.reference` too, and to compare the journal's rows with those
         of the exact model, all but price and MMRs: the rule "reference". A tick that differs is one breach, at its
-        first differing row. The page lets float64 decide some cases. Accounts whose MMRs float64 cannot tell apart are
-        taken in the order of the run, and such ticks are counted ("float64 order"). Of the others (sizes of slices,
-        scores of ADL) nothing is taken from the run: the breach says that the exact figures are within the rounding of
-        float64. It takes about 0.2 s for 1,000 accounts and a tick.
+        first differing row. It takes about 0.2 s for 1,000 accounts and a tick.
     progress : callable, optional
         Called with the ticks done and all of them; with ``reference`` every tick counts twice.
 
@@ -160,7 +155,7 @@ def audit(
     with localcontext(Context(prec=60)), np.errstate(all="ignore"):
         run = read_run(Path(path), out)
         ticks = run.manifest["ticks"] * (2 if reference else 1)
-        replay = Replay(run, out, {name: Policy(*policy) for name, policy in (adl_policies or {}).items()})
+        replay = Replay(run, out, dict(adl_policies or {}))
         try:
             _check(run, out, replay, sample, lambda done: progress(done, ticks))
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:

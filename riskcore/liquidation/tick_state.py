@@ -12,12 +12,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .._typing import Int
+from .._typing import Float, Int
 from ..context import TickContext
 from ..kernels import margin as kernels
+from ..kernels import margin_model
 from ..kernels.integer_math import cost_change
 from ..kernels.layouts import BookColumns, SliceRules
-from ..margin import MarginTable, exact, margin_table, margins_of
+from ..margin import MarginTable, folded, margin_table, margins_of, model_of
 from ..market import Prices
 from ..state import Accounts
 from .throttle import Draws, draws
@@ -118,7 +119,7 @@ class TickState(TickContext):
     def statuses(self) -> npt.NDArray[np.uint8]:
         """Margin status of each selected account now."""
         status = np.empty(len(self.selected), np.uint8)
-        kernels.account_statuses(self.selected, self.accounts.columns, self.prices.arrays, status)
+        margin_model.account_statuses(self.selected, self.accounts.columns, folded(self.prices), status)
         for n in np.flatnonzero(status == kernels.DOUBT):
             status[n] = self.margin(int(self.selected[n])).status
         return status
@@ -144,10 +145,10 @@ class TickState(TickContext):
 
     def covers_initial_margin(self, account: int) -> bool:
         """Whether the initial margin ratio of an account is under 1, and its net equity not below 0."""
-        return exact.covers_initial_margin(self.accounts, account, self.prices)
+        return model_of(self.venue).covers_initial_margin(self.accounts, account, self.prices)
 
     def add_cash(self, account: int, quanta: int) -> None:
-        """Add to the free settle balance of an account."""
+        """Add to the free balance of the venue's settle asset of an account."""
         columns = self.accounts.columns
         columns.free[columns.settle_row[account]] += quanta
 
@@ -178,6 +179,16 @@ class TickState(TickContext):
             column[index] = value
         return passed
 
+    def prices_of(self, market: Int, lots: Int, flow: Int) -> Float:
+        """Prices at which lots of some markets are worth these quanta of the markets' settle assets.
+
+        An inverse contract has none for a flow of 0 quanta: the mark then.
+        """
+        markets, assets = self.venue.markets, self.venue.assets
+        none = markets.inverse[market] & (flow == 0)
+        money = np.where(none, 1, flow) * assets.quantum_size[markets.settle[market]]
+        return np.where(none, self.prices.mark[market], markets.prices_of(market, lots, money))
+
     def after_exchange(self, row: int, account: int, quanta: int, cash: int, passes: Callable[[int], bool]) -> bool:
         """Whether an account passes a test once a free balance and settle have changed; they do not change."""
         free = self.accounts.columns.free
@@ -204,12 +215,12 @@ class TickState(TickContext):
         self.add_cash(account, cash)
         columns.free[self.accounts.balance_row(counterparty, asset)] -= quanta + lent
         self.add_cash(counterparty, -cash - to_fund)
-        self.ledger.fund += to_fund
+        self.ledger.fund[venue.settle] += to_fund
         price = -cash * float(venue.settle_quantum) / ((quanta + lent) * float(venue.assets.quantum[asset]))
         self.journal.add(
             event, reason, account, before, self.margin(account).mmr, counterparty=counterparty, asset=asset,
-            requested=size, quanta=quanta, lent=lent, cash=cash, counter_cash=-cash - to_fund, fund=to_fund,
-            price=price,
+            settle=venue.settle, requested=size, quanta=quanta, lent=lent, cash=cash, counter_cash=-cash - to_fund,
+            fund=to_fund, price=price,
         )  # fmt: skip
 
     def transfer(
@@ -218,20 +229,21 @@ class TickState(TickContext):
     ) -> None:  # fmt: skip
         """Move ``lots`` of a position row to a counterparty account, off the book, and write the row.
 
-        ``flow`` is the money that the account receives, ``to_fund`` the payment of the counterparty on top; ``size`` is
-        the position to be handed over.
+        ``flow`` is the money that the account receives, ``to_fund`` the payment of the counterparty on top, quanta of
+        the market's settle asset; ``size`` is the position to be handed over.
         """
         market = int(self.accounts.columns.market[row])
+        settle = int(self.venue.markets.settle[market])
         self.before.remember(counterparty)
         before = self.margin(account).mmr
         cost, cash, entry = self.change_position(row, -lots, flow)
         other = self.accounts.position_row(counterparty, market)
         counter_cost, counter_cash, counter_entry = self.change_position(other, lots, -flow - to_fund)
-        self.ledger.fund += to_fund
-        price = flow * float(self.venue.settle_quantum) / (lots * float(self.venue.markets.step_size[market]))
+        self.ledger.fund[settle] += to_fund
+        price = float(self.prices_of(np.array([market]), np.array([lots]), np.array([flow]))[0])
         self.journal.add(
             event, reason, account, before, self.margin(account).mmr, counterparty=counterparty, market=market,
-            requested=size, lots=-lots, cost=cost, cash=cash, entry=entry, counter_cost=counter_cost,
+            settle=settle, requested=size, lots=-lots, cost=cost, cash=cash, entry=entry, counter_cost=counter_cost,
             counter_cash=counter_cash, counter_entry=counter_entry, fund=to_fund, price=price,
         )  # fmt: skip
 

@@ -27,8 +27,8 @@ _PLACES = Decimal("1e-40")
 class ExactMargin:
     """Net equity, exposure and maintenance margin of an account in settle units, and its status.
 
-    ``requirement`` and ``value`` hold the maintenance margin and the signed value of each position row, ``borrowed``
-    the maintenance margin of each balance row that is a borrow.
+    ``requirement`` and ``value`` hold the part of each position row in the maintenance margin and its signed value,
+    ``borrowed`` the part of each balance row that is a borrow. No part is negative; they add up to the whole.
     """
 
     equity: Decimal
@@ -190,7 +190,7 @@ def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:
 def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMargin:
     """Margin of one account."""
     venue = prices.venue
-    policy, markets = venue.policy, len(venue.markets.symbol)
+    markets = len(venue.markets.symbol)
     with localcontext(_context(venue)):
         equity = exposure = maintenance = Decimal(0)
         requirements, value, borrowed = {}, {}, {}
@@ -209,14 +209,20 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
                 )
             else:
                 borrowed[holding.row] = _rounded(required, venue)
-        equity, exposure, maintenance = (_rounded(amount, venue) for amount in (equity, exposure, maintenance))
-
-        status = SAFE
-        if exposure and not maintenance < equity:
-            divisor, offset = decimal(policy.acmf_divisor), decimal(policy.acmf_offset)
-            auto_close = max(maintenance / divisor, maintenance - offset * exposure)
-            status = LIQUIDATING if equity > 0 and auto_close <= equity else BELOW_AUTO_CLOSE
+    status = status_of(venue, equity, exposure, maintenance)
+    equity, exposure, maintenance = (_rounded(amount, venue) for amount in (equity, exposure, maintenance))
     return ExactMargin(equity, exposure, maintenance, requirements, value, borrowed, status)
+
+
+def status_of(venue: Venue, equity: Decimal, exposure: Decimal, maintenance: Decimal) -> int:
+    """Status of an account: SAFE, LIQUIDATING or BELOW_AUTO_CLOSE."""
+    with localcontext(_context(venue)):
+        if not exposure or _rounded(maintenance - equity, venue) < 0:
+            return SAFE
+        divisor, offset = decimal(venue.policy.acmf_divisor), decimal(venue.policy.acmf_offset)
+        auto_close = max(maintenance / divisor, maintenance - offset * exposure)
+        is_above = _rounded(equity, venue) > 0 and _rounded(auto_close - equity, venue) <= 0
+    return LIQUIDATING if is_above else BELOW_AUTO_CLOSE
 
 
 def covers_initial_margin(accounts: Accounts, account: int, prices: Prices) -> bool:
@@ -235,8 +241,8 @@ def covers_initial_margin(accounts: Accounts, account: int, prices: Prices) -> b
                     requirement(prices, margin_function, holding.exposure, holding.price),
                     holding.exposure * leverage_fraction * is_position,
                 )
-        required, equity = (_rounded(x, prices.venue) for x in (max(initial, exposure * leverage_fraction), equity))
-        return required < equity or (not exposure and equity >= 0)
+        room = _rounded(equity - max(initial, exposure * leverage_fraction), prices.venue)
+        return room > 0 or (not exposure and room >= 0)
 
 
 def equity_share(margin: ExactMargin, requirement: Decimal, equity: Decimal | Fraction) -> Fraction:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from ..state import Accounts, must_fit
 from ..venue import Venue, values_at
 from .reading import _RATE, NOT_NEGATIVE, PriceMap, _pairs, by_symbol
 from .tick import Tick
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -418,8 +422,35 @@ class Prices:
         1950000.0
         >>> prices.forget()
         """
-        for name in ("arrays", "lookup"):
+        for name in ("arrays", "lookup", "_folded"):
             vars(self).pop(name, None)
+
+    def folded(self, fold: Callable[[Prices], T]) -> T:
+        """Return what a margin model folds these prices into, computed at the first call.
+
+        Parameters
+        ----------
+        fold : callable
+            The function of the venue's margin model, called with these prices.
+
+        Returns
+        -------
+        NamedTuple
+            The result of ``fold``; `forget` frees it.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> prices.folded(lambda prices: prices.arrays) is prices.arrays
+        True
+        """
+        if "_folded" not in vars(self):
+            vars(self)["_folded"] = fold(self)
+        folded: T = vars(self)["_folded"]
+        return folded
 
     @cached_property
     def lookup(self) -> SweepLookup:

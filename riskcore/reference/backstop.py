@@ -44,7 +44,9 @@ class Backstop(TickState):
             equity = max(equity, Fraction(0))
         share = equity_share(equity, look.position_maintenance_margins[symbol], look.maintenance_margin)
         share = max(share, -policy["zero_price_band"] * abs(lots) * lot_value)
-        flow, to_fund = self.quanta(lots * lot_value - share), self.quanta(share * policy["backstop_fund_share"])
+        value = lots * self.prices.value_of_lot(self.venue, symbol)
+        flow = self.quanta_in(symbol, value - share)
+        to_fund = self.quanta_in(symbol, share * policy["backstop_fund_share"])
         deal = Deal(account_id, -lots, rhe(flow), rhe(to_fund) if share > 0 else 0, market=symbol)
         self.share_out(deal, lot_value, "below_auto_close" if look.below_auto_close else "escalated")
 
@@ -95,7 +97,7 @@ class Backstop(TickState):
         kind, symbol = ("markets", deal.market) if deal.asset is None else ("assets", deal.asset)
         weights, most, paid = {}, {}, -(deal.flow + deal.to_fund)
         for provider, entry in sorted(self.venue.providers.items()):
-            if provider in self.selected or not (entry.get(kind) is None or symbol in entry[kind]):
+            if provider in self.keys or not (entry.get(kind) is None or symbol in entry[kind]):
                 continue
 
             def passes(taken, provider=provider):
@@ -104,8 +106,7 @@ class Backstop(TickState):
                     if abs(held - deal.signed(taken)) <= abs(held):
                         return True
                 money, where = rhe(Fraction(paid * taken, deal.size)), (deal.market, deal.asset)
-                look = self.after(provider, -deal.signed(taken), money, *where)
-                return look.imr < 1 and look.net_equity >= 0
+                return self.covers_initial(self.after(provider, -deal.signed(taken), money, *where))
 
             weights[provider] = math.floor(self.capacity(provider) / unit_value)
             most[provider] = largest_passing(min(weights[provider], deal.size), passes)

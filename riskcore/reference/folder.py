@@ -19,7 +19,7 @@ from .numbers import INFINITY, number
 from .state import Account, Order, State, start_state
 from .venue import Venue
 
-FORMAT = 3
+FORMAT = 4
 LEDGERS = {-1: BOOK, -2: FUND, -3: SHORTFALL, -4: None, -5: POOL}  # counterparties that are no accounts
 SIDES = {1: "bids", -1: "asks"}
 
@@ -117,7 +117,7 @@ class Run:
         )
         return {
             "account": accounts, "counterparty": accounts | LEDGERS, "market": markets, "asset": assets,
-            "order": {-1: None},
+            "settle": assets, "order": {-1: None},
         }  # fmt: skip
 
 
@@ -139,6 +139,8 @@ def read_run(path: str | Path) -> Run:
         policy = venue.policy["adl_policy"]
         if policy not in SCORES and policy not in WEIGHTS:
             raise RunFolderError(f"{path}/venue.json: adl_policy {policy} is not of docs/one_tick.md")
+        if venue.policy["margin_model"] != "separable":
+            raise RunFolderError(f"{path}/venue.json: margin_model must be 'separable'")
         start = read_start(path / "start", venue, ids)
         return Run(path, venue, start, manifest["seed"], manifest["ticks"], manifest["parts"], ids)
     except (LookupError, TypeError, AttributeError) as error:
@@ -152,11 +154,13 @@ def read_start(path: Path, venue: Venue, ids: list) -> State:
     for account, row in zip(accounts, read_table(path / "accounts.parquet"), strict=True):
         limit = row["leverage_limit"]
         account.leverage_limit = None if limit == INFINITY else number(limit)
-        account.unsettled = row["unsettled"]
     for row in read_table(path / "positions.parquet"):
         accounts[row["account"]].positions[markets[row["market"]]] = [row["lots"], row["cost"], row["entry"]]
     for row in read_table(path / "balances.parquet"):
-        accounts[row["account"]].balances[assets[row["asset"]]] = [row["quanta"], row["lent"]]
+        account, asset = accounts[row["account"]], assets[row["asset"]]
+        account.balances[asset] = [row["quanta"], row["lent"]]
+        if asset in venue.money:
+            account.unsettled[asset] = row["unsettled"]
     for index, row in enumerate(read_table(path / "orders.parquet")):
         market, side = markets[row["market"]], "bid" if row["side"] > 0 else "ask"
         price = row["price"] * venue.markets[market].tick_size

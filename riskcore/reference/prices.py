@@ -41,24 +41,48 @@ class Prices:
         return new
 
     def of_asset(self, venue: Venue, asset: str) -> Fraction:
-        """1 for the settle asset, else the tick's price, else the index (or mark) of its first market (Prices)."""
+        """1 for the settle asset, else the tick's price, else the index (or mark) of a market (Prices)."""
+        price = self.if_known(venue, asset)
+        if price is None:
+            raise ValueError(f"no price of {asset}")
+        return price
+
+    def if_known(self, venue: Venue, asset: str) -> Fraction | None:
+        """The price of an asset, None without any."""
         if asset == venue.settle:
             return Fraction(1)
-        if asset in self.asset_prices:
-            return self.asset_prices[asset]
-        based = [m.symbol for m in venue.markets.values() if m.base_symbol == asset and m.symbol in self.marks]
-        if not based:
-            raise ValueError(f"no price of {asset}")
-        return self.indexes.get(based[0], self.marks[based[0]])
+        prices = {None: 1, venue.settle: 1, **self.asset_prices}  # None: quoted in the unit of account
+        for market in venue.markets.values():
+            if asset in prices:
+                break
+            if market.symbol in self.marks and market.quote in prices and market.base_symbol not in prices:
+                price = self.indexes.get(market.symbol, self.marks[market.symbol])
+                prices[market.base_symbol] = number(float(price) * float(prices[market.quote]))
+        return prices.get(asset)
 
-    def of_quantum(self, venue: Venue, asset: str) -> Fraction:
-        """`p * quantum_a / quantum_settle`: an asset's quantum in quanta of the settle asset (2 Repay)."""
-        return self.of_asset(venue, asset) * venue.assets[asset].quantum / venue.settle_quantum
+    def of_quantum(self, venue: Venue, asset: str, settle: str | None = None) -> Fraction:
+        """`p * quantum_a / quantum_settle`: an asset's quantum in quanta of the settle asset, or another (2 Repay)."""
+        settle = settle or venue.settle
+        ratio = self.of_asset(venue, asset) / self.of_asset(venue, settle)
+        return ratio * venue.assets[asset].quantum / venue.assets[settle].quantum
 
     def of_lot(self, venue: Venue, market: str) -> Fraction:
-        """`v = mark * stepSize` (Margin of an account)."""
-        return self.marks[market] * venue.markets[market].step_size
+        """`v`: the notional of a lot in the unit of account (Margin of an account)."""
+        return abs(self.value_of_lot(venue, market))
 
-    def of_open_interest(self, market: str):
+    def value_of_lot(self, venue: Venue, market: str) -> Fraction:
+        """The signed value of a lot in the unit of account (Contracts)."""
+        contract = venue.markets[market]
+        return contract.lot_value(self.marks[market]) * self.of_asset(venue, contract.settle)
+
+    def of_token(self, venue: Venue, market: str) -> Fraction:
+        """The price that makes a token quantity of a notional: of the base, or of the coin (Margin functions)."""
+        contract = venue.markets[market]
+        price = self.of_asset(venue, contract.settle)
+        return price if contract.is_inverse else self.marks[market] * price
+
+    def of_open_interest(self, venue: Venue, market: str):
         """`OI` of a market, None as long as it is not known (Margin of an account)."""
-        return self.open_interest[market] * self.marks[market] if market in self.open_interest else None
+        if market not in self.open_interest:
+            return None
+        return self.open_interest[market] / venue.markets[market].step_size * self.of_lot(venue, market)
