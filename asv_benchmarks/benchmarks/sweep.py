@@ -7,6 +7,7 @@ says otherwise. Losses are kept: a peer over the sweep below 1 is a peer that is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -162,5 +163,25 @@ class Rules(_Figures):
         all_prices()
         figures = interleaved_ratio(mixed, pure, ROUNDS), interleaved_ratio(all_prices, mixed, 5)
         return dict(zip(self.params, figures, strict=True))
+
+    setup_cache.timeout = 3600
+
+
+class Money(_Figures):
+    """What several money assets cost: a third of the accounts has USDT and inverse markets among its positions."""
+
+    params = [f"{call}, USDT and inverse markets of a third of the accounts / none" for call in ("sweep", "select")]
+
+    def setup_cache(self) -> dict[str, float | str]:
+        calls = []
+        for money in (True, False):
+            venue, accounts, marks = wide_accounts(ACCOUNTS, money=money)
+            prices = Prices.read(venue, accounts, marks)
+            table = margin_table(accounts, prices, threads=1)  # compiles
+            found = selection(accounts, prices, threads=1)
+            assert np.array_equal(found.row, np.flatnonzero(table.liquidatable))
+            full = partial(margin_table, accounts, prices, threads=1, out=table)
+            calls.append((full, partial(selection, accounts, prices, threads=1)))
+        return {name: interleaved_ratio(*pair, ROUNDS) for name, *pair in zip(self.params, *calls, strict=True)}
 
     setup_cache.timeout = 3600
