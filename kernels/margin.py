@@ -123,18 +123,17 @@ def account_margin(account, state, prices):
             if state.asset[j] != k:
                 continue
             price = prices.price_per_quantum[k]
-            balance = float(state.lent[j] + max(state.free[j], 0))
             position_value = 0.0
             for i in range(state.position_offset[account], state.position_offset[account + 1]):
                 if state.position_balance[i] == j:
                     position_value += state.lots[i] * prices.value_per_lot[state.market[i]]
-            cash_minus_cost = float(state.unsettled[j] - state.balance_cost[j])
-            gross += (balance + abs(cash_minus_cost)) * price
-            balance += position_value + cash_minus_cost
-            value = balance * price
-            if balance > 0.0:
+            quanta = float(max(state.free[j], 0) + state.lent[j] + state.unsettled[j] - state.balance_cost[j])
+            amount = position_value + quanta
+            value = amount * price
+            gross += abs(quanta * price)
+            if amount > 0.0:
                 value *= collateral_weight(
-                    balance * prices.haircut_size[k],
+                    amount * prices.haircut_size[k],
                     prices.weight[k],
                     prices.haircut_base[k],
                     prices.haircut_penalty[k],

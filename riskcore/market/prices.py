@@ -450,11 +450,13 @@ class Prices:
     @cached_property
     def lookup(self) -> SweepLookup:
         """The figures of ``arrays``, laid out as a sweep looks them up (settle quanta)."""
-        market, arrays = np.empty((len(self.mark) + 1, 4)), self.arrays
+        arrays = self.arrays
+        market = np.empty((len(self.mark) + 1, 4))
         asset, weight, borrow = np.empty((3, len(self.asset) + 1, 4))
         market_above, borrow_above = self.venue.requirement_lookups()
         lookup = SweepLookup(
             market=market,
+            extra=np.empty_like(market) if len(arrays.money) > 1 else None,
             asset=asset,
             weight=weight,
             borrow=borrow,

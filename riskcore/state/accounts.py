@@ -344,12 +344,12 @@ class Accounts:
         Who keeps a view of columns that are written to, as the engine does, refreshes it.
         """
         if self.columns.lots.flags.writeable:
-            return SweepView.of(self.columns, self.market_count, self.asset_count)
+            return SweepView.of(self.columns, self.units)
         return self._sweep_view_once
 
     @cached_property
     def _sweep_view_once(self) -> SweepView:
-        return SweepView.of(self.columns, self.market_count, self.asset_count)
+        return SweepView.of(self.columns, self.units)
 
     def must_have_rows_of(self, providers: Sequence[Provider]) -> None:
         """Refuse backstop providers without a row in every market and asset: those of another venue.
