@@ -627,6 +627,24 @@ def test_book_participation_and_order():
     assert found == [(x_loss * USDC, x_relief * USDC), (y_loss * USDC, y_relief * USDC)]
 
 
+def test_float64_margins():
+    title = "Float64 margins"
+    equity, value, maintenance, mmr = example(title, "45,000,000", "1,000,000,000", "50,000,000", "1.1111")
+    own = scene(source(), {1: {"X": (10, 100), "USDC": 45}})
+    oracle, state = own.load_reference()
+    tick = reference.Tick(oracle, state, NOON, reference.Prices(AT_100), 0)
+    sums = tick.sums(1)
+    assert (sums.equity, sums.exposure, sums.maintenance, sums.gross) == (
+        equity,
+        value,
+        maintenance,
+        2 * value + equity,
+    )
+    tick.select()
+    assert round(tick.swept_figures(1).mmr, 4) == float(mmr)
+    assert of(run(own, at())[1], "trigger", "mmr_after") == [tick.swept_figures(1).mmr]
+
+
 def test_book_policy_size():
     size, minimum, whole, least, left = (int(n) for n in example("3 Book: policy size", "100", "5", "12", "10", "2"))
     oracle = reference.Venue(source())
@@ -669,6 +687,13 @@ def test_book_loss_relief_and_harm():
     tick = reference.Tick(oracle, state, NOON, reference.Prices(AT_100), 0)
     assert slip + fee == loss
     assert tick.effect(1, "X", 100, value * USDC, Fraction("0.01")) == (loss * USDC, relief * USDC)
+    value, charge, loss_quanta, relief_quanta = example(
+        "3 Book: float64", "96,500,000", "965,000", "4,465,000", "5,000,000"
+    )
+    assert charge == value / 100
+    found = tick.effect(1, "X", 100, float(value), 0.01)
+    assert [type(amount) for amount in found] == [float, float]
+    assert found == (loss_quanta, relief_quanta)
     title = "3 Book: do no harm"
     equity, margin, cost, freed, gain, points, money = example(
         title, "40", "50", "223.25", "200", "0.5", "25", "241,250"

@@ -13,6 +13,7 @@ from .adl_policies import SCORES, WEIGHTS, Figures, deleveraging_score, profit_f
 from .comparison import Difference, ReplayedTick, replay
 from .folder import RunFolderError, TickError
 from .journal import BOOK, apply_row, apply_rows, journalled, total_lots, total_quanta
+from .judge import Accounts, Judge
 from .margin_functions import (
     linear_function,
     margin_function,
@@ -37,10 +38,12 @@ __all__ = [
     "SCORES",
     "WEIGHTS",
     "Account",
+    "Accounts",
     "Asset",
     "Band",
     "Difference",
     "Figures",
+    "Judge",
     "Margin",
     "Market",
     "Order",
