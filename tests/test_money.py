@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import riskcore as rc
-from riskcore.kernels.margin import DOUBT, DOUBT_BAND, account_statuses
+from riskcore.kernels.margin import DOUBT, DOUBT_BAND, LIQUIDATING, SAFE
+from riskcore.kernels.margin_model import account_statuses
 from riskcore.margin import exact, margins_of
 from riskcore.market import Prices, asset_values
 from tests import money_venues as mv
@@ -293,6 +294,25 @@ def test_profit_counts_as_a_balance_of_its_asset(balance, entry, equity):
     assert margins_of(accounts, np.arange(1), prices).net_equity[0] == pytest.approx(float(equity), abs=1e-9)
 
 
+@pytest.mark.parametrize("mark", [63_000.0, 62_300.0])
+@pytest.mark.parametrize(("more", "status"), [(-1, LIQUIDATING), (0, LIQUIDATING), (1, SAFE)])
+def test_the_edge_is_exact_though_a_value_is_a_quotient(mark, more, status):
+    """The value of 700 USD is 1 / 90 or 1 / 89 BTC, which no decimal is, and BTC is at the mark: 700 USD again.
+
+    They need 7 USD. A profit in BTC counts for nine tenths, a loss in full.
+    """
+    cost = round(Fraction(700, 62_500) * 10**8)
+    profit = cost * number(mark) / 10**8 - 700
+    cash = 7 - profit * (Fraction(9, 10) if profit > 0 else 1)
+    assert cash == Fraction(round(cash * 10**6), 10**6) > 0
+    venue, accounts = one({"USDC": float(cash + Fraction(more, 10**6))}, [(IBTC, 7.0, 62_500.0)])
+    prices = Prices.read(venue, accounts, {IBTC: mark}, asset_prices={"BTC": mark})
+    assert exact.account_margin(accounts, 0, prices).status == status
+    state = np.empty(1, np.uint8)
+    account_statuses(np.arange(1), accounts.columns, prices.arrays, state)
+    assert state[0] == (DOUBT if not more else status)
+
+
 def test_a_debt_needs_a_margin_though_the_profit_is_larger():
     """Below zero a free balance is a borrow, as of any asset: exposure and requirement, whatever is unrealised."""
     venue, accounts = one({"USDC": 0.0, "USDT": -50.0}, [(ETH, 1.0, 3900.0)])
@@ -366,17 +386,13 @@ def test_what_if_after_fills_and_shocks():
     fills = pd.DataFrame(
         {"account": [1, 2], "market": [IBTC, ETH], "quantity": [50.0, -1.5], "price": [100_000.0, 4_000.0]}
     )
-    after = accounts.with_fills(venue, fills)
     states = {account: State(oracle, tables, account) for account in accounts.ids.tolist()}
     for row in fills.to_dict("records"):
         states[row["account"]].fill(row["market"], row["quantity"], row["price"], 0)
-    moved = rc.Prices.read(venue, after, mv.MARKS, asset_prices=mv.ASSET_PRICES).moved(
-        np.full(3, 0.9), np.full(4, np.nan)
-    )
+    shocks = dict.fromkeys(mv.MARKS, -0.1)
+    table = rc.what_if(accounts, venue, mv.MARKS, fills=fills, shocks=shocks, asset_prices=mv.ASSET_PRICES)
     marks = {market: number(round(mark * 0.9, 6)) for market, mark in mv.MARKS.items()}
     prices = {"USDC": Fraction(1), "BTC": marks[BTC], "USDT": number(0.9995), "SOL": Fraction(200)}
-    assert moved.asset.tolist() == pytest.approx([float(prices[a]) for a in venue.assets.symbol])
-    table = margins_of(after, np.arange(len(after)), moved)
     for row, own in enumerate(states.values()):
         expected = own.margin(marks, prices)
         assert table.net_equity[row] == pytest.approx(

@@ -347,30 +347,6 @@ class Prices:
         lots = int(self.open_lots[market]) if np.isnan(reported) else units.exact(reported) / markets.step[market]
         return lots * abs(markets.lot_value(market, units.exact(mark))) * units.exact(price)
 
-    def quantum_value(self, asset: int) -> Fraction:
-        """Return the value of a quantum of an asset in settle units, exactly.
-
-        Parameters
-        ----------
-        asset : int
-            Row of the asset, which has a price.
-
-        Returns
-        -------
-        Fraction
-            Quantum times price.
-
-        Examples
-        --------
-        >>> import riskcore as rc
-        >>> from riskcore.sample import two_accounts
-        >>> venue, accounts = two_accounts()
-        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
-        >>> prices.quantum_value(venue.assets.row["SOL"])
-        Fraction(39, 200000)
-        """
-        return units.exact(float(self.asset[asset])) * self.venue.assets.quantum[asset]
-
     def token_prices(self, mark: Float, asset: Float) -> Float:
         """Return the prices that make token quantities of the notionals of positions.
 

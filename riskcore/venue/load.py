@@ -253,6 +253,9 @@ def _listing(
             raise _wrong(path, rule, lot_value)
         if max_ticks < 1:
             raise _wrong(path, "maxPrice must be at least a tick", price.max_price)
+        if market.market_type == "IPERP" and lot_value.denominator * max_ticks >= AMOUNT_LIMIT:
+            rule = "the denominator of the value of a lot at one tick, times the ticks of maxPrice, must be below 2**62"
+            raise _wrong(path, rule, lot_value)
         rows.append((max_ticks, lot_value.numerator, lot_value.denominator))
         impact.append(
             _band(f"{path}.price", "{}ImpactMultiplier", price.min_impact_multiplier, price.max_impact_multiplier)
