@@ -32,6 +32,13 @@ def update_slots(slots, targets, state, sweep_view):
             sweep_view.asset[target_row] = state.asset[LANES * row + lane]
             sweep_view.balance[target_row] = state.balance[LANES * row + lane]
             target_row += LANES
+        target_row = LANES * np.int64(sweep_view.extra_group[target_group]) + target_lane
+        for row in range(np.int64(state.extra_group[group]), np.int64(state.extra_group[group + 1])):
+            sweep_view.extra_market[target_row] = state.extra_market[LANES * row + lane]
+            sweep_view.extra_lots[target_row] = state.extra_lots[LANES * row + lane]
+            sweep_view.extra_asset[target_row] = state.extra_asset[LANES * row + lane]
+            sweep_view.extra_quanta[target_row] = state.extra_quanta[LANES * row + lane]
+            target_row += LANES
         sweep_view.account[targets[n]] = state.account[slots[n]]
         sweep_view.cash_minus_cost[targets[n]] = state.cash_minus_cost[slots[n]]
         bit = np.uint8(1 << target_lane)
@@ -58,11 +65,13 @@ def largest_costs(state, size):
 
 
 @kernel
-def pack_slots(slots, state, sweep_view):
+def pack_slots(slots, state, inverse, extra, sweep_view):
     """Write the amounts of some slots, and the market or asset row of each.
 
     slots       int64           (N,)  0 <= slot < 8 G, with an account
     state       AccountColumns  ()    see layouts.py
+    inverse     bool            (M,)  the market is inverse
+    extra       bool            (K,)  the asset is an extra money asset
     sweep_view  SweepColumns    ()    out, see layouts.py; its accounts, offsets and filling rows are set
     """
     for n in range(slots.size):
@@ -74,21 +83,39 @@ def pack_slots(slots, state, sweep_view):
         for i in positions:
             fits = fits and abs(state.lots[i]) <= _INT32_MAX
         for j in balances:
-            fits = fits and (state.free[j] >= 0 or state.lent[j] == 0)
+            fits = fits and (state.free[j] >= 0 or state.lent[j] == 0 or extra[state.asset[j]])
         row = LANES * np.int64(sweep_view.position_group[group]) + lane
         for i in positions:
-            sweep_view.market[row] = state.market[i]
-            sweep_view.lots[row] = state.lots[i] if fits else 0
+            m = state.market[i]
+            sweep_view.market[row] = m
+            sweep_view.lots[row] = (-state.lots[i] if inverse[m] else state.lots[i]) if fits else 0
             row += LANES
         row = LANES * np.int64(sweep_view.balance_group[group]) + lane
         for j in balances:
-            sweep_view.asset[row] = state.asset[j]
-            sweep_view.balance[row] = float(state.free[j] + state.lent[j]) if fits else 0.0
+            k = state.asset[j]
+            quanta = min(state.free[j], 0) if extra[k] else state.free[j] + state.lent[j]
+            sweep_view.asset[row] = k
+            sweep_view.balance[row] = float(quanta) if fits else 0.0
             row += LANES
         settle = state.settle_row[account]
         sweep_view.cash_minus_cost[slots[n]] = (
             float(state.unsettled[settle] - state.balance_cost[settle]) if fits else 0.0
         )
+        row = LANES * np.int64(sweep_view.extra_group[group]) + lane
+        for j in balances:
+            if extra[state.asset[j]]:
+                positions_before = 0
+                for i in positions:
+                    if state.position_balance[i] == j:
+                        row += LANES * min(positions_before, 1)
+                        positions_before += 1
+                        m = state.market[i]
+                        sweep_view.extra_market[row] = m
+                        sweep_view.extra_lots[row] = (-state.lots[i] if inverse[m] else state.lots[i]) if fits else 0
+                quanta = max(state.free[j], 0) + state.lent[j] + state.unsettled[j] - state.balance_cost[j]
+                sweep_view.extra_asset[row] = state.asset[j]
+                sweep_view.extra_quanta[row] = float(quanta) if fits else 0.0
+                row += LANES
         bit = np.uint8(1 << lane)
         for flags, is_set in (
             (sweep_view.has_orders, state.open_orders[account] > 0),

@@ -92,7 +92,9 @@ class Decisions:
         def known(symbols: list[str], figures: Array) -> dict[str, float]:
             return {symbol: x for symbol, x in zip(symbols, figures.tolist(), strict=True) if math.isfinite(x)}
 
-        prices = Prices(known(self.markets, tick.mark), known(self.markets, tick.index), known(self.assets, tick.asset))
+        prices = Prices(
+            known(self.markets, tick.mark), known(self.markets, tick.index), known(self.assets, tick.given_asset)
+        )
         prices.open_interest = {self.markets[row]: quantity for row, quantity in tick.open_quantity.items()}
         return prices
 

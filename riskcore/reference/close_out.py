@@ -25,11 +25,11 @@ class CloseOut(Deleveraging):
         """Redeem the lends, sell what is held, buy what is owed, without a fee (6 Close out)."""
         balances = self.state.accounts[account_id].balances
         held = [asset for asset in self.venue.assets if asset in balances]
-        for asset in self.venue.money[1:]:
-            self.take_unsettled(account_id, asset)
         for asset in held:
             if balances[asset][1] > 0:
                 self.redeem(account_id, asset, balances[asset][1], "close_out")
+        for asset in self.venue.money[1:]:
+            self.take_unsettled(account_id, asset)
         held.remove(self.venue.settle)
         sales = [asset for asset in held if balances[asset][0] > 0]
         purchases = [asset for asset in held if balances[asset][0] < 0]

@@ -171,6 +171,12 @@ class Float64:
             if symbol in self.prices.marks and self.prices.if_known(self.venue, market.settle) is not None:
                 yield symbol, market
 
+    def token(self, symbol: str) -> float:
+        """The price that makes a token quantity of a notional (Margin functions)."""
+        market = self.venue.markets[symbol]
+        price = float(self.prices.of_asset(self.venue, market.settle))
+        return price if market.is_inverse else float(self.prices.marks[symbol]) * price
+
     @cached_property
     def required(self) -> dict:
         """The maintenance function of each market with a mark."""
@@ -183,11 +189,9 @@ class Float64:
 
     def functions(self, row_of) -> dict:
         """A margin function of each market with a mark."""
-        token, interest = self.prices.of_token, self.prices.of_open_interest
+        interest = self.prices.of_open_interest
         return {
-            symbol: Requirement.of(
-                row_of(market.row), self.unit, float(token(self.venue, symbol)), interest(self.venue, symbol)
-            )
+            symbol: Requirement.of(row_of(market.row), self.unit, self.token(symbol), interest(self.venue, symbol))
             for symbol, market in self.markets()
         }
 

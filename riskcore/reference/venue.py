@@ -13,6 +13,7 @@ from .numbers import INFINITY, approximate, figure, number, rhe, square_root, wh
 POLICY = {
     "acmf_divisor": 2,
     "acmf_offset": "0.06",
+    "margin_model": "separable",
     "haircut_size_unit": "notional",
     "slice_fraction": "0.1",
     "slices_per_tick": 1,
@@ -51,7 +52,7 @@ POLICY = {
     "borrow_rate_jump": 1,
 }
 WORDS = (
-    "haircut_size_unit", "account_order", "position_order", "harmful_slice",
+    "margin_model", "haircut_size_unit", "account_order", "position_order", "harmful_slice",
     "backstop_below_zero", "shortfall", "adl_policy", "adl_counterparties",
 )  # fmt: skip
 

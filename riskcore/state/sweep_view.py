@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .._typing import Int
+from .._typing import Bool, Int
 from ..kernels import pack
 from ..kernels.layouts import LANES, AccountColumns, SweepColumns
 from ..kernels.sweep import CHUNK
+from ..venue import Units
 
 Widths = npt.NDArray[np.uint32]
 
@@ -33,8 +34,10 @@ class SweepView:
         Shapes and dtypes there.
     slot : ndarray of uint16, shape (8G,)
         Slot of an account in its chunk; an account stays in the chunk that its row is in.
-    market_count, asset_count : int
-        Numbers of the venue's markets and assets.
+    inverse : ndarray of bool, shape (M,)
+        Whether the contract of a market is inverse.
+    extra : ndarray of bool, shape (K,)
+        Whether an asset is an extra money asset: markets settle in it, and it is not the venue's settle asset.
     edits : int
         Number of updates.
 
@@ -53,20 +56,20 @@ class SweepView:
 
     columns: SweepColumns
     slot: npt.NDArray[np.uint16]
-    market_count: int
-    asset_count: int
+    inverse: Bool
+    extra: Bool
     edits: int = 0
 
     @classmethod
-    def of(cls, state: AccountColumns, market_count: int, asset_count: int) -> SweepView:
+    def of(cls, state: AccountColumns, units: Units) -> SweepView:
         """Pack all accounts of a venue.
 
         Parameters
         ----------
         state : AccountColumns
             The columns of the accounts.
-        market_count, asset_count : int
-            Numbers of the venue's markets and assets.
+        units : Units
+            The units that the accounts were read with.
 
         Returns
         -------
@@ -78,18 +81,31 @@ class SweepView:
         >>> from riskcore.sample import two_accounts
         >>> from riskcore.state import SweepView
         >>> venue, accounts = two_accounts()
-        >>> SweepView.of(accounts.columns, 4, 2).differs(accounts.columns)
+        >>> SweepView.of(accounts.columns, accounts.units).differs(accounts.columns)
         False
         """
         count = len(state.settle_row)
+        inverse, extra = np.array(units.inverse, bool), np.zeros(len(units.assets), bool)
+        extra[list(units.settle)] = True
+        extra[units.assets.index(units.settle_asset)] = False
         size = np.empty(count, np.uint16)
         pack.largest_costs(state, size)
-        positions, balances = np.diff(state.position_offset), np.diff(state.balance_offset)
-        columns, slot = _arranged(positions, balances, size, market_count, asset_count)
-        sweep_view = cls(columns, slot, market_count, asset_count)
+        widths = np.diff(state.position_offset), np.diff(state.balance_offset), _extra_rows(state, extra)
+        columns, slot = _arranged(widths, size, len(inverse), len(extra))
+        sweep_view = cls(columns, slot, inverse, extra)
         for first in range(0, count, 64 * CHUNK):
             sweep_view.refresh(state, np.arange(first, min(first + 64 * CHUNK, count)))
         return sweep_view
+
+    @property
+    def market_count(self) -> int:
+        """Number of the venue's markets."""
+        return len(self.inverse)
+
+    @property
+    def asset_count(self) -> int:
+        """Number of the venue's assets."""
+        return len(self.extra)
 
     def slots(self, accounts: Int) -> Int:
         """Return slots of some accounts.
@@ -139,7 +155,7 @@ class SweepView:
         (True, False)
         """
         self.edits += 1
-        pack.pack_slots(self.slots(accounts), state, self.columns)
+        pack.pack_slots(self.slots(accounts), state, self.inverse, self.extra, self.columns)
 
     def differs(self, state: AccountColumns) -> bool:
         """Return whether the view is another than packing the accounts anew gives.
@@ -163,7 +179,8 @@ class SweepView:
         """
         columns = self.columns
         fresh = SweepColumns._make(column.copy() for column in columns)
-        pack.pack_slots(np.flatnonzero(columns.account < len(state.settle_row)), state, fresh)
+        slots = np.flatnonzero(columns.account < len(state.settle_row))
+        pack.pack_slots(slots, state, self.inverse, self.extra, fresh)
         return any(
             column.tobytes() != fresh_column.tobytes() for column, fresh_column in zip(columns, fresh, strict=True)
         )
@@ -196,10 +213,10 @@ def copy_slots(columns: SweepColumns, slots: Int, market_count: int, asset_count
     >>> copy_slots(view.columns, view.slots(np.array([1])), 4, 2).account[:1].tolist()
     [1]
     """
-    copies = [np.diff(offset)[slots // LANES] for offset in (columns.position_group, columns.balance_group)]
     filled = np.zeros(-len(slots) % LANES, np.uint32)
-    positions, balances = (np.append(widths, filled) for widths in copies)
-    copy = _columns(np.zeros(len(positions), np.uint32), positions, balances, market_count, asset_count)
+    offsets = columns.position_group, columns.balance_group, columns.extra_group
+    widths = [np.append(np.diff(offset)[slots // LANES], filled) for offset in offsets]
+    copy = _columns(np.zeros(len(widths[0]), np.uint32), widths, market_count, asset_count)
     pack.update_slots(slots, np.arange(len(slots)), columns, copy)
     return copy
 
@@ -258,50 +275,73 @@ def chunk_count(columns: SweepColumns) -> int:
     return -(-len(columns.account) // CHUNK)
 
 
+def _extra_rows(state: AccountColumns, extra: Bool) -> Widths:
+    """Number of extra rows of each account, as of `SweepColumns`."""
+    if not extra.any():
+        return np.zeros(len(state.settle_row), np.uint32)
+    positions = np.bincount(state.position_balance, minlength=len(state.asset))
+    rows = np.append(0, np.cumsum(np.maximum(positions, 1) * extra[state.asset]))
+    return np.diff(rows[state.balance_offset]).astype(np.uint32)
+
+
 def _arranged(
-    positions: Widths, balances: Widths, size: npt.NDArray[np.uint16], market_count: int, asset_count: int
+    widths: Sequence[Widths], size: npt.NDArray[np.uint16], market_count: int, asset_count: int
 ) -> tuple[SweepColumns, npt.NDArray[np.uint16]]:
     """Empty columns for accounts with these numbers of rows and sizes, and their slots within the chunks."""
+    positions, balances, extras = widths
     count = len(positions)
     # NumPy sorts keys of two bytes by counting; counts past a byte share one key, which costs time, not correctness
-    keys = np.full((2, -(-count // CHUNK), CHUNK), 0xFFFF, np.uint16)
-    keys[0].ravel()[:count] = np.minimum(positions, 0xFE) << 8 | np.minimum(balances, 0xFF)
-    keys[1].ravel()[:count] = size
-    by_size = np.argsort(keys[1], axis=1, kind="stable").astype(np.uint16)
-    widths = np.take_along_axis(keys[0], by_size, axis=1)
-    order = np.take_along_axis(by_size, np.argsort(widths, axis=1, kind="stable"), axis=1)
+    keys = [size, np.minimum(positions, 0xFE) << 8 | np.minimum(balances, 0xFF)]
+    if extras.any():
+        keys.insert(1, np.minimum(extras, 0xFFFE))
+    filled = np.full((-(-count // CHUNK), CHUNK), 0xFFFF, np.uint16)
+    order = np.broadcast_to(np.arange(CHUNK, dtype=np.uint16), filled.shape)
+    for key in keys:
+        filled.ravel()[:count] = key
+        by_key = np.argsort(np.take_along_axis(filled, order, axis=1), axis=1, kind="stable")
+        order = np.take_along_axis(order, by_key, axis=1)
     slot = np.argsort(order, axis=1, kind="stable").astype(np.uint16).ravel()
     slots = -(-count // LANES) * LANES
     chunk = np.arange(slots, dtype=np.uint32) // CHUNK * CHUNK
     account = np.minimum(chunk + order.ravel()[:slots], np.uint32(count))
     nothing = np.uint32(0)
-    rows = [np.append(widths, nothing)[account] for widths in (positions, balances)]
-    return _columns(account, rows[0], rows[1], market_count, asset_count), slot[:slots].copy()
+    rows = [np.append(width, nothing)[account] for width in widths]
+    return _columns(account, rows, market_count, asset_count), slot[:slots].copy()
 
 
 def _columns(
-    account: npt.NDArray[np.uint32], positions: Widths, balances: Widths, market_count: int, asset_count: int
+    account: npt.NDArray[np.uint32], widths: Sequence[Widths], market_count: int, asset_count: int
 ) -> SweepColumns:
-    """Empty columns for slots with these numbers of rows."""
+    """Empty columns for slots with these numbers of rows of positions, of balances, and of extra rows."""
     offsets = []
-    for rows in (positions, balances):
+    for rows in widths:
         width = rows.reshape(-1, LANES).max(axis=1, initial=0)
         offsets.append(np.append(0, np.cumsum(width, dtype=np.int64)).astype(np.uint32))
     groups = len(account) // LANES
-    position_rows, balance_rows = (LANES * int(offset[-1]) for offset in offsets)
+    position_rows, balance_rows, extra_rows = (LANES * int(offset[-1]) for offset in offsets)
     bits = [np.zeros(groups, np.uint8) for _ in range(3)]
-    few = asset_count < 256
-    asset = np.full(balance_rows, asset_count, np.uint8) if few else np.full(balance_rows, asset_count, np.uint16)
     return SweepColumns(
         account=account,
         position_group=offsets[0],
         market=np.full(position_rows, market_count, np.uint16),
         lots=np.zeros(position_rows, np.int32),
         balance_group=offsets[1],
-        asset=asset,
+        asset=_no_assets(balance_rows, asset_count),
         balance=np.zeros(balance_rows),
         cash_minus_cost=np.zeros(len(account)),
+        extra_group=offsets[2],
+        extra_market=np.full(extra_rows, market_count, np.uint16),
+        extra_lots=np.zeros(extra_rows, np.int32),
+        extra_asset=_no_assets(extra_rows, asset_count),
+        extra_quanta=np.zeros(extra_rows),
         has_orders=bits[0],
         has_leverage_limit=bits[1],
         overflow=bits[2],
     )
+
+
+def _no_assets(rows: int, asset_count: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    """Asset rows that stand for none, in as few bytes as asset rows take."""
+    if asset_count < 256:
+        return np.full(rows, asset_count, np.uint8)
+    return np.full(rows, asset_count, np.uint16)
