@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import riskcore as rc
 from riskcore import reference, run
 from riskcore.adl_study import study_run
 from riskcore.liquidation import waterfall
-from riskcore.record import EVENT, EVENTS, InvariantError
+from riskcore.record import EVENT, EVENTS, InvariantError, Totals
 from riskcore.run import RecordedRun, report
 
 from . import money_venues as mv
@@ -251,3 +252,43 @@ def test_money_that_appears_stops_the_engine(name, asset, monkeypatch):
     symbol = venue.assets.symbol[asset]
     with pytest.raises(InvariantError, match=f"^{name} (quanta )?of {symbol} .*is 7 more than before the tick"):
         all(engine.step(inputs.tick()) for inputs in scene.ticks)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_long_crashes_conserve_every_asset(seed, tmp_path):
+    """200 accounts fall and rise over 40 ticks, with crashes between saves, after which the engine resumes."""
+    chance = np.random.default_rng(seed)
+    policy = {"slice_probability": "0.5", "fund": 500, "realize_interval": 120, "slices_per_tick": 2}
+    policy["shortfall"] = ("equity", "unsettled", "open_interest")[seed]
+    venue, accounts = mv.accounts(200, 10 + seed, mv.PROVIDERS, **policy)
+    engine = rc.Engine(accounts, venue, seed, check_screen=True)
+    everything, rows = totals(engine, venue), []
+    for number, tick in enumerate([*mv.ticks(20, seed, -0.3), *mv.ticks(20, seed + 50, 0.3)]):
+        tick = rc.Tick(mv.START + number * 60 * 10**9, *list(vars(tick).values())[1:])
+        rows.append(engine.step(tick).rows)
+        assert totals(engine, venue) == everything
+        assert (engine.ledger.fund >= 0).all()
+        assert (engine.ledger.shortfall <= 0).all()
+        if chance.random() < 0.2:
+            engine.save(tmp_path)
+            engine = rc.Engine.resume(tmp_path, check_screen=True)
+    engine.save(tmp_path)
+    assert rc.record.read_journal(tmp_path).tobytes() == np.concatenate(rows).tobytes()
+    found = np.unique(np.concatenate(rows)[["event", "settle"]])
+    assert {(EVENT["book"], USDC), (EVENT["book"], USDT), (EVENT["book"], BTC)} <= {
+        tuple(pair) for pair in found.tolist()
+    }
+
+
+def test_values_in_a_coin_are_held_to_the_width():
+    """Eight positions of 50,000,000 contracts of 100 USD are worth 8 * 10^18 quanta of BTC at a mark of 0.5."""
+    venue = mv.venue()
+    count = range(1, 9)
+    positions = pd.DataFrame({"account": count, "market": mv.IBTC, "quantity": 5e7, "entry_price": 1e6})
+    balances = pd.DataFrame({"account": count, "asset": "BTC", "quantity": 1.0})
+    accounts = rc.Accounts.from_frames(venue, positions, balances)
+    bounds = Totals(accounts, venue)
+    marks = {mv.IBTC: 1e6}
+    bounds.must_fit(rc.Prices.read(venue, accounts, marks, asset_prices={"BTC": 1e-6}))
+    with pytest.raises(rc.RiskDataError, match=r"^positions\.money in BTC: the holdings, costs and values of all"):
+        bounds.must_fit(rc.Prices.read(venue, accounts, marks | {mv.IBTC: 0.5}, asset_prices={"BTC": 1e-6}))
