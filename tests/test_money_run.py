@@ -178,7 +178,7 @@ def test_sentences_name_the_asset(crash):
     funding = rows[(rows["event"] == EVENT["funding"]) & (rows["settle"] == USDT)][0]
     what = run.explain(path, engine.accounts.ids[funding["account"]].item()).events["what"]
     assert f"funding of {funding['cash'] * 1e-6:+,.8g} USDT for {mv.ETH}" in what.tolist()
-    assert "Insurance fund" in run.page(path)
+    assert "Amounts in USDC; money in USDT, BTC counts at the prices of its ticks." in run.page(path)
 
 
 def test_deleveraging_is_studied_in_the_unit_of_account(tmp_path):
