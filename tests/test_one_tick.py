@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from copy import copy
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -703,7 +704,7 @@ def test_book_loss_relief_and_harm():
     rows = run(own, at(0, AT_100, {"X": {"bids": [(96.5, 100.0)], "asks": []}}))[1]
     assert of(rows, "harm", "reason") == ["fee_waived"]
     assert of(rows, "book", "fee") == [money]
-    assert money == points / 10**4 * value * USDC
+    assert money == points / 10**4 * value
 
 
 def test_book_restoring_size():
@@ -895,10 +896,13 @@ def test_close_out_shortfall():
     assert of(rows, "socialize", "counterparty", "cash") == [(3, small * USDC), (4, large * USDC)]
     assert (fund + rest, small + large) == (lacking, rest)
     usdc, coins, mark, lacking, first, second, rest = example(title, "4", "0.0005", "40,000", "30", "4", "20", "6")
-    oracle, state = scene(money_source(), {1: {"USDC": -lacking, "BTC": 0}}).load_reference()
-    state.fund |= {"USDC": usdc * USDC, "BTC": coins * 10**8}
-    prices = {"X": 100.0, "Y": float(mark)}, None, None, {"USDT": 1.25}
-    _, rows, _ = reference.step(oracle, state, NOON, *prices)
+    own, tick = scene(money_source(), {1: {"USDC": -lacking, "BTC": 0}}), money_at(0, mark)
+    (oracle, state), (rules, held) = own.load_reference(), own.load()
+    engine = rc.Engine(held, rules)
+    for asset, amount in (("USDC", usdc * USDC), ("BTC", coins * 10**8)):
+        state.fund[asset] = engine.ledger.fund[rules.assets.row[asset]] = int(amount)
+    _, rows, seen = reference.step(oracle, state, *tick.reference_arguments())
+    assert_same_journal(copy(engine).step(tick.tick()), rows, oracle, state, seen.prices)
     assert of(rows, "fund", "settle", "cash") == [("USDC", first * USDC), ("BTC", coins * 10**8)]
     assert of(rows, "convert", "cash") == [second * USDC]
     assert of(rows, "shortfall", "cash") == [rest * USDC]

@@ -25,8 +25,8 @@ Widths = npt.NDArray[np.uint32]
 class SweepView:
     """The columns that a sweep reads: accounts in groups of eight, in chunks of 4,096.
 
-    Within a chunk accounts with as many positions and balances stand together, and among these the large ones, whose
-    margin functions take another branch.
+    Within a chunk accounts with as many extra rows, positions and balances stand together, and among these the large
+    ones, whose margin functions take another branch.
 
     Attributes
     ----------
@@ -279,9 +279,8 @@ def _extra_rows(state: AccountColumns, extra: Bool) -> Widths:
     """Number of extra rows of each account, as of `SweepColumns`."""
     if not extra.any():
         return np.zeros(len(state.settle_row), np.uint32)
-    positions = np.bincount(state.position_balance, minlength=len(state.asset))
-    rows = np.append(0, np.cumsum(np.maximum(positions, 1) * extra[state.asset]))
-    return np.diff(rows[state.balance_offset]).astype(np.uint32)
+    rows = np.append(0, np.cumsum(extra[state.asset[state.position_balance]]))
+    return np.diff(rows[state.position_offset]).astype(np.uint32)
 
 
 def _arranged(
@@ -293,7 +292,7 @@ def _arranged(
     # NumPy sorts keys of two bytes by counting; counts past a byte share one key, which costs time, not correctness
     keys = [size, np.minimum(positions, 0xFE) << 8 | np.minimum(balances, 0xFF)]
     if extras.any():
-        keys.insert(1, np.minimum(extras, 0xFFFE))
+        keys.append(np.minimum(extras, 0xFFFE))
     filled = np.full((-(-count // CHUNK), CHUNK), 0xFFFF, np.uint16)
     order = np.broadcast_to(np.arange(CHUNK, dtype=np.uint16), filled.shape)
     for key in keys:
