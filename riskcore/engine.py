@@ -105,7 +105,7 @@ class StepResult:
     def events(self) -> pd.DataFrame:
         """Events in order: a row per event, with the user's account ids and symbols.
 
-        First the columns in natural units (`riskcore.record.natural_frame`): time, tick, account, event, reason,
+        First the columns in natural units (`riskcore.record.natural_frame`): time, tick, account, owner, event, reason,
         counterparty, market, asset, quantity, requested_quantity, price, amount, lent_amount, cash_amount, fee_amount,
         unsettled_amount, fund_amount, mmr_before, mmr_after; then the whole numbers of the journal that they stand for:
         lots, quanta, cash, fee and so on (docs/one_tick.md).
@@ -123,7 +123,7 @@ class StepResult:
         """Fills that closed positions, in natural units.
 
         Columns: time, account, market, side (of the account: buy, sell), quantity, price, notional, fee, stage (order
-        book, backstop, ADL), reason, counterparty (an account, or "book").
+        book, backstop, ADL), reason, counterparty (an account, or "book"), owner (of the account).
         """
         return fills(self.rows, self.venue, self.accounts)
 

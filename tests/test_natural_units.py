@@ -228,7 +228,7 @@ class TestEvents:
         every = pd.concat([result.fills for result in results], ignore_index=True)
         assert every.columns.tolist() == [
             "time", "account", "market", "side", "quantity", "price", "notional", "fee", "stage", "reason",
-            "counterparty",
+            "counterparty", "owner",
         ]  # fmt: skip
         split = rc.run.report.waterfall_split(np.concatenate([r.rows for r in results]), engine.venue).set_index(
             "stage"

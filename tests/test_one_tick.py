@@ -438,6 +438,17 @@ def test_healthy_accounts():
     assert not tick.stays_healthy(held)
 
 
+def test_owners():
+    example("Owners", "1,000", "102", "20", "95", "110", "2,000", "98", "5,000")
+    accounts = {1: {"X": (10, 102), "USDC": 20}, 2: {"X": (-10, 110), "USDC": 5000}, 3: {"X": (-20, 98), "USDC": 5000}}
+    alone = scene(source(), accounts)
+    owned = scene(source(), accounts)
+    owned.settings[1]["owner"] = 1
+    for one, counterparty in ((alone, 2), (owned, 3)):
+        rows = run(one, at(marks={"X": 95.0, "Y": 100.0}))[1]
+        assert of(rows, "adl", "counterparty", "lots") == [(counterparty, -1000)]
+
+
 # ---- The phases
 
 DEEP = {"X": {"bids": [(100.0, 100.0)], "asks": [(100.1, 100.0)]}}

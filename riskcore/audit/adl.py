@@ -103,6 +103,8 @@ class Adl:
     def _takes(self, deal: _Deal, p: int) -> int:
         """Lots of the rest of the position that a counterparty takes."""
         open_lots, room = abs(self.state.lots[deal.position]), self._room(p)
+        if not self.state.is_other(deal.account, self.state.owner[p]):
+            return 0
         if not room or (self.name == "bankruptcy_price" and not self._reaches(deal, p)):
             return 0
         return self._cut(deal, p, min(open_lots, room), deal.size - open_lots)
@@ -164,7 +166,10 @@ class Adl:
         def cut(p: int, offer: int, done: int) -> int:
             return self._cut(deal, p, offer, deal.size - abs(self.state.lots[deal.position]) + done)
 
-        for p, lots in water_fill(deal.size, choices, lambda p, _: self._room(p), cut, recorded):
+        def room(p: int, _: int) -> int:
+            return self._room(p) if self.state.is_other(deal.account, self.state.owner[p]) else 0
+
+        for p, lots in water_fill(deal.size, choices, room, cut, recorded):
             row = self.cursor.expect("stages", deal.account, "adl", deal.market)
             fill, sign = (row.counter_position, row.lots), -1 if deal.long else 1
             self.cursor.equal("touched", "counterparty's position row and lots", row, fill, (p, sign * lots))
@@ -184,6 +189,7 @@ class Adl:
                 return
             p, open_lots = row.counter_position, abs(self.state.lots[deal.position])
             fits = p in members and abs(row.lots) <= min(open_lots, self._room(p))
+            fits = fits and bool(self.state.is_other(deal.account, row.counterparty))
             fits = fits and self._cut(deal, p, abs(row.lots), deal.size - open_lots) == abs(row.lots)
             self.cursor.require("touched", fits, "the counterparty cannot take this", row)
             self._fill(deal, row)
@@ -217,7 +223,7 @@ class Adl:
             borrower = int(state.holder[other])
             if not remaining or not cursor.liquidating(account):
                 break
-            if borrower in cursor.order:
+            if borrower in cursor.order or not state.is_other(account, borrower):
                 continue
 
             def can_absorb(x: int, borrower: int = borrower, other: int = other) -> bool:

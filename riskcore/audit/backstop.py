@@ -54,7 +54,7 @@ class Backstop:
 
     def _hand(self, account: int, p: int, margin: Margin, reason: str) -> None:
         """Follow one position to the providers."""
-        cursor, lots, market = self.cursor, self.state.lots[p], int(self.state.market[p])
+        cursor, state, lots, market = self.cursor, self.state, self.state.lots[p], int(self.state.market[p])
         equity, size, sign = Fraction(margin.equity), abs(lots), 1 if lots > 0 else -1
         priced_equity = equity if self.word == "zero_price" else max(equity, Fraction(0))
         share = equity_share(margin, margin.positions[p], priced_equity)
@@ -69,6 +69,7 @@ class Backstop:
             return cursor.can_absorb(provider, position=position, lots=sign * x, flow=paid, initial=True)
 
         takers = {provider.account for provider in self.venue.providers if market in provider.markets}
+        takers = {provider for provider in takers if state.is_other(account, provider)}
         done, lot_value = 0, Fraction(cursor.tick.unit_value("lot", market))
         for provider, taken in self._allocation(takers, size, lot_value, can_absorb):
             row = cursor.expect("stages", account, "backstop", market)
@@ -150,6 +151,7 @@ class Backstop:
             return cursor.can_absorb(provider, balance=balance, quanta=-sign * x, flow=paid, initial=True)
 
         takers = {provider.account for provider in self.venue.providers if asset in provider.assets}
+        takers = {provider for provider in takers if self.state.is_other(account, provider)}
         for provider, taken in self._allocation(takers, size, unit_value, can_absorb):
             row = cursor.expect("stages", account, "backstop", asset=asset)
             cursor.equal("stages", "reason", row, row.reason, "below_auto_close")

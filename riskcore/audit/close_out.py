@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
+
 from .cursor import Cursor
 from .margins import TOLERANCE
 from .shares import largest_passing, water_fill
@@ -93,7 +95,8 @@ class CloseOut:
         if self.swept is None:
             return 0
         positions = [p for p in range(*self.state.position_offset[account : account + 2]) if self.swept.lots[p]]
-        choices = self.swept.by_equity(positions) if self.policy == "equity" else self.swept.by_interest(positions)
+        weigh = self.swept.by_equity if self.policy == "equity" else self.swept.by_interest
+        choices = weigh(positions, self.state.is_other(account, np.arange(len(self.state.owners))))
         recorded = cursor.recorded_fills(account, "socialize", lambda row: (row.counterparty, row.cash))
         for payer, cash in water_fill(rest, choices, lambda _, count: 2**61 // count, self._cut, recorded):
             row = cursor.expect("stages", account, "socialize")

@@ -107,7 +107,7 @@ _KINDS = {
 }
 # columns of each table with their kinds
 _TABLES = {
-    "accounts": "account:id leverage_limit:limit unsettled:amount",
+    "accounts": "account:id leverage_limit:limit unsettled:amount owner:id",
     "positions": "account market lots:amount cost:amount entry:amount",
     "balances": "account asset quanta:amount lent:size",
     "orders": "account market side:side price:level lots:size reduce_only:flag",
@@ -233,6 +233,11 @@ class Run:
         words = ([WORDS[name][code] for code in self.journal[name][numbers].tolist()] for name in WORDS)
         columns = (self.journal[name][numbers].tolist() for name in Row._fields[3:])
         return list(map(Row._make, zip(numbers.tolist(), *words, *columns, strict=True)))
+
+    @cached_property
+    def owner(self) -> Array:
+        """Code of the owner of every account."""
+        return pd.factorize(self.start["accounts"]["owner"])[0]
 
     @cached_property
     def settle_row(self) -> Array:

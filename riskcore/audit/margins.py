@@ -151,6 +151,7 @@ class State:
         self.owner, self.market = positions["account"], positions["market"]
         self.holder, self.asset = balances["account"], balances["asset"]
         self.settle_row, self.settle = run.settle_row, run.settle_row.tolist()
+        self.owners = run.owner
         order_lots = np.zeros((2, len(self.owner)), np.int64)
         counted = ~orders["reduce_only"]
         np.add.at(order_lots, ((orders["side"] < 0)[counted] * 1, run.order_position[counted]), orders["lots"][counted])
@@ -171,6 +172,10 @@ class State:
         self.decimals = _Numbers(run.venue, lambda value: Decimal(value.numerator) / value.denominator, Decimal.sqrt)
         self.pool_rows = {asset: np.flatnonzero(self.asset == asset) for asset in run.venue.pools}
         self.changed()
+
+    def is_other(self, account: int, accounts: Array | int) -> Array:
+        """Whether accounts have another owner than an account: only those are its counterparties."""
+        return np.asarray(self.owners[accounts] != self.owners[account])
 
     def changed(self) -> None:
         """Find the accounts with exposure again, and forget the totals of the pools, after rows were applied."""

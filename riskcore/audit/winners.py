@@ -205,23 +205,23 @@ class Swept:
             )
         return self._choices[key]
 
-    def by_equity(self, positions: list[int]) -> list[dict[int, int]]:
-        """Return the weights of the accounts that hold a position opposite to one of these: their net equity."""
+    def by_equity(self, positions: list[int], others: Array) -> list[dict[int, int]]:
+        """Return the weights of ``others`` that hold a position opposite to one of these: their net equity."""
         holds_opposite = np.zeros(len(self.not_selected), bool)
         for p in positions:
             opposite = (self.market == self.market[p]) & (self.lots < 0 if self.lots[p] > 0 else self.lots > 0)
             holds_opposite[self.owner[opposite]] = True
         equity, off = self.accounts["equity"], NOISE * self.accounts["gross"]
-        who = np.flatnonzero(holds_opposite & self.not_selected & (equity >= -off))
+        who = np.flatnonzero(holds_opposite & self.not_selected & others & (equity >= -off))
         return _weighed(who, equity[who], off[who], equity[who] > off[who])
 
-    def by_interest(self, positions: list[int]) -> list[dict[int, int]]:
-        """Return the weights of the accounts with a position in the markets of these: their notional there."""
+    def by_interest(self, positions: list[int], others: Array) -> list[dict[int, int]]:
+        """Return the weights of ``others`` with a position in the markets of these: their notional there."""
         rows = np.flatnonzero(
             np.isin(self.market, self.market[positions]) & self.not_selected[self.owner] & (self.lots != 0)
         )
         notional = sums(self.owner[rows], np.abs(self.value[rows]), len(self.not_selected))
-        who = np.flatnonzero(notional)
+        who = np.flatnonzero((notional != 0) & others)
         return _weighed(who, notional[who], NOISE * notional[who], np.ones(len(who), bool))
 
 

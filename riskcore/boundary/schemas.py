@@ -32,7 +32,7 @@ class _Rule:
 
 @dataclass(frozen=True)
 class _Column:
-    type: Literal["number", "text", "flag", "id", "time", "time if given"]
+    type: Literal["number", "text", "flag", "id", "id if given", "time", "time if given"]
     rules: tuple[_Rule, ...] = ()
     required: bool = True
     nullable: bool = False
@@ -113,6 +113,7 @@ _TABLES = {
                 _Rule("must be from 0.001 to 10**9", lambda x: (x >= 0.001) & (x <= 1e9)), required=False, nullable=True
             ),
             "unsettled": _finite(required=False),
+            "owner": _Column("id if given", required=False),
         },
         unique=("account",),
     ),
@@ -296,7 +297,9 @@ def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Da
         elif kind == "time if given":
             frame[name] = _times_if_given(table, frame[name], name, unit, own_clock)
         elif kind == "id":
-            frame[name] = _ids(table, frame[name])
+            frame[name] = _ids(table, name, frame[name])
+        elif kind == "id if given":  # else that of the account
+            frame[name] = _ids(table, name, _filled(frame[name], frame["account"]))
         elif kind == "text":
             _must_be_text(table, name, frame[name])
         elif kind == "flag":
@@ -328,9 +331,18 @@ def _flag(value: object) -> object:
     return value if value is None or value is pd.NA or isinstance(value, int | float | np.number) else as_text(value)
 
 
-def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:
-    """Account ids as int64, or as the text that they are."""
-    _must_be_there(table, "account", values)
+def _filled(values: pd.Series[Any], others: pd.Series[Any]) -> pd.Series[Any]:
+    """Values with those of another column where one is missing; whole numbers that pandas made float64 are whole."""
+    none = pd.Series(missing(values), values.index)
+    if not none.any():
+        return values
+    filled = values.astype(object).where(~none, others.astype(object))
+    return filled.map(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _ids(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any]:
+    """Ids as int64, or as the text that they are."""
+    _must_be_there(table, column, values)
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
     kind = pd.api.types.infer_dtype(values, skipna=False)
@@ -345,7 +357,7 @@ def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:
     else:
         bad = pd.Series([type(value) is not type(values.iloc[0]) for value in values])
     row = int(np.flatnonzero(bad)[0]) if bad.any() else 0
-    raise RiskDataError(table, "account", rule, row=row, value=values.iloc[row])
+    raise RiskDataError(table, column, rule, row=row, value=values.iloc[row])
 
 
 def _must_be_text(table: str, column: str, values: pd.Series[Any]) -> None:

@@ -101,7 +101,8 @@ class _Deal:
             self._share()
         else:
             for n in self.opposing.in_order():
-                self._offer(n, min(self.left, self.opposing.room_of(n)))
+                if self.state.is_other(self.account, self.opposing.accounts[n]):
+                    self._offer(n, min(self.left, self.opposing.room_of(n)))
                 if not self.left:
                     break
         if self.left:
@@ -112,7 +113,7 @@ class _Deal:
 
     def _share(self) -> None:
         """Close against all at once, by weight; lots that a counterparty cannot absorb are split among the others."""
-        cut = np.zeros(len(self.opposing.rows), bool)
+        cut = ~self.state.is_other(self.account, self.opposing.accounts)
         while self.left:
             room = np.where(cut, 0, self.opposing.room())
             parts = water_fill(self.left, self.opposing.weight, room)

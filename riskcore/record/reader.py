@@ -123,6 +123,8 @@ class Reader:
         start = {table.removeprefix("start/"): self.table(table) for table in START}
         ids = start["accounts"]["account"]
         self._must(all(map(operator.lt, ids.tolist(), ids[1:].tolist())), "start/accounts", "accounts must ascend")
+        same_kind = start["accounts"]["owner"].dtype == ids.dtype
+        self._must(same_kind, "start/accounts", "account and owner must be of one kind")
         key = {}
         for name, item in (("positions", "market"), ("balances", "asset")):
             key[name] = start[name]["account"] * self.sizes[item] + start[name][item]
@@ -155,7 +157,7 @@ class Reader:
             self.venue, ids,
             (positions["account"], positions["market"], positions["lots"], positions["cost"], positions["entry"]),
             (balances["account"], balances["asset"], balances["quanta"], balances["lent"]),
-            orders, start["accounts"]["leverage_limit"], unsettled,
+            orders, start["accounts"]["leverage_limit"], unsettled, owner_ids=start["accounts"]["owner"],
         ).frozen()  # fmt: skip
         with suppress(KeyError):
             if [accounts.row_of(p.account) for p in self.venue.backstop] == self.manifest["providers"]:

@@ -332,7 +332,7 @@ class _Files:
 def _write_start(files: _Files, venue: Venue, start: Accounts) -> None:
     files.put("venue.json", _venue_content(venue))
     ids = pd.DataFrame({"account": start.ids, "leverage_limit": start.leverage_limit})
-    files.table("start/accounts", ids.assign(unsettled=start.columns.unsettled))
+    files.table("start/accounts", ids.assign(unsettled=start.columns.unsettled, owner=start.owners))
     _write_columns(files, "start", start)
     files.table("start/orders", pd.DataFrame({f.name: getattr(start.orders, f.name) for f in fields(Orders)}))
 

@@ -70,7 +70,7 @@ _ORDERS = "account:account market:market side:side price:positive lots:{} reduce
 _POSITIONS = "account:account market:market lots:amount cost:amount entry:amount"
 _BALANCES = "account:account asset:asset quanta:amount lent:amount"
 _SPECS = {
-    "start/accounts": "account:id leverage_limit:limit unsettled:amount",
+    "start/accounts": "account:id leverage_limit:limit unsettled:amount owner:id",
     "start/positions": _POSITIONS,
     "start/balances": _BALANCES,
     "start/orders": _ORDERS.format("natural"),
@@ -108,7 +108,7 @@ def encoded(table: str, frame: pd.DataFrame) -> memoryview:
     """Bytes of a Parquet file of the table."""
     types = {name: kind.type for name, kind in _COLUMNS[table].items()}
     if table == "start/accounts" and frame["account"].dtype == np.int64:
-        types["account"] = _I
+        types["account"] = types["owner"] = _I
     sink = pa.BufferOutputStream()
     schema = pa.schema(list(types.items()))
     pq.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False), sink, compression="zstd")

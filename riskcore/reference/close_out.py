@@ -68,7 +68,7 @@ class CloseOut(TickState):
         positions = {m: lots for m, (lots, *_) in self.swept[account_id].positions.items() if lots != 0}
         weights = {}
         for other, account in self.swept.items():
-            if other in self.selected:
+            if other in self.selected or not self.is_other(account_id, other):
                 continue
             held = {m: lots for m, (lots, *_) in account.positions.items() if lots != 0 and m in positions}
             if self.venue.policy["shortfall"] == "open_interest":

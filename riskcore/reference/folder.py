@@ -152,7 +152,7 @@ def read_start(path: Path, venue: Venue, ids: list) -> State:
     for account, row in zip(accounts, read_table(path / "accounts.parquet"), strict=True):
         limit = row["leverage_limit"]
         account.leverage_limit = None if limit == INFINITY else number(limit)
-        account.unsettled = row["unsettled"]
+        account.unsettled, account.owner = row["unsettled"], row["owner"]
     for row in read_table(path / "positions.parquet"):
         accounts[row["account"]].positions[markets[row["market"]]] = [row["lots"], row["cost"], row["entry"]]
     for row in read_table(path / "balances.parquet"):

@@ -30,11 +30,12 @@ class Account:
     orders: list = field(default_factory=list)
     leverage_limit: Fraction | None = None
     unsettled: int = 0
+    owner: object = field(default=None, compare=False)  # id of the owner, by default the account's
 
     def __deepcopy__(self, memo) -> Account:
         positions = {market: list(held) for market, held in self.positions.items()}
         balances = {asset: list(held) for asset, held in self.balances.items()}
-        return Account(positions, balances, list(self.orders), self.leverage_limit, self.unsettled)
+        return Account(positions, balances, list(self.orders), self.leverage_limit, self.unsettled, self.owner)
 
     def open_lots(self, market: str, side: str) -> int:
         """`bids` or `asks`: resting lots, reduce-only orders left out (Margin of an account)."""
@@ -79,7 +80,7 @@ class State:
 def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> State:
     """The state at the start, from rows in natural units (run_folder.md, `start/`)."""
     ids = {row["account"] for table in (positions, balances, orders, settings) for row in table} | set(venue.providers)
-    accounts = {account_id: Account() for account_id in sorted(ids)}
+    accounts = {account_id: Account(owner=account_id) for account_id in sorted(ids)}
     for row in positions:
         quantity, step_size = number(row["quantity"]), venue.markets[row["market"]].step_size
         settled = row.get("settle_price")
@@ -99,6 +100,7 @@ def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> Sta
         account, limit = accounts[row["account"]], row.get("leverage_limit")
         account.leverage_limit = None if limit in (None, INFINITY) else number(limit)
         account.unsettled = rhe(number(row.get("unsettled") or 0) / venue.settle_quantum)
+        account.owner = row.get("owner", account.owner)
     places = {market: place for place, market in enumerate(venue.markets)}
 
     def order_key(row):

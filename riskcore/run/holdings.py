@@ -97,6 +97,7 @@ class Holdings:
             (start.position_accounts(), columns.market, self.lots.copy(), self.cost.copy(), self.entry.copy()),
             (start.balance_accounts(), columns.asset, self.free.copy(), self.lent.copy()),
             replace(start.orders, lots=self.order_lots.copy()), start.leverage_limit, self.unsettled.copy(),
+            start.rounded, start.owner_ids,
         ).frozen()  # fmt: skip
 
 

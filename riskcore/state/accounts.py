@@ -47,6 +47,8 @@ class Accounts:
         Sum of the absolute amounts, in quanta, by which rounding to whole quanta changed the tables.
     units : Units
         Units of the whole numbers: those of the venue that the accounts were read with.
+    owner_ids : ndarray, shape (A,), or None
+        Id of the owner of each account; None where every account is its own owner.
 
     Notes
     -----
@@ -71,6 +73,7 @@ class Accounts:
     leverage_limit: Float
     rounded: float
     units: Units
+    owner_ids: npt.NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -98,7 +101,9 @@ class Accounts:
         orders : DataFrame, optional
             account, market, side (bid, ask), price (whole ticks), quantity (whole lots), reduce_only (optional).
         settings : DataFrame, optional
-            account, leverage_limit (optional), unsettled (optional, settle units).
+            account, leverage_limit (optional), unsettled (optional, settle units), owner (optional: an id; the account
+            itself where it is missing). The accounts of one owner are never each other's counterparties: an isolated
+            position is an account of its owner with that one position.
 
         Returns
         -------
@@ -152,6 +157,7 @@ class Accounts:
         leverage_limit: Float,
         unsettled: Int,
         rounded: float = 0.0,
+        owner_ids: npt.NDArray[Any] | None = None,
     ) -> Accounts:
         """Build the columns from whole-number rows in canonical order.
 
@@ -175,6 +181,8 @@ class Accounts:
             Settle quanta.
         rounded : float
             Quanta by which rounding changed the tables.
+        owner_ids : ndarray, shape (A,), optional
+            Ids of the owners; by default every account is its own.
 
         Returns
         -------
@@ -224,7 +232,9 @@ class Accounts:
             unsettled=unsettled,
             leverage_fraction=_copied(1.0 / leverage_limit),
         )
-        return cls(ids, columns, orders, leverage_limit, rounded, venue.units).view()
+        if owner_ids is not None and (owner_ids == ids).all():
+            owner_ids = None
+        return cls(ids, columns, orders, leverage_limit, rounded, venue.units, owner_ids).view()
 
     def __repr__(self) -> str:
         """One line: accounts, positions, open orders, and the sum of the balances of the settle asset."""
@@ -318,7 +328,7 @@ class Accounts:
         positions, balances = changed_rows(unchanging, venue, fills, transfers)
         return Accounts.from_rows(
             venue, unchanging.ids, positions, balances, unchanging.orders, unchanging.leverage_limit,
-            unchanging.columns.unsettled, unchanging.rounded,
+            unchanging.columns.unsettled, unchanging.rounded, unchanging.owner_ids,
         ).frozen()  # fmt: skip
 
     @property
@@ -330,6 +340,19 @@ class Accounts:
     def asset_count(self) -> int:
         """Number of the venue's assets."""
         return len(self.units.assets)
+
+    @property
+    def owners(self) -> npt.NDArray[Any]:
+        """Id of the owner of each account."""
+        return self.ids if self.owner_ids is None else self.owner_ids
+
+    @cached_property
+    def owner(self) -> Int:
+        """Code of the owner of each account, int64: the row of the owner's first account."""
+        if self.owner_ids is None:
+            return np.arange(len(self))
+        codes = pd.factorize(self.owner_ids)[0]
+        return np.unique(codes, return_index=True)[1][codes]
 
     @property
     def sweep_view(self) -> SweepView:
@@ -399,8 +422,9 @@ class Accounts:
         columns = AccountColumns(*(_locked(column) for column in self.columns))
         orders = Orders(**{f.name: _locked(getattr(self.orders, f.name)) for f in fields(Orders)})
         return replace(
-            self, ids=_locked(self.ids), columns=columns, orders=orders, leverage_limit=_locked(self.leverage_limit)
-        )
+            self, ids=_locked(self.ids), columns=columns, orders=orders, leverage_limit=_locked(self.leverage_limit),
+            owner_ids=None if self.owner_ids is None else _locked(self.owner_ids),
+        )  # fmt: skip
 
     def frozen(self) -> Accounts:
         """Return a view of arrays that nobody else has, and that nobody can write to from now on.
@@ -417,7 +441,7 @@ class Accounts:
         >>> accounts.copy().frozen().may_change
         False
         """
-        for array in (*self.columns, *vars(self.orders).values(), self.ids, self.leverage_limit):
+        for array in (*self.columns, *vars(self.orders).values(), self.ids, self.leverage_limit, self.owners):
             _owner(array).flags.writeable = False
         return self.view()
 
