@@ -66,14 +66,15 @@ def first_over_limit(accounts, state, limit):
     """
     for n in range(accounts.size):
         a = accounts[n]
-        total, gross, largest = 0, 0.0, abs(float(state.unsettled[a]))
+        total, gross, largest = 0, 0.0, 0.0
         for i in range(state.position_offset[a], state.position_offset[a + 1]):
             total += state.cost[i]
             gross += abs(float(state.cost[i]))
             largest = max(largest, abs(float(state.entry[i])))
         for j in range(state.balance_offset[a], state.balance_offset[a + 1]):
-            largest = max(largest, abs(float(state.free[j])), float(state.lent[j]))
-        if not max(gross, largest) < limit or total != state.account_cost[a]:
+            total -= state.balance_cost[j]
+            largest = max(largest, abs(float(state.free[j])), float(state.lent[j]), abs(float(state.unsettled[j])))
+        if not max(gross, largest) < limit or total != 0:
             return n
     return -1
 
@@ -139,7 +140,7 @@ def _fingerprint(account, state, position_factor, balance_factor):
     position_factor  int64           (3, M)  odd, of lots, cost and entry
     balance_factor   int64           (2, K)  odd, of free and lent
     """
-    total = state.unsettled[account]
+    total = state.unsettled[state.settle_row[account]]
     for i in range(np.int64(state.position_offset[account]), np.int64(state.position_offset[account + 1])):
         m = state.market[i]
         total += state.lots[i] * position_factor[0, m]

@@ -15,21 +15,24 @@ LANES = 8
 class AccountColumns(NamedTuple):
     """State of all accounts, grouped by account; A accounts, P position rows, B balance rows.
 
+    Costs and entries are in quanta of the market's settle asset, of an inverse contract negative for a long position.
+
     ==================  =======  ======  ==================================================================
     position_offset     uint32   (A+1,)  account a owns position rows position_offset[a]:[a+1]
     market              uint16   (P,)    market row, ascending within an account
     lots                int64    (P,)    signed, in/out
     open_bid, open_ask  int64    (P,)    lots of open orders that are not reduce-only, in/out
-    cost                int64    (P,)    signed settle quanta paid, or the value when last realised, in/out
-    entry               int64    (P,)    signed settle quanta paid, in/out
+    cost                int64    (P,)    signed quanta paid, or the value when last realised, in/out
+    entry               int64    (P,)    signed quanta paid, in/out
+    position_balance    uint32   (P,)    balance row of the account in the settle asset of the market
     balance_offset      uint32   (A+1,)  account a owns balance rows balance_offset[a]:[a+1]
     asset               uint16   (B,)    asset row, ascending within an account
     free                int64    (B,)    quanta; negative is borrowed, in/out
     lent                int64    (B,)    quanta >= 0, in/out
-    settle_row          uint32   (A,)    balance row of the settle asset
-    account_cost        int64    (A,)    sum of the account's costs, in/out
+    balance_cost        int64    (B,)    quanta, sum of the costs of the account's positions settled in it, in/out
+    unsettled           int64    (B,)    quanta, signed; 0 unless the asset is a money asset, in/out
+    settle_row          uint32   (A,)    balance row of the venue's settle asset
     open_orders         uint32   (A,)    number of open orders, in/out
-    unsettled           int64    (A,)    settle quanta, signed
     leverage_fraction   float64  (A,)    1 / leverage limit, 0 without one
     ==================  =======  ======  ==================================================================
     """
@@ -41,14 +44,15 @@ class AccountColumns(NamedTuple):
     open_ask: Int
     cost: Int
     entry: Int
+    position_balance: npt.NDArray[np.uint32]
     balance_offset: npt.NDArray[np.uint32]
     asset: npt.NDArray[np.uint16]
     free: Int
     lent: Int
-    settle_row: npt.NDArray[np.uint32]
-    account_cost: Int
-    open_orders: npt.NDArray[np.uint32]
+    balance_cost: Int
     unsettled: Int
+    settle_row: npt.NDArray[np.uint32]
+    open_orders: npt.NDArray[np.uint32]
     leverage_fraction: Float
 
 
@@ -78,11 +82,15 @@ class MarginFunctionArrays(NamedTuple):
 class PriceArrays(NamedTuple):
     """Prices of a tick folded with lot, quantum and the margin functions; M markets, K assets.
 
-    Amounts are in settle quanta, so that sums of whole numbers stay whole: no cancellation at equity zero. Market m has
-    the margin functions 2m (initial) and 2m+1 (maintenance), asset k those at 2(M+k) and 2(M+k)+1.
+    Amounts are in quanta of the venue's settle asset ("settle quanta"), so that sums of whole numbers stay whole: no
+    cancellation at equity zero. Market m has the margin functions 2m (initial) and 2m+1 (maintenance), asset k those at
+    2(M+k) and 2(M+k)+1.
 
     =================  ====================  ====  =========================================================
     price_per_lot      float64               (M,)  settle quanta per lot at the mark, > 0 (0: no position, no mark)
+    value_per_lot      float64               (M,)  signed quanta of the market's settle asset per lot at the mark
+    market_settle      int64                 (M,)  asset row of the market's settle asset
+    money              int64                 (S,)  rows of the money assets: the venue's settle asset, others ascending
     price_per_quantum  float64               (K,)  settle quanta per quantum of the asset
     functions          MarginFunctionArrays  ()    see MarginFunctionArrays
     weight             float64               (K,)  collateral weight, 0..1
@@ -96,6 +104,9 @@ class PriceArrays(NamedTuple):
     """
 
     price_per_lot: Float
+    value_per_lot: Float
+    market_settle: Int
+    money: Int
     price_per_quantum: Float
     functions: MarginFunctionArrays
     weight: Float

@@ -94,7 +94,8 @@ def account_margin(account, state, prices):
         exposure += notional
         initial += max(margin_requirement(notional, 2 * m, prices.functions), notional * leverage_fraction)
 
-    cash_minus_cost = float(state.unsettled[account] - state.account_cost[account])
+    settle = state.settle_row[account]
+    cash_minus_cost = float(state.unsettled[settle] - state.balance_cost[settle])
     equity += position_value + cash_minus_cost
     gross += abs(cash_minus_cost)
     return MarginSums(

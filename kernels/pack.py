@@ -85,8 +85,9 @@ def pack_slots(slots, state, sweep_view):
             sweep_view.asset[row] = state.asset[j]
             sweep_view.balance[row] = float(state.free[j] + state.lent[j]) if fits else 0.0
             row += LANES
+        settle = state.settle_row[account]
         sweep_view.cash_minus_cost[slots[n]] = (
-            float(state.unsettled[account] - state.account_cost[account]) if fits else 0.0
+            float(state.unsettled[settle] - state.balance_cost[settle]) if fits else 0.0
         )
         bit = np.uint8(1 << lane)
         for flags, is_set in (

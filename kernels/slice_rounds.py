@@ -197,12 +197,12 @@ def fill_slice(n, i, want, filled, amount, fee, reason, queue, state, prices, ru
     fee     int64           ()  settle quanta
     reason  int64           ()  of the fill
     queue   SliceQueue      ()  status, room, equity, maintenance and ratio change
-    state   AccountColumns  ()  lots, cost, entry, account_cost and free change
+    state   AccountColumns  ()  lots, cost, entry, balance_cost and free change
     prices  PriceArrays     ()  see layouts.py
     rules   SliceRules      ()  market_room changes
     rows    SliceRows       ()  one more
     """
-    account, p = queue.account[n], queue.order[queue.start[n] + i]
+    p = queue.order[queue.start[n] + i]
     lots, m = state.lots[p], np.int64(state.market[p])
     change = -filled if lots > 0 else filled
     flow = amount if lots > 0 else -amount
@@ -211,8 +211,9 @@ def fill_slice(n, i, want, filled, amount, fee, reason, queue, state, prices, ru
     state.lots[p] += change
     state.cost[p] += cost
     state.entry[p] += entry
-    state.account_cost[account] += cost
-    state.free[state.settle_row[account]] += flow + cost - fee
+    row = state.position_balance[p]
+    state.balance_cost[row] += cost
+    state.free[row] += flow + cost - fee
     queue.room[n] -= filled * rules.lot_quanta[m]
     rules.market_room[m] -= filled
     row = rows.written[0]
@@ -227,7 +228,7 @@ def send_slices(queue, state, prices, rules, book, rows):
     """Send a slice of each position of the accounts, one account after another, while it is liquidating.
 
     queue   SliceQueue      ()  see layouts.py
-    state   AccountColumns  ()  lots, cost, entry, account_cost and free change
+    state   AccountColumns  ()  lots, cost, entry, balance_cost and free change
     prices  PriceArrays     ()  see layouts.py
     rules   SliceRules      ()  market_room changes
     book    BookColumns     ()  cursor, taken and inside change
@@ -264,7 +265,7 @@ def send_shared(queue, state, prices, rules, book, rows):
     """Send a slice of each position of the accounts, in passes: those of a pass share a side of a book at one price.
 
     queue   SliceQueue      ()  see layouts.py
-    state   AccountColumns  ()  lots, cost, entry, account_cost and free change
+    state   AccountColumns  ()  lots, cost, entry, balance_cost and free change
     prices  PriceArrays     ()  see layouts.py
     rules   SliceRules      ()  market_room changes
     book    BookColumns     ()  cursor, taken and inside change
@@ -302,7 +303,7 @@ def share_side(side, i, members, queue, state, prices, rules, book, rows):
     i        int64           ()    pass: index of the positions in the order of their accounts
     members  int64           (X,)  indexes of the accounts in the queue, ascending
     queue    SliceQueue      ()    see layouts.py
-    state    AccountColumns  ()    lots, cost, entry, account_cost and free change
+    state    AccountColumns  ()    lots, cost, entry, balance_cost and free change
     prices   PriceArrays     ()    see layouts.py
     rules    SliceRules      ()    market_room changes
     book     BookColumns     ()    cursor, taken and inside change

@@ -98,8 +98,9 @@ def assert_same_state(engine: Engine, venue: reference.Venue, state: reference.S
         }
         assert positions == {market: held for market, held in account.positions.items() if any(held)}
         assert balances == account.balances
-        assert int(columns.unsettled[row]) == account.unsettled
-        assert int(columns.account_cost[row]) == sum(cost for _, cost, _ in account.positions.values())
+        settle = columns.settle_row[row]
+        assert int(columns.unsettled[settle]) == account.unsettled
+        assert int(columns.balance_cost[settle]) == sum(cost for _, cost, _ in account.positions.values())
         assert int(columns.open_orders[row]) == len(account.orders)
         for i in accounts.positions_of(row):
             for column, side in ((columns.open_bid, "bid"), (columns.open_ask, "ask")):

@@ -87,10 +87,12 @@ def crowd(market: Market, count: int, seed: int, targets: Any = TARGETS) -> Acco
     positions, orders = _positions(rng, market, count)
     balances = _balances(rng, market, count)
     limit = np.where(rng.random(count) < 0.1, rng.choice([1.0, 3.0, 12.5], count), np.inf)
-    unsettled = np.where(rng.random(count) < 0.2, rng.normal(0, 1e9, count), 0).astype(np.int64)
+    settle = np.flatnonzero(balances[1] == venue.settle)
+    unsettled = np.zeros(len(balances[0]), np.int64)
+    unsettled[settle] = np.where(rng.random(count) < 0.2, rng.normal(0, 1e9, count), 0)
 
     def built() -> Accounts:
-        return Accounts.from_rows(venue, np.arange(count) * 3 + 1, positions, balances, orders, limit, unsettled)
+        return Accounts.from_rows(venue, np.arange(count) * 3 + 1, positions, (*balances, unsettled), orders, limit)
 
     accounts = built()
     prices = market.prices(accounts)
@@ -105,10 +107,9 @@ def crowd(market: Market, count: int, seed: int, targets: Any = TARGETS) -> Acco
     )
     missing += rng.choice([-1, 0, 0, 0, 1], count)
     how = rng.random(count)
-    settle = accounts.columns.settle_row.astype(np.int64)
     balances[2][settle] += np.where(how < 0.3, missing, 0)
     balances[3][settle] += np.where((how >= 0.3) & (how < 0.35) & (missing > 0), missing, 0)
-    unsettled += np.where(how >= 0.35, missing, 0)
+    unsettled[settle] += np.where(how >= 0.35, missing, 0)
     return built()
 
 

@@ -55,7 +55,7 @@ def value(venue, accounts, mark, asset):
     found = np.bincount(accounts.position_accounts(), worth, count)
     amount = (columns.free + columns.lent) * venue.assets.quantum_size[columns.asset]
     worth = np.where(amount == 0, 0.0, amount * asset[columns.asset])
-    return found + np.bincount(accounts.balance_accounts(), worth, count) + columns.unsettled * unit
+    return found + np.bincount(accounts.balance_accounts(), worth, count) + columns.unsettled[columns.settle_row] * unit
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,8 @@ def exact_changes(path, states):
     )
 
     def equity(state, tick):
-        columns, amounts = state.columns, [quantum * int(unsettled) for unsettled in state.columns.unsettled]
+        columns = state.columns
+        amounts = [quantum * int(unsettled) for unsettled in columns.unsettled[columns.settle_row]]
         for account, market, lots, cost in zip(
             state.position_accounts().tolist(), columns.market.tolist(), columns.lots.tolist(), columns.cost.tolist(),
             strict=True,

@@ -108,10 +108,11 @@ def test_a_wrong_row_stops_the_engine(broken, event, changes, equation):
 def test_an_account_that_changes_without_a_row_stops_the_engine(broken, column):
     def corrupt(state):
         accounts, account = state.accounts, int(state.selected[-1])
+        settle = accounts.columns.settle_row[account]
         row = {"free": accounts.balances_of(account).start, "lent": accounts.balances_of(account).start,
-               "unsettled": account}.get(column, accounts.positions_of(account).start)  # fmt: skip
+               "unsettled": settle}.get(column, accounts.positions_of(account).start)  # fmt: skip
         getattr(accounts.columns, column)[row] -= 9
-        accounts.columns.account_cost[account] -= 9 * (column == "cost")
+        accounts.columns.balance_cost[settle] -= 9 * (column == "cost")
         state.journal.add("skip", "throttle", account, 1.0, 1.0, market=0)
         corrupt.account = accounts.ids[account]
         return True

@@ -333,8 +333,8 @@ def test_a_million_positions_and_any_number_of_threads():
             column[chosen].ravel() for column in (lots, cost, cost)))  # fmt: skip
         empty = np.empty(0, np.int64)
         return rc.Accounts.from_rows(
-            venue, owner[chosen], positions, (some, none[chosen], cash[chosen], none[chosen]),
-            Orders(empty, empty, empty, empty, empty, np.empty(0, bool)), np.full(len(some), np.inf), none[chosen],
+            venue, owner[chosen], positions, (some, none[chosen], cash[chosen], none[chosen], none[chosen]),
+            Orders(empty, empty, empty, empty, empty, np.empty(0, bool)), np.full(len(some), np.inf),
         )  # fmt: skip
 
     prices = dict(zip(venue.markets.symbol, marks.tolist(), strict=True))

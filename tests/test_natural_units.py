@@ -105,7 +105,7 @@ def whole_numbers(accounts):
     assert not columns.cost[~kept].any()
     return found | {
         "ids": accounts.ids.tolist(),
-        "unsettled": columns.unsettled.tolist(),
+        "unsettled": columns.unsettled[columns.settle_row].tolist(),
         "limit": accounts.leverage_limit.tolist(),
         "open": (columns.open_bid[kept].tolist(), columns.open_ask[kept].tolist(), columns.open_orders.tolist()),
     }

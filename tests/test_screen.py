@@ -226,7 +226,7 @@ def edit(state: Accounts, rng, rows, kind: str) -> None:
             row = int(rng.integers(positions.start, positions.stop))
             if kind == "fill":
                 c.lots[row] = rng.choice([0, -c.lots[row], c.lots[row] // 2, 2 * c.lots[row] + 1])
-                c.account_cost[account] += (cost := int(c.cost[row] * rng.normal(0, 0.3)))
+                c.balance_cost[c.settle_row[account]] += (cost := int(c.cost[row] * rng.normal(0, 0.3)))
                 c.cost[row] += cost
             elif kind == "wide":
                 c.lots[row] = rng.choice(OUT_OF_RANGE)
@@ -248,7 +248,7 @@ def edit(state: Accounts, rng, rows, kind: str) -> None:
             for column in (c.open_bid, c.open_ask):
                 column[positions.start : positions.stop] = 0
         elif kind == "unsettled":
-            c.unsettled[account] = int(rng.normal(0, 1) * 10 ** rng.uniform(6, 11))
+            c.unsettled[c.settle_row[account]] = int(rng.normal(0, 1) * 10 ** rng.uniform(6, 11))
 
 
 def run(market: Market, count: int, ticks: list[tuple[str, str | None]], seed: int, seen: Counter, check: bool) -> None:
@@ -540,7 +540,7 @@ def watching():
     return market, state, watcher
 
 
-@pytest.mark.parametrize("name", ["lots", "free", "unsettled", "account_cost", "open_orders"])
+@pytest.mark.parametrize("name", ["lots", "free", "unsettled", "balance_cost", "open_orders"])
 def test_an_edit_that_the_screen_was_not_told_of_is_found(watching, name):
     market, state, watcher = watching
     getattr(state.columns, name)[17] = 3

@@ -418,7 +418,7 @@ def test_a_copy_can_be_written_to_and_shares_nothing_that_changes():
         "entry",
         "free",
         "lent",
-        "account_cost",
+        "balance_cost",
         "open_orders",
         "unsettled",
     )
@@ -455,8 +455,8 @@ def edit(state, rng, accounts) -> None:
             columns.free[row] = rng.choice([0, 10**6, -(10**6), columns.free[row]])
             columns.lent[row] = rng.choice([0, 0, 10**5, columns.lent[row]])
         columns.open_orders[account] = rng.choice([0, 1])
-        columns.unsettled[account] += rng.integers(-(10**6), 10**6)
-        columns.account_cost[account] += rng.integers(-(10**6), 10**6)
+        columns.unsettled[columns.settle_row[account]] += rng.integers(-(10**6), 10**6)
+        columns.balance_cost[columns.settle_row[account]] += rng.integers(-(10**6), 10**6)
 
 
 @pytest.mark.parametrize("count", [1, 8, 30, CHUNK + 1])
@@ -479,7 +479,7 @@ def test_what_is_refreshed_is_what_packing_anew_gives(count):
 
 
 STALE = {
-    "lots": 1, "free": 1, "lent": 1, "account_cost": 1, "unsettled": 1, "open_orders": None,
+    "lots": 1, "free": 1, "lent": 1, "balance_cost": 1, "unsettled": 1, "open_orders": None,
 }  # fmt: skip
 
 
@@ -495,8 +495,9 @@ def test_a_view_that_was_not_told_of_a_change_is_known_to_be_stale(name, seed):
     if name == "open_orders":
         column[row] = 0 if column[row] else 1
     else:
-        owner = {"lots": state.position_accounts(), "free": state.balance_accounts(), "lent": state.balance_accounts()}
-        account = owner.get(name, np.arange(len(state)))[row]
+        if name in ("balance_cost", "unsettled"):
+            row = rng.choice(state.columns.settle_row)
+        account = (state.position_accounts() if name == "lots" else state.balance_accounts())[row]
         slot = sweep_view.slots(np.array([account]))[0]
         assume(not sweep_view.columns.overflow[slot // 8] >> slot % 8 & 1)
         assume(name != "lent" or state.columns.free[row] >= 0)

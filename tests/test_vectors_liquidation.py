@@ -49,7 +49,7 @@ class Run(NamedTuple):
         """Its money less what its positions cost, in millionths."""
         columns, row = self.engine.accounts.columns, account - 1
         settle = [j for j in self.engine.accounts.balances_of(row) if columns.asset[j] == self.engine.venue.settle]
-        quanta = sum(int(columns.free[j]) for j in settle) + int(columns.unsettled[row])
+        quanta = sum(int(columns.free[j]) for j in settle) + int(columns.unsettled[columns.settle_row[row]])
         quanta -= sum(int(columns.cost[i]) for i in self.engine.accounts.positions_of(row))
         return Fraction(quanta) * Fraction(QUANTUM) * 10**6
 

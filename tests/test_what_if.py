@@ -77,7 +77,7 @@ def changed_reference(venue: reference.Venue, state: reference.State, fills, tra
 def assert_same_accounts(accounts: rc.Accounts, venue: reference.Venue, state: reference.State) -> None:
     columns, markets, assets = accounts.columns, list(venue.markets), list(venue.assets)
     assert accounts.ids.tolist() == list(state.accounts)
-    assert columns.unsettled.tolist() == [account.unsettled for account in state.accounts.values()]
+    assert columns.unsettled[columns.settle_row].tolist() == [account.unsettled for account in state.accounts.values()]
     for row, account in enumerate(state.accounts.values()):
         positions = {
             markets[columns.market[i]]: [int(column[i]) for column in (columns.lots, columns.cost, columns.entry)]
@@ -93,7 +93,7 @@ def assert_same_accounts(accounts: rc.Accounts, venue: reference.Venue, state: r
         assert set(positions) == set(account.positions) | ordered
         assert positions == {market: [0, 0, 0] for market in ordered} | account.positions
         assert balances == account.balances
-        assert int(columns.account_cost[row]) == sum(cost for _, cost, _ in positions.values())
+        assert int(columns.balance_cost[columns.settle_row[row]]) == sum(cost for _, cost, _ in positions.values())
         assert int(columns.open_orders[row]) == len(account.orders)
 
 
@@ -160,7 +160,7 @@ def test_fills_against_one_another_conserve_lots_and_money(drawn):
         columns = state.columns
         lots = np.zeros(len(venue.markets.symbol), np.int64)
         np.add.at(lots, columns.market, columns.lots)
-        money = columns.free[columns.settle_row].sum() - columns.account_cost.sum()
+        money = columns.free[columns.settle_row].sum() - columns.balance_cost.sum()
         sums.append((lots.tolist(), int(money)))
     assert sums[1] == (sums[0][0], sums[0][1] - paid)
 

@@ -133,7 +133,7 @@ def test_realising_at_a_high_mark_is_refused_before_it_wraps() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(before, engine.accounts.columns, strict=True))
     engine.step(rc.Tick(10**18 + 10**10, dict.fromkeys(names, 5.0)))  # the engine goes on
     columns = engine.accounts.columns
-    assert columns.account_cost[0] == columns.cost.sum() == 40 * 11_529 * 5 * 10**12
+    assert columns.balance_cost.sum() == columns.cost.sum() == 40 * 11_529 * 5 * 10**12
     assert columns.free[0] == (500_000 + 40 * 11_529 * 4) * 10**12
 
 
@@ -230,4 +230,4 @@ def test_extreme_numbers_of_a_tick_are_right_or_refused(name: str, value: float)
             assert not np.isnan(found.to_frame().drop(columns="account").to_numpy(float)).any()
             assert np.isfinite(found.net_equity).all()
     held_now = engine.accounts.columns
-    assert max(int(np.abs(column).max()) for column in (held_now.free, held_now.cost, held_now.account_cost)) < 2**62
+    assert max(int(np.abs(column).max()) for column in (held_now.free, held_now.cost, held_now.balance_cost)) < 2**62

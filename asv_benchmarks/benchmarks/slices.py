@@ -126,6 +126,9 @@ class Workload:
         )
         self.prices = PriceArrays(
             price_per_lot=np.full(MARKETS, float(MARK)),
+            value_per_lot=np.full(MARKETS, float(MARK)),
+            market_settle=np.zeros(MARKETS, np.int64),
+            money=np.zeros(1, np.int64),
             price_per_quantum=one,
             functions=functions,
             weight=one,

@@ -31,8 +31,8 @@ def realize_pnl(work: TickContext, open_lots: npt.NDArray[np.float64]) -> None:
     changed = np.flatnonzero(change)
     owner, change, market = work.accounts.position_accounts()[changed], change[changed], columns.market[changed]
     columns.cost[changed] += change
-    np.add.at(columns.account_cost, owner, change)
-    np.add.at(columns.free, columns.settle_row[owner], change)
+    for column in (columns.balance_cost, columns.free):
+        np.add.at(column, columns.position_balance[changed], change)
     rows = work.journal.block(len(changed))
     rows["event"], rows["reason"] = EVENT["realize"], REASON["interval"]
     rows["account"], rows["market"], rows["price"] = owner, market, prices.mark[market]

@@ -23,7 +23,7 @@ def settle_accounts(work: TickContext, before: npt.NDArray[np.int64]) -> None:
     """
     columns = work.accounts.columns
     free = columns.free[columns.settle_row]
-    owed = np.maximum(-columns.unsettled, 0)
+    owed = np.maximum(-columns.unsettled[columns.settle_row], 0)
     added = np.maximum(np.maximum(-free, 0) - np.maximum(-before, 0), 0)
     short = added + np.maximum(owed - np.maximum(free, 0), 0)
     work.pools.refresh()
@@ -57,7 +57,7 @@ class _Settlement(Converter):
             self.raise_settle(self.short, self.settle)
         unpaid = self.short
         self.columns.free[self.settle] += unpaid
-        self.columns.unsettled[self.account] += owed - unpaid
+        self.columns.unsettled[self.settle] += owed - unpaid
         if unpaid != owed:
             self.state.journal.add(
                 "unsettle", _REASON, self.account, _NONE, _NONE, cash=unpaid - owed, unsettled=owed - unpaid

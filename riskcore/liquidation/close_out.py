@@ -54,7 +54,8 @@ def _to_settle(state: TickState, account: int) -> None:
 
 def _take_unsettled(state: TickState, account: int) -> None:
     """Move the unsettled balance to the settle balance; a debt that the policy leaves with the account stays."""
-    unsettled = int(state.accounts.columns.unsettled[account])
+    columns = state.accounts.columns
+    unsettled = int(columns.unsettled[columns.settle_row[account]])
     if unsettled > 0 or (unsettled and state.venue.policy.shortfall != "unsettled"):
         _cover(state, account, "unsettle", "close_out", unsettled, counterparty=NOBODY, unsettled=-unsettled)
 
@@ -66,7 +67,8 @@ def _cover(
     """Pay into a bankrupt account's settle balance from others, the fund or its unsettled balance; write the row."""
     before = state.margin(account).mmr
     state.add_cash(account, quanta)
-    state.accounts.columns.unsettled[account] += unsettled
+    columns = state.accounts.columns
+    columns.unsettled[columns.settle_row[account]] += unsettled
     state.ledger.fund += fund
     sides |= {"fund": fund, "unsettled": unsettled}
     state.journal.add(event, reason, account, before, state.margin(account).mmr, cash=quanta, **sides)

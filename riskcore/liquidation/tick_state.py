@@ -156,7 +156,7 @@ class TickState(TickContext):
         columns = self.accounts.columns
         columns.free[columns.settle_row[account]] += quanta
 
-    def change_position(self, row: int, account: int, change: int, flow: int) -> tuple[int, int, int]:
+    def change_position(self, row: int, change: int, flow: int) -> tuple[int, int, int]:
         """Change a position by lots against money received; return the changes of cost, cash and entry."""
         columns = self.accounts.columns
         lots = int(columns.lots[row])
@@ -165,21 +165,22 @@ class TickState(TickContext):
         columns.lots[row] += change
         columns.cost[row] += cost
         columns.entry[row] += entry
-        columns.account_cost[account] += cost
-        self.add_cash(account, flow + cost)
+        balance = columns.position_balance[row]
+        columns.balance_cost[balance] += cost
+        columns.free[balance] += flow + cost
         return cost, flow + cost, entry
 
     def after_fill(self, row: int, account: int, change: int, flow: int, passes: Callable[[int], bool]) -> bool:
         """Whether an account passes a test once a position has changed by lots against money; it does not change."""
         columns = self.accounts.columns
-        cells = ((columns.lots, row), (columns.cost, row), (columns.entry, row), (columns.account_cost, account))
+        balance = columns.position_balance[row]
+        cells = [(column, row) for column in (columns.lots, columns.cost, columns.entry)]
+        cells += [(column, balance) for column in (columns.balance_cost, columns.free)]
         before = [column[index] for column, index in cells]
-        free = columns.free[columns.settle_row[account]]
-        self.change_position(row, account, change, flow)
+        self.change_position(row, change, flow)
         passed = passes(account)
         for (column, index), value in zip(cells, before, strict=True):
             column[index] = value
-        columns.free[columns.settle_row[account]] = free
         return passed
 
     def after_exchange(self, row: int, account: int, quanta: int, cash: int, passes: Callable[[int], bool]) -> bool:
@@ -228,9 +229,9 @@ class TickState(TickContext):
         market = int(self.accounts.columns.market[row])
         self.before.remember(counterparty)
         before = self.margin(account).mmr
-        cost, cash, entry = self.change_position(row, account, -lots, flow)
+        cost, cash, entry = self.change_position(row, -lots, flow)
         other = self.accounts.position_row(counterparty, market)
-        counter_cost, counter_cash, counter_entry = self.change_position(other, counterparty, lots, -flow - to_fund)
+        counter_cost, counter_cash, counter_entry = self.change_position(other, lots, -flow - to_fund)
         self.ledger.fund += to_fund
         price = flow * float(self.venue.settle_quantum) / (lots * float(self.venue.markets.step_size[market]))
         self.journal.add(

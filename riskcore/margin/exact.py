@@ -138,7 +138,8 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
                 requirements[holding.row], value[holding.row] = required, holding.equity
             else:
                 borrowed[holding.row] = required
-        cash_minus_cost = int(columns.unsettled[account]) - int(columns.account_cost[account])
+        settle = columns.settle_row[account]
+        cash_minus_cost = int(columns.unsettled[settle]) - int(columns.balance_cost[settle])
         equity += cash_minus_cost * decimal(venue.settle_quantum)
 
         status = SAFE
@@ -165,7 +166,8 @@ def covers_initial_margin(accounts: Accounts, account: int, prices: Prices) -> b
                     requirement(prices, margin_function, holding.exposure, holding.price),
                     holding.exposure * leverage_fraction * is_position,
                 )
-        cash_minus_cost = int(accounts.columns.unsettled[account]) - int(accounts.columns.account_cost[account])
+        columns, settle = accounts.columns, accounts.columns.settle_row[account]
+        cash_minus_cost = int(columns.unsettled[settle]) - int(columns.balance_cost[settle])
         equity += cash_minus_cost * decimal(prices.venue.settle_quantum)
         return max(initial, exposure * leverage_fraction) < equity or (not exposure and equity >= 0)
 

@@ -120,7 +120,7 @@ def _margin_lines(accounts: Accounts, venue: Venue, prices: Prices, account: int
                     "initial_margin": with_orders - line.get("initial_margin", Decimal(0)),
                 }
             )  # fmt: skip
-    unsettled = int(accounts.columns.unsettled[account])
+    unsettled = int(accounts.columns.unsettled[accounts.columns.settle_row[account]])
     if unsettled:
         lines.append({"kind": "unsettled", "item": venue.settle_asset, "net_equity": unsettled * quantum})
     locked = sum((line.get("initial_margin", Decimal(0)) for line in lines), Decimal(0))

@@ -14,7 +14,7 @@ from ..kernels.guards import first_above, first_missing, follow_markets
 from ..kernels.layouts import PriceArrays, SweepLookup
 from ..kernels.sweep import fill_sweep_lookup
 from ..state import Accounts, must_fit
-from ..venue import Venue
+from ..venue import Venue, values_at
 from .reading import _RATE, NOT_NEGATIVE, PriceMap, _pairs, by_symbol
 from .tick import Tick
 
@@ -352,9 +352,16 @@ class Prices:
         folded = self.venue.folded_margin_functions or margin_functions.folded(
             np.concatenate([mark, asset]), self.open_notional, unit
         )
+        markets, price_per_quantum = self.venue.markets, asset * quanta
+        value_per_lot = price_per_lot = values_at(mark, lots, markets.inverse)
+        if not self.venue.plain_money:
+            price_per_lot = np.abs(value_per_lot) * price_per_quantum[markets.settle]
         return PriceArrays(
-            price_per_lot=mark * lots,
-            price_per_quantum=asset * quanta,
+            price_per_lot=price_per_lot,
+            value_per_lot=value_per_lot,
+            market_settle=markets.settle,
+            money=np.array(self.venue.money, np.int64),
+            price_per_quantum=price_per_quantum,
             functions=folded,
             weight=assets.weight,
             haircut_base=assets.haircut_base,

@@ -153,11 +153,13 @@ class Reader:
             )
             orders.lots[~np.isin(np.arange(len(orders.lots)), open_orders)] = 0
         positions, balances = tables["positions"], tables["balances"]
+        unsettled_quanta = np.zeros(len(balances["asset"]), np.int64)
+        unsettled_quanta[balances["asset"] == self.venue.settle] = unsettled
         accounts = Accounts.from_rows(
             self.venue, ids,
             (positions["account"], positions["market"], positions["lots"], positions["cost"], positions["entry"]),
-            (balances["account"], balances["asset"], balances["quanta"], balances["lent"]),
-            orders, start["accounts"]["leverage_limit"], unsettled, owner_ids=start["accounts"]["owner"],
+            (balances["account"], balances["asset"], balances["quanta"], balances["lent"], unsettled_quanta),
+            orders, start["accounts"]["leverage_limit"], owner_ids=start["accounts"]["owner"],
         ).frozen()  # fmt: skip
         with suppress(KeyError):
             if [accounts.row_of(p.account) for p in self.venue.backstop] == self.manifest["providers"]:

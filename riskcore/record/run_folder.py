@@ -332,9 +332,13 @@ class _Files:
 def _write_start(files: _Files, venue: Venue, start: Accounts) -> None:
     files.put("venue.json", _venue_content(venue))
     ids = pd.DataFrame({"account": start.ids, "leverage_limit": start.leverage_limit})
-    files.table("start/accounts", ids.assign(unsettled=start.columns.unsettled, owner=start.owners))
+    files.table("start/accounts", ids.assign(unsettled=_unsettled(start), owner=start.owners))
     _write_columns(files, "start", start)
     files.table("start/orders", pd.DataFrame({f.name: getattr(start.orders, f.name) for f in fields(Orders)}))
+
+
+def _unsettled(accounts: Accounts) -> npt.NDArray[np.int64]:
+    return accounts.columns.unsettled[accounts.columns.settle_row]
 
 
 def _venue_content(venue: Venue) -> bytes:
@@ -419,7 +423,7 @@ def _journal_frame(rows: Rows) -> pd.DataFrame:
 
 def _write_state(files: _Files, venue: Venue, accounts: Accounts, ledger: Ledger, guard_state: GuardState) -> None:
     _write_columns(files, "state", accounts)
-    files.table("state/accounts", pd.DataFrame({"unsettled": accounts.columns.unsettled}))
+    files.table("state/accounts", pd.DataFrame({"unsettled": _unsettled(accounts)}))
     orders = pd.DataFrame({f.name: getattr(accounts.orders, f.name) for f in fields(Orders)})
     orders.insert(0, "order", np.arange(len(orders)))
     files.table("state/orders", orders[orders["lots"] > 0])

@@ -23,9 +23,8 @@ class Holdings:
     venue : Venue
     lots, cost, entry : ndarray of int64, shape (P,)
         Of each position row.
-    free, lent : ndarray of int64, shape (B,)
+    free, lent, unsettled : ndarray of int64, shape (B,)
         Of each balance row.
-    unsettled : ndarray of int64, shape (N,)
     order_lots : ndarray of int64, shape (O,)
         Of each order; 0 once it is cancelled.
     """
@@ -86,7 +85,7 @@ class Holdings:
             row = np.searchsorted(self._balance_key, account * self.start.asset_count + side["asset"])[changed]
             for column, change in ((self.free, quanta), (self.lent, lent)):
                 np.add.at(column, row, change[changed])
-        np.add.at(self.unsettled, one["account"], one["unsettled"])
+        np.add.at(self.unsettled, self.start.columns.settle_row[one["account"]], one["unsettled"])
         self.order_lots[one["order"][one["event"] == EVENT["cancel"]]] = 0
 
     def accounts(self) -> Accounts:
@@ -95,9 +94,8 @@ class Holdings:
         return Accounts.from_rows(
             self.venue, start.ids,
             (start.position_accounts(), columns.market, self.lots.copy(), self.cost.copy(), self.entry.copy()),
-            (start.balance_accounts(), columns.asset, self.free.copy(), self.lent.copy()),
-            replace(start.orders, lots=self.order_lots.copy()), start.leverage_limit, self.unsettled.copy(),
-            start.rounded, start.owner_ids,
+            (start.balance_accounts(), columns.asset, self.free.copy(), self.lent.copy(), self.unsettled.copy()),
+            replace(start.orders, lots=self.order_lots.copy()), start.leverage_limit, start.rounded, start.owner_ids,
         ).frozen()  # fmt: skip
 
 
@@ -120,7 +118,7 @@ def market_value(accounts: Accounts, venue: Venue, tick: Int, lot_value: Float, 
     ndarray of float64, shape (N,)
     """
     columns, count = accounts.columns, len(accounts)
-    money = columns.unsettled - columns.account_cost
+    money = (columns.unsettled - columns.balance_cost)[columns.settle_row]
     value: Float = money.astype(np.float64) * float(venue.settle_quantum)
     for owner, item, size, price in (
         (accounts.position_accounts(), columns.market, columns.lots, lot_value),

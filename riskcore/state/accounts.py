@@ -31,7 +31,8 @@ class Accounts:
     """All accounts in whole numbers: lots of positions, quanta of money. Made by `from_frames`.
 
     Accounts ascend by id, positions of an account by market, balances by asset; every account has a balance of the
-    settle asset and every backstop provider a position row in every market, so a liquidation never adds a row.
+    venue's settle asset and of the settle asset of each of its positions, and every backstop provider a position row in
+    every market, so a liquidation never adds a row.
 
     Attributes
     ----------
@@ -155,7 +156,6 @@ class Accounts:
         balances: Rows,
         orders: Orders,
         leverage_limit: Float,
-        unsettled: Int,
         rounded: float = 0.0,
         owner_ids: npt.NDArray[Any] | None = None,
     ) -> Accounts:
@@ -172,13 +172,12 @@ class Accounts:
         positions : tuple of ndarray
             Account row, market row, lots, cost and entry (quanta), by account and market.
         balances : tuple of ndarray
-            Account row, asset row, free and lent quanta, by account and asset; each account has the settle asset.
+            Account row, asset row, free, lent and unsettled quanta, by account and asset; each account has the venue's
+            settle asset and the settle assets of its positions.
         orders : Orders
             Open orders, by account, market, side, price.
         leverage_limit : ndarray of float64, shape (A,)
             +inf without a limit.
-        unsettled : ndarray of int64, shape (A,)
-            Settle quanta.
         rounded : float
             Quanta by which rounding changed the tables.
         owner_ids : ndarray, shape (A,), optional
@@ -198,13 +197,13 @@ class Accounts:
         >>> columns = accounts.columns
         >>> positions = accounts.position_accounts(), columns.market, columns.lots, columns.cost, columns.entry
         >>> balances = accounts.balance_accounts(), columns.asset, columns.free, columns.lent
-        >>> rest = accounts.orders, accounts.leverage_limit, columns.unsettled
-        >>> rc.Accounts.from_rows(venue, accounts.ids, positions, balances, *rest)
+        >>> rest = accounts.orders, accounts.leverage_limit
+        >>> rc.Accounts.from_rows(venue, accounts.ids, positions, (*balances, columns.unsettled), *rest)
         Accounts(2 accounts, 2 positions, 0 open orders, 480.00 USDC in balances)
         """
         count = len(ids)
         owner, market, lots, cost, entry = positions
-        holder, asset, free, lent = balances
+        holder, asset, free, lent, unsettled = balances
         sums = [np.zeros(len(lots), np.int64) for _ in range(2)]
         if len(orders.account):
             width = len(venue.markets.symbol)
@@ -212,8 +211,14 @@ class Accounts:
             for total, side in zip(sums, (1, -1), strict=True):
                 chosen = ~orders.reduce_only & (orders.side == side)
                 np.add.at(total, row[chosen], orders.lots[chosen])
-        account_cost = np.zeros(count, np.int64)
-        np.add.at(account_cost, owner, cost)
+        balance_row, position_balance = np.zeros(count, np.uint32), np.zeros(len(market), np.uint32)
+        for money in reversed(venue.money):  # the venue's settle asset last: `balance_row` is then its `settle_row`
+            rows = np.flatnonzero(asset == money)
+            balance_row[holder[rows]] = rows
+            settled = ... if venue.plain_money else np.flatnonzero(venue.markets.settle[market] == money)
+            position_balance[settled] = balance_row[owner[settled]]
+        balance_cost = np.zeros(len(asset), np.int64)
+        np.add.at(balance_cost, position_balance, cost)
         columns = AccountColumns(
             position_offset=_offset(owner, count),
             market=market.astype(np.uint16),
@@ -222,14 +227,15 @@ class Accounts:
             open_ask=sums[1],
             cost=cost,
             entry=entry,
+            position_balance=position_balance,
             balance_offset=_offset(holder, count),
             asset=asset.astype(np.uint16),
             free=free,
             lent=lent,
-            settle_row=np.flatnonzero(asset == venue.settle).astype(np.uint32),
-            account_cost=account_cost,
-            open_orders=_copied(np.bincount(orders.account[orders.lots > 0], minlength=count).astype(np.uint32)),
+            balance_cost=balance_cost,
             unsettled=unsettled,
+            settle_row=balance_row,
+            open_orders=_copied(np.bincount(orders.account[orders.lots > 0], minlength=count).astype(np.uint32)),
             leverage_fraction=_copied(1.0 / leverage_limit),
         )
         if owner_ids is not None and (owner_ids == ids).all():
@@ -328,7 +334,7 @@ class Accounts:
         positions, balances = changed_rows(unchanging, venue, fills, transfers)
         return Accounts.from_rows(
             venue, unchanging.ids, positions, balances, unchanging.orders, unchanging.leverage_limit,
-            unchanging.columns.unsettled, unchanging.rounded, unchanging.owner_ids,
+            unchanging.rounded, unchanging.owner_ids,
         ).frozen()  # fmt: skip
 
     @property
@@ -742,7 +748,7 @@ def must_fit(accounts: object, venue: Venue) -> None:
 
 
 _CHANGING = (
-    "lots", "open_bid", "open_ask", "cost", "entry", "free", "lent", "account_cost", "open_orders", "unsettled",
+    "lots", "open_bid", "open_ask", "cost", "entry", "free", "lent", "balance_cost", "unsettled", "open_orders",
 )  # fmt: skip
 
 

@@ -47,7 +47,7 @@ def changed_rows(
     columns, owner, holder = accounts.columns, accounts.position_accounts(), accounts.balance_accounts()
     traded, moved = _read_fills(accounts, venue, fills), _read_transfers(accounts, venue, transfers)
     positions: list[Any] = [owner, columns.market, columns.lots, columns.cost, columns.entry]
-    balances: list[Any] = [holder, columns.asset, columns.free, columns.lent]
+    balances: list[Any] = [holder, columns.asset, columns.free, columns.lent, columns.unsettled]
     cash = np.zeros(len(traded.lots), np.int64)
     if len(traded.lots):
         width = len(venue.markets.symbol)
@@ -59,7 +59,7 @@ def changed_rows(
         apply_fills(row, traded.lots, traded.flow, lots, cost, entry, cash)
     payer = np.concatenate([moved.account, traded.account, traded.account])
     if len(payer):
-        settle = np.full(2 * len(cash), venue.settle)
+        settle = np.tile(venue.markets.settle[traded.market], 2)
         quanta = np.concatenate([moved.quanta, cash, -traded.fee])
         width = len(venue.assets.symbol)
         key = _key(payer, np.concatenate([moved.asset, settle]), width)
@@ -75,7 +75,7 @@ def changed_rows(
         np.add.at(free, row, quanta)
     return (
         (positions[0], positions[1], positions[2], positions[3], positions[4]),
-        (balances[0], balances[1], balances[2], balances[3]),
+        (balances[0], balances[1], balances[2], balances[3], balances[4]),
     )
 
 

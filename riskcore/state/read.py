@@ -42,16 +42,21 @@ _ORDERS = ["account", "market", "side", "price", "quantity"]
 
 def _rows(
     venue: Venue, frames: dict[str, pd.DataFrame]
-) -> tuple[npt.NDArray[Any], PositionRows, Rows, Orders, Float, Int, float, npt.NDArray[Any] | None]:
+) -> tuple[npt.NDArray[Any], PositionRows, Rows, Orders, Float, float, npt.NDArray[Any] | None]:
     """Arguments of `Accounts.from_rows`, from tables in natural units."""
     named = {n: schemas.checked(n, f, unique=n not in ("positions", "balances")) for n, f in frames.items()}
     ids, owner = _account_rows(venue, named)
     book = _orders(venue, named["orders"], owner["orders"].astype(np.int64))
-    quanta, rounded = _balances(venue, named["balances"], owner["balances"], len(ids), owner["backstop"])
+    balances, rounded = _balances(venue, named["balances"], owner["balances"], len(ids), owner["backstop"])
     leverage_limit, unsettled = _settings(venue, named["settings"], owner["settings"], len(ids))
     lots = _positions(venue, named["positions"], owner["positions"], book, owner["backstop"])
     owners = _owners(named["settings"], owner["settings"], ids)
-    return ids, lots, quanta, book, leverage_limit, unsettled, rounded, owners
+    if not venue.plain_money:
+        width, settle = len(venue.assets.symbol), venue.markets.settle[lots[1]]
+        _canonical("balances", balances, width, _key(lots[0], settle, width)[settle != venue.settle])
+    quanta = np.zeros(len(balances[0]), np.int64)
+    quanta[balances[1] == venue.settle] = unsettled
+    return ids, lots, (*balances[:4], quanta), book, leverage_limit, rounded, owners
 
 
 def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDArray[Any], dict[str, AnyInt]]:
@@ -177,8 +182,13 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: AnyInt, orders: Orders,
     return rows[0], rows[1], rows[2], rows[-1], rows[3]  # never realised: cost and entry are one array
 
 
-def _balances(venue: Venue, table: pd.DataFrame, owner: AnyInt, accounts: int, providers: AnyInt) -> tuple[Rows, float]:
-    """Balance rows and the sum of rounding in quanta; accounts have a settle row, providers one per asset."""
+def _balances(
+    venue: Venue, table: pd.DataFrame, owner: AnyInt, accounts: int, providers: AnyInt
+) -> tuple[list[Any], float]:
+    """Account, asset, free and lent quanta of the balance rows, and the sum of rounding in quanta.
+
+    Accounts have a row of the venue's settle asset, providers one per asset.
+    """
     names = venue.assets.symbol
     asset = schemas.codes("balances", "asset", table["asset"], names, "a collateral asset").astype(np.uint16)
     quantum = units.PerKind(venue.assets.quantum_size, asset)
@@ -202,7 +212,7 @@ def _balances(venue: Venue, table: pd.DataFrame, owner: AnyInt, accounts: int, p
     rows: list[Any] = [owner, asset, *columns]
     del owner, asset, quantum, columns
     _canonical("balances", rows, width, also)
-    return (rows[0], rows[1], rows[2], rows[3]), rounded
+    return rows, rounded
 
 
 def _settings(venue: Venue, table: pd.DataFrame, owner: AnyInt, accounts: int) -> tuple[Float, Int]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._typing import AnyInt, Bool, Int
 
-Rows = tuple[AnyInt, AnyInt, Int, Int]
+Rows = tuple[AnyInt, AnyInt, Int, Int, Int]
 PositionRows = tuple[AnyInt, AnyInt, Int, Int, Int]
 
 

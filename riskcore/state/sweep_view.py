@@ -81,7 +81,7 @@ class SweepView:
         >>> SweepView.of(accounts.columns, 4, 2).differs(accounts.columns)
         False
         """
-        count = len(state.account_cost)
+        count = len(state.settle_row)
         size = np.empty(count, np.uint16)
         pack.largest_costs(state, size)
         positions, balances = np.diff(state.position_offset), np.diff(state.balance_offset)
@@ -163,7 +163,7 @@ class SweepView:
         """
         columns = self.columns
         fresh = SweepColumns._make(column.copy() for column in columns)
-        pack.pack_slots(np.flatnonzero(columns.account < len(state.account_cost)), state, fresh)
+        pack.pack_slots(np.flatnonzero(columns.account < len(state.settle_row)), state, fresh)
         return any(
             column.tobytes() != fresh_column.tobytes() for column, fresh_column in zip(columns, fresh, strict=True)
         )

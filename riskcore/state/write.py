@@ -119,7 +119,8 @@ def _orders(accounts: Accounts) -> pd.DataFrame:
 
 
 def _settings(accounts: Accounts) -> pd.DataFrame:
-    venue_units, unsettled, limit = accounts.units, accounts.columns.unsettled, accounts.leverage_limit
+    venue_units, columns, limit = accounts.units, accounts.columns, accounts.leverage_limit
+    unsettled = columns.unsettled[columns.settle_row]
     row = np.flatnonzero((unsettled != 0) | np.isfinite(limit) | (accounts.owners != accounts.ids))
     settle = np.full(len(row), venue_units.assets.index(venue_units.settle_asset))
     frame = pd.DataFrame(

@@ -16,7 +16,7 @@ from .load import load_venue
 from .margin_functions import IMF, MMF, MarginFunction, Sqrt, check_order
 from .policy import FIGURES, Figure, Policy, check_adl_policy, policy_page
 from .presets import PRESETS, shipped, venue_path
-from .tables import Pool, Provider, Units, Venue, must_be_venue
+from .tables import Pool, Provider, Units, Venue, must_be_venue, values_at
 
 __all__ = [
     "FIGURES",
@@ -46,6 +46,7 @@ __all__ = [
     "register",
     "shipped",
     "top_of_queue",
+    "values_at",
     "venue_path",
     "water_fill",
 ]

@@ -73,7 +73,7 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
             raise _wrong(name, f"must have at most {MAX_ROWS} rows", len(rows))
     if policy.fund / assets.quantum[settle] >= AMOUNT_LIMIT:
         raise _wrong("policy.fund", "must be less than 2**62 quanta of the settle asset", policy.fund)
-    markets = _markets(listed, assets, assets.quantum[settle])
+    markets = _markets(listed, assets, settle)
     kept = {"settle_asset": spec.settle_asset, "borrow_lend": []} | {
         name: content[name] for name in ("markets", "collateral", "borrow_lend") if name in content
     }
@@ -82,7 +82,7 @@ def load_venue(source: str | Path | dict[str, Any], *, any_adl_policy: bool = Fa
         settle_asset=spec.settle_asset,
         settle=settle,
         markets=markets,
-        spots=_spots(listed_spots, assets, assets.quantum[settle]),
+        spots=_spots(listed_spots, assets, settle),
         assets=assets,
         margin_functions=_margin_functions(listed, spec),
         pools=_pools(spec, assets),
@@ -112,13 +112,13 @@ def _part(path: str, value: Decimal, *, open_low: bool = False) -> Fraction:
 
 
 def _margin_functions(listed: list[tuple[int, _Market]], spec: _Venue) -> MarginFunctions:
-    """Margin functions of the PERP markets and then the assets, the initial one before the maintenance one."""
+    """Margin functions of the markets and then the assets, the initial one before the maintenance one."""
     functions: list[MarginFunction] = []
     for index, market in listed:
         for name, function in (("imfFunction", market.imf_function), ("mmfFunction", market.mmf_function)):
             path = f"markets[{index}].{name}"
             if function is None:
-                raise RiskDataError("venue", path, "a PERP market needs it")
+                raise RiskDataError("venue", path, f"a {market.market_type} market needs it")
             functions.append(check(path, function, initial=name == "imfFunction", market=True))
         check_order(path, *functions[-2:])
     for index, row in enumerate(spec.collateral):
@@ -171,7 +171,7 @@ def _pools(spec: _Venue, assets: Assets) -> tuple[Pool | None, ...]:
 
 
 def _listed(rows: list[Any], spec: _Venue) -> tuple[list[tuple[int, _Market]], list[tuple[int, _Spot]]]:
-    """PERP markets, and the first SPOT market of each collateral asset, each with its index in the venue's list.
+    """Perpetual futures, and the first SPOT market of each collateral asset, each with its index in the venue's list.
 
     Other rows are not read.
     """
@@ -181,7 +181,7 @@ def _listed(rows: list[Any], spec: _Venue) -> tuple[list[tuple[int, _Market]], l
     for index, (row, market) in enumerate(zip(rows, spec.markets, strict=True)):
         base = market.base_symbol
         try:
-            if market.market_type == "PERP":
+            if market.market_type in ("PERP", "IPERP"):
                 markets.append((index, msgspec.convert(row, _Market)))
             elif market.market_type == "SPOT" and market.quote_symbol == spec.settle_asset and base in convertible:
                 spots.setdefault(base, (index, msgspec.convert(row, _Spot)))
@@ -189,7 +189,7 @@ def _listed(rows: list[Any], spec: _Venue) -> tuple[list[tuple[int, _Market]], l
             text, _, path = str(error).partition(" - at `$")
             raise RiskDataError("venue", None, f"{text} - at `$.markets[{index}]{path or '`'}") from None
     if not markets:
-        raise RiskDataError("venue", "markets", "must hold at least one market of marketType PERP")
+        raise RiskDataError("venue", "markets", "must hold at least one market of marketType PERP or IPERP")
     return markets, list(spots.values())
 
 
@@ -226,12 +226,14 @@ def _assets(spec: _Venue) -> Assets:
     return Assets(tuple(c.symbol for c in spec.collateral), tuple(quantum), *column)
 
 
-def _listing(listed: Sequence[tuple[int, _Spot]], settle_quantum: Fraction) -> dict[str, Any]:
-    """Columns of a `Listing`."""
+def _listing(
+    listed: Sequence[tuple[int, _Spot]], settle: list[int], multiplier: list[Fraction], assets: Assets
+) -> dict[str, Any]:
+    """Columns of a `Listing`, given the rows of the settle assets and the multipliers."""
     tick: list[Fraction] = []
     step: list[Fraction] = []
     impact, limit, rows, takes_orders = [], [], [], []
-    for index, market in listed:
+    for (index, market), k, per in zip(listed, settle, multiplier, strict=True):
         state = market.order_book_state or "Open"
         if state not in _BOOK_STATES:
             words = ", ".join(_BOOK_STATES)
@@ -244,7 +246,8 @@ def _listing(listed: Sequence[tuple[int, _Spot]], settle_quantum: Fraction) -> d
         max_ticks = _MAX_TICKS
         if price.max_price is not None:
             max_ticks = min(max_ticks, int(_positive(f"{path}.price.maxPrice", price.max_price) // tick[-1]))
-        lot_value = tick[-1] * step[-1] / settle_quantum
+        size = step[-1] * per / assets.quantum[k]
+        lot_value = size / tick[-1] if market.market_type == "IPERP" else size * tick[-1]
         if max(lot_value.numerator, lot_value.denominator) >= AMOUNT_LIMIT:
             rule = "the value of a lot at one tick, in settle quanta, must be a ratio of whole numbers below 2**62"
             raise _wrong(path, rule, lot_value)
@@ -260,11 +263,33 @@ def _listing(listed: Sequence[tuple[int, _Spot]], settle_quantum: Fraction) -> d
     min_multiplier, max_multiplier = _columns(limit)
     return {
         "symbol": tuple(market.symbol for _, market in listed), "tick": tuple(tick), "step": tuple(step),
+        "multiplier": tuple(multiplier), "settle": np.array(settle, np.int64),
+        "inverse": np.array([market.market_type == "IPERP" for _, market in listed], bool),
         "max_ticks": integers[0].copy(), "value_num": integers[1].copy(), "value_den": integers[2].copy(),
         "min_impact": min_impact, "max_impact": max_impact,
         "min_multiplier": min_multiplier, "max_multiplier": max_multiplier,
         "takes_orders": np.array(takes_orders, bool),
     }  # fmt: skip
+
+
+def _settle_row(path: str, market: _Market, assets: Assets, settle: int) -> int:
+    """Row of the asset that a market settles in: the one it names, else the coin or the quote asset."""
+    rows = assets.symbol
+    if market.settle is not None:
+        if market.settle not in rows:
+            raise _wrong(f"{path}.settle", "must be a collateral asset of the venue", market.settle)
+        return rows.index(market.settle)
+    if market.market_type == "IPERP":
+        if market.base_symbol not in rows:
+            rule = "must be a collateral asset of the venue, as an inverse market settles in it: add it, or set settle"
+            raise _wrong(f"{path}.baseSymbol", rule, market.base_symbol)
+        return rows.index(market.base_symbol)
+    if market.quote_symbol in (None, "USD"):
+        return settle
+    if market.quote_symbol not in rows:
+        rule = "must be a collateral asset of the venue, as the market settles in it: add it, or set settle"
+        raise _wrong(f"{path}.quoteSymbol", rule, market.quote_symbol)
+    return rows.index(market.quote_symbol)
 
 
 _BOOK_STATES = {"Open": True, "LimitOnly": True, "PostOnly": False, "CancelOnly": False, "Closed": False}
@@ -287,8 +312,8 @@ def _columns(bands: list[_Band]) -> tuple[tuple[Fraction | None, ...], tuple[Fra
     return tuple(low for low, _ in bands), tuple(high for _, high in bands)
 
 
-def _spots(listed: list[tuple[int, _Spot]], assets: Assets, settle_quantum: Fraction) -> Spots:
-    columns = _listing(listed, settle_quantum)
+def _spots(listed: list[tuple[int, _Spot]], assets: Assets, settle: int) -> Spots:
+    columns = _listing(listed, [settle] * len(listed), [Fraction(1)] * len(listed), assets)
     asset = [assets.symbol.index(spot.base_symbol) for _, spot in listed]
     lots = [step / assets.quantum[k] for step, k in zip(columns["step"], asset, strict=True)]
     for (index, spot), lot in zip(listed, lots, strict=True):
@@ -300,8 +325,10 @@ def _spots(listed: list[tuple[int, _Spot]], assets: Assets, settle_quantum: Frac
     )
 
 
-def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle_quantum: Fraction) -> Markets:
-    columns = _listing(listed, settle_quantum)
+def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle: int) -> Markets:
+    settle_rows = [_settle_row(f"markets[{index}]", market, assets, settle) for index, market in listed]
+    multiplier = [_positive(f"markets[{index}].multiplier", market.multiplier) for index, market in listed]
+    columns = _listing(listed, settle_rows, multiplier, assets)
     min_lots, mean_mark, tolerance, update, funding = [], [], [], [], []
     for (index, market), step in zip(listed, columns["step"], strict=True):
         path = f"markets[{index}]"

@@ -45,11 +45,15 @@ class _Filters(msgspec.Struct):
 class _Spot(msgspec.Struct, rename="camel"):
     symbol: str
     base_symbol: str
+    market_type: str
     filters: _Filters
     order_book_state: str | None = None
 
 
 class _Market(_Spot, rename="camel"):
+    quote_symbol: str | None = None
+    settle: str | None = None
+    multiplier: Decimal = Decimal(1)
     imf_function: MarginFunction | None = None
     mmf_function: MarginFunction | None = None
     funding_interval: int | None = None

@@ -26,19 +26,27 @@ _MAX_TICKS = 10**13
 MAX_LOTS_IN_MARKET = TOTAL_LIMIT - 1
 """Largest sum of the positions, or of the orders, of all accounts in a market."""
 
+_ALL = slice(None)
+
 
 @dataclass(frozen=True)
 class Listing:
     """Markets with an order book, one row each.
 
-    ``tick`` and ``step`` are exact; ``value_num / value_den`` is the value of one lot at one tick in settle
-    quanta; ``max_ticks`` those of maxPrice, and at most 10**13. Multipliers of the price-impact band and of the
-    limit-price band are None where the venue has none. ``takes_orders`` is False where the book fills no order.
+    ``tick``, ``step`` and ``multiplier`` are exact; ``settle`` is the asset row of the market's settle asset, in which
+    profit and loss, fees and funding are paid. A linear contract is worth ``step * multiplier * price`` of it a lot; an
+    ``inverse`` one ``-step * multiplier / price``. ``value_num / value_den`` quanta of the settle asset are the value
+    of a lot at one tick; of an inverse contract ``-value_num / (value_den * ticks)``. ``max_ticks`` are the ticks of
+    maxPrice, and at most 10**13. Multipliers of the price-impact band and of the limit-price band are None where the
+    venue has none. ``takes_orders`` is False where the book fills no order.
     """
 
     symbol: tuple[str, ...]
     tick: tuple[Fraction, ...]
     step: tuple[Fraction, ...]
+    multiplier: tuple[Fraction, ...]
+    settle: Int
+    inverse: Bool
     max_ticks: Int
     value_num: Int
     value_den: Int
@@ -57,6 +65,25 @@ class Listing:
     def step_size(self) -> Float:
         """Quantity of a lot, nearest float64, one per row."""
         return np.array([float(s) for s in self.step])
+
+    @cached_property
+    def lot_size(self) -> Float:
+        """Base units, or quote units of an inverse contract, per lot, nearest float64, one per row."""
+        return np.array([float(step * per) for step, per in zip(self.step, self.multiplier, strict=True)])
+
+    def lot_value(self, row: int, price: Fraction) -> Fraction:
+        """Signed value of one lot of a row at a price, units of its settle asset, exactly."""
+        size = self.step[row] * self.multiplier[row]
+        return -size / price if self.inverse[row] else size * price
+
+    def lot_values(self, price: Float, row: AnyInt | slice = _ALL) -> Float:
+        """Signed values of one lot at prices > 0, units of the settle assets, float64: of all rows, or of ``row``."""
+        return values_at(price, self.lot_size[row], self.inverse[row])
+
+    def prices_of(self, row: AnyInt, lots: Int, money: Float) -> Float:
+        """Prices at which lots of some rows are worth amounts of money, units of the settle assets: one of each row."""
+        size, inverse = lots * self.lot_size[row], self.inverse[row]
+        return np.asarray(np.where(inverse, np.abs(size), money) / np.where(inverse, np.abs(money), size))
 
     @cached_property
     def max_price(self) -> Float:
@@ -99,8 +126,12 @@ class Markets(Listing):
 
     @cached_property
     def max_lots(self) -> Int:
-        """Most lots of a position in each market, shape (M,): worth less than 2**60 quanta at maxPrice."""
-        rows = zip(self.max_ticks.tolist(), self.value_num.tolist(), self.value_den.tolist(), strict=True)
+        """Most lots of a position in each market, shape (M,): worth less than 2**60 quanta of its settle asset.
+
+        A linear contract is worth most at maxPrice, an inverse one at one tick.
+        """
+        ticks = np.where(self.inverse, 1, self.max_ticks)
+        rows = zip(ticks.tolist(), self.value_num.tolist(), self.value_den.tolist(), strict=True)
         most = (
             (POSITION_LIMIT * den - 1) // (ticks * num) if ticks < _MAX_TICKS else MAX_LOTS_IN_MARKET
             for ticks, num, den in rows
@@ -246,6 +277,12 @@ class Units:
         Symbols of the markets (of books: of all markets with a book), by row.
     steps, ticks : tuple of Fraction
         Quantity of a lot and price of a tick, by market.
+    multipliers : tuple of Fraction
+        Base units per unit of quantity, by market; of an inverse contract, quote units.
+    inverse : tuple of bool
+        Whether a market's contract is inverse, by market.
+    settle : tuple of int
+        Row of the asset that a market settles in, by market.
     max_ticks : tuple of int
         Highest price in ticks, by market.
     assets : tuple of str
@@ -265,6 +302,9 @@ class Units:
     markets: tuple[str, ...]
     steps: tuple[Fraction, ...]
     ticks: tuple[Fraction, ...]
+    multipliers: tuple[Fraction, ...]
+    inverse: tuple[bool, ...]
+    settle: tuple[int, ...]
     max_ticks: tuple[int, ...]
     assets: tuple[str, ...]
     quanta: tuple[Fraction, ...]
@@ -300,6 +340,9 @@ class Units:
             markets=markets.symbol,
             steps=markets.step,
             ticks=markets.tick,
+            multipliers=markets.multiplier,
+            inverse=tuple(markets.inverse.tolist()),
+            settle=tuple(markets.settle.tolist()),
             max_ticks=tuple(markets.max_ticks.tolist()),
             assets=assets.symbol,
             quanta=assets.quantum,
@@ -348,6 +391,9 @@ class Units:
         units: tuple[tuple[str, tuple[str, ...], Sequence[Fraction | int], Sequence[Fraction | int]], ...] = (
             ("stepSize", self.markets, self.steps, venue.steps),
             ("tickSize", self.markets, self.ticks, venue.ticks),
+            ("multiplier", self.markets, self.multipliers, venue.multipliers),
+            ("inverse", self.markets, self.inverse, venue.inverse),
+            ("settle", self.markets, self.settle, venue.settle),
             ("maxPrice in ticks", self.markets, self.max_ticks, venue.max_ticks),
             ("quantum", self.assets, self.quanta, venue.quanta),
         )
@@ -554,11 +600,54 @@ class Venue:
         return market, borrow
 
     @cached_property
+    def money(self) -> tuple[int, ...]:
+        """Rows of the money assets: the venue's settle asset, then the other settle assets of markets, ascending."""
+        return self.settle, *sorted(set(self.markets.settle.tolist()) - {self.settle})
+
+    @cached_property
+    def plain_money(self) -> bool:
+        """Whether every contract is linear and settled in the venue's settle asset."""
+        return not self.markets.inverse.any() and len(self.money) == 1
+
+    @cached_property
     def settle_quanta(self) -> tuple[Float, Float]:
-        """Value of a lot of each market, and of a quantum of each asset, at a price of 1: settle quanta, float64."""
-        exact = (self.markets.step, self.assets.quantum)
-        lots, quanta = (np.array([float(unit / self.settle_quantum) for unit in units]) for units in exact)
-        return lots, quanta
+        """Values at a price of 1: of a lot of each market in quanta of its settle asset, of a quantum in settle quanta."""
+        markets, quantum = self.markets, self.assets.quantum
+        rows = zip(markets.step, markets.multiplier, markets.settle.tolist(), strict=True)
+        lots = np.array([float(step * per / quantum[k]) for step, per, k in rows])
+        return lots, np.array([float(unit / self.settle_quantum) for unit in quantum])
+
+
+def values_at(price: Float, size: Float, inverse: Bool) -> Float:
+    """Return the signed values of lots at prices.
+
+    Parameters
+    ----------
+    price : ndarray of float64, shape (..., N)
+        Prices, >= 0; NaN for none.
+    size : ndarray of float64, shape (N,)
+        Value without the sign at a price of 1.
+    inverse : ndarray of bool, shape (N,)
+        Whether each contract is inverse.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., N)
+        ``size * price`` of a linear contract, ``-size / price`` of an inverse one (0 without a price), in units of
+        ``size``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.venue import values_at
+    >>> values_at(np.array([50.0, 50.0]), np.array([1.0, 100.0]), np.array([False, True])).tolist()
+    [50.0, -2.0]
+    """
+    value = price * size
+    if inverse.any():
+        with np.errstate(divide="ignore"):
+            value = np.where(inverse, np.where(price == 0, 0.0, -size / price), value)
+    return value
 
 
 def must_be_venue(venue: object) -> None:
