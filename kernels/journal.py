@@ -67,11 +67,11 @@ def first_over_limit(accounts, state, limit):
     for n in range(accounts.size):
         a = accounts[n]
         total, gross, largest = 0, 0.0, 0.0
-        for i in range(state.position_offset[a], state.position_offset[a + 1]):
+        for i in range(state.position_span[a, 0], state.position_span[a, 1]):
             total += state.cost[i]
             gross += abs(float(state.cost[i]))
             largest = max(largest, abs(float(state.entry[i])))
-        for j in range(state.balance_offset[a], state.balance_offset[a + 1]):
+        for j in range(state.balance_span[a, 0], state.balance_span[a, 1]):
             total -= state.balance_cost[j]
             largest = max(largest, abs(float(state.free[j])), float(state.lent[j]), abs(float(state.unsettled[j])))
         if not max(gross, largest) < limit or total != 0:
@@ -141,11 +141,11 @@ def _fingerprint(account, state, position_factor, balance_factor):
     balance_factor   int64           (2, K)  odd, of free and lent
     """
     total = state.unsettled[state.settle_row[account]]
-    for i in range(np.int64(state.position_offset[account]), np.int64(state.position_offset[account + 1])):
+    for i in range(np.int64(state.position_span[account, 0]), np.int64(state.position_span[account, 1])):
         m = state.market[i]
         total += state.lots[i] * position_factor[0, m]
         total += state.cost[i] * position_factor[1, m] + state.entry[i] * position_factor[2, m]
-    for j in range(np.int64(state.balance_offset[account]), np.int64(state.balance_offset[account + 1])):
+    for j in range(np.int64(state.balance_span[account, 0]), np.int64(state.balance_span[account, 1])):
         k = state.asset[j]
         total += state.free[j] * balance_factor[0, k] + state.lent[j] * balance_factor[1, k]
     return total

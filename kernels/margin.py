@@ -59,7 +59,7 @@ def account_margin(account, state, prices):
     """
     equity, gross, exposure, initial, maintenance = 0.0, 0.0, 0.0, 0.0, 0.0
     markets = prices.price_per_lot.size
-    for j in range(state.balance_offset[account], state.balance_offset[account + 1]):
+    for j in range(state.balance_span[account, 0], state.balance_span[account, 1]):
         k = np.int64(state.asset[j])
         price = prices.price_per_quantum[k]
         balance = state.lent[j]
@@ -81,7 +81,7 @@ def account_margin(account, state, prices):
     leverage_fraction = state.leverage_fraction[account]
     has_orders = state.open_orders[account] > 0
     position_value = 0.0
-    for i in range(state.position_offset[account], state.position_offset[account + 1]):
+    for i in range(state.position_span[account, 0], state.position_span[account, 1]):
         m = np.int64(state.market[i])
         lots = state.lots[i]
         price = prices.price_per_lot[m]

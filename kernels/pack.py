@@ -52,7 +52,7 @@ def largest_costs(state, size):
     """
     for account in range(size.size):
         largest = 0
-        for i in range(np.int64(state.position_offset[account]), np.int64(state.position_offset[account + 1])):
+        for i in range(np.int64(state.position_span[account, 0]), np.int64(state.position_span[account, 1])):
             largest = max(largest, abs(state.cost[i]))
         size[account] = np.uint16(4.0 * np.log2(float(largest) + 1.0))
 
@@ -68,8 +68,8 @@ def pack_slots(slots, state, sweep_view):
     for n in range(slots.size):
         group, lane = slots[n] // LANES, slots[n] % LANES
         account = np.int64(sweep_view.account[slots[n]])
-        positions = range(np.int64(state.position_offset[account]), np.int64(state.position_offset[account + 1]))
-        balances = range(np.int64(state.balance_offset[account]), np.int64(state.balance_offset[account + 1]))
+        positions = range(np.int64(state.position_span[account, 0]), np.int64(state.position_span[account, 1]))
+        balances = range(np.int64(state.balance_span[account, 0]), np.int64(state.balance_span[account, 1]))
         fits = True
         for i in positions:
             fits = fits and abs(state.lots[i]) <= _INT32_MAX

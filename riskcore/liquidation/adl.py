@@ -156,7 +156,7 @@ def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int,
     """Position rows, account rows and figures, at the tick's sweep, of the possible counterparties on one side."""
     columns, table, prices = state.accounts.columns, state.before.table, state.prices
     rows = np.flatnonzero((columns.market == market) & (state.before.lots * side > 0))
-    account = np.searchsorted(columns.position_offset, rows, side="right") - 1
+    account = state.accounts.position_accounts()[rows]
     keep = ~np.isin(account, state.selected) & (table.net_equity[account] > 0)
     rows, account = rows[keep], account[keep]
     value, paid = _values_and_entries(state, rows)

@@ -220,7 +220,7 @@ class Accounts:
         balance_cost = np.zeros(len(asset), np.int64)
         np.add.at(balance_cost, position_balance, cost)
         columns = AccountColumns(
-            position_offset=_offset(owner, count),
+            position_span=_span(owner, count),
             market=market.astype(np.uint16),
             lots=lots,
             open_bid=sums[0],
@@ -228,7 +228,7 @@ class Accounts:
             cost=cost,
             entry=entry,
             position_balance=position_balance,
-            balance_offset=_offset(holder, count),
+            balance_span=_span(holder, count),
             asset=asset.astype(np.uint16),
             free=free,
             lent=lent,
@@ -506,7 +506,7 @@ class Accounts:
         >>> accounts.position_accounts().tolist()
         [0, 1]
         """
-        return _owners(self.columns.position_offset)
+        return _owners(self.columns.position_span, len(self.columns.lots))
 
     def balance_accounts(self) -> Int:
         """Return the account row of every balance row.
@@ -523,7 +523,7 @@ class Accounts:
         >>> accounts.balance_accounts().tolist()
         [0, 1]
         """
-        return _owners(self.columns.balance_offset)
+        return _owners(self.columns.balance_span, len(self.columns.free))
 
     def positions_of(self, account: int) -> range:
         """Return the position rows of an account.
@@ -550,8 +550,8 @@ class Accounts:
         >>> accounts.positions_of(1)
         range(1, 2)
         """
-        offset = self.columns.position_offset
-        return range(int(offset[account]), int(offset[account + 1]))
+        first, end = self.columns.position_span[account].tolist()
+        return range(first, end)
 
     def balances_of(self, account: int) -> range:
         """Return the balance rows of an account.
@@ -578,8 +578,8 @@ class Accounts:
         >>> accounts.balances_of(1)
         range(1, 2)
         """
-        offset = self.columns.balance_offset
-        return range(int(offset[account]), int(offset[account + 1]))
+        first, end = self.columns.balance_span[account].tolist()
+        return range(first, end)
 
     def in_debt(self, accounts: Int) -> Bool:
         """Return whether each of some accounts has borrowed anything.
@@ -604,7 +604,7 @@ class Accounts:
         >>> state.in_debt(np.array([0, 1])).tolist()
         [False, True]
         """
-        rows, counts = _rows_of(self.columns.balance_offset, accounts)
+        rows, counts = _rows_of(self.columns.balance_span, accounts)
         owner = np.repeat(np.arange(len(accounts)), counts)
         return np.asarray(np.bincount(owner, self.columns.free[rows] < 0, len(accounts)) > 0)
 
@@ -632,7 +632,7 @@ class Accounts:
         >>> rows.tolist(), counts.tolist()
         ([1, 0], [1, 1])
         """
-        return _rows_of(self.columns.position_offset, accounts)
+        return _rows_of(self.columns.position_span, accounts)
 
     def position_row(self, account: int, market: int) -> int:
         """Return the position row of an account in a market.
@@ -772,22 +772,29 @@ def _locked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return view
 
 
-def _rows_of(offset: npt.NDArray[np.uint32], accounts: Int) -> tuple[Int, Int]:
+def _rows_of(span: npt.NDArray[np.uint32], accounts: Int) -> tuple[Int, Int]:
     """Rows that some accounts own, one account after another, and the number of each."""
-    first = offset[accounts].astype(np.int64)
-    counts = offset[accounts + 1] - first
+    first, end = span[accounts].astype(np.int64).T
+    counts = end - first
     within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
     return np.repeat(first, counts) + within, counts
 
 
-def _offset(owner: AnyInt, accounts: int) -> npt.NDArray[np.uint32]:
-    """First row of every account, and the end of the last one's, where rows ascend by account."""
+def _span(owner: AnyInt, accounts: int) -> npt.NDArray[np.uint32]:
+    """First row of every account and the end of its rows, where rows ascend by account."""
     ends = np.flatnonzero(np.append(owner[1:] != owner[:-1], len(owner) > 0)) + 1
     offset = np.zeros(accounts + 1, np.uint32)
     offset[owner[ends - 1] + 1] = ends
-    return np.maximum.accumulate(offset)
+    offset = np.maximum.accumulate(offset)
+    return np.stack([offset[:-1], offset[1:]], axis=1)
 
 
-def _owners(offset: npt.NDArray[np.uint32]) -> Int:
-    """Account row of every row that the offsets group."""
-    return np.repeat(np.arange(len(offset) - 1), offset[1:] - offset[:-1])
+def _owners(span: npt.NDArray[np.uint32], rows: int) -> Int:
+    """Account row of every row; 0 of a row that no account has, which holds nothing."""
+    accounts, first = np.arange(len(span)), span[:, 0]
+    counts = (span[:, 1] - first).astype(np.int64)
+    if counts.sum() == rows and (first[1:] >= first[:-1]).all():
+        return np.repeat(accounts, counts)
+    owners = np.zeros(rows, np.int64)
+    owners[_rows_of(span, accounts)[0]] = np.repeat(accounts, counts)
+    return owners

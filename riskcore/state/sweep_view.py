@@ -84,7 +84,7 @@ class SweepView:
         count = len(state.settle_row)
         size = np.empty(count, np.uint16)
         pack.largest_costs(state, size)
-        positions, balances = np.diff(state.position_offset), np.diff(state.balance_offset)
+        positions, balances = (span[:, 1] - span[:, 0] for span in (state.position_span, state.balance_span))
         columns, slot = _arranged(positions, balances, size, market_count, asset_count)
         sweep_view = cls(columns, slot, market_count, asset_count)
         for first in range(0, count, 64 * CHUNK):
