@@ -187,20 +187,21 @@ def add_samples(sample, seconds, before, after):
 
 
 @kernel
-def follow_markets(mark, index, base_asset, settle, asset):
-    """Price the assets without a price by the first market of each: its index, or its mark.
+def follow_markets(mark, index, base_asset, quote_asset, settle, asset):
+    """Price the assets without a price by the first market that tells: its index, or mark, times the quote's price.
 
-    mark        float64  (M,)  NaN: none
-    index       float64  (M,)  NaN: none
-    base_asset  int64    (M,)  asset row of each market, -1: none
-    settle      int64    ()    row of the settle asset, whose price is 1
-    asset       float64  (K,)  in/out, NaN: none
+    mark         float64  (M,)  NaN: none
+    index        float64  (M,)  NaN: none
+    base_asset   int64    (M,)  asset row of each market, -1: none
+    quote_asset  int64    (M,)  asset row of each market
+    settle       int64    ()    row of the settle asset, whose price is 1
+    asset        float64  (K,)  in/out, NaN: none
     """
+    asset[settle] = 1.0
     for m in range(base_asset.size):
         k = base_asset[m]
         if k >= 0 and isnan(asset[k]):
-            asset[k] = mark[m] if isnan(index[m]) else index[m]
-    asset[settle] = 1.0
+            asset[k] = (mark[m] if isnan(index[m]) else index[m]) * asset[quote_asset[m]]
 
 
 @kernel
@@ -228,14 +229,15 @@ class LevelError(NamedTuple):
 
 
 @kernel
-def first_wrong_level(offset, price, lots, highest, value_per_lot):
+def first_wrong_level(offset, price, lots, highest, value_per_lot, most_lots):
     """Find the first side and level of order books that break a rule, and the rule.
 
     offset         int64    (2B + 1,)  side s owns the levels offset[s]:offset[s + 1]
     price          int64    (L,)       ticks, best first
     lots           int64    (L,)       of each level
     highest        int64    (B,)       ticks
-    value_per_lot  float64  (B,)       settle quanta of a lot at a price of one tick, at least
+    value_per_lot  float64  (B,)       quanta of a lot at a price of one tick, 1 at least; 1 of an inverse contract
+    most_lots      float64  (B,)       a side has fewer
     """
     if offset[0] != 0 or offset[offset.size - 1] != price.size:
         return LevelError(side=0, level=0, rule=LEVEL_OFFSET)
@@ -256,7 +258,8 @@ def first_wrong_level(offset, price, lots, highest, value_per_lot):
                 if not is_worse:
                     return LevelError(side=side, level=level, rule=LEVEL_ORDER)
             deepest, total_lots = max(deepest, float(price[level])), total_lots + lots[level]
-            if total_lots * deepest * value_per_lot[side // 2] >= 2.0**61:
+            book = side // 2
+            if total_lots * deepest * value_per_lot[book] >= 2.0**61 or total_lots >= most_lots[book]:
                 return LevelError(side=side, level=level, rule=LEVEL_VALUE)
     return LevelError(side=0, level=0, rule=LEVEL_VALID)
 

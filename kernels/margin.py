@@ -49,9 +49,25 @@ def worst_case_lots(lots, bid, ask):
     return max(abs(lots), abs(lots + bid), abs(lots - ask))
 
 
+@kernel
+def is_extra_money(asset, money):
+    """Whether an asset is the settle asset of a market, but not of the venue.
+
+    asset  int64  ()    row
+    money  int64  (S,)  see layouts.py
+    """
+    extra = False
+    for s in range(1, money.size):
+        extra |= money[s] == asset
+    return extra
+
+
 @inner_kernel
 def account_margin(account, state, prices):
     """Margin of an account from its own columns.
+
+    In the venue's settle asset profit and loss counts in full, beside the balances. In another money asset it is part
+    of the balance: together they count as collateral of that size, or, below zero, in full.
 
     account  int64           ()  0 <= account < A
     state    AccountColumns  ()  see layouts.py
@@ -72,6 +88,8 @@ def account_margin(account, state, prices):
             maintenance += margin_requirement(notional, 2 * (markets + k) + 1, prices.functions)
         else:
             balance += state.free[j]
+        if is_extra_money(k, prices.money):
+            continue
         value = balance * price
         gross += value
         equity += value * collateral_weight(
@@ -85,7 +103,8 @@ def account_margin(account, state, prices):
         m = np.int64(state.market[i])
         lots = state.lots[i]
         price = prices.price_per_lot[m]
-        position_value += lots * price
+        if prices.market_settle[m] == prices.money[0]:
+            position_value += lots * prices.value_per_lot[m]
         notional = abs(lots) * price
         gross += notional
         maintenance += margin_requirement(notional, 2 * m + 1, prices.functions)
@@ -98,6 +117,29 @@ def account_margin(account, state, prices):
     cash_minus_cost = float(state.unsettled[settle] - state.balance_cost[settle])
     equity += position_value + cash_minus_cost
     gross += abs(cash_minus_cost)
+    for s in range(1, prices.money.size):
+        k = prices.money[s]
+        for j in range(state.balance_offset[account], state.balance_offset[account + 1]):
+            if state.asset[j] != k:
+                continue
+            price = prices.price_per_quantum[k]
+            balance = float(state.lent[j] + max(state.free[j], 0))
+            position_value = 0.0
+            for i in range(state.position_offset[account], state.position_offset[account + 1]):
+                if state.position_balance[i] == j:
+                    position_value += state.lots[i] * prices.value_per_lot[state.market[i]]
+            cash_minus_cost = float(state.unsettled[j] - state.balance_cost[j])
+            gross += (balance + abs(cash_minus_cost)) * price
+            balance += position_value + cash_minus_cost
+            value = balance * price
+            if balance > 0.0:
+                value *= collateral_weight(
+                    balance * prices.haircut_size[k],
+                    prices.weight[k],
+                    prices.haircut_base[k],
+                    prices.haircut_penalty[k],
+                )
+            equity += value
     return MarginSums(
         equity=equity,
         exposure=exposure,

@@ -48,18 +48,21 @@ def test_e2_line_by_line():
     accounts, venue, marks = e2()
     frame = rc.explain_margin(accounts, venue, marks, 1)
     expected = [
-        # kind, item, quantity, price, weight, net equity, exposure, initial and maintenance margin
-        ("collateral", "SOL", "200", "145", "0.95", "27550", "0", "0", "0"),
-        ("borrow", "USDC", "-12000", "1", "1", "-12000", "12000", "1200", "600"),
-        ("position", BTC, "0.5", "86700", None, "350", "43350", "577.9998555", "289.0001445"),
-        ("orders", BTC, None, None, None, "0", "17340", "231.1999422", "0"),
-        ("position", SOL, "-300", "145", None, "1500", "43500", "870", "587.25"),
-        ("orders", SOL, None, None, None, "0", "7250", "145", "0"),
-        ("total", None, None, None, None, "17400", "123440", "3024.1997977", "1476.2501445"),
+        # kind, item, quantity, price, settle asset, PnL, weight, net equity, exposure, initial and maintenance margin
+        ("collateral", "SOL", "200", "145", None, None, "0.95", "27550", "0", "0", "0"),
+        ("borrow", "USDC", "-12000", "1", None, None, "1", "-12000", "12000", "1200", "600"),
+        ("position", BTC, "0.5", "86700", "USDC", "350", None, "350", "43350", "577.9998555", "289.0001445"),
+        ("orders", BTC, None, None, None, None, None, "0", "17340", "231.1999422", "0"),
+        ("position", SOL, "-300", "145", "USDC", "1500", None, "1500", "43500", "870", "587.25"),
+        ("orders", SOL, None, None, None, None, None, "0", "7250", "145", "0"),
+        ("total", None, None, None, None, None, None, "17400", "123440", "3024.1997977", "1476.2501445"),
     ]
-    assert list(frame.columns) == ["kind", "item", "quantity", "price", "weight", *AMOUNTS]
+    assert list(frame.columns) == ["kind", "item", "quantity", "price", "settle_asset", "pnl", "weight", *AMOUNTS]
     found = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
-    assert found == [[*row[:2], *(None if x is None else Decimal(x) for x in row[2:])] for row in expected]
+    figures = [[None if x in (None, "USDC") else Decimal(x) for x in row[2:]] for row in expected]
+    for row, figure in zip(expected, figures, strict=True):
+        figure[2] = row[4]
+    assert found == [[*row[:2], *figure] for row, figure in zip(expected, figures, strict=True)]
 
 
 def test_a_limit_of_ones_own_and_what_is_unsettled():

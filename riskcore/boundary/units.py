@@ -115,15 +115,17 @@ def natural(amounts: AnyInt, unit: Sequence[Fraction], kind: AnyInt) -> Float:
     return quantities
 
 
-def round_half_even(table: str, column: str, factors: Sequence[Numbers], unit: Numbers) -> Int:
-    """``product(factors) / unit`` rounded half-even to whole numbers, as exact arithmetic would.
+def round_half_even(table: str, column: str, factors: Sequence[Numbers], *divisors: Numbers) -> Int:
+    """``product(factors) / product(divisors)`` rounded half-even to whole numbers, as exact arithmetic would.
 
     Float64 decides where its error cannot matter; rows near a half are done in whole numbers.
     """
     result = np.empty(len(factors[0]), np.int64)
     for rows in blocks(len(result)):
-        ratio = 1.0 / unit[rows]
+        ratio = 1.0 / divisors[0][rows]
         with np.errstate(over="ignore", invalid="ignore"):
+            for divisor in divisors[1:]:
+                ratio = ratio / divisor[rows]
             for factor in factors:
                 ratio = ratio * factor[rows]
         bad = np.flatnonzero(~(np.abs(ratio) < AMOUNT_LIMIT))
@@ -134,12 +136,12 @@ def round_half_even(table: str, column: str, factors: Sequence[Numbers], unit: N
         distance = np.abs(np.abs(ratio - np.floor(ratio)) - 0.5)
         near = np.flatnonzero(distance <= np.abs(ratio) * 8 * np.finfo(float).eps + 1e-9)
         if near.size:
-            result[rows.start + near] = _round_half_even(factors, unit, rows.start + near, ratio[near])
+            result[rows.start + near] = _round_half_even(factors, divisors, rows.start + near, ratio[near])
     return result
 
 
-def _round_half_even(factors: Sequence[Numbers], unit: Numbers, rows: Int, ratio: Float) -> Int:
-    """``product(factors) / unit`` of some rows rounded half-even, exactly; ``ratio`` is the same in float64.
+def _round_half_even(factors: Sequence[Numbers], divisors: Sequence[Numbers], rows: Int, ratio: Float) -> Int:
+    """``product(factors) / product(divisors)`` of some rows rounded half-even, exactly; ``ratio`` is it in float64.
 
     Written as decimals, the numbers give a ratio of two whole numbers. Its float64 quotient is off by a few units at
     most, so that the remainder fits 64 bits even where the products wrap. Rows with too many digits use fractions.
@@ -147,7 +149,11 @@ def _round_half_even(factors: Sequence[Numbers], unit: Numbers, rows: Int, ratio
     result = np.floor(ratio).astype(np.int64)
     # bound of the result's error in units, and of the remainder in divisors
     error = np.abs(ratio) * 8 * np.finfo(float).eps + 2
-    divisor, exponent, is_exact = _decimals_of(unit, rows)
+    divisor, exponent, is_exact = _decimals_of(divisors[0], rows)
+    for more in divisors[1:]:
+        digits, power_of_ten, fits = _decimals_of(more, rows)
+        is_exact &= fits & (divisor.astype(float) * digits < TOTAL_LIMIT)
+        divisor, exponent = divisor * digits, exponent + power_of_ten
     dividend, exponent = np.ones(len(rows), np.int64), -exponent
     for factor in factors:
         digits, power_of_ten, fits = _decimals_of(factor, rows)
@@ -162,9 +168,11 @@ def _round_half_even(factors: Sequence[Numbers], unit: Numbers, rows: Int, ratio
     distance_up = divisor - rest
     result += (rest > distance_up) | ((rest == distance_up) & (result % 2 != 0))
     for row in np.flatnonzero(~is_exact).tolist():
-        product = 1 / exact(unit[rows[row]])
+        product = Fraction(1)
         for factor in factors:
             product *= exact(factor[rows[row]])
+        for more in divisors:
+            product /= exact(more[rows[row]])
         result[row] = round(product)
     return result
 

@@ -51,17 +51,20 @@ class ExactMargin:
 
 @dataclass(frozen=True)
 class Holding:
-    """A balance or position row: its contributions to equity and exposure, and its notional.
+    """What an account has in a balance or position row: its contributions to equity and exposure, and its notional.
 
-    ``exposure`` is the notional with open orders, ``notional`` without; ``kind`` is collateral, borrow or position.
+    ``value`` is signed, in settle units, and ``equity`` the value times the weight. ``exposure`` is the notional with
+    open orders, ``notional`` without. ``kind`` cash is what is unsettled less the costs of the positions that settle in
+    the row's asset.
     """
 
-    kind: Literal["collateral", "borrow", "position"]
+    kind: Literal["collateral", "borrow", "position", "cash"]
     row: int
     item: int
     quantity: Decimal
     price: Decimal
     weight: Decimal
+    value: Decimal
     equity: Decimal
     notional: Decimal
     exposure: Decimal
@@ -79,49 +82,92 @@ def requirement(prices: Prices, margin_function: int, notional: Decimal, price: 
     return prices.venue.margin_functions.requirement(margin_function, notional, price, prices.open_notional)
 
 
+def value_per_lot(prices: Prices, market: int) -> Decimal:
+    """Signed value of a lot at the mark, in units of the market's settle asset."""
+    markets, mark = prices.venue.markets, decimal(prices.mark[market])
+    size = _CONTEXT.multiply(decimal(markets.step[market]), decimal(markets.multiplier[market]))
+    return _CONTEXT.divide(-size, mark) if markets.inverse[market] else _CONTEXT.multiply(size, mark)
+
+
+def price_per_lot(prices: Prices, market: int) -> Decimal:
+    """Notional of a lot at the mark, in settle units."""
+    settle = prices.venue.markets.settle[market]
+    return _CONTEXT.multiply(abs(value_per_lot(prices, market)), decimal(prices.asset[settle]))
+
+
+def collateral_weight(prices: Prices, asset: int, quantity: Decimal) -> Decimal:
+    """Weight of a balance of an asset at its size."""
+    assets = prices.venue.assets
+    weight = decimal(assets.weight[asset])
+    if assets.haircut_base[asset] == float("inf"):
+        return weight
+    by_notional = prices.venue.policy.haircut_size_unit == "notional"
+    size = quantity * decimal(prices.asset[asset]) if by_notional else quantity
+    penalty = 1 + decimal(assets.haircut_penalty[asset]) * size.sqrt()
+    return min(weight, decimal(assets.haircut_base[asset]) / penalty)
+
+
 def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:
-    """Balances, borrows and positions of an account, by the rules of `riskcore.kernels.margin.account_margin`."""
+    """Balances, borrows and positions of an account, by the rules of `riskcore.kernels.margin.account_margin`.
+
+    In a money asset that is not the venue's settle asset, the weight of everything is that of the sum of balance,
+    unsettled amount and profit and loss, and 1 where the sum is below zero.
+    """
     venue, columns = prices.venue, accounts.columns
-    markets, assets, policy = venue.markets, venue.assets, venue.policy
+    assets, settle = venue.assets, venue.markets.settle
     rows: list[Holding] = []
+    positions: list[tuple[int, int, int, int, Decimal]] = []
     zero, one = Decimal(0), Decimal(1)
     with localcontext(_CONTEXT):
-        for j in accounts.balances_of(account):
-            k = int(columns.asset[j])
-            free, lent = int(columns.free[j]), int(columns.lent[j])
-            if not (free or lent):
-                continue
-            quantum, price = decimal(assets.quantum[k]), decimal(prices.asset[k])
-            if free < 0:
-                owed = -free * quantum
-                notional = owed * price
-                rows.append(Holding("borrow", j, k, -owed, price, one, -notional, notional, notional))
-            quantity = (max(free, 0) + lent) * quantum
-            if not quantity:
-                continue
-            weight = decimal(assets.weight[k])
-            if assets.haircut_base[k] != float("inf"):
-                size = quantity * price if policy.haircut_size_unit == "notional" else quantity
-                penalty = 1 + decimal(assets.haircut_penalty[k]) * size.sqrt()
-                weight = min(weight, decimal(assets.haircut_base[k]) / penalty)
-            rows.append(Holding("collateral", j, k, quantity, price, weight, quantity * price * weight, zero, zero))
-
+        worth = dict.fromkeys(accounts.balances_of(account), zero)  # of the positions, in units of their settle asset
         for i in accounts.positions_of(account):
             m, lots = int(columns.market[i]), int(columns.lots[i])
             worst_case = abs(lots)
             if columns.open_orders[account]:
                 worst_case = max(worst_case, abs(lots + int(columns.open_bid[i])), abs(lots - int(columns.open_ask[i])))
-            if not worst_case:
+            if worst_case:
+                value = value_per_lot(prices, m)
+                positions.append((i, m, lots, worst_case, value))
+                worth[int(columns.position_balance[i])] += lots * value
+        weights = {}
+        for j in accounts.balances_of(account):
+            k = int(columns.asset[j])
+            free, lent = int(columns.free[j]), int(columns.lent[j])
+            cash_minus_cost = int(columns.unsettled[j]) - int(columns.balance_cost[j])
+            weights[j] = one
+            if not (free or lent or cash_minus_cost or worth[j]):
                 continue
-            mark, step = decimal(prices.mark[m]), decimal(markets.step[m])
-            value = lots * mark * step
-            rows.append(Holding("position", i, m, lots * step, mark, one, value, abs(value), worst_case * mark * step))
+            quantum, price = decimal(assets.quantum[k]), decimal(prices.asset[k])
+            if free < 0:
+                owed = -free * quantum
+                notional = owed * price
+                rows.append(Holding("borrow", j, k, -owed, price, one, -notional, -notional, notional, notional))
+            quantity, cash = (max(free, 0) + lent) * quantum, cash_minus_cost * quantum
+            weight = one
+            if k in venue.money[1:]:
+                total = quantity + worth[j] + cash
+                weight = weights[j] = one if total < 0 else collateral_weight(prices, k, total)
+            elif quantity:
+                weight = collateral_weight(prices, k, quantity)
+            if quantity:
+                value = quantity * price
+                rows.append(Holding("collateral", j, k, quantity, price, weight, value, value * weight, zero, zero))
+            if cash:
+                value = cash * price
+                rows.append(Holding("cash", j, k, cash, price, weights[j], value, value * weights[j], zero, zero))
+
+        for i, m, lots, worst_case, lot in positions:
+            price, weight = decimal(prices.asset[settle[m]]), weights[int(columns.position_balance[i])]
+            value, per_lot = lots * lot * price, abs(lot) * price
+            quantity, mark = lots * decimal(venue.markets.step[m]), decimal(prices.mark[m])
+            equity, exposure = value * weight, worst_case * per_lot
+            rows.append(Holding("position", i, m, quantity, mark, weight, value, equity, abs(value), exposure))
     return rows
 
 
 def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMargin:
     """Margin of one account."""
-    venue, columns = prices.venue, accounts.columns
+    venue = prices.venue
     policy, markets = venue.policy, len(venue.markets.symbol)
     with localcontext(_CONTEXT):
         equity = exposure = maintenance = Decimal(0)
@@ -135,12 +181,9 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
             required = requirement(prices, 2 * item + MMF, holding.notional, holding.price)
             maintenance += required
             if holding.kind == "position":
-                requirements[holding.row], value[holding.row] = required, holding.equity
+                requirements[holding.row], value[holding.row] = required, holding.value
             else:
                 borrowed[holding.row] = required
-        settle = columns.settle_row[account]
-        cash_minus_cost = int(columns.unsettled[settle]) - int(columns.balance_cost[settle])
-        equity += cash_minus_cost * decimal(venue.settle_quantum)
 
         status = SAFE
         if exposure and not maintenance < equity:
@@ -166,15 +209,7 @@ def covers_initial_margin(accounts: Accounts, account: int, prices: Prices) -> b
                     requirement(prices, margin_function, holding.exposure, holding.price),
                     holding.exposure * leverage_fraction * is_position,
                 )
-        columns, settle = accounts.columns, accounts.columns.settle_row[account]
-        cash_minus_cost = int(columns.unsettled[settle]) - int(columns.balance_cost[settle])
-        equity += cash_minus_cost * decimal(prices.venue.settle_quantum)
         return max(initial, exposure * leverage_fraction) < equity or (not exposure and equity >= 0)
-
-
-def price_per_lot(prices: Prices, market: int) -> Decimal:
-    """Settle units per lot at the mark."""
-    return _CONTEXT.multiply(decimal(prices.mark[market]), decimal(prices.venue.markets.step[market]))
 
 
 def equity_share(margin: ExactMargin, requirement: Decimal, equity: Decimal | Fraction) -> Fraction:
@@ -184,13 +219,12 @@ def equity_share(margin: ExactMargin, requirement: Decimal, equity: Decimal | Fr
     return Fraction(equity) * Fraction(requirement) / Fraction(margin.maintenance)
 
 
-def zero_price_flow(
-    margin: ExactMargin, row: int, equity: Decimal | Fraction, band: Fraction, quantum: Fraction
-) -> int:
-    """Settle quanta that closing a position at its zero price brings the account: its value less its equity share.
+def zero_price_flow(margin: ExactMargin, row: int, equity: Decimal | Fraction, band: Fraction, unit: Fraction) -> int:
+    """Quanta of the settle asset of its market that closing a position at its zero price brings the account.
 
-    With equity below zero the price lies beyond the mark, by at most ``band`` of it.
+    They are worth its value less its equity share; ``unit`` is the value of a quantum in settle units. With equity
+    below zero the price lies beyond the mark, by at most ``band`` of it.
     """
     value = Fraction(margin.value[row])
     share = max(equity_share(margin, margin.requirement[row], equity), -band * abs(value))
-    return round((value - share) / quantum)
+    return round((value - share) / unit)

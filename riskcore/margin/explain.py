@@ -42,10 +42,11 @@ def explain_margin(
     -------
     DataFrame
         kind (collateral, borrow, position, orders, unsettled, leverage_limit, total), item (symbol), quantity, price,
-        weight, net_equity, exposure, initial_margin, maintenance_margin. Decimals in natural units, to 15 places, None
-        where there is no figure; the last row is the sum of the others, exactly. A position's equity is its unrealised
-        PnL; orders have what resting orders add to the position's exposure and initial margin, leverage_limit has what
-        the account's leverage limit adds.
+        settle_asset, pnl, weight, net_equity, exposure, initial_margin, maintenance_margin. Decimals in natural units,
+        to 15 places, None where there is no figure; the last row is the sum of the others, exactly. ``pnl`` is the
+        unrealised PnL of a position in units of ``settle_asset``, ``weight`` the part of it that counts in net equity;
+        orders have what resting orders add to the position's exposure and initial margin, leverage_limit has what the
+        account's leverage limit adds.
 
     Raises
     ------
@@ -80,16 +81,22 @@ def explain_margin(
         for line in lines:
             line |= {name: line.get(name, Decimal(0)).quantize(_PLACES) for name in _AMOUNTS}
         total = {name: sum((line[name] for line in lines), Decimal(0)) for name in _AMOUNTS}
-    blank = dict.fromkeys(("kind", "item", "quantity", "price", "weight"))
+    blank = dict.fromkeys(("kind", "item", "quantity", "price", "settle_asset", "pnl", "weight"))
     return pd.DataFrame([blank | line for line in (*lines, {"kind": "total"} | total)], dtype=object)
 
 
 def _margin_lines(accounts: Accounts, venue: Venue, prices: Prices, account: int) -> list[dict[str, Any]]:
-    quantum, markets = exact.decimal(venue.settle_quantum), len(venue.markets.symbol)
+    columns, markets, assets = accounts.columns, len(venue.markets.symbol), venue.assets
     limit = float(accounts.leverage_limit[account])
     leverage_fraction = Decimal(0) if limit == float("inf") else 1 / exact.decimal(limit)
     lines: list[dict[str, Any]] = []
+    unsettled: list[dict[str, Any]] = []
     for holding in exact.holdings(accounts, account, prices):
+        if holding.kind == "cash":  # of which the costs are in the lines of the positions
+            if quanta := int(columns.unsettled[holding.row]):
+                equity = quanta * exact.decimal(assets.quantum[holding.item]) * holding.price * holding.weight
+                unsettled.append({"kind": "unsettled", "item": assets.symbol[holding.item], "net_equity": equity})
+            continue
         is_position = holding.kind == "position"
         symbol = (venue.markets.symbol if is_position else venue.assets.symbol)[holding.item]
         margin_function = 2 * (holding.item if is_position else markets + holding.item)
@@ -110,7 +117,14 @@ def _margin_lines(accounts: Accounts, venue: Venue, prices: Prices, account: int
                 "maintenance_margin": exact.requirement(prices, margin_function + MMF, holding.notional, holding.price),
             }
         if is_position:
-            line |= {"weight": None, "net_equity": holding.equity - int(accounts.columns.cost[holding.row]) * quantum}
+            settle = int(venue.markets.settle[holding.item])
+            cost = int(columns.cost[holding.row]) * exact.decimal(assets.quantum[settle])
+            value = int(columns.lots[holding.row]) * exact.value_per_lot(prices, holding.item)
+            line |= {
+                "settle_asset": assets.symbol[settle], "pnl": (value - cost).quantize(_PLACES),
+                "weight": holding.weight if settle in venue.money[1:] else None,
+                "net_equity": holding.equity - cost * exact.decimal(prices.asset[settle]) * holding.weight,
+            }  # fmt: skip
         lines.append(line)
         if holding.exposure > holding.notional:
             with_orders = max(initial(holding.exposure), holding.exposure * leverage_fraction)
@@ -120,9 +134,7 @@ def _margin_lines(accounts: Accounts, venue: Venue, prices: Prices, account: int
                     "initial_margin": with_orders - line.get("initial_margin", Decimal(0)),
                 }
             )  # fmt: skip
-    unsettled = int(accounts.columns.unsettled[accounts.columns.settle_row[account]])
-    if unsettled:
-        lines.append({"kind": "unsettled", "item": venue.settle_asset, "net_equity": unsettled * quantum})
+    lines += unsettled
     locked = sum((line.get("initial_margin", Decimal(0)) for line in lines), Decimal(0))
     by_leverage = leverage_fraction * sum((line.get("exposure", Decimal(0)) for line in lines), Decimal(0))
     if by_leverage > locked:

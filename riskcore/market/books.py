@@ -112,8 +112,8 @@ class Books:
         ):
             if len(array) != size:
                 raise RiskDataError("books", name, f"must be {size} whole numbers, not {len(array)}")
-        lot_value = np.maximum(listing.value_num / listing.value_den, 1.0)
-        side, level, fault = first_wrong_level(books.offset, books.price, books.lots, listing.max_ticks, lot_value)
+        limits = listing.max_ticks, *listing.side_limits
+        side, level, fault = first_wrong_level(books.offset, books.price, books.lots, *limits)
         if fault != LEVEL_VALID:
             column, rule = _LEVEL_RULES[fault]
             if fault == LEVEL_HIGH:
@@ -245,12 +245,13 @@ class Books:
             )
         first = np.flatnonzero(np.r_[True, ~(same_time & (np.diff(side) == 0))]) if len(side) else np.empty(0, np.int64)
         if first.size:
-            deepest = np.add.reduceat(lots.astype(float), first) * np.maximum.reduceat(price, first)
-            unit = np.maximum(listing.value_num / listing.value_den, 1.0)
-            bad = np.flatnonzero(deepest * unit[side[first] // 2] >= TOTAL_LIMIT)
+            side_lots, book = np.add.reduceat(lots.astype(float), first), side[first] // 2
+            unit, most_lots = listing.side_limits
+            deepest = side_lots * np.maximum.reduceat(price, first) * unit[book]
+            bad = np.flatnonzero((deepest >= TOTAL_LIMIT) | (side_lots >= most_lots[book]))
             if bad.size:
                 row = int(order[first[bad[0]]])
-                rule = "a side at its highest price must be worth less than 2**61 quanta, and than 2**61 ticks"
+                rule = f"{_SIDE_VALUE}, and than 2**61 ticks"
                 raise RiskDataError("books", "quantity", rule, row=row, value=quantities[row])
         for bad, rule in (
             (np.flatnonzero(seen > stamp), "must not be later than the tick"),
@@ -321,13 +322,15 @@ _ASCENDS = (
     " riskcore.io.backpack.read_book reverses bids that ascend"
 )
 
+_SIDE_VALUE = "a side at its highest price (of an inverse contract: at one tick) must be worth less than 2**61 quanta"
+
 _LEVEL_RULES = {
     LEVEL_OFFSET: ("offset", "must begin with 0, not descend, and end with the number of levels"),
     LEVEL_LOW: ("price", "must be at least one tick"),
     LEVEL_HIGH: ("price", ""),  # `Listing.too_high` says the market's own bound
     LEVEL_LOTS: ("lots", "must be at least one lot and less than 2**53"),
     LEVEL_ORDER: ("price", "must get worse from level to level (an unsorted book)"),
-    LEVEL_VALUE: ("lots", "a side at its highest price must be worth less than 2**61 quanta"),
+    LEVEL_VALUE: ("lots", _SIDE_VALUE),
 }
 
 

@@ -13,7 +13,7 @@ from .._typing import Float, Int
 from ..boundary import RiskDataError, as_text, frames
 from ..state import Accounts, must_fit
 from ..venue import Venue
-from .prices import Prices, asset_values
+from .prices import Prices, asset_values, holds_lots, holds_quanta
 from .reading import NOT_NEGATIVE, POSITIVE, PriceMap, Rule, by_symbol, by_time, no_prices, of_row
 from .tick import Tick
 
@@ -110,14 +110,14 @@ class PriceTable:
         if not len(time):
             raise RiskDataError("marks", None, "must have at least one row")
         asset_complete, columns = asset_values(venue, mark, index, asset), accounts.columns
-        is_wrong = (mark > venue.markets.max_price).any(axis=1)
-        for prices, item, quantities in (
-            (mark, columns.market, (columns.lots, columns.open_bid, columns.open_ask)),
-            (asset_complete, columns.asset, (columns.free, columns.lent)),
+        is_wrong = ((mark > venue.markets.max_price) | (mark < venue.markets.min_price)).any(axis=1)
+        for prices, item, holds in (
+            (mark, columns.market, holds_lots(columns)),
+            (asset_complete, columns.asset, holds_quanta(columns, venue)),
         ):
             missing = np.isnan(prices)
             if missing.any():
-                needed = np.unique(item[np.any([quantity != 0 for quantity in quantities], axis=0)])
+                needed = np.unique(item[holds])
                 is_wrong |= missing[:, needed].any(axis=1)
         if is_wrong.any():  # the error of this instant alone
             t = int(is_wrong.argmax())

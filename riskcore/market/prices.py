@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from .._typing import Float, Int
+from .._typing import Bool, Float, Int
 from ..boundary import RiskDataError, counted, units
 from ..kernels.guards import first_above, first_missing, follow_markets
-from ..kernels.layouts import PriceArrays, SweepLookup
+from ..kernels.layouts import AccountColumns, PriceArrays, SweepLookup
 from ..kernels.sweep import fill_sweep_lookup
 from ..state import Accounts, must_fit
 from ..venue import Venue, values_at
@@ -242,7 +242,7 @@ class Prices:
 
     def _used(self, accounts: Accounts, mark: Float, index: Float, rule: str) -> Prices:
         accounts.units.must_fit(self.venue.units)
-        _must_not_pass_max_price(self.venue, mark)
+        _must_be_in_range(self.venue, mark)
         prices = Prices(
             mark=mark,
             index=index,
@@ -291,7 +291,7 @@ class Prices:
         97.5
         """
         mark, index = self.mark * market, self.index * market
-        _must_not_pass_max_price(self.venue, mark)
+        _must_be_in_range(self.venue, mark)
         value = np.where(np.isnan(asset), asset_values(self.venue, mark, index, self.given_asset), self.asset * asset)
         value[self.venue.settle] = 1.0
         return replace(self, mark=mark, index=index, asset=value)
@@ -301,12 +301,12 @@ class Prices:
         mark, asset, venue = self.mark, self.asset, self.venue
         columns = accounts.columns
         if first_missing(mark) >= 0:
-            has_lots = (columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)
+            has_lots = holds_lots(columns)
             for m in np.flatnonzero(np.isnan(mark)).tolist():
                 if has_lots[columns.market == m].any():
                     raise RiskDataError("marks", venue.markets.symbol[m], rule)
         if first_missing(asset) >= 0:
-            has_quanta = (columns.free != 0) | (columns.lent != 0)
+            has_quanta = holds_quanta(columns, venue)
             for k in np.flatnonzero(np.isnan(asset)).tolist():
                 if has_quanta[columns.asset == k].any():
                     raise RiskDataError(
@@ -324,7 +324,7 @@ class Prices:
         Returns
         -------
         Fraction
-            Open interest times mark; 0 without a mark.
+            Open interest at the mark; 0 without a mark, or a price of the market's settle asset.
 
         Examples
         --------
@@ -336,11 +336,36 @@ class Prices:
         >>> prices.open_notional(venue.markets.row[market])
         Fraction(195000, 1)
         """
-        mark, reported = float(self.mark[market]), float(self.open_interest[market])
-        if np.isnan(mark):
+        markets, reported = self.venue.markets, float(self.open_interest[market])
+        mark, price = float(self.mark[market]), float(self.asset[markets.settle[market]])
+        if np.isnan(mark) or np.isnan(price):
             return Fraction(0)
-        quantity = int(self.open_lots[market]) * self.venue.markets.step[market]
-        return (quantity if np.isnan(reported) else units.exact(reported)) * units.exact(mark)
+        lots = int(self.open_lots[market]) if np.isnan(reported) else units.exact(reported) / markets.step[market]
+        return lots * abs(markets.lot_value(market, units.exact(mark))) * units.exact(price)
+
+    def quantum_value(self, asset: int) -> Fraction:
+        """Return the value of a quantum of an asset in settle units, exactly.
+
+        Parameters
+        ----------
+        asset : int
+            Row of the asset, which has a price.
+
+        Returns
+        -------
+        Fraction
+            Quantum times price.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> prices.quantum_value(venue.assets.row["SOL"])
+        Fraction(39, 200000)
+        """
+        return units.exact(float(self.asset[asset])) * self.venue.assets.quantum[asset]
 
     @cached_property
     def arrays(self) -> PriceArrays:
@@ -440,20 +465,38 @@ def asset_values(venue: Venue, mark: Float, index: Float, asset_prices: Float) -
     >>> venue.assets.symbol, asset_values(venue, np.full(4, 195.0), np.full(4, np.nan), np.full(2, np.nan)).tolist()
     (('USDC', 'SOL'), [1.0, 195.0])
     """
-    asset, base = asset_prices.copy(), venue.markets.base_asset
+    asset, kinds = asset_prices.copy(), (venue.markets.base_asset, venue.markets.quote_asset, venue.settle)
     if mark.ndim == 1:
-        follow_markets(mark, index, base, venue.settle, asset)
+        follow_markets(mark, index, *kinds, asset)
     else:
         for instant in np.ndindex(mark.shape[:-1]):
-            follow_markets(mark[instant], index[instant], base, venue.settle, asset[instant])
+            follow_markets(mark[instant], index[instant], *kinds, asset[instant])
     return asset
 
 
-def _must_not_pass_max_price(venue: Venue, mark: Float) -> None:
-    m = first_above(mark, venue.markets.max_price)
+def _must_be_in_range(venue: Venue, mark: Float) -> None:
+    markets = venue.markets
+    m = first_above(mark, markets.max_price)
     if m >= 0:
-        symbol = venue.markets.symbol[m]
-        raise RiskDataError("marks", symbol, venue.markets.too_high(m), value=mark[m])
+        raise RiskDataError("marks", markets.symbol[m], markets.too_high(m), value=mark[m])
+    m = first_above(markets.min_price, mark)
+    if m >= 0:
+        rule = "must be at least a tick of the market's tickSize: the contract is inverse"
+        raise RiskDataError("marks", markets.symbol[m], rule, value=mark[m])
+
+
+def holds_lots(columns: AccountColumns) -> Bool:
+    """Return whether a position row has a position or an open order, shape (P,): its market needs a mark."""
+    return np.asarray((columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0))
+
+
+def holds_quanta(columns: AccountColumns, venue: Venue) -> Bool:
+    """Return whether a balance row has money, or positions that settle in its asset, shape (B,): it needs a price."""
+    holds = (columns.free != 0) | (columns.lent != 0)
+    if not venue.plain_money:  # the venue's own settle asset always has a price
+        holds |= (columns.unsettled != 0) | (columns.balance_cost != 0)
+        holds[columns.position_balance[holds_lots(columns)]] = True
+    return np.asarray(holds)
 
 
 def _open_lots(venue: Venue, accounts: Accounts, reported: Float) -> Int:

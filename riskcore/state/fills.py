@@ -14,7 +14,7 @@ from ..kernels.integer_math import apply_fills
 from ..venue import Venue
 from .ids import did_you_mean
 from .read import _canonical
-from .rows import PositionRows, Rows, _key
+from .rows import PositionRows, Rows, _key, costs
 
 if TYPE_CHECKING:
     from .accounts import Accounts
@@ -28,8 +28,8 @@ class _Fills(NamedTuple):
     account: Int  # row
     market: Int  # row
     lots: Int  # signed
-    flow: Int  # settle quanta received, without the fee
-    fee: Int  # settle quanta paid
+    flow: Int  # quanta of the market's settle asset received, without the fee
+    fee: Int  # quanta of the market's settle asset paid
 
 
 class _Transfers(NamedTuple):
@@ -85,7 +85,8 @@ def _must_stay_small(venue: Venue, traded: _Fills, row: Int, positions: list[Any
     total = np.abs(lots.astype(float))
     np.add.at(total, row, np.abs(traded.lots.astype(float)))
     largest = np.minimum(venue.markets.max_lots, POSITION_LIMIT)[market]
-    _refuse("fills", "quantity", fills, (total > largest)[row], f"{_TOO_LARGE} at the market's maxPrice")
+    rule = f"{_TOO_LARGE} at the market's maxPrice (of an inverse contract: at one tick)"
+    _refuse("fills", "quantity", fills, (total > largest)[row], rule)
     paid = np.maximum(np.abs(cost.astype(float)), np.abs(entry))
     np.add.at(paid, row, np.abs(traded.flow.astype(float)))
     _refuse("fills", "price", fills, (np.bincount(owner, paid) >= POSITION_LIMIT)[traded.account], _TOO_LARGE)
@@ -121,10 +122,10 @@ def _read_fills(accounts: Accounts, venue: Venue, fills: pd.DataFrame | None) ->
     zero = np.flatnonzero(lots == 0)
     if zero.size:
         raise RiskDataError("fills", "quantity", "must not be 0", row=int(zero[0]), value=0.0)
-    quantum = np.broadcast_to(float(venue.settle_quantum), len(lots))
-    flow = -units.round_half_even("fills", "price", [price, lots, step], quantum)
+    flow = -costs("fills", "price", price, lots, market, venue.units)
     fee = np.zeros(len(lots), np.int64)
     if "fee" in table.columns:
+        quantum = units.PerKind(venue.assets.quantum_size[venue.markets.settle], market)
         fee = units.round_half_even("fills", "fee", [table["fee"].to_numpy()], quantum)
     return _Fills(account, market, lots, flow, fee)
 

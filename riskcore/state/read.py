@@ -14,7 +14,7 @@ from ..boundary import RiskDataError, schemas, units
 from ..venue import Venue
 from .ids import did_you_mean, lookalikes, ranked_numbers, ranked_texts
 from .ids import order as order_of
-from .rows import Orders, PositionRows, Rows, _key
+from .rows import Orders, PositionRows, Rows, _key, costs
 
 
 def _canonical(table: str, rows: list[Any], width: int, also: Int) -> None:
@@ -140,7 +140,8 @@ def _lots(venue: Venue, name: str, table: pd.DataFrame, market: AnyInt) -> Int:
         bad = np.flatnonzero(np.abs(lots[rows]) > venue.markets.max_lots[market[rows]])
         if bad.size:
             row = rows.start + int(bad[0])
-            rule = "must be worth less than 2**60 settle quanta at the market's maxPrice"
+            at = "one tick" if venue.markets.inverse[market[row]] else "the market's maxPrice"
+            rule = f"must be worth less than 2**60 settle quanta at {at}"
             raise RiskDataError(name, "quantity", rule, row=row, value=quantity[row])
     rule = f"the total of {name} in a market must be less than 2**61 lots"
     _must_not_pass(name, "quantity", quantity, lots, market, TOTAL_LIMIT, rule)
@@ -166,18 +167,16 @@ def _positions(venue: Venue, table: pd.DataFrame, owner: AnyInt, orders: Orders,
     paid = {"entry_price": table["entry_price"].to_numpy()}
     if "settle_price" in table.columns:
         paid["settle_price"] = table["settle_price"].fillna(table["entry_price"]).to_numpy()
-    step, quantum = units.PerKind(venue.markets.step_size, market), float(venue.settle_quantum)
     quanta = []
     for name, price in paid.items():
-        unit = np.broadcast_to(quantum, len(lots))
-        quanta.append(units.round_half_even("positions", name, [price, lots, step], unit))
+        quanta.append(costs("positions", name, price, lots, market, venue.units))
         rule = "the cost of the account's positions must be less than 2**60 settle quanta"
         _must_not_pass("positions", name, price, quanta[-1], owner, POSITION_LIMIT, rule)
     width = len(venue.markets.symbol)
     everywhere = (providers[:, None] * width + np.arange(width)).ravel()
     also = np.concatenate([_key(orders.account, orders.market, width), everywhere])
     rows: list[Any] = [owner, market, lots, *quanta]
-    del owner, market, lots, step, quanta
+    del owner, market, lots, quanta
     _canonical("positions", rows, width, also)
     return rows[0], rows[1], rows[2], rows[-1], rows[3]  # never realised: cost and entry are one array
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._typing import AnyInt, Bool, Int
+from .._typing import AnyInt, Bool, Float, Int
+from ..boundary import units
+from ..venue import Units
 
 Rows = tuple[AnyInt, AnyInt, Int, Int, Int]
 PositionRows = tuple[AnyInt, AnyInt, Int, Int, Int]
@@ -48,6 +50,20 @@ class Orders:
     price: Int
     lots: Int
     reduce_only: Bool
+
+
+def costs(table: str, column: str, price: Float, lots: Int, market: AnyInt, venue_units: Units) -> Int:
+    """Values of positions at prices in whole quanta of their markets' settle assets, halves to even: what they cost."""
+    step, multiplier, quantum = (units.PerKind(size, market) for size in venue_units.market_sizes)
+    factors: list[units.Numbers] = [price, lots, step]
+    if (multiplier.values != 1.0).any():
+        factors.append(multiplier)
+    if not any(venue_units.inverse):
+        return units.round_half_even(table, column, factors, quantum)
+    is_inverse = np.array(venue_units.inverse)[market]
+    factors[0] = np.where(is_inverse, 1.0, price)
+    value = units.round_half_even(table, column, factors, quantum, np.where(is_inverse, price, 1.0))
+    return np.where(is_inverse, -value, value)
 
 
 def _key(owner: AnyInt, kind: AnyInt, width: int) -> Int:

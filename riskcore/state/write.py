@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from .._typing import Float, Int
-from ..boundary import natural, units
+from ..boundary import natural
+from .rows import costs
 
 if TYPE_CHECKING:
     from .accounts import Accounts
@@ -72,17 +73,16 @@ def _positions(accounts: Accounts) -> pd.DataFrame:
 
 
 def _price(accounts: Accounts, paid: Int, lots: Int, market: Int) -> Float:
-    """Average price that was paid, settle quanta, for positions: a whole number of ticks where one gives ``paid``."""
+    """Average price at which quanta were paid for positions: a whole number of ticks where one gives ``paid``."""
     venue_units = accounts.units
-    quantum = float(venue_units.quanta[venue_units.assets.index(venue_units.settle_asset)])
-    steps = np.array([float(step) for step in venue_units.steps])
-    value = np.abs(lots) * steps[market] / quantum  # quanta at a price of 1
+    step, multiplier, quantum = (size[market] for size in venue_units.market_sizes)
+    value = np.abs(lots) * step * multiplier / quantum  # quanta at a price of 1
     # less than half a quantum was paid, rounded to none: any such price gives the same amount
-    price = np.where(paid == 0, 0.25, np.abs(paid)) / value
+    amount = np.where(paid == 0, 0.25, np.abs(paid))
+    price = np.where(np.array(venue_units.inverse)[market], value / amount, amount / value)
     ticks = np.array([float(tick) for tick in venue_units.ticks])
     on_tick = natural(np.maximum(np.rint(price / ticks[market]), 1).astype(np.int64), venue_units.ticks, market)
-    unit = np.broadcast_to(quantum, len(lots))
-    read = units.round_half_even("positions", "entry_price", [on_tick, lots, units.PerKind(steps, market)], unit)
+    read = costs("positions", "entry_price", on_tick, lots, market, venue_units)
     return np.where(read == paid, on_tick, price)
 
 

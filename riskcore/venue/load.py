@@ -347,9 +347,13 @@ def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle: int) -> 
     interval, lower, upper = zip(*funding, strict=True)
     slowest, fastest = zip(*update, strict=True)
     low, high = _columns(mean_mark)
-    asset_row = {symbol: row for row, symbol in enumerate(assets.symbol)}
+    quote = [
+        assets.row.get(market.quote_symbol or "", settle) if market.market_type == "IPERP" else k
+        for (_, market), k in zip(listed, settle_rows, strict=True)
+    ]
     return Markets(
-        base_asset=np.array([asset_row.get(m.base_symbol, -1) for _, m in listed], np.int64),
+        base_asset=np.array([assets.row.get(m.base_symbol, -1) for _, m in listed], np.int64),
+        quote_asset=np.array(quote, np.int64),
         min_lots=np.array(min_lots, np.int64),
         mean_mark_low=low,
         mean_mark_high=high,

@@ -86,9 +86,23 @@ class Listing:
         return np.asarray(np.where(inverse, np.abs(size), money) / np.where(inverse, np.abs(money), size))
 
     @cached_property
+    def min_price(self) -> Float:
+        """Lowest price, nearest float64, one per row: a tick of an inverse contract, whose value is highest there."""
+        return np.where(self.inverse, self.tick_size, 0.0)
+
+    @cached_property
     def max_price(self) -> Float:
         """Highest price, nearest float64, one per row."""
         return np.asarray(self.max_ticks * self.tick_size)
+
+    @cached_property
+    def side_limits(self) -> tuple[Float, Float]:
+        """Quanta of a lot at one tick, 1 at least, and lots below which the side of a book passes no limit.
+
+        An inverse contract is worth most at one tick: its lots are limited for themselves, and times the price.
+        """
+        value = self.value_num / self.value_den
+        return np.where(self.inverse, 1.0, np.maximum(value, 1.0)), np.where(self.inverse, TOTAL_LIMIT / value, np.inf)
 
     def too_high(self, row: int) -> str:
         """Rule that a price above the highest of a row breaks."""
@@ -107,6 +121,8 @@ class Listing:
 class Markets(Listing):
     """Perpetual futures of the venue, one row each, in the order in which the venue lists them (M rows).
 
+    ``base_asset`` is the row of the base asset, -1 if it is no collateral; ``quote_asset`` that of the asset in which
+    prices are quoted, which is the venue's settle asset where an inverse market's quote is no collateral.
     ``mean_mark_low`` and ``mean_mark_high`` are the multipliers of the mean-mark band and ``premium_tolerance`` that of
     the mean-premium band, None where there is none; ``min_update`` and ``max_update`` the limits of a price update's
     factor in a second, NaN where there is none. ``funding_interval`` is in nanoseconds, 0 for a market without funding;
@@ -114,6 +130,7 @@ class Markets(Listing):
     """
 
     base_asset: Int
+    quote_asset: Int
     min_lots: Int
     mean_mark_low: tuple[Fraction | None, ...]
     mean_mark_high: tuple[Fraction | None, ...]
@@ -347,6 +364,14 @@ class Units:
             assets=assets.symbol,
             quanta=assets.quantum,
         )
+
+    @cached_property
+    def market_sizes(self) -> tuple[Float, Float, Float]:
+        """Step, multiplier and quantum of the settle asset of each market, nearest float64, shapes (M,)."""
+        step, multiplier, quanta = (
+            np.array([float(size) for size in sizes]) for sizes in (self.steps, self.multipliers, self.quanta)
+        )
+        return step, multiplier, quanta[np.array(self.settle, np.int64)]
 
     @cached_property
     def digest(self) -> bytes:
@@ -611,7 +636,7 @@ class Venue:
 
     @cached_property
     def settle_quanta(self) -> tuple[Float, Float]:
-        """Values at a price of 1: of a lot of each market in quanta of its settle asset, of a quantum in settle quanta."""
+        """Values at a price of 1: a lot of each market in quanta of its settle asset, a quantum in settle quanta."""
         markets, quantum = self.markets, self.assets.quantum
         rows = zip(markets.step, markets.multiplier, markets.settle.tolist(), strict=True)
         lots = np.array([float(step * per / quantum[k]) for step, per, k in rows])
