@@ -137,7 +137,7 @@ class SweepColumns(NamedTuple):
     cash_minus_cost     float64       (8G,)   settle quanta: unsettled less the sum of the costs
     has_orders          uint8         (G,)    bit n: the account has open orders
     has_leverage_limit  uint8         (G,)    bit n: the account has a leverage limit
-    overflow            uint8         (G,)    bit n: the account does not fit these columns, its rows are 0
+    overflow            uint8         (G,)    bit n: the account does not fit these columns, its amounts are 0
     ==================  ============  ======  =============================================================
     """
 

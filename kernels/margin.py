@@ -119,13 +119,13 @@ def account_margin(account, state, prices):
     gross += abs(cash_minus_cost)
     for s in range(1, prices.money.size):
         k = prices.money[s]
-        for j in range(state.balance_offset[account], state.balance_offset[account + 1]):
+        for j in range(state.balance_span[account, 0], state.balance_span[account, 1]):
             if state.asset[j] != k:
                 continue
             price = prices.price_per_quantum[k]
             balance = float(state.lent[j] + max(state.free[j], 0))
             position_value = 0.0
-            for i in range(state.position_offset[account], state.position_offset[account + 1]):
+            for i in range(state.position_span[account, 0], state.position_span[account, 1]):
                 if state.position_balance[i] == j:
                     position_value += state.lots[i] * prices.value_per_lot[state.market[i]]
             cash_minus_cost = float(state.unsettled[j] - state.balance_cost[j])

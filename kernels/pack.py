@@ -70,18 +70,20 @@ def pack_slots(slots, state, sweep_view):
         account = np.int64(sweep_view.account[slots[n]])
         positions = range(np.int64(state.position_span[account, 0]), np.int64(state.position_span[account, 1]))
         balances = range(np.int64(state.balance_span[account, 0]), np.int64(state.balance_span[account, 1]))
-        fits = True
+        position_room = np.int64(sweep_view.position_group[group + 1]) - np.int64(sweep_view.position_group[group])
+        balance_room = np.int64(sweep_view.balance_group[group + 1]) - np.int64(sweep_view.balance_group[group])
+        fits = len(positions) <= position_room and len(balances) <= balance_room
         for i in positions:
             fits = fits and abs(state.lots[i]) <= _INT32_MAX
         for j in balances:
             fits = fits and (state.free[j] >= 0 or state.lent[j] == 0)
         row = LANES * np.int64(sweep_view.position_group[group]) + lane
-        for i in positions:
+        for i in range(positions.start, min(positions.stop, positions.start + position_room)):
             sweep_view.market[row] = state.market[i]
             sweep_view.lots[row] = state.lots[i] if fits else 0
             row += LANES
         row = LANES * np.int64(sweep_view.balance_group[group]) + lane
-        for j in balances:
+        for j in range(balances.start, min(balances.stop, balances.start + balance_room)):
             sweep_view.asset[row] = state.asset[j]
             sweep_view.balance[row] = float(state.free[j] + state.lent[j]) if fits else 0.0
             row += LANES

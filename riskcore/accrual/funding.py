@@ -63,7 +63,10 @@ class Funding:
         work, columns = self.work, self.work.accounts.columns
         cash = scaled(columns.lots, columns.market, self.per_lot, _PARTS)
         paid = np.flatnonzero(cash)
-        owner, cash, market = work.accounts.position_accounts()[paid], cash[paid], columns.market[paid]
+        owner = work.accounts.position_accounts()[paid]
+        by_id = work.accounts.by_id(owner)
+        paid, owner = paid[by_id], owner[by_id]
+        cash, market = cash[paid], columns.market[paid]
         np.add.at(columns.free, columns.settle_row[owner], cash)
         work.ledger.book_quanta[work.venue.settle] -= cash.sum()
         rows = work.journal.block(len(paid))

@@ -29,7 +29,8 @@ def settle_accounts(work: TickContext, before: npt.NDArray[np.int64]) -> None:
     work.pools.refresh()
     for asset in range(len(work.venue.pools)):
         work.pools.throttle(asset, sum(added.tolist()) if asset == work.venue.settle else 0)
-    for account in np.flatnonzero((short > 0) | (owed > 0)).tolist():
+    due = np.flatnonzero((short > 0) | (owed > 0))
+    for account in due[work.accounts.by_id(due)].tolist():
         # nobody borrows on nothing to pay an old claim
         solvent = short[account] == added[account] or work.margin(account).equity > 0
         most = short[account] if solvent else added[account]

@@ -157,6 +157,8 @@ def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int,
     columns, table, prices = state.accounts.columns, state.before.table, state.prices
     rows = np.flatnonzero((columns.market == market) & (state.before.lots * side > 0))
     account = state.accounts.position_accounts()[rows]
+    by_id = state.accounts.by_id(account)
+    rows, account = rows[by_id], account[by_id]
     keep = ~np.isin(account, state.selected) & (table.net_equity[account] > 0)
     rows, account = rows[keep], account[keep]
     value, paid = _values_and_entries(state, rows)

@@ -117,5 +117,6 @@ def _payers(state: TickState, account: int) -> tuple[Int, Int]:
     weight = equity if by_equity else np.bincount(holders, notional, len(equity)).astype(float)
     payers = np.setdiff1d(holders, state.selected)
     payers = payers[state.is_other(account, payers)]
+    payers = payers[state.accounts.by_id(payers)]
     payers = payers[equity[payers] > 0] if by_equity else payers
     return payers, integer_weights(weight[payers])

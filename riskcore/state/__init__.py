@@ -1,10 +1,11 @@
 """The state: positions, balances and open orders of all accounts in whole numbers, pools and ledgers."""
 
 from .accounts import Accounts, must_fit
+from .growth import Growth
 from .ids import did_you_mean
 from .ledger import Ledger
 from .pools import HOUR, HOURS_A_YEAR, RATE_UNIT, Pools, limited
-from .rows import Orders
+from .rows import Opened, Orders
 from .sweep_view import SweepView, chunk_count, copy_slots, join_columns
 from .write import AccountFrames
 
@@ -14,7 +15,9 @@ __all__ = [
     "RATE_UNIT",
     "AccountFrames",
     "Accounts",
+    "Growth",
     "Ledger",
+    "Opened",
     "Orders",
     "Pools",
     "SweepView",

@@ -21,7 +21,7 @@ from ..kernels.layouts import AccountColumns
 from ..venue import Provider, Units, Venue, must_be_venue
 from .fills import changed_rows
 from .read import _ORDERS, _rows
-from .rows import Orders, PositionRows, Rows, _key
+from .rows import Orders, PositionRows, Rows, _key, _rows_of
 from .sweep_view import SweepView
 from .write import AccountFrames, to_frames
 
@@ -50,6 +50,11 @@ class Accounts:
         Units of the whole numbers: those of the venue that the accounts were read with.
     owner_ids : ndarray, shape (A,), or None
         Id of the owner of each account; None where every account is its own owner.
+    opened : int
+        Number of accounts that were opened after the start: the last ones, in the order of opening. The ids of the
+        others ascend.
+    packed : bool
+        Whether the rows of positions and balances ascend by account, and each is of one.
 
     Notes
     -----
@@ -75,6 +80,8 @@ class Accounts:
     rounded: float
     units: Units
     owner_ids: npt.NDArray[Any] | None = None
+    opened: int = 0
+    packed: bool = True
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -158,6 +165,7 @@ class Accounts:
         leverage_limit: Float,
         rounded: float = 0.0,
         owner_ids: npt.NDArray[Any] | None = None,
+        opened: int = 0,
     ) -> Accounts:
         """Build the columns from whole-number rows in canonical order.
 
@@ -182,6 +190,8 @@ class Accounts:
             Quanta by which rounding changed the tables.
         owner_ids : ndarray, shape (A,), optional
             Ids of the owners; by default every account is its own.
+        opened : int
+            Number of accounts at the end that were opened later: the ids of the others ascend.
 
         Returns
         -------
@@ -240,7 +250,7 @@ class Accounts:
         )
         if owner_ids is not None and (owner_ids == ids).all():
             owner_ids = None
-        return cls(ids, columns, orders, leverage_limit, rounded, venue.units, owner_ids).view()
+        return cls(ids, columns, orders, leverage_limit, rounded, venue.units, owner_ids, opened).view()
 
     def __repr__(self) -> str:
         """One line: accounts, positions, open orders, and the sum of the balances of the settle asset."""
@@ -334,7 +344,7 @@ class Accounts:
         positions, balances = changed_rows(unchanging, venue, fills, transfers)
         return Accounts.from_rows(
             venue, unchanging.ids, positions, balances, unchanging.orders, unchanging.leverage_limit,
-            unchanging.rounded, unchanging.owner_ids,
+            unchanging.rounded, unchanging.owner_ids, unchanging.opened,
         ).frozen()  # fmt: skip
 
     @property
@@ -359,6 +369,45 @@ class Accounts:
             return np.arange(len(self))
         codes = pd.factorize(self.owner_ids)[0]
         return np.unique(codes, return_index=True)[1][codes]
+
+    def by_id(self, accounts: Int) -> Int | slice:
+        """Return the order of the rows of some accounts by account id, the rows of one account as they stand.
+
+        Parameters
+        ----------
+        accounts : ndarray of int64, shape (n,)
+            Account row of each; they ascend where the accounts are packed.
+
+        Returns
+        -------
+        ndarray of int64, or slice
+            An index of the n rows: the slice of all where they are in that order.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.by_id(np.array([0, 1]))
+        slice(None, None, None)
+        """
+        if self.packed and not self.opened:
+            return slice(None)
+        return np.argsort(self.ids[accounts] if self.opened else accounts, kind="stable")
+
+    @cached_property
+    def _rows_opened(self) -> dict[int | str, int]:
+        """Row of each account that was opened later, by its id."""
+        first = len(self) - self.opened
+        return {id_: first + n for n, id_ in enumerate(self.ids[first:].tolist())}
+
+    def _replace_fields(self, fields: dict[str, Any]) -> None:
+        """Set fields after the accounts have grown, by whoever owns the state."""
+        known = len(self)
+        vars(self).update(fields)
+        vars(self).pop("owner", None)
+        if (rows := vars(self).get("_rows_opened")) is not None:
+            rows |= {id_: known + n for n, id_ in enumerate(self.ids[known:].tolist())}
 
     @property
     def sweep_view(self) -> SweepView:
@@ -712,12 +761,13 @@ class Accounts:
         """
         if not isinstance(account, int | np.integer | str) or isinstance(account, bool):
             raise KeyError(account)
+        first = len(self) - self.opened
         try:
-            row = bisect_left(self.ids, account)
+            row = bisect_left(self.ids, account, 0, first)
         except TypeError:  # the id is text and the ids are whole numbers, or the other way round
             raise KeyError(account) from None
-        if row == len(self) or self.ids[row] != account:
-            raise KeyError(account)
+        if row == first or self.ids[row] != account:
+            return self._rows_opened[account]
         return row
 
 
@@ -770,14 +820,6 @@ def _locked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def _rows_of(span: npt.NDArray[np.uint32], accounts: Int) -> tuple[Int, Int]:
-    """Rows that some accounts own, one account after another, and the number of each."""
-    first, end = span[accounts].astype(np.int64).T
-    counts = end - first
-    within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
-    return np.repeat(first, counts) + within, counts
 
 
 def _span(owner: AnyInt, accounts: int) -> npt.NDArray[np.uint32]:

@@ -7,7 +7,8 @@ writes to them and then calls `SweepView.refresh` (docs/decisions/0013-packed-sw
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,9 @@ from ..kernels.layouts import LANES, AccountColumns, SweepColumns
 from ..kernels.sweep import CHUNK
 
 Widths = npt.NDArray[np.uint32]
+
+_NEW_WIDTH = 4  # rows, at least, of a group of accounts that were opened later
+_MANY = 256  # the view is packed anew when one account in so many has more rows than its group
 
 
 @dataclass
@@ -37,6 +41,8 @@ class SweepView:
         Numbers of the venue's markets and assets.
     edits : int
         Number of updates.
+    packings : int
+        Number of times that all accounts were packed.
 
     Notes
     -----
@@ -56,6 +62,9 @@ class SweepView:
     market_count: int
     asset_count: int
     edits: int = 0
+    packings: int = 1
+    _buffers: dict[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
+    _outgrown: int = 0
 
     @classmethod
     def of(cls, state: AccountColumns, market_count: int, asset_count: int) -> SweepView:
@@ -90,6 +99,77 @@ class SweepView:
         for first in range(0, count, 64 * CHUNK):
             sweep_view.refresh(state, np.arange(first, min(first + 64 * CHUNK, count)))
         return sweep_view
+
+    def grow(self, state: AccountColumns, accounts: Int) -> None:
+        """Take in accounts that were opened, and others that got more rows.
+
+        Parameters
+        ----------
+        state : AccountColumns
+            The columns of all accounts, to which new ones were added at the end.
+        accounts : ndarray of int64
+            Account rows of those with more rows, and of the new ones.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> from riskcore.state import Growth, Opened
+        >>> venue, accounts = two_accounts()
+        >>> state = accounts.copy()
+        >>> view = state.sweep_view
+        >>> nothing = np.empty((0, 2), np.int64)
+        >>> Growth(state, state.view(), venue).add(Opened.of([9], [np.inf], [9]), nothing, nothing)
+        >>> view.grow(state.columns, np.array([2]))
+        >>> view.slots(np.array([2])).tolist(), view.differs(state.columns)
+        ([2], False)
+        """
+        count, spans = len(state.settle_row), (state.position_span, state.balance_span)
+        self._append(count, spans)
+        columns, slots = self.columns, self.slots(accounts)
+        columns.account[slots] = accounts
+        last = np.arange(len(columns.account) - LANES, len(columns.account))
+        columns.account[self.slots(last[last >= count])] = count
+        groups, outgrown = slots // LANES, np.zeros(len(accounts), bool)
+        for offset, span in zip((columns.position_group, columns.balance_group), spans, strict=True):
+            outgrown |= span[accounts, 1] - span[accounts, 0] > offset[groups + 1] - offset[groups]
+        self._outgrown += int(outgrown.sum())
+        if _MANY * self._outgrown > count + _MANY * LANES:
+            fresh = SweepView.of(state, self.market_count, self.asset_count)
+            self.columns, self.slot, self._outgrown, self._buffers = fresh.columns, fresh.slot, 0, {}
+            self.edits, self.packings = self.edits + 1, self.packings + 1
+        else:
+            self.refresh(state, accounts)
+
+    def _append(self, count: int, spans: Sequence[Widths]) -> None:
+        """Append groups for accounts that have no lane yet."""
+        lanes = len(self.columns.account)
+        if count <= lanes:
+            return
+        new = np.arange(lanes, -(-count // LANES) * LANES)
+        rows = [np.full(len(new), _NEW_WIDTH, np.uint32) for _ in spans]
+        for row, span in zip(rows, spans, strict=True):
+            row[: count - lanes] = np.maximum(span[lanes:count, 1] - span[lanes:count, 0], _NEW_WIDTH)
+        account = np.minimum(new, count).astype(np.uint32)
+        more = _columns(account, rows[0], rows[1], self.market_count, self.asset_count)
+        parts = more._asdict() | {"slot": (new % CHUNK).astype(np.uint16)}
+        for name in ("position_group", "balance_group"):
+            parts[name] = getattr(self.columns, name)[-1] + parts[name][1:]
+        known = self.columns._asdict() | {"slot": self.slot}
+        grown = {name: self._appended(name, known[name], part) for name, part in parts.items()}
+        self.slot = grown.pop("slot")
+        self.columns = SweepColumns(**grown)
+
+    def _appended(self, name: str, known: npt.NDArray[Any], more: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Column with more values behind it, in a buffer with room for an eighth more."""
+        used, size = len(known), len(known) + len(more)
+        buffer = self._buffers.get(name, known)
+        if size > len(buffer):
+            buffer = np.empty(size + size // 8 + 64, known.dtype)
+            buffer[:used] = known
+            self._buffers[name] = buffer
+        buffer[used:size] = more
+        return buffer[:size]
 
     def slots(self, accounts: Int) -> Int:
         """Return slots of some accounts.
