@@ -7,24 +7,25 @@ from ._jit import inner_kernel, kernel
 BOOK, FUND, SHORTFALL, NOBODY, POOL = -1, -2, -3, -4, -5
 """Counterparties that are no accounts."""
 
-SOUND, UNKNOWN_ROW, ONE_SIDED, UNBALANCED, NO_PRICE, NO_RATIO = 0, 1, 2, 3, 4, 5
+SOUND, UNKNOWN_ROW, OTHER_MONEY, ONE_SIDED, UNBALANCED, NO_PRICE, NO_RATIO = 0, 1, 2, 3, 4, 5, 6
 """What is wrong with a row of the journal by itself; in this order, the first counts."""
 
-OTHER_ACCOUNT, OTHER_COUNTERPARTY = 6, 7
+OTHER_ACCOUNT, OTHER_COUNTERPARTY = 7, 8
 """The account or the counterparty of a row is not what it was before plus the rows."""
 
-USES_PRICE, USES_RATIOS = 1, 2
-"""Bits of an event: its rows have a price, and margin ratios."""
+USES_PRICE, USES_RATIOS, USES_MONEY = 1, 2, 4
+"""Bits of an event: its rows have a price, margin ratios, and an asset of their money."""
 
 
 @kernel
 def sum_rows(
-    asset, cash, cost, counter_cash, counter_cost, entry, counter_entry, fee, fund, unsettled, quanta, lent, settle,
+    asset, settle, cash, cost, counter_cash, counter_cost, entry, counter_entry, fee, fund, unsettled, quanta, lent,
     limit, balance_moved, cost_moved, first_bad,
 ):  # fmt: skip
     """Add up the absolute amounts of rows, and find the first row that is over a limit.
 
     asset          int64    (N,)  row, -1: none
+    settle         int64    (N,)  asset row of the settle quanta, -1: there are none
     cash           int64    (N,)  settle quanta
     cost           int64    (N,)  settle quanta
     counter_cash   int64    (N,)  settle quanta
@@ -36,10 +37,9 @@ def sum_rows(
     unsettled      int64    (N,)  settle quanta
     quanta         int64    (N,)  of the asset
     lent           int64    (N,)  of the asset
-    settle         int64    ()    row of the settle asset
     limit          int64    ()    every amount is below it
     balance_moved  float64  (K,)  in/out, quanta of balances
-    cost_moved     float64  (1,)  in/out, settle quanta of costs, entries and unsettled amounts
+    cost_moved     float64  (K,)  in/out, quanta of costs, entries and unsettled amounts
     first_bad      int64    (1,)  out, row, -1: none
     """
     first_bad[0] = -1
@@ -48,8 +48,9 @@ def sum_rows(
         cost_amount = abs(float(cost[n])) + abs(float(counter_cost[n])) + abs(float(unsettled[n]))
         cost_amount += abs(float(entry[n])) + abs(float(counter_entry[n]))
         quanta_moved = abs(float(quanta[n])) + abs(float(lent[n]))
-        balance_moved[settle] += cash_amount
-        cost_moved[0] += cost_amount
+        if settle[n] >= 0:
+            balance_moved[settle[n]] += cash_amount
+            cost_moved[settle[n]] += cost_amount
         if asset[n] >= 0:
             balance_moved[asset[n]] += 2.0 * quanta_moved
         if first_bad[0] < 0 and max(cash_amount, cost_amount, quanta_moved) >= 2.0 * limit:
@@ -58,7 +59,7 @@ def sum_rows(
 
 @kernel
 def first_over_limit(accounts, state, limit):
-    """Index of the first account with an amount over a limit, or whose costs do not add up to its total; -1: none.
+    """Index of the first account with an amount over a limit, or whose costs do not add up to its totals; -1: none.
 
     accounts  int64           (N,)  rows
     state     AccountColumns  ()    see layouts.py
@@ -66,15 +67,19 @@ def first_over_limit(accounts, state, limit):
     """
     for n in range(accounts.size):
         a = accounts[n]
-        total, gross, largest = 0, 0.0, 0.0
+        gross, largest = 0.0, 0.0
         for i in range(state.position_span[a, 0], state.position_span[a, 1]):
-            total += state.cost[i]
             gross += abs(float(state.cost[i]))
             largest = max(largest, abs(float(state.entry[i])))
         for j in range(state.balance_span[a, 0], state.balance_span[a, 1]):
-            total -= state.balance_cost[j]
             largest = max(largest, abs(float(state.free[j])), float(state.lent[j]), abs(float(state.unsettled[j])))
-        if not max(gross, largest) < limit or total != 0:
+            total = state.balance_cost[j]
+            for i in range(state.position_span[a, 0], state.position_span[a, 1]):
+                if state.position_balance[i] == j:
+                    total -= state.cost[i]
+            if total != 0:
+                return n
+        if not max(gross, largest) < limit:
             return n
     return -1
 
@@ -91,20 +96,25 @@ def money_left(n, rows):
 
 
 @inner_kernel
-def _row_status(n, rows, uses, settlement, accounts, markets, assets):
+def _row_status(n, rows, uses, settlement, market_settle, accounts, assets):
     """Status of one row of the journal by itself: SOUND, or the first thing that is wrong with it.
 
-    n           int64           ()    row
-    rows        JournalColumns  ()    see layouts.py
-    uses        uint8           (E,)  of each event: USES_PRICE | USES_RATIOS
-    settlement  int64           ()    code of the reason whose rows have no ratios
-    accounts    int64           ()    number
-    markets     int64           ()    number
-    assets      int64           ()    number
+    n              int64           ()    row
+    rows           JournalColumns  ()    see layouts.py
+    uses           uint8           (E,)  of each event: USES_PRICE | USES_RATIOS | USES_MONEY
+    settlement     int64           ()    code of the reason whose rows have no ratios
+    market_settle  int64           (M,)  asset row of each market's money
+    accounts       int64           ()    number
+    assets         int64           ()    number
     """
     account, other, market, asset = rows.account[n], rows.counterparty[n], rows.market[n], rows.asset[n]
-    if not (-1 <= account < accounts and POOL <= other < accounts and -1 <= market < markets and -1 <= asset < assets):
+    used, settle = uses[rows.event[n]], rows.settle[n]
+    if not (-1 <= account < accounts and POOL <= other < accounts and -1 <= market < market_settle.size):
         return UNKNOWN_ROW
+    if not (-1 <= asset < assets and -1 <= settle < assets):
+        return UNKNOWN_ROW
+    if (settle >= 0) != (used & USES_MONEY != 0) or (settle >= 0 and market >= 0 and settle != market_settle[market]):
+        return OTHER_MONEY
     trade = rows.lots[n] != 0
     position = trade or rows.cost[n] != 0 or rows.entry[n] != 0
     other_position = rows.counter_cost[n] != 0 or rows.counter_entry[n] != 0
@@ -122,7 +132,6 @@ def _row_status(n, rows, uses, settlement, accounts, markets, assets):
             return ONE_SIDED
     if money_left(n, rows) != 0:
         return UNBALANCED
-    used = uses[rows.event[n]]
     if used & USES_PRICE and not np.isfinite(rows.price[n]):
         return NO_PRICE
     known = rows.mmr_before[n] >= 0.0 and rows.mmr_after[n] >= 0.0
@@ -138,9 +147,9 @@ def _fingerprint(account, state, position_factor, balance_factor):
     account          int64           ()      row
     state            AccountColumns  ()      see layouts.py
     position_factor  int64           (3, M)  odd, of lots, cost and entry
-    balance_factor   int64           (2, K)  odd, of free and lent
+    balance_factor   int64           (3, K)  odd, of free, lent and unsettled
     """
-    total = state.unsettled[state.settle_row[account]]
+    total = 0
     for i in range(np.int64(state.position_span[account, 0]), np.int64(state.position_span[account, 1])):
         m = state.market[i]
         total += state.lots[i] * position_factor[0, m]
@@ -148,11 +157,14 @@ def _fingerprint(account, state, position_factor, balance_factor):
     for j in range(np.int64(state.balance_span[account, 0]), np.int64(state.balance_span[account, 1])):
         k = state.asset[j]
         total += state.free[j] * balance_factor[0, k] + state.lent[j] * balance_factor[1, k]
+        total += state.unsettled[j] * balance_factor[2, k]
     return total
 
 
 @kernel
-def apply_rows(rows, uses, settlement, settle, position_factor, balance_factor, state, ledger, fingerprint, bad):
+def apply_rows(
+    rows, uses, settlement, market_settle, position_factor, balance_factor, state, ledger, fingerprint, bad
+):  # fmt: skip
     """Check rows one by one, apply them to the ledgers and to the accounts' fingerprints, and compare the latter.
 
     A fingerprint is the sum of an account's amounts, each times the factor of its column and of its market or asset,
@@ -160,33 +172,36 @@ def apply_rows(rows, uses, settlement, settle, position_factor, balance_factor, 
     always shows.
 
     rows             JournalColumns  ()      see layouts.py
-    uses             uint8           (E,)    of each event: USES_PRICE | USES_RATIOS
+    uses             uint8           (E,)    of each event: USES_PRICE | USES_RATIOS | USES_MONEY
     settlement       int64           ()      code of the reason whose rows have no ratios
-    settle           int64           ()      row of the settle asset
+    market_settle    int64           (M,)    asset row of each market's money
     position_factor  int64           (3, M)  odd, of lots, cost and entry
-    balance_factor   int64           (2, K)  odd, of free and lent
+    balance_factor   int64           (3, K)  odd, of free, lent and unsettled
     state            AccountColumns  ()      see layouts.py; after the rows
     ledger           LedgerArrays    ()      see layouts.py, in/out
     fingerprint      int64           (A,)    in/out
     bad              int64           (2,)    out, the first wrong row and its status; -1 and SOUND: there is none
     """
     bad[0], bad[1] = -1, SOUND
-    accounts, markets, assets = fingerprint.size, position_factor.shape[1], balance_factor.shape[1]
+    accounts, assets = fingerprint.size, balance_factor.shape[1]
     for n in range(rows.account.size):
-        status = _row_status(n, rows, uses, settlement, accounts, markets, assets)
+        status = _row_status(n, rows, uses, settlement, market_settle, accounts, assets)
         if status != SOUND:
             bad[0], bad[1] = n, status
             return
         account, other, market, asset = rows.account[n], rows.counterparty[n], rows.market[n], rows.asset[n]
-        ledger.fund[0] += rows.fund[n] + rows.fee[n]
-        if account >= 0:
-            fingerprint[account] += (rows.cash[n] - rows.fee[n]) * balance_factor[0, settle] + rows.unsettled[n]
-        if other >= 0:
-            fingerprint[other] += rows.counter_cash[n] * balance_factor[0, settle]
-        elif other == BOOK:
-            ledger.book_quanta[settle] += rows.counter_cash[n]
-        elif other == SHORTFALL:
-            ledger.shortfall[0] += rows.counter_cash[n]
+        settle = rows.settle[n]
+        if settle >= 0:
+            ledger.fund[settle] += rows.fund[n] + rows.fee[n]
+            if account >= 0:
+                fingerprint[account] += (rows.cash[n] - rows.fee[n]) * balance_factor[0, settle]
+                fingerprint[account] += rows.unsettled[n] * balance_factor[2, settle]
+            if other >= 0:
+                fingerprint[other] += rows.counter_cash[n] * balance_factor[0, settle]
+            elif other == BOOK:
+                ledger.book_quanta[settle] += rows.counter_cash[n]
+            elif other == SHORTFALL:
+                ledger.shortfall[settle] += rows.counter_cash[n]
         if market >= 0:
             lots, cost, entry = position_factor[0, market], position_factor[1, market], position_factor[2, market]
             if account >= 0:
@@ -220,7 +235,7 @@ def fingerprints(accounts, state, position_factor, balance_factor, fingerprint):
     accounts         int64           (N,)    rows
     state            AccountColumns  ()      see layouts.py
     position_factor  int64           (3, M)  odd, of lots, cost and entry
-    balance_factor   int64           (2, K)  odd, of free and lent
+    balance_factor   int64           (3, K)  odd, of free, lent and unsettled
     fingerprint      int64           (N,)    out
     """
     for n in range(accounts.size):

@@ -373,7 +373,8 @@ class JournalColumns(NamedTuple):
     account        int64    (N,)    account row, -1: none
     counterparty   int64    (N,)    account row, or BOOK | FUND | SHORTFALL | NOBODY | POOL of journal.py
     market         int64    (N,)    market row, -1: none
-    asset          int64    (N,)    asset row, -1: none
+    asset          int64    (N,)    asset row of quanta and lent, -1: none
+    settle         int64    (N,)    asset row of the settle quanta, -1: there are none
     lots           int64    (N,)    change of the account's position; the counterparty's is the opposite
     cost, entry    int64    (N,)    change of the position's, settle quanta
     cash           int64    (N,)    change of the account's free settle balance, settle quanta
@@ -396,6 +397,7 @@ class JournalColumns(NamedTuple):
     counterparty: Int
     market: Int
     asset: Int
+    settle: Int
     lots: Int
     cost: Int
     cash: Int
@@ -420,8 +422,8 @@ class LedgerArrays(NamedTuple):
     book_lots    int64  (M,)  lots of the makers, in/out
     book_quanta  int64  (K,)  money of the makers, in/out
     pool         int64  (K,)  what the pools received, in/out
-    fund         int64  (1,)  settle quanta, in/out
-    shortfall    int64  (1,)  settle quanta, in/out
+    fund         int64  (K,)  quanta of the fund, in/out
+    shortfall    int64  (K,)  quanta that bankrupt accounts owe, in/out
     ===========  =====  ====  ===================================
     """
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
+from .boundary import units
 from .margin import exact
 from .market import Prices
 from .record import Journal
@@ -21,6 +23,10 @@ class TickContext:
     ledger: Ledger
     journal: Journal
     pools: Pools
+
+    def quantum_value(self, asset: int) -> Fraction:
+        """Value of a quantum of an asset at the tick's price, settle units, exactly."""
+        return units.exact(self.prices.asset[asset]) * self.venue.assets.quantum[asset]
 
     def margin(self, account: int) -> exact.ExactMargin:
         """Exact margin of an account in its current state; for one account this is faster than a kernel call."""

@@ -93,8 +93,12 @@ class StepResult:
 
     def __repr__(self) -> str:
         """One line: the number of accounts liquidated, and the notional of each stage at the fill prices."""
-        stages = self.fills.groupby("stage", sort=False)["notional"].sum()
-        closed = "".join(f", {stage} {notional:,.2f}" for stage, notional in stages.items())
+        stages = self.fills.groupby(["stage", "settle_asset"], sort=False, as_index=False)["notional"].sum()
+        own = self.venue.settle_asset
+        closed = "".join(
+            f", {stage} {notional:,.2f}" if asset == own else f", {stage} {notional:,.8g} {escaped(asset)}"
+            for stage, asset, notional in stages[["stage", "settle_asset", "notional"]].to_numpy().tolist()
+        )
         rows = counted(len(self.rows), "event")
         return f"StepResult(tick {self.tick} at {moment(self.time)}: {len(self.selected):,} liquidated, {rows}{closed})"
 
@@ -106,9 +110,9 @@ class StepResult:
         """Events in order: a row per event, with the user's account ids and symbols.
 
         First the columns in natural units (`riskcore.record.natural_frame`): time, tick, account, owner, event, reason,
-        counterparty, market, asset, quantity, requested_quantity, price, amount, lent_amount, cash_amount, fee_amount,
-        unsettled_amount, fund_amount, mmr_before, mmr_after; then the whole numbers of the journal that they stand for:
-        lots, quanta, cash, fee and so on (docs/one_tick.md).
+        counterparty, market, asset, quantity, requested_quantity, price, amount, lent_amount, settle_asset,
+        cash_amount, fee_amount, unsettled_amount, fund_amount, mmr_before, mmr_after; then the whole numbers of the
+        journal that they stand for: lots, quanta, cash, fee and so on (docs/one_tick.md).
         """
         frame = natural_frame(self.rows, self.venue, self.accounts)
         return frame.join(self.raw_events.drop(columns=frame.columns, errors="ignore"))
@@ -122,8 +126,9 @@ class StepResult:
     def fills(self) -> pd.DataFrame:
         """Fills that closed positions, in natural units.
 
-        Columns: time, account, market, side (of the account: buy, sell), quantity, price, notional, fee, stage (order
-        book, backstop, ADL), reason, counterparty (an account, or "book"), owner (of the account).
+        Columns: time, account, market, side (of the account: buy, sell), quantity, price, notional, fee, settle_asset
+        (of both), stage (order book, backstop, ADL), reason, counterparty (an account, or "book"), owner (of the
+        account).
         """
         return fills(self.rows, self.venue, self.accounts)
 
@@ -244,8 +249,10 @@ class Engine:
     def __repr__(self) -> str:
         """One line: accounts, ticks, the time of the last one, and the fund."""
         last = "" if self.time is None else f", last at {moment(self.time)}"
-        fund = self.ledger.fund * float(self.venue.settle_quantum)
-        rest = f"fund {fund:,.2f} {escaped(self.venue.settle_asset)}"
+        assets, (settle, *others) = self.venue.assets, self.venue.money
+        fund = self.ledger.fund * assets.quantum_size
+        rest = f"fund {fund[settle]:,.2f} {escaped(self.venue.settle_asset)}"
+        rest += "".join(f" and {fund[k]:,.8g} {escaped(assets.symbol[k])}" for k in others if fund[k])
         return f"Engine({counted(len(self.accounts), 'account')}, {counted(self.ticks, 'tick')}{last}, {rest})"
 
     def __copy__(self) -> Engine:

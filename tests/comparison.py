@@ -57,7 +57,7 @@ def assert_same_journal(
     prices: reference.Prices,
 ) -> None:
     """Row by row: whole numbers and names equal, prices within 1e-12, ratios as near as float64 equity allows."""
-    state, prices = reference.apply_rows(venue, before, ()), prices.at(venue, before)
+    state, prices = reference.apply_rows(before, ()), prices.at(venue, before)
     found = natural_rows(result)
     for place, (ours, theirs) in enumerate(zip(found, rows, strict=False)):
         named = ("tick", "time", *NAMED, *WHOLE, *COUNTER)
@@ -78,7 +78,7 @@ def assert_same_journal(
                 right = same_ratio(ours[moment], look.maintenance_margin, look, gross(venue, account, prices))
                 assert right, f"row {place}: {moment} {ours[moment]}, not {theirs[moment]}"
             if moment == "mmr_before":
-                reference.apply_row(venue, state, theirs)
+                reference.apply_row(state, theirs)
     assert len(found) == len(rows)
 
 
@@ -98,9 +98,12 @@ def assert_same_state(engine: Engine, venue: reference.Venue, state: reference.S
         }
         assert positions == {market: held for market, held in account.positions.items() if any(held)}
         assert balances == account.balances
-        settle = columns.settle_row[row]
-        assert int(columns.unsettled[settle]) == account.unsettled
-        assert int(columns.balance_cost[settle]) == sum(cost for _, cost, _ in account.positions.values())
+        for asset, i in zip(balances, accounts.balances_of(row), strict=True):
+            assert int(columns.unsettled[i]) == account.unsettled.get(asset, 0)
+            costs = (
+                cost for symbol, (_, cost, _) in account.positions.items() if venue.markets[symbol].settle == asset
+            )
+            assert int(columns.balance_cost[i]) == sum(costs)
         assert int(columns.open_orders[row]) == len(account.orders)
         for i in accounts.positions_of(row):
             for column, side in ((columns.open_bid, "bid"), (columns.open_ask, "ask")):
@@ -112,7 +115,8 @@ def assert_same_state(engine: Engine, venue: reference.Venue, state: reference.S
     assert ledger.pool.tolist() == list(state.pool.values())
     premiums = zip(ledger.premium_sum.tolist(), ledger.premium_count.tolist(), strict=True)
     assert list(premiums) == list(state.premiums.values())
-    assert (ledger.fund, ledger.shortfall) == (state.fund, state.shortfall)
+    for asset, fund, shortfall in zip(assets, ledger.fund.tolist(), ledger.shortfall.tolist(), strict=True):
+        assert (fund, shortfall) == (state.fund[asset], state.shortfall[asset])
     taken = (state.provider_minute, state.provider_hour, state.provider_total)
     assert ledger.taken.tolist() == [[column[provider] for column in taken] for provider in venue.providers]
     rows = {account_id: row for row, account_id in enumerate(state.accounts)}
@@ -181,14 +185,15 @@ def whole_state(engine: Engine) -> dict[str, Any]:
 
 
 def totals(engine: Engine, venue: Venue) -> tuple[list[int], list[int]]:
-    """Lots of each market, quanta of each asset (of settle the unsettled too, less the costs): no tick changes them."""
+    """Lots of each market, quanta of each asset (the unsettled too, less the costs): no tick changes them."""
     columns, ledger = engine.accounts.columns, engine.ledger
     lots = [int(n) for n in ledger.book_lots]
     for market, held in zip(columns.market.tolist(), columns.lots.tolist(), strict=True):
         lots[market] += held
     quanta = [int(n) + int(m) for n, m in zip(ledger.book_quanta, ledger.pool, strict=True)]
-    for asset, free, lent in zip(columns.asset.tolist(), columns.free.tolist(), columns.lent.tolist(), strict=True):
-        quanta[asset] += free + lent
-    quanta[venue.settle] += ledger.fund + ledger.shortfall
-    quanta[venue.settle] += sum(columns.unsettled.tolist()) - sum(columns.cost.tolist())
-    return lots, quanta
+    for asset, *amounts in zip(columns.asset, columns.free, columns.lent, columns.unsettled, strict=True):
+        quanta[asset] += sum(map(int, amounts))
+    for market, cost in zip(columns.market, columns.cost.tolist(), strict=True):
+        quanta[venue.markets.settle[market]] -= cost
+    paid = zip(ledger.fund.tolist(), ledger.shortfall.tolist(), strict=True)
+    return lots, [held + fund + shortfall for held, (fund, shortfall) in zip(quanta, paid, strict=True)]

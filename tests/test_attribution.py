@@ -25,7 +25,7 @@ def kept(inputs, path):
         engine.step(tick)
         states.append(engine.accounts.copy())
     engine.save(path)
-    _, mark, asset = reader.open_run(path).prices()
+    _, mark, _, asset = reader.open_run(path).prices()
     return path, venue, mark, asset, states
 
 

@@ -19,8 +19,8 @@ from .small_run import seal
 from .wild_runs import wild_run
 
 WHOLE = [
-    "tick", "time", "account", "counterparty", "market", "asset", "order", "requested", "lots", "cost", "cash", "entry",
-    "fee", "quanta", "lent", "unsettled", "counter_cost", "counter_cash", "counter_entry", "fund",
+    "tick", "time", "account", "counterparty", "market", "asset", "settle", "order", "requested", "lots", "cost",
+    "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost", "counter_cash", "counter_entry", "fund",
 ]  # fmt: skip
 KINDS = [(event, reason) for event, kind in EVENTS.items() for reason in kind.reasons.split()]
 """Every event with each of its reasons."""

@@ -154,7 +154,7 @@ def assert_right_line(
         assert line["exposure"] > 0
         assert account.open_lots(item, "bid") or account.open_lots(item, "ask")
     elif line["kind"] == "unsettled":
-        assert Fraction(line["net_equity"]) == account.unsettled * oracle.settle_quantum
+        assert Fraction(line["net_equity"]) == account.unsettled[oracle.settle] * oracle.settle_quantum
     else:
         assert account.leverage_limit is not None
 

@@ -76,6 +76,10 @@ def plus(amount):
         ("book", {"entry": plus(-1)}, r"entry in \w+ of account \d+ is 1 more than"),
         ("book", {"counterparty": NOBODY}, r"a row moves an amount that nobody gives or takes"),
         ("book", {"market": -1}, r"a row moves an amount that nobody gives or takes"),
+        ("book", {"settle": 1}, r"a row's money is of another asset than its market's, or of none"),
+        ("convert", {"settle": -1}, r"a row's money is of another asset than its market's, or of none"),
+        ("trigger", {"settle": 0}, r"a row's money is of another asset than its market's, or of none"),
+        ("unsettle", {"settle": 99}, r"a row names an account, market, asset or counterparty that there is not"),
         ("book", {"market": 3}, r"a row names an account, market, asset or counterparty that there is not"),
         ("book", {"account": -1}, r"a row moves an amount that nobody gives or takes"),
         ("book", {"account": 10**6}, r"a row names an account, market, asset or counterparty that there is not"),
@@ -150,11 +154,11 @@ def test_a_ledger_of_markets_or_assets_that_makes_or_loses_anything_stops_the_en
 @pytest.mark.parametrize("name", ["fund", "shortfall"])
 def test_a_fund_or_shortfall_that_makes_or_loses_anything_stops_the_engine(broken, name):
     def corrupt(state):
-        setattr(state.ledger, name, getattr(state.ledger, name) - 6)
+        getattr(state.ledger, name)[state.venue.settle] -= 6
         return True
 
     error, _ = broken(corrupt)
-    assert str(error).startswith(f"{name} in the ledger is 6 less than before the tick and its rows; ")
+    assert str(error).startswith(f"{name} of USDC in the ledger is 6 less than before the tick and its rows; ")
 
 
 def test_a_premium_that_is_no_number_stops_the_engine(broken):
@@ -184,6 +188,6 @@ def test_a_resumed_engine_compares_with_the_state_that_was_kept(crash, tmp_path)
     step(engine, list(ticks)[:15])
     engine.save(tmp_path)
     resumed = Engine.resume(tmp_path)
-    resumed.ledger.fund += 1
-    with pytest.raises(InvariantError, match="fund in the ledger is 1 more than before the tick and its rows"):
+    resumed.ledger.fund[venue.settle] += 1
+    with pytest.raises(InvariantError, match="fund of USDC in the ledger is 1 more than before the tick and its rows"):
         step(resumed, list(ticks)[15:])

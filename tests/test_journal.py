@@ -10,7 +10,7 @@ import pytest
 import riskcore as rc
 from riskcore.audit import folder
 from riskcore.record import EVENT, EVENT_KINDS, EVENTS, REASON, REASONS, ROW, STAGES, Journal, journal_page, touched
-from riskcore.record.events import ACCOUNT, AMOUNTS, COLUMNS, check_rows
+from riskcore.record.events import ACCOUNT, AMOUNTS, COLUMNS, PAYING, check_rows
 from tests import small_run
 
 PAGE = Path(__file__).parents[1] / "docs" / "journal.md"
@@ -95,6 +95,7 @@ def row_of(event):
     kind, journal = EVENT_KINDS[event], Journal(3, 30)
     reason = kind.reasons.split()[0]
     values = {name: NUMBERS.get(name, 7) for name in kind.amounts.split()}
+    values |= {"settle": 0} if event in PAYING else {}
     values |= {name: 1 for name in kind.names.replace("|", " ").split()[: 1 if "|" in kind.names else None]}
     values["counterparty"] = 4 if kind.counterparties[0] == ACCOUNT else kind.counterparties[0]
     if kind.price:
@@ -132,6 +133,10 @@ class TestRows:
             row = row_of(event)
             row["price"] = 1.0
             refused(row, event, "price")
+        if event not in PAYING:
+            row = row_of(event)
+            row["settle"] = 0
+            refused(row, event, "settle")
 
     def test_a_used_column_must_be_set(self, event):
         kind = EVENT_KINDS[event]
@@ -148,6 +153,10 @@ class TestRows:
             row = row_of(event)
             row["price"] = np.nan
             refused(row, event, "price")
+        if event in PAYING:
+            row = row_of(event)
+            row["settle"] = -1
+            refused(row, event, "settle")
 
     def test_account_counterparty_reason_and_ratios(self, event):
         kind = EVENT_KINDS[event]
@@ -174,7 +183,7 @@ def test_ratios_follow_the_reason():
     journal = Journal(0, 0)
     journal.add("interest", "entry", 0, np.nan, np.nan, counterparty=-5, asset=0, quanta=-1)
     journal.add("redeem", "settlement", 0, np.nan, np.nan, asset=0, quanta=1, lent=-1)
-    journal.add("unsettle", "close_out", 0, 1.0, 1.0, cash=-1, unsettled=1)
+    journal.add("unsettle", "close_out", 0, 1.0, 1.0, settle=0, cash=-1, unsettled=1)
     check_rows("journal", journal.rows())
 
 

@@ -130,7 +130,7 @@ def test_walk_book(data, buying):
         assert books.REASONS[reason] == (expected.reason if any(n for _, n in left) or not levels else drained(room))
         taken = iter(expected.taken)
         for level in left:
-            level[1] -= next(taken) if level[1] else 0
+            level[1] -= next(taken, 0) if level[1] else 0
     assert columns.inside[side] == sum(lots for price, lots in left if band.holds(price))
     assert columns.lots.tolist() == [level[1] for level in levels]
     assert (columns.cursor[other], columns.taken[other], columns.inside[other]) == (columns.offset[other], 0, 0)

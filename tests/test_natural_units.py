@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import riskcore as rc
 from riskcore.cli import app
 from riskcore.io import backpack, dydx, hyperliquid
+from riskcore.record.events import PAYING
 from riskcore.state import Orders
 from riskcore.venue import PRESETS, shipped
 from tests import small_run
@@ -209,6 +210,7 @@ class TestEvents:
             assert set(result.raw_events.columns) <= set(events.columns)
             for row in events.to_dict("records"):
                 seen.add(row["event"])
+                assert row["settle_asset"] == "USDC" if row["event"] in PAYING else pd.isna(row["settle_asset"])
                 in_market, in_asset = row["market"] in step, row["asset"] in quantum
                 exact = {"quantity": step[row["market"]] * row["lots"] if in_market else None}
                 exact["amount"] = quantum[row["asset"]] * row["quanta"] if in_asset else None
@@ -227,8 +229,8 @@ class TestEvents:
         engine, results, *_ = crash
         every = pd.concat([result.fills for result in results], ignore_index=True)
         assert every.columns.tolist() == [
-            "time", "account", "market", "side", "quantity", "price", "notional", "fee", "stage", "reason",
-            "counterparty", "owner",
+            "time", "account", "market", "side", "quantity", "price", "notional", "fee", "settle_asset", "stage",
+            "reason", "counterparty", "owner",
         ]  # fmt: skip
         split = rc.run.report.waterfall_split(np.concatenate([r.rows for r in results]), engine.venue).set_index(
             "stage"
@@ -298,7 +300,8 @@ class TestReadRun:
         assert found.accounts == len(engine.accounts)
         assert found.liquidated == len({n for result in results for n in result.selected.tolist()})
         assert found.fund_start == 1_000_000
-        assert found.fund_end == pytest.approx(engine.ledger.fund * 1e-6, abs=1e-6)
+        assert found.fund_assets == {"USDC": found.fund_end}
+        assert found.fund_end == pytest.approx(engine.ledger.fund[engine.venue.settle] * 1e-6, abs=1e-6)
         assert found.split["fills"].sum() == sum(len(result.fills) for result in results)
         assert set(found.shortfall) == {"paid_by_fund", "paid_by_others", "left_on_record"}
 
@@ -453,7 +456,7 @@ class TestOneLine:
             "Venue(3 markets: BTC_USDC_PERP, ETH_USDC_PERP, SOL_USDC_PERP; 4 assets, settles in USDC, fund 1,000,000, "
             "3 backstop providers)"
         )
-        fund = f"{engine.ledger.fund * 1e-6:,.2f}"
+        fund = f"{engine.ledger.fund[engine.venue.settle] * 1e-6:,.2f}"
         assert repr(engine) == f"Engine(123 accounts, 25 ticks, last at 2025-10-10 20:58:24+00:00, fund {fund} USDC)"
         assert repr(rc.Engine(accounts, engine.venue)) == "Engine(123 accounts, 0 ticks, fund 1,000,000.00 USDC)"
         assert repr(results[0]) == "StepResult(tick 0 at 2025-10-10 20:58:00+00:00: 0 liquidated, 0 events)"

@@ -737,12 +737,8 @@ def test_adl_policies():
     first = example("5 ADL: policies", "0.047619", "6", "0.285714")
     second = example("5 ADL: policies", "0.2", "0.4", "0.08")
     figures = [
-        reference.Figures(
-            -300, Fraction(-300), Fraction(-315), Fraction(15), Fraction(15), Fraction(50), Fraction(300), 15, 15
-        ),
-        reference.Figures(
-            -400, Fraction(-400), Fraction(-500), Fraction(100), Fraction(100), Fraction(1000), Fraction(400), 20, 20
-        ),
+        reference.Figures(-300, Fraction(-300), Fraction(-315), Fraction(15), Fraction(50), Fraction(300), 15, 15),
+        reference.Figures(-400, Fraction(-400), Fraction(-500), Fraction(100), Fraction(1000), Fraction(400), 20, 20),
     ]
     for of_one, shown in zip(figures, (first, second), strict=True):
         found = of_one.profit / abs(of_one.entry), of_one.leverage, reference.SCORES["pnl_leverage"](of_one)

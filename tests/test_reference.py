@@ -107,9 +107,9 @@ def checked_step(venue, state, marks=AT_100, books=None, prices=None, time_ns=0,
     assert state == untouched
     assert reference.total_lots(venue, new) == reference.total_lots(venue, state)
     assert reference.total_quanta(venue, new) == reference.total_quanta(venue, state)
-    assert reference.journalled(reference.apply_rows(venue, state, rows)) == reference.journalled(new)
+    assert reference.journalled(reference.apply_rows(state, rows)) == reference.journalled(new)
     for row in rows:
-        assert len(row) == 25
+        assert len(row) == 26
         money = row["cash"] - row["cost"] + row["counter_cash"] - row["counter_cost"] + row["fund"] + row["unsettled"]
         assert money == 0
         assert row["lent"] == -row["quanta"] or row["event"] != "redeem"
@@ -308,7 +308,7 @@ def test_e4_step(quantity, equity, filled, requested, value, fee, reason):
     assert brief(rows, "requested", "lots", "fee", "counter_cash") == [
         ("book", reason, requested, -filled, fee, -value)
     ]
-    assert (new.fund, new.book_quanta["USDC"]) == (fee, -value)
+    assert (new.fund["USDC"], new.book_quanta["USDC"]) == (fee, -value)
     assert rows[1]["price"] == pytest.approx(value / filled / 10, abs=1e-9)
 
 
@@ -325,7 +325,7 @@ def test_e5_backstop():
     assert reference.zero_price(9646, 2, 292, look.position_maintenance_margins["X"], look.maintenance_margin) == 9500
     new, rows = checked_step(venue, state, {"X": 9646})
     assert brief(rows, "price", "fund") == [("backstop", "below_auto_close", 9500.0, 97333333)]
-    assert new.fund == 97333333
+    assert new.fund["USDC"] == 97333333
     lots, cost, entry = new.accounts[9].positions["X"]
     assert (lots, cost, entry) == (200, 19097333333, 19097333333)
     assert f"{cost / M / 2:.4f}, {19292 - cost / M:.4f}" == "9548.6667, 194.6667"
@@ -480,7 +480,7 @@ def test_book_stops_as_soon_as_the_ratio_is_below_one():
     assert [row["mmr_after"] for row in rows] == [float(Fraction(50, 45)), float(Fraction(45, 44)), 40.5 / 43.1]
     assert new.accounts[1].positions["X"] == [810, 810 * M, 810 * M]
     assert new.accounts[1].balances["USDC"] == [43100000, 0]
-    assert (new.fund, new.book_lots["X"], new.book_quanta["USDC"]) == (1900000, 190, -190 * M)
+    assert (new.fund["USDC"], new.book_lots["X"], new.book_quanta["USDC"]) == (1900000, 190, -190 * M)
     assert (rows[0]["event"], rows[0]["tick"], rows[0]["time"], new.ticks) == ("trigger", 0, 0, 1)
 
 
@@ -584,7 +584,7 @@ def test_backstop_in_parts_then_adl_then_unfilled():
     assert [row["price"] for row in rows[1:5]] == [98.0] * 4
     assert new.accounts[1].positions["X"] == [20, 20 * M, 20 * M]
     assert [new.accounts[i].balances["USDC"][0] for i in (1, 3, 4)] == [400000, 1011 * M, 13600000]
-    assert new.fund == 6 * M
+    assert new.fund["USDC"] == 6 * M
     assert new.provider_minute == new.provider_hour == new.provider_total == {7: 300 * M, 8: 600 * M}
 
 
@@ -632,7 +632,7 @@ def test_fund_then_shortfall():
     ]
     assert new.accounts[1].balances["USDC"] == [0, 0]
     assert new.accounts[7].positions["X"] == [1000, 950 * M, 950 * M]
-    assert (new.fund, new.shortfall) == (0, -18 * M)
+    assert (new.fund["USDC"], new.shortfall["USDC"]) == (0, -18 * M)
 
 
 def test_close_out_sells_what_is_left():
@@ -1013,7 +1013,7 @@ def test_adl_policies(policy, fills):
 def figures_of(lots, value, entry, equity=100, exposure=500, margins=(40, 10), profits=0):
     value, entry = Fraction(value), Fraction(entry)
     money = (Fraction(x) for x in (profits, equity, exposure, *margins))
-    return reference.Figures(lots, value, entry, value - entry, *money)
+    return reference.Figures(lots, value, entry, *money)
 
 
 LOSS_OF_LONG, PROFIT_OF_LONG = figures_of(8, 100, 125), figures_of(8, 100, 80)
@@ -1163,7 +1163,7 @@ def test_close_out_takes_what_is_unsettled(unsettled, paid):
     state = load(venue, accounts, settings=[{"account": 1, "unsettled": unsettled}])
     new, rows = checked_step(venue, state, {"X": 95, "Y": 100})
     assert sum(row["cash"] for row in rows if row["event"] == "fund") == paid * M
-    assert (new.accounts[1].unsettled, new.accounts[1].balances["USDC"][0]) == (0, 0)
+    assert (new.accounts[1].unsettled["USDC"], new.accounts[1].balances["USDC"][0]) == (0, 0)
 
 
 def test_a_debt_is_not_taken_over_on_credit():
@@ -1240,8 +1240,8 @@ def test_who_cannot_reach_is_passed_over():
 def account_value(venue, state, prices):
     """What all accounts and the fund have together, at the prices and without haircuts, in quanta."""
     worth = {asset: reference.Prices(AT_100, None, prices).of_quantum(venue, asset) for asset in venue.assets}
-    accounts = state.accounts.values()
-    return state.fund + sum(worth[asset] * sum(held) for one in accounts for asset, held in one.balances.items())
+    held = [item for one in state.accounts.values() for item in one.balances.items()]
+    return state.fund["USDC"] + sum(worth[asset] * sum(amounts) for asset, amounts in held)
 
 
 def lends_tick(accounts, pools=({"symbol": "GEM"},), prices=None, collateral=(("GEM", "0.9"), ("TOK", "0.9"))):
@@ -1327,13 +1327,14 @@ PAID = ("counterparty", "market", "cash", "counter_cash", "unsettled")
 def test_a_shortfall_without_recourse():
     new, rows = lacking({}, "non_recourse")
     assert brief(rows, *PAID) == [("shortfall", "bankrupt", "shortfall", None, 18 * M, -18 * M, 0)]
-    assert (new.shortfall, new.accounts[1].unsettled) == (-18 * M, 0)
+    assert (new.shortfall["USDC"], new.accounts[1].unsettled["USDC"]) == (-18 * M, 0)
 
 
 def test_a_shortfall_stays_unsettled():
     new, rows = lacking({}, "unsettled")
     assert brief(rows, *PAID) == [("shortfall", "unsettled", None, None, 18 * M, 0, -18 * M)]
-    assert (new.shortfall, new.accounts[1].unsettled, new.accounts[1].balances["USDC"]) == (0, -18 * M, [0, 0])
+    account = new.accounts[1]
+    assert (new.shortfall["USDC"], account.unsettled["USDC"], account.balances["USDC"]) == (0, -18 * M, [0, 0])
 
 
 def test_equity_pays():
@@ -1344,7 +1345,7 @@ def test_equity_pays():
         ("socialize", "equity", 3, None, 4500000, -4500000, 0),
         ("socialize", "equity", 4, None, 13500000, -13500000, 0),
     ]
-    assert (new.shortfall, new.accounts[1].balances["USDC"]) == (0, [0, 0])
+    assert (new.shortfall["USDC"], new.accounts[1].balances["USDC"]) == (0, [0, 0])
 
 
 def test_open_interest_pays():
@@ -1399,7 +1400,7 @@ def test_a_shortfall_over_markets():
     new, rows = checked_step(venue, state, {"X": 95, "Y": 100})
     rows = [row for row in rows if row["event"] == "socialize"]
     assert [(row["counterparty"], row["cash"]) for row in rows] == [(3, 8250000), (4, 24750000)]
-    assert new.shortfall == 0
+    assert new.shortfall["USDC"] == 0
 
 
 # ---- Repay, by hand: account 1 has balances only
@@ -1422,7 +1423,7 @@ def test_repay_from_collateral():
         ("convert", "debt", "book", "GEM", -870777, 126262665, 1262627, -126262665, 145.0)
     ]
     assert balances == {"USDC": (-1124999962, 0), "GEM": (9129223, 0)}
-    assert new.fund == 1262627
+    assert new.fund["USDC"] == 1262627
     assert rows[1]["mmr_after"] < 1
 
 
@@ -1510,7 +1511,7 @@ def test_a_purchase_is_cut_to_the_money_at_hand():
         ("fund", "bankrupt", None, 0, 9900990, 0),
     ]
     assert balances == {"USDC": (0, 0), "GEM": (0, 0), "TOK": (0, 0)}
-    assert (new.fund, new.shortfall) == (5 * M, 0)
+    assert (new.fund["USDC"], new.shortfall["USDC"]) == (5 * M, 0)
 
 
 def test_cancel_is_all_it_takes():
@@ -1779,12 +1780,12 @@ def test_settlement_sells_collateral_and_leaves_the_rest_unsettled():
         ("unsettle", "settlement", None, 0, 0, 9736900, 0, -9736900),
     ]
     account = new.accounts[1]
-    assert (account.unsettled, account.balances["USDC"]) == (-9736900, [0, 0])
+    assert (account.unsettled["USDC"], account.balances["USDC"]) == (-9736900, [0, 0])
     venue = make_venue(pools=venue_pools, realize_interval=60)
     at_99 = {**LOSS, "marks": {"X": 99, "Y": 100}}
     new, rows = later(venue, new, [(NOON + 31 * MINUTE, at_99)])
     assert brief(rows[1:], "cash", "unsettled") == [("unsettle", "settlement", -9736900, 9736900)]
-    assert (new.accounts[1].unsettled, new.accounts[1].balances["USDC"]) == (0, [263100, 0])
+    assert (new.accounts[1].unsettled["USDC"], new.accounts[1].balances["USDC"]) == (0, [263100, 0])
 
 
 def test_a_debt_counts_once_it_is_granted():
@@ -1806,7 +1807,7 @@ def test_a_debt_of_before_is_not_short():
         if unsettled:
             expected.append(("unsettle", "settlement", 0, -2 * M, 2 * M))
         assert brief(rows, "quanta", "cash", "unsettled") == expected
-        assert new.accounts[1].unsettled == 0
+        assert new.accounts[1].unsettled["USDC"] == 0
         assert new.accounts[1].balances["USDC"] == [-5 * M, (80 - unsettled) * M]
 
 
@@ -1864,7 +1865,7 @@ def test_settlement_takes_back_what_is_owed(holdings, pools, expected, unsettled
     new, rows = settle_what_is_owed({1: (-500, holdings)}, pools)
     assert [(row["event"], row["quanta"], row["cash"]) for row in rows] == expected
     assert all(row["unsettled"] == -row["cash"] for row in rows if row["event"] == "unsettle")
-    assert (new.accounts[1].unsettled, new.accounts[1].balances["USDC"]) == (unsettled, balance)
+    assert (new.accounts[1].unsettled["USDC"], new.accounts[1].balances["USDC"]) == (unsettled, balance)
 
 
 def test_what_is_owed_counts_as_borrowed_once_it_is_granted():
@@ -1880,7 +1881,7 @@ def test_what_is_owed_counts_as_borrowed_once_it_is_granted():
         ("unsettle", "settlement", 2, -10 * M),
         ("unsettle", "settlement", 3, -20 * M),
     ]
-    assert [account.unsettled for account in new.accounts.values()] == [0, -10 * M, 0]
+    assert [account.unsettled["USDC"] for account in new.accounts.values()] == [0, -10 * M, 0]
     assert [account.balances["USDC"][0] for account in new.accounts.values()] == [-20 * M, -10 * M, 5 * M]
 
 
@@ -1907,7 +1908,7 @@ def test_settlement_lends_nothing_to_who_has_nothing(holdings, left):
     state, _ = checked_step(venue, state, time_ns=NOON - 1, **prices)
     new, rows = checked_step(venue, state, time_ns=NOON, **prices)
     assert any(row["event"] == "unsettle" for row in rows) == (left < 500)
-    assert new.accounts[1].unsettled == -left * M
+    assert new.accounts[1].unsettled["USDC"] == -left * M
 
 
 def test_funding_on_the_full_hour_bears_no_interest():
@@ -2726,7 +2727,7 @@ def test_the_fee_is_waived(fee, price, harm, basis_points):
         expected.append(("harm", harm, 100, 0))
     if basis_points is not None:
         expected.append(("book", "full", 100, 100))
-        assert rows[-1]["fee"] == new.fund == round(Fraction(basis_points * value, 10**4))
+        assert rows[-1]["fee"] == new.fund["USDC"] == round(Fraction(basis_points * value, 10**4))
         assert rows[-1]["mmr_after"] < rows[-1]["mmr_before"]
     assert reasons_of(rows) == expected
 
@@ -2934,59 +2935,462 @@ def test_gaps_are_set_at_the_beginning_of_a_round():
     assert found == [(1, "X", -39), (2, "X", -39), (1, "Y", -90), (2, "Y", -90)]
 
 
-# -- Doubts
+# ---- Money per asset, inverse contracts
 
 
-def doubts_of(holdings, bids, **policy):
-    venue = make_venue(**policy)
-    books = {symbol: {"bids": bids} for symbol in "XY"}
-    return reference.step(venue, load(venue, {1: holdings}), 0, AT_100, books)[2].doubts
+def inverse_row(symbol="I", base="BTC", tick="0.1", step="1", maintenance="0.05", **others):
+    """Contracts of one USD, settled in the base asset; no band."""
+    row = market_row(symbol, (str(2 * Fraction(maintenance)), 0), (maintenance, 0), tick, step)
+    row["filters"]["price"] = {"tickSize": tick}
+    return row | {"marketType": "IPERP", "baseSymbol": base, "quoteSymbol": "USD"} | others
 
 
-def test_doubts():
-    """Exactly at an edge, and not a thousandth beside it; equal scores are none, for 24 bits make them equal."""
-    plenty = [(100, 10)]
-    assert doubts_of({"X": (10, 100), "USDC": 45}, plenty) == []
-    assert doubts_of({"X": (3, 100), "Y": (7, 100), "USDC": 45}, plenty, position_order="relief") == []
-    assert "status" in doubts_of({"X": (10, 100), "USDC": 50}, plenty)
-    assert doubts_of({"X": (10, 100), "USDC": 45}, plenty, liquidation_fee="0.045") == ["harm"]
-    assert doubts_of({"X": (10, 100), "USDC": 45.001}, plenty, liquidation_fee="0.045") == []
-    # G(125) = 0
-    found = doubts_of({"X": (10, 100), "USDC": 45}, plenty, slice_fraction="0.5", target_mmr=1)
-    assert found == ["restoring size"]
-    # 4.5 * 0.045 / 0.045 of 100: whole basis points are safe by 10^-6
-    waived = {"liquidation_fee": "0.06", "harmful_slice": "waive"}
-    assert doubts_of({"X": (10, 100), "USDC": 45}, plenty, **waived) == []
+def money_venue(*markets, weight="1", **policy):
+    """X in USDC, T (base X) in USDT, and I in BTC; USDT and BTC count with a weight, a quantum of BTC is 1e-8."""
+    tether = X | {"symbol": "T", "quoteSymbol": "USDT"}
+    rows = [asset_row("USDT", weight), asset_row("BTC", weight, quantum="1e-8")]
+    return make_venue(markets or (X, tether, inverse_row()), rows, **policy)
 
 
-def ranking_doubts(policy, three, four):
-    """Account 1 is long 10 X with E = 20; 3 and 4 are short."""
-    venue = make_venue(adl_policy=policy, adl_counterparties="opposing")
-    state = load(venue, {1: {"X": (10, 100), "USDC": 20}, 3: three, 4: four})
-    return reference.step(venue, state, 0, AT_100, {})[2].doubts
+MARKS = {"X": 100, "T": 100, "I": 40_000}
+TETHER = {"USDT": "1.25"}  # a price of USDT that shows in every amount
 
 
-def test_doubts_of_adl():
-    """Scores that are equal on paper alone, weights at the half of a bit, a profit of nothing."""
-    one, twice = {"X": (-1, 100), "USDC": 50}, {"X": (-2, 100), "USDC": 100}
-    assert ranking_doubts("leverage", one, twice) == ["score"]
-    assert ranking_doubts("leverage", one, twice | {"USDC": 101}) == []
-    assert ranking_doubts("leverage", one, one) == []
-    assert ranking_doubts("size", one, one | {"USDC": 51}) == []
-    assert ranking_doubts("bankruptcy_price", one, one | {"USDC": 51}) == []
-    assert "takes part" in ranking_doubts("bybit", one, twice)
-    assert ranking_doubts("bybit", {"X": (-1, 101), "USDC": 50}, {"X": (-1, 102), "USDC": 50}) == []
-    assert ranking_doubts("capped_pro_rata", one, {"X": (-1, 100), "USDC": 2**24 + 1}) == ["weight"]
-    assert ranking_doubts("capped_pro_rata", one, {"X": (-1, 100), "USDC": 2**24 + 2}) == []
-    assert ranking_doubts("pro_rata", one, {"X": (-(2**24 + 1) / 100, 100), "USDC": 2**24}) == []
-    # five times, exactly
-    assert ranking_doubts("rap_tail", {"X": (-5, 100), "USDC": 100}, one) == ["weight"]
+@pytest.mark.parametrize(
+    ("contracts", "entry", "mark", "profit"),
+    [
+        (100_000, 10_000, 10_500, "0.47619048"),
+        (1_000, 5_000, 5_500, "0.01818182"),
+        (10_000, 8_000, 12_500, "0.45000000"),
+        (-1_000, 5_000, 4_500, "0.02222222"),
+    ],
+)
+def test_the_profit_of_an_inverse_contract(contracts, entry, mark, profit):
+    """BitMEX (inverse futures guide, 10 XBT from 10,000 to 10,500), Bybit (profit and loss of inverse contracts).
+
+    contracts * (1 / entry - 1 / mark) coins: 10 - 9.52380952; 0.2 - 0.18181818; 1.25 - 0.8; 0.22222222 - 0.2.
+    """
+    venue = money_venue()
+    holdings, marks = {"I": (contracts, entry), "BTC": 1}, MARKS | {"I": mark}
+    account = load(venue, {1: holdings}).accounts[1]
+    assert account.positions["I"][1:] == [-contracts * 10**8 // entry] * 2
+    look = look_at(venue, holdings, marks)
+    assert look.net_equity == mark * (1 + contracts * (Fraction(1, entry) - Fraction(1, mark)))
+    assert f"{float(look.net_equity / mark - 1):.8f}" == profit
+    assert look.exposure == abs(contracts)
+
+
+def test_the_average_entry_of_an_inverse_contract():
+    """Bybit's example: 1,000 contracts at 5,000 and 2,000 at 6,000 are worth 0.53333333 BTC, on average 5,625.
+
+    0.2 BTC and 0.33333333 BTC are paid, with the sign of the value: a long is worth less than 0 coins.
+    """
+    cost = -20_000_000
+    cost += reference.change_of_cost(1000, cost, 2000, 33_333_333)
+    assert cost == -53_333_333
+    assert money_venue().markets["I"].price_of(3000, -cost / Fraction(10**8)) == pytest.approx(5625, rel=1e-8)
+
+
+@pytest.mark.parametrize("mark", [60_000, 50_400, 69_600, 1, 10**7])
+def test_a_short_of_the_value_of_the_coins_has_no_risk(mark):
+    """scenario_rules.md, E-S9: 1 BTC and a short of 60,000 from 60,000; 1 + 60,000 / P - 1 coins at P are 60,000."""
+    look = look_at(money_venue(), {"I": (-60_000, 60_000), "BTC": 1}, MARKS | {"I": mark})
+    assert look.net_equity == look.exposure == 60_000
+
+
+def test_the_multiplier_of_a_contract():
+    """3 contracts of 0.000001 base units at 2,000 are 0.006; 5 inverse ones of 100 USD are 0.0125 BTC at 40,000."""
+    linear = market_row("E", ("0.1", 0), ("0.05", 0), "0.05", "1") | {"multiplier": "0.000001"}
+    venue = money_venue(linear, inverse_row(multiplier="100"))
+    assert venue.markets["E"].lot_value(Fraction(2000)) == Fraction("0.002")
+    assert venue.markets["I"].lot_value(Fraction(40_000)) == Fraction("-0.0025")
+    look = look_at(venue, {"E": (3, 2000), "I": (-5, 40_000), "USDC": 1}, {"E": 2000, "I": 40_000})
+    assert (look.exposure, look.net_equity) == (Fraction("500.006"), 1)
+    assert venue.markets["E"].price_of(3, Fraction("-0.006")) == 2000
+    assert venue.markets["I"].price_of(-5, Fraction("-0.0125")) == 40_000
+    assert math.isnan(venue.markets["I"].price_of(5, 0))
+
+
+@pytest.mark.parametrize(
+    ("tether", "equity", "exposure"),
+    [(160, "67.5", 1125), (60, "-50", 1125), (100, "0", 1125), (-60, "-200", 1200), ((-60, 200), "37.5", 1200)],
+)
+def test_equity_in_another_asset(tether, equity, exposure):
+    """Long 10 T from 100 USDT, the mark is 90: a loss of 100 USDT. USDT is worth 1.25 and counts with weight 0.9.
+
+    Free 160: 60 * 1.25 * 0.9. Free 60: -40 * 1.25, in full. Owed 60: -100 * 1.25 and a borrow of 75. With 200 lent
+    besides: 100 * 1.25 * 0.9 - 75.
+    """
+    look = look_at(money_venue(weight="0.9"), {"T": (10, 100), "USDT": tether}, MARKS | {"T": 90}, None, TETHER)
+    assert (look.net_equity, look.exposure) == (Fraction(equity), exposure)
+
+
+def test_a_haircut_by_what_the_balance_and_the_profit_come_to():
+    """60 USDT free, 30 of profit and 10 lent at 1: 100 with the weight 1 / (1 + 0.1 * 10) = 0.5."""
+    kind = {"type": "inverseSqrt", "base": "1", "positiveCurvePenalty": "0.1"}
+    venue = make_venue([X | {"symbol": "T", "quoteSymbol": "USDT"}], [asset_row("USDT", "1", kind)])
+    assert look_at(venue, {"T": (1, 70), "USDT": (60, 10)}, {"T": 100}, None, {"USDT": 1}).net_equity == 50
+
+
+@pytest.mark.parametrize(
+    ("row", "settle"),
+    [
+        (X, "USDC"),
+        (X | {"quoteSymbol": "USD"}, "USDC"),
+        (X | {"quoteSymbol": "USDT"}, "USDT"),
+        (X | {"quoteSymbol": "USDT", "settle": "USDC"}, "USDC"),
+        (inverse_row(), "BTC"),
+        (inverse_row(base="XBT", settle="BTC"), "BTC"),
+    ],
+)
+def test_what_a_market_settles_in(row, settle):
+    venue = money_venue(row)
+    assert venue.markets[row["symbol"]].settle == settle
+    assert venue.money == ["USDC", *{settle} - {"USDC"}]
+
+
+@pytest.mark.parametrize("row", [X | {"quoteSymbol": "EUR"}, inverse_row(base="ETH")])
+def test_a_market_that_settles_in_no_asset(row):
+    with pytest.raises(LookupError, match="is not a collateral asset"):
+        money_venue(row)
+
+
+def test_the_money_assets_ascend():
+    assert money_venue(inverse_row(), X | {"symbol": "T", "quoteSymbol": "USDT"}).money == ["USDC", "USDT", "BTC"]
+
+
+def test_the_price_of_an_asset_follows_its_quote():
+    """BTC at 40,000 USDT, USDT at 1.25; of an inverse market in USD the price is in the unit of account."""
+    linear = market_row("B", ("0.1", 0), ("0.05", 0)) | {"baseSymbol": "BTC", "quoteSymbol": "USDT"}
+    venue, prices = money_venue(linear), reference.Prices({"B": 39_000}, {"B": 40_000}, TETHER)
+    assert prices.of_asset(venue, "BTC") == 50_000
+    assert reference.Prices({"I": 39_000}, {"I": 40_000}).of_asset(money_venue(), "BTC") == 40_000
+    quoted = money_venue(inverse_row(quoteSymbol="USDT"))
+    assert reference.Prices({"I": 40_000}, None, TETHER).of_asset(quoted, "BTC") == 50_000
+    with pytest.raises(ValueError, match="no price of USDT"):
+        reference.Prices({"B": 40_000}).of_asset(venue, "BTC")
+    turned = market_row("U", ("0.1", 0), ("0.05", 0)) | {"baseSymbol": "USDT", "quoteSymbol": "BTC"}
+    with pytest.raises(ValueError, match="no price of BTC"):
+        reference.Prices({"B": 40_000, "U": "0.00003"}).of_asset(money_venue(linear, turned), "BTC")
+
+
+def test_a_settle_asset_without_a_price_is_refused():
+    """Of USDT without a balance: for the position, or for the open order alone."""
+    venue = money_venue()
+    state = load(venue, {1: {"T": (1, 100), "USDC": 1000}})
+    assert state.accounts[1].balances == {"USDC": [1000 * M, 0], "USDT": [0, 0]}
+    waiting = load(venue, {1: RICH}, [(1, "bid", 90, 1, "T")])
+    assert waiting.accounts[1].balances == {"USDC": [1000 * M, 0], "USDT": [0, 0]}
+    for refused in (state, waiting):
+        with pytest.raises(ValueError, match="no price of USDT"):
+            reference.step(venue, refused, 0, MARKS, {})
+        reference.step(venue, refused, 0, MARKS, {}, asset_prices=TETHER)
+    reference.step(venue, load(venue, {1: {"X": (1, 100), "USDC": 1000}}), 0, MARKS, {})
+
+
+def test_a_quantity_of_tokens():
+    """Of N = 4,000: linear 40 tokens at 100, in USDT at 1.25 as well (32 * 100 * 1.25); inverse 0.1 coins at 40,000.
+
+    0.2 * sqrt(40) = 1.264911, 0.2 * sqrt(32) = 1.131371 and 0.2 * sqrt(0.1) = 0.063246 of the notional.
+    """
+    function = {"type": "sqrt", "base": "0", "factor": "0.2", "unit": "quantity"}
+    rows = [row | {"mmfFunction": function} for row in (X, X | {"symbol": "T", "quoteSymbol": "USDT"}, inverse_row())]
+    for symbol, quantity, expected in (("X", 40, "5059.644256"), ("T", 32, "4525.483400"), ("I", 4000, "252.982213")):
+        price = 40_000 if symbol == "I" else 100
+        look = look_at(money_venue(*rows), {symbol: (quantity, price), "USDC": 1}, MARKS, None, TETHER)
+        assert look.exposure == 4000
+        assert f"{float(look.maintenance_margin):.6f}" == expected
+
+
+def test_the_open_interest_of_a_contract():
+    """5 of the contracts of 100 USD are 500 USD of open interest, 10 T at 100 USDT are 1,250 USDC."""
+    venue = money_venue(inverse_row(multiplier="100"), X | {"symbol": "T", "quoteSymbol": "USDT"})
+    prices = reference.Prices({"I": 40_000, "T": 100}, None, TETHER, {"I": 5, "T": 10})
+    assert [prices.of_open_interest(venue, symbol) for symbol in "IT"] == [500, 1250]
+
+
+def test_a_slice_of_an_inverse_market():
+    """20 contracts from 32,000, coins for E = 0.768 and MM = 1: 2 are sold, one at 64,000 and one at 12,800.
+
+    1562.5 and 7812.5 quanta are 1562 and 7812, each rounded to the even one: 9374, not 9375. The cost is -62,500 of 20:
+    6,250 of it is released. 6,250 - 9,374 = -3,124. The fee is 93.74, so 94. 2 contracts for 9,374 quanta: 21,335.6.
+    """
+    venue = money_venue()
+    state = load(venue, {1: {"I": (20, 32_000), "BTC": "0.000024"}, 2: RICH})
+    levels = {"bids": [(64_000, 1), (12_800, 1)]}
+    new, rows = checked_step(venue, state, MARKS | {"I": 32_000}, {"I": levels})
+    columns = ("market", "settle", "lots", "cost", "cash", "entry", "fee", "counter_cash")
+    assert brief(rows[2:3], *columns) == [("book", "full", "I", "BTC", -2, 6250, -3124, 6250, 94, 9374)]
+    assert rows[2]["price"] == pytest.approx(2 / 9374e-8)
+    assert rows[1]["event"] == "harm"
+    assert rows[1]["price"] == rows[2]["price"]
+    assert new.fund == {"USDC": 0, "USDT": 0, "BTC": 94}
+    assert new.accounts[1].balances["BTC"] == [2400 - 3124 - 94, 0]
+
+
+def test_a_slice_that_restores_the_margin_of_a_coin_account():
+    """A short of 1,000 contracts at 40,000 with 0.001 BTC: E = 40 and MM = 50 (see 3 Book, Restoring size).
+
+    A lot costs a fee of 0.01 and frees 0.05: 250 lots end the deficit of 10, and 251 bring it below 0.
+    They cost 251 / 40,000 = 0.006275 BTC, the fee is 0.00006275.
+    """
+    venue = money_venue(slice_fraction="0.5", position_order="relief", target_mmr=1, harmful_slice="waive")
+    state = load(venue, {1: {"I": (-1000, 40_000), "BTC": "0.001"}})
+    _, rows = checked_step(venue, state, MARKS, {"I": {"asks": [(40_000, 10_000)]}})
+    assert brief(rows, "requested", "lots", "cost", "cash", "fee") == [("book", "full", 251, 251, -627_500, 0, 6275)]
+
+
+def test_a_slice_counts_with_the_weight_of_its_asset():
+    """Long 10 T from 100 USDT at 1.25 with 80 USDT of weight 0.5: E = 50 and MM = 62.5.
+
+    A lot frees 0.0625; its fee of 0.01 USDT costs 0.00625 only. 12.5 / 0.05625 = 222.2: 223 lots, and not 251.
+    """
+    venue = money_venue(weight="0.5", slice_fraction="0.5", target_mmr=1, harmful_slice="waive")
+    state = load(venue, {1: {"T": (10, 100), "USDT": 80}})
+    _, rows = checked_step(venue, state, MARKS, {"T": {"bids": [(100, 100)]}}, TETHER)
+    columns = ("settle", "requested", "lots", "cost", "cash", "fee")
+    assert brief(rows, *columns) == [("book", "full", "USDT", 223, -223, -223 * M, 0, 2_230_000)]
+
+
+def test_a_bankruptcy_price_in_another_asset():
+    """Long 10 T from 100 USDT at 1.25 with 25 USDC: N = 1,250, MM = 62.5, E = 25 below the auto-close 31.25.
+
+    The share is 25: the flow (1,250 - 25) / 1.25 = 980 USDT, at 98. The fund gets 25 / 3 / 1.25 = 6.666667 USDT, the
+    provider pays 986.666667. Then 20 USDT are owed and cost 25 USDC, of which the account has as much.
+    """
+    venue = money_venue(backstop=[{"account": 9}])
+    state = load(venue, {1: {"T": (10, 100), "USDC": 25}, 9: {"USDC": 10_000}})
+    new, rows = checked_step(venue, state, MARKS, None, TETHER)
+    columns = ("market", "asset", "settle", "cost", "cash", "counter_cost", "counter_cash", "quanta", "fund")
+    assert brief(rows, *columns) == [
+        ("backstop", "below_auto_close", "T", None, "USDT", -1000 * M, -20 * M, 986666667, 0, 0, 6666667),
+        ("backstop", "below_auto_close", None, "USDT", "USDC", 0, -25 * M, 0, 25 * M, 20 * M, 0),
+    ]
+    assert [row["price"] for row in rows[1:]] == [98, 1.25]
+    assert new.fund == {"USDC": 0, "USDT": 6666667, "BTC": 0}
+    assert new.accounts[1].balances == {"USDC": [0, 0], "USDT": [0, 0]}
+    assert new.accounts[9].balances["USDT"] == [-20 * M, 0]
+    assert new.provider_total == {9: 1275 * M}
+
+
+def test_adl_of_an_inverse_position():
+    """Long 10,000 from 50,000 at 40,000 with 0.0501 BTC: 0.0001 BTC is left, E = 4; N = 10,000, MM = 500.
+
+    The flow is -(10,000 + 4) / 40,000 = -0.2501 BTC at 10,000 / 0.2501 = 39,984.006; -0.2 of cost is released.
+    The short from 50,000 paid 0.2 and gets 0.0501 BTC in cash.
+    """
+    venue = money_venue()
+    state = load(venue, {1: {"I": (10_000, 50_000), "BTC": "0.0501"}, 2: {"I": (-15_000, 50_000), "BTC": 1}})
+    new, rows = checked_step(venue, state, MARKS)
+    columns = ("settle", "lots", "cost", "cash", "counter_cost", "counter_cash", "entry", "counter_entry")
+    amounts = (-10_000, 20_000_000, -5_010_000, -20_000_000, 5_010_000, 20_000_000, -20_000_000)
+    assert brief(rows, *columns) == [("adl", "backstop_exhausted", "BTC", *amounts)]
+    assert rows[1]["price"] == pytest.approx(10_000 / 0.2501)
+    assert new.accounts[1].balances["BTC"] == [0, 0]
+
+
+def test_a_bankruptcy_price_that_is_none():
+    """A long of 1,000 at 40,000 whose loss is all of its notional: the flow is -0.025 + 0.025 BTC, of no price."""
+    venue = money_venue()
+    holdings = {1: {"I": (1000, 40_000)}, 2: {"I": (-1000, 50_000), "BTC": 1}}
+    _, rows = checked_step(venue, load(venue, holdings, settings=[{"account": 1, "unsettled": -2000}]), MARKS)
+    (row,) = (row for row in rows if row["event"] == "adl")
+    assert (row["cost"], row["cash"], row["counter_cash"]) == (2_500_000, 2_500_000, -2_000_000)
+    assert math.isnan(row["price"])
+
+
+def test_scores_of_inverse_positions():
+    """Of a long of 10,000 from 40,000 at 50,000: value -10,000, paid -12,500 (0.25 BTC at 50,000); E = 1,000.
+
+    pnl = 2,500 / 12,500 = 0.2, hyperliquid 50,000 / 40,000 * 10. A short from 62,500: paid 8,000, 10,000 / 8,000 * 10.
+    A paid amount of the sign of the lots is a wrong one.
+    """
+    for lots, value, entry in ((10_000, -10_000, -12_500), (-10_000, 10_000, 8000)):
+        of = figures_of(lots, value, entry, equity=1000, exposure=10_000)
+        assert reference.SCORES["hyperliquid"](of) == Fraction(25, 2)
+        assert reference.SCORES["bybit"](of) == reference.profit_fraction(value, entry) * 10
+    assert reference.SCORES["pnl_leverage"](figures_of(10_000, -10_000, -12_500)) == Fraction(1)
+    assert reference.SCORES["pnl_leverage"](figures_of(10_000, -10_000, -12_500, 100, 1000)) == 2
+    assert reference.SCORES["bitmex"](figures_of(-10_000, 10_000, -5)) == reference.INFINITY
+
+
+def test_counterparties_in_several_assets():
+    """Value and entry of a counterparty are in the unit of account, its other positions' profits too (`binance`).
+
+    2 is short 10 T from 120 USDT at 1.25: value -1,250, paid -1,500, and long 1,000 I from 32,000 at 40,000: value
+    -1,000, paid -1,250. E = 1,000 + 250 + 250.
+    """
+    venue = money_venue()
+    state = load(venue, {1: {"T": (10, 100)}, 2: {"T": (-10, 120), "I": (1000, 32_000), "USDC": 1000}})
+    prices = reference.Prices(MARKS, None, TETHER)
+    tick = reference.Tick(venue, state, 0, prices, 0)
+    tick.guards({}, None, None)
+    tick.select()
+    of = tick.figures(2, "T")
+    assert (of.value, of.entry, of.profit, of.profits) == (-1250, -1500, 250, 500)
+    assert (of.equity, of.exposure, of.margin, of.position_margin) == (1500, 2250, Fraction("112.5"), Fraction("62.5"))
+    assert tick.counterparties("T", are_long=False).keys() == {2}
+
+
+@pytest.mark.parametrize(
+    ("fund", "rows", "left"),
+    [
+        (
+            {"USDC": 0, "USDT": 0, "BTC": 50_000},
+            [("fund", "BTC", 50_000, 0), ("convert", "USDC", 20 * M, -50_000), ("shortfall", "USDC", 10 * M, 0)],
+            {"USDC": 0, "USDT": 0, "BTC": 0},
+        ),
+        (
+            {"USDC": 4 * M, "USDT": 8 * M, "BTC": 50_000},
+            [
+                ("fund", "USDC", 4 * M, 0),
+                *(("fund", "BTC", 50_000, 0), ("convert", "USDC", 20 * M, -50_000)),
+                ("shortfall", "USDC", 6 * M, 0),
+            ],
+            {"USDC": 0, "USDT": 8 * M, "BTC": 0},
+        ),
+        (
+            {"USDC": 0, "USDT": 0, "BTC": 80_000},
+            [("fund", "BTC", 75_000, 0), ("convert", "USDC", 30 * M, -75_000)],
+            {"USDC": 0, "USDT": 0, "BTC": 5_000},
+        ),
+    ],
+)
+def test_the_fund_pays_in_other_assets(fund, rows, left):
+    """30 USDC are owed. A quantum of BTC is worth 400 of USDC at 40,000: 75,000 of them pay all.
+
+    The account has a row of BTC and none of USDT, so the USDT of the fund are left to others.
+    """
+    venue = money_venue()
+    state = load(venue, {1: {"USDC": -30, "BTC": 0}})
+    state.fund = fund
+    new, found = checked_step(venue, state, MARKS, None, TETHER)
+    assert [(row["event"], row["settle"], row["cash"], row["quanta"]) for row in found[1:]] == rows
+    assert new.fund == left
+    assert new.accounts[1].balances == {"USDC": [0, 0], "BTC": [0, 0]}
+
+
+@pytest.mark.parametrize("policy", ["non_recourse", "unsettled"])
+def test_close_out_takes_what_is_unsettled_of_every_asset(policy):
+    """30 USDC are owed; 10 USDT at 1.25 and -0.0001 BTC at 40,000 are unsettled: 12.5 and -4.
+
+    The USDT is sold. With the policy "unsettled" what is owed stays so: 17.5 USDC and the BTC.
+    """
+    venue = money_venue(shortfall=policy)
+    state = load(venue, {1: {"USDC": -30, "USDT": 0, "BTC": 0}})
+    state.accounts[1].unsettled |= {"USDT": 10 * M, "BTC": -10_000}
+    new, rows = checked_step(venue, state, MARKS, None, TETHER)
+    sale = ("convert", "USDT", "USDC", 12_500_000, -10 * M, 0)
+    taken = ("unsettle", None, "USDT", 10 * M, 0, -10 * M)
+    if policy == "unsettled":
+        last = [taken, sale, ("shortfall", None, "USDC", 17_500_000, 0, -17_500_000)]
+    else:
+        last = [
+            *(taken, ("unsettle", None, "BTC", -10_000, 0, 10_000), sale),
+            *(("convert", "BTC", "USDC", -4 * M, 10_000, 0), ("shortfall", None, "USDC", 21_500_000, 0, 0)),
+        ]
+    columns = ("event", "asset", "settle", "cash", "quanta", "unsettled")
+    assert [tuple(row[name] for name in columns) for row in rows[1:]] == last
+    assert new.accounts[1].balances == {"USDC": [0, 0], "USDT": [0, 0], "BTC": [0, 0]}
+
+
+HOURLY = {"fundingInterval": 3_600_000}
+
+
+def test_funding_and_realisation_in_the_coin():
+    """10,000 contracts at 50,000 and a rate of 0.0001: 1 USD, 2,000 quanta of BTC. A long pays, a short receives.
+
+    Then the long from 40,000 realises 0.25 - 0.2 = 0.05 BTC, the short from 62,500 realises 0.2 - 0.16 = 0.04.
+    """
+    venue = money_venue(inverse_row(**HOURLY), realize_interval=3600)
+    state = load(venue, {1: {"I": (10_000, 40_000), "BTC": 1}, 2: {"I": (-10_000, 62_500), "BTC": 1}})
+    state, _ = checked_step(venue, state, {"I": 50_000}, time_ns=NOON - HOUR)
+    new, rows = checked_step(venue, state, {"I": 50_000}, time_ns=NOON, funding_rates={"I": "0.0001"})
+    columns = ("account", "settle", "cost", "cash", "counter_cash")
+    assert brief(rows, *columns) == [
+        ("funding", "interval", 1, "BTC", 0, -2000, 2000),
+        ("funding", "interval", 2, "BTC", 0, 2000, -2000),
+        ("realize", "interval", 1, "BTC", 5_000_000, 5_000_000, 0),
+        ("realize", "interval", 2, "BTC", 4_000_000, 4_000_000, 0),
+    ]
+    assert [account.positions["I"][1:] for account in new.accounts.values()] == [
+        [-20_000_000, -25_000_000],
+        [20_000_000, 16_000_000],
+    ]
+
+
+CLOSED = [{"symbol": "BTC", "state": "Closed"}]
+SETTLED = ("event", "asset", "settle", "cash", "quanta", "lent", "unsettled")
+
+
+@pytest.mark.parametrize(
+    ("holdings", "pools", "expected", "left"),
+    [
+        # borrowed: nothing is recorded without a pool
+        ({"USDC": 100}, [], [], {"USDC": 100 * M, "BTC": -2000}),
+        # a quantum of BTC is worth 500 of USDC
+        ({"USDC": 100}, CLOSED, [("convert", "USDC", "BTC", 2000, -M, 0, 0)], {"USDC": 99 * M, "BTC": 0}),
+        # 1,300 of the 2,000 can be had
+        (
+            {"USDC": "0.4", "BTC": (0, "0.000005")},
+            CLOSED,
+            [
+                ("redeem", "BTC", None, 0, 500, -500, 0),
+                ("convert", "USDC", "BTC", 800, -400_000, 0, 0),
+                ("unsettle", None, "BTC", 700, 0, 0, -700),
+            ],
+            {"USDC": 0, "BTC": 0},
+        ),
+        # 1 USDT at 1.25 is worth more than the USDC and is sold first
+        (
+            {"USDC": "0.9", "USDT": 1},
+            CLOSED,
+            [("convert", "USDT", "BTC", 2000, -800_000, 0, 0)],
+            {"USDC": 900_000, "USDT": 200_000, "BTC": 0},
+        ),
+    ],
+)
+def test_settlement_of_another_asset(holdings, pools, expected, left):
+    """A long of 10,000 contracts pays 2,000 quanta of BTC of funding at 50,000 and has none free."""
+    venue = money_venue(inverse_row(maintenance="0", **HOURLY), pools=pools)
+    state = load(venue, {1: {"I": (10_000, 49_990)} | holdings, 2: {"I": (-10_000, 50_000)} | RICH})
+    state, _ = checked_step(venue, state, {"I": 50_000}, None, TETHER, NOON - HOUR)
+    new, rows = checked_step(venue, state, {"I": 50_000}, None, TETHER, NOON, funding_rates={"I": "0.0001"})
+    own = [row for row in rows if row["event"] != "funding"]
+    assert [tuple(row[name] for name in SETTLED) for row in own] == expected
+    prices = {"USDC": Fraction(1, 50_000), "USDT": Fraction(5, 200_000)}
+    assert all(row["price"] == float(prices[row["asset"]]) for row in own if row["event"] == "convert")
+    assert new.accounts[1].balances == {asset: [free, 0] for asset, free in left.items()}
+
+
+def test_settlement_takes_every_asset_in_its_turn():
+    """A long of X realises -20 USDC; a short of 2,020 contracts 2,020 / 40,804 - 0.05 = -0.00049505 BTC, 20.2 USDC.
+
+    The pass of USDC comes first and sells 20 of the 30 GEM at 1, that of BTC the other 10 for 10 / 40,804 BTC.
+    """
+    pools = [{"symbol": symbol, "state": "Closed"} for symbol in ("USDC", "BTC")]
+    collateral = [asset_row("BTC", "1", quantum="1e-8"), asset_row("GEM", "1")]
+    markets = [market_row("X", (0, 0), (0, 0)), inverse_row(maintenance="0")]
+    venue = make_venue(markets, collateral, pools=pools, realize_interval=3600)
+    state = load(venue, {1: {"X": (10, 102), "I": (-2020, 40_400), "GEM": 30}})
+    marks, prices = {"X": 100, "I": 40_804}, {"GEM": 1}
+    state, _ = checked_step(venue, state, marks | {"I": 40_400}, None, prices, NOON - 2 * HOUR)
+    new, rows = checked_step(venue, state, marks, None, prices, NOON)
+    assert [tuple(row[name] for name in SETTLED) for row in rows if row["event"] == "convert"] == [
+        ("convert", "GEM", "USDC", 20 * M, -20 * M, 0, 0),
+        ("convert", "GEM", "BTC", 24_507, -10 * M, 0, 0),
+    ]
+    assert new.accounts[1].unsettled == {"USDC": 0, "BTC": 24_507 - 49_505}
 
 
 # ---- Many small venues, by chance
 
 
-def chance_state(chance):
+INVERSE_X = X | {"marketType": "IPERP", "baseSymbol": "GEM", "quoteSymbol": "USD", "multiplier": "100"}
+Y_IN_TOK = Y | {"quoteSymbol": "TOK", "multiplier": "0.1"}
+
+
+def chance_state(chance, mixed):
     backstop = [
         {
             "account": account,
@@ -3018,8 +3422,9 @@ def chance_state(chance):
         "adl_counterparties": chance.choice(["profitable", "opposing"]),
         "adl_cap": chance.choice([1, "0.3", 2]),
         "pools": [{"symbol": "GEM", "borrowedQuantity": chance.choice([0, 3])}] if chance.random() < 0.7 else [],
+        "realize_interval": 60 if mixed else None,
     }
-    markets = [X, Y, *([GEM_SPOT] if chance.random() < 0.5 else [])]
+    markets = [*((INVERSE_X, Y_IN_TOK) if mixed else (X, Y)), *([GEM_SPOT] if chance.random() < 0.5 else [])]
     venue = make_venue(markets, backstop=backstop, fund=chance.choice([0, 50]), **policy)
     accounts, orders = {account: {"USDC": chance.choice([0, 100, 10**5])} for account in (90, 91)}, []
     for account in range(1, 9):
@@ -3042,11 +3447,16 @@ def chance_levels(chance, touch, direction):
     return [(price, chance.randrange(1, 500) / 100) for price in prices]
 
 
+@pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("seed", range(40))
-def test_conservation_by_chance(seed):
-    """Three ticks of a small venue; `checked_step` holds, no account changes side, and every close-out ends at zero."""
+def test_conservation_by_chance(seed, mixed):
+    """Three ticks of a small venue; `checked_step` holds, no account changes side, and every close-out ends at zero.
+
+    Mixed: X is an inverse market that settles in GEM, Y settles in TOK. What the fund sells of them may bring up to the
+    value of a quantum too much.
+    """
     chance = random.Random(seed)
-    venue, state = chance_state(chance)
+    venue, state = chance_state(chance, mixed)
     for tick in range(3):
         touches = {market: chance.randrange(850, 1151) for market in ("X", "Y", "GEM_USDC")}
         books = {
@@ -3061,7 +3471,8 @@ def test_conservation_by_chance(seed):
         for account_id, account in new.accounts.items():
             before = state.accounts[account_id]
             assert account.orders == ([] if account_id in selected else before.orders)
-            assert account_id not in bankrupt or account.balances["USDC"] == [0, 0]
+            free, lent = account.balances["USDC"]
+            assert account_id not in bankrupt or (lent == 0 <= free <= 123 * mixed)
             for market, (lots, cost, entry) in account.positions.items():
                 held = before.positions[market][0]
                 assert account_id in venue.providers or 0 <= lots * held <= held * held

@@ -138,12 +138,14 @@ def test_nothing_is_overwritten(crash, whole, tmp_path):
     assert [p.name for p in (tmp_path / "folder").iterdir()] == ["notes.txt"]
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", json.dumps({"format": 1})])
+@pytest.mark.parametrize("text", [None, "{", "[]", json.dumps({"format": 3})])
 def test_what_is_no_run_folder_is_refused(text, tmp_path):
     if text is not None:
         (tmp_path / "run.json").write_text(text)
-    with pytest.raises(RiskDataError, match=r"^run[.:, ].*: must be"):
+    with pytest.raises(RiskDataError, match=r"^run[.:, ].*: must be") as refusal:
         Engine.resume(tmp_path)
+    if text and "3" in text:
+        assert str(refusal.value).startswith(f"run.format, value '{tmp_path}': must be 4, not 3: run again")
 
 
 READERS = {
@@ -241,7 +243,7 @@ DAMAGES = [
     ("journal", column("account", first(10**6)), "row 0, value 1000000: account must be a row number from -1 to"),
     ("state/positions", lambda frame: frame.iloc[1:], "must have the rows of the start"),
     ("state/orders", column("lots", lambda values: values + 1), "must be orders of the start"),
-    ("state/accounts", lambda frame: frame.iloc[1:], "must have a row for every account"),
+    ("state/balances", column("unsettled", lambda values: values + 1), "unsettled must be 0 of an asset that no"),
     ("state/markets", lambda frame: frame.iloc[1:], "must have a row for every market"),
     ("state/samples", column("count", first(301)), "each second with one count"),
     ("state/ledger", column("ledger", first("pool")), "must have an entry for every ledger and item"),

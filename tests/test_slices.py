@@ -102,7 +102,7 @@ def test_waived_fee_is_what_the_policy_says():
         fills = events[events["event"] == "book"]
         money = (fills["lots"].abs() * venue.markets.step_size[0] * fills["price"]).where(fills["market"] == BTC)
         assert (fills["fee"] / 1e6 <= 0.01 * money.fillna(np.inf) + 1e-6).all()
-        taken.append(engine.ledger.fund)
+        taken.append(int(engine.ledger.fund[venue.settle]))
     assert taken == sorted(set(taken))
 
 

@@ -12,20 +12,7 @@ from tests.comparison import assert_same_journal, assert_same_state, totals, who
 from tests.strategies import SETTLE, START, Scene, TickInput, scenes
 
 
-def float64_decides(seen: reference.Seen) -> bool:
-    """Whether the last bits of float64 could order or stop something in this tick: one_tick.md lets them, in
-
-    * the order of the selected accounts, by the sweep's MMR (if it is not random);
-    * the book phase, where an account's tests, the order of its positions and its sizes are float64's;
-    * the scores and weights of ADL, and of those who pay a shortfall.
-
-    The oracle notes its doubts itself. Exact twins are no such case: equal holdings give equal bits, and the account id
-    decides on both sides.
-    """
-    return bool(seen.doubts)
-
-
-def assert_equals_the_oracle(scene: Scene, avoid=lambda _: False) -> set[str]:
+def assert_equals_the_oracle(scene: Scene) -> set[str]:
     """Step both through the scene's ticks; lots and quanta are conserved by equality. Returns what happened.
 
     A tick that the oracle refuses the engine refuses too, and neither is changed by it.
@@ -44,8 +31,6 @@ def assert_equals_the_oracle(scene: Scene, avoid=lambda _: False) -> set[str]:
             assert_same_state(engine, oracle, state)
             happened.add("refused")
             continue
-        if avoid(seen):
-            reject()
         happened |= {f"{row['event']}: {row['reason']}" for row in rows}
         result = engine.step(inputs.tick())
         assert_same_journal(result, rows, oracle, state, seen.prices)
@@ -58,7 +43,7 @@ def assert_equals_the_oracle(scene: Scene, avoid=lambda _: False) -> set[str]:
 @settings(max_examples=250)
 @given(st.integers(1, 3).flatmap(lambda ticks: scenes(ticks=ticks, live=True)))
 def test_ticks_equal_the_oracle(scene: Scene):
-    for kind in assert_equals_the_oracle(scene, float64_decides):
+    for kind in assert_equals_the_oracle(scene):
         event(kind)
 
 

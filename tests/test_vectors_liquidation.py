@@ -116,7 +116,7 @@ def run(
     engine = rc.Engine(accounts, venue)
     prices = {symbol: float(mark) for symbol, mark in marks.items()}
     events = engine.step(rc.Tick(0, prices, books or {})).events
-    return Run(engine, events, Fraction(engine.ledger.fund) * Fraction(QUANTUM))
+    return Run(engine, events, Fraction(int(engine.ledger.fund[venue.settle])) * Fraction(QUANTUM))
 
 
 # ---------------------------------------------------------------------------------------------------------------- dYdX

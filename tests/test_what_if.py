@@ -77,7 +77,8 @@ def changed_reference(venue: reference.Venue, state: reference.State, fills, tra
 def assert_same_accounts(accounts: rc.Accounts, venue: reference.Venue, state: reference.State) -> None:
     columns, markets, assets = accounts.columns, list(venue.markets), list(venue.assets)
     assert accounts.ids.tolist() == list(state.accounts)
-    assert columns.unsettled[columns.settle_row].tolist() == [account.unsettled for account in state.accounts.values()]
+    unsettled = [account.unsettled["USDC"] for account in state.accounts.values()]
+    assert columns.unsettled[columns.settle_row].tolist() == unsettled
     for row, account in enumerate(state.accounts.values()):
         positions = {
             markets[columns.market[i]]: [int(column[i]) for column in (columns.lots, columns.cost, columns.entry)]

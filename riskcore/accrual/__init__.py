@@ -10,7 +10,7 @@ from ..record import Totals
 from .funding import Funding, funding_due, note_premiums
 from .interest import charge_interest, hours_due, max_growth
 from .realize import realization_due, realize_pnl
-from .settle import settle_accounts
+from .settle import money_balances, settle_accounts
 
 __all__ = ["accrue", "note_premiums"]
 
@@ -30,11 +30,10 @@ def accrue(work: TickContext, totals: Totals, before: int, now: int) -> None:
         return
     funding = Funding(work, totals.lots, before, now)
     totals.must_fit(work.prices, growth=max_growth(work.venue, hours), due=funding.total)
-    columns = work.accounts.columns
-    settle_before = columns.free[columns.settle_row]
+    before_accruals = money_balances(work)
     # interest first: what falls due on the hour has not been borrowed in the hour before
     charge_interest(work, hours)
     funding.pay()
     if realizing:
         realize_pnl(work, totals.lots)
-    settle_accounts(work, settle_before)
+    settle_accounts(work, before_accruals)

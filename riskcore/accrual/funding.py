@@ -28,7 +28,8 @@ def funding_due(work: TickContext, before: int, now: int) -> bool:
 class Funding:
     """Funding due to and from every position; an error is raised on construction, before anything has changed.
 
-    ``lots`` are the most that there are of each market; ``total`` settle quanta is the most that changes hands.
+    ``lots`` are the most that there are of each market; ``total`` holds the most that changes hands of each asset,
+    quanta.
 
     Raises
     ------
@@ -38,6 +39,7 @@ class Funding:
 
     def __init__(self, work: TickContext, lots: npt.NDArray[np.float64], before: int, now: int) -> None:
         venue, prices, columns = work.venue, work.prices, work.accounts.columns
+        settle, quantum = venue.markets.settle, venue.assets.quantum
         self.work = work
         self.count = [instants(before, now, p) if p else 0 for p in venue.markets.funding_interval.tolist()]
         self.due = np.flatnonzero(self.count).tolist()
@@ -45,12 +47,12 @@ class Funding:
         for m in self.due:
             rate = funding_rate(venue, prices, work.ledger, m)
             if rate and lots[m] and not np.isnan(prices.mark[m]):
-                lot = exact(prices.mark[m]) * venue.markets.step[m] / venue.settle_quantum
+                lot = abs(venue.markets.lot_value(m, exact(prices.mark[m]))) / quantum[settle[m]]
                 self.per_lot[m] = -round(exact(rate) * lot * _PARTS) * self.count[m]
-        self.total = 0.0
+        self.total = np.zeros(len(quantum))
         if any(self.per_lot):
             lot_payment = np.abs(np.array(self.per_lot, float) / _PARTS)
-            self.total = float(lot_payment @ lots)
+            self.total = np.bincount(settle, lot_payment * lots, len(quantum)).astype(float)
             payment = lot_payment[columns.market] * np.abs(columns.lots)
             if payment.max(initial=0.0) >= 2.0**60:
                 symbol = venue.markets.symbol[int(columns.market[payment.argmax()])]
@@ -67,11 +69,12 @@ class Funding:
         by_id = work.accounts.by_id(owner)
         paid, owner = paid[by_id], owner[by_id]
         cash, market = cash[paid], columns.market[paid]
-        np.add.at(columns.free, columns.settle_row[owner], cash)
-        work.ledger.book_quanta[work.venue.settle] -= cash.sum()
+        settle = work.venue.markets.settle[market]
+        np.add.at(columns.free, columns.position_balance[paid], cash)
+        np.subtract.at(work.ledger.book_quanta, settle, cash)
         rows = work.journal.block(len(paid))
         rows["event"], rows["reason"] = EVENT["funding"], REASON["interval"]
-        rows["account"], rows["counterparty"], rows["market"] = owner, BOOK, market
+        rows["account"], rows["counterparty"], rows["market"], rows["settle"] = owner, BOOK, market, settle
         rows["cash"], rows["counter_cash"], rows["price"] = cash, -cash, work.prices.mark[market]
         work.journal.extend(rows)
         work.ledger.premium_sum[self.due], work.ledger.premium_count[self.due] = 0.0, 0

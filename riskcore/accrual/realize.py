@@ -1,4 +1,4 @@
-"""Continuous realisation: unrealised PnL becomes settle balance, the position stays (venue_rules.md 1.7)."""
+"""Continuous realisation: unrealised PnL becomes balance, the position stays (venue_rules.md 1.7)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ def realization_due(work: TickContext, before: int, now: int) -> bool:
 
 def realize_pnl(work: TickContext, open_lots: npt.NDArray[np.float64]) -> None:
     """Realise the PnL of every position; ``open_lots`` are lots of each market, 0 where there are none."""
-    venue, prices, columns = work.venue, work.prices, work.accounts.columns
+    venue, markets, prices, columns = work.venue, work.venue.markets, work.prices, work.accounts.columns
     lot_value = [
-        round(exact(mark) * step / venue.settle_quantum * _PARTS) if lots and not np.isnan(mark) else 0
-        for mark, step, lots in zip(prices.mark, venue.markets.step, open_lots, strict=True)
-    ]
+        round(markets.lot_value(m, exact(mark)) / venue.assets.quantum[settle] * _PARTS)
+        if lots and not np.isnan(mark) else 0
+        for m, (mark, settle, lots) in enumerate(zip(prices.mark, markets.settle, open_lots, strict=True))
+    ]  # fmt: skip
     change = np.where(columns.lots != 0, scaled(columns.lots, columns.market, lot_value, _PARTS) - columns.cost, 0)
     changed = np.flatnonzero(change)
     owner = work.accounts.position_accounts()[changed]
@@ -39,5 +40,5 @@ def realize_pnl(work: TickContext, open_lots: npt.NDArray[np.float64]) -> None:
     rows = work.journal.block(len(changed))
     rows["event"], rows["reason"] = EVENT["realize"], REASON["interval"]
     rows["account"], rows["market"], rows["price"] = owner, market, prices.mark[market]
-    rows["cost"], rows["cash"] = change, change
+    rows["settle"], rows["cost"], rows["cash"] = markets.settle[market], change, change
     work.journal.extend(rows)

@@ -3,8 +3,10 @@
 Two passes: whole-column checks of the journal (`columns`), then a replay, part by part and tick by tick. The replay
 guards the price updates again (`guards`), computes the accruals between the ticks for all accounts (`accruals`),
 follows the phases with the rows that they require (`repay`, `slices`, `backstop`, `adl`, `close_out`), and compares
-every account with the selection test (`replay`). Amounts are whole numbers that no altered figure can wrap; ratios are
-float64, and decided with 60-digit decimals where float64 leaves doubt.
+every account with the selection test (`replay`). Where a venue settles in several assets or has inverse markets, the
+rows of the phases are set against the books and their own figures (`fills`), and the exact model judges the decisions.
+Amounts are whole numbers that no altered figure can wrap; ratios are float64, and decided with 60-digit decimals or
+fractions where float64 leaves doubt.
 """
 
 from __future__ import annotations
@@ -53,9 +55,8 @@ RULES = {
 
 REFERENCE = {
     "reference": "every row is the one that the exact model writes (riskcore.reference)",
-    "float64 order": "ticks in which accounts, whose MMRs float64 cannot tell apart, are taken in the order of the run",
 }
-"""The rules that are checked on demand; "float64 order" is a count, its breaches are those of "reference"."""
+"""The rules that are checked on demand."""
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,8 @@ def audit(
     reference : bool
         Whether to compute every tick again with `riskcore.reference` too, and to compare the journal's rows with those
         of the exact model, all but price and MMRs: the rule "reference". A tick that differs is one breach, at its
-        first differing row. The page lets float64 decide some cases. Accounts whose MMRs float64 cannot tell apart are
-        taken in the order of the run, and such ticks are counted ("float64 order"). Of the others (sizes of slices,
-        scores of ADL) nothing is taken from the run: the breach says that the exact figures are within the rounding of
-        float64. It takes about 0.2 s for 1,000 accounts and a tick.
+        first differing row. It takes about 0.2 s for 1,000 accounts and a tick. Of a venue with several settle assets
+        or inverse markets it is always done: there the exact model alone judges the decisions.
     progress : callable, optional
         Called with the ticks done and all of them; with ``reference`` every tick counts twice.
 
@@ -143,7 +142,7 @@ def audit(
     ------
     RunError
         The folder holds no run, or a file is missing or cannot be read or used, or a policy of the page is given again,
-        or ``reference`` is asked of a run with another ADL policy than those of the page.
+        or the exact model is asked of a run with another ADL policy than those of the page.
 
     Examples
     --------
@@ -159,6 +158,7 @@ def audit(
     # an altered figure may make a square root or a quotient meaningless: then the checks fail, not the arithmetic
     with localcontext(Context(prec=60)), np.errstate(all="ignore"):
         run = read_run(Path(path), out)
+        reference = reference or not run.venue.plain
         ticks = run.manifest["ticks"] * (2 if reference else 1)
         replay = Replay(run, out, {name: Policy(*policy) for name, policy in (adl_policies or {}).items()})
         try:

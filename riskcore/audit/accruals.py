@@ -19,7 +19,7 @@ _RATE, _PRICE, _VALUE = 10**15, 10**9, 10**6
 """Denominators of hourly rates, of funding and of values of a lot."""
 _MOST = 2**62
 _CODE = {name: code for code, name in enumerate(WORDS["event"])}
-_COLUMNS = ("event", "asset", "cash", "fee", "quanta", "lent", "unsettled")
+_COLUMNS = ("event", "asset", "settle", "cash", "fee", "quanta", "lent", "unsettled")
 """Columns of a settlement row that are computed again; the price follows from the asset."""
 
 
@@ -124,6 +124,16 @@ class _Bounded:
         return granted and lent >= 0 and owed <= self.bound * lent
 
 
+class _Lack(NamedTuple):
+    """An asset that settlement raises, and by balance row of it what is short, owed, and may be borrowed at most."""
+
+    asset: int
+    rows: Array
+    short: Array
+    owed: Array
+    credit: Array
+
+
 class _Due(NamedTuple):
     """Settlement rows that are due: account, which of its rows (from 0), and the columns."""
 
@@ -146,7 +156,7 @@ class Accruals:
             market: np.flatnonzero(state.market == market)
             for market, listed in enumerate(run.venue.markets) if moves or listed.funding
         }  # fmt: skip
-        self._quantum_ratios = -1, dict[int, tuple[int, int]]()
+        self._quantum_ratios = -1, dict[tuple[int, int], tuple[int, int]]()
         self.rates = {asset: _Rates(run.venue, pool) for asset, pool in run.venue.pools.items()}
 
     def follow(self, tick: Tick, first: int, end: int) -> bool:
@@ -185,13 +195,13 @@ class Accruals:
             self.out.equal("replay", f"state markets.{name}", state_table[name].tolist(), column.tolist())
 
     def _debt(self) -> Array:
-        """Settle debt of every account."""
-        free = self.state.columns["free"][self.state.settle_row]
-        return np.asarray(np.maximum(-free, 0))
+        """Debt of every balance row."""
+        return np.asarray(np.maximum(-self.state.columns["free"], 0))
 
     def _lot(self, tick: Tick, market: int) -> Fraction:
-        """Quanta of a lot at the mark."""
-        return Fraction(tick.unit_value("lot", market)) / self.venue.quantum
+        """Signed value of a lot at the mark, quanta of the settle asset of the market."""
+        quantum = self.venue.assets[self.venue.markets[market].settle].quantum
+        return Fraction(tick.unit_value("lot value", market)) / quantum
 
     # -- interest, funding, realisation
 
@@ -202,7 +212,7 @@ class Accruals:
                 rate, rows = self._rate(tick, market), self.rows[market]
                 self.premium[market] = self.premiums[market] = 0
                 if rate is not None:
-                    per_lot = round(exact(rate) * self._lot(tick, market) * _PRICE)
+                    per_lot = round(exact(rate) * abs(self._lot(tick, market)) * _PRICE)
                     amount[rows] = -share(self.state.columns["lots"][rows], per_lot * instants, _PRICE)
         self._compare_positions(tick, journal_rows, amount, ("cash",))
 
@@ -267,42 +277,63 @@ class Accruals:
     # -- settlement
 
     def _settle(self, tick: Tick, journal_rows: Array, before: Array | None) -> None:
-        state_columns, journal, accounts = (
-            self.state.columns,
-            self.run.journal,
-            self.run.journal["account"][journal_rows],
-        )
+        """Set the settlement of one asset after another against the rows, of the venue's settle asset first."""
         if before is None:
-            due = _due([])
-        else:
-            added, owed = np.maximum(self._debt() - before, 0), np.maximum(-state_columns["unsettled"], 0)
-            free = np.maximum(state_columns["free"][self.state.settle_row], 0)
-            short = added + np.minimum(np.maximum(owed - free, 0), _MOST - added)
-            pools = self._pools(added)
-            limits = short, owed, self._credit(tick, added, short), pools
-            due = self._settle_all(tick, journal_rows, *limits) or self._settle_each(tick, *limits)
+            self._compare_settled(tick, journal_rows, _due([]))
+            return
+        added, money = np.maximum(self._debt() - before, 0), self.venue.money
+        pools = self._pools(added)
+        for number, asset in enumerate(money):
+            due = self._due_of(tick, asset, journal_rows, added, pools)
+            count = len(journal_rows) if number == len(money) - 1 else len(due.account)
+            self._compare_settled(tick, journal_rows[:count], due)
+            journal_rows = journal_rows[count:]
+
+    def _compare_settled(self, tick: Tick, journal_rows: Array, due: _Due) -> None:
+        """Compare rows of settlement with those due, and apply them."""
+        journal, accounts = self.run.journal, self.run.journal["account"][journal_rows]
         number = _ordinals(accounts)
         wide = 2 + 2 * len(self.venue.assets) + 2
         recorded, keys = accounts * wide + np.minimum(number, wide - 1), due.account * wide + due.ordinal
         self._compare(tick, journal_rows, recorded, keys, due.account, due.columns)
         converts = journal_rows[journal["event"][journal_rows] == _CODE["convert"]]
-        for row in converts[journal["price"][converts] != tick.asset[journal["asset"][converts]]].tolist():
-            self._breach(tick, "price is not that of the asset", row)
+        for asset in np.unique(journal["settle"][converts]).tolist():
+            rows = converts[journal["settle"][converts] == asset]
+            prices = tick.asset if asset == self.venue.settle else self._prices_in(tick, asset)
+            for row in rows[journal["price"][rows] != prices[journal["asset"][rows]]].tolist():
+                self._breach(tick, "price is not that of the asset", row)
         self._apply(journal_rows)
 
-    def _credit(self, tick: Tick, added: Array, short: Array) -> Array:
-        """Largest amount that each account may borrow: without net equity nothing for an old claim."""
+    def _prices_in(self, tick: Tick, settle: int) -> Array:
+        """Prices of all assets in units of one of them."""
+        units = [Fraction(tick.unit_value("unit", asset)) for asset in range(len(self.venue.assets))]
+        return np.array([float(unit / units[settle]) if units[settle] else math.nan for unit in units])
+
+    def _due_of(self, tick: Tick, asset: int, journal_rows: Array, added: Array, pools: dict[int, _Bounded]) -> _Due:
+        """Return the rows due of the settlement of an asset; the accruals added so much debt, by balance row."""
+        columns = self.state.columns
+        rows = self.state.settle_row if asset == self.venue.settle else np.flatnonzero(self.state.asset == asset)
+        owed = np.maximum(-columns["unsettled"][rows], 0)
+        free, added = np.maximum(columns["free"][rows], 0), added[rows]
+        short = added + np.minimum(np.maximum(owed - free, 0), _MOST - added)
+        lack = _Lack(asset, rows, short, owed, self._credit(tick, self.state.holder[rows], added, short))
+        due = self._settle_all(tick, journal_rows, lack, pools) if self.venue.plain else None
+        return due or self._settle_each(tick, lack, pools)
+
+    def _credit(self, tick: Tick, accounts: Array, added: Array, short: Array) -> Array:
+        """Largest amount that each of some accounts may borrow: without net equity nothing for an old claim."""
         credit = short.copy()
         if old := np.flatnonzero(short > added).tolist():
             tick.count(self.state)
             self.state.changed()
             equity, _, gross = self.sweep.margins(tick)
-            for account in old:
+            for n in old:
+                account = int(accounts[n])
                 net_equity = equity[account]
                 if abs(net_equity) <= TOLERANCE * gross[account]:
-                    net_equity = self.state.margin(account, tick, self.state.decimals).equity
+                    net_equity = self.state.margin(account, tick, self.state.exact).equity
                 if net_equity <= 0:
-                    credit[account] = added[account]
+                    credit[n] = added[n]
         return credit
 
     def _pools(self, added: Array) -> dict[int, _Bounded]:
@@ -310,15 +341,17 @@ class Accruals:
         pools = {}
         for asset, pool in self.venue.pools.items():
             lent, borrowed = self.state.pool(asset)
-            pools[asset] = _Bounded(pool, lent, borrowed - (total(added) if asset == self.venue.settle else 0))
+            new = total(added[self.state.pool_rows[asset]]) if asset in self.venue.money else 0
+            pools[asset] = _Bounded(pool, lent, borrowed - new)
         return pools
 
-    def _settle_all(
-        self, tick: Tick, journal_rows: Array, short: Array, owed: Array, credit: Array, pools: dict[int, _Bounded]
-    ) -> _Due | None:
-        """Return the rows due if no limit is reached: all is redeemed and borrowed; None if one may be reached."""
-        journal, settle = self.run.journal, self.venue.settle
-        redeemed = np.minimum(short, self.state.columns["lent"][self.state.settle_row])
+    def _settle_all(self, tick: Tick, journal_rows: Array, lack: _Lack, pools: dict[int, _Bounded]) -> _Due | None:
+        """Return the rows due if no limit is reached: all is redeemed and borrowed; None if one may be reached.
+
+        The rows of the lack are those of all accounts.
+        """
+        journal, (settle, rows_held, short, owed, credit) = self.run.journal, lack
+        redeemed = np.minimum(short, self.state.columns["lent"][rows_held])
         borrowed = np.minimum(short - redeemed, credit)
         unpaid = short - redeemed - borrowed
         if unpaid.any() and self._sellable()[unpaid > 0].any():
@@ -344,15 +377,16 @@ class Accruals:
                 lambda n: Fraction(int(amount[n]) * int(rate[n]) * rest_of_hour, _RATE * _HOUR),
             )  # fmt: skip
         blocks = []
-        for event, asset, amounts, changes in (
-            ("redeem", settle, redeemed, {"quanta": redeemed, "lent": -redeemed}),
-            ("interest", settle, entry, {"quanta": -entry}),
-            ("unsettle", -1, owed - unpaid, {"cash": unpaid - owed, "unsettled": owed - unpaid}),
+        for event, asset, paid_in, amounts, changes in (
+            ("redeem", settle, -1, redeemed, {"quanta": redeemed, "lent": -redeemed}),
+            ("interest", settle, -1, entry, {"quanta": -entry}),
+            ("unsettle", -1, settle, owed - unpaid, {"cash": unpaid - owed, "unsettled": owed - unpaid}),
         ):
             who = np.flatnonzero(amounts)
             columns = {name: np.zeros(len(who), np.int64) for name in _COLUMNS}
             columns["event"] += _CODE[event]
             columns["asset"] += asset
+            columns["settle"] += paid_in
             blocks.append((who, columns | {name: change[who] for name, change in changes.items()}))
         account = np.concatenate([who for who, _ in blocks])
         order = np.argsort(account, kind="stable")
@@ -368,16 +402,18 @@ class Accruals:
         sellable[state.holder[has_quanta & (state.asset != self.venue.settle)]] = True
         return sellable
 
-    def _settle_each(self, tick: Tick, short: Array, owed: Array, credit: Array, pools: dict[int, _Bounded]) -> _Due:
+    def _settle_each(self, tick: Tick, lack: _Lack, pools: dict[int, _Bounded]) -> _Due:
         """Return the rows due, account by account."""
-        settle, state, due = self.venue.settle, self.state, list[tuple[int, ...]]()
+        (settle, rows, short, owed, credit), state, due = lack, self.state, list[tuple[int, ...]]()
         pool = pools.get(settle)
 
         def add(event: str, asset: int, cash: int = 0, quanta: int = 0, lent: int = 0, unsettled: int = 0) -> None:
-            due.append((account, _CODE[event], asset, cash, 0, quanta, lent, unsettled))
+            paid_in = settle if cash or unsettled else -1
+            due.append((account, _CODE[event], asset, paid_in, cash, 0, quanta, lent, unsettled))
 
-        for account in np.flatnonzero((short > 0) | (owed > 0)).tolist():
-            need, claim, row = int(short[account]), int(owed[account]), state.settle[account]
+        for n in np.flatnonzero((short > 0) | (owed > 0)).tolist():
+            need, claim, row = int(short[n]), int(owed[n]), int(rows[n])
+            account = int(state.holder[row])
             debt = max(claim - state.free[row] - need, 0)
             redeemed = min(need, state.lent[row], pool.redeemable() if pool else need)
             if redeemed:
@@ -385,7 +421,7 @@ class Accruals:
                 need -= redeemed
             if pool:
                 pool.lent -= redeemed
-                borrowed, entry = min(need, pool.borrowable(), int(credit[account])), 0
+                borrowed, entry = min(need, pool.borrowable(), int(credit[n])), 0
                 need -= borrowed
                 pool.borrowed += borrowed
                 if borrowed:
@@ -396,11 +432,11 @@ class Accruals:
                 pool.borrowed += entry
                 debt += borrowed + entry
             else:
-                need -= min(need, int(credit[account]))
-            for asset, redeem, sold, proceeds in self._sell(tick, account, need, pools) if need else ():
+                need -= min(need, int(credit[n]))
+            for asset, redeem, sold, proceeds in self._sell(tick, account, settle, need, pools) if need else ():
                 if redeem:
                     add("redeem", asset, quanta=redeem, lent=-redeem)
-                add("convert", asset, cash=proceeds, quanta=-sold)
+                due.append((account, _CODE["convert"], asset, settle, proceeds, 0, -sold, 0, 0))
                 need -= proceeds
             if need < 0 and pool:  # rounded proceeds pay a little of the debt
                 pool.borrowed -= min(-need, debt)
@@ -408,17 +444,19 @@ class Accruals:
                 add("unsettle", -1, cash=-paid, unsettled=paid)
         return _due(due)
 
-    def _sell(self, tick: Tick, account: int, need: int, pools: dict[int, _Bounded]) -> list[tuple[int, int, int, int]]:
-        """Return the sales that raise the need: asset, quanta redeemed for it, quanta, proceeds."""
+    def _sell(
+        self, tick: Tick, account: int, settle: int, need: int, pools: dict[int, _Bounded]
+    ) -> list[tuple[int, int, int, int]]:
+        """Return the sales that raise the need of an asset: asset, quanta redeemed for it, quanta, proceeds."""
         state, collateral, sales = self.state, [], []
         for b in range(*state.balance_offset[account : account + 2]):
             asset, free, lent = int(state.asset[b]), max(state.free[b], 0), state.lent[b]
-            if asset != self.venue.settle and free + lent > 0:
+            if asset != settle and free + lent > 0:
                 collateral.append((asset, free, lent))
         if len(collateral) > 1:
             collateral.sort(key=lambda row: -(row[1] + row[2]) * Fraction(tick.unit_value("quantum", row[0])))
         for asset, free, lent in collateral:
-            top, bottom = self._quantum_ratio(tick, asset)
+            top, bottom = self._quantum_ratio(tick, asset, settle)
             lent = min(lent, pools[asset].redeemable()) if asset in pools else lent
             sold = min(free + lent, -(-need * bottom // top)) if need > 0 and top else 0
             if sold:
@@ -429,13 +467,14 @@ class Accruals:
                 need -= proceeds
         return sales
 
-    def _quantum_ratio(self, tick: Tick, asset: int) -> tuple[int, int]:
-        """Settle quanta of a quantum of an asset: numerator and denominator."""
+    def _quantum_ratio(self, tick: Tick, asset: int, settle: int) -> tuple[int, int]:
+        """Quanta of one asset that a quantum of another is worth: numerator and denominator."""
         if self._quantum_ratios[0] != tick.number:
             self._quantum_ratios = tick.number, {}
-        if asset not in self._quantum_ratios[1]:
-            self._quantum_ratios[1][asset] = (tick.unit_value("quantum", asset) / self.venue.quantum).as_integer_ratio()
-        return self._quantum_ratios[1][asset]
+        if (asset, settle) not in self._quantum_ratios[1]:
+            one, other = (Fraction(tick.unit_value("quantum", row)) for row in (asset, settle))
+            self._quantum_ratios[1][asset, settle] = (one / other if other else other).as_integer_ratio()
+        return self._quantum_ratios[1][asset, settle]
 
     # -- rows
 

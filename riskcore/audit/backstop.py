@@ -87,9 +87,13 @@ class Backstop:
         cursor.equal("stages", "requested", row, row.requested, size)
         instalment = [fill_share(amount, done, taken, size) for amount in whole]
         cursor.equal("stages", "money and the fund's", row, [money, row.fund], instalment)
+        self.count(row, unit_value)
+        cursor.apply(row)
+
+    def count(self, row: Row, unit_value: Fraction) -> None:
+        """Add the notional of a fill, of lots or quanta of a value in settle units, to what the provider took."""
         notional = round((abs(row.lots) or abs(row.quanta)) * unit_value / self.venue.quantum)
         self.taken[row.counterparty] = [n + notional for n in self.taken.get(row.counterparty, (0, 0, 0))]
-        cursor.apply(row)
 
     def _allocation(
         self, takers: set[int], size: int, unit_value: Fraction, can_absorb: Callable[[int, int], bool]

@@ -90,6 +90,17 @@ class Side:
                 return Quote(filled, value, "slippage", fills)
         return Quote(filled, value, "full" if filled == wanted else cap, fills)
 
+    def walk(self, wanted: int) -> list[tuple[int, int]]:
+        """Prices and lots of the levels that are left, the best first, up to the wanted lots."""
+        fills = list[tuple[int, int]]()
+        for price, left in zip(self.prices[self.first :], self.left[self.first :], strict=True):
+            if wanted <= 0:
+                break
+            if left > 0:
+                fills.append((price, min(left, wanted)))
+                wanted -= left
+        return fills
+
     def take(self, fills: list[tuple[int, int]]) -> None:
         """Take the lots of a quote away."""
         level = self.first

@@ -67,7 +67,7 @@ class CloseOut:
     def _cover(self, account: int) -> None:
         """Follow the unsettled balance, the fund's payment of a debt, and the payers of the rest."""
         cursor = self.cursor
-        unsettled = self.state.unsettled[account]
+        unsettled = self.state.unsettled[self.state.settle[account]]
         if unsettled > 0 or (unsettled and self.policy != "unsettled"):
             row = cursor.expect("stages", account, "unsettle")
             cursor.equal("stages", "reason and cash", row, (row.reason, row.cash), ("close_out", unsettled))
@@ -75,7 +75,7 @@ class CloseOut:
         owed = -self.state.free[self.state.settle[account]]
         if owed <= 0:
             return
-        paid = max(min(owed, cursor.fund), 0)
+        paid = max(min(owed, cursor.fund[self.venue.settle]), 0)
         if paid:
             self._pay(account, "fund", "bankrupt", paid)
         rest = owed - paid

@@ -13,6 +13,7 @@ from .folder import (
     CLOSE_OUT,
     EVENTS,
     NOBODY,
+    PAYING,
     POOL,
     REPAY,
     SHORTFALL,
@@ -45,6 +46,12 @@ def check_rows(run: Run, out: Findings) -> None:
     # in 64 bits a sum of 2**64 is 0 as well: its float64 is not
     wrapped = np.abs(sum(part.astype(np.float64) for part in parts)) > AMOUNT
     never((sum(parts) != 0) | wrapped, "money does not add up to 0")
+    paying, settle, market = PAYING[event], j["settle"], np.clip(j["market"], 0, len(run.venue.markets) - 1)
+    never((settle >= 0) != paying, "settle must be named where the event moves its quanta, and else be -1")
+    due = np.where(j["market"] >= 0, np.array([one.settle for one in run.venue.markets])[market], run.venue.settle)
+    free = is_event(j, "unsettle fund") | (j["reason"] == WORDS["reason"].index("settlement"))
+    never(paying & ~free & (settle != due), "settle is not the asset that is paid")
+    never(paying & free & ~np.isin(settle, run.venue.money), "settle is no asset that profit and loss is paid in")
     never(is_event(j, "redeem") & (j["lent"] != -j["quanta"]), "redeemed and lent quanta do not cancel out")
     for code, (name, kind) in enumerate(EVENTS.items()):
         of_event = event == code
@@ -82,7 +89,7 @@ def check_rows(run: Run, out: Findings) -> None:
     shortfall = is_event(j, "shortfall")
     never(shortfall & (np.where(unpaid, j["counter_cash"], j["unsettled"]) != 0), "must not be both paid and unsettled")
     never((j["fee"] < 0) | (j["requested"] < 0), "fee and requested must not be negative")
-    never(is_event(j, "convert") & (j["asset"] == run.venue.settle), "the settle asset is not sold for itself")
+    never(is_event(j, "convert") & (j["asset"] == settle), "the settle asset is not sold for itself")
     phase = run.phase
     for name in ("mmr_before", "mmr_after"):
         never((phase >= 0) & ~(j[name] >= 0), f"{name} must be a number from 0")
@@ -91,9 +98,10 @@ def check_rows(run: Run, out: Findings) -> None:
     together = np.diff(tick, prepend=-1) == 0
     stage = np.where(phase == SLICES, REPAY, phase)  # these two take turns, round by round
     never(together & (np.diff(stage, prepend=0) < 0), "comes after a later phase")
-    together &= (np.diff(account, prepend=-1) == 0) & (phase == CLOSE_OUT) & (np.diff(phase, prepend=0) == 0)
-    step = np.where(is_event(j, "redeem convert"), 0, event)
-    never(together & (np.diff(step, prepend=0) < 0), "comes too late in the close out")
+    if run.venue.plain:  # with more assets, the fund of each is sold for the settle asset
+        together &= (np.diff(account, prepend=-1) == 0) & (phase == CLOSE_OUT) & (np.diff(phase, prepend=0) == 0)
+        step = np.where(is_event(j, "redeem convert"), 0, event)
+        never(together & (np.diff(step, prepend=0) < 0), "comes too late in the close out")
 
 
 def check_conservation(run: Run, out: Findings) -> None:
@@ -108,17 +116,19 @@ def check_conservation(run: Run, out: Findings) -> None:
                 sum(sum(columns_held[column][columns_held[item] == row].tolist()) for column in columns)
                 for columns_held in (run.start[table], run.state[table])
             )
-            if item == "asset" and row == venue.settle:
-                before += run.opening_fund + _unpaid(run.start)
-                after += ledger["fund", 0] + ledger["shortfall", 0] + _unpaid(run.state)
+            if item == "asset":
+                before += run.opening_fund[row] + _unpaid(run, row, run.start["positions"], run.start["balances"])
+                after += ledger["fund", row] + ledger["shortfall", row]
+                after += _unpaid(run, row, run.state["positions"], run.state["balances"])
             after += ledger[f"book_{columns[0]}", row] + (ledger["pool", row] if item == "asset" else 0)
             out.equal("conservation", f"all {' '.join(columns)} of {symbol}", after, before)
 
 
-def _unpaid(tables: dict[str, Columns]) -> int:
-    """Settle quanta that are no balance: unsettled, and paid for positions."""
-    unsettled, cost = tables["accounts"]["unsettled"], tables["positions"]["cost"]
-    return int(sum(unsettled.tolist()) - sum(cost.tolist()))
+def _unpaid(run: Run, asset: int, positions: Columns, balances: Columns) -> int:
+    """Quanta of an asset that are no balance: unsettled, and paid for positions."""
+    of_asset = run.start["balances"]["asset"] == asset
+    unsettled, paid = balances["unsettled"][of_asset], positions["cost"][of_asset[run.position_balance]]
+    return int(sum(unsettled.tolist()) - sum(paid.tolist()))
 
 
 def check_replay(run: Run, out: Findings) -> None:
@@ -126,12 +136,10 @@ def check_replay(run: Run, out: Findings) -> None:
     j = run.journal
     if not run.usable.all():
         j = {name: column[run.usable] for name, column in j.items()}
-    positions, balances, accounts = (
-        {name: column.copy() for name, column in run.start[table].items()}
-        for table in ("positions", "balances", "accounts")
+    positions, balances = (
+        {name: column.copy() for name, column in run.start[table].items()} for table in ("positions", "balances")
     )
     orders = run.start["orders"]
-    other = np.where(j["counterparty"] >= 0, run.settle_row[np.maximum(j["counterparty"], 0)], -1)
     for table, column, rows, changes in (
         (positions, "lots", j["position"], j["lots"]),
         (positions, "cost", j["position"], j["cost"]),
@@ -139,12 +147,12 @@ def check_replay(run: Run, out: Findings) -> None:
         (positions, "cost", j["counter_position"], j["counter_cost"]),
         (positions, "entry", j["position"], j["entry"]),
         (positions, "entry", j["counter_position"], j["counter_entry"]),
-        (balances, "quanta", run.settle_row[j["account"]], j["cash"] - j["fee"]),
-        (balances, "quanta", other, j["counter_cash"]),
+        (balances, "quanta", j["money"], j["cash"] - j["fee"]),
+        (balances, "quanta", j["counter_money"], j["counter_cash"]),
         (balances, "quanta", j["balance"], j["quanta"]),
         (balances, "lent", j["balance"], j["lent"]),
         (balances, "quanta", j["counter_balance"], -(j["quanta"] + j["lent"])),
-        (accounts, "unsettled", j["account"], j["unsettled"]),
+        (balances, "unsettled", j["money"], j["unsettled"]),
     ):
         np.add.at(table[column], rows[rows >= 0], changes[rows >= 0])
     open_orders = np.setdiff1d(np.flatnonzero(orders["lots"] > 0), j["order"][is_event(j, "cancel")])
@@ -152,7 +160,6 @@ def check_replay(run: Run, out: Findings) -> None:
         "positions": positions,
         "balances": balances,
         "orders": {"order": open_orders} | {name: column[open_orders] for name, column in orders.items()},
-        "accounts": {"unsettled": accounts["unsettled"]},
     }
     for name, columns in replayed.items():
         for column, values in columns.items():
@@ -167,15 +174,16 @@ def check_replay(run: Run, out: Findings) -> None:
         out.equal("replay", f"ledger book_lots of {market.symbol}", ledger["book_lots", row], lots)
     for row, asset in enumerate(venue.assets):
         money = -total("quanta", book & (j["balance"] >= 0) & (j["asset"] == row))
-        money += total("counter_cash", book) if row == venue.settle else 0
+        money += total("counter_cash", book & (j["settle"] == row))
         out.equal("replay", f"ledger book_quanta of {asset.symbol}", ledger["book_quanta", row], money)
         of_pool = (j["counterparty"] == POOL) & (j["asset"] == row)
         lent = -total("quanta", of_pool) - total("lent", of_pool)
         out.equal("replay", f"ledger pool of {asset.symbol}", ledger["pool", row], lent)
-    fund = run.opening_fund + sum(j["fund"].tolist()) + sum(j["fee"].tolist())
-    out.equal("replay", "ledger fund", ledger["fund", 0], fund)
-    shortfall = j["counterparty"] == SHORTFALL
-    out.equal("replay", "ledger shortfall", ledger["shortfall", 0], total("counter_cash", shortfall))
+        paid = j["settle"] == row
+        fund = run.opening_fund[row] + total("fund", paid) + total("fee", paid)
+        out.equal("replay", f"ledger fund of {asset.symbol}", ledger["fund", row], fund)
+        shortfall = total("counter_cash", paid & (j["counterparty"] == SHORTFALL))
+        out.equal("replay", f"ledger shortfall of {asset.symbol}", ledger["shortfall", row], shortfall)
 
 
 def _compare(out: Findings, what: str, replayed: Array, recorded: Array, columns: Columns) -> None:
@@ -196,6 +204,7 @@ def check_prices(part: Part, venue: Venue, out: Findings) -> None:
     size = np.array([float(market.prices.tick) for market in venue.markets])[ticks["market"]]
     highest = np.array([row.prices.max_ticks for rows in (venue.markets, venue.spots) for row in rows])
     mark, index = ticks["mark"], ticks["index"]
+    inverse = np.array([market.inverse for market in venue.markets])[ticks["market"]]
     far = (mark > highest[ticks["market"]] * size) | (mark / size >= 1e13) | ((mark - index) / index >= 1e4)
     again = np.ones(len(prices["tick"]), bool)
     again[np.unique(prices["tick"] * part.asset.shape[1] + prices["asset"], return_index=True)[1]] = False
@@ -209,6 +218,7 @@ def check_prices(part: Part, venue: Venue, out: Findings) -> None:
         ),
         ("open interest is not a number from 0", ticks["tick"], (interest < 0) | np.isinf(interest)),
         ("mark is above maxPrice, 10**13 ticks or 10**4 times the index", ticks["tick"], far),
+        ("mark of an inverse market is below a tick", ticks["tick"], inverse & (mark < size)),
         ("funding rate is not a number from -1 to 1", ticks["tick"], np.abs(rate) > 1),
         ("price of an asset is not a number above 0", prices["tick"], ~(price > 0) | np.isinf(price)),
         ("price of an asset appears twice", prices["tick"], again),

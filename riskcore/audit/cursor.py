@@ -64,9 +64,9 @@ class Cursor:
         return self._margins[account]
 
     def exact_margin(self, account: int) -> Margin:
-        """Margin of an account in decimals."""
+        """Margin of an account in exact figures."""
         if account not in self._exact_margins:
-            self._exact_margins[account] = self.state.margin(account, self.tick, self.state.decimals)
+            self._exact_margins[account] = self.state.margin(account, self.tick, self.state.exact)
         return self._exact_margins[account]
 
     def deficit(self, margin: Margin) -> Any:
@@ -119,7 +119,7 @@ class Cursor:
         for column, row, change in changes:
             add(column, row, change)
         exact = initial and self.venue.steps  # a margin that jumps leaves doubt at any distance
-        for kind in (state.decimals,) if exact else (state.floats, state.decimals):
+        for kind in (state.exact,) if exact else (state.floats, state.exact):
             margin = state.margin(account, self.tick, kind)
             required = state.initial(account, self.tick, kind) if initial else margin.maintenance
             most = margin.equity if initial else margin.equity * kind.of(self.counterparty_mmr)
@@ -138,7 +138,7 @@ class Cursor:
     def debt_margin(self, b: int) -> Decimal:
         """Maintenance margin of a debt."""
         state = self.state
-        margin: Decimal = state.counted(int(state.asset[b]), state.free[b], 0, self.tick, state.decimals)[1]
+        margin: Decimal = state.counted(int(state.asset[b]), state.free[b], 0, self.tick, state.exact)[1]
         return margin
 
     def flow(self, p: int, share: Fraction) -> int:
@@ -202,8 +202,9 @@ class Cursor:
         self.require("touched", row.account in self.order, "the account was not selected in this tick", row)
         self._ratio("mmr_before", row.mmr_before, row)
         self.state.apply(row)
-        self.fund += row.fund + row.fee
-        self.require("stages", self.fund >= 0, f"the fund has {self.fund}", row)
+        if row.settle >= 0:
+            self.fund[row.settle] += row.fund + row.fee
+            self.require("stages", self.fund[row.settle] >= 0, f"the fund has {self.fund[row.settle]}", row)
         for account in (row.account, row.counterparty):
             self._margins.pop(account, None)
             self._exact_margins.pop(account, None)
@@ -233,11 +234,25 @@ class Cursor:
             self.equal("cost", "counter_cost", row, row.counter_cost, change)
             change = _cost_change(state.lots[p], state.entry[p], -row.lots, flow_back)
             self.equal("cost", "counter_entry", row, row.counter_entry, change)
-        self.price(row, flow if row.lots < 0 else -flow, self.venue.markets[row.market].step * abs(row.lots))
+        self.lots_price(row, flow if row.lots < 0 else -flow, abs(row.lots))
 
-    def price(self, row: Row, quanta: float, quantity: Fraction) -> None:
-        """Check that the price is the average of settle quanta, rounded or not yet, for a quantity."""
-        unit = float(self.venue.quantum / quantity) if quantity else 0.0
+    def lots_price(self, row: Row, money: int, lots: int) -> None:
+        """Check that the price is the one at which lots of the row's market are worth the money."""
+        market = self.venue.markets[row.market]
+        if not market.inverse:
+            self.price(row, money, market.lot * lots, market.settle)
+            return
+        quantum = float(self.venue.assets[market.settle].quantum)
+        size, paid = float(market.lot * lots), abs(money) * quantum
+        near = row.price > 0 and abs(size / row.price - paid) <= TOLERANCE * paid + 0.51 * quantum
+        if not money:  # no price makes it nothing: the mark stands for it
+            near = row.price == float(self.tick.mark[row.market])
+        self.require("rows", near, f"price is {row.price}, of {size} for {paid}", row)
+
+    def price(self, row: Row, quanta: float, quantity: Fraction, settle: int | None = None) -> None:
+        """Check that the price is the average of quanta of a settle asset, rounded or not yet, for a quantity."""
+        quantum = self.venue.quantum if settle is None else self.venue.assets[settle].quantum
+        unit = float(quantum / quantity) if quantity else 0.0
         price = quanta * unit
         near = abs(row.price - price) <= TOLERANCE * abs(price) + 0.51 * unit
         self.require("rows", near, f"price is {row.price}, not {price}", row)

@@ -22,7 +22,6 @@ def check_reference(run: Run, out: Findings, progress: Callable[[int], None]) ->
     try:
         for tick in replay(run.path):
             out.checked["reference"] += len(tick.recorded)
-            out.checked["float64 order"] += tick.took_order
             _report(tick, first, accounts, out)
             first += len(tick.recorded)
             progress(tick.tick + 1)
@@ -47,8 +46,6 @@ def _report(tick: ReplayedTick, first: int, accounts: dict[object, int], out: Fi
         what = f"{_named(recorded)}: {'; '.join(pairs)}"
     if found.rows > 1:
         what += f"; {found.rows} rows of the tick differ"
-    if tick.doubts:
-        what += f"; within the rounding of float64: {', '.join(dict.fromkeys(tick.doubts))}"
     account = accounts.get((recorded or exact or {}).get("account"), -1)
     out.breach("reference", what, tick.tick, first + found.row, account)
 

@@ -69,14 +69,18 @@ EVENTS = {
 # rows that belong to another phase than their event: events, reason, phase
 _ELSEWHERE = (("redeem convert unsettle", "close_out", CLOSE_OUT), ("redeem convert", "settlement", SETTLEMENT),
               ("interest", "entry", SETTLEMENT))  # fmt: skip
+MONEY = ("cost", "cash", "entry", "fee", "unsettled", "counter_cost", "counter_cash", "counter_entry", "fund")
+"""Changes in quanta of the row's settle asset; a row has one if its event may have one of them."""
 CHANGES = ("requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost",
            "counter_cash", "counter_entry", "fund")  # fmt: skip
+PAYING = np.array([bool(set(MONEY) & set(event.changes.split())) for event in EVENTS.values()])
+"""By event, whether its rows have a settle asset."""
 WORDS = {
     "event": tuple(EVENTS),
     "reason": tuple(dict.fromkeys(reason for event in EVENTS.values() for reason in event.reasons.split())),
 }
 
-FORMAT = 3
+FORMAT = 4
 AMOUNT = 2**62
 """Where amounts, their changes and their sums end."""
 
@@ -107,15 +111,15 @@ _KINDS = {
 }
 # columns of each table with their kinds
 _TABLES = {
-    "accounts": "account:id leverage_limit:limit unsettled:amount owner:id",
+    "accounts": "account:id leverage_limit:limit owner:id",
     "positions": "account market lots:amount cost:amount entry:amount",
-    "balances": "account asset quanta:amount lent:size",
+    "balances": "account asset quanta:amount lent:size unsettled:amount",
     "orders": "account market side:side price:level lots:size reduce_only:flag",
     "ticks": "tick time:natural market mark:number index:number given_mark:number given_index:number"
     " last_price:number open_interest:number funding_rate:number",
     "assets": "tick asset price:number",
     "books": "tick market side:side price:level lots:level book_time:natural",
-    "journal": "tick time event:word reason:word account counterparty market asset order "
+    "journal": "tick time event:word reason:word account counterparty market asset settle order "
     + " ".join(CHANGES)
     + " price:number mmr_before:number mmr_after:number",
 }
@@ -123,7 +127,6 @@ _STATE = {
     "positions": _TABLES["positions"],
     "balances": _TABLES["balances"],
     "orders": "order " + _TABLES["orders"],
-    "accounts": "unsettled:amount",
     "ledger": "ledger:text item value",
     "markets": "market premium_sum:number premium_count mark:number mark_time index:number index_time basis:number"
     " basis_time sample_mark sample_premium",
@@ -155,6 +158,7 @@ class Row(NamedTuple):
     market: int
     order: int
     asset: int
+    settle: int
     requested: int
     lots: int
     cost: int
@@ -175,6 +179,8 @@ class Row(NamedTuple):
     counter_position: int
     balance: int
     counter_balance: int
+    money: int
+    counter_money: int
 
 
 @dataclass(frozen=True)
@@ -182,7 +188,7 @@ class Run:
     """All of a run folder but its prices and books.
 
     The journal is completed by the rows of `start` that it changes: position, counter_position, balance and
-    counter_balance.
+    counter_balance, and the balance rows of the settle asset of the row, money and counter_money.
     """
 
     path: Path
@@ -191,6 +197,7 @@ class Run:
     ids: Array
     start: dict[str, Columns]
     order_position: Array  # position row of every order
+    position_balance: Array  # balance row of the settle asset of every position's market
     journal: Columns
     state: dict[str, Columns]
 
@@ -202,6 +209,9 @@ class Run:
         fine = np.where(guards, j["account"] == -1, (j["account"] >= 0) & (j["account"] < accounts))
         fine &= (j["counterparty"] >= POOL) & (j["counterparty"] < accounts)
         fine &= j["order"] < len(self.order_position)
+        paying = PAYING[j["event"]]
+        fine &= ~paying | (j["money"] >= 0)
+        fine &= ~paying | (j["counterparty"] < 0) | (j["counter_money"] >= 0)
         for events, name in (
             ("funding realize harm book unfilled", "position"),
             ("interest redeem convert", "balance"),
@@ -245,9 +255,11 @@ class Run:
         return np.flatnonzero(self.start["balances"]["asset"] == self.venue.settle)
 
     @property
-    def opening_fund(self) -> int:
-        """Quanta in the fund at the start."""
-        return round(self.venue.policy["fund"] / self.venue.quantum)
+    def opening_fund(self) -> list[int]:
+        """Quanta of every asset in the fund at the start."""
+        fund = [0] * len(self.venue.assets)
+        fund[self.venue.settle] = round(self.venue.policy["fund"] / self.venue.quantum)
+        return fund
 
     @cached_property
     def ledger(self) -> Counter[tuple[str, int]]:
@@ -283,8 +295,14 @@ def read_run(path: Path, out: Findings) -> Run:
         for provider in venue.providers:
             if np.count_nonzero(start[name]["account"] == provider.account) != count:
                 raise RunError(f"{path}/start/{name}.parquet: a provider must have a row of every {item}")
+    if balances["unsettled"][~np.isin(balances["asset"], venue.money)].any():
+        raise RunError(f"{path}/start/balances.parquet: unsettled must be 0 of an asset that no market settles in")
     if np.count_nonzero(balances["asset"] == venue.settle) != len(ids):
         raise RunError(f"{path}/start/balances.parquet: every account must have a row of the settle asset")
+    settles = np.array([market.settle for market in venue.markets])
+    position_balance = _money_row(venue, balances, positions["account"], settles[positions["market"]])
+    if (position_balance < 0).any():
+        raise RunError(f"{path}/start/balances.parquet: a position needs a row of the settle asset of its market")
     order_position = _row_of(positions, "market", orders["account"], orders["market"])
     if (order_position < 0).any() or not orders["side"].all():
         raise RunError(f"{path}/start/orders.parquet: an order needs a position row, and side 1 or -1")
@@ -295,10 +313,12 @@ def read_run(path: Path, out: Findings) -> Run:
     journal["counter_position"] = _row_of(positions, "market", journal["counterparty"], journal["market"])
     journal["balance"] = _row_of(balances, "asset", journal["account"], journal["asset"])
     journal["counter_balance"] = _row_of(balances, "asset", journal["counterparty"], journal["asset"])
+    for name, owner in (("money", "account"), ("counter_money", "counterparty")):
+        journal[name] = _money_row(venue, balances, journal[owner], journal["settle"])
     last = path / f"state/{manifest['parts'] - 1:05d}"
     tables = _STATE | {name: columns for name, (figure, columns) in _OPTIONAL.items() if figure in venue.policy}
     state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}
-    return Run(path, manifest, venue, ids, start, order_position, journal, state)
+    return Run(path, manifest, venue, ids, start, order_position, position_balance, journal, state)
 
 
 def _read_json(path: Path) -> Any:
@@ -319,7 +339,8 @@ def _read_manifest(path: Path, out: Findings) -> dict[str, Any]:
         return RunError(f"{path}/run.json: {rule}")
 
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise wrong(f"format must be {FORMAT}")
+        written = found.get("format") if isinstance(found, dict) else None
+        raise wrong(f"format must be {FORMAT}, not {written if type(written) is int else 'none'}")
     for name, kind, words in (
         ("parts", int, "a whole number"), ("ticks", int, "a whole number"), ("events", int, "a whole number"),
         ("seed", int, "a whole number"), ("complete", bool, "true or false"), ("providers", list, "a list"),
@@ -426,6 +447,17 @@ def _row_of(table: Columns, item_name: str, owner: Array, item: Array) -> Array:
     return rows.get_indexer(pd.MultiIndex.from_arrays([owner, item]))
 
 
+def _money_row(venue: Venue, balances: Columns, owner: Array, asset: Array) -> Array:
+    """Balance row of each pair of an account and a settle asset, -1 where there is none."""
+    of_venue = np.flatnonzero(balances["asset"] == venue.settle)  # every account has one: no search
+    rows, usual = np.full(len(owner), -1), (asset == venue.settle) & (owner >= 0) & (owner < len(of_venue))
+    rows[usual] = of_venue[owner[usual]]
+    others = np.flatnonzero((asset >= 0) & (asset != venue.settle))
+    if len(others):
+        rows[others] = _row_of(balances, "asset", owner[others], asset[others])
+    return rows
+
+
 class Part(NamedTuple):
     """One part of a run: its tables, and the ticks' inputs, with a row for every tick and a column for every item."""
 
@@ -512,10 +544,23 @@ def _usable(values: Array, least: float) -> Array:
 
 
 def _all_prices(venue: Venue, mark: Array, index: Array, given: Array) -> Array:
-    """Price of every asset: 1, the given one, or that of the first market on it which has an index or a mark."""
+    """Price of every asset: 1, the given one, or that of the first market on it which has an index or a mark.
+
+    A market's price is one in its quote asset, whose price is found likewise.
+    """
     asset, based = given.copy(), np.where(np.isnan(index), mark, index)
-    for row, listed in enumerate(venue.assets):
-        for market in [m for m, one in enumerate(venue.markets) if one.base == listed.symbol]:
-            asset[:, row] = np.where(np.isnan(asset[:, row]), based[:, market], asset[:, row])
     asset[:, venue.settle] = 1
-    return asset
+
+    def price(row: int, priced_by: tuple[int, ...] = ()) -> Array:
+        known, quoted = asset[:, row], {-1: np.ones(len(asset))}
+        open_ticks = np.isnan(known)
+        for m, market in enumerate(venue.markets):
+            if market.base == venue.assets[row].symbol and row not in priced_by and open_ticks.any():
+                if market.quote not in quoted:
+                    quoted[market.quote] = price(market.quote, (*priced_by, row))
+                found = open_ticks & ~np.isnan(based[:, m])
+                known = np.where(found, based[:, m] * quoted[market.quote], known)
+                open_ticks &= ~found
+        return known
+
+    return np.stack([price(row) for row in range(len(venue.assets))], axis=1)

@@ -33,12 +33,28 @@ class Tick:
         self._cache: dict[tuple[str, int, Any], Any] = {}
 
     def unit_value(self, kind: str, row: int, of: Callable[[Fraction], Any] = Fraction) -> Any:
-        """Settle units of a `lot` of a market at the mark, or of a `quantum` of an asset, in the numbers of `of`."""
+        """Settle units of a `unit` or a `quantum` of an asset, or of a `lot` at the mark, in the numbers of `of`.
+
+        A `lot` has its notional, above 0; a `lot value` is signed and in units of the market's settle asset. `tokens`
+        are the base units of a lot, of an inverse market the units of the settle asset.
+        """
         if (kind, row, of) not in self._cache:
-            price = float(self.mark[row] if kind == "lot" else self.asset[row])
-            unit = self.venue.markets[row].step if kind == "lot" else self.venue.assets[row].quantum
-            self._cache[kind, row, of] = of((exact(price) if math.isfinite(price) else Fraction(0)) * unit)
+            if kind in ("unit", "quantum"):
+                value = self._price(self.asset[row]) * (1 if kind == "unit" else self.venue.assets[row].quantum)
+            else:
+                market, mark = self.venue.markets[row], self._price(self.mark[row])
+                value = market.lot_value(mark) if mark else mark
+                if kind == "tokens":
+                    value = abs(value) if market.inverse else market.lot
+                elif kind == "lot":
+                    value = abs(value) * self._price(self.asset[market.settle])
+            self._cache[kind, row, of] = of(value)
         return self._cache[kind, row, of]
+
+    @staticmethod
+    def _price(price: float) -> Fraction:
+        """Exact price, 0 where there is none."""
+        return exact(float(price)) if math.isfinite(price) else Fraction(0)
 
     def count(self, state: State) -> None:
         """Fix the open interest of the markets whose margin functions ask for it."""
@@ -46,7 +62,7 @@ class Tick:
             if "open_interest" in (market.margin_function.kind, market.initial.kind):
                 quantity, mark = float(self.given_interest[row]), float(self.mark[row])
                 if math.isfinite(quantity * mark):
-                    self._interest[row] = exact(quantity) * exact(mark)
+                    self._interest[row] = exact(quantity) * Fraction(self.unit_value("lot", row)) / market.step
                 else:
                     lots = state.columns["lots"][state.market == row]
                     sides = total(np.maximum(lots, 0)), total(np.maximum(-lots, 0))
@@ -100,17 +116,28 @@ def _requirement(
     return lambda notional, tokens, interest: notional * max(base, factor * root(notional))
 
 
+def _decimal(value: Fraction) -> Decimal:
+    return Decimal(value.numerator) / value.denominator
+
+
+def _root(value: Fraction) -> Fraction:
+    """Square root, exact where it is a fraction."""
+    top, bottom = math.isqrt(value.numerator), math.isqrt(value.denominator)
+    if (top * top, bottom * bottom) == (value.numerator, value.denominator):
+        return Fraction(top, bottom)
+    return Fraction(_decimal(value).sqrt())
+
+
 class _Numbers:
-    """The venue's figures for margins, all float64 or all Decimal."""
+    """The venue's figures for margins, all float64, all Decimal, or all Fraction (quotients by prices are exact)."""
 
     def __init__(self, venue: Venue, of: Callable[[Fraction], Any], root: Callable[[Any], Any]) -> None:
-        self.of, self.root = of, root
+        self.of, self.root, self.zero = of, root, of(Fraction(0))
         self.markets = [_requirement(market.margin_function, of, root) for market in venue.markets]
         self.assets = [_requirement(asset.margin_function, of, root) for asset in venue.assets]
         self.initial_markets = [_requirement(market.initial, of, root) for market in venue.markets]
         self.initial_assets = [_requirement(asset.initial, of, root) for asset in venue.assets]
         self.haircuts = [list(map(of, asset.haircut)) for asset in venue.assets]
-        self.step = [of(market.step) for market in venue.markets]
         self.quantum = [of(asset.quantum) for asset in venue.assets]
 
 
@@ -152,13 +179,17 @@ class State:
         self.holder, self.asset = balances["account"], balances["asset"]
         self.settle_row, self.settle = run.settle_row, run.settle_row.tolist()
         self.owners = run.owner
+        self.position_balance = run.position_balance
+        self._market, self._asset, self._position_balance = (
+            rows.tolist() for rows in (self.market, self.asset, run.position_balance)
+        )
         order_lots = np.zeros((2, len(self.owner)), np.int64)
         counted = ~orders["reduce_only"]
         np.add.at(order_lots, ((orders["side"] < 0)[counted] * 1, run.order_position[counted]), orders["lots"][counted])
         self.columns = {
             "lots": positions["lots"].copy(), "cost": positions["cost"].copy(), "entry": positions["entry"].copy(),
             "free": balances["quanta"].copy(), "lent": balances["lent"].copy(),
-            "unsettled": run.start["accounts"]["unsettled"].copy(), "bid": order_lots[0], "ask": order_lots[1],
+            "unsettled": balances["unsettled"].copy(), "bid": order_lots[0], "ask": order_lots[1],
         }  # fmt: skip
         views = [memoryview(column) for column in self.columns.values()]
         self.lots, self.cost, self.entry, self.free, self.lent, self.unsettled, self.bid, self.ask = views
@@ -169,7 +200,7 @@ class State:
         limits = run.start["accounts"]["leverage_limit"].tolist()
         self.leverage = [exact(limit) if math.isfinite(limit) else None for limit in limits]
         self.floats = _Numbers(run.venue, float, math.sqrt)
-        self.decimals = _Numbers(run.venue, lambda value: Decimal(value.numerator) / value.denominator, Decimal.sqrt)
+        self.exact = _Numbers(run.venue, *((_decimal, Decimal.sqrt) if run.venue.plain else (Fraction, _root)))
         self.pool_rows = {asset: np.flatnonzero(self.asset == asset) for asset in run.venue.pools}
         self.changed()
 
@@ -196,27 +227,32 @@ class State:
 
     def margin(self, account: int, tick: Tick, kind: _Numbers) -> Margin:
         """Margin of an account as the page has it."""
-        of = kind.of
-        settle_quantum = kind.quantum[self.venue.settle]
-        equity = self.unsettled[account] * settle_quantum
-        gross, maintenance, exposure, cost, parts = abs(equity), 0 * equity, 0 * equity, 0, {}
+        of, own = kind.of, self.settle[account]
+        equity = gross = maintenance = exposure = kind.zero
+        parts, profit = dict[int, Any](), dict[int, Any]()  # profit by balance row, in units of its asset
         for p in range(self.position_offset[account], self.position_offset[account + 1]):
-            lots, market = self.lots[p], int(self.market[p])
-            cost += self.cost[p]
-            gross += abs(self.cost[p]) * settle_quantum
+            lots, market, b = self.lots[p], self._market[p], self._position_balance[p]
+            paid = self.cost[p] * kind.quantum[self._asset[b]]
+            profit[b] = profit.get(b, kind.zero) - paid
+            gross += abs(paid if b == own else paid * tick.unit_value("unit", self._asset[b], of))
             if lots or self.bid[p] or self.ask[p]:
-                lot_value = tick.unit_value("lot", market, of)
-                notional = abs(lots) * lot_value
-                exposure += max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots)) * lot_value
+                notional_of_lot = tick.unit_value("lot", market, of)
+                notional = abs(lots) * notional_of_lot
+                exposure += max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots)) * notional_of_lot
                 if lots:
-                    tokens, interest = abs(lots) * kind.step[market], tick.interest(market, of)
+                    tokens, interest = abs(lots) * tick.unit_value("tokens", market, of), tick.interest(market, of)
                     parts[p] = kind.markets[market](notional, tokens, interest)
                     maintenance += parts[p]
-                    equity += lots * lot_value
+                    profit[b] += lots * tick.unit_value("lot value", market, of)
                     gross += notional
-        equity -= cost * settle_quantum
         for b in range(self.balance_offset[account], self.balance_offset[account + 1]):
-            counted = self.counted(int(self.asset[b]), self.free[b], self.lent[b], tick, kind)
+            asset, gained = self._asset[b], profit.get(b, kind.zero)
+            if unsettled := self.unsettled[b]:
+                gained += unsettled * kind.quantum[asset]
+                gross += abs(unsettled) * tick.unit_value("quantum", asset, of)
+            if b == own:
+                equity, gained = equity + gained, kind.zero
+            counted = self.counted(asset, self.free[b], self.lent[b], tick, kind, gained)
             equity, maintenance = equity + counted[0], maintenance + counted[1]
             exposure, gross = exposure + counted[2], gross + counted[3]
         return Margin(equity, maintenance, exposure, gross, parts)
@@ -231,7 +267,7 @@ class State:
             worst = max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots))
             if worst:
                 notional = worst * tick.unit_value("lot", market, of)
-                tokens, interest = worst * kind.step[market], tick.interest(market, of)
+                tokens, interest = worst * tick.unit_value("tokens", market, of), tick.interest(market, of)
                 required = kind.initial_markets[market](notional, tokens, interest)
                 margin += required if most is None else max(required, notional / most)
                 exposure += notional
@@ -256,16 +292,24 @@ class State:
         row = first + int(np.searchsorted(items[first:end], item))
         return row if row < end and items[row] == item else -1
 
-    def counted(self, asset: int, free: Any, lent: Any, tick: Tick, kind: _Numbers) -> tuple[Any, Any, Any, Any]:
-        """Net equity, maintenance margin, exposure and gross amount of a balance."""
-        equity = maintenance = exposure = gross = kind.of(Fraction(0))
+    def counted(
+        self, asset: int, free: Any, lent: Any, tick: Tick, kind: _Numbers, gained: Any = 0
+    ) -> tuple[Any, Any, Any, Any]:
+        """Net equity, maintenance margin, exposure and gross amount of a balance.
+
+        What positions gained in units of the asset counts like a balance; together below 0, they count in full.
+        """
+        equity = maintenance = exposure = gross = kind.zero
         tokens = max(free, 0) + lent
-        if tokens > 0:
-            value = tokens * tick.unit_value("quantum", asset, kind.of)
-            weight, base, penalty = kind.haircuts[asset]
-            size = tokens * kind.quantum[asset] if self.venue.by_quantity else value
-            equity += value * min(weight, base / (1 + penalty * kind.root(size)))
-            gross += value
+        if tokens > 0 or gained:
+            quantity = tokens * kind.quantum[asset] + gained
+            value = quantity * tick.unit_value("unit", asset, kind.of)
+            gross = abs(value)
+            if quantity > 0:
+                weight, base, penalty = kind.haircuts[asset]
+                size = quantity if self.venue.by_quantity else value
+                value *= min(weight, base / (1 + penalty * kind.root(size)))
+            equity = value
         if free < 0:
             exposure = -free * tick.unit_value("quantum", asset, kind.of)
             maintenance = kind.assets[asset](exposure, -free * kind.quantum[asset], 0)
@@ -283,14 +327,15 @@ class State:
                 add(self.lots, p, lots)
                 add(self.cost, p, cost)
                 add(self.entry, p, entry)
-        add(self.unsettled, row.account, row.unsettled)
-        changes = [(self.settle[row.account], row.cash - row.fee, 0), (row.balance, row.quanta, row.lent)]
+        if row.unsettled and row.money >= 0:
+            add(self.unsettled, row.money, row.unsettled)
+        changes = [(row.money, row.cash - row.fee, 0), (row.balance, row.quanta, row.lent)]
         if row.counterparty >= 0:
-            changes.append((self.settle[row.counterparty], row.counter_cash, 0))
+            changes.append((row.counter_money, row.counter_cash, 0))
             changes.append((row.counter_balance, -(row.quanta + row.lent), 0))
         for b, quanta, lent in changes:
             if b >= 0 and (quanta or lent):
-                pool = self._pools.get(int(self.asset[b]), [0, 0])
+                pool = self._pools.get(self._asset[b], [0, 0])
                 pool[0] += lent
                 pool[1] -= max(-self.free[b], 0)
                 add(self.free, b, quanta)
@@ -305,13 +350,14 @@ class State:
     def add(self, numbers: Array, journal: Columns) -> None:
         """Add the changes of rows of which none has lots or an account as counterparty."""
         rows = {name: journal[name][numbers] for name in CHANGES}
-        held, position, balance = self.columns, journal["position"][numbers], journal["balance"][numbers]
+        held, position = self.columns, journal["position"][numbers]
+        balance, money = journal["balance"][numbers], journal["money"][numbers]
         for column, to, change in (
             ("cost", position, rows["cost"]),
             ("free", balance, rows["quanta"]),
             ("lent", balance, rows["lent"]),
-            ("free", self.settle_row[journal["account"][numbers]], rows["cash"] - rows["fee"]),
-            ("unsettled", journal["account"][numbers], rows["unsettled"]),
+            ("free", money, rows["cash"] - rows["fee"]),
+            ("unsettled", money, rows["unsettled"]),
         ):
             np.add.at(held[column], to[to >= 0], change[to >= 0])
             np.clip(held[column], -_MOST, _MOST, out=held[column])
@@ -326,21 +372,24 @@ def add(column: memoryview, row: int, change: int) -> None:
 class _Requirements:
     """Requirements of many rows at once; each row has the function of its item."""
 
-    def __init__(self, margin_functions: list[MarginFunction], unit: Array, item: Array) -> None:
+    def __init__(
+        self, margin_functions: list[MarginFunction], tokens: Callable[[Tick, int], float], item: Array
+    ) -> None:
         plain = [
             list(map(float, margin_function.figures[0])) if margin_function.kind == "sqrt" else [0.0, 0.0]
             for margin_function in margin_functions
         ]
         self.base, self.factor = np.array(plain).reshape(-1, 2)[item].T
+        self.tokens = tokens
         self.others = [
-            (row, function.kind, np.array(function.figures, np.float64), unit[row], np.flatnonzero(item == row))
+            (row, function.kind, np.array(function.figures, np.float64), np.flatnonzero(item == row))
             for row, function in enumerate(margin_functions) if function.kind != "sqrt"
         ]  # fmt: skip
 
     def of(self, size: Array, notional: Array, tick: Tick) -> Array:
         """Return the requirements of sizes in lots or quanta, and of their notionals."""
         margin: Array = notional * np.maximum(self.base, self.factor * np.sqrt(notional))
-        for row, kind, figures, unit, rows in self.others:
+        for row, kind, figures, rows in self.others:
             mine = notional[rows]
             if kind == "tiers":
                 start, rate, less = figures.T
@@ -348,10 +397,10 @@ class _Requirements:
                 margin[rows] = mine * rate[bracket] - less[bracket]
             elif kind == "quantity":
                 base, factor = figures[0]
-                margin[rows] = mine * np.maximum(base, factor * np.sqrt(size[rows] * unit))
+                margin[rows] = mine * np.maximum(base, factor * np.sqrt(size[rows] * self.tokens(tick, row)))
             elif kind in ("linear", "linear_quantity"):
                 base, slope, least = figures[0]
-                sizes = mine if kind == "linear" else size[rows] * unit
+                sizes = mine if kind == "linear" else size[rows] * self.tokens(tick, row)
                 margin[rows] = np.where(mine > 0, np.maximum(mine * (base + slope * sizes), least), 0.0)
             else:
                 base, lower, upper = figures[0]
@@ -366,39 +415,66 @@ class Sweep:
     def __init__(self, state: State) -> None:
         self.state, kind, venue = state, state.floats, state.venue
         self.weight, self.haircut_base, self.penalty = np.array(kind.haircuts)[state.asset].T
-        self.quantum, self.step = np.array(kind.quantum), np.array(kind.step)
-        self.required = _Requirements([market.margin_function for market in venue.markets], self.step, state.market)
-        self.settle_quantum = float(venue.quantum)
+        self.quantum = np.array(kind.quantum)
+        self.required = _Requirements(
+            [market.margin_function for market in venue.markets],
+            lambda tick, market: float(tick.unit_value("tokens", market, float)),
+            state.market,
+        )
+        self.lot, self.inverse, self.settles = (
+            np.array([getattr(market, name) for market in venue.markets], kind)
+            for name, kind in (("lot", np.float64), ("inverse", bool), ("settle", np.int64))
+        )
+        self.extra = np.flatnonzero(np.isin(state.asset, venue.money[1:]))
 
     def unit_values(self, tick: Tick) -> tuple[Array, Array]:
-        """Settle units of a lot of every position row, and of a quantum of every balance row."""
-        lot, quantum = np.nan_to_num(tick.mark) * self.step, np.nan_to_num(tick.asset) * self.quantum
-        return lot[self.state.market], quantum[self.state.asset]
+        """Settle units of a lot of every position row, above 0, and of a quantum of every balance row."""
+        price = np.nan_to_num(tick.asset)
+        lot = np.abs(self._lot_values(tick)) * price[self.settles]
+        return lot[self.state.market], (price * self.quantum)[self.state.asset]
+
+    def _lot_values(self, tick: Tick) -> Array:
+        """Value of a lot of every market in units of its settle asset, 0 without a mark."""
+        return np.asarray(np.nan_to_num(np.where(self.inverse, -self.lot / tick.mark, self.lot * tick.mark)))
 
     def margins(self, tick: Tick) -> tuple[Array, Array, Array]:
         """Net equity, maintenance margin and gross of all accounts."""
         state, held, (per_lot, per_quantum) = self.state, self.state.columns, self.unit_values(tick)
         lots, free, of = held["lots"], held["free"], state.borrowed
         owner, holder, count = state.owner, state.holder, len(state.open)
-        value, cost = lots * per_lot, held["cost"] * self.settle_quantum
-        unsettled = held["unsettled"] * self.settle_quantum
-        notional = np.abs(value)
+        value, cost = lots * per_lot, held["cost"] * float(state.venue.quantum)
+        notional, paid, unsettled = np.abs(value), np.abs(cost), held["unsettled"] * per_quantum
         tokens = np.maximum(free, 0) + held["lent"]
-        collateral = tokens * per_quantum
+        collateral, weight = tokens * per_quantum, self.weight
         size = tokens * self.quantum[state.asset] if state.venue.by_quantity else collateral
-        weighted = collateral * np.minimum(self.weight, self.haircut_base / (1 + self.penalty * np.sqrt(size)))
-        equity = sums(holder, weighted, count) + sums(owner, value - cost, count) + unsettled
-        gross = sums(holder, collateral, count) + sums(owner, notional + np.abs(cost), count)
+        weighted = collateral * np.minimum(weight, self.haircut_base / (1 + self.penalty * np.sqrt(size)))
+        gross = sums(holder, collateral + np.abs(unsettled), count)
+        if not state.venue.plain:
+            price = np.nan_to_num(tick.asset)[self.settles[state.market]]
+            value = lots * self._lot_values(tick)[state.market] * price
+            cost = held["cost"] * self.quantum[self.settles[state.market]] * price
+            paid = np.abs(cost)
+        profit = sums(state.position_balance, value - cost, len(free)) + unsettled
+        if len(rows := self.extra):
+            holding = collateral[rows] + profit[rows]
+            quantity = holding / np.nan_to_num(tick.asset)[state.asset[rows]]
+            size = np.maximum(np.nan_to_num(quantity) if state.venue.by_quantity else holding, 0.0)
+            share = np.minimum(weight[rows], self.haircut_base[rows] / (1 + self.penalty[rows] * np.sqrt(size)))
+            weighted[rows] = holding * np.where(holding < 0, 1.0, share)
+        equity = sums(holder, weighted, count) + profit[state.settle_row]
+        gross += sums(owner, notional + paid, count)
         maintenance = sums(owner, self.required.of(np.abs(lots), notional, tick), count)
         debt = -free[of] * per_quantum[of]
-        required = _Requirements([asset.margin_function for asset in state.venue.assets], self.quantum, state.asset[of])
+        functions = [asset.margin_function for asset in state.venue.assets]
+        required = _Requirements(functions, lambda tick, asset: float(self.quantum[asset]), state.asset[of])
         owed = sums(holder[of], debt, count)
         maintenance += sums(holder[of], required.of(-free[of], debt, tick), count)
-        return equity - owed, maintenance, gross + owed + np.abs(unsettled)
+        return equity - owed, maintenance, gross + owed
 
     def unpriced(self, tick: Tick) -> bool:
         """Whether a held market or asset has no price."""
-        lots, _, _, free, lent, _, bid, ask = self.state.columns.values()
-        no_mark, no_price = np.isnan(tick.mark)[self.state.market], np.isnan(tick.asset)[self.state.asset]
-        at_risk = (lots != 0) | (bid != 0) | (ask != 0)
-        return bool(at_risk[no_mark].any() or ((free != 0) | (lent != 0))[no_price].any())
+        lots, _, _, free, lent, unsettled, bid, ask = self.state.columns.values()
+        no_mark = np.isnan(tick.mark) | np.isnan(tick.asset[self.settles])
+        no_price, at_risk = np.isnan(tick.asset)[self.state.asset], (lots != 0) | (bid != 0) | (ask != 0)
+        held = (free != 0) | (lent != 0) | (unsettled != 0)
+        return bool(at_risk[no_mark[self.state.market]].any() or held[no_price].any())

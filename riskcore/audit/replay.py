@@ -13,6 +13,7 @@ from .backstop import Backstop
 from .books import Books
 from .close_out import CloseOut
 from .cursor import Cursor, OffTrack
+from .fills import Fills
 from .findings import Findings
 from .folder import CLOSE_OUT, REPAY, SLICES, Array, Part, Row, Run
 from .guards import Guards
@@ -36,6 +37,7 @@ class Replay:
         self.slices = Slices(self.cursor, self.books, self.throttle)
         self.backstop, self.adl = Backstop(self.cursor), Adl(self.cursor, policies)
         self.close_out = CloseOut(self.cursor)
+        self.fills = Fills(self.cursor, self.books, self.slices, self.backstop)
         self.accruals = Accruals(run, out, self.state)
         self.sweep = Sweep(self.state)
         self.rounds, self.time = int(run.venue.policy["slices_per_tick"]), -1
@@ -81,6 +83,9 @@ class Replay:
         self.slices.begin()
         self.slices.advance(tick.time)
         self._open()
+        if not self.venue.plain:  # the exact model judges the decisions
+            self.fills.follow()
+            return
         for phases, follow in (
             ((REPAY, SLICES), self._rounds),
             ((4,), self.backstop.follow),
@@ -145,7 +150,7 @@ class Replay:
         doubt = exposed & (np.abs(maintenance - equity) <= TOLERANCE * gross)
         expected = set(np.flatnonzero(exposed & ~doubt & ~(maintenance < equity)).tolist())
         for account in np.flatnonzero(doubt).tolist():
-            exact = self.state.margin(account, tick, self.state.decimals)
+            exact = self.state.margin(account, tick, self.state.exact)
             if not exact.maintenance < exact.equity:
                 expected.add(account)
         self.out.checked["selection"] += len(equity)
@@ -199,8 +204,9 @@ class Replay:
         ledger, names = self.run.ledger, ("provider_minute", "provider_hour", "provider_total")
         expected = {entry: quanta for row, entries in taken.items()
                     for entry, quanta in zip([(name, row) for name in names], entries, strict=True)}  # fmt: skip
-        others = [("fund", 0), ("shortfall", 0), *(("book_lots", row) for row in range(len(self.venue.markets)))]
-        others += [(name, row) for name in ("book_quanta", "pool") for row in range(len(self.venue.assets))]
+        others = [("book_lots", row) for row in range(len(self.venue.markets))]
+        of_assets = ("book_quanta", "pool", "fund", "shortfall")
+        others += [(name, row) for name in of_assets for row in range(len(self.venue.assets))]
         entries = sorted(zip(*(self.run.state["ledger"][name].tolist() for name in ("ledger", "item")), strict=True))
         self.out.equal("replay", "entries of the ledger", entries, sorted([*expected, *others]))
         for entry, quanta in expected.items():

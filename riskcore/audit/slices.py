@@ -257,7 +257,8 @@ class Slices:
     def _required(self, market: int, lots: int) -> float:
         """Maintenance margin of lots, in quanta."""
         notional, kind = lots * self._unit(market).value, self.state.floats
-        tokens, interest = lots * kind.step[market], self.cursor.tick.interest(market, float)
+        tick = self.cursor.tick
+        tokens, interest = lots * tick.unit_value("tokens", market, float), tick.interest(market, float)
         return float(kind.markets[market](notional, tokens, interest)) / self._quantum
 
     def _is_left_out(self, account: int, p: int, round_number: int) -> bool:
@@ -309,7 +310,7 @@ class Slices:
             return [self.fee]
         row = cursor.expect("book", account, "harm", market)
         cursor.equal("book", "requested", row, row.requested, plan.lots)
-        cursor.price(row, plan.value, self.venue.markets[market].step * plan.lots)
+        cursor.price(row, plan.value, self.venue.markets[market].lot * plan.lots)
         rates, reasons = [self.fee], ["sent"]
         if self.harmful == "backstop":
             rates, reasons = [], ["to_backstop"]
@@ -390,9 +391,13 @@ class Slices:
         cursor.require("cost", row.fee in fees, f"fee is {row.fee}, not {' or '.join(map(str, fees))}", row)
         cursor.trade(row)
         cursor.apply(row)
-        self.sold[row.account] += lots * self._unit(cut.market).capped
-        self.filled[cut.market] += lots
-        self.throttle.filled[cut.position] = cursor.tick.time
+        self.count(row)
+
+    def count(self, row: Row) -> None:
+        """Count a fill under the caps, and begin the cooldown of the position."""
+        self.sold[row.account] += abs(row.lots) * self._unit(row.market).capped
+        self.filled[row.market] += abs(row.lots)
+        self.throttle.filled[row.position] = self.cursor.tick.time
 
     # -- passes
 

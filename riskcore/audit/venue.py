@@ -71,18 +71,32 @@ class Prices(NamedTuple):
 
 
 class Market(NamedTuple):
-    """A perpetual."""
+    """A perpetual, linear or inverse."""
 
     symbol: str
     base: str
+    quote: int  # row of the asset of its prices, -1: the unit of account
+    settle: int  # row of the asset that profit and loss, fees and funding are paid in
+    inverse: bool
+    lot: Fraction  # base units of a lot, of an inverse market quote units
     step: Fraction
-    lot_tick_value: Fraction  # settle quanta of a lot at one tick
+    lot_tick_value: Fraction  # quanta of the settle asset that a lot is worth at one tick
     min_lots: int
     margin_function: MarginFunction  # of the maintenance margin
     initial: MarginFunction
     prices: Prices
     funding: _Funding | None
     takes_orders: bool  # from whoever takes from its book
+
+    def lot_value(self, price: Fraction) -> Fraction:
+        """Value of a lot at a price, in units of the settle asset."""
+        return -self.lot / price if self.inverse else self.lot * price
+
+    def money(self, levels: list[tuple[int, int]]) -> int:
+        """Quanta of the settle asset that lots at prices in ticks are worth: of an inverse market level by level."""
+        if self.inverse:
+            return -sum(round(lots * self.lot_tick_value / price) for price, lots in levels)
+        return round(sum(lots * price for price, lots in levels) * self.lot_tick_value)
 
 
 class Spot(NamedTuple):
@@ -140,6 +154,12 @@ class Venue(NamedTuple):
     providers: list[_Provider]
     pools: dict[int, Pool]  # by asset, ascending
     steps: bool  # whether an initial margin jumps from bracket to bracket
+    money: tuple[int, ...]  # assets that profit and loss is paid in: the settle asset, and the others ascending
+
+    @property
+    def plain(self) -> bool:
+        """Whether all markets are linear and settled in the venue's settle asset."""
+        return len(self.money) == 1 and not any(market.inverse for market in self.markets)
 
     @property
     def quantum(self) -> Fraction:
@@ -315,7 +335,7 @@ def read_venue(raw: object, ids: npt.NDArray[Any], providers: list[int]) -> Venu
     settle_row = symbols.index(settle)
     quantum = assets[settle_row].quantum
     perpetuals, spots = _listed(top, symbols, settle)
-    markets = [_read_market(row, quantum) for row in perpetuals]
+    markets = [_read_market(row, assets, settle_row) for row in perpetuals]
     words, figures = _read_policy(top.inner("policy"))
     return Venue(
         markets=markets,
@@ -332,6 +352,7 @@ def read_venue(raw: object, ids: npt.NDArray[Any], providers: list[int]) -> Venu
             margin_function.kind == "steps"
             for margin_function in [row.initial for row in markets] + [row.initial for row in assets]
         ),
+        money=(settle_row, *sorted({market.settle for market in markets} - {settle_row})),
     )
 
 
@@ -353,14 +374,14 @@ def _listed(top: _Object, symbols: list[str], settle: str) -> tuple[list[_Object
     for row in top.rows("markets"):
         row.text("symbol")
         kind, base, quote = row.text("marketType"), row.text("baseSymbol", None), row.text("quoteSymbol", None)
-        if kind == "PERP":
+        if kind in ("PERP", "IPERP"):
             perpetuals.append(row)
             used.append(row)
         elif kind == "SPOT" and quote == settle and base in symbols and base != settle and base not in spots:
             spots[base] = row
             used.append(row)
     if not perpetuals:
-        raise RunError("markets must hold one of marketType PERP")
+        raise RunError("markets must hold one of marketType PERP or IPERP")
     _must_be_unique(used)
     return perpetuals, [(row, symbols.index(base)) for base, row in spots.items()]
 
@@ -434,13 +455,15 @@ def _bounds(row: _Object, low: str, high: str) -> Bounds:
     return one, two
 
 
-def _read_prices(row: _Object, quantum: Fraction, *, perpetual: bool) -> tuple[Prices, Fraction, Fraction]:
-    """Return the price filter of a market, its step, and the settle quanta of a lot at one tick."""
+def _read_prices(
+    row: _Object, quantum: Fraction, *, perpetual: bool, multiplier: Fraction = Fraction(1), inverse: bool = False
+) -> tuple[Prices, Fraction, Fraction]:
+    """Return the price filter of a market, its step, and the quanta of the settle asset of a lot at one tick."""
     filters = row.inner("filters")
     price, quantity = filters.inner("price"), filters.inner("quantity")
     tick, step, highest = price.positive("tickSize"), quantity.positive("stepSize"), price.positive("maxPrice", None)
     most = _MAX_TICKS if highest is None else min(highest // tick, _MAX_TICKS)
-    lot_tick_value = tick * step / quantum
+    lot_tick_value = step * multiplier * (1 / tick if inverse else tick) / quantum
     if most < 1:
         raise price.wrong("maxPrice", "must be at least a tick")
     if max(lot_tick_value.numerator, lot_tick_value.denominator) >= _WIDE:
@@ -458,8 +481,11 @@ def _read_prices(row: _Object, quantum: Fraction, *, perpetual: bool) -> tuple[P
     return Prices(tick, most, impact, limit, mean, tolerance, update), step, lot_tick_value
 
 
-def _read_market(row: _Object, quantum: Fraction) -> Market:
-    prices, step, lot_tick_value = _read_prices(row, quantum, perpetual=True)
+def _read_market(row: _Object, assets: list[_Asset], venue_settle: int) -> Market:
+    settle, inverse = _read_settle(row, [asset.symbol for asset in assets], venue_settle)
+    multiplier = row.positive("multiplier", Fraction(1))
+    quantum = assets[settle].quantum
+    prices, step, lot_tick_value = _read_prices(row, quantum, perpetual=True, multiplier=multiplier, inverse=inverse)
     funding, period = None, row.whole("fundingInterval", 1, 31_536_000_000, None)
     bounds = [
         row.number(f"fundingRate{name}Bound", lambda x: abs(x) <= 10_000, "from -10000 to 10000", None)
@@ -482,8 +508,36 @@ def _read_market(row: _Object, quantum: Fraction) -> Market:
         _read_margin_function(row.inner("imfFunction"), market=True, initial=True),
     )
     _must_not_exceed(row, *margin_functions)
-    names = row.text("symbol"), row.text("baseSymbol")
-    return Market(*names, step, lot_tick_value, least, *margin_functions, prices, funding, _takes_orders(row))
+    quote, symbols = row.text("quoteSymbol", None), [asset.symbol for asset in assets]
+    return Market(
+        symbol=row.text("symbol"),
+        base=row.text("baseSymbol"),
+        quote=settle if not inverse else symbols.index(quote) if quote in symbols else -1,
+        settle=settle,
+        inverse=inverse,
+        lot=step * multiplier,
+        step=step,
+        lot_tick_value=lot_tick_value,
+        min_lots=least,
+        margin_function=margin_functions[0],
+        initial=margin_functions[1],
+        prices=prices,
+        funding=funding,
+        takes_orders=_takes_orders(row),
+    )
+
+
+def _read_settle(row: _Object, symbols: list[str], venue_settle: int) -> tuple[int, bool]:
+    """Return the row of the asset that a market is settled in, and whether the market is inverse."""
+    inverse = row.raw["marketType"] == "IPERP"
+    name = row.text("settle", None)
+    if name is None:
+        name = row.text("baseSymbol") if inverse else row.text("quoteSymbol", None)
+        if not inverse and name in (None, "USD") and name not in symbols:
+            return venue_settle, inverse
+    if name not in symbols:
+        raise RunError(f"{row.path}: its settle asset {_shown(name)} must be a collateral asset")
+    return symbols.index(name), inverse
 
 
 def _takes_orders(row: _Object) -> bool:

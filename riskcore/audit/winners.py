@@ -229,7 +229,7 @@ def swept_accounts(sweep: Sweep, tick: Tick, selected: list[int], margins: tuple
     """Return the accounts at the sweep of a tick, of which these are the margins."""
     state, (per_lot, per_quantum) = sweep.state, sweep.unit_values(tick)
     (lots, _, entry, free, _, _, bid, ask), owner, count = state.columns.values(), state.owner, len(margins[0])
-    value, paid = lots * per_lot, entry * sweep.settle_quantum
+    value, paid = lots * per_lot, entry * float(state.venue.quantum)
     worst = np.maximum(np.maximum(np.abs(lots + bid), np.abs(lots - ask)), np.abs(lots)) * per_lot
     debt = np.maximum(-free, 0) * per_quantum
     positions = {

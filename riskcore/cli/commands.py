@@ -635,14 +635,11 @@ def _run(
     """Replay into a run folder and show what came of it; return the same for JSON."""
     with _progress("replay", quiet) as bar:
         engine = rc.run.replay(venue, accounts, ticks, path, seed=seed, inputs=inputs, progress=bar)
-    rows = rc.record.reader.read_journal(path)
-    split, unpaid = rc.run.report.waterfall_split(rows, venue), rc.run.report.shortfalls(rows, venue)
-    providers = (
-        rc.run.report.provider_pnl(rc.run.RecordedRun.read(path))
-        .groupby("provider", as_index=False)
-        .last()
-        .drop(columns="time")
-    )
+    recorded = rc.run.RecordedRun.read(path)
+    rows, prices = recorded.rows, recorded.asset_price
+    split = rc.run.report.waterfall_split(rows, venue, prices)
+    unpaid = rc.run.report.shortfalls(rows, venue, prices)
+    providers = rc.run.report.provider_pnl(recorded).groupby("provider", as_index=False).last().drop(columns="time")
     refused = int((rows["event"] == rc.record.EVENT["guard"]).sum())
 
     def margins(state: rc.Accounts, tick: int) -> rc.MarginTable:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._typing import Float, Int
+from ..boundary import units
 from ..kernels import margin as kernels
 from ..margin import exact
 from ..venue import POLICIES, Counterparties, integer_weights, ranked, top_of_queue, water_fill
@@ -87,9 +88,10 @@ class _Deal:
     def __init__(
         self, state: TickState, account: int, row: int, margin: exact.ExactMargin, opposing: _Opposing
     ) -> None:
-        lots, quantum = int(state.accounts.columns.lots[row]), state.venue.settle_quantum
+        lots = int(state.accounts.columns.lots[row])
         self.state, self.account, self.row, self.opposing = state, account, row, opposing
         self.market, self.size, self.side = int(state.accounts.columns.market[row]), abs(lots), 1 if lots > 0 else -1
+        quantum = state.quantum_value(int(state.venue.markets.settle[self.market]))
         equity = Fraction(margin.equity) * (1 - state.venue.policy.adl_price)
         flow = exact.zero_price_flow(margin, row, equity, state.venue.policy.zero_price_band, quantum)
         self.flow, self.left = CumulativeRounding(flow, self.size), self.size
@@ -182,16 +184,18 @@ def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int,
 
 def _values_and_entries(state: TickState, rows: Int) -> tuple[Float, Float]:
     """Signed values of positions at the mark, and their entry costs, at the tick's sweep, in settle units."""
-    quantum = float(state.venue.settle_quantum)
-    lot_quanta = state.prices.arrays.price_per_lot[state.accounts.columns.market[rows]]
-    return np.asarray(state.before.lots[rows] * lot_quanta * quantum), np.asarray(state.before.entry[rows] * quantum)
+    market, arrays = state.accounts.columns.market[rows], state.prices.arrays
+    quantum = arrays.price_per_quantum[arrays.market_settle[market]] * float(state.venue.settle_quantum)
+    value = state.before.lots[rows] * arrays.value_per_lot[market] * quantum
+    return np.asarray(value), np.asarray(state.before.entry[rows] * quantum)
 
 
 def _profitable(state: TickState, rows: Int, value: Float, paid: Float) -> npt.NDArray[np.bool_]:
     """Whether the values of positions exceed their entry costs; exactly."""
-    keep = value > paid
-    quantum = exact.decimal(state.venue.settle_quantum)
+    keep, venue = value > paid, state.venue
     for n in np.flatnonzero(np.abs(value - paid) <= 1e-12 * np.abs(paid)).tolist():  # float64 cannot tell
-        per_lot = exact.price_per_lot(state.prices, int(state.accounts.columns.market[rows[n]]))
-        keep[n] = int(state.before.lots[rows[n]]) * per_lot > int(state.before.entry[rows[n]]) * quantum
+        m = int(state.accounts.columns.market[rows[n]])
+        per_lot = venue.markets.lot_value(m, units.exact(state.prices.mark[m]))
+        entry = int(state.before.entry[rows[n]]) * venue.assets.quantum[venue.markets.settle[m]]
+        keep[n] = int(state.before.lots[rows[n]]) * per_lot > entry
     return np.asarray(keep)

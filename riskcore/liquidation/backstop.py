@@ -61,12 +61,13 @@ class _Takeover:
         state, columns = self.state, self.state.accounts.columns
         market, lots = int(columns.market[row]), int(columns.lots[row])
         size, side = abs(lots), 1 if lots > 0 else -1
+        money = state.quantum_value(int(state.venue.markets.settle[market]))
         lot_value = Fraction(exact.price_per_lot(state.prices, market)) / self.quantum
         at_zero_price = state.venue.policy.backstop_below_zero == "zero_price"
         equity = self.margin.equity if at_zero_price else self.equity
-        flow = exact.zero_price_flow(self.margin, row, equity, state.venue.policy.zero_price_band, self.quantum)
+        flow = exact.zero_price_flow(self.margin, row, equity, state.venue.policy.zero_price_band, money)
         share = exact.equity_share(self.margin, self.margin.requirement[row], self.equity)
-        to_fund = round(share * self.fund_share / self.quantum)
+        to_fund = round(share * self.fund_share / money)
 
         def can_absorb(provider: int, taken: int) -> bool:
             other = state.accounts.position_row(provider, market)

@@ -85,7 +85,12 @@ def _skip_reasons(state: TickState, round_number: int, owner: Int, rows: Int) ->
 def slice_rules(venue: Venue, prices: Prices) -> SliceRules:
     """Rules of the slices at a tick's prices, in whole numbers."""
     policy, markets, quantum = venue.policy, venue.markets, venue.settle_quantum
-    lot_value = [None if np.isnan(m) else exact(m) * step for m, step in zip(prices.mark, markets.step, strict=True)]
+    lot_value = [
+        None
+        if np.isnan(mark + prices.asset[settle])
+        else abs(markets.lot_value(m, exact(mark))) * exact(prices.asset[settle])
+        for m, (mark, settle) in enumerate(zip(prices.mark, markets.settle, strict=True))
+    ]
     floor_lots = [1 if w is None else min(ceil(policy.min_slice_notional / w), _UNLIMITED) for w in lot_value]
     lot_quanta = np.array([1 if w is None else min(ceil(w / quantum), _UNLIMITED) for w in lot_value], np.int64)
     assets, settle = venue.assets, venue.settle
@@ -166,26 +171,26 @@ def lots_left(book: BookColumns) -> Int:
 
 def _record(state: TickState, done: SliceRows) -> None:
     """Write the rows of a round into the journal, and the makers' side into the ledgers."""
-    written = int(done.written[0])
+    written, ledger = int(done.written[0]), state.ledger
     done = SliceRows._make(column[:written] for column in done)
     rows = state.journal.block(written)
     filled = done.event == slice_rounds.BOOK
     flow = np.where(filled, done.flow, 0)
     rows["event"], rows["reason"] = _EVENT[done.event], _REASON[done.reason]
     rows["account"], rows["market"] = done.account, done.market
-    rows["counterparty"][filled] = BOOK
+    settle = state.venue.markets.settle[done.market]
+    rows["counterparty"][filled], rows["settle"][filled] = BOOK, settle[filled]
     rows["requested"], rows["lots"], rows["fee"] = done.requested, done.lots, done.fee
     rows["cost"], rows["cash"], rows["entry"] = done.cost, flow + done.cost, done.entry
     rows["counter_cash"] = -flow
     rows["mmr_before"], rows["mmr_after"] = done.before, done.after
     priced = filled | (done.event == slice_rounds.HARM)
     lots = np.where(filled, np.abs(done.lots), done.requested)[priced]
-    step = state.venue.markets.step_size[done.market[priced]]
-    rows["price"][priced] = np.abs(done.flow[priced]) * float(state.venue.settle_quantum) / (lots * step)
+    rows["price"][priced] = state.prices_of(done.market[priced], lots, np.abs(done.flow[priced]))
     state.journal.extend(rows)
-    np.subtract.at(state.ledger.book_lots, done.market, done.lots)
-    state.ledger.book_quanta[state.venue.settle] -= int(flow.sum())
-    state.ledger.fund += int(done.fee.sum())
+    np.subtract.at(ledger.book_lots, done.market, done.lots)
+    np.subtract.at(ledger.book_quanta, settle, flow)
+    np.add.at(ledger.fund, settle, done.fee)
     _remember(state, done.account[filled], done.market[filled], np.abs(done.lots[filled]))
 
 

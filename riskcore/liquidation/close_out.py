@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import partial
+from math import ceil
 
 import numpy as np
 
@@ -16,27 +17,29 @@ from .tick_state import TickState, largest_passing
 
 def close_out(state: TickState) -> None:
     """Convert all balances of bankrupt accounts to the settle asset, and cover a settle balance below zero."""
-    columns = state.accounts.columns
+    columns, settle = state.accounts.columns, state.venue.settle
     for account in state.selected.tolist():
         rows = state.accounts.positions_of(account)
         if columns.lots[rows.start : rows.stop].any() or state.margin(account).equity > 0:
             continue
+        own = int(columns.settle_row[account])
         _to_settle(state, account)
-        _take_unsettled(state, account)
-        shortfall = max(-int(columns.free[columns.settle_row[account]]), 0)
-        paid = min(state.ledger.fund, shortfall)
-        if paid:
-            _cover(state, account, "fund", "bankrupt", paid, counterparty=FUND, fund=-paid)
-        rest = shortfall - paid
+        _take_unsettled(state, account, own)
+        paid = min(int(state.ledger.fund[settle]), -int(columns.free[own]))
+        if paid > 0:
+            _cover(state, account, "fund", "bankrupt", own, paid, counterparty=FUND, fund=-paid)
+        if columns.free[own] < 0:
+            _pay_from_other_funds(state, account)
+        rest = max(-int(columns.free[own]), 0)
         match state.venue.policy.shortfall:
             case "unsettled" if rest:
-                _cover(state, account, "shortfall", "unsettled", rest, counterparty=NOBODY, unsettled=-rest)
+                _cover(state, account, "shortfall", "unsettled", own, rest, counterparty=NOBODY, unsettled=-rest)
                 rest = 0
             case "equity" | "open_interest" if rest:
                 rest = _socialize(state, account, rest)
         if rest:
-            _cover(state, account, "shortfall", "bankrupt", rest, counterparty=SHORTFALL, counter_cash=-rest)
-            state.ledger.shortfall -= rest
+            _cover(state, account, "shortfall", "bankrupt", own, rest, counterparty=SHORTFALL, counter_cash=-rest)
+            state.ledger.shortfall[settle] -= rest
 
 
 def _to_settle(state: TickState, account: int) -> None:
@@ -46,31 +49,50 @@ def _to_settle(state: TickState, account: int) -> None:
     for row in balances:
         if lent[row]:
             convert.redeem(row, int(lent[row]))
+    for row in _money_rows(state, account):
+        _take_unsettled(state, account, row)
     for wanted in (1, -1):
         for row in balances:
             if row != convert.settle and free[row] * wanted > 0:
                 convert.exchange(convert.at_index(row, -int(free[row])))
 
 
-def _take_unsettled(state: TickState, account: int) -> None:
-    """Move the unsettled balance to the settle balance; a debt that the policy leaves with the account stays."""
-    columns = state.accounts.columns
-    unsettled = int(columns.unsettled[columns.settle_row[account]])
+def _money_rows(state: TickState, account: int) -> list[int]:
+    """Balance rows of the money assets of an account other than the venue's settle asset."""
+    assets = state.accounts.columns.asset
+    return [row for row in state.accounts.balances_of(account) if int(assets[row]) in state.venue.money[1:]]
+
+
+def _take_unsettled(state: TickState, account: int, row: int) -> None:
+    """Move the unsettled part of a balance to the free part; a debt that the policy leaves with the account stays."""
+    unsettled = int(state.accounts.columns.unsettled[row])
     if unsettled > 0 or (unsettled and state.venue.policy.shortfall != "unsettled"):
-        _cover(state, account, "unsettle", "close_out", unsettled, counterparty=NOBODY, unsettled=-unsettled)
+        _cover(state, account, "unsettle", "close_out", row, unsettled, counterparty=NOBODY, unsettled=-unsettled)
+
+
+def _pay_from_other_funds(state: TickState, account: int) -> None:
+    """Pay a shortfall from the funds of other assets: into the account's balance of each, then converted."""
+    convert, columns = Converter(state, account, "close_out", Fraction(0)), state.accounts.columns
+    for row in _money_rows(state, account):
+        asset, rest = int(columns.asset[row]), -int(columns.free[convert.settle])
+        if rest <= 0 or not state.ledger.fund[asset] or np.isnan(state.prices.asset[asset]):
+            continue
+        paid = min(int(state.ledger.fund[asset]), ceil(rest / convert.unit_value(row)))
+        _cover(state, account, "fund", "bankrupt", row, paid, counterparty=FUND, fund=-paid)
+        convert.exchange(convert.at_index(row, -paid))
 
 
 def _cover(
-    state: TickState, account: int, event: str, reason: str, quanta: int, *, fund: int = 0, unsettled: int = 0,
-    **sides: int,
+    state: TickState, account: int, event: str, reason: str, row: int, quanta: int, *, fund: int = 0,
+    unsettled: int = 0, **sides: int,
 ) -> None:  # fmt: skip
-    """Pay into a bankrupt account's settle balance from others, the fund or its unsettled balance; write the row."""
-    before = state.margin(account).mmr
-    state.add_cash(account, quanta)
-    columns = state.accounts.columns
-    columns.unsettled[columns.settle_row[account]] += unsettled
-    state.ledger.fund += fund
-    sides |= {"fund": fund, "unsettled": unsettled}
+    """Pay into a balance of a bankrupt account from others, the fund or its unsettled balance; write the row."""
+    before, columns = state.margin(account).mmr, state.accounts.columns
+    settle = int(columns.asset[row])
+    columns.free[row] += quanta
+    columns.unsettled[row] += unsettled
+    state.ledger.fund[settle] += fund
+    sides |= {"settle": settle, "fund": fund, "unsettled": unsettled}
     state.journal.add(event, reason, account, before, state.margin(account).mmr, cash=quanta, **sides)
 
 
@@ -94,7 +116,8 @@ def _socialize(state: TickState, account: int, remaining: int) -> int:
                 state.before.remember(payer)
                 state.add_cash(payer, -paid)
                 reason = state.venue.policy.shortfall
-                _cover(state, account, "socialize", reason, paid, counterparty=payer, counter_cash=-paid)
+                own = int(settle_row[account])
+                _cover(state, account, "socialize", reason, own, paid, counterparty=payer, counter_cash=-paid)
                 remaining -= paid
         if able[asked_payers].all():
             break

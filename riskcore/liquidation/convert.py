@@ -1,4 +1,4 @@
-"""Conversions of collateral to the settle asset and of the settle asset to debts, for repayment and close-out."""
+"""Conversions of collateral to a money asset and of a money asset to debts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..state import limited
 
 @dataclass(frozen=True)
 class Deal:
-    """A sale (quanta < 0) or purchase of an asset for settle quanta; at the index, or as lots of a book's side."""
+    """A sale (quanta < 0) or purchase of an asset for quanta of money; at the index, or as lots of a book's side."""
 
     row: int
     quanta: int
@@ -25,21 +25,22 @@ class Deal:
 
 
 def settle_per_quantum(state: TickContext, row: int) -> Fraction:
-    """Settle quanta per quantum of a balance row's asset at the tick's price, exactly."""
-    asset = int(state.accounts.columns.asset[row])
-    return exact(state.prices.asset[asset]) * state.venue.assets.quantum[asset] / state.venue.settle_quantum
+    """Quanta of the venue's settle asset per quantum of a balance row's asset at the tick's price, exactly."""
+    return state.quantum_value(int(state.accounts.columns.asset[row])) / state.venue.settle_quantum
 
 
 class Converter:
     """Conversions of one account for one reason; ``fee`` is a part of the value converted.
 
-    ``short`` is the part of a settle debt that no pool has granted; 0 but in settlement.
+    ``settle`` is the balance row of the asset ``money`` that is received and paid: the venue's settle asset unless a
+    row is given. ``short`` is the part of a debt in that asset that no pool has granted; 0 but in settlement.
     """
 
-    def __init__(self, state: TickContext, account: int, reason: str, fee: Fraction) -> None:
+    def __init__(self, state: TickContext, account: int, reason: str, fee: Fraction, settle: int | None = None) -> None:
         self.state, self.account, self.reason, self.fee = state, account, reason, fee
         self.columns = state.accounts.columns
-        self.settle = int(self.columns.settle_row[account])
+        self.settle = int(self.columns.settle_row[account]) if settle is None else settle
+        self.money = int(self.columns.asset[self.settle])
         self.short = 0
 
     def mmr(self) -> float:
@@ -51,8 +52,8 @@ class Converter:
         return False
 
     def unit_value(self, row: int) -> Fraction:
-        """Settle quanta per quantum of a balance row's asset, exactly."""
-        return settle_per_quantum(self.state, row)
+        """Quanta of the money per quantum of a balance row's asset, exactly."""
+        return self.state.quantum_value(int(self.columns.asset[row])) / self.state.quantum_value(self.money)
 
     def redeemable(self, row: int) -> int:
         """Quanta of a row's lends that can be redeemed now."""
@@ -77,11 +78,12 @@ class Converter:
 
     def at_index(self, row: int, quanta: int) -> Deal:
         """Return the deal of a sale (quanta < 0) or a purchase at the index."""
-        price = float(self.state.prices.asset[int(self.columns.asset[row])])
-        return Deal(row, quanta, round(self.unit_value(row) * abs(quanta)), price)
+        prices = self.state.prices.asset
+        price = exact(prices[int(self.columns.asset[row])]) / exact(prices[self.money])
+        return Deal(row, quanta, round(self.unit_value(row) * abs(quanta)), float(price))
 
     def exchange(self, deal: Deal) -> int:
-        """Change a balance and the settle balance by a deal; return the settle received less the fee."""
+        """Change a balance and that of the money by a deal; return the money received less the fee."""
         state, rows = self.state, (deal.row, self.settle)
         mmr, granted = self.mmr(), [self._granted(r) for r in rows]
         quanta, fee = deal.quanta, round(deal.value * self.fee)
@@ -94,18 +96,18 @@ class Converter:
         for r, before in zip(rows, granted, strict=True):
             state.pools.changed(int(self.columns.asset[r]), before, self._granted(r), 0)
         state.ledger.book_quanta[asset] -= quanta
-        state.ledger.book_quanta[state.venue.settle] -= cash
-        state.ledger.fund += fee
+        state.ledger.book_quanta[self.money] -= cash
+        state.ledger.fund[self.money] += fee
         state.journal.add(
-            "convert", self.reason, self.account, mmr, self.mmr(), counterparty=BOOK, asset=asset, quanta=quanta,
-            cash=cash, fee=fee, counter_cash=-cash, price=deal.price,
+            "convert", self.reason, self.account, mmr, self.mmr(), counterparty=BOOK, asset=asset, settle=self.money,
+            quanta=quanta, cash=cash, fee=fee, counter_cash=-cash, price=deal.price,
         )  # fmt: skip
         return cash - fee
 
     def raise_settle(self, need: int, debt: int) -> None:
         """Sell collateral, the most valuable first, until ``need`` quanta are raised or it is enough.
 
-        ``debt`` is the balance row that they are raised for; it and the settle balance are not sold.
+        ``debt`` is the balance row that they are raised for; it and the balance of the money are not sold.
         """
         columns = self.columns
         collateral: list[tuple[Fraction, int]] = []

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .._typing import Int
+from .._typing import Float, Int
 from ..context import TickContext
 from ..kernels import margin as kernels
 from ..kernels.integer_math import cost_change
@@ -152,7 +152,7 @@ class TickState(TickContext):
         return exact.covers_initial_margin(self.accounts, account, self.prices)
 
     def add_cash(self, account: int, quanta: int) -> None:
-        """Add to the free settle balance of an account."""
+        """Add to the free balance of the venue's settle asset of an account."""
         columns = self.accounts.columns
         columns.free[columns.settle_row[account]] += quanta
 
@@ -183,6 +183,16 @@ class TickState(TickContext):
             column[index] = value
         return passed
 
+    def prices_of(self, market: Int, lots: Int, flow: Int) -> Float:
+        """Prices at which lots of some markets are worth these quanta of the markets' settle assets.
+
+        An inverse contract has none for a flow of 0 quanta: the mark then.
+        """
+        markets, assets = self.venue.markets, self.venue.assets
+        none = markets.inverse[market] & (flow == 0)
+        money = np.where(none, 1, flow) * assets.quantum_size[markets.settle[market]]
+        return np.where(none, self.prices.mark[market], markets.prices_of(market, lots, money))
+
     def after_exchange(self, row: int, account: int, quanta: int, cash: int, passes: Callable[[int], bool]) -> bool:
         """Whether an account passes a test once a free balance and settle have changed; they do not change."""
         free = self.accounts.columns.free
@@ -209,12 +219,12 @@ class TickState(TickContext):
         self.add_cash(account, cash)
         columns.free[self.accounts.balance_row(counterparty, asset)] -= quanta + lent
         self.add_cash(counterparty, -cash - to_fund)
-        self.ledger.fund += to_fund
+        self.ledger.fund[venue.settle] += to_fund
         price = -cash * float(venue.settle_quantum) / ((quanta + lent) * float(venue.assets.quantum[asset]))
         self.journal.add(
             event, reason, account, before, self.margin(account).mmr, counterparty=counterparty, asset=asset,
-            requested=size, quanta=quanta, lent=lent, cash=cash, counter_cash=-cash - to_fund, fund=to_fund,
-            price=price,
+            settle=venue.settle, requested=size, quanta=quanta, lent=lent, cash=cash, counter_cash=-cash - to_fund,
+            fund=to_fund, price=price,
         )  # fmt: skip
 
     def transfer(
@@ -223,20 +233,21 @@ class TickState(TickContext):
     ) -> None:  # fmt: skip
         """Move ``lots`` of a position row to a counterparty account, off the book, and write the row.
 
-        ``flow`` is the money that the account receives, ``to_fund`` the payment of the counterparty on top; ``size`` is
-        the position to be handed over.
+        ``flow`` is the money that the account receives, ``to_fund`` the payment of the counterparty on top, quanta of
+        the market's settle asset; ``size`` is the position to be handed over.
         """
         market = int(self.accounts.columns.market[row])
+        settle = int(self.venue.markets.settle[market])
         self.before.remember(counterparty)
         before = self.margin(account).mmr
         cost, cash, entry = self.change_position(row, -lots, flow)
         other = self.accounts.position_row(counterparty, market)
         counter_cost, counter_cash, counter_entry = self.change_position(other, lots, -flow - to_fund)
-        self.ledger.fund += to_fund
-        price = flow * float(self.venue.settle_quantum) / (lots * float(self.venue.markets.step_size[market]))
+        self.ledger.fund[settle] += to_fund
+        price = float(self.prices_of(np.array([market]), np.array([lots]), np.array([flow]))[0])
         self.journal.add(
             event, reason, account, before, self.margin(account).mmr, counterparty=counterparty, market=market,
-            requested=size, lots=-lots, cost=cost, cash=cash, entry=entry, counter_cost=counter_cost,
+            settle=settle, requested=size, lots=-lots, cost=cost, cash=cash, entry=entry, counter_cost=counter_cost,
             counter_cash=counter_cash, counter_entry=counter_entry, fund=to_fund, price=price,
         )  # fmt: skip
 

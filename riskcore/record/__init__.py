@@ -19,7 +19,7 @@ from .events import (
     journal_page,
 )
 from .invariants import InvariantError, Invariants
-from .journal import EVENT_COLUMNS, Journal, fills, natural_frame, to_frame, touched
+from .journal import EVENT_COLUMNS, Journal, fills, natural_frame, settle_amounts, to_frame, touched
 from .reader import read_journal
 from .run_folder import Recorded
 from .totals import Totals
@@ -51,6 +51,7 @@ __all__ = [
     "read_journal",
     "reader",
     "run_folder",
+    "settle_amounts",
     "to_frame",
     "touched",
 ]

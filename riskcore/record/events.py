@@ -59,26 +59,30 @@ COLUMNS = {
     "account": Column("account?", "row", "Row of the account in `start/accounts`; -1 in a `guard` row.", -1),
     "counterparty": Column("party", "row", "Row of another account, or a number below 0: see the events.", NOBODY),
     "market": Column("market?", "row", "Market; -1: none.", -1),
-    "asset": Column("asset?", "row", "Asset; -1: none.", -1),
+    "asset": Column("asset?", "row", "Asset of `quanta` and `lent`; -1: none.", -1),
+    "settle": Column("asset?", "row", "Asset of the amounts in settle quanta; -1: the event has none.", -1),
     "order": Column("order?", "row", "Row of the order in `start/orders`; -1: none.", -1),
     "requested": Column("whole", "lots", "Size that the event is about: see the events."),
     "lots": Column("whole", "lots", "Change of the account's position; the counterparty's is the opposite."),
     "cost": Column("whole", "settle quanta", "Change of the position's cost."),
-    "cash": Column("whole", "settle quanta", "Change of the account's free settle balance, the fee not counted."),
+    "cash": Column("whole", "settle quanta", "Change of the account's free balance of `settle`, the fee not counted."),
     "entry": Column("whole", "settle quanta", "Change of the position's `entry`."),
-    "fee": Column("whole", "settle quanta", "Fee taken from the account's settle balance, given to the fund."),
+    "fee": Column("whole", "settle quanta", "Fee taken from the account's balance of `settle`, given to the fund."),
     "quanta": Column("whole", "quanta", "Change of the account's free balance of `asset`."),
     "lent": Column(
         "whole", "quanta",
         "Change of the account's lent balance of `asset`; the counterparty's free balance changes by the opposite of"
         " `quanta + lent`.",
     ),
-    "unsettled": Column("whole", "settle quanta", "Change of the account's unsettled balance."),
+    "unsettled": Column("whole", "settle quanta", "Change of the account's unsettled balance of `settle`."),
     "counter_cost": Column("whole", "settle quanta", "Change of the cost of the counterparty's position."),
-    "counter_cash": Column("whole", "settle quanta", "Change of the counterparty's settle balance or money."),
+    "counter_cash": Column("whole", "settle quanta", "Change of the counterparty's balance of `settle`, or money."),
     "counter_entry": Column("whole", "settle quanta", "Change of the `entry` of the counterparty's position."),
-    "fund": Column("whole", "settle quanta", "Change of the insurance fund, the fee not counted."),
-    "price": Column("number", "settle units", "See the events; NaN: none.", np.nan),
+    "fund": Column("whole", "settle quanta", "Change of the insurance fund's `settle`, the fee not counted."),
+    "price": Column(
+        "number", "quote units",
+        "See the events; of an asset in units of `settle`, in a `guard` row of the venue's asset; NaN: none.", np.nan,
+    ),
     "mmr_before": Column("number", "", "MMR of the account before the row; NaN before accounts are selected.", np.nan),
     "mmr_after": Column("number", "", "MMR of the account after the row; NaN before accounts are selected.", np.nan),
 }  # fmt: skip
@@ -90,6 +94,9 @@ AMOUNTS = (
 )  # fmt: skip
 """Columns that are 0 unless the event uses them."""
 
+MONEY = tuple(name for name in AMOUNTS if COLUMNS[name].unit == "settle quanta")
+"""Columns of `AMOUNTS` in quanta of the row's ``settle``: a row has a ``settle`` if its event uses one of them."""
+
 
 class Sentence(NamedTuple):
     """Sentence of `explain` about a row, a format string.
@@ -98,8 +105,8 @@ class Sentence(NamedTuple):
     ----------
     text : str
         To the account of the row. Names: market, asset, item (market or asset), settle (asset), other (account id),
-        verb (sold, bought); in natural units quantity and exchanged (not signed), requested, price, cash, paid (not
-        signed), fee, amount, lent_amount, repaid.
+        verb (sold, bought); in natural units quantity and exchanged (not signed), requested, price, amount,
+        lent_amount; as texts cash and repaid (signed), paid (not signed), fee.
     counterparty : str
         To the counterparty; empty: the same text.
     case : str
@@ -151,15 +158,15 @@ class Event(NamedTuple):
 _LIMITS = "account_cap market_cap depth_share depth impact mean_mark mean_premium limit slippage"
 _POSITIONS = "lots cost cash entry counter_cost counter_cash counter_entry"
 _TAKEOVER = (
-    Sentence("lend of {exchanged:g} {asset} settled with account {other} for {paid:,.2f} {settle}", case="lend"),
+    Sentence("lend of {exchanged:g} {asset} settled with account {other} for {paid} {settle}", case="lend"),
     Sentence(
-        "debt of {exchanged:g} {asset} taken over by account {other} for {paid:,.2f} {settle}",
-        "debt of {exchanged:g} {asset} taken over from account {other} for {paid:,.2f} {settle}",
+        "debt of {exchanged:g} {asset} taken over by account {other} for {paid} {settle}",
+        "debt of {exchanged:g} {asset} taken over from account {other} for {paid} {settle}",
         "debt",
     ),
     Sentence(
-        "{exchanged:g} {asset} sold to account {other} for {paid:,.2f} {settle}",
-        "{exchanged:g} {asset} sold by account {other} for {paid:,.2f} {settle}",
+        "{exchanged:g} {asset} sold to account {other} for {paid} {settle}",
+        "{exchanged:g} {asset} sold by account {other} for {paid} {settle}",
         "asset",
     ),
     Sentence(
@@ -184,12 +191,12 @@ EVENT_KINDS = {
     "convert": Event(
         "An asset is sold, or bought to repay a borrow, for the settle asset.", "debt close_out settlement", (BOOK,),
         "asset", "cash fee quanta counter_cash", "average price",
-        sentences=(Sentence("{amount:+g} {asset} against {cash:+,.2f} {settle}"),),
+        sentences=(Sentence("{amount:+g} {asset} against {cash} {settle}"),),
     ),
     "book": Event(
         "A slice is filled in the order book; `requested` is the slice's size.", f"full {_LIMITS}", (BOOK,), "market",
         "requested lots cost cash entry fee counter_cash", "average price", "lots", "order book",
-        (Sentence("{quantity:g} of {requested:g} {market} {verb} at {price:,.6g}, fee {fee:,.2f}"),),
+        (Sentence("{quantity:g} of {requested:g} {market} {verb} at {price:,.6g}, fee {fee}"),),
     ),
     "expire": Event(
         "A slice, or a conversion in a spot book, is not filled; `requested` is its size, 0 of `conversion_limit`.",
@@ -218,19 +225,19 @@ EVENT_KINDS = {
     ),
     "fund": Event(
         "The fund pays a shortfall.", "bankrupt", (FUND,), "", "cash fund",
-        sentences=(Sentence("{cash:,.2f} {settle} of shortfall paid by the fund"),),
+        sentences=(Sentence("{paid} {settle} of shortfall paid by the fund"),),
     ),
     "shortfall": Event(
         "A shortfall that nobody pays is left on record, or unsettled with the account.", "bankrupt unsettled",
         (SHORTFALL, NOBODY), "", "cash counter_cash unsettled",
         sentences=(
-            Sentence("{cash:,.2f} {settle} of shortfall left unsettled", case="unsettled"),
-            Sentence("{cash:,.2f} {settle} of shortfall left on record"),
+            Sentence("{paid} {settle} of shortfall left unsettled", case="unsettled"),
+            Sentence("{paid} {settle} of shortfall left on record"),
         ),
     ),
     "funding": Event(
         "Funding of a position is paid.", "interval", (BOOK,), "market", "cash counter_cash", "mark",
-        sentences=(Sentence("funding of {cash:+,.2f} {settle} for {market}"),),
+        sentences=(Sentence("funding of {cash} {settle} for {market}"),),
     ),
     "interest": Event(
         "Interest on a borrow or a lend is added to the balance, that on the settle asset to `quanta` too.",
@@ -240,12 +247,12 @@ EVENT_KINDS = {
     "realize": Event(
         "The unrealised PnL of a position is moved to the settle balance.", "interval", (NOBODY,), "market",
         "cost cash", "mark",
-        sentences=(Sentence("PnL of {cash:+,.2f} {settle} in {market} realised"),),
+        sentences=(Sentence("PnL of {cash} {settle} in {market} realised"),),
     ),
     "unsettle": Event(
         "The unsettled balance is moved to the settle balance.", "settlement close_out", (NOBODY,), "",
         "cash unsettled",
-        sentences=(Sentence("{repaid:+,.2f} {settle} out of the unsettled balance"),),
+        sentences=(Sentence("{repaid} {settle} out of the unsettled balance"),),
     ),
     "guard": Event(
         "A guard refuses or limits a price update, or refuses a book; a row of a spot book names its asset.",
@@ -265,8 +272,8 @@ EVENT_KINDS = {
         "Another account pays a part of a shortfall.", "equity open_interest", (ACCOUNT,), "", "cash counter_cash",
         sentences=(
             Sentence(
-                "{cash:,.2f} {settle} of shortfall paid by account {other}",
-                "{cash:,.2f} {settle} of the shortfall of account {other} paid",
+                "{paid} {settle} of shortfall paid by account {other}",
+                "{paid} {settle} of the shortfall of account {other} paid",
             ),
         ),
     ),
@@ -335,6 +342,9 @@ CHANGES_NOTHING = tuple(
 )
 """Events that change neither amounts nor orders of an account."""
 
+PAYING = tuple(name for name, kind in EVENT_KINDS.items() if set(MONEY) & set(kind.amounts.split()))
+"""Events whose rows have a ``settle``."""
+
 _UNRATED = {"interval", "hour", "entry", "settlement", *EVENT_KINDS["guard"].reasons.split()}
 """Reasons of rows from before the accounts of a tick are selected: they have no margin ratios."""
 
@@ -379,6 +389,9 @@ def check_rows(file: str, rows: Mapping[str, npt.NDArray[Any]]) -> None:
     for name in AMOUNTS:
         used = np.array([name in kind.amounts.split() for kind in kinds])[event]
         must(~used & (rows[name] != 0), name, "be 0")
+    pays, named_settle = np.isin(event, [EVENT[name] for name in PAYING]), rows["settle"] >= 0
+    must(pays & ~named_settle, "settle", "be named")
+    must(~pays & named_settle, "settle", "be -1")
     priced = np.array([bool(kind.price) for kind in kinds])[event]
     must(priced & ~guard & missing, "price", "be a number")
     must(~priced & ~missing, "price", "be NaN")
@@ -439,6 +452,8 @@ MMR is the maintenance margin ratio, PnL profit and loss.
 
 ## Events
 
+Settle quanta are quanta of the asset `settle`, which is the settle asset of the market in a row with a market.
+`settle` is -1 in rows of events without such an amount.
 A row has one of the reasons of its event. `market`, `asset` and `order` are -1 unless the column "names" has them; an
 amount is 0 unless the column "amounts" has it; `price` is NaN unless the event has one.
 `mmr_before` and `mmr_after` are NaN in rows from before the accounts are selected: guards, accruals and settlement.

@@ -15,7 +15,7 @@ from ..kernels import journal as kernels
 from ..kernels.layouts import JournalColumns, LedgerArrays
 from ..state import Accounts, Ledger
 from ..venue import Venue
-from .events import EVENT_KINDS, EVENTS, REASON, ROW, Rows
+from .events import EVENT_KINDS, EVENTS, PAYING, REASON, ROW, Rows
 
 _SHOWN = 3  # rows in the message
 _WITHOUT_RATIOS = ("guard", "funding", "interest", "realize")
@@ -23,6 +23,7 @@ _USES = np.array(
     [
         (bool(kind.price) and name != "guard") * kernels.USES_PRICE
         + (name not in _WITHOUT_RATIOS) * kernels.USES_RATIOS
+        + (name in PAYING) * kernels.USES_MONEY
         for name, kind in EVENT_KINDS.items()
     ],
     np.uint8,
@@ -47,7 +48,7 @@ class InvariantError(RuntimeError):
     >>> import numpy as np
     >>> from riskcore.record import InvariantError, Journal
     >>> journal = Journal(0, 0)
-    >>> journal.add("fund", "bankrupt", 0, 1.0, 1.0, cash=5)
+    >>> journal.add("fund", "bankrupt", 0, 1.0, 1.0, settle=0, cash=5)
     >>> InvariantError("the money of a row is 5, not 0", journal.rows(), np.array([0])).rows["cash"].tolist()
     [5]
     """
@@ -95,10 +96,10 @@ class Invariants:
         draw = np.random.default_rng(0)
         markets, assets = len(venue.markets.symbol), len(venue.assets.symbol)
         self._position: Int = draw.integers(-(2**63), 2**63, (3, markets), np.int64) | 1
-        self._balance: Int = draw.integers(-(2**63), 2**63, (2, assets), np.int64) | 1
+        self._balance: Int = draw.integers(-(2**63), 2**63, (3, assets), np.int64) | 1
         self._fingerprint = self._fingerprints(np.arange(len(accounts)))
         self._entries = _flat(ledger)
-        self._ledger = LedgerArrays(*np.split(self._entries, np.cumsum([markets, assets, assets, 1])))
+        self._ledger = LedgerArrays(*np.split(self._entries, np.cumsum([markets, *[assets] * 3])))
 
     def check(self, rows: Rows, ledger: Ledger) -> None:
         """Check a tick that wrote rows.
@@ -128,7 +129,7 @@ class Invariants:
         """
         columns, bad = JournalColumns(*(rows[name] for name in JournalColumns._fields)), np.empty(2, np.int64)
         kernels.apply_rows(
-            columns, _USES, REASON["settlement"], self._venue.settle, self._position, self._balance,
+            columns, _USES, REASON["settlement"], self._venue.markets.settle, self._position, self._balance,
             self._accounts.columns, self._ledger, self._fingerprint, bad,
         )  # fmt: skip
         number, status = bad.tolist()
@@ -149,6 +150,7 @@ class Invariants:
         row = rows[number]
         equation = {
             kernels.UNKNOWN_ROW: "a row names an account, market, asset or counterparty that there is not",
+            kernels.OTHER_MONEY: "a row's money is of another asset than its market's, or of none",
             kernels.ONE_SIDED: "a row moves an amount that nobody gives or takes",
             kernels.NO_PRICE: f"the price of a row is {row['price']}",
             kernels.NO_RATIO: f"the margin ratios of a row are {row['mmr_before']} and {row['mmr_after']}",
@@ -172,13 +174,12 @@ class Invariants:
         venue, at = self._venue, int(np.flatnonzero(now != self._entries)[0])
         markets, assets = venue.markets.symbol, venue.assets.symbol
         names = [("book_lots", m) for m in range(len(markets))]
-        names += [(name, k) for name in ("book_quanta", "pool") for k in range(len(assets))]
-        name, item = [*names, ("fund", 0), ("shortfall", 0)][at]
-        symbol = {"book_lots": markets, "book_quanta": assets, "pool": assets}.get(name)
-        of = f" of {symbol[item]}" if symbol else ""
+        names += [(name, k) for name in ("book_quanta", "pool", "fund", "shortfall") for k in range(len(assets))]
+        name, item = names[at]
+        of = markets[item] if name == "book_lots" else assets[item]
         more = int(now[at]) - int(self._entries[at])
-        numbers = np.flatnonzero(_rows_of_ledger(rows, name, item, venue.settle))
-        equation = f"{name}{of} in the ledger is {_more(more)} than before the tick and its rows"
+        numbers = np.flatnonzero(_rows_of_ledger(rows, name, item))
+        equation = f"{name} of {of} in the ledger is {_more(more)} than before the tick and its rows"
         raise InvariantError(equation, rows[numbers], numbers)
 
     def _refuse_account(self, rows: Rows, account: int) -> None:
@@ -195,7 +196,7 @@ class Invariants:
     def _decoded(self, account: int, difference: int) -> tuple[int, str]:
         """Return the one amount of an account whose change explains a difference of fingerprints, and its name."""
         columns, venue = self._accounts.columns, self._venue
-        terms = [(1, "unsettled")]
+        terms = []
         for row in self._accounts.positions_of(account):
             m = int(columns.market[row])
             terms += [(int(self._position[n, m]), f"{name} in {venue.markets.symbol[m]}")
@@ -203,34 +204,33 @@ class Invariants:
         for row in self._accounts.balances_of(account):
             k = int(columns.asset[row])
             terms += [(int(self._balance[n, k]), f"{name} quanta of {venue.assets.symbol[k]}")
-                      for n, name in enumerate(("free", "lent"))]  # fmt: skip
+                      for n, name in enumerate(("free", "lent", "unsettled"))]  # fmt: skip
         amounts = [((difference * pow(factor, -1, 2**64) + 2**63) % 2**64 - 2**63, name) for factor, name in terms]
         amount, name = min(amounts, key=lambda known: abs(known[0]))
         return (amount, name) if abs(amount) < _LARGEST_DECODED else (0, "")
 
 
-def _rows_of_ledger(rows: Rows, name: str, item: int, settle: int) -> Bool:
+def _rows_of_ledger(rows: Rows, name: str, item: int) -> Bool:
     """Whether rows change an entry of the ledgers."""
+    paid = rows["settle"] == item
     match name:
         case "book_lots":
             chosen = (rows["counterparty"] == kernels.BOOK) & (rows["market"] == item) & (rows["lots"] != 0)
         case "book_quanta":
             chosen = rows["counterparty"] == kernels.BOOK
-            chosen &= (rows["asset"] == item) | ((rows["counter_cash"] != 0) & (item == settle))
+            chosen &= (rows["asset"] == item) | ((rows["counter_cash"] != 0) & paid)
         case "pool":
             chosen = (rows["counterparty"] == kernels.POOL) & (rows["asset"] == item)
         case "fund":
-            chosen = (rows["fund"] != 0) | (rows["fee"] != 0)
+            chosen = paid & ((rows["fund"] != 0) | (rows["fee"] != 0))
         case _:
-            chosen = rows["counterparty"] == kernels.SHORTFALL
+            chosen = paid & (rows["counterparty"] == kernels.SHORTFALL)
     return np.asarray(chosen)
 
 
 def _flat(ledger: Ledger) -> Int:
     """Copy the conserved part of the ledgers, one behind the other in the order of `LedgerArrays`."""
-    return np.concatenate(
-        [ledger.book_lots, ledger.book_quanta, ledger.pool, np.array([ledger.fund, ledger.shortfall], np.int64)]
-    )
+    return np.concatenate([getattr(ledger, name) for name in LedgerArrays._fields])
 
 
 def _more(amount: int) -> str:

@@ -238,15 +238,16 @@ def to_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
             frame[name] = frame[name].astype(object).where(rows["account"] != NO_ACCOUNT, None)
     other = [others[c] if c < 0 else accounts.ids[c] for c in rows["counterparty"].tolist()]
     frame["counterparty"] = pd.Series(other, dtype=object)  # not float64 where ids are whole numbers
-    for name, symbols in (("market", venue.markets.symbol), ("asset", venue.assets.symbol)):
+    assets = venue.assets.symbol
+    for name, symbols in (("market", venue.markets.symbol), ("asset", assets), ("settle", assets)):
         frame[name] = [symbols[c] if c >= 0 else None for c in rows[name].tolist()]
     return frame
 
 
 EVENT_COLUMNS = (
     "time", "tick", "account", "owner", "event", "reason", "counterparty", "market", "asset", "quantity",
-    "requested_quantity", "price", "amount", "lent_amount", "cash_amount", "fee_amount", "unsettled_amount",
-    "fund_amount", "mmr_before", "mmr_after",
+    "requested_quantity", "price", "amount", "lent_amount", "settle_asset", "cash_amount", "fee_amount",
+    "unsettled_amount", "fund_amount", "mmr_before", "mmr_after",
 )  # fmt: skip
 """Of `natural_frame`."""
 
@@ -268,9 +269,10 @@ def natural_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
     DataFrame
         The columns `EVENT_COLUMNS`. ``quantity`` is the change of the account's position in ``market``;
         ``amount`` and ``lent_amount`` those of its free and its lent balance of ``asset``; ``cash_amount`` that of its
-        settle balance without the fee, ``fee_amount``; ``unsettled_amount`` that of its unsettled balance and
-        ``fund_amount`` that of the fund, the fee not counted, all in settle units. ``requested_quantity`` is of the
-        market, or of the asset. NaN where a row has no market or no asset.
+        free balance of ``settle_asset`` without the fee, ``fee_amount``; ``unsettled_amount`` that of its unsettled
+        balance and ``fund_amount`` that of the fund, the fee not counted, all in units of ``settle_asset``: a symbol,
+        None where the event moves no such money. ``requested_quantity`` is of the market, or of the asset. NaN where a
+        row has no market or no asset.
 
     Notes
     -----
@@ -298,10 +300,39 @@ def natural_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
     frame["quantity"] = _of(rows["lots"], venue.markets.step, market)
     frame["requested_quantity"] = np.where(market >= 0, _of(rows["requested"], venue.markets.step, market), requested)
     frame["amount"], frame["lent_amount"] = (_of(rows[n], venue.assets.quantum, asset) for n in ("quanta", "lent"))
-    settle = np.full(len(rows), venue.settle)
+    frame["settle_asset"] = frame["settle"]
     for name in ("cash", "fee", "unsettled", "fund"):
-        frame[f"{name}_amount"] = natural(rows[name], venue.assets.quantum, settle)
+        frame[f"{name}_amount"] = settle_amounts(rows, name, venue)
     return frame[list(EVENT_COLUMNS)]
+
+
+def settle_amounts(rows: Rows, name: str, venue: Venue) -> npt.NDArray[Any]:
+    """Return an amount of journal rows in units of their settle assets.
+
+    Parameters
+    ----------
+    rows : ndarray of `ROW`, shape (R,)
+        Journal rows.
+    name : str
+        A column of `riskcore.record.events.MONEY`.
+    venue : Venue
+        The venue of the run.
+
+    Returns
+    -------
+    ndarray of float64, shape (R,)
+        The amounts; 0 where a row has no settle asset.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.record import Journal, settle_amounts
+    >>> venue, journal = rc.load_venue("backpack"), Journal(0, 0)
+    >>> journal.add("fund", "bankrupt", 0, 1.0, 1.0, settle=venue.settle, cash=5_000_000, fund=-5_000_000)
+    >>> settle_amounts(journal.rows(), "cash", venue).tolist()
+    [5.0]
+    """
+    return natural(rows[name], venue.assets.quantum, np.maximum(rows["settle"], 0))
 
 
 def _of(amounts: npt.NDArray[np.int64], unit: Sequence[Fraction], row: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
@@ -324,9 +355,9 @@ def fills(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        time, account, market, side (of the account: buy, sell), quantity (> 0), price, notional (settle units at that
-        price), fee (settle units), stage (order book, backstop, ADL), reason, counterparty (an account, or "book"),
-        owner (of the account).
+        time, account, market, side (of the account: buy, sell), quantity (> 0), price, notional (of that quantity at
+        that price) and fee, both in units of settle_asset (a symbol), stage (order book, backstop, ADL), reason,
+        counterparty (an account, or "book"), owner (of the account).
 
     Examples
     --------
@@ -343,12 +374,16 @@ def fills(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
     closes = np.isin(rows["event"], [EVENT[event] for event in STAGES]) & (rows["market"] >= 0)
     rows = rows[closes]
     frame = natural_frame(rows, venue, accounts)
-    quantity = frame["quantity"].abs()
+    quantity = frame["quantity"].abs().to_numpy()
+    notional = quantity * rows["price"]
+    if not venue.plain_money:
+        notional = np.abs(rows["lots"] * venue.markets.lot_values(rows["price"], rows["market"]))
     return pd.DataFrame(
         {
             "time": frame["time"], "account": frame["account"], "market": frame["market"],
-            "side": np.where(rows["lots"] < 0, "sell", "buy"), "quantity": quantity, "price": frame["price"],
-            "notional": quantity * frame["price"], "fee": frame["fee_amount"],
+            "side": np.where(rows["lots"] < 0, "sell", "buy"), "quantity": quantity,
+            "price": frame["price"], "notional": notional, "fee": frame["fee_amount"],
+            "settle_asset": frame["settle_asset"],
             "stage": [STAGES[EVENTS[event]] for event in rows["event"].tolist()],
             "reason": frame["reason"], "counterparty": frame["counterparty"], "owner": frame["owner"],
         }

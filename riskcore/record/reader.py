@@ -22,7 +22,7 @@ from ..market.guards import SECONDS_OF_SAMPLES, GuardState
 from ..state import Accounts, Ledger, Orders
 from ..venue import Venue, load_venue
 from .events import ROW, Rows, check_rows
-from .run_folder import _content, _damaged, _ledger_entries, _venue_content, file_of, read_manifest
+from .run_folder import LEDGERS, _content, _damaged, _ledger_entries, _venue_content, file_of, read_manifest
 from .run_schema import OPTIONAL_STATE, PARTS, START, Table, count_rows, decoded
 
 
@@ -134,14 +134,16 @@ class Reader:
         for name, item in (("positions", "market"), ("balances", "asset")):
             rows = np.bincount(start[name]["account"], minlength=len(ids))[self.manifest["providers"]]
             self._must((rows == self.sizes[item]).all() and len(settle) == len(ids), f"start/{name}", rule)
+        money = start["positions"]["account"] * self.sizes["asset"]
+        money += self.venue.markets.settle[start["positions"]["market"]]
+        rule = "every position must have a row of the asset that its market settles in"
+        self._must(np.isin(money, key["balances"]).all(), "start/balances", rule)
         orders = Orders(*(start["orders"][f.name] for f in fields(Orders)))
         of_positions = np.isin(orders.account * self.sizes["market"] + orders.market, key["positions"])
         self._must(of_positions.all(), "start/orders", "an order must have a row in positions")
-        tables, unsettled = start, start["accounts"]["unsettled"]
+        tables = start
         if last:
             tables = {name: self.table(f"state/{name}", self.last) for name in ("positions", "balances", "orders")}
-            unsettled = self.table("state/accounts", self.last)["unsettled"]
-            self._must(len(unsettled) == len(ids), "state/accounts", "must have a row for every account", self.last)
             for name, item in (("positions", "market"), ("balances", "asset")):
                 same = all(np.array_equal(tables[name][column], start[name][column]) for column in ("account", item))
                 self._must(same, f"state/{name}", "must have the rows of the start", self.last)
@@ -153,12 +155,13 @@ class Reader:
             )
             orders.lots[~np.isin(np.arange(len(orders.lots)), open_orders)] = 0
         positions, balances = tables["positions"], tables["balances"]
-        unsettled_quanta = np.zeros(len(balances["asset"]), np.int64)
-        unsettled_quanta[balances["asset"] == self.venue.settle] = unsettled
+        only_money = np.isin(balances["asset"][balances["unsettled"] != 0], self.venue.money).all()
+        rule = "unsettled must be 0 of an asset that no market settles in"
+        self._must(only_money, "state/balances" if last else "start/balances", rule, self.last)
         accounts = Accounts.from_rows(
             self.venue, ids,
             (positions["account"], positions["market"], positions["lots"], positions["cost"], positions["entry"]),
-            (balances["account"], balances["asset"], balances["quanta"], balances["lent"], unsettled_quanta),
+            (balances["account"], balances["asset"], balances["quanta"], balances["lent"], balances["unsettled"]),
             orders, start["accounts"]["leverage_limit"], owner_ids=start["accounts"]["owner"],
         ).frozen()  # fmt: skip
         with suppress(KeyError):
@@ -195,16 +198,17 @@ class Reader:
             yield {name: values.reshape(count, markets) for name, values in ticks.items()}, assets, books
         self._must_count("ticks", first)
 
-    def prices(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[Any]]:
-        """Time, marks and prices of assets of every tick, as they were used: shapes (T,), (T, M) and (T, K)."""
-        time, mark, asset = [], [], []
+    def prices(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+        """Time, marks, indexes and prices of assets of every tick, as used: shapes (T,), (T, M), (T, M) and (T, K)."""
+        time, mark, index, asset = [], [], [], []
         for ticks, prices, _ in self.ticks():
             asset_prices = np.full((len(ticks["tick"]), self.sizes["asset"]), np.nan)
             asset_prices[np.searchsorted(ticks["tick"][:, 0], prices["tick"]), prices["asset"]] = prices["price"]
             time.append(ticks["time"][:, 0])
             mark.append(ticks["mark"])
+            index.append(ticks["index"])
             asset.append(asset_values(self.venue, ticks["mark"], ticks["index"], asset_prices))
-        return np.concatenate(time), np.concatenate(mark), np.concatenate(asset)
+        return np.concatenate(time), np.concatenate(mark), np.concatenate(index), np.concatenate(asset)
 
     def _must_count(self, name: str, count: int) -> None:
         if self.manifest[name] != count:
@@ -288,11 +292,10 @@ class Reader:
         self._must(same, "state/ledger", "must have an entry for every ledger and item, in order", self.last)
         values = table["value"]
         start = 0
-        for column in (ledger.book_lots, ledger.book_quanta, ledger.pool):
+        for column in (getattr(ledger, name) for name in LEDGERS):
             column[:] = values[start : start + len(column)]
             start += len(column)
-        ledger.fund, ledger.shortfall = values[start : start + 2].tolist()
-        ledger.taken[:] = values[start + 2 :].reshape(-1, 3)
+        ledger.taken[:] = values[start:].reshape(-1, 3)
         return ledger
 
 

@@ -30,7 +30,7 @@ from .events import EVENTS, REASONS, ROW, Rows
 from .journal import words
 from .run_schema import OPTIONAL_STATE, PARTS, START, STATE, Table, encoded
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         raise _damaged(path, "run.json", "must be JSON") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise RiskDataError("run", "format", f"must be {FORMAT}: run again", value=str(path))
+        written = content.get("format") if isinstance(content, dict) else None
+        rule = f"must be {FORMAT}, not {written if type(written) is int else 'none'}: run again with this version"
+        raise RiskDataError("run", "format", rule, value=str(path))
     if content.get("digest") != _digest_of(content):
         raise _damaged(path, "run.json", _ALTERED)
     for name, fits in _MANIFEST.items():
@@ -332,13 +334,9 @@ class _Files:
 def _write_start(files: _Files, venue: Venue, start: Accounts) -> None:
     files.put("venue.json", _venue_content(venue))
     ids = pd.DataFrame({"account": start.ids, "leverage_limit": start.leverage_limit})
-    files.table("start/accounts", ids.assign(unsettled=_unsettled(start), owner=start.owners))
+    files.table("start/accounts", ids.assign(owner=start.owners))
     _write_columns(files, "start", start)
     files.table("start/orders", pd.DataFrame({f.name: getattr(start.orders, f.name) for f in fields(Orders)}))
-
-
-def _unsettled(accounts: Accounts) -> npt.NDArray[np.int64]:
-    return accounts.columns.unsettled[accounts.columns.settle_row]
 
 
 def _venue_content(venue: Venue) -> bytes:
@@ -358,7 +356,7 @@ def _write_columns(files: _Files, folder: str, accounts: Accounts) -> None:
         f"{folder}/balances",
         pd.DataFrame(
             {"account": accounts.balance_accounts(), "asset": columns.asset.astype(np.int64), "quanta": columns.free,
-             "lent": columns.lent}
+             "lent": columns.lent, "unsettled": columns.unsettled}
         ),
     )  # fmt: skip
 
@@ -423,7 +421,6 @@ def _journal_frame(rows: Rows) -> pd.DataFrame:
 
 def _write_state(files: _Files, venue: Venue, accounts: Accounts, ledger: Ledger, guard_state: GuardState) -> None:
     _write_columns(files, "state", accounts)
-    files.table("state/accounts", pd.DataFrame({"unsettled": _unsettled(accounts)}))
     orders = pd.DataFrame({f.name: getattr(accounts.orders, f.name) for f in fields(Orders)})
     orders.insert(0, "order", np.arange(len(orders)))
     files.table("state/orders", orders[orders["lots"] > 0])
@@ -444,14 +441,14 @@ def _write_state(files: _Files, venue: Venue, accounts: Accounts, ledger: Ledger
 
 
 def _ledger_entries(ledger: Ledger, providers: list[int]) -> list[tuple[str, int, int]]:
-    """Ledger, item and value of each row of the table: of the markets, the assets, the venue and the providers."""
-    entries = [("book_lots", m, lots) for m, lots in enumerate(ledger.book_lots)]
-    entries += [("book_quanta", k, quanta) for k, quanta in enumerate(ledger.book_quanta)]
-    entries += [("pool", k, quanta) for k, quanta in enumerate(ledger.pool)]
-    entries += [("fund", 0, ledger.fund), ("shortfall", 0, ledger.shortfall)]
+    """Ledger, item and value of each row of the table: of the markets, the assets and the providers."""
+    entries = [(name, item, value) for name in LEDGERS for item, value in enumerate(getattr(ledger, name))]
     for provider, row in zip(providers, ledger.taken, strict=True):
         entries += [(f"provider_{name}", provider, taken) for name, taken in zip(_TAKEN, row, strict=True)]
     return entries
 
+
+LEDGERS = ("book_lots", "book_quanta", "pool", "fund", "shortfall")
+"""Ledgers of the markets and of the assets in the table."""
 
 _TAKEN = ("minute", "hour", "total")

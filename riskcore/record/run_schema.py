@@ -68,9 +68,9 @@ _KINDS = {
 
 _ORDERS = "account:account market:market side:side price:positive lots:{} reduce_only:flag"
 _POSITIONS = "account:account market:market lots:amount cost:amount entry:amount"
-_BALANCES = "account:account asset:asset quanta:amount lent:amount"
+_BALANCES = "account:account asset:asset quanta:amount lent:amount unsettled:amount"
 _SPECS = {
-    "start/accounts": "account:id leverage_limit:limit unsettled:amount owner:id",
+    "start/accounts": "account:id leverage_limit:limit owner:id",
     "start/positions": _POSITIONS,
     "start/balances": _BALANCES,
     "start/orders": _ORDERS.format("natural"),
@@ -82,7 +82,6 @@ _SPECS = {
     "state/positions": _POSITIONS,
     "state/balances": _BALANCES,
     "state/orders": "order:order " + _ORDERS.format("positive"),
-    "state/accounts": "unsettled:amount",
     "state/markets": "market:market premium_sum:sum premium_count:natural mark:price? mark_time:whole index:price?"
     " index_time:whole basis:number basis_time:whole sample_mark:sample? sample_premium:sample?",
     "state/samples": "second:whole count:positive market:market mark:sample premium:sample?",

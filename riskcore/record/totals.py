@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .._limits import AMOUNT_LIMIT
-from .._typing import Float, Int
+from .._typing import AnyInt, Float, Int
 from ..boundary import RiskDataError
 from ..kernels import journal as kernels
 from ..kernels.guards import gross_value
@@ -58,7 +57,9 @@ class Totals:
         self.lots = _by(columns.market, columns.lots, len(venue.markets.symbol))
         self.quanta = _by(columns.asset, columns.free, len(venue.assets.symbol))
         self.quanta += _by(columns.asset, columns.lent, len(venue.assets.symbol))
-        self.paid = sum(float(np.abs(c.astype(float)).sum()) for c in (columns.cost, columns.entry, columns.unsettled))
+        self.paid = _by(columns.asset, columns.unsettled, len(venue.assets.symbol))
+        for column in (columns.cost, columns.entry):
+            self.paid += _by(venue.markets.settle[columns.market], column, len(venue.assets.symbol))
         self._weigh()
 
     def _weigh(self) -> None:
@@ -88,13 +89,12 @@ class Totals:
         >>> from riskcore.sample import two_accounts
         >>> venue, accounts = two_accounts()
         >>> journal = Journal(0, 0)
-        >>> journal.add("adl", "backstop_exhausted", 0, 1.2, 1.1, counterparty=1, cash=5, counter_cash=-5)
+        >>> journal.add("adl", "backstop_exhausted", 0, 1.2, 1.1, counterparty=1, settle=0, cash=5, counter_cash=-5)
         >>> Totals(accounts, venue).add(journal.rows(), np.array([0, 1]))
         """
-        paid, bad = np.array([self.paid]), np.empty(1, np.int64)
-        arguments: list[Any] = [*(rows[n] for n in _MOVING), self._venue.settle, AMOUNT_LIMIT, self.quanta, paid, bad]
+        bad = np.empty(1, np.int64)
+        arguments: list[Any] = [*(rows[n] for n in _MOVING), AMOUNT_LIMIT, self.quanta, self.paid, bad]
         kernels.sum_rows(*arguments)
-        self.paid = float(paid[0])
         self._weigh()
         if bad[0] >= 0:
             named_values = zip(ROW.names or (), rows[bad[0]].tolist(), strict=True)
@@ -105,7 +105,7 @@ class Totals:
             account = self._accounts.ids[accounts[past]]
             raise RuntimeError(f"the holdings and costs of account {account} exceed 2**62 quanta: {_ADVICE}")
 
-    def must_fit(self, prices: Prices, *, growth: float = 1.0, due: float = 0.0) -> None:
+    def must_fit(self, prices: Prices, *, growth: float = 1.0, due: Float | None = None) -> None:
         """Refuse prices at which the value of all positions and balances, and the amounts due, may come to the limit.
 
         Parameters
@@ -114,13 +114,14 @@ class Totals:
             Prices of a tick.
         growth : float
             Factor by which a debt or a lend may grow by then.
-        due : float
-            Settle quanta that may change hands beside.
+        due : ndarray of float64, shape (K,), optional
+            Quanta of each asset that may change hands beside; 0 by default.
 
         Raises
         ------
         RiskDataError
-            The sum may come to 2**62 settle quanta; the message names its largest part.
+            The sum may come to 2**62 quanta of the venue's settle asset, or a part of it to 2**62 quanta of the asset
+            that the part is paid in; the message names the largest part.
 
         Examples
         --------
@@ -131,17 +132,34 @@ class Totals:
         >>> market = "SOL_USDC_PERP"
         >>> Totals(accounts, venue).must_fit(rc.Prices.read(venue, accounts, {market: 195.0}))
         """
+        due = np.zeros(len(self.quanta)) if due is None else due
         if self._fits(prices, growth, due):
             return
         self._count()
         if not self._fits(prices, growth, due):
             raise self._refusal(prices, growth, due)
 
-    def _fits(self, prices: Prices, growth: float, due: float) -> bool:
-        value = gross_value(prices.mark, self._value_at_one[0], prices.asset, self._value_at_one[1])
-        return value * growth + self.paid + due < _LIMIT and self._highest * growth < _LIMIT
+    def _fits(self, prices: Prices, growth: float, due: Float) -> bool:
+        if not self._highest * growth < _LIMIT:
+            return False
+        if self._venue.plain_money:
+            value = gross_value(prices.mark, self._value_at_one[0], prices.asset, self._value_at_one[1])
+            paid = self.paid[self._venue.settle] + due[self._venue.settle]
+            return bool(value * growth + paid < _LIMIT)
+        arrays = prices.arrays
+        value = float(self.lots @ arrays.price_per_lot + self.quanta @ arrays.price_per_quantum)
+        paid = float((self.paid + due) @ arrays.price_per_quantum)
+        return value * growth + paid < _LIMIT and bool((self._of_assets(prices, growth) + due < _LIMIT).all())
 
-    def _refusal(self, prices: Prices, growth: float, due: float) -> RiskDataError:
+    def _of_assets(self, prices: Prices, growth: float) -> Float:
+        """Quanta of each asset that balances, costs, and the values of positions that are paid in it come to."""
+        arrays = prices.arrays
+        value = self.lots * np.abs(arrays.value_per_lot)
+        of_positions = np.bincount(arrays.market_settle, value, len(self.quanta)).astype(float)
+        held: Float = (self.quanta + of_positions) * growth + self.paid
+        return held
+
+    def _refusal(self, prices: Prices, growth: float, due: Float) -> RiskDataError:
         """Name the largest part of it."""
         venue, quanta = self._venue, self.quanta
         if self._highest >= _LIMIT:
@@ -151,13 +169,18 @@ class Totals:
             symbol = venue.assets.symbol[int(np.argmax(quanta))]
             rule = f"the amount due may reach 2**62 quanta: {_ADVICE}"
             return RiskDataError("tick", f"interest of {symbol}", rule)
-        if due and self._fits(prices, growth, 0.0):
+        if due.any() and self._fits(prices, growth, np.zeros(len(due))):
             return RiskDataError("tick", "funding", f"the amount due may reach 2**62 settle quanta: {_ADVICE}")
-        value = np.nan_to_num(np.append(prices.mark * self._value_at_one[0], prices.asset * self._value_at_one[1]))
+        past = [] if venue.plain_money else np.flatnonzero(self._of_assets(prices, growth) >= _LIMIT).tolist()
+        if past:
+            rule = f"the holdings, costs and values of all accounts together must be less than 2**62 quanta: {_ADVICE}"
+            return RiskDataError("positions", f"money in {venue.assets.symbol[past[0]]}", rule)
+        arrays = prices.arrays
+        value = np.append(self.lots * arrays.price_per_lot, quanta * arrays.price_per_quantum)
         largest = int(value.argmax())
         markets = len(venue.markets.symbol)
         rule = f"the holdings and costs of all accounts together must be less than 2**62 settle quanta: {_ADVICE}"
-        if self.paid > value[largest]:
+        if self.paid @ arrays.price_per_quantum > value[largest]:
             return RiskDataError("positions", "entry_price", rule)
         if largest < markets:
             return RiskDataError("marks", venue.markets.symbol[largest], rule, value=float(prices.mark[largest]))
@@ -167,11 +190,11 @@ class Totals:
 
 _ADVICE = "set larger quanta for the venue's assets"
 _MOVING = (
-    "asset", "cash", "cost", "counter_cash", "counter_cost", "entry", "counter_entry", "fee", "fund", "unsettled",
-    "quanta", "lent",
+    "asset", "settle", "cash", "cost", "counter_cash", "counter_cost", "entry", "counter_entry", "fee", "fund",
+    "unsettled", "quanta", "lent",
 )  # fmt: skip
 
 
-def _by(item: npt.NDArray[np.uint16], amount: Int, count: int) -> Float:
+def _by(item: AnyInt, amount: Int, count: int) -> Float:
     """Sums of absolute amounts by market or asset."""
     return np.bincount(item, np.abs(amount.astype(float)), count).astype(float)

@@ -15,7 +15,7 @@ SURELY_HEALTHY = 0.99  # MMR in float64 up to which the exact margin is not comp
 
 @dataclass(frozen=True)
 class Margin:
-    """Amounts in settle units; ratios are a `Fraction` or float infinity."""
+    """Amounts in the unit of account; ratios are a `Fraction` or float infinity."""
 
     net_equity: Fraction
     exposure: Fraction
@@ -38,19 +38,22 @@ def ratio(margin: Fraction, net_equity: Fraction, exposure: Fraction):
 
 def margin(venue: Venue, account: Account, prices: Prices) -> Margin:
     """The margin of one account (Margin of an account)."""
-    net_equity = account.unsettled * venue.settle_quantum
     exposure = initial = Fraction(0)
     positions, borrows = {}, {}
     least_fraction = 0 if account.leverage_limit is None else 1 / account.leverage_limit
+    profits = profits_and_unsettled(venue, account, prices)
+    net_equity = profits.pop(venue.settle)
 
     for symbol, (free, lent) in account.balances.items():
-        if free == lent == 0:
+        profit = profits.get(symbol, 0)
+        if free == lent == profit == 0:
             continue
         asset, price = venue.assets[symbol], prices.of_asset(venue, symbol)
-        quantity = (max(free, 0) + lent) * asset.quantum
+        quantity = (max(free, 0) + lent) * asset.quantum + profit
         size = quantity * price if venue.haircut_size_unit == "notional" else quantity
         borrowed = max(-free, 0) * asset.quantum * price
-        net_equity += quantity * price * asset.effective_weight(size) - borrowed
+        weight = asset.effective_weight(size) if quantity >= 0 else 1
+        net_equity += quantity * price * weight - borrowed
         exposure += borrowed
         initial += asset.initial(borrowed, price)
         if borrowed > 0:
@@ -61,14 +64,14 @@ def margin(venue: Venue, account: Account, prices: Prices) -> Margin:
         bids, asks = account.open_lots(symbol, "bid"), account.open_lots(symbol, "ask")
         if lots == cost == bids == asks == 0:
             continue
-        lot_value, mark, interest = prices.of_lot(venue, symbol), prices.marks[symbol], prices.of_open_interest(symbol)
+        lot_value, token = prices.of_lot(venue, symbol), prices.of_token(venue, symbol)
+        interest = prices.of_open_interest(venue, symbol)
         notional = abs(lots) * lot_value
         worst_case = max(abs(lots + bids), abs(lots - asks), abs(lots)) * lot_value
-        net_equity += lots * lot_value - cost * venue.settle_quantum
         exposure += worst_case
-        initial += max(market.initial(worst_case, mark, interest), worst_case * least_fraction)
+        initial += max(market.initial(worst_case, token, interest), worst_case * least_fraction)
         if lots != 0:
-            positions[symbol] = market.maintenance(notional, mark, interest)
+            positions[symbol] = market.maintenance(notional, token, interest)
 
     maintenance = sum(positions.values(), Fraction(0)) + sum(borrows.values(), Fraction(0))
     initial = max(initial, exposure * least_fraction)
@@ -81,15 +84,29 @@ def margin(venue: Venue, account: Account, prices: Prices) -> Margin:
     return Margin(net_equity, exposure, initial, maintenance, *ratios_and_tests, positions, borrows)
 
 
-def gross(venue: Venue, account: Account, prices: Prices) -> Fraction:
-    """Sum of the absolute amounts that an account's net equity is the small difference of."""
-    total = abs(account.unsettled) * venue.settle_quantum
-    for symbol, (free, lent) in account.balances.items():
-        if free or lent:
-            total += (abs(free) + lent) * venue.assets[symbol].quantum * prices.of_asset(venue, symbol)
+def profits_and_unsettled(venue: Venue, account: Account, prices: Prices) -> dict:
+    """Profit of the positions that settle in an asset and what is unsettled, in its units (Net equity)."""
+    amounts = {symbol: account.unsettled[symbol] * venue.assets[symbol].quantum for symbol in venue.money}
     for symbol, (lots, cost, _) in account.positions.items():
         if lots or cost:
-            total += abs(lots) * prices.of_lot(venue, symbol) + abs(cost) * venue.settle_quantum
+            market = venue.markets[symbol]
+            value = lots * market.lot_value(prices.marks[symbol])
+            amounts[market.settle] += value - cost * venue.assets[market.settle].quantum
+    return amounts
+
+
+def gross(venue: Venue, account: Account, prices: Prices) -> Fraction:
+    """Sum of the absolute amounts that an account's net equity is the small difference of."""
+    total = Fraction(0)
+    for symbol, (free, lent) in account.balances.items():
+        quanta = abs(free) + lent + abs(account.unsettled.get(symbol, 0))
+        if quanta:
+            total += quanta * venue.assets[symbol].quantum * prices.of_asset(venue, symbol)
+    for symbol, (lots, cost, _) in account.positions.items():
+        if lots or cost:
+            settle = venue.markets[symbol].settle
+            price = prices.of_asset(venue, settle) * venue.assets[settle].quantum
+            total += abs(lots) * prices.of_lot(venue, symbol) + abs(cost) * price
     return total
 
 

@@ -40,16 +40,22 @@ class Accrual(TickState):
                 due += instants
                 rate = self.funding_rate(symbol)
                 if rate is not None and symbol in self.prices.marks:
-                    lot_quanta = self.prices.of_lot(self.venue, symbol) / self.venue.settle_quantum
+                    lot_quanta = abs(self.lot_quanta_in(symbol))
                     per_lot[symbol] = Fraction(rhe(rate * lot_quanta * 10**9) * instants, 10**9)
                 self.state.premiums[symbol] = (0.0, 0)
         for account_id, account in self.state.accounts.items():
             for symbol in (symbol for symbol in per_lot if symbol in account.positions):
                 cash = -rhe(account.positions[symbol][0] * per_lot[symbol])
                 if cash != 0:
-                    changes = {"counterparty": BOOK, "market": symbol, "cash": cash, "counter_cash": -cash}
+                    names = {"counterparty": BOOK, "market": symbol, "settle": self.venue.markets[symbol].settle}
+                    changes = names | {"cash": cash, "counter_cash": -cash}
                     self.record("funding", "interval", account_id, float(self.prices.marks[symbol]), **changes)
         return due
+
+    def lot_quanta_in(self, symbol: str) -> Fraction:
+        """The signed value of a lot at the mark, in quanta of the asset that its market settles in."""
+        market = self.venue.markets[symbol]
+        return market.lot_value(self.prices.marks[symbol]) / self.venue.assets[market.settle].quantum
 
     def funding_rate(self, symbol: str) -> Fraction | None:
         """The rate of one interval: the tick's, or from the premiums in float64 (Funding)."""
@@ -72,11 +78,12 @@ class Accrual(TickState):
                     lots, cost, _ = account.positions[symbol]
                     if lots == 0:
                         continue
-                    lot = rhe(self.prices.of_lot(self.venue, symbol) / self.venue.settle_quantum * 10**6)
+                    lot = rhe(self.lot_quanta_in(symbol) * 10**6)
                     profit = rhe(Fraction(lots * lot, 10**6)) - cost
                     if profit != 0:
-                        mark = float(self.prices.marks[symbol])
-                        self.record("realize", "interval", account_id, mark, market=symbol, cost=profit, cash=profit)
+                        mark, settle = float(self.prices.marks[symbol]), self.venue.markets[symbol].settle
+                        changes = {"market": symbol, "settle": settle, "cost": profit, "cash": profit}
+                        self.record("realize", "interval", account_id, mark, **changes)
         return instants
 
     def premiums(self) -> None:

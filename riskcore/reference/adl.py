@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import replace
 from fractions import Fraction
 
-from .account_margin import Margin, gross
+from .account_margin import Margin
 from .adl_policies import SCORES, WEIGHTS, Figures
-from .numbers import CLOSE, CLOSER, INFINITY, ROUNDING, descending, float32, rhe
+from .numbers import descending, rhe
 from .shares import equity_share, integer_weights, largest_passing, water_fill
-from .state import Account
 from .tick_state import Deal, TickState
 
 
@@ -31,79 +28,52 @@ class Deleveraging(TickState):
                         self.hand_to_counterparties(account_id, market, look)
 
     def figures(self, account_id, symbol: str) -> Figures:
-        """Of a position at the sweep (5 ADL)."""
-        look, positions = self.start_margins[account_id], self.swept[account_id].positions
-        values = {market: held[0] * self.prices.of_lot(self.venue, market) for market, held in positions.items()}
-        entries = {market: held[2] * self.venue.settle_quantum for market, held in positions.items()}
-        lots, value, entry = positions[symbol][0], values[symbol], entries[symbol]
-        profits = sum(values.values()) - sum(entries.values())
-        margins = look.maintenance_margin, look.position_maintenance_margins[symbol]
-        return Figures(lots, value, entry, value - entry, profits, look.net_equity, look.exposure, *margins)
+        """Of a position at the sweep, in float64 (5 ADL)."""
+        of, positions, float64 = self.swept_figures(account_id), self.swept[account_id].positions, self.float64
+        profit = 0.0
+        for market in self.venue.markets:
+            if market in positions:
+                lots, _, entry = positions[market]
+                profit += float64.value(market, lots) - float64.paid(market, entry)
+        lots, _, entry = positions[symbol]
+        margins = of.maintenance, float64.required[symbol](abs(lots) * float64.lot[symbol]) / float64.per_unit
+        amounts = float64.value(symbol, lots), float64.paid(symbol, entry), profit
+        return Figures(lots, *amounts, of.equity, of.exposure, *margins)
+
+    def is_profitable(self, account_id, symbol: str) -> bool:
+        """Whether the value of a position at the sweep is above its entry (5 ADL, Counterparties)."""
+        lots, _, entry = self.swept[account_id].positions[symbol]
+        return lots * self.prices.value_of_lot(self.venue, symbol) > self.paid(symbol, entry)
+
+    def paid(self, symbol: str, entry: int) -> Fraction:
+        """`paid` of an entry, in the unit of account (5 ADL)."""
+        return entry * self.value_of_quantum(self.venue.markets[symbol].settle)
+
+    def holders(self, symbol: str, are_long: bool) -> list:
+        """The accounts with a position on a side of a market at the sweep, ascending by id."""
+        held = {account_id: account.positions.get(symbol, (0,))[0] for account_id, account in self.swept.items()}
+        return [account_id for account_id, lots in held.items() if (lots > 0 if are_long else lots < 0)]
 
     def counterparties(self, symbol: str, are_long: bool) -> dict:
         """Account id: score, or weight made whole, of those who take part, ascending by id (5 ADL, Counterparties)."""
         if (symbol, are_long) not in self.sides:
-            policy, side = self.venue.policy, {}
-            for account_id, account in self.swept.items():
-                lots = account.positions.get(symbol, (0,))[0]
-                if account_id not in self.selected and (lots > 0 if are_long else lots < 0):
-                    of = self.figures(account_id, symbol)
-                    if of.equity > 0 and (policy["adl_counterparties"] == "opposing" or of.profit > 0):
-                        side[account_id] = of
-            name, shared = policy["adl_policy"], policy["adl_policy"] in WEIGHTS
-            self.doubt_ranks(symbol, side, (WEIGHTS if shared else SCORES)[name])
-            ranks = {account_id: (WEIGHTS if shared else SCORES)[name](of) for account_id, of in side.items()}
-            ranks = {account_id: rank for account_id, rank in ranks.items() if rank is not None}
-            self.sides[symbol, are_long] = integer_weights(ranks) if shared else ranks
+            profitable, side = self.venue.policy["adl_counterparties"] == "profitable", {}
+            for account_id in self.holders(symbol, are_long):
+                if account_id in self.keys or (profitable and not self.is_profitable(account_id, symbol)):
+                    continue
+                of = self.figures(account_id, symbol)
+                if of.equity > 0:
+                    side[account_id] = of
+            self.sides[symbol, are_long] = self.ranked(side)
         return self.sides[symbol, are_long]
 
-    def doubt_ranks(self, symbol: str, side: dict, rank) -> None:
-        """Note where float64 could find another order or weight (5 ADL)."""
-        name, ends = self.venue.policy["adl_policy"], {}
-        for account_id, of in side.items():
-            account = self.swept[account_id]
-            possible = (
-                [rank(figures) for figures in self.nearly(account, of)] if name not in ("size", "pro_rata") else []
-            )
-            possible.append(rank(of))
-            if None in possible and possible != [None] * len(possible):
-                self.doubts.append("takes part")
-            possible = [x for x in possible if x is not None]
-            if possible:
-                spread = [0 if x == INFINITY else CLOSE * abs(x) for x in (min(possible), max(possible))]
-                ends[account_id] = min(possible) - spread[0], max(possible) + spread[1]
-        if name in WEIGHTS:
-            if any(float32(low) != float32(high) for low, high in ends.values()) and name != "pro_rata":
-                self.doubts.append("weight")
-            return
-        for one, other in itertools.combinations(ends, 2):
-            (low, high), (other_low, other_high) = ends[one], ends[other]
-            ordered = low > other_high or other_low > high
-            if not ordered and not low == high == other_low == other_high and not self.twins(one, other, symbol):
-                self.doubts.append("score")
-
-    def nearly(self, account: Account, of: Figures):
-        """Figures that float64 could find: of differences, which are what it can lose bits in (5 ADL)."""
-        held = account.positions.items()
-        values = [(abs(lots) * self.prices.of_lot(self.venue, m), abs(entry)) for m, (lots, _, entry) in held]
-        all_of_them = sum(value + entry * self.venue.settle_quantum for value, entry in values)
-        errors = {
-            "equity": ROUNDING * gross(self.venue, account, self.prices),
-            "profit": CLOSER * (abs(of.value) + abs(of.entry)),
-            "profits": CLOSER * all_of_them,
-        }
-        for signs in itertools.product((-1, 1), repeat=len(errors)):
-            moved = {name: getattr(of, name) + sign * errors[name] for sign, name in zip(signs, errors, strict=True)}
-            if moved["equity"] <= 0:
-                self.doubts.append("equity of a counterparty")
-                return
-            yield replace(of, **moved)
-
-    def twins(self, one, other, symbol: str) -> bool:
-        """Whether float64 finds the same of both: equal holdings give equal bits."""
-        if self.venue.policy["adl_policy"] == "size":
-            return abs(self.swept[one].positions[symbol][0]) == abs(self.swept[other].positions[symbol][0])
-        return self.swept[one] == self.swept[other]
+    def ranked(self, side: dict) -> dict:
+        """The scores of those who take part, or their weights made whole, by their figures (5 ADL, Policies)."""
+        name = self.venue.policy["adl_policy"]
+        rank = SCORES.get(name) or WEIGHTS[name]
+        ranks = {account_id: rank(of) for account_id, of in side.items()}
+        ranks = {account_id: rank for account_id, rank in ranks.items() if rank is not None}
+        return ranks if name in SCORES else integer_weights(ranks)
 
     def room(self, account_id, symbol: str) -> int:
         """The lots that a counterparty can still give (5 ADL)."""
@@ -117,15 +87,15 @@ class Deleveraging(TickState):
         """One position to those on the other side (5 ADL)."""
         policy, lots = self.venue.policy, self.lots(account_id, symbol)
         share = equity_share(look.net_equity, look.position_maintenance_margins[symbol], look.maintenance_margin)
-        value = lots * self.prices.of_lot(self.venue, symbol)
+        value = lots * self.prices.value_of_lot(self.venue, symbol)
         share = max((1 - policy["adl_price"]) * share, -policy["zero_price_band"] * abs(value))
-        flow = rhe(self.quanta(value - share))
+        flow = rhe(self.quanta_in(symbol, value - share))
         deal, ranks = Deal(account_id, -lots, flow, market=symbol), self.counterparties(symbol, lots < 0)
         ranks = {other: rank for other, rank in ranks.items() if self.is_other(account_id, other)}
         if policy["adl_policy"] in WEIGHTS:
             self.offer_shares(deal, ranks)
         else:
-            for other in descending(ranks, ranks.get):
+            for other in sorted(ranks, key=ranks.__getitem__, reverse=True):
                 offered = min(deal.left, self.room(other, symbol))
                 if offered > 0 and (policy["adl_policy"] != "bankruptcy_price" or self.reaches(other, deal)):
                     self.offer(deal, other, offered)
@@ -160,8 +130,8 @@ class Deleveraging(TickState):
         """Whether a counterparty's own zero price does, with what the deal gives it (5 ADL, `bankruptcy_price`)."""
         look, symbol = self.look(other), deal.market
         share = equity_share(look.net_equity, look.position_maintenance_margins[symbol], look.maintenance_margin)
-        value = -deal.change * self.prices.of_lot(self.venue, symbol)
-        gives = (value - deal.flow * self.venue.settle_quantum) / deal.size
+        value = -deal.change * self.prices.value_of_lot(self.venue, symbol)
+        gives = (value - self.paid(symbol, deal.flow)) / deal.size
         return share + gives * abs(self.lots(other, symbol)) >= 0
 
     def settle_lends(self, account_id) -> None:

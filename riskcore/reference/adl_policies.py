@@ -4,52 +4,57 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
-from .numbers import INFINITY, number
+from .numbers import INFINITY, figure_of
 from .shares import equity_share
 
 
 def profit_fraction(position_value, entry) -> Fraction:
     """`pnl` (5 ADL)."""
-    return (number(position_value) - number(entry)) / abs(number(entry))
+    return (figure_of(position_value) - figure_of(entry)) / abs(figure_of(entry))
 
 
 def deleveraging_score(profit, leverage) -> Fraction:
     """The score of `pnl_leverage` (5 ADL)."""
-    profit, leverage = number(profit), number(leverage)
+    profit, leverage = figure_of(profit), figure_of(leverage)
     return profit * leverage if profit > 0 else profit / leverage
 
 
 @dataclass(frozen=True)
 class Figures:
-    """A counterparty's position and account at the tick's sweep, in settle units."""
+    """A counterparty's position and account at the tick's sweep, in the unit of account."""
 
     lots: int
-    value: Fraction  # `q * v`
-    entry: Fraction
-    profit: Fraction  # `q * v - entry`
-    profits: Fraction  # `P`
-    equity: Fraction
-    exposure: Fraction
-    margin: Fraction
-    position_margin: Fraction
+    value: Any  # `q * v`, of an inverse contract with the other sign
+    entry: Any
+    profits: Any  # `P`
+    equity: Any
+    exposure: Any
+    margin: Any
+    position_margin: Any
 
     @property
-    def leverage(self) -> Fraction:
+    def profit(self):
+        """`q * v - entry`."""
+        return self.value - self.entry
+
+    @property
+    def leverage(self):
         """Exposure over equity of the account."""
         return self.exposure / self.equity
 
     @property
     def is_free(self) -> bool:
         """A profit with entry 0 or of the wrong sign."""
-        return self.profit > 0 and self.entry * self.lots <= 0
+        return self.profit > 0 and self.entry * self.value <= 0
 
 
-def score_by_leverage(of: Figures, leverage: Fraction):
+def score_by_leverage(of: Figures, leverage):
     """`pnl_leverage` and `bitmex`."""
     if of.is_free:
         return INFINITY
-    return None if of.entry == 0 else deleveraging_score(of.profit / abs(of.entry), leverage)
+    return None if of.entry == 0 else deleveraging_score(profit_fraction(of.value, of.entry), leverage)
 
 
 def score_bitmex(of: Figures):
@@ -67,14 +72,13 @@ def score_hyperliquid(of: Figures):
     """`hyperliquid`: the price change since entry, and the position's own leverage."""
     if of.is_free:
         return INFINITY
-    change = of.value / of.entry if of.lots > 0 else of.entry / of.value
+    change = of.value / of.entry if of.value > 0 else of.entry / of.value
     return change * abs(of.value) / of.equity
 
 
 def score_binance(of: Figures):
     """`binance`: profit over the wallet balance, and the margin ratio."""
-    wallet_balance = max(of.equity - of.profits, Fraction(1))
-    return Fraction(max(of.profit, Fraction(0))) / wallet_balance * of.margin / of.equity
+    return max(of.profit, 0) / max(of.equity - of.profits, 1) * of.margin / of.equity
 
 
 SCORES = {  # None: takes no part
@@ -85,12 +89,12 @@ SCORES = {  # None: takes no part
     "binance": score_binance,
     "size": lambda of: abs(of.value),
     "leverage": lambda of: of.leverage,
-    "bankruptcy_price": lambda of: Fraction(0),
+    "bankruptcy_price": lambda of: 0,
 }
 WEIGHTS = {
-    "pro_rata": lambda of: abs(of.lots),
+    "pro_rata": lambda of: 1.0 * abs(of.lots),
     "capped_pro_rata": lambda of: of.equity,
     "rap_linear": lambda of: abs(of.lots) * of.leverage,
-    "rap_power": lambda of: abs(of.lots) * of.leverage**2,
+    "rap_power": lambda of: abs(of.lots) * of.leverage * of.leverage,
     "rap_tail": lambda of: abs(of.lots) * max(of.leverage - 5, 0),
 }

@@ -44,7 +44,9 @@ class Backstop(TickState):
             equity = max(equity, Fraction(0))
         share = equity_share(equity, look.position_maintenance_margins[symbol], look.maintenance_margin)
         share = max(share, -policy["zero_price_band"] * abs(lots) * lot_value)
-        flow, to_fund = self.quanta(lots * lot_value - share), self.quanta(share * policy["backstop_fund_share"])
+        value = lots * self.prices.value_of_lot(self.venue, symbol)
+        flow = self.quanta_in(symbol, value - share)
+        to_fund = self.quanta_in(symbol, share * policy["backstop_fund_share"])
         deal = Deal(account_id, -lots, rhe(flow), rhe(to_fund) if share > 0 else 0, market=symbol)
         self.share_out(deal, lot_value, "below_auto_close" if look.below_auto_close else "escalated")
 

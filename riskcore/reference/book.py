@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 import math
+import struct
 from fractions import Fraction
 
-from .account_margin import Margin, gross, margin
 from .journal import BOOK
-from .numbers import CLOSE, CLOSER, ROUNDING, SECOND, float32, part, rhe
-from .quotes import BookFill, least_lots, no_small_rest, quote_book, slice_lots, walk_book
+from .numbers import SECOND, part, rhe
+from .quotes import BookFill, least_lots, no_small_rest, quote_book, slice_lots
 from .shares import water_fill
 from .tick_state import Slice, TickState
 
+NEWTON_STEPS = 4
+POINTS_EDGE = 1e-6  # of a basis point
+
 
 class Book(TickState):
-    """3 Book: slices of positions are sent to the books, in turns or in passes."""
+    """3 Book: slices of positions are sent to the books, in turns or in passes.
+
+    Equity, margins and prices are compared in float64, in the order of operations of the page (3 Book: float64).
+    """
 
     def cooling(self, account_id, market: str) -> bool:
         """Whether a position rests after a slice (Throttle)."""
@@ -28,24 +32,26 @@ class Book(TickState):
 
     def book(self, round_: int) -> None:
         """3 Book: turns, or passes."""
+        looks = {account_id: self.look(account_id) for account_id in self.selected if account_id not in self.escalated}
+        self.slicing = {one for one, look in looks.items() if look.liquidating and not look.below_auto_close}
         if self.venue.policy["account_order"] == "pro_rata":
             self.passes(round_)
             return
         for account_id in self.selected:
-            if self.in_book(account_id):
+            if account_id in self.slicing:
                 for symbol, gap in self.positions_in_order(account_id):
-                    if self.in_book(account_id):
+                    if account_id in self.slicing:
                         sent = self.sized(account_id, symbol, gap, round_)
                         if sent is not None:
                             self.book_slice(sent)
 
     def passes(self, round_: int) -> None:
         """3 Book with `account_order` "pro_rata"."""
-        orders = {one: self.positions_in_order(one) for one in self.selected if self.in_book(one)}
+        orders = {one: self.positions_in_order(one) for one in self.selected if one in self.slicing}
         for index in range(max(map(len, orders.values()), default=0)):
             acting = []
             for account_id, order in orders.items():
-                if index < len(order) and self.in_book(account_id):
+                if index < len(order) and account_id in self.slicing:
                     symbol, gap = order[index]
                     if not (self.throttled(account_id, round_, market=symbol) or self.cooling(account_id, symbol)):
                         acting.append((account_id, symbol, gap))
@@ -58,51 +64,43 @@ class Book(TickState):
                     if senders:
                         self.fill_together(symbol, side, senders)
 
-    def in_book(self, account_id) -> bool:
-        """Whether an account has a slice now: by float64, between the slices (3 Book)."""
-        if account_id in self.escalated:
-            return False
-        look, account = self.look(account_id), self.state.accounts[account_id]
-        divisor, offset = self.venue.policy["acmf_divisor"], self.venue.policy["acmf_offset"]
-        auto_close = max(look.maintenance_margin / divisor, look.maintenance_margin - offset * look.exposure)
-        for edge in (0, auto_close, look.maintenance_margin):
-            self.doubt("status", look.net_equity - edge, ROUNDING * gross(self.venue, account, self.prices))
-        return look.liquidating and not look.below_auto_close
-
     def positions_in_order(self, account_id) -> list:
         """The markets of an account's positions by `position_order`, and their parts of the gap (3 Book)."""
-        look, by = self.look(account_id), self.venue.policy["position_order"]
-        markets = list(look.position_maintenance_margins)
+        held, by = self.state.accounts[account_id].positions, self.venue.policy["position_order"]
+        markets = [symbol for symbol in self.venue.markets if held.get(symbol, (0,))[0] != 0]
         if by == "pro_rata":
-            values = {m: abs(self.lots(account_id, m)) * self.prices.of_lot(self.venue, m) for m in markets}
-            return [(market, self.gap(look) * values[market] / sum(values.values())) for market in markets]
-        ranks = {market: self.rank(account_id, market, look, by) for market in markets}
-        for one, other in itertools.combinations(ranks.values(), 2):
-            ordered = one[0] > other[1] or other[0] > one[1]
-            if not ordered and not one[0] == one[1] == other[0] == other[1]:
-                self.doubts.append("order of the positions")
-        return [(market, None) for market in sorted(markets, key=lambda market: ranks[market][2], reverse=True)]
+            values, total, gap = {}, 0.0, self.gap(account_id)
+            for symbol in markets:
+                values[symbol] = abs(held[symbol][0]) * self.float64.lot[symbol]
+                total += values[symbol]
+            return [(symbol, gap * (values[symbol] / total)) for symbol in markets]
+        if len(markets) > 1:
+            ranks = {symbol: float32(self.rank(account_id, symbol, by)) for symbol in markets}
+            markets.sort(key=ranks.__getitem__, reverse=True)
+        return [(symbol, None) for symbol in markets]
 
-    def rank(self, account_id, symbol: str, look: Margin, by: str) -> tuple:
-        """What orders a position, in 24 bits: the least and the most that float64 could find, and what is exact."""
-        gained, paid, paid_error = look.position_maintenance_margins[symbol], Fraction(1), Fraction(0)
-        if by == "relief":
-            quote = self.quote(account_id, symbol, self.policy_size(account_id, symbol))
-            if quote.lots == 0:
-                return (Fraction(-(10**30)),) * 3
-            value = self.quote_value(symbol, quote)
-            fee = self.venue.policy["liquidation_fee"]
-            error = CLOSER * self.quanta(gained)
-            paid, gained = self.effect(account_id, symbol, quote.lots, value, fee)
-            paid_error = CLOSER * (2 * value + abs(self.state.accounts[account_id].balances[self.venue.settle][0]))
-        else:
-            error = CLOSER * gained
-        scores = (gained - error, paid + paid_error), (gained + error, paid - paid_error), (gained, paid)
-        return tuple(float32(gain / max(cost, 1)) for gain, cost in scores)
+    def rank(self, account_id, symbol: str, by: str) -> float:
+        """What orders a position (3 Book)."""
+        if by == "largest":
+            size = abs(self.lots(account_id, symbol))
+            return self.float64.required[symbol](size * self.float64.lot[symbol])
+        quote = self.quote(account_id, symbol, self.policy_size(account_id, symbol))
+        if quote.lots == 0:
+            return -1e30
+        value = quote.value * self.float64.ticks[symbol]
+        loss, relief = self.effect(account_id, symbol, quote.lots, value, self.fee)
+        return relief / max(loss, 1.0)
 
-    def gap(self, look: Margin) -> Fraction:
+    def gap(self, account_id) -> float:
         """The deficit to target with its sign changed, in quanta (3 Book: restoring size)."""
-        return self.quanta(self.venue.policy["target_mmr"] * look.net_equity - look.maintenance_margin)
+        sums = self.sums(account_id)
+        return self.float64.target * sums.equity - sums.maintenance
+
+    @property
+    def fee(self) -> float:
+        """The liquidation fee."""
+        rate = self.venue.policy["liquidation_fee"]
+        return rate.numerator / rate.denominator
 
     def policy_size(self, account_id, symbol: str) -> int:
         """`s0` of a position (3 Book, Policy size)."""
@@ -135,14 +133,17 @@ class Book(TickState):
 
     def depth_room(self, symbol: str, side: str) -> list:
         """The share of what is left inside the band (3 Book, Room)."""
-        share, band = self.venue.policy["depth_share"], self.bands[symbol, side]
-        inside = sum(lots for price, lots, _ in self.levels[symbol, side] if band.holds(price))
-        return [] if share == 1 else [("depth_share", math.floor(share * inside))]
+        share, band = self.venue.policy["depth_share"], self.limits[symbol, side]
+        if share == 1:
+            return []
+        inside = sum(lots for ticks, lots, _ in self.levels[symbol, side] if band.holds(ticks))
+        return [("depth_share", math.floor(share * inside))]
 
     def quote_together(self, symbol: str, side: str, lots: int, rooms=()) -> BookFill:
         """The quote of so many lots of no account or of one with the rooms that it has (3 Book, Quote)."""
         rooms, key = [*rooms, *self.market_room(symbol), *self.depth_room(symbol, side)], (symbol, side)
-        return quote_book(self.levels[key], lots, self.bands[key], rooms, self.worst_average[key])
+        worth = self.venue.markets[symbol].worth(self.quantum(symbol))
+        return quote_book(self.levels[key], lots, self.limits[key], rooms, self.worst_average[key], worth)
 
     def quote(self, account_id, symbol: str, lots: int) -> BookFill:
         """The quote of so many lots of an account's position (3 Book, Quote)."""
@@ -150,22 +151,45 @@ class Book(TickState):
         return self.quote_together(symbol, self.side(account_id, symbol), lots, rooms)
 
     def quote_value(self, symbol: str, quote: BookFill) -> Fraction:
-        """`W`, in quanta (3 Book, Quote)."""
-        return self.quanta(quote.value * self.venue.markets[symbol].step_size)
+        """`W`, in quanta of the asset that the market settles in; of an inverse market below 0 (3 Book, Quote)."""
+        return quote.value * self.venue.markets[symbol].worth_unit(self.quantum(symbol))
 
-    def effect(self, account_id, symbol: str, lots: int, value: Fraction, rate) -> tuple:
-        """`loss` and `relief` of lots that bring `value` quanta at a fee rate, by the margin of a copy (3 Book)."""
-        account, before = self.state.accounts[account_id], self.look(account_id)
-        held, cost, entry = account.positions[symbol]
-        closed, sign = Fraction(lots, abs(held)), 1 if held > 0 else -1
-        free, lent = account.balances[self.venue.settle]
-        after = copy.copy(account)
-        after.positions = account.positions | {symbol: [held - sign * lots, cost - cost * closed, entry]}
-        balance = free + sign * value - rate * value - cost * closed
-        after.balances = account.balances | {self.venue.settle: [balance, lent]}
-        left = margin(self.venue, after, self.prices)
-        lost, set_free = before.net_equity - left.net_equity, before.maintenance_margin - left.maintenance_margin
-        return self.quanta(lost), self.quanta(set_free)
+    def quantum(self, symbol: str) -> Fraction:
+        """The quantum of the asset that a market settles in."""
+        return self.venue.assets[self.venue.markets[symbol].settle].quantum
+
+    def effect(self, account_id, symbol: str, lots: int, value: float, fee: float) -> tuple:
+        """`loss` and `relief` of lots that bring `value` quanta at a fee rate, in quanta (3 Book, Loss and relief).
+
+        The value is in quanta of the asset that the market settles in.
+        """
+        if not self.venue.is_plain(symbol):
+            return self.float64.effect(self.state.accounts[account_id], symbol, lots, value, fee)
+        account, price, required = (
+            self.state.accounts[account_id],
+            self.float64.lot[symbol],
+            self.float64.required[symbol],
+        )
+        held, cost, _ = account.positions[symbol]
+        balance, lent = account.balances[self.venue.settle]
+        size, sells = abs(held), held > 0
+        loss = (lots * price - value if sells else value - lots * price) + fee * value
+        relief = required(size * price) - required((size - lots) * price)
+        after = balance + ((value if sells else -value) - fee * value - cost * (lots / size))
+        if not (self.float64.settle.is_plain and balance >= 0 and after >= 0.0):
+            equity, margin = self.float64.of_settle(float(balance), lent)
+            equity_after, margin_after = self.float64.of_settle(after, lent)
+            loss += (after - balance) - (equity_after - equity)
+            relief -= margin_after - margin
+        return loss, relief
+
+    def is_plain(self, account_id, symbol: str, lots: int, value: float, fee: float) -> bool:
+        """Whether the settle balance counts in full before and after so many lots (3 Book, Restoring size)."""
+        account = self.state.accounts[account_id]
+        (held, cost, _), balance = account.positions[symbol], account.balances[self.venue.settle][0]
+        after = balance + ((value if held > 0 else -value) - fee * value - cost * (lots / abs(held)))
+        counts = self.venue.is_plain(symbol) and self.float64.settle.is_plain
+        return counts and balance >= 0 and after >= 0.0
 
     def sized(self, account_id, symbol: str, gap, round_: int) -> Slice | None:
         """The slice that an account sends, None if the position rests or nothing is sent (3 Book)."""
@@ -176,90 +200,118 @@ class Book(TickState):
         if quote.lots == 0:
             self.record("expire", quote.reason, account_id, market=symbol, requested=wanted)
             return None
-        rate = self.rate(
-            account_id, symbol, quote.lots, self.quote_value(symbol, quote), rhe(self.quote_value(symbol, quote))
-        )
+        value = quote.value * self.float64.ticks[symbol]
+        rate = self.rate(account_id, symbol, quote.lots, value, rhe(self.quote_value(symbol, quote)))
         if rate is None:
             return None
-        levels = self.levels[symbol, self.side(account_id, symbol)]
-        level_ends = [end for end in itertools.accumulate(quote.taken) if end > 0]
+        gap, fee = self.gap(account_id) if gap is None else gap, rate.numerator / rate.denominator
+        levels, side = [], self.side(account_id, symbol)
+        for (ticks, *_), taken in zip(self.levels[symbol, side], quote.taken, strict=False):
+            if taken > 0:
+                levels.append((ticks, taken))
+        if self.is_plain(account_id, symbol, quote.lots, value, self.fee):
+            restoring = self.restoring_lots(account_id, symbol, levels, gap, fee)
+        else:
+            restoring = self.restoring_lots_and_balance(account_id, symbol, levels, gap, fee)
+        size = self.restored(account_id, symbol, wanted, restoring)
+        return Slice(account_id, symbol, side, size, rate, size)
 
-        def value(lots: int) -> Fraction:
-            return self.quote_value(symbol, walk_book(levels, lots))
-
-        size = self.restored(account_id, symbol, wanted, level_ends, value, rate, gap)
-        return Slice(account_id, symbol, self.side(account_id, symbol), size, rate, size)
-
-    def restored(self, account_id, symbol: str, wanted: int, level_ends, value, rate: Fraction, gap) -> int:
+    def restored(self, account_id, symbol: str, wanted: int, restoring: int) -> int:
         """`s`: the policy size, or what restores the target if that is less (3 Book, Restoring size)."""
-        restoring = self.restoring_lots(account_id, symbol, level_ends, value, rate, gap)
-        if restoring is None:
+        if restoring == 0:
             return wanted
-        lots = min(wanted, max(restoring, least_lots(self.venue, self.prices.of_lot(self.venue, symbol))))
-        return no_small_rest(self.venue.markets[symbol], abs(self.lots(account_id, symbol)), lots)
+        least = least_lots(self.venue, self.prices.of_lot(self.venue, symbol))
+        lots, size = max(restoring, least), abs(self.lots(account_id, symbol))
+        return min(wanted, no_small_rest(self.venue.markets[symbol], size, min(lots, size)))
 
-    def rate(self, account_id, symbol: str, lots: int, value: Fraction, money: int) -> Fraction | None:
+    def rate(self, account_id, symbol: str, lots: int, value: float, money: int) -> Fraction | None:
         """The fee rate `c` of lots that bring `value`, None if they are not sent (3 Book, Do no harm)."""
-        policy, look = self.venue.policy, self.look(account_id)
-        equity, margin = self.quanta(look.net_equity), self.quanta(look.maintenance_margin)
-        cost, relief = self.effect(account_id, symbol, lots, value, policy["liquidation_fee"])
-
-        equity_error = CLOSE * self.quanta(gross(self.venue, self.state.accounts[account_id], self.prices))
-        cost_error = CLOSE * 2 * value
-        relief_error = CLOSE * self.quanta(look.position_maintenance_margins[symbol])
-        error = cost_error * margin + CLOSE * abs(cost) * margin + relief_error * equity + relief * equity_error
-        self.doubt("harm", cost * margin - relief * equity, error)
-        if cost * margin < relief * equity:
+        policy, (equity, _, margin, _) = self.venue.policy, self.sums(account_id)
+        loss, relief = self.effect(account_id, symbol, lots, value, self.fee)
+        if loss * margin < relief * equity:
             return policy["liquidation_fee"]
-
         how, reason, rate = policy["harmful_slice"], "sent", policy["liquidation_fee"]
         if how == "backstop":
             self.escalated.add(account_id)
+            self.slicing.discard(account_id)
             reason, rate = "to_backstop", None
         elif how == "waive":
-            loss, relief = self.effect(account_id, symbol, lots, value, 0)
+            loss, relief = self.effect(account_id, symbol, lots, value, 0.0)
             gain = relief * equity / margin - loss
-            error = relief_error * equity / margin + relief * equity_error / margin
-            error += CLOSE * relief * equity / margin + cost_error
-            self.doubt("kept back", gain, error)
             reason, rate = "withheld", None
-            if gain > 0:
-                points = [
-                    math.floor(10**4 * policy["waived_fee_share"] * (gain + off) / value + Fraction(1, 10**6))
-                    for off in (-error, 0, error)
-                ]
-                if points[0] != points[2]:
-                    self.doubts.append("basis points")
-                reason, rate = "fee_waived", Fraction(points[1], 10**4)
-        average = float(money * self.venue.settle_quantum / (lots * self.venue.markets[symbol].step_size))
+            if gain > 0.0:
+                size = abs(value) * self.float64.of_asset(self.venue.markets[symbol].settle).price
+                points = int(10_000 * float(policy["waived_fee_share"]) * gain / size + POINTS_EDGE)
+                reason, rate = "fee_waived", Fraction(points, 10**4)
+        average = self.venue.markets[symbol].price_of(lots, -money * self.quantum(symbol))
         self.record("harm", reason, account_id, average, market=symbol, requested=lots)
         return rate
 
-    def restoring_lots(self, account_id, symbol: str, level_ends, value, rate: Fraction, gap) -> int | None:
-        """`restoring`: the fewest lots that end the deficit, found from the `level_ends`; None if none do (3 Book)."""
-        look, target = self.look(account_id), self.venue.policy["target_mmr"]
-        gap = self.gap(look) if gap is None else gap
-        error = gross(self.venue, self.state.accounts[account_id], self.prices) + look.maintenance_margin
-        error = CLOSE * (self.quanta(error) + 4 * value(max(level_ends)))
+    def restoring_lots(self, account_id, symbol: str, levels: list, surplus: float, fee: float) -> int:
+        """`restoring` where the settle balance counts in full: by Newton's method; 0 if no size is enough (3 Book)."""
+        price, tick, target = self.float64.lot[symbol], self.float64.ticks[symbol], self.float64.target
+        held, required = self.lots(account_id, symbol), self.float64.required[symbol]
+        size, limit = abs(held), sum(lots for _, lots in levels)
+        per_lot, per_value = -target * price, target * (1.0 - fee)
+        if held < 0:
+            per_lot, per_value = target * price, -target * (1.0 + fee)
+        base = surplus + required(size * price)
 
-        def gain(lots: int) -> Fraction:
+        def gain(lots: int, value: int) -> float:
             """`deficit` with its sign changed."""
-            loss, relief = self.effect(account_id, symbol, lots, value(lots), rate)
-            return gap - target * loss + relief
+            return base + per_lot * lots + per_value * (value * tick) - required((size - lots) * price)
 
-        before = 0
-        for end in level_ends:
-            self.doubt("restoring size", gain(end), error)
-            if gain(end) > 0:
-                low, high = before, end
+        def slope(lots: int, ticks: int) -> float:
+            """What one more lot adds to the gain."""
+            return per_lot + per_value * ticks * tick + required.of_one_more((size - lots) * price) * price
+
+        if not surplus + limit * slope(0, levels[0][0]) > 0.0:
+            return 0
+        low, value, gain_low = 0, 0, surplus
+        for ticks, lots in levels:
+            high, after = low + lots, gain(low + lots, value + lots * ticks)
+            if after > 0.0:
+                return nearest_gain(gain, slope, low, high, ticks, value, gain_low)
+            low, value, gain_low = high, value + lots * ticks, after
+        return 0
+
+    def restoring_lots_and_balance(self, account_id, symbol: str, levels: list, surplus: float, fee: float) -> int:
+        """`restoring` where the settle balance is a borrow, or does not count in full: by halves (3 Book)."""
+        tick, target, low, value = self.float64.ticks[symbol], self.float64.target, 0, 0
+        worth = self.venue.markets[symbol].worth(self.quantum(symbol))
+
+        def restores(lots: int, lots_value: float) -> bool:
+            loss, relief = self.effect(account_id, symbol, lots, lots_value, fee)
+            return surplus - target * loss + relief > 0.0
+
+        for ticks, lots in levels:
+            high = low + lots
+            if restores(high, (value + worth(lots, ticks)) * tick):
+                start, before = low, value
                 while high - low > 1:
-                    middle = (low + high) // 2
-                    low, high = (low, middle) if gain(middle) > 0 else (middle, high)
-                self.doubt("restoring size", gain(low), error)
-                self.doubt("restoring size", gain(high), error)
+                    middle = low + (high - low) // 2
+                    if restores(middle, (before + worth(middle - start, ticks)) * tick):
+                        high = middle
+                    else:
+                        low = middle
                 return high
-            before = end
-        return None
+            low, value = high, value + worth(lots, ticks)
+        return 0
+
+    def restoring_at(self, account_id, symbol: str, lots: int, price: float, surplus: float, fee: float) -> int:
+        """`restoring` of lots at one price, by halves (3 Book, passes)."""
+
+        def restores(size: int) -> bool:
+            loss, relief = self.effect(account_id, symbol, size, size * price, fee)
+            return surplus - self.float64.target * loss + relief > 0.0
+
+        if not restores(lots):
+            return 0
+        low, high = 0, lots
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if restores(middle) else (middle, high)
+        return high
 
     def book_slice(self, sent: Slice) -> None:
         """The quote of `s` is taken (3 Book)."""
@@ -271,9 +323,11 @@ class Book(TickState):
         """A `book` row of so many lots for `value` quanta (3 Book)."""
         account_id, symbol = sent.account_id, sent.symbol
         sign = 1 if sent.side == "bids" else -1
-        fee = rhe(value * sent.rate)
+        fee = rhe(abs(value) * sent.rate)
         self.fill("book", reason, account_id, BOOK, symbol, sent.lots, -sign * lots, sign * value, fee)
         self.filled[symbol] += lots
+        if not self.float64.in_book(self.sums(account_id)):
+            self.slicing.discard(account_id)
         if self.venue.policy["slice_cooldown"] is not None:
             self.state.last_slice[account_id, symbol] = self.time_ns
         if self.venue.policy["account_cap"] is not None:
@@ -292,12 +346,14 @@ class Book(TickState):
                 reason = "account_cap" if first[index] == 0 else quote.reason
                 self.record("expire", reason, account_id, market=symbol, requested=wanted[index])
                 continue
-            price = self.quote_value(symbol, quote) / quote.lots
+            price = quote.value * self.float64.ticks[symbol] / quote.lots
             money = rhe(Fraction(rhe(self.quote_value(symbol, quote)) * lots, quote.lots))
             rate = self.rate(account_id, symbol, lots, lots * price, money)
             if rate is None:
                 continue
-            size = self.restored(account_id, symbol, wanted[index], [lots], lambda n, price=price: n * price, rate, gap)
+            gap, fee = self.gap(account_id) if gap is None else gap, rate.numerator / rate.denominator
+            restoring = self.restoring_at(account_id, symbol, lots, price, gap, fee)
+            size = self.restored(account_id, symbol, wanted[index], restoring)
             offers.append(Slice(account_id, symbol, side, size, rate, self.offered(account_id, symbol, size)))
 
         quote = self.quote_together(symbol, side, sum(offer.offer for offer in offers))
@@ -318,3 +374,28 @@ class Book(TickState):
     def offered(self, account_id, symbol: str, lots: int) -> int:
         """`o` of `s`, or `o0` of `s0` (3 Book, passes)."""
         return min([lots] + [room for _, room in self.account_room(account_id, symbol)])
+
+
+def float32(x: float) -> float:
+    """Round x to float32 (3 Book)."""
+    return struct.unpack("f", struct.pack("f", x))[0]
+
+
+def nearest_gain(gain, slope, low: int, high: int, ticks: int, value: int, gain_low: float) -> int:
+    """The fewest lots of a level with a gain: `low` has none, `high` has one (3 Book, Restoring size)."""
+    steps = 0
+    while high - low > 1:
+        step = (high - low) // 2
+        if steps < NEWTON_STEPS:
+            steps, tangent = steps + 1, slope(low, ticks)
+            if tangent > 0.0 and -gain_low < tangent * (high - low):
+                step = min(max(int(-gain_low / tangent), 1), high - low - 1)
+        for _ in range(2):  # one more lot decides where Newton's method ends next to the root
+            after = gain(low + step, value + step * ticks)
+            if after > 0.0:
+                high = low + step
+                break
+            low, value, gain_low, step = low + step, value + step * ticks, after, 1
+            if high - low <= 1:
+                break
+    return high

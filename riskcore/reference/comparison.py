@@ -15,9 +15,9 @@ from .state import State
 from .tick import step
 
 COMPARED = (
-    "tick", "time", "event", "reason", "account", "counterparty", "market", "asset", "order", "requested", "lots",
-    "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost", "counter_cash", "counter_entry",
-    "fund",
+    "tick", "time", "event", "reason", "account", "counterparty", "market", "asset", "settle", "order", "requested",
+    "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost", "counter_cash",
+    "counter_entry", "fund",
 )  # fmt: skip
 """Columns of the journal that are compared: all but the float64 ones."""
 
@@ -57,18 +57,11 @@ class ReplayedTick:
         The rows of the exact model: the columns of the journal, with ids and symbols for row numbers.
     recorded : list of dict
         The rows that the run recorded, likewise.
-    doubts : list of str
-        What was decided so close to an edge that float64 may decide otherwise.
-    took_order : bool
-        Whether the exact MMRs order the selected accounts otherwise, but only where the float64 of the rule ("Select")
-        cannot tell their MMRs apart: then the order of the run is taken.
     """
 
     tick: int
     rows: list
     recorded: list
-    doubts: list
-    took_order: bool
 
     @property
     def difference(self) -> Difference | None:
@@ -125,11 +118,10 @@ def replay(path: str | Path) -> Iterator[ReplayedTick]:
     for inputs, recorded in run.inputs():
         tick = state.ticks
         try:
-            order = [row["account"] for row in recorded if row["event"] == "trigger"]
-            after, rows, seen = step(run.venue, state, **vars(inputs), seed=run.seed, recorded_order=order)
+            after, rows, _ = step(run.venue, state, **vars(inputs), seed=run.seed)
         except (ArithmeticError, LookupError, ValueError) as error:
             raise TickError(tick, f"the exact model cannot compute it: {type(error).__name__}: {error}") from None
-        result = ReplayedTick(tick, rows, recorded, seen.doubts, seen.took_order)
+        result = ReplayedTick(tick, rows, recorded)
         if result.difference is not None:
             after = with_recorded(run, state, after, recorded)
         forget_samples(after)
@@ -140,7 +132,7 @@ def replay(path: str | Path) -> Iterator[ReplayedTick]:
 def with_recorded(run: Run, before: State, after: State, recorded: list) -> State:
     """The state after a tick with the accounts and ledgers that the recorded rows lead to."""
     try:
-        accounts_and_ledgers = journalled(apply_rows(run.venue, before, recorded))
+        accounts_and_ledgers = journalled(apply_rows(before, recorded))
     except (LookupError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise TickError(before.ticks, f"the recorded rows cannot be applied: {reason}") from None

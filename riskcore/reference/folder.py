@@ -19,7 +19,7 @@ from .numbers import INFINITY, number
 from .state import Account, Order, State, start_state
 from .venue import Venue
 
-FORMAT = 3
+FORMAT = 4
 LEDGERS = {-1: BOOK, -2: FUND, -3: SHORTFALL, -4: None, -5: POOL}  # counterparties that are no accounts
 SIDES = {1: "bids", -1: "asks"}
 
@@ -117,7 +117,7 @@ class Run:
         )
         return {
             "account": accounts, "counterparty": accounts | LEDGERS, "market": markets, "asset": assets,
-            "order": {-1: None},
+            "settle": assets, "order": {-1: None},
         }  # fmt: skip
 
 
@@ -152,11 +152,14 @@ def read_start(path: Path, venue: Venue, ids: list) -> State:
     for account, row in zip(accounts, read_table(path / "accounts.parquet"), strict=True):
         limit = row["leverage_limit"]
         account.leverage_limit = None if limit == INFINITY else number(limit)
-        account.unsettled, account.owner = row["unsettled"], row["owner"]
+        account.owner = row["owner"]
     for row in read_table(path / "positions.parquet"):
         accounts[row["account"]].positions[markets[row["market"]]] = [row["lots"], row["cost"], row["entry"]]
     for row in read_table(path / "balances.parquet"):
-        accounts[row["account"]].balances[assets[row["asset"]]] = [row["quanta"], row["lent"]]
+        account, asset = accounts[row["account"]], assets[row["asset"]]
+        account.balances[asset] = [row["quanta"], row["lent"]]
+        if asset in venue.money:
+            account.unsettled[asset] = row["unsettled"]
     for index, row in enumerate(read_table(path / "orders.parquet")):
         market, side = markets[row["market"]], "bid" if row["side"] > 0 else "ask"
         price = row["price"] * venue.markets[market].tick_size

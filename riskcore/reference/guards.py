@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 from .numbers import HOUR, MINUTE, SECOND, median, number, times, whole
@@ -48,8 +49,10 @@ class Guards(TickState):
             for symbol in (*held, *(order.market for order in account.orders)):
                 if symbol not in marks:
                     raise ValueError(f"no mark of {symbol}, which is held")
-            for asset in (asset for asset, held in account.balances.items() if any(held)):
-                self.prices.of_asset(self.venue, asset)
+                self.prices.of_asset(self.venue, self.venue.markets[symbol].settle)
+            for asset, held in account.balances.items():
+                if any(held) or account.unsettled.get(asset, 0) != 0:
+                    self.prices.of_asset(self.venue, asset)
         self.prices = self.prices.at(self.venue, self.start)
         for symbol, market in self.venue.markets.items():
             self.set_bands(market, last_prices.get(symbol))
@@ -165,13 +168,16 @@ class Guards(TickState):
             else:
                 books[symbol] = levels
         for side in levels:
-            left = [[price, lots - consumed, level] for level in levels[side] for price, lots, consumed in [level]]
+            left = [
+                [whole(price / market.tick_size), lots - consumed, level]
+                for level in levels[side] for price, lots, consumed in [level]
+            ]  # fmt: skip
             self.levels[symbol, side] = [level for level in left if level[1] > 0]
 
     def touch(self, symbol: str, side: str) -> Fraction | None:
         """The best price of a side of the tick's book before anything is taken (Guards)."""
         levels = self.levels[symbol, side]
-        return levels[0][0] if levels else None
+        return levels[0][0] * (self.venue.markets | self.venue.spots)[symbol].tick_size if levels else None
 
     def active(self, symbol: str, last=None) -> Fraction | None:
         """`active` (Bands)."""
@@ -196,33 +202,29 @@ class Guards(TickState):
                 "mean_premium": None if mean_premium is None else index * (1 + mean_premium + sign * market.tolerance),
                 "limit": times(self.active(symbol, last), market.limit[place]),
             }
-            self.bands[symbol, side] = tightest(side, market.tick_size, bounds)
-            self.set_worst_average(market, side)
+            self.bind(market, side, bounds)
 
     def set_spot_bands(self, spot: Spot) -> None:
         """The bands of a spot market (2 Repay, Where)."""
-        slippage, price = self.venue.policy["conversion_slippage"], self.price_if_known(spot.base_symbol)
+        slippage, price = self.venue.policy["conversion_slippage"], self.prices.if_known(self.venue, spot.base_symbol)
         for place, (side, sign) in enumerate((("bids", -1), ("asks", 1))):
             bounds = {
                 "impact": times(self.touch(spot.symbol, side), spot.impact[place]),
                 "limit": times(self.active(spot.symbol), spot.limit[place]),
                 "conversion": times(price, 1 + sign * slippage),
             }
-            self.bands[spot.symbol, side] = tightest(side, spot.tick_size, bounds)
-            self.set_worst_average(spot, side)
+            self.bind(spot, side, bounds)
 
-    def price_if_known(self, asset: str) -> Fraction | None:
-        """The price of an asset, None without any."""
-        try:
-            return self.prices.of_asset(self.venue, asset)
-        except ValueError:
-            return None
-
-    def set_worst_average(self, market: Tradable, side: str) -> None:
-        """The worst average price of a quote (3 Book, Quote)."""
+    def bind(self, market: Tradable, side: str, bounds) -> None:
+        """The band of a side, and the worst average price of a quote (3 Book, Quote)."""
+        band = tightest(side, market.tick_size, bounds)
+        self.bands[market.symbol, side] = band
+        self.limits[market.symbol, side] = (
+            band if band.price is None else replace(band, price=whole(band.price / market.tick_size))
+        )
         best, points, tick = self.touch(market.symbol, side), self.venue.policy["slippage_limit"], market.tick_size
         self.worst_average[market.symbol, side] = None
         if best is not None and points is not None:
             share = points / 10**4
             average = math.ceil(best * (1 - share) / tick) if side == "bids" else math.floor(best * (1 + share) / tick)
-            self.worst_average[market.symbol, side] = average * tick
+            self.worst_average[market.symbol, side] = average

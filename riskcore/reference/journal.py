@@ -11,20 +11,22 @@ BOOK = "book"
 FUND = "fund"
 SHORTFALL = "shortfall"
 POOL = "pool"
-QUIET = dict.fromkeys(("counterparty", "market", "asset", "order")) | dict.fromkeys(
+QUIET = dict.fromkeys(("counterparty", "market", "asset", "settle", "order")) | dict.fromkeys(
     ("requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled"), 0
 )
 QUIET |= dict.fromkeys(("counter_cost", "counter_cash", "counter_entry", "fund"), 0)
 
 
-def apply_row(venue: Venue, state: State, row) -> None:
+def apply_row(state: State, row) -> None:
     """Add a row's changes to the state (The journal)."""
     if row["event"] == "guard":
         return
     account, market, asset, other = state.accounts[row["account"]], row["market"], row["asset"], row["counterparty"]
-    account.balances[venue.settle][0] += row["cash"] - row["fee"]
-    account.unsettled += row["unsettled"]
-    state.fund += row["fund"] + row["fee"]
+    settle = row["settle"]
+    if settle is not None:
+        account.balances[settle][0] += row["cash"] - row["fee"]
+        account.unsettled[settle] += row["unsettled"]
+        state.fund[settle] += row["fund"] + row["fee"]
     for part, column in enumerate(("lots", "cost", "entry")):
         if row[column] != 0:
             account.positions[market][part] += row[column]
@@ -38,13 +40,13 @@ def apply_row(venue: Venue, state: State, row) -> None:
     if row["event"] == "convert":
         state.book_quanta[asset] -= row["quanta"]
     if other == BOOK:
-        state.book_quanta[venue.settle] += row["counter_cash"]
+        state.book_quanta[settle] += row["counter_cash"]
     elif other == SHORTFALL:
-        state.shortfall += row["counter_cash"]
+        state.shortfall[settle] += row["counter_cash"]
     elif other == POOL:
         state.pool[asset] -= row["quanta"] + row["lent"]
     elif row["event"] in ("backstop", "adl", "socialize"):
-        state.accounts[other].balances[venue.settle][0] += row["counter_cash"]
+        state.accounts[other].balances[settle][0] += row["counter_cash"]
         if asset is not None:
             state.accounts[other].balances[asset][0] -= row["quanta"] + row["lent"]
         elif row["lots"] != 0:
@@ -52,11 +54,11 @@ def apply_row(venue: Venue, state: State, row) -> None:
                 state.accounts[other].positions[market][part] += -row["lots"] if column == "lots" else row[column]
 
 
-def apply_rows(venue: Venue, state: State, rows) -> State:
+def apply_rows(state: State, rows) -> State:
     """The state after `rows`, by plain addition; the state given is not changed (The journal)."""
     new = copy.deepcopy(state)
     for row in rows:
-        apply_row(venue, new, row)
+        apply_row(new, row)
     return new
 
 
@@ -73,15 +75,15 @@ def total_lots(venue: Venue, state: State) -> dict:
 
 
 def total_quanta(venue: Venue, state: State) -> dict:
-    """Quanta of each asset over all accounts and ledgers, of settle the unsettled too and less the costs.
+    """Quanta of each asset over all accounts and ledgers, the unsettled too, less the costs of what settles in it.
 
     No tick changes them.
     """
-    accounts = state.accounts.values()
-    totals = {
-        a: state.book_quanta[a] + state.pool[a] + sum(sum(x.balances.get(a, (0, 0))) for x in accounts)
-        for a in venue.assets
-    }
-    costs = sum(cost for account in accounts for _, cost, _ in account.positions.values())
-    totals[venue.settle] += state.fund + state.shortfall + sum(account.unsettled for account in accounts) - costs
+    accounts, ledgers = state.accounts.values(), (state.book_quanta, state.pool, state.fund, state.shortfall)
+    totals = {asset: sum(ledger[asset] for ledger in ledgers) for asset in venue.assets}
+    for account in accounts:
+        for asset, held in account.balances.items():
+            totals[asset] += sum(held) + account.unsettled.get(asset, 0)
+        for market, (_, cost, _) in account.positions.items():
+            totals[venue.markets[market].settle] -= cost
     return totals

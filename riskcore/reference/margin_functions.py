@@ -68,11 +68,20 @@ def open_interest_function(row, as_number=number):
     return requirement
 
 
+def initial_row(row, default_base=None) -> dict:
+    """The figures of the initial margin function of a row, or the default ones."""
+    return row.get("imfFunction") or {"base": default_base, "factor": 0}
+
+
+def maintenance_row(row, default_base=None) -> dict:
+    """The figures of the maintenance margin function of a row, or the default ones."""
+    if row.get("mmfFunction") is not None:
+        return row["mmfFunction"]
+    initial = initial_row(row, default_base)
+    return initial | {"base": number(initial["base"]) / 2, "factor": number(initial["factor"]) * 6 / 10}
+
+
 def margin_functions(row, default_base=None, as_number=number) -> tuple:
     """The initial and the maintenance function of a row, or their defaults."""
-    initial = row.get("imfFunction") or {"base": default_base, "factor": 0}
-    maintenance = row.get("mmfFunction")
-    if maintenance is None:
-        halves = {"base": as_number(initial["base"]) / 2, "factor": as_number(initial["factor"]) * 6 / 10}
-        maintenance = initial | halves
-    return margin_function(initial, as_number), margin_function(maintenance, as_number)
+    rows = initial_row(row, default_base), maintenance_row(row, default_base)
+    return margin_function(rows[0], as_number), margin_function(rows[1], as_number)

@@ -24,6 +24,16 @@ def number(x) -> Fraction:
     return x if isinstance(x, Fraction) else Fraction(str(x))
 
 
+def exact(x):
+    """A whole number as it is, any other as `number` reads it."""
+    return x if isinstance(x, int) else number(x)
+
+
+def figure_of(x):
+    """A float64 as it is, any other number as `number` reads it."""
+    return x if isinstance(x, float) else number(x)
+
+
 def approximate(x) -> float:
     """The float64 nearest to the number that a user means."""
     return float(number(x))
@@ -54,7 +64,7 @@ def exponent(x: Fraction) -> int:
 
 def float32(x) -> Fraction:
     """Round x to 24 bits, halves to the even one (3 Book, 5 ADL)."""
-    x = number(x)
+    x = Fraction(x)
     if x == 0:
         return x
     unit = Fraction(2) ** (exponent(x) - 24)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from .numbers import INFINITY, SECOND
 from .venue import Market
@@ -71,7 +72,7 @@ class Band:
     """The worst price of a sale into the bids, or of a purchase from the asks, and why (Guards)."""
 
     side: str
-    price: Fraction | None = None
+    price: Any = None
     reason: str = ""
 
     def holds(self, price) -> bool:

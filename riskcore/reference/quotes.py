@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
-from .numbers import number
+from .numbers import exact
 from .price_updates import Band
 from .venue import Market, Venue
 
@@ -16,48 +18,43 @@ class BookFill:
     """The lots that a book gives, and what stopped the rest (3 Book)."""
 
     lots: int  # filled
-    value: Fraction  # sum of lots * price over the levels taken
-    taken: list  # lots taken of each level
+    value: Any  # sum of what the levels taken are worth: lots * price
+    taken: list  # lots taken of each level, as far as the quote goes
     reason: str
 
 
-def walk_book(levels, lots: int, reason="full") -> BookFill:
-    """Take `lots` from `levels` of (price, lots), best first (3 Book)."""
-    taken: list[int] = []
-    for _, available, *_ in levels:
-        taken.append(min(available, lots - sum(taken)))
-    value = sum((count * number(level[0]) for count, level in zip(taken, levels, strict=True)), Fraction(0))
-    return BookFill(sum(taken), value, taken, reason)
+def quote_book(levels, lots: int, band: Band, rooms=(), average=None, worth=operator.mul) -> BookFill:
+    """The quote of `lots` from levels of (price, lots), best first (3 Book, Quote).
 
-
-def no_worse_than(levels, side: str, average) -> int:
-    """The most lots whose average price is no worse than `average` (3 Book, Quote)."""
-    lots, surplus = 0, Fraction(0)
-    for price, available, *_ in levels:
-        better = number(price) - average if side == "bids" else average - number(price)
-        possible = available if better >= 0 else min(available, math.floor(surplus / -better))
-        lots, surplus = lots + possible, surplus + possible * better
-        if possible < available:
-            break
-    return lots
-
-
-def quote_book(levels, lots: int, band: Band, rooms=(), average=None) -> BookFill:
-    """The quote of `lots`: rooms of (reason, lots), and the worst average price (3 Book, Quote)."""
+    `rooms` are pairs of a reason and lots, `average` is the worst average price; `worth` gives what the lots of a level
+    are worth at its price.
+    """
     if not levels:
-        return BookFill(0, Fraction(0), [], "no_book")
-    depth = sum(available for _, available, *_ in levels)
-    inside = sum(available for price, available, *_ in levels if band.holds(number(price)))
-    slipping = depth if average is None else no_worse_than(levels, band.side, average)
-    filled = min(lots, depth, inside, slipping, *(room for _, room in rooms))
-    stops = [("full", lots), *rooms, ("depth", depth), (band.reason, inside), ("slippage", slipping)]
-    return walk_book(levels, filled, next(reason for reason, most in stops if most == filled))
+        return BookFill(0, 0, [], "no_book")
+    most = min([lots, *(room for _, room in rooms)])
+    filled, value, surplus = 0, 0, 0  # surplus: lots times what their prices are better than the worst average
+    taken: list[int] = []
+    for price, available, *_ in levels:
+        if filled == most:
+            break
+        count, price = min(available, most - filled), exact(price)
+        if count > 0 and not band.holds(price):
+            return BookFill(filled, value, taken, band.reason)
+        better = 0 if average is None else price - average if band.side == "bids" else average - price
+        fitting = count if better >= 0 else min(count, math.floor(Fraction(surplus) / -better))
+        filled, value, surplus = filled + fitting, value + worth(fitting, price), surplus + fitting * better
+        taken.append(fitting)
+        if fitting < count:
+            return BookFill(filled, value, taken, "slippage")
+    if filled < most:
+        return BookFill(filled, value, taken, "depth")
+    return BookFill(filled, value, taken, next(why for why, room in [("full", lots), *rooms] if room == filled))
 
 
 def slice_lots(venue: Venue, market: Market, lots: int, lot_value: Fraction) -> int:
     """`s0`: the lots of one slice of a position (3 Book, Policy size)."""
-    size = abs(lots)
-    wanted = max(math.floor(size * venue.policy["slice_fraction"]), least_lots(venue, lot_value))
+    size, share = abs(lots), venue.policy["slice_fraction"]
+    wanted = max(size * share.numerator // share.denominator, least_lots(venue, lot_value))
     return no_small_rest(market, size, min(wanted, size))
 
 

@@ -50,7 +50,7 @@ class Repay(TickState):
     def sell_collateral(self, account_id, debt_asset: str, need: int) -> None:
         """Sales that raise `need` quanta of settle, while the account is liquidating (2 Repay)."""
         balances, fee_rate = self.state.accounts[account_id].balances, self.venue.policy["liquidation_fee"]
-        for asset in self.collateral(account_id, debt_asset):
+        for asset in self.collateral(account_id, self.venue.settle, debt_asset):
             free, lent = max(balances[asset][0], 0), balances[asset][1]
             have = free + min(lent, self.not_lent_out(asset))
             unit_value = self.prices.of_quantum(self.venue, asset)
@@ -112,11 +112,11 @@ class Repay(TickState):
     def spot_quote(self, spot: Spot, side: str, lots: int) -> BookFill:
         """The quote of phase 3 with the band of the spot market, without room (2 Repay, Where)."""
         key = spot.symbol, side
-        return quote_book(self.levels[key], lots, self.bands[key], (), self.worst_average[key])
+        return quote_book(self.levels[key], lots, self.limits[key], (), self.worst_average[key])
 
     def spot_value(self, spot: Spot, quote: BookFill) -> int:
         """`value` of a quote in a spot market."""
-        return rhe(quote.value * spot.step_size / self.venue.settle_quantum)
+        return rhe(quote.value * spot.lot_tick / self.venue.settle_quantum)
 
     def affordable(self, spot: Spot, quote: BookFill, money: int) -> BookFill | None:
         """The largest purchase of which price and fee are at most the money, None if there is none (2 Repay, Where)."""
@@ -150,4 +150,4 @@ class Repay(TickState):
         self.take(spot.symbol, "bids" if quanta < 0 else "asks", quote)
         value = self.spot_value(spot, quote)
         price = float(value * self.venue.settle_quantum / (quote.lots * spot.step_size))
-        return self.convert_for(account_id, asset, quanta, value, price, rate, "debt")
+        return self.convert_for(account_id, asset, quanta, value, price, rate, "debt", self.venue.settle)

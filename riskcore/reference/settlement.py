@@ -13,21 +13,25 @@ from .tick_state import TickState
 class Settlement(TickState):
     """Settlement of realised losses and of interest: redemption, borrowing, sale of collateral."""
 
-    def settlement(self, debts) -> None:
-        """Settlement; `debts` are those before interest."""
+    def settlement(self, asset: str, debts) -> None:
+        """The settlement of one money asset; `debts` are those before interest (Settlement)."""
+        self.settling = asset
         for account_id, account in self.state.accounts.items():
-            owed, free = max(-account.unsettled, 0), account.balances[self.venue.settle][0]
-            self.added[account_id] = max(self.settle_debt(account_id) - debts[account_id], 0)
+            if asset not in account.balances:
+                continue
+            owed, free = max(-account.unsettled[asset], 0), account.balances[asset][0]
+            self.added[account_id] = max(self.debt(account_id, asset) - debts[account_id], 0)
             lacking = max(owed - max(free, 0), 0)
             self.owed[account_id], self.short[account_id] = owed, self.added[account_id] + lacking
-        self.bounds = {asset: self.bound(asset) for asset in self.venue.pools}
+        self.bounds = {pool: self.bound(pool) for pool in self.venue.pools}
         for account_id in list(self.short):
             for cover in (self.settle_by_redeeming, self.settle_by_borrowing, self.settle_by_selling):
                 if self.short[account_id] > 0:
-                    cover(account_id)
+                    cover(account_id, asset)
             cash = self.short.pop(account_id) - self.owed.pop(account_id)
             if cash != 0:
-                self.record("unsettle", "settlement", account_id, cash=cash, unsettled=-cash)
+                self.record("unsettle", "settlement", account_id, settle=asset, cash=cash, unsettled=-cash)
+        self.settling = None
 
     def bound(self, asset: str) -> Fraction:
         """`bound` of a pool (Settlement)."""
@@ -50,18 +54,16 @@ class Settlement(TickState):
         room = min(math.floor(self.bounds[asset] * lent - borrowed), pool.limit - borrowed)
         return max(0, room) if pool.is_open else 0
 
-    def settle_by_redeeming(self, account_id) -> None:
-        """Settle lends are redeemed (Settlement)."""
-        settle = self.venue.settle
+    def settle_by_redeeming(self, account_id, settle: str) -> None:
+        """Lends of the asset are redeemed (Settlement)."""
         lent = self.state.accounts[account_id].balances[settle][1]
         redeemed = min(self.short[account_id], lent, self.redeemable(settle))
         if redeemed > 0:
             self.redeem(account_id, settle, redeemed, "settlement")
             self.short[account_id] -= redeemed
 
-    def settle_by_borrowing(self, account_id) -> None:
+    def settle_by_borrowing(self, account_id, settle: str) -> None:
         """The debt is granted, and the rest of the running hour of it paid (Settlement)."""
-        settle = self.venue.settle
         granted = min(self.short[account_id], self.borrowable(settle))
         if self.look(account_id).net_equity <= 0:
             granted = min(granted, self.added[account_id])
@@ -72,17 +74,18 @@ class Settlement(TickState):
             if fee != 0:
                 self.record("interest", "entry", account_id, counterparty=POOL, asset=settle, quanta=-fee)
 
-    def settle_by_selling(self, account_id) -> None:
+    def settle_by_selling(self, account_id, settle: str) -> None:
         """Collateral is sold without a fee (Settlement)."""
         balances = self.state.accounts[account_id].balances
-        for asset in self.collateral(account_id, self.venue.settle):
+        for asset in self.collateral(account_id, settle):
             if self.short[account_id] <= 0:
                 return
             free, lent = max(balances[asset][0], 0), balances[asset][1]
             have = free + min(lent, self.redeemable(asset))
-            sold = min(have, math.ceil(self.short[account_id] / self.prices.of_quantum(self.venue, asset)))
+            unit_value = self.prices.of_quantum(self.venue, asset, settle)
+            sold = min(have, math.ceil(self.short[account_id] / unit_value))
             if sold > free:
                 self.redeem(account_id, asset, sold - free, "settlement")
             if sold > 0:
-                proceeds = self.convert(account_id, asset, -sold, Fraction(0), "settlement")
+                proceeds = self.convert(account_id, asset, -sold, Fraction(0), "settlement", settle)
                 self.short[account_id] = max(self.short[account_id] - proceeds, 0)

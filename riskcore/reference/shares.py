@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from .numbers import exponent, float32, number
+from .numbers import exponent, figure_of, float32, number
 
 LARGEST = 2**61  # sum of what can be shared of a shortfall
 
@@ -14,7 +14,7 @@ def equity_share(net_equity, position_maintenance_margin, maintenance_margin) ->
     """`E * MM_i / maintenance margin` (4 Backstop, 5 ADL)."""
     if maintenance_margin == 0:
         return Fraction(0)
-    return number(net_equity) * number(position_maintenance_margin) / number(maintenance_margin)
+    return figure_of(net_equity) * figure_of(position_maintenance_margin) / figure_of(maintenance_margin)
 
 
 def zero_price(mark, quantity, net_equity, position_maintenance_margin, maintenance_margin) -> Fraction:

@@ -29,13 +29,14 @@ class Account:
     balances: dict = field(default_factory=dict)  # asset: [free, lent]
     orders: list = field(default_factory=list)
     leverage_limit: Fraction | None = None
-    unsettled: int = 0
+    unsettled: dict = field(default_factory=dict)  # money asset: quanta
     owner: object = field(default=None, compare=False)  # id of the owner, by default the account's
 
     def __deepcopy__(self, memo) -> Account:
         positions = {market: list(held) for market, held in self.positions.items()}
         balances = {asset: list(held) for asset, held in self.balances.items()}
-        return Account(positions, balances, list(self.orders), self.leverage_limit, self.unsettled, self.owner)
+        unsettled = dict(self.unsettled)
+        return Account(positions, balances, list(self.orders), self.leverage_limit, unsettled, self.owner)
 
     def open_lots(self, market: str, side: str) -> int:
         """`bids` or `asks`: resting lots, reduce-only orders left out (Margin of an account)."""
@@ -64,7 +65,8 @@ class State:
     book_quanta: dict
     pool: dict
     premiums: dict  # market: (float sum, count) since its last funding
-    fund: int
+    fund: dict  # asset: quanta
+    shortfall: dict
     provider_minute: dict  # account id of the provider: quanta of mark notional taken in the last tick's clock minute
     provider_hour: dict
     provider_total: dict
@@ -72,7 +74,6 @@ class State:
     books: dict = field(default_factory=dict)  # symbol: {side: [[price, lots, consumed], ...]}, given last (Refill)
     last_slice: dict = field(default_factory=dict)  # (account id, market): time of its last fill by a slice
     sold: dict = field(default_factory=dict)  # account id: quanta of its slices in the running interval
-    shortfall: int = 0
     time_ns: int = 0  # of the last tick
     ticks: int = 0
 
@@ -82,11 +83,11 @@ def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> Sta
     ids = {row["account"] for table in (positions, balances, orders, settings) for row in table} | set(venue.providers)
     accounts = {account_id: Account(owner=account_id) for account_id in sorted(ids)}
     for row in positions:
-        quantity, step_size = number(row["quantity"]), venue.markets[row["market"]].step_size
-        settled = row.get("settle_price")
+        market, settled = venue.markets[row["market"]], row.get("settle_price")
+        lots, quantum = number(row["quantity"]) / market.step_size, venue.assets[market.settle].quantum
         settled = row["entry_price"] if settled is None or settled != settled else settled
-        cost, entry = (rhe(quantity * number(p) / venue.settle_quantum) for p in (settled, row["entry_price"]))
-        accounts[row["account"]].positions[row["market"]] = [whole(quantity / step_size), cost, entry]
+        cost, entry = (rhe(lots * market.lot_value(number(p)) / quantum) for p in (settled, row["entry_price"]))
+        accounts[row["account"]].positions[row["market"]] = [whole(lots), cost, entry]
     for provider in venue.providers:
         accounts[provider].positions = {market: [0, 0, 0] for market in venue.markets} | accounts[provider].positions
         accounts[provider].balances = {asset: [0, 0] for asset in venue.assets}
@@ -94,12 +95,10 @@ def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> Sta
         quantum = venue.assets[row["asset"]].quantum
         free, lent = rhe(number(row["quantity"]) / quantum), rhe(number(row.get("lent") or 0) / quantum)
         accounts[row["account"]].balances[row["asset"]] = [free, lent]
-    for account in accounts.values():
-        account.balances.setdefault(venue.settle, [0, 0])
     for row in settings:
         account, limit = accounts[row["account"]], row.get("leverage_limit")
         account.leverage_limit = None if limit in (None, INFINITY) else number(limit)
-        account.unsettled = rhe(number(row.get("unsettled") or 0) / venue.settle_quantum)
+        account.unsettled[venue.settle] = rhe(number(row.get("unsettled") or 0) / venue.settle_quantum)
         account.owner = row.get("owner", account.owner)
     places = {market: place for place, market in enumerate(venue.markets)}
 
@@ -110,6 +109,10 @@ def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> Sta
         lots, price = whole(number(row["quantity"]) / venue.markets[row["market"]].step_size), number(row["price"])
         order = Order(index, row["market"], row["side"], price, lots, bool(row.get("reduce_only")))
         accounts[row["account"]].orders.append(order)
+    for account in accounts.values():
+        traded = [*account.positions, *(order.market for order in account.orders)]
+        for asset in (venue.settle, *(venue.markets[market].settle for market in traded)):
+            account.balances.setdefault(asset, [0, 0])
     return start_state(venue, accounts)
 
 
@@ -117,7 +120,11 @@ def start_state(venue: Venue, accounts: dict) -> State:
     """The state of these accounts before the first tick."""
     book_lots, book_quanta = dict.fromkeys(venue.markets, 0), dict.fromkeys(venue.assets, 0)
     pool, premiums = dict.fromkeys(venue.assets, 0), dict.fromkeys(venue.markets, (0.0, 0))
-    fund = rhe(venue.policy["fund"] / venue.settle_quantum)
+    fund, shortfall = dict.fromkeys(venue.assets, 0), dict.fromkeys(venue.assets, 0)
+    fund[venue.settle] = rhe(venue.policy["fund"] / venue.settle_quantum)
+    for account in accounts.values():
+        account.unsettled = dict.fromkeys(venue.money, 0) | account.unsettled
     minute, hour, total = (dict.fromkeys(venue.providers, 0) for _ in range(3))
     guard_states = {market: GuardState() for market in venue.markets}
-    return State(accounts, book_lots, book_quanta, pool, premiums, fund, minute, hour, total, guard_states)
+    ledgers = book_lots, book_quanta, pool, premiums, fund, shortfall
+    return State(accounts, *ledgers, minute, hour, total, guard_states)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 from .account_margin import Margin, margin
+from .float64 import Float64, Sums, Swept
 from .journal import BOOK, QUIET, apply_row
-from .numbers import CLOSER, INFINITY, SECOND, YEAR_HOURS, change_of_cost, descending, part, rhe
+from .numbers import INFINITY, SECOND, YEAR_HOURS, change_of_cost, descending, part, rhe
 from .prices import Prices
 from .quotes import BookFill
 from .state import State
@@ -70,8 +71,8 @@ class TickState:
         self.venue, self.start, self.time_ns, self.prices, self.seed = venue, start, time_ns, prices, seed
         self.state = copy.deepcopy(start)
         self.rows: list[dict] = []
-        self.doubts: list[str] = []  # where float64 could decide otherwise
-        # in settlement, by account id: the debt, what of it is not covered yet, and what interest added to it
+        # in settlement: its asset, and by account id the debt, what of it is not covered yet, what interest added to it
+        self.settling: str | None = None
         self.owed: dict = {}
         self.short: dict = {}
         self.added: dict = {}
@@ -79,11 +80,14 @@ class TickState:
         self.swept: Any = None  # account id: Account
         self.start_margins: Any = None  # account id: Margin
         self.selected: list = []
-        self.took_order = False  # whether the selected accounts are in the recorded order, not in the exact one
         self.keys: dict = {}  # account id: key of its draws
-        self.levels: dict = {}  # (symbol, side): [[price, lots left, what is remembered of the level], ...]
+        self.levels: dict = {}  # (symbol, side): [[ticks, lots left, what is remembered of the level], ...]
         self.bands: dict = {}  # (symbol, side): Band
-        self.worst_average: dict = {}  # (symbol, side): price or None
+        self.limits: dict = {}  # (symbol, side): the same with its price in ticks
+        self.worst_average: dict = {}  # (symbol, side): ticks or None
+        self.slicing: set = set()  # accounts that take part in phase 3 of this round
+        self.known: dict = {}  # account id: its margin as it is now
+        self.known_sums: dict = {}  # account id: the same in float64
         self.filled = dict.fromkeys(venue.markets, 0)  # lots filled by slices in this tick
         self.converted = dict.fromkeys(venue.assets, 0)  # `used`: quanta of conversions at the index
         self.escalated: set = set()
@@ -97,24 +101,40 @@ class TickState:
 
     def look(self, account_id) -> Margin:
         """The margin of an account as it is now."""
-        return margin(self.venue, self.state.accounts[account_id], self.prices)
+        if account_id not in self.known:
+            self.known[account_id] = margin(self.venue, self.state.accounts[account_id], self.prices)
+        return self.known[account_id]
 
-    def doubt(self, what: str, distance, error) -> None:
-        """Note that float64 could decide otherwise: what is decided by the sign of `distance` is within `error`."""
-        if abs(distance) <= error:
-            self.doubts.append(what)
+    def sums(self, account_id) -> Sums:
+        """The margin of an account as it is now, in float64."""
+        if account_id not in self.known_sums:
+            self.known_sums[account_id] = self.float64.sums(self.state.accounts[account_id])
+        return self.known_sums[account_id]
+
+    @cached_property
+    def float64(self) -> Float64:
+        """The figures of the tick in float64, once its prices are guarded."""
+        return Float64(self.venue, self.prices)
 
     def record(self, event: str, reason: str, account_id, price=math.nan, **changes) -> None:
         """Make a change by its row (The journal)."""
         row = {"tick": self.start.ticks, "time": self.time_ns, "event": event, "reason": reason, "account": account_id}
         row |= QUIET | changes | {"price": price, "mmr_before": self.ratio(account_id)}
-        apply_row(self.venue, self.state, row)
+        apply_row(self.state, row)
+        for changed in (account_id, row["counterparty"]):
+            self.known.pop(changed, None)
+            self.known_sums.pop(changed, None)
         row["mmr_after"] = self.ratio(account_id)
         self.rows.append(row)
 
     def ratio(self, account_id) -> float:
         """MMR, before the sweep not a number (Between the ticks)."""
         return math.nan if self.start_margins is None else float(self.look(account_id).mmr)
+
+    def swept_figures(self, account_id) -> Swept:
+        """The figures of an account at the sweep, in float64 (Select; 5 ADL, Counterparties)."""
+        sums = self.float64.sums(self.swept[account_id])
+        return self.float64.swept(sums, self.start_margins[account_id])
 
     def quanta(self, amount) -> Fraction:
         """An amount in quanta of the settle asset, not rounded."""
@@ -123,6 +143,14 @@ class TickState:
     def value_of_quantum(self, asset: str) -> Fraction:
         """`p * quantum_a`, in settle units (4 Backstop, Borrows)."""
         return self.prices.of_asset(self.venue, asset) * self.venue.assets[asset].quantum
+
+    def quanta_in(self, symbol: str, amount) -> Fraction:
+        """An amount in the unit of account in quanta of the asset that a market settles in, not rounded."""
+        return amount / self.value_of_quantum(self.venue.markets[symbol].settle)
+
+    def unit_value_in(self, symbol: str) -> Fraction:
+        """A quantum of the asset that a market settles in, in quanta of the venue's settle asset."""
+        return self.prices.of_quantum(self.venue, self.venue.markets[symbol].settle)
 
     def lots(self, account_id, symbol: str) -> int:
         """Signed lots of a position as they are now."""
@@ -144,32 +172,40 @@ class TickState:
         changes = {"requested": requested, "lots": change, "cost": cost, "cash": flow + cost, "fee": fee, "fund": fund}
         changes |= {"counter_cost": counter_cost, "counter_cash": paid + counter_cost}
         changes |= {"entry": entry, "counter_entry": counter_entry}
-        quantity = change * self.venue.markets[symbol].step_size
-        price = float(-flow * self.venue.settle_quantum / quantity)
-        self.record(event, reason, account_id, price, counterparty=other, market=symbol, **changes)
+        market = self.venue.markets[symbol]
+        price = market.price_of(change, flow * self.venue.assets[market.settle].quantum)
+        names = {"counterparty": other, "market": symbol, "settle": market.settle}
+        self.record(event, reason, account_id, price, **names, **changes)
 
-    def convert(self, account_id, asset: str, quanta: int, fee_rate: Fraction, reason: str) -> int:
-        """Sell (quanta < 0) or buy an asset for settle, at the tick's price; returns the money less the fee."""
-        value = rhe(abs(quanta) * self.prices.of_quantum(self.venue, asset))
-        price = float(self.prices.of_asset(self.venue, asset))
-        return self.convert_for(account_id, asset, quanta, value, price, fee_rate, reason)
+    def convert(self, account_id, asset: str, quanta: int, fee_rate: Fraction, reason: str, settle=None) -> int:
+        """Sell (quanta < 0) or buy an asset for settle, or another asset, at the tick's price; gives the proceeds.
 
-    def convert_for(self, account_id, asset, quanta: int, value: int, price: float, fee_rate, reason) -> int:
-        """Sell (quanta < 0) or buy an asset for `value` quanta of settle; returns the money less the fee."""
+        The proceeds are the money less the fee.
+        """
+        settle = settle or self.venue.settle
+        value = rhe(abs(quanta) * self.prices.of_quantum(self.venue, asset, settle))
+        price = float(self.prices.of_asset(self.venue, asset) / self.prices.of_asset(self.venue, settle))
+        return self.convert_for(account_id, asset, quanta, value, price, fee_rate, reason, settle)
+
+    def convert_for(self, account_id, asset, quanta: int, value: int, price: float, fee_rate, reason, settle) -> int:
+        """Sell (quanta < 0) or buy an asset for `value` quanta of another; returns the money less the fee."""
         fee, cash = rhe(value * fee_rate), value if quanta < 0 else -value
-        changes = {"asset": asset, "quanta": quanta, "cash": cash, "fee": fee, "counter_cash": -cash}
+        changes = {"asset": asset, "settle": settle, "quanta": quanta, "cash": cash, "fee": fee, "counter_cash": -cash}
         self.record("convert", reason, account_id, price, counterparty=BOOK, **changes)
         return cash - fee
 
     def after(self, account_id, change: int, money: int, market=None, asset=None) -> Margin:
-        """The margin of an account had it `change` more lots or quanta, or neither, and got `money`."""
+        """The margin of an account had it `change` more lots or quanta, or neither, and got `money`.
+
+        The money of lots is in the asset that their market settles in.
+        """
         account, settle = copy.copy(self.state.accounts[account_id]), self.venue.settle
         account.balances = {asset: list(held) for asset, held in account.balances.items()}
         if market is not None:
             lots, cost, entry = account.positions[market]
             changed = change_of_cost(lots, cost, change, money)
             account.positions = account.positions | {market: [lots + change, cost + changed, entry]}
-            money += changed
+            money, settle = money + changed, self.venue.markets[market].settle
         elif asset is not None:
             account.balances[asset][0] += change
         account.balances[settle][0] += money
@@ -184,9 +220,9 @@ class TickState:
         has_margin = look.maintenance_margin < self.venue.policy["counterparty_mmr"] * look.net_equity
         return look.net_equity >= 0 and (look.exposure == 0 or has_margin)
 
-    def settle_debt(self, account_id) -> int:
-        """The debt of an account in the settle asset."""
-        return max(-self.state.accounts[account_id].balances[self.venue.settle][0], 0)
+    def debt(self, account_id, asset: str) -> int:
+        """The debt of an account in an asset."""
+        return max(-self.state.accounts[account_id].balances.get(asset, (0, 0))[0], 0)
 
     def pool_totals(self, asset: str) -> tuple:
         """`pool_lent` and `pool_borrowed`; in settlement debts count `owed` and leave `lack` out (Settlement)."""
@@ -194,7 +230,7 @@ class TickState:
         for account_id, account in self.state.accounts.items():
             free, account_lent = account.balances.get(asset, (0, 0))
             lent += account_lent
-            if asset == self.venue.settle:
+            if asset == self.settling:
                 free += self.short.get(account_id, 0) - self.owed.get(account_id, 0)
             borrowed += max(-free, 0)
         return lent, borrowed
@@ -222,18 +258,15 @@ class TickState:
         lent, borrowed = self.pool_totals(asset)
         return max(0, lent - borrowed)
 
-    def collateral(self, account_id, debt_asset: str) -> list:
-        """The assets that can be sold for a debt, in the order of their sale (2 Repay)."""
-        balances, others = self.state.accounts[account_id].balances, (self.venue.settle, debt_asset)
+    def collateral(self, account_id, *others: str) -> list:
+        """The assets but `others` that can be sold for a debt, in the order of their sale (2 Repay)."""
+        balances = self.state.accounts[account_id].balances
         held = {asset: max(free, 0) + lent for asset, (free, lent) in balances.items() if free > 0 or lent > 0}
         for_sale = [asset for asset in self.venue.assets if asset in held and asset not in others]
         return descending(for_sale, lambda asset: held[asset] * self.prices.of_quantum(self.venue, asset))
 
     def positions_by_margin(self, look: Margin) -> list:
         """The markets of an account's positions by MM descending, ties by market (4 Backstop, 5 ADL)."""
-        margins = look.position_maintenance_margins.values()
-        for one, other in itertools.combinations(margins, 2):
-            self.doubt("order of the positions", one - other, CLOSER * (one + other))
         return descending(look.position_maintenance_margins, look.position_maintenance_margins.get)
 
     def throttled(self, account_id, round_: int, market=None, asset=None) -> bool:
@@ -248,7 +281,7 @@ class TickState:
 
     def take(self, symbol: str, side: str, fill: BookFill) -> None:
         """Take a fill from the levels of this tick."""
-        for level, taken in zip(self.levels[symbol, side], fill.taken, strict=True):
+        for level, taken in zip(self.levels[symbol, side], fill.taken, strict=False):
             level[1] -= taken
             level[2][2] += taken
 
@@ -266,7 +299,8 @@ class TickState:
         """A row that gives quanta of an asset for settle; its price is the settle over the quantity."""
         paid = -changes["cash"] * self.venue.settle_quantum
         price = float(paid / (change * self.venue.assets[deal.asset].quantum))
-        self.record(event, reason, deal.account_id, price, counterparty=other, asset=deal.asset, **changes)
+        names = {"counterparty": other, "asset": deal.asset, "settle": self.venue.settle}
+        self.record(event, reason, deal.account_id, price, **names, **changes)
 
     def refuse(self, reason: str, price=math.nan, **where) -> None:
         """A `guard` row (Guards)."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import operator
 from fractions import Fraction
 from functools import cached_property
 
@@ -62,6 +64,7 @@ class Tradable:
         price, quantity = row["filters"]["price"], row["filters"]["quantity"]
         self.symbol, self.base_symbol = row["symbol"], row["baseSymbol"]
         self.tick_size, self.step_size = number(price["tickSize"]), number(quantity["stepSize"])
+        self.lot_tick = self.tick_size * self.step_size  # value of a lot at one tick, in settle units
         self.impact = figure(price.get("minImpactMultiplier")), figure(price.get("maxImpactMultiplier"))
         self.limit = figure(price.get("minMultiplier")), figure(price.get("maxMultiplier"))
         self.closed = row.get("orderBookState") in ("Closed", "CancelOnly", "PostOnly")
@@ -76,11 +79,14 @@ class Spot(Tradable):
 
 
 class Market(Tradable):
-    """A perpetual market, its margin functions and its funding."""
+    """A perpetual market, linear or inverse: its contract, its margin functions and its funding."""
 
-    def __init__(self, row):
+    def __init__(self, row, settle, quote):
         super().__init__(row)
         self.row, price, quantity = row, row["filters"]["price"], row["filters"]["quantity"]
+        self.settle, self.quote = settle, quote  # quote: the asset of its prices, None for the unit of account
+        self.is_inverse, self.multiplier = row["marketType"] == "IPERP", number(row.get("multiplier") or 1)
+        self.lot_tick *= self.multiplier
         mean_mark, mean_premium = price.get("meanMarkPriceBand") or {}, price.get("meanPremiumBand") or {}
         self.mean_mark = figure(mean_mark.get("minMultiplier")), figure(mean_mark.get("maxMultiplier"))
         self.tolerance = figure(mean_premium.get("tolerancePct"))
@@ -96,9 +102,34 @@ class Market(Tradable):
     def in_float64(self) -> Market:
         """The market with its step size and margin functions in float64."""
         market = copy.copy(self)
-        market.step_size = float(self.step_size)
+        market.step_size, market.multiplier = float(self.step_size), float(self.multiplier)
         market.initial, market.maintenance = margin_functions(self.row, as_number=approximate)
         return market
+
+    def lot_value(self, price):
+        """Signed value of a lot at a price, in units of the market's settle asset (Contracts)."""
+        size = self.step_size * self.multiplier
+        return -size / price if self.is_inverse else size * price
+
+    def worth(self, quantum: Fraction):
+        """What lots are worth at a price in ticks: lots times ticks, or whole quanta of an inverse contract (Quote)."""
+        if self.is_inverse:
+            return lambda lots, ticks: rhe(lots * self.lot_value(ticks * self.tick_size) / quantum)
+        return operator.mul
+
+    def worth_unit(self, quantum: Fraction) -> Fraction:
+        """Quanta of the settle asset that the unit of `worth` is."""
+        return Fraction(1) if self.is_inverse else self.lot_tick / quantum
+
+    def price_of(self, lots: int, flow) -> float:
+        """Price at which a change by `lots` brings `flow` units of the settle asset; NaN if there is none (Contracts).
+
+        The price of an inverse contract is without sign.
+        """
+        size = lots * self.step_size * self.multiplier
+        if not self.is_inverse:
+            return float(-flow / size)
+        return float(abs(size / flow)) if flow else math.nan
 
 
 class Asset:
@@ -145,11 +176,10 @@ class Pool:
 
 
 class Venue:
-    """The venue's PERP markets, collateral assets, pools, policy and backstop, by symbol and account id."""
+    """The venue's perpetuals, collateral assets, pools, policy and backstop, by symbol and account id."""
 
     def __init__(self, venue):
         self.settle = venue.get("settle_asset", "USDC")
-        self.markets = {row["symbol"]: Market(row) for row in venue["markets"] if row["marketType"] == "PERP"}
         collateral = {row["symbol"]: row for row in venue.get("collateral") or []}
         haircut = {"weight": 1, "kind": {"type": "identity"}}
         collateral.setdefault(self.settle, {"symbol": self.settle, "haircutFunction": haircut})
@@ -157,6 +187,10 @@ class Venue:
             symbol: Asset(row, "0.10" if symbol == self.settle else "0.20") for symbol, row in collateral.items()
         }
         self.settle_quantum = self.assets[self.settle].quantum
+        perpetuals = [row for row in venue["markets"] if row["marketType"] in ("PERP", "IPERP")]
+        self.markets = {row["symbol"]: self.perpetual(row) for row in perpetuals}
+        paid_in = {market.settle for market in self.markets.values()} - {self.settle}
+        self.money = [self.settle, *(symbol for symbol in self.assets if symbol in paid_in)]  # its own asset first
         policy = {**POLICY, **(venue.get("policy") or {})}
         self.policy = {name: x if name in WORDS else figure(x) for name, x in policy.items()}
         self.haircut_size_unit = self.policy["haircut_size_unit"]
@@ -173,6 +207,18 @@ class Venue:
             and row.get("quoteSymbol") == self.settle
         }
 
+    def perpetual(self, row) -> Market:
+        """A perpetual, with the asset that it settles in and that of its prices (Contracts)."""
+        quote = row.get("quoteSymbol")
+        if row["marketType"] == "IPERP":
+            settle, quote = row.get("settle") or row["baseSymbol"], quote if quote in self.assets else None
+        else:
+            is_own = quote not in self.assets and quote in (None, "USD")
+            settle = quote = row.get("settle") or (self.settle if is_own else quote)
+        if settle not in self.assets:
+            raise LookupError(f"{row['symbol']}: {settle} is not a collateral asset")
+        return Market(row, settle, quote)
+
     @cached_property
     def in_float64(self) -> Venue:
         """The venue with the figures of an account's margin in float64."""
@@ -182,6 +228,15 @@ class Venue:
         venue.settle_quantum = float(self.settle_quantum)
         venue.policy = {name: float(x) if isinstance(x, Fraction) else x for name, x in self.policy.items()}
         return venue
+
+    @cached_property
+    def is_plain_money(self) -> bool:
+        """Whether every market is linear and settles in the venue's asset."""
+        return all(self.is_plain(symbol) for symbol in self.markets)
+
+    def is_plain(self, symbol: str) -> bool:
+        """Whether a market is linear and settles in the venue's asset."""
+        return not self.markets[symbol].is_inverse and self.markets[symbol].settle == self.settle
 
     def spot_of(self, asset: str) -> Spot | None:
         """The spot market of an asset (2 Repay, Where)."""

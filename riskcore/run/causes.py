@@ -23,9 +23,9 @@ _EVENTS = {
 def equity_changes(run: RecordedRun, accounts: Int, first_row: Int | None = None) -> pd.DataFrame:
     """Equity of accounts at the start and at the end of a run, and the causes of its change, in settle units.
 
-    Equity is the market value: the settle balance, the other balances at their prices without haircuts, and the
-    unrealised PnL at the mark. A fill changes it by the difference between its price and the mark of its tick, a
-    conversion by the difference to the price of the asset. The rest of the change is that of the price.
+    Equity is the market value: the balances at their prices without haircuts, and the unrealised PnL at the mark. A
+    fill changes it by the difference between its price and the mark of its tick, a conversion by the difference to the
+    price of the asset. The rest of the change is that of the price.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def equity_changes(run: RecordedRun, accounts: Int, first_row: Int | None = None
     DataFrame, a row for each of ``accounts``: start, end, and a column for each of `CAUSES`; a loss is negative, and
     start plus the causes is end. NaN in a run without ticks.
 
-        price          moves of marks and of prices of assets
+        price          moves of marks and of prices of assets, those of settle assets among them
         slippage       fills in order books, against the mark or the asset's price of the tick
         fee            liquidation fees
         provider_edge  takeovers by a backstop provider, against the same prices, without the fund's share
@@ -71,7 +71,6 @@ def equity_changes(run: RecordedRun, accounts: Int, first_row: Int | None = None
             for state, ticks in ((opening, tick), (run.end, np.full(count, len(run.time) - 1)))
         )
     changes = {cause: np.zeros(count) for cause in CAUSES if cause != "price"}
-    quantum = float(run.venue.settle_quantum)
     for side, chosen in counted.items():
         rows = run.rows[chosen]
         value = value_changes(run, rows, side)
@@ -79,13 +78,23 @@ def equity_changes(run: RecordedRun, accounts: Int, first_row: Int | None = None
             of_cause = np.isin(rows["event"], [EVENT[event] for event in events])
             changes[cause] += np.bincount(rows[side][of_cause], value[of_cause], count)
         if side == "account":
-            to_fund = np.bincount(rows[side], np.where(rows["event"] == EVENT["backstop"], rows["fund"], 0), count)
-            changes["fund_share"] -= to_fund * quantum
-            changes["provider_edge"] += to_fund * quantum
-            changes["fee"] -= np.bincount(rows[side], rows["fee"], count) * quantum
+            money = _money_value(run, rows)
+            to_fund = np.where(rows["event"] == EVENT["backstop"], rows["fund"] * money, 0.0)
+            to_fund = np.bincount(rows[side], to_fund, count)
+            changes["fund_share"] -= to_fund
+            changes["provider_edge"] += to_fund
+            changes["fee"] -= np.bincount(rows[side], rows["fee"] * money, count)
     changes = {cause: change[accounts] for cause, change in changes.items()}
     changes["price"] = end - start - sum(changes.values())
     return pd.DataFrame({"start": start, "end": end} | {cause: changes[cause] for cause in CAUSES})
+
+
+def _money_value(run: RecordedRun, rows: Rows) -> Float:
+    """Settle units of a quantum of the settle asset of journal rows, at the prices of their ticks; 0 without one."""
+    if run.venue.plain_money:
+        return np.full(len(rows), float(run.venue.settle_quantum))
+    value = run.quantum_value[rows["tick"], rows["settle"]]
+    return np.asarray(np.where(rows["settle"] >= 0, value, 0.0))
 
 
 def value_changes(run: RecordedRun, rows: Rows, side: str) -> Float:
@@ -109,7 +118,7 @@ def value_changes(run: RecordedRun, rows: Rows, side: str) -> Float:
         money = rows["cash"] - rows["cost"] + rows["unsettled"]
     else:
         money, lots, quanta = rows["counter_cash"] - rows["counter_cost"], -lots, -quanta
-    change: Float = money * float(run.venue.settle_quantum)
+    change: Float = money * _money_value(run, rows)
     for item, size, unit_value in ((rows["market"], lots, run.lot_value), (rows["asset"], quanta, run.quantum_value)):
         row = np.flatnonzero((item >= 0) & (size != 0))
         change[row] += size[row] * unit_value[rows["tick"][row], item[row]]

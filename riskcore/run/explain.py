@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..boundary import RiskDataError, as_text, natural
-from ..record import EVENT_KINDS, REASONS, natural_frame
+from ..record import EVENT_KINDS, REASONS, natural_frame, settle_amounts
 from .causes import equity_changes
 from .recorded_run import RecordedRun
 
@@ -21,8 +21,8 @@ from .recorded_run import RecordedRun
 class EquityChange:
     """Equity of an account at the first and at the last tick of a run, and what changed it; settle units.
 
-    Equity is the settle balance, the other balances at their prices and the unrealised PnL at the mark, without
-    haircuts. A loss is negative; ``start`` and the changes sum to ``end``.
+    Equity is the balances at their prices and the unrealised PnL at the mark, without haircuts. A loss is negative;
+    ``start`` and the changes sum to ``end``.
 
     Attributes
     ----------
@@ -76,15 +76,16 @@ class Explanation:
     account : int or str
         The user's account id.
     settle_asset : str
-        Symbol of the asset that money is in.
+        Symbol of the venue's settle asset, which equity is in.
     equity : EquityChange
         Equity at the start and at the end, and what changed it.
     events : DataFrame
         A row for each journal row in which the account was liquidated or was the counterparty: time, event, reason,
         market, asset, counterparty (the other account's id, or book, fund, shortfall, pool), quantity (change of the
         account's position or balance of the asset, signed), requested (quantity that was to be traded; NaN without a
-        market), price, cash (change of the account's settle balance, fee not counted), fee, mmr_before, mmr_after
-        (of the account itself; NaN where it was the counterparty), and what and why in words. Natural units.
+        market), price, settle_asset (symbol; None where no money moved), cash (change of the account's free balance of
+        that asset, fee not counted), fee (of that asset), mmr_before, mmr_after (of the account itself; NaN where it
+        was the counterparty), and what and why in words. Natural units.
 
     Examples
     --------
@@ -171,9 +172,9 @@ def account_events(run: RecordedRun, row: int) -> pd.DataFrame:
     frame["other"] = frame["counterparty"].where(own, frame["account"])
     asset = np.maximum(rows["asset"], 0)
     exchanged = natural(rows["quanta"] + rows["lent"], venue.assets.quantum, asset)
-    in_market, settle = rows["market"] >= 0, np.full(len(rows), venue.settle)
+    in_market = rows["market"] >= 0
     quantity = np.where(in_market, frame["quantity"], np.where(rows["asset"] >= 0, exchanged, np.nan))
-    counter_cash = natural(rows["counter_cash"], venue.assets.quantum, settle)
+    counter_cash = settle_amounts(rows, "counter_cash", venue)
     lines = zip(own, exchanged, frame.to_dict("records"), strict=True)
     return pd.DataFrame(
         {
@@ -186,6 +187,7 @@ def account_events(run: RecordedRun, row: int) -> pd.DataFrame:
             "quantity": np.where(own, 1, -1) * quantity,
             "requested": np.where(in_market, frame["requested_quantity"], np.nan),
             "price": rows["price"],
+            "settle_asset": frame["settle_asset"],
             "cash": np.where(own, frame["cash_amount"], counter_cash),
             "fee": np.where(own, frame["fee_amount"], 0.0),
             "mmr_before": np.where(own, rows["mmr_before"], np.nan),
@@ -202,12 +204,15 @@ def _sentence(is_account: bool, line: dict[Hashable, Any], settle: str) -> str:
     cases = ("", line["reason"], "" if np.isnan(line["amount"]) else case)
     item = line["asset" if np.isnan(line["quantity"]) else "market"]
     sentence = next(candidate for candidate in EVENT_KINDS[line["event"]].sentences if candidate.case in cases)
+    digits = ",.2f" if line["settle_asset"] == settle else ",.8g"
+    cash, repaid = line["cash_amount"], -line["unsettled_amount"]
+    money = {"cash": f"{cash:+{digits}}", "paid": f"{abs(cash):{digits}}", "repaid": f"{repaid:+{digits}}"}
     return (sentence.text if is_account or not sentence.counterparty else sentence.counterparty).format(
-        market=line["market"], asset=line["asset"], item=item, settle=settle,
+        market=line["market"], asset=line["asset"], item=item, settle=line["settle_asset"],
         other=line["other"], verb="sold" if line["quantity"] < 0 else "bought", quantity=abs(line["quantity"]),
         requested=line["requested_quantity"], price=line["price"], exchanged=abs(line["exchanged"]),
-        cash=line["cash_amount"], paid=abs(line["cash_amount"]), fee=line["fee_amount"], amount=line["amount"],
-        lent_amount=line["lent_amount"], repaid=-line["unsettled_amount"],
+        fee=f"{line['fee_amount']:{digits}}" + f" {line['settle_asset']}" * (line["settle_asset"] != settle),
+        amount=line["amount"], lent_amount=line["lent_amount"], **money,
     )  # fmt: skip
 
 

@@ -154,7 +154,9 @@ def _lines(run: RecordedRun, series: dict[str, npt.NDArray[Any]]) -> Figure:
 def _most_liquidated(run: RecordedRun) -> int:
     """Market with the largest liquidated notional; -1 if nothing was liquidated."""
     rows = run.rows[np.isin(run.rows["event"], [EVENT[event] for event in STAGES]) & (run.rows["market"] >= 0)]
-    return int(np.bincount(rows["market"], fill_notional(rows, run.venue)).argmax()) if len(rows) else -1
+    return (
+        int(np.bincount(rows["market"], fill_notional(rows, run.venue, run.asset_price)).argmax()) if len(rows) else -1
+    )
 
 
 def _band(low: float, high: float) -> str:

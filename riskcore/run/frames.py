@@ -28,10 +28,13 @@ class Summary(NamedTuple):
         Accounts of the run, and those that were at 100 % at some tick.
     split : DataFrame
         A row per stage: stage, notional (settle units at the fill prices), notional_share, fills, fill_share, accounts.
+        Notional in another settle asset counts at that asset's price in the tick.
     shortfall : dict of str to float
         Equity below zero, settle units: paid_by_fund, paid_by_others, left_on_record.
     fund_start, fund_end : float
-        The insurance fund, settle units.
+        The insurance fund at the start and after the last tick, at the prices then, settle units.
+    fund_assets : dict of str to float
+        The insurance fund after the last tick by settle asset, units of the asset.
 
     Examples
     --------
@@ -51,6 +54,7 @@ class Summary(NamedTuple):
     shortfall: dict[str, float]
     fund_start: float
     fund_end: float
+    fund_assets: dict[str, float]
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,6 +102,7 @@ class Run:
     _time: Any
     _mark: Any
     _index: Any
+    _asset: Any
 
     def __repr__(self) -> str:
         """One line: ticks, accounts, those liquidated, and the notional of each stage."""
@@ -142,11 +147,17 @@ class Run:
     @cached_property
     def summary(self) -> Summary:
         """The run in figures: accounts liquidated, the share of each stage, and who paid, settle units."""
-        rows, start = self.rows, float(self.venue.policy.fund)
-        paid = int((rows["fund"] + rows["fee"]).sum()) * float(self.venue.settle_quantum)
+        rows, venue, start = self.rows, self.venue, float(self.venue.policy.fund)
         liquidated = len(np.unique(rows["account"][rows["event"] == EVENT["trigger"]]))
-        split, lost = waterfall_split(rows, self.venue), shortfalls(rows, self.venue)
-        return Summary(len(self.accounts), liquidated, split, lost, start, start + paid)
+        prices = pd.DataFrame(self._asset).ffill().to_numpy()
+        split, lost = waterfall_split(rows, venue, prices), shortfalls(rows, venue, prices)
+        end, by_asset = start, {}
+        for asset in venue.money:
+            mine = rows[rows["settle"] == asset]
+            paid = int((mine["fund"] + mine["fee"]).sum()) * float(venue.assets.quantum[asset])
+            end += paid * float(prices[-1, asset]) if paid else 0.0
+            by_asset[venue.assets.symbol[asset]] = start + paid if asset == venue.settle else paid
+        return Summary(len(self.accounts), liquidated, split, lost, start, end, by_asset)
 
     @cached_property
     def owners(self) -> pd.DataFrame:
@@ -233,13 +244,7 @@ def read_run(path: str | Path) -> Run:
     [44.79]
     """
     folder = reader.open_run(Path(path))
-    manifest, markets = folder.manifest, len(folder.venue.markets.symbol)
-    time, mark, index = [np.empty(0, np.int64)], [np.empty((0, markets))], [np.empty((0, markets))]
-    for ticks, _, _ in folder.ticks():
-        if markets and len(ticks["time"]):
-            time.append(ticks["time"][:, 0])
-            mark.append(ticks["mark"])
-            index.append(ticks["index"])
+    manifest, (time, mark, index, asset) = folder.manifest, folder.prices()
     return Run(
         path=Path(path),
         venue=folder.venue,
@@ -248,7 +253,8 @@ def read_run(path: str | Path) -> Run:
         seed=manifest["seed"],
         ticks=manifest["ticks"],
         complete=manifest["complete"],
-        _time=np.concatenate(time),
-        _mark=np.concatenate(mark),
-        _index=np.concatenate(index),
+        _time=time,
+        _mark=mark,
+        _index=index,
+        _asset=asset,
     )

@@ -68,14 +68,18 @@ class Holdings:
         everything = np.ones(len(rows), bool)
         one = rows[(everything if of_account is None else of_account) & (rows["account"] >= 0)]
         other = rows[(everything if of_counterparty is None else of_counterparty) & (rows["counterparty"] >= 0)]
-        for side, owner, lots, cost, entry, cash, quanta, lent in (
-            (one, "account", one["lots"], one["cost"], one["entry"], one["cash"] - one["fee"],
+        for side, owner, lots, cost, entry, cash, unsettled, quanta, lent in (
+            (one, "account", one["lots"], one["cost"], one["entry"], one["cash"] - one["fee"], one["unsettled"],
              one["quanta"], one["lent"]),
             (other, "counterparty", -other["lots"], other["counter_cost"], other["counter_entry"],
-             other["counter_cash"], -(other["quanta"] + other["lent"]), np.zeros(len(other), np.int64)),
+             other["counter_cash"], 0, -(other["quanta"] + other["lent"]), np.zeros(len(other), np.int64)),
         ):  # fmt: skip
-            account = side[owner]
-            np.add.at(self.free, self.start.columns.settle_row[account], cash)
+            account, settle = side[owner], side["settle"]
+            row = self.start.columns.settle_row[account].astype(np.int64)
+            extra = (settle >= 0) & (settle != self.venue.settle)
+            row[extra] = np.searchsorted(self._balance_key, (account * self.start.asset_count + settle)[extra])
+            np.add.at(self.free, row, cash)
+            np.add.at(self.unsettled, row, unsettled)
             # a row of an order, a spot book or a refusal names a market or an asset and changes no holding
             changed = (side["market"] >= 0) & ((lots != 0) | (cost != 0) | (entry != 0))
             row = np.searchsorted(self._position_key, account * self.start.market_count + side["market"])[changed]
@@ -85,7 +89,6 @@ class Holdings:
             row = np.searchsorted(self._balance_key, account * self.start.asset_count + side["asset"])[changed]
             for column, change in ((self.free, quanta), (self.lent, lent)):
                 np.add.at(column, row, change[changed])
-        np.add.at(self.unsettled, self.start.columns.settle_row[one["account"]], one["unsettled"])
         self.order_lots[one["order"][one["event"] == EVENT["cancel"]]] = 0
 
     def accounts(self) -> Accounts:
@@ -118,11 +121,12 @@ def market_value(accounts: Accounts, venue: Venue, tick: Int, lot_value: Float, 
     ndarray of float64, shape (N,)
     """
     columns, count = accounts.columns, len(accounts)
-    money = (columns.unsettled - columns.balance_cost)[columns.settle_row]
-    value: Float = money.astype(np.float64) * float(venue.settle_quantum)
+    money = columns.unsettled - columns.balance_cost
+    value: Float = money[columns.settle_row].astype(np.float64) * float(venue.settle_quantum)
+    quanta = columns.free + columns.lent + np.where(columns.asset != venue.settle, money, 0)
     for owner, item, size, price in (
         (accounts.position_accounts(), columns.market, columns.lots, lot_value),
-        (accounts.balance_accounts(), columns.asset, columns.free + columns.lent, quantum_value),
+        (accounts.balance_accounts(), columns.asset, quanta, quantum_value),
     ):
         row = np.flatnonzero(size)
         value += np.bincount(owner[row], size[row] * price[tick[owner[row]], item[row]], count)

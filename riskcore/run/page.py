@@ -149,7 +149,7 @@ def _causes(run: RecordedRun, losses: pd.DataFrame) -> str:
         {"cause": [*CAUSES.values(), "in all"], "lost": [*(losses[cause].sum() for cause in CAUSES), total]}
     )
     causes["share"] = causes["lost"] / total if total else 0.0
-    paid = shortfalls(run.rows, run.venue)
+    paid = shortfalls(run.rows, run.venue, run.asset_price)
     notes = {
         "Gain of ADL counterparties against the marks": adl_gain_of_counterparties(run),
         "Shortfall paid by the fund": paid["paid_by_fund"],
@@ -197,7 +197,9 @@ def _stages(run: RecordedRun) -> str:
         "stage": ("stage", str), "notional": (_of("notional", run), money), "notional_share": ("share", _share),
         "fills": ("fills", _count), "fill_share": ("share of fills", _share), "accounts": ("accounts", _count),
     }  # fmt: skip
-    return _section("Liquidated positions by stage", _table(waterfall_split(run.rows, run.venue), columns))
+    return _section(
+        "Liquidated positions by stage", _table(waterfall_split(run.rows, run.venue, run.asset_price), columns)
+    )
 
 
 def _providers(run: RecordedRun, pnl: pd.DataFrame) -> str:

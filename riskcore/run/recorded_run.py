@@ -29,8 +29,11 @@ class RecordedRun(NamedTuple):
         Times of the ticks, ns.
     mark : ndarray of float64, shape (T, M)
         Marks as they were guarded; NaN where a tick has none.
+    asset_price : ndarray of float64, shape (T, K)
+        Prices of the assets, settle units; the last one known where a tick has none.
     lot_value, quantum_value : ndarray of float64, shapes (T, M) and (T, K)
-        Settle units per lot of each market and per quantum of each asset; the last one known where a tick has no price.
+        Settle units, signed, per lot of each market and per quantum of each asset; the last one known where a tick has
+        no price.
 
     Examples
     --------
@@ -50,6 +53,7 @@ class RecordedRun(NamedTuple):
     rows: Rows
     time: npt.NDArray[np.int64]
     mark: npt.NDArray[np.float64]
+    asset_price: npt.NDArray[np.float64]
     lot_value: npt.NDArray[np.float64]
     quantum_value: npt.NDArray[np.float64]
 
@@ -83,11 +87,48 @@ class RecordedRun(NamedTuple):
         [195.0, 194.0]
         """
         folder = reader.open_run(Path(path))
-        venue, (time, mark, asset) = folder.venue, folder.prices()
+        venue, (time, mark, _, asset) = folder.venue, folder.prices()
         last_mark, last_asset = (pd.DataFrame(prices).ffill().to_numpy() for prices in (mark, asset))
-        lot_value, quantum_value = last_mark * venue.markets.step_size, last_asset * venue.assets.quantum_size
+        lot_value, quantum_value = venue.markets.lot_values(last_mark), last_asset * venue.assets.quantum_size
+        if not venue.plain_money:
+            lot_value = lot_value * last_asset[:, venue.markets.settle]
         accounts = folder.accounts(), folder.accounts(last=True)
-        return cls(folder, *accounts, folder.journal(), time, mark, lot_value, quantum_value)
+        return cls(folder, *accounts, folder.journal(), time, mark, last_asset, lot_value, quantum_value)
+
+    def worth(self, rows: Rows, quanta: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Return what money that journal rows moved so far is worth after each tick.
+
+        Parameters
+        ----------
+        rows : ndarray of `riskcore.record.ROW`, shape (R,)
+            Journal rows.
+        quanta : ndarray of int64, shape (R,)
+            Quanta of each row's settle asset.
+
+        Returns
+        -------
+        ndarray of float64, shape (T,)
+            Settle units, at the prices of that tick.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from riskcore.run import RecordedRun
+        >>> from riskcore.sample import small_run
+        >>> folder = tempfile.mkdtemp()
+        >>> small_run(folder)
+        >>> run = RecordedRun.read(folder)
+        >>> run.worth(run.rows, run.rows["fee"]).tolist()
+        [0.0, 10.009884]
+        """
+        own = rows["settle"] == self.venue.settle
+        money = quanta[own] * float(self.venue.settle_quantum)
+        value = np.bincount(rows["tick"][own], money, len(self.time)).cumsum()
+        for asset in self.venue.money[1:]:
+            paid = rows["settle"] == asset
+            amount = np.bincount(rows["tick"][paid], quanta[paid], len(self.time)).cumsum()
+            value += np.where(amount != 0, amount * self.quantum_value[:, asset], 0.0)
+        return value
 
     @property
     def venue(self) -> Venue:

@@ -13,7 +13,7 @@ import pandas as pd
 from .._typing import Float
 from ..margin import margin_table
 from ..market import Prices
-from ..record import EVENT, STAGES, Rows
+from ..record import EVENT, STAGES, Rows, settle_amounts
 from ..state import Accounts
 from ..venue import Venue
 from .causes import equity_changes, value_changes
@@ -23,7 +23,7 @@ from .recorded_run import RecordedRun
 MMR_EDGES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, np.inf)
 
 
-def waterfall_split(rows: Rows, venue: Venue) -> pd.DataFrame:
+def waterfall_split(rows: Rows, venue: Venue, asset_price: Float | None = None) -> pd.DataFrame:
     """Return the share of each stage in the positions that were liquidated.
 
     Parameters
@@ -32,11 +32,13 @@ def waterfall_split(rows: Rows, venue: Venue) -> pd.DataFrame:
         Journal rows.
     venue : Venue
         The venue of the run.
+    asset_price : ndarray of float64, shape (T, K), optional
+        Prices of the assets at every tick, settle units; needed by a venue with several settle assets.
 
     Returns
     -------
     DataFrame
-        A row per stage: stage, notional (settle units at the fill prices), notional_share, fills, fill_share, accounts
+        A row per stage: stage, notional (`fill_notional`), notional_share, fills, fill_share, accounts
         (liquidated by the stage).
 
     Examples
@@ -54,7 +56,7 @@ def waterfall_split(rows: Rows, venue: Venue) -> pd.DataFrame:
     table = []
     for event, stage in STAGES.items():
         fills = rows[(rows["event"] == EVENT[event]) & (rows["market"] >= 0)]
-        notional = float(fill_notional(fills, venue).sum())
+        notional = float(fill_notional(fills, venue, asset_price).sum())
         table.append((stage, notional, len(fills), len(np.unique(fills["account"]))))
     split = pd.DataFrame(table, columns=["stage", "notional", "fills", "accounts"])
     for name, column in (("notional_share", "notional"), ("fill_share", "fills")):
@@ -63,8 +65,8 @@ def waterfall_split(rows: Rows, venue: Venue) -> pd.DataFrame:
     return split[["stage", "notional", "notional_share", "fills", "fill_share", "accounts"]]
 
 
-def fill_notional(rows: Rows, venue: Venue) -> Float:
-    """Return the notional of fills at their prices.
+def fill_notional(rows: Rows, venue: Venue, asset_price: Float | None = None) -> Float:
+    """Return the notional of fills at their prices, in the venue's settle asset.
 
     Parameters
     ----------
@@ -72,6 +74,8 @@ def fill_notional(rows: Rows, venue: Venue) -> Float:
         Journal rows.
     venue : Venue
         The venue of the run.
+    asset_price : ndarray of float64, shape (T, K), optional
+        Prices of the assets at every tick, settle units; needed by a venue with several settle assets.
 
     Returns
     -------
@@ -91,11 +95,24 @@ def fill_notional(rows: Rows, venue: Venue) -> Float:
     >>> fill_notional(run.rows[run.rows["event"] == EVENT["book"]], run.venue).round(4).tolist()
     [1000.9884]
     """
-    notional: Float = np.abs(rows["lots"]) * venue.markets.step_size[rows["market"]] * rows["price"]
-    return notional
+    if venue.plain_money:
+        notional: Float = np.abs(rows["lots"]) * venue.markets.lot_size[rows["market"]] * rows["price"]
+        return notional
+    value = np.abs(rows["lots"] * venue.markets.lot_values(rows["price"], rows["market"]))
+    return value * _money_price(rows, venue, asset_price)
 
 
-def shortfalls(rows: Rows, venue: Venue) -> dict[str, float]:
+def _money_price(rows: Rows, venue: Venue, asset_price: Float | None) -> Float:
+    """Settle units of a unit of the settle asset of journal rows at their ticks; 1 of the venue's, and without one."""
+    price = np.ones(len(rows))
+    if not venue.plain_money:
+        assert asset_price is not None, "a venue with several settle assets needs the prices of its assets"
+        paid = rows["settle"] >= 0
+        price[paid] = asset_price[rows["tick"][paid], rows["settle"][paid]]
+    return price
+
+
+def shortfalls(rows: Rows, venue: Venue, asset_price: Float | None = None) -> dict[str, float]:
     """Return equity below zero that the fund paid, that other accounts paid, and that was left on record.
 
     Parameters
@@ -104,6 +121,8 @@ def shortfalls(rows: Rows, venue: Venue) -> dict[str, float]:
         Journal rows.
     venue : Venue
         The venue of the run.
+    asset_price : ndarray of float64, shape (T, K), optional
+        Prices of the assets at every tick, settle units; needed by a venue with several settle assets.
 
     Returns
     -------
@@ -126,9 +145,15 @@ def shortfalls(rows: Rows, venue: Venue) -> dict[str, float]:
     >>> shortfalls(run.rows, run.venue)
     {'paid_by_fund': 0.0, 'paid_by_others': 0.0, 'left_on_record': 0.0}
     """
-    quantum = float(venue.settle_quantum)
-    paid = {"paid_by_fund": "fund", "paid_by_others": "socialize", "left_on_record": "shortfall"}
-    return {name: float(rows["cash"][rows["event"] == EVENT[event]].sum()) * quantum for name, event in paid.items()}
+    names = {"paid_by_fund": "fund", "paid_by_others": "socialize", "left_on_record": "shortfall"}
+    total = {}
+    for name, event in names.items():
+        paid = rows[rows["event"] == EVENT[event]]
+        own = paid["settle"] == venue.settle
+        total[name] = float(paid["cash"][own].sum()) * float(venue.settle_quantum)
+        amount = settle_amounts(paid[~own], "cash", venue)
+        total[name] += float(amount @ _money_price(paid[~own], venue, asset_price))
+    return total
 
 
 def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
@@ -196,8 +221,7 @@ def provider_pnl(run: RecordedRun) -> pd.DataFrame:
     frames = []
     for provider in run.folder.manifest["providers"]:
         rows = takeovers[takeovers["counterparty"] == provider]
-        money = (rows["counter_cash"] - rows["counter_cost"]) * float(run.venue.settle_quantum)
-        cash_flow = np.bincount(rows["tick"], money, tick_count).cumsum()
+        cash_flow = run.worth(rows, rows["counter_cash"] - rows["counter_cost"])
         edge = np.bincount(rows["tick"], value_changes(run, rows, "counterparty"), tick_count).cumsum()
         taken, value = np.zeros(tick_count), np.zeros(tick_count)
         for column, change, unit_value in (
@@ -278,8 +302,8 @@ def timeline(run: RecordedRun) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        time, a column for each stage (settle units of notional at the fill prices), fund (settle units), shortfall
-        (settle units left on record or unsettled so far).
+        time, a column for each stage (notional so far, `fill_notional`), fund (settle units at the tick's prices),
+        shortfall (settle units left on record or unsettled so far).
 
     Examples
     --------
@@ -298,12 +322,13 @@ def timeline(run: RecordedRun) -> pd.DataFrame:
     def so_far(chosen: npt.NDArray[np.bool_], amount: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.bincount(rows["tick"][chosen], amount[chosen], len(time)).cumsum()
 
-    notional = np.nan_to_num(fill_notional(rows, venue))
+    closes = np.isin(rows["event"], [EVENT[event] for event in STAGES]) & (rows["market"] >= 0)
+    notional = np.zeros(len(rows))
+    notional[closes] = fill_notional(rows[closes], venue, run.asset_price)
     table: dict[str, Any] = {"time": pd.to_datetime(time, utc=True)}
     for event, stage in STAGES.items():
-        table[stage] = so_far((rows["event"] == EVENT[event]) & (rows["market"] >= 0), notional)
-    everything = np.ones(len(rows), bool)
-    table["fund"] = float(venue.policy.fund) + so_far(everything, (rows["fund"] + rows["fee"]) * quantum)
+        table[stage] = so_far(closes & (rows["event"] == EVENT[event]), notional)
+    table["fund"] = float(venue.policy.fund) + run.worth(rows, rows["fund"] + rows["fee"])
     table["shortfall"] = so_far(rows["event"] == EVENT["shortfall"], rows["cash"] * quantum)
     return pd.DataFrame(table)
 

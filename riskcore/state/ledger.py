@@ -23,8 +23,8 @@ class Ledger:
         Money of the makers, by asset.
     pool : ndarray of int64, shape (K,)
         Quanta that the pools received: interest of accounts outside the run, and the venue's part.
-    fund, shortfall : int
-        Settle quanta of the fund, and (negative) the debts of bankrupt accounts to the venue.
+    fund, shortfall : ndarray of int64, shape (K,)
+        Money of the fund, and (negative) the debts of bankrupt accounts to the venue, by asset.
     taken : ndarray of int64, shape (providers, 3)
         Mark notional in settle quanta taken in the running clock minute, hour, and ever.
     premium_sum : ndarray of float64, shape (M,)
@@ -41,15 +41,15 @@ class Ledger:
     >>> from riskcore.sample import two_accounts
     >>> venue, accounts = two_accounts()
     >>> ledger = rc.Engine(accounts, venue).ledger
-    >>> ledger.fund, ledger.shortfall, ledger.book_lots.tolist()
-    (1000000000, 0, [0, 0, 0, 0])
+    >>> ledger.fund[venue.settle].item(), ledger.shortfall.any().item(), ledger.book_lots.tolist()
+    (1000000000, False, [0, 0, 0, 0])
     """
 
     book_lots: Int
     book_quanta: Int
     pool: Int
-    fund: int
-    shortfall: int
+    fund: Int
+    shortfall: Int
     taken: Int
     premium_sum: Float
     premium_count: Int
@@ -76,7 +76,7 @@ class Ledger:
 
     @classmethod
     def opening(cls, venue: Venue) -> Ledger:
-        """Return ledgers of nothing but the policy's fund.
+        """Return ledgers of nothing but the policy's fund, which is in the venue's settle asset.
 
         Parameters
         ----------
@@ -93,16 +93,18 @@ class Ledger:
         >>> from riskcore.sample import two_accounts
         >>> from riskcore.state import Ledger
         >>> venue, accounts = two_accounts()
-        >>> Ledger.opening(venue).fund  # settle quanta
+        >>> Ledger.opening(venue).fund.tolist()[venue.settle]  # quanta
         1000000000
         """
         markets, assets = len(venue.markets.symbol), len(venue.assets.symbol)
+        fund = np.zeros(assets, np.int64)
+        fund[venue.settle] = round(venue.policy.fund / venue.settle_quantum)
         return cls(
             book_lots=np.zeros(markets, np.int64),
             book_quanta=np.zeros(assets, np.int64),
             pool=np.zeros(assets, np.int64),
-            fund=round(venue.policy.fund / venue.settle_quantum),
-            shortfall=0,
+            fund=fund,
+            shortfall=np.zeros(assets, np.int64),
             taken=np.zeros((len(venue.backstop), 3), np.int64),
             premium_sum=np.zeros(markets),
             premium_count=np.zeros(markets, np.int64),
