@@ -8,7 +8,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,12 @@ import pandas as pd
 import pyarrow
 
 from .._typing import AnyInt, Bool, Float, Int
-from ..boundary import RiskDataError, counted, escaped, schemas
+from ..boundary import RiskDataError, as_text, counted, escaped, schemas
 from ..kernels.layouts import AccountColumns
 from ..venue import Provider, Units, Venue, must_be_venue
-from .fills import changed_rows
+from .fills import change
+from .growth import AXES
+from .ids import did_you_mean
 from .read import _ORDERS, _rows
 from .rows import Orders, PositionRows, Rows, _key, _rows_of
 from .sweep_view import SweepView
@@ -341,11 +343,9 @@ class Accounts:
         """
         must_fit(self, venue)
         unchanging = copy(self)  # an engine goes on changing its accounts
-        positions, balances = changed_rows(unchanging, venue, fills, transfers)
-        return Accounts.from_rows(
-            venue, unchanging.ids, positions, balances, unchanging.orders, unchanging.leverage_limit,
-            unchanging.rounded, unchanging.owner_ids, unchanging.opened,
-        ).frozen()  # fmt: skip
+        changed = unchanging.copy()
+        change(changed, venue, fills, transfers)
+        return changed.frozen()
 
     @property
     def market_count(self) -> int:
@@ -630,6 +630,78 @@ class Accounts:
         first, end = self.columns.balance_span[account].tolist()
         return range(first, end)
 
+    def rows_with(self, of: Literal["position", "balance"], accounts: Int, kinds: Int) -> Int:
+        """Return the rows of accounts in markets or assets in which they have one.
+
+        Parameters
+        ----------
+        of : str
+            "position" or "balance".
+        accounts, kinds : ndarray of int64, shape (n,)
+            Account row, and market or asset row, of each.
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+            Position or balance rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = venue.markets.row["SOL_USDC_PERP"]
+        >>> accounts.rows_with("position", np.array([1, 0]), np.array([market, market])).tolist()
+        [1, 0]
+        """
+        columns = self.columns
+        span, kind = (
+            (columns.position_span, columns.market) if of == "position" else (columns.balance_span, columns.asset)
+        )
+        distinct = np.unique(accounts)
+        rows, counts = _rows_of(span, distinct)
+        key = _key(np.repeat(distinct, counts), kind[rows], 1 << 16)
+        return np.asarray(rows[np.searchsorted(key, _key(accounts, kinds, 1 << 16))])
+
+    def part(self, accounts: Int) -> Accounts:
+        """Return a copy of some accounts alone, without the list of their orders.
+
+        Parameters
+        ----------
+        accounts : ndarray of int64, shape (n,)
+            Account rows, ascending.
+
+        Returns
+        -------
+        Accounts
+            The n accounts; one can write to their columns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.part(np.array([1]))
+        Accounts(1 account, 1 position, 0 open orders, 400.00 USDC in balances)
+        """
+        columns, taken, first = self.columns, dict[str, Any](), {}
+        for axis in ("position", "balance"):
+            span = f"{axis}_span"
+            rows, counts = _rows_of(getattr(columns, span), accounts)
+            end = np.cumsum(counts)
+            taken[span] = np.stack([end - counts, end], axis=1).astype(np.uint32)
+            taken |= {name: getattr(columns, name)[rows] for name in AXES[axis]}
+            first[span] = end - counts, counts
+        moved = first["balance_span"][0] - columns.balance_span[accounts, 0].astype(np.int64)
+        of_position = np.repeat(moved, first["position_span"][1])
+        taken["position_balance"] = (taken["position_balance"] + of_position).astype(np.uint32)
+        taken["settle_row"] = (columns.settle_row[accounts] + moved).astype(np.uint32)
+        taken |= {name: getattr(columns, name)[accounts] for name in ("open_orders", "leverage_fraction")}
+        orders = Orders(**{f.name: getattr(self.orders, f.name)[:0] for f in fields(Orders)})
+        owners = None if self.owner_ids is None else self.owner_ids[accounts]
+        limit = self.leverage_limit[accounts]
+        return Accounts(self.ids[accounts], AccountColumns(**taken), orders, limit, 0.0, self.units, owners)
+
     def in_debt(self, accounts: Int) -> Bool:
         """Return whether each of some accounts has borrowed anything.
 
@@ -734,6 +806,49 @@ class Accounts:
         rows = self.balances_of(account)
         return rows.start + int(np.searchsorted(self.columns.asset[rows.start : rows.stop], asset))
 
+    def rows_of(self, table: str, column: str, ids: pd.Series[Any]) -> Int:
+        """Return the account rows of a column of ids.
+
+        Parameters
+        ----------
+        table, column : str
+            Their names, for messages.
+        ids : Series
+            The user's account ids, of one kind.
+
+        Returns
+        -------
+        ndarray of int64
+            Account rows.
+
+        Raises
+        ------
+        RiskDataError
+            An id is that of no account.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.rows_of("fills", "account", pd.Series([2, 1, 2])).tolist()
+        [1, 0, 1]
+        """
+        codes, distinct = pd.factorize(ids)
+        rows = np.full(len(distinct), -1)
+        if _FEW * len(distinct) > len(self):
+            rows = np.asarray(pd.Index(self.ids).get_indexer(pd.Index(distinct)), np.int64)
+        else:
+            for n, id_ in enumerate(list(distinct)):
+                with suppress(KeyError):
+                    rows[n] = self.row_of(id_)
+        missing = np.flatnonzero(rows[codes] < 0)
+        if missing.size:
+            id_ = ids.iloc[missing[0]]
+            rule = f"must be an account of the state{did_you_mean(id_, self.ids)}"
+            raise RiskDataError(table, column, rule, row=int(missing[0]), value=as_text(id_))
+        return np.asarray(rows[codes])
+
     def row_of(self, account: int | str) -> int:
         """Return the account row of a user's id.
 
@@ -797,6 +912,7 @@ def must_fit(accounts: object, venue: Venue) -> None:
     accounts.units.must_fit(venue.units)
 
 
+_FEW = 16  # accounts among which one is looked up in the time that indexing one takes
 _CHANGING = (
     "lots", "open_bid", "open_ask", "cost", "entry", "free", "lent", "balance_cost", "unsettled", "open_orders",
 )  # fmt: skip

@@ -15,7 +15,7 @@ from .rows import Opened, _key, _rows_of
 if TYPE_CHECKING:
     from .accounts import Accounts
 
-_AXES = {
+AXES = {
     "position": ("market", "lots", "open_bid", "open_ask", "cost", "entry", "position_balance"),
     "balance": ("asset", "free", "lent", "balance_cost", "unsettled"),
     "account": ("position_span", "balance_span", "settle_row", "open_orders", "leverage_fraction"),
@@ -95,6 +95,12 @@ class Growth:
                     self._insert(axis, account, keys[keys[:, 0] == account, 1])
         self._publish()
 
+    def pack(self) -> None:
+        """Lay all rows out in the order of the accounts, without rows that nobody has."""
+        if self._buffers:
+            self._lay_out({})
+            self._publish()
+
     def _missing(self, axis: str, keys: Int) -> Int:
         """Return those of the keys (account and kind) that no row has, each once, ascending."""
         if not len(keys):
@@ -125,7 +131,7 @@ class Growth:
 
     def _reserve(self, axis: str, count: int) -> int:
         """First of ``count`` rows behind those in use; all rows are laid out anew where there is no room for them."""
-        if self._used[axis] + count > len(self._buffers[_AXES[axis][0]]):
+        if self._used[axis] + count > len(self._buffers[AXES[axis][0]]):
             self._lay_out({axis: count})
         return self._used[axis]
 
@@ -143,7 +149,7 @@ class Growth:
         buffers = self._buffers
         all_kinds = np.concatenate([buffers[_KIND[axis]][first:end], kinds])
         order = np.argsort(all_kinds, kind="stable")
-        for name in _AXES[axis]:
+        for name in AXES[axis]:
             buffer = buffers[name]
             values = np.concatenate([buffer[first:end], np.zeros(len(kinds), buffer.dtype)])[order]
             buffer[first:end] = 0
@@ -181,7 +187,7 @@ class Growth:
         for axis, rows in source.items():
             used = len(rows)
             size = used + used // 8 + 1024 + more.get(axis, 0)
-            for name in (*_AXES[axis], *(_OF_ACCOUNTS if axis == "account" else ())):
+            for name in (*AXES[axis], *(_OF_ACCOUNTS if axis == "account" else ())):
                 if name in old:
                     new[name] = np.zeros((size, *old[name].shape[1:]), old[name].dtype)
                     new[name][:used] = old[name][rows] if len(old[name]) else 0
@@ -207,7 +213,7 @@ class Growth:
 
     def _publish(self) -> None:
         """Give the state and its view the columns as they are now."""
-        used = {name: self._used[axis] for axis, names in _AXES.items() for name in names}
+        used = {name: self._used[axis] for axis, names in AXES.items() for name in names}
         columns = AccountColumns(*(self._buffers[name][: used[name]] for name in AccountColumns._fields))
         count, packed = self._used["account"], not self._reserved
         of_accounts = {name: self._buffers[name][:count] for name in _OF_ACCOUNTS if name in self._buffers}

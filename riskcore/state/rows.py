@@ -116,6 +116,9 @@ class Opened(NamedTuple):
         return cls(np.array(ids, kind), np.array(leverage_limit, np.float64), np.array(owner_ids, kind))
 
 
+NOBODY_OPENED = Opened.of([], [], [])
+
+
 def _rows_of(span: npt.NDArray[np.uint32], accounts: Int) -> tuple[Int, Int]:
     """Rows that some accounts own, one account after another, and the number of each."""
     first, end = span[accounts].astype(np.int64).T
