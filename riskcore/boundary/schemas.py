@@ -32,7 +32,7 @@ class _Rule:
 
 @dataclass(frozen=True)
 class _Column:
-    type: Literal["number", "text", "flag", "id", "id if given", "time", "time if given"]
+    type: Literal["number", "text", "flag", "id", "id if given", "id or none", "time", "time if given"]
     rules: tuple[_Rule, ...] = ()
     required: bool = True
     nullable: bool = False
@@ -79,6 +79,9 @@ _SIDE = _Column("text", (_Rule("must be 'bid' or 'ask'", lambda x: x.isin(["bid"
 _DIRECTION = _Column("text", (_Rule("must be 'long' or 'short'", lambda x: x.isin(["long", "short"])),))
 
 
+_LEVERAGE_LIMIT = _number(
+    _Rule("must be from 0.001 to 10**9", lambda x: (x >= 0.001) & (x <= 1e9)), required=False, nullable=True
+)
 _TABLES = {
     "positions": _Table(
         {
@@ -109,9 +112,7 @@ _TABLES = {
     "settings": _Table(
         {
             "account": _ACCOUNT,
-            "leverage_limit": _number(
-                _Rule("must be from 0.001 to 10**9", lambda x: (x >= 0.001) & (x <= 1e9)), required=False, nullable=True
-            ),
+            "leverage_limit": _LEVERAGE_LIMIT,
             "unsettled": _finite(required=False),
             "owner": _Column("id if given", required=False),
         },
@@ -124,6 +125,22 @@ _TABLES = {
             "quantity": _finite(),
             "price": _positive(),
             "fee": _finite(required=False),
+        }
+    ),
+    "accounts": _Table(
+        {
+            "account": _ACCOUNT,
+            "owner": _Column("id if given", required=False),
+            "leverage_limit": _LEVERAGE_LIMIT,
+        },
+        unique=("account",),
+    ),
+    "account_transfers": _Table(
+        {
+            "from_account": _Column("id or none"),
+            "to_account": _Column("id or none"),
+            "asset": _NAME,
+            "quantity": _positive(),
         }
     ),
     "transfers": _Table({"account": _ACCOUNT, "asset": _NAME, "quantity": _finite()}),
@@ -300,6 +317,11 @@ def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Da
             frame[name] = _ids(table, name, frame[name])
         elif kind == "id if given":  # else that of the account
             frame[name] = _ids(table, name, _filled(frame[name], frame["account"]))
+        elif kind == "id or none":
+            given = ~pd.Series(missing(frame[name]), frame.index)
+            ids = _ids(table, name, _filled(frame[name], pd.Series(None, frame.index, object))[given])
+            frame[name] = pd.Series(None, frame.index, object)
+            frame.loc[given, name] = ids.astype(object)
         elif kind == "text":
             _must_be_text(table, name, frame[name])
         elif kind == "flag":

@@ -21,7 +21,7 @@ from .events import (
 from .invariants import InvariantError, Invariants
 from .journal import EVENT_COLUMNS, Journal, fills, natural_frame, settle_amounts, to_frame, touched
 from .reader import read_journal
-from .run_folder import Recorded
+from .run_folder import Recorded, RecordedActivity
 from .totals import Totals
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "Invariants",
     "Journal",
     "Recorded",
+    "RecordedActivity",
     "Rows",
     "Totals",
     "fills",

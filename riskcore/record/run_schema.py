@@ -54,6 +54,7 @@ _KINDS = {
     "quantity?": _Kind(_F, 0, missing=True),
     "limit": _Kind(_F, 0.001),
     "tick": _Kind(_I, 0, "tick"),
+    "tick?": _Kind(_I, -1, "tick"),
     "account": _Kind(_I, 0, "account"),
     "market": _Kind(_I, 0, "market"),
     "asset": _Kind(_I, 0, "asset"),
@@ -78,6 +79,7 @@ _SPECS = {
     " last_price:price? open_interest:quantity? funding_rate:number",
     "assets": "tick:tick asset:asset price:price",
     "books": "tick:tick market:book side:side price:positive lots:positive book_time:whole",
+    "opened": "account:id leverage_limit:limit owner:id",
     "journal": " ".join(f"{name}:{column.kind}" for name, column in COLUMNS.items()),
     "state/positions": _POSITIONS,
     "state/balances": _BALANCES,
@@ -97,7 +99,7 @@ _COLUMNS = {
 _WORDS = {"event": EVENTS, "reason": tuple(REASONS)}
 
 START = tuple(table for table in _SPECS if table.startswith("start/"))
-PARTS = ("ticks", "assets", "books", "journal")
+PARTS = ("ticks", "assets", "books", "opened", "journal")
 OPTIONAL_STATE = ("state/slices", "state/sold", "state/books")
 """Tables of the last state that exist only where a figure of the policy requires them."""
 STATE = tuple(table for table in _SPECS if table.startswith("state/") and table not in OPTIONAL_STATE)
@@ -106,7 +108,7 @@ STATE = tuple(table for table in _SPECS if table.startswith("state/") and table 
 def encoded(table: str, frame: pd.DataFrame) -> memoryview:
     """Bytes of a Parquet file of the table."""
     types = {name: kind.type for name, kind in _COLUMNS[table].items()}
-    if table == "start/accounts" and frame["account"].dtype == np.int64:
+    if "owner" in types and frame["account"].dtype == np.int64:
         types["account"] = types["owner"] = _I
     sink = pa.BufferOutputStream()
     schema = pa.schema(list(types.items()))

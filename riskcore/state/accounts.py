@@ -755,6 +755,31 @@ class Accounts:
         """
         return _rows_of(self.columns.position_span, accounts)
 
+    def balance_rows(self, accounts: Int) -> tuple[Int, Int]:
+        """Return the balance rows of some accounts, one account after another, and the number of each.
+
+        Parameters
+        ----------
+        accounts : ndarray of int64, shape (n,)
+            Account rows.
+
+        Returns
+        -------
+        rows : ndarray of int64
+            Balance rows.
+        counts : ndarray of int64, shape (n,)
+            Number of balance rows of each account.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.balance_rows(np.array([1, 0]))[0].tolist()
+        [1, 0]
+        """
+        return _rows_of(self.columns.balance_span, accounts)
+
     def position_row(self, account: int, market: int) -> int:
         """Return the position row of an account in a market.
 

@@ -195,8 +195,8 @@ class Growth:
             self._used[axis] = used
         for axis, kind in _KIND.items():
             new[kind][: len(keys[axis])] = keys[axis] % _WIDTH
-            end = np.searchsorted(keys[axis], (accounts + 1) * _WIDTH)
-            new[f"{axis}_span"][: len(accounts)] = np.stack([np.append(0, end[:-1]), end], axis=1)
+            edges = np.searchsorted(keys[axis], np.arange(len(accounts) + 1) * _WIDTH)
+            new[f"{axis}_span"][: len(accounts)] = np.stack([edges[:-1], edges[1:]], axis=1)
         settle = np.full(len(accounts), self._venue.settle)
         new["settle_row"][: len(accounts)] = np.searchsorted(keys["balance"], _key(accounts, settle, _WIDTH))
         holder, market = np.divmod(keys["position"], _WIDTH)
