@@ -179,6 +179,12 @@ def folder_in_use() -> Path | None:
     return _STORE.folder if _STORE.writes else None
 
 
+def _are_own(arguments: tuple[Any, ...]) -> bool:
+    """Whether no argument is a named tuple of another package: its margin model's sources are not in the digest."""
+    classes = (getattr(argument, "instance_class", None) for argument in arguments)
+    return all(c is None or c.__module__.startswith(f"{__package__}.") for c in classes)
+
+
 class KernelCache:
     """Cache of one kernel, in the place of Numba's own in its dispatcher."""
 
@@ -198,7 +204,7 @@ class KernelCache:
         target_context.refresh()
         folder = _STORE.open(target_context.codegen().magic_tuple())
         arguments, returned = sigutils.normalize_signature(sig)
-        if folder is None or returned is not None:
+        if folder is None or returned is not None or not _are_own(arguments):
             return None
         path = self._path(folder, arguments)
         try:
@@ -220,6 +226,8 @@ class KernelCache:
         folder = _STORE.folder
         arguments, returned = sigutils.normalize_signature(sig)
         if folder is None or returned is not None or not _STORE.writes or data.library.has_dynamic_globals:
+            return
+        if not _are_own(arguments):
             return
         try:
             if _STORE.is_current():

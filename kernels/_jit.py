@@ -1,10 +1,13 @@
 """The decorators of the kernels."""
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
 from numba.core.registry import cpu_target
+from numba.extending import overload
 
 from ._cache import KernelCache
 
@@ -48,3 +51,33 @@ It is not cached by itself: the kernels that call it contain its code."""
 
 allocating_kernel = _cached(_OPTIONS)
 """Decorator of a kernel that allocates arrays."""
+
+
+def model_kernel(function: F) -> F:
+    """Decorator of a kernel that every margin model implements (margin_model.py); the function has no body.
+
+    A call runs the implementation of the class of the argument ``prices``, which the compiler knows by its type. An
+    argument that is a function would have another type in each process, and no kernel that takes it could be kept.
+    """
+    implementations: dict[type, Callable[..., object]] = {}
+    index = list(inspect.signature(function).parameters).index("prices")
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        return implementations[type(arguments[index])](*arguments)
+
+    def source_of(*types: Any) -> Any:
+        implementation = implementations.get(getattr(types[index], "instance_class", type(None)))
+        return getattr(implementation, "py_func", implementation)
+
+    if not JIT_OFF:
+        overload(call, jit_options=cast(Any, _INNER), strict=False)(source_of)
+    call.implementations = implementations  # type: ignore[attr-defined]
+    return cast(F, call)
+
+
+def implement(prices: type, implementations: dict[Any, Callable[..., object]]) -> None:
+    """Name the implementations of model kernels for a class of folded prices; a class is named once."""
+    for function, implementation in implementations.items():
+        if function.implementations.setdefault(prices, implementation) is not implementation:
+            raise ValueError(f"{function.__name__} has an implementation for {prices.__name__} already")

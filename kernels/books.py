@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from ._jit import kernel
+from .integer_math import scale
 
 REASONS = (
     "full", "depth", "no_book", "slippage", "account_cap", "market_cap", "depth_share",
@@ -56,6 +57,36 @@ def quote_book(side, want, room, room_reason, book):
         value += take * price
         level, taken = level + 1, 0
     return Quote(lots=filled, value=value, reason=FULL if filled == want else room_reason)
+
+
+@kernel
+def inverse_level(lots, ticks, value_num, value_den):
+    """Quanta of the settle asset that lots of an inverse contract are worth at a price, without their sign.
+
+    lots       int64  ()  >= 0
+    ticks      int64  ()  > 0
+    value_num  int64  ()  value of a lot at one tick, quanta
+    value_den  int64  ()  its denominator; value_den * ticks < 2**62
+    """
+    return scale(lots, value_num, value_den * ticks)
+
+
+@kernel
+def inverse_amount(side, lots, value_num, value_den, book):
+    """Quanta of the settle asset of a fill of an inverse contract: each level rounded to whole ones, without the sign.
+
+    side       int64        ()  0 <= side < S
+    lots       int64        ()  no more than a quote fills
+    value_num  int64        ()  value of a lot at one tick, quanta
+    value_den  int64        ()  its denominator
+    book       BookColumns  ()  see layouts.py
+    """
+    level, taken, amount = book.cursor[side], book.taken[side], 0
+    while lots > 0:
+        take = min(lots, book.lots[level] - taken)
+        amount += inverse_level(take, book.price[level], value_num, value_den)
+        lots, level, taken = lots - take, level + 1, 0
+    return amount
 
 
 @kernel

@@ -10,7 +10,7 @@ from ._jit import inner_kernel, kernel
 from ._lanes import WIDTH, absolute, broadcast, count_trailing_zeros, gather4, load, mask_gt, select_le
 from .layouts import LANES
 from .margin_function import fill_requirement_lookup, requirements_above
-from .sweep import CHUNK, decided_lanes, unsafe_lanes, weight_at, whole_weight_quanta
+from .sweep import CHUNK, decided_lanes, settle_value, unsafe_lanes, weight_at, whole_weight_quanta
 
 _INTERVAL_BAND = 1e-9  # of the gross amounts: a thousand times the doubt of float64
 
@@ -22,6 +22,39 @@ class BoundSums(NamedTuple):
     exposure: float
     maintenance: float
     gross: float
+
+
+@inner_kernel
+def extra_bounds(slot, state, bounds, extra, equity, gross):
+    """Least equity and gross amount, once the extra money assets count too.
+
+    slot    uint64        ()        0 <= slot < 8 G, of the first lane
+    state   SweepColumns  ()        see layouts.py
+    bounds  BoundLookup   ()        see layouts.py
+    extra   float64|None  (M+1, 4)  of the bounds
+    equity  float64       (8,)      lanes, settle quanta
+    gross   float64       (8,)      lanes, settle quanta
+    """
+    if extra is None:
+        return equity, gross
+    zero = broadcast(0.0)
+    lanes, position_value = np.uint64(LANES), zero
+    group, lane = slot // lanes, slot % lanes
+    row, end = lanes * state.extra_group[group] + lane, lanes * state.extra_group[group + np.uint64(1)]
+    while row < end:
+        low, high, _, _ = gather4(extra, state.extra_market, row)
+        lots = load(state.extra_lots, row)
+        position_value = position_value + lots * select_le(zero, lots, low, high)
+        low, high, weight, whole = gather4(bounds.asset, state.extra_asset, row)
+        quanta = load(state.extra_quanta, row)
+        amount = position_value + quanta
+        value = amount * select_le(zero, amount, low, high)
+        weight = weight_at(amount, weight, whole, bounds.weight, state.extra_asset, row)
+        equity = equity + select_le(zero, amount, value * weight, value)
+        gross = gross + absolute(quanta * high)
+        position_value = select_le(high, zero, position_value, zero)  # after the last row of an asset comes another
+        row += lanes
+    return equity, gross
 
 
 @inner_kernel
@@ -62,7 +95,7 @@ def lane_bounds(slot, state, bounds):
     while row < end:
         low, high, flat, rate = gather4(bounds.market, state.market, row)
         lots = load(state.lots, row)
-        equity = equity + lots * select_le(zero, lots, low, high)
+        equity = equity + settle_value(lots * select_le(zero, lots, low, high), low, bounds.extra)
         notional = absolute(lots) * high
         exposure = exposure + notional
         required = notional * rate
@@ -72,12 +105,10 @@ def lane_bounds(slot, state, bounds):
         row += lanes
 
     cash_minus_cost = load(state.cash_minus_cost, slot)
-    return BoundSums(
-        equity=equity + cash_minus_cost,
-        exposure=exposure,
-        maintenance=maintenance,
-        gross=gross + exposure + absolute(cash_minus_cost),
-    )
+    equity = equity + cash_minus_cost
+    gross = gross + exposure + absolute(cash_minus_cost)
+    equity, gross = extra_bounds(slot, state, bounds, bounds.extra, equity, gross)
+    return BoundSums(equity=equity, exposure=exposure, maintenance=maintenance, gross=gross)
 
 
 @kernel
@@ -85,9 +116,10 @@ def watch_chunks(first, last, state, worst, best, spread, watched, confirmed, co
     """List the slots of the chunks ``first:last`` that price intervals do not prove safe.
 
     The value of a position is taken at its worse edge, borrows and requirements at the upper one, collateral at the
-    lower one: each is monotone in its price. An account that is below 100 % then is so with each price anywhere in its
-    interval. With the edges exchanged, an account that is at 100 % or above is so everywhere: it is confirmed. The
-    others are watched.
+    lower one: each is monotone in its price. The value of an amount of an extra money asset rises with the values of
+    its positions, and with its own price if it is above zero; a negative amount is taken at the upper edge. An account
+    that is below 100 % then is so with each price anywhere in its interval. With the edges exchanged, an account that
+    is at 100 % or above is so everywhere: it is confirmed. The others are watched.
 
     first      int64         ()     0 <= first
     last       int64         ()     first <= last <= W
@@ -128,8 +160,9 @@ def watch_chunks(first, last, state, worst, best, spread, watched, confirmed, co
 def fill_bound_lookup(lowest, highest, bounds):
     """Lay out the worst figures inside price intervals; with the edges exchanged, the best ones.
 
-    lowest   PriceArrays  ()  see layouts.py: every price at the lower edge of its interval
-    highest  PriceArrays  ()  see layouts.py: every price at the upper edge
+    lowest   PriceArrays  ()  see layouts.py: every price at the lower edge of its interval, marks of inverse markets at
+                              the upper one
+    highest  PriceArrays  ()  see layouts.py: every price at the other edge
     bounds   BoundLookup  ()  out, see layouts.py
     """
     markets, assets = lowest.price_per_lot.size, lowest.price_per_quantum.size
@@ -155,8 +188,29 @@ def fill_bound_lookup(lowest, highest, bounds):
         bounds.borrow[k, 2:] = 0.0
     for table in (bounds.market, bounds.asset, bounds.weight, bounds.borrow):
         table[-1] = 0.0
+    bounds.asset[-1, 3] = np.inf
+    fill_extra_bounds(lowest, highest, bounds.market, bounds.extra)
     fill_requirement_lookup(0, functions, bounds.market_above)
     fill_requirement_lookup(2 * markets, functions, bounds.borrow_above)
+
+
+@inner_kernel
+def fill_extra_bounds(lowest, highest, market, extra):
+    """Lay out the values of lots in the markets' settle assets; mark the markets that settle in extra money assets.
+
+    lowest   PriceArrays   ()        as of `fill_bound_lookup`
+    highest  PriceArrays   ()        as of `fill_bound_lookup`
+    market   float64       (M+1, 4)  in/out, of `BoundLookup`
+    extra    float64|None  (M+1, 4)  out, of `BoundLookup`
+    """
+    if extra is not None:
+        for m in range(lowest.price_per_lot.size):
+            if lowest.market_settle[m] != lowest.money[0]:
+                market[m, 0] = -1.0
+            extra[m, 0] = abs(lowest.value_per_lot[m])
+            extra[m, 1] = abs(highest.value_per_lot[m])
+            extra[m, 2:] = 0.0
+        extra[-1] = 0.0
 
 
 @kernel

@@ -126,19 +126,28 @@ class SweepColumns(NamedTuple):
     Slot ``8 g + n`` is lane n of group g: one account, whose rows are lane n of the group's rows. Filling rows of a
     group, and slots without an account, have market row M, asset row K and amount 0.
 
-    ==================  ============  ======  =============================================================
+    The extra rows of an account are its positions in markets that settle in extra money assets, once more: asset by
+    asset, and market by market within an asset. The last row of an asset has the asset and its quanta; an extra money
+    asset of which the account has a balance and no position has a row without a market.
+
+    ==================  ============  ======  ====================================================================
     account             uint32        (8G,)   account row of a slot, A if none
     position_group      uint32        (G+1,)  group g owns rows position_group[g]:[g+1]
     market              uint16        (8R,)   market row, ascending within an account; M: none
-    lots                int32         (8R,)   signed
+    lots                int32         (8R,)   signed; of an inverse market with the other sign: short for a long
     balance_group       uint32        (G+1,)  group g owns rows balance_group[g]:[g+1]
     asset               uint8|uint16  (8S,)   asset row, ascending within an account; K: none
-    balance             float64       (8S,)   quanta, free and lent; negative: borrowed
+    balance             float64       (8S,)   quanta, free and lent; negative: borrowed; an extra money asset: debt only
     cash_minus_cost     float64       (8G,)   settle quanta: unsettled less the sum of the costs
+    extra_group         uint32        (G+1,)  group g owns rows extra_group[g]:[g+1]
+    extra_market        uint16        (8E,)   market row; M: none
+    extra_lots          int32         (8E,)   as ``lots``
+    extra_asset         uint8|uint16  (8E,)   in the last row of an asset: its row, ascending; K: not the last, or none
+    extra_quanta        float64       (8E,)   in the last row of an asset: free >= 0, lent and unsettled, less costs
     has_orders          uint8         (G,)    bit n: the account has open orders
     has_leverage_limit  uint8         (G,)    bit n: the account has a leverage limit
     overflow            uint8         (G,)    bit n: the account does not fit these columns, its amounts are 0
-    ==================  ============  ======  =============================================================
+    ==================  ============  ======  ====================================================================
     """
 
     account: npt.NDArray[np.uint32]
@@ -149,6 +158,11 @@ class SweepColumns(NamedTuple):
     asset: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
     balance: Float
     cash_minus_cost: Float
+    extra_group: npt.NDArray[np.uint32]
+    extra_market: npt.NDArray[np.uint16]
+    extra_lots: npt.NDArray[np.int32]
+    extra_asset: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+    extra_quanta: Float
     has_orders: npt.NDArray[np.uint8]
     has_leverage_limit: npt.NDArray[np.uint8]
     overflow: npt.NDArray[np.uint8]
@@ -176,13 +190,16 @@ class RequirementLookup(NamedTuple):
 
 
 class SweepLookup(NamedTuple):
-    """Figures of `PriceArrays` that a sweep looks up together, row by row; the last row is of nothing, all 0.
+    """Figures of `PriceArrays` that a sweep looks up together, row by row.
 
-    Up to the limit of a market, or of a borrow, a flat rate is the whole of both margin functions.
+    The last row is of nothing: 0, and a whole weight for any quanta. Up to the limit of a market, or of a borrow, a
+    flat rate is the whole of both margin functions. ``extra`` is None if no market settles in an extra money asset; the
+    price per lot of one that does is negative: its value is no part of the sum in the settle asset.
 
     ==============  =================  ========  ================================================================
     market          float64            (M+1, 4)  price per lot, limit, initial rate, maintenance rate
     market_above    RequirementLookup  ()        of markets, above the limit
+    extra           float64|None       (M+1, 4)  unsigned value of a lot, quanta of the market's settle asset; 0, 0, 0
     asset           float64            (K+1, 4)  price per quantum, weight, quanta up to which it is whole, limit
     weight          float64            (K+1, 4)  haircut base, haircut penalty, size per quantum, 0
     borrow          float64            (K+1, 4)  initial rate, maintenance rate, 0, 0
@@ -195,6 +212,7 @@ class SweepLookup(NamedTuple):
 
     market: Float
     market_above: RequirementLookup
+    extra: Float | None
     asset: Float
     weight: Float
     borrow: Float
@@ -207,9 +225,12 @@ class SweepLookup(NamedTuple):
 class BoundLookup(NamedTuple):
     """Worst figures of intervals of prices, laid out as `SweepLookup`.
 
+    The lowest price per lot of a market that settles in an extra money asset is negative instead.
+
     ============  =================  ========  ======================================================================
     market        float64            (M+1, 4)  lowest, highest price per lot; limit and maintenance rate at the highest
     market_above  RequirementLookup  ()        of markets, above the limit, at the highest
+    extra         float64|None       (M+1, 4)  lowest, highest value of a lot, as of `SweepLookup`; 0, 0
     asset         float64            (K+1, 4)  lowest, highest price per quantum; weight, quanta with the whole weight
     weight        float64            (K+1, 4)  haircut base, haircut penalty, size per quantum at the lowest, 0
     borrow        float64            (K+1, 4)  limit and maintenance rate at the highest, 0, 0
@@ -221,6 +242,7 @@ class BoundLookup(NamedTuple):
 
     market: Float
     market_above: RequirementLookup
+    extra: Float | None
     asset: Float
     weight: Float
     borrow: Float
@@ -267,8 +289,6 @@ class SliceRules(NamedTuple):
     on_harm             int64    ()    WAIVE | SEND | BACKSTOP: treatment of a slice that does not help
     waived_share        float64  ()    fee of a waived slice, part of the cost up to which it does no harm
     position_order      int64    ()    RELIEF | LARGEST | PRO_RATA
-    settle              int64    ()    row of the settle asset
-    settle_plain        bool     ()    a settle balance counts in full unless it is a borrow
     floor_lots          int64    (M,)  lots of the minimum notional of a slice
     min_lots            int64    (M,)  a position may not be left smaller than this
     value_num, _den     int64    (M,)  settle quanta per lot and tick
@@ -288,8 +308,6 @@ class SliceRules(NamedTuple):
     on_harm: int
     waived_share: float
     position_order: int
-    settle: int
-    settle_plain: bool
     floor_lots: Int
     min_lots: Int
     value_num: Int

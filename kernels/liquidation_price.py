@@ -5,9 +5,12 @@ from math import nan
 import numpy as np
 
 from ._jit import inner_kernel, kernel
-from .margin import account_margin, worst_case_lots
+from .margin import account_margin, collateral_weight, worst_case_lots
 from .margin_function import margin_requirement, marginal_requirement, outgrowing_notional, unbounded_requirement
+from .margin_model import account_margin as margin_by_model
+from .separable import profit_in
 
+_LEAST, _MOST = 1e-12, 1e12  # parts of the present notional between which a root is sought by bisection
 _MAX_STEPS = 100  # of Newton's method; seven are common, more near a double root
 _MAX_LOTS = 1 << 53
 
@@ -86,16 +89,108 @@ def liquidation_notional(side, other, present, highest, function, fraction, func
     return upper if upper <= highest else lower
 
 
+@inner_kernel
+def surplus_in_money(notional, side, rest, quanta, k, function, fraction, prices):
+    """Net equity less maintenance margin where a position of a notional settles in another asset than the venue's.
+
+    notional  float64      ()  settle quanta, > 0
+    side      float64      ()  +1 if its value is positive, else -1
+    rest      float64      ()  settle quanta, all that the notional does not change
+    quanta    float64      ()  of the asset: balance, unsettled amount and profit and loss without the position's value
+    k         int64        ()  asset row
+    function  int64        ()  of the maintenance margin
+    fraction  float64      ()  maintenance margin fraction at every price, NaN: by the function
+    prices    PriceArrays  ()  see layouts.py
+    """
+    price = prices.price_per_quantum[k]
+    total = quanta + side * notional / price
+    equity = total * price
+    if total > 0.0:
+        equity *= collateral_weight(
+            total * prices.haircut_size[k], prices.weight[k], prices.haircut_base[k], prices.haircut_penalty[k]
+        )
+    if fraction == fraction:
+        return rest + equity - notional * fraction
+    return rest + equity - margin_requirement(notional, function, prices.functions)
+
+
+@inner_kernel
+def root_in_money(positive, other, side, rest, quanta, k, function, fraction, prices):
+    """Notional between two at which the surplus changes its sign, by bisection; NaN if it does not.
+
+    positive  float64      ()  settle quanta, > 0, where the surplus is positive
+    other     float64      ()  settle quanta, > 0
+    side      float64      ()  as of `surplus_in_money`
+    rest      float64      ()  settle quanta
+    quanta    float64      ()  of the asset
+    k         int64        ()  asset row
+    function  int64        ()  of the maintenance margin
+    fraction  float64      ()  maintenance margin fraction at every price, NaN: by the function
+    prices    PriceArrays  ()  see layouts.py
+    """
+    if surplus_in_money(other, side, rest, quanta, k, function, fraction, prices) > 0.0:
+        return nan
+    for _ in range(_MAX_STEPS):
+        middle = np.sqrt(positive * other)
+        if surplus_in_money(middle, side, rest, quanta, k, function, fraction, prices) > 0.0:
+            positive = middle
+        else:
+            other = middle
+    return other
+
+
+@inner_kernel
+def liquidation_notional_in_money(side, present, highest, rest, quanta, k, function, fraction, prices):
+    """Notional of `liquidation_notional` where the weight of the position's settle asset depends on its size.
+
+    The surplus is concave: it is positive between two roots, or nowhere.
+
+    side      float64      ()  as of `surplus_in_money`
+    present   float64      ()  settle quanta, the present notional
+    highest   float64      ()  settle quanta, the largest notional, for an upper root
+    rest      float64      ()  settle quanta
+    quanta    float64      ()  of the asset
+    k         int64        ()  asset row
+    function  int64        ()  of the maintenance margin
+    fraction  float64      ()  maintenance margin fraction at every price, NaN: by the function
+    prices    PriceArrays  ()  see layouts.py
+    """
+    least, most = present * _LEAST, present * _MOST
+    if side > 0.0:
+        most = min(most, highest)
+    inside, low, high = present, least, most
+    for _ in range(_MAX_STEPS):
+        if surplus_in_money(inside, side, rest, quanta, k, function, fraction, prices) > 0.0:
+            break
+        left, right = low ** (2.0 / 3.0) * high ** (1.0 / 3.0), low ** (1.0 / 3.0) * high ** (2.0 / 3.0)
+        at_left = surplus_in_money(left, side, rest, quanta, k, function, fraction, prices)
+        at_right = surplus_in_money(right, side, rest, quanta, k, function, fraction, prices)
+        inside = left if at_left > at_right else right
+        if at_left > at_right:
+            high = right
+        else:
+            low = left
+    if not surplus_in_money(inside, side, rest, quanta, k, function, fraction, prices) > 0.0:
+        return nan
+    upper = root_in_money(inside, most, side, rest, quanta, k, function, fraction, prices)
+    if side < 0.0:
+        return upper
+    lower = root_in_money(inside, least, side, rest, quanta, k, function, fraction, prices)
+    return upper if np.isnan(lower) or present > upper else lower
+
+
 @kernel
 def liquidation_marks(first, last, state, prices, by_quantity, highest, mark):
     """Mark of each position at which the MMR of its account reaches 1, all else equal, for a range of accounts.
+
+    The notional of a linear contract grows with the mark, that of an inverse one shrinks.
 
     first        int64           ()    0 <= first
     last         int64           ()    first <= last <= A
     state        AccountColumns  ()    see layouts.py
     prices       PriceArrays     ()    see layouts.py
     by_quantity  bool            (N,)  the function's size is the quantity: its fraction does not move with the mark
-    highest      float64         (M,)  highest mark, in units of the present mark
+    highest      float64         (M,)  largest notional that a mark can give, in units of the present one
     mark         float64         (P,)  out, in units of the present mark, NaN if there is none
     """
     for a in range(first, last):
@@ -108,17 +203,30 @@ def liquidation_marks(first, last, state, prices, by_quantity, highest, mark):
             m = np.int64(state.market[i])
             notional = abs(lots) * prices.price_per_lot[m]
             required = margin_requirement(notional, 2 * m + 1, prices.functions)
-            side = 1.0 if lots > 0 else -1.0
+            side = 1.0 if (lots > 0) == (prices.value_per_lot[m] > 0.0) else -1.0
+            inverse, row = prices.value_per_lot[m] < 0.0, np.int64(state.position_balance[i])
+            k = np.int64(state.asset[row])
+            price = prices.price_per_quantum[k]
+            in_full = prices.weight[k] == 1.0 and (prices.haircut_penalty[k] == 0.0 and prices.haircut_base[k] >= 1.0)
             other = (sums.equity - side * notional) - (sums.maintenance - required)
             fraction = nan
-            if by_quantity[2 * m + 1]:
+            if by_quantity[2 * m + 1] and not inverse:
                 segment = prices.functions.offset[2 * m + 1]
                 fraction = unbounded_requirement(notional, segment, prices.functions) / notional
-            result = liquidation_notional(
-                side, other, notional, notional * highest[m], 2 * m + 1, fraction, prices.functions
-            )
+            if k == prices.money[0] or in_full:
+                result = liquidation_notional(
+                    side, other, notional, notional * highest[m], 2 * m + 1, fraction, prices.functions
+                )
+            else:
+                quanta = max(float(state.free[row]), 0.0) + state.lent[row] + profit_in(a, row, state, prices)
+                quanta -= side * notional / price
+                own = surplus_in_money(notional, side, 0.0, quanta, k, 2 * m + 1, fraction, prices)
+                rest = sums.equity - sums.maintenance - own
+                result = liquidation_notional_in_money(
+                    side, notional, notional * highest[m], rest, quanta, k, 2 * m + 1, fraction, prices
+                )
             if result > 0.0:
-                mark[i] = result / notional
+                mark[i] = notional / result if inverse else result / notional
 
 
 @inner_kernel
@@ -181,6 +289,34 @@ def largest_orders(accounts, market, state, prices, lots):
         for c in range(2):
             side = 1 - 2 * c
             lots[n, c] = order_room(position, bid, ask, side, leverage_fraction, room, exposure_room, market, prices)
+
+
+@kernel
+def largest_orders_by_trial(accounts, rows, state, prices, lots):
+    """Largest bid and ask of `largest_orders` for any margin model: the orders are placed, and taken back.
+
+    accounts  int64           (N,)    0 <= account < A
+    rows      int64           (N,)    position row of the account in the market
+    state     AccountColumns  ()      see layouts.py; the same after the call
+    prices    PriceArrays     ()      see layouts.py, or the class of another model
+    lots      int64           (N, 2)  out, bid and ask, 0 if none
+    """
+    for n in range(accounts.size):
+        a, p = accounts[n], rows[n]
+        bid, ask, orders = state.open_bid[p], state.open_ask[p], state.open_orders[a]
+        for c in range(2):
+            low, high = np.int64(-1), np.int64(_MAX_LOTS)
+            while high - low > 1:
+                size = low + (high - low) // 2
+                state.open_bid[p], state.open_ask[p] = (bid + size, ask) if c == 0 else (bid, ask + size)
+                state.open_orders[a] = max(orders, 1)
+                sums = margin_by_model(a, state, prices)
+                if sums.initial < sums.equity:
+                    low = size
+                else:
+                    high = size
+            lots[n, c] = max(low, 0)
+            state.open_bid[p], state.open_ask[p], state.open_orders[a] = bid, ask, orders
 
 
 @inner_kernel

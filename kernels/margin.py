@@ -64,7 +64,7 @@ def is_extra_money(asset, money):
 
 @inner_kernel
 def account_margin(account, state, prices):
-    """Margin of an account from its own columns.
+    """Margin of an account from its own columns, by the separable model: each position has a function of its own.
 
     In the venue's settle asset profit and loss counts in full, beside the balances. In another money asset it is part
     of the balance: together they count as collateral of that size, or, below zero, in full.
@@ -123,18 +123,17 @@ def account_margin(account, state, prices):
             if state.asset[j] != k:
                 continue
             price = prices.price_per_quantum[k]
-            balance = float(state.lent[j] + max(state.free[j], 0))
             position_value = 0.0
             for i in range(state.position_span[account, 0], state.position_span[account, 1]):
                 if state.position_balance[i] == j:
                     position_value += state.lots[i] * prices.value_per_lot[state.market[i]]
-            cash_minus_cost = float(state.unsettled[j] - state.balance_cost[j])
-            gross += (balance + abs(cash_minus_cost)) * price
-            balance += position_value + cash_minus_cost
-            value = balance * price
-            if balance > 0.0:
+            quanta = float(max(state.free[j], 0) + state.lent[j] + state.unsettled[j] - state.balance_cost[j])
+            amount = position_value + quanta
+            value = amount * price
+            gross += abs(quanta * price)
+            if amount > 0.0:
                 value *= collateral_weight(
-                    balance * prices.haircut_size[k],
+                    amount * prices.haircut_size[k],
                     prices.weight[k],
                     prices.haircut_base[k],
                     prices.haircut_penalty[k],
@@ -201,61 +200,3 @@ def account_status(equity, exposure, maintenance, gross, divisor, offset):
         if abs(auto_close - equity) <= band or abs(equity) <= band:
             return DOUBT
     return status
-
-
-@kernel
-def account_statuses(accounts, state, prices, status):
-    """Status of each of the listed accounts.
-
-    accounts  int64           (N,)  0 <= account < A
-    state     AccountColumns  ()    see layouts.py
-    prices    PriceArrays     ()    see layouts.py
-    status    uint8           (N,)  out, SAFE | LIQUIDATING | BELOW_AUTO_CLOSE | DOUBT
-    """
-    for n in range(accounts.size):
-        sums = account_margin(accounts[n], state, prices)
-        status[n] = account_status(
-            sums.equity, sums.exposure, sums.maintenance, sums.gross, prices.acmf_divisor, prices.acmf_offset
-        )
-
-
-@kernel
-def position_requirements(rows, lots, state, prices, requirement):
-    """Maintenance margin of the listed positions at the given sizes.
-
-    rows         int64           (N,)  0 <= row < P
-    lots         int64           (N,)  signed
-    state        AccountColumns  ()    see layouts.py
-    prices       PriceArrays     ()    see layouts.py
-    requirement  float64         (N,)  out, settle units
-    """
-    quanta_per_unit = 1.0 / prices.settle_quantum
-    for n in range(rows.size):
-        m = np.int64(state.market[rows[n]])
-        required = margin_requirement(abs(lots[n]) * prices.price_per_lot[m], 2 * m + 1, prices.functions)
-        requirement[n] = required / quanta_per_unit
-
-
-@kernel
-def account_margins(accounts, state, prices, equity, exposure, initial, maintenance, status):
-    """Margin of each of the listed accounts.
-
-    accounts     int64           (N,)  0 <= account < A
-    state        AccountColumns  ()    see layouts.py
-    prices       PriceArrays     ()    see layouts.py
-    equity       float64         (N,)  out, settle units
-    exposure     float64         (N,)  out, settle units
-    initial      float64         (N,)  out, settle units
-    maintenance  float64         (N,)  out, settle units
-    status       uint8           (N,)  out, SAFE | LIQUIDATING | BELOW_AUTO_CLOSE | DOUBT
-    """
-    quanta_per_unit = 1.0 / prices.settle_quantum
-    for n in range(accounts.size):
-        sums = account_margin(accounts[n], state, prices)
-        status[n] = account_status(
-            sums.equity, sums.exposure, sums.maintenance, sums.gross, prices.acmf_divisor, prices.acmf_offset
-        )
-        equity[n] = sums.equity / quanta_per_unit
-        exposure[n] = sums.exposure / quanta_per_unit
-        initial[n] = sums.initial / quanta_per_unit
-        maintenance[n] = sums.maintenance / quanta_per_unit

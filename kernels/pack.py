@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._jit import kernel
+from ._jit import inner_kernel, kernel
 from .layouts import LANES
 
 _INT32_MAX = (1 << 31) - 1
@@ -32,6 +32,13 @@ def update_slots(slots, targets, state, sweep_view):
             sweep_view.asset[target_row] = state.asset[LANES * row + lane]
             sweep_view.balance[target_row] = state.balance[LANES * row + lane]
             target_row += LANES
+        target_row = LANES * np.int64(sweep_view.extra_group[target_group]) + target_lane
+        for row in range(np.int64(state.extra_group[group]), np.int64(state.extra_group[group + 1])):
+            sweep_view.extra_market[target_row] = state.extra_market[LANES * row + lane]
+            sweep_view.extra_lots[target_row] = state.extra_lots[LANES * row + lane]
+            sweep_view.extra_asset[target_row] = state.extra_asset[LANES * row + lane]
+            sweep_view.extra_quanta[target_row] = state.extra_quanta[LANES * row + lane]
+            target_row += LANES
         sweep_view.account[targets[n]] = state.account[slots[n]]
         sweep_view.cash_minus_cost[targets[n]] = state.cash_minus_cost[slots[n]]
         bit = np.uint8(1 << target_lane)
@@ -57,12 +64,31 @@ def largest_costs(state, size):
         size[account] = np.uint16(4.0 * np.log2(float(largest) + 1.0))
 
 
+@inner_kernel
+def _clear_lane(group, lane, sweep_view):
+    """Set all amounts of a lane to 0.
+
+    group       int64         ()  0 <= group < G
+    lane        int64         ()  0 <= lane < 8
+    sweep_view  SweepColumns  ()  out, see layouts.py
+    """
+    for row in range(np.int64(sweep_view.position_group[group]), np.int64(sweep_view.position_group[group + 1])):
+        sweep_view.lots[LANES * row + lane] = 0
+    for row in range(np.int64(sweep_view.balance_group[group]), np.int64(sweep_view.balance_group[group + 1])):
+        sweep_view.balance[LANES * row + lane] = 0.0
+    for row in range(np.int64(sweep_view.extra_group[group]), np.int64(sweep_view.extra_group[group + 1])):
+        sweep_view.extra_lots[LANES * row + lane] = 0
+        sweep_view.extra_quanta[LANES * row + lane] = 0.0
+
+
 @kernel
-def pack_slots(slots, state, sweep_view):
+def pack_slots(slots, state, inverse, extra, sweep_view):
     """Write the amounts of some slots, and the market or asset row of each.
 
     slots       int64           (N,)  0 <= slot < 8 G, with an account
     state       AccountColumns  ()    see layouts.py
+    inverse     bool            (M,)  the market is inverse
+    extra       bool            (K,)  the asset is an extra money asset
     sweep_view  SweepColumns    ()    out, see layouts.py; its accounts, offsets and filling rows are set
     """
     for n in range(slots.size):
@@ -72,25 +98,57 @@ def pack_slots(slots, state, sweep_view):
         balances = range(np.int64(state.balance_span[account, 0]), np.int64(state.balance_span[account, 1]))
         position_room = np.int64(sweep_view.position_group[group + 1]) - np.int64(sweep_view.position_group[group])
         balance_room = np.int64(sweep_view.balance_group[group + 1]) - np.int64(sweep_view.balance_group[group])
-        fits = len(positions) <= position_room and len(balances) <= balance_room
+        extra_rows = 0
+        for j in balances:
+            if extra[state.asset[j]]:
+                of_asset = 0
+                for i in positions:
+                    of_asset += state.position_balance[i] == j
+                extra_rows += max(of_asset, 1)
+        extra_room = np.int64(sweep_view.extra_group[group + 1]) - np.int64(sweep_view.extra_group[group])
+        has_room = len(positions) <= position_room and len(balances) <= balance_room and extra_rows <= extra_room
+        fits = has_room
+        if not has_room:  # it got more rows since the group was laid out: nothing of it is in the lane
+            _clear_lane(group, lane, sweep_view)
+            positions, balances = range(0), range(0)
         for i in positions:
             fits = fits and abs(state.lots[i]) <= _INT32_MAX
         for j in balances:
-            fits = fits and (state.free[j] >= 0 or state.lent[j] == 0)
+            fits = fits and (state.free[j] >= 0 or state.lent[j] == 0 or extra[state.asset[j]])
         row = LANES * np.int64(sweep_view.position_group[group]) + lane
-        for i in range(positions.start, min(positions.stop, positions.start + position_room)):
-            sweep_view.market[row] = state.market[i]
-            sweep_view.lots[row] = state.lots[i] if fits else 0
+        for i in positions:
+            m = state.market[i]
+            sweep_view.market[row] = m
+            sweep_view.lots[row] = (-state.lots[i] if inverse[m] else state.lots[i]) if fits else 0
             row += LANES
         row = LANES * np.int64(sweep_view.balance_group[group]) + lane
-        for j in range(balances.start, min(balances.stop, balances.start + balance_room)):
-            sweep_view.asset[row] = state.asset[j]
-            sweep_view.balance[row] = float(state.free[j] + state.lent[j]) if fits else 0.0
+        for j in balances:
+            k = state.asset[j]
+            quanta = min(state.free[j], 0) if extra[k] else state.free[j] + state.lent[j]
+            sweep_view.asset[row] = k
+            sweep_view.balance[row] = float(quanta) if fits else 0.0
             row += LANES
         settle = state.settle_row[account]
         sweep_view.cash_minus_cost[slots[n]] = (
             float(state.unsettled[settle] - state.balance_cost[settle]) if fits else 0.0
         )
+        row = LANES * np.int64(sweep_view.extra_group[group]) + lane
+        for j in balances:
+            if extra[state.asset[j]]:
+                sweep_view.extra_market[row], sweep_view.extra_lots[row] = inverse.size, 0
+                positions_before = 0
+                for i in positions:
+                    if state.position_balance[i] == j:
+                        row += LANES * min(positions_before, 1)
+                        sweep_view.extra_asset[row], sweep_view.extra_quanta[row] = extra.size, 0.0
+                        positions_before += 1
+                        m = state.market[i]
+                        sweep_view.extra_market[row] = m
+                        sweep_view.extra_lots[row] = (-state.lots[i] if inverse[m] else state.lots[i]) if fits else 0
+                quanta = max(state.free[j], 0) + state.lent[j] + state.unsettled[j] - state.balance_cost[j]
+                sweep_view.extra_asset[row] = state.asset[j]
+                sweep_view.extra_quanta[row] = float(quanta) if fits else 0.0
+                row += LANES
         bit = np.uint8(1 << lane)
         for flags, is_set in (
             (sweep_view.has_orders, state.open_orders[account] > 0),

@@ -7,9 +7,9 @@ import numpy as np
 from ._jit import allocating_kernel, inner_kernel, kernel
 from .allocation import water_fill
 from .books import ACCOUNT_CAP, FULL, REASONS, quote_book, take_book
-from .integer_math import cost_change, multiply_divide, scale
-from .margin import LIQUIDATING, account_margin, float_status, margin_ratio
-from .margin_function import margin_requirement
+from .integer_math import cost_change, multiply_divide
+from .margin import LIQUIDATING, float_status, margin_ratio
+from .margin_model import account_margin, closing_flow, fill_effect, position_requirement
 from .slice_size import (
     _UNLIMITED,
     ESCALATED,
@@ -17,9 +17,10 @@ from .slice_size import (
     PRO_RATA,
     RELIEF,
     TO_BACKSTOP,
+    fill_amount,
+    fill_value,
     size_at_price,
     size_slice,
-    slice_effect,
     slice_lots,
     slice_room,
 )
@@ -50,20 +51,14 @@ def open_queue(n, queue, state, prices, rules, book):
     for i in range(end - start):
         p = first + i
         m, size = np.int64(state.market[p]), abs(state.lots[p])
-        side = 2 * m if state.lots[p] > 0 else 2 * m + 1
         gross += size * prices.price_per_lot[m]
         score = np.float32(1.0)
         if size == 0:
             score = np.float32(-np.inf)
         elif rules.position_order == LARGEST:
-            score = np.float32(margin_requirement(size * prices.price_per_lot[m], 2 * m + 1, prices.functions))
+            score = np.float32(position_requirement(queue.account[n], p, state, prices))
         elif rules.position_order == RELIEF and end - start > 1:
-            row = state.settle_row[queue.account[n]]
-            score = np.float32(
-                relief_per_cost(
-                    side, size, state.cost[p], state.free[row], state.lent[row], queue.room[n], rules, prices, book
-                )
-            )
+            score = np.float32(relief_per_cost(queue.account[n], p, queue.room[n], state, rules, prices, book))
         rank = start + i
         while rank > start and queue.score[rank - 1] < score:
             queue.score[rank], queue.order[rank] = queue.score[rank - 1], queue.order[rank - 1]
@@ -92,27 +87,26 @@ def refresh_margin(n, queue, state, prices):
 
 
 @inner_kernel
-def relief_per_cost(side, size, cost, balance, lent, account_room, rules, prices, book):
+def relief_per_cost(account, p, account_room, state, rules, prices, book):
     """Maintenance margin that a slice of policy size releases per quantum of its cost; -1e30 if nothing is filled.
 
-    side          int64        ()  of a market's book
-    size          int64        ()  lots of the position, > 0
-    cost          int64        ()  settle quanta, signed cost of the position
-    balance       int64        ()  settle quanta, free
-    lent          int64        ()  settle quanta
-    account_room  int64        ()  settle quanta that the account's cap leaves
-    rules         SliceRules   ()  see layouts.py
-    prices        PriceArrays  ()  see layouts.py
-    book          BookColumns  ()  see layouts.py
+    account       int64           ()  0 <= account < A
+    p             int64           ()  position row of the account, not flat
+    account_room  int64           ()  settle quanta that the account's cap leaves
+    state         AccountColumns  ()  see layouts.py
+    rules         SliceRules      ()  see layouts.py
+    prices        PriceArrays     ()  see layouts.py, or the class of another model
+    book          BookColumns     ()  see layouts.py
     """
-    m = side // 2
+    m, size = np.int64(state.market[p]), abs(state.lots[p])
+    side = 2 * m if state.lots[p] > 0 else 2 * m + 1
     want = slice_lots(size, rules.fraction_num, rules.fraction_den, rules.floor_lots[m], rules.min_lots[m])
     room, room_reason = slice_room(side, account_room, rules, book)
     quote = quote_book(side, want, room, room_reason, book)
     if quote.lots == 0:
         return -1e30
-    value, fee = quote.value * rules.value_unit[m], rules.fee_num / rules.fee_den
-    effect = slice_effect(side, size, quote.lots, value, fee, cost, balance, lent, rules, prices)
+    value, fee = fill_value(side, quote.lots, quote.value, rules, prices, book), rules.fee_num / rules.fee_den
+    effect = fill_effect(account, p, quote.lots, value, fee, state, prices)
     return effect.relief / max(effect.loss, 1.0)
 
 
@@ -137,19 +131,19 @@ def write_row(n, market, event, reason, requested, queue, rows):
 
 
 @inner_kernel
-def write_harm(n, side, reason, lots, amount, queue, rows):
+def write_harm(n, market, reason, lots, flow, queue, rows):
     """Append the row of a slice that would not help; with the reason TO_BACKSTOP its account is escalated.
 
     n       int64       ()  index of the account in the queue
-    side    int64       ()  of a market's book
+    market  int64       ()  0 <= market < M
     reason  int64       ()  FEE_WAIVED | SENT | WITHHELD | TO_BACKSTOP
     lots    int64       ()  lots judged
-    amount  int64       ()  settle quanta of their fill
+    flow    int64       ()  quanta of the settle asset that their fill would bring
     queue   SliceQueue  ()  status changes
     rows    SliceRows   ()  one more
     """
-    write_row(n, side // 2, HARM, reason, lots, queue, rows)
-    rows.flow[rows.written[0] - 1] = -amount if side % 2 == 1 else amount
+    write_row(n, market, HARM, reason, lots, queue, rows)
+    rows.flow[rows.written[0] - 1] = flow
     if reason == TO_BACKSTOP:
         queue.status[n] = ESCALATED
 
@@ -193,8 +187,8 @@ def fill_slice(n, i, want, filled, amount, fee, reason, queue, state, prices, ru
     i       int64           ()  index of the position in its order
     want    int64           ()  lots requested
     filled  int64           ()  lots filled, > 0
-    amount  int64           ()  settle quanta of the fill
-    fee     int64           ()  settle quanta
+    amount  int64           ()  quanta of the settle asset of the fill, without sign
+    fee     int64           ()  quanta of it
     reason  int64           ()  of the fill
     queue   SliceQueue      ()  status, room, equity, maintenance and ratio change
     state   AccountColumns  ()  lots, cost, entry, balance_cost and free change
@@ -205,7 +199,7 @@ def fill_slice(n, i, want, filled, amount, fee, reason, queue, state, prices, ru
     p = queue.order[queue.start[n] + i]
     lots, m = state.lots[p], np.int64(state.market[p])
     change = -filled if lots > 0 else filled
-    flow = amount if lots > 0 else -amount
+    flow = closing_flow(lots, amount, prices.value_per_lot[m])
     cost = cost_change(lots, state.cost[p], change, flow)
     entry = cost_change(lots, state.entry[p], change, flow)
     state.lots[p] += change
@@ -241,21 +235,22 @@ def send_slices(queue, state, prices, rules, book, rows):
                 break
             if skips_position(n, i, queue, state, rows):
                 continue
-            p, row = queue.order[queue.start[n] + i], state.settle_row[queue.account[n]]
-            lots, m = state.lots[p], np.int64(state.market[p])
-            side = 2 * m if lots > 0 else 2 * m + 1
+            p = queue.order[queue.start[n] + i]
+            m = np.int64(state.market[p])
+            side = 2 * m if state.lots[p] > 0 else 2 * m + 1
             sized = size_slice(
-                side, abs(lots), state.cost[p], state.free[row], state.lent[row], queue.equity[n], queue.maintenance[n],
-                surplus_over_target(n, i, queue, rules), queue.room[n], rules, prices, book,
+                queue.account[n], p, queue.equity[n], queue.maintenance[n], surplus_over_target(n, i, queue, rules),
+                queue.room[n], state, rules, prices, book,
             )  # fmt: skip
             if sized.harm >= 0:
-                amount = scale(sized.judged_value, rules.value_num[m], rules.value_den[m])
-                write_harm(n, side, sized.harm, sized.judged, amount, queue, rows)
+                amount = fill_amount(side, sized.judged, sized.judged_value, rules, prices, book)
+                flow = closing_flow(state.lots[p], amount, prices.value_per_lot[m])
+                write_harm(n, m, sized.harm, sized.judged, flow, queue, rows)
             elif sized.filled == 0:
                 write_row(n, m, EXPIRE, sized.reason, sized.want, queue, rows)
             if sized.filled > 0:
+                amount = fill_amount(side, sized.filled, sized.value, rules, prices, book)
                 take_book(side, sized.filled, book)
-                amount = scale(sized.value, rules.value_num[m], rules.value_den[m])
                 fee = multiply_divide(amount, sized.fee_num, sized.fee_den)
                 fill_slice(n, i, sized.want, sized.filled, amount, fee, sized.reason, queue, state, prices, rules, rows)
 
@@ -322,29 +317,32 @@ def share_side(side, i, members, queue, state, prices, rules, book, rows):
     room, room_reason = slice_room(side, _UNLIMITED, rules, book)
     filled, value, reason = quote_book(side, offered, room, room_reason, book)
     water_fill(filled, offers, offers, filled_lots)
-    amount = scale(value, rules.value_num[m], rules.value_den[m])
-    price = value * rules.value_unit[m] / filled if filled > 0 else 0.0
+    amount = fill_amount(side, filled, value, rules, prices, book)
+    price = fill_value(side, filled, value, rules, prices, book) / filled if filled > 0 else 0.0
     offered = 0
     for g in range(members.size):
         n = members[g]
-        p, row = queue.order[queue.start[n] + i], state.settle_row[queue.account[n]]
         if filled_lots[g] == 0:
             write_row(n, m, EXPIRE, ACCOUNT_CAP if offers[g] == 0 else reason, want[g], queue, rows)
             offers[g] = 0
             continue
         want[g], fee_num[g], fee_den[g], harm = size_at_price(
-            side, abs(state.lots[p]), want[g], filled_lots[g], price, state.cost[p], state.free[row], state.lent[row],
-            queue.equity[n], queue.maintenance[n], surplus_over_target(n, i, queue, rules), rules, prices,
+            queue.account[n], queue.order[queue.start[n] + i], want[g], filled_lots[g], price, queue.equity[n],
+            queue.maintenance[n], surplus_over_target(n, i, queue, rules), state, rules, prices,
         )  # fmt: skip
         if harm >= 0:
-            write_harm(n, side, harm, filled_lots[g], multiply_divide(amount, filled_lots[g], filled), queue, rows)
+            flow = closing_flow(
+                state.lots[queue.order[queue.start[n] + i]], multiply_divide(amount, filled_lots[g], filled),
+                prices.value_per_lot[m],
+            )  # fmt: skip
+            write_harm(n, m, harm, filled_lots[g], flow, queue, rows)
         offers[g] = min(want[g], max(queue.room[n], 0) // rules.lot_quanta[m])
         offered += offers[g]
     if offered == 0:
         return
     filled, value, reason = quote_book(side, offered, room, room_reason, book)
+    amount = fill_amount(side, filled, value, rules, prices, book)
     take_book(side, filled, book)
-    amount = scale(value, rules.value_num[m], rules.value_den[m])
     water_fill(filled, offers, offers, filled_lots)
     filled_so_far, paid_so_far = 0, 0
     for g in range(members.size):

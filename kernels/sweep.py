@@ -65,6 +65,52 @@ def weight_at(balance, weight, whole, haircut, asset, row):
 
 
 @inner_kernel
+def settle_value(value, price, extra):
+    """Values of positions in the venue's settle asset: 0 of those in markets that settle in an extra money asset.
+
+    value  float64        (8,)      lanes, settle quanta
+    price  float64        (8,)      lanes, below 0 of such a market
+    extra  float64|None   (M+1, 4)  None: no market settles in an extra money asset
+    """
+    if extra is None:
+        return value
+    zero = broadcast(0.0)
+    return select_le(price, zero, zero, value)
+
+
+@inner_kernel
+def extra_margins(slot, state, lookup, extra, equity, gross):
+    """Equity and gross amount, once the extra money assets count too.
+
+    slot    uint64        ()        0 <= slot < 8 G, of the first lane
+    state   SweepColumns  ()        see layouts.py
+    lookup  SweepLookup   ()        see layouts.py
+    extra   float64|None  (M+1, 4)  of the lookup
+    equity  float64       (8,)      lanes, settle quanta
+    gross   float64       (8,)      lanes, settle quanta
+    """
+    if extra is None:
+        return equity, gross
+    zero = broadcast(0.0)
+    lanes, position_value = np.uint64(LANES), zero
+    group, lane = slot // lanes, slot % lanes
+    row, end = lanes * state.extra_group[group] + lane, lanes * state.extra_group[group + np.uint64(1)]
+    while row < end:
+        per_lot, _, _, _ = gather4(extra, state.extra_market, row)
+        price, weight, whole, _ = gather4(lookup.asset, state.extra_asset, row)
+        position_value = position_value + load(state.extra_lots, row) * per_lot
+        quanta = load(state.extra_quanta, row)
+        amount = position_value + quanta
+        value = amount * price
+        weight = weight_at(amount, weight, whole, lookup.weight, state.extra_asset, row)
+        equity = equity + select_le(zero, amount, value * weight, value)
+        gross = gross + absolute(quanta * price)
+        position_value = select_le(price, zero, position_value, zero)  # after the last row of an asset comes another
+        row += lanes
+    return equity, gross
+
+
+@inner_kernel
 def lane_margins(slot, state, lookup):
     """Margin of the accounts of the lanes from a slot on, without their orders.
 
@@ -106,7 +152,7 @@ def lane_margins(slot, state, lookup):
     while row < end:
         price, flat, initial_rate, rate = gather4(lookup.market, state.market, row)
         value = load(state.lots, row) * price
-        position_value = position_value + value
+        position_value = position_value + settle_value(value, price, lookup.extra)
         notional = absolute(value)
         exposure = exposure + notional
         initial_required, required = notional * initial_rate, notional * rate
@@ -119,13 +165,10 @@ def lane_margins(slot, state, lookup):
         row += lanes
 
     cash_minus_cost = load(state.cash_minus_cost, slot)
-    return MarginSums(
-        equity=equity + (position_value + cash_minus_cost),
-        exposure=exposure,
-        initial=initial,
-        maintenance=maintenance,
-        gross=gross + exposure + absolute(cash_minus_cost),
-    )
+    equity = equity + (position_value + cash_minus_cost)
+    gross = gross + exposure + absolute(cash_minus_cost)
+    equity, gross = extra_margins(slot, state, lookup, lookup.extra, equity, gross)
+    return MarginSums(equity=equity, exposure=exposure, initial=initial, maintenance=maintenance, gross=gross)
 
 
 @inner_kernel
@@ -292,8 +335,27 @@ def fill_sweep_lookup(prices, lookup):
         lookup.borrow[k, 2:] = 0.0
     for table in (lookup.market, lookup.asset, lookup.weight, lookup.borrow):
         table[-1] = 0.0
+    lookup.asset[-1, 2] = np.inf
+    fill_extra(prices, lookup.market, lookup.extra)
     fill_requirement_lookup(0, functions, lookup.market_above)
     fill_requirement_lookup(2 * markets, functions, lookup.borrow_above)
+
+
+@inner_kernel
+def fill_extra(prices, market, extra):
+    """Lay out the values of lots in the markets' settle assets; mark the markets that settle in extra money assets.
+
+    prices  PriceArrays   ()        see layouts.py
+    market  float64       (M+1, 4)  in/out, of `SweepLookup`
+    extra   float64|None  (M+1, 4)  out, of `SweepLookup`
+    """
+    if extra is not None:
+        for m in range(prices.price_per_lot.size):
+            if prices.market_settle[m] != prices.money[0]:
+                market[m, 0] = -prices.price_per_lot[m]
+            extra[m, 0] = abs(prices.value_per_lot[m])
+            extra[m, 1:] = 0.0
+        extra[-1] = 0.0
 
 
 @inner_kernel

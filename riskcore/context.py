@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from .boundary import units
-from .margin import exact
+from .margin import exact, model_of
 from .market import Prices
 from .record import Journal
 from .state import Accounts, Ledger, Pools
@@ -30,4 +30,4 @@ class TickContext:
 
     def margin(self, account: int) -> exact.ExactMargin:
         """Exact margin of an account in its current state; for one account this is faster than a kernel call."""
-        return exact.account_margin(self.accounts, account, self.prices)
+        return model_of(self.venue).account(self.accounts, account, self.prices)

@@ -18,7 +18,7 @@ from .activity import carry_out, read_actions, write_back
 from .boundary import RecordingWarning, RiskDataError, as_html, counted, escaped, frame_as_html, moment
 from .context import TickContext
 from .liquidation import liquidate, start_tick
-from .margin import MarginTable, margin_table, margins_of
+from .margin import MarginTable, margin_table, margins_of, model_of
 from .margin.screen import Screen
 from .market import Books, Prices, Tick
 from .market.guards import Guarded, GuardState, guard
@@ -163,8 +163,8 @@ class Engine:
     Raises
     ------
     RiskDataError
-        The accounts were read with a venue of other units, the venue's ADL policy is not registered, or the seed is no
-        whole number of 64 bits.
+        The accounts were read with a venue of other units, the venue's ADL policy or margin model is not registered, or
+        the seed is no whole number of 64 bits.
 
     Notes
     -----
@@ -192,6 +192,7 @@ class Engine:
     ) -> None:
         must_fit(accounts, venue)
         check_adl_policy(venue.policy)
+        model_of(venue)
         accounts.must_have_rows_of(venue.backstop)
         if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not INT64_MIN <= seed <= INT64_MAX:
             raise RiskDataError("seed", None, "must be a whole number of 64 bits", value=seed)

@@ -31,6 +31,14 @@ class Market:
     asset: np.ndarray
     idle: int = 0
 
+    def asset_prices(self) -> np.ndarray:
+        """Prices of assets, from a market's mark where none is given."""
+        price = np.where(np.isnan(self.asset), 1.0, self.asset)
+        for m, k in enumerate(self.venue.markets.base_asset.tolist()):
+            if k >= 0 and np.isnan(self.asset[k]):
+                price[k] = self.mark[m]
+        return price
+
     def prices(self, accounts: Accounts, mark=None, asset=None, interest=None) -> Prices:
         given = [self.mark if mark is None else mark, self.asset if asset is None else asset]
         return Prices.of_tick(self.venue, accounts, Tick(0, given[0], None, None, given[1], interest))
@@ -49,12 +57,20 @@ def haircuts(draw):
 
 
 @st.composite
-def markets(draw, idle=0):
-    """A venue of up to four markets and as many assets, with every kind of margin function and haircut."""
+def markets(draw, idle=0, money=False):
+    """A venue of up to four markets and as many assets, with every kind of margin function and haircut.
+
+    ``money``: inverse contracts too, and markets that settle in any asset.
+    """
     rows = [draw(market_rows(base)) for base in BASES[: draw(st.integers(1 + idle, 4))]]
     bases = BASES[: len(rows) - idle]  # what nobody holds may have no price
     symbols = draw(st.lists(st.sampled_from((*bases, *OTHERS)), max_size=3, unique=True))
     symbols.insert(draw(st.integers(0, len(symbols))), SETTLE)
+    if money:
+        for row in rows:
+            row["marketType"] = draw(st.sampled_from(["PERP", "IPERP"]))
+            row["settle"] = draw(st.sampled_from(symbols))
+            row["multiplier"] = draw(st.sampled_from(["1", "1", "0.001", "100"]))
     collateral = []
     for symbol in symbols:
         row = draw(asset_rows(symbol))
@@ -76,7 +92,7 @@ def markets(draw, idle=0):
     for k, symbol in enumerate(symbols):
         if symbol in OTHERS:
             asset[k] = draw(st.sampled_from([17.25, 1.0, 4_321.5]))
-        elif symbol != SETTLE and draw(st.booleans()):
+        elif symbol != SETTLE and (money or draw(st.booleans())):
             asset[k] = mark[BASES.index(symbol)] * draw(st.sampled_from([0.98, 1.0, 1.01]))
     return Market(load_venue(source), mark, asset, idle)
 
@@ -85,11 +101,15 @@ def crowd(market: Market, count: int, seed: int, targets: Any = TARGETS) -> Acco
     """Draw so many accounts, and bring each to an equity that is a multiple of its maintenance margin."""
     rng, venue = np.random.default_rng(seed), market.venue
     positions, orders = _positions(rng, market, count)
-    balances = _balances(rng, market, count)
+    balances = _balances(rng, market, count, positions)
     limit = np.where(rng.random(count) < 0.1, rng.choice([1.0, 3.0, 12.5], count), np.inf)
     settle = np.flatnonzero(balances[1] == venue.settle)
     unsettled = np.zeros(len(balances[0]), np.int64)
     unsettled[settle] = np.where(rng.random(count) < 0.2, rng.normal(0, 1e9, count), 0)
+    for money in venue.money[1:]:
+        rows = np.flatnonzero(balances[1] == money)
+        unit = market.asset_prices()[money] * venue.assets.quantum_size[money]
+        unsettled[rows] = np.where(rng.random(len(rows)) < 0.2, rng.normal(0, 1e3, len(rows)) / unit, 0)
 
     def built() -> Accounts:
         return Accounts.from_rows(venue, np.arange(count) * 3 + 1, positions, (*balances, unsettled), orders, limit)
@@ -115,19 +135,22 @@ def crowd(market: Market, count: int, seed: int, targets: Any = TARGETS) -> Acco
 
 def _positions(rng, market: Market, count: int):
     """Rows of positions, some of nothing and some past int32, and of orders at some of them."""
-    per_lot = market.mark * market.venue.markets.step_size
+    markets = market.venue.markets
+    value = markets.lot_values(market.mark)
+    per_lot = np.abs(value) * market.asset_prices()[markets.settle]
     held = len(per_lot) - market.idle
     number = np.minimum(*rng.integers(0, held + 1, (2, count)))
     place = rng.random((count, held)).argsort(axis=1).argsort(axis=1)
     owner, kind = (n.astype(np.int64) for n in np.nonzero(place < number[:, None]))
     rows = len(owner)
     notional = 10 ** np.where(rng.random(rows) < 0.1, rng.uniform(6, 9, rows), rng.uniform(1, 5.5, rows))
-    lots = np.maximum(np.rint(notional / per_lot[kind]), 1).astype(np.int64) * rng.choice([1, -1], rows)
+    lots = np.rint(notional / per_lot[kind]).clip(1, 2.0**40).astype(np.int64) * rng.choice([1, -1], rows)
     lots[rng.random(rows) < 0.12] = 0
     wide = rng.random(rows) < 0.01
     lots[wide] = rng.choice(OUT_OF_RANGE, wide.sum())
-    unit = float(market.venue.settle_quantum)
-    cost = np.rint(lots * per_lot[kind] / unit * rng.normal(1, 0.02, rows)).astype(np.int64)
+    unit = market.venue.assets.quantum_size[markets.settle]
+    cost = lots * value[kind] / unit[kind] * rng.normal(1, 0.02, rows)
+    cost = np.rint(cost).clip(-(2.0**57), 2.0**57).astype(np.int64)
     chosen = np.flatnonzero(rng.random(rows) < 0.12)
     size = np.maximum(np.rint(10 ** rng.uniform(1, 6, len(chosen)) / per_lot[kind[chosen]]), 1).astype(np.int64)
     size[rng.random(len(chosen)) < 0.1] = 0
@@ -136,18 +159,16 @@ def _positions(rng, market: Market, count: int):
     return (owner, kind, lots, cost, cost.copy()), orders
 
 
-def _balances(rng, market: Market, count: int):
+def _balances(rng, market: Market, count: int, positions):
     """Rows of balances: free, lent, borrowed, lent and borrowed at once, nothing, and about where a weight shrinks."""
     assets = market.venue.assets
     settle = market.venue.settle
     held = rng.random((count, len(assets.symbol))) < 0.4
     held[:, settle] = True
+    held[positions[0], market.venue.markets.settle[positions[1]]] = True
     owner, kind = (n.astype(np.int64) for n in np.nonzero(held))
     rows = len(owner)
-    price = np.where(np.isnan(market.asset), 1.0, market.asset)
-    for m, k in enumerate(market.venue.markets.base_asset.tolist()):
-        if k >= 0 and np.isnan(market.asset[k]):
-            price[k] = market.mark[m]
+    price = market.asset_prices()
     worth = 10 ** rng.uniform(0, 6, rows)
     quanta = np.rint(worth / (price * assets.quantum_size)[kind]).clip(1, 2.0**58)
     by_notional = market.venue.policy.haircut_size_unit == "notional"

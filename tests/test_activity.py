@@ -24,8 +24,8 @@ def crowd(seed, count=60):
             lots = int(rng.integers(100, 2000)) * int(rng.choice([-1, 1]))
             positions.append((id_, market, lots / 100, float(np.round(100 + rng.normal(0, 3), 1))))
         balances.append((id_, "USDC", float(np.round(rng.uniform(5, 400), 2))))
-        for asset in rng.permutation(ASSETS[1:])[: rng.integers(0, 3)].tolist():
-            balances.append((id_, asset, float(np.round(rng.uniform(0.1, 2), 3))))
+        others = rng.permutation(ASSETS[1:])[: rng.integers(0, 3)].tolist()
+        balances += [(id_, asset, float(np.round(rng.uniform(0.1, 2), 3))) for asset in others]
     return (
         pd.DataFrame(positions, columns=["account", "market", "quantity", "entry_price"]),
         pd.DataFrame(balances, columns=["account", "asset", "quantity"]),

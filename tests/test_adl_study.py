@@ -409,7 +409,7 @@ def two_runs(crash):
 class TestRun:
     def test_ticks_of_a_folder_give_the_same_run(self, crash):
         venue = load_venue(crash / "venue.json")
-        ticks, _ = runs.read_ticks(crash, venue)
+        ticks = runs.read_ticks(crash, venue)
         engine = Engine(reader.read_accounts(crash, venue), venue, run_folder.read_manifest(crash)["seed"])
         rows = np.concatenate([engine.step(tick).rows for tick in ticks])
         assert rows.tobytes() == reader.read_journal(crash).tobytes()
@@ -441,7 +441,7 @@ class TestRun:
     def test_haircuts_are_what_is_below_the_mark(self, crash, two_runs):
         """Needed by hand from the journal: the mark's worth of what each winner lost, less what it got for it."""
         venue, rows = load_venue(crash / "venue.json"), reader.read_journal(crash)
-        _, marks = runs.read_ticks(crash, venue)
+        _, marks, _, _ = reader.open_run(crash).prices()
         deals = rows[rows["event"] == EVENT["adl"]]
         price = marks[deals["tick"], deals["market"]] * venue.markets.step_size[deals["market"]]
         got = (deals["counter_cash"] - deals["counter_cost"]) * float(venue.settle_quantum)

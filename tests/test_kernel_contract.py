@@ -64,7 +64,7 @@ def test_kernels_have_the_decorator_of_the_house(function):
     allocates = any(
         isinstance(node, ast.Attribute) and node.attr in ("empty", "zeros", "argsort") for node in ast.walk(function)
     )
-    allowed = ["allocating_kernel"] if allocates else ["kernel", "inner_kernel"]
+    allowed = ["allocating_kernel"] if allocates else ["kernel", "inner_kernel", "model_kernel"]
     (decorator,) = function.decorator_list
     assert ast.unparse(decorator) in allowed
 

@@ -12,9 +12,15 @@ from hypothesis import assume, event, example, given, settings
 from hypothesis import strategies as st
 
 from riskcore import reference
-from riskcore.kernels import allocation, books, integer_math, margin, slice_size
+from riskcore.kernels import allocation, books, integer_math, separable, slice_size
 from riskcore.kernels._jit import kernel
-from riskcore.kernels.layouts import BookColumns, MarginFunctionArrays, PriceArrays, SliceRules
+from riskcore.kernels.layouts import (
+    AccountColumns,
+    BookColumns,
+    MarginFunctionArrays,
+    PriceArrays,
+    SliceRules,
+)
 from riskcore.venue import top_of_queue
 
 EDGE = 2**62 - 1
@@ -296,11 +302,8 @@ BORROW = 0.05
 
 
 @kernel
-def restoring_lots(plain, side, size, most, gap, fee, cost, balance, lent, rules, prices, book):
-    if plain:
-        own = margin.margin_requirement(size * prices.price_per_lot[0], 1, prices.functions)
-        return slice_size.restoring_lots(side, size, own, most, gap, fee, rules, prices, book)
-    return slice_size.restoring_lots_and_balance(side, size, most, gap, fee, cost, balance, lent, rules, prices, book)
+def restoring_lots(most, worth, gap, fee, state, rules, prices, book):
+    return separable.fewest_restoring_lots(0, 0, most, worth, gap, fee, state, rules, prices, book)
 
 
 @settings(max_examples=600)
@@ -317,7 +320,14 @@ def test_restoring_lots(case):
         PriceArrays, price_per_lot=np.array([float(case.mark)]), functions=functions, weight=np.array([case.weight]),
         haircut_base=np.array([np.inf]), haircut_penalty=np.zeros(1), haircut_size=np.ones(1),
     )  # fmt: skip
-    rules = columns_of(SliceRules, target=case.target, value_unit=np.ones(1), settle=0, settle_plain=case.weight == 1)
+    rules = columns_of(
+        SliceRules, target=case.target, value_unit=np.ones(1), fee_num=round(1000 * case.fee), fee_den=1000
+    )
+    state = columns_of(
+        AccountColumns, market=np.zeros(1, np.uint16), lots=np.array([-case.size if case.buying else case.size]),
+        cost=np.array([case.cost]), asset=np.zeros(1, np.uint16), free=np.array([case.balance]),
+        lent=np.array([case.lent]), settle_row=np.zeros(1, np.uint32),
+    )  # fmt: skip
 
     def value(lots: int) -> int:
         left, found = lots, 0
@@ -342,13 +352,7 @@ def test_restoring_lots(case):
     start = -max(float(gap(case.most) - gap(0)), 0.0) * case.part
     missing = Fraction(start) - gap(0)
     columns = one_side(case.levels, case.buying, UNLIMITED if case.buying else 0, None)
-    side, last = int(case.buying), value(case.most)
-    after = slice_size.balance_after(side, case.size, case.most, float(last), case.fee, case.cost, case.balance)
-    plain = rules.settle_plain and case.balance >= 0 and after >= 0
-    event("plain" if plain else "with the balance")
-    filled = restoring_lots(
-        plain, side, case.size, case.most, start, case.fee, case.cost, case.balance, case.lent, rules, prices, columns
-    )
+    filled = restoring_lots(case.most, float(value(case.most)), start, case.fee, state, rules, prices, columns)
     found, worth = map(int, filled)  # NumPy's numbers where the JIT is off
     ends = [end for end in itertools.accumulate(lots for _, lots in case.levels) if end < case.most] + [case.most]
     doubt = Fraction(1, 10**12) * (case.size * case.mark + abs(case.cost) + abs(case.balance) + case.lent)
@@ -375,7 +379,13 @@ if sys.argv[1] == "unknown":
             del options._nrt
 import numpy as np
 from riskcore.kernels.books import FIRST_BAND, walk_books
-from riskcore.kernels.layouts import BookColumns
+from riskcore.kernels.layouts import (
+    AccountColumns,
+    BookColumns,
+    MarginFunctionArrays,
+    PriceArrays,
+    SliceRules,
+)
 
 offset, zeros = np.array([0, 2, 2]), np.zeros(2, np.int64)
 book = BookColumns(

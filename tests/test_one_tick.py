@@ -8,11 +8,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import riskcore as rc
 from riskcore import reference
+from riskcore.margin import exact
+from tests import money_venues
 from tests.comparison import assert_same_journal
+from tests.money_venues import ETH, IBTC
 from tests.strategies import Scene, TickInput
 
 PAGE = (Path(__file__).parents[1] / "docs" / "one_tick.md").read_text(encoding="utf-8")
@@ -124,6 +128,24 @@ def look(holdings: Row, marks: Any = None, *, venue: Row | None = None, orders: 
     return exact
 
 
+def money_source(**others: Any) -> Row:
+    """X settles in USDT; a contract of Y is worth 1 USD and settles in BTC, with quanta of 0.00000001."""
+    inverse = market("Y") | {"marketType": "IPERP", "baseSymbol": "BTC", "quoteSymbol": "USD"}
+    inverse["filters"]["quantity"] = {"stepSize": "1", "minQuantity": "1"}
+    found = source([market("X") | {"quoteSymbol": "USDT"}, inverse], **others)
+    identity = {"weight": "1", "kind": {"type": "identity"}}
+    found["collateral"] += [
+        {"symbol": "USDT", "haircutFunction": identity},
+        {"symbol": "BTC", "haircutFunction": identity, "quantum": "0.00000001"},
+    ]
+    return found
+
+
+def money_at(seconds: float, mark: float, **others: Any) -> TickInput:
+    """A tick with a mark of Y; USDT is at 1.25, and BTC follows Y."""
+    return at(seconds, {"X": 100.0, "Y": float(mark)}, prices={"USDT": 1.25}, **others)
+
+
 # ---- Numbers
 
 
@@ -132,6 +154,25 @@ def test_decimals_and_whole_units():
     assert reference.number(97000.1) == Fraction(970001, 10)
     assert Fraction(250 * 1001) * Fraction("0.1") * Fraction("0.01") / Fraction("0.000001") == value
     assert [reference.rhe(Fraction(5, 2)), reference.rhe(Fraction(7, 2))] == [down, up]
+
+
+def test_contracts_and_settle_assets():
+    title = "Contracts and settle assets"
+    contracts, cost, value, quanta, coins, worth = example(
+        title, "10,000", "-125,000,000", "-80,000,000", "45,000,000", "0.45", "5,625"
+    )
+    own = money_venues.source()
+    own["markets"][2]["multiplier"] = "1"
+    venue = rc.load_venue(own)
+    positions = pd.DataFrame({"account": [1], "market": IBTC, "quantity": float(contracts), "entry_price": 8_000.0})
+    accounts = rc.Accounts.from_frames(
+        venue, positions, pd.DataFrame({"account": [1], "asset": "BTC", "quantity": 1.0})
+    )
+    quantum = Fraction("0.00000001")
+    row = venue.markets.row[IBTC]
+    assert accounts.columns.cost.tolist() == [cost]
+    assert contracts * venue.markets.lot_value(row, Fraction(12_500)) == value * quantum
+    assert (value - cost, (value - cost) * quantum, coins * 12_500) == (quanta, coins, worth)
 
 
 def test_cost_cash_and_entry():
@@ -326,6 +367,20 @@ def test_margin_functions():
     assert by_interest(Fraction(1), 1, 1_500_000) == share
 
 
+def test_money_assets():
+    price, weight, held, counted, negative, full = example(
+        "Money assets", "0.9995", "0.95", "1,100", "1,044.4775", "-60", "-59.97"
+    )
+    venue = money_venues.venue()
+    for balance, entry, size, equity in ((1_000.0, 3_900.0, held, counted), (40.0, 4_100.0, negative, full)):
+        positions = pd.DataFrame({"account": [1], "market": ETH, "quantity": 1.0, "entry_price": entry})
+        balances = pd.DataFrame({"account": [1], "asset": "USDT", "quantity": balance})
+        accounts = rc.Accounts.from_frames(venue, positions, balances)
+        prices = rc.Prices.read(venue, accounts, money_venues.MARKS, asset_prices={"USDT": float(price)})
+        assert Fraction(exact.account_margin(accounts, 0, prices).equity) == equity
+        assert size * price * (weight if size > 0 else 1) == equity
+
+
 def test_net_equity_margins_and_status():
     title = "Net equity, margins and status"
     equity, exposure, maintenance, initial, mmr, imr = example(title, "40", "1,000", "50", "100", "1.25", "2.5")
@@ -374,6 +429,12 @@ def test_funding_and_premiums():
     _, rows = run(own, *ticks, at(3600))
     assert of(rows, "funding", "cash") == [-paid]
     assert rate * 1000 * USDC == paid
+    contracts, mark, coins = example("Funding", "20,000", "10,000", "37,500")
+    venue = money_source()
+    venue["markets"][1] |= {"fundingInterval": 3_600_000}
+    own = scene(venue, {1: {"Y": (contracts, mark), "BTC": 1}})
+    _, rows = run(own, money_at(0, mark), money_at(3600, mark, funding_rates={"Y": float(rate)}))
+    assert of(rows, "funding", "settle", "cash") == [("BTC", -coins)]
 
 
 def test_realisation():
@@ -383,6 +444,14 @@ def test_realisation():
     state, rows = run(scene(source(realize_interval=60), accounts), at(0, marks), at(60, marks))
     assert of(rows, "realize", "cash") == [long * USDC, short * USDC]
     assert state.accounts[1].positions["X"] == [1000, cost * USDC, 1000 * USDC]
+    contracts, entry, cost, mark, value, profit = example(
+        "Realisation", "20,000", "8,000", "-250,000,000", "10,000", "-200,000,000", "50,000,000"
+    )
+    own = scene(money_source(realize_interval=60), {1: {"Y": (contracts, entry), "BTC": 1}})
+    assert own.load()[1].columns.cost.tolist() == [cost]
+    state, rows = run(own, money_at(0, mark), money_at(60, mark))
+    assert of(rows, "realize", "settle", "cash") == [("BTC", profit)]
+    assert state.accounts[1].positions["Y"] == [contracts, value, cost]
 
 
 def test_settlement():
@@ -395,6 +464,14 @@ def test_settlement():
     assert of(rows, "redeem", "quanta") == [redeemed]
     assert of(rows, "convert", "quanta", "cash") == [(-sold, proceeds)]
     assert of(rows, "unsettle", "cash", "unsettled") == [(left, -left)]
+    due, usdc, mark, per_quantum, sold = example("Settlement", "2,000", "1,000", "50,000", "500", "1,000,000")
+    venue = money_source(pools=[{"symbol": "BTC", "state": "Closed"}])
+    venue["markets"][1] |= {"fundingInterval": 3_600_000}
+    own = scene(venue, {1: {"Y": (10_000, mark), "USDC": usdc}})
+    _, rows = run(own, money_at(0, mark), money_at(3600, mark, funding_rates={"Y": 0.0001}))
+    assert of(rows, "funding", "cash") == [-due]
+    assert of(rows, "convert", "asset", "quanta", "settle", "cash") == [("USDC", -sold, "BTC", due)]
+    assert due * per_quantum == sold
 
 
 # ---- Shared procedures
@@ -670,6 +747,19 @@ def test_backstop_price_and_the_row_adds_up():
     assert shown[0] - shown[1] + shown[2] - shown[3] + shown[4] == 0
 
 
+def test_backstop_price_in_another_asset():
+    price, usdc, notional, auto_close, flow, closed_at, to_fund, owed = example(
+        "4 Backstop: price", "1.25", "25", "1,250", "31.25", "980,000,000", "98", "6,666,667", "20"
+    )
+    own = scene(money_source(backstop=[{"account": 7}]), {1: {"X": (10, 100), "USDC": usdc}, 7: RICH})
+    state, rows = run(own, money_at(0, 100))
+    [row] = [row for row in rows if row["market"] == "X"]
+    assert (row["settle"], row["cash"] - row["cost"], row["fund"], row["price"]) == ("USDT", flow, to_fund, closed_at)
+    assert (row["cash"], 10 * 100 * price, notional / 40) == (-owed * USDC, notional, auto_close)
+    assert of(rows, "backstop", "asset", "quanta", "cash")[1:] == [("USDT", owed * USDC, -usdc * USDC)]
+    assert state.accounts[1].balances["USDC"] == [0, 0]
+
+
 def test_backstop_providers():
     title = "4 Backstop: providers"
     money, a_lot, lots, equity, margin = example(title, "50", "0.986667", "576", "57.68", "57.6")
@@ -722,6 +812,14 @@ def test_adl_price():
     marks = {"X": float(mark), "Y": 100.0}
     assert look(POOR, marks).net_equity == equity
     assert of(run(scene(source(), accounts), at(0, marks))[1], "adl", "price") == [price]
+    contracts, entry, coins, mark, loss, equity, flow, price = example(
+        "5 ADL: price", "10,000", "50,000", "0.0501", "40,000", "0.05", "4", "-0.2501", "39,984.0064"
+    )
+    accounts = {1: {"Y": (contracts, entry), "BTC": coins}, 3: {"Y": (-15_000, entry), "BTC": 1}}
+    [row] = [row for row in run(scene(money_source(), accounts), money_at(0, mark))[1] if row["event"] == "adl"]
+    assert (row["cash"] - row["cost"], row["lots"]) == (flow * 10**8, -contracts)
+    assert round(row["price"], 4) == float(price)
+    assert (contracts / mark - contracts / entry, (coins - loss) * mark) == (loss, equity)
 
 
 def test_adl_counterparties():
@@ -782,6 +880,14 @@ def test_close_out_shortfall():
     assert of(rows, "fund", "cash") == [fund * USDC]
     assert of(rows, "socialize", "counterparty", "cash") == [(3, small * USDC), (4, large * USDC)]
     assert (fund + rest, small + large) == (lacking, rest)
+    usdc, coins, mark, lacking, first, second, rest = example(title, "4", "0.0005", "40,000", "30", "4", "20", "6")
+    oracle, state = scene(money_source(), {1: {"USDC": -lacking, "BTC": 0}}).load_reference()
+    state.fund |= {"USDC": usdc * USDC, "BTC": coins * 10**8}
+    prices = {"X": 100.0, "Y": float(mark)}, None, None, {"USDT": 1.25}
+    _, rows, _ = reference.step(oracle, state, NOON, *prices)
+    assert of(rows, "fund", "settle", "cash") == [("USDC", first * USDC), ("BTC", coins * 10**8)]
+    assert of(rows, "convert", "cash") == [second * USDC]
+    assert of(rows, "shortfall", "cash") == [rest * USDC]
 
 
 def test_every_subsection_has_a_formula_and_an_example():

@@ -2988,7 +2988,7 @@ def test_the_average_entry_of_an_inverse_contract():
     cost = -20_000_000
     cost += reference.change_of_cost(1000, cost, 2000, 33_333_333)
     assert cost == -53_333_333
-    assert money_venue().markets["I"].price_of(3000, -cost / Fraction(10**8)) == pytest.approx(5625, rel=1e-8)
+    assert money_venue().markets["I"].price_of(3000, -cost / Fraction(10**8), 1.0) == pytest.approx(5625, rel=1e-8)
 
 
 @pytest.mark.parametrize("mark", [60_000, 50_400, 69_600, 1, 10**7])
@@ -3006,9 +3006,9 @@ def test_the_multiplier_of_a_contract():
     assert venue.markets["I"].lot_value(Fraction(40_000)) == Fraction("-0.0025")
     look = look_at(venue, {"E": (3, 2000), "I": (-5, 40_000), "USDC": 1}, {"E": 2000, "I": 40_000})
     assert (look.exposure, look.net_equity) == (Fraction("500.006"), 1)
-    assert venue.markets["E"].price_of(3, Fraction("-0.006")) == 2000
-    assert venue.markets["I"].price_of(-5, Fraction("-0.0125")) == 40_000
-    assert math.isnan(venue.markets["I"].price_of(5, 0))
+    assert venue.markets["E"].price_of(3, Fraction("-0.006"), 1.0) == 2000
+    assert venue.markets["I"].price_of(-5, Fraction("-0.0125"), 1.0) == 40_000
+    assert venue.markets["I"].price_of(5, 0, 40_000.0) == 40_000
 
 
 @pytest.mark.parametrize(
@@ -3190,13 +3190,13 @@ def test_adl_of_an_inverse_position():
 
 
 def test_a_bankruptcy_price_that_is_none():
-    """A long of 1,000 at 40,000 whose loss is all of its notional: the flow is -0.025 + 0.025 BTC, of no price."""
+    """A long of 1,000 at 40,000 whose loss is its notional: the flow is -0.025 + 0.025 BTC; the mark stands in."""
     venue = money_venue()
     holdings = {1: {"I": (1000, 40_000)}, 2: {"I": (-1000, 50_000), "BTC": 1}}
     _, rows = checked_step(venue, load(venue, holdings, settings=[{"account": 1, "unsettled": -2000}]), MARKS)
     (row,) = (row for row in rows if row["event"] == "adl")
     assert (row["cost"], row["cash"], row["counter_cash"]) == (2_500_000, 2_500_000, -2_000_000)
-    assert math.isnan(row["price"])
+    assert row["price"] == 40_000
 
 
 def test_scores_of_inverse_positions():

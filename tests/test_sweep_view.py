@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from functools import cache
+from itertools import product
 from pathlib import Path
 from threading import Barrier, current_thread
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from riskcore import Accounts, load_venue, sample, sweep
 from riskcore.kernels import margin as scalar
+from riskcore.kernels import margin_model
 from riskcore.kernels import sweep as kernels
 from riskcore.kernels.layouts import SweepLookup
 from riskcore.margin import exact, margin_table, margins_of, selected
@@ -57,7 +59,7 @@ def same(accounts: Accounts, prices: Prices, some=slice(None)) -> np.ndarray:
 
 
 @settings(max_examples=150)
-@given(markets(), st.integers(1, 40), st.integers(0, 2**32))
+@given(st.booleans().flatmap(lambda money: markets(money=money)), st.integers(1, 40), st.integers(0, 2**32))
 def test_groups_of_eight_give_the_bits_of_one_by_one(market: Market, count, seed):
     accounts = crowd(market, count, seed)
     same(accounts, market.prices(accounts))
@@ -73,8 +75,11 @@ def test_scenes_give_the_bits_of_one_by_one(scene: Scene):
 
 
 @cache
-def every_kind() -> Market:
-    """Square roots by notional and by quantity, tiers and open interest; haircuts that bite, tiers of a borrow."""
+def every_kind(money: bool = False) -> Market:
+    """Square roots by notional and by quantity, tiers and open interest; haircuts that bite, tiers of a borrow.
+
+    ``money``: three money assets; an inverse market settles in the unit of account and another in an asset.
+    """
 
     def sqrt(base, factor, **unit):
         return {"type": "sqrt", "base": base, "factor": factor} | unit
@@ -100,6 +105,11 @@ def every_kind() -> Market:
         | {"imfFunction": initial, "mmfFunction": maintenance}
         for base, (initial, maintenance) in functions.items()
     ]
+    if money:
+        rows[1] |= {"marketType": "IPERP", "settle": "GEM", "multiplier": "10"}
+        rows[2] |= {"settle": "BTC"}
+        rows[3] |= {"marketType": "IPERP", "settle": "USDC"}
+        rows.append(rows[0] | {"symbol": "BTC_GEM_PERP", "settle": "GEM"})
     inverse = {"type": "inverseSqrt", "base": "1.0", "positiveCurvePenalty": "0.0004"}
     collateral = [
         {"symbol": "USDC", "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}},
@@ -113,21 +123,25 @@ def every_kind() -> Market:
         },
     ]
     source = {"settle_asset": "USDC", "markets": rows, "collateral": collateral, "policy": {}}
-    return Market(load_venue(source), np.array([97_000.0, 3_500.0, 140.0, 0.16]), np.array([np.nan, np.nan, 17.25]))
+    mark = np.array([97_000.0, 3_500.0, 140.0 / 97_000.0 if money else 140.0, 0.16, 97_000.0 / 17.25])[: len(rows)]
+    return Market(load_venue(source), mark, np.array([np.nan, np.nan, 17.25]))
 
 
 @cache
-def large(count: int) -> tuple[Accounts, Prices]:
-    market = every_kind()
+def large(count: int, money: bool = False) -> tuple[Accounts, Prices]:
+    market = every_kind(money)
     accounts = crowd(market, count, count)
     return accounts, market.prices(accounts)
 
 
+EDGES = [1, 2, 7, 8, 9, 15, 16, 17, CHUNK - 1, CHUNK, CHUNK + 1, CHUNK + 8, 2 * CHUNK, 2 * CHUNK + 1]
+
+
 @pytest.mark.parametrize(
-    "count", [1, 2, 7, 8, 9, 15, 16, 17, CHUNK - 1, CHUNK, CHUNK + 1, CHUNK + 8, 2 * CHUNK, 2 * CHUNK + 1]
+    ("count", "money"), [*((n, False) for n in EDGES), *((n, True) for n in (1, 9, CHUNK, CHUNK + 1, 2 * CHUNK + 1))]
 )
-def test_no_account_at_an_edge_of_a_group_or_a_window_is_another(count):
-    accounts, prices = large(count)
+def test_no_account_at_an_edge_of_a_group_or_a_window_is_another(count, money):
+    accounts, prices = large(count, money)
     liquidatable = same(accounts, prices, slice(None, None, 97))
     assert count < 8 or 0 < len(liquidatable) < count
     sweep_view = accounts.sweep_view
@@ -156,13 +170,30 @@ def test_the_large_crowd_is_of_every_kind():
     for m in range(3):
         assert ((sweep_view.market == m) & (notional > rows.market[m, 1])).sum() > 50, m
     status = np.empty(len(accounts), np.uint8)
-    scalar.account_statuses(np.arange(len(accounts)), columns, prices.arrays, status)
+    margin_model.account_statuses(np.arange(len(accounts)), columns, prices.arrays, status)
     assert (status == scalar.DOUBT).sum() > 50
     flat = np.bincount(accounts.position_accounts(), np.abs(columns.lots), len(accounts)) == 0
     resting = (columns.open_orders > 0) & flat
     table = one_by_one(accounts, prices)
     assert (resting & (table.net_equity <= 0)).sum() > 5
     assert (resting & (table.net_equity <= 0) & (table.exposure > 0)).sum() > 5
+
+
+def test_the_large_crowd_of_several_money_assets_is_of_every_kind():
+    accounts, prices = large(2 * CHUNK + 1, True)
+    columns, sweep_view, assets = accounts.columns, accounts.sweep_view.columns, accounts.asset_count
+    last = sweep_view.extra_asset < assets
+    rows = last.reshape(-1, 8)[: int(sweep_view.extra_group[-1])]
+    assert (~rows & (sweep_view.extra_market < accounts.market_count).reshape(-1, 8)).sum() > 50  # two of an asset
+    assert (last & (sweep_view.extra_market == accounts.market_count)).sum() > 50  # a balance alone
+    alone = np.isin(columns.asset, accounts.sweep_view.extra.nonzero()[0]) & (columns.free < 0)
+    assert (alone & (columns.lent > 0) & (columns.balance_cost != 0)).sum() > 50
+    worth = np.zeros(len(columns.asset))
+    np.add.at(worth, columns.position_balance, columns.lots * prices.arrays.value_per_lot[columns.market])
+    amount = np.maximum(columns.free, 0) + columns.lent + columns.unsettled - columns.balance_cost + worth
+    extra = accounts.sweep_view.extra[columns.asset]
+    assert (extra & (amount < 0)).sum() > 50
+    assert (extra & (amount > prices.lookup.asset[columns.asset, 2]) & (worth != 0)).sum() > 50  # the weight shrinks
 
 
 def test_more_assets_than_a_byte_tells_and_more_rows_than_the_order_sees():
@@ -219,7 +250,7 @@ def copied_lookup(rows: SweepLookup) -> SweepLookup:
         name: getattr(rows, name)._replace(roots=getattr(rows, name).roots.copy())
         for name in ("market_above", "borrow_above")
     }
-    return rows._replace(**tables, **above)
+    return rows._replace(extra=None if rows.extra is None else rows.extra.copy(), **tables, **above)
 
 
 @given(haircuts())
@@ -313,24 +344,27 @@ def listed(accounts: Accounts, columns, rows) -> tuple[dict, dict, np.ndarray]:
     return *answers, figures
 
 
+@pytest.mark.parametrize("money", [False, True])
 @pytest.mark.parametrize("what", ["market", "asset", "balance", "cash_minus_cost"])
-def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
+def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what, money):
     """Handed straight to the kernels, past all that would refuse it."""
-    accounts, prices = large(CHUNK + 1)
+    accounts, prices = large(CHUNK + 1, money)
     before = listed(accounts, accounts.sweep_view.columns, prices.lookup)
     columns = accounts.sweep_view.columns._replace(
         balance=accounts.sweep_view.columns.balance.copy(),
         cash_minus_cost=accounts.sweep_view.columns.cash_minus_cost.copy(),
     )
     given = prices.arrays._replace(
-        price_per_lot=prices.arrays.price_per_lot.copy(), price_per_quantum=prices.arrays.price_per_quantum.copy()
+        price_per_lot=prices.arrays.price_per_lot.copy(),
+        value_per_lot=prices.arrays.value_per_lot.copy(),
+        price_per_quantum=prices.arrays.price_per_quantum.copy(),
     )
     state = accounts.columns
     owner, holder = accounts.position_accounts(), accounts.balance_accounts()
     fits = np.ones(len(accounts), bool)
     fits[columns.account[np.flatnonzero(np.unpackbits(columns.overflow, bitorder="little"))]] = False
     if what == "market":
-        given.price_per_lot[1] = np.nan
+        given.price_per_lot[1] = given.value_per_lot[1] = np.nan
         touched = np.unique(owner[state.market == 1])
     elif what == "asset":
         given.price_per_quantum[1] = np.nan
@@ -363,11 +397,12 @@ def test_whoever_a_nan_touches_is_listed_and_nobody_else_changes(what):
     assert np.isnan(after[2][0][sound]).all()
 
 
+@pytest.mark.parametrize("money", [False, True])
 @pytest.mark.parametrize("what", ["market", "asset", "balance"])
-def test_an_account_with_a_nan_is_neither_safe_nor_confirmed_in_an_interval(what):
+def test_an_account_with_a_nan_is_neither_safe_nor_confirmed_in_an_interval(what, money):
     from riskcore.margin.screen import PriceIntervals, interval_values
 
-    accounts, prices = large(CHUNK + 1)
+    accounts, prices = large(CHUNK + 1, money)
     values = interval_values(prices)
     intervals = PriceIntervals.around(prices, values * 0.999, values * 1.001)
     columns = accounts.sweep_view.columns._replace(balance=accounts.sweep_view.columns.balance.copy())
@@ -445,6 +480,10 @@ def test_accounts_are_packed_once():
     assert accounts.view().sweep_view is not accounts.sweep_view
 
 
+def slice_of(rows: range) -> slice:
+    return slice(rows.start, rows.stop)
+
+
 def edit(state, rng, accounts) -> None:
     """Change something of every kind of some accounts, past the ends of int32 too."""
     columns = state.columns
@@ -455,13 +494,15 @@ def edit(state, rng, accounts) -> None:
             columns.free[row] = rng.choice([0, 10**6, -(10**6), columns.free[row]])
             columns.lent[row] = rng.choice([0, 0, 10**5, columns.lent[row]])
         columns.open_orders[account] = rng.choice([0, 1])
-        columns.unsettled[columns.settle_row[account]] += rng.integers(-(10**6), 10**6)
-        columns.balance_cost[columns.settle_row[account]] += rng.integers(-(10**6), 10**6)
+        money = np.union1d(columns.settle_row[account], columns.position_balance[slice_of(state.positions_of(account))])
+        columns.unsettled[money] += rng.integers(-(10**6), 10**6)
+        columns.balance_cost[money] += rng.integers(-(10**6), 10**6)
 
 
+@pytest.mark.parametrize("money", [False, True])
 @pytest.mark.parametrize("count", [1, 8, 30, CHUNK + 1])
-def test_what_is_refreshed_is_what_packing_anew_gives(count):
-    accounts, prices = large(count)
+def test_what_is_refreshed_is_what_packing_anew_gives(count, money):
+    accounts, prices = large(count, money)
     state, rng = accounts.copy(), np.random.default_rng(5)
     view = state.view()
     sweep_view = view.sweep_view
@@ -469,7 +510,7 @@ def test_what_is_refreshed_is_what_packing_anew_gives(count):
         rows = np.unique(rng.integers(0, count, 20))
         edit(state, rng, rows)
         sweep_view.refresh(state.columns, rows)
-        fresh = SweepView.of(state.columns, state.market_count, state.asset_count)
+        fresh = SweepView.of(state.columns, state.units)
         for name, column in sweep_view.columns._asdict().items():
             assert column.dtype == getattr(fresh.columns, name).dtype
             assert column.tobytes() == getattr(fresh.columns, name).tobytes(), name
@@ -483,10 +524,10 @@ STALE = {
 }  # fmt: skip
 
 
-@settings(max_examples=40)
-@given(st.sampled_from(sorted(STALE)), st.integers(0, 2**32))
-def test_a_view_that_was_not_told_of_a_change_is_known_to_be_stale(name, seed):
-    accounts, _ = large(30)
+@settings(max_examples=60)
+@given(st.sampled_from(sorted(STALE)), st.booleans(), st.integers(0, 2**32))
+def test_a_view_that_was_not_told_of_a_change_is_known_to_be_stale(name, money, seed):
+    accounts, _ = large(30, money)
     state, rng = accounts.copy(), np.random.default_rng(seed)
     sweep_view = state.view().sweep_view
     assert not sweep_view.differs(state.columns)
@@ -496,7 +537,7 @@ def test_a_view_that_was_not_told_of_a_change_is_known_to_be_stale(name, seed):
         column[row] = 0 if column[row] else 1
     else:
         if name in ("balance_cost", "unsettled"):
-            row = rng.choice(state.columns.settle_row)
+            row = rng.choice(np.union1d(state.columns.settle_row, state.columns.position_balance))
         account = (state.position_accounts() if name == "lots" else state.balance_accounts())[row]
         slot = sweep_view.slots(np.array([account]))[0]
         assume(not sweep_view.columns.overflow[slot // 8] >> slot % 8 & 1)
@@ -508,10 +549,10 @@ def test_a_view_that_was_not_told_of_a_change_is_known_to_be_stale(name, seed):
 
 
 @settings(max_examples=40)
-@given(st.integers(1, 300), st.integers(0, 2**32))
-def test_copied_slots_hold_what_the_slots_hold(count, seed):
+@given(st.integers(1, 300), st.booleans(), st.integers(0, 2**32))
+def test_copied_slots_hold_what_the_slots_hold(count, money, seed):
     """Some alone, one after another, of groups as wide as they are: nothing of others comes along."""
-    accounts, prices = large(300)
+    accounts, prices = large(300, money)
     sweep_view, rng = accounts.sweep_view, np.random.default_rng(seed)
     rows = np.sort(rng.choice(300, count, replace=False))
     slots = np.sort(sweep_view.slots(rows))
@@ -530,6 +571,8 @@ def test_copied_slots_hold_what_the_slots_hold(count, seed):
         for offset, index, amount, none in (
             ("position_group", "market", "lots", sweep_view.market_count),
             ("balance_group", "asset", "balance", sweep_view.asset_count),
+            ("extra_group", "extra_market", "extra_lots", sweep_view.market_count),
+            ("extra_group", "extra_asset", "extra_quanta", sweep_view.asset_count),
         ):  # fmt: skip
             ours, theirs = (
                 [
@@ -550,14 +593,16 @@ def digest(counts=(9, 70)) -> str:
     from riskcore.margin.screen import Screen
 
     found = hashlib.sha256()
-    market = every_kind()
-    for seed, count in enumerate(counts, 1):
+    for seed, (count, money) in enumerate(product(counts, (False, True)), 1):
+        market = every_kind(money)
         accounts = crowd(market, count, seed)
         state = accounts.copy()
         view = state.view()
         screen, rng = Screen(view, market.venue, check=True), np.random.default_rng(seed)
         for step in range(8):
-            prices = market.prices(view, market.mark * np.exp(rng.normal(0, 0.003 if step < 5 else 0.1, 4)))
+            prices = market.prices(
+                view, market.mark * np.exp(rng.normal(0, 0.003 if step < 5 else 0.1, len(market.mark)))
+            )
             table = margin_table(view, prices)
             for name in COLUMNS:
                 found.update(getattr(table, name).tobytes())

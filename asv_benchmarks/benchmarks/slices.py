@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from riskcore.kernels import separable as _separable  # noqa: F401, which implements the model's kernels
 from riskcore.kernels._jit import kernel
 from riskcore.kernels.books import FULL, quote_book, take_book, walk_books
-from riskcore.kernels.layouts import BookColumns, MarginFunctionArrays, PriceArrays, SliceRules
+from riskcore.kernels.layouts import AccountColumns, BookColumns, MarginFunctionArrays, PriceArrays, SliceRules
 from riskcore.kernels.slice_size import RELIEF, WAIVE, size_slice
 
 from . import ACCOUNTS, MARKETS, _Figures, interleaved_ratio
@@ -63,15 +64,11 @@ def search_from_scratch(side, want, offset, price, left, lots_before, value_befo
 
 
 @kernel
-def size_and_walk(side, size, equity, maintenance, rules, prices, book, lots, value, reason):
+def size_and_walk(side, equity, maintenance, state, rules, prices, book, lots, value, reason):
     """Size each slice as the engine does, with margins at hand, and take it."""
     for n in range(side.size):
         surplus = rules.target * equity[n] - maintenance[n]
-        cost = size[n] * MARK if side[n] % 2 == 0 else -size[n] * MARK
-        sized = size_slice(
-            side[n], size[n], cost, abs(cost) // 50, 0, equity[n], maintenance[n], surplus, UNLIMITED, rules, prices,
-            book,
-        )  # fmt: skip
+        sized = size_slice(n, n, equity[n], maintenance[n], surplus, UNLIMITED, state, rules, prices, book)
         lots[n], value[n], reason[n] = sized.filled, sized.value, sized.reason
         if lots[n] > 0:
             take_book(side[n], lots[n], book)
@@ -112,9 +109,22 @@ class Workload:
         ones, margin_functions = np.ones(MARKETS, np.int64), 2 * (MARKETS + 1)
         self.rules = SliceRules(
             fraction_num=1, fraction_den=10, fee_num=5, fee_den=10_000, share_num=1, share_den=1, target=1.0,
-            on_harm=WAIVE, waived_share=0.5, position_order=RELIEF, settle=0, settle_plain=True, floor_lots=ones,
+            on_harm=WAIVE, waived_share=0.5, position_order=RELIEF, floor_lots=ones,
             min_lots=ones, value_num=ones, value_den=ones, value_unit=np.ones(MARKETS),
             lot_quanta=np.full(MARKETS, MARK), market_room=np.full(MARKETS, UNLIMITED),
+        )  # fmt: skip
+        # accounts of one position each
+        span, row, none = (
+            np.stack([np.arange(slices), np.arange(1, slices + 1)], axis=1).astype(np.uint32),
+            np.arange(slices, dtype=np.uint32),
+            np.zeros(slices, np.int64),
+        )
+        held = np.where(self.side % 2 == 0, self.size, -self.size)
+        self.state = AccountColumns(
+            position_span=span, market=market.astype(np.uint16), lots=held, open_bid=none, open_ask=none,
+            cost=held * MARK, entry=held * MARK, position_balance=row, balance_span=span,
+            asset=none.astype(np.uint16), free=self.size * MARK // 50, lent=none, balance_cost=held * MARK,
+            unsettled=none, settle_row=row, open_orders=none.astype(np.uint32), leverage_fraction=none.astype(float),
         )  # fmt: skip
         one = np.ones(1)
         functions = MarginFunctionArrays(
@@ -179,7 +189,7 @@ class Workload:
     def size_and_walk(self) -> tuple[Int, ...]:
         """Size and walk."""
         size_and_walk(
-            self.side, self.size, self.equity, self.maintenance, self.rules, self.prices, self.book(), *self.out
+            self.side, self.equity, self.maintenance, self.state, self.rules, self.prices, self.book(), *self.out
         )
         return self.out
 

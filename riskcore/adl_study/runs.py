@@ -14,7 +14,7 @@ from ..market import Books, TickTable
 from ..record import EVENT, ROW, Rows, reader
 from ..run import report
 from ..state import Accounts
-from ..venue import AdlPolicy, Venue, load_venue
+from ..venue import AdlPolicy, Venue, load_venue, values_at
 from .result import Study, chosen, collect, gap_of
 from .tally import Start, Tally
 
@@ -68,32 +68,32 @@ def study_run(
     results, splits = [], []
     for done, policy in enumerate(named):
         venue = load_venue(source | {"policy": source["policy"] | {"adl_policy": policy.name}})
-        accounts, (ticks, marks) = reader.read_accounts(path, venue), read_ticks(path, venue)
+        accounts, ticks = reader.read_accounts(path, venue), read_ticks(path, venue)
 
         def stepped(tick: int, done: int = done, total: int = len(ticks)) -> None:
             if progress is not None:
                 progress(done * total + tick, len(named) * total)
 
-        tally, positions, rows = _run(policy, venue, accounts, ticks, marks, run.manifest["seed"], gap, stepped)
+        _, mark, _, asset = reader.Reader(path, venue).prices()
+        worth = _worth(venue, mark, asset)
+        tally, positions, rows = _run(policy, venue, accounts, ticks, worth, run.manifest["seed"], gap, stepped)
         results.append((tally, positions))
-        splits.append(report.waterfall_split(rows, venue).assign(policy=policy.name))
+        splits.append(report.waterfall_split(rows, venue, asset).assign(policy=policy.name))
     split = pd.concat(splits, ignore_index=True)
     return collect(results, split[["policy", *split.columns.drop("policy")]])
 
 
-def read_ticks(path: Path, venue: Venue) -> tuple[TickTable, Float]:
-    """Ticks of a run folder as the engine took them, and the guarded marks."""
+def read_ticks(path: Path, venue: Venue) -> TickTable:
+    """Ticks of a run folder as the engine took them."""
     parts = list(reader.Reader(path, venue).ticks())
-    names = ("time", "given_mark", "given_index", "open_interest", "funding_rate", "last_price", "mark")
-    time, mark, index, interest, rate, last, guarded = (
-        np.concatenate([ticks[name] for ticks, _, _ in parts]) for name in names
-    )
+    names = ("time", "given_mark", "given_index", "open_interest", "funding_rate", "last_price")
+    time, mark, index, interest, rate, last = (np.concatenate([ticks[name] for ticks, _, _ in parts]) for name in names)
     time = np.ascontiguousarray(time[:, 0])
     asset = np.full((len(time), len(venue.assets.symbol)), np.nan)
     for _, prices, _ in parts:
         asset[prices["tick"], prices["asset"]] = prices["price"]
     books = pd.concat([pd.DataFrame(levels) for _, _, levels in parts], ignore_index=True)
-    table = TickTable(
+    return TickTable(
         venue=venue,
         time=time,
         mark=mark,
@@ -104,7 +104,6 @@ def read_ticks(path: Path, venue: Venue) -> tuple[TickTable, Float]:
         asset=asset,
         books=dict(_books(books, venue, time)),
     )
-    return table, guarded
 
 
 def _books(table: pd.DataFrame, venue: Venue, time: Int) -> list[tuple[int, Books]]:
@@ -120,13 +119,23 @@ def _books(table: pd.DataFrame, venue: Venue, time: Int) -> list[tuple[int, Book
     return books
 
 
+def _worth(venue: Venue, mark: Float, asset: Float) -> tuple[Float, Float]:
+    """Signed value of a lot of each market, and of a quantum of its settle asset: settle quanta, shape (T, M)."""
+    (lots, quanta), settle = venue.settle_quanta, venue.markets.settle
+    money = np.nan_to_num(asset * quanta)[:, settle]
+    return np.nan_to_num(values_at(mark, lots, venue.markets.inverse)) * money, money
+
+
 def _run(
-    policy: AdlPolicy, venue: Venue, accounts: Accounts, ticks: TickTable, marks: Float, seed: int, gap: int,
-    stepped: Callable[[int], None],
+    policy: AdlPolicy, venue: Venue, accounts: Accounts, ticks: TickTable, worth: tuple[Float, Float], seed: int,
+    gap: int, stepped: Callable[[int], None],
 ) -> tuple[Tally, pd.DataFrame, Rows]:  # fmt: skip
-    """Figures of one policy, the lots closed of each position and quanta taken from it, and the journal."""
+    """Figures of one policy, the lots closed of each position and quanta taken from it, and the journal.
+
+    A long of an inverse market has a negative value: it counts as a short of that value.
+    """
     engine = Engine(accounts, venue, seed, record=False)
-    unit, per_price = float(venue.settle_quantum), venue.settle_quanta[0]
+    unit, sign = float(venue.settle_quantum), np.where(venue.markets.inverse, -1, 1)
     columns, owner = engine.accounts.columns, engine.accounts.position_accounts()
     tally, journal = None, [np.empty(0, ROW)]
     closed, taken = np.zeros((2, len(owner)), np.int64)
@@ -139,22 +148,25 @@ def _run(
         if not of_adl.any():
             continue
         rows = step.rows[of_adl]
-        price = np.nan_to_num(marks[step.tick]) * per_price
+        price, money = (values[step.tick] for values in worth)
         lot_value = price[columns.market]
-        profit = np.bincount(owner, before[0] * lot_value - before[1], len(accounts)).astype(np.float64)
+        gain = before[0] * lot_value - before[1] * money[columns.market]
+        profit, lot_value = np.bincount(owner, gain, len(accounts)).astype(np.float64), np.abs(lot_value)
         assert step.table is not None
         able = (step.table.net_equity > 0) & ~step.table.liquidatable
         profit[~able] = 0.0
         if tally is None:
-            tally = Tally(policy.name, Start(owner, before[0], lot_value, profit), gap, unit, again=True)
+            held = before[0] * sign[columns.market]
+            tally = Tally(policy.name, Start(owner, held, lot_value, profit), gap, unit, again=True)
         tally.begin(step.time, lot_value, step.table.net_equity / unit, profit)
         unfilled, deals = (rows[rows["event"] == EVENT[event]] for event in ("unfilled", "adl"))
-        position_rows, lots, haircut = _deals(deals, engine.accounts, price)
+        position_rows, haircut = _deals(deals, engine.accounts, price, money)
         owed = np.bincount(deals["account"], haircut, len(accounts))
-        tally.request(float(unfilled["requested"] @ price[unfilled["market"]]), float(np.maximum(owed, 0).sum()))
-        tally.deal(position_rows, lots, haircut)
+        wanted = float(unfilled["requested"] @ np.abs(price)[unfilled["market"]])
+        tally.request(wanted, float(np.maximum(owed, 0).sum()))
+        tally.deal(position_rows, deals["lots"] * sign[deals["market"]], haircut)
         tally.end()
-        np.add.at(closed, position_rows, np.abs(lots))
+        np.add.at(closed, position_rows, np.abs(deals["lots"]))
         np.add.at(taken, position_rows, haircut)
     names = {"account": engine.accounts.ids[owner], "market": np.array(venue.markets.symbol, object)[columns.market]}
     positions = pd.DataFrame(names | {"policy": policy.name, "closed": closed, "haircut": taken})
@@ -164,8 +176,8 @@ def _run(
     return tally, positions[closed > 0], np.concatenate(journal)
 
 
-def _deals(deals: Rows, accounts: Accounts, price: Float) -> tuple[Int, Int, Int]:
-    """Position rows of the winners, signed lots closed of each, and quanta that each received less than at the mark."""
+def _deals(deals: Rows, accounts: Accounts, price: Float, money: Float) -> tuple[Int, Int]:
+    """Position rows of the winners, and settle quanta that each received less than at the mark."""
     rows = np.array([accounts.position_row(c, m) for c, m in deals[["counterparty", "market"]].tolist()], np.int64)
-    lots, received = deals["lots"].copy(), deals["counter_cash"] - deals["counter_cost"]
-    return rows, lots, np.rint(lots * price[deals["market"]] - received).astype(np.int64)
+    market, received = deals["market"], deals["counter_cash"] - deals["counter_cost"]
+    return rows, np.rint(deals["lots"] * price[market] - received * money[market]).astype(np.int64)

@@ -394,7 +394,8 @@ def _read_policy(policy: _Object) -> tuple[dict[str, str], dict[str, Fraction]]:
         missing = None if declared.optional and name in policy.raw else _MISSING
         figure: Fraction | int | None
         if declared.kind in ("choice", "name"):
-            words[name] = str(policy.text(name, among=declared.words))
+            among = ("separable",) if name == "margin_model" else declared.words  # the audit knows no other model
+            words[name] = str(policy.text(name, among=among))
             continue
         if declared.kind == "count":
             figure = policy.whole(name, declared.low, int(declared.high or 0), missing)

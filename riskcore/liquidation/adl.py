@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from .._typing import Float, Int
 from ..boundary import units
-from ..kernels import margin as kernels
-from ..margin import exact
+from ..kernels import margin_model as kernels
+from ..margin import exact, folded
 from ..venue import POLICIES, Counterparties, integer_weights, ranked, top_of_queue, water_fill
 from .backstop import by_requirement
 from .tick_state import CumulativeRounding, TickState, largest_passing
@@ -168,7 +168,8 @@ def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int,
         keep = _profitable(state, rows, value, paid)
         rows, account, value, paid = rows[keep], account[keep], value[keep], paid[keep]
     requirement = np.empty(len(rows))
-    kernels.position_requirements(rows, state.before.lots[rows], columns, prices.arrays, requirement)
+    at_sweep = columns._replace(lots=state.before.lots)
+    kernels.position_requirements(account, rows, at_sweep, folded(prices), requirement)
     all_rows, counts = state.accounts.position_rows(account)
     all_value, entry = _values_and_entries(state, all_rows)
     profit = np.bincount(np.repeat(np.arange(len(account)), counts), all_value - entry, len(account)).astype(float)

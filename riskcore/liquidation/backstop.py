@@ -91,7 +91,8 @@ class _Takeover:
         """Sell collateral for the cost of the borrows, then hand over borrows of other assets for the proceeds."""
         state, columns = self.state, self.state.accounts.columns
         settle = int(columns.settle_row[self.account])
-        costs = {row: self._cost(row) for row in self.margin.borrowed if row != settle}
+        debts = [row for row in state.accounts.balances_of(self.account) if row != settle and columns.free[row] < 0]
+        costs = {row: self._cost(row) for row in debts}
         self._sell_for_settle(settle, sum(map(ceil, costs.values())))
         for row, cost in costs.items():
             if state.healthy(self.account):

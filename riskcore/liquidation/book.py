@@ -15,6 +15,7 @@ from ..kernels import slice_rounds, slice_size
 from ..kernels.books import FIRST_BAND
 from ..kernels.layouts import BookColumns, SliceQueue, SliceRows, SliceRules
 from ..kernels.margin import LIQUIDATING
+from ..margin import folded
 from ..market import Books, Prices
 from ..market.guards import price_bands, state
 from ..record import BOOK, EVENT, REASON
@@ -61,9 +62,9 @@ def sell_slices(state: TickState, round_number: int) -> None:
     done = SliceRows(written=np.zeros(1, np.int64), **columns_of_rows)
     columns = state.accounts.columns
     if venue.policy.account_order == "pro_rata":
-        slice_rounds.send_shared(queue, columns, state.prices.arrays, state.rules, state.book, done)
+        slice_rounds.send_shared(queue, columns, folded(state.prices), state.rules, state.book, done)
     else:
-        slice_rounds.send_slices(queue, columns, state.prices.arrays, state.rules, state.book, done)
+        slice_rounds.send_slices(queue, columns, folded(state.prices), state.rules, state.book, done)
     state.escalated.update(accounts[status == slice_size.ESCALATED].tolist())
     _record(state, done)
 
@@ -93,8 +94,6 @@ def slice_rules(venue: Venue, prices: Prices) -> SliceRules:
     ]
     floor_lots = [1 if w is None else min(ceil(policy.min_slice_notional / w), _UNLIMITED) for w in lot_value]
     lot_quanta = np.array([1 if w is None else min(ceil(w / quantum), _UNLIMITED) for w in lot_value], np.int64)
-    assets, settle = venue.assets, venue.settle
-    plain = assets.weight[settle] == 1 and assets.haircut_penalty[settle] == 0 and assets.haircut_base[settle] >= 1
     cap = _UNLIMITED if policy.market_cap is None else min(floor(policy.market_cap / quantum), _UNLIMITED)
     return SliceRules(
         fraction_num=policy.slice_fraction.numerator,
@@ -107,8 +106,6 @@ def slice_rules(venue: Venue, prices: Prices) -> SliceRules:
         on_harm=_ON_HARM[policy.harmful_slice],
         waived_share=float(policy.waived_fee_share),
         position_order=_POSITION_ORDER[policy.position_order],
-        settle=settle,
-        settle_plain=bool(plain),
         floor_lots=np.array(floor_lots, np.int64),
         min_lots=markets.min_lots,
         value_num=markets.value_num,

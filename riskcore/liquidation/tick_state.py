@@ -15,9 +15,10 @@ import numpy.typing as npt
 from .._typing import Float, Int
 from ..context import TickContext
 from ..kernels import margin as kernels
+from ..kernels import margin_model
 from ..kernels.integer_math import cost_change
 from ..kernels.layouts import BookColumns, SliceRules
-from ..margin import MarginTable, exact, margin_table, margins_of
+from ..margin import MarginTable, folded, margin_table, margins_of, model_of
 from ..market import Prices
 from ..state import Accounts
 from .throttle import Draws, draws
@@ -118,7 +119,7 @@ class TickState(TickContext):
     def statuses(self) -> npt.NDArray[np.uint8]:
         """Margin status of each selected account now."""
         status = np.empty(len(self.selected), np.uint8)
-        kernels.account_statuses(self.selected, self.accounts.columns, self.prices.arrays, status)
+        margin_model.account_statuses(self.selected, self.accounts.columns, folded(self.prices), status)
         for n in np.flatnonzero(status == kernels.DOUBT):
             status[n] = self.margin(int(self.selected[n])).status
         return status
@@ -149,7 +150,7 @@ class TickState(TickContext):
 
     def covers_initial_margin(self, account: int) -> bool:
         """Whether the initial margin ratio of an account is under 1, and its net equity not below 0."""
-        return exact.covers_initial_margin(self.accounts, account, self.prices)
+        return model_of(self.venue).covers_initial_margin(self.accounts, account, self.prices)
 
     def add_cash(self, account: int, quanta: int) -> None:
         """Add to the free balance of the venue's settle asset of an account."""

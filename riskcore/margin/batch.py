@@ -16,12 +16,13 @@ from typing import Any, Generic, TypeAlias, TypeVar, overload
 import numpy as np
 import pandas as pd
 
-from .._typing import Int
+from .._typing import Float, Int
 from ..boundary import RiskDataError, frames
 from ..kernels.layouts import SweepColumns
 from ..market import PriceMap, Prices, PriceTable
 from ..state import Accounts, chunk_count
 from ..venue import Venue
+from .model import model_of
 from .screen import PriceIntervals, interval_values
 from .sweep import (
     CHUNKS_PER_THREAD,
@@ -499,7 +500,7 @@ def select_table(
     """
     chunks = chunk_count(accounts.sweep_view.columns)
     threads = thread_count(threads, chunks, CHUNKS_PER_THREAD)
-    blocks, begun = _Blocks(accounts, prices, function), 0
+    blocks, begun = _Blocks(accounts, prices, function, model_of(prices.venue).bound), 0
     waiting: deque[tuple[int, int, Future[list[T] | None]]] = deque()
     pool = ThreadPoolExecutor(threads)
 
@@ -533,6 +534,7 @@ class _Blocks(Generic[T]):
     accounts: Accounts
     prices: PriceTable
     function: Callable[[Selection], T]
+    bound: Callable[[Prices, Float, Float], PriceIntervals] | None
     length: int = _FIRST
 
     def next(self) -> tuple[int, bool]:
@@ -540,7 +542,7 @@ class _Blocks(Generic[T]):
         if self.length < _SHORTEST:
             self.length = _SHORTEST
             return _SHORTEST, False
-        return self.length, len(self.accounts) >= _MIN_ACCOUNTS
+        return self.length, self.bound is not None and len(self.accounts) >= _MIN_ACCOUNTS
 
     def compute(self, first: int, last: int, with_intervals: bool) -> list[T] | None:
         """Results of the rows ``first:last``; None if too many accounts may be selected to keep them in memory."""
@@ -566,7 +568,8 @@ class _Blocks(Generic[T]):
     def _in_doubt(self, columns: SweepColumns, confirmed: Int, first: int, last: int) -> tuple[SweepColumns, Int]:
         """Columns of the accounts in doubt at these rows, and rows of the accounts above 100 % at all of them."""
         values = interval_values(self.prices.rows(first, last))
-        intervals = PriceIntervals.around(self.prices.row(first), np.fmin.reduce(values), np.fmax.reduce(values))
+        assert self.bound is not None
+        intervals = self.bound(self.prices.row(first), np.fmin.reduce(values), np.fmax.reduce(values))
         watch, confirmed_slots = intervals.decide(columns, 0, chunk_count(columns))
         return watch.columns, np.sort(np.concatenate([confirmed, columns.account[confirmed_slots].astype(np.int64)]))
 

@@ -14,7 +14,7 @@ from typing import Literal
 from ..kernels.margin import BELOW_AUTO_CLOSE, LIQUIDATING, SAFE
 from ..market import Prices
 from ..state import Accounts
-from ..venue import IMF, MMF
+from ..venue import IMF, MMF, Venue
 
 _CONTEXT = Context(prec=60)
 
@@ -23,8 +23,8 @@ _CONTEXT = Context(prec=60)
 class ExactMargin:
     """Net equity, exposure and maintenance margin of an account in settle units, and its status.
 
-    ``requirement`` and ``value`` hold the maintenance margin and the signed value of each position row, ``borrowed``
-    the maintenance margin of each balance row that is a borrow.
+    ``requirement`` and ``value`` hold the part of each position row in the maintenance margin and its signed value,
+    ``borrowed`` the part of each balance row that is a borrow. No part is negative; they add up to the whole.
     """
 
     equity: Decimal
@@ -85,7 +85,7 @@ def requirement(prices: Prices, margin_function: int, notional: Decimal, price: 
 def value_per_lot(prices: Prices, market: int) -> Decimal:
     """Signed value of a lot at the mark, in units of the market's settle asset."""
     markets, mark = prices.venue.markets, decimal(prices.mark[market])
-    size = _CONTEXT.multiply(decimal(markets.step[market]), decimal(markets.multiplier[market]))
+    size = decimal(markets.exact_lot_size[market])
     return _CONTEXT.divide(-size, mark) if markets.inverse[market] else _CONTEXT.multiply(size, mark)
 
 
@@ -157,18 +157,22 @@ def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:
                 rows.append(Holding("cash", j, k, cash, price, weights[j], value, value * weights[j], zero, zero))
 
         for i, m, lots, worst_case, lot in positions:
-            price, weight = decimal(prices.asset[settle[m]]), weights[int(columns.position_balance[i])]
-            value, per_lot = lots * lot * price, abs(lot) * price
-            quantity, mark = lots * decimal(venue.markets.step[m]), decimal(prices.mark[m])
-            equity, exposure = value * weight, worst_case * per_lot
-            rows.append(Holding("position", i, m, quantity, mark, weight, value, equity, abs(value), exposure))
+            weight, mark = weights[int(columns.position_balance[i])], decimal(prices.mark[m])
+            if settle[m] != venue.settle:
+                lot *= decimal(prices.asset[settle[m]])
+            value, quantity = lots * lot, lots * decimal(venue.markets.step[m])
+            rows.append(
+                Holding(
+                    "position", i, m, quantity, mark, weight, value, value * weight, abs(value), worst_case * abs(lot)
+                )
+            )  # fmt: skip
     return rows
 
 
 def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMargin:
     """Margin of one account."""
     venue = prices.venue
-    policy, markets = venue.policy, len(venue.markets.symbol)
+    markets = len(venue.markets.symbol)
     with localcontext(_CONTEXT):
         equity = exposure = maintenance = Decimal(0)
         requirements, value, borrowed = {}, {}, {}
@@ -184,13 +188,18 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
                 requirements[holding.row], value[holding.row] = required, holding.value
             else:
                 borrowed[holding.row] = required
-
-        status = SAFE
-        if exposure and not maintenance < equity:
-            divisor, offset = decimal(policy.acmf_divisor), decimal(policy.acmf_offset)
-            auto_close = max(maintenance / divisor, maintenance - offset * exposure)
-            status = LIQUIDATING if equity > 0 and auto_close <= equity else BELOW_AUTO_CLOSE
+    status = status_of(venue, equity, exposure, maintenance)
     return ExactMargin(equity, exposure, maintenance, requirements, value, borrowed, status)
+
+
+def status_of(venue: Venue, equity: Decimal, exposure: Decimal, maintenance: Decimal) -> int:
+    """Status of an account: SAFE, LIQUIDATING or BELOW_AUTO_CLOSE."""
+    if not exposure or maintenance < equity:
+        return SAFE
+    with localcontext(_CONTEXT):
+        divisor, offset = decimal(venue.policy.acmf_divisor), decimal(venue.policy.acmf_offset)
+        auto_close = max(maintenance / divisor, maintenance - offset * exposure)
+    return LIQUIDATING if equity > 0 and auto_close <= equity else BELOW_AUTO_CLOSE
 
 
 def covers_initial_margin(accounts: Accounts, account: int, prices: Prices) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Context, Decimal, localcontext
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..boundary import RiskDataError, as_text
@@ -12,6 +13,8 @@ from ..market import PriceMap, Prices
 from ..state import Accounts, must_fit
 from ..venue import IMF, MMF, Venue
 from . import exact
+from .model import model_of
+from .sweep import margins_of
 
 _PLACES = Decimal("1e-15")
 _AMOUNTS = ("net_equity", "exposure", "initial_margin", "maintenance_margin")
@@ -41,12 +44,13 @@ def explain_margin(
     Returns
     -------
     DataFrame
-        kind (collateral, borrow, position, orders, unsettled, leverage_limit, total), item (symbol), quantity, price,
-        settle_asset, pnl, weight, net_equity, exposure, initial_margin, maintenance_margin. Decimals in natural units,
-        to 15 places, None where there is no figure; the last row is the sum of the others, exactly. ``pnl`` is the
-        unrealised PnL of a position in units of ``settle_asset``, ``weight`` the part of it that counts in net equity;
-        orders have what resting orders add to the position's exposure and initial margin, leverage_limit has what the
-        account's leverage limit adds.
+        kind (collateral, borrow, position, orders, unsettled, leverage_limit, initial, total), item (symbol), quantity,
+        price, settle_asset, pnl, weight, net_equity, exposure, initial_margin, maintenance_margin. Decimals in natural
+        units, to 15 places, None where there is no figure; the last row is the sum of the others, exactly. ``pnl`` is
+        the unrealised PnL of a position in units of ``settle_asset``, ``weight`` the part of it that counts in net
+        equity; orders have what resting orders add to the position's exposure and initial margin, leverage_limit has
+        what the account's leverage limit adds. With another margin model than the separable one, the line initial has
+        the initial margin, and a maintenance margin is the part of its line in that of the account.
 
     Raises
     ------
@@ -77,12 +81,30 @@ def explain_margin(
         raise RiskDataError("accounts", "account", "must be an account of the state", value=as_text(account)) from None
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     with localcontext(Context(prec=60)):
-        lines = _margin_lines(accounts, venue, read, row)
+        lines = (_margin_lines if model_of(venue).packed else _lines_of_parts)(accounts, venue, read, row)
         for line in lines:
             line |= {name: line.get(name, Decimal(0)).quantize(_PLACES) for name in _AMOUNTS}
         total = {name: sum((line[name] for line in lines), Decimal(0)) for name in _AMOUNTS}
     blank = dict.fromkeys(("kind", "item", "quantity", "price", "settle_asset", "pnl", "weight"))
     return pd.DataFrame([blank | line for line in (*lines, {"kind": "total"} | total)], dtype=object)
+
+
+def _lines_of_parts(accounts: Accounts, venue: Venue, prices: Prices, account: int) -> list[dict[str, Any]]:
+    """Return the lines of `_margin_lines` with the margins of any model, whose initial margin has no parts."""
+    margin = model_of(venue).account(accounts, account, prices)
+    holdings = (held for held in exact.holdings(accounts, account, prices) if held.kind != "cash")
+    lines = _margin_lines(accounts, venue, prices, account)
+    for line in lines:
+        line.pop("initial_margin", None)
+        if line["kind"] in ("collateral", "borrow", "position"):
+            holding = next(holdings)
+            parts = {"borrow": margin.borrowed, "position": margin.requirement}.get(line["kind"], {})
+            line["maintenance_margin"] = parts.get(holding.row, Decimal(0))
+    initial = margins_of(accounts, np.array([account]), prices).initial_margin[0]
+    return [
+        *(x for x in lines if x["kind"] != "leverage_limit"),
+        {"kind": "initial", "initial_margin": exact.decimal(initial)},
+    ]
 
 
 def _margin_lines(accounts: Accounts, venue: Venue, prices: Prices, account: int) -> list[dict[str, Any]]:

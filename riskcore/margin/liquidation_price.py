@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,11 @@ import pandas as pd
 
 from .._typing import Float
 from ..kernels import liquidation_price as kernels
+from ..kernels.margin_model import account_margins
 from ..market import PriceMap, Prices
 from ..state import Accounts
 from ..venue import Venue
+from .model import model_of
 from .sweep import ACCOUNTS_PER_THREAD, in_chunks
 
 
@@ -85,8 +87,9 @@ def liquidation_prices(
     settle units. The maintenance margin moves with the mark, by the market's own function: the result is a root of
     equity less requirement, not a step along today's slope. A short position is liquidated above it. A long one is
     liquidated below it; but where its requirement can outgrow its equity in a rise (a square root at great size) and
-    the market's maxPrice lets the mark get there, above it, if it has no lower one or is beyond the upper one now. For
-    an account that is liquidatable it is the mark at which it would no longer be.
+    the market's maxPrice lets the mark get there, above it, if it has no lower one or is beyond the upper one now. Of
+    an inverse contract this holds for a short position in a fall. For an account that is liquidatable it is the mark at
+    which it would no longer be.
 
     Parameters
     ----------
@@ -122,12 +125,20 @@ def liquidation_prices(
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
     columns = accounts.columns
     part_of_mark = np.empty(len(columns.lots))
-    highest = venue.markets.max_ticks * venue.markets.tick_size / read.mark
+    highest = venue.markets.max_price / read.mark
+    if venue.markets.inverse.any():  # whose notional is largest at one tick
+        highest = np.where(venue.markets.inverse, read.mark / venue.markets.tick_size, highest)
 
     def chunk(first: int, last: int) -> None:
-        kernels.liquidation_marks(
-            first, last, columns, read.arrays, venue.margin_functions.by_quantity, highest, part_of_mark
-        )
+        if model_of(venue).packed:
+            kernels.liquidation_marks(
+                first, last, columns, read.arrays, venue.margin_functions.by_quantity, highest, part_of_mark
+            )
+        else:
+            for account in range(first, last):
+                for row in accounts.positions_of(account):
+                    if columns.lots[row]:
+                        part_of_mark[row] = _bisected(accounts, account, row, read, highest)
 
     in_chunks(chunk, len(accounts), threads, ACCOUNTS_PER_THREAD)
     row = np.flatnonzero(columns.lots)
@@ -140,3 +151,54 @@ def liquidation_prices(
         mark_price=mark,
         liquidation_price=part_of_mark[row] * mark,
     )
+
+
+_LEAST, _MOST = 1e-12, 1e12  # parts of the notional between which a root is sought
+_STEPS = 100
+
+
+def _bisected(accounts: Accounts, account: int, row: int, prices: Prices, highest: Float) -> float:
+    """Return the mark at which a position's account reaches 100 %, in units of the present mark, by any margin model.
+
+    Net equity less maintenance margin is concave in the notional: it is positive between two roots, or nowhere.
+    """
+    columns, model = accounts.columns, model_of(prices.venue)
+    m = int(columns.market[row])
+    inverse = bool(prices.venue.markets.inverse[m])
+    long = bool(columns.lots[row] > 0) != inverse  # in the notional
+    index, (equity, exposure, initial, maintenance) = np.array([account]), np.empty((4, 1))
+    status = np.empty(1, np.uint8)
+    open_notional = float(prices.open_notional(m))
+
+    def surplus(part: float) -> float:
+        mark, interest = prices.mark.copy(), prices.open_interest.copy()
+        mark[m] = mark[m] / part if inverse else mark[m] * part
+        interest[m] = open_notional / mark[m]
+        moved = replace(prices, mark=mark, open_interest=interest)
+        account_margins(index, columns, model.fold(moved), equity, exposure, initial, maintenance, status)
+        return float(equity[0] - maintenance[0])
+
+    def root(positive: float, other: float) -> float:
+        if surplus(other) > 0.0:
+            return np.nan
+        for _ in range(_STEPS):
+            middle = (positive * other) ** 0.5
+            positive, other = (middle, other) if surplus(middle) > 0.0 else (positive, middle)
+        return other
+
+    most = float(min(highest[m], _MOST)) if long else _MOST
+    inside, low, high = 1.0, _LEAST, most
+    for _ in range(_STEPS):
+        if surplus(inside) > 0.0:
+            break
+        left, right = low ** (2 / 3) * high ** (1 / 3), low ** (1 / 3) * high ** (2 / 3)
+        at_left, at_right = surplus(left), surplus(right)
+        low, high, inside = (low, right, left) if at_left > at_right else (left, high, right)
+    else:
+        return np.nan
+    lower, upper = root(inside, _LEAST), root(inside, most)
+    if long:
+        part = upper if np.isnan(lower) or upper < 1.0 else lower
+    else:
+        part = lower if np.isnan(upper) or lower > 1.0 else upper
+    return 1.0 / part if inverse else part

@@ -15,11 +15,11 @@ import pandas as pd
 from .._typing import Bool, Float, Int
 from ..boundary import RiskDataError, as_html, as_text, counted, escaped, frame_as_html
 from ..kernels import margin as kernels
-from ..kernels import sweep
+from ..kernels import margin_model, sweep
 from ..kernels.layouts import SweepColumns
 from ..market import Prices
 from ..state import Accounts, SweepView, chunk_count
-from . import exact
+from .model import folded, model_of
 
 ACCOUNTS_PER_THREAD = 50_000  # of accounts that are computed one by one
 _NOTHING, _NOBODY = np.empty(0), np.empty(0, np.uint8)
@@ -354,6 +354,8 @@ def margin_tables(
     """Sweep all accounts at several vectors of prices, all of them before the next accounts are read from memory."""
     columns = accounts.sweep_view.columns
     outs: Sequence[MarginTable | None] = out or [None] * len(prices)
+    if not all(model_of(vector.venue).packed for vector in prices):
+        return [_table_by_account(accounts, *each, threads) for each in zip(prices, times, outs, strict=True)]
     sweeps = [_Sweep.of(accounts, vector, table) for vector, table in zip(prices, outs, strict=True)]
 
     def chunk(first: int, last: int) -> None:
@@ -364,6 +366,38 @@ def margin_tables(
 
     in_chunks(chunk, chunk_count(columns), threads, CHUNKS_PER_THREAD)
     return [sweep.table(time) for sweep, time in zip(sweeps, times, strict=True)]
+
+
+def _table_by_account(
+    accounts: Accounts, prices: Prices, time: Any, out: MarginTable | None, threads: int | None
+) -> MarginTable:
+    """Compute the margin of every account from its columns, by any margin model."""
+    accounts.units.must_fit(prices.venue.units)
+    count, row = len(accounts), np.arange(len(accounts))
+    if out is None:
+        figures, status = np.empty((4, len(accounts.sweep_view.columns.account))), np.empty(count, np.uint8)
+    else:
+        figures, status = _figures_of(out, accounts), out.status
+    figures[:, count:] = 0.0
+
+    def chunk(first: int, last: int) -> None:
+        _fill(accounts, row[first:last], prices, figures[:, first:last], status[first:last])
+
+    in_chunks(chunk, count, threads, ACCOUNTS_PER_THREAD)
+    equity, exposure, initial, maintenance = (figure[:count] for figure in figures)
+    return MarginTable(accounts.ids, equity, exposure, initial, maintenance, status, time)
+
+
+def _fill(
+    accounts: Accounts, row: Int, prices: Prices, figures: Sequence[Float] | Float, status: npt.NDArray[np.uint8]
+) -> None:
+    """Fill the four figures and the status of some accounts, exactly where float64 cannot decide."""
+    equity, exposure, initial, maintenance = figures
+    arrays = folded(prices)
+    margin_model.account_margins(row, accounts.columns, arrays, equity, exposure, initial, maintenance, status)
+    for n in np.flatnonzero(status == kernels.DOUBT).tolist():
+        margin = model_of(prices.venue).account(accounts, int(row[n]), prices)
+        equity[n], maintenance[n], status[n] = margin.equity, margin.maintenance, margin.status
 
 
 @dataclass(frozen=True)
@@ -486,6 +520,15 @@ def selected(accounts: Accounts, columns: SweepColumns, prices: Prices, *, threa
     [0]
     """
     accounts.units.must_fit(prices.venue.units)
+    if not model_of(prices.venue).packed:
+        row = np.sort(columns.account[columns.account < len(accounts)].astype(np.int64))
+        parts: dict[int, Int] = {}
+
+        def part(first: int, last: int) -> None:
+            parts[first] = row[first:last][margins_of(accounts, row[first:last], prices).liquidatable]
+
+        in_chunks(part, len(row), threads, ACCOUNTS_PER_THREAD)
+        return np.concatenate([parts[first] for first in sorted(parts)])
     listed = _Listed.room(columns)
 
     def chunk(first: int, last: int) -> None:
@@ -541,10 +584,7 @@ def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None
         return MarginTable(accounts.ids[:0], _NOTHING, _NOTHING, _NOTHING, _NOTHING, _NOBODY, time)
     equity, exposure, initial, maintenance = (np.empty(len(row)) for _ in range(4))
     status = np.empty(len(row), np.uint8)
-    kernels.account_margins(row, accounts.columns, prices.arrays, equity, exposure, initial, maintenance, status)
-    for n in np.flatnonzero(status == kernels.DOUBT).tolist():
-        margin = exact.account_margin(accounts, int(row[n]), prices)
-        equity[n], maintenance[n], status[n] = margin.equity, margin.maintenance, margin.status
+    _fill(accounts, row, prices, (equity, exposure, initial, maintenance), status)
     return MarginTable(accounts.ids[row], equity, exposure, initial, maintenance, status, time)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +20,8 @@ from ..venue import Venue, values_at
 from .reading import _RATE, NOT_NEGATIVE, PriceMap, _pairs, by_symbol
 from .tick import Tick
 
+T = TypeVar("T")
+
 
 @dataclass
 class Prices:
@@ -26,9 +30,9 @@ class Prices:
     Attributes
     ----------
     mark, index : ndarray of float64, shape (M,)
-        Marks and indexes that count, settle units: guarded, in a run.
+        Marks and indexes that count, units of the market's quote: guarded, in a run.
     given_mark, given_index, last : ndarray of float64, shape (M,)
-        Mark, index and price of the last trade as the tick has them, settle units.
+        Mark, index and price of the last trade as the tick has them, units of the market's quote.
     given_asset : ndarray of float64, shape (K,)
         Prices of assets as the tick has them, settle units.
     asset : ndarray of float64, shape (K,)
@@ -378,14 +382,16 @@ class Prices:
             np.concatenate([mark, asset]), self.open_notional, unit
         )
         markets, price_per_quantum = self.venue.markets, asset * quanta
-        value_per_lot = price_per_lot = values_at(mark, lots, markets.inverse)
-        if not self.venue.plain_money:
+        if self.venue.plain_money:
+            value_per_lot = price_per_lot = mark * lots
+        else:
+            value_per_lot = values_at(mark, lots, markets.inverse)
             price_per_lot = np.abs(value_per_lot) * price_per_quantum[markets.settle]
         return PriceArrays(
             price_per_lot=price_per_lot,
             value_per_lot=value_per_lot,
             market_settle=markets.settle,
-            money=np.array(self.venue.money, np.int64),
+            money=self.venue.money_rows,
             price_per_quantum=price_per_quantum,
             functions=folded,
             weight=assets.weight,
@@ -411,17 +417,46 @@ class Prices:
         1950000.0
         >>> prices.forget()
         """
-        for name in ("arrays", "lookup"):
+        for name in ("arrays", "lookup", "_folded"):
             vars(self).pop(name, None)
+
+    def folded(self, fold: Callable[[Prices], T]) -> T:
+        """Return what a margin model folds these prices into, computed at the first call.
+
+        Parameters
+        ----------
+        fold : callable
+            The function of the venue's margin model, called with these prices.
+
+        Returns
+        -------
+        NamedTuple
+            The result of ``fold``; `forget` frees it.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> prices.folded(lambda prices: prices.arrays) is prices.arrays
+        True
+        """
+        if "_folded" not in vars(self):
+            vars(self)["_folded"] = fold(self)
+        folded: T = vars(self)["_folded"]
+        return folded
 
     @cached_property
     def lookup(self) -> SweepLookup:
         """The figures of ``arrays``, laid out as a sweep looks them up (settle quanta)."""
-        market, arrays = np.empty((len(self.mark) + 1, 4)), self.arrays
+        arrays = self.arrays
+        market = np.empty((len(self.mark) + 1, 4))
         asset, weight, borrow = np.empty((3, len(self.asset) + 1, 4))
         market_above, borrow_above = self.venue.requirement_lookups()
         lookup = SweepLookup(
             market=market,
+            extra=np.empty_like(market) if len(arrays.money) > 1 else None,
             asset=asset,
             weight=weight,
             borrow=borrow,

@@ -243,7 +243,8 @@ class Book(TickState):
                 size = abs(value) * self.float64.of_asset(self.venue.markets[symbol].settle).price
                 points = int(10_000 * float(policy["waived_fee_share"]) * gain / size + POINTS_EDGE)
                 reason, rate = "fee_waived", Fraction(points, 10**4)
-        average = self.venue.markets[symbol].price_of(lots, -money * self.quantum(symbol))
+        mark = float(self.prices.marks[symbol])
+        average = self.venue.markets[symbol].price_of(lots, -money * self.quantum(symbol), mark)
         self.record("harm", reason, account_id, average, market=symbol, requested=lots)
         return rate
 

@@ -139,6 +139,8 @@ def read_run(path: str | Path) -> Run:
         policy = venue.policy["adl_policy"]
         if policy not in SCORES and policy not in WEIGHTS:
             raise RunFolderError(f"{path}/venue.json: adl_policy {policy} is not of docs/one_tick.md")
+        if venue.policy["margin_model"] != "separable":
+            raise RunFolderError(f"{path}/venue.json: margin_model must be 'separable'")
         start = read_start(path / "start", venue, ids)
         return Run(path, venue, start, manifest["seed"], manifest["ticks"], manifest["parts"], ids)
     except (LookupError, TypeError, AttributeError) as error:

@@ -173,7 +173,8 @@ class TickState:
         changes |= {"counter_cost": counter_cost, "counter_cash": paid + counter_cost}
         changes |= {"entry": entry, "counter_entry": counter_entry}
         market = self.venue.markets[symbol]
-        price = market.price_of(change, flow * self.venue.assets[market.settle].quantum)
+        mark = float(self.prices.marks[symbol])
+        price = market.price_of(change, flow * self.venue.assets[market.settle].quantum, mark)
         names = {"counterparty": other, "market": symbol, "settle": market.settle}
         self.record(event, reason, account_id, price, **names, **changes)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import operator
 from fractions import Fraction
 from functools import cached_property
@@ -14,6 +13,7 @@ from .numbers import INFINITY, approximate, figure, number, rhe, square_root, wh
 POLICY = {
     "acmf_divisor": 2,
     "acmf_offset": "0.06",
+    "margin_model": "separable",
     "haircut_size_unit": "notional",
     "slice_fraction": "0.1",
     "slices_per_tick": 1,
@@ -52,7 +52,7 @@ POLICY = {
     "borrow_rate_jump": 1,
 }
 WORDS = (
-    "haircut_size_unit", "account_order", "position_order", "harmful_slice",
+    "margin_model", "haircut_size_unit", "account_order", "position_order", "harmful_slice",
     "backstop_below_zero", "shortfall", "adl_policy", "adl_counterparties",
 )  # fmt: skip
 
@@ -121,15 +121,15 @@ class Market(Tradable):
         """Quanta of the settle asset that the unit of `worth` is."""
         return Fraction(1) if self.is_inverse else self.lot_tick / quantum
 
-    def price_of(self, lots: int, flow) -> float:
-        """Price at which a change by `lots` brings `flow` units of the settle asset; NaN if there is none (Contracts).
+    def price_of(self, lots: int, flow, mark: float) -> float:
+        """Price at which a change by `lots` brings `flow` units of the settle asset (Contracts).
 
-        The price of an inverse contract is without sign.
+        The price of an inverse contract is without sign; without a flow there is none, and the mark stands for it.
         """
         size = lots * self.step_size * self.multiplier
         if not self.is_inverse:
             return float(-flow / size)
-        return float(abs(size / flow)) if flow else math.nan
+        return float(abs(size / flow)) if flow else mark
 
 
 class Asset:

@@ -104,16 +104,16 @@ class Accounts:
         venue : Venue
             The venue whose markets and assets the tables name.
         positions : DataFrame
-            account, market, quantity (signed, whole lots), entry_price (settle units), settle_price (optional: the mark
-            at which PnL was last realised, the entry price where it never was).
+            account, market, quantity (signed, whole lots), entry_price, settle_price (optional: the mark at which PnL
+            was last realised, the entry price where it never was).
         balances : DataFrame
             account, asset, quantity (negative is borrowed), lent (optional, counts as collateral).
         orders : DataFrame, optional
             account, market, side (bid, ask), price (whole ticks), quantity (whole lots), reduce_only (optional).
         settings : DataFrame, optional
-            account, leverage_limit (optional), unsettled (optional, settle units), owner (optional: an id; the account
-            itself where it is missing). The accounts of one owner are never each other's counterparties: an isolated
-            position is an account of its owner with that one position.
+            account, leverage_limit (optional), unsettled (optional, units of the venue's settle asset), owner
+            (optional: an id; the account itself where it is missing). The accounts of one owner are never each other's
+            counterparties: an isolated position is an account of its owner with that one position.
 
         Returns
         -------
@@ -269,8 +269,8 @@ class Accounts:
 
         Positions and balances of nothing, and cancelled orders, have no row; every account has one of the settle
         asset. An entry or settle price is the average one paid: a whole number of ticks where that gives the same
-        amount. float64 represents whole numbers below 2**53, and an average price amounts below 2**50 quanta; what is
-        larger may come back with other last digits.
+        amount; of an inverse contract the harmonic mean. float64 represents whole numbers below 2**53, and an average
+        price amounts below 2**50 quanta; what is larger may come back with other last digits.
 
         Returns
         -------
@@ -308,8 +308,8 @@ class Accounts:
         venue
             The venue that the accounts were read with.
         fills : DataFrame
-            account, market, quantity (signed: bought or sold, whole lots), price, fee (optional: settle units that the
-            account pays). They are filled in the order of the rows.
+            account, market, quantity (signed: bought or sold, whole lots), price, fee (optional: units of the market's
+            settle asset that the account pays). They are filled in the order of the rows.
         transfers : DataFrame
             account, asset, quantity (signed: paid in or out).
 
@@ -416,12 +416,12 @@ class Accounts:
         Who keeps a view of columns that are written to, as the engine does, refreshes it.
         """
         if self.columns.lots.flags.writeable:
-            return SweepView.of(self.columns, self.market_count, self.asset_count)
+            return SweepView.of(self.columns, self.units)
         return self._sweep_view_once
 
     @cached_property
     def _sweep_view_once(self) -> SweepView:
-        return SweepView.of(self.columns, self.market_count, self.asset_count)
+        return SweepView.of(self.columns, self.units)
 
     def must_have_rows_of(self, providers: Sequence[Provider]) -> None:
         """Refuse backstop providers without a row in every market and asset: those of another venue.

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._typing import Int
+from .._typing import Bool, Int
 from ..kernels import pack
 from ..kernels.layouts import LANES, AccountColumns, SweepColumns
 from ..kernels.sweep import CHUNK
+from ..venue import Units
+from .rows import _rows_of
 
 Widths = npt.NDArray[np.uint32]
 
@@ -37,8 +39,10 @@ class SweepView:
         Shapes and dtypes there.
     slot : ndarray of uint16, shape (8G,)
         Slot of an account in its chunk; an account stays in the chunk that its row is in.
-    market_count, asset_count : int
-        Numbers of the venue's markets and assets.
+    inverse : ndarray of bool, shape (M,)
+        Whether the contract of a market is inverse.
+    extra : ndarray of bool, shape (K,)
+        Whether an asset is an extra money asset: markets settle in it, and it is not the venue's settle asset.
     edits : int
         Number of updates.
     packings : int
@@ -59,23 +63,23 @@ class SweepView:
 
     columns: SweepColumns
     slot: npt.NDArray[np.uint16]
-    market_count: int
-    asset_count: int
+    inverse: Bool
+    extra: Bool
     edits: int = 0
     packings: int = 1
     _buffers: dict[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
     _outgrown: int = 0
 
     @classmethod
-    def of(cls, state: AccountColumns, market_count: int, asset_count: int) -> SweepView:
+    def of(cls, state: AccountColumns, units: Units) -> SweepView:
         """Pack all accounts of a venue.
 
         Parameters
         ----------
         state : AccountColumns
             The columns of the accounts.
-        market_count, asset_count : int
-            Numbers of the venue's markets and assets.
+        units : Units
+            The units that the accounts were read with.
 
         Returns
         -------
@@ -87,18 +91,27 @@ class SweepView:
         >>> from riskcore.sample import two_accounts
         >>> from riskcore.state import SweepView
         >>> venue, accounts = two_accounts()
-        >>> SweepView.of(accounts.columns, 4, 2).differs(accounts.columns)
+        >>> SweepView.of(accounts.columns, accounts.units).differs(accounts.columns)
         False
         """
         count = len(state.settle_row)
-        size = np.empty(count, np.uint16)
-        pack.largest_costs(state, size)
-        positions, balances = (span[:, 1] - span[:, 0] for span in (state.position_span, state.balance_span))
-        columns, slot = _arranged(positions, balances, size, market_count, asset_count)
-        sweep_view = cls(columns, slot, market_count, asset_count)
+        inverse, extra = np.array(units.inverse, bool), np.zeros(len(units.assets), bool)
+        extra[list(units.settle)] = True
+        extra[units.assets.index(units.settle_asset)] = False
+        sweep_view = cls(*_packed(state, inverse, extra), inverse, extra)
         for first in range(0, count, 64 * CHUNK):
             sweep_view.refresh(state, np.arange(first, min(first + 64 * CHUNK, count)))
         return sweep_view
+
+    @property
+    def market_count(self) -> int:
+        """Number of the venue's markets."""
+        return len(self.inverse)
+
+    @property
+    def asset_count(self) -> int:
+        """Number of the venue's assets."""
+        return len(self.extra)
 
     def grow(self, state: AccountColumns, accounts: Int) -> None:
         """Take in accounts that were opened, and others that got more rows.
@@ -124,36 +137,41 @@ class SweepView:
         >>> view.slots(np.array([2])).tolist(), view.differs(state.columns)
         ([2], False)
         """
-        count, spans = len(state.settle_row), (state.position_span, state.balance_span)
-        self._append(count, spans)
+        count = len(state.settle_row)
+        self._append(state, count)
         columns, slots = self.columns, self.slots(accounts)
         columns.account[slots] = accounts
         last = np.arange(len(columns.account) - LANES, len(columns.account))
         columns.account[self.slots(last[last >= count])] = count
         groups, outgrown = slots // LANES, np.zeros(len(accounts), bool)
-        for offset, span in zip((columns.position_group, columns.balance_group), spans, strict=True):
-            outgrown |= span[accounts, 1] - span[accounts, 0] > offset[groups + 1] - offset[groups]
+        offsets = columns.position_group, columns.balance_group, columns.extra_group
+        for offset, width in zip(offsets, _widths(state, self.extra, accounts), strict=True):
+            outgrown |= width > offset[groups + 1] - offset[groups]
         self._outgrown += int(outgrown.sum())
         if _MANY * self._outgrown > count + _MANY * LANES:
-            fresh = SweepView.of(state, self.market_count, self.asset_count)
-            self.columns, self.slot, self._outgrown, self._buffers = fresh.columns, fresh.slot, 0, {}
-            self.edits, self.packings = self.edits + 1, self.packings + 1
+            self.columns, self.slot = _packed(state, self.inverse, self.extra)
+            self._outgrown, self._buffers = 0, {}
+            self.refresh(state, np.arange(count))
+            self.packings += 1
         else:
             self.refresh(state, accounts)
 
-    def _append(self, count: int, spans: Sequence[Widths]) -> None:
+    def _append(self, state: AccountColumns, count: int) -> None:
         """Append groups for accounts that have no lane yet."""
         lanes = len(self.columns.account)
         if count <= lanes:
             return
         new = np.arange(lanes, -(-count // LANES) * LANES)
-        rows = [np.full(len(new), _NEW_WIDTH, np.uint32) for _ in spans]
-        for row, span in zip(rows, spans, strict=True):
-            row[: count - lanes] = np.maximum(span[lanes:count, 1] - span[lanes:count, 0], _NEW_WIDTH)
+        rows = _widths(state, self.extra, new[: count - lanes])
+        least = _NEW_WIDTH, _NEW_WIDTH, _NEW_WIDTH * bool(self.extra.any())
+        rows = [
+            np.maximum(np.append(row, np.zeros(-count % LANES, np.uint32)), n)
+            for row, n in zip(rows, least, strict=True)
+        ]
         account = np.minimum(new, count).astype(np.uint32)
-        more = _columns(account, rows[0], rows[1], self.market_count, self.asset_count)
+        more = _columns(account, rows, self.market_count, self.asset_count)
         parts = more._asdict() | {"slot": (new % CHUNK).astype(np.uint16)}
-        for name in ("position_group", "balance_group"):
+        for name in ("position_group", "balance_group", "extra_group"):
             parts[name] = getattr(self.columns, name)[-1] + parts[name][1:]
         known = self.columns._asdict() | {"slot": self.slot}
         grown = {name: self._appended(name, known[name], part) for name, part in parts.items()}
@@ -219,7 +237,7 @@ class SweepView:
         (True, False)
         """
         self.edits += 1
-        pack.pack_slots(self.slots(accounts), state, self.columns)
+        pack.pack_slots(self.slots(accounts), state, self.inverse, self.extra, self.columns)
 
     def differs(self, state: AccountColumns) -> bool:
         """Return whether the view is another than packing the accounts anew gives.
@@ -243,7 +261,8 @@ class SweepView:
         """
         columns = self.columns
         fresh = SweepColumns._make(column.copy() for column in columns)
-        pack.pack_slots(np.flatnonzero(columns.account < len(state.settle_row)), state, fresh)
+        slots = np.flatnonzero(columns.account < len(state.settle_row))
+        pack.pack_slots(slots, state, self.inverse, self.extra, fresh)
         return any(
             column.tobytes() != fresh_column.tobytes() for column, fresh_column in zip(columns, fresh, strict=True)
         )
@@ -276,10 +295,10 @@ def copy_slots(columns: SweepColumns, slots: Int, market_count: int, asset_count
     >>> copy_slots(view.columns, view.slots(np.array([1])), 4, 2).account[:1].tolist()
     [1]
     """
-    copies = [np.diff(offset)[slots // LANES] for offset in (columns.position_group, columns.balance_group)]
     filled = np.zeros(-len(slots) % LANES, np.uint32)
-    positions, balances = (np.append(widths, filled) for widths in copies)
-    copy = _columns(np.zeros(len(positions), np.uint32), positions, balances, market_count, asset_count)
+    offsets = columns.position_group, columns.balance_group, columns.extra_group
+    widths = [np.append(np.diff(offset)[slots // LANES], filled) for offset in offsets]
+    copy = _columns(np.zeros(len(widths[0]), np.uint32), widths, market_count, asset_count)
     pack.update_slots(slots, np.arange(len(slots)), columns, copy)
     return copy
 
@@ -338,50 +357,87 @@ def chunk_count(columns: SweepColumns) -> int:
     return -(-len(columns.account) // CHUNK)
 
 
+def _packed(state: AccountColumns, inverse: Bool, extra: Bool) -> tuple[SweepColumns, npt.NDArray[np.uint16]]:
+    """Empty columns for all accounts, and their slots within the chunks."""
+    count = len(state.settle_row)
+    size = np.empty(count, np.uint16)
+    pack.largest_costs(state, size)
+    return _arranged(_widths(state, extra, np.arange(count)), size, len(inverse), len(extra))
+
+
+def _widths(state: AccountColumns, extra: Bool, accounts: Int) -> list[Widths]:
+    """Number of rows of positions, of balances, and of extra rows as of `SweepColumns`, of some accounts."""
+    widths = [span[accounts, 1] - span[accounts, 0] for span in (state.position_span, state.balance_span)]
+    extras = np.zeros(len(accounts), np.uint32)
+    if extra.any():
+        rows, counts = _rows_of(state.balance_span, accounts)
+        balance = state.position_balance[_rows_of(state.position_span, accounts)[0]]
+        positions = np.bincount(np.searchsorted(np.sort(rows), balance), minlength=len(rows))
+        of_row = np.empty(len(rows), np.int64)
+        of_row[np.argsort(rows)] = positions
+        ends = np.append(0, np.cumsum(np.maximum(of_row, 1) * extra[state.asset[rows]]))
+        extras = np.diff(ends[np.append(0, np.cumsum(counts))]).astype(np.uint32)
+    return [*widths, extras]
+
+
 def _arranged(
-    positions: Widths, balances: Widths, size: npt.NDArray[np.uint16], market_count: int, asset_count: int
+    widths: Sequence[Widths], size: npt.NDArray[np.uint16], market_count: int, asset_count: int
 ) -> tuple[SweepColumns, npt.NDArray[np.uint16]]:
     """Empty columns for accounts with these numbers of rows and sizes, and their slots within the chunks."""
+    positions, balances, extras = widths
     count = len(positions)
     # NumPy sorts keys of two bytes by counting; counts past a byte share one key, which costs time, not correctness
-    keys = np.full((2, -(-count // CHUNK), CHUNK), 0xFFFF, np.uint16)
-    keys[0].ravel()[:count] = np.minimum(positions, 0xFE) << 8 | np.minimum(balances, 0xFF)
-    keys[1].ravel()[:count] = size
-    by_size = np.argsort(keys[1], axis=1, kind="stable").astype(np.uint16)
-    widths = np.take_along_axis(keys[0], by_size, axis=1)
-    order = np.take_along_axis(by_size, np.argsort(widths, axis=1, kind="stable"), axis=1)
+    keys = [size, np.minimum(positions, 0xFE) << 8 | np.minimum(balances, 0xFF)]
+    if extras.any():
+        keys.insert(1, np.minimum(extras, 0xFFFE))
+    filled = np.full((-(-count // CHUNK), CHUNK), 0xFFFF, np.uint16)
+    order = np.broadcast_to(np.arange(CHUNK, dtype=np.uint16), filled.shape)
+    for key in keys:
+        filled.ravel()[:count] = key
+        by_key = np.argsort(np.take_along_axis(filled, order, axis=1), axis=1, kind="stable")
+        order = np.take_along_axis(order, by_key, axis=1)
     slot = np.argsort(order, axis=1, kind="stable").astype(np.uint16).ravel()
     slots = -(-count // LANES) * LANES
     chunk = np.arange(slots, dtype=np.uint32) // CHUNK * CHUNK
     account = np.minimum(chunk + order.ravel()[:slots], np.uint32(count))
     nothing = np.uint32(0)
-    rows = [np.append(widths, nothing)[account] for widths in (positions, balances)]
-    return _columns(account, rows[0], rows[1], market_count, asset_count), slot[:slots].copy()
+    rows = [np.append(width, nothing)[account] for width in widths]
+    return _columns(account, rows, market_count, asset_count), slot[:slots].copy()
 
 
 def _columns(
-    account: npt.NDArray[np.uint32], positions: Widths, balances: Widths, market_count: int, asset_count: int
+    account: npt.NDArray[np.uint32], widths: Sequence[Widths], market_count: int, asset_count: int
 ) -> SweepColumns:
-    """Empty columns for slots with these numbers of rows."""
+    """Empty columns for slots with these numbers of rows of positions, of balances, and of extra rows."""
     offsets = []
-    for rows in (positions, balances):
+    for rows in widths:
         width = rows.reshape(-1, LANES).max(axis=1, initial=0)
         offsets.append(np.append(0, np.cumsum(width, dtype=np.int64)).astype(np.uint32))
     groups = len(account) // LANES
-    position_rows, balance_rows = (LANES * int(offset[-1]) for offset in offsets)
+    position_rows, balance_rows, extra_rows = (LANES * int(offset[-1]) for offset in offsets)
     bits = [np.zeros(groups, np.uint8) for _ in range(3)]
-    few = asset_count < 256
-    asset = np.full(balance_rows, asset_count, np.uint8) if few else np.full(balance_rows, asset_count, np.uint16)
     return SweepColumns(
         account=account,
         position_group=offsets[0],
         market=np.full(position_rows, market_count, np.uint16),
         lots=np.zeros(position_rows, np.int32),
         balance_group=offsets[1],
-        asset=asset,
+        asset=_no_assets(balance_rows, asset_count),
         balance=np.zeros(balance_rows),
         cash_minus_cost=np.zeros(len(account)),
+        extra_group=offsets[2],
+        extra_market=np.full(extra_rows, market_count, np.uint16),
+        extra_lots=np.zeros(extra_rows, np.int32),
+        extra_asset=_no_assets(extra_rows, asset_count),
+        extra_quanta=np.zeros(extra_rows),
         has_orders=bits[0],
         has_leverage_limit=bits[1],
         overflow=bits[2],
     )
+
+
+def _no_assets(rows: int, asset_count: int) -> npt.NDArray[np.uint8] | npt.NDArray[np.uint16]:
+    """Asset rows that stand for none, in as few bytes as asset rows take."""
+    if asset_count < 256:
+        return np.full(rows, asset_count, np.uint8)
+    return np.full(rows, asset_count, np.uint16)

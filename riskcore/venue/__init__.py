@@ -14,7 +14,7 @@ from .adl_policies import (
 )
 from .load import load_venue
 from .margin_functions import IMF, MMF, MarginFunction, Sqrt, check_order
-from .policy import FIGURES, Figure, Policy, check_adl_policy, policy_page
+from .policy import FIGURES, Figure, Policy, check_adl_policy, must_be_registered, policy_page
 from .presets import PRESETS, shipped, venue_path
 from .tables import Pool, Provider, Units, Venue, must_be_venue, values_at
 
@@ -39,6 +39,7 @@ __all__ = [
     "check_order",
     "integer_weights",
     "load_venue",
+    "must_be_registered",
     "must_be_venue",
     "pnl_leverage",
     "policy_page",

@@ -6,6 +6,7 @@ reader (`read_policy`), the page docs/policy.md (`policy_page`), and the audit's
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -33,7 +34,7 @@ class Figure:
     ----------
     kind : str
         ``ratio``: a fraction whose numerator and denominator are below 10**9; ``amount``: settle units from 0 to
-        10**12; ``count``: a whole number; ``choice``: one of `words`; ``name``: the name of an ADL policy.
+        10**12; ``count``: a whole number; ``choice``: one of `words`; ``name``: a registered name.
     default : str, int or None
         Value of a venue file without the figure; None: null.
     meaning, source : str
@@ -76,7 +77,7 @@ class Figure:
         if self.kind == "choice":
             return _one_of(self.words)
         if self.kind == "name":
-            return "the name of an ADL policy"
+            return "a registered name"
         if self.kind == "amount":
             return "from 0 to 10**12"
         if self.kind == "count":
@@ -116,6 +117,15 @@ class Policy:
     (Fraction(1, 10), 'pnl_leverage')
     """
 
+    margin_model: Annotated[
+        str,
+        Figure(
+            "name",
+            "separable",
+            "Margin model: `separable`, in which each position has a margin function, or a registered one.",
+            "the venue, section 1.3",
+        ),
+    ]
     acmf_divisor: Annotated[
         Fraction,
         _ratio(
@@ -444,7 +454,7 @@ def read_policy(source: msgspec.Struct) -> Policy:
     Returns
     -------
     Policy
-        Its ``adl_policy`` need not be registered (`check_adl_policy`).
+        The names in it need not be registered (`check_adl_policy`, `riskcore.margin.model_of`).
 
     Raises
     ------
@@ -534,7 +544,36 @@ def check_adl_policy(policy: Policy) -> None:
     >>> from riskcore.venue import check_adl_policy
     >>> check_adl_policy(rc.load_venue("backpack").policy)
     """
-    _must_be_one_of("policy.adl_policy", policy.adl_policy, tuple(POLICIES))
+    must_be_registered(policy, "adl_policy", POLICIES)
+
+
+def must_be_registered(policy: Policy, figure: str, registered: Iterable[str]) -> None:
+    """Refuse a policy in which a figure is no registered name.
+
+    Parameters
+    ----------
+    policy : Policy
+        The policy.
+    figure : str
+        Name of a figure of the kind ``name``.
+    registered : iterable of str
+        The registered names.
+
+    Raises
+    ------
+    RiskDataError
+        The figure is none of them.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.venue import must_be_registered
+    >>> must_be_registered(rc.load_venue("backpack").policy, "margin_model", ["portfolio"])
+    Traceback (most recent call last):
+        ...
+    riskcore.boundary.errors.RiskDataError: venue.policy.margin_model, value 'separable': must be 'portfolio'
+    """
+    _must_be_one_of(f"policy.{figure}", getattr(policy, figure), tuple(registered))
 
 
 def _must_be_one_of(path: str, value: str, words: tuple[str, ...]) -> None:
@@ -544,7 +583,7 @@ def _must_be_one_of(path: str, value: str, words: tuple[str, ...]) -> None:
 
 def _one_of(words: tuple[str, ...]) -> str:
     *others, last = (repr(word) for word in words)
-    return f"{', '.join(others)} or {last}"
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def policy_page() -> str:

@@ -67,13 +67,18 @@ class Listing:
         return np.array([float(s) for s in self.step])
 
     @cached_property
+    def exact_lot_size(self) -> tuple[Fraction, ...]:
+        """Base units, or quote units of an inverse contract, per lot, one per row."""
+        return tuple(step * per for step, per in zip(self.step, self.multiplier, strict=True))
+
+    @cached_property
     def lot_size(self) -> Float:
-        """Base units, or quote units of an inverse contract, per lot, nearest float64, one per row."""
-        return np.array([float(step * per) for step, per in zip(self.step, self.multiplier, strict=True)])
+        """The same, nearest float64."""
+        return np.array([float(size) for size in self.exact_lot_size])
 
     def lot_value(self, row: int, price: Fraction) -> Fraction:
         """Signed value of one lot of a row at a price, units of its settle asset, exactly."""
-        size = self.step[row] * self.multiplier[row]
+        size = self.exact_lot_size[row]
         return -size / price if self.inverse[row] else size * price
 
     def lot_values(self, price: Float, row: AnyInt | slice = _ALL) -> Float:
@@ -628,6 +633,11 @@ class Venue:
     def money(self) -> tuple[int, ...]:
         """Rows of the money assets: the venue's settle asset, then the other settle assets of markets, ascending."""
         return self.settle, *sorted(set(self.markets.settle.tolist()) - {self.settle})
+
+    @cached_property
+    def money_rows(self) -> Int:
+        """The rows of `money` as an array."""
+        return np.array(self.money, np.int64)
 
     @cached_property
     def plain_money(self) -> bool:

@@ -88,17 +88,21 @@ class PriceIntervals:
         markets, assets = len(prices.mark), len(prices.asset)
         asking = sorted(prices.venue.margin_functions.open_interest_markets)
         edges = []
-        for edge in (low, high):
+        for edge, other in ((low, high), (high, low)):
             interest = prices.open_interest.copy()
             interest[asking] = edge[markets + assets :]
-            mark, asset = edge[:markets], edge[markets : markets + assets]
+            # an inverse market's notional is largest at the lowest mark
+            mark = np.where(prices.venue.markets.inverse, other[:markets], edge[:markets])
+            asset = edge[markets : markets + assets]
             edges.append(replace(prices, mark=mark, asset=asset, open_interest=interest).arrays)
         tables = []
         for near, far in (edges, edges[::-1]):
+            market = np.empty((markets + 1, 4))
             asset, weight, borrow = np.empty((3, assets + 1, 4))
             market_above, borrow_above = prices.venue.requirement_lookups()
             lookup = BoundLookup(
-                market=np.empty((markets + 1, 4)),
+                market=market,
+                extra=np.empty_like(market) if len(near.money) > 1 else None,
                 asset=asset,
                 weight=weight,
                 borrow=borrow,

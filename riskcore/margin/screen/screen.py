@@ -10,6 +10,7 @@ from ...kernels import sweep
 from ...market import PriceMap, Prices
 from ...state import Accounts, chunk_count, must_fit
 from ...venue import Venue
+from ..model import model_of
 from ..sweep import Selection, margins_of, selected
 from .intervals import _LARGE, _NONE, PriceIntervals, Watchlist, interval_values
 from .watch import _COPY, _MAX_ADDED, HolderIndex, InnerIntervals, NextIntervals, VolatilityEstimate
@@ -41,7 +42,7 @@ class Screen:
     Raises
     ------
     RiskDataError
-        The accounts were read with a venue of other units.
+        The accounts were read with a venue of other units, or its margin model is not registered.
 
     Notes
     -----
@@ -61,6 +62,8 @@ class Screen:
     def __init__(self, accounts: Accounts, venue: Venue, *, check: bool = False) -> None:
         must_fit(accounts, venue)
         self.accounts, self.venue, self.check = accounts, venue, check
+        bound = model_of(venue).bound
+        self._bounded, self._bound = bound is not None, bound or PriceIntervals.around
         self.accounts_computed = 0
         self._computed_since_rebuild = 0  # sum of the accounts computed per tick since the intervals were made
         self._sweep_view = accounts.sweep_view
@@ -142,6 +145,9 @@ class Screen:
         [0]
         """
         self.accounts.units.must_fit(prices.venue.units)
+        if not self._bounded:
+            self.accounts_computed = len(self.accounts)
+            return selected(self.accounts, self._sweep_view.columns, prices)
         values = interval_values(prices)
         self._restart_if_edited()
         if self._volatilities is None:
@@ -158,7 +164,7 @@ class Screen:
         elif self._next is not None:
             self._advance_next(self._next, values, volatility)
         elif distance > _DRIFTED and self._large:
-            self._next = NextIntervals(PriceIntervals.around(prices, *volatility.ranges(values)), 0, [], [], [])
+            self._next = NextIntervals(self._bound(prices, *volatility.ranges(values)), 0, [], [], [])
         inner = self._inner_intervals(prices, values, inner_volatility)
         rows = inner.confirmed.copy()
         for columns in (inner.columns, self._added.columns):
@@ -184,7 +190,7 @@ class Screen:
         if self._touched or len(columns.account) < _MIN_FOR_INNER:
             self._touched = False
             return InnerIntervals(None, columns, self._rows_of(self._confirmed))
-        intervals = PriceIntervals.around(prices, *volatility.ranges(values))
+        intervals = self._bound(prices, *volatility.ranges(values))
         self.accounts_computed += len(columns.account)
         self._computed_since_rebuild += len(columns.account)
         watch, confirmed = intervals.decide(columns, 0, chunk_count(columns))
@@ -282,14 +288,14 @@ class Screen:
             if slots is not None:
                 edges = self._intervals.low.copy(), self._intervals.high.copy()
                 edges[0][outside], edges[1][outside] = low[outside], high[outside]
-                self._intervals = PriceIntervals.around(prices, *edges)
+                self._intervals = self._bound(prices, *edges)
                 for watch in (self._watch, self._added):
                     slots = np.setdiff1d(slots, watch.slots, assume_unique=True)
                 self._decide_slots(slots, self._intervals)
                 return
         if self._large and self._holders is None:
             self._holders = HolderIndex.of(self._sweep_view, len(self.accounts) // _COPY)
-        intervals, columns = PriceIntervals.around(prices, low, high), self._sweep_view.columns
+        intervals, columns = self._bound(prices, low, high), self._sweep_view.columns
         self.accounts_computed += len(self.accounts)
         self._replace_intervals(intervals, *intervals.decide(columns, 0, chunk_count(columns)), values, volatility)
 

@@ -1,0 +1,265 @@
+"""Margin models: what the sweep, the screen, the phases of a liquidation and hypothetical margins ask of one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..kernels import margin_model as kernels
+from ..kernels._jit import implement
+from ..market import Prices
+from ..state import Accounts
+from ..venue import Venue, must_be_registered
+from .exact import ExactMargin
+
+if TYPE_CHECKING:
+    from .._typing import Float
+    from .screen import PriceIntervals
+
+
+class MarginModel(ABC):
+    """A margin model: its functions in exact arithmetic; `register_model` adds those of the kernels.
+
+    In the lots of each position, the equity is concave and both margins are convex, and so in each mark: slices and
+    liquidation prices are found by bisection.
+
+    Attributes
+    ----------
+    name : str
+        Name that a venue's ``margin_model`` may have.
+    folded : type
+        Class of the named tuple that `fold` returns, of no other model. Its fields, among them those that
+        `riskcore.kernels.margin_model` lists, are the figures of the kernels.
+    packed : bool
+        Whether the packed sweep and the kernels of `riskcore.kernels.liquidation_price` compute this model. False: each
+        account is computed from its columns, liquidation prices and largest orders are found by bisection.
+    bound : callable, optional
+        Called with prices and the least and largest values of `riskcore.margin.screen.interval_values`; returns
+        intervals with the methods of `PriceIntervals`, which decide accounts at all prices between. None: the screen
+        computes every account at every tick.
+
+    Notes
+    -----
+    docs/extending.md, "A margin model", has the steps.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.margin import model_of
+    >>> model_of(rc.load_venue("backpack")).name
+    'separable'
+    """
+
+    name: str
+    folded: type
+    packed: bool = False
+    bound: Callable[[Prices, Float, Float], PriceIntervals] | None = None
+
+    @abstractmethod
+    def fold(self, prices: Prices) -> Any:
+        """Return the figures of complete prices for the kernels.
+
+        Parameters
+        ----------
+        prices : Prices
+            Complete prices of one instant.
+
+        Returns
+        -------
+        NamedTuple
+            Of the class `folded`, settle quanta.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.margin import model_of
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> model_of(venue).fold(prices).price_per_lot[venue.markets.row["SOL_USDC_PERP"]].item()
+        1950000.0
+        """
+
+    @abstractmethod
+    def account(self, accounts: Accounts, account: int, prices: Prices) -> ExactMargin:
+        """Return the margin of an account exactly, and what each position and borrow has of the maintenance margin.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        account : int
+            Account row.
+        prices : Prices
+            Complete prices of one instant.
+
+        Returns
+        -------
+        ExactMargin
+            Its ``requirement`` and ``borrowed`` add up to the maintenance margin. Zero prices, the order of the
+            backstop and of ADL, and their figures depend on these parts alone.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.margin import model_of
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> float(model_of(venue).account(accounts, 0, prices).maintenance)
+        26.325
+        """
+
+    @abstractmethod
+    def covers_initial_margin(self, accounts: Accounts, account: int, prices: Prices) -> bool:
+        """Return whether the initial margin ratio of an account is under 1, and its net equity not below 0; exactly.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        account : int
+            Account row.
+        prices : Prices
+            Complete prices of one instant.
+
+        Returns
+        -------
+        bool
+            Whether it is.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.margin import model_of
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+        >>> model_of(venue).covers_initial_margin(accounts, 0, prices)
+        False
+        """
+
+
+MODELS: dict[str, MarginModel] = {}
+"""The registered margin models by name."""
+
+
+def register_model(
+    model: MarginModel,
+    *,
+    account_margin: Callable[..., Any],
+    position_requirement: Callable[..., Any],
+    fill_effect: Callable[..., Any] = kernels.effect_of_trial,
+    restoring_lots: Callable[..., Any] = kernels.restoring_lots_by_bisection,
+) -> None:
+    """Add a margin model under its name, with its kernels.
+
+    The kernels are functions that Numba compiles, with the parameters of those of the same names in
+    `riskcore.kernels.margin_model`; kernels that contain them are compiled in each process.
+
+    Parameters
+    ----------
+    model : MarginModel
+        The model.
+    account_margin : callable
+        The margin of an account, a `riskcore.kernels.margin.MarginSums`.
+    position_requirement : callable
+        The part of a position in the maintenance margin; the nearest float64 of that of `MarginModel.account`.
+    fill_effect : callable
+        The effect of closing lots; by default they are closed, the margin is computed anew, and they are taken back.
+    restoring_lots : callable
+        The fewest lots that restore the target; by default they are found by bisection.
+
+    Raises
+    ------
+    ValueError
+        The name or the class of the figures is another model's.
+
+    Notes
+    -----
+    docs/extending.md, "A margin model", has the steps and an example.
+
+    Examples
+    --------
+    >>> from riskcore.margin import MODELS, register_model
+    >>> register_model(MODELS["separable"], account_margin=abs, position_requirement=abs)
+    Traceback (most recent call last):
+        ...
+    ValueError: 'separable' is a registered margin model
+    """
+    if model.name in MODELS:
+        raise ValueError(f"{model.name!r} is a registered margin model")
+    implement(
+        model.folded,
+        {
+            kernels.account_margin: account_margin,
+            kernels.position_requirement: position_requirement,
+            kernels.fill_effect: fill_effect,
+            kernels.restoring_lots: restoring_lots,
+        },
+    )
+    MODELS[model.name] = model
+
+
+def model_of(venue: Venue) -> MarginModel:
+    """Return the margin model of a venue.
+
+    Parameters
+    ----------
+    venue : Venue
+        The venue; its policy names the model.
+
+    Returns
+    -------
+    MarginModel
+        The registered model of this name.
+
+    Raises
+    ------
+    RiskDataError
+        No model of this name is registered.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.margin import model_of
+    >>> model_of(rc.load_venue("backpack").replace(policy={"margin_model": "no"}))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    riskcore.boundary.errors.RiskDataError: venue.policy.margin_model, value 'no': must be 'separable'...
+    """
+    if venue.policy.margin_model not in MODELS:
+        must_be_registered(venue.policy, "margin_model", MODELS)
+    return MODELS[venue.policy.margin_model]
+
+
+def folded(prices: Prices) -> Any:
+    """Return the figures that the margin model of the venue folds prices into.
+
+    Parameters
+    ----------
+    prices : Prices
+        Complete prices of one instant.
+
+    Returns
+    -------
+    NamedTuple
+        What `MarginModel.fold` returns, computed once for these prices.
+
+    Raises
+    ------
+    RiskDataError
+        The model of the venue is not registered.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.margin import folded
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
+    >>> folded(prices) is folded(prices)
+    True
+    """
+    return prices.folded(model_of(prices.venue).fold)
