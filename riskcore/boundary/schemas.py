@@ -319,7 +319,7 @@ def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Da
             frame[name] = _ids(table, name, _filled(frame[name], frame["account"]))
         elif kind == "id or none":
             given = ~pd.Series(missing(frame[name]), frame.index)
-            ids = _ids(table, name, _filled(frame[name], pd.Series(None, frame.index, object))[given])
+            ids = _ids(table, name, _whole(frame[name][given]))
             frame[name] = pd.Series(None, frame.index, object)
             frame.loc[given, name] = ids.astype(object)
         elif kind == "text":
@@ -354,12 +354,15 @@ def _flag(value: object) -> object:
 
 
 def _filled(values: pd.Series[Any], others: pd.Series[Any]) -> pd.Series[Any]:
-    """Values with those of another column where one is missing; whole numbers that pandas made float64 are whole."""
+    """Values with those of another column where one is missing."""
     none = pd.Series(missing(values), values.index)
-    if not none.any():
-        return values
-    filled = values.astype(object).where(~none, others.astype(object))
-    return filled.map(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+    return values if not none.any() else pd.concat([_whole(values[~none]), others[none]]).sort_index()
+
+
+def _whole(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Ids as whole numbers where pandas made float64 of them for the sake of missing ones."""
+    is_whole = pd.api.types.is_float_dtype(values.dtype) and (values % 1 == 0).all()
+    return values.astype(np.int64) if is_whole else values
 
 
 def _ids(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any]:

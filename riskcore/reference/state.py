@@ -74,6 +74,7 @@ class State:
     books: dict = field(default_factory=dict)  # symbol: {side: [[price, lots, consumed], ...]}, given last (Refill)
     last_slice: dict = field(default_factory=dict)  # (account id, market): time of its last fill by a slice
     sold: dict = field(default_factory=dict)  # account id: quanta of its slices in the running interval
+    opening: dict = field(default_factory=dict)  # account id: Account, of those that are opened at some time
     time_ns: int = 0  # of the last tick
     ticks: int = 0
 
