@@ -111,7 +111,7 @@ class Cursor:
         state, cash = self.state, flow
         changes = [(state.free, balance, quanta)] if balance >= 0 else []
         if position >= 0:
-            change = _cost_change(state.lots[position], state.cost[position], lots, flow)
+            change = cost_change(state.lots[position], state.cost[position], lots, flow)
             cash += change
             changes += [(state.lots, position, lots), (state.cost, position, change)]
         changes.append((state.free, state.settle[account], cash))
@@ -226,13 +226,13 @@ class Cursor:
         state, p = self.state, row.position
         lots, flow = state.lots[p], row.cash - row.cost
         self.require("cost", lots * row.lots < 0 and abs(row.lots) <= abs(lots), f"{row.lots} of {lots} lots", row)
-        self.equal("cost", "cost", row, row.cost, _cost_change(lots, state.cost[p], row.lots, flow))
-        self.equal("cost", "entry", row, row.entry, _cost_change(lots, state.entry[p], row.lots, flow))
+        self.equal("cost", "cost", row, row.cost, cost_change(lots, state.cost[p], row.lots, flow))
+        self.equal("cost", "entry", row, row.entry, cost_change(lots, state.entry[p], row.lots, flow))
         if row.counterparty >= 0:
             p, flow_back = row.counter_position, row.counter_cash - row.counter_cost
-            change = _cost_change(state.lots[p], state.cost[p], -row.lots, flow_back)
+            change = cost_change(state.lots[p], state.cost[p], -row.lots, flow_back)
             self.equal("cost", "counter_cost", row, row.counter_cost, change)
-            change = _cost_change(state.lots[p], state.entry[p], -row.lots, flow_back)
+            change = cost_change(state.lots[p], state.entry[p], -row.lots, flow_back)
             self.equal("cost", "counter_entry", row, row.counter_entry, change)
         self.lots_price(row, flow if row.lots < 0 else -flow, abs(row.lots))
 
@@ -258,7 +258,7 @@ class Cursor:
         self.require("rows", near, f"price is {row.price}, not {price}", row)
 
 
-def _cost_change(lots: int, cost: int, change: int, flow: int) -> int:
+def cost_change(lots: int, cost: int, change: int, flow: int) -> int:
     """Change of a position's cost when its lots change for `flow` received."""
     if lots * change >= 0:
         return -flow

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from .accruals import Accruals
+from .activity import Activity
 from .adl import Adl
 from .backstop import Backstop
 from .books import Books
@@ -15,7 +16,7 @@ from .close_out import CloseOut
 from .cursor import Cursor, OffTrack
 from .fills import Fills
 from .findings import Findings
-from .folder import CLOSE_OUT, REPAY, SLICES, Array, Part, Row, Run
+from .folder import ACTIVITY, CLOSE_OUT, REPAY, SLICES, Array, Part, Row, Run, is_event
 from .guards import Guards
 from .margins import TOLERANCE, Sweep, Tick
 from .repay import Repay
@@ -44,6 +45,12 @@ class Replay:
         gap = run.venue.policy.get("largest_gap")
         self.longest = math.inf if gap is None else math.floor(gap * 10**9)
         self.edges = np.searchsorted(run.journal["tick"], np.arange(run.manifest["ticks"] + 1)).tolist()
+        of_start = len(run.ids) - int(is_event(run.journal, "open").sum())
+        self.activity = Activity(self.cursor, [number < of_start for number in run.numbers])
+        before = np.arange(self.edges[0])[run.usable[: self.edges[0]]]
+        if len(before):
+            self.activity.follow(run.rows(before[run.phase[before] == ACTIVITY]), None)
+            self.state.changed()
 
     # -- a tick
 
@@ -62,6 +69,10 @@ class Replay:
             self.state.changed()
         chosen = a + np.flatnonzero(self.run.usable[a:b] & (self.run.phase[a:b] >= 0))
         rows = self.run.rows(chosen) if len(chosen) else []
+        after, rows = (
+            [row for row in rows if self.run.phase[row.number] == ACTIVITY],
+            [row for row in rows if self.run.phase[row.number] != ACTIVITY],
+        )
         self.cursor.begin(tick, rows)
         # a multiplicative hash spreads the sampled ticks evenly, and the same ones every time
         if b > a or sample is None or tick.number * 2654435761 % 2**32 < sample * 2**32:
@@ -75,6 +86,9 @@ class Replay:
         self.time = tick.time
         if rows:
             self._phases(tick)
+            self.state.changed()
+        if after:
+            self.activity.follow(after, tick)
             self.state.changed()
 
     def _phases(self, tick: Tick) -> None:
