@@ -322,7 +322,7 @@ def read_run(path: Path, out: Findings) -> Run:
     state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}
     numbers = np.arange(known)
     if is_event(journal, _ACTIVITY).any():
-        numbers = _extend(path, manifest, start, journal, state, settles, venue.settle)
+        numbers = _extend(path, manifest, start, journal, state, settles, venue.settle, len(venue.assets))
         ids, (positions, balances, orders) = start["accounts"]["account"], (start[name] for name in _START[1:])
         venue = read_venue(raw, ids, np.argsort(numbers)[manifest["providers"]].tolist())
         position_balance = _money_row(venue, balances, positions["account"], settles[positions["market"]])
@@ -336,12 +336,13 @@ def read_run(path: Path, out: Findings) -> Run:
     return Run(path, manifest, venue, ids, numbers.tolist(), start, order_position, position_balance, journal, state)
 
 
+_MOVES = "transfer deposit withdraw"
 _ACTIVITY = " ".join(name for name, event in EVENTS.items() if event.phase == ACTIVITY)
 
 
 def _extend(
     path: Path, manifest: dict[str, Any], start: dict[str, Columns], journal: Columns, state: dict[str, Columns],
-    settles: Array, settle: int,
+    settles: Array, settle: int, assets: int,
 ) -> Array:  # fmt: skip
     """Add the accounts that were opened, and rows of nothing that activity named, and number accounts by their ids.
 
@@ -370,24 +371,25 @@ def _extend(
     of_provider = np.array([name.startswith("provider") for name in state["ledger"]["ledger"].tolist()], bool)
     items = state["ledger"]["item"]
     state["ledger"]["item"] = np.where(of_provider, row[np.where(of_provider, items, 0) % count], items)
-    fills, moves = is_event(journal, "fill"), is_event(journal, "transfer deposit withdraw")
+    fills, moves = is_event(journal, "fill") & (journal["market"] < len(settles)), is_event(journal, _MOVES)
+    fills &= journal["market"] >= 0
+    first = count - int(is_event(journal, "open").sum())
     asked = [
         (journal["account"][fills], journal["market"][fills]),
         (journal["account"][fills], settles[journal["market"][fills]]),
         (journal["account"][moves], journal["asset"][moves]),
         (journal["counterparty"][moves], journal["asset"][moves]),
-        (row[len(ids) - _opened_count(journal) :], np.full(_opened_count(journal), settle)),
+        (row[max(first, 0) :], np.full(count - max(first, 0), settle)),
     ]
-    for of, item, keys in (("positions", "market", asked[:1]), ("balances", "asset", asked[1:])):
+    for of, item, most, keys in (
+        ("positions", "market", len(settles), asked[:1]),
+        ("balances", "asset", assets, asked[1:]),
+    ):
         owner, kind = (np.concatenate(parts) for parts in zip(*keys, strict=True))
-        fits = (owner >= 0) & (owner < count) & (kind >= 0)
+        fits = (owner >= 0) & (owner < count) & (kind >= 0) & (kind < most)
         _insert(start[of], item, owner[fits], kind[fits])
         _insert(state[of], item, owner[:0], kind[:0])
     return numbers
-
-
-def _opened_count(journal: Columns) -> int:
-    return int(is_event(journal, "open").sum())
 
 
 def _insert(columns: Columns, item: str, owner: Array, kind: Array) -> None:

@@ -2,6 +2,7 @@
 
 from . import reader, run_folder
 from .events import (
+    ACTIVITY,
     BOOK,
     EVENT,
     EVENT_KINDS,
@@ -25,6 +26,7 @@ from .run_folder import Recorded, RecordedActivity
 from .totals import Totals
 
 __all__ = [
+    "ACTIVITY",
     "BOOK",
     "EVENT",
     "EVENTS",
