@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pandas as pd
 import pytest
 
 import riskcore as rc
