@@ -18,7 +18,7 @@ ROUNDING = reference.ROUNDING
 WHOLE = ("order", "requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled")
 COUNTER = ("counter_cost", "counter_cash", "counter_entry", "fund")
 NONE = -(2**63)  # a sample that there is not
-NAMED = ("event", "reason", "account", "counterparty", "market", "asset")
+NAMED = ("event", "reason", "account", "counterparty", "market", "asset", "settle")
 
 
 gross = reference.gross
@@ -115,8 +115,8 @@ def assert_same_state(engine: Engine, venue: reference.Venue, state: reference.S
     assert ledger.pool.tolist() == list(state.pool.values())
     premiums = zip(ledger.premium_sum.tolist(), ledger.premium_count.tolist(), strict=True)
     assert list(premiums) == list(state.premiums.values())
-    for asset, fund, shortfall in zip(assets, ledger.fund.tolist(), ledger.shortfall.tolist(), strict=True):
-        assert (fund, shortfall) == (state.fund[asset], state.shortfall[asset])
+    assert ledger.fund.tolist() == list(state.fund.values())
+    assert ledger.shortfall.tolist() == list(state.shortfall.values())
     taken = (state.provider_minute, state.provider_hour, state.provider_total)
     assert ledger.taken.tolist() == [[column[provider] for column in taken] for provider in venue.providers]
     rows = {account_id: row for row, account_id in enumerate(state.accounts)}

@@ -262,6 +262,20 @@ def market_rows(draw, base):
 
 
 @st.composite
+def contracts(draw, row):
+    """The same market settled in GEM or TOK, inverse, or as it is; a lot is worth about as much."""
+    kind = draw(st.sampled_from(["inverse", "inverse", "other", "linear"]))
+    if kind == "inverse":
+        return row | {"marketType": "IPERP", "quoteSymbol": "USD", "multiplier": str(row["price"])}
+    return row | {"quoteSymbol": draw(st.sampled_from(OTHERS)), "multiplier": "0.02"} if kind == "other" else row
+
+
+def settle_of(row):
+    """The asset that a drawn market settles in."""
+    return row["baseSymbol"] if row["marketType"] == "IPERP" else row.get("quoteSymbol", SETTLE)
+
+
+@st.composite
 def spot_rows(draw, asset, price):
     """A spot market of an asset near a price: a lot is worth one to a thousand settle units, or is one quantum."""
     step = Decimal(asset["quantum"])
@@ -419,7 +433,7 @@ MOVES = st.one_of(st.just(Decimal(1)), decimals(9970, 10030, 4), decimals(920, 1
 def tick_inputs(draw, source, time, before=None):
     """The first tick is near the markets' prices, a later one up to 8 % from the one before."""
     marks, indexes, books, path = {}, {}, {}, {}
-    for market in (m for m in source["markets"] if m["marketType"] == "PERP"):
+    for market in (m for m in source["markets"] if m["marketType"] != "SPOT"):
         symbol, tick = market["symbol"], Decimal(market["filters"]["price"]["tickSize"])
         start = market["price"] if before is None else Decimal(str(before.path[symbol]))
         move = Decimal(1) if before is None else draw(MOVES)
@@ -447,7 +461,7 @@ def tick_inputs(draw, source, time, before=None):
             "asks": draw(book_sides(market, price, False)),
         }
     held, rates = {}, {}
-    for market in (m for m in source["markets"] if m["marketType"] == "PERP"):
+    for market in (m for m in source["markets"] if m["marketType"] != "SPOT"):
         symbol, step = market["symbol"], Decimal(market["filters"]["quantity"]["stepSize"])
         if draw(st.integers(0, 3)) == 0:
             notional = draw(st.sampled_from([0, 10_000, 400_000, 20_000_000]))
@@ -535,7 +549,7 @@ def balance_rows(draw, account, asset, price, kind):
 def account_tables(draw, scene, account, kind):
     """Add an account of a kind to the scene; gives what its settle balance will be chosen for."""
     first = scene.ticks[0]
-    markets = [m for m in scene.source["markets"] if m["marketType"] == "PERP"]
+    markets = [m for m in scene.source["markets"] if m["marketType"] != "SPOT"]
     assets = [a for a in scene.source["collateral"] if a["symbol"] != SETTLE]
     winner = kind == "winner"
     distress = draw(st.sampled_from(["safe", "tight"])) if kind in SAFE else draw(st.sampled_from(OFTEN))
@@ -593,13 +607,17 @@ def draw_owners(draw, scene: Scene, ids) -> None:
 
 
 @st.composite
-def scenes(draw, ticks=1, most=8, live=False):
+def scenes(draw, ticks=1, most=8, live=False, mixed=False):
     """A whole scene: 4 to ``most`` accounts, up to 3 providers, and ticks a moment to three hours apart.
 
-    ``live``: with spot markets, and ticks as `live_ticks` draws them.
+    ``live``: with spot markets, and ticks as `live_ticks` draws them; ``mixed``: with markets that settle in several
+    assets, and inverse ones.
     """
     perpetuals = [draw(market_rows(base)) for base in BASES[: draw(st.sampled_from([1, 2, 2, 3, 4]))]]
     symbols = draw(st.lists(st.sampled_from((*BASES[: len(perpetuals)], *OTHERS)), max_size=3, unique=True))
+    if mixed:
+        perpetuals = [draw(contracts(row)) for row in perpetuals]
+        symbols += [symbol for symbol in {settle_of(row): 1 for row in perpetuals} if symbol not in (*symbols, SETTLE)]
     place = draw(st.integers(0, len(symbols)))
     symbols.insert(place, SETTLE)
     providers, count = draw(st.integers(0, 3)), draw(st.integers(4, most))

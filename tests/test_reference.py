@@ -2988,7 +2988,7 @@ def test_the_average_entry_of_an_inverse_contract():
     cost = -20_000_000
     cost += reference.change_of_cost(1000, cost, 2000, 33_333_333)
     assert cost == -53_333_333
-    assert money_venue().markets["I"].price_of(3000, -cost / Fraction(10**8), 1.0) == pytest.approx(5625, rel=1e-8)
+    assert money_venue().markets["I"].price_of(3000, -cost / Fraction(10**8), 1) == pytest.approx(5625, rel=1e-8)
 
 
 @pytest.mark.parametrize("mark", [60_000, 50_400, 69_600, 1, 10**7])
@@ -3006,9 +3006,9 @@ def test_the_multiplier_of_a_contract():
     assert venue.markets["I"].lot_value(Fraction(40_000)) == Fraction("-0.0025")
     look = look_at(venue, {"E": (3, 2000), "I": (-5, 40_000), "USDC": 1}, {"E": 2000, "I": 40_000})
     assert (look.exposure, look.net_equity) == (Fraction("500.006"), 1)
-    assert venue.markets["E"].price_of(3, Fraction("-0.006"), 1.0) == 2000
-    assert venue.markets["I"].price_of(-5, Fraction("-0.0125"), 1.0) == 40_000
-    assert venue.markets["I"].price_of(5, 0, 40_000.0) == 40_000
+    assert venue.markets["E"].price_of(3, Fraction("-0.006"), 1) == 2000
+    assert venue.markets["I"].price_of(-5, Fraction("-0.0125"), 1) == 40_000
+    assert venue.markets["I"].price_of(5, 0, 41_000) == 41_000
 
 
 @pytest.mark.parametrize(
@@ -3060,18 +3060,23 @@ def test_the_money_assets_ascend():
 
 
 def test_the_price_of_an_asset_follows_its_quote():
-    """BTC at 40,000 USDT, USDT at 1.25; of an inverse market in USD the price is in the unit of account."""
+    """BTC at 40,000 USDT, USDT at 1.25; of an inverse market in USD the price is in the unit of account.
+
+    The markets are taken as listed, once: B has no price of USDT where that follows from the market behind it.
+    """
     linear = market_row("B", ("0.1", 0), ("0.05", 0)) | {"baseSymbol": "BTC", "quoteSymbol": "USDT"}
     venue, prices = money_venue(linear), reference.Prices({"B": 39_000}, {"B": 40_000}, TETHER)
     assert prices.of_asset(venue, "BTC") == 50_000
     assert reference.Prices({"I": 39_000}, {"I": 40_000}).of_asset(money_venue(), "BTC") == 40_000
     quoted = money_venue(inverse_row(quoteSymbol="USDT"))
     assert reference.Prices({"I": 40_000}, None, TETHER).of_asset(quoted, "BTC") == 50_000
-    with pytest.raises(ValueError, match="no price of USDT"):
-        reference.Prices({"B": 40_000}).of_asset(venue, "BTC")
-    turned = market_row("U", ("0.1", 0), ("0.05", 0)) | {"baseSymbol": "USDT", "quoteSymbol": "BTC"}
     with pytest.raises(ValueError, match="no price of BTC"):
-        reference.Prices({"B": 40_000, "U": "0.00003"}).of_asset(money_venue(linear, turned), "BTC")
+        reference.Prices({"B": 40_000}).of_asset(venue, "BTC")
+    tether, prices = X | {"symbol": "U", "baseSymbol": "USDT"}, reference.Prices({"B": 40_000, "U": "1.5", "I": 61_000})
+    assert prices.of_asset(money_venue(tether, linear), "BTC") == 60_000
+    assert prices.of_asset(money_venue(linear, tether, inverse_row()), "BTC") == 61_000
+    with pytest.raises(ValueError, match="no price of BTC"):
+        prices.of_asset(money_venue(linear, tether), "BTC")
 
 
 def test_a_settle_asset_without_a_price_is_refused():
@@ -3190,7 +3195,7 @@ def test_adl_of_an_inverse_position():
 
 
 def test_a_bankruptcy_price_that_is_none():
-    """A long of 1,000 at 40,000 whose loss is its notional: the flow is -0.025 + 0.025 BTC; the mark stands in."""
+    """A long of 1,000 at 40,000 loses all of its notional: the flow is -0.025 + 0.025 BTC, the price then the mark."""
     venue = money_venue()
     holdings = {1: {"I": (1000, 40_000)}, 2: {"I": (-1000, 50_000), "BTC": 1}}
     _, rows = checked_step(venue, load(venue, holdings, settings=[{"account": 1, "unsettled": -2000}]), MARKS)
@@ -3227,8 +3232,8 @@ def test_counterparties_in_several_assets():
     tick.guards({}, None, None)
     tick.select()
     of = tick.figures(2, "T")
-    assert (of.value, of.entry, of.profit, of.profits) == (-1250, -1500, 250, 500)
-    assert (of.equity, of.exposure, of.margin, of.position_margin) == (1500, 2250, Fraction("112.5"), Fraction("62.5"))
+    assert (of.value, of.entry, of.profit, of.profits) == pytest.approx((-1250, -1500, 250, 500))
+    assert (of.equity, of.exposure, of.margin, of.position_margin) == pytest.approx((1500, 2250, 112.5, 62.5))
     assert tick.counterparties("T", are_long=False).keys() == {2}
 
 

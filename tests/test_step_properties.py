@@ -47,6 +47,14 @@ def test_ticks_equal_the_oracle(scene: Scene):
         event(kind)
 
 
+@settings(max_examples=150)
+@given(st.integers(1, 3).flatmap(lambda ticks: scenes(ticks=ticks, live=True, mixed=True)))
+def test_ticks_of_several_assets_equal_the_oracle(scene: Scene):
+    """Markets that settle in several assets, linear and inverse."""
+    for kind in assert_equals_the_oracle(scene):
+        event(kind)
+
+
 # ---- Scenes by hand that chance would seldom find
 
 

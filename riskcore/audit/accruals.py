@@ -281,11 +281,9 @@ class Accruals:
         if before is None:
             self._compare_settled(tick, journal_rows, _due([]))
             return
-        added, money = np.maximum(self._debt() - before, 0), self.venue.money
-        pools = self._pools(added)
-        for number, asset in enumerate(money):
-            due = self._due_of(tick, asset, journal_rows, added, pools)
-            count = len(journal_rows) if number == len(money) - 1 else len(due.account)
+        for asset in self.venue.money:
+            due = self._due_of(tick, asset, journal_rows, before)
+            count = len(journal_rows) if asset == self.venue.money[-1] else len(due.account)
             self._compare_settled(tick, journal_rows[:count], due)
             journal_rows = journal_rows[count:]
 
@@ -309,14 +307,15 @@ class Accruals:
         units = [Fraction(tick.unit_value("unit", asset)) for asset in range(len(self.venue.assets))]
         return np.array([float(unit / units[settle]) if units[settle] else math.nan for unit in units])
 
-    def _due_of(self, tick: Tick, asset: int, journal_rows: Array, added: Array, pools: dict[int, _Bounded]) -> _Due:
-        """Return the rows due of the settlement of an asset; the accruals added so much debt, by balance row."""
+    def _due_of(self, tick: Tick, asset: int, journal_rows: Array, before: Array) -> _Due:
+        """Return the rows due of the settlement of an asset; balances had these debts before the accruals."""
         columns = self.state.columns
         rows = self.state.settle_row if asset == self.venue.settle else np.flatnonzero(self.state.asset == asset)
-        owed = np.maximum(-columns["unsettled"][rows], 0)
-        free, added = np.maximum(columns["free"][rows], 0), added[rows]
-        short = added + np.minimum(np.maximum(owed - free, 0), _MOST - added)
+        free, owed = columns["free"][rows], np.maximum(-columns["unsettled"][rows], 0)
+        added = np.maximum(np.maximum(-free, 0) - before[rows], 0)
+        short = added + np.minimum(np.maximum(owed - np.maximum(free, 0), 0), _MOST - added)
         lack = _Lack(asset, rows, short, owed, self._credit(tick, self.state.holder[rows], added, short))
+        pools = self._pools(asset, total(added))
         due = self._settle_all(tick, journal_rows, lack, pools) if self.venue.plain else None
         return due or self._settle_each(tick, lack, pools)
 
@@ -336,13 +335,12 @@ class Accruals:
                     credit[n] = added[n]
         return credit
 
-    def _pools(self, added: Array) -> dict[int, _Bounded]:
-        """Pools at the start of settlement: debts that the accruals added do not count as borrowed yet."""
+    def _pools(self, settled: int, added: int) -> dict[int, _Bounded]:
+        """Pools at the start of an asset's settlement: its debts that the accruals added are not borrowed yet."""
         pools = {}
         for asset, pool in self.venue.pools.items():
             lent, borrowed = self.state.pool(asset)
-            new = total(added[self.state.pool_rows[asset]]) if asset in self.venue.money else 0
-            pools[asset] = _Bounded(pool, lent, borrowed - new)
+            pools[asset] = _Bounded(pool, lent, borrowed - (added if asset == settled else 0))
         return pools
 
     def _settle_all(self, tick: Tick, journal_rows: Array, lack: _Lack, pools: dict[int, _Bounded]) -> _Due | None:

@@ -125,17 +125,17 @@ def check_conservation(run: Run, out: Findings) -> None:
                 for columns_held in (run.start[table], run.state[table])
             )
             if item == "asset":
-                before += run.opening_fund[row] + _unpaid(run, row, run.start["positions"], run.start["balances"])
-                after += ledger["fund", row] + ledger["shortfall", row]
-                after += _unpaid(run, row, run.state["positions"], run.state["balances"])
+                before += run.opening_fund[row] + _unpaid(venue, row, run.start)
+                after += ledger["fund", row] + ledger["shortfall", row] + _unpaid(venue, row, run.state)
             after += ledger[f"book_{columns[0]}", row] + (ledger["pool", row] if item == "asset" else 0)
             out.equal("conservation", f"all {' '.join(columns)} of {symbol}", after, before)
 
 
-def _unpaid(run: Run, asset: int, positions: Columns, balances: Columns) -> int:
+def _unpaid(venue: Venue, asset: int, tables: dict[str, Columns]) -> int:
     """Quanta of an asset that are no balance: unsettled, and paid for positions."""
-    of_asset = run.start["balances"]["asset"] == asset
-    unsettled, paid = balances["unsettled"][of_asset], positions["cost"][of_asset[run.position_balance]]
+    markets = [row for row, market in enumerate(venue.markets) if market.settle == asset]
+    paid = tables["positions"]["cost"][np.isin(tables["positions"]["market"], markets)]
+    unsettled = tables["balances"]["unsettled"][tables["balances"]["asset"] == asset]
     return int(sum(unsettled.tolist()) - sum(paid.tolist()))
 
 

@@ -629,21 +629,13 @@ def _usable(values: Array, least: float) -> Array:
 def _all_prices(venue: Venue, mark: Array, index: Array, given: Array) -> Array:
     """Price of every asset: 1, the given one, or that of the first market on it which has an index or a mark.
 
-    A market's price is one in its quote asset, whose price is found likewise.
+    A market's price counts in units of its quote asset, which must have a price by then.
     """
     asset, based = given.copy(), np.where(np.isnan(index), mark, index)
     asset[:, venue.settle] = 1
-
-    def price(row: int, priced_by: tuple[int, ...] = ()) -> Array:
-        known, quoted = asset[:, row], {-1: np.ones(len(asset))}
-        open_ticks = np.isnan(known)
-        for m, market in enumerate(venue.markets):
-            if market.base == venue.assets[row].symbol and row not in priced_by and open_ticks.any():
-                if market.quote not in quoted:
-                    quoted[market.quote] = price(market.quote, (*priced_by, row))
-                found = open_ticks & ~np.isnan(based[:, m])
-                known = np.where(found, based[:, m] * quoted[market.quote], known)
-                open_ticks &= ~found
-        return known
-
-    return np.stack([price(row) for row in range(len(venue.assets))], axis=1)
+    rows = {listed.symbol: row for row, listed in enumerate(venue.assets)}
+    for m, market in enumerate(venue.markets):
+        if (row := rows.get(market.base)) is not None:
+            price = based[:, m] if market.quote < 0 else based[:, m] * asset[:, market.quote]
+            asset[:, row] = np.where(np.isnan(asset[:, row]), price, asset[:, row])
+    return asset

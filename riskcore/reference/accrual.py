@@ -54,8 +54,7 @@ class Accrual(TickState):
 
     def lot_quanta_in(self, symbol: str) -> Fraction:
         """The signed value of a lot at the mark, in quanta of the asset that its market settles in."""
-        market = self.venue.markets[symbol]
-        return market.lot_value(self.prices.marks[symbol]) / self.venue.assets[market.settle].quantum
+        return self.venue.markets[symbol].lot_value(self.prices.marks[symbol]) / self.quantum(symbol)
 
     def funding_rate(self, symbol: str) -> Fraction | None:
         """The rate of one interval: the tick's, or from the premiums in float64 (Funding)."""

@@ -154,10 +154,6 @@ class Book(TickState):
         """`W`, in quanta of the asset that the market settles in; of an inverse market below 0 (3 Book, Quote)."""
         return quote.value * self.venue.markets[symbol].worth_unit(self.quantum(symbol))
 
-    def quantum(self, symbol: str) -> Fraction:
-        """The quantum of the asset that a market settles in."""
-        return self.venue.assets[self.venue.markets[symbol].settle].quantum
-
     def effect(self, account_id, symbol: str, lots: int, value: float, fee: float) -> tuple:
         """`loss` and `relief` of lots that bring `value` quanta at a fee rate, in quanta (3 Book, Loss and relief).
 
@@ -243,8 +239,7 @@ class Book(TickState):
                 size = abs(value) * self.float64.of_asset(self.venue.markets[symbol].settle).price
                 points = int(10_000 * float(policy["waived_fee_share"]) * gain / size + POINTS_EDGE)
                 reason, rate = "fee_waived", Fraction(points, 10**4)
-        mark = float(self.prices.marks[symbol])
-        average = self.venue.markets[symbol].price_of(lots, -money * self.quantum(symbol), mark)
+        average = self.price_of(symbol, lots, -money)
         self.record("harm", reason, account_id, average, market=symbol, requested=lots)
         return rate
 

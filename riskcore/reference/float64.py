@@ -149,11 +149,15 @@ class Float64:
         """The signed value of lots, in settle units; 0 of none, which may have no mark."""
         if not lots:
             return 0.0
-        return lots * (-self.lot[symbol] if self.venue.markets[symbol].is_inverse else self.lot[symbol]) * self.unit
+        return lots * self.lot_value[symbol] * self.quantum(symbol)
 
     def paid(self, symbol: str, entry: int) -> float:
         """`paid` of an entry, in settle units."""
-        return entry * self.of_asset(self.venue.markets[symbol].settle).price * self.unit if entry else 0.0
+        return entry * self.quantum(symbol) if entry else 0.0
+
+    def quantum(self, symbol: str) -> float:
+        """A quantum of the asset that a market settles in, in settle units."""
+        return self.of_asset(self.venue.markets[symbol].settle).price * self.unit
 
     def markets(self):
         """The markets that have a mark, and whose settle asset has a price."""
@@ -161,12 +165,18 @@ class Float64:
             if symbol in self.prices.marks and self.prices.if_known(self.venue, market.settle) is not None:
                 yield symbol, market
 
+    def token(self, symbol: str) -> float:
+        """The price that makes a token quantity of a notional (Margin functions)."""
+        market = self.venue.markets[symbol]
+        price = float(self.prices.of_asset(self.venue, market.settle))
+        return price if market.is_inverse else float(self.prices.marks[symbol]) * price
+
     @cached_property
     def required(self) -> dict:
         """The maintenance function of each market with a mark."""
         return {
             symbol: Requirement.of(
-                maintenance_row(market.row), self.unit, float(self.prices.of_token(self.venue, symbol)),
+                maintenance_row(market.row), self.unit, self.token(symbol),
                 self.prices.of_open_interest(self.venue, symbol),
             )
             for symbol, market in self.markets()

@@ -128,6 +128,8 @@ class Guards(TickState):
             memory.mark, memory.mark_time = mark, now
         if market.highest_price is not None and number(mark) > market.highest_price:
             raise ValueError(f"{symbol}: {mark} is above maxPrice")
+        if market.is_inverse and number(mark) < market.tick_size:
+            raise ValueError(f"{symbol}: {mark} is below one tick")
         marks[symbol] = number(mark)
         if index is not None:
             indexes[symbol] = number(index)

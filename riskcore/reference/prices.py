@@ -40,28 +40,25 @@ class Prices:
             setattr(new, name, {symbol: float(x) for symbol, x in getattr(self, name).items()})
         return new
 
-    def of_asset(self, venue: Venue, asset: str, derived=()) -> Fraction:
-        """1 for the settle asset, else the tick's price, else the index (or mark) of its first market (Prices).
-
-        The price of a market is one in its quote asset, of which the price is found likewise; `derived`: the assets
-        whose prices need this one.
-        """
-        if asset == venue.settle:
-            return Fraction(1)
-        if asset in self.asset_prices:
-            return self.asset_prices[asset]
-        based = [m for m in venue.markets.values() if m.base_symbol == asset and m.symbol in self.marks]
-        if not based or asset in derived:
+    def of_asset(self, venue: Venue, asset: str) -> Fraction:
+        """1 for the settle asset, else the tick's price, else the index (or mark) of a market (Prices)."""
+        price = self.if_known(venue, asset)
+        if price is None:
             raise ValueError(f"no price of {asset}")
-        price, quote = self.indexes.get(based[0].symbol, self.marks[based[0].symbol]), based[0].quote
-        return price if quote is None else price * self.of_asset(venue, quote, (*derived, asset))
+        return price
 
     def if_known(self, venue: Venue, asset: str) -> Fraction | None:
         """The price of an asset, None without any."""
-        try:
-            return self.of_asset(venue, asset)
-        except ValueError:
-            return None
+        if asset == venue.settle:
+            return Fraction(1)
+        prices = {None: 1, venue.settle: 1, **self.asset_prices}  # None: quoted in the unit of account
+        for market in venue.markets.values():
+            if asset in prices:
+                break
+            if market.symbol in self.marks and market.quote in prices and market.base_symbol not in prices:
+                price = self.indexes.get(market.symbol, self.marks[market.symbol])
+                prices[market.base_symbol] = number(float(price) * float(prices[market.quote]))
+        return prices.get(asset)
 
     def of_quantum(self, venue: Venue, asset: str, settle: str | None = None) -> Fraction:
         """`p * quantum_a / quantum_settle`: an asset's quantum in quanta of the settle asset, or another (2 Repay)."""

@@ -148,9 +148,13 @@ class TickState:
         """An amount in the unit of account in quanta of the asset that a market settles in, not rounded."""
         return amount / self.value_of_quantum(self.venue.markets[symbol].settle)
 
-    def unit_value_in(self, symbol: str) -> Fraction:
-        """A quantum of the asset that a market settles in, in quanta of the venue's settle asset."""
-        return self.prices.of_quantum(self.venue, self.venue.markets[symbol].settle)
+    def quantum(self, symbol: str) -> Fraction:
+        """The quantum of the asset that a market settles in."""
+        return self.venue.assets[self.venue.markets[symbol].settle].quantum
+
+    def price_of(self, symbol: str, lots: int, flow: int) -> float:
+        """The price of a row, at which a change by `lots` brings `flow` quanta (Contracts)."""
+        return self.venue.markets[symbol].price_of(lots, flow * self.quantum(symbol), self.prices.marks[symbol])
 
     def lots(self, account_id, symbol: str) -> int:
         """Signed lots of a position as they are now."""
@@ -172,11 +176,8 @@ class TickState:
         changes = {"requested": requested, "lots": change, "cost": cost, "cash": flow + cost, "fee": fee, "fund": fund}
         changes |= {"counter_cost": counter_cost, "counter_cash": paid + counter_cost}
         changes |= {"entry": entry, "counter_entry": counter_entry}
-        market = self.venue.markets[symbol]
-        mark = float(self.prices.marks[symbol])
-        price = market.price_of(change, flow * self.venue.assets[market.settle].quantum, mark)
-        names = {"counterparty": other, "market": symbol, "settle": market.settle}
-        self.record(event, reason, account_id, price, **names, **changes)
+        names = {"counterparty": other, "market": symbol, "settle": self.venue.markets[symbol].settle}
+        self.record(event, reason, account_id, self.price_of(symbol, change, flow), **names, **changes)
 
     def convert(self, account_id, asset: str, quanta: int, fee_rate: Fraction, reason: str, settle=None) -> int:
         """Sell (quanta < 0) or buy an asset for settle, or another asset, at the tick's price; gives the proceeds.

@@ -121,15 +121,15 @@ class Market(Tradable):
         """Quanta of the settle asset that the unit of `worth` is."""
         return Fraction(1) if self.is_inverse else self.lot_tick / quantum
 
-    def price_of(self, lots: int, flow, mark: float) -> float:
+    def price_of(self, lots: int, flow, mark) -> float:
         """Price at which a change by `lots` brings `flow` units of the settle asset (Contracts).
 
-        The price of an inverse contract is without sign; without a flow there is none, and the mark stands for it.
+        The price of an inverse contract is without sign, and the mark where the flow is 0.
         """
         size = lots * self.step_size * self.multiplier
         if not self.is_inverse:
             return float(-flow / size)
-        return float(abs(size / flow)) if flow else mark
+        return float(abs(size / flow) if flow else mark)
 
 
 class Asset:
