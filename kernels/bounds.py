@@ -169,11 +169,8 @@ def fill_bound_lookup(lowest, highest, bounds):
     functions = highest.functions
     for m in range(markets):
         r = 2 * m + 1
-        low, high = lowest.value_per_lot[m], highest.value_per_lot[m]
-        if low < 0.0:
-            low, high = -high, -low
-        bounds.market[m, 0] = low
-        bounds.market[m, 1] = high
+        bounds.market[m, 0] = lowest.price_per_lot[m]
+        bounds.market[m, 1] = highest.price_per_lot[m]
         bounds.market[m, 2] = functions.flat_notional[r]
         bounds.market[m, 3] = functions.flat_rate[r]
     for k in range(assets):

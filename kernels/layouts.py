@@ -127,8 +127,7 @@ class SweepColumns(NamedTuple):
     group, and slots without an account, have market row M, asset row K and amount 0.
 
     The extra rows of an account are its positions in markets that settle in extra money assets, once more: asset by
-    asset, and market by market within an asset. The last row of an asset has the asset and its quanta; an extra money
-    asset of which the account has a balance and no position has a row without a market.
+    asset, and market by market within an asset. The last row of an asset has the asset and its quanta.
 
     ==================  ============  ======  ====================================================================
     account             uint32        (8G,)   account row of a slot, A if none
@@ -137,10 +136,10 @@ class SweepColumns(NamedTuple):
     lots                int32         (8R,)   signed; of an inverse market with the other sign: short for a long
     balance_group       uint32        (G+1,)  group g owns rows balance_group[g]:[g+1]
     asset               uint8|uint16  (8S,)   asset row, ascending within an account; K: none
-    balance             float64       (8S,)   quanta, free and lent; negative: borrowed; an extra money asset: debt only
+    balance             float64       (8S,)   quanta, free and lent; negative: borrowed; with extra rows: that alone
     cash_minus_cost     float64       (8G,)   settle quanta: unsettled less the sum of the costs
     extra_group         uint32        (G+1,)  group g owns rows extra_group[g]:[g+1]
-    extra_market        uint16        (8E,)   market row; M: none
+    extra_market        uint16        (8E,)   market row, ascending within an asset; M: none
     extra_lots          int32         (8E,)   as ``lots``
     extra_asset         uint8|uint16  (8E,)   in the last row of an asset: its row, ascending; K: not the last, or none
     extra_quanta        float64       (8E,)   in the last row of an asset: free >= 0, lent and unsettled, less costs

@@ -63,6 +63,23 @@ def is_extra_money(asset, money):
 
 
 @inner_kernel
+def counts_with_profit(balance, account, state, money):
+    """Whether a balance may have profit and loss beside it: of an extra money asset with positions or unsettled quanta.
+
+    balance  int64           ()    row, of the account
+    account  int64           ()    0 <= account < A
+    state    AccountColumns  ()    see layouts.py
+    money    int64           (S,)  see layouts.py
+    """
+    if not is_extra_money(np.int64(state.asset[balance]), money):
+        return False
+    found = state.unsettled[balance] != 0
+    for i in range(state.position_span[account, 0], state.position_span[account, 1]):
+        found |= state.position_balance[i] == balance
+    return found
+
+
+@inner_kernel
 def account_margin(account, state, prices):
     """Margin of an account from its own columns, by the separable model: each position has a function of its own.
 
@@ -88,7 +105,7 @@ def account_margin(account, state, prices):
             maintenance += margin_requirement(notional, 2 * (markets + k) + 1, prices.functions)
         else:
             balance += state.free[j]
-        if is_extra_money(k, prices.money):
+        if counts_with_profit(j, account, state, prices.money):
             continue
         value = balance * price
         gross += value
@@ -117,13 +134,10 @@ def account_margin(account, state, prices):
     cash_minus_cost = float(state.unsettled[settle] - state.balance_cost[settle])
     equity += position_value + cash_minus_cost
     gross += abs(cash_minus_cost)
-    for s in range(1, prices.money.size):
-        k = prices.money[s]
-        for j in range(state.balance_span[account, 0], state.balance_span[account, 1]):
-            if state.asset[j] != k:
-                continue
-            price = prices.price_per_quantum[k]
-            position_value = 0.0
+    for j in range(state.balance_span[account, 0], state.balance_span[account, 1]):
+        if counts_with_profit(j, account, state, prices.money):
+            k = np.int64(state.asset[j])
+            price, position_value = prices.price_per_quantum[k], 0.0
             for i in range(state.position_span[account, 0], state.position_span[account, 1]):
                 if state.position_balance[i] == j:
                     position_value += state.lots[i] * prices.value_per_lot[state.market[i]]

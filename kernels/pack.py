@@ -81,6 +81,22 @@ def _clear_lane(group, lane, sweep_view):
         sweep_view.extra_quanta[LANES * row + lane] = 0.0
 
 
+@inner_kernel
+def extra_positions(balance, account, state, extra):
+    """Number of an account's positions that settle in a balance of an extra money asset, 0 of another asset.
+
+    balance  int64           ()    row, of the account
+    account  int64           ()    0 <= account < A
+    state    AccountColumns  ()    see layouts.py
+    extra    bool            (K,)  the asset is an extra money asset
+    """
+    count = 0
+    if extra[state.asset[balance]]:
+        for i in range(np.int64(state.position_span[account, 0]), np.int64(state.position_span[account, 1])):
+            count += state.position_balance[i] == balance
+    return count
+
+
 @kernel
 def pack_slots(slots, state, inverse, extra, sweep_view):
     """Write the amounts of some slots, and the market or asset row of each.
@@ -100,11 +116,7 @@ def pack_slots(slots, state, inverse, extra, sweep_view):
         balance_room = np.int64(sweep_view.balance_group[group + 1]) - np.int64(sweep_view.balance_group[group])
         extra_rows = 0
         for j in balances:
-            if extra[state.asset[j]]:
-                of_asset = 0
-                for i in positions:
-                    of_asset += state.position_balance[i] == j
-                extra_rows += max(of_asset, 1)
+            extra_rows += extra_positions(j, account, state, extra)
         extra_room = np.int64(sweep_view.extra_group[group + 1]) - np.int64(sweep_view.extra_group[group])
         has_room = len(positions) <= position_room and len(balances) <= balance_room and extra_rows <= extra_room
         fits = has_room
@@ -114,7 +126,9 @@ def pack_slots(slots, state, inverse, extra, sweep_view):
         for i in positions:
             fits = fits and abs(state.lots[i]) <= _INT32_MAX
         for j in balances:
-            fits = fits and (state.free[j] >= 0 or state.lent[j] == 0 or extra[state.asset[j]])
+            if not extra_positions(j, account, state, extra):
+                fits = fits and (state.free[j] >= 0 or state.lent[j] == 0)
+                fits = fits and not (extra[state.asset[j]] and state.unsettled[j])
         row = LANES * np.int64(sweep_view.position_group[group]) + lane
         for i in positions:
             m = state.market[i]
@@ -123,9 +137,10 @@ def pack_slots(slots, state, inverse, extra, sweep_view):
             row += LANES
         row = LANES * np.int64(sweep_view.balance_group[group]) + lane
         for j in balances:
-            k = state.asset[j]
-            quanta = min(state.free[j], 0) if extra[k] else state.free[j] + state.lent[j]
-            sweep_view.asset[row] = k
+            quanta = state.free[j] + state.lent[j]
+            if extra_positions(j, account, state, extra):
+                quanta = min(state.free[j], 0)
+            sweep_view.asset[row] = state.asset[j]
             sweep_view.balance[row] = float(quanta) if fits else 0.0
             row += LANES
         settle = state.settle_row[account]
@@ -134,21 +149,17 @@ def pack_slots(slots, state, inverse, extra, sweep_view):
         )
         row = LANES * np.int64(sweep_view.extra_group[group]) + lane
         for j in balances:
-            if extra[state.asset[j]]:
-                sweep_view.extra_market[row], sweep_view.extra_lots[row] = inverse.size, 0
-                positions_before = 0
+            if extra_positions(j, account, state, extra):
                 for i in positions:
                     if state.position_balance[i] == j:
-                        row += LANES * min(positions_before, 1)
-                        sweep_view.extra_asset[row], sweep_view.extra_quanta[row] = extra.size, 0.0
-                        positions_before += 1
                         m = state.market[i]
                         sweep_view.extra_market[row] = m
                         sweep_view.extra_lots[row] = (-state.lots[i] if inverse[m] else state.lots[i]) if fits else 0
+                        sweep_view.extra_asset[row], sweep_view.extra_quanta[row] = extra.size, 0.0
+                        row += LANES
                 quanta = max(state.free[j], 0) + state.lent[j] + state.unsettled[j] - state.balance_cost[j]
-                sweep_view.extra_asset[row] = state.asset[j]
-                sweep_view.extra_quanta[row] = float(quanta) if fits else 0.0
-                row += LANES
+                sweep_view.extra_asset[row - LANES] = state.asset[j]
+                sweep_view.extra_quanta[row - LANES] = float(quanta) if fits else 0.0
         bit = np.uint8(1 << lane)
         for flags, is_set in (
             (sweep_view.has_orders, state.open_orders[account] > 0),

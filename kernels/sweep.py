@@ -111,14 +111,13 @@ def extra_margins(slot, state, lookup, extra, equity, gross):
 
 
 @inner_kernel
-def lane_margins(slot, state, lookup):
-    """Margin of the accounts of the lanes from a slot on, without their orders.
+def group_margins(slot, state, lookup, extra):
+    """Margin of the accounts of the lanes from a slot on, with or without their extra rows, as of `lane_margins`.
 
-    The same sums in the same order as `margin.account_margin`, so the same bits.
-
-    slot    uint64        ()  0 <= slot < 8 G, of the first lane
-    state   SweepColumns  ()  see layouts.py
-    lookup  SweepLookup   ()  see layouts.py
+    slot    uint64        ()        0 <= slot < 8 G, of the first lane
+    state   SweepColumns  ()        see layouts.py
+    lookup  SweepLookup   ()        see layouts.py
+    extra   float64|None  (M+1, 4)  of the lookup; None: without
     """
     zero = broadcast(0.0)
     equity, exposure, initial, maintenance, gross = zero, zero, zero, zero, zero
@@ -152,7 +151,7 @@ def lane_margins(slot, state, lookup):
     while row < end:
         price, flat, initial_rate, rate = gather4(lookup.market, state.market, row)
         value = load(state.lots, row) * price
-        position_value = position_value + settle_value(value, price, lookup.extra)
+        position_value = position_value + settle_value(value, price, extra)
         notional = absolute(value)
         exposure = exposure + notional
         initial_required, required = notional * initial_rate, notional * rate
@@ -167,8 +166,38 @@ def lane_margins(slot, state, lookup):
     cash_minus_cost = load(state.cash_minus_cost, slot)
     equity = equity + (position_value + cash_minus_cost)
     gross = gross + exposure + absolute(cash_minus_cost)
-    equity, gross = extra_margins(slot, state, lookup, lookup.extra, equity, gross)
+    equity, gross = extra_margins(slot, state, lookup, extra, equity, gross)
     return MarginSums(equity=equity, exposure=exposure, initial=initial, maintenance=maintenance, gross=gross)
+
+
+@inner_kernel
+def margins_with_extra(slot, state, lookup, extra):
+    """Margin as of `lane_margins`; without code for extra rows where a venue has none, and quickly where a group has.
+
+    slot    uint64        ()        0 <= slot < 8 G, of the first lane
+    state   SweepColumns  ()        see layouts.py
+    lookup  SweepLookup   ()        see layouts.py
+    extra   float64|None  (M+1, 4)  of the lookup
+    """
+    if extra is None:
+        return group_margins(slot, state, lookup, None)
+    group = slot // np.uint64(LANES)
+    if state.extra_group[group] == state.extra_group[group + np.uint64(1)]:
+        return group_margins(slot, state, lookup, None)
+    return group_margins(slot, state, lookup, extra)
+
+
+@inner_kernel
+def lane_margins(slot, state, lookup):
+    """Margin of the accounts of the lanes from a slot on, without their orders.
+
+    The same sums in the same order as `margin.account_margin`, so the same bits.
+
+    slot    uint64        ()  0 <= slot < 8 G, of the first lane
+    state   SweepColumns  ()  see layouts.py
+    lookup  SweepLookup   ()  see layouts.py
+    """
+    return margins_with_extra(slot, state, lookup, lookup.extra)
 
 
 @inner_kernel

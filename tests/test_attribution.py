@@ -14,7 +14,7 @@ from riskcore.record import EVENTS as EVENTS_OF_JOURNAL
 from riskcore.run import RecordedRun, report
 from riskcore.run.causes import CAUSES, equity_changes
 from riskcore.run.losses import liquidation_losses
-from tests import small_run
+from tests import money_venues, small_run
 
 
 def kept(inputs, path):
@@ -48,14 +48,29 @@ def deleveraged(tmp_path_factory):
     return kept((venue, accounts, ticks), tmp_path_factory.mktemp("deleveraged") / "run")
 
 
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    """A run of markets that settle in USDC, in USDT and, inverse, in BTC."""
+    policy = {"slice_probability": 1, "fund": 1000, "realize_interval": 90}
+    venue, accounts = money_venues.accounts(30, 2, money_venues.PROVIDERS, **policy)
+    return kept((venue, accounts, money_venues.ticks(12, 2, -0.3)), tmp_path_factory.mktemp("mixed") / "run")
+
+
 def value(venue, accounts, mark, asset):
     """Equity of every account without haircuts, in settle units."""
-    columns, unit, count = accounts.columns, float(venue.settle_quantum), len(accounts)
-    worth = columns.lots * venue.markets.step_size[columns.market] * mark[columns.market] - columns.cost * unit
-    found = np.bincount(accounts.position_accounts(), worth, count)
-    amount = (columns.free + columns.lent) * venue.assets.quantum_size[columns.asset]
+    columns, markets, count = accounts.columns, venue.markets, len(accounts)
+    size = (
+        columns.lots
+        * np.array([float(a * b) for a, b in zip(markets.step, markets.multiplier, strict=True)])[columns.market]
+    )
+    price = mark[columns.market]
+    worth = np.where(markets.inverse[columns.market], -size / price, size * price)
+    worth *= asset[markets.settle[columns.market]]
+    found = np.bincount(accounts.position_accounts(), np.where(size == 0, 0.0, worth), count)
+    amount = columns.free + columns.lent + columns.unsettled - columns.balance_cost
+    amount = amount * venue.assets.quantum_size[columns.asset]
     worth = np.where(amount == 0, 0.0, amount * asset[columns.asset])
-    return found + np.bincount(accounts.balance_accounts(), worth, count) + columns.unsettled[columns.settle_row] * unit
+    return found + np.bincount(accounts.balance_accounts(), worth, count)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +78,7 @@ def value(venue, accounts, mark, asset):
     [
         ("crash", {"price", "slippage", "fee", "backstop", "funding"}),
         ("deleveraged", {"price", "adl", "shortfall"}),
+        ("mixed", {"price", "slippage", "fee", "backstop", "shortfall"}),
     ],
 )
 def test_price_is_what_the_moves_changed_between_the_events(name, causes, request):
@@ -83,8 +99,10 @@ def test_price_is_what_the_moves_changed_between_the_events(name, causes, reques
         assert found["price"] == pytest.approx(moved[row], abs=1e-6)
         assert sum(found.values()) - 2 * found["end"] == pytest.approx(0, abs=1e-6)
         own = rows[rows["account"] == row]
-        assert found["fee"] == pytest.approx(-own["fee"].sum() / 1e6)
-        assert found["funding"] == pytest.approx(own["cash"][own["event"] == EVENT["funding"]].sum() / 1e6)
+        unit = np.where(own["settle"] >= 0, asset[own["tick"], own["settle"]], 0.0)
+        unit *= venue.assets.quantum_size[own["settle"]]
+        assert found["fee"] == pytest.approx(-(own["fee"] * unit).sum())
+        assert found["funding"] == pytest.approx((own["cash"] * unit)[own["event"] == EVENT["funding"]].sum())
     assert seen >= causes
 
 
@@ -97,7 +115,7 @@ EVENTS = {
 def exact_changes(path, states):
     """Equity and its causes of every account, in exact arithmetic; the price's by its moves."""
     recorded = RecordedRun.read(path)
-    rows, quantum = recorded.rows, Fraction(float(recorded.venue.settle_quantum))
+    rows = recorded.rows
     lot, unit = (
         [[Fraction(price) if price == price else None for price in tick] for tick in prices.tolist()]
         for prices in (recorded.lot_value, recorded.quantum_value)
@@ -105,16 +123,15 @@ def exact_changes(path, states):
 
     def equity(state, tick):
         columns = state.columns
-        amounts = [quantum * int(unsettled) for unsettled in columns.unsettled[columns.settle_row]]
-        for account, market, lots, cost in zip(
-            state.position_accounts().tolist(), columns.market.tolist(), columns.lots.tolist(), columns.cost.tolist(),
-            strict=True,
-        ):  # fmt: skip
-            amounts[account] += (lots * lot[tick][market] if lots else 0) - cost * quantum
+        amounts = [Fraction(0)] * len(state)
+        for account, market, lots in zip(
+            state.position_accounts().tolist(), columns.market.tolist(), columns.lots.tolist(), strict=True
+        ):
+            amounts[account] += lots * lot[tick][market] if lots else 0
+        quanta = columns.free + columns.lent + columns.unsettled - columns.balance_cost
         for account, asset, held in zip(
-            state.balance_accounts().tolist(), columns.asset.tolist(), (columns.free + columns.lent).tolist(),
-            strict=True,
-        ):  # fmt: skip
+            state.balance_accounts().tolist(), columns.asset.tolist(), quanta.tolist(), strict=True
+        ):
             amounts[account] += held * unit[tick][asset] if held else 0
         return np.array(amounts, object)
 
@@ -128,6 +145,7 @@ def exact_changes(path, states):
         quanta = row["quanta"] + row["lent"]
         value = lots + (quanta * unit[row["tick"]][row["asset"]] if quanta else 0)
         cause = cause_of.get(EVENTS_OF_JOURNAL[row["event"]])
+        quantum = unit[row["tick"]][row["settle"]] if row["settle"] >= 0 else Fraction(0)
         for side, change in (
             ("account", value + (row["cash"] - row["cost"] + row["unsettled"]) * quantum),
             ("counterparty", -value + (row["counter_cash"] - row["counter_cost"]) * quantum),
@@ -144,7 +162,7 @@ def exact_changes(path, states):
     return recorded, found
 
 
-@pytest.mark.parametrize("name", ["crash", "deleveraged"])
+@pytest.mark.parametrize("name", ["crash", "deleveraged", "mixed"])
 def test_causes_sum_to_the_change_of_equity_exactly(name, request):
     path, *_, states = request.getfixturevalue(name)
     recorded, exact = exact_changes(path, states)
@@ -156,9 +174,10 @@ def test_causes_sum_to_the_change_of_equity_exactly(name, request):
     for column in found:
         wanted = exact[column].astype(float)
         np.testing.assert_allclose(found[column], wanted, rtol=1e-13, atol=1e-7, err_msg=column)
-    # and for the causes that have an exact sum in whole quanta, to the last quantum
-    fees = found["fee"].sum() / float(recorded.venue.settle_quantum)
-    assert round(fees) == -recorded.rows["fee"].sum()
+    if recorded.venue.plain_money:
+        # and for the causes that have an exact sum in whole quanta, to the last quantum
+        fees = found["fee"].sum() / float(recorded.venue.settle_quantum)
+        assert round(fees) == -recorded.rows["fee"].sum()
 
 
 def test_the_report_and_the_explanation_show_the_same_causes(crash):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import riskcore as rc
 from riskcore import io, sample
-from riskcore.audit import RULES, RunError, accruals, audit, shares, winners
+from riskcore.audit import RULES, RunError, accruals, audit
 from riskcore.audit.folder import EVENTS
+from riskcore.venue import POLICIES, Counterparties
 
 from .small_run import seal
 from .wild_runs import wild_run
@@ -575,9 +576,8 @@ def test_providers_are_held_to_their_own_initial_margin(copied):
     assert "touched" in broken(audit_altered(path))
 
 
-@pytest.mark.parametrize("number", range(len(winners.POLICIES)))
-def test_every_adl_policy_is_followed(tmp_path, number):
-    name = list(winners.POLICIES)[number]
+@pytest.mark.parametrize(("number", "name"), list(enumerate(POLICIES)))
+def test_every_adl_policy_is_followed(tmp_path, number, name):
     figures = {
         "adl_policy": name, "adl_counterparties": ("opposing", "profitable")[number % 2],
         "adl_price": (0, 1, "0.5")[number % 3], "adl_cap": (1, "0.3")[number % 2],
@@ -601,7 +601,11 @@ def named(path, name):
 @pytest.mark.parametrize(("name", "splits"), [("queue", False), ("shared", True)])
 def test_an_adl_policy_of_ones_own_is_followed_where_its_function_is_given(copied, name, splits):
     path = copied(name)
-    house = winners.POLICIES[RUNS[name][0]["adl_policy"]].function
+    rank = POLICIES[RUNS[name][0]["adl_policy"]].rank
+
+    def house(figures):
+        return rank(Counterparties(**vars(figures)))
+
     named(path, "mine")
     breaches = audit_altered(path).breaches
     assert breaches["rule"].tolist() == ["touched"]
@@ -623,15 +627,6 @@ def test_what_is_no_counterparty_is_found_whatever_the_policy(copied, journals):
         spoiled.loc[rows[0], column] = value
         put(path, spoiled)
         assert len(audit_altered(path).breaches.query("rule == 'touched'")) > 1
-
-
-def test_a_weight_that_float64_leaves_open_is_taken_either_way():
-    rows, sure = [3, 8], np.array([True, False])
-    edge = 1 + 2.0**-24  # half way between two numbers of 24 bits
-    nominal, low, high = (shares.short_weights(np.array([edge + off, 0.5])) for off in (1e-13, -1e-13, 1e-13))
-    found = winners.choices(rows, sure, nominal, low, high)
-    above, below = 2**37 + 2**14, 2**37
-    assert found == [{3: above, 8: 2**36}, {3: above}, {3: below, 8: 2**36}, {3: below}]
 
 
 @pytest.mark.parametrize(

@@ -528,7 +528,8 @@ class TestExplain:
     def test_json_has_numbers(self, run):
         events = as_json("explain", run, "--account", 121)["events"]
         numbers = {"quantity", "requested", "price", "cash", "fee", "mmr_before", "mmr_after"}
-        assert set(events[0]) == {"time", "event", "reason", "market", "asset", "counterparty", *numbers}
+        words = {"time", "event", "reason", "market", "asset", "counterparty", "settle_asset"}
+        assert set(events[0]) == words | numbers
         assert not any(isinstance(event[name], str) for event in events for name in numbers)
         taken = [event for event in events if event["event"] == "backstop" and event["market"]]
         rows = reader.read_journal(run)

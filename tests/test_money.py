@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import riskcore as rc
-from riskcore.kernels.margin import DOUBT, DOUBT_BAND, account_statuses
+from riskcore.kernels.margin import DOUBT, DOUBT_BAND, LIQUIDATING, SAFE
+from riskcore.kernels.margin_model import account_statuses
 from riskcore.margin import exact, margins_of
 from riskcore.market import Prices, asset_values
 from tests import money_venues as mv
@@ -78,12 +79,14 @@ class Oracle:
         part = number(kind["base"]) / (1 + number(kind["positiveCurvePenalty"]) * root(size))
         return min(number(function["weight"]), part)
 
-    def margin(self, which: str, item: str, notional: Fraction) -> Fraction:
+    def margin(self, which: str, item: str, notional: Fraction, token: Fraction = Fraction(1)) -> Fraction:
+        """Requirement of a notional, whose token quantity is worth ``token`` a unit."""
         if not notional:
             return Fraction(0)
         if item in self.markets:
             function = self.markets[item][f"{which}Function"]
-            return notional * max(number(function["base"]), number(function["factor"]) * root(notional))
+            size = notional / token if function.get("unit") == "quantity" else notional
+            return notional * max(number(function["base"]), number(function["factor"]) * root(size))
         base = Fraction(1, 10) if item == self.settle else Fraction(1, 5)
         return notional * (base if which == "imf" else base / 2)
 
@@ -152,10 +155,11 @@ class State:
                 for side in ("bid", "ask")
             }
             per_lot = abs(oracle.value(market, 1, marks[market])) * prices[settle]
+            token = prices[settle] * (1 if oracle.markets[market]["marketType"] == "IPERP" else marks[market])
             worst = max(abs(lots), abs(lots + sides["bid"]), abs(lots - sides["ask"])) * per_lot
             total["exposure"] += worst
-            total["initial"] += max(oracle.margin("imf", market, worst), worst * fraction)
-            total["maintenance"] += oracle.margin("mmf", market, abs(lots) * per_lot)
+            total["initial"] += max(oracle.margin("imf", market, worst, token), worst * fraction)
+            total["maintenance"] += oracle.margin("mmf", market, abs(lots) * per_lot, token)
             total["gross"] += abs(lots) * per_lot + abs(cost) * oracle.quantum(settle) * prices[settle]
         money = {oracle.settle} | {oracle.settle_of(market) for market in oracle.markets}
         for asset in self.balances.keys() | profit.keys():
@@ -186,6 +190,10 @@ def scenes(draw: st.DrawFn) -> tuple[dict[str, Any], dict[str, pd.DataFrame], di
     """A venue file, the tables of six accounts, marks and prices of assets, often far from where they were drawn."""
     policy = {"haircut_size_unit": draw(st.sampled_from(["notional", "quantity"]))}
     source = mv.source(weight=draw(st.sampled_from(["0", "0.5", "0.95", "1"])), **policy)
+    if draw(st.booleans()):  # margin fractions that grow with the quantity, not the notional
+        for market in source["markets"][:3]:
+            for name in ("imfFunction", "mmfFunction"):
+                market[name] |= {"unit": "quantity", "factor": "0.004" if name == "imfFunction" else "0.002"}
     tables = mv.frames(6, draw(st.integers(0, 2**32)))
     move = st.integers(50, 200)
     marks = {market: round(price * draw(move) / 100, 2) for market, price in mv.MARKS.items()}
@@ -286,6 +294,25 @@ def test_profit_counts_as_a_balance_of_its_asset(balance, entry, equity):
     assert margins_of(accounts, np.arange(1), prices).net_equity[0] == pytest.approx(float(equity), abs=1e-9)
 
 
+@pytest.mark.parametrize("mark", [63_000.0, 62_300.0])
+@pytest.mark.parametrize(("more", "status"), [(-1, LIQUIDATING), (0, LIQUIDATING), (1, SAFE)])
+def test_the_edge_is_exact_though_a_value_is_a_quotient(mark, more, status):
+    """The value of 700 USD is 1 / 90 or 1 / 89 BTC, which no decimal is, and BTC is at the mark: 700 USD again.
+
+    They need 7 USD. A profit in BTC counts for nine tenths, a loss in full.
+    """
+    cost = round(Fraction(700, 62_500) * 10**8)
+    profit = cost * number(mark) / 10**8 - 700
+    cash = 7 - profit * (Fraction(9, 10) if profit > 0 else 1)
+    assert cash == Fraction(round(cash * 10**6), 10**6) > 0
+    venue, accounts = one({"USDC": float(cash + Fraction(more, 10**6))}, [(IBTC, 7.0, 62_500.0)])
+    prices = Prices.read(venue, accounts, {IBTC: mark}, asset_prices={"BTC": mark})
+    assert exact.account_margin(accounts, 0, prices).status == status
+    state = np.empty(1, np.uint8)
+    account_statuses(np.arange(1), accounts.columns, prices.arrays, state)
+    assert state[0] == (DOUBT if not more else status)
+
+
 def test_a_debt_needs_a_margin_though_the_profit_is_larger():
     """Below zero a free balance is a borrow, as of any asset: exposure and requirement, whatever is unrealised."""
     venue, accounts = one({"USDC": 0.0, "USDT": -50.0}, [(ETH, 1.0, 3900.0)])
@@ -308,7 +335,7 @@ def assert_same_state(accounts: rc.Accounts, venue: rc.Venue, states: dict[int, 
             assert held == own.positions.get(market, [0, 0, 0])
             assert assets[columns.asset[columns.position_balance[i]]] == own.oracle.settle_of(market)
             assert columns.position_balance[i] in accounts.balances_of(row)
-        assert set(own.positions) <= set(positions)
+        assert {market for market, held in own.positions.items() if any(held)} <= set(positions)
         balances = {assets[columns.asset[j]]: j for j in accounts.balances_of(row)}
         assert {own.oracle.settle} | {own.oracle.settle_of(market) for market in positions} <= set(balances)
         for asset, j in balances.items():
@@ -359,17 +386,13 @@ def test_what_if_after_fills_and_shocks():
     fills = pd.DataFrame(
         {"account": [1, 2], "market": [IBTC, ETH], "quantity": [50.0, -1.5], "price": [100_000.0, 4_000.0]}
     )
-    after = accounts.with_fills(venue, fills)
     states = {account: State(oracle, tables, account) for account in accounts.ids.tolist()}
     for row in fills.to_dict("records"):
         states[row["account"]].fill(row["market"], row["quantity"], row["price"], 0)
-    moved = rc.Prices.read(venue, after, mv.MARKS, asset_prices=mv.ASSET_PRICES).moved(
-        np.full(3, 0.9), np.full(4, np.nan)
-    )
+    shocks = dict.fromkeys(mv.MARKS, -0.1)
+    table = rc.what_if(accounts, venue, mv.MARKS, fills=fills, shocks=shocks, asset_prices=mv.ASSET_PRICES)
     marks = {market: number(round(mark * 0.9, 6)) for market, mark in mv.MARKS.items()}
     prices = {"USDC": Fraction(1), "BTC": marks[BTC], "USDT": number(0.9995), "SOL": Fraction(200)}
-    assert moved.asset.tolist() == pytest.approx([float(prices[a]) for a in venue.assets.symbol])
-    table = margins_of(after, np.arange(len(after)), moved)
     for row, own in enumerate(states.values()):
         expected = own.margin(marks, prices)
         assert table.net_equity[row] == pytest.approx(

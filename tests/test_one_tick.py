@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from copy import copy
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -638,6 +639,24 @@ def test_book_participation_and_order():
     assert found == [(x_loss * USDC, x_relief * USDC), (y_loss * USDC, y_relief * USDC)]
 
 
+def test_float64_margins():
+    title = "Float64 margins"
+    equity, value, maintenance, mmr = example(title, "45,000,000", "1,000,000,000", "50,000,000", "1.1111")
+    own = scene(source(), {1: {"X": (10, 100), "USDC": 45}})
+    oracle, state = own.load_reference()
+    tick = reference.Tick(oracle, state, NOON, reference.Prices(AT_100), 0)
+    sums = tick.sums(1)
+    assert (sums.equity, sums.exposure, sums.maintenance, sums.gross) == (
+        equity,
+        value,
+        maintenance,
+        2 * value + equity,
+    )
+    tick.select()
+    assert round(tick.swept_figures(1).mmr, 4) == float(mmr)
+    assert of(run(own, at())[1], "trigger", "mmr_after") == [tick.swept_figures(1).mmr]
+
+
 def test_book_policy_size():
     size, minimum, whole, least, left = (int(n) for n in example("3 Book: policy size", "100", "5", "12", "10", "2"))
     oracle = reference.Venue(source())
@@ -680,6 +699,13 @@ def test_book_loss_relief_and_harm():
     tick = reference.Tick(oracle, state, NOON, reference.Prices(AT_100), 0)
     assert slip + fee == loss
     assert tick.effect(1, "X", 100, value * USDC, Fraction("0.01")) == (loss * USDC, relief * USDC)
+    value, charge, loss_quanta, relief_quanta = example(
+        "3 Book: float64", "96,500,000", "965,000", "4,465,000", "5,000,000"
+    )
+    assert charge == value / 100
+    found = tick.effect(1, "X", 100, float(value), 0.01)
+    assert [type(amount) for amount in found] == [float, float]
+    assert found == (loss_quanta, relief_quanta)
     title = "3 Book: do no harm"
     equity, margin, cost, freed, gain, points, money = example(
         title, "40", "50", "223.25", "200", "0.5", "25", "241,250"
@@ -689,7 +715,7 @@ def test_book_loss_relief_and_harm():
     rows = run(own, at(0, AT_100, {"X": {"bids": [(96.5, 100.0)], "asks": []}}))[1]
     assert of(rows, "harm", "reason") == ["fee_waived"]
     assert of(rows, "book", "fee") == [money]
-    assert money == points / 10**4 * value * USDC
+    assert money == points / 10**4 * value
 
 
 def test_book_restoring_size():
@@ -881,10 +907,13 @@ def test_close_out_shortfall():
     assert of(rows, "socialize", "counterparty", "cash") == [(3, small * USDC), (4, large * USDC)]
     assert (fund + rest, small + large) == (lacking, rest)
     usdc, coins, mark, lacking, first, second, rest = example(title, "4", "0.0005", "40,000", "30", "4", "20", "6")
-    oracle, state = scene(money_source(), {1: {"USDC": -lacking, "BTC": 0}}).load_reference()
-    state.fund |= {"USDC": usdc * USDC, "BTC": coins * 10**8}
-    prices = {"X": 100.0, "Y": float(mark)}, None, None, {"USDT": 1.25}
-    _, rows, _ = reference.step(oracle, state, NOON, *prices)
+    own, tick = scene(money_source(), {1: {"USDC": -lacking, "BTC": 0}}), money_at(0, mark)
+    (oracle, state), (rules, held) = own.load_reference(), own.load()
+    engine = rc.Engine(held, rules)
+    for asset, amount in (("USDC", usdc * USDC), ("BTC", coins * 10**8)):
+        state.fund[asset] = engine.ledger.fund[rules.assets.row[asset]] = int(amount)
+    _, rows, seen = reference.step(oracle, state, *tick.reference_arguments())
+    assert_same_journal(copy(engine).step(tick.tick()), rows, oracle, state, seen.prices)
     assert of(rows, "fund", "settle", "cash") == [("USDC", first * USDC), ("BTC", coins * 10**8)]
     assert of(rows, "convert", "cash") == [second * USDC]
     assert of(rows, "shortfall", "cash") == [rest * USDC]

@@ -15,6 +15,7 @@ from riskcore.io import read_ticks
 
 from .small_run import seal
 from .test_audit_damage import full_run
+from .wild_runs import wild_run
 
 
 def run_crash(path, count, *, seed=0, ticks=60):
@@ -82,6 +83,52 @@ def test_a_run_with_everything_is_the_one_of_the_exact_model(full):
     assert all(tick.difference is None for tick in ticks)
     assert {row["account"] for tick in ticks for row in tick.rows if row["event"] != "guard"} > {"a01", "a05"}
     assert [row for tick in ticks for row in tick.recorded if row["counterparty"] == reference.BOOK]
+
+
+MONEY_RUNS = {  # policy, how the run is drawn, and what happens in another asset than settle
+    "passes": (
+        {"account_order": "pro_rata", "realize_interval": 60},
+        {"seed": 5, "count": 60, "ticks": 30},
+        {"book", "backstop", "funding", "realize", "convert", "fund"},
+    ),
+    "poor": (
+        {
+            **{"slices_per_tick": 2, "refill_half_life": 20, "account_cap": 3000, "slice_cooldown": 5},
+            **{"shortfall": "open_interest", "adl_policy": "rap_linear", "realize_interval": 60},
+        },
+        {"seed": 6, "count": 60, "ticks": 30, "fall": 0.3, "depth": 1500, "poor": 4000},
+        {"book", "backstop", "funding", "realize", "convert", "fund", "unsettle"},
+    ),
+    "opposing": (
+        {
+            **{"harmful_slice": "backstop", "shortfall": "unsettled", "adl_counterparties": "opposing"},
+            **{"position_order": "pro_rata", "market_cap": 20_000},
+        },
+        {"seed": 7, "count": 60, "ticks": 30, "fall": 0.3, "depth": 1500, "poor": 4000},
+        {"book", "backstop", "adl", "funding", "convert", "fund"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("policy", "drawn", "events"), MONEY_RUNS.values(), ids=MONEY_RUNS)
+def test_a_run_of_several_assets_is_the_one_of_the_exact_model(policy, drawn, events, tmp_path):
+    """ETH settles in USDT, and SOL is an inverse market."""
+    wild_run(tmp_path / "run", policy, mixed=True, **drawn)
+    ticks = list(reference.replay(tmp_path / "run"))
+    assert [tick.difference for tick in ticks] == [None] * len(ticks)
+    rows = [row for tick in ticks for row in tick.rows]
+    assert events <= {row["event"] for row in rows if row["settle"] not in (None, "USDC")}
+
+
+def test_an_altered_settle_asset_is_found(tmp_path):
+    """Funding that is said to be paid in USDC, and not in the USDT of the market."""
+    wild_run(tmp_path / "run", MONEY_RUNS["passes"][0], mixed=True, **MONEY_RUNS["passes"][1])
+    journal = journal_of(tmp_path / "run")
+    row = int(journal.index[(journal["event"] == "funding") & (journal["market"] == 1)][0])
+    journal.loc[row, "settle"] = 0
+    put(tmp_path / "run", journal)
+    tick, difference = differences(tmp_path / "run")[0]
+    assert (tick, difference.columns) == (journal.loc[row, "tick"], ("settle",))
 
 
 @pytest.mark.parametrize("column", ["requested", "lots", "cash", "fee", "entry", "cost"])

@@ -185,7 +185,6 @@ def test_the_large_crowd_of_several_money_assets_is_of_every_kind():
     last = sweep_view.extra_asset < assets
     rows = last.reshape(-1, 8)[: int(sweep_view.extra_group[-1])]
     assert (~rows & (sweep_view.extra_market < accounts.market_count).reshape(-1, 8)).sum() > 50  # two of an asset
-    assert (last & (sweep_view.extra_market == accounts.market_count)).sum() > 50  # a balance alone
     alone = np.isin(columns.asset, accounts.sweep_view.extra.nonzero()[0]) & (columns.free < 0)
     assert (alone & (columns.lent > 0) & (columns.balance_cost != 0)).sum() > 50
     worth = np.zeros(len(columns.asset))

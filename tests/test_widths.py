@@ -169,7 +169,7 @@ def test_a_row_that_loses_money_breaks_the_engine(monkeypatch: pytest.MonkeyPatc
 
     def forger(state: Any) -> None:
         state.accounts.columns.free[0] += 5
-        state.journal.add("unsettle", "settlement", 0, 0.0, 0.0, cash=5)
+        state.journal.add("unsettle", "settlement", 0, 0.0, 0.0, settle=rules.settle, cash=5)
 
     monkeypatch.setattr(waterfall, "PHASES", (*real, forger))
     with pytest.raises(InvariantError, match=r"fund \+ unsettled of a row is 5, not 0; row \d+: {.*'cash': 5"):
@@ -186,7 +186,8 @@ def test_an_account_past_the_width_breaks_the_engine(monkeypatch: pytest.MonkeyP
     def forger(state: Any) -> None:
         state.accounts.columns.free[0] += 2**62
         state.accounts.columns.unsettled[0] -= 2**62
-        state.journal.add("unsettle", "settlement", 0, 0.0, 0.0, cash=2**62, unsettled=-(2**62))
+        money = {"settle": rules.settle, "cash": 2**62, "unsettled": -(2**62)}
+        state.journal.add("unsettle", "settlement", 0, 0.0, 0.0, **money)
 
     monkeypatch.setattr(waterfall, "PHASES", (*real, forger))
     with pytest.raises(RuntimeError, match="the holdings and costs of account 1 exceed"):

@@ -19,10 +19,11 @@ def spot_row(base, tick, step, impact, limit):
             "filters": {"price": price, "quantity": {"stepSize": step}}}  # fmt: skip
 
 
-def wild_venue(count, policy, full=False, closed=None):
+def wild_venue(count, policy, full=False, closed=None, mixed=False):
     """Each kind of band, cap and margin function in some market, two spot markets, and providers of little means.
 
-    ``closed`` has the states of books that nobody may take from.
+    ``closed`` has the states of books that nobody may take from; ``mixed``: ETH settles in USDT, and SOL is an inverse
+    market.
     Where the pools are ``full``, all that is lent is borrowed, and one provider does not take every market and asset.
     """
     source = sample.venue_source([count + 1, count + 2])
@@ -66,13 +67,19 @@ def wild_venue(count, policy, full=False, closed=None):
             "brackets": [{"from": 0, "rate": "0.03"}, {"from": "2e4", "rate": "0.05"}, {"from": "9e4", "rate": "0.1"}],
         }  # fmt: skip
         sol["mmfFunction"]["factor"] = "0"  # no root stays below brackets
+    if mixed:
+        eth["quoteSymbol"] = "USDT"
+        sol |= {"marketType": "IPERP", "quoteSymbol": "USD", "multiplier": "200"}
+        weight = {"weight": "0.95", "kind": {"type": "identity"}}
+        source["collateral"].append({"symbol": "USDT", "haircutFunction": weight})
+        source["borrow_lend"].append({"symbol": "SOL", "lentQuantity": "20", "borrowedQuantity": "12"})
     for row in source["markets"]:
         row["orderBookState"] = (closed or {}).get(row["symbol"], "Open")
     return rc.load_venue(source)
 
 
 def wild_accounts(venue, count, seed, poor=None):
-    """Drawn accounts, of which many owe settle, BTC or SOL against other collateral.
+    """Drawn accounts, of which many owe settle, BTC or SOL against other collateral; some hold USDT where it is one.
 
     ``poor`` is what the providers have, and then some accounts have a leverage limit or owe what is not settled yet.
     """
@@ -95,6 +102,8 @@ def wild_accounts(venue, count, seed, poor=None):
             extra.append((account, "SOL", -round(0.9 * amount / 200, 6), round(0.1 * amount / 200, 6)))
             free, lent = (0.85, 0.0) if poor is None else (0.5, 0.35)
             extra.append((account, "BTC", round(free * amount / 1e5, 6), round(lent * amount / 1e5, 6)))
+        if account % 7 == 0 and "USDT" in venue.assets.symbol:
+            extra.append((account, "USDT", round(0.3 * amount, 6), round(0.1 * amount, 6)))
     extra = pd.DataFrame(extra, columns=["account", "asset", "quantity", "lent"])
     balances, settings = pd.concat([balances, extra], ignore_index=True), None
     if poor is not None:
@@ -119,7 +128,7 @@ def wild_book(price, tick, depth, rng):
     return sides
 
 
-def wild_ticks(count, depth, rng, fall):
+def wild_ticks(count, depth, rng, fall, asset_prices=None):
     """Prices that fall and come back, with gaps and prints that are off, and books that are old, crossed or half."""
     now, last_books = pd.Timestamp("2025-10-10 20:59:30", tz="UTC"), {}
     for number in range(count):
@@ -149,15 +158,18 @@ def wild_ticks(count, depth, rng, fall):
                     books[market] = {"asks": books[market]["asks"]}
                 if rng.random() < 0.15:
                     book_times[market] = now - pd.Timedelta(float(rng.choice([3, 50, 60, 61, 200])), "s")
-        yield rc.Tick(now, marks, books, indexes, last_prices=lasts, book_times=book_times)
+        yield rc.Tick(now, marks, books, indexes, asset_prices, last_prices=lasts, book_times=book_times)
 
 
-def wild_run(path, policy, *, seed, count=110, ticks=60, depth=6e3, fall=0.12, poor=None, closed=None):
-    """A run of which one tick in some is refused, saved in two parts; with ``poor`` providers the pools are full."""
+def wild_run(path, policy, *, seed, count=110, ticks=60, depth=6e3, fall=0.12, poor=None, closed=None, mixed=False):
+    """A run of which one tick in some is refused, saved in two parts; with ``poor`` providers the pools are full.
+
+    ``mixed``: markets settle in several assets.
+    """
     rng = np.random.default_rng(seed)
-    venue = wild_venue(count, policy, full=poor is not None, closed=closed)
-    engine = rc.Engine(wild_accounts(venue, count, seed, poor), venue, seed)
-    for number, tick in enumerate(wild_ticks(ticks, depth, rng, fall)):
+    venue = wild_venue(count, policy, full=poor is not None, closed=closed, mixed=mixed)
+    engine, prices = rc.Engine(wild_accounts(venue, count, seed, poor), venue, seed), {"USDT": 0.998} if mixed else None
+    for number, tick in enumerate(wild_ticks(ticks, depth, rng, fall, prices)):
         with suppress(rc.RiskDataError):  # a market that is held has no mark: then nothing has changed
             engine.step(tick)
         if number == ticks // 2:

@@ -22,10 +22,18 @@ ACCOUNTS = int(os.environ.get("RISKCORE_BENCH_ACCOUNTS", "1000000"))
 MARKETS, ASSETS = 150, 20
 
 
-def wide_venue(*, mixed: bool = False) -> Venue:
-    """150 markets and 20 collateral assets; ``mixed``: the markets take the three kinds of margin function in turn."""
+def wide_venue(*, mixed: bool = False, money: bool = False) -> Venue:
+    """150 markets and 20 collateral assets; ``mixed``: the markets take the three kinds of margin function in turn.
+
+    ``money``: of each asset there is a second market that settles in USDT, and an inverse one.
+    """
     imf, mmf = ("0.02", "0.00005"), ("0.0125", "0.00003")
     markets = [market_row(f"A{n}", "0.01", "0.001", imf, mmf, impact=None) for n in range(1, MARKETS + 1)]
+    twins = [
+        row | {"symbol": f"{row['baseSymbol']}_{quote}_PERP", "quoteSymbol": quote, "marketType": kind}
+        for quote, kind in (("USDT", "PERP"), ("USD", "IPERP"))
+        for row in markets[: ASSETS - 1]
+    ]
     if mixed:
         for row in markets[1::3]:
             row["imfFunction"] = {"type": "tiers", "whole": True, "brackets": brackets(0.02)}
@@ -34,6 +42,8 @@ def wide_venue(*, mixed: bool = False) -> Venue:
             row["imfFunction"] = {"type": "open_interest", "base": "0.02", "lower": "1000000", "upper": "1e9"}
     kind = {"type": "identity"}
     names = ["USDC", *(f"A{n}" for n in range(1, ASSETS))]
+    if money:
+        markets, names = [*markets, *twins], [*names, "USDT"]
     return load_venue(
         {
             "settle_asset": "USDC",
@@ -118,11 +128,33 @@ def _names(symbols: tuple[str, ...], rows: np.ndarray) -> pd.Series:
     return pd.Series(pd.Categorical.from_codes(rows, symbols)).astype("str")
 
 
+def with_twins(positions: pd.DataFrame, marks: dict[str, float]) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Positions and prices, where a third of the accounts trades the USDT and the inverse markets of `wide_venue` too.
+
+    Two in three of the positions that such an account has in markets with twins move to one of them, with about the
+    same notional: a contract of an inverse market is worth 1 USD.
+    """
+    price, twins = np.array(list(marks.values())), ASSETS - 1
+    symbols = (*marks, *(f"A{n}_{quote}_PERP" for quote in ("USDT", "USD") for n in range(1, ASSETS)))
+    market = pd.Categorical(positions["market"], symbols).codes.astype(np.int64)
+    account, quantity = positions["account"].to_numpy(), positions["quantity"].to_numpy()
+    twin = np.where((account % 3 == 0) & (market < twins), (account // 3 + market) % 3, 0)
+    contracts = np.rint(quantity * price[market]) + np.where(quantity < 0, -1, 1)
+    moved = _names(symbols, np.where(twin > 0, MARKETS + (twin - 1) * twins + market, market))
+    positions = positions.assign(market=moved, quantity=np.where(twin == 2, contracts, quantity))
+    prices = [*price, *price[:twins], *price[:twins]]
+    return positions, dict(zip(symbols, prices, strict=True)) | {"USDT": 0.9997}
+
+
 @cache
-def wide_accounts(accounts: int, *, mixed: bool = False) -> tuple[Venue, Accounts, dict[str, float]]:
-    """The tables loaded."""
-    venue = wide_venue(mixed=mixed)
-    positions, balances, marks = wide_tables(venue, accounts)
+def wide_accounts(
+    accounts: int, *, mixed: bool = False, money: bool = False
+) -> tuple[Venue, Accounts, dict[str, float]]:
+    """The tables loaded; ``money`` as of `wide_venue` and `with_twins`."""
+    venue = wide_venue(mixed=mixed, money=money)
+    positions, balances, marks = wide_tables(wide_venue(), accounts)
+    if money:
+        positions, marks = with_twins(positions, marks)
     return venue, Accounts.from_frames(venue, positions, balances), marks
 
 

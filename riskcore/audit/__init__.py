@@ -2,11 +2,9 @@
 
 Two passes: whole-column checks of the journal (`columns`), then a replay, part by part and tick by tick. The replay
 guards the price updates again (`guards`), computes the accruals between the ticks for all accounts (`accruals`),
-follows the phases with the rows that they require (`repay`, `slices`, `backstop`, `adl`, `close_out`), and compares
-every account with the selection test (`replay`). Where a venue settles in several assets or has inverse markets, the
-rows of the phases are set against the books and their own figures (`fills`), and the exact model judges the decisions.
-Amounts are whole numbers that no altered figure can wrap; ratios are float64, and decided with 60-digit decimals or
-fractions where float64 leaves doubt.
+computes the margins of all accounts (`replay`), and lets the exact model decide every tick with an account that may be
+liquidating (`decisions`). Amounts are whole numbers that no altered figure can wrap; ratios are float64, and decided
+with 60-digit decimals or fractions where float64 leaves doubt.
 """
 
 from __future__ import annotations
@@ -28,7 +26,6 @@ from .folder import Run, read_parts, read_run
 from .margins import Tick
 from .replay import Replay
 from .venue import RunError
-from .winners import Policy
 
 __all__ = ["REFERENCE", "RULES", "AuditReport", "RunError", "audit"]
 
@@ -128,8 +125,7 @@ def audit(
     reference : bool
         Whether to compute every tick again with `riskcore.reference` too, and to compare the journal's rows with those
         of the exact model, all but price and MMRs: the rule "reference". A tick that differs is one breach, at its
-        first differing row. It takes about 0.2 s for 1,000 accounts and a tick. Of a venue with several settle assets
-        or inverse markets it is always done: there the exact model alone judges the decisions.
+        first differing row. It takes about 0.2 s for 1,000 accounts and a tick.
     progress : callable, optional
         Called with the ticks done and all of them; with ``reference`` every tick counts twice.
 
@@ -142,7 +138,7 @@ def audit(
     ------
     RunError
         The folder holds no run, or a file is missing or cannot be read or used, or a policy of the page is given again,
-        or the exact model is asked of a run with another ADL policy than those of the page.
+        or ``reference`` is asked of a run with another ADL policy than those of the page.
 
     Examples
     --------
@@ -158,9 +154,8 @@ def audit(
     # an altered figure may make a square root or a quotient meaningless: then the checks fail, not the arithmetic
     with localcontext(Context(prec=60)), np.errstate(all="ignore"):
         run = read_run(Path(path), out)
-        reference = reference or not run.venue.plain
         ticks = run.manifest["ticks"] * (2 if reference else 1)
-        replay = Replay(run, out, {name: Policy(*policy) for name, policy in (adl_policies or {}).items()})
+        replay = Replay(run, out, dict(adl_policies or {}))
         try:
             _check(run, out, replay, sample, lambda done: progress(done, ticks))
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:

@@ -1,62 +1,66 @@
-"""Activity between ticks: accounts that are opened, money that moves, and trades with the market."""
+"""Activity between ticks: every row is compared with that of the exact model, the accounts as they stand there."""
 
 from __future__ import annotations
 
-from .cursor import Cursor, cost_change
-from .folder import Row
+from typing import Any
+
+from ..reference import Venue, carried_out, start_state
+from .decisions import Decisions
+from .findings import Findings
+from .folder import BOOK, CHANGES, WORDS, Array, Run
 from .margins import Tick
-from .venue import exact
 
 
 class Activity:
-    """Rows of activity after a tick, or before the first, each computed again."""
+    """Rows of activity after a tick, or before the first; ``there`` tells of each account whether it is there."""
 
-    def __init__(self, cursor: Cursor, there: list[bool]) -> None:
-        self.cursor, self.state, self.venue = cursor, cursor.state, cursor.venue
-        self.opened = there
-        """Whether an account is there, by its row."""
+    def __init__(self, run: Run, out: Findings, decisions: Decisions, there: list[bool]) -> None:
+        self.run, self.out, self.decisions, self.there = run, out, decisions, there
+        self.venue: Venue = decisions.judge.venue
 
-    def follow(self, rows: list[Row], tick: Tick | None) -> None:
-        """Follow rows; ``tick`` is the one before them."""
-        for row in rows:
-            there = self.opened[row.account] != (row.event == "open")
-            self.cursor.require("stages", there, "the account is opened once, before anything else of it", row)
-            match row.event:
-                case "open":
-                    self.opened[row.account] = True
-                case "fill":
-                    self._fill(row)
-                case _:
-                    self._move(row, tick)
-            self.state.apply(row)
+    def follow(self, rows: Array, tick: Tick | None) -> None:
+        """Compare rows, and apply them; ``tick`` is the one before them."""
+        prices = None if tick is None else self.decisions.prices(tick)
+        asked = [self._named(number) for number in rows.tolist()]
+        named = {row[side] for row in asked for side in ("account", "counterparty") if isinstance(row[side], int)}
+        state = start_state(self.venue, {n: self.decisions.account(n) for n in sorted(named) if self.there[n]})
+        for number, row in zip(rows.tolist(), asked, strict=True):
+            self.out.checked["stages"] += 1
+            account = row["account"]
+            if row["event"] == "open":
+                state.opening = {} if self.there[account] else {account: self.decisions.account(account)}
+                self.there[account] = True
+            try:
+                state, exact = carried_out(self.venue, state, [row], prices)
+            except LookupError:  # an account that is not there
+                exact = []
+            if not exact:
+                rule = "touched" if row["event"] == "transfer" and self._of_others(row) else "stages"
+                self._breach(rule, "is not allowed", number, row)
+                continue
+            wrong = [name for name in CHANGES if row[name] != exact[0][name]]
+            if wrong:
+                what = "; ".join(f"{name} is {row[name]}, not {exact[0][name]}" for name in wrong)
+                self._breach("cost" if row["event"] == "fill" else "stages", what, number, row)
+        self.decisions.state.apply(rows, self.run.journal)
+        self.decisions.state.changed()
 
-    def _fill(self, row: Row) -> None:
-        """Check cost, entry and money of a trade by its price."""
-        cursor, p, market = self.cursor, row.position, self.venue.markets[row.market]
-        price = exact(row.price)
-        value = row.lots * market.lot_value(price) / self.venue.assets[market.settle].quantum if price > 0 else 0
-        flow = -round(value)
-        lots = self.state.lots[p]
-        cursor.equal("cost", "cost", row, row.cost, cost_change(lots, self.state.cost[p], row.lots, flow))
-        cursor.equal("cost", "entry", row, row.entry, cost_change(lots, self.state.entry[p], row.lots, flow))
-        cursor.equal("cost", "cash", row, row.cash, flow + row.cost)
-        cursor.equal("cost", "fund and counter_cash", row, (row.fund, row.counter_cash), (-row.fee, row.fee - flow))
+    def _named(self, number: int) -> dict[str, Any]:
+        """A row by its number, with symbols for markets and assets; accounts stay numbers."""
+        journal, markets, assets = self.run.journal, self.decisions.markets, self.decisions.assets
+        row = {name: journal[name][number].item() for name in (*CHANGES, "account", "counterparty", "price")}
+        for name, symbols in (("market", markets), ("asset", assets), ("settle", assets)):
+            code = int(journal[name][number])
+            row[name] = symbols[code] if code >= 0 else None
+        row["event"] = WORDS["event"][journal["event"][number]]
+        if row["counterparty"] < 0:
+            row["counterparty"] = "book" if row["counterparty"] == BOOK else None
+        return row
 
-    def _move(self, row: Row, tick: Tick | None) -> None:
-        """Check that who gives has it, keeps its initial margin, and gives to accounts of its owner."""
-        cursor, state, account = self.cursor, self.state, row.account
-        cursor.require("stages", (row.quanta > 0) == (row.event == "deposit"), "moves the other way", row)
-        if row.event == "deposit":
-            return
-        if row.event == "transfer":
-            cursor.require("touched", not state.is_other(account, row.counterparty), "is of another owner", row)
-            cursor.require("stages", self.opened[row.counterparty], "the other account is not opened yet", row)
-        cursor.require("stages", state.free[row.balance] + row.quanta >= 0, "gives more than it has", row)
-        positions = range(*state.position_offset[account : account + 2])
-        balances = range(*state.balance_offset[account : account + 2])
-        exposed = any(state.lots[p] or state.bid[p] or state.ask[p] for p in positions)
-        if exposed or any(state.free[b] < 0 for b in balances):
-            covered = tick is not None and cursor.can_absorb(
-                account, balance=row.balance, quanta=row.quanta, initial=True
-            )
-            cursor.require("stages", covered, "raises the initial margin ratio to 100 %", row)
+    def _of_others(self, row: dict[str, Any]) -> bool:
+        owner = self.decisions.state.owners
+        return bool(owner[row["account"]] != owner[row["counterparty"]])
+
+    def _breach(self, rule: str, what: str, number: int, row: dict[str, Any]) -> None:
+        tick = int(self.run.journal["tick"][number])
+        self.out.breach(rule, f"{row['event']}: {what}", tick, number, row["account"])

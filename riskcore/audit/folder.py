@@ -152,42 +152,6 @@ def is_event(journal: Columns, events: str) -> Array:
     return np.isin(journal["event"], [WORDS["event"].index(name) for name in events.split()])
 
 
-class Row(NamedTuple):
-    """One row of the journal, with its number and the rows of the start tables that it changes."""
-
-    number: int
-    event: str
-    reason: str
-    account: int
-    counterparty: int
-    market: int
-    order: int
-    asset: int
-    settle: int
-    requested: int
-    lots: int
-    cost: int
-    cash: int
-    entry: int
-    fee: int
-    quanta: int
-    lent: int
-    unsettled: int
-    counter_cost: int
-    counter_cash: int
-    counter_entry: int
-    fund: int
-    price: float
-    mmr_before: float
-    mmr_after: float
-    position: int
-    counter_position: int
-    balance: int
-    counter_balance: int
-    money: int
-    counter_money: int
-
-
 @dataclass(frozen=True)
 class Run:
     """All of a run folder but its prices and books.
@@ -245,12 +209,6 @@ class Run:
             phase[is_event(self.journal, events) & (self.journal["reason"] == WORDS["reason"].index(reason))] = other
         return phase
 
-    def rows(self, numbers: Array) -> list[Row]:
-        """Rows of the journal by their numbers."""
-        words = ([WORDS[name][code] for code in self.journal[name][numbers].tolist()] for name in WORDS)
-        columns = (self.journal[name][numbers].tolist() for name in Row._fields[3:])
-        return list(map(Row._make, zip(numbers.tolist(), *words, *columns, strict=True)))
-
     @cached_property
     def owner(self) -> Array:
         """Code of the owner of every account."""
@@ -284,7 +242,7 @@ def read_run(path: Path, out: Findings) -> Run:
         The folder holds no run, or a file cannot be read or used.
     """
     manifest = _read_manifest(path, out)
-    raw = _read_json(path / "venue.json")
+    raw = read_json(path / "venue.json")
     start = {name: _read_table(path / f"start/{name}.parquet", _TABLES[name]) for name in _START}
     ids, (positions, balances, orders) = start["accounts"]["account"], (start[name] for name in _START[1:])
     known = len(ids)
@@ -324,7 +282,8 @@ def read_run(path: Path, out: Findings) -> Run:
     if is_event(journal, _ACTIVITY).any():
         numbers = _extend(path, manifest, start, journal, state, settles, venue.settle, len(venue.assets))
         ids, (positions, balances, orders) = start["accounts"]["account"], (start[name] for name in _START[1:])
-        venue = read_venue(raw, ids, np.argsort(numbers)[manifest["providers"]].tolist())
+        manifest["providers"] = np.argsort(numbers)[manifest["providers"]].tolist()
+        venue = read_venue(raw, ids, manifest["providers"])
         position_balance = _money_row(venue, balances, positions["account"], settles[positions["market"]])
         order_position = _row_of(positions, "market", orders["account"], orders["market"])
     journal["position"] = _row_of(positions, "market", journal["account"], journal["market"])
@@ -404,7 +363,7 @@ def _insert(columns: Columns, item: str, owner: Array, kind: Array) -> None:
     columns["account"], columns[item] = np.divmod(key, width)
 
 
-def _read_json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     """Content of a JSON file, decimals as text."""
     try:
         return json.loads(path.read_bytes(), parse_float=str)
@@ -416,7 +375,7 @@ def _read_json(path: Path) -> Any:
 
 def _read_manifest(path: Path, out: Findings) -> dict[str, Any]:
     """Read run.json, which keeps its own digest."""
-    found = _read_json(path / "run.json")
+    found = read_json(path / "run.json")
 
     def wrong(rule: str) -> RunError:
         return RunError(f"{path}/run.json: {rule}")

@@ -10,13 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .folder import CHANGES, Array, Columns, Part, Row, Run
+from .folder import CHANGES, Array, Columns, Part, Run, is_event
 from .venue import MarginFunction, Venue, exact
 
 TOLERANCE = 1e-9
 """Relative: how far two float64 ratios of the same figures may be apart, and where float64 leaves a test in doubt."""
-NOISE = 1e-13
-"""Rounding error of a float64 net equity, relative to the sum of the absolute amounts in it."""
 _MOST = 2**62
 """Where amounts end, so that no altered figure can wrap: far beyond those of a run."""
 
@@ -28,7 +26,8 @@ class Tick:
         self.number, self.time, self.venue = part.first + row, int(part.time[row]), venue
         self.mark, self.index, self.asset = part.mark[row], part.indexes[row], part.asset[row]
         self.given_interest, self.funding_rate = part.open_interest[row], part.funding_rate[row]
-        self._interest = dict[int, Fraction]()
+        self.open_quantity = dict[int, Fraction]()
+        """Open interest of the markets whose margin functions ask for it, in units of the base asset."""
         self.last = part.last_price[row]
         self._cache: dict[tuple[str, int, Any], Any] = {}
 
@@ -60,18 +59,19 @@ class Tick:
         """Fix the open interest of the markets whose margin functions ask for it."""
         for row, market in enumerate(self.venue.markets):
             if "open_interest" in (market.margin_function.kind, market.initial.kind):
-                quantity, mark = float(self.given_interest[row]), float(self.mark[row])
-                if math.isfinite(quantity * mark):
-                    self._interest[row] = exact(quantity) * Fraction(self.unit_value("lot", row)) / market.step
+                quantity = float(self.given_interest[row])
+                if math.isfinite(quantity):
+                    self.open_quantity[row] = exact(quantity)
                 else:
                     lots = state.columns["lots"][state.market == row]
                     sides = total(np.maximum(lots, 0)), total(np.maximum(-lots, 0))
-                    self._interest[row] = max(sides) * Fraction(self.unit_value("lot", row))
+                    self.open_quantity[row] = max(sides) * market.step
 
     def interest(self, market: int, of: Callable[[Fraction], Any]) -> Any:
         """Open interest of a market in settle units, in the numbers of `of`; 0 where no margin function asks for it."""
         if ("interest", market, of) not in self._cache:
-            self._cache["interest", market, of] = of(self._interest.get(market, Fraction(0)))
+            lots = self.open_quantity.get(market, Fraction(0)) / self.venue.markets[market].step
+            self._cache["interest", market, of] = of(lots * Fraction(self.unit_value("lot", market)))
         return self._cache["interest", market, of]
 
 
@@ -135,8 +135,6 @@ class _Numbers:
         self.of, self.root, self.zero = of, root, of(Fraction(0))
         self.markets = [_requirement(market.margin_function, of, root) for market in venue.markets]
         self.assets = [_requirement(asset.margin_function, of, root) for asset in venue.assets]
-        self.initial_markets = [_requirement(market.initial, of, root) for market in venue.markets]
-        self.initial_assets = [_requirement(asset.initial, of, root) for asset in venue.assets]
         self.haircuts = [list(map(of, asset.haircut)) for asset in venue.assets]
         self.quantum = [of(asset.quantum) for asset in venue.assets]
 
@@ -148,20 +146,6 @@ class Margin(NamedTuple):
     maintenance: Any
     exposure: Any
     gross: Any
-    positions: dict[int, Any]  # maintenance margin of each position row with lots
-
-    def agrees(self, ratio: float) -> bool:
-        """Whether a float64 MMR can be this account's."""
-        if not self.exposure or math.isinf(ratio):
-            return ratio == 0 if not self.exposure else ratio > 0 and self.equity <= NOISE * self.gross
-        slack = TOLERANCE * self.maintenance + ratio * NOISE * self.gross
-        return ratio >= 0 and abs(self.maintenance - ratio * self.equity) <= slack
-
-    def ratio(self) -> float:
-        """MMR."""
-        if not self.exposure:
-            return 0.0
-        return math.inf if self.equity <= 0 else float(self.maintenance / self.equity)
 
 
 class State:
@@ -204,10 +188,6 @@ class State:
         self.pool_rows = {asset: np.flatnonzero(self.asset == asset) for asset in run.venue.pools}
         self.changed()
 
-    def is_other(self, account: int, accounts: Array | int) -> Array:
-        """Whether accounts have another owner than an account: only those are its counterparties."""
-        return np.asarray(self.owners[accounts] != self.owners[account])
-
     def changed(self) -> None:
         """Find the accounts with exposure again, and forget the totals of the pools, after rows were applied."""
         held = self.columns
@@ -229,7 +209,7 @@ class State:
         """Margin of an account as the page has it."""
         of, own = kind.of, self.settle[account]
         equity = gross = maintenance = exposure = kind.zero
-        parts, profit = dict[int, Any](), dict[int, Any]()  # profit by balance row, in units of its asset
+        profit = dict[int, Any]()  # by balance row, in units of its asset
         for p in range(self.position_offset[account], self.position_offset[account + 1]):
             lots, market, b = self.lots[p], self._market[p], self._position_balance[p]
             paid = self.cost[p] * kind.quantum[self._asset[b]]
@@ -241,8 +221,7 @@ class State:
                 exposure += max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots)) * notional_of_lot
                 if lots:
                     tokens, interest = abs(lots) * tick.unit_value("tokens", market, of), tick.interest(market, of)
-                    parts[p] = kind.markets[market](notional, tokens, interest)
-                    maintenance += parts[p]
+                    maintenance += kind.markets[market](notional, tokens, interest)
                     profit[b] += lots * tick.unit_value("lot value", market, of)
                     gross += notional
         for b in range(self.balance_offset[account], self.balance_offset[account + 1]):
@@ -255,42 +234,7 @@ class State:
             counted = self.counted(asset, self.free[b], self.lent[b], tick, kind, gained)
             equity, maintenance = equity + counted[0], maintenance + counted[1]
             exposure, gross = exposure + counted[2], gross + counted[3]
-        return Margin(equity, maintenance, exposure, gross, parts)
-
-    def initial(self, account: int, tick: Tick, kind: _Numbers) -> Any:
-        """Initial margin of an account."""
-        of, limit = kind.of, self.leverage[account]
-        most = None if limit is None else of(limit)
-        margin = exposure = of(Fraction(0))
-        for p in range(self.position_offset[account], self.position_offset[account + 1]):
-            lots, market = self.lots[p], int(self.market[p])
-            worst = max(abs(lots + self.bid[p]), abs(lots - self.ask[p]), abs(lots))
-            if worst:
-                notional = worst * tick.unit_value("lot", market, of)
-                tokens, interest = worst * tick.unit_value("tokens", market, of), tick.interest(market, of)
-                required = kind.initial_markets[market](notional, tokens, interest)
-                margin += required if most is None else max(required, notional / most)
-                exposure += notional
-        for b in range(self.balance_offset[account], self.balance_offset[account + 1]):
-            if self.free[b] < 0:
-                asset, tokens = int(self.asset[b]), -self.free[b] * kind.quantum[int(self.asset[b])]
-                debt = -self.free[b] * tick.unit_value("quantum", asset, of)
-                margin += kind.initial_assets[asset](debt, tokens, 0)
-                exposure += debt
-        return margin if most is None else max(margin, exposure / most)
-
-    def position(self, account: int, market: int) -> int:
-        """Position row of an account in a market, -1 if there is none."""
-        return self._row(self.market, self.position_offset, account, market)
-
-    def balance(self, account: int, asset: int) -> int:
-        """Balance row of an account in an asset, -1 if there is none."""
-        return self._row(self.asset, self.balance_offset, account, asset)
-
-    def _row(self, items: Array, offset: list[int], account: int, item: int) -> int:
-        first, end = offset[account], offset[account + 1]
-        row = first + int(np.searchsorted(items[first:end], item))
-        return row if row < end and items[row] == item else -1
+        return Margin(equity, maintenance, exposure, gross)
 
     def counted(
         self, asset: int, free: Any, lent: Any, tick: Tick, kind: _Numbers, gained: Any = 0
@@ -317,38 +261,35 @@ class State:
             gross += exposure
         return equity, maintenance, exposure, gross
 
-    def apply(self, row: Row) -> None:
-        """Add the changes of a row."""
-        for p, lots, cost, entry in (
-            (row.position, row.lots, row.cost, row.entry),
-            (row.counter_position, -row.lots, row.counter_cost, row.counter_entry),
+    def apply(self, numbers: Array, journal: Columns) -> None:
+        """Add the changes of rows, those of the counterparties too, and take the orders away that they cancel."""
+        self.add(numbers, journal)
+        position, counter = journal["position"][numbers], journal["counter_position"][numbers]
+        quanta = journal["quanta"][numbers] + journal["lent"][numbers]
+        with_account = journal["counterparty"][numbers] >= 0
+        for column, to, change in (
+            ("lots", position, journal["lots"][numbers]),
+            ("entry", position, journal["entry"][numbers]),
+            ("lots", counter, -journal["lots"][numbers]),
+            ("cost", counter, journal["counter_cost"][numbers]),
+            ("entry", counter, journal["counter_entry"][numbers]),
+            ("free", np.where(with_account, journal["counter_money"][numbers], -1), journal["counter_cash"][numbers]),
+            ("free", np.where(with_account, journal["counter_balance"][numbers], -1), -quanta),
         ):
-            if p >= 0:
-                add(self.lots, p, lots)
-                add(self.cost, p, cost)
-                add(self.entry, p, entry)
-        if row.unsettled and row.money >= 0:
-            add(self.unsettled, row.money, row.unsettled)
-        changes = [(row.money, row.cash - row.fee, 0), (row.balance, row.quanta, row.lent)]
-        if row.counterparty >= 0:
-            changes.append((row.counter_money, row.counter_cash, 0))
-            changes.append((row.counter_balance, -(row.quanta + row.lent), 0))
-        for b, quanta, lent in changes:
-            if b >= 0 and (quanta or lent):
-                pool = self._pools.get(self._asset[b], [0, 0])
-                pool[0] += lent
-                pool[1] -= max(-self.free[b], 0)
-                add(self.free, b, quanta)
-                add(self.lent, b, lent)
-                pool[1] += max(-self.free[b], 0)
-        if row.event == "cancel" and row.order in self.open[row.account]:
-            self.open[row.account].remove(row.order)
-            if not self.orders["reduce_only"][row.order]:
-                p, lots = self.order_position[row.order], int(self.orders["lots"][row.order])
-                (self.bid if self.orders["side"][row.order] > 0 else self.ask)[p] -= lots
+            np.add.at(self.columns[column], to[to >= 0], change[to >= 0])
+            np.clip(self.columns[column], -_MOST, _MOST, out=self.columns[column])
+        for account, order in zip(
+            *(journal[name][numbers][is_event(journal, "cancel")[numbers]].tolist() for name in ("account", "order")),
+            strict=True,
+        ):
+            if order in self.open[account]:
+                self.open[account].remove(order)
+                if not self.orders["reduce_only"][order]:
+                    p, lots = self.order_position[order], int(self.orders["lots"][order])
+                    (self.bid if self.orders["side"][order] > 0 else self.ask)[p] -= lots
 
     def add(self, numbers: Array, journal: Columns) -> None:
-        """Add the changes of rows of which none has lots or an account as counterparty."""
+        """Add the changes that rows make to their accounts, lots and entries apart."""
         rows = {name: journal[name][numbers] for name in CHANGES}
         held, position = self.columns, journal["position"][numbers]
         balance, money = journal["balance"][numbers], journal["money"][numbers]
@@ -362,11 +303,6 @@ class State:
             np.add.at(held[column], to[to >= 0], change[to >= 0])
             np.clip(held[column], -_MOST, _MOST, out=held[column])
         self._pools.clear()
-
-
-def add(column: memoryview, row: int, change: int) -> None:
-    """Add to a whole number, within the limit of amounts."""
-    column[row] = max(min(column[row] + change, _MOST), -_MOST)
 
 
 class _Requirements:

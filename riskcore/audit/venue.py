@@ -92,12 +92,6 @@ class Market(NamedTuple):
         """Value of a lot at a price, in units of the settle asset."""
         return -self.lot / price if self.inverse else self.lot * price
 
-    def money(self, levels: list[tuple[int, int]]) -> int:
-        """Quanta of the settle asset that lots at prices in ticks are worth: of an inverse market level by level."""
-        if self.inverse:
-            return -sum(round(lots * self.lot_tick_value / price) for price, lots in levels)
-        return round(sum(lots * price for price, lots in levels) * self.lot_tick_value)
-
 
 class Spot(NamedTuple):
     """A spot market of an asset against the settle asset."""
@@ -153,7 +147,6 @@ class Venue(NamedTuple):
     by_quantity: bool
     providers: list[_Provider]
     pools: dict[int, Pool]  # by asset, ascending
-    steps: bool  # whether an initial margin jumps from bracket to bracket
     money: tuple[int, ...]  # assets that profit and loss is paid in: the settle asset, and the others ascending
 
     @property
@@ -170,10 +163,6 @@ class Venue(NamedTuple):
     def books(self) -> int:
         """Number of markets that may have a book."""
         return len(self.markets) + len(self.spots)
-
-    def quanta(self, figure: str) -> int | None:
-        """Whole quanta of a figure of the policy in settle units, None if the policy has none."""
-        return math.floor(self.policy[figure] / self.quantum) if figure in self.policy else None
 
 
 _MAX_TICKS = 10**13
@@ -348,10 +337,6 @@ def read_venue(raw: object, ids: npt.NDArray[Any], providers: list[int]) -> Venu
         by_quantity=words["haircut_size_unit"] == "quantity",
         providers=_read_providers(top, markets, symbols, ids, providers),
         pools=_read_pools(top.rows("borrow_lend", []), assets),
-        steps=any(
-            margin_function.kind == "steps"
-            for margin_function in [row.initial for row in markets] + [row.initial for row in assets]
-        ),
         money=(settle_row, *sorted({market.settle for market in markets} - {settle_row})),
     )
 

@@ -1,7 +1,9 @@
 """Margin of a single account in exact arithmetic, for accounts so near an edge that rounding would decide.
 
 Every float64 stands for the shortest decimal that reads back as it. Sums and products of those are exact in the 60
-digits used here; square roots and quotients are right to 60 digits.
+digits used here; square roots and quotients are right to 60 digits. The value of an inverse contract is a quotient:
+where a venue has more than plain money, 100 digits are used and sums are rounded to 40 places, so that what is equal on
+paper stays equal.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from ..state import Accounts
 from ..venue import IMF, MMF, Venue
 
 _CONTEXT = Context(prec=60)
+_WIDE = Context(prec=100)
+_PLACES = Decimal("1e-40")
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,21 @@ def decimal(value: float | Fraction) -> Decimal:
     return Decimal(repr(float(value)))
 
 
+def _context(venue: Venue) -> Context:
+    return _CONTEXT if venue.plain_money else _WIDE
+
+
+def _rounded(amount: Decimal, venue: Venue) -> Decimal:
+    return amount if venue.plain_money else amount.quantize(_PLACES, context=_WIDE)
+
+
 def requirement(prices: Prices, margin_function: int, notional: Decimal, price: Decimal) -> Decimal:
-    """Margin that a function requires of a notional at an item's price, in settle units."""
+    """Margin that a function requires of a notional at an item's price, the mark or an asset's, in settle units."""
+    markets = prices.venue.markets
+    if margin_function < 2 * len(markets.symbol) and not prices.venue.plain_money:  # `Prices.token_prices`
+        market = margin_function // 2
+        coin = decimal(prices.asset[markets.settle[market]])
+        price = coin if markets.inverse[market] else price * coin
     return prices.venue.margin_functions.requirement(margin_function, notional, price, prices.open_notional)
 
 
@@ -86,13 +103,14 @@ def value_per_lot(prices: Prices, market: int) -> Decimal:
     """Signed value of a lot at the mark, in units of the market's settle asset."""
     markets, mark = prices.venue.markets, decimal(prices.mark[market])
     size = decimal(markets.exact_lot_size[market])
-    return _CONTEXT.divide(-size, mark) if markets.inverse[market] else _CONTEXT.multiply(size, mark)
+    return _WIDE.divide(-size, mark) if markets.inverse[market] else _CONTEXT.multiply(size, mark)
 
 
 def price_per_lot(prices: Prices, market: int) -> Decimal:
     """Notional of a lot at the mark, in settle units."""
     settle = prices.venue.markets.settle[market]
-    return _CONTEXT.multiply(abs(value_per_lot(prices, market)), decimal(prices.asset[settle]))
+    price = _WIDE.multiply(value_per_lot(prices, market).copy_abs(), decimal(prices.asset[settle]))
+    return _rounded(price, prices.venue)
 
 
 def collateral_weight(prices: Prices, asset: int, quantity: Decimal) -> Decimal:
@@ -118,7 +136,7 @@ def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:
     rows: list[Holding] = []
     positions: list[tuple[int, int, int, int, Decimal]] = []
     zero, one = Decimal(0), Decimal(1)
-    with localcontext(_CONTEXT):
+    with localcontext(_context(venue)):
         worth = dict.fromkeys(accounts.balances_of(account), zero)  # of the positions, in units of their settle asset
         for i in accounts.positions_of(account):
             m, lots = int(columns.market[i]), int(columns.lots[i])
@@ -173,7 +191,7 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
     """Margin of one account."""
     venue = prices.venue
     markets = len(venue.markets.symbol)
-    with localcontext(_CONTEXT):
+    with localcontext(_context(venue)):
         equity = exposure = maintenance = Decimal(0)
         requirements, value, borrowed = {}, {}, {}
         for holding in holdings(accounts, account, prices):
@@ -185,27 +203,32 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
             required = requirement(prices, 2 * item + MMF, holding.notional, holding.price)
             maintenance += required
             if holding.kind == "position":
-                requirements[holding.row], value[holding.row] = required, holding.value
+                requirements[holding.row], value[holding.row] = (
+                    _rounded(required, venue),
+                    _rounded(holding.value, venue),
+                )
             else:
-                borrowed[holding.row] = required
+                borrowed[holding.row] = _rounded(required, venue)
     status = status_of(venue, equity, exposure, maintenance)
+    equity, exposure, maintenance = (_rounded(amount, venue) for amount in (equity, exposure, maintenance))
     return ExactMargin(equity, exposure, maintenance, requirements, value, borrowed, status)
 
 
 def status_of(venue: Venue, equity: Decimal, exposure: Decimal, maintenance: Decimal) -> int:
     """Status of an account: SAFE, LIQUIDATING or BELOW_AUTO_CLOSE."""
-    if not exposure or maintenance < equity:
-        return SAFE
-    with localcontext(_CONTEXT):
+    with localcontext(_context(venue)):
+        if not exposure or _rounded(maintenance - equity, venue) < 0:
+            return SAFE
         divisor, offset = decimal(venue.policy.acmf_divisor), decimal(venue.policy.acmf_offset)
         auto_close = max(maintenance / divisor, maintenance - offset * exposure)
-    return LIQUIDATING if equity > 0 and auto_close <= equity else BELOW_AUTO_CLOSE
+        is_above = _rounded(equity, venue) > 0 and _rounded(auto_close - equity, venue) <= 0
+    return LIQUIDATING if is_above else BELOW_AUTO_CLOSE
 
 
 def covers_initial_margin(accounts: Accounts, account: int, prices: Prices) -> bool:
     """Whether the initial margin ratio of an account is under 1, and its net equity not below 0."""
     limit, markets = float(accounts.leverage_limit[account]), len(prices.venue.markets.symbol)
-    with localcontext(_CONTEXT):
+    with localcontext(_context(prices.venue)):
         leverage_fraction = Decimal(0) if limit == float("inf") else 1 / decimal(limit)
         equity = exposure = initial = Decimal(0)
         for holding in holdings(accounts, account, prices):
@@ -218,7 +241,8 @@ def covers_initial_margin(accounts: Accounts, account: int, prices: Prices) -> b
                     requirement(prices, margin_function, holding.exposure, holding.price),
                     holding.exposure * leverage_fraction * is_position,
                 )
-        return max(initial, exposure * leverage_fraction) < equity or (not exposure and equity >= 0)
+        room = _rounded(equity - max(initial, exposure * leverage_fraction), prices.venue)
+        return room > 0 or (not exposure and room >= 0)
 
 
 def equity_share(margin: ExactMargin, requirement: Decimal, equity: Decimal | Fraction) -> Fraction:

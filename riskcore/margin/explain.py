@@ -80,7 +80,7 @@ def explain_margin(
     except KeyError:
         raise RiskDataError("accounts", "account", "must be an account of the state", value=as_text(account)) from None
     read = Prices.read(venue, accounts, prices, indexes, asset_prices, open_interest)
-    with localcontext(Context(prec=60)):
+    with localcontext(Context(prec=100)):
         lines = (_margin_lines if model_of(venue).packed else _lines_of_parts)(accounts, venue, read, row)
         for line in lines:
             line |= {name: line.get(name, Decimal(0)).quantize(_PLACES) for name in _AMOUNTS}

@@ -347,18 +347,20 @@ class Prices:
         lots = int(self.open_lots[market]) if np.isnan(reported) else units.exact(reported) / markets.step[market]
         return lots * abs(markets.lot_value(market, units.exact(mark))) * units.exact(price)
 
-    def quantum_value(self, asset: int) -> Fraction:
-        """Return the value of a quantum of an asset in settle units, exactly.
+    def token_prices(self, mark: Float, asset: Float) -> Float:
+        """Return the prices that make token quantities of the notionals of positions.
 
         Parameters
         ----------
-        asset : int
-            Row of the asset, which has a price.
+        mark : ndarray of float64, shape (M,)
+            Marks.
+        asset : ndarray of float64, shape (K,)
+            Prices of assets, settle units.
 
         Returns
         -------
-        Fraction
-            Quantum times price.
+        ndarray of float64, shape (M,)
+            Settle units per unit of the base asset, of an inverse market per unit of its settle asset.
 
         Examples
         --------
@@ -366,10 +368,13 @@ class Prices:
         >>> from riskcore.sample import two_accounts
         >>> venue, accounts = two_accounts()
         >>> prices = rc.Prices.read(venue, accounts, {"SOL_USDC_PERP": 195.0})
-        >>> prices.quantum_value(venue.assets.row["SOL"])
-        Fraction(39, 200000)
+        >>> prices.token_prices(prices.mark, prices.asset).tolist()
+        [nan, nan, 195.0, nan]
         """
-        return units.exact(float(self.asset[asset])) * self.venue.assets.quantum[asset]
+        if self.venue.plain_money:
+            return mark
+        markets = self.venue.markets
+        return np.asarray(asset[markets.settle] * np.where(markets.inverse, 1.0, mark))
 
     @cached_property
     def arrays(self) -> PriceArrays:
@@ -379,7 +384,7 @@ class Prices:
         unit = float(self.venue.settle_quantum)
         mark, asset = (np.nan_to_num(v) if first_missing(v) >= 0 else v for v in (self.mark, self.asset))
         folded = self.venue.folded_margin_functions or margin_functions.folded(
-            np.concatenate([mark, asset]), self.open_notional, unit
+            np.concatenate([self.token_prices(mark, asset), asset]), self.open_notional, unit
         )
         markets, price_per_quantum = self.venue.markets, asset * quanta
         if self.venue.plain_money:

@@ -15,7 +15,7 @@ from .venue import Venue
 EVENTS = ("open", "transfer", "deposit", "withdraw", "fill")
 
 
-def activity(venue: Venue, state: State, recorded, prices: Prices | None) -> tuple:
+def carried_out(venue: Venue, state: State, recorded, prices: Prices | None) -> tuple:
     """The state after recorded actions and their rows, by `prices`, those of the last tick; a refused one has no row.
 
     Of a recorded row only what was asked for is taken: the account, the other side, and a quantity; of a fill its price

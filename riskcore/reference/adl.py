@@ -92,15 +92,26 @@ class Deleveraging(TickState):
         flow = rhe(self.quanta_in(symbol, value - share))
         deal, ranks = Deal(account_id, -lots, flow, market=symbol), self.counterparties(symbol, lots < 0)
         ranks = {other: rank for other, rank in ranks.items() if self.is_other(account_id, other)}
-        if policy["adl_policy"] in WEIGHTS:
-            self.offer_shares(deal, ranks)
-        else:
-            for other in sorted(ranks, key=ranks.__getitem__, reverse=True):
-                offered = min(deal.left, self.room(other, symbol))
-                if offered > 0 and (policy["adl_policy"] != "bankruptcy_price" or self.reaches(other, deal)):
-                    self.offer(deal, other, offered)
+        self.close_deal(deal, ranks)
         if deal.left > 0:
             self.record("unfilled", "no_counterparty", account_id, market=symbol, requested=deal.left)
+
+    def is_shared(self) -> bool:
+        """Whether the policy shares positions out by weights (5 ADL, Policies)."""
+        return self.venue.policy["adl_policy"] in WEIGHTS
+
+    def close_deal(self, deal: Deal, ranks: dict) -> None:
+        """Close a position against its counterparties (5 ADL, Offers)."""
+        if self.is_shared():
+            self.offer_shares(deal, ranks)
+            return
+        by_reach = self.venue.policy["adl_policy"] == "bankruptcy_price"
+        for other in sorted(ranks, key=ranks.__getitem__, reverse=True):
+            if deal.left == 0:
+                return
+            offered = min(deal.left, self.room(other, deal.market))
+            if offered > 0 and (not by_reach or self.reaches(other, deal)):
+                self.offer(deal, other, offered)
 
     def offer_shares(self, deal: Deal, weights: dict) -> None:
         """Offers by weight, until nothing is left or nobody has room (5 ADL)."""
@@ -147,12 +158,16 @@ class Deleveraging(TickState):
                 deal = Deal(account_id, -min(stuck, math.ceil(need / unit_value)), 0, asset=asset)
                 need -= self.settle_with_borrowers(deal, unit_value)
 
+    def borrowers(self, asset: str) -> dict:
+        """The debts of the accounts that owe an asset now, ascending by id."""
+        debts = {other: -account.balances.get(asset, (0, 0))[0] for other, account in self.state.accounts.items()}
+        return {other: debt for other, debt in debts.items() if debt > 0}
+
     def settle_with_borrowers(self, deal: Deal, unit_value: Fraction) -> int:
         """Borrowers buy what they owe of the lender, at `p`; gives what they pay (5 ADL, Lends)."""
         asset, proceeds = deal.asset, 0
-        debts = {other: -account.balances.get(asset, (0, 0))[0] for other, account in self.state.accounts.items()}
-        borrowers = [other for other, debt in debts.items() if debt > 0 and other not in self.selected]
-        for other in sorted(borrowers, key=lambda other: -debts[other]):
+        debts = {other: debt for other, debt in self.borrowers(asset).items() if other not in self.keys}
+        for other in sorted(debts, key=lambda other: -debts[other]):
             if not self.look(deal.account_id).liquidating:
                 break
             if not self.is_other(deal.account_id, other):

@@ -97,7 +97,7 @@ class Backstop(TickState):
         kind, symbol = ("markets", deal.market) if deal.asset is None else ("assets", deal.asset)
         weights, most, paid = {}, {}, -(deal.flow + deal.to_fund)
         for provider, entry in sorted(self.venue.providers.items()):
-            if provider in self.selected or not (entry.get(kind) is None or symbol in entry[kind]):
+            if provider in self.keys or not (entry.get(kind) is None or symbol in entry[kind]):
                 continue
             if not self.is_other(deal.account_id, provider):
                 continue
@@ -108,8 +108,7 @@ class Backstop(TickState):
                     if abs(held - deal.signed(taken)) <= abs(held):
                         return True
                 money, where = rhe(Fraction(paid * taken, deal.size)), (deal.market, deal.asset)
-                look = self.after(provider, -deal.signed(taken), money, *where)
-                return look.imr < 1 and look.net_equity >= 0
+                return self.covers_initial(self.after(provider, -deal.signed(taken), money, *where))
 
             weights[provider] = math.floor(self.capacity(provider) / unit_value)
             most[provider] = largest_passing(min(weights[provider], deal.size), passes)

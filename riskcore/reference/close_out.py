@@ -16,8 +16,8 @@ class CloseOut(Deleveraging):
     def close_out(self) -> None:
         """6 Close out."""
         for account_id in self.selected:
-            look = self.look(account_id)
-            if not look.position_maintenance_margins and look.net_equity <= 0:
+            positions = self.state.accounts[account_id].positions.values()
+            if not any(lots for lots, *_ in positions) and self.look(account_id).net_equity <= 0:
                 self.liquidate_balances(account_id)
                 self.cover_shortfall(account_id)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .activity import activity
+from .activity import carried_out
 from .folder import Run, TickError, read_run
 from .journal import apply_rows, journalled
 from .numbers import SECOND
@@ -120,7 +120,7 @@ def replay(path: str | Path) -> Iterator[ReplayedTick]:
         tick = state.ticks if inputs is not None else state.ticks - 1
         try:
             if inputs is None:
-                after, rows = activity(run.venue, state, recorded, prices)
+                after, rows = carried_out(run.venue, state, recorded, prices)
             else:
                 after, rows, seen = step(run.venue, state, **vars(inputs), seed=run.seed)
                 prices = seen.prices

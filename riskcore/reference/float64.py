@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from .account_margin import Margin
-from .margin_functions import maintenance_row
+from .margin_functions import initial_row, maintenance_row
 from .numbers import INFINITY, number
 from .prices import Prices
 from .state import Account
@@ -159,6 +159,12 @@ class Float64:
         """A quantum of the asset that a market settles in, in settle units."""
         return self.of_asset(self.venue.markets[symbol].settle).price * self.unit
 
+    @cached_property
+    def has_steps(self) -> bool:
+        """Whether an initial margin steps up where a bracket begins."""
+        rows = [market.row for market in self.venue.markets.values()] + [a.row for a in self.venue.assets.values()]
+        return any((row.get("imfFunction") or {}).get("whole") for row in rows)
+
     def markets(self):
         """The markets that have a mark, and whose settle asset has a price."""
         for symbol, market in self.venue.markets.items():
@@ -174,13 +180,20 @@ class Float64:
     @cached_property
     def required(self) -> dict:
         """The maintenance function of each market with a mark."""
+        return self.functions(maintenance_row)
+
+    @cached_property
+    def initially_required(self) -> dict:
+        """The initial function of each market with a mark."""
+        return self.functions(initial_row)
+
+    def functions(self, row_of) -> dict:
+        """A margin function of each market with a mark."""
+        interest = self.prices.of_open_interest
         return {
-            symbol: Requirement.of(
-                maintenance_row(market.row), self.unit, self.token(symbol),
-                self.prices.of_open_interest(self.venue, symbol),
-            )
+            symbol: Requirement.of(row_of(market.row), self.unit, self.token(symbol), interest(self.venue, symbol))
             for symbol, market in self.markets()
-        }  # fmt: skip
+        }
 
     @cached_property
     def ticks(self) -> dict:
@@ -205,8 +218,7 @@ class Float64:
     def sums(self, account: Account) -> Sums:
         """The margin of an account, asset by asset and market by market in the order of the venue."""
         equity = gross = exposure = maintenance = 0.0
-        for symbol in self.venue.assets:
-            free, lent = account.balances.get(symbol, (0, 0))
+        for symbol, (free, lent) in account.balances.items():
             if free == lent == 0:
                 continue
             asset, quanta = self.of_asset(symbol), lent
@@ -223,23 +235,19 @@ class Float64:
             value = quanta * asset.price
             gross += value
             equity += value * asset.counted(quanta)
-        position_value = 0.0
-        for symbol in self.venue.markets:
-            lots = account.positions.get(symbol, (0,))[0]
-            worst = abs(lots)
-            if account.orders:
-                bids, asks = account.open_lots(symbol, "bid"), account.open_lots(symbol, "ask")
-                worst = max(abs(lots + bids), abs(lots - asks), worst)
+        position_value, own = 0.0, self.venue.settle
+        for symbol, (lots, _, _) in account.positions.items():
+            worst = account.worst_case(symbol, lots)
             if worst == 0:
                 continue
             price = self.lot[symbol]
-            if self.venue.markets[symbol].settle == self.venue.settle:
+            if self.venue.markets[symbol].settle == own:
                 position_value += lots * self.lot_value[symbol]
             notional = abs(lots) * price
             gross += notional
             maintenance += self.required[symbol](notional)
             exposure += worst * price
-        cash = self.cash(account, self.venue.settle)
+        cash = self.cash(account, own)
         equity, gross = equity + (position_value + cash), gross + abs(cash)
         for symbol in self.venue.money[1:]:
             if symbol not in account.balances:
@@ -291,6 +299,24 @@ class Float64:
             margins.append(asset.required(owed) if owed else 0.0)
         return equities[0] - equities[1], relief - (margins[1] - margins[0])
 
+    def initial(self, account: Account) -> float:
+        """The initial margin of an account."""
+        limit, total, exposure = account.leverage_limit, 0.0, 0.0
+        fraction = 0.0 if limit is None else float(1 / limit)
+        for symbol, (free, _) in account.balances.items():
+            if free < 0:
+                asset = self.of_asset(symbol)
+                notional = -free * asset.price
+                total += asset.initially_required(notional)
+                exposure += notional
+        for symbol, (lots, _, _) in account.positions.items():
+            worst = account.worst_case(symbol, lots)
+            if worst != 0:
+                notional = worst * self.lot[symbol]
+                total += max(self.initially_required[symbol](notional), notional * fraction)
+                exposure += notional
+        return max(total, exposure * fraction)
+
     def in_book(self, sums: Sums) -> bool:
         """Whether an account is liquidating and not below auto-close, by float64 alone."""
         equity, exposure, maintenance, _ = sums
@@ -324,6 +350,7 @@ class AssetFigures:
     base: float
     penalty: float
     required: Requirement  # of a borrow
+    initially_required: Requirement
 
     @classmethod
     def of(cls, venue: Venue, symbol: str, prices: Prices, unit: float) -> AssetFigures:
@@ -331,9 +358,10 @@ class AssetFigures:
         asset, price = venue.assets[symbol], float(prices.of_asset(venue, symbol))
         size = float(asset.quantum) * (price if venue.haircut_size_unit == "notional" else 1.0)
         base, penalty = (INFINITY, 0.0) if asset.is_identity else (float(asset.base), float(asset.penalty))
-        required = Requirement.of(maintenance_row(asset.row, asset.default_base), unit, price, None)
+        rows = maintenance_row(asset.row, asset.default_base), initial_row(asset.row, asset.default_base)
+        required = (Requirement.of(row, unit, price, None) for row in rows)
         value = price * float(asset.quantum / venue.settle_quantum)
-        return cls(value, size, float(asset.weight), base, penalty, required)
+        return cls(value, size, float(asset.weight), base, penalty, *required)
 
     def counted(self, quanta: float) -> float:
         """The weight of collateral."""

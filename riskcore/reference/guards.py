@@ -189,14 +189,15 @@ class Guards(TickState):
 
     def set_bands(self, market: Market, last) -> None:
         """The bands of a perpetual (Guards)."""
-        symbol, used = market.symbol, self.state.guard_states[market.symbol].used
+        symbol = market.symbol
         if symbol not in self.prices.marks:
             return
-        window, index = samples(used, self.time_ns).values(), self.prices.indexes.get(symbol)
-        mean_mark = mean_of([mark for mark, _ in window], used[-1][1]) / Fraction(1000) * market.tick_size
-        mean_premium = None
-        if index is not None and market.tolerance is not None:
-            mean_premium = mean_of([premium for _, premium in window], used[-1][2]) / Fraction(10**12)
+        mean_mark = mean_premium = None
+        index = self.prices.indexes.get(symbol)
+        if market.mean_mark != (None, None) or market.tolerance is not None:
+            mean_mark, mean_premium = self.means(market)
+        if index is None or market.tolerance is None:
+            mean_premium = None
         for place, (side, sign) in enumerate((("bids", -1), ("asks", 1))):
             bounds = {
                 "impact": times(self.touch(symbol, side), market.impact[place]),
@@ -205,6 +206,14 @@ class Guards(TickState):
                 "limit": times(self.active(symbol, last), market.limit[place]),
             }
             self.bind(market, side, bounds)
+
+    def means(self, market: Market) -> tuple:
+        """The means of the samples of marks and of premiums (Samples)."""
+        used = self.state.guard_states[market.symbol].used
+        window = samples(used, self.time_ns).values()
+        mean_mark = mean_of([mark for mark, _ in window], used[-1][1]) / Fraction(1000) * market.tick_size
+        mean_premium = mean_of([premium for _, premium in window], used[-1][2])
+        return mean_mark, None if mean_premium is None else mean_premium / Fraction(10**12)
 
     def set_spot_bands(self, spot: Spot) -> None:
         """The bands of a spot market (2 Repay, Where)."""

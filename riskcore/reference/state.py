@@ -38,6 +38,12 @@ class Account:
         unsettled = dict(self.unsettled)
         return Account(positions, balances, list(self.orders), self.leverage_limit, unsettled, self.owner)
 
+    def worst_case(self, market: str, lots: int) -> int:
+        """Size of a position if the worse side of its resting orders were filled (Margin of an account)."""
+        if not self.orders:
+            return abs(lots)
+        return max(abs(lots), abs(lots + self.open_lots(market, "bid")), abs(lots - self.open_lots(market, "ask")))
+
     def open_lots(self, market: str, side: str) -> int:
         """`bids` or `asks`: resting lots, reduce-only orders left out (Margin of an account)."""
         return sum(o.lots for o in self.orders if (o.market, o.side) == (market, side) and not o.reduce_only)
@@ -119,6 +125,10 @@ def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> Sta
 
 def start_state(venue: Venue, accounts: dict) -> State:
     """The state of these accounts before the first tick."""
+    for account in accounts.values():  # in the order in which their amounts are added up
+        for name, known in (("positions", venue.markets), ("balances", venue.assets)):
+            held = getattr(account, name)
+            setattr(account, name, {symbol: held[symbol] for symbol in known if symbol in held})
     book_lots, book_quanta = dict.fromkeys(venue.markets, 0), dict.fromkeys(venue.assets, 0)
     pool, premiums = dict.fromkeys(venue.assets, 0), dict.fromkeys(venue.markets, (0.0, 0))
     fund, shortfall = dict.fromkeys(venue.assets, 0), dict.fromkeys(venue.assets, 0)

@@ -39,10 +39,14 @@ class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
         self.start_margins = SweptMargins(self.venue, self.swept, self.prices)
         liquidating = [account_id for account_id in self.swept if self.start_margins.is_liquidating(account_id)]
         self.keys = {account_id: account_key(self.seed, self.start.ticks, account_id) for account_id in liquidating}
+        self.put_in_order()
+
+    def put_in_order(self) -> None:
+        """The order of the selected accounts, and their rows (Select)."""
         if self.venue.policy["account_order"] == "random":
-            self.selected = sorted(liquidating, key=lambda account_id: mix(self.keys[account_id]))
+            self.selected = sorted(self.keys, key=lambda account_id: mix(self.keys[account_id]))
         else:
-            self.selected = sorted(liquidating, key=lambda account_id: self.swept_figures(account_id).mmr, reverse=True)
+            self.selected = sorted(self.keys, key=lambda account_id: self.swept_figures(account_id).mmr, reverse=True)
         for account_id in self.selected:
             self.record("trigger", "mmr", account_id)
 

@@ -15,9 +15,11 @@ from .journal import BOOK, QUIET, apply_row
 from .numbers import INFINITY, SECOND, YEAR_HOURS, change_of_cost, descending, part, rhe
 from .prices import Prices
 from .quotes import BookFill
-from .state import State
+from .state import Account, State
 from .throttle import WORD, draw
 from .venue import Venue
+
+UNCHANGING = ("trigger", "skip", "harm", "expire", "unfilled")  # events that change no account
 
 
 @dataclass
@@ -121,9 +123,10 @@ class TickState:
         row = {"tick": self.start.ticks, "time": self.time_ns, "event": event, "reason": reason, "account": account_id}
         row |= QUIET | changes | {"price": price, "mmr_before": self.ratio(account_id)}
         apply_row(self.state, row)
-        for changed in (account_id, row["counterparty"]):
-            self.known.pop(changed, None)
-            self.known_sums.pop(changed, None)
+        if event not in UNCHANGING:
+            for changed in (account_id, row["counterparty"]):
+                self.known.pop(changed, None)
+                self.known_sums.pop(changed, None)
         row["mmr_after"] = self.ratio(account_id)
         self.rows.append(row)
 
@@ -211,6 +214,10 @@ class TickState:
         elif asset is not None:
             account.balances[asset][0] += change
         account.balances[settle][0] += money
+        return self.margin_of(account)
+
+    def margin_of(self, account: Account) -> Margin:
+        """The margin of an account that is tried."""
         return margin(self.venue, account, self.prices)
 
     def is_other(self, account_id, other) -> bool:
@@ -221,6 +228,10 @@ class TickState:
         """Whether an account is healthy as a counterparty must stay (Healthy accounts)."""
         has_margin = look.maintenance_margin < self.venue.policy["counterparty_mmr"] * look.net_equity
         return look.net_equity >= 0 and (look.exposure == 0 or has_margin)
+
+    def covers_initial(self, look: Margin) -> bool:
+        """Whether the IMR of an account is below 1 and its net equity not below 0 (4 Backstop, Providers)."""
+        return look.imr < 1 and look.net_equity >= 0
 
     def debt(self, account_id, asset: str) -> int:
         """The debt of an account in an asset."""
@@ -273,9 +284,8 @@ class TickState:
 
     def throttled(self, account_id, round_: int, market=None, asset=None) -> bool:
         """Whether a leg rests by the throttle (Throttle)."""
-        markets, assets = list(self.venue.markets), list(self.venue.assets)
-        leg = len(markets) + assets.index(asset) if market is None else markets.index(market)
-        drawn = draw(self.keys[account_id], round_ * (len(markets) + len(assets)) + leg)
+        legs = self.venue.legs
+        drawn = draw(self.keys[account_id], round_ * len(legs) + legs[market, asset])
         if drawn < math.floor(self.venue.policy["slice_probability"] * WORD):
             return False
         self.record("skip", "throttle", account_id, market=market, asset=asset)

@@ -220,6 +220,12 @@ class Venue:
         return Market(row, settle, quote)
 
     @cached_property
+    def legs(self) -> dict:
+        """The number of each leg, (market, None) or (None, asset) (Throttle)."""
+        legs = [*((market, None) for market in self.markets), *((None, asset) for asset in self.assets)]
+        return {leg: number for number, leg in enumerate(legs)}
+
+    @cached_property
     def in_float64(self) -> Venue:
         """The venue with the figures of an account's margin in float64."""
         venue = copy.copy(self)

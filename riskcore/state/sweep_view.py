@@ -30,8 +30,8 @@ _MANY = 256  # the view is packed anew when one account in so many has more rows
 class SweepView:
     """The columns that a sweep reads: accounts in groups of eight, in chunks of 4,096.
 
-    Within a chunk accounts with as many positions and balances stand together, and among these the large ones, whose
-    margin functions take another branch.
+    Within a chunk accounts with as many extra rows, positions and balances stand together, and among these the large
+    ones, whose margin functions take another branch.
 
     Attributes
     ----------
@@ -370,12 +370,8 @@ def _widths(state: AccountColumns, extra: Bool, accounts: Int) -> list[Widths]:
     widths = [span[accounts, 1] - span[accounts, 0] for span in (state.position_span, state.balance_span)]
     extras = np.zeros(len(accounts), np.uint32)
     if extra.any():
-        rows, counts = _rows_of(state.balance_span, accounts)
-        balance = state.position_balance[_rows_of(state.position_span, accounts)[0]]
-        positions = np.bincount(np.searchsorted(np.sort(rows), balance), minlength=len(rows))
-        of_row = np.empty(len(rows), np.int64)
-        of_row[np.argsort(rows)] = positions
-        ends = np.append(0, np.cumsum(np.maximum(of_row, 1) * extra[state.asset[rows]]))
+        rows, counts = _rows_of(state.position_span, accounts)
+        ends = np.append(0, np.cumsum(extra[state.asset[state.position_balance[rows]]]))
         extras = np.diff(ends[np.append(0, np.cumsum(counts))]).astype(np.uint32)
     return [*widths, extras]
 
@@ -389,7 +385,7 @@ def _arranged(
     # NumPy sorts keys of two bytes by counting; counts past a byte share one key, which costs time, not correctness
     keys = [size, np.minimum(positions, 0xFE) << 8 | np.minimum(balances, 0xFF)]
     if extras.any():
-        keys.insert(1, np.minimum(extras, 0xFFFE))
+        keys.append(np.minimum(extras, 0xFFFE))
     filled = np.full((-(-count // CHUNK), CHUNK), 0xFFFF, np.uint16)
     order = np.broadcast_to(np.arange(CHUNK, dtype=np.uint16), filled.shape)
     for key in keys:

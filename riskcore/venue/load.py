@@ -253,6 +253,9 @@ def _listing(
             raise _wrong(path, rule, lot_value)
         if max_ticks < 1:
             raise _wrong(path, "maxPrice must be at least a tick", price.max_price)
+        if market.market_type == "IPERP" and lot_value.denominator * max_ticks >= AMOUNT_LIMIT:
+            rule = "the denominator of the value of a lot at one tick, times the ticks of maxPrice, must be below 2**62"
+            raise _wrong(path, rule, lot_value)
         rows.append((max_ticks, lot_value.numerator, lot_value.denominator))
         impact.append(
             _band(f"{path}.price", "{}ImpactMultiplier", price.min_impact_multiplier, price.max_impact_multiplier)
@@ -284,7 +287,7 @@ def _settle_row(path: str, market: _Market, assets: Assets, settle: int) -> int:
             rule = "must be a collateral asset of the venue, as an inverse market settles in it: add it, or set settle"
             raise _wrong(f"{path}.baseSymbol", rule, market.base_symbol)
         return rows.index(market.base_symbol)
-    if market.quote_symbol in (None, "USD"):
+    if market.quote_symbol is None or (market.quote_symbol == "USD" and "USD" not in rows):
         return settle
     if market.quote_symbol not in rows:
         rule = "must be a collateral asset of the venue, as the market settles in it: add it, or set settle"
