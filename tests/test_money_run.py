@@ -144,6 +144,8 @@ def test_the_summary_is_in_the_unit_of_account(crash):
     worth = paid["cash"] * quantum[paid["settle"]] * recorded.asset_price[paid["tick"], paid["settle"]]
     assert summary.shortfall["paid_by_fund"] == pytest.approx(worth.sum())
     assert {USDC, BTC} <= set(paid["settle"].tolist())
+    with pytest.raises(rc.RiskDataError, match=r"^report\.asset_price: must be given for a venue with several settle"):
+        report.waterfall_split(kept.rows, kept.venue)
 
 
 def test_the_profit_of_providers_follows_the_coin(crash):
