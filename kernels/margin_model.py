@@ -137,10 +137,11 @@ def restoring_lots_by_bisection(account, p, limit, value, surplus, fee, state, r
     """
     m = np.int64(state.market[p])
     side, num, den = 2 * m if state.lots[p] > 0 else 2 * m + 1, rules.value_num[m], rules.value_den[m]
-    inverse, unit = prices.value_per_lot[m] < 0.0, 1.0 if prices.value_per_lot[m] < 0.0 else rules.value_unit[m]
+    inverse = prices.value_per_lot[m] < 0.0
+    unit = 1.0 if inverse else rules.value_unit[m]
     level, taken = book.cursor[side], book.taken[side]
     # lots times ticks of the levels before, or their quanta of an inverse contract, whose levels are rounded one by one
-    start, low, sum_before, lots_ticks, high, ticks = 0, 0, 0, 0, 0, 0
+    start, sum_before, lots_ticks, high, ticks = 0, 0, 0, 0, 0
     restored = False
     while start < limit:
         ticks = book.price[level]

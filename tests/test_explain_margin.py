@@ -138,7 +138,7 @@ def assert_right_line(
         assert abs(Fraction(line["net_equity"]) - value + cost * oracle.settle_quantum) <= unit
         assert abs(Fraction(line["exposure"]) - abs(value)) <= unit
         least = 0 if account.leverage_limit is None else abs(value) / account.leverage_limit
-        margin = oracle.markets[item].initial(abs(value), prices.marks[item], prices.of_open_interest(item))
+        margin = oracle.markets[item].initial(abs(value), prices.marks[item], prices.of_open_interest(oracle, item))
         assert abs(initial - max(margin, least)) <= unit * (1 + initial)
     elif line["kind"] in ("collateral", "borrow"):
         free, lent = account.balances[item]

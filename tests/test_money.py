@@ -564,13 +564,15 @@ def test_settle_assets_by_default_and_by_name(market, quote, settle):
 
 def test_accounts_of_other_contracts_are_refused():
     _, accounts = one({"BTC": 1.0}, [(IBTC, 1.0, 100_000.0)])
-    for changed, name in (({"multiplier": "10"}, "multiplier"), ({"marketType": "PERP", "settle": "BTC"}, "inverse"),
-                          ({"settle": "USDC"}, "settle")):  # fmt: skip
+    for changed, name, value, own in (
+        ({"multiplier": "10"}, "multiplier", "10", "100"),
+        ({"marketType": "PERP", "settle": "BTC"}, "marketType", "PERP", "IPERP"),
+        ({"settle": "USDC"}, "settle", "USDC", "BTC"),
+    ):
         source = mv.source()
         source["markets"][2] |= changed
-        with pytest.raises(
-            rc.RiskDataError, match=rf"^venue\.{name}, row BTC_USD_IPERP, value .*: must be as in the venue"
-        ):
+        rule = rf"^venue\.{name}, row BTC_USD_IPERP, value '{value}': must be as in .* with \({own}\)"
+        with pytest.raises(rc.RiskDataError, match=rule):
             rc.sweep(accounts, rc.load_venue(source), mv.MARKS)
 
 

@@ -20,14 +20,18 @@ PATHS = {"moves of 1 bp": (1e-4, 0.0), "moves of 5 bp, five crashes": (5e-4, 50e
 
 
 def path(prices: Prices, move: float, crash: float) -> Iterator[Prices]:
-    """Ticks in which every market moves by its volatility, 0.6 to 3, times ``move``, and five times falls as well."""
+    """Ticks in which every market moves by its volatility, 0.6 to 3, times ``move``, and five times falls as well.
+
+    Markets of the same base asset move alike.
+    """
+    base = np.array([int(symbol[1:].split("_")[0]) - 1 for symbol in prices.venue.markets.symbol])
     rng = np.random.default_rng(3)
     volatility = rng.uniform(0.6, 3.0, MARKETS)
     moves = rng.normal(0, move, (TICKS, MARKETS))
     moves[TICKS // 10 :: TICKS // 5] -= crash
     unmoved = np.full(len(prices.asset), np.nan)  # assets follow the markets that they are the base of
     for factor in np.exp((moves * volatility).cumsum(axis=0)):
-        yield prices.moved(factor, unmoved)
+        yield prices.moved(factor[base], unmoved)
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -86,3 +90,25 @@ class Counts(Ratios):
 
     params = [f"accounts looked at per tick, {name}" for name in PATHS]
     unit = "accounts"
+
+
+class Money(_Figures):
+    """Exact counts where a third of the accounts has USDT and inverse markets among its positions."""
+
+    params = [f"{figure}, USDT and inverse markets" for figure in Counts.params]
+    unit = "accounts"
+
+    def setup_cache(self) -> dict[str, float | str]:
+        venue, accounts, marks = wide_accounts(ACCOUNTS, money=True)
+        start = Prices.read(venue, accounts, marks)
+        found = {}
+        for figure, path_of in zip(self.params, PATHS.values(), strict=True):
+            screen, computed = rc.Screen(accounts, venue), []
+            for n, tick in enumerate(path(start, *path_of)):
+                rows = screen.rows(tick)
+                computed.append(screen.accounts_computed)
+                assert n % EVERY or np.array_equal(rows, selection(accounts, tick, threads=1).row)
+            found[figure] = float(np.mean(computed))
+        return found
+
+    setup_cache.timeout = 3600

@@ -164,3 +164,27 @@ class Rules(_Figures):
         return dict(zip(self.params, figures, strict=True))
 
     setup_cache.timeout = 3600
+
+
+class Money(_Figures):
+    """What several money assets cost: a third of the accounts has USDT and inverse markets among its positions."""
+
+    params = [f"{call}, USDT and inverse markets of a third of the accounts / none" for call in ("sweep", "select")]
+
+    def setup_cache(self) -> dict[str, float | str]:
+        calls = []
+        for money in (True, False):
+            venue, accounts, marks = wide_accounts(ACCOUNTS, money=money)
+            prices = Prices.read(venue, accounts, marks)
+            table = margin_table(accounts, prices, threads=1)  # compiles
+            found = selection(accounts, prices, threads=1)
+            assert np.array_equal(found.row, np.flatnonzero(table.liquidatable))
+            calls.append(
+                (
+                    lambda accounts=accounts, prices=prices, out=table: margin_table(accounts, prices, threads=1, out=out),
+                    lambda accounts=accounts, prices=prices: selection(accounts, prices, threads=1),
+                )
+            )
+        return {name: interleaved_ratio(*pair, ROUNDS) for name, *pair in zip(self.params, *calls, strict=True)}
+
+    setup_cache.timeout = 3600

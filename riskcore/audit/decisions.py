@@ -27,7 +27,9 @@ Policy = tuple[Callable[..., Array], bool]
 
 NAMED = ("account", "counterparty", "market", "asset", "settle", "order")
 FLOATS = ("price", "mmr_before", "mmr_after")
+PLACE = ("market", "asset")
 HUGE = 1e9
+"""MMR from which the equity is next to nothing."""
 STOPS = {"impact", "mean_mark", "mean_premium", "limit", "conversion"}
 RULE_OF = {
     "trigger": "selection", "cancel": "stages", "skip": "throttle", "redeem": "repay", "convert": "repay",
@@ -92,7 +94,9 @@ class Decisions:
         def known(symbols: list[str], figures: Array) -> dict[str, float]:
             return {symbol: x for symbol, x in zip(symbols, figures.tolist(), strict=True) if math.isfinite(x)}
 
-        prices = Prices(known(self.markets, tick.mark), known(self.markets, tick.index), known(self.assets, tick.asset))
+        prices = Prices(
+            known(self.markets, tick.mark), known(self.markets, tick.index), known(self.assets, tick.given_asset)
+        )
         prices.open_interest = {self.markets[row]: quantity for row, quantity in tick.open_quantity.items()}
         return prices
 
@@ -205,7 +209,10 @@ class Decisions:
     # -- comparison
 
     def _compare(self, decided: list[dict[str, Any]]) -> None:
-        """Compare the rows of a tick with those on record; the first one that differs is reported."""
+        """Compare the rows of a tick with those on record; the first one that differs is reported.
+
+        Prices may be 1e-9 off, ratios as much and more where the equity is small: it is a difference of large amounts.
+        """
         journal, rows, count = self.run.journal, self.rows, min(len(decided), len(self.rows))
         same = np.ones(count, bool)
         for name in ("event", "reason", *NAMED, *CHANGES):
@@ -213,9 +220,9 @@ class Decisions:
         for name in FLOATS:
             found = journal[name][rows[:count]]
             expected = np.array([row[name] for row in decided[:count]], np.float64)
-            size = np.abs(expected)  # the error of an equity grows with the ratio
+            size = np.where(np.isfinite(expected), np.abs(expected), 0.0)
             near = np.abs(found - expected) <= TOLERANCE * (size if name == "price" else np.maximum(size, size * size))
-            if name != "price":  # the equity is next to nothing
+            if name != "price":
                 near |= (found > HUGE) & (expected > HUGE)
             same &= near | (found == expected) | (np.isnan(found) & np.isnan(expected))
         for event, times in Counter(row["event"] for row in decided).items():
@@ -298,20 +305,20 @@ def _differences(recorded: dict[str, Any] | None, decided: dict[str, Any] | None
         )
     if not wrong:
         for name in FLOATS:
-            if recorded[name] != decided[name]:
+            both = recorded[name], decided[name]
+            if not math.isclose(*both, rel_tol=TOLERANCE) and not all(map(math.isnan, both)):
                 rule = "rows" if name == "price" else "ratios"
                 wrong.setdefault(rule, []).append(f"{name} is {recorded[name]}, not {decided[name]}")
     for rule, parts in wrong.items():
         yield rule, f"{recorded['event']}: {'; '.join(parts)}"
 
 
-PLACE = ("market", "asset")
-
-
 def _rule_of_column(name: str, recorded: dict[str, Any], decided: dict[str, Any]) -> str:
     """The rule that a wrong figure of a row breaks."""
     event, own = recorded["event"], _rule_of(decided)
-    if name == "reason" and {recorded[name], decided[name]} & STOPS:
+    if (name == "reason" and {recorded[name], decided[name]} & STOPS) or (
+        name == "lots" and decided["reason"] in STOPS
+    ):
         return "bands"
     if name == "counterparty" or (event in TAKEN_OVER and name in ("lots", "quanta", "lent")):
         return "touched"

@@ -515,6 +515,7 @@ class Part(NamedTuple):
     open_interest: Array
     funding_rate: Array
     last_price: Array
+    given_asset: Array
     asset: Array
 
     def levels(self, tick: int, market: int, side: int) -> tuple[list[int], list[int]]:
@@ -562,7 +563,6 @@ def _read_part(run: Run, number: int, first: int) -> Part:
         )
     )  # fmt: skip
     mark, index, interest, rate, last = shown
-    asset = _all_prices(venue, mark, index, asset)
     return Part(
         first=first,
         width=width,
@@ -576,7 +576,8 @@ def _read_part(run: Run, number: int, first: int) -> Part:
         open_interest=interest,
         funding_rate=rate,
         last_price=last,
-        asset=asset,
+        given_asset=asset,
+        asset=_all_prices(venue, mark, index, asset),
     )
 
 

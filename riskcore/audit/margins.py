@@ -25,6 +25,7 @@ class Tick:
     def __init__(self, part: Part, row: int, venue: Venue) -> None:
         self.number, self.time, self.venue = part.first + row, int(part.time[row]), venue
         self.mark, self.index, self.asset = part.mark[row], part.indexes[row], part.asset[row]
+        self.given_asset = part.given_asset[row]
         self.given_interest, self.funding_rate = part.open_interest[row], part.funding_rate[row]
         self.open_quantity = dict[int, Fraction]()
         """Open interest of the markets whose margin functions ask for it, in units of the base asset."""

@@ -23,6 +23,7 @@ from .policy import Policy, _wrong
 
 _MAX_TICKS = 10**13
 """Largest price in ticks, whatever maxPrice a market has: samples of the guards and their sums fit 64 bits."""
+_TYPES = ("PERP", "IPERP")
 MAX_LOTS_IN_MARKET = TOTAL_LIMIT - 1
 """Largest sum of the positions, or of the orders, of all accounts in a market."""
 
@@ -418,12 +419,14 @@ class Units:
             for row, (symbol, venue_symbol) in enumerate(zip_longest(symbols, venue_symbols, fillvalue="none")):
                 if symbol != venue_symbol:
                     raise RiskDataError("venue", f"{name}.symbol", rule.format(symbol), row=row, value=venue_symbol)
-        units: tuple[tuple[str, tuple[str, ...], Sequence[Fraction | int], Sequence[Fraction | int]], ...] = (
+        types, venue_types = ([_TYPES[inverse] for inverse in units.inverse] for units in (self, venue))
+        settle, venue_settle = ([units.assets[row] for row in units.settle] for units in (self, venue))
+        units: tuple[tuple[str, tuple[str, ...], Sequence[Any], Sequence[Any]], ...] = (
             ("stepSize", self.markets, self.steps, venue.steps),
             ("tickSize", self.markets, self.ticks, venue.ticks),
             ("multiplier", self.markets, self.multipliers, venue.multipliers),
-            ("inverse", self.markets, self.inverse, venue.inverse),
-            ("settle", self.markets, self.settle, venue.settle),
+            ("marketType", self.markets, types, venue_types),
+            ("settle", self.markets, settle, venue_settle),
             ("maxPrice in ticks", self.markets, self.max_ticks, venue.max_ticks),
             ("quantum", self.assets, self.quanta, venue.quanta),
         )
@@ -710,6 +713,6 @@ def must_be_venue(venue: object) -> None:
         raise RiskDataError("venue", None, f"must be a Venue, not {type(venue).__name__}")
 
 
-def _plain(value: Fraction | int) -> str:
-    """Text of an exact figure, as a decimal."""
-    return np.format_float_positional(float(value), trim="-")
+def _plain(value: Fraction | int | str) -> str:
+    """Text of a word, or of an exact figure as a decimal."""
+    return value if isinstance(value, str) else np.format_float_positional(float(value), trim="-")
