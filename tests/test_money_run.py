@@ -144,6 +144,8 @@ def test_the_summary_is_in_the_unit_of_account(crash):
     worth = paid["cash"] * quantum[paid["settle"]] * recorded.asset_price[paid["tick"], paid["settle"]]
     assert summary.shortfall["paid_by_fund"] == pytest.approx(worth.sum())
     assert {USDC, BTC} <= set(paid["settle"].tolist())
+    with pytest.raises(rc.RiskDataError, match=r"^report\.asset_price: must be given for a venue with several settle"):
+        report.waterfall_split(kept.rows, kept.venue)
 
 
 def test_the_profit_of_providers_follows_the_coin(crash):
@@ -178,7 +180,7 @@ def test_sentences_name_the_asset(crash):
     funding = rows[(rows["event"] == EVENT["funding"]) & (rows["settle"] == USDT)][0]
     what = run.explain(path, engine.accounts.ids[funding["account"]].item()).events["what"]
     assert f"funding of {funding['cash'] * 1e-6:+,.8g} USDT for {mv.ETH}" in what.tolist()
-    assert "Insurance fund" in run.page(path)
+    assert "Amounts in USDC; money in USDT, BTC counts at the prices of its ticks." in run.page(path)
 
 
 def test_deleveraging_is_studied_in_the_unit_of_account(tmp_path):

@@ -48,10 +48,11 @@ def liquidations(run: RecordedRun) -> Figure:
             line={"color": _LINE_COLOURS[0], "width": 1.6},
         )  # fmt: skip
     settle = as_html(venue.settle_asset)
+    quote = f" ({settle})" if venue.plain_money else ""
     figure.update_layout(
         barmode="stack", bargap=0, yaxis={"title": {"text": f"notional per bar ({settle})"}},
         yaxis2={
-            "title": {"text": f"mark price ({settle})"}, "overlaying": "y", "side": "right",
+            "title": {"text": f"mark price{quote}"}, "overlaying": "y", "side": "right",
             "showgrid": False, "tickmode": "auto", "tickformat": ",.6~g",
         },
     )  # fmt: skip

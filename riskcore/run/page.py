@@ -117,7 +117,9 @@ def _subtitle(run: RecordedRun) -> str:
         first, last = (_moment(pd.Timestamp(int(time), tz="UTC")) for time in run.time[[0, -1]])
         size += f"; {first} to {last} UTC"
     state = "" if run.folder.manifest["complete"] else "; the run is not complete"
-    return f'<p class="quiet">{size}{state}. Amounts in {as_html(run.venue.settle_asset)}.</p>'
+    others = [as_html(run.venue.assets.symbol[asset]) for asset in run.venue.money[1:]]
+    money = f"; money in {', '.join(others)} counts at the prices of its ticks" if others else ""
+    return f'<p class="quiet">{size}{state}. Amounts in {as_html(run.venue.settle_asset)}{money}.</p>'
 
 
 def _headline(run: RecordedRun, losses: pd.DataFrame, verdict: str | None) -> str:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from .._typing import Float
+from ..boundary import RiskDataError
 from ..margin import margin_table
 from ..market import Prices
 from ..record import EVENT, STAGES, Rows, settle_amounts
@@ -40,6 +41,11 @@ def waterfall_split(rows: Rows, venue: Venue, asset_price: Float | None = None) 
     DataFrame
         A row per stage: stage, notional (`fill_notional`), notional_share, fills, fill_share, accounts
         (liquidated by the stage).
+
+    Raises
+    ------
+    RiskDataError
+        The venue has several settle assets, and no prices are given.
 
     Examples
     --------
@@ -82,6 +88,11 @@ def fill_notional(rows: Rows, venue: Venue, asset_price: Float | None = None) ->
     ndarray of float64, shape (R,)
         Settle units; meaningful of rows with a market and a price.
 
+    Raises
+    ------
+    RiskDataError
+        The venue has several settle assets, and no prices are given.
+
     Examples
     --------
     >>> import tempfile
@@ -106,7 +117,8 @@ def _money_price(rows: Rows, venue: Venue, asset_price: Float | None) -> Float:
     """Settle units of a unit of the settle asset of journal rows at their ticks; 1 of the venue's, and without one."""
     price = np.ones(len(rows))
     if not venue.plain_money:
-        assert asset_price is not None, "a venue with several settle assets needs the prices of its assets"
+        if asset_price is None:
+            raise RiskDataError("report", "asset_price", "must be given for a venue with several settle assets")
         paid = rows["settle"] >= 0
         price[paid] = asset_price[rows["tick"][paid], rows["settle"][paid]]
     return price
@@ -128,6 +140,11 @@ def shortfalls(rows: Rows, venue: Venue, asset_price: Float | None = None) -> di
     -------
     dict of str to float
         paid_by_fund, paid_by_others, left_on_record; settle units.
+
+    Raises
+    ------
+    RiskDataError
+        The venue has several settle assets, and no prices are given.
 
     Notes
     -----
