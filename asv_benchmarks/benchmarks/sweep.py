@@ -181,7 +181,9 @@ class Money(_Figures):
             assert np.array_equal(found.row, np.flatnonzero(table.liquidatable))
             calls.append(
                 (
-                    lambda accounts=accounts, prices=prices, out=table: margin_table(accounts, prices, threads=1, out=out),
+                    lambda accounts=accounts, prices=prices, out=table: margin_table(
+                        accounts, prices, threads=1, out=out
+                    ),
                     lambda accounts=accounts, prices=prices: selection(accounts, prices, threads=1),
                 )
             )
