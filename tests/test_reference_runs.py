@@ -105,7 +105,7 @@ MONEY_RUNS = {  # policy, how the run is drawn, and what happens in another asse
             **{"position_order": "pro_rata", "market_cap": 20_000},
         },
         {"seed": 7, "count": 60, "ticks": 30, "fall": 0.3, "depth": 1500, "poor": 4000},
-        {"book", "backstop", "adl", "funding", "convert", "fund"},
+        {"backstop", "adl", "funding", "convert", "fund"},
     ),
 }
 
