@@ -109,21 +109,23 @@ def cost_change(lots, cost, change, flow):
 
 
 @kernel
-def apply_fills(row, change, flow, lots, cost, entry, cash):
+def apply_fills(row, change, flow, lots, cost, entry, cash, entry_change):
     """Apply fills one after another, each to a position row.
 
-    row     int64  (N,)  0 <= row < P
-    change  int64  (N,)  signed change of lots, not 0
-    flow    int64  (N,)  settle quanta received for it, signed
-    lots    int64  (P,)  in/out, signed
-    cost    int64  (P,)  in/out, settle quanta
-    entry   int64  (P,)  in/out, settle quanta
-    cash    int64  (N,)  out, settle quanta that go to the account's balance
+    row           int64  (N,)  0 <= row < P
+    change        int64  (N,)  signed change of lots, not 0
+    flow          int64  (N,)  settle quanta received for it, signed
+    lots          int64  (P,)  in/out, signed
+    cost          int64  (P,)  in/out, settle quanta
+    entry         int64  (P,)  in/out, settle quanta
+    cash          int64  (N,)  out, settle quanta that go to the account's balance
+    entry_change  int64  (N,)  out, settle quanta
     """
     for n in range(row.size):
         p = row[n]
         cost_delta = cost_change(lots[p], cost[p], change[n], flow[n])
-        entry[p] += cost_change(lots[p], entry[p], change[n], flow[n])
+        entry_change[n] = cost_change(lots[p], entry[p], change[n], flow[n])
+        entry[p] += entry_change[n]
         cost[p] += cost_delta
         lots[p] += change[n]
         cash[n] = flow[n] + cost_delta

@@ -68,13 +68,13 @@ def first_over_limit(accounts, state, limit):
     for n in range(accounts.size):
         a = accounts[n]
         gross, largest = 0.0, 0.0
-        for i in range(state.position_offset[a], state.position_offset[a + 1]):
+        for i in range(state.position_span[a, 0], state.position_span[a, 1]):
             gross += abs(float(state.cost[i]))
             largest = max(largest, abs(float(state.entry[i])))
-        for j in range(state.balance_offset[a], state.balance_offset[a + 1]):
+        for j in range(state.balance_span[a, 0], state.balance_span[a, 1]):
             largest = max(largest, abs(float(state.free[j])), float(state.lent[j]), abs(float(state.unsettled[j])))
             total = state.balance_cost[j]
-            for i in range(state.position_offset[a], state.position_offset[a + 1]):
+            for i in range(state.position_span[a, 0], state.position_span[a, 1]):
                 if state.position_balance[i] == j:
                     total -= state.cost[i]
             if total != 0:
@@ -150,11 +150,11 @@ def _fingerprint(account, state, position_factor, balance_factor):
     balance_factor   int64           (3, K)  odd, of free, lent and unsettled
     """
     total = 0
-    for i in range(np.int64(state.position_offset[account]), np.int64(state.position_offset[account + 1])):
+    for i in range(np.int64(state.position_span[account, 0]), np.int64(state.position_span[account, 1])):
         m = state.market[i]
         total += state.lots[i] * position_factor[0, m]
         total += state.cost[i] * position_factor[1, m] + state.entry[i] * position_factor[2, m]
-    for j in range(np.int64(state.balance_offset[account]), np.int64(state.balance_offset[account + 1])):
+    for j in range(np.int64(state.balance_span[account, 0]), np.int64(state.balance_span[account, 1])):
         k = state.asset[j]
         total += state.free[j] * balance_factor[0, k] + state.lent[j] * balance_factor[1, k]
         total += state.unsettled[j] * balance_factor[2, k]

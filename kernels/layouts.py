@@ -13,19 +13,21 @@ LANES = 8
 
 
 class AccountColumns(NamedTuple):
-    """State of all accounts, grouped by account; A accounts, P position rows, B balance rows.
+    """State of all accounts, the rows of each together; A accounts, P position rows, B balance rows.
+
+    A row that is in no account's span holds nothing: all its amounts are 0.
 
     Costs and entries are in quanta of the market's settle asset, of an inverse contract negative for a long position.
 
     ==================  =======  ======  ==================================================================
-    position_offset     uint32   (A+1,)  account a owns position rows position_offset[a]:[a+1]
+    position_span       uint32   (A, 2)  first position row of the account, and the end of its rows
     market              uint16   (P,)    market row, ascending within an account
     lots                int64    (P,)    signed, in/out
     open_bid, open_ask  int64    (P,)    lots of open orders that are not reduce-only, in/out
     cost                int64    (P,)    signed quanta paid, or the value when last realised, in/out
     entry               int64    (P,)    signed quanta paid, in/out
     position_balance    uint32   (P,)    balance row of the account in the settle asset of the market
-    balance_offset      uint32   (A+1,)  account a owns balance rows balance_offset[a]:[a+1]
+    balance_span        uint32   (A, 2)  first balance row of the account, and the end of its rows
     asset               uint16   (B,)    asset row, ascending within an account
     free                int64    (B,)    quanta; negative is borrowed, in/out
     lent                int64    (B,)    quanta >= 0, in/out
@@ -37,7 +39,7 @@ class AccountColumns(NamedTuple):
     ==================  =======  ======  ==================================================================
     """
 
-    position_offset: npt.NDArray[np.uint32]
+    position_span: npt.NDArray[np.uint32]
     market: npt.NDArray[np.uint16]
     lots: Int
     open_bid: Int
@@ -45,7 +47,7 @@ class AccountColumns(NamedTuple):
     cost: Int
     entry: Int
     position_balance: npt.NDArray[np.uint32]
-    balance_offset: npt.NDArray[np.uint32]
+    balance_span: npt.NDArray[np.uint32]
     asset: npt.NDArray[np.uint16]
     free: Int
     lent: Int
@@ -143,7 +145,7 @@ class SweepColumns(NamedTuple):
     extra_quanta        float64       (8E,)   in the last row of an asset: free >= 0, lent and unsettled, less costs
     has_orders          uint8         (G,)    bit n: the account has open orders
     has_leverage_limit  uint8         (G,)    bit n: the account has a leverage limit
-    overflow            uint8         (G,)    bit n: the account does not fit these columns, its rows are 0
+    overflow            uint8         (G,)    bit n: the account does not fit these columns, its amounts are 0
     ==================  ============  ======  ====================================================================
     """
 

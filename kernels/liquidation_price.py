@@ -195,7 +195,7 @@ def liquidation_marks(first, last, state, prices, by_quantity, highest, mark):
     """
     for a in range(first, last):
         sums = account_margin(a, state, prices)
-        for i in range(state.position_offset[a], state.position_offset[a + 1]):
+        for i in range(state.position_span[a, 0], state.position_span[a, 1]):
             mark[i] = nan
             lots = state.lots[i]
             if lots == 0:
@@ -275,7 +275,7 @@ def largest_orders(accounts, market, state, prices, lots):
         position, bid, ask = np.int64(0), np.int64(0), np.int64(0)
         exposure = sums.exposure
         required = 0.0
-        for i in range(state.position_offset[a], state.position_offset[a + 1]):
+        for i in range(state.position_span[a, 0], state.position_span[a, 1]):
             m = np.int64(state.market[i])
             notional = worst_case_lots(state.lots[i], state.open_bid[i], state.open_ask[i]) * prices.price_per_lot[m]
             if m == market:
@@ -329,7 +329,7 @@ def borrow_margin(account, state, prices):
     """
     required = 0.0
     markets = prices.price_per_lot.size
-    for j in range(state.balance_offset[account], state.balance_offset[account + 1]):
+    for j in range(state.balance_span[account, 0], state.balance_span[account, 1]):
         if state.free[j] < 0:
             k = np.int64(state.asset[j])
             required += margin_requirement(

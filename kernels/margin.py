@@ -74,7 +74,7 @@ def counts_with_profit(balance, account, state, money):
     if not is_extra_money(np.int64(state.asset[balance]), money):
         return False
     found = state.unsettled[balance] != 0
-    for i in range(state.position_offset[account], state.position_offset[account + 1]):
+    for i in range(state.position_span[account, 0], state.position_span[account, 1]):
         found |= state.position_balance[i] == balance
     return found
 
@@ -92,7 +92,7 @@ def account_margin(account, state, prices):
     """
     equity, gross, exposure, initial, maintenance = 0.0, 0.0, 0.0, 0.0, 0.0
     markets = prices.price_per_lot.size
-    for j in range(state.balance_offset[account], state.balance_offset[account + 1]):
+    for j in range(state.balance_span[account, 0], state.balance_span[account, 1]):
         k = np.int64(state.asset[j])
         price = prices.price_per_quantum[k]
         balance = state.lent[j]
@@ -116,7 +116,7 @@ def account_margin(account, state, prices):
     leverage_fraction = state.leverage_fraction[account]
     has_orders = state.open_orders[account] > 0
     position_value = 0.0
-    for i in range(state.position_offset[account], state.position_offset[account + 1]):
+    for i in range(state.position_span[account, 0], state.position_span[account, 1]):
         m = np.int64(state.market[i])
         lots = state.lots[i]
         price = prices.price_per_lot[m]
@@ -134,11 +134,11 @@ def account_margin(account, state, prices):
     cash_minus_cost = float(state.unsettled[settle] - state.balance_cost[settle])
     equity += position_value + cash_minus_cost
     gross += abs(cash_minus_cost)
-    for j in range(state.balance_offset[account], state.balance_offset[account + 1]):
+    for j in range(state.balance_span[account, 0], state.balance_span[account, 1]):
         if counts_with_profit(j, account, state, prices.money):
             k = np.int64(state.asset[j])
             price, position_value = prices.price_per_quantum[k], 0.0
-            for i in range(state.position_offset[account], state.position_offset[account + 1]):
+            for i in range(state.position_span[account, 0], state.position_span[account, 1]):
                 if state.position_balance[i] == j:
                     position_value += state.lots[i] * prices.value_per_lot[state.market[i]]
             quanta = float(max(state.free[j], 0) + state.lent[j] + state.unsettled[j] - state.balance_cost[j])

@@ -59,9 +59,26 @@ def largest_costs(state, size):
     """
     for account in range(size.size):
         largest = 0
-        for i in range(np.int64(state.position_offset[account]), np.int64(state.position_offset[account + 1])):
+        for i in range(np.int64(state.position_span[account, 0]), np.int64(state.position_span[account, 1])):
             largest = max(largest, abs(state.cost[i]))
         size[account] = np.uint16(4.0 * np.log2(float(largest) + 1.0))
+
+
+@inner_kernel
+def _clear_lane(group, lane, sweep_view):
+    """Set all amounts of a lane to 0.
+
+    group       int64         ()  0 <= group < G
+    lane        int64         ()  0 <= lane < 8
+    sweep_view  SweepColumns  ()  out, see layouts.py
+    """
+    for row in range(np.int64(sweep_view.position_group[group]), np.int64(sweep_view.position_group[group + 1])):
+        sweep_view.lots[LANES * row + lane] = 0
+    for row in range(np.int64(sweep_view.balance_group[group]), np.int64(sweep_view.balance_group[group + 1])):
+        sweep_view.balance[LANES * row + lane] = 0.0
+    for row in range(np.int64(sweep_view.extra_group[group]), np.int64(sweep_view.extra_group[group + 1])):
+        sweep_view.extra_lots[LANES * row + lane] = 0
+        sweep_view.extra_quanta[LANES * row + lane] = 0.0
 
 
 @inner_kernel
@@ -75,7 +92,7 @@ def extra_positions(balance, account, state, extra):
     """
     count = 0
     if extra[state.asset[balance]]:
-        for i in range(np.int64(state.position_offset[account]), np.int64(state.position_offset[account + 1])):
+        for i in range(np.int64(state.position_span[account, 0]), np.int64(state.position_span[account, 1])):
             count += state.position_balance[i] == balance
     return count
 
@@ -93,9 +110,19 @@ def pack_slots(slots, state, inverse, extra, sweep_view):
     for n in range(slots.size):
         group, lane = slots[n] // LANES, slots[n] % LANES
         account = np.int64(sweep_view.account[slots[n]])
-        positions = range(np.int64(state.position_offset[account]), np.int64(state.position_offset[account + 1]))
-        balances = range(np.int64(state.balance_offset[account]), np.int64(state.balance_offset[account + 1]))
-        fits = True
+        positions = range(np.int64(state.position_span[account, 0]), np.int64(state.position_span[account, 1]))
+        balances = range(np.int64(state.balance_span[account, 0]), np.int64(state.balance_span[account, 1]))
+        position_room = np.int64(sweep_view.position_group[group + 1]) - np.int64(sweep_view.position_group[group])
+        balance_room = np.int64(sweep_view.balance_group[group + 1]) - np.int64(sweep_view.balance_group[group])
+        extra_rows = 0
+        for j in balances:
+            extra_rows += extra_positions(j, account, state, extra)
+        extra_room = np.int64(sweep_view.extra_group[group + 1]) - np.int64(sweep_view.extra_group[group])
+        has_room = len(positions) <= position_room and len(balances) <= balance_room and extra_rows <= extra_room
+        fits = has_room
+        if not has_room:  # it got more rows since the group was laid out: nothing of it is in the lane
+            _clear_lane(group, lane, sweep_view)
+            positions, balances = range(0), range(0)
         for i in positions:
             fits = fits and abs(state.lots[i]) <= _INT32_MAX
         for j in balances:
@@ -128,6 +155,7 @@ def pack_slots(slots, state, inverse, extra, sweep_view):
                         m = state.market[i]
                         sweep_view.extra_market[row] = m
                         sweep_view.extra_lots[row] = (-state.lots[i] if inverse[m] else state.lots[i]) if fits else 0
+                        sweep_view.extra_asset[row], sweep_view.extra_quanta[row] = extra.size, 0.0
                         row += LANES
                 quanta = max(state.free[j], 0) + state.lent[j] + state.unsettled[j] - state.balance_cost[j]
                 sweep_view.extra_asset[row - LANES] = state.asset[j]

@@ -85,7 +85,7 @@ def profit_in(account, row, state, prices):
     prices   PriceArrays     ()  see layouts.py
     """
     value = 0.0
-    for i in range(state.position_offset[account], state.position_offset[account + 1]):
+    for i in range(state.position_span[account, 0], state.position_span[account, 1]):
         if state.position_balance[i] == row:
             value += state.lots[i] * prices.value_per_lot[state.market[i]]
     return value + float(state.unsettled[row] - state.balance_cost[row])

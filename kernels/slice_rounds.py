@@ -45,7 +45,7 @@ def open_queue(n, queue, state, prices, rules, book):
     book    BookColumns     ()  see layouts.py
     """
     refresh_margin(n, queue, state, prices)
-    first = np.int64(state.position_offset[queue.account[n]])
+    first = np.int64(state.position_span[queue.account[n], 0])
     start, end = queue.start[n], queue.start[n + 1]
     gross = 0.0
     for i in range(end - start):
@@ -159,7 +159,7 @@ def skips_position(n, i, queue, state, rows):
     rows   SliceRows       ()  perhaps one more
     """
     p = queue.order[queue.start[n] + i]
-    reason = np.int64(queue.throttled[queue.start[n] + p - np.int64(state.position_offset[queue.account[n]])])
+    reason = np.int64(queue.throttled[queue.start[n] + p - np.int64(state.position_span[queue.account[n], 0])])
     if state.lots[p] != 0 and reason != 0:
         write_row(n, np.int64(state.market[p]), SKIP, reason, 0, queue, rows)
     return state.lots[p] == 0 or reason != 0

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ._limits import INT64_MAX, INT64_MIN
 from .accrual import accrue, note_premiums
+from .activity import carry_out, read_actions, write_back
 from .boundary import RecordingWarning, RiskDataError, as_html, counted, escaped, frame_as_html, moment
 from .context import TickContext
 from .liquidation import liquidate, start_tick
@@ -26,6 +27,7 @@ from .record import (
     Invariants,
     Journal,
     Recorded,
+    RecordedActivity,
     Rows,
     Totals,
     fills,
@@ -35,7 +37,7 @@ from .record import (
     to_frame,
     touched,
 )
-from .state import Accounts, Ledger, Pools, must_fit
+from .state import Accounts, Growth, Ledger, Pools, must_fit
 from .venue import Venue, check_adl_policy
 
 _MAX_RECORDED_BYTES = 256 << 20  # bytes of ticks in memory
@@ -109,13 +111,12 @@ class StepResult:
     def events(self) -> pd.DataFrame:
         """Events in order: a row per event, with the user's account ids and symbols.
 
-        First the columns in natural units (`riskcore.record.natural_frame`): time, tick, account, event, reason,
+        First the columns in natural units (`riskcore.record.natural_frame`): time, tick, account, owner, event, reason,
         counterparty, market, asset, quantity, requested_quantity, price, amount, lent_amount, settle_asset,
         cash_amount, fee_amount, unsettled_amount, fund_amount, mmr_before, mmr_after; then the whole numbers of the
         journal that they stand for: lots, quanta, cash, fee and so on (docs/one_tick.md).
         """
-        frame = natural_frame(self.rows, self.venue, self.accounts)
-        return frame.join(self.raw_events.drop(columns=frame.columns, errors="ignore"))
+        return events_frame(self.rows, self.venue, self.accounts)
 
     @property
     def raw_events(self) -> pd.DataFrame:
@@ -127,9 +128,16 @@ class StepResult:
         """Fills that closed positions, in natural units.
 
         Columns: time, account, market, side (of the account: buy, sell), quantity, price, notional, fee, settle_asset
-        (of both), stage (order book, backstop, ADL), reason, counterparty (an account, or "book").
+        (of both), stage (order book, backstop, ADL), reason, counterparty (an account, or "book"), owner (of the
+        account).
         """
         return fills(self.rows, self.venue, self.accounts)
+
+
+def events_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
+    """Return events in natural units, and the whole numbers that they stand for (`StepResult.events`)."""
+    frame = natural_frame(rows, venue, accounts)
+    return frame.join(to_frame(rows, venue, accounts).drop(columns=frame.columns, errors="ignore"))
 
 
 class Engine:
@@ -200,13 +208,15 @@ class Engine:
         self._folder: Path | None = None
         self._saved: str | None = None  # the digest of the folder's run.json
         self._record, self._warned = record, False
-        self._recorded: list[Recorded] = []
+        self._recorded: list[Recorded | RecordedActivity] = []
         self._recorded_bytes = 0  # of the ticks in memory
         self._broken: str | None = None
+        self._prices: Prices | None = None  # of the last tick
 
     def _make_views(self) -> None:
         """Make the read-only view of the state, its screen and its totals; the state is not copied."""
         self._accounts = self._state.view()
+        self._growth = Growth(self._state, self._accounts, self.venue)
         self._screen = Screen(self.accounts, self.venue, check=self._check_screen)
         self._totals = Totals(self.accounts, self.venue)
         self._invariants = Invariants(self.accounts, self.venue, self.ledger)
@@ -346,6 +356,91 @@ class Engine:
             self._break(error)
             raise
 
+    def apply(
+        self,
+        *,
+        accounts: pd.DataFrame | None = None,
+        transfers: pd.DataFrame | None = None,
+        fills: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:
+        """Change accounts between two ticks: open accounts, then move money, then fill trades, all of it or nothing.
+
+        Every action is a row of the journal; the rows belong to the tick before them. An account gets a row in each
+        market and asset that it had none of.
+
+        Parameters
+        ----------
+        accounts : DataFrame
+            account, owner (optional: an id, the account itself where it is missing), leverage_limit (optional): new
+            accounts, without positions and balances.
+        transfers : DataFrame
+            from_account, to_account, asset, quantity (> 0). A missing from_account is a deposit, a missing to_account a
+            withdrawal; else both are accounts of one owner. They happen in the order of the rows.
+        fills : DataFrame
+            account, market, quantity (signed: bought or sold, whole lots), price, fee (optional: settle units that the
+            account pays). They are filled in the order of the rows, against the market.
+
+        Returns
+        -------
+        DataFrame
+            The events, as of `StepResult.events`.
+
+        Raises
+        ------
+        RiskDataError
+            A row breaks a rule of its table, names what there is not, moves more of an asset than from_account has, or
+            raises its initial margin ratio at the prices of the last tick to 100 %; nothing has changed.
+        RuntimeError
+            An earlier tick failed half-way: the state is of no tick.
+
+        Notes
+        -----
+        The rules: docs/one_tick.md, "Activity between ticks".
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> engine = rc.Engine(accounts, venue)
+        >>> transfers = pd.DataFrame({"from_account": [None, 2], "to_account": [9, None], "asset": "USDC"})
+        >>> fills = pd.DataFrame({"account": [9], "market": "SOL_USDC_PERP", "quantity": 1.0, "price": 195.0})
+        >>> events = engine.apply(
+        ...     accounts=pd.DataFrame({"account": [9]}), transfers=transfers.assign(quantity=50.0), fills=fills
+        ... )
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: account_transfers.from_account, row 1, value 2: must have no position...
+        >>> events = engine.apply(
+        ...     accounts=pd.DataFrame({"account": [9]}), transfers=transfers[:1].assign(quantity=50.0), fills=fills
+        ... )
+        >>> events[["account", "event"]].to_numpy().tolist(), engine
+        ([[9, 'open'], [9, 'deposit'], [9, 'fill']], Engine(3 accounts, 0 ticks, fund 1,000.00 USDC))
+        """
+        self._must_be_whole()
+        actions = read_actions(self.accounts, self.venue, accounts, transfers, fills)
+        journal = Journal(self.ticks - 1, self.time or 0)
+        done = carry_out(self._state, self.venue, actions, self._prices, journal)
+        try:
+            if write_back(self._state, self._growth, self.ledger, actions, done):
+                self._invariants.opened()
+                self._screen.grown(done.accounts)
+            else:
+                self._screen.changed(done.accounts)
+            if len(done.rows):
+                self.ledger.must_fit()
+                self._invariants.check(done.rows, self.ledger)
+                self._totals.add(done.rows, done.accounts)
+        except BaseException as error:
+            self._break(error)
+            raise
+        if self._record and len(done.rows):
+            recorded = RecordedActivity(done.rows, actions.opened)
+            self._recorded.append(recorded)
+            self._recorded_bytes += recorded.nbytes
+        return events_frame(done.rows, self.venue, self.accounts)
+
     def _go_on(self, context: TickContext, time: int, guarded: Guarded, books: Books, full_table: bool) -> StepResult:
         """Select and liquidate, and take note of everything."""
         prices, journal = context.prices, context.journal
@@ -369,6 +464,7 @@ class Engine:
             self._totals.add(rows, np.union1d(changed, liquidated))
         self._screen.changed(liquidated)
         prices.forget()
+        self._prices = prices
         if self._record:
             recorded = Recorded(self.ticks, time, prices, books, rows)
             self._recorded.append(recorded)
@@ -511,7 +607,7 @@ class Engine:
         return engine
 
 
-_VIEWS = ("_accounts", "_screen", "_totals", "_invariants")
+_VIEWS = ("_accounts", "_growth", "_screen", "_totals", "_invariants")
 
 
 def _write_refusals(journal: Journal, venue: Venue, guarded: Guarded) -> None:

@@ -188,7 +188,7 @@ def liquidate(day: Day, books: dict[pd.Timestamp, pd.DataFrame], way: str, *, re
                 weight.append(float(size[own].sum()))
     columns = engine.accounts.columns
     table = result.table
-    held = np.add.reduceat(np.abs(columns.lots), columns.position_offset[:-1].astype(np.int64)) > 0
+    held = np.bincount(accounts.position_accounts(), np.abs(columns.lots), len(accounts)) > 0
     survive = (held & (table.mmr < 1))[:ACCOUNTS]
     equity = float(table.net_equity[:ACCOUNTS].sum())
     start = float((accounts.columns.free * unit)[columns.settle_row[:ACCOUNTS]].sum())

@@ -89,11 +89,12 @@ class Scene:
     def frames(self) -> list[pd.DataFrame]:
         """Tables as `Accounts.from_frames` takes them."""
         settled = ["settle_price"] if any("settle_price" in row for row in self.positions) else []
+        owner = ["owner"] if any("owner" in row for row in self.settings) else []
         names = (
             ["account", "market", "quantity", "entry_price", *settled],
             ["account", "asset", "quantity", "lent"],
             ORDER_COLUMNS,
-            ["account", "leverage_limit", "unsettled"],
+            ["account", "leverage_limit", "unsettled", *owner],
         )
         tables = (self.positions, self.balances, self.orders, self.settings)
         return [pd.DataFrame(rows, columns=columns) for rows, columns in zip(tables, names, strict=True)]
@@ -592,6 +593,20 @@ def _settle(own: Scene, prices: reference.Prices, account: Any, target: Fraction
         row["quantity"] = rounded(Fraction(str(row["quantity"])) + missing, quantum)
 
 
+def draw_owners(draw, scene: Scene, ids) -> None:
+    """Give some accounts of a scene to an owner: to another account, or to somebody who is none."""
+    if not draw(st.booleans()):
+        return
+    stranger = "somebody" if isinstance(ids[0], str) else 0
+    owned = draw(st.lists(st.sampled_from(ids[1:]), max_size=len(ids) - 1, unique=True))
+    for account in owned:
+        row = next((row for row in scene.settings if row["account"] == account), None)
+        if row is None:
+            row = {"account": account, "leverage_limit": None, "unsettled": 0.0}
+            scene.settings.append(row)
+        row["owner"] = draw(st.sampled_from([ids[0], stranger]))
+
+
 @st.composite
 def scenes(draw, ticks=1, most=8, live=False, mixed=False):
     """A whole scene: 4 to ``most`` accounts, up to 3 providers, and ticks a moment to three hours apart.
@@ -636,6 +651,7 @@ def scenes(draw, ticks=1, most=8, live=False, mixed=False):
         else:
             kind = draw(st.sampled_from(KINDS))
             targets.append(draw(account_tables(scene, account, kind)))
+    draw_owners(draw, scene, ids)
     venue, state = scene.load_reference()
     prices = (
         reference.guarded(venue, state, *inputs[0].reference_arguments())

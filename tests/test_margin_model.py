@@ -52,7 +52,7 @@ def concentration_margin(account, state, prices):
     """A tenth of the largest position, a twentieth of the net notional, and a tenth of each borrow."""
     largest, net, owed = 0.0, 0.0, 0.0
     largest_with_orders, net_with_orders = 0.0, 0.0
-    for i in range(state.position_offset[account], state.position_offset[account + 1]):
+    for i in range(state.position_span[account, 0], state.position_span[account, 1]):
         price = prices.price_per_lot[state.market[i]]
         held, worst = state.lots[i], abs(state.lots[i])
         if state.open_orders[account] > 0:
@@ -60,7 +60,7 @@ def concentration_margin(account, state, prices):
         largest, net = max(largest, abs(held) * price), net + held * price
         largest_with_orders = max(largest_with_orders, worst * price)
         net_with_orders += (worst - abs(held)) * price
-    for j in range(state.balance_offset[account], state.balance_offset[account + 1]):
+    for j in range(state.balance_span[account, 0], state.balance_span[account, 1]):
         owed += max(-state.free[j], 0) * prices.price_per_quantum[state.asset[j]]
     sums = kernels.account_margin(account, state, prices.separable)
     return MarginSums(
@@ -74,7 +74,7 @@ def concentration_margin(account, state, prices):
 
 def concentration_part(account, p, state, prices):
     """The largest position bears its tenth, and each its part of the net notional by its own."""
-    first, end = state.position_offset[account], state.position_offset[account + 1]
+    first, end = state.position_span[account, 0], state.position_span[account, 1]
     largest, net, gross, own = first, 0.0, 0.0, 0.0
     for i in range(first, end):
         notional = abs(state.lots[i]) * prices.price_per_lot[state.market[i]]

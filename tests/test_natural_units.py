@@ -230,7 +230,7 @@ class TestEvents:
         every = pd.concat([result.fills for result in results], ignore_index=True)
         assert every.columns.tolist() == [
             "time", "account", "market", "side", "quantity", "price", "notional", "fee", "settle_asset", "stage",
-            "reason", "counterparty",
+            "reason", "counterparty", "owner",
         ]  # fmt: skip
         split = rc.run.report.waterfall_split(np.concatenate([r.rows for r in results]), engine.venue).set_index(
             "stage"

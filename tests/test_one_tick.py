@@ -516,6 +516,17 @@ def test_healthy_accounts():
     assert not tick.stays_healthy(held)
 
 
+def test_owners():
+    example("Owners", "1,000", "102", "20", "95", "110", "2,000", "98", "5,000")
+    accounts = {1: {"X": (10, 102), "USDC": 20}, 2: {"X": (-10, 110), "USDC": 5000}, 3: {"X": (-20, 98), "USDC": 5000}}
+    alone = scene(source(), accounts)
+    owned = scene(source(), accounts)
+    owned.settings[1]["owner"] = 1
+    for one, counterparty in ((alone, 2), (owned, 3)):
+        rows = run(one, at(marks={"X": 95.0, "Y": 100.0}))[1]
+        assert of(rows, "adl", "counterparty", "lots") == [(counterparty, -1000)]
+
+
 # ---- The phases
 
 DEEP = {"X": {"bids": [(100.0, 100.0)], "asks": [(100.1, 100.0)]}}
@@ -919,3 +930,33 @@ def test_no_symbol_stands_twice():
     table = PAGE.split("\n## Symbols\n")[1].split("\n## ")[0]
     symbols = [name for row in table.split("\n| ")[1:] for name in re.findall(r"`([^`]+)`", row.split(" | ")[0])]
     assert len(symbols) == len(set(symbols))
+
+
+# ---- Activity
+
+
+def test_activity():
+    example("Activity between ticks", "100", "1,000", "1,000,000,000", "1,001,000,000", "95", "49", "50", "3", "4")
+    own = scene(source(), {1: {"USDC": 100}, 2: {"USDC": 500}})
+    own.settings[1]["owner"] = 1
+    venue, accounts = own.load()
+    engine = rc.Engine(accounts, venue)
+    fills = pd.DataFrame({"account": [1], "market": ["X"], "quantity": [10.0], "price": [100.0], "fee": [1.0]})
+    row = engine.apply(fills=fills).iloc[0]
+    found = {name: row[name] for name in ("tick", "lots", "cost", "cash", "entry", "fee", "fund", "counter_cash")}
+    assert found == {
+        "tick": -1, "lots": 1000, "cost": 1000 * USDC, "cash": 0, "entry": 1000 * USDC, "fee": USDC, "fund": -USDC,
+        "counter_cash": 1001 * USDC,
+    }  # fmt: skip
+
+    def move(source, target, quantity):
+        move = {"from_account": [source], "to_account": [target], "asset": "USDC", "quantity": quantity}
+        engine.apply(transfers=pd.DataFrame(move))
+
+    engine.step(at(marks={"X": 95.0, "Y": 100.0}).tick())
+    with pytest.raises(rc.RiskDataError, match="initial margin ratio"):
+        move(1, None, 0.01)
+    move(2, 1, 50.0)
+    with pytest.raises(rc.RiskDataError, match="initial margin ratio"):
+        move(1, None, 4.0)
+    move(1, None, 3.0)

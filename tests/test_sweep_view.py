@@ -221,7 +221,7 @@ def test_more_assets_than_a_byte_tells_and_more_rows_than_the_order_sees():
     market.asset[7] = np.nan
     some = crowd(market, 120, 3)
     assert some.sweep_view.columns.asset.dtype == np.uint16
-    assert np.diff(some.columns.position_offset).max() > 255
+    assert np.diff(some.columns.position_span).max() > 255
     assert len(same(some, market.prices(some), slice(None, None, 40)))
 
 

@@ -114,6 +114,7 @@ def wild_accounts(venue, count, seed, poor=None):
             balances.loc[len(balances)] = number, "USDC", float(free), float(lent)
             settled.append((number, 10.0, -float(owed)))
         settings = pd.DataFrame(settled, columns=["account", "leverage_limit", "unsettled"])
+        settings["owner"] = settings["account"] % 10
     return rc.Accounts.from_frames(venue, positions, balances, orders, settings)
 
 

@@ -114,15 +114,15 @@ class Workload:
             lot_quanta=np.full(MARKETS, MARK), market_room=np.full(MARKETS, UNLIMITED),
         )  # fmt: skip
         # accounts of one position each
-        offset, row, none = (
-            np.arange(slices + 1, dtype=np.uint32),
+        span, row, none = (
+            np.stack([np.arange(slices), np.arange(1, slices + 1)], axis=1).astype(np.uint32),
             np.arange(slices, dtype=np.uint32),
             np.zeros(slices, np.int64),
         )
         held = np.where(self.side % 2 == 0, self.size, -self.size)
         self.state = AccountColumns(
-            position_offset=offset, market=market.astype(np.uint16), lots=held, open_bid=none, open_ask=none,
-            cost=held * MARK, entry=held * MARK, position_balance=row, balance_offset=offset,
+            position_span=span, market=market.astype(np.uint16), lots=held, open_bid=none, open_ask=none,
+            cost=held * MARK, entry=held * MARK, position_balance=row, balance_span=span,
             asset=none.astype(np.uint16), free=self.size * MARK // 50, lent=none, balance_cost=held * MARK,
             unsettled=none, settle_row=row, open_orders=none.astype(np.uint32), leverage_fraction=none.astype(float),
         )  # fmt: skip

@@ -65,7 +65,10 @@ class Funding:
         work, columns = self.work, self.work.accounts.columns
         cash = scaled(columns.lots, columns.market, self.per_lot, _PARTS)
         paid = np.flatnonzero(cash)
-        owner, cash, market = work.accounts.position_accounts()[paid], cash[paid], columns.market[paid]
+        owner = work.accounts.position_accounts()[paid]
+        by_id = work.accounts.by_id(owner)
+        paid, owner = paid[by_id], owner[by_id]
+        cash, market = cash[paid], columns.market[paid]
         settle = work.venue.markets.settle[market]
         np.add.at(columns.free, columns.position_balance[paid], cash)
         np.subtract.at(work.ledger.book_quanta, settle, cash)

@@ -37,7 +37,9 @@ def charge_interest(work: TickContext, hours: int) -> None:
     for asset, pool in enumerate(work.venue.pools):
         rows = np.empty(0, np.int64) if pool is None else np.flatnonzero(bears & (columns.asset == asset))
         if rows.size:
-            due.append((asset, rows, work.accounts.balance_accounts()[rows]))
+            owner = work.accounts.balance_accounts()[rows]
+            by_id = work.accounts.by_id(owner)
+            due.append((asset, rows[by_id], owner[by_id]))
     for _ in range(hours):
         if not any([_charge(work, *pool) for pool in due]):
             break  # nothing changed: nor do the hours to come

@@ -30,7 +30,10 @@ def realize_pnl(work: TickContext, open_lots: npt.NDArray[np.float64]) -> None:
     ]  # fmt: skip
     change = np.where(columns.lots != 0, scaled(columns.lots, columns.market, lot_value, _PARTS) - columns.cost, 0)
     changed = np.flatnonzero(change)
-    owner, change, market = work.accounts.position_accounts()[changed], change[changed], columns.market[changed]
+    owner = work.accounts.position_accounts()[changed]
+    by_id = work.accounts.by_id(owner)
+    changed, owner = changed[by_id], owner[by_id]
+    change, market = change[changed], columns.market[changed]
     columns.cost[changed] += change
     for column in (columns.balance_cost, columns.free):
         np.add.at(column, columns.position_balance[changed], change)

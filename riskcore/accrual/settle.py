@@ -40,8 +40,9 @@ def settle_accounts(work: TickContext, before: dict[int, tuple[AnyInt, Int]]) ->
         for pool in range(len(work.venue.pools)):
             work.pools.throttle(pool, sum(added.tolist()) if pool == asset else 0)
         chosen = np.flatnonzero((short > 0) | (owed > 0))
-        owner = np.searchsorted(columns.balance_offset, rows[chosen], side="right") - 1
-        for n, account in zip(chosen.tolist(), owner.tolist(), strict=True):
+        owner = chosen if asset == work.venue.settle else work.accounts.balance_accounts()[rows[chosen]]
+        by_id = work.accounts.by_id(owner)
+        for n, account in zip(chosen[by_id].tolist(), owner[by_id].tolist(), strict=True):
             # nobody borrows on nothing to pay an old claim
             solvent = short[n] == added[n] or work.margin(account).equity > 0
             most = short[n] if solvent else added[n]

@@ -7,6 +7,7 @@ import numpy as np
 from .findings import Findings
 from .folder import (
     ACCOUNT,
+    ACTIVITY,
     AMOUNT,
     BOOK,
     CHANGES,
@@ -88,14 +89,21 @@ def check_rows(run: Run, out: Findings) -> None:
     never(is_event(j, "adl") & (stuck != by_asset), "a reason of the other kind")
     shortfall = is_event(j, "shortfall")
     never(shortfall & (np.where(unpaid, j["counter_cash"], j["unsettled"]) != 0), "must not be both paid and unsettled")
-    never((j["fee"] < 0) | (j["requested"] < 0), "fee and requested must not be negative")
+    charged = ~is_event(j, "fill")  # a venue may pay who trades
+    never((charged & (j["fee"] < 0)) | (j["requested"] < 0), "fee and requested must not be negative")
     never(is_event(j, "convert") & (j["asset"] == settle), "the settle asset is not sold for itself")
     phase = run.phase
     for name in ("mmr_before", "mmr_after"):
-        never((phase >= 0) & ~(j[name] >= 0), f"{name} must be a number from 0")
-        never((phase < 0) & ~np.isnan(j[name]), f"{name} must be missing")
-    never((tick < 0) | (tick >= run.manifest["ticks"]) | (np.diff(tick, prepend=0) < 0), "ticks must ascend")
-    together = np.diff(tick, prepend=-1) == 0
+        rated = (phase >= 0) & (phase != ACTIVITY)
+        never(rated & ~(j[name] >= 0), f"{name} must be a number from 0")
+        never(~rated & ~np.isnan(j[name]), f"{name} must be missing")
+    never(
+        (tick < -(phase == ACTIVITY).astype(np.int64))
+        | (tick >= run.manifest["ticks"])
+        | (np.diff(tick, prepend=-1) < 0),
+        "ticks must ascend",
+    )
+    together = np.diff(tick, prepend=-2) == 0
     stage = np.where(phase == SLICES, REPAY, phase)  # these two take turns, round by round
     never(together & (np.diff(stage, prepend=0) < 0), "comes after a later phase")
     if run.venue.plain:  # with more assets, the fund of each is sold for the settle asset

@@ -77,7 +77,7 @@ class Decisions:
         """Decide a tick again, and compare the rows of the journal; `candidates` may be liquidating."""
         self.tick, self.rows, self.books_read = tick, rows, dict[str, dict[str, list[Any]]]()
         judged = self.judge.tick(
-            tick.number, tick.time, self._prices(tick), self, dict(zip(self.assets, fund, strict=True))
+            tick.number, tick.time, self.prices(tick), self, dict(zip(self.assets, fund, strict=True))
         )
         judged.last_prices = {
             symbol: exact(price)
@@ -88,7 +88,7 @@ class Decisions:
         self.books.take({self.tradables[symbol]: _consumed(sides) for symbol, sides in self.books_read.items()})
         self._compare(decided)
 
-    def _prices(self, tick: Tick) -> Prices:
+    def prices(self, tick: Tick) -> Prices:
         """The prices of a tick."""
 
         def known(symbols: list[str], figures: Array) -> dict[str, float]:
@@ -132,7 +132,7 @@ class Decisions:
             )
             for order in sorted(state.open[number])
         ]  # fmt: skip
-        return Account(positions, balances, orders, state.leverage[number], unsettled)
+        return Account(positions, balances, orders, state.leverage[number], unsettled, int(state.owners[number]))
 
     def holders(self, symbol: str, are_long: bool) -> list[int]:
         """The accounts with a position on a side of a market, ascending."""

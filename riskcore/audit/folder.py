@@ -25,7 +25,7 @@ Array = npt.NDArray[Any]
 Columns = dict[str, Array]
 
 BOOK, FUND, SHORTFALL, NOBODY, POOL, ACCOUNT = -1, -2, -3, -4, -5, 0
-GUARD, INTEREST, FUNDING, REALISATION, SETTLEMENT, REPAY, SLICES, CLOSE_OUT = -5, -4, -3, -2, -1, 2, 3, 6
+GUARD, INTEREST, FUNDING, REALISATION, SETTLEMENT, REPAY, SLICES, CLOSE_OUT, ACTIVITY = -5, -4, -3, -2, -1, 2, 3, 6, 7
 """Phases; those below 0 lie between the ticks."""
 
 
@@ -64,6 +64,11 @@ EVENTS = {
     "unfilled": Event(5, "no_counterparty", NOBODY, "market", "requested", False),
     "fund": Event(CLOSE_OUT, "bankrupt", FUND, "", "cash fund", False),
     "socialize": Event(CLOSE_OUT, "equity open_interest", ACCOUNT, "", "cash counter_cash", False),
+    "open": Event(ACTIVITY, "request", NOBODY, "", "", False),
+    "transfer": Event(ACTIVITY, "request", ACCOUNT, "asset", "quanta", False),
+    "deposit": Event(ACTIVITY, "request", BOOK, "asset", "quanta", False),
+    "withdraw": Event(ACTIVITY, "request", BOOK, "asset", "quanta", False),
+    "fill": Event(ACTIVITY, "request", BOOK, "market", "lots cost cash entry fee counter_cash fund", True),
     "shortfall": Event(CLOSE_OUT, "bankrupt unsettled", SHORTFALL, "", "cash counter_cash unsettled", False),
 }  # fmt: skip
 # rows that belong to another phase than their event: events, reason, phase
@@ -111,7 +116,7 @@ _KINDS = {
 }
 # columns of each table with their kinds
 _TABLES = {
-    "accounts": "account:id leverage_limit:limit",
+    "accounts": "account:id leverage_limit:limit owner:id",
     "positions": "account market lots:amount cost:amount entry:amount",
     "balances": "account asset quanta:amount lent:size unsettled:amount",
     "orders": "account market side:side price:level lots:size reduce_only:flag",
@@ -139,7 +144,7 @@ _OPTIONAL = {
     "books": ("refill_half_life", "market side price lots consumed_lots"),
 }  # fmt: skip
 _START = ("accounts", "positions", "balances", "orders")
-_PARTS = ("ticks", "assets", "books", "journal")
+_PARTS = ("ticks", "assets", "books", "opened", "journal")
 
 
 def is_event(journal: Columns, events: str) -> Array:
@@ -159,6 +164,7 @@ class Run:
     manifest: dict[str, Any]
     venue: Venue
     ids: Array
+    numbers: list[int]  # of the accounts in the folder, in the order of opening; rows here ascend by id
     start: dict[str, Columns]
     order_position: Array  # position row of every order
     position_balance: Array  # balance row of the settle asset of every position's market
@@ -177,8 +183,9 @@ class Run:
         fine &= ~paying | (j["money"] >= 0)
         fine &= ~paying | (j["counterparty"] < 0) | (j["counter_money"] >= 0)
         for events, name in (
-            ("funding realize harm book unfilled", "position"),
-            ("interest redeem convert", "balance"),
+            ("funding realize harm book unfilled fill", "position"),
+            ("interest redeem convert transfer deposit withdraw", "balance"),
+            ("transfer", "counter_balance"),
             ("cancel", "order"),
         ):
             fine &= ~is_event(j, events) | (j[name] >= 0)
@@ -201,6 +208,11 @@ class Run:
         for events, reason, other in _ELSEWHERE:
             phase[is_event(self.journal, events) & (self.journal["reason"] == WORDS["reason"].index(reason))] = other
         return phase
+
+    @cached_property
+    def owner(self) -> Array:
+        """Code of the owner of every account."""
+        return pd.factorize(self.start["accounts"]["owner"])[0]
 
     @cached_property
     def settle_row(self) -> Array:
@@ -233,6 +245,7 @@ def read_run(path: Path, out: Findings) -> Run:
     raw = read_json(path / "venue.json")
     start = {name: _read_table(path / f"start/{name}.parquet", _TABLES[name]) for name in _START}
     ids, (positions, balances, orders) = start["accounts"]["account"], (start[name] for name in _START[1:])
+    known = len(ids)
     if not all(one < two for one, two in pairwise(ids.tolist())):
         raise RunError(f"{path}/start/accounts.parquet: accounts must ascend")
     try:
@@ -262,16 +275,92 @@ def read_run(path: Path, out: Findings) -> Run:
     if np.bincount(order_position, orders["lots"]).max(initial=0) > AMOUNT:
         raise RunError(f"{path}/start/orders.parquet: the orders of an account must be at most 2**62 lots")
     journal = _read_journal(path, manifest)
+    last = path / f"state/{manifest['parts'] - 1:05d}"
+    tables = _STATE | {name: columns for name, (figure, columns) in _OPTIONAL.items() if figure in venue.policy}
+    state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}
+    numbers = np.arange(known)
+    if is_event(journal, _ACTIVITY).any():
+        numbers = _extend(path, manifest, start, journal, state, settles, venue.settle, len(venue.assets))
+        ids, (positions, balances, orders) = start["accounts"]["account"], (start[name] for name in _START[1:])
+        manifest["providers"] = np.argsort(numbers)[manifest["providers"]].tolist()
+        venue = read_venue(raw, ids, manifest["providers"])
+        position_balance = _money_row(venue, balances, positions["account"], settles[positions["market"]])
+        order_position = _row_of(positions, "market", orders["account"], orders["market"])
     journal["position"] = _row_of(positions, "market", journal["account"], journal["market"])
     journal["counter_position"] = _row_of(positions, "market", journal["counterparty"], journal["market"])
     journal["balance"] = _row_of(balances, "asset", journal["account"], journal["asset"])
     journal["counter_balance"] = _row_of(balances, "asset", journal["counterparty"], journal["asset"])
     for name, owner in (("money", "account"), ("counter_money", "counterparty")):
         journal[name] = _money_row(venue, balances, journal[owner], journal["settle"])
-    last = path / f"state/{manifest['parts'] - 1:05d}"
-    tables = _STATE | {name: columns for name, (figure, columns) in _OPTIONAL.items() if figure in venue.policy}
-    state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}
-    return Run(path, manifest, venue, ids, start, order_position, position_balance, journal, state)
+    return Run(path, manifest, venue, ids, numbers.tolist(), start, order_position, position_balance, journal, state)
+
+
+_MOVES = "transfer deposit withdraw"
+_ACTIVITY = " ".join(name for name, event in EVENTS.items() if event.phase == ACTIVITY)
+
+
+def _extend(
+    path: Path, manifest: dict[str, Any], start: dict[str, Columns], journal: Columns, state: dict[str, Columns],
+    settles: Array, settle: int, assets: int,
+) -> Array:  # fmt: skip
+    """Add the accounts that were opened, and rows of nothing that activity named, and number accounts by their ids.
+
+    Return the number in the folder of each account.
+    """
+    accounts = start["accounts"]
+    for part in range(manifest["parts"]):
+        opened = _read_table(path / f"opened/{part:05d}.parquet", _TABLES["accounts"])
+        if len(opened["account"]):
+            for name, values in opened.items():
+                if values.dtype != accounts[name].dtype:
+                    raise RunError(f"{path}/opened/{part:05d}.parquet: {name} must be of one kind with the start's")
+                accounts[name] = np.concatenate([accounts[name], values])
+    ids = accounts["account"].tolist()
+    if len(set(ids)) != len(ids):
+        raise RunError(f"{path}/opened: an account must be opened once")
+    count, numbers = len(ids), np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
+    row = np.argsort(numbers)
+    start["accounts"] = {name: values[numbers] for name, values in accounts.items()}
+    tables = [start[name] for name in _START[1:]] + [
+        columns for name, columns in state.items() if "account" in columns and name != "accounts"
+    ]
+    for columns, name in [(one, "account") for one in (*tables, journal)] + [(journal, "counterparty")]:
+        known = (columns[name] >= 0) & (columns[name] < count)
+        columns[name] = np.where(known, row[np.where(known, columns[name], 0)], columns[name])
+    of_provider = np.array([name.startswith("provider") for name in state["ledger"]["ledger"].tolist()], bool)
+    items = state["ledger"]["item"]
+    state["ledger"]["item"] = np.where(of_provider, row[np.where(of_provider, items, 0) % count], items)
+    fills, moves = is_event(journal, "fill") & (journal["market"] < len(settles)), is_event(journal, _MOVES)
+    fills &= journal["market"] >= 0
+    first = count - int(is_event(journal, "open").sum())
+    asked = [
+        (journal["account"][fills], journal["market"][fills]),
+        (journal["account"][fills], settles[journal["market"][fills]]),
+        (journal["account"][moves], journal["asset"][moves]),
+        (journal["counterparty"][moves], journal["asset"][moves]),
+        (row[max(first, 0) :], np.full(count - max(first, 0), settle)),
+    ]
+    for of, item, most, keys in (
+        ("positions", "market", len(settles), asked[:1]),
+        ("balances", "asset", assets, asked[1:]),
+    ):
+        owner, kind = (np.concatenate(parts) for parts in zip(*keys, strict=True))
+        fits = (owner >= 0) & (owner < count) & (kind >= 0) & (kind < most)
+        _insert(start[of], item, owner[fits], kind[fits])
+        _insert(state[of], item, owner[:0], kind[:0])
+    return numbers
+
+
+def _insert(columns: Columns, item: str, owner: Array, kind: Array) -> None:
+    """Add rows of nothing for pairs of an account and an item that have none, and order the rows by both."""
+    width = 1 << 20
+    known = columns["account"] * width + columns[item]
+    key = np.union1d(known, owner * width + kind)
+    place = np.searchsorted(key, known)
+    for name, values in columns.items():
+        columns[name] = np.zeros(len(key), values.dtype)
+        columns[name][place] = values
+    columns["account"], columns[item] = np.divmod(key, width)
 
 
 def read_json(path: Path) -> Any:

@@ -163,6 +163,7 @@ class State:
         self.owner, self.market = positions["account"], positions["market"]
         self.holder, self.asset = balances["account"], balances["asset"]
         self.settle_row, self.settle = run.settle_row, run.settle_row.tolist()
+        self.owners = run.owner
         self.position_balance = run.position_balance
         self._market, self._asset, self._position_balance = (
             rows.tolist() for rows in (self.market, self.asset, run.position_balance)

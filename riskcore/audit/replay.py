@@ -7,10 +7,11 @@ import math
 import numpy as np
 
 from .accruals import Accruals
+from .activity import Activity
 from .books import Books
 from .decisions import Decisions, Policy
 from .findings import Findings
-from .folder import Array, Part, Run
+from .folder import ACTIVITY, Array, Part, Run, is_event
 from .guards import Guards
 from .margins import TOLERANCE, State, Sweep, Tick
 
@@ -28,6 +29,12 @@ class Replay:
         gap = run.venue.policy.get("largest_gap")
         self.longest = math.inf if gap is None else math.floor(gap * 10**9)
         self.edges = np.searchsorted(run.journal["tick"], np.arange(run.manifest["ticks"] + 1)).tolist()
+        of_start = len(run.ids) - int(is_event(run.journal, "open").sum())
+        there = [number < of_start for number in run.numbers]
+        self.activity = Activity(run, out, self.decisions, there)
+        before = np.arange(self.edges[0])[run.usable[: self.edges[0]]]
+        if len(before):
+            self.activity.follow(before[run.phase[before] == ACTIVITY], None)
 
     # -- a tick
 
@@ -45,6 +52,7 @@ class Replay:
         if self.accruals.follow(tick, a, b):
             self.state.changed()
         rows = a + np.flatnonzero(self.run.usable[a:b] & (self.run.phase[a:b] >= 0))
+        after, rows = rows[self.run.phase[rows] == ACTIVITY], rows[self.run.phase[rows] != ACTIVITY]
         # a multiplicative hash spreads the sampled ticks evenly, and the same ones every time
         if b > a or sample is None or tick.number * 2654435761 % 2**32 < sample * 2**32:
             self._decide(tick, rows)
@@ -60,6 +68,8 @@ class Replay:
             asset, gained = self.run.journal["settle"][rows], self.run.journal["fund"] + self.run.journal["fee"]
             for k in np.unique(asset[asset >= 0]).tolist():
                 self.fund[k] += sum(gained[rows[asset == k]].tolist())
+        if len(after):
+            self.activity.follow(after, tick)
 
     def _decide(self, tick: Tick, rows: Array) -> None:
         """Compute all margins, and where an account is liquidating or a row is on record, decide the tick again."""

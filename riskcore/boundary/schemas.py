@@ -32,7 +32,7 @@ class _Rule:
 
 @dataclass(frozen=True)
 class _Column:
-    type: Literal["number", "text", "flag", "id", "time", "time if given"]
+    type: Literal["number", "text", "flag", "id", "id if given", "id or none", "time", "time if given"]
     rules: tuple[_Rule, ...] = ()
     required: bool = True
     nullable: bool = False
@@ -79,6 +79,9 @@ _SIDE = _Column("text", (_Rule("must be 'bid' or 'ask'", lambda x: x.isin(["bid"
 _DIRECTION = _Column("text", (_Rule("must be 'long' or 'short'", lambda x: x.isin(["long", "short"])),))
 
 
+_LEVERAGE_LIMIT = _number(
+    _Rule("must be from 0.001 to 10**9", lambda x: (x >= 0.001) & (x <= 1e9)), required=False, nullable=True
+)
 _TABLES = {
     "positions": _Table(
         {
@@ -109,10 +112,9 @@ _TABLES = {
     "settings": _Table(
         {
             "account": _ACCOUNT,
-            "leverage_limit": _number(
-                _Rule("must be from 0.001 to 10**9", lambda x: (x >= 0.001) & (x <= 1e9)), required=False, nullable=True
-            ),
+            "leverage_limit": _LEVERAGE_LIMIT,
             "unsettled": _finite(required=False),
+            "owner": _Column("id if given", required=False),
         },
         unique=("account",),
     ),
@@ -123,6 +125,22 @@ _TABLES = {
             "quantity": _finite(),
             "price": _positive(),
             "fee": _finite(required=False),
+        }
+    ),
+    "accounts": _Table(
+        {
+            "account": _ACCOUNT,
+            "owner": _Column("id if given", required=False),
+            "leverage_limit": _LEVERAGE_LIMIT,
+        },
+        unique=("account",),
+    ),
+    "account_transfers": _Table(
+        {
+            "from_account": _Column("id or none"),
+            "to_account": _Column("id or none"),
+            "asset": _NAME,
+            "quantity": _positive(),
         }
     ),
     "transfers": _Table({"account": _ACCOUNT, "asset": _NAME, "quantity": _finite()}),
@@ -296,7 +314,14 @@ def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Da
         elif kind == "time if given":
             frame[name] = _times_if_given(table, frame[name], name, unit, own_clock)
         elif kind == "id":
-            frame[name] = _ids(table, frame[name])
+            frame[name] = _ids(table, name, frame[name])
+        elif kind == "id if given":  # else that of the account
+            frame[name] = _ids(table, name, _filled(frame[name], frame["account"]))
+        elif kind == "id or none":
+            given = ~pd.Series(missing(frame[name]), frame.index)
+            ids = _ids(table, name, _whole(frame[name][given]))
+            frame[name] = pd.Series(None, frame.index, object)
+            frame.loc[given, name] = ids.astype(object)
         elif kind == "text":
             _must_be_text(table, name, frame[name])
         elif kind == "flag":
@@ -328,9 +353,21 @@ def _flag(value: object) -> object:
     return value if value is None or value is pd.NA or isinstance(value, int | float | np.number) else as_text(value)
 
 
-def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:
-    """Account ids as int64, or as the text that they are."""
-    _must_be_there(table, "account", values)
+def _filled(values: pd.Series[Any], others: pd.Series[Any]) -> pd.Series[Any]:
+    """Values with those of another column where one is missing."""
+    none = pd.Series(missing(values), values.index)
+    return values if not none.any() else pd.concat([_whole(values[~none]), others[none]]).sort_index()
+
+
+def _whole(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Ids as whole numbers where pandas made float64 of them for the sake of missing ones."""
+    is_whole = pd.api.types.is_float_dtype(values.dtype) and (values % 1 == 0).all()
+    return values.astype(np.int64) if is_whole else values
+
+
+def _ids(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any]:
+    """Ids as int64, or as the text that they are."""
+    _must_be_there(table, column, values)
     if isinstance(values.dtype, pd.CategoricalDtype):
         values = values.astype(values.cat.categories.dtype)
     kind = pd.api.types.infer_dtype(values, skipna=False)
@@ -345,7 +382,7 @@ def _ids(table: str, values: pd.Series[Any]) -> pd.Series[Any]:
     else:
         bad = pd.Series([type(value) is not type(values.iloc[0]) for value in values])
     row = int(np.flatnonzero(bad)[0]) if bad.any() else 0
-    raise RiskDataError(table, "account", rule, row=row, value=values.iloc[row])
+    raise RiskDataError(table, column, rule, row=row, value=values.iloc[row])
 
 
 def _must_be_text(table: str, column: str, values: pd.Series[Any]) -> None:

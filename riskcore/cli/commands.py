@@ -86,7 +86,9 @@ VenueFile = Annotated[
 PositionsFile = Annotated[Path, typer.Option("--positions", help="Positions table, Parquet or CSV.")]
 BalancesFile = Annotated[Path, typer.Option("--balances", help="Balances table.")]
 OrdersFile = Annotated[Path | None, typer.Option("--orders", help="Open orders table.")]
-SettingsFile = Annotated[Path | None, typer.Option("--settings", help="Account settings: leverage_limit, unsettled.")]
+SettingsFile = Annotated[
+    Path | None, typer.Option("--settings", help="Account settings: leverage_limit, unsettled, owner.")
+]
 MarksFile = Annotated[Path, typer.Option("--marks", help="Mark prices table.")]
 AssetPricesFile = Annotated[Path | None, typer.Option("--asset-prices", help="Prices of the other assets.")]
 ThreadCount = Annotated[

@@ -103,7 +103,8 @@ class _Deal:
             self._share()
         else:
             for n in self.opposing.in_order():
-                self._offer(n, min(self.left, self.opposing.room_of(n)))
+                if self.state.is_other(self.account, self.opposing.accounts[n]):
+                    self._offer(n, min(self.left, self.opposing.room_of(n)))
                 if not self.left:
                     break
         if self.left:
@@ -114,7 +115,7 @@ class _Deal:
 
     def _share(self) -> None:
         """Close against all at once, by weight; lots that a counterparty cannot absorb are split among the others."""
-        cut = np.zeros(len(self.opposing.rows), bool)
+        cut = ~self.state.is_other(self.account, self.opposing.accounts)
         while self.left:
             room = np.where(cut, 0, self.opposing.room())
             parts = water_fill(self.left, self.opposing.weight, room)
@@ -157,7 +158,9 @@ def _counterparties(state: TickState, market: int, side: int) -> tuple[Int, Int,
     """Position rows, account rows and figures, at the tick's sweep, of the possible counterparties on one side."""
     columns, table, prices = state.accounts.columns, state.before.table, state.prices
     rows = np.flatnonzero((columns.market == market) & (state.before.lots * side > 0))
-    account = np.searchsorted(columns.position_offset, rows, side="right") - 1
+    account = state.accounts.position_accounts()[rows]
+    by_id = state.accounts.by_id(account)
+    rows, account = rows[by_id], account[by_id]
     keep = ~np.isin(account, state.selected) & (table.net_equity[account] > 0)
     rows, account = rows[keep], account[keep]
     value, paid = _values_and_entries(state, rows)

@@ -48,7 +48,9 @@ class _Takeover:
     """Takeover of one account; ``margin`` is its margin at the start."""
 
     def __init__(self, state: TickState, account: int, reason: str, providers: list[tuple[int, int]]) -> None:
-        self.state, self.account, self.reason, self.providers = state, account, reason, providers
+        self.state, self.account, self.reason = state, account, reason
+        others = state.is_other(account, np.array([row for row, _ in providers]))
+        self.providers = [provider for provider, other in zip(providers, others.tolist(), strict=True) if other]
         self.margin = state.margin(account)
         self.quantum, self.fund_share = state.venue.settle_quantum, state.venue.policy.backstop_fund_share
         # without equity left the price is the mark: no provider pays for another account's loss

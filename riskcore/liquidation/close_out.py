@@ -134,10 +134,12 @@ def _payers(state: TickState, account: int) -> tuple[Int, Int]:
     by_equity = state.venue.policy.shortfall == "equity"
     against = side[columns.market]
     rows = np.flatnonzero((state.before.lots * against < 0) if by_equity else (against != 0) & (state.before.lots != 0))
-    holders = np.searchsorted(columns.position_offset, rows, side="right") - 1
+    holders = state.accounts.position_accounts()[rows]
     notional = np.abs(state.before.lots[rows]) * state.prices.arrays.price_per_lot[columns.market[rows]]
     notional = notional * float(state.venue.settle_quantum)
     weight = equity if by_equity else np.bincount(holders, notional, len(equity)).astype(float)
     payers = np.setdiff1d(holders, state.selected)
+    payers = payers[state.is_other(account, payers)]
+    payers = payers[state.accounts.by_id(payers)]
     payers = payers[equity[payers] > 0] if by_equity else payers
     return payers, integer_weights(weight[payers])

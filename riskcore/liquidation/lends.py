@@ -39,7 +39,9 @@ def _settle(state: TickState, lender: int, row: int, quanta: int) -> int:
     columns, unit_value = state.accounts.columns, settle_per_quantum(state, row)
     debts = np.flatnonzero((columns.asset == columns.asset[row]) & (columns.free < 0))
     owner = state.accounts.balance_accounts()[debts]
-    open_to = ~np.isin(owner, state.selected)
+    by_id = state.accounts.by_id(owner)
+    debts, owner = debts[by_id], owner[by_id]
+    open_to = ~np.isin(owner, state.selected) & state.is_other(lender, owner)
     debts, owner = debts[open_to], owner[open_to]
     order = np.argsort(columns.free[debts], kind="stable")
     remaining, received = quanta, 0

@@ -135,6 +135,11 @@ class TickState(TickContext):
             if below or (account_status != kernels.SAFE and account in escalated):
                 yield account, below
 
+    def is_other(self, account: int, accounts: Int | int) -> npt.NDArray[np.bool_]:
+        """Whether accounts have another owner than an account: an owner's accounts are never counterparties."""
+        owner = self.accounts.owner
+        return np.asarray(owner[accounts] != owner[account])
+
     def healthy(self, account: int) -> bool:
         """Whether the maintenance margin ratio of an account is under 1."""
         return self.margin(account).status == kernels.SAFE

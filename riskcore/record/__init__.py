@@ -2,6 +2,7 @@
 
 from . import reader, run_folder
 from .events import (
+    ACTIVITY,
     BOOK,
     EVENT,
     EVENT_KINDS,
@@ -21,10 +22,11 @@ from .events import (
 from .invariants import InvariantError, Invariants
 from .journal import EVENT_COLUMNS, Journal, fills, natural_frame, settle_amounts, to_frame, touched
 from .reader import read_journal
-from .run_folder import Recorded
+from .run_folder import Recorded, RecordedActivity
 from .totals import Totals
 
 __all__ = [
+    "ACTIVITY",
     "BOOK",
     "EVENT",
     "EVENTS",
@@ -43,6 +45,7 @@ __all__ = [
     "Invariants",
     "Journal",
     "Recorded",
+    "RecordedActivity",
     "Rows",
     "Totals",
     "fills",

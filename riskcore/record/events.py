@@ -52,11 +52,11 @@ class Column(NamedTuple):
 
 
 COLUMNS = {
-    "tick": Column("tick", "", "Number of the tick, from 0."),
+    "tick": Column("tick?", "", "Number of the tick, from 0; of an event between ticks that of the one before, or -1."),
     "time": Column("whole", "ns", "Time of the tick."),
     "event": Column("word", "", "An event of the table below."),
     "reason": Column("word", "", "A reason of the event."),
-    "account": Column("account?", "row", "Row of the account in `start/accounts`; -1 in a `guard` row.", -1),
+    "account": Column("account?", "row", "Number of the account; -1 in a `guard` row.", -1),
     "counterparty": Column("party", "row", "Row of another account, or a number below 0: see the events.", NOBODY),
     "market": Column("market?", "row", "Market; -1: none.", -1),
     "asset": Column("asset?", "row", "Asset of `quanta` and `lent`; -1: none.", -1),
@@ -277,6 +277,30 @@ EVENT_KINDS = {
             ),
         ),
     ),
+    "open": Event(
+        "An account is opened between ticks; it has no position and no balance yet.", "request", (NOBODY,),
+        sentences=(Sentence("account opened"),),
+    ),
+    "transfer": Event(
+        "An owner moves an asset from the account to another account of its own.", "request", (ACCOUNT,), "asset",
+        "quanta",
+        sentences=(
+            Sentence("{exchanged:g} {asset} moved to account {other}", "{exchanged:g} {asset} from account {other}"),
+        ),
+    ),
+    "deposit": Event(
+        "An asset comes from outside the run, which is counted with the book.", "request", (BOOK,), "asset", "quanta",
+        sentences=(Sentence("{exchanged:g} {asset} paid in"),),
+    ),
+    "withdraw": Event(
+        "An asset goes outside the run, which is counted with the book.", "request", (BOOK,), "asset", "quanta",
+        sentences=(Sentence("{exchanged:g} {asset} paid out"),),
+    ),
+    "fill": Event(
+        "The account trades with the market between ticks; `fund` gives the fee on to the book.", "request", (BOOK,),
+        "market", "lots cost cash entry fee counter_cash fund", "price of the fill",
+        sentences=(Sentence("{quantity:g} {market} {verb} at {price:,.6g}, fee {fee}"),),
+    ),
 }  # fmt: skip
 """The events by name."""
 
@@ -324,6 +348,7 @@ REASONS = {
     "equity": "the fund could not pay: accounts with opposite positions pay by their equity",
     "open_interest": "the fund could not pay: all accounts with positions in the market pay by their notional",
     "closed_book": "the market's book takes no orders",
+    "request": "the owner of the account asked for it between ticks",
 }
 """Reasons of rows in the order of their codes, each with the sentence of `explain`."""
 
@@ -345,7 +370,10 @@ CHANGES_NOTHING = tuple(
 PAYING = tuple(name for name, kind in EVENT_KINDS.items() if set(MONEY) & set(kind.amounts.split()))
 """Events whose rows have a ``settle``."""
 
-_UNRATED = {"interval", "hour", "entry", "settlement", *EVENT_KINDS["guard"].reasons.split()}
+ACTIVITY = tuple(name for name, kind in EVENT_KINDS.items() if kind.reasons == "request")
+"""Events between ticks; they belong to the tick before them, -1 before the first."""
+
+_UNRATED = {"interval", "hour", "entry", "settlement", "request", *EVENT_KINDS["guard"].reasons.split()}
 """Reasons of rows from before the accounts of a tick are selected: they have no margin ratios."""
 
 

@@ -15,10 +15,10 @@ from ..kernels import journal as kernels
 from ..kernels.layouts import JournalColumns, LedgerArrays
 from ..state import Accounts, Ledger
 from ..venue import Venue
-from .events import EVENT_KINDS, EVENTS, PAYING, REASON, ROW, Rows
+from .events import ACTIVITY, EVENT_KINDS, EVENTS, PAYING, REASON, ROW, Rows
 
 _SHOWN = 3  # rows in the message
-_WITHOUT_RATIOS = ("guard", "funding", "interest", "realize")
+_WITHOUT_RATIOS = ("guard", "funding", "interest", "realize", *ACTIVITY)
 _USES = np.array(
     [
         (bool(kind.price) and name != "guard") * kernels.USES_PRICE
@@ -97,9 +97,18 @@ class Invariants:
         markets, assets = len(venue.markets.symbol), len(venue.assets.symbol)
         self._position: Int = draw.integers(-(2**63), 2**63, (3, markets), np.int64) | 1
         self._balance: Int = draw.integers(-(2**63), 2**63, (3, assets), np.int64) | 1
-        self._fingerprint = self._fingerprints(np.arange(len(accounts)))
+        self._fingerprint = self._room = self._fingerprints(np.arange(len(accounts)))
+        self._count = len(accounts)
         self._entries = _flat(ledger)
         self._ledger = LedgerArrays(*np.split(self._entries, np.cumsum([markets, *[assets] * 3])))
+
+    def opened(self) -> None:
+        """Take in accounts that were opened, and have nothing yet."""
+        more = np.zeros(len(self._accounts) - self._count, np.int64)
+        if self._count + len(more) > len(self._room):
+            self._room = np.concatenate([self._fingerprint, np.zeros(len(more) + self._count // 8 + 1024, np.int64)])
+        self._count += len(more)
+        self._fingerprint = self._room[: self._count]
 
     def check(self, rows: Rows, ledger: Ledger) -> None:
         """Check a tick that wrote rows.

@@ -210,7 +210,7 @@ def to_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The columns of `ROW`, amounts in whole numbers (lots, quanta).
+        The columns of `ROW`, amounts in whole numbers (lots, quanta), and owner (of the account).
 
     Notes
     -----
@@ -232,9 +232,10 @@ def to_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
     frame = pd.DataFrame({name: rows[name] for name in ROW.names or ()})
     frame["time"] = pd.to_datetime(frame["time"], utc=True)
     frame["event"], frame["reason"] = words(rows["event"], EVENTS), words(rows["reason"], REASONS)
-    frame["account"] = accounts.ids[rows["account"]]
-    if (rows["account"] == NO_ACCOUNT).any():
-        frame["account"] = frame["account"].astype(object).where(rows["account"] != NO_ACCOUNT, None)
+    for name, ids in (("account", accounts.ids), ("owner", accounts.owners)):
+        frame[name] = ids[rows["account"]]
+        if (rows["account"] == NO_ACCOUNT).any():
+            frame[name] = frame[name].astype(object).where(rows["account"] != NO_ACCOUNT, None)
     other = [others[c] if c < 0 else accounts.ids[c] for c in rows["counterparty"].tolist()]
     frame["counterparty"] = pd.Series(other, dtype=object)  # not float64 where ids are whole numbers
     assets = venue.assets.symbol
@@ -244,9 +245,9 @@ def to_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
 
 
 EVENT_COLUMNS = (
-    "time", "tick", "account", "event", "reason", "counterparty", "market", "asset", "quantity", "requested_quantity",
-    "price", "amount", "lent_amount", "settle_asset", "cash_amount", "fee_amount", "unsettled_amount", "fund_amount",
-    "mmr_before", "mmr_after",
+    "time", "tick", "account", "owner", "event", "reason", "counterparty", "market", "asset", "quantity",
+    "requested_quantity", "price", "amount", "lent_amount", "settle_asset", "cash_amount", "fee_amount",
+    "unsettled_amount", "fund_amount", "mmr_before", "mmr_after",
 )  # fmt: skip
 """Of `natural_frame`."""
 
@@ -356,7 +357,7 @@ def fills(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
     DataFrame
         time, account, market, side (of the account: buy, sell), quantity (> 0), price, notional (of that quantity at
         that price) and fee, both in units of settle_asset (a symbol), stage (order book, backstop, ADL), reason,
-        counterparty (an account, or "book").
+        counterparty (an account, or "book"), owner (of the account).
 
     Examples
     --------
@@ -384,6 +385,6 @@ def fills(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
             "price": frame["price"], "notional": notional, "fee": frame["fee_amount"],
             "settle_asset": frame["settle_asset"],
             "stage": [STAGES[EVENTS[event]] for event in rows["event"].tolist()],
-            "reason": frame["reason"], "counterparty": frame["counterparty"],
+            "reason": frame["reason"], "counterparty": frame["counterparty"], "owner": frame["owner"],
         }
     )  # fmt: skip

@@ -21,7 +21,7 @@ from ..market import asset_values
 from ..market.guards import SECONDS_OF_SAMPLES, GuardState
 from ..state import Accounts, Ledger, Orders
 from ..venue import Venue, load_venue
-from .events import ROW, Rows, check_rows
+from .events import EVENT, ROW, Rows, check_rows
 from .run_folder import LEDGERS, _content, _damaged, _ledger_entries, _venue_content, file_of, read_manifest
 from .run_schema import OPTIONAL_STATE, PARTS, START, Table, count_rows, decoded
 
@@ -82,6 +82,8 @@ class Reader:
             "account": self._rows("start/accounts"), "order": self._rows("start/orders"),
         }  # fmt: skip
         self.last = self.manifest["parts"] - 1
+        if self.manifest["activity"]:
+            self.sizes["account"] += sum(self._rows("opened", part) for part in range(self.last + 1))
         providers = self.manifest["providers"]
         fits = (
             len(set(providers)) == len(providers) == len(self.venue.backstop)
@@ -118,11 +120,46 @@ class Reader:
         if not holds:
             raise _damaged(self._path, file_of(table, part), rule)
 
+    def _extend(self, start: dict[str, Table]) -> None:
+        """Add the accounts that were opened, and the rows that the activity between ticks named, to the start's."""
+        ids = set(start["accounts"]["account"].tolist())
+        for part in range(self.last + 1):
+            opened = self.table("opened", part)
+            for column, values in opened.items():
+                known = start["accounts"][column]
+                self._must(not len(values) or values.dtype == known.dtype, "opened", "ids must be of one kind", part)
+                start["accounts"][column] = np.concatenate([known, values]) if len(values) else known
+            new = set(opened["account"].tolist())
+            self._must(len(new) == len(opened["account"]) and not new & ids, "opened", "accounts must be new", part)
+            ids |= new
+        rows, settle = self.journal(), self.venue.settle
+        fills = rows[rows["event"] == EVENT["fill"]]
+        moves = rows[np.isin(rows["event"], [EVENT[name] for name in ("transfer", "deposit", "withdraw")])]
+        to_accounts = moves[moves["counterparty"] >= 0]
+        new = rows["account"][rows["event"] == EVENT["open"]]
+        self._must(np.array_equal(new, np.arange(len(ids) - len(new), len(ids))), "opened", "must have the rows open")
+        _insert(start["positions"], "market", fills["account"], fills["market"])
+        _insert(
+            start["balances"], "asset",
+            np.concatenate([fills["account"], moves["account"], to_accounts["counterparty"], new]),
+            np.concatenate(
+                [self.venue.markets.settle[fills["market"]], moves["asset"], to_accounts["asset"],
+                 np.full(len(new), settle)]
+            ),
+        )  # fmt: skip
+
     def accounts(self, *, last: bool = False) -> Accounts:
         """Accounts that the run started from, or as they were at its end."""
         start = {table.removeprefix("start/"): self.table(table) for table in START}
         ids = start["accounts"]["account"]
         self._must(all(map(operator.lt, ids.tolist(), ids[1:].tolist())), "start/accounts", "accounts must ascend")
+        same_kind = start["accounts"]["owner"].dtype == ids.dtype
+        self._must(same_kind, "start/accounts", "account and owner must be of one kind")
+        opened = -len(ids)
+        if self.manifest["activity"]:
+            self._extend(start)
+            ids = start["accounts"]["account"]
+        opened += len(ids)
         key = {}
         for name, item in (("positions", "market"), ("balances", "asset")):
             key[name] = start[name]["account"] * self.sizes[item] + start[name][item]
@@ -160,7 +197,7 @@ class Reader:
             self.venue, ids,
             (positions["account"], positions["market"], positions["lots"], positions["cost"], positions["entry"]),
             (balances["account"], balances["asset"], balances["quanta"], balances["lent"], balances["unsettled"]),
-            orders, start["accounts"]["leverage_limit"],
+            orders, start["accounts"]["leverage_limit"], owner_ids=start["accounts"]["owner"], opened=opened,
         ).frozen()  # fmt: skip
         with suppress(KeyError):
             if [accounts.row_of(p.account) for p in self.venue.backstop] == self.manifest["providers"]:
@@ -295,6 +332,18 @@ class Reader:
             start += len(column)
         ledger.taken[:] = values[start:].reshape(-1, 3)
         return ledger
+
+
+def _insert(table: Table, item: str, accounts: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> None:
+    """Add rows of nothing to positions or balances where accounts have none yet, in order."""
+    width = 1 << 16
+    known = table["account"] * width + table[item]
+    key = np.union1d(known, accounts * width + items)
+    place = np.searchsorted(key, known)
+    for name, values in table.items():
+        table[name] = np.zeros(len(key), values.dtype)
+        table[name][place] = values
+    table["account"], table[item] = np.divmod(key, width)
 
 
 def read_accounts(path: Path, venue: Venue) -> Accounts:

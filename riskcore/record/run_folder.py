@@ -23,7 +23,7 @@ from .._limits import AMOUNT_LIMIT
 from ..boundary import RiskDataError
 from ..market import Books, Prices
 from ..market.guards import GuardState
-from ..state import Accounts, Ledger, Orders
+from ..state import Accounts, Ledger, Opened, Orders
 from ..venue import Venue
 from .disk import one_writer, sync_folder, write_synced
 from .events import EVENTS, REASONS, ROW, Rows
@@ -69,6 +69,34 @@ class Recorded:
         """Memory that the tick takes, bytes, about: the objects, prices of markets and assets, books and rows."""
         markets, assets, books = 8 * self.prices.mark.nbytes, 2 * self.prices.given_asset.nbytes, self.books
         return 4_000 + markets + assets + 2 * books.price.nbytes + 2 * books.offset.nbytes + self.rows.nbytes
+
+
+@dataclass(frozen=True)
+class RecordedActivity:
+    """Journal rows of what happened between two ticks, and the accounts that were opened, to be written.
+
+    Attributes
+    ----------
+    rows : ndarray of `riskcore.record.ROW`
+        Journal rows.
+    opened : Opened
+        The accounts.
+
+    Examples
+    --------
+    >>> from riskcore.record import Journal, RecordedActivity
+    >>> from riskcore.state import NOBODY_OPENED
+    >>> RecordedActivity(Journal(0, 0).rows(), NOBODY_OPENED).nbytes
+    1000
+    """
+
+    rows: Rows
+    opened: Opened
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes, bytes, about."""
+        return 1_000 + self.rows.nbytes + 200 * len(self.opened.ids)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -168,7 +196,7 @@ def write_part(
     accounts: Accounts,
     ledger: Ledger,
     guard_state: GuardState,
-    recorded: Sequence[Recorded],
+    recorded: Sequence[Recorded | RecordedActivity],
     *,
     start: Accounts | None,
     after: str | None,
@@ -206,14 +234,23 @@ def write_part(
         else:
             if (path / "run.json").exists():
                 raise RiskDataError("run", None, "must be a new or empty folder", value=str(path))
-            manifest = {"format": FORMAT, "parts": 0, "events": 0, "files": {}, "inputs": dict(inputs or {})}
+            manifest = {
+                "format": FORMAT,
+                "parts": 0,
+                "events": 0,
+                "activity": 0,
+                "files": {},
+                "inputs": dict(inputs or {}),
+            }
             manifest["providers"] = [accounts.row_of(p.account) for p in venue.backstop]
             write_synced(path / _FRESH, b"")  # the sign of a first save, until it becomes run.json
             sync_folder(path)
         files = _Files(path, manifest["parts"])
         if start is not None:
             _write_start(files, venue, start)
-        _write_ticks(files, recorded)
+        _write_ticks(files, [r for r in recorded if isinstance(r, Recorded)])
+        activity = [r for r in recorded if isinstance(r, RecordedActivity)]
+        _write_opened(files, [r.opened for r in activity], accounts.ids.dtype)
         rows = np.concatenate([r.rows for r in recorded]) if recorded else np.empty(0, ROW)
         files.table("journal", _journal_frame(rows))
         _write_state(files, venue, accounts, ledger, guard_state)
@@ -224,6 +261,7 @@ def write_part(
                 "python": platform.python_version(),
             },
             "seed": seed, "parts": manifest["parts"] + 1, "ticks": ticks, "events": manifest["events"] + len(rows),
+            "activity": manifest["activity"] + sum(len(r.rows) for r in activity),
             "complete": complete,
             "files": {n: d for n, d in manifest["files"].items() if not n.startswith("state/")} | files.digests,
         }  # fmt: skip
@@ -272,6 +310,7 @@ _MANIFEST: dict[str, Callable[[Any], bool]] = {
     "parts": lambda value: _is_count(value) and value > 0,
     "ticks": _is_count,
     "events": _is_count,
+    "activity": _is_count,
     "complete": lambda value: isinstance(value, bool),
     "providers": lambda value: isinstance(value, list) and all(map(_is_count, value)),
     "inputs": lambda value: _is_mapping(value, lambda entry: _is_mapping(entry, _is_text) and "sha256" in dict(entry)),
@@ -334,7 +373,7 @@ class _Files:
 def _write_start(files: _Files, venue: Venue, start: Accounts) -> None:
     files.put("venue.json", _venue_content(venue))
     ids = pd.DataFrame({"account": start.ids, "leverage_limit": start.leverage_limit})
-    files.table("start/accounts", ids)
+    files.table("start/accounts", ids.assign(owner=start.owners))
     _write_columns(files, "start", start)
     files.table("start/orders", pd.DataFrame({f.name: getattr(start.orders, f.name) for f in fields(Orders)}))
 
@@ -343,22 +382,23 @@ def _venue_content(venue: Venue) -> bytes:
     return json.dumps(venue.source, indent=1).encode()
 
 
+def _write_opened(files: _Files, opened: Sequence[Opened], kind: Any) -> None:
+    columns = zip(*opened, strict=True) if opened else ([],) * 3
+    ids, limit, owners = (np.concatenate([np.empty(0, kind), *column]) for column in columns)
+    frame = pd.DataFrame({"account": ids, "leverage_limit": limit.astype(np.float64), "owner": owners})
+    files.table("opened", frame.astype({"account": kind, "owner": kind}))
+
+
 def _write_columns(files: _Files, folder: str, accounts: Accounts) -> None:
-    columns = accounts.columns
-    files.table(
-        f"{folder}/positions",
-        pd.DataFrame(
-            {"account": accounts.position_accounts(), "market": columns.market.astype(np.int64), "lots": columns.lots,
-             "cost": columns.cost, "entry": columns.entry}
-        ),
-    )  # fmt: skip
-    files.table(
-        f"{folder}/balances",
-        pd.DataFrame(
-            {"account": accounts.balance_accounts(), "asset": columns.asset.astype(np.int64), "quanta": columns.free,
-             "lent": columns.lent, "unsettled": columns.unsettled}
-        ),
-    )  # fmt: skip
+    columns, everybody = accounts.columns, np.arange(len(accounts))
+    rows, counts = accounts.position_rows(everybody)
+    positions = {"account": np.repeat(everybody, counts), "market": columns.market[rows].astype(np.int64)}
+    amounts = {"lots": columns.lots, "cost": columns.cost, "entry": columns.entry}
+    files.table(f"{folder}/positions", pd.DataFrame(positions | {name: of[rows] for name, of in amounts.items()}))
+    rows, counts = accounts.balance_rows(everybody)
+    balances = {"account": np.repeat(everybody, counts), "asset": columns.asset[rows].astype(np.int64)}
+    amounts = {"quanta": columns.free, "lent": columns.lent, "unsettled": columns.unsettled}
+    files.table(f"{folder}/balances", pd.DataFrame(balances | {name: of[rows] for name, of in amounts.items()}))
 
 
 def _write_ticks(files: _Files, recorded: Sequence[Recorded]) -> None:

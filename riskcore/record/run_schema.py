@@ -54,6 +54,7 @@ _KINDS = {
     "quantity?": _Kind(_F, 0, missing=True),
     "limit": _Kind(_F, 0.001),
     "tick": _Kind(_I, 0, "tick"),
+    "tick?": _Kind(_I, -1, "tick"),
     "account": _Kind(_I, 0, "account"),
     "market": _Kind(_I, 0, "market"),
     "asset": _Kind(_I, 0, "asset"),
@@ -70,7 +71,7 @@ _ORDERS = "account:account market:market side:side price:positive lots:{} reduce
 _POSITIONS = "account:account market:market lots:amount cost:amount entry:amount"
 _BALANCES = "account:account asset:asset quanta:amount lent:amount unsettled:amount"
 _SPECS = {
-    "start/accounts": "account:id leverage_limit:limit",
+    "start/accounts": "account:id leverage_limit:limit owner:id",
     "start/positions": _POSITIONS,
     "start/balances": _BALANCES,
     "start/orders": _ORDERS.format("natural"),
@@ -78,6 +79,7 @@ _SPECS = {
     " last_price:price? open_interest:quantity? funding_rate:number",
     "assets": "tick:tick asset:asset price:price",
     "books": "tick:tick market:book side:side price:positive lots:positive book_time:whole",
+    "opened": "account:id leverage_limit:limit owner:id",
     "journal": " ".join(f"{name}:{column.kind}" for name, column in COLUMNS.items()),
     "state/positions": _POSITIONS,
     "state/balances": _BALANCES,
@@ -97,7 +99,7 @@ _COLUMNS = {
 _WORDS = {"event": EVENTS, "reason": tuple(REASONS)}
 
 START = tuple(table for table in _SPECS if table.startswith("start/"))
-PARTS = ("ticks", "assets", "books", "journal")
+PARTS = ("ticks", "assets", "books", "opened", "journal")
 OPTIONAL_STATE = ("state/slices", "state/sold", "state/books")
 """Tables of the last state that exist only where a figure of the policy requires them."""
 STATE = tuple(table for table in _SPECS if table.startswith("state/") and table not in OPTIONAL_STATE)
@@ -106,8 +108,8 @@ STATE = tuple(table for table in _SPECS if table.startswith("state/") and table 
 def encoded(table: str, frame: pd.DataFrame) -> memoryview:
     """Bytes of a Parquet file of the table."""
     types = {name: kind.type for name, kind in _COLUMNS[table].items()}
-    if table == "start/accounts" and frame["account"].dtype == np.int64:
-        types["account"] = _I
+    if "owner" in types and frame["account"].dtype == np.int64:
+        types["account"] = types["owner"] = _I
     sink = pa.BufferOutputStream()
     schema = pa.schema(list(types.items()))
     pq.write_table(pa.Table.from_pandas(frame, schema, preserve_index=False), sink, compression="zstd")

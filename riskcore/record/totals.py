@@ -17,7 +17,7 @@ from ..kernels.guards import gross_value
 from ..market import Prices
 from ..state import Accounts
 from ..venue import Venue
-from .events import ROW, Rows
+from .events import EVENT, ROW, Rows
 
 _LIMIT = AMOUNT_LIMIT * (1.0 - 1e-9)  # float64 sums are less than that off
 
@@ -25,8 +25,8 @@ _LIMIT = AMOUNT_LIMIT * (1.0 - 1e-9)  # float64 sums are less than that off
 class Totals:
     """Upper bounds of the sums over all accounts, by market and asset, all amounts taken positive.
 
-    A transfer between accounts never adds to the lots of a market. Money may grow, and is counted anew when the bounds
-    have grown to the limit.
+    A transfer between accounts never adds to the lots of a market, a fill between ticks does. Money may grow, and is
+    counted anew when the bounds have grown to the limit.
 
     Parameters
     ----------
@@ -95,6 +95,8 @@ class Totals:
         bad = np.empty(1, np.int64)
         arguments: list[Any] = [*(rows[n] for n in _MOVING), AMOUNT_LIMIT, self.quanta, self.paid, bad]
         kernels.sum_rows(*arguments)
+        fills = rows[rows["event"] == EVENT["fill"]]
+        np.add.at(self.lots, fills["market"], np.abs(fills["lots"].astype(float)))
         self._weigh()
         if bad[0] >= 0:
             named_values = zip(ROW.names or (), rows[bad[0]].tolist(), strict=True)

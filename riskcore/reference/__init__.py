@@ -9,6 +9,7 @@ too close to an edge to tell what float64 finds, a tick notes it in `doubts`.
 """
 
 from .account_margin import Margin, gross, margin, sweep
+from .activity import carried_out
 from .adl_policies import SCORES, WEIGHTS, Figures, deleveraging_score, profit_fraction
 from .comparison import Difference, ReplayedTick, replay
 from .folder import RunFolderError, TickError
@@ -26,7 +27,7 @@ from .price_updates import Band, mean_of, samples, tightest
 from .prices import Prices
 from .quotes import quote_book, slice_lots
 from .shares import equity_share, integer_weights, largest_passing, water_fill, zero_price
-from .state import Account, Order, State, load_state
+from .state import Account, Order, State, load_state, start_state
 from .throttle import account_key, draw, mix
 from .tick import Seen, Tick, guarded, step
 from .venue import Asset, Market, Venue
@@ -56,8 +57,10 @@ __all__ = [
     "TickError",
     "Venue",
     "account_key",
+    "activity",
     "apply_row",
     "apply_rows",
+    "carried_out",
     "change_of_cost",
     "deleveraging_score",
     "draw",
@@ -86,6 +89,7 @@ __all__ = [
     "slice_lots",
     "square_root",
     "square_root_function",
+    "start_state",
     "step",
     "sweep",
     "tier_function",

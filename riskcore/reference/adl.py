@@ -91,6 +91,7 @@ class Deleveraging(TickState):
         share = max((1 - policy["adl_price"]) * share, -policy["zero_price_band"] * abs(value))
         flow = rhe(self.quanta_in(symbol, value - share))
         deal, ranks = Deal(account_id, -lots, flow, market=symbol), self.counterparties(symbol, lots < 0)
+        ranks = {other: rank for other, rank in ranks.items() if self.is_other(account_id, other)}
         self.close_deal(deal, ranks)
         if deal.left > 0:
             self.record("unfilled", "no_counterparty", account_id, market=symbol, requested=deal.left)
@@ -178,6 +179,8 @@ class Deleveraging(TickState):
         for other in sorted(debts, key=lambda other: -debts[other]):
             if not self.look(deal.account_id).liquidating:
                 break
+            if not self.is_other(deal.account_id, other):
+                continue
 
             def passes(taken, other=other):
                 return self.stays_healthy(self.after(other, taken, -rhe(taken * unit_value), asset=asset))

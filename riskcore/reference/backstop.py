@@ -99,6 +99,8 @@ class Backstop(TickState):
         for provider, entry in sorted(self.venue.providers.items()):
             if provider in self.keys or not (entry.get(kind) is None or symbol in entry[kind]):
                 continue
+            if not self.is_other(deal.account_id, provider):
+                continue
 
             def passes(taken, provider=provider):
                 if deal.market is not None:

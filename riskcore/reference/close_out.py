@@ -91,7 +91,8 @@ class CloseOut(Deleveraging):
             for are_long in (True, False)
             if not by_equity or are_long != (lots > 0)
         ]
-        for other in sorted({one for side in holders for one in side if one not in self.keys}):
+        others = {one for side in holders for one in side if one not in self.keys and self.is_other(account_id, one)}
+        for other in sorted(others):
             weight = self.swept_figures(other).equity if by_equity else self.notional_in(other, positions)
             if weight > 0:
                 weights[other] = weight

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .activity import carried_out
 from .folder import Run, TickError, read_run
 from .journal import apply_rows, journalled
 from .numbers import SECOND
@@ -114,11 +115,15 @@ def replay(path: str | Path) -> Iterator[ReplayedTick]:
     False
     """
     run = read_run(path)
-    state = run.start
+    state, prices = run.start, None
     for inputs, recorded in run.inputs():
-        tick = state.ticks
+        tick = state.ticks if inputs is not None else state.ticks - 1
         try:
-            after, rows, _ = step(run.venue, state, **vars(inputs), seed=run.seed)
+            if inputs is None:
+                after, rows = carried_out(run.venue, state, recorded, prices)
+            else:
+                after, rows, seen = step(run.venue, state, **vars(inputs), seed=run.seed)
+                prices = seen.prices
         except (ArithmeticError, LookupError, ValueError) as error:
             raise TickError(tick, f"the exact model cannot compute it: {type(error).__name__}: {error}") from None
         result = ReplayedTick(tick, rows, recorded)

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .activity import EVENTS
 from .adl_policies import SCORES, WEIGHTS
 from .journal import BOOK, FUND, POOL, SHORTFALL
 from .numbers import INFINITY, number
@@ -69,20 +70,26 @@ class Run:
     parts: int
     ids: list  # account ids by row
 
-    def inputs(self) -> Iterator[tuple[Inputs, list[dict]]]:
-        """Inputs and recorded journal rows of every tick, part after part."""
+    def inputs(self) -> Iterator[tuple[Inputs | None, list[dict]]]:
+        """Inputs and recorded journal rows of every tick, part after part; no inputs: rows of activity after a tick."""
         for part in range(self.parts):
             yield from self.part(part)
 
-    def part(self, part: int) -> Iterator[tuple[Inputs, list[dict]]]:
-        """Inputs and recorded journal rows of the ticks of a part."""
+    def part(self, part: int) -> Iterator[tuple[Inputs | None, list[dict]]]:
+        """Inputs and recorded journal rows of the ticks of a part, and the rows of activity after each, or before."""
         tables = {
             name: by_tick(read_table(self.path / name / f"{part:05d}.parquet"))
             for name in ("ticks", "assets", "books", "journal")
         }
+        for tick, journal in tables["journal"].items():
+            if tick not in tables["ticks"]:  # its own rows are in the part before
+                yield None, [self.recorded(row) for row in journal]
         for tick, rows in tables["ticks"].items():
             priced, levels, journal = (tables[name].get(tick, []) for name in ("assets", "books", "journal"))
-            yield self.inputs_of(rows, priced, levels), [self.recorded(row) for row in journal]
+            recorded = [self.recorded(row) for row in journal]
+            yield self.inputs_of(rows, priced, levels), [row for row in recorded if row["event"] not in EVENTS]
+            if activity := [row for row in recorded if row["event"] in EVENTS]:
+                yield None, activity
 
     def inputs_of(self, rows: list[dict], priced: list[dict], levels: list[dict]) -> Inputs:
         """Inputs of a tick from its rows in `ticks`, `assets` and `books`."""
@@ -142,6 +149,12 @@ def read_run(path: str | Path) -> Run:
         if venue.policy["margin_model"] != "separable":
             raise RunFolderError(f"{path}/venue.json: margin_model must be 'separable'")
         start = read_start(path / "start", venue, ids)
+        for part in range(manifest["parts"]):
+            for row in read_table(path / f"opened/{part:05d}.parquet"):
+                ids.append(row["account"])
+                limit = None if row["leverage_limit"] == INFINITY else number(row["leverage_limit"])
+                account = Account({}, {venue.settle: [0, 0]}, [], limit, dict.fromkeys(venue.money, 0), row["owner"])
+                start.opening[row["account"]] = account
         return Run(path, venue, start, manifest["seed"], manifest["ticks"], manifest["parts"], ids)
     except (LookupError, TypeError, AttributeError) as error:
         raise RunFolderError(f"{path}: cannot be used: {type(error).__name__}: {error}") from None
@@ -154,6 +167,7 @@ def read_start(path: Path, venue: Venue, ids: list) -> State:
     for account, row in zip(accounts, read_table(path / "accounts.parquet"), strict=True):
         limit = row["leverage_limit"]
         account.leverage_limit = None if limit == INFINITY else number(limit)
+        account.owner = row["owner"]
     for row in read_table(path / "positions.parquet"):
         accounts[row["account"]].positions[markets[row["market"]]] = [row["lots"], row["cost"], row["entry"]]
     for row in read_table(path / "balances.parquet"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from .state import State
+from .state import Account, State
 from .venue import Venue
 
 BOOK = "book"
@@ -21,8 +21,14 @@ def apply_row(state: State, row) -> None:
     """Add a row's changes to the state (The journal)."""
     if row["event"] == "guard":
         return
+    if row["event"] == "open":
+        opened = {row["account"]: copy.deepcopy(state.opening[row["account"]])}
+        state.accounts = dict(sorted((state.accounts | opened).items()))
+        return
     account, market, asset, other = state.accounts[row["account"]], row["market"], row["asset"], row["counterparty"]
     settle = row["settle"]
+    if row["event"] in ("fill", "deposit", "transfer"):
+        add_rows(state, account if row["event"] != "transfer" else state.accounts[other], market, asset or settle)
     if settle is not None:
         account.balances[settle][0] += row["cash"] - row["fee"]
         account.unsettled[settle] += row["unsettled"]
@@ -35,23 +41,34 @@ def apply_row(state: State, row) -> None:
         account.balances[asset][1] += row["lent"]
     if row["event"] == "cancel":
         account.orders = [order for order in account.orders if order.index != row["order"]]
-    if row["event"] == "book":
+    if row["event"] in ("book", "fill"):
         state.book_lots[market] -= row["lots"]
-    if row["event"] == "convert":
+    if row["event"] in ("convert", "deposit", "withdraw"):
         state.book_quanta[asset] -= row["quanta"]
-    if other == BOOK:
+    if other == BOOK and settle is not None:
         state.book_quanta[settle] += row["counter_cash"]
     elif other == SHORTFALL:
         state.shortfall[settle] += row["counter_cash"]
     elif other == POOL:
         state.pool[asset] -= row["quanta"] + row["lent"]
-    elif row["event"] in ("backstop", "adl", "socialize"):
-        state.accounts[other].balances[settle][0] += row["counter_cash"]
+    elif row["event"] in ("backstop", "adl", "socialize", "transfer"):
+        if settle is not None:
+            state.accounts[other].balances[settle][0] += row["counter_cash"]
         if asset is not None:
             state.accounts[other].balances[asset][0] -= row["quanta"] + row["lent"]
         elif row["lots"] != 0:
             for part, column in enumerate(("lots", "counter_cost", "counter_entry")):
                 state.accounts[other].positions[market][part] += -row["lots"] if column == "lots" else row[column]
+
+
+def add_rows(state: State, account: Account, market, asset) -> None:
+    """Give an account a position in a market and a balance of an asset, of nothing, where it has none (Activity)."""
+    if market is not None and market not in account.positions:
+        held = account.positions | {market: [0, 0, 0]}
+        account.positions = {symbol: held[symbol] for symbol in state.book_lots if symbol in held}
+    if asset not in account.balances:
+        owned = account.balances | {asset: [0, 0]}
+        account.balances = {symbol: owned[symbol] for symbol in state.book_quanta if symbol in owned}
 
 
 def apply_rows(state: State, rows) -> State:

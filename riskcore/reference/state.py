@@ -30,11 +30,13 @@ class Account:
     orders: list = field(default_factory=list)
     leverage_limit: Fraction | None = None
     unsettled: dict = field(default_factory=dict)  # money asset: quanta
+    owner: object = field(default=None, compare=False)  # id of the owner, by default the account's
 
     def __deepcopy__(self, memo) -> Account:
         positions = {market: list(held) for market, held in self.positions.items()}
         balances = {asset: list(held) for asset, held in self.balances.items()}
-        return Account(positions, balances, list(self.orders), self.leverage_limit, dict(self.unsettled))
+        unsettled = dict(self.unsettled)
+        return Account(positions, balances, list(self.orders), self.leverage_limit, unsettled, self.owner)
 
     def worst_case(self, market: str, lots: int) -> int:
         """Size of a position if the worse side of its resting orders were filled (Margin of an account)."""
@@ -78,6 +80,7 @@ class State:
     books: dict = field(default_factory=dict)  # symbol: {side: [[price, lots, consumed], ...]}, given last (Refill)
     last_slice: dict = field(default_factory=dict)  # (account id, market): time of its last fill by a slice
     sold: dict = field(default_factory=dict)  # account id: quanta of its slices in the running interval
+    opening: dict = field(default_factory=dict)  # account id: Account, of those that are opened at some time
     time_ns: int = 0  # of the last tick
     ticks: int = 0
 
@@ -85,7 +88,7 @@ class State:
 def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> State:
     """The state at the start, from rows in natural units (run_folder.md, `start/`)."""
     ids = {row["account"] for table in (positions, balances, orders, settings) for row in table} | set(venue.providers)
-    accounts = {account_id: Account() for account_id in sorted(ids)}
+    accounts = {account_id: Account(owner=account_id) for account_id in sorted(ids)}
     for row in positions:
         market, settled = venue.markets[row["market"]], row.get("settle_price")
         lots, quantum = number(row["quantity"]) / market.step_size, venue.assets[market.settle].quantum
@@ -103,6 +106,7 @@ def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> Sta
         account, limit = accounts[row["account"]], row.get("leverage_limit")
         account.leverage_limit = None if limit in (None, INFINITY) else number(limit)
         account.unsettled[venue.settle] = rhe(number(row.get("unsettled") or 0) / venue.settle_quantum)
+        account.owner = row.get("owner", account.owner)
     places = {market: place for place, market in enumerate(venue.markets)}
 
     def order_key(row):

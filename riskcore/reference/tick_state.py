@@ -221,6 +221,10 @@ class TickState:
         """The margin of an account that is tried."""
         return margin(self.venue, account, self.prices)
 
+    def is_other(self, account_id, other) -> bool:
+        """Whether two accounts have different owners: only such accounts are counterparties (Owners)."""
+        return self.state.accounts[account_id].owner != self.state.accounts[other].owner
+
     def stays_healthy(self, look: Margin) -> bool:
         """Whether an account is healthy as a counterparty must stay (Healthy accounts)."""
         has_margin = look.maintenance_margin < self.venue.policy["counterparty_mmr"] * look.net_equity

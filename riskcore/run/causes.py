@@ -6,16 +6,18 @@ import numpy as np
 import pandas as pd
 
 from .._typing import Float, Int
-from ..record import EVENT, Rows
+from ..record import ACTIVITY, EVENT, Rows
 from .holdings import Holdings, market_value
 from .recorded_run import RecordedRun
 
-CAUSES = ("price", "slippage", "fee", "provider_edge", "fund_share", "adl", "funding", "interest", "shortfall")
+CAUSES = (
+    "price", "slippage", "fee", "provider_edge", "fund_share", "adl", "funding", "interest", "shortfall", "activity",
+)  # fmt: skip
 """Columns of `equity_changes` that sum to the change of the equity."""
 
 _EVENTS = {
     "slippage": ("book", "convert"), "provider_edge": ("backstop",), "adl": ("adl",), "funding": ("funding",),
-    "interest": ("interest",), "shortfall": ("fund", "socialize", "shortfall"),
+    "interest": ("interest",), "shortfall": ("fund", "socialize", "shortfall"), "activity": ACTIVITY,
 }  # fmt: skip
 """Events whose rows change equity, by cause; rows of other events only move money within an account."""
 
@@ -44,12 +46,13 @@ def equity_changes(run: RecordedRun, accounts: Int, first_row: Int | None = None
 
         price          moves of marks and of prices of assets, those of settle assets among them
         slippage       fills in order books, against the mark or the asset's price of the tick
-        fee            liquidation fees
+        fee            liquidation fees, and those of fills between ticks
         provider_edge  takeovers by a backstop provider, against the same prices, without the fund's share
         fund_share     the fund's share of takeovers
         adl            auto-deleveraging, against the same prices, of the account itself or as the counterparty
         funding, interest
         shortfall      equity below zero that others paid or that was left on record, or that of others which it paid
+        activity       transfers, deposits, withdrawals, and fills between ticks, against the marks of the tick before
     """
     count, opening, tick = len(run.start), run.start, np.zeros(len(run.start), np.int64)
     first = np.full(count, len(run.rows))

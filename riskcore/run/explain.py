@@ -42,6 +42,8 @@ class EquityChange:
         Funding and interest.
     shortfall : float
         Equity below zero that others paid or that was left on record, or the shortfall of others that the account paid.
+    activity : float
+        Transfers, deposits and withdrawals, and trades between ticks against the marks of the tick before.
 
     Examples
     --------
@@ -65,6 +67,7 @@ class EquityChange:
     funding: float
     interest: float
     shortfall: float
+    activity: float
 
 
 @dataclass(frozen=True)

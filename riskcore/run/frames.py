@@ -15,7 +15,8 @@ from ..record import EVENT, Rows, fills, natural_frame, reader, to_frame
 from ..state import Accounts
 from ..venue import Venue
 from .holdings import Holdings
-from .report import shortfalls, waterfall_split
+from .recorded_run import RecordedRun
+from .report import owner_table, shortfalls, waterfall_split
 
 
 class Summary(NamedTuple):
@@ -158,6 +159,11 @@ class Run:
             by_asset[venue.assets.symbol[asset]] = start + paid if asset == venue.settle else paid
         return Summary(len(self.accounts), liquidated, split, lost, start, end, by_asset)
 
+    @cached_property
+    def owners(self) -> pd.DataFrame:
+        """Accounts, liquidations and equity of each owner; columns as of `riskcore.run.report.owner_table`."""
+        return owner_table(RecordedRun.read(self.path))
+
     def accounts_at(self, tick: int | None = None) -> Accounts:
         """Return the accounts after a tick, by the journal: ``.to_frames()`` gives their tables.
 
@@ -207,7 +213,7 @@ def read_run(path: str | Path) -> Run:
     Returns
     -------
     Run
-        Its tables: ``events``, ``fills``, ``marks``, ``summary``, ``accounts_at(tick)``.
+        Its tables: ``events``, ``fills``, ``marks``, ``summary``, ``owners``, ``accounts_at(tick)``.
 
     Raises
     ------

@@ -98,7 +98,8 @@ class Holdings:
             self.venue, start.ids,
             (start.position_accounts(), columns.market, self.lots.copy(), self.cost.copy(), self.entry.copy()),
             (start.balance_accounts(), columns.asset, self.free.copy(), self.lent.copy(), self.unsettled.copy()),
-            replace(start.orders, lots=self.order_lots.copy()), start.leverage_limit,
+            replace(start.orders, lots=self.order_lots.copy()), start.leverage_limit, start.rounded, start.owner_ids,
+            start.opened,
         ).frozen()  # fmt: skip
 
 

@@ -19,6 +19,7 @@ CAUSES = {
     "adl": "ADL",
     "accruals": "funding and interest",
     "covered": "shortfall paid by others",
+    "activity": "transfers and trades between ticks",
 }
 """Columns of `liquidation_losses` that sum to the loss, and their names; payments for an account are negative."""
 

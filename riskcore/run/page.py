@@ -16,7 +16,7 @@ from . import figures
 from .explain import account_events
 from .losses import CAUSES, adl_gain_of_counterparties, liquidation_losses
 from .recorded_run import RecordedRun
-from .report import provider_pnl, shortfalls, timeline, waterfall_split
+from .report import owner_table, provider_pnl, shortfalls, timeline, waterfall_split
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -30,9 +30,9 @@ _ROUNDING = 1e-6  # of sums in float64: a smaller amount is shown as 0
 def page(path: str | Path, verdict: str | None = None) -> str:
     """Return the report of a run as one HTML page that needs no other file.
 
-    Headline, figures over time, tables of the stages and of the backstop providers, the ten accounts with the largest
-    loss and their stories, and the policy figures, seed and versions of the run. A series has at most
-    `riskcore.run.figures.POINTS` points.
+    Headline, figures over time, tables of the stages, of the backstop providers and of the owners of several accounts,
+    the ten accounts with the largest loss and their stories, and the policy figures, seed and versions of the run. A
+    series has at most `riskcore.run.figures.POINTS` points.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def page(path: str | Path, verdict: str | None = None) -> str:
         body.append("<p>The run has no tick yet.</p>")
     else:
         body += [_headline(run, losses, verdict), _causes(run, losses), _figures(run, pnl), _stages(run)]
-        body += [_providers(run, pnl), _worst_accounts(run, losses)]
+        body += [_providers(run, pnl), _owners(run), _worst_accounts(run, losses)]
     body += [_policy(run), _provenance(run)]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -212,6 +212,21 @@ def _providers(run: RecordedRun, pnl: pd.DataFrame) -> str:
         "pnl_bp": ("PnL (bp of taken over)", "{:,.1f}".format),
     }  # fmt: skip
     return _section("Backstop providers", _table(last, columns) if len(last) else "<p>The venue has no provider.</p>")
+
+
+def _owners(run: RecordedRun) -> str:
+    """Table of the owners of several accounts, those with the most liquidated notional first."""
+    table = owner_table(run)
+    several = table[table["accounts"] > 1].sort_values("notional", ascending=False, kind="stable")
+    if several.empty:
+        return ""
+    columns: _Columns = {
+        "owner": ("owner", str), "accounts": ("accounts", _count), "liquidated": ("liquidated", _count),
+        "notional": (_of("liquidated notional", run), money), "equity_start": ("equity at the start", money),
+        "equity_end": ("at the end", money),
+    }  # fmt: skip
+    rest = f"<p>{len(several) - _WORST:,} more owners have several accounts.</p>" if len(several) > _WORST else ""
+    return _section("Owners of several accounts", _table(several.head(_WORST), columns) + rest)
 
 
 def _worst_accounts(run: RecordedRun, losses: pd.DataFrame) -> str:

@@ -24,7 +24,7 @@ class RecordedRun(NamedTuple):
     start, end : Accounts
         As the run started from them, and as they were at its end.
     rows : ndarray of `riskcore.record.ROW`, shape (R,)
-        The journal.
+        The journal; activity before the first tick belongs to that tick.
     time : ndarray of int64, shape (T,)
         Times of the ticks, ns.
     mark : ndarray of float64, shape (T, M)
@@ -92,8 +92,9 @@ class RecordedRun(NamedTuple):
         lot_value, quantum_value = venue.markets.lot_values(last_mark), last_asset * venue.assets.quantum_size
         if not venue.plain_money:
             lot_value = lot_value * last_asset[:, venue.markets.settle]
-        accounts = folder.accounts(), folder.accounts(last=True)
-        return cls(folder, *accounts, folder.journal(), time, mark, last_asset, lot_value, quantum_value)
+        accounts, rows = (folder.accounts(), folder.accounts(last=True)), folder.journal()
+        rows["tick"] = np.maximum(rows["tick"], 0)
+        return cls(folder, *accounts, rows, time, mark, last_asset, lot_value, quantum_value)
 
     def worth(self, rows: Rows, quanta: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Return what money that journal rows moved so far is worth after each tick.

@@ -17,7 +17,7 @@ from ..market import Prices
 from ..record import EVENT, STAGES, Rows, settle_amounts
 from ..state import Accounts
 from ..venue import Venue
-from .causes import value_changes
+from .causes import equity_changes, value_changes
 from .holdings import Holdings
 from .recorded_run import RecordedRun
 
@@ -263,6 +263,49 @@ def provider_pnl(run: RecordedRun) -> pd.DataFrame:
         )  # fmt: skip
     columns = ["time", "provider", "taken", "edge", "pnl", "pnl_bp"]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+def owner_table(run: RecordedRun) -> pd.DataFrame:
+    """Return accounts, liquidations and equity of each owner.
+
+    Parameters
+    ----------
+    run : RecordedRun
+        The run.
+
+    Returns
+    -------
+    DataFrame
+        A row per owner, in the order of their first accounts: owner (id), accounts, liquidated (accounts that were at
+        100 % at some tick), notional (liquidated, settle units at the fill prices), equity_start, equity_end (market
+        value before the first tick and after the last one, settle units; NaN in a run without ticks).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.run import RecordedRun
+    >>> from riskcore.run.report import owner_table
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> owner_table(RecordedRun.read(folder))[["owner", "liquidated", "equity_start"]].to_numpy().tolist()
+    [[1.0, 1.0, 30.0], [2.0, 0.0, 425.0]]
+    """
+    rows, count = run.rows, len(run.start)
+    closes = rows[np.isin(rows["event"], [EVENT[event] for event in STAGES]) & (rows["market"] >= 0)]
+    liquidated = np.zeros(count, bool)
+    liquidated[rows["account"][rows["event"] == EVENT["trigger"]]] = True
+    change = equity_changes(run, np.arange(count))
+    by_account = pd.DataFrame(
+        {
+            "accounts": 1, "liquidated": liquidated.astype(np.int64),
+            "notional": np.bincount(closes["account"], fill_notional(closes, run.venue), count),
+            "equity_start": change["start"], "equity_end": change["end"],
+        }
+    )  # fmt: skip
+    sums = by_account.groupby(run.start.owner).sum(min_count=1)
+    sums.insert(0, "owner", run.start.owners[sums.index])
+    return sums.reset_index(drop=True)
 
 
 def timeline(run: RecordedRun) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,14 @@ import pandas as pd
 import pyarrow
 
 from .._typing import AnyInt, Bool, Float, Int
-from ..boundary import RiskDataError, counted, escaped, schemas
+from ..boundary import RiskDataError, as_text, counted, escaped, schemas
 from ..kernels.layouts import AccountColumns
 from ..venue import Provider, Units, Venue, must_be_venue
-from .fills import changed_rows
+from .fills import change
+from .growth import AXES
+from .ids import did_you_mean
 from .read import _ORDERS, _rows
-from .rows import Orders, PositionRows, Rows, _key
+from .rows import Orders, PositionRows, Rows, _key, _rows_of
 from .sweep_view import SweepView
 from .write import AccountFrames, to_frames
 
@@ -48,6 +50,13 @@ class Accounts:
         Sum of the absolute amounts, in quanta, by which rounding to whole quanta changed the tables.
     units : Units
         Units of the whole numbers: those of the venue that the accounts were read with.
+    owner_ids : ndarray, shape (A,), or None
+        Id of the owner of each account; None where every account is its own owner.
+    opened : int
+        Number of accounts that were opened after the start: the last ones, in the order of opening. The ids of the
+        others ascend.
+    packed : bool
+        Whether the rows of positions and balances ascend by account, and each is of one.
 
     Notes
     -----
@@ -72,6 +81,9 @@ class Accounts:
     leverage_limit: Float
     rounded: float
     units: Units
+    owner_ids: npt.NDArray[Any] | None = None
+    opened: int = 0
+    packed: bool = True
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,7 +111,9 @@ class Accounts:
         orders : DataFrame, optional
             account, market, side (bid, ask), price (whole ticks), quantity (whole lots), reduce_only (optional).
         settings : DataFrame, optional
-            account, leverage_limit (optional), unsettled (optional, units of the venue's settle asset).
+            account, leverage_limit (optional), unsettled (optional, units of the venue's settle asset), owner
+            (optional: an id; the account itself where it is missing). The accounts of one owner are never each other's
+            counterparties: an isolated position is an account of its owner with that one position.
 
         Returns
         -------
@@ -152,6 +166,8 @@ class Accounts:
         orders: Orders,
         leverage_limit: Float,
         rounded: float = 0.0,
+        owner_ids: npt.NDArray[Any] | None = None,
+        opened: int = 0,
     ) -> Accounts:
         """Build the columns from whole-number rows in canonical order.
 
@@ -174,6 +190,10 @@ class Accounts:
             +inf without a limit.
         rounded : float
             Quanta by which rounding changed the tables.
+        owner_ids : ndarray, shape (A,), optional
+            Ids of the owners; by default every account is its own.
+        opened : int
+            Number of accounts at the end that were opened later: the ids of the others ascend.
 
         Returns
         -------
@@ -212,7 +232,7 @@ class Accounts:
         balance_cost = np.zeros(len(asset), np.int64)
         np.add.at(balance_cost, position_balance, cost)
         columns = AccountColumns(
-            position_offset=_offset(owner, count),
+            position_span=_span(owner, count),
             market=market.astype(np.uint16),
             lots=lots,
             open_bid=sums[0],
@@ -220,7 +240,7 @@ class Accounts:
             cost=cost,
             entry=entry,
             position_balance=position_balance,
-            balance_offset=_offset(holder, count),
+            balance_span=_span(holder, count),
             asset=asset.astype(np.uint16),
             free=free,
             lent=lent,
@@ -230,7 +250,9 @@ class Accounts:
             open_orders=_copied(np.bincount(orders.account[orders.lots > 0], minlength=count).astype(np.uint32)),
             leverage_fraction=_copied(1.0 / leverage_limit),
         )
-        return cls(ids, columns, orders, leverage_limit, rounded, venue.units).view()
+        if owner_ids is not None and (owner_ids == ids).all():
+            owner_ids = None
+        return cls(ids, columns, orders, leverage_limit, rounded, venue.units, owner_ids, opened).view()
 
     def __repr__(self) -> str:
         """One line: accounts, positions, open orders, and the sum of the balances of the settle asset."""
@@ -321,11 +343,9 @@ class Accounts:
         """
         must_fit(self, venue)
         unchanging = copy(self)  # an engine goes on changing its accounts
-        positions, balances = changed_rows(unchanging, venue, fills, transfers)
-        return Accounts.from_rows(
-            venue, unchanging.ids, positions, balances, unchanging.orders, unchanging.leverage_limit,
-            unchanging.rounded,
-        ).frozen()  # fmt: skip
+        changed = unchanging.copy()
+        change(changed, venue, fills, transfers)
+        return changed.frozen()
 
     @property
     def market_count(self) -> int:
@@ -336,6 +356,58 @@ class Accounts:
     def asset_count(self) -> int:
         """Number of the venue's assets."""
         return len(self.units.assets)
+
+    @property
+    def owners(self) -> npt.NDArray[Any]:
+        """Id of the owner of each account."""
+        return self.ids if self.owner_ids is None else self.owner_ids
+
+    @cached_property
+    def owner(self) -> Int:
+        """Code of the owner of each account, int64: the row of the owner's first account."""
+        if self.owner_ids is None:
+            return np.arange(len(self))
+        codes = pd.factorize(self.owner_ids)[0]
+        return np.unique(codes, return_index=True)[1][codes]
+
+    def by_id(self, accounts: Int) -> Int | slice:
+        """Return the order of the rows of some accounts by account id, the rows of one account as they stand.
+
+        Parameters
+        ----------
+        accounts : ndarray of int64, shape (n,)
+            Account row of each; they ascend where the accounts are packed.
+
+        Returns
+        -------
+        ndarray of int64, or slice
+            An index of the n rows: the slice of all where they are in that order.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.by_id(np.array([0, 1]))
+        slice(None, None, None)
+        """
+        if self.packed and not self.opened:
+            return slice(None)
+        return np.argsort(self.ids[accounts] if self.opened else accounts, kind="stable")
+
+    @cached_property
+    def _rows_opened(self) -> dict[int | str, int]:
+        """Row of each account that was opened later, by its id."""
+        first = len(self) - self.opened
+        return {id_: first + n for n, id_ in enumerate(self.ids[first:].tolist())}
+
+    def _replace_fields(self, fields: dict[str, Any]) -> None:
+        """Set fields after the accounts have grown, by whoever owns the state."""
+        known = len(self)
+        vars(self).update(fields)
+        vars(self).pop("owner", None)
+        if (rows := vars(self).get("_rows_opened")) is not None:
+            rows |= {id_: known + n for n, id_ in enumerate(self.ids[known:].tolist())}
 
     @property
     def sweep_view(self) -> SweepView:
@@ -405,8 +477,9 @@ class Accounts:
         columns = AccountColumns(*(_locked(column) for column in self.columns))
         orders = Orders(**{f.name: _locked(getattr(self.orders, f.name)) for f in fields(Orders)})
         return replace(
-            self, ids=_locked(self.ids), columns=columns, orders=orders, leverage_limit=_locked(self.leverage_limit)
-        )
+            self, ids=_locked(self.ids), columns=columns, orders=orders, leverage_limit=_locked(self.leverage_limit),
+            owner_ids=None if self.owner_ids is None else _locked(self.owner_ids),
+        )  # fmt: skip
 
     def frozen(self) -> Accounts:
         """Return a view of arrays that nobody else has, and that nobody can write to from now on.
@@ -423,7 +496,7 @@ class Accounts:
         >>> accounts.copy().frozen().may_change
         False
         """
-        for array in (*self.columns, *vars(self.orders).values(), self.ids, self.leverage_limit):
+        for array in (*self.columns, *vars(self.orders).values(), self.ids, self.leverage_limit, self.owners):
             _owner(array).flags.writeable = False
         return self.view()
 
@@ -482,7 +555,7 @@ class Accounts:
         >>> accounts.position_accounts().tolist()
         [0, 1]
         """
-        return _owners(self.columns.position_offset)
+        return _owners(self.columns.position_span, len(self.columns.lots))
 
     def balance_accounts(self) -> Int:
         """Return the account row of every balance row.
@@ -499,7 +572,7 @@ class Accounts:
         >>> accounts.balance_accounts().tolist()
         [0, 1]
         """
-        return _owners(self.columns.balance_offset)
+        return _owners(self.columns.balance_span, len(self.columns.free))
 
     def positions_of(self, account: int) -> range:
         """Return the position rows of an account.
@@ -526,8 +599,8 @@ class Accounts:
         >>> accounts.positions_of(1)
         range(1, 2)
         """
-        offset = self.columns.position_offset
-        return range(int(offset[account]), int(offset[account + 1]))
+        first, end = self.columns.position_span[account].tolist()
+        return range(first, end)
 
     def balances_of(self, account: int) -> range:
         """Return the balance rows of an account.
@@ -554,8 +627,80 @@ class Accounts:
         >>> accounts.balances_of(1)
         range(1, 2)
         """
-        offset = self.columns.balance_offset
-        return range(int(offset[account]), int(offset[account + 1]))
+        first, end = self.columns.balance_span[account].tolist()
+        return range(first, end)
+
+    def rows_with(self, of: Literal["position", "balance"], accounts: Int, kinds: Int) -> Int:
+        """Return the rows of accounts in markets or assets in which they have one.
+
+        Parameters
+        ----------
+        of : str
+            "position" or "balance".
+        accounts, kinds : ndarray of int64, shape (n,)
+            Account row, and market or asset row, of each.
+
+        Returns
+        -------
+        ndarray of int64, shape (n,)
+            Position or balance rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = venue.markets.row["SOL_USDC_PERP"]
+        >>> accounts.rows_with("position", np.array([1, 0]), np.array([market, market])).tolist()
+        [1, 0]
+        """
+        columns = self.columns
+        span, kind = (
+            (columns.position_span, columns.market) if of == "position" else (columns.balance_span, columns.asset)
+        )
+        distinct = np.unique(accounts)
+        rows, counts = _rows_of(span, distinct)
+        key = _key(np.repeat(distinct, counts), kind[rows], 1 << 16)
+        return np.asarray(rows[np.searchsorted(key, _key(accounts, kinds, 1 << 16))])
+
+    def part(self, accounts: Int) -> Accounts:
+        """Return a copy of some accounts alone, without the list of their orders.
+
+        Parameters
+        ----------
+        accounts : ndarray of int64, shape (n,)
+            Account rows, ascending.
+
+        Returns
+        -------
+        Accounts
+            The n accounts; one can write to their columns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.part(np.array([1]))
+        Accounts(1 account, 1 position, 0 open orders, 400.00 USDC in balances)
+        """
+        columns, taken, first = self.columns, dict[str, Any](), {}
+        for axis in ("position", "balance"):
+            span = f"{axis}_span"
+            rows, counts = _rows_of(getattr(columns, span), accounts)
+            end = np.cumsum(counts)
+            taken[span] = np.stack([end - counts, end], axis=1).astype(np.uint32)
+            taken |= {name: getattr(columns, name)[rows] for name in AXES[axis]}
+            first[span] = end - counts, counts
+        moved = first["balance_span"][0] - columns.balance_span[accounts, 0].astype(np.int64)
+        of_position = np.repeat(moved, first["position_span"][1])
+        taken["position_balance"] = (taken["position_balance"] + of_position).astype(np.uint32)
+        taken["settle_row"] = (columns.settle_row[accounts] + moved).astype(np.uint32)
+        taken |= {name: getattr(columns, name)[accounts] for name in ("open_orders", "leverage_fraction")}
+        orders = Orders(**{f.name: getattr(self.orders, f.name)[:0] for f in fields(Orders)})
+        owners = None if self.owner_ids is None else self.owner_ids[accounts]
+        limit = self.leverage_limit[accounts]
+        return Accounts(self.ids[accounts], AccountColumns(**taken), orders, limit, 0.0, self.units, owners)
 
     def in_debt(self, accounts: Int) -> Bool:
         """Return whether each of some accounts has borrowed anything.
@@ -580,7 +725,7 @@ class Accounts:
         >>> state.in_debt(np.array([0, 1])).tolist()
         [False, True]
         """
-        rows, counts = _rows_of(self.columns.balance_offset, accounts)
+        rows, counts = _rows_of(self.columns.balance_span, accounts)
         owner = np.repeat(np.arange(len(accounts)), counts)
         return np.asarray(np.bincount(owner, self.columns.free[rows] < 0, len(accounts)) > 0)
 
@@ -608,7 +753,32 @@ class Accounts:
         >>> rows.tolist(), counts.tolist()
         ([1, 0], [1, 1])
         """
-        return _rows_of(self.columns.position_offset, accounts)
+        return _rows_of(self.columns.position_span, accounts)
+
+    def balance_rows(self, accounts: Int) -> tuple[Int, Int]:
+        """Return the balance rows of some accounts, one account after another, and the number of each.
+
+        Parameters
+        ----------
+        accounts : ndarray of int64, shape (n,)
+            Account rows.
+
+        Returns
+        -------
+        rows : ndarray of int64
+            Balance rows.
+        counts : ndarray of int64, shape (n,)
+            Number of balance rows of each account.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.balance_rows(np.array([1, 0]))[0].tolist()
+        [1, 0]
+        """
+        return _rows_of(self.columns.balance_span, accounts)
 
     def position_row(self, account: int, market: int) -> int:
         """Return the position row of an account in a market.
@@ -661,6 +831,49 @@ class Accounts:
         rows = self.balances_of(account)
         return rows.start + int(np.searchsorted(self.columns.asset[rows.start : rows.stop], asset))
 
+    def rows_of(self, table: str, column: str, ids: pd.Series[Any]) -> Int:
+        """Return the account rows of a column of ids.
+
+        Parameters
+        ----------
+        table, column : str
+            Their names, for messages.
+        ids : Series
+            The user's account ids, of one kind.
+
+        Returns
+        -------
+        ndarray of int64
+            Account rows.
+
+        Raises
+        ------
+        RiskDataError
+            An id is that of no account.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> accounts.rows_of("fills", "account", pd.Series([2, 1, 2])).tolist()
+        [1, 0, 1]
+        """
+        codes, distinct = pd.factorize(ids)
+        rows = np.full(len(distinct), -1)
+        if _FEW * len(distinct) > len(self):
+            rows = np.asarray(pd.Index(self.ids).get_indexer(pd.Index(distinct)), np.int64)
+        else:
+            for n, id_ in enumerate(list(distinct)):
+                with suppress(KeyError):
+                    rows[n] = self.row_of(id_)
+        missing = np.flatnonzero(rows[codes] < 0)
+        if missing.size:
+            id_ = ids.iloc[missing[0]]
+            rule = f"must be an account of the state{did_you_mean(id_, self.ids)}"
+            raise RiskDataError(table, column, rule, row=int(missing[0]), value=as_text(id_))
+        return np.asarray(rows[codes])
+
     def row_of(self, account: int | str) -> int:
         """Return the account row of a user's id.
 
@@ -688,12 +901,13 @@ class Accounts:
         """
         if not isinstance(account, int | np.integer | str) or isinstance(account, bool):
             raise KeyError(account)
+        first = len(self) - self.opened
         try:
-            row = bisect_left(self.ids, account)
+            row = bisect_left(self.ids, account, 0, first)
         except TypeError:  # the id is text and the ids are whole numbers, or the other way round
             raise KeyError(account) from None
-        if row == len(self) or self.ids[row] != account:
-            raise KeyError(account)
+        if row == first or self.ids[row] != account:
+            return self._rows_opened[account]
         return row
 
 
@@ -723,6 +937,7 @@ def must_fit(accounts: object, venue: Venue) -> None:
     accounts.units.must_fit(venue.units)
 
 
+_FEW = 16  # accounts among which one is looked up in the time that indexing one takes
 _CHANGING = (
     "lots", "open_bid", "open_ask", "cost", "entry", "free", "lent", "balance_cost", "unsettled", "open_orders",
 )  # fmt: skip
@@ -748,22 +963,21 @@ def _locked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return view
 
 
-def _rows_of(offset: npt.NDArray[np.uint32], accounts: Int) -> tuple[Int, Int]:
-    """Rows that some accounts own, one account after another, and the number of each."""
-    first = offset[accounts].astype(np.int64)
-    counts = offset[accounts + 1] - first
-    within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
-    return np.repeat(first, counts) + within, counts
-
-
-def _offset(owner: AnyInt, accounts: int) -> npt.NDArray[np.uint32]:
-    """First row of every account, and the end of the last one's, where rows ascend by account."""
+def _span(owner: AnyInt, accounts: int) -> npt.NDArray[np.uint32]:
+    """First row of every account and the end of its rows, where rows ascend by account."""
     ends = np.flatnonzero(np.append(owner[1:] != owner[:-1], len(owner) > 0)) + 1
     offset = np.zeros(accounts + 1, np.uint32)
     offset[owner[ends - 1] + 1] = ends
-    return np.maximum.accumulate(offset)
+    offset = np.maximum.accumulate(offset)
+    return np.stack([offset[:-1], offset[1:]], axis=1)
 
 
-def _owners(offset: npt.NDArray[np.uint32]) -> Int:
-    """Account row of every row that the offsets group."""
-    return np.repeat(np.arange(len(offset) - 1), offset[1:] - offset[:-1])
+def _owners(span: npt.NDArray[np.uint32], rows: int) -> Int:
+    """Account row of every row; 0 of a row that no account has, which holds nothing."""
+    accounts, first = np.arange(len(span)), span[:, 0]
+    counts = (span[:, 1] - first).astype(np.int64)
+    if counts.sum() == rows and (first[1:] >= first[:-1]).all():
+        return np.repeat(accounts, counts)
+    owners = np.zeros(rows, np.int64)
+    owners[_rows_of(span, accounts)[0]] = np.repeat(accounts, counts)
+    return owners

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from .._limits import POSITION_LIMIT
-from .._typing import Bool, Int
-from ..boundary import RiskDataError, as_text, frames, schemas, units
+from .._typing import Bool, Float, Int
+from ..boundary import RiskDataError, frames, schemas, units
 from ..kernels.integer_math import apply_fills
 from ..venue import Venue
-from .ids import did_you_mean
-from .read import _canonical
-from .rows import PositionRows, Rows, _key, costs
+from .growth import Growth
+from .rows import NOBODY_OPENED, costs
 
 if TYPE_CHECKING:
     from .accounts import Accounts
 
+RowsOf = Callable[[str, str, "pd.Series[Any]"], Int]
+"""Rows of accounts by their ids; the names of table and column are for messages."""
+
 _TOO_LARGE = "the resulting holdings and costs must be less than 2**60 quanta"
 
 
-class _Fills(NamedTuple):
+class Fills(NamedTuple):
     """Fills in whole numbers; F rows."""
 
     account: Int  # row
@@ -30,6 +33,15 @@ class _Fills(NamedTuple):
     lots: Int  # signed
     flow: Int  # quanta of the market's settle asset received, without the fee
     fee: Int  # quanta of the market's settle asset paid
+    price: Float
+
+
+class Changes(NamedTuple):
+    """Changes of accounts by fills, quanta of the markets' settle assets; F rows."""
+
+    cost: Int
+    cash: Int  # the fee not counted
+    entry: Int
 
 
 class _Transfers(NamedTuple):
@@ -40,56 +52,86 @@ class _Transfers(NamedTuple):
     quanta: Int  # signed
 
 
-def changed_rows(
-    accounts: Accounts, venue: Venue, fills: pd.DataFrame | None, transfers: pd.DataFrame | None
-) -> tuple[PositionRows, Rows]:
-    """Position and balance rows of `Accounts.with_fills`."""
-    columns, owner, holder = accounts.columns, accounts.position_accounts(), accounts.balance_accounts()
-    traded, moved = _read_fills(accounts, venue, fills), _read_transfers(accounts, venue, transfers)
-    positions: list[Any] = [owner, columns.market, columns.lots, columns.cost, columns.entry]
-    balances: list[Any] = [holder, columns.asset, columns.free, columns.lent, columns.unsettled]
-    cash = np.zeros(len(traded.lots), np.int64)
-    if len(traded.lots):
-        width = len(venue.markets.symbol)
-        key = _key(traded.account, traded.market, width)
-        _canonical("positions", positions, width, key)
-        row = np.searchsorted(_key(positions[0], positions[1], width), key)
-        _must_stay_small(venue, traded, row, positions, fills)
-        lots, cost, entry = positions[2:]
-        apply_fills(row, traded.lots, traded.flow, lots, cost, entry, cash)
-    payer = np.concatenate([moved.account, traded.account, traded.account])
-    if len(payer):
-        settle = np.tile(venue.markets.settle[traded.market], 2)
-        quanta = np.concatenate([moved.quanta, cash, -traded.fee])
-        width = len(venue.assets.symbol)
-        key = _key(payer, np.concatenate([moved.asset, settle]), width)
-        _canonical("balances", balances, width, key)
-        row = np.searchsorted(_key(balances[0], balances[1], width), key)
-        free = balances[2]
-        total = np.bincount(row, np.abs(quanta.astype(float)), len(free)) + np.abs(free.astype(float))
-        ends = np.cumsum([len(moved.quanta), len(cash)])
-        of_transfers, of_price, of_fee = np.split((total >= POSITION_LIMIT)[row], ends)
-        _refuse("transfers", "quantity", transfers, of_transfers, _TOO_LARGE)
-        _refuse("fills", "price", fills, of_price & (cash != 0), _TOO_LARGE)
-        _refuse("fills", "fee", fills, of_fee & (traded.fee != 0), _TOO_LARGE)
-        np.add.at(free, row, quanta)
-    return (
-        (positions[0], positions[1], positions[2], positions[3], positions[4]),
-        (balances[0], balances[1], balances[2], balances[3], balances[4]),
-    )
+def change(accounts: Accounts, venue: Venue, fills: pd.DataFrame | None, transfers: pd.DataFrame | None) -> None:
+    """Apply the tables of `Accounts.with_fills` to accounts whose columns one can write to."""
+    traded, moved = read_fills(accounts.rows_of, venue, fills), _read_transfers(accounts, venue, transfers)
+    positions, balances = (np.stack(pair, axis=1) for pair in (traded[:2], moved[:2]))
+    growth = Growth(accounts, accounts.view(), venue)
+    growth.add(NOBODY_OPENED, positions, balances)
+    growth.pack()
+    if len(moved.quanta):
+        row = accounts.rows_with("balance", moved.account, moved.asset)
+        _refuse("transfers", "quantity", transfers, _too_large(accounts.columns.free, row, moved.quanta), _TOO_LARGE)
+        np.add.at(accounts.columns.free, row, moved.quanta)
+    fill(accounts, venue, traded, fills)
 
 
-def _must_stay_small(venue: Venue, traded: _Fills, row: Int, positions: list[Any], fills: pd.DataFrame | None) -> None:
+def fill(accounts: Accounts, venue: Venue, traded: Fills, table: pd.DataFrame | None) -> Changes:
+    """Apply fills one after another to accounts that have the rows for them.
+
+    Parameters
+    ----------
+    accounts
+        Their columns change.
+    venue
+        Their venue.
+    traded
+        The fills; accounts by their rows.
+    table
+        From which the fills were read, for messages.
+
+    Returns
+    -------
+    Changes
+        Of each fill.
+
+    Raises
+    ------
+    RiskDataError
+        A position, or what an account has or paid, might come to 2**60 quanta; the columns are of no use then.
+    """
+    columns, count = accounts.columns, len(traded.lots)
+    changes = Changes(*(np.zeros(count, np.int64) for _ in Changes._fields))
+    if not count:
+        return changes
+    row = accounts.rows_with("position", traded.account, traded.market)
+    _must_stay_small(accounts, venue, traded, row, table)
+    lots, cost, entry = columns.lots, columns.cost, columns.entry
+    apply_fills(row, traded.lots, traded.flow, lots, cost, entry, changes.cash, changes.entry)
+    np.subtract(changes.cash, traded.flow, out=changes.cost)
+    balance = columns.position_balance[row].astype(np.int64)
+    np.add.at(columns.balance_cost, balance, changes.cost)
+    paid = np.concatenate([changes.cash, -traded.fee])
+    too_large = _too_large(columns.free, np.tile(balance, 2), paid)
+    _refuse("fills", "price", table, too_large[:count] & (changes.cash != 0), _TOO_LARGE)
+    _refuse("fills", "fee", table, too_large[count:] & (traded.fee != 0), _TOO_LARGE)
+    np.add.at(columns.free, balance, changes.cash - traded.fee)
+    return changes
+
+
+def _too_large(free: Int, row: Int, quanta: Int) -> Bool:
+    """Whether each of some amounts is of a balance that might come to 2**60 quanta, all amounts taken positive."""
+    rows, of_row = np.unique(row, return_inverse=True)
+    total = np.bincount(of_row, np.abs(quanta.astype(float))) + np.abs(free[rows].astype(float))
+    return np.asarray((total >= POSITION_LIMIT)[of_row])
+
+
+def _must_stay_small(accounts: Accounts, venue: Venue, traded: Fills, row: Int, table: pd.DataFrame | None) -> None:
     """Refuse fills with which a position, or what its account paid, might not fit 64 bits, all taken positive."""
-    owner, market, lots, cost, entry = positions
-    total = np.abs(lots.astype(float))
-    np.add.at(total, row, np.abs(traded.lots.astype(float)))
-    largest = np.minimum(venue.markets.max_lots, POSITION_LIMIT)[market]
+    columns = accounts.columns
+    rows, counts = accounts.position_rows(np.unique(traded.account))
+    place = np.zeros(len(columns.lots), np.int64)
+    place[rows] = np.arange(len(rows))
+    total = np.abs(columns.lots[rows].astype(float))
+    np.add.at(total, place[row], np.abs(traded.lots.astype(float)))
+    largest = np.minimum(venue.markets.max_lots, POSITION_LIMIT)[columns.market[rows]]
     rule = f"{_TOO_LARGE} at the market's maxPrice (of an inverse contract: at one tick)"
-    _refuse("fills", "quantity", fills, (total > largest)[row], rule)
-    paid = np.maximum(np.abs(cost.astype(float)), np.abs(entry))
-    np.add.at(paid, row, np.abs(traded.flow.astype(float)))
-    _refuse("fills", "price", fills, (np.bincount(owner, paid) >= POSITION_LIMIT)[traded.account], _TOO_LARGE)
+    _refuse("fills", "quantity", table, (total > largest)[place[row]], rule)
+    paid = np.maximum(np.abs(columns.cost[rows].astype(float)), np.abs(columns.entry[rows]))
+    np.add.at(paid, place[row], np.abs(traded.flow.astype(float)))
+    of_account = np.bincount(np.repeat(np.arange(len(counts)), counts), paid, len(counts))
+    account = np.searchsorted(np.unique(traded.account), traded.account)
+    _refuse("fills", "price", table, (of_account >= POSITION_LIMIT)[account], _TOO_LARGE)
 
 
 def _refuse(table: str, column: str, frame: pd.DataFrame | None, bad: Bool, rule: str) -> None:
@@ -100,21 +142,13 @@ def _refuse(table: str, column: str, frame: pd.DataFrame | None, bad: Bool, rule
         raise RiskDataError(table, column, rule, row=row, value=frames.as_frame(table, frame)[column].iloc[row])
 
 
-def _account_rows(accounts: Accounts, table: str, ids: pd.Series[Any]) -> Int:
-    rows = np.asarray(pd.Index(accounts.ids).get_indexer(pd.Index(ids)), np.int64)
-    missing = np.flatnonzero(rows < 0)
-    if missing.size:
-        id_ = ids.iloc[missing[0]]
-        rule = f"must be an account of the state{did_you_mean(id_, accounts.ids)}"
-        raise RiskDataError(table, "account", rule, row=int(missing[0]), value=as_text(id_))
-    return rows
-
-
-def _read_fills(accounts: Accounts, venue: Venue, fills: pd.DataFrame | None) -> _Fills:
+def read_fills(rows_of: RowsOf, venue: Venue, fills: pd.DataFrame | None) -> Fills:
+    """Read a table of fills; ``rows_of`` gives the rows of accounts by their ids."""
     if fills is None or not len(fills := frames.as_frame("fills", fills)):
-        return _Fills(*(np.empty(0, np.int64),) * 5)
+        nothing = np.empty(0, np.int64)
+        return Fills(nothing, nothing, nothing, nothing, nothing, np.empty(0))
     table = schemas.checked("fills", fills)
-    account = _account_rows(accounts, "fills", table["account"])
+    account = rows_of("fills", "account", table["account"])
     market = schemas.codes("fills", "market", table["market"], venue.markets.symbol, "a market")
     step, price = units.PerKind(venue.markets.step_size, market), table["price"].to_numpy()
     rule = "must be a whole number of lots of the market's stepSize"
@@ -127,14 +161,14 @@ def _read_fills(accounts: Accounts, venue: Venue, fills: pd.DataFrame | None) ->
     if "fee" in table.columns:
         quantum = units.PerKind(venue.assets.quantum_size[venue.markets.settle], market)
         fee = units.round_half_even("fills", "fee", [table["fee"].to_numpy()], quantum)
-    return _Fills(account, market, lots, flow, fee)
+    return Fills(account, market, lots, flow, fee, price)
 
 
 def _read_transfers(accounts: Accounts, venue: Venue, transfers: pd.DataFrame | None) -> _Transfers:
     if transfers is None or not len(transfers := frames.as_frame("transfers", transfers)):
         return _Transfers(*(np.empty(0, np.int64),) * 3)
     table = schemas.checked("transfers", transfers)
-    account = _account_rows(accounts, "transfers", table["account"])
+    account = accounts.rows_of("transfers", "account", table["account"])
     asset = schemas.codes("transfers", "asset", table["asset"], venue.assets.symbol, "a collateral asset")
     quantity, quantum = table["quantity"].to_numpy(), units.PerKind(venue.assets.quantum_size, asset)
     return _Transfers(account, asset, units.round_half_even("transfers", "quantity", [quantity], quantum))

@@ -42,7 +42,7 @@ _ORDERS = ["account", "market", "side", "price", "quantity"]
 
 def _rows(
     venue: Venue, frames: dict[str, pd.DataFrame]
-) -> tuple[npt.NDArray[Any], PositionRows, Rows, Orders, Float, float]:
+) -> tuple[npt.NDArray[Any], PositionRows, Rows, Orders, Float, float, npt.NDArray[Any] | None]:
     """Arguments of `Accounts.from_rows`, from tables in natural units."""
     named = {n: schemas.checked(n, f, unique=n not in ("positions", "balances")) for n, f in frames.items()}
     ids, owner = _account_rows(venue, named)
@@ -50,12 +50,13 @@ def _rows(
     balances, rounded = _balances(venue, named["balances"], owner["balances"], len(ids), owner["backstop"])
     leverage_limit, unsettled = _settings(venue, named["settings"], owner["settings"], len(ids))
     lots = _positions(venue, named["positions"], owner["positions"], book, owner["backstop"])
+    owners = _owners(named["settings"], owner["settings"], ids)
     if not venue.plain_money:
         width, settle = len(venue.assets.symbol), venue.markets.settle[lots[1]]
         _canonical("balances", balances, width, _key(lots[0], settle, width)[settle != venue.settle])
     quanta = np.zeros(len(balances[0]), np.int64)
     quanta[balances[1] == venue.settle] = unsettled
-    return ids, lots, (*balances[:4], quanta), book, leverage_limit, rounded
+    return ids, lots, (*balances[:4], quanta), book, leverage_limit, rounded, owners
 
 
 def _account_rows(venue: Venue, named: dict[str, pd.DataFrame]) -> tuple[npt.NDArray[Any], dict[str, AnyInt]]:
@@ -227,6 +228,26 @@ def _settings(venue: Venue, table: pd.DataFrame, owner: AnyInt, accounts: int) -
             "settings", "unsettled", amount, unsettled[owner], np.zeros(len(table), np.uint8), TOTAL_LIMIT, rule
         )
     return leverage_limit, unsettled
+
+
+def _owners(table: pd.DataFrame, account: AnyInt, ids: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+    """Id of the owner of every account; None where every account is its own."""
+    if "owner" not in table.columns or not len(table):
+        return None
+    given = table["owner"]
+    if (given.dtype == np.int64) != (ids.dtype == np.int64):
+        rule = "must be of one kind with the account ids, whole number or text"
+        raise RiskDataError("settings", "owner", rule, row=0, value=given.iloc[0])
+    if ids.dtype == object:
+        schemas.must_be_unicode("settings", "owner", given)
+    owners = ids.copy()
+    owners[account] = given.to_numpy()
+    row = pd.Index(ids).get_indexer(pd.Index(given))
+    bad = np.flatnonzero((row >= 0) & (owners[row] != ids[row]))
+    if bad.size:
+        rule = f"must be its own owner if it is an account, and account {ids[row[bad[0]]]} has another"
+        raise RiskDataError("settings", "owner", rule, row=int(bad[0]), value=given.iloc[bad[0]])
+    return owners
 
 
 def _orders(venue: Venue, table: pd.DataFrame, account: Int) -> Orders:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from .._typing import AnyInt, Bool, Float, Int
 from ..boundary import units
@@ -64,6 +67,64 @@ def costs(table: str, column: str, price: Float, lots: Int, market: AnyInt, venu
     factors[0] = np.where(is_inverse, 1.0, price)
     value = units.round_half_even(table, column, factors, quantum, np.where(is_inverse, price, 1.0))
     return np.where(is_inverse, -value, value)
+
+
+class Opened(NamedTuple):
+    """Accounts that are opened.
+
+    Attributes
+    ----------
+    ids : ndarray, shape (N,)
+        Their ids, in the order of opening; none is that of another account.
+    leverage_limit : ndarray of float64, shape (N,)
+        +inf without a limit.
+    owner_ids : ndarray, shape (N,)
+        Ids of their owners.
+
+    Examples
+    --------
+    >>> from riskcore.state import Opened
+    >>> len(Opened.of([9], [5.0], [9]).ids)
+    1
+    """
+
+    ids: npt.NDArray[Any]
+    leverage_limit: Float
+    owner_ids: npt.NDArray[Any]
+
+    @classmethod
+    def of(cls, ids: Sequence[int | str], leverage_limit: Sequence[float], owner_ids: Sequence[int | str]) -> Opened:
+        """Return accounts of ids of one kind.
+
+        Parameters
+        ----------
+        ids, leverage_limit, owner_ids : sequence
+            As the attributes.
+
+        Returns
+        -------
+        Opened
+            The accounts.
+
+        Examples
+        --------
+        >>> from riskcore.state import Opened
+        >>> Opened.of(["ann"], [5.0], ["ann"]).owner_ids.tolist()
+        ['ann']
+        """
+        kind = np.int64 if ids and isinstance(ids[0], int) else object
+        return cls(np.array(ids, kind), np.array(leverage_limit, np.float64), np.array(owner_ids, kind))
+
+
+NOBODY_OPENED = Opened.of([], [], [])
+
+
+def _rows_of(span: npt.NDArray[np.uint32], accounts: Int) -> tuple[Int, Int]:
+    """Rows that some accounts own, one account after another, and the number of each."""
+    first, end = span[accounts].astype(np.int64).T
+    counts = end - first
+    within = np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+    return np.repeat(first, counts) + within, counts
 
 
 def _key(owner: AnyInt, kind: AnyInt, width: int) -> Int:

@@ -7,7 +7,8 @@ writes to them and then calls `SweepView.refresh` (docs/decisions/0013-packed-sw
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,12 @@ from ..kernels import pack
 from ..kernels.layouts import LANES, AccountColumns, SweepColumns
 from ..kernels.sweep import CHUNK
 from ..venue import Units
+from .rows import _rows_of
 
 Widths = npt.NDArray[np.uint32]
+
+_NEW_WIDTH = 4  # rows, at least, of a group of accounts that were opened later
+_MANY = 256  # the view is packed anew when one account in so many has more rows than its group
 
 
 @dataclass
@@ -40,6 +45,8 @@ class SweepView:
         Whether an asset is an extra money asset: markets settle in it, and it is not the venue's settle asset.
     edits : int
         Number of updates.
+    packings : int
+        Number of times that all accounts were packed.
 
     Notes
     -----
@@ -59,6 +66,9 @@ class SweepView:
     inverse: Bool
     extra: Bool
     edits: int = 0
+    packings: int = 1
+    _buffers: dict[str, npt.NDArray[Any]] = field(default_factory=dict, repr=False)
+    _outgrown: int = 0
 
     @classmethod
     def of(cls, state: AccountColumns, units: Units) -> SweepView:
@@ -88,11 +98,7 @@ class SweepView:
         inverse, extra = np.array(units.inverse, bool), np.zeros(len(units.assets), bool)
         extra[list(units.settle)] = True
         extra[units.assets.index(units.settle_asset)] = False
-        size = np.empty(count, np.uint16)
-        pack.largest_costs(state, size)
-        widths = np.diff(state.position_offset), np.diff(state.balance_offset), _extra_rows(state, extra)
-        columns, slot = _arranged(widths, size, len(inverse), len(extra))
-        sweep_view = cls(columns, slot, inverse, extra)
+        sweep_view = cls(*_packed(state, inverse, extra), inverse, extra)
         for first in range(0, count, 64 * CHUNK):
             sweep_view.refresh(state, np.arange(first, min(first + 64 * CHUNK, count)))
         return sweep_view
@@ -106,6 +112,82 @@ class SweepView:
     def asset_count(self) -> int:
         """Number of the venue's assets."""
         return len(self.extra)
+
+    def grow(self, state: AccountColumns, accounts: Int) -> None:
+        """Take in accounts that were opened, and others that got more rows.
+
+        Parameters
+        ----------
+        state : AccountColumns
+            The columns of all accounts, to which new ones were added at the end.
+        accounts : ndarray of int64
+            Account rows of those with more rows, and of the new ones.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> from riskcore.state import Growth, Opened
+        >>> venue, accounts = two_accounts()
+        >>> state = accounts.copy()
+        >>> view = state.sweep_view
+        >>> nothing = np.empty((0, 2), np.int64)
+        >>> Growth(state, state.view(), venue).add(Opened.of([9], [np.inf], [9]), nothing, nothing)
+        >>> view.grow(state.columns, np.array([2]))
+        >>> view.slots(np.array([2])).tolist(), view.differs(state.columns)
+        ([2], False)
+        """
+        count = len(state.settle_row)
+        self._append(state, count)
+        columns, slots = self.columns, self.slots(accounts)
+        columns.account[slots] = accounts
+        last = np.arange(len(columns.account) - LANES, len(columns.account))
+        columns.account[self.slots(last[last >= count])] = count
+        groups, outgrown = slots // LANES, np.zeros(len(accounts), bool)
+        offsets = columns.position_group, columns.balance_group, columns.extra_group
+        for offset, width in zip(offsets, _widths(state, self.extra, accounts), strict=True):
+            outgrown |= width > offset[groups + 1] - offset[groups]
+        self._outgrown += int(outgrown.sum())
+        if _MANY * self._outgrown > count + _MANY * LANES:
+            self.columns, self.slot = _packed(state, self.inverse, self.extra)
+            self._outgrown, self._buffers = 0, {}
+            self.refresh(state, np.arange(count))
+            self.packings += 1
+        else:
+            self.refresh(state, accounts)
+
+    def _append(self, state: AccountColumns, count: int) -> None:
+        """Append groups for accounts that have no lane yet."""
+        lanes = len(self.columns.account)
+        if count <= lanes:
+            return
+        new = np.arange(lanes, -(-count // LANES) * LANES)
+        rows = _widths(state, self.extra, new[: count - lanes])
+        least = _NEW_WIDTH, _NEW_WIDTH, _NEW_WIDTH * bool(self.extra.any())
+        rows = [
+            np.maximum(np.append(row, np.zeros(-count % LANES, np.uint32)), n)
+            for row, n in zip(rows, least, strict=True)
+        ]
+        account = np.minimum(new, count).astype(np.uint32)
+        more = _columns(account, rows, self.market_count, self.asset_count)
+        parts = more._asdict() | {"slot": (new % CHUNK).astype(np.uint16)}
+        for name in ("position_group", "balance_group", "extra_group"):
+            parts[name] = getattr(self.columns, name)[-1] + parts[name][1:]
+        known = self.columns._asdict() | {"slot": self.slot}
+        grown = {name: self._appended(name, known[name], part) for name, part in parts.items()}
+        self.slot = grown.pop("slot")
+        self.columns = SweepColumns(**grown)
+
+    def _appended(self, name: str, known: npt.NDArray[Any], more: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Column with more values behind it, in a buffer with room for an eighth more."""
+        used, size = len(known), len(known) + len(more)
+        buffer = self._buffers.get(name, known)
+        if size > len(buffer):
+            buffer = np.empty(size + size // 8 + 64, known.dtype)
+            buffer[:used] = known
+            self._buffers[name] = buffer
+        buffer[used:size] = more
+        return buffer[:size]
 
     def slots(self, accounts: Int) -> Int:
         """Return slots of some accounts.
@@ -275,12 +357,23 @@ def chunk_count(columns: SweepColumns) -> int:
     return -(-len(columns.account) // CHUNK)
 
 
-def _extra_rows(state: AccountColumns, extra: Bool) -> Widths:
-    """Number of extra rows of each account, as of `SweepColumns`."""
-    if not extra.any():
-        return np.zeros(len(state.settle_row), np.uint32)
-    rows = np.append(0, np.cumsum(extra[state.asset[state.position_balance]]))
-    return np.diff(rows[state.position_offset]).astype(np.uint32)
+def _packed(state: AccountColumns, inverse: Bool, extra: Bool) -> tuple[SweepColumns, npt.NDArray[np.uint16]]:
+    """Empty columns for all accounts, and their slots within the chunks."""
+    count = len(state.settle_row)
+    size = np.empty(count, np.uint16)
+    pack.largest_costs(state, size)
+    return _arranged(_widths(state, extra, np.arange(count)), size, len(inverse), len(extra))
+
+
+def _widths(state: AccountColumns, extra: Bool, accounts: Int) -> list[Widths]:
+    """Number of rows of positions, of balances, and of extra rows as of `SweepColumns`, of some accounts."""
+    widths = [span[accounts, 1] - span[accounts, 0] for span in (state.position_span, state.balance_span)]
+    extras = np.zeros(len(accounts), np.uint32)
+    if extra.any():
+        rows, counts = _rows_of(state.position_span, accounts)
+        ends = np.append(0, np.cumsum(extra[state.asset[state.position_balance[rows]]]))
+        extras = np.diff(ends[np.append(0, np.cumsum(counts))]).astype(np.uint32)
+    return [*widths, extras]
 
 
 def _arranged(

@@ -30,7 +30,8 @@ class AccountFrames(NamedTuple):
     orders : DataFrame
         account, market, side, price, quantity, reduce_only.
     settings : DataFrame
-        account, leverage_limit (NaN: none), unsettled (settle units), of accounts that have one of the two.
+        account, leverage_limit (NaN: none), unsettled (settle units), of accounts that have one of the two or another
+        owner; owner where an account has another one than itself.
 
     Examples
     --------
@@ -120,12 +121,13 @@ def _orders(accounts: Accounts) -> pd.DataFrame:
 def _settings(accounts: Accounts) -> pd.DataFrame:
     venue_units, columns, limit = accounts.units, accounts.columns, accounts.leverage_limit
     unsettled = columns.unsettled[columns.settle_row]
-    row = np.flatnonzero((unsettled != 0) | np.isfinite(limit))
+    row = np.flatnonzero((unsettled != 0) | np.isfinite(limit) | (accounts.owners != accounts.ids))
     settle = np.full(len(row), venue_units.assets.index(venue_units.settle_asset))
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "account": accounts.ids[row],
             "leverage_limit": np.where(np.isfinite(limit[row]), limit[row], np.nan),
             "unsettled": natural(unsettled[row], venue_units.quanta, settle),
         }
     )
+    return frame if accounts.owner_ids is None else frame.assign(owner=accounts.owners[row])

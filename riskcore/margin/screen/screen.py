@@ -69,7 +69,7 @@ class Screen:
         self._sweep_view = accounts.sweep_view
         self._edits = self._sweep_view.edits
         self._large = len(accounts) >= _LARGE
-        self._holders = HolderIndex.of(self._sweep_view, len(accounts) // _COPY) if self._large else None
+        self._holders: HolderIndex | None = None
         self._intervals: PriceIntervals | None = None
         self._next: NextIntervals | None = None
         self._watch = self._added = self._watchlist_of(_NONE)
@@ -248,6 +248,37 @@ class Screen:
         columns = self._sweep_view.columns
         self._decide_slots(self._added.update(columns, self._watch.update(columns, slots)), self._intervals)
 
+    def grown(self, accounts: Int) -> None:
+        """Take in accounts that were opened, and others that got more rows, by the owner of the state.
+
+        Parameters
+        ----------
+        accounts : ndarray of int64
+            Their rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> from riskcore.state import Growth, Opened
+        >>> venue, accounts = two_accounts()
+        >>> state = accounts.copy()
+        >>> view, nothing = state.view(), np.empty((0, 2), np.int64)
+        >>> screen = rc.Screen(view, venue, check=True)
+        >>> Growth(state, view, venue).add(Opened.of([9], [np.inf], [9]), nothing, nothing)
+        >>> screen.grown(np.array([2]))
+        >>> screen.select({"SOL_USDC_PERP": 190.0}).account.tolist()
+        [1]
+        """
+        self._restart_if_edited()
+        packings = self._sweep_view.packings
+        self._sweep_view.grow(self.accounts.columns, accounts)
+        self._holders, self._large = None, len(self.accounts) >= _LARGE
+        if self._sweep_view.packings == packings:
+            self._edits = self._sweep_view.edits
+        self.changed(accounts)  # which drops the intervals of slots that are no longer those of their accounts
+
     def _leave_intervals(self, prices: Prices, values: Float, volatility: VolatilityEstimate) -> None:
         """Make intervals around the values: of those outside alone, if few accounts have these items, else of all."""
         low, high = volatility.ranges(values)
@@ -262,6 +293,8 @@ class Screen:
                     slots = np.setdiff1d(slots, watch.slots, assume_unique=True)
                 self._decide_slots(slots, self._intervals)
                 return
+        if self._large and self._holders is None:
+            self._holders = HolderIndex.of(self._sweep_view, len(self.accounts) // _COPY)
         intervals, columns = self._bound(prices, low, high), self._sweep_view.columns
         self.accounts_computed += len(self.accounts)
         self._replace_intervals(intervals, *intervals.decide(columns, 0, chunk_count(columns)), values, volatility)
