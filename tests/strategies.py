@@ -265,8 +265,9 @@ def market_rows(draw, base):
 def contracts(draw, row):
     """The same market settled in GEM or TOK, inverse, or as it is; a lot is worth about as much."""
     kind = draw(st.sampled_from(["inverse", "inverse", "other", "linear"]))
-    if kind == "inverse":
-        return row | {"marketType": "IPERP", "quoteSymbol": "USD", "multiplier": str(row["price"])}
+    if kind == "inverse":  # not worth too much at one tick
+        filters = row["filters"] | {"price": row["filters"]["price"] | {"tickSize": str(row["price"] / 1000)}}
+        return row | {"marketType": "IPERP", "quoteSymbol": "USD", "multiplier": str(row["price"]), "filters": filters}
     return row | {"quoteSymbol": draw(st.sampled_from(OTHERS)), "multiplier": "0.02"} if kind == "other" else row
 
 

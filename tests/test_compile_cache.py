@@ -280,6 +280,12 @@ with install_recorder("numba:compile") as found:
         rc.liquidation_prices(some, venue, marks)
         rc.largest_orders(some, venue, marks, next(iter(marks)))
         rc.what_if(some, venue, marks, shocks=-0.1)
+    *others, last = venue.source["markets"]
+    settled = rc.load_venue(venue.source | {"markets": [*others, last | {"settle": "BTC"}]})
+    money = rc.Accounts.from_frames(settled, tables.positions, tables.balances)
+    rc.sweep(money, settled, marks)
+    rc.select(money, settled, marks)
+    rc.Screen(money, settled).select(marks)
     frames = [frame.drop(columns="time") for _, frame in tables.books.groupby("time")]
     ticks = list(read_ticks(venue, accounts, tables.marks, tables.books))
     events = []

@@ -317,16 +317,18 @@ def test_restoring_lots(case):
         minimum=np.zeros(4), offset=np.arange(5), segments=np.array(segments),
     )  # fmt: skip
     prices = columns_of(
-        PriceArrays, price_per_lot=np.array([float(case.mark)]), functions=functions, weight=np.array([case.weight]),
+        PriceArrays, price_per_lot=np.array([float(case.mark)]), value_per_lot=np.array([float(case.mark)]),
+        money=np.zeros(1, np.int64), price_per_quantum=np.ones(1), functions=functions, weight=np.array([case.weight]),
         haircut_base=np.array([np.inf]), haircut_penalty=np.zeros(1), haircut_size=np.ones(1),
     )  # fmt: skip
     rules = columns_of(
-        SliceRules, target=case.target, value_unit=np.ones(1), fee_num=round(1000 * case.fee), fee_den=1000
-    )
+        SliceRules, target=case.target, value_num=np.ones(1, np.int64), value_den=np.ones(1, np.int64),
+        value_unit=np.ones(1), fee_num=round(1000 * case.fee), fee_den=1000,
+    )  # fmt: skip
     state = columns_of(
         AccountColumns, market=np.zeros(1, np.uint16), lots=np.array([-case.size if case.buying else case.size]),
         cost=np.array([case.cost]), asset=np.zeros(1, np.uint16), free=np.array([case.balance]),
-        lent=np.array([case.lent]), settle_row=np.zeros(1, np.uint32),
+        lent=np.array([case.lent]), position_balance=np.zeros(1, np.uint32),
     )  # fmt: skip
 
     def value(lots: int) -> int:

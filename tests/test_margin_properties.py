@@ -38,7 +38,7 @@ def by_account(table: MarginTable) -> dict:
 
 
 @settings(max_examples=200)
-@given(scenes())
+@given(st.booleans().flatmap(lambda mixed: scenes(mixed=mixed)))
 def test_sweep_equals_the_oracle(scene: Scene):
     table, (venue, state), prices = swept(scene), scene.load_reference(), scene.ticks[0].prices()
     looks = reference.sweep(venue, state, prices)

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from riskcore import Accounts, load_venue, sample, sweep
+from riskcore import Accounts, Screen, load_venue, sample, sweep
 from riskcore.kernels import margin as scalar
 from riskcore.kernels import margin_model
 from riskcore.kernels import sweep as kernels
@@ -24,6 +24,7 @@ from riskcore.kernels.layouts import SweepLookup
 from riskcore.margin import exact, margin_table, margins_of, selected
 from riskcore.market import Prices
 from riskcore.state import SweepView, chunk_count, copy_slots
+from tests import money_venues
 from tests.crowds import Market, crowd, markets
 from tests.strategies import Scene, haircuts, scenes
 
@@ -193,6 +194,17 @@ def test_the_large_crowd_of_several_money_assets_is_of_every_kind():
     extra = accounts.sweep_view.extra[columns.asset]
     assert (extra & (amount < 0)).sum() > 50
     assert (extra & (amount > prices.lookup.asset[columns.asset, 2]) & (worth != 0)).sum() > 50  # the weight shrinks
+
+
+def test_ticks_of_a_venue_with_usdt_and_inverse_markets():
+    """Accounts as tables give them, with orders, limits, loans and providers."""
+    venue, accounts = money_venues.accounts(300, 5, money_venues.PROVIDERS)
+    screen = Screen(accounts, venue)
+    for tick in money_venues.ticks(6, 5, move=-0.15):
+        prices = Prices.of_tick(venue, accounts, tick)
+        liquidatable = same(accounts, prices, slice(None, None, 30))
+        assert 0 < len(liquidatable) < len(accounts)
+        assert screen.rows(prices).tolist() == liquidatable.tolist()
 
 
 def test_more_assets_than_a_byte_tells_and_more_rows_than_the_order_sees():

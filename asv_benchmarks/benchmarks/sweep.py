@@ -7,6 +7,7 @@ says otherwise. Losses are kept: a peer over the sweep below 1 is a peer that is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -179,14 +180,8 @@ class Money(_Figures):
             table = margin_table(accounts, prices, threads=1)  # compiles
             found = selection(accounts, prices, threads=1)
             assert np.array_equal(found.row, np.flatnonzero(table.liquidatable))
-            calls.append(
-                (
-                    lambda accounts=accounts, prices=prices, out=table: margin_table(
-                        accounts, prices, threads=1, out=out
-                    ),
-                    lambda accounts=accounts, prices=prices: selection(accounts, prices, threads=1),
-                )
-            )
+            full = partial(margin_table, accounts, prices, threads=1, out=table)
+            calls.append((full, partial(selection, accounts, prices, threads=1)))
         return {name: interleaved_ratio(*pair, ROUNDS) for name, *pair in zip(self.params, *calls, strict=True)}
 
     setup_cache.timeout = 3600

@@ -259,7 +259,7 @@ def read_run(path: Path, out: Findings) -> Run:
     for name, item, count in (("positions", "market", len(venue.markets)), ("balances", "asset", len(venue.assets))):
         _check_start(path, name, start[name], item, count, len(ids))
         for provider in venue.providers:
-            if np.count_nonzero(start[name]["account"] == provider.account) != count:
+            if np.count_nonzero(start[name]["account"] == provider) != count:
                 raise RunError(f"{path}/start/{name}.parquet: a provider must have a row of every {item}")
     if balances["unsettled"][~np.isin(balances["asset"], venue.money)].any():
         raise RunError(f"{path}/start/balances.parquet: unsettled must be 0 of an asset that no market settles in")

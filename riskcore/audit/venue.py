@@ -59,14 +59,10 @@ class _Funding(NamedTuple):
 
 
 class Prices(NamedTuple):
-    """Price filter of a market."""
+    """Price filter of a market, without its bands."""
 
     tick: Fraction
     max_ticks: int  # ticks of the highest price
-    impact: Bounds
-    limit: Bounds
-    mean_mark: Bounds
-    tolerance: Fraction | None
     update: Bounds
 
 
@@ -80,8 +76,6 @@ class Market(NamedTuple):
     inverse: bool
     lot: Fraction  # base units of a lot, of an inverse market quote units
     step: Fraction
-    lot_tick_value: Fraction  # quanta of the settle asset that a lot is worth at one tick
-    min_lots: int
     margin_function: MarginFunction  # of the maintenance margin
     initial: MarginFunction
     prices: Prices
@@ -96,11 +90,7 @@ class Market(NamedTuple):
 class Spot(NamedTuple):
     """A spot market of an asset against the settle asset."""
 
-    symbol: str
     asset: int
-    step: Fraction
-    lot: int  # quanta of the asset
-    lot_tick_value: Fraction  # settle quanta of a lot at one tick
     prices: Prices
     takes_orders: bool
 
@@ -127,13 +117,6 @@ class Pool(NamedTuple):
     is_open: bool
 
 
-class _Provider(NamedTuple):
-    account: int
-    limits: tuple[Fraction | float, ...]  # per minute, per hour, ever, in settle units
-    markets: frozenset[int]
-    assets: frozenset[int]
-
-
 class Venue(NamedTuple):
     """The venue's rules, markets and assets in the order of their rows."""
 
@@ -142,10 +125,9 @@ class Venue(NamedTuple):
     assets: list[_Asset]
     settle: int
     policy: dict[str, Fraction]  # without those that are null
-    words: dict[str, str]  # the policy's choices
     realize: int  # nanoseconds between realisations, 0 if there are none
     by_quantity: bool
-    providers: list[_Provider]
+    providers: list[int]  # rows of the accounts in the backstop
     pools: dict[int, Pool]  # by asset, ascending
     money: tuple[int, ...]  # assets that profit and loss is paid in: the settle asset, and the others ascending
 
@@ -269,13 +251,11 @@ class _Object:
         found = self._member(name, missing, (list,), "a list")
         return [_Object(row, f"{self._to(name)}[{at}]") for at, row in enumerate(found)]
 
-    def symbols(self, name: str, known: list[str]) -> frozenset[int]:
-        """Return the rows of symbols among the known ones, all of them where none are named."""
-        found = self._member(name, None, (list,), "a list")
-        for symbol in found or ():
+    def check_symbols(self, name: str, known: list[str]) -> None:
+        """Refuse symbols that are not among the known ones."""
+        for symbol in self._member(name, None, (list,), "a list") or ():
             if symbol not in known:
                 raise RunError(f"{self._to(name)}: {_shown(symbol)} is not of the venue")
-        return frozenset(range(len(known)) if found is None else map(known.index, found))
 
 
 def _shown(value: object) -> str:
@@ -332,10 +312,9 @@ def read_venue(raw: object, ids: npt.NDArray[Any], providers: list[int]) -> Venu
         assets=assets,
         settle=settle_row,
         policy=figures,
-        words=words,
         realize=10**9 * int(figures.get("realize_interval", 0)),
         by_quantity=words["haircut_size_unit"] == "quantity",
-        providers=_read_providers(top, markets, symbols, ids, providers),
+        providers=_check_providers(top, [market.symbol for market in markets], symbols, ids, providers),
         pools=_read_pools(top.rows("borrow_lend", []), assets),
         money=(settle_row, *sorted({market.settle for market in markets} - {settle_row})),
     )
@@ -409,11 +388,11 @@ def _range(ratio: Figure) -> tuple[Callable[[Fraction], bool], str]:
     return fits, rule
 
 
-def _read_providers(
-    top: _Object, markets: list[Market], symbols: list[str], ids: npt.NDArray[Any], providers: list[int]
-) -> list[_Provider]:
-    limits, found = ("capacity_per_min", "capacity_per_hour", "max_notional"), list[_Provider]()
-    entries, traded = top.rows("backstop"), [market.symbol for market in markets]
+def _check_providers(
+    top: _Object, markets: list[str], assets: list[str], ids: npt.NDArray[Any], providers: list[int]
+) -> list[int]:
+    """Return the rows of the providers, whose entries must be those of the backstop."""
+    limits, entries = ("capacity_per_min", "capacity_per_hour", "max_notional"), top.rows("backstop")
     users = dict(enumerate(ids.tolist()))
     if [users.get(row) for row in providers] != [entry.raw.get("account") for entry in entries]:
         raise RunError("its providers are not those of run.json")
@@ -421,30 +400,24 @@ def _read_providers(
         entry.only({"account", *limits, "markets", "assets"})
         if isinstance(entry.raw["account"], bool) or providers.count(row) > 1:
             raise entry.wrong("account", "must be an account's id, and not appear twice")
-        amounts = tuple(entry.amount(name, None) for name in limits)
-        found.append(
-            _Provider(
-                row,
-                tuple(math.inf if amount is None else amount for amount in amounts),
-                entry.symbols("markets", traded),
-                entry.symbols("assets", symbols),
-            )
-        )
-    return found
+        for name in limits:
+            entry.amount(name, None)
+        entry.check_symbols("markets", markets)
+        entry.check_symbols("assets", assets)
+    return providers
 
 
-def _bounds(row: _Object, low: str, high: str) -> Bounds:
-    """Return two multipliers, the first less than the second."""
+def _check_bounds(row: _Object, low: str, high: str) -> None:
+    """Refuse two multipliers of which the first is not less than the second."""
     one, two = row.positive(low, None), row.positive(high, None)
     if one is not None and two is not None and one >= two:
         raise row.wrong(low, f"must be less than {high}")
-    return one, two
 
 
 def _read_prices(
     row: _Object, quantum: Fraction, *, perpetual: bool, multiplier: Fraction = Fraction(1), inverse: bool = False
-) -> tuple[Prices, Fraction, Fraction]:
-    """Return the price filter of a market, its step, and the quanta of the settle asset of a lot at one tick."""
+) -> tuple[Prices, Fraction]:
+    """Return the price filter of a market and its step; a lot at one tick is worth quanta of the settle asset."""
     filters = row.inner("filters")
     price, quantity = filters.inner("price"), filters.inner("quantity")
     tick, step, highest = price.positive("tickSize"), quantity.positive("stepSize"), price.positive("maxPrice", None)
@@ -455,23 +428,23 @@ def _read_prices(
     if max(lot_tick_value.numerator, lot_tick_value.denominator) >= _WIDE:
         raise price.wrong("tickSize", "must make a lot at one tick worth a ratio of whole numbers below 2**62 quanta")
     band, premium = price.inner("meanMarkPriceBand", optional=True), price.inner("meanPremiumBand", optional=True)
-    impact, limit = (_bounds(price, f"min{name}Multiplier", f"max{name}Multiplier") for name in ("Impact", ""))
-    mean: Bounds = None, None
+    for name in ("Impact", ""):
+        _check_bounds(price, f"min{name}Multiplier", f"max{name}Multiplier")
     update: Bounds = None, None
-    tolerance = None
     if perpetual:
-        mean, tolerance = _bounds(band, "minMultiplier", "maxMultiplier"), premium.size("tolerancePct", None)
+        _check_bounds(band, "minMultiplier", "maxMultiplier")
+        premium.size("tolerancePct", None)
         update = price.positive("minPriceUpdateMultiplier", None), price.positive("maxPriceUpdateMultiplier", None)
         if (update[0] is not None and update[0] > 1) or (update[1] is not None and update[1] < 1):
             raise price.wrong("minPriceUpdateMultiplier", "must be at most 1, and maxPriceUpdateMultiplier at least 1")
-    return Prices(tick, most, impact, limit, mean, tolerance, update), step, lot_tick_value
+    return Prices(tick, most, update), step
 
 
 def _read_market(row: _Object, assets: list[_Asset], venue_settle: int) -> Market:
     settle, inverse = _read_settle(row, [asset.symbol for asset in assets], venue_settle)
     multiplier = row.positive("multiplier", Fraction(1))
     quantum = assets[settle].quantum
-    prices, step, lot_tick_value = _read_prices(row, quantum, perpetual=True, multiplier=multiplier, inverse=inverse)
+    prices, step = _read_prices(row, quantum, perpetual=True, multiplier=multiplier, inverse=inverse)
     funding, period = None, row.whole("fundingInterval", 1, 31_536_000_000, None)
     bounds = [
         row.number(f"fundingRate{name}Bound", lambda x: abs(x) <= 10_000, "from -10000 to 10000", None)
@@ -486,8 +459,7 @@ def _read_market(row: _Object, assets: list[_Asset], venue_settle: int) -> Marke
         )
         funding = _Funding(period * 10**6, float(period) / 3_600_000, low, high)
     quantity = row.inner("filters").inner("quantity")
-    least = math.ceil((quantity.size("minQuantity", None) or 0) / step)
-    if least >= _WIDE:
+    if math.ceil((quantity.size("minQuantity", None) or 0) / step) >= _WIDE:
         raise quantity.wrong("minQuantity", "must be less than 2**62 lots")
     margin_functions = (
         _read_margin_function(row.inner("mmfFunction"), market=True),
@@ -503,8 +475,6 @@ def _read_market(row: _Object, assets: list[_Asset], venue_settle: int) -> Marke
         inverse=inverse,
         lot=step * multiplier,
         step=step,
-        lot_tick_value=lot_tick_value,
-        min_lots=least,
         margin_function=margin_functions[0],
         initial=margin_functions[1],
         prices=prices,
@@ -536,11 +506,11 @@ def _takes_orders(row: _Object) -> bool:
 
 
 def _read_spot(row: _Object, asset: _Asset, number: int, quantum: Fraction) -> Spot:
-    prices, step, lot_tick_value = _read_prices(row, quantum, perpetual=False)
+    prices, step = _read_prices(row, quantum, perpetual=False)
     lot = step / asset.quantum
     if lot.denominator != 1 or lot >= _WIDE:
         raise RunError(f"{row.path}: stepSize must be a whole number of quanta, less than 2**62")
-    return Spot(row.text("symbol"), number, step, int(lot), lot_tick_value, prices, _takes_orders(row))
+    return Spot(number, prices, _takes_orders(row))
 
 
 def _read_asset(row: _Object, settle: str) -> _Asset:

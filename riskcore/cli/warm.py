@@ -32,6 +32,8 @@ def warm() -> Path | None:
     """
     # many assets and few: their rows take two bytes and one in the packed accounts
     _Run(providers=3, assets=256).look()
+    # the sweep of several settle assets is compiled apart
+    _Run(assets=1, settle="X0").look()
     run = _Run(providers=3)
     run.look()
     run.liquidate()
@@ -45,14 +47,18 @@ def warm() -> Path | None:
 class _Run:
     """A generated crash at a venue with backstop providers, assets that nobody holds, and figures of its policy."""
 
-    def __init__(self, providers: int = 0, assets: int = 0, **policy: Any) -> None:
+    def __init__(self, providers: int = 0, assets: int = 0, settle: str | None = None, **policy: Any) -> None:
         source = sample.venue_source([_ACCOUNTS + 1 + n for n in range(providers)], slices_per_tick=5)
         identity = {"weight": "1", "kind": {"type": "identity"}}
         source["collateral"] += [{"symbol": f"X{n}", "haircutFunction": identity} for n in range(assets)]
+        if settle is not None:
+            source["markets"][0]["settle"] = settle
         self.venue = load_venue(source | {"policy": source["policy"] | policy})
         self.marks = sample.generate_crash(self.venue, 30, fall=0.3, interval=150)
         self.first = {str(k): float(v) for k, v in self.marks.groupby("market")["mark_price"].first().items()}
         self.tables = sample.generate_accounts(self.venue, self.first, _ACCOUNTS)
+        if settle is not None:
+            self.first[settle] = 1.0
         self.accounts = Accounts.from_frames(self.venue, *self.tables)
 
     def look(self) -> None:

@@ -116,16 +116,20 @@ def load_state(venue: Venue, positions, balances, orders=(), settings=()) -> Sta
         lots, price = whole(number(row["quantity"]) / venue.markets[row["market"]].step_size), number(row["price"])
         order = Order(index, row["market"], row["side"], price, lots, bool(row.get("reduce_only")))
         accounts[row["account"]].orders.append(order)
-    for account in accounts.values():
-        traded = [*account.positions, *(order.market for order in account.orders)]
-        for asset in (venue.settle, *(venue.markets[market].settle for market in traded)):
-            account.balances.setdefault(asset, [0, 0])
     return start_state(venue, accounts)
 
 
 def start_state(venue: Venue, accounts: dict) -> State:
-    """The state of these accounts before the first tick."""
-    for account in accounts.values():  # in the order in which their amounts are added up
+    """The state of these accounts before the first tick.
+
+    They get a position in every market of their orders, a balance of every asset that their markets settle in, and the
+    order in which their amounts are added up.
+    """
+    for account in accounts.values():
+        account.positions = {order.market: [0, 0, 0] for order in account.orders} | account.positions
+        settles = (venue.settle, *(venue.markets[market].settle for market in account.positions))
+        account.balances = {asset: [0, 0] for asset in settles} | account.balances
+        account.unsettled = dict.fromkeys(venue.money, 0) | account.unsettled
         for name, known in (("positions", venue.markets), ("balances", venue.assets)):
             held = getattr(account, name)
             setattr(account, name, {symbol: held[symbol] for symbol in known if symbol in held})
@@ -133,8 +137,6 @@ def start_state(venue: Venue, accounts: dict) -> State:
     pool, premiums = dict.fromkeys(venue.assets, 0), dict.fromkeys(venue.markets, (0.0, 0))
     fund, shortfall = dict.fromkeys(venue.assets, 0), dict.fromkeys(venue.assets, 0)
     fund[venue.settle] = rhe(venue.policy["fund"] / venue.settle_quantum)
-    for account in accounts.values():
-        account.unsettled = dict.fromkeys(venue.money, 0) | account.unsettled
     minute, hour, total = (dict.fromkeys(venue.providers, 0) for _ in range(3))
     guard_states = {market: GuardState() for market in venue.markets}
     ledgers = book_lots, book_quanta, pool, premiums, fund, shortfall
