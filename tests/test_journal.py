@@ -10,7 +10,7 @@ import pytest
 import riskcore as rc
 from riskcore.audit import folder
 from riskcore.record import EVENT, EVENT_KINDS, EVENTS, REASON, REASONS, ROW, STAGES, Journal, journal_page, touched
-from riskcore.record.events import ACCOUNT, AMOUNTS, COLUMNS, PAYING, check_rows
+from riskcore.record.events import ACCOUNT, ACTIVITY, AMOUNTS, COLUMNS, PAYING, check_rows
 from tests import small_run
 
 PAGE = Path(__file__).parents[1] / "docs" / "journal.md"
@@ -100,7 +100,7 @@ def row_of(event):
     values["counterparty"] = 4 if kind.counterparties[0] == ACCOUNT else kind.counterparties[0]
     if kind.price:
         values["price"] = NUMBERS["price"]
-    rated = event not in ("guard", "funding", "interest", "realize", "unsettle")
+    rated = event not in ("guard", "funding", "interest", "realize", "unsettle", *ACTIVITY)
     ratios = (NUMBERS["mmr_before"], NUMBERS["mmr_after"]) if rated else (np.nan, np.nan)
     journal.add(event, reason, -1 if event == "guard" else 2, *ratios, **values)
     return journal.rows()
@@ -198,4 +198,4 @@ def test_the_first_wrong_row_is_named(rows):
 
 def test_events_that_change_an_account():
     unchanged = {name for name in EVENTS if not touched(row_of(name)).size}
-    assert unchanged == {"trigger", "expire", "unfilled", "guard", "skip", "harm"}
+    assert unchanged == {"trigger", "expire", "unfilled", "guard", "skip", "harm", "open"}

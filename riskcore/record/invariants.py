@@ -103,7 +103,16 @@ class Invariants:
         self._ledger = LedgerArrays(*np.split(self._entries, np.cumsum([markets, *[assets] * 3])))
 
     def opened(self) -> None:
-        """Take in accounts that were opened, and have nothing yet."""
+        """Take in accounts that were opened, and have nothing yet.
+
+        Examples
+        --------
+        >>> from riskcore.record import Invariants
+        >>> from riskcore.sample import two_accounts
+        >>> from riskcore.state import Ledger
+        >>> venue, accounts = two_accounts()
+        >>> Invariants(accounts, venue, Ledger.opening(venue)).opened()
+        """
         more = np.zeros(len(self._accounts) - self._count, np.int64)
         if self._count + len(more) > len(self._room):
             self._room = np.concatenate([self._fingerprint, np.zeros(len(more) + self._count // 8 + 1024, np.int64)])

@@ -26,13 +26,38 @@ _TOO_LARGE = "the resulting holdings and costs must be less than 2**60 quanta"
 
 
 class Fills(NamedTuple):
-    """Fills in whole numbers; F rows."""
+    """Fills in whole numbers; F rows.
 
-    account: Int  # row
-    market: Int  # row
-    lots: Int  # signed
-    flow: Int  # quanta of the market's settle asset received, without the fee
-    fee: Int  # quanta of the market's settle asset paid
+    Attributes
+    ----------
+    account, market : ndarray of int64, shape (F,)
+        Account row and market row.
+    lots : ndarray of int64, shape (F,)
+        Signed.
+    flow : ndarray of int64, shape (F,)
+        Quanta of the market's settle asset that the account receives, without the fee.
+    fee : ndarray of int64, shape (F,)
+        Quanta of the market's settle asset that the account pays.
+    price : ndarray of float64, shape (F,)
+        As in the table.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import read_fills
+    >>> venue, accounts = two_accounts()
+    >>> table = pd.DataFrame({"account": [2], "market": "SOL_USDC_PERP", "quantity": 1.0, "price": [195.0]})
+    >>> fills = read_fills(accounts.rows_of, venue, table)
+    >>> fills.lots.tolist(), fills.flow.tolist()
+    ([100], [-195000000])
+    """
+
+    account: Int
+    market: Int
+    lots: Int
+    flow: Int
+    fee: Int
     price: Float
 
 
@@ -89,6 +114,17 @@ def fill(accounts: Accounts, venue: Venue, traded: Fills, table: pd.DataFrame | 
     ------
     RiskDataError
         A position, or what an account has or paid, might come to 2**60 quanta; the columns are of no use then.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import fill, read_fills
+    >>> venue, accounts = two_accounts()
+    >>> table = pd.DataFrame({"account": [2], "market": "SOL_USDC_PERP", "quantity": 1.0, "price": [195.0]})
+    >>> changed = accounts.copy()
+    >>> fill(changed, venue, read_fills(accounts.rows_of, venue, table), table).cash.tolist()
+    [5000000]
     """
     columns, count = accounts.columns, len(traded.lots)
     changes = Changes(*(np.zeros(count, np.int64) for _ in Changes._fields))
@@ -143,7 +179,37 @@ def _refuse(table: str, column: str, frame: pd.DataFrame | None, bad: Bool, rule
 
 
 def read_fills(rows_of: RowsOf, venue: Venue, fills: pd.DataFrame | None) -> Fills:
-    """Read a table of fills; ``rows_of`` gives the rows of accounts by their ids."""
+    """Read a table of fills.
+
+    Parameters
+    ----------
+    rows_of : callable
+        Gives the rows of accounts by their ids; the names of table and column are for messages.
+    venue : Venue
+        The venue that the accounts were read with.
+    fills : DataFrame or None
+        The table; None or one without rows: no fills.
+
+    Returns
+    -------
+    Fills
+        The fills.
+
+    Raises
+    ------
+    RiskDataError
+        The table breaks a rule.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.sample import two_accounts
+    >>> from riskcore.state import read_fills
+    >>> venue, accounts = two_accounts()
+    >>> table = pd.DataFrame({"account": [2], "market": "SOL_USDC_PERP", "quantity": 1.0, "price": [195.0]})
+    >>> read_fills(accounts.rows_of, venue, table).account.tolist()
+    [1]
+    """
     if fills is None or not len(fills := frames.as_frame("fills", fills)):
         nothing = np.empty(0, np.int64)
         return Fills(nothing, nothing, nothing, nothing, nothing, np.empty(0))

@@ -73,6 +73,18 @@ class Growth:
             Account and market of position rows; each account gets a balance row of the market's settle asset too.
         balances : ndarray of int64, shape (n, 2)
             Account and asset of balance rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> from riskcore.state import NOBODY_OPENED, Growth
+        >>> venue, accounts = two_accounts()
+        >>> state, nothing = accounts.copy(), np.empty((0, 2), np.int64)
+        >>> growth = Growth(state, state.view(), venue)
+        >>> growth.add(NOBODY_OPENED, np.array([[0, 0]]), nothing)
+        >>> len(state.positions_of(0)), state.packed
+        (2, False)
         """
         first = self._used["account"]
         of_opened = np.stack([np.arange(first, first + len(opened.ids)), np.full(len(opened.ids), self._venue.settle)])
@@ -96,7 +108,23 @@ class Growth:
         self._publish()
 
     def pack(self) -> None:
-        """Lay all rows out in the order of the accounts, without rows that nobody has."""
+        """Lay all rows out in the order of the accounts, without rows that nobody has.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> from riskcore.state import NOBODY_OPENED, Growth
+        >>> venue, accounts = two_accounts()
+        >>> state, nothing = accounts.copy(), np.empty((0, 2), np.int64)
+        >>> growth = Growth(state, state.view(), venue)
+        >>> growth.add(NOBODY_OPENED, np.array([[0, 0]]), nothing)
+        >>> len(state.positions_of(0)), state.packed
+        (2, False)
+        >>> growth.pack()
+        >>> state.packed
+        True
+        """
         if self._buffers:
             self._lay_out({})
             self._publish()
