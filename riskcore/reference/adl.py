@@ -106,7 +106,7 @@ class Deleveraging(TickState):
             self.offer_shares(deal, ranks)
             return
         by_reach = self.venue.policy["adl_policy"] == "bankruptcy_price"
-        for other in self.queue(deal):
+        for other in sorted(ranks, key=ranks.__getitem__, reverse=True):
             if deal.left == 0:
                 return
             if other not in ranks:  # an account of the same owner
@@ -114,16 +114,6 @@ class Deleveraging(TickState):
             offered = min(deal.left, self.room(other, deal.market))
             if offered > 0 and (not by_reach or self.reaches(other, deal)):
                 self.offer(deal, other, offered)
-
-    def queue(self, deal: Deal) -> list:
-        """All counterparties by score, without those at its beginning that have no room any more (5 ADL, Offers)."""
-        side = deal.market, deal.change > 0
-        if side not in self.queues:
-            ranks = self.counterparties(*side)
-            self.queues[side] = sorted(ranks, key=ranks.__getitem__, reverse=True)
-        queue = self.queues[side]
-        del queue[: next((n for n, other in enumerate(queue) if self.room(other, deal.market) > 0), len(queue))]
-        return queue
 
     def offer_shares(self, deal: Deal, weights: dict) -> None:
         """Offers by weight, until nothing is left or nobody has room (5 ADL)."""

@@ -94,7 +94,6 @@ class TickState:
         self.converted = dict.fromkeys(venue.assets, 0)  # `used`: quanta of conversions at the index
         self.escalated: set = set()
         self.sides: dict = {}  # (symbol, whether they are long): {counterparty: score or weight}
-        self.queues: dict = {}  # (symbol, whether they are long): counterparties by score that may have room
         self.deleveraged: dict = {}  # (account id, symbol): lots closed by ADL in this tick
 
     def ago(self, time_ns: int, figure: str) -> bool:
