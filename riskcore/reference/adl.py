@@ -109,8 +109,6 @@ class Deleveraging(TickState):
         for other in sorted(ranks, key=ranks.__getitem__, reverse=True):
             if deal.left == 0:
                 return
-            if other not in ranks:  # an account of the same owner
-                continue
             offered = min(deal.left, self.room(other, deal.market))
             if offered > 0 and (not by_reach or self.reaches(other, deal)):
                 self.offer(deal, other, offered)
