@@ -103,6 +103,32 @@ def test_an_honest_run_passes(runs, name):
     assert report.ok, report.breaches.to_string()
 
 
+def test_a_run_of_a_venue_with_required_keys_alone_passes(tmp_path):
+    def market(symbol, kind, base):
+        filters = {"price": {"tickSize": "0.5"}, "quantity": {"stepSize": "0.001" if kind == "PERP" else "1"}}
+        function = {"type": "sqrt", "base": "0.02", "factor": "0"}
+        kinds = {"symbol": symbol, "marketType": kind, "baseSymbol": base}
+        return kinds | {"filters": filters, "imfFunction": function, "mmfFunction": function}
+
+    haircut = {"weight": "0.9", "kind": {"type": "identity"}}
+    markets = [market("BTC_PERP", "PERP", "BTC"), market("BTC_IPERP", "IPERP", "BTC")]
+    collateral = [{"symbol": "BTC", "quantum": "0.00000001", "haircutFunction": haircut}]
+    venue = rc.load_venue({"settle_asset": "USDC", "markets": markets, "collateral": collateral})
+    columns = ["account", "market", "quantity", "entry_price"]
+    positions = pd.DataFrame(
+        [["a", "BTC_PERP", 0.5, 60_000.0], ["b", "BTC_IPERP", 45_000.0, 60_000.0]], columns=columns
+    )
+    balances = pd.DataFrame({"account": ["a", "b"], "asset": ["USDC", "BTC"], "quantity": [2_000.0, 0.05]})
+    engine = rc.Engine(rc.Accounts.from_frames(venue, positions, balances), venue)
+    for second, mark in enumerate([58_000.0] + 9 * [57_000.0]):
+        book = {"bids": [(mark - 10, 50_000.0)], "asks": [(mark + 10, 50_000.0)]}
+        marks, books = dict.fromkeys(venue.markets.symbol, mark), dict.fromkeys(venue.markets.symbol, book)
+        engine.step(rc.Tick(1_767_225_600_000_000_000 + second * 10**9, marks, books))
+    engine.save(tmp_path / "run")
+    assert {"a", "b"} <= set(rc.read_run(tmp_path / "run").fills["account"])
+    assert audit(tmp_path / "run", reference=True).breaches.empty
+
+
 def test_every_asset_and_contract_takes_part(journals):
     """Money of every kind of row is paid in every asset that it can be paid in."""
     rows = pd.concat(journals.values())

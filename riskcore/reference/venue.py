@@ -92,7 +92,7 @@ class Market(Tradable):
         self.tolerance = figure(mean_premium.get("tolerancePct"))
         self.update = figure(price.get("minPriceUpdateMultiplier")), figure(price.get("maxPriceUpdateMultiplier"))
         self.highest_price = figure(price.get("maxPrice"))
-        self.minimum_lots = number(quantity["minQuantity"]) / self.step_size
+        self.minimum_lots = number(quantity.get("minQuantity") or 0) / self.step_size
         self.initial, self.maintenance = margin_functions(row)
         lower, upper = row.get("fundingRateLowerBound"), row.get("fundingRateUpperBound")
         self.funding_interval = row.get("fundingInterval")  # milliseconds
