@@ -756,7 +756,19 @@ def test_every_rule_is_broken_by_something(copied, altered, journals):
     positions.loc[0, "lots"] += 1
     positions.to_parquet(file, index=False)
     found |= broken(audit(path))
-    named = {"accruals", "guards", "throttle", "order", "repay", "book", "bands", "cost", "touched", "selection"}
+    named = {
+        "accruals",
+        "guards",
+        "throttle",
+        "order",
+        "repay",
+        "book",
+        "bands",
+        "cost",
+        "touched",
+        "selection",
+        "stages",
+    }
     assert found | named == set(RULES)
 
 
