@@ -329,6 +329,7 @@ def test_restoring_lots(case):
         AccountColumns, market=np.zeros(1, np.uint16), lots=np.array([-case.size if case.buying else case.size]),
         cost=np.array([case.cost]), asset=np.zeros(1, np.uint16), free=np.array([case.balance]),
         lent=np.array([case.lent]), position_balance=np.zeros(1, np.uint32),
+        position_span=np.array([[0, 1]], np.uint32), balance_span=np.array([[0, 1]], np.uint32),
     )  # fmt: skip
 
     def value(lots: int) -> int:

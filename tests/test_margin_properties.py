@@ -111,11 +111,13 @@ def test_order_of_rows_changes_no_bit(scene: Scene, seed):
 @given(scenes(), st.randoms(use_true_random=False))
 def test_names_of_accounts_change_no_bit(scene: Scene, chance):
     table = swept(scene)
-    names = table.account.tolist()
+    owners = {row["owner"] for row in scene.settings if row.get("owner") is not None}
+    names = [*table.account.tolist(), *sorted(owners - set(table.account.tolist()))]
     fresh = dict(zip(names, chance.sample(range(10**9), len(names)), strict=True))
 
     def renamed(rows):
-        return [row | {"account": fresh[row["account"]]} for row in rows]
+        ids = ("account", "owner")
+        return [row | {name: fresh[row[name]] for name in ids if row.get(name) is not None} for row in rows]
 
     other = Scene(
         scene.source | {"backstop": renamed(scene.source["backstop"])},

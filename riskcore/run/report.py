@@ -299,7 +299,7 @@ def owner_table(run: RecordedRun) -> pd.DataFrame:
     by_account = pd.DataFrame(
         {
             "accounts": 1, "liquidated": liquidated.astype(np.int64),
-            "notional": np.bincount(closes["account"], fill_notional(closes, run.venue), count),
+            "notional": np.bincount(closes["account"], fill_notional(closes, run.venue, run.asset_price), count),
             "equity_start": change["start"], "equity_end": change["end"],
         }
     )  # fmt: skip
