@@ -208,7 +208,6 @@ def test_at_the_returned_mark_equity_is_the_margin(scene: Scene):
             look = reference.margin(venue, account, with_mark(prices, symbol, mark))
             return look.net_equity - look.maintenance_margin
 
-        look = reference.margin(venue, account, prices)
         rest = gap(Fraction(1, 10**30))  # at a mark of next to nothing, where a least requirement still counts
         side = 1 if lots > 0 else -1
         scale = gross(venue, account, prices)

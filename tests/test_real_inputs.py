@@ -37,7 +37,7 @@ def test_replay_and_audit(shared, tmp_path, prepare, accounts, ticks, sample, pa
 
     found = run("audit", folder, "--sample", sample, "--json")
     assert found["ok"]
-    # 344 calm seconds hold no hour, in which something falls due, liquidate nobody who has a debt, and hand nothing over
+    # 344 calm seconds hold no hour, in which something falls due, liquidate no debtor, and hand nothing over
     idle = {"activity"} if past_the_book else {"activity", "accruals", "repay", "touched"}
     assert {check["rule"] for check in found["checks"] if not check["checked"]} <= idle
 
