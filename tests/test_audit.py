@@ -170,6 +170,31 @@ def stormy_run(path, *, usdc_lent="1000000"):
     engine.save(path)
 
 
+def active_run(path):
+    """Accounts that trade and move money between quiet ticks, one row after a tick: each has a place of its own."""
+    venue = rc.load_venue(sample.venue_source([]))
+    none = pd.DataFrame(columns=["account", "market", "quantity", "entry_price"])
+    balances = pd.DataFrame({"account": [1, 2, 3], "asset": "USDC", "quantity": [100.0, 50.0, 9_000.0]})
+    engine = rc.Engine(rc.Accounts.from_frames(venue, none, balances), venue)
+
+    def moved(source, target, quantity):
+        row = {"from_account": [source], "to_account": [target], "asset": "USDC", "quantity": [quantity]}
+        return {"transfers": pd.DataFrame(row, dtype=object)}
+
+    traded = {"account": [3], "market": ["BTC_USDC_PERP"], "quantity": [0.05], "price": [100_000.0], "fee": [0.5]}
+    activity = [
+        {"accounts": pd.DataFrame({"account": [4], "owner": [1]})}, moved(None, 4, 5.0), moved(1, 4, 30.0),
+        moved(4, None, 32.5), {"fills": pd.DataFrame(traded)}, moved(None, 2, 1.0),
+    ]  # fmt: skip
+    for number, tables in enumerate(activity):
+        marks = dict(zip(venue.markets.symbol, (100_000.0 + number, 4_000.0, 200.0), strict=False))
+        engine.step(rc.Tick(sample.START + pd.Timedelta(number, "s"), marks))
+        engine.apply(**tables)
+        if number == 2:
+            engine.save(path, complete=False)
+    engine.save(path)
+
+
 @pytest.fixture(scope="module")
 def wide_run(tmp_path_factory):
     """The storm with a pool that nothing exhausts."""
@@ -180,12 +205,13 @@ def wide_run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The storm and the wild runs, by name."""
+    """The storm, the wild runs and one with activity alone, by name."""
     folder = tmp_path_factory.mktemp("audit")
     stormy_run(folder / "storm")
+    active_run(folder / "active")
     for name, (policy, drawn) in RUNS.items():
         wild_run(folder / name, policy, **drawn)
-    return {name: folder / name for name in ("storm", *RUNS)}
+    return {name: folder / name for name in ("storm", "active", *RUNS)}
 
 
 @pytest.fixture(scope="module")
@@ -256,7 +282,7 @@ def broken(report):
     return set(report.checks.loc[report.checks["breaches"] > 0, "rule"])
 
 
-@pytest.mark.parametrize("name", ["storm", *RUNS])
+@pytest.mark.parametrize("name", ["storm", "active", *RUNS])
 def test_an_honest_run_passes(runs, name):
     report = audit(runs[name])
     assert report.ok, report.breaches
@@ -745,6 +771,9 @@ def test_every_rule_is_broken_by_something(copied, altered, journals):
         spoiled = journal.copy()
         spoiled.loc[first[event], column] += 1
         found |= broken(altered("storm", spoiled))
+    spoiled = journals["active"].copy()
+    spoiled.loc[spoiled["event"] == "withdraw", "quanta"] -= 10**9
+    found |= broken(altered("active", spoiled))
     path = copied("backstop")
     file = min((path / "books").iterdir())
     books = pd.read_parquet(file)

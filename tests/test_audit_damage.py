@@ -59,16 +59,17 @@ def venue_source(providers=(), **policy):
     }  # fmt: skip
 
 
-def accounts(venue, positions, balances):
+def accounts(venue, positions, balances, settings=None):
     return rc.Accounts.from_frames(
         venue,
         pd.DataFrame(positions, columns=["account", "market", "quantity", "entry_price"]),
         pd.DataFrame(balances, columns=["account", "asset", "quantity", "lent"]),
+        settings=settings,
     )
 
 
 def full_run(path, seed, text):
-    """Ten accounts that fall through every stage but ADL in nine ticks; two parts."""
+    """Ten accounts that fall through every stage but ADL in nine ticks; two parts; one is another's owner."""
     rng = np.random.default_rng(seed)
 
     def name(number):
@@ -83,7 +84,8 @@ def full_run(path, seed, text):
         balances.append((name(number), "USDC", equity if number != 5 else -equity, 10.0 * (number % 2)))
         if number in (5, 6):
             balances.append((name(number), "BTC", round(2.4 * equity / 1e5, 6), 0.0))
-    engine = rc.Engine(accounts(venue, positions, balances), venue, 1)
+    owned = pd.DataFrame({"account": [name(1)], "owner": [name(5)]})
+    engine = rc.Engine(accounts(venue, positions, balances, owned), venue, 1)
     for number in range(9):
         fall = 1 - 0.016 * number
         books = {market: wild_book(price * fall, tick, 4e4 if number % 3 else 300.0, rng)
@@ -116,10 +118,7 @@ def damaged(full, tmp_path):
         damage(path)
         if sealed:
             seal(path)
-        try:
-            return audit(path)
-        except RunError as error:
-            return str(error)
+        return audit_or_line(path)
 
     return look
 
@@ -324,6 +323,32 @@ def test_a_value_that_no_run_has_is_found_whatever_its_digest(full, damaged):
         for kind, change in changes.items():
             found = damaged(altered(name, change), sealed=True)
             assert isinstance(found, str) or not found.ok, (name, kind)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("opened/00000.parquet", lambda table: table.drop_columns(["owner"])),
+        ("start/accounts.parquet", lambda table: put(table, "owner", pa.array([0, 5, 2, 3, 4, 99, 6, 7, 8, 9, 90]))),
+    ],
+)
+def test_the_engine_refuses_such_accounts_too(full, tmp_path, name, change):
+    """A table of another shape though nobody was opened; an owner that is an account of another owner."""
+    path = shutil.copytree(full / "one", tmp_path / "run")
+    assert reader.read_state(path).accounts.owners.tolist()[:3] == [0, 5, 2]
+    altered(name, change)(path)
+    seal(path)
+    with pytest.raises(rc.RiskDataError, match=name):
+        reader.read_state(path)
+    assert isinstance(audit_or_line(path), str)
+
+
+def audit_or_line(path):
+    """What the audit makes of a run: a report, or the line that refuses it."""
+    try:
+        return audit(path)
+    except RunError as error:
+        return str(error)
 
 
 WRONG = [None, True, -1, 2**62, 10**400, "x", [], {}, ["x"], {"a": None}, 1.5]

@@ -23,7 +23,10 @@ RUNS = {
         {"realize_interval": 60, "refill_half_life": 30, "fund": 1000, "slice_cooldown": 60, "account_cap": 9000},
         {"move": 0.25, "seed": 1, "depth": 3e4},
     ),
-    "passes": ({"account_order": "pro_rata", "slices_per_tick": 2, "slice_fraction": "0.2"}, {"seed": 2}),
+    "passes": (
+        {"account_order": "pro_rata", "slices_per_tick": 2, "slice_fraction": "0.2"},
+        {"seed": 2, "trades": (0.01, -1.0, 10.0)},
+    ),
     "gap": (
         {"fund": 500, "slices_per_tick": 1, "adl_policy": "bitmex", "adl_counterparties": "opposing"},
         {"move": -0.6, "seed": 3, "depth": 5e3, "capacity": "20000", "count": 40},
@@ -39,8 +42,8 @@ RUNS = {
 }  # fmt: skip
 
 
-def mixed_run(path, policy, *, move=-0.2, seed=0, depth=1e5, capacity="2000000", count=60, ticks=16):
-    """Write a run with funding in every market, over a full hour, in two parts."""
+def mixed_run(path, policy, *, move=-0.2, seed=0, depth=1e5, capacity="2000000", count=60, ticks=16, trades=()):
+    """Write a run with funding in every market, over a full hour, in two parts; ``trades`` end it."""
     source = money_venues.source(money_venues.PROVIDERS, **policy)
     for row in source["markets"][:3]:
         row |= {"fundingInterval": 100_000}
@@ -53,6 +56,9 @@ def mixed_run(path, policy, *, move=-0.2, seed=0, depth=1e5, capacity="2000000",
         engine.step(tick)
         if number == ticks // 2:
             engine.save(path, complete=False)
+    for (market, price), quantity in zip(money_venues.MARKS.items(), trades, strict=False):
+        trade = {"account": [1], "market": [market], "quantity": [quantity], "price": [price], "fee": [0.01]}
+        engine.apply(fills=pd.DataFrame(trade))
     engine.save(path)
 
 

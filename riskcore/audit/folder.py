@@ -278,9 +278,13 @@ def read_run(path: Path, out: Findings) -> Run:
     last = path / f"state/{manifest['parts'] - 1:05d}"
     tables = _STATE | {name: columns for name, (figure, columns) in _OPTIONAL.items() if figure in venue.policy}
     state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}
-    numbers = np.arange(known)
-    if is_event(journal, _ACTIVITY).any():
-        numbers = _extend(path, manifest, start, journal, state, settles, venue.settle, len(venue.assets))
+    numbers, active, opens = np.arange(known), is_event(journal, _ACTIVITY), is_event(journal, "open")
+    _read_opened(path, manifest, start["accounts"])
+    opened = len(start["accounts"]["account"]) - known
+    out.equal("rows", "rows of activity and activity of run.json", int(active.sum()), manifest["activity"])
+    out.equal("rows", "rows open and accounts that were opened", int(opens.sum()), opened)
+    if opened or active.any():
+        numbers = _extend(known, start, journal, state, settles, venue.settle, len(venue.assets))
         ids, (positions, balances, orders) = start["accounts"]["account"], (start[name] for name in _START[1:])
         manifest["providers"] = np.argsort(numbers)[manifest["providers"]].tolist()
         venue = read_venue(raw, ids, manifest["providers"])
@@ -299,25 +303,42 @@ _MOVES = "transfer deposit withdraw"
 _ACTIVITY = " ".join(name for name, event in EVENTS.items() if event.phase == ACTIVITY)
 
 
+def _read_opened(path: Path, manifest: dict[str, Any], accounts: Columns) -> None:
+    """Add the accounts that were opened, in the order of opening; an owner that is an account must be its own."""
+    if accounts["owner"].dtype != accounts["account"].dtype:
+        raise RunError(f"{path}/start/accounts.parquet: account and owner must be of one kind")
+    owned = set(accounts["account"][accounts["owner"] != accounts["account"]].tolist())
+    if owned and not owned.isdisjoint(accounts["owner"].tolist()):
+        raise RunError(f"{path}/start/accounts.parquet: an owner that is an account must be its own owner")
+    ids, parts = set(accounts["account"].tolist()), [accounts]
+    for part in range(manifest["parts"]):
+        name = f"{path}/opened/{part:05d}.parquet"
+        opened = _read_table(Path(name), _TABLES["accounts"])
+        if not len(opened["account"]):
+            continue
+        if any(values.dtype != accounts[column].dtype for column, values in opened.items()):
+            raise RunError(f"{name}: account and owner must be of one kind with the start's")
+        for account, owner in zip(opened["account"].tolist(), opened["owner"].tolist(), strict=True):
+            if account in ids:
+                raise RunError(f"{name}: an account must be opened once")
+            if owner in owned:
+                raise RunError(f"{name}: an owner that is an account must be its own owner")
+            ids.add(account)
+            owned |= {account} - {owner}
+        parts.append(opened)
+    accounts |= {name: np.concatenate([part[name] for part in parts]) for name in accounts}
+
+
 def _extend(
-    path: Path, manifest: dict[str, Any], start: dict[str, Columns], journal: Columns, state: dict[str, Columns],
+    first: int, start: dict[str, Columns], journal: Columns, state: dict[str, Columns],
     settles: Array, settle: int, assets: int,
 ) -> Array:  # fmt: skip
-    """Add the accounts that were opened, and rows of nothing that activity named, and number accounts by their ids.
+    """Add rows of nothing that activity named, and number accounts, of which the start had the `first`, by their ids.
 
     Return the number in the folder of each account.
     """
     accounts = start["accounts"]
-    for part in range(manifest["parts"]):
-        opened = _read_table(path / f"opened/{part:05d}.parquet", _TABLES["accounts"])
-        if len(opened["account"]):
-            for name, values in opened.items():
-                if values.dtype != accounts[name].dtype:
-                    raise RunError(f"{path}/opened/{part:05d}.parquet: {name} must be of one kind with the start's")
-                accounts[name] = np.concatenate([accounts[name], values])
     ids = accounts["account"].tolist()
-    if len(set(ids)) != len(ids):
-        raise RunError(f"{path}/opened: an account must be opened once")
     count, numbers = len(ids), np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
     row = np.argsort(numbers)
     start["accounts"] = {name: values[numbers] for name, values in accounts.items()}
@@ -332,13 +353,12 @@ def _extend(
     state["ledger"]["item"] = np.where(of_provider, row[np.where(of_provider, items, 0) % count], items)
     fills, moves = is_event(journal, "fill") & (journal["market"] < len(settles)), is_event(journal, _MOVES)
     fills &= journal["market"] >= 0
-    first = count - int(is_event(journal, "open").sum())
     asked = [
         (journal["account"][fills], journal["market"][fills]),
         (journal["account"][fills], settles[journal["market"][fills]]),
         (journal["account"][moves], journal["asset"][moves]),
         (journal["counterparty"][moves], journal["asset"][moves]),
-        (row[max(first, 0) :], np.full(count - max(first, 0), settle)),
+        (row[first:], np.full(count - first, settle)),
     ]
     for of, item, most, keys in (
         ("positions", "market", len(settles), asked[:1]),
@@ -385,13 +405,14 @@ def _read_manifest(path: Path, out: Findings) -> dict[str, Any]:
         raise wrong(f"format must be {FORMAT}, not {written if type(written) is int else 'none'}")
     for name, kind, words in (
         ("parts", int, "a whole number"), ("ticks", int, "a whole number"), ("events", int, "a whole number"),
-        ("seed", int, "a whole number"), ("complete", bool, "true or false"), ("providers", list, "a list"),
+        ("activity", int, "a whole number"), ("seed", int, "a whole number"),
+        ("complete", bool, "true or false"), ("providers", list, "a list"),
         ("files", dict, "an object"), ("inputs", dict, "an object"), ("versions", dict, "an object"),
         ("digest", str, "text"),
     ):  # fmt: skip
         if type(found.get(name)) is not kind:
             raise wrong(f"{name} must be {words}")
-    for name, least in (("parts", 1), ("ticks", 0), ("events", 0)):
+    for name, least in (("parts", 1), ("ticks", 0), ("events", 0), ("activity", 0)):
         if not least <= found[name] < AMOUNT:
             raise wrong(f"{name} must be at least {least}, and less than 2**62")
     if not all(type(row) is int for row in found["providers"]):

@@ -21,7 +21,7 @@ from ..market import asset_values
 from ..market.guards import SECONDS_OF_SAMPLES, GuardState
 from ..state import Accounts, Ledger, Orders
 from ..venue import Venue, load_venue
-from .events import EVENT, ROW, Rows, check_rows
+from .events import ACTIVITY, EVENT, ROW, Rows, check_rows
 from .run_folder import LEDGERS, _content, _damaged, _ledger_entries, _venue_content, file_of, read_manifest
 from .run_schema import OPTIONAL_STATE, PARTS, START, Table, count_rows, decoded
 
@@ -122,7 +122,8 @@ class Reader:
 
     def _extend(self, start: dict[str, Table]) -> None:
         """Add the accounts that were opened, and the rows that the activity between ticks named, to the start's."""
-        ids = set(start["accounts"]["account"].tolist())
+        active, owned = self.manifest["activity"] > 0, _owned(start["accounts"])
+        ids = set(start["accounts"]["account"].tolist() if active else ())
         for part in range(self.last + 1):
             opened = self.table("opened", part)
             for column, values in opened.items():
@@ -132,6 +133,12 @@ class Reader:
             new = set(opened["account"].tolist())
             self._must(len(new) == len(opened["account"]) and not new & ids, "opened", "accounts must be new", part)
             ids |= new
+            for account, owner in zip(opened["account"].tolist(), opened["owner"].tolist(), strict=True):
+                self._must(owner not in owned, "opened", _OWNER_RULE, part)
+                owned |= {account} - {owner}
+            self._must(active or not new, "opened", "must be empty without activity", part)
+        if not active:
+            return
         rows, settle = self.journal(), self.venue.settle
         fills = rows[rows["event"] == EVENT["fill"]]
         moves = rows[np.isin(rows["event"], [EVENT[name] for name in ("transfer", "deposit", "withdraw")])]
@@ -155,10 +162,12 @@ class Reader:
         self._must(all(map(operator.lt, ids.tolist(), ids[1:].tolist())), "start/accounts", "accounts must ascend")
         same_kind = start["accounts"]["owner"].dtype == ids.dtype
         self._must(same_kind, "start/accounts", "account and owner must be of one kind")
+        owned = _owned(start["accounts"])
+        alone = not owned or owned.isdisjoint(start["accounts"]["owner"].tolist())
+        self._must(alone, "start/accounts", _OWNER_RULE)
         opened = -len(ids)
-        if self.manifest["activity"]:
-            self._extend(start)
-            ids = start["accounts"]["account"]
+        self._extend(start)
+        ids = start["accounts"]["account"]
         opened += len(ids)
         key = {}
         for name, item in (("positions", "market"), ("balances", "asset")):
@@ -262,6 +271,7 @@ class Reader:
                 block[name] = values
             end += len(block)
             check_rows(file_of("journal", number), part)
+        self._must_count("activity", int(np.isin(rows["event"], [EVENT[name] for name in ACTIVITY]).sum()))
         return rows
 
     def _last_time(self) -> int | None:
@@ -332,6 +342,14 @@ class Reader:
             start += len(column)
         ledger.taken[:] = values[start:].reshape(-1, 3)
         return ledger
+
+
+_OWNER_RULE = "an owner that is an account must be its own owner"
+
+
+def _owned(accounts: Table) -> set[int | str]:
+    """Ids of the accounts that are not their own owners."""
+    return set(accounts["account"][accounts["owner"] != accounts["account"]].tolist())
 
 
 def _insert(table: Table, item: str, accounts: npt.NDArray[np.int64], items: npt.NDArray[np.int64]) -> None:
