@@ -72,7 +72,7 @@ def model_kernel(function: F) -> F:
 
     if not JIT_OFF:
         overload(call, jit_options=cast(Any, _INNER), strict=False)(source_of)
-    call.implementations = implementations  # type: ignore[attr-defined]
+    cast(Any, call).implementations = implementations
     return cast(F, call)
 
 

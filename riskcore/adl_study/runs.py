@@ -75,8 +75,8 @@ def study_run(
                 progress(done * total + tick, len(named) * total)
 
         _, mark, _, asset = reader.Reader(path, venue).prices()
-        worth = _worth(venue, mark, asset)
-        tally, positions, rows = _run(policy, venue, accounts, ticks, worth, run.manifest["seed"], gap, stepped)
+        unit_values = _unit_values(venue, mark, asset)
+        tally, positions, rows = _run(policy, venue, accounts, ticks, unit_values, run.manifest["seed"], gap, stepped)
         results.append((tally, positions))
         splits.append(report.waterfall_split(rows, venue, asset).assign(policy=policy.name))
     split = pd.concat(splits, ignore_index=True)
@@ -119,7 +119,7 @@ def _books(table: pd.DataFrame, venue: Venue, time: Int) -> list[tuple[int, Book
     return books
 
 
-def _worth(venue: Venue, mark: Float, asset: Float) -> tuple[Float, Float]:
+def _unit_values(venue: Venue, mark: Float, asset: Float) -> tuple[Float, Float]:
     """Signed value of a lot of each market, and of a quantum of its settle asset: settle quanta, shape (T, M)."""
     (lots, quanta), settle = venue.settle_quanta, venue.markets.settle
     money = np.nan_to_num(asset * quanta)[:, settle]
@@ -127,7 +127,7 @@ def _worth(venue: Venue, mark: Float, asset: Float) -> tuple[Float, Float]:
 
 
 def _run(
-    policy: AdlPolicy, venue: Venue, accounts: Accounts, ticks: TickTable, worth: tuple[Float, Float], seed: int,
+    policy: AdlPolicy, venue: Venue, accounts: Accounts, ticks: TickTable, unit_values: tuple[Float, Float], seed: int,
     gap: int, stepped: Callable[[int], None],
 ) -> tuple[Tally, pd.DataFrame, Rows]:  # fmt: skip
     """Figures of one policy, the lots closed of each position and quanta taken from it, and the journal.
@@ -148,7 +148,7 @@ def _run(
         if not of_adl.any():
             continue
         rows = step.rows[of_adl]
-        price, money = (values[step.tick] for values in worth)
+        price, money = (values[step.tick] for values in unit_values)
         lot_value = price[columns.market]
         gain = before[0] * lot_value - before[1] * money[columns.market]
         profit, lot_value = np.bincount(owner, gain, len(accounts)).astype(np.float64), np.abs(lot_value)

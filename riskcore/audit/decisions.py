@@ -137,13 +137,15 @@ class Decisions:
     def holders(self, symbol: str, are_long: bool) -> list[int]:
         """The accounts with a position on a side of a market, ascending."""
         lots, market = self.state.columns["lots"], self.market_rows[symbol]
-        held: Array = self.state.owner[(self.state.market == market) & (lots > 0 if are_long else lots < 0)]
-        return held.tolist()  # type: ignore[no-any-return]
+        on_side = (self.state.market == market) & (lots > 0 if are_long else lots < 0)
+        holders: list[int] = self.state.owner[on_side].tolist()
+        return holders
 
     def borrowers(self, asset: str) -> list[int]:
         """The accounts with a debt in an asset, ascending."""
         owing = self.state.borrowed[self.state.asset[self.state.borrowed] == self.asset_rows[asset]]
-        return self.state.holder[owing].tolist()  # type: ignore[no-any-return]
+        borrowers: list[int] = self.state.holder[owing].tolist()
+        return borrowers
 
     def pool_totals(self, asset: str) -> tuple[int, int]:
         """Quanta that a pool was lent, and that are borrowed from it."""
@@ -265,8 +267,9 @@ def _of_figures(function: Callable[..., Array]) -> Callable[[list[Figures]], lis
             "maintenance": [of.margin for of in side], "profit": [of.profits for of in side],
             **{name: [getattr(of, name) for of in side] for name in ("value", "entry", "equity", "exposure")},
         }  # fmt: skip
-        found = np.asarray(function(SimpleNamespace(**{name: np.array(x) for name, x in columns.items()})))
-        return found.astype(np.float64).tolist()  # type: ignore[no-any-return]
+        rank = np.asarray(function(SimpleNamespace(**{name: np.array(x) for name, x in columns.items()})), np.float64)
+        ranked: list[float] = rank.tolist()
+        return ranked
 
     return ranks
 

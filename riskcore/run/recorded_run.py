@@ -96,7 +96,7 @@ class RecordedRun(NamedTuple):
         rows["tick"] = np.maximum(rows["tick"], 0)
         return cls(folder, *accounts, rows, time, mark, last_asset, lot_value, quantum_value)
 
-    def worth(self, rows: Rows, quanta: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def value_after_ticks(self, rows: Rows, quanta: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Return what money that journal rows moved so far is worth after each tick.
 
         Parameters
@@ -119,7 +119,7 @@ class RecordedRun(NamedTuple):
         >>> folder = tempfile.mkdtemp()
         >>> small_run(folder)
         >>> run = RecordedRun.read(folder)
-        >>> run.worth(run.rows, run.rows["fee"]).tolist()
+        >>> run.value_after_ticks(run.rows, run.rows["fee"]).tolist()
         [0.0, 10.009884]
         """
         own = rows["settle"] == self.venue.settle

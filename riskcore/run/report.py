@@ -238,7 +238,7 @@ def provider_pnl(run: RecordedRun) -> pd.DataFrame:
     frames = []
     for provider in run.folder.manifest["providers"]:
         rows = takeovers[takeovers["counterparty"] == provider]
-        cash_flow = run.worth(rows, rows["counter_cash"] - rows["counter_cost"])
+        cash_flow = run.value_after_ticks(rows, rows["counter_cash"] - rows["counter_cost"])
         edge = np.bincount(rows["tick"], value_changes(run, rows, "counterparty"), tick_count).cumsum()
         taken, value = np.zeros(tick_count), np.zeros(tick_count)
         for column, change, unit_value in (
@@ -345,7 +345,7 @@ def timeline(run: RecordedRun) -> pd.DataFrame:
     table: dict[str, Any] = {"time": pd.to_datetime(time, utc=True)}
     for event, stage in STAGES.items():
         table[stage] = so_far(closes & (rows["event"] == EVENT[event]), notional)
-    table["fund"] = float(venue.policy.fund) + run.worth(rows, rows["fund"] + rows["fee"])
+    table["fund"] = float(venue.policy.fund) + run.value_after_ticks(rows, rows["fund"] + rows["fee"])
     table["shortfall"] = so_far(rows["event"] == EVENT["shortfall"], rows["cash"] * quantum)
     return pd.DataFrame(table)
 
