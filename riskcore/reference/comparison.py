@@ -148,10 +148,10 @@ def with_recorded(run: Run, before: State, after: State, recorded: list) -> Stat
 
 
 def forget_samples(state: State) -> None:
-    """Forget the used marks that no later window of samples can contain (Samples)."""
-    for guard_state in state.guard_states.values():
-        used, first = guard_state.used, state.time_ns - WINDOW * SECOND
-        old = [n for n, (time, _, _) in enumerate(used) if time <= first]
+    """Forget the used prices that no later window of samples can contain (Samples)."""
+    for memory in (*state.guard_states.values(), *state.asset_states.values()):
+        used, first = memory.used, state.time_ns - WINDOW * SECOND
+        old = [n for n, (time, *_) in enumerate(used) if time <= first]
         del used[: old[-1] if old else 0]
 
 

@@ -6,14 +6,14 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 
+from .asset_guards import AssetGuards
 from .numbers import HOUR, MINUTE, SECOND, median, number, times, whole
 from .price_updates import capped, mark_sample, mean_of, premium_sample, samples, tightest
 from .prices import known
-from .tick_state import TickState
 from .venue import Market, Spot, Tradable
 
 
-class Guards(TickState):
+class Guards(AssetGuards):
     """Rejection and correction of prices and books, refill of books, and price bands."""
 
     def clocks(self) -> None:
@@ -38,12 +38,16 @@ class Guards(TickState):
         last_prices = known(last_prices)
         self.refill_consumed()
         for symbol, market in self.venue.markets.items():
+            if symbol in self.state.delisted:
+                self.levels |= {(symbol, side): [] for side in ("bids", "asks")}
+                continue
             book = self.guarded_book(market, books, book_times, market=symbol)
             self.guard_prices(market, book, last_prices.get(symbol), marks, indexes)
             self.refill(market, book)
         for spot in self.venue.spots.values():
             self.refill(spot, self.guarded_book(spot, books, book_times, asset=spot.base_symbol))
         self.prices.marks, self.prices.indexes = marks, indexes
+        self.guard_assets()
         for account in self.state.accounts.values():
             held = [market for market, (lots, *_) in account.positions.items() if lots != 0]
             for symbol in (*held, *(order.market for order in account.orders)):

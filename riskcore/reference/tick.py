@@ -10,6 +10,7 @@ from .accrual import Accrual
 from .backstop import Backstop
 from .book import Book
 from .close_out import CloseOut
+from .events import Events, changed_venue, check_entries, due
 from .guards import Guards
 from .numbers import whole
 from .prices import Prices
@@ -20,7 +21,7 @@ from .throttle import account_key, mix
 from .venue import Venue
 
 
-class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
+class Tick(Events, Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
     """One tick: selection, and the phases in their order."""
 
     def between_ticks(self) -> None:
@@ -84,7 +85,8 @@ def guarded(
     book_times=None,
 ) -> Prices:
     """The prices that a tick would use; the state given is not changed (Guards)."""
-    tick = Tick(venue, state, time_ns, Prices(marks, indexes, asset_prices, open_interest, funding_rates), seed=0)
+    prices = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
+    tick = Tick(state.venue or venue, state, time_ns, prices, seed=0)
     tick.guards(books or {}, last_prices, book_times)
     return tick.prices
 
@@ -102,14 +104,22 @@ def step(
     last_prices=None,
     book_times=None,
     seed=0,
+    funding=(),
+    venue_changes=(),
 ):
     """One tick: the state after it, the rows of its journal, and what it saw. The state given is not changed.
 
     books = {symbol: {"bids": [(price, quantity), ...], "asks": [...]}}, best level first, in natural units;
-    book_times = {symbol: ns}. A tick that is refused is a ValueError.
+    book_times = {symbol: ns}; funding = [{"time", "market", "rate"}, ...]; venue_changes = [{"time", "market" or
+    "asset", "field", "value"}, ...]. A tick that is refused is a ValueError.
     """
     prices = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
+    check_entries(funding, state, time_ns, prices.funding_rates)
+    changes = due(venue_changes, state.time_ns if state.ticks > 0 else -1, time_ns)
+    venue = changed_venue(state.venue or venue, changes)
     tick = Tick(venue, state, time_ns, prices, seed)
+    tick.entries, tick.state.venue = due(funding, state.time_ns, time_ns), venue
+    tick.delistings(changes)
     tick.clocks()
     tick.guards(books or {}, last_prices, book_times)
     tick.state.time_ns, tick.state.ticks = time_ns, state.ticks + 1

@@ -73,6 +73,7 @@ class TickState:
         self.venue, self.start, self.time_ns, self.prices, self.seed = venue, start, time_ns, prices, seed
         self.state = copy.deepcopy(start)
         self.rows: list[dict] = []
+        self.entries: list = []  # of the funding table that are due, by time
         # in settlement: its asset, and by account id the debt, what of it is not covered yet, what interest added to it
         self.settling: str | None = None
         self.owed: dict = {}
