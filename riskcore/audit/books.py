@@ -34,6 +34,9 @@ class Books:
             self.carried = {
                 market: self._last_levels(len(self._last) - 1, market) for market in range(self.venue.books)
             }
+        for market in part.venue.delisted:
+            self.carried[market] = ([], []), ([], [])
+            self.consumed.pop(market, None)
         self.part, self.accepted, self.refused = part, self.guards.given & ~self.guards.refused, self.guards.refused
         rows = np.arange(len(part.time))[:, None]
         self._last = np.maximum.accumulate(np.where(self.guards.given, rows, -1), axis=0)

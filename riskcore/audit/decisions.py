@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
+from .. import reference
 from ..reference import SCORES, WEIGHTS, Account, Figures, Judge, Order, Prices
 from .books import Books
 from .findings import Findings
-from .folder import BOOK, CHANGES, FUND, NOBODY, POOL, SHORTFALL, WORDS, Array, Columns, Run, read_json
+from .folder import BOOK, CHANGES, FUND, NAMED, NOBODY, POOL, SHORTFALL, WORDS, Array, Columns, Run
 from .margins import TOLERANCE, State, Tick
-from .venue import RunError, exact
+from .venue import RunError, Venue, exact
 
 Policy = tuple[Callable[..., Array], bool]
 """A function of the counterparties of a market and side, and whether its figures are weights."""
 
-NAMED = ("account", "counterparty", "market", "asset", "settle", "order")
 FLOATS = ("price", "mmr_before", "mmr_after")
 PLACE = ("market", "asset")
 HUGE = 1e9
@@ -52,9 +52,7 @@ class Decisions:
         self.run, self.out, self.books, self.state = run, out, books, state
         if redefined := (SCORES.keys() | WEIGHTS.keys()) & policies.keys():
             raise RunError(f"{' '.join(sorted(redefined))}: docs/one_tick.md defines these policies")
-        source = read_json(run.path / "venue.json")
-        for entry, number in zip(source.get("backstop") or [], run.manifest["providers"], strict=True):
-            entry["account"] = number
+        source = self._numbered(run.source)
         given = {name: (_of_figures(function), shared) for name, (function, shared) in policies.items()}
         self.judge = Judge(source, run.ids.tolist(), run.manifest["seed"], given)
         self.markets, self.assets = list(self.judge.venue.markets), list(self.judge.venue.assets)
@@ -70,6 +68,17 @@ class Decisions:
         }  # fmt: skip
         self.orders = {name: column.tolist() for name, column in run.start["orders"].items()}
         self.is_reported = False
+
+    def _numbered(self, source: dict[str, Any]) -> dict[str, Any]:
+        """The JSON of a venue with its providers by the numbers of their accounts."""
+        numbers = self.run.manifest["providers"]
+        entries = zip(source.get("backstop") or [], numbers, strict=True)
+        return source | {"backstop": [entry | {"account": number} for entry, number in entries]}
+
+    def take(self, source: dict[str, Any], venue: Venue) -> None:
+        """Take over the figures of a venue, and its JSON."""
+        self.judge.venue = reference.Venue(self._numbered(source))
+        self.judge.memory.delisted = frozenset(self.markets[row] for row in venue.delisted)
 
     # -- a tick
 
@@ -95,7 +104,7 @@ class Decisions:
             return {symbol: x for symbol, x in zip(symbols, figures.tolist(), strict=True) if math.isfinite(x)}
 
         prices = Prices(
-            known(self.markets, tick.mark), known(self.markets, tick.index), known(self.assets, tick.given_asset)
+            known(self.markets, tick.mark), known(self.markets, tick.index), known(self.assets, tick.own_asset)
         )
         prices.open_interest = {self.markets[row]: quantity for row, quantity in tick.open_quantity.items()}
         return prices

@@ -22,10 +22,10 @@ _MOST = 2**62
 class Tick:
     """Prices of one tick; exact figures are made when asked for."""
 
-    def __init__(self, part: Part, row: int, venue: Venue) -> None:
-        self.number, self.time, self.venue = part.first + row, int(part.time[row]), venue
+    def __init__(self, part: Part, row: int) -> None:
+        self.number, self.time, self.venue = part.first + row, int(part.time[row]), part.venue
         self.mark, self.index, self.asset = part.mark[row], part.indexes[row], part.asset[row]
-        self.given_asset = part.given_asset[row]
+        self.own_asset = part.own_asset[row]
         self.given_interest, self.funding_rate = part.open_interest[row], part.funding_rate[row]
         self.open_quantity = dict[int, Fraction]()
         """Open interest of the markets whose margin functions ask for it, in units of the base asset."""
@@ -157,7 +157,7 @@ class State:
 
     def __init__(self, run: Run) -> None:
         positions, balances, orders = (run.start[table] for table in ("positions", "balances", "orders"))
-        self.venue, accounts = run.venue, np.arange(len(run.ids) + 1)
+        accounts = np.arange(len(run.ids) + 1)
         self.position_offset = np.searchsorted(positions["account"], accounts).tolist()
         self.balance_offset = np.searchsorted(balances["account"], accounts).tolist()
         self.owner, self.market = positions["account"], positions["market"]
@@ -184,10 +184,15 @@ class State:
         self.orders, self.order_position = orders, run.order_position.tolist()
         limits = run.start["accounts"]["leverage_limit"].tolist()
         self.leverage = [exact(limit) if math.isfinite(limit) else None for limit in limits]
-        self.floats = _Numbers(run.venue, float, math.sqrt)
-        self.exact = _Numbers(run.venue, *((_decimal, Decimal.sqrt) if run.venue.plain else (Fraction, _root)))
+        self.take(run.venue)
         self.pool_rows = {asset: np.flatnonzero(self.asset == asset) for asset in run.venue.pools}
         self.changed()
+
+    def take(self, venue: Venue) -> None:
+        """Take over the figures of a venue."""
+        self.venue = venue
+        self.floats = _Numbers(venue, float, math.sqrt)
+        self.exact = _Numbers(venue, *((_decimal, Decimal.sqrt) if venue.plain else (Fraction, _root)))
 
     def changed(self) -> None:
         """Find the accounts with exposure again, and forget the totals of the pools, after rows were applied."""

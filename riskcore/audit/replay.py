@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -11,9 +12,10 @@ from .activity import Activity
 from .books import Books
 from .decisions import Decisions, Policy
 from .findings import Findings
-from .folder import ACTIVITY, Array, Part, Run, is_event
+from .folder import ACTIVITY, DELISTING, Array, Run, is_event
 from .guards import Guards
 from .margins import TOLERANCE, State, Sweep, Tick
+from .venue_changes import Delistings, Stretch
 
 
 class Replay:
@@ -25,6 +27,7 @@ class Replay:
         self.books = Books(run, self.guards)
         self.decisions = Decisions(run, out, self.books, self.state, policies)
         self.accruals = Accruals(run, out, self.state)
+        self.delistings, self.due = Delistings(run, out, self.state), list[tuple[int, Fraction]]()
         self.sweep, self.fund, self.time = Sweep(self.state), run.opening_fund, -1
         gap = run.venue.policy.get("largest_gap")
         self.longest = math.inf if gap is None else math.floor(gap * 10**9)
@@ -38,8 +41,15 @@ class Replay:
 
     # -- a tick
 
-    def enter(self, part: Part) -> None:
-        """Turn to a part of the run."""
+    def enter(self, stretch: Stretch) -> None:
+        """Turn to a stretch of the run."""
+        part, self.due = stretch.part, stretch.delistings
+        if part.venue is not self.venue:
+            self.venue = part.venue
+            self.state.take(part.venue)
+            self.sweep = Sweep(self.state)
+            self.accruals.take(part.venue)
+            self.decisions.take(stretch.source, part.venue)
         self.guards.check(part)
         self.books.enter(part)
 
@@ -49,6 +59,8 @@ class Replay:
         for row in np.flatnonzero(self.run.journal["time"][a:b] != tick.time).tolist():
             self.out.breach("rows", f"time is not {tick.time}", tick.number, a + row)
         self.books.begin(tick, row_of_part)
+        phase = np.where(self.run.usable[a:b], self.run.phase[a:b], 0)
+        self.delistings.follow(tick.number, a + np.flatnonzero(phase == DELISTING), [] if row_of_part else self.due)
         if self.accruals.follow(tick, a, b):
             self.state.changed()
         rows = a + np.flatnonzero(self.run.usable[a:b] & (self.run.phase[a:b] >= 0))
@@ -86,5 +98,7 @@ class Replay:
     def finish(self) -> None:
         """Compare the state of the replay's parts with the last state."""
         self.accruals.finish()
+        is_delisted = [market in self.venue.delisted for market in range(len(self.venue.markets))]
+        self.out.equal("replay", "state markets.delisted", self.run.state["markets"]["delisted"].tolist(), is_delisted)
         self.guards.finish()
         self.decisions.finish(self.time)
