@@ -46,8 +46,11 @@ SOL = market_row("SOL", ("0.02", "0.000075"), ("0.0135", "0.0000375"), "0.01", "
 RICH = {"USDC": 1000}
 
 
-# every leg in every round, the largest position first, slices of the policy's size, harmful or not
-PLAIN = {"slice_probability": 1, "position_order": "largest", "target_mmr": 0, "harmful_slice": "send"}
+# every leg in every round, the largest position first, slices of the policy's size, harmful or not; no clock
+PLAIN = {
+    "slice_probability": 1, "position_order": "largest", "target_mmr": 0, "harmful_slice": "send",
+    "liquidation_interval": None,
+}  # fmt: skip
 
 
 def make_venue(markets=(X, Y), collateral=(("GEM", "0.9"), ("TOK", "0.9")), backstop=(), pools=(), **policy):

@@ -88,7 +88,9 @@ class Guards:
         self._sample(part)
 
     def _delist(self, delisted: list[int]) -> None:
-        """Take markets off: from the last tick on there is no sample of them."""
+        """Forget markets: from the last tick on there is no sample of them."""
+        for last in (self.mark, self.index, self.basis):
+            last.value[delisted], last.time[delisted] = np.nan, 0
         if delisted != self.delisted and len(self.time):
             self.time = np.append(self.time, self.time[-1] + 1)
             for name in ("marks", "premiums"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from .clock import begins
 from .journal import BOOK, POOL
 from .numbers import HOUR, MILLISECOND, SECOND, number, rhe, whole
 from .tick_state import TickState
@@ -13,8 +14,8 @@ class Accrual(TickState):
     """What falls due between the ticks: interest, funding, realised profit and the samples of premiums."""
 
     def instants(self, period: int) -> int:
-        """How many multiples of a period are in `(t0, t1]`; none at the first tick (Between the ticks)."""
-        return self.time_ns // period - self.start.time_ns // period if self.start.ticks > 0 else 0
+        """How many multiples of a period are due; none at the first tick (Between the ticks)."""
+        return 0 if self.since is None else begins(period, self.since, self.time_ns)
 
     def interest(self) -> int:
         """Interest; the hours that were due."""
@@ -51,14 +52,14 @@ class Accrual(TickState):
         if not interval or symbol in state.delisted | state.funding_scheduled:
             return 0
         first = next((entry["time"] for entry in self.entries if entry["market"] == symbol), None)
-        if first is None or self.start.ticks == 0:
+        if first is None or self.since is None:
             return self.instants(interval * MILLISECOND)
-        return (first - 1) // (interval * MILLISECOND) - self.start.time_ns // (interval * MILLISECOND)
+        return begins(interval * MILLISECOND, self.since, first - 1)
 
     def scheduled_funding(self) -> int:
         """The entries of the funding table that are due, time by time; their number (Funding table)."""
         entries = [entry for entry in self.entries if entry["market"] not in self.state.delisted]
-        entries = entries if self.start.ticks > 0 else []
+        entries = [] if self.since is None else entries
         for time in dict.fromkeys(entry["time"] for entry in entries):
             rates = {entry["market"]: number(entry["rate"]) for entry in entries if entry["time"] == time}
             ordered = [symbol for symbol in self.venue.markets if symbol in rates]
