@@ -62,7 +62,7 @@ class Scheduled:
         return [venue for time, venue in self.venues if time <= time_ns][-1]
 
     def rates_due(self, rates: dict, times: list[int]) -> dict:
-        """The rates of the tick by the instant at which each counts: the last one at which funding of its market is due.
+        """The rates of the tick by the instant at which each counts: the last one at which its market's funding is due.
 
         `times` are the instants in between that the tick has.
         """
