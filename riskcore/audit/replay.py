@@ -15,7 +15,7 @@ from .findings import Findings
 from .folder import ACTIVITY, DELISTING, Array, Run, is_event
 from .guards import Guards
 from .margins import TOLERANCE, State, Sweep, Tick
-from .venue_changes import Delistings, Stretch
+from .venue_changes import Delistings, Step, Stretch
 
 
 class Replay:
@@ -43,15 +43,19 @@ class Replay:
 
     def enter(self, stretch: Stretch) -> None:
         """Turn to a stretch of the run."""
-        part, self.due = stretch.part, stretch.delistings
-        if part.venue is not self.venue:
-            self.venue = part.venue
-            self.state.take(part.venue)
-            self.sweep = Sweep(self.state)
-            self.accruals.take(part.venue)
-            self.decisions.take(stretch.source, part.venue)
+        part, self.due = stretch.part, [one for step in stretch.steps for one in step.delistings]
+        if stretch.steps:
+            self._change(stretch.steps[-1])
         self.guards.check(part)
         self.books.enter(part)
+
+    def _change(self, step: Step) -> None:
+        """Take over another venue."""
+        self.venue = step.venue
+        self.state.take(step.venue)
+        self.sweep = Sweep(self.state)
+        self.accruals.take(step.venue)
+        self.decisions.take(step.source, step.venue)
 
     def follow(self, tick: Tick, row_of_part: int, sample: float | None) -> None:
         """Check one tick, a row of the part, and apply its rows."""
