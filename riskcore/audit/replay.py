@@ -17,7 +17,7 @@ from .folder import ACTIVITY, DELISTING, GUARD, Array, Part, Run, is_event
 from .guards import Guards
 from .instants import Before, Instants
 from .margins import TOLERANCE, Held, Quotes, State, Sweep, Tick
-from .venue_changes import Delistings, Stretch
+from .venue_changes import Delistings, Step, Stretch
 
 _NO_ROWS = np.zeros(0, np.int64)
 
@@ -69,17 +69,21 @@ class Replay:
 
     def enter(self, stretch: Stretch) -> None:
         """Turn to a stretch of the run."""
-        self.part, self.due = stretch.part, stretch.delistings
-        if self.part.venue is not self.venue:
-            self.venue = self.part.venue
-            self.state.take(self.venue)
-            self.sweep = Sweep(self.state)
-            self.accruals.take(self.venue)
-            self.decisions.take(stretch.source, self.venue)
+        self.part, self.due = stretch.part, [one for step in stretch.steps for one in step.delistings]
+        if stretch.steps:
+            self._change(stretch.steps[-1])
         self.instants = Instants(self.venue, self.run.manifest["seed"], self.events)
         self.chunk = None
         if not self.venue.clock:
             self._check(self.part)
+
+    def _change(self, step: Step) -> None:
+        """Take over another venue."""
+        self.venue = step.venue
+        self.state.take(step.venue)
+        self.sweep = Sweep(self.state)
+        self.accruals.take(step.venue)
+        self.decisions.take(step.source, step.venue)
 
     def _check(self, chunk: Part) -> None:
         """Turn to ticks of the part with their instants, and check their prices."""

@@ -32,12 +32,20 @@ class _Change(NamedTuple):
     value: Any
 
 
+class Step(NamedTuple):
+    """Changes of one time: the venue after them, and the markets that they delist, with their prices."""
+
+    time: int
+    source: dict[str, Any]  # the JSON of the venue
+    venue: Venue
+    delistings: list[tuple[int, Fraction]]
+
+
 class Stretch(NamedTuple):
-    """Ticks of a part with one venue, and the markets that are delisted at the first of them, with their prices."""
+    """Ticks of a part with one venue, and the changes that led to it, since the tick before them."""
 
     part: Part
-    source: dict[str, Any]  # the JSON of the venue
-    delistings: list[tuple[int, Fraction]]
+    steps: list[Step]
 
 
 def read_stretches(run: Run, out: Findings) -> Iterator[Stretch]:
@@ -48,27 +56,29 @@ def read_stretches(run: Run, out: Findings) -> Iterator[Stretch]:
     RunError
         A file cannot be read or used, or a change cannot be made.
     """
-    changes, source, venue, place = _read_changes(run), run.source, run.venue, 0
+    changes, place = _read_changes(run), 0
+    step = Step(-1, run.source, run.venue, [])
     _check_order(run.changes, out)
     for whole in read_whole_parts(run):
-        start, delistings = 0, list[tuple[int, Fraction]]()
+        start, steps = 0, list[Step]()
         while place < len(changes):
             row = int(np.searchsorted(whole.time, changes[place].time))
             if row >= len(whole.time):
                 break
-            due, number = [changes[place]], whole.first + row
-            while (place := place + 1) < len(changes) and changes[place].time <= whole.time[row]:
-                due.append(changes[place])
+            if row > start:
+                yield Stretch(whole.cut(start, row, step.venue), steps)
+                start, steps = row, []
+            first, time, number = place, changes[place].time, whole.first + row
+            while place < len(changes) and changes[place].time == time:
+                place += 1
+            due = changes[first:place]
             out.checked["prices"] += len(due)
             for change in due:
                 if change.tick != number:
                     out.breach("prices", f"a venue change of tick {change.tick} is due in tick {number}", number)
-            if row > start:
-                yield Stretch(whole.cut(start, row, venue), source, delistings)
-                start, delistings = row, []
-            source, venue, gone = _changed(run, source, venue, due)
-            delistings += gone
-        yield Stretch(whole.cut(start, len(whole.time), venue), source, delistings)
+            step = _changed(run, step, time, due)
+            steps.append(step)
+        yield Stretch(whole.cut(start, len(whole.time), step.venue), steps)
     for change in changes[place:]:
         out.breach("prices", "a venue change is later than the last tick", change.tick)
 
@@ -114,11 +124,10 @@ def _check_order(columns: Columns, out: Findings) -> None:
             out.breach("prices", "venue changes are not in order", int(columns["tick"][row + 1]))
 
 
-def _changed(
-    run: Run, source: dict[str, Any], venue: Venue, changes: list[_Change]
-) -> tuple[dict[str, Any], Venue, list[tuple[int, Fraction]]]:
-    """The venue after changes, its JSON, and the markets that are delisted by them with their prices."""
-    source, delistings, gone = copy.deepcopy(source), list[tuple[int, Fraction]](), set(venue.delisted)
+def _changed(run: Run, before: Step, time: int, changes: list[_Change]) -> Step:
+    """The venue after the changes of a time."""
+    source, venue = copy.deepcopy(before.source), before.venue
+    delistings, gone = list[tuple[int, Fraction]](), set(venue.delisted)
     for change in changes:
         if change.market in gone:
             raise RunError(f"{run.path}/venue_changes: market {change.market} is delisted already")
@@ -138,7 +147,7 @@ def _changed(
                          ("assets", lambda one: (one.symbol, one.quantum))):  # fmt: skip
         if [fixed(one) for one in getattr(new, table)] != [fixed(one) for one in getattr(venue, table)]:
             raise RunError(f"{run.path}/venue_changes: {table} cannot change their symbols, units and sizes")
-    return source, new._replace(delisted=tuple(sorted(gone))), delistings
+    return Step(time, source, new._replace(delisted=tuple(sorted(gone))), delistings)
 
 
 def _settlement_price(run: Run, value: Any) -> Fraction:

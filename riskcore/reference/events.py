@@ -6,9 +6,9 @@ import copy
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
-from .clock import instants_between
+from .clock import begins, instants_between
 from .journal import BOOK
-from .numbers import change_of_cost, number, rhe
+from .numbers import MILLISECOND, change_of_cost, number, rhe
 from .state import GuardState, State
 from .tick_state import TickState
 from .venue import Venue
@@ -60,6 +60,23 @@ class Scheduled:
     def venue_at(self, time_ns: int) -> Venue:
         """The venue at an instant, after its changes."""
         return [venue for time, venue in self.venues if time <= time_ns][-1]
+
+    def rates_due(self, rates: dict, times: list[int]) -> dict:
+        """The rates of the tick by the instant at which each counts: the last one at which its market's funding is due.
+
+        `times` are the instants in between that the tick has.
+        """
+        found: dict = {}
+        for symbol, rate in rates.items() if self.state.ticks > 0 else ():
+            gone = [one["time"] for one in self.changes if one["field"] == "delist" and one["market"] == symbol]
+            last = None
+            for since, time in pairwise([self.since, *times, self.time_ns]):
+                interval = self.venue_at(time).markets[symbol].funding_interval
+                if interval and not (gone and gone[0] <= time) and begins(interval * MILLISECOND, since, time):
+                    last = time
+            if last is not None:
+                found.setdefault(last, {})[symbol] = rate
+        return found
 
     def instants_between(self) -> list[int]:
         """The instants between the tick before and this tick (Instants)."""

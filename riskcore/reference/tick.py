@@ -15,7 +15,7 @@ from .clock import due_periods, new_intervals
 from .close_out import CloseOut
 from .events import Events, Scheduled
 from .guards import Guards
-from .numbers import INFINITY, MILLISECOND, SECOND, rhe, whole
+from .numbers import INFINITY, SECOND, rhe, whole
 from .path import Point, path
 from .price_updates import WINDOW
 from .prices import Prices, known
@@ -182,16 +182,15 @@ def step(
     points = path(venue, state, times, time_ns, given, bars, seed)
     if points and not has_prices(venue, state, points[0]):
         points = []
+    rates = scheduled.rates_due(given.funding_rates, times[: len(points)])
     for time, point in zip(times, points, strict=False):
-        rates = rates_due(scheduled.last_venue, given.funding_rates, state.time_ns, time, time_ns)
-        prices = Prices({}, {}, None, state.open_interest, rates)
+        prices = Prices({}, {}, None, state.open_interest, rates.get(time))
         instant = Tick(scheduled.venue_at(time), state, time, prices, seed)
         instant.happen(scheduled)
         instant.decide_between(point.without(state.delisted))
         rows += instant.rows
         seen[time] = instant.prices
-    since = state.time_ns if state.ticks > 0 else time_ns
-    given.funding_rates = rates_due(scheduled.last_venue, given.funding_rates, since, time_ns, time_ns)
+    given.funding_rates = rates.get(time_ns, {})
     tick = Tick(scheduled.last_venue, state, time_ns, given, seed)
     tick.happen(scheduled)
     tick.decide_tick(books or {}, last_prices, book_times)
@@ -216,13 +215,6 @@ def has_prices(venue: Venue, state: State, point: Point) -> bool:
     except ValueError:
         return False
     return True
-
-
-def rates_due(venue: Venue, rates: dict, since: int, time_ns: int, last: int) -> dict:
-    """The rates of a tick at `last` that count for what is due in `(since, time]`: its last instant has one."""
-    periods = {symbol: (venue.markets[symbol].funding_interval or 1) * MILLISECOND for symbol in rates}
-    due = {symbol: last // period * period for symbol, period in periods.items()}
-    return {symbol: rate for symbol, rate in rates.items() if since < due[symbol] <= time_ns}
 
 
 def forget_samples(state: State) -> None:
