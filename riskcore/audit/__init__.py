@@ -23,7 +23,6 @@ import pandas as pd
 from .columns import check_conservation, check_prices, check_replay, check_rows
 from .findings import Findings
 from .folder import Run, read_run
-from .margins import Tick
 from .replay import Replay
 from .venue import RunError
 from .venue_changes import read_stretches
@@ -188,6 +187,6 @@ def _check(run: Run, out: Findings, replay: Replay, sample: float | None, progre
         if len(part.time):  # a run that has only begun has a part without ticks
             replay.enter(stretch)
         for row in range(len(part.time)):
-            replay.follow(Tick(part, row), row, sample)
+            replay.follow(row, sample)
             progress(part.first + row + 1)
     replay.finish()

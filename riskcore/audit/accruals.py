@@ -148,6 +148,7 @@ class Accruals:
     def __init__(self, run: Run, out: Findings, state: State) -> None:
         self.run, self.out, self.state, self.venue = run, out, state, run.venue
         self.time: int | None = None
+        """Of the instant before, None at the first tick."""
         self.sweep = Sweep(state)
         count = len(run.venue.markets)
         self.premium, self.premiums = np.zeros(count), np.zeros(count, np.int64)
@@ -172,7 +173,7 @@ class Accruals:
 
     def follow(self, tick: Tick, first: int, end: int) -> bool:
         """Check the rows of a tick, of those from `first` to `end`, and apply them; whether there were any."""
-        last, self.time = self.time, tick.time
+        last = self.time
 
         def due(period: int, end: int = tick.time) -> int:
             return 0 if last is None or not period else max(end // period - last // period, 0)
@@ -197,10 +198,16 @@ class Accruals:
             self._fund(tick, rows[FUNDING], funded, entries)
             self._realise(tick, rows[REALISATION], realised > 0)
             self._settle(tick, rows[SETTLEMENT], before if is_due else None)
-        priced = ~np.isnan(tick.index) & ~np.isnan(tick.mark)
-        self.premium += np.where(priced, (tick.mark - tick.index) / tick.index, 0.0)
-        self.premiums += priced
         return has_rows
+
+    def note(self, mark: Array, index: Array) -> None:
+        """Add the premiums of one instant after another."""
+        premium = (mark - index) / index
+        priced = ~np.isnan(premium)
+        if priced.any():
+            added = np.concatenate([self.premium[None], np.where(priced, premium, 0.0)])
+            self.premium = np.cumsum(added, axis=0)[-1]
+            self.premiums += priced.sum(axis=0)
 
     def finish(self) -> None:
         """Compare the premiums since the last funding with the last state."""
@@ -392,8 +399,6 @@ class Accruals:
         """Largest amount that each of some accounts may borrow: without net equity nothing for an old claim."""
         credit = short.copy()
         if old := np.flatnonzero(short > added).tolist():
-            tick.count(self.state)
-            self.state.changed()
             equity, _, gross = self.sweep.margins(tick)
             for n in old:
                 account = int(accounts[n])
@@ -536,8 +541,8 @@ class Accruals:
 
     def _quantum_ratio(self, tick: Tick, asset: int, settle: int) -> tuple[int, int]:
         """Quanta of one asset that a quantum of another is worth: numerator and denominator."""
-        if self._quantum_ratios[0] != tick.number:
-            self._quantum_ratios = tick.number, {}
+        if self._quantum_ratios[0] != tick.time:
+            self._quantum_ratios = tick.time, {}
         if (asset, settle) not in self._quantum_ratios[1]:
             one, other = (Fraction(tick.unit_value("quantum", row)) for row in (asset, settle))
             self._quantum_ratios[1][asset, settle] = (one / other if other else other).as_integer_ratio()

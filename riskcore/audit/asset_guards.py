@@ -37,7 +37,8 @@ class AssetGuards:
         previous, since, *_ = self.last.before(np.where(is_given, used, np.nan), part.time)
         self._remember(part, is_given)
         stale = np.array([-1 if (most := asset.guard.stale_after) is None else most for asset in venue.assets])
-        held = ~is_given & ~np.isnan(previous) & (part.time[:, None] - since <= stale)
+        between = ~part.is_tick[:, None]
+        held = ~is_given & ~np.isnan(previous) & ~between & (part.time[:, None] - since <= stale)
         refusals["mark_held"] = held, None
         price = given
         for reason, threshold, middles in (
@@ -51,12 +52,12 @@ class AssetGuards:
             price = within
         within, off = capped([asset.guard.update for asset in venue.assets], price, previous, part.time, since)
         refusals["update_cap"] = off, price
-        expected = np.where(held, previous, within)
+        expected = np.where(held, previous, np.where(between & ~is_given, used, within))
         expected[:, venue.settle] = used[:, venue.settle]  # a price of the settle asset is not looked at
         self.out.checked["guards"] += expected.size
         for row, asset in np.argwhere(~((expected == used) | (np.isnan(expected) & np.isnan(used)))).tolist():
             what = f"price of {venue.assets[asset].symbol} is {used[row, asset]}, not {expected[row, asset]}"
-            self.out.breach("guards", what, part.first + row)
+            self.out.breach("guards", what, int(part.number[row]))
         self.own, self.time = (is_given | held)[-1], int(part.time[-1])
         return refusals
 

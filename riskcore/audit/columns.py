@@ -103,7 +103,7 @@ def check_rows(run: Run, out: Findings) -> None:
         | (np.diff(tick, prepend=-1) < 0),
         "ticks must ascend",
     )
-    together = np.diff(tick, prepend=-2) == 0
+    together = (np.diff(tick, prepend=-2) == 0) & (np.diff(j["time"], prepend=-1) == 0)
     stage = np.where(phase == SLICES, REPAY, phase)  # these two take turns, round by round
     never(together & (np.diff(stage, prepend=0) < 0), "comes after a later phase")
     if run.venue.plain:  # with more assets, the fund of each is sold for the settle asset

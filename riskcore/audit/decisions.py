@@ -82,9 +82,13 @@ class Decisions:
 
     # -- a tick
 
-    def follow(self, tick: Tick, rows: Array, candidates: list[int], fund: list[int]) -> None:
-        """Decide a tick again, and compare the rows of the journal; `candidates` may be liquidating."""
+    def follow(self, tick: Tick, rows: Array, candidates: list[int], fund: list[int], before: Tick | None) -> None:
+        """Decide an instant again, and compare the rows of the journal; `candidates` may be liquidating.
+
+        Of an instant in between `before` is the tick before it.
+        """
         self.tick, self.rows, self.books_read = tick, rows, dict[str, dict[str, list[Any]]]()
+        self.before = before
         judged = self.judge.tick(
             tick.number, tick.time, self.prices(tick), self, dict(zip(self.assets, fund, strict=True))
         )
@@ -96,6 +100,24 @@ class Decisions:
         decided = judged.decide(candidates)
         self.books.take({self.tradables[symbol]: _consumed(sides) for symbol, sides in self.books_read.items()})
         self._compare(decided)
+
+    def leave_out(self, tick: Tick, rows: Array) -> None:
+        """Report rows of an instant that is left out."""
+        self.tick, self.rows = tick, rows
+        self._compare([])
+
+    def low_first(self, tick: Tick, requirements: Array) -> Array:
+        """Whether lows come before highs after a tick, by market, from the requirements of all positions in it."""
+        lots, low_first = self.state.columns["lots"], np.ones(len(self.markets), bool)
+        quanta, prices = requirements / float(self.run.venue.quantum), self.prices(tick)
+        for market, symbol in enumerate(self.markets):
+            rows = np.flatnonzero((self.state.market == market) & (lots != 0))
+            longs, shorts = (quanta[rows][side].sum() for side in (lots[rows] > 0, lots[rows] < 0))
+            if abs(longs - shorts) > len(rows) + TOLERANCE * (longs + shorts):
+                low_first[market] = not shorts > longs
+            else:  # the sums of whole numbers decide
+                low_first[market] = self.judge.low_first(prices, symbol, lots[rows].tolist())
+        return low_first
 
     def prices(self, tick: Tick) -> Prices:
         """The prices of a tick."""
@@ -164,14 +186,29 @@ class Decisions:
     def book(self, symbol: str) -> dict[str, list[Any]]:
         """Levels of both sides of a book."""
         if symbol not in self.books_read:
-            sides = self.books.levels(self.tradables[symbol])
+            sides, moved = self.books.levels(self.tradables[symbol]), self._moved_by(symbol)
             self.books_read[symbol] = {
                 side: [
-                    [price, lots - gone, [price, lots, gone]] for price, lots, gone in zip(*levels, strict=True)
+                    [price + moved, lots - gone, [price, lots, gone]] for price, lots, gone in zip(*levels, strict=True)
                 ]
                 for side, levels in zip(("bids", "asks"), sides, strict=True)
             }  # fmt: skip
-        return {side: [level for level in levels if level[1] > 0] for side, levels in self.books_read[symbol].items()}
+        return {
+            side: [level for level in levels if level[0] > 0 and level[1] > 0]
+            for side, levels in self.books_read[symbol].items()
+        }
+
+    def _moved_by(self, symbol: str) -> int:
+        """Ticks by which the levels of a perpetual have moved with its mark since the tick before."""
+        if self.before is None or symbol not in self.market_rows:
+            return 0
+        row = self.market_rows[symbol]
+        was, now = float(self.before.mark[row]), float(self.tick.mark[row])
+        return round((exact(now) - exact(was)) / self.run.venue.markets[row].prices.tick) if was == was else 0
+
+    def select(self) -> None:
+        """An account is selected: what was consumed of the books decays."""
+        self.books.decay(self.tick.time)
 
     def means(self, symbol: str) -> tuple[Fraction | None, Fraction | None]:
         """Means of the marks and of the premiums of a market in the window of samples."""

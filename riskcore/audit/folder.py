@@ -549,18 +549,28 @@ def _money_row(venue: Venue, balances: Columns, owner: Array, asset: Array) -> A
 
 
 class Part(NamedTuple):
-    """One part of a run: its tables, and the ticks' inputs, with a row for every tick and a column for every item."""
+    """One part of a run: its tables, and the inputs, with a row for every tick and a column for every item.
+
+    The rows may also be those of the instants of some of its ticks, each tick last among its own (`instants`).
+    """
 
     venue: Venue
-    first: int
+    first: int  # the tick with which the tables begin
     width: int  # markets that may have a book
     ticks: Columns
     given: Columns
     books: Columns
     book: Array  # number of the book, by tick, market and side, of each of its levels
+    number: Array  # the tick of every row
+    is_tick: Array
+    update: Array  # whether a price in between is an update
     time: Array
     mark: Array
     indexes: Array
+    given_mark: Array
+    given_index: Array
+    given_low: Array
+    given_high: Array
     open_interest: Array
     funding_rate: Array
     last_price: Array
@@ -592,7 +602,8 @@ class Part(NamedTuple):
 
 
 _BY_TICK = {
-    "time", "mark", "indexes", "open_interest", "funding_rate", "last_price", "given_asset", "own_asset", "asset",
+    "number", "is_tick", "update", "time", "mark", "indexes", "given_mark", "given_index", "given_low", "given_high",
+    "open_interest", "funding_rate", "last_price", "given_asset", "own_asset", "asset",
 }  # fmt: skip
 
 
@@ -632,9 +643,10 @@ def _read_part(run: Run, number: int, first: int) -> Part:
         _usable(ticks[name], least).reshape(count, markets)
         for name, least in (
             ("mark", 0.0), ("index", 0.0), ("open_interest", -1.0), ("funding_rate", -np.inf), ("last_price", 0.0),
+            ("given_low", 0.0), ("given_high", 0.0),
         )
     )  # fmt: skip
-    mark, index, interest, rate, last = shown
+    mark, index, interest, rate, last, low, high = shown
     return Part(
         venue=venue,
         first=first,
@@ -643,9 +655,16 @@ def _read_part(run: Run, number: int, first: int) -> Part:
         given=given,
         books=books,
         book=book,
+        number=np.arange(first, first + count),
+        is_tick=np.ones(count, bool),
+        update=np.ones(count, bool),
         time=ticks["time"][::markets],
         mark=mark,
         indexes=index,
+        given_mark=ticks["given_mark"].reshape(count, markets),
+        given_index=ticks["given_index"].reshape(count, markets),
+        given_low=low,
+        given_high=high,
         open_interest=interest,
         funding_rate=rate,
         last_price=last,

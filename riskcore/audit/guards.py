@@ -15,7 +15,7 @@ import numpy as np
 from .asset_guards import AssetGuards
 from .findings import Findings
 from .folder import BOOK_GUARDS, GUARDS, WORDS, Array, Part, Run, is_event
-from .price_updates import SECOND, WINDOW, Last, Refusals, capped, clamped, same
+from .price_updates import SECOND, WINDOW, Last, Refusals, band, capped, clamped, same
 from .venue import Bounds, Venue
 
 _NONE = -(2**63)
@@ -43,6 +43,8 @@ class Guards:
         """The books of the part that may not be used, by tick and market."""
         self.given: Array = self.refused
         """The books of the part that the ticks give, by tick and market."""
+        self.rows = np.flatnonzero(is_event(run.journal, "guard"))
+        self.row_ticks = run.journal["tick"][self.rows]
 
     def _take(self, venue: Venue) -> None:
         """Take over the figures of a venue."""
@@ -51,27 +53,29 @@ class Guards:
         self.updates: list[Bounds] = [market.prices.update for market in venue.markets]
 
     def check(self, part: Part) -> None:
-        """Check the used prices of a part and its rows."""
+        """Check the used prices of a part and its rows; in between, what is no update is used as remembered."""
         self._take(part.venue)
         self._delist(list(part.venue.delisted))
         refusals = Refusals()
         bid, ask, last = self._books(part, refusals)
-        given_mark, given_index = (self._shown(part, name) for name in ("given_mark", "given_index"))
-        previous, since, *_ = self.index.before(part.indexes, part.time)
+        given_mark, given_index = (self._shown(values) for values in (part.given_mark, part.given_index))
+        between = ~part.is_tick[:, None]
+        updated = np.where(np.isnan(given_index), np.nan, part.indexes)
+        previous, since, *_ = self.index.before(updated, part.time)
         index, index_capped = capped(self.updates, given_index, previous, part.time, since)
         refusals["index_update_cap"] = index_capped, given_index
+        index = np.where(between & np.isnan(given_index), part.indexes, index)
         # from here on the index on record counts: if it is not the one that follows, that is a breach by itself
         mid = (bid + ask) / 2
         basis, changed = self._basis(mid - part.indexes, part.time)
         candidate, known = self._candidate(part, given_mark, bid, ask, mid, last, basis, changed)
         previous, since, *_ = self.mark.before(np.where(known, part.mark, np.nan), part.time)
-        kept_mark = ~known & ~np.isnan(previous) & (part.time[:, None] - since <= self.stale_after)
+        kept_mark = ~known & ~np.isnan(previous) & ~between & (part.time[:, None] - since <= self.stale_after)
         kept_mark[:, self.delisted] = False
         refusals["mark_held"] = kept_mark, None
-        mark = np.where(known, candidate, np.where(kept_mark, previous, np.nan))
+        mark = np.where(known, candidate, np.where(kept_mark, previous, np.where(between, part.mark, np.nan)))
         if self.threshold is not None:
-            low, high = part.indexes * (1 - self.threshold), part.indexes * (1 + self.threshold)
-            within, off = clamped(mark, low, high)
+            within, off = clamped(mark, *band(part.indexes, self.threshold))
             off &= known & ~index_capped  # an index that was itself refused clamps nothing
             refusals["index_clamp"] = off, mark
             mark = np.where(off, within, mark)
@@ -83,7 +87,7 @@ class Guards:
             for tick, market in np.argwhere(~((expected == used) | (np.isnan(expected) & np.isnan(used)))).tolist():
                 symbol = self.run.venue.markets[market].symbol
                 what = f"{name} of {symbol} is {used[tick, market]}, not {expected[tick, market]}"
-                self.out.breach("guards", what, part.first + tick)
+                self.out.breach("guards", what, int(part.number[tick]))
         self._compare(part, refusals, self.assets.check(part, index_capped))
         self._sample(part)
 
@@ -99,17 +103,21 @@ class Guards:
                 getattr(self, name)[-1, delisted] = _NONE
         self.delisted = delisted
 
-    def _shown(self, part: Part, name: str) -> Array:
-        """A column of the input by tick and market, without the markets that are delisted."""
-        values = part.ticks[name].reshape(part.mark.shape).copy()
-        values[:, self.delisted] = np.nan
+    def _shown(self, values: Array) -> Array:
+        """Values by row and market without those of the markets that are delisted."""
+        if self.delisted:
+            values = values.copy()
+            values[:, self.delisted] = np.nan
         return values
 
     def _books(self, part: Part, refusals: Refusals) -> tuple[Array, Array, Array]:
         """Refuse books; return the touch of the others, and the last price, of every perpetual."""
-        count, books = len(part.time), part.books
-        first = np.flatnonzero(np.diff(part.book, prepend=-1) != 0)
-        side_number = np.clip(part.book[first] - part.first * self.width * 2, 0, count * self.width * 2 - 1)
+        count, books, ticks = len(part.time), part.books, np.flatnonzero(part.is_tick)
+        first_tick, sides = int(part.number[0]), self.width * 2
+        a, b = np.searchsorted(part.book, [first_tick * sides, (int(part.number[-1]) + 1) * sides])
+        first = a + np.flatnonzero(np.diff(part.book[a:b], prepend=-1) != 0)
+        tick_number, side = np.divmod(part.book[first], sides)
+        side_number = ticks[np.clip(tick_number - first_tick, 0, len(ticks) - 1)] * sides + side
         touch, when = np.zeros(count * self.width * 2, np.int64), np.full((count * self.width, 2), _EVER)
         touch[side_number] = books["price"][first]
         when.reshape(-1)[side_number] = books["book_time"][first]
@@ -119,7 +127,7 @@ class Guards:
         self.given = np.asarray(has_level.any(axis=2))
         age = part.time[:, None] - when.min(axis=1).reshape(count, self.width)
         for tick in np.flatnonzero((self.given & (age < 0)).any(axis=1)).tolist():
-            self.out.breach("prices", "a book is later than the tick", part.first + tick)
+            self.out.breach("prices", "a book is later than the tick", int(part.number[tick]))
         closed = self.given & self.closed
         stale = self.given & (age > self.stale_after) & ~closed
         crossed = has_level.all(axis=2) & (best[:, :, 1] <= best[:, :, 0]) & ~stale & ~closed
@@ -127,7 +135,7 @@ class Guards:
         self.refused = closed | stale | crossed
         shown = np.where(has_level & ~self.refused[:, :, None], best, np.nan)[:, : self.count]
         prices = self.tick_size[:, None] * shown
-        return prices[:, :, 0], prices[:, :, 1], self._shown(part, "last_price")
+        return prices[:, :, 0], prices[:, :, 1], self._shown(part.last_price)
 
     def _basis(self, distance: Array, time: Array) -> tuple[Array, Array]:
         """Return the EWMA of mid less index with every tick, and when it changed last."""
@@ -155,43 +163,44 @@ class Guards:
         """Return the first known candidate of the mark, the mark before excepted, and whether there is one."""
         fresh = part.time[:, None] - changed <= self.stale_after
         middle = np.maximum(np.minimum(bid, ask), np.minimum(np.maximum(bid, ask), last))
-        candidate = given
+        candidate, derived = given, part.is_tick[:, None] & np.isnan(given)
         for other in (np.where(fresh, part.indexes + basis, np.nan), part.indexes, middle, mid, last):
-            candidate = np.where(np.isnan(candidate), other, candidate)
+            candidate = np.where(derived & np.isnan(candidate), other, candidate)
         return candidate, ~np.isnan(candidate)
 
     # -- rows
 
     def _compare(self, part: Part, of_markets: Refusals, of_assets: Refusals) -> None:
         """Compare the guard rows of a part with the refusals; assets are numbered after the books."""
-        due: list[tuple[int, int, int, float]] = []
+        due: list[tuple[int, int, int, int, float]] = []
         for first, refusals in ((0, of_markets), (self.width, of_assets)):
             for reason, (mask, prices) in refusals.items():
-                for tick_of_part, item in np.argwhere(mask).tolist() if mask.any() else ():
-                    price = math.nan if prices is None else float(prices[tick_of_part, item])
-                    due.append((part.first + tick_of_part, first + item, GUARDS.index(reason), price))
-        due.sort(key=lambda row: row[:3])
-        j = self.run.journal
-        of_part = is_event(j, "guard") & (j["tick"] >= part.first) & (j["tick"] < part.first + len(part.time))
-        rows = np.flatnonzero(of_part)
+                for row, item in np.argwhere(mask).tolist() if mask.any() else ():
+                    price, place = math.nan if prices is None else float(prices[row, item]), first + item
+                    due.append((int(part.number[row]), int(part.time[row]), place, GUARDS.index(reason), price))
+        due.sort(key=lambda row: row[:4])
+        j, (a, b) = self.run.journal, np.searchsorted(self.row_ticks, [part.number[0], part.number[-1] + 1])
+        if not due and a == b:
+            return
+        rows = self.rows[a:b]
         reasons = {WORDS["reason"].index(reason): number for number, reason in enumerate(GUARDS)}
         spots = {spot.asset: self.count + row for row, spot in reversed(list(enumerate(self.run.venue.spots)))}
         recorded = []
-        for tick, market, asset, code, price in zip(
-            *(j[name][rows].tolist() for name in ("tick", "market", "asset", "reason", "price")), strict=True
+        for tick, time, market, asset, code, price in zip(
+            *(j[name][rows].tolist() for name in ("tick", "time", "market", "asset", "reason", "price")), strict=True
         ):
             number = reasons.get(code, -1)
             of_asset = spots.get(asset, -1) if GUARDS[number] in BOOK_GUARDS else self.width + asset
-            recorded.append((tick, market if market >= 0 else of_asset, number, price))
+            recorded.append((tick, time, market if market >= 0 else of_asset, number, price))
         self.out.checked["guards"] += max(len(due), len(recorded))
         self._match(due, recorded, rows)
 
     def _match(self, due: list[Any], recorded: list[Any], rows: Array) -> None:
         """Compare two lists of rows in their order."""
-        price_of = {row[:3]: row[3] for row in due}
-        keys, before = {row[:3] for row in recorded}, (-1, -1, -1)
+        price_of = {row[:4]: row[4] for row in due}
+        keys, before = {row[:4] for row in recorded}, (-1, -1, -1, -1)
         for row, (*key_parts, price) in zip(rows.tolist(), recorded, strict=True):
-            key = (tick, item, number) = tuple(key_parts)
+            key = (tick, _, item, number) = tuple(key_parts)
             what = f"guard: {GUARDS[number]} of {self._name(item)}"
             if key not in price_of:
                 self.out.breach("guards", f"{what} is not due", tick, row)
@@ -200,8 +209,8 @@ class Guards:
             if before >= key:
                 self.out.breach("guards", f"{what} is out of order", tick, row)
             before = key
-        for tick, item, number, _ in due:
-            if (tick, item, number) not in keys:
+        for tick, time, item, number, _ in due:
+            if (tick, time, item, number) not in keys:
                 self.out.breach("guards", f"guard: {GUARDS[number]} of {self._name(item)} is missing", tick)
 
     def _name(self, item: int) -> str:

@@ -50,6 +50,11 @@ def clamped(values: Array, low: Array, high: Array) -> tuple[Array, Array]:
     return within, (values < low) | (values > high)
 
 
+def band(index: Array, threshold: float) -> tuple[Array, Array]:
+    """Bounds around an index."""
+    return index * (1 - threshold), index * (1 + threshold)
+
+
 def capped(updates: Sequence[Bounds], values: Array, previous: Array, time: Array, since: Array) -> tuple[Array, Array]:
     """Values cut to the update caps of their columns around the previous ones, and which values are cut."""
     low, high = np.full(values.shape, np.nan), np.full(values.shape, np.nan)

@@ -136,6 +136,8 @@ class Venue(NamedTuple):
     settle: int
     policy: dict[str, Fraction]  # without those that are null
     realize: int  # nanoseconds between realisations, 0 if there are none
+    clock: int  # nanoseconds between the instants at which the venue acts, 0 if it acts at ticks alone
+    path: str  # of the prices between two ticks
     by_quantity: bool
     providers: list[int]  # rows of the accounts in the backstop
     pools: dict[int, Pool]  # by asset, ascending
@@ -328,6 +330,8 @@ def read_venue(raw: object, ids: npt.NDArray[Any], providers: list[int]) -> Venu
         settle=settle_row,
         policy=figures,
         realize=10**9 * int(figures.get("realize_interval", 0)),
+        clock=10**9 * int(figures.get("liquidation_interval", 0)),
+        path=words["price_path"],
         by_quantity=words["haircut_size_unit"] == "quantity",
         providers=_check_providers(top, [market.symbol for market in markets], symbols, ids, providers),
         pools=_read_pools(top.rows("borrow_lend", []), assets),

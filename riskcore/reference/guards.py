@@ -37,7 +37,6 @@ class Guards(AssetGuards):
         marks: dict = {}
         indexes: dict = {}
         last_prices = known(last_prices)
-        self.state.open_interest = self.prices.open_interest
         self.refill_consumed()
         for symbol, market in self.venue.markets.items():
             if symbol in self.state.delisted:
@@ -49,7 +48,7 @@ class Guards(AssetGuards):
             self.refill(spot, self.guarded_book(spot, books, book_times, asset=spot.base_symbol))
         self.use(marks, indexes)
         self.check_held()
-        self.state.prices = self.prices
+        self.state.prices, self.state.open_interest = self.prices, self.prices.open_interest
         self.open_books(last_prices)
 
     def guards_between(self, point: Point) -> None:

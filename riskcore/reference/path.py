@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from .float64 import Float64
+from .prices import Prices
 from .state import State
 from .throttle import draw, key_of
 from .venue import Market, Venue
@@ -57,7 +59,8 @@ def path(venue: Venue, state: State, times: list[int], time_ns: int, given, bars
         p1 = None if p1 is None else float(p1)
         route = Route(kind, market, number, every, p0, p1, bars.get(symbol), seed)
         if kind == "adverse":
-            route.low_first = longs_hold_more(venue, state, symbol)
+            held = [account.positions.get(symbol, (0,))[0] for account in state.accounts.values()]
+            route.low_first = longs_hold_more(venue, state.prices, symbol, held)
         marks = route.marks()
         put(points, marks, p0, symbol, "marks")
         i0 = float(before.indexes[symbol]) if before is not None and symbol in before.indexes else None
@@ -162,13 +165,11 @@ class Route:
         return [self.rounded(x * (ratio + change * w)) for x, w in zip(marks, parts, strict=True)]
 
 
-def longs_hold_more(venue: Venue, state: State, symbol: str) -> bool:
-    """Whether the shorts of a market do not hold more maintenance margin than its longs, at the prices used last."""
-    if state.prices is None or symbol not in state.prices.marks:
+def longs_hold_more(venue: Venue, prices: Prices, symbol: str, held: Iterable[int]) -> bool:
+    """Whether the shorts of a market do not hold more maintenance margin than its longs, of lots held, at prices."""
+    if symbol not in prices.marks:
         return True
-    figures = Float64(venue, state.prices)
-    held = [account.positions[symbol][0] for account in state.accounts.values() if symbol in account.positions]
-    sums = {True: 0, False: 0}
+    figures, sums = Float64(venue, prices), {True: 0, False: 0}
     for lots in held:
         sums[lots > 0] += round(figures.required[symbol](abs(lots) * figures.lot[symbol]))
     return not sums[False] > sums[True]

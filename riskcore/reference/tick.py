@@ -11,11 +11,11 @@ from .account_margin import SweptMargins
 from .accrual import Accrual
 from .backstop import Backstop
 from .book import Book
-from .clock import begins, due_periods
+from .clock import due_periods, new_intervals
 from .close_out import CloseOut
 from .events import Events, Scheduled
 from .guards import Guards
-from .numbers import INFINITY, MINUTE, SECOND, rhe, whole
+from .numbers import INFINITY, SECOND, rhe, whole
 from .path import Point, path
 from .price_updates import WINDOW
 from .prices import Prices, known
@@ -106,9 +106,9 @@ class Tick(Events, Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut)
 
     def is_left_out(self, point: Point) -> bool:
         """Whether nothing can happen at an instant in between (Instants that are left out)."""
-        state, cap = self.state, whole(self.venue.policy["account_cap_interval"]) * SECOND
+        state = self.state
         changes = point.is_update or self.has_events or any(self.instants(period) for period in due_periods(self.venue))
-        begun = any(begins(clock, state.decided, self.time_ns) for clock in (MINUTE, cap))
+        begun = new_intervals(self.venue, state.decided, self.time_ns)
         refills = self.venue.policy["refill_half_life"] is not None and bool(self.consumed_levels())
         return not changes and state.is_quiet and not refills and not begun
 

@@ -50,8 +50,6 @@ POLICY = {
     "borrow_rate_base": 0,
     "borrow_rate_slope": "0.06",
     "borrow_rate_jump": 1,
-    "liquidation_interval": 1,
-    "price_path": "hold",
 }
 WORDS = (
     "margin_model", "haircut_size_unit", "price_path", "account_order", "position_order", "harmful_slice",
