@@ -172,8 +172,12 @@ class Instants:
 
     def path(self, before: Before, part: Part, row: int, times: Array, low_first: Array | None) -> dict[str, Array]:
         """Prices at the times before a tick, a row of its part; ``low_first``: of `adverse`, by market."""
-        count, width = len(times), len(self.venue.markets)
-        columns = {name: np.full((count, width), np.nan) for name in ("mark", "indexes", "given_mark", "given_index")}
+        return self.guarded(before, times, self.given(before, part, row, times, low_first))
+
+    def given(self, before: Before, part: Part, row: int, times: Array, low_first: Array | None) -> dict[str, Array]:
+        """The same before their guards: the values of the path, and which of them are updates."""
+        shape = len(times), len(self.venue.markets)
+        columns = {name: np.full(shape, np.nan) for name in ("path_mark", "path_index", "given_mark", "given_index")}
         every = np.concatenate([[before.time], times, [part.time[row]]])
         for number, market in enumerate(self.venue.markets):
             if not math.isnan(before.mark[number]):
@@ -182,33 +186,48 @@ class Instants:
                     route.low_first = bool(low_first[number])
                 marks = route.marks()
                 indexes = route.indexes(marks, float(before.used_index[number]), float(part.given_index[row, number]))
-                self._guard(before, number, times, marks, indexes, columns)
-        asset, new_asset = self._assets(before, part, row, times)
-        given = [columns["given_mark"], columns["given_index"], new_asset]
-        updates = np.logical_or.reduce([~np.isnan(prices).all(axis=1) for prices in given])
-        columns["asset"] = all_prices(self.venue, columns["mark"], columns["indexes"], asset)
-        return columns | {"own_asset": asset, "given_asset": new_asset, "update": updates}
+                new_mark = marks != np.concatenate([before.mark[number : number + 1], marks[:-1]])
+                new_index = indexes != np.concatenate([before.used_index[number : number + 1], indexes[:-1]])
+                new_index &= ~np.isnan(indexes)
+                columns["path_mark"][:, number], columns["path_index"][:, number] = marks, indexes
+                columns["given_mark"][:, number] = np.where(new_mark, marks, np.nan)
+                columns["given_index"][:, number] = np.where(new_index, indexes, np.nan)
+        own_asset, given_asset = self._assets(before, part, row, times)
+        return columns | {"own_asset": own_asset, "given_asset": given_asset}
+
+    def guarded(self, before: Before, times: Array, given: dict[str, Array]) -> dict[str, Array]:
+        """The used marks and indexes that follow from the values of the path at some times."""
+        columns = given | {name: given[f"path_{name}"].copy() for name in ("mark", "index")}
+        for number in range(len(self.venue.markets)):
+            new_mark, new_index = (~np.isnan(given[name][:, number]) for name in ("given_mark", "given_index"))
+            marks, indexes = (given[name][:, number] for name in ("path_mark", "path_index"))
+            memory = float(before.mark[number]), float(before.last_index[number])
+            is_new = new_mark.any() or new_index.any() or (len(marks) and self._differs(memory, marks[0], indexes[0]))
+            if is_new and not np.isnan(marks).all():
+                used = self._guard(before, number, times, marks, indexes, new_mark, new_index)
+                columns["mark"][:, number], columns["index"][:, number] = used
+        updates = [columns[name] for name in ("given_mark", "given_index", "given_asset")]
+        columns["update"] = np.logical_or.reduce([~np.isnan(prices).all(axis=1) for prices in updates])
+        columns["indexes"] = columns["index"]
+        columns["asset"] = all_prices(self.venue, columns["mark"], columns["indexes"], columns["own_asset"])
+        return columns
+
+    @staticmethod
+    def _differs(memory: tuple[float, float], mark: float, index: float) -> bool:
+        """Whether the prices used last are not those of the path."""
+        return memory[0] != mark or (not math.isnan(index) and memory[1] != index)
 
     def _guard(
-        self, before: Before, number: int, times: Array, marks: Array, indexes: Array, columns: dict[str, Array]
-    ) -> None:
-        """Write the updates of a market, and the guarded prices that follow from them, into the columns."""
-        new_mark = marks != np.concatenate([before.mark[number : number + 1], marks[:-1]])
-        new_index = indexes != np.concatenate([before.used_index[number : number + 1], indexes[:-1]])
-        new_index &= ~np.isnan(indexes)
-        columns["given_mark"][:, number] = np.where(new_mark, marks, np.nan)
-        columns["given_index"][:, number] = np.where(new_index, indexes, np.nan)
-        if not new_mark.any() and not new_index.any():
-            columns["mark"][:, number] = marks
-            columns["indexes"][:, number] = indexes
-            return
+        self, before: Before, number: int, times: Array, marks: Array, indexes: Array, new_mark: Array, new_index: Array
+    ) -> tuple[Array, Array]:
+        """The guarded marks and indexes of a market that follow from its path."""
         index, capped = self._used(before.last_index, before.index_time, number, times, indexes, new_index)
         index = np.where(np.isnan(indexes), np.nan, index)
         limited, _ = clamped(marks, *band(index, self.threshold))
         mark, capped_too = self._used(before.mark, before.mark_time, number, times, limited, new_mark)
         if capped or capped_too:  # what follows a capped price depends on it
             mark, index = self._one_by_one(before, number, times, marks, indexes, new_mark, new_index)
-        columns["mark"][:, number], columns["indexes"][:, number] = mark, index
+        return mark, index
 
     def _used(
         self, value: Array, time: Array, number: int, times: Array, given: Array, new: Array
