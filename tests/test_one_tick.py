@@ -611,7 +611,7 @@ def test_throttle():
     )
     assert (reference.draw(0, 0), reference.draw(0, 2), 2**63) == (first, third, limit)
     assert third < limit <= first
-    draws = [reference.draw(reference.account_key(0, 0, account), 0) for account in range(1, 6)]
+    draws = [reference.draw(reference.account_key(0, NOON, account), 0) for account in range(1, 6)]
     accounts = {account: LONG for account in range(1, 6)}
     rows = run(scene(source(slice_probability="0.5"), accounts), at(0, AT_100, DEEP))[1]
     assert of(rows, "skip", "account", "reason") == [
