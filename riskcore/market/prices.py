@@ -327,7 +327,7 @@ class Prices:
             open_lots=open_lots(self.venue, accounts, self.open_interest),
             venue=self.venue,
         )
-        prices._cover(accounts, f"an account holds it: {rule}")
+        prices.must_cover(accounts, f"an account holds it: {rule}")
         return prices
 
     def moved(self, market: Float, asset: Float) -> Prices:
@@ -367,46 +367,45 @@ class Prices:
         value[self.venue.settle] = 1.0
         return replace(self, mark=mark, index=index, asset=value)
 
-    def _cover(self, accounts: Accounts, rule: str) -> None:
-        """Refuse prices that are missing for a position, order or balance of an account."""
-        market, asset = self.missing(accounts)
-        if market is not None:
-            raise RiskDataError("marks", self.venue.markets.symbol[market], rule)
-        if asset is not None:
-            symbol = self.venue.assets.symbol[asset]
-            raise RiskDataError("asset_prices", symbol, "an account holds it: a price is needed")
-
-    def missing(self, accounts: Accounts) -> tuple[int | None, int | None]:
-        """Return the first market and the first asset without a price that an account holds.
+    def must_cover(self, accounts: Accounts, rule: str = "an account holds it: a price is needed") -> None:
+        """Refuse prices that are missing for a position, order or balance of an account.
 
         Parameters
         ----------
         accounts : Accounts
             The state.
+        rule : str
+            Text of the message for a market.
 
-        Returns
-        -------
-        market, asset : int or None
-            Rows; None if there is none.
+        Raises
+        ------
+        RiskDataError
+            A position or balance of an account has no price.
 
         Examples
         --------
         >>> import riskcore as rc
         >>> from riskcore.sample import two_accounts
         >>> venue, accounts = two_accounts()
-        >>> rc.Prices.incomplete(venue, rc.Tick(0, {})).missing(accounts)
-        (2, 0)
+        >>> rc.Prices.incomplete(venue, rc.Tick(0, {})).must_cover(accounts)
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: marks.SOL_USDC_PERP: an account holds it: a price is needed
         """
-        columns, market, asset = accounts.columns, None, None
-        if first_missing(self.mark) >= 0:
+        mark, asset, venue = self.mark, self.asset, self.venue
+        columns = accounts.columns
+        if first_missing(mark) >= 0:
             has_lots = holds_lots(columns)
-            without = np.flatnonzero(np.isnan(self.mark)).tolist()
-            market = next((m for m in without if has_lots[columns.market == m].any()), None)
-        if first_missing(self.asset) >= 0:
-            has_quanta = holds_quanta(columns, self.venue)
-            without = np.flatnonzero(np.isnan(self.asset)).tolist()
-            asset = next((k for k in without if has_quanta[columns.asset == k].any()), None)
-        return market, asset
+            for m in np.flatnonzero(np.isnan(mark)).tolist():
+                if has_lots[columns.market == m].any():
+                    raise RiskDataError("marks", venue.markets.symbol[m], rule)
+        if first_missing(asset) >= 0:
+            has_quanta = holds_quanta(columns, venue)
+            for k in np.flatnonzero(np.isnan(asset)).tolist():
+                if has_quanta[columns.asset == k].any():
+                    raise RiskDataError(
+                        "asset_prices", venue.assets.symbol[k], "an account holds it: a price is needed"
+                    )
 
     def open_notional(self, market: int) -> Fraction:
         """Return the open interest of a market in settle units, exactly.
@@ -659,8 +658,7 @@ def _must_be_in_range(venue: Venue, mark: Float) -> None:
         raise RiskDataError("marks", markets.symbol[m], markets.too_high(m), value=mark[m])
     m = first_above(markets.min_price, mark)
     if m >= 0:
-        rule = "must be at least a tick of the market's tickSize: the contract is inverse"
-        raise RiskDataError("marks", markets.symbol[m], rule, value=mark[m])
+        raise RiskDataError("marks", markets.symbol[m], markets.too_low, value=mark[m])
 
 
 def holds_lots(columns: AccountColumns) -> Bool:
