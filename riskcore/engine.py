@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from ._limits import INT64_MAX, INT64_MIN
-from .accrual import accrue, note_premiums
+from ._typing import Float
+from .accrual import Accruals, note_premiums
 from .activity import carry_out, read_actions, write_back
 from .boundary import RecordingWarning, RiskDataError, as_html, counted, escaped, frame_as_html, moment
 from .context import TickContext
+from .delisting import delist
 from .liquidation import liquidate, start_tick
 from .margin import MarginTable, margin_table, margins_of, model_of
 from .margin.screen import Screen
-from .market import Books, Prices, Tick
+from .market import Books, Prices, Scheduled, Tick, read_scheduled
 from .market.guards import Guarded, GuardState, guard
 from .record import (
     NO_ACCOUNT,
@@ -196,7 +198,7 @@ class Engine:
         accounts.must_have_rows_of(venue.backstop)
         if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not INT64_MIN <= seed <= INT64_MAX:
             raise RiskDataError("seed", None, "must be a whole number of 64 bits", value=seed)
-        self._venue, self._seed = venue, seed
+        self._venue, self._first_venue, self._seed = venue, venue, seed
         self._state, self._check_screen = accounts.copy(), check_screen
         self._ledger = Ledger.opening(venue)
         self._make_views()
@@ -335,23 +337,33 @@ class Engine:
             self._write_or_warn()
         time = tick.nanoseconds(self.time)
         self._must_follow(time)
-        incomplete, books = Prices.incomplete(self.venue, tick), tick.columnar_books(self.venue, time)
-        guarded = guard(self.venue, self.guard_state, self.time, time, incomplete, books)
-        prices = incomplete.guarded(self.accounts, guarded.mark, guarded.index)
+        scheduled = read_scheduled(
+            self.venue, tick, self.time, time, self.ledger.funding_scheduled, self.ledger.delisted
+        )
+        venue, delisted = scheduled.venue, scheduled.delisted
+        incomplete, books = Prices.incomplete(venue, tick), tick.columnar_books(venue, time)
+        scheduled.must_set_rates(incomplete.funding_rate)
+        guarded = guard(
+            venue, self.guard_state.without(delisted), self.time, time, incomplete.without(delisted),
+            books.without(delisted),
+        )  # fmt: skip
+        prices = incomplete.guarded(self.accounts, guarded.mark, guarded.index, delisted)
         self._totals.must_fit(prices)
-        journal, pools = Journal(self.ticks, time), Pools(self.venue, self._state)
-        _write_refusals(journal, self.venue, guarded)
-        context = TickContext(self.venue, self._state, prices, self.ledger, journal, pools)
-        try:
-            if self.time is not None:
-                accrue(context, self._totals, self.time, time)
-        except RiskDataError:
-            raise  # refused before the first change
-        except BaseException as error:
-            self._break(error)
-            raise
+        journal, pools = Journal(self.ticks, time), Pools(venue, self._state)
+        context = TickContext(venue, self._state, prices, self.ledger, journal, pools)
+        delistings = [delisting for segment in scheduled.segments for delisting in segment.delistings]
+        if delistings:
+            self._totals.must_fit(replace(prices, mark=_settled(prices.mark, delistings)))
+        accruals = None if self.time is None else Accruals(context, self._totals, scheduled, self.time, time)
         try:  # nothing is refused from here on
-            return self._go_on(context, time, guarded, books, full_table)
+            if venue is not self.venue:
+                self._enter(venue)
+            for market, price in delistings:
+                delist(context, market, price)
+            _write_refusals(journal, venue, guarded)
+            if accruals is not None:
+                accruals.apply()
+            return self._go_on(context, time, guarded, books, scheduled, full_table)
         except BaseException as error:
             self._break(error)
             raise
@@ -419,7 +431,7 @@ class Engine:
         ([[9, 'open'], [9, 'deposit'], [9, 'fill']], Engine(3 accounts, 0 ticks, fund 1,000.00 USDC))
         """
         self._must_be_whole()
-        actions = read_actions(self.accounts, self.venue, accounts, transfers, fills)
+        actions = read_actions(self.accounts, self.venue, accounts, transfers, fills, self.ledger.delisted)
         journal = Journal(self.ticks - 1, self.time or 0)
         done = carry_out(self._state, self.venue, actions, self._prices, journal)
         try:
@@ -441,7 +453,14 @@ class Engine:
             self._recorded_bytes += recorded.nbytes
         return events_frame(done.rows, self.venue, self.accounts)
 
-    def _go_on(self, context: TickContext, time: int, guarded: Guarded, books: Books, full_table: bool) -> StepResult:
+    def _enter(self, venue: Venue) -> None:
+        """Take over a changed venue; its units are the same, so the state and its totals stay."""
+        self._venue = venue
+        self._screen = Screen(self.accounts, venue, check=self._check_screen)
+
+    def _go_on(
+        self, context: TickContext, time: int, guarded: Guarded, books: Books, scheduled: Scheduled, full_table: bool
+    ) -> StepResult:
         """Select and liquidate, and take note of everything."""
         prices, journal = context.prices, context.journal
         self._guard_state = guarded.guard_state
@@ -466,7 +485,7 @@ class Engine:
         prices.forget()
         self._prices = prices
         if self._record:
-            recorded = Recorded(self.ticks, time, prices, books, rows)
+            recorded = Recorded(self.ticks, time, prices, books, rows, scheduled.given_entries, scheduled.changes)
             self._recorded.append(recorded)
             self._recorded_bytes += recorded.nbytes
         result = StepResult(self.ticks, time, selected, margins, table, rows, self.venue, self.accounts)
@@ -528,7 +547,7 @@ class Engine:
         if self._folder is not None and path.resolve() != self._folder:
             raise ValueError(f"this run is already saved in {self._folder}")
         self._saved = run_folder.write_part(
-            path, self.venue, self.accounts, self.ledger, self.guard_state, self._recorded, start=self._start,
+            path, self._first_venue, self.accounts, self.ledger, self.guard_state, self._recorded, start=self._start,
             after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
         )  # fmt: skip
         self._folder, self._recorded, self._recorded_bytes, self._start = path.resolve(), [], 0, None
@@ -608,6 +627,14 @@ class Engine:
 
 
 _VIEWS = ("_accounts", "_growth", "_screen", "_totals", "_invariants")
+
+
+def _settled(mark: Float, delistings: Iterable[tuple[int, float]]) -> Float:
+    """Marks, with the settlement prices in the place of those of markets that are delisted."""
+    prices = mark.copy()
+    for market, price in delistings:
+        prices[market] = price
+    return prices
 
 
 def _write_refusals(journal: Journal, venue: Venue, guarded: Guarded) -> None:

@@ -1,18 +1,21 @@
-"""Funding: payments between longs and shorts at every interval of a market (venue_rules.md 1.7)."""
+"""Funding: payments between longs and shorts, at every interval of a market or by rates with their own times."""
 
 from __future__ import annotations
+
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
+from .._typing import Float, Int
 from ..boundary import RiskDataError, exact
 from ..context import TickContext
 from ..kernels.guards import add_premiums
-from ..market import Prices
+from ..market import Prices, Scheduled
 from ..record import BOOK, EVENT, REASON
 from ..state import Ledger
 from ..venue import Venue
-from .amounts import instants, scaled
+from .amounts import scaled
 
 _PARTS = 10**9  # of a settle quantum in the funding of a lot
 _INTEREST = 0.0001  # 0.03 % a day for 8 hours
@@ -20,16 +23,12 @@ _DAMPER = 0.0005
 _HOURS = 8.0  # that the premium's formula is for
 
 
-def funding_due(work: TickContext, before: int, now: int) -> bool:
-    """Return whether an instant of some market's funding is due."""
-    return any(instants(before, now, period) for period in work.venue.markets.funding_periods)
-
-
 class Funding:
     """Funding due to and from every position; an error is raised on construction, before anything has changed.
 
-    ``lots`` are the most that there are of each market; ``total`` holds the most that changes hands of each asset,
-    quanta.
+    First the instants of the markets' intervals are paid, then the entries with their own times, one time after
+    another. ``lots`` are the most that there are of each market; ``total`` holds the most that changes hands of each
+    asset, quanta.
 
     Raises
     ------
@@ -37,33 +36,73 @@ class Funding:
         The funding of a position is past the range of whole numbers.
     """
 
-    def __init__(self, work: TickContext, lots: npt.NDArray[np.float64], before: int, now: int) -> None:
-        venue, prices, columns = work.venue, work.prices, work.accounts.columns
-        settle, quantum = venue.markets.settle, venue.assets.quantum
-        self.work = work
-        self.count = [instants(before, now, p) if p else 0 for p in venue.markets.funding_interval.tolist()]
-        self.due = np.flatnonzero(self.count).tolist()
-        self.per_lot = [0] * len(self.count)
-        for m in self.due:
-            rate = funding_rate(venue, prices, work.ledger, m)
-            if rate and lots[m] and not np.isnan(prices.mark[m]):
-                lot = abs(venue.markets.lot_value(m, exact(prices.mark[m]))) / quantum[settle[m]]
-                self.per_lot[m] = -round(exact(rate) * lot * _PARTS) * self.count[m]
-        self.total = np.zeros(len(quantum))
-        if any(self.per_lot):
-            lot_payment = np.abs(np.array(self.per_lot, float) / _PARTS)
-            self.total = np.bincount(settle, lot_payment * lots, len(quantum)).astype(float)
-            payment = lot_payment[columns.market] * np.abs(columns.lots)
-            if payment.max(initial=0.0) >= 2.0**60:
-                symbol = venue.markets.symbol[int(columns.market[payment.argmax()])]
-                raise RiskDataError("tick", f"funding of {symbol}", "must be less than 2**60 settle quanta a position")
+    def __init__(
+        self, work: TickContext, lots: npt.NDArray[np.float64], scheduled: Scheduled, after: int, until: int
+    ) -> None:
+        self.work, self.lots = work, lots
+        count, self.entries = scheduled.interval_instants(after, until), scheduled.due_entries(after, until)
+        self.due: Int = np.union1d(np.flatnonzero(count), self.entries.market)
+        self.payments: list[tuple[str, list[int]]] = []  # reason, and parts of a quantum of each market's lot
+        if count.any():
+            later = scheduled.interval_instants(until, scheduled.segments[-1].until)
+            self.payments.append(("interval", self._of_intervals(count, later)))
+        times = self.entries.time.tolist()
+        for _, numbers in groupby(range(len(times)), times.__getitem__):
+            per_lot = [0] * len(count)
+            for n in numbers:
+                market = int(self.entries.market[n])
+                per_lot[market] = -self._of_lot(market, float(self.entries.rate[n]))
+            self.payments.append(("rate", per_lot))
+        self.total = np.zeros(len(work.venue.assets.quantum))
+        if any(any(per_lot) for _, per_lot in self.payments):
+            self._must_fit()
+
+    def _of_intervals(self, count: Int, later: Int) -> list[int]:
+        """Parts of a quantum that a lot of each market receives for a number of instants; the tick's rate comes last.
+
+        It does not come if ``later`` instants follow in the tick.
+        """
+        per_lot = [0] * len(count)
+        for m in np.flatnonzero(count).tolist():
+            number, rate = int(count[m]), float(self.work.prices.funding_rate[m])
+            if not np.isnan(rate) and not later[m]:
+                per_lot[m] = -self._of_lot(m, rate)
+                number -= 1
+            if number:
+                per_lot[m] -= self._of_lot(m, premium_rate(self.work.venue, self.work.ledger, m)) * number
+        return per_lot
+
+    def _of_lot(self, market: int, rate: float) -> int:
+        """Parts of a quantum that a lot pays at a rate; 0 without a mark."""
+        markets, mark = self.work.venue.markets, self.work.prices.mark[market]
+        if not rate or not self.lots[market] or np.isnan(mark):
+            return 0
+        quantum = self.work.venue.assets.quantum[markets.settle[market]]
+        parts: int = round(exact(rate) * abs(markets.lot_value(market, exact(mark))) / quantum * _PARTS)
+        return parts
+
+    def _must_fit(self) -> None:
+        """Sum what changes hands, and refuse amounts that are past the range of whole numbers."""
+        venue, columns = self.work.venue, self.work.accounts.columns
+        lot_payment: Float = np.abs(np.array([per_lot for _, per_lot in self.payments], float)).sum(axis=0) / _PARTS
+        self.total = np.bincount(venue.markets.settle, lot_payment * self.lots, len(self.total)).astype(float)
+        payment = lot_payment[columns.market] * np.abs(columns.lots)
+        if payment.max(initial=0.0) >= 2.0**60:
+            symbol = venue.markets.symbol[int(columns.market[payment.argmax()])]
+            raise RiskDataError("tick", f"funding of {symbol}", "must be less than 2**60 settle quanta a position")
 
     def pay(self) -> None:
         """Pay the funding, and write the journal rows."""
-        if not self.due:
-            return
+        for reason, per_lot in self.payments:
+            if any(per_lot):
+                self._pay(reason, per_lot)
+        ledger = self.work.ledger
+        ledger.premium_sum[self.due], ledger.premium_count[self.due] = 0.0, 0
+        ledger.funding_scheduled[self.entries.market] = True
+
+    def _pay(self, reason: str, per_lot: list[int]) -> None:
         work, columns = self.work, self.work.accounts.columns
-        cash = scaled(columns.lots, columns.market, self.per_lot, _PARTS)
+        cash = scaled(columns.lots, columns.market, per_lot, _PARTS)
         paid = np.flatnonzero(cash)
         owner = work.accounts.position_accounts()[paid]
         by_id = work.accounts.by_id(owner)
@@ -73,18 +112,14 @@ class Funding:
         np.add.at(columns.free, columns.position_balance[paid], cash)
         np.subtract.at(work.ledger.book_quanta, settle, cash)
         rows = work.journal.block(len(paid))
-        rows["event"], rows["reason"] = EVENT["funding"], REASON["interval"]
+        rows["event"], rows["reason"] = EVENT["funding"], REASON[reason]
         rows["account"], rows["counterparty"], rows["market"], rows["settle"] = owner, BOOK, market, settle
         rows["cash"], rows["counter_cash"], rows["price"] = cash, -cash, work.prices.mark[market]
         work.journal.extend(rows)
-        work.ledger.premium_sum[self.due], work.ledger.premium_count[self.due] = 0.0, 0
 
 
-def funding_rate(venue: Venue, prices: Prices, ledger: Ledger, market: int) -> float:
-    """Funding rate of one interval: the tick's, or from the mean premium since the last; 0 without either."""
-    rate_of_tick = float(prices.funding_rate[market])
-    if not np.isnan(rate_of_tick):
-        return rate_of_tick
+def premium_rate(venue: Venue, ledger: Ledger, market: int) -> float:
+    """Funding rate of one interval from the mean premium since the last funding; 0 without any."""
     samples = int(ledger.premium_count[market])
     if not samples:
         return 0.0

@@ -1,22 +1,29 @@
 """The market at an instant: prices, order books, and the guards that accept or reject them."""
 
 from .books import Books
+from .funding_rates import NO_FUNDING, FundingEntries
 from .index import cross_venue_index
 from .price_table import PriceTable
 from .prices import Prices, asset_values
 from .reading import PriceMap, Rule, by_symbol
+from .scheduled import Scheduled, Segment, read_scheduled
 from .tick import Tick
 from .tick_table import TickTable
 
 __all__ = [
+    "NO_FUNDING",
     "Books",
+    "FundingEntries",
     "PriceMap",
     "PriceTable",
     "Prices",
     "Rule",
+    "Scheduled",
+    "Segment",
     "Tick",
     "TickTable",
     "asset_values",
     "by_symbol",
     "cross_venue_index",
+    "read_scheduled",
 ]

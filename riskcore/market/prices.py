@@ -210,7 +210,33 @@ class Prices:
             venue=venue,
         )
 
-    def guarded(self, accounts: Accounts, mark: Float, index: Float) -> Prices:
+    def without(self, market: Bool) -> Prices:
+        """Return the prices as if the tick had given none of some markets.
+
+        Parameters
+        ----------
+        market : ndarray of bool, shape (M,)
+            The markets.
+
+        Returns
+        -------
+        Prices
+            NaN for the mark, index and last price of these markets.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> prices = rc.Prices.incomplete(rc.load_venue("backpack"), rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
+        >>> prices.without(np.array([False, False, True, False])).given_mark.tolist()
+        [nan, nan, nan, nan]
+        """
+        if not market.any():
+            return self
+        mark, index, last = (np.where(market, np.nan, of) for of in (self.given_mark, self.given_index, self.last))
+        return replace(self, mark=mark, index=index, given_mark=mark, given_index=index, last=last)
+
+    def guarded(self, accounts: Accounts, mark: Float, index: Float, delisted: Bool | None = None) -> Prices:
         """Put the guarded marks and indexes in the place of those of the tick.
 
         Parameters
@@ -219,6 +245,8 @@ class Prices:
             The state.
         mark, index : ndarray of float64, shape (M,)
             Guarded prices, settle units; NaN for none.
+        delisted : ndarray of bool, shape (M,), optional
+            Markets that need no mark, as their positions are settled before anything else; none by default.
 
         Returns
         -------
@@ -242,9 +270,9 @@ class Prices:
         (194.0, 195.0)
         """
         rule = "a mark is needed: the tick has neither a mark nor an index, a book or a last price"
-        return self._used(accounts, mark, index, rule)
+        return self._used(accounts, mark, index, rule, delisted)
 
-    def _used(self, accounts: Accounts, mark: Float, index: Float, rule: str) -> Prices:
+    def _used(self, accounts: Accounts, mark: Float, index: Float, rule: str, delisted: Bool | None = None) -> Prices:
         accounts.units.must_fit(self.venue.units)
         _must_be_in_range(self.venue, mark)
         prices = Prices(
@@ -260,7 +288,7 @@ class Prices:
             open_lots=_open_lots(self.venue, accounts, self.open_interest),
             venue=self.venue,
         )
-        prices._cover(accounts, f"an account holds it: {rule}")
+        prices._cover(accounts, f"an account holds it: {rule}", delisted)
         return prices
 
     def moved(self, market: Float, asset: Float) -> Prices:
@@ -300,13 +328,13 @@ class Prices:
         value[self.venue.settle] = 1.0
         return replace(self, mark=mark, index=index, asset=value)
 
-    def _cover(self, accounts: Accounts, rule: str) -> None:
+    def _cover(self, accounts: Accounts, rule: str, delisted: Bool | None) -> None:
         """Refuse prices that are missing for a position, order or balance of an account."""
         mark, asset, venue = self.mark, self.asset, self.venue
         columns = accounts.columns
         if first_missing(mark) >= 0:
-            has_lots = holds_lots(columns)
-            for m in np.flatnonzero(np.isnan(mark)).tolist():
+            has_lots, unpriced = holds_lots(columns), np.isnan(mark)
+            for m in np.flatnonzero(unpriced if delisted is None else unpriced & ~delisted).tolist():
                 if has_lots[columns.market == m].any():
                     raise RiskDataError("marks", venue.markets.symbol[m], rule)
         if first_missing(asset) >= 0:

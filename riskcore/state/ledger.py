@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .._limits import AMOUNT_LIMIT
-from .._typing import Float, Int
+from .._typing import Bool, Float, Int
 from ..venue import Venue
 
 
@@ -30,6 +30,8 @@ class Ledger:
     premium_sum : ndarray of float64, shape (M,)
     premium_count : ndarray of int64, shape (M,)
         Premiums of the mark over the index since the market's last funding.
+    funding_scheduled, delisted : ndarray of bool, shape (M,)
+        Whether the funding of each market comes from entries with their own times; whether it is delisted.
     last_slice : dict
         Time of the last fill of a slice by account and market row; kept where the policy has a cooldown.
     sold : dict
@@ -53,6 +55,8 @@ class Ledger:
     taken: Int
     premium_sum: Float
     premium_count: Int
+    funding_scheduled: Bool
+    delisted: Bool
     last_slice: dict[tuple[int, int], int] = field(default_factory=dict)
     sold: dict[int, int] = field(default_factory=dict)
 
@@ -108,4 +112,6 @@ class Ledger:
             taken=np.zeros((len(venue.backstop), 3), np.int64),
             premium_sum=np.zeros(markets),
             premium_count=np.zeros(markets, np.int64),
+            funding_scheduled=np.zeros(markets, bool),
+            delisted=np.zeros(markets, bool),
         )

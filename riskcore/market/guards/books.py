@@ -14,15 +14,6 @@ from ..books import Books
 from ..reading import no_prices
 from .state import _SECOND, GuardState, _offset
 
-
-def _chosen(books: Books, level: Bool) -> Books:
-    """Books of the chosen levels alone."""
-    if level.all():
-        return books
-    offset = np.concatenate([[0], np.cumsum(level)])[books.offset]
-    return replace(books, offset=offset, price=books.price[level], lots=books.lots[level])
-
-
 _Refused: TypeAlias = list[tuple[int, int, float]]  # book row, kind (an index into `REASONS`), price update
 
 
@@ -39,7 +30,7 @@ def _accepted(venue: Venue, books: Books, time: int) -> tuple[Books, Bool, _Refu
     kinds = enumerate((closed, stale, crossed))
     refused = [(b, kind, math.nan) for kind, rows in kinds for b in np.flatnonzero(rows).tolist()]
     bad = closed | stale | crossed
-    return (_chosen(books, ~bad[books.level_sides() // 2]) if refused else books), bad, refused
+    return (books.chosen(~bad[books.level_sides() // 2]) if refused else books), bad, refused
 
 
 def two_sided(venue: Venue, books: Books, time: int) -> Bool:
@@ -109,7 +100,7 @@ def _refilled(
         consumed_lots = np.floor(consumed_lots * part_left).astype(np.int64)
     if refused.any():
         is_kept = ~refused[kept.level_sides() // 2]
-        kept, consumed_lots = _chosen(kept, is_kept), consumed_lots[is_kept]
+        kept, consumed_lots = kept.chosen(is_kept), consumed_lots[is_kept]
     if books.price.size:
         is_repeated = _repeated(kept, books) | ~np.diff(books.offset).reshape(-1, 2).any(axis=1)
         old, new = kept.level_sides(), books.level_sides()
@@ -124,7 +115,7 @@ def _refilled(
         price, lots = merged(kept.price, books.price), merged(kept.lots, books.lots)
         kept = Books(_offset(side[order], kept), price, lots, np.zeros_like(kept.time))
     after.books, after.consumed_lots = kept, consumed_lots
-    effective = _chosen(kept, consumed_lots < kept.lots)
+    effective = kept.chosen(consumed_lots < kept.lots)
     return replace(effective, lots=(kept.lots - consumed_lots)[consumed_lots < kept.lots], time=books.time)
 
 

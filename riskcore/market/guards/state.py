@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..._typing import Float, Int
+from ..._typing import Bool, Float, Int
 from ...kernels import guards as kernels
 from ...kernels.guards import BASIS, INDEX, MARK, NO_SAMPLE
 from ...venue import Venue
@@ -134,6 +134,45 @@ class GuardState:
             last.sums - first.sums + np.stack([np.where(has_sample, first.samples, 0), has_sample]) * first.seconds
         )
         return window
+
+    def without(self, market: Bool) -> GuardState:
+        """Return the state without what it remembers of some markets; samples of earlier seconds stay.
+
+        Parameters
+        ----------
+        market : ndarray of bool, shape (M,)
+            The markets.
+
+        Returns
+        -------
+        GuardState
+            Without their prices, current samples and books.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> import riskcore as rc
+        >>> venue, accounts = two_accounts()
+        >>> engine = rc.Engine(accounts, venue)
+        >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}))
+        >>> engine.guard_state.without(np.array([False, False, True, False])).mark.tolist()
+        [nan, nan, nan, nan]
+        """
+        if not market.any():
+            return self
+        books, consumed_lots = self.books, self.consumed_lots
+        if books is not None:
+            stays = ~np.isin(books.level_sides() // 2, np.flatnonzero(market))
+            books, consumed_lots = books.chosen(stays), consumed_lots[stays]
+        return GuardState(
+            price=np.where(market, np.nan, self.price),
+            time=np.where(market, 0, self.time),
+            sample=np.where(market, NO_SAMPLE, self.sample),
+            runs=self.runs,
+            books=books,
+            consumed_lots=consumed_lots,
+        )
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """Return the tables of the run folder's state.
