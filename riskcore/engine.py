@@ -347,7 +347,7 @@ class Engine:
             venue, self.guard_state.without(delisted), self.time, time, incomplete.without(delisted),
             books.without(delisted),
         )  # fmt: skip
-        prices = incomplete.guarded(self.accounts, guarded.mark, guarded.index, delisted)
+        prices = incomplete.guarded(self.accounts, guarded.mark, guarded.index, guarded.asset, delisted)
         self._totals.must_fit(prices)
         journal, pools = Journal(self.ticks, time), Pools(venue, self._state)
         context = TickContext(venue, self._state, prices, self.ledger, journal, pools)
@@ -547,8 +547,8 @@ class Engine:
         if self._folder is not None and path.resolve() != self._folder:
             raise ValueError(f"this run is already saved in {self._folder}")
         self._saved = run_folder.write_part(
-            path, self._first_venue, self.accounts, self.ledger, self.guard_state, self._recorded, start=self._start,
-            after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
+            path, self._first_venue, self.accounts, self.ledger, self.guard_state, self._prices, self._recorded,
+            start=self._start, after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
         )  # fmt: skip
         self._folder, self._recorded, self._recorded_bytes, self._start = path.resolve(), [], 0, None
 
@@ -619,7 +619,7 @@ class Engine:
         """
         saved = reader.read_state(Path(path))
         engine = cls(saved.accounts, saved.venue, saved.seed, check_screen=check_screen, record=record)
-        engine._ledger, engine._guard_state = saved.ledger, saved.guard_state
+        engine._ledger, engine._guard_state, engine._prices = saved.ledger, saved.guard_state, saved.prices
         engine._invariants = Invariants(engine.accounts, engine.venue, engine.ledger)
         engine._ticks, engine._time = saved.ticks, saved.time
         engine._start, engine._folder, engine._saved = None, Path(path).resolve(), saved.digest

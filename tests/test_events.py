@@ -26,8 +26,9 @@ PRICES = {"GEM": 100.0, "TOK": 10.0}
 
 
 def venue(*, interval: int | None = None, own: dict | None = None, **policy) -> rc.Venue:
-    """The venue of docs/one_tick.md; X pays funding every ``interval`` milliseconds."""
+    """The venue of docs/one_tick.md without a clock; X pays funding every ``interval`` milliseconds."""
     rows = [market(X), market(Y)]
+    policy = {"liquidation_interval": None} | policy
     if interval is not None:
         rows[0]["fundingInterval"] = interval
     return rc.load_venue(source(rows, **policy) | (own or {}))
@@ -422,7 +423,7 @@ def test_providers_positions_are_settled_too():
 
 
 def test_delisting_of_an_inverse_market():
-    of = mv.venue()
+    of = mv.venue(liquidation_interval=None)
     positions = pd.DataFrame(
         [(1, mv.IBTC, 50.0, 80_000.0), (2, mv.IBTC, -50.0, 90_000.0)],
         columns=["account", "market", "quantity", "entry_price"],
@@ -445,7 +446,7 @@ def test_delisting_of_an_inverse_market():
 
 
 def test_delisting_of_the_market_that_prices_an_asset_needs_another_price():
-    of = mv.venue()
+    of = mv.venue(liquidation_interval=None)
     positions = pd.DataFrame([(1, mv.ETH, 1.0, 4000.0)], columns=["account", "market", "quantity", "entry_price"])
     balances = pd.DataFrame([(1, "USDC", 9e3), (1, "BTC", 0.1)], columns=["account", "asset", "quantity"])
     engine = rc.Engine(rc.Accounts.from_frames(of, positions, balances), of)

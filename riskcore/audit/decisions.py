@@ -202,6 +202,7 @@ class Decisions:
         expected = {(name, row): quanta for name in names for row, quanta in getattr(memory, name).items()}
         others = [("book_lots", row) for row in range(len(self.markets))]
         of_assets = ("book_quanta", "pool", "fund", "shortfall")
+        others += [("adl_on", 0)]
         others += [(name, row) for name in of_assets for row in range(len(self.assets))]
         entries = sorted(zip(*(state["ledger"][name].tolist() for name in ("ledger", "item")), strict=True))
         equal("replay", "entries of the ledger", entries, sorted([*expected, *others]))

@@ -5,7 +5,7 @@ from .funding_rates import NO_FUNDING, FundingEntries
 from .index import cross_venue_index
 from .price_table import PriceTable
 from .prices import Prices, asset_values
-from .reading import PriceMap, Rule, by_symbol
+from .reading import PriceMap, Rule, by_symbol, first_bad_bar
 from .scheduled import Scheduled, Segment, read_scheduled
 from .tick import Tick
 from .tick_table import TickTable
@@ -25,5 +25,6 @@ __all__ = [
     "asset_values",
     "by_symbol",
     "cross_venue_index",
+    "first_bad_bar",
     "read_scheduled",
 ]

@@ -20,7 +20,7 @@ from .numbers import INFINITY, number
 from .state import Account, Order, State, start_state
 from .venue import Venue
 
-FORMAT = 4
+FORMAT = 5
 LEDGERS = {-1: BOOK, -2: FUND, -3: SHORTFALL, -4: None, -5: POOL}  # counterparties that are no accounts
 SIDES = {1: "bids", -1: "asks"}
 
@@ -106,7 +106,7 @@ class Run:
             level = row["price"] * tradable.tick_size, row["lots"] * tradable.step_size
             books[tradable.symbol][SIDES[row["side"]]].append(level)
             times[tradable.symbol] = row["book_time"]
-        prices = {assets[row["asset"]]: row["price"] for row in priced}
+        prices = {assets[row["asset"]]: row["given_price"] for row in priced if row["given_price"] is not None}
         return Inputs(
             rows[0]["time"], columns["given_mark"], dict(books), columns["given_index"], prices,
             columns["open_interest"], columns["funding_rate"], columns["last_price"], times,

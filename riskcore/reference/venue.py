@@ -30,6 +30,8 @@ POLICY = {
     "zero_price_band": 1,
     "counterparty_mmr": 1,
     "slice_probability": "0.5",
+    "liquidation_interval": 1,
+    "price_path": "hold",
     "slice_cooldown": None,
     "target_mmr": 1,
     "depth_share": 1,
@@ -52,7 +54,7 @@ POLICY = {
     "borrow_rate_jump": 1,
 }
 WORDS = (
-    "margin_model", "haircut_size_unit", "account_order", "position_order", "harmful_slice",
+    "margin_model", "haircut_size_unit", "price_path", "account_order", "position_order", "harmful_slice",
     "backstop_below_zero", "shortfall", "adl_policy", "adl_counterparties",
 )  # fmt: skip
 

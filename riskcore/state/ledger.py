@@ -31,7 +31,9 @@ class Ledger:
     premium_count : ndarray of int64, shape (M,)
         Premiums of the mark over the index since the market's last funding.
     funding_scheduled, delisted : ndarray of bool, shape (M,)
-        Whether the funding of each market comes from entries with their own times; whether it is delisted.
+        Whether a market's funding follows the funding table, and whether the market was delisted.
+    adl_on : bool
+        Whether ADL is on, where it goes by the fund.
     last_slice : dict
         Time of the last fill of a slice by account and market row; kept where the policy has a cooldown.
     sold : dict
@@ -57,6 +59,7 @@ class Ledger:
     premium_count: Int
     funding_scheduled: Bool
     delisted: Bool
+    adl_on: bool = False
     last_slice: dict[tuple[int, int], int] = field(default_factory=dict)
     sold: dict[int, int] = field(default_factory=dict)
 
