@@ -167,19 +167,19 @@ def test_entries_up_to_the_first_tick_are_not_used():
 # Changes of the venue
 
 
-def half_margin(seconds: float) -> list[dict]:
-    """Account 1 of `TWO` needs 1,000 * 0.6 with these functions."""
-    return [change(seconds, "imfFunction.base", "0.7"), change(seconds, "mmfFunction.base", "0.6")]
+def larger_margin(seconds: float) -> list[dict]:
+    """The accounts of `TWO`, with an equity of 500 each, need 520 with these functions."""
+    return [change(seconds, "imfFunction.base", "0.7"), change(seconds, "mmfFunction.base", "0.52")]
 
 
 def test_margin_function_takes_effect_at_its_instant_and_not_before():
     engine = engine_of(venue())
     assert len(engine.step(tick(0)).selected) == 0
     assert len(engine.step(tick(10)).selected) == 0
-    result = engine.step(tick(20, venue_changes=half_margin(15)))
+    result = engine.step(tick(20, venue_changes=larger_margin(15)))
     assert len(result.selected) == 2
     assert result.events["time"].min() > pd.Timestamp(NOON + 10 * SECOND, unit="ns", tz="UTC")
-    assert engine.venue.source["markets"][0]["mmfFunction"]["base"] == "0.6"
+    assert engine.venue.source["markets"][0]["mmfFunction"]["base"] == "0.52"
 
 
 def test_every_kind_of_change_takes_effect():
@@ -224,13 +224,13 @@ def test_closed_market_fills_nothing_until_it_opens_again():
 
 def test_changes_up_to_the_first_tick_are_applied_there():
     engine = engine_of(venue())
-    assert len(engine.step(tick(0, venue_changes=half_margin(-100))).selected) == 2
+    assert len(engine.step(tick(0, venue_changes=larger_margin(-100))).selected) == 2
 
 
 def test_changes_in_one_instant_are_validated_together_and_later_ones_follow():
     engine = engine_of(venue())
     engine.step(tick(0))
-    rows = half_margin(5)  # the maintenance function of these alone would be above the initial one
+    rows = larger_margin(5)  # the maintenance function of these alone would be above the initial one
     engine.step(tick(10, venue_changes=rows[::-1]))
     initial, maintenance = ("imfFunction.base", "0.1"), ("mmfFunction.base", "0.05")
     with pytest.raises(rc.RiskDataError, match="must leave a valid venue"):
@@ -472,6 +472,104 @@ def test_delisting_reaches_accounts_that_were_opened_later_by_their_ids():
     assert result.events["account"].tolist() == [1, 5, 6, 7]
 
 
+# Instants between two ticks
+
+
+def clocked(**policy) -> rc.Venue:
+    return venue(liquidation_interval=1, **policy)
+
+
+def seconds_of(result) -> list[float]:
+    return ((result.rows["time"] - NOON) / SECOND).tolist()
+
+
+def test_entries_are_due_at_their_instants_at_the_price_of_the_path():
+    engine = engine_of(clocked())
+    engine.step(tick(0))
+    result = engine.step(
+        tick(600, {X: 110.0, Y: 100.0}, funding=[rate(10.5, 0.001), rate(300, 0.002), rate(600, 0.001)])
+    )
+    assert seconds_of(result) == [10.5, 10.5, 300.0, 300.0, 600.0, 600.0]
+    assert [money for _, _, money in paid(result)] == pytest.approx([-1.0, -2.0, -1.1])  # the last mark is held
+    assert result.events["price"].tolist() == [100.0] * 4 + [110.0] * 2
+
+
+def test_interval_instants_end_at_the_first_entry_and_the_rate_of_the_tick_is_for_the_last():
+    of = venue(interval=60_000, liquidation_interval=None)
+    clock = venue(interval=60_000, liquidation_interval=7)
+    ends = []
+    for one in (of, clock):
+        engine = engine_of(one)
+        engine.step(rc.Tick(NOON, {X: 100.3, Y: 100.0}, indexes={X: 100.0}, asset_prices=PRICES))
+        first = engine.step(tick(200, {X: 100.3, Y: 100.0}, funding_rates={X: 0.01}))
+        second = engine.step(tick(400, {X: 100.3, Y: 100.0}, funding=[rate(305, 0.02)]))
+        ends.append([sum(money for _, _, money in paid(result)) for result in (first, second)])
+    # 60 and 120 by the premiums (the mean stays, as the index is held), 180 by the rate; 240 and 300, then 305
+    assert seconds_of(first) == [60, 60, 120, 120, 180, 180]
+    assert seconds_of(second)[-2:] == [305, 305]
+    assert set(seconds_of(second)) <= {240, 300, 305}
+    assert ends[0][0] == pytest.approx(ends[1][0], abs=1e-3)
+
+
+def test_interval_that_changes_on_a_date_is_exact_between_ticks():
+    engine = engine_of(venue(interval=60_000, liquidation_interval=1))
+    engine.step(rc.Tick(NOON, {X: 100.3, Y: 100.0}, indexes={X: 100.0}, asset_prices=PRICES))
+    result = engine.step(
+        tick(240, {X: 100.3, Y: 100.0}, venue_changes=[change(125, "fundingInterval", 20_000)], funding_rates={X: 0.01})
+    )
+    assert sorted(set(seconds_of(result))) == [60, 120, 140, 160, 180, 200, 220, 240]
+    premium_rate = (0.003 - 0.0005) / 8
+    of_minute, of_third = 1003 * premium_rate / 60, 1003 * premium_rate / 180
+    amounts = [-of_minute, -of_minute, *[-of_third] * 5, -10.03]
+    assert [money for _, _, money in paid(result)] == pytest.approx(amounts, rel=1e-3)
+
+
+def test_liquidation_that_follows_from_a_change_happens_at_its_instant():
+    book = {X: {"bids": [(99.9, 100.0)], "asks": [(100.1, 100.0)]}, Y: {"bids": [(99.9, 1.0)], "asks": [(100.1, 1.0)]}}
+    engine = engine_of(clocked())
+    engine.step(tick(0, books=book))
+    result = engine.step(tick(60, books=book, venue_changes=larger_margin(30.25)))
+    assert seconds_of(result)[0] == 30.25
+    first = result.events[result.events["time"] == pd.Timestamp(NOON + 30_250_000_000, unit="ns", tz="UTC")]
+    assert {"trigger", "book"} <= set(first["event"])
+    assert result.selected.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("settlement", [100, 130])
+def test_delisting_and_what_follows_from_it_happen_at_its_instant(settlement):
+    engine = engine_of(clocked(fund=1000), CROWD, ORDERS)
+    engine.step(tick(0))
+    result = engine.step(
+        tick(60, venue_changes=[change(30.5, "delist", settlement)], funding=[rate(10, 0.001), rate(50, 0.1)])
+    )
+    events = result.events.assign(second=seconds_of(result))
+    assert events[events["event"] == "funding"]["second"].tolist() == [10.0] * 3
+    of_market = events[events["event"].isin(["delist", "cancel"])]
+    assert (of_market["second"] == 30.5).all()
+    assert of_market["price"].dropna().tolist() == [settlement] * 3
+    after = events[events["second"] >= 30.5]
+    assert after["event"].tolist()[:6] == ["cancel"] * 3 + ["delist"] * 3
+    assert ("trigger" in after[after["second"] == 30.5]["event"].tolist()) == (settlement == 130)
+    assert np.isnan(engine.guard_state.mark[0])
+    assert len(engine.step(tick(120, {Y: 100.0})).rows) == 0
+
+
+def test_asset_that_has_no_price_between_a_delisting_and_the_tick_leaves_out_the_instants():
+    of = mv.venue(liquidation_interval=1)
+    positions = pd.DataFrame([(1, mv.ETH, 1.0, 4000.0)], columns=["account", "market", "quantity", "entry_price"])
+    balances = pd.DataFrame([(1, "USDC", 9e3), (1, "BTC", 0.1)], columns=["account", "asset", "quantity"])
+    engine = rc.Engine(rc.Accounts.from_frames(of, positions, balances), of)
+    marks = {mv.ETH: 4000.0, mv.BTC: 1e5}
+    engine.step(rc.Tick(mv.START, marks, asset_prices=mv.ASSET_PRICES))
+    rows = [{"time": mv.START + SECOND, "market": mv.BTC, "field": "delist", "value": 100_000}]
+    entry = [{"time": mv.START + 2 * SECOND, "market": mv.ETH, "rate": 0.01}]
+    prices = mv.ASSET_PRICES | {"BTC": 1e5}
+    time = mv.START + 5 * SECOND
+    result = engine.step(rc.Tick(time, marks, asset_prices=prices, venue_changes=rows, funding=entry))
+    assert "funding" in result.events["event"].tolist()
+    assert (result.rows["time"] == time).all()
+
+
 # Tables, run folders
 
 
@@ -508,8 +606,12 @@ def run_ticks(of: rc.Venue, state: rc.Accounts):
     return read_ticks(of, state, **run_tables(of))
 
 
-def test_ticks_one_by_one_or_in_a_table_give_the_same_run(tmp_path):
-    of = venue(fund=100)
+CLOCKS = pytest.mark.parametrize("interval", [None, 30, 600])
+
+
+@CLOCKS
+def test_ticks_one_by_one_or_in_a_table_give_the_same_run(tmp_path, interval):
+    of = venue(fund=100, liquidation_interval=interval)
     state = accounts(of, CROWD, ORDERS)
     table = run_ticks(of, state)
     replay(of, state, table, tmp_path / "table")
@@ -542,8 +644,9 @@ def test_ticks_one_by_one_or_in_a_table_give_the_same_run(tmp_path):
 
 
 @pytest.mark.parametrize("cut", range(1, 8))
-def test_resume_before_and_after_every_event_gives_the_same_run(tmp_path, cut):
-    of = venue(fund=100)
+@pytest.mark.parametrize("interval", [None, 60])
+def test_resume_before_and_after_every_event_gives_the_same_run(tmp_path, cut, interval):
+    of = venue(fund=100, liquidation_interval=interval)
     state = accounts(of, CROWD, ORDERS)
     table = run_ticks(of, state)
     replay(of, state, table, tmp_path / "whole")

@@ -1,60 +1,68 @@
-"""Payments between two instants: interest, funding, realisation of profit and loss, and settlement.
+"""Payments that fall due: interest, funding, realisation of profit and loss, and settlement.
 
 The rules are in docs/one_tick.md, "Between the ticks".
 """
 
 from __future__ import annotations
 
+from .._typing import Float
 from ..context import TickContext
-from ..market import Scheduled
-from ..record import Totals
-from .funding import Funding, note_premiums
+from ..market import Prices, Scheduled
+from ..state import Accounts
+from .funding import Funding, Premiums
 from .interest import charge_interest, hours_due, max_growth
 from .realize import realization_due, realize_pnl
 from .settle import money_balances, settle_accounts
 
-__all__ = ["Accruals", "note_premiums"]
+__all__ = ["Accruals", "Premiums", "max_growth"]
 
 
 class Accruals:
-    """All that is due after one instant and up to another; it is checked on construction, before anything has changed.
+    """What falls due at an instant; an error is raised on construction, before anything has changed.
 
     Parameters
     ----------
-    work
-        The state, at the prices of the later instant.
-    totals
-        Those of the state.
+    accounts, prices
+        The state, and prices of the instant.
+    lots
+        The most that there are of each market.
+    premiums
+        Those before the instant; the markets of which funding is due begin anew.
     scheduled
-        The funding and the venues of the tick.
-    after, until
-        The instants, nanoseconds.
+        Funding rates with their own times, and the venues of the tick.
+    before, now
+        Times of the instant before and of this one, nanoseconds.
+
+    Attributes
+    ----------
+    hours : int
+        Hours of interest that are due.
+    total : ndarray of float64, shape (K,)
+        The most that funding moves of each asset, quanta.
 
     Raises
     ------
     RiskDataError
-        The funding or the interest due may be past the range of whole numbers.
+        The funding due may be past the range of whole numbers.
     """
 
-    def __init__(self, work: TickContext, totals: Totals, scheduled: Scheduled, after: int, until: int) -> None:
-        self._work, self._totals = work, totals
-        self._hours, self._realizing = hours_due(work, after, until), realization_due(work, after, until)
-        self._funding = Funding(work, totals.lots, scheduled, after, until)
-        if self._are_due():
-            totals.must_fit(work.prices, growth=max_growth(work.venue, self._hours), due=self._funding.total)
+    def __init__(
+        self, accounts: Accounts, prices: Prices, lots: Float, premiums: Premiums, scheduled: Scheduled, before: int,
+        now: int,
+    ) -> None:  # fmt: skip
+        self._lots = lots
+        self.hours = hours_due(prices.venue, before, now)
+        self._realizing = realization_due(prices.venue, before, now)
+        self._funding = Funding(accounts, prices, lots, premiums, scheduled, before, now)
+        self.total = self._funding.total
+        premiums.sums[self._funding.due], premiums.counts[self._funding.due] = 0.0, 0
 
-    def _are_due(self) -> bool:
-        return bool(self._hours or self._realizing or len(self._funding.due))
-
-    def apply(self) -> None:
-        """Make the payments, and write the journal rows."""
-        if not self._are_due():
-            return
-        work = self._work
+    def apply(self, work: TickContext) -> None:
+        """Pay all of it, and settle what accounts then lack."""
         before_accruals = money_balances(work)
         # interest first: what falls due on the hour has not been borrowed in the hour before
-        charge_interest(work, self._hours)
-        self._funding.pay()
+        charge_interest(work, self.hours)
+        self._funding.pay(work)
         if self._realizing:
-            realize_pnl(work, self._totals.lots)
+            realize_pnl(work, self._lots)
         settle_accounts(work, before_accruals)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
@@ -78,9 +78,17 @@ class Scheduled:
 
     @property
     def times(self) -> Int:
-        """Times of the entries that fall due and of the changes, ascending, each once; shape (n,)."""
-        starts = [segment.after + 1 for segment in self.segments[1:]]
-        return np.unique(np.concatenate([self.entries.time, np.array(starts, np.int64)]))
+        """Times of the entries and changes as they were given, ascending, each once; shape (n,)."""
+        return np.unique(
+            np.concatenate([self.given_entries.time, [change.time for change in self.changes]]).astype(np.int64)
+        )
+
+    def at_once(self) -> Scheduled:
+        """Return these events as they happen where a tick has no instant but its own: the changes before all else."""
+        first, last = self.segments[0], self.segments[-1]
+        delistings = tuple(delisting for segment in self.segments for delisting in segment.delistings)
+        entries = self.entries.chosen(~last.delisted[self.entries.market])
+        return replace(self, entries=entries, segments=(last._replace(after=first.after, delistings=delistings),))
 
     @property
     def venue(self) -> Venue:
