@@ -15,15 +15,6 @@ from ..reading import no_prices
 
 _SECOND = 1_000_000_000
 
-
-def _chosen(books: Books, level: Bool) -> Books:
-    """Books of the chosen levels alone."""
-    if level.all():
-        return books
-    offset = np.concatenate([[0], np.cumsum(level)])[books.offset]
-    return replace(books, offset=offset, price=books.price[level], lots=books.lots[level])
-
-
 _Refused: TypeAlias = list[tuple[int, int, float]]  # book row, kind (an index into `REASONS`), price update
 
 
@@ -40,7 +31,7 @@ def _accepted(venue: Venue, books: Books, time: int) -> tuple[Books, Bool, _Refu
     kinds = enumerate((closed, stale, crossed))
     refused = [(b, kind, math.nan) for kind, rows in kinds for b in np.flatnonzero(rows).tolist()]
     bad = closed | stale | crossed
-    return (_chosen(books, ~bad[books.level_sides() // 2]) if refused else books), bad, refused
+    return (books.chosen(~bad[books.level_sides() // 2]) if refused else books), bad, refused
 
 
 def two_sided(venue: Venue, books: Books, time: int) -> Bool:
@@ -211,7 +202,7 @@ class BookMemory:
         self.is_offered = (self.consumed_lots < self.books.lots) & (price >= 1) & is_open[book]
         time = self.books.time if seen is None else seen
         left = replace(self.books, price=price, lots=self.books.lots - self.consumed_lots, time=time)
-        return _chosen(left, self.is_offered)
+        return left.chosen(self.is_offered)
 
     def record(self, left: Int) -> None:
         """Add the lots that takers took of the levels offered last to the lots consumed, of books that refill.
@@ -237,6 +228,28 @@ class BookMemory:
         """
         if self.half_life is not None:
             self.consumed_lots[self.is_offered] = self.books.lots[self.is_offered] - left
+
+    def forget(self, market: Bool) -> None:
+        """Forget the levels of some markets.
+
+        Parameters
+        ----------
+        market : ndarray of bool, shape (M,)
+            The markets.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import BookMemory
+        >>> memory = BookMemory.opening(rc.load_venue("backpack"))
+        >>> memory.forget(np.ones(4, bool))
+        >>> memory.consumed_lots.tolist()
+        []
+        """
+        stays = ~np.isin(self.books.level_sides() // 2, np.flatnonzero(market))
+        self.books, self.consumed_lots = self.books.chosen(stays), self.consumed_lots[stays]
+        self.is_offered = self.is_offered[stays]
 
     def followed_by(self, books: Books, refused: Bool, time: int) -> BookMemory:
         """Return the memory of the next tick; this one stays as it is.
@@ -273,7 +286,7 @@ class BookMemory:
         kept, consumed_lots = before.books, before.consumed_lots
         if refused.any():
             is_kept = ~refused[kept.level_sides() // 2]
-            kept, consumed_lots = _chosen(kept, is_kept), consumed_lots[is_kept]
+            kept, consumed_lots = kept.chosen(is_kept), consumed_lots[is_kept]
         if books.price.size:
             is_repeated = _repeated(kept, books) | ~np.diff(books.offset).reshape(-1, 2).any(axis=1)
             old, new = kept.level_sides(), books.level_sides()

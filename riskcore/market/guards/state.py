@@ -183,6 +183,39 @@ class GuardState:
             kernels.add_samples(block.second, block.seconds, block.market, self.second - SECONDS_OF_SAMPLES, window)
         return window
 
+    def without(self, market: Bool) -> GuardState:
+        """Return the state without the prices and samples of some markets; samples of earlier seconds stay.
+
+        Parameters
+        ----------
+        market : ndarray of bool, shape (M,)
+            The markets.
+
+        Returns
+        -------
+        GuardState
+            Without their prices and current samples; it shares the books.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> import riskcore as rc
+        >>> venue, accounts = two_accounts()
+        >>> engine = rc.Engine(accounts, venue)
+        >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}))
+        >>> engine.guard_state.without(np.array([False, False, True, False])).mark.tolist()
+        [nan, nan, nan, nan]
+        """
+        if not market.any():
+            return self
+        return replace(
+            self,
+            price=np.where(market, np.nan, self.price),
+            time=np.where(market, 0, self.time),
+            sample=np.where(market, NO_SAMPLE, self.sample),
+        )
+
     def used(self, stale_after: int, time: int) -> tuple[Float, Float, Float]:
         """Return the prices that counted at the last tick.
 
