@@ -149,6 +149,11 @@ class BookMemory:
     def _of(cls, books: Books, time: int, half_life: float | None) -> BookMemory:
         return cls(books, np.zeros_like(books.lots), time, half_life, np.ones(len(books.lots), bool))
 
+    @property
+    def is_refilling(self) -> bool:
+        """Whether a level has consumed lots that come back."""
+        return self.half_life is not None and bool(self.consumed_lots.any())
+
     def decay(self, time: int) -> None:
         """Let the consumed lots come back up to a time.
 
