@@ -3,7 +3,7 @@
 from .books import Books
 from .index import cross_venue_index
 from .price_table import PriceTable
-from .prices import Prices, asset_values
+from .prices import Prices, UnitPrices, asset_values, open_lots, unit_prices_at
 from .reading import PriceMap, Rule, by_symbol, first_bad_bar
 from .tick import Tick
 from .tick_table import TickTable
@@ -16,8 +16,11 @@ __all__ = [
     "Rule",
     "Tick",
     "TickTable",
+    "UnitPrices",
     "asset_values",
     "by_symbol",
     "cross_venue_index",
     "first_bad_bar",
+    "open_lots",
+    "unit_prices_at",
 ]

@@ -335,6 +335,29 @@ class GuardState:
             guard_state.decay_time = int(kept["decay_time"].iloc[0]) if len(kept) else 0
         return guard_state
 
+    def is_refilling(self, venue: Venue) -> bool:
+        """Return whether a level of the books has lots that takers took and that come back.
+
+        Parameters
+        ----------
+        venue : Venue
+            The rules.
+
+        Returns
+        -------
+        bool
+            False without a ``refill_half_life``.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardState
+        >>> venue = rc.load_venue("backpack")
+        >>> GuardState.opening(venue).is_refilling(venue)
+        False
+        """
+        return venue.policy.refill_half_life is not None and bool(self.consumed_lots.any())
+
     def sampled(self, before: int | None, time: int, sample: Int, asset: Float) -> list[Samples]:
         """Return the samples after a tick.
 

@@ -1,0 +1,164 @@
+"""The instants of a tick: when the venue acts between two ticks, and which of these instants are left out.
+
+The rules: docs/one_tick.md, "The clock".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from .._typing import Int
+from ..record import EVENTS, Rows
+from ..state import HOUR
+from ..venue import Policy, Venue
+
+_SECOND = 1_000_000_000
+_MINUTE = 60 * _SECOND
+_IDLE = np.array([name in ("trigger", "harm", "expire", "unfilled") for name in EVENTS])
+"""Whether a row of a phase, by event, neither changes an account nor tells of a draw that could fall otherwise."""
+
+
+def instants(venue: Venue, before: int | None, now: int, more: Iterable[int] = ()) -> Int:
+    """Return the instants of a tick, ascending: those between the tick before and this one, and this one.
+
+    Parameters
+    ----------
+    venue : Venue
+        The rules.
+    before : int or None
+        Time of the tick before, nanoseconds; None at the first tick.
+    now : int
+        Time of this tick, nanoseconds.
+    more : iterable of int
+        Other times at which something happens, nanoseconds; those outside of ``before`` to ``now`` do not count.
+
+    Returns
+    -------
+    ndarray of int64
+        Nanoseconds; the last is ``now``.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.clock import instants
+    >>> venue = rc.load_venue("backpack").replace(policy={"liquidation_interval": 30})
+    >>> second, start = 10**9, 1_760_130_000 * 10**9
+    >>> ((instants(venue, start, start + 61 * second) - start) // second).tolist()
+    [30, 60, 61]
+    """
+    interval = venue.policy.liquidation_interval
+    if before is None or interval is None:
+        return np.array([now])
+    times = _multiples(before, now, interval * _SECOND)
+    for period in due_periods(venue):
+        if period % (interval * _SECOND) and now // period != before // period:
+            times = np.union1d(times, _multiples(before, now, period))
+    others = [time for time in more if before < time < now]
+    if others:
+        times = np.union1d(times, np.array(others))
+    return np.append(times[: np.searchsorted(times, now)], now)
+
+
+def due_periods(venue: Venue) -> list[int]:
+    """Return the periods, nanoseconds, at whose multiples since the epoch something falls due.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.clock import due_periods
+    >>> due_periods(rc.load_venue("backpack").replace(policy={"realize_interval": 10}))[-1]
+    10000000000
+    """
+    periods = list(venue.markets.funding_periods)
+    if any(venue.pools):
+        periods.append(HOUR)
+    if venue.policy.realize_interval is not None:
+        periods.append(venue.policy.realize_interval * _SECOND)
+    return periods
+
+
+def due_instants(venue: Venue, before: int | None, times: Int) -> Int:
+    """Return the numbers of the instants at which something falls due, ascending.
+
+    Parameters
+    ----------
+    venue : Venue
+        The rules.
+    before : int or None
+        Time of the tick before, nanoseconds.
+    times : ndarray of int64, shape (n,)
+        Instants of a tick.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import riskcore as rc
+    >>> from riskcore.clock import due_instants
+    >>> venue = rc.load_venue("backpack").replace(policy={"realize_interval": 10})
+    >>> due_instants(venue, 5 * 10**9, np.array([9, 10, 11]) * 10**9).tolist()
+    [1]
+    """
+    if before is None:
+        return np.empty(0, np.int64)
+    numbers = [
+        np.searchsorted(times, _multiples(before, int(times[-1]) + 1, period))
+        for period in due_periods(venue)
+        if times[-1] // period != before // period
+    ]
+    return np.unique(np.concatenate(numbers)) if numbers else np.empty(0, np.int64)
+
+
+def _multiples(before: int, now: int, period: int) -> Int:
+    """Multiples of a period since the epoch after ``before`` and before ``now``."""
+    return np.arange(before // period + 1, -(-now // period), dtype=np.int64) * period
+
+
+def new_interval(policy: Policy, before: int, times: Int) -> int:
+    """Return the first time by which a clock minute or an interval of ``account_cap_interval`` has begun.
+
+    Parameters
+    ----------
+    policy : Policy
+        The policy.
+    before : int
+        Nanoseconds.
+    times : ndarray of int64, shape (n,)
+        Ascending times after it, nanoseconds.
+
+    Returns
+    -------
+    int
+        Number of the first time at which one has begun; n if there is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import riskcore as rc
+    >>> from riskcore.clock import new_interval
+    >>> new_interval(rc.load_venue("backpack").policy, 0, np.array([59, 60]) * 10**9)
+    1
+    """
+    spans = (_MINUTE, policy.account_cap_interval * _SECOND)
+    return int(np.searchsorted(times, min((before // span + 1) * span for span in spans)))
+
+
+def has_acted(rows: Rows) -> bool:
+    """Return whether the phases of an instant wrote a row that changes an account, or one of a draw.
+
+    Parameters
+    ----------
+    rows : ndarray of `riskcore.record.ROW`
+        Rows of the instant after its selection.
+
+    Examples
+    --------
+    >>> from riskcore.clock import has_acted
+    >>> from riskcore.record import Journal
+    >>> journal = Journal(0, 0)
+    >>> journal.add("trigger", "mmr", 0, 1.2, 1.2)
+    >>> has_acted(journal.rows())
+    False
+    """
+    return not _IDLE[rows["event"]].all()
