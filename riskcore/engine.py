@@ -19,10 +19,11 @@ from .activity import carry_out, read_actions, write_back
 from .boundary import RecordingWarning, RiskDataError, as_html, counted, escaped, frame_as_html, moment
 from .clock import Course, due_instants, has_acted, instants
 from .context import TickContext
+from .delisting import delist
 from .liquidation import liquidate, start_tick
 from .margin import MarginTable, margin_table, margins_of, model_of
 from .margin.screen import Screen
-from .market import Prices, Tick
+from .market import Prices, Tick, read_scheduled
 from .market.guards import Guarded, GuardState, guard
 from .record import (
     NO_ACCOUNT,
@@ -198,7 +199,7 @@ class Engine:
         accounts.must_have_rows_of(venue.backstop)
         if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not INT64_MIN <= seed <= INT64_MAX:
             raise RiskDataError("seed", None, "must be a whole number of 64 bits", value=seed)
-        self._venue, self._seed = venue, seed
+        self._venue, self._first_venue, self._seed = venue, venue, seed
         self._state, self._check_screen = accounts.copy(), check_screen
         self._ledger = Ledger.opening(venue)
         self._make_views()
@@ -406,7 +407,7 @@ class Engine:
         ([[9, 'open'], [9, 'deposit'], [9, 'fill']], Engine(3 accounts, 0 ticks, fund 1,000.00 USDC))
         """
         self._must_be_whole()
-        actions = read_actions(self.accounts, self.venue, accounts, transfers, fills)
+        actions = read_actions(self.accounts, self.venue, accounts, transfers, fills, self.ledger.delisted)
         journal = Journal(self.ticks - 1, self.time or 0)
         done = carry_out(self._state, self.venue, actions, self._prices, journal)
         try:
@@ -432,27 +433,44 @@ class Engine:
 
     def _read(self, tick: Tick) -> Course:
         """Read and guard a tick, and work out what falls due; all that can be refused is refused here."""
-        time = tick.nanoseconds(self.time)
+        time, ledger = tick.nanoseconds(self.time), self.ledger
         self._must_follow(time)
-        incomplete, books = Prices.incomplete(self.venue, tick), tick.columnar_books(self.venue, time)
-        guarded = guard(self.venue, self.guard_state, self.time, time, incomplete, books)
-        prices = incomplete.guarded(self.accounts, guarded.mark, guarded.index, guarded.asset)
-        times = instants(self.venue, self.time, time)
-        if self._prices is None or self._prices.missing(self.accounts) != (None, None):
-            times = times[-1:]  # what an account holds since activity had no price then
-        premiums = Premiums(self.ledger.premium_sum.copy(), self.ledger.premium_count.copy())
-        course = Course(self.time, times, prices, guarded, books, premiums)
-        if len(times) > 1:
+        scheduled = read_scheduled(self.venue, tick, self.time, time, ledger.funding_scheduled, ledger.delisted)
+        venue, delisted = scheduled.venue, scheduled.delisted
+        incomplete, books = Prices.incomplete(venue, tick), tick.columnar_books(venue, time)
+        scheduled.must_set_rates(incomplete.funding_rate)
+        guarded = guard(
+            venue, self.guard_state.without(delisted), self.time, time, incomplete.without(delisted),
+            books.without(delisted),
+        )  # fmt: skip
+        prices = incomplete.guarded(self.accounts, guarded.mark, guarded.index, guarded.asset, delisted)
+        times = instants(scheduled.segments, self.time, time, scheduled.times.tolist())
+        premiums = Premiums(ledger.premium_sum.copy(), ledger.premium_count.copy())
+        course = Course(self.time, times, prices, guarded, books, premiums, scheduled)
+        known = self._prices is not None and self._prices.missing(self.accounts) == (None, None)
+        if len(times) > 1 and known:
             assert self._prices is not None
             course.hold(self._prices, self.guard_state)
+        if course.table is None or course.lacks_a_price(self.accounts):
+            # what an account holds since activity, or after a delisting, has no price in between
+            course = Course(self.time, times[-1:], prices, guarded, books, premiums, scheduled.at_once())
         highest = course.highest_prices()
         self._totals.must_fit(highest)
-        course.plan_accruals(self.accounts, self._totals.lots, due_instants(self.venue, self.time, times))
+        due_numbers = due_instants(course.scheduled.segments, self.time, course.times)
+        if self.time is not None:
+            entries = np.searchsorted(course.times, course.scheduled.entries.time)
+            due_numbers = np.union1d(due_numbers, entries)
+        course.plan_accruals(self.accounts, self._totals.lots, due_numbers)
         if due := list(course.accruals.values()):
-            growth = max_growth(self.venue, sum(accruals.hours for accruals in due))
+            growth = max_growth(venue, sum(accruals.hours for accruals in due))
             total = np.sum([accruals.total for accruals in due], axis=0)
             self._totals.must_fit(highest, growth=growth, due=total)
         return course
+
+    def _enter(self, venue: Venue) -> None:
+        """Take over a changed venue; its units are the same, so the state and its totals stay."""
+        self._venue = venue
+        self._screen = Screen(self.accounts, venue, check=self._check_screen)
 
     def _go_on(self, course: Course, full_table: bool) -> StepResult:
         """Go from instant to instant, and take note of everything."""
@@ -473,7 +491,10 @@ class Engine:
         course.prices.forget()
         self._prices, time = course.prices, int(course.times[-1])
         if self._record:
-            recorded = Recorded(self.ticks, time, course.prices, course.books, rows)
+            scheduled = course.scheduled
+            recorded = Recorded(
+                self.ticks, time, course.prices, course.books, rows, scheduled.given_entries, scheduled.changes
+            )
             self._recorded.append(recorded)
             self._recorded_bytes += recorded.nbytes
         selected, margins = step.triggers(self.accounts, course.prices)
@@ -490,7 +511,7 @@ class Engine:
             if k == stop:
                 break
             assert course.table is not None
-            found = self._screen.first(course.table, k, stop)
+            found = self._screen.first(course.table_at(k), k, stop)
             if found < stop:
                 return found
             k = stop
@@ -499,9 +520,13 @@ class Engine:
     def _act(self, course: Course, k: int, step: _Step) -> None:
         """Do what an instant asks for: rows of guards, payments, and the liquidation of who is at 100 % then."""
         time, guarded = int(course.times[k]), course.guarded_at(k)
-        prices, journal = course.prices_at(k), Journal(self.ticks, time)
-        _write_refusals(journal, self.venue, guarded)
+        prices, journal, segment = course.prices_at(k), Journal(self.ticks, time), course.segment_at(k)
+        if segment.venue is not self.venue:
+            self._enter(segment.venue)
         context = TickContext(self.venue, self._state, prices, self.ledger, journal, Pools(self.venue, self._state))
+        for market, price in course.delistings_at(k):
+            delist(context, market, price)
+        _write_refusals(journal, self.venue, guarded)
         if step.rolled is not None:
             start_tick(self.ledger, self.venue.policy, step.rolled, time)
         step.rolled = time
@@ -577,7 +602,7 @@ class Engine:
         if self._folder is not None and path.resolve() != self._folder:
             raise ValueError(f"this run is already saved in {self._folder}")
         self._saved = run_folder.write_part(
-            path, self.venue, self.accounts, self.ledger, self.guard_state, self._prices, self._recorded,
+            path, self._first_venue, self.accounts, self.ledger, self.guard_state, self._prices, self._recorded,
             start=self._start, after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
         )  # fmt: skip
         self._folder, self._recorded, self._recorded_bytes, self._start = path.resolve(), [], 0, None
@@ -687,6 +712,8 @@ _VIEWS = ("_accounts", "_growth", "_screen", "_totals", "_invariants")
 
 def _write_refusals(journal: Journal, venue: Venue, guarded: Guarded) -> None:
     markets = len(venue.markets.symbol)
-    for reason, book, price in guarded.refusals:
-        where = {"market": book} if book < markets else {"asset": int(venue.spots.asset[book - markets])}
+    for reason, book, price, asset in guarded.refusals:
+        where = {"market": book} if 0 <= book < markets else {"asset": asset}
+        if book >= markets:
+            where["asset"] = int(venue.spots.asset[book - markets])
         journal.add("guard", reason, NO_ACCOUNT, np.nan, np.nan, price=price, **where)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .._typing import Float
 from ..context import TickContext
-from ..market import Prices
+from ..market import Prices, Scheduled
 from ..state import Accounts
 from .funding import Funding, Premiums
 from .interest import charge_interest, hours_due, max_growth
@@ -28,6 +28,8 @@ class Accruals:
         The most that there are of each market.
     premiums
         Those before the instant; the markets of which funding is due begin anew.
+    scheduled
+        Funding rates with their own times, and the venues of the tick.
     before, now
         Times of the instant before and of this one, nanoseconds.
 
@@ -45,12 +47,13 @@ class Accruals:
     """
 
     def __init__(
-        self, accounts: Accounts, prices: Prices, lots: Float, premiums: Premiums, before: int, now: int
-    ) -> None:
+        self, accounts: Accounts, prices: Prices, lots: Float, premiums: Premiums, scheduled: Scheduled, before: int,
+        now: int,
+    ) -> None:  # fmt: skip
         self._lots = lots
         self.hours = hours_due(prices.venue, before, now)
         self._realizing = realization_due(prices.venue, before, now)
-        self._funding = Funding(accounts, prices, lots, premiums, before, now)
+        self._funding = Funding(accounts, prices, lots, premiums, scheduled, before, now)
         self.total = self._funding.total
         premiums.sums[self._funding.due], premiums.counts[self._funding.due] = 0.0, 0
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from .._typing import Float, Int
 from ..accrual import Accruals, Premiums
-from ..market import Books, Prices, PriceTable, open_lots
+from ..market import Books, Prices, PriceTable, Scheduled, Segment, asset_values, open_lots
 from ..market.guards import Guarded, GuardState
 from ..state import Accounts
 from .instants import new_interval
@@ -35,6 +37,8 @@ class Course:
         Payments that fall due, by the number of their instant.
     premiums : Premiums
         Those after the tick.
+    scheduled : Scheduled
+        Funding rates and venue changes with their own times.
     """
 
     before: int | None
@@ -43,10 +47,31 @@ class Course:
     guarded: Guarded
     books: Books
     premiums: Premiums
+    scheduled: Scheduled
     table: PriceTable | None = None
     updates: Int = field(default_factory=lambda: np.empty(0, np.int64))
     accruals: dict[int, Accruals] = field(default_factory=dict)
-    _between: Guarded | None = None
+    _between: list[Guarded] = field(default_factory=list)
+
+    @cached_property
+    def segment_starts(self) -> list[int]:
+        """Number of the first instant of each segment of `Scheduled`; another segment's where a segment has none."""
+        return [int(np.searchsorted(self.times, segment.after + 1)) for segment in self.scheduled.segments]
+
+    def segment_at(self, k: int) -> Segment:
+        """Venue of an instant, and the markets that are delisted then."""
+        return self.scheduled.segments[bisect_right(self.segment_starts, k) - 1]
+
+    def delistings_at(self, k: int) -> tuple[tuple[int, float], ...]:
+        """Market row and settlement price of the markets that are delisted at an instant, in their order."""
+        segments = zip(self.scheduled.segments, self.segment_starts, strict=True)
+        return tuple(delisting for segment, first in segments if first == k for delisting in segment.delistings)
+
+    @cached_property
+    def visits(self) -> list[int]:
+        """Numbers of the instants at which a venue changes, an entry is given or something falls due, ascending."""
+        given = np.searchsorted(self.times, self.scheduled.times)
+        return sorted({*self.accruals, *given.tolist()})
 
     @property
     def last(self) -> int:
@@ -55,8 +80,10 @@ class Course:
 
     def hold(self, prices: Prices, guard_state: GuardState) -> None:
         """Hold the prices and books of the tick before at the instants in between."""
-        assert guard_state.books is not None
-        self._between = Guarded(prices.mark, prices.index, prices.own_asset, guard_state.books, [], guard_state)
+        for segment in self.scheduled.segments:
+            state = guard_state.without(segment.delisted)
+            assert state.books is not None
+            self._between.append(Guarded(prices.mark, prices.index, prices.own_asset, state.books, [], state))
 
         def rows(held: Float, own: Float) -> Float:
             return np.concatenate([np.tile(held, (self.last, 1)), own[None]])
@@ -71,17 +98,32 @@ class Course:
             open_lots=prices.open_lots,
             venue=prices.venue,
         )
+        for segment, first in zip(self.scheduled.segments, self.segment_starts, strict=True):
+            if segment.delisted.any():
+                between = slice(first, self.last)
+                self.table.mark[between, segment.delisted] = self.table.index[between, segment.delisted] = np.nan
+                self.table.asset[between] = asset_values(
+                    segment.venue, self.table.mark[between], self.table.index[between], self.table.given_asset[between]
+                )
+
+    def lacks_a_price(self, accounts: Accounts) -> bool:
+        """Whether an account holds something that has no price at an instant in between, as a market is delisted."""
+        instants = zip(self.scheduled.segments, self.segment_starts, strict=True)
+        return any(
+            self.prices_at(k).missing(accounts, segment.delisted) != (None, None)
+            for segment, k in instants if k < self.last and segment.delisted.any()
+        )  # fmt: skip
 
     def guarded_at(self, k: int) -> Guarded:
         """Books and price updates of an instant that count."""
         if k == self.last:
             return self.guarded
-        assert self._between is not None
-        return self._between
+        return self._between[bisect_right(self.segment_starts, k) - 1]
 
     def next_visit(self, k: int) -> int:
-        """Number of the first instant from ``k`` on at which something falls due, or an update is rejected."""
-        return min((number for number in self.accruals if number >= k), default=self.last)
+        """Number of the first instant from ``k`` on at which something happens, or an update is rejected."""
+        found = bisect_left(self.visits, k)
+        return min(self.visits[found], self.last) if found < len(self.visits) else self.last
 
     def next_update(self, k: int) -> int:
         """Number of the first instant from ``k`` on with a price update."""
@@ -96,18 +138,30 @@ class Course:
         """Prices of an instant."""
         if k == self.last:
             return self.prices
+        return self.table_at(k).row(k)
+
+    def table_at(self, k: int) -> PriceTable:
+        """Prices of all instants, with the venue of one of them."""
         assert self.table is not None
-        return self.table.row(k)
+        return replace(self.table, venue=self.segment_at(k).venue)
 
     def highest_prices(self) -> Prices:
-        """Each price at the instant at which lots, or quanta, are worth most."""
-        if self.table is None:
+        """Each price at the instant at which lots, or quanta, are worth most; settlement prices are among them."""
+        settled = [delisting for segment in self.scheduled.segments for delisting in segment.delistings]
+        if self.table is None and not settled:
             return self.prices
+        marks, assets = self.prices.mark[None], self.prices.asset[None]
+        if self.table is not None:
+            marks, assets = self.table.mark, self.table.asset
+        for market, price in settled:
+            row = np.full(marks.shape[1:], np.nan)
+            row[market] = price
+            marks = np.concatenate([marks, row[None]])
         inverse = self.prices.venue.markets.inverse
-        mark = np.fmax.reduce(self.table.mark)
+        mark = np.fmax.reduce(marks)
         if inverse.any():
-            mark = np.where(inverse, np.fmin.reduce(self.table.mark), mark)
-        return replace(self.prices, mark=mark, asset=np.fmax.reduce(self.table.asset))
+            mark = np.where(inverse, np.fmin.reduce(marks), mark)
+        return replace(self.prices, mark=mark, asset=np.fmax.reduce(assets))
 
     def plan_accruals(self, accounts: Accounts, lots: Float, due: Int) -> None:
         """Work out what falls due at some instants, by number, and the premiums after the tick.
@@ -125,7 +179,7 @@ class Course:
             prices = self.prices_at(k)
             if k != self.last:
                 prices = replace(prices, funding_rate=self._rates_at(now))
-            self.accruals[k] = Accruals(accounts, prices, lots, self.premiums, since, now)
+            self.accruals[k] = Accruals(accounts, prices, lots, self.premiums, self.scheduled, since, now)
             noted = k
         self._note_premiums(noted, len(self.times))
 
@@ -138,11 +192,8 @@ class Course:
 
     def _rates_at(self, now: int) -> Float:
         """Funding rates of the tick of the markets for which no later instant of the tick is due."""
-        period = self.prices.venue.markets.funding_interval
-        passed = period > 0
-        period = np.maximum(period, 1)
-        is_last = passed & (now // period == self.times[-1] // period)
-        return np.where(is_last, self.prices.funding_rate, np.nan)
+        later = self.scheduled.interval_instants(now, int(self.times[-1]))
+        return np.where(later == 0, self.prices.funding_rate, np.nan)
 
     def count_open_lots(self, accounts: Accounts) -> None:
         """Take the open interest of the tick itself from the accounts' positions as they are now."""

@@ -5,11 +5,12 @@ The rules: docs/one_tick.md, "The clock".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from .._typing import Int
+from ..market import Segment
 from ..record import EVENTS, Rows
 from ..state import HOUR
 from ..venue import Policy, Venue
@@ -20,13 +21,13 @@ _IDLE = np.array([name in ("trigger", "harm", "expire", "unfilled") for name in 
 """Whether a row of a phase, by event, neither changes an account nor tells of a draw that could fall otherwise."""
 
 
-def instants(venue: Venue, before: int | None, now: int, more: Iterable[int] = ()) -> Int:
+def instants(segments: Sequence[Segment], before: int | None, now: int, more: Iterable[int] = ()) -> Int:
     """Return the instants of a tick, ascending: those between the tick before and this one, and this one.
 
     Parameters
     ----------
-    venue : Venue
-        The rules.
+    segments : sequence of Segment
+        The venues of the tick.
     before : int or None
         Time of the tick before, nanoseconds; None at the first tick.
     now : int
@@ -41,20 +42,24 @@ def instants(venue: Venue, before: int | None, now: int, more: Iterable[int] = (
 
     Examples
     --------
+    >>> import numpy as np
     >>> import riskcore as rc
     >>> from riskcore.clock import instants
+    >>> from riskcore.market import Segment
     >>> venue = rc.load_venue("backpack").replace(policy={"liquidation_interval": 30})
     >>> second, start = 10**9, 1_760_130_000 * 10**9
-    >>> ((instants(venue, start, start + 61 * second) - start) // second).tolist()
+    >>> tick = Segment(start, start + 61 * second, venue, np.zeros(4, bool))
+    >>> ((instants([tick], start, start + 61 * second) - start) // second).tolist()
     [30, 60, 61]
     """
-    interval = venue.policy.liquidation_interval
+    interval = segments[0].venue.policy.liquidation_interval
     if before is None or interval is None:
         return np.array([now])
     times = _multiples(before, now, interval * _SECOND)
-    for period in due_periods(venue):
-        if period % (interval * _SECOND) and now // period != before // period:
-            times = np.union1d(times, _multiples(before, now, period))
+    for segment in segments:
+        for period in due_periods(segment.venue):
+            if period % (interval * _SECOND) and segment.until // period != segment.after // period:
+                times = np.union1d(times, _multiples(segment.after, min(segment.until + 1, now), period))
     others = [time for time in more if before < time < now]
     if others:
         times = np.union1d(times, np.array(others))
@@ -79,13 +84,13 @@ def due_periods(venue: Venue) -> list[int]:
     return periods
 
 
-def due_instants(venue: Venue, before: int | None, times: Int) -> Int:
+def due_instants(segments: Sequence[Segment], before: int | None, times: Int) -> Int:
     """Return the numbers of the instants at which something falls due, ascending.
 
     Parameters
     ----------
-    venue : Venue
-        The rules.
+    segments : sequence of Segment
+        The venues of the tick.
     before : int or None
         Time of the tick before, nanoseconds.
     times : ndarray of int64, shape (n,)
@@ -96,16 +101,19 @@ def due_instants(venue: Venue, before: int | None, times: Int) -> Int:
     >>> import numpy as np
     >>> import riskcore as rc
     >>> from riskcore.clock import due_instants
+    >>> from riskcore.market import Segment
     >>> venue = rc.load_venue("backpack").replace(policy={"realize_interval": 10})
-    >>> due_instants(venue, 5 * 10**9, np.array([9, 10, 11]) * 10**9).tolist()
+    >>> tick = Segment(5 * 10**9, 11 * 10**9, venue, np.zeros(4, bool))
+    >>> due_instants([tick], 5 * 10**9, np.array([9, 10, 11]) * 10**9).tolist()
     [1]
     """
     if before is None:
         return np.empty(0, np.int64)
     numbers = [
-        np.searchsorted(times, _multiples(before, int(times[-1]) + 1, period))
-        for period in due_periods(venue)
-        if times[-1] // period != before // period
+        np.searchsorted(times, _multiples(segment.after, segment.until + 1, period))
+        for segment in segments
+        for period in due_periods(segment.venue)
+        if segment.until // period != segment.after // period
     ]
     return np.unique(np.concatenate(numbers)) if numbers else np.empty(0, np.int64)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -272,7 +272,36 @@ class Prices:
             venue=venue,
         )
 
-    def guarded(self, accounts: Accounts, mark: Float, index: Float, asset: Float) -> Prices:
+    def without(self, market: Bool) -> Prices:
+        """Return the prices as if the tick had given none of some markets.
+
+        Parameters
+        ----------
+        market : ndarray of bool, shape (M,)
+            The markets.
+
+        Returns
+        -------
+        Prices
+            NaN for the mark, the index, the last price and the bar of these markets.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> prices = rc.Prices.incomplete(rc.load_venue("backpack"), rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
+        >>> prices.without(np.array([False, False, True, False])).given_mark.tolist()
+        [nan, nan, nan, nan]
+        """
+        if not market.any():
+            return self
+        names = ("mark", "index", "given_mark", "given_index", "last", "low", "high")
+        left: dict[str, Any] = {name: np.where(market, np.nan, getattr(self, name)) for name in names}
+        return replace(self, **left)
+
+    def guarded(
+        self, accounts: Accounts, mark: Float, index: Float, asset: Float, delisted: Bool | None = None
+    ) -> Prices:
         """Put the guarded marks, indexes and prices of assets in the place of those of the tick.
 
         Parameters
@@ -283,6 +312,8 @@ class Prices:
             Guarded prices, settle units; NaN for none.
         asset : ndarray of float64, shape (K,)
             Guarded prices of the assets that have one of their own, settle units; NaN for the others.
+        delisted : ndarray of bool, shape (M,), optional
+            Markets that need no mark, as their positions are settled before anything else; none by default.
 
         Returns
         -------
@@ -306,9 +337,11 @@ class Prices:
         (194.0, 195.0)
         """
         rule = "a mark is needed: the tick has neither a mark nor an index, a book or a last price"
-        return self._used(accounts, mark, index, asset, rule)
+        return self._used(accounts, mark, index, asset, rule, delisted)
 
-    def _used(self, accounts: Accounts, mark: Float, index: Float, asset: Float, rule: str) -> Prices:
+    def _used(
+        self, accounts: Accounts, mark: Float, index: Float, asset: Float, rule: str, delisted: Bool | None = None
+    ) -> Prices:
         accounts.units.must_fit(self.venue.units)
         _must_be_in_range(self.venue, mark)
         prices = Prices(
@@ -327,7 +360,7 @@ class Prices:
             open_lots=open_lots(self.venue, accounts, self.open_interest),
             venue=self.venue,
         )
-        prices._cover(accounts, f"an account holds it: {rule}")
+        prices.must_cover(accounts, f"an account holds it: {rule}", delisted)
         return prices
 
     def moved(self, market: Float, asset: Float) -> Prices:
@@ -367,22 +400,51 @@ class Prices:
         value[self.venue.settle] = 1.0
         return replace(self, mark=mark, index=index, asset=value)
 
-    def _cover(self, accounts: Accounts, rule: str) -> None:
-        """Refuse prices that are missing for a position, order or balance of an account."""
-        market, asset = self.missing(accounts)
+    def must_cover(
+        self, accounts: Accounts, rule: str = "an account holds it: a price is needed", delisted: Bool | None = None
+    ) -> None:
+        """Refuse prices that are missing for a position, order or balance of an account.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        rule : str
+            Text of the message for a market.
+        delisted : ndarray of bool, shape (M,), optional
+            Markets that need no mark; none by default.
+
+        Raises
+        ------
+        RiskDataError
+            A position or balance of an account has no price.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> rc.Prices.incomplete(venue, rc.Tick(0, {})).must_cover(accounts)
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: marks.SOL_USDC_PERP: an account holds it: a price is needed
+        """
+        market, asset = self.missing(accounts, delisted)
         if market is not None:
             raise RiskDataError("marks", self.venue.markets.symbol[market], rule)
         if asset is not None:
             symbol = self.venue.assets.symbol[asset]
             raise RiskDataError("asset_prices", symbol, "an account holds it: a price is needed")
 
-    def missing(self, accounts: Accounts) -> tuple[int | None, int | None]:
+    def missing(self, accounts: Accounts, delisted: Bool | None = None) -> tuple[int | None, int | None]:
         """Return the first market and the first asset without a price that an account holds.
 
         Parameters
         ----------
         accounts : Accounts
             The state.
+        delisted : ndarray of bool, shape (M,), optional
+            Markets that need no mark; none by default.
 
         Returns
         -------
@@ -399,8 +461,8 @@ class Prices:
         """
         columns, market, asset = accounts.columns, None, None
         if first_missing(self.mark) >= 0:
-            has_lots = holds_lots(columns)
-            without = np.flatnonzero(np.isnan(self.mark)).tolist()
+            has_lots, unpriced = holds_lots(columns), np.isnan(self.mark)
+            without = np.flatnonzero(unpriced if delisted is None else unpriced & ~delisted).tolist()
             market = next((m for m in without if has_lots[columns.market == m].any()), None)
         if first_missing(self.asset) >= 0:
             has_quanta = holds_quanta(columns, self.venue)
@@ -659,8 +721,7 @@ def _must_be_in_range(venue: Venue, mark: Float) -> None:
         raise RiskDataError("marks", markets.symbol[m], markets.too_high(m), value=mark[m])
     m = first_above(markets.min_price, mark)
     if m >= 0:
-        rule = "must be at least a tick of the market's tickSize: the contract is inverse"
-        raise RiskDataError("marks", markets.symbol[m], rule, value=mark[m])
+        raise RiskDataError("marks", markets.symbol[m], markets.too_low, value=mark[m])
 
 
 def holds_lots(columns: AccountColumns) -> Bool:
