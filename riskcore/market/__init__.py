@@ -3,6 +3,7 @@
 from .books import Books
 from .funding_rates import NO_FUNDING, FundingEntries
 from .index import cross_venue_index
+from .path import Path
 from .price_table import PriceTable
 from .prices import Prices, UnitPrices, asset_values, open_lots, unit_prices_at
 from .reading import PriceMap, Rule, by_symbol, first_bad_bar
@@ -14,6 +15,7 @@ __all__ = [
     "NO_FUNDING",
     "Books",
     "FundingEntries",
+    "Path",
     "PriceMap",
     "PriceTable",
     "Prices",

@@ -360,7 +360,7 @@ class Prices:
             open_lots=open_lots(self.venue, accounts, self.open_interest),
             venue=self.venue,
         )
-        prices._cover(accounts, f"an account holds it: {rule}", delisted)
+        prices.must_cover(accounts, f"an account holds it: {rule}", delisted)
         return prices
 
     def moved(self, market: Float, asset: Float) -> Prices:
@@ -400,8 +400,35 @@ class Prices:
         value[self.venue.settle] = 1.0
         return replace(self, mark=mark, index=index, asset=value)
 
-    def _cover(self, accounts: Accounts, rule: str, delisted: Bool | None) -> None:
-        """Refuse prices that are missing for a position, order or balance of an account."""
+    def must_cover(
+        self, accounts: Accounts, rule: str = "an account holds it: a price is needed", delisted: Bool | None = None
+    ) -> None:
+        """Refuse prices that are missing for a position, order or balance of an account.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        rule : str
+            Text of the message for a market.
+        delisted : ndarray of bool, shape (M,), optional
+            Markets that need no mark; none by default.
+
+        Raises
+        ------
+        RiskDataError
+            A position or balance of an account has no price.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> rc.Prices.incomplete(venue, rc.Tick(0, {})).must_cover(accounts)
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: marks.SOL_USDC_PERP: an account holds it: a price is needed
+        """
         market, asset = self.missing(accounts, delisted)
         if market is not None:
             raise RiskDataError("marks", self.venue.markets.symbol[market], rule)
@@ -694,8 +721,7 @@ def _must_be_in_range(venue: Venue, mark: Float) -> None:
         raise RiskDataError("marks", markets.symbol[m], markets.too_high(m), value=mark[m])
     m = first_above(markets.min_price, mark)
     if m >= 0:
-        rule = "must be at least a tick of the market's tickSize: the contract is inverse"
-        raise RiskDataError("marks", markets.symbol[m], rule, value=mark[m])
+        raise RiskDataError("marks", markets.symbol[m], markets.too_low, value=mark[m])
 
 
 def holds_lots(columns: AccountColumns) -> Bool:

@@ -15,9 +15,8 @@ from ..._typing import Bool, Float, Int
 from ...kernels import guards as kernels
 from ...kernels.guards import BASIS, INDEX, MARK, NO_SAMPLE
 from ...venue import Venue
-from ..books import Books
+from .books import _SECOND, BookMemory, _offset
 
-_SECOND = 1_000_000_000
 SECONDS_OF_SAMPLES = 300
 """Length of the window of the means."""
 
@@ -98,12 +97,8 @@ class GuardState:
         The last whole second since the epoch that may have a sample.
     samples : list of Samples
         Those of the last 300 seconds and perhaps older ones, oldest first.
-    books : Books or None
-        Books that the clock goes on with; only with a ``liquidation_interval`` or a ``refill_half_life``.
-    consumed_lots : ndarray of int64, shape (L,)
-        Lots consumed of each of their levels; 0 without a ``refill_half_life``.
-    decay_time : int
-        Time at which the consumed lots decayed last, nanoseconds; 0 if never.
+    book_memory : BookMemory
+        The books that the clock goes on with; the states of the instants up to the next tick share it.
 
     Notes
     -----
@@ -125,9 +120,7 @@ class GuardState:
     asset_own: Bool
     second: int
     samples: list[Samples]
-    books: Books | None
-    consumed_lots: Int
-    decay_time: int
+    book_memory: BookMemory
 
     @classmethod
     def opening(cls, venue: Venue) -> GuardState:
@@ -150,8 +143,7 @@ class GuardState:
         >>> GuardState.opening(rc.load_venue("backpack")).samples
         []
         """
-        markets, assets, policy = len(venue.markets.symbol), len(venue.assets.symbol), venue.policy
-        is_kept = policy.refill_half_life is not None or policy.liquidation_interval is not None
+        markets, assets = len(venue.markets.symbol), len(venue.assets.symbol)
         return cls(
             price=np.full((3, markets), np.nan),
             time=np.zeros((3, markets), np.int64),
@@ -161,9 +153,7 @@ class GuardState:
             asset_own=np.zeros(assets, bool),
             second=0,
             samples=[],
-            books=Books.empty(venue) if is_kept else None,
-            consumed_lots=np.empty(0, np.int64),
-            decay_time=0,
+            book_memory=BookMemory.opening(venue),
         )
 
     @property
@@ -194,7 +184,7 @@ class GuardState:
         return window
 
     def without(self, market: Bool) -> GuardState:
-        """Return the state without what it remembers of some markets; samples of earlier seconds stay.
+        """Return the state without the prices and samples of some markets; samples of earlier seconds stay.
 
         Parameters
         ----------
@@ -204,7 +194,7 @@ class GuardState:
         Returns
         -------
         GuardState
-            Without their prices, current samples and books.
+            Without their prices and current samples; it shares the books.
 
         Examples
         --------
@@ -219,17 +209,11 @@ class GuardState:
         """
         if not market.any():
             return self
-        books, consumed_lots = self.books, self.consumed_lots
-        if books is not None:
-            stays = ~np.isin(books.level_sides() // 2, np.flatnonzero(market))
-            books, consumed_lots = books.chosen(stays), consumed_lots[stays]
         return replace(
             self,
             price=np.where(market, np.nan, self.price),
             time=np.where(market, 0, self.time),
             sample=np.where(market, NO_SAMPLE, self.sample),
-            books=books,
-            consumed_lots=consumed_lots,
         )
 
     def used(self, stale_after: int, time: int) -> tuple[Float, Float, Float]:
@@ -269,8 +253,8 @@ class GuardState:
         Returns
         -------
         dict of str to DataFrame
-            markets and assets (a row each, in order), samples, asset_samples, and books where these are kept; columns
-            as of docs/run_folder.md.
+            markets and assets (a row each, in order), samples, asset_samples and books; columns as of
+            docs/run_folder.md.
 
         Examples
         --------
@@ -303,12 +287,12 @@ class GuardState:
         tables["asset_samples"] = pd.DataFrame(
             {"second": second[run], "count": seconds[run], "asset": asset, "price": samples.asset[run, asset]}
         )
-        if self.books is not None:
-            side = self.books.level_sides()
-            tables["books"] = pd.DataFrame(
-                {"market": side // 2, "side": 1 - 2 * (side % 2), "price": self.books.price, "lots": self.books.lots,
-                 "consumed_lots": self.consumed_lots, "decay_time": self.decay_time}
-            )  # fmt: skip
+        memory = self.book_memory
+        side = memory.books.level_sides()
+        tables["books"] = pd.DataFrame(
+            {"market": side // 2, "side": 1 - 2 * (side % 2), "price": memory.books.price, "lots": memory.books.lots,
+             "consumed_lots": memory.consumed_lots, "decay_time": memory.decay_time}
+        )  # fmt: skip
         return tables
 
     @classmethod
@@ -363,81 +347,15 @@ class GuardState:
         samples.asset[of_asset[0], of_asset[1]["asset"]] = of_asset[1]["price"]
         guard_state.samples = [samples] if len(second) else []
         guard_state.second = time // _SECOND
-        if guard_state.books is not None:
-            kept = frames["books"]
+        if "books" in frames:
+            kept, memory = frames["books"], guard_state.book_memory
             side = (2 * kept["market"] + (kept["side"] < 0)).to_numpy(np.int64)
             price, lots, consumed_lots = (kept[name].to_numpy().copy() for name in ("price", "lots", "consumed_lots"))
-            guard_state.books = replace(
-                guard_state.books, offset=_offset(side, guard_state.books), price=price, lots=lots
-            )
-            guard_state.consumed_lots = consumed_lots
-            guard_state.decay_time = int(kept["decay_time"].iloc[0]) if len(kept) else 0
+            memory.books = replace(memory.books, offset=_offset(side, memory.books), price=price, lots=lots)
+            memory.consumed_lots = consumed_lots
+            memory.is_offered = np.ones(len(lots), bool)
+            memory.decay_time = int(kept["decay_time"].iloc[0]) if len(kept) else time
         return guard_state
-
-    def is_refilling(self, venue: Venue) -> bool:
-        """Return whether a level of the books has lots that takers took and that come back.
-
-        Parameters
-        ----------
-        venue : Venue
-            The rules.
-
-        Returns
-        -------
-        bool
-            False without a ``refill_half_life``.
-
-        Examples
-        --------
-        >>> import riskcore as rc
-        >>> from riskcore.market.guards import GuardState
-        >>> venue = rc.load_venue("backpack")
-        >>> GuardState.opening(venue).is_refilling(venue)
-        False
-        """
-        return venue.policy.refill_half_life is not None and bool(self.consumed_lots.any())
-
-    def sampled(self, before: int | None, time: int, sample: Int, asset: Float) -> list[Samples]:
-        """Return the samples after a tick.
-
-        Seconds since the last tick repeat its samples, a tick on a whole second adds its own.
-
-        Parameters
-        ----------
-        before : int or None
-            Time of the last tick, nanoseconds; None if there was none.
-        time : int
-            Time of the tick, nanoseconds.
-        sample : ndarray of int64, shape (2, M)
-            Its samples.
-        asset : ndarray of float64, shape (K,)
-            Its prices of assets that have one of their own, settle units; NaN if never.
-
-        Returns
-        -------
-        list of Samples
-            Those of the last 300 seconds and perhaps older ones.
-
-        Examples
-        --------
-        >>> import riskcore as rc
-        >>> from riskcore.market.guards import GuardState
-        >>> state = GuardState.opening(rc.load_venue("backpack"))
-        >>> [samples.second.tolist() for samples in state.sampled(None, 10**9, state.sample, state.asset_price)]
-        [[1]]
-        """
-        now = time // _SECOND
-        oldest = now - SECONDS_OF_SAMPLES + 1
-        on_second = time % _SECOND == 0
-        first = oldest if before is None else max(before // _SECOND + 1, oldest)
-        past = 0 if before is None else now - on_second - first + 1
-        new = None
-        if past > 0:
-            new = Samples(np.array([first]), np.array([past]), self.sample[None], self.asset_price[None])
-        if on_second:
-            own = Samples(np.array([now]), np.array([1]), sample[None], asset[None])
-            new = own if new is None else new.joined(own)
-        return self.followed_by(new, now)
 
     def followed_by(self, new: Samples | None, second: int) -> list[Samples]:
         """Return the samples with new ones.
@@ -463,11 +381,7 @@ class GuardState:
         """
         oldest = second - SECONDS_OF_SAMPLES + 1
         kept = [block for block in self.samples if block.second[-1] + block.seconds[-1] > oldest]
-        if new is None:
-            return kept
-        if kept and len(kept[-1].second) + len(new.second) <= _BLOCK:
-            new = kept.pop().joined(new)
-        return [*kept, new]
+        return kept if new is None else joined(kept, new)
 
     def _mean(self, which: int, market: int) -> Fraction | None:
         """Mean of a market's samples, or where there are none its last one, in units of the samples."""
@@ -485,13 +399,17 @@ _MARKET_COLUMNS = {
 """Columns of the run folder's state, each with its attribute and row."""
 
 
+def joined(blocks: list[Samples], new: Samples) -> list[Samples]:
+    """Samples with new ones: the last block grows until it has some runs."""
+    if blocks and len(blocks[-1].second) + len(new.second) <= _BLOCK:
+        new = blocks[-1].joined(new)
+        blocks = blocks[:-1]
+    return [*blocks, new]
+
+
 _BLOCK = 32  # runs: blocks of fewer are joined
 
 
 def _no_samples(markets: int, assets: int) -> Samples:
     none = np.empty(0, np.int64)
     return Samples(none, none, np.empty((0, 2, markets), np.int64), np.empty((0, assets)))
-
-
-def _offset(side: Int, books: Books) -> Int:
-    return np.searchsorted(side, np.arange(len(books.offset)))
