@@ -453,7 +453,7 @@ class Engine:
             course.hold(self._prices, self.guard_state)
         if course.table is None or course.lacks_a_price(self.accounts):
             # what an account holds since activity, or after a delisting, has no price in between
-            course = Course(self.time, times[-1:], prices, guarded, books, premiums, scheduled.at_once())
+            course = Course(self.time, times[-1:], prices, guarded, books, premiums, scheduled)
         highest = course.highest_prices()
         self._totals.must_fit(highest)
         due_numbers = due_instants(course.scheduled.segments, self.time, course.times)
