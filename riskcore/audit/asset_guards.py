@@ -56,11 +56,10 @@ class AssetGuards:
             now = int(part.time[row])
             if given[row]:
                 x = float(part.given_asset[row, asset])
-                for share, middle in (
-                    (guard.index_threshold, lambda: float(index[row])), (guard.mean_threshold, lambda: samples.mean(now))
-                ):  # fmt: skip
+                mean = math.nan if guard.mean_threshold is None else samples.mean(now)
+                for share, middle in ((guard.index_threshold, index[row]), (guard.mean_threshold, mean)):
                     if share is not None:
-                        x = float(clamped(np.array(x), *band(np.array(middle()), share))[0])
+                        x = float(clamped(np.array(x), *band(np.array(middle), share))[0])
                 arrays = np.array([[x]]), np.array([[price]]), np.array([now]), np.array([[time]])
                 used[row] = capped([guard.update], *arrays)[0][0, 0]
             elif not part.is_tick[row]:
