@@ -16,14 +16,6 @@ from ..reading import no_prices
 _SECOND = 1_000_000_000
 
 
-def _chosen(books: Books, level: Bool) -> Books:
-    """Books of the chosen levels alone."""
-    if level.all():
-        return books
-    offset = np.concatenate([[0], np.cumsum(level)])[books.offset]
-    return replace(books, offset=offset, price=books.price[level], lots=books.lots[level])
-
-
 _Refused: TypeAlias = list[tuple[int, int, float]]  # book row, kind (an index into `REASONS`), price update
 
 
@@ -40,7 +32,7 @@ def _accepted(venue: Venue, books: Books, time: int) -> tuple[Books, Bool, _Refu
     kinds = enumerate((closed, stale, crossed))
     refused = [(b, kind, math.nan) for kind, rows in kinds for b in np.flatnonzero(rows).tolist()]
     bad = closed | stale | crossed
-    return (_chosen(books, ~bad[books.level_sides() // 2]) if refused else books), bad, refused
+    return (books.chosen(~bad[books.level_sides() // 2]) if refused else books), bad, refused
 
 
 def two_sided(venue: Venue, books: Books, time: int) -> Bool:
@@ -158,6 +150,11 @@ class BookMemory:
     def _of(cls, books: Books, time: int, half_life: float | None) -> BookMemory:
         return cls(books, np.zeros_like(books.lots), time, half_life, np.ones(len(books.lots), bool))
 
+    @property
+    def is_refilling(self) -> bool:
+        """Whether lots that takers have taken are still to come back."""
+        return bool(self.consumed_lots.any())
+
     def decay(self, time: int) -> None:
         """Let the consumed lots come back up to a time.
 
@@ -211,7 +208,7 @@ class BookMemory:
         self.is_offered = (self.consumed_lots < self.books.lots) & (price >= 1) & is_open[book]
         time = self.books.time if seen is None else seen
         left = replace(self.books, price=price, lots=self.books.lots - self.consumed_lots, time=time)
-        return _chosen(left, self.is_offered)
+        return left.chosen(self.is_offered)
 
     def record(self, left: Int) -> None:
         """Add the lots that takers took of the levels offered last to the lots consumed, of books that refill.
@@ -273,7 +270,7 @@ class BookMemory:
         kept, consumed_lots = before.books, before.consumed_lots
         if refused.any():
             is_kept = ~refused[kept.level_sides() // 2]
-            kept, consumed_lots = _chosen(kept, is_kept), consumed_lots[is_kept]
+            kept, consumed_lots = kept.chosen(is_kept), consumed_lots[is_kept]
         if books.price.size:
             is_repeated = _repeated(kept, books) | ~np.diff(books.offset).reshape(-1, 2).any(axis=1)
             old, new = kept.level_sides(), books.level_sides()
