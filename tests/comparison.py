@@ -54,12 +54,14 @@ def assert_same_journal(
     rows: list[dict[str, Any]],
     venue: reference.Venue,
     before: reference.State,
-    prices: reference.Prices,
+    seen: reference.Prices | reference.Seen,
 ) -> None:
     """Row by row: whole numbers and names equal, prices within 1e-12, ratios as near as float64 equity allows."""
-    state, prices = reference.apply_rows(before, ()), prices.at(venue, before)
-    found = natural_rows(result)
+    state, found = reference.apply_rows(before, ()), natural_rows(result)
+    by_time = seen.by_time if isinstance(seen, reference.Seen) else {}
+    at_tick = (seen.prices if isinstance(seen, reference.Seen) else seen).at(venue, before)
     for place, (ours, theirs) in enumerate(zip(found, rows, strict=False)):
+        prices = by_time.get(theirs["time"], at_tick)
         named = ("tick", "time", *NAMED, *WHOLE, *COUNTER)
         assert {n: ours[n] for n in named} == {n: theirs[n] for n in named}, f"row {place}"
         if math.isnan(theirs["price"]):
