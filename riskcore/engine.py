@@ -17,14 +17,15 @@ from ._limits import INT64_MAX, INT64_MIN
 from .accrual import Premiums, max_growth
 from .activity import carry_out, read_actions, write_back
 from .boundary import RecordingWarning, RiskDataError, as_html, counted, escaped, frame_as_html, moment
-from .clock import Course, due_instants, has_acted, instants
+from .clock import Course, instants
 from .context import TickContext
 from .delisting import delist
 from .liquidation import liquidate, start_tick
 from .margin import MarginTable, margin_table, margins_of, model_of
 from .margin.screen import Screen
-from .market import Prices, Tick, read_scheduled
-from .market.guards import Guarded, GuardState, guard
+from .market import Books, Prices, Scheduled, Tick, read_scheduled
+from .market import Path as PricePath
+from .market.guards import GuardState, Refusal
 from .record import (
     NO_ACCOUNT,
     Invariants,
@@ -34,6 +35,7 @@ from .record import (
     Rows,
     Totals,
     fills,
+    has_acted,
     natural_frame,
     reader,
     run_folder,
@@ -436,36 +438,30 @@ class Engine:
         time, ledger = tick.nanoseconds(self.time), self.ledger
         self._must_follow(time)
         scheduled = read_scheduled(self.venue, tick, self.time, time, ledger.funding_scheduled, ledger.delisted)
-        venue, delisted = scheduled.venue, scheduled.delisted
-        incomplete, books = Prices.incomplete(venue, tick), tick.columnar_books(venue, time)
-        scheduled.must_set_rates(incomplete.funding_rate)
-        guarded = guard(
-            venue, self.guard_state.without(delisted), self.time, time, incomplete.without(delisted),
-            books.without(delisted),
-        )  # fmt: skip
-        prices = incomplete.guarded(self.accounts, guarded.mark, guarded.index, guarded.asset, delisted)
+        venue = scheduled.venue
+        given, books = Prices.incomplete(venue, tick), tick.columnar_books(venue, time)
+        scheduled.must_set_rates(given.funding_rate)
         times = instants(scheduled.segments, self.time, time, scheduled.times.tolist())
-        premiums = Premiums(ledger.premium_sum.copy(), ledger.premium_count.copy())
-        course = Course(self.time, times, prices, guarded, books, premiums, scheduled)
-        known = self._prices is not None and self._prices.missing(self.accounts) == (None, None)
-        if len(times) > 1 and known:
-            assert self._prices is not None
-            course.hold(self._prices, self.guard_state)
-        if course.table is None or course.lacks_a_price(self.accounts):
-            # what an account holds since activity, or after a delisting, has no price in between
-            course = Course(self.time, times[-1:], prices, guarded, books, premiums, scheduled)
+        course = self._course(given, books, times, scheduled)
+        if course.lacks_a_price(self.accounts):
+            course = self._course(given, books, times[-1:], scheduled)
         highest = course.highest_prices()
         self._totals.must_fit(highest)
-        due_numbers = due_instants(course.scheduled.segments, self.time, course.times)
-        if self.time is not None:
-            entries = np.searchsorted(course.times, course.scheduled.entries.time)
-            due_numbers = np.union1d(due_numbers, entries)
-        course.plan_accruals(self.accounts, self._totals.lots, due_numbers)
+        course.plan_accruals(self.accounts, self._totals.lots)
         if due := list(course.accruals.values()):
             growth = max_growth(venue, sum(accruals.hours for accruals in due))
             total = np.sum([accruals.total for accruals in due], axis=0)
             self._totals.must_fit(highest, growth=growth, due=total)
         return course
+
+    def _course(self, given: Prices, books: Books, times: npt.NDArray[np.int64], scheduled: Scheduled) -> Course:
+        """Guard the prices of a tick's instants."""
+        listed, depth = given.without(scheduled.delisted), books.without(scheduled.delisted)
+        path = PricePath.between(
+            self.venue, self.accounts, self.guard_state.mark, self._prices, listed, depth, self.time, times, self.seed
+        )
+        premiums = Premiums(self.ledger.premium_sum.copy(), self.ledger.premium_count.copy())
+        return Course(path, given, books, self.guard_state, scheduled, self.accounts, premiums)
 
     def _enter(self, venue: Venue) -> None:
         """Take over a changed venue; its units are the same, so the state and its totals stay."""
@@ -478,10 +474,10 @@ class Engine:
         while (k := self._next(course, k)) < course.last:
             self._act(course, k, step)
             k += 1
-        self._guard_state = course.guarded.guard_state
         if step.rows:
             course.count_open_lots(self.accounts)
         self._act(course, k, step)
+        self._guard_state = course.state_after()
         self.ledger.premium_sum, self.ledger.premium_count = course.premiums
         rows = np.concatenate(step.rows) if len(step.rows) > 1 else step.rows[0]
         if len(rows):
@@ -506,11 +502,10 @@ class Engine:
         """Number of the first instant from ``k`` on that is not known to leave everything as it is."""
         while k < course.last:
             stop = course.next_visit(k)
-            if self._idle_since is not None and not self.guard_state.is_refilling(self.venue):
+            if self._idle_since is not None and not self.guard_state.book_memory.is_refilling:
                 k = min(stop, course.next_update(k), course.next_interval(k, self._idle_since))
             if k == stop:
                 break
-            assert course.table is not None
             found = self._screen.first(course.table_at(k), k, stop)
             if found < stop:
                 return found
@@ -519,14 +514,16 @@ class Engine:
 
     def _act(self, course: Course, k: int, step: _Step) -> None:
         """Do what an instant asks for: rows of guards, payments, and the liquidation of who is at 100 % then."""
-        time, guarded = int(course.times[k]), course.guarded_at(k)
-        prices, journal, segment = course.prices_at(k), Journal(self.ticks, time), course.segment_at(k)
+        time, prices, segment = int(course.times[k]), course.prices_at(k), course.segment_at(k)
+        journal = Journal(self.ticks, time)
         if segment.venue is not self.venue:
             self._enter(segment.venue)
         context = TickContext(self.venue, self._state, prices, self.ledger, journal, Pools(self.venue, self._state))
         for market, price in course.delistings_at(k):
             delist(context, market, price)
-        _write_refusals(journal, self.venue, guarded)
+        if segment.delisted.any():
+            self.guard_state.book_memory.forget(segment.delisted)
+        _write_refusals(journal, self.venue, course.refusals_at(k))
         if step.rolled is not None:
             start_tick(self.ledger, self.venue.policy, step.rolled, time)
         step.rolled = time
@@ -539,7 +536,7 @@ class Engine:
         selected = self._screen.rows(prices)
         if selected.size:
             margins = margins_of(self.accounts, selected, prices)
-            step.add(*liquidate(context, self.accounts, selected, margins, guarded, self.seed))
+            step.add(*liquidate(context, self.accounts, selected, margins, course.guarded_at(k), self.seed))
         rows = journal.rows()
         done = rows[len(before) :]
         self._idle_since = None if has_acted(done) else time
@@ -710,9 +707,9 @@ class _Step:
 _VIEWS = ("_accounts", "_growth", "_screen", "_totals", "_invariants")
 
 
-def _write_refusals(journal: Journal, venue: Venue, guarded: Guarded) -> None:
+def _write_refusals(journal: Journal, venue: Venue, refusals: list[Refusal]) -> None:
     markets = len(venue.markets.symbol)
-    for reason, book, price, asset in guarded.refusals:
+    for reason, book, price, asset in refusals:
         where = {"market": book} if 0 <= book < markets else {"asset": asset}
         if book >= markets:
             where["asset"] = int(venue.spots.asset[book - markets])

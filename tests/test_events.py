@@ -373,7 +373,7 @@ def test_delisted_market_needs_no_mark_and_takes_none():
     book = {X: {"bids": [(99.9, 1.0)], "asks": [(100.1, 1.0)]}, Y: {"bids": [(99.9, 1.0)], "asks": [(100.1, 1.0)]}}
     engine.step(tick(0, books=book))
     engine.step(tick(10, {Y: 100.0}, venue_changes=[change(5, "delist", 95.5)]))
-    assert set(np.flatnonzero(np.diff(engine.guard_state.books.offset))) == {2, 3}
+    assert set(np.flatnonzero(np.diff(engine.guard_state.book_memory.books.offset))) == {2, 3}
     crossed = {X: {"bids": [(101.0, 1.0)], "asks": [(100.0, 1.0)]}}
     result = engine.step(tick(20, {X: 50.0, Y: 100.0}, books=crossed, indexes={X: 500.0}, last_prices={X: 1.0}))
     assert len(result.rows) == 0

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -16,6 +17,7 @@ import riskcore as rc
 from riskcore import reference
 from riskcore.clock import instants
 from riskcore.margin import exact
+from riskcore.market import Segment
 from tests import money_venues
 from tests.comparison import assert_same_journal
 from tests.money_venues import ETH, IBTC
@@ -236,7 +238,8 @@ def test_instants():
     half, end = NOON + SECOND // 2, NOON + 3 * SECOND
     for interval, seconds in ((1, [1, 2, 3]), (2, [2, 3])):
         venue = rc.load_venue(source(liquidation_interval=interval, realize_interval=3))
-        assert ((instants(venue, half, end) - NOON) / SECOND).tolist() == seconds
+        stretch = Segment(half, end, venue, np.zeros(2, bool))
+        assert ((instants([stretch], half, end) - NOON) / SECOND).tolist() == seconds
     book = {"X": {"bids": [(100.0, 50.0)], "asks": [(100.1, 50.0)]}}
     ticks = [rc.Tick(time, AT_100, book) for time in (half, end)]
     rows = clock_run(*ticks, liquidation_interval=1)

@@ -11,14 +11,11 @@ import numpy as np
 
 from .._typing import Int
 from ..market import Segment
-from ..record import EVENTS, Rows
 from ..state import HOUR
 from ..venue import Policy, Venue
 
 _SECOND = 1_000_000_000
 _MINUTE = 60 * _SECOND
-_IDLE = np.array([name in ("trigger", "harm", "expire", "unfilled") for name in EVENTS])
-"""Whether a row of a phase, by event, neither changes an account nor tells of a draw that could fall otherwise."""
 
 
 def instants(segments: Sequence[Segment], before: int | None, now: int, more: Iterable[int] = ()) -> Int:
@@ -150,23 +147,3 @@ def new_interval(policy: Policy, before: int, times: Int) -> int:
     """
     spans = (_MINUTE, policy.account_cap_interval * _SECOND)
     return int(np.searchsorted(times, min((before // span + 1) * span for span in spans)))
-
-
-def has_acted(rows: Rows) -> bool:
-    """Return whether the phases of an instant wrote a row that changes an account, or one of a draw.
-
-    Parameters
-    ----------
-    rows : ndarray of `riskcore.record.ROW`
-        Rows of the instant after its selection.
-
-    Examples
-    --------
-    >>> from riskcore.clock import has_acted
-    >>> from riskcore.record import Journal
-    >>> journal = Journal(0, 0)
-    >>> journal.add("trigger", "mmr", 0, 1.2, 1.2)
-    >>> has_acted(journal.rows())
-    False
-    """
-    return not _IDLE[rows["event"]].all()

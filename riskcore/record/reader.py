@@ -24,6 +24,7 @@ from ..market.guards import SECONDS_OF_SAMPLES, GuardState
 from ..state import Accounts, Ledger, Orders
 from ..venue import Venue, VenueChange, changed_venue, changes_of_table, load_venue
 from .events import ACTIVITY, EVENT, ROW, Rows, check_rows
+from .journal import has_acted
 from .run_folder import LEDGERS, _content, _damaged, _ledger_entries, _venue_content, file_of, read_manifest
 from .run_schema import OPTIONAL_STATE, PARTS, START, Table, count_rows, decoded
 
@@ -37,6 +38,7 @@ class SavedState:
     ledger: Ledger
     guard_state: GuardState
     prices: Prices | None  # of the last tick
+    idle_since: int | None  # time of the last tick, if nothing there or since changed an account
     seed: int
     ticks: int
     time: int | None
@@ -324,6 +326,21 @@ class Reader:
         filled = [part for part, count in enumerate(counts) if count]
         return int(self.table("ticks", filled[-1])["time"][-1]) if filled else None
 
+    def _idle_since(self, time: int | None) -> int | None:
+        """Time of the last tick, if neither its phases nor activity since changed an account; else None."""
+        if time is None:
+            return None
+        for part in range(self.last, -1, -1):
+            table = self.table("journal", part)
+            here = (table["time"] == time) & (table["tick"] == self.manifest["ticks"] - 1)
+            rows = np.zeros(int(here.sum()), ROW)
+            rows["event"] = table["event"][here]
+            if has_acted(rows):
+                return None
+            if len(here) > len(rows):
+                break
+        return time
+
     def state(self) -> SavedState:
         """Return the last state."""
         venue, policy, last = self.venues()[-1][1], self.venue.policy, self.last
@@ -378,6 +395,7 @@ class Reader:
             ledger=ledger,
             guard_state=guard_state,
             prices=prices,
+            idle_since=self._idle_since(time),
             seed=seed,
             ticks=ticks,
             time=time,

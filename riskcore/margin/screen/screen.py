@@ -237,7 +237,9 @@ class Screen:
         if (last - first) * sum(len(columns.account) for columns in watched) > _MANY_LANES:
             intervals = self._bound(one, *moves)
             decided = [intervals.decide(columns, 0, chunk_count(columns)) for columns in watched]
-            watched = [watch.columns for watch, confirmed in decided if len(watch.slots) or len(confirmed)]
+            if any(len(confirmed) for _, confirmed in decided):
+                return first
+            watched = [watch.columns for watch, _ in decided if len(watch.slots)]
         for columns in watched:
             self.accounts_computed += len(columns.account)
             last = self._first_of(columns, prices, first, last)

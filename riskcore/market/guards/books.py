@@ -149,6 +149,11 @@ class BookMemory:
     def _of(cls, books: Books, time: int, half_life: float | None) -> BookMemory:
         return cls(books, np.zeros_like(books.lots), time, half_life, np.ones(len(books.lots), bool))
 
+    @property
+    def is_refilling(self) -> bool:
+        """Whether a level has consumed lots that come back."""
+        return self.half_life is not None and bool(self.consumed_lots.any())
+
     def decay(self, time: int) -> None:
         """Let the consumed lots come back up to a time.
 
@@ -300,7 +305,7 @@ class BookMemory:
             consumed_lots = merged(consumed_lots, np.zeros_like(books.lots))
             price, lots = merged(kept.price, books.price), merged(kept.lots, books.lots)
             kept = Books(_offset(side[order], kept), price, lots, np.zeros_like(kept.time))
-        after.books, after.consumed_lots = kept, consumed_lots.copy()
+        after.books, after.consumed_lots, after.is_offered = kept, consumed_lots.copy(), np.ones(len(kept.lots), bool)
         return after
 
 

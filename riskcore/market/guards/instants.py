@@ -133,6 +133,8 @@ class GuardedPath:
         Prices of assets, settle units, NaN where there is none; those of their own, NaN for the others.
     updates : ndarray of bool, shape (R,)
         Whether a mark, an index or a price of an asset was updated; True of a tick.
+    refused : ndarray of bool, shape (R,)
+        Whether the price of a path was rejected at an instant between two ticks, or of an asset at any.
 
     Notes
     -----
@@ -171,6 +173,10 @@ class GuardedPath:
             self.updates[-1] = True
         refused = np.bitwise_or.reduce(self._happened, axis=None) & _REFUSED_MARKET
         self._has_refusals = bool(refused or (self._happened_asset & _REFUSED_ASSET).any())
+        self.refused: Bool = np.zeros(rows, bool)
+        if self._has_refusals:
+            self.refused |= ((self._happened & _REFUSED_MARKET) != 0).any(axis=1)
+            self.refused |= ((self._happened_asset & _REFUSED_ASSET) != 0).any(axis=1)
         self._stamps = guard_state.time.copy()
         self._stamps_of = 0  # rows that these have seen
         self._after: GuardState | None = None  # that of the tick
