@@ -26,6 +26,8 @@ MARK_UPDATE, INDEX_UPDATE, INDEX_CAPPED, MARK_CLAMPED, MARK_CAPPED = 1, 2, 4, 8,
 """What happened to the prices of a market at an instant."""
 ASSET_UPDATE, ASSET_CLAMPED, ASSET_BY_MEAN, ASSET_CAPPED, ASSET_HELD = 1, 2, 4, 8, 16
 """What happened to the price of an asset at an instant."""
+UPDATED, REFUSED = 1, 2
+"""Whether a price of an instant was updated, and whether one was rejected."""
 MIN_UPDATE, MAX_UPDATE, INDEX_THRESHOLD, MEAN_THRESHOLD = range(4)
 """Rows of the guards of assets."""
 FITS, TOO_HIGH, TOO_LOW, NO_MARK_SAMPLE, NO_PREMIUM_SAMPLE = range(5)
@@ -168,7 +170,7 @@ if not hasattr(fill_path, "py_func"):  # interpreted, NumPy would warn of draws 
 
 
 @kernel
-def guard_path(time, clamp, update_cap, bounds, tick_size, price, stamp, mark, index, happened, error):
+def guard_path(time, clamp, update_cap, bounds, tick_size, price, stamp, mark, index, happened, events, error):
     """Guard the marks and indexes of a path, market by market; a price that does not change is no update.
 
     time        int64    (R,)        of the instants, nanoseconds
@@ -181,9 +183,12 @@ def guard_path(time, clamp, update_cap, bounds, tick_size, price, stamp, mark, i
     mark        float64  (R + 1, M)  in/out, path from the instant before on; then, from row 1 on, the marks that count
     index       float64  (R + 1, M)  in/out, the same of the indexes
     happened    uint8    (R, M)      out, MARK_UPDATE and so on
+    events      uint8    (R,)        out, UPDATED and REFUSED of each instant
     error       int64    (3,)        out, first price that breaks a rule: row, market and rule (FITS: none)
     """
     error[2] = FITS
+    for r in range(time.size):
+        events[r] = 0
     for m in range(mark.shape[1]):
         least, largest = update_cap[0, m], update_cap[1, m]
         used, used_time = price[MARK, m], stamp[MARK, m]
@@ -213,6 +218,8 @@ def guard_path(time, clamp, update_cap, bounds, tick_size, price, stamp, mark, i
             now_mark = nan if isnan(new_mark) else used
             path_mark, path_index = new_mark, new_index
             mark[r + 1, m], index[r + 1, m], happened[r, m] = now_mark, now_index, flags
+            if flags:
+                events[r] |= UPDATED | (REFUSED if flags & (INDEX_CAPPED | MARK_CLAMPED | MARK_CAPPED) else 0)
             if error[2] == FITS and not isnan(now_mark):
                 ticks = now_mark / tick_size[m]
                 rule = FITS
@@ -230,25 +237,48 @@ def guard_path(time, clamp, update_cap, bounds, tick_size, price, stamp, mark, i
 
 
 @kernel
-def sample_path(tick_size, mark, index, before, sample):
-    """Samples of the marks and premiums of instants whose prices fit (`guard_path`).
+def sample_runs(
+    time, before, has_gap, tick_size, mark, index, own, sample, price, second, seconds, market_sample, asset_sample,
+):  # fmt: skip
+    """Samples of instants, each for the seconds up to the next one, and of the seconds before the first of them.
 
-    tick_size  float64  (M,)       price of a tick
-    mark       float64  (R, M)     that counts, NaN: none
-    index      float64  (R, M)     that counts, NaN: none
-    before     int64    (2, M)     samples of the last instant with a mark, or NO_SAMPLE
-    sample     int64    (R, 2, M)  out, thousandths of a tick, and premium in units of 1e-12, or NO_SAMPLE
+    time           int64    (R,)           of the instants, nanoseconds
+    before         int64    ()             time of the instant before them, nanoseconds
+    has_gap        bool     ()             the seconds since then have the samples of then
+    tick_size      float64  (M,)           price of a tick
+    mark           float64  (R, M)         that counts, NaN: none
+    index          float64  (R, M)         that counts, NaN: none
+    own            float64  (R, K)         own prices of assets that count, NaN: none
+    sample         int64    (2, M)         samples of then, or NO_SAMPLE
+    price          float64  (K,)           own prices of assets used last then, NaN: never
+    second         int64    (R + 1,)       out, first second of each run
+    seconds        int64    (R + 1,)       out, number of its seconds, perhaps 0
+    market_sample  int64    (R + 1, 2, M)  out, thousandths of a tick, and premium in units of 1e-12, or NO_SAMPLE
+    asset_sample   float64  (R + 1, K)     out, settle units, NaN: none
     """
-    for r in range(mark.shape[0]):
-        for m in range(tick_size.size):
-            price, reference = mark[r, m], index[r, m]
-            if isnan(price):
-                sample[r, 0, m], sample[r, 1, m] = before[0, m], before[1, m]
+    count = time.size
+    second[0] = before // _SECOND + 1
+    for r in range(count):
+        second[r + 1] = -(-time[r] // _SECOND)
+        seconds[r] = second[r + 1] - second[r] if r > 0 or has_gap else 0
+    seconds[count] = 1 if time[count - 1] % _SECOND == 0 else 0
+    for m in range(tick_size.size):
+        market_sample[0, 0, m], market_sample[0, 1, m] = sample[0, m], sample[1, m]
+        for r in range(count):
+            used, reference = mark[r, m], index[r, m]
+            if isnan(used):
+                market_sample[r + 1, 0, m] = market_sample[r, 0, m]
+                market_sample[r + 1, 1, m] = market_sample[r, 1, m]
                 continue
-            sample[r, 0, m] = np.int64(np.rint(price / tick_size[m] * MARK_UNIT))
-            sample[r, 1, m] = NO_SAMPLE
+            market_sample[r + 1, 0, m] = np.int64(np.rint(used / tick_size[m] * MARK_UNIT))
+            premium = NO_SAMPLE
             if not isnan(reference):
-                sample[r, 1, m] = np.int64(np.rint((price - reference) / reference * PREMIUM_UNIT))
+                premium = np.int64(np.rint((used - reference) / reference * PREMIUM_UNIT))
+            market_sample[r + 1, 1, m] = premium
+    for k in range(price.size):
+        asset_sample[0, k] = price[k]
+        for r in range(count):
+            asset_sample[r + 1, k] = asset_sample[r, k] if isnan(own[r, k]) else own[r, k]
 
 
 @inner_kernel
@@ -340,14 +370,15 @@ class AssetRules(NamedTuple):
 
 @kernel
 def guard_assets(
-    rules, is_held, span, given, is_tick, time, before, index, happened_market, mark, price, last, stamp, samples, own,
-    asset, happened, rejected,
+    rules, is_held, begin, end, given, is_tick, time, before, index, happened_market, mark, price, last, stamp,
+    samples, events, own, asset, happened, rejected,
 ):  # fmt: skip
     """Guard the prices of assets at instants in order, and complete them; the last instant may be a tick.
 
     rules            AssetRules    ()          see above
     is_held          bool          ()          the path holds the prices of the tick before
-    span             int64         (2,)        times of the tick before and of the tick, nanoseconds
+    begin            int64         ()          time of the tick before, nanoseconds
+    end              int64         ()          time of the tick, nanoseconds
     given            float64       (2, K)      own price counted at the tick before, and given at the tick; NaN: none
     is_tick          bool          ()          the last instant is the tick
     time             int64         (R,)        of the instants, nanoseconds
@@ -359,6 +390,7 @@ def guard_assets(
     last             float64       (K,)        in/out, used last before, and then at the end
     stamp            int64         (K,)        in/out, time of its update, nanoseconds
     samples          AssetSamples  ()          up to then, where a guard needs them
+    events           uint8         (R,)        in/out, UPDATED and REFUSED of each instant
     own              float64       (R, K)      out, own prices that count, NaN: none
     asset            float64       (R, K)      out, these, and prices that follow from the markets for the others
     happened         uint8         (R, K)      out, ASSET_UPDATE and so on
@@ -378,6 +410,7 @@ def guard_assets(
                 if isnan(update):
                     if not isnan(earlier) and now - moment <= rules.stale_after[k]:
                         own[r, k], flags = earlier, ASSET_HELD
+                        events[r] |= REFUSED
                     happened[r, k] = flags
                     continue
             else:
@@ -386,8 +419,8 @@ def guard_assets(
                     happened[r, k] = 0
                     continue
                 stop = nan if is_held else given[1, k]
-                update = price_between(start, stop, span[0], span[1], now)
-                if update == price_between(start, stop, span[0], span[1], time[r - 1] if r > 0 else before):
+                update = price_between(start, stop, begin, end, now)
+                if update == price_between(start, stop, begin, end, time[r - 1] if r > 0 else before):
                     own[r, k], happened[r, k] = earlier, 0
                     continue
             flags, value = ASSET_UPDATE, update
@@ -410,6 +443,7 @@ def guard_assets(
             if keeps:
                 rejected[r, k, 0], rejected[r, k, 1], rejected[r, k, 2] = update, clamped, value
             own[r, k], last[k], happened[r, k], stamp[k] = capped, capped, flags, now
+            events[r] |= UPDATED | (REFUSED if flags > ASSET_UPDATE else 0)
         for k in range(own.shape[1]):
             asset[r, k] = own[r, k]
         follow_markets(mark[r], index[r], rules.base_asset, rules.quote_asset, rules.settle, asset[r])

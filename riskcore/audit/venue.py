@@ -51,7 +51,9 @@ class MarginFunction(NamedTuple):
 _LINEAR = "linear", "linear_quantity"
 
 
-class _Funding(NamedTuple):
+class Funding(NamedTuple):
+    """Funding of a market by an interval: its length, and the bounds of its rate."""
+
     period: int  # nanoseconds
     hours: float
     lower: float
@@ -79,7 +81,7 @@ class Market(NamedTuple):
     margin_function: MarginFunction  # of the maintenance margin
     initial: MarginFunction
     prices: Prices
-    funding: _Funding | None
+    funding: Funding | None
     takes_orders: bool  # from whoever takes from its book
 
     def lot_value(self, price: Fraction) -> Fraction:
@@ -102,6 +104,11 @@ class PriceGuard(NamedTuple):
     index_threshold: float | None = None
     mean_threshold: float | None = None
     stale_after: int | None = None  # nanoseconds
+
+    @property
+    def limits(self) -> bool:
+        """Whether a given price may be cut."""
+        return self[:3] != PriceGuard()[:3]
 
 
 class _Asset(NamedTuple):
@@ -500,7 +507,7 @@ def _read_market(row: _Object, assets: list[_Asset], venue_settle: int) -> Marke
             none if bound is None else float(bound) / 10_000
             for bound, none in zip(bounds, (-math.inf, math.inf), strict=True)
         )
-        funding = _Funding(period * 10**6, float(period) / 3_600_000, low, high)
+        funding = Funding(period * 10**6, float(period) / 3_600_000, low, high)
     quantity = row.inner("filters").inner("quantity")
     if math.ceil((quantity.size("minQuantity", None) or 0) / step) >= _WIDE:
         raise quantity.wrong("minQuantity", "must be less than 2**62 lots")

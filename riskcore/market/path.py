@@ -170,31 +170,6 @@ class Path:
             books=books,
         )
 
-    def without(self, market: Bool) -> Path:
-        """Return the path without some markets at the instants in between.
-
-        Parameters
-        ----------
-        market : ndarray of bool, shape (M,)
-            The markets.
-
-        Returns
-        -------
-        Path
-            They have no mark and no index there; the tick stays as it is.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import riskcore as rc
-        >>> from riskcore.market import Path
-        >>> venue = rc.load_venue("backpack")
-        >>> given = rc.Prices.incomplete(venue, rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
-        >>> Path.of_tick(given, rc.Books.empty(venue), None, 0).without(np.ones(4, bool)).ends.tolist()[0]
-        [nan, nan, nan, nan]
-        """
-        return replace(self, ends=np.where(market, np.nan, self.ends)) if market.any() else self
-
     @classmethod
     def of_tick(cls, given: Prices, books: Books, before: int | None, time: int) -> Path:
         """Return the path to a tick without instants before it.
@@ -241,6 +216,48 @@ class Path:
             last=None,
             given=given,
             books=books,
+        )
+
+    def without(self, delisted: Bool) -> Path:
+        """Return the path without the prices of some markets.
+
+        Parameters
+        ----------
+        delisted : ndarray of bool, shape (M,)
+            Whether each market is left out.
+
+        Returns
+        -------
+        Path
+            Those markets have no mark, no index and no book, between the ticks and in the tick.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.market import Path
+        >>> venue = rc.load_venue("backpack")
+        >>> given = rc.Prices.incomplete(venue, rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
+        >>> path = Path.of_tick(given, rc.Books.empty(venue), None, 0).without(np.array([False, False, True, False]))
+        >>> path.given.given_mark.tolist()
+        [nan, nan, nan, nan]
+        """
+        if not delisted.any():
+            return self
+        given = self.given
+        mark, index, last, low, high = (
+            np.where(delisted, np.nan, prices)
+            for prices in (given.given_mark, given.given_index, given.last, given.low, given.high)
+        )
+        return replace(
+            self,
+            ends=np.where(delisted, np.nan, self.ends),
+            indexes=np.where(delisted, np.nan, self.indexes),
+            bar=np.where(delisted, np.nan, self.bar),
+            given=replace(
+                given, mark=mark, index=index, given_mark=mark, given_index=index, last=last, low=low, high=high
+            ),
+            books=self.books.without(delisted),
         )
 
     def values(self, venue: Venue, first: int, last: int) -> tuple[Float, Float]:

@@ -15,6 +15,7 @@ from ..reading import no_prices
 
 _SECOND = 1_000_000_000
 
+
 _Refused: TypeAlias = list[tuple[int, int, float]]  # book row, kind (an index into `REASONS`), price update
 
 
@@ -151,8 +152,8 @@ class BookMemory:
 
     @property
     def is_refilling(self) -> bool:
-        """Whether a level has consumed lots that come back."""
-        return self.half_life is not None and bool(self.consumed_lots.any())
+        """Whether lots that takers have taken are still to come back."""
+        return bool(self.consumed_lots.any())
 
     def decay(self, time: int) -> None:
         """Let the consumed lots come back up to a time.
@@ -233,28 +234,6 @@ class BookMemory:
         """
         if self.half_life is not None:
             self.consumed_lots[self.is_offered] = self.books.lots[self.is_offered] - left
-
-    def forget(self, market: Bool) -> None:
-        """Forget the levels of some markets.
-
-        Parameters
-        ----------
-        market : ndarray of bool, shape (M,)
-            The markets.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import riskcore as rc
-        >>> from riskcore.market.guards import BookMemory
-        >>> memory = BookMemory.opening(rc.load_venue("backpack"))
-        >>> memory.forget(np.ones(4, bool))
-        >>> memory.consumed_lots.tolist()
-        []
-        """
-        stays = ~np.isin(self.books.level_sides() // 2, np.flatnonzero(market))
-        self.books, self.consumed_lots = self.books.chosen(stays), self.consumed_lots[stays]
-        self.is_offered = self.is_offered[stays]
 
     def followed_by(self, books: Books, refused: Bool, time: int) -> BookMemory:
         """Return the memory of the next tick; this one stays as it is.

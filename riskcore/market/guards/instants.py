@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from ..._typing import Bool, Float, Int
 from ...boundary import RiskDataError, moment, units
 from ...kernels import guards as tick_kernels
 from ...kernels import path as kernels
-from ...kernels.guards import INDEX, MARK
+from ...kernels.guards import BASIS, INDEX, MARK
 from ...kernels.path import (
     ASSET_BY_MEAN,
     ASSET_CAPPED,
@@ -25,8 +26,10 @@ from ...kernels.path import (
     MARK_CLAMPED,
     MARK_UPDATE,
     NO_PREMIUM_SAMPLE,
+    REFUSED,
     TOO_HIGH,
     TOO_LOW,
+    UPDATED,
     AssetSamples,
 )
 from ...state import Accounts
@@ -35,7 +38,7 @@ from ..books import Books
 from ..path import Path
 from ..prices import Prices
 from .books import _SECOND, _accepted, _touch
-from .state import SECONDS_OF_SAMPLES, GuardState, Samples, joined
+from .state import SECONDS_OF_SAMPLES, GuardState, Samples
 
 REASONS = (
     "closed_book", "stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "mean_clamp",
@@ -120,7 +123,7 @@ class GuardedPath:
 
     Parameters
     ----------
-    venue, guard_state, path, first, end
+    venue, guard_state, path, first, end, delisted
         As of `guard_path`.
 
     Attributes
@@ -131,10 +134,6 @@ class GuardedPath:
         Prices that count, settle units; NaN where there is none.
     asset, own_asset : ndarray of float64, shape (R, K)
         Prices of assets, settle units, NaN where there is none; those of their own, NaN for the others.
-    updates : ndarray of bool, shape (R,)
-        Whether a mark, an index or a price of an asset was updated; True of a tick.
-    refused : ndarray of bool, shape (R,)
-        Whether the price of a path was rejected at an instant between two ticks, or of an asset at any.
 
     Notes
     -----
@@ -148,51 +147,56 @@ class GuardedPath:
     'at'
     """
 
-    def __init__(self, venue: Venue, guard_state: GuardState, path: Path, first: int, end: int) -> None:
+    def __init__(
+        self, venue: Venue, guard_state: GuardState, path: Path, first: int, end: int, delisted: Bool | None
+    ) -> None:
+        self._delisted = delisted
+        if delisted is not None:
+            guard_state, path = guard_state.without(delisted), path.without(delisted)
         self._venue, self._state, self._path, self._first = venue, guard_state, path, first
         self.time = path.time[first:end]
         self._before = path.before if first == 0 else int(path.time[first - 1])
         self._has_tick = end == len(path.time)
         self._inner = end - first - self._has_tick
-        self._price, self._stamp = guard_state.price.copy(), guard_state.time.copy()
+        self._price, self._stamp = guard_state.price, guard_state.time
         rows, markets = end - first, len(guard_state.mark)
         mark, index = np.empty((2, rows + 1, markets))
-        self._happened = np.zeros((rows, markets), np.uint8)
-        self._sample, self._sampled = np.empty((rows, 2, markets), np.int64), (0, 0)
+        self._happened, self._events = np.empty((rows, markets), np.uint8), np.empty(rows, np.uint8)
         if self._inner:
             self._guard_between(mark[: self._inner + 1], index[: self._inner + 1])
         self.mark, self.index = mark[1:], index[1:]
-        self._books, self._of_books = path.books, list[tuple[int, int, float]]()
-        self._books_refused: Bool = np.zeros(0, bool)
-        self._of_tick: list[tuple[int, int, float]] = []
+        self._books, self._of_tick = path.books, list[tuple[int, int, float]]()
         if self._has_tick:
             self._guard_tick()
         self._guard_assets()
-        self.updates: Bool = np.asarray((self._happened != 0).any(axis=1) | (self._happened_asset != 0).any(axis=1))
-        if self._has_tick:
-            self.updates[-1] = True
-        refused = np.bitwise_or.reduce(self._happened, axis=None) & _REFUSED_MARKET
-        self._has_refusals = bool(refused or (self._happened_asset & _REFUSED_ASSET).any())
-        self.refused: Bool = np.zeros(rows, bool)
-        if self._has_refusals:
-            self.refused |= ((self._happened & _REFUSED_MARKET) != 0).any(axis=1)
-            self.refused |= ((self._happened_asset & _REFUSED_ASSET) != 0).any(axis=1)
-        self._stamps = guard_state.time.copy()
-        self._stamps_of = 0  # rows that these have seen
+        self._runs: Samples | None = None
+        self._stamps, self._stamps_of = guard_state.time, 0  # and the rows that these have seen
         self._after: GuardState | None = None  # that of the tick
+
+    @property
+    def updates(self) -> Bool:
+        """Whether a mark, an index or a price of an asset was updated, shape (R,); True of a tick."""
+        return np.asarray(self._events & UPDATED, bool)
+
+    @property
+    def refused(self) -> Bool:
+        """Whether a book or a price update was rejected, or a price is held, shape (R,)."""
+        refused = np.asarray(self._events & REFUSED, bool)
+        if self._of_tick:
+            refused[-1] = True
+        return refused
 
     def _guard_between(self, mark: Float, index: Float) -> None:
         """Guard the instants between the ticks."""
-        venue, count = self._venue, self._inner
+        venue, count, markets = self._venue, self._inner, self._venue.markets
         self._path.fill(venue, self._first, mark, index)
-        markets = venue.markets
-        error = np.empty(3, np.int64)
+        self._price, self._stamp, error = self._price.copy(), self._stamp.copy(), np.empty(3, np.int64)
         kernels.guard_path(
             self.time[:count], venue.policy.clamp, markets.update_cap, markets.price_bounds, markets.tick_size,
-            self._price, self._stamp, mark, index, self._happened[:count], error,
+            self._price, self._stamp, mark, index, self._happened[:count], self._events[:count], error,
         )  # fmt: skip
-        row, market, rule = error.tolist()
-        if rule != FITS:
+        if error[2] != FITS:
+            row, market, rule = error.tolist()
             value = float((index if rule == NO_PREMIUM_SAMPLE else mark)[row + 1, market])
             raise _wrong_price(venue, market, rule, value, int(self.time[row]))
 
@@ -200,27 +204,28 @@ class GuardedPath:
         """Guard the tick."""
         venue, path, time = self._venue, self._path, int(self.time[-1])
         markets, policy, given = venue.markets, venue.policy, path.given
-        self._books, self._books_refused, self._of_books = _accepted(venue, path.books, time)
+        self._books, self._books_refused, self._of_tick = _accepted(venue, path.books, time)
+        if self._delisted is not None:
+            self._books_refused = self._books_refused | self._is_delisted
         bid, ask = _touch(venue, self._books)
         count = len(markets.symbol)
-        used, price = np.empty((2, count)), np.empty((3, count))
+        used, price, updates = np.empty((2, count)), np.empty((3, count)), np.empty((count, 4))
         stamp, sample = np.empty((3, count), np.int64), np.empty((2, count), np.int64)
-        refused, updates, too_large = np.empty((count, 4), bool), np.empty((count, 4)), np.empty((2, count), bool)
+        refused, too_large = np.empty((count, 4), bool), np.empty((2, count), bool)
         tick_kernels.guard_updates(
             time, policy.stale_nanoseconds, policy.clamp, markets.min_update, markets.max_update, given.given_mark,
             given.given_index, given.last, bid, ask, self._price, self._stamp, used, price, stamp, refused, updates,
         )  # fmt: skip
-        self.mark[-1], self.index[-1] = used[MARK], used[INDEX]
-        before = self._samples_of(self._inner - 1) if self._inner else self._state.sample
-        tick_kernels.sample_prices(markets.tick_size, used, before, sample, too_large)
+        tick_kernels.sample_prices(markets.tick_size, used, self._state.sample, sample, too_large)
         if np.count_nonzero(too_large):
             raise _not_a_sample(venue, used, too_large)
+        self.mark[-1], self.index[-1], self._happened[-1], self._events[-1] = used[MARK], used[INDEX], 0, UPDATED
         if np.count_nonzero(refused):
             rows, kinds = np.nonzero(refused)
             rejected = zip(rows.tolist(), kinds.tolist(), updates[rows, kinds].tolist(), strict=True)
-            self._of_tick = [(row, _OF_TICK[kind], update) for row, kind, update in rejected]
+            self._of_tick += [(row, _OF_TICK[kind], update) for row, kind, update in rejected]
             self._happened[-1] = np.where(refused[:, 0], INDEX_CAPPED, 0)
-        self._price, self._stamp, self._tick_sample = price, stamp, sample
+        self._price, self._stamp = price, stamp
 
     def _guard_assets(self) -> None:
         """Guard the prices of assets at all instants, and complete them."""
@@ -229,13 +234,13 @@ class GuardedPath:
         self.own_asset, self.asset = np.empty((2, rows, assets))
         self._happened_asset = np.empty((rows, assets), np.uint8)
         self._asset_price, self._asset_time = state.asset_price.copy(), state.asset_time.copy()
-        guarded, by_mean = venue.assets.guarded
-        self._rejected = np.empty((rows if guarded else 1, assets, 3))
-        span = np.array([path.before or 0, path.time[-1]])
+        has_guards, has_means = venue.assets.guarded
+        self._rejected = np.empty((rows if has_guards else 1, assets, 3))
         kernels.guard_assets(
-            venue.asset_rules, path.kind == HOLD, span, path.own, self._has_tick, self.time, self._before or 0,
-            self.index, self._happened, self.mark, state.asset_price, self._asset_price, self._asset_time,
-            _asset_samples(state, by_mean), self.own_asset, self.asset, self._happened_asset, self._rejected,
+            venue.asset_rules, path.kind == HOLD, path.before or 0, int(path.time[-1]), path.own, self._has_tick,
+            self.time, self._before or 0, self.index, self._happened, self.mark, state.asset_price, self._asset_price,
+            self._asset_time, _asset_samples(state, has_means), self._events, self.own_asset, self.asset,
+            self._happened_asset, self._rejected,
         )  # fmt: skip
 
     def refusals(self, k: int) -> list[Refusal]:
@@ -259,12 +264,12 @@ class GuardedPath:
         'refusals'
         """
         k = k % len(self.time)
-        at_tick = self._has_tick and k == len(self.time) - 1
-        found = [*self._of_books, *self._of_tick] if at_tick else []
-        if self._has_refusals:
-            found += [] if at_tick else self._refused_between(k)
-        refusals = [Refusal(REASONS[kind], row, price) for row, kind, price in sorted(found)]
-        return refusals + self._refused_assets(k) if self._has_refusals else refusals
+        if self._has_tick and k == len(self.time) - 1:
+            found = sorted(self._of_tick)
+        else:
+            found = self._refused_between(k) if self._events[k] & REFUSED else []
+        refusals = [Refusal(REASONS[kind], row, price) for row, kind, price in found]
+        return refusals + self._refused_assets(k) if self._events[k] & REFUSED else refusals
 
     def _refused_between(self, k: int) -> list[tuple[int, int, float]]:
         """Refusals of an instant between the ticks: market, reason and price."""
@@ -300,6 +305,12 @@ class GuardedPath:
                 if happened & flag
             ]
         return refused
+
+    @property
+    def _is_delisted(self) -> Bool:
+        """Whether the market of each book is delisted, shape (B,)."""
+        assert self._delisted is not None
+        return np.append(self._delisted, np.zeros(len(self._venue.spots.asset), bool))
 
     def prices(self, k: int, accounts: Accounts) -> Prices:
         """Return the prices of an instant.
@@ -364,6 +375,8 @@ class GuardedPath:
         k = k % len(self.time)
         state = self.state_at(k)
         memory, seen, shift, is_open = state.book_memory, None, None, self._venue.listing.takes_orders
+        if self._delisted is not None:
+            is_open = is_open & ~self._is_delisted
         if self._has_tick and k == len(self.time) - 1:
             seen = self._books.time
         else:
@@ -406,26 +419,23 @@ class GuardedPath:
         if at_tick and self._after is not None:
             return self._after
         time = int(self.time[k])
-        own = ~np.isnan(self.own_asset[k])
-        asset_price = np.where(own, self.own_asset[k], self._asset_price if at_tick else state.asset_price)
-        price, stamp, memory = self._price, self._stamp, state.book_memory
-        asset_time, sample = self._asset_time, self._samples_of(k)
+        runs = self._runs_up_to(k)
+        price, stamp, memory, asset_time = self._price, self._stamp, state.book_memory, self._asset_time
         if at_tick:
             memory = memory.followed_by(self._books, self._books_refused, time)
         else:
-            price = np.array([self.mark[k], self.index[k], state.price[2]])
+            price = np.array([self.mark[k], self.index[k], state.price[BASIS]])
             np.copyto(price, state.price, where=np.isnan(price))
-            stamp = self._stamps_at(k)
-            asset_time = self._asset_times_at(k)
+            stamp, asset_time = self._stamps_at(k), self._asset_times_at(k)
         after = GuardState(
             price=price,
             time=stamp,
-            sample=sample,
-            asset_price=asset_price,
+            sample=runs.market[-1],
+            asset_price=runs.asset[-1],
             asset_time=asset_time,
-            asset_own=own,
+            asset_own=~np.isnan(self.own_asset[k]),
             second=time // _SECOND,
-            samples=self._samples_up_to(k),
+            samples=state.followed_by(runs, time // _SECOND),
             book_memory=memory,
         )
         if at_tick:
@@ -435,13 +445,14 @@ class GuardedPath:
     def _stamps_at(self, k: int) -> Int:
         """Time of the last updates of marks and indexes up to an instant between the ticks."""
         if k < self._stamps_of - 1:
-            self._stamps, self._stamps_of = self._state.time.copy(), 0
+            self._stamps, self._stamps_of = self._state.time, 0
+        self._stamps = self._stamps.copy()
         happened, time = self._happened[self._stamps_of : k + 1][::-1], self.time[self._stamps_of : k + 1][::-1]
         for which, flag in ((MARK, MARK_UPDATE), (INDEX, INDEX_UPDATE)) if len(time) else ():
             updated = (happened & flag) != 0
             np.copyto(self._stamps[which], time[updated.argmax(axis=0)], where=updated.any(axis=0))
         self._stamps_of = k + 1
-        return self._stamps.copy()
+        return self._stamps
 
     def _asset_times_at(self, k: int) -> Int:
         updated = (self._happened_asset[: k + 1] & kernels.ASSET_UPDATE) != 0
@@ -450,63 +461,53 @@ class GuardedPath:
         last = np.where(updated, np.arange(k + 1)[:, None], -1).max(axis=0)
         return np.where(last >= 0, self.time[last], self._state.asset_time)
 
-    def _samples_of(self, k: int) -> Int:
-        """Samples of an instant, shape (2, M)."""
-        return np.asarray(self._samples_from(k, k)[0])
+    def _runs_up_to(self, k: int) -> Samples:
+        """Samples of the instants up to one, and of the seconds before them."""
+        rows = len(self.time)
+        if rows > _MANY:  # of a long path only what is asked for
+            first = max(k - SECONDS_OF_SAMPLES, 0)
+            return self._sampled(first, k + 1)
+        if self._runs is None:
+            self._runs = self._sampled(0, rows)
+        if k == rows - 1:
+            return self._runs
+        end, runs = k + 2, self._runs
+        seconds = runs.seconds[:end].copy()
+        seconds[-1] = self.time[k] % _SECOND == 0
+        return Samples(runs.second[:end], seconds, runs.market[:end], runs.asset[:end])
 
-    def _samples_from(self, first: int, last: int) -> Int:
-        """Samples of instants in a row, shape (last - first + 1, 2, M)."""
-        begin, end = self._sampled
-        if not begin <= first <= end:
-            begin = end = first
-        if end <= last:
-            rows = slice(end, min(last + 1, self._inner))
-            kernels.sample_path(
-                self._venue.markets.tick_size, self.mark[rows], self.index[rows], self._state.sample,
-                self._sample[rows],
-            )  # fmt: skip
-            if last >= self._inner:
-                self._sample[last] = self._tick_sample
-            self._sampled = begin, last + 1
-        sample: Int = self._sample[first : last + 1]
-        return sample
-
-    def _samples_up_to(self, k: int) -> list[Samples]:
-        """Samples of the guards up to an instant: each counts for the seconds up to the next instant."""
-        state, time = self._state, self.time
-        second, begin = int(time[k]) // _SECOND, -(-time[: k + 1] // _SECOND)
-        oldest = second - SECONDS_OF_SAMPLES + 1
-        gap = None
-        if self._before is not None:
-            since = max(self._before // _SECOND + 1, oldest)
-            if (count := int(begin[0]) - since) > 0:
-                gap = Samples(np.array([since]), np.array([count]), state.sample[None], state.asset_price[None])
-        blocks = state.followed_by(gap, second)
-        first = max(int(np.searchsorted(begin, oldest, side="right")) - 1, 0)
-        seconds = np.append(np.diff(begin[first:]), int(time[k] % _SECOND == 0))
-        counts = seconds > 0
-        if not counts.any():
-            return blocks
-        own = self.own_asset[first : k + 1]
-        new = Samples(
-            begin[first:], seconds, self._samples_from(first, k), np.where(np.isnan(own), state.asset_price, own)
-        )
-        if not counts.all():
-            new = Samples(new.second[counts], new.seconds[counts], new.market[counts], new.asset[counts])
-        return joined(blocks, new)
+    def _sampled(self, first: int, end: int) -> Samples:
+        """Samples of instants in a row, and of the seconds before them."""
+        state, rows, markets = self._state, end - first, len(self._state.mark)
+        second, seconds = np.empty((2, rows + 1), np.int64)
+        market, asset = np.empty((rows + 1, 2, markets), np.int64), np.empty((rows + 1, len(state.asset_price)))
+        kernels.sample_runs(
+            self.time[first:end], self._before or 0, first == 0 and self._before is not None,
+            self._venue.markets.tick_size, self.mark[first:end], self.index[first:end], self.own_asset[first:end],
+            state.sample, state.asset_price, second, seconds, market, asset,
+        )  # fmt: skip
+        return Samples(second, seconds, market, asset)
 
 
-def _asset_samples(state: GuardState, by_mean: bool) -> AssetSamples:
+_MANY = 1_000
+"""Instants of a path whose samples are computed at once."""
+
+
+def _asset_samples(state: GuardState, has_means: bool) -> AssetSamples:
     """Samples of assets, where a guard needs them."""
-    blocks = state.samples if by_mean else []
-    if not blocks:
-        none = np.empty(0, np.int64)
-        return AssetSamples(none, none, np.empty((0, len(state.asset_price))))
+    if not (has_means and state.samples):
+        return _no_asset_samples(len(state.asset_price))
     return AssetSamples(
-        second=np.concatenate([block.second for block in blocks]),
-        seconds=np.concatenate([block.seconds for block in blocks]),
-        price=np.concatenate([block.asset for block in blocks]),
+        second=np.concatenate([block.second for block in state.samples]),
+        seconds=np.concatenate([block.seconds for block in state.samples]),
+        price=np.concatenate([block.asset for block in state.samples]),
     )
+
+
+@lru_cache(maxsize=16)
+def _no_asset_samples(assets: int) -> AssetSamples:
+    none = np.empty(0, np.int64)
+    return AssetSamples(none, none, np.empty((0, assets)))
 
 
 def _wrong_price(venue: Venue, market: int, rule: int, value: float, time: int) -> RiskDataError:
@@ -533,7 +534,12 @@ _PREMIUM_RULE = "must be more than 1/10**4 of the mark"
 
 
 def guard_path(
-    venue: Venue, guard_state: GuardState, path: Path, first: int = 0, end: int | None = None
+    venue: Venue,
+    guard_state: GuardState,
+    path: Path,
+    first: int = 0,
+    end: int | None = None,
+    delisted: Bool | None = None,
 ) -> GuardedPath:
     """Guard the price updates of the instants of a path, and the books of its tick.
 
@@ -547,6 +553,8 @@ def guard_path(
         The path to a tick.
     first, end : int
         Rows of the first instant of ``path.time`` and of the one after the last; by default all, the tick included.
+    delisted : ndarray of bool, shape (M,), optional
+        Whether each market is delisted: it has no price, no sample and no book.
 
     Returns
     -------
@@ -576,7 +584,7 @@ def guard_path(
     >>> guard_path(venue, state, path).mark[:, 2].tolist()
     [195.0, 195.0, 190.0]
     """
-    return GuardedPath(venue, guard_state, path, first, len(path.time) if end is None else end)
+    return GuardedPath(venue, guard_state, path, first, len(path.time) if end is None else end, delisted)
 
 
 def guard(

@@ -46,34 +46,6 @@ class Samples(NamedTuple):
     market: Int
     asset: Float
 
-    def joined(self, other: Samples) -> Samples:
-        """Return these samples and later ones.
-
-        Parameters
-        ----------
-        other : Samples
-            The later ones.
-
-        Returns
-        -------
-        Samples
-            Both.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from riskcore.market.guards import Samples
-        >>> one = Samples(np.array([7]), np.array([2]), np.zeros((1, 2, 1), np.int64), np.ones((1, 1)))
-        >>> one.joined(one._replace(second=np.array([9]))).second.tolist()
-        [7, 9]
-        """
-        return Samples(
-            second=np.concatenate([self.second, other.second]),
-            seconds=np.concatenate([self.seconds, other.seconds]),
-            market=np.concatenate([self.market, other.market]),
-            asset=np.concatenate([self.asset, other.asset]),
-        )
-
 
 @dataclass
 class GuardState:
@@ -184,7 +156,7 @@ class GuardState:
         return window
 
     def without(self, market: Bool) -> GuardState:
-        """Return the state without the prices and samples of some markets; samples of earlier seconds stay.
+        """Return the state without what it remembers of the prices of some markets; earlier samples stay.
 
         Parameters
         ----------
@@ -194,7 +166,7 @@ class GuardState:
         Returns
         -------
         GuardState
-            Without their prices and current samples; it shares the books.
+            Without their prices and current samples.
 
         Examples
         --------
@@ -272,9 +244,8 @@ class GuardState:
                  "own": self.asset_own}
             ),
         }  # fmt: skip
-        samples = _no_samples(self.sample.shape[1], len(self.asset_price))
-        for block in self.samples:
-            samples = samples.joined(block)
+        none = _no_samples(self.sample.shape[1], len(self.asset_price))
+        samples = _joined([none, *self.samples], self.second - SECONDS_OF_SAMPLES + 1)
         end = samples.second + samples.seconds
         second = np.maximum(samples.second, self.second - SECONDS_OF_SAMPLES + 1)
         seconds = end - second
@@ -357,12 +328,12 @@ class GuardState:
             memory.decay_time = int(kept["decay_time"].iloc[0]) if len(kept) else time
         return guard_state
 
-    def followed_by(self, new: Samples | None, second: int) -> list[Samples]:
+    def followed_by(self, new: Samples, second: int) -> list[Samples]:
         """Return the samples with new ones.
 
         Parameters
         ----------
-        new : Samples or None
+        new : Samples
             Later samples.
         second : int
             The last whole second since the epoch that may have a sample.
@@ -374,14 +345,17 @@ class GuardState:
 
         Examples
         --------
+        >>> import numpy as np
         >>> import riskcore as rc
-        >>> from riskcore.market.guards import GuardState
-        >>> GuardState.opening(rc.load_venue("backpack")).followed_by(None, 10)
-        []
+        >>> from riskcore.market.guards import GuardState, Samples
+        >>> state, second = GuardState.opening(rc.load_venue("backpack")), np.array([7])
+        >>> new = Samples(second, np.array([1]), state.sample[None], state.asset_price[None])
+        >>> len(state.followed_by(new, 7))
+        1
         """
         oldest = second - SECONDS_OF_SAMPLES + 1
         kept = [block for block in self.samples if block.second[-1] + block.seconds[-1] > oldest]
-        return kept if new is None else joined(kept, new)
+        return [*(kept if len(kept) < _BLOCKS else [_joined(kept, oldest)]), new]
 
     def _mean(self, which: int, market: int) -> Fraction | None:
         """Mean of a market's samples, or where there are none its last one, in units of the samples."""
@@ -399,15 +373,20 @@ _MARKET_COLUMNS = {
 """Columns of the run folder's state, each with its attribute and row."""
 
 
-def joined(blocks: list[Samples], new: Samples) -> list[Samples]:
-    """Samples with new ones: the last block grows until it has some runs."""
-    if blocks and len(blocks[-1].second) + len(new.second) <= _BLOCK:
-        new = blocks[-1].joined(new)
-        blocks = blocks[:-1]
-    return [*blocks, new]
+_BLOCKS = 8
+"""Blocks of samples that are joined to one."""
 
 
-_BLOCK = 32  # runs: blocks of fewer are joined
+def _joined(blocks: list[Samples], oldest: int) -> Samples:
+    """Samples of blocks, but for runs before a second."""
+    joined = Samples(
+        second=np.concatenate([block.second for block in blocks]),
+        seconds=np.concatenate([block.seconds for block in blocks]),
+        market=np.concatenate([block.market for block in blocks]),
+        asset=np.concatenate([block.asset for block in blocks]),
+    )
+    first = int(np.count_nonzero(joined.second + joined.seconds <= oldest))
+    return Samples(joined.second[first:], joined.seconds[first:], joined.market[first:], joined.asset[first:])
 
 
 def _no_samples(markets: int, assets: int) -> Samples:
