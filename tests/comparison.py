@@ -54,14 +54,16 @@ def assert_same_journal(
     rows: list[dict[str, Any]],
     venue: reference.Venue,
     before: reference.State,
-    seen: reference.Prices | reference.Seen,
+    prices: reference.Prices,
+    seen: reference.Seen | None = None,
 ) -> None:
-    """Row by row: whole numbers and names equal, prices within 1e-12, ratios as near as float64 equity allows."""
-    state, found = reference.apply_rows(before, ()), natural_rows(result)
-    by_time = seen.by_time if isinstance(seen, reference.Seen) else {}
-    at_tick = (seen.prices if isinstance(seen, reference.Seen) else seen).at(venue, before)
+    """Row by row: whole numbers and names equal, prices within 1e-12, ratios as near as float64 equity allows.
+
+    ``seen`` has the prices and the venue of each instant of a tick that has several.
+    """
+    state, prices = reference.apply_rows(before, ()), prices.at(venue, before)
+    found = natural_rows(result)
     for place, (ours, theirs) in enumerate(zip(found, rows, strict=False)):
-        prices = by_time.get(theirs["time"], at_tick)
         named = ("tick", "time", *NAMED, *WHOLE, *COUNTER)
         assert {n: ours[n] for n in named} == {n: theirs[n] for n in named}, f"row {place}"
         if math.isnan(theirs["price"]):
@@ -70,6 +72,8 @@ def assert_same_journal(
             assert math.isclose(ours["price"], theirs["price"], rel_tol=1e-12), f"row {place}"
         if theirs["event"] == "harm":
             assert ours["mmr_before"] == ours["mmr_after"]
+        if seen is not None:
+            venue, prices = seen.venues[theirs["time"]], seen.by_time[theirs["time"]]
         account = state.accounts.get(theirs["account"])
         for moment in ("mmr_before", "mmr_after"):
             if math.isnan(theirs[moment]):
@@ -156,9 +160,7 @@ def assert_same_memory(engine: Engine, venue: reference.Venue, state: reference.
             tick = (venue.markets | venue.spots)[symbol].tick_size
             levels = state.books.get(symbol, {}).get(side, ())
             expected += [[place, sign, reference.whole(price / tick), lots, gone] for price, lots, gone in levels]
-    keeps = venue.policy["refill_half_life"] is not None
-    assert ("books" in frames) == (keeps or venue.policy["liquidation_interval"] is not None)
-    if keeps:
+    if venue.policy["refill_half_life"] is not None:
         assert frames["books"][["market", "side", "price", "lots", "consumed_lots"]].to_numpy().tolist() == expected
 
 

@@ -76,7 +76,7 @@ def assert_equals_the_model(scene: Scene) -> set[str]:
             continue
         happened |= {f"{row['event']}: {row['reason']}" for row in rows if row["time"] != inputs.time}
         result = engine.step(inputs.tick())
-        assert_same_journal(result, rows, model, state, seen)
+        assert_same_journal(result, rows, model, state, seen.prices, seen)
         assert_same_state(engine, model, after)
         assert totals(engine, venue) == everything
         state = after
