@@ -238,8 +238,7 @@ class JudgedTick(Tick):
             if self.look(one).liquidating
         }
         self.put_in_order()
-        for phase in (self.cancel, self.repay_and_book, self.backstop, self.deleverage, self.close_out):
-            phase()
+        self.phases()
         self.state.accounts, self.state.time_ns = {}, self.time_ns
         self.judge.memory = self.state
         return self.rows

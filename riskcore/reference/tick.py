@@ -11,6 +11,7 @@ from .backstop import Backstop
 from .book import Book
 from .close_out import CloseOut
 from .guards import Guards
+from .last_book import LastBook
 from .numbers import whole
 from .prices import Prices
 from .repay import Repay
@@ -20,7 +21,7 @@ from .throttle import account_key, mix
 from .venue import Venue
 
 
-class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
+class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, LastBook, CloseOut):
     """One tick: selection, and the phases in their order."""
 
     def between_ticks(self) -> None:
@@ -47,6 +48,7 @@ class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
             self.selected = sorted(self.keys, key=lambda account_id: mix(self.keys[account_id]))
         else:
             self.selected = sorted(self.keys, key=lambda account_id: self.swept_figures(account_id).mmr, reverse=True)
+        self.first_row = len(self.rows)
         for account_id in self.selected:
             self.record("trigger", "mmr", account_id)
 
@@ -56,11 +58,30 @@ class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
             for o in self.state.accounts[account_id].orders:
                 self.record("cancel", "liquidation", account_id, market=o.market, order=o.index, requested=o.lots)
 
-    def repay_and_book(self) -> None:
-        """2 Repay and 3 Book, in rounds."""
-        for round_ in range(whole(self.venue.policy["slices_per_tick"])):
+    def phases(self) -> None:
+        """The phases: 2 Repay with the slices if `book` is the first stage, else before all stages (Stages)."""
+        stages, rounds = self.venue.policy["stages"], range(whole(self.venue.policy["slices_per_tick"]))
+        self.cancel()
+        for round_ in rounds:
             self.repay(round_)
-            self.book(round_)
+            if stages[0] == "book":
+                self.book(round_)
+        self.after_book = stages[0] == "book"
+        for place, stage in enumerate(stages):
+            if stage == "book" and place > 0:
+                for round_ in rounds:
+                    self.book(round_)
+                self.after_book = True
+            elif stage == "backstop":
+                self.backstop()
+            elif stage == "adl":
+                self.lends()
+                self.deleverage()
+        if "adl" not in stages:
+            self.lends()
+        self.last_book()
+        self.close_out()
+        self.name_what_remains()
 
 
 @dataclass(frozen=True)
@@ -115,9 +136,5 @@ def step(
     tick.state.time_ns, tick.state.ticks = time_ns, state.ticks + 1
     tick.between_ticks()
     tick.select()
-    tick.cancel()
-    tick.repay_and_book()
-    tick.backstop()
-    tick.deleverage()
-    tick.close_out()
+    tick.phases()
     return tick.state, tick.rows, Seen(tick.prices)
