@@ -46,8 +46,11 @@ SOL = market_row("SOL", ("0.02", "0.000075"), ("0.0135", "0.0000375"), "0.01", "
 RICH = {"USDC": 1000}
 
 
-# every leg in every round, the largest position first, slices of the policy's size, harmful or not
-PLAIN = {"slice_probability": 1, "position_order": "largest", "target_mmr": 0, "harmful_slice": "send"}
+# every leg in every round, the largest position first, slices of the policy's size, harmful or not; no clock
+PLAIN = {
+    "slice_probability": 1, "position_order": "largest", "target_mmr": 0, "harmful_slice": "send",
+    "liquidation_interval": None,
+}  # fmt: skip
 
 
 def make_venue(markets=(X, Y), collateral=(("GEM", "0.9"), ("TOK", "0.9")), backstop=(), pools=(), **policy):
@@ -585,7 +588,7 @@ def test_backstop_in_parts_then_adl_then_the_book():
     assert [row["price"] for row in rows[1:5]] == [98.0] * 4
     assert (rows[-1]["fee"], new.accounts[1].positions["X"]) == (200000, [0, 0, 0])
     assert [new.accounts[i].balances["USDC"][0] for i in (1, 3, 4)] == [200000, 1011 * M, 13600000]
-    assert new.fund["USDC"] == 6 * M
+    assert new.fund["USDC"] == 6200000
     assert new.provider_minute == new.provider_hour == new.provider_total == {7: 300 * M, 8: 600 * M}
 
 
@@ -1521,7 +1524,7 @@ def test_a_purchase_is_cut_to_the_money_at_hand():
 
 
 def test_an_account_without_equity_pays_no_fee():
-    """USDC 505 and TOK 49.5 that count for 445.5: E = -49.5. TOK 49.5 bring the 495 that are missing, and all of the debt is bought."""
+    """USDC 505 and TOK 49.5 that count for 445.5: E = -49.5. They bring the 495 that all of the debt lacks."""
     new, rows, balances = repay_tick({"USDC": 505, "GEM": -10, "TOK": "49.5"}, {"GEM": 100, "TOK": 10})
     assert brief(rows, "asset", "quanta", "cash", "fee") == [
         ("convert", "debt", "TOK", -49500000, 495 * M, 0),

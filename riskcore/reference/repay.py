@@ -207,13 +207,14 @@ class Repay(TickState):
     def rate_without_harm(self, account_id, deal: Conversion, rate: Fraction) -> Fraction | None:
         """The fee rate `c` of a conversion, None if it is not made (2 Repay, Do no harm)."""
         policy, look = self.venue.policy, self.look(account_id)
-        equity, margin, allowed = look.net_equity, look.maintenance_margin, rate
+        equity, margin = look.net_equity, look.maintenance_margin
         if equity <= 0:
-            return allowed
+            return rate
         loss, relief = self.loss_and_relief(account_id, deal, rate)
         if loss * margin < relief * equity:
-            return allowed
+            return rate
         how, reason = policy["harmful_slice"], "sent"
+        allowed: Fraction | None = rate
         if how == "backstop":
             self.escalated.add(account_id)
             reason, allowed = "to_backstop", None
@@ -271,7 +272,7 @@ class Repay(TickState):
         """A conversion of phase 2; gives the money less the fee (2 Repay, Where)."""
         settle, equity = self.venue.settle, self.converted(account_id, deal, 0).net_equity
         fee = self.payable(rhe(deal.value * rate), equity, settle)
-        if deal.spot is None:
+        if deal.spot is None or deal.fill is None:
             self.converted_at_index[deal.asset] += deal.value
         else:
             self.take(deal.spot.symbol, deal.side, deal.fill)

@@ -54,10 +54,13 @@ POLICY = {
     "borrow_rate_base": 0,
     "borrow_rate_slope": "0.06",
     "borrow_rate_jump": 1,
+    "liquidation_interval": 1,
+    "price_path": "hold",
 }
 WORDS = (
     "margin_model", "haircut_size_unit", "account_order", "position_order", "harmful_slice",
     "backstop_below_zero", "shortfall", "stages", "adl_when", "adl_policy", "adl_counterparties",
+    "price_path",
 )  # fmt: skip
 
 
