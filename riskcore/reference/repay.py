@@ -89,12 +89,13 @@ class Repay(TickState):
             judged = largest and self.judged(account_id, largest, rate)
             if not judged:
                 continue
-            sold, free = judged[0].quanta, max(balances[asset][0], 0)
-            if sold > free:
-                self.redeem(account_id, asset, sold - free, "debt")
+            deal, fee = judged
+            free = max(balances[asset][0], 0)
+            if deal.quanta > free:
+                self.redeem(account_id, asset, deal.quanta - free, "debt")
                 if not self.look(account_id).liquidating:
                     return
-            need -= self.make(account_id, *judged)
+            need -= self.make(account_id, deal, fee)
             if need <= 0 or not self.look(account_id).liquidating:
                 return
 
@@ -180,14 +181,18 @@ class Repay(TickState):
             return self.at_index(deal.asset, deal.side, size)
         return self.in_book(deal.asset, deal.side, deal.spot, size)
 
-    def judged(self, account_id, largest: Conversion, rate: Fraction) -> tuple[Conversion, Fraction] | None:
-        """The conversion that is made and its fee rate, None if there is none (2 Repay, Do no harm; Size)."""
+    def judged(self, account_id, largest: Conversion, rate: Fraction) -> tuple[Conversion, int] | None:
+        """The conversion that is made and its fee, None if there is none (2 Repay, Do no harm; Size; Fees)."""
         if largest.quanta == 0:
             reason, lots = largest.expired
             self.record("expire", reason, account_id, asset=largest.asset, requested=lots)
             return None
         allowed = self.rate_without_harm(account_id, largest, rate)
-        return None if allowed is None else (self.restoring(account_id, largest, allowed), allowed)
+        if allowed is None:
+            return None
+        deal = self.restoring(account_id, largest, allowed)
+        equity = self.converted(account_id, deal, 0).net_equity
+        return deal, self.payable(rhe(deal.value * allowed), equity, self.venue.settle)
 
     def converted(self, account_id, deal: Conversion, fee: int) -> Margin:
         """The margin after a conversion and the redemption that a sale needs (2 Repay, Loss and relief)."""
@@ -223,7 +228,7 @@ class Repay(TickState):
             gain = relief * equity / margin - loss
             reason, allowed = "withheld", None
             if gain > 0:
-                value = deal.value * self.venue.settle_quantum
+                value = max(deal.value, 1) * self.venue.settle_quantum
                 points = math.floor(10**4 * policy["waived_fee_share"] * gain / value + POINTS_EDGE)
                 reason, allowed = "fee_waived", min(rate, Fraction(points, 10**4))
         self.record("harm", reason, account_id, self.price_of_conversion(deal), asset=deal.asset, requested=deal.quanta)
@@ -268,10 +273,9 @@ class Repay(TickState):
             return float(self.prices.of_asset(self.venue, deal.asset))
         return float(deal.value * self.venue.settle_quantum / (deal.size * deal.spot.step_size))
 
-    def make(self, account_id, deal: Conversion, rate: Fraction) -> int:
+    def make(self, account_id, deal: Conversion, fee: int) -> int:
         """A conversion of phase 2; gives the money less the fee (2 Repay, Where)."""
-        settle, equity = self.venue.settle, self.converted(account_id, deal, 0).net_equity
-        fee = self.payable(rhe(deal.value * rate), equity, settle)
+        settle = self.venue.settle
         if deal.spot is None or deal.fill is None:
             self.converted_at_index[deal.asset] += deal.value
         else:
