@@ -34,12 +34,13 @@ STOPS = {"impact", "mean_mark", "mean_premium", "limit", "conversion"}
 RULE_OF = {
     "trigger": "selection", "cancel": "stages", "skip": "throttle", "redeem": "repay", "convert": "repay",
     "harm": "book", "book": "book", "expire": "book", "backstop": "stages", "adl": "stages", "unfilled": "stages",
+    "market_close": "stages",
     "fund": "stages", "socialize": "stages", "shortfall": "stages", "unsettle": "stages",
 }  # fmt: skip
 """The rule that asks for a row of an event."""
 ALSO = {
     "book": ("bands", "cost"), "expire": ("bands",), "backstop": ("touched", "cost"), "adl": ("touched", "cost"),
-    "socialize": ("touched",), "convert": ("bands", "cost"),
+    "socialize": ("touched",), "convert": ("bands", "cost"), "market_close": ("bands", "cost"),
 }  # fmt: skip
 """The rules that its figures keep besides."""
 TAKEN_OVER = ("backstop", "adl", "socialize")
@@ -203,6 +204,7 @@ class Decisions:
         others = [("book_lots", row) for row in range(len(self.markets))]
         of_assets = ("book_quanta", "pool", "fund", "shortfall")
         others += [(name, row) for name in of_assets for row in range(len(self.assets))]
+        others.append(("adl_on", 0))
         entries = sorted(zip(*(state["ledger"][name].tolist() for name in ("ledger", "item")), strict=True))
         equal("replay", "entries of the ledger", entries, sorted([*expected, *others]))
         for entry, quanta in expected.items():
@@ -329,7 +331,9 @@ def _rule_of_column(name: str, recorded: dict[str, Any], decided: dict[str, Any]
         return "touched"
     if event == "cancel" and name == "requested":
         return "rows"
-    if name in ("cost", "entry", "counter_cost", "counter_cash", "counter_entry") or (name, event) == ("fee", "book"):
+    if name in ("cost", "entry", "counter_cost", "counter_cash", "counter_entry"):
+        return "cost"
+    if name == "fee" and event in ("book", "market_close"):
         return "cost"
     return own
 

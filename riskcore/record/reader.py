@@ -340,7 +340,9 @@ class Reader:
         for column in (getattr(ledger, name) for name in LEDGERS):
             column[:] = values[start : start + len(column)]
             start += len(column)
-        ledger.taken[:] = values[start:].reshape(-1, 3)
+        self._must(values[start] in (0, 1), "state/ledger", "must have 0 or 1 for adl_on", self.last)
+        ledger.adl_on = bool(values[start])
+        ledger.taken[:] = values[start + 1 :].reshape(-1, 3)
         return ledger
 
 

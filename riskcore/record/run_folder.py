@@ -481,8 +481,9 @@ def _write_state(files: _Files, venue: Venue, accounts: Accounts, ledger: Ledger
 
 
 def _ledger_entries(ledger: Ledger, providers: list[int]) -> list[tuple[str, int, int]]:
-    """Ledger, item and value of each row of the table: of the markets, the assets and the providers."""
+    """Ledger, item and value of each row of the table: of the markets, the assets, ADL and the providers."""
     entries = [(name, item, value) for name in LEDGERS for item, value in enumerate(getattr(ledger, name))]
+    entries.append(("adl_on", 0, int(ledger.adl_on)))
     for provider, row in zip(providers, ledger.taken, strict=True):
         entries += [(f"provider_{name}", provider, taken) for name, taken in zip(_TAKEN, row, strict=True)]
     return entries

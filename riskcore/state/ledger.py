@@ -32,6 +32,8 @@ class Ledger:
         Premiums of the mark over the index since the market's last funding.
     last_slice : dict
         Time of the last fill of a slice by account and market row; kept where the policy has a cooldown.
+    adl_on : bool
+        Whether ``fund_below`` has ADL switched on.
     sold : dict
         Settle quanta of slices in the running interval by account row; kept where the policy has a cap on accounts.
 
@@ -55,6 +57,7 @@ class Ledger:
     premium_count: Int
     last_slice: dict[tuple[int, int], int] = field(default_factory=dict)
     sold: dict[int, int] = field(default_factory=dict)
+    adl_on: bool = False
 
     def must_fit(self) -> None:
         """Check that no amount is past the range of whole numbers.
