@@ -153,7 +153,7 @@ class Engine:
         The rules.
     seed : int
         Of the draws, 64 bits: which legs act in a round, and a random order of accounts. They depend on the seed, the
-        tick and the account's id alone.
+        time and the account's id alone.
     check_screen : bool
         Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
     record : bool
