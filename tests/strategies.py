@@ -402,6 +402,7 @@ POLICIES = st.fixed_dictionaries(
         "mark_index_threshold": st.sampled_from(["0.05", "0.05", "0.001"]),
         "stale_after": st.sampled_from([60, 60, 60, 5]),
         "refill_half_life": st.sampled_from([None, None, 3, "0.5", 600]),
+        "liquidation_interval": st.none(),  # the clock is tested in other scenes
         "stages": st.sampled_from(STAGES),
     }
 )

@@ -91,7 +91,7 @@ WORDS = {
     "reason": tuple(dict.fromkeys(reason for event in EVENTS.values() for reason in event.reasons.split())),
 }
 
-FORMAT = 4
+FORMAT = 5
 AMOUNT = 2**62
 """Where amounts, their changes and their sums end."""
 
@@ -127,8 +127,8 @@ _TABLES = {
     "balances": "account asset quanta:amount lent:size unsettled:amount",
     "orders": "account market side:side price:level lots:size reduce_only:flag",
     "ticks": "tick time:natural market mark:number index:number given_mark:number given_index:number"
-    " last_price:number open_interest:number funding_rate:number",
-    "assets": "tick asset price:number",
+    " last_price:number given_low:number given_high:number open_interest:number funding_rate:number",
+    "assets": "tick asset price:number given_price:number",
     "books": "tick market side:side price:level lots:level book_time:natural",
     "journal": "tick time event:word reason:word account counterparty market asset settle order "
     + " ".join(CHANGES)
@@ -140,14 +140,16 @@ _STATE = {
     "orders": "order " + _TABLES["orders"],
     "ledger": "ledger:text item value",
     "markets": "market premium_sum:number premium_count mark:number mark_time index:number index_time basis:number"
-    " basis_time sample_mark sample_premium",
+    " basis_time sample_mark sample_premium open_interest:number open_lots funding_scheduled:flag delisted:flag",
+    "assets": "asset price:number time own:flag",
+    "asset_samples": "second count asset price:number",
     "samples": "second count market mark premium",
 }
 # tables of the last state that a figure of the policy asks for
 _OPTIONAL = {
     "slices": ("slice_cooldown", "account market time"),
     "sold": ("account_cap", "account quanta"),
-    "books": ("refill_half_life", "market side price lots consumed_lots"),
+    "books": ("liquidation_interval refill_half_life", "market side price lots consumed_lots decay_time"),
 }  # fmt: skip
 _START = ("accounts", "positions", "balances", "orders")
 _PARTS = ("ticks", "assets", "books", "opened", "journal")
@@ -283,7 +285,7 @@ def read_run(path: Path, out: Findings) -> Run:
         raise RunError(f"{path}/start/orders.parquet: the orders of an account must be at most 2**62 lots")
     journal = _read_journal(path, manifest)
     last = path / f"state/{manifest['parts'] - 1:05d}"
-    tables = _STATE | {name: columns for name, (figure, columns) in _OPTIONAL.items() if figure in venue.policy}
+    tables = _STATE | {name: columns for name, (figures, columns) in _OPTIONAL.items() if venue.has_any(figures)}
     state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}
     numbers, active, opens = np.arange(known), is_event(journal, _ACTIVITY), is_event(journal, "open")
     _read_opened(path, manifest, start["accounts"])
@@ -439,7 +441,7 @@ def _check_files(path: Path, manifest: dict[str, Any], venue: Venue, out: Findin
     parts = range(min(manifest["parts"], len(listed) + 1))
     names = ["venue.json", *(f"start/{name}.parquet" for name in _START)]
     names += [f"{table}/{part:05d}.parquet" for part in parts for table in _PARTS]
-    optional = [name for name, (figure, _) in _OPTIONAL.items() if figure in venue.policy]
+    optional = [name for name, (figures, _) in _OPTIONAL.items() if venue.has_any(figures)]
     names += [f"state/{last:05d}/{name}.parquet" for name in (*_STATE, *optional)]
     for name in sorted(listed.keys() - set(names)):
         out.breach("files", f"{name!a} is no file of the run, but run.json lists it")

@@ -137,6 +137,10 @@ class Venue(NamedTuple):
         """Whether all markets are linear and settled in the venue's settle asset."""
         return len(self.money) == 1 and not any(market.inverse for market in self.markets)
 
+    def has_any(self, figures: str) -> bool:
+        """Whether the policy gives one of some figures."""
+        return any(figure in self.policy for figure in figures.split())
+
     @property
     def quantum(self) -> Fraction:
         """Quantum of the settle asset."""

@@ -76,7 +76,8 @@ def liquidate(
     )
     for phase in phases(venue.policy):
         phase(state)
-    record_fills(guarded.guard_state, guarded.books, book.lots_left(state.book))
+    if venue.policy.refill_half_life is not None:
+        record_fills(guarded.guard_state, guarded.books, book.lots_left(state.book))
     return selected, margins
 
 

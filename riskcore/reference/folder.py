@@ -110,7 +110,7 @@ class Run:
             level = row["price"] * tradable.tick_size, row["lots"] * tradable.step_size
             books[tradable.symbol][SIDES[row["side"]]].append(level)
             times[tradable.symbol] = row["book_time"]
-        prices = {assets[row["asset"]]: row["price"] for row in priced}
+        prices = {assets[row["asset"]]: row["given_price"] for row in priced if row["given_price"] is not None}
         return Inputs(
             rows[0]["time"], columns["given_mark"], dict(books), columns["given_index"], prices,
             columns["open_interest"], columns["funding_rate"], columns["last_price"], times,

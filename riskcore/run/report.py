@@ -404,8 +404,9 @@ def _prices_at(run: RecordedRun, sampled: npt.NDArray[np.int64]) -> Iterator[tup
             asset[assets["asset"][of_tick]] = assets["price"][of_tick]
             prices = Prices(
                 mark=row["mark"], index=row["index"], given_mark=row["given_mark"], given_index=row["given_index"],
-                last=row["last_price"], given_asset=asset, asset=asset, open_interest=row["open_interest"],
+                last=row["last_price"], low=row["given_low"], high=row["given_high"], given_asset=asset,
+                own_asset=asset, asset=asset, open_interest=row["open_interest"],
                 funding_rate=row["funding_rate"], open_lots=np.zeros(markets, np.int64), venue=venue,
             )  # fmt: skip
-            yield tick, partial(prices.guarded, mark=row["mark"], index=row["index"])
+            yield tick, partial(prices.guarded, mark=row["mark"], index=row["index"], asset=asset)
         first += count

@@ -167,6 +167,19 @@ class Policy:
         ),
     ]
     slices_per_tick: Annotated[int, _count(1, 3600, "Rounds of repayments and slices in a tick.")]
+    liquidation_interval: Annotated[
+        int | None,
+        _count(
+            1,
+            86_400,
+            "Interval of the clock by which accounts are liquidated between two ticks; null: at ticks alone.",
+            unit="seconds",
+        ),
+    ]
+    price_path: Annotated[
+        Literal["hold", "linear", "bridge", "adverse"],
+        _choice("Prices between two ticks: held, on a line, on a drawn path, or by the worse end of the bar first."),
+    ]
     min_slice_notional: Annotated[
         Fraction,
         _ratio(
