@@ -553,8 +553,8 @@ def test_cancel():
 
 
 def test_rounds():
-    equity, margin, first, lots, second = example("Rounds", "70", "80", "500,000", "60", "450,000")
-    after = example("Rounds", "68.45", "67.5")
+    equity, margin, first, lots, second = example("Rounds", "70", "80", "500,000", "60", "344,445")
+    after = example("Rounds", "68.555555", "68.55555")
     holdings = {"X": (6, 100), "GEM": -5, "USDC": 570}
     before = look(holdings)
     assert (before.net_equity, before.maintenance_margin) == (equity, margin)
@@ -595,26 +595,82 @@ def test_repay_target_and_redemption():
 
 
 def test_repay_selling_collateral():
-    sold, value, fee = example("2 Repay: selling collateral", "870,777", "126,262,665", "1,262,627")
+    need, upper, sold, value, fee = example(
+        "2 Repay: selling collateral", "125", "870,777", "689,656", "100,000,120", "1,000,001"
+    )
+    assert math.ceil(need * USDC / (145 * Fraction("0.99"))) == upper
     own = scene(source(min_slice_notional=100), {1: {"USDC": -1250, "GEM": 10}})
     rows = run(own, at(prices={"GEM": 145.0}))[1]
     assert of(rows, "convert", "quanta", "cash", "fee") == [(-sold, value, fee)]
 
 
+def unequal(holdings: Row, **policy: Any) -> tuple[Any, list[Row]]:
+    """Margin and rows of an account in debt where GEM at 50 counts in full and TOK at 10 with a weight of 0.8."""
+    venue, prices = source(**policy), {"GEM": 50.0, "TOK": 10.0}
+    for row, weight in zip(venue["collateral"][1:], ("1", "0.8"), strict=True):
+        row["haircutFunction"]["weight"] = weight
+    own = scene(venue, {1: {"USDC": -900, **holdings}})
+    oracle, state = own.load_reference()
+    margin = reference.margin(oracle, state.accounts[1], reference.Prices({}, asset_prices=prices).at(oracle, state))
+    return margin, run(own, at(marks={}, prices=prices))[1]
+
+
+def test_repay_order_of_collateral():
+    title = "2 Repay: order of collateral"
+    equity, margin, need, dear, cheap = example(title, "40", "45", "90", "0.0101", "-0.1919")
+    before, rows = unequal({"GEM": 14, "TOK": 30})
+    assert (before.net_equity, before.maintenance_margin) == (equity, margin)
+    value = need / Fraction("0.99")
+    assert [round((weight * value - need) / need, 4) for weight in (Fraction(1), Fraction("0.8"))] == [dear, cheap]
+    assert of(rows, "convert", "asset") == ["TOK"]
+
+
+def test_repay_do_no_harm():
+    title = "2 Repay: do no harm"
+    shown = ("8", "45", "9.08", "44.946", "408.6", "359.568", "8", "44")
+    equity, margin, loss, relief, harm, help_, gain, points = example(title, *shown)
+    before, rows = unequal({"GEM": "18.16"})
+    assert (before.net_equity, before.maintenance_margin) == (equity, margin)
+    assert (loss * margin, relief * equity, 900 * Fraction("0.05") * equity / margin) == (harm, help_, gain)
+    assert of(rows, "harm", "asset", "reason", "requested", "price") == [("GEM", "fee_waived", 18_160_000, 50.0)]
+    assert of(rows, "convert", "fee")[0] == round(of(rows, "convert", "cash")[0] * points / 10_000)
+
+
+def test_repay_size():
+    upper, gained, freed, sold, value, fee = example(
+        "2 Repay: size", "9,090,910", "0.19", "0.0495", "2,087,683", "20,876,830", "208,768"
+    )
+    before, rows = unequal({"GEM": 14, "TOK": 30})
+    assert upper == math.ceil(90 * USDC / (10 * Fraction("0.99")))
+    missing = before.maintenance_margin - before.net_equity
+    assert abs(missing * USDC / (gained + freed) / 10 - sold) < 1
+    assert of(rows, "convert", "quanta", "cash", "fee") == [(-sold, value, fee)]
+
+
+def test_repay_fee():
+    equity, value, whole, fee = example("2 Repay: fee", "1", "901", "9.01", "1")
+    before, rows = unequal({"GEM": "18.02"}, harmful_slice="send")
+    assert (before.net_equity, value / 100) == (equity, whole)
+    assert of(rows, "convert", "cash", "fee", "mmr_after") == [(value * USDC, fee * USDC, 0)]
+
+
 def test_repay_buying_a_debt():
     title = "2 Repay: buying a debt"
-    equity, proceeds, paid, bought, value, fee = example(
-        title, "-45", "500", "5", "9,900,990", "990,099,000", "9,900,990"
-    )
-    holdings = {"USDC": 505, "GEM": -10, "TOK": 50}
-    assert look(holdings).net_equity == equity
+    equity, margin, target, missing, sold, proceeds, paid, bought, value, fee = example(
+        title, "82", "100", "1,000,000", "81", "8,181,819", "81,818,190", "818,182", "1,000,000", "100,000,000",
+        "1,000,000",
+    )  # fmt: skip
+    holdings = {"USDC": 20, "GEM": -10, "TOK": 118}
+    before = look(holdings)
+    assert (before.net_equity, before.maintenance_margin) == (equity, margin)
+    assert target * 100 * Fraction("1.01") == (missing + 20) * USDC
     rows = of(run(scene(source(), {1: holdings}), at())[1], "convert", "asset", "quanta", "cash", "fee")
-    assert rows[0][2:] == (proceeds * USDC, paid * USDC)
-    assert rows[1] == ("GEM", bought, -value, fee)
+    assert rows == [("TOK", -sold, proceeds, paid), ("GEM", bought, -value, fee)]
 
 
 def test_repay_where():
-    lots, value, fee = example("2 Repay: where", "88", "127,360,000", "1,273,600")
+    upper, most, lots, value, fee = example("2 Repay: where", "870,777", "88", "69", "99,905,000", "999,050")
+    assert math.ceil(upper / 10_000) == most
     venue = source([market("X"), market("Y"), GEM_SPOT], min_slice_notional=100)
     books = {"GEM_USDC": {"bids": [(144.9, 0.5), (144.5, 5.0)], "asks": []}}
     rows = run(scene(venue, {1: {"USDC": -1250, "GEM": 10}}), at(0, AT_100, books, {"GEM": 145.0}))[1]

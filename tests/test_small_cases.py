@@ -6,7 +6,7 @@ import numba
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from riskcore import Accounts, Engine, RiskDataError, Tick, load_venue
@@ -273,3 +273,76 @@ def test_kernels_in_a_users_own_loop():
     quanta = [table.maintenance_margin[0] / float(venue.settle_quantum) for table in tables]
     assert worst == pytest.approx(max(quanta), rel=1e-12)
     assert safe == (not any(table.liquidatable[0] for table in tables))
+
+
+def lent_on_collateral(debt, collateral, maintenance="0.012", **policy):
+    """Engine of one account that owes USDC; collateral {asset: (weight, quantity)}."""
+    weights = {"USDC": "1"} | {asset: weight for asset, (weight, _) in collateral.items()}
+    rows = [
+        {"symbol": asset, "haircutFunction": {"weight": weight, "kind": {"type": "identity"}}}
+        for asset, weight in weights.items()
+    ]
+    rows[0]["mmfFunction"] = {"type": "sqrt", "base": maintenance, "factor": "0"}
+    rows[0]["imfFunction"] = {"type": "sqrt", "base": "0.1", "factor": "0"}
+    venue = load_venue(
+        {
+            "settle_asset": "USDC",
+            "collateral": rows,
+            "markets": [market_row("A0", "0.01", "0.001", IMF, MMF, impact=("0.99", "1.01"))],
+            "policy": {"slice_probability": 1, **policy},
+        }
+    )
+    held = {"USDC": -debt} | {asset: quantity for asset, (_, quantity) in collateral.items()}
+    balances = pd.DataFrame({"account": "a", "asset": list(held), "quantity": list(held.values())})
+    nothing = pd.DataFrame({"account": [], "market": [], "quantity": [], "entry_price": []})
+    return Engine(Accounts.from_frames(venue, nothing, balances), venue)
+
+
+def margins_at(engine, prices):
+    table = margin_table(engine.accounts, Prices.read(engine.venue, engine.accounts, {}, asset_prices=prices))
+    return table.net_equity[0], table.maintenance_margin[0]
+
+
+class TestConversions:
+    """Collateral is sold in the order that costs least, does no harm, and no more of it than restores the account."""
+
+    def test_the_poor_collateral_goes_first(self):
+        prices = {"GOOD": 50.0, "POOR": 200.0}
+        engine = lent_on_collateral(900.0, {"GOOD": ("1", 14.0), "POOR": ("0.8", 1.3)}, min_slice_notional=10)
+        rows = engine.step(Tick(START, {}, asset_prices=prices)).events
+        assert rows[["event", "asset", "quanta", "cash", "fee"]].to_numpy().tolist()[1:] == [
+            ["convert", "POOR", -69_349, 13_869_800, 138_698]
+        ]
+        equity, maintenance = margins_at(engine, prices)
+        assert 0 < equity - maintenance < 2e-4  # one quantum of POOR is worth 0.0002
+        assert not len(engine.step(Tick(START + SECOND, {}, asset_prices=prices)).events)
+
+    @settings(max_examples=40)
+    @given(
+        st.integers(1, 40),
+        st.lists(st.tuples(st.sampled_from(["1", "0.95", "0.8", "0.5"]), st.integers(1, 900)), min_size=1, max_size=3),
+        st.sampled_from(["0.012", "0.03", "0.1"]),
+        st.sampled_from(["waive", "send", "backstop"]),
+        st.integers(1, 99),
+    )
+    def test_nothing_gets_worse_and_nothing_is_sold_in_vain(self, price, parts, maintenance, harm, closeness):
+        """The debt is what leaves the account ``closeness`` hundredths of its maintenance margin."""
+        names = ("GOOD", "POOR", "ODD")[: len(parts)]
+        worth = sum(float(weight) * quantity * price for weight, quantity in parts)
+        debt = round(worth / (1 + closeness / 100 * float(maintenance)), 6)
+        collateral = {name: (weight, float(quantity)) for name, (weight, quantity) in zip(names, parts, strict=True)}
+        prices = dict.fromkeys(names, float(price))
+        engine = lent_on_collateral(debt, collateral, maintenance, harmful_slice=harm, min_slice_notional=0)
+        before, _ = margins_at(engine, prices)
+        for second in range(3):
+            rows = engine.step(Tick(START + second * SECOND, {}, asset_prices=prices)).events
+            equity, required = margins_at(engine, prices)
+            assert before <= 0 or equity >= 0
+            sales = rows[(rows["event"] == "convert") & (rows["reason"] == "debt")]
+            if harm != "send":
+                assert (sales["mmr_after"] <= sales["mmr_before"] * (1 + 1e-9)).all()
+            if len(sales) and equity > required > 0:
+                assert equity - required <= 3e-6 * price  # the fewest quanta that restore, rounded
+            if not len(rows) or equity <= 0:
+                break
+            before = equity

@@ -57,7 +57,7 @@ EVENTS = {
     "skip": Event(SLICES, "throttle cooldown", NOBODY, "market|asset", "", False),
     "redeem": Event(REPAY, "debt close_out settlement", NOBODY, "asset", "quanta lent", False),
     "convert": Event(REPAY, "debt close_out settlement", BOOK, "asset", "cash fee quanta counter_cash", True),
-    "harm": Event(SLICES, "fee_waived sent withheld to_backstop", NOBODY, "market", "requested", True),
+    "harm": Event(SLICES, "fee_waived sent withheld to_backstop", NOBODY, "market|asset", "requested", True),
     "book": Event(SLICES, f"full {_STOPS}", BOOK, "market", _FILL, True),
     "expire": Event(SLICES, f"{_STOPS} no_book conversion conversion_limit", NOBODY, "market|asset", "requested",
                     False),
@@ -191,7 +191,7 @@ class Run:
         fine &= ~paying | (j["money"] >= 0)
         fine &= ~paying | (j["counterparty"] < 0) | (j["counter_money"] >= 0)
         for events, name in (
-            ("funding realize harm book market_close fill", "position"),
+            ("funding realize book market_close fill", "position"),
             ("interest redeem convert transfer deposit withdraw", "balance"),
             ("transfer", "counter_balance"),
             ("cancel", "order"),
@@ -203,7 +203,7 @@ class Run:
             fine &= ~(handed & lots) | (j[name] >= 0)
         for name in ("balance", "counter_balance"):
             fine &= ~(handed & quanta) | (j[name] >= 0)
-        fine &= ~is_event(j, "skip expire unfilled") | (j["position"] >= 0) | (j["balance"] >= 0)
+        fine &= ~is_event(j, "skip expire harm unfilled") | (j["position"] >= 0) | (j["balance"] >= 0)
         for name in CHANGES:
             fine &= (j[name] <= AMOUNT) & (j[name] >= -AMOUNT)
         return np.asarray(fine)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import partial
 from math import ceil
 
@@ -43,7 +42,7 @@ def close_out(state: TickState) -> None:
 
 
 def _to_settle(state: TickState, account: int) -> None:
-    convert = Converter(state, account, "close_out", Fraction(0))
+    convert = Converter(state, account, "close_out")
     balances = state.accounts.balances_of(account)
     free, lent = convert.columns.free, convert.columns.lent
     for row in balances:
@@ -72,7 +71,7 @@ def _take_unsettled(state: TickState, account: int, row: int) -> None:
 
 def _pay_from_other_funds(state: TickState, account: int) -> None:
     """Pay a shortfall from the funds of other assets: into the account's balance of each, then converted."""
-    convert, columns = Converter(state, account, "close_out", Fraction(0)), state.accounts.columns
+    convert, columns = Converter(state, account, "close_out"), state.accounts.columns
     for row in _money_rows(state, account):
         asset, rest = int(columns.asset[row]), -int(columns.free[convert.settle])
         if rest <= 0 or not state.ledger.fund[asset] or np.isnan(state.prices.asset[asset]):

@@ -277,9 +277,13 @@ EVENT_KINDS = {
         sentences=(Sentence("{item} is throttled"),),
     ),
     "harm": Event(
-        "A slice of `requested` lots would raise the margin ratio; the reason names the treatment.",
-        "fee_waived sent withheld to_backstop", (NOBODY,), "market", "requested", "average price of the quote", "lots",
-        sentences=(Sentence("slice of {requested:g} {market} at {price:,.6g} is harmful"),),
+        "A slice, or a conversion, of `requested` would not lower the margin ratio; the reason names the treatment.",
+        "fee_waived sent withheld to_backstop", (NOBODY,), "market|asset", "requested", "average price of the quote",
+        "quanta",
+        sentences=(
+            Sentence("conversion of {requested:g} {asset} at {price:,.6g} is harmful", case="asset"),
+            Sentence("slice of {requested:g} {market} at {price:,.6g} is harmful"),
+        ),
     ),
     "socialize": Event(
         "Another account pays a part of a shortfall.", "equity open_interest", (ACCOUNT,), "", "cash counter_cash",
@@ -337,12 +341,12 @@ REASONS = {
     "conversion_limit": "the limit on conversions at the index is used up",
     "throttle": "the random draw left the position or borrow out of this round",
     "cooldown": "the cooldown after the position's last slice has not passed",
-    "fee_waived": "the slice would raise the margin ratio at the full fee: the fee is cut",
-    "sent": "the slice raises the margin ratio, and the policy sends the slice all the same",
-    "withheld": "the slice would raise the margin ratio even without a fee: the slice is not sent",
-    "to_backstop": "the slice would raise the margin ratio: the account goes to the backstop",
+    "fee_waived": "the trade would raise the margin ratio at the full fee: the fee is cut",
+    "sent": "the trade raises the margin ratio, and the policy sends it all the same",
+    "withheld": "the trade would raise the margin ratio even without a fee: it is not sent",
+    "to_backstop": "the trade would raise the margin ratio: the account goes to the backstop",
     "below_auto_close": "the margin fraction is below the auto-close margin fraction",
-    "escalated": "a slice in the book would have raised the margin ratio",
+    "escalated": "a trade in the book, or a conversion, would have raised the margin ratio",
     "backstop_exhausted": "the backstop had no capacity left",
     "fund_below": "the insurance fund is below the level at which the policy switches ADL on",
     "no_collateral": "the account has nothing that could be sold for the debt",
@@ -529,7 +533,7 @@ A row has one of the reasons of its event. `market`, `asset` and `order` are -1 
 amount is 0 unless the column "amounts" has it; `price` is NaN unless the event has one.
 `mmr_before` and `mmr_after` are NaN in rows from before the accounts are selected: guards, accruals and settlement.
 `requested` of an event with an asset is in lots of its spot book (`expire`), or in quanta (`backstop`, `adl`,
-`unfilled`).
+`harm`, `unfilled`).
 
 | event | what happened | counterparty | names | amounts | price | reasons |
 |---|---|---|---|---|---|---|
