@@ -273,7 +273,7 @@ def _explanation_json(explanation: rc.run.Explanation) -> dict[str, Any]:
     events = _records(explanation.events.drop(columns=["what", "why"]))
     return {
         "account": str(explanation.account), "settle_asset": explanation.settle_asset,
-        "equity": asdict(explanation.equity), "events": events,
+        "equity": asdict(explanation.equity), "left_open": explanation.left_open, "events": events,
     }  # fmt: skip
 
 
