@@ -149,7 +149,7 @@ class TestToFrames:
         for state in (accounts, engine.accounts):
             again = rc.Accounts.from_frames(venue, *state.to_frames())
             assert whole_numbers(again) == whole_numbers(state)
-            assert again.rounded < 1e-3
+            assert again.rounded < 1e-2  # floats of 50 million USDC are 0.0075 quanta apart
 
     @pytest.mark.parametrize("name", PRESETS)
     def test_any_amounts_come_back(self, name):
