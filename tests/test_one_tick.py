@@ -542,6 +542,17 @@ def test_select():
     assert [round(mmr, 4) for _, mmr in rows] == [float(ratios[1]), float(ratios[1]), float(ratios[0])]
 
 
+def test_stages():
+    lots, mmr, room, price, slice_, rest, first = example("Stages", "1,000", "1.25", "400", "96", "60", "600", "100")
+    accounts = {1: LONG, 3: {"X": (-room / 100, 120), "USDC": 1000}}
+    rows = run(scene(source(stages=["adl", "book"]), accounts), at(0, AT_100, DEEP))[1]
+    assert of(rows, "trigger", "mmr_after") == [mmr]
+    assert of(rows, "adl", "lots", "price", "reason") == [(-room, price, "backstop_exhausted")]
+    assert of(rows, "book", "lots") == [-slice_]
+    rows = run(scene(source(), accounts), at(0, AT_100, DEEP))[1]
+    assert (of(rows, "adl", "lots"), of(rows, "book", "lots"), lots - room) == ([], [-first], rest)
+
+
 def test_cancel():
     ask, above, bid, below, after = example("1 Cancel", "50", "101", "100", "99", "0")
     orders = [
@@ -792,6 +803,11 @@ def test_book_fill():
     [row] = [row for row in run(scene(source(), {1: LONG}), at(0, AT_100, DEEP))[1] if row["event"] == "book"]
     assert (row["lots"], row["cost"], row["cash"]) == (-lots, cost * USDC, cash)
     assert (row["fee"], row["mmr_before"], round(row["mmr_after"], 4)) == (fee * USDC, before, float(after))
+    money, rate, full, cut = example("3 Book: fill", "25.3", "0.03", "30", "25.3")
+    policy = {"slice_fraction": 1, "liquidation_fee": str(float(rate)), "harmful_slice": "send"}
+    state, rows = run(scene(source(**policy), {1: {"X": (10, 100), "USDC": money}}), at(0, AT_100, DEEP))
+    assert of(rows, "book", "lots", "fee") == [(-1000, cut * USDC)]
+    assert (rate * 1000, state.accounts[1].balances["USDC"]) == (full, [0, 0])
 
 
 def test_book_passes():
@@ -859,7 +875,7 @@ def test_backstop_fills():
     assert of(rows, "backstop", "counterparty", "lots") == [(7, -seven), (8, -eight)]
     assert [row["cash"] - row["cost"] for row in rows if row["event"] == "backstop"] == flows[:2]
     assert of(rows, "backstop", "fund") == flows[2:4]
-    assert of(rows, "unfilled", "requested") == flows[4:]
+    assert of(rows, "unfilled", "requested", "reason") == [(flows[4], "no_book")]
 
 
 def test_backstop_borrows():
@@ -886,6 +902,22 @@ def test_adl_lends():
     assert of(rows, "adl", "requested", "counterparty", "cash") == [
         (quanta, account, paid * USDC) for account, paid in zip((2, 3, 4), payments, strict=True)
     ]
+
+
+def test_adl_when():
+    on, off, *levels = example("5 ADL: when", "50", "100", "80", "40", "90", "100")
+    policy = {"adl_when": "fund_below", "adl_fund_on": int(on), "adl_fund_off": int(off)}
+    own = scene(source(**policy), {1: POOR, 3: {"X": (-1, 120), "USDC": 1000}, 4: {"X": (-1, 120), "USDC": 1000}})
+    (oracle, state), (rules, held) = own.load_reference(), own.load()
+    engine, switched = rc.Engine(held, rules), []
+    for second, level in enumerate(levels):
+        state.fund["USDC"] = engine.ledger.fund[rules.settle] = int(level * USDC)
+        engine, before, tick = copy(engine), state, at(second)
+        state, rows, seen = reference.step(oracle, before, *tick.reference_arguments())
+        assert_same_journal(engine.step(tick.tick()), rows, oracle, before, seen.prices)
+        switched.append((engine.ledger.adl_on, of(rows, "adl", "lots", "reason")))
+    nothing, taken = [], [(-100, "fund_below"), (-100, "fund_below")]
+    assert switched == [(False, nothing), (True, taken), (True, nothing), (False, nothing)]
 
 
 def test_adl_price():
@@ -940,6 +972,18 @@ def test_adl_offers():
     assert (102 - 95) * Fraction("0.01") == loss
 
 
+def test_the_last_book():
+    lots, money, first, second, fee, left, poorer, cut = example(
+        "The last book", "1,000", "20", "600", "98", "5.97", "400", "5", "2"
+    )
+    books = {"X": {"bids": [(99.5, first / 100), (float(second), 10.0)], "asks": [(100.5, 10.0)]}}
+    for held, paid in ((money, fee), (poorer, cut)):
+        rows = run(scene(source(), {1: {"X": (lots / 100, 100), "USDC": held}}), at(0, AT_100, books))[1]
+        assert of(rows, "market_close", "requested", "lots", "fee", "reason") == [(lots, -first, paid * USDC, "impact")]
+        assert of(rows, "unfilled", "requested", "reason") == [(left, "impact")]
+    example("The last book", "99.5", "597")
+
+
 # ---- Close out
 
 
@@ -973,6 +1017,16 @@ def test_close_out_shortfall():
     assert of(rows, "fund", "settle", "cash") == [("USDC", first * USDC), ("BTC", coins * 10**8)]
     assert of(rows, "convert", "cash") == [second * USDC]
     assert of(rows, "shortfall", "cash") == [rest * USDC]
+
+
+def test_what_stays_open():
+    debt, money, equity, limit, left = example("What stays open", "10", "1,040", "40", "50", "10,000,000")
+    own = {"USDC": money, "GEM": -debt}
+    margin = look(own, venue=source(weight="1"))
+    assert (margin.net_equity, margin.maintenance_margin / 2, margin.below_auto_close) == (equity, limit, True)
+    rows = run(scene(source(weight="1", conversion_limit=0), {1: own}), at())[1]
+    assert of(rows, "expire", "reason") == ["conversion_limit"]
+    assert of(rows, "unfilled", "asset", "requested", "reason") == [("GEM", left, "conversion_limit")]
 
 
 def test_every_subsection_has_a_formula_and_an_example():

@@ -173,6 +173,44 @@ def shortfalls(rows: Rows, venue: Venue, asset_price: Float | None = None) -> di
     return total
 
 
+def left_open(run: RecordedRun) -> pd.DataFrame:
+    """Return the accounts that are at 100 % or above at the end of a run: what nobody took.
+
+    Parameters
+    ----------
+    run : RecordedRun
+        The run.
+
+    Returns
+    -------
+    DataFrame
+        A row per account, the largest notional first: account (id), notional (of its positions and borrows), mmr; at
+        the prices of the last tick, settle units.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "What stays open".
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.run import RecordedRun
+    >>> from riskcore.run.report import left_open
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> left_open(RecordedRun.read(folder)).round(4).to_dict("records")
+    [{'account': 1, 'notional': 938.96, 'mmr': 1.2754}]
+    """
+    found = [np.empty(0, np.int64), np.empty(0), np.empty(0)]
+    for _, prices in _prices_at(run, np.array([len(run.time) - 1])):
+        table = margin_table(run.end, prices(run.end))
+        rows = np.flatnonzero(table.liquidatable)
+        rows = rows[np.argsort(-table.exposure[rows], kind="stable")]
+        found = [rows, table.exposure[rows], table.mmr[rows]]
+    return pd.DataFrame({"account": run.end.ids[found[0]], "notional": found[1], "mmr": found[2]})
+
+
 def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
     """Return the number of accounts by maintenance margin ratio, those at 0 first.
 
