@@ -171,19 +171,23 @@ def sample_prices(tick_size, used, before, sample, too_large):
 
 
 @kernel
-def add_samples(sample, seconds, before, after):
-    """Add samples that count for some seconds to running sums; the sums may wrap, their differences do not.
+def add_samples(second, seconds, sample, before, window):
+    """Add the samples of the runs' seconds after a second to their sums and numbers.
 
-    sample   int64  (2, M)     or NO_SAMPLE
-    seconds  int64  ()         > 0
-    before   int64  (2, 2, M)  sum of the samples of all seconds so far, and their number
-    after    int64  (2, 2, M)  out
+    second   int64  (N,)       first second of each run
+    seconds  int64  (N,)       number of its seconds
+    sample   int64  (N, 2, M)  samples of each of its seconds, or NO_SAMPLE
+    before   int64  ()         seconds up to this one do not count
+    window   int64  (2, 2, M)  in/out, sum of the samples, and their number
     """
-    for kind in range(2):
-        for m in range(sample.shape[1]):
-            has_sample = sample[kind, m] != NO_SAMPLE
-            after[0, kind, m] = before[0, kind, m] + (sample[kind, m] * seconds if has_sample else 0)
-            after[1, kind, m] = before[1, kind, m] + (seconds if has_sample else 0)
+    for n in range(second.size):
+        count = second[n] + seconds[n] - 1 - max(second[n] - 1, before)
+        if count > 0:
+            for kind in range(2):
+                for m in range(sample.shape[2]):
+                    if sample[n, kind, m] != NO_SAMPLE:
+                        window[0, kind, m] += sample[n, kind, m] * count
+                        window[1, kind, m] += count
 
 
 @kernel

@@ -153,7 +153,7 @@ class Engine:
         The rules.
     seed : int
         Of the draws, 64 bits: which legs act in a round, and a random order of accounts. They depend on the seed, the
-        tick and the account's id alone.
+        time and the account's id alone.
     check_screen : bool
         Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
     record : bool
@@ -337,7 +337,7 @@ class Engine:
         self._must_follow(time)
         incomplete, books = Prices.incomplete(self.venue, tick), tick.columnar_books(self.venue, time)
         guarded = guard(self.venue, self.guard_state, self.time, time, incomplete, books)
-        prices = incomplete.guarded(self.accounts, guarded.mark, guarded.index)
+        prices = incomplete.guarded(self.accounts, guarded.mark, guarded.index, guarded.asset)
         self._totals.must_fit(prices)
         journal, pools = Journal(self.ticks, time), Pools(self.venue, self._state)
         _write_refusals(journal, self.venue, guarded)
@@ -528,8 +528,8 @@ class Engine:
         if self._folder is not None and path.resolve() != self._folder:
             raise ValueError(f"this run is already saved in {self._folder}")
         self._saved = run_folder.write_part(
-            path, self.venue, self.accounts, self.ledger, self.guard_state, self._recorded, start=self._start,
-            after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
+            path, self.venue, self.accounts, self.ledger, self.guard_state, self._prices, self._recorded,
+            start=self._start, after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
         )  # fmt: skip
         self._folder, self._recorded, self._recorded_bytes, self._start = path.resolve(), [], 0, None
 
@@ -600,7 +600,7 @@ class Engine:
         """
         saved = reader.read_state(Path(path))
         engine = cls(saved.accounts, saved.venue, saved.seed, check_screen=check_screen, record=record)
-        engine._ledger, engine._guard_state = saved.ledger, saved.guard_state
+        engine._ledger, engine._guard_state, engine._prices = saved.ledger, saved.guard_state, saved.prices
         engine._invariants = Invariants(engine.accounts, engine.venue, engine.ledger)
         engine._ticks, engine._time = saved.ticks, saved.time
         engine._start, engine._folder, engine._saved = None, Path(path).resolve(), saved.digest

@@ -426,7 +426,11 @@ class TestRefill:
         self.taken(run, done, 8, 0, 0)
         assert not run.tick(1, mark=100.0).books.lots.size
         assert run.tick(1, mark=100.0, book=self.BOOK).books.lots.tolist() == [8, 1, 1]
-        assert set(run.guard_state.frames()) == {"markets", "samples"}
+        kept = run.guard_state.frames()["books"]  # for the clock
+        assert kept[["lots", "consumed_lots", "decay_time"]].to_numpy().tolist() == [[n, 0, SECOND] for n in (8, 1, 1)]
+        assert set(Run(policy={"liquidation_interval": None}).guard_state.frames()) == {
+            "markets", "assets", "samples", "asset_samples",
+        }  # fmt: skip
 
 
 class Model:
@@ -530,7 +534,7 @@ def through(venue, ticks, restart=None):
             for name, frame in guard_state.frames().items():
                 frame.to_parquet(file := io.BytesIO())
                 frames[name] = pd.read_parquet(file)
-            guard_state = GuardState.from_frames(venue, frames)
+            guard_state = GuardState.from_frames(venue, frames, time)
         time += round(step * SECOND)
         column = [dict(zip((BTC, SOL), values, strict=True)) for values in zip(*rows, strict=True)]
         marks, indexes, lasts, bids, asks = ({s: v for s, v in c.items() if v is not None} for c in column)
@@ -565,7 +569,8 @@ def test_the_stream_equals_the_list(ticks, capped):
             means = model.means(time)
             assert [done.guard_state._mean(which, m) for which in (0, 1)] == means
         assert repr([tuple(r) for r in done.refusals]) == repr(refusals)
-        seconds = [run.second + s for run in done.guard_state.runs for s in range(run.seconds)]
+        runs = done.guard_state.frames()["samples"].query("market == 0")[["second", "count"]].to_numpy().tolist()
+        seconds = [second + s for second, count in runs for s in range(count)]
         assert len(seconds) == len(set(seconds)) <= 300
 
 
@@ -596,7 +601,7 @@ def test_a_day_of_seconds_does_not_drift():
     kept = np.rint(marks / 0.1 * 1e3).astype(np.int64)[-300:]
     assert run.guard_state.total[0, 0] == kept.sum()
     assert run.guard_state.count[0, 0] == 300
-    assert len(run.guard_state.runs) == 300
+    assert len(run.guard_state.frames()["samples"]) == 300
 
 
 DAY = "2025-10-10"

@@ -159,7 +159,7 @@ def test_margin_bands_end_where_the_engine_does(crash):
     assert bands["time"].nunique() == 5
     tick = len(ticks) - 1
     assert bands["time"].iloc[-1] == pd.Timestamp(ticks.time[tick], tz="UTC")
-    prices = Prices.incomplete(engine.venue, ticks.tick(tick)).guarded(engine.accounts, *reader.read_marks(path, tick))
+    prices = Prices.incomplete(engine.venue, ticks.tick(tick)).guarded(engine.accounts, *reader.read_prices(path, tick))
     last = report.margin_distribution(margin_table(engine.accounts, prices).mmr)
     assert bands["accounts"].iloc[-len(last) :].tolist() == last["accounts"].tolist()
     assert (bands.groupby("time")["accounts"].sum() == len(run.start)).all()

@@ -138,14 +138,14 @@ def test_nothing_is_overwritten(crash, whole, tmp_path):
     assert [p.name for p in (tmp_path / "folder").iterdir()] == ["notes.txt"]
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", json.dumps({"format": 3})])
+@pytest.mark.parametrize("text", [None, "{", "[]", json.dumps({"format": 4})])
 def test_what_is_no_run_folder_is_refused(text, tmp_path):
     if text is not None:
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(RiskDataError, match=r"^run[.:, ].*: must be") as refusal:
         Engine.resume(tmp_path)
     if text and "3" in text:
-        assert str(refusal.value).startswith(f"run.format, value '{tmp_path}': must be 4, not 3: run again")
+        assert str(refusal.value).startswith(f"run.format, value '{tmp_path}': must be 5, not 4: run again")
 
 
 READERS = {

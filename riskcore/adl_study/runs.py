@@ -86,12 +86,16 @@ def study_run(
 def read_ticks(path: Path, venue: Venue) -> TickTable:
     """Ticks of a run folder as the engine took them."""
     parts = list(reader.Reader(path, venue).ticks())
-    names = ("time", "given_mark", "given_index", "open_interest", "funding_rate", "last_price")
-    time, mark, index, interest, rate, last = (np.concatenate([ticks[name] for ticks, _, _ in parts]) for name in names)
+    names = (
+        "time", "given_mark", "given_index", "open_interest", "funding_rate", "last_price", "given_low", "given_high"
+    )  # fmt: skip
+    time, mark, index, interest, rate, last, low, high = (
+        np.concatenate([ticks[name] for ticks, _, _ in parts]) for name in names
+    )
     time = np.ascontiguousarray(time[:, 0])
     asset = np.full((len(time), len(venue.assets.symbol)), np.nan)
     for _, prices, _ in parts:
-        asset[prices["tick"], prices["asset"]] = prices["price"]
+        asset[prices["tick"], prices["asset"]] = prices["given_price"]
     books = pd.concat([pd.DataFrame(levels) for _, _, levels in parts], ignore_index=True)
     return TickTable(
         venue=venue,
@@ -101,6 +105,8 @@ def read_ticks(path: Path, venue: Venue) -> TickTable:
         open_interest=interest,
         funding_rate=rate,
         last=last,
+        low=low,
+        high=high,
         asset=asset,
         books=dict(_books(books, venue, time)),
     )

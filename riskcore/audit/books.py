@@ -30,7 +30,7 @@ class Books:
 
     def enter(self, part: Part) -> None:
         """Turn to a part, after the guards have checked it."""
-        if self.half_life is not None and len(self._last):
+        if len(self._last):
             self.carried = {
                 market: self._last_levels(len(self._last) - 1, market) for market in range(self.venue.books)
             }
@@ -78,8 +78,10 @@ class Books:
         rows = []
         for market in range(self.venue.books):
             levels = self._last_levels(len(self._last) - 1, market)
+            if self.half_life is None and len(self._last) and not self.accepted[-1, market]:
+                levels = ([], []), ([], [])
             consumed = self.consumed.get(market, ([0] * len(levels[0][0]), [0] * len(levels[1][0])))
             for side, (prices, lots), less in zip((1, -1), levels, consumed, strict=True):
-                rows += [(market, side, *level) for level in zip(prices, lots, less, strict=True)]
-        table = np.array(rows, np.int64).reshape(-1, 5).T
-        return dict(zip(("market", "side", "price", "lots", "consumed_lots"), table, strict=True))
+                rows += [(market, side, *level, self.time) for level in zip(prices, lots, less, strict=True)]
+        table = np.array(rows, np.int64).reshape(-1, 6).T
+        return dict(zip(("market", "side", "price", "lots", "consumed_lots", "decay_time"), table, strict=True))

@@ -25,7 +25,8 @@ Array = npt.NDArray[Any]
 Columns = dict[str, Array]
 
 BOOK, FUND, SHORTFALL, NOBODY, POOL, ACCOUNT = -1, -2, -3, -4, -5, 0
-GUARD, INTEREST, FUNDING, REALISATION, SETTLEMENT, REPAY, SLICES, CLOSE_OUT, ACTIVITY = -5, -4, -3, -2, -1, 2, 3, 6, 7
+GUARD, INTEREST, FUNDING, REALISATION, SETTLEMENT, REPAY, SLICES = -5, -4, -3, -2, -1, 2, 3
+BACKSTOP, ADL, LAST_BOOK, CLOSE_OUT, STAYS, ACTIVITY = 4, 5, 6, 7, 8, 9
 """Phases; those below 0 lie between the ticks."""
 
 
@@ -40,7 +41,8 @@ class Event(NamedTuple):
     priced: bool | None  # None: some are
 
 
-_STOPS = "account_cap market_cap depth_share depth impact mean_mark mean_premium limit slippage"
+_ENDS = "depth impact mean_mark mean_premium limit"
+_STOPS = f"account_cap market_cap depth_share {_ENDS} slippage"
 _FILL = "requested lots cost cash entry fee counter_cash"
 _FILLS = "requested lots cost cash entry counter_cost counter_cash counter_entry"
 GUARDS = ("closed_book", "stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "update_cap")
@@ -59,9 +61,13 @@ EVENTS = {
     "book": Event(SLICES, f"full {_STOPS}", BOOK, "market", _FILL, True),
     "expire": Event(SLICES, f"{_STOPS} no_book conversion conversion_limit", NOBODY, "market|asset", "requested",
                     False),
-    "backstop": Event(4, "below_auto_close escalated", ACCOUNT, "market|asset", f"{_FILLS} fund quanta", True),
-    "adl": Event(5, "backstop_exhausted full_utilization", ACCOUNT, "market|asset", f"{_FILLS} lent", True),
-    "unfilled": Event(5, "no_counterparty", NOBODY, "market", "requested", False),
+    "backstop": Event(BACKSTOP, "below_auto_close escalated mmr", ACCOUNT, "market|asset", f"{_FILLS} fund quanta",
+                      True),
+    "adl": Event(ADL, "backstop_exhausted fund_below full_utilization", ACCOUNT, "market|asset", f"{_FILLS} lent",
+                 True),
+    "market_close": Event(LAST_BOOK, f"full {_ENDS}", BOOK, "market", _FILL, True),
+    "unfilled": Event(STAYS, f"no_book {_ENDS} slippage conversion conversion_limit withheld to_backstop"
+                      " full_utilization no_collateral", NOBODY, "market|asset", "requested", False),
     "fund": Event(CLOSE_OUT, "bankrupt", FUND, "", "cash fund", False),
     "socialize": Event(CLOSE_OUT, "equity open_interest", ACCOUNT, "", "cash counter_cash", False),
     "open": Event(ACTIVITY, "request", NOBODY, "", "", False),
@@ -73,7 +79,7 @@ EVENTS = {
 }  # fmt: skip
 # rows that belong to another phase than their event: events, reason, phase
 _ELSEWHERE = (("redeem convert unsettle", "close_out", CLOSE_OUT), ("redeem convert", "settlement", SETTLEMENT),
-              ("interest", "entry", SETTLEMENT))  # fmt: skip
+              ("interest", "entry", SETTLEMENT), ("unfilled", "full_utilization", ADL))  # fmt: skip
 MONEY = ("cost", "cash", "entry", "fee", "unsettled", "counter_cost", "counter_cash", "counter_entry", "fund")
 """Changes in quanta of the row's settle asset; a row has one if its event may have one of them."""
 CHANGES = ("requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost",
@@ -85,7 +91,7 @@ WORDS = {
     "reason": tuple(dict.fromkeys(reason for event in EVENTS.values() for reason in event.reasons.split())),
 }
 
-FORMAT = 4
+FORMAT = 5
 AMOUNT = 2**62
 """Where amounts, their changes and their sums end."""
 
@@ -121,8 +127,8 @@ _TABLES = {
     "balances": "account asset quanta:amount lent:size unsettled:amount",
     "orders": "account market side:side price:level lots:size reduce_only:flag",
     "ticks": "tick time:natural market mark:number index:number given_mark:number given_index:number"
-    " last_price:number open_interest:number funding_rate:number",
-    "assets": "tick asset price:number",
+    " last_price:number given_low:number given_high:number open_interest:number funding_rate:number",
+    "assets": "tick asset price:number given_price:number",
     "books": "tick market side:side price:level lots:level book_time:natural",
     "journal": "tick time event:word reason:word account counterparty market asset settle order "
     + " ".join(CHANGES)
@@ -134,14 +140,16 @@ _STATE = {
     "orders": "order " + _TABLES["orders"],
     "ledger": "ledger:text item value",
     "markets": "market premium_sum:number premium_count mark:number mark_time index:number index_time basis:number"
-    " basis_time sample_mark sample_premium",
+    " basis_time sample_mark sample_premium open_interest:number open_lots funding_scheduled:flag delisted:flag",
+    "assets": "asset price:number time own:flag",
+    "asset_samples": "second count asset price:number",
     "samples": "second count market mark premium",
 }
 # tables of the last state that a figure of the policy asks for
 _OPTIONAL = {
     "slices": ("slice_cooldown", "account market time"),
     "sold": ("account_cap", "account quanta"),
-    "books": ("refill_half_life", "market side price lots consumed_lots"),
+    "books": ("liquidation_interval refill_half_life", "market side price lots consumed_lots decay_time"),
 }  # fmt: skip
 _START = ("accounts", "positions", "balances", "orders")
 _PARTS = ("ticks", "assets", "books", "opened", "journal")
@@ -183,7 +191,7 @@ class Run:
         fine &= ~paying | (j["money"] >= 0)
         fine &= ~paying | (j["counterparty"] < 0) | (j["counter_money"] >= 0)
         for events, name in (
-            ("funding realize book unfilled fill", "position"),
+            ("funding realize book market_close fill", "position"),
             ("interest redeem convert transfer deposit withdraw", "balance"),
             ("transfer", "counter_balance"),
             ("cancel", "order"),
@@ -195,7 +203,7 @@ class Run:
             fine &= ~(handed & lots) | (j[name] >= 0)
         for name in ("balance", "counter_balance"):
             fine &= ~(handed & quanta) | (j[name] >= 0)
-        fine &= ~is_event(j, "skip expire harm") | (j["position"] >= 0) | (j["balance"] >= 0)
+        fine &= ~is_event(j, "skip expire harm unfilled") | (j["position"] >= 0) | (j["balance"] >= 0)
         for name in CHANGES:
             fine &= (j[name] <= AMOUNT) & (j[name] >= -AMOUNT)
         return np.asarray(fine)
@@ -205,6 +213,7 @@ class Run:
         """Phase that a row belongs to."""
         phase = np.array([event.phase for event in EVENTS.values()])[self.journal["event"]]
         phase[is_event(self.journal, "skip expire") & (self.journal["asset"] >= 0)] = REPAY
+        phase[is_event(self.journal, "unfilled") & (self.journal["market"] >= 0)] = LAST_BOOK
         for events, reason, other in _ELSEWHERE:
             phase[is_event(self.journal, events) & (self.journal["reason"] == WORDS["reason"].index(reason))] = other
         return phase
@@ -276,7 +285,7 @@ def read_run(path: Path, out: Findings) -> Run:
         raise RunError(f"{path}/start/orders.parquet: the orders of an account must be at most 2**62 lots")
     journal = _read_journal(path, manifest)
     last = path / f"state/{manifest['parts'] - 1:05d}"
-    tables = _STATE | {name: columns for name, (figure, columns) in _OPTIONAL.items() if figure in venue.policy}
+    tables = _STATE | {name: columns for name, (figures, columns) in _OPTIONAL.items() if venue.has_any(figures)}
     state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}
     numbers, active, opens = np.arange(known), is_event(journal, _ACTIVITY), is_event(journal, "open")
     _read_opened(path, manifest, start["accounts"])
@@ -432,7 +441,7 @@ def _check_files(path: Path, manifest: dict[str, Any], venue: Venue, out: Findin
     parts = range(min(manifest["parts"], len(listed) + 1))
     names = ["venue.json", *(f"start/{name}.parquet" for name in _START)]
     names += [f"{table}/{part:05d}.parquet" for part in parts for table in _PARTS]
-    optional = [name for name, (figure, _) in _OPTIONAL.items() if figure in venue.policy]
+    optional = [name for name, (figures, _) in _OPTIONAL.items() if venue.has_any(figures)]
     names += [f"state/{last:05d}/{name}.parquet" for name in (*_STATE, *optional)]
     for name in sorted(listed.keys() - set(names)):
         out.breach("files", f"{name!a} is no file of the run, but run.json lists it")

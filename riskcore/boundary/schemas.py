@@ -151,6 +151,8 @@ _TABLES = {
             "mark_price": _price(nullable=True),
             "index_price": _price(required=False, nullable=True),
             "last_price": _price(required=False, nullable=True),
+            "low_price": _price(required=False, nullable=True),
+            "high_price": _price(required=False, nullable=True),
             "open_interest": _number(_IS_NOT_NEGATIVE, _IS_NOT_LARGER, required=False, nullable=True),
             "funding_rate": _number(
                 _Rule("must be a number from -1 to 1", lambda x: np.abs(x) <= 1), required=False, nullable=True

@@ -643,7 +643,7 @@ def _run(
     refused = int((rows["event"] == rc.record.EVENT["guard"]).sum())
 
     def margins(state: rc.Accounts, tick: int) -> rc.MarginTable:
-        prices = rc.Prices.incomplete(venue, ticks.tick(tick)).guarded(state, *rc.record.reader.read_marks(path, tick))
+        prices = rc.Prices.incomplete(venue, ticks.tick(tick)).guarded(state, *rc.record.reader.read_prices(path, tick))
         return rc.margin.margin_table(state, prices)
 
     end = margins(engine.accounts, len(ticks) - 1)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from .._typing import Float
 from ..boundary import RiskDataError, schemas, timestamps
-from ..market import Books, TickTable, asset_values
+from ..market import Books, TickTable, asset_values, first_bad_bar
 from ..market.guards import two_sided
 from ..record import run_folder
 from ..state import Accounts, must_fit
@@ -404,7 +404,8 @@ def read_ticks(
         The state at the first tick.
     marks : DataFrame
         time, market, mark_price, and optionally index_price, open_interest (quantity), funding_rate (of the funding due
-        at that time), last_price (of the last trade); prices in settle units. A market with positions or orders must
+        at that time), last_price (of the last trade), low_price and high_price (the lowest and the highest mark since
+        the time before); prices in settle units. A market with positions or orders must
         have a mark, or a price that a mark follows from (an index, a last price, a book of two sides), at the first
         time; later the mark before may be carried forward for the policy's ``stale_after``.
     books : DataFrame, optional
@@ -445,11 +446,16 @@ def read_ticks(
     time, row = np.unique(marks["time"].to_numpy(), return_inverse=True)
     market = schemas.codes("marks", "market", marks["market"], venue.markets.symbol, "a market")
     by_market = {}
-    for name in ("mark_price", "index_price", "open_interest", "funding_rate", "last_price"):
+    for name in ("mark_price", "index_price", "open_interest", "funding_rate", "last_price", "low_price", "high_price"):
         by_market[name] = np.full((len(time), len(venue.markets.symbol)), np.nan)
         if name in marks.columns:
             by_market[name][row, market] = marks[name].to_numpy()
-    mark, index, open_interest, funding_rate, last = by_market.values()
+    mark, index, open_interest, funding_rate, last, low, high = by_market.values()
+    none = np.full(len(marks), np.nan)
+    bars = (marks[name].to_numpy() if name in marks.columns else none for name in ("mark_price", *_BAR))
+    if (bad := first_bad_bar(*bars)) is not None:
+        first, of_high, rule = bad
+        raise RiskDataError("marks", _BAR[of_high], rule, row=first, value=marks[_BAR[of_high]].iloc[first])
     levels: dict[int, Books] = {}
     if books is not None:
         books = schemas.checked("books", books, unit=unit)
@@ -483,9 +489,14 @@ def read_ticks(
         open_interest=open_interest,
         funding_rate=funding_rate,
         last=last,
+        low=low,
+        high=high,
         asset=asset,
         books=levels,
     )
+
+
+_BAR = ("low_price", "high_price")
 
 
 def _two_sided(

@@ -1,4 +1,4 @@
-"""Phase 3: slices of the positions into the order books, sized to restore the margin within the depth of the books."""
+"""The stage `book`: slices of the positions into the order books, sized to restore the margin within their depth."""
 
 from __future__ import annotations
 
@@ -125,12 +125,10 @@ def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, bo
     within = np.where(buying, books.price <= band[side], books.price >= band[side])
     inside = np.zeros(len(band), np.int64)
     np.add.at(inside, side[within], books.lots[within])
-    worst = np.zeros(len(band), np.int64)
-    some = np.flatnonzero(levels)
-    worst[some] = books.price[books.offset[some + 1] - 1]
+    worst = last_prices(books)
     limit = venue.policy.slippage_limit
     if limit is not None:
-        for s in some.tolist():
+        for s in np.flatnonzero(levels).tolist():
             touch = int(books.price[books.offset[s]])
             worst[s] = floor(touch * (1 + limit / 10_000)) if s % 2 else ceil(touch * (1 - limit / 10_000))
     return BookColumns(
@@ -144,6 +142,14 @@ def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, bo
         cursor=books.offset[:-1].copy(),
         taken=np.zeros_like(band),
     )
+
+
+def last_prices(books: Books | BookColumns) -> Int:
+    """Price of the last level of each side, 0 without levels: no average of its fills is worse."""
+    worst = np.zeros(len(books.offset) - 1, np.int64)
+    some = np.flatnonzero(np.diff(books.offset))
+    worst[some] = books.price[books.offset[some + 1] - 1]
+    return worst
 
 
 def forget_slices(ledger: Ledger, policy: Policy, before: int, now: int) -> None:

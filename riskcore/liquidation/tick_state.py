@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -124,16 +124,18 @@ class TickState(TickContext):
             status[n] = self.margin(int(self.selected[n])).status
         return status
 
-    def past_the_book(self, escalated: Container[int] = ()) -> Iterator[tuple[int, bool]]:
-        """Selected accounts that are now below the auto-close fraction or escalated, in order.
+    def to_close(self, *, past_the_book: bool) -> Iterator[tuple[int, str]]:
+        """Selected accounts whose positions a stage closes now, in order, each with the reason.
 
-        Each with whether it is below.
+        They are all that are liquidating, but past the stage of the book only those below auto-close or escalated.
         """
-        status = self.statuses()
-        for account, account_status in zip(self.selected.tolist(), status.tolist(), strict=True):
-            below = account_status == kernels.BELOW_AUTO_CLOSE
-            if below or (account_status != kernels.SAFE and account in escalated):
-                yield account, below
+        for account, status in zip(self.selected.tolist(), self.statuses().tolist(), strict=True):
+            if status == kernels.BELOW_AUTO_CLOSE:
+                yield account, "below_auto_close"
+            elif status != kernels.SAFE and account in self.escalated:
+                yield account, "escalated"
+            elif status != kernels.SAFE and not past_the_book:
+                yield account, "mmr"
 
     def is_other(self, account: int, accounts: Int | int) -> npt.NDArray[np.bool_]:
         """Whether accounts have another owner than an account: an owner's accounts are never counterparties."""

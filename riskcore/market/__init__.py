@@ -4,7 +4,7 @@ from .books import Books
 from .index import cross_venue_index
 from .price_table import PriceTable
 from .prices import Prices, asset_values
-from .reading import PriceMap, Rule, by_symbol
+from .reading import PriceMap, Rule, by_symbol, first_bad_bar
 from .tick import Tick
 from .tick_table import TickTable
 
@@ -19,4 +19,5 @@ __all__ = [
     "asset_values",
     "by_symbol",
     "cross_venue_index",
+    "first_bad_bar",
 ]

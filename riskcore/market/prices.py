@@ -17,7 +17,7 @@ from ..kernels.layouts import AccountColumns, PriceArrays, SweepLookup
 from ..kernels.sweep import fill_sweep_lookup
 from ..state import Accounts, must_fit
 from ..venue import Venue, values_at
-from .reading import _RATE, NOT_NEGATIVE, PriceMap, _pairs, by_symbol
+from .reading import _RATE, NOT_NEGATIVE, PriceMap, _pairs, by_symbol, first_bad_bar, no_prices
 from .tick import Tick
 
 T = TypeVar("T")
@@ -31,10 +31,10 @@ class Prices:
     ----------
     mark, index : ndarray of float64, shape (M,)
         Marks and indexes that count, units of the market's quote: guarded, in a run.
-    given_mark, given_index, last : ndarray of float64, shape (M,)
-        Mark, index and price of the last trade as the tick has them, units of the market's quote.
-    given_asset : ndarray of float64, shape (K,)
-        Prices of assets as the tick has them, settle units.
+    given_mark, given_index, last, low, high : ndarray of float64, shape (M,)
+        Mark, index, price of the last trade, and ends of the bar as the tick has them, units of the market's quote.
+    given_asset, own_asset : ndarray of float64, shape (K,)
+        Prices of assets as the tick has them, and those that count of them; settle units.
     asset : ndarray of float64, shape (K,)
         Those, and prices that follow for the others from the markets.
     open_interest, funding_rate : ndarray of float64, shape (M,)
@@ -64,7 +64,10 @@ class Prices:
     given_mark: Float
     given_index: Float
     last: Float
+    low: Float
+    high: Float
     given_asset: Float
+    own_asset: Float
     asset: Float
     open_interest: Float
     funding_rate: Float
@@ -124,7 +127,7 @@ class Prices:
         direct = {k: by_name.pop(k) for k in assets.symbol if k in by_name and k not in markets.symbol}
         direct |= dict(_pairs("asset_prices", asset_prices))
         unchecked = cls.incomplete(venue, Tick(0, by_name, None, indexes, direct, open_interest))
-        return unchecked._used(accounts, unchecked.mark, unchecked.index, "a mark is needed")
+        return unchecked._used(accounts, unchecked.mark, unchecked.index, unchecked.asset, "a mark is needed")
 
     @classmethod
     def of_tick(cls, venue: Venue, accounts: Accounts, tick: Tick) -> Prices:
@@ -160,7 +163,7 @@ class Prices:
         195.0
         """
         prices = cls.incomplete(venue, tick)
-        return prices._used(accounts, prices.mark, prices.index, "a mark is needed")
+        return prices._used(accounts, prices.mark, prices.index, prices.asset, "a mark is needed")
 
     @classmethod
     def incomplete(cls, venue: Venue, tick: Tick) -> Prices:
@@ -181,7 +184,8 @@ class Prices:
         Raises
         ------
         RiskDataError
-            A price is not finite or not > 0, or of something the venue does not know.
+            A price is not finite or not > 0, or of something the venue does not know; or a bar lacks an end or a mark,
+            or its mark is outside of it.
 
         Examples
         --------
@@ -195,6 +199,12 @@ class Prices:
         markets, assets = venue.markets.row, venue.assets.row
         mark = by_symbol("marks", tick.marks, markets, "a market")
         index = by_symbol("indexes", tick.indexes, markets, "a market")
+        low = by_symbol("lows", tick.lows, markets, "a market")
+        high = by_symbol("highs", tick.highs, markets, "a market")
+        if (bad := first_bad_bar(mark, low, high)) is not None:
+            m, of_high, rule = bad
+            table, value = ("highs", high[m]) if of_high else ("lows", low[m])
+            raise RiskDataError(table, venue.markets.symbol[m], rule, value=value)
         asset = by_symbol("asset_prices", tick.asset_prices, assets, "a collateral asset")
         return cls(
             mark=mark,
@@ -202,7 +212,10 @@ class Prices:
             given_mark=mark,
             given_index=index,
             last=by_symbol("last_prices", tick.last_prices, markets, "a market"),
+            low=low,
+            high=high,
             given_asset=asset,
+            own_asset=asset,
             asset=asset,
             open_interest=by_symbol("open_interest", tick.open_interest, markets, "a market", NOT_NEGATIVE),
             funding_rate=by_symbol("funding_rates", tick.funding_rates, markets, "a market", _RATE),
@@ -210,8 +223,57 @@ class Prices:
             venue=venue,
         )
 
-    def guarded(self, accounts: Accounts, mark: Float, index: Float) -> Prices:
-        """Put the guarded marks and indexes in the place of those of the tick.
+    @classmethod
+    def used(
+        cls, venue: Venue, mark: Float, index: Float, open_interest: Float, asset: Float, open_lots: Int
+    ) -> Prices:
+        """Return prices that counted at an instant, as far as these are known.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets and assets.
+        mark, index, open_interest : ndarray of float64, shape (M,)
+            Settle units, and quantity; NaN for none.
+        asset : ndarray of float64, shape (K,)
+            Prices of the assets that have one of their own, settle units; NaN for the others.
+        open_lots : ndarray of int64, shape (M,)
+            Open interest in lots by the accounts' positions, where a margin function may ask for it.
+
+        Returns
+        -------
+        Prices
+            The prices, assets' prices that follow from the markets filled in.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> venue, none = rc.load_venue("backpack"), np.full(4, np.nan)
+        >>> own, lots = np.full(2, np.nan), np.zeros(4, np.int64)
+        >>> rc.Prices.used(venue, np.full(4, 195.0), none, none, own, lots).asset.tolist()
+        [1.0, 195.0]
+        """
+        none = no_prices(len(mark))
+        return cls(
+            mark=mark,
+            index=index,
+            given_mark=none,
+            given_index=none,
+            last=none,
+            low=none,
+            high=none,
+            given_asset=no_prices(len(asset)),
+            own_asset=asset,
+            asset=asset_values(venue, mark, index, asset),
+            open_interest=open_interest,
+            funding_rate=none,
+            open_lots=open_lots,
+            venue=venue,
+        )
+
+    def guarded(self, accounts: Accounts, mark: Float, index: Float, asset: Float) -> Prices:
+        """Put the guarded marks, indexes and prices of assets in the place of those of the tick.
 
         Parameters
         ----------
@@ -219,6 +281,8 @@ class Prices:
             The state.
         mark, index : ndarray of float64, shape (M,)
             Guarded prices, settle units; NaN for none.
+        asset : ndarray of float64, shape (K,)
+            Guarded prices of the assets that have one of their own, settle units; NaN for the others.
 
         Returns
         -------
@@ -237,14 +301,14 @@ class Prices:
         >>> venue, accounts = two_accounts()
         >>> market = "SOL_USDC_PERP"
         >>> given = rc.Prices.incomplete(venue, rc.Tick("2025-10-10T21:00Z", {market: 195.0}))
-        >>> prices = given.guarded(accounts, given.mark - 1.0, given.index)
+        >>> prices = given.guarded(accounts, given.mark - 1.0, given.index, given.asset)
         >>> prices.mark[venue.markets.row[market]].item(), prices.given_mark[venue.markets.row[market]].item()
         (194.0, 195.0)
         """
         rule = "a mark is needed: the tick has neither a mark nor an index, a book or a last price"
-        return self._used(accounts, mark, index, rule)
+        return self._used(accounts, mark, index, asset, rule)
 
-    def _used(self, accounts: Accounts, mark: Float, index: Float, rule: str) -> Prices:
+    def _used(self, accounts: Accounts, mark: Float, index: Float, asset: Float, rule: str) -> Prices:
         accounts.units.must_fit(self.venue.units)
         _must_be_in_range(self.venue, mark)
         prices = Prices(
@@ -253,8 +317,11 @@ class Prices:
             given_mark=self.given_mark,
             given_index=self.given_index,
             last=self.last,
+            low=self.low,
+            high=self.high,
             given_asset=self.given_asset,
-            asset=asset_values(self.venue, mark, index, self.given_asset),
+            own_asset=asset,
+            asset=asset_values(self.venue, mark, index, asset),
             open_interest=self.open_interest,
             funding_rate=self.funding_rate,
             open_lots=_open_lots(self.venue, accounts, self.open_interest),
@@ -296,7 +363,7 @@ class Prices:
         """
         mark, index = self.mark * market, self.index * market
         _must_be_in_range(self.venue, mark)
-        value = np.where(np.isnan(asset), asset_values(self.venue, mark, index, self.given_asset), self.asset * asset)
+        value = np.where(np.isnan(asset), asset_values(self.venue, mark, index, self.own_asset), self.asset * asset)
         value[self.venue.settle] = 1.0
         return replace(self, mark=mark, index=index, asset=value)
 

@@ -161,6 +161,45 @@ def _column(table: str, values: npt.NDArray[Any], rows: Mapping[str, int], rule:
     return column
 
 
+def first_bad_bar(mark: Float, low: Float, high: Float) -> tuple[int, bool, str] | None:
+    """Return the first bar that breaks a rule.
+
+    Parameters
+    ----------
+    mark, low, high : ndarray of float64, shape (N,)
+        Marks and the ends of their bars, NaN where there is none.
+
+    Returns
+    -------
+    tuple of int, bool and str, or None
+        Its row, whether its high breaks the rule, and the rule; None if no bar does.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Mark".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.market import first_bad_bar
+    >>> first_bad_bar(np.array([100.0]), np.array([99.0]), np.array([99.5]))
+    (0, True, 'must not be below the mark')
+    """
+    has_low, has_high = ~np.isnan(low), ~np.isnan(high)
+    if not (has_low.any() or has_high.any()):
+        return None
+    for bad, of_high, rule in (
+        (has_low & ~has_high, False, "needs a high: a bar has both ends"),
+        (has_high & ~has_low, True, "needs a low: a bar has both ends"),
+        (has_low & np.isnan(mark), False, "needs a mark: a bar is that of the time up to the mark"),
+        (low > mark, False, "must not be above the mark"),
+        (high < mark, True, "must not be below the mark"),
+    ):
+        if bad.any():
+            return int(bad.argmax()), of_high, rule
+    return None
+
+
 def by_time(table: str, frame: pd.DataFrame, rows: Mapping[str, int], what: str, rule: Rule = POSITIVE) -> Float:
     """Numbers of a frame with a column per name and a row per instant, as of `by_symbol`; NaN where there is none.
 

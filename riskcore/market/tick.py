@@ -52,6 +52,9 @@ class Tick:
         from the premiums of the ticks before.
     last_prices : mapping of str to float, Series or ndarray of shape (M,), optional
         Price of the last trade by market symbol, settle units.
+    lows, highs : mapping of str to float, Series or ndarray of shape (M,), optional
+        Lowest and highest mark since the tick before by market symbol, settle units: both or neither of a market, and
+        with its mark between them. They shape the prices between the two ticks.
     book_times : mapping, optional
         When a market's book was seen, by symbol, not later than the tick; a frame of books may have a column book_time
         instead. A book without is of the tick's time.
@@ -79,6 +82,8 @@ class Tick:
     open_interest: PriceVector | None = None
     funding_rates: PriceVector | None = None
     last_prices: PriceVector | None = None
+    lows: PriceVector | None = None
+    highs: PriceVector | None = None
     book_times: Mapping[str, Any] | None = None
     unit: str = "ns"
 

@@ -24,7 +24,7 @@ class TickTable:
         The venue of the markets and assets.
     time : ndarray of int64, shape (T,)
         Nanoseconds since the epoch, ascending.
-    mark, index, open_interest, funding_rate, last : ndarray of float64, shape (T, M)
+    mark, index, open_interest, funding_rate, last, low, high : ndarray of float64, shape (T, M)
         As of `Tick`.
     asset : ndarray of float64, shape (T, K)
         Prices of assets, settle units.
@@ -51,6 +51,8 @@ class TickTable:
     open_interest: Float
     funding_rate: Float
     last: Float
+    low: Float
+    high: Float
     asset: Float
     books: dict[int, Books]
 
@@ -133,6 +135,8 @@ class TickTable:
             open_interest=_by_symbol(self.open_interest[t], markets),
             funding_rates=_by_symbol(self.funding_rate[t], markets),
             last_prices=_by_symbol(self.last[t], markets),
+            lows=_by_symbol(self.low[t], markets),
+            highs=_by_symbol(self.high[t], markets),
         )
 
 

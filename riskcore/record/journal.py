@@ -29,8 +29,9 @@ from .events import (
     REASONS,
     ROW,
     SHORTFALL,
-    STAGES,
+    STAGE_OF,
     Rows,
+    closes_positions,
 )
 
 _DEFAULTS: dict[str, Any] = {name: column.default for name, column in COLUMNS.items()}
@@ -371,8 +372,7 @@ def fills(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
     >>> fills(run.rows, run.venue, run.accounts)[["account", "quantity", "stage", "counterparty"]].to_dict("records")
     [{'account': 1, 'quantity': 5.16, 'stage': 'order book', 'counterparty': 'book'}]
     """
-    closes = np.isin(rows["event"], [EVENT[event] for event in STAGES]) & (rows["market"] >= 0)
-    rows = rows[closes]
+    rows = rows[closes_positions(rows)]
     frame = natural_frame(rows, venue, accounts)
     quantity = frame["quantity"].abs().to_numpy()
     notional = quantity * rows["price"]
@@ -384,7 +384,7 @@ def fills(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
             "side": np.where(rows["lots"] < 0, "sell", "buy"), "quantity": quantity,
             "price": frame["price"], "notional": notional, "fee": frame["fee_amount"],
             "settle_asset": frame["settle_asset"],
-            "stage": [STAGES[EVENTS[event]] for event in rows["event"].tolist()],
+            "stage": [STAGE_OF[EVENTS[event]] for event in rows["event"].tolist()],
             "reason": frame["reason"], "counterparty": frame["counterparty"], "owner": frame["owner"],
         }
     )  # fmt: skip

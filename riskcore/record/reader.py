@@ -16,8 +16,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from .._limits import INT64_MIN
+from .._typing import Float
 from ..boundary import RiskDataError
-from ..market import asset_values
+from ..market import Prices, asset_values
 from ..market.guards import SECONDS_OF_SAMPLES, GuardState
 from ..state import Accounts, Ledger, Orders
 from ..venue import Venue, load_venue
@@ -34,6 +35,7 @@ class SavedState:
     accounts: Accounts
     ledger: Ledger
     guard_state: GuardState
+    prices: Prices | None  # of the last tick
     seed: int
     ticks: int
     time: int | None
@@ -288,39 +290,54 @@ class Reader:
         time = self._last_time()
         self._must_count("events", sum(self._rows("journal", part) for part in range(last + 1)))
         accounts = self.accounts(last=True)
-        frames = {name: pd.DataFrame(self.table(f"state/{name}", last)) for name in ("markets", "samples")}
-        figures = (policy.slice_cooldown, policy.account_cap, policy.refill_half_life)
+        frames = {name: pd.DataFrame(self.table(f"state/{name}", last)) for name in _GUARDS}
+        keeps_books = policy.refill_half_life or policy.liquidation_interval
+        figures = (policy.slice_cooldown, policy.account_cap, keeps_books)
         for table, figure in zip(OPTIONAL_STATE, figures, strict=True):
             needed = figure is not None
             if needed != (file_of(table, last) in self.manifest["files"]):
                 raise _damaged(self._path, "run.json", f"{table} must exist if the policy requires it, else not")
             if needed:
                 frames[table.removeprefix("state/")] = pd.DataFrame(self.table(table, last))
-        markets, samples = frames["markets"], frames["samples"]
-        in_order = np.array_equal(markets["market"], np.arange(self.sizes["market"]))
-        self._must(in_order, "state/markets", "must have a row for every market", last)
-        second, count = samples["second"].diff(), samples["count"].diff()
-        ascends = (second > 0) | ((second == 0) & (samples["market"].diff() > 0) & (count == 0))
-        fits = ascends[1:].all() and (samples["count"] <= SECONDS_OF_SAMPLES).all()
-        self._must(fits, "state/samples", "must ascend by second and market, each second with one count", last)
+        markets, assets = frames["markets"], frames["assets"]
+        for item, of_item in (("market", markets), ("asset", assets)):
+            in_order = np.array_equal(of_item[item], np.arange(self.sizes[item]))
+            self._must(in_order, f"state/{item}s", f"must have a row for every {item}", last)
+        self._must(assets["price"][assets["own"]].notna().all(), "state/assets", "an own price must be known", last)
+        counts = pd.concat([frames[name][["second", "count"]] for name in ("samples", "asset_samples")])
+        one_count = counts.drop_duplicates()["second"].is_unique
+        for name, item in (("samples", "market"), ("asset_samples", "asset")):
+            samples = frames[name]
+            second = samples["second"].diff()
+            ascends = (second > 0) | ((second == 0) & (samples[item].diff() > 0))
+            fits = one_count and ascends[1:].all() and (samples["count"] <= SECONDS_OF_SAMPLES).all()
+            rule = f"must ascend by second and {item}, each second with one count"
+            self._must(fits, f"state/{name}", rule, last)
         if "books" in frames:
             books = frames["books"]
             side = 2 * books["market"] + (books["side"] < 0)
             fits = (side.diff()[1:] >= 0).all() and (books["consumed_lots"] <= books["lots"]).all()
-            self._must(fits, "state/books", "must be in order, and consumed_lots at most lots", last)
+            fits &= books["decay_time"].nunique() <= 1
+            self._must(fits, "state/books", "must be in order, consumed_lots at most lots, with one decay_time", last)
         ledger = self._ledger()
         ledger.premium_sum[:], ledger.premium_count[:] = markets["premium_sum"], markets["premium_count"]
         if "slices" in frames:
             ledger.last_slice = {(a, m): t for a, m, t in frames["slices"].to_numpy().tolist()}
         if "sold" in frames:
             ledger.sold = dict(frames["sold"].to_numpy().tolist())
-        guard_state = GuardState.from_frames(venue, frames)
+        ledger.funding_scheduled[:], ledger.delisted[:] = markets["funding_scheduled"], markets["delisted"]
+        guard_state, prices = GuardState.from_frames(venue, frames, time or 0), None
+        if time is not None:
+            mark, index, own = guard_state.used(venue.policy.stale_nanoseconds, time)
+            open_interest, open_lots = (markets[name].to_numpy() for name in ("open_interest", "open_lots"))
+            prices = Prices.used(venue, mark, index, open_interest, own, open_lots)
         seed, ticks, digest = (self.manifest[name] for name in ("seed", "ticks", "digest"))
         return SavedState(
             venue=venue,
             accounts=accounts,
             ledger=ledger,
             guard_state=guard_state,
+            prices=prices,
             seed=seed,
             ticks=ticks,
             time=time,
@@ -340,9 +357,14 @@ class Reader:
         for column in (getattr(ledger, name) for name in LEDGERS):
             column[:] = values[start : start + len(column)]
             start += len(column)
-        ledger.taken[:] = values[start:].reshape(-1, 3)
+        self._must(values[start] in (0, 1), "state/ledger", "adl_on must be 0 or 1", self.last)
+        ledger.adl_on = bool(values[start])
+        ledger.taken[:] = values[start + 1 :].reshape(-1, 3)
         return ledger
 
+
+_GUARDS = ("markets", "assets", "samples", "asset_samples")
+"""Tables of the state of the guards that every folder has."""
 
 _OWNER_RULE = "an owner that is an account must be its own owner"
 
@@ -369,11 +391,14 @@ def read_accounts(path: Path, venue: Venue) -> Accounts:
     return Reader(path, venue).accounts()
 
 
-def read_marks(path: Path, tick: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Marks and indexes of a tick, as they were guarded."""
-    for ticks, _, _ in Reader(path).ticks():
+def read_prices(path: Path, tick: int) -> tuple[Float, Float, Float]:
+    """Marks, indexes, and prices of assets of their own (NaN for the others) of a tick, as they were guarded."""
+    reader = Reader(path)
+    for ticks, assets, _ in reader.ticks():
         for row in np.flatnonzero(ticks["tick"][:, :1] == tick):
-            return ticks["mark"][row], ticks["index"][row]
+            asset, of_tick = np.full(reader.sizes["asset"], np.nan), assets["tick"] == tick
+            asset[assets["asset"][of_tick]] = assets["price"][of_tick]
+            return ticks["mark"][row], ticks["index"][row], asset
     raise RiskDataError("run", "tick", "must be a tick of the run", value=tick)
 
 

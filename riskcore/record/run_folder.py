@@ -30,7 +30,7 @@ from .events import EVENTS, REASONS, ROW, Rows
 from .journal import words
 from .run_schema import OPTIONAL_STATE, PARTS, START, STATE, Table, encoded
 
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Recorded:
     @property
     def nbytes(self) -> int:
         """Memory that the tick takes, bytes, about: the objects, prices of markets and assets, books and rows."""
-        markets, assets, books = 8 * self.prices.mark.nbytes, 2 * self.prices.given_asset.nbytes, self.books
+        markets, assets, books = 10 * self.prices.mark.nbytes, 2 * self.prices.given_asset.nbytes, self.books
         return 4_000 + markets + assets + 2 * books.price.nbytes + 2 * books.offset.nbytes + self.rows.nbytes
 
 
@@ -196,6 +196,7 @@ def write_part(
     accounts: Accounts,
     ledger: Ledger,
     guard_state: GuardState,
+    prices: Prices | None,
     recorded: Sequence[Recorded | RecordedActivity],
     *,
     start: Accounts | None,
@@ -209,6 +210,8 @@ def write_part(
 
     Parameters
     ----------
+    prices
+        Those of the last tick.
     start
         The accounts that the run started from, for the first part.
     after
@@ -253,7 +256,7 @@ def write_part(
         _write_opened(files, [r.opened for r in activity], accounts.ids.dtype)
         rows = np.concatenate([r.rows for r in recorded]) if recorded else np.empty(0, ROW)
         files.table("journal", _journal_frame(rows))
-        _write_state(files, venue, accounts, ledger, guard_state)
+        _write_state(files, venue, accounts, ledger, guard_state, prices)
         files.sync()
         manifest |= {
             "versions": {
@@ -422,6 +425,8 @@ def _write_ticks(files: _Files, recorded: Sequence[Recorded]) -> None:
                 "given_mark": stacked([r.prices.given_mark for r in recorded], float),
                 "given_index": stacked([r.prices.given_index for r in recorded], float),
                 "last_price": stacked([r.prices.last for r in recorded], float),
+                "given_low": stacked([r.prices.low for r in recorded], float),
+                "given_high": stacked([r.prices.high for r in recorded], float),
                 "open_interest": stacked([r.prices.open_interest for r in recorded], float),
                 "funding_rate": stacked([r.prices.funding_rate for r in recorded], float),
             }
@@ -431,10 +436,11 @@ def _write_ticks(files: _Files, recorded: Sequence[Recorded]) -> None:
         {
             "tick": np.repeat(ticks, assets),
             "asset": np.tile(np.arange(assets), len(ticks)),
-            "price": stacked([r.prices.given_asset for r in recorded], float),
+            "price": stacked([r.prices.own_asset for r in recorded], float),
+            "given_price": stacked([r.prices.given_asset for r in recorded], float),
         }
     )
-    files.table("assets", prices.dropna())
+    files.table("assets", prices.dropna(subset="price"))
     files.table("books", pd.DataFrame(book_table(ticks, moments, [r.books for r in recorded])))
 
 
@@ -459,7 +465,9 @@ def _journal_frame(rows: Rows) -> pd.DataFrame:
     return frame
 
 
-def _write_state(files: _Files, venue: Venue, accounts: Accounts, ledger: Ledger, guard_state: GuardState) -> None:
+def _write_state(
+    files: _Files, venue: Venue, accounts: Accounts, ledger: Ledger, guard_state: GuardState, prices: Prices | None
+) -> None:
     _write_columns(files, "state", accounts)
     orders = pd.DataFrame({f.name: getattr(accounts.orders, f.name) for f in fields(Orders)})
     orders.insert(0, "order", np.arange(len(orders)))
@@ -467,7 +475,12 @@ def _write_state(files: _Files, venue: Venue, accounts: Accounts, ledger: Ledger
     frames = guard_state.frames()
     remembered = {"premium_sum": ledger.premium_sum, "premium_count": ledger.premium_count}
     markets = pd.DataFrame({"market": np.arange(len(ledger.book_lots))} | remembered)
-    frames["markets"] = markets.join(frames["markets"])
+    frames["markets"] = markets.join(frames["markets"]).assign(
+        open_interest=np.nan if prices is None else prices.open_interest,
+        open_lots=0 if prices is None else prices.open_lots,
+        funding_scheduled=ledger.funding_scheduled,
+        delisted=ledger.delisted,
+    )
     policy = venue.policy
     if policy.slice_cooldown is not None:
         legs = sorted((account, market, time) for (account, market), time in ledger.last_slice.items())
@@ -481,8 +494,9 @@ def _write_state(files: _Files, venue: Venue, accounts: Accounts, ledger: Ledger
 
 
 def _ledger_entries(ledger: Ledger, providers: list[int]) -> list[tuple[str, int, int]]:
-    """Ledger, item and value of each row of the table: of the markets, the assets and the providers."""
+    """Ledger, item and value of each row of the table: of the markets, the assets, ADL and the providers."""
     entries = [(name, item, value) for name in LEDGERS for item, value in enumerate(getattr(ledger, name))]
+    entries.append(("adl_on", 0, int(ledger.adl_on)))
     for provider, row in zip(providers, ledger.taken, strict=True):
         entries += [(f"provider_{name}", provider, taken) for name, taken in zip(_TAKEN, row, strict=True)]
     return entries

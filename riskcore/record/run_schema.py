@@ -76,8 +76,8 @@ _SPECS = {
     "start/balances": _BALANCES,
     "start/orders": _ORDERS.format("natural"),
     "ticks": "tick:tick time:whole market:market mark:price? index:price? given_mark:price? given_index:price?"
-    " last_price:price? open_interest:quantity? funding_rate:number",
-    "assets": "tick:tick asset:asset price:price",
+    " last_price:price? given_low:price? given_high:price? open_interest:quantity? funding_rate:number",
+    "assets": "tick:tick asset:asset price:price given_price:price?",
     "books": "tick:tick market:book side:side price:positive lots:positive book_time:whole",
     "opened": "account:id leverage_limit:limit owner:id",
     "journal": " ".join(f"{name}:{column.kind}" for name, column in COLUMNS.items()),
@@ -85,11 +85,14 @@ _SPECS = {
     "state/balances": _BALANCES,
     "state/orders": "order:order " + _ORDERS.format("positive"),
     "state/markets": "market:market premium_sum:sum premium_count:natural mark:price? mark_time:whole index:price?"
-    " index_time:whole basis:number basis_time:whole sample_mark:sample? sample_premium:sample?",
+    " index_time:whole basis:number basis_time:whole sample_mark:sample? sample_premium:sample?"
+    " open_interest:quantity? open_lots:natural funding_scheduled:flag delisted:flag",
+    "state/assets": "asset:asset price:price? time:whole own:flag",
     "state/samples": "second:whole count:positive market:market mark:sample premium:sample?",
+    "state/asset_samples": "second:whole count:positive asset:asset price:price",
     "state/slices": "account:account market:market time:whole",
     "state/sold": "account:account quanta:natural",
-    "state/books": "market:book side:side price:positive lots:positive consumed_lots:natural",
+    "state/books": "market:book side:side price:positive lots:positive consumed_lots:natural decay_time:whole",
     "state/ledger": "ledger:name item:natural value:whole",
 }
 _COLUMNS = {

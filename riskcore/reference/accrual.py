@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from .clock import begins
 from .journal import BOOK, POOL
 from .numbers import HOUR, MILLISECOND, SECOND, number, rhe, whole
 from .tick_state import TickState
@@ -13,8 +14,8 @@ class Accrual(TickState):
     """What falls due between the ticks: interest, funding, realised profit and the samples of premiums."""
 
     def instants(self, period: int) -> int:
-        """How many multiples of a period are in `(t0, t1]`; none at the first tick (Between the ticks)."""
-        return self.time_ns // period - self.start.time_ns // period if self.start.ticks > 0 else 0
+        """How many multiples of a period are due; none at the first tick (Between the ticks)."""
+        return 0 if self.since is None else begins(period, self.since, self.time_ns)
 
     def interest(self) -> int:
         """Interest; the hours that were due."""

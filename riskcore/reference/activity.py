@@ -30,6 +30,7 @@ def carried_out(venue: Venue, state: State, recorded, prices: Prices | None) -> 
             row |= QUIET | names | {"price": math.nan, "mmr_before": math.nan, "mmr_after": math.nan} | changes
             apply_row(after, row)
             rows.append(row)
+    after.is_quiet = after.is_quiet and not rows
     return after, rows
 
 

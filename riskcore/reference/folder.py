@@ -20,7 +20,7 @@ from .numbers import INFINITY, number
 from .state import Account, Order, State, start_state
 from .venue import Venue
 
-FORMAT = 4
+FORMAT = 5
 LEDGERS = {-1: BOOK, -2: FUND, -3: SHORTFALL, -4: None, -5: POOL}  # counterparties that are no accounts
 SIDES = {1: "bids", -1: "asks"}
 
@@ -56,6 +56,8 @@ class Inputs:
     funding_rates: dict
     last_prices: dict
     book_times: dict
+    lows: dict
+    highs: dict
 
 
 @dataclass(frozen=True)
@@ -99,17 +101,20 @@ class Run:
         tradables = [*self.venue.markets.values(), *self.venue.spots.values()]
         columns = {
             column: {markets[row["market"]]: row[column] for row in rows}
-            for column in ("given_mark", "given_index", "open_interest", "funding_rate", "last_price")
-        }
+            for column in (
+                "given_mark", "given_index", "open_interest", "funding_rate", "last_price", "given_low", "given_high",
+            )
+        }  # fmt: skip
         for row in levels:
             tradable = tradables[row["market"]]
             level = row["price"] * tradable.tick_size, row["lots"] * tradable.step_size
             books[tradable.symbol][SIDES[row["side"]]].append(level)
             times[tradable.symbol] = row["book_time"]
-        prices = {assets[row["asset"]]: row["price"] for row in priced}
+        prices = {assets[row["asset"]]: row["given_price"] for row in priced if row["given_price"] is not None}
         return Inputs(
             rows[0]["time"], columns["given_mark"], dict(books), columns["given_index"], prices,
             columns["open_interest"], columns["funding_rate"], columns["last_price"], times,
+            columns["given_low"], columns["given_high"],
         )  # fmt: skip
 
     def recorded(self, row: dict) -> dict:

@@ -233,15 +233,12 @@ class JudgedTick(Tick):
         """Go through the tick from the selection on; `candidates`: all that may be liquidating, ascending."""
         self.clocks()
         self.keys = {
-            one: account_key(self.seed, self.number, self.judge.ids[one])
+            one: account_key(self.seed, self.time_ns, self.judge.ids[one])
             for one in candidates
             if self.look(one).liquidating
         }
-        self.put_in_order()
-        for phase in (self.cancel, self.repay_and_book, self.backstop, self.deleverage, self.close_out):
-            phase()
+        self.phases()
         self.state.accounts, self.state.time_ns = {}, self.time_ns
-        self.judge.memory = self.state
         return self.rows
 
     # -- ADL policies that are not of the page
@@ -301,12 +298,9 @@ class Judge:
 
     def tick(self, number: int, time_ns: int, prices: Prices, accounts: Accounts, fund: dict) -> JudgedTick:
         """The tick of a number, to be decided."""
-        self.memory.ticks = number
         return JudgedTick(self, number, time_ns, prices, accounts, fund)
 
     def advance(self, time_ns: int) -> None:
         """Forget what the clocks and cooldowns forget until a time."""
-        tick = Tick(self.venue, self.memory, time_ns, Prices({}), self.seed)
-        tick.clocks()
-        self.memory = tick.state
+        Tick(self.venue, self.memory, time_ns, Prices({}), self.seed).clocks()
         self.memory.time_ns = time_ns

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from .numbers import INFINITY, number, rhe, whole
 from .venue import Venue
@@ -78,10 +79,16 @@ class State:
     provider_total: dict
     guard_states: dict  # market: GuardState
     books: dict = field(default_factory=dict)  # symbol: {side: [[price, lots, consumed], ...]}, given last (Refill)
+    decayed: int = 0  # when `consumed` decayed last (Refill)
     last_slice: dict = field(default_factory=dict)  # (account id, market): time of its last fill by a slice
     sold: dict = field(default_factory=dict)  # account id: quanta of its slices in the running interval
     opening: dict = field(default_factory=dict)  # account id: Account, of those that are opened at some time
-    time_ns: int = 0  # of the last tick
+    adl_on: bool = False  # whether the fund has switched ADL on (Stages)
+    prices: Any = field(default=None, compare=False)  # Prices of the last tick, None before the first
+    open_interest: dict = field(default_factory=dict)  # that the last tick gave
+    decided: int = 0  # the last instant that was not left out (Instants that are left out)
+    is_quiet: bool = False  # whether its phases changed nothing and skipped nobody, and no activity came since
+    time_ns: int = 0  # of the last tick, or of an instant
     ticks: int = 0
 
 

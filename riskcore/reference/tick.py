@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import copy
+import operator
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from .account_margin import SweptMargins
 from .accrual import Accrual
 from .backstop import Backstop
 from .book import Book
+from .clock import begins, due_periods, instants_between
 from .close_out import CloseOut
 from .guards import Guards
-from .numbers import whole
-from .prices import Prices
+from .last_book import LastBook
+from .numbers import INFINITY, MILLISECOND, MINUTE, SECOND, rhe, whole
+from .path import Point, path
+from .price_updates import WINDOW
+from .prices import Prices, known
 from .repay import Repay
 from .settlement import Settlement
 from .state import State
 from .throttle import account_key, mix
+from .tick_state import UNCHANGING
 from .venue import Venue
 
 
-class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
+class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, LastBook, CloseOut):
     """One tick: selection, and the phases in their order."""
 
     def between_ticks(self) -> None:
@@ -35,11 +42,11 @@ class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
 
     def select(self) -> None:
         """Select."""
-        self.swept = copy.deepcopy(self.state.accounts)
-        self.start_margins = SweptMargins(self.venue, self.swept, self.prices)
-        liquidating = [account_id for account_id in self.swept if self.start_margins.is_liquidating(account_id)]
-        self.keys = {account_id: account_key(self.seed, self.start.ticks, account_id) for account_id in liquidating}
-        self.put_in_order()
+        self.start_margins = SweptMargins(self.venue, self.state.accounts, self.prices)
+        liquidating = [one for one in self.state.accounts if self.start_margins.is_liquidating(one)]
+        self.keys = {account_id: account_key(self.seed, self.time_ns, account_id) for account_id in liquidating}
+        if liquidating:
+            self.swept = self.start_margins.accounts = copy.deepcopy(self.state.accounts)
 
     def put_in_order(self) -> None:
         """The order of the selected accounts, and their rows (Select)."""
@@ -47,6 +54,7 @@ class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
             self.selected = sorted(self.keys, key=lambda account_id: mix(self.keys[account_id]))
         else:
             self.selected = sorted(self.keys, key=lambda account_id: self.swept_figures(account_id).mmr, reverse=True)
+        self.first_row = len(self.rows)
         for account_id in self.selected:
             self.record("trigger", "mmr", account_id)
 
@@ -56,18 +64,88 @@ class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
             for o in self.state.accounts[account_id].orders:
                 self.record("cancel", "liquidation", account_id, market=o.market, order=o.index, requested=o.lots)
 
-    def repay_and_book(self) -> None:
-        """2 Repay and 3 Book, in rounds."""
-        for round_ in range(whole(self.venue.policy["slices_per_tick"])):
+    def waterfall(self) -> None:
+        """The phases: 2 Repay with the slices if `book` is the first stage, else before all stages (Stages)."""
+        stages, rounds = self.venue.policy["stages"], range(whole(self.venue.policy["slices_per_tick"]))
+        self.cancel()
+        for round_ in rounds:
             self.repay(round_)
-            self.book(round_)
+            if stages[0] == "book":
+                self.book(round_)
+        self.after_book = stages[0] == "book"
+        for place, stage in enumerate(stages):
+            if stage == "book" and place > 0:
+                for round_ in rounds:
+                    self.book(round_)
+                self.after_book = True
+            elif stage == "backstop":
+                self.backstop()
+            elif stage == "adl":
+                self.lends()
+                self.deleverage()
+        if "adl" not in stages:
+            self.lends()
+        self.last_book()
+        self.close_out()
+        self.name_what_remains()
+
+    def phases(self) -> None:
+        """The phases, and what the next instants remember of them (The phases; Instants that are left out)."""
+        self.put_in_order()
+        self.waterfall()
+        self.state.decided = self.time_ns
+        self.state.is_quiet = not any(
+            row["event"] not in UNCHANGING or row["event"] == "skip" for row in self.rows[self.first_row :]
+        )
+
+    def decide_tick(self, books, last_prices, book_times) -> None:
+        """The whole tick at its own time."""
+        self.clocks()
+        self.guards(books, last_prices, book_times)
+        self.between_ticks()
+        self.select()
+        self.phases()
+        self.state.time_ns, self.state.ticks = self.time_ns, self.number + 1
+
+    def decide_between(self, point: Point) -> None:
+        """An instant in between (The clock)."""
+        self.clocks()
+        self.guards_between(point)
+        if self.is_left_out(point):
+            self.premiums()
+        else:
+            self.between_ticks()
+            self.select()
+            if self.keys:
+                self.refill_consumed()
+                self.open_books(moved=self.moves())
+            self.phases()
+        self.state.time_ns = self.time_ns
+
+    def is_left_out(self, point: Point) -> bool:
+        """Whether nothing can happen at an instant in between (Instants that are left out)."""
+        state, cap = self.state, whole(self.venue.policy["account_cap_interval"]) * SECOND
+        changes = point.is_update or any(self.instants(period) for period in due_periods(self.venue))
+        begun = any(begins(clock, state.decided, self.time_ns) for clock in (MINUTE, cap))
+        refills = self.venue.policy["refill_half_life"] is not None and bool(self.consumed_levels())
+        return not changes and state.is_quiet and not refills and not begun
+
+    def moves(self) -> dict:
+        """Ticks by which the levels of the perpetuals have moved since the tick before (Books in between)."""
+        before, marks = self.state.prices.marks, self.prices.marks
+        return {
+            symbol: rhe((mark - before[symbol]) / self.venue.markets[symbol].tick_size)
+            for symbol, mark in marks.items()
+            if symbol in before
+        }
 
 
 @dataclass(frozen=True)
 class Seen:
     """What a tick saw besides its rows."""
 
-    prices: Prices  # guarded
+    prices: Prices  # guarded, of the tick
+    by_time: dict  # the same of every instant
 
 
 def guarded(
@@ -83,8 +161,9 @@ def guarded(
     last_prices=None,
     book_times=None,
 ) -> Prices:
-    """The prices that a tick would use; the state given is not changed (Guards)."""
-    tick = Tick(venue, state, time_ns, Prices(marks, indexes, asset_prices, open_interest, funding_rates), seed=0)
+    """The prices that a tick would use, without instants before it; the state given is not changed (Guards)."""
+    prices = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
+    tick = Tick(venue, copy.deepcopy(state), time_ns, prices, seed=0)
     tick.guards(books or {}, last_prices, book_times)
     return tick.prices
 
@@ -101,23 +180,66 @@ def step(
     funding_rates=None,
     last_prices=None,
     book_times=None,
+    lows=None,
+    highs=None,
     seed=0,
 ):
     """One tick: the state after it, the rows of its journal, and what it saw. The state given is not changed.
 
     books = {symbol: {"bids": [(price, quantity), ...], "asks": [...]}}, best level first, in natural units;
-    book_times = {symbol: ns}. A tick that is refused is a ValueError.
+    book_times = {symbol: ns}; lows and highs: the bars by symbol. A tick that is refused is a ValueError.
     """
-    prices = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
-    tick = Tick(venue, state, time_ns, prices, seed)
-    tick.clocks()
-    tick.guards(books or {}, last_prices, book_times)
-    tick.state.time_ns, tick.state.ticks = time_ns, state.ticks + 1
-    tick.between_ticks()
-    tick.select()
-    tick.cancel()
-    tick.repay_and_book()
-    tick.backstop()
-    tick.deleverage()
-    tick.close_out()
-    return tick.state, tick.rows, Seen(tick.prices)
+    state, rows, seen = copy.deepcopy(state), [], {}
+    given = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
+    bars = checked_bars(known(lows), known(highs), given.marks)
+    times = instants_between(venue, state.time_ns, time_ns) if state.ticks > 0 else []
+    points = path(venue, state, times, time_ns, given, bars, seed)
+    if points and not has_prices(venue, state, points[0]):
+        points = []
+    for time, point in zip(times, points, strict=False):
+        rates = rates_due(venue, given.funding_rates, state.time_ns, time, time_ns)
+        prices = Prices({}, {}, point.assets, state.open_interest, rates)
+        instant = Tick(venue, state, time, prices, seed)
+        instant.decide_between(point)
+        rows += instant.rows
+        seen[time] = instant.prices
+    since = state.time_ns if state.ticks > 0 else time_ns
+    given.funding_rates = rates_due(venue, given.funding_rates, since, time_ns, time_ns)
+    tick = Tick(venue, state, time_ns, given, seed)
+    tick.decide_tick(books or {}, last_prices, book_times)
+    forget_samples(state)
+    return state, rows + tick.rows, Seen(tick.prices, seen | {time_ns: tick.prices})
+
+
+def checked_bars(lows: dict, highs: dict, marks: dict) -> dict:
+    """Low and high of the markets that have a bar; it must hold the mark (Prices in between)."""
+    for symbol in lows.keys() | highs.keys():
+        if symbol not in marks or not lows.get(symbol, INFINITY) <= marks[symbol] <= highs.get(symbol, -INFINITY):
+            raise ValueError(f"{symbol}: low, mark and high must be given, in this order")
+    return {symbol: (float(low), float(highs[symbol])) for symbol, low in lows.items()}
+
+
+def has_prices(venue: Venue, state: State, point: Point) -> bool:
+    """Whether all that is held has a price in between (Prices in between)."""
+    prices = Prices(point.marks, point.indexes, point.assets)
+    tick = Tick(venue, state, state.time_ns, prices, seed=0)
+    try:
+        tick.check_held()
+    except ValueError:
+        return False
+    return True
+
+
+def rates_due(venue: Venue, rates: dict, since: int, time_ns: int, last: int) -> dict:
+    """The rates of a tick at `last` that count for what is due in `(since, time]`: its last instant has one."""
+    periods = {symbol: (venue.markets[symbol].funding_interval or 1) * MILLISECOND for symbol in rates}
+    due = {symbol: last // period * period for symbol, period in periods.items()}
+    return {symbol: rate for symbol, rate in rates.items() if since < due[symbol] <= time_ns}
+
+
+def forget_samples(state: State) -> None:
+    """Forget the used marks that no later window of samples can contain (Samples)."""
+    for guard_state in state.guard_states.values():
+        used, first = guard_state.used, state.time_ns - WINDOW * SECOND
+        old = bisect_right(used, first, key=operator.itemgetter(0))
+        del used[: max(old - 1, 0)]

@@ -67,11 +67,12 @@ class Deal:
 
 
 class TickState:
-    """One tick in progress: the state, the rows recorded so far, and the trades that several phases make."""
+    """One tick in progress: the state, which it changes, the rows recorded so far, and trades of several phases."""
 
-    def __init__(self, venue: Venue, start: State, time_ns: int, prices: Prices, seed: int):
-        self.venue, self.start, self.time_ns, self.prices, self.seed = venue, start, time_ns, prices, seed
-        self.state = copy.deepcopy(start)
+    def __init__(self, venue: Venue, state: State, time_ns: int, prices: Prices, seed: int):
+        self.venue, self.state, self.time_ns, self.prices, self.seed = venue, state, time_ns, prices, seed
+        self.number = state.ticks
+        self.since = state.time_ns if state.ticks > 0 else None  # the instant before, None at the first tick
         self.rows: list[dict] = []
         # in settlement: its asset, and by account id the debt, what of it is not covered yet, what interest added to it
         self.settling: str | None = None
@@ -82,6 +83,7 @@ class TickState:
         self.swept: Any = None  # account id: Account
         self.start_margins: Any = None  # account id: Margin
         self.selected: list = []
+        self.first_row = 0  # of the selection
         self.keys: dict = {}  # account id: key of its draws
         self.levels: dict = {}  # (symbol, side): [[ticks, lots left, what is remembered of the level], ...]
         self.bands: dict = {}  # (symbol, side): Band
@@ -91,10 +93,15 @@ class TickState:
         self.known: dict = {}  # account id: its margin as it is now
         self.known_sums: dict = {}  # account id: the same in float64
         self.filled = dict.fromkeys(venue.markets, 0)  # lots filled by slices in this tick
-        self.converted = dict.fromkeys(venue.assets, 0)  # `used`: quanta of conversions at the index
+        self.converted_at_index = dict.fromkeys(venue.assets, 0)  # quanta of conversions at the index
         self.escalated: set = set()
+        self.after_book = False  # whether the stage `book` has come already
         self.sides: dict = {}  # (symbol, whether they are long): {counterparty: score or weight}
         self.deleveraged: dict = {}  # (account id, symbol): lots closed by ADL in this tick
+
+    def takes(self, account_id, look: Margin) -> bool:
+        """Whether a stage takes an account: after the stage `book` only what is not the book's (Stages)."""
+        return look.liquidating and (not self.after_book or look.below_auto_close or account_id in self.escalated)
 
     def ago(self, time_ns: int, figure: str) -> bool:
         """Whether a time is more than a figure of the policy, in seconds, before the tick."""
@@ -120,7 +127,7 @@ class TickState:
 
     def record(self, event: str, reason: str, account_id, price=math.nan, **changes) -> None:
         """Make a change by its row (The journal)."""
-        row = {"tick": self.start.ticks, "time": self.time_ns, "event": event, "reason": reason, "account": account_id}
+        row = {"tick": self.number, "time": self.time_ns, "event": event, "reason": reason, "account": account_id}
         row |= QUIET | changes | {"price": price, "mmr_before": self.ratio(account_id)}
         apply_row(self.state, row)
         if event not in UNCHANGING:
@@ -182,25 +189,26 @@ class TickState:
         names = {"counterparty": other, "market": symbol, "settle": self.venue.markets[symbol].settle}
         self.record(event, reason, account_id, self.price_of(symbol, change, flow), **names, **changes)
 
-    def convert(self, account_id, asset: str, quanta: int, fee_rate: Fraction, reason: str, settle=None) -> int:
-        """Sell (quanta < 0) or buy an asset for settle, or another asset, at the tick's price; gives the proceeds.
-
-        The proceeds are the money less the fee.
-        """
+    def convert(self, account_id, asset: str, quanta: int, reason: str, settle=None) -> int:
+        """Sell (quanta < 0) or buy an asset for settle, or another asset, at the tick's price; gives the proceeds."""
         settle = settle or self.venue.settle
         value = rhe(abs(quanta) * self.prices.of_quantum(self.venue, asset, settle))
         price = float(self.prices.of_asset(self.venue, asset) / self.prices.of_asset(self.venue, settle))
-        return self.convert_for(account_id, asset, quanta, value, price, fee_rate, reason, settle)
+        return self.convert_for(account_id, asset, quanta, value, price, 0, reason, settle)
 
-    def convert_for(self, account_id, asset, quanta: int, value: int, price: float, fee_rate, reason, settle) -> int:
+    def convert_for(self, account_id, asset, quanta: int, value: int, price: float, fee: int, reason, settle) -> int:
         """Sell (quanta < 0) or buy an asset for `value` quanta of another; returns the money less the fee."""
-        fee, cash = rhe(value * fee_rate), value if quanta < 0 else -value
+        cash = value if quanta < 0 else -value
         changes = {"asset": asset, "settle": settle, "quanta": quanta, "cash": cash, "fee": fee, "counter_cash": -cash}
         self.record("convert", reason, account_id, price, counterparty=BOOK, **changes)
         return cash - fee
 
     def after(self, account_id, change: int, money: int, market=None, asset=None) -> Margin:
-        """The margin of an account had it `change` more lots or quanta, or neither, and got `money`.
+        """The margin of an account had it `change` more lots or quanta, or neither, and got `money`."""
+        return self.margin_of(self.changed(account_id, change, money, market, asset))
+
+    def changed(self, account_id, change: int, money: int, market=None, asset=None) -> Account:
+        """An account with `change` more lots or quanta, or neither, and `money`.
 
         The money of lots is in the asset that their market settles in.
         """
@@ -214,11 +222,19 @@ class TickState:
         elif asset is not None:
             account.balances[asset][0] += change
         account.balances[settle][0] += money
-        return self.margin_of(account)
+        return account
 
     def margin_of(self, account: Account) -> Margin:
         """The margin of an account that is tried."""
         return margin(self.venue, account, self.prices)
+
+    def fee_rate(self, account_id) -> Fraction:
+        """The rate of the liquidation fee, 0 of an account without equity (Fees)."""
+        return self.venue.policy["liquidation_fee"] if self.look(account_id).net_equity > 0 else Fraction(0)
+
+    def payable(self, fee: int, equity: Fraction, asset: str) -> int:
+        """A fee in quanta of an asset: no more than the net equity that is left without it (Fees)."""
+        return min(fee, max(0, math.floor(equity / self.value_of_quantum(asset))))
 
     def is_other(self, account_id, other) -> bool:
         """Whether two accounts have different owners: only such accounts are counterparties (Owners)."""
@@ -293,9 +309,10 @@ class TickState:
 
     def take(self, symbol: str, side: str, fill: BookFill) -> None:
         """Take a fill from the levels of this tick."""
+        is_refilled = self.venue.policy["refill_half_life"] is not None
         for level, taken in zip(self.levels[symbol, side], fill.taken, strict=False):
             level[1] -= taken
-            level[2][2] += taken
+            level[2][2] += taken if is_refilled else 0
 
     def hand_over(self, event: str, reason: str, deal: Deal, other, taken: int) -> None:
         """A fill: the account gets its part of `flow`, the fund of `to_fund` (4 Backstop, 5 ADL)."""
@@ -316,5 +333,5 @@ class TickState:
 
     def refuse(self, reason: str, price=math.nan, **where) -> None:
         """A `guard` row (Guards)."""
-        row = {"tick": self.start.ticks, "time": self.time_ns, "event": "guard", "reason": reason, "account": None}
+        row = {"tick": self.number, "time": self.time_ns, "event": "guard", "reason": reason, "account": None}
         self.rows.append(row | QUIET | where | {"price": price, "mmr_before": math.nan, "mmr_after": math.nan})

@@ -23,6 +23,10 @@ POLICY = {
     "backstop_below_zero": "mark",
     "fund": 0,
     "shortfall": "non_recourse",
+    "stages": ("book", "backstop", "adl"),
+    "adl_when": "backstop_exhausted",
+    "adl_fund_on": 0,
+    "adl_fund_off": 0,
     "adl_policy": "pnl_leverage",
     "adl_price": 0,
     "adl_counterparties": "profitable",
@@ -50,10 +54,13 @@ POLICY = {
     "borrow_rate_base": 0,
     "borrow_rate_slope": "0.06",
     "borrow_rate_jump": 1,
+    "liquidation_interval": 1,
+    "price_path": "hold",
 }
 WORDS = (
     "margin_model", "haircut_size_unit", "account_order", "position_order", "harmful_slice",
-    "backstop_below_zero", "shortfall", "adl_policy", "adl_counterparties",
+    "backstop_below_zero", "shortfall", "stages", "adl_when", "adl_policy", "adl_counterparties",
+    "price_path",
 )  # fmt: skip
 
 

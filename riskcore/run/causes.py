@@ -16,8 +16,9 @@ CAUSES = (
 """Columns of `equity_changes` that sum to the change of the equity."""
 
 _EVENTS = {
-    "slippage": ("book", "convert"), "provider_edge": ("backstop",), "adl": ("adl",), "funding": ("funding",),
-    "interest": ("interest",), "shortfall": ("fund", "socialize", "shortfall"), "activity": ACTIVITY,
+    "slippage": ("book", "market_close", "convert"), "provider_edge": ("backstop",), "adl": ("adl",),
+    "funding": ("funding",), "interest": ("interest",), "shortfall": ("fund", "socialize", "shortfall"),
+    "activity": ACTIVITY,
 }  # fmt: skip
 """Events whose rows change equity, by cause; rows of other events only move money within an account."""
 

@@ -152,12 +152,14 @@ def _has_same_ticks(run: reader.Reader, ticks: TickTable) -> bool:
         for name, given in (
             ("time", np.broadcast_to(time[:, None], recorded["time"].shape)), ("given_mark", ticks.mark[here]),
             ("given_index", ticks.index[here]), ("last_price", ticks.last[here]),
+            ("given_low", ticks.low[here]), ("given_high", ticks.high[here]),
             ("open_interest", ticks.open_interest[here]), ("funding_rate", ticks.funding_rate[here]),
         ):  # fmt: skip
             same = same and np.array_equal(recorded[name], given, equal_nan=True)
         row, asset = np.nonzero(~np.isnan(ticks.asset[here]))
-        for name, given in (("tick", first + row), ("asset", asset), ("price", ticks.asset[here][row, asset])):
-            same = same and np.array_equal(assets[name], given)
+        was_given = ~np.isnan(assets["given_price"])
+        for name, given in (("tick", first + row), ("asset", asset), ("given_price", ticks.asset[here][row, asset])):
+            same = same and np.array_equal(assets[name][was_given], given)
         table = run_folder.book_table(numbers, time, [ticks.books.get(t, none) for t in time.tolist()])
         same = same and all(np.array_equal(books[name], column) for name, column in table.items())
         first = here.stop

@@ -14,7 +14,7 @@ from .._typing import Float
 from ..boundary import RiskDataError
 from ..margin import margin_table
 from ..market import Prices
-from ..record import EVENT, STAGES, Rows, settle_amounts
+from ..record import EVENT, STAGES, Rows, closes_positions, settle_amounts
 from ..state import Accounts
 from ..venue import Venue
 from .causes import equity_changes, value_changes
@@ -60,8 +60,8 @@ def waterfall_split(rows: Rows, venue: Venue, asset_price: Float | None = None) 
     [{'stage': 'order book', 'notional_share': 1.0}, {'stage': 'backstop', 'notional_share': 0.0}, ...]
     """
     table = []
-    for event, stage in STAGES.items():
-        fills = rows[(rows["event"] == EVENT[event]) & (rows["market"] >= 0)]
+    for stage in STAGES:
+        fills = rows[closes_positions(rows, stage)]
         notional = float(fill_notional(fills, venue, asset_price).sum())
         table.append((stage, notional, len(fills), len(np.unique(fills["account"]))))
     split = pd.DataFrame(table, columns=["stage", "notional", "fills", "accounts"])
@@ -292,7 +292,7 @@ def owner_table(run: RecordedRun) -> pd.DataFrame:
     [[1.0, 1.0, 30.0], [2.0, 0.0, 425.0]]
     """
     rows, count = run.rows, len(run.start)
-    closes = rows[np.isin(rows["event"], [EVENT[event] for event in STAGES]) & (rows["market"] >= 0)]
+    closes = rows[closes_positions(rows)]
     liquidated = np.zeros(count, bool)
     liquidated[rows["account"][rows["event"] == EVENT["trigger"]]] = True
     change = equity_changes(run, np.arange(count))
@@ -339,12 +339,12 @@ def timeline(run: RecordedRun) -> pd.DataFrame:
     def so_far(chosen: npt.NDArray[np.bool_], amount: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.bincount(rows["tick"][chosen], amount[chosen], len(time)).cumsum()
 
-    closes = np.isin(rows["event"], [EVENT[event] for event in STAGES]) & (rows["market"] >= 0)
+    closes = closes_positions(rows)
     notional = np.zeros(len(rows))
     notional[closes] = fill_notional(rows[closes], venue, run.asset_price)
     table: dict[str, Any] = {"time": pd.to_datetime(time, utc=True)}
-    for event, stage in STAGES.items():
-        table[stage] = so_far(closes & (rows["event"] == EVENT[event]), notional)
+    for stage in STAGES:
+        table[stage] = so_far(closes_positions(rows, stage), notional)
     table["fund"] = float(venue.policy.fund) + run.value_after_ticks(rows, rows["fund"] + rows["fee"])
     table["shortfall"] = so_far(rows["event"] == EVENT["shortfall"], rows["cash"] * quantum)
     return pd.DataFrame(table)
@@ -404,8 +404,9 @@ def _prices_at(run: RecordedRun, sampled: npt.NDArray[np.int64]) -> Iterator[tup
             asset[assets["asset"][of_tick]] = assets["price"][of_tick]
             prices = Prices(
                 mark=row["mark"], index=row["index"], given_mark=row["given_mark"], given_index=row["given_index"],
-                last=row["last_price"], given_asset=asset, asset=asset, open_interest=row["open_interest"],
+                last=row["last_price"], low=row["given_low"], high=row["given_high"], given_asset=asset,
+                own_asset=asset, asset=asset, open_interest=row["open_interest"],
                 funding_rate=row["funding_rate"], open_lots=np.zeros(markets, np.int64), venue=venue,
             )  # fmt: skip
-            yield tick, partial(prices.guarded, mark=row["mark"], index=row["index"])
+            yield tick, partial(prices.guarded, mark=row["mark"], index=row["index"], asset=asset)
         first += count

@@ -4,7 +4,7 @@ from . import price_bands, state
 from .books import record_fills, two_sided
 from .price_bands import BAND_NAMES, NO_BAND, bands
 from .prices import Guarded, guard
-from .state import SECONDS_OF_SAMPLES, GuardState
+from .state import SECONDS_OF_SAMPLES, GuardState, Samples
 
 __all__ = [
     "BAND_NAMES",
@@ -12,6 +12,7 @@ __all__ = [
     "SECONDS_OF_SAMPLES",
     "GuardState",
     "Guarded",
+    "Samples",
     "bands",
     "guard",
     "price_bands",

@@ -95,7 +95,7 @@ def _touch(venue: Venue, books: Books) -> tuple[Float, Float]:
 
 
 def _refilled(
-    venue: Venue, guard_state: GuardState, after: GuardState, before: int | None, time: int, books: Books, refused: Bool
+    venue: Venue, guard_state: GuardState, after: GuardState, time: int, books: Books, refused: Bool
 ) -> Books:
     """Levels left of the books given last; ``after`` keeps these books and their consumed lots.
 
@@ -104,8 +104,8 @@ def _refilled(
     assert guard_state.books is not None
     assert venue.policy.refill_half_life is not None
     kept, consumed_lots = guard_state.books, guard_state.consumed_lots.copy()  # `record_fills` writes into it
-    if before is not None and consumed_lots.any():
-        part_left = 0.5 ** ((time - before) / _SECOND / float(venue.policy.refill_half_life))
+    if consumed_lots.any():
+        part_left = 0.5 ** ((time - guard_state.decay_time) / _SECOND / float(venue.policy.refill_half_life))
         consumed_lots = np.floor(consumed_lots * part_left).astype(np.int64)
     if refused.any():
         is_kept = ~refused[kept.level_sides() // 2]
@@ -141,7 +141,7 @@ def _repeated(kept: Books, books: Books) -> Bool:
 def record_fills(guard_state: GuardState, books: Books, left: Int) -> None:
     """Add the lots that takers took of each level of the tick's books to the lots consumed, once a tick.
 
-    Nothing is recorded of books that do not refill.
+    Only books that refill keep a record of that.
 
     Parameters
     ----------
@@ -169,5 +169,5 @@ def record_fills(guard_state: GuardState, books: Books, left: Int) -> None:
     >>> guarded.guard_state.consumed_lots.tolist()
     [40, 0]
     """
-    if guard_state.books is not None:
-        guard_state.consumed_lots[guard_state.consumed_lots < guard_state.books.lots] += books.lots - left
+    assert guard_state.books is not None
+    guard_state.consumed_lots[guard_state.consumed_lots < guard_state.books.lots] += books.lots - left

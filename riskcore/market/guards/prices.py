@@ -15,7 +15,7 @@ from ...venue import Venue
 from ..books import Books
 from ..prices import Prices
 from .books import _accepted, _refilled, _touch
-from .state import GuardState
+from .state import _SECOND, GuardState
 
 REASONS = ("closed_book", "stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "update_cap")
 _FIRST_UPDATE_REASON = REASONS.index("index_update_cap")  # from here on the kernel gives the reason
@@ -37,6 +37,8 @@ class Guarded:
     ----------
     mark, index : ndarray of float64, shape (M,)
         Settle units; NaN where there is none.
+    asset : ndarray of float64, shape (K,)
+        Prices of the assets that have one of their own, settle units; NaN for the others.
     books : Books
         Levels that count: without those of refused books, with lots that were refilled.
     refusals : list of Refusal
@@ -59,6 +61,7 @@ class Guarded:
 
     mark: Float
     index: Float
+    asset: Float
     books: Books
     refusals: list[Refusal]
     guard_state: GuardState
@@ -128,18 +131,28 @@ def guard(
         rows, kinds = np.nonzero(refused)
         rejected = zip(rows.tolist(), kinds.tolist(), updates[rows, kinds].tolist(), strict=True)
         refusals += [(row, _FIRST_UPDATE_REASON + kind, update) for row, kind, update in rejected]
+    asset = prices.given_asset
+    asset_own = ~np.isnan(asset)
+    asset_price = np.where(asset_own, asset, guard_state.asset_price)
     after = GuardState(
         price=price,
         time=stamp,
         sample=sample,
-        runs=guard_state._sampled(before, time, sample),
-        books=guard_state.books,
-        consumed_lots=guard_state.consumed_lots,
+        asset_price=asset_price,
+        asset_time=np.where(asset_own, time, guard_state.asset_time),
+        asset_own=asset_own,
+        second=time // _SECOND,
+        samples=guard_state.sampled(before, time, sample, asset_price),
+        books=books,
+        consumed_lots=np.zeros_like(books.lots),
+        decay_time=time,
     )
-    if guard_state.books is not None:
-        books = _refilled(venue, guard_state, after, before, time, books, bad)
+    if policy.refill_half_life is not None:
+        books = _refilled(venue, guard_state, after, time, books, bad)
+    elif policy.liquidation_interval is None:
+        after.books, after.consumed_lots = None, guard_state.consumed_lots
     in_order = [Refusal(REASONS[kind], row, update) for row, kind, update in sorted(refusals)]
-    return Guarded(used[MARK], used[INDEX], books, in_order, after)
+    return Guarded(used[MARK], used[INDEX], asset, books, in_order, after)
 
 
 def _not_a_sample(venue: Venue, used: Float, too_large: Bool) -> RiskDataError:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..._typing import Float, Int
+from ..._typing import Bool, Float, Int
 from ...kernels import guards as kernels
 from ...kernels.guards import BASIS, INDEX, MARK, NO_SAMPLE
 from ...venue import Venue
@@ -22,16 +22,58 @@ SECONDS_OF_SAMPLES = 300
 """Length of the window of the means."""
 
 
-class _Run(NamedTuple):
-    """Samples of every market that hold for some seconds from ``second`` on; mark and premium in row 0 and 1.
+class Samples(NamedTuple):
+    """Samples of all markets and assets, n runs of seconds, oldest first; a run's samples hold in each of its seconds.
 
-    ``sums`` (shape (2, 2, M)) are running sums of the samples and of their number, up to the end of this run.
+    Attributes
+    ----------
+    second, seconds : ndarray of int64, shape (n,)
+        First second of each run since the epoch, and the number of its seconds.
+    market : ndarray of int64, shape (n, 2, M)
+        Mark and premium as of `GuardState.sample`.
+    asset : ndarray of float64, shape (n, K)
+        Price of each asset with a price of its own, settle units; NaN if none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.market.guards import Samples
+    >>> Samples(np.array([7]), np.array([2]), np.zeros((1, 2, 1), np.int64), np.ones((1, 1))).seconds.tolist()
+    [2]
     """
 
-    second: int
-    seconds: int
-    samples: Int
-    sums: Int
+    second: Int
+    seconds: Int
+    market: Int
+    asset: Float
+
+    def joined(self, other: Samples) -> Samples:
+        """Return these samples and later ones.
+
+        Parameters
+        ----------
+        other : Samples
+            The later ones.
+
+        Returns
+        -------
+        Samples
+            Both.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.market.guards import Samples
+        >>> one = Samples(np.array([7]), np.array([2]), np.zeros((1, 2, 1), np.int64), np.ones((1, 1)))
+        >>> one.joined(one._replace(second=np.array([9]))).second.tolist()
+        [7, 9]
+        """
+        return Samples(
+            second=np.concatenate([self.second, other.second]),
+            seconds=np.concatenate([self.seconds, other.seconds]),
+            market=np.concatenate([self.market, other.market]),
+            asset=np.concatenate([self.asset, other.asset]),
+        )
 
 
 @dataclass
@@ -46,12 +88,22 @@ class GuardState:
         Time of the last update of each, nanoseconds; 0 if never. A mark that is carried forward is no update.
     sample : ndarray of int64, shape (2, M)
         The mark used last in thousandths of a tick, and its premium in units of 1e-12; -2**63 if none.
-    runs : list
-        Samples of the last 300 seconds, oldest first.
+    asset_price : ndarray of float64, shape (K,)
+        Price of its own used last of each asset, settle units; NaN if never.
+    asset_time : ndarray of int64, shape (K,)
+        Time of its last update, nanoseconds; 0 if never.
+    asset_own : ndarray of bool, shape (K,)
+        Whether the asset had a price of its own at the last tick.
+    second : int
+        The last whole second since the epoch that may have a sample.
+    samples : list of Samples
+        Those of the last 300 seconds and perhaps older ones, oldest first.
     books : Books or None
-        Books given last; only with a ``refill_half_life``.
+        Books that the clock goes on with; only with a ``liquidation_interval`` or a ``refill_half_life``.
     consumed_lots : ndarray of int64, shape (L,)
-        Lots consumed of each of their levels.
+        Lots consumed of each of their levels; 0 without a ``refill_half_life``.
+    decay_time : int
+        Time at which the consumed lots decayed last, nanoseconds; 0 if never.
 
     Notes
     -----
@@ -68,9 +120,14 @@ class GuardState:
     price: Float
     time: Int
     sample: Int
-    runs: list[_Run]
+    asset_price: Float
+    asset_time: Int
+    asset_own: Bool
+    second: int
+    samples: list[Samples]
     books: Books | None
     consumed_lots: Int
+    decay_time: int
 
     @classmethod
     def opening(cls, venue: Venue) -> GuardState:
@@ -90,17 +147,23 @@ class GuardState:
         --------
         >>> import riskcore as rc
         >>> from riskcore.market.guards import GuardState
-        >>> GuardState.opening(rc.load_venue("backpack")).runs
+        >>> GuardState.opening(rc.load_venue("backpack")).samples
         []
         """
-        markets = len(venue.markets.symbol)
+        markets, assets, policy = len(venue.markets.symbol), len(venue.assets.symbol), venue.policy
+        is_kept = policy.refill_half_life is not None or policy.liquidation_interval is not None
         return cls(
             price=np.full((3, markets), np.nan),
             time=np.zeros((3, markets), np.int64),
             sample=np.full((2, markets), NO_SAMPLE),
-            runs=[],
-            books=None if venue.policy.refill_half_life is None else Books.empty(venue),
+            asset_price=np.full(assets, np.nan),
+            asset_time=np.zeros(assets, np.int64),
+            asset_own=np.zeros(assets, bool),
+            second=0,
+            samples=[],
+            books=Books.empty(venue) if is_kept else None,
             consumed_lots=np.empty(0, np.int64),
+            decay_time=0,
         )
 
     @property
@@ -125,15 +188,41 @@ class GuardState:
 
     @cached_property
     def _window(self) -> Int:
-        if not self.runs:
-            return np.zeros((2, *self.sample.shape), np.int64)
-        first, last = self.runs[0], self.runs[-1]
-        has_sample = first.samples != NO_SAMPLE
-        # the part of the first run that is inside the window
-        window: Int = (
-            last.sums - first.sums + np.stack([np.where(has_sample, first.samples, 0), has_sample]) * first.seconds
-        )
+        window = np.zeros((2, *self.sample.shape), np.int64)
+        for block in self.samples:
+            kernels.add_samples(block.second, block.seconds, block.market, self.second - SECONDS_OF_SAMPLES, window)
         return window
+
+    def used(self, stale_after: int, time: int) -> tuple[Float, Float, Float]:
+        """Return the prices that counted at the last tick.
+
+        Parameters
+        ----------
+        stale_after : int
+            Age past which a mark does not count, nanoseconds.
+        time : int
+            Time of the last tick, nanoseconds.
+
+        Returns
+        -------
+        mark, index : ndarray of float64, shape (M,)
+            Settle units; NaN where there was none.
+        asset : ndarray of float64, shape (K,)
+            Prices of the assets that had one of their own, settle units; NaN for the others.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> engine = rc.Engine(accounts, venue)
+        >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}))
+        >>> [prices.tolist() for prices in engine.guard_state.used(60 * 10**9, engine.time)[:2]]
+        [[nan, nan, 195.0, nan], [nan, nan, nan, nan]]
+        """
+        mark = np.where(time - self.time[MARK] <= stale_after, self.mark, np.nan)
+        index = np.where(self.time[INDEX] == time, self.index, np.nan)
+        return mark, index, np.where(self.asset_own, self.asset_price, np.nan)
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """Return the tables of the run folder's state.
@@ -141,42 +230,50 @@ class GuardState:
         Returns
         -------
         dict of str to DataFrame
-            markets (a row each, in order), samples, and books where these are kept; columns as of docs/run_folder.md.
+            markets and assets (a row each, in order), samples, asset_samples, and books where these are kept; columns
+            as of docs/run_folder.md.
 
         Examples
         --------
         >>> import riskcore as rc
         >>> from riskcore.market.guards import GuardState
         >>> {name: len(frame) for name, frame in GuardState.opening(rc.load_venue("backpack")).frames().items()}
-        {'markets': 4, 'samples': 0}
+        {'markets': 4, 'assets': 2, 'samples': 0, 'asset_samples': 0, 'books': 0}
         """
-        market = np.arange(len(self.mark))
-        seen = [np.flatnonzero(run.samples[0] != NO_SAMPLE) for run in self.runs]
-        times = [len(rows) for rows in seen]
         tables = {
             "markets": pd.DataFrame(
                 {name: getattr(self, attribute)[row] for name, (attribute, row) in _MARKET_COLUMNS.items()}
             ),
-            "samples": pd.DataFrame(
-                {
-                    "second": np.repeat(np.array([run.second for run in self.runs], np.int64), times),
-                    "count": np.repeat(np.array([run.seconds for run in self.runs], np.int64), times),
-                    "market": _concatenated([market[rows] for rows in seen]),
-                    "mark": _concatenated([run.samples[0, rows] for run, rows in zip(self.runs, seen, strict=True)]),
-                    "premium": _concatenated([run.samples[1, rows] for run, rows in zip(self.runs, seen, strict=True)]),
-                }
+            "assets": pd.DataFrame(
+                {"asset": np.arange(len(self.asset_price)), "price": self.asset_price, "time": self.asset_time,
+                 "own": self.asset_own}
             ),
-        }
+        }  # fmt: skip
+        samples = _no_samples(self.sample.shape[1], len(self.asset_price))
+        for block in self.samples:
+            samples = samples.joined(block)
+        end = samples.second + samples.seconds
+        second = np.maximum(samples.second, self.second - SECONDS_OF_SAMPLES + 1)
+        seconds = end - second
+        run, market = np.nonzero((samples.market[:, 0] != NO_SAMPLE) & (seconds > 0)[:, None])
+        tables["samples"] = pd.DataFrame(
+            {"second": second[run], "count": seconds[run], "market": market, "mark": samples.market[run, 0, market],
+             "premium": samples.market[run, 1, market]}
+        )  # fmt: skip
+        run, asset = np.nonzero(~np.isnan(samples.asset) & (seconds > 0)[:, None])
+        tables["asset_samples"] = pd.DataFrame(
+            {"second": second[run], "count": seconds[run], "asset": asset, "price": samples.asset[run, asset]}
+        )
         if self.books is not None:
             side = self.books.level_sides()
             tables["books"] = pd.DataFrame(
                 {"market": side // 2, "side": 1 - 2 * (side % 2), "price": self.books.price, "lots": self.books.lots,
-                 "consumed_lots": self.consumed_lots}
+                 "consumed_lots": self.consumed_lots, "decay_time": self.decay_time}
             )  # fmt: skip
         return tables
 
     @classmethod
-    def from_frames(cls, venue: Venue, frames: Mapping[str, pd.DataFrame]) -> GuardState:
+    def from_frames(cls, venue: Venue, frames: Mapping[str, pd.DataFrame], time: int) -> GuardState:
         """Read the tables of `frames`; they may have more columns.
 
         Parameters
@@ -185,6 +282,8 @@ class GuardState:
             The rules.
         frames : mapping of str to DataFrame
             Tables as of `frames`.
+        time : int
+            Time of the last tick, nanoseconds; 0 before the first.
 
         Returns
         -------
@@ -200,18 +299,31 @@ class GuardState:
         >>> folder = tempfile.mkdtemp()
         >>> small_run(folder)
         >>> engine = rc.Engine.resume(folder)
-        >>> state = GuardState.from_frames(engine.venue, engine.guard_state.frames())
+        >>> state = GuardState.from_frames(engine.venue, engine.guard_state.frames(), engine.time)
         >>> state.mark.tolist()
         [nan, nan, 194.0, nan]
         """
         guard_state, markets = cls.opening(venue), frames["markets"]
         for name, (attribute, row) in _MARKET_COLUMNS.items():
             getattr(guard_state, attribute)[row] = markets[name].to_numpy()
-        table = frames["samples"]
-        for _, rows in table.groupby("second"):
-            samples = np.full(guard_state.sample.shape, NO_SAMPLE)
-            samples[:, rows["market"].to_numpy()] = rows[["mark", "premium"]].to_numpy().T
-            _add(guard_state.runs, int(rows["second"].iloc[0]), int(rows["count"].iloc[0]), samples)
+        assets = frames["assets"]
+        for name in ("price", "time", "own"):
+            getattr(guard_state, f"asset_{name}")[:] = assets[name].to_numpy()
+        tables = [frames["samples"], frames["asset_samples"]]
+        runs = pd.concat([table[["second", "count"]] for table in tables]).drop_duplicates().sort_values("second")
+        second = runs["second"].to_numpy(np.int64)
+        samples = Samples(
+            second,
+            runs["count"].to_numpy(np.int64),
+            np.full((len(second), *guard_state.sample.shape), NO_SAMPLE),
+            np.full((len(second), len(guard_state.asset_price)), np.nan),
+        )
+        of_market, of_asset = ((np.searchsorted(second, table["second"]), table) for table in tables)
+        for kind, name in enumerate(("mark", "premium")):
+            samples.market[of_market[0], kind, of_market[1]["market"]] = of_market[1][name]
+        samples.asset[of_asset[0], of_asset[1]["asset"]] = of_asset[1]["price"]
+        guard_state.samples = [samples] if len(second) else []
+        guard_state.second = time // _SECOND
         if guard_state.books is not None:
             kept = frames["books"]
             side = (2 * kept["market"] + (kept["side"] < 0)).to_numpy(np.int64)
@@ -220,27 +332,80 @@ class GuardState:
                 guard_state.books, offset=_offset(side, guard_state.books), price=price, lots=lots
             )
             guard_state.consumed_lots = consumed_lots
+            guard_state.decay_time = int(kept["decay_time"].iloc[0]) if len(kept) else 0
         return guard_state
 
-    def _sampled(self, before: int | None, time: int, sample: Int) -> list[_Run]:
-        """Runs after a tick: seconds since the last tick repeat its samples, a tick on a whole second adds its own."""
+    def sampled(self, before: int | None, time: int, sample: Int, asset: Float) -> list[Samples]:
+        """Return the samples after a tick.
+
+        Seconds since the last tick repeat its samples, a tick on a whole second adds its own.
+
+        Parameters
+        ----------
+        before : int or None
+            Time of the last tick, nanoseconds; None if there was none.
+        time : int
+            Time of the tick, nanoseconds.
+        sample : ndarray of int64, shape (2, M)
+            Its samples.
+        asset : ndarray of float64, shape (K,)
+            Its prices of assets that have one of their own, settle units; NaN if never.
+
+        Returns
+        -------
+        list of Samples
+            Those of the last 300 seconds and perhaps older ones.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardState
+        >>> state = GuardState.opening(rc.load_venue("backpack"))
+        >>> [samples.second.tolist() for samples in state.sampled(None, 10**9, state.sample, state.asset_price)]
+        [[1]]
+        """
         now = time // _SECOND
         oldest = now - SECONDS_OF_SAMPLES + 1
-        runs = self.runs.copy()
-        while runs and runs[0].second < oldest:
-            run = runs.pop(0)
-            seconds_left = run.second + run.seconds - oldest
-            if seconds_left > 0:
-                runs.insert(0, run._replace(second=oldest, seconds=seconds_left))
         on_second = time % _SECOND == 0
-        if before is not None:
-            first = max(before // _SECOND + 1, oldest)
-            past = now - on_second - first + 1
-            if past > 0:
-                _add(runs, first, past, self.sample)
+        first = oldest if before is None else max(before // _SECOND + 1, oldest)
+        past = 0 if before is None else now - on_second - first + 1
+        new = None
+        if past > 0:
+            new = Samples(np.array([first]), np.array([past]), self.sample[None], self.asset_price[None])
         if on_second:
-            _add(runs, now, 1, sample)
-        return runs
+            own = Samples(np.array([now]), np.array([1]), sample[None], asset[None])
+            new = own if new is None else new.joined(own)
+        return self.followed_by(new, now)
+
+    def followed_by(self, new: Samples | None, second: int) -> list[Samples]:
+        """Return the samples with new ones.
+
+        Parameters
+        ----------
+        new : Samples or None
+            Later samples.
+        second : int
+            The last whole second since the epoch that may have a sample.
+
+        Returns
+        -------
+        list of Samples
+            Those of the 300 seconds up to ``second`` and perhaps older ones.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardState
+        >>> GuardState.opening(rc.load_venue("backpack")).followed_by(None, 10)
+        []
+        """
+        oldest = second - SECONDS_OF_SAMPLES + 1
+        kept = [block for block in self.samples if block.second[-1] + block.seconds[-1] > oldest]
+        if new is None:
+            return kept
+        if kept and len(kept[-1].second) + len(new.second) <= _BLOCK:
+            new = kept.pop().joined(new)
+        return [*kept, new]
 
     def _mean(self, which: int, market: int) -> Fraction | None:
         """Mean of a market's samples, or where there are none its last one, in units of the samples."""
@@ -258,15 +423,12 @@ _MARKET_COLUMNS = {
 """Columns of the run folder's state, each with its attribute and row."""
 
 
-def _add(runs: list[_Run], second: int, seconds: int, samples: Int) -> None:
-    """Append samples that hold for some seconds."""
-    sums = np.empty((2, *samples.shape), np.int64)
-    kernels.add_samples(samples, seconds, runs[-1].sums if runs else np.zeros_like(sums), sums)
-    runs.append(_Run(second, seconds, samples, sums))
+_BLOCK = 32  # runs: blocks of fewer are joined
 
 
-def _concatenated(parts: list[Int]) -> Int:
-    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+def _no_samples(markets: int, assets: int) -> Samples:
+    none = np.empty(0, np.int64)
+    return Samples(none, none, np.empty((0, 2, markets), np.int64), np.empty((0, assets)))
 
 
 def _offset(side: Int, books: Books) -> Int:
