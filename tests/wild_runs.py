@@ -27,7 +27,7 @@ def wild_venue(count, policy, full=False, closed=None, mixed=False):
     Where the pools are ``full``, all that is lent is borrowed, and one provider does not take every market and asset.
     """
     source = sample.venue_source([count + 1, count + 2])
-    source["policy"] = {"fund": 150, "min_slice_notional": 200} | policy
+    source["policy"] = {"fund": 150, "min_slice_notional": 200, "liquidation_interval": None} | policy
     for provider, capacity in zip(source["backstop"], ("300000", "120000"), strict=True):
         provider |= {"capacity_per_min": capacity, "capacity_per_hour": "500000"}
     btc, eth, sol = source["markets"]

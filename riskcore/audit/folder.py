@@ -212,7 +212,7 @@ class Run:
     def phase(self) -> Array:
         """Phase that a row belongs to."""
         phase = np.array([event.phase for event in EVENTS.values()])[self.journal["event"]]
-        phase[is_event(self.journal, "skip expire") & (self.journal["asset"] >= 0)] = REPAY
+        phase[is_event(self.journal, "skip expire harm") & (self.journal["asset"] >= 0)] = REPAY
         phase[is_event(self.journal, "unfilled") & (self.journal["market"] >= 0)] = LAST_BOOK
         for events, reason, other in _ELSEWHERE:
             phase[is_event(self.journal, events) & (self.journal["reason"] == WORDS["reason"].index(reason))] = other

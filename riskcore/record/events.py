@@ -532,8 +532,8 @@ Settle quanta are quanta of the asset `settle`, which is the settle asset of the
 A row has one of the reasons of its event. `market`, `asset` and `order` are -1 unless the column "names" has them; an
 amount is 0 unless the column "amounts" has it; `price` is NaN unless the event has one.
 `mmr_before` and `mmr_after` are NaN in rows from before the accounts are selected: guards, accruals and settlement.
-`requested` of an event with an asset is in lots of its spot book (`expire`), or in quanta (`backstop`, `adl`, `harm`,
-`unfilled`).
+`requested` of an event with an asset is in lots of its spot book (`expire`), or in quanta (`backstop`, `adl`,
+`harm`, `unfilled`).
 
 | event | what happened | counterparty | names | amounts | price | reasons |
 |---|---|---|---|---|---|---|
