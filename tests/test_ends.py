@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from riskcore import Engine, RiskDataError, reference
 from tests.comparison import natural_rows
 from tests.strategies import SETTLE, Scene, scenes
-from tests.test_step_properties import EAGER, by_hand
+from tests.test_step_properties import EAGER, GEM_SPOT, LONG, assert_equals_the_oracle, by_hand
 
 STAGE_OF = {"book": "book", "backstop": "backstop", "market_close": "last book"}
 FEES = ("book", "market_close", "convert")
@@ -223,3 +223,220 @@ def test_the_least_loss_is_sold_first():
     # 50 - 0.05 * 0.99 x < 40 + 0.29 x: 29.455 of 200
     assert sold["asset"].tolist() == ["TOK"]
     assert sold["quanta"].tolist() == [-2945509]
+
+
+# ---- Scenes by hand, beside the exact model
+
+THIN = {"bids": [(99.99, 0.5), (99.0, 3.0), (97.0, 1000.0)], "asks": [(100.01, 0.5), (101.0, 1000.0)]}
+WEIGHTLESS = [
+    {"symbol": symbol, "haircutFunction": {"weight": weight, "kind": {"type": "identity"}}}
+    for symbol, weight in ((SETTLE, "1"), ("GEM", "1"), ("TOK", "1"))
+]
+
+
+def at_books(scene: Scene, *books: dict[str, Any], marks: tuple[dict[str, float], ...] = ()) -> Scene:
+    """A tick a second with each of some books, and perhaps other marks."""
+    first = scene.ticks[0]
+    ticks = [
+        replace(first, time=first.time + n * 10**9, books=book, marks=marks[n] if marks else first.marks)
+        for n, book in enumerate(books)
+    ]
+    return replace(scene, ticks=ticks)
+
+
+def two_positions(scene: Scene, **book: Any) -> Scene:
+    """X and its twin Y, whose books are given."""
+    market = scene.source["markets"][0]
+    source = scene.source | {"markets": [market, market | {"symbol": "Y", "baseSymbol": "Y"}]}
+    marks = {"X": 100.0, "Y": 100.0}
+    return replace(scene, source=source, ticks=[replace(scene.ticks[0], marks=marks, books=book)])
+
+
+@pytest.mark.parametrize(
+    "case",
+    {
+        "ADL takes who the book would take": (
+            at_books(
+                by_hand(
+                    [LONG, (2, "X", -10.0, 110.0)],
+                    [(1, SETTLE, 45.0, 0.0), (2, SETTLE, 900.0, 0.0)],
+                    policy={"stages": ["adl", "book"]},
+                ),
+                {"X": THIN},
+            ),
+            {"adl: backstop_exhausted"},
+        ),
+        "the backstop takes who the book would take": (
+            at_books(
+                by_hand(
+                    [LONG],
+                    [(1, SETTLE, 45.0, 0.0), (9, SETTLE, 900.0, 0.0)],
+                    backstop=[{"account": 9, "max_notional": "400"}],
+                    policy=EAGER | {"stages": ["backstop", "book"]},
+                ),
+                {"X": THIN},
+            ),
+            {"backstop: mmr", "book: full"},
+        ),
+        # without the stage book the last book takes it
+        "no book among the stages": (
+            at_books(by_hand([LONG], [(1, SETTLE, 45.0, 0.0)], policy={"stages": ["adl"]}), {"X": THIN}),
+            {"market_close: full"},
+        ),
+        "no slippage limit in the last book": (
+            at_books(
+                by_hand([LONG], [(1, SETTLE, 20.0, 0.0)], policy={"slippage_limit": 1, "depth_share": "0.1"}),
+                {"X": THIN},
+            ),
+            {"market_close: full", "shortfall: bankrupt"},
+        ),
+        # Y has the larger margin and goes first, which is enough
+        "as long as it is liquidating": (
+            two_positions(
+                by_hand([(1, "X", 4.0, 100.0), (1, "Y", 6.0, 100.0)], [(1, SETTLE, 24.5, 0.0)]),
+                X=THIN,
+                Y={"bids": [(100.0, 2.0)]},
+            ),
+            {"market_close: depth", "unfilled: depth"},
+        ),
+        "a fill that is enough leaves its rest": (
+            two_positions(
+                by_hand([(1, "X", 1.0, 100.0), (1, "Y", 9.0, 100.0)], [(1, SETTLE, 24.5, 0.0)], policy={"fund": 0}),
+                X=THIN,
+                Y={"bids": [(100.0, 8.5)]},
+            ),
+            {"market_close: depth", "unfilled: depth"},
+        ),
+        # 2 of the 2.5 left after a loss of 1 at the fee of 10 %
+        "a fee near the equity": (
+            at_books(
+                by_hand(
+                    [LONG],
+                    [(1, SETTLE, 28.0, 0.0)],
+                    policy={
+                        "liquidation_fee": "0.1",
+                        "harmful_slice": "send",
+                        "slice_probability": 1,
+                        "slice_fraction": "0.5",
+                        "slices_per_tick": 2,
+                        "min_slice_notional": 1,
+                    },
+                ),
+                {"X": {"bids": [(97.0, 7.0), (96.9, 100.0)]}},
+            ),
+            {"harm: sent", "book: full"},
+        ),
+        # E = 2 pays less than the fee of 10 % of the last book
+        "a fee of the last book near the equity": (
+            at_books(by_hand([LONG], [(1, SETTLE, 12.0, 0.0)], policy={"liquidation_fee": "0.1"}), {"X": THIN}),
+            {"market_close: full"},
+        ),
+        # 2 short: better bids make something of it, and no fee is taken
+        "no fee without equity": (
+            at_books(
+                by_hand([LONG], [(1, SETTLE, -2.0, 0.0)], policy={"liquidation_fee": "0.1"}),
+                {"X": {"bids": [(101.0, 10.0)]}},
+            ),
+            {"market_close: full"},
+        ),
+        # USDC that is all lent out, beside TOK that nobody owes, and GEM that is owed
+        "lends of settle": (
+            by_hand(
+                balances=[(1, SETTLE, 0.0, 700.0), (1, "GEM", -10.0, 0.0), (1, "TOK", 0.0, 36.0), (2, "TOK", 0.0, 1.0)],
+                borrow_lend=[
+                    {"symbol": SETTLE, "borrowedQuantity": "800"},
+                    {"symbol": "TOK", "borrowedQuantity": "900"},
+                ],
+            ),
+            {"unfilled: full_utilization", "unfilled: no_collateral"},
+        ),
+        # two debts of an account above auto-close: one row, of the larger one
+        "the largest debt": (
+            by_hand(
+                balances=[(1, "GEM", -3.0, 0.0), (1, "TOK", -31.0, 0.0), (1, SETTLE, 0.0, 670.0)],
+                borrow_lend=[{"symbol": SETTLE, "borrowedQuantity": "0"}],
+                policy={"slice_probability": 1},
+            ),
+            {"unfilled: no_collateral"},
+        ),
+        # the sale of GEM finds no price, that of TOK no room
+        "the last conversion that was not made": (
+            replace(
+                by_hand(
+                    balances=[(1, SETTLE, -1000.0, 0.0), (1, "GEM", 6.0, 0.0), (1, "TOK", 42.0, 0.0)],
+                    collateral=WEIGHTLESS,
+                    policy={"conversion_limit": 0, "slice_probability": 1},
+                    markets=[by_hand().source["markets"][0], GEM_SPOT],
+                ),
+                ticks=[replace(by_hand().ticks[0], books={"GEM_USDC": {"bids": [(90.0, 9.0)]}})],
+            ),
+            {"expire: conversion", "expire: conversion_limit", "unfilled: conversion_limit"},
+        ),
+        "sent on by a conversion": (
+            replace(
+                by_hand(
+                    [(1, "X", 1.0, 100.0)],
+                    [(1, SETTLE, -1000.0, 0.0), (1, "GEM", 10.4, 0.0), (9, SETTLE, 900.0, 0.0)],
+                    collateral=WEIGHTLESS,
+                    policy={"harmful_slice": "backstop", "slice_probability": 1, "conversion_slippage": "0.1"},
+                    markets=[by_hand().source["markets"][0], GEM_SPOT],
+                    backstop=[{"account": 9}],
+                ),
+                ticks=[replace(by_hand().ticks[0], books={"GEM_USDC": {"bids": [(93.0, 99.0)]}})],
+            ),
+            {"harm: to_backstop", "backstop: escalated", "unfilled: to_backstop"},
+        ),
+        # all of the gain as a fee, which would be more than the full one by what its own borrow requires
+        "no more than the full fee": (
+            replace(
+                by_hand(
+                    balances=[(1, SETTLE, -1000.0, 0.0), (1, "GEM", 10.45, 0.0)],
+                    collateral=WEIGHTLESS,
+                    policy={"waived_fee_share": 1, "slice_probability": 1, "liquidation_fee": "0.0454"},
+                ),
+            ),
+            {"harm: fee_waived", "convert: debt"},
+        ),
+        # TOK is owed and lent: the sale takes from the lend, the debt of TOK stays
+        "a fee where the asset is owed and lent": (
+            by_hand(
+                balances=[(1, SETTLE, 452.396957, 0.0), (1, "GEM", -12.7692, 0.0), (1, "TOK", -4.891865, 90.459326)],
+                policy={"harmful_slice": "send", "liquidation_fee": "0.05", "conversion_limit": 300},
+            ),
+            {"convert: debt"},
+        ),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_ends_by_hand(case):
+    scene, expected = case[1]
+    assert expected <= assert_equals_the_oracle(scene)
+    assert_every_account_has_an_end(scene)
+
+
+def test_the_fund_switches_adl_on_and_off():
+    """On below 4, off from 8 on. One account a tick is closed in the book, where the fund pays or earns.
+
+    ADL takes 0.4 of a position in the ticks that begin with 3 and 6, not in those that begin with 6, 10, 16 and 4.
+    """
+    money = {1: 2.0, 2: 3.2, 3: 5.0, 4: 6.0, 5: 8.0, 6: 10.0, 9: 9000.0}
+    positions = [(9, "X", -40.0, 110.0), *((n, "X", 10.0, 100.0) for n in range(1, 7))]
+    policy = {"adl_when": "fund_below", "adl_fund_on": 4, "adl_fund_off": 8, "fund": 6, "adl_cap": "0.01"}
+    bids = [(99.5, 10.0), (100.0, 9.6), (100.0, 9.604), (100.0, 10.0), (98.0, 10.0), (100.0, 10.0)]
+    scene = by_hand(positions, [(n, SETTLE, cash, 0.0) for n, cash in money.items()], policy=policy)
+    scene = at_books(scene, *({"X": {"bids": [bid]}} for bid in bids))
+    assert "adl: fund_below" in assert_equals_the_oracle(scene)
+    venue, accounts = scene.load()
+    engine, seen = Engine(accounts, venue), []
+    for inputs in scene.ticks:
+        before = int(engine.ledger.fund[venue.settle]) // 10**6
+        deleveraged = "adl" in set(engine.step(inputs.tick()).events["event"])
+        seen.append((before, engine.ledger.adl_on, deleveraged))
+    assert seen == [
+        (6, False, False),
+        (3, True, True),
+        (6, True, True),
+        (10, False, False),
+        (16, False, False),
+        (4, False, False),
+    ]
