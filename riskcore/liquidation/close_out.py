@@ -17,9 +17,11 @@ from .tick_state import TickState, largest_passing
 def close_out(state: TickState) -> None:
     """Convert all balances of bankrupt accounts to the settle asset, and cover a settle balance below zero."""
     columns, settle = state.accounts.columns, state.venue.settle
-    for account in state.selected.tolist():
-        rows = state.accounts.positions_of(account)
-        if columns.lots[rows.start : rows.stop].any() or state.margin(account).equity > 0:
+    rows, counts = state.accounts.position_rows(state.selected)
+    owner = np.repeat(np.arange(len(state.selected)), counts)
+    has_position = np.bincount(owner, columns.lots[rows] != 0, len(state.selected)) > 0
+    for account in state.selected[~has_position].tolist():
+        if state.margin(account).equity > 0:
             continue
         own = int(columns.settle_row[account])
         _to_settle(state, account)

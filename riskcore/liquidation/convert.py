@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
+from typing import NamedTuple
 
-from ..boundary import exact
 from ..context import TickContext
 from ..record import BOOK
 from ..state import limited
 
 
-@dataclass(frozen=True)
-class Deal:
+class Deal(NamedTuple):
     """A sale (quanta < 0) or purchase of an asset for quanta of money; at the index, or as lots of a book's side."""
 
     row: int
@@ -48,7 +46,6 @@ class Converter:
         self.settle = int(self.columns.settle_row[account]) if settle is None else settle
         self.money = int(self.columns.asset[self.settle])
         self.short = 0
-        self._values: dict[int, tuple[Fraction, float]] = {}
 
     def mmr(self) -> float:
         """Maintenance margin ratio of the account now."""
@@ -64,7 +61,7 @@ class Converter:
 
     def unit_value(self, row: int) -> Fraction:
         """Quanta of the money per quantum of a balance row's asset, exactly."""
-        return self._at_index(row)[0]
+        return self.state.conversion(int(self.columns.asset[row]), self.money)[0]
 
     def redeemable(self, row: int) -> int:
         """Quanta of a row's lends that can be redeemed now."""
@@ -89,7 +86,7 @@ class Converter:
 
     def at_index(self, row: int, quanta: int) -> Deal:
         """Return the deal of a sale (quanta < 0) or a purchase at the index."""
-        unit_value, price = self._at_index(row)
+        unit_value, price = self.state.conversion(int(self.columns.asset[row]), self.money)
         return Deal(row, quanta, round(unit_value * abs(quanta)), price)
 
     def exchange(self, deal: Deal) -> int:
@@ -154,14 +151,6 @@ class Converter:
             if available and row not in (self.settle, debt):
                 collateral.append((-available * self.unit_value(row), row))
         return [row for _, row in sorted(collateral)]
-
-    def _at_index(self, row: int) -> tuple[Fraction, float]:
-        """Quanta of the money per quantum of a balance row's asset, exactly, and the price of the asset."""
-        if row not in self._values:
-            state, asset = self.state, int(self.columns.asset[row])
-            price = exact(state.prices.asset[asset]) / exact(state.prices.asset[self.money])
-            self._values[row] = (state.quantum_value(asset) / state.quantum_value(self.money), float(price))
-        return self._values[row]
 
     def _granted(self, row: int) -> int:
         """Free balance of a row, what no pool has granted left out."""

@@ -68,7 +68,9 @@ def _fill(state: TickState, account: int, row: int, side: int, filled: int, valu
 
 def name_what_stays(state: TickState, *, past_the_book: bool) -> None:
     """Write why debts of accounts past the book stay open, and that of another account that has no row yet."""
-    liquidating = state.selected[state.statuses() != SAFE].tolist()
+    columns = state.accounts.columns
+    liquidating = state.selected[state.statuses() != SAFE]
+    liquidating = liquidating[state.accounts.in_debt(liquidating)].tolist()
     if not liquidating:
         return
     rows = state.journal.rows()
@@ -77,12 +79,13 @@ def name_what_stays(state: TickState, *, past_the_book: bool) -> None:
     stopped = _stopped_conversions(rows)
     told = set(rows["account"][np.isin(rows["event"], _ACTS + _WAITS)].tolist())
     to_close = {account for account, _ in state.to_close(past_the_book=past_the_book)}
-    columns = state.accounts.columns
     for account in liquidating:
+        if account in told and account not in to_close:
+            continue
         debts = [row for row in state.accounts.balances_of(account) if columns.free[row] < 0]
         if account not in to_close:
             value = {row: state.quantum_value(int(columns.asset[row])) * -int(columns.free[row]) for row in debts}
-            debts = [] if account in told else sorted(debts, key=lambda row: -value[row])[:1]
+            debts = sorted(debts, key=lambda row: -value[row])[:1]
         for row in debts:
             asset, debt = int(columns.asset[row]), -int(columns.free[row])
             _leave_open(state, account, stopped.get(account, "no_collateral"), debt, asset=asset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from math import ceil, floor
@@ -21,12 +22,17 @@ _EDGE = Fraction(1, 10**6)  # basis points: a fee of whole basis points is not c
 
 def repay_borrows(state: TickState, round_number: int) -> None:
     """Repay each borrow by a slice, or whole when the account is below the auto-close fraction: one round."""
-    columns = state.accounts.columns
+    accounts, columns = state.accounts, state.accounts.columns
     state.pools.refresh()  # slices of the round before have changed debts in settle
-    for n in np.flatnonzero((state.statuses() != SAFE) & state.accounts.in_debt(state.selected)).tolist():
-        repayment = _Repayment(state, int(state.selected[n]))
-        for row in state.accounts.balances_of(repayment.account):
-            if columns.free[row] < 0 and not (repayment.is_throttled(n, row, round_number) or repayment.repay(row)):
+    chosen = np.flatnonzero((state.statuses() != SAFE) & accounts.in_debt(state.selected))
+    rows, counts = accounts.balance_rows(state.selected[chosen])
+    markets, assets = len(state.venue.markets.symbol), len(state.venue.assets.symbol)
+    number = round_number * (markets + assets) + markets + columns.asset[rows].astype(np.int64)
+    participates = dict(zip(rows.tolist(), state.participates(np.repeat(chosen, counts), number).tolist(), strict=True))
+    for account in state.selected[chosen].tolist():
+        repayment = _Repayment(state, account)
+        for row in accounts.balances_of(account):
+            if columns.free[row] < 0 and not repayment.repay(row, participates=participates[row]):
                 break
 
 
@@ -72,21 +78,13 @@ class _Repayment(Converter):
     def fee_rate(self) -> Fraction:
         return self.state.venue.policy.liquidation_fee if self.margin().equity > 0 else Fraction(0)
 
-    def is_throttled(self, n: int, row: int, round_number: int) -> bool:
-        """Whether the throttle leaves a borrow out of this round."""
-        venue, asset = self.state.venue, int(self.columns.asset[row])
-        markets = len(venue.markets.symbol)
-        number = round_number * (markets + len(venue.assets.symbol)) + markets + asset
-        if self.state.participates(np.array([n]), np.array([number]))[0]:
-            return False
+    def repay(self, row: int, *, participates: bool) -> bool:
+        """Repay one borrow by its target, or leave it out of this round; return whether to go on with the next one."""
         margin = self.margin()
-        if margin.status == BELOW_AUTO_CLOSE:
-            return False
-        self.state.journal.add("skip", "throttle", self.account, margin.mmr, margin.mmr, asset=asset)
-        return True
-
-    def repay(self, row: int) -> bool:
-        """Repay one borrow by its target; return whether the account is still liquidating."""
+        if not participates and margin.status != BELOW_AUTO_CLOSE:
+            asset = int(self.columns.asset[row])
+            self.state.journal.add("skip", "throttle", self.account, margin.mmr, margin.mmr, asset=asset)
+            return True
         target = self.target(row)
         redeemed = min(self.redeemable(row), target)
         if redeemed:
@@ -180,18 +178,19 @@ class _Repayment(Converter):
         if rate is None:
             return None
         deal = self._with_fee(offer.deal(self._restoring(row, offer, rate)), rate)
-        if deal.fee:
-            equity = Fraction(self._after(replace(deal, fee=0)).equity) / self.state.venue.settle_quantum
-            deal = replace(deal, fee=min(deal.fee, max(floor(equity), 0)))
+        if self._equity(deal) < deal.fee:  # else there is as much without the fee, too
+            deal = deal._replace(fee=min(deal.fee, max(self._equity(deal._replace(fee=0)), 0)))
         return deal
+
+    def _equity(self, deal: Deal) -> int:
+        """Whole settle quanta of net equity after a deal."""
+        return floor(Fraction(self._after(deal).equity) / self.state.venue.settle_quantum)
 
     def _harmless_rate(self, deal: Deal) -> Fraction | None:
         """Fee rate of a deal: less than the full one if that would not lower the MMR; None if it is not made."""
         policy, before = self.state.venue.policy, self.margin()
         full = policy.liquidation_fee
-        equity, maintenance = Fraction(before.equity), Fraction(before.maintenance)
-        loss, relief = self._effect(self._with_fee(deal, full))
-        if loss * maintenance < relief * equity:
+        if not before.worsened_by(*self._effect(self._with_fee(deal, full))):
             return full
         rate: Fraction | None = full
         match policy.harmful_slice:
@@ -201,8 +200,8 @@ class _Repayment(Converter):
                 reason, rate = "to_backstop", None
                 self.state.escalated.add(self.account)
             case "waive":
-                loss, relief = self._effect(deal)
-                gain = relief * equity / maintenance - loss
+                loss, relief = map(Fraction, self._effect(deal))
+                gain = relief * Fraction(before.equity) / Fraction(before.maintenance) - loss
                 reason, rate = "withheld", None
                 if gain > 0:
                     part = policy.waived_fee_share * gain / self.state.venue.settle_quantum / max(deal.value, 1)
@@ -219,24 +218,23 @@ class _Repayment(Converter):
         target = self.state.venue.policy.target_mmr
 
         def falls_short(units: int) -> bool:
-            after = self._after(self._with_fee(offer.deal(units), rate))
-            return Fraction(after.maintenance) >= target * Fraction(after.equity)
+            return not self._after(self._with_fee(offer.deal(units), rate)).restores(target)
 
         restoring = largest_passing(offer.size, falls_short) + 1
         return min(offer.size, max(restoring, -(-self._smallest(row) // offer.unit)))
 
     def _with_fee(self, deal: Deal, rate: Fraction) -> Deal:
-        return replace(deal, fee=round(deal.value * rate))
+        return deal._replace(fee=round(deal.value * rate))
 
     def _cost(self, deal: Deal) -> Fraction:
         """Net equity that a sale at the full fee costs for a quantum of money received."""
         deal = self._with_fee(deal, self.fee_rate())
-        return self._effect(deal)[0] / max(deal.value - deal.fee, 1)
+        return Fraction(self._effect(deal)[0]) / max(deal.value - deal.fee, 1)
 
-    def _effect(self, deal: Deal) -> tuple[Fraction, Fraction]:
+    def _effect(self, deal: Deal) -> tuple[Decimal, Decimal]:
         """Net equity that a deal costs, and maintenance margin that it releases, settle units."""
         before, after = self.margin(), self._after(deal)
-        return Fraction(before.equity - after.equity), Fraction(before.maintenance - after.maintenance)
+        return exact.difference(before.equity, after.equity), exact.difference(before.maintenance, after.maintenance)
 
     def _after(self, deal: Deal) -> exact.ExactMargin:
         """Margin of the account after a deal, and what is redeemed for it; they are not made."""

@@ -89,11 +89,11 @@ class Journal:
         >>> journal.rows()["lots"].tolist()
         [-516]
         """
-        columns = dict(
-            tick=self.tick, time=self.time, event=EVENT[event], reason=REASON[reason], account=account,
-            mmr_before=mmr_before, mmr_after=mmr_after,
-        )  # fmt: skip
-        self._pending.append(tuple((_DEFAULTS | columns | values).values()))
+        row = _DEFAULTS.copy()
+        row["tick"], row["time"], row["event"], row["reason"] = self.tick, self.time, EVENT[event], REASON[reason]
+        row["account"], row["mmr_before"], row["mmr_after"] = account, mmr_before, mmr_after
+        row.update(values)
+        self._pending.append(tuple(row.values()))
 
     def block(self, size: int) -> Rows:
         """Return rows with every column at its default, to be filled and given to `extend`.
