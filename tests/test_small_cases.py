@@ -447,19 +447,25 @@ class TestWaysOut:
         assert told(result) == ["unfilled: no_book"]
         engine.save(tmp_path / "run")
         assert read_run(tmp_path / "run").summary.left_open == {"accounts": 1, "notional": 1_800.0}
-        assert explain(tmp_path / "run", "me").left_open == 1_800.0
+        story = explain(tmp_path / "run", "me")
+        assert (story.left_open, story.events["what"].iloc[-1]) == (1_800.0, "40 A stays open")
         engine.step(Tick(START + 3 * SECOND, {"A": 45.0}, at_touch(45.0)))
         engine.save(tmp_path / "run")
         assert read_run(tmp_path / "run").summary.left_open == {"accounts": 0, "notional": 0.0}
-        assert explain(tmp_path / "run", "me").left_open == 0.0
+        story = explain(tmp_path / "run", "me")
+        sold = "40 of 40 A sold at 44.99 as one order, fee 0.00"
+        assert (story.left_open, sold in story.events["what"].tolist()) == (0.0, True)
 
-    def test_a_lender_at_full_utilisation(self):
+    def test_a_lender_at_full_utilisation(self, tmp_path):
         """Nobody in the run borrows what it has lent: it waits, until phase 6 redeems the lend whole."""
         pools = [{"symbol": "GOOD", "lentQuantity": "0", "borrowedQuantity": "10"}]
         engine = lone({}, {"lender": {"USDC": -995.0, "GOOD": (0.0, 10.0)}}, pools=pools)
         result = engine.step(Tick(START, {}, asset_prices={"GOOD": 100.0}))
         assert told(result) == ["unfilled: full_utilization", "unfilled: no_collateral"]
         assert result.events["requested"].tolist()[1:] == [9_950_000, 995_000_000]
+        engine.save(tmp_path / "run")
+        told_by = explain(tmp_path / "run", "lender").events["what"].tolist()
+        assert told_by[1:] == ["lend of 9.95 GOOD stays open", "debt of 995 USDC stays open"]
         result = engine.step(Tick(START + SECOND, {}, asset_prices={"GOOD": 99.0}))
         assert told(result)[-3:] == ["redeem: close_out", "convert: close_out", "shortfall: bankrupt"]
         assert engine.ledger.shortfall[engine.venue.settle] == -5_000_000
