@@ -158,7 +158,13 @@ class Journal:
         0
         """
         self._flush()
-        return np.concatenate(self._blocks) if self._blocks else _NO_ROWS
+        if len(self._blocks) > 1:
+            self._blocks[:] = [np.concatenate(self._blocks)]
+        return self._blocks[0] if self._blocks else _NO_ROWS
+
+    def __len__(self) -> int:
+        """Return the number of rows so far."""
+        return sum(map(len, self._blocks)) + len(self._pending)
 
 
 def touched(rows: Rows) -> npt.NDArray[np.int64]:
