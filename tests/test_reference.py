@@ -3461,6 +3461,9 @@ def chance_state(chance, mixed):
         "adl_cap": chance.choice([1, "0.3", 2]),
         "pools": [{"symbol": "GEM", "borrowedQuantity": chance.choice([0, 3])}] if chance.random() < 0.7 else [],
         "realize_interval": 60 if mixed else None,
+        "stages": chance.choice([["book", "backstop", "adl"], ["adl", "book"], ["backstop", "book", "adl"], ["book"]]),
+        "adl_when": chance.choice(["backstop_exhausted", "fund_below"]),
+        "adl_fund_off": chance.choice([0, 40]),
     }
     markets = [*((INVERSE_X, Y_IN_TOK) if mixed else (X, Y)), *([GEM_SPOT] if chance.random() < 0.5 else [])]
     venue = make_venue(markets, backstop=backstop, fund=chance.choice([0, 50]), **policy)
