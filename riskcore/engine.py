@@ -612,6 +612,8 @@ _VIEWS = ("_accounts", "_growth", "_screen", "_totals", "_invariants")
 
 def _write_refusals(journal: Journal, venue: Venue, guarded: Guarded) -> None:
     markets = len(venue.markets.symbol)
-    for reason, book, price in guarded.refusals:
-        where = {"market": book} if book < markets else {"asset": int(venue.spots.asset[book - markets])}
+    for reason, book, price, asset in guarded.refusals:
+        where = {"market": book} if 0 <= book < markets else {"asset": asset}
+        if book >= markets:
+            where["asset"] = int(venue.spots.asset[book - markets])
         journal.add("guard", reason, NO_ACCOUNT, np.nan, np.nan, price=price, **where)

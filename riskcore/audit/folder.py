@@ -45,7 +45,9 @@ _ENDS = "depth impact mean_mark mean_premium limit"
 _STOPS = f"account_cap market_cap depth_share {_ENDS} slippage"
 _FILL = "requested lots cost cash entry fee counter_cash"
 _FILLS = "requested lots cost cash entry counter_cost counter_cash counter_entry"
-GUARDS = ("closed_book", "stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "update_cap")
+BOOK_GUARDS = ("closed_book", "stale_book", "crossed_book")
+GUARDS = (*BOOK_GUARDS, "index_update_cap", "mark_held", "index_clamp", "mean_clamp",
+          "update_cap")  # fmt: skip
 EVENTS = {
     "guard": Event(GUARD, " ".join(GUARDS), NOBODY, "market|asset", "", None),
     "funding": Event(FUNDING, "interval", BOOK, "market", "cash counter_cash", True),

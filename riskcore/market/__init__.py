@@ -2,6 +2,7 @@
 
 from .books import Books
 from .index import cross_venue_index
+from .path import Path
 from .price_table import PriceTable
 from .prices import Prices, asset_values
 from .reading import PriceMap, Rule, by_symbol, first_bad_bar
@@ -10,6 +11,7 @@ from .tick_table import TickTable
 
 __all__ = [
     "Books",
+    "Path",
     "PriceMap",
     "PriceTable",
     "Prices",

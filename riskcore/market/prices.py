@@ -327,7 +327,7 @@ class Prices:
             open_lots=_open_lots(self.venue, accounts, self.open_interest),
             venue=self.venue,
         )
-        prices._cover(accounts, f"an account holds it: {rule}")
+        prices.must_cover(accounts, f"an account holds it: {rule}")
         return prices
 
     def moved(self, market: Float, asset: Float) -> Prices:
@@ -367,8 +367,31 @@ class Prices:
         value[self.venue.settle] = 1.0
         return replace(self, mark=mark, index=index, asset=value)
 
-    def _cover(self, accounts: Accounts, rule: str) -> None:
-        """Refuse prices that are missing for a position, order or balance of an account."""
+    def must_cover(self, accounts: Accounts, rule: str = "an account holds it: a price is needed") -> None:
+        """Refuse prices that are missing for a position, order or balance of an account.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        rule : str
+            Text of the message for a market.
+
+        Raises
+        ------
+        RiskDataError
+            A position or balance of an account has no price.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> rc.Prices.incomplete(venue, rc.Tick(0, {})).must_cover(accounts)
+        Traceback (most recent call last):
+            ...
+        riskcore.boundary.errors.RiskDataError: marks.SOL_USDC_PERP: an account holds it: a price is needed
+        """
         mark, asset, venue = self.mark, self.asset, self.venue
         columns = accounts.columns
         if first_missing(mark) >= 0:
@@ -589,8 +612,7 @@ def _must_be_in_range(venue: Venue, mark: Float) -> None:
         raise RiskDataError("marks", markets.symbol[m], markets.too_high(m), value=mark[m])
     m = first_above(markets.min_price, mark)
     if m >= 0:
-        rule = "must be at least a tick of the market's tickSize: the contract is inverse"
-        raise RiskDataError("marks", markets.symbol[m], rule, value=mark[m])
+        raise RiskDataError("marks", markets.symbol[m], markets.too_low, value=mark[m])
 
 
 def holds_lots(columns: AccountColumns) -> Bool:

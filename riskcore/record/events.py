@@ -268,8 +268,9 @@ EVENT_KINDS = {
         sentences=(Sentence("{repaid} {settle} out of the unsettled balance"),),
     ),
     "guard": Event(
-        "A guard refuses or limits a price update, or refuses a book; a row of a spot book names its asset.",
-        "stale_book crossed_book index_update_cap mark_held index_clamp update_cap closed_book", (NOBODY,),
+        "A guard refuses or limits a price update, or refuses a book; a row of an asset's price, or of a spot book, "
+        "names the asset.",
+        "stale_book crossed_book index_update_cap mark_held index_clamp mean_clamp update_cap closed_book", (NOBODY,),
         "market|asset", "", "refused price, NaN if there is none",
     ),
     "skip": Event(
@@ -359,7 +360,8 @@ REASONS = {
     "crossed_book": "the best bid was not below the best ask",
     "index_update_cap": "the index moved further than the update cap allows",
     "mark_held": "no new mark was known: the last mark is carried forward",
-    "index_clamp": "the mark was further from the index than the threshold",
+    "index_clamp": "the price was further from the index than the threshold",
+    "mean_clamp": "the price was further from its mean than the threshold",
     "update_cap": "the mark moved further than the update cap allows",
     "full_utilization": "the lend could not be redeemed: the whole pool is borrowed",
     "unsettled": "the fund could not pay: the account owes the rest",

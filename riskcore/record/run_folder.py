@@ -487,6 +487,8 @@ def _write_state(
         frames["slices"] = pd.DataFrame(legs, columns=["account", "market", "time"], dtype=np.int64)
     if policy.account_cap is not None:
         frames["sold"] = pd.DataFrame(sorted(ledger.sold.items()), columns=["account", "quanta"], dtype=np.int64)
+    if not (policy.refill_half_life or policy.liquidation_interval):
+        del frames["books"]
     for name, frame in frames.items():
         files.table(f"state/{name}", frame)
     entries = _ledger_entries(ledger, [accounts.row_of(provider.account) for provider in venue.backstop])
