@@ -456,12 +456,11 @@ class Engine:
 
     def _course(self, given: Prices, books: Books, times: npt.NDArray[np.int64], scheduled: Scheduled) -> Course:
         """Guard the prices of a tick's instants."""
-        listed, depth = given.without(scheduled.delisted), books.without(scheduled.delisted)
         path = PricePath.between(
-            self.venue, self.accounts, self.guard_state.mark, self._prices, listed, depth, self.time, times, self.seed
+            self.venue, self.accounts, self.guard_state.mark, self._prices, given, books, self.time, times, self.seed
         )
         premiums = Premiums(self.ledger.premium_sum.copy(), self.ledger.premium_count.copy())
-        return Course(path, given, books, self.guard_state, scheduled, self.accounts, premiums)
+        return Course(path, self.guard_state, scheduled, self.accounts, premiums)
 
     def _enter(self, venue: Venue) -> None:
         """Take over a changed venue; its units are the same, so the state and its totals stay."""
@@ -521,8 +520,6 @@ class Engine:
         context = TickContext(self.venue, self._state, prices, self.ledger, journal, Pools(self.venue, self._state))
         for market, price in course.delistings_at(k):
             delist(context, market, price)
-        if segment.delisted.any():
-            self.guard_state.book_memory.forget(segment.delisted)
         _write_refusals(journal, self.venue, course.refusals_at(k))
         if step.rolled is not None:
             start_tick(self.ledger, self.venue.policy, step.rolled, time)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._typing import Float
 from ..accrual import Accruals, Premiums
-from ..market import Books, Prices, PriceTable, Scheduled, Segment, open_lots
+from ..market import Prices, PriceTable, Scheduled, Segment, open_lots
 from ..market import Path as PricePath
 from ..market.guards import Guarded, GuardedPath, GuardState, Refusal, guard_path
 from ..state import Accounts
@@ -23,9 +23,7 @@ class Course:
     Parameters
     ----------
     path : Path
-        Prices of the instants as they are given and drawn, without markets that are delisted at the tick.
-    given, books : Prices, Books
-        Those of the tick, as they were given.
+        Prices of the instants as they are given and drawn.
     guard_state : GuardState
         State of the guards before.
     scheduled : Scheduled
@@ -42,6 +40,7 @@ class Course:
     times : ndarray of int64, shape (n,)
         The instants, nanoseconds.
     books : Books
+        Those of the tick, as they were given.
     mark, index : ndarray of float64, shape (n, M)
         Guarded prices, units of the market's quote; NaN for none.
     prices : Prices
@@ -56,10 +55,9 @@ class Course:
     """
 
     def __init__(
-        self, path: PricePath, given: Prices, books: Books, guard_state: GuardState, scheduled: Scheduled,
-        accounts: Accounts, premiums: Premiums,
-    ) -> None:  # fmt: skip
-        self.before, self.times, self.books = path.before, path.time, books
+        self, path: PricePath, guard_state: GuardState, scheduled: Scheduled, accounts: Accounts, premiums: Premiums
+    ) -> None:
+        self.before, self.times, self.books = path.before, path.time, path.books
         self.scheduled, self.premiums = scheduled, premiums
         self.accruals: dict[int, Accruals] = {}
         self._starts = [int(np.searchsorted(self.times, segment.after + 1)) for segment in scheduled.segments]
@@ -67,8 +65,9 @@ class Course:
         ends = [*self._starts[1:], len(self.times)]
         for segment, first, end in zip(scheduled.segments, self._starts, ends, strict=True):
             if first < end:  # else another change follows before the first instant
-                state = (self._paths[-1].state_at(-1) if self._paths else guard_state).without(segment.delisted)
-                self._paths.append(guard_path(segment.venue, state, path.without(segment.delisted), first, end))
+                state = self._paths[-1].state_at(-1) if self._paths else guard_state
+                delisted = segment.delisted if segment.delisted.any() else None
+                self._paths.append(guard_path(segment.venue, state, path, first, end, delisted))
                 self._segments.append(segment)
                 self._firsts.append(first)
         one = len(self._paths) == 1
@@ -79,7 +78,7 @@ class Course:
 
         self.mark, self.index, self._updates = joined("mark"), joined("index"), np.flatnonzero(joined("updates"))
         own, last = joined("own_asset"), path.last
-        self.prices = given.guarded(accounts, self.mark[-1], self.index[-1], own[-1], scheduled.delisted)
+        self.prices = path.given.guarded(accounts, self.mark[-1], self.index[-1], own[-1], scheduled.delisted)
         self._tables: list[PriceTable] = []
         if self.last:
             assert last is not None

@@ -170,31 +170,6 @@ class Path:
             books=books,
         )
 
-    def without(self, market: Bool) -> Path:
-        """Return the path without some markets at the instants in between.
-
-        Parameters
-        ----------
-        market : ndarray of bool, shape (M,)
-            The markets.
-
-        Returns
-        -------
-        Path
-            They have no mark and no index there; the tick stays as it is.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import riskcore as rc
-        >>> from riskcore.market import Path
-        >>> venue = rc.load_venue("backpack")
-        >>> given = rc.Prices.incomplete(venue, rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
-        >>> Path.of_tick(given, rc.Books.empty(venue), None, 0).without(np.ones(4, bool)).ends.tolist()[0]
-        [nan, nan, nan, nan]
-        """
-        return replace(self, ends=np.where(market, np.nan, self.ends)) if market.any() else self
-
     @classmethod
     def of_tick(cls, given: Prices, books: Books, before: int | None, time: int) -> Path:
         """Return the path to a tick without instants before it.
