@@ -62,9 +62,12 @@ class TickInput:
     last_prices: dict[str, float] = field(default_factory=dict)
     book_times: dict[str, int] = field(default_factory=dict)  # ns
     path: dict[str, float] = field(default_factory=dict)  # where the market is, whatever is printed
+    lows: dict[str, float] = field(default_factory=dict)
+    highs: dict[str, float] = field(default_factory=dict)
 
     def tick(self) -> Tick:
-        return Tick(*self.reference_arguments()[:-1], book_times=self.book_times)
+        bars = {"lows": self.lows, "highs": self.highs}
+        return Tick(*self.reference_arguments()[:-1], book_times=self.book_times, **bars)
 
     def prices(self) -> reference.Prices:
         return reference.Prices(self.marks, self.indexes, self.asset_prices, self.open_interest, self.funding_rates)
@@ -400,6 +403,7 @@ POLICIES = st.fixed_dictionaries(
         "conversion_slippage": st.sampled_from(["0.01", "0.01", "0.0005", "0.1"]),
         "conversion_limit": st.sampled_from([None, None, 20, "700.5"]),
         "mark_index_threshold": st.sampled_from(["0.05", "0.05", "0.001"]),
+        "liquidation_interval": st.none(),
         "stale_after": st.sampled_from([60, 60, 60, 5]),
         "refill_half_life": st.sampled_from([None, None, 3, "0.5", 600]),
         "liquidation_interval": st.none(),  # the clock is tested in other scenes

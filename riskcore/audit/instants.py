@@ -102,7 +102,7 @@ class Instants:
         for period in self.due:
             due |= times // period > before // period
         if len(self.events):
-            due |= np.isin(times, self.events)
+            due |= np.diff(np.searchsorted(self.events, np.append(before[:1], times), side="right")) > 0
         return due
 
     def plan(
@@ -147,7 +147,7 @@ class Instants:
             "mark", "indexes", "given_mark", "given_index", "given_asset", "own_asset", "asset", "open_interest",
         )  # fmt: skip
         columns: dict[str, Any] = {name: np.concatenate([path[name], getattr(part, name)[:has_tick]]) for name in names}
-        columns["update"] = np.append(path["update"], [True] * has_tick)
+        columns["update"] = np.concatenate([path["update"], np.ones(has_tick, bool)])
         columns["funding_rate"] = plan["funding_rate"][rows]
         for name in ("last_price", "given_low", "given_high"):
             columns[name] = np.full((len(rows), len(self.venue.markets)), np.nan)

@@ -80,7 +80,7 @@ class Scheduled:
     def times(self) -> Int:
         """Times of the entries and changes as they were given, ascending, each once; shape (n,)."""
         return np.unique(
-            np.concatenate([self.given_entries.time, [change.time for change in self.changes]]).astype(np.int64)
+            np.concatenate([self.given_entries.time, np.array([change.time for change in self.changes], np.int64)])
         )
 
     @property
