@@ -383,6 +383,15 @@ def two_positions(scene: Scene, **book: Any) -> Scene:
             ),
             {"unfilled: no_collateral"},
         ),
+        # without the stage book the last book takes the account: a row for each of its debts
+        "the debts of an account above auto-close": (
+            by_hand(
+                balances=[(1, "GEM", -3.0, 0.0), (1, "TOK", -31.0, 0.0), (1, SETTLE, 0.0, 670.0)],
+                borrow_lend=[{"symbol": SETTLE, "borrowedQuantity": "0"}],
+                policy={"slice_probability": 1, "stages": ["adl"]},
+            ),
+            {"unfilled: no_collateral"},
+        ),
         # the sale of GEM finds no price, that of TOK no room
         "the last conversion that was not made": (
             replace(
