@@ -17,7 +17,8 @@ from tests.comparison import natural_rows
 from tests.strategies import SETTLE, Scene, scenes
 from tests.test_step_properties import EAGER, GEM_SPOT, LONG, assert_equals_the_oracle, by_hand
 
-STAGE_OF = {"book": "book", "backstop": "backstop", "market_close": "last book"}
+STAGE_OF = dict.fromkeys(("book", "harm", "expire", "skip"), "book")
+STAGE_OF |= {"backstop": "backstop", "adl": "adl", "market_close": "last book"}
 FEES = ("book", "market_close", "convert")
 
 
@@ -55,34 +56,49 @@ def followed(scene: Scene) -> Iterator[tuple[reference.Venue, reference.State, r
 
 
 def stage_of(row: dict[str, Any]) -> str | None:
-    """The stage that a row belongs to, None of the others."""
-    if row["event"] == "adl":
-        return None if row["reason"] == "full_utilization" else "adl"
-    if row["event"] in ("harm", "expire", "skip") and row["market"] is not None:
-        return "book"
+    """The part of the waterfall that a row belongs to, None of those before it."""
+    if row["reason"] == "close_out" or row["event"] in ("fund", "socialize", "shortfall"):
+        return "close out"
+    if row["reason"] == "full_utilization":
+        return "lends"
+    if row["event"] == "unfilled":
+        return "last book" if row["market"] is not None else "what stays"
+    if row["reason"] == "debt" or (row["event"] in ("harm", "expire", "skip") and row["asset"] is not None):
+        return "repay"
     return STAGE_OF.get(row["event"])
+
+
+def assert_stages_are_in_order(stages: list[str], steps: list[Step]) -> None:
+    """Repayments come first, beside the book where it is the first stage; lends before ADL or the last book."""
+    order = [*stages, "last book", "close out", "what stays"]
+    order.insert(order.index("adl" if "adl" in stages else "last book"), "lends")
+    place = {name: n for n, name in enumerate(order)}
+    place["repay"] = 0 if order[0] == "book" else -1
+    found = [stage for step in steps if (stage := stage_of(step.row)) is not None]
+    assert [place[stage] for stage in found] == sorted(place[stage] for stage in found), found
 
 
 def assert_every_account_has_an_end(scene: Scene) -> set[str]:
     """Ends, order of stages, and fees of the ticks of a scene; what happened."""
     happened = set()
     for venue, state, prices, steps in followed(scene):
-        order = [*venue.policy["stages"], "last book"]
-        places = [order.index(stage) for step in steps if (stage := stage_of(step.row)) is not None]
-        assert places == sorted(places)
+        assert_stages_are_in_order(list(venue.policy["stages"]), steps)
         for step in steps:
             happened.add(f"{step.row['event']}: {step.row['reason']}")
             if step.row["event"] in FEES and step.row["fee"] > 0:
                 assert step.after.net_equity >= 0, step.row
         named = {step.row["account"] for step in steps if step.row["event"] != "trigger"}
+        escalated = {step.row["account"] for step in steps if step.row["reason"] == "to_backstop"}
         for account_id in {step.row["account"] for step in steps}:
             look = reference.margin(venue, state.accounts[account_id], prices)
             assert not look.liquidating or account_id in named
-            if look.below_auto_close:
-                mine = {step.row["market"] or step.row["asset"] for step in steps if step.row["event"] == "unfilled"}
+            past = "book" not in venue.policy["stages"] or look.below_auto_close or account_id in escalated
+            if look.liquidating and past:  # the last book takes it: all that it still has is named
+                mine = [step.row for step in steps if step.row["account"] == account_id]
+                told = {row["market"] or row["asset"] for row in mine if row["event"] == "unfilled"}
                 account = state.accounts[account_id]
-                assert {market for market, held in account.positions.items() if held[0]} <= mine
-                assert {asset for asset, held in account.balances.items() if held[0] < 0} <= mine
+                assert {market for market, held in account.positions.items() if held[0]} <= told
+                assert {asset for asset, held in account.balances.items() if held[0] < 0} <= told
     return happened
 
 

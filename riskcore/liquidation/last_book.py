@@ -9,7 +9,6 @@ import numpy as np
 
 from ..kernels import books as kernels
 from ..kernels.margin import SAFE
-from ..kernels.margin_model import closing_flow
 from ..record import BOOK, CHANGES_NOTHING, EVENT, EVENTS, REASON, REASONS, Rows
 from .backstop import by_requirement
 from .book import last_prices
@@ -42,12 +41,13 @@ def _fill(state: TickState, account: int, row: int, side: int, filled: int, valu
     market, lots = int(columns.market[row]), int(columns.lots[row])
     settle, before = int(venue.markets.settle[market]), state.margin(account)
     num, den = int(venue.markets.value_num[market]), int(venue.markets.value_den[market])
-    if venue.markets.inverse[market]:
+    inverse = bool(venue.markets.inverse[market])
+    if inverse:
         amount = int(kernels.inverse_amount(side, filled, num, den, state.book))
     else:
         amount = round(Fraction(value * num, den))
     kernels.take_book(side, filled, state.book)
-    flow = int(closing_flow(lots, amount, state.prices.arrays.value_per_lot[market]))
+    flow = amount if (lots > 0) != inverse else -amount
     change = -filled if lots > 0 else filled
     cost, cash, entry = state.change_position(row, change, flow)
     fee = 0
