@@ -89,22 +89,22 @@ def refresh_margin(n, queue, state, prices):
 
 
 @inner_kernel
-def affordable_fee(account, row, fee, equity, gross, state, prices):
+def affordable_fee(account, row, fee, equity, exposure, state, prices):
     """Quanta of a fee that has been taken which its account can pay without its net equity falling below 0.
 
-    account  int64           ()  0 <= account < A
-    row      int64           ()  balance row that paid it
-    fee      int64           ()  quanta of its asset, >= 0
-    equity   float64         ()  settle quanta, after the fee
-    gross    float64         ()  settle quanta, the scale of the rounding error
-    state    AccountColumns  ()  free changes where the fee is cut
-    prices   PriceArrays     ()  see layouts.py, or the class of another model
+    account   int64           ()  0 <= account < A
+    row       int64           ()  balance row that paid it
+    fee       int64           ()  quanta of its asset, >= 0
+    equity    float64         ()  settle quanta, after the fee
+    exposure  float64         ()  settle quanta, the scale of the rounding error: money is whole
+    state     AccountColumns  ()  free changes where the fee is cut
+    prices    PriceArrays     ()  see layouts.py, or the class of another model
     """
-    if fee == 0 or equity > DOUBT_BAND * gross:
+    if fee == 0 or equity > DOUBT_BAND * exposure:
         return fee
     state.free[row] += fee
     sums = account_margin(account, state, prices)
-    left = floor((sums.equity - DOUBT_BAND * sums.gross) / prices.price_per_quantum[state.asset[row]])
+    left = floor((sums.equity - DOUBT_BAND * sums.exposure) / prices.price_per_quantum[state.asset[row]])
     paid = np.int64(min(float(fee), max(left, 0.0)))
     state.free[row] -= paid
     return paid
@@ -238,7 +238,7 @@ def fill_slice(n, i, want, filled, amount, fee, reason, queue, state, prices, ru
     write_row(n, m, BOOK, reason, want, queue, rows)
     rows.lots[row], rows.flow[row], rows.cost[row], rows.entry[row], rows.fee[row] = change, flow, cost, entry, fee
     sums = refresh_margin(n, queue, state, prices)
-    paid = affordable_fee(queue.account[n], balance, fee, sums.equity, sums.gross, state, prices)
+    paid = affordable_fee(queue.account[n], balance, fee, sums.equity, sums.exposure, state, prices)
     if paid < fee:
         rows.fee[row] = paid
         sums = refresh_margin(n, queue, state, prices)

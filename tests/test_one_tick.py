@@ -9,12 +9,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import riskcore as rc
 from riskcore import reference
+from riskcore.clock import instants
 from riskcore.margin import exact
+from riskcore.market import Segment
 from tests import money_venues
 from tests.comparison import assert_same_journal
 from tests.money_venues import ETH, IBTC
@@ -66,7 +69,7 @@ def source(markets: Any = None, weight: str = "0.9", backstop: Any = (), pools: 
             for symbol, figure in weights.items()
         ],
         "borrow_lend": list(pools),
-        "policy": {"slice_probability": 1, "min_slice_notional": 1, **policy},
+        "policy": {"slice_probability": 1, "min_slice_notional": 1, "liquidation_interval": None, **policy},
         "backstop": list(backstop),
     }
 
@@ -215,6 +218,44 @@ def guarded(
     for tick in ticks:
         before, _, seen = reference.step(oracle, before, *tick.reference_arguments())
     return state, rows, seen.prices
+
+
+def clock_run(*ticks: rc.Tick, **policy: Any) -> list[tuple[int, str, int]]:
+    """Offset in ns from noon, event and lots of the rows of the page's account, long 1,000 lots with 40 USDC."""
+    venue = rc.load_venue(source(**policy))
+    positions = pd.DataFrame({"account": [1], "market": ["X"], "quantity": [10.0], "entry_price": [100.0]})
+    balances = pd.DataFrame({"account": [1], "asset": ["USDC"], "quantity": [40.0]})
+    engine = rc.Engine(rc.Accounts.from_frames(venue, positions, balances), venue)
+    steps = [engine.step(tick) for tick in ticks]
+    assert engine.accounts.columns.lots.tolist() == [1000 + sum(int(step.rows["lots"].sum()) for step in steps)]
+    frame = pd.concat([step.raw_events for step in steps])
+    times = frame["time"].astype("datetime64[ns, UTC]").astype("int64") - NOON
+    return list(zip(times, frame["event"], frame["lots"], strict=True))
+
+
+def test_instants():
+    example("Instants", "100", "90", "61", "0.998933")
+    half, end = NOON + SECOND // 2, NOON + 3 * SECOND
+    for interval, seconds in ((1, [1, 2, 3]), (2, [2, 3])):
+        venue = rc.load_venue(source(liquidation_interval=interval, realize_interval=3))
+        stretch = Segment(half, end, venue, np.zeros(2, bool))
+        assert ((instants([stretch], half, end) - NOON) / SECOND).tolist() == seconds
+    book = {"X": {"bids": [(100.0, 50.0)], "asks": [(100.1, 50.0)]}}
+    ticks = [rc.Tick(time, AT_100, book) for time in (half, end)]
+    rows = clock_run(*ticks, liquidation_interval=1)
+    assert [row for row in rows if row[1] == "book"] == [
+        (SECOND // 2, "book", -100), (SECOND, "book", -90), (2 * SECOND, "book", -61)
+    ]  # fmt: skip
+
+
+def test_instants_that_are_left_out():
+    text = PAGE.split("### Instants that are left out")[1].split("*Example.*")[1][:500]
+    assert all(time in text for time in ("12:00:58", "12:01:01", "12:00:59", "12:01:00"))
+    ticks = [rc.Tick(NOON + second * SECOND, AT_100) for second in (58, 61)]
+    rows = clock_run(*ticks, liquidation_interval=1)
+    assert [(time // SECOND, event) for time, event, _ in rows] == [
+        (58, "trigger"), (58, "expire"), (60, "trigger"), (60, "expire"), (61, "trigger"), (61, "expire")
+    ]  # fmt: skip
 
 
 def test_order_and_rows():
@@ -438,6 +479,61 @@ def test_funding_and_premiums():
     assert of(rows, "funding", "settle", "cash") == [("BTC", -coins)]
 
 
+def stepped(own: Scene, *ticks: rc.Tick) -> tuple[rc.Engine, pd.DataFrame]:
+    """An engine after some ticks, and the events of the last one."""
+    venue, accounts = own.load()
+    engine = rc.Engine(accounts, venue)
+    return engine, [engine.step(tick) for tick in ticks][-1].events
+
+
+def tick_at(seconds: float, marks: Any = None, **events: Any) -> rc.Tick:
+    return rc.Tick(NOON + round(seconds * SECOND), AT_100 if marks is None else marks, asset_prices=PRICES, **events)
+
+
+def test_funding_table():
+    paid, received = example("Funding table", "1,000,000", "500,000")
+    holdings = {1: {"X": (10, 100), "USDC": 500}}
+    rows = [{"time": NOON + n * MINUTE, "market": "X", "rate": rate} for n, rate in ((10, 0.001), (40, -0.0005))]
+    for interval in (None, 1):
+        own = scene(
+            source([market("X") | {"fundingInterval": 1_800_000}, market("Y")], liquidation_interval=interval), holdings
+        )
+        _, events = stepped(own, tick_at(0), tick_at(3600, funding=rows))
+        assert events[["event", "reason", "cash"]].to_numpy().tolist() == [
+            ["funding", "rate", -paid], ["funding", "rate", received],
+        ]  # fmt: skip
+    minutes = (events["time"] - pd.Timestamp(NOON, unit="ns", tz="UTC")) // pd.Timedelta("1min")
+    assert minutes.tolist() == [10, 40]
+
+
+def test_changes_of_markets_and_assets():
+    title = "Changes of markets and assets"
+    maintenance, before, changed, after = example(title, "50", "0.833333", "80", "1.333333")
+    own = scene(source(liquidation_interval=1), {1: {"X": (10, 100), "USDC": 60}})
+    rows = [{"time": NOON + 30 * SECOND, "market": "X", "field": "mmfFunction.base", "value": "0.08"}]
+    _, events = stepped(own, tick_at(0), tick_at(60, venue_changes=rows))
+    assert look({"X": (10, 100), "USDC": 60}).maintenance_margin == maintenance
+    assert round(float(look({"X": (10, 100), "USDC": 60}).mmr), 6) == float(before)
+    first = events.iloc[0]
+    assert (first["event"], first["time"]) == ("trigger", pd.Timestamp(NOON + 30 * SECOND, unit="ns", tz="UTC"))
+    assert round(first["mmr_before"], 6) == float(after)
+    dearer = source([market("X", mmf="0.08"), market("Y")])
+    assert look({"X": (10, 100), "USDC": 60}, venue=dearer).maintenance_margin == changed
+
+
+def test_delisting():
+    price, paid, received = example("Delisting", "95.5", "45,000,000", "10,000,000")
+    holdings = {1: {"X": (10, 100), "USDC": 500}, 2: {"X": (-4, 98), "USDC": 500}}
+    own = scene(source(liquidation_interval=1), holdings, orders=[(1, "X", "bid", 99.0, 1.0, False)])
+    rows = [{"time": NOON + 30 * SECOND, "market": "X", "field": "delist", "value": float(price)}]
+    engine, events = stepped(own, tick_at(0), tick_at(60, venue_changes=rows))
+    assert events[["event", "reason", "account", "cash"]].to_numpy().tolist() == [
+        ["cancel", "delisted", 1, 0], ["delist", "settlement_price", 1, -paid],
+        ["delist", "settlement_price", 2, received],
+    ]  # fmt: skip
+    assert len(engine.step(tick_at(3700, {"Y": 100.0})).rows) == 0
+
+
 def test_realisation():
     mark, long, cost, short = example("Realisation", "103", "30", "1,030", "-12")
     accounts = {1: {"X": (10, 100), "USDC": 90}, 2: {"X": (-4, 100), "USDC": 400}}
@@ -542,6 +638,17 @@ def test_select():
     assert [round(mmr, 4) for _, mmr in rows] == [float(ratios[1]), float(ratios[1]), float(ratios[0])]
 
 
+def test_stages():
+    lots, mmr, room, price, slice_, rest, first = example("Stages", "1,000", "1.25", "400", "96", "60", "600", "100")
+    accounts = {1: LONG, 3: {"X": (-room / 100, 120), "USDC": 1000}}
+    rows = run(scene(source(stages=["adl", "book"]), accounts), at(0, AT_100, DEEP))[1]
+    assert of(rows, "trigger", "mmr_after") == [mmr]
+    assert of(rows, "adl", "lots", "price", "reason") == [(-room, price, "backstop_exhausted")]
+    assert of(rows, "book", "lots") == [-slice_]
+    rows = run(scene(source(), accounts), at(0, AT_100, DEEP))[1]
+    assert (of(rows, "adl", "lots"), of(rows, "book", "lots"), lots - room) == ([], [-first], rest)
+
+
 def test_cancel():
     ask, above, bid, below, after = example("1 Cancel", "50", "101", "100", "99", "0")
     orders = [
@@ -573,7 +680,7 @@ def test_throttle():
     )
     assert (reference.draw(0, 0), reference.draw(0, 2), 2**63) == (first, third, limit)
     assert third < limit <= first
-    draws = [reference.draw(reference.account_key(0, 0, account), 0) for account in range(1, 6)]
+    draws = [reference.draw(reference.account_key(0, NOON, account), 0) for account in range(1, 6)]
     accounts = {account: LONG for account in range(1, 6)}
     rows = run(scene(source(slice_probability="0.5"), accounts), at(0, AT_100, DEEP))[1]
     assert of(rows, "skip", "account", "reason") == [
@@ -792,6 +899,11 @@ def test_book_fill():
     [row] = [row for row in run(scene(source(), {1: LONG}), at(0, AT_100, DEEP))[1] if row["event"] == "book"]
     assert (row["lots"], row["cost"], row["cash"]) == (-lots, cost * USDC, cash)
     assert (row["fee"], row["mmr_before"], round(row["mmr_after"], 4)) == (fee * USDC, before, float(after))
+    money, rate, full, cut = example("3 Book: fill", "25.3", "0.03", "30", "25.3")
+    policy = {"slice_fraction": 1, "liquidation_fee": str(float(rate)), "harmful_slice": "send"}
+    state, rows = run(scene(source(**policy), {1: {"X": (10, 100), "USDC": money}}), at(0, AT_100, DEEP))
+    assert of(rows, "book", "lots", "fee") == [(-1000, cut * USDC)]
+    assert (rate * 1000, state.accounts[1].balances["USDC"]) == (full, [0, 0])
 
 
 def test_book_passes():
@@ -859,7 +971,7 @@ def test_backstop_fills():
     assert of(rows, "backstop", "counterparty", "lots") == [(7, -seven), (8, -eight)]
     assert [row["cash"] - row["cost"] for row in rows if row["event"] == "backstop"] == flows[:2]
     assert of(rows, "backstop", "fund") == flows[2:4]
-    assert of(rows, "unfilled", "requested") == flows[4:]
+    assert of(rows, "unfilled", "requested", "reason") == [(flows[4], "no_book")]
 
 
 def test_backstop_borrows():
@@ -886,6 +998,22 @@ def test_adl_lends():
     assert of(rows, "adl", "requested", "counterparty", "cash") == [
         (quanta, account, paid * USDC) for account, paid in zip((2, 3, 4), payments, strict=True)
     ]
+
+
+def test_adl_when():
+    on, off, *levels = example("5 ADL: when", "50", "100", "80", "40", "90", "100")
+    policy = {"adl_when": "fund_below", "adl_fund_on": int(on), "adl_fund_off": int(off)}
+    own = scene(source(**policy), {1: POOR, 3: {"X": (-1, 120), "USDC": 1000}, 4: {"X": (-1, 120), "USDC": 1000}})
+    (oracle, state), (rules, held) = own.load_reference(), own.load()
+    engine, switched = rc.Engine(held, rules), []
+    for second, level in enumerate(levels):
+        state.fund["USDC"] = engine.ledger.fund[rules.settle] = int(level * USDC)
+        engine, before, tick = copy(engine), state, at(second)
+        state, rows, seen = reference.step(oracle, before, *tick.reference_arguments())
+        assert_same_journal(engine.step(tick.tick()), rows, oracle, before, seen.prices)
+        switched.append((engine.ledger.adl_on, of(rows, "adl", "lots", "reason")))
+    nothing, taken = [], [(-100, "fund_below"), (-100, "fund_below")]
+    assert switched == [(False, nothing), (True, taken), (True, nothing), (False, nothing)]
 
 
 def test_adl_price():
@@ -940,6 +1068,18 @@ def test_adl_offers():
     assert (102 - 95) * Fraction("0.01") == loss
 
 
+def test_the_last_book():
+    lots, money, first, second, fee, left, poorer, cut = example(
+        "The last book", "1,000", "20", "600", "98", "5.97", "400", "5", "2"
+    )
+    books = {"X": {"bids": [(99.5, first / 100), (float(second), 10.0)], "asks": [(100.5, 10.0)]}}
+    for held, paid in ((money, fee), (poorer, cut)):
+        rows = run(scene(source(), {1: {"X": (lots / 100, 100), "USDC": held}}), at(0, AT_100, books))[1]
+        assert of(rows, "market_close", "requested", "lots", "fee", "reason") == [(lots, -first, paid * USDC, "impact")]
+        assert of(rows, "unfilled", "requested", "reason") == [(left, "impact")]
+    example("The last book", "99.5", "597")
+
+
 # ---- Close out
 
 
@@ -973,6 +1113,16 @@ def test_close_out_shortfall():
     assert of(rows, "fund", "settle", "cash") == [("USDC", first * USDC), ("BTC", coins * 10**8)]
     assert of(rows, "convert", "cash") == [second * USDC]
     assert of(rows, "shortfall", "cash") == [rest * USDC]
+
+
+def test_what_stays_open():
+    debt, money, equity, limit, left = example("What stays open", "10", "1,040", "40", "50", "10,000,000")
+    own = {"USDC": money, "GEM": -debt}
+    margin = look(own, venue=source(weight="1"))
+    assert (margin.net_equity, margin.maintenance_margin / 2, margin.below_auto_close) == (equity, limit, True)
+    rows = run(scene(source(weight="1", conversion_limit=0), {1: own}), at())[1]
+    assert of(rows, "expire", "reason") == ["conversion_limit"]
+    assert of(rows, "unfilled", "asset", "requested", "reason") == [("GEM", left, "conversion_limit")]
 
 
 def test_every_subsection_has_a_formula_and_an_example():

@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._typing import Float, Int
 from ..engine import Engine
-from ..market import Books, TickTable
+from ..market import NO_FUNDING, Books, FundingEntries, TickTable
 from ..record import EVENT, ROW, Rows, reader
 from ..run import report
 from ..state import Accounts
@@ -85,7 +85,9 @@ def study_run(
 
 def read_ticks(path: Path, venue: Venue) -> TickTable:
     """Ticks of a run folder as the engine took them."""
-    parts = list(reader.Reader(path, venue).ticks())
+    folder = reader.Reader(path, venue)
+    parts, events = list(folder.ticks()), list(folder.events())
+    funding, changes = [given for _, given, _ in events], [given for _, _, given in events]
     names = (
         "time", "given_mark", "given_index", "open_interest", "funding_rate", "last_price", "given_low", "given_high"
     )  # fmt: skip
@@ -109,6 +111,8 @@ def read_ticks(path: Path, venue: Venue) -> TickTable:
         high=high,
         asset=asset,
         books=dict(_books(books, venue, time)),
+        funding=FundingEntries(*map(np.concatenate, zip(NO_FUNDING, *funding, strict=True))),
+        venue_changes=tuple(change for of_tick in changes for change in of_tick),
     )
 
 
@@ -150,7 +154,8 @@ def _run(
         step = engine.step(tick, full_table=True)
         journal.append(step.rows)
         stepped(engine.ticks)
-        of_adl = (step.rows["market"] >= 0) & np.isin(step.rows["event"], [EVENT["adl"], EVENT["unfilled"]])
+        events = [EVENT[event] for event in ("adl", "market_close", "unfilled")]
+        of_adl = (step.rows["market"] >= 0) & np.isin(step.rows["event"], events)
         if not of_adl.any():
             continue
         rows = step.rows[of_adl]
@@ -165,10 +170,12 @@ def _run(
             held = before[0] * sign[columns.market]
             tally = Tally(policy.name, Start(owner, held, lot_value, profit), gap, unit, again=True)
         tally.begin(step.time, lot_value, step.table.net_equity / unit, profit)
-        unfilled, deals = (rows[rows["event"] == EVENT[event]] for event in ("unfilled", "adl"))
+        deals, book, unfilled = (rows[rows["event"] == event] for event in events)
+        unfilled = unfilled[unfilled["time"] == step.rows["time"].max()]  # the last instant's alone stay open
         position_rows, haircut = _deals(deals, engine.accounts, price, money)
         owed = np.bincount(deals["account"], haircut, len(accounts))
         wanted = float(unfilled["requested"] @ np.abs(price)[unfilled["market"]])
+        tally.close_at_market(float(np.abs(book["lots"]) @ np.abs(price)[book["market"]]))
         tally.request(wanted, float(np.maximum(owed, 0).sum()))
         tally.deal(position_rows, deals["lots"] * sign[deals["market"]], haircut)
         tally.end()

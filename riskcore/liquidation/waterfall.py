@@ -12,7 +12,7 @@ import numpy.typing as npt
 from .._typing import Int
 from ..context import TickContext
 from ..margin import MarginTable
-from ..market.guards import Guarded, record_fills
+from ..market.guards import Guarded
 from ..record import EVENT, REASON, Journal
 from ..state import Accounts, Ledger
 from ..venue import Policy
@@ -78,8 +78,7 @@ def liquidate(
     )
     for phase in phases(venue.policy):
         phase(state)
-    if venue.policy.refill_half_life is not None:
-        record_fills(guarded.guard_state, guarded.books, book.lots_left(state.book))
+    guarded.guard_state.book_memory.record(book.lots_left(state.book))
     return selected, margins
 
 

@@ -173,6 +173,44 @@ def shortfalls(rows: Rows, venue: Venue, asset_price: Float | None = None) -> di
     return total
 
 
+def left_open(run: RecordedRun) -> pd.DataFrame:
+    """Return the accounts that are at 100 % or above at the end of a run: what nobody took.
+
+    Parameters
+    ----------
+    run : RecordedRun
+        The run.
+
+    Returns
+    -------
+    DataFrame
+        A row per account, the largest notional first: account (id), notional (of its positions and borrows), mmr; at
+        the prices of the last tick, settle units.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "What stays open".
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.run import RecordedRun
+    >>> from riskcore.run.report import left_open
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> left_open(RecordedRun.read(folder)).round(4).to_dict("records")
+    [{'account': 1, 'notional': 938.96, 'mmr': 1.2754}]
+    """
+    found = [np.empty(0, np.int64), np.empty(0), np.empty(0)]
+    for _, prices in _prices_at(run, np.array([len(run.time) - 1])):
+        table = margin_table(run.end, prices(run.end))
+        rows = np.flatnonzero(table.liquidatable)
+        rows = rows[np.argsort(-table.exposure[rows], kind="stable")]
+        found = [rows, table.exposure[rows], table.mmr[rows]]
+    return pd.DataFrame({"account": run.end.ids[found[0]], "notional": found[1], "mmr": found[2]})
+
+
 def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
     """Return the number of accounts by maintenance margin ratio, those at 0 first.
 
@@ -392,7 +430,7 @@ def margin_bands(run: RecordedRun, samples: int) -> pd.DataFrame:
 
 def _prices_at(run: RecordedRun, sampled: npt.NDArray[np.int64]) -> Iterator[tuple[int, Callable[[Accounts], Prices]]]:
     """Prices of some ticks as the sweep of each used them; the books are not read."""
-    venue, first = run.venue, 0
+    venue, first, venues = run.venue, 0, run.folder.venues()
     markets = max(len(venue.markets.symbol), 1)
     for part in range(run.folder.last + 1):
         table, assets = run.folder.table("ticks", part), run.folder.table("assets", part)
@@ -400,6 +438,9 @@ def _prices_at(run: RecordedRun, sampled: npt.NDArray[np.int64]) -> Iterator[tup
         count = len(ticks["tick"])
         for tick in sampled[(sampled >= first) & (sampled < first + count)].tolist():
             row = {name: values[tick - first] for name, values in ticks.items()}
+            while len(venues) > 1 and venues[1][0] <= tick:
+                del venues[0]
+            venue = venues[0][1]
             asset, of_tick = np.full(len(venue.assets.symbol), np.nan), assets["tick"] == tick
             asset[assets["asset"][of_tick]] = assets["price"][of_tick]
             prices = Prices(
