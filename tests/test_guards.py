@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from riskcore import RiskDataError, Tick, cross_venue_index, load_venue
 from riskcore.market import Prices, asset_values
-from riskcore.market.guards import BAND_NAMES, NO_BAND, GuardState, bands, guard, prices, record_fills
+from riskcore.market.guards import BAND_NAMES, NO_BAND, REASONS, GuardState, Refusal, bands, guard
 
 BTC, SOL, SPOT = "BTC_USDC_PERP", "SOL_USDC_PERP", "SOL_USDC"
 SECOND = 10**9
@@ -231,14 +231,14 @@ class TestMark:
         for second in (1, 1.5):  # the time counts from when it was had, not from when it was held
             done = run.tick(second)
             assert done.mark[0] == 100.0
-            assert done.refusals == [prices.Refusal("mark_held", 0, pytest.approx(math.nan, nan_ok=True))]
+            assert done.refusals == [Refusal("mark_held", 0, pytest.approx(math.nan, nan_ok=True))]
         done = run.tick(1.6)
         assert np.isnan(done.mark[0])
         assert done.refusals == []
         # the cap counts from there too: 10 seconds
         done = run.tick(10, mark=200.0)
         assert done.mark[0] == 100 * 1.0025**10
-        assert [tuple(r) for r in done.refusals] == [("update_cap", 0, 200.0)]
+        assert [tuple(r[:3]) for r in done.refusals] == [("update_cap", 0, 200.0)]
 
     def test_nothing_at_all(self):
         done = Run(BANDS | CAPS).tick(0)
@@ -253,7 +253,7 @@ class TestClamps:
     def test_the_example_of_the_rules(self, mark, counts):
         done = Run().tick(0, mark=mark, index=100.0)
         assert done.mark[0] == counts
-        assert [tuple(r) for r in done.refusals] == ([("index_clamp", 0, mark)] if mark != counts else [])
+        assert [tuple(r[:3]) for r in done.refusals] == ([("index_clamp", 0, mark)] if mark != counts else [])
 
     def test_two_per_cent_need_eight_seconds(self):
         run = Run(CAPS)
@@ -287,20 +287,20 @@ class TestClamps:
         done = run.tick(1, mark=100.0, index=1e-9)
         assert done.index[0] == 100 * 0.9975
         assert done.mark[0] == 100.0
-        assert [tuple(r) for r in done.refusals] == [("index_update_cap", 0, 1e-9)]
+        assert [tuple(r[:3]) for r in done.refusals] == [("index_update_cap", 0, 1e-9)]
         # without a cap the mark is pulled along, one step a tick
         run = Run()
         run.tick(0, mark=100.0, index=100.0)
         done = run.tick(1, mark=100.0, index=50.0)
         assert (done.mark[0], done.index[0]) == (50 * 1.05, 50.0)
-        assert [tuple(r) for r in done.refusals] == [("index_clamp", 0, 100.0)]
+        assert [tuple(r[:3]) for r in done.refusals] == [("index_clamp", 0, 100.0)]
 
     def test_clamp_and_cap_both(self):
         run = Run(CAPS)
         run.tick(0, mark=100.0)
         done = run.tick(1, mark=100.0, index=200.0)
         assert done.mark[0] == 100 * 1.0025
-        assert [tuple(r) for r in done.refusals] == [("index_clamp", 0, 100.0), ("update_cap", 0, 190.0)]
+        assert [tuple(r[:3]) for r in done.refusals] == [("index_clamp", 0, 100.0), ("update_cap", 0, 190.0)]
 
     def test_a_mark_too_large_for_a_sample(self):
         with pytest.raises(
@@ -361,7 +361,7 @@ class TestRefill:
     BOOK = {"bids": [(99.0, 8e-5), (98.0, 1e-5)], "asks": [(103.0, 1e-5)]}  # noqa: RUF012
 
     def taken(self, run, done, *lots):
-        record_fills(run.guard_state, done.books, done.books.lots - np.array(lots))
+        run.guard_state.book_memory.record(done.books.lots - np.array(lots))
 
     def test_levels_come_back(self):
         run = Run(policy=self.POLICY)
@@ -428,9 +428,6 @@ class TestRefill:
         assert run.tick(1, mark=100.0, book=self.BOOK).books.lots.tolist() == [8, 1, 1]
         kept = run.guard_state.frames()["books"]  # for the clock
         assert kept[["lots", "consumed_lots", "decay_time"]].to_numpy().tolist() == [[n, 0, SECOND] for n in (8, 1, 1)]
-        assert set(Run(policy={"liquidation_interval": None}).guard_state.frames()) == {
-            "markets", "assets", "samples", "asset_samples",
-        }  # fmt: skip
 
 
 class Model:
@@ -547,7 +544,7 @@ def through(venue, ticks, restart=None):
         done = guard(venue, guard_state, before, time, Prices.incomplete(venue, tick), tick.columnar_books(venue, time))
         yield time, rows, done
         guard_state, before = done.guard_state, time
-        record_fills(guard_state, done.books, done.books.lots // 3)
+        guard_state.book_memory.record(done.books.lots // 3)
 
 
 def nan(value):
@@ -564,11 +561,11 @@ def test_the_stream_equals_the_list(ticks, capped):
         for m, (model, values) in enumerate(zip(models, rows, strict=True)):
             mark, index, refused = model.tick(time, *values)
             np.testing.assert_array_equal([done.mark[m], done.index[m]], [nan(mark), nan(index)])
-            order = sorted(refused, key=lambda pair: prices.REASONS.index(pair[0]))
+            order = sorted(refused, key=lambda pair: REASONS.index(pair[0]))
             refusals += [(reason, m, nan(price)) for reason, price in order]
             means = model.means(time)
             assert [done.guard_state._mean(which, m) for which in (0, 1)] == means
-        assert repr([tuple(r) for r in done.refusals]) == repr(refusals)
+        assert repr([tuple(r[:3]) for r in done.refusals]) == repr(refusals)
         runs = done.guard_state.frames()["samples"].query("market == 0")[["second", "count"]].to_numpy().tolist()
         seconds = [second + s for second, count in runs for s in range(count)]
         assert len(seconds) == len(set(seconds)) <= 300

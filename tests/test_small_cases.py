@@ -204,7 +204,7 @@ class TestGuardKernels:
             for name in ("total", "count"):
                 np.testing.assert_array_equal(getattr(once, name), getattr(again, name))
             memory, before = once, START + n * SECOND
-        samples = np.concatenate([block.market for block in memory.samples])[-300:]
+        samples = np.concatenate([np.repeat(block.market, block.seconds, axis=0) for block in memory.samples])[-300:]
         assert memory.total[0].tolist() == np.sum(samples, axis=0)[0].tolist()
         assert memory.count.tolist() == [[300] * 10, [0] * 10]
 

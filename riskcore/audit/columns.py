@@ -103,7 +103,7 @@ def check_rows(run: Run, out: Findings) -> None:
         | (np.diff(tick, prepend=-1) < 0),
         "ticks must ascend",
     )
-    together = np.diff(tick, prepend=-2) == 0
+    together = (np.diff(tick, prepend=-2) == 0) & (np.diff(j["time"], prepend=-1) == 0)
     place = phase.astype(np.float64)
     for number, name in enumerate(("book", "backstop", "adl"), SLICES):  # a lend is settled before the last book
         at = run.venue.stages.index(name) if name in run.venue.stages else len(run.venue.stages)
@@ -207,10 +207,10 @@ def _compare(out: Findings, what: str, replayed: Array, recorded: Array, columns
         out.breach("replay", f"{what}, row {row}: {recorded[row]}, not {replayed[row]}", account=account)
 
 
-def check_prices(part: Part, venue: Venue, out: Findings) -> None:
+def check_prices(part: Part, out: Findings) -> None:
     """Prices are numbers in their range, none is given twice, and every book is listed from its best level on."""
-    ticks, prices, books = part.ticks, part.given, part.books
-    price = prices["price"]  # NaN but of a price: the tick had none
+    venue, ticks, prices, books = part.venue, part.ticks, part.given, part.books
+    price, given = prices["price"], prices["given_price"]  # given: NaN of a price that is held
     interest, rate = ticks["open_interest"], ticks["funding_rate"]
     size = np.array([float(market.prices.tick) for market in venue.markets])[ticks["market"]]
     highest = np.array([row.prices.max_ticks for rows in (venue.markets, venue.spots) for row in rows])
@@ -232,6 +232,7 @@ def check_prices(part: Part, venue: Venue, out: Findings) -> None:
         ("mark of an inverse market is below a tick", ticks["tick"], inverse & (mark < size)),
         ("funding rate is not a number from -1 to 1", ticks["tick"], np.abs(rate) > 1),
         ("price of an asset is not a number above 0", prices["tick"], ~(price > 0) | np.isinf(price)),
+        ("given price of an asset is not a number above 0", prices["tick"], (given <= 0) | np.isinf(given)),
         ("price of an asset appears twice", prices["tick"], again),
         ("level of a book is above maxPrice", books["tick"], books["price"] > highest[books["market"]]),
         ("level of a book has 2**53 lots or more", books["tick"], books["lots"] >= 2**53),

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._limits import AMOUNT_LIMIT
-from .._typing import Int
+from .._typing import Bool, Int
 from ..boundary import exact
 from ..kernels import slice_rounds, slice_size
 from ..kernels.books import FIRST_BAND
@@ -19,7 +19,7 @@ from ..margin import folded
 from ..market import Books, Prices
 from ..market.guards import price_bands, state
 from ..record import BOOK, EVENT, REASON
-from ..state import Ledger
+from ..state import Accounts, Ledger
 from ..venue import Policy, Venue
 from .tick_state import TickState
 
@@ -83,12 +83,23 @@ def _skip_reasons(state: TickState, round_number: int, owner: Int, rows: Int) ->
     return reason
 
 
-def slice_rules(venue: Venue, prices: Prices) -> SliceRules:
-    """Rules of the slices at a tick's prices, in whole numbers."""
+def used_books(accounts: Accounts, selected: Int, venue: Venue) -> Bool:
+    """Books of the markets in which accounts have positions and of the assets that they have, shape (B,)."""
+    columns, markets = accounts.columns, len(venue.markets.symbol)
+    positions, balances = accounts.position_rows(selected)[0], accounts.balance_rows(selected)[0]
+    used = np.zeros(len(venue.listing.symbol), bool)
+    used[columns.market[positions[columns.lots[positions] != 0]]] = True
+    held = columns.asset[balances[(columns.free[balances] != 0) | (columns.lent[balances] != 0)]]
+    used[markets:] = np.isin(venue.spots.asset, held)
+    return used
+
+
+def slice_rules(venue: Venue, prices: Prices, used: Bool) -> SliceRules:
+    """Rules of the slices at a tick's prices, in whole numbers; of the markets whose books are used."""
     policy, markets, quantum = venue.policy, venue.markets, venue.settle_quantum
     lot_value = [
         None
-        if np.isnan(mark + prices.asset[settle])
+        if np.isnan(mark + prices.asset[settle]) or not used[m]
         else abs(markets.lot_value(m, exact(mark))) * exact(prices.asset[settle])
         for m, (mark, settle) in enumerate(zip(prices.mark, markets.settle, strict=True))
     ]
@@ -116,9 +127,9 @@ def slice_rules(venue: Venue, prices: Prices) -> SliceRules:
     )
 
 
-def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, books: Books) -> BookColumns:
-    """Return the tick's books with their price bands, nothing taken yet."""
-    band, reason = price_bands.bands(venue, guard_state, prices, books)
+def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, books: Books, used: Bool) -> BookColumns:
+    """Return the tick's books with the price bands of those that are used, nothing taken yet."""
+    band, reason = price_bands.bands(venue, guard_state, prices, books, used)
     levels = np.diff(books.offset)
     side = books.level_sides()
     buying = side % 2 == 1

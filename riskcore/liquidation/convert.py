@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from math import ceil
 from typing import NamedTuple
 
 from ..context import TickContext
@@ -26,6 +25,12 @@ class Deal(NamedTuple):
     def cash(self) -> int:
         """Change of the balance of the money, the fee not counted."""
         return -self.value if self.quanta > 0 else self.value
+
+
+def half_even(numerator: int, denominator: int) -> int:
+    """Round a quotient to the nearest whole number, halves to the even one; sooner than `round` of a Fraction."""
+    whole, rest = divmod(numerator, denominator)
+    return whole + (2 * rest > denominator or (2 * rest == denominator and whole % 2 == 1))
 
 
 def settle_per_quantum(state: TickContext, row: int) -> Fraction:
@@ -65,7 +70,8 @@ class Converter:
 
     def redeemable(self, row: int) -> int:
         """Quanta of a row's lends that can be redeemed now."""
-        return limited(int(self.columns.lent[row]), self.state.pools.redeemable(int(self.columns.asset[row])))
+        lent = int(self.columns.lent[row])
+        return limited(lent, self.state.pools.redeemable(int(self.columns.asset[row]))) if lent else 0
 
     def redeem(self, row: int, quanta: int) -> None:
         """Turn lent into free."""
@@ -87,7 +93,7 @@ class Converter:
     def at_index(self, row: int, quanta: int) -> Deal:
         """Return the deal of a sale (quanta < 0) or a purchase at the index."""
         unit_value, price = self.state.conversion(int(self.columns.asset[row]), self.money)
-        return Deal(row, quanta, round(unit_value * abs(quanta)), price)
+        return Deal(row, quanta, half_even(unit_value.numerator * abs(quanta), unit_value.denominator), price)
 
     def exchange(self, deal: Deal) -> int:
         """Change a balance and that of the money by a deal; return the money received less the fee."""
@@ -136,7 +142,9 @@ class Converter:
     def most_sold(self, row: int, need: int) -> tuple[int, int]:
         """Most quanta of a balance row that are sold for a need, and the quanta that could be sold."""
         available = max(int(self.columns.free[row]), 0) + self.redeemable(row)
-        return min(available, ceil(need / (self.unit_value(row) * (1 - self.fee_rate())))), available
+        unit_value, rate = self.unit_value(row), self.fee_rate()
+        whole = need * unit_value.denominator * rate.denominator
+        return min(available, -(-whole // (unit_value.numerator * (rate.denominator - rate.numerator)))), available
 
     def redeemed_for(self, deal: Deal) -> int:
         """Quanta of lends that a sale needs besides the free balance; 0 of a purchase."""

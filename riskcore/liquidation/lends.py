@@ -17,7 +17,8 @@ def settle_lends(state: TickState) -> None:
     """Settle lends of liquidating lenders with borrowers, at the index: no account's equity changes."""
     pooled = np.array([pool is not None for pool in state.venue.pools])
     columns = state.accounts.columns
-    if not (pooled[columns.asset] & (columns.lent > 0)).any():
+    held, _ = state.accounts.balance_rows(state.selected)
+    if not (pooled[columns.asset[held]] & (columns.lent[held] > 0)).any():
         return
     for account in state.selected[state.statuses() != SAFE].tolist():
         rows = state.accounts.balances_of(account)

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from functools import partial
-from math import ceil, floor
+from math import floor
 
 import numpy as np
 
 from ..kernels import books as kernels
 from ..kernels.margin import BELOW_AUTO_CLOSE, SAFE
 from ..margin import exact
-from .convert import Converter, Deal
+from .convert import Converter, Deal, half_even
 from .tick_state import TickState, largest_passing
 
 _EDGE = Fraction(1, 10**6)  # basis points: a fee of whole basis points is not cut by another one
@@ -105,7 +105,8 @@ class _Repayment(Converter):
         debt = -int(self.columns.free[row])
         if self.margin().status == BELOW_AUTO_CLOSE:
             return debt
-        return min(debt, max(floor(debt * self.state.venue.policy.slice_fraction), self._smallest(row), 1))
+        fraction = self.state.venue.policy.slice_fraction
+        return min(debt, max(debt * fraction.numerator // fraction.denominator, self._smallest(row), 1))
 
     def in_order(self, collateral: list[int], need: int) -> list[int]:
         """Return balance rows of collateral by what their sale costs for what it brings, those without a sale last."""
@@ -164,8 +165,10 @@ class _Repayment(Converter):
 
     def _smallest(self, row: int) -> int:
         """Quanta of an asset that the smallest slice is worth."""
-        venue = self.state.venue
-        return ceil(venue.policy.min_slice_notional / venue.settle_quantum / self.unit_value(row))
+        venue, unit_value = self.state.venue, self.unit_value(row)
+        smallest, quantum = venue.policy.min_slice_notional, venue.settle_quantum
+        whole = smallest.numerator * quantum.denominator * unit_value.denominator
+        return -(-whole // (smallest.denominator * quantum.numerator * unit_value.numerator))
 
     def _sized(self, row: int, offer: _Offer) -> Deal | None:
         """Deal of an offer that does no harm and restores the target; None, on record, if nothing is converted."""
@@ -224,7 +227,7 @@ class _Repayment(Converter):
         return min(offer.size, max(restoring, -(-self._smallest(row) // offer.unit)))
 
     def _with_fee(self, deal: Deal, rate: Fraction) -> Deal:
-        return deal._replace(fee=round(deal.value * rate))
+        return deal._replace(fee=half_even(deal.value * rate.numerator, rate.denominator))
 
     def _cost(self, deal: Deal) -> Fraction:
         """Net equity that a sale at the full fee costs for a quantum of money received."""

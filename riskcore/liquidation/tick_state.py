@@ -108,6 +108,7 @@ class TickState(TickContext):
     rules: SliceRules
     converted: dict[int, int] = field(default_factory=dict)
     escalated: set[int] = field(default_factory=set)
+    _decided: list[tuple[int, npt.NDArray[np.uint8]]] = field(default_factory=list)  # number of rows, statuses then
 
     def participates(self, index: npt.NDArray[np.int64], number: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Whether legs participate in a round: index of the selected account, number of the draw."""
@@ -117,7 +118,12 @@ class TickState(TickContext):
         return draws(self.keys[index], number) < np.uint64(floor(probability * 2**64))
 
     def statuses(self) -> npt.NDArray[np.uint8]:
-        """Margin status of each selected account now."""
+        """Margin status of each selected account now; every change since the last call has written a row."""
+        if not self._decided or self._decided[0][0] != len(self.journal):
+            self._decided[:] = [(len(self.journal), self._statuses_now())]
+        return self._decided[0][1]
+
+    def _statuses_now(self) -> npt.NDArray[np.uint8]:
         status = np.empty(len(self.selected), np.uint8)
         margin_model.account_statuses(self.selected, self.accounts.columns, folded(self.prices), status)
         for n in np.flatnonzero(status == kernels.DOUBT):
@@ -129,13 +135,11 @@ class TickState(TickContext):
 
         They are all that are liquidating, but past the stage of the book only those below auto-close or escalated.
         """
-        for account, status in zip(self.selected.tolist(), self.statuses().tolist(), strict=True):
-            if status == kernels.BELOW_AUTO_CLOSE:
-                yield account, "below_auto_close"
-            elif status != kernels.SAFE and account in self.escalated:
-                yield account, "escalated"
-            elif status != kernels.SAFE and not past_the_book:
-                yield account, "mmr"
+        status = self.statuses()
+        below, escalated = status == kernels.BELOW_AUTO_CLOSE, np.isin(self.selected, list(self.escalated))
+        closed = below | ((status != kernels.SAFE) & (escalated | (not past_the_book)))
+        for n in np.flatnonzero(closed).tolist():
+            yield int(self.selected[n]), "below_auto_close" if below[n] else "escalated" if escalated[n] else "mmr"
 
     def is_other(self, account: int, accounts: Int | int) -> npt.NDArray[np.bool_]:
         """Whether accounts have another owner than an account: an owner's accounts are never counterparties."""

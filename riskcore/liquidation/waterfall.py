@@ -12,7 +12,7 @@ import numpy.typing as npt
 from .._typing import Int
 from ..context import TickContext
 from ..margin import MarginTable
-from ..market.guards import Guarded, record_fills
+from ..market.guards import Guarded
 from ..record import EVENT, REASON, Journal
 from ..state import Accounts, Ledger
 from ..venue import Policy
@@ -61,23 +61,24 @@ def liquidate(
     venue, prices = context.venue, context.prices
     by_id = np.arange(len(selected))[view.by_id(selected)]
     selected, margins = selected[by_id], margins.rows(by_id)
-    key = keys(seed, context.journal.time, view.ids[selected])
     shuffled = venue.policy.account_order == "random"
+    is_drawn = shuffled or venue.policy.slice_probability < 1
+    key = keys(seed, context.journal.time, view.ids[selected]) if is_drawn else np.zeros(len(selected), np.uint64)
     order = np.argsort(mix(key) if shuffled else -margins.mmr, kind="stable")
     selected, margins = selected[order], margins.rows(order)
     _write_triggers(context.journal, selected, margins.mmr)
+    used = book.used_books(view, selected, venue)
     state = TickState(
         **vars(context),
         before=Before(view, prices, selected, margins),
         selected=selected,
         keys=key[order],
-        book=book.book_columns(venue, guarded.guard_state, prices, guarded.books),
-        rules=book.slice_rules(venue, prices),
+        book=book.book_columns(venue, guarded.guard_state, prices, guarded.books, used),
+        rules=book.slice_rules(venue, prices, used),
     )
     for phase in phases(venue.policy):
         phase(state)
-    if venue.policy.refill_half_life is not None:
-        record_fills(guarded.guard_state, guarded.books, book.lots_left(state.book))
+    guarded.guard_state.book_memory.record(book.lots_left(state.book))
     return selected, margins
 
 

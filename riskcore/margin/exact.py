@@ -105,6 +105,8 @@ class _Figures:
 
     def __init__(self, prices: Prices) -> None:
         self._prices = prices
+        policy = prices.venue.policy
+        self.acmf_divisor, self.acmf_offset = decimal(policy.acmf_divisor), decimal(policy.acmf_offset)
         self._assets: dict[int, _Asset] = {}
         self._markets: dict[int, _Market] = {}
 
@@ -264,18 +266,18 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
                 )
             else:
                 borrowed[holding.row] = _rounded(required, venue)
-    status = status_of(venue, equity, exposure, maintenance)
+    status = status_of(prices, equity, exposure, maintenance)
     equity, exposure, maintenance = (_rounded(amount, venue) for amount in (equity, exposure, maintenance))
     return ExactMargin(equity, exposure, maintenance, requirements, value, borrowed, status)
 
 
-def status_of(venue: Venue, equity: Decimal, exposure: Decimal, maintenance: Decimal) -> int:
+def status_of(prices: Prices, equity: Decimal, exposure: Decimal, maintenance: Decimal) -> int:
     """Status of an account: SAFE, LIQUIDATING or BELOW_AUTO_CLOSE."""
+    venue, figures = prices.venue, prices.folded(_Figures)
     with localcontext(_context(venue)):
         if not exposure or _rounded(maintenance - equity, venue) < 0:
             return SAFE
-        divisor, offset = decimal(venue.policy.acmf_divisor), decimal(venue.policy.acmf_offset)
-        auto_close = max(maintenance / divisor, maintenance - offset * exposure)
+        auto_close = max(maintenance / figures.acmf_divisor, maintenance - figures.acmf_offset * exposure)
         is_above = _rounded(equity, venue) > 0 and _rounded(auto_close - equity, venue) <= 0
     return LIQUIDATING if is_above else BELOW_AUTO_CLOSE
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
 from .._limits import EXACT_LIMIT, INT64_MAX, INT64_MIN, TOTAL_LIMIT
-from .._typing import Int
+from .._typing import Bool, Int
 from ..boundary import RiskDataError, counted, schemas, timestamps, units
 from ..kernels.guards import (
     LEVEL_HIGH,
@@ -296,6 +296,58 @@ class Books:
         0
         """
         return _no_books(len(venue.book_symbols))
+
+    def chosen(self, level: Bool) -> Books:
+        """Return books of some levels alone.
+
+        Parameters
+        ----------
+        level : ndarray of bool, shape (L,)
+            The levels to keep.
+
+        Returns
+        -------
+        Books
+            Those levels.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> book = {"bids": [(194.99, 1.0), (194.98, 1.0)], "asks": []}
+        >>> books = rc.Tick(0, {}, {"SOL_USDC_PERP": book}).columnar_books(rc.load_venue("backpack"))
+        >>> books.chosen(books.price < 19499).price.tolist()
+        [19498]
+        """
+        if level.all():
+            return self
+        offset = np.concatenate([[0], np.cumsum(level)])[self.offset]
+        return replace(self, offset=offset, price=self.price[level], lots=self.lots[level])
+
+    def without(self, market: Bool) -> Books:
+        """Return books without those of some markets.
+
+        Parameters
+        ----------
+        market : ndarray of bool, shape (M,)
+            The markets; spot markets stay.
+
+        Returns
+        -------
+        Books
+            The other levels.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> book = {"bids": [(194.99, 1.0)], "asks": []}
+        >>> books = rc.Tick(0, {}, {"SOL_USDC_PERP": book}).columnar_books(rc.load_venue("backpack"))
+        >>> books.without(np.array([False, False, True, False])).price.tolist()
+        []
+        """
+        if not market.any():
+            return self
+        return self.chosen(~np.isin(self.level_sides() // 2, np.flatnonzero(market)))
 
     def level_sides(self) -> Int:
         """Return the side of each level.

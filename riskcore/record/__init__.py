@@ -23,7 +23,7 @@ from .events import (
     journal_page,
 )
 from .invariants import InvariantError, Invariants
-from .journal import EVENT_COLUMNS, Journal, fills, natural_frame, settle_amounts, to_frame, touched
+from .journal import EVENT_COLUMNS, Journal, fills, has_acted, natural_frame, settle_amounts, to_frame, touched
 from .reader import read_journal
 from .run_folder import Recorded, RecordedActivity
 from .totals import Totals
@@ -55,6 +55,7 @@ __all__ = [
     "Totals",
     "closes_positions",
     "fills",
+    "has_acted",
     "journal_page",
     "natural_frame",
     "read_journal",

@@ -182,7 +182,7 @@ EVENT_KINDS = {
         sentences=(Sentence("liquidation begins or continues"),),
     ),
     "cancel": Event(
-        "An open order is cancelled.", "liquidation", (NOBODY,), "market order", "requested", requested="lots",
+        "An open order is cancelled.", "liquidation delisted", (NOBODY,), "market order", "requested", requested="lots",
         sentences=(Sentence("order of {requested:g} {market} cancelled"),),
     ),
     "redeem": Event(
@@ -249,7 +249,7 @@ EVENT_KINDS = {
         ),
     ),
     "funding": Event(
-        "Funding of a position is paid.", "interval", (BOOK,), "market", "cash counter_cash", "mark",
+        "Funding of a position is paid.", "interval rate", (BOOK,), "market", "cash counter_cash", "mark",
         sentences=(Sentence("funding of {cash} {settle} for {market}"),),
     ),
     "interest": Event(
@@ -268,8 +268,9 @@ EVENT_KINDS = {
         sentences=(Sentence("{repaid} {settle} out of the unsettled balance"),),
     ),
     "guard": Event(
-        "A guard refuses or limits a price update, or refuses a book; a row of a spot book names its asset.",
-        "stale_book crossed_book index_update_cap mark_held index_clamp update_cap closed_book", (NOBODY,),
+        "A guard refuses or limits a price update, or refuses a book; a row of an asset's price, or of a spot book, "
+        "names the asset.",
+        "stale_book crossed_book index_update_cap mark_held index_clamp mean_clamp update_cap closed_book", (NOBODY,),
         "market|asset", "", "refused price, NaN if there is none",
     ),
     "skip": Event(
@@ -318,6 +319,11 @@ EVENT_KINDS = {
         "market", "lots cost cash entry fee counter_cash fund", "price of the fill",
         sentences=(Sentence("{quantity:g} {market} {verb} at {price:,.6g}, fee {fee}"),),
     ),
+    "delist": Event(
+        "A market is delisted, and a position in it is closed at the settlement price without a fee.",
+        "settlement_price", (BOOK,), "market", "lots cost cash entry counter_cash", "settlement price",
+        sentences=(Sentence("{quantity:g} {market} settled at {price:,.6g}"),),
+    ),
 }  # fmt: skip
 """The events by name."""
 
@@ -359,7 +365,8 @@ REASONS = {
     "crossed_book": "the best bid was not below the best ask",
     "index_update_cap": "the index moved further than the update cap allows",
     "mark_held": "no new mark was known: the last mark is carried forward",
-    "index_clamp": "the mark was further from the index than the threshold",
+    "index_clamp": "the price was further from the index than the threshold",
+    "mean_clamp": "the price was further from its mean than the threshold",
     "update_cap": "the mark moved further than the update cap allows",
     "full_utilization": "the lend could not be redeemed: the whole pool is borrowed",
     "unsettled": "the fund could not pay: the account owes the rest",
@@ -367,6 +374,9 @@ REASONS = {
     "open_interest": "the fund could not pay: all accounts with positions in the market pay by their notional",
     "closed_book": "the market's book takes no orders",
     "request": "the owner of the account asked for it between ticks",
+    "rate": "the rate is due at its own time",
+    "delisted": "open orders of the market are cancelled when it is delisted",
+    "settlement_price": "positions are settled at this price when the market is delisted",
 }
 """Reasons of rows in the order of their codes, each with the sentence of `explain`."""
 
@@ -393,8 +403,11 @@ PAYING = tuple(name for name, kind in EVENT_KINDS.items() if set(MONEY) & set(ki
 ACTIVITY = tuple(name for name, kind in EVENT_KINDS.items() if kind.reasons == "request")
 """Events between ticks; they belong to the tick before them, -1 before the first."""
 
-_UNRATED = {"interval", "hour", "entry", "settlement", "request", *EVENT_KINDS["guard"].reasons.split()}
-"""Reasons of rows from before the accounts of a tick are selected: they have no margin ratios."""
+UNRATED = (
+    "interval", "rate", "hour", "entry", "settlement", "settlement_price", "delisted", "request",
+    *EVENT_KINDS["guard"].reasons.split(),
+)  # fmt: skip
+"""Reasons of rows from before the accounts of an instant are selected: they have no margin ratios."""
 
 
 def closes_positions(rows: Rows, stage: str = "") -> npt.NDArray[np.bool_]:
@@ -470,7 +483,7 @@ def check_rows(file: str, rows: Mapping[str, npt.NDArray[Any]]) -> None:
     priced = np.array([bool(kind.price) for kind in kinds])[event]
     must(priced & ~guard & missing, "price", "be a number")
     must(~priced & ~missing, "price", "be NaN")
-    unrated = np.array([reason in _UNRATED for reason in REASONS])[rows["reason"]]
+    unrated = np.array([reason in UNRATED for reason in REASONS])[rows["reason"]]
     for name in ("mmr_before", "mmr_after"):
         must(unrated & ~np.isnan(rows[name]), name, "be NaN")
         must(~unrated & np.isnan(rows[name]), name, "be a number")
@@ -531,7 +544,8 @@ Settle quanta are quanta of the asset `settle`, which is the settle asset of the
 `settle` is -1 in rows of events without such an amount.
 A row has one of the reasons of its event. `market`, `asset` and `order` are -1 unless the column "names" has them; an
 amount is 0 unless the column "amounts" has it; `price` is NaN unless the event has one.
-`mmr_before` and `mmr_after` are NaN in rows from before the accounts are selected: guards, accruals and settlement.
+`mmr_before` and `mmr_after` are NaN in rows from before the accounts are selected: delistings, guards, accruals and
+settlement.
 `requested` of an event with an asset is in lots of its spot book (`expire`), or in quanta (`backstop`, `adl`,
 `harm`, `unfilled`).
 

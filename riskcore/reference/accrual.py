@@ -6,8 +6,9 @@ from fractions import Fraction
 
 from .clock import begins
 from .journal import BOOK, POOL
-from .numbers import HOUR, MILLISECOND, SECOND, number, rhe, whole
+from .numbers import HOUR, SECOND, number, rhe, whole
 from .tick_state import TickState
+from .venue import Market
 
 
 class Accrual(TickState):
@@ -35,33 +36,58 @@ class Accrual(TickState):
     def funding(self) -> int:
         """Funding; the instants that were due."""
         due, per_lot = 0, {}
-        for symbol, market in self.venue.markets.items():
-            instants = self.instants(market.funding_interval * MILLISECOND) if market.funding_interval else 0
-            if instants > 0:
-                due += instants
-                rate = self.funding_rate(symbol)
-                if rate is not None and symbol in self.prices.marks:
-                    lot_quanta = abs(self.lot_quanta_in(symbol))
-                    per_lot[symbol] = Fraction(rhe(rate * lot_quanta * 10**9) * instants, 10**9)
+        for symbol in self.venue.markets:
+            markets = self.interval_instants(symbol)  # as it was at each instant
+            if markets:
+                due += len(markets)
+                rates = [self.premium_rate(market) for market in markets]
+                rates[-1] = self.prices.funding_rates.get(symbol, rates[-1])
+                per_lot[symbol] = sum(self.lot_funding(symbol, rate) for rate in rates)
                 self.state.premiums[symbol] = (0.0, 0)
+        self.pay_funding("interval", per_lot)
+        return due + self.scheduled_funding()
+
+    def interval_instants(self, symbol: str) -> list[Market]:
+        """The market at each instant of its interval that is due: none from its first entry of the table on."""
+        if self.since is None or self.scheduled is None or symbol in self.state.funding_scheduled:
+            return []
+        ends = [entry["time"] for entry in self.entries if entry["market"] == symbol]
+        return self.scheduled.due_markets(symbol, self.since, min([self.time_ns, *(end - 1 for end in ends)]))
+
+    def scheduled_funding(self) -> int:
+        """The entries of the funding table that are due, time by time; their number (Funding table)."""
+        entries = [] if self.since is None else self.entries
+        for time in dict.fromkeys(entry["time"] for entry in entries):
+            rates = {entry["market"]: number(entry["rate"]) for entry in entries if entry["time"] == time}
+            ordered = [symbol for symbol in self.venue.markets if symbol in rates]
+            self.pay_funding("rate", {symbol: self.lot_funding(symbol, rates[symbol]) for symbol in ordered})
+            self.state.premiums |= dict.fromkeys(rates, (0.0, 0))
+            self.state.funding_scheduled |= set(rates)
+        return len(entries)
+
+    def lot_funding(self, symbol: str, rate) -> Fraction:
+        """What a lot pays for one instant at a rate, in quanta; nothing without a rate or a mark (Funding)."""
+        if rate is None or symbol not in self.prices.marks:
+            return Fraction(0)
+        return Fraction(rhe(rate * abs(self.lot_quanta_in(symbol)) * 10**9), 10**9)
+
+    def pay_funding(self, reason: str, per_lot) -> None:
+        """The funding of all positions, by account, then market."""
         for account_id, account in self.state.accounts.items():
             for symbol in (symbol for symbol in per_lot if symbol in account.positions):
                 cash = -rhe(account.positions[symbol][0] * per_lot[symbol])
                 if cash != 0:
                     names = {"counterparty": BOOK, "market": symbol, "settle": self.venue.markets[symbol].settle}
                     changes = names | {"cash": cash, "counter_cash": -cash}
-                    self.record("funding", "interval", account_id, float(self.prices.marks[symbol]), **changes)
-        return due
+                    self.record("funding", reason, account_id, float(self.prices.marks[symbol]), **changes)
 
     def lot_quanta_in(self, symbol: str) -> Fraction:
         """The signed value of a lot at the mark, in quanta of the asset that its market settles in."""
         return self.venue.markets[symbol].lot_value(self.prices.marks[symbol]) / self.quantum(symbol)
 
-    def funding_rate(self, symbol: str) -> Fraction | None:
-        """The rate of one interval: the tick's, or from the premiums in float64 (Funding)."""
-        if symbol in self.prices.funding_rates:
-            return self.prices.funding_rates[symbol]
-        market, (total, count) = self.venue.markets[symbol], self.state.premiums[symbol]
+    def premium_rate(self, market: Market) -> Fraction | None:
+        """The rate of one interval from the premiums, in float64 (Funding)."""
+        total, count = self.state.premiums[market.symbol]
         if count == 0:
             return None
         p, hours = total / count, market.funding_interval / 3600000

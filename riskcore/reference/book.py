@@ -337,11 +337,11 @@ class Book(TickState):
         account = self.changed(account_id, change, flow, symbol)
         account.balances[settle][0] -= fee
         sums = self.float64.sums(account)
-        if sums.equity > DOUBT * sums.gross:
+        if sums.equity > DOUBT * sums.exposure:
             return fee
         account.balances[settle][0] += fee
         sums = self.float64.sums(account)
-        left = (sums.equity - DOUBT * sums.gross) / self.float64.of_asset(settle).price
+        left = (sums.equity - DOUBT * sums.exposure) / self.float64.of_asset(settle).price
         return min(fee, max(0, math.floor(left)))
 
     def fill_together(self, symbol: str, side: str, senders: list) -> None:

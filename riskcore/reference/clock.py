@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .numbers import HOUR, MILLISECOND, SECOND, whole
+from .numbers import HOUR, MILLISECOND, MINUTE, SECOND, whole
 from .venue import Venue
 
 
@@ -24,6 +24,12 @@ def instants_between(venue: Venue, since: int, time_ns: int) -> list[int]:
     for period in {whole(interval) * SECOND, *due_periods(venue)}:
         times.update(range((since // period + 1) * period, time_ns, period))
     return sorted(times)
+
+
+def new_intervals(venue: Venue, since: int, time_ns: int) -> bool:
+    """Whether a clock minute or an interval of `account_cap_interval` begins in `(since, time]`."""
+    interval = whole(venue.policy["account_cap_interval"]) * SECOND
+    return any(begins(period, since, time_ns) for period in (MINUTE, interval))
 
 
 def begins(period: int, since: int, time_ns: int) -> int:

@@ -6,16 +6,16 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 
+from .asset_guards import AssetGuards
 from .clock import begins
 from .numbers import HOUR, MINUTE, SECOND, median, number, times, whole
 from .path import Point
 from .price_updates import capped, mark_sample, mean_of, premium_sample, samples, tightest
 from .prices import known
-from .tick_state import TickState
 from .venue import Market, Spot, Tradable
 
 
-class Guards(TickState):
+class Guards(AssetGuards):
     """Rejection and correction of prices and books, refill of books, and price bands."""
 
     def clocks(self) -> None:
@@ -37,9 +37,10 @@ class Guards(TickState):
         marks: dict = {}
         indexes: dict = {}
         last_prices = known(last_prices)
-        self.state.open_interest = self.prices.open_interest
         self.refill_consumed()
         for symbol, market in self.venue.markets.items():
+            if symbol in self.state.delisted:
+                continue
             book = self.guarded_book(market, books, book_times, market=symbol)
             self.guard_prices(market, book, last_prices.get(symbol), marks, indexes)
             self.refill(market, book)
@@ -47,7 +48,7 @@ class Guards(TickState):
             self.refill(spot, self.guarded_book(spot, books, book_times, asset=spot.base_symbol))
         self.use(marks, indexes)
         self.check_held()
-        self.state.prices = self.prices
+        self.state.prices, self.state.open_interest = self.prices, self.prices.open_interest
         self.open_books(last_prices)
 
     def guards_between(self, point: Point) -> None:
@@ -65,11 +66,14 @@ class Guards(TickState):
                     memory.mark = self.clamped(market, mark, None if refused else index)
                     memory.mark_time = self.time_ns
                 self.use_prices(market, memory.mark, index, marks, indexes)
+        self.kept = frozenset(point.assets.keys() - point.new_assets)
+        self.prices.asset_prices = {asset: number(point.assets[asset]) for asset in point.new_assets}
         self.use(marks, indexes)
 
     def use(self, marks, indexes) -> None:
         """Use guarded prices of markets."""
         self.prices.marks, self.prices.indexes = marks, indexes
+        self.guard_assets()
         self.prices = self.prices.at(self.venue, self.state)
 
     def check_held(self) -> None:
@@ -88,11 +92,12 @@ class Guards(TickState):
         """The levels that can be taken, moved by so many ticks in between, and the bands (Refill, Bands)."""
         moved, last_prices = moved or {}, last_prices or {}
         for symbol, tradable in (self.venue.markets | self.venue.spots).items():
-            book, shift = self.state.books.get(symbol) or {"bids": [], "asks": []}, moved.get(symbol, 0)
-            for side in book:
+            book = {} if tradable.closed else self.state.books.get(symbol, {})
+            shift = moved.get(symbol, 0)
+            for side in ("bids", "asks"):
                 left = [
                     [whole(price / tradable.tick_size) + shift, lots - consumed, level]
-                    for level in book[side] for price, lots, consumed in [level]
+                    for level in book.get(side, ()) for price, lots, consumed in [level]
                 ]  # fmt: skip
                 self.levels[symbol, side] = [level for level in left if level[0] >= 1 and level[1] > 0]
         for symbol, market in self.venue.markets.items():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 from .float64 import Float64
+from .prices import Prices
 from .state import State
 from .throttle import draw, key_of
 from .venue import Market, Venue
@@ -32,6 +34,16 @@ class Point:
         """Whether any price is an update."""
         return bool(self.new_marks or self.new_indexes or self.new_assets)
 
+    def without(self, markets: frozenset) -> Point:
+        """The point without some markets."""
+        if not markets:
+            return self
+        marks, indexes = (
+            {m: x for m, x in values.items() if m not in markets} for values in (self.marks, self.indexes)
+        )
+        updates = self.new_marks - markets, self.new_indexes - markets, self.new_assets
+        return Point(marks, indexes, self.assets, *updates)
+
 
 def path(venue: Venue, state: State, times: list[int], time_ns: int, given, bars, seed: int) -> list[Point]:
     """The points of the path at `times`, the instants in between; `bars` are (low, high) by market."""
@@ -47,7 +59,8 @@ def path(venue: Venue, state: State, times: list[int], time_ns: int, given, bars
         p1 = None if p1 is None else float(p1)
         route = Route(kind, market, number, every, p0, p1, bars.get(symbol), seed)
         if kind == "adverse":
-            route.low_first = longs_hold_more(venue, state, symbol)
+            held = [account.positions.get(symbol, (0,))[0] for account in state.accounts.values()]
+            route.low_first = longs_hold_more(venue, state.prices, symbol, held)
         marks = route.marks()
         put(points, marks, p0, symbol, "marks")
         i0 = float(before.indexes[symbol]) if before is not None and symbol in before.indexes else None
@@ -152,13 +165,11 @@ class Route:
         return [self.rounded(x * (ratio + change * w)) for x, w in zip(marks, parts, strict=True)]
 
 
-def longs_hold_more(venue: Venue, state: State, symbol: str) -> bool:
-    """Whether the shorts of a market do not hold more maintenance margin than its longs, at the prices used last."""
-    if state.prices is None or symbol not in state.prices.marks:
+def longs_hold_more(venue: Venue, prices: Prices, symbol: str, held: Iterable[int]) -> bool:
+    """Whether the shorts of a market do not hold more maintenance margin than its longs, of lots held, at prices."""
+    if symbol not in prices.marks:
         return True
-    figures = Float64(venue, state.prices)
-    held = [account.positions[symbol][0] for account in state.accounts.values() if symbol in account.positions]
-    sums = {True: 0, False: 0}
+    figures, sums = Float64(venue, prices), {True: 0, False: 0}
     for lots in held:
         sums[lots > 0] += round(figures.required[symbol](abs(lots) * figures.lot[symbol]))
     return not sums[False] > sums[True]

@@ -57,7 +57,7 @@ def samples(used, time_ns: int) -> dict:
     result, last, times = {}, time_ns // SECOND, [time for time, *_ in used]
     for second in range(last - WINDOW + 1, last + 1):
         before = bisect_right(times, second * SECOND)
-        if second * SECOND > time_ns - WINDOW * SECOND and before:
+        if second * SECOND > time_ns - WINDOW * SECOND and before and used[before - 1][1] is not None:
             result[second] = used[before - 1][1:]
     return result
 

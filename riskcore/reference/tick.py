@@ -11,11 +11,12 @@ from .account_margin import SweptMargins
 from .accrual import Accrual
 from .backstop import Backstop
 from .book import Book
-from .clock import begins, due_periods, instants_between
+from .clock import due_periods, new_intervals
 from .close_out import CloseOut
+from .events import Events, Scheduled
 from .guards import Guards
 from .last_book import LastBook
-from .numbers import INFINITY, MILLISECOND, MINUTE, SECOND, rhe, whole
+from .numbers import INFINITY, SECOND, rhe, whole
 from .path import Point, path
 from .price_updates import WINDOW
 from .prices import Prices, known
@@ -27,7 +28,7 @@ from .tick_state import UNCHANGING
 from .venue import Venue
 
 
-class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, LastBook, CloseOut):
+class Tick(Events, Guards, Accrual, Settlement, Repay, Book, Backstop, LastBook, CloseOut):
     """One tick: selection, and the phases in their order."""
 
     def between_ticks(self) -> None:
@@ -124,9 +125,9 @@ class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, LastBook, CloseOu
 
     def is_left_out(self, point: Point) -> bool:
         """Whether nothing can happen at an instant in between (Instants that are left out)."""
-        state, cap = self.state, whole(self.venue.policy["account_cap_interval"]) * SECOND
-        changes = point.is_update or any(self.instants(period) for period in due_periods(self.venue))
-        begun = any(begins(clock, state.decided, self.time_ns) for clock in (MINUTE, cap))
+        state = self.state
+        changes = point.is_update or self.has_events or any(self.instants(period) for period in due_periods(self.venue))
+        begun = new_intervals(self.venue, state.decided, self.time_ns)
         refills = self.venue.policy["refill_half_life"] is not None and bool(self.consumed_levels())
         return not changes and state.is_quiet and not refills and not begun
 
@@ -163,7 +164,7 @@ def guarded(
 ) -> Prices:
     """The prices that a tick would use, without instants before it; the state given is not changed (Guards)."""
     prices = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
-    tick = Tick(venue, copy.deepcopy(state), time_ns, prices, seed=0)
+    tick = Tick(state.venue or venue, copy.deepcopy(state), time_ns, prices, seed=0)
     tick.guards(books or {}, last_prices, book_times)
     return tick.prices
 
@@ -183,29 +184,34 @@ def step(
     lows=None,
     highs=None,
     seed=0,
+    funding=(),
+    venue_changes=(),
 ):
     """One tick: the state after it, the rows of its journal, and what it saw. The state given is not changed.
 
     books = {symbol: {"bids": [(price, quantity), ...], "asks": [...]}}, best level first, in natural units;
-    book_times = {symbol: ns}; lows and highs: the bars by symbol. A tick that is refused is a ValueError.
+    book_times = {symbol: ns}; lows and highs: the bars by symbol; funding = [{"time", "market", "rate"}, ...];
+    venue_changes = [{"time", "market" or "asset", "field", "value"}, ...]. A tick that is refused is a ValueError.
     """
-    state, rows, seen = copy.deepcopy(state), [], {}
+    state, rows, seen, venue = copy.deepcopy(state), [], {}, state.venue or venue
     given = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
     bars = checked_bars(known(lows), known(highs), given.marks)
-    times = instants_between(venue, state.time_ns, time_ns) if state.ticks > 0 else []
+    scheduled = Scheduled(venue, state, time_ns, funding, venue_changes, given.funding_rates)
+    times = scheduled.instants_between() if state.ticks > 0 else []
     points = path(venue, state, times, time_ns, given, bars, seed)
     if points and not has_prices(venue, state, points[0]):
         points = []
+    rates = scheduled.rates_due(given.funding_rates, times[: len(points)])
     for time, point in zip(times, points, strict=False):
-        rates = rates_due(venue, given.funding_rates, state.time_ns, time, time_ns)
-        prices = Prices({}, {}, point.assets, state.open_interest, rates)
-        instant = Tick(venue, state, time, prices, seed)
-        instant.decide_between(point)
+        prices = Prices({}, {}, None, state.open_interest, rates.get(time))
+        instant = Tick(scheduled.venue_at(time), state, time, prices, seed)
+        instant.happen(scheduled)
+        instant.decide_between(point.without(state.delisted))
         rows += instant.rows
         seen[time] = instant.prices
-    since = state.time_ns if state.ticks > 0 else time_ns
-    given.funding_rates = rates_due(venue, given.funding_rates, since, time_ns, time_ns)
-    tick = Tick(venue, state, time_ns, given, seed)
+    given.funding_rates = rates.get(time_ns, {})
+    tick = Tick(scheduled.last_venue, state, time_ns, given, seed)
+    tick.happen(scheduled)
     tick.decide_tick(books or {}, last_prices, book_times)
     forget_samples(state)
     return state, rows + tick.rows, Seen(tick.prices, seen | {time_ns: tick.prices})
@@ -230,16 +236,9 @@ def has_prices(venue: Venue, state: State, point: Point) -> bool:
     return True
 
 
-def rates_due(venue: Venue, rates: dict, since: int, time_ns: int, last: int) -> dict:
-    """The rates of a tick at `last` that count for what is due in `(since, time]`: its last instant has one."""
-    periods = {symbol: (venue.markets[symbol].funding_interval or 1) * MILLISECOND for symbol in rates}
-    due = {symbol: last // period * period for symbol, period in periods.items()}
-    return {symbol: rate for symbol, rate in rates.items() if since < due[symbol] <= time_ns}
-
-
 def forget_samples(state: State) -> None:
-    """Forget the used marks that no later window of samples can contain (Samples)."""
-    for guard_state in state.guard_states.values():
-        used, first = guard_state.used, state.time_ns - WINDOW * SECOND
+    """Forget the used prices that no later window of samples can contain (Samples)."""
+    for memory in (*state.guard_states.values(), *state.asset_states.values()):
+        used, first = memory.used, state.time_ns - WINDOW * SECOND
         old = bisect_right(used, first, key=operator.itemgetter(0))
         del used[: max(old - 1, 0)]

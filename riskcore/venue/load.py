@@ -19,7 +19,18 @@ from ..boundary import RiskDataError, json_input
 from .margin_functions import MarginFunction, MarginFunctions, Sqrt, check, check_order
 from .policy import _amount, _wrong, check_adl_policy, read_policy
 from .presets import venue_path
-from .schema import _Collateral, _Haircut, _HaircutKind, _MarkBand, _Market, _PremiumBand, _Price, _Spot, _Venue
+from .schema import (
+    _Collateral,
+    _Haircut,
+    _HaircutKind,
+    _MarkBand,
+    _Market,
+    _PremiumBand,
+    _Price,
+    _PriceGuard,
+    _Spot,
+    _Venue,
+)
 from .tables import _MAX_TICKS, Assets, Markets, Pool, Provider, Spots, Venue
 
 _SMALLEST = Decimal("1e-18")
@@ -222,8 +233,37 @@ def _assets(spec: _Venue) -> Assets:
         elif kind.type != "identity":
             raise _wrong(f"{path}.haircutFunction.kind.type", "must be 'identity' or 'inverseSqrt'", kind.type)
         rows.append((float(weight), base, penalty))
-    column = [np.array(c) for c in zip(*rows, strict=True)]
-    return Assets(tuple(c.symbol for c in spec.collateral), tuple(quantum), *column)
+    weights, bases, penalties = (np.array(c) for c in zip(*rows, strict=True))
+    guards = [_price_guard(f"collateral[{n}].priceGuard", row, spec) for n, row in enumerate(spec.collateral)]
+    return Assets(
+        symbol=tuple(c.symbol for c in spec.collateral),
+        quantum=tuple(quantum),
+        weight=weights,
+        haircut_base=bases,
+        haircut_penalty=penalties,
+        guards=np.array([figures for figures, _ in guards]).T.copy(),
+        stale_after=np.array([stale for _, stale in guards], np.int64),
+    )
+
+
+def _price_guard(path: str, row: _Collateral, spec: _Venue) -> tuple[tuple[float, ...], int]:
+    """Guards of an asset's price as of `Assets`, and the nanoseconds for which the price is held."""
+    guard = row.price_guard
+    if guard is None:
+        return (np.nan,) * 4, -1
+    if row.symbol == spec.settle_asset:
+        raise RiskDataError("venue", path, "must be missing: the price of the settle asset is 1")
+    thresholds = []
+    for name, threshold in (("indexThreshold", guard.index_threshold), ("meanThreshold", guard.mean_threshold)):
+        if threshold is not None and not (threshold.is_finite() and _SMALLEST <= threshold < 1):
+            raise _wrong(f"{path}.{name}", f"must be at least {_SMALLEST} and less than 1", threshold)
+        thresholds.append(np.nan if threshold is None else float(threshold))
+    stale = -1
+    if guard.stale_after is not None:
+        if not (guard.stale_after.is_finite() and 0 < guard.stale_after <= 10**9):
+            raise _wrong(f"{path}.staleAfter", "must be more than 0 and at most 10**9 seconds", guard.stale_after)
+        stale = int(guard.stale_after * 10**9)
+    return (*_update_cap(path, guard), *thresholds), stale
 
 
 def _listing(
@@ -370,7 +410,7 @@ def _markets(listed: list[tuple[int, _Market]], assets: Assets, settle: int) -> 
     )
 
 
-def _update_cap(path: str, price: _Price) -> tuple[float, float]:
+def _update_cap(path: str, price: _Price | _PriceGuard) -> tuple[float, float]:
     """Smallest and largest factor between price updates a second apart; NaN: no limit."""
     low, high = price.min_price_update_multiplier, price.max_price_update_multiplier
     if low is not None and _positive(f"{path}.minPriceUpdateMultiplier", low) > 1:

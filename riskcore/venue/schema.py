@@ -79,12 +79,21 @@ class _Haircut(msgspec.Struct):
     kind: _HaircutKind
 
 
+class _PriceGuard(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    min_price_update_multiplier: Decimal | None = None
+    max_price_update_multiplier: Decimal | None = None
+    index_threshold: Decimal | None = None
+    mean_threshold: Decimal | None = None
+    stale_after: Decimal | None = None
+
+
 class _Collateral(msgspec.Struct, rename="camel"):
     symbol: str
     haircut_function: _Haircut
     imf_function: MarginFunction | None = None
     mmf_function: MarginFunction | None = None
     quantum: Decimal = Decimal("0.000001")
+    price_guard: _PriceGuard | None = None
 
 
 class _Pool(msgspec.Struct, rename="camel"):

@@ -18,6 +18,7 @@ from .._limits import POSITION_LIMIT, TOTAL_LIMIT
 from .._typing import AnyInt, Bool, Float, Int
 from ..boundary import RiskDataError, counted, escaped, natural
 from ..kernels.layouts import MarginFunctionArrays, RequirementLookup
+from ..kernels.path import MEAN_THRESHOLD, AssetRules
 from .margin_functions import MarginFunctions
 from .policy import Policy, _wrong
 
@@ -117,6 +118,21 @@ class Listing:
         highest = np.format_float_positional(self.max_price[row], trim="-")
         return f"must be at most {highest}, 10**13 ticks of the market's tickSize: the market has no lower maxPrice"
 
+    @property
+    def too_low(self) -> str:
+        """Rule that a price below the lowest of a row breaks."""
+        return "must be at least a tick of the market's tickSize: the contract is inverse"
+
+    @cached_property
+    def price_bounds(self) -> Float:
+        """Lowest and highest price, nearest float64, shape (2, rows)."""
+        return np.array([self.min_price, self.max_price])
+
+    @cached_property
+    def tick_ratio(self) -> Float:
+        """Price of a tick, its numerator and its denominator, nearest float64, shape (3, rows)."""
+        return np.array([[float(t), float(t.numerator), float(t.denominator)] for t in self.tick]).T.copy()
+
     @cached_property
     def row(self) -> dict[str, int]:
         """Row of each symbol."""
@@ -146,6 +162,11 @@ class Markets(Listing):
     funding_interval: Int
     funding_lower: Float
     funding_upper: Float
+
+    @cached_property
+    def update_cap(self) -> Float:
+        """Limits of a price update's factor in a second, NaN where there is none, shape (2, M)."""
+        return np.array([self.min_update, self.max_update])
 
     @cached_property
     def max_lots(self) -> Int:
@@ -184,13 +205,26 @@ class Spots(Listing):
 
 @dataclass(frozen=True)
 class Assets:
-    """Collateral assets, one row each (K rows). ``haircut_base`` is +inf for the identity haircut."""
+    """Collateral assets, one row each (K rows). ``haircut_base`` is +inf for the identity haircut.
+
+    ``guards`` (shape (4, K)) are the limits of a price update's factor in a second and the largest distances from the
+    index and from the mean, NaN where there is none; ``stale_after`` the nanoseconds for which a price is held, -1
+    where it is not.
+    """
 
     symbol: tuple[str, ...]
     quantum: tuple[Fraction, ...]
     weight: Float
     haircut_base: Float
     haircut_penalty: Float
+    guards: Float
+    stale_after: Int
+
+    @cached_property
+    def guarded(self) -> tuple[bool, bool]:
+        """Whether an asset has a guard that changes prices, and whether one has a guard by the mean."""
+        has_guard = ~np.isnan(self.guards)
+        return bool(has_guard.any()), bool(has_guard[MEAN_THRESHOLD].any())
 
     @cached_property
     def quantum_size(self) -> Float:
@@ -631,6 +665,18 @@ class Venue:
             for tiers, deductions in self._tiers
         )
         return market, borrow
+
+    @cached_property
+    def asset_rules(self) -> AssetRules:
+        """Guards of the prices of assets, and the markets that tell these prices."""
+        markets, assets = self.markets, self.assets
+        return AssetRules(
+            guards=assets.guards,
+            stale_after=assets.stale_after,
+            base_asset=markets.base_asset,
+            quote_asset=markets.quote_asset,
+            settle=self.settle,
+        )
 
     @cached_property
     def money(self) -> tuple[int, ...]:

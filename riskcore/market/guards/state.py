@@ -15,9 +15,8 @@ from ..._typing import Bool, Float, Int
 from ...kernels import guards as kernels
 from ...kernels.guards import BASIS, INDEX, MARK, NO_SAMPLE
 from ...venue import Venue
-from ..books import Books
+from .books import _SECOND, BookMemory, _offset
 
-_SECOND = 1_000_000_000
 SECONDS_OF_SAMPLES = 300
 """Length of the window of the means."""
 
@@ -47,34 +46,6 @@ class Samples(NamedTuple):
     market: Int
     asset: Float
 
-    def joined(self, other: Samples) -> Samples:
-        """Return these samples and later ones.
-
-        Parameters
-        ----------
-        other : Samples
-            The later ones.
-
-        Returns
-        -------
-        Samples
-            Both.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from riskcore.market.guards import Samples
-        >>> one = Samples(np.array([7]), np.array([2]), np.zeros((1, 2, 1), np.int64), np.ones((1, 1)))
-        >>> one.joined(one._replace(second=np.array([9]))).second.tolist()
-        [7, 9]
-        """
-        return Samples(
-            second=np.concatenate([self.second, other.second]),
-            seconds=np.concatenate([self.seconds, other.seconds]),
-            market=np.concatenate([self.market, other.market]),
-            asset=np.concatenate([self.asset, other.asset]),
-        )
-
 
 @dataclass
 class GuardState:
@@ -98,12 +69,8 @@ class GuardState:
         The last whole second since the epoch that may have a sample.
     samples : list of Samples
         Those of the last 300 seconds and perhaps older ones, oldest first.
-    books : Books or None
-        Books that the clock goes on with; only with a ``liquidation_interval`` or a ``refill_half_life``.
-    consumed_lots : ndarray of int64, shape (L,)
-        Lots consumed of each of their levels; 0 without a ``refill_half_life``.
-    decay_time : int
-        Time at which the consumed lots decayed last, nanoseconds; 0 if never.
+    book_memory : BookMemory
+        The books that the clock goes on with; the states of the instants up to the next tick share it.
 
     Notes
     -----
@@ -125,9 +92,7 @@ class GuardState:
     asset_own: Bool
     second: int
     samples: list[Samples]
-    books: Books | None
-    consumed_lots: Int
-    decay_time: int
+    book_memory: BookMemory
 
     @classmethod
     def opening(cls, venue: Venue) -> GuardState:
@@ -150,8 +115,7 @@ class GuardState:
         >>> GuardState.opening(rc.load_venue("backpack")).samples
         []
         """
-        markets, assets, policy = len(venue.markets.symbol), len(venue.assets.symbol), venue.policy
-        is_kept = policy.refill_half_life is not None or policy.liquidation_interval is not None
+        markets, assets = len(venue.markets.symbol), len(venue.assets.symbol)
         return cls(
             price=np.full((3, markets), np.nan),
             time=np.zeros((3, markets), np.int64),
@@ -161,9 +125,7 @@ class GuardState:
             asset_own=np.zeros(assets, bool),
             second=0,
             samples=[],
-            books=Books.empty(venue) if is_kept else None,
-            consumed_lots=np.empty(0, np.int64),
-            decay_time=0,
+            book_memory=BookMemory.opening(venue),
         )
 
     @property
@@ -192,6 +154,39 @@ class GuardState:
         for block in self.samples:
             kernels.add_samples(block.second, block.seconds, block.market, self.second - SECONDS_OF_SAMPLES, window)
         return window
+
+    def without(self, market: Bool) -> GuardState:
+        """Return the state without what it remembers of the prices of some markets; earlier samples stay.
+
+        Parameters
+        ----------
+        market : ndarray of bool, shape (M,)
+            The markets.
+
+        Returns
+        -------
+        GuardState
+            Without their prices and current samples.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from riskcore.sample import two_accounts
+        >>> import riskcore as rc
+        >>> venue, accounts = two_accounts()
+        >>> engine = rc.Engine(accounts, venue)
+        >>> result = engine.step(rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}))
+        >>> engine.guard_state.without(np.array([False, False, True, False])).mark.tolist()
+        [nan, nan, nan, nan]
+        """
+        if not market.any():
+            return self
+        return replace(
+            self,
+            price=np.where(market, np.nan, self.price),
+            time=np.where(market, 0, self.time),
+            sample=np.where(market, NO_SAMPLE, self.sample),
+        )
 
     def used(self, stale_after: int, time: int) -> tuple[Float, Float, Float]:
         """Return the prices that counted at the last tick.
@@ -230,8 +225,8 @@ class GuardState:
         Returns
         -------
         dict of str to DataFrame
-            markets and assets (a row each, in order), samples, asset_samples, and books where these are kept; columns
-            as of docs/run_folder.md.
+            markets and assets (a row each, in order), samples, asset_samples and books; columns as of
+            docs/run_folder.md.
 
         Examples
         --------
@@ -249,9 +244,8 @@ class GuardState:
                  "own": self.asset_own}
             ),
         }  # fmt: skip
-        samples = _no_samples(self.sample.shape[1], len(self.asset_price))
-        for block in self.samples:
-            samples = samples.joined(block)
+        none = _no_samples(self.sample.shape[1], len(self.asset_price))
+        samples = _joined([none, *self.samples], self.second - SECONDS_OF_SAMPLES + 1)
         end = samples.second + samples.seconds
         second = np.maximum(samples.second, self.second - SECONDS_OF_SAMPLES + 1)
         seconds = end - second
@@ -264,12 +258,12 @@ class GuardState:
         tables["asset_samples"] = pd.DataFrame(
             {"second": second[run], "count": seconds[run], "asset": asset, "price": samples.asset[run, asset]}
         )
-        if self.books is not None:
-            side = self.books.level_sides()
-            tables["books"] = pd.DataFrame(
-                {"market": side // 2, "side": 1 - 2 * (side % 2), "price": self.books.price, "lots": self.books.lots,
-                 "consumed_lots": self.consumed_lots, "decay_time": self.decay_time}
-            )  # fmt: skip
+        memory = self.book_memory
+        side = memory.books.level_sides()
+        tables["books"] = pd.DataFrame(
+            {"market": side // 2, "side": 1 - 2 * (side % 2), "price": memory.books.price, "lots": memory.books.lots,
+             "consumed_lots": memory.consumed_lots, "decay_time": memory.decay_time}
+        )  # fmt: skip
         return tables
 
     @classmethod
@@ -324,65 +318,22 @@ class GuardState:
         samples.asset[of_asset[0], of_asset[1]["asset"]] = of_asset[1]["price"]
         guard_state.samples = [samples] if len(second) else []
         guard_state.second = time // _SECOND
-        if guard_state.books is not None:
-            kept = frames["books"]
+        if "books" in frames:
+            kept, memory = frames["books"], guard_state.book_memory
             side = (2 * kept["market"] + (kept["side"] < 0)).to_numpy(np.int64)
             price, lots, consumed_lots = (kept[name].to_numpy().copy() for name in ("price", "lots", "consumed_lots"))
-            guard_state.books = replace(
-                guard_state.books, offset=_offset(side, guard_state.books), price=price, lots=lots
-            )
-            guard_state.consumed_lots = consumed_lots
-            guard_state.decay_time = int(kept["decay_time"].iloc[0]) if len(kept) else 0
+            memory.books = replace(memory.books, offset=_offset(side, memory.books), price=price, lots=lots)
+            memory.consumed_lots = consumed_lots
+            memory.is_offered = np.ones(len(lots), bool)
+            memory.decay_time = int(kept["decay_time"].iloc[0]) if len(kept) else time
         return guard_state
 
-    def sampled(self, before: int | None, time: int, sample: Int, asset: Float) -> list[Samples]:
-        """Return the samples after a tick.
-
-        Seconds since the last tick repeat its samples, a tick on a whole second adds its own.
-
-        Parameters
-        ----------
-        before : int or None
-            Time of the last tick, nanoseconds; None if there was none.
-        time : int
-            Time of the tick, nanoseconds.
-        sample : ndarray of int64, shape (2, M)
-            Its samples.
-        asset : ndarray of float64, shape (K,)
-            Its prices of assets that have one of their own, settle units; NaN if never.
-
-        Returns
-        -------
-        list of Samples
-            Those of the last 300 seconds and perhaps older ones.
-
-        Examples
-        --------
-        >>> import riskcore as rc
-        >>> from riskcore.market.guards import GuardState
-        >>> state = GuardState.opening(rc.load_venue("backpack"))
-        >>> [samples.second.tolist() for samples in state.sampled(None, 10**9, state.sample, state.asset_price)]
-        [[1]]
-        """
-        now = time // _SECOND
-        oldest = now - SECONDS_OF_SAMPLES + 1
-        on_second = time % _SECOND == 0
-        first = oldest if before is None else max(before // _SECOND + 1, oldest)
-        past = 0 if before is None else now - on_second - first + 1
-        new = None
-        if past > 0:
-            new = Samples(np.array([first]), np.array([past]), self.sample[None], self.asset_price[None])
-        if on_second:
-            own = Samples(np.array([now]), np.array([1]), sample[None], asset[None])
-            new = own if new is None else new.joined(own)
-        return self.followed_by(new, now)
-
-    def followed_by(self, new: Samples | None, second: int) -> list[Samples]:
+    def followed_by(self, new: Samples, second: int) -> list[Samples]:
         """Return the samples with new ones.
 
         Parameters
         ----------
-        new : Samples or None
+        new : Samples
             Later samples.
         second : int
             The last whole second since the epoch that may have a sample.
@@ -394,18 +345,17 @@ class GuardState:
 
         Examples
         --------
+        >>> import numpy as np
         >>> import riskcore as rc
-        >>> from riskcore.market.guards import GuardState
-        >>> GuardState.opening(rc.load_venue("backpack")).followed_by(None, 10)
-        []
+        >>> from riskcore.market.guards import GuardState, Samples
+        >>> state, second = GuardState.opening(rc.load_venue("backpack")), np.array([7])
+        >>> new = Samples(second, np.array([1]), state.sample[None], state.asset_price[None])
+        >>> len(state.followed_by(new, 7))
+        1
         """
         oldest = second - SECONDS_OF_SAMPLES + 1
         kept = [block for block in self.samples if block.second[-1] + block.seconds[-1] > oldest]
-        if new is None:
-            return kept
-        if kept and len(kept[-1].second) + len(new.second) <= _BLOCK:
-            new = kept.pop().joined(new)
-        return [*kept, new]
+        return [*(kept if len(kept) < _BLOCKS else [_joined(kept, oldest)]), new]
 
     def _mean(self, which: int, market: int) -> Fraction | None:
         """Mean of a market's samples, or where there are none its last one, in units of the samples."""
@@ -423,13 +373,22 @@ _MARKET_COLUMNS = {
 """Columns of the run folder's state, each with its attribute and row."""
 
 
-_BLOCK = 32  # runs: blocks of fewer are joined
+_BLOCKS = 8
+"""Blocks of samples that are joined to one."""
+
+
+def _joined(blocks: list[Samples], oldest: int) -> Samples:
+    """Samples of blocks, but for runs before a second."""
+    joined = Samples(
+        second=np.concatenate([block.second for block in blocks]),
+        seconds=np.concatenate([block.seconds for block in blocks]),
+        market=np.concatenate([block.market for block in blocks]),
+        asset=np.concatenate([block.asset for block in blocks]),
+    )
+    first = int(np.count_nonzero(joined.second + joined.seconds <= oldest))
+    return Samples(joined.second[first:], joined.seconds[first:], joined.market[first:], joined.asset[first:])
 
 
 def _no_samples(markets: int, assets: int) -> Samples:
     none = np.empty(0, np.int64)
     return Samples(none, none, np.empty((0, 2, markets), np.int64), np.empty((0, assets)))
-
-
-def _offset(side: Int, books: Books) -> Int:
-    return np.searchsorted(side, np.arange(len(books.offset)))

@@ -1,0 +1,494 @@
+"""The path of prices between two ticks, and the guards of the instants on it; docs/one_tick.md has the rules."""
+
+from math import isnan, nan, sqrt
+from typing import NamedTuple
+
+import numpy as np
+
+from ._jit import inner_kernel, kernel
+from .guards import (
+    _MAX_PREMIUM,
+    _MAX_TICKS,
+    INDEX,
+    MARK,
+    MARK_UNIT,
+    NO_SAMPLE,
+    PREMIUM_UNIT,
+    cap_update,
+    clamp_price,
+    follow_markets,
+)
+from .margin_function import margin_requirement
+
+HOLD, LINEAR, BRIDGE, ADVERSE = range(4)
+"""Kinds of paths."""
+MARK_UPDATE, INDEX_UPDATE, INDEX_CAPPED, MARK_CLAMPED, MARK_CAPPED = 1, 2, 4, 8, 16
+"""What happened to the prices of a market at an instant."""
+ASSET_UPDATE, ASSET_CLAMPED, ASSET_BY_MEAN, ASSET_CAPPED, ASSET_HELD = 1, 2, 4, 8, 16
+"""What happened to the price of an asset at an instant."""
+UPDATED, REFUSED = 1, 2
+"""Whether a price of an instant was updated, and whether one was rejected."""
+MIN_UPDATE, MAX_UPDATE, INDEX_THRESHOLD, MEAN_THRESHOLD = range(4)
+"""Rows of the guards of assets."""
+FITS, TOO_HIGH, TOO_LOW, NO_MARK_SAMPLE, NO_PREMIUM_SAMPLE = range(5)
+"""Rules that a price of an instant can break."""
+
+_SECOND = 1_000_000_000
+_WINDOW = 300  # seconds
+_STEP, _ONE, _TWO = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_WORD = np.uint64(0xFFFF)
+_HALF = np.uint64(2**63)
+
+
+@inner_kernel
+def draw_of(key, market, number):
+    """Draw of a market with its number, SplitMix64.
+
+    key     uint64  ()  of the tick
+    market  int64   ()  row of the market
+    number  int64   ()  from 0
+    """
+    z = key + (np.uint64(market) * np.uint64(2**32) + np.uint64(number + 1)) * _STEP
+    z = (z ^ (z >> np.uint64(30))) * _ONE
+    z = (z ^ (z >> np.uint64(27))) * _TWO
+    return z ^ (z >> np.uint64(31))
+
+
+@inner_kernel
+def normal_step(key, market, number):
+    """Step of a random walk: a sum of four uniform draws, of mean 0 and variance 1.
+
+    key     uint64  ()  of the tick
+    market  int64   ()  row of the market
+    number  int64   ()  of the instant, from 1
+    """
+    word = draw_of(key, market, number)
+    total = np.int64(
+        (word & _WORD) + ((word >> np.uint64(16)) & _WORD) + ((word >> np.uint64(32)) & _WORD) + (word >> np.uint64(48))
+    )
+    return (total - 131070) / 65536.0 * 1.7320508075688772
+
+
+@inner_kernel
+def round_price(value, tick_size, numerator, denominator):
+    """Price rounded to the thousandth of a tick.
+
+    value        float64  ()  settle units
+    tick_size    float64  ()  nearest float64
+    numerator    float64  ()  of the tick size
+    denominator  float64  ()  of the tick size
+    """
+    return np.rint(value / tick_size * 1000.0) * numerator / (denominator * 1000.0)
+
+
+@kernel
+def fill_path(
+    kind, key, before, time, first, ends, bar, low_first, indexes, tick, mark, index,
+):  # fmt: skip
+    """Marks and indexes on the path between two ticks, not guarded; R + 1 of the instants 0 (the tick before) to N.
+
+    kind       int64    ()          HOLD, LINEAR, BRIDGE or ADVERSE
+    key        uint64   ()          of the tick's draws
+    before     int64    ()          time of the tick before, nanoseconds
+    time       int64    (N + 1,)    of the instants and of the tick, nanoseconds
+    first      int64    ()          number of the first instant wanted
+    ends       float64  (2, M)      mark used last before, and mark given at the tick, NaN: none
+    bar        float64  (2, M)      low and high since the tick before, NaN: none
+    low_first  bool     (M,)        the low comes before the high; of ADVERSE alone
+    indexes    float64  (2, M)      index used at the tick before, and index given at the tick, NaN: none
+    tick       float64  (3, M)      tick size: nearest float64, numerator, denominator
+    mark       float64  (R + 1, M)  out, NaN: none
+    index      float64  (R + 1, M)  out, NaN: none
+    """
+    count, last = time.size, first + mark.shape[0] - 1  # the tick is instant ``count``
+    span = time[count - 1] - before
+    for m in range(mark.shape[1]):
+        p0, i0, i1 = ends[0, m], indexes[0, m], indexes[1, m]
+        if isnan(p0):
+            mark[:, m] = nan
+            index[:, m] = nan
+            continue
+        is_held = kind == HOLD or isnan(ends[1, m])
+        p1 = p0 if isnan(ends[1, m]) else ends[1, m]
+        has_index = not isnan(i0) and (is_held or not isnan(i1))
+        low, high = min(p0, p1), max(p0, p1)
+        has_bar = not isnan(bar[0, m]) and count > 1
+        one = other = nan
+        if has_bar:
+            low, high = min(low, bar[0, m]), max(high, bar[1, m])
+            low_comes = low_first[m] if kind == ADVERSE else draw_of(key, m, 0) < _HALF
+            one, other = (bar[0, m], bar[1, m]) if low_comes else (bar[1, m], bar[0, m])
+        scale = (high - low) * (0.6266570686577501 / sqrt(count))
+        segments = 1
+        if has_bar:
+            segments = 2 if count == 2 else 3
+        for segment in range(segments):
+            begin, start = 0, p0
+            if segment == 1:
+                begin, start = (1 if count == 2 else count // 3), one
+            elif segment == 2:
+                begin, start = 2 * count // 3, other
+            end, stop = count, p1
+            if segment < segments - 1:
+                if segment == 0:
+                    end, stop = (1 if count == 2 else count // 3), one
+                else:
+                    end, stop = 2 * count // 3, other
+            if end <= first or begin > last:
+                continue
+            walk, whole = 0.0, 0.0
+            if kind == BRIDGE and not is_held:
+                for k in range(begin + 1, end + 1):
+                    whole += normal_step(key, m, k)
+            since = before if begin == 0 else time[begin - 1]
+            for k in range(begin, min(end, last + 1)):
+                now = before if k == 0 else time[k - 1]
+                value = start
+                if k > begin and not is_held:
+                    part = (now - since) / (time[end - 1] - since)
+                    value = start + (stop - start) * part
+                    if kind == BRIDGE:
+                        walk += normal_step(key, m, k)
+                        value += scale * (walk - whole * part)
+                    value = min(max(round_price(value, tick[0, m], tick[1, m], tick[2, m]), low), high)
+                if k < first:
+                    continue
+                mark[k - first, m] = value
+                price = nan
+                if has_index and is_held:
+                    price = i0 if value == p0 else value * (i0 / p0)
+                elif has_index and k == 0:
+                    price = i0
+                elif has_index:
+                    ratio = i0 / p0 + (i1 / p1 - i0 / p0) * ((now - before) / span)
+                    price = round_price(value * ratio, tick[0, m], tick[1, m], tick[2, m])
+                index[k - first, m] = price
+
+
+if not hasattr(fill_path, "py_func"):  # interpreted, NumPy would warn of draws that wrap
+    fill_path = np.errstate(over="ignore")(fill_path)
+
+
+@kernel
+def guard_path(time, clamp, update_cap, bounds, tick_size, price, stamp, mark, index, happened, events, error):
+    """Guard the marks and indexes of a path, market by market; a price that does not change is no update.
+
+    time        int64    (R,)        of the instants, nanoseconds
+    clamp       float64  ()          width of the clamp to the index, part of the index
+    update_cap  float64  (2, M)      least and largest factor of a second, NaN: none
+    bounds      float64  (2, M)      lowest and highest mark
+    tick_size   float64  (M,)        price of a tick
+    price       float64  (3, M)      in/out, MARK and INDEX remembered before and then at the end, NaN: none yet
+    stamp       int64    (3, M)      in/out, time of each, nanoseconds
+    mark        float64  (R + 1, M)  in/out, path from the instant before on; then, from row 1 on, the marks that count
+    index       float64  (R + 1, M)  in/out, the same of the indexes
+    happened    uint8    (R, M)      out, MARK_UPDATE and so on
+    events      uint8    (R,)        out, UPDATED and REFUSED of each instant
+    error       int64    (3,)        out, first price that breaks a rule: row, market and rule (FITS: none)
+    """
+    error[2] = FITS
+    for r in range(time.size):
+        events[r] = 0
+    for m in range(mark.shape[1]):
+        least, largest = update_cap[0, m], update_cap[1, m]
+        used, used_time = price[MARK, m], stamp[MARK, m]
+        reference, reference_time = price[INDEX, m], stamp[INDEX, m]
+        path_mark, path_index = mark[0, m], index[0, m]
+        for r in range(time.size):
+            now, flags, index_counts = time[r], 0, True
+            new_mark, new_index = mark[r + 1, m], index[r + 1, m]
+            if new_index != path_index and not isnan(new_index):
+                reference = cap_update(new_index, reference, now - reference_time, least, largest)
+                reference_time, index_counts = now, reference == new_index
+                flags |= INDEX_UPDATE
+                if not index_counts:
+                    flags |= INDEX_CAPPED
+            now_index = nan if isnan(new_index) else reference
+            if new_mark != path_mark and not isnan(new_mark):
+                clamped = new_mark
+                if index_counts:
+                    clamped = clamp_price(new_mark, now_index * (1.0 - clamp), now_index * (1.0 + clamp))
+                capped = cap_update(clamped, used, now - used_time, least, largest)
+                flags |= MARK_UPDATE
+                if clamped != new_mark:
+                    flags |= MARK_CLAMPED
+                if capped != clamped:
+                    flags |= MARK_CAPPED
+                used, used_time = capped, now
+            now_mark = nan if isnan(new_mark) else used
+            path_mark, path_index = new_mark, new_index
+            mark[r + 1, m], index[r + 1, m], happened[r, m] = now_mark, now_index, flags
+            if flags:
+                events[r] |= UPDATED | (REFUSED if flags & (INDEX_CAPPED | MARK_CLAMPED | MARK_CAPPED) else 0)
+            if error[2] == FITS and not isnan(now_mark):
+                ticks = now_mark / tick_size[m]
+                rule = FITS
+                if now_mark > bounds[1, m]:
+                    rule = TOO_HIGH
+                elif now_mark < bounds[0, m]:
+                    rule = TOO_LOW
+                elif not 0.0 < ticks < _MAX_TICKS:
+                    rule = NO_MARK_SAMPLE
+                elif not isnan(now_index) and (now_mark - now_index) / now_index >= _MAX_PREMIUM:
+                    rule = NO_PREMIUM_SAMPLE
+                if rule != FITS:
+                    error[0], error[1], error[2] = r, m, rule
+        price[MARK, m], stamp[MARK, m], price[INDEX, m], stamp[INDEX, m] = used, used_time, reference, reference_time
+
+
+@kernel
+def sample_runs(
+    time, before, has_gap, tick_size, mark, index, own, sample, price, second, seconds, market_sample, asset_sample,
+):  # fmt: skip
+    """Samples of instants, each for the seconds up to the next one, and of the seconds before the first of them.
+
+    time           int64    (R,)           of the instants, nanoseconds
+    before         int64    ()             time of the instant before them, nanoseconds
+    has_gap        bool     ()             the seconds since then have the samples of then
+    tick_size      float64  (M,)           price of a tick
+    mark           float64  (R, M)         that counts, NaN: none
+    index          float64  (R, M)         that counts, NaN: none
+    own            float64  (R, K)         own prices of assets that count, NaN: none
+    sample         int64    (2, M)         samples of then, or NO_SAMPLE
+    price          float64  (K,)           own prices of assets used last then, NaN: never
+    second         int64    (R + 1,)       out, first second of each run
+    seconds        int64    (R + 1,)       out, number of its seconds, perhaps 0
+    market_sample  int64    (R + 1, 2, M)  out, thousandths of a tick, and premium in units of 1e-12, or NO_SAMPLE
+    asset_sample   float64  (R + 1, K)     out, settle units, NaN: none
+    """
+    count = time.size
+    second[0] = before // _SECOND + 1
+    for r in range(count):
+        second[r + 1] = -(-time[r] // _SECOND)
+        seconds[r] = second[r + 1] - second[r] if r > 0 or has_gap else 0
+    seconds[count] = 1 if time[count - 1] % _SECOND == 0 else 0
+    for m in range(tick_size.size):
+        market_sample[0, 0, m], market_sample[0, 1, m] = sample[0, m], sample[1, m]
+        for r in range(count):
+            used, reference = mark[r, m], index[r, m]
+            if isnan(used):
+                market_sample[r + 1, 0, m] = market_sample[r, 0, m]
+                market_sample[r + 1, 1, m] = market_sample[r, 1, m]
+                continue
+            market_sample[r + 1, 0, m] = np.int64(np.rint(used / tick_size[m] * MARK_UNIT))
+            premium = NO_SAMPLE
+            if not isnan(reference):
+                premium = np.int64(np.rint((used - reference) / reference * PREMIUM_UNIT))
+            market_sample[r + 1, 1, m] = premium
+    for k in range(price.size):
+        asset_sample[0, k] = price[k]
+        for r in range(count):
+            asset_sample[r + 1, k] = asset_sample[r, k] if isnan(own[r, k]) else own[r, k]
+
+
+@inner_kernel
+def price_between(start, stop, begin, end, time):
+    """Own price of an asset on its path.
+
+    start  float64  ()  at the tick before
+    stop   float64  ()  at the tick, NaN: the price stays
+    begin  int64    ()  time of the tick before, nanoseconds
+    end    int64    ()  time of the tick, nanoseconds
+    time   int64    ()  of the instant, nanoseconds
+    """
+    return start if isnan(stop) else start + (stop - start) * ((time - begin) / (end - begin))
+
+
+@inner_kernel
+def mean_price(asset, row, time, before, price, samples, own):
+    """Mean of an asset's samples of the 300 seconds before an instant, NaN without a sample.
+
+    asset    int64         ()      row of the asset
+    row      int64         ()      of the instant
+    time     int64         (R,)    of the instants, nanoseconds
+    before   int64         ()      time of the instant before them, nanoseconds
+    price    float64       ()      used last then, NaN: never
+    samples  AssetSamples  ()      up to then
+    own      float64       (R, K)  prices of the instants before the row, NaN: none
+    """
+    oldest, newest = time[row] // _SECOND - _WINDOW + 1, -(-time[row] // _SECOND) - 1
+    total, count, run_price, run = 0.0, 0, nan, 0
+    past = samples.second.size
+    for n in range(past + 1 + row):
+        if n < past:
+            value, begin = samples.price[n, asset], samples.second[n]
+            end = begin + samples.seconds[n] - 1
+        else:
+            j = n - past  # the seconds before the instant j
+            if j > 0 and not isnan(own[j - 1, asset]):
+                price = own[j - 1, asset]
+            value, end = price, -(-time[j] // _SECOND) - 1
+            begin = before // _SECOND + 1 if j == 0 else -(-time[j - 1] // _SECOND)
+        seconds = min(end, newest) - max(begin, oldest) + 1
+        if seconds <= 0 or isnan(value):
+            continue
+        if value != run_price:
+            if run:
+                total += run_price * run
+            run_price, run = value, 0
+        run += seconds
+        count += seconds
+    if not run:
+        return nan
+    return (total + run_price * run) / count
+
+
+class AssetSamples(NamedTuple):
+    """Samples of assets, in runs of seconds, oldest first.
+
+    =======  =======  ======  =========================================
+    second   int64    (S,)    first second of each run since the epoch
+    seconds  int64    (S,)    number of its seconds
+    price    float64  (S, K)  settle units, NaN: none
+    =======  =======  ======  =========================================
+    """
+
+    second: np.ndarray
+    seconds: np.ndarray
+    price: np.ndarray
+
+
+class AssetRules(NamedTuple):
+    """Guards of the prices of assets, and the markets that tell these prices.
+
+    ===========  =======  ======  ==================================================================================
+    guards       float64  (4, K)  MIN_UPDATE and MAX_UPDATE (factors of a second), INDEX_THRESHOLD, MEAN_THRESHOLD
+                                  (parts); NaN: none
+    stale_after  int64    (K,)    nanoseconds for which a price is held, -1: not at all
+    base_asset   int64    (M,)    asset row of each market, -1: none
+    quote_asset  int64    (M,)    asset row of each market
+    settle       int64    ()      row of the settle asset, whose price is 1
+    ===========  =======  ======  ==================================================================================
+    """
+
+    guards: np.ndarray
+    stale_after: np.ndarray
+    base_asset: np.ndarray
+    quote_asset: np.ndarray
+    settle: int
+
+
+@kernel
+def guard_assets(
+    rules, is_held, begin, end, given, is_tick, time, before, index, happened_market, mark, price, last, stamp,
+    samples, events, own, asset, happened, rejected,
+):  # fmt: skip
+    """Guard the prices of assets at instants in order, and complete them; the last instant may be a tick.
+
+    rules            AssetRules    ()          see above
+    is_held          bool          ()          the path holds the prices of the tick before
+    begin            int64         ()          time of the tick before, nanoseconds
+    end              int64         ()          time of the tick, nanoseconds
+    given            float64       (2, K)      own price counted at the tick before, and given at the tick; NaN: none
+    is_tick          bool          ()          the last instant is the tick
+    time             int64         (R,)        of the instants, nanoseconds
+    before           int64         ()          time of the instant before them, nanoseconds
+    index            float64       (R, M)      that counts, NaN: none
+    happened_market  uint8         (R, M)      INDEX_CAPPED and so on
+    mark             float64       (R, M)      that counts, NaN: none
+    price            float64       (K,)        used last before, NaN: never
+    last             float64       (K,)        in/out, used last before, and then at the end
+    stamp            int64         (K,)        in/out, time of its update, nanoseconds
+    samples          AssetSamples  ()          up to then, where a guard needs them
+    events           uint8         (R,)        in/out, UPDATED and REFUSED of each instant
+    own              float64       (R, K)      out, own prices that count, NaN: none
+    asset            float64       (R, K)      out, these, and prices that follow from the markets for the others
+    happened         uint8         (R, K)      out, ASSET_UPDATE and so on
+    rejected         float64       (R, K, 3)   out, price before the clamp to the index, before that to the mean, and
+                                               before the cap; one row of all instants where no asset has a guard
+    """
+    keeps = rejected.shape[0] == time.size
+    for k in range(own.shape[1]):
+        own[:, k] = nan
+    for r in range(time.size):
+        now, at_tick = time[r], is_tick and r == time.size - 1
+        for k in range(own.shape[1]):
+            flags, update = 0, nan
+            earlier, moment = last[k], stamp[k]
+            if at_tick:
+                update = given[1, k]
+                if isnan(update):
+                    if not isnan(earlier) and now - moment <= rules.stale_after[k]:
+                        own[r, k], flags = earlier, ASSET_HELD
+                        events[r] |= REFUSED
+                    happened[r, k] = flags
+                    continue
+            else:
+                start = given[0, k]
+                if isnan(start):
+                    happened[r, k] = 0
+                    continue
+                stop = nan if is_held else given[1, k]
+                update = price_between(start, stop, begin, end, now)
+                if update == price_between(start, stop, begin, end, time[r - 1] if r > 0 else before):
+                    own[r, k], happened[r, k] = earlier, 0
+                    continue
+            flags, value = ASSET_UPDATE, update
+            if not isnan(rules.guards[INDEX_THRESHOLD, k]):
+                reference = index_value(k, r, at_tick, rules, given, index, happened_market, mark, own, asset)
+                width = rules.guards[INDEX_THRESHOLD, k]
+                value = clamp_price(value, reference * (1.0 - width), reference * (1.0 + width))
+            clamped = value
+            if not isnan(rules.guards[MEAN_THRESHOLD, k]):
+                reference = mean_price(k, r, time, before, price[k], samples, own)
+                width = rules.guards[MEAN_THRESHOLD, k]
+                value = clamp_price(value, reference * (1.0 - width), reference * (1.0 + width))
+            capped = cap_update(value, earlier, now - moment, rules.guards[MIN_UPDATE, k], rules.guards[MAX_UPDATE, k])
+            if clamped != update:
+                flags |= ASSET_CLAMPED
+            if value != clamped:
+                flags |= ASSET_BY_MEAN
+            if capped != value:
+                flags |= ASSET_CAPPED
+            if keeps:
+                rejected[r, k, 0], rejected[r, k, 1], rejected[r, k, 2] = update, clamped, value
+            own[r, k], last[k], happened[r, k], stamp[k] = capped, capped, flags, now
+            events[r] |= UPDATED | (REFUSED if flags > ASSET_UPDATE else 0)
+        for k in range(own.shape[1]):
+            asset[r, k] = own[r, k]
+        follow_markets(mark[r], index[r], rules.base_asset, rules.quote_asset, rules.settle, asset[r])
+
+
+@inner_kernel
+def index_value(k, r, at_tick, rules, given, index, happened_market, mark, own, asset):
+    """Value of an asset by the index of its first market that has one, NaN if it does not count.
+
+    k                int64       ()      row of the asset
+    r                int64       ()      of the instant
+    at_tick          bool        ()      the instant is the tick
+    rules            AssetRules  ()      see above
+    given            float64     (2, K)  own price that counted at the tick before, and given at the tick; NaN: none
+    index            float64     (R, M)  that counts, NaN: none
+    happened_market  uint8       (R, M)  INDEX_CAPPED and so on
+    mark             float64     (R, M)  that counts, NaN: none
+    own              float64     (R, K)  own prices that count, of the assets before this one; NaN: none
+    asset            float64     (R, K)  scratch
+    """
+    for m in range(rules.base_asset.size):
+        if rules.base_asset[m] == k and not isnan(index[r, m]):
+            quote = rules.quote_asset[m]
+            pending = quote != rules.settle and quote >= k and not isnan(given[1 if at_tick else 0, quote])
+            if happened_market[r, m] & INDEX_CAPPED or pending:
+                return nan
+            for n in range(own.shape[1]):
+                asset[r, n] = own[r, n]
+            follow_markets(mark[r], index[r], rules.base_asset, rules.quote_asset, rules.settle, asset[r])
+            return index[r, m] * asset[r, quote]
+    return nan
+
+
+@kernel
+def add_side_margins(market, lots, price_per_lot, functions, margins):
+    """Add the maintenance margins of the long and of the short positions of each market, each rounded.
+
+    market         uint16                (P,)    market row
+    lots           int64                 (P,)    signed
+    price_per_lot  float64               (M,)    settle quanta
+    functions      MarginFunctionArrays  ()      see layouts.py
+    margins        int64                 (2, M)  in/out, of the longs and of the shorts, settle quanta
+    """
+    for p in range(market.size):
+        m = np.int64(market[p])
+        if lots[p] != 0:
+            required = margin_requirement(abs(lots[p]) * price_per_lot[m], 2 * m + 1, functions)
+            margins[0 if lots[p] > 0 else 1, m] += np.int64(np.rint(required))

@@ -1,0 +1,636 @@
+"""The guarded prices of all instants of a tick: those on the path to it, and the tick's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from ..._typing import Bool, Float, Int
+from ...boundary import RiskDataError, moment, units
+from ...kernels import guards as tick_kernels
+from ...kernels import path as kernels
+from ...kernels.guards import BASIS, INDEX, MARK
+from ...kernels.path import (
+    ASSET_BY_MEAN,
+    ASSET_CAPPED,
+    ASSET_CLAMPED,
+    ASSET_HELD,
+    FITS,
+    HOLD,
+    INDEX_CAPPED,
+    INDEX_UPDATE,
+    MARK_CAPPED,
+    MARK_CLAMPED,
+    MARK_UPDATE,
+    NO_PREMIUM_SAMPLE,
+    REFUSED,
+    TOO_HIGH,
+    TOO_LOW,
+    UPDATED,
+    AssetSamples,
+)
+from ...state import Accounts
+from ...venue import Venue
+from ..books import Books
+from ..path import Path
+from ..prices import Prices
+from .books import _SECOND, _accepted, _touch
+from .state import SECONDS_OF_SAMPLES, GuardState, Samples
+
+REASONS = (
+    "closed_book", "stale_book", "crossed_book", "index_update_cap", "mark_held", "index_clamp", "mean_clamp",
+    "update_cap",
+)  # fmt: skip
+_OF_TICK = tuple(REASONS.index(name) for name in ("index_update_cap", "mark_held", "index_clamp", "update_cap"))
+"""Reason of each column of the updates that the tick's kernel rejects."""
+_INDEX_CAP, _HELD, _CLAMP, _BY_MEAN, _CAP = (
+    REASONS.index(name) for name in ("index_update_cap", "mark_held", "index_clamp", "mean_clamp", "update_cap")
+)
+_REFUSED_MARKET = INDEX_CAPPED | MARK_CLAMPED | MARK_CAPPED
+_REFUSED_ASSET = ASSET_CLAMPED | ASSET_BY_MEAN | ASSET_CAPPED | ASSET_HELD
+
+
+class Refusal(NamedTuple):
+    """A rejected book or price update.
+
+    Attributes
+    ----------
+    reason : str
+        One of `REASONS`.
+    book : int
+        Book row (market m, or M + spot row), -1 for the price of an asset.
+    price : float
+        The rejected price, NaN for a book and for a price that is held.
+    asset : int
+        Row of the asset whose price it is, else -1.
+
+    Examples
+    --------
+    >>> from riskcore.market.guards import Refusal
+    >>> Refusal("update_cap", 0, 120.0).asset
+    -1
+    """
+
+    reason: str
+    book: int
+    price: float
+    asset: int = -1
+
+
+@dataclass
+class Guarded:
+    """Prices and books of an instant that count.
+
+    Attributes
+    ----------
+    mark, index : ndarray of float64, shape (M,)
+        Settle units; NaN where there is none.
+    asset : ndarray of float64, shape (K,)
+        Prices of the assets that have one of their own, settle units; NaN for the others.
+    books : Books
+        Levels that count: without those of refused books, with lots that were refilled.
+    refusals : list of Refusal
+        By book row, then in the order of `REASONS`; those of assets last.
+    guard_state : GuardState
+        State after this instant.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.market.guards import GuardState, guard
+    >>> venue = rc.load_venue("backpack")
+    >>> crossed = {"bids": [(196.0, 1.0)], "asks": [(195.0, 1.0)]}
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": crossed})
+    >>> books, time = tick.columnar_books(venue), tick.nanoseconds()
+    >>> guarded = guard(venue, GuardState.opening(venue), None, time, rc.Prices.incomplete(venue, tick), books)
+    >>> [refusal.reason for refusal in guarded.refusals], len(guarded.books.price), guarded.mark.tolist()
+    (['crossed_book'], 0, [nan, nan, 195.0, nan])
+    """
+
+    mark: Float
+    index: Float
+    asset: Float
+    books: Books
+    refusals: list[Refusal]
+    guard_state: GuardState
+
+
+class GuardedPath:
+    """Guarded prices of instants in a row, of which the last may be a tick. Made by `guard_path`.
+
+    Parameters
+    ----------
+    venue, guard_state, path, first, end, delisted
+        As of `guard_path`.
+
+    Attributes
+    ----------
+    time : ndarray of int64, shape (R,)
+        Nanoseconds.
+    mark, index : ndarray of float64, shape (R, M)
+        Prices that count, settle units; NaN where there is none.
+    asset, own_asset : ndarray of float64, shape (R, K)
+        Prices of assets, settle units, NaN where there is none; those of their own, NaN for the others.
+
+    Notes
+    -----
+    The rules: docs/one_tick.md, "Guards".
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.market.guards import GuardedPath
+    >>> GuardedPath.at.__name__
+    'at'
+    """
+
+    def __init__(
+        self, venue: Venue, guard_state: GuardState, path: Path, first: int, end: int, delisted: Bool | None
+    ) -> None:
+        self._delisted = delisted
+        if delisted is not None:
+            guard_state, path = guard_state.without(delisted), path.without(delisted)
+        self._venue, self._state, self._path, self._first = venue, guard_state, path, first
+        self.time = path.time[first:end]
+        self._before = path.before if first == 0 else int(path.time[first - 1])
+        self._has_tick = end == len(path.time)
+        self._inner = end - first - self._has_tick
+        self._price, self._stamp = guard_state.price, guard_state.time
+        rows, markets = end - first, len(guard_state.mark)
+        mark, index = np.empty((2, rows + 1, markets))
+        self._happened, self._events = np.empty((rows, markets), np.uint8), np.empty(rows, np.uint8)
+        if self._inner:
+            self._guard_between(mark[: self._inner + 1], index[: self._inner + 1])
+        self.mark, self.index = mark[1:], index[1:]
+        self._books, self._of_tick = path.books, list[tuple[int, int, float]]()
+        if self._has_tick:
+            self._guard_tick()
+        self._guard_assets()
+        self._runs: Samples | None = None
+        self._stamps, self._stamps_of = guard_state.time, 0  # and the rows that these have seen
+        self._after: GuardState | None = None  # that of the tick
+
+    @property
+    def updates(self) -> Bool:
+        """Whether a mark, an index or a price of an asset was updated, shape (R,); True of a tick."""
+        return np.asarray(self._events & UPDATED, bool)
+
+    @property
+    def refused(self) -> Bool:
+        """Whether a book or a price update was rejected, or a price is held, shape (R,)."""
+        refused = np.asarray(self._events & REFUSED, bool)
+        if self._of_tick:
+            refused[-1] = True
+        return refused
+
+    def _guard_between(self, mark: Float, index: Float) -> None:
+        """Guard the instants between the ticks."""
+        venue, count, markets = self._venue, self._inner, self._venue.markets
+        self._path.fill(venue, self._first, mark, index)
+        self._price, self._stamp, error = self._price.copy(), self._stamp.copy(), np.empty(3, np.int64)
+        kernels.guard_path(
+            self.time[:count], venue.policy.clamp, markets.update_cap, markets.price_bounds, markets.tick_size,
+            self._price, self._stamp, mark, index, self._happened[:count], self._events[:count], error,
+        )  # fmt: skip
+        if error[2] != FITS:
+            row, market, rule = error.tolist()
+            value = float((index if rule == NO_PREMIUM_SAMPLE else mark)[row + 1, market])
+            raise _wrong_price(venue, market, rule, value, int(self.time[row]))
+
+    def _guard_tick(self) -> None:
+        """Guard the tick."""
+        venue, path, time = self._venue, self._path, int(self.time[-1])
+        markets, policy, given = venue.markets, venue.policy, path.given
+        self._books, self._books_refused, self._of_tick = _accepted(venue, path.books, time)
+        if self._delisted is not None:
+            self._books_refused = self._books_refused | self._is_delisted
+        bid, ask = _touch(venue, self._books)
+        count = len(markets.symbol)
+        used, price, updates = np.empty((2, count)), np.empty((3, count)), np.empty((count, 4))
+        stamp, sample = np.empty((3, count), np.int64), np.empty((2, count), np.int64)
+        refused, too_large = np.empty((count, 4), bool), np.empty((2, count), bool)
+        tick_kernels.guard_updates(
+            time, policy.stale_nanoseconds, policy.clamp, markets.min_update, markets.max_update, given.given_mark,
+            given.given_index, given.last, bid, ask, self._price, self._stamp, used, price, stamp, refused, updates,
+        )  # fmt: skip
+        tick_kernels.sample_prices(markets.tick_size, used, self._state.sample, sample, too_large)
+        if np.count_nonzero(too_large):
+            raise _not_a_sample(venue, used, too_large)
+        self.mark[-1], self.index[-1], self._happened[-1], self._events[-1] = used[MARK], used[INDEX], 0, UPDATED
+        if np.count_nonzero(refused):
+            rows, kinds = np.nonzero(refused)
+            rejected = zip(rows.tolist(), kinds.tolist(), updates[rows, kinds].tolist(), strict=True)
+            self._of_tick += [(row, _OF_TICK[kind], update) for row, kind, update in rejected]
+            self._happened[-1] = np.where(refused[:, 0], INDEX_CAPPED, 0)
+        self._price, self._stamp = price, stamp
+
+    def _guard_assets(self) -> None:
+        """Guard the prices of assets at all instants, and complete them."""
+        venue, path, state = self._venue, self._path, self._state
+        rows, assets = len(self.time), len(state.asset_price)
+        self.own_asset, self.asset = np.empty((2, rows, assets))
+        self._happened_asset = np.empty((rows, assets), np.uint8)
+        self._asset_price, self._asset_time = state.asset_price.copy(), state.asset_time.copy()
+        has_guards, has_means = venue.assets.guarded
+        self._rejected = np.empty((rows if has_guards else 1, assets, 3))
+        kernels.guard_assets(
+            venue.asset_rules, path.kind == HOLD, path.before or 0, int(path.time[-1]), path.own, self._has_tick,
+            self.time, self._before or 0, self.index, self._happened, self.mark, state.asset_price, self._asset_price,
+            self._asset_time, _asset_samples(state, has_means), self._events, self.own_asset, self.asset,
+            self._happened_asset, self._rejected,
+        )  # fmt: skip
+
+    def refusals(self, k: int) -> list[Refusal]:
+        """Return the refusals of an instant.
+
+        Parameters
+        ----------
+        k : int
+            Row of the instant.
+
+        Returns
+        -------
+        list of Refusal
+            By book row, then in the order of `REASONS`; those of assets last.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardedPath
+        >>> GuardedPath.refusals.__name__
+        'refusals'
+        """
+        k = k % len(self.time)
+        if self._has_tick and k == len(self.time) - 1:
+            found = sorted(self._of_tick)
+        else:
+            found = self._refused_between(k) if self._events[k] & REFUSED else []
+        refusals = [Refusal(REASONS[kind], row, price) for row, kind, price in found]
+        return refusals + self._refused_assets(k) if self._events[k] & REFUSED else refusals
+
+    def _refused_between(self, k: int) -> list[tuple[int, int, float]]:
+        """Refusals of an instant between the ticks: market, reason and price."""
+        refused = []
+        rows = np.flatnonzero(self._happened[k] & _REFUSED_MARKET).tolist()
+        if rows:
+            mark, index = (
+                prices[0] for prices in self._path.values(self._venue, self._first + k + 1, self._first + k + 1)
+            )
+        clamp = self._venue.policy.clamp
+        for m in rows:
+            happened, clamped = int(self._happened[k, m]), float(mark[m])
+            if happened & INDEX_CAPPED:
+                refused.append((m, _INDEX_CAP, float(index[m])))
+            if happened & MARK_CLAMPED:
+                refused.append((m, _CLAMP, clamped))
+                used = float(self.index[k, m])
+                clamped = min(max(clamped, used * (1.0 - clamp)), used * (1.0 + clamp))
+            if happened & MARK_CAPPED:
+                refused.append((m, _CAP, clamped))
+        return refused
+
+    def _refused_assets(self, k: int) -> list[Refusal]:
+        refused = []
+        for asset in np.flatnonzero(self._happened_asset[k] & _REFUSED_ASSET).tolist():
+            happened, prices = self._happened_asset[k, asset], self._rejected[k, asset].tolist()
+            if happened & ASSET_HELD:
+                refused.append(Refusal("mark_held", -1, np.nan, asset))
+            flags = (ASSET_CLAMPED, _CLAMP), (ASSET_BY_MEAN, _BY_MEAN), (ASSET_CAPPED, _CAP)
+            refused += [
+                Refusal(REASONS[kind], -1, price, asset)
+                for (flag, kind), price in zip(flags, prices, strict=True)
+                if happened & flag
+            ]
+        return refused
+
+    @property
+    def _is_delisted(self) -> Bool:
+        """Whether the market of each book is delisted, shape (B,)."""
+        assert self._delisted is not None
+        return np.append(self._delisted, np.zeros(len(self._venue.spots.asset), bool))
+
+    def prices(self, k: int, accounts: Accounts) -> Prices:
+        """Return the prices of an instant.
+
+        Parameters
+        ----------
+        k : int
+            Row of the instant.
+        accounts : Accounts
+            The state.
+
+        Returns
+        -------
+        Prices
+            Complete prices; the open interest between two ticks is that of the first one.
+
+        Raises
+        ------
+        RiskDataError
+            A position or balance of an account has no price.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardedPath
+        >>> GuardedPath.prices.__name__
+        'prices'
+        """
+        k = k % len(self.time)
+        if self._has_tick and k == len(self.time) - 1:
+            return self._path.given.guarded(accounts, self.mark[k], self.index[k], self.own_asset[k])
+        assert self._path.last is not None
+        last = self._path.last
+        prices = Prices.used(
+            self._venue, self.mark[k], self.index[k], last.open_interest, self.own_asset[k], last.open_lots
+        )
+        prices.must_cover(accounts)
+        return prices
+
+    def at(self, k: int) -> Guarded:
+        """Return prices, books and refusals of an instant, and the state after it; in the order of the instants.
+
+        The lots consumed of the books decay up to this instant.
+
+        Parameters
+        ----------
+        k : int
+            Row of the instant.
+
+        Returns
+        -------
+        Guarded
+            Of the instant.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardedPath
+        >>> GuardedPath.at.__name__
+        'at'
+        """
+        k = k % len(self.time)
+        state = self.state_at(k)
+        memory, seen, shift, is_open = state.book_memory, None, None, self._venue.listing.takes_orders
+        if self._delisted is not None:
+            is_open = is_open & ~self._is_delisted
+        if self._has_tick and k == len(self.time) - 1:
+            seen = self._books.time
+        else:
+            memory.decay(int(self.time[k]))
+            shift = self._shift(k, memory.books)
+        books = memory.offered(is_open, shift, seen)
+        return Guarded(self.mark[k], self.index[k], self.own_asset[k], books, self.refusals(k), state)
+
+    def _shift(self, k: int, books: Books) -> Int:
+        """Ticks by which the levels of each book have moved with the mark since the tick before."""
+        shift, tick = np.zeros(len(books.time), np.int64), self._venue.markets.tick
+        with_levels = np.diff(books.offset).reshape(-1, 2).sum(axis=1)[: len(tick)] > 0
+        now, before = self.mark[k], self._path.mark_before
+        for m in np.flatnonzero(with_levels & (now != before) & ~np.isnan(now) & ~np.isnan(before)).tolist():
+            shift[m] = round((units.exact(float(now[m])) - units.exact(float(before[m]))) / tick[m])
+        return shift
+
+    def state_at(self, k: int) -> GuardState:
+        """Return the state of the guards after an instant; asked for in the order of the instants.
+
+        Parameters
+        ----------
+        k : int
+            Row of the instant; -1 is the last one.
+
+        Returns
+        -------
+        GuardState
+            The state; its books are those of the tick before until the tick.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.market.guards import GuardedPath
+        >>> GuardedPath.state_at.__name__
+        'state_at'
+        """
+        k, state = k % len(self.time), self._state
+        at_tick = self._has_tick and k == len(self.time) - 1
+        if at_tick and self._after is not None:
+            return self._after
+        time = int(self.time[k])
+        runs = self._runs_up_to(k)
+        price, stamp, memory, asset_time = self._price, self._stamp, state.book_memory, self._asset_time
+        if at_tick:
+            memory = memory.followed_by(self._books, self._books_refused, time)
+        else:
+            price = np.array([self.mark[k], self.index[k], state.price[BASIS]])
+            np.copyto(price, state.price, where=np.isnan(price))
+            stamp, asset_time = self._stamps_at(k), self._asset_times_at(k)
+        after = GuardState(
+            price=price,
+            time=stamp,
+            sample=runs.market[-1],
+            asset_price=runs.asset[-1],
+            asset_time=asset_time,
+            asset_own=~np.isnan(self.own_asset[k]),
+            second=time // _SECOND,
+            samples=state.followed_by(runs, time // _SECOND),
+            book_memory=memory,
+        )
+        if at_tick:
+            self._after = after
+        return after
+
+    def _stamps_at(self, k: int) -> Int:
+        """Time of the last updates of marks and indexes up to an instant between the ticks."""
+        if k < self._stamps_of - 1:
+            self._stamps, self._stamps_of = self._state.time, 0
+        self._stamps = self._stamps.copy()
+        happened, time = self._happened[self._stamps_of : k + 1][::-1], self.time[self._stamps_of : k + 1][::-1]
+        for which, flag in ((MARK, MARK_UPDATE), (INDEX, INDEX_UPDATE)) if len(time) else ():
+            updated = (happened & flag) != 0
+            np.copyto(self._stamps[which], time[updated.argmax(axis=0)], where=updated.any(axis=0))
+        self._stamps_of = k + 1
+        return self._stamps
+
+    def _asset_times_at(self, k: int) -> Int:
+        updated = (self._happened_asset[: k + 1] & kernels.ASSET_UPDATE) != 0
+        if not updated.any():
+            return self._state.asset_time
+        last = np.where(updated, np.arange(k + 1)[:, None], -1).max(axis=0)
+        return np.where(last >= 0, self.time[last], self._state.asset_time)
+
+    def _runs_up_to(self, k: int) -> Samples:
+        """Samples of the instants up to one, and of the seconds before them."""
+        rows = len(self.time)
+        if rows > _MANY:  # of a long path only what is asked for
+            first = max(k - SECONDS_OF_SAMPLES, 0)
+            return self._sampled(first, k + 1)
+        if self._runs is None:
+            self._runs = self._sampled(0, rows)
+        if k == rows - 1:
+            return self._runs
+        end, runs = k + 2, self._runs
+        seconds = runs.seconds[:end].copy()
+        seconds[-1] = self.time[k] % _SECOND == 0
+        return Samples(runs.second[:end], seconds, runs.market[:end], runs.asset[:end])
+
+    def _sampled(self, first: int, end: int) -> Samples:
+        """Samples of instants in a row, and of the seconds before them."""
+        state, rows, markets = self._state, end - first, len(self._state.mark)
+        second, seconds = np.empty((2, rows + 1), np.int64)
+        market, asset = np.empty((rows + 1, 2, markets), np.int64), np.empty((rows + 1, len(state.asset_price)))
+        kernels.sample_runs(
+            self.time[first:end], self._before or 0, first == 0 and self._before is not None,
+            self._venue.markets.tick_size, self.mark[first:end], self.index[first:end], self.own_asset[first:end],
+            state.sample, state.asset_price, second, seconds, market, asset,
+        )  # fmt: skip
+        return Samples(second, seconds, market, asset)
+
+
+_MANY = 1_000
+"""Instants of a path whose samples are computed at once."""
+
+
+def _asset_samples(state: GuardState, has_means: bool) -> AssetSamples:
+    """Samples of assets, where a guard needs them."""
+    if not (has_means and state.samples):
+        return _no_asset_samples(len(state.asset_price))
+    return AssetSamples(
+        second=np.concatenate([block.second for block in state.samples]),
+        seconds=np.concatenate([block.seconds for block in state.samples]),
+        price=np.concatenate([block.asset for block in state.samples]),
+    )
+
+
+@lru_cache(maxsize=16)
+def _no_asset_samples(assets: int) -> AssetSamples:
+    none = np.empty(0, np.int64)
+    return AssetSamples(none, none, np.empty((0, assets)))
+
+
+def _wrong_price(venue: Venue, market: int, rule: int, value: float, time: int) -> RiskDataError:
+    """Error of the first price of an instant between two ticks that is out of range."""
+    text = {
+        TOO_HIGH: venue.markets.too_high(market), TOO_LOW: venue.markets.too_low, NO_PREMIUM_SAMPLE: _PREMIUM_RULE
+    }.get(rule, "must be > 0 and less than 10**13 ticks")  # fmt: skip
+    table = "indexes" if rule == NO_PREMIUM_SAMPLE else "marks"
+    where = f"on the path at {moment(time)}"
+    return RiskDataError(table, venue.markets.symbol[market], text, row=where, value=value)
+
+
+def _not_a_sample(venue: Venue, used: Float, too_large: Bool) -> RiskDataError:
+    """Error of the first mark, or else the first premium, that is too large for a sample."""
+    which, m = (int(indices[0]) for indices in np.nonzero(too_large))
+    if used[MARK, m] <= 0.0:
+        rule = "must be > 0, and the index plus the basis is not"
+        return RiskDataError("marks", venue.markets.symbol[m], rule, value=float(used[MARK, m]))
+    table, rule = (("marks", "must be less than 10**13 ticks"), ("indexes", _PREMIUM_RULE))[which]
+    return RiskDataError(table, venue.markets.symbol[m], rule, value=float(used[which, m]))
+
+
+_PREMIUM_RULE = "must be more than 1/10**4 of the mark"
+
+
+def guard_path(
+    venue: Venue,
+    guard_state: GuardState,
+    path: Path,
+    first: int = 0,
+    end: int | None = None,
+    delisted: Bool | None = None,
+) -> GuardedPath:
+    """Guard the price updates of the instants of a path, and the books of its tick.
+
+    Parameters
+    ----------
+    venue : Venue
+        The rules.
+    guard_state : GuardState
+        State after the instant before the first one; it stays as it is.
+    path : Path
+        The path to a tick.
+    first, end : int
+        Rows of the first instant of ``path.time`` and of the one after the last; by default all, the tick included.
+    delisted : ndarray of bool, shape (M,), optional
+        Whether each market is delisted: it has no price, no sample and no book.
+
+    Returns
+    -------
+    GuardedPath
+        Prices that count, the refusals, and the states.
+
+    Raises
+    ------
+    RiskDataError
+        A mark is 10**13 ticks or more or above maxPrice, or 10**4 times its index.
+
+    Notes
+    -----
+    The rules: docs/one_tick.md, "Guards".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import riskcore as rc
+    >>> from riskcore.market import Path
+    >>> from riskcore.market.guards import GuardState, guard, guard_path
+    >>> venue, market = rc.load_venue("backpack"), "SOL_USDC_PERP"
+    >>> before, given = (rc.Prices.incomplete(venue, rc.Tick(0, {market: mark})) for mark in (195.0, 190.0))
+    >>> books, times = rc.Books.empty(venue), np.arange(1, 4) * 10**9
+    >>> state = guard(venue, GuardState.opening(venue), None, 0, before, books).guard_state
+    >>> path = Path.between(venue, None, state.mark, before, given, books, 0, times, seed=0)
+    >>> guard_path(venue, state, path).mark[:, 2].tolist()
+    [195.0, 195.0, 190.0]
+    """
+    return GuardedPath(venue, guard_state, path, first, len(path.time) if end is None else end, delisted)
+
+
+def guard(
+    venue: Venue, guard_state: GuardState, before: int | None, time: int, prices: Prices, books: Books
+) -> Guarded:
+    """Guard the price updates and books of a tick, without instants before it.
+
+    Parameters
+    ----------
+    venue : Venue
+        The rules.
+    guard_state : GuardState
+        State after the tick before; it stays as it is.
+    before : int or None
+        Time of that tick, nanoseconds; None at the first one.
+    time : int
+        Time of this tick, nanoseconds.
+    prices, books : Prices, Books
+        Prices and books as the tick has them.
+
+    Returns
+    -------
+    Guarded
+        Prices and books that count, the refusals, and the state after the tick.
+
+    Raises
+    ------
+    RiskDataError
+        A mark is 10**13 ticks or more, or 10**4 times its index.
+
+    Notes
+    -----
+    The rules: docs/one_tick.md, "Guards".
+
+    Examples
+    --------
+    A mark more than 5 % above its index is clamped to that distance.
+
+    >>> import riskcore as rc
+    >>> from riskcore.market.guards import GuardState, guard
+    >>> venue = rc.load_venue("backpack")
+    >>> tick = rc.Tick("2025-10-10T21:00Z", {"SOL_USDC_PERP": 220.0}, indexes={"SOL_USDC_PERP": 200.0})
+    >>> given, none = rc.Prices.incomplete(venue, tick), rc.Books.empty(venue)
+    >>> guarded = guard(venue, GuardState.opening(venue), None, tick.nanoseconds(), given, none)
+    >>> guarded.mark.round(6).tolist(), [refusal.reason for refusal in guarded.refusals]
+    ([nan, nan, 210.0, nan], ['index_clamp'])
+    """
+    path = Path.of_tick(prices, books, before, time)
+    return guard_path(venue, guard_state, path).at(0)
