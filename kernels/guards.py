@@ -302,14 +302,15 @@ def gross_value(mark, lots, asset, quanta):
 
 @kernel
 def add_premiums(mark, index, premium_sum, premium_count):
-    """Add the premiums of mark over index to their sums.
+    """Add the premiums of mark over index of some instants to their sums, one instant after another.
 
-    mark           float64  (M,)  NaN: none
-    index          float64  (M,)  NaN: none
-    premium_sum    float64  (M,)  in/out
-    premium_count  int64    (M,)  in/out
+    mark           float64  (n, M)  NaN: none
+    index          float64  (n, M)  NaN: none
+    premium_sum    float64  (M,)    in/out
+    premium_count  int64    (M,)    in/out
     """
-    for m in range(mark.size):
-        if not (isnan(mark[m]) or isnan(index[m])):
-            premium_sum[m] += (mark[m] - index[m]) / index[m]
-            premium_count[m] += 1
+    for t in range(mark.shape[0]):
+        for m in range(premium_sum.size):
+            if not (isnan(mark[t, m]) or isnan(index[t, m])):
+                premium_sum[m] += (mark[t, m] - index[t, m]) / index[t, m]
+                premium_count[m] += 1

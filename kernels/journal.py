@@ -13,8 +13,8 @@ SOUND, UNKNOWN_ROW, OTHER_MONEY, ONE_SIDED, UNBALANCED, NO_PRICE, NO_RATIO = 0, 
 OTHER_ACCOUNT, OTHER_COUNTERPARTY = 7, 8
 """The account or the counterparty of a row is not what it was before plus the rows."""
 
-USES_PRICE, USES_RATIOS, USES_MONEY = 1, 2, 4
-"""Bits of an event: its rows have a price, margin ratios, and an asset of their money."""
+USES_PRICE, USES_MONEY = 1, 2
+"""Bits of an event: its rows have a price, and an asset of their money."""
 
 
 @kernel
@@ -96,13 +96,13 @@ def money_left(n, rows):
 
 
 @inner_kernel
-def _row_status(n, rows, uses, settlement, market_settle, accounts, assets):
+def _row_status(n, rows, uses, unrated, market_settle, accounts, assets):
     """Status of one row of the journal by itself: SOUND, or the first thing that is wrong with it.
 
     n              int64           ()    row
     rows           JournalColumns  ()    see layouts.py
-    uses           uint8           (E,)  of each event: USES_PRICE | USES_RATIOS | USES_MONEY
-    settlement     int64           ()    code of the reason whose rows have no ratios
+    uses           uint8           (E,)  of each event: USES_PRICE | USES_MONEY
+    unrated        bool            (R,)  of each reason: whether its rows have no ratios
     market_settle  int64           (M,)  asset row of each market's money
     accounts       int64           ()    number
     assets         int64           ()    number
@@ -135,7 +135,7 @@ def _row_status(n, rows, uses, settlement, market_settle, accounts, assets):
     if used & USES_PRICE and not np.isfinite(rows.price[n]):
         return NO_PRICE
     known = rows.mmr_before[n] >= 0.0 and rows.mmr_after[n] >= 0.0
-    if used & USES_RATIOS and rows.reason[n] != settlement and not known:
+    if not unrated[rows.reason[n]] and not known:
         return NO_RATIO
     return SOUND
 
@@ -163,7 +163,7 @@ def _fingerprint(account, state, position_factor, balance_factor):
 
 @kernel
 def apply_rows(
-    rows, uses, settlement, market_settle, position_factor, balance_factor, state, ledger, fingerprint, bad
+    rows, uses, unrated, market_settle, position_factor, balance_factor, state, ledger, fingerprint, bad
 ):  # fmt: skip
     """Check rows one by one, apply them to the ledgers and to the accounts' fingerprints, and compare the latter.
 
@@ -172,8 +172,8 @@ def apply_rows(
     always shows.
 
     rows             JournalColumns  ()      see layouts.py
-    uses             uint8           (E,)    of each event: USES_PRICE | USES_RATIOS | USES_MONEY
-    settlement       int64           ()      code of the reason whose rows have no ratios
+    uses             uint8           (E,)    of each event: USES_PRICE | USES_MONEY
+    unrated          bool            (R,)    of each reason: whether its rows have no ratios
     market_settle    int64           (M,)    asset row of each market's money
     position_factor  int64           (3, M)  odd, of lots, cost and entry
     balance_factor   int64           (3, K)  odd, of free, lent and unsettled
@@ -185,7 +185,7 @@ def apply_rows(
     bad[0], bad[1] = -1, SOUND
     accounts, assets = fingerprint.size, balance_factor.shape[1]
     for n in range(rows.account.size):
-        status = _row_status(n, rows, uses, settlement, market_settle, accounts, assets)
+        status = _row_status(n, rows, uses, unrated, market_settle, accounts, assets)
         if status != SOUND:
             bad[0], bad[1] = n, status
             return

@@ -20,7 +20,7 @@ from ._lanes import (
     store,
     store_rows,
 )
-from .layouts import LANES
+from .layouts import LANES, PriceArrays
 from .margin import DOUBT_BAND, MarginSums
 from .margin_function import fill_requirement_lookup, requirements_above
 
@@ -335,6 +335,62 @@ def sweep_chunks(
 
 
 @kernel
+def first_unsafe(first, last, state, prices, price_per_lot, value_per_lot, price_per_quantum, haircut_size, lookup):
+    """Number of the first of the instants ``first:last`` at which an account is at 100 % or above, or may be, or last.
+
+    first              int64         ()      0 <= first
+    last               int64         ()      first <= last <= n
+    state              SweepColumns  ()      see layouts.py
+    prices             PriceArrays   ()      see layouts.py: the figures that are the same at all n instants
+    price_per_lot      float64       (n, M)  as of `PriceArrays`, at each instant
+    value_per_lot      float64       (n, M)  as of `PriceArrays`, at each instant
+    price_per_quantum  float64       (n, K)  as of `PriceArrays`, at each instant
+    haircut_size       float64       (n, K)  as of `PriceArrays`, at each instant
+    lookup             SweepLookup   ()      in/out, see layouts.py: filled at any prices
+    """
+    doubt = broadcast(DOUBT_BAND)
+    for t in range(first, last):
+        at_instant = PriceArrays(
+            price_per_lot=price_per_lot[t],
+            value_per_lot=value_per_lot[t],
+            market_settle=prices.market_settle,
+            money=prices.money,
+            price_per_quantum=price_per_quantum[t],
+            functions=prices.functions,
+            weight=prices.weight,
+            haircut_base=prices.haircut_base,
+            haircut_penalty=prices.haircut_penalty,
+            haircut_size=haircut_size[t],
+            settle_quantum=prices.settle_quantum,
+            acmf_divisor=prices.acmf_divisor,
+            acmf_offset=prices.acmf_offset,
+        )
+        fill_prices(at_instant, lookup)
+        for start in range(0, state.account.size, WIDTH):
+            slot = np.uint64(start)
+            sums = lane_margins(slot, state, lookup)
+            if unsafe_lanes(slot, state, sums.equity, sums.exposure, sums.maintenance, doubt * sums.gross):
+                return t
+    return last
+
+
+@inner_kernel
+def fill_prices(prices, lookup):
+    """Lay out the figures that a sweep looks up and that depend on prices alone.
+
+    prices  PriceArrays  ()  see layouts.py
+    lookup  SweepLookup  ()  in/out, see layouts.py
+    """
+    for m in range(prices.price_per_lot.size):
+        lookup.market[m, 0] = prices.price_per_lot[m]
+    for k in range(prices.price_per_quantum.size):
+        lookup.asset[k, 0] = prices.price_per_quantum[k]
+        lookup.asset[k, 2] = whole_weight_quanta(k, prices)
+        lookup.weight[k, 2] = prices.haircut_size[k]
+    fill_extra(prices, lookup.market, lookup.extra)
+
+
+@kernel
 def fill_sweep_lookup(prices, lookup):
     """Lay out the figures that a sweep looks up.
 
@@ -345,19 +401,15 @@ def fill_sweep_lookup(prices, lookup):
     functions = prices.functions
     for m in range(markets):
         i, r = 2 * m, 2 * m + 1
-        lookup.market[m, 0] = prices.price_per_lot[m]
         lookup.market[m, 1] = min(functions.flat_notional[i], functions.flat_notional[r])
         lookup.market[m, 2] = functions.flat_rate[i]
         lookup.market[m, 3] = functions.flat_rate[r]
     for k in range(assets):
         i, r = 2 * (markets + k), 2 * (markets + k) + 1
-        lookup.asset[k, 0] = prices.price_per_quantum[k]
         lookup.asset[k, 1] = prices.weight[k]
-        lookup.asset[k, 2] = whole_weight_quanta(k, prices)
         lookup.asset[k, 3] = min(functions.flat_notional[i], functions.flat_notional[r])
         lookup.weight[k, 0] = prices.haircut_base[k]
         lookup.weight[k, 1] = prices.haircut_penalty[k]
-        lookup.weight[k, 2] = prices.haircut_size[k]
         lookup.weight[k, 3] = 0.0
         lookup.borrow[k, 0] = functions.flat_rate[i]
         lookup.borrow[k, 1] = functions.flat_rate[r]
@@ -365,7 +417,7 @@ def fill_sweep_lookup(prices, lookup):
     for table in (lookup.market, lookup.asset, lookup.weight, lookup.borrow):
         table[-1] = 0.0
     lookup.asset[-1, 2] = np.inf
-    fill_extra(prices, lookup.market, lookup.extra)
+    fill_prices(prices, lookup)
     fill_requirement_lookup(0, functions, lookup.market_above)
     fill_requirement_lookup(2 * markets, functions, lookup.borrow_above)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ._limits import POSITION_LIMIT
-from ._typing import Int
+from ._typing import Bool, Int
 from .boundary import RiskDataError, as_text, frames, schemas, units
 from .margin import exact
 from .market import Prices
@@ -61,6 +61,7 @@ def read_actions(
     opened: pd.DataFrame | None,
     transfers: pd.DataFrame | None,
     fills: pd.DataFrame | None,
+    delisted: Bool,
 ) -> Actions:
     """Read the tables of `Engine.apply`.
 
@@ -70,6 +71,8 @@ def read_actions(
         The state and its venue.
     opened, transfers, fills
         The tables.
+    delisted
+        Whether each market is delisted, shape (M,).
 
     Returns
     -------
@@ -79,7 +82,7 @@ def read_actions(
     Raises
     ------
     RiskDataError
-        A table breaks a rule, or names an account, market or asset that is not there.
+        A table breaks a rule, or names an account, market or asset that is not there, or a market that is delisted.
     """
     new = _read_opened(accounts, opened)
     row_of_new = {id_: len(accounts) + n for n, id_ in enumerate(new.ids.tolist())}
@@ -95,7 +98,12 @@ def read_actions(
 
     tables = {"account_transfers": transfers, "fills": fills}
     moved = _read_transfers(rows_of, venue, transfers)
-    return Actions(new, moved, read_fills(rows_of, venue, fills), tables)
+    traded = read_fills(rows_of, venue, fills)
+    if (gone := delisted[traded.market]).any():
+        row = int(gone.argmax())
+        symbol = venue.markets.symbol[traded.market[row]]
+        raise RiskDataError("fills", "market", "must not be a market that is delisted", row=row, value=symbol)
+    return Actions(new, moved, traded, tables)
 
 
 def _read_opened(accounts: Accounts, opened: pd.DataFrame | None) -> Opened:

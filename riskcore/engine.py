@@ -7,21 +7,25 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from ._limits import INT64_MAX, INT64_MIN
-from .accrual import accrue, note_premiums
+from .accrual import Premiums, max_growth
 from .activity import carry_out, read_actions, write_back
 from .boundary import RecordingWarning, RiskDataError, as_html, counted, escaped, frame_as_html, moment
+from .clock import Course, instants
 from .context import TickContext
+from .delisting import delist
 from .liquidation import liquidate, start_tick
 from .margin import MarginTable, margin_table, margins_of, model_of
 from .margin.screen import Screen
-from .market import Books, Prices, Tick
-from .market.guards import Guarded, GuardState, guard
+from .market import Books, Prices, Scheduled, Tick, read_scheduled
+from .market import Path as PricePath
+from .market.guards import GuardState, Refusal
 from .record import (
     NO_ACCOUNT,
     Invariants,
@@ -31,6 +35,7 @@ from .record import (
     Rows,
     Totals,
     fills,
+    has_acted,
     natural_frame,
     reader,
     run_folder,
@@ -153,7 +158,7 @@ class Engine:
         The rules.
     seed : int
         Of the draws, 64 bits: which legs act in a round, and a random order of accounts. They depend on the seed, the
-        tick and the account's id alone.
+        time and the account's id alone.
     check_screen : bool
         Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
     record : bool
@@ -196,7 +201,7 @@ class Engine:
         accounts.must_have_rows_of(venue.backstop)
         if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not INT64_MIN <= seed <= INT64_MAX:
             raise RiskDataError("seed", None, "must be a whole number of 64 bits", value=seed)
-        self._venue, self._seed = venue, seed
+        self._venue, self._first_venue, self._seed = venue, venue, seed
         self._state, self._check_screen = accounts.copy(), check_screen
         self._ledger = Ledger.opening(venue)
         self._make_views()
@@ -212,6 +217,7 @@ class Engine:
         self._recorded_bytes = 0  # of the ticks in memory
         self._broken: str | None = None
         self._prices: Prices | None = None  # of the last tick
+        self._idle_since: int | None = None  # time of the last instant, if nothing since then changed an account
 
     def _make_views(self) -> None:
         """Make the read-only view of the state, its screen and its totals; the state is not copied."""
@@ -333,25 +339,9 @@ class Engine:
             raise RiskDataError("tick", None, f"must be a Tick, not {type(tick).__name__}")
         if self._recorded_bytes > _MAX_RECORDED_BYTES:
             self._write_or_warn()
-        time = tick.nanoseconds(self.time)
-        self._must_follow(time)
-        incomplete, books = Prices.incomplete(self.venue, tick), tick.columnar_books(self.venue, time)
-        guarded = guard(self.venue, self.guard_state, self.time, time, incomplete, books)
-        prices = incomplete.guarded(self.accounts, guarded.mark, guarded.index, guarded.asset)
-        self._totals.must_fit(prices)
-        journal, pools = Journal(self.ticks, time), Pools(self.venue, self._state)
-        _write_refusals(journal, self.venue, guarded)
-        context = TickContext(self.venue, self._state, prices, self.ledger, journal, pools)
-        try:
-            if self.time is not None:
-                accrue(context, self._totals, self.time, time)
-        except RiskDataError:
-            raise  # refused before the first change
-        except BaseException as error:
-            self._break(error)
-            raise
+        course = self._read(tick)
         try:  # nothing is refused from here on
-            return self._go_on(context, time, guarded, books, full_table)
+            return self._go_on(course, full_table)
         except BaseException as error:
             self._break(error)
             raise
@@ -419,7 +409,7 @@ class Engine:
         ([[9, 'open'], [9, 'deposit'], [9, 'fill']], Engine(3 accounts, 0 ticks, fund 1,000.00 USDC))
         """
         self._must_be_whole()
-        actions = read_actions(self.accounts, self.venue, accounts, transfers, fills)
+        actions = read_actions(self.accounts, self.venue, accounts, transfers, fills, self.ledger.delisted)
         journal = Journal(self.ticks - 1, self.time or 0)
         done = carry_out(self._state, self.venue, actions, self._prices, journal)
         try:
@@ -435,43 +425,121 @@ class Engine:
         except BaseException as error:
             self._break(error)
             raise
+        if len(done.rows):
+            self._idle_since = None
         if self._record and len(done.rows):
             recorded = RecordedActivity(done.rows, actions.opened)
             self._recorded.append(recorded)
             self._recorded_bytes += recorded.nbytes
         return events_frame(done.rows, self.venue, self.accounts)
 
-    def _go_on(self, context: TickContext, time: int, guarded: Guarded, books: Books, full_table: bool) -> StepResult:
-        """Select and liquidate, and take note of everything."""
-        prices, journal = context.prices, context.journal
-        self._guard_state = guarded.guard_state
-        if self.time is not None:
-            start_tick(self.ledger, self.venue.policy, self.time, time)
-        note_premiums(self.ledger, prices)
-        accrued = journal.rows()
-        changed = touched(accrued)
-        self._screen.changed(changed)
-        table = margin_table(self.accounts, prices) if full_table else None
-        selected = self._screen.rows(prices)
-        margins = margins_of(self.accounts, selected, prices)
-        if selected.size:
-            selected, margins = liquidate(context, self.accounts, selected, margins, guarded, self.seed)
-        rows = journal.rows()
-        liquidated = touched(rows[len(accrued) :])
+    def _read(self, tick: Tick) -> Course:
+        """Read and guard a tick, and work out what falls due; all that can be refused is refused here."""
+        time, ledger = tick.nanoseconds(self.time), self.ledger
+        self._must_follow(time)
+        scheduled = read_scheduled(self.venue, tick, self.time, time, ledger.funding_scheduled, ledger.delisted)
+        venue = scheduled.venue
+        given, books = Prices.incomplete(venue, tick), tick.columnar_books(venue, time)
+        scheduled.must_set_rates(given.funding_rate)
+        times = instants(scheduled.segments, self.time, time, scheduled.times.tolist())
+        course = self._course(given, books, times, scheduled)
+        if course.lacks_a_price(self.accounts):
+            course = self._course(given, books, times[-1:], scheduled.at_once())
+        highest = course.highest_prices()
+        self._totals.must_fit(highest)
+        course.plan_accruals(self.accounts, self._totals.lots)
+        if due := list(course.accruals.values()):
+            growth = max_growth(venue, sum(accruals.hours for accruals in due))
+            total = np.sum([accruals.total for accruals in due], axis=0)
+            self._totals.must_fit(highest, growth=growth, due=total)
+        return course
+
+    def _course(self, given: Prices, books: Books, times: npt.NDArray[np.int64], scheduled: Scheduled) -> Course:
+        """Guard the prices of a tick's instants."""
+        path = PricePath.between(
+            self.venue, self.accounts, self.guard_state.mark, self._prices, given, books, self.time, times, self.seed
+        )
+        premiums = Premiums(self.ledger.premium_sum.copy(), self.ledger.premium_count.copy())
+        return Course(path, self.guard_state, scheduled, self.accounts, premiums)
+
+    def _enter(self, venue: Venue) -> None:
+        """Take over a changed venue; its units are the same, so the state and its totals stay."""
+        self._venue = venue
+        self._screen = Screen(self.accounts, venue, check=self._check_screen)
+
+    def _go_on(self, course: Course, full_table: bool) -> StepResult:
+        """Go from instant to instant, and take note of everything."""
+        step, k = _Step(self.time, full_table), 0
+        while (k := self._next(course, k)) < course.last:
+            self._act(course, k, step)
+            k += 1
+        if step.rows:
+            course.count_open_lots(self.accounts)
+        self._act(course, k, step)
+        self._guard_state = course.state_after()
+        self.ledger.premium_sum, self.ledger.premium_count = course.premiums
+        rows = np.concatenate(step.rows) if len(step.rows) > 1 else step.rows[0]
         if len(rows):
             self.ledger.must_fit()
             self._invariants.check(rows, self.ledger)
-            self._totals.add(rows, np.union1d(changed, liquidated))
-        self._screen.changed(liquidated)
-        prices.forget()
-        self._prices = prices
+            self._totals.add(rows, touched(rows))
+        course.prices.forget()
+        self._prices, time = course.prices, int(course.times[-1])
         if self._record:
-            recorded = Recorded(self.ticks, time, prices, books, rows)
+            scheduled = course.scheduled
+            recorded = Recorded(
+                self.ticks, time, course.prices, course.books, rows, scheduled.given_entries, scheduled.changes
+            )
             self._recorded.append(recorded)
             self._recorded_bytes += recorded.nbytes
-        result = StepResult(self.ticks, time, selected, margins, table, rows, self.venue, self.accounts)
+        selected, margins = step.triggers(self.accounts, course.prices)
+        result = StepResult(self.ticks, time, selected, margins, step.table, rows, self.venue, self.accounts)
         self._ticks, self._time = self.ticks + 1, time
         return result
+
+    def _next(self, course: Course, k: int) -> int:
+        """Number of the first instant from ``k`` on that is not known to leave everything as it is."""
+        while k < course.last:
+            stop = course.next_visit(k)
+            if self._idle_since is not None and not self.guard_state.book_memory.is_refilling:
+                k = min(stop, course.next_update(k), course.next_interval(k, self._idle_since))
+            if k == stop:
+                break
+            found = self._screen.first(course.table_at(k), k, stop)
+            if found < stop:
+                return found
+            k = stop
+        return k
+
+    def _act(self, course: Course, k: int, step: _Step) -> None:
+        """Do what an instant asks for: rows of guards, payments, and the liquidation of who is at 100 % then."""
+        time, prices, segment = int(course.times[k]), course.prices_at(k), course.segment_at(k)
+        journal = Journal(self.ticks, time)
+        if segment.venue is not self.venue:
+            self._enter(segment.venue)
+        context = TickContext(self.venue, self._state, prices, self.ledger, journal, Pools(self.venue, self._state))
+        for market, price in course.delistings_at(k):
+            delist(context, market, price)
+        _write_refusals(journal, self.venue, course.refusals_at(k))
+        if step.rolled is not None:
+            start_tick(self.ledger, self.venue.policy, step.rolled, time)
+        step.rolled = time
+        if k in course.accruals:
+            course.accruals[k].apply(context)
+        before = journal.rows()
+        self._screen.changed(touched(before))
+        if k == course.last and step.full_table:
+            step.table = margin_table(self.accounts, prices)
+        selected = self._screen.rows(prices)
+        if selected.size:
+            margins = margins_of(self.accounts, selected, prices)
+            step.add(*liquidate(context, self.accounts, selected, margins, course.guarded_at(k), self.seed))
+        rows = journal.rows()
+        done = rows[len(before) :]
+        self._idle_since = None if has_acted(done) else time
+        if len(done):
+            self._screen.changed(touched(done))
+        step.rows.append(rows)
 
     def _break(self, error: BaseException) -> None:
         """Refuse to go on from the midst of a tick."""
@@ -528,7 +596,7 @@ class Engine:
         if self._folder is not None and path.resolve() != self._folder:
             raise ValueError(f"this run is already saved in {self._folder}")
         self._saved = run_folder.write_part(
-            path, self.venue, self.accounts, self.ledger, self.guard_state, self._prices, self._recorded,
+            path, self._first_venue, self.accounts, self.ledger, self.guard_state, self._prices, self._recorded,
             start=self._start, after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
         )  # fmt: skip
         self._folder, self._recorded, self._recorded_bytes, self._start = path.resolve(), [], 0, None
@@ -607,12 +675,38 @@ class Engine:
         return engine
 
 
+class _Step:
+    """What the instants of a tick leave behind."""
+
+    def __init__(self, before: int | None, full_table: bool) -> None:
+        self.rolled = before  # time up to which capacities and caps are rolled
+        self.full_table, self.table = full_table, cast(MarginTable | None, None)
+        self.rows: list[Rows] = []
+        self._selected: set[int] = set()
+        self._triggers: list[tuple[npt.NDArray[np.int64], MarginTable]] = []
+
+    def add(self, selected: npt.NDArray[np.int64], margins: MarginTable) -> None:
+        """Take in the accounts that an instant liquidated, in order."""
+        new = [n for n, account in enumerate(selected.tolist()) if account not in self._selected]
+        if new:
+            self._selected.update(selected[new].tolist())
+            self._triggers.append((selected[new], margins.rows(np.array(new))))
+
+    def triggers(self, accounts: Accounts, prices: Prices) -> tuple[npt.NDArray[np.int64], MarginTable]:
+        """Accounts in the order of their first triggers, and their margins then."""
+        if not self._triggers:
+            nobody = np.empty(0, np.int64)
+            return nobody, margins_of(accounts, nobody, prices)
+        selected, margins = zip(*self._triggers, strict=True)
+        return np.concatenate(selected), MarginTable.joined(margins)
+
+
 _VIEWS = ("_accounts", "_growth", "_screen", "_totals", "_invariants")
 
 
-def _write_refusals(journal: Journal, venue: Venue, guarded: Guarded) -> None:
+def _write_refusals(journal: Journal, venue: Venue, refusals: list[Refusal]) -> None:
     markets = len(venue.markets.symbol)
-    for reason, book, price, asset in guarded.refusals:
+    for reason, book, price, asset in refusals:
         where = {"market": book} if 0 <= book < markets else {"asset": asset}
         if book >= markets:
             where["asset"] = int(venue.spots.asset[book - markets])

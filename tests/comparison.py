@@ -147,6 +147,7 @@ def assert_same_memory(engine: Engine, venue: reference.Venue, state: reference.
         for place, memory in enumerate(memories)
         for second, (mark, premium) in reference.samples(memory.used, state.time_ns).items()
     }
+    assert_same_assets(engine, state)
     symbols, expected = [*venue.markets, *venue.spots], []
     for place, symbol in enumerate(symbols):
         for sign, side in ((1, "bids"), (-1, "asks")):
@@ -157,6 +158,34 @@ def assert_same_memory(engine: Engine, venue: reference.Venue, state: reference.
     assert ("books" in frames) == (keeps or venue.policy["liquidation_interval"] is not None)
     if keeps:
         assert frames["books"][["market", "side", "price", "lots", "consumed_lots"]].to_numpy().tolist() == expected
+
+
+def assert_same_assets(engine: Engine, state: reference.State) -> None:
+    """What is remembered of the prices of assets, and of markets with entries of the funding table or delisted."""
+    frames = engine.guard_state.frames()
+    own = {} if state.prices is None else state.prices.asset_prices
+    seconds = range(state.time_ns // 10**9 - 299, state.time_ns // 10**9 + 1)
+    known = frames["assets"].to_dict("records")
+    assert len(known) == len(state.asset_states)
+    sampled = {
+        (row["asset"], second): row["price"]
+        for row in frames["asset_samples"].to_dict("records")
+        for second in range(row["second"], row["second"] + row["count"])
+    }
+    expected = {}
+    for row, (symbol, memory) in zip(known, state.asset_states.items(), strict=True):
+        assert math.isnan(row["price"]) if memory.price is None else row["price"] == memory.price, symbol
+        assert (row["time"], row["own"]) == (memory.time, symbol in own), symbol
+        for second in seconds:
+            before = [price for time, price in memory.used if time <= second * 10**9]
+            if before:
+                expected[row["asset"], second] = before[-1]
+    assert sampled == expected
+    for flags, markets in (
+        (engine.ledger.funding_scheduled, state.funding_scheduled),
+        (engine.ledger.delisted, state.delisted),
+    ):
+        assert {symbol for symbol, is_set in zip(state.guard_states, flags.tolist(), strict=True) if is_set} == markets
 
 
 def sampled(table) -> dict[tuple[int, int], tuple[int, int]]:

@@ -8,11 +8,17 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import fields, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from riskcore import io, load_venue, sample
+from riskcore import Accounts, Books, Prices, Venue, io, load_venue, sample
+from riskcore.clock import instants
+from riskcore.market import Path as PricePath
+from riskcore.market import Segment, TickTable
+from riskcore.market.guards import GuardState, guard_path
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 ACCOUNTS = 100_000
@@ -67,27 +73,66 @@ def binance_day(out: Path) -> dict[str, Path]:
     return _write(out, venue_source(["BTC_USDC_PERP", "ETH_USDC_PERP"]), marks, books)
 
 
-def ftx_month(out: Path, *, worst_days: int | None = None, accounts: int = ACCOUNTS) -> dict[str, Path]:
-    """BTC minute by minute in January 2022, with the depth profiles of 2024-08-08 re-centred on the price.
+def january(worst_hours: int | None = None, **policy: object) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+    """BTC minute by minute in January 2022: venue, marks with the bars of the minutes, and books.
 
-    ``worst_days`` keeps the window of that many days with the largest fall.
+    The prices in between are drawn (`bridge`), unless ``policy`` says otherwise. The books are the depth profiles of
+    2024-08-08 re-centred on the price. ``worst_hours`` keeps the window of that many hours with the largest fall.
     """
     bars = pd.read_parquet(SHARED / "data/ftx_btcperp_1m_202201/btc_perp_1m.parquet")
-    if worst_days is not None:
-        length = worst_days * 24 * 60
+    if worst_hours is not None:
+        length = worst_hours * 60
         fall = bars["close"] / bars["close"].shift(length - 1)
         end = int(fall.idxmin())
         bars = bars.iloc[end - length + 1 : end + 1]
     symbol = "BTC_USDC_PERP"
-    marks = pd.DataFrame(
-        {"time": pd.to_datetime(bars["timestamp"], utc=True), "market": symbol, "mark_price": bars["close"]}
-    ).reset_index(drop=True)
+    prices = {"mark_price": bars["close"], "low_price": bars["low"], "high_price": bars["high"]}
+    time = pd.to_datetime(bars["timestamp"], utc=True)
+    marks = pd.DataFrame({"time": time, "market": symbol, **prices}).reset_index(drop=True)
     levels = pd.read_parquet(SHARED / "data/l2_binance_perp/btcusdt_perp_20240808_fulldepth_60s.parquet")
     levels["time"] = pd.to_datetime(levels.pop("t_ms"), unit="ms", utc=True)
     levels = levels.rename(columns={"px": "price", "sz": "quantity"}).assign(market=symbol)
     source = venue_source([symbol])
-    books = io.recentre_books(load_venue(source), levels, marks, symbol)
+    source["policy"] |= {"price_path": "bridge"} | policy
+    return source, marks, io.recentre_books(load_venue(source), levels, marks, symbol)
+
+
+def ftx_month(out: Path, *, worst_days: int | None = None, accounts: int = ACCOUNTS) -> dict[str, Path]:
+    """The tables of `january`, or of its worst days."""
+    source, marks, books = january(None if worst_days is None else 24 * worst_days)
     return _write(out, source, marks, books, accounts)
+
+
+def at_every_instant(venue: Venue, accounts: Accounts, ticks: TickTable, seed: int = 0) -> TickTable:
+    """Ticks at each instant of the clock: the marks of the path, and the books of the tick before moved with them.
+
+    Of a venue of perpetual markets without guards that reject a price.
+    """
+    state, before, last = GuardState.opening(venue), None, None
+    known, times, marks, books = Books.empty(venue), [], [], {}
+    nothing = np.zeros(len(venue.markets.symbol), bool)
+    for tick in ticks:
+        time, given, own = tick.nanoseconds(), Prices.incomplete(venue, tick), tick.columnar_books(venue)
+        at = instants([Segment(before or 0, time, venue, nothing)], before, time)
+        drawn = PricePath.between(venue, accounts, state.mark, last, given, own, before, at, seed)
+        path = guard_path(venue, state, drawn)
+        for k, instant in enumerate(at[:-1].tolist()):
+            assert last is not None
+            shift = np.rint((path.mark[k] - last.mark) / venue.markets.tick_size).astype(int)
+            books[instant] = replace(known, price=known.price + shift[known.level_sides() // 2])
+        times.append(at)
+        marks.append(path.mark)
+        state, before, known = path.state_at(-1), time, own
+        last = given.guarded(accounts, path.mark[-1], path.index[-1], path.own_asset[-1])
+        books[time] = own
+    mark = np.concatenate(marks)
+    none, asset = np.full_like(mark, np.nan), np.full((len(mark), len(venue.assets.symbol)), np.nan)
+    prices = {f.name: none for f in fields(TickTable) if f.name in _PRICES}
+    time = np.concatenate(times)
+    return replace(ticks, time=time, mark=mark, asset=asset, books=books, **prices)
+
+
+_PRICES = ("index", "open_interest", "funding_rate", "last", "low", "high")
 
 
 def arguments(files: dict[str, Path]) -> list[str]:

@@ -64,7 +64,7 @@ class TickInput:
     path: dict[str, float] = field(default_factory=dict)  # where the market is, whatever is printed
 
     def tick(self) -> Tick:
-        return Tick(*self.reference_arguments())
+        return Tick(*self.reference_arguments()[:-1], book_times=self.book_times)
 
     def prices(self) -> reference.Prices:
         return reference.Prices(self.marks, self.indexes, self.asset_prices, self.open_interest, self.funding_rates)

@@ -9,12 +9,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import riskcore as rc
 from riskcore import reference
+from riskcore.clock import instants
 from riskcore.margin import exact
+from riskcore.market import Segment
 from tests import money_venues
 from tests.comparison import assert_same_journal
 from tests.money_venues import ETH, IBTC
@@ -66,7 +69,7 @@ def source(markets: Any = None, weight: str = "0.9", backstop: Any = (), pools: 
             for symbol, figure in weights.items()
         ],
         "borrow_lend": list(pools),
-        "policy": {"slice_probability": 1, "min_slice_notional": 1, **policy},
+        "policy": {"slice_probability": 1, "min_slice_notional": 1, "liquidation_interval": None, **policy},
         "backstop": list(backstop),
     }
 
@@ -215,6 +218,44 @@ def guarded(
     for tick in ticks:
         before, _, seen = reference.step(oracle, before, *tick.reference_arguments())
     return state, rows, seen.prices
+
+
+def clock_run(*ticks: rc.Tick, **policy: Any) -> list[tuple[int, str, int]]:
+    """Offset in ns from noon, event and lots of the rows of the page's account, long 1,000 lots with 40 USDC."""
+    venue = rc.load_venue(source(**policy))
+    positions = pd.DataFrame({"account": [1], "market": ["X"], "quantity": [10.0], "entry_price": [100.0]})
+    balances = pd.DataFrame({"account": [1], "asset": ["USDC"], "quantity": [40.0]})
+    engine = rc.Engine(rc.Accounts.from_frames(venue, positions, balances), venue)
+    steps = [engine.step(tick) for tick in ticks]
+    assert engine.accounts.columns.lots.tolist() == [1000 + sum(int(step.rows["lots"].sum()) for step in steps)]
+    frame = pd.concat([step.raw_events for step in steps])
+    times = frame["time"].astype("datetime64[ns, UTC]").astype("int64") - NOON
+    return list(zip(times, frame["event"], frame["lots"], strict=True))
+
+
+def test_instants():
+    example("Instants", "100", "90", "61", "0.998933")
+    half, end = NOON + SECOND // 2, NOON + 3 * SECOND
+    for interval, seconds in ((1, [1, 2, 3]), (2, [2, 3])):
+        venue = rc.load_venue(source(liquidation_interval=interval, realize_interval=3))
+        stretch = Segment(half, end, venue, np.zeros(2, bool))
+        assert ((instants([stretch], half, end) - NOON) / SECOND).tolist() == seconds
+    book = {"X": {"bids": [(100.0, 50.0)], "asks": [(100.1, 50.0)]}}
+    ticks = [rc.Tick(time, AT_100, book) for time in (half, end)]
+    rows = clock_run(*ticks, liquidation_interval=1)
+    assert [row for row in rows if row[1] == "book"] == [
+        (SECOND // 2, "book", -100), (SECOND, "book", -90), (2 * SECOND, "book", -61)
+    ]  # fmt: skip
+
+
+def test_instants_that_are_left_out():
+    text = PAGE.split("### Instants that are left out")[1].split("*Example.*")[1][:500]
+    assert all(time in text for time in ("12:00:58", "12:01:01", "12:00:59", "12:01:00"))
+    ticks = [rc.Tick(NOON + second * SECOND, AT_100) for second in (58, 61)]
+    rows = clock_run(*ticks, liquidation_interval=1)
+    assert [(time // SECOND, event) for time, event, _ in rows] == [
+        (58, "trigger"), (58, "expire"), (60, "trigger"), (60, "expire"), (61, "trigger"), (61, "expire")
+    ]  # fmt: skip
 
 
 def test_order_and_rows():
@@ -573,7 +614,7 @@ def test_throttle():
     )
     assert (reference.draw(0, 0), reference.draw(0, 2), 2**63) == (first, third, limit)
     assert third < limit <= first
-    draws = [reference.draw(reference.account_key(0, 0, account), 0) for account in range(1, 6)]
+    draws = [reference.draw(reference.account_key(0, NOON, account), 0) for account in range(1, 6)]
     accounts = {account: LONG for account in range(1, 6)}
     rows = run(scene(source(slice_probability="0.5"), accounts), at(0, AT_100, DEEP))[1]
     assert of(rows, "skip", "account", "reason") == [

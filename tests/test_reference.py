@@ -46,8 +46,11 @@ SOL = market_row("SOL", ("0.02", "0.000075"), ("0.0135", "0.0000375"), "0.01", "
 RICH = {"USDC": 1000}
 
 
-# every leg in every round, the largest position first, slices of the policy's size, harmful or not
-PLAIN = {"slice_probability": 1, "position_order": "largest", "target_mmr": 0, "harmful_slice": "send"}
+# every leg in every round, the largest position first, slices of the policy's size, harmful or not; no clock
+PLAIN = {
+    "slice_probability": 1, "position_order": "largest", "target_mmr": 0, "harmful_slice": "send",
+    "liquidation_interval": None,
+}  # fmt: skip
 
 
 def make_venue(markets=(X, Y), collateral=(("GEM", "0.9"), ("TOK", "0.9")), backstop=(), pools=(), **policy):
@@ -1601,18 +1604,21 @@ def later(venue, state, ticks):
     return state, rows
 
 
-@pytest.mark.parametrize(("end", "hours"), [(HOUR - 1, 0), (HOUR, 1), (3 * HOUR - 1, 2)])
-def test_funding_at_a_given_rate(end, hours):
-    """0.0001 an hour of a long of 1,000 is 0.1, of a short of 400 is 0.04 to it; the book keeps 0.06."""
+@pytest.mark.parametrize(("end", "is_due"), [(HOUR - 1, False), (HOUR, True), (3 * HOUR - 1, True)])
+def test_funding_at_a_given_rate(end, is_due):
+    """0.0001 of a long of 1,000 is 0.1, of a short of 400 is 0.04 to it; the book keeps 0.06.
+
+    The rate is that of the last of two hours; the first one pays nothing without premiums.
+    """
     venue = make_venue([{**X, **HOURLY}, Y])
     state = load(venue, {1: {"X": (10, 100), "USDC": 1000}, 2: {"X": (-4, 100), "Y": (1, 100), "USDC": 1000}})
     rates = {"funding_rates": {"X": 0.0001, "Y": 0.0001}}
     new, rows = later(venue, state, [(NOON, rates), (NOON + end, rates)])
-    expected = [("funding", "interval", 1, "book", "X", -100000 * hours, 100000 * hours, 100.0)]
-    expected.append(("funding", "interval", 2, "book", "X", 40000 * hours, -40000 * hours, 100.0))
+    expected = [("funding", "interval", 1, "book", "X", -100000, 100000, 100.0)]
+    expected.append(("funding", "interval", 2, "book", "X", 40000, -40000, 100.0))
     columns = ("account", "counterparty", "market", "cash", "counter_cash", "price")
-    assert brief(rows, *columns) == (expected if hours else [])
-    assert new.book_quanta["USDC"] == 60000 * hours
+    assert brief(rows, *columns) == (expected if is_due else [])
+    assert new.book_quanta["USDC"] == 60000 * is_due
 
 
 def test_funding_of_a_quiet_market():

@@ -1,6 +1,7 @@
 """Runs in which everything happens, drawn from a seed: a venue, accounts and ticks with all that a feed gets wrong."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ def spot_row(base, tick, step, impact, limit):
             "filters": {"price": price, "quantity": {"stepSize": step}}}  # fmt: skip
 
 
-def wild_venue(count, policy, full=False, closed=None, mixed=False):
+def wild_venue(count, policy, full=False, closed=None, mixed=False, events=False):
     """Each kind of band, cap and margin function in some market, two spot markets, and providers of little means.
 
     ``closed`` has the states of books that nobody may take from; ``mixed``: ETH settles in USDT, and SOL is an inverse
@@ -27,6 +28,9 @@ def wild_venue(count, policy, full=False, closed=None, mixed=False):
     Where the pools are ``full``, all that is lent is borrowed, and one provider does not take every market and asset.
     """
     source = sample.venue_source([count + 1, count + 2])
+    for row in source["collateral"] if events else ():
+        if row["symbol"] in GUARDS:
+            row["priceGuard"] = GUARDS[row["symbol"]]
     source["policy"] = {"fund": 150, "min_slice_notional": 200} | policy
     for provider, capacity in zip(source["backstop"], ("300000", "120000"), strict=True):
         provider |= {"capacity_per_min": capacity, "capacity_per_hour": "500000"}
@@ -161,17 +165,77 @@ def wild_ticks(count, depth, rng, fall, asset_prices=None):
         yield rc.Tick(now, marks, books, indexes, asset_prices, last_prices=lasts, book_times=book_times)
 
 
-def wild_run(path, policy, *, seed, count=110, ticks=60, depth=6e3, fall=0.12, poor=None, closed=None, mixed=False):
+GUARDS = {
+    "BTC": {"minPriceUpdateMultiplier": "0.999", "maxPriceUpdateMultiplier": "1.001", "meanThreshold": "0.1"},
+    "ETH": {"indexThreshold": "0.01", "staleAfter": 30},
+    "SOL": {"meanThreshold": "0.02", "maxPriceUpdateMultiplier": "1.05", "staleAfter": 6000},
+}
+"""Guards of the prices of collateral."""
+FLAT = [("imfFunction", {"type": "linear", "base": "0.04", "slope": 0}),
+        ("mmfFunction", {"type": "linear", "base": "0.02", "slope": 0})]  # fmt: skip
+CHANGES = {
+    5: ("market", "ETH_USDC_PERP", [("state", "closed")]),
+    9: ("market", "ETH_USDC_PERP", [("state", "open"), ("filters.price.maxPriceUpdateMultiplier", "1.2")]),
+    12: ("market", "BTC_USDC_PERP", FLAT),
+    15: ("asset", "SOL", [("haircutFunction.weight", "0.8"), ("priceGuard.meanThreshold", 0.03)]),
+    18: ("market", "SOL_USDC", [("filters.price.minMultiplier", "0.9"), ("state", "post-only")]),
+    22: ("market", "ETH_USDC_PERP", [("fundingInterval", 5000)]),
+    32: ("market", "SOL_USDC_PERP", [("delist", 176.5)]),
+}
+"""Changes by the number of the tick with which they come."""
+
+
+class Events:
+    """Prices of assets that are off or missing, entries of a funding table, and venue changes, tick by tick.
+
+    The tick after a refused one comes with the events of that one too.
+    """
+
+    def __init__(self, rng):
+        self.rng, self.since, self.prices = rng, None, {base: price for base, (price, _) in PRICES.items()}
+        self.funding, self.changes = [], []
+
+    def beside(self, number, tick):
+        """The tick of a number with its events."""
+        rng, now, given = self.rng, tick.nanoseconds(), {}
+        for base, price in self.prices.items():
+            self.prices[base] = price = tick.marks.get(f"{base}_USDC_PERP", price)
+            if number == 0 or rng.random() < 0.8:
+                given[base] = round(price * rng.choice([1.0, 1.3, 0.8], p=[0.9, 0.05, 0.05]), 2)
+        if self.since is None:
+            return replace(tick, asset_prices=given)
+        for market in ("BTC_USDC_PERP", "SOL_USDC_PERP") if number > 6 else ():
+            times = {entry["time"] for entry in self.funding if entry["market"] == market}
+            for time in set(rng.integers(self.since + 1, now + 1, rng.integers(0, 3)).tolist()) - times:
+                self.funding.append({"time": time, "market": market, "rate": round(rng.normal(0, 0.001), 6)})
+        kind, symbol, fields = CHANGES.get(number, ("market", None, []))
+        place, moment = {"market": None, "asset": None, kind: symbol}, now - int(rng.integers(0, 3)) * 10**8
+        self.changes += [{"time": moment, **place, "field": name, "value": value} for name, value in fields]
+        return replace(tick, asset_prices=given, funding=self.funding, venue_changes=self.changes)
+
+    def accepted(self, tick):
+        """The engine took a tick."""
+        self.since, self.funding, self.changes = tick.nanoseconds(), [], []
+
+
+def wild_run(
+    path, policy, *, seed, count=110, ticks=60, depth=6e3, fall=0.12, poor=None, closed=None, mixed=False, events=False
+):
     """A run of which one tick in some is refused, saved in two parts; with ``poor`` providers the pools are full.
 
-    ``mixed``: markets settle in several assets.
+    ``mixed``: markets settle in several assets; ``events``: assets have guards, and things happen at their own times.
     """
     rng = np.random.default_rng(seed)
-    venue = wild_venue(count, policy, full=poor is not None, closed=closed, mixed=mixed)
+    venue = wild_venue(count, policy, full=poor is not None, closed=closed, mixed=mixed, events=events)
     engine, prices = rc.Engine(wild_accounts(venue, count, seed, poor), venue, seed), {"USDT": 0.998} if mixed else None
+    things = Events(rng) if events else None
     for number, tick in enumerate(wild_ticks(ticks, depth, rng, fall, prices)):
+        if things is not None:
+            tick = things.beside(number, tick)
         with suppress(rc.RiskDataError):  # a market that is held has no mark: then nothing has changed
             engine.step(tick)
+            if things is not None:
+                things.accepted(tick)
         if number == ticks // 2:
             engine.save(path)
     engine.save(path)

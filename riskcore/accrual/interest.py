@@ -14,9 +14,9 @@ from ..venue import Venue
 from .amounts import instants, scaled
 
 
-def hours_due(work: TickContext, before: int, now: int) -> int:
+def hours_due(venue: Venue, before: int, now: int) -> int:
     """Hours that are due; none without a pool."""
-    return instants(before, now, HOUR) if any(work.venue.pools) else 0
+    return instants(before, now, HOUR) if any(venue.pools) else 0
 
 
 def max_growth(venue: Venue, hours: int) -> float:

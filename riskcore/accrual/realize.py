@@ -8,15 +8,16 @@ import numpy.typing as npt
 from ..boundary import exact
 from ..context import TickContext
 from ..record import EVENT, REASON
+from ..venue import Venue
 from .amounts import instants, scaled
 
 _PARTS = 10**6  # of a settle quantum in the value of a lot
 _SECOND = 1_000_000_000
 
 
-def realization_due(work: TickContext, before: int, now: int) -> bool:
+def realization_due(venue: Venue, before: int, now: int) -> bool:
     """Return whether an instant of realisation is due."""
-    period = work.venue.policy.realize_interval
+    period = venue.policy.realize_interval
     return period is not None and instants(before, now, period * _SECOND) > 0
 
 

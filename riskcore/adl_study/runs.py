@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._typing import Float, Int
 from ..engine import Engine
-from ..market import Books, TickTable
+from ..market import NO_FUNDING, Books, FundingEntries, TickTable
 from ..record import EVENT, ROW, Rows, reader
 from ..run import report
 from ..state import Accounts
@@ -85,7 +85,9 @@ def study_run(
 
 def read_ticks(path: Path, venue: Venue) -> TickTable:
     """Ticks of a run folder as the engine took them."""
-    parts = list(reader.Reader(path, venue).ticks())
+    folder = reader.Reader(path, venue)
+    parts, events = list(folder.ticks()), list(folder.events())
+    funding, changes = [given for _, given, _ in events], [given for _, _, given in events]
     names = (
         "time", "given_mark", "given_index", "open_interest", "funding_rate", "last_price", "given_low", "given_high"
     )  # fmt: skip
@@ -109,6 +111,8 @@ def read_ticks(path: Path, venue: Venue) -> TickTable:
         high=high,
         asset=asset,
         books=dict(_books(books, venue, time)),
+        funding=FundingEntries(*map(np.concatenate, zip(NO_FUNDING, *funding, strict=True))),
+        venue_changes=tuple(change for of_tick in changes for change in of_tick),
     )
 
 

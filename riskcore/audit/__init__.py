@@ -22,10 +22,10 @@ import pandas as pd
 
 from .columns import check_conservation, check_prices, check_replay, check_rows
 from .findings import Findings
-from .folder import Run, read_parts, read_run
-from .margins import Tick
+from .folder import Run, read_run
 from .replay import Replay
 from .venue import RunError
+from .venue_changes import read_stretches
 
 __all__ = ["REFERENCE", "RULES", "AuditReport", "RunError", "audit"]
 
@@ -35,8 +35,8 @@ RULES = {
     "conservation": "no lot and no quantum is created or lost between the start and the last state",
     "replay": "the start and the journal's changes give the last state and its ledgers",
     "prices": "prices are numbers above 0, every held market and asset has one, and books are in order",
-    "accruals": "interest, funding, realised PnL and settlement are exactly the amounts that are due",
-    "guards": "the used marks, indexes and books follow from the input; every rejection has its row",
+    "accruals": "interest, funding, realised PnL, settlement and delistings are exactly the amounts that are due",
+    "guards": "the used marks, indexes, asset prices and books follow from the input; every rejection has its row",
     "selection": "exactly the liquidating accounts are selected, in the order that the policy sets",
     "throttle": "exactly the legs that the seeded draw or the cooldown excludes are throttled",
     "repay": "debts are repaid in the amounts that the policy sets, in the recorded spot books or at the index",
@@ -181,11 +181,12 @@ def _check(run: Run, out: Findings, replay: Replay, sample: float | None, progre
     """Make the checks of whole columns, and follow the run."""
     for check in (check_rows, check_conservation, check_replay):
         check(run, out)
-    for part in read_parts(run):
-        check_prices(part, run.venue, out)
+    for stretch in read_stretches(run, out):
+        part = stretch.part
+        check_prices(part, out)
         if len(part.time):  # a run that has only begun has a part without ticks
-            replay.enter(part)
+            replay.enter(stretch)
         for row in range(len(part.time)):
-            replay.follow(Tick(part, row, run.venue), row, sample)
+            replay.follow(row, sample)
             progress(part.first + row + 1)
     replay.finish()

@@ -148,51 +148,98 @@ class Accruals:
     def __init__(self, run: Run, out: Findings, state: State) -> None:
         self.run, self.out, self.state, self.venue = run, out, state, run.venue
         self.time: int | None = None
+        """Of the instant before, None at the first tick."""
         self.sweep = Sweep(state)
         count = len(run.venue.markets)
         self.premium, self.premiums = np.zeros(count), np.zeros(count, np.int64)
-        moves = run.venue.realize > 0
-        self.rows = {
-            market: np.flatnonzero(state.market == market)
-            for market, listed in enumerate(run.venue.markets) if moves or listed.funding
-        }  # fmt: skip
+        self._rows = dict[int, Array]()
+        self.scheduled = np.zeros(count, bool)
+        """The markets that had an entry of the funding table."""
+        self.entries_done = 0
         self._quantum_ratios = -1, dict[tuple[int, int], tuple[int, int]]()
         self.rates = {asset: _Rates(run.venue, pool) for asset, pool in run.venue.pools.items()}
+        keys = list(zip(run.funding["time"].tolist(), run.funding["market"].tolist(), strict=True))
+        out.equal("prices", "entries of the funding table are in order", keys == sorted(set(keys)), True)
+
+    def take(self, venue: Venue) -> None:
+        """Take over the figures of a venue."""
+        self.venue, self.sweep = venue, Sweep(self.state)
+
+    def rows_of(self, market: int) -> Array:
+        """The position rows of a market."""
+        if market not in self._rows:
+            self._rows[market] = np.flatnonzero(self.state.market == market)
+        return self._rows[market]
 
     def follow(self, tick: Tick, first: int, end: int) -> bool:
         """Check the rows of a tick, of those from `first` to `end`, and apply them; whether there were any."""
-        last, self.time = self.time, tick.time
+        last = self.time
 
-        def due(period: int) -> int:
-            return 0 if last is None or not period else max(tick.time // period - last // period, 0)
+        def due(period: int, end: int = tick.time) -> int:
+            return 0 if last is None or not period else max(end // period - last // period, 0)
 
         phase = np.where(self.run.usable[first:end], self.run.phase[first:end], 0)
         rows = {
             number: first + np.flatnonzero(phase == number) for number in (INTEREST, FUNDING, REALISATION, SETTLEMENT)
         }
+        entries = self._entries(tick, last)
+        begin = {market: time for time, market, _ in reversed(entries)}
         funded = {
-            market: due(listed.funding.period) for market, listed in enumerate(self.venue.markets) if listed.funding
+            market: due(listed.funding.period, begin.get(market, tick.time + 1) - 1)
+            for market, listed in enumerate(self.venue.markets)
+            if listed.funding and not self.scheduled[market] and market not in self.venue.delisted
         }
         hours, realised = due(_HOUR) if self.venue.pools else 0, due(self.venue.realize)
         has_rows = bool(((phase < 0) & (phase != GUARD)).any())
-        if any(funded.values()) or hours or realised or has_rows:
+        is_due = any(funded.values()) or bool(entries) or hours > 0 or realised > 0
+        if is_due or has_rows:
             before = self._debt()
             self._lend(tick, rows[INTEREST], hours)
-            self._fund(tick, rows[FUNDING], funded)
+            self._fund(tick, rows[FUNDING], funded, entries)
             self._realise(tick, rows[REALISATION], realised > 0)
-            settled = any(funded.values()) or hours > 0 or realised > 0
-            self._settle(tick, rows[SETTLEMENT], before if settled else None)
-        priced = ~np.isnan(tick.index) & ~np.isnan(tick.mark)
-        self.premium += np.where(priced, (tick.mark - tick.index) / tick.index, 0.0)
-        self.premiums += priced
+            self._settle(tick, rows[SETTLEMENT], before if is_due else None)
         return has_rows
+
+    def note(self, mark: Array, index: Array) -> None:
+        """Add the premiums of one instant after another."""
+        premium = (mark - index) / index
+        priced = ~np.isnan(premium)
+        if priced.any():
+            added = np.concatenate([self.premium[None], np.where(priced, premium, 0.0)])
+            self.premium = np.cumsum(added, axis=0)[-1]
+            self.premiums += priced.sum(axis=0)
 
     def finish(self) -> None:
         """Compare the premiums since the last funding with the last state."""
         state_table = self.run.state["markets"]
         self.out.equal("replay", "state markets.market", state_table["market"].tolist(), list(range(len(self.premium))))
-        for name, column in (("premium_sum", self.premium), ("premium_count", self.premiums)):
+        if self.entries_done < len(self.run.funding["time"]):
+            self.out.breach("prices", "an entry of the funding table is later than the last tick")
+        for name, column in (
+            ("premium_sum", self.premium), ("premium_count", self.premiums), ("funding_scheduled", self.scheduled),
+        ):  # fmt: skip
             self.out.equal("replay", f"state markets.{name}", state_table[name].tolist(), column.tolist())
+
+    def _entries(self, tick: Tick, last: int | None) -> list[tuple[int, int, float]]:
+        """Time, market and rate of the entries of the funding table that are due."""
+        table, start = self.run.funding, self.entries_done
+        self.entries_done = max(int(np.searchsorted(table["time"], tick.time, side="right")), start)
+        rows = slice(start, self.entries_done)
+        self.out.checked["prices"] += self.entries_done - start
+        for number in table["tick"][rows][table["tick"][rows] != tick.number].tolist():
+            self.out.breach(
+                "prices", f"an entry of the funding table is of tick {number}, not of its time", tick.number
+            )
+        market, rate = table["market"][rows], table["rate"][rows]
+        for number in np.flatnonzero((market < 0) | (market >= len(self.scheduled)) | ~(np.abs(rate) <= 1)).tolist():
+            what = f"an entry of the funding table has market {market[number]} and rate {rate[number]}"
+            self.out.breach("prices", what, tick.number)
+        if last is None:
+            return []
+        entries = zip(table["time"][rows].tolist(), market.tolist(), rate.tolist(), strict=True)
+        return [
+            entry for entry in entries if entry[1] not in self.venue.delisted and 0 <= entry[1] < len(self.scheduled)
+        ]
 
     def _debt(self) -> Array:
         """Debt of every balance row."""
@@ -205,22 +252,56 @@ class Accruals:
 
     # -- interest, funding, realisation
 
-    def _fund(self, tick: Tick, journal_rows: Array, funded: dict[int, int]) -> None:
-        amount = np.zeros(len(self.state.market), np.int64)
+    def _fund(
+        self, tick: Tick, journal_rows: Array, funded: dict[int, int], entries: list[tuple[int, int, float]]
+    ) -> None:
+        """Set funding against its rows: of the intervals, then of the entries of each time."""
+        of_interval = self.run.journal["reason"][journal_rows] == WORDS["reason"].index("interval")
+        done = int(np.argmin(np.append(of_interval, False)))
+        per_lot = {}
         for market, instants in funded.items():
             if instants:
-                rate, rows = self._rate(tick, market), self.rows[market]
+                rates = self._rates(tick, market, instants)
+                per_lot[market] = sum(self._of_lot(tick, market, rate) * times for rate, times in rates)
                 self.premium[market] = self.premiums[market] = 0
-                if rate is not None:
-                    per_lot = round(exact(rate) * abs(self._lot(tick, market)) * _PRICE)
-                    amount[rows] = -share(self.state.columns["lots"][rows], per_lot * instants, _PRICE)
-        self._compare_positions(tick, journal_rows, amount, ("cash",))
+        self._pay(tick, journal_rows[:done], per_lot)
+        for time in dict.fromkeys(entry[0] for entry in entries):
+            rates_now = {market: rate for at, market, rate in entries if at == time}
+            per_lot = {market: self._of_lot(tick, market, rate) for market, rate in rates_now.items()}
+            done += self._pay(tick, journal_rows[done:], per_lot, in_blocks=True)
+            for market in rates_now:
+                self.premium[market] = self.premiums[market] = 0
+                self.scheduled[market] = True
+        for row in journal_rows[done:].tolist():
+            self._breach(tick, "funding is not due", row)
+        self._apply(journal_rows[done:])
 
-    def _rate(self, tick: Tick, market: int) -> float | None:
-        """Funding rate of a market, None without a rate of the tick and without a premium."""
-        funding, rate_of_tick = self.venue.markets[market].funding, float(tick.funding_rate[market])
-        if math.isfinite(rate_of_tick):
-            return rate_of_tick
+    def _of_lot(self, tick: Tick, market: int, rate: float | None) -> int:
+        """Funding of a lot for one instant, in parts of `_PRICE` of a quantum."""
+        return 0 if rate is None else round(exact(rate) * abs(self._lot(tick, market)) * _PRICE)
+
+    def _pay(self, tick: Tick, journal_rows: Array, per_lot: dict[int, int], *, in_blocks: bool = False) -> int:
+        """Set one payment of funding against its rows; with ``in_blocks`` more may follow. Return their number."""
+        amount = np.zeros(len(self.state.market), np.int64)
+        for market, funding in per_lot.items():
+            rows = self.rows_of(market)
+            amount[rows] = -share(self.state.columns["lots"][rows], funding, _PRICE)
+        if in_blocks:
+            due = np.flatnonzero(amount)
+            journal_rows = journal_rows[: _block(self.run.journal["position"][journal_rows], due)]
+        self._compare_positions(tick, journal_rows, amount, ("cash",))
+        return len(journal_rows)
+
+    def _rates(self, tick: Tick, market: int, instants: int) -> list[tuple[float | None, int]]:
+        """Rates of instants that are due of a market's interval: that of the tick is of the last one alone."""
+        of_tick = float(tick.funding_rate[market])
+        if math.isfinite(of_tick):
+            return [(self._premium_rate(market), instants - 1), (of_tick, 1)]
+        return [(self._premium_rate(market), instants)]
+
+    def _premium_rate(self, market: int) -> float | None:
+        """Funding rate of a market by its premiums, None without a premium."""
+        funding = self.venue.markets[market].funding
         if funding is None or not self.premiums[market]:
             return None
         mean = float(self.premium[market]) / int(self.premiums[market])
@@ -239,15 +320,9 @@ class Accruals:
                 earned = share(state_columns["lent"][rows], round(rates.earned(used)), _RATE)
                 due = (paid != 0) | (earned != 0)
                 balances = rows[due]
-                pool_rows = journal_rows[done : done + len(balances)]
-                if not np.array_equal(
-                    journal["balance"][pool_rows], balances
-                ):  # as far as they can be of this pool and hour
-                    later_rows = journal_rows[done:]
-                    fits = (journal["asset"][later_rows] == asset) & (
-                        np.diff(journal["balance"][later_rows], prepend=-1) > 0
-                    )
-                    pool_rows = later_rows if fits.all() else later_rows[: int(np.argmin(fits))]
+                later_rows = journal_rows[done:]
+                of_pool = journal["asset"][later_rows] == asset
+                pool_rows = later_rows[: _block(journal["balance"][later_rows], balances, of_pool)]
                 done += len(pool_rows)
                 columns = {"quanta": paid[due], "lent": earned[due]}
                 self._compare(
@@ -261,7 +336,8 @@ class Accruals:
 
     def _realise(self, tick: Tick, journal_rows: Array, due: bool) -> None:
         state_columns, gain = self.state.columns, np.zeros(len(self.state.market), np.int64)
-        for market, rows in self.rows.items() if due else ():
+        for market in range(len(self.venue.markets)) if due else ():
+            rows = self.rows_of(market)
             lots = state_columns["lots"][rows]
             value = share(lots, round(self._lot(tick, market) * _VALUE), _VALUE)
             gain[rows] = np.where(lots != 0, value - state_columns["cost"][rows], 0)
@@ -323,8 +399,6 @@ class Accruals:
         """Largest amount that each of some accounts may borrow: without net equity nothing for an old claim."""
         credit = short.copy()
         if old := np.flatnonzero(short > added).tolist():
-            tick.count(self.state)
-            self.state.changed()
             equity, _, gross = self.sweep.margins(tick)
             for n in old:
                 account = int(accounts[n])
@@ -467,8 +541,8 @@ class Accruals:
 
     def _quantum_ratio(self, tick: Tick, asset: int, settle: int) -> tuple[int, int]:
         """Quanta of one asset that a quantum of another is worth: numerator and denominator."""
-        if self._quantum_ratios[0] != tick.number:
-            self._quantum_ratios = tick.number, {}
+        if self._quantum_ratios[0] != tick.time:
+            self._quantum_ratios = tick.time, {}
         if (asset, settle) not in self._quantum_ratios[1]:
             one, other = (Fraction(tick.unit_value("quantum", row)) for row in (asset, settle))
             self._quantum_ratios[1][asset, settle] = (one / other if other else other).as_integer_ratio()
@@ -503,6 +577,14 @@ class Accruals:
             for number in np.flatnonzero(recorded != expected).tolist():
                 what = f"{name} is {recorded[number]}, not {expected[number]}"
                 self._breach(tick, what, int(rows[number]))
+
+
+def _block(keys: Array, due: Array, fits: Array | bool = True) -> int:
+    """Number of rows, by their keys, that belong together: those due, or as far as keys ascend among those that fit."""
+    if np.array_equal(keys[: len(due)], due):
+        return len(due)
+    ascend = (np.diff(keys, prepend=-1) > 0) & fits
+    return len(keys) if ascend.all() else int(np.argmin(ascend))
 
 
 def _ordinals(accounts_in_order: Array) -> Array:

@@ -16,14 +16,15 @@ class Activity:
 
     def __init__(self, run: Run, out: Findings, decisions: Decisions, there: list[bool]) -> None:
         self.run, self.out, self.decisions, self.there = run, out, decisions, there
-        self.venue: Venue = decisions.judge.venue
 
     def follow(self, rows: Array, tick: Tick | None) -> None:
         """Compare rows, and apply them; ``tick`` is the one before them."""
         prices = None if tick is None else self.decisions.prices(tick)
+        venue: Venue = self.decisions.judge.venue
         asked = [self._named(number) for number in rows.tolist()]
         named = {row[side] for row in asked for side in ("account", "counterparty") if isinstance(row[side], int)}
-        state = start_state(self.venue, {n: self.decisions.account(n) for n in sorted(named) if self.there[n]})
+        state = start_state(venue, {n: self.decisions.account(n) for n in sorted(named) if self.there[n]})
+        state.delisted = self.decisions.judge.memory.delisted
         for number, row in zip(rows.tolist(), asked, strict=True):
             self.out.checked["stages"] += 1
             account = row["account"]
@@ -31,7 +32,7 @@ class Activity:
                 state.opening = {} if self.there[account] else {account: self.decisions.account(account)}
                 self.there[account] = True
             try:
-                state, exact = carried_out(self.venue, state, [row], prices)
+                state, exact = carried_out(venue, state, [row], prices)
             except LookupError:  # an account that is not there
                 exact = []
             if not exact:

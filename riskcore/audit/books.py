@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .folder import Columns, Part, Run
+from .folder import Array, Columns, Part, Run
 from .guards import Guards
 from .margins import Tick
 
@@ -15,73 +15,76 @@ Levels = tuple[tuple[list[int], list[int]], tuple[list[int], list[int]]]
 
 
 class Books:
-    """The books of a tick, as the guards let them through and, with a refill, as the ticks before left them."""
+    """The books as the guards let them through and, with a refill, as the instants before left them."""
 
     def __init__(self, run: Run, guards: Guards) -> None:
-        self.run, self.venue, self.guards = run, run.venue, guards
+        self.venue, self.guards = run.venue, guards
         half_life = run.venue.policy.get("refill_half_life")
         self.half_life = None if half_life is None else float(half_life)
-        self.time: int | None = None
-        self.carried = dict[int, Levels]()
-        """By market, the levels given last in the parts before."""
+        self.decayed = 0
+        """Time at which the consumed lots decayed last."""
+        self.remembered = dict[int, tuple[Part, int]]()
+        """By market, the part and the tick that have its levels."""
         self.consumed = dict[int, tuple[list[int], list[int]]]()
-        """By market, the consumed lots of the levels given last: only where there are any."""
-        self._last = np.zeros((0, 0), np.int64)
+        """By market, the consumed lots of the remembered levels: only where there are any."""
 
     def enter(self, part: Part) -> None:
         """Turn to a part, after the guards have checked it."""
-        if len(self._last):
-            self.carried = {
-                market: self._last_levels(len(self._last) - 1, market) for market in range(self.venue.books)
-            }
-        self.part, self.accepted, self.refused = part, self.guards.given & ~self.guards.refused, self.guards.refused
-        rows = np.arange(len(part.time))[:, None]
-        self._last = np.maximum.accumulate(np.where(self.guards.given, rows, -1), axis=0)
+        self.part, self.given, self.refused = part, self.guards.given, self.guards.refused
+        for market in part.venue.delisted:
+            self.remembered.pop(market, None)
+            self.consumed.pop(market, None)
 
     def begin(self, tick: Tick, row: int) -> None:
         """Turn to a tick, a row of the part."""
-        before, self.row, self.time = self.time, row, tick.time
-        if not self.consumed:
-            return
-        factor = 0.5 ** (max(tick.time - (before or 0), 0) / 10**9 / (self.half_life or 1.0))
-        for market in list(self.consumed):
-            is_repeated = self._last_levels(row, market) == self._last_levels(row - 1, market)
-            consumed = [[math.floor(lots * factor) for lots in side] for side in self.consumed.pop(market)]
-            if is_repeated and not self.refused[row, market] and any(map(any, consumed)):
-                self.consumed[market] = consumed[0], consumed[1]
+        self.decay(tick.time)
+        given, refused = self.given[row], self.refused[row]
+        for market in np.flatnonzero(given & ~refused).tolist():
+            before = self._levels(market) if market in self.consumed else None
+            self.remembered[market] = self.part, tick.number
+            if before is not None and before != self._levels(market):
+                del self.consumed[market]
+        gone: Array = refused if self.half_life is not None else ~given | refused
+        for market in self.remembered.keys() & np.flatnonzero(gone).tolist():
+            del self.remembered[market]
+            self.consumed.pop(market, None)
+
+    def decay(self, time: int) -> None:
+        """Let consumed lots come back, by half in each half-life."""
+        seconds, self.decayed = max(time - self.decayed, 0) / 10**9, time
+        if self.consumed:
+            factor = 0.5 ** (seconds / (self.half_life or 1.0))
+            left = {
+                market: tuple([math.floor(lots * factor) for lots in side] for side in sides)
+                for market, sides in self.consumed.items()
+            }
+            self.consumed = {market: (sides[0], sides[1]) for market, sides in left.items() if any(map(any, sides))}
 
     def take(self, consumed: dict[int, tuple[list[int], list[int]]]) -> None:
-        """Keep what a tick consumed of the levels of some markets."""
+        """Keep what an instant consumed of the levels of some markets."""
         if self.half_life is not None:
             self.consumed |= {market: sides for market, sides in consumed.items() if any(map(any, sides))}
 
-    def _last_levels(self, row: int, market: int) -> Levels:
-        """Levels of a market that were given last up to a row of the part, none where those were refused."""
-        last_row = int(self._last[row, market]) if row >= 0 else -1
-        if last_row < 0:
-            return self.carried.get(market, (([], []), ([], [])))
-        if self.refused[last_row, market]:
+    def _levels(self, market: int) -> Levels:
+        """The remembered levels of a market."""
+        if market not in self.remembered:
             return ([], []), ([], [])
-        bids, asks = (self.part.levels(self.part.first + last_row, market, side) for side in (1, -1))
-        return bids, asks
+        part, number = self.remembered[market]
+        return part.levels(number, market, 1), part.levels(number, market, -1)
 
     def levels(self, market: int) -> list[tuple[list[int], list[int], list[int]]]:
         """Prices, lots and consumed lots of both sides of a perpetual, or of a spot market (numbered on)."""
-        levels: Levels = ([], []), ([], [])
-        if self.half_life is not None or self.accepted[self.row, market]:
-            levels = self._last_levels(self.row, market)
+        levels: Levels = (([], []), ([], [])) if self.guards.closed[market] else self._levels(market)
         consumed = self.consumed.get(market, ([0] * len(levels[0][0]), [0] * len(levels[1][0])))
         return [(prices, lots, less) for (prices, lots), less in zip(levels, consumed, strict=True)]
 
     def state(self) -> Columns:
-        """Return the table of the last state: the levels given last, and their consumed lots."""
+        """Return the table of the last state: the levels that count after the last tick, and their consumed lots."""
         rows = []
         for market in range(self.venue.books):
-            levels = self._last_levels(len(self._last) - 1, market)
-            if self.half_life is None and len(self._last) and not self.accepted[-1, market]:
-                levels = ([], []), ([], [])
+            levels = self._levels(market)
             consumed = self.consumed.get(market, ([0] * len(levels[0][0]), [0] * len(levels[1][0])))
             for side, (prices, lots), less in zip((1, -1), levels, consumed, strict=True):
-                rows += [(market, side, *level, self.time) for level in zip(prices, lots, less, strict=True)]
+                rows += [(market, side, *level, self.decayed) for level in zip(prices, lots, less, strict=True)]
         table = np.array(rows, np.int64).reshape(-1, 6).T
         return dict(zip(("market", "side", "price", "lots", "consumed_lots", "decay_time"), table, strict=True))

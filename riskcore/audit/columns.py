@@ -103,7 +103,7 @@ def check_rows(run: Run, out: Findings) -> None:
         | (np.diff(tick, prepend=-1) < 0),
         "ticks must ascend",
     )
-    together = np.diff(tick, prepend=-2) == 0
+    together = (np.diff(tick, prepend=-2) == 0) & (np.diff(j["time"], prepend=-1) == 0)
     stage = np.where(phase == SLICES, REPAY, phase)  # these two take turns, round by round
     never(together & (np.diff(stage, prepend=0) < 0), "comes after a later phase")
     if run.venue.plain:  # with more assets, the fund of each is sold for the settle asset
@@ -204,10 +204,10 @@ def _compare(out: Findings, what: str, replayed: Array, recorded: Array, columns
         out.breach("replay", f"{what}, row {row}: {recorded[row]}, not {replayed[row]}", account=account)
 
 
-def check_prices(part: Part, venue: Venue, out: Findings) -> None:
+def check_prices(part: Part, out: Findings) -> None:
     """Prices are numbers in their range, none is given twice, and every book is listed from its best level on."""
-    ticks, prices, books = part.ticks, part.given, part.books
-    price = prices["price"]  # NaN but of a price: the tick had none
+    venue, ticks, prices, books = part.venue, part.ticks, part.given, part.books
+    price, given = prices["price"], prices["given_price"]  # given: NaN of a price that is held
     interest, rate = ticks["open_interest"], ticks["funding_rate"]
     size = np.array([float(market.prices.tick) for market in venue.markets])[ticks["market"]]
     highest = np.array([row.prices.max_ticks for rows in (venue.markets, venue.spots) for row in rows])
@@ -229,6 +229,7 @@ def check_prices(part: Part, venue: Venue, out: Findings) -> None:
         ("mark of an inverse market is below a tick", ticks["tick"], inverse & (mark < size)),
         ("funding rate is not a number from -1 to 1", ticks["tick"], np.abs(rate) > 1),
         ("price of an asset is not a number above 0", prices["tick"], ~(price > 0) | np.isinf(price)),
+        ("given price of an asset is not a number above 0", prices["tick"], (given <= 0) | np.isinf(given)),
         ("price of an asset appears twice", prices["tick"], again),
         ("level of a book is above maxPrice", books["tick"], books["price"] > highest[books["market"]]),
         ("level of a book has 2**53 lots or more", books["tick"], books["lots"] >= 2**53),

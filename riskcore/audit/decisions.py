@@ -15,17 +15,17 @@ from typing import Any
 
 import numpy as np
 
+from .. import reference
 from ..reference import SCORES, WEIGHTS, Account, Figures, Judge, Order, Prices
 from .books import Books
 from .findings import Findings
-from .folder import BOOK, CHANGES, FUND, NOBODY, POOL, SHORTFALL, WORDS, Array, Columns, Run, read_json
+from .folder import BOOK, CHANGES, FUND, NAMED, NOBODY, POOL, SHORTFALL, WORDS, Array, Columns, Run
 from .margins import TOLERANCE, State, Tick
-from .venue import RunError, exact
+from .venue import RunError, Venue, exact
 
 Policy = tuple[Callable[..., Array], bool]
 """A function of the counterparties of a market and side, and whether its figures are weights."""
 
-NAMED = ("account", "counterparty", "market", "asset", "settle", "order")
 FLOATS = ("price", "mmr_before", "mmr_after")
 PLACE = ("market", "asset")
 HUGE = 1e9
@@ -52,9 +52,7 @@ class Decisions:
         self.run, self.out, self.books, self.state = run, out, books, state
         if redefined := (SCORES.keys() | WEIGHTS.keys()) & policies.keys():
             raise RunError(f"{' '.join(sorted(redefined))}: docs/one_tick.md defines these policies")
-        source = read_json(run.path / "venue.json")
-        for entry, number in zip(source.get("backstop") or [], run.manifest["providers"], strict=True):
-            entry["account"] = number
+        source = self._numbered(run.source)
         given = {name: (_of_figures(function), shared) for name, (function, shared) in policies.items()}
         self.judge = Judge(source, run.ids.tolist(), run.manifest["seed"], given)
         self.markets, self.assets = list(self.judge.venue.markets), list(self.judge.venue.assets)
@@ -71,11 +69,26 @@ class Decisions:
         self.orders = {name: column.tolist() for name, column in run.start["orders"].items()}
         self.is_reported = False
 
+    def _numbered(self, source: dict[str, Any]) -> dict[str, Any]:
+        """The JSON of a venue with its providers by the numbers of their accounts."""
+        numbers = self.run.manifest["providers"]
+        entries = zip(source.get("backstop") or [], numbers, strict=True)
+        return source | {"backstop": [entry | {"account": number} for entry, number in entries]}
+
+    def take(self, source: dict[str, Any], venue: Venue) -> None:
+        """Take over the figures of a venue, and its JSON."""
+        self.judge.venue = reference.Venue(self._numbered(source))
+        self.judge.memory.delisted = frozenset(self.markets[row] for row in venue.delisted)
+
     # -- a tick
 
-    def follow(self, tick: Tick, rows: Array, candidates: list[int], fund: list[int]) -> None:
-        """Decide a tick again, and compare the rows of the journal; `candidates` may be liquidating."""
+    def follow(self, tick: Tick, rows: Array, candidates: list[int], fund: list[int], before: Tick | None) -> None:
+        """Decide an instant again, and compare the rows of the journal; `candidates` may be liquidating.
+
+        Of an instant in between `before` is the tick before it.
+        """
         self.tick, self.rows, self.books_read = tick, rows, dict[str, dict[str, list[Any]]]()
+        self.before = before
         judged = self.judge.tick(
             tick.number, tick.time, self.prices(tick), self, dict(zip(self.assets, fund, strict=True))
         )
@@ -88,6 +101,24 @@ class Decisions:
         self.books.take({self.tradables[symbol]: _consumed(sides) for symbol, sides in self.books_read.items()})
         self._compare(decided)
 
+    def leave_out(self, tick: Tick, rows: Array) -> None:
+        """Report rows of an instant that is left out."""
+        self.tick, self.rows = tick, rows
+        self._compare([])
+
+    def low_first(self, tick: Tick, requirements: Array) -> Array:
+        """Whether lows come before highs after a tick, by market, from the requirements of all positions in it."""
+        lots, low_first = self.state.columns["lots"], np.ones(len(self.markets), bool)
+        quanta, prices = requirements / float(self.run.venue.quantum), self.prices(tick)
+        for market, symbol in enumerate(self.markets):
+            rows = np.flatnonzero((self.state.market == market) & (lots != 0))
+            longs, shorts = (quanta[rows][side].sum() for side in (lots[rows] > 0, lots[rows] < 0))
+            if abs(longs - shorts) > len(rows) + TOLERANCE * (longs + shorts):
+                low_first[market] = not shorts > longs
+            else:  # the sums of whole numbers decide
+                low_first[market] = self.judge.low_first(prices, symbol, lots[rows].tolist())
+        return low_first
+
     def prices(self, tick: Tick) -> Prices:
         """The prices of a tick."""
 
@@ -95,7 +126,7 @@ class Decisions:
             return {symbol: x for symbol, x in zip(symbols, figures.tolist(), strict=True) if math.isfinite(x)}
 
         prices = Prices(
-            known(self.markets, tick.mark), known(self.markets, tick.index), known(self.assets, tick.given_asset)
+            known(self.markets, tick.mark), known(self.markets, tick.index), known(self.assets, tick.own_asset)
         )
         prices.open_interest = {self.markets[row]: quantity for row, quantity in tick.open_quantity.items()}
         return prices
@@ -155,14 +186,29 @@ class Decisions:
     def book(self, symbol: str) -> dict[str, list[Any]]:
         """Levels of both sides of a book."""
         if symbol not in self.books_read:
-            sides = self.books.levels(self.tradables[symbol])
+            sides, moved = self.books.levels(self.tradables[symbol]), self._moved_by(symbol)
             self.books_read[symbol] = {
                 side: [
-                    [price, lots - gone, [price, lots, gone]] for price, lots, gone in zip(*levels, strict=True)
+                    [price + moved, lots - gone, [price, lots, gone]] for price, lots, gone in zip(*levels, strict=True)
                 ]
                 for side, levels in zip(("bids", "asks"), sides, strict=True)
             }  # fmt: skip
-        return {side: [level for level in levels if level[1] > 0] for side, levels in self.books_read[symbol].items()}
+        return {
+            side: [level for level in levels if level[0] > 0 and level[1] > 0]
+            for side, levels in self.books_read[symbol].items()
+        }
+
+    def _moved_by(self, symbol: str) -> int:
+        """Ticks by which the levels of a perpetual have moved with its mark since the tick before."""
+        if self.before is None or symbol not in self.market_rows:
+            return 0
+        row = self.market_rows[symbol]
+        was, now = float(self.before.mark[row]), float(self.tick.mark[row])
+        return round((exact(now) - exact(was)) / self.run.venue.markets[row].prices.tick) if was == was else 0
+
+    def select(self) -> None:
+        """An account is selected: what was consumed of the books decays."""
+        self.books.decay(self.tick.time)
 
     def means(self, symbol: str) -> tuple[Fraction | None, Fraction | None]:
         """Means of the marks and of the premiums of a market in the window of samples."""

@@ -25,7 +25,18 @@ Array = npt.NDArray[Any]
 Columns = dict[str, Array]
 
 BOOK, FUND, SHORTFALL, NOBODY, POOL, ACCOUNT = -1, -2, -3, -4, -5, 0
-GUARD, INTEREST, FUNDING, REALISATION, SETTLEMENT, REPAY, SLICES, CLOSE_OUT, ACTIVITY = -5, -4, -3, -2, -1, 2, 3, 6, 7
+DELISTING, GUARD, INTEREST, FUNDING, REALISATION, SETTLEMENT, REPAY, SLICES, CLOSE_OUT, ACTIVITY = (
+    -6,
+    -5,
+    -4,
+    -3,
+    -2,
+    -1,
+    2,
+    3,
+    6,
+    7,
+)
 """Phases; those below 0 lie between the ticks."""
 
 
@@ -48,12 +59,13 @@ GUARDS = (*BOOK_GUARDS, "index_update_cap", "mark_held", "index_clamp", "mean_cl
           "update_cap")  # fmt: skip
 EVENTS = {
     "guard": Event(GUARD, " ".join(GUARDS), NOBODY, "market|asset", "", None),
-    "funding": Event(FUNDING, "interval", BOOK, "market", "cash counter_cash", True),
+    "delist": Event(DELISTING, "settlement_price", BOOK, "market", "lots cost cash entry counter_cash", True),
+    "funding": Event(FUNDING, "interval rate", BOOK, "market", "cash counter_cash", True),
     "interest": Event(INTEREST, "hour entry", POOL, "asset", "quanta lent", False),
     "realize": Event(REALISATION, "interval", NOBODY, "market", "cost cash", True),
     "unsettle": Event(SETTLEMENT, "settlement close_out", NOBODY, "", "cash unsettled", False),
     "trigger": Event(0, "mmr", NOBODY, "", "", False),
-    "cancel": Event(1, "liquidation", NOBODY, "market order", "requested", False),
+    "cancel": Event(1, "liquidation delisted", NOBODY, "market order", "requested", False),
     "skip": Event(SLICES, "throttle cooldown", NOBODY, "market|asset", "", False),
     "redeem": Event(REPAY, "debt close_out settlement", NOBODY, "asset", "quanta lent", False),
     "convert": Event(REPAY, "debt close_out settlement", BOOK, "asset", "cash fee quanta counter_cash", True),
@@ -75,11 +87,12 @@ EVENTS = {
 }  # fmt: skip
 # rows that belong to another phase than their event: events, reason, phase
 _ELSEWHERE = (("redeem convert unsettle", "close_out", CLOSE_OUT), ("redeem convert", "settlement", SETTLEMENT),
-              ("interest", "entry", SETTLEMENT))  # fmt: skip
+              ("interest", "entry", SETTLEMENT), ("cancel", "delisted", DELISTING))  # fmt: skip
 MONEY = ("cost", "cash", "entry", "fee", "unsettled", "counter_cost", "counter_cash", "counter_entry", "fund")
 """Changes in quanta of the row's settle asset; a row has one if its event may have one of them."""
 CHANGES = ("requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost",
            "counter_cash", "counter_entry", "fund")  # fmt: skip
+NAMED = ("account", "counterparty", "market", "asset", "settle", "order")
 PAYING = np.array([bool(set(MONEY) & set(event.changes.split())) for event in EVENTS.values()])
 """By event, whether its rows have a settle asset."""
 WORDS = {
@@ -126,6 +139,8 @@ _TABLES = {
     " last_price:number given_low:number given_high:number open_interest:number funding_rate:number",
     "assets": "tick asset price:number given_price:number",
     "books": "tick market side:side price:level lots:level book_time:natural",
+    "funding": "tick time:natural market rate:number",
+    "venue_changes": "tick time:natural market asset field:text value:text",
     "journal": "tick time event:word reason:word account counterparty market asset settle order "
     + " ".join(CHANGES)
     + " price:number mmr_before:number mmr_after:number",
@@ -148,7 +163,7 @@ _OPTIONAL = {
     "books": ("liquidation_interval refill_half_life", "market side price lots consumed_lots decay_time"),
 }  # fmt: skip
 _START = ("accounts", "positions", "balances", "orders")
-_PARTS = ("ticks", "assets", "books", "opened", "journal")
+_PARTS = ("ticks", "assets", "books", "opened", "funding", "venue_changes", "journal")
 
 
 def is_event(journal: Columns, events: str) -> Array:
@@ -174,6 +189,9 @@ class Run:
     position_balance: Array  # balance row of the settle asset of every position's market
     journal: Columns
     state: dict[str, Columns]
+    source: dict[str, Any]  # the venue's JSON
+    funding: Columns  # entries of the funding table
+    changes: Columns  # venue changes
 
     @cached_property
     def usable(self) -> Array:
@@ -187,7 +205,7 @@ class Run:
         fine &= ~paying | (j["money"] >= 0)
         fine &= ~paying | (j["counterparty"] < 0) | (j["counter_money"] >= 0)
         for events, name in (
-            ("funding realize harm book unfilled fill", "position"),
+            ("funding realize harm book unfilled fill delist", "position"),
             ("interest redeem convert transfer deposit withdraw", "balance"),
             ("transfer", "counter_balance"),
             ("cancel", "order"),
@@ -278,7 +296,7 @@ def read_run(path: Path, out: Findings) -> Run:
         raise RunError(f"{path}/start/orders.parquet: an order needs a position row, and side 1 or -1")
     if np.bincount(order_position, orders["lots"]).max(initial=0) > AMOUNT:
         raise RunError(f"{path}/start/orders.parquet: the orders of an account must be at most 2**62 lots")
-    journal = _read_journal(path, manifest)
+    journal = _read_joined(path, manifest, "journal")
     last = path / f"state/{manifest['parts'] - 1:05d}"
     tables = _STATE | {name: columns for name, (figures, columns) in _OPTIONAL.items() if venue.has_any(figures)}
     state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}
@@ -300,7 +318,11 @@ def read_run(path: Path, out: Findings) -> Run:
     journal["counter_balance"] = _row_of(balances, "asset", journal["counterparty"], journal["asset"])
     for name, owner in (("money", "account"), ("counter_money", "counterparty")):
         journal[name] = _money_row(venue, balances, journal[owner], journal["settle"])
-    return Run(path, manifest, venue, ids, numbers.tolist(), start, order_position, position_balance, journal, state)
+    funding, changes = (_read_joined(path, manifest, name) for name in ("funding", "venue_changes"))
+    return Run(
+        path, manifest, venue, ids, numbers.tolist(), start, order_position, position_balance, journal, state, raw,
+        funding, changes,
+    )  # fmt: skip
 
 
 _MOVES = "transfer deposit withdraw"
@@ -468,9 +490,10 @@ def _check_start(path: Path, name: str, table: Columns, item: str, count: int, a
         raise RunError(f"{path}/start/{name}.parquet: must ascend by account and {item}, all of them known")
 
 
-def _read_journal(path: Path, manifest: dict[str, Any]) -> Columns:
+def _read_joined(path: Path, manifest: dict[str, Any], table: str) -> Columns:
+    """Rows of a table of all parts."""
     parts = range(manifest["parts"])
-    rows = [_read_table(path / f"journal/{part:05d}.parquet", _TABLES["journal"]) for part in parts]
+    rows = [_read_table(path / f"{table}/{part:05d}.parquet", _TABLES[table]) for part in parts]
     return {name: np.concatenate([part[name] for part in rows]) for name in rows[0]}
 
 
@@ -526,22 +549,50 @@ def _money_row(venue: Venue, balances: Columns, owner: Array, asset: Array) -> A
 
 
 class Part(NamedTuple):
-    """One part of a run: its tables, and the ticks' inputs, with a row for every tick and a column for every item."""
+    """One part of a run: its tables, and the inputs, with a row for every tick and a column for every item.
 
-    first: int
+    The rows may also be those of the instants of some of its ticks, each tick last among its own (`instants`).
+    """
+
+    venue: Venue
+    first: int  # the tick with which the tables begin
     width: int  # markets that may have a book
     ticks: Columns
     given: Columns
     books: Columns
     book: Array  # number of the book, by tick, market and side, of each of its levels
+    number: Array  # the tick of every row
+    is_tick: Array
+    update: Array  # whether a price in between is an update
     time: Array
     mark: Array
     indexes: Array
+    given_mark: Array
+    given_index: Array
+    given_low: Array
+    given_high: Array
     open_interest: Array
     funding_rate: Array
     last_price: Array
     given_asset: Array
+    own_asset: Array  # the given prices after their guards, and those that are held
     asset: Array
+
+    def cut(self, start: int, stop: int, venue: Venue) -> Part:
+        """The ticks from one row to another, with a venue."""
+        a, b = self.first + start, self.first + stop
+        given, books = ((table["tick"] >= a) & (table["tick"] < b) for table in (self.given, self.books))
+        markets = self.mark.shape[1]
+        by_tick = {name: value[start:stop] for name, value in self._asdict().items() if name in _BY_TICK}
+        return self._replace(
+            venue=venue,
+            first=a,
+            ticks={name: values[start * markets : stop * markets] for name, values in self.ticks.items()},
+            given={name: values[given] for name, values in self.given.items()},
+            books={name: values[books] for name, values in self.books.items()},
+            book=self.book[books],
+            **by_tick,
+        )
 
     def levels(self, tick: int, market: int, side: int) -> tuple[list[int], list[int]]:
         """Prices and lots of the bids (1) or asks (-1) of a market."""
@@ -550,7 +601,13 @@ class Part(NamedTuple):
         return self.books["price"][a:b].tolist(), self.books["lots"][a:b].tolist()
 
 
-def read_parts(run: Run) -> Iterator[Part]:
+_BY_TICK = {
+    "number", "is_tick", "update", "time", "mark", "indexes", "given_mark", "given_index", "given_low", "given_high",
+    "open_interest", "funding_rate", "last_price", "given_asset", "own_asset", "asset",
+}  # fmt: skip
+
+
+def read_whole_parts(run: Run) -> Iterator[Part]:
     """Read the prices and books of a run, one part after another."""
     first = 0
     for number in range(run.manifest["parts"]):
@@ -579,30 +636,41 @@ def _read_part(run: Run, number: int, first: int) -> Part:
     if not books["side"].all():
         raise RunError(f"{run.path}/books/{name}: side must be 1 or -1")
     book = (books["tick"] * width + books["market"]) * 2 + (books["side"] < 0)
-    asset = np.full((count, assets), np.nan)
-    asset[given["tick"] - first, given["asset"]] = _usable(given["price"], 0.0)
+    given_asset, own_asset = np.full((2, count, assets), np.nan)
+    for prices, name in ((given_asset, "given_price"), (own_asset, "price")):
+        prices[given["tick"] - first, given["asset"]] = _usable(given[name], 0.0)
     shown = (
         _usable(ticks[name], least).reshape(count, markets)
         for name, least in (
             ("mark", 0.0), ("index", 0.0), ("open_interest", -1.0), ("funding_rate", -np.inf), ("last_price", 0.0),
+            ("given_low", 0.0), ("given_high", 0.0),
         )
     )  # fmt: skip
-    mark, index, interest, rate, last = shown
+    mark, index, interest, rate, last, low, high = shown
     return Part(
+        venue=venue,
         first=first,
         width=width,
         ticks=ticks,
         given=given,
         books=books,
         book=book,
+        number=np.arange(first, first + count),
+        is_tick=np.ones(count, bool),
+        update=np.ones(count, bool),
         time=ticks["time"][::markets],
         mark=mark,
         indexes=index,
+        given_mark=ticks["given_mark"].reshape(count, markets),
+        given_index=ticks["given_index"].reshape(count, markets),
+        given_low=low,
+        given_high=high,
         open_interest=interest,
         funding_rate=rate,
         last_price=last,
-        given_asset=asset,
-        asset=_all_prices(venue, mark, index, asset),
+        given_asset=given_asset,
+        own_asset=own_asset,
+        asset=all_prices(venue, mark, index, own_asset),
     )
 
 
@@ -611,7 +679,7 @@ def _usable(values: Array, least: float) -> Array:
     return np.where(np.isfinite(values) & (values > least), values, np.nan)
 
 
-def _all_prices(venue: Venue, mark: Array, index: Array, given: Array) -> Array:
+def all_prices(venue: Venue, mark: Array, index: Array, given: Array) -> Array:
     """Price of every asset: 1, the given one, or that of the first market on it which has an index or a mark.
 
     A market's price counts in units of its quote asset, which must have a price by then.

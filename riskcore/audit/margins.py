@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, NamedTuple
@@ -22,10 +22,11 @@ _MOST = 2**62
 class Tick:
     """Prices of one tick; exact figures are made when asked for."""
 
-    def __init__(self, part: Part, row: int, venue: Venue) -> None:
-        self.number, self.time, self.venue = part.first + row, int(part.time[row]), venue
+    def __init__(self, part: Part, row: int) -> None:
+        self.number, self.time, self.venue = int(part.number[row]), int(part.time[row]), part.venue
+        self.is_tick = bool(part.is_tick[row])
         self.mark, self.index, self.asset = part.mark[row], part.indexes[row], part.asset[row]
-        self.given_asset = part.given_asset[row]
+        self.own_asset = part.own_asset[row]
         self.given_interest, self.funding_rate = part.open_interest[row], part.funding_rate[row]
         self.open_quantity = dict[int, Fraction]()
         """Open interest of the markets whose margin functions ask for it, in units of the base asset."""
@@ -157,9 +158,10 @@ class State:
 
     def __init__(self, run: Run) -> None:
         positions, balances, orders = (run.start[table] for table in ("positions", "balances", "orders"))
-        self.venue, accounts = run.venue, np.arange(len(run.ids) + 1)
-        self.position_offset = np.searchsorted(positions["account"], accounts).tolist()
-        self.balance_offset = np.searchsorted(balances["account"], accounts).tolist()
+        accounts = np.arange(len(run.ids) + 1)
+        self.position_edges = np.searchsorted(positions["account"], accounts)
+        self.balance_edges = np.searchsorted(balances["account"], accounts)
+        self.position_offset, self.balance_offset = self.position_edges.tolist(), self.balance_edges.tolist()
         self.owner, self.market = positions["account"], positions["market"]
         self.holder, self.asset = balances["account"], balances["asset"]
         self.settle_row, self.settle = run.settle_row, run.settle_row.tolist()
@@ -184,19 +186,45 @@ class State:
         self.orders, self.order_position = orders, run.order_position.tolist()
         limits = run.start["accounts"]["leverage_limit"].tolist()
         self.leverage = [exact(limit) if math.isfinite(limit) else None for limit in limits]
-        self.floats = _Numbers(run.venue, float, math.sqrt)
-        self.exact = _Numbers(run.venue, *((_decimal, Decimal.sqrt) if run.venue.plain else (Fraction, _root)))
+        self.take(run.venue)
         self.pool_rows = {asset: np.flatnonzero(self.asset == asset) for asset in run.venue.pools}
+        self.exposed = np.zeros(len(self.open), bool)
         self.changed()
 
-    def changed(self) -> None:
-        """Find the accounts with exposure again, and forget the totals of the pools, after rows were applied."""
-        held = self.columns
-        self.borrowed = np.flatnonzero(held["free"] < 0)
-        at_risk = (held["lots"] != 0) | (held["bid"] != 0) | (held["ask"] != 0)
+        self.take(run.venue)
+        self.pool_rows = {asset: np.flatnonzero(self.asset == asset) for asset in run.venue.pools}
         self.exposed = np.zeros(len(self.open), bool)
-        self.exposed[np.append(self.owner[at_risk], self.holder[self.borrowed])] = True
+        self.changed()
+
+    def take(self, venue: Venue) -> None:
+        """Take over the figures of a venue."""
+        self.venue = venue
+        self.floats = _Numbers(venue, float, math.sqrt)
+        self.exact = _Numbers(venue, *((_decimal, Decimal.sqrt) if venue.plain else (Fraction, _root)))
+
+    def changed(self, accounts: Array | None = None) -> None:
+        """Find again which of some accounts, or of all, have exposure, and forget totals, after rows were applied."""
+        held = self.columns
+        positions: Any = slice(None)
+        balances: Any = slice(None)
+        holders = self.owner, self.holder
+        if accounts is not None:
+            positions, owner = rows_of(self.position_edges, accounts)
+            balances, holder = rows_of(self.balance_edges, accounts)
+            holders = accounts[owner], accounts[holder]
+        at_risk = (held["lots"][positions] != 0) | (held["bid"][positions] != 0) | (held["ask"][positions] != 0)
+        self.exposed[slice(None) if accounts is None else accounts] = False
+        self.exposed[holders[0][at_risk]] = True
+        self.exposed[holders[1][held["free"][balances] < 0]] = True
+        self._borrowed: Array | None = None
         self._pools = dict[int, list[int]]()
+
+    @property
+    def borrowed(self) -> Array:
+        """Balance rows that are debts."""
+        if self._borrowed is None:
+            self._borrowed = np.flatnonzero(self.columns["free"] < 0)
+        return self._borrowed
 
     def pool(self, asset: int) -> list[int]:
         """Quanta that a pool was lent, and that are borrowed from it."""
@@ -277,8 +305,7 @@ class State:
             ("free", np.where(with_account, journal["counter_money"][numbers], -1), journal["counter_cash"][numbers]),
             ("free", np.where(with_account, journal["counter_balance"][numbers], -1), -quanta),
         ):
-            np.add.at(self.columns[column], to[to >= 0], change[to >= 0])
-            np.clip(self.columns[column], -_MOST, _MOST, out=self.columns[column])
+            _add(self.columns[column], to, change)
         for account, order in zip(
             *(journal[name][numbers][is_event(journal, "cancel")[numbers]].tolist() for name in ("account", "order")),
             strict=True,
@@ -301,117 +328,217 @@ class State:
             ("free", money, rows["cash"] - rows["fee"]),
             ("unsettled", money, rows["unsettled"]),
         ):
-            np.add.at(held[column], to[to >= 0], change[to >= 0])
-            np.clip(held[column], -_MOST, _MOST, out=held[column])
+            _add(held[column], to, change)
+        self._borrowed = None
         self._pools.clear()
+
+
+def _add(column: Array, to: Array, change: Array) -> None:
+    """Add changes to the rows of a column that there are; nothing goes beyond where amounts end."""
+    rows = to[to >= 0]
+    np.add.at(column, rows, change[to >= 0])
+    column[rows] = np.clip(column[rows], -_MOST, _MOST)
+
+
+class Quotes(NamedTuple):
+    """Prices of one moment after another: a row each, a column for every market or asset."""
+
+    lot: Array  # signed value of a lot, in units of the market's settle asset; 0 without a mark
+    tokens: Array  # base units of a lot, of an inverse market units of its settle asset
+    interest: Array  # open interest in settle units, 0 where no margin function asks for it
+    asset: Array  # price, 0 where there is none
+
+    @classmethod
+    def of(cls, venue: Venue, mark: Array, asset: Array, open_quantity: Sequence[dict[int, Fraction]]) -> Quotes:
+        """Marks, prices of assets, and open interest by market, of some moments."""
+        markets = venue.markets
+        lots = np.array([market.lot for market in markets], np.float64)
+        inverse = np.array([market.inverse for market in markets], bool)
+        lot, asset = np.nan_to_num(np.where(inverse, -lots / mark, lots * mark)), np.nan_to_num(asset)
+        interest = np.zeros(lot.shape)
+        for row, quantities in enumerate(open_quantity):
+            for market, quantity in quantities.items():
+                held = float(quantity / markets[market].step) * abs(lot[row, market])
+                interest[row, market] = held * asset[row, markets[market].settle]
+        return cls(lot, np.where(inverse, np.abs(lot), lots), interest, asset)
+
+    def from_row(self, row: int) -> Quotes:
+        """The prices from a row on."""
+        return Quotes(*(values[row:] for values in self))
+
+    def extremes(self) -> tuple[Quotes, Quotes]:
+        """The least and the most of every column."""
+        low, high = (Quotes(*(end(values, axis=0)[None] for values in self)) for end in (np.min, np.max))
+        return low, high
 
 
 class _Requirements:
     """Requirements of many rows at once; each row has the function of its item."""
 
-    def __init__(
-        self, margin_functions: list[MarginFunction], tokens: Callable[[Tick, int], float], item: Array
-    ) -> None:
+    def __init__(self, margin_functions: list[MarginFunction], item: Array) -> None:
         plain = [
             list(map(float, margin_function.figures[0])) if margin_function.kind == "sqrt" else [0.0, 0.0]
             for margin_function in margin_functions
         ]
         self.base, self.factor = np.array(plain).reshape(-1, 2)[item].T
-        self.tokens = tokens
         self.others = [
             (row, function.kind, np.array(function.figures, np.float64), np.flatnonzero(item == row))
             for row, function in enumerate(margin_functions) if function.kind != "sqrt"
         ]  # fmt: skip
 
-    def of(self, size: Array, notional: Array, tick: Tick) -> Array:
-        """Return the requirements of sizes in lots or quanta, and of their notionals."""
+    def of(self, size: Array, notional: Array, tokens: Array, interest: Array | None = None) -> Array:
+        """Return the requirements of sizes in lots or quanta and of their notionals, moment by moment.
+
+        `tokens` are those of a lot or quantum, and `interest` the open interest in settle units, by moment and item.
+        """
         margin: Array = notional * np.maximum(self.base, self.factor * np.sqrt(notional))
         for row, kind, figures, rows in self.others:
-            mine = notional[rows]
-            if kind == "tiers":
+            mine, sizes = notional[:, rows], size[rows] * tokens[:, row, None]
+            if kind in ("tiers", "steps"):
                 start, rate, less = figures.T
                 bracket = np.maximum(np.searchsorted(start, mine) - 1, 0)
-                margin[rows] = mine * rate[bracket] - less[bracket]
+                margin[:, rows] = mine * rate[bracket] - less[bracket]
             elif kind == "quantity":
                 base, factor = figures[0]
-                margin[rows] = mine * np.maximum(base, factor * np.sqrt(size[rows] * self.tokens(tick, row)))
+                margin[:, rows] = mine * np.maximum(base, factor * np.sqrt(sizes))
             elif kind in ("linear", "linear_quantity"):
                 base, slope, least = figures[0]
-                sizes = mine if kind == "linear" else size[rows] * self.tokens(tick, row)
-                margin[rows] = np.where(mine > 0, np.maximum(mine * (base + slope * sizes), least), 0.0)
-            else:
+                sizes = mine if kind == "linear" else sizes
+                margin[:, rows] = np.where(mine > 0, np.maximum(mine * (base + slope * sizes), least), 0.0)
+            elif interest is not None:
                 base, lower, upper = figures[0]
-                share = min(max((tick.interest(row, float) - lower) / (upper - lower), 0.0), 1.0)
-                margin[rows] = mine * (base + (1 - base) * share)
+                share = np.clip((interest[:, row, None] - lower) / (upper - lower), 0.0, 1.0)
+                margin[:, rows] = mine * (base + (1 - base) * share)
         return margin
 
 
+class Held(NamedTuple):
+    """Rows of some accounts, or of all: of positions and of balances, and which of the accounts has each."""
+
+    accounts: int
+    positions: Any  # rows, or all of them as a slice
+    balances: Any
+    owner: Array  # by position, a number from 0
+    holder: Array  # by balance
+    market: Array
+    asset: Array
+    money: Array  # by position: the number of the balance that it is settled in
+    settle: Array  # by account: the number of its balance of the venue's settle asset
+    required: _Requirements
+
+
 class Sweep:
-    """Margins of all accounts at once."""
+    """Margins of many accounts at once."""
 
     def __init__(self, state: State) -> None:
-        self.state, kind, venue = state, state.floats, state.venue
-        self.weight, self.haircut_base, self.penalty = np.array(kind.haircuts)[state.asset].T
-        self.quantum = np.array(kind.quantum)
-        self.required = _Requirements(
-            [market.margin_function for market in venue.markets],
-            lambda tick, market: float(tick.unit_value("tokens", market, float)),
-            state.market,
-        )
-        self.lot, self.inverse, self.settles = (
-            np.array([getattr(market, name) for market in venue.markets], kind)
-            for name, kind in (("lot", np.float64), ("inverse", bool), ("settle", np.int64))
-        )
-        self.extra = np.flatnonzero(np.isin(state.asset, venue.money[1:]))
+        self.state, self.venue = state, state.venue
+        self.weight, self.haircut_base, self.penalty = np.array(state.floats.haircuts).T
+        self.quantum = np.array(state.floats.quantum)
+        self.settles = np.array([market.settle for market in self.venue.markets])
+        self.functions = [market.margin_function for market in self.venue.markets]
+        everything = slice(None)
+        self.all = Held(
+            len(state.open), everything, everything, state.owner, state.holder, state.market, state.asset,
+            state.position_balance, state.settle_row, _Requirements(self.functions, state.market),
+        )  # fmt: skip
 
-    def unit_values(self, tick: Tick) -> tuple[Array, Array]:
-        """Settle units of a lot of every position row, above 0, and of a quantum of every balance row."""
-        price = np.nan_to_num(tick.asset)
-        lot = np.abs(self._lot_values(tick)) * price[self.settles]
-        return lot[self.state.market], (price * self.quantum)[self.state.asset]
-
-    def _lot_values(self, tick: Tick) -> Array:
-        """Value of a lot of every market in units of its settle asset, 0 without a mark."""
-        return np.asarray(np.nan_to_num(np.where(self.inverse, -self.lot / tick.mark, self.lot * tick.mark)))
+    def held(self, accounts: Array) -> Held:
+        """The rows of some accounts, which ascend."""
+        state = self.state
+        positions, owner = rows_of(state.position_edges, accounts)
+        balances, holder = rows_of(state.balance_edges, accounts)
+        market = state.market[positions]
+        return Held(
+            len(accounts), positions, balances, owner, holder, market, state.asset[balances],
+            np.searchsorted(balances, state.position_balance[positions]),
+            np.searchsorted(balances, state.settle_row[accounts]), _Requirements(self.functions, market),
+        )  # fmt: skip
 
     def margins(self, tick: Tick) -> tuple[Array, Array, Array]:
         """Net equity, maintenance margin and gross of all accounts."""
-        state, held, (per_lot, per_quantum) = self.state, self.state.columns, self.unit_values(tick)
-        lots, free, of = held["lots"], held["free"], state.borrowed
-        owner, holder, count = state.owner, state.holder, len(state.open)
-        value, cost = lots * per_lot, held["cost"] * float(state.venue.quantum)
-        notional, paid, unsettled = np.abs(value), np.abs(cost), held["unsettled"] * per_quantum
-        tokens = np.maximum(free, 0) + held["lent"]
-        collateral, weight = tokens * per_quantum, self.weight
-        size = tokens * self.quantum[state.asset] if state.venue.by_quantity else collateral
-        weighted = collateral * np.minimum(weight, self.haircut_base / (1 + self.penalty * np.sqrt(size)))
-        gross = sums(holder, collateral + np.abs(unsettled), count)
-        if not state.venue.plain:
-            price = np.nan_to_num(tick.asset)[self.settles[state.market]]
-            value = lots * self._lot_values(tick)[state.market] * price
-            cost = held["cost"] * self.quantum[self.settles[state.market]] * price
-            paid = np.abs(cost)
-        profit = sums(state.position_balance, value - cost, len(free)) + unsettled
-        if len(rows := self.extra):
-            holding = collateral[rows] + profit[rows]
-            quantity = holding / np.nan_to_num(tick.asset)[state.asset[rows]]
-            size = np.maximum(np.nan_to_num(quantity) if state.venue.by_quantity else holding, 0.0)
-            share = np.minimum(weight[rows], self.haircut_base[rows] / (1 + self.penalty[rows] * np.sqrt(size)))
-            weighted[rows] = holding * np.where(holding < 0, 1.0, share)
-        equity = sums(holder, weighted, count) + profit[state.settle_row]
-        gross += sums(owner, notional + paid, count)
-        maintenance = sums(owner, self.required.of(np.abs(lots), notional, tick), count)
-        debt = -free[of] * per_quantum[of]
-        functions = [asset.margin_function for asset in state.venue.assets]
-        required = _Requirements(functions, lambda tick, asset: float(self.quantum[asset]), state.asset[of])
-        owed = sums(holder[of], debt, count)
-        maintenance += sums(holder[of], required.of(-free[of], debt, tick), count)
-        return equity - owed, maintenance, gross + owed
+        quotes = Quotes.of(self.venue, tick.mark[None], tick.asset[None], [tick.open_quantity])
+        equity, maintenance, gross = self.bounds(self.all, quotes, quotes)
+        return equity[0], maintenance[0], gross[0]
 
-    def unpriced(self, tick: Tick) -> bool:
+    def bounds(self, held: Held, low: Quotes, high: Quotes) -> tuple[Array, Array, Array]:
+        """Least net equity, and most maintenance margin and gross, of accounts while prices stay between two others.
+
+        A row for every moment; where the two are the same, it is the net equity itself.
+        """
+        columns, plain = self.state.columns, self.venue.plain
+        lots, cost = (columns[name][held.positions] for name in ("lots", "cost"))
+        free, lent, unsettled = (columns[name][held.balances] for name in ("free", "lent", "unsettled"))
+        is_exact, price, dear = low is high, low.asset[:, held.asset], high.asset[:, held.asset]
+        value = lots * low.lot[:, held.market]
+        size = np.abs(value)
+        if not is_exact:
+            other = lots * high.lot[:, held.market]
+            value, size = np.minimum(value, other), np.maximum(size, np.abs(other))
+        notional = size if plain else size * high.asset[:, self.settles][:, held.market]
+        # what positions gained, in units of the asset that they are settled in
+        quantum = self.quantum[held.asset]
+        paid = cost * (quantum[held.money] if not plain else float(self.venue.quantum))
+        gained = _sums(held.money, value - paid, len(free)) + unsettled * quantum
+        tokens = (np.maximum(free, 0) + lent) * quantum
+        own = np.zeros(len(free), bool)
+        own[held.settle] = True
+        quantity = tokens + np.where(own, 0.0, gained)
+        counted = quantity * np.where(quantity < 0, dear, price) * self._weights(held, quantity, price)
+        equity = _sums(held.holder, counted, held.accounts) + gained[:, held.settle]
+        paid_gross = np.abs(paid) if plain else np.abs(paid) * dear[:, held.money]
+        gross = _sums(held.owner, notional + paid_gross, held.accounts)
+        gross += _sums(held.holder, (tokens + np.abs(unsettled) * quantum) * dear, held.accounts)
+        maintenance = _sums(
+            held.owner, held.required.of(np.abs(lots), notional, high.tokens, high.interest), held.accounts
+        )
+        of = np.flatnonzero(free < 0)
+        if len(of):
+            debt = -free[of] * (quantum * dear)[:, of]
+            functions = [asset.margin_function for asset in self.venue.assets]
+            needed = _Requirements(functions, held.asset[of]).of(-free[of], debt, self.quantum[None])
+            owed = _sums(held.holder[of], debt, held.accounts)
+            maintenance += _sums(held.holder[of], needed, held.accounts)
+            equity, gross = equity - owed, gross + owed
+        return equity, maintenance, gross
+
+    def requirements(self, tick: Tick) -> Array:
+        """Maintenance margin of every position row, in settle units."""
+        quotes = Quotes.of(self.venue, tick.mark[None], tick.asset[None], [tick.open_quantity])
+        lots = np.abs(self.state.columns["lots"])
+        notional = lots * (np.abs(quotes.lot) * quotes.asset[:, self.settles])[:, self.state.market]
+        return np.asarray(self.all.required.of(lots, notional, quotes.tokens, quotes.interest)[0])
+
+    def _weights(self, held: Held, quantity: Array, price: Array) -> Array:
+        """Effective weights of quantities, 1 of those below 0."""
+        if not self.penalty.any():
+            weight: Array = np.minimum(self.weight, self.haircut_base)[held.asset]
+        else:
+            weight, penalty = self.weight[held.asset], self.penalty[held.asset]
+            size = np.maximum(quantity if self.venue.by_quantity else quantity * price, 0.0)
+            weight = np.minimum(weight, self.haircut_base[held.asset] / (1 + penalty * np.sqrt(size)))
+        return np.where(quantity < 0, 1.0, weight)
+
+    def unpriced(self, mark: Array, asset: Array) -> bool:
         """Whether a held market or asset has no price."""
         lots, _, _, free, lent, unsettled, bid, ask = self.state.columns.values()
-        no_mark = np.isnan(tick.mark) | np.isnan(tick.asset[self.settles])
-        no_price, at_risk = np.isnan(tick.asset)[self.state.asset], (lots != 0) | (bid != 0) | (ask != 0)
-        held = (free != 0) | (lent != 0) | (unsettled != 0)
-        return bool(at_risk[no_mark[self.state.market]].any() or held[no_price].any())
+        no_mark, no_price = np.isnan(mark) | np.isnan(asset[self.settles]), np.isnan(asset)
+        if not no_mark.any() and not no_price.any():
+            return False
+        at_risk, held = (lots != 0) | (bid != 0) | (ask != 0), (free != 0) | (lent != 0) | (unsettled != 0)
+        return bool(at_risk[no_mark[self.state.market]].any() or held[no_price[self.state.asset]].any())
+
+
+def rows_of(edges: Array, accounts: Array) -> tuple[Array, Array]:
+    """Rows of some accounts in a table that ascends by account, and which of the accounts has each."""
+    first, count = edges[accounts], edges[accounts + 1] - edges[accounts]
+    owner = np.repeat(np.arange(len(accounts)), count)
+    return np.arange(len(owner)) - np.repeat(np.cumsum(count) - count - first, count), owner
+
+
+def _sums(rows: Array, amounts: Array, count: int) -> Array:
+    """Sums of float64 amounts by row, moment by moment."""
+    moments = len(amounts)
+    if moments == 1:
+        return np.asarray(sums(rows, amounts[0], count)[None])
+    keys = rows + np.arange(moments)[:, None] * count
+    return np.asarray(sums(keys.ravel(), amounts.ravel(), moments * count).reshape(moments, count))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
@@ -11,9 +13,29 @@ from .activity import Activity
 from .books import Books
 from .decisions import Decisions, Policy
 from .findings import Findings
-from .folder import ACTIVITY, Array, Part, Run, is_event
+from .folder import ACTIVITY, DELISTING, GUARD, Array, Part, Run, is_event
 from .guards import Guards
-from .margins import TOLERANCE, State, Sweep, Tick
+from .instants import Before, Instants
+from .margins import TOLERANCE, Held, Quotes, State, Sweep, Tick
+from .venue_changes import Delistings, Step, Stretch
+
+_NO_ROWS = np.zeros(0, np.int64)
+
+
+class _Watched:
+    """Accounts that may be liquidating at some instants, ascending, and at which."""
+
+    def __init__(self, accounts: Array, instants: int) -> None:
+        self.accounts, self.flags = accounts, np.zeros((instants, len(accounts)), bool)
+
+    def put(self, accounts: Array, first: int, flags: Array) -> None:
+        """Take over the flags of some accounts from an instant on."""
+        new = np.setdiff1d(accounts, self.accounts)
+        if len(new):
+            places = np.searchsorted(self.accounts, new)
+            self.accounts = np.insert(self.accounts, places, new)
+            self.flags = np.insert(self.flags, places, False, axis=1)
+        self.flags[first:, np.searchsorted(self.accounts, accounts)] = flags
 
 
 class Replay:
@@ -25,7 +47,14 @@ class Replay:
         self.books = Books(run, self.guards)
         self.decisions = Decisions(run, out, self.books, self.state, policies)
         self.accruals = Accruals(run, out, self.state)
+        self.delistings, self.due = Delistings(run, out, self.state), list[tuple[int, Fraction]]()
         self.sweep, self.fund, self.time = Sweep(self.state), run.opening_fund, -1
+        self.events = np.unique(np.concatenate([run.funding["time"], run.changes["time"]]))
+        self.chunk: Part | None = None
+        self.last: tuple[Part, int] | None = None
+        """The last tick that was followed: a part of instants, and the row of it."""
+        self.tick: Tick | None = None
+        """The same with its open interest."""
         gap = run.venue.policy.get("largest_gap")
         self.longest = math.inf if gap is None else math.floor(gap * 10**9)
         self.edges = np.searchsorted(run.journal["tick"], np.arange(run.manifest["ticks"] + 1)).tolist()
@@ -36,55 +65,180 @@ class Replay:
         if len(before):
             self.activity.follow(before[run.phase[before] == ACTIVITY], None)
 
+    # -- prices
+
+    def enter(self, stretch: Stretch) -> None:
+        """Turn to a stretch of the run."""
+        self.part, self.due = stretch.part, [one for step in stretch.steps for one in step.delistings]
+        if stretch.steps:
+            self._change(stretch.steps[-1])
+        self.instants = Instants(self.venue, self.run.manifest["seed"], self.events)
+        self.chunk = None
+        if not self.venue.clock:
+            self._check(self.part)
+
+    def _change(self, step: Step) -> None:
+        """Take over another venue."""
+        self.venue = step.venue
+        self.state.take(step.venue)
+        self.sweep = Sweep(self.state)
+        self.accruals.take(step.venue)
+        self.decisions.take(step.source, step.venue)
+
+    def _check(self, chunk: Part) -> None:
+        """Turn to ticks of the part with their instants, and check their prices."""
+        self.chunk = chunk
+        self.guards.check(chunk)
+        self.books.enter(chunk)
+
+    def low_first(self) -> Array:
+        """Whether the low comes before the high in the bars that follow, by market."""
+        assert self.tick is not None
+        return self.decisions.low_first(self.tick, self.sweep.requirements(self.tick))
+
+    def unpriced(self, mark: Array, asset: Array) -> bool:
+        """Whether something that is held has no price among these."""
+        return self.sweep.unpriced(mark, asset)
+
     # -- a tick
 
-    def enter(self, part: Part) -> None:
-        """Turn to a part of the run."""
-        self.guards.check(part)
-        self.books.enter(part)
-
-    def follow(self, tick: Tick, row_of_part: int, sample: float | None) -> None:
-        """Check one tick, a row of the part, and apply its rows."""
-        a, b = self.edges[tick.number : tick.number + 2]
-        for row in np.flatnonzero(self.run.journal["time"][a:b] != tick.time).tolist():
-            self.out.breach("rows", f"time is not {tick.time}", tick.number, a + row)
-        self.books.begin(tick, row_of_part)
-        if self.accruals.follow(tick, a, b):
-            self.state.changed()
-        rows = a + np.flatnonzero(self.run.usable[a:b] & (self.run.phase[a:b] >= 0))
-        after, rows = rows[self.run.phase[rows] == ACTIVITY], rows[self.run.phase[rows] != ACTIVITY]
+    def follow(self, row: int, sample: float | None) -> None:
+        """Check one tick of the part, a row of it, and its instants, and apply their rows."""
+        number = self.part.first + row
+        if self.chunk is None or self.chunk.number[-1] < number:
+            before = None if self.last is None else Before.of(*self.last, self.guards)
+            self._check(self.instants.expand(self.part, row, before, self))
+        assert self.chunk is not None
+        first, end = np.searchsorted(self.chunk.number, [number, number + 1]).tolist()
+        times, since, (a, b) = self.chunk.time[first:end], self.time, self.edges[number : number + 2]
+        spans = self._spans(number, a, b, times)
         # a multiplicative hash spreads the sampled ticks evenly, and the same ones every time
-        if b > a or sample is None or tick.number * 2654435761 % 2**32 < sample * 2**32:
-            self._decide(tick, rows)
-        if tick.time <= self.time:
-            self.out.breach("rows", f"time {tick.time} is not after {self.time}", tick.number)
-        elif tick.number and tick.time - self.time > self.longest:
-            what = f"{tick.time - self.time} nanoseconds after the tick before, more than largest_gap"
-            self.out.breach("rows", what, tick.number)
-        self.time = tick.time
-        if len(rows):
-            self.state.apply(rows, self.run.journal)
-            self.state.changed()
-            asset, gained = self.run.journal["settle"][rows], self.run.journal["fund"] + self.run.journal["fee"]
-            for k in np.unique(asset[asset >= 0]).tolist():
-                self.fund[k] += sum(gained[rows[asset == k]].tolist())
+        is_looked_at = b > a or sample is None or number * 2654435761 % 2**32 < sample * 2**32
+        due = self.instants.is_due(times, since)
+        phase = np.where(self.run.usable[a:b], self.run.phase[a:b], 0)
+        delisting = a + np.flatnonzero(phase == DELISTING)
+        self.delistings.follow(number, delisting, [] if row else self.due)
+        between = np.flatnonzero((phase < 0) & (phase != GUARD) & (phase != DELISTING))
+        pays = due.copy()
+        pays[np.searchsorted(spans, a + between, side="right") - 1] = True
+        edges = [0, *(np.flatnonzero(pays[1:]) + 1).tolist(), len(times)]
+        for start, stop in pairwise(edges):
+            if pays[start]:
+                self.accruals.time = None if not number else int(times[start - 1]) if start else since
+                if self.accruals.follow(Tick(self.chunk, first + start), spans[start], spans[start + 1]):
+                    self.state.changed()
+            stretch = slice(first + start, first + stop)
+            self.accruals.note(self.chunk.mark[stretch], self.chunk.indexes[stretch])
+            if is_looked_at:
+                self._select(range(first + start, first + stop), spans[start : stop + 1], due[start:stop])
+        time = int(times[-1])
+        if time <= since:
+            self.out.breach("rows", f"time {time} is not after {since}", number)
+        elif number and time - since > self.longest:
+            self.out.breach("rows", f"{time - since} nanoseconds after the tick before, more than largest_gap", number)
+        self.time, self.last = time, (self.chunk, end - 1)
+        if not is_looked_at:
+            self._begin(end - 1)
+        after = self._rows(a, b, active=True)
         if len(after):
-            self.activity.follow(after, tick)
+            self.activity.follow(after, self.tick)
 
-    def _decide(self, tick: Tick, rows: Array) -> None:
-        """Compute all margins, and where an account is liquidating or a row is on record, decide the tick again."""
+    def _spans(self, number: int, a: int, b: int, times: Array) -> list[int]:
+        """Edges of the rows of each instant among those of a tick; rows of no instant belong to the next."""
+        written = self.run.journal["time"][a:b]
+        place = np.minimum(np.searchsorted(times, written), len(times) - 1)
+        for row in np.flatnonzero(times[place] != written).tolist():
+            self.out.breach("rows", f"time {written[row]} is not that of an instant of the tick", number, a + row)
+        for row in np.flatnonzero(np.diff(written) < 0).tolist():
+            self.out.breach("rows", "times must ascend", number, a + row + 1)
+        place = np.maximum.accumulate(place)
+        spans: list[int] = (a + np.searchsorted(place, np.arange(len(times) + 1))).tolist()
+        return spans
+
+    def _rows(self, a: int, b: int, *, active: bool = False) -> Array:
+        """Rows of the phases, or those of activity."""
+        if a == b:
+            return _NO_ROWS
+        phase = self.run.phase[a:b]
+        asked = phase == ACTIVITY if active else (phase >= 0) & (phase != ACTIVITY)
+        return np.asarray(a + np.flatnonzero(self.run.usable[a:b] & asked))
+
+    def _begin(self, row: int) -> Tick:
+        """Turn to a tick, a row of the chunk."""
+        assert self.chunk is not None
+        tick = Tick(self.chunk, row)
+        self.books.begin(tick, row)
         tick.count(self.state)
-        if self.sweep.unpriced(tick):
-            self.out.breach("prices", "a held market or asset has no price", tick.number)
-        equity, maintenance, gross = self.sweep.margins(tick)
-        exposed = self.state.exposed
-        may_be = np.flatnonzero(exposed & ~(maintenance < equity - TOLERANCE * gross)).tolist()
-        self.out.checked["selection"] += len(equity)
-        if may_be or len(rows):
-            self.decisions.follow(tick, rows, may_be, self.fund)
+        self.tick = tick
+        return tick
+
+    # -- selection and phases
+
+    def _select(self, rows: range, spans: list[int], due: Array) -> None:
+        """Follow instants between which nothing falls due, rows of the chunk: who may be liquidating is decided."""
+        assert self.chunk is not None
+        chunk, part, accounts = self.chunk, slice(rows.start, rows.stop), len(self.state.open)
+        is_asked = chunk.is_tick[part] | chunk.update[part] | due
+        interest = [{} if self.tick is None else self.tick.open_quantity] * len(rows)
+        if chunk.is_tick[rows[-1]]:
+            now = Tick(chunk, rows[-1])
+            now.count(self.state)
+            interest[-1] = now.open_quantity
+            if self.sweep.unpriced(now.mark, now.asset):
+                self.out.breach("prices", "a held market or asset has no price", now.number)
+        quotes = Quotes.of(self.venue, chunk.mark[part], chunk.asset[part], interest)
+        low, high = (quotes, quotes) if len(rows) == 1 else quotes.extremes()
+        may_be = self._doubtful(self.sweep.all, np.arange(accounts), low, high)[0]
+        self.out.checked["selection"] += accounts * len(rows)
+        watched = _Watched(np.flatnonzero(may_be), len(rows))
+        if len(watched.accounts):
+            watched.flags = self._doubtful(self.sweep.held(watched.accounts), watched.accounts, quotes, quotes)
+        for place, row in enumerate(rows):
+            if chunk.is_tick[row]:
+                tick, before = self._begin(row), None
+            else:
+                tick, before = None, self.tick
+            written = self._rows(spans[place], spans[place + 1])
+            if not (is_asked[place] or self.books.consumed) and self.decisions.judge.leaves_out(int(chunk.time[row])):
+                if len(written):
+                    self.decisions.leave_out(Tick(chunk, row), written)
+                    self._apply(written)
+                continue
+            candidates = watched.accounts[watched.flags[place]].tolist()
+            if not candidates and not len(written):
+                self.decisions.judge.pass_over(int(chunk.time[row]))
+                continue
+            if tick is None:
+                tick = Tick(chunk, row)
+                tick.open_quantity = interest[place]
+            self.decisions.follow(tick, written, candidates, self.fund, before)
+            if len(written):
+                touched = self._apply(written)
+                if place + 1 < len(rows):
+                    rest = quotes.from_row(place + 1)
+                    watched.put(touched, place + 1, self._doubtful(self.sweep.held(touched), touched, rest, rest))
+
+    def _doubtful(self, held: Held, accounts: Array, low: Quotes, high: Quotes) -> Array:
+        """Which of some accounts may be liquidating while prices stay between two others, moment by moment."""
+        equity, maintenance, gross = self.sweep.bounds(held, low, high)
+        return np.asarray(self.state.exposed[accounts] & ~(maintenance < equity - TOLERANCE * gross))
+
+    def _apply(self, rows: Array) -> Array:
+        """Apply rows of the phases; return the accounts that they name, ascending."""
+        journal = self.run.journal
+        self.state.apply(rows, journal)
+        named = np.unique(np.concatenate([journal["account"][rows], journal["counterparty"][rows]]))
+        named = named[named >= 0]
+        self.state.changed(named)
+        asset, gained = journal["settle"][rows], journal["fund"][rows] + journal["fee"][rows]
+        for k in np.unique(asset[asset >= 0]).tolist():
+            self.fund[k] += sum(gained[asset == k].tolist())
+        return named
 
     def finish(self) -> None:
         """Compare the state of the replay's parts with the last state."""
         self.accruals.finish()
+        is_delisted = [market in self.venue.delisted for market in range(len(self.venue.markets))]
+        self.out.equal("replay", "state markets.delisted", self.run.state["markets"]["delisted"].tolist(), is_delisted)
         self.guards.finish()
         self.decisions.finish(self.time)

@@ -95,12 +95,22 @@ class Spot(NamedTuple):
     takes_orders: bool
 
 
+class PriceGuard(NamedTuple):
+    """Guards of an asset's price; None: there is no such guard."""
+
+    update: Bounds = (None, None)
+    index_threshold: float | None = None
+    mean_threshold: float | None = None
+    stale_after: int | None = None  # nanoseconds
+
+
 class _Asset(NamedTuple):
     symbol: str
     quantum: Fraction
     haircut: tuple[Fraction, Fraction, Fraction]  # weight, base, penalty; the identity has no penalty
     margin_function: MarginFunction  # of the maintenance margin
     initial: MarginFunction
+    guard: PriceGuard
 
 
 class Pool(NamedTuple):
@@ -126,10 +136,13 @@ class Venue(NamedTuple):
     settle: int
     policy: dict[str, Fraction]  # without those that are null
     realize: int  # nanoseconds between realisations, 0 if there are none
+    clock: int  # nanoseconds between the instants at which the venue acts, 0 if it acts at ticks alone
+    path: str  # of the prices between two ticks
     by_quantity: bool
     providers: list[int]  # rows of the accounts in the backstop
     pools: dict[int, Pool]  # by asset, ascending
     money: tuple[int, ...]  # assets that profit and loss is paid in: the settle asset, and the others ascending
+    delisted: tuple[int, ...] = ()  # rows of markets, ascending
 
     @property
     def plain(self) -> bool:
@@ -317,6 +330,8 @@ def read_venue(raw: object, ids: npt.NDArray[Any], providers: list[int]) -> Venu
         settle=settle_row,
         policy=figures,
         realize=10**9 * int(figures.get("realize_interval", 0)),
+        clock=10**9 * int(figures.get("liquidation_interval", 0)),
+        path=words["price_path"],
         by_quantity=words["haircut_size_unit"] == "quantity",
         providers=_check_providers(top, [market.symbol for market in markets], symbols, ids, providers),
         pools=_read_pools(top.rows("borrow_lend", []), assets),
@@ -438,10 +453,34 @@ def _read_prices(
     if perpetual:
         _check_bounds(band, "minMultiplier", "maxMultiplier")
         premium.size("tolerancePct", None)
-        update = price.positive("minPriceUpdateMultiplier", None), price.positive("maxPriceUpdateMultiplier", None)
-        if (update[0] is not None and update[0] > 1) or (update[1] is not None and update[1] < 1):
-            raise price.wrong("minPriceUpdateMultiplier", "must be at most 1, and maxPriceUpdateMultiplier at least 1")
+        update = _read_update(price)
     return Prices(tick, most, update), step
+
+
+def _read_update(row: _Object) -> Bounds:
+    """Return the least and the largest factor of a price in a second."""
+    low, high = row.positive("minPriceUpdateMultiplier", None), row.positive("maxPriceUpdateMultiplier", None)
+    if (low is not None and low > 1) or (high is not None and high < 1):
+        raise row.wrong("minPriceUpdateMultiplier", "must be at most 1, and maxPriceUpdateMultiplier at least 1")
+    return low, high
+
+
+def _read_price_guard(row: _Object) -> PriceGuard:
+    update = _read_update(row)
+    row.only({
+        "minPriceUpdateMultiplier", "maxPriceUpdateMultiplier", "indexThreshold", "meanThreshold", "staleAfter",
+    })  # fmt: skip
+    index, mean = (
+        row.number(name, lambda x: 0 < x < 1, "more than 0 and less than 1", None)
+        for name in ("indexThreshold", "meanThreshold")
+    )
+    stale = row.size("staleAfter", None)
+    return PriceGuard(
+        update,
+        None if index is None else float(index),
+        None if mean is None else float(mean),
+        None if stale is None else math.floor(stale * 10**9),
+    )
 
 
 def _read_market(row: _Object, assets: list[_Asset], venue_settle: int) -> Market:
@@ -538,7 +577,8 @@ def _read_asset(row: _Object, settle: str) -> _Asset:
         raise RunError(f"{row.path}.mmfFunction is required beside an imfFunction of another type than sqrt")
     _must_not_exceed(row, margin_function, initial)
     quantum = row.positive("quantum", Fraction(1, 10**6))
-    return _Asset(symbol, quantum, figures, margin_function, initial)
+    guard = _read_price_guard(row.inner("priceGuard", optional=True))
+    return _Asset(symbol, quantum, figures, margin_function, initial, guard)
 
 
 def _must_not_exceed(row: _Object, maintenance: MarginFunction, initial: MarginFunction) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any
@@ -37,6 +37,22 @@ def as_frame(table: str, source: Any) -> pd.DataFrame:
         return frame
     rule = "pandas.DataFrame(...) converts it" if isinstance(source, dict | list) else _FOREIGN
     raise RiskDataError(table, None, f"must be a pandas DataFrame, not {kind}: {rule}")
+
+
+def rows_as_frame(table: str, source: Any) -> pd.DataFrame:
+    """Return a frame of a list of rows, mappings by column each; or of a table as of `as_frame`.
+
+    Raises
+    ------
+    RiskDataError
+        It is neither.
+    """
+    if not isinstance(source, list | tuple):
+        return as_frame(table, source)
+    for row, mapping in enumerate(source):
+        if not isinstance(mapping, Mapping):
+            raise RiskDataError(table, None, "must be a mapping by column", row=row, value=type(mapping).__name__)
+    return pd.DataFrame([dict(mapping) for mapping in source], dtype=object)
 
 
 def is_frame(value: object) -> bool:

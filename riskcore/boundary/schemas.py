@@ -32,7 +32,9 @@ class _Rule:
 
 @dataclass(frozen=True)
 class _Column:
-    type: Literal["number", "text", "flag", "id", "id if given", "id or none", "time", "time if given"]
+    type: Literal[
+        "number", "text", "text or none", "flag", "id", "id if given", "id or none", "json", "time", "time if given"
+    ]
     rules: tuple[_Rule, ...] = ()
     required: bool = True
     nullable: bool = False
@@ -50,6 +52,7 @@ _IS_POSITIVE = _Rule("must be a finite number > 0", lambda x: np.isfinite(x) & (
 _IS_NOT_NEGATIVE = _Rule("must be a finite number >= 0", lambda x: np.isfinite(x) & (x >= 0))
 _IS_WITHIN = _Rule(f"must be from {SMALLEST} to {LARGEST}", lambda x: (x >= SMALLEST) & (x <= LARGEST))
 _IS_NOT_LARGER = _Rule(f"must be at most {LARGEST}", lambda x: x <= LARGEST)
+_IS_RATE = _Rule("must be a number from -1 to 1", lambda x: np.abs(x) <= 1)
 
 
 def _number(*rules: _Rule, required: bool = True, nullable: bool = False) -> _Column:
@@ -154,11 +157,20 @@ _TABLES = {
             "low_price": _price(required=False, nullable=True),
             "high_price": _price(required=False, nullable=True),
             "open_interest": _number(_IS_NOT_NEGATIVE, _IS_NOT_LARGER, required=False, nullable=True),
-            "funding_rate": _number(
-                _Rule("must be a number from -1 to 1", lambda x: np.abs(x) <= 1), required=False, nullable=True
-            ),
+            "funding_rate": _number(_IS_RATE, required=False, nullable=True),
         },
         unique=("time", "market"),
+    ),
+    "funding": _Table({"time": _TIME, "market": _NAME, "rate": _number(_IS_RATE)}, unique=("time", "market")),
+    "venue_changes": _Table(
+        {
+            "time": _TIME,
+            "market": _Column("text or none", required=False),
+            "asset": _Column("text or none", required=False),
+            "field": _NAME,
+            "value": _Column("json"),
+        },
+        unique=("time", "market", "asset", "field"),
     ),
     "asset_prices": _Table({"time": _TIME, "asset": _NAME, "price": _price()}, unique=("time", "asset")),
     "books": _Table(
@@ -326,6 +338,12 @@ def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Da
             frame.loc[given, name] = ids.astype(object)
         elif kind == "text":
             _must_be_text(table, name, frame[name])
+        elif kind == "text or none":
+            texts, named = frame[name].astype(object), ~missing(frame[name])
+            _must_be_text(table, name, texts.where(named, ""))
+            frame[name] = texts.where(named, None)
+        elif kind == "json":
+            _must_be_there(table, name, frame[name])
         elif kind == "flag":
             if not pd.api.types.is_bool_dtype(frame[name].dtype):
                 frame[name] = frame[name].map(_flag).astype(object)
@@ -416,13 +434,13 @@ def _must_be_there(table: str, column: str, values: pd.Series[Any]) -> None:
 
 def _duplicate(table: str, frame: pd.DataFrame, original: pd.DataFrame) -> tuple[int, RiskDataError] | None:
     """First row whose key an earlier row has, and its error with the values of ``original``."""
-    key = _TABLES[table].unique
-    repeated = frame.duplicated(list(key)).to_numpy()
+    key = [name for name in _TABLES[table].unique if name in frame.columns]
+    repeated = frame.duplicated(key).to_numpy()
     if not repeated.any():
         return None
     row = int(repeated.argmax())
     values = [(name, original[name].iloc[row]) for name in key]
-    value = ", ".join(moment(v) if name == "time" else str(v) for name, v in values)
+    value = ", ".join(moment(v) if name == "time" else str(v) for name, v in values if v is not None)
     return row, RiskDataError(table, "+".join(key), "must not appear twice", row=row, value=value)
 
 

@@ -364,6 +364,13 @@ def replay_command(
     orders: OrdersFile = None,
     settings: SettingsFile = None,
     asset_prices: AssetPricesFile = None,
+    funding: Annotated[
+        Path | None, typer.Option("--funding", help="Funding rates with their own times: time, market, rate.")
+    ] = None,
+    venue_changes: Annotated[
+        Path | None,
+        typer.Option("--venue-changes", help="Changes of the venue: time, market or asset, field, value."),
+    ] = None,
     time_unit: TimeUnit = "ns",
     seed: Annotated[int, typer.Option(help="Seed of the random draws.")] = 0,
     as_json: JsonFlag = False,
@@ -371,8 +378,9 @@ def replay_command(
     """Run the engine over all ticks of the tables into a run folder."""
     with _running():
         files = _inputs(
-            rc.venue.venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices, books
-        )
+            rc.venue.venue_path(venue_name), positions, balances, orders, settings, marks, asset_prices, books, funding,
+            venue_changes,
+        )  # fmt: skip
         if any(out_folder.resolve() in path.resolve().parents for path in files.values()):
             raise rc.RiskDataError("out", None, "must not hold an input of the same command", value=str(out_folder))
         venue, accounts, ticks = _read(files, time_unit, as_json)
@@ -533,11 +541,14 @@ def _inputs(
     marks: Path,
     asset_prices: Path | None,
     books: Path | None = None,
+    funding: Path | None = None,
+    venue_changes: Path | None = None,
 ) -> dict[str, Path]:
     """Files of a command by the names of their tables, of those that are given."""
     files = {
         "venue": venue, "positions": positions, "balances": balances, "orders": orders, "settings": settings,
-        "asset_prices": asset_prices, "marks": marks, "books": books,
+        "asset_prices": asset_prices, "marks": marks, "books": books, "funding": funding,
+        "venue_changes": venue_changes,
     }  # fmt: skip
     return {name: path for name, path in files.items() if path is not None}
 
@@ -556,7 +567,8 @@ def _read(files: dict[str, Path], time_unit: str, quiet: bool) -> tuple[rc.Venue
         books = _table(files.get("books"), "books")
         show("collecting ticks")
         asset_prices = _table(files.get("asset_prices"), "asset_prices")
-        ticks = rc.io.read_ticks(venue, accounts, marks, books, asset_prices, unit=time_unit)
+        events = {name: _table(files.get(name), name) for name in ("funding", "venue_changes")}
+        ticks = rc.io.read_ticks(venue, accounts, marks, books, asset_prices, **events, unit=time_unit)
     return venue, accounts, ticks
 
 
@@ -642,12 +654,12 @@ def _run(
     providers = rc.run.report.provider_pnl(recorded).groupby("provider", as_index=False).last().drop(columns="time")
     refused = int((rows["event"] == rc.record.EVENT["guard"]).sum())
 
-    def margins(state: rc.Accounts, tick: int) -> rc.MarginTable:
+    def margins(venue: rc.Venue, state: rc.Accounts, tick: int) -> rc.MarginTable:
         prices = rc.Prices.incomplete(venue, ticks.tick(tick)).guarded(state, *rc.record.reader.read_prices(path, tick))
         return rc.margin.margin_table(state, prices)
 
-    end = margins(engine.accounts, len(ticks) - 1)
-    first, last = (rc.run.report.margin_distribution(table.mmr) for table in (margins(accounts, 0), end))
+    end = margins(engine.venue, engine.accounts, len(ticks) - 1)
+    first, last = (rc.run.report.margin_distribution(table.mmr) for table in (margins(venue, accounts, 0), end))
     # no tick selects an account without exposure, so no shortfall row tells of its debt
     insolvent = end.net_equity[(end.exposure == 0) & (end.net_equity < 0)]
     debtors, debt = len(insolvent), -float(insolvent.sum())

@@ -218,8 +218,8 @@ def _print_status_changes(changed: pd.DataFrame) -> None:
 
 _CHANGES = {
     "price": "price", "slippage": "slippage", "fee": "fee", "backstop": "backstop edge", "adl": "ADL",
-    "funding": "funding", "interest": "interest", "shortfall": "shortfall",
-    "activity": "transfers and trades",
+    "funding": "funding", "interest": "interest", "delisting": "settlement of delisted markets",
+    "shortfall": "shortfall", "activity": "transfers and trades",
 }  # fmt: skip
 """Causes of a change of equity, and their names; those after ADL are shown if there was any."""
 

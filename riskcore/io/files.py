@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 
 from .._typing import Float
 from ..boundary import RiskDataError, schemas, timestamps
-from ..market import Books, TickTable, asset_values, first_bad_bar
+from ..market import NO_FUNDING, Books, FundingEntries, TickTable, asset_values, first_bad_bar
 from ..market.guards import two_sided
 from ..record import run_folder
 from ..state import Accounts, must_fit
-from ..venue import Venue
+from ..venue import Venue, VenueChange, read_changes
 
 _FORMULA = r"^'*[=+\-@\t\r]"
 """Start of a text that a spreadsheet would take for a formula, or that is escaped already."""
@@ -33,7 +33,7 @@ _EXACT_FLOATS: dict[str, Any] = (
 )
 """How pandas is told to read the nearest float64; from 3.1 on it always does."""
 
-_NAMES = "account", "market", "asset", "side", "source"
+_NAMES = "account", "market", "asset", "side", "source", "field"
 _MISSING = ["", "#N/A", "N/A", "NA", "NULL", "NaN", "None", "nan", "null"]
 """Texts of a CSV file that stand for no value; of a name only the first does: an account may be called NA."""
 
@@ -392,6 +392,8 @@ def read_ticks(
     books: pd.DataFrame | None = None,
     asset_prices: pd.DataFrame | None = None,
     *,
+    funding: pd.DataFrame | None = None,
+    venue_changes: pd.DataFrame | None = None,
     unit: str = "ns",
 ) -> TickTable:
     """Collect ticks from tables in natural units: one tick per time in ``marks``.
@@ -413,6 +415,13 @@ def read_ticks(
         collateral assets may have a book as well.
     asset_prices : DataFrame, optional
         time, asset, price; times of ``marks``.
+    funding : DataFrame, optional
+        time, market, rate: funding that falls due at its own time. Rows up to the first time of ``marks``, and after
+        the last one, are not used.
+    venue_changes : DataFrame, optional
+        time, market or asset, field, value: changes of the venue at their own times (docs/tables.md). Rows up to the
+        first time of ``marks`` are applied there; rows after the last one are not used. A market that is delisted needs
+        no mark from then on.
     unit : {"ns", "us", "ms", "s"}
         Of times that are whole numbers since the epoch.
 
@@ -424,8 +433,8 @@ def read_ticks(
     Raises
     ------
     RiskDataError
-        A table breaks a rule, a time is outside the years 2000 to 2200 or unknown to ``marks``, or a position or
-        balance cannot have a price at some time.
+        A table breaks a rule, a time is outside the years 2000 to 2200 or unknown to ``marks``, a position or balance
+        cannot have a price at some time, or a market has a funding_rate although its funding has times of its own.
 
     Examples
     --------
@@ -467,6 +476,11 @@ def read_ticks(
     marked: npt.NDArray[np.bool_] = (last_known != _NEVER) & (
         time[:, None] - last_known <= float(venue.policy.stale_after) * 1e9
     )
+    entries = NO_FUNDING if funding is None else FundingEntries.read(venue, funding, unit=unit)
+    changes = () if venue_changes is None else read_changes(venue, venue_changes, unit=unit)
+    _must_follow_one_table(venue, time, funding_rate, entries)
+    delisted = _delisted(venue, time, changes)
+    marked[delisted] = True  # what a market that is delisted needs no more
     columns = accounts.columns
     used_markets = columns.market[(columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0)]
     _must_have_prices("marks", "mark_price", time, marked, used_markets, venue.markets.symbol)
@@ -479,7 +493,8 @@ def read_ticks(
         tick_row = _row_of_time("asset_prices", time, asset_prices["time"])
         asset[tick_row, column] = asset_prices["price"].to_numpy()
     used_assets = columns.asset[(columns.free != 0) | (columns.lent != 0)]
-    priced: npt.NDArray[np.bool_] = ~np.isnan(asset_values(venue, np.where(marked, 1.0, np.nan), index, asset))
+    known = np.where(marked & ~delisted, 1.0, np.nan), np.where(delisted, np.nan, index)
+    priced: npt.NDArray[np.bool_] = ~np.isnan(asset_values(venue, *known, asset))
     _must_have_prices("asset_prices", "price", time, priced, used_assets, venue.assets.symbol)
     return TickTable(
         venue=venue,
@@ -493,7 +508,35 @@ def read_ticks(
         high=high,
         asset=asset,
         books=levels,
+        funding=entries,
+        venue_changes=changes,
     )
+
+
+def _must_follow_one_table(
+    venue: Venue, time: npt.NDArray[np.int64], funding_rate: Float, entries: FundingEntries
+) -> None:
+    """Refuse funding rates of the marks of a market from its first entry in the table of funding on."""
+    used = entries.chosen(entries.time > time[0])
+    first = np.full(funding_rate.shape[1], np.iinfo(np.int64).max)
+    np.minimum.at(first, used.market, used.time)
+    both = np.argwhere(~np.isnan(funding_rate) & (time[:, None] >= first))
+    if both.size:
+        tick, market = both[0].tolist()
+        rule = (
+            f"must be left out from the market's first row in the table funding on, {timestamps.moment(first[market])}"
+        )
+        row = f"time {timestamps.moment(time[tick])}, {venue.markets.symbol[market]}"
+        raise RiskDataError("marks", "funding_rate", rule, row=row, value=float(funding_rate[tick, market]))
+
+
+def _delisted(venue: Venue, time: npt.NDArray[np.int64], changes: tuple[VenueChange, ...]) -> npt.NDArray[np.bool_]:
+    """Whether each market is delisted at each tick, shape (T, M)."""
+    delisted = np.zeros((len(time), len(venue.markets.symbol)), bool)
+    for change in changes:
+        if change.delists:
+            delisted[:, change.book] |= time >= change.time
+    return delisted
 
 
 _BAR = ("low_price", "high_price")

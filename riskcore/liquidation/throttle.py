@@ -12,9 +12,9 @@ Draws = npt.NDArray[np.uint64]
 _STEP, _ONE, _TWO = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
-def keys(seed: int, tick: int, ids: npt.NDArray[np.generic]) -> Draws:
-    """Key of each account in a tick, by the account's own id."""
-    texts = (f"{seed}/{tick}/{account}".encode() for account in ids.tolist())
+def keys(seed: int, time: int, ids: npt.NDArray[np.generic]) -> Draws:
+    """Key of each account at a time (nanoseconds since the epoch), by the account's own id."""
+    texts = (f"{seed}/{time}/{account}".encode() for account in ids.tolist())
     return np.array([int.from_bytes(blake2b(t, digest_size=8).digest(), "little") for t in texts], np.uint64)
 
 

@@ -55,7 +55,7 @@ def liquidate(
     venue, prices = context.venue, context.prices
     by_id = np.arange(len(selected))[view.by_id(selected)]
     selected, margins = selected[by_id], margins.rows(by_id)
-    key = keys(seed, context.journal.tick, view.ids[selected])
+    key = keys(seed, context.journal.time, view.ids[selected])
     shuffled = venue.policy.account_order == "random"
     order = np.argsort(mix(key) if shuffled else -margins.mmr, kind="stable")
     selected, margins = selected[order], margins.rows(order)

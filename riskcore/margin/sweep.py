@@ -17,7 +17,7 @@ from ..boundary import RiskDataError, as_html, as_text, counted, escaped, frame_
 from ..kernels import margin as kernels
 from ..kernels import margin_model, sweep
 from ..kernels.layouts import SweepColumns
-from ..market import Prices
+from ..market import Prices, PriceTable
 from ..state import Accounts, SweepView, chunk_count
 from .model import folded, model_of
 
@@ -122,6 +122,36 @@ class MarginTable:
         [2]
         """
         return replace(self, **{f.name: getattr(self, f.name)[row] for f in fields(self) if f.name != "time"})
+
+    @classmethod
+    def joined(cls, tables: Sequence[MarginTable]) -> MarginTable:
+        """Return the rows of several tables, one table behind the other.
+
+        Parameters
+        ----------
+        tables : sequence of MarginTable
+            At least one; the first gives the label of the time.
+
+        Returns
+        -------
+        MarginTable
+            All rows.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.margin import MarginTable
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> table = rc.sweep(accounts, venue, {"SOL_USDC_PERP": 195.0})
+        >>> MarginTable.joined([table, table]).account.tolist()
+        [1, 2, 1, 2]
+        """
+        if len(tables) == 1:
+            return tables[0]
+        names = [f.name for f in fields(cls) if f.name != "time"]
+        columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in names}
+        return cls(**columns, time=tables[0].time)
 
     def put(self, row: Int, other: MarginTable) -> None:
         """Write the figures of another table into some rows.
@@ -541,6 +571,39 @@ def selected(accounts: Accounts, columns: SweepColumns, prices: Prices, *, threa
         recheck = recheck[margins_of(accounts, recheck, prices).liquidatable]
         row = np.concatenate([row[reason == sweep.DECIDED], recheck])
     return np.sort(row)
+
+
+def first_unsafe(columns: SweepColumns, prices: PriceTable, first: int, last: int) -> int:
+    """Return the first of some instants at which an account of some columns is at 100 % or above, or may be.
+
+    Parameters
+    ----------
+    columns : SweepColumns
+        Columns of all accounts or of some, as of `Accounts.sweep_view`.
+    prices : PriceTable
+        Complete prices of a venue whose margin model is packed, and whose folded margin functions depend on no price.
+    first, last : int
+        Numbers of the first instant, and of the one after the last.
+
+    Returns
+    -------
+    int
+        Number of an instant; ``last`` if there is none.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.margin.sweep import first_unsafe
+    >>> from riskcore.market import PriceTable
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> prices = PriceTable.read(venue, accounts, pd.DataFrame({"SOL_USDC_PERP": [196.0, 195.0, 190.0]}))
+    >>> first_unsafe(accounts.sweep_view.columns, prices, 0, 3)
+    2
+    """
+    at_first = prices.row(first)
+    found = sweep.first_unsafe(first, last, columns, at_first.arrays, *prices.unit_prices, at_first.lookup)
+    return int(found)
 
 
 def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None) -> MarginTable:

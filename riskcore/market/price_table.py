@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from .._typing import Float, Int
 from ..boundary import RiskDataError, as_text, frames
 from ..state import Accounts, must_fit
 from ..venue import Venue
-from .prices import Prices, asset_values, holds_lots, holds_quanta
+from .prices import Prices, UnitPrices, asset_values, holds_lots, holds_quanta, unit_prices_at
 from .reading import NOT_NEGATIVE, POSITIVE, PriceMap, Rule, by_symbol, by_time, no_prices, of_row
 from .tick import Tick
 
@@ -254,6 +255,11 @@ class PriceTable:
             open_lots=np.where(np.isnan(self.open_interest[t]), self.open_lots, 0),
             venue=self.venue,
         )
+
+    @cached_property
+    def unit_prices(self) -> UnitPrices:
+        """Prices of lots and quanta at each instant."""
+        return unit_prices_at(self.venue, np.nan_to_num(self.mark), np.nan_to_num(self.asset))
 
     def rows(self, first: int, last: int) -> PriceTable:
         """Return the prices of consecutive instants.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -272,7 +272,36 @@ class Prices:
             venue=venue,
         )
 
-    def guarded(self, accounts: Accounts, mark: Float, index: Float, asset: Float) -> Prices:
+    def without(self, market: Bool) -> Prices:
+        """Return the prices as if the tick had given none of some markets.
+
+        Parameters
+        ----------
+        market : ndarray of bool, shape (M,)
+            The markets.
+
+        Returns
+        -------
+        Prices
+            NaN for the mark, the index, the last price and the bar of these markets.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> prices = rc.Prices.incomplete(rc.load_venue("backpack"), rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
+        >>> prices.without(np.array([False, False, True, False])).given_mark.tolist()
+        [nan, nan, nan, nan]
+        """
+        if not market.any():
+            return self
+        names = ("mark", "index", "given_mark", "given_index", "last", "low", "high")
+        left: dict[str, Any] = {name: np.where(market, np.nan, getattr(self, name)) for name in names}
+        return replace(self, **left)
+
+    def guarded(
+        self, accounts: Accounts, mark: Float, index: Float, asset: Float, delisted: Bool | None = None
+    ) -> Prices:
         """Put the guarded marks, indexes and prices of assets in the place of those of the tick.
 
         Parameters
@@ -283,6 +312,8 @@ class Prices:
             Guarded prices, settle units; NaN for none.
         asset : ndarray of float64, shape (K,)
             Guarded prices of the assets that have one of their own, settle units; NaN for the others.
+        delisted : ndarray of bool, shape (M,), optional
+            Markets that need no mark, as their positions are settled before anything else; none by default.
 
         Returns
         -------
@@ -306,9 +337,11 @@ class Prices:
         (194.0, 195.0)
         """
         rule = "a mark is needed: the tick has neither a mark nor an index, a book or a last price"
-        return self._used(accounts, mark, index, asset, rule)
+        return self._used(accounts, mark, index, asset, rule, delisted)
 
-    def _used(self, accounts: Accounts, mark: Float, index: Float, asset: Float, rule: str) -> Prices:
+    def _used(
+        self, accounts: Accounts, mark: Float, index: Float, asset: Float, rule: str, delisted: Bool | None = None
+    ) -> Prices:
         accounts.units.must_fit(self.venue.units)
         _must_be_in_range(self.venue, mark)
         prices = Prices(
@@ -324,10 +357,10 @@ class Prices:
             asset=asset_values(self.venue, mark, index, asset),
             open_interest=self.open_interest,
             funding_rate=self.funding_rate,
-            open_lots=_open_lots(self.venue, accounts, self.open_interest),
+            open_lots=open_lots(self.venue, accounts, self.open_interest),
             venue=self.venue,
         )
-        prices.must_cover(accounts, f"an account holds it: {rule}")
+        prices.must_cover(accounts, f"an account holds it: {rule}", delisted)
         return prices
 
     def moved(self, market: Float, asset: Float) -> Prices:
@@ -367,7 +400,9 @@ class Prices:
         value[self.venue.settle] = 1.0
         return replace(self, mark=mark, index=index, asset=value)
 
-    def must_cover(self, accounts: Accounts, rule: str = "an account holds it: a price is needed") -> None:
+    def must_cover(
+        self, accounts: Accounts, rule: str = "an account holds it: a price is needed", delisted: Bool | None = None
+    ) -> None:
         """Refuse prices that are missing for a position, order or balance of an account.
 
         Parameters
@@ -376,6 +411,8 @@ class Prices:
             The state.
         rule : str
             Text of the message for a market.
+        delisted : ndarray of bool, shape (M,), optional
+            Markets that need no mark; none by default.
 
         Raises
         ------
@@ -392,20 +429,46 @@ class Prices:
             ...
         riskcore.boundary.errors.RiskDataError: marks.SOL_USDC_PERP: an account holds it: a price is needed
         """
-        mark, asset, venue = self.mark, self.asset, self.venue
-        columns = accounts.columns
-        if first_missing(mark) >= 0:
-            has_lots = holds_lots(columns)
-            for m in np.flatnonzero(np.isnan(mark)).tolist():
-                if has_lots[columns.market == m].any():
-                    raise RiskDataError("marks", venue.markets.symbol[m], rule)
-        if first_missing(asset) >= 0:
-            has_quanta = holds_quanta(columns, venue)
-            for k in np.flatnonzero(np.isnan(asset)).tolist():
-                if has_quanta[columns.asset == k].any():
-                    raise RiskDataError(
-                        "asset_prices", venue.assets.symbol[k], "an account holds it: a price is needed"
-                    )
+        market, asset = self.missing(accounts, delisted)
+        if market is not None:
+            raise RiskDataError("marks", self.venue.markets.symbol[market], rule)
+        if asset is not None:
+            symbol = self.venue.assets.symbol[asset]
+            raise RiskDataError("asset_prices", symbol, "an account holds it: a price is needed")
+
+    def missing(self, accounts: Accounts, delisted: Bool | None = None) -> tuple[int | None, int | None]:
+        """Return the first market and the first asset without a price that an account holds.
+
+        Parameters
+        ----------
+        accounts : Accounts
+            The state.
+        delisted : ndarray of bool, shape (M,), optional
+            Markets that need no mark; none by default.
+
+        Returns
+        -------
+        market, asset : int or None
+            Rows; None if there is none.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> rc.Prices.incomplete(venue, rc.Tick(0, {})).missing(accounts)
+        (2, 0)
+        """
+        columns, market, asset = accounts.columns, None, None
+        if first_missing(self.mark) >= 0:
+            has_lots, unpriced = holds_lots(columns), np.isnan(self.mark)
+            without = np.flatnonzero(unpriced if delisted is None else unpriced & ~delisted).tolist()
+            market = next((m for m in without if has_lots[columns.market == m].any()), None)
+        if first_missing(self.asset) >= 0:
+            has_quanta = holds_quanta(columns, self.venue)
+            without = np.flatnonzero(np.isnan(self.asset)).tolist()
+            asset = next((k for k in without if has_quanta[columns.asset == k].any()), None)
+        return market, asset
 
     def open_notional(self, market: int) -> Fraction:
         """Return the open interest of a market in settle units, exactly.
@@ -470,29 +533,23 @@ class Prices:
     def arrays(self) -> PriceArrays:
         """Prices per lot and per quantum, computed once, in settle quanta, beside the margin functions."""
         assets, policy, margin_functions = self.venue.assets, self.venue.policy, self.venue.margin_functions
-        lots, quanta = self.venue.settle_quanta
         unit = float(self.venue.settle_quantum)
         mark, asset = (np.nan_to_num(v) if first_missing(v) >= 0 else v for v in (self.mark, self.asset))
         folded = self.venue.folded_margin_functions or margin_functions.folded(
             np.concatenate([self.token_prices(mark, asset), asset]), self.open_notional, unit
         )
-        markets, price_per_quantum = self.venue.markets, asset * quanta
-        if self.venue.plain_money:
-            value_per_lot = price_per_lot = mark * lots
-        else:
-            value_per_lot = values_at(mark, lots, markets.inverse)
-            price_per_lot = np.abs(value_per_lot) * price_per_quantum[markets.settle]
+        unit_prices = unit_prices_at(self.venue, mark, asset)
         return PriceArrays(
-            price_per_lot=price_per_lot,
-            value_per_lot=value_per_lot,
-            market_settle=markets.settle,
+            price_per_lot=unit_prices.price_per_lot,
+            value_per_lot=unit_prices.value_per_lot,
+            market_settle=self.venue.markets.settle,
             money=self.venue.money_rows,
-            price_per_quantum=price_per_quantum,
+            price_per_quantum=unit_prices.price_per_quantum,
             functions=folded,
             weight=assets.weight,
             haircut_base=assets.haircut_base,
             haircut_penalty=assets.haircut_penalty,
-            haircut_size=assets.quantum_size * (asset if policy.haircut_size_unit == "notional" else 1.0),
+            haircut_size=unit_prices.haircut_size,
             settle_quantum=unit,
             acmf_divisor=float(policy.acmf_divisor),
             acmf_offset=float(policy.acmf_offset),
@@ -565,6 +622,59 @@ class Prices:
         return lookup
 
 
+class UnitPrices(NamedTuple):
+    """Prices of lots and quanta at one instant or many, as of `PriceArrays`; 0 where there is no price.
+
+    Attributes
+    ----------
+    price_per_lot, value_per_lot : ndarray of float64, shape (..., M)
+    price_per_quantum, haircut_size : ndarray of float64, shape (..., K)
+    """
+
+    price_per_lot: Float
+    value_per_lot: Float
+    price_per_quantum: Float
+    haircut_size: Float
+
+
+def unit_prices_at(venue: Venue, mark: Float, asset: Float) -> UnitPrices:
+    """Return the prices of lots and quanta at one instant or many.
+
+    Parameters
+    ----------
+    venue : Venue
+        The venue of M markets and K assets.
+    mark : ndarray of float64, shape (..., M)
+        Marks, units of the market's quote; 0 for none.
+    asset : ndarray of float64, shape (..., K)
+        Prices of assets, settle units; 0 for none.
+
+    Returns
+    -------
+    UnitPrices
+        Settle quanta, and for ``value_per_lot`` quanta of the market's settle asset.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import riskcore as rc
+    >>> from riskcore.market import unit_prices_at
+    >>> venue = rc.load_venue("backpack")
+    >>> unit_prices_at(venue, np.full(4, 195.0), np.ones(2)).price_per_lot.tolist()[2]
+    1950000.0
+    """
+    markets, (lots, quanta) = venue.markets, venue.settle_quanta
+    price_per_quantum = asset * quanta
+    if venue.plain_money:
+        value_per_lot = price_per_lot = mark * lots
+    else:
+        value_per_lot = values_at(mark, lots, markets.inverse)
+        price_per_lot = np.abs(value_per_lot) * price_per_quantum[..., markets.settle]
+    by_notional = venue.policy.haircut_size_unit == "notional"
+    haircut_size = venue.assets.quantum_size * (asset if by_notional else np.ones_like(asset))
+    return UnitPrices(price_per_lot, value_per_lot, price_per_quantum, haircut_size)
+
+
 def asset_values(venue: Venue, mark: Float, index: Float, asset_prices: Float) -> Float:
     """Return the prices of all assets at one instant or many: those given, and those that follow from the markets.
 
@@ -628,11 +738,35 @@ def holds_quanta(columns: AccountColumns, venue: Venue) -> Bool:
     return np.asarray(holds)
 
 
-def _open_lots(venue: Venue, accounts: Accounts, reported: Float) -> Int:
-    """Larger of the accounts' long and short lots, for markets whose margin function needs an open interest."""
-    open_lots = np.zeros(len(reported), np.int64)
+def open_lots(venue: Venue, accounts: Accounts, reported: Float) -> Int:
+    """Return the larger of the accounts' long and short lots, for markets whose margin function needs an open interest.
+
+    Parameters
+    ----------
+    venue : Venue
+        The venue of M markets.
+    accounts : Accounts
+        The state.
+    reported : ndarray of float64, shape (M,)
+        Open interest that was given, NaN for none.
+
+    Returns
+    -------
+    ndarray of int64, shape (M,)
+        Lots; 0 where no margin function asks for them, or an open interest was given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from riskcore.market import open_lots
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> open_lots(venue, accounts, np.full(4, np.nan)).tolist()
+    [0, 0, 0, 0]
+    """
+    lots = np.zeros(len(reported), np.int64)
     if asking := venue.margin_functions.open_interest_markets:
         for m in asking.intersection(np.flatnonzero(np.isnan(reported)).tolist()):
-            lots = accounts.columns.lots[accounts.columns.market == m]
-            open_lots[m] = max(int(lots[lots > 0].sum()), -int(lots[lots < 0].sum()))
-    return open_lots
+            held = accounts.columns.lots[accounts.columns.market == m]
+            lots[m] = max(int(held[held > 0].sum()), -int(held[held < 0].sum()))
+    return lots

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -12,8 +12,9 @@ import pandas as pd
 
 from .._typing import Float
 from ..boundary import RiskDataError, as_text, frames, is_unicode, schemas, timestamps, units
-from ..venue import Venue
+from ..venue import Venue, VenueChange, read_changes
 from .books import _ASCENDS, _NO_TIME, _SIDES, Books
+from .funding_rates import NO_FUNDING, FundingEntries
 from .reading import PriceVector
 
 
@@ -48,8 +49,8 @@ class Tick:
         Open interest by market symbol, quantity; where a margin function needs it and there is none, the larger of the
         accounts' long and short positions.
     funding_rates : mapping of str to float, Series or ndarray of shape (M,), optional
-        Rate of the funding that is due by market symbol, a fraction of the notional; where there is none it follows
-        from the premiums of the ticks before.
+        Rate of the last funding that is due by market symbol, a fraction of the notional; where there is none it
+        follows from the premiums before. Not of a market that has an entry in ``funding``, or had one.
     last_prices : mapping of str to float, Series or ndarray of shape (M,), optional
         Price of the last trade by market symbol, settle units.
     lows, highs : mapping of str to float, Series or ndarray of shape (M,), optional
@@ -59,11 +60,18 @@ class Tick:
         When a market's book was seen, by symbol, not later than the tick; a frame of books may have a column book_time
         instead. A book without is of the tick's time.
     unit : {"ns", "us", "ms", "s"}
-        Of whole numbers in ``time``, ``book_times`` and the frame of books.
+        Of whole numbers in ``time``, ``book_times``, the frame of books, ``funding`` and ``venue_changes``.
+    funding : DataFrame, list of mapping or FundingEntries, optional
+        Funding rates with their own times since the tick before: time, market, rate.
+    venue_changes : DataFrame, list of mapping or tuple of VenueChange, optional
+        Changes of the venue with their own times since the tick before: time, market or asset, field, value. A field is
+        a dotted key of the market's or asset's row in the venue file; or, of a market, ``state`` (open, post-only,
+        closed) or ``delist`` (the settlement price).
 
     Notes
     -----
-    How prices and books are used: docs/one_tick.md, "Guards". A tick is checked when an engine takes it.
+    How prices and books are used: docs/one_tick.md, "Guards"; events with their own times: "Funding",
+    "Venue changes". A tick is checked when an engine takes it.
 
     Examples
     --------
@@ -86,6 +94,8 @@ class Tick:
     highs: PriceVector | None = None
     book_times: Mapping[str, Any] | None = None
     unit: str = "ns"
+    funding: pd.DataFrame | Sequence[Mapping[str, Any]] | FundingEntries | None = None
+    venue_changes: pd.DataFrame | Sequence[Mapping[str, Any] | VenueChange] | None = None
 
     def nanoseconds(self, before: int | None = None) -> int:
         """Return the time of the tick in nanoseconds since the epoch, UTC.
@@ -116,6 +126,74 @@ class Tick:
         1760130000000000000
         """
         return timestamps.instant("tick", self.time, self.unit, before)
+
+    def funding_entries(self, venue: Venue, time: int) -> FundingEntries:
+        """Return the funding rates that have their own times.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets.
+        time : int
+            Time of the tick, nanoseconds.
+
+        Returns
+        -------
+        FundingEntries
+            By time, then market.
+
+        Raises
+        ------
+        RiskDataError
+            A row breaks a rule of the table ``funding``.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> rows = [{"time": 5, "market": "SOL_USDC_PERP", "rate": 0.0001}]
+        >>> rc.Tick(9, {}, funding=rows).funding_entries(rc.load_venue("backpack"), 9).market.tolist()
+        [2]
+        """
+        if self.funding is None:
+            return NO_FUNDING
+        if isinstance(self.funding, FundingEntries):
+            return self.funding
+        own_clock = timestamps.has_own_clock(time)
+        return FundingEntries.read(venue, self.funding, unit=self.unit, own_clock=own_clock)
+
+    def changes(self, venue: Venue, time: int) -> tuple[VenueChange, ...]:
+        """Return the changes of the venue that have their own times.
+
+        Parameters
+        ----------
+        venue : Venue
+            The venue of the markets and assets.
+        time : int
+            Time of the tick, nanoseconds.
+
+        Returns
+        -------
+        tuple of VenueChange
+            By time, then in the order given.
+
+        Raises
+        ------
+        RiskDataError
+            A row breaks a rule of the table ``venue_changes``.
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> rows = [{"time": 5, "market": "SOL_USDC_PERP", "field": "state", "value": "closed"}]
+        >>> rc.Tick(9, {}, venue_changes=rows).changes(rc.load_venue("backpack"), 9)[0].value
+        'closed'
+        """
+        given: Any = self.venue_changes
+        if given is None:
+            return ()
+        if isinstance(given, tuple) and all(isinstance(change, VenueChange) for change in given):
+            return given
+        return read_changes(venue, given, unit=self.unit, own_clock=timestamps.has_own_clock(time))
 
     def columnar_books(self, venue: Venue, time: int | None = None) -> Books:
         """Return the books in whole ticks and lots.

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from .._limits import INT64_MIN
 from .._typing import Float, Int
 from ..boundary import counted, moment
-from ..venue import Venue
+from ..venue import Venue, VenueChange
 from .books import Books
+from .funding_rates import NO_FUNDING, FundingEntries
 from .tick import Tick
 
 
@@ -30,6 +34,10 @@ class TickTable:
         Prices of assets, settle units.
     books : dict of int64 to Books
         By time; an instant without an entry has no depth.
+    funding : FundingEntries
+        Funding rates with their own times.
+    venue_changes : tuple of VenueChange
+        Changes of the venue, by time.
 
     Examples
     --------
@@ -55,6 +63,8 @@ class TickTable:
     high: Float
     asset: Float
     books: dict[int, Books]
+    funding: FundingEntries = NO_FUNDING
+    venue_changes: tuple[VenueChange, ...] = ()
 
     def __repr__(self) -> str:
         """One line: ticks, the first and the last time, markets, and the ticks that have books."""
@@ -137,7 +147,73 @@ class TickTable:
             last_prices=_by_symbol(self.last[t], markets),
             lows=_by_symbol(self.low[t], markets),
             highs=_by_symbol(self.high[t], markets),
+            funding=self.funding_of(t),
+            venue_changes=self.changes_of(t),
         )
+
+    def funding_of(self, t: int) -> FundingEntries:
+        """Return the funding rates whose times are after the tick before, and not after a tick.
+
+        Parameters
+        ----------
+        t : int
+            Number of the tick, from 0.
+
+        Returns
+        -------
+        FundingEntries
+            The rates; of the first tick all up to its time.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from riskcore.io import read_ticks
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> times, market = ["2025-10-10T21:00Z", "2025-10-10T23:00Z"], "SOL_USDC_PERP"
+        >>> marks = pd.DataFrame({"time": times, "market": market, "mark_price": [195.0, 194.0]})
+        >>> funding = pd.DataFrame({"time": ["2025-10-10T22:00Z"], "market": market, "rate": [0.0001]})
+        >>> ticks = read_ticks(venue, accounts, marks, funding=funding)
+        >>> [ticks.funding_of(t).rate.tolist() for t in (0, 1)]
+        [[], [0.0001]]
+        """
+        first, end = np.searchsorted(self.funding.time, [self._before(t), self.time[t]], side="right")
+        return self.funding.chosen(slice(first, end))
+
+    def changes_of(self, t: int) -> tuple[VenueChange, ...]:
+        """Return the changes of the venue whose times are after the tick before, and not after a tick.
+
+        Parameters
+        ----------
+        t : int
+            Number of the tick, from 0.
+
+        Returns
+        -------
+        tuple of VenueChange
+            The changes; of the first tick all up to its time.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from riskcore.io import read_ticks
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> marks = pd.DataFrame({"time": ["2025-10-10T21:00Z"], "market": market, "mark_price": [195.0]})
+        >>> change = {"time": ["2025-10-10T20:00Z"], "market": market, "field": "state", "value": "post-only"}
+        >>> ticks = read_ticks(venue, accounts, marks, venue_changes=pd.DataFrame(change))
+        >>> ticks.changes_of(0)[0].value
+        'post-only'
+        """
+        if not self.venue_changes:
+            return ()
+        before, time = self._before(t), int(self.time[t])
+        return tuple(change for change in self.venue_changes if before < change.time <= time)
+
+    def _before(self, t: int) -> int:
+        """Time of the tick before."""
+        return int(self.time[t - 1]) if t else INT64_MIN
 
 
 def _by_symbol(row: Float, names: tuple[str, ...]) -> dict[str, float]:

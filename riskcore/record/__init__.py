@@ -20,7 +20,7 @@ from .events import (
     journal_page,
 )
 from .invariants import InvariantError, Invariants
-from .journal import EVENT_COLUMNS, Journal, fills, natural_frame, settle_amounts, to_frame, touched
+from .journal import EVENT_COLUMNS, Journal, fills, has_acted, natural_frame, settle_amounts, to_frame, touched
 from .reader import read_journal
 from .run_folder import Recorded, RecordedActivity
 from .totals import Totals
@@ -49,6 +49,7 @@ __all__ = [
     "Rows",
     "Totals",
     "fills",
+    "has_acted",
     "journal_page",
     "natural_frame",
     "read_journal",

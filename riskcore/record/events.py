@@ -181,7 +181,7 @@ EVENT_KINDS = {
         sentences=(Sentence("liquidation begins or continues"),),
     ),
     "cancel": Event(
-        "An open order is cancelled.", "liquidation", (NOBODY,), "market order", "requested", requested="lots",
+        "An open order is cancelled.", "liquidation delisted", (NOBODY,), "market order", "requested", requested="lots",
         sentences=(Sentence("order of {requested:g} {market} cancelled"),),
     ),
     "redeem": Event(
@@ -236,7 +236,7 @@ EVENT_KINDS = {
         ),
     ),
     "funding": Event(
-        "Funding of a position is paid.", "interval", (BOOK,), "market", "cash counter_cash", "mark",
+        "Funding of a position is paid.", "interval rate", (BOOK,), "market", "cash counter_cash", "mark",
         sentences=(Sentence("funding of {cash} {settle} for {market}"),),
     ),
     "interest": Event(
@@ -302,6 +302,11 @@ EVENT_KINDS = {
         "market", "lots cost cash entry fee counter_cash fund", "price of the fill",
         sentences=(Sentence("{quantity:g} {market} {verb} at {price:,.6g}, fee {fee}"),),
     ),
+    "delist": Event(
+        "A market is delisted, and a position in it is closed at the settlement price without a fee.",
+        "settlement_price", (BOOK,), "market", "lots cost cash entry counter_cash", "settlement price",
+        sentences=(Sentence("{quantity:g} {market} settled at {price:,.6g}"),),
+    ),
 }  # fmt: skip
 """The events by name."""
 
@@ -351,6 +356,9 @@ REASONS = {
     "open_interest": "the fund could not pay: all accounts with positions in the market pay by their notional",
     "closed_book": "the market's book takes no orders",
     "request": "the owner of the account asked for it between ticks",
+    "rate": "the rate is due at its own time",
+    "delisted": "open orders of the market are cancelled when it is delisted",
+    "settlement_price": "positions are settled at this price when the market is delisted",
 }
 """Reasons of rows in the order of their codes, each with the sentence of `explain`."""
 
@@ -375,8 +383,11 @@ PAYING = tuple(name for name, kind in EVENT_KINDS.items() if set(MONEY) & set(ki
 ACTIVITY = tuple(name for name, kind in EVENT_KINDS.items() if kind.reasons == "request")
 """Events between ticks; they belong to the tick before them, -1 before the first."""
 
-_UNRATED = {"interval", "hour", "entry", "settlement", "request", *EVENT_KINDS["guard"].reasons.split()}
-"""Reasons of rows from before the accounts of a tick are selected: they have no margin ratios."""
+UNRATED = (
+    "interval", "rate", "hour", "entry", "settlement", "settlement_price", "delisted", "request",
+    *EVENT_KINDS["guard"].reasons.split(),
+)  # fmt: skip
+"""Reasons of rows from before the accounts of an instant are selected: they have no margin ratios."""
 
 
 def check_rows(file: str, rows: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -425,7 +436,7 @@ def check_rows(file: str, rows: Mapping[str, npt.NDArray[Any]]) -> None:
     priced = np.array([bool(kind.price) for kind in kinds])[event]
     must(priced & ~guard & missing, "price", "be a number")
     must(~priced & ~missing, "price", "be NaN")
-    unrated = np.array([reason in _UNRATED for reason in REASONS])[rows["reason"]]
+    unrated = np.array([reason in UNRATED for reason in REASONS])[rows["reason"]]
     for name in ("mmr_before", "mmr_after"):
         must(unrated & ~np.isnan(rows[name]), name, "be NaN")
         must(~unrated & np.isnan(rows[name]), name, "be a number")
@@ -486,7 +497,8 @@ Settle quanta are quanta of the asset `settle`, which is the settle asset of the
 `settle` is -1 in rows of events without such an amount.
 A row has one of the reasons of its event. `market`, `asset` and `order` are -1 unless the column "names" has them; an
 amount is 0 unless the column "amounts" has it; `price` is NaN unless the event has one.
-`mmr_before` and `mmr_after` are NaN in rows from before the accounts are selected: guards, accruals and settlement.
+`mmr_before` and `mmr_after` are NaN in rows from before the accounts are selected: delistings, guards, accruals and
+settlement.
 `requested` of an event with an asset is in lots of its spot book (`expire`), or in quanta (`backstop`, `adl`).
 
 | event | what happened | counterparty | names | amounts | price | reasons |

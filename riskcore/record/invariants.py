@@ -15,19 +15,18 @@ from ..kernels import journal as kernels
 from ..kernels.layouts import JournalColumns, LedgerArrays
 from ..state import Accounts, Ledger
 from ..venue import Venue
-from .events import ACTIVITY, EVENT_KINDS, EVENTS, PAYING, REASON, ROW, Rows
+from .events import EVENT_KINDS, EVENTS, PAYING, REASON, ROW, UNRATED, Rows
 
 _SHOWN = 3  # rows in the message
-_WITHOUT_RATIOS = ("guard", "funding", "interest", "realize", *ACTIVITY)
 _USES = np.array(
     [
         (bool(kind.price) and name != "guard") * kernels.USES_PRICE
-        + (name not in _WITHOUT_RATIOS) * kernels.USES_RATIOS
         + (name in PAYING) * kernels.USES_MONEY
         for name, kind in EVENT_KINDS.items()
     ],
     np.uint8,
 )  # fmt: skip
+_UNRATED_REASONS = np.isin(list(REASON), UNRATED)
 _LARGEST_DECODED = 2**44  # another column explains a difference by less than that with a chance of 2**-19
 
 
@@ -147,7 +146,7 @@ class Invariants:
         """
         columns, bad = JournalColumns(*(rows[name] for name in JournalColumns._fields)), np.empty(2, np.int64)
         kernels.apply_rows(
-            columns, _USES, REASON["settlement"], self._venue.markets.settle, self._position, self._balance,
+            columns, _USES, _UNRATED_REASONS, self._venue.markets.settle, self._position, self._balance,
             self._accounts.columns, self._ledger, self._fingerprint, bad,
         )  # fmt: skip
         number, status = bad.tolist()

@@ -15,6 +15,7 @@ from ..boundary import natural
 from ..state import Accounts
 from ..venue import Venue
 from .events import (
+    ACTIVITY,
     BOOK,
     CHANGES_NOTHING,
     COLUMNS,
@@ -35,6 +36,8 @@ from .events import (
 
 _DEFAULTS: dict[str, Any] = {name: column.default for name, column in COLUMNS.items()}
 _UNCHANGING = [EVENT[name] for name in CHANGES_NOTHING]
+_ACTIVITY = [EVENT[name] for name in ACTIVITY]
+_IDLE = [EVENT[name] for name in ("trigger", "harm", "expire", "unfilled")]
 _NO_ROWS = np.empty(0, ROW)
 
 
@@ -157,7 +160,9 @@ class Journal:
         0
         """
         self._flush()
-        return np.concatenate(self._blocks) if self._blocks else _NO_ROWS
+        if len(self._blocks) > 1:
+            self._blocks = [np.concatenate(self._blocks)]
+        return self._blocks[0] if self._blocks else _NO_ROWS
 
 
 def touched(rows: Rows) -> npt.NDArray[np.int64]:
@@ -187,6 +192,37 @@ def touched(rows: Rows) -> npt.NDArray[np.int64]:
     changing = rows[~np.isin(rows["event"], _UNCHANGING)]
     accounts = np.concatenate([changing["account"], changing["counterparty"]])
     return np.unique(accounts[accounts >= 0])
+
+
+def has_acted(rows: Rows) -> bool:
+    """Return whether the phases of an instant, or activity after it, changed an account or threw draws.
+
+    Parameters
+    ----------
+    rows : ndarray of `ROW`
+        Rows of the instant, and of activity after it.
+
+    Returns
+    -------
+    bool
+        False if the same instant once more would write the same rows.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "Instants that are left out".
+
+    Examples
+    --------
+    >>> from riskcore.record import Journal, has_acted
+    >>> journal = Journal(0, 0)
+    >>> journal.add("trigger", "mmr", 0, 1.2, 1.2)
+    >>> journal.add("expire", "no_book", 0, 1.2, 1.2, market=2)
+    >>> has_acted(journal.rows())
+    False
+    """
+    events = rows["event"]
+    phases = np.cumsum(events == EVENT["trigger"]) > 0
+    return bool((phases & ~np.isin(events, _IDLE)).any() or np.isin(events, _ACTIVITY).any())
 
 
 def words(codes: npt.NDArray[np.uint8], names: Iterable[str]) -> pd.Categorical:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,12 @@ import pandas as pd
 from .._limits import INT64_MIN
 from .._typing import Float
 from ..boundary import RiskDataError
-from ..market import Prices, asset_values
+from ..market import FundingEntries, Prices, asset_values
 from ..market.guards import SECONDS_OF_SAMPLES, GuardState
 from ..state import Accounts, Ledger, Orders
-from ..venue import Venue, load_venue
+from ..venue import Venue, VenueChange, changed_venue, changes_of_table, load_venue
 from .events import ACTIVITY, EVENT, ROW, Rows, check_rows
+from .journal import has_acted
 from .run_folder import LEDGERS, _content, _damaged, _ledger_entries, _venue_content, file_of, read_manifest
 from .run_schema import OPTIONAL_STATE, PARTS, START, Table, count_rows, decoded
 
@@ -36,6 +38,7 @@ class SavedState:
     ledger: Ledger
     guard_state: GuardState
     prices: Prices | None  # of the last tick
+    idle_since: int | None  # time of the last tick, if nothing there or since changed an account
     seed: int
     ticks: int
     time: int | None
@@ -244,6 +247,45 @@ class Reader:
             yield {name: values.reshape(count, markets) for name, values in ticks.items()}, assets, books
         self._must_count("ticks", first)
 
+    def events(self) -> Iterator[tuple[int, FundingEntries, tuple[VenueChange, ...]]]:
+        """Number, funding rates and venue changes of every tick that was given any."""
+        for part in range(self.last + 1):
+            funding, changes = self.table("funding", part), self.table("venue_changes", part)
+            entries = FundingEntries(*(funding[name] for name in FundingEntries._fields))
+            step = np.diff(funding["time"])
+            ascends = np.all((step > 0) | ((step == 0) & (np.diff(funding["market"]) > 0)))
+            ascends = ascends and np.all(np.diff(funding["tick"]) >= 0)
+            self._must(ascends, "funding", "must ascend by tick, time and market", part)
+            ascends = np.all(np.diff(changes["time"]) >= 0) and np.all(np.diff(changes["tick"]) >= 0)
+            self._must(ascends, "venue_changes", "must ascend by tick and time", part)
+            try:
+                all_changes = changes_of_table(self.venue, changes)
+            except RiskDataError as error:
+                raise _damaged(self._path, file_of("venue_changes", part), error.rule) from None
+            for tick in np.union1d(funding["tick"], changes["tick"]).tolist():
+                first, end = np.searchsorted(changes["tick"], [tick, tick + 1])
+                yield tick, entries.chosen(funding["tick"] == tick), all_changes[first:end]
+
+    def venues(self) -> list[tuple[int, Venue]]:
+        """The venue that the run started from, and those after each tick that changed it, with the number of the tick.
+
+        Raises
+        ------
+        RiskDataError
+            A change is not valid.
+        """
+        venue = self.venue
+        venues = [(0, venue)]
+        for tick, _, changes in self.events():
+            for _, of_instant in groupby(changes, operator.attrgetter("time")):
+                try:
+                    venue = changed_venue(venue, of_instant)
+                except RiskDataError as error:
+                    raise _damaged(self._path, "venue_changes", error.rule) from None
+            if changes:
+                venues.append((tick, venue))
+        return venues
+
     def prices(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
         """Time, marks, indexes and prices of assets of every tick, as used: shapes (T,), (T, M), (T, M) and (T, K)."""
         time, mark, index, asset = [], [], [], []
@@ -284,9 +326,24 @@ class Reader:
         filled = [part for part, count in enumerate(counts) if count]
         return int(self.table("ticks", filled[-1])["time"][-1]) if filled else None
 
+    def _idle_since(self, time: int | None) -> int | None:
+        """Time of the last tick, if neither its phases nor activity since changed an account; else None."""
+        if time is None:
+            return None
+        for part in range(self.last, -1, -1):
+            table = self.table("journal", part)
+            here = (table["time"] == time) & (table["tick"] == self.manifest["ticks"] - 1)
+            rows = np.zeros(int(here.sum()), ROW)
+            rows["event"] = table["event"][here]
+            if has_acted(rows):
+                return None
+            if len(here) > len(rows):
+                break
+        return time
+
     def state(self) -> SavedState:
         """Return the last state."""
-        venue, policy, last = self.venue, self.venue.policy, self.last
+        venue, policy, last = self.venues()[-1][1], self.venue.policy, self.last
         time = self._last_time()
         self._must_count("events", sum(self._rows("journal", part) for part in range(last + 1)))
         accounts = self.accounts(last=True)
@@ -338,6 +395,7 @@ class Reader:
             ledger=ledger,
             guard_state=guard_state,
             prices=prices,
+            idle_since=self._idle_since(time),
             seed=seed,
             ticks=ticks,
             time=time,

@@ -21,10 +21,10 @@ import pandas as pd
 
 from .._limits import AMOUNT_LIMIT
 from ..boundary import RiskDataError
-from ..market import Books, Prices
+from ..market import NO_FUNDING, Books, FundingEntries, Prices
 from ..market.guards import GuardState
 from ..state import Accounts, Ledger, Opened, Orders
-from ..venue import Venue
+from ..venue import Venue, VenueChange, table_of_changes
 from .disk import one_writer, sync_folder, write_synced
 from .events import EVENTS, REASONS, ROW, Rows
 from .journal import words
@@ -47,6 +47,10 @@ class Recorded:
         Books of the tick, as they were given.
     rows : ndarray of `riskcore.record.ROW`
         Journal rows of the tick.
+    funding : FundingEntries
+        Funding rates with their own times, as they were given.
+    venue_changes : tuple of VenueChange
+        Changes of the venue, as they were given.
 
     Examples
     --------
@@ -63,6 +67,8 @@ class Recorded:
     prices: Prices
     books: Books
     rows: Rows
+    funding: FundingEntries = NO_FUNDING
+    venue_changes: tuple[VenueChange, ...] = ()
 
     @property
     def nbytes(self) -> int:
@@ -442,6 +448,21 @@ def _write_ticks(files: _Files, recorded: Sequence[Recorded]) -> None:
     )
     files.table("assets", prices.dropna(subset="price"))
     files.table("books", pd.DataFrame(book_table(ticks, moments, [r.books for r in recorded])))
+    files.table("funding", pd.DataFrame(funding_table(ticks, [r.funding for r in recorded])))
+    files.table("venue_changes", pd.DataFrame(changes_table(ticks, [r.venue_changes for r in recorded])))
+
+
+def funding_table(ticks: npt.NDArray[np.int64], funding: Sequence[FundingEntries]) -> Table:
+    """Columns of the table of funding rates: those of some ticks, of which the numbers are given."""
+    columns = zip(NO_FUNDING, *funding, strict=True)
+    joined = dict(zip(FundingEntries._fields, map(np.concatenate, columns), strict=True))
+    return {"tick": np.repeat(ticks, [len(entries.time) for entries in funding])} | joined
+
+
+def changes_table(ticks: npt.NDArray[np.int64], changes: Sequence[tuple[VenueChange, ...]]) -> Table:
+    """Columns of the table of venue changes: those of some ticks, of which the numbers are given."""
+    columns = table_of_changes(change for of_tick in changes for change in of_tick)
+    return {"tick": np.repeat(ticks, [len(of_tick) for of_tick in changes])} | columns
 
 
 def book_table(ticks: npt.NDArray[np.int64], moments: npt.NDArray[np.int64], books: Sequence[Books]) -> Table:

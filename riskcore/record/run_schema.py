@@ -52,6 +52,7 @@ _KINDS = {
     "price": _Kind(_F, np.nextafter(0, 1), np.finfo(float).max),
     "price?": _Kind(_F, np.nextafter(0, 1), np.finfo(float).max, missing=True),
     "quantity?": _Kind(_F, 0, missing=True),
+    "rate": _Kind(_F, -1, 1),
     "limit": _Kind(_F, 0.001),
     "tick": _Kind(_I, 0, "tick"),
     "tick?": _Kind(_I, -1, "tick"),
@@ -63,6 +64,7 @@ _KINDS = {
     "account?": _Kind(_I, -1, "account"),
     "market?": _Kind(_I, -1, "market"),
     "asset?": _Kind(_I, -1, "asset"),
+    "book?": _Kind(_I, -1, "book"),
     "order?": _Kind(_I, -1, "order"),
     "party": _Kind(_I, POOL, "account"),
 }
@@ -79,6 +81,8 @@ _SPECS = {
     " last_price:price? given_low:price? given_high:price? open_interest:quantity? funding_rate:number",
     "assets": "tick:tick asset:asset price:price given_price:price?",
     "books": "tick:tick market:book side:side price:positive lots:positive book_time:whole",
+    "funding": "tick:tick time:whole market:market rate:rate",
+    "venue_changes": "tick:tick time:whole market:book? asset:asset? field:name value:name",
     "opened": "account:id leverage_limit:limit owner:id",
     "journal": " ".join(f"{name}:{column.kind}" for name, column in COLUMNS.items()),
     "state/positions": _POSITIONS,
@@ -102,7 +106,7 @@ _COLUMNS = {
 _WORDS = {"event": EVENTS, "reason": tuple(REASONS)}
 
 START = tuple(table for table in _SPECS if table.startswith("start/"))
-PARTS = ("ticks", "assets", "books", "opened", "journal")
+PARTS = ("ticks", "assets", "books", "funding", "venue_changes", "opened", "journal")
 OPTIONAL_STATE = ("state/slices", "state/sold", "state/books")
 """Tables of the last state that exist only where a figure of the policy requires them."""
 STATE = tuple(table for table in _SPECS if table.startswith("state/") and table not in OPTIONAL_STATE)
@@ -209,6 +213,8 @@ def _rule(kind: _Kind, high: float) -> str:
         return f"must be from {kind.low} to {high}" if kind.high < np.inf else f"must be {kind.low} or more"
     if kind.low == -np.inf:
         return "must not be missing"
+    if kind is _KINDS["rate"]:
+        return "must be from -1 to 1"
     return f"must be {'a finite number > 0' if kind.high < np.inf else f'{kind.low:g} or more'}"
 
 

@@ -27,7 +27,7 @@ from .price_updates import Band, mean_of, samples, tightest
 from .prices import Prices
 from .quotes import quote_book, slice_lots
 from .shares import equity_share, integer_weights, largest_passing, water_fill, zero_price
-from .state import Account, Order, State, load_state, start_state
+from .state import Account, AssetState, Order, State, load_state, start_state
 from .throttle import account_key, draw, mix
 from .tick import Seen, Tick, guarded, step
 from .venue import Asset, Market, Venue
@@ -41,6 +41,7 @@ __all__ = [
     "Account",
     "Accounts",
     "Asset",
+    "AssetState",
     "Band",
     "Difference",
     "Figures",

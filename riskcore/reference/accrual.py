@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from .clock import begins
 from .journal import BOOK, POOL
 from .numbers import HOUR, MILLISECOND, SECOND, number, rhe, whole
 from .tick_state import TickState
@@ -13,8 +14,8 @@ class Accrual(TickState):
     """What falls due between the ticks: interest, funding, realised profit and the samples of premiums."""
 
     def instants(self, period: int) -> int:
-        """How many multiples of a period are in `(t0, t1]`; none at the first tick (Between the ticks)."""
-        return self.time_ns // period - self.start.time_ns // period if self.start.ticks > 0 else 0
+        """How many multiples of a period are due; none at the first tick (Between the ticks)."""
+        return 0 if self.since is None else begins(period, self.since, self.time_ns)
 
     def interest(self) -> int:
         """Interest; the hours that were due."""
@@ -34,32 +35,61 @@ class Accrual(TickState):
     def funding(self) -> int:
         """Funding; the instants that were due."""
         due, per_lot = 0, {}
-        for symbol, market in self.venue.markets.items():
-            instants = self.instants(market.funding_interval * MILLISECOND) if market.funding_interval else 0
+        for symbol in self.venue.markets:
+            instants = self.interval_instants(symbol)
             if instants > 0:
                 due += instants
-                rate = self.funding_rate(symbol)
-                if rate is not None and symbol in self.prices.marks:
-                    lot_quanta = abs(self.lot_quanta_in(symbol))
-                    per_lot[symbol] = Fraction(rhe(rate * lot_quanta * 10**9) * instants, 10**9)
+                of_tick, of_premiums = self.prices.funding_rates.get(symbol), self.premium_rate(symbol)
+                rates = [of_premiums] * (instants - 1) + [of_premiums if of_tick is None else of_tick]
+                per_lot[symbol] = sum(self.lot_funding(symbol, rate) for rate in rates)
                 self.state.premiums[symbol] = (0.0, 0)
+        self.pay_funding("interval", per_lot)
+        return due + self.scheduled_funding()
+
+    def interval_instants(self, symbol: str) -> int:
+        """The instants of a market's interval that are due: none from its first entry of the funding table on."""
+        interval, state = self.venue.markets[symbol].funding_interval, self.state
+        if not interval or symbol in state.delisted | state.funding_scheduled:
+            return 0
+        first = next((entry["time"] for entry in self.entries if entry["market"] == symbol), None)
+        if first is None or self.since is None:
+            return self.instants(interval * MILLISECOND)
+        return begins(interval * MILLISECOND, self.since, first - 1)
+
+    def scheduled_funding(self) -> int:
+        """The entries of the funding table that are due, time by time; their number (Funding table)."""
+        entries = [entry for entry in self.entries if entry["market"] not in self.state.delisted]
+        entries = [] if self.since is None else entries
+        for time in dict.fromkeys(entry["time"] for entry in entries):
+            rates = {entry["market"]: number(entry["rate"]) for entry in entries if entry["time"] == time}
+            ordered = [symbol for symbol in self.venue.markets if symbol in rates]
+            self.pay_funding("rate", {symbol: self.lot_funding(symbol, rates[symbol]) for symbol in ordered})
+            self.state.premiums |= dict.fromkeys(rates, (0.0, 0))
+            self.state.funding_scheduled |= set(rates)
+        return len(entries)
+
+    def lot_funding(self, symbol: str, rate) -> Fraction:
+        """What a lot pays for one instant at a rate, in quanta; nothing without a rate or a mark (Funding)."""
+        if rate is None or symbol not in self.prices.marks:
+            return Fraction(0)
+        return Fraction(rhe(rate * abs(self.lot_quanta_in(symbol)) * 10**9), 10**9)
+
+    def pay_funding(self, reason: str, per_lot) -> None:
+        """The funding of all positions, by account, then market."""
         for account_id, account in self.state.accounts.items():
             for symbol in (symbol for symbol in per_lot if symbol in account.positions):
                 cash = -rhe(account.positions[symbol][0] * per_lot[symbol])
                 if cash != 0:
                     names = {"counterparty": BOOK, "market": symbol, "settle": self.venue.markets[symbol].settle}
                     changes = names | {"cash": cash, "counter_cash": -cash}
-                    self.record("funding", "interval", account_id, float(self.prices.marks[symbol]), **changes)
-        return due
+                    self.record("funding", reason, account_id, float(self.prices.marks[symbol]), **changes)
 
     def lot_quanta_in(self, symbol: str) -> Fraction:
         """The signed value of a lot at the mark, in quanta of the asset that its market settles in."""
         return self.venue.markets[symbol].lot_value(self.prices.marks[symbol]) / self.quantum(symbol)
 
-    def funding_rate(self, symbol: str) -> Fraction | None:
-        """The rate of one interval: the tick's, or from the premiums in float64 (Funding)."""
-        if symbol in self.prices.funding_rates:
-            return self.prices.funding_rates[symbol]
+    def premium_rate(self, symbol: str) -> Fraction | None:
+        """The rate of one interval from the premiums, in float64 (Funding)."""
         market, (total, count) = self.venue.markets[symbol], self.state.premiums[symbol]
         if count == 0:
             return None

@@ -21,6 +21,7 @@ def carried_out(venue: Venue, state: State, recorded, prices: Prices | None) -> 
     Of a recorded row only what was asked for is taken: the account, the other side, and a quantity; of a fill its price
     and its fee.
     """
+    venue = state.venue or venue
     after, rows = copy.deepcopy(state), []
     for asked in recorded:
         changes = changes_of(venue, after, asked)
@@ -30,6 +31,7 @@ def carried_out(venue: Venue, state: State, recorded, prices: Prices | None) -> 
             row |= QUIET | names | {"price": math.nan, "mmr_before": math.nan, "mmr_after": math.nan} | changes
             apply_row(after, row)
             rows.append(row)
+    after.is_quiet = after.is_quiet and not rows
     return after, rows
 
 
@@ -46,7 +48,8 @@ def changes_of(venue: Venue, state: State, asked) -> dict | None:
         cost, entry = (change_of_cost(lots, amount, change, flow) for amount in amounts)
         changes = {"settle": market.settle, "lots": change, "cost": cost, "cash": flow + cost, "entry": entry}
         changes |= {"counter_cash": fee - flow, "fee": fee, "fund": -fee, "price": asked["price"]}
-        return changes if change != 0 and asked["counterparty"] == BOOK else None
+        is_listed = market.symbol not in state.delisted
+        return changes if is_listed and change != 0 and asked["counterparty"] == BOOK else None
     quanta = asked["quanta"]
     fits = quanta > 0 if event == "deposit" else quanta < 0
     inside = event == "transfer"

@@ -10,8 +10,6 @@ from pathlib import Path
 from .activity import carried_out
 from .folder import Run, TickError, read_run
 from .journal import apply_rows, journalled
-from .numbers import SECOND
-from .price_updates import WINDOW
 from .state import State
 from .tick import step
 
@@ -129,7 +127,6 @@ def replay(path: str | Path) -> Iterator[ReplayedTick]:
         result = ReplayedTick(tick, rows, recorded)
         if result.difference is not None:
             after = with_recorded(run, state, after, recorded)
-        forget_samples(after)
         state = after
         yield result
 
@@ -145,14 +142,6 @@ def with_recorded(run: Run, before: State, after: State, recorded: list) -> Stat
     for name, value in accounts_and_ledgers.items():
         setattr(state, name, value)
     return state
-
-
-def forget_samples(state: State) -> None:
-    """Forget the used marks that no later window of samples can contain (Samples)."""
-    for guard_state in state.guard_states.values():
-        used, first = guard_state.used, state.time_ns - WINDOW * SECOND
-        old = [n for n, (time, _, _) in enumerate(used) if time <= first]
-        del used[: old[-1] if old else 0]
 
 
 def row_at(rows: list, number: int) -> dict | None:

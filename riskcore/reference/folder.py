@@ -56,6 +56,10 @@ class Inputs:
     funding_rates: dict
     last_prices: dict
     book_times: dict
+    lows: dict
+    highs: dict
+    funding: list
+    venue_changes: list
 
 
 @dataclass(frozen=True)
@@ -79,28 +83,33 @@ class Run:
         """Inputs and recorded journal rows of the ticks of a part, and the rows of activity after each, or before."""
         tables = {
             name: by_tick(read_table(self.path / name / f"{part:05d}.parquet"))
-            for name in ("ticks", "assets", "books", "journal")
+            for name in ("ticks", "assets", "books", "funding", "venue_changes", "journal")
         }
         for tick, journal in tables["journal"].items():
             if tick not in tables["ticks"]:  # its own rows are in the part before
                 yield None, [self.recorded(row) for row in journal]
         for tick, rows in tables["ticks"].items():
-            priced, levels, journal = (tables[name].get(tick, []) for name in ("assets", "books", "journal"))
+            names = "assets", "books", "funding", "venue_changes", "journal"
+            *inputs, journal = (tables[name].get(tick, []) for name in names)
             recorded = [self.recorded(row) for row in journal]
-            yield self.inputs_of(rows, priced, levels), [row for row in recorded if row["event"] not in EVENTS]
+            yield self.inputs_of(rows, *inputs), [row for row in recorded if row["event"] not in EVENTS]
             if activity := [row for row in recorded if row["event"] in EVENTS]:
                 yield None, activity
 
-    def inputs_of(self, rows: list[dict], priced: list[dict], levels: list[dict]) -> Inputs:
-        """Inputs of a tick from its rows in `ticks`, `assets` and `books`."""
+    def inputs_of(
+        self, rows: list[dict], priced: list[dict], levels: list[dict], entries: list[dict], changes: list[dict]
+    ) -> Inputs:
+        """Inputs of a tick from its rows in `ticks`, `assets`, `books`, `funding` and `venue_changes`."""
         markets, assets = list(self.venue.markets), list(self.venue.assets)
         books: dict = defaultdict(lambda: {"bids": [], "asks": []})
         times = {}
         tradables = [*self.venue.markets.values(), *self.venue.spots.values()]
         columns = {
             column: {markets[row["market"]]: row[column] for row in rows}
-            for column in ("given_mark", "given_index", "open_interest", "funding_rate", "last_price")
-        }
+            for column in (
+                "given_mark", "given_index", "open_interest", "funding_rate", "last_price", "given_low", "given_high",
+            )
+        }  # fmt: skip
         for row in levels:
             tradable = tradables[row["market"]]
             level = row["price"] * tradable.tick_size, row["lots"] * tradable.step_size
@@ -110,7 +119,16 @@ class Run:
         return Inputs(
             rows[0]["time"], columns["given_mark"], dict(books), columns["given_index"], prices,
             columns["open_interest"], columns["funding_rate"], columns["last_price"], times,
+            columns["given_low"], columns["given_high"],
+            [row | {"market": markets[row["market"]]} for row in entries],
+            [self.change(row) for row in changes],
         )  # fmt: skip
+
+    def change(self, row: dict) -> dict:
+        """A venue change with symbols for row numbers, and its value, decimals as text."""
+        places = {"market": [*self.venue.markets, *self.venue.spots], "asset": list(self.venue.assets)}
+        named = {name: symbols[row[name]] if row[name] >= 0 else None for name, symbols in places.items()}
+        return row | named | {"value": json.loads(row["value"], parse_float=str)}
 
     def recorded(self, row: dict) -> dict:
         """A row of the journal with ids and symbols for row numbers; a number that is none stays as it is."""

@@ -6,24 +6,25 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 
+from .asset_guards import AssetGuards
+from .clock import begins
 from .numbers import HOUR, MINUTE, SECOND, median, number, times, whole
+from .path import Point
 from .price_updates import capped, mark_sample, mean_of, premium_sample, samples, tightest
 from .prices import known
-from .tick_state import TickState
 from .venue import Market, Spot, Tradable
 
 
-class Guards(TickState):
+class Guards(AssetGuards):
     """Rejection and correction of prices and books, refill of books, and price bands."""
 
     def clocks(self) -> None:
         """What was taken in a clock interval is forgotten with it (3 Book, Room; 4 Backstop)."""
         taken = [(self.state.provider_minute, MINUTE), (self.state.provider_hour, HOUR)]
         for counters, clock in taken:
-            if self.start.time_ns // clock != self.time_ns // clock:
+            if begins(clock, self.state.time_ns, self.time_ns):
                 counters.update(dict.fromkeys(counters, 0))
-        clock = self.venue.policy["account_cap_interval"] * SECOND
-        if self.start.time_ns // clock != self.time_ns // clock:
+        if begins(whole(self.venue.policy["account_cap_interval"]) * SECOND, self.state.time_ns, self.time_ns):
             self.state.sold = {}
 
         rest = self.venue.policy["slice_cooldown"]
@@ -32,28 +33,73 @@ class Guards(TickState):
             self.state.last_slice = {leg: time for leg, time in slices if self.time_ns - time < rest * SECOND}
 
     def guards(self, books, last_prices, book_times) -> None:
-        """Guards, Refill and the bands, market by market; errors refuse the tick."""
+        """Guards, Refill and the bands of a tick, market by market; errors refuse the tick."""
         marks: dict = {}
         indexes: dict = {}
         last_prices = known(last_prices)
         self.refill_consumed()
         for symbol, market in self.venue.markets.items():
+            if symbol in self.state.delisted:
+                continue
             book = self.guarded_book(market, books, book_times, market=symbol)
             self.guard_prices(market, book, last_prices.get(symbol), marks, indexes)
             self.refill(market, book)
         for spot in self.venue.spots.values():
             self.refill(spot, self.guarded_book(spot, books, book_times, asset=spot.base_symbol))
+        self.use(marks, indexes)
+        self.check_held()
+        self.state.prices, self.state.open_interest = self.prices, self.prices.open_interest
+        self.open_books(last_prices)
+
+    def guards_between(self, point: Point) -> None:
+        """The same of an instant between two ticks: updates of the path are guarded (Prices in between)."""
+        marks: dict = {}
+        indexes: dict = {}
+        for symbol, market in self.venue.markets.items():
+            if symbol in point.marks:
+                memory, mark = self.state.guard_states[symbol], point.marks[symbol]
+                index, refused = memory.index if symbol in point.indexes else None, False
+                if symbol in point.new_indexes:
+                    index = self.guarded_index(market, point.indexes[symbol])
+                    refused = index != point.indexes[symbol]
+                if symbol in point.new_marks:
+                    memory.mark = self.clamped(market, mark, None if refused else index)
+                    memory.mark_time = self.time_ns
+                self.use_prices(market, memory.mark, index, marks, indexes)
+        self.kept = frozenset(point.assets.keys() - point.new_assets)
+        self.prices.asset_prices = {asset: number(point.assets[asset]) for asset in point.new_assets}
+        self.use(marks, indexes)
+
+    def use(self, marks, indexes) -> None:
+        """Use guarded prices of markets."""
         self.prices.marks, self.prices.indexes = marks, indexes
+        self.guard_assets()
+        self.prices = self.prices.at(self.venue, self.state)
+
+    def check_held(self) -> None:
+        """A market or asset that is held and has no price refuses the tick (Mark)."""
         for account in self.state.accounts.values():
             held = [market for market, (lots, *_) in account.positions.items() if lots != 0]
             for symbol in (*held, *(order.market for order in account.orders)):
-                if symbol not in marks:
+                if symbol not in self.prices.marks:
                     raise ValueError(f"no mark of {symbol}, which is held")
                 self.prices.of_asset(self.venue, self.venue.markets[symbol].settle)
             for asset, held in account.balances.items():
                 if any(held) or account.unsettled.get(asset, 0) != 0:
                     self.prices.of_asset(self.venue, asset)
-        self.prices = self.prices.at(self.venue, self.start)
+
+    def open_books(self, last_prices=None, moved=None) -> None:
+        """The levels that can be taken, moved by so many ticks in between, and the bands (Refill, Bands)."""
+        moved, last_prices = moved or {}, last_prices or {}
+        for symbol, tradable in (self.venue.markets | self.venue.spots).items():
+            book = {} if tradable.closed else self.state.books.get(symbol, {})
+            shift = moved.get(symbol, 0)
+            for side in ("bids", "asks"):
+                left = [
+                    [whole(price / tradable.tick_size) + shift, lots - consumed, level]
+                    for level in book.get(side, ()) for price, lots, consumed in [level]
+                ]  # fmt: skip
+                self.levels[symbol, side] = [level for level in left if level[0] >= 1 and level[1] > 0]
         for symbol, market in self.venue.markets.items():
             self.set_bands(market, last_prices.get(symbol))
         for spot in self.venue.spots.values():
@@ -76,8 +122,7 @@ class Guards(TickState):
             self.refuse("crossed_book", **where)
         else:
             return book
-        if self.state.books:
-            self.state.books.pop(tradable.symbol, None)
+        self.state.books.pop(tradable.symbol, None)
         return {"bids": [], "asks": []}
 
     def guard_prices(self, market: Market, book, last, marks, indexes) -> None:
@@ -85,11 +130,8 @@ class Guards(TickState):
         symbol, memory, prices, now = market.symbol, self.state.guard_states[market.symbol], self.prices, self.time_ns
         index = mark = prices_index = None
         if symbol in prices.indexes:
-            prices_index = raw_index = float(prices.indexes[symbol])
-            index = capped(market, raw_index, memory.index, now - memory.index_time)
-            if index != raw_index:
-                self.refuse("index_update_cap", raw_index, market=symbol)
-            memory.index, memory.index_time = index, now
+            prices_index = float(prices.indexes[symbol])
+            index = self.guarded_index(market, prices_index)
 
         touches = [
             float(market.tick_size) * whole(book[side][0][0] / market.tick_size) if book[side] else None
@@ -126,6 +168,20 @@ class Guards(TickState):
         if not is_held:
             mark = self.clamped(market, mark, index if index == prices_index else None)
             memory.mark, memory.mark_time = mark, now
+        self.use_prices(market, mark, index, marks, indexes)
+
+    def guarded_index(self, market: Market, given: float) -> float:
+        """Update cap of an index (Index)."""
+        memory = self.state.guard_states[market.symbol]
+        index = capped(market, given, memory.index, self.time_ns - memory.index_time)
+        if index != given:
+            self.refuse("index_update_cap", given, market=market.symbol)
+        memory.index, memory.index_time = index, self.time_ns
+        return index
+
+    def use_prices(self, market: Market, mark: float, index: float | None, marks, indexes) -> None:
+        """Ranges and Samples of the used prices of a market."""
+        symbol = market.symbol
         if market.highest_price is not None and number(mark) > market.highest_price:
             raise ValueError(f"{symbol}: {mark} is above maxPrice")
         if market.is_inverse and number(mark) < market.tick_size:
@@ -133,7 +189,8 @@ class Guards(TickState):
         marks[symbol] = number(mark)
         if index is not None:
             indexes[symbol] = number(index)
-        memory.used.append((now, mark_sample(market, mark), premium_sample(mark, index)))
+        used = self.time_ns, mark_sample(market, mark), premium_sample(mark, index)
+        self.state.guard_states[symbol].used.append(used)
 
     def clamped(self, market: Market, mark: float, index: float | None) -> float:
         """Clamp to the index, then the update cap."""
@@ -151,30 +208,27 @@ class Guards(TickState):
 
     def refill_consumed(self) -> None:
         """What is consumed comes back, by half in each half-life (Refill)."""
-        if self.state.books:
-            elapsed = (self.time_ns - self.start.time_ns) / SECOND
+        if self.venue.policy["refill_half_life"] is not None:
+            elapsed = (self.time_ns - self.state.decayed) / SECOND
             part_left = 0.5 ** (elapsed / float(self.venue.policy["refill_half_life"]))
-            for book in self.state.books.values():
-                for level in (level for side in book.values() for level in side):
-                    level[2] = math.floor(level[2] * part_left)
+            for level in self.consumed_levels():
+                level[2] = math.floor(level[2] * part_left)
+        self.state.decayed = self.time_ns
+
+    def consumed_levels(self) -> list:
+        """The levels of which something is consumed."""
+        books = self.state.books.values()
+        return [level for book in books for side in book.values() for level in side if level[2] > 0]
 
     def refill(self, market: Tradable, book) -> None:
-        """The levels of a market in this tick: those given, or those given last, less what is consumed (Refill)."""
+        """Remember the levels given of a market; with a refill those given last may stay, and what is consumed."""
         symbol, books = market.symbol, self.state.books
-        levels = {side: [[*level, 0] for level in book[side]] for side in book}
         if self.venue.policy["refill_half_life"] is not None:
             remembered = books.get(symbol, {"bids": [], "asks": []})
             before = {side: [tuple(level[:2]) for level in remembered[side]] for side in remembered}
             if not any(book.values()) or book == before:
-                levels = remembered
-            else:
-                books[symbol] = levels
-        for side in levels:
-            left = [
-                [whole(price / market.tick_size), lots - consumed, level]
-                for level in levels[side] for price, lots, consumed in [level]
-            ]  # fmt: skip
-            self.levels[symbol, side] = [level for level in left if level[1] > 0]
+                return
+        books[symbol] = {side: [[*level, 0] for level in book[side]] for side in book}
 
     def touch(self, symbol: str, side: str) -> Fraction | None:
         """The best price of a side of the tick's book before anything is taken (Guards)."""

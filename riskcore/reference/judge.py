@@ -7,13 +7,15 @@ account are decided in float64 where that leaves no doubt, else in exact numbers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
 from .account_margin import Margin, margin
 from .adl_policies import SCORES, WEIGHTS, Figures
+from .clock import new_intervals
 from .float64 import Float64, Sums
+from .path import longs_hold_more
 from .prices import Prices
 from .shares import integer_weights
 from .state import Account, start_state
@@ -30,6 +32,9 @@ Policies = Mapping[str, tuple[Callable[[list[Figures]], Sequence[float]], bool]]
 
 class Accounts(Protocol):
     """What the judge asks of all accounts as they are at the sweep of a tick; accounts are numbered by their ids."""
+
+    def select(self) -> None:
+        """An account is selected: what was consumed of the books decays."""
 
     def account(self, number: int) -> Account:
         """A copy of an account."""
@@ -233,15 +238,14 @@ class JudgedTick(Tick):
         """Go through the tick from the selection on; `candidates`: all that may be liquidating, ascending."""
         self.clocks()
         self.keys = {
-            one: account_key(self.seed, self.number, self.judge.ids[one])
+            one: account_key(self.seed, self.time_ns, self.judge.ids[one])
             for one in candidates
             if self.look(one).liquidating
         }
-        self.put_in_order()
-        for phase in (self.cancel, self.repay_and_book, self.backstop, self.deleverage, self.close_out):
-            phase()
+        if self.keys:
+            self.source.select()
+        self.phases()
         self.state.accounts, self.state.time_ns = {}, self.time_ns
-        self.judge.memory = self.state
         return self.rows
 
     # -- ADL policies that are not of the page
@@ -299,14 +303,23 @@ class Judge:
         name = self.venue.policy["adl_policy"]
         return name in SCORES or name in WEIGHTS or name in self.policies
 
+    def leaves_out(self, time_ns: int) -> bool:
+        """Whether an instant is left out at which no price, no event and no consumed level asks for it."""
+        return self.memory.is_quiet and not new_intervals(self.venue, self.memory.decided, time_ns)
+
+    def pass_over(self, time_ns: int) -> None:
+        """Remember an instant that is not left out and at which nobody is liquidating."""
+        self.memory.decided, self.memory.is_quiet = time_ns, True
+
     def tick(self, number: int, time_ns: int, prices: Prices, accounts: Accounts, fund: dict) -> JudgedTick:
         """The tick of a number, to be decided."""
-        self.memory.ticks = number
         return JudgedTick(self, number, time_ns, prices, accounts, fund)
+
+    def low_first(self, prices: Prices, symbol: str, held: Iterable[int]) -> bool:
+        """Whether the low of a bar comes before its high on the path `adverse`, of lots held at prices."""
+        return longs_hold_more(self.venue, prices, symbol, held)
 
     def advance(self, time_ns: int) -> None:
         """Forget what the clocks and cooldowns forget until a time."""
-        tick = Tick(self.venue, self.memory, time_ns, Prices({}), self.seed)
-        tick.clocks()
-        self.memory = tick.state
+        Tick(self.venue, self.memory, time_ns, Prices({}), self.seed).clocks()
         self.memory.time_ns = time_ns

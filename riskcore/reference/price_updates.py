@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -53,11 +54,11 @@ def premium_sample(mark: float, index: float | None) -> int | None:
 
 def samples(used, time_ns: int) -> dict:
     """The samples of a market in `(t - 300 s, t]`: second: (mark, premium or None) (Samples)."""
-    result, last = {}, time_ns // SECOND
+    result, last, times = {}, time_ns // SECOND, [time for time, *_ in used]
     for second in range(last - WINDOW + 1, last + 1):
-        before = [(mark, premium) for time, mark, premium in used if time <= second * SECOND]
-        if second * SECOND > time_ns - WINDOW * SECOND and before:
-            result[second] = before[-1]
+        before = bisect_right(times, second * SECOND)
+        if second * SECOND > time_ns - WINDOW * SECOND and before and used[before - 1][1] is not None:
+            result[second] = used[before - 1][1:]
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from .numbers import INFINITY, number, rhe, whole
 from .venue import Venue
@@ -63,6 +64,15 @@ class GuardState:
 
 
 @dataclass
+class AssetState:
+    """What the guards remember of an asset: its last given price as it was used, and when (Guards of collateral)."""
+
+    price: float | None = None
+    time: int = 0
+    used: list = field(default_factory=list)  # (time, price) of each given price
+
+
+@dataclass
 class State:
     """What a tick changes: accounts, ledgers, and the memory of guards and throttle."""
 
@@ -77,11 +87,20 @@ class State:
     provider_hour: dict
     provider_total: dict
     guard_states: dict  # market: GuardState
+    asset_states: dict  # asset: AssetState
     books: dict = field(default_factory=dict)  # symbol: {side: [[price, lots, consumed], ...]}, given last (Refill)
+    decayed: int = 0  # when `consumed` decayed last (Refill)
     last_slice: dict = field(default_factory=dict)  # (account id, market): time of its last fill by a slice
     sold: dict = field(default_factory=dict)  # account id: quanta of its slices in the running interval
     opening: dict = field(default_factory=dict)  # account id: Account, of those that are opened at some time
-    time_ns: int = 0  # of the last tick
+    venue: Venue | None = None  # after its changes; None: it had none
+    delisted: frozenset = frozenset()  # markets
+    funding_scheduled: frozenset = frozenset()  # markets that had an entry of the funding table
+    prices: Any = field(default=None, compare=False)  # Prices of the last tick, None before the first
+    open_interest: dict = field(default_factory=dict)  # of the last tick
+    decided: int = 0  # the last instant that was not left out (Instants that are left out)
+    is_quiet: bool = False  # whether its phases changed nothing and skipped nobody, and no activity came since
+    time_ns: int = 0  # of the last tick, or of an instant
     ticks: int = 0
 
 
@@ -139,5 +158,6 @@ def start_state(venue: Venue, accounts: dict) -> State:
     fund[venue.settle] = rhe(venue.policy["fund"] / venue.settle_quantum)
     minute, hour, total = (dict.fromkeys(venue.providers, 0) for _ in range(3))
     guard_states = {market: GuardState() for market in venue.markets}
+    asset_states = {asset: AssetState() for asset in venue.assets}
     ledgers = book_lots, book_quanta, pool, premiums, fund, shortfall
-    return State(accounts, *ledgers, minute, hour, total, guard_states)
+    return State(accounts, *ledgers, minute, hour, total, guard_states, asset_states)

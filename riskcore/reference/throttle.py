@@ -16,9 +16,14 @@ def mix(z: int) -> int:
     return z ^ z >> 31
 
 
-def account_key(seed: int, tick: int, account_id) -> int:
-    """`key` (Throttle)."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{tick}/{account_id}".encode(), digest_size=8).digest(), "little")
+def key_of(text: str) -> int:
+    """The key of a text."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def account_key(seed: int, time_ns: int, account_id) -> int:
+    """`key` of an account at an instant (Throttle)."""
+    return key_of(f"{seed}/{time_ns}/{account_id}")
 
 
 def draw(key: int, n: int) -> int:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import copy
+import operator
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from .account_margin import SweptMargins
 from .accrual import Accrual
 from .backstop import Backstop
 from .book import Book
+from .clock import due_periods, new_intervals
 from .close_out import CloseOut
+from .events import Events, Scheduled
 from .guards import Guards
-from .numbers import whole
-from .prices import Prices
+from .numbers import INFINITY, SECOND, rhe, whole
+from .path import Point, path
+from .price_updates import WINDOW
+from .prices import Prices, known
 from .repay import Repay
 from .settlement import Settlement
 from .state import State
 from .throttle import account_key, mix
+from .tick_state import UNCHANGING
 from .venue import Venue
 
 
-class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
+class Tick(Events, Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
     """One tick: selection, and the phases in their order."""
 
     def between_ticks(self) -> None:
@@ -35,11 +42,11 @@ class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
 
     def select(self) -> None:
         """Select."""
-        self.swept = copy.deepcopy(self.state.accounts)
-        self.start_margins = SweptMargins(self.venue, self.swept, self.prices)
-        liquidating = [account_id for account_id in self.swept if self.start_margins.is_liquidating(account_id)]
-        self.keys = {account_id: account_key(self.seed, self.start.ticks, account_id) for account_id in liquidating}
-        self.put_in_order()
+        self.start_margins = SweptMargins(self.venue, self.state.accounts, self.prices)
+        liquidating = [one for one in self.state.accounts if self.start_margins.is_liquidating(one)]
+        self.keys = {account_id: account_key(self.seed, self.time_ns, account_id) for account_id in liquidating}
+        if liquidating:
+            self.swept = self.start_margins.accounts = copy.deepcopy(self.state.accounts)
 
     def put_in_order(self) -> None:
         """The order of the selected accounts, and their rows (Select)."""
@@ -62,12 +69,65 @@ class Tick(Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
             self.repay(round_)
             self.book(round_)
 
+    def phases(self) -> None:
+        """The six phases, and what the next instants remember of them (The phases; Instants that are left out)."""
+        first = len(self.rows)
+        self.put_in_order()
+        for phase in (self.cancel, self.repay_and_book, self.backstop, self.deleverage, self.close_out):
+            phase()
+        self.state.decided = self.time_ns
+        self.state.is_quiet = not any(
+            row["event"] not in UNCHANGING or row["event"] == "skip" for row in self.rows[first:]
+        )
+
+    def decide_tick(self, books, last_prices, book_times) -> None:
+        """The whole tick at its own time."""
+        self.clocks()
+        self.guards(books, last_prices, book_times)
+        self.between_ticks()
+        self.select()
+        self.phases()
+        self.state.time_ns, self.state.ticks = self.time_ns, self.number + 1
+
+    def decide_between(self, point: Point) -> None:
+        """An instant in between (The clock)."""
+        self.clocks()
+        self.guards_between(point)
+        if self.is_left_out(point):
+            self.premiums()
+        else:
+            self.between_ticks()
+            self.select()
+            if self.keys:
+                self.refill_consumed()
+                self.open_books(moved=self.moves())
+            self.phases()
+        self.state.time_ns = self.time_ns
+
+    def is_left_out(self, point: Point) -> bool:
+        """Whether nothing can happen at an instant in between (Instants that are left out)."""
+        state = self.state
+        changes = point.is_update or self.has_events or any(self.instants(period) for period in due_periods(self.venue))
+        begun = new_intervals(self.venue, state.decided, self.time_ns)
+        refills = self.venue.policy["refill_half_life"] is not None and bool(self.consumed_levels())
+        return not changes and state.is_quiet and not refills and not begun
+
+    def moves(self) -> dict:
+        """Ticks by which the levels of the perpetuals have moved since the tick before (Books in between)."""
+        before, marks = self.state.prices.marks, self.prices.marks
+        return {
+            symbol: rhe((mark - before[symbol]) / self.venue.markets[symbol].tick_size)
+            for symbol, mark in marks.items()
+            if symbol in before
+        }
+
 
 @dataclass(frozen=True)
 class Seen:
     """What a tick saw besides its rows."""
 
-    prices: Prices  # guarded
+    prices: Prices  # guarded, of the tick
+    by_time: dict  # the same of every instant
 
 
 def guarded(
@@ -83,8 +143,9 @@ def guarded(
     last_prices=None,
     book_times=None,
 ) -> Prices:
-    """The prices that a tick would use; the state given is not changed (Guards)."""
-    tick = Tick(venue, state, time_ns, Prices(marks, indexes, asset_prices, open_interest, funding_rates), seed=0)
+    """The prices that a tick would use, without instants before it; the state given is not changed (Guards)."""
+    prices = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
+    tick = Tick(state.venue or venue, copy.deepcopy(state), time_ns, prices, seed=0)
     tick.guards(books or {}, last_prices, book_times)
     return tick.prices
 
@@ -101,23 +162,64 @@ def step(
     funding_rates=None,
     last_prices=None,
     book_times=None,
+    lows=None,
+    highs=None,
     seed=0,
+    funding=(),
+    venue_changes=(),
 ):
     """One tick: the state after it, the rows of its journal, and what it saw. The state given is not changed.
 
     books = {symbol: {"bids": [(price, quantity), ...], "asks": [...]}}, best level first, in natural units;
-    book_times = {symbol: ns}. A tick that is refused is a ValueError.
+    book_times = {symbol: ns}; lows and highs: the bars by symbol; funding = [{"time", "market", "rate"}, ...];
+    venue_changes = [{"time", "market" or "asset", "field", "value"}, ...]. A tick that is refused is a ValueError.
     """
-    prices = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
-    tick = Tick(venue, state, time_ns, prices, seed)
-    tick.clocks()
-    tick.guards(books or {}, last_prices, book_times)
-    tick.state.time_ns, tick.state.ticks = time_ns, state.ticks + 1
-    tick.between_ticks()
-    tick.select()
-    tick.cancel()
-    tick.repay_and_book()
-    tick.backstop()
-    tick.deleverage()
-    tick.close_out()
-    return tick.state, tick.rows, Seen(tick.prices)
+    state, rows, seen, venue = copy.deepcopy(state), [], {}, state.venue or venue
+    given = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
+    bars = checked_bars(known(lows), known(highs), given.marks)
+    scheduled = Scheduled(venue, state, time_ns, funding, venue_changes, given.funding_rates)
+    times = scheduled.instants_between() if state.ticks > 0 else []
+    points = path(venue, state, times, time_ns, given, bars, seed)
+    if points and not has_prices(venue, state, points[0]):
+        points = []
+    rates = scheduled.rates_due(given.funding_rates, times[: len(points)])
+    for time, point in zip(times, points, strict=False):
+        prices = Prices({}, {}, None, state.open_interest, rates.get(time))
+        instant = Tick(scheduled.venue_at(time), state, time, prices, seed)
+        instant.happen(scheduled)
+        instant.decide_between(point.without(state.delisted))
+        rows += instant.rows
+        seen[time] = instant.prices
+    given.funding_rates = rates.get(time_ns, {})
+    tick = Tick(scheduled.last_venue, state, time_ns, given, seed)
+    tick.happen(scheduled)
+    tick.decide_tick(books or {}, last_prices, book_times)
+    forget_samples(state)
+    return state, rows + tick.rows, Seen(tick.prices, seen | {time_ns: tick.prices})
+
+
+def checked_bars(lows: dict, highs: dict, marks: dict) -> dict:
+    """Low and high of the markets that have a bar; it must hold the mark (Prices in between)."""
+    for symbol in lows.keys() | highs.keys():
+        if symbol not in marks or not lows.get(symbol, INFINITY) <= marks[symbol] <= highs.get(symbol, -INFINITY):
+            raise ValueError(f"{symbol}: low, mark and high must be given, in this order")
+    return {symbol: (float(low), float(highs[symbol])) for symbol, low in lows.items()}
+
+
+def has_prices(venue: Venue, state: State, point: Point) -> bool:
+    """Whether all that is held has a price in between (Prices in between)."""
+    prices = Prices(point.marks, point.indexes, point.assets)
+    tick = Tick(venue, state, state.time_ns, prices, seed=0)
+    try:
+        tick.check_held()
+    except ValueError:
+        return False
+    return True
+
+
+def forget_samples(state: State) -> None:
+    """Forget the used prices that no later window of samples can contain (Samples)."""
+    for memory in (*state.guard_states.values(), *state.asset_states.values()):
+        used, first = memory.used, state.time_ns - WINDOW * SECOND
+        old = bisect_right(used, first, key=operator.itemgetter(0))
+        del used[: max(old - 1, 0)]

@@ -67,12 +67,15 @@ class Deal:
 
 
 class TickState:
-    """One tick in progress: the state, the rows recorded so far, and the trades that several phases make."""
+    """One tick in progress: the state, which it changes, the rows recorded so far, and trades of several phases."""
 
-    def __init__(self, venue: Venue, start: State, time_ns: int, prices: Prices, seed: int):
-        self.venue, self.start, self.time_ns, self.prices, self.seed = venue, start, time_ns, prices, seed
-        self.state = copy.deepcopy(start)
+    def __init__(self, venue: Venue, state: State, time_ns: int, prices: Prices, seed: int):
+        self.venue, self.state, self.time_ns, self.prices, self.seed = venue, state, time_ns, prices, seed
+        self.number = state.ticks
+        self.since = state.time_ns if state.ticks > 0 else None  # the instant before, None at the first tick
         self.rows: list[dict] = []
+        self.entries: list = []  # of the funding table that are due, by time
+        self.has_events = False  # whether an entry is due or the venue changes
         # in settlement: its asset, and by account id the debt, what of it is not covered yet, what interest added to it
         self.settling: str | None = None
         self.owed: dict = {}
@@ -120,7 +123,7 @@ class TickState:
 
     def record(self, event: str, reason: str, account_id, price=math.nan, **changes) -> None:
         """Make a change by its row (The journal)."""
-        row = {"tick": self.start.ticks, "time": self.time_ns, "event": event, "reason": reason, "account": account_id}
+        row = {"tick": self.number, "time": self.time_ns, "event": event, "reason": reason, "account": account_id}
         row |= QUIET | changes | {"price": price, "mmr_before": self.ratio(account_id)}
         apply_row(self.state, row)
         if event not in UNCHANGING:
@@ -293,9 +296,10 @@ class TickState:
 
     def take(self, symbol: str, side: str, fill: BookFill) -> None:
         """Take a fill from the levels of this tick."""
+        is_refilled = self.venue.policy["refill_half_life"] is not None
         for level, taken in zip(self.levels[symbol, side], fill.taken, strict=False):
             level[1] -= taken
-            level[2][2] += taken
+            level[2][2] += taken if is_refilled else 0
 
     def hand_over(self, event: str, reason: str, deal: Deal, other, taken: int) -> None:
         """A fill: the account gets its part of `flow`, the fund of `to_fund` (4 Backstop, 5 ADL)."""
@@ -316,5 +320,5 @@ class TickState:
 
     def refuse(self, reason: str, price=math.nan, **where) -> None:
         """A `guard` row (Guards)."""
-        row = {"tick": self.start.ticks, "time": self.time_ns, "event": "guard", "reason": reason, "account": None}
+        row = {"tick": self.number, "time": self.time_ns, "event": "guard", "reason": reason, "account": None}
         self.rows.append(row | QUIET | where | {"price": price, "mmr_before": math.nan, "mmr_after": math.nan})

@@ -30,8 +30,6 @@ POLICY = {
     "zero_price_band": 1,
     "counterparty_mmr": 1,
     "slice_probability": "0.5",
-    "liquidation_interval": 1,
-    "price_path": "hold",
     "slice_cooldown": None,
     "target_mmr": 1,
     "depth_share": 1,
@@ -134,8 +132,17 @@ class Market(Tradable):
         return float(abs(size / flow) if flow else mark)
 
 
+class PriceGuard:
+    """The guards of an asset's price, each None where there is none."""
+
+    def __init__(self, row):
+        self.update = figure(row.get("minPriceUpdateMultiplier")), figure(row.get("maxPriceUpdateMultiplier"))
+        self.index_threshold, self.mean_threshold = figure(row.get("indexThreshold")), figure(row.get("meanThreshold"))
+        self.stale_after = figure(row.get("staleAfter"))  # seconds
+
+
 class Asset:
-    """A collateral asset: its haircut, and the margin functions of a borrow."""
+    """A collateral asset: its haircut, the margin functions of a borrow, and the guards of its price."""
 
     def __init__(self, row, default_base):
         self.symbol, self.quantum = row["symbol"], number(row.get("quantum") or "0.000001")
@@ -144,6 +151,7 @@ class Asset:
         if not self.is_identity:
             self.base, self.penalty = number(kind["base"]), number(kind["positiveCurvePenalty"])
         self.initial, self.maintenance = margin_functions(row, default_base)
+        self.guard = PriceGuard(row.get("priceGuard") or {})
 
     def in_float64(self) -> Asset:
         """The asset with its quantum, haircut and margin functions in float64."""
@@ -181,6 +189,7 @@ class Venue:
     """The venue's perpetuals, collateral assets, pools, policy and backstop, by symbol and account id."""
 
     def __init__(self, venue):
+        self.source = venue  # a venue is never changed: a change makes another one
         self.settle = venue.get("settle_asset", "USDC")
         collateral = {row["symbol"]: row for row in venue.get("collateral") or []}
         haircut = {"weight": 1, "kind": {"type": "identity"}}
@@ -208,6 +217,9 @@ class Venue:
             and row.get("baseSymbol") in self.assets
             and row.get("quoteSymbol") == self.settle
         }
+
+    def __deepcopy__(self, memo) -> Venue:
+        return self
 
     def perpetual(self, row) -> Market:
         """A perpetual, with the asset that it settles in and that of its prices (Contracts)."""

@@ -11,13 +11,15 @@ from .holdings import Holdings, market_value
 from .recorded_run import RecordedRun
 
 CAUSES = (
-    "price", "slippage", "fee", "provider_edge", "fund_share", "adl", "funding", "interest", "shortfall", "activity",
+    "price", "slippage", "fee", "provider_edge", "fund_share", "adl", "funding", "interest", "delisting", "shortfall",
+    "activity",
 )  # fmt: skip
 """Columns of `equity_changes` that sum to the change of the equity."""
 
 _EVENTS = {
     "slippage": ("book", "convert"), "provider_edge": ("backstop",), "adl": ("adl",), "funding": ("funding",),
-    "interest": ("interest",), "shortfall": ("fund", "socialize", "shortfall"), "activity": ACTIVITY,
+    "interest": ("interest",), "delisting": ("delist",), "shortfall": ("fund", "socialize", "shortfall"),
+    "activity": ACTIVITY,
 }  # fmt: skip
 """Events whose rows change equity, by cause; rows of other events only move money within an account."""
 
@@ -51,6 +53,7 @@ def equity_changes(run: RecordedRun, accounts: Int, first_row: Int | None = None
         fund_share     the fund's share of takeovers
         adl            auto-deleveraging, against the same prices, of the account itself or as the counterparty
         funding, interest
+        delisting      settlement of the positions in a market that is delisted, against the last mark before
         shortfall      equity below zero that others paid or that was left on record, or that of others which it paid
         activity       transfers, deposits, withdrawals, and fills between ticks, against the marks of the tick before
     """

@@ -40,6 +40,8 @@ class EquityChange:
         Auto-deleveraging, against the same prices: of the account itself or as the counterparty.
     funding, interest : float
         Funding and interest.
+    delisting : float
+        Settlement of positions in markets that were delisted, against the last mark before.
     shortfall : float
         Equity below zero that others paid or that was left on record, or the shortfall of others that the account paid.
     activity : float
@@ -66,6 +68,7 @@ class EquityChange:
     adl: float
     funding: float
     interest: float
+    delisting: float
     shortfall: float
     activity: float
 

@@ -18,6 +18,7 @@ CAUSES = {
     "fund_share": "fund's share of takeovers",
     "adl": "ADL",
     "accruals": "funding and interest",
+    "delisting": "settlement of delisted markets",
     "covered": "shortfall paid by others",
     "activity": "transfers and trades between ticks",
 }

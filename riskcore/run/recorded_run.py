@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..record import Rows, reader
+from ..record import EVENT, Rows, reader
 from ..state import Accounts
 from ..venue import Venue
 
@@ -88,11 +88,15 @@ class RecordedRun(NamedTuple):
         """
         folder = reader.open_run(Path(path))
         venue, (time, mark, _, asset) = folder.venue, folder.prices()
+        accounts, rows = (folder.accounts(), folder.accounts(last=True)), folder.journal()
         last_mark, last_asset = (pd.DataFrame(prices).ffill().to_numpy() for prices in (mark, asset))
+        last_mark = last_mark.copy()
+        settled = rows[rows["event"] == EVENT["delist"]]
+        for market, price in dict(zip(settled["market"].tolist(), settled["price"].tolist(), strict=True)).items():
+            last_mark[np.isnan(last_mark[:, market]), market] = price  # delisted before its first mark
         lot_value, quantum_value = venue.markets.lot_values(last_mark), last_asset * venue.assets.quantum_size
         if not venue.plain_money:
             lot_value = lot_value * last_asset[:, venue.markets.settle]
-        accounts, rows = (folder.accounts(), folder.accounts(last=True)), folder.journal()
         rows["tick"] = np.maximum(rows["tick"], 0)
         return cls(folder, *accounts, rows, time, mark, last_asset, lot_value, quantum_value)
 

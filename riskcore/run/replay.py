@@ -10,7 +10,7 @@ import numpy as np
 
 from ..boundary import RiskDataError, timestamps
 from ..engine import Engine
-from ..market import Books, TickTable
+from ..market import NO_FUNDING, Books, TickTable
 from ..record import reader, run_folder
 from ..state import Accounts
 from ..venue import Venue
@@ -108,7 +108,7 @@ def replay(
     return engine
 
 
-_TICKS = {"marks", "books", "asset_prices"}
+_TICKS = {"marks", "books", "asset_prices", "funding", "venue_changes"}
 """Inputs that the ticks are made of."""
 
 
@@ -163,4 +163,16 @@ def _has_same_ticks(run: reader.Reader, ticks: TickTable) -> bool:
         table = run_folder.book_table(numbers, time, [ticks.books.get(t, none) for t in time.tolist()])
         same = same and all(np.array_equal(books[name], column) for name, column in table.items())
         first = here.stop
-    return same
+    return same and (done > len(ticks) or _has_same_events(run, ticks, done))
+
+
+def _has_same_events(run: reader.Reader, ticks: TickTable, done: int) -> bool:
+    """Whether the funding rates and venue changes of a run's ticks are those of these ticks."""
+    recorded = {tick: of_tick for tick, *of_tick in run.events()}
+    for tick in range(done):
+        given = ticks.funding_of(tick), ticks.changes_of(tick)
+        funding, changes = recorded.get(tick, (NO_FUNDING, ()))
+        same = all(map(np.array_equal, funding, given[0]))
+        if not same or [change[:-1] for change in changes] != [change[:-1] for change in given[1]]:
+            return False
+    return True

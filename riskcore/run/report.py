@@ -392,7 +392,7 @@ def margin_bands(run: RecordedRun, samples: int) -> pd.DataFrame:
 
 def _prices_at(run: RecordedRun, sampled: npt.NDArray[np.int64]) -> Iterator[tuple[int, Callable[[Accounts], Prices]]]:
     """Prices of some ticks as the sweep of each used them; the books are not read."""
-    venue, first = run.venue, 0
+    venue, first, venues = run.venue, 0, run.folder.venues()
     markets = max(len(venue.markets.symbol), 1)
     for part in range(run.folder.last + 1):
         table, assets = run.folder.table("ticks", part), run.folder.table("assets", part)
@@ -400,6 +400,9 @@ def _prices_at(run: RecordedRun, sampled: npt.NDArray[np.int64]) -> Iterator[tup
         count = len(ticks["tick"])
         for tick in sampled[(sampled >= first) & (sampled < first + count)].tolist():
             row = {name: values[tick - first] for name, values in ticks.items()}
+            while len(venues) > 1 and venues[1][0] <= tick:
+                del venues[0]
+            venue = venues[0][1]
             asset, of_tick = np.full(len(venue.assets.symbol), np.nan), assets["tick"] == tick
             asset[assets["asset"][of_tick]] = assets["price"][of_tick]
             prices = Prices(

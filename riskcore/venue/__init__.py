@@ -12,6 +12,7 @@ from .adl_policies import (
     top_of_queue,
     water_fill,
 )
+from .changes import VenueChange, changed_venue, changes_of_table, read_changes, table_of_changes
 from .load import load_venue
 from .margin_functions import IMF, MMF, MarginFunction, Sqrt, check_order
 from .policy import FIGURES, Figure, Policy, check_adl_policy, must_be_registered, policy_page
@@ -34,7 +35,10 @@ __all__ = [
     "Sqrt",
     "Units",
     "Venue",
+    "VenueChange",
     "allocate",
+    "changed_venue",
+    "changes_of_table",
     "check_adl_policy",
     "check_order",
     "integer_weights",
@@ -44,8 +48,10 @@ __all__ = [
     "pnl_leverage",
     "policy_page",
     "ranked",
+    "read_changes",
     "register",
     "shipped",
+    "table_of_changes",
     "top_of_queue",
     "values_at",
     "venue_path",

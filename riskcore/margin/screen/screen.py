@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
 from ..._typing import Float, Int
 from ...kernels import sweep
-from ...market import PriceMap, Prices
+from ...kernels.layouts import SweepColumns
+from ...market import PriceMap, Prices, PriceTable
 from ...state import Accounts, chunk_count, must_fit
 from ...venue import Venue
 from ..model import model_of
-from ..sweep import Selection, margins_of, selected
+from ..sweep import Selection, first_unsafe, margins_of, selected
 from .intervals import _LARGE, _NONE, PriceIntervals, Watchlist, interval_values
 from .watch import _COPY, _MAX_ADDED, HolderIndex, InnerIntervals, NextIntervals, VolatilityEstimate
 
@@ -20,6 +23,24 @@ _PARTS = 16
 _DRIFTED = 0.7  # distance, in half-widths, from which on the next intervals are made
 _SCALE, _INNER_SCALE = 100.0, 12.0  # of half-widths, in standard deviations from tick to tick
 _MIN_FOR_INNER = 2048  # accounts watched
+_MANY_LANES = 20_000  # accounts times instants; with fewer, a test of each costs less than intervals
+
+
+class _Range(NamedTuple):
+    """Least and largest of the values of `interval_values` at one instant or many."""
+
+    low: Float
+    high: Float
+
+    def distance(self, intervals: PriceIntervals | InnerIntervals) -> float:
+        """Largest distance of a value from the middle of its interval, as of `PriceIntervals.max_interval_distance`."""
+        distance = intervals.max_interval_distance(self.low)
+        return distance if self.high is self.low else max(distance, intervals.max_interval_distance(self.high))
+
+    def widened(self, volatility: VolatilityEstimate) -> _Range:
+        """Bounds of intervals around all values."""
+        low, high = volatility.ranges(self.low)
+        return _Range(low, high if self.high is self.low else volatility.ranges(self.high)[1])
 
 
 class Screen:
@@ -149,23 +170,7 @@ class Screen:
             self.accounts_computed = len(self.accounts)
             return selected(self.accounts, self._sweep_view.columns, prices)
         values = interval_values(prices)
-        self._restart_if_edited()
-        if self._volatilities is None:
-            item_counts = len(prices.mark) + len(prices.asset), len(prices.mark) + self.venue.settle
-            self._volatilities = tuple(
-                VolatilityEstimate(len(values), *item_counts, scale) for scale in (_SCALE, _INNER_SCALE)
-            )
-        volatility, inner_volatility = self._volatilities
-        volatility.ticks += 1
-        self.accounts_computed = 0
-        distance = np.inf if self._intervals is None else self._intervals.max_interval_distance(values)
-        if distance == np.inf:
-            self._leave_intervals(prices, values, volatility)
-        elif self._next is not None:
-            self._advance_next(self._next, values, volatility)
-        elif distance > _DRIFTED and self._large:
-            self._next = NextIntervals(self._bound(prices, *volatility.ranges(values)), 0, [], [], [])
-        inner = self._inner_intervals(prices, values, inner_volatility)
+        inner = self._watched(prices, _Range(values, values))
         rows = inner.confirmed.copy()
         for columns in (inner.columns, self._added.columns):
             if len(columns.account):
@@ -177,24 +182,117 @@ class Screen:
             self._compare(rows, prices)
         return rows
 
+    def first(self, prices: PriceTable, first: int, last: int) -> int:
+        """Return the first of some instants at which an account may be at a ratio of 1 or more.
+
+        The intervals decide for all instants together, at the ranges of their prices; where they cannot, the watched
+        accounts are tested instant by instant in one call.
+
+        Parameters
+        ----------
+        prices : PriceTable
+            Complete prices of the instants.
+        first, last : int
+            Numbers of the first instant, and of the one after the last.
+
+        Returns
+        -------
+        int
+            Number of an instant: `rows` at those before it is empty. ``last`` if there is none.
+
+        Raises
+        ------
+        RiskDataError
+            The accounts were read with a venue of other units than the prices.
+        RuntimeError
+            With ``check``: the screen differs from a sweep of all accounts.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import riskcore as rc
+        >>> from riskcore.market import PriceTable
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> path = pd.DataFrame({"SOL_USDC_PERP": [196.0, 195.0, 190.0, 196.0]})
+        >>> rc.Screen(accounts, venue).first(PriceTable.read(venue, accounts, path), 0, 4)
+        2
+        """
+        self.accounts.units.must_fit(prices.venue.units)
+        found = self._first(prices, first, last) if first < last else last
+        if self.check:
+            for t in range(first, found):
+                self._compare(_NONE, prices.row(t))
+        return found
+
+    def _first(self, prices: PriceTable, first: int, last: int) -> int:
+        if not self._bounded:
+            return self._first_of(self._sweep_view.columns, prices, first, last)
+        values = interval_values(prices)[first:last]
+        one, moves = prices.row(first), _Range(values.min(axis=0), values.max(axis=0))
+        inner = self._watched(one, moves)
+        if len(inner.confirmed):
+            return first
+        watched = [columns for columns in (inner.columns, self._added.columns) if len(columns.account)]
+        if (last - first) * sum(len(columns.account) for columns in watched) > _MANY_LANES:
+            intervals = self._bound(one, *moves)
+            decided = [intervals.decide(columns, 0, chunk_count(columns)) for columns in watched]
+            if any(len(confirmed) for _, confirmed in decided):
+                return first
+            watched = [watch.columns for watch, _ in decided if len(watch.slots)]
+        for columns in watched:
+            self.accounts_computed += len(columns.account)
+            last = self._first_of(columns, prices, first, last)
+        return last
+
+    def _first_of(self, columns: SweepColumns, prices: PriceTable, first: int, last: int) -> int:
+        """First instant at which an account of some columns may be at 100 % or above."""
+        if model_of(self.venue).packed and self.venue.folded_margin_functions is not None:
+            return first_unsafe(columns, prices, first, last)
+        instants = range(first, last)
+        return next((t for t in instants if selected(self.accounts, columns, prices.row(t), threads=1).size), last)
+
+    def _watched(self, prices: Prices, moves: _Range) -> InnerIntervals:
+        """Accounts that neither the intervals nor the inner ones decide at all prices of a range.
+
+        New intervals are made where the range leaves those of now. ``prices`` are prices of the range.
+        """
+        self._restart_if_edited()
+        if self._volatilities is None:
+            item_counts = len(prices.mark) + len(prices.asset), len(prices.mark) + self.venue.settle
+            self._volatilities = tuple(
+                VolatilityEstimate(len(moves.low), *item_counts, scale) for scale in (_SCALE, _INNER_SCALE)
+            )
+        volatility, inner_volatility = self._volatilities
+        volatility.ticks += 1
+        self.accounts_computed = 0
+        distance = np.inf if self._intervals is None else moves.distance(self._intervals)
+        if distance == np.inf:
+            self._leave_intervals(prices, moves, volatility)
+        elif self._next is not None:
+            self._advance_next(self._next, moves, volatility)
+        elif distance > _DRIFTED and self._large:
+            self._next = NextIntervals(self._bound(prices, *moves.widened(volatility)), 0, [], [], [])
+        return self._inner_intervals(prices, moves, inner_volatility)
+
     def _restart_if_edited(self) -> None:
         """Drop the intervals if accounts were changed without `changed`, as by the engine that owns them."""
         if self._edits != self._sweep_view.edits:
             self._intervals, self._next, self._edits = None, None, self._sweep_view.edits
 
-    def _inner_intervals(self, prices: Prices, values: Float, volatility: VolatilityEstimate) -> InnerIntervals:
+    def _inner_intervals(self, prices: Prices, moves: _Range, volatility: VolatilityEstimate) -> InnerIntervals:
         """Watched accounts without those whose status inner intervals prove."""
         columns, volatility.ticks = self._watch.columns, volatility.ticks + 1
-        if self._inner is not None and self._inner.max_interval_distance(values) < np.inf:
+        if self._inner is not None and moves.distance(self._inner) < np.inf:
             return self._inner
         if self._touched or len(columns.account) < _MIN_FOR_INNER:
             self._touched = False
             return InnerIntervals(None, columns, self._rows_of(self._confirmed))
-        intervals = self._bound(prices, *volatility.ranges(values))
+        intervals = self._bound(prices, *moves.widened(volatility))
         self.accounts_computed += len(columns.account)
         self._computed_since_rebuild += len(columns.account)
         watch, confirmed = intervals.decide(columns, 0, chunk_count(columns))
-        volatility.learn(values, len(columns.account), len(watch.slots))
+        volatility.learn(moves.low, len(columns.account), len(watch.slots))
         rows = np.concatenate([self._rows_of(self._confirmed), columns.account[confirmed]])
         self._inner = InnerIntervals(intervals, watch.columns, np.sort(rows))
         return self._inner
@@ -279,11 +377,11 @@ class Screen:
             self._edits = self._sweep_view.edits
         self.changed(accounts)  # which drops the intervals of slots that are no longer those of their accounts
 
-    def _leave_intervals(self, prices: Prices, values: Float, volatility: VolatilityEstimate) -> None:
-        """Make intervals around the values: of those outside alone, if few accounts have these items, else of all."""
-        low, high = volatility.ranges(values)
+    def _leave_intervals(self, prices: Prices, moves: _Range, volatility: VolatilityEstimate) -> None:
+        """Make intervals around a range: of the items outside alone, if few accounts have these, else of all."""
+        low, high = moves.widened(volatility)
         if self._intervals is not None and self._holders is not None:
-            outside = self._intervals.outside(values)
+            outside = np.union1d(self._intervals.outside(moves.low), self._intervals.outside(moves.high))
             slots = self._holders.slots(outside, len(self.accounts) // _COPY)
             if slots is not None:
                 edges = self._intervals.low.copy(), self._intervals.high.copy()
@@ -297,11 +395,11 @@ class Screen:
             self._holders = HolderIndex.of(self._sweep_view, len(self.accounts) // _COPY)
         intervals, columns = self._bound(prices, low, high), self._sweep_view.columns
         self.accounts_computed += len(self.accounts)
-        self._replace_intervals(intervals, *intervals.decide(columns, 0, chunk_count(columns)), values, volatility)
+        self._replace_intervals(intervals, *intervals.decide(columns, 0, chunk_count(columns)), moves.low, volatility)
 
-    def _advance_next(self, upcoming: NextIntervals, values: Float, volatility: VolatilityEstimate) -> None:
+    def _advance_next(self, upcoming: NextIntervals, moves: _Range, volatility: VolatilityEstimate) -> None:
         """Test the next intervals on some more chunks; after the last chunk they replace the current ones."""
-        if upcoming.intervals.max_interval_distance(values) == np.inf:
+        if moves.distance(upcoming.intervals) == np.inf:
             self._next = None
             return
         columns, first = self._sweep_view.columns, upcoming.chunks
@@ -315,7 +413,7 @@ class Screen:
             changed = np.unique(np.concatenate([_NONE, *upcoming.changed]))
             confirmed = np.setdiff1d(np.concatenate(upcoming.confirmed), changed, assume_unique=True)
             watchlist = Watchlist.joined(upcoming.watched)
-            self._replace_intervals(upcoming.intervals, watchlist, confirmed, values, volatility)
+            self._replace_intervals(upcoming.intervals, watchlist, confirmed, moves.low, volatility)
             # slots that changed after their test are tested again, unless they are watched anyway
             self._decide_slots(self._watch.update(columns, changed), upcoming.intervals)
 

@@ -1,0 +1,149 @@
+"""Events with a time of their own: changes of the venue, delistings, and the entries of the funding table."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+
+from .clock import begins, instants_between
+from .journal import BOOK
+from .numbers import MILLISECOND, change_of_cost, number, rhe
+from .state import GuardState, State
+from .tick_state import TickState
+from .venue import Venue
+
+FIXED_OF_MARKET = (
+    "symbol", "baseSymbol", "quoteSymbol", "marketType", "settle", "multiplier", "filters.price.tickSize",
+    "filters.quantity.stepSize",
+)  # fmt: skip
+FIXED_OF_ASSET = ("symbol", "quantum")
+BOOK_STATES = {"open": "Open", "post-only": "PostOnly", "closed": "Closed"}
+
+
+def due(events: Iterable[Mapping] | None, after: int, until: int) -> list:
+    """The events in `(after, until]`, by time, those of one time in their order."""
+    return sorted((event for event in events or () if after < event["time"] <= until), key=lambda event: event["time"])
+
+
+class Scheduled:
+    """The entries of the funding table and the venue changes of a tick, with the venue at each of its instants."""
+
+    def __init__(self, venue: Venue, state: State, time_ns: int, funding, venue_changes, funding_rates):
+        self.state, self.since, self.time_ns = state, state.time_ns if state.ticks > 0 else -1, time_ns
+        self.entries = due(funding, -1, time_ns)
+        self.check(funding or (), funding_rates)
+        self.changes = due(venue_changes, self.since, time_ns)
+        self.venues = [(self.since, venue)]  # by time; the first before the tick
+        gone = state.delisted
+        for time in dict.fromkeys(change["time"] for change in self.changes):
+            changes = [change for change in self.changes if change["time"] == time]
+            venue, gone = changed_venue(venue, gone, changes)
+            self.venues.append((time, venue))
+
+    def check(self, funding, funding_rates) -> None:
+        """Refuse entries that are not of this tick or stand twice, and rates beside them."""
+        named = [(entry["time"], entry["market"]) for entry in funding]
+        if len(set(named)) < len(named):
+            raise ValueError("an entry of the funding table stands twice")
+        if self.state.ticks > 0 and any(not self.since < time <= self.time_ns for time, _ in named):
+            raise ValueError("an entry of the funding table is not of this tick")
+        scheduled = self.state.funding_scheduled | {market for _, market in named if self.state.ticks > 0}
+        if both := scheduled & set(funding_rates):
+            raise ValueError(f"a funding rate of {min(both)}, whose funding is scheduled")
+
+    @property
+    def last_venue(self) -> Venue:
+        """The venue at the tick."""
+        return self.venues[-1][1]
+
+    def venue_at(self, time_ns: int) -> Venue:
+        """The venue at an instant, after its changes."""
+        return [venue for time, venue in self.venues if time <= time_ns][-1]
+
+    def rates_due(self, rates: dict, times: list[int]) -> dict:
+        """The rates of the tick by the instant at which each counts: the last one at which its market's funding is due.
+
+        `times` are the instants in between that the tick has.
+        """
+        found: dict = {}
+        for symbol, rate in rates.items() if self.state.ticks > 0 else ():
+            gone = [one["time"] for one in self.changes if one["field"] == "delist" and one["market"] == symbol]
+            last = None
+            for since, time in pairwise([self.since, *times, self.time_ns]):
+                interval = self.venue_at(time).markets[symbol].funding_interval
+                if interval and not (gone and gone[0] <= time) and begins(interval * MILLISECOND, since, time):
+                    last = time
+            if last is not None:
+                found.setdefault(last, {})[symbol] = rate
+        return found
+
+    def instants_between(self) -> list[int]:
+        """The instants between the tick before and this tick (Instants)."""
+        if self.last_venue.policy["liquidation_interval"] is None:
+            return []
+        times = {event["time"] for event in (*self.entries, *self.changes)}
+        edges = [time for time, _ in self.venues] + [self.time_ns]
+        for (_, venue), (first, last) in zip(self.venues, pairwise(edges), strict=True):
+            times.update(instants_between(venue, first, last))
+        return sorted(time for time in times if self.since < time < self.time_ns)
+
+
+def changed_venue(venue: Venue, delisted: frozenset, changes) -> tuple:
+    """The venue after changes, built anew, and the markets that are delisted then (Venue changes)."""
+    source = copy.deepcopy(venue.source)
+    for change in changes:
+        of_market = change.get("market") is not None
+        table, symbol = ("markets", change["market"]) if of_market else ("collateral", change["asset"])
+        row = next((one for one in source.get(table) or [] if one["symbol"] == symbol), None)
+        field, value = change["field"], change["value"]
+        if row is None or symbol in delisted or (field == "delist" and symbol not in venue.markets):
+            raise ValueError(f"{symbol} is not in {table}, or cannot be delisted, or is delisted already")
+        if field == "delist":
+            delisted |= {symbol}
+            continue
+        if field == "state" and of_market:
+            field, value = "orderBookState", BOOK_STATES[value]
+        if field in (FIXED_OF_MARKET if of_market else FIXED_OF_ASSET):
+            raise ValueError(f"{field} of {symbol} cannot change")
+        *path, name = field.split(".")
+        for key in path:
+            row = row.setdefault(key, {})
+        row[name] = value
+    return Venue(source), delisted
+
+
+class Events(TickState):
+    """What happens at an instant before everything else."""
+
+    def happen(self, scheduled: Scheduled) -> None:
+        """The venue changes, markets are delisted in the order of their changes, and entries fall due."""
+        since = -1 if self.since is None else self.since
+        changes = due(scheduled.changes, since, self.time_ns)
+        self.entries = due(scheduled.entries, since, self.time_ns)
+        self.state.venue, self.has_events = self.venue, bool(changes or self.entries)
+        for change in changes:
+            if change["field"] == "delist":
+                self.delist(change["market"], number(change["value"]))
+
+    def delist(self, symbol: str, price) -> None:
+        """Cancel the orders of a market, settle its positions at a price, and forget what the guards remember of it."""
+        for account_id, account in self.state.accounts.items():
+            for order in account.orders:
+                if order.market == symbol:
+                    names = {"market": symbol, "order": order.index}
+                    self.record("cancel", "delisted", account_id, **names, requested=order.lots)
+        market = self.venue.markets[symbol]
+        for account_id, account in self.state.accounts.items():
+            lots, *amounts = account.positions.get(symbol, (0, 0, 0))
+            if lots == 0:
+                continue
+            flow = rhe(lots * market.lot_value(price) / self.quantum(symbol))
+            cost, entry = (change_of_cost(lots, amount, -lots, flow) for amount in amounts)
+            names = {"counterparty": BOOK, "market": symbol, "settle": market.settle}
+            changes = {"lots": -lots, "cost": cost, "cash": flow + cost, "entry": entry, "counter_cash": -flow}
+            self.record("delist", "settlement_price", account_id, float(price), **names, **changes)
+        self.state.delisted |= {symbol}
+        self.state.books.pop(symbol, None)
+        used = self.state.guard_states[symbol].used
+        self.state.guard_states[symbol] = GuardState(used=[*used, (self.state.time_ns + 1, None, None)] if used else [])
