@@ -444,7 +444,7 @@ class Engine:
         times = instants(scheduled.segments, self.time, time, scheduled.times.tolist())
         course = self._course(given, books, times, scheduled)
         if course.lacks_a_price(self.accounts):
-            course = self._course(given, books, times[-1:], scheduled.at_once())
+            course = self._course(given, books, times[-1:], scheduled)
         highest = course.highest_prices()
         self._totals.must_fit(highest)
         course.plan_accruals(self.accounts, self._totals.lots)

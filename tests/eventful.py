@@ -70,12 +70,12 @@ def market_changes(draw, market, path):
     if kind == "state":
         return [("state", draw(st.sampled_from(["open", "post-only", "closed"])))]
     if kind == "impact":
-        return [("filters.price.minImpactMultiplier", draw(optional(["0.98", "0.999"])))]
+        return [("filters.price.minImpactMultiplier", draw(st.sampled_from(["0.98", "0.999"])))]
     if market["marketType"] == "SPOT":
         return []
     if kind == "update":
         return [
-            (f"filters.price.{name}PriceUpdateMultiplier", draw(optional(values)))
+            (f"filters.price.{name}PriceUpdateMultiplier", draw(st.sampled_from(values)))
             for name, values in zip(("min", "max"), UPDATES, strict=True)
         ]
     if kind == "mean":
@@ -85,7 +85,7 @@ def market_changes(draw, market, path):
     if kind == "margin":
         return list(zip(("imfFunction", "mmfFunction"), draw(margin_functions()), strict=True))
     if kind == "funding":
-        return [("fundingInterval", draw(st.sampled_from([60_000, 600_000, 3_600_000, None])))]
+        return [("fundingInterval", draw(st.sampled_from([60_000, 600_000, 3_600_000])))]
     tick = Decimal(market["filters"]["price"]["tickSize"])
     price = rounded(Decimal(str(path[market["symbol"]])) * draw(decimals(90, 110, 2)), tick / 10)
     return [("delist", max(price, float(tick)))]
@@ -101,7 +101,7 @@ def asset_changes(draw, row):
     if kind == "guard":
         return [("priceGuard", draw(price_guards))]
     if kind == "figure":
-        return [("priceGuard.meanThreshold", draw(optional(["0.01", 0.5])))]
+        return [("priceGuard.meanThreshold", draw(st.sampled_from(["0.01", 0.5])))]
     return list(
         zip(("imfFunction", "mmfFunction"), draw(margin_functions(50, 200, ("sqrt", "linear", "tiers"))), strict=True)
     )

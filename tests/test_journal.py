@@ -100,7 +100,7 @@ def row_of(event):
     values["counterparty"] = 4 if kind.counterparties[0] == ACCOUNT else kind.counterparties[0]
     if kind.price:
         values["price"] = NUMBERS["price"]
-    rated = event not in ("guard", "funding", "interest", "realize", "unsettle", *ACTIVITY)
+    rated = event not in ("guard", "funding", "interest", "realize", "unsettle", "delist", *ACTIVITY)
     ratios = (NUMBERS["mmr_before"], NUMBERS["mmr_after"]) if rated else (np.nan, np.nan)
     journal.add(event, reason, -1 if event == "guard" else 2, *ratios, **values)
     return journal.rows()

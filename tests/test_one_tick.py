@@ -479,6 +479,61 @@ def test_funding_and_premiums():
     assert of(rows, "funding", "settle", "cash") == [("BTC", -coins)]
 
 
+def stepped(own: Scene, *ticks: rc.Tick) -> tuple[rc.Engine, pd.DataFrame]:
+    """An engine after some ticks, and the events of the last one."""
+    venue, accounts = own.load()
+    engine = rc.Engine(accounts, venue)
+    return engine, [engine.step(tick) for tick in ticks][-1].events
+
+
+def tick_at(seconds: float, marks: Any = None, **events: Any) -> rc.Tick:
+    return rc.Tick(NOON + round(seconds * SECOND), AT_100 if marks is None else marks, asset_prices=PRICES, **events)
+
+
+def test_funding_table():
+    paid, received = example("Funding table", "1,000,000", "500,000")
+    holdings = {1: {"X": (10, 100), "USDC": 500}}
+    rows = [{"time": NOON + n * MINUTE, "market": "X", "rate": rate} for n, rate in ((10, 0.001), (40, -0.0005))]
+    for interval in (None, 1):
+        own = scene(
+            source([market("X") | {"fundingInterval": 1_800_000}, market("Y")], liquidation_interval=interval), holdings
+        )
+        _, events = stepped(own, tick_at(0), tick_at(3600, funding=rows))
+        assert events[["event", "reason", "cash"]].to_numpy().tolist() == [
+            ["funding", "rate", -paid], ["funding", "rate", received],
+        ]  # fmt: skip
+    minutes = (events["time"] - pd.Timestamp(NOON, unit="ns", tz="UTC")) // pd.Timedelta("1min")
+    assert minutes.tolist() == [10, 40]
+
+
+def test_changes_of_markets_and_assets():
+    title = "Changes of markets and assets"
+    maintenance, before, changed, after = example(title, "50", "0.833333", "80", "1.333333")
+    own = scene(source(liquidation_interval=1), {1: {"X": (10, 100), "USDC": 60}})
+    rows = [{"time": NOON + 30 * SECOND, "market": "X", "field": "mmfFunction.base", "value": "0.08"}]
+    _, events = stepped(own, tick_at(0), tick_at(60, venue_changes=rows))
+    assert look({"X": (10, 100), "USDC": 60}).maintenance_margin == maintenance
+    assert round(float(look({"X": (10, 100), "USDC": 60}).mmr), 6) == float(before)
+    first = events.iloc[0]
+    assert (first["event"], first["time"]) == ("trigger", pd.Timestamp(NOON + 30 * SECOND, unit="ns", tz="UTC"))
+    assert round(first["mmr_before"], 6) == float(after)
+    dearer = source([market("X", mmf="0.08"), market("Y")])
+    assert look({"X": (10, 100), "USDC": 60}, venue=dearer).maintenance_margin == changed
+
+
+def test_delisting():
+    price, paid, received = example("Delisting", "95.5", "45,000,000", "10,000,000")
+    holdings = {1: {"X": (10, 100), "USDC": 500}, 2: {"X": (-4, 98), "USDC": 500}}
+    own = scene(source(liquidation_interval=1), holdings, orders=[(1, "X", "bid", 99.0, 1.0, False)])
+    rows = [{"time": NOON + 30 * SECOND, "market": "X", "field": "delist", "value": float(price)}]
+    engine, events = stepped(own, tick_at(0), tick_at(60, venue_changes=rows))
+    assert events[["event", "reason", "account", "cash"]].to_numpy().tolist() == [
+        ["cancel", "delisted", 1, 0], ["delist", "settlement_price", 1, -paid],
+        ["delist", "settlement_price", 2, received],
+    ]  # fmt: skip
+    assert len(engine.step(tick_at(3700, {"Y": 100.0})).rows) == 0
+
+
 def test_realisation():
     mark, long, cost, short = example("Realisation", "103", "30", "1,030", "-12")
     accounts = {1: {"X": (10, 100), "USDC": 90}, 2: {"X": (-4, 100), "USDC": 400}}

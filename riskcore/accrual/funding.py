@@ -58,14 +58,15 @@ class Funding:
         now: int,
     ) -> None:  # fmt: skip
         self._prices, self._lots = prices, lots
-        count, self._entries = scheduled.interval_instants(before, now), scheduled.due_entries(before, now)
-        self.due: Int = np.union1d(np.flatnonzero(count), self._entries.market)
+        intervals, self._entries = scheduled.intervals_due(before, now), scheduled.due_entries(before, now)
+        markets = [np.flatnonzero(count) for _, count in intervals]
+        self.due: Int = np.unique(np.concatenate([*markets, self._entries.market]))
         self._payments: list[tuple[str, list[int]]] = []  # reason, and parts of a quantum of each market's lot
-        if count.any():
-            self._payments.append(("interval", self._of_intervals(count, premiums)))
+        if intervals:
+            self._payments.append(("interval", self._of_intervals(intervals, premiums)))
         times = self._entries.time.tolist()
         for _, numbers in groupby(range(len(times)), times.__getitem__):
-            per_lot = [0] * len(count)
+            per_lot = [0] * len(lots)
             for n in numbers:
                 market = int(self._entries.market[n])
                 per_lot[market] = -self._of_lot(market, float(self._entries.rate[n]))
@@ -74,16 +75,18 @@ class Funding:
         if any(any(per_lot) for _, per_lot in self._payments):
             self._must_fit(accounts)
 
-    def _of_intervals(self, count: Int, premiums: Premiums) -> list[int]:
+    def _of_intervals(self, intervals: list[tuple[Venue, Int]], premiums: Premiums) -> list[int]:
         """Parts of a quantum that a lot of each market receives for some instants; the last has the tick's own rate."""
-        per_lot = [0] * len(count)
-        for m in np.flatnonzero(count).tolist():
-            number, rate = int(count[m]), float(self._prices.funding_rate[m])
-            if not np.isnan(rate):
-                per_lot[m] = -self._of_lot(m, rate)
-                number -= 1
-            if number:
-                per_lot[m] -= self._of_lot(m, premium_rate(self._prices.venue, premiums, m)) * number
+        per_lot = [0] * len(self._lots)
+        tick_rate = self._prices.funding_rate.copy()
+        for venue, count in reversed(intervals):
+            for m in np.flatnonzero(count).tolist():
+                number = int(count[m])
+                if not np.isnan(tick_rate[m]):
+                    per_lot[m] -= self._of_lot(m, float(tick_rate[m]))
+                    number, tick_rate[m] = number - 1, np.nan
+                if number:
+                    per_lot[m] -= self._of_lot(m, premium_rate(venue, premiums, m)) * number
         return per_lot
 
     def _of_lot(self, market: int, rate: float) -> int:

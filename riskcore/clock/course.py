@@ -210,8 +210,10 @@ class Course:
 
     def _rates_at(self, now: int) -> Float:
         """Funding rates of the tick of the markets for which no later instant of the tick is due."""
-        later = self.scheduled.interval_instants(now, int(self.times[-1]))
-        return np.where(later == 0, self.prices.funding_rate, np.nan)
+        later = np.zeros(len(self.prices.mark), bool)
+        for _, count in self.scheduled.intervals_due(now, int(self.times[-1])):
+            later |= count > 0
+        return np.where(later, np.nan, self.prices.funding_rate)
 
     def count_open_lots(self, accounts: Accounts) -> None:
         """Take the open interest of the tick itself from the accounts' positions as they are now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
@@ -83,13 +83,6 @@ class Scheduled:
             np.concatenate([self.given_entries.time, [change.time for change in self.changes]]).astype(np.int64)
         )
 
-    def at_once(self) -> Scheduled:
-        """Return these events as they happen where a tick has no instant but its own: the changes before all else."""
-        first, last = self.segments[0], self.segments[-1]
-        delistings = tuple(delisting for segment in self.segments for delisting in segment.delistings)
-        entries = self.entries.chosen(~last.delisted[self.entries.market])
-        return replace(self, entries=entries, segments=(last._replace(after=first.after, delistings=delistings),))
-
     @property
     def venue(self) -> Venue:
         """The rules at the end of the tick."""
@@ -100,8 +93,8 @@ class Scheduled:
         """Whether each market is delisted at the end of the tick; shape (M,)."""
         return self.segments[-1].delisted
 
-    def interval_instants(self, after: int, until: int) -> Int:
-        """Count the instants of the markets' funding intervals in a part of the tick.
+    def intervals_due(self, after: int, until: int) -> list[tuple[Venue, Int]]:
+        """Count the instants of the markets' funding intervals in a part of the tick, venue by venue.
 
         Parameters
         ----------
@@ -110,19 +103,19 @@ class Scheduled:
 
         Returns
         -------
-        ndarray of int64, shape (M,)
-            Of a market with scheduled funding those before its first entry; none once it is delisted.
+        list of (Venue, ndarray of int64, shape (M,))
+            The venues in force in which an instant of some interval is due, in order of time, and the instants of each
+            market: of one with scheduled funding those before its first entry; none once it is delisted.
         """
-        count = np.zeros(len(self.first_entry), np.int64)
+        counts = []
         for segment in self.segments:
             first, last = max(after, segment.after), min(until, segment.until)
-            if not any(last // period > first // period for period in segment.venue.markets.funding_periods):
-                continue
-            interval = segment.venue.markets.funding_interval
-            period, last_of_market = np.maximum(interval, 1), np.minimum(last, self.first_entry - 1)
-            due = np.maximum(last_of_market // period - first // period, 0)
-            count += np.where((interval > 0) & ~segment.delisted, due, 0)
-        return count
+            if any(last // period > first // period for period in segment.venue.markets.funding_periods):
+                interval = segment.venue.markets.funding_interval
+                period, end = np.maximum(interval, 1), np.minimum(last, self.first_entry - 1)
+                due = np.maximum(end // period - first // period, 0)
+                counts.append((segment.venue, np.where((interval > 0) & ~segment.delisted, due, 0)))
+        return counts
 
     def due_entries(self, after: int, until: int) -> FundingEntries:
         """Return the entries that fall due in a part of the tick.

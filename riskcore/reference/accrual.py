@@ -6,8 +6,9 @@ from fractions import Fraction
 
 from .clock import begins
 from .journal import BOOK, POOL
-from .numbers import HOUR, MILLISECOND, SECOND, number, rhe, whole
+from .numbers import HOUR, SECOND, number, rhe, whole
 from .tick_state import TickState
+from .venue import Market
 
 
 class Accrual(TickState):
@@ -36,30 +37,26 @@ class Accrual(TickState):
         """Funding; the instants that were due."""
         due, per_lot = 0, {}
         for symbol in self.venue.markets:
-            instants = self.interval_instants(symbol)
-            if instants > 0:
-                due += instants
-                of_tick, of_premiums = self.prices.funding_rates.get(symbol), self.premium_rate(symbol)
-                rates = [of_premiums] * (instants - 1) + [of_premiums if of_tick is None else of_tick]
+            markets = self.interval_instants(symbol)  # as it was at each instant
+            if markets:
+                due += len(markets)
+                rates = [self.premium_rate(market) for market in markets]
+                rates[-1] = self.prices.funding_rates.get(symbol, rates[-1])
                 per_lot[symbol] = sum(self.lot_funding(symbol, rate) for rate in rates)
                 self.state.premiums[symbol] = (0.0, 0)
         self.pay_funding("interval", per_lot)
         return due + self.scheduled_funding()
 
-    def interval_instants(self, symbol: str) -> int:
-        """The instants of a market's interval that are due: none from its first entry of the funding table on."""
-        interval, state = self.venue.markets[symbol].funding_interval, self.state
-        if not interval or symbol in state.delisted | state.funding_scheduled:
-            return 0
-        first = next((entry["time"] for entry in self.entries if entry["market"] == symbol), None)
-        if first is None or self.since is None:
-            return self.instants(interval * MILLISECOND)
-        return begins(interval * MILLISECOND, self.since, first - 1)
+    def interval_instants(self, symbol: str) -> list[Market]:
+        """The market at each instant of its interval that is due: none from its first entry of the table on."""
+        if self.since is None or self.scheduled is None or symbol in self.state.funding_scheduled:
+            return []
+        ends = [entry["time"] for entry in self.entries if entry["market"] == symbol]
+        return self.scheduled.due_markets(symbol, self.since, min([self.time_ns, *(end - 1 for end in ends)]))
 
     def scheduled_funding(self) -> int:
         """The entries of the funding table that are due, time by time; their number (Funding table)."""
-        entries = [entry for entry in self.entries if entry["market"] not in self.state.delisted]
-        entries = [] if self.since is None else entries
+        entries = [] if self.since is None else self.entries
         for time in dict.fromkeys(entry["time"] for entry in entries):
             rates = {entry["market"]: number(entry["rate"]) for entry in entries if entry["time"] == time}
             ordered = [symbol for symbol in self.venue.markets if symbol in rates]
@@ -88,9 +85,9 @@ class Accrual(TickState):
         """The signed value of a lot at the mark, in quanta of the asset that its market settles in."""
         return self.venue.markets[symbol].lot_value(self.prices.marks[symbol]) / self.quantum(symbol)
 
-    def premium_rate(self, symbol: str) -> Fraction | None:
+    def premium_rate(self, market: Market) -> Fraction | None:
         """The rate of one interval from the premiums, in float64 (Funding)."""
-        market, (total, count) = self.venue.markets[symbol], self.state.premiums[symbol]
+        total, count = self.state.premiums[market.symbol]
         if count == 0:
             return None
         p, hours = total / count, market.funding_interval / 3600000

@@ -11,7 +11,7 @@ from .journal import BOOK
 from .numbers import MILLISECOND, change_of_cost, number, rhe
 from .state import GuardState, State
 from .tick_state import TickState
-from .venue import Venue
+from .venue import Market, Venue
 
 FIXED_OF_MARKET = (
     "symbol", "baseSymbol", "quoteSymbol", "marketType", "settle", "multiplier", "filters.price.tickSize",
@@ -30,6 +30,7 @@ class Scheduled:
     """The entries of the funding table and the venue changes of a tick, with the venue at each of its instants."""
 
     def __init__(self, venue: Venue, state: State, time_ns: int, funding, venue_changes, funding_rates):
+        self.gone = state.delisted
         self.state, self.since, self.time_ns = state, state.time_ns if state.ticks > 0 else -1, time_ns
         self.entries = due(funding, -1, time_ns)
         self.check(funding or (), funding_rates)
@@ -61,6 +62,28 @@ class Scheduled:
         """The venue at an instant, after its changes."""
         return [venue for time, venue in self.venues if time <= time_ns][-1]
 
+    def delisted_at(self, symbol: str) -> int | None:
+        """When a market is delisted, -1 before this tick; None if it is listed at the tick."""
+        times = [one["time"] for one in self.changes if one["field"] == "delist" and one["market"] == symbol]
+        return -1 if symbol in self.gone else times[0] if times else None
+
+    def due_markets(self, symbol: str, after: int, until: int) -> list[Market]:
+        """A market as it was at each instant of its interval in `(after, until]`, before its delisting."""
+        found, end = [], self.delisted_at(symbol)
+        until = until if end is None else min(until, end - 1)
+        edges = [(time - 1, venue) for time, venue in self.venues] + [(self.time_ns, self.last_venue)]
+        for (first, venue), (last, _) in pairwise(edges):
+            market, (low, high) = venue.markets[symbol], (max(first, after), min(last, until))
+            if market.funding_interval and low < high:
+                found += [market] * begins(market.funding_interval * MILLISECOND, low, high)
+        return found
+
+    def entries_due(self, after: int, until: int) -> list:
+        """The entries in `(after, until]` of markets that are listed then, by time."""
+        ends = {symbol: self.delisted_at(symbol) for symbol in self.last_venue.markets}
+        entries = due(self.entries, after, until)
+        return [one for one in entries if ends[one["market"]] is None or one["time"] < ends[one["market"]]]
+
     def rates_due(self, rates: dict, times: list[int]) -> dict:
         """The rates of the tick by the instant at which each counts: the last one at which its market's funding is due.
 
@@ -68,14 +91,9 @@ class Scheduled:
         """
         found: dict = {}
         for symbol, rate in rates.items() if self.state.ticks > 0 else ():
-            gone = [one["time"] for one in self.changes if one["field"] == "delist" and one["market"] == symbol]
-            last = None
-            for since, time in pairwise([self.since, *times, self.time_ns]):
-                interval = self.venue_at(time).markets[symbol].funding_interval
-                if interval and not (gone and gone[0] <= time) and begins(interval * MILLISECOND, since, time):
-                    last = time
-            if last is not None:
-                found.setdefault(last, {})[symbol] = rate
+            spans = pairwise([self.since, *times, self.time_ns])
+            if dues := [time for since, time in spans if self.due_markets(symbol, since, time)]:
+                found.setdefault(dues[-1], {})[symbol] = rate
         return found
 
     def instants_between(self) -> list[int]:
@@ -120,8 +138,9 @@ class Events(TickState):
         """The venue changes, markets are delisted in the order of their changes, and entries fall due."""
         since = -1 if self.since is None else self.since
         changes = due(scheduled.changes, since, self.time_ns)
-        self.entries = due(scheduled.entries, since, self.time_ns)
-        self.state.venue, self.has_events = self.venue, bool(changes or self.entries)
+        self.scheduled, self.entries = scheduled, scheduled.entries_due(since, self.time_ns)
+        self.state.venue = self.venue
+        self.has_events = bool(changes or due(scheduled.entries, since, self.time_ns))
         for change in changes:
             if change["field"] == "delist":
                 self.delist(change["market"], number(change["value"]))

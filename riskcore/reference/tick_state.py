@@ -74,6 +74,7 @@ class TickState:
         self.number = state.ticks
         self.since = state.time_ns if state.ticks > 0 else None  # the instant before, None at the first tick
         self.rows: list[dict] = []
+        self.scheduled: Any = None  # what of the tick has a time of its own
         self.entries: list = []  # of the funding table that are due, by time
         self.has_events = False  # whether an entry is due or the venue changes
         # in settlement: its asset, and by account id the debt, what of it is not covered yet, what interest added to it

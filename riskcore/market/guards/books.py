@@ -284,7 +284,7 @@ class BookMemory:
             consumed_lots = merged(consumed_lots, np.zeros_like(books.lots))
             price, lots = merged(kept.price, books.price), merged(kept.lots, books.lots)
             kept = Books(_offset(side[order], kept), price, lots, np.zeros_like(kept.time))
-        after.books, after.consumed_lots = kept, consumed_lots.copy()
+        after.books, after.consumed_lots, after.is_offered = kept, consumed_lots.copy(), np.ones(len(kept.lots), bool)
         return after
 
 
