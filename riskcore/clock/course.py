@@ -10,8 +10,8 @@ import pandas as pd
 
 from .._typing import Float
 from ..accrual import Accruals, Premiums
-from ..market import Prices, PriceTable, Scheduled, Segment, open_lots
 from ..market import Path as PricePath
+from ..market import Prices, PriceTable, Scheduled, Segment, open_lots
 from ..market.guards import Guarded, GuardedPath, GuardState, Refusal, guard_path
 from ..state import Accounts
 from .instants import due_instants, new_interval
