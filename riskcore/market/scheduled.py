@@ -79,9 +79,8 @@ class Scheduled:
     @property
     def times(self) -> Int:
         """Times of the entries and changes as they were given, ascending, each once; shape (n,)."""
-        return np.unique(
-            np.concatenate([self.given_entries.time, [change.time for change in self.changes]]).astype(np.int64)
-        )
+        changes = np.array([change.time for change in self.changes], np.int64)
+        return np.unique(np.concatenate([self.given_entries.time, changes]))
 
     @property
     def venue(self) -> Venue:
