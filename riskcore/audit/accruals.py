@@ -12,7 +12,8 @@ import numpy as np
 from .findings import Findings
 from .folder import FUNDING, GUARD, INTEREST, REALISATION, SETTLEMENT, WORDS, Array, Run
 from .margins import TOLERANCE, State, Sweep, Tick, total
-from .venue import Pool, Venue, exact
+from .venue import Funding, Pool, Venue, exact
+from .venue_changes import Step
 
 _HOUR = 3600 * 10**9
 _RATE, _PRICE, _VALUE = 10**15, 10**9, 10**6
@@ -149,7 +150,8 @@ class Accruals:
         self.run, self.out, self.state, self.venue = run, out, state, run.venue
         self.time: int | None = None
         """Of the instant before, None at the first tick."""
-        self.sweep = Sweep(state)
+        self.sweep, self.venues = Sweep(state), [(0, run.venue)]
+        """By the times of their changes, the venues since the instant before."""
         count = len(run.venue.markets)
         self.premium, self.premiums = np.zeros(count), np.zeros(count, np.int64)
         self._rows = dict[int, Array]()
@@ -161,9 +163,10 @@ class Accruals:
         keys = list(zip(run.funding["time"].tolist(), run.funding["market"].tolist(), strict=True))
         out.equal("prices", "entries of the funding table are in order", keys == sorted(set(keys)), True)
 
-    def take(self, venue: Venue) -> None:
-        """Take over the figures of a venue."""
-        self.venue, self.sweep = venue, Sweep(self.state)
+    def take(self, steps: list[Step]) -> None:
+        """Take over the venue after changes."""
+        self.venue, self.sweep = steps[-1].venue, Sweep(self.state)
+        self.venues += [(step.time, step.venue) for step in steps]
 
     def rows_of(self, market: int) -> Array:
         """The position rows of a market."""
@@ -175,8 +178,8 @@ class Accruals:
         """Check the rows of a tick, of those from `first` to `end`, and apply them; whether there were any."""
         last = self.time
 
-        def due(period: int, end: int = tick.time) -> int:
-            return 0 if last is None or not period else max(end // period - last // period, 0)
+        def due(period: int) -> int:
+            return 0 if last is None or not period else max(tick.time // period - last // period, 0)
 
         phase = np.where(self.run.usable[first:end], self.run.phase[first:end], 0)
         rows = {
@@ -185,9 +188,9 @@ class Accruals:
         entries = self._entries(tick, last)
         begin = {market: time for time, market, _ in reversed(entries)}
         funded = {
-            market: due(listed.funding.period, begin.get(market, tick.time + 1) - 1)
-            for market, listed in enumerate(self.venue.markets)
-            if listed.funding and not self.scheduled[market] and market not in self.venue.delisted
+            market: self._instants(market, last, begin.get(market, tick.time + 1) - 1)
+            for market in range(len(self.venue.markets))
+            if last is not None and not self.scheduled[market]
         }
         hours, realised = due(_HOUR) if self.venue.pools else 0, due(self.venue.realize)
         has_rows = bool(((phase < 0) & (phase != GUARD)).any())
@@ -198,6 +201,8 @@ class Accruals:
             self._fund(tick, rows[FUNDING], funded, entries)
             self._realise(tick, rows[REALISATION], realised > 0)
             self._settle(tick, rows[SETTLEMENT], before if is_due else None)
+        while len(self.venues) > 1 and self.venues[1][0] <= tick.time:
+            del self.venues[0]
         return has_rows
 
     def note(self, mark: Array, index: Array) -> None:
@@ -220,6 +225,19 @@ class Accruals:
         ):  # fmt: skip
             self.out.equal("replay", f"state markets.{name}", state_table[name].tolist(), column.tolist())
 
+    def _instants(self, market: int, last: int, end: int) -> list[tuple[Funding, int]]:
+        """Instants of a market's interval from one time to another, by its funding then; none once it is delisted."""
+        found, ends = [], [time - 1 for time, _ in self.venues[1:]] + [end]
+        for (time, venue), until in zip(self.venues, ends, strict=True):
+            funding, low, high = venue.markets[market].funding, max(time - 1, last), min(until, end)
+            if funding is not None and low < high and market not in venue.delisted:
+                found.append((funding, high // funding.period - low // funding.period))
+        return [(funding, count) for funding, count in found if count]
+
+    def _is_listed(self, market: int, time: int) -> bool:
+        """Whether a market is listed at a time."""
+        return market not in [venue for since, venue in self.venues if since <= time][-1].delisted
+
     def _entries(self, tick: Tick, last: int | None) -> list[tuple[int, int, float]]:
         """Time, market and rate of the entries of the funding table that are due."""
         table, start = self.run.funding, self.entries_done
@@ -238,7 +256,7 @@ class Accruals:
             return []
         entries = zip(table["time"][rows].tolist(), market.tolist(), rate.tolist(), strict=True)
         return [
-            entry for entry in entries if entry[1] not in self.venue.delisted and 0 <= entry[1] < len(self.scheduled)
+            entry for entry in entries if 0 <= entry[1] < len(self.scheduled) and self._is_listed(entry[1], entry[0])
         ]
 
     def _debt(self) -> Array:
@@ -253,7 +271,11 @@ class Accruals:
     # -- interest, funding, realisation
 
     def _fund(
-        self, tick: Tick, journal_rows: Array, funded: dict[int, int], entries: list[tuple[int, int, float]]
+        self,
+        tick: Tick,
+        journal_rows: Array,
+        funded: dict[int, list[tuple[Funding, int]]],
+        entries: list[tuple[int, int, float]],
     ) -> None:
         """Set funding against its rows: of the intervals, then of the entries of each time."""
         of_interval = self.run.journal["reason"][journal_rows] == WORDS["reason"].index("interval")
@@ -261,7 +283,10 @@ class Accruals:
         per_lot = {}
         for market, instants in funded.items():
             if instants:
-                rates = self._rates(tick, market, instants)
+                rates = [(self._premium_rate(market, funding), count) for funding, count in instants]
+                if math.isfinite(of_tick := float(tick.funding_rate[market])):  # the rate of the last instant alone
+                    rates[-1] = rates[-1][0], rates[-1][1] - 1
+                    rates.append((of_tick, 1))
                 per_lot[market] = sum(self._of_lot(tick, market, rate) * times for rate, times in rates)
                 self.premium[market] = self.premiums[market] = 0
         self._pay(tick, journal_rows[:done], per_lot)
@@ -292,17 +317,9 @@ class Accruals:
         self._compare_positions(tick, journal_rows, amount, ("cash",))
         return len(journal_rows)
 
-    def _rates(self, tick: Tick, market: int, instants: int) -> list[tuple[float | None, int]]:
-        """Rates of instants that are due of a market's interval: that of the tick is of the last one alone."""
-        of_tick = float(tick.funding_rate[market])
-        if math.isfinite(of_tick):
-            return [(self._premium_rate(market), instants - 1), (of_tick, 1)]
-        return [(self._premium_rate(market), instants)]
-
-    def _premium_rate(self, market: int) -> float | None:
+    def _premium_rate(self, market: int, funding: Funding) -> float | None:
         """Funding rate of a market by its premiums, None without a premium."""
-        funding = self.venue.markets[market].funding
-        if funding is None or not self.premiums[market]:
+        if not self.premiums[market]:
             return None
         mean = float(self.premium[market]) / int(self.premiums[market])
         rate = (mean + min(max(0.0001 - mean, -0.0005), 0.0005)) / 8 * funding.hours

@@ -12,7 +12,7 @@ import numpy as np
 
 from .findings import Findings
 from .folder import Array, Part, Run, all_prices
-from .price_updates import SECOND, WINDOW, Last, Refusals, capped, clamped, same
+from .price_updates import SECOND, WINDOW, Last, Refusals, band, capped, clamped, same
 from .venue import Venue
 
 
@@ -27,6 +27,47 @@ class AssetGuards:
         self.own: Array = np.zeros(count, bool)
         """Whether each asset had a price of its own in the last tick."""
         self.time = 0
+
+    def complete(self, part: Part) -> Part:
+        """Replace the values of the path of assets in between by the prices that the guards make of them."""
+        venue, between = part.venue, ~part.is_tick
+        own, moved = part.own_asset.copy(), False
+        for asset, listed in enumerate(venue.assets):
+            given = between & ~np.isnan(part.given_asset[:, asset])
+            if asset == venue.settle or not listed.guard.limits or not given.any():
+                continue
+            part = part._replace(own_asset=own)
+            own[:, asset], moved = self._used(part, asset, given), True
+        if not moved:
+            return part
+        complete = part.asset.copy()
+        complete[between] = all_prices(venue, part.mark[between], part.indexes[between], own[between])
+        return part._replace(own_asset=own, asset=complete)
+
+    def _used(self, part: Part, asset: int, given: Array) -> Array:
+        """Own prices of an asset: on record at the ticks, in between those of the path after their guards."""
+        guard, used = part.venue.assets[asset].guard, part.own_asset[:, asset].copy()
+        updates = ~np.isnan(part.given_asset[:, asset])
+        capped_indexes = index_caps(part)
+        index = self._index(part, ~np.isnan(part.given_asset), capped_indexes, asset)
+        price, time = float(self.last.value[asset]), int(self.last.time[asset])
+        samples = self.samples[asset].copy()
+        for row in np.flatnonzero(given | updates | (~part.is_tick & ~np.isnan(used))).tolist():
+            now = int(part.time[row])
+            if given[row]:
+                x = float(part.given_asset[row, asset])
+                mean = math.nan if guard.mean_threshold is None else samples.mean(now)
+                for share, middle in ((guard.index_threshold, index[row]), (guard.mean_threshold, mean)):
+                    if share is not None:
+                        x = float(clamped(np.array(x), *band(np.array(middle), share))[0])
+                arrays = np.array([[x]]), np.array([[price]]), np.array([now]), np.array([[time]])
+                used[row] = capped([guard.update], *arrays)[0][0, 0]
+            elif not part.is_tick[row]:
+                used[row] = price
+                continue
+            price, time = float(used[row]), now
+            samples.add(np.array([now]), np.array([price]), now)
+        return used
 
     def check(self, part: Part, index_capped: Array) -> Refusals:
         """Check the own prices of a part; return the rows that are due, by reason."""
@@ -68,20 +109,26 @@ class AssetGuards:
             samples.add(part.time[rows], part.own_asset[rows, asset], int(part.time[0]))
 
     def _indexes(self, part: Part, is_given: Array, index_capped: Array) -> Array:
-        """The index of every asset in settle units by tick: of the first market on it that has one."""
-        venue, found = part.venue, np.full(is_given.shape, np.nan)
-        for asset, listed in enumerate(venue.assets):
-            markets = [row for row, market in enumerate(venue.markets) if market.base == listed.symbol]
-            if listed.guard.index_threshold is None or not markets:
-                continue
-            prices = _so_far(part, is_given, asset)
-            is_open = np.ones(len(part.time), bool)
-            for row in markets:
-                index, quote = part.indexes[:, row], venue.markets[row].quote
-                value = index if quote < 0 else index * prices[:, quote]
-                mine = is_open & ~np.isnan(index)
-                found[mine, asset] = np.where(index_capped[mine, row], np.nan, value[mine])
-                is_open &= ~mine
+        """The index of every asset in settle units by row, of those that are clamped to it."""
+        found = np.full(is_given.shape, np.nan)
+        for asset, listed in enumerate(part.venue.assets):
+            if listed.guard.index_threshold is not None:
+                found[:, asset] = self._index(part, is_given, index_capped, asset)
+        return found
+
+    def _index(self, part: Part, is_given: Array, index_capped: Array, asset: int) -> Array:
+        """The index of an asset in settle units by row: of the first market on it that has one."""
+        venue, found = part.venue, np.full(len(part.time), np.nan)
+        markets = [row for row, market in enumerate(venue.markets) if market.base == venue.assets[asset].symbol]
+        if venue.assets[asset].guard.index_threshold is None or not markets:
+            return found
+        prices, is_open = _so_far(part, is_given, asset), np.ones(len(part.time), bool)
+        for row in markets:
+            index, quote = part.indexes[:, row], venue.markets[row].quote
+            value = index if quote < 0 else index * prices[:, quote]
+            mine = is_open & ~np.isnan(index)
+            found[mine] = np.where(index_capped[mine, row], np.nan, value[mine])
+            is_open &= ~mine
         return found
 
     def _means(self, part: Part, is_given: Array) -> Array:
@@ -126,6 +173,12 @@ class _Samples:
     def __init__(self) -> None:
         self.second, self.price = np.zeros(0, np.int64), np.zeros(0)
 
+    def copy(self) -> _Samples:
+        """The same samples, to be added to."""
+        new = _Samples()
+        new.second, new.price = self.second, self.price
+        return new
+
     def add(self, time: Array, price: Array, now: int) -> None:
         """Add prices and their times; forget what no window from a time on reaches."""
         second = np.concatenate([self.second, -(-time // SECOND)])
@@ -148,6 +201,12 @@ class _Samples:
         """Price at a second."""
         row = int(np.searchsorted(self.second, second, side="right")) - 1
         return float(self.price[row]) if row >= 0 else None
+
+
+def index_caps(part: Part) -> Array:
+    """The given indexes of a part that were cut."""
+    is_known = ~np.isnan(part.given_index) & ~np.isnan(part.indexes)
+    return np.asarray(is_known & (part.given_index != part.indexes))
 
 
 def _so_far(part: Part, is_given: Array, asset: int) -> Array:

@@ -43,6 +43,8 @@ class Guards:
         """The books of the part that may not be used, by tick and market."""
         self.given: Array = self.refused
         """The books of the part that the ticks give, by tick and market."""
+        self.compared = -1
+        """Time up to which the rows of a tick are compared whose instants come in several parts."""
         self.rows = np.flatnonzero(is_event(run.journal, "guard"))
         self.row_ticks = run.journal["tick"][self.rows]
 
@@ -113,6 +115,10 @@ class Guards:
     def _books(self, part: Part, refusals: Refusals) -> tuple[Array, Array, Array]:
         """Refuse books; return the touch of the others, and the last price, of every perpetual."""
         count, books, ticks = len(part.time), part.books, np.flatnonzero(part.is_tick)
+        if not len(ticks):
+            self.given = self.refused = np.zeros((count, self.width), bool)
+            nothing = np.full((count, self.count), np.nan)
+            return nothing, nothing, nothing
         first_tick, sides = int(part.number[0]), self.width * 2
         a, b = np.searchsorted(part.book, [first_tick * sides, (int(part.number[-1]) + 1) * sides])
         first = a + np.flatnonzero(np.diff(part.book[a:b], prepend=-1) != 0)
@@ -180,9 +186,14 @@ class Guards:
                     due.append((int(part.number[row]), int(part.time[row]), place, GUARDS.index(reason), price))
         due.sort(key=lambda row: row[:4])
         j, (a, b) = self.run.journal, np.searchsorted(self.row_ticks, [part.number[0], part.number[-1] + 1])
-        if not due and a == b:
+        rows, last = self.rows[a:b], int(part.time[-1])
+        if self.compared >= 0:
+            rows = rows[j["time"][rows] > self.compared]
+        if not part.is_tick[-1]:
+            rows = rows[j["time"][rows] <= last]
+        self.compared = -1 if part.is_tick[-1] else last
+        if not due and not len(rows):
             return
-        rows = self.rows[a:b]
         reasons = {WORDS["reason"].index(reason): number for number, reason in enumerate(GUARDS)}
         spots = {spot.asset: self.count + row for row, spot in reversed(list(enumerate(self.run.venue.spots)))}
         recorded = []

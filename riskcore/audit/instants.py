@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -45,6 +45,14 @@ class Before(NamedTuple):
     used_mark: Array
     own_asset: Array  # prices of their own, used at the tick
     open_interest: Array
+
+    def at(self, guards: Guards) -> Before:
+        """The same with what the guards remember by now."""
+        mark, index = guards.mark, guards.index
+        return self._replace(
+            mark=mark.value.copy(), mark_time=mark.time.copy(), last_index=index.value.copy(),
+            index_time=index.time.copy(),
+        )  # fmt: skip
 
     @classmethod
     def of(cls, part: Part, row: int, guards: Guards) -> Before:
@@ -96,6 +104,57 @@ class Instants:
         if len(self.events):
             due |= np.isin(times, self.events)
         return due
+
+    def plan(
+        self, part: Part, before: Before, later: list[tuple[int, Instants]], accounts: Holdings
+    ) -> tuple[Array, dict[str, Array]]:
+        """The instants of the first tick of a part, before which the venue changes: their times, and their path.
+
+        There is none but the tick if something that is held has no price in between.
+        """
+        now, stretches = int(part.time[0]), [(before.time, self), *later]
+        edges = [*(time for time, _ in stretches), now]
+        times = [of.times(first, last) for (_, of), (first, last) in zip(stretches, pairwise(edges), strict=True)]
+        between = np.unique(np.concatenate([*times, [time for time, _ in later if time < now]])).astype(np.int64)
+        low_first = accounts.low_first() if self.venue.path == "adverse" and len(between) else None
+        given = self.given(before, part, 0, between, low_first)
+        if len(between):
+            path = self.guarded(before, between, given)
+            if accounts.unpriced(path["mark"][0], path["asset"][0]):
+                between, given = between[:0], {name: values[:0] for name, values in given.items()}
+        given["open_interest"] = np.tile(before.open_interest, (len(between), 1))
+        every = np.append(between, now)
+        rates = np.full((len(every), len(self.venue.markets)), np.nan)
+        for market in np.flatnonzero(~np.isnan(part.funding_rate[0])).tolist():
+            due = np.zeros(len(every), bool)
+            for (time, of), (_, last) in zip(stretches, pairwise(edges), strict=True):
+                funding, mine = of.venue.markets[market].funding, (every >= time) & (every < last + (last == now))
+                if funding is not None and market not in of.venue.delisted:
+                    due |= mine & (every // funding.period != np.append(before.time, every[:-1]) // funding.period)
+            if due.any():
+                rates[np.flatnonzero(due)[-1], market] = part.funding_rate[0, market]
+        return every, given | {"funding_rate": rates}
+
+    def piece(self, part: Part, before: Before, times: Array, plan: dict[str, Array], rows: Array) -> Part:
+        """The part of some rows of a plan, with the venue of these instants."""
+        has_tick = bool(times[rows[-1]] == part.time[0])
+        between = rows[: len(rows) - has_tick]
+        given = {name: values[between] for name, values in plan.items()}
+        for name in ("path_mark", "path_index", "given_mark", "given_index"):
+            given[name][:, list(self.venue.delisted)] = np.nan
+        path = self.guarded(before, times[between], given)
+        names = (
+            "mark", "indexes", "given_mark", "given_index", "given_asset", "own_asset", "asset", "open_interest",
+        )  # fmt: skip
+        columns: dict[str, Any] = {name: np.concatenate([path[name], getattr(part, name)[:has_tick]]) for name in names}
+        columns["update"] = np.append(path["update"], [True] * has_tick)
+        columns["funding_rate"] = plan["funding_rate"][rows]
+        for name in ("last_price", "given_low", "given_high"):
+            columns[name] = np.full((len(rows), len(self.venue.markets)), np.nan)
+            columns[name][len(between) :] = getattr(part, name)[:has_tick]
+        is_tick = np.arange(len(rows)) >= len(between)
+        number = np.repeat(part.number[:1], len(rows))
+        return part._replace(venue=self.venue, number=number, is_tick=is_tick, time=times[rows], **columns)
 
     def expand(self, part: Part, first: int, before: Before | None, accounts: Holdings) -> Part:
         """The instants of some ticks of a part from the row `first` on, each tick last among its own.

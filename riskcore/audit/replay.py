@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import pairwise
 
@@ -17,9 +18,12 @@ from .folder import ACTIVITY, DELISTING, GUARD, Array, Part, Run, is_event
 from .guards import Guards
 from .instants import Before, Instants
 from .margins import TOLERANCE, Held, Quotes, State, Sweep, Tick
-from .venue_changes import Delistings, Step, Stretch
+from .venue import Venue
+from .venue_changes import Delistings, Step, Stretch, delistings_of
 
 _NO_ROWS = np.zeros(0, np.int64)
+_Piece = tuple[int, int, list[tuple[int, Fraction]]]
+"""First row of a chunk, end of its rows, and what is delisted at the first."""
 
 
 class _Watched:
@@ -48,6 +52,8 @@ class Replay:
         self.decisions = Decisions(run, out, self.books, self.state, policies)
         self.accruals = Accruals(run, out, self.state)
         self.delistings, self.due = Delistings(run, out, self.state), list[tuple[int, Fraction]]()
+        self.steps = list[Step]()
+        """The changes that come before the next tick."""
         self.sweep, self.fund, self.time = Sweep(self.state), run.opening_fund, -1
         self.events = np.unique(np.concatenate([run.funding["time"], run.changes["time"]]))
         self.chunk: Part | None = None
@@ -69,24 +75,30 @@ class Replay:
 
     def enter(self, stretch: Stretch) -> None:
         """Turn to a stretch of the run."""
-        self.part, self.due = stretch.part, [one for step in stretch.steps for one in step.delistings]
-        if stretch.steps:
-            self._change(stretch.steps[-1])
-        self.instants = Instants(self.venue, self.run.manifest["seed"], self.events)
-        self.chunk = None
+        self.part, self.steps = stretch.part, stretch.steps
+        if not self.venue.clock or self.last is None:
+            self._change(self.steps)
+            self.due, self.steps = delistings_of(self.steps), []
+        self.instants, self.chunk = self._instants(self.venue), None
         if not self.venue.clock:
             self._check(self.part)
 
-    def _change(self, step: Step) -> None:
-        """Take over another venue."""
-        self.venue = step.venue
-        self.state.take(step.venue)
-        self.sweep = Sweep(self.state)
-        self.accruals.take(step.venue)
-        self.decisions.take(step.source, step.venue)
+    def _instants(self, venue: Venue) -> Instants:
+        return Instants(venue, self.run.manifest["seed"], self.events)
+
+    def _change(self, steps: list[Step]) -> None:
+        """Take over the venue after changes."""
+        if steps:
+            self.venue = steps[-1].venue
+            self.state.take(self.venue)
+            self.sweep = Sweep(self.state)
+            self.accruals.take(steps)
+            self.decisions.take(steps[-1].source, self.venue)
 
     def _check(self, chunk: Part) -> None:
         """Turn to ticks of the part with their instants, and check their prices."""
+        if not chunk.is_tick.all():
+            chunk = self.guards.assets.complete(chunk)
         self.chunk = chunk
         self.guards.check(chunk)
         self.books.enter(chunk)
@@ -104,20 +116,77 @@ class Replay:
 
     def follow(self, row: int, sample: float | None) -> None:
         """Check one tick of the part, a row of it, and its instants, and apply their rows."""
+        number, since = self.part.first + row, self.time
+        a, b = self.edges[number : number + 2]
+        times, pieces = self._planned() if self.steps else self._expanded(row)
+        spans = self._spans(number, a, b, times)
+        # a multiplicative hash spreads the sampled ticks evenly, and the same ones every time
+        is_looked_at = b > a or sample is None or number * 2654435761 % 2**32 < sample * 2**32
+        done, before = 0, since
+        for first, end, delistings in pieces:
+            self._follow(first, end, before, spans[done : done + end - first + 1], delistings, is_looked_at)
+            done, before = done + end - first, int(times[done + end - first - 1])
+        time = int(times[-1])
+        if time <= since:
+            self.out.breach("rows", f"time {time} is not after {since}", number)
+        elif number and time - since > self.longest:
+            self.out.breach("rows", f"{time - since} nanoseconds after the tick before, more than largest_gap", number)
+        assert self.chunk is not None
+        self.time, self.last = time, (self.chunk, end - 1)
+        if not is_looked_at:
+            self._begin(end - 1)
+        after = self._rows(a, b, active=True)
+        if len(after):
+            self.activity.follow(after, self.tick)
+
+    def _expanded(self, row: int) -> tuple[Array, Iterable[_Piece]]:
+        """Times of the instants of a tick, and their rows in the chunk."""
         number = self.part.first + row
         if self.chunk is None or self.chunk.number[-1] < number:
             before = None if self.last is None else Before.of(*self.last, self.guards)
             self._check(self.instants.expand(self.part, row, before, self))
         assert self.chunk is not None
         first, end = np.searchsorted(self.chunk.number, [number, number + 1]).tolist()
-        times, since, (a, b) = self.chunk.time[first:end], self.time, self.edges[number : number + 2]
-        spans = self._spans(number, a, b, times)
-        # a multiplicative hash spreads the sampled ticks evenly, and the same ones every time
-        is_looked_at = b > a or sample is None or number * 2654435761 % 2**32 < sample * 2**32
+        delistings, self.due = self.due, []
+        return self.chunk.time[first:end], [(first, end, delistings)]
+
+    def _planned(self) -> tuple[Array, Iterable[_Piece]]:
+        """Times of the instants of a tick before which the venue changes, and the chunks of each venue, one by one."""
+        steps, self.steps = self.steps, []
+        assert self.last is not None
+        before = Before.of(*self.last, self.guards)
+        later = [(step.time, self._instants(step.venue)) for step in steps]
+        times, plan = self.instants.plan(self.part, before, later, self)
+
+        def pieces() -> Iterator[_Piece]:
+            first = int(np.searchsorted(times, steps[0].time))
+            stretches = [(steps[:0], 0, first)]
+            if len(times) == 1:  # all happens at the tick
+                stretches = [(steps, 0, 1)]
+            else:
+                edges = [int(np.searchsorted(times, step.time)) for step in steps] + [len(times)]
+                stretches += [([step], *edge) for step, edge in zip(steps, pairwise(edges), strict=True)]
+            for changes, start, stop in stretches:
+                self._change(changes)
+                if changes:
+                    self.instants = self._instants(self.venue)
+                if start < stop:
+                    rows = np.arange(start, stop)
+                    self._check(self.instants.piece(self.part, before.at(self.guards), times, plan, rows))
+                    yield 0, stop - start, delistings_of(changes)
+
+        return times, pieces()
+
+    def _follow(
+        self, first: int, end: int, since: int, spans: list[int], delistings: list[tuple[int, Fraction]],
+        is_looked_at: bool,
+    ) -> None:  # fmt: skip
+        """Follow instants of a tick, rows of the chunk, and the rows between these edges."""
+        assert self.chunk is not None
+        number, times, (a, b) = int(self.chunk.number[first]), self.chunk.time[first:end], (spans[0], spans[-1])
         due = self.instants.is_due(times, since)
         phase = np.where(self.run.usable[a:b], self.run.phase[a:b], 0)
-        delisting = a + np.flatnonzero(phase == DELISTING)
-        self.delistings.follow(number, delisting, [] if row else self.due)
+        self.delistings.follow(number, int(times[0]), a + np.flatnonzero(phase == DELISTING), delistings)
         between = np.flatnonzero((phase < 0) & (phase != GUARD) & (phase != DELISTING))
         pays = due.copy()
         pays[np.searchsorted(spans, a + between, side="right") - 1] = True
@@ -131,17 +200,6 @@ class Replay:
             self.accruals.note(self.chunk.mark[stretch], self.chunk.indexes[stretch])
             if is_looked_at:
                 self._select(range(first + start, first + stop), spans[start : stop + 1], due[start:stop])
-        time = int(times[-1])
-        if time <= since:
-            self.out.breach("rows", f"time {time} is not after {since}", number)
-        elif number and time - since > self.longest:
-            self.out.breach("rows", f"{time - since} nanoseconds after the tick before, more than largest_gap", number)
-        self.time, self.last = time, (self.chunk, end - 1)
-        if not is_looked_at:
-            self._begin(end - 1)
-        after = self._rows(a, b, active=True)
-        if len(after):
-            self.activity.follow(after, self.tick)
 
     def _spans(self, number: int, a: int, b: int, times: Array) -> list[int]:
         """Edges of the rows of each instant among those of a tick; rows of no instant belong to the next."""

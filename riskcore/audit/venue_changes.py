@@ -48,6 +48,11 @@ class Stretch(NamedTuple):
     steps: list[Step]
 
 
+def delistings_of(steps: list[Step]) -> list[tuple[int, Fraction]]:
+    """The markets that some changes delist, with their prices."""
+    return [one for step in steps for one in step.delistings]
+
+
 def read_stretches(run: Run, out: Findings) -> Iterator[Stretch]:
     """Read the prices and books of a run, in stretches that neither a part ends nor a venue change.
 
@@ -193,13 +198,15 @@ class Delistings:
     def __init__(self, run: Run, out: Findings, state: State) -> None:
         self.run, self.out, self.state = run, out, state
 
-    def follow(self, tick: int, rows: Array, delistings: list[tuple[int, Fraction]]) -> None:
-        """Compare rows of a tick with those due, and apply them."""
+    def follow(self, tick: int, time: int, rows: Array, delistings: list[tuple[int, Fraction]]) -> None:
+        """Compare rows of an instant of a tick with those due, and apply them."""
         journal = self.run.journal
         due = [row for market, price in delistings for row in (*self._cancels(market), *self._settled(market, price))]
         columns = (journal[name][rows].tolist() for name in ("event", "reason", *NAMED, *CHANGES))
         recorded = list(map(_Row, zip(*columns, strict=True), journal["price"][rows].tolist()))
         self.out.checked["accruals"] += max(len(due), len(recorded))
+        for row in rows[journal["time"][rows] != time].tolist():
+            self.out.breach("accruals", f"delisting: time is not {time}", tick, row, int(journal["account"][row]))
         for place, (one, other) in enumerate(zip_longest(due, recorded)):
             if one is None or other is None or one.figures != other.figures or not same(one.price, other.price):
                 number = int(rows[place]) if other else -1
