@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from math import floor
+
 import numpy as np
 
 from ._jit import allocating_kernel, inner_kernel, kernel
 from .allocation import water_fill
 from .books import ACCOUNT_CAP, FULL, REASONS, quote_book, take_book
 from .integer_math import cost_change, multiply_divide
-from .margin import LIQUIDATING, float_status, margin_ratio
+from .margin import DOUBT_BAND, LIQUIDATING, float_status, margin_ratio
 from .margin_model import account_margin, closing_flow, fill_effect, position_requirement
 from .slice_size import (
     _UNLIMITED,
@@ -73,7 +75,7 @@ def open_queue(n, queue, state, prices, rules, book):
 
 @inner_kernel
 def refresh_margin(n, queue, state, prices):
-    """Compute an account's margin anew; returns its status by float64 alone.
+    """Compute an account's margin anew; returns its sums.
 
     n       int64           ()  index of the account in the queue
     queue   SliceQueue      ()  equity, maintenance and ratio change
@@ -83,7 +85,29 @@ def refresh_margin(n, queue, state, prices):
     sums = account_margin(queue.account[n], state, prices)
     queue.equity[n], queue.maintenance[n] = sums.equity, sums.maintenance
     queue.ratio[n] = margin_ratio(sums.maintenance, sums.equity, sums.exposure)
-    return float_status(sums.equity, sums.exposure, sums.maintenance, prices.acmf_divisor, prices.acmf_offset)
+    return sums
+
+
+@inner_kernel
+def affordable_fee(account, row, fee, equity, exposure, state, prices):
+    """Quanta of a fee that has been taken which its account can pay without its net equity falling below 0.
+
+    account   int64           ()  0 <= account < A
+    row       int64           ()  balance row that paid it
+    fee       int64           ()  quanta of its asset, >= 0
+    equity    float64         ()  settle quanta, after the fee
+    exposure  float64         ()  settle quanta, the scale of the rounding error: money is whole
+    state     AccountColumns  ()  free changes where the fee is cut
+    prices    PriceArrays     ()  see layouts.py, or the class of another model
+    """
+    if fee == 0 or equity > DOUBT_BAND * exposure:
+        return fee
+    state.free[row] += fee
+    sums = account_margin(account, state, prices)
+    left = floor((sums.equity - DOUBT_BAND * sums.exposure) / prices.price_per_quantum[state.asset[row]])
+    paid = np.int64(min(float(fee), max(left, 0.0)))
+    state.free[row] -= paid
+    return paid
 
 
 @inner_kernel
@@ -188,7 +212,7 @@ def fill_slice(n, i, want, filled, amount, fee, reason, queue, state, prices, ru
     want    int64           ()  lots requested
     filled  int64           ()  lots filled, > 0
     amount  int64           ()  quanta of the settle asset of the fill, without sign
-    fee     int64           ()  quanta of it
+    fee     int64           ()  quanta of it; no more than leave equity is taken
     reason  int64           ()  of the fill
     queue   SliceQueue      ()  status, room, equity, maintenance and ratio change
     state   AccountColumns  ()  lots, cost, entry, balance_cost and free change
@@ -205,15 +229,22 @@ def fill_slice(n, i, want, filled, amount, fee, reason, queue, state, prices, ru
     state.lots[p] += change
     state.cost[p] += cost
     state.entry[p] += entry
-    row = state.position_balance[p]
-    state.balance_cost[row] += cost
-    state.free[row] += flow + cost - fee
+    balance = state.position_balance[p]
+    state.balance_cost[balance] += cost
+    state.free[balance] += flow + cost - fee
     queue.room[n] -= filled * rules.lot_quanta[m]
     rules.market_room[m] -= filled
     row = rows.written[0]
     write_row(n, m, BOOK, reason, want, queue, rows)
     rows.lots[row], rows.flow[row], rows.cost[row], rows.entry[row], rows.fee[row] = change, flow, cost, entry, fee
-    queue.status[n] = refresh_margin(n, queue, state, prices)
+    sums = refresh_margin(n, queue, state, prices)
+    paid = affordable_fee(queue.account[n], balance, fee, sums.equity, sums.exposure, state, prices)
+    if paid < fee:
+        rows.fee[row] = paid
+        sums = refresh_margin(n, queue, state, prices)
+    queue.status[n] = float_status(
+        sums.equity, sums.exposure, sums.maintenance, prices.acmf_divisor, prices.acmf_offset
+    )
     rows.after[row] = queue.ratio[n]
 
 

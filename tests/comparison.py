@@ -122,6 +122,7 @@ def assert_same_state(engine: Engine, venue: reference.Venue, state: reference.S
     premiums = zip(ledger.premium_sum.tolist(), ledger.premium_count.tolist(), strict=True)
     assert list(premiums) == list(state.premiums.values())
     assert ledger.fund.tolist() == list(state.fund.values())
+    assert ledger.adl_on == state.adl_on
     assert ledger.shortfall.tolist() == list(state.shortfall.values())
     taken = (state.provider_minute, state.provider_hour, state.provider_total)
     assert ledger.taken.tolist() == [[column[provider] for column in taken] for provider in venue.providers]

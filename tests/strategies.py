@@ -62,9 +62,12 @@ class TickInput:
     last_prices: dict[str, float] = field(default_factory=dict)
     book_times: dict[str, int] = field(default_factory=dict)  # ns
     path: dict[str, float] = field(default_factory=dict)  # where the market is, whatever is printed
+    lows: dict[str, float] = field(default_factory=dict)
+    highs: dict[str, float] = field(default_factory=dict)
 
     def tick(self) -> Tick:
-        return Tick(*self.reference_arguments()[:-1], book_times=self.book_times)
+        bars = {"lows": self.lows, "highs": self.highs}
+        return Tick(*self.reference_arguments()[:-1], book_times=self.book_times, **bars)
 
     def prices(self) -> reference.Prices:
         return reference.Prices(self.marks, self.indexes, self.asset_prices, self.open_interest, self.funding_rates)
@@ -346,7 +349,23 @@ def pool_rows(draw, asset, price):
     return {name: figure for name, figure in row.items() if name not in missing}
 
 
-policies = st.fixed_dictionaries(
+STAGES = (
+    *[["book", "backstop", "adl"]] * 6,
+    ["book"],
+    ["book", "adl"],
+    ["book", "adl", "backstop"],
+    ["backstop"],
+    ["backstop", "book", "adl"],
+    ["backstop", "adl", "book"],
+    ["adl", "book"],
+    ["adl", "backstop"],
+)
+ADL_SWITCHES = [{}, {}, {}, {"adl_when": "fund_below"}] + [
+    {"adl_when": "fund_below", "adl_fund_on": on, "adl_fund_off": off}
+    for on, off in ((1, "1.5"), (30, 60), (400, 400), (500, 2_000_000))
+]
+
+POLICIES = st.fixed_dictionaries(
     {
         "acmf_divisor": st.sampled_from([2, 2, 2, "2.5", "7/3", 1]),
         "acmf_offset": st.sampled_from(["0.06", "0.06", "0.06", "0.3", "0.01", 0]),
@@ -384,10 +403,14 @@ policies = st.fixed_dictionaries(
         "conversion_slippage": st.sampled_from(["0.01", "0.01", "0.0005", "0.1"]),
         "conversion_limit": st.sampled_from([None, None, 20, "700.5"]),
         "mark_index_threshold": st.sampled_from(["0.05", "0.05", "0.001"]),
+        "liquidation_interval": st.none(),
         "stale_after": st.sampled_from([60, 60, 60, 5]),
         "refill_half_life": st.sampled_from([None, None, 3, "0.5", 600]),
+        "liquidation_interval": st.none(),  # the clock is tested in other scenes
+        "stages": st.sampled_from(STAGES),
     }
 )
+policies = merged(POLICIES, st.sampled_from(ADL_SWITCHES))
 
 limits = st.one_of(st.none(), st.sampled_from([0, 50, 400, "2000.5", 20_000, 500_000]))
 

@@ -16,6 +16,7 @@ from riskcore.audit import RULES, RunError, accruals, audit
 from riskcore.audit.folder import EVENTS
 from riskcore.venue import POLICIES, Counterparties
 
+from .last_ways import run_of_last_ways
 from .small_run import seal
 from .wild_runs import wild_run
 
@@ -32,14 +33,14 @@ HARD = {"count": 60, "ticks": 30, "fall": 0.3, "depth": 1500, "poor": 4000}
 RUNS = {
     "waive": (
         {"fund": 50_000, "slice_fraction": "0.3", "slices_per_tick": 2},
-        {"seed": 26, "depth": 700, "count": 250},
+        {"seed": 12, "depth": 700, "count": 250},
     ),
     "caps": (
         {
             "slices_per_tick": 3, "account_cap": 1500, "account_cap_interval": 5, "market_cap": 2500,
             "slice_cooldown": 2, "waived_fee_share": "0.9", "slice_fraction": "0.3",
         },
-        {"seed": 21, "depth": 20e3, "count": 160},
+        {"seed": 6, "depth": 20e3, "count": 160},
     ),
     "thin": (
         {
@@ -104,10 +105,19 @@ RUNS = {
         {"liquidation_interval": None, "slice_cooldown": 2},
         {"seed": 3, "ticks": 40, "count": 50, "events": True},
     ),
+    "book": ({"stages": ["book"], "slice_probability": 1}, {"seed": 1, "count": 80, "ticks": 40, "depth": 3000}),
     "closed": (
         {}, {"seed": 8, "ticks": 30, "count": 60, "closed": {"ETH_USDC_PERP": "PostOnly", "SOL_USDC": "Closed"}}
     ),
 }  # fmt: skip
+LAST_WAYS = {
+    "first": {
+        "stages": ["backstop", "adl", "book"], "adl_when": "fund_below", "adl_fund_on": 100, "adl_fund_off": 100,
+    },
+    "escalated": {"stages": ["book", "adl"], "harmful_slice": "backstop"},
+    "steep": {"slice_fraction": "0.5", "slices_per_tick": 3, "target_mmr": "0.5", "slice_probability": 1},
+}  # fmt: skip
+"""Policies of the runs of `last_ways`."""
 
 
 def stormy_run(path, *, usdc_lent="1000000"):
@@ -119,6 +129,7 @@ def stormy_run(path, *, usdc_lent="1000000"):
     count = 150
     source = sample.venue_source([count + 1, count + 2])
     source["policy"] = {"fund": 150, "slices_per_tick": 2, "min_slice_notional": 200, "realize_interval": 9}
+    source["policy"] |= {"liquidation_interval": None}
     for provider, capacity in zip(source["backstop"], ("300000", "120000"), strict=True):
         provider |= {"capacity_per_min": capacity, "capacity_per_hour": "500000"}
     venue = rc.load_venue(source)
@@ -219,7 +230,9 @@ def runs(tmp_path_factory):
     active_run(folder / "active")
     for name, (policy, drawn) in RUNS.items():
         wild_run(folder / name, policy, **drawn)
-    return {name: folder / name for name in ("storm", "active", *RUNS)}
+    for name, policy in LAST_WAYS.items():
+        run_of_last_ways(folder / name, policy)
+    return {name: folder / name for name in ("storm", "active", *RUNS, *LAST_WAYS)}
 
 
 @pytest.fixture(scope="module")
@@ -290,7 +303,7 @@ def broken(report):
     return set(report.checks.loc[report.checks["breaches"] > 0, "rule"])
 
 
-@pytest.mark.parametrize("name", ["storm", "active", *RUNS])
+@pytest.mark.parametrize("name", ["storm", "active", *RUNS, *LAST_WAYS])
 def test_an_honest_run_passes(runs, name):
     report = audit(runs[name])
     assert report.ok, report.breaches
@@ -343,6 +356,11 @@ def test_what_accounts_owe_is_paid_back_in_every_way(journals):
         ("backstop", "below_auto_close", "debt"),
         ("adl", "full_utilization", None),
         ("shortfall", "unsettled", None),
+        ("backstop", "mmr", None),
+        ("adl", "fund_below", None),
+        ("harm", "to_backstop", None),
+        ("unfilled", "full_utilization", None),
+        ("unfilled", "no_collateral", None),
     ],
 )
 def test_one_altered_number_fails(altered, journals, event, reason, of):
@@ -438,7 +456,18 @@ def test_a_missing_kind_of_accrual_is_found(altered, journals, event):
             ("adl", "full_utilization", {"requested": 1}, "stages"),
             ("adl", "full_utilization", {"cash": 1, "counter_cash": -1}, "touched"),
             ("adl", "full_utilization", {"lent": 1}, "touched"),
-            ("unfilled", "no_counterparty", {"requested": 1}, "stages"),
+            ("unfilled", "no_book", {"requested": 1}, "stages"),
+            ("unfilled", "no_collateral", {"requested": 1}, "stages"),
+            ("unfilled", "withheld", {"requested": 1}, "stages"),
+            ("unfilled", "full_utilization", {"requested": -1}, "stages"),
+            ("harm", "to_backstop", {"requested": 1}, "repay"),
+            ("market_close", "full", {"cash": 1, "counter_cash": -1}, "stages"),
+            ("market_close", "full", {"requested": 1}, "stages"),
+            ("market_close", "depth", {"lots": 1}, "stages"),
+            ("market_close", "impact", {"lots": 1}, "bands"),
+            ("market_close", "full", {"fee": 1}, "cost"),
+            ("backstop", "mmr", {"fund": 1, "counter_cash": -1}, "stages"),
+            ("adl", "fund_below", {"lots": 1}, "touched"),
             ("socialize", "equity", {"cash": 1, "counter_cash": -1}, "touched"),
             ("socialize", "open_interest", {"cash": 1, "counter_cash": -1}, "touched"),
             ("unsettle", "close_out", {"cash": 1, "unsettled": -1}, "stages"),
@@ -583,6 +612,16 @@ def filtered(market, figure, value):
         ("shared", policy("shortfall", "unsettled"), "order"),
         ("others", policy("adl_policy", "pro_rata"), "touched"),
         ("others", policy("shortfall", "equity"), "touched"),
+        ("first", policy("stages", ["book", "backstop", "adl"]), "order"),
+        ("first", policy("stages", ["adl", "backstop", "book"]), "order"),
+        ("first", policy("adl_when", "backstop_exhausted"), "stages"),
+        ("first", policy("adl_fund_on", 1), "order"),
+        ("escalated", policy("stages", ["book"]), "order"),
+        ("escalated", policy("harmful_slice", "waive"), "repay"),
+        ("steep", policy("conversion_slippage", "0.05"), "repay"),
+        ("steep", policy("min_slice_notional", 90), "repay"),
+        ("steep", policy("liquidation_fee", "0.011"), "repay"),
+        ("book", policy("liquidation_fee", "0.011"), "cost"),
     ],
 )
 def test_a_run_by_other_rules_is_found(copied, name, change, rule):

@@ -55,7 +55,8 @@ def venue_source(providers=(), **policy):
         "markets": [btc, eth, spot_row("BTC", "0.1", "0.00001", ("0.99", "1.01"), (None, None))],
         "borrow_lend": [pool, {"symbol": "BTC", "lentQuantity": "5"}],
         "policy": {"fund": 100, "slices_per_tick": 2, "slice_cooldown": 2, "account_cap": 3000, "refill_half_life": 3,
-                   "realize_interval": 4, "market_cap": 50_000, "slippage_limit": 50, "conversion_limit": 900} | policy,
+                   "realize_interval": 4, "market_cap": 50_000, "slippage_limit": 50, "conversion_limit": 900,
+                   "liquidation_interval": None} | policy,
     }  # fmt: skip
 
 

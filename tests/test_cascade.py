@@ -179,7 +179,7 @@ def run_cascade(scene: Scene) -> Counter:
             assert (engine.ledger.fund >= 0).all()
             engine.save(path)
         report = audit(path)
-        assert report.ok, report.findings.head()
+        assert report.ok, report.breaches.head()
     return reached
 
 

@@ -114,7 +114,7 @@ class Concentration(MarginModel):
             for row, price in prices_of.items()
         }  # fmt: skip
         whole = scale * (of_net * net + of_largest * max(notional.values(), default=0)) + sum(borrowed.values())
-        status = exact.status_of(prices.venue, margin.equity, margin.exposure, whole)
+        status = exact.status_of(prices, margin.equity, margin.exposure, whole)
         return replace(margin, maintenance=whole, requirement=requirement, borrowed=borrowed, status=status)
 
     def covers_initial_margin(self, accounts, account, prices):

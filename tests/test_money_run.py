@@ -227,7 +227,8 @@ def test_a_tampered_row_stops_the_engine(event, settle, column, by, equation, mo
             state.journal._blocks = [rows]
             tampered.append(engine.ticks)
 
-    monkeypatch.setattr(waterfall, "PHASES", (*waterfall.PHASES, tamper))
+    real = waterfall.phases
+    monkeypatch.setattr(waterfall, "phases", lambda policy: (*real(policy), tamper))
     with pytest.raises(InvariantError, match=equation):
         all(engine.step(inputs.tick()) for inputs in scene.ticks)
     assert tampered == [engine.ticks]
@@ -250,7 +251,8 @@ def test_money_that_appears_stops_the_engine(name, asset, monkeypatch):
         held.append(next(j for j in state.accounts.balances_of(account) if columns.asset[j] == asset))
         columns.unsettled[held[0]] += 7
 
-    monkeypatch.setattr(waterfall, "PHASES", (*waterfall.PHASES, make))
+    real = waterfall.phases
+    monkeypatch.setattr(waterfall, "phases", lambda policy: (*real(policy), make))
     symbol = venue.assets.symbol[asset]
     with pytest.raises(InvariantError, match=f"^{name} (quanta )?of {symbol} .*is 7 more than before the tick"):
         all(engine.step(inputs.tick()) for inputs in scene.ticks)

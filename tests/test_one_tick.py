@@ -17,7 +17,9 @@ import riskcore as rc
 from riskcore import reference
 from riskcore.clock import instants
 from riskcore.margin import exact
+from riskcore.market import Path as Path_
 from riskcore.market import Segment
+from riskcore.market.guards import GuardState, guard, guard_path
 from tests import money_venues
 from tests.comparison import assert_same_journal
 from tests.money_venues import ETH, IBTC
@@ -246,6 +248,65 @@ def test_instants():
     assert [row for row in rows if row[1] == "book"] == [
         (SECOND // 2, "book", -100), (SECOND, "book", -90), (2 * SECOND, "book", -61)
     ]  # fmt: skip
+
+
+def path_of(kind: str, before: rc.Tick, now: rc.Tick, seed: int = 0, **policy: Any) -> tuple[rc.Venue, Any, Any]:
+    """The venue, the path between two ticks at a clock of one second, and the state of the guards at its begin."""
+    venue = rc.load_venue(source(price_path=kind, **policy))
+    prices = [rc.Prices.incomplete(venue, tick) for tick in (before, now)]
+    time, end = before.nanoseconds(), now.nanoseconds(before.nanoseconds())
+    state = guard(venue, GuardState.opening(venue), None, time, prices[0], before.columnar_books(venue)).guard_state
+    accounts = scene(source(), HELD).load()[1]
+    times = np.arange(time + SECOND, end + 1, SECOND)
+    books = now.columnar_books(venue)
+    return venue, Path_.between(venue, accounts, state.mark, prices[0], prices[1], books, time, times, seed), state
+
+
+def test_path_between_two_ticks():
+    title = "Path between two ticks"
+    shown = example(title, "98.8", "97.6", "99.4", "101.2", "100", "97.9767", "96.624", "0.99", "0.01")
+    ticks = (
+        rc.Tick(NOON, {"X": 100.0}, indexes={"X": 99.0}),
+        rc.Tick(NOON + 6 * SECOND, {"X": 98.8}, indexes={"X": 98.8}, lows={"X": 97.6}, highs={"X": 101.2}),
+    )
+    venue, path, _ = path_of("adverse", *ticks)
+    mark, index = path.values(venue, 1, 5)
+    assert mark[:, 0].tolist() == [float(x) for x in shown[:5]]
+    assert index[0, 0] == float(shown[5])
+    seeds = (path_of("hold", *ticks, seed=seed) for seed in range(9))
+    venue, path, _ = next(found for found in seeds if found[1].values(found[0], 2, 2)[0][0, 0] == 97.6)
+    mark, index = path.values(venue, 1, 5)
+    assert mark[:, 0].tolist() == [100.0, 97.6, 97.6, 101.2, 101.2]
+    assert index[1, 0] == float(shown[6]) == 97.6 * 0.99
+
+
+def test_books_between_two_ticks():
+    shown = example("Books between two ticks", "99.75", "-2.5", "-2", "99.7", "99.9", "60", "40", "80", "200")
+    book = {"X": {"bids": [(99.9, 1.0), (0.2, 1.0)], "asks": [(100.1, 2.0)]}}
+    ticks = rc.Tick(NOON, {"X": 100.0}, book), rc.Tick(NOON + 20 * SECOND, {"X": 99.0})
+    venue, path, state = path_of("linear", *ticks, refill_half_life=10)
+    instants_of = guard_path(venue, state, path)
+    at = instants_of.at(4)
+    assert instants_of.mark[4, 0] == float(shown[0])
+    assert (at.books.price / 10).tolist() == [float(x) for x in shown[3:5]]
+    assert at.books.lots.tolist() == [100, 200]
+    at.guard_state.book_memory.record(np.array([20, 200]))
+    assert instants_of.at(14).books.lots.tolist() == [60, 200]
+
+
+def test_guards_of_collateral():
+    shown = example("Guards of collateral", "50", "95", "99", "0.99", "1.01", "0.05", "100")
+    venue = source()
+    venue["collateral"][1]["priceGuard"] = {
+        "minPriceUpdateMultiplier": "0.99", "maxPriceUpdateMultiplier": "1.01", "meanThreshold": "0.05",
+    }  # fmt: skip
+    loaded, accounts = scene(venue, HELD).load()
+    engine = rc.Engine(accounts, loaded)
+    for seconds, price in ((0, 100.0), (9, 100.0), (10, 50.0)):
+        result = engine.step(rc.Tick(NOON + seconds * SECOND, AT_100, asset_prices={"GEM": price}))
+    rows = result.raw_events[["event", "reason", "asset", "price"]].to_numpy().tolist()
+    assert rows == [["guard", "mean_clamp", "GEM", float(shown[0])], ["guard", "update_cap", "GEM", float(shown[1])]]
+    assert engine.guard_state.asset_price[1] == float(shown[2])
 
 
 def test_instants_that_are_left_out():
@@ -638,6 +699,17 @@ def test_select():
     assert [round(mmr, 4) for _, mmr in rows] == [float(ratios[1]), float(ratios[1]), float(ratios[0])]
 
 
+def test_stages():
+    lots, mmr, room, price, slice_, rest, first = example("Stages", "1,000", "1.25", "400", "96", "60", "600", "100")
+    accounts = {1: LONG, 3: {"X": (-room / 100, 120), "USDC": 1000}}
+    rows = run(scene(source(stages=["adl", "book"]), accounts), at(0, AT_100, DEEP))[1]
+    assert of(rows, "trigger", "mmr_after") == [mmr]
+    assert of(rows, "adl", "lots", "price", "reason") == [(-room, price, "backstop_exhausted")]
+    assert of(rows, "book", "lots") == [-slice_]
+    rows = run(scene(source(), accounts), at(0, AT_100, DEEP))[1]
+    assert (of(rows, "adl", "lots"), of(rows, "book", "lots"), lots - room) == ([], [-first], rest)
+
+
 def test_cancel():
     ask, above, bid, below, after = example("1 Cancel", "50", "101", "100", "99", "0")
     orders = [
@@ -649,8 +721,8 @@ def test_cancel():
 
 
 def test_rounds():
-    equity, margin, first, lots, second = example("Rounds", "70", "80", "500,000", "60", "450,000")
-    after = example("Rounds", "68.45", "67.5")
+    equity, margin, first, lots, second = example("Rounds", "70", "80", "500,000", "60", "344,445")
+    after = example("Rounds", "68.555555", "68.55555")
     holdings = {"X": (6, 100), "GEM": -5, "USDC": 570}
     before = look(holdings)
     assert (before.net_equity, before.maintenance_margin) == (equity, margin)
@@ -691,26 +763,82 @@ def test_repay_target_and_redemption():
 
 
 def test_repay_selling_collateral():
-    sold, value, fee = example("2 Repay: selling collateral", "870,777", "126,262,665", "1,262,627")
+    need, upper, sold, value, fee = example(
+        "2 Repay: selling collateral", "125", "870,777", "689,656", "100,000,120", "1,000,001"
+    )
+    assert math.ceil(need * USDC / (145 * Fraction("0.99"))) == upper
     own = scene(source(min_slice_notional=100), {1: {"USDC": -1250, "GEM": 10}})
     rows = run(own, at(prices={"GEM": 145.0}))[1]
     assert of(rows, "convert", "quanta", "cash", "fee") == [(-sold, value, fee)]
 
 
+def unequal(holdings: Row, **policy: Any) -> tuple[Any, list[Row]]:
+    """Margin and rows of an account in debt where GEM at 50 counts in full and TOK at 10 with a weight of 0.8."""
+    venue, prices = source(**policy), {"GEM": 50.0, "TOK": 10.0}
+    for row, weight in zip(venue["collateral"][1:], ("1", "0.8"), strict=True):
+        row["haircutFunction"]["weight"] = weight
+    own = scene(venue, {1: {"USDC": -900, **holdings}})
+    oracle, state = own.load_reference()
+    margin = reference.margin(oracle, state.accounts[1], reference.Prices({}, asset_prices=prices).at(oracle, state))
+    return margin, run(own, at(marks={}, prices=prices))[1]
+
+
+def test_repay_order_of_collateral():
+    title = "2 Repay: order of collateral"
+    equity, margin, need, dear, cheap = example(title, "40", "45", "90", "0.0101", "-0.1919")
+    before, rows = unequal({"GEM": 14, "TOK": 30})
+    assert (before.net_equity, before.maintenance_margin) == (equity, margin)
+    value = need / Fraction("0.99")
+    assert [round((weight * value - need) / need, 4) for weight in (Fraction(1), Fraction("0.8"))] == [dear, cheap]
+    assert of(rows, "convert", "asset") == ["TOK"]
+
+
+def test_repay_do_no_harm():
+    title = "2 Repay: do no harm"
+    shown = ("8", "45", "9.08", "44.946", "408.6", "359.568", "8", "44")
+    equity, margin, loss, relief, harm, help_, gain, points = example(title, *shown)
+    before, rows = unequal({"GEM": "18.16"})
+    assert (before.net_equity, before.maintenance_margin) == (equity, margin)
+    assert (loss * margin, relief * equity, 900 * Fraction("0.05") * equity / margin) == (harm, help_, gain)
+    assert of(rows, "harm", "asset", "reason", "requested", "price") == [("GEM", "fee_waived", 18_160_000, 50.0)]
+    assert of(rows, "convert", "fee")[0] == round(of(rows, "convert", "cash")[0] * points / 10_000)
+
+
+def test_repay_size():
+    upper, gained, freed, sold, value, fee = example(
+        "2 Repay: size", "9,090,910", "0.19", "0.0495", "2,087,683", "20,876,830", "208,768"
+    )
+    before, rows = unequal({"GEM": 14, "TOK": 30})
+    assert upper == math.ceil(90 * USDC / (10 * Fraction("0.99")))
+    missing = before.maintenance_margin - before.net_equity
+    assert abs(missing * USDC / (gained + freed) / 10 - sold) < 1
+    assert of(rows, "convert", "quanta", "cash", "fee") == [(-sold, value, fee)]
+
+
+def test_repay_fee():
+    equity, value, whole, fee = example("2 Repay: fee", "1", "901", "9.01", "1")
+    before, rows = unequal({"GEM": "18.02"}, harmful_slice="send")
+    assert (before.net_equity, value / 100) == (equity, whole)
+    assert of(rows, "convert", "cash", "fee", "mmr_after") == [(value * USDC, fee * USDC, 0)]
+
+
 def test_repay_buying_a_debt():
     title = "2 Repay: buying a debt"
-    equity, proceeds, paid, bought, value, fee = example(
-        title, "-45", "500", "5", "9,900,990", "990,099,000", "9,900,990"
-    )
-    holdings = {"USDC": 505, "GEM": -10, "TOK": 50}
-    assert look(holdings).net_equity == equity
+    equity, margin, target, missing, sold, proceeds, paid, bought, value, fee = example(
+        title, "82", "100", "1,000,000", "81", "8,181,819", "81,818,190", "818,182", "1,000,000", "100,000,000",
+        "1,000,000",
+    )  # fmt: skip
+    holdings = {"USDC": 20, "GEM": -10, "TOK": 118}
+    before = look(holdings)
+    assert (before.net_equity, before.maintenance_margin) == (equity, margin)
+    assert target * 100 * Fraction("1.01") == (missing + 20) * USDC
     rows = of(run(scene(source(), {1: holdings}), at())[1], "convert", "asset", "quanta", "cash", "fee")
-    assert rows[0][2:] == (proceeds * USDC, paid * USDC)
-    assert rows[1] == ("GEM", bought, -value, fee)
+    assert rows == [("TOK", -sold, proceeds, paid), ("GEM", bought, -value, fee)]
 
 
 def test_repay_where():
-    lots, value, fee = example("2 Repay: where", "88", "127,360,000", "1,273,600")
+    upper, most, lots, value, fee = example("2 Repay: where", "870,777", "88", "69", "99,905,000", "999,050")
+    assert math.ceil(upper / 10_000) == most
     venue = source([market("X"), market("Y"), GEM_SPOT], min_slice_notional=100)
     books = {"GEM_USDC": {"bids": [(144.9, 0.5), (144.5, 5.0)], "asks": []}}
     rows = run(scene(venue, {1: {"USDC": -1250, "GEM": 10}}), at(0, AT_100, books, {"GEM": 145.0}))[1]
@@ -832,6 +960,11 @@ def test_book_fill():
     [row] = [row for row in run(scene(source(), {1: LONG}), at(0, AT_100, DEEP))[1] if row["event"] == "book"]
     assert (row["lots"], row["cost"], row["cash"]) == (-lots, cost * USDC, cash)
     assert (row["fee"], row["mmr_before"], round(row["mmr_after"], 4)) == (fee * USDC, before, float(after))
+    money, rate, full, cut = example("3 Book: fill", "25.3", "0.03", "30", "25.3")
+    policy = {"slice_fraction": 1, "liquidation_fee": str(float(rate)), "harmful_slice": "send"}
+    state, rows = run(scene(source(**policy), {1: {"X": (10, 100), "USDC": money}}), at(0, AT_100, DEEP))
+    assert of(rows, "book", "lots", "fee") == [(-1000, cut * USDC)]
+    assert (rate * 1000, state.accounts[1].balances["USDC"]) == (full, [0, 0])
 
 
 def test_book_passes():
@@ -899,7 +1032,7 @@ def test_backstop_fills():
     assert of(rows, "backstop", "counterparty", "lots") == [(7, -seven), (8, -eight)]
     assert [row["cash"] - row["cost"] for row in rows if row["event"] == "backstop"] == flows[:2]
     assert of(rows, "backstop", "fund") == flows[2:4]
-    assert of(rows, "unfilled", "requested") == flows[4:]
+    assert of(rows, "unfilled", "requested", "reason") == [(flows[4], "no_book")]
 
 
 def test_backstop_borrows():
@@ -926,6 +1059,22 @@ def test_adl_lends():
     assert of(rows, "adl", "requested", "counterparty", "cash") == [
         (quanta, account, paid * USDC) for account, paid in zip((2, 3, 4), payments, strict=True)
     ]
+
+
+def test_adl_when():
+    on, off, *levels = example("5 ADL: when", "50", "100", "80", "40", "90", "100")
+    policy = {"adl_when": "fund_below", "adl_fund_on": int(on), "adl_fund_off": int(off)}
+    own = scene(source(**policy), {1: POOR, 3: {"X": (-1, 120), "USDC": 1000}, 4: {"X": (-1, 120), "USDC": 1000}})
+    (oracle, state), (rules, held) = own.load_reference(), own.load()
+    engine, switched = rc.Engine(held, rules), []
+    for second, level in enumerate(levels):
+        state.fund["USDC"] = engine.ledger.fund[rules.settle] = int(level * USDC)
+        engine, before, tick = copy(engine), state, at(second)
+        state, rows, seen = reference.step(oracle, before, *tick.reference_arguments())
+        assert_same_journal(engine.step(tick.tick()), rows, oracle, before, seen.prices)
+        switched.append((engine.ledger.adl_on, of(rows, "adl", "lots", "reason")))
+    nothing, taken = [], [(-100, "fund_below"), (-100, "fund_below")]
+    assert switched == [(False, nothing), (True, taken), (True, nothing), (False, nothing)]
 
 
 def test_adl_price():
@@ -980,6 +1129,18 @@ def test_adl_offers():
     assert (102 - 95) * Fraction("0.01") == loss
 
 
+def test_the_last_book():
+    lots, money, first, second, fee, left, poorer, cut = example(
+        "The last book", "1,000", "20", "600", "98", "5.97", "400", "5", "2"
+    )
+    books = {"X": {"bids": [(99.5, first / 100), (float(second), 10.0)], "asks": [(100.5, 10.0)]}}
+    for held, paid in ((money, fee), (poorer, cut)):
+        rows = run(scene(source(), {1: {"X": (lots / 100, 100), "USDC": held}}), at(0, AT_100, books))[1]
+        assert of(rows, "market_close", "requested", "lots", "fee", "reason") == [(lots, -first, paid * USDC, "impact")]
+        assert of(rows, "unfilled", "requested", "reason") == [(left, "impact")]
+    example("The last book", "99.5", "597")
+
+
 # ---- Close out
 
 
@@ -1013,6 +1174,16 @@ def test_close_out_shortfall():
     assert of(rows, "fund", "settle", "cash") == [("USDC", first * USDC), ("BTC", coins * 10**8)]
     assert of(rows, "convert", "cash") == [second * USDC]
     assert of(rows, "shortfall", "cash") == [rest * USDC]
+
+
+def test_what_stays_open():
+    debt, money, equity, limit, left = example("What stays open", "10", "1,040", "40", "50", "10,000,000")
+    own = {"USDC": money, "GEM": -debt}
+    margin = look(own, venue=source(weight="1"))
+    assert (margin.net_equity, margin.maintenance_margin / 2, margin.below_auto_close) == (equity, limit, True)
+    rows = run(scene(source(weight="1", conversion_limit=0), {1: own}), at())[1]
+    assert of(rows, "expire", "reason") == ["conversion_limit"]
+    assert of(rows, "unfilled", "asset", "requested", "reason") == [("GEM", left, "conversion_limit")]
 
 
 def test_every_subsection_has_a_formula_and_an_example():

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from fractions import Fraction
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ SOURCE = json.loads(json.dumps(rc.load_venue(sample.venue_source([])).source))
 SMALL = Fraction(1, 10**8)
 
 
-def both_take(name, value):
+def both_take(name, value, **others):
     """Whether the venue's reader and the audit's reader take a value; they must agree."""
-    source, errors = SOURCE | {"policy": SOURCE["policy"] | {name: value}}, []
+    source, errors = SOURCE | {"policy": SOURCE["policy"] | {name: value} | others}, []
     for read, refusal in (
         (lambda: rc.load_venue(source, any_adl_policy=True), rc.RiskDataError),
         (lambda: read_venue(source, np.array([1]), []), RunError),
@@ -79,9 +80,22 @@ def test_a_figure_is_taken_up_to_its_bounds(name):
 @of_kind("amount")
 def test_an_amount_is_taken_up_to_its_bounds(name):
     assert both_take(name, 0)
-    assert both_take(name, 10**12)
+    assert both_take(name, 10**12, **({"adl_fund_off": 10**12} if name == "adl_fund_on" else {}))
     assert not both_take(name, 10**12 + 1)
     assert not both_take(name, -1)
+
+
+def test_adl_is_not_switched_off_below_the_level_that_switches_it_on():
+    assert both_take("adl_fund_off", 5, adl_fund_on=5)
+    assert not both_take("adl_fund_off", "4.99", adl_fund_on=5)
+
+
+@of_kind("words")
+def test_a_list_has_some_of_its_words_each_once(name):
+    words = FIGURES[name].words
+    assert all(both_take(name, list(some)) for n in range(1, len(words) + 1) for some in permutations(words, n))
+    for wrong in ([], [words[0], words[0]], [*words, "other"], [None], [[]], words[0], {}):
+        assert not both_take(name, wrong), wrong
 
 
 @of_kind("choice")

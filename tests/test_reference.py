@@ -562,7 +562,7 @@ def test_accounts_and_positions_go_by_margin():
 # ---- Backstop, ADL and close-out, by hand
 
 
-def test_backstop_in_parts_then_adl_then_unfilled():
+def test_backstop_in_parts_then_adl_then_the_book():
     """Long 1,000 lots at 100, E = 20 < 25: the backstop. Provider 7 takes 300 lots a minute, 8 takes 600 an hour.
 
     Share 20, flow 980, to the fund 6.666667. Fill of 7: flow 294, fund 2.0000001 -> 2. Fill of 8, up to 900 lots:
@@ -570,7 +570,8 @@ def test_backstop_in_parts_then_adl_then_unfilled():
 
     ADL of the last 100: MM = 5, 2 < 2.5; flow 98. Shorts: 3 has 50 lots from 120 (profit 10/60, exposure 50, equity
     1,010: score 0.008), 4 has 30 from 110 (3/33, 30/13: 0.21), 5 has 30 from 100 (no profit). So 4 takes 30 for 29.4, 3
-    takes 50 for 78.4 - 29.4 = 49, and 20 lots find nobody. 4 closes 33 of cost for 29.4: cash 3.6; 3: 60 for 49: 11.
+    takes 50 for 78.4 - 29.4 = 49. 4 closes 33 of cost for 29.4: cash 3.6; 3: 60 for 49: 11. The last 20 lots go to the
+    book at 100: E = 2 - 1.6 = 0.4 pays 0.2 of fee.
     """
     venue = make_venue(backstop=[{"account": 8, "capacity_per_hour": "600"}, {"account": 7, "capacity_per_min": 300}])
     shorts = {3: {"X": ("-0.5", 120), "USDC": 1000}, 4: {"X": ("-0.3", 110), "USDC": 10}}
@@ -582,12 +583,12 @@ def test_backstop_in_parts_then_adl_then_unfilled():
         ("backstop", "below_auto_close", 8, 1000, -600, -12 * M, 592 * M, 0, 4 * M),
         ("adl", "backstop_exhausted", 4, 100, -30, -600000, 33 * M, 3600000, 0),
         ("adl", "backstop_exhausted", 3, 100, -50, -1 * M, 60 * M, 11 * M, 0),
-        ("unfilled", "no_counterparty", None, 20, 0, 0, 0, 0, 0),
+        ("market_close", "full", "book", 20, -20, 0, 0, -20 * M, 0),
     ]
     assert [row["price"] for row in rows[1:5]] == [98.0] * 4
-    assert new.accounts[1].positions["X"] == [20, 20 * M, 20 * M]
-    assert [new.accounts[i].balances["USDC"][0] for i in (1, 3, 4)] == [400000, 1011 * M, 13600000]
-    assert new.fund["USDC"] == 6 * M
+    assert (rows[-1]["fee"], new.accounts[1].positions["X"]) == (200000, [0, 0, 0])
+    assert [new.accounts[i].balances["USDC"][0] for i in (1, 3, 4)] == [200000, 1011 * M, 13600000]
+    assert new.fund["USDC"] == 6200000
     assert new.provider_minute == new.provider_hour == new.provider_total == {7: 300 * M, 8: 600 * M}
 
 
@@ -787,7 +788,7 @@ def borrows_tick(accounts, backstop, prices, settings=(), **policy):
     """GEM and TOK count in full; the rows after the triggers and those of phase 2."""
     venue = make_venue(collateral=(("GEM", 1), ("TOK", 1)), backstop=backstop, conversion_limit=0, **policy)
     new, rows = checked_step(venue, load(venue, accounts, settings=settings), prices=prices)
-    return new, [row for row in rows if row["event"] not in ("trigger", "expire")]
+    return new, [row for row in rows if row["event"] not in ("trigger", "expire", "unfilled")]
 
 
 COUNTER = ("counterparty", "asset", "requested", "quanta", "cash", "counter_cash", "fund")
@@ -902,12 +903,12 @@ def test_provider_capacity_comes_back_with_the_clock():
         ("backstop", "below_auto_close", 1, 8, -416),
         ("backstop", "below_auto_close", 2, 7, -116),
         ("backstop", "below_auto_close", 2, 8, -84),
-        ("unfilled", "no_counterparty", 2, None, 0),
+        ("unfilled", "no_book", 2, None, 0),
     ]
     assert rows[-1]["requested"] == 300
     assert reference.margin(venue, state.accounts[2], reference.Prices(AT_100)).net_equity == 6
     state, rows = checked_step(venue, state, time_ns=MINUTE - 1)
-    assert brief(rows) == [("unfilled", "no_counterparty")]
+    assert brief(rows) == [("unfilled", "no_book")]
     state, rows = checked_step(venue, state, time_ns=MINUTE)
     assert brief(rows, "counterparty", "lots") == [
         ("backstop", "below_auto_close", 7, -175),
@@ -921,7 +922,7 @@ def test_a_provider_in_liquidation_takes_nothing():
     """Provider 7 is itself liquidating, and takes neither its own nor 1's position; 8 does not take the market."""
     venue = make_venue(backstop=[{"account": 7}, {"account": 8, "markets": ["Y"]}])
     _, rows = checked_step(venue, load(venue, {account: {"X": (10, 100), "USDC": 20} for account in (1, 7)}))
-    assert brief(rows, "account", "requested") == [("unfilled", "no_counterparty", i, 1000) for i in (1, 7)]
+    assert brief(rows, "account", "requested") == [("unfilled", "no_book", i, 1000) for i in (1, 7)]
 
 
 def test_a_provider_turns_its_position_round():
@@ -943,7 +944,7 @@ def test_adl_passes_over_a_provider_that_was_turned_round():
     new, rows = checked_step(venue, state)
     assert brief(rows, "requested", "lots") == [
         ("backstop", "below_auto_close", 1000, -600),
-        ("unfilled", "no_counterparty", 400, 0),
+        ("unfilled", "no_book", 400, 0),
     ]
     assert new.accounts[7].positions["X"][0] == 200
 
@@ -953,7 +954,11 @@ def test_adl_passes_over_the_selected_and_open_positions_are_not_closed_out():
     venue = make_venue()
     state = load(venue, {1: {"X": (10, 100), "USDC": -20}, 3: {"X": (-10, 110), "USDC": -70}})
     _, rows = checked_step(venue, state)
-    assert brief(rows, "account") == [("expire", "no_book", 3), ("unfilled", "no_counterparty", 1)]
+    assert brief(rows, "account", "asset", "requested") == [
+        ("expire", "no_book", 3, None, 100),
+        ("unfilled", "no_book", 1, None, 1000),
+        ("unfilled", "no_collateral", 1, "USDC", 20 * M),
+    ]
 
 
 # -- ADL: the policies. Shorts of X at 100 beside account 1, which is long 10 with E = 20: they buy at 98
@@ -1108,7 +1113,7 @@ def test_the_cap_of_adl():
         ("adl", "backstop_exhausted", 1, 5, 800, -300),
         ("adl", "backstop_exhausted", 2, 5, 400, -200),
         ("adl", "backstop_exhausted", 2, 4, 400, -2),
-        ("unfilled", "no_counterparty", 2, None, 198, 0),
+        ("unfilled", "no_book", 2, None, 198, 0),
     ]
     # in the next tick it is a quarter of the 1,500 that are left
     state.accounts[2].positions["X"], state.accounts[2].balances["USDC"] = [600, 600 * M, 600 * M], [M, 0]
@@ -1483,38 +1488,50 @@ def test_repay_by_buying():
     assert new.book_quanta == {"USDC": 100 * M, "GEM": -1 * M, "TOK": 0}
 
 
-def test_a_prepared_purchase_is_made():
+def test_a_purchase_that_sales_made_needless_is_not_made():
     """GEM -10 at 100, USDC 50, TOK 90 and 20 lent at 10 (weight 0.9: 990): E = 40 < 50: below auto-close, whole debt.
 
     V = 1,000, fee 10, need 960: u = ceil(960,000,000/9.9) = 96,969,697 TOK; V = 969,696,970, fee 9,696,970: 960.
-    Then USDC 1,010, TOK 13.030303: E = 127 > 100, healthy, and the purchase is made still: USDC 0.
+    Then USDC 1,010, TOK 13.030303: E = 127 > 100, healthy, and nothing is bought.
     """
     _, rows, balances = repay_tick({"USDC": 50, "GEM": -10, "TOK": (90, 20)}, {"GEM": 100, "TOK": 10})
     assert brief(rows, "asset", "quanta", "cash", "fee") == [
         ("redeem", "debt", "TOK", 6969697, 0, 0),
         ("convert", "debt", "TOK", -96969697, 969696970, 9696970),
-        ("convert", "debt", "GEM", 10 * M, -1000 * M, 10 * M),
     ]
-    assert rows[2]["mmr_after"] < 1
-    assert balances == {"USDC": (0, 0), "GEM": (0, 0), "TOK": (0, 13030303)}
+    assert rows[-1]["mmr_after"] < 1
+    assert balances == {"USDC": (1010 * M, 0), "GEM": (-10 * M, 0), "TOK": (0, 13030303)}
 
 
 def test_a_purchase_is_cut_to_the_money_at_hand():
-    """GEM -10 at 100, USDC 505, TOK 50 at 10 (450): E = -45, whole debt; need 1,010 - 505 = 505.
+    """GEM -10 at 100, USDC 595, TOK 50 at 10 (450): E = 45 < 50, below auto-close; whole debt; need 1,010 - 595 = 415.
 
-    All 50 TOK bring 500, fee 5: USDC 1,000. t' = floor(1,000/101) = 9,900,990 quanta; V = 990,099,000, fee 9,900,990;
-    1,000,000,000 - 999,999,990 = 10 quanta are left. Without positions the close-out follows: debt 99,010 GEM quanta
-    cost 9,901,000 with no fee, which is 9,900,990 more than is there. The fund pays it from 14.900990 of fees.
+    TOK 41.919192 bring 419.19192, fee 4.191919: USDC 1,010.000001 pays for all. Of 25 TOK and 25 lent out the 25 are
+    sold for 247.5, and USDC 842.5 buys floor(842.5 / 101) = 8,341,584 quanta: V = 834.1584, fee 8.341584; 16 are left.
     """
-    new, rows, balances = repay_tick({"USDC": 505, "GEM": -10, "TOK": 50}, {"GEM": 100, "TOK": 10})
+    prices, full = {"GEM": 100, "TOK": 10}, [{"symbol": "TOK", "borrowedQuantity": 25}]
+    _, rows, _ = repay_tick({"USDC": 595, "GEM": -10, "TOK": 50}, prices)
     assert brief(rows, "asset", "quanta", "cash", "fee") == [
-        ("convert", "debt", "TOK", -50 * M, 500 * M, 5 * M),
-        ("convert", "debt", "GEM", 9900990, -990099000, 9900990),
-        ("convert", "close_out", "GEM", 99010, -9901000, 0),
-        ("fund", "bankrupt", None, 0, 9900990, 0),
+        ("convert", "debt", "TOK", -41919192, 419191920, 4191919),
+        ("convert", "debt", "GEM", 10 * M, -1000 * M, 10 * M),
+    ]
+    _, rows, balances = repay_tick({"USDC": 595, "GEM": -10, "TOK": (25, 25)}, prices, pools=full)
+    assert brief(rows, "asset", "quanta", "cash", "fee") == [
+        ("convert", "debt", "TOK", -25 * M, 250 * M, 2500000),
+        ("convert", "debt", "GEM", 8341584, -834158400, 8341584),
+    ]
+    assert balances["USDC"] == (16, 0)
+
+
+def test_an_account_without_equity_pays_no_fee():
+    """USDC 505 and TOK 49.5 that count for 445.5: E = -49.5. They bring the 495 that all of the debt lacks."""
+    new, rows, balances = repay_tick({"USDC": 505, "GEM": -10, "TOK": "49.5"}, {"GEM": 100, "TOK": 10})
+    assert brief(rows, "asset", "quanta", "cash", "fee") == [
+        ("convert", "debt", "TOK", -49500000, 495 * M, 0),
+        ("convert", "debt", "GEM", 10 * M, -1000 * M, 0),
     ]
     assert balances == {"USDC": (0, 0), "GEM": (0, 0), "TOK": (0, 0)}
-    assert (new.fund["USDC"], new.shortfall["USDC"]) == (5 * M, 0)
+    assert (new.fund["USDC"], new.shortfall["USDC"]) == (0, 0)
 
 
 def test_cancel_is_all_it_takes():
@@ -1944,7 +1961,9 @@ def test_repay_redeems_only_what_is_not_lent_out():
     assert brief(rows, "quanta", "cash", "fee") == [
         ("redeem", "debt", 500000, 0, 0),
         ("convert", "debt", 500000, -50 * M, 500000),
+        ("unfilled", "full_utilization", 0, 0, 0),
     ]
+    assert rows[-1]["requested"] == 500000
 
 
 def test_sales_of_lent_collateral_at_full_utilisation():
@@ -2424,15 +2443,16 @@ def test_a_sale_of_the_lots_that_there_are():
     ],
 )
 def test_the_band_of_a_conversion(bids, reason, lots):
-    """126.6 / (145 * 0.99), 89 lots, are wanted; without a fill it is a row of its own, and TOK is sold instead."""
-    _, rows = spot_tick({"USDC": -1266, "GEM": 10, "TOK": 2}, {"bids": bids})
+    """126.6 / (145 * 0.99), 89 lots, are wanted; without a fill it is a row of its own, and TOK is sold before."""
+    holdings = {"USDC": -1266, "GEM": 10}
+    _, rows = spot_tick(holdings if lots else holdings | {"TOK": 2}, {"bids": bids})
     if lots:
         assert brief(rows, "asset", "quanta")[0] == ("convert", "debt", "GEM", -lots * 10000)
     else:
         columns = ("asset", "market", "requested", "quanta")
         assert brief(rows, *columns) == [
-            ("expire", reason, "GEM", None, 89, 0),
             ("convert", "debt", "TOK", None, 0, -2 * M),
+            ("expire", reason, "GEM", None, 75, 0),
         ]
 
 
@@ -2485,16 +2505,17 @@ def test_a_purchase_on_the_book():
 
 
 def test_a_purchase_on_a_dear_book_is_cut():
-    """As in `test_a_purchase_is_cut_to_the_money_at_hand`: USDC 1,000 buys 990 lots at the index of 100.
+    """As in `test_a_purchase_is_cut_to_the_money_at_hand`: USDC 1,010.000001 buys 1,000 lots at the index of 100.
 
-    From asks at 101 a lot costs 1.01 and a fee of 0.0101: 980 lots are 999.698. With 0.5 settle nothing can be had.
+    From asks at 101 a lot costs 1.01 and a fee of 0.0101: 990 lots are 1,009.899. With 1.005 settle, and no equity,
+    a lot cannot be had.
     """
-    holdings = {"USDC": 505, "GEM": -10, "TOK": 50}
+    holdings = {"USDC": 595, "GEM": -10, "TOK": 50}
     _, rows = spot_tick(holdings, {"asks": [(101, 20)]}, price=100)
     assert brief(rows, "asset", "quanta", "cash", "fee")[1] == (
-        ("convert", "debt", "GEM", 9800000, -989800000, 9898000)
+        ("convert", "debt", "GEM", 9900000, -999900000, 9999000)
     )
-    _, rows = spot_tick({"USDC": "1.015", "GEM": -1}, {"asks": [(101, 20)]}, price=100)
+    _, rows = spot_tick({"USDC": "1.005", "GEM": -1}, {"asks": [(101, 20)]}, price=100)
     assert brief(rows, "asset")[0] == ("convert", "close_out", "GEM")
 
 
@@ -2510,8 +2531,8 @@ def test_the_conversion_limit():
     assert brief(rows, *columns) == [
         ("convert", "debt", 1, "GEM", -344827, 0),
         ("convert", "debt", 1, "TOK", -2 * M, 0),
-        ("expire", "conversion_limit", 2, "GEM", 0, 0),
         ("convert", "debt", 2, "TOK", -2 * M, 0),
+        ("expire", "conversion_limit", 2, "GEM", 0, 0),
     ]
 
 
@@ -2764,7 +2785,7 @@ def test_a_harmful_slice_is_sent():
 def test_sent_on_to_the_backstop():
     """Provider 7 takes it all at the zero price: flow 955, of the share of 45 a third to the fund. No second round.
 
-    Account 2 is sent on as well and 7 has no room left: it stays as it is, for it is not below auto-close.
+    Account 2 is sent on as well and 7 has no room left: the rest goes to the book at 95 without a fee, E = 36 - 40.
     """
     policy = {"harmful_slice": "backstop", "slices_per_tick": 2, "backstop": [{"account": 7, "max_notional": 1200}]}
     venue = make_venue([guard_market()], **policy)
@@ -2775,7 +2796,10 @@ def test_sent_on_to_the_backstop():
         ("harm", "to_backstop", 100, 0),
         ("backstop", "escalated", 1000, 1000),
         ("backstop", "escalated", 1000, 200),
+        ("market_close", "full", 800, 800),
+        ("fund", "bankrupt", 0, 0),
     ]
+    assert (rows[6]["fee"], rows[7]["cash"]) == (0, 4 * M)
     assert (rows[4]["cash"], rows[4]["fund"]) == (-45 * M, 15 * M)
     assert new.accounts[1].balances["USDC"] == [0, 0]
     # below auto-close it is the backstop's without being sent
@@ -3121,22 +3145,28 @@ def test_the_open_interest_of_a_contract():
 
 
 def test_a_slice_of_an_inverse_market():
-    """20 contracts from 32,000, coins for E = 0.768 and MM = 1: 2 are sold, one at 64,000 and one at 12,800.
+    """20 contracts from 32,000, coins for E = 0.768 and MM = 1: 2 are sold, one at 64,000 and one at 19,200.
 
-    1562.5 and 7812.5 quanta are 1562 and 7812, each rounded to the even one: 9374, not 9375. The cost is -62,500 of 20:
-    6,250 of it is released. 6,250 - 9,374 = -3,124. The fee is 93.74, so 94. 2 contracts for 9,374 quanta: 21,335.6.
+    1562.5 and 5208.3 quanta are 1562 and 5208, each rounded: 6770, not 6771. The cost is -62,500 of 20: 6,250 of it is
+    released. 6,250 - 6,770 = -520. The fee is 67.7, so 68. 2 contracts for 6,770 quanta: 29,542.1.
     """
     venue = money_venue()
     state = load(venue, {1: {"I": (20, 32_000), "BTC": "0.000024"}, 2: RICH})
-    levels = {"bids": [(64_000, 1), (12_800, 1)]}
+    levels = {"bids": [(64_000, 1), (19_200, 1)]}
     new, rows = checked_step(venue, state, MARKS | {"I": 32_000}, {"I": levels})
     columns = ("market", "settle", "lots", "cost", "cash", "entry", "fee", "counter_cash")
-    assert brief(rows[2:3], *columns) == [("book", "full", "I", "BTC", -2, 6250, -3124, 6250, 94, 9374)]
-    assert rows[2]["price"] == pytest.approx(2 / 9374e-8)
+    assert brief(rows[2:3], *columns) == [("book", "full", "I", "BTC", -2, 6250, -520, 6250, 68, 6770)]
+    assert rows[2]["price"] == pytest.approx(2 / 6770e-8)
     assert rows[1]["event"] == "harm"
     assert rows[1]["price"] == rows[2]["price"]
-    assert new.fund == {"USDC": 0, "USDT": 0, "BTC": 94}
-    assert new.accounts[1].balances["BTC"] == [2400 - 3124 - 94, 0]
+    assert new.fund == {"USDC": 0, "USDT": 0, "BTC": 68}
+    assert new.accounts[1].balances["BTC"] == [2400 - 520 - 68, 0]
+    # at 12,800 the other one brings 7812: 6,250 - 9,374 = -3,124 is more than the 2,400 quanta that E is, and at 13,700
+    # 7299 leaves 2,400 - 2,611 < 0; at 14,200 of the fee of 86 there are 46, of which float64 is sure of 45
+    for price, cash, fee in ((12_800, -3124, 0), (13_700, -2611, 0), (14_200, -2354, 45)):
+        levels = {"bids": [(64_000, 1), (price, 1)]}
+        new, rows = checked_step(venue, state, MARKS | {"I": 32_000}, {"I": levels})
+        assert (rows[2]["cash"], rows[2]["fee"]) == (cash, fee)
 
 
 def test_a_slice_that_restores_the_margin_of_a_coin_account():
@@ -3412,7 +3442,7 @@ def chance_state(chance, mixed):
         if chance.random() < 0.5
     ]
     policy = {
-        "slices_per_tick": chance.choice([0, 1, 3]),
+        "slices_per_tick": chance.choice([1, 1, 3]),
         "min_slice_notional": chance.choice([1, 77]),
         "slice_probability": chance.choice([1, "0.5"]),
         "slice_cooldown": chance.choice([None, 40]),
@@ -3434,6 +3464,9 @@ def chance_state(chance, mixed):
         "adl_cap": chance.choice([1, "0.3", 2]),
         "pools": [{"symbol": "GEM", "borrowedQuantity": chance.choice([0, 3])}] if chance.random() < 0.7 else [],
         "realize_interval": 60 if mixed else None,
+        "stages": chance.choice([["book", "backstop", "adl"], ["adl", "book"], ["backstop", "book", "adl"], ["book"]]),
+        "adl_when": chance.choice(["backstop_exhausted", "fund_below"]),
+        "adl_fund_off": chance.choice([0, 40]),
     }
     markets = [*((INVERSE_X, Y_IN_TOK) if mixed else (X, Y)), *([GEM_SPOT] if chance.random() < 0.5 else [])]
     venue = make_venue(markets, backstop=backstop, fund=chance.choice([0, 50]), **policy)

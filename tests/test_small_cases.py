@@ -1,20 +1,22 @@
 """Small cases: one account, ten positions, a tick that triggers nothing, and margins in a user's own njit loop."""
 
 import math
+from itertools import permutations
 
 import numba
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from riskcore import Accounts, Engine, RiskDataError, Tick, load_venue
+from riskcore import Accounts, Engine, RiskDataError, Tick, load_venue, read_run
 from riskcore.kernels import guards as kernels
 from riskcore.kernels.margin import SAFE, account_margin, account_status
 from riskcore.margin import margin_table
 from riskcore.market import Prices, asset_values
 from riskcore.market.guards import GuardState, guard
+from riskcore.run import explain
 from riskcore.sample import market_row, with_price_guards
 from tests.comparison import whole_state
 
@@ -273,3 +275,291 @@ def test_kernels_in_a_users_own_loop():
     quanta = [table.maintenance_margin[0] / float(venue.settle_quantum) for table in tables]
     assert worst == pytest.approx(max(quanta), rel=1e-12)
     assert safe == (not any(table.liquidatable[0] for table in tables))
+
+
+def lent_on_collateral(debt, collateral, maintenance="0.012", **policy):
+    """Engine of one account that owes USDC; collateral {asset: (weight, quantity)}."""
+    weights = {"USDC": "1"} | {asset: weight for asset, (weight, _) in collateral.items()}
+    rows = [
+        {"symbol": asset, "haircutFunction": {"weight": weight, "kind": {"type": "identity"}}}
+        for asset, weight in weights.items()
+    ]
+    rows[0]["mmfFunction"] = {"type": "sqrt", "base": maintenance, "factor": "0"}
+    rows[0]["imfFunction"] = {"type": "sqrt", "base": "0.1", "factor": "0"}
+    venue = load_venue(
+        {
+            "settle_asset": "USDC",
+            "collateral": rows,
+            "markets": [market_row("A0", "0.01", "0.001", IMF, MMF, impact=("0.99", "1.01"))],
+            "policy": {"slice_probability": 1, **policy},
+        }
+    )
+    held = {"USDC": -debt} | {asset: quantity for asset, (_, quantity) in collateral.items()}
+    balances = pd.DataFrame({"account": "a", "asset": list(held), "quantity": list(held.values())})
+    nothing = pd.DataFrame({"account": [], "market": [], "quantity": [], "entry_price": []})
+    return Engine(Accounts.from_frames(venue, nothing, balances), venue)
+
+
+def margins_at(engine, prices):
+    table = margin_table(engine.accounts, Prices.read(engine.venue, engine.accounts, {}, asset_prices=prices))
+    return table.net_equity[0], table.maintenance_margin[0]
+
+
+class TestConversions:
+    """Collateral is sold in the order that costs least, does no harm, and no more of it than restores the account."""
+
+    def test_the_poor_collateral_goes_first(self):
+        prices = {"GOOD": 50.0, "POOR": 200.0}
+        engine = lent_on_collateral(900.0, {"GOOD": ("1", 14.0), "POOR": ("0.8", 1.3)}, min_slice_notional=10)
+        rows = engine.step(Tick(START, {}, asset_prices=prices)).events
+        assert rows[["event", "asset", "quanta", "cash", "fee"]].to_numpy().tolist()[1:] == [
+            ["convert", "POOR", -69_349, 13_869_800, 138_698]
+        ]
+        equity, maintenance = margins_at(engine, prices)
+        assert 0 < equity - maintenance < 2e-4  # one quantum of POOR is worth 0.0002
+        assert not len(engine.step(Tick(START + SECOND, {}, asset_prices=prices)).events)
+
+    @settings(max_examples=40)
+    @given(
+        st.integers(1, 40),
+        st.lists(st.tuples(st.sampled_from(["1", "0.95", "0.8", "0.5"]), st.integers(1, 900)), min_size=1, max_size=3),
+        st.sampled_from(["0.012", "0.03", "0.1"]),
+        st.sampled_from(["waive", "send", "backstop"]),
+        st.integers(1, 99),
+    )
+    def test_nothing_gets_worse_and_nothing_is_sold_in_vain(self, price, parts, maintenance, harm, closeness):
+        """The debt is what leaves the account ``closeness`` hundredths of its maintenance margin."""
+        names = ("GOOD", "POOR", "ODD")[: len(parts)]
+        worth = sum(float(weight) * quantity * price for weight, quantity in parts)
+        debt = round(worth / (1 + closeness / 100 * float(maintenance)), 6)
+        collateral = {name: (weight, float(quantity)) for name, (weight, quantity) in zip(names, parts, strict=True)}
+        prices = dict.fromkeys(names, float(price))
+        engine = lent_on_collateral(debt, collateral, maintenance, harmful_slice=harm, min_slice_notional=0)
+        before, _ = margins_at(engine, prices)
+        for second in range(3):
+            rows = engine.step(Tick(START + second * SECOND, {}, asset_prices=prices)).events
+            equity, required = margins_at(engine, prices)
+            assert before <= 0 or equity >= 0
+            sales = rows[(rows["event"] == "convert") & (rows["reason"] == "debt")]
+            if harm != "send":
+                assert (sales["mmr_after"] <= sales["mmr_before"] * (1 + 1e-9)).all()
+            if len(sales) and equity > required > 0:
+                assert equity - required <= 3e-6 * price  # the fewest quanta that restore, rounded
+            if not len(rows) or equity <= 0:
+                break
+            before = equity
+
+
+def lone(positions, balances, *, maintenance="0.02", pools=(), backstop=(), **policy):
+    """Engine of accounts {account: {market: (quantity, entry)}} and {account: {asset: quantity or (free, lent)}}.
+
+    Markets A and B have no bands and lots of 1; GOOD counts in full. Slices close whole positions.
+    """
+    flat = {"type": "sqrt", "factor": "0"}
+    weights = {"weight": "1", "kind": {"type": "identity"}}
+    rows = [
+        {
+            "symbol": name, "baseSymbol": name, "quoteSymbol": "USDC", "marketType": "PERP",
+            "filters": {"price": {"tickSize": "0.01"}, "quantity": {"stepSize": "1"}},
+            "imfFunction": flat | {"base": str(2 * float(maintenance))}, "mmfFunction": flat | {"base": maintenance},
+        }
+        for name in "AB"
+    ]  # fmt: skip
+    venue = load_venue(
+        {
+            "settle_asset": "USDC", "markets": rows, "borrow_lend": list(pools), "backstop": list(backstop),
+            "collateral": [{"symbol": name, "haircutFunction": weights} for name in ("USDC", "GOOD")],
+            "policy": {"slice_probability": 1, "slice_fraction": 1, **policy},
+        }
+    )  # fmt: skip
+    held = [
+        {"account": account, "market": market, "quantity": float(quantity), "entry_price": float(entry)}
+        for account, own in positions.items()
+        for market, (quantity, entry) in own.items()
+    ]
+    money = [
+        {"account": account, "asset": asset}
+        | dict(zip(("quantity", "lent"), (*(np.atleast_1d(part)), 0.0), strict=False))
+        for account, own in balances.items()
+        for asset, part in own.items()
+    ]
+    names = ["account", "market", "quantity", "entry_price"]
+    return Engine(Accounts.from_frames(venue, pd.DataFrame(held, columns=names), pd.DataFrame(money)), venue)
+
+
+def at_touch(price, market="A", size=100_000.0):
+    """A book one tick around a price."""
+    return {market: {"bids": [(round(price - 0.01, 2), size)], "asks": [(round(price + 0.01, 2), size)]}}
+
+
+def told(result):
+    """Events and reasons of a tick, without the trigger."""
+    rows = result.events[["event", "reason"]].to_numpy().tolist()
+    return [f"{event}: {reason}" for event, reason in rows if event != "trigger"]
+
+
+def status_of(engine, marks, **prices):
+    """Account, exposure, net equity and whether it is liquidating, of every account."""
+    table = margin_table(engine.accounts, Prices.read(engine.venue, engine.accounts, marks, asset_prices=prices))
+    return table.net_equity, table.exposure, table.liquidatable
+
+
+class TestWaysOut:
+    """What a stage cannot do goes to the next one; what none takes goes to the book at any price, or has a reason."""
+
+    @settings(max_examples=60)
+    @given(
+        st.sampled_from([-1, 1]),
+        st.integers(1, 200),
+        st.integers(1_000, 20_000),
+        st.integers(15, 200),
+        st.sampled_from(["0.005", "0.02", "0.05"]),
+        st.lists(st.integers(80, 120), min_size=1, max_size=5),
+        st.sampled_from([0, 7, 1_000]),
+    )
+    def test_an_account_alone_does_not_live_through_its_bankruptcy(
+        self, side, lots, cents, thousandths, maintenance, moves, fund
+    ):
+        """Nobody else trades: it is closed in the book, and the fund or the record has what is below zero."""
+        entry = cents / 100
+        money = round(lots * entry * thousandths / 1_000, 2)
+        engine = lone({"me": {"A": (side * lots, entry)}}, {"me": {"USDC": money}}, maintenance=maintenance, fund=fund)
+        close = entry
+        for day, move in enumerate(moves):
+            close = round(close * move / 100, 2)
+            equity, _, liquidating = status_of(engine, {"A": close})
+            before = engine.ledger.fund.sum() + engine.ledger.shortfall.sum()
+            held = int(engine.accounts.columns.lots[0])
+            engine.step(Tick(START + day * 86_400 * SECOND, {"A": close}, at_touch(close)))
+            left, _, open_still = status_of(engine, {"A": close})
+            assert left[0] >= 0
+            assert not open_still[0]
+            if liquidating[0] and equity[0] <= 0:
+                assert not engine.accounts.columns.lots[0]
+                paid = before - engine.ledger.fund.sum() - engine.ledger.shortfall.sum()
+                assert paid / 1e6 == pytest.approx(-equity[0] + abs(held) * 0.01, abs=2e-6)
+                return
+
+    def test_without_a_book_it_stays_open_and_the_summary_says_so(self, tmp_path):
+        engine = lone({"me": {"A": (40, 50.0)}}, {"me": {"USDC": 80.0}})
+        for second, close in enumerate((50.0, 48.3, 45.0)):
+            result = engine.step(Tick(START + second * SECOND, {"A": close}))
+        assert told(result) == ["unfilled: no_book"]
+        engine.save(tmp_path / "run")
+        assert read_run(tmp_path / "run").summary.left_open == {"accounts": 1, "notional": 1_800.0}
+        story = explain(tmp_path / "run", "me")
+        assert (story.left_open, story.events["what"].iloc[-1]) == (1_800.0, "40 A stays open")
+        engine.step(Tick(START + 3 * SECOND, {"A": 45.0}, at_touch(45.0)))
+        engine.save(tmp_path / "run")
+        assert read_run(tmp_path / "run").summary.left_open == {"accounts": 0, "notional": 0.0}
+        story = explain(tmp_path / "run", "me")
+        sold = "40 of 40 A sold at 44.99 as one order, fee 0.00"
+        assert (story.left_open, sold in story.events["what"].tolist()) == (0.0, True)
+
+    def test_a_lender_at_full_utilisation(self, tmp_path):
+        """Nobody in the run borrows what it has lent: it waits, until phase 6 redeems the lend whole."""
+        pools = [{"symbol": "GOOD", "lentQuantity": "0", "borrowedQuantity": "10"}]
+        engine = lone({}, {"lender": {"USDC": -995.0, "GOOD": (0.0, 10.0)}}, pools=pools)
+        result = engine.step(Tick(START, {}, asset_prices={"GOOD": 100.0}))
+        assert told(result) == ["unfilled: full_utilization", "unfilled: no_collateral"]
+        assert result.events["requested"].tolist()[1:] == [9_950_000, 995_000_000]
+        engine.save(tmp_path / "run")
+        told_by = explain(tmp_path / "run", "lender").events["what"].tolist()
+        assert told_by[1:] == ["lend of 9.95 GOOD stays open", "debt of 995 USDC stays open"]
+        result = engine.step(Tick(START + SECOND, {}, asset_prices={"GOOD": 99.0}))
+        assert told(result)[-3:] == ["redeem: close_out", "convert: close_out", "shortfall: bankrupt"]
+        assert engine.ledger.shortfall[engine.venue.settle] == -5_000_000
+
+    def test_a_lender_whose_borrower_is_in_the_run(self):
+        own = {"lender": {"USDC": -995.0, "GOOD": (0.0, 10.0)}, "borrower": {"USDC": 3_000.0, "GOOD": -10.0}}
+        engine = lone({}, own, pools=[{"symbol": "GOOD"}])
+        assert told(engine.step(Tick(START, {}, asset_prices={"GOOD": 100.0}))) == ["adl: full_utilization"]
+
+    def test_escalated_without_providers(self):
+        """The slice harms, the policy asks for the backstop, and there is none: the last book closes the account."""
+        engine = lone({1: {"A": (40, 50.0)}}, {1: {"USDC": 25.0}}, harmful_slice="backstop", liquidation_fee="0.03")
+        result = engine.step(Tick(START, {"A": 50.0}, at_touch(50.0)))
+        assert told(result) == ["harm: to_backstop", "market_close: full"]
+        assert result.fills[["stage", "quantity"]].to_numpy().tolist() == [["order book", 40.0]]
+        equity, exposure, _ = status_of(engine, {"A": 50.0})
+        assert (equity[0], exposure[0]) == (0, 0)  # the fee took what was left, and no more
+
+    @pytest.mark.parametrize("counterparties", ["profitable", "opposing"])
+    def test_two_bankrupt_accounts_opposite_each_other(self, counterparties):
+        positions = {1: {"A": (100, 100.0)}, 2: {"A": (-100, 90.0)}}
+        held = positions, {1: {"USDC": 200.0}, 2: {"USDC": 200.0}}
+        engine = lone(*held, adl_counterparties=counterparties)
+        result = engine.step(Tick(START, {"A": 95.0}))
+        assert told(result) == ["unfilled: no_book"] * 2
+        result = engine.step(Tick(START + SECOND, {"A": 95.0}, at_touch(95.0)))
+        assert told(result) == ["market_close: full"] * 2 + ["shortfall: bankrupt"] * 2
+        assert engine.ledger.shortfall[engine.venue.settle] == -2 * 301_000_000
+
+    @pytest.mark.parametrize(
+        ("debt", "policy", "expected"),
+        [
+            (980.0, {}, ["convert: debt"]),
+            (980.0, {"conversion_limit": 0}, ["expire: conversion_limit", "unfilled: conversion_limit"]),
+            (
+                1_010.0,
+                {"conversion_limit": 0},
+                ["expire: conversion_limit", "convert: close_out", "shortfall: bankrupt"],
+            ),
+        ],
+    )
+    def test_debts_alone(self, debt, policy, expected):
+        """Ten GOOD at 100 against a debt: below auto-close, and without equity."""
+        engine = lone({}, {1: {"USDC": -debt, "GOOD": 10.0}}, **policy)
+        assert told(engine.step(Tick(START, {}, asset_prices={"GOOD": 100.0}))) == expected
+
+    @pytest.mark.parametrize(
+        "stages", [list(some) for n in (1, 2, 3) for some in permutations(["book", "backstop", "adl"], n)]
+    )
+    @pytest.mark.parametrize("books", [at_touch(95.0), {}])
+    def test_stages_in_any_order(self, stages, books):
+        """One account to be liquidated, one below auto-close and one bankrupt; a winner and a provider."""
+        positions = {1: {"A": (40, 95.0)}, 2: {"A": (40, 95.0)}, 3: {"A": (40, 100.0)}, 4: {"A": (-60, 120.0)}}
+        money = {1: 70.0, 2: 30.0, 3: 20.0, 4: 500.0, 9: 500.0}
+        engine = lone(
+            positions, {account: {"USDC": quantity} for account, quantity in money.items()}, stages=stages,
+            backstop=[{"account": 9, "max_notional": "3000"}], adl_counterparties="opposing",
+        )  # fmt: skip
+        result = engine.step(Tick(START, {"A": 95.0}, books))
+        rows, ids = result.events, engine.accounts.ids
+        assert result.selected.tolist() == [engine.accounts.row_of(n) for n in (3, 2, 1)]
+        open_still = status_of(engine, {"A": 95.0})[2]
+        named = set(rows["account"][rows["event"].isin(["unfilled", "expire"])])
+        assert set(ids[open_still].tolist()) <= named
+        if books:
+            assert not open_still.any()
+        if books or stages[0] != "book":
+            first = rows[rows["event"].isin(["book", "backstop", "adl", "market_close"])].iloc[0]
+            reason = {"book": "full", "backstop": "below_auto_close", "adl": "backstop_exhausted"}[stages[0]]
+            assert (first["event"], first["reason"]) == (stages[0], reason)
+
+    def test_adl_goes_by_the_fund_and_stays_as_it_was_in_between(self, tmp_path):
+        """A fund of 40: on; of 59, after a save: still on; of 77: off, and the last book closes."""
+        longs = {n: {"A": (10, 100.0)} for n in (1, 2, 3)} | {4: {"B": (20, 100.0)}, 5: {"B": (20, 100.0)}}
+        shorts = {8: {"A": (-5, 130.0)}, 9: {"A": (-25, 130.0)}}
+        money = {1: 105.0, 2: 205.0, 3: 305.0, 4: 60.0, 5: 230.0, 8: 900.0, 9: 900.0}
+        policy = {
+            "adl_when": "fund_below",
+            "adl_fund_on": 50,
+            "adl_fund_off": 60,
+            "fund": 40,
+            "stages": ["book", "adl"],
+        }
+        engine = lone(longs | shorts, {n: {"USDC": quantity} for n, quantity in money.items()}, **policy)
+        found = []
+        for second, (a, b) in enumerate(((90.0, 100.0), (80.0, 98.5), (70.0, 90.0))):
+            books = at_touch(a, "A") | at_touch(b, "B")
+            result = engine.step(Tick(START + second * SECOND, {"A": a, "B": b}, books))
+            found.append((bool(engine.ledger.adl_on), told(result)))
+            engine.save(tmp_path / "run")
+            engine = Engine.resume(tmp_path / "run")
+            assert engine.ledger.adl_on == found[-1][0]
+        assert found == [
+            (True, ["adl: fund_below"]),
+            (True, ["book: full", "adl: fund_below"]),
+            (False, ["book: full", "market_close: full", "market_close: full", "fund: bankrupt"]),
+        ]

@@ -88,6 +88,7 @@ def by_hand(positions=(), balances=(), orders=(), settings=(), mark=100.0, asset
         for columns, rows in zip(names, (positions, balances, orders, settings), strict=True)
     ]
     source = {"settle_asset": SETTLE, "markets": [market], "collateral": collateral, **others}
+    source["policy"] = {"liquidation_interval": None, **others.get("policy", {})}
     return Scene(source, *tables, [TickInput(START, {"X": mark}, {}, {"GEM": 100.0, "TOK": 10.0}, {})])
 
 
@@ -183,9 +184,14 @@ GEM_SPOT = {
     ],
 )
 def test_a_purchase_of_debt_is_sized_to_the_cash(cash, asks, lots):
-    """10 GEM are owed at an index price of 100: the most lots of 0.01 whose price and fee of 1 % the cash pays."""
-    policy = {"liquidation_fee": "0.01", "conversion_slippage": "0.01", "min_slice_notional": 1}
-    scene = by_hand(balances=[(1, SETTLE, cash, 0.0), (1, "GEM", -10.0, 0.0)], policy=policy)
+    """10 GEM are owed at an index price of 100: the most lots of 0.01 whose price and fee of 1 % the cash pays.
+
+    TOK that nobody can redeem bring the net equity to 40: below auto-close, and not without a fee.
+    """
+    policy = {"liquidation_fee": "0.01", "conversion_slippage": "0.01", "min_slice_notional": 1, "target_mmr": "0.001"}
+    balances = [(1, SETTLE, cash, 0.0), (1, "GEM", -10.0, 0.0), (1, "TOK", 0.0, round((1040 - cash) / 9, 6))]
+    pools = [{"symbol": "TOK", "borrowedQuantity": "1000"}]
+    scene = by_hand(balances=balances, policy=policy, borrow_lend=pools)
     source = scene.source | {"markets": [*scene.source["markets"], GEM_SPOT]}
     scene = replace(scene, source=source, ticks=[replace(scene.ticks[0], books={"GEM_USDC": {"asks": asks}})])
     assert_equals_the_oracle(scene)
@@ -294,7 +300,7 @@ def test_adl_policies_by_hand(name, counterparties):
                 ),
                 95.0,
             ),
-            {"adl: backstop_exhausted", "unfilled: no_counterparty"},
+            {"adl: backstop_exhausted", "market_close: full"},
         ),
         "passed over": (
             two_markets(
@@ -305,7 +311,7 @@ def test_adl_policies_by_hand(name, counterparties):
                 ),
                 95.0,
             ),
-            {"adl: backstop_exhausted", "unfilled: no_counterparty"},
+            {"adl: backstop_exhausted", "market_close: full"},
         ),
         # 8.8 of the 10 lent are wanted: 2 owes 5.5, 3 and 4 owe 2.25 each
         "full utilisation": (

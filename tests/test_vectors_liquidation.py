@@ -280,12 +280,10 @@ def worse(price: Decimal, mark: Decimal, size: Decimal) -> Decimal:
     return price - mark if size < 0 else mark - price
 
 
-def past_the_book(case: Given) -> bool:
-    """An account without equity, and a level that is no worse than its bankruptcy price, or a fund to pay for it."""
-    trader, mark, levels = walk(case["inputs"])
-    left, (size, _) = equity(trader, {"BTC": mark}), trader.held["BTC"]
-    paid = case["inputs"]["insurance_fund"] > 0
-    return left <= 0 and any(paid or worse(price, mark, size) * abs(size) <= left for price, _ in levels)
+def nobody_pays(case: Given) -> bool:
+    """An account without equity, and a fund without money."""
+    trader, mark, _ = walk(case["inputs"])
+    return equity(trader, {"BTC": mark}) <= 0 and case["inputs"]["insurance_fund"] == 0
 
 
 def fund_decides(case: Given) -> bool:
@@ -434,7 +432,7 @@ RULES: Rules = {
         (every, check_offset),
     ],
     r"dydx-walk-\w+": [
-        (past_the_book, "an account without equity is past the book here, whatever the book pays"),
+        (nobody_pays, "leaves to deleveraging what the fund cannot pay: here the last book closes it at any price"),
         (fund_decides, "asks fill by fill whether the fund can pay: here the account pays, and the fund what is short"),
         (every, check_walk),
     ],

@@ -31,7 +31,7 @@ def wild_venue(count, policy, full=False, closed=None, mixed=False, events=False
     for row in source["collateral"] if events else ():
         if row["symbol"] in GUARDS:
             row["priceGuard"] = GUARDS[row["symbol"]]
-    source["policy"] = {"fund": 150, "min_slice_notional": 200} | policy
+    source["policy"] = {"fund": 150, "min_slice_notional": 200, "liquidation_interval": None} | policy
     for provider, capacity in zip(source["backstop"], ("300000", "120000"), strict=True):
         provider |= {"capacity_per_min": capacity, "capacity_per_hour": "500000"}
     btc, eth, sol = source["markets"]

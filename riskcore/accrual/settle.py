@@ -53,7 +53,7 @@ class _Settlement(Converter):
     """The settlement of the debt of one account in the asset of a balance row, without a fee."""
 
     def __init__(self, work: TickContext, account: int, row: int) -> None:
-        super().__init__(work, account, _REASON, Fraction(0), row)
+        super().__init__(work, account, _REASON, row)
 
     def mmr(self) -> float:
         return _NONE

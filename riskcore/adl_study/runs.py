@@ -154,7 +154,8 @@ def _run(
         step = engine.step(tick, full_table=True)
         journal.append(step.rows)
         stepped(engine.ticks)
-        of_adl = (step.rows["market"] >= 0) & np.isin(step.rows["event"], [EVENT["adl"], EVENT["unfilled"]])
+        events = [EVENT[event] for event in ("adl", "market_close", "unfilled")]
+        of_adl = (step.rows["market"] >= 0) & np.isin(step.rows["event"], events)
         if not of_adl.any():
             continue
         rows = step.rows[of_adl]
@@ -169,10 +170,12 @@ def _run(
             held = before[0] * sign[columns.market]
             tally = Tally(policy.name, Start(owner, held, lot_value, profit), gap, unit, again=True)
         tally.begin(step.time, lot_value, step.table.net_equity / unit, profit)
-        unfilled, deals = (rows[rows["event"] == EVENT[event]] for event in ("unfilled", "adl"))
+        deals, book, unfilled = (rows[rows["event"] == event] for event in events)
+        unfilled = unfilled[unfilled["time"] == step.rows["time"].max()]  # the last instant's alone stay open
         position_rows, haircut = _deals(deals, engine.accounts, price, money)
         owed = np.bincount(deals["account"], haircut, len(accounts))
         wanted = float(unfilled["requested"] @ np.abs(price)[unfilled["market"]])
+        tally.close_at_market(float(np.abs(book["lots"]) @ np.abs(price)[book["market"]]))
         tally.request(wanted, float(np.maximum(owed, 0).sum()))
         tally.deal(position_rows, deals["lots"] * sign[deals["market"]], haircut)
         tally.end()

@@ -14,7 +14,7 @@ TOP = 10
 """How many accounts are the largest ones."""
 TOP_SHARE = 0.01
 
-_SUMS = ("closed", "unfilled", "deficit", "needed", "fills")
+_SUMS = ("closed", "unfilled", "last_book", "deficit", "needed", "fills")
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,10 @@ class Tally:
         self._sums["unfilled"] += unfilled
         self._sums["deficit"] += deficit
 
+    def close_at_market(self, notional: float) -> None:
+        """Note the notional that the last book closed as no winner took it; it is not requested again."""
+        self._sums["last_book"] += notional
+
     def deal(self, rows: Int, lots: Int, haircut: Int) -> None:
         """Note deals: signed lots closed of each position, and its haircut, quanta received less than at the mark."""
         value = np.abs(lots) * self._price[rows]
@@ -143,11 +147,12 @@ class Tally:
     ) -> dict[str, Any]:
         """Figures of a wave, or of all, from the haircut of each account and its equity and profit before."""
         unit, total, largest = self.quantum, float(haircut.sum()), float(haircut.max(initial=0.0))
+        unfilled = sums["unfilled"] + sums["last_book"]
         share = np.sort(closed)[::-1] / closed.sum() if closed.any() else np.full(1, np.nan)
         return {
-            "requested": (sums["closed"] + sums["unfilled"]) * unit,
+            "requested": (sums["closed"] + unfilled) * unit,
             "closed": sums["closed"] * unit,
-            "unfilled": sums["unfilled"] * unit,
+            "unfilled": unfilled * unit,
             "deficit": sums["deficit"] * unit,
             "needed": sums["needed"] * unit,
             "haircut": total * unit,

@@ -104,8 +104,11 @@ def check_rows(run: Run, out: Findings) -> None:
         "ticks must ascend",
     )
     together = (np.diff(tick, prepend=-2) == 0) & (np.diff(j["time"], prepend=-1) == 0)
-    stage = np.where(phase == SLICES, REPAY, phase)  # these two take turns, round by round
-    never(together & (np.diff(stage, prepend=0) < 0), "comes after a later phase")
+    place = phase.astype(np.float64)
+    for number, name in enumerate(("book", "backstop", "adl"), SLICES):  # a lend is settled before the last book
+        at = run.venue.stages.index(name) if name in run.venue.stages else len(run.venue.stages)
+        place[phase == number] = REPAY + (at if run.venue.stages[0] == "book" else at + 1) / 10
+    never(together & (np.diff(place, prepend=0) < 0), "comes after a later phase")
     if run.venue.plain:  # with more assets, the fund of each is sold for the settle asset
         together &= (np.diff(account, prepend=-1) == 0) & (phase == CLOSE_OUT) & (np.diff(phase, prepend=0) == 0)
         step = np.where(is_event(j, "redeem convert"), 0, event)

@@ -34,12 +34,14 @@ STOPS = {"impact", "mean_mark", "mean_premium", "limit", "conversion"}
 RULE_OF = {
     "trigger": "selection", "cancel": "stages", "skip": "throttle", "redeem": "repay", "convert": "repay",
     "harm": "book", "book": "book", "expire": "book", "backstop": "stages", "adl": "stages", "unfilled": "stages",
+    "market_close": "stages",
     "fund": "stages", "socialize": "stages", "shortfall": "stages", "unsettle": "stages",
 }  # fmt: skip
 """The rule that asks for a row of an event."""
 ALSO = {
-    "book": ("bands", "cost"), "expire": ("bands",), "backstop": ("touched", "cost"), "adl": ("touched", "cost"),
-    "socialize": ("touched",), "convert": ("bands", "cost"),
+    "book": ("bands", "cost"), "expire": ("bands",), "unfilled": ("bands",),
+    "backstop": ("touched", "cost"), "adl": ("touched", "cost"),
+    "socialize": ("touched",), "convert": ("bands", "cost"), "market_close": ("bands", "cost"),
 }  # fmt: skip
 """The rules that its figures keep besides."""
 TAKEN_OVER = ("backstop", "adl", "socialize")
@@ -248,8 +250,8 @@ class Decisions:
         expected = {(name, row): quanta for name in names for row, quanta in getattr(memory, name).items()}
         others = [("book_lots", row) for row in range(len(self.markets))]
         of_assets = ("book_quanta", "pool", "fund", "shortfall")
-        others += [("adl_on", 0)]
         others += [(name, row) for name in of_assets for row in range(len(self.assets))]
+        expected["adl_on", 0] = int(memory.adl_on)
         entries = sorted(zip(*(state["ledger"][name].tolist() for name in ("ledger", "item")), strict=True))
         equal("replay", "entries of the ledger", entries, sorted([*expected, *others]))
         for entry, quanta in expected.items():
@@ -325,7 +327,7 @@ def _rule_of(row: dict[str, Any]) -> str:
     """The rule that asks for a row."""
     if row["event"] in ("redeem", "convert"):
         return "repay" if row["reason"] == "debt" else "stages"
-    return "repay" if row["event"] == "expire" and row["asset"] >= 0 else RULE_OF.get(row["event"], "stages")
+    return "repay" if row["event"] in ("expire", "harm") and row["asset"] >= 0 else RULE_OF.get(row["event"], "stages")
 
 
 def _differences(recorded: dict[str, Any] | None, decided: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
@@ -376,7 +378,9 @@ def _rule_of_column(name: str, recorded: dict[str, Any], decided: dict[str, Any]
         return "touched"
     if event == "cancel" and name == "requested":
         return "rows"
-    if name in ("cost", "entry", "counter_cost", "counter_cash", "counter_entry") or (name, event) == ("fee", "book"):
+    if name in ("cost", "entry", "counter_cost", "counter_cash", "counter_entry"):
+        return "cost"
+    if name == "fee" and event in ("book", "market_close"):
         return "cost"
     return own
 

@@ -25,18 +25,8 @@ Array = npt.NDArray[Any]
 Columns = dict[str, Array]
 
 BOOK, FUND, SHORTFALL, NOBODY, POOL, ACCOUNT = -1, -2, -3, -4, -5, 0
-DELISTING, GUARD, INTEREST, FUNDING, REALISATION, SETTLEMENT, REPAY, SLICES, CLOSE_OUT, ACTIVITY = (
-    -6,
-    -5,
-    -4,
-    -3,
-    -2,
-    -1,
-    2,
-    3,
-    6,
-    7,
-)
+DELISTING, GUARD, INTEREST, FUNDING, REALISATION, SETTLEMENT, REPAY, SLICES = -6, -5, -4, -3, -2, -1, 2, 3
+BACKSTOP, ADL, LAST_BOOK, CLOSE_OUT, STAYS, ACTIVITY = 4, 5, 6, 7, 8, 9
 """Phases; those below 0 lie between the ticks."""
 
 
@@ -51,7 +41,8 @@ class Event(NamedTuple):
     priced: bool | None  # None: some are
 
 
-_STOPS = "account_cap market_cap depth_share depth impact mean_mark mean_premium limit slippage"
+_ENDS = "depth impact mean_mark mean_premium limit"
+_STOPS = f"account_cap market_cap depth_share {_ENDS} slippage"
 _FILL = "requested lots cost cash entry fee counter_cash"
 _FILLS = "requested lots cost cash entry counter_cost counter_cash counter_entry"
 BOOK_GUARDS = ("closed_book", "stale_book", "crossed_book")
@@ -69,13 +60,17 @@ EVENTS = {
     "skip": Event(SLICES, "throttle cooldown", NOBODY, "market|asset", "", False),
     "redeem": Event(REPAY, "debt close_out settlement", NOBODY, "asset", "quanta lent", False),
     "convert": Event(REPAY, "debt close_out settlement", BOOK, "asset", "cash fee quanta counter_cash", True),
-    "harm": Event(SLICES, "fee_waived sent withheld to_backstop", NOBODY, "market", "requested", True),
+    "harm": Event(SLICES, "fee_waived sent withheld to_backstop", NOBODY, "market|asset", "requested", True),
     "book": Event(SLICES, f"full {_STOPS}", BOOK, "market", _FILL, True),
     "expire": Event(SLICES, f"{_STOPS} no_book conversion conversion_limit", NOBODY, "market|asset", "requested",
                     False),
-    "backstop": Event(4, "below_auto_close escalated", ACCOUNT, "market|asset", f"{_FILLS} fund quanta", True),
-    "adl": Event(5, "backstop_exhausted full_utilization", ACCOUNT, "market|asset", f"{_FILLS} lent", True),
-    "unfilled": Event(5, "no_counterparty", NOBODY, "market", "requested", False),
+    "backstop": Event(BACKSTOP, "below_auto_close escalated mmr", ACCOUNT, "market|asset", f"{_FILLS} fund quanta",
+                      True),
+    "adl": Event(ADL, "backstop_exhausted fund_below full_utilization", ACCOUNT, "market|asset", f"{_FILLS} lent",
+                 True),
+    "market_close": Event(LAST_BOOK, f"full {_ENDS}", BOOK, "market", _FILL, True),
+    "unfilled": Event(STAYS, f"no_book {_ENDS} slippage conversion conversion_limit withheld to_backstop"
+                      " full_utilization no_collateral", NOBODY, "market|asset", "requested", False),
     "fund": Event(CLOSE_OUT, "bankrupt", FUND, "", "cash fund", False),
     "socialize": Event(CLOSE_OUT, "equity open_interest", ACCOUNT, "", "cash counter_cash", False),
     "open": Event(ACTIVITY, "request", NOBODY, "", "", False),
@@ -87,7 +82,8 @@ EVENTS = {
 }  # fmt: skip
 # rows that belong to another phase than their event: events, reason, phase
 _ELSEWHERE = (("redeem convert unsettle", "close_out", CLOSE_OUT), ("redeem convert", "settlement", SETTLEMENT),
-              ("interest", "entry", SETTLEMENT), ("cancel", "delisted", DELISTING))  # fmt: skip
+              ("interest", "entry", SETTLEMENT), ("unfilled", "full_utilization", ADL),
+              ("cancel", "delisted", DELISTING))  # fmt: skip
 MONEY = ("cost", "cash", "entry", "fee", "unsettled", "counter_cost", "counter_cash", "counter_entry", "fund")
 """Changes in quanta of the row's settle asset; a row has one if its event may have one of them."""
 CHANGES = ("requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost",
@@ -205,7 +201,7 @@ class Run:
         fine &= ~paying | (j["money"] >= 0)
         fine &= ~paying | (j["counterparty"] < 0) | (j["counter_money"] >= 0)
         for events, name in (
-            ("funding realize harm book unfilled fill delist", "position"),
+            ("funding realize book market_close fill delist", "position"),
             ("interest redeem convert transfer deposit withdraw", "balance"),
             ("transfer", "counter_balance"),
             ("cancel", "order"),
@@ -217,7 +213,7 @@ class Run:
             fine &= ~(handed & lots) | (j[name] >= 0)
         for name in ("balance", "counter_balance"):
             fine &= ~(handed & quanta) | (j[name] >= 0)
-        fine &= ~is_event(j, "skip expire") | (j["position"] >= 0) | (j["balance"] >= 0)
+        fine &= ~is_event(j, "skip expire harm unfilled") | (j["position"] >= 0) | (j["balance"] >= 0)
         for name in CHANGES:
             fine &= (j[name] <= AMOUNT) & (j[name] >= -AMOUNT)
         return np.asarray(fine)
@@ -226,7 +222,8 @@ class Run:
     def phase(self) -> Array:
         """Phase that a row belongs to."""
         phase = np.array([event.phase for event in EVENTS.values()])[self.journal["event"]]
-        phase[is_event(self.journal, "skip expire") & (self.journal["asset"] >= 0)] = REPAY
+        phase[is_event(self.journal, "skip expire harm") & (self.journal["asset"] >= 0)] = REPAY
+        phase[is_event(self.journal, "unfilled") & (self.journal["market"] >= 0)] = LAST_BOOK
         for events, reason, other in _ELSEWHERE:
             phase[is_event(self.journal, events) & (self.journal["reason"] == WORDS["reason"].index(reason))] = other
         return phase

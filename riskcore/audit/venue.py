@@ -148,6 +148,7 @@ class Venue(NamedTuple):
     by_quantity: bool
     providers: list[int]  # rows of the accounts in the backstop
     pools: dict[int, Pool]  # by asset, ascending
+    stages: list[str]  # in the order of the policy
     money: tuple[int, ...]  # assets that profit and loss is paid in: the settle asset, and the others ascending
     delisted: tuple[int, ...] = ()  # rows of markets, ascending
 
@@ -270,6 +271,13 @@ class _Object:
         value = self._member(name, None if optional else _MISSING, (dict,), "an object")
         return _Object({} if value is None else value, self._to(name))
 
+    def words(self, name: str, among: tuple[str, ...]) -> list[str]:
+        """Return a list of some words, each at most once."""
+        found: list[str] = self._member(name, _MISSING, (list,), "a list")
+        if not found or any(word not in among for word in found) or len(set(found)) < len(found):
+            raise self.wrong(name, f"must be a list of {' '.join(among)}, each at most once, and not empty")
+        return found
+
     def rows(self, name: str, missing: Any = _MISSING) -> list[_Object]:
         """Return a list of objects."""
         found = self._member(name, missing, (list,), "a list")
@@ -329,7 +337,7 @@ def read_venue(raw: object, ids: npt.NDArray[Any], providers: list[int]) -> Venu
     quantum = assets[settle_row].quantum
     perpetuals, spots = _listed(top, symbols, settle)
     markets = [_read_market(row, assets, settle_row) for row in perpetuals]
-    words, figures = _read_policy(top.inner("policy"))
+    words, figures, stages = _read_policy(top.inner("policy"))
     return Venue(
         markets=markets,
         spots=[_read_spot(row, assets[asset], asset, quantum) for row, asset in spots],
@@ -342,6 +350,7 @@ def read_venue(raw: object, ids: npt.NDArray[Any], providers: list[int]) -> Venu
         by_quantity=words["haircut_size_unit"] == "quantity",
         providers=_check_providers(top, [market.symbol for market in markets], symbols, ids, providers),
         pools=_read_pools(top.rows("borrow_lend", []), assets),
+        stages=stages,
         money=(settle_row, *sorted({market.settle for market in markets} - {settle_row})),
     )
 
@@ -376,16 +385,19 @@ def _listed(top: _Object, symbols: list[str], settle: str) -> tuple[list[_Object
     return perpetuals, [(row, symbols.index(base)) for base, row in spots.items()]
 
 
-def _read_policy(policy: _Object) -> tuple[dict[str, str], dict[str, Fraction]]:
-    """Return the choices of the policy, and its figures without those that are null."""
+def _read_policy(policy: _Object) -> tuple[dict[str, str], dict[str, Fraction], list[str]]:
+    """Return the choices of the policy, its figures without those that are null, and its stages."""
     policy.only(set(FIGURES))
-    words, figures = dict[str, str](), dict[str, Fraction]()
+    words, figures, stages = dict[str, str](), dict[str, Fraction](), list[str]()
     for name, declared in FIGURES.items():
         missing = None if declared.optional and name in policy.raw else _MISSING
         figure: Fraction | int | None
         if declared.kind in ("choice", "name"):
             among = ("separable",) if name == "margin_model" else declared.words  # the audit knows no other model
             words[name] = str(policy.text(name, among=among))
+            continue
+        if declared.kind == "words":
+            stages = policy.words(name, declared.words)  # the only list
             continue
         if declared.kind == "count":
             figure = policy.whole(name, declared.low, int(declared.high or 0), missing)
@@ -397,7 +409,9 @@ def _read_policy(policy: _Object) -> tuple[dict[str, str], dict[str, Fraction]]:
                 raise policy.wrong(name, "must be a ratio of whole numbers below 10**9")
         if figure is not None:
             figures[name] = Fraction(figure)
-    return words, figures
+    if figures["adl_fund_off"] < figures["adl_fund_on"]:
+        raise policy.wrong("adl_fund_off", "must be at least adl_fund_on")
+    return words, figures, stages
 
 
 def _range(ratio: Figure) -> tuple[Callable[[Fraction], bool], str]:

@@ -650,7 +650,8 @@ def _run(
     recorded = rc.run.RecordedRun.read(path)
     rows, prices = recorded.rows, recorded.asset_price
     split = rc.run.report.waterfall_split(rows, venue, prices)
-    unpaid = rc.run.report.shortfalls(rows, venue, prices)
+    unpaid, stays = rc.run.report.shortfalls(rows, venue, prices), rc.run.report.left_open(recorded)
+    still = {"accounts": len(stays), "notional": float(stays["notional"].sum())}
     providers = rc.run.report.provider_pnl(recorded).groupby("provider", as_index=False).last().drop(columns="time")
     refused = int((rows["event"] == rc.record.EVENT["guard"]).sum())
 
@@ -665,7 +666,7 @@ def _run(
     debtors, debt = len(insolvent), -float(insolvent.sum())
     if not quiet:
         _print_distribution({"first tick": first, "last tick": last})
-        _print_split(split, unpaid, venue)
+        _print_split(split, unpaid, still, venue)
         if debtors:
             what = f"Uncovered debt of {rc.boundary.counted(debtors, 'account')} without exposure"
             out.print(f"{what}: {debt:,.2f} {venue.settle_asset}")
@@ -679,6 +680,7 @@ def _run(
     return {
         "run": str(path), "accounts": len(accounts), "ticks": len(ticks), "events": len(rows), "refused": refused,
         "rounded_quanta": accounts.rounded, "split": split.to_dict("records"), "shortfall": unpaid,
+        "left_open": still,
         "insolvent": {"accounts": debtors, "amount": debt}, "providers": providers.to_dict("records"),
         "distribution": {"first": first.to_dict("records"), "last": last.to_dict("records")},
     }  # fmt: skip

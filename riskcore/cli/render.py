@@ -71,7 +71,7 @@ def _print_distribution(moments: dict[str, pd.DataFrame]) -> None:
     out.print(view)
 
 
-def _print_split(split: pd.DataFrame, unpaid: dict[str, float], venue: rc.Venue) -> None:
+def _print_split(split: pd.DataFrame, unpaid: dict[str, float], still: dict[str, float], venue: rc.Venue) -> None:
     view = _table("Liquidated notional by stage", "stage", "notional", "share", "fills", "share", "accounts")
     for row in split.to_dict("records"):
         view.add_row(
@@ -83,6 +83,10 @@ def _print_split(split: pd.DataFrame, unpaid: dict[str, float], venue: rc.Venue)
         f"Shortfall: {unpaid['paid_by_fund']:,.2f} {venue.settle_asset} paid by the fund, "
         + (f"{unpaid['paid_by_others']:,.2f} by other accounts, " if unpaid["paid_by_others"] else "")
         + f"{unpaid['left_on_record']:,.2f} left on record",
+    )
+    out.print(
+        f"Left open at the end: {rc.boundary.counted(int(still['accounts']), 'account')} at 100 % or above, "
+        f"notional {still['notional']:,.2f} {venue.settle_asset}"
     )
 
 
@@ -230,6 +234,10 @@ def _print_explanation(explanation: rc.run.Explanation) -> None:
         f"Account {explanation.account}: equity {equity['start']:,.2f} {explanation.settle_asset} at the start, "
         f"{equity['end']:,.2f} at the end"
     )
+    if explanation.left_open:
+        out.print(
+            f"Left open: at 100 % or above at the end, notional {explanation.left_open:,.2f} {explanation.settle_asset}"
+        )
     always = list(_CHANGES)[:5]
     named = [f"{text} {equity[name]:+,.2f}" for name, text in _CHANGES.items() if name in always or equity[name]]
     # no-break spaces keep a cause and its amount on one line
@@ -265,7 +273,7 @@ def _explanation_json(explanation: rc.run.Explanation) -> dict[str, Any]:
     events = _records(explanation.events.drop(columns=["what", "why"]))
     return {
         "account": str(explanation.account), "settle_asset": explanation.settle_asset,
-        "equity": asdict(explanation.equity), "events": events,
+        "equity": asdict(explanation.equity), "left_open": explanation.left_open, "events": events,
     }  # fmt: skip
 
 

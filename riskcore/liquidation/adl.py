@@ -1,4 +1,4 @@
-"""Phase 5: auto-deleveraging, the last resort: closing against opposing accounts by the venue's policy."""
+"""Auto-deleveraging, a stage: closing against opposing accounts by the venue's policy."""
 
 from __future__ import annotations
 
@@ -19,19 +19,37 @@ from .backstop import by_requirement
 from .tick_state import CumulativeRounding, TickState, largest_passing
 
 
-def deleverage(state: TickState) -> None:
-    """Close the positions that the backstop left against accounts with opposite positions."""
+def deleverage(state: TickState, *, past_the_book: bool) -> None:
+    """Close positions against accounts with opposite ones, if the policy has ADL switched on now."""
+    if not _is_on(state):
+        return
     sides: dict[tuple[int, int], _Opposing] = {}
-    for account, _ in state.past_the_book():
+    for account, _ in state.to_close(past_the_book=past_the_book):
         margin = state.margin(account)
         for row in by_requirement(margin):
-            if state.healthy(account):
-                break
             market, lots = int(state.accounts.columns.market[row]), int(state.accounts.columns.lots[row])
             side = 1 if lots > 0 else -1
             if (market, side) not in sides:
                 sides[market, side] = _Opposing(state, market, -side)
-            _Deal(state, account, row, margin, sides[market, side]).close()
+            opposing = sides[market, side]
+            if len(opposing.rows):
+                _Deal(state, account, row, margin, opposing).close()
+                if state.healthy(account):
+                    break
+
+
+def _is_on(state: TickState) -> bool:
+    """Whether ADL acts in this instant; between two levels of the fund it stays on or off as it was."""
+    policy, ledger = state.venue.policy, state.ledger
+    if policy.adl_when == "backstop_exhausted":
+        return True
+    fund = int(ledger.fund[state.venue.settle])
+    level = fund * state.venue.settle_quantum
+    if ledger.adl_on:
+        ledger.adl_on = not (fund > 0 and level >= policy.adl_fund_off)
+    else:
+        ledger.adl_on = level < policy.adl_fund_on or fund == 0
+    return ledger.adl_on
 
 
 class _Opposing:
@@ -107,11 +125,6 @@ class _Deal:
                     self._offer(n, min(self.left, self.opposing.room_of(n)))
                 if not self.left:
                     break
-        if self.left:
-            mmr = self.state.margin(self.account).mmr
-            self.state.journal.add(
-                "unfilled", "no_counterparty", self.account, mmr, mmr, market=self.market, requested=self.left
-            )
 
     def _share(self) -> None:
         """Close against all at once, by weight; lots that a counterparty cannot absorb are split among the others."""
@@ -134,7 +147,7 @@ class _Deal:
         taken = largest_passing(lots, partial(self._can_absorb, row, counterparty))
         if taken:
             state.transfer(
-                "adl", "backstop_exhausted", self.account, self.row, counterparty, self.side * taken, self.size,
+                "adl", state.venue.policy.adl_when, self.account, self.row, counterparty, self.side * taken, self.size,
                 self.flow.next(taken),
             )  # fmt: skip
             opposing.closed[n] += taken

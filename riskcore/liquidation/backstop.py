@@ -1,4 +1,4 @@
-"""Phase 4: the backstop providers take over positions and borrows that the book cannot close, at the zero price."""
+"""The stage `backstop`: providers take over positions and borrows that the book cannot close, at the zero price."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _NO_LIMIT = Fraction(10) ** 12  # settle units: capacity of a provider without a
 _BITS = 50  # of a weight: many of them still fit 64 bits
 
 
-def hand_over(state: TickState) -> None:
-    """Close the positions of accounts below auto-close or escalated, and their borrows, against the providers."""
+def hand_over(state: TickState, *, past_the_book: bool) -> None:
+    """Close positions of accounts, and the borrows of those below auto-close, against the providers."""
     selected = set(state.selected.tolist())
     providers = sorted(
         (account, p)
@@ -31,11 +31,11 @@ def hand_over(state: TickState) -> None:
     )
     if not providers:
         return
-    for account, below in state.past_the_book(state.escalated):
-        takeover = _Takeover(state, account, "below_auto_close" if below else "escalated", providers)
+    for account, reason in state.to_close(past_the_book=past_the_book):
+        takeover = _Takeover(state, account, reason, providers)
         for row in by_requirement(takeover.margin):
             takeover.hand_over_position(row)
-        if below:
+        if reason == "below_auto_close":
             takeover.hand_over_borrows()
 
 

@@ -1,4 +1,4 @@
-"""Phase 3: slices of the positions into the order books, sized to restore the margin within the depth of the books."""
+"""The stage `book`: slices of the positions into the order books, sized to restore the margin within their depth."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._limits import AMOUNT_LIMIT
-from .._typing import Int
+from .._typing import Bool, Int
 from ..boundary import exact
 from ..kernels import slice_rounds, slice_size
 from ..kernels.books import FIRST_BAND
@@ -19,7 +19,7 @@ from ..margin import folded
 from ..market import Books, Prices
 from ..market.guards import price_bands, state
 from ..record import BOOK, EVENT, REASON
-from ..state import Ledger
+from ..state import Accounts, Ledger
 from ..venue import Policy, Venue
 from .tick_state import TickState
 
@@ -83,12 +83,23 @@ def _skip_reasons(state: TickState, round_number: int, owner: Int, rows: Int) ->
     return reason
 
 
-def slice_rules(venue: Venue, prices: Prices) -> SliceRules:
-    """Rules of the slices at a tick's prices, in whole numbers."""
+def used_books(accounts: Accounts, selected: Int, venue: Venue) -> Bool:
+    """Books of the markets in which accounts have positions and of the assets that they have, shape (B,)."""
+    columns, markets = accounts.columns, len(venue.markets.symbol)
+    positions, balances = accounts.position_rows(selected)[0], accounts.balance_rows(selected)[0]
+    used = np.zeros(len(venue.listing.symbol), bool)
+    used[columns.market[positions[columns.lots[positions] != 0]]] = True
+    held = columns.asset[balances[(columns.free[balances] != 0) | (columns.lent[balances] != 0)]]
+    used[markets:] = np.isin(venue.spots.asset, held)
+    return used
+
+
+def slice_rules(venue: Venue, prices: Prices, used: Bool) -> SliceRules:
+    """Rules of the slices at a tick's prices, in whole numbers; of the markets whose books are used."""
     policy, markets, quantum = venue.policy, venue.markets, venue.settle_quantum
     lot_value = [
         None
-        if np.isnan(mark + prices.asset[settle])
+        if np.isnan(mark + prices.asset[settle]) or not used[m]
         else abs(markets.lot_value(m, exact(mark))) * exact(prices.asset[settle])
         for m, (mark, settle) in enumerate(zip(prices.mark, markets.settle, strict=True))
     ]
@@ -116,21 +127,19 @@ def slice_rules(venue: Venue, prices: Prices) -> SliceRules:
     )
 
 
-def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, books: Books) -> BookColumns:
-    """Return the tick's books with their price bands, nothing taken yet."""
-    band, reason = price_bands.bands(venue, guard_state, prices, books)
+def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, books: Books, used: Bool) -> BookColumns:
+    """Return the tick's books with the price bands of those that are used, nothing taken yet."""
+    band, reason = price_bands.bands(venue, guard_state, prices, books, used)
     levels = np.diff(books.offset)
     side = books.level_sides()
     buying = side % 2 == 1
     within = np.where(buying, books.price <= band[side], books.price >= band[side])
     inside = np.zeros(len(band), np.int64)
     np.add.at(inside, side[within], books.lots[within])
-    worst = np.zeros(len(band), np.int64)
-    some = np.flatnonzero(levels)
-    worst[some] = books.price[books.offset[some + 1] - 1]
+    worst = last_prices(books)
     limit = venue.policy.slippage_limit
     if limit is not None:
-        for s in some.tolist():
+        for s in np.flatnonzero(levels).tolist():
             touch = int(books.price[books.offset[s]])
             worst[s] = floor(touch * (1 + limit / 10_000)) if s % 2 else ceil(touch * (1 - limit / 10_000))
     return BookColumns(
@@ -144,6 +153,14 @@ def book_columns(venue: Venue, guard_state: state.GuardState, prices: Prices, bo
         cursor=books.offset[:-1].copy(),
         taken=np.zeros_like(band),
     )
+
+
+def last_prices(books: Books | BookColumns) -> Int:
+    """Price of the last level of each side, 0 without levels: no average of its fills is worse."""
+    worst = np.zeros(len(books.offset) - 1, np.int64)
+    some = np.flatnonzero(np.diff(books.offset))
+    worst[some] = books.price[books.offset[some + 1] - 1]
+    return worst
 
 
 def forget_slices(ledger: Ledger, policy: Policy, before: int, now: int) -> None:

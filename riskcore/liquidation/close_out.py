@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import partial
 from math import ceil
 
@@ -18,9 +17,11 @@ from .tick_state import TickState, largest_passing
 def close_out(state: TickState) -> None:
     """Convert all balances of bankrupt accounts to the settle asset, and cover a settle balance below zero."""
     columns, settle = state.accounts.columns, state.venue.settle
-    for account in state.selected.tolist():
-        rows = state.accounts.positions_of(account)
-        if columns.lots[rows.start : rows.stop].any() or state.margin(account).equity > 0:
+    rows, counts = state.accounts.position_rows(state.selected)
+    owner = np.repeat(np.arange(len(state.selected)), counts)
+    has_position = np.bincount(owner, columns.lots[rows] != 0, len(state.selected)) > 0
+    for account in state.selected[~has_position].tolist():
+        if state.margin(account).equity > 0:
             continue
         own = int(columns.settle_row[account])
         _to_settle(state, account)
@@ -43,7 +44,7 @@ def close_out(state: TickState) -> None:
 
 
 def _to_settle(state: TickState, account: int) -> None:
-    convert = Converter(state, account, "close_out", Fraction(0))
+    convert = Converter(state, account, "close_out")
     balances = state.accounts.balances_of(account)
     free, lent = convert.columns.free, convert.columns.lent
     for row in balances:
@@ -72,7 +73,7 @@ def _take_unsettled(state: TickState, account: int, row: int) -> None:
 
 def _pay_from_other_funds(state: TickState, account: int) -> None:
     """Pay a shortfall from the funds of other assets: into the account's balance of each, then converted."""
-    convert, columns = Converter(state, account, "close_out", Fraction(0)), state.accounts.columns
+    convert, columns = Converter(state, account, "close_out"), state.accounts.columns
     for row in _money_rows(state, account):
         asset, rest = int(columns.asset[row]), -int(columns.free[convert.settle])
         if rest <= 0 or not state.ledger.fund[asset] or np.isnan(state.prices.asset[asset]):

@@ -1,4 +1,4 @@
-"""Phase 5, lends: at full utilisation a lend cannot be redeemed; borrowers of the asset settle it directly."""
+"""Lends: at full utilisation a lend cannot be redeemed; borrowers of the asset settle it directly."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .tick_state import TickState, largest_passing
 def settle_lends(state: TickState) -> None:
     """Settle lends of liquidating lenders with borrowers, at the index: no account's equity changes."""
     pooled = np.array([pool is not None for pool in state.venue.pools])
-    pooled[state.venue.settle] = False
     columns = state.accounts.columns
-    if not (pooled[columns.asset] & (columns.lent > 0)).any():
+    held, _ = state.accounts.balance_rows(state.selected)
+    if not (pooled[columns.asset[held]] & (columns.lent[held] > 0)).any():
         return
     for account in state.selected[state.statuses() != SAFE].tolist():
         rows = state.accounts.balances_of(account)
@@ -31,12 +31,24 @@ def settle_lends(state: TickState) -> None:
             lent = int(columns.lent[row])
             stuck = lent - limited(lent, state.pools.redeemable(int(columns.asset[row])))
             if stuck and need > 0:
-                need -= _settle(state, account, row, min(stuck, ceil(need / unit_value)))
+                wanted = min(stuck, ceil(need / unit_value))
+                settled, received = _settle(state, account, row, wanted)
+                need -= received
+                if settled < wanted and not state.healthy(account):
+                    mmr, asset = state.margin(account).mmr, int(columns.asset[row])
+                    state.journal.add(
+                        "unfilled", "full_utilization", account, mmr, mmr, asset=asset, requested=wanted - settled
+                    )
 
 
-def _settle(state: TickState, lender: int, row: int, quanta: int) -> int:
-    """Settle quanta of a lend with the largest borrowers; return the settle quanta received."""
+def _settle(state: TickState, lender: int, row: int, quanta: int) -> tuple[int, int]:
+    """Settle quanta of a lend with the largest borrowers; return those settled, and the settle quanta received.
+
+    A lend of settle is none that settle could be paid for.
+    """
     columns, unit_value = state.accounts.columns, settle_per_quantum(state, row)
+    if columns.asset[row] == state.venue.settle:
+        return 0, 0
     debts = np.flatnonzero((columns.asset == columns.asset[row]) & (columns.free < 0))
     owner = state.accounts.balance_accounts()[debts]
     by_id = state.accounts.by_id(owner)
@@ -57,4 +69,4 @@ def _settle(state: TickState, lender: int, row: int, quanta: int) -> int:
             cash = round(unit_value * taken)
             state.exchange("adl", "full_utilization", lender, row, borrower, quanta, lent=-taken, cash=cash)
             remaining, received = remaining - taken, received + cash
-    return received
+    return quanta - remaining, received

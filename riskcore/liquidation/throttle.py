@@ -14,8 +14,9 @@ _STEP, _ONE, _TWO = (np.uint64(n) for n in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5
 
 def keys(seed: int, time: int, ids: npt.NDArray[np.generic]) -> Draws:
     """Key of each account at a time (nanoseconds since the epoch), by the account's own id."""
-    texts = (f"{seed}/{time}/{account}".encode() for account in ids.tolist())
-    return np.array([int.from_bytes(blake2b(t, digest_size=8).digest(), "little") for t in texts], np.uint64)
+    start = f"{seed}/{time}/"
+    digests = [blake2b(f"{start}{account}".encode(), digest_size=8).digest() for account in ids.tolist()]
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
 def draws(key: Draws, number: npt.NDArray[np.int64]) -> Draws:

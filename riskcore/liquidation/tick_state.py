@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -108,6 +108,7 @@ class TickState(TickContext):
     rules: SliceRules
     converted: dict[int, int] = field(default_factory=dict)
     escalated: set[int] = field(default_factory=set)
+    _decided: list[tuple[int, npt.NDArray[np.uint8]]] = field(default_factory=list)  # number of rows, statuses then
 
     def participates(self, index: npt.NDArray[np.int64], number: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Whether legs participate in a round: index of the selected account, number of the draw."""
@@ -117,23 +118,28 @@ class TickState(TickContext):
         return draws(self.keys[index], number) < np.uint64(floor(probability * 2**64))
 
     def statuses(self) -> npt.NDArray[np.uint8]:
-        """Margin status of each selected account now."""
+        """Margin status of each selected account now; every change since the last call has written a row."""
+        if not self._decided or self._decided[0][0] != len(self.journal):
+            self._decided[:] = [(len(self.journal), self._statuses_now())]
+        return self._decided[0][1]
+
+    def _statuses_now(self) -> npt.NDArray[np.uint8]:
         status = np.empty(len(self.selected), np.uint8)
         margin_model.account_statuses(self.selected, self.accounts.columns, folded(self.prices), status)
         for n in np.flatnonzero(status == kernels.DOUBT):
             status[n] = self.margin(int(self.selected[n])).status
         return status
 
-    def past_the_book(self, escalated: Container[int] = ()) -> Iterator[tuple[int, bool]]:
-        """Selected accounts that are now below the auto-close fraction or escalated, in order.
+    def to_close(self, *, past_the_book: bool) -> Iterator[tuple[int, str]]:
+        """Selected accounts whose positions a stage closes now, in order, each with the reason.
 
-        Each with whether it is below.
+        They are all that are liquidating, but past the stage of the book only those below auto-close or escalated.
         """
         status = self.statuses()
-        for account, account_status in zip(self.selected.tolist(), status.tolist(), strict=True):
-            below = account_status == kernels.BELOW_AUTO_CLOSE
-            if below or (account_status != kernels.SAFE and account in escalated):
-                yield account, below
+        below, escalated = status == kernels.BELOW_AUTO_CLOSE, np.isin(self.selected, list(self.escalated))
+        closed = below | ((status != kernels.SAFE) & (escalated | (not past_the_book)))
+        for n in np.flatnonzero(closed).tolist():
+            yield int(self.selected[n]), "below_auto_close" if below[n] else "escalated" if escalated[n] else "mmr"
 
     def is_other(self, account: int, accounts: Int | int) -> npt.NDArray[np.bool_]:
         """Whether accounts have another owner than an account: an owner's accounts are never counterparties."""

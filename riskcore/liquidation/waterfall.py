@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,9 +16,11 @@ from ..market.guards import Guarded
 from ..record import EVENT, REASON, Journal
 from ..state import Accounts, Ledger
 from ..venue import Policy
-from . import adl, backstop, book, cancel, close_out, lends, repay
+from . import adl, backstop, book, cancel, close_out, last_book, lends, repay
 from .throttle import keys, mix
 from .tick_state import Before, TickState
+
+Phase: TypeAlias = Callable[[TickState], None]
 
 
 def start_tick(ledger: Ledger, policy: Policy, before: int, now: int) -> None:
@@ -55,35 +61,64 @@ def liquidate(
     venue, prices = context.venue, context.prices
     by_id = np.arange(len(selected))[view.by_id(selected)]
     selected, margins = selected[by_id], margins.rows(by_id)
-    key = keys(seed, context.journal.time, view.ids[selected])
     shuffled = venue.policy.account_order == "random"
+    is_drawn = shuffled or venue.policy.slice_probability < 1
+    key = keys(seed, context.journal.time, view.ids[selected]) if is_drawn else np.zeros(len(selected), np.uint64)
     order = np.argsort(mix(key) if shuffled else -margins.mmr, kind="stable")
     selected, margins = selected[order], margins.rows(order)
     _write_triggers(context.journal, selected, margins.mmr)
+    used = book.used_books(view, selected, venue)
     state = TickState(
         **vars(context),
         before=Before(view, prices, selected, margins),
         selected=selected,
         keys=key[order],
-        book=book.book_columns(venue, guarded.guard_state, prices, guarded.books),
-        rules=book.slice_rules(venue, prices),
+        book=book.book_columns(venue, guarded.guard_state, prices, guarded.books, used),
+        rules=book.slice_rules(venue, prices, used),
     )
-    for phase in PHASES:
+    for phase in phases(venue.policy):
         phase(state)
     guarded.guard_state.book_memory.record(book.lots_left(state.book))
     return selected, margins
 
 
-def _repay_and_sell(state: TickState) -> None:
-    """Repay borrows and sell positions side by side, slice by slice."""
+def phases(policy: Policy) -> Iterator[Phase]:
+    """Yield the phases of an instant in their order, by the stages of the policy.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.liquidation import phases
+    >>> len(list(phases(rc.load_venue("backpack").policy)))
+    8
+    """
+    yield cancel.cancel_orders
+    slices = [repay.repay_borrows, book.sell_slices]
+    if policy.stages[0] != "book":
+        yield partial(_rounds, [slices.pop(0)])
+    past_the_book = False
+    for stage in policy.stages:
+        match stage:
+            case "book":
+                yield partial(_rounds, slices)
+                past_the_book = True
+            case "backstop":
+                yield partial(backstop.hand_over, past_the_book=past_the_book)
+            case "adl":
+                yield lends.settle_lends
+                yield partial(adl.deleverage, past_the_book=past_the_book)
+    if "adl" not in policy.stages:
+        yield lends.settle_lends
+    yield partial(last_book.close_at_market, past_the_book=past_the_book)
+    yield close_out.close_out
+    yield partial(last_book.name_what_stays, past_the_book=past_the_book)
+
+
+def _rounds(acts: Iterable[Callable[[TickState, int], None]], state: TickState) -> None:
+    """Repay borrows or sell positions, or both side by side, slice by slice."""
     for number in range(state.venue.policy.slices_per_tick):
-        repay.repay_borrows(state, number)
-        book.sell_slices(state, number)
-
-
-PHASES = (
-    cancel.cancel_orders, _repay_and_sell, backstop.hand_over, lends.settle_lends, adl.deleverage, close_out.close_out,
-)  # fmt: skip
+        for act in acts:
+            act(state, number)
 
 
 def _write_triggers(journal: Journal, selected: Int, mmr: npt.NDArray[np.float64]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Context, Decimal, localcontext
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..kernels.margin import BELOW_AUTO_CLOSE, LIQUIDATING, SAFE
 from ..market import Prices
@@ -21,6 +21,7 @@ from ..venue import IMF, MMF, Venue
 _CONTEXT = Context(prec=60)
 _WIDE = Context(prec=100)
 _PLACES = Decimal("1e-40")
+_PRODUCT = Context(prec=1000)  # digits of a product of two margins, and of one with a fraction
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,19 @@ class ExactMargin:
 
     def stays_healthy(self, limit: Fraction) -> bool:
         """Whether the maintenance margin ratio is under a limit, and net equity not below 0."""
-        if self.equity < 0:
-            return False
-        return not self.exposure or Fraction(self.maintenance) < limit * Fraction(self.equity)
+        return self.equity >= 0 and (not self.exposure or self.restores(limit))
+
+    def restores(self, limit: Fraction) -> bool:
+        """Whether the maintenance margin is less than a limit times net equity."""
+        least = _PRODUCT.multiply(self.maintenance, Decimal(limit.denominator))
+        return least < _PRODUCT.multiply(self.equity, Decimal(limit.numerator))
+
+    def worsened_by(self, loss: Decimal, relief: Decimal) -> bool:
+        """Whether a trade that costs net equity and releases maintenance margin does not lower the ratio."""
+        return _PRODUCT.multiply(loss, self.maintenance) >= _PRODUCT.multiply(relief, self.equity)
 
 
-@dataclass(frozen=True)
-class Holding:
+class Holding(NamedTuple):
     """What an account has in a balance or position row: its contributions to equity and exposure, and its notional.
 
     ``value`` is signed, in settle units, and ``equity`` the value times the weight. ``exposure`` is the notional with
@@ -74,11 +81,66 @@ class Holding:
     exposure: Decimal
 
 
+class _Asset(NamedTuple):
+    """Quantum, price and collateral weight of an asset; ``base`` is None for the identity haircut."""
+
+    quantum: Decimal
+    price: Decimal
+    weight: Decimal
+    base: Decimal | None
+    penalty: Decimal
+
+
+class _Market(NamedTuple):
+    """Value of a lot at the mark in units of the market's settle asset and in settle units, mark and lot."""
+
+    in_money: Decimal
+    value: Decimal
+    mark: Decimal
+    step: Decimal
+
+
+class _Figures:
+    """Decimals of a venue's rules at a tick's prices, each made once for all accounts."""
+
+    def __init__(self, prices: Prices) -> None:
+        self._prices = prices
+        policy = prices.venue.policy
+        self.acmf_divisor, self.acmf_offset = decimal(policy.acmf_divisor), decimal(policy.acmf_offset)
+        self._assets: dict[int, _Asset] = {}
+        self._markets: dict[int, _Market] = {}
+
+    def asset(self, k: int) -> _Asset:
+        if k not in self._assets:
+            assets = self._prices.venue.assets
+            base = assets.haircut_base[k]
+            self._assets[k] = _Asset(
+                decimal(assets.quantum[k]), decimal(self._prices.asset[k]), decimal(assets.weight[k]),
+                None if base == float("inf") else decimal(base), decimal(assets.haircut_penalty[k]),
+            )  # fmt: skip
+        return self._assets[k]
+
+    def market(self, m: int) -> _Market:
+        if m not in self._markets:
+            venue = self._prices.venue
+            in_money, settle = value_per_lot(self._prices, m), venue.markets.settle[m]
+            value = in_money
+            if settle != venue.settle:
+                value = _context(venue).multiply(in_money, self.asset(int(settle)).price)
+            self._markets[m] = _Market(in_money, value, decimal(self._prices.mark[m]), decimal(venue.markets.step[m]))
+        return self._markets[m]
+
+
 def decimal(value: float | Fraction) -> Decimal:
     """Return the shortest decimal of a float64, or a fraction to 60 digits."""
     if isinstance(value, Fraction):
         return _CONTEXT.divide(Decimal(value.numerator), Decimal(value.denominator))
     return Decimal(repr(float(value)))
+
+
+def difference(before: Decimal, after: Decimal) -> Decimal:
+    """Return the difference of two amounts, without rounding."""
+    return _PRODUCT.subtract(before, after)
 
 
 def _context(venue: Venue) -> Context:
@@ -115,14 +177,11 @@ def price_per_lot(prices: Prices, market: int) -> Decimal:
 
 def collateral_weight(prices: Prices, asset: int, quantity: Decimal) -> Decimal:
     """Weight of a balance of an asset at its size."""
-    assets = prices.venue.assets
-    weight = decimal(assets.weight[asset])
-    if assets.haircut_base[asset] == float("inf"):
-        return weight
-    by_notional = prices.venue.policy.haircut_size_unit == "notional"
-    size = quantity * decimal(prices.asset[asset]) if by_notional else quantity
-    penalty = 1 + decimal(assets.haircut_penalty[asset]) * size.sqrt()
-    return min(weight, decimal(assets.haircut_base[asset]) / penalty)
+    figures = prices.folded(_Figures).asset(asset)
+    if figures.base is None:
+        return figures.weight
+    size = quantity * figures.price if prices.venue.policy.haircut_size_unit == "notional" else quantity
+    return min(figures.weight, figures.base / (1 + figures.penalty * size.sqrt()))
 
 
 def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:
@@ -132,9 +191,9 @@ def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:
     unsettled amount and profit and loss, and 1 where the sum is below zero.
     """
     venue, columns = prices.venue, accounts.columns
-    assets, settle = venue.assets, venue.markets.settle
+    figures = prices.folded(_Figures)
     rows: list[Holding] = []
-    positions: list[tuple[int, int, int, int, Decimal]] = []
+    positions: list[tuple[int, int, int, int]] = []
     zero, one = Decimal(0), Decimal(1)
     with localcontext(_context(venue)):
         worth = dict.fromkeys(accounts.balances_of(account), zero)  # of the positions, in units of their settle asset
@@ -144,9 +203,8 @@ def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:
             if columns.open_orders[account]:
                 worst_case = max(worst_case, abs(lots + int(columns.open_bid[i])), abs(lots - int(columns.open_ask[i])))
             if worst_case:
-                value = value_per_lot(prices, m)
-                positions.append((i, m, lots, worst_case, value))
-                worth[int(columns.position_balance[i])] += lots * value
+                positions.append((i, m, lots, worst_case))
+                worth[int(columns.position_balance[i])] += lots * figures.market(m).in_money
         weights = {}
         for j in accounts.balances_of(account):
             k = int(columns.asset[j])
@@ -155,7 +213,7 @@ def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:
             weights[j] = one
             if not (free or lent or cash_minus_cost or worth[j]):
                 continue
-            quantum, price = decimal(assets.quantum[k]), decimal(prices.asset[k])
+            quantum, price = figures.asset(k)[:2]
             if free < 0:
                 owed = -free * quantum
                 notional = owed * price
@@ -174,14 +232,13 @@ def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:
                 value = cash * price
                 rows.append(Holding("cash", j, k, cash, price, weights[j], value, value * weights[j], zero, zero))
 
-        for i, m, lots, worst_case, lot in positions:
-            weight, mark = weights[int(columns.position_balance[i])], decimal(prices.mark[m])
-            if settle[m] != venue.settle:
-                lot *= decimal(prices.asset[settle[m]])
-            value, quantity = lots * lot, lots * decimal(venue.markets.step[m])
+        for i, m, lots, worst_case in positions:
+            weight, market = weights[int(columns.position_balance[i])], figures.market(m)
+            value, quantity = lots * market.value, lots * market.step
             rows.append(
                 Holding(
-                    "position", i, m, quantity, mark, weight, value, value * weight, abs(value), worst_case * abs(lot)
+                    "position", i, m, quantity, market.mark, weight, value, value * weight, abs(value),
+                    worst_case * abs(market.value),
                 )
             )  # fmt: skip
     return rows
@@ -209,18 +266,18 @@ def account_margin(accounts: Accounts, account: int, prices: Prices) -> ExactMar
                 )
             else:
                 borrowed[holding.row] = _rounded(required, venue)
-    status = status_of(venue, equity, exposure, maintenance)
+    status = status_of(prices, equity, exposure, maintenance)
     equity, exposure, maintenance = (_rounded(amount, venue) for amount in (equity, exposure, maintenance))
     return ExactMargin(equity, exposure, maintenance, requirements, value, borrowed, status)
 
 
-def status_of(venue: Venue, equity: Decimal, exposure: Decimal, maintenance: Decimal) -> int:
+def status_of(prices: Prices, equity: Decimal, exposure: Decimal, maintenance: Decimal) -> int:
     """Status of an account: SAFE, LIQUIDATING or BELOW_AUTO_CLOSE."""
+    venue, figures = prices.venue, prices.folded(_Figures)
     with localcontext(_context(venue)):
         if not exposure or _rounded(maintenance - equity, venue) < 0:
             return SAFE
-        divisor, offset = decimal(venue.policy.acmf_divisor), decimal(venue.policy.acmf_offset)
-        auto_close = max(maintenance / divisor, maintenance - offset * exposure)
+        auto_close = max(maintenance / figures.acmf_divisor, maintenance - figures.acmf_offset * exposure)
         is_above = _rounded(equity, venue) > 0 and _rounded(auto_close - equity, venue) <= 0
     return LIQUIDATING if is_above else BELOW_AUTO_CLOSE
 

@@ -534,7 +534,7 @@ class Prices:
         """Prices per lot and per quantum, computed once, in settle quanta, beside the margin functions."""
         assets, policy, margin_functions = self.venue.assets, self.venue.policy, self.venue.margin_functions
         unit = float(self.venue.settle_quantum)
-        mark, asset = (np.nan_to_num(v) if first_missing(v) >= 0 else v for v in (self.mark, self.asset))
+        mark, asset = (v if first_missing(v) < 0 else np.where(np.isnan(v), 0.0, v) for v in (self.mark, self.asset))
         folded = self.venue.folded_margin_functions or margin_functions.folded(
             np.concatenate([self.token_prices(mark, asset), asset]), self.open_notional, unit
         )
@@ -573,16 +573,16 @@ class Prices:
             vars(self).pop(name, None)
 
     def folded(self, fold: Callable[[Prices], T]) -> T:
-        """Return what a margin model folds these prices into, computed at the first call.
+        """Return what a function makes of these prices, computed at its first call.
 
         Parameters
         ----------
         fold : callable
-            The function of the venue's margin model, called with these prices.
+            The function, called with these prices: that of the venue's margin model, say.
 
         Returns
         -------
-        NamedTuple
+        object
             The result of ``fold``; `forget` frees it.
 
         Examples
@@ -594,9 +594,10 @@ class Prices:
         >>> prices.folded(lambda prices: prices.arrays) is prices.arrays
         True
         """
-        if "_folded" not in vars(self):
-            vars(self)["_folded"] = fold(self)
-        folded: T = vars(self)["_folded"]
+        made = vars(self).setdefault("_folded", {})
+        if fold not in made:
+            made[fold] = fold(self)
+        folded: T = made[fold]
         return folded
 
     @cached_property

@@ -4,6 +4,7 @@ from . import reader, run_folder
 from .events import (
     ACTIVITY,
     BOOK,
+    CHANGES_NOTHING,
     EVENT,
     EVENT_KINDS,
     EVENTS,
@@ -15,8 +16,10 @@ from .events import (
     REASONS,
     ROW,
     SHORTFALL,
+    STAGE_OF,
     STAGES,
     Rows,
+    closes_positions,
     journal_page,
 )
 from .invariants import InvariantError, Invariants
@@ -28,6 +31,7 @@ from .totals import Totals
 __all__ = [
     "ACTIVITY",
     "BOOK",
+    "CHANGES_NOTHING",
     "EVENT",
     "EVENTS",
     "EVENT_COLUMNS",
@@ -41,6 +45,7 @@ __all__ = [
     "ROW",
     "SHORTFALL",
     "STAGES",
+    "STAGE_OF",
     "InvariantError",
     "Invariants",
     "Journal",
@@ -48,6 +53,7 @@ __all__ = [
     "RecordedActivity",
     "Rows",
     "Totals",
+    "closes_positions",
     "fills",
     "has_acted",
     "journal_page",

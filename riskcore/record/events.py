@@ -155,7 +155,8 @@ class Event(NamedTuple):
     sentences: tuple[Sentence, ...] = ()
 
 
-_LIMITS = "account_cap market_cap depth_share depth impact mean_mark mean_premium limit slippage"
+_BOOK = "depth impact mean_mark mean_premium limit"
+_LIMITS = f"account_cap market_cap depth_share {_BOOK} slippage"
 _POSITIONS = "lots cost cash entry counter_cost counter_cash counter_entry"
 _TAKEOVER = (
     Sentence("lend of {exchanged:g} {asset} settled with account {other} for {paid} {settle}", case="lend"),
@@ -209,19 +210,31 @@ EVENT_KINDS = {
     ),
     "backstop": Event(
         "A provider takes a position, or a balance of an asset; `requested` is the amount offered.",
-        "below_auto_close escalated", (ACCOUNT,), "market|asset", f"requested {_POSITIONS} quanta fund",
+        "below_auto_close escalated mmr", (ACCOUNT,), "market|asset", f"requested {_POSITIONS} quanta fund",
         "price of the takeover", "quanta", "backstop", _TAKEOVER,
     ),
     "adl": Event(
         "A position is closed against that of a counterparty, or a lend settled with the debt of one; `requested` is"
         " the amount still to be closed.",
-        "backstop_exhausted full_utilization", (ACCOUNT,), "market|asset", f"requested {_POSITIONS} lent",
+        "backstop_exhausted fund_below full_utilization", (ACCOUNT,), "market|asset", f"requested {_POSITIONS} lent",
         "price of the closing", "quanta", "ADL", _TAKEOVER,
     ),
+    "market_close": Event(
+        "The last book: a position that no stage took goes to the order book as one order at any price inside the"
+        " bands; `requested` is its size.",
+        f"full {_BOOK}", (BOOK,), "market", "requested lots cost cash entry fee counter_cash", "average price", "lots",
+        "order book",
+        (Sentence("{quantity:g} of {requested:g} {market} {verb} at {price:,.6g} as one order, fee {fee}"),),
+    ),
     "unfilled": Event(
-        "The rest of a position, `requested`, finds no counterparty and stays open.", "no_counterparty", (NOBODY,),
-        "market", "requested", requested="lots",
-        sentences=(Sentence("{requested:g} {market} without a taker stays open"),),
+        "The rest of a position, lend or debt, `requested`, stays open: the next instant tries again.",
+        f"no_book {_BOOK} slippage conversion conversion_limit withheld to_backstop full_utilization no_collateral",
+        (NOBODY,), "market|asset", "requested", requested="quanta",
+        sentences=(
+            Sentence("lend of {requested:g} {asset} stays open", case="full_utilization"),
+            Sentence("debt of {requested:g} {asset} stays open", case="asset"),
+            Sentence("{requested:g} {market} stays open"),
+        ),
     ),
     "fund": Event(
         "The fund pays a shortfall.", "bankrupt", (FUND,), "", "cash fund",
@@ -265,9 +278,13 @@ EVENT_KINDS = {
         sentences=(Sentence("{item} is throttled"),),
     ),
     "harm": Event(
-        "A slice of `requested` lots would raise the margin ratio; the reason names the treatment.",
-        "fee_waived sent withheld to_backstop", (NOBODY,), "market", "requested", "average price of the quote", "lots",
-        sentences=(Sentence("slice of {requested:g} {market} at {price:,.6g} is harmful"),),
+        "A slice, or a conversion, of `requested` would not lower the margin ratio; the reason names the treatment.",
+        "fee_waived sent withheld to_backstop", (NOBODY,), "market|asset", "requested", "average price of the quote",
+        "quanta",
+        sentences=(
+            Sentence("conversion of {requested:g} {asset} at {price:,.6g} is harmful", case="asset"),
+            Sentence("slice of {requested:g} {market} at {price:,.6g} is harmful"),
+        ),
     ),
     "socialize": Event(
         "Another account pays a part of a shortfall.", "equity open_interest", (ACCOUNT,), "", "cash counter_cash",
@@ -330,14 +347,15 @@ REASONS = {
     "conversion_limit": "the limit on conversions at the index is used up",
     "throttle": "the random draw left the position or borrow out of this round",
     "cooldown": "the cooldown after the position's last slice has not passed",
-    "fee_waived": "the slice would raise the margin ratio at the full fee: the fee is cut",
-    "sent": "the slice raises the margin ratio, and the policy sends the slice all the same",
-    "withheld": "the slice would raise the margin ratio even without a fee: the slice is not sent",
-    "to_backstop": "the slice would raise the margin ratio: the account goes to the backstop",
+    "fee_waived": "the trade would raise the margin ratio at the full fee: the fee is cut",
+    "sent": "the trade raises the margin ratio, and the policy sends it all the same",
+    "withheld": "the trade would raise the margin ratio even without a fee: it is not sent",
+    "to_backstop": "the trade would raise the margin ratio: the account goes to the backstop",
     "below_auto_close": "the margin fraction is below the auto-close margin fraction",
-    "escalated": "a slice in the book would have raised the margin ratio",
+    "escalated": "a trade in the book, or a conversion, would have raised the margin ratio",
     "backstop_exhausted": "the backstop had no capacity left",
-    "no_counterparty": "no counterparty was left that the policy allows",
+    "fund_below": "the insurance fund is below the level at which the policy switches ADL on",
+    "no_collateral": "the account has nothing that could be sold for the debt",
     "bankrupt": "net equity is below zero",
     "interval": "the payment is due at every interval",
     "hour": "interest is due at every hour",
@@ -365,8 +383,10 @@ REASONS = {
 EVENTS = tuple(EVENT_KINDS)
 EVENT = {name: code for code, name in enumerate(EVENT_KINDS)}
 REASON = {name: code for code, name in enumerate(REASONS)}
-STAGES = {name: kind.stage for name, kind in EVENT_KINDS.items() if kind.stage}
-"""Events that close positions, and the stages' names."""
+STAGE_OF = {name: kind.stage for name, kind in EVENT_KINDS.items() if kind.stage}
+"""Stage of each event that closes positions."""
+STAGES = tuple(dict.fromkeys(STAGE_OF.values()))
+"""Names of the stages that close positions."""
 
 _TYPES = {"word": np.uint8, "number": np.float64}
 ROW = np.dtype([(name, _TYPES.get(column.kind, np.int64)) for name, column in COLUMNS.items()])
@@ -388,6 +408,33 @@ UNRATED = (
     *EVENT_KINDS["guard"].reasons.split(),
 )  # fmt: skip
 """Reasons of rows from before the accounts of an instant are selected: they have no margin ratios."""
+
+
+def closes_positions(rows: Rows, stage: str = "") -> npt.NDArray[np.bool_]:
+    """Whether rows are fills of liquidated positions: in any stage, or in one.
+
+    Parameters
+    ----------
+    rows : ndarray of `ROW`, shape (R,)
+        Journal rows.
+    stage : str, optional
+        One of `STAGES`.
+
+    Returns
+    -------
+    ndarray of bool, shape (R,)
+
+    Examples
+    --------
+    >>> from riskcore.record import Journal, closes_positions
+    >>> journal = Journal(0, 0)
+    >>> for event, reason in (("book", "full"), ("market_close", "depth"), ("adl", "backstop_exhausted")):
+    ...     journal.add(event, reason, 3, 1.2, 1.1, market=2, lots=-5)
+    >>> closes_positions(journal.rows(), "order book").tolist()
+    [True, True, False]
+    """
+    events = [EVENT[event] for event, of in STAGE_OF.items() if stage in ("", of)]
+    return np.isin(rows["event"], events) & (rows["market"] >= 0)
 
 
 def check_rows(file: str, rows: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -499,7 +546,8 @@ A row has one of the reasons of its event. `market`, `asset` and `order` are -1 
 amount is 0 unless the column "amounts" has it; `price` is NaN unless the event has one.
 `mmr_before` and `mmr_after` are NaN in rows from before the accounts are selected: delistings, guards, accruals and
 settlement.
-`requested` of an event with an asset is in lots of its spot book (`expire`), or in quanta (`backstop`, `adl`).
+`requested` of an event with an asset is in lots of its spot book (`expire`), or in quanta (`backstop`, `adl`,
+`harm`, `unfilled`).
 
 | event | what happened | counterparty | names | amounts | price | reasons |
 |---|---|---|---|---|---|---|

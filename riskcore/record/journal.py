@@ -30,14 +30,15 @@ from .events import (
     REASONS,
     ROW,
     SHORTFALL,
-    STAGES,
+    STAGE_OF,
     Rows,
+    closes_positions,
 )
 
 _DEFAULTS: dict[str, Any] = {name: column.default for name, column in COLUMNS.items()}
-_UNCHANGING = [EVENT[name] for name in CHANGES_NOTHING]
-_ACTIVITY = [EVENT[name] for name in ACTIVITY]
-_IDLE = [EVENT[name] for name in ("trigger", "harm", "expire", "unfilled")]
+_CHANGES = np.array([name not in CHANGES_NOTHING for name in EVENTS])
+_IS_ACTIVITY = np.array([name in ACTIVITY for name in EVENTS])
+_ACTS = np.array([name not in ("trigger", "harm", "expire", "unfilled") for name in EVENTS])
 _NO_ROWS = np.empty(0, ROW)
 
 
@@ -91,11 +92,11 @@ class Journal:
         >>> journal.rows()["lots"].tolist()
         [-516]
         """
-        columns = dict(
-            tick=self.tick, time=self.time, event=EVENT[event], reason=REASON[reason], account=account,
-            mmr_before=mmr_before, mmr_after=mmr_after,
-        )  # fmt: skip
-        self._pending.append(tuple((_DEFAULTS | columns | values).values()))
+        row = _DEFAULTS.copy()
+        row["tick"], row["time"], row["event"], row["reason"] = self.tick, self.time, EVENT[event], REASON[reason]
+        row["account"], row["mmr_before"], row["mmr_after"] = account, mmr_before, mmr_after
+        row.update(values)
+        self._pending.append(tuple(row.values()))
 
     def block(self, size: int) -> Rows:
         """Return rows with every column at its default, to be filled and given to `extend`.
@@ -161,8 +162,12 @@ class Journal:
         """
         self._flush()
         if len(self._blocks) > 1:
-            self._blocks = [np.concatenate(self._blocks)]
+            self._blocks[:] = [np.concatenate(self._blocks)]
         return self._blocks[0] if self._blocks else _NO_ROWS
+
+    def __len__(self) -> int:
+        """Return the number of rows so far."""
+        return sum(map(len, self._blocks)) + len(self._pending)
 
 
 def touched(rows: Rows) -> npt.NDArray[np.int64]:
@@ -189,8 +194,8 @@ def touched(rows: Rows) -> npt.NDArray[np.int64]:
     """
     if not len(rows):
         return np.empty(0, np.int64)
-    changing = rows[~np.isin(rows["event"], _UNCHANGING)]
-    accounts = np.concatenate([changing["account"], changing["counterparty"]])
+    changing = _CHANGES[rows["event"]]
+    accounts = np.concatenate([rows["account"][changing], rows["counterparty"][changing]])
     return np.unique(accounts[accounts >= 0])
 
 
@@ -221,8 +226,9 @@ def has_acted(rows: Rows) -> bool:
     False
     """
     events = rows["event"]
-    phases = np.cumsum(events == EVENT["trigger"]) > 0
-    return bool((phases & ~np.isin(events, _IDLE)).any() or np.isin(events, _ACTIVITY).any())
+    triggers = events == EVENT["trigger"]
+    first = int(triggers.argmax()) if triggers.any() else len(events)
+    return bool(_ACTS[events[first:]].any() or _IS_ACTIVITY[events].any())
 
 
 def words(codes: npt.NDArray[np.uint8], names: Iterable[str]) -> pd.Categorical:
@@ -407,8 +413,7 @@ def fills(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
     >>> fills(run.rows, run.venue, run.accounts)[["account", "quantity", "stage", "counterparty"]].to_dict("records")
     [{'account': 1, 'quantity': 5.16, 'stage': 'order book', 'counterparty': 'book'}]
     """
-    closes = np.isin(rows["event"], [EVENT[event] for event in STAGES]) & (rows["market"] >= 0)
-    rows = rows[closes]
+    rows = rows[closes_positions(rows)]
     frame = natural_frame(rows, venue, accounts)
     quantity = frame["quantity"].abs().to_numpy()
     notional = quantity * rows["price"]
@@ -420,7 +425,7 @@ def fills(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
             "side": np.where(rows["lots"] < 0, "sell", "buy"), "quantity": quantity,
             "price": frame["price"], "notional": notional, "fee": frame["fee_amount"],
             "settle_asset": frame["settle_asset"],
-            "stage": [STAGES[EVENTS[event]] for event in rows["event"].tolist()],
+            "stage": [STAGE_OF[EVENTS[event]] for event in rows["event"].tolist()],
             "reason": frame["reason"], "counterparty": frame["counterparty"], "owner": frame["owner"],
         }
     )  # fmt: skip

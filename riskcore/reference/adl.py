@@ -16,16 +16,32 @@ class Deleveraging(TickState):
     """5 ADL: positions and lends go to counterparties."""
 
     def deleverage(self) -> None:
-        """5 ADL: Lends, then positions with the margin at the beginning of an account's turn."""
-        for account_id in self.selected:
-            if self.look(account_id).liquidating:
-                self.settle_lends(account_id)
+        """5 ADL: positions, with the margin at the beginning of an account's turn."""
+        if not self.adl_is_on():
+            return
         for account_id in self.selected:
             look = self.look(account_id)
-            if look.below_auto_close:
+            if self.takes(account_id, look):
                 for market in self.positions_by_margin(look):
                     if self.look(account_id).liquidating:
                         self.hand_to_counterparties(account_id, market, look)
+
+    def adl_is_on(self) -> bool:
+        """Whether ADL acts: with `fund_below` the fund switches it on and off (Stages)."""
+        policy, fund = self.venue.policy, self.state.fund[self.venue.settle] * self.venue.settle_quantum
+        if policy["adl_when"] != "fund_below":
+            return True
+        if self.state.adl_on:
+            self.state.adl_on = fund == 0 or fund < policy["adl_fund_off"]
+        else:
+            self.state.adl_on = fund == 0 or fund < policy["adl_fund_on"]
+        return self.state.adl_on
+
+    def lends(self) -> None:
+        """5 ADL: Lends."""
+        for account_id in self.selected:
+            if self.look(account_id).liquidating:
+                self.settle_lends(account_id)
 
     def figures(self, account_id, symbol: str) -> Figures:
         """Of a position at the sweep, in float64 (5 ADL)."""
@@ -93,8 +109,6 @@ class Deleveraging(TickState):
         deal, ranks = Deal(account_id, -lots, flow, market=symbol), self.counterparties(symbol, lots < 0)
         ranks = {other: rank for other, rank in ranks.items() if self.is_other(account_id, other)}
         self.close_deal(deal, ranks)
-        if deal.left > 0:
-            self.record("unfilled", "no_counterparty", account_id, market=symbol, requested=deal.left)
 
     def is_shared(self) -> bool:
         """Whether the policy shares positions out by weights (5 ADL, Policies)."""
@@ -132,7 +146,7 @@ class Deleveraging(TickState):
 
         taken = largest_passing(offered, passes)
         if taken > 0:
-            self.hand_over("adl", "backstop_exhausted", deal, other, taken)
+            self.hand_over("adl", self.venue.policy["adl_when"], deal, other, taken)
             done = self.deleveraged.get((other, deal.market), 0)
             self.deleveraged[other, deal.market] = done + taken
         return taken
@@ -146,17 +160,20 @@ class Deleveraging(TickState):
         return share + gives * abs(self.lots(other, symbol)) >= 0
 
     def settle_lends(self, account_id) -> None:
-        """Lends that cannot be redeemed are settled with the borrowers (5 ADL, Lends)."""
-        balances, settle = self.state.accounts[account_id].balances, self.venue.settle
+        """Lends that cannot be redeemed are settled with the borrowers, those of settle with nobody (5 ADL, Lends)."""
+        balances = self.state.accounts[account_id].balances
         debts = {asset: -free for asset, (free, _) in balances.items() if free < 0}
         need = sum(rhe(debt * self.prices.of_quantum(self.venue, asset)) for asset, debt in debts.items())
-        lends = [asset for asset in self.venue.pools if asset != settle and balances.get(asset, (0, 0))[1] > 0]
+        lends = [asset for asset in self.venue.pools if balances.get(asset, (0, 0))[1] > 0]
         for asset in descending(lends, lambda asset: balances[asset][1] * self.value_of_quantum(asset)):
             lent, unit_value = balances[asset][1], self.prices.of_quantum(self.venue, asset)
             stuck = lent - min(lent, self.not_lent_out(asset))
             if stuck > 0 and need > 0:
                 deal = Deal(account_id, -min(stuck, math.ceil(need / unit_value)), 0, asset=asset)
-                need -= self.settle_with_borrowers(deal, unit_value)
+                if asset != self.venue.settle:
+                    need -= self.settle_with_borrowers(deal, unit_value)
+                if deal.left > 0 and self.look(account_id).liquidating:
+                    self.record("unfilled", "full_utilization", account_id, asset=asset, requested=deal.left)
 
     def borrowers(self, asset: str) -> dict:
         """The debts of the accounts that owe an asset now, ascending by id."""

@@ -21,7 +21,7 @@ class Backstop(TickState):
         """4 Backstop, with the margin at the beginning of an account's turn."""
         for account_id in self.selected:
             look = self.look(account_id)
-            if look.below_auto_close or (look.liquidating and account_id in self.escalated):
+            if self.takes(account_id, look):
                 for market in self.positions_by_margin(look):
                     self.hand_to_providers(account_id, market, look)
             if look.below_auto_close:
@@ -48,7 +48,8 @@ class Backstop(TickState):
         flow = self.quanta_in(symbol, value - share)
         to_fund = self.quanta_in(symbol, share * policy["backstop_fund_share"])
         deal = Deal(account_id, -lots, rhe(flow), rhe(to_fund) if share > 0 else 0, market=symbol)
-        self.share_out(deal, lot_value, "below_auto_close" if look.below_auto_close else "escalated")
+        reason = "escalated" if account_id in self.escalated else "mmr"
+        self.share_out(deal, lot_value, "below_auto_close" if look.below_auto_close else reason)
 
     def hand_over_borrows(self, account_id, look: Margin) -> None:
         """Collateral for what the debts cost, then the debts other than settle (4 Backstop, Borrows)."""

@@ -6,6 +6,7 @@ import math
 import struct
 from fractions import Fraction
 
+from .float64 import DOUBT
 from .journal import BOOK
 from .numbers import SECOND, part, rhe
 from .quotes import BookFill, least_lots, no_small_rest, quote_book, slice_lots
@@ -319,7 +320,7 @@ class Book(TickState):
         """A `book` row of so many lots for `value` quanta (3 Book)."""
         account_id, symbol = sent.account_id, sent.symbol
         sign = 1 if sent.side == "bids" else -1
-        fee = rhe(abs(value) * sent.rate)
+        fee = self.fee_of_fill(account_id, symbol, -sign * lots, sign * value, rhe(abs(value) * sent.rate))
         self.fill("book", reason, account_id, BOOK, symbol, sent.lots, -sign * lots, sign * value, fee)
         self.filled[symbol] += lots
         if not self.float64.in_book(self.sums(account_id)):
@@ -329,6 +330,19 @@ class Book(TickState):
         if self.venue.policy["account_cap"] is not None:
             sold = self.state.sold
             sold[account_id] = sold.get(account_id, 0) + lots * self.lot_quanta(symbol)
+
+    def fee_of_fill(self, account_id, symbol: str, change: int, flow: int, fee: int) -> int:
+        """A fee that takes no more than the net equity that float64 leaves for certain (3 Book, Fill)."""
+        settle = self.venue.markets[symbol].settle
+        account = self.changed(account_id, change, flow, symbol)
+        account.balances[settle][0] -= fee
+        sums = self.float64.sums(account)
+        if sums.equity > DOUBT * sums.exposure:
+            return fee
+        account.balances[settle][0] += fee
+        sums = self.float64.sums(account)
+        left = (sums.equity - DOUBT * sums.exposure) / self.float64.of_asset(settle).price
+        return min(fee, max(0, math.floor(left)))
 
     def fill_together(self, symbol: str, side: str, senders: list) -> None:
         """The offers of a pass on one side of a book, at one price (3 Book, passes)."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 
 from .adl import Deleveraging
 from .journal import FUND, SHORTFALL
@@ -34,7 +33,7 @@ class CloseOut(Deleveraging):
         sales = [asset for asset in held if balances[asset][0] > 0]
         purchases = [asset for asset in held if balances[asset][0] < 0]
         for asset in sales + purchases:
-            self.convert(account_id, asset, -balances[asset][0], Fraction(0), "close_out")
+            self.convert(account_id, asset, -balances[asset][0], "close_out")
 
     def cover_shortfall(self, account_id) -> None:
         """The fund pays what it can, the rest goes by the policy (6 Close out)."""
@@ -68,7 +67,7 @@ class CloseOut(Deleveraging):
         paid = min(fund, math.ceil(debt / self.prices.of_quantum(self.venue, asset)))
         self.record("fund", "bankrupt", account_id, counterparty=FUND, settle=asset, cash=paid, fund=-paid)
         if asset != settle:
-            self.convert(account_id, asset, -paid, Fraction(0), "close_out")
+            self.convert(account_id, asset, -paid, "close_out")
 
     def socialize(self, account_id, rest: int) -> int:
         """Others pay; what they paid (6 Close out)."""

@@ -41,7 +41,7 @@ def apply_row(state: State, row) -> None:
         account.balances[asset][1] += row["lent"]
     if row["event"] == "cancel":
         account.orders = [order for order in account.orders if order.index != row["order"]]
-    if row["event"] in ("book", "fill", "delist"):
+    if row["event"] in ("book", "market_close", "fill", "delist"):
         state.book_lots[market] -= row["lots"]
     if row["event"] in ("convert", "deposit", "withdraw"):
         state.book_quanta[asset] -= row["quanta"]

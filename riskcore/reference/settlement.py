@@ -87,5 +87,5 @@ class Settlement(TickState):
             if sold > free:
                 self.redeem(account_id, asset, sold - free, "settlement")
             if sold > 0:
-                proceeds = self.convert(account_id, asset, -sold, Fraction(0), "settlement", settle)
+                proceeds = self.convert(account_id, asset, -sold, "settlement", settle)
                 self.short[account_id] = max(self.short[account_id] - proceeds, 0)

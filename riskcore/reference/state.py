@@ -93,6 +93,7 @@ class State:
     last_slice: dict = field(default_factory=dict)  # (account id, market): time of its last fill by a slice
     sold: dict = field(default_factory=dict)  # account id: quanta of its slices in the running interval
     opening: dict = field(default_factory=dict)  # account id: Account, of those that are opened at some time
+    adl_on: bool = False  # whether the fund has switched ADL on (Stages)
     venue: Venue | None = None  # after its changes; None: it had none
     delisted: frozenset = frozenset()  # markets
     funding_scheduled: frozenset = frozenset()  # markets that had an entry of the funding table

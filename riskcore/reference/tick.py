@@ -15,6 +15,7 @@ from .clock import due_periods, new_intervals
 from .close_out import CloseOut
 from .events import Events, Scheduled
 from .guards import Guards
+from .last_book import LastBook
 from .numbers import INFINITY, SECOND, rhe, whole
 from .path import Point, path
 from .price_updates import WINDOW
@@ -27,7 +28,7 @@ from .tick_state import UNCHANGING
 from .venue import Venue
 
 
-class Tick(Events, Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut):
+class Tick(Events, Guards, Accrual, Settlement, Repay, Book, Backstop, LastBook, CloseOut):
     """One tick: selection, and the phases in their order."""
 
     def between_ticks(self) -> None:
@@ -54,6 +55,7 @@ class Tick(Events, Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut)
             self.selected = sorted(self.keys, key=lambda account_id: mix(self.keys[account_id]))
         else:
             self.selected = sorted(self.keys, key=lambda account_id: self.swept_figures(account_id).mmr, reverse=True)
+        self.first_row = len(self.rows)
         for account_id in self.selected:
             self.record("trigger", "mmr", account_id)
 
@@ -63,21 +65,38 @@ class Tick(Events, Guards, Accrual, Settlement, Repay, Book, Backstop, CloseOut)
             for o in self.state.accounts[account_id].orders:
                 self.record("cancel", "liquidation", account_id, market=o.market, order=o.index, requested=o.lots)
 
-    def repay_and_book(self) -> None:
-        """2 Repay and 3 Book, in rounds."""
-        for round_ in range(whole(self.venue.policy["slices_per_tick"])):
+    def waterfall(self) -> None:
+        """The phases: 2 Repay with the slices if `book` is the first stage, else before all stages (Stages)."""
+        stages, rounds = self.venue.policy["stages"], range(whole(self.venue.policy["slices_per_tick"]))
+        self.cancel()
+        for round_ in rounds:
             self.repay(round_)
-            self.book(round_)
+            if stages[0] == "book":
+                self.book(round_)
+        self.after_book = stages[0] == "book"
+        for place, stage in enumerate(stages):
+            if stage == "book" and place > 0:
+                for round_ in rounds:
+                    self.book(round_)
+                self.after_book = True
+            elif stage == "backstop":
+                self.backstop()
+            elif stage == "adl":
+                self.lends()
+                self.deleverage()
+        if "adl" not in stages:
+            self.lends()
+        self.last_book()
+        self.close_out()
+        self.name_what_remains()
 
     def phases(self) -> None:
-        """The six phases, and what the next instants remember of them (The phases; Instants that are left out)."""
-        first = len(self.rows)
+        """The phases, and what the next instants remember of them (The phases; Instants that are left out)."""
         self.put_in_order()
-        for phase in (self.cancel, self.repay_and_book, self.backstop, self.deleverage, self.close_out):
-            phase()
+        self.waterfall()
         self.state.decided = self.time_ns
         self.state.is_quiet = not any(
-            row["event"] not in UNCHANGING or row["event"] == "skip" for row in self.rows[first:]
+            row["event"] not in UNCHANGING or row["event"] == "skip" for row in self.rows[self.first_row :]
         )
 
     def decide_tick(self, books, last_prices, book_times) -> None:

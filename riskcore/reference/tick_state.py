@@ -86,6 +86,7 @@ class TickState:
         self.swept: Any = None  # account id: Account
         self.start_margins: Any = None  # account id: Margin
         self.selected: list = []
+        self.first_row = 0  # of the selection
         self.keys: dict = {}  # account id: key of its draws
         self.levels: dict = {}  # (symbol, side): [[ticks, lots left, what is remembered of the level], ...]
         self.bands: dict = {}  # (symbol, side): Band
@@ -95,10 +96,15 @@ class TickState:
         self.known: dict = {}  # account id: its margin as it is now
         self.known_sums: dict = {}  # account id: the same in float64
         self.filled = dict.fromkeys(venue.markets, 0)  # lots filled by slices in this tick
-        self.converted = dict.fromkeys(venue.assets, 0)  # `used`: quanta of conversions at the index
+        self.converted_at_index = dict.fromkeys(venue.assets, 0)  # quanta of conversions at the index
         self.escalated: set = set()
+        self.after_book = False  # whether the stage `book` has come already
         self.sides: dict = {}  # (symbol, whether they are long): {counterparty: score or weight}
         self.deleveraged: dict = {}  # (account id, symbol): lots closed by ADL in this tick
+
+    def takes(self, account_id, look: Margin) -> bool:
+        """Whether a stage takes an account: after the stage `book` only what is not the book's (Stages)."""
+        return look.liquidating and (not self.after_book or look.below_auto_close or account_id in self.escalated)
 
     def ago(self, time_ns: int, figure: str) -> bool:
         """Whether a time is more than a figure of the policy, in seconds, before the tick."""
@@ -186,25 +192,26 @@ class TickState:
         names = {"counterparty": other, "market": symbol, "settle": self.venue.markets[symbol].settle}
         self.record(event, reason, account_id, self.price_of(symbol, change, flow), **names, **changes)
 
-    def convert(self, account_id, asset: str, quanta: int, fee_rate: Fraction, reason: str, settle=None) -> int:
-        """Sell (quanta < 0) or buy an asset for settle, or another asset, at the tick's price; gives the proceeds.
-
-        The proceeds are the money less the fee.
-        """
+    def convert(self, account_id, asset: str, quanta: int, reason: str, settle=None) -> int:
+        """Sell (quanta < 0) or buy an asset for settle, or another asset, at the tick's price; gives the proceeds."""
         settle = settle or self.venue.settle
         value = rhe(abs(quanta) * self.prices.of_quantum(self.venue, asset, settle))
         price = float(self.prices.of_asset(self.venue, asset) / self.prices.of_asset(self.venue, settle))
-        return self.convert_for(account_id, asset, quanta, value, price, fee_rate, reason, settle)
+        return self.convert_for(account_id, asset, quanta, value, price, 0, reason, settle)
 
-    def convert_for(self, account_id, asset, quanta: int, value: int, price: float, fee_rate, reason, settle) -> int:
+    def convert_for(self, account_id, asset, quanta: int, value: int, price: float, fee: int, reason, settle) -> int:
         """Sell (quanta < 0) or buy an asset for `value` quanta of another; returns the money less the fee."""
-        fee, cash = rhe(value * fee_rate), value if quanta < 0 else -value
+        cash = value if quanta < 0 else -value
         changes = {"asset": asset, "settle": settle, "quanta": quanta, "cash": cash, "fee": fee, "counter_cash": -cash}
         self.record("convert", reason, account_id, price, counterparty=BOOK, **changes)
         return cash - fee
 
     def after(self, account_id, change: int, money: int, market=None, asset=None) -> Margin:
-        """The margin of an account had it `change` more lots or quanta, or neither, and got `money`.
+        """The margin of an account had it `change` more lots or quanta, or neither, and got `money`."""
+        return self.margin_of(self.changed(account_id, change, money, market, asset))
+
+    def changed(self, account_id, change: int, money: int, market=None, asset=None) -> Account:
+        """An account with `change` more lots or quanta, or neither, and `money`.
 
         The money of lots is in the asset that their market settles in.
         """
@@ -218,11 +225,19 @@ class TickState:
         elif asset is not None:
             account.balances[asset][0] += change
         account.balances[settle][0] += money
-        return self.margin_of(account)
+        return account
 
     def margin_of(self, account: Account) -> Margin:
         """The margin of an account that is tried."""
         return margin(self.venue, account, self.prices)
+
+    def fee_rate(self, account_id) -> Fraction:
+        """The rate of the liquidation fee, 0 of an account without equity (Fees)."""
+        return self.venue.policy["liquidation_fee"] if self.look(account_id).net_equity > 0 else Fraction(0)
+
+    def payable(self, fee: int, equity: Fraction, asset: str) -> int:
+        """A fee in quanta of an asset: no more than the net equity that is left without it (Fees)."""
+        return min(fee, max(0, math.floor(equity / self.value_of_quantum(asset))))
 
     def is_other(self, account_id, other) -> bool:
         """Whether two accounts have different owners: only such accounts are counterparties (Owners)."""

@@ -23,6 +23,10 @@ POLICY = {
     "backstop_below_zero": "mark",
     "fund": 0,
     "shortfall": "non_recourse",
+    "stages": ("book", "backstop", "adl"),
+    "adl_when": "backstop_exhausted",
+    "adl_fund_on": 0,
+    "adl_fund_off": 0,
     "adl_policy": "pnl_leverage",
     "adl_price": 0,
     "adl_counterparties": "profitable",
@@ -30,8 +34,6 @@ POLICY = {
     "zero_price_band": 1,
     "counterparty_mmr": 1,
     "slice_probability": "0.5",
-    "liquidation_interval": 1,
-    "price_path": "hold",
     "slice_cooldown": None,
     "target_mmr": 1,
     "depth_share": 1,
@@ -55,7 +57,7 @@ POLICY = {
 }
 WORDS = (
     "margin_model", "haircut_size_unit", "price_path", "account_order", "position_order", "harmful_slice",
-    "backstop_below_zero", "shortfall", "adl_policy", "adl_counterparties",
+    "backstop_below_zero", "shortfall", "stages", "adl_when", "adl_policy", "adl_counterparties",
 )  # fmt: skip
 
 

@@ -17,8 +17,9 @@ CAUSES = (
 """Columns of `equity_changes` that sum to the change of the equity."""
 
 _EVENTS = {
-    "slippage": ("book", "convert"), "provider_edge": ("backstop",), "adl": ("adl",), "funding": ("funding",),
-    "interest": ("interest",), "delisting": ("delist",), "shortfall": ("fund", "socialize", "shortfall"),
+    "slippage": ("book", "market_close", "convert"), "provider_edge": ("backstop",), "adl": ("adl",),
+    "funding": ("funding",), "interest": ("interest",), "delisting": ("delist",),
+    "shortfall": ("fund", "socialize", "shortfall"),
     "activity": ACTIVITY,
 }  # fmt: skip
 """Events whose rows change equity, by cause; rows of other events only move money within an account."""

@@ -15,6 +15,7 @@ from ..boundary import RiskDataError, as_text, natural
 from ..record import EVENT_KINDS, REASONS, natural_frame, settle_amounts
 from .causes import equity_changes
 from .recorded_run import RecordedRun
+from .report import left_open
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ class Explanation:
         Symbol of the venue's settle asset, which equity is in.
     equity : EquityChange
         Equity at the start and at the end, and what changed it.
+    left_open : float
+        Notional of the account at the end of the run if it is then at 100 % or above, else 0; settle units.
     events : DataFrame
         A row for each journal row in which the account was liquidated or was the counterparty: time, event, reason,
         market, asset, counterparty (the other account's id, or book, fund, shortfall, pool), quantity (change of the
@@ -107,6 +110,7 @@ class Explanation:
     account: int | str
     settle_asset: str
     equity: EquityChange
+    left_open: float
     events: pd.DataFrame
 
 
@@ -153,7 +157,9 @@ def explain(path: str | Path, account: int | str) -> Explanation:
     change["backstop"] = change.pop("provider_edge") + change.pop("fund_share")
     equity = EquityChange(**{str(name): float(value) for name, value in change.items()})
     account = run.start.ids[row : row + 1].tolist()[0]
-    return Explanation(account, run.venue.settle_asset, equity, account_events(run, row))
+    stays = left_open(run)
+    notional = float(stays["notional"][stays["account"] == account].sum())
+    return Explanation(account, run.venue.settle_asset, equity, notional, account_events(run, row))
 
 
 def account_events(run: RecordedRun, row: int) -> pd.DataFrame:

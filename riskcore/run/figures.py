@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ..boundary import as_html
-from ..record import EVENT, STAGES
+from ..record import STAGES, closes_positions
 from .recorded_run import RecordedRun
 from .report import MMR_EDGES, fill_notional, margin_bands, timeline
 
@@ -35,7 +35,7 @@ def liquidations(run: RecordedRun) -> Figure:
     edges = np.unique(np.linspace(0, len(line), min(_BARS, len(line)) + 1).astype(int))
     times, last = line["time"].iloc[edges[:-1]], edges[1:] - 1
     figure = go.Figure()
-    for stage, colour in zip(STAGES.values(), _STAGE_COLOURS, strict=True):
+    for stage, colour in zip(STAGES, _STAGE_COLOURS, strict=True):
         notional = np.diff(line[stage].to_numpy()[last], prepend=0.0)
         figure.add_bar(x=times, y=notional, name=stage, marker={"color": colour, "line": {"width": 0}})
     market = _most_liquidated(run)
@@ -62,11 +62,11 @@ def liquidations(run: RecordedRun) -> Figure:
 def split_over_time(run: RecordedRun) -> Figure:
     """Share of each stage in all notional liquidated so far."""
     go, line = _graph_objects(), timeline(run)
-    total = line[list(STAGES.values())].sum(axis=1)
+    total = line[list(STAGES)].sum(axis=1)
     line = line[total > 0]
     points = _even(len(line))
     figure = go.Figure()
-    for stage, colour in zip(STAGES.values(), _STAGE_COLOURS, strict=True):
+    for stage, colour in zip(STAGES, _STAGE_COLOURS, strict=True):
         share = (line[stage] / total[total > 0]).iloc[points]
         figure.add_scatter(
             x=line["time"].iloc[points], y=share, name=stage, stackgroup="stages", mode="lines",
@@ -154,7 +154,7 @@ def _lines(run: RecordedRun, series: dict[str, npt.NDArray[Any]]) -> Figure:
 
 def _most_liquidated(run: RecordedRun) -> int:
     """Market with the largest liquidated notional; -1 if nothing was liquidated."""
-    rows = run.rows[np.isin(run.rows["event"], [EVENT[event] for event in STAGES]) & (run.rows["market"] >= 0)]
+    rows = run.rows[closes_positions(run.rows)]
     return (
         int(np.bincount(rows["market"], fill_notional(rows, run.venue, run.asset_price)).argmax()) if len(rows) else -1
     )

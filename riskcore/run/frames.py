@@ -16,7 +16,7 @@ from ..state import Accounts
 from ..venue import Venue
 from .holdings import Holdings
 from .recorded_run import RecordedRun
-from .report import owner_table, shortfalls, waterfall_split
+from .report import left_open, owner_table, shortfalls, waterfall_split
 
 
 class Summary(NamedTuple):
@@ -31,6 +31,8 @@ class Summary(NamedTuple):
         Notional in another settle asset counts at that asset's price in the tick.
     shortfall : dict of str to float
         Equity below zero, settle units: paid_by_fund, paid_by_others, left_on_record.
+    left_open : dict of str to float
+        Accounts at 100 % or above at the end of the run: accounts (their number), notional (settle units).
     fund_start, fund_end : float
         The insurance fund at the start and after the last tick, at the prices then, settle units.
     fund_assets : dict of str to float
@@ -52,6 +54,7 @@ class Summary(NamedTuple):
     liquidated: int
     split: pd.DataFrame
     shortfall: dict[str, float]
+    left_open: dict[str, float]
     fund_start: float
     fund_end: float
     fund_assets: dict[str, float]
@@ -157,7 +160,9 @@ class Run:
             paid = int((mine["fund"] + mine["fee"]).sum()) * float(venue.assets.quantum[asset])
             end += paid * float(prices[-1, asset]) if paid else 0.0
             by_asset[venue.assets.symbol[asset]] = start + paid if asset == venue.settle else paid
-        return Summary(len(self.accounts), liquidated, split, lost, start, end, by_asset)
+        stays = left_open(RecordedRun.read(self.path))
+        still = {"accounts": len(stays), "notional": float(stays["notional"].sum())}
+        return Summary(len(self.accounts), liquidated, split, lost, still, start, end, by_asset)
 
     @cached_property
     def owners(self) -> pd.DataFrame:

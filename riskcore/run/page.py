@@ -16,7 +16,7 @@ from . import figures
 from .explain import account_events
 from .losses import CAUSES, adl_gain_of_counterparties, liquidation_losses
 from .recorded_run import RecordedRun
-from .report import owner_table, provider_pnl, shortfalls, timeline, waterfall_split
+from .report import left_open, owner_table, provider_pnl, shortfalls, timeline, waterfall_split
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -199,9 +199,13 @@ def _stages(run: RecordedRun) -> str:
         "stage": ("stage", str), "notional": (_of("notional", run), money), "notional_share": ("share", _share),
         "fills": ("fills", _count), "fill_share": ("share of fills", _share), "accounts": ("accounts", _count),
     }  # fmt: skip
-    return _section(
-        "Liquidated positions by stage", _table(waterfall_split(run.rows, run.venue, run.asset_price), columns)
+    stays = left_open(run)
+    still = (
+        f"<p>Left open at the end of the run: {counted(len(stays), 'account')} at a margin ratio of 100 % or above, "
+        f"with a notional of {money(stays['notional'].sum())} {as_html(run.venue.settle_asset)}.</p>"
     )
+    split = _table(waterfall_split(run.rows, run.venue, run.asset_price), columns)
+    return _section("Liquidated positions by stage", split + still)
 
 
 def _providers(run: RecordedRun, pnl: pd.DataFrame) -> str:

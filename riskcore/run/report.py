@@ -14,7 +14,7 @@ from .._typing import Float
 from ..boundary import RiskDataError
 from ..margin import margin_table
 from ..market import Prices
-from ..record import EVENT, STAGES, Rows, settle_amounts
+from ..record import EVENT, STAGES, Rows, closes_positions, settle_amounts
 from ..state import Accounts
 from ..venue import Venue
 from .causes import equity_changes, value_changes
@@ -60,8 +60,8 @@ def waterfall_split(rows: Rows, venue: Venue, asset_price: Float | None = None) 
     [{'stage': 'order book', 'notional_share': 1.0}, {'stage': 'backstop', 'notional_share': 0.0}, ...]
     """
     table = []
-    for event, stage in STAGES.items():
-        fills = rows[(rows["event"] == EVENT[event]) & (rows["market"] >= 0)]
+    for stage in STAGES:
+        fills = rows[closes_positions(rows, stage)]
         notional = float(fill_notional(fills, venue, asset_price).sum())
         table.append((stage, notional, len(fills), len(np.unique(fills["account"]))))
     split = pd.DataFrame(table, columns=["stage", "notional", "fills", "accounts"])
@@ -171,6 +171,44 @@ def shortfalls(rows: Rows, venue: Venue, asset_price: Float | None = None) -> di
         amount = settle_amounts(paid[~own], "cash", venue)
         total[name] += float(amount @ _money_price(paid[~own], venue, asset_price))
     return total
+
+
+def left_open(run: RecordedRun) -> pd.DataFrame:
+    """Return the accounts that are at 100 % or above at the end of a run: what nobody took.
+
+    Parameters
+    ----------
+    run : RecordedRun
+        The run.
+
+    Returns
+    -------
+    DataFrame
+        A row per account, the largest notional first: account (id), notional (of its positions and borrows), mmr; at
+        the prices of the last tick, settle units.
+
+    Notes
+    -----
+    The rule: docs/one_tick.md, "What stays open".
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from riskcore.run import RecordedRun
+    >>> from riskcore.run.report import left_open
+    >>> from riskcore.sample import small_run
+    >>> folder = tempfile.mkdtemp()
+    >>> small_run(folder)
+    >>> left_open(RecordedRun.read(folder)).round(4).to_dict("records")
+    [{'account': 1, 'notional': 938.96, 'mmr': 1.2754}]
+    """
+    found = [np.empty(0, np.int64), np.empty(0), np.empty(0)]
+    for _, prices in _prices_at(run, np.array([len(run.time) - 1])):
+        table = margin_table(run.end, prices(run.end))
+        rows = np.flatnonzero(table.liquidatable)
+        rows = rows[np.argsort(-table.exposure[rows], kind="stable")]
+        found = [rows, table.exposure[rows], table.mmr[rows]]
+    return pd.DataFrame({"account": run.end.ids[found[0]], "notional": found[1], "mmr": found[2]})
 
 
 def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
@@ -292,7 +330,7 @@ def owner_table(run: RecordedRun) -> pd.DataFrame:
     [[1.0, 1.0, 30.0], [2.0, 0.0, 425.0]]
     """
     rows, count = run.rows, len(run.start)
-    closes = rows[np.isin(rows["event"], [EVENT[event] for event in STAGES]) & (rows["market"] >= 0)]
+    closes = rows[closes_positions(rows)]
     liquidated = np.zeros(count, bool)
     liquidated[rows["account"][rows["event"] == EVENT["trigger"]]] = True
     change = equity_changes(run, np.arange(count))
@@ -339,12 +377,12 @@ def timeline(run: RecordedRun) -> pd.DataFrame:
     def so_far(chosen: npt.NDArray[np.bool_], amount: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.bincount(rows["tick"][chosen], amount[chosen], len(time)).cumsum()
 
-    closes = np.isin(rows["event"], [EVENT[event] for event in STAGES]) & (rows["market"] >= 0)
+    closes = closes_positions(rows)
     notional = np.zeros(len(rows))
     notional[closes] = fill_notional(rows[closes], venue, run.asset_price)
     table: dict[str, Any] = {"time": pd.to_datetime(time, utc=True)}
-    for event, stage in STAGES.items():
-        table[stage] = so_far(closes & (rows["event"] == EVENT[event]), notional)
+    for stage in STAGES:
+        table[stage] = so_far(closes_positions(rows, stage), notional)
     table["fund"] = float(venue.policy.fund) + run.value_after_ticks(rows, rows["fund"] + rows["fee"])
     table["shortfall"] = so_far(rows["event"] == EVENT["shortfall"], rows["cash"] * quantum)
     return pd.DataFrame(table)

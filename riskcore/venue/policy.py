@@ -21,7 +21,8 @@ from ..boundary import RiskDataError, as_text
 from .adl_policies import POLICIES
 
 Value: TypeAlias = str | int | float  # text may be a decimal or a fraction
-Kind: TypeAlias = Literal["ratio", "amount", "count", "choice", "name"]
+Stage: TypeAlias = Literal["book", "backstop", "adl"]
+Kind: TypeAlias = Literal["ratio", "amount", "count", "choice", "words", "name"]
 
 _CHOICE = "a choice of this engine"
 
@@ -34,8 +35,9 @@ class Figure:
     ----------
     kind : str
         ``ratio``: a fraction whose numerator and denominator are below 10**9; ``amount``: settle units from 0 to
-        10**12; ``count``: a whole number; ``choice``: one of `words`; ``name``: a registered name.
-    default : str, int or None
+        10**12; ``count``: a whole number; ``choice``: one of `words`; ``words``: a list of some of them, each once;
+        ``name``: a registered name.
+    default : str, int, tuple of str or None
         Value of a venue file without the figure; None: null.
     meaning, source : str
         Texts of docs/policy.md; the sections are those of venue_rules.md.
@@ -46,7 +48,7 @@ class Figure:
     above_low, below_high : bool
         Whether the bound itself is outside the range.
     words : tuple of str
-        Of a choice.
+        Of a choice or a list.
     name : str
         Name in the venue file, that of the field of `Policy`.
     optional : bool
@@ -59,7 +61,7 @@ class Figure:
     """
 
     kind: Kind
-    default: Value | None
+    default: Value | tuple[str, ...] | None
     meaning: str
     source: str
     unit: str = ""
@@ -76,6 +78,8 @@ class Figure:
         """Allowed values other than null, as they stand after "must be"."""
         if self.kind == "choice":
             return _one_of(self.words)
+        if self.kind == "words":
+            return f"a list of {_one_of(self.words)}, each at most once, and not empty"
         if self.kind == "name":
             return "a registered name"
         if self.kind == "amount":
@@ -143,6 +147,15 @@ class Policy:
             "a choice of this engine, section 1.4",
         ),
     ]
+    stages: Annotated[
+        tuple[Stage, ...],
+        Figure(
+            "words",
+            None,
+            "Stages that close positions, in their order; what they leave goes back to the book.",
+            "the venue, sections 2.1, 4 and 5",
+        ),
+    ]
     slice_fraction: Annotated[
         Fraction,
         _ratio(
@@ -207,6 +220,19 @@ class Policy:
             "Payer of a shortfall beyond the fund: the venue, the account later, or others by equity or open interest.",
             "the venue, section 5",
         ),
+    ]
+    adl_when: Annotated[
+        Literal["backstop_exhausted", "fund_below"],
+        _choice(
+            "When ADL closes positions: whenever its stage has some to close, or only while the fund is low.",
+            "the venue, section 5",
+        ),
+    ]
+    adl_fund_on: Annotated[
+        Fraction, _settle_units(0, "Fund below which `fund_below` switches ADL on; a fund of 0 does too.")
+    ]
+    adl_fund_off: Annotated[
+        Fraction, _settle_units(0, "Fund from which `fund_below` switches ADL off again; at least `adl_fund_on`.")
     ]
     adl_policy: Annotated[
         str,
@@ -436,8 +462,13 @@ def _declared() -> dict[str, Figure]:
     figures = {}
     for name, hint in get_type_hints(Policy, include_extras=True).items():
         exact, figure = get_args(hint)
-        words = get_args(exact) if figure.kind == "choice" else ()
-        default = words[0] if words else figure.default
+        words: tuple[str, ...] = ()
+        default = figure.default
+        if figure.kind == "choice":
+            words = get_args(exact)
+            default = words[0]
+        elif figure.kind == "words":
+            default = words = get_args(get_args(exact)[0])
         figures[name] = replace(figure, name=name, default=default, words=words, optional=NoneType in get_args(exact))
     return figures
 
@@ -445,7 +476,9 @@ def _declared() -> dict[str, Figure]:
 FIGURES: dict[str, Figure] = _declared()
 """The figures of the policy by name, in the order of docs/policy.md."""
 
-_TYPES: dict[Kind, Any] = {"ratio": Value, "amount": Value, "count": int, "choice": str, "name": str}
+_TYPES: dict[Kind, Any] = {
+    "ratio": Value, "amount": Value, "count": int, "choice": str, "words": tuple[str, ...], "name": str,
+}  # fmt: skip
 
 PolicyFields = msgspec.defstruct(
     "PolicyFields",
@@ -472,7 +505,7 @@ def read_policy(source: msgspec.Struct) -> Policy:
     Raises
     ------
     RiskDataError
-        A figure is out of its range.
+        A figure is out of its range, or ``adl_fund_off`` is below ``adl_fund_on``.
 
     Examples
     --------
@@ -480,7 +513,10 @@ def read_policy(source: msgspec.Struct) -> Policy:
     >>> policy.fund, policy.slice_cooldown, policy.account_cap
     (Fraction(5, 2), Fraction(30, 1), None)
     """
-    return Policy(**{name: _read(figure, getattr(source, name)) for name, figure in FIGURES.items()})
+    policy = Policy(**{name: _read(figure, getattr(source, name)) for name, figure in FIGURES.items()})
+    if policy.adl_fund_off < policy.adl_fund_on:
+        raise _wrong("policy.adl_fund_off", "must be at least adl_fund_on", policy.adl_fund_off)
+    return policy
 
 
 def _read(figure: Figure, value: Any) -> Any:
@@ -489,6 +525,10 @@ def _read(figure: Figure, value: Any) -> Any:
         return value
     if figure.kind == "choice":
         _must_be_one_of(path, value, figure.words)
+        return value
+    if figure.kind == "words":
+        if not value or len(set(value)) < len(value) or not set(value) <= set(figure.words):
+            raise _wrong(path, f"must be {figure.range}", list(value))
         return value
     if figure.kind == "amount":
         return _amount(path, value)
@@ -614,10 +654,15 @@ def policy_page() -> str:
     """
     rows = ["| name | unit | range | default | meaning | source |", "|---|---|---|---|---|---|"]
     for name, figure in FIGURES.items():
-        default = "null" if figure.default is None else f"`{figure.default}`"
+        default = "null" if figure.default is None else f"`{_in_file(figure.default)}`"
         allowed = figure.range.replace("'", "`") + (", or null" if figure.optional else "")
         rows.append(f"| `{name}` | {figure.unit} | {allowed} | {default} | {figure.meaning} | {figure.source} |")
     return f"{_INTRODUCTION}\n{chr(10).join(rows)}\n"
+
+
+def _in_file(default: Value | tuple[str, ...]) -> str:
+    """Return a default as a venue file has it, a text without its quotes."""
+    return msgspec.json.encode(default).decode() if isinstance(default, tuple) else str(default)
 
 
 _INTRODUCTION = """\

@@ -12,7 +12,7 @@ import msgspec
 from ...boundary import Payload, RiskDataError, Row, json_input
 from ...venue import Venue
 from ..books import book_of
-from .parameters import at_most, fraction_of, settle_only, tiers
+from .parameters import BOOK_THEN_FUND, at_most, fraction_of, settle_only, tiers
 from .replies import DIGITS, CamelRow, check_total, perpetuals, rounding_slack
 from .snapshot import Figure, Snapshot, snapshot
 
@@ -295,7 +295,8 @@ def load_venue(
     if not markets:
         rule = f"must hold a perpetual margined in {settle_asset} that has leverage brackets"
         raise RiskDataError("exchange_info", "$.symbols", rule)
-    return settle_only(markets, settle_asset, policy, backstop)
+    # binance.com/en/support/faq/360033525471: ADL once the insurance fund cannot take the bankrupt positions
+    return settle_only(markets, settle_asset, BOOK_THEN_FUND, policy, backstop)
 
 
 def _native(symbol: str) -> str:

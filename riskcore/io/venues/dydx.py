@@ -11,7 +11,7 @@ import msgspec
 from ...boundary import Payload, RiskDataError, Row, json_input
 from ...venue import Venue, shipped
 from ..books import book_of
-from .parameters import settle_only
+from .parameters import BOOK_THEN_FUND, settle_only
 from .replies import DIGITS, CamelRow, check_total, exact_price
 from .snapshot import Figure, Snapshot, snapshot
 
@@ -176,7 +176,8 @@ def load_venue(
             rows = [_of_indexer(ticker, market) for ticker, market in _listed(markets).items()]
         else:
             rows = _of_chain(liquidity_tiers, liquidity_tiers if markets is None else markets, clob_pairs)
-    return settle_only(rows, settle_asset, policy, backstop)
+    # protocol/x/clob/keeper/deleveraging.go: the book as far as the fund can pay, then deleveraging
+    return settle_only(rows, settle_asset, BOOK_THEN_FUND, policy, backstop)
 
 
 def oracle_prices(markets: Payload) -> dict[str, float]:

@@ -746,7 +746,9 @@ def _venue(
             brackets = [{"from": str(lower), "rate": str(1 / Decimal(part * top))} for lower, top in tiers]
             row[key] = {"type": "tiers", "brackets": brackets, "whole": part == 1}
         rows.append(row)
-    return settle_only(rows, settle_asset, policy, backstop)
+    # hyperliquid-docs/trading/liquidations and auto-deleveraging: the book, the liquidator vault, then ADL
+    stages = {"stages": ["book", "backstop", "adl"], "adl_when": "backstop_exhausted"}
+    return settle_only(rows, settle_asset, stages, policy, backstop)
 
 
 def _source(venue: Venue, marks: Mapping[str, Decimal], fractions: Mapping[str, Decimal]) -> dict[str, Any]:

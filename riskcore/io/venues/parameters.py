@@ -8,6 +8,9 @@ from typing import Any
 
 from ...venue import Venue, load_venue
 
+BOOK_THEN_FUND = {"stages": ["book", "adl"], "adl_when": "fund_below"}
+"""Figures of a venue without a backstop: ADL once the fund has nothing left."""
+
 _RATE_DIGITS = 28  # of 1 / leverage
 _NO_MARGIN = {"type": "sqrt", "base": "1e-18", "factor": "0"}
 
@@ -20,17 +23,21 @@ def at_face_value(asset: str) -> dict[str, Any]:
 def settle_only(
     markets: Sequence[Mapping[str, Any]],
     settle_asset: str,
+    stages: Mapping[str, Any],
     policy: Mapping[str, Any] | None,
     backstop: Sequence[Mapping[str, Any]] | None,
 ) -> Venue:
-    """Build a venue whose only collateral is its settle asset, of which a negative balance needs no margin."""
+    """Build a venue whose only collateral is its settle asset, of which a negative balance needs no margin.
+
+    ``stages`` has the figures of the policy that the venue's documents give; ``policy`` goes before them.
+    """
     settle = at_face_value(settle_asset) | {"imfFunction": _NO_MARGIN, "mmfFunction": _NO_MARGIN}
     return load_venue(
         {
             "settle_asset": settle_asset,
             "markets": list(markets),
             "collateral": [settle],
-            "policy": policy or {},
+            "policy": {**stages, **(policy or {})},
             "backstop": backstop or [],
         }
     )

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..._limits import AMOUNT_LIMIT
-from ..._typing import Int
+from ..._typing import Bool, Int
 from ...boundary import units
 from ...kernels.guards import MARK_UNIT, PREMIUM_UNIT
 from ...venue import Venue
@@ -23,7 +23,9 @@ BAND_NAMES = ("impact", "mean_mark", "mean_premium", "limit", "conversion")
 NO_BAND = AMOUNT_LIMIT
 
 
-def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -> tuple[Int, Int]:
+def bands(
+    venue: Venue, guard_state: GuardState, prices: Prices, books: Books, used: Bool | None = None
+) -> tuple[Int, Int]:
     """Return bounds of a taker's price on each side of each book.
 
     Parameters
@@ -34,12 +36,14 @@ def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -
         State after the guards of this tick.
     prices, books : Prices, Books
         Those of the tick, guarded.
+    used : ndarray of bool, shape (B,), optional
+        Books that are to have bands; all by default.
 
     Returns
     -------
     bound : ndarray of int64, shape (2B,)
-        Worst price in ticks that may still be taken; 0 (bids) or 2**62 (asks) where there is no band, and on a side
-        without a level.
+        Worst price in ticks that may still be taken; 0 (bids) or 2**62 (asks) where there is no band, on a side without
+        a level, and in a book that is not used.
     code : ndarray of int64, shape (2B,)
         The band that binds, an index into `BAND_NAMES`; 0 where there is none.
 
@@ -64,7 +68,8 @@ def bands(venue: Venue, guard_state: GuardState, prices: Prices, books: Books) -
     bound = np.tile(np.array([0, NO_BAND]), len(listing.symbol))
     code = np.zeros_like(bound)
     bid, ask = (best.tolist() for best in _best(books))
-    for b in np.flatnonzero(np.diff(books.offset).reshape(-1, 2).any(axis=1)).tolist():
+    has_levels = np.diff(books.offset).reshape(-1, 2).any(axis=1)
+    for b in np.flatnonzero(has_levels if used is None else has_levels & used).tolist():
         best = bid[b], ask[b]
         if b < markets:
             last = _exact(prices.last[b], listing.tick[b])
