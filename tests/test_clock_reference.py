@@ -174,6 +174,26 @@ def test_instants_at_which_nothing_can_happen_are_left_out():
     assert sorted({row["time"] // SECOND for row in rows}) == [60, 90]
 
 
+@pytest.mark.parametrize(("path", "fewest"), [("hold", 1), ("linear", 50)])
+def test_an_account_that_nobody_takes_is_tried_again_with_each_update_and_minute(path, fewest):
+    """Nothing changes and nobody is skipped: on `hold` only the instant at which a minute begins is not left out."""
+    row = rc.sample.market_row("X", "0.1", "0.01", ("0.1", "0"), ("0.05", "0"), impact=None) | {"symbol": "X"}
+    policy = {"liquidation_interval": 1, "price_path": path, "slice_probability": 1, "account_cap_interval": 3600}
+    scene = Scene(
+        {"settle_asset": "USDC", "markets": [row], "collateral": [], "policy": policy},
+        [{"account": 1, "market": "X", "quantity": 10.0, "entry_price": 100.0}],
+        [{"account": 1, "asset": "USDC", "quantity": 40.0, "lent": 0.0}],
+        ticks=[TickInput((30 + 60 * n) * SECOND, {"X": 100.0 - n}, {}, {}, {}) for n in range(2)],
+    )
+    model, state = scene.load_reference()
+    for inputs in scene.ticks:
+        state, rows, _ = reference.step(model, state, *inputs.reference_arguments())
+    found = {row["time"] // SECOND for row in rows}
+    assert found >= {60, 90}
+    assert fewest <= len(found - {90}) <= max(fewest * 2, 1)
+    assert_equals_the_model(scene)
+
+
 # ---- Recorded runs
 
 
