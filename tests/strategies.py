@@ -403,7 +403,6 @@ POLICIES = st.fixed_dictionaries(
         "conversion_slippage": st.sampled_from(["0.01", "0.01", "0.0005", "0.1"]),
         "conversion_limit": st.sampled_from([None, None, 20, "700.5"]),
         "mark_index_threshold": st.sampled_from(["0.05", "0.05", "0.001"]),
-        "liquidation_interval": st.none(),
         "stale_after": st.sampled_from([60, 60, 60, 5]),
         "refill_half_life": st.sampled_from([None, None, 3, "0.5", 600]),
         "liquidation_interval": st.none(),  # the clock is tested in other scenes
