@@ -225,6 +225,8 @@ def has_acted(rows: Rows) -> bool:
     >>> has_acted(journal.rows())
     False
     """
+    if not len(rows):
+        return False
     events = rows["event"]
     phases = np.cumsum(events == EVENT["trigger"]) > 0
     return bool((phases & ~np.isin(events, _IDLE)).any() or np.isin(events, _ACTIVITY).any())
