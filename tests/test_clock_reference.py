@@ -180,7 +180,7 @@ def test_instants_at_which_nothing_can_happen_are_left_out():
 def clocked_run(path, policy, *, seed, resume=False, count=40, ticks=16, **drawn):
     """A wild run with bars, of which a process ends in the middle if it is resumed."""
     rng, bar = np.random.default_rng(seed), np.random.default_rng([seed, 1])
-    venue = wild_venue(count, policy, mixed=drawn.pop("mixed", False))
+    venue = wild_venue(count, {"liquidation_interval": 1} | policy, mixed=drawn.pop("mixed", False))
     engine = Engine(wild_accounts(venue, count, seed), venue, seed)
     prices = {"USDT": 0.998} if "USDT" in venue.assets.symbol else None
     for number, tick in enumerate(wild_ticks(ticks, drawn.get("depth", 6e3), rng, drawn.get("fall", 0.12), prices)):

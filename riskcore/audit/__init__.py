@@ -1,10 +1,10 @@
 """Audit of a run folder, written from docs/one_tick.md and sharing no code with the engine.
 
-Two passes: whole-column checks of the journal (`columns`), then a replay, part by part and tick by tick. The replay
-guards the price updates again (`guards`), computes the accruals between the ticks for all accounts (`accruals`),
-computes the margins of all accounts (`replay`), and lets the exact model decide every tick with an account that may be
-liquidating (`decisions`). Amounts are whole numbers that no altered figure can wrap; ratios are float64, and decided
-with 60-digit decimals or fractions where float64 leaves doubt.
+Two passes: whole-column checks of the journal (`columns`), then a replay, part by part, tick by tick, and from instant
+to instant between two ticks (`instants`). The replay guards the price updates again (`guards`), computes the accruals
+for all accounts (`accruals`), bounds the margins of all accounts over the prices of a tick (`near`), and lets the exact
+model decide every instant with an account that may be liquidating (`decisions`). Amounts are whole numbers that no
+altered figure can wrap; ratios are float64, and decided with 60-digit decimals or fractions where float64 leaves doubt.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def audit(
     reference : bool
         Whether to compute every tick again with `riskcore.reference` too, and to compare the journal's rows with those
         of the exact model, all but price and MMRs: the rule "reference". A tick that differs is one breach, at its
-        first differing row. It takes about 0.2 s for 1,000 accounts and a tick.
+        first differing row. It takes about 0.2 s for 1,000 accounts and an instant
+        that is not left out.
     progress : callable, optional
         Called with the ticks done and all of them; with ``reference`` every tick counts twice.
 

@@ -368,8 +368,19 @@ class Quotes(NamedTuple):
 
     def extremes(self) -> tuple[Quotes, Quotes]:
         """The least and the most of every column."""
+        if len(self.lot) == 1:
+            return self, self
         low, high = (Quotes(*(end(values, axis=0)[None] for values in self)) for end in (np.min, np.max))
         return low, high
+
+    def moved(self, share: float) -> Quotes:
+        """The quotes moved up by a share, or down by one below 0."""
+        return Quotes(*(values + share * np.abs(values) for values in self))
+
+    def are_between(self, low: Quotes, high: Quotes) -> bool:
+        """Whether no column leaves the bounds of two others."""
+        ranges = zip(low, self, high, strict=True)
+        return all(bool(((least <= values) & (values <= most)).all()) for least, values, most in ranges)
 
 
 class _Requirements:

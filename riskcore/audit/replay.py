@@ -17,7 +17,8 @@ from .findings import Findings
 from .folder import ACTIVITY, DELISTING, GUARD, Array, Part, Run, is_event
 from .guards import Guards
 from .instants import Before, Instants
-from .margins import TOLERANCE, Held, Quotes, State, Sweep, Tick
+from .margins import Quotes, State, Sweep, Tick
+from .near import Near
 from .venue import Venue
 from .venue_changes import Delistings, Step, Stretch, delistings_of
 
@@ -55,6 +56,7 @@ class Replay:
         self.steps = list[Step]()
         """The changes that come before the next tick."""
         self.sweep, self.fund, self.time = Sweep(self.state), run.opening_fund, -1
+        self.near = Near(self.sweep)
         self.events = np.unique(np.concatenate([run.funding["time"], run.changes["time"]]))
         self.chunk: Part | None = None
         self.last: tuple[Part, int] | None = None
@@ -92,6 +94,7 @@ class Replay:
             self.venue = steps[-1].venue
             self.state.take(self.venue)
             self.sweep = Sweep(self.state)
+            self.near = Near(self.sweep)
             self.accruals.take(steps)
             self.decisions.take(steps[-1].source, self.venue)
 
@@ -138,6 +141,7 @@ class Replay:
         after = self._rows(a, b, active=True)
         if len(after):
             self.activity.follow(after, self.tick)
+            self.near.forget()
 
     def _expanded(self, row: int) -> tuple[Array, Iterable[_Piece]]:
         """Times of the instants of a tick, and their rows in the chunk."""
@@ -187,6 +191,8 @@ class Replay:
         due = self.instants.is_due(times, since)
         phase = np.where(self.run.usable[a:b], self.run.phase[a:b], 0)
         self.delistings.follow(number, int(times[0]), a + np.flatnonzero(phase == DELISTING), delistings)
+        if (phase == DELISTING).any():
+            self.near.forget()
         between = np.flatnonzero((phase < 0) & (phase != GUARD) & (phase != DELISTING))
         pays = due.copy()
         pays[np.searchsorted(spans, a + between, side="right") - 1] = True
@@ -196,6 +202,7 @@ class Replay:
                 self.accruals.time = None if not number else int(times[start - 1]) if start else since
                 if self.accruals.follow(Tick(self.chunk, first + start), spans[start], spans[start + 1]):
                     self.state.changed()
+                    self.near.forget()
             stretch = slice(first + start, first + stop)
             self.accruals.note(self.chunk.mark[stretch], self.chunk.indexes[stretch])
             if is_looked_at:
@@ -235,7 +242,7 @@ class Replay:
     def _select(self, rows: range, spans: list[int], due: Array) -> None:
         """Follow instants between which nothing falls due, rows of the chunk: who may be liquidating is decided."""
         assert self.chunk is not None
-        chunk, part, accounts = self.chunk, slice(rows.start, rows.stop), len(self.state.open)
+        chunk, part = self.chunk, slice(rows.start, rows.stop)
         is_asked = chunk.is_tick[part] | chunk.update[part] | due
         interest = [{} if self.tick is None else self.tick.open_quantity] * len(rows)
         if chunk.is_tick[rows[-1]]:
@@ -245,12 +252,10 @@ class Replay:
             if self.sweep.unpriced(now.mark, now.asset):
                 self.out.breach("prices", "a held market or asset has no price", now.number)
         quotes = Quotes.of(self.venue, chunk.mark[part], chunk.asset[part], interest)
-        low, high = (quotes, quotes) if len(rows) == 1 else quotes.extremes()
-        may_be = self._doubtful(self.sweep.all, np.arange(accounts), low, high)[0]
-        self.out.checked["selection"] += accounts * len(rows)
-        watched = _Watched(np.flatnonzero(may_be), len(rows))
+        self.out.checked["selection"] += len(self.state.open) * len(rows)
+        watched = _Watched(self.near.candidates(quotes), len(rows))
         if len(watched.accounts):
-            watched.flags = self._doubtful(self.sweep.held(watched.accounts), watched.accounts, quotes, quotes)
+            watched.flags = self.near.flags(watched.accounts, quotes)
         for place, row in enumerate(rows):
             if chunk.is_tick[row]:
                 tick, before = self._begin(row), None
@@ -273,13 +278,7 @@ class Replay:
             if len(written):
                 touched = self._apply(written)
                 if place + 1 < len(rows):
-                    rest = quotes.from_row(place + 1)
-                    watched.put(touched, place + 1, self._doubtful(self.sweep.held(touched), touched, rest, rest))
-
-    def _doubtful(self, held: Held, accounts: Array, low: Quotes, high: Quotes) -> Array:
-        """Which of some accounts may be liquidating while prices stay between two others, moment by moment."""
-        equity, maintenance, gross = self.sweep.bounds(held, low, high)
-        return np.asarray(self.state.exposed[accounts] & ~(maintenance < equity - TOLERANCE * gross))
+                    watched.put(touched, place + 1, self.near.flags(touched, quotes.from_row(place + 1)))
 
     def _apply(self, rows: Array) -> Array:
         """Apply rows of the phases; return the accounts that they name, ascending."""
@@ -288,6 +287,7 @@ class Replay:
         named = np.unique(np.concatenate([journal["account"][rows], journal["counterparty"][rows]]))
         named = named[named >= 0]
         self.state.changed(named)
+        self.near.touch(named)
         asset, gained = journal["settle"][rows], journal["fund"][rows] + journal["fee"][rows]
         for k in np.unique(asset[asset >= 0]).tolist():
             self.fund[k] += sum(gained[asset == k].tolist())

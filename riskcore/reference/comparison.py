@@ -98,8 +98,9 @@ def replay(path: str | Path) -> Iterator[ReplayedTick]:
 
     Notes
     -----
-    The rules: docs/one_tick.md. A tick takes about 0.2 ms an account. For the selection the margin of an account is
-    computed in float64, and exactly if its MMR may be above 0.99 (`SweptMargins.is_liquidating`).
+    The rules: docs/one_tick.md. An instant that is not left out takes about 0.2 ms an account. For the selection the
+    margin of an account is computed in float64, and exactly if its MMR may be above 0.99
+    (`SweptMargins.is_liquidating`).
 
     Examples
     --------
