@@ -198,8 +198,11 @@ def clocked_run(path, policy, *, seed, resume=False, count=40, ticks=16, **drawn
 
 RUNS = {
     "hold": ({"refill_half_life": 3, "slice_cooldown": 2}, {"seed": 1}),
-    "linear": ({"realize_interval": 10, "account_cap": 3000, "account_cap_interval": 5}, {"seed": 2, "mixed": True}),
-    "bridge": ({"refill_half_life": 20, "market_cap": 20_000, "account_order": "pro_rata"}, {"seed": 3, "fall": 0.2}),
+    "linear": (
+        {"slice_probability": 1, "realize_interval": 10, "account_cap": 3000, "account_cap_interval": 5},
+        {"seed": 2, "mixed": True},
+    ),
+    "bridge": ({"refill_half_life": 20, "market_cap": 20_000, "account_order": "pro_rata"}, {"seed": 3, "depth": 1e5}),
     "adverse": ({"liquidation_interval": 2, "shortfall": "equity"}, {"seed": 4, "mixed": True, "depth": 1500}),
 }
 
@@ -221,7 +224,7 @@ def test_the_instants_of_a_run_are_those_of_the_model_and_keep_every_rule(path, 
     assert report.ok, report.breaches.head(9).to_string()
     journal, ticks = (read(tmp_path / "run", table) for table in ("journal", "ticks"))
     between = journal[~journal["time"].isin(ticks["time"])]
-    assert {"trigger", "funding"} <= set(between["event"])
+    assert {"trigger", "book", "funding"} <= set(between["event"])
     assert journal["time"].is_monotonic_increasing
 
 
