@@ -601,8 +601,8 @@ def first_unsafe(columns: SweepColumns, prices: PriceTable, first: int, last: in
     >>> first_unsafe(accounts.sweep_view.columns, prices, 0, 3)
     2
     """
-    at_first = prices.row(first)
-    found = sweep.first_unsafe(first, last, columns, at_first.arrays, *prices.unit_prices, at_first.lookup)
+    start = prices.start
+    found = sweep.first_unsafe(first, last, columns, start.arrays, *prices.unit_prices, start.lookup)
     return int(found)
 
 
