@@ -16,7 +16,7 @@ COVERED := 55
 
 ASV := $(BIN)/python -m asv --config asv_benchmarks/asv.conf.json
 
-.PHONY: help demo test test-lowest test-nojit coverage lint bench bench-smoke gate simulate study october month \
+.PHONY: help demo test test-lowest test-nojit coverage lint bench bench-smoke gate simulate study october month storm \
     pictures report-check clean
 
 help:  ## this list
@@ -70,6 +70,9 @@ october: $(VENV)/.dev  ## every deleveraging policy on the real event of 10 Octo
 
 month: $(VENV)/.dev  ## the long replay of real inputs, in runs/month
 	$(BIN)/python -m tests.real_inputs month runs/month
+
+storm: $(VENV)/.dev  ## who closes what in a day of real fall, over limits, depth, clock and throttle; STORM_ARGS="--day 2022-01-05"
+	$(BIN)/python -m tests.storm $(STORM_ARGS)
 
 pictures: $(VENV)/.dev  ## the output in README.md and docs/, and docs/pictures, as they are now
 	$(BIN)/python -m tests.pages
