@@ -103,7 +103,7 @@ RUNS = {
     ),
     "at once": (
         {"liquidation_interval": None, "slice_cooldown": 2},
-        {"seed": 3, "ticks": 40, "count": 50, "events": True},
+        {"seed": 3, "ticks": 40, "count": 24, "events": True},
     ),
     "book": ({"stages": ["book"], "slice_probability": 1}, {"seed": 1, "count": 80, "ticks": 40, "depth": 3000}),
     "closed": (

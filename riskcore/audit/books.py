@@ -74,7 +74,9 @@ class Books:
 
     def levels(self, market: int) -> list[tuple[list[int], list[int], list[int]]]:
         """Prices, lots and consumed lots of both sides of a perpetual, or of a spot market (numbered on)."""
-        levels: Levels = (([], []), ([], [])) if self.guards.closed[market] else self._levels(market)
+        if self.guards.closed[market]:
+            return [([], [], []), ([], [], [])]
+        levels = self._levels(market)
         consumed = self.consumed.get(market, ([0] * len(levels[0][0]), [0] * len(levels[1][0])))
         return [(prices, lots, less) for (prices, lots), less in zip(levels, consumed, strict=True)]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from .._typing import Bool, Float, Int
 from ..boundary import RiskDataError, counted, units
-from ..kernels.guards import first_above, first_missing, follow_markets
+from ..kernels.guards import first_above, first_missing, follow_instants, follow_markets
 from ..kernels.layouts import AccountColumns, PriceArrays, SweepLookup
 from ..kernels.sweep import fill_sweep_lookup
 from ..state import Accounts, must_fit
@@ -710,8 +710,8 @@ def asset_values(venue: Venue, mark: Float, index: Float, asset_prices: Float) -
     if mark.ndim == 1:
         follow_markets(mark, index, *kinds, asset)
     else:
-        for instant in np.ndindex(mark.shape[:-1]):
-            follow_markets(mark[instant], index[instant], *kinds, asset[instant])
+        marks, indexes, assets = (prices.reshape(-1, prices.shape[-1]) for prices in (mark, index, asset))
+        follow_instants(marks, indexes, *kinds, assets)
     return asset
 
 

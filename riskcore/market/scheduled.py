@@ -87,6 +87,8 @@ class Scheduled:
     @property
     def times(self) -> Int:
         """Times of the entries and changes as they were given, ascending, each once; shape (n,)."""
+        if not self.changes:
+            return np.unique(self.given_entries.time) if len(self.given_entries.time) else self.given_entries.time
         changes = np.array([change.time for change in self.changes], np.int64)
         return np.unique(np.concatenate([self.given_entries.time, changes]))
 
@@ -245,11 +247,14 @@ def read_scheduled(
     segments = _segments(venue, changes, before, time, delisted)
     due = _due(entries, before, segments)
     first_entry = np.where(funding_scheduled, -1 if before is None else before, time + 1)
-    np.minimum.at(first_entry, due.market, due.time)
+    if len(due.time):
+        np.minimum.at(first_entry, due.market, due.time)
     return Scheduled(entries, changes, due, segments, first_entry)
 
 
 def _must_be_of_tick(table: str, times: Int, before: int | None, time: int) -> None:
+    if not len(times):
+        return
     earliest = INT64_MIN if before is None else before
     outside = (times <= earliest) | (times > time)
     if outside.any():
