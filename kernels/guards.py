@@ -237,6 +237,21 @@ def has_price(price):
 
 
 @kernel
+def first_unpriced(price, row, holds):
+    """Least row without a price of which somebody holds something, -1 if there is none.
+
+    price  float64  (N,)  NaN: none
+    row    uint16   (H,)  row of each holding
+    holds  bool     (H,)  whether it is more than nothing
+    """
+    first = price.size
+    for n in range(row.size):
+        if row[n] < first and holds[n] and isnan(price[row[n]]):
+            first = np.int64(row[n])
+    return -1 if first == price.size else first
+
+
+@kernel
 def first_missing(price):
     """Row of the first missing price, -1 if there is none.
 

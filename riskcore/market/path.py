@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -14,7 +15,6 @@ from ..state import Accounts
 from ..venue import Venue
 from .books import Books
 from .prices import Prices
-from .reading import no_prices
 
 _KINDS = {"hold": HOLD, "linear": LINEAR, "bridge": BRIDGE, "adverse": ADVERSE}
 
@@ -202,8 +202,8 @@ class Path:
         >>> Path.of_tick(given, rc.Books.empty(venue), None, 0).time.tolist()
         [0]
         """
-        markets = np.broadcast_to(no_prices(len(given.given_mark)), (2, len(given.given_mark)))
-        own = np.array([no_prices(len(given.given_asset)), given.given_asset])
+        markets, own = _no_pairs(len(given.given_mark)), np.empty((2, len(given.given_asset)))
+        own[0], own[1] = np.nan, given.given_asset
         return cls(
             time=np.array([time]),
             before=before,
@@ -325,6 +325,12 @@ class Path:
             self.kind, np.uint64(self.key), self.before or 0, self.time, first, self.ends, self.bar, self.low_first,
             self.indexes, venue.markets.tick_ratio, mark, index,
         )  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _no_pairs(rows: int) -> Float:
+    """NaN for both ends of every path, shared: nobody writes to a path."""
+    return np.full((2, rows), np.nan)
 
 
 def _low_first(accounts: Accounts, last: Prices) -> Bool:

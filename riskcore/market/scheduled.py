@@ -12,6 +12,7 @@ import numpy as np
 from .._limits import INT64_MIN
 from .._typing import Bool, Float, Int
 from ..boundary import RiskDataError, moment
+from ..kernels.guards import has_price
 from ..venue import Venue, VenueChange, changed_venue
 from .funding_rates import NO_FUNDING, FundingEntries
 from .tick import Tick
@@ -187,6 +188,8 @@ class Scheduled:
         >>> scheduled = read_scheduled(venue, rc.Tick(9, {}, funding=rows), 0, 9, none, none)
         >>> scheduled.must_set_rates(np.array([0.1, np.nan, np.nan, np.nan]))
         """
+        if not has_price(funding_rate[None]):
+            return
         both = ~np.isnan(funding_rate) & (self.first_entry <= self.segments[-1].until)
         if both.any():
             market = int(both.argmax())
