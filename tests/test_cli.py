@@ -512,7 +512,7 @@ class TestAudit:
 class TestExplain:
     def test_liquidated_account(self, run):
         rows = reader.read_journal(run)
-        row = int(rows["account"][rows["account"] >= 0][0])
+        row = int(rows["account"][rows["event"] == EVENT["book"]][0])
         account = int(pd.read_parquet(run / "start/accounts.parquet")["account"].iloc[row])
         found = as_json("explain", run, "--account", account)
         own = (rows["account"] == row) | (rows["counterparty"] == row)
