@@ -97,6 +97,14 @@ RUNS = {
         {"adl_policy": "capped_pro_rata", "adl_counterparties": "opposing", "shortfall": "open_interest"},
         {"seed": 6, **HARD},
     ),
+    "events": (
+        {"price_path": "bridge", "refill_half_life": 4, "realize_interval": 9},
+        {"seed": 4, "ticks": 40, "count": 60, "events": True},
+    ),
+    "at once": (
+        {"liquidation_interval": None, "slice_cooldown": 2},
+        {"seed": 3, "ticks": 40, "count": 50, "events": True},
+    ),
     "book": ({"stages": ["book"], "slice_probability": 1}, {"seed": 1, "count": 80, "ticks": 40, "depth": 3000}),
     "closed": (
         {}, {"seed": 8, "ticks": 30, "count": 60, "closed": {"ETH_USDC_PERP": "PostOnly", "SOL_USDC": "Closed"}}
