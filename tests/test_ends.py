@@ -442,6 +442,18 @@ def two_positions(scene: Scene, **book: Any) -> Scene:
             ),
             {"expire: conversion", "expire: conversion_limit", "unfilled: conversion_limit"},
         ),
+        # all of the 20 of TOK gain less than the 91 of GEM would, but more for each USDC
+        "the loss of a unit counts": (
+            by_hand(
+                balances=[(1, SETTLE, -886.0, 0.0), (1, "GEM", 10.0, 0.0), (1, "TOK", 2.0, 0.0)],
+                collateral=[
+                    {"symbol": symbol, "haircutFunction": {"weight": weight, "kind": {"type": "identity"}}}
+                    for symbol, weight in ((SETTLE, "1"), ("GEM", "0.9"), ("TOK", "0.7"))
+                ],
+                policy=EAGER | {"target_mmr": "0.5"},
+            ),
+            {"convert: debt"},
+        ),
         "sent on by a conversion": (
             replace(
                 by_hand(
