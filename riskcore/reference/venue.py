@@ -34,6 +34,8 @@ POLICY = {
     "zero_price_band": 1,
     "counterparty_mmr": 1,
     "slice_probability": "0.5",
+    "liquidation_interval": 1,
+    "price_path": "hold",
     "slice_cooldown": None,
     "target_mmr": 1,
     "depth_share": 1,

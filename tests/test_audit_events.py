@@ -1,0 +1,174 @@
+"""Runs with guards of collateral, a funding table, venue changes and a delisting: what is altered of them is found."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from riskcore.audit import RunError, audit
+from tests.small_run import seal
+from tests.test_audit import broken, journal_of, put
+from tests.wild_runs import wild_run
+
+CLOCKS = {"clock": {"price_path": "linear", "liquidation_interval": 8}, "ticks": {"liquidation_interval": None}}
+
+
+@pytest.fixture(scope="module", params=CLOCKS)
+def run(request, tmp_path_factory):
+    path = tmp_path_factory.mktemp("events") / request.param
+    wild_run(path, CLOCKS[request.param], seed=3, count=24, ticks=40, events=True)
+    return path
+
+
+@pytest.fixture
+def altered(run, tmp_path):
+    """A way to alter a table of a copy of the run, in the part where it has most rows, and to audit it."""
+
+    def alter(table, change, named=None):
+        path = tmp_path / "run"
+        shutil.rmtree(path, ignore_errors=True)
+        shutil.copytree(run, path)
+        pattern = f"state/*/{table[6:]}.parquet" if table.startswith("state/") else f"{table}/*.parquet"
+        frames = {file: pd.read_parquet(file) for file in sorted(path.glob(pattern))}
+        counts = {
+            file: len(frame) if named is None else (frame["field"] == named).sum() for file, frame in frames.items()
+        }
+        file = max(counts, key=counts.get)
+        change(frames[file]).to_parquet(file, index=False)
+        seal(path)
+        return broken(audit(path))
+
+    return alter
+
+
+def with_value(column, row, value):
+    """A change of one value of a table, of a row by its number, or of the first one with a field."""
+
+    def change(frame):
+        at = frame.index[row] if isinstance(row, int) else frame.index[frame["field"] == row][0]
+        frame = frame.astype({column: object})
+        frame.loc[at, column] = value(frame.loc[at, column]) if callable(value) else value
+        return frame.infer_objects()
+
+    return change
+
+
+def test_honest_runs_pass(run):
+    report = audit(run, reference=run.name == "ticks")
+    assert report.ok, report.breaches
+    journal = journal_of(run)
+    found = set(zip(journal["event"], journal["reason"], strict=True))
+    assert {("delist", "settlement_price"), ("cancel", "delisted"), ("funding", "rate")} <= found
+    of_assets = journal[(journal["event"] == "guard") & (journal["asset"] >= 0)]["reason"]
+    assert {"index_clamp", "mean_clamp", "update_cap", "mark_held", "closed_book"} <= set(of_assets)
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "value", "rule"),
+    [
+        ("rate", 1, lambda x: x + 0.001, "accruals"),
+        ("rate", 1, 2.0, "prices"),
+        ("time", -1, lambda x: x + 10**12, "prices"),
+        ("tick", 1, lambda x: x - 1, "prices"),
+        ("market", 0, 9, "prices"),
+    ],
+)
+def test_an_altered_entry_of_the_funding_table_is_found(altered, column, row, value, rule):
+    assert rule in altered("funding", with_value(column, row, value))
+
+
+def test_an_entry_left_out_or_told_twice_is_found(altered):
+    assert "accruals" in altered("funding", lambda frame: frame.drop(index=frame.index[2]))
+    assert "prices" in altered("funding", lambda frame: pd.concat([frame.iloc[:1], frame]))
+
+
+@pytest.mark.parametrize(
+    ("field", "column", "value", "rule"),
+    [
+        ("delist", "value", "176.4", "accruals"),
+        ("delist", "tick", lambda x: x - 1, "prices"),
+        ("delist", "time", lambda x: x + 10**12, "accruals"),
+        ("mmfFunction", "value", json.dumps({"type": "linear", "base": "0.0201", "slope": 0}), "ratios"),
+        ("filters.price.maxPriceUpdateMultiplier", "value", '"1.0001"', "guards"),
+        ("fundingInterval", "value", "6000", "accruals"),
+    ],
+)
+def test_an_altered_venue_change_is_found(altered, field, column, value, rule):
+    assert altered("venue_changes", with_value(column, field, value), field) & {rule, "selection", "order"}
+
+
+@pytest.mark.parametrize(
+    ("field", "column", "value"),
+    [
+        ("state", "value", "{"),
+        ("state", "value", '"shut"'),
+        ("state", "field", "symbol"),
+        ("state", "market", 77),
+        ("delist", "value", '"low"'),
+        ("filters.price.minMultiplier", "field", "filters.price.tickSize"),
+        ("filters.price.minMultiplier", "field", "symbol.a"),
+        ("mmfFunction", "value", json.dumps({"type": "linear", "base": "0.9", "slope": 0})),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_refused(altered, field, column, value):
+    with pytest.raises(RunError, match="venue_changes"):
+        altered("venue_changes", with_value(column, field, value), field)
+
+
+def test_a_second_delisting_is_refused(altered):
+    with pytest.raises(RunError, match="delisted already"):
+        altered("venue_changes", lambda frame: pd.concat([frame, frame[frame["field"] == "delist"]]), "delist")
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "row", "value"),
+    [
+        ("assets", "price", 4, lambda x: x * 1.001),
+        ("assets", "given_price", 4, lambda x: x * 1.5),
+        ("assets", "given_price", 4, np.nan),
+        ("state/assets", "price", 1, lambda x: x + 1.0),
+        ("state/assets", "time", 1, lambda x: x - 1),
+        ("state/assets", "own", 1, lambda x: not x),
+        ("state/asset_samples", "price", 0, lambda x: x + 1.0),
+        ("state/asset_samples", "count", 0, lambda x: x + 1),
+        ("state/markets", "delisted", 2, False),
+        ("state/markets", "funding_scheduled", 0, False),
+        ("state/markets", "mark", 2, 176.5),
+    ],
+)
+def test_an_altered_price_or_memory_is_found(altered, table, column, row, value):
+    assert altered(table, with_value(column, row, value)) & {"guards", "replay", "prices"}
+
+
+@pytest.mark.parametrize("reason", ["index_clamp", "mean_clamp", "update_cap", "mark_held"])
+def test_an_altered_guard_row_of_an_asset_is_found(run, tmp_path, reason):
+    path = shutil.copytree(run, tmp_path / "run")
+    journal = journal_of(path)
+    row = int(np.flatnonzero((journal["reason"] == reason) & (journal["asset"] >= 0))[0])
+    for spoiled in (
+        journal.drop(index=row),
+        journal.assign(price=journal["price"].where(journal.index != row, 1.0)),
+        journal.assign(asset=journal["asset"].where(journal.index != row, (journal["asset"][row] + 1) % 4)),
+    ):
+        put(path, spoiled)
+        seal(path)
+        assert "guards" in set(audit(path).breaches["rule"])
+
+
+def test_delistings_are_compared_in_their_order(run, tmp_path):
+    path = shutil.copytree(run, tmp_path / "run")
+    journal = journal_of(path)
+    rows = np.flatnonzero(journal["event"] == "delist")
+    assert len(rows) > 1
+    order = np.arange(len(journal))
+    order[rows[:2]] = rows[1::-1]
+    for spoiled in (
+        journal.iloc[order],
+        journal.drop(index=rows[0]),
+        journal.assign(time=journal["time"] + (journal.index == rows[-1])),
+    ):
+        put(path, spoiled.reset_index(drop=True))
+        seal(path)
+        assert "accruals" in set(audit(path).breaches["rule"])
