@@ -470,12 +470,10 @@ def two_positions(scene: Scene, **book: Any) -> Scene:
         ),
         # all of the gain as a fee, which would be more than the full one by what its own borrow requires
         "no more than the full fee": (
-            replace(
-                by_hand(
-                    balances=[(1, SETTLE, -1000.0, 0.0), (1, "GEM", 10.45, 0.0)],
-                    collateral=WEIGHTLESS,
-                    policy={"waived_fee_share": 1, "slice_probability": 1, "liquidation_fee": "0.0454"},
-                ),
+            by_hand(
+                balances=[(1, SETTLE, -1000.0, 0.0), (1, "GEM", 10.45, 0.0)],
+                collateral=WEIGHTLESS,
+                policy=EAGER | {"waived_fee_share": 1, "liquidation_fee": "0.044"},
             ),
             {"harm: fee_waived", "convert: debt"},
         ),
