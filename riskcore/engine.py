@@ -536,9 +536,11 @@ class Engine:
             step.add(*liquidate(context, self.accounts, selected, margins, course.guarded_at(k), self.seed))
         rows = journal.rows()
         done = rows[len(before) :]
-        self._idle_since = None if has_acted(done) else time
+        self._idle_since = time
         if len(done):
             self._screen.changed(touched(done))
+            if has_acted(done):
+                self._idle_since = None
         step.rows.append(rows)
 
     def _break(self, error: BaseException) -> None:

@@ -119,11 +119,14 @@ def with_price_guards(row: dict[str, Any], mean_mark: tuple[str, str]) -> dict[s
     """
     low, high = mean_mark
     price = row["filters"]["price"] | {
-        "minMultiplier": "0.25", "maxMultiplier": "2", "minPriceUpdateMultiplier": "0.9975",
-        "maxPriceUpdateMultiplier": "1.0025", "meanMarkPriceBand": {"minMultiplier": low, "maxMultiplier": high},
-        "meanPremiumBand": {"tolerancePct": "0.05"},
+        "minMultiplier": "0.25", "maxMultiplier": "2", **_UPDATE_CAP,
+        "meanMarkPriceBand": {"minMultiplier": low, "maxMultiplier": high}, "meanPremiumBand": {"tolerancePct": "0.05"},
     }  # fmt: skip
     return row | {"filters": row["filters"] | {"price": price}}
+
+
+_UPDATE_CAP = {"minPriceUpdateMultiplier": "0.9975", "maxPriceUpdateMultiplier": "1.0025"}
+"""Limits of a price update's factor in a second."""
 
 
 def venue_source(providers: list[int], *, slices_per_tick: int = 1) -> dict[str, Any]:
@@ -159,7 +162,12 @@ def venue_source(providers: list[int], *, slices_per_tick: int = 1) -> dict[str,
         "collateral": [
             {"symbol": "USDC", "haircutFunction": {"weight": "1", "kind": identity}},
             *(
-                {"symbol": base, "haircutFunction": {"weight": "0.95", "kind": haircut}, "quantum": "0.00000001"}
+                {
+                    "symbol": base,
+                    "haircutFunction": {"weight": "0.95", "kind": haircut},
+                    "quantum": "0.00000001",
+                    "priceGuard": _UPDATE_CAP,
+                }
                 for base, *_ in _MARKETS
             ),
         ],

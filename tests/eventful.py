@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import strategies as st
@@ -134,14 +135,22 @@ def events_of(draw, scene: Scene, inputs: TickInput, since: int, gone: set[str])
 
 
 @st.composite
-def eventful_scenes(draw, ticks=3, mixed=False, intervals=(None,)):
-    """A scene whose assets have guards, and whose ticks come with entries of the funding table and venue changes."""
+def eventful_scenes(draw, ticks=3, mixed=False, clocked=False):
+    """A scene whose assets have guards, and whose ticks come with entries of the funding table and venue changes.
+
+    ``clocked``: there are some instants between two ticks.
+    """
     scene = draw(scenes(ticks=ticks, live=True, mixed=mixed))
     collateral = [
         row if row["symbol"] == SETTLE else row | {"priceGuard": draw(price_guards)}
         for row in scene.source["collateral"]
     ]
-    policy = scene.source["policy"] | {"liquidation_interval": draw(st.sampled_from(intervals))}
+    policy = scene.source["policy"] | {"liquidation_interval": None}
+    if clocked:
+        longest = max(later.time - first.time for first, later in pairwise(scene.ticks)) // 10**9
+        policy["liquidation_interval"] = max(longest // draw(st.integers(2, 8)), 1)
+        policy["price_path"] = draw(st.sampled_from(["hold", "linear", "bridge", "adverse"]))
+        policy["realize_interval"] = None  # it may be a second
     scene = replace(scene, source=scene.source | {"collateral": collateral, "policy": policy})
     inputs, gone, scheduled, since = [], set[str](), set[str](), None
     for number, drawn in enumerate(scene.ticks):

@@ -62,9 +62,12 @@ class TickInput:
     last_prices: dict[str, float] = field(default_factory=dict)
     book_times: dict[str, int] = field(default_factory=dict)  # ns
     path: dict[str, float] = field(default_factory=dict)  # where the market is, whatever is printed
+    lows: dict[str, float] = field(default_factory=dict)
+    highs: dict[str, float] = field(default_factory=dict)
 
     def tick(self) -> Tick:
-        return Tick(*self.reference_arguments()[:-1], book_times=self.book_times)
+        bars = {"lows": self.lows, "highs": self.highs}
+        return Tick(*self.reference_arguments()[:-1], book_times=self.book_times, **bars)
 
     def prices(self) -> reference.Prices:
         return reference.Prices(self.marks, self.indexes, self.asset_prices, self.open_interest, self.funding_rates)

@@ -604,6 +604,16 @@ def filtered(market, figure, value):
         ("shared", policy("shortfall", "unsettled"), "order"),
         ("others", policy("adl_policy", "pro_rata"), "touched"),
         ("others", policy("shortfall", "equity"), "touched"),
+        ("first", policy("stages", ["book", "backstop", "adl"]), "order"),
+        ("first", policy("stages", ["adl", "backstop", "book"]), "order"),
+        ("first", policy("adl_when", "backstop_exhausted"), "stages"),
+        ("first", policy("adl_fund_on", 1), "order"),
+        ("escalated", policy("stages", ["book"]), "order"),
+        ("escalated", policy("harmful_slice", "waive"), "repay"),
+        ("steep", policy("conversion_slippage", "0.05"), "repay"),
+        ("steep", policy("min_slice_notional", 90), "repay"),
+        ("steep", policy("liquidation_fee", "0.011"), "repay"),
+        ("book", policy("liquidation_fee", "0.011"), "cost"),
     ],
 )
 def test_a_run_by_other_rules_is_found(copied, name, change, rule):

@@ -355,6 +355,30 @@ def two_positions(scene: Scene, **book: Any) -> Scene:
             ),
             {"market_close: full"},
         ),
+        # 2 pays 100 for the GEM that 1 has lent, which is not enough; then 9 takes the position
+        "lends before ADL": (
+            by_hand(
+                [LONG, (9, "X", -20.0, 110.0)],
+                [
+                    *((1, SETTLE, -880.0, 0.0), (1, "GEM", 0.0, 10.0), (2, "GEM", -1.0, 0.0)),
+                    *((n, SETTLE, 3000.0, 0.0) for n in (2, 9)),
+                ],
+                borrow_lend=[{"symbol": "GEM", "borrowedQuantity": "30"}],
+            ),
+            {"adl: full_utilization", "adl: backstop_exhausted"},
+        ),
+        "lends before the last book": (
+            at_books(
+                by_hand(
+                    [LONG],
+                    [(1, SETTLE, -880.0, 0.0), (1, "GEM", 0.0, 10.0), (2, "GEM", -1.0, 0.0), (2, SETTLE, 3000.0, 0.0)],
+                    borrow_lend=[{"symbol": "GEM", "borrowedQuantity": "30"}],
+                    policy={"stages": ["book"]},
+                ),
+                {"X": THIN},
+            ),
+            {"adl: full_utilization", "unfilled: full_utilization", "market_close: full"},
+        ),
         # USDC that is all lent out, beside TOK that nobody owes, and GEM that is owed
         "lends of settle": (
             by_hand(
@@ -372,6 +396,15 @@ def two_positions(scene: Scene, **book: Any) -> Scene:
                 balances=[(1, "GEM", -3.0, 0.0), (1, "TOK", -31.0, 0.0), (1, SETTLE, 0.0, 670.0)],
                 borrow_lend=[{"symbol": SETTLE, "borrowedQuantity": "0"}],
                 policy={"slice_probability": 1},
+            ),
+            {"unfilled: no_collateral"},
+        ),
+        # without the stage book the last book takes the account: a row for each of its debts
+        "the debts of an account above auto-close": (
+            by_hand(
+                balances=[(1, "GEM", -3.0, 0.0), (1, "TOK", -31.0, 0.0), (1, SETTLE, 0.0, 670.0)],
+                borrow_lend=[{"symbol": SETTLE, "borrowedQuantity": "0"}],
+                policy={"slice_probability": 1, "stages": ["adl"]},
             ),
             {"unfilled: no_collateral"},
         ),

@@ -494,6 +494,22 @@ def test_entries_are_due_at_their_instants_at_the_price_of_the_path():
     assert result.events["price"].tolist() == [100.0] * 4 + [110.0] * 2
 
 
+@pytest.mark.parametrize("events", ["entries", "changes", "both"])
+def test_instants_keep_their_nanoseconds(events):
+    """Times past 2**53 ns, which float64 does not hold."""
+    of, entry, state = clocked(), rate(0, 0.001), change(0, "delist", 100, Y)
+    entry["time"] += SECOND + 1
+    state["time"] += SECOND + 3
+    holdings = {1: {X: (10.0, 100.0), Y: (1.0, 100.0), "USDC": 500.0}}
+    engine = engine_of(of, holdings)
+    engine.step(tick(0))
+    given = {"funding": [entry]} if events != "changes" else {}
+    given |= {"venue_changes": [state]} if events != "entries" else {}
+    result = engine.step(tick(5, **given))
+    expected = [row["time"] for row, name in ((entry, "changes"), (state, "entries")) if events != name]
+    assert result.rows["time"].tolist() == expected
+
+
 def test_interval_instants_end_at_the_first_entry_and_the_rate_of_the_tick_is_for_the_last():
     of = venue(interval=60_000, liquidation_interval=None)
     clock = venue(interval=60_000, liquidation_interval=7)

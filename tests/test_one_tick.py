@@ -17,7 +17,9 @@ import riskcore as rc
 from riskcore import reference
 from riskcore.clock import instants
 from riskcore.margin import exact
+from riskcore.market import Path as Path_
 from riskcore.market import Segment
+from riskcore.market.guards import GuardState, guard, guard_path
 from tests import money_venues
 from tests.comparison import assert_same_journal
 from tests.money_venues import ETH, IBTC
@@ -246,6 +248,65 @@ def test_instants():
     assert [row for row in rows if row[1] == "book"] == [
         (SECOND // 2, "book", -100), (SECOND, "book", -90), (2 * SECOND, "book", -61)
     ]  # fmt: skip
+
+
+def path_of(kind: str, before: rc.Tick, now: rc.Tick, seed: int = 0, **policy: Any) -> tuple[rc.Venue, Any, Any]:
+    """The venue, the path between two ticks at a clock of one second, and the state of the guards at its begin."""
+    venue = rc.load_venue(source(price_path=kind, **policy))
+    prices = [rc.Prices.incomplete(venue, tick) for tick in (before, now)]
+    time, end = before.nanoseconds(), now.nanoseconds(before.nanoseconds())
+    state = guard(venue, GuardState.opening(venue), None, time, prices[0], before.columnar_books(venue)).guard_state
+    accounts = scene(source(), HELD).load()[1]
+    times = np.arange(time + SECOND, end + 1, SECOND)
+    books = now.columnar_books(venue)
+    return venue, Path_.between(venue, accounts, state.mark, prices[0], prices[1], books, time, times, seed), state
+
+
+def test_path_between_two_ticks():
+    title = "Path between two ticks"
+    shown = example(title, "98.8", "97.6", "99.4", "101.2", "100", "97.9767", "96.624", "0.99", "0.01")
+    ticks = (
+        rc.Tick(NOON, {"X": 100.0}, indexes={"X": 99.0}),
+        rc.Tick(NOON + 6 * SECOND, {"X": 98.8}, indexes={"X": 98.8}, lows={"X": 97.6}, highs={"X": 101.2}),
+    )
+    venue, path, _ = path_of("adverse", *ticks)
+    mark, index = path.values(venue, 1, 5)
+    assert mark[:, 0].tolist() == [float(x) for x in shown[:5]]
+    assert index[0, 0] == float(shown[5])
+    seeds = (path_of("hold", *ticks, seed=seed) for seed in range(9))
+    venue, path, _ = next(found for found in seeds if found[1].values(found[0], 2, 2)[0][0, 0] == 97.6)
+    mark, index = path.values(venue, 1, 5)
+    assert mark[:, 0].tolist() == [100.0, 97.6, 97.6, 101.2, 101.2]
+    assert index[1, 0] == float(shown[6]) == 97.6 * 0.99
+
+
+def test_books_between_two_ticks():
+    shown = example("Books between two ticks", "99.75", "-2.5", "-2", "99.7", "99.9", "60", "40", "80", "200")
+    book = {"X": {"bids": [(99.9, 1.0), (0.2, 1.0)], "asks": [(100.1, 2.0)]}}
+    ticks = rc.Tick(NOON, {"X": 100.0}, book), rc.Tick(NOON + 20 * SECOND, {"X": 99.0})
+    venue, path, state = path_of("linear", *ticks, refill_half_life=10)
+    instants_of = guard_path(venue, state, path)
+    at = instants_of.at(4)
+    assert instants_of.mark[4, 0] == float(shown[0])
+    assert (at.books.price / 10).tolist() == [float(x) for x in shown[3:5]]
+    assert at.books.lots.tolist() == [100, 200]
+    at.guard_state.book_memory.record(np.array([20, 200]))
+    assert instants_of.at(14).books.lots.tolist() == [60, 200]
+
+
+def test_guards_of_collateral():
+    shown = example("Guards of collateral", "50", "95", "99", "0.99", "1.01", "0.05", "100")
+    venue = source()
+    venue["collateral"][1]["priceGuard"] = {
+        "minPriceUpdateMultiplier": "0.99", "maxPriceUpdateMultiplier": "1.01", "meanThreshold": "0.05",
+    }  # fmt: skip
+    loaded, accounts = scene(venue, HELD).load()
+    engine = rc.Engine(accounts, loaded)
+    for seconds, price in ((0, 100.0), (9, 100.0), (10, 50.0)):
+        result = engine.step(rc.Tick(NOON + seconds * SECOND, AT_100, asset_prices={"GEM": price}))
+    rows = result.raw_events[["event", "reason", "asset", "price"]].to_numpy().tolist()
+    assert rows == [["guard", "mean_clamp", "GEM", float(shown[0])], ["guard", "update_cap", "GEM", float(shown[1])]]
+    assert engine.guard_state.asset_price[1] == float(shown[2])
 
 
 def test_instants_that_are_left_out():

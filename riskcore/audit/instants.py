@@ -102,7 +102,7 @@ class Instants:
         for period in self.due:
             due |= times // period > before // period
         if len(self.events):
-            due |= np.isin(times, self.events)
+            due |= np.diff(np.searchsorted(self.events, np.append(before[:1], times), side="right")) > 0
         return due
 
     def plan(
@@ -115,7 +115,7 @@ class Instants:
         now, stretches = int(part.time[0]), [(before.time, self), *later]
         edges = [*(time for time, _ in stretches), now]
         times = [of.times(first, last) for (_, of), (first, last) in zip(stretches, pairwise(edges), strict=True)]
-        between = np.unique(np.concatenate([*times, [time for time, _ in later if time < now]])).astype(np.int64)
+        between = np.unique(np.concatenate([*times, np.array([time for time, _ in later if time < now], np.int64)]))
         low_first = accounts.low_first() if self.venue.path == "adverse" and len(between) else None
         given = self.given(before, part, 0, between, low_first)
         if len(between):
@@ -147,7 +147,7 @@ class Instants:
             "mark", "indexes", "given_mark", "given_index", "given_asset", "own_asset", "asset", "open_interest",
         )  # fmt: skip
         columns: dict[str, Any] = {name: np.concatenate([path[name], getattr(part, name)[:has_tick]]) for name in names}
-        columns["update"] = np.append(path["update"], [True] * has_tick)
+        columns["update"] = np.concatenate([path["update"], np.ones(int(has_tick), bool)])
         columns["funding_rate"] = plan["funding_rate"][rows]
         for name in ("last_price", "given_low", "given_high"):
             columns[name] = np.full((len(rows), len(self.venue.markets)), np.nan)

@@ -60,41 +60,47 @@ class Course:
         self.before, self.times, self.books = path.before, path.time, path.books
         self.scheduled, self.premiums = scheduled, premiums
         self.accruals: dict[int, Accruals] = {}
-        self._starts = [int(np.searchsorted(self.times, segment.after + 1)) for segment in scheduled.segments]
         self._segments, self._firsts, self._paths = list[Segment](), list[int](), list[GuardedPath]()
+        # a segment may have no instant: another change follows before the first one
+        self._starts = [0, *(int(np.searchsorted(self.times, part.after + 1)) for part in scheduled.segments[1:])]
         ends = [*self._starts[1:], len(self.times)]
         for segment, first, end in zip(scheduled.segments, self._starts, ends, strict=True):
-            if first < end:  # else another change follows before the first instant
+            if first < end:
                 state = self._paths[-1].state_at(-1) if self._paths else guard_state
                 delisted = segment.delisted if segment.delisted.any() else None
                 self._paths.append(guard_path(segment.venue, state, path, first, end, delisted))
                 self._segments.append(segment)
                 self._firsts.append(first)
-        one = len(self._paths) == 1
-
-        def joined(name: str) -> Float:
-            parts = [getattr(part, name) for part in self._paths]
-            return parts[0] if one else np.concatenate(parts)
-
-        self.mark, self.index, self._updates = joined("mark"), joined("index"), np.flatnonzero(joined("updates"))
-        own, last = joined("own_asset"), path.last
+        self.mark, self.index, own = self._joined("mark"), self._joined("index"), self._joined("own_asset")
         self.prices = path.given.guarded(accounts, self.mark[-1], self.index[-1], own[-1], scheduled.delisted)
         self._tables: list[PriceTable] = []
+        self._visits: list[int] = []
         if self.last:
-            assert last is not None
-            table = PriceTable(
-                time=pd.RangeIndex(len(self.times)),
-                mark=self.mark,
-                index=self.index,
-                open_interest=np.broadcast_to(last.open_interest, self.mark.shape),
-                given_asset=own,
-                asset=joined("asset"),
-                open_lots=last.open_lots,
-                venue=self._segments[0].venue,
-            )
-            self._tables = [table, *(replace(table, venue=segment.venue) for segment in self._segments[1:])]
-        refused, given_at = np.flatnonzero(joined("refused")), np.searchsorted(self.times, scheduled.times)
-        self._visits = sorted({*refused.tolist(), *given_at.tolist()})
+            self._make_tables(path.last, own)
+
+    def _joined(self, name: str) -> Float:
+        """Column of all instants."""
+        parts = [getattr(part, name) for part in self._paths]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _make_tables(self, last: Prices | None, own: Float) -> None:
+        """Make the tables of the prices, and find the instants that are visited whoever is liquidating."""
+        assert last is not None
+        table = PriceTable(
+            time=pd.RangeIndex(len(self.times)),
+            mark=self.mark,
+            index=self.index,
+            open_interest=np.broadcast_to(last.open_interest, self.mark.shape),
+            given_asset=own,
+            asset=self._joined("asset"),
+            open_lots=last.open_lots,
+            venue=self._segments[0].venue,
+        )
+        self._tables = [table, *(replace(table, venue=segment.venue) for segment in self._segments[1:])]
+        self._updates = np.flatnonzero(self._joined("updates"))
+        self._visits = np.flatnonzero(self._joined("refused")).tolist()
+        if len(times := self.scheduled.times):
+            self._visits = sorted({*self._visits, *np.searchsorted(self.times, times).tolist()})
 
     @property
     def last(self) -> int:
@@ -201,7 +207,7 @@ class Course:
             self.accruals[k] = Accruals(accounts, prices, lots, self.premiums, self.scheduled, since, now)
             noted = k
         self._note_premiums(noted, len(self.times))
-        if len(due):
+        if self.last and len(due):
             self._visits = sorted({*self._visits, *due.tolist()})
 
     def _note_premiums(self, first: int, last: int) -> None:

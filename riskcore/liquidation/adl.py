@@ -27,13 +27,15 @@ def deleverage(state: TickState, *, past_the_book: bool) -> None:
     for account, _ in state.to_close(past_the_book=past_the_book):
         margin = state.margin(account)
         for row in by_requirement(margin):
-            if state.healthy(account):
-                break
             market, lots = int(state.accounts.columns.market[row]), int(state.accounts.columns.lots[row])
             side = 1 if lots > 0 else -1
             if (market, side) not in sides:
                 sides[market, side] = _Opposing(state, market, -side)
-            _Deal(state, account, row, margin, sides[market, side]).close()
+            opposing = sides[market, side]
+            if len(opposing.rows):
+                _Deal(state, account, row, margin, opposing).close()
+                if state.healthy(account):
+                    break
 
 
 def _is_on(state: TickState) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..kernels import books as kernels
 from ..kernels.margin import SAFE
-from ..kernels.margin_model import closing_flow
+from ..margin.exact import ExactMargin
 from ..record import BOOK, CHANGES_NOTHING, EVENT, EVENTS, REASON, REASONS, Rows
 from .backstop import by_requirement
 from .book import last_prices
@@ -24,46 +24,53 @@ def close_at_market(state: TickState, *, past_the_book: bool) -> None:
     book = state.book._replace(worst_average=last_prices(state.book))  # no slippage limit
     columns = state.accounts.columns
     for account, _ in state.to_close(past_the_book=past_the_book):
-        for row in by_requirement(state.margin(account)):
-            if state.healthy(account):
+        margin = state.margin(account)
+        for row in by_requirement(margin):
+            if margin.status == SAFE:
                 break
             market, size = int(columns.market[row]), abs(int(columns.lots[row]))
             side = 2 * market + (columns.lots[row] < 0)
             filled, value, reason = kernels.quote_book(side, size, size, kernels.FULL, book)
             if filled:
-                _fill(state, account, row, side, int(filled), int(value), kernels.REASONS[reason])
+                margin = _fill(state, account, row, side, int(filled), int(value), kernels.REASONS[reason], margin)
             if filled < size:
-                _leave_open(state, account, kernels.REASONS[reason], size - int(filled), market=market)
+                _leave_open(state, account, kernels.REASONS[reason], size - int(filled), margin.mmr, market=market)
 
 
-def _fill(state: TickState, account: int, row: int, side: int, filled: int, value: int, reason: str) -> None:
-    """Fill lots of a position from the book; the fee takes no more than the equity that is left."""
+def _fill(
+    state: TickState, account: int, row: int, side: int, filled: int, value: int, reason: str, before: ExactMargin
+) -> ExactMargin:
+    """Fill lots of a position from the book, and return the margin; a fee takes no more than the equity left."""
     venue, columns, ledger = state.venue, state.accounts.columns, state.ledger
     market, lots = int(columns.market[row]), int(columns.lots[row])
-    settle, before = int(venue.markets.settle[market]), state.margin(account)
+    settle = int(venue.markets.settle[market])
     num, den = int(venue.markets.value_num[market]), int(venue.markets.value_den[market])
-    if venue.markets.inverse[market]:
+    inverse = bool(venue.markets.inverse[market])
+    if inverse:
         amount = int(kernels.inverse_amount(side, filled, num, den, state.book))
     else:
         amount = round(Fraction(value * num, den))
     kernels.take_book(side, filled, state.book)
-    flow = int(closing_flow(lots, amount, state.prices.arrays.value_per_lot[market]))
+    flow = amount if (lots > 0) != inverse else -amount
     change = -filled if lots > 0 else filled
     cost, cash, entry = state.change_position(row, change, flow)
-    fee = 0
+    margin, fee = state.margin(account), 0
     if before.equity > 0:
-        left = floor(Fraction(state.margin(account).equity) / state.quantum_value(settle))
+        left = floor(Fraction(margin.equity) / state.quantum_value(settle))
         fee = min(round(amount * venue.policy.liquidation_fee), max(left, 0))
-    columns.free[columns.position_balance[row]] -= fee
+    if fee:
+        columns.free[columns.position_balance[row]] -= fee
+        margin = state.margin(account)
     ledger.book_lots[market] -= change
     ledger.book_quanta[settle] -= flow
     ledger.fund[settle] += fee
     price = float(state.prices_of(np.array([market]), np.array([filled]), np.array([amount]))[0])
     state.journal.add(
-        "market_close", reason, account, before.mmr, state.margin(account).mmr, counterparty=BOOK, market=market,
+        "market_close", reason, account, before.mmr, margin.mmr, counterparty=BOOK, market=market,
         settle=settle, requested=abs(lots), lots=change, cost=cost, cash=cash, entry=entry, fee=fee,
         counter_cash=-flow, price=price,
     )  # fmt: skip
+    return margin
 
 
 def name_what_stays(state: TickState, *, past_the_book: bool) -> None:
@@ -88,7 +95,8 @@ def name_what_stays(state: TickState, *, past_the_book: bool) -> None:
             debts = sorted(debts, key=lambda row: -value[row])[:1]
         for row in debts:
             asset, debt = int(columns.asset[row]), -int(columns.free[row])
-            _leave_open(state, account, stopped.get(account, "no_collateral"), debt, asset=asset)
+            reason = stopped.get(account, "no_collateral")
+            _leave_open(state, account, reason, debt, state.margin(account).mmr, asset=asset)
 
 
 def _stopped_conversions(rows: Rows) -> dict[int, str]:
@@ -99,7 +107,6 @@ def _stopped_conversions(rows: Rows) -> dict[int, str]:
     return {account: reasons[reason] for account, reason in stopped[["account", "reason"]].tolist()}
 
 
-def _leave_open(state: TickState, account: int, reason: str, requested: int, **item: int) -> None:
+def _leave_open(state: TickState, account: int, reason: str, requested: int, mmr: float, **item: int) -> None:
     """Write that the rest of a position or debt stays open."""
-    mmr = state.margin(account).mmr
     state.journal.add("unfilled", reason, account, mmr, mmr, requested=requested, **item)

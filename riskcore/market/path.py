@@ -51,7 +51,7 @@ class Path:
 
     Notes
     -----
-    The rule: docs/one_tick.md, "Mark".
+    The rule: docs/one_tick.md, "Path between two ticks".
 
     Examples
     --------

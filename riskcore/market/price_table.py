@@ -259,7 +259,8 @@ class PriceTable:
     @cached_property
     def unit_prices(self) -> UnitPrices:
         """Prices of lots and quanta at each instant."""
-        return unit_prices_at(self.venue, np.nan_to_num(self.mark), np.nan_to_num(self.asset))
+        mark, asset = (np.where(np.isnan(prices), 0.0, prices) for prices in (self.mark, self.asset))
+        return unit_prices_at(self.venue, mark, asset)
 
     def rows(self, first: int, last: int) -> PriceTable:
         """Return the prices of consecutive instants.

@@ -534,7 +534,7 @@ class Prices:
         """Prices per lot and per quantum, computed once, in settle quanta, beside the margin functions."""
         assets, policy, margin_functions = self.venue.assets, self.venue.policy, self.venue.margin_functions
         unit = float(self.venue.settle_quantum)
-        mark, asset = (np.nan_to_num(v) if first_missing(v) >= 0 else v for v in (self.mark, self.asset))
+        mark, asset = (v if first_missing(v) < 0 else np.where(np.isnan(v), 0.0, v) for v in (self.mark, self.asset))
         folded = self.venue.folded_margin_functions or margin_functions.folded(
             np.concatenate([self.token_prices(mark, asset), asset]), self.open_notional, unit
         )

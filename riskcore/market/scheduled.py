@@ -30,6 +30,14 @@ class Segment(NamedTuple):
         Whether each market is delisted.
     delistings : tuple of (int, float)
         Market row and settlement price of the markets that are delisted when it begins, in their order.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import riskcore as rc
+    >>> from riskcore.market import Segment
+    >>> Segment(0, 10**9, rc.load_venue("backpack"), np.zeros(4, bool)).delistings
+    ()
     """
 
     after: int
@@ -79,9 +87,8 @@ class Scheduled:
     @property
     def times(self) -> Int:
         """Times of the entries and changes as they were given, ascending, each once; shape (n,)."""
-        return np.unique(
-            np.concatenate([self.given_entries.time, [change.time for change in self.changes]]).astype(np.int64)
-        )
+        changes = np.array([change.time for change in self.changes], np.int64)
+        return np.unique(np.concatenate([self.given_entries.time, changes]))
 
     @property
     def venue(self) -> Venue:
@@ -106,6 +113,16 @@ class Scheduled:
         list of (Venue, ndarray of int64, shape (M,))
             The venues in force in which an instant of some interval is due, in order of time, and the instants of each
             market: of one with scheduled funding those before its first entry; none once it is delisted.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.market import read_scheduled
+        >>> venue, none, time = rc.load_venue("backpack"), np.zeros(4, bool), 9 * 3600 * 10**9
+        >>> scheduled = read_scheduled(venue, rc.Tick(time, {}), 0, time, none, none)
+        >>> [count.tolist() for _, count in scheduled.intervals_due(0, time)]
+        [[9, 1, 9, 9]]
         """
         counts = []
         for segment in self.segments:
@@ -129,6 +146,17 @@ class Scheduled:
         -------
         FundingEntries
             By time, then market.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.market import read_scheduled
+        >>> venue, none = rc.load_venue("backpack"), np.zeros(4, bool)
+        >>> rows = [{"time": n, "market": "SOL_USDC_PERP", "rate": 0.001} for n in (3, 5)]
+        >>> scheduled = read_scheduled(venue, rc.Tick(9, {}, funding=rows), 0, 9, none, none)
+        >>> scheduled.due_entries(3, 9).time.tolist()
+        [5]
         """
         if not len(self.entries.time):
             return self.entries
@@ -146,6 +174,16 @@ class Scheduled:
         ------
         RiskDataError
             A market has both.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import riskcore as rc
+        >>> from riskcore.market import read_scheduled
+        >>> venue, none = rc.load_venue("backpack"), np.zeros(4, bool)
+        >>> rows = [{"time": 5, "market": "SOL_USDC_PERP", "rate": 0.001}]
+        >>> scheduled = read_scheduled(venue, rc.Tick(9, {}, funding=rows), 0, 9, none, none)
+        >>> scheduled.must_set_rates(np.array([0.1, np.nan, np.nan, np.nan]))
         """
         both = ~np.isnan(funding_rate) & (self.first_entry <= self.segments[-1].until)
         if both.any():

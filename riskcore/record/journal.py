@@ -36,9 +36,9 @@ from .events import (
 )
 
 _DEFAULTS: dict[str, Any] = {name: column.default for name, column in COLUMNS.items()}
-_UNCHANGING = [EVENT[name] for name in CHANGES_NOTHING]
-_ACTIVITY = [EVENT[name] for name in ACTIVITY]
-_IDLE = [EVENT[name] for name in ("trigger", "harm", "expire", "unfilled")]
+_CHANGES = np.array([name not in CHANGES_NOTHING for name in EVENTS])
+_IS_ACTIVITY = np.array([name in ACTIVITY for name in EVENTS])
+_ACTS = np.array([name not in ("trigger", "harm", "expire", "unfilled") for name in EVENTS])
 _NO_ROWS = np.empty(0, ROW)
 
 
@@ -194,8 +194,8 @@ def touched(rows: Rows) -> npt.NDArray[np.int64]:
     """
     if not len(rows):
         return np.empty(0, np.int64)
-    changing = rows[~np.isin(rows["event"], _UNCHANGING)]
-    accounts = np.concatenate([changing["account"], changing["counterparty"]])
+    changing = _CHANGES[rows["event"]]
+    accounts = np.concatenate([rows["account"][changing], rows["counterparty"][changing]])
     return np.unique(accounts[accounts >= 0])
 
 
@@ -226,8 +226,9 @@ def has_acted(rows: Rows) -> bool:
     False
     """
     events = rows["event"]
-    phases = np.cumsum(events == EVENT["trigger"]) > 0
-    return bool((phases & ~np.isin(events, _IDLE)).any() or np.isin(events, _ACTIVITY).any())
+    triggers = events == EVENT["trigger"]
+    first = int(triggers.argmax()) if triggers.any() else len(events)
+    return bool(_ACTS[events[first:]].any() or _IS_ACTIVITY[events].any())
 
 
 def words(codes: npt.NDArray[np.uint8], names: Iterable[str]) -> pd.Categorical:

@@ -147,6 +147,7 @@ class Seen:
 
     prices: Prices  # guarded, of the tick
     by_time: dict  # the same of every instant
+    venues: dict  # the venue at every instant
 
 
 def guarded(
@@ -193,7 +194,7 @@ def step(
     book_times = {symbol: ns}; lows and highs: the bars by symbol; funding = [{"time", "market", "rate"}, ...];
     venue_changes = [{"time", "market" or "asset", "field", "value"}, ...]. A tick that is refused is a ValueError.
     """
-    state, rows, seen, venue = copy.deepcopy(state), [], {}, state.venue or venue
+    state, rows, seen, venues, venue = copy.deepcopy(state), [], {}, {}, state.venue or venue
     given = Prices(marks, indexes, asset_prices, open_interest, funding_rates)
     bars = checked_bars(known(lows), known(highs), given.marks)
     scheduled = Scheduled(venue, state, time_ns, funding, venue_changes, given.funding_rates)
@@ -209,12 +210,13 @@ def step(
         instant.decide_between(point.without(state.delisted))
         rows += instant.rows
         seen[time] = instant.prices
+        venues[time] = instant.venue
     given.funding_rates = rates.get(time_ns, {})
     tick = Tick(scheduled.last_venue, state, time_ns, given, seed)
     tick.happen(scheduled)
     tick.decide_tick(books or {}, last_prices, book_times)
     forget_samples(state)
-    return state, rows + tick.rows, Seen(tick.prices, seen | {time_ns: tick.prices})
+    return state, rows + tick.rows, Seen(tick.prices, seen | {time_ns: tick.prices}, venues | {time_ns: tick.venue})
 
 
 def checked_bars(lows: dict, highs: dict, marks: dict) -> dict:

@@ -23,7 +23,7 @@ _PARTS = 16
 _DRIFTED = 0.7  # distance, in half-widths, from which on the next intervals are made
 _SCALE, _INNER_SCALE = 100.0, 12.0  # of half-widths, in standard deviations from tick to tick
 _MIN_FOR_INNER = 2048  # accounts watched
-_MANY_LANES = 20_000  # accounts times instants; with fewer, a test of each costs less than intervals
+_MANY_LANES = 400_000  # accounts times instants; with fewer, a test of each costs less than intervals
 
 
 class _Range(NamedTuple):

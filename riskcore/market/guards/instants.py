@@ -137,7 +137,7 @@ class GuardedPath:
 
     Notes
     -----
-    The rules: docs/one_tick.md, "Guards".
+    The rules: docs/one_tick.md, "Guards" and "Path between two ticks".
 
     Examples
     --------
@@ -568,7 +568,7 @@ def guard_path(
 
     Notes
     -----
-    The rules: docs/one_tick.md, "Guards".
+    The rules: docs/one_tick.md, "Guards" and "Path between two ticks".
 
     Examples
     --------
@@ -617,7 +617,7 @@ def guard(
 
     Notes
     -----
-    The rules: docs/one_tick.md, "Guards".
+    The rules: docs/one_tick.md, "Guards" and "Path between two ticks".
 
     Examples
     --------
