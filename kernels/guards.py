@@ -209,6 +209,49 @@ def follow_markets(mark, index, base_asset, quote_asset, settle, asset):
 
 
 @kernel
+def follow_instants(mark, index, base_asset, quote_asset, settle, asset):
+    """Price the assets without a price at many instants, as of `follow_markets`.
+
+    mark         float64  (R, M)  NaN: none
+    index        float64  (R, M)  NaN: none
+    base_asset   int64    (M,)    asset row of each market, -1: none
+    quote_asset  int64    (M,)    asset row of each market
+    settle       int64    ()      row of the settle asset, whose price is 1
+    asset        float64  (R, K)  in/out, NaN: none
+    """
+    for r in range(mark.shape[0]):
+        follow_markets(mark[r], index[r], base_asset, quote_asset, settle, asset[r])
+
+
+@kernel
+def has_price(price):
+    """Whether there is a price.
+
+    price  float64  (R, K)  NaN: none
+    """
+    for r in range(price.shape[0]):
+        for k in range(price.shape[1]):
+            if not isnan(price[r, k]):
+                return True
+    return False
+
+
+@kernel
+def first_unpriced(price, row, holds):
+    """Least row without a price of which somebody holds something, -1 if there is none.
+
+    price  float64  (N,)  NaN: none
+    row    uint16   (H,)  row of each holding
+    holds  bool     (H,)  whether it is more than nothing
+    """
+    first = price.size
+    for n in range(row.size):
+        if row[n] < first and holds[n] and isnan(price[row[n]]):
+            first = np.int64(row[n])
+    return -1 if first == price.size else first
+
+
+@kernel
 def first_missing(price):
     """Row of the first missing price, -1 if there is none.
 

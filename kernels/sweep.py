@@ -335,8 +335,10 @@ def sweep_chunks(
 
 
 @kernel
-def first_unsafe(first, last, state, prices, price_per_lot, value_per_lot, price_per_quantum, haircut_size, lookup):
-    """Number of the first of the instants ``first:last`` at which an account is at 100 % or above, or may be, or last.
+def first_unsafe(
+    first, last, state, prices, price_per_lot, value_per_lot, price_per_quantum, haircut_size, lookup, found
+):
+    """Find the first of the instants ``first:last`` at which an account is at 100 % or above, or may be.
 
     first              int64         ()      0 <= first
     last               int64         ()      first <= last <= n
@@ -347,7 +349,9 @@ def first_unsafe(first, last, state, prices, price_per_lot, value_per_lot, price
     price_per_quantum  float64       (n, K)  as of `PriceArrays`, at each instant
     haircut_size       float64       (n, K)  as of `PriceArrays`, at each instant
     lookup             SweepLookup   ()      in/out, see layouts.py: filled at any prices
+    found              int64         (1,)    out, its number; last if there is none
     """
+    found[0] = last
     doubt = broadcast(DOUBT_BAND)
     for t in range(first, last):
         at_instant = PriceArrays(
@@ -370,8 +374,8 @@ def first_unsafe(first, last, state, prices, price_per_lot, value_per_lot, price
             slot = np.uint64(start)
             sums = lane_margins(slot, state, lookup)
             if unsafe_lanes(slot, state, sums.equity, sums.exposure, sums.maintenance, doubt * sums.gross):
-                return t
-    return last
+                found[0] = t
+                return
 
 
 @inner_kernel

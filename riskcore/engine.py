@@ -218,6 +218,7 @@ class Engine:
         self._broken: str | None = None
         self._prices: Prices | None = None  # of the last tick
         self._idle_since: int | None = None  # time of the last instant, if nothing since then changed an account
+        self._at_rest = self._is_covered = False  # since then nobody is liquidating, and what is held had a price
 
     def _make_views(self) -> None:
         """Make the read-only view of the state, its screen and its totals; the state is not copied."""
@@ -426,7 +427,7 @@ class Engine:
             self._break(error)
             raise
         if len(done.rows):
-            self._idle_since = None
+            self._idle_since, self._at_rest, self._is_covered = None, False, False
         if self._record and len(done.rows):
             recorded = RecordedActivity(done.rows, actions.opened)
             self._recorded.append(recorded)
@@ -443,7 +444,7 @@ class Engine:
         scheduled.must_set_rates(given.funding_rate)
         times = instants(scheduled.segments, self.time, time, scheduled.times.tolist())
         course = self._course(given, books, times, scheduled)
-        if course.lacks_a_price(self.accounts):
+        if course.lacks_a_price(self.accounts, is_covered=self._is_covered):
             course = self._course(given, books, times[-1:], scheduled)
         highest = course.highest_prices()
         self._totals.must_fit(highest)
@@ -470,6 +471,7 @@ class Engine:
     def _go_on(self, course: Course, full_table: bool) -> StepResult:
         """Go from instant to instant, and take note of everything."""
         step, k = _Step(self.time, full_table), 0
+        self._at_rest, self._is_covered = self._at_rest and course.last > 0 and course.starts_as_before, True
         while (k := self._next(course, k)) < course.last:
             self._act(course, k, step)
             k += 1
@@ -501,7 +503,9 @@ class Engine:
         """Number of the first instant from ``k`` on that is not known to leave everything as it is."""
         while k < course.last:
             stop = course.next_visit(k)
-            if self._idle_since is not None and not self.guard_state.book_memory.is_refilling:
+            if self._at_rest and not self._check_screen:
+                k = min(stop, course.next_update(k))
+            elif self._idle_since is not None and not self.guard_state.book_memory.is_refilling:
                 k = min(stop, course.next_update(k), course.next_interval(k, self._idle_since))
             if k == stop:
                 break
@@ -531,6 +535,7 @@ class Engine:
         if k == course.last and step.full_table:
             step.table = margin_table(self.accounts, prices)
         selected = self._screen.rows(prices)
+        self._at_rest = not selected.size
         if selected.size:
             margins = margins_of(self.accounts, selected, prices)
             step.add(*liquidate(context, self.accounts, selected, margins, course.guarded_at(k), self.seed))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,13 @@ import numpy as np
 import pandas as pd
 
 from .boundary import RiskDataError
+from .clock import instants
 from .engine import Engine
 from .io import write_table
 from .kernels.margin_function import RATE, ROOT
-from .market import Tick
+from .market import Books, Prices, Segment, Tick, TickTable
+from .market import Path as PricePath
+from .market.guards import GuardState, guard_path
 from .state import Accounts
 from .venue import IMF, MMF, Venue, load_venue
 
@@ -552,3 +555,66 @@ def write_inputs(venue: Venue, tables: Tables, folder: str | Path) -> dict[str, 
             files[name] = folder / f"{name}.csv"
             write_table(frame, files[name])
     return files
+
+
+def at_every_instant(venue: Venue, accounts: Accounts, ticks: TickTable, *, seed: int = 0) -> TickTable:
+    """Return a tick for each instant of a venue's clock: the marks of the path, and the books moved with them.
+
+    An engine without a clock that takes these ticks writes the rows of an engine with the clock that takes the given
+    ones, but for their numbers of ticks, as long as no instant is left out.
+
+    Parameters
+    ----------
+    venue : Venue
+        The venue, with a ``liquidation_interval``; of perpetual markets, without guards that reject a price and without
+        a ``refill_half_life``.
+    accounts : Accounts
+        The accounts before the first tick.
+    ticks : TickTable
+        Ticks with a mark for every market and without other prices.
+    seed : int
+        Seed of the path's draws, that of the engine.
+
+    Returns
+    -------
+    TickTable
+        The ticks and, between them, one for each instant.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from riskcore.io import read_ticks
+    >>> from riskcore.sample import at_every_instant, two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> venue = venue.replace(policy={"price_path": "linear", "liquidation_interval": 20})
+    >>> market, time = "SOL_USDC_PERP", ["2025-10-10T21:00Z", "2025-10-10T21:01Z"]
+    >>> marks = pd.DataFrame({"time": time, "market": market, "mark_price": [195.0, 198.0]})
+    >>> ticks = at_every_instant(venue, accounts, read_ticks(venue, accounts, marks))
+    >>> [tick.marks[market] for tick in ticks]
+    [195.0, 196.0, 197.0, 198.0]
+    """
+    state, before, last = GuardState.opening(venue), None, None
+    known, times, marks, books = Books.empty(venue), [], [], {}
+    nothing = np.zeros(len(venue.markets.symbol), bool)
+    for tick in ticks:
+        time, given, own = tick.nanoseconds(), Prices.incomplete(venue, tick), tick.columnar_books(venue)
+        at = instants([Segment(-1 if before is None else before, time, venue, nothing)], before, time)
+        path = guard_path(
+            venue, state, PricePath.between(venue, accounts, state.mark, last, given, own, before, at, seed)
+        )
+        for k, instant in enumerate(at[:-1].tolist()):
+            assert last is not None
+            moved = np.nan_to_num(path.mark[k] - last.mark) / venue.markets.tick_size
+            shift = np.append(np.rint(moved).astype(np.int64), np.zeros(len(venue.spots.asset), np.int64))
+            books[instant] = replace(known, price=known.price + shift[known.level_sides() // 2])
+        times.append(at)
+        marks.append(path.mark)
+        state, before, known = path.state_at(-1), time, own
+        last = given.guarded(accounts, path.mark[-1], path.index[-1], path.own_asset[-1])
+        books[time] = own
+    mark = np.concatenate(marks)
+    none, asset = np.full_like(mark, np.nan), np.full((len(mark), len(venue.assets.symbol)), np.nan)
+    return replace(
+        ticks, time=np.concatenate(times), mark=mark, index=none, open_interest=none, funding_rate=none, last=none,
+        low=none, high=none, asset=asset, books=books,
+    )  # fmt: skip

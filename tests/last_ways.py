@@ -12,7 +12,13 @@ from riskcore import sample
 from .wild_runs import spot_row
 
 PROVIDER = 9
-POSITIONS = [(4, "X", 10.0, 100.0), (5, "X", 10.0, 100.0), (6, "X", -8.0, 120.0), (7, "X", 0.5, 90.0)]
+POSITIONS = [
+    (4, "X", 10.0, 100.0),
+    (5, "X", 10.0, 100.0),
+    (6, "X", -8.0, 120.0),
+    (7, "X", 0.5, 90.0),
+    (8, "Y", 10.0, 100.0),
+]
 BALANCES = [
     (1, "USDC", -1000.0, 0.0),
     (1, "GEM", 10.2, 0.0),
@@ -24,14 +30,15 @@ BALANCES = [
     (5, "USDC", 20.0, 0.0),
     (6, "USDC", 3000.0, 0.0),
     (7, "USDC", -2.0, 60.0),
+    (8, "USDC", 45.0, 0.0),
     (PROVIDER, "USDC", 5000.0, 0.0),
 ]
 TOUCHES = (99.9, 97.0, 95.0, 96.5)
-"""Best bids of X, tick by tick; its mark is 0.1 above, and GEM is bid for at 7 % below its price of 100."""
+"""Best bids of X and Y, tick by tick; their mark is 0.1 above, and GEM is bid for at 7 % below its price of 100."""
 
 
 def venue_source(**policy: Any) -> dict[str, Any]:
-    """A perpetual X with a maintenance margin of 5 %, the spot market of GEM, and TOK that is all lent out."""
+    """Perpetuals X and Y with a maintenance margin of 5 %, the spot market of GEM, and TOK that is all lent out."""
     margin = {"type": "sqrt", "base": "0.05", "factor": "0"}
     market = {
         "symbol": "X", "baseSymbol": "X", "quoteSymbol": "USDC", "marketType": "PERP",
@@ -39,16 +46,18 @@ def venue_source(**policy: Any) -> dict[str, Any]:
                     "quantity": {"stepSize": "0.01"}},
         "imfFunction": margin | {"base": "0.1"}, "mmfFunction": margin,
     }  # fmt: skip
+    mean = {"tickSize": "0.1", "meanMarkPriceBand": {"minMultiplier": "0.99", "maxMultiplier": "1.01"}}
+    other = market | {"symbol": "Y", "baseSymbol": "Y", "filters": market["filters"] | {"price": mean}}
     collateral = [
         {"symbol": symbol, "haircutFunction": {"weight": "1", "kind": {"type": "identity"}}}
         for symbol in ("USDC", "GEM", "TOK")
     ]
     return {
         "settle_asset": "USDC",
-        "markets": [market, spot_row("GEM", "0.1", "0.01", (None, None), (None, None))],
+        "markets": [market, other, spot_row("GEM", "0.1", "0.01", (None, None), (None, None))],
         "collateral": collateral,
         "borrow_lend": [{"symbol": "TOK", "lentQuantity": "5", "borrowedQuantity": "200"}],
-        "backstop": [{"account": PROVIDER, "assets": [], "max_notional": "1500"}],
+        "backstop": [{"account": PROVIDER, "markets": ["X"], "assets": [], "max_notional": "1500"}],
         "policy": {
             "liquidation_interval": None, "min_slice_notional": 20, "slice_probability": "0.8",
             "conversion_slippage": "0.1",
@@ -57,7 +66,7 @@ def venue_source(**policy: Any) -> dict[str, Any]:
 
 
 def run_of_last_ways(path: Any, policy: dict[str, Any]) -> None:
-    """Four ticks, the third one without a book of X."""
+    """Four ticks, the third one without books of X and Y."""
     venue = rc.load_venue(venue_source(**policy))
     tables = (
         pd.DataFrame(POSITIONS, columns=["account", "market", "quantity", "entry_price"]),
@@ -69,6 +78,7 @@ def run_of_last_ways(path: Any, policy: dict[str, Any]) -> None:
         if number != 2:
             books["X"] = {"bids": [(touch, 0.3), (round(touch - 1.5, 1), 0.4), (round(touch - 5.0, 1), 50.0)]}
             books["X"]["asks"] = [(round(touch + 0.2, 1), 50.0)]
+            books["Y"] = books["X"]
         time, mark = sample.START + pd.Timedelta(number, "s"), round(touch + 0.1, 1)
-        engine.step(rc.Tick(time, {"X": mark}, books, asset_prices={"GEM": 100.0, "TOK": 10.0}))
+        engine.step(rc.Tick(time, {"X": mark, "Y": mark}, books, asset_prices={"GEM": 100.0, "TOK": 10.0}))
     engine.save(path)

@@ -1,6 +1,7 @@
 """Draw the pictures of the documents: `make pictures`.
 
-They show the run that the README makes, by the figures of its report. Plain SVG, dark where the reader's system is.
+They show the run that the README makes, by the figures of its report, and the table of the storm study. Plain SVG, dark
+where the reader's system is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 import pandas as pd
 
+from riskcore.record import STAGES
 from riskcore.run import figures
 from tests import pages
 
@@ -40,7 +42,53 @@ def pictures(run: Path) -> dict[str, str]:
     ratios = panel(figures.accounts_by_margin_ratio(recorded), 360, 170)
     crash = [text(20, 28, "A generated crash: liquidated notional by stage, and price", "title"), *price]
     crash += [text(20, 326, f"Its {len(recorded.start):,} accounts by maintenance margin ratio", "title"), *ratios]
-    return {"crash.svg": picture(crash, 584), "report.svg": report((run / "report.html").read_text(), recorded)}
+    return {
+        "crash.svg": picture(crash, 584),
+        "report.svg": report((run / "report.html").read_text(), recorded),
+        "storm.svg": storm(storm_table()),
+    }
+
+
+def storm_table() -> list[dict[str, str]]:
+    """Rows of the table of the storm study, as docs/studies.md shows it."""
+    section = pages.as_text("docs/studies.md").partition("\n## A storm\n")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("| ")]
+    head, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+_STORM_ROWS = (
+    ("slice probability 0.5, clock 1 s, by depth", {"probability": "0.5", "clock": "1 s"}, "depth"),
+    ("slice probability 1, clock 1 s, by depth", {"probability": "1", "clock": "1 s"}, "depth"),
+    ("slice probability 0.5, recorded depth, by clock", {"probability": "0.5", "depth": "1"}, "clock"),
+)
+
+
+def storm(table: list[dict[str, str]]) -> str:
+    """Shares of the stages by notional: a column per leverage limit, rows of bars by depth and by clock."""
+    limits = list(dict.fromkeys(row["leverage"] for row in table))
+    stages = list(zip(STAGES, figures.STAGE_COLOURS, strict=True))
+    width, height = (WIDTH - 40) // len(limits), 110
+    parts = [text(20, 28, "Who closes the positions in a day of fall, by notional", "title")]
+    for n, (stage, colour) in enumerate(stages):
+        parts.append(f'<rect x="{34 + 110 * n}" y="44" width="11" height="11" fill="{colour}"/>')
+        parts.append(text(49 + 110 * n, 54, stage, "quiet"))
+    for row, (caption, chosen, by) in enumerate(_STORM_ROWS):
+        top = 116 + row * 190
+        parts.append(text(20, top - 30, caption, "quiet"))
+        for column, limit in enumerate(limits):
+            cells = [cell for cell in table if (chosen | {"leverage": limit}).items() <= cell.items()]
+            parts.append(text(20 + column * width, top - 10, f"up to {limit}"))
+            for n, cell in enumerate(cells):
+                x, y = 20 + column * width + n * 80, float(top)
+                for stage, colour in reversed(stages):
+                    part = height * float(cell[f"notional, {stage}"].rstrip("%")) / 100
+                    parts.append(f'<rect x="{x}" y="{y:.1f}" width="62" height="{part:.1f}" fill="{colour}"/>')
+                    y += part
+                share = f"{float(cell[f'notional, {STAGES[0]}'].rstrip('%')):.0f} %"
+                parts.append(text(x + 31, top + height - 6, share, "middle"))
+                parts.append(text(x + 31, top + height + 16, cell[by], "quiet middle"))
+    return picture(parts, 116 + 190 * len(_STORM_ROWS) - 30)
 
 
 def report(page: str, run: figures.RecordedRun) -> str:

@@ -8,17 +8,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import fields, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from riskcore import Accounts, Books, Prices, Venue, io, load_venue, sample
-from riskcore.clock import instants
-from riskcore.market import Path as PricePath
-from riskcore.market import Segment, TickTable
-from riskcore.market.guards import GuardState, guard_path
+from riskcore import io, load_venue, sample
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 ACCOUNTS = 100_000
@@ -101,38 +95,6 @@ def ftx_month(out: Path, *, worst_days: int | None = None, accounts: int = ACCOU
     """The tables of `january`, or of its worst days."""
     source, marks, books = january(None if worst_days is None else 24 * worst_days)
     return _write(out, source, marks, books, accounts)
-
-
-def at_every_instant(venue: Venue, accounts: Accounts, ticks: TickTable, seed: int = 0) -> TickTable:
-    """Ticks at each instant of the clock: the marks of the path, and the books of the tick before moved with them.
-
-    Of a venue of perpetual markets without guards that reject a price.
-    """
-    state, before, last = GuardState.opening(venue), None, None
-    known, times, marks, books = Books.empty(venue), [], [], {}
-    nothing = np.zeros(len(venue.markets.symbol), bool)
-    for tick in ticks:
-        time, given, own = tick.nanoseconds(), Prices.incomplete(venue, tick), tick.columnar_books(venue)
-        at = instants([Segment(before or 0, time, venue, nothing)], before, time)
-        drawn = PricePath.between(venue, accounts, state.mark, last, given, own, before, at, seed)
-        path = guard_path(venue, state, drawn)
-        for k, instant in enumerate(at[:-1].tolist()):
-            assert last is not None
-            shift = np.rint((path.mark[k] - last.mark) / venue.markets.tick_size).astype(int)
-            books[instant] = replace(known, price=known.price + shift[known.level_sides() // 2])
-        times.append(at)
-        marks.append(path.mark)
-        state, before, known = path.state_at(-1), time, own
-        last = given.guarded(accounts, path.mark[-1], path.index[-1], path.own_asset[-1])
-        books[time] = own
-    mark = np.concatenate(marks)
-    none, asset = np.full_like(mark, np.nan), np.full((len(mark), len(venue.assets.symbol)), np.nan)
-    prices = {f.name: none for f in fields(TickTable) if f.name in _PRICES}
-    time = np.concatenate(times)
-    return replace(ticks, time=time, mark=mark, asset=asset, books=books, **prices)
-
-
-_PRICES = ("index", "open_interest", "funding_rate", "last", "low", "high")
 
 
 def arguments(files: dict[str, Path]) -> list[str]:

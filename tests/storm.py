@@ -3,7 +3,7 @@
 ``python -m tests.storm`` (``make storm``) replays one day of BTC, by default 21 January 2022, the worst of its month
 (-10.3 % from open to close, -13.9 % from high to low), and prints the table of docs/studies.md; it needs ../shared.
 ``--day``, ``--hours``, ``--accounts`` and the lists ``--leverage``, ``--depth``, ``--clock`` and ``--probability``
-choose another window or grid, ``--half-life`` and ``--seed`` test how much the answer depends on them.
+choose another window or grid, ``--half-life``, ``--fraction`` and ``--seed`` test how much the answer depends on them.
 
 A tick is a minute bar with its low and high; the clock goes through it on a seeded bridge. Books are the recorded full
 books of BTC, re-centred minute by minute as in `tests.real_inputs`, times ``depth``; what is taken comes back with a
@@ -43,7 +43,7 @@ class Storm:
     """One run: the window, the accounts, and the four figures of the grid.
 
     ``leverage`` is the highest at which accounts open positions, ``depth`` a multiple of the recorded books, ``clock``
-    the seconds of ``liquidation_interval``, ``probability`` that of a slice.
+    the seconds of ``liquidation_interval``, ``probability`` that of a slice; ``fraction`` is ``slice_fraction``.
     """
 
     leverage: int = 75
@@ -54,6 +54,7 @@ class Storm:
     hours: int = 24
     accounts: int = 20_000
     half_life: int = 20
+    fraction: str = "0.1"
     seed: int = 1
 
     def venue(self) -> Venue:
@@ -62,7 +63,7 @@ class Storm:
         source["markets"][0]["imfFunction"]["base"] = repr(1 / self.leverage)
         source["policy"] |= {
             "liquidation_interval": self.clock, "price_path": "bridge", "slice_probability": self.probability,
-            "refill_half_life": self.half_life,
+            "refill_half_life": self.half_life, "slice_fraction": self.fraction,
         }  # fmt: skip
         return load_venue(source)
 
@@ -179,11 +180,13 @@ def main() -> None:
     parser.add_argument("--depth", type=float, nargs="+", default=[0.1, 1.0, 10.0])
     parser.add_argument("--clock", type=int, nargs="+", default=[1, 10, 60])
     parser.add_argument("--probability", nargs="+", default=["0.5", "1"])
+    parser.add_argument("--fraction", default=storm.fraction, help="slice_fraction")
     parser.add_argument("--out", help="CSV file for all figures")
     given = parser.parse_args()
     base = replace(
-        storm, day=given.day, hours=given.hours, accounts=given.accounts, half_life=given.half_life, seed=given.seed
-    )
+        storm, day=given.day, hours=given.hours, accounts=given.accounts, half_life=given.half_life,
+        fraction=given.fraction, seed=given.seed,
+    )  # fmt: skip
     table = study(list(grid(base, given.leverage, given.depth, given.clock, given.probability)))
     if given.out:
         table.to_csv(given.out, index=False)

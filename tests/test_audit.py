@@ -33,7 +33,7 @@ HARD = {"count": 60, "ticks": 30, "fall": 0.3, "depth": 1500, "poor": 4000}
 RUNS = {
     "waive": (
         {"fund": 50_000, "slice_fraction": "0.3", "slices_per_tick": 2},
-        {"seed": 12, "depth": 700, "count": 250},
+        {"seed": 26, "depth": 700, "count": 250},
     ),
     "caps": (
         {
@@ -103,7 +103,7 @@ RUNS = {
     ),
     "at once": (
         {"liquidation_interval": None, "slice_cooldown": 2},
-        {"seed": 3, "ticks": 40, "count": 50, "events": True},
+        {"seed": 3, "ticks": 40, "count": 24, "events": True},
     ),
     "book": ({"stages": ["book"], "slice_probability": 1}, {"seed": 1, "count": 80, "ticks": 40, "depth": 3000}),
     "closed": (
@@ -607,7 +607,7 @@ def filtered(market, figure, value):
         ("shared", policy("adl_price", "0.34"), "stages"),
         ("shared", policy("adl_cap", "0.19"), "touched"),
         ("shared", policy("counterparty_mmr", "0.45"), "touched"),
-        ("shared", policy("adl_counterparties", "opposing"), "stages"),
+        ("shared", policy("adl_counterparties", "opposing"), "touched"),
         ("shared", policy("shortfall", "open_interest"), "touched"),
         ("shared", policy("shortfall", "unsettled"), "order"),
         ("others", policy("adl_policy", "pro_rata"), "touched"),
@@ -615,8 +615,8 @@ def filtered(market, figure, value):
         ("first", policy("stages", ["book", "backstop", "adl"]), "order"),
         ("first", policy("stages", ["adl", "backstop", "book"]), "order"),
         ("first", policy("adl_when", "backstop_exhausted"), "stages"),
-        ("first", policy("adl_fund_on", 1), "order"),
-        ("escalated", policy("stages", ["book"]), "order"),
+        ("first", policy("adl_fund_on", 1), "touched"),
+        ("escalated", policy("stages", ["book"]), "touched"),
         ("escalated", policy("harmful_slice", "waive"), "repay"),
         ("steep", policy("conversion_slippage", "0.05"), "repay"),
         ("steep", policy("min_slice_notional", 90), "repay"),

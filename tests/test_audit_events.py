@@ -12,7 +12,10 @@ from tests.small_run import seal
 from tests.test_audit import broken, journal_of, put
 from tests.wild_runs import wild_run
 
-CLOCKS = {"clock": {"price_path": "linear", "liquidation_interval": 8}, "ticks": {"liquidation_interval": None}}
+CLOCKS = {
+    "clock": {"price_path": "linear", "liquidation_interval": 8},
+    "ticks": {"liquidation_interval": None, "realize_interval": 13},
+}
 
 
 @pytest.fixture(scope="module", params=CLOCKS)

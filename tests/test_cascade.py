@@ -42,6 +42,7 @@ def policy(rng: Random) -> dict:
         "harmful_slice": rng.choice(["waive", "send", "backstop"]),
         "backstop_below_zero": rng.choice(["mark", "mark", "zero_price"]),
         "backstop_fund_share": rng.choice(["1/3", 1]),
+        "liquidation_interval": None,  # the ticks are 20 seconds apart
         "adl_policy": rng.choice(list(POLICIES)), "adl_price": rng.choice([0, 0, "1/3", 1, 1]),
         "adl_counterparties": rng.choice(["profitable", "opposing", "opposing"]),
         "adl_cap": rng.choice([1, 1, "0.4"]),

@@ -131,7 +131,7 @@ class TestBooks:
         thin = {"bids": [(99_999.0, 0.05)], "asks": [(100_001.0, 0.05)]}
         filled = {}
         for refill in (None, 10):
-            engine = make_engine(WEAK, refill_half_life=refill)
+            engine = make_engine(WEAK, refill_half_life=refill, liquidation_interval=None)
             lots = []
             for n in (0, 10):
                 events = engine.step(Tick(START + n * SECOND, {BTC: MARK}, {BTC: thin})).events

@@ -512,7 +512,7 @@ class TestAudit:
 class TestExplain:
     def test_liquidated_account(self, run):
         rows = reader.read_journal(run)
-        row = int(rows["account"][rows["account"] >= 0][0])
+        row = int(rows["account"][rows["event"] == EVENT["book"]][0])
         account = int(pd.read_parquet(run / "start/accounts.parquet")["account"].iloc[row])
         found = as_json("explain", run, "--account", account)
         own = (rows["account"] == row) | (rows["counterparty"] == row)
@@ -722,3 +722,25 @@ def test_a_debt_without_exposure_is_in_the_summary(tmp_path):
     shown = call("replay", *given, "--out", tmp_path / "again").stdout
     assert "Uncovered debt of 1 account without exposure: 30.00 USDC" in shown
     assert "2 accounts, 1 tick, 0 journal rows" in shown
+
+
+def test_what_nobody_took_is_in_the_summary(tmp_path):
+    """Account 1 is long with next to nothing, and there is no book, no provider and no counterparty."""
+    (tmp_path / "venue.json").write_text(json.dumps(sample.venue_source([]) | {"backstop": []}))
+    tables = {
+        "positions": {"account": [1], "market": ["BTC_USDC_PERP"], "quantity": [0.1], "entry_price": [97_000.0]},
+        "balances": {"account": [1], "asset": ["USDC"], "quantity": [10.0]},
+        "marks": {"time": ["2026-01-01T00:00:00"], "market": ["BTC_USDC_PERP"], "mark_price": [97_000.0]},
+    }
+    given = ["--venue", tmp_path / "venue.json"]
+    for name, table in tables.items():
+        pd.DataFrame(table).to_csv(tmp_path / f"{name}.csv", index=False)
+        given += [f"--{name}", tmp_path / f"{name}.csv"]
+    found = json.loads(call("replay", *given, "--out", tmp_path / "run", "--json").stdout)
+    assert found["left_open"] == {"accounts": 1, "notional": 9_700.0}
+    shown = call("replay", *given, "--out", tmp_path / "again").stdout
+    assert "Left open at the end: 1 account at 100 % or above, notional 9,700.00 USDC" in shown
+    told = call("explain", tmp_path / "run", "--account", 1).stdout
+    assert "Left open: at 100 % or above at the end, notional 9,700.00 USDC" in told
+    assert "0.1 BTC_USDC_PERP stays open" in told
+    assert json.loads(call("explain", tmp_path / "run", "--account", 1, "--json").stdout)["left_open"] == 9_700.0

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from riskcore import Engine, RiskDataError, reference
 from tests.comparison import natural_rows
 from tests.strategies import SETTLE, Scene, scenes
-from tests.test_step_properties import EAGER, GEM_SPOT, LONG, assert_equals_the_oracle, by_hand
+from tests.test_step_properties import DEEP, EAGER, GEM_SPOT, LONG, assert_equals_the_oracle, by_hand
 
 STAGE_OF = dict.fromkeys(("book", "harm", "expire", "skip"), "book")
 STAGE_OF |= {"backstop": "backstop", "adl": "adl", "market_close": "last book"}
@@ -294,6 +294,27 @@ def two_positions(scene: Scene, **book: Any) -> Scene:
             ),
             {"backstop: mmr", "book: full"},
         ),
+        # an empty fund switches ADL on whatever the levels are
+        "an empty fund": (
+            by_hand(
+                [LONG, (9, "X", -20.0, 110.0)],
+                [(1, SETTLE, 20.0, 0.0), (9, SETTLE, 900.0, 0.0)],
+                policy={"adl_when": "fund_below"},
+            ),
+            {"adl: fund_below"},
+        ),
+        # 4 is not below 4: the last book takes it, and the 10 then in the fund switch nothing on
+        "a fund at its level": (
+            at_books(
+                by_hand(
+                    [LONG, (9, "X", -20.0, 110.0)],
+                    [(1, SETTLE, 20.0, 0.0), (9, SETTLE, 900.0, 0.0)],
+                    policy={"adl_when": "fund_below", "adl_fund_on": 4, "adl_fund_off": 4, "fund": 4},
+                ),
+                {"X": DEEP},
+            ),
+            {"market_close: full"},
+        ),
         # without the stage book the last book takes it
         "no book among the stages": (
             at_books(by_hand([LONG], [(1, SETTLE, 45.0, 0.0)], policy={"stages": ["adl"]}), {"X": THIN}),
@@ -421,6 +442,18 @@ def two_positions(scene: Scene, **book: Any) -> Scene:
             ),
             {"expire: conversion", "expire: conversion_limit", "unfilled: conversion_limit"},
         ),
+        # all of the 20 of TOK gain less than the 91 of GEM would, but more for each USDC
+        "the loss of a unit counts": (
+            by_hand(
+                balances=[(1, SETTLE, -886.0, 0.0), (1, "GEM", 10.0, 0.0), (1, "TOK", 2.0, 0.0)],
+                collateral=[
+                    {"symbol": symbol, "haircutFunction": {"weight": weight, "kind": {"type": "identity"}}}
+                    for symbol, weight in ((SETTLE, "1"), ("GEM", "0.9"), ("TOK", "0.7"))
+                ],
+                policy=EAGER | {"target_mmr": "0.5"},
+            ),
+            {"convert: debt"},
+        ),
         "sent on by a conversion": (
             replace(
                 by_hand(
@@ -437,12 +470,10 @@ def two_positions(scene: Scene, **book: Any) -> Scene:
         ),
         # all of the gain as a fee, which would be more than the full one by what its own borrow requires
         "no more than the full fee": (
-            replace(
-                by_hand(
-                    balances=[(1, SETTLE, -1000.0, 0.0), (1, "GEM", 10.45, 0.0)],
-                    collateral=WEIGHTLESS,
-                    policy={"waived_fee_share": 1, "slice_probability": 1, "liquidation_fee": "0.0454"},
-                ),
+            by_hand(
+                balances=[(1, SETTLE, -1000.0, 0.0), (1, "GEM", 10.45, 0.0)],
+                collateral=WEIGHTLESS,
+                policy=EAGER | {"waived_fee_share": 1, "liquidation_fee": "0.044"},
             ),
             {"harm: fee_waived", "convert: debt"},
         ),
@@ -464,13 +495,15 @@ def test_ends_by_hand(case):
 
 
 def test_the_fund_switches_adl_on_and_off():
-    """On below 4, off from 8 on. One account a tick is closed in the book, where the fund pays or earns.
+    """On below 4, off from 10.874 on, which it has when the fourth tick begins.
+
+    One account a tick is closed in the book, where the fund pays or earns.
 
     ADL takes 0.4 of a position in the ticks that begin with 3 and 6, not in those that begin with 6, 10, 16 and 4.
     """
     money = {1: 2.0, 2: 3.2, 3: 5.0, 4: 6.0, 5: 8.0, 6: 10.0, 9: 9000.0}
     positions = [(9, "X", -40.0, 110.0), *((n, "X", 10.0, 100.0) for n in range(1, 7))]
-    policy = {"adl_when": "fund_below", "adl_fund_on": 4, "adl_fund_off": 8, "fund": 6, "adl_cap": "0.01"}
+    policy = {"adl_when": "fund_below", "adl_fund_on": 4, "adl_fund_off": "10.874", "fund": 6, "adl_cap": "0.01"}
     bids = [(99.5, 10.0), (100.0, 9.6), (100.0, 9.604), (100.0, 10.0), (98.0, 10.0), (100.0, 10.0)]
     scene = by_hand(positions, [(n, SETTLE, cash, 0.0) for n, cash in money.items()], policy=policy)
     scene = at_books(scene, *({"X": {"bids": [bid]}} for bid in bids))

@@ -440,6 +440,22 @@ class TestWaysOut:
                 assert paid / 1e6 == pytest.approx(-equity[0] + abs(held) * 0.01, abs=2e-6)
                 return
 
+    @pytest.mark.parametrize(
+        ("closes", "missing"), [((50.0, 48.3, 45.0, 44.0, 52.0), 0.0), ((50.0, 45.0, 44.0, 52.0), 120.4)]
+    )
+    def test_it_does_not_earn_on_the_rebound(self, tmp_path, closes, missing):
+        """Long 40 at 50 with 80: closed at 48.3 for all that is left; after a gap to 45 the rest is on record."""
+        engine = lone({"me": {"A": (40, 50.0)}}, {"me": {"USDC": 80.0}})
+        for day, close in enumerate(closes):
+            engine.step(Tick(START + day * 86_400 * SECOND, {"A": close}, at_touch(close)))
+            equity, exposure, _ = status_of(engine, {"A": close})
+            assert (equity[0], exposure[0]) == ((0, 0) if day else (80, 2_000))
+        engine.save(tmp_path / "run")
+        summary = read_run(tmp_path / "run").summary
+        assert summary.left_open == {"accounts": 0, "notional": 0.0}
+        assert list(summary.shortfall.values()) == [0, 0, pytest.approx(missing)]
+        assert summary.split["notional"].tolist() == [pytest.approx(40 * (closes[1] - 0.01)), 0, 0]
+
     def test_without_a_book_it_stays_open_and_the_summary_says_so(self, tmp_path):
         engine = lone({"me": {"A": (40, 50.0)}}, {"me": {"USDC": 80.0}})
         for second, close in enumerate((50.0, 48.3, 45.0)):

@@ -211,7 +211,9 @@ class Events:
         kind, symbol, fields = CHANGES.get(number, ("market", None, []))
         place, moment = {"market": None, "asset": None, kind: symbol}, now - int(rng.integers(0, 3)) * 10**8
         self.changes += [{"time": moment, **place, "field": name, "value": value} for name, value in fields]
-        return replace(tick, asset_prices=given, funding=self.funding, venue_changes=self.changes)
+        rates = {} if number % 3 else {"ETH_USDC_PERP": 0.0003}
+        tick = replace(tick, asset_prices=given, funding_rates=rates)
+        return replace(tick, funding=self.funding, venue_changes=self.changes)
 
     def accepted(self, tick):
         """The engine took a tick."""

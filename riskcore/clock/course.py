@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from .._typing import Float
+from .._typing import Float, Int
 from ..accrual import Accruals, Premiums
 from ..market import Path as PricePath
 from ..market import Prices, PriceTable, Scheduled, Segment, open_lots
@@ -73,34 +74,53 @@ class Course:
                 self._firsts.append(first)
         self.mark, self.index, own = self._joined("mark"), self._joined("index"), self._joined("own_asset")
         self.prices = path.given.guarded(accounts, self.mark[-1], self.index[-1], own[-1], scheduled.delisted)
-        self._tables: list[PriceTable] = []
-        self._visits: list[int] = []
-        if self.last:
-            self._make_tables(path.last, own)
+        self._last, self._own, self._due = path.last, own, np.empty(0, np.int64)
 
     def _joined(self, name: str) -> Float:
         """Column of all instants."""
         parts = [getattr(part, name) for part in self._paths]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _make_tables(self, last: Prices | None, own: Float) -> None:
-        """Make the tables of the prices, and find the instants that are visited whoever is liquidating."""
-        assert last is not None
+    @cached_property
+    def _tables(self) -> list[PriceTable]:
+        """Prices of all instants, with the venue of each segment; none of a tick that has only itself."""
+        if not self.last:
+            return []
+        assert self._last is not None
         table = PriceTable(
             time=pd.RangeIndex(len(self.times)),
             mark=self.mark,
             index=self.index,
-            open_interest=np.broadcast_to(last.open_interest, self.mark.shape),
-            given_asset=own,
-            asset=self._joined("asset"),
-            open_lots=last.open_lots,
+            open_interest=np.broadcast_to(self._last.open_interest, self.mark.shape),
+            given_asset=self._own,
+            asset=self._asset,
+            open_lots=self._last.open_lots,
             venue=self._segments[0].venue,
         )
-        self._tables = [table, *(replace(table, venue=segment.venue) for segment in self._segments[1:])]
-        self._updates = np.flatnonzero(self._joined("updates"))
-        self._visits = np.flatnonzero(self._joined("refused")).tolist()
-        if len(times := self.scheduled.times):
-            self._visits = sorted({*self._visits, *np.searchsorted(self.times, times).tolist()})
+        return [table, *(replace(table, venue=segment.venue) for segment in self._segments[1:])]
+
+    @cached_property
+    def _asset(self) -> Float:
+        return self._joined("asset")
+
+    @cached_property
+    def _updates(self) -> Int:
+        return np.flatnonzero(self._joined("updates"))
+
+    @cached_property
+    def _visits(self) -> list[int]:
+        """Instants that are visited whoever is liquidating: something is due or rejected there, or a venue changes."""
+        visits = np.flatnonzero(self._joined("refused")).tolist()
+        others = [*np.searchsorted(self.times, self.scheduled.times).tolist(), *self._due.tolist()]
+        return sorted({*visits, *others}) if others else visits
+
+    @cached_property
+    def starts_as_before(self) -> bool:
+        """Whether the first instant has the very prices of the tick before."""
+        one, last = (self.mark[0], self._asset[0]), self._last
+        return last is not None and all(
+            price.tobytes() == before.tobytes() for price, before in zip(one, (last.mark, last.asset), strict=True)
+        )
 
     @property
     def last(self) -> int:
@@ -120,11 +140,14 @@ class Course:
         segments = zip(self.scheduled.segments, self._starts, strict=True)
         return tuple(delisting for segment, first in segments if first == k for delisting in segment.delistings)
 
-    def lacks_a_price(self, accounts: Accounts) -> bool:
+    def lacks_a_price(self, accounts: Accounts, *, is_covered: bool) -> bool:
         """Whether an account holds something that has no price at an instant in between.
 
-        That is so where activity has opened it, or where its market is delisted at one of them.
+        That is so where activity has opened it, or where its market is delisted at one of them. ``is_covered``: all
+        that the accounts hold had a price in the tick before.
         """
+        if not self.last or (is_covered and len(self._segments) == 1 and self.starts_as_before):
+            return False
         return any(
             self.prices_at(first).missing(accounts, segment.delisted) != (None, None)
             for segment, first in zip(self._segments, self._firsts, strict=True)
@@ -193,8 +216,11 @@ class Course:
         RiskDataError
             The funding due may be past the range of whole numbers.
         """
+        if self.before is None:
+            self._note_premiums(0, 1)
+            return
         due = due_instants(self.scheduled.segments, self.before, self.times)
-        if self.before is not None and len(self.scheduled.entries.time):
+        if len(self.scheduled.entries.time):
             due = np.union1d(due, np.searchsorted(self.times, self.scheduled.entries.time))
         noted = 0
         for k in due.tolist():
@@ -207,8 +233,7 @@ class Course:
             self.accruals[k] = Accruals(accounts, prices, lots, self.premiums, self.scheduled, since, now)
             noted = k
         self._note_premiums(noted, len(self.times))
-        if self.last and len(due):
-            self._visits = sorted({*self._visits, *due.tolist()})
+        self._due = due
 
     def _note_premiums(self, first: int, last: int) -> None:
         """Take the premiums of the instants ``first:last`` into the means."""

@@ -60,7 +60,10 @@ def instants(segments: Sequence[Segment], before: int | None, now: int, more: It
     others = [time for time in more if before < time < now]
     if others:
         times = np.union1d(times, np.array(others))
-    return np.append(times[: np.searchsorted(times, now)], now)
+    between = int(np.searchsorted(times, now)) if len(times) else 0
+    found = np.empty(between + 1, np.int64)
+    found[:between], found[between] = times[:between], now
+    return found
 
 
 def due_periods(venue: Venue) -> list[int]:

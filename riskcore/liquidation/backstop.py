@@ -7,6 +7,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import partial
 from math import ceil, floor
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,9 @@ _NO_LIMIT = Fraction(10) ** 12  # settle units: capacity of a provider without a
 _BITS = 50  # of a weight: many of them still fit 64 bits
 
 
+_Limits: TypeAlias = dict[int, list[Fraction | None]]
+
+
 def hand_over(state: TickState, *, past_the_book: bool) -> None:
     """Close positions of accounts, and the borrows of those below auto-close, against the providers."""
     selected = set(state.selected.tolist())
@@ -31,8 +35,13 @@ def hand_over(state: TickState, *, past_the_book: bool) -> None:
     )
     if not providers:
         return
+    limits: _Limits = {}
+    for _, p in providers:
+        rules = state.venue.backstop[p]
+        amounts = (rules.capacity_per_min, rules.capacity_per_hour, rules.max_notional)
+        limits[p] = [None if amount is None else amount / state.venue.settle_quantum for amount in amounts]
     for account, reason in state.to_close(past_the_book=past_the_book):
-        takeover = _Takeover(state, account, reason, providers)
+        takeover = _Takeover(state, account, reason, providers, limits)
         for row in by_requirement(takeover.margin):
             takeover.hand_over_position(row)
         if reason == "below_auto_close":
@@ -45,10 +54,15 @@ def by_requirement(margin: exact.ExactMargin) -> list[int]:
 
 
 class _Takeover:
-    """Takeover of one account; ``margin`` is its margin at the start."""
+    """Takeover of one account; ``margin`` is its margin at the start.
 
-    def __init__(self, state: TickState, account: int, reason: str, providers: list[tuple[int, int]]) -> None:
-        self.state, self.account, self.reason = state, account, reason
+    ``limits`` are those of each provider per minute, per hour and altogether, settle quanta; None: no limit.
+    """
+
+    def __init__(
+        self, state: TickState, account: int, reason: str, providers: list[tuple[int, int]], limits: _Limits
+    ) -> None:
+        self.state, self.account, self.reason, self.limits = state, account, reason, limits
         others = state.is_other(account, np.array([row for row, _ in providers]))
         self.providers = [provider for provider, other in zip(providers, others.tolist(), strict=True) if other]
         self.margin = state.margin(account)
@@ -175,11 +189,8 @@ class _Takeover:
 
     def _remaining(self, provider: int) -> Fraction:
         """Capacity that a provider has left, in settle quanta of notional."""
-        rules, taken = self.state.venue.backstop[provider], self.state.ledger.taken[provider].tolist()
-        limits = (rules.capacity_per_min, rules.capacity_per_hour, rules.max_notional)
-        remaining = [
-            limit / self.quantum - used for limit, used in zip(limits, taken, strict=True) if limit is not None
-        ]
+        limits, taken = self.limits[provider], self.state.ledger.taken[provider].tolist()
+        remaining = [limit - used for limit, used in zip(limits, taken, strict=True) if limit is not None]
         return max(min(remaining, default=_NO_LIMIT / self.quantum), Fraction(0))
 
 

@@ -108,6 +108,7 @@ class TickState(TickContext):
     rules: SliceRules
     converted: dict[int, int] = field(default_factory=dict)
     escalated: set[int] = field(default_factory=set)
+    _last_mmr: dict[tuple[int, int], float] = field(default_factory=dict)  # one, by account and number of rows
     _decided: list[tuple[int, npt.NDArray[np.uint8]]] = field(default_factory=list)  # number of rows, statuses then
 
     def participates(self, index: npt.NDArray[np.int64], number: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -157,6 +158,17 @@ class TickState(TickContext):
     def covers_initial_margin(self, account: int) -> bool:
         """Whether the initial margin ratio of an account is under 1, and its net equity not below 0."""
         return model_of(self.venue).covers_initial_margin(self.accounts, account, self.prices)
+
+    def _mmr(self, account: int, *, changed: bool = False) -> float:
+        """Margin ratio of an account; that of its last hand-over until another row is written.
+
+        ``changed`` is for an account whose row is written next.
+        """
+        key = account, len(self.journal) + changed
+        if changed or key not in self._last_mmr:
+            self._last_mmr.clear()
+            self._last_mmr[key] = self.margin(account).mmr
+        return self._last_mmr[key]
 
     def add_cash(self, account: int, quanta: int) -> None:
         """Add to the free balance of the venue's settle asset of an account."""
@@ -220,7 +232,7 @@ class TickState(TickContext):
         """
         columns, venue = self.accounts.columns, self.venue
         self.before.remember(counterparty)
-        asset, before = int(columns.asset[row]), self.margin(account).mmr
+        asset, before = int(columns.asset[row]), self._mmr(account)
         columns.free[row] += quanta
         columns.lent[row] += lent
         self.add_cash(account, cash)
@@ -229,7 +241,7 @@ class TickState(TickContext):
         self.ledger.fund[venue.settle] += to_fund
         price = -cash * float(venue.settle_quantum) / ((quanta + lent) * float(venue.assets.quantum[asset]))
         self.journal.add(
-            event, reason, account, before, self.margin(account).mmr, counterparty=counterparty, asset=asset,
+            event, reason, account, before, self._mmr(account, changed=True), counterparty=counterparty, asset=asset,
             settle=venue.settle, requested=size, quanta=quanta, lent=lent, cash=cash, counter_cash=-cash - to_fund,
             fund=to_fund, price=price,
         )  # fmt: skip
@@ -246,14 +258,14 @@ class TickState(TickContext):
         market = int(self.accounts.columns.market[row])
         settle = int(self.venue.markets.settle[market])
         self.before.remember(counterparty)
-        before = self.margin(account).mmr
+        before = self._mmr(account)
         cost, cash, entry = self.change_position(row, -lots, flow)
         other = self.accounts.position_row(counterparty, market)
         counter_cost, counter_cash, counter_entry = self.change_position(other, lots, -flow - to_fund)
         self.ledger.fund[settle] += to_fund
         price = float(self.prices_of(np.array([market]), np.array([lots]), np.array([flow]))[0])
         self.journal.add(
-            event, reason, account, before, self.margin(account).mmr, counterparty=counterparty, market=market,
+            event, reason, account, before, self._mmr(account, changed=True), counterparty=counterparty, market=market,
             settle=settle, requested=size, lots=-lots, cost=cost, cash=cash, entry=entry, counter_cost=counter_cost,
             counter_cash=counter_cash, counter_entry=counter_entry, fund=to_fund, price=price,
         )  # fmt: skip

@@ -204,7 +204,8 @@ def holdings(accounts: Accounts, account: int, prices: Prices) -> list[Holding]:
                 worst_case = max(worst_case, abs(lots + int(columns.open_bid[i])), abs(lots - int(columns.open_ask[i])))
             if worst_case:
                 positions.append((i, m, lots, worst_case))
-                worth[int(columns.position_balance[i])] += lots * figures.market(m).in_money
+                if not venue.plain_money:
+                    worth[int(columns.position_balance[i])] += lots * figures.market(m).in_money
         weights = {}
         for j in accounts.balances_of(account):
             k = int(columns.asset[j])

@@ -601,9 +601,9 @@ def first_unsafe(columns: SweepColumns, prices: PriceTable, first: int, last: in
     >>> first_unsafe(accounts.sweep_view.columns, prices, 0, 3)
     2
     """
-    at_first = prices.row(first)
-    found = sweep.first_unsafe(first, last, columns, at_first.arrays, *prices.unit_prices, at_first.lookup)
-    return int(found)
+    start, found = prices.start, np.empty(1, np.int64)
+    sweep.first_unsafe(first, last, columns, start.arrays, *prices.unit_prices, start.lookup, found)
+    return int(found[0])
 
 
 def margins_of(accounts: Accounts, row: Int, prices: Prices, *, time: Any = None) -> MarginTable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -138,6 +139,8 @@ class Path:
         >>> Path.between(venue, accounts, none, None, given, books, None, times, seed=0).ends[:, 2].tolist()
         [nan, 195.0]
         """
+        if len(time) == 1:
+            return cls.of_tick(given, books, before, int(time[0]))
         markets, assets = len(mark), len(given.given_asset)
         ends, indexes, bar = np.empty((3, 2, markets))
         own, mark_before = np.empty((2, assets)), mark
@@ -150,7 +153,7 @@ class Path:
             indexes[0], own[0], mark_before = last.index, last.own_asset, last.mark
         kind, now = _KINDS[venue.policy.price_path], int(time[-1])
         low_first = np.ones(markets, bool)
-        if kind == ADVERSE and last is not None and len(time) > 1 and not np.isnan(bar[0]).all():
+        if kind == ADVERSE and last is not None and not np.isnan(bar[0]).all():
             assert accounts is not None
             low_first = _low_first(accounts, last)
         digest = blake2b(f"{seed}/path/{now}".encode(), digest_size=8).digest()
@@ -199,9 +202,8 @@ class Path:
         >>> Path.of_tick(given, rc.Books.empty(venue), None, 0).time.tolist()
         [0]
         """
-        markets, assets = (np.full((2, len(rows)), np.nan) for rows in (given.given_mark, given.given_asset))
-        own = assets.copy()
-        own[1] = given.given_asset
+        markets, own = _no_pairs(len(given.given_mark)), np.empty((2, len(given.given_asset)))
+        own[0], own[1] = np.nan, given.given_asset
         return cls(
             time=np.array([time]),
             before=before,
@@ -210,7 +212,7 @@ class Path:
             ends=markets,
             indexes=markets,
             bar=markets,
-            low_first=np.zeros(markets.shape[1], bool),
+            low_first=np.zeros(0, bool),
             own=own,
             mark_before=markets[0],
             last=None,
@@ -323,6 +325,12 @@ class Path:
             self.kind, np.uint64(self.key), self.before or 0, self.time, first, self.ends, self.bar, self.low_first,
             self.indexes, venue.markets.tick_ratio, mark, index,
         )  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _no_pairs(rows: int) -> Float:
+    """NaN for both ends of every path, shared: nobody writes to a path."""
+    return np.full((2, rows), np.nan)
 
 
 def _low_first(accounts: Accounts, last: Prices) -> Bool:

@@ -257,6 +257,11 @@ class PriceTable:
         )
 
     @cached_property
+    def start(self) -> Prices:
+        """Prices of the first instant."""
+        return self.row(0)
+
+    @cached_property
     def unit_prices(self) -> UnitPrices:
         """Prices of lots and quanta at each instant."""
         mark, asset = (np.where(np.isnan(prices), 0.0, prices) for prices in (self.mark, self.asset))

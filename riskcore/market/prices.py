@@ -12,7 +12,7 @@ import numpy as np
 
 from .._typing import Bool, Float, Int
 from ..boundary import RiskDataError, counted, units
-from ..kernels.guards import first_above, first_missing, follow_markets
+from ..kernels.guards import first_above, first_missing, first_unpriced, follow_instants, follow_markets
 from ..kernels.layouts import AccountColumns, PriceArrays, SweepLookup
 from ..kernels.sweep import fill_sweep_lookup
 from ..state import Accounts, must_fit
@@ -459,16 +459,13 @@ class Prices:
         >>> rc.Prices.incomplete(venue, rc.Tick(0, {})).missing(accounts)
         (2, 0)
         """
-        columns, market, asset = accounts.columns, None, None
+        columns, market, asset = accounts.columns, -1, -1
         if first_missing(self.mark) >= 0:
-            has_lots, unpriced = holds_lots(columns), np.isnan(self.mark)
-            without = np.flatnonzero(unpriced if delisted is None else unpriced & ~delisted).tolist()
-            market = next((m for m in without if has_lots[columns.market == m].any()), None)
+            mark = self.mark if delisted is None else np.where(delisted, 1.0, self.mark)
+            market = first_unpriced(mark, columns.market, holds_lots(columns))
         if first_missing(self.asset) >= 0:
-            has_quanta = holds_quanta(columns, self.venue)
-            without = np.flatnonzero(np.isnan(self.asset)).tolist()
-            asset = next((k for k in without if has_quanta[columns.asset == k].any()), None)
-        return market, asset
+            asset = first_unpriced(self.asset, columns.asset, holds_quanta(columns, self.venue))
+        return None if market < 0 else market, None if asset < 0 else asset
 
     def open_notional(self, market: int) -> Fraction:
         """Return the open interest of a market in settle units, exactly.
@@ -710,8 +707,8 @@ def asset_values(venue: Venue, mark: Float, index: Float, asset_prices: Float) -
     if mark.ndim == 1:
         follow_markets(mark, index, *kinds, asset)
     else:
-        for instant in np.ndindex(mark.shape[:-1]):
-            follow_markets(mark[instant], index[instant], *kinds, asset[instant])
+        marks, indexes, assets = (prices.reshape(-1, prices.shape[-1]) for prices in (mark, index, asset))
+        follow_instants(marks, indexes, *kinds, assets)
     return asset
 
 

@@ -129,7 +129,7 @@ def by_symbol(
     if isinstance(prices, np.ndarray):
         return _column(table, prices, rows, rule)
     column = no_prices(len(rows))
-    if prices is None:
+    if prices is None or (isinstance(prices, dict) and not prices):
         return column
     column = column.copy()
     for key, price in _pairs(table, prices):
@@ -185,9 +185,9 @@ def first_bad_bar(mark: Float, low: Float, high: Float) -> tuple[int, bool, str]
     >>> first_bad_bar(np.array([100.0]), np.array([99.0]), np.array([99.5]))
     (0, True, 'must not be below the mark')
     """
-    has_low, has_high = ~np.isnan(low), ~np.isnan(high)
-    if not (has_low.any() or has_high.any()):
+    if low is high:  # no market has a bar
         return None
+    has_low, has_high = ~np.isnan(low), ~np.isnan(high)
     for bad, of_high, rule in (
         (has_low & ~has_high, False, "needs a high: a bar has both ends"),
         (has_high & ~has_low, True, "needs a low: a bar has both ends"),

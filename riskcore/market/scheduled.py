@@ -12,6 +12,7 @@ import numpy as np
 from .._limits import INT64_MIN
 from .._typing import Bool, Float, Int
 from ..boundary import RiskDataError, moment
+from ..kernels.guards import has_price
 from ..venue import Venue, VenueChange, changed_venue
 from .funding_rates import NO_FUNDING, FundingEntries
 from .tick import Tick
@@ -87,6 +88,8 @@ class Scheduled:
     @property
     def times(self) -> Int:
         """Times of the entries and changes as they were given, ascending, each once; shape (n,)."""
+        if not self.changes:
+            return np.unique(self.given_entries.time) if len(self.given_entries.time) else self.given_entries.time
         changes = np.array([change.time for change in self.changes], np.int64)
         return np.unique(np.concatenate([self.given_entries.time, changes]))
 
@@ -185,6 +188,8 @@ class Scheduled:
         >>> scheduled = read_scheduled(venue, rc.Tick(9, {}, funding=rows), 0, 9, none, none)
         >>> scheduled.must_set_rates(np.array([0.1, np.nan, np.nan, np.nan]))
         """
+        if not has_price(funding_rate[None]):
+            return
         both = ~np.isnan(funding_rate) & (self.first_entry <= self.segments[-1].until)
         if both.any():
             market = int(both.argmax())
@@ -245,11 +250,14 @@ def read_scheduled(
     segments = _segments(venue, changes, before, time, delisted)
     due = _due(entries, before, segments)
     first_entry = np.where(funding_scheduled, -1 if before is None else before, time + 1)
-    np.minimum.at(first_entry, due.market, due.time)
+    if len(due.time):
+        np.minimum.at(first_entry, due.market, due.time)
     return Scheduled(entries, changes, due, segments, first_entry)
 
 
 def _must_be_of_tick(table: str, times: Int, before: int | None, time: int) -> None:
+    if not len(times):
+        return
     earliest = INT64_MIN if before is None else before
     outside = (times <= earliest) | (times > time)
     if outside.any():

@@ -423,6 +423,7 @@ def closes_positions(rows: Rows, stage: str = "") -> npt.NDArray[np.bool_]:
     Returns
     -------
     ndarray of bool, shape (R,)
+        Whether each row is such a fill.
 
     Examples
     --------

@@ -225,6 +225,8 @@ def has_acted(rows: Rows) -> bool:
     >>> has_acted(journal.rows())
     False
     """
+    if not len(rows):
+        return False
     events = rows["event"]
     triggers = events == EVENT["trigger"]
     first = int(triggers.argmax()) if triggers.any() else len(events)

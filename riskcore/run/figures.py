@@ -23,7 +23,7 @@ POINTS = 1000
 _BARS = 120
 _PROVIDERS = 8
 _SWEPT_ACCOUNTS = 10_000_000  # accounts times sampled ticks
-_STAGE_COLOURS = ("#4c9be8", "#f0a032", "#e0524d")
+STAGE_COLOURS = ("#4c9be8", "#f0a032", "#e0524d")
 _BAND_COLOURS = ("#9aa3ad", "#2f7d4f", "#5aa469", "#9dc183", "#e3c567", "#f0a032", "#e87a3e", "#d63d3d")
 _LINE_COLOURS = ("#8f7ee7", "#2fa39a", "#e0719e", "#7a9e3b", "#c98a4b", "#5b8def", "#b35fc4", "#8a8f98", "#d0a93c")
 
@@ -35,7 +35,7 @@ def liquidations(run: RecordedRun) -> Figure:
     edges = np.unique(np.linspace(0, len(line), min(_BARS, len(line)) + 1).astype(int))
     times, last = line["time"].iloc[edges[:-1]], edges[1:] - 1
     figure = go.Figure()
-    for stage, colour in zip(STAGES, _STAGE_COLOURS, strict=True):
+    for stage, colour in zip(STAGES, STAGE_COLOURS, strict=True):
         notional = np.diff(line[stage].to_numpy()[last], prepend=0.0)
         figure.add_bar(x=times, y=notional, name=stage, marker={"color": colour, "line": {"width": 0}})
     market = _most_liquidated(run)
@@ -66,7 +66,7 @@ def split_over_time(run: RecordedRun) -> Figure:
     line = line[total > 0]
     points = _even(len(line))
     figure = go.Figure()
-    for stage, colour in zip(STAGES, _STAGE_COLOURS, strict=True):
+    for stage, colour in zip(STAGES, STAGE_COLOURS, strict=True):
         share = (line[stage] / total[total > 0]).iloc[points]
         figure.add_scatter(
             x=line["time"].iloc[points], y=share, name=stage, stackgroup="stages", mode="lines",

@@ -227,6 +227,11 @@ class Assets:
         return bool(has_guard.any()), bool(has_guard[MEAN_THRESHOLD].any())
 
     @cached_property
+    def holds(self) -> bool:
+        """Whether the price of an asset may be held."""
+        return bool((self.stale_after >= 0).any())
+
+    @cached_property
     def quantum_size(self) -> Float:
         """Quantity of a quantum, nearest float64, shape (K,)."""
         return np.array([float(q) for q in self.quantum])

@@ -229,7 +229,7 @@ class Screen:
         if not self._bounded:
             return self._first_of(self._sweep_view.columns, prices, first, last)
         values = interval_values(prices)[first:last]
-        one, moves = prices.row(first), _Range(values.min(axis=0), values.max(axis=0))
+        one, moves = prices.start, _Range(values.min(axis=0), values.max(axis=0))
         inner = self._watched(one, moves)
         if len(inner.confirmed):
             return first

@@ -262,6 +262,8 @@ class BookMemory:
         >>> BookMemory.opening(venue).followed_by(rc.Books.empty(venue), np.zeros(4, bool), 10**9).decay_time
         1000000000
         """
+        if not (books.price.size or self.books.price.size):
+            return self
         after = self._of(books, time, self.half_life)
         if self.half_life is None:
             return after

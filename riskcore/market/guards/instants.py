@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ..._typing import Bool, Float, Int
 from ...boundary import RiskDataError, moment, units
 from ...kernels import guards as tick_kernels
 from ...kernels import path as kernels
-from ...kernels.guards import BASIS, INDEX, MARK
+from ...kernels.guards import BASIS, INDEX, MARK, has_price
 from ...kernels.path import (
     ASSET_BY_MEAN,
     ASSET_CAPPED,
@@ -36,7 +37,7 @@ from ...state import Accounts
 from ...venue import Venue
 from ..books import Books
 from ..path import Path
-from ..prices import Prices
+from ..prices import Prices, asset_values
 from .books import _SECOND, _accepted, _touch
 from .state import SECONDS_OF_SAMPLES, GuardState, Samples
 
@@ -132,8 +133,8 @@ class GuardedPath:
         Nanoseconds.
     mark, index : ndarray of float64, shape (R, M)
         Prices that count, settle units; NaN where there is none.
-    asset, own_asset : ndarray of float64, shape (R, K)
-        Prices of assets, settle units, NaN where there is none; those of their own, NaN for the others.
+    own_asset : ndarray of float64, shape (R, K)
+        Prices of the assets that have one of their own, settle units; NaN for the others.
 
     Notes
     -----
@@ -168,6 +169,7 @@ class GuardedPath:
         self._books, self._of_tick = path.books, list[tuple[int, int, float]]()
         if self._has_tick:
             self._guard_tick()
+        self._happened_asset: npt.NDArray[np.uint8] | None = None  # where an asset may have a price of its own
         self._guard_assets()
         self._runs: Samples | None = None
         self._stamps, self._stamps_of = guard_state.time, 0  # and the rows that these have seen
@@ -177,6 +179,11 @@ class GuardedPath:
     def updates(self) -> Bool:
         """Whether a mark, an index or a price of an asset was updated, shape (R,); True of a tick."""
         return np.asarray(self._events & UPDATED, bool)
+
+    @cached_property
+    def asset(self) -> Float:
+        """Prices of assets, settle units, NaN where there is none, shape (R, K)."""
+        return asset_values(self._venue, self.mark, self.index, self.own_asset)
 
     @property
     def refused(self) -> Bool:
@@ -231,7 +238,11 @@ class GuardedPath:
         """Guard the prices of assets at all instants, and complete them."""
         venue, path, state = self._venue, self._path, self._state
         rows, assets = len(self.time), len(state.asset_price)
-        self.own_asset, self.asset = np.empty((2, rows, assets))
+        self._asset_price, self._asset_time = state.asset_price, state.asset_time
+        if not (has_price(path.own) or venue.assets.holds):
+            self.own_asset = np.full((rows, assets), np.nan)
+            return
+        self.own_asset, asset = np.empty((2, rows, assets))
         self._happened_asset = np.empty((rows, assets), np.uint8)
         self._asset_price, self._asset_time = state.asset_price.copy(), state.asset_time.copy()
         has_guards, has_means = venue.assets.guarded
@@ -239,9 +250,10 @@ class GuardedPath:
         kernels.guard_assets(
             venue.asset_rules, path.kind == HOLD, path.before or 0, int(path.time[-1]), path.own, self._has_tick,
             self.time, self._before or 0, self.index, self._happened, self.mark, state.asset_price, self._asset_price,
-            self._asset_time, _asset_samples(state, has_means), self._events, self.own_asset, self.asset,
+            self._asset_time, _asset_samples(state, has_means), self._events, self.own_asset, asset,
             self._happened_asset, self._rejected,
         )  # fmt: skip
+        vars(self)["asset"] = asset  # needs not be computed again
 
     def refusals(self, k: int) -> list[Refusal]:
         """Return the refusals of an instant.
@@ -293,7 +305,9 @@ class GuardedPath:
         return refused
 
     def _refused_assets(self, k: int) -> list[Refusal]:
-        refused = []
+        refused = list[Refusal]()
+        if self._happened_asset is None:
+            return refused
         for asset in np.flatnonzero(self._happened_asset[k] & _REFUSED_ASSET).tolist():
             happened, prices = self._happened_asset[k, asset], self._rejected[k, asset].tolist()
             if happened & ASSET_HELD:
@@ -455,6 +469,8 @@ class GuardedPath:
         return self._stamps
 
     def _asset_times_at(self, k: int) -> Int:
+        if self._happened_asset is None:
+            return self._state.asset_time
         updated = (self._happened_asset[: k + 1] & kernels.ASSET_UPDATE) != 0
         if not updated.any():
             return self._state.asset_time
