@@ -580,6 +580,11 @@ def at_every_instant(venue: Venue, accounts: Accounts, ticks: TickTable, *, seed
     TickTable
         The ticks and, between them, one for each instant.
 
+    Raises
+    ------
+    RiskDataError
+        A mark at an instant is out of its range.
+
     Examples
     --------
     >>> import pandas as pd

@@ -374,7 +374,7 @@ prices = st.floats(95.0, 105.0).map(lambda x: round(x, 1))
 bars = st.none() | st.tuples(st.floats(0, 4), st.floats(0, 4))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     path=st.sampled_from(PATHS),
     interval=st.sampled_from([1, 2, 7]),

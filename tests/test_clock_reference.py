@@ -83,14 +83,14 @@ def assert_equals_the_model(scene: Scene) -> set[str]:
     return happened
 
 
-@settings(max_examples=40)
+@settings(max_examples=12)
 @given(clocked_scenes())
 def test_instants_equal_the_model(scene: Scene):
     for kind in assert_equals_the_model(scene):
         event(kind)
 
 
-@settings(max_examples=25)
+@settings(max_examples=8)
 @given(clocked_scenes(mixed=True))
 def test_instants_of_several_assets_equal_the_model(scene: Scene):
     for kind in assert_equals_the_model(scene):

@@ -102,14 +102,14 @@ def assert_every_account_has_an_end(scene: Scene) -> set[str]:
     return happened
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(st.integers(1, 2).flatmap(lambda ticks: scenes(ticks=ticks, live=True)))
 def test_every_account_has_an_end_or_a_reason(scene: Scene):
     for kind in assert_every_account_has_an_end(scene):
         event(kind)
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(scenes(ticks=2, live=True, mixed=True))
 def test_accounts_in_several_assets_have_an_end_or_a_reason(scene: Scene):
     for kind in assert_every_account_has_an_end(scene):
@@ -192,7 +192,7 @@ def converted(venue, account, prices, row, quanta: int, bids) -> reference.Margi
     return reference.margin(venue, after, prices)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(small_debts())
 def test_conversions_restore_with_the_least_and_do_not_harm(scene: Scene):
     """Of conversions at the full fee: no smaller size, the smallest slice apart, would restore the target."""

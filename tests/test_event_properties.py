@@ -35,21 +35,21 @@ def assert_equals_the_oracle(scene: Scene) -> set[str]:
     return happened
 
 
-@settings(max_examples=60)
+@settings(max_examples=15)
 @given(st.integers(2, 4).flatmap(lambda ticks: eventful_scenes(ticks=ticks)))
 def test_events_equal_the_oracle(scene: Scene):
     for kind in assert_equals_the_oracle(scene):
         event(kind)
 
 
-@settings(max_examples=30)
+@settings(max_examples=8)
 @given(st.integers(2, 3).flatmap(lambda ticks: eventful_scenes(ticks=ticks, mixed=True)))
 def test_events_of_several_assets_equal_the_oracle(scene: Scene):
     for kind in assert_equals_the_oracle(scene):
         event(kind)
 
 
-@settings(max_examples=50)
+@settings(max_examples=12)
 @given(st.integers(2, 3).flatmap(lambda ticks: eventful_scenes(ticks=ticks, clocked=True)))
 def test_events_at_their_instants_equal_the_oracle(scene: Scene):
     for kind in assert_equals_the_oracle(scene):

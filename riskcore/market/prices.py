@@ -627,6 +627,14 @@ class UnitPrices(NamedTuple):
     ----------
     price_per_lot, value_per_lot : ndarray of float64, shape (..., M)
     price_per_quantum, haircut_size : ndarray of float64, shape (..., K)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import riskcore as rc
+    >>> from riskcore.market import unit_prices_at
+    >>> unit_prices_at(rc.load_venue("backpack"), np.full(4, 195.0), np.ones(2)).price_per_quantum.shape
+    (2,)
     """
 
     price_per_lot: Float
