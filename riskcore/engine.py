@@ -46,6 +46,7 @@ from .state import Accounts, Growth, Ledger, Pools, must_fit
 from .venue import Venue, check_adl_policy
 
 _MAX_RECORDED_BYTES = 256 << 20  # bytes of ticks in memory
+_MAX_PRICES = 50_000_000  # of the instants of a tick in all markets, which are in memory together
 
 
 @dataclass(frozen=True, repr=False)
@@ -633,6 +634,13 @@ class Engine:
             rule = (
                 f"must not be {gap} after the tick before, {moment(self.time)}: the policy's largest_gap is {limit} "
                 "seconds; add the ticks between, or set a larger largest_gap"
+            )
+            raise RiskDataError("tick", "time", rule, value=moment(time))
+        interval, markets = self.venue.policy.liquidation_interval, len(self.venue.markets.symbol)
+        if interval is not None and (count := (time - self.time) // (interval * 10**9) * markets) > _MAX_PRICES:
+            rule = (
+                f"must have at most {_MAX_PRICES:,} prices of its instants since the tick before, {moment(self.time)}, "
+                f"not {count:,}: add ticks between, or set a longer liquidation_interval, or null"
             )
             raise RiskDataError("tick", "time", rule, value=moment(time))
 
