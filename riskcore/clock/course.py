@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from .._typing import Float, Int
+from .._typing import Float
 from ..accrual import Accruals, Premiums
 from ..market import Path as PricePath
 from ..market import Prices, PriceTable, Scheduled, Segment, open_lots
@@ -46,6 +46,8 @@ class Course:
         Guarded prices, units of the market's quote; NaN for none.
     prices : Prices
         Those of the tick itself.
+    last : int
+        Number of the instant of the tick itself.
     accruals : dict of int to Accruals
         Payments that fall due, by the number of their instant.
 
@@ -74,7 +76,8 @@ class Course:
                 self._firsts.append(first)
         self.mark, self.index, own = self._joined("mark"), self._joined("index"), self._joined("own_asset")
         self.prices = path.given.guarded(accounts, self.mark[-1], self.index[-1], own[-1], scheduled.delisted)
-        self._last, self._own, self._due = path.last, own, np.empty(0, np.int64)
+        self.last = len(self.times) - 1
+        self._last, self._own = path.last, own
 
     def _joined(self, name: str) -> Float:
         """Column of all instants."""
@@ -104,15 +107,16 @@ class Course:
         return self._joined("asset")
 
     @cached_property
-    def _updates(self) -> Int:
-        return np.flatnonzero(self._joined("updates"))
+    def _updates(self) -> list[int]:
+        return list(self._joined("updates").nonzero()[0].tolist())
 
     @cached_property
     def _visits(self) -> list[int]:
         """Instants that are visited whoever is liquidating: something is due or rejected there, or a venue changes."""
-        visits = np.flatnonzero(self._joined("refused")).tolist()
-        others = [*np.searchsorted(self.times, self.scheduled.times).tolist(), *self._due.tolist()]
-        return sorted({*visits, *others}) if others else visits
+        visits = [*self._joined("refused").nonzero()[0].tolist(), *self.accruals]
+        if self.scheduled.times:
+            visits += np.searchsorted(self.times, self.scheduled.times).tolist()
+        return sorted(set(visits))
 
     @cached_property
     def starts_as_before(self) -> bool:
@@ -121,11 +125,6 @@ class Course:
         return last is not None and all(
             price.tobytes() == before.tobytes() for price, before in zip(one, (last.mark, last.asset), strict=True)
         )
-
-    @property
-    def last(self) -> int:
-        """Number of the instant of the tick itself."""
-        return len(self.times) - 1
 
     def _number(self, k: int) -> int:
         """Number of the stretch, of one venue, that an instant is in."""
@@ -137,6 +136,8 @@ class Course:
 
     def delistings_at(self, k: int) -> tuple[tuple[int, float], ...]:
         """Market row and settlement price of the markets that are delisted at an instant, in their order."""
+        if not self.scheduled.changes:
+            return ()
         segments = zip(self.scheduled.segments, self._starts, strict=True)
         return tuple(delisting for segment, first in segments if first == k for delisting in segment.delistings)
 
@@ -175,8 +176,8 @@ class Course:
 
     def next_update(self, k: int) -> int:
         """Number of the first instant from ``k`` on with a price update."""
-        found = int(np.searchsorted(self._updates, k))
-        return int(self._updates[found]) if found < len(self._updates) else self.last
+        found = bisect_left(self._updates, k)
+        return self._updates[found] if found < len(self._updates) else self.last
 
     def next_interval(self, k: int, since: int) -> int:
         """Number of the first instant from ``k`` on by which a minute or an interval of caps has begun after a time."""
@@ -193,11 +194,9 @@ class Course:
     def highest_prices(self) -> Prices:
         """Each price at the instant at which lots, or quanta, are worth most; settlement prices are among them."""
         settled = [delisting for segment in self.scheduled.segments for delisting in segment.delistings]
-        if not self._tables and not settled:
+        if not self.last and not settled:
             return self.prices
-        marks, assets = self.prices.mark[None], self.prices.asset[None]
-        if self._tables:
-            marks, assets = self._tables[0].mark, self._tables[0].asset
+        marks, assets = self.mark, self._asset if self.last else self.prices.asset[None]
         for market, price in settled:
             row = np.full(marks.shape[1:], np.nan)
             row[market] = price
@@ -221,9 +220,9 @@ class Course:
             return
         due = due_instants(self.scheduled.segments, self.before, self.times)
         if len(self.scheduled.entries.time):
-            due = np.union1d(due, np.searchsorted(self.times, self.scheduled.entries.time))
+            due = sorted({*due, *np.searchsorted(self.times, self.scheduled.entries.time).tolist()})
         noted = 0
-        for k in due.tolist():
+        for k in due:
             self._note_premiums(noted, k)
             since, now = self.before if k == 0 else int(self.times[k - 1]), int(self.times[k])
             assert since is not None
@@ -233,7 +232,6 @@ class Course:
             self.accruals[k] = Accruals(accounts, prices, lots, self.premiums, self.scheduled, since, now)
             noted = k
         self._note_premiums(noted, len(self.times))
-        self._due = due
 
     def _note_premiums(self, first: int, last: int) -> None:
         """Take the premiums of the instants ``first:last`` into the means."""

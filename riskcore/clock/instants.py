@@ -52,7 +52,7 @@ def instants(segments: Sequence[Segment], before: int | None, now: int, more: It
     interval = segments[0].venue.policy.liquidation_interval
     if before is None or interval is None:
         return np.array([now])
-    times = _multiples(before, now, interval * _SECOND)
+    times = _multiples(before, now, interval * _SECOND)  # as all that follow: before ``now``
     for segment in segments:
         for period in due_periods(segment.venue):
             if period % (interval * _SECOND) and segment.until // period != segment.after // period:
@@ -60,9 +60,8 @@ def instants(segments: Sequence[Segment], before: int | None, now: int, more: It
     others = [time for time in more if before < time < now]
     if others:
         times = np.union1d(times, np.array(others))
-    between = int(np.searchsorted(times, now)) if len(times) else 0
-    found = np.empty(between + 1, np.int64)
-    found[:between], found[between] = times[:between], now
+    found = np.empty(len(times) + 1, np.int64)
+    found[:-1], found[-1] = times, now
     return found
 
 
@@ -84,7 +83,7 @@ def due_periods(venue: Venue) -> list[int]:
     return periods
 
 
-def due_instants(segments: Sequence[Segment], before: int | None, times: Int) -> Int:
+def due_instants(segments: Sequence[Segment], before: int | None, times: Int) -> list[int]:
     """Return the numbers of the instants at which something falls due, ascending.
 
     Parameters
@@ -104,18 +103,17 @@ def due_instants(segments: Sequence[Segment], before: int | None, times: Int) ->
     >>> from riskcore.market import Segment
     >>> venue = rc.load_venue("backpack").replace(policy={"realize_interval": 10})
     >>> tick = Segment(5 * 10**9, 11 * 10**9, venue, np.zeros(4, bool))
-    >>> due_instants([tick], 5 * 10**9, np.array([9, 10, 11]) * 10**9).tolist()
+    >>> due_instants([tick], 5 * 10**9, np.array([9, 10, 11]) * 10**9)
     [1]
     """
     if before is None:
-        return np.empty(0, np.int64)
-    numbers = [
-        np.searchsorted(times, _multiples(segment.after, segment.until + 1, period))
-        for segment in segments
-        for period in due_periods(segment.venue)
-        if segment.until // period != segment.after // period
-    ]
-    return np.unique(np.concatenate(numbers)) if numbers else np.empty(0, np.int64)
+        return []
+    numbers = set[int]()
+    for segment in segments:
+        for period in due_periods(segment.venue):
+            if segment.until // period != segment.after // period:
+                numbers.update(np.searchsorted(times, _multiples(segment.after, segment.until + 1, period)).tolist())
+    return sorted(numbers)
 
 
 def _multiples(before: int, now: int, period: int) -> Int:

@@ -75,7 +75,7 @@ class Scheduled:
     >>> venue, none = rc.load_venue("backpack"), np.zeros(4, bool)
     >>> rows = [{"time": 5 * 10**9, "market": "SOL_USDC_PERP", "field": "state", "value": "closed"}]
     >>> scheduled = read_scheduled(venue, rc.Tick(9 * 10**9, {}, venue_changes=rows), 0, 9 * 10**9, none, none)
-    >>> scheduled.times.tolist(), [segment.venue.markets.takes_orders[2].item() for segment in scheduled.segments]
+    >>> scheduled.times, [segment.venue.markets.takes_orders[2].item() for segment in scheduled.segments]
     ([5000000000], [True, False])
     """
 
@@ -86,12 +86,9 @@ class Scheduled:
     first_entry: Int
 
     @property
-    def times(self) -> Int:
-        """Times of the entries and changes as they were given, ascending, each once; shape (n,)."""
-        if not self.changes:
-            return np.unique(self.given_entries.time) if len(self.given_entries.time) else self.given_entries.time
-        changes = np.array([change.time for change in self.changes], np.int64)
-        return np.unique(np.concatenate([self.given_entries.time, changes]))
+    def times(self) -> list[int]:
+        """Times of the entries and changes as they were given, ascending, each once."""
+        return sorted({*self.given_entries.time.tolist(), *(change.time for change in self.changes)})
 
     @property
     def venue(self) -> Venue:
@@ -246,7 +243,8 @@ def read_scheduled(
     """
     entries, changes = tick.funding_entries(venue, time), tick.changes(venue, time)
     _must_be_of_tick("funding", entries.time, before, time)
-    _must_be_of_tick("venue_changes", np.array([change.time for change in changes], np.int64), before, time)
+    if changes:
+        _must_be_of_tick("venue_changes", np.array([change.time for change in changes], np.int64), before, time)
     segments = _segments(venue, changes, before, time, delisted)
     due = _due(entries, before, segments)
     first_entry = np.where(funding_scheduled, -1 if before is None else before, time + 1)

@@ -240,7 +240,8 @@ class GuardedPath:
         rows, assets = len(self.time), len(state.asset_price)
         self._asset_price, self._asset_time = state.asset_price, state.asset_time
         if not (has_price(path.own) or venue.assets.holds):
-            self.own_asset = np.full((rows, assets), np.nan)
+            self.own_asset = np.empty((rows, assets))
+            self.own_asset.fill(np.nan)  # in half the time of np.full
             return
         self.own_asset, asset = np.empty((2, rows, assets))
         self._happened_asset = np.empty((rows, assets), np.uint8)
@@ -275,13 +276,14 @@ class GuardedPath:
         >>> GuardedPath.refusals.__name__
         'refusals'
         """
-        k = k % len(self.time)
+        k, is_refused = k % len(self.time), self._events[k] & REFUSED
+        found = list[tuple[int, int, float]]()
         if self._has_tick and k == len(self.time) - 1:
             found = sorted(self._of_tick)
-        else:
-            found = self._refused_between(k) if self._events[k] & REFUSED else []
+        elif is_refused:
+            found = self._refused_between(k)
         refusals = [Refusal(REASONS[kind], row, price) for row, kind, price in found]
-        return refusals + self._refused_assets(k) if self._events[k] & REFUSED else refusals
+        return refusals + self._refused_assets(k) if is_refused else refusals
 
     def _refused_between(self, k: int) -> list[tuple[int, int, float]]:
         """Refusals of an instant between the ticks: market, reason and price."""
