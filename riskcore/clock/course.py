@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from .._typing import Float
+from .._typing import Bool, Float
 from ..accrual import Accruals, Premiums
 from ..market import Path as PricePath
 from ..market import Prices, PriceTable, Scheduled, Segment, open_lots
@@ -63,26 +63,31 @@ class Course:
         self.before, self.times, self.books = path.before, path.time, path.books
         self.scheduled, self.premiums = scheduled, premiums
         self.accruals: dict[int, Accruals] = {}
-        self._segments, self._firsts, self._paths = list[Segment](), list[int](), list[GuardedPath]()
+        self._segments: list[Segment] = []
+        self._firsts: list[int] = []
+        self._paths: list[GuardedPath] = []
         # a segment may have no instant: another change follows before the first one
         self._starts = [0, *(int(np.searchsorted(self.times, part.after + 1)) for part in scheduled.segments[1:])]
         ends = [*self._starts[1:], len(self.times)]
+        delisted: Bool | None = None  # of the last segment, if there are any
         for segment, first, end in zip(scheduled.segments, self._starts, ends, strict=True):
             if first < end:
                 state = self._paths[-1].state_at(-1) if self._paths else guard_state
-                delisted = segment.delisted if segment.delisted.any() else None
+                delisted = segment.delisted if any(segment.delisted.tolist()) else None
                 self._paths.append(guard_path(segment.venue, state, path, first, end, delisted))
                 self._segments.append(segment)
                 self._firsts.append(first)
         self.mark, self.index, own = self._joined("mark"), self._joined("index"), self._joined("own_asset")
-        self.prices = path.given.guarded(accounts, self.mark[-1], self.index[-1], own[-1], scheduled.delisted)
+        self.prices = path.given.guarded(accounts, self.mark[-1], self.index[-1], own[-1], delisted)
         self.last = len(self.times) - 1
         self._last, self._own = path.last, own
 
     def _joined(self, name: str) -> Float:
         """Column of all instants."""
-        parts = [getattr(part, name) for part in self._paths]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if len(self._paths) == 1:
+            column: Float = getattr(self._paths[0], name)
+            return column
+        return np.concatenate([getattr(part, name) for part in self._paths])
 
     @cached_property
     def _tables(self) -> list[PriceTable]:

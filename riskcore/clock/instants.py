@@ -16,6 +16,7 @@ from ..venue import Policy, Venue
 
 _SECOND = 1_000_000_000
 _MINUTE = 60 * _SECOND
+_NONE = np.empty(0, np.int64)
 
 
 def instants(segments: Sequence[Segment], before: int | None, now: int, more: Iterable[int] = ()) -> Int:
@@ -60,6 +61,8 @@ def instants(segments: Sequence[Segment], before: int | None, now: int, more: It
     others = [time for time in more if before < time < now]
     if others:
         times = np.union1d(times, np.array(others))
+    if not len(times):
+        return np.array([now])
     found = np.empty(len(times) + 1, np.int64)
     found[:-1], found[-1] = times, now
     return found
@@ -108,7 +111,7 @@ def due_instants(segments: Sequence[Segment], before: int | None, times: Int) ->
     """
     if before is None:
         return []
-    numbers = set[int]()
+    numbers: set[int] = set()
     for segment in segments:
         for period in due_periods(segment.venue):
             if segment.until // period != segment.after // period:
@@ -118,6 +121,8 @@ def due_instants(segments: Sequence[Segment], before: int | None, times: Int) ->
 
 def _multiples(before: int, now: int, period: int) -> Int:
     """Multiples of a period since the epoch after ``before`` and before ``now``."""
+    if before // period == (now - 1) // period:
+        return _NONE
     return np.arange(before // period + 1, -(-now // period), dtype=np.int64) * period
 
 

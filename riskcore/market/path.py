@@ -140,7 +140,7 @@ class Path:
         [nan, 195.0]
         """
         if len(time) == 1:
-            return cls.of_tick(given, books, before, int(time[0]))
+            return cls.of_tick(given, books, before, time)
         markets, assets = len(mark), len(given.given_asset)
         ends, indexes, bar = np.empty((3, 2, markets))
         own, mark_before = np.empty((2, assets)), mark
@@ -174,7 +174,7 @@ class Path:
         )
 
     @classmethod
-    def of_tick(cls, given: Prices, books: Books, before: int | None, time: int) -> Path:
+    def of_tick(cls, given: Prices, books: Books, before: int | None, time: Int) -> Path:
         """Return the path to a tick without instants before it.
 
         Parameters
@@ -185,7 +185,7 @@ class Path:
             Books as the tick has them.
         before : int or None
             Time of the tick before, nanoseconds; None at the first tick.
-        time : int
+        time : ndarray of int64, shape (1,)
             Time of the tick, nanoseconds.
 
         Returns
@@ -195,17 +195,18 @@ class Path:
 
         Examples
         --------
+        >>> import numpy as np
         >>> import riskcore as rc
         >>> from riskcore.market import Path
         >>> venue = rc.load_venue("backpack")
         >>> given = rc.Prices.incomplete(venue, rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
-        >>> Path.of_tick(given, rc.Books.empty(venue), None, 0).time.tolist()
+        >>> Path.of_tick(given, rc.Books.empty(venue), None, np.array([0])).time.tolist()
         [0]
         """
         markets, own = _no_pairs(len(given.given_mark)), np.empty((2, len(given.given_asset)))
         own[0], own[1] = np.nan, given.given_asset
         return cls(
-            time=np.array([time]),
+            time=time,
             before=before,
             kind=HOLD,
             key=0,
@@ -240,7 +241,8 @@ class Path:
         >>> from riskcore.market import Path
         >>> venue = rc.load_venue("backpack")
         >>> given = rc.Prices.incomplete(venue, rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
-        >>> path = Path.of_tick(given, rc.Books.empty(venue), None, 0).without(np.array([False, False, True, False]))
+        >>> path = Path.of_tick(given, rc.Books.empty(venue), None, np.array([0]))
+        >>> path = path.without(np.array([False, False, True, False]))
         >>> path.given.given_mark.tolist()
         [nan, nan, nan, nan]
         """

@@ -88,6 +88,8 @@ class Scheduled:
     @property
     def times(self) -> list[int]:
         """Times of the entries and changes as they were given, ascending, each once."""
+        if not (self.changes or len(self.given_entries.time)):
+            return []
         return sorted({*self.given_entries.time.tolist(), *(change.time for change in self.changes)})
 
     @property

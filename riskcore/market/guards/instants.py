@@ -166,7 +166,8 @@ class GuardedPath:
         if self._inner:
             self._guard_between(mark[: self._inner + 1], index[: self._inner + 1])
         self.mark, self.index = mark[1:], index[1:]
-        self._books, self._of_tick = path.books, list[tuple[int, int, float]]()
+        self._books = path.books
+        self._of_tick: list[tuple[int, int, float]] = []
         if self._has_tick:
             self._guard_tick()
         self._happened_asset: npt.NDArray[np.uint8] | None = None  # where an asset may have a price of its own
@@ -277,11 +278,10 @@ class GuardedPath:
         'refusals'
         """
         k, is_refused = k % len(self.time), self._events[k] & REFUSED
-        found = list[tuple[int, int, float]]()
-        if self._has_tick and k == len(self.time) - 1:
-            found = sorted(self._of_tick)
-        elif is_refused:
-            found = self._refused_between(k)
+        at_tick = self._has_tick and k == len(self.time) - 1
+        if not (is_refused or (at_tick and self._of_tick)):
+            return []
+        found = sorted(self._of_tick) if at_tick else self._refused_between(k)
         refusals = [Refusal(REASONS[kind], row, price) for row, kind, price in found]
         return refusals + self._refused_assets(k) if is_refused else refusals
 
@@ -449,7 +449,7 @@ class GuardedPath:
             sample=runs.market[-1],
             asset_price=runs.asset[-1],
             asset_time=asset_time,
-            asset_own=~np.isnan(self.own_asset[k]),
+            asset_own=np.isfinite(self.own_asset[k]),
             second=time // _SECOND,
             samples=state.followed_by(runs, time // _SECOND),
             book_memory=memory,
@@ -650,5 +650,5 @@ def guard(
     >>> guarded.mark.round(6).tolist(), [refusal.reason for refusal in guarded.refusals]
     ([nan, nan, 210.0, nan], ['index_clamp'])
     """
-    path = Path.of_tick(prices, books, before, time)
+    path = Path.of_tick(prices, books, before, np.array([time]))
     return guard_path(venue, guard_state, path).at(0)

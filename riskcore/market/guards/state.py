@@ -381,7 +381,7 @@ _MARKET_COLUMNS = {
 """Columns of the run folder's state, each with its attribute and row."""
 
 
-_BLOCKS = 8
+_BLOCKS = 16
 """Blocks of samples that are joined to one."""
 
 
