@@ -11,8 +11,7 @@ import numpy as np
 
 from .._typing import Int
 from ..market import Segment
-from ..state import HOUR
-from ..venue import Policy, Venue
+from ..venue import Policy
 
 _SECOND = 1_000_000_000
 _MINUTE = 60 * _SECOND
@@ -55,7 +54,7 @@ def instants(segments: Sequence[Segment], before: int | None, now: int, more: It
         return np.array([now])
     times = _multiples(before, now, interval * _SECOND)  # as all that follow: before ``now``
     for segment in segments:
-        for period in due_periods(segment.venue):
+        for period in segment.venue.due_periods:
             if period % (interval * _SECOND) and segment.until // period != segment.after // period:
                 times = np.union1d(times, _multiples(segment.after, min(segment.until + 1, now), period))
     others = [time for time in more if before < time < now]
@@ -66,24 +65,6 @@ def instants(segments: Sequence[Segment], before: int | None, now: int, more: It
     found = np.empty(len(times) + 1, np.int64)
     found[:-1], found[-1] = times, now
     return found
-
-
-def due_periods(venue: Venue) -> list[int]:
-    """Return the periods, nanoseconds, at whose multiples since the epoch something falls due.
-
-    Examples
-    --------
-    >>> import riskcore as rc
-    >>> from riskcore.clock import due_periods
-    >>> due_periods(rc.load_venue("backpack").replace(policy={"realize_interval": 10}))[-1]
-    10000000000
-    """
-    periods = list(venue.markets.funding_periods)
-    if any(venue.pools):
-        periods.append(HOUR)
-    if venue.policy.realize_interval is not None:
-        periods.append(venue.policy.realize_interval * _SECOND)
-    return periods
 
 
 def due_instants(segments: Sequence[Segment], before: int | None, times: Int) -> list[int]:
@@ -113,7 +94,7 @@ def due_instants(segments: Sequence[Segment], before: int | None, times: Int) ->
         return []
     numbers: set[int] = set()
     for segment in segments:
-        for period in due_periods(segment.venue):
+        for period in segment.venue.due_periods:
             if segment.until // period != segment.after // period:
                 numbers.update(np.searchsorted(times, _multiples(segment.after, segment.until + 1, period)).tolist())
     return sorted(numbers)

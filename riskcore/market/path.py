@@ -10,6 +10,7 @@ import numpy as np
 
 from .._typing import Bool, Float, Int
 from ..kernels import path as kernels
+from ..kernels.guards import has_price
 from ..kernels.path import ADVERSE, BRIDGE, HOLD, LINEAR
 from ..state import Accounts
 from ..venue import Venue
@@ -19,7 +20,7 @@ from .prices import Prices
 _KINDS = {"hold": HOLD, "linear": LINEAR, "bridge": BRIDGE, "adverse": ADVERSE}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Path:
     """The path of prices from a tick to the next, at N instants in between, and that next tick.
 
@@ -152,8 +153,8 @@ class Path:
         else:
             indexes[0], own[0], mark_before = last.index, last.own_asset, last.mark
         kind, now = _KINDS[venue.policy.price_path], int(time[-1])
-        low_first = np.ones(markets, bool)
-        if kind == ADVERSE and last is not None and not np.isnan(bar[0]).all():
+        low_first = _all_low_first(markets)
+        if kind == ADVERSE and last is not None and has_price(bar):
             assert accounts is not None
             low_first = _low_first(accounts, last)
         digest = blake2b(f"{seed}/path/{now}".encode(), digest_size=8).digest()
@@ -213,7 +214,7 @@ class Path:
             ends=markets,
             indexes=markets,
             bar=markets,
-            low_first=np.zeros(0, bool),
+            low_first=_all_low_first(0),
             own=own,
             mark_before=markets[0],
             last=None,
@@ -333,6 +334,12 @@ class Path:
 def _no_pairs(rows: int) -> Float:
     """NaN for both ends of every path, shared: nobody writes to a path."""
     return np.full((2, rows), np.nan)
+
+
+@lru_cache(maxsize=16)
+def _all_low_first(rows: int) -> Bool:
+    """True for every path, shared as `_no_pairs`: the low comes first where nothing else is known."""
+    return np.ones(rows, bool)
 
 
 def _low_first(accounts: Accounts, last: Prices) -> Bool:
