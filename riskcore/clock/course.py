@@ -11,6 +11,7 @@ import pandas as pd
 
 from .._typing import Bool, Float
 from ..accrual import Accruals, Premiums
+from ..kernels import path as kernels
 from ..market import Path as PricePath
 from ..market import Prices, PriceTable, Scheduled, Segment, open_lots
 from ..market.guards import Guarded, GuardedPath, GuardState, Refusal, guard_path
@@ -81,6 +82,7 @@ class Course:
         self.prices = path.given.guarded(accounts, self.mark[-1], self.index[-1], own[-1], delisted)
         self.last = len(self.times) - 1
         self._last, self._own = path.last, own
+        self._asset = self._joined("asset") if self.last else self.prices.asset[None]
 
     def _joined(self, name: str) -> Float:
         """Column of all instants."""
@@ -108,10 +110,6 @@ class Course:
         return [table, *(replace(table, venue=segment.venue) for segment in self._segments[1:])]
 
     @cached_property
-    def _asset(self) -> Float:
-        return self._joined("asset")
-
-    @cached_property
     def _updates(self) -> list[int]:
         return list(self._joined("updates").nonzero()[0].tolist())
 
@@ -126,9 +124,11 @@ class Course:
     @cached_property
     def starts_as_before(self) -> bool:
         """Whether the first instant has the very prices of the tick before."""
-        one, last = (self.mark[0], self._asset[0]), self._last
-        return last is not None and all(
-            price.tobytes() == before.tobytes() for price, before in zip(one, (last.mark, last.asset), strict=True)
+        last = self._last
+        return (
+            last is not None
+            and self.mark[0].tobytes() == last.mark.tobytes()
+            and self._asset[0].tobytes() == last.asset.tobytes()
         )
 
     def _number(self, k: int) -> int:
@@ -201,16 +201,14 @@ class Course:
         settled = [delisting for segment in self.scheduled.segments for delisting in segment.delistings]
         if not self.last and not settled:
             return self.prices
-        marks, assets = self.mark, self._asset if self.last else self.prices.asset[None]
+        marks = self.mark
         for market, price in settled:
             row = np.full(marks.shape[1:], np.nan)
             row[market] = price
             marks = np.concatenate([marks, row[None]])
-        inverse = self.prices.venue.markets.inverse
-        mark = np.fmax.reduce(marks)
-        if inverse.any():
-            mark = np.where(inverse, np.fmin.reduce(marks), mark)
-        return replace(self.prices, mark=mark, asset=np.fmax.reduce(assets))
+        mark, asset = np.empty(marks.shape[1]), np.empty(self._asset.shape[1])
+        kernels.most_valuable(marks, self.prices.venue.markets.inverse, self._asset, mark, asset)
+        return replace(self.prices, mark=mark, asset=asset)
 
     def plan_accruals(self, accounts: Accounts, lots: Float) -> None:
         """Work out what falls due at the instants, and the premiums after the tick.

@@ -57,8 +57,7 @@ def instants(segments: Sequence[Segment], before: int | None, now: int, more: It
         for period in segment.venue.due_periods:
             if period % (interval * _SECOND) and segment.until // period != segment.after // period:
                 times = np.union1d(times, _multiples(segment.after, min(segment.until + 1, now), period))
-    others = [time for time in more if before < time < now]
-    if others:
+    if others := [time for time in more if before < time < now]:
         times = np.union1d(times, np.array(others))
     if not len(times):
         return np.array([now])

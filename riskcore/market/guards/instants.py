@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -171,6 +171,7 @@ class GuardedPath:
         if self._has_tick:
             self._guard_tick()
         self._happened_asset: npt.NDArray[np.uint8] | None = None  # where an asset may have a price of its own
+        self._asset: Float | None = None
         self._guard_assets()
         self._runs: Samples | None = None
         self._stamps, self._stamps_of = guard_state.time, 0  # and the rows that these have seen
@@ -179,17 +180,19 @@ class GuardedPath:
     @property
     def updates(self) -> Bool:
         """Whether a mark, an index or a price of an asset was updated, shape (R,); True of a tick."""
-        return np.asarray(self._events & UPDATED, bool)
+        return np.asarray((self._events & UPDATED) != 0)
 
-    @cached_property
+    @property
     def asset(self) -> Float:
         """Prices of assets, settle units, NaN where there is none, shape (R, K)."""
-        return asset_values(self._venue, self.mark, self.index, self.own_asset)
+        if self._asset is None:
+            self._asset = asset_values(self._venue, self.mark, self.index, self.own_asset)
+        return self._asset
 
     @property
     def refused(self) -> Bool:
         """Whether a book or a price update was rejected, or a price is held, shape (R,)."""
-        refused = np.asarray(self._events & REFUSED, bool)
+        refused: Bool = (self._events & REFUSED) != 0
         if self._of_tick:
             refused[-1] = True
         return refused
@@ -254,7 +257,7 @@ class GuardedPath:
             self._asset_time, _asset_samples(state, has_means), self._events, self.own_asset, asset,
             self._happened_asset, self._rejected,
         )  # fmt: skip
-        vars(self)["asset"] = asset  # needs not be computed again
+        self._asset = asset  # needs not be computed again
 
     def refusals(self, k: int) -> list[Refusal]:
         """Return the refusals of an instant.
