@@ -83,9 +83,7 @@ def guard_updates(
     time, stale_after, clamp, min_update, max_update, mark, index, last, bid, ask, price, stamp, used, price_after,
     stamp_after, rejected, rejected_price,
 ):  # fmt: skip
-    """Guard the mark and index updates of a tick, market by market, and tell whether one is rejected.
-
-    The rules: docs/one_tick.md, "Guards".
+    """Guard the mark and index updates of a tick, market by market; docs/one_tick.md has the rules.
 
     time            int64    ()      of the tick, nanoseconds
     stale_after     int64    ()      nanoseconds
@@ -105,7 +103,6 @@ def guard_updates(
     rejected        bool     (M, 4)  out, why an update does not count
     rejected_price  float64  (M, 4)  out, the update that does not count, NaN: none
     """
-    is_rejected = False
     for m in range(mark.size):
         reference = cap_update(index[m], price[INDEX, m], time - stamp[INDEX, m], min_update[m], max_update[m])
         index_counts = reference == index[m]  # a rejected index does not clamp the mark
@@ -135,9 +132,6 @@ def guard_updates(
         rejected[m, UPDATE_CAP] = capped < clamped or capped > clamped
         rejected_price[m, UPDATE_CAP] = clamped
 
-        for reason in range(rejected.shape[1]):
-            is_rejected |= rejected[m, reason]
-
         used[MARK, m] = price[MARK, m] if carried else capped
         used[INDEX, m] = reference
         price_after[MARK, m] = price[MARK, m] if isnan(capped) else capped
@@ -146,7 +140,6 @@ def guard_updates(
         stamp_after[INDEX, m] = stamp[INDEX, m] if isnan(reference) else time
         price_after[BASIS, m] = basis
         stamp_after[BASIS, m] = basis_time
-    return is_rejected
 
 
 if not hasattr(guard_updates, "py_func"):  # interpreted, NumPy would warn of a bound that overflows
@@ -155,7 +148,7 @@ if not hasattr(guard_updates, "py_func"):  # interpreted, NumPy would warn of a 
 
 @kernel
 def sample_prices(tick_size, used, before, sample, too_large):
-    """Samples of the used marks and premiums, in whole units; whether one is too large.
+    """Samples of the used marks and premiums, in whole units.
 
     tick_size  float64  (M,)    price of a tick
     used       float64  (2, M)  MARK and INDEX that count, NaN: none
@@ -163,21 +156,18 @@ def sample_prices(tick_size, used, before, sample, too_large):
     sample     int64    (2, M)  out, thousandths of a tick, and premium in units of 1e-12, or NO_SAMPLE
     too_large  bool     (2, M)  out, mark in ticks or premium does not fit a sample, or the mark is not > 0
     """
-    is_too_large = False
     for m in range(tick_size.size):
         mark, index = used[MARK, m], used[INDEX, m]
         ticks = mark / tick_size[m]
         premium = 0.0 if isnan(index) else (mark - index) / index
         too_large[0, m] = ticks >= _MAX_TICKS or ticks <= 0.0
         too_large[1, m] = premium >= _MAX_PREMIUM
-        is_too_large |= too_large[0, m] or too_large[1, m]
         if 0.0 < ticks < _MAX_TICKS and premium < _MAX_PREMIUM:
             sample[0, m] = np.int64(np.rint(ticks * MARK_UNIT))
             sample[1, m] = NO_SAMPLE if isnan(index) else np.int64(np.rint(premium * PREMIUM_UNIT))
         else:
             sample[0, m] = before[0, m]
             sample[1, m] = before[1, m]
-    return is_too_large
 
 
 @kernel

@@ -136,7 +136,7 @@ class Path:
         >>> from riskcore.sample import two_accounts
         >>> venue, accounts = two_accounts()
         >>> given = rc.Prices.incomplete(venue, rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
-        >>> none, books, times = np.full(4, np.nan), rc.Books.empty(venue), np.zeros(1, np.int64)
+        >>> none, books, times = np.full(4, np.nan), rc.Books.empty(venue), np.arange(1, 3)
         >>> Path.between(venue, accounts, none, None, given, books, None, times, seed=0).ends[:, 2].tolist()
         [nan, 195.0]
         """
