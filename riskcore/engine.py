@@ -443,7 +443,7 @@ class Engine:
         venue = scheduled.venue
         given, books = Prices.incomplete(venue, tick), tick.columnar_books(venue, time)
         scheduled.must_set_rates(given.funding_rate)
-        times = instants(scheduled.segments, self.time, time, scheduled.times.tolist())
+        times = instants(scheduled.segments, self.time, time, scheduled.times)
         course = self._course(given, books, times, scheduled)
         if course.lacks_a_price(self.accounts, is_covered=self._is_covered):
             course = self._course(given, books, times[-1:], scheduled)
@@ -532,22 +532,20 @@ class Engine:
         if k in course.accruals:
             course.accruals[k].apply(context)
         before = journal.rows()
-        self._screen.changed(touched(before))
+        if len(before):
+            self._screen.changed(touched(before))
         if k == course.last and step.full_table:
             step.table = margin_table(self.accounts, prices)
         selected = self._screen.rows(prices)
-        self._at_rest = not selected.size
+        self._at_rest, self._idle_since = not selected.size, time
         if selected.size:
             margins = margins_of(self.accounts, selected, prices)
             step.add(*liquidate(context, self.accounts, selected, margins, course.guarded_at(k), self.seed))
-        rows = journal.rows()
-        done = rows[len(before) :]
-        self._idle_since = time
-        if len(done):
+            done = journal.rows()[len(before) :]
             self._screen.changed(touched(done))
             if has_acted(done):
                 self._idle_since = None
-        step.rows.append(rows)
+        step.rows.append(journal.rows())
 
     def _break(self, error: BaseException) -> None:
         """Refuse to go on from the midst of a tick."""
