@@ -86,7 +86,7 @@ def full_run(path, seed, text):
         if number in (5, 6):
             balances.append((name(number), "BTC", round(2.4 * equity / 1e5, 6), 0.0))
     owned = pd.DataFrame({"account": [name(1)], "owner": [name(5)]})
-    engine = rc.Engine(accounts(venue, positions, balances, owned), venue, 1)
+    engine = rc.Engine(accounts(venue, positions, balances, owned), venue, 16)
     for number in range(9):
         fall = 1 - 0.016 * number
         books = {market: wild_book(price * fall, tick, 4e4 if number % 3 else 300.0, rng)
