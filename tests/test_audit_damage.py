@@ -284,6 +284,7 @@ def test_a_table_of_another_shape_is_refused_whatever_its_digest(full, damaged):
         column = table.column_names[len(name) % table.num_columns]
         others = [other for other in table.column_names if other != column]
         text = pa.types.is_string(table.schema.field(column).type)
+        text |= column in ("account", "owner") and not table.num_rows  # ids of no rows may be text
         shapes = {
             "dropped": lambda t, c=column: t.drop_columns([c]),
             "renamed": lambda t, c=column: t.rename_columns([n + "x" if n == c else n for n in t.column_names]),
