@@ -50,7 +50,7 @@ def source(providers: tuple[int, ...] = (), weight: str = "0.95", **policy: Any)
             {"symbol": symbol, "lentQuantity": lent, "borrowedQuantity": lent, "fee": "0.1", "maxUtilization": "1"}
             for symbol, lent in (("USDC", "5000000"), ("USDT", "1000000"), ("BTC", "10"))
         ],
-        "policy": {"fund": 100_000} | policy,
+        "policy": {"fund": 100_000, "liquidation_interval": None} | policy,
         "backstop": [{"account": account, "capacity_per_min": "2000000"} for account in providers],
     }  # fmt: skip
 

@@ -86,7 +86,7 @@ def full_run(path, seed, text):
         if number in (5, 6):
             balances.append((name(number), "BTC", round(2.4 * equity / 1e5, 6), 0.0))
     owned = pd.DataFrame({"account": [name(1)], "owner": [name(5)]})
-    engine = rc.Engine(accounts(venue, positions, balances, owned), venue, 1)
+    engine = rc.Engine(accounts(venue, positions, balances, owned), venue, 16)
     for number in range(9):
         fall = 1 - 0.016 * number
         books = {market: wild_book(price * fall, tick, 4e4 if number % 3 else 300.0, rng)
@@ -284,6 +284,7 @@ def test_a_table_of_another_shape_is_refused_whatever_its_digest(full, damaged):
         column = table.column_names[len(name) % table.num_columns]
         others = [other for other in table.column_names if other != column]
         text = pa.types.is_string(table.schema.field(column).type)
+        text |= column in ("account", "owner") and not table.num_rows  # ids of no rows may be text
         shapes = {
             "dropped": lambda t, c=column: t.drop_columns([c]),
             "renamed": lambda t, c=column: t.rename_columns([n + "x" if n == c else n for n in t.column_names]),

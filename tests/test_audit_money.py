@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ RUNS = {
     "fall": ({"slices_per_tick": 2, "slice_fraction": "0.3", "realize_interval": 90}, {"move": -0.2}),
     "rise": (
         {"realize_interval": 60, "refill_half_life": 30, "fund": 1000, "slice_cooldown": 60, "account_cap": 9000},
-        {"move": 0.25, "seed": 1, "depth": 3e4},
+        {"move": 0.25, "seed": 1, "depth": 3e4, "delisted": (money_venues.ETH, 4_900.0)},
     ),
     "passes": (
         {"account_order": "pro_rata", "slices_per_tick": 2, "slice_fraction": "0.2"},
@@ -42,8 +43,13 @@ RUNS = {
 }  # fmt: skip
 
 
-def mixed_run(path, policy, *, move=-0.2, seed=0, depth=1e5, capacity="2000000", count=60, ticks=16, trades=()):
-    """Write a run with funding in every market, over a full hour, in two parts; ``trades`` end it."""
+def mixed_run(
+    path, policy, *, move=-0.2, seed=0, depth=1e5, capacity="2000000", count=60, ticks=16, trades=(), delisted=None
+):
+    """Write a run with funding in every market, over a full hour, in two parts; ``trades`` end it.
+
+    ``delisted``: a market and the price at which it is settled with the last tick.
+    """
     source = money_venues.source(money_venues.PROVIDERS, **policy)
     for row in source["markets"][:3]:
         row |= {"fundingInterval": 100_000}
@@ -53,6 +59,9 @@ def mixed_run(path, policy, *, move=-0.2, seed=0, depth=1e5, capacity="2000000",
     accounts = rc.Accounts.from_frames(venue, **money_venues.frames(count, seed, money_venues.PROVIDERS))
     engine = rc.Engine(accounts, venue, seed)
     for number, tick in enumerate(money_venues.ticks(ticks, seed, move, depth=depth)):
+        if delisted is not None and number == ticks - 1:
+            change = {"market": delisted[0], "asset": None, "field": "delist", "value": delisted[1]}
+            tick = replace(tick, venue_changes=[{"time": tick.nanoseconds(), **change}])
         engine.step(tick)
         if number == ticks // 2:
             engine.save(path, complete=False)

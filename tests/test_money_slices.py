@@ -158,17 +158,28 @@ def test_slices_in_the_settle_asset_of_their_market(case):
             assert getattr(state.columns, name).tolist() == getattr(engine.accounts.columns, name).tolist()
 
 
-def test_a_slice_of_an_inverse_market_by_hand():
-    """Long 3 contracts of 100 USD from 50,000, sold at 40,000 and 32,000: 0.00575 BTC are paid for 0.006 in cost."""
+@pytest.mark.parametrize(
+    ("bids", "rate", "paid", "fee"),
+    [
+        # 100 / 40,000 + 2 * 100 / 32,000 = 0.00875 BTC; the loss of 50 USD leaves no equity for a fee
+        ([(40_000.0, 1.0), (32_000.0, 9.0)], "0.01", 875_000, 0),
+        # 2 * 100 / 40,000 + 100 / 39,062.5 = 0.00756 BTC; the loss of 2.4 USD leaves 0.6 USD, 0.000015 BTC
+        ([(40_000.0, 2.0), (39_062.5, 9.0)], "0.001", 756_000, 756),
+        ([(40_000.0, 2.0), (39_062.5, 9.0)], "0.01", 756_000, 1_499),
+    ],
+    ids=["no equity", "whole fee", "cut fee"],
+)
+def test_a_slice_of_an_inverse_market_by_hand(bids, rate, paid, fee):
+    """Long 3 contracts of 100 USD from 50,000, sold at two levels; the fee takes no more than the equity left."""
     venue = mv.venue(
-        slice_probability=1, slice_fraction=1, min_slice_notional=0, liquidation_fee="0.01", acmf_divisor=100,
+        slice_probability=1, slice_fraction=1, min_slice_notional=0, liquidation_fee=rate, acmf_divisor=100,
         acmf_offset="0.3", target_mmr="0.01", harmful_slice="send", mark_index_threshold="0.9",
     )  # fmt: skip
     positions = pd.DataFrame({"account": [1], "market": [IBTC], "quantity": [3.0], "entry_price": [50_000.0]})
     balances = pd.DataFrame({"account": [1, 1], "asset": ["BTC", "USDC"], "quantity": [0.0015, 3.0]})
     accounts = rc.Accounts.from_frames(venue, positions, balances)
     assert accounts.columns.cost.tolist() == [-600_000]  # 3 * 100 / 50,000 BTC, of 1e-8 BTC
-    book = {"bids": [(40_000.0, 1.0), (32_000.0, 9.0)], "asks": []}
+    book = {"bids": bids, "asks": []}
     marks = {IBTC: 40_000.0}
     assets = {"BTC": 40_000.0, "USDT": 1.0, "SOL": 200.0}
     prices = Prices.read(venue, accounts, marks, asset_prices=assets)
@@ -177,9 +188,9 @@ def test_a_slice_of_an_inverse_market_by_hand():
     assert (float(margin.equity), float(margin.maintenance), margin.status) == (3.0, 3.0, LIQUIDATING)
     engine = rc.Engine(accounts, venue)
     row = engine.step(rc.Tick(0, marks, {IBTC: book}, None, assets)).raw_events.query("event == 'book'").iloc[0]
-    # 100 / 40,000 + 2 * 100 / 32,000 = 0.00875 BTC are paid; 0.006 of them are the cost
-    assert (row["lots"], row["cost"], row["cash"], row["fee"]) == (-3, 600_000, -275_000, 8_750)
-    assert (row["settle"], row["counter_cash"]) == ("BTC", 875_000)
+    # 0.006 of the BTC paid are the cost
+    assert (row["lots"], row["cost"], row["cash"], row["fee"]) == (-3, 600_000, 600_000 - paid, fee)
+    assert (row["settle"], row["counter_cash"]) == ("BTC", paid)
 
 
 # ---- Liquidation prices and largest orders

@@ -69,6 +69,12 @@ class Tick:
                     sides = total(np.maximum(lots, 0)), total(np.maximum(-lots, 0))
                     self.open_quantity[row] = max(sides) * market.step
 
+    def open_lots(self, market: int) -> int:
+        """Open interest of a market that is counted from the positions, in lots; 0 where it is not."""
+        if math.isfinite(self.given_interest[market]):
+            return 0
+        return int(self.open_quantity.get(market, Fraction(0)) / self.venue.markets[market].step)
+
     def interest(self, market: int, of: Callable[[Fraction], Any]) -> Any:
         """Open interest of a market in settle units, in the numbers of `of`; 0 where no margin function asks for it."""
         if ("interest", market, of) not in self._cache:

@@ -297,6 +297,12 @@ class Replay:
         """Compare the state of the replay's parts with the last state."""
         self.accruals.finish()
         is_delisted = [market in self.venue.delisted for market in range(len(self.venue.markets))]
-        self.out.equal("replay", "state markets.delisted", self.run.state["markets"]["delisted"].tolist(), is_delisted)
+        recorded, tick, width = self.run.state["markets"], self.tick, len(self.venue.markets)
+        self.out.equal("replay", "state markets.delisted", recorded["delisted"].tolist(), is_delisted)
+        interest = np.full(width, np.nan) if tick is None else tick.given_interest
+        agrees = np.array_equal(recorded["open_interest"], interest, equal_nan=True)
+        self.out.equal("replay", "state markets.open_interest is that of the last tick", agrees, True)
+        lots = [0] * width if tick is None else [tick.open_lots(market) for market in range(width)]
+        self.out.equal("replay", "state markets.open_lots", recorded["open_lots"].tolist(), lots)
         self.guards.finish()
         self.decisions.finish(self.time)
