@@ -237,6 +237,19 @@ def has_price(price):
 
 
 @kernel
+def any_lots(lots, bid, ask, found):
+    """Whether positions have lots or open orders.
+
+    lots   int64  (P,)  of the position
+    bid    int64  (P,)  of its open bids
+    ask    int64  (P,)  of its open asks
+    found  bool   (P,)  out
+    """
+    for p in range(lots.size):
+        found[p] = lots[p] != 0 or bid[p] != 0 or ask[p] != 0
+
+
+@kernel
 def first_unpriced(price, row, holds):
     """Least row without a price of which somebody holds something, -1 if there is none.
 

@@ -237,6 +237,31 @@ def guard_path(time, clamp, update_cap, bounds, tick_size, price, stamp, mark, i
 
 
 @kernel
+def most_valuable(mark, inverse, asset, best_mark, best_asset):
+    """Prices at which lots of each market and quanta of each asset are worth most.
+
+    mark        float64  (R, M)  of the instants, NaN: none
+    inverse     bool     (M,)    the contract of the market is inverse
+    asset       float64  (R, K)  of the instants, NaN: none
+    best_mark   float64  (M,)    out, highest mark, or lowest of an inverse contract, NaN: none
+    best_asset  float64  (K,)    out, highest price, NaN: none
+    """
+    for m in range(mark.shape[1]):
+        best = nan
+        for r in range(mark.shape[0]):
+            price = mark[r, m]
+            if isnan(best) or (price < best if inverse[m] else price > best):
+                best = price
+        best_mark[m] = best
+    for k in range(asset.shape[1]):
+        best = nan
+        for r in range(asset.shape[0]):
+            if isnan(best) or asset[r, k] > best:
+                best = asset[r, k]
+        best_asset[k] = best
+
+
+@kernel
 def sample_runs(
     time, before, has_gap, tick_size, mark, index, own, sample, price, second, seconds, market_sample, asset_sample,
 ):  # fmt: skip

@@ -46,6 +46,7 @@ from .state import Accounts, Growth, Ledger, Pools, must_fit
 from .venue import Venue, check_adl_policy
 
 _MAX_RECORDED_BYTES = 256 << 20  # bytes of ticks in memory
+_MAX_PRICES = 50_000_000  # of the instants of a tick in all markets, which are in memory together
 
 
 @dataclass(frozen=True, repr=False)
@@ -442,7 +443,7 @@ class Engine:
         venue = scheduled.venue
         given, books = Prices.incomplete(venue, tick), tick.columnar_books(venue, time)
         scheduled.must_set_rates(given.funding_rate)
-        times = instants(scheduled.segments, self.time, time, scheduled.times.tolist())
+        times = instants(scheduled.segments, self.time, time, scheduled.times)
         course = self._course(given, books, times, scheduled)
         if course.lacks_a_price(self.accounts, is_covered=self._is_covered):
             course = self._course(given, books, times[-1:], scheduled)
@@ -530,20 +531,20 @@ class Engine:
         if k in course.accruals:
             course.accruals[k].apply(context)
         before = journal.rows()
-        self._screen.changed(touched(before))
+        if len(before):
+            self._screen.changed(touched(before))
         if k == course.last and step.full_table:
             step.table = margin_table(self.accounts, prices)
         selected = self._screen.rows(prices)
-        self._at_rest = not selected.size
+        self._at_rest, self._idle_since = not selected.size, time
         if selected.size:
             margins = margins_of(self.accounts, selected, prices)
             step.add(*liquidate(context, self.accounts, selected, margins, course.guarded_at(k), self.seed))
         rows = journal.rows()
         if len(rows):
             self._invariants.check(rows, self.ledger)
-        done = rows[len(before) :]
-        self._idle_since = time
-        if len(done):
+        if selected.size:
+            done = rows[len(before) :]
             self._screen.changed(touched(done))
             if has_acted(done):
                 self._idle_since = None
@@ -634,6 +635,13 @@ class Engine:
             rule = (
                 f"must not be {gap} after the tick before, {moment(self.time)}: the policy's largest_gap is {limit} "
                 "seconds; add the ticks between, or set a larger largest_gap"
+            )
+            raise RiskDataError("tick", "time", rule, value=moment(time))
+        interval, markets = self.venue.policy.liquidation_interval, len(self.venue.markets.symbol)
+        if interval is not None and (count := (time - self.time) // (interval * 10**9) * markets) > _MAX_PRICES:
+            rule = (
+                f"must have at most {_MAX_PRICES:,} prices of its instants since the tick before, {moment(self.time)}, "
+                f"not {count:,}: add ticks between, or set a longer liquidation_interval, or null"
             )
             raise RiskDataError("tick", "time", rule, value=moment(time))
 

@@ -93,7 +93,7 @@ def test_instants_of_a_tick(interval, before, now, more, expected):
     stretch = whole(venue, since, is_at(now))
     found = instants(stretch, since, is_at(now), [is_at(time) for time in more])
     assert found.tolist() == [is_at(time) for time in expected]
-    due = due_instants(stretch, since, found).tolist()
+    due = due_instants(stretch, since, found)
     assert due == ([] if since is None else [
         k for k, time in enumerate(found.tolist())
         if (found[k - 1] if k else since) // (20 * SECOND) < time // (20 * SECOND)

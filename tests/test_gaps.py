@@ -22,6 +22,7 @@ def tick(time):
 def engine_of(**policy):
     source, tables = small_run.venue_source(), small_run.tables()
     pools = [{"symbol": "XAU", "lentQuantity": "1", "borrowedQuantity": "0.5"}]
+    policy = {"liquidation_interval": None} | policy
     venue = load_venue(source | {"policy": source["policy"] | policy, "borrow_lend": pools})
     engine = Engine(Accounts.from_frames(venue, tables["positions"], tables["balances"]), venue)
     engine.step(tick(START))
@@ -51,6 +52,16 @@ def test_the_longest_gap(policy, most):
 def test_without_a_limit():
     engine = engine_of(largest_gap=None)
     assert engine.step(tick(START + 3_000 * DAY)).time == START + 3_000 * DAY
+
+
+def test_a_gap_of_too_many_instants():
+    engine = engine_of(largest_gap=None, liquidation_interval=1)
+    before = whole_state(engine)
+    with pytest.raises(RiskDataError, match="must have at most 50,000,000 prices of its instants") as refusal:
+        engine.step(tick(START + 3_000 * DAY))
+    assert "liquidation_interval" in str(refusal.value)
+    assert whole_state(engine) == before
+    assert engine.step(tick(START + DAY)).time == START + DAY
 
 
 def test_the_audit_knows_the_limit(tmp_path):

@@ -16,7 +16,7 @@ from . import ACCOUNTS, _Figures, interleaved_ratio
 MARKET = "BTC_USDC_PERP"
 HOLDERS = max(ACCOUNTS // 200, 400)  # 5,000 of a million
 QUIET = max(ACCOUNTS // 10, 2_000)
-MINUTES = 120
+MINUTES = 120 if ACCOUNTS >= 200_000 else 15  # less in the smoke run
 PATHS = ("hold", "linear", "bridge", "adverse")
 
 

@@ -9,8 +9,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from .._typing import Float, Int
+from .._typing import Bool, Float
 from ..accrual import Accruals, Premiums
+from ..kernels import path as kernels
 from ..market import Path as PricePath
 from ..market import Prices, PriceTable, Scheduled, Segment, open_lots
 from ..market.guards import Guarded, GuardedPath, GuardState, Refusal, guard_path
@@ -46,6 +47,8 @@ class Course:
         Guarded prices, units of the market's quote; NaN for none.
     prices : Prices
         Those of the tick itself.
+    last : int
+        Number of the instant of the tick itself.
     accruals : dict of int to Accruals
         Payments that fall due, by the number of their instant.
 
@@ -61,25 +64,32 @@ class Course:
         self.before, self.times, self.books = path.before, path.time, path.books
         self.scheduled, self.premiums = scheduled, premiums
         self.accruals: dict[int, Accruals] = {}
-        self._segments, self._firsts, self._paths = list[Segment](), list[int](), list[GuardedPath]()
+        self._segments: list[Segment] = []
+        self._firsts: list[int] = []
+        self._paths: list[GuardedPath] = []
         # a segment may have no instant: another change follows before the first one
         self._starts = [0, *(int(np.searchsorted(self.times, part.after + 1)) for part in scheduled.segments[1:])]
         ends = [*self._starts[1:], len(self.times)]
+        delisted: Bool | None = None  # of the last segment, if there are any
         for segment, first, end in zip(scheduled.segments, self._starts, ends, strict=True):
             if first < end:
                 state = self._paths[-1].state_at(-1) if self._paths else guard_state
-                delisted = segment.delisted if segment.delisted.any() else None
+                delisted = segment.delisted if any(segment.delisted.tolist()) else None
                 self._paths.append(guard_path(segment.venue, state, path, first, end, delisted))
                 self._segments.append(segment)
                 self._firsts.append(first)
         self.mark, self.index, own = self._joined("mark"), self._joined("index"), self._joined("own_asset")
-        self.prices = path.given.guarded(accounts, self.mark[-1], self.index[-1], own[-1], scheduled.delisted)
-        self._last, self._own, self._due = path.last, own, np.empty(0, np.int64)
+        self.prices = path.given.guarded(accounts, self.mark[-1], self.index[-1], own[-1], delisted)
+        self.last = len(self.times) - 1
+        self._last, self._own = path.last, own
+        self._asset = self._joined("asset") if self.last else self.prices.asset[None]
 
     def _joined(self, name: str) -> Float:
         """Column of all instants."""
-        parts = [getattr(part, name) for part in self._paths]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if len(self._paths) == 1:
+            column: Float = getattr(self._paths[0], name)
+            return column
+        return np.concatenate([getattr(part, name) for part in self._paths])
 
     @cached_property
     def _tables(self) -> list[PriceTable]:
@@ -100,32 +110,26 @@ class Course:
         return [table, *(replace(table, venue=segment.venue) for segment in self._segments[1:])]
 
     @cached_property
-    def _asset(self) -> Float:
-        return self._joined("asset")
-
-    @cached_property
-    def _updates(self) -> Int:
-        return np.flatnonzero(self._joined("updates"))
+    def _updates(self) -> list[int]:
+        return list(self._joined("updates").nonzero()[0].tolist())
 
     @cached_property
     def _visits(self) -> list[int]:
         """Instants that are visited whoever is liquidating: something is due or rejected there, or a venue changes."""
-        visits = np.flatnonzero(self._joined("refused")).tolist()
-        others = [*np.searchsorted(self.times, self.scheduled.times).tolist(), *self._due.tolist()]
-        return sorted({*visits, *others}) if others else visits
+        visits = [*self._joined("refused").nonzero()[0].tolist(), *self.accruals]
+        if self.scheduled.times:
+            visits += np.searchsorted(self.times, self.scheduled.times).tolist()
+        return sorted(set(visits))
 
     @cached_property
     def starts_as_before(self) -> bool:
         """Whether the first instant has the very prices of the tick before."""
-        one, last = (self.mark[0], self._asset[0]), self._last
-        return last is not None and all(
-            price.tobytes() == before.tobytes() for price, before in zip(one, (last.mark, last.asset), strict=True)
+        last = self._last
+        return (
+            last is not None
+            and self.mark[0].tobytes() == last.mark.tobytes()
+            and self._asset[0].tobytes() == last.asset.tobytes()
         )
-
-    @property
-    def last(self) -> int:
-        """Number of the instant of the tick itself."""
-        return len(self.times) - 1
 
     def _number(self, k: int) -> int:
         """Number of the stretch, of one venue, that an instant is in."""
@@ -137,6 +141,8 @@ class Course:
 
     def delistings_at(self, k: int) -> tuple[tuple[int, float], ...]:
         """Market row and settlement price of the markets that are delisted at an instant, in their order."""
+        if not self.scheduled.changes:
+            return ()
         segments = zip(self.scheduled.segments, self._starts, strict=True)
         return tuple(delisting for segment, first in segments if first == k for delisting in segment.delistings)
 
@@ -175,8 +181,8 @@ class Course:
 
     def next_update(self, k: int) -> int:
         """Number of the first instant from ``k`` on with a price update."""
-        found = int(np.searchsorted(self._updates, k))
-        return int(self._updates[found]) if found < len(self._updates) else self.last
+        found = bisect_left(self._updates, k)
+        return self._updates[found] if found < len(self._updates) else self.last
 
     def next_interval(self, k: int, since: int) -> int:
         """Number of the first instant from ``k`` on by which a minute or an interval of caps has begun after a time."""
@@ -193,20 +199,16 @@ class Course:
     def highest_prices(self) -> Prices:
         """Each price at the instant at which lots, or quanta, are worth most; settlement prices are among them."""
         settled = [delisting for segment in self.scheduled.segments for delisting in segment.delistings]
-        if not self._tables and not settled:
+        if not self.last and not settled:
             return self.prices
-        marks, assets = self.prices.mark[None], self.prices.asset[None]
-        if self._tables:
-            marks, assets = self._tables[0].mark, self._tables[0].asset
+        marks = self.mark
         for market, price in settled:
             row = np.full(marks.shape[1:], np.nan)
             row[market] = price
             marks = np.concatenate([marks, row[None]])
-        inverse = self.prices.venue.markets.inverse
-        mark = np.fmax.reduce(marks)
-        if inverse.any():
-            mark = np.where(inverse, np.fmin.reduce(marks), mark)
-        return replace(self.prices, mark=mark, asset=np.fmax.reduce(assets))
+        mark, asset = np.empty(marks.shape[1]), np.empty(self._asset.shape[1])
+        kernels.most_valuable(marks, self.prices.venue.markets.inverse, self._asset, mark, asset)
+        return replace(self.prices, mark=mark, asset=asset)
 
     def plan_accruals(self, accounts: Accounts, lots: Float) -> None:
         """Work out what falls due at the instants, and the premiums after the tick.
@@ -221,9 +223,9 @@ class Course:
             return
         due = due_instants(self.scheduled.segments, self.before, self.times)
         if len(self.scheduled.entries.time):
-            due = np.union1d(due, np.searchsorted(self.times, self.scheduled.entries.time))
+            due = sorted({*due, *np.searchsorted(self.times, self.scheduled.entries.time).tolist()})
         noted = 0
-        for k in due.tolist():
+        for k in due:
             self._note_premiums(noted, k)
             since, now = self.before if k == 0 else int(self.times[k - 1]), int(self.times[k])
             assert since is not None
@@ -233,7 +235,6 @@ class Course:
             self.accruals[k] = Accruals(accounts, prices, lots, self.premiums, self.scheduled, since, now)
             noted = k
         self._note_premiums(noted, len(self.times))
-        self._due = due
 
     def _note_premiums(self, first: int, last: int) -> None:
         """Take the premiums of the instants ``first:last`` into the means."""

@@ -11,11 +11,11 @@ import numpy as np
 
 from .._typing import Int
 from ..market import Segment
-from ..state import HOUR
-from ..venue import Policy, Venue
+from ..venue import Policy
 
 _SECOND = 1_000_000_000
 _MINUTE = 60 * _SECOND
+_NONE = np.empty(0, np.int64)
 
 
 def instants(segments: Sequence[Segment], before: int | None, now: int, more: Iterable[int] = ()) -> Int:
@@ -52,39 +52,21 @@ def instants(segments: Sequence[Segment], before: int | None, now: int, more: It
     interval = segments[0].venue.policy.liquidation_interval
     if before is None or interval is None:
         return np.array([now])
-    times = _multiples(before, now, interval * _SECOND)
+    times = _multiples(before, now, interval * _SECOND)  # as all that follow: before ``now``
     for segment in segments:
-        for period in due_periods(segment.venue):
+        for period in segment.venue.due_periods:
             if period % (interval * _SECOND) and segment.until // period != segment.after // period:
                 times = np.union1d(times, _multiples(segment.after, min(segment.until + 1, now), period))
-    others = [time for time in more if before < time < now]
-    if others:
+    if others := [time for time in more if before < time < now]:
         times = np.union1d(times, np.array(others))
-    between = int(np.searchsorted(times, now)) if len(times) else 0
-    found = np.empty(between + 1, np.int64)
-    found[:between], found[between] = times[:between], now
+    if not len(times):
+        return np.array([now])
+    found = np.empty(len(times) + 1, np.int64)
+    found[:-1], found[-1] = times, now
     return found
 
 
-def due_periods(venue: Venue) -> list[int]:
-    """Return the periods, nanoseconds, at whose multiples since the epoch something falls due.
-
-    Examples
-    --------
-    >>> import riskcore as rc
-    >>> from riskcore.clock import due_periods
-    >>> due_periods(rc.load_venue("backpack").replace(policy={"realize_interval": 10}))[-1]
-    10000000000
-    """
-    periods = list(venue.markets.funding_periods)
-    if any(venue.pools):
-        periods.append(HOUR)
-    if venue.policy.realize_interval is not None:
-        periods.append(venue.policy.realize_interval * _SECOND)
-    return periods
-
-
-def due_instants(segments: Sequence[Segment], before: int | None, times: Int) -> Int:
+def due_instants(segments: Sequence[Segment], before: int | None, times: Int) -> list[int]:
     """Return the numbers of the instants at which something falls due, ascending.
 
     Parameters
@@ -104,22 +86,23 @@ def due_instants(segments: Sequence[Segment], before: int | None, times: Int) ->
     >>> from riskcore.market import Segment
     >>> venue = rc.load_venue("backpack").replace(policy={"realize_interval": 10})
     >>> tick = Segment(5 * 10**9, 11 * 10**9, venue, np.zeros(4, bool))
-    >>> due_instants([tick], 5 * 10**9, np.array([9, 10, 11]) * 10**9).tolist()
+    >>> due_instants([tick], 5 * 10**9, np.array([9, 10, 11]) * 10**9)
     [1]
     """
     if before is None:
-        return np.empty(0, np.int64)
-    numbers = [
-        np.searchsorted(times, _multiples(segment.after, segment.until + 1, period))
-        for segment in segments
-        for period in due_periods(segment.venue)
-        if segment.until // period != segment.after // period
-    ]
-    return np.unique(np.concatenate(numbers)) if numbers else np.empty(0, np.int64)
+        return []
+    numbers: set[int] = set()
+    for segment in segments:
+        for period in segment.venue.due_periods:
+            if segment.until // period != segment.after // period:
+                numbers.update(np.searchsorted(times, _multiples(segment.after, segment.until + 1, period)).tolist())
+    return sorted(numbers)
 
 
 def _multiples(before: int, now: int, period: int) -> Int:
     """Multiples of a period since the epoch after ``before`` and before ``now``."""
+    if before // period == (now - 1) // period:
+        return _NONE
     return np.arange(before // period + 1, -(-now // period), dtype=np.int64) * period
 
 

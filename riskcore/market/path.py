@@ -10,6 +10,7 @@ import numpy as np
 
 from .._typing import Bool, Float, Int
 from ..kernels import path as kernels
+from ..kernels.guards import has_price
 from ..kernels.path import ADVERSE, BRIDGE, HOLD, LINEAR
 from ..state import Accounts
 from ..venue import Venue
@@ -19,7 +20,7 @@ from .prices import Prices
 _KINDS = {"hold": HOLD, "linear": LINEAR, "bridge": BRIDGE, "adverse": ADVERSE}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Path:
     """The path of prices from a tick to the next, at N instants in between, and that next tick.
 
@@ -135,12 +136,12 @@ class Path:
         >>> from riskcore.sample import two_accounts
         >>> venue, accounts = two_accounts()
         >>> given = rc.Prices.incomplete(venue, rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
-        >>> none, books, times = np.full(4, np.nan), rc.Books.empty(venue), np.zeros(1, np.int64)
+        >>> none, books, times = np.full(4, np.nan), rc.Books.empty(venue), np.arange(1, 3)
         >>> Path.between(venue, accounts, none, None, given, books, None, times, seed=0).ends[:, 2].tolist()
         [nan, 195.0]
         """
         if len(time) == 1:
-            return cls.of_tick(given, books, before, int(time[0]))
+            return cls.of_tick(given, books, before, time)
         markets, assets = len(mark), len(given.given_asset)
         ends, indexes, bar = np.empty((3, 2, markets))
         own, mark_before = np.empty((2, assets)), mark
@@ -152,8 +153,8 @@ class Path:
         else:
             indexes[0], own[0], mark_before = last.index, last.own_asset, last.mark
         kind, now = _KINDS[venue.policy.price_path], int(time[-1])
-        low_first = np.ones(markets, bool)
-        if kind == ADVERSE and last is not None and not np.isnan(bar[0]).all():
+        low_first = _all_low_first(markets)
+        if kind == ADVERSE and last is not None and has_price(bar):
             assert accounts is not None
             low_first = _low_first(accounts, last)
         digest = blake2b(f"{seed}/path/{now}".encode(), digest_size=8).digest()
@@ -174,7 +175,7 @@ class Path:
         )
 
     @classmethod
-    def of_tick(cls, given: Prices, books: Books, before: int | None, time: int) -> Path:
+    def of_tick(cls, given: Prices, books: Books, before: int | None, time: Int) -> Path:
         """Return the path to a tick without instants before it.
 
         Parameters
@@ -185,7 +186,7 @@ class Path:
             Books as the tick has them.
         before : int or None
             Time of the tick before, nanoseconds; None at the first tick.
-        time : int
+        time : ndarray of int64, shape (1,)
             Time of the tick, nanoseconds.
 
         Returns
@@ -195,24 +196,25 @@ class Path:
 
         Examples
         --------
+        >>> import numpy as np
         >>> import riskcore as rc
         >>> from riskcore.market import Path
         >>> venue = rc.load_venue("backpack")
         >>> given = rc.Prices.incomplete(venue, rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
-        >>> Path.of_tick(given, rc.Books.empty(venue), None, 0).time.tolist()
+        >>> Path.of_tick(given, rc.Books.empty(venue), None, np.array([0])).time.tolist()
         [0]
         """
         markets, own = _no_pairs(len(given.given_mark)), np.empty((2, len(given.given_asset)))
         own[0], own[1] = np.nan, given.given_asset
         return cls(
-            time=np.array([time]),
+            time=time,
             before=before,
             kind=HOLD,
             key=0,
             ends=markets,
             indexes=markets,
             bar=markets,
-            low_first=np.zeros(0, bool),
+            low_first=_all_low_first(0),
             own=own,
             mark_before=markets[0],
             last=None,
@@ -240,7 +242,8 @@ class Path:
         >>> from riskcore.market import Path
         >>> venue = rc.load_venue("backpack")
         >>> given = rc.Prices.incomplete(venue, rc.Tick(0, {"SOL_USDC_PERP": 195.0}))
-        >>> path = Path.of_tick(given, rc.Books.empty(venue), None, 0).without(np.array([False, False, True, False]))
+        >>> path = Path.of_tick(given, rc.Books.empty(venue), None, np.array([0]))
+        >>> path = path.without(np.array([False, False, True, False]))
         >>> path.given.given_mark.tolist()
         [nan, nan, nan, nan]
         """
@@ -331,6 +334,12 @@ class Path:
 def _no_pairs(rows: int) -> Float:
     """NaN for both ends of every path, shared: nobody writes to a path."""
     return np.full((2, rows), np.nan)
+
+
+@lru_cache(maxsize=16)
+def _all_low_first(rows: int) -> Bool:
+    """True for every path, shared as `_no_pairs`: the low comes first where nothing else is known."""
+    return np.ones(rows, bool)
 
 
 def _low_first(accounts: Accounts, last: Prices) -> Bool:

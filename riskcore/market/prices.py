@@ -12,7 +12,7 @@ import numpy as np
 
 from .._typing import Bool, Float, Int
 from ..boundary import RiskDataError, counted, units
-from ..kernels.guards import first_above, first_missing, first_unpriced, follow_instants, follow_markets
+from ..kernels.guards import any_lots, first_above, first_missing, first_unpriced, follow_instants, follow_markets
 from ..kernels.layouts import AccountColumns, PriceArrays, SweepLookup
 from ..kernels.sweep import fill_sweep_lookup
 from ..state import Accounts, must_fit
@@ -732,7 +732,9 @@ def _must_be_in_range(venue: Venue, mark: Float) -> None:
 
 def holds_lots(columns: AccountColumns) -> Bool:
     """Return whether a position row has a position or an open order, shape (P,): its market needs a mark."""
-    return np.asarray((columns.lots != 0) | (columns.open_bid != 0) | (columns.open_ask != 0))
+    holds = np.empty(len(columns.lots), bool)
+    any_lots(columns.lots, columns.open_bid, columns.open_ask, holds)
+    return holds
 
 
 def holds_quanta(columns: AccountColumns, venue: Venue) -> Bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
@@ -48,7 +49,7 @@ class Segment(NamedTuple):
     delistings: tuple[tuple[int, float], ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scheduled:
     """Funding entries and venue changes of a tick, in order of their times.
 
@@ -63,9 +64,10 @@ class Scheduled:
     segments : tuple of Segment
         The parts of the time from the tick before to this one, one more than there are instants of changes; at the
         first tick one.
-    first_entry : ndarray of int64, shape (M,)
-        Time from which on the interval of each market does not count, as its funding is scheduled; later than the tick
-        where it is not.
+    before : int or None
+        Time of the tick before, nanoseconds; None at the first tick.
+    funding_scheduled : ndarray of bool, shape (M,)
+        Whether the funding of each market is scheduled since an earlier tick.
 
     Examples
     --------
@@ -75,7 +77,7 @@ class Scheduled:
     >>> venue, none = rc.load_venue("backpack"), np.zeros(4, bool)
     >>> rows = [{"time": 5 * 10**9, "market": "SOL_USDC_PERP", "field": "state", "value": "closed"}]
     >>> scheduled = read_scheduled(venue, rc.Tick(9 * 10**9, {}, venue_changes=rows), 0, 9 * 10**9, none, none)
-    >>> scheduled.times.tolist(), [segment.venue.markets.takes_orders[2].item() for segment in scheduled.segments]
+    >>> scheduled.times, [segment.venue.markets.takes_orders[2].item() for segment in scheduled.segments]
     ([5000000000], [True, False])
     """
 
@@ -83,15 +85,27 @@ class Scheduled:
     changes: tuple[VenueChange, ...]
     entries: FundingEntries
     segments: tuple[Segment, ...]
-    first_entry: Int
+    before: int | None
+    funding_scheduled: Bool
+
+    @cached_property
+    def first_entry(self) -> Int:
+        """Time from which on the interval of each market does not count, as its funding is scheduled; shape (M,).
+
+        It is later than the tick where the funding is not scheduled.
+        """
+        none = self.segments[-1].until + 1
+        first_entry = np.where(self.funding_scheduled, -1 if self.before is None else self.before, none)
+        if len(self.entries.time):
+            np.minimum.at(first_entry, self.entries.market, self.entries.time)
+        return first_entry
 
     @property
-    def times(self) -> Int:
-        """Times of the entries and changes as they were given, ascending, each once; shape (n,)."""
-        if not self.changes:
-            return np.unique(self.given_entries.time) if len(self.given_entries.time) else self.given_entries.time
-        changes = np.array([change.time for change in self.changes], np.int64)
-        return np.unique(np.concatenate([self.given_entries.time, changes]))
+    def times(self) -> list[int]:
+        """Times of the entries and changes as they were given, ascending, each once."""
+        if not (self.changes or len(self.given_entries.time)):
+            return []
+        return sorted({*self.given_entries.time.tolist(), *(change.time for change in self.changes)})
 
     @property
     def venue(self) -> Venue:
@@ -246,13 +260,11 @@ def read_scheduled(
     """
     entries, changes = tick.funding_entries(venue, time), tick.changes(venue, time)
     _must_be_of_tick("funding", entries.time, before, time)
-    _must_be_of_tick("venue_changes", np.array([change.time for change in changes], np.int64), before, time)
+    if changes:
+        _must_be_of_tick("venue_changes", np.array([change.time for change in changes], np.int64), before, time)
     segments = _segments(venue, changes, before, time, delisted)
     due = _due(entries, before, segments)
-    first_entry = np.where(funding_scheduled, -1 if before is None else before, time + 1)
-    if len(due.time):
-        np.minimum.at(first_entry, due.market, due.time)
-    return Scheduled(entries, changes, due, segments, first_entry)
+    return Scheduled(entries, changes, due, segments, before, funding_scheduled.copy())
 
 
 def _must_be_of_tick(table: str, times: Int, before: int | None, time: int) -> None:

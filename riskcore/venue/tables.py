@@ -23,6 +23,7 @@ from .margin_functions import MarginFunctions
 from .policy import Policy, _wrong
 
 _MAX_TICKS = 10**13
+_SECOND, _HOUR = 10**9, 3_600 * 10**9
 """Largest price in ticks, whatever maxPrice a market has: samples of the guards and their sums fit 64 bits."""
 _TYPES = ("PERP", "IPERP")
 MAX_LOTS_IN_MARKET = TOTAL_LIMIT - 1
@@ -697,6 +698,13 @@ class Venue:
     def plain_money(self) -> bool:
         """Whether every contract is linear and settled in the venue's settle asset."""
         return not self.markets.inverse.any() and len(self.money) == 1
+
+    @cached_property
+    def due_periods(self) -> tuple[int, ...]:
+        """Periods, nanoseconds, at whose multiples since the epoch interest, funding or realisation falls due."""
+        hour = (_HOUR,) if any(self.pools) else ()
+        realize = self.policy.realize_interval
+        return (*self.markets.funding_periods, *hour, *(() if realize is None else (realize * _SECOND,)))
 
     @cached_property
     def settle_quanta(self) -> tuple[Float, Float]:

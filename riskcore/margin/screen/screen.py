@@ -433,6 +433,8 @@ class Screen:
 
     def _rows_of(self, slots: Int) -> Int:
         """Account rows of some slots, ascending."""
+        if not len(slots):
+            return _NONE
         return np.sort(self._sweep_view.columns.account[slots].astype(np.int64))
 
     def _decide_slots(self, slots: Int, intervals: PriceIntervals) -> None:

@@ -260,7 +260,7 @@ class BookMemory:
         >>> from riskcore.market.guards import BookMemory
         >>> venue = rc.load_venue("backpack")
         >>> BookMemory.opening(venue).followed_by(rc.Books.empty(venue), np.zeros(4, bool), 10**9).decay_time
-        1000000000
+        0
         """
         if not (books.price.size or self.books.price.size):
             return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -166,10 +166,12 @@ class GuardedPath:
         if self._inner:
             self._guard_between(mark[: self._inner + 1], index[: self._inner + 1])
         self.mark, self.index = mark[1:], index[1:]
-        self._books, self._of_tick = path.books, list[tuple[int, int, float]]()
+        self._books = path.books
+        self._of_tick: list[tuple[int, int, float]] = []
         if self._has_tick:
             self._guard_tick()
         self._happened_asset: npt.NDArray[np.uint8] | None = None  # where an asset may have a price of its own
+        self._asset: Float | None = None
         self._guard_assets()
         self._runs: Samples | None = None
         self._stamps, self._stamps_of = guard_state.time, 0  # and the rows that these have seen
@@ -178,17 +180,19 @@ class GuardedPath:
     @property
     def updates(self) -> Bool:
         """Whether a mark, an index or a price of an asset was updated, shape (R,); True of a tick."""
-        return np.asarray(self._events & UPDATED, bool)
+        return np.asarray((self._events & UPDATED) != 0)
 
-    @cached_property
+    @property
     def asset(self) -> Float:
         """Prices of assets, settle units, NaN where there is none, shape (R, K)."""
-        return asset_values(self._venue, self.mark, self.index, self.own_asset)
+        if self._asset is None:
+            self._asset = asset_values(self._venue, self.mark, self.index, self.own_asset)
+        return self._asset
 
     @property
     def refused(self) -> Bool:
         """Whether a book or a price update was rejected, or a price is held, shape (R,)."""
-        refused = np.asarray(self._events & REFUSED, bool)
+        refused: Bool = (self._events & REFUSED) != 0
         if self._of_tick:
             refused[-1] = True
         return refused
@@ -224,10 +228,10 @@ class GuardedPath:
             given.given_index, given.last, bid, ask, self._price, self._stamp, used, price, stamp, refused, updates,
         )  # fmt: skip
         tick_kernels.sample_prices(markets.tick_size, used, self._state.sample, sample, too_large)
-        if np.count_nonzero(too_large):
+        if True in too_large.tobytes():  # of few flags in a tenth of the time of any()
             raise _not_a_sample(venue, used, too_large)
         self.mark[-1], self.index[-1], self._happened[-1], self._events[-1] = used[MARK], used[INDEX], 0, UPDATED
-        if np.count_nonzero(refused):
+        if True in refused.tobytes():
             rows, kinds = np.nonzero(refused)
             rejected = zip(rows.tolist(), kinds.tolist(), updates[rows, kinds].tolist(), strict=True)
             self._of_tick += [(row, _OF_TICK[kind], update) for row, kind, update in rejected]
@@ -240,7 +244,8 @@ class GuardedPath:
         rows, assets = len(self.time), len(state.asset_price)
         self._asset_price, self._asset_time = state.asset_price, state.asset_time
         if not (has_price(path.own) or venue.assets.holds):
-            self.own_asset = np.full((rows, assets), np.nan)
+            self.own_asset = np.empty((rows, assets))
+            self.own_asset.fill(np.nan)  # in half the time of np.full
             return
         self.own_asset, asset = np.empty((2, rows, assets))
         self._happened_asset = np.empty((rows, assets), np.uint8)
@@ -253,7 +258,7 @@ class GuardedPath:
             self._asset_time, _asset_samples(state, has_means), self._events, self.own_asset, asset,
             self._happened_asset, self._rejected,
         )  # fmt: skip
-        vars(self)["asset"] = asset  # needs not be computed again
+        self._asset = asset  # needs not be computed again
 
     def refusals(self, k: int) -> list[Refusal]:
         """Return the refusals of an instant.
@@ -275,13 +280,13 @@ class GuardedPath:
         >>> GuardedPath.refusals.__name__
         'refusals'
         """
-        k = k % len(self.time)
-        if self._has_tick and k == len(self.time) - 1:
-            found = sorted(self._of_tick)
-        else:
-            found = self._refused_between(k) if self._events[k] & REFUSED else []
+        k, is_refused = k % len(self.time), self._events[k] & REFUSED
+        at_tick = self._has_tick and k == len(self.time) - 1
+        if not (is_refused or (at_tick and self._of_tick)):
+            return []
+        found = sorted(self._of_tick) if at_tick else self._refused_between(k)
         refusals = [Refusal(REASONS[kind], row, price) for row, kind, price in found]
-        return refusals + self._refused_assets(k) if self._events[k] & REFUSED else refusals
+        return refusals + self._refused_assets(k) if is_refused else refusals
 
     def _refused_between(self, k: int) -> list[tuple[int, int, float]]:
         """Refusals of an instant between the ticks: market, reason and price."""
@@ -447,7 +452,7 @@ class GuardedPath:
             sample=runs.market[-1],
             asset_price=runs.asset[-1],
             asset_time=asset_time,
-            asset_own=~np.isnan(self.own_asset[k]),
+            asset_own=np.isfinite(self.own_asset[k]),
             second=time // _SECOND,
             samples=state.followed_by(runs, time // _SECOND),
             book_memory=memory,
@@ -648,5 +653,5 @@ def guard(
     >>> guarded.mark.round(6).tolist(), [refusal.reason for refusal in guarded.refusals]
     ([nan, nan, 210.0, nan], ['index_clamp'])
     """
-    path = Path.of_tick(prices, books, before, time)
+    path = Path.of_tick(prices, books, before, np.array([time]))
     return guard_path(venue, guard_state, path).at(0)

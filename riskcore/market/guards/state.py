@@ -46,6 +46,11 @@ class Samples(NamedTuple):
     market: Int
     asset: Float
 
+    @property
+    def end(self) -> int:
+        """Second after the last run."""
+        return int(self.second[-1]) + int(self.seconds[-1])
+
 
 @dataclass
 class GuardState:
@@ -354,7 +359,10 @@ class GuardState:
         1
         """
         oldest = second - SECONDS_OF_SAMPLES + 1
-        kept = [block for block in self.samples if block.second[-1] + block.seconds[-1] > oldest]
+        first = 0
+        while first < len(self.samples) and self.samples[first].end <= oldest:
+            first += 1
+        kept = self.samples[first:]
         return [*(kept if len(kept) < _BLOCKS else [_joined(kept, oldest)]), new]
 
     def _mean(self, which: int, market: int) -> Fraction | None:
@@ -373,7 +381,7 @@ _MARKET_COLUMNS = {
 """Columns of the run folder's state, each with its attribute and row."""
 
 
-_BLOCKS = 8
+_BLOCKS = 16
 """Blocks of samples that are joined to one."""
 
 
