@@ -472,6 +472,7 @@ class Engine:
     def _go_on(self, course: Course, full_table: bool) -> StepResult:
         """Go from instant to instant, and take note of everything."""
         step, k = _Step(self.time, full_table), 0
+        self.ledger.premium_sum, self.ledger.premium_count = course.premiums
         self._at_rest, self._is_covered = self._at_rest and course.last > 0 and course.starts_as_before, True
         while (k := self._next(course, k)) < course.last:
             self._act(course, k, step)
@@ -480,11 +481,9 @@ class Engine:
             course.count_open_lots(self.accounts)
         self._act(course, k, step)
         self._guard_state = course.state_after()
-        self.ledger.premium_sum, self.ledger.premium_count = course.premiums
         rows = np.concatenate(step.rows) if len(step.rows) > 1 else step.rows[0]
         if len(rows):
             self.ledger.must_fit()
-            self._invariants.check(rows, self.ledger)
             self._totals.add(rows, touched(rows))
         course.prices.forget()
         self._prices, time = course.prices, int(course.times[-1])
@@ -541,11 +540,15 @@ class Engine:
         if selected.size:
             margins = margins_of(self.accounts, selected, prices)
             step.add(*liquidate(context, self.accounts, selected, margins, course.guarded_at(k), self.seed))
-            done = journal.rows()[len(before) :]
+        rows = journal.rows()
+        if len(rows):
+            self._invariants.check(rows, self.ledger)
+        if selected.size:
+            done = rows[len(before) :]
             self._screen.changed(touched(done))
             if has_acted(done):
                 self._idle_since = None
-        step.rows.append(journal.rows())
+        step.rows.append(rows)
 
     def _break(self, error: BaseException) -> None:
         """Refuse to go on from the midst of a tick."""

@@ -7,8 +7,8 @@ from tests import storm
 
 
 def test_a_slower_clock_leaves_more_to_the_backstop(shared):
-    """Two hours of the fall, few accounts, one process."""
-    base = storm.Storm(hours=2, accounts=300)
+    """Three hours of the fall, few accounts, one process."""
+    base = storm.Storm(hours=3, accounts=300)
     table = storm.study(list(storm.grid(base, [75], [1.0], [10, 60], ["1"])), processes=1)
     for measure in storm.MEASURES:
         shares = table[[f"{measure}, {stage}" for stage in storm.STAGES]]

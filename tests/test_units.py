@@ -35,6 +35,7 @@ def market(at, part, name, value):
 
 def with_settle(source):
     source["settle_asset"] = "BTC"
+    del source["collateral"][1]["priceGuard"]  # its price is 1 then
 
 
 def without_market(source):

@@ -40,7 +40,7 @@ class InvariantError(RuntimeError):
     rows
         Rows of the tick that show it.
     numbers
-        Their numbers within the tick's rows.
+        Their numbers within the rows of the instant.
 
     Examples
     --------
@@ -119,12 +119,12 @@ class Invariants:
         self._fingerprint = self._room[: self._count]
 
     def check(self, rows: Rows, ledger: Ledger) -> None:
-        """Check a tick that wrote rows.
+        """Check an instant, or activity, that wrote rows.
 
         Parameters
         ----------
         rows
-            Of the tick, applied.
+            Of the instant, applied.
         ledger
             The ledgers after it.
 
