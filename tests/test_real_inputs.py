@@ -20,7 +20,7 @@ def run(*words):
     ("prepare", "accounts", "ticks", "sample", "past_the_book"),
     [
         (real_inputs.binance_day, real_inputs.ACCOUNTS, 344, 1.0, False),
-        (lambda out: real_inputs.ftx_month(out, worst_days=2, accounts=30_000), 30_000, 2880, 0.05, True),
+        (lambda out: real_inputs.ftx_month(out, worst_days=2, accounts=8_000), 8_000, 2880, 0.05, True),
     ],
     ids=["books second by second", "the month's worst two days"],
 )
