@@ -215,6 +215,8 @@ def check_prices(part: Part, out: Findings) -> None:
     size = np.array([float(market.prices.tick) for market in venue.markets])[ticks["market"]]
     highest = np.array([row.prices.max_ticks for rows in (venue.markets, venue.spots) for row in rows])
     mark, index = ticks["mark"], ticks["index"]
+    low, of_bar, high = (ticks[name] for name in ("given_low", "given_mark", "given_high"))
+    has_bar = ~np.isnan(low) | ~np.isnan(high)
     inverse = np.array([market.inverse for market in venue.markets])[ticks["market"]]
     far = (mark > highest[ticks["market"]] * size) | (mark / size >= 1e13) | ((mark - index) / index >= 1e4)
     again = np.ones(len(prices["tick"]), bool)
@@ -225,8 +227,9 @@ def check_prices(part: Part, out: Findings) -> None:
     for what, tick, broken in (
         *(
             (f"{name} is not a number above 0", ticks["tick"], (ticks[name] <= 0) | np.isinf(ticks[name]))
-            for name in ("mark", "index", "given_mark", "given_index", "last_price")
+            for name in ("mark", "index", "given_mark", "given_index", "last_price", "given_low", "given_high")
         ),
+        ("bar does not hold the given mark", ticks["tick"], has_bar & ~((low <= of_bar) & (of_bar <= high))),
         ("open interest is not a number from 0", ticks["tick"], (interest < 0) | np.isinf(interest)),
         ("mark is above maxPrice, 10**13 ticks or 10**4 times the index", ticks["tick"], far),
         ("mark of an inverse market is below a tick", ticks["tick"], inverse & (mark < size)),
