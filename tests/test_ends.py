@@ -208,7 +208,8 @@ def test_conversions_restore_with_the_least_and_do_not_harm(scene: Scene):
         if row["event"] == "convert" and row["reason"] == "debt" and before.net_equity > 0:
             event(f"converted, harm {judged.get(row['asset'])}")
             book = scene.ticks[0].books.get(f"{row['asset']}_USDC", {})
-            side = book.get("bids" if row["quanta"] < 0 else "asks", ())
+            is_crossed = bool(book) and book["asks"][0] <= book["bids"][0]  # and rejected: at the index
+            side = () if is_crossed else book.get("bids" if row["quanta"] < 0 else "asks", ())
             levels = [(Fraction(str(price)), round(size * 100)) for price, size in side]
             step = 2 if levels else 1
             least = math.ceil(oracle.policy["min_slice_notional"] * 100 / prices.of_asset(oracle, row["asset"]))

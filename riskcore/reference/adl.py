@@ -17,7 +17,7 @@ class Deleveraging(TickState):
 
     def deleverage(self) -> None:
         """5 ADL: positions, with the margin at the beginning of an account's turn."""
-        if not self.adl_is_on():
+        if not self.selected or not self.adl_is_on():
             return
         for account_id in self.selected:
             look = self.look(account_id)
