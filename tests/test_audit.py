@@ -286,7 +286,7 @@ def altered(copied):
 def rows_of(journals, event, reason, of=None):
     """The shortest run with rows of an event and a reason, and the numbers of those rows.
 
-    Of a ``debt``, or of what is ``held``, where the backstop takes over assets.
+    Of a ``debt``, or of what is ``held``, where the backstop takes over assets; else those that name a market or asset.
     """
     rows = {}
     for name, journal in journals.items():
@@ -294,6 +294,8 @@ def rows_of(journals, event, reason, of=None):
         if event == "backstop":
             sign = {None: 0, "debt": 1, "held": -1}[of]
             mine &= np.sign(journal["quanta"]) == sign
+        elif of is not None:
+            mine &= journal[of] >= 0
         rows[name] = np.flatnonzero(mine)
     name = min((name for name in rows if len(rows[name])), key=lambda name: len(journals[name]))
     return name, rows[name]
@@ -448,7 +450,6 @@ def test_a_missing_kind_of_accrual_is_found(altered, journals, event):
             ("book", "slippage", {"lots": 1}, "book"),
             ("book", "full", {"fee": 1}, "cost"),
             ("expire", "no_book", {"requested": 1}, "book"),
-            ("harm", "fee_waived", {"requested": 1}, "book"),
             ("backstop", "escalated", {"counterparty": -1}, "touched"),
             ("backstop", "below_auto_close", {"fund": 1, "counter_cash": -1}, "stages"),
             ("adl", "backstop_exhausted", {"requested": 1}, "stages"),
@@ -473,6 +474,10 @@ def test_a_missing_kind_of_accrual_is_found(altered, journals, event):
             ("unsettle", "close_out", {"cash": 1, "unsettled": -1}, "stages"),
             ("shortfall", "unsettled", {"cash": 1, "unsettled": -1}, "stages"),
         )
+    ]
+    + [
+        ("harm", "fee_waived", {"requested": 1}, "book", "market"),
+        ("harm", "fee_waived", {"requested": 1}, "repay", "asset"),
     ]
     + [
         ("backstop", "below_auto_close", changes, rule, of)
