@@ -804,7 +804,8 @@ def test_an_altered_state_is_found(copied, name):
             if table[column].dtype.kind in "if":
                 value = table.loc[row, column]
                 spoiled.append(table.copy())
-                spoiled[-1].loc[row, column] = value + 1 if value == value else 1.0
+                other = -value if column == "side" else value + 1  # a side is 1 or -1
+                spoiled[-1].loc[row, column] = other if value == value else 1.0
         if len(table):
             spoiled += [table.drop(index=row), pd.concat([table.iloc[:1], table], ignore_index=True)]
         for number, other in enumerate(spoiled):
