@@ -599,7 +599,7 @@ def at_every_instant(venue: Venue, accounts: Accounts, ticks: TickTable, *, seed
     [195.0, 196.0, 197.0, 198.0]
     """
     state, before, last = GuardState.opening(venue), None, None
-    known, times, marks, books = Books.empty(venue), [], [], {}
+    times, marks, books = [], [], dict[int, Books]()
     nothing = np.zeros(len(venue.markets.symbol), bool)
     for tick in ticks:
         time, given, own = tick.nanoseconds(), Prices.incomplete(venue, tick), tick.columnar_books(venue)
@@ -607,14 +607,10 @@ def at_every_instant(venue: Venue, accounts: Accounts, ticks: TickTable, *, seed
         path = guard_path(
             venue, state, PricePath.between(venue, accounts, state.mark, last, given, own, before, at, seed)
         )
-        for k, instant in enumerate(at[:-1].tolist()):
-            assert last is not None
-            moved = np.nan_to_num(path.mark[k] - last.mark) / venue.markets.tick_size
-            shift = np.append(np.rint(moved).astype(np.int64), np.zeros(len(venue.spots.asset), np.int64))
-            books[instant] = replace(known, price=known.price + shift[known.level_sides() // 2])
+        books |= {instant: path.at(k).books for k, instant in enumerate(at[:-1].tolist())}
         times.append(at)
         marks.append(path.mark)
-        state, before, known = path.state_at(-1), time, own
+        state, before = path.state_at(-1), time
         last = given.guarded(accounts, path.mark[-1], path.index[-1], path.own_asset[-1])
         books[time] = own
     mark = np.concatenate(marks)

@@ -651,7 +651,7 @@ def _run(
     rows, prices = recorded.rows, recorded.asset_price
     split = rc.run.report.waterfall_split(rows, venue, prices)
     unpaid, stays = rc.run.report.shortfalls(rows, venue, prices), rc.run.report.left_open(recorded)
-    still = {"accounts": len(stays), "notional": float(stays["notional"].sum())}
+    still = rc.run.report.left_open_totals(stays)
     providers = rc.run.report.provider_pnl(recorded).groupby("provider", as_index=False).last().drop(columns="time")
     refused = int((rows["event"] == rc.record.EVENT["guard"]).sum())
 

@@ -16,7 +16,7 @@ from ..state import Accounts
 from ..venue import Venue
 from .holdings import Holdings
 from .recorded_run import RecordedRun
-from .report import left_open, owner_table, shortfalls, waterfall_split
+from .report import left_open, left_open_totals, owner_table, shortfalls, waterfall_split
 
 
 class Summary(NamedTuple):
@@ -160,8 +160,7 @@ class Run:
             paid = int((mine["fund"] + mine["fee"]).sum()) * float(venue.assets.quantum[asset])
             end += paid * float(prices[-1, asset]) if paid else 0.0
             by_asset[venue.assets.symbol[asset]] = start + paid if asset == venue.settle else paid
-        stays = left_open(RecordedRun.read(self.path))
-        still = {"accounts": len(stays), "notional": float(stays["notional"].sum())}
+        still = left_open_totals(left_open(RecordedRun.read(self.path)))
         return Summary(len(self.accounts), liquidated, split, lost, still, start, end, by_asset)
 
     @cached_property

@@ -211,6 +211,28 @@ def left_open(run: RecordedRun) -> pd.DataFrame:
     return pd.DataFrame({"account": run.end.ids[found[0]], "notional": found[1], "mmr": found[2]})
 
 
+def left_open_totals(stays: pd.DataFrame) -> dict[str, float]:
+    """Return the number of accounts that `left_open` found, and their notional.
+
+    Parameters
+    ----------
+    stays : DataFrame
+        As of `left_open`.
+
+    Returns
+    -------
+    dict of str to float
+        accounts, notional (settle units).
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> left_open_totals(pd.DataFrame({"account": [1], "notional": [938.96], "mmr": [1.2754]}))
+    {'accounts': 1, 'notional': 938.96}
+    """
+    return {"accounts": len(stays), "notional": float(stays["notional"].sum())}
+
+
 def margin_distribution(mmr: npt.NDArray[np.float64]) -> pd.DataFrame:
     """Return the number of accounts by maintenance margin ratio, those at 0 first.
 

@@ -33,7 +33,6 @@ from ...kernels.path import (
     UPDATED,
     AssetSamples,
 )
-from ...state import Accounts
 from ...venue import Venue
 from ..books import Books
 from ..path import Path
@@ -142,10 +141,17 @@ class GuardedPath:
 
     Examples
     --------
+    >>> import numpy as np
     >>> import riskcore as rc
-    >>> from riskcore.market.guards import GuardedPath
-    >>> GuardedPath.at.__name__
-    'at'
+    >>> from riskcore.market import Path
+    >>> from riskcore.market.guards import GuardState, guard_path
+    >>> venue, book = rc.load_venue("backpack"), {"bids": [(196.0, 1.0)], "asks": [(195.0, 1.0)]}
+    >>> tick = rc.Tick(5 * 10**9, {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": book})
+    >>> given, time = rc.Prices.incomplete(venue, tick), np.array([5 * 10**9])
+    >>> path = Path.of_tick(given, tick.columnar_books(venue), None, time)
+    >>> guarded = guard_path(venue, GuardState.opening(venue), path)
+    >>> guarded.mark[:, 2].tolist(), guarded.updates.tolist()
+    ([195.0], [True])
     """
 
     def __init__(
@@ -275,10 +281,17 @@ class GuardedPath:
 
         Examples
         --------
+        >>> import numpy as np
         >>> import riskcore as rc
-        >>> from riskcore.market.guards import GuardedPath
-        >>> GuardedPath.refusals.__name__
-        'refusals'
+        >>> from riskcore.market import Path
+        >>> from riskcore.market.guards import GuardState, guard_path
+        >>> venue, book = rc.load_venue("backpack"), {"bids": [(196.0, 1.0)], "asks": [(195.0, 1.0)]}
+        >>> tick = rc.Tick(5 * 10**9, {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": book})
+        >>> given, time = rc.Prices.incomplete(venue, tick), np.array([5 * 10**9])
+        >>> path = Path.of_tick(given, tick.columnar_books(venue), None, time)
+        >>> guarded = guard_path(venue, GuardState.opening(venue), path)
+        >>> [refusal.reason for refusal in guarded.refusals(-1)]
+        ['crossed_book']
         """
         k, is_refused = k % len(self.time), self._events[k] & REFUSED
         at_tick = self._has_tick and k == len(self.time) - 1
@@ -331,44 +344,6 @@ class GuardedPath:
         assert self._delisted is not None
         return np.append(self._delisted, np.zeros(len(self._venue.spots.asset), bool))
 
-    def prices(self, k: int, accounts: Accounts) -> Prices:
-        """Return the prices of an instant.
-
-        Parameters
-        ----------
-        k : int
-            Row of the instant.
-        accounts : Accounts
-            The state.
-
-        Returns
-        -------
-        Prices
-            Complete prices; the open interest between two ticks is that of the first one.
-
-        Raises
-        ------
-        RiskDataError
-            A position or balance of an account has no price.
-
-        Examples
-        --------
-        >>> import riskcore as rc
-        >>> from riskcore.market.guards import GuardedPath
-        >>> GuardedPath.prices.__name__
-        'prices'
-        """
-        k = k % len(self.time)
-        if self._has_tick and k == len(self.time) - 1:
-            return self._path.given.guarded(accounts, self.mark[k], self.index[k], self.own_asset[k])
-        assert self._path.last is not None
-        last = self._path.last
-        prices = Prices.used(
-            self._venue, self.mark[k], self.index[k], last.open_interest, self.own_asset[k], last.open_lots
-        )
-        prices.must_cover(accounts)
-        return prices
-
     def at(self, k: int) -> Guarded:
         """Return prices, books and refusals of an instant, and the state after it; in the order of the instants.
 
@@ -386,10 +361,17 @@ class GuardedPath:
 
         Examples
         --------
+        >>> import numpy as np
         >>> import riskcore as rc
-        >>> from riskcore.market.guards import GuardedPath
-        >>> GuardedPath.at.__name__
-        'at'
+        >>> from riskcore.market import Path
+        >>> from riskcore.market.guards import GuardState, guard_path
+        >>> venue, book = rc.load_venue("backpack"), {"bids": [(196.0, 1.0)], "asks": [(195.0, 1.0)]}
+        >>> tick = rc.Tick(5 * 10**9, {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": book})
+        >>> given, time = rc.Prices.incomplete(venue, tick), np.array([5 * 10**9])
+        >>> path = Path.of_tick(given, tick.columnar_books(venue), None, time)
+        >>> guarded = guard_path(venue, GuardState.opening(venue), path)
+        >>> guarded.at(-1).books.price.tolist()  # the crossed book does not count
+        []
         """
         k = k % len(self.time)
         state = self.state_at(k)
@@ -428,10 +410,17 @@ class GuardedPath:
 
         Examples
         --------
+        >>> import numpy as np
         >>> import riskcore as rc
-        >>> from riskcore.market.guards import GuardedPath
-        >>> GuardedPath.state_at.__name__
-        'state_at'
+        >>> from riskcore.market import Path
+        >>> from riskcore.market.guards import GuardState, guard_path
+        >>> venue, book = rc.load_venue("backpack"), {"bids": [(196.0, 1.0)], "asks": [(195.0, 1.0)]}
+        >>> tick = rc.Tick(5 * 10**9, {"SOL_USDC_PERP": 195.0}, {"SOL_USDC_PERP": book})
+        >>> given, time = rc.Prices.incomplete(venue, tick), np.array([5 * 10**9])
+        >>> path = Path.of_tick(given, tick.columnar_books(venue), None, time)
+        >>> guarded = guard_path(venue, GuardState.opening(venue), path)
+        >>> guarded.state_at(-1).mark.tolist()
+        [nan, nan, 195.0, nan]
         """
         k, state = k % len(self.time), self._state
         at_tick = self._has_tick and k == len(self.time) - 1
