@@ -502,3 +502,93 @@ def test_totals_with_positions_that_are_not_in_the_reply_are_refused(at):
     state = changed(reply(*ACCOUNTS["both"]), ["assetPositions", at], None)
     with pytest.raises(RiskDataError, match=r"totalNtlPos.*positions are missing"):
         hyperliquid.load_account(hyperliquid.load_venue(meta()), state)
+
+
+def user_fills(path, *, first=Fraction(0), entry=Fraction(0), same_time=()):
+    """Reply of ``userFills``, the last first, of (signed quantity, price) in turn; closedPnl against the average."""
+    position, cost, rows = first, first * entry, []
+    for n, (quantity, price) in enumerate(path):
+        quantity, price = Fraction(quantity), Fraction(price)
+        closed = min(abs(position), abs(quantity)) if position * quantity < 0 else Fraction(0)
+        pnl = closed * (price - cost / position) * (1 if position > 0 else -1) if closed else Fraction(0)
+        rows.append(
+            {
+                "coin": "BTC", "px": str(float(price)), "sz": str(float(abs(quantity))), "time": 1_760_000_000_000 + n,
+                "side": "B" if quantity > 0 else "A", "startPosition": str(float(position)), "dir": "",
+                "closedPnl": str(round(float(pnl), 6)), "fee": "0.25", "feeToken": "USDC", "hash": "0x0", "oid": n,
+                "tid": n, "crossed": True,
+            }
+        )  # fmt: skip
+        if n in same_time:
+            rows[-1]["time"] = rows[-2]["time"]
+        cost = cost * (1 - closed / abs(position)) if closed else cost
+        rest = quantity if not closed else quantity + closed * (1 if position > 0 else -1)
+        position, cost = position + quantity, cost + rest * price
+    return rows[::-1]
+
+
+PATH = [
+    ("0.5", "100000"),
+    ("0.25", "101000.5"),
+    ("-0.3", "102000"),
+    ("-1", "99000"),
+    ("0.2", "98000.5"),
+    ("0.35", "97000"),
+]
+
+
+@pytest.mark.parametrize(("first", "entry"), [("0", "0"), ("0.4", "90000"), ("-2", "110000.5")])
+def test_fills_have_the_profit_that_the_venue_reports(first, entry):
+    """Opened, added to, reduced, reversed and closed, from nothing and from a position of before."""
+    first, entry = Fraction(first), Fraction(entry)
+    fills = hyperliquid.load_fills(
+        hyperliquid.load_venue(meta()), user_fills(PATH, first=first, entry=entry), account="ann"
+    )
+    if first:
+        assert fills.positions["quantity"].tolist() == [float(first)]
+        assert fills.positions["entry_price"][0] == pytest.approx(float(entry), abs=1e-4)
+    position, cost = first, first * entry
+    for row, reported in zip(fills.activity.itertuples(), fills.reported.itertuples(), strict=True):
+        assert float(position) == reported.start_position
+        quantity, price = Fraction(str(row.quantity)), Fraction(str(row.price))
+        closed = min(abs(position), abs(quantity)) if position * quantity < 0 else Fraction(0)
+        sign = 1 if position > 0 else -1
+        pnl = closed * sign * (price - cost / position) if closed else 0
+        assert float(pnl) == pytest.approx(reported.closed_pnl, abs=1e-5)
+        cost = (cost - closed * sign * cost / position if closed else cost) + (quantity + closed * sign) * price
+        position += quantity
+
+
+def test_fills_of_one_time_follow_from_position_to_position():
+    """However the reply lists them: also where a position comes back to where it was."""
+    path = [("1", "100000"), ("-1", "100500"), ("2", "100100"), ("-1.5", "100200"), ("1", "100300")]
+    reply = user_fills(path, same_time=(1, 2, 3))
+    expected = hyperliquid.load_fills(hyperliquid.load_venue(meta()), reply).activity
+    assert expected["quantity"].tolist() == [1.0, -1.0, 2.0, -1.5, 1.0]
+    shuffled = [reply[0], *reply[:0:-1]]
+    found = hyperliquid.load_fills(hyperliquid.load_venue(meta()), shuffled)
+    steps = found.reported["start_position"].diff()[1:].tolist()
+    assert steps == found.activity["quantity"][:-1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"coin": "XYZ"}, "coin"),
+        ({"feeToken": "HYPE"}, "feeToken"),
+        ({"startPosition": "7"}, "startPosition"),
+        ({"px": None}, "px"),
+        ({"side": "S"}, "side"),
+    ],
+)
+def test_wrong_fills_are_refused_with_their_path(change, field):
+    """One line that says where."""
+    reply = user_fills(PATH)
+    with pytest.raises(RiskDataError, match=rf"userFills.*\$\[0\]\.{field}"):
+        hyperliquid.load_fills(hyperliquid.load_venue(meta()), [reply[0] | change, *reply[1:]])
+
+
+def test_fills_of_spot_markets_are_left_out():
+    """Their fees may be paid in another asset."""
+    reply = [user_fills(PATH)[0] | {"coin": "@107", "feeToken": "UBTC"}, *user_fills(PATH)]
+    assert len(hyperliquid.load_fills(hyperliquid.load_venue(meta()), reply).activity) == len(PATH)

@@ -1,13 +1,16 @@
-"""Hyperliquid: the margin rules in a saved ``meta`` reply, and the account in a saved ``clearinghouseState`` reply."""
+"""Hyperliquid: margin rules, accounts, order books and fills in saved replies of its API."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
-from typing import Annotated, Any, Literal
+from itertools import groupby
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
+import pandas as pd
 
 from ...boundary import Payload, RiskDataError, Row, json_input
 from ...venue import Venue, shipped
@@ -17,6 +20,7 @@ from .replies import DIGITS, CamelRow, check_total, rounding_slack
 from .snapshot import Figure, Snapshot, snapshot
 
 _META, _STATE, _SPOT, _ORDERS = "meta", "clearinghouseState", "spotClearinghouseState", "openOrders"
+_FILLS = "userFills"
 
 _PRICE_DECIMALS = 6  # together with szDecimals
 _HEADROOM = 100  # largest later mark, a multiple of the mark in the reply
@@ -120,6 +124,49 @@ class _Order(CamelRow):
     sz: Decimal
     reduce_only: bool | None = None
     is_trigger: bool | None = None
+
+
+class _Fill(CamelRow):
+    coin: str
+    px: Decimal
+    sz: Decimal
+    side: Literal["A", "B"]
+    time: int
+    start_position: Decimal
+    closed_pnl: Decimal
+    fee: Decimal
+    fee_token: str = "USDC"
+
+    @property
+    def signed(self) -> Decimal:
+        """Quantity, negative if sold."""
+        return self.sz if self.side == "B" else -self.sz
+
+    @property
+    def closed(self) -> Decimal:
+        """Part of the quantity that reduces the position, with the sign of the position."""
+        start, change = self.start_position, self.signed
+        return Decimal(0) if start * change >= 0 else min(abs(start), self.sz).copy_sign(start)
+
+
+class UserFills(NamedTuple):
+    """Fills of one user.
+
+    Attributes
+    ----------
+    activity : DataFrame
+        time, action (fill), account, market, quantity, price, fee: for `riskcore.Engine.apply`.
+    positions : DataFrame
+        account, market, quantity, entry_price: positions from before the first fill, for `riskcore.Accounts`. The entry
+        price is the one that explains the first ``closedPnl``; where no fill closes any of the position, no result
+        depends on it and it is the price of the first fill.
+    reported : DataFrame
+        For each row of ``activity`` what the venue says: start_position, closed_pnl.
+    """
+
+    activity: pd.DataFrame
+    positions: pd.DataFrame
+    reported: pd.DataFrame
 
 
 class _Level(Row):
@@ -433,6 +480,143 @@ def load_account(
             reported,
             orders=resting,
         )
+
+
+def load_fills(venue: Venue, user_fills: Payload, *, account: int | str = "account") -> UserFills:
+    """Read the fills of a user in a saved reply, in the order in which they happened.
+
+    The reply lists the last fill first. Fills of one time have no order of their own: they are put in the one in which
+    each starts from the position that the fill before leaves. Fills of spot markets (``@107``, ``PURR/USDC``) are left
+    out.
+
+    Parameters
+    ----------
+    venue : Venue
+        Of `load_venue` or `venue_of_state`.
+    user_fills : str, Path or list
+        Of ``userFills`` or ``userFillsByTime``.
+    account : int or str
+        Id of the account.
+
+    Returns
+    -------
+    UserFills
+        The fills, the positions before them, and the profit and loss that the venue reports.
+
+    Raises
+    ------
+    RiskDataError
+        The reply cannot be read, something is missing, of another type or out of range, or names a market that is not
+        the venue's; a fee is not paid in the settle asset; or a fill does not start from the position that the fills
+        before it leave: some are missing. The message holds the path.
+
+    Notes
+    -----
+    ``closedPnl`` is against the average entry price, without fees and funding: so is ``realized_pnl`` of
+    `riskcore.ActivityResult.fills`.
+
+    Examples
+    --------
+    >>> from riskcore.io import hyperliquid
+    >>> venue = hyperliquid.load_venue({"universe": [{"name": "BTC", "szDecimals": 5, "maxLeverage": 40}]})
+    >>> fill = {"coin": "BTC", "sz": "0.1", "fee": "4.5", "feeToken": "USDC"}
+    >>> bought = fill | {"px": "100000", "side": "B", "time": 1, "startPosition": "0", "closedPnl": "0"}
+    >>> sold = fill | {"px": "101000", "side": "A", "time": 2, "startPosition": "0.1", "closedPnl": "100"}
+    >>> fills = hyperliquid.load_fills(venue, [sold, bought])
+    >>> fills.activity[["quantity", "price"]].to_numpy().tolist(), fills.reported["closed_pnl"].tolist()
+    ([[0.1, 100000.0], [-0.1, 101000.0]], [0.0, 100.0])
+    """
+    with localcontext(prec=DIGITS):
+        reply = json_input.read(user_fills, list[_Fill], _FILLS)
+        for n, fill in enumerate(reply):
+            is_spot = fill.coin.startswith("@") or "/" in fill.coin
+            if not is_spot and fill.coin not in venue.markets.symbol:
+                raise RiskDataError(_FILLS, f"$[{n}].coin", "must be a market of the venue", value=fill.coin)
+            if not is_spot and fill.fee_token != venue.settle_asset and fill.fee:
+                rule = f"must be the settle asset of the venue, {venue.settle_asset}"
+                raise RiskDataError(_FILLS, f"$[{n}].feeToken", rule, value=fill.fee_token)
+        of_markets = [(n, fill) for n, fill in enumerate(reply) if fill.coin in venue.markets.symbol]
+        fills = _in_order(sorted(reversed(of_markets), key=lambda pair: (pair[1].time, pair[1].coin)))
+        before = _positions_before(fills)
+    activity = pd.DataFrame(
+        {
+            "time": pd.to_datetime([fill.time for fill in fills], unit="ms", utc=True),
+            "action": "fill",
+            "account": account,
+            "market": [fill.coin for fill in fills],
+            "quantity": [float(fill.signed) for fill in fills],
+            "price": [float(fill.px) for fill in fills],
+            "fee": [float(fill.fee) for fill in fills],
+        }
+    )
+    positions = pd.DataFrame(
+        [(account, coin, float(quantity), float(entry)) for coin, (quantity, entry) in before.items()],
+        columns=["account", "market", "quantity", "entry_price"],
+    )
+    reported = {name: [float(getattr(fill, name)) for fill in fills] for name in ("start_position", "closed_pnl")}
+    return UserFills(activity, positions, pd.DataFrame(reported))
+
+
+def _in_order(fills: Sequence[tuple[int, _Fill]]) -> list[_Fill]:
+    """Put fills that ascend by time in an order in which each starts where the one before in its market ends.
+
+    Raises
+    ------
+    RiskDataError
+        There is none.
+    """
+    position: dict[str, Decimal] = {}
+    ordered = []
+    for (_, coin), group in groupby(fills, key=lambda pair: (pair[1].time, pair[1].coin)):
+        now = list(group)
+        starts = Counter(fill.start_position for _, fill in now)
+        starts.subtract(fill.start_position + fill.signed for _, fill in now)
+        first = position.get(coin, next((start for start, n in starts.items() if n > 0), now[0][1].start_position))
+        chain = _chain([fill for _, fill in now], first)
+        if len(chain) < len(now):
+            left = next((n, fill) for n, fill in now if not any(fill is one for one in chain))
+            rule = f"must be a position that the fills before leave, which start from {first}: fills are missing"
+            raise RiskDataError(_FILLS, f"$[{left[0]}].startPosition", rule, value=str(left[1].start_position))
+        ordered += chain
+        position[coin] = first + sum((fill.signed for fill in chain), Decimal(0))
+    return ordered
+
+
+def _chain(fills: Sequence[_Fill], first: Decimal) -> list[_Fill]:
+    """Find an order that goes from position to position, through every fill if there is one: an Eulerian path."""
+    starting: dict[Decimal, list[_Fill]] = {}
+    for fill in reversed(fills):
+        starting.setdefault(fill.start_position, []).append(fill)
+    way: list[tuple[Decimal, _Fill | None]] = [(first, None)]
+    chain = []
+    while way:
+        position, reached_by = way[-1]
+        if starting.get(position):
+            fill = starting[position].pop()
+            way.append((position + fill.signed, fill))
+        else:
+            way.pop()
+            if reached_by is not None:
+                chain.append(reached_by)
+    return chain[::-1]
+
+
+def _positions_before(fills: Sequence[_Fill]) -> dict[str, tuple[Decimal, Decimal]]:
+    """Quantity and entry price, by market, of the positions from before the first fill."""
+    before: dict[str, tuple[Decimal, Decimal]] = {}
+    for coin in {fill.coin: None for fill in fills}:
+        own = [fill for fill in fills if fill.coin == coin]
+        quantity, entry = own[0].start_position, own[0].px
+        if not quantity:
+            continue
+        closing = next((n for n, fill in enumerate(own) if fill.closed), None)
+        if closing is not None:
+            fill = own[closing]
+            average = fill.px - fill.closed_pnl / fill.closed
+            added = sum((other.signed * other.px for other in own[:closing]), Decimal(0))
+            entry = (average * fill.start_position - added) / quantity
+        before[coin] = (quantity, entry)
+    return before
 
 
 def _reported(
