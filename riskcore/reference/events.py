@@ -98,7 +98,7 @@ class Scheduled:
 
     def instants_between(self) -> list[int]:
         """The instants between the tick before and this tick (Instants)."""
-        if self.last_venue.policy["liquidation_interval"] is None:
+        if self.last_venue.policy["liquidation_interval"] is None or self.state.book_of_host:
             return []
         times = {event["time"] for event in (*self.entries, *self.changes)}
         edges = [time for time, _ in self.venues] + [self.time_ns]

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .activity import EVENTS
+from .activity import ASKED
 from .adl_policies import SCORES, WEIGHTS
 from .journal import BOOK, FUND, POOL, SHORTFALL
 from .numbers import INFINITY, number
@@ -92,9 +92,10 @@ class Run:
             names = "assets", "books", "funding", "venue_changes", "journal"
             *inputs, journal = (tables[name].get(tick, []) for name in names)
             recorded = [self.recorded(row) for row in journal]
-            yield self.inputs_of(rows, *inputs), [row for row in recorded if row["event"] not in EVENTS]
-            if activity := [row for row in recorded if row["event"] in EVENTS]:
-                yield None, activity
+            end = next((place for place, row in enumerate(recorded) if row["reason"] in ASKED), len(recorded))
+            yield self.inputs_of(rows, *inputs), recorded[:end]
+            if recorded[end:]:
+                yield None, recorded[end:]
 
     def inputs_of(
         self, rows: list[dict], priced: list[dict], levels: list[dict], entries: list[dict], changes: list[dict]
