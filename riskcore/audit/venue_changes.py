@@ -224,7 +224,7 @@ class Delistings:
         for account, open_orders in enumerate(self.state.open):
             for order in sorted(open_orders):
                 if orders["market"][order] == market:
-                    yield _row("cancel", "delisted", account, market, order, requested=int(orders["lots"][order]))
+                    yield _row("cancel", "delisted", account, market, order, requested=self.state.order_lots[order])
 
     def _settled(self, market: int, price: Fraction) -> Iterator[_Row]:
         """The rows of the positions of a market, by account."""

@@ -14,7 +14,7 @@ from .adl_policies import SCORES, WEIGHTS, Figures, deleveraging_score, profit_f
 from .comparison import Difference, ReplayedTick, replay
 from .folder import RunFolderError, TickError
 from .journal import BOOK, apply_row, apply_rows, journalled, total_lots, total_quanta
-from .judge import Accounts, Judge
+from .judge import Accounts, Judge, JudgedActivity
 from .margin_functions import (
     linear_function,
     margin_function,
@@ -27,7 +27,7 @@ from .price_updates import Band, mean_of, samples, tightest
 from .prices import Prices
 from .quotes import quote_book, slice_lots
 from .shares import equity_share, integer_weights, largest_passing, water_fill, zero_price
-from .state import Account, AssetState, Order, Proposal, State, load_state, start_state
+from .state import Account, Asked, AssetState, Order, Proposal, State, load_state, start_state
 from .throttle import account_key, draw, mix
 from .tick import Seen, Tick, guarded, step
 from .venue import Asset, Market, Venue
@@ -40,12 +40,14 @@ __all__ = [
     "WEIGHTS",
     "Account",
     "Accounts",
+    "Asked",
     "Asset",
     "AssetState",
     "Band",
     "Difference",
     "Figures",
     "Judge",
+    "JudgedActivity",
     "Margin",
     "Market",
     "Order",

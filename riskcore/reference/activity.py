@@ -199,8 +199,7 @@ class Activity(Settlement):
             self.refuse_liquidating(account_id)
         add_rows(self.state, account, symbol, market.settle)
         flow, fee = self.flow(market, change, price), asked["fee"] or 0
-        number = None if order is None else order.index
-        names = {"price": price, "order": number}
+        names = {"price": price, "order": None if order is None else order.index}
         self.fill("fill", self.reason, account_id, BOOK, symbol, 0, change, flow, fee, fund=-fee, **names)
         self.shrink(account_id, symbol)
         if raises and order is None:
@@ -225,16 +224,16 @@ class Activity(Settlement):
         """A new order."""
         account_id, market, lots, side = asked["account"], self.market_of(asked), asked["lots"], asked["side"]
         account, symbol = self.state.accounts[account_id], market.symbol
-        number, price = self.state.order_count, checked_price(asked["price"], market)
+        index, price = self.state.order_count, checked_price(asked["price"], market)
         require(lots > 0 and side in ("bid", "ask"), "lots or side")
-        text = str(number) if asked["id"] is None else asked["id"]
+        text = str(index) if asked["id"] is None else asked["id"]
         require(all(order.id != text for order in account.orders), "a duplicate order id")
         self.refuse_closed(market)
         self.refuse_liquidating(account_id)
         if asked["reduce_only"]:
             lots = self.cut(asked, symbol, side, lots)
-        self.state.placing[number] = Order(number, symbol, side, price, lots, bool(asked["reduce_only"]), text)
-        self.ordered("place", account_id, self.state.placing[number])
+        self.state.placing[index] = Order(index, symbol, side, price, lots, bool(asked["reduce_only"]), text)
+        self.ordered("place", account_id, self.state.placing[index])
 
     def change_order(self, asked: Mapping) -> None:
         """Other lots or another limit of an order."""
@@ -349,7 +348,7 @@ class Activity(Settlement):
         flow = self.flow(market, change, price)
         due = rhe(abs(flow) * proposal.rate)
         fee = due if asked["fee"] is None else asked["fee"]
-        require(abs(fee - due) <= 1, "not the fee of the slice")
+        require(abs(fee - due) <= 1 and fee >= 0, "not the fee of the slice")
         self.reason = "host"
         size = abs(proposal.lots)
         self.fill(proposal.event, self.reason, account_id, BOOK, symbol, size, change, flow, fee, price=price)
@@ -447,8 +446,10 @@ def asked_of(state: State, row: Mapping) -> dict:
     elif event == "change":
         asked["lots"] = row["requested"]
     elif event == "place":
-        placed = state.placing.get(row["order"])
-        require(placed, "not in the table of orders that are placed")
+        try:
+            placed = state.placing[row["order"]]
+        except LookupError:
+            raise Refused("not in the table of orders that are placed") from None
         asked |= {name: getattr(placed, name) for name in ("market", "side", "price", "lots", "reduce_only", "id")}
     return asked
 
