@@ -176,7 +176,7 @@ def test_borrow_and_repay():
     scene, rows = act(scene, money("borrow", 7, "GEM", time=NOON + HOUR // 2))
     assert brief(rows, "counterparty", "asset", "quanta", "lent") == [
         ("borrow", "request", "book", "GEM", -7_000_000, 0),
-        ("interest", "entry", "pool", "GEM", -round(7_000_000 * 1.06 / 8760 / 2), 0),
+        ("interest", "request", "pool", "GEM", -round(7_000_000 * 1.06 / 8760 / 2), 0),
     ]
     assert refused(scene, money("redeem", 2, "GEM")) == "row 0: more than the pool has"
     scene, rows = act(scene, money("redeem", 2, "GEM"), check="off")

@@ -43,7 +43,7 @@ class Activity:
         """Rows that were asked for, each with those that follow from it, and the number of the first."""
         named, first = self._named(rows), 0
         for place in range(1, len(named) + 1):
-            if place == len(named) or named[place]["reason"] in ("request", "host"):
+            if place == len(named) or (named[place]["reason"] != "reduce_only" and named[place]["event"] != "interest"):
                 yield int(rows[first]), named[first:place]
                 first = place
 

@@ -91,7 +91,7 @@ def check_rows(run: Run, out: Findings) -> None:
     never(is_event(j, "adl") & (stuck != by_asset), "a reason of the other kind")
     shortfall = is_event(j, "shortfall")
     never(shortfall & (np.where(unpaid, j["counter_cash"], j["unsettled"]) != 0), "must not be both paid and unsettled")
-    order = np.where(run.usable, j["order"], -1)  # -1: none, or one that is not read
+    order = np.where(run.usable, np.maximum(j["order"], -1), -1)  # -1: none, or one that is not read
     for name in ("account", "market"):
         of_order = np.append(run.orders[name], 0)[order]
         never((order >= 0) & (of_order != j[name]), f"names an order of another {name}")

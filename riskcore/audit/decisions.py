@@ -74,7 +74,7 @@ class Decisions:
         """Of each account whether it has been opened by now."""
         memory = self.judge.memory
         memory.placing, memory.order_count = reference.Asked(self.order), len(run.start["orders"]["lots"])
-        memory.book_of_host = run.manifest["book"] == "host"
+        memory.book_of_host = run.manifest.get("book") == "host"
         self.is_reported = False
 
     def _numbered(self, source: dict[str, Any]) -> dict[str, Any]:

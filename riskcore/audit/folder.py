@@ -41,9 +41,9 @@ class Event(NamedTuple):
     priced: bool | None  # None: some are
 
 
+_ASKED = "request host"
 _ENDS = "depth impact mean_mark mean_premium limit"
 _STOPS = f"account_cap market_cap depth_share {_ENDS} slippage"
-_ASKED = "request host"
 _FILL = "requested lots cost cash entry fee counter_cash"
 _FILLS = "requested lots cost cash entry counter_cost counter_cash counter_entry"
 BOOK_GUARDS = ("closed_book", "stale_book", "crossed_book")
@@ -53,7 +53,7 @@ EVENTS = {
     "guard": Event(GUARD, " ".join(GUARDS), NOBODY, "market|asset", "", None),
     "delist": Event(DELISTING, "settlement_price", BOOK, "market", "lots cost cash entry counter_cash", True),
     "funding": Event(FUNDING, "interval rate", BOOK, "market", "cash counter_cash", True),
-    "interest": Event(INTEREST, "hour entry", POOL, "asset", "quanta lent", False),
+    "interest": Event(INTEREST, f"hour entry {_ASKED}", POOL, "asset", "quanta lent", False),
     "realize": Event(REALISATION, "interval", NOBODY, "market", "cost cash", True),
     "unsettle": Event(SETTLEMENT, "settlement close_out", NOBODY, "", "cash unsettled", False),
     "trigger": Event(0, "mmr", NOBODY, "", "", False),
@@ -88,8 +88,8 @@ EVENTS = {
     "leverage": Event(ACTIVITY, _ASKED, NOBODY, "", "", None),
     "shortfall": Event(CLOSE_OUT, "bankrupt unsettled", SHORTFALL, "", "cash counter_cash unsettled", False),
 }  # fmt: skip
-ASKED = ("request", "host", "reduce_only")
-"""Reasons of rows of activity; interest of a borrow has its own."""
+ACTIVE = ("request", "host", "reduce_only")
+"""Reasons of rows of activity."""
 # rows that belong to another phase than their event: events, reason, phase
 _ELSEWHERE = (("redeem convert unsettle", "close_out", CLOSE_OUT), ("redeem convert", "settlement", SETTLEMENT),
               ("interest", "entry", SETTLEMENT), ("unfilled", "full_utilization", ADL),
@@ -178,11 +178,8 @@ def is_event(journal: Columns, events: str) -> Array:
 
 
 def is_activity(journal: Columns) -> Array:
-    """Rows of activity: of what was asked for, and what follows from it."""
-    active = np.isin(journal["reason"], [WORDS["reason"].index(reason) for reason in ASKED])
-    after = np.concatenate([[False], (active & is_event(journal, "borrow"))[:-1]])
-    entry = is_event(journal, "interest") & (journal["reason"] == WORDS["reason"].index("entry"))
-    return np.asarray(active | (after[: len(active)] & entry))
+    """Rows of what was asked for between two ticks, and of what followed from it."""
+    return np.isin(journal["reason"], [WORDS["reason"].index(reason) for reason in ACTIVE])
 
 
 @dataclass(frozen=True)
@@ -215,8 +212,7 @@ class Run:
         guards = is_event(j, "guard")
         fine = np.where(guards, j["account"] == -1, (j["account"] >= 0) & (j["account"] < accounts))
         fine &= (j["counterparty"] >= POOL) & (j["counterparty"] < accounts)
-        known = j["order"] < len(self.order_position)
-        fine &= known
+        known = (j["order"] >= 0) & (j["order"] < len(self.order_position))
         fine &= (j["order"] < 0) | (np.append(self.order_position, -1)[np.where(known, j["order"], -1)] >= 0)
         paying = PAYING[j["event"]]
         fine &= ~paying | (j["money"] >= 0)
@@ -284,8 +280,6 @@ def read_run(path: Path, out: Findings) -> Run:
     """
     manifest = _read_manifest(path, out)
     raw = read_json(path / "venue.json")
-    if manifest["book"] == "host" and isinstance(raw, dict) and isinstance(raw.get("policy"), dict):
-        raw["policy"]["liquidation_interval"] = None  # the ticks of a host are its clock
     start = {name: _read_table(path / f"start/{name}.parquet", _TABLES[name]) for name in _START}
     ids, (positions, balances, orders) = start["accounts"]["account"], (start[name] for name in _START[1:])
     known = len(ids)
@@ -458,7 +452,7 @@ def _read_manifest(path: Path, out: Findings) -> dict[str, Any]:
     for name, kind, words in (
         ("parts", int, "a whole number"), ("ticks", int, "a whole number"), ("events", int, "a whole number"),
         ("activity", int, "a whole number"), ("seed", int, "a whole number"),
-        ("complete", bool, "true or false"), ("book", str, "text"), ("providers", list, "a list"),
+        ("complete", bool, "true or false"), ("providers", list, "a list"),
         ("files", dict, "an object"), ("inputs", dict, "an object"), ("versions", dict, "an object"),
         ("digest", str, "text"),
     ):  # fmt: skip
@@ -467,8 +461,6 @@ def _read_manifest(path: Path, out: Findings) -> dict[str, Any]:
     for name, least in (("parts", 1), ("ticks", 0), ("events", 0), ("activity", 0)):
         if not least <= found[name] < AMOUNT:
             raise wrong(f"{name} must be at least {least}, and less than 2**62")
-    if found["book"] not in ("engine", "host"):
-        raise wrong("book must be engine or host")
     if not all(type(row) is int for row in found["providers"]):
         raise wrong("providers must be rows of accounts")
     if not all(isinstance(digest, str) for digest in found["files"].values()):

@@ -302,7 +302,7 @@ class Activity(Settlement):
             rate, left = self.hourly_rates(asset)[0], HOUR - self.time_ns % HOUR
             fee = rhe(Fraction(quanta * rate * left, 10**15 * HOUR))
             if fee != 0:
-                self.record("interest", "entry", account_id, counterparty=POOL, asset=asset, quanta=-fee)
+                self.record("interest", self.reason, account_id, counterparty=POOL, asset=asset, quanta=-fee)
         self.require_initial_margin(account_id)
 
     def repay_debt(self, asked: Mapping) -> None:
@@ -430,7 +430,7 @@ def carried_out(venue: Venue, state: State, recorded: Iterable[Mapping], prices:
     """
     activity = Activity(venue, copy.deepcopy(state), prices)
     for row in recorded:
-        if row["reason"] in ASKED:
+        if row["reason"] in ASKED and row["event"] != "interest":
             with suppress(Refused):
                 activity.carry_out(asked_of(activity.state, row), is_checked=row["reason"] == "request")
     return activity.state, activity.rows

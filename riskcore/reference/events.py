@@ -9,7 +9,7 @@ from itertools import pairwise
 from .clock import begins, instants_between
 from .journal import BOOK
 from .numbers import MILLISECOND, change_of_cost, number, rhe
-from .state import GuardState, State
+from .state import GuardState, State, in_order
 from .tick_state import TickState
 from .venue import Market, Venue
 
@@ -148,7 +148,7 @@ class Events(TickState):
     def delist(self, symbol: str, price) -> None:
         """Cancel the orders of a market, settle its positions at a price, and forget what the guards remember of it."""
         for account_id, account in self.state.accounts.items():
-            for order in account.orders:
+            for order in in_order(account.orders, list(self.venue.markets)):
                 if order.market == symbol:
                     names = {"market": symbol, "order": order.index}
                     self.record("cancel", "delisted", account_id, **names, requested=order.lots)

@@ -64,6 +64,11 @@ class Account:
         return sum(o.lots for o in self.orders if (o.market, o.side) == (market, side) and not o.reduce_only)
 
 
+def in_order(orders: list[Order], places: list) -> list[Order]:
+    """Orders by market, of `places`, bids first, then price and number."""
+    return sorted(orders, key=lambda one: (places.index(one.market), one.side == "ask", one.price, one.index))
+
+
 @dataclass(frozen=True)
 class Proposal:
     """A slice that a tick proposed to the host whose books they are, as far as it was not filled (Host mode)."""

@@ -21,7 +21,7 @@ from .price_updates import WINDOW
 from .prices import Prices, known
 from .repay import Repay
 from .settlement import Settlement
-from .state import State
+from .state import State, in_order
 from .throttle import account_key, mix
 from .tick_state import UNCHANGING
 from .venue import Venue
@@ -61,7 +61,7 @@ class Tick(Events, Guards, Accrual, Settlement, Repay, HostBook, Backstop, Close
     def cancel(self) -> None:
         """1 Cancel."""
         for account_id in self.selected:
-            for o in self.state.accounts[account_id].orders:
+            for o in in_order(self.state.accounts[account_id].orders, list(self.venue.markets)):
                 self.record("cancel", "liquidation", account_id, market=o.market, order=o.index, requested=o.lots)
 
     def waterfall(self) -> None:
