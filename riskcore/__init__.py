@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from . import record as record
     from . import run as run
     from . import sample as sample
+    from . import scalar as scalar
     from . import state as state
     from . import venue as venue
     from .boundary import RecordingWarning, RiskDataError
@@ -49,7 +50,8 @@ if TYPE_CHECKING:
     from .venue import Venue, load_venue
 else:
     _PACKAGES = [
-        "adl_study", "audit", "boundary", "io", "margin", "market", "record", "run", "sample", "state", "venue",
+        "adl_study", "audit", "boundary", "io", "margin", "market", "record", "run", "sample", "scalar", "state",
+        "venue",
     ]  # fmt: skip
     _NAMES = {
         "boundary": ["RecordingWarning", "RiskDataError"],
