@@ -34,7 +34,7 @@ def _cached(options: dict[str, Any]) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         dispatcher: Any = compiled(function)  # the function itself where the JIT is off
-        if dispatcher is not function and function.__module__.startswith("riskcore.kernels."):
+        if dispatcher is not function and function.__module__.startswith("riskcore."):
             dispatcher._cache = KernelCache(function)
         return cast(F, dispatcher)
 

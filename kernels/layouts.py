@@ -470,3 +470,122 @@ class LedgerArrays(NamedTuple):
     pool: Int
     fund: Int
     shortfall: Int
+
+
+class UnitColumns(NamedTuple):
+    """Units of a small account's venue, exact and in float64, and what folding a price needs; M markets, K assets.
+
+    ==================  =======  ======  ====================================================================
+    lot_num, lot_den    int64    (M,)    quanta of the settle asset of a lot at a price of 1, in lowest terms
+    lot_value           float64  (M,)    the same
+    inverse             bool     (M,)    the value of a lot is divided by the price
+    tick_size           float64  (M,)    units of the quote
+    step_size           float64  (M,)    quantity of a lot
+    max_price           float64  (M,)    highest mark
+    base_asset          int64    (M,)    asset row, -1: none
+    quote_asset         int64    (M,)    asset row
+    quantum_num, _den   int64    (K,)    units of the asset of a quantum, in lowest terms
+    quantum_size        float64  (K,)    the same
+    quantum_value       float64  (K,)    settle quanta of a quantum at a price of 1
+    haircut_by_price    int64    ()      1: the size of a haircut is the notional; 0: the quantity
+    by_quantity         bool     (N,)    the function's size is the token quantity
+    slope, root         float64  (T,)    of the segments of the functions, before folding
+    open_interest       float64  (N, 3)  base, lower and upper of a function by open interest, NaN: another kind
+    ==================  =======  ======  ====================================================================
+    """
+
+    lot_num: Int
+    lot_den: Int
+    lot_value: Float
+    inverse: npt.NDArray[np.bool_]
+    tick_size: Float
+    step_size: Float
+    max_price: Float
+    base_asset: Int
+    quote_asset: Int
+    quantum_num: Int
+    quantum_den: Int
+    quantum_size: Float
+    quantum_value: Float
+    haircut_by_price: int
+    by_quantity: npt.NDArray[np.bool_]
+    slope: Float
+    root: Float
+    open_interest: Float
+
+
+class SmallAccount(NamedTuple):
+    """One account in arrays that an njit loop of the user changes; M markets and K assets of its venue.
+
+    The account is row 0 of ``state``. Made by `riskcore.scalar.small_account`, changed by the functions of that module.
+
+    ==============  ==============  ====  =============================================================================
+    state           AccountColumns  ()    its positions and balances
+    prices          PriceArrays     ()    the present prices, folded, in/out
+    units           UnitColumns     ()    of the venue
+    row             int64           (M,)  position row of a market, -1: the account has none
+    mark            float64         (M,)  present mark, units of the quote, NaN: none
+    index_price     float64         (M,)  present index, NaN: none
+    asset           float64         (K,)  present price of an asset, settle units, NaN: none
+    own_asset       float64         (K,)  its price where it has one of its own, NaN: it follows a market
+    interest        float64         (M,)  open interest, a quantity; NaN: the lots of the account
+    realized        int64           (M,)  profit realised against the entry price without fees, quanta, in/out
+    fees            int64           (M,)  fees paid, quanta, in/out
+    funding         int64           (M,)  funding received, quanta, in/out
+    doubts          int64           (1,)  amounts rounded in float64 that may be off by a quantum, in/out
+    ==============  ==============  ====  =============================================================================
+    """
+
+    state: AccountColumns
+    prices: PriceArrays
+    units: UnitColumns
+    row: Int
+    mark: Float
+    index_price: Float
+    asset: Float
+    own_asset: Float
+    interest: Float
+    realized: Int
+    fees: Int
+    funding: Int
+    doubts: Int
+
+
+class SmallBooks(NamedTuple):
+    """The order books that the slices of a small account fill, and the venue's policy; M markets, S = 2 M sides.
+
+    The levels of a side end at the end of its rows: ``cursor`` is the first.
+
+    ==================  ===========  ====  =====================================================================
+    rules               SliceRules   ()    of the policy; floor_lots, lot_quanta and market_room, in/out
+    book                BookColumns  ()    levels and bands, in/out
+    queue               SliceQueue   ()    of the account alone, in/out
+    rows                SliceRows    ()    of the last round, in/out
+    given               int64        (S,)  levels that the side got, in/out
+    impact_num, _den    int64        (S,)  multiplier of the touch that bounds a price, 0: none
+    limit_num, _den     int64        (S,)  multiplier of the middle of the touch, 0: none
+    slippage_num, _den  int64        (2,)  multiplier of the touch that bounds an average, bids and asks, 0: none
+    least_slice         float64      ()    settle quanta of the smallest slice
+    market_cap          int64        ()    settle quanta, 2**62: none
+    account_cap         int64        ()    settle quanta, 2**62: none
+    rounds              int64        ()    rounds of slices in a tick, 0: the policy has no stage `book`
+    keeps_shortfall     int64        ()    1: a shortfall stays unsettled with the account
+    ==================  ===========  ====  =====================================================================
+    """
+
+    rules: SliceRules
+    book: BookColumns
+    queue: SliceQueue
+    rows: SliceRows
+    given: Int
+    impact_num: Int
+    impact_den: Int
+    limit_num: Int
+    limit_den: Int
+    slippage_num: Int
+    slippage_den: Int
+    least_slice: float
+    market_cap: int
+    account_cap: int
+    rounds: int
+    keeps_shortfall: int

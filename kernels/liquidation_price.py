@@ -179,54 +179,67 @@ def liquidation_notional_in_money(side, present, highest, rest, quanta, k, funct
     return upper if np.isnan(lower) or present > upper else lower
 
 
+@inner_kernel
+def liquidation_mark(account, i, sums, state, prices, by_quantity, highest):
+    """Mark of a position at which the MMR of its account reaches 1, all else equal, in units of the present mark.
+
+    NaN if there is none. The notional of a linear contract grows with the mark, that of an inverse one shrinks.
+
+    account      int64           ()    0 <= account < A
+    i            int64           ()    position row of the account
+    sums         MarginSums      ()    margin of the account
+    state        AccountColumns  ()    see layouts.py
+    prices       PriceArrays     ()    see layouts.py
+    by_quantity  bool            (N,)  the function's size is the quantity: its fraction does not move with the mark
+    highest      float64         ()    largest notional that a mark can give, in units of the present one
+    """
+    lots = state.lots[i]
+    if lots == 0:
+        return nan
+    m = np.int64(state.market[i])
+    notional = abs(lots) * prices.price_per_lot[m]
+    required = margin_requirement(notional, 2 * m + 1, prices.functions)
+    side = 1.0 if (lots > 0) == (prices.value_per_lot[m] > 0.0) else -1.0
+    inverse, row = prices.value_per_lot[m] < 0.0, np.int64(state.position_balance[i])
+    k = np.int64(state.asset[row])
+    price = prices.price_per_quantum[k]
+    in_full = prices.weight[k] == 1.0 and (prices.haircut_penalty[k] == 0.0 and prices.haircut_base[k] >= 1.0)
+    other = (sums.equity - side * notional) - (sums.maintenance - required)
+    fraction = nan
+    if by_quantity[2 * m + 1] and not inverse:
+        segment = prices.functions.offset[2 * m + 1]
+        fraction = unbounded_requirement(notional, segment, prices.functions) / notional
+    if k == prices.money[0] or in_full:
+        result = liquidation_notional(side, other, notional, notional * highest, 2 * m + 1, fraction, prices.functions)
+    else:
+        quanta = max(float(state.free[row]), 0.0) + state.lent[row] + profit_in(account, row, state, prices)
+        quanta -= side * notional / price
+        own = surplus_in_money(notional, side, 0.0, quanta, k, 2 * m + 1, fraction, prices)
+        rest = sums.equity - sums.maintenance - own
+        result = liquidation_notional_in_money(
+            side, notional, notional * highest, rest, quanta, k, 2 * m + 1, fraction, prices
+        )
+    if result > 0.0:
+        return notional / result if inverse else result / notional
+    return nan
+
+
 @kernel
 def liquidation_marks(first, last, state, prices, by_quantity, highest, mark):
     """Mark of each position at which the MMR of its account reaches 1, all else equal, for a range of accounts.
-
-    The notional of a linear contract grows with the mark, that of an inverse one shrinks.
 
     first        int64           ()    0 <= first
     last         int64           ()    first <= last <= A
     state        AccountColumns  ()    see layouts.py
     prices       PriceArrays     ()    see layouts.py
-    by_quantity  bool            (N,)  the function's size is the quantity: its fraction does not move with the mark
+    by_quantity  bool            (N,)  as of `liquidation_mark`
     highest      float64         (M,)  largest notional that a mark can give, in units of the present one
     mark         float64         (P,)  out, in units of the present mark, NaN if there is none
     """
     for a in range(first, last):
         sums = account_margin(a, state, prices)
         for i in range(state.position_span[a, 0], state.position_span[a, 1]):
-            mark[i] = nan
-            lots = state.lots[i]
-            if lots == 0:
-                continue
-            m = np.int64(state.market[i])
-            notional = abs(lots) * prices.price_per_lot[m]
-            required = margin_requirement(notional, 2 * m + 1, prices.functions)
-            side = 1.0 if (lots > 0) == (prices.value_per_lot[m] > 0.0) else -1.0
-            inverse, row = prices.value_per_lot[m] < 0.0, np.int64(state.position_balance[i])
-            k = np.int64(state.asset[row])
-            price = prices.price_per_quantum[k]
-            in_full = prices.weight[k] == 1.0 and (prices.haircut_penalty[k] == 0.0 and prices.haircut_base[k] >= 1.0)
-            other = (sums.equity - side * notional) - (sums.maintenance - required)
-            fraction = nan
-            if by_quantity[2 * m + 1] and not inverse:
-                segment = prices.functions.offset[2 * m + 1]
-                fraction = unbounded_requirement(notional, segment, prices.functions) / notional
-            if k == prices.money[0] or in_full:
-                result = liquidation_notional(
-                    side, other, notional, notional * highest[m], 2 * m + 1, fraction, prices.functions
-                )
-            else:
-                quanta = max(float(state.free[row]), 0.0) + state.lent[row] + profit_in(a, row, state, prices)
-                quanta -= side * notional / price
-                own = surplus_in_money(notional, side, 0.0, quanta, k, 2 * m + 1, fraction, prices)
-                rest = sums.equity - sums.maintenance - own
-                result = liquidation_notional_in_money(
-                    side, notional, notional * highest[m], rest, quanta, k, 2 * m + 1, fraction, prices
-                )
-            if result > 0.0:
-                mark[i] = notional / result if inverse else result / notional
+            mark[i] = liquidation_mark(a, i, sums, state, prices, by_quantity, highest[np.int64(state.market[i])])
 
 
 @inner_kernel

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from . import record as record
     from . import run as run
     from . import sample as sample
+    from . import scalar as scalar
     from . import state as state
     from . import venue as venue
     from .activity import Account, ActivityResult, Margin
@@ -51,7 +52,8 @@ if TYPE_CHECKING:
     from .venue import Venue, load_venue
 else:
     _PACKAGES = [
-        "activity", "adl_study", "audit", "boundary", "io", "margin", "market", "record", "run", "sample", "state",
+        "activity", "adl_study", "audit", "boundary", "io", "margin", "market", "record", "run", "sample", "scalar",
+        "state",
         "venue",
     ]  # fmt: skip
     _NAMES = {
