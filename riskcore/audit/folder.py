@@ -53,7 +53,7 @@ EVENTS = {
     "guard": Event(GUARD, " ".join(GUARDS), NOBODY, "market|asset", "", None),
     "delist": Event(DELISTING, "settlement_price", BOOK, "market", "lots cost cash entry counter_cash", True),
     "funding": Event(FUNDING, "interval rate", BOOK, "market", "cash counter_cash", True),
-    "interest": Event(INTEREST, "hour entry", POOL, "asset", "quanta lent", False),
+    "interest": Event(INTEREST, "hour entry request host", POOL, "asset", "quanta lent", False),
     "realize": Event(REALISATION, "interval", NOBODY, "market", "cost cash", True),
     "unsettle": Event(SETTLEMENT, "settlement close_out", NOBODY, "", "cash unsettled", False),
     "trigger": Event(0, "mmr", NOBODY, "", "", False),
@@ -63,7 +63,7 @@ EVENTS = {
     "convert": Event(REPAY, "debt close_out settlement", BOOK, "asset", "cash fee quanta counter_cash", True),
     "harm": Event(SLICES, "fee_waived sent withheld to_backstop", NOBODY, "market|asset", "requested", True),
     "book": Event(SLICES, f"full {_STOPS} host", BOOK, "market", _FILL, True),
-    "propose": Event(SLICES, f"full {_STOPS}", NOBODY, "market", "requested", True),
+    "propose": Event(SLICES, f"full {_STOPS}", NOBODY, "market", "requested", None),
     "expire": Event(SLICES, f"{_STOPS} no_book conversion conversion_limit", NOBODY, "market|asset", "requested",
                     False),
     "backstop": Event(BACKSTOP, "below_auto_close escalated mmr", ACCOUNT, "market|asset", f"{_FILLS} fund quanta",
@@ -88,11 +88,12 @@ EVENTS = {
     "fill": Event(ACTIVITY, _ASKED, BOOK, "market order?", "lots cost cash entry fee counter_cash fund", True),
     "shortfall": Event(CLOSE_OUT, "bankrupt unsettled", SHORTFALL, "", "cash counter_cash unsettled", False),
 }  # fmt: skip
+_BETWEEN = "cancel redeem interest book market_close"
 # rows that belong to another phase than their event: events, reason, phase
 _ELSEWHERE = (("redeem convert unsettle", "close_out", CLOSE_OUT), ("redeem convert", "settlement", SETTLEMENT),
               ("interest", "entry", SETTLEMENT), ("unfilled", "full_utilization", ADL),
-              ("cancel", "delisted", DELISTING), ("cancel redeem book market_close", "request", ACTIVITY),
-              ("cancel redeem book market_close", "host", ACTIVITY), ("cancel", "reduce_only", ACTIVITY))  # fmt: skip
+              ("cancel", "delisted", DELISTING), (_BETWEEN, "request", ACTIVITY), (_BETWEEN, "host", ACTIVITY),
+              ("cancel", "reduce_only", ACTIVITY))  # fmt: skip
 MONEY = ("cost", "cash", "entry", "fee", "unsettled", "counter_cost", "counter_cash", "counter_entry", "fund")
 """Changes in quanta of the row's settle asset; a row has one if its event may have one of them."""
 CHANGES = ("requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost",
@@ -154,6 +155,8 @@ _STATE = {
     "positions": _TABLES["positions"],
     "balances": _TABLES["balances"],
     "orders": "order " + _TABLES["orders"],
+    "limits": "account leverage_limit:limit",
+    "proposals": "account market lots:amount price:natural fee_num:natural fee_den event:word",
     "ledger": "ledger:text item value",
     "markets": "market premium_sum:number premium_count mark:number mark_time index:number index_time basis:number"
     " basis_time sample_mark sample_premium open_interest:number open_lots funding_scheduled:flag delisted:flag",

@@ -6,6 +6,7 @@ from .growth import Growth
 from .ids import did_you_mean
 from .ledger import Ledger
 from .pools import HOUR, HOURS_A_YEAR, RATE_UNIT, Pools, limited
+from .proposals import Proposal, Proposals
 from .rows import NOBODY_OPENED, Opened, OrderColumns, Orders
 from .sweep_view import SweepView, chunk_count, copy_slots, join_columns
 from .write import AccountFrames
@@ -24,6 +25,8 @@ __all__ = [
     "OrderColumns",
     "Orders",
     "Pools",
+    "Proposal",
+    "Proposals",
     "RowsOf",
     "SweepView",
     "chunk_count",
