@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from riskcore import Accounts, Engine, StepResult, Venue, reference
+from riskcore import Accounts, ActivityResult, Engine, StepResult, Venue, reference
 from riskcore.kernels.layouts import AccountColumns
 
 ROUNDING = reference.ROUNDING
@@ -38,10 +38,10 @@ def same_ratio(found: float, margin: Fraction, look: reference.Margin, scale: Fr
     return math.isclose(found, float(margin / look.net_equity), rel_tol=max(1e-9, float(2 * doubt / look.net_equity)))
 
 
-def natural_rows(result: StepResult) -> list[dict[str, Any]]:
+def natural_rows(result: StepResult | ActivityResult) -> list[dict[str, Any]]:
     """The engine's rows in the oracle's words."""
     rows = result.events.astype(object).where(result.events.notna(), None).to_dict("records")
-    for row, time in zip(rows, result.rows["time"].tolist(), strict=True):
+    for row, time in zip(rows, result.raw_events["time"].astype(np.int64).tolist(), strict=True):
         row["time"] = time
         row["order"] = None if row["order"] < 0 else row["order"]
     return rows
