@@ -28,8 +28,9 @@ ACTION_WIDTH = 10
 R_ACTION, R_KIND, R_ORDER, R_LOTS, R_COST, R_ENTRY, R_TICKS, R_LOTS_BEFORE, R_TICKS_BEFORE = 0, 1, 2, 3, 4, 5, 6, 7, 8
 R_HELD, R_HELD_ENTRY = 9, 10
 """Columns of rows: number of the action; kind of the row; the order, -1: none; signed lots of a fill, lots of an order
-(those cancelled), or interest; changes of cost and entry; limit price; lots and limit price of the order before; lots
-and entry of the position after a fill."""
+(those cancelled), or interest; changes of cost and entry; limit price; lots and limit price of the order before, or
+what was open of a slice that is confirmed and whether it is of the last book; lots and entry of the position after a
+fill."""
 ROW_WIDTH = 11
 
 IS_DELISTED, IS_CLOSED, MAX_LOTS = 0, 1, 2
@@ -367,7 +368,7 @@ def _try_fill(n, actions, state, orders, rules, is_checked):
 
 @inner_kernel
 def _do_fill(n, actions, state, orders, reduce_only, rows, progress):
-    """Carry out a fill, and reduce the reduce-only orders of the position.
+    """Carry out a fill or a confirmation, and reduce the reduce-only orders of the position.
 
     n            int64           ()       action
     actions      int64           (N, 10)  columns above
@@ -379,7 +380,7 @@ def _do_fill(n, actions, state, orders, reduce_only, rows, progress):
     """
     a, m, p, o, change = actions[n, ACCOUNT], actions[n, ITEM], actions[n, ROW], actions[n, ORDER], actions[n, AMOUNT]
     flow, j = actions[n, FLOW], np.int64(state.position_balance[p])
-    r = _write(n, FILL, o, change, rows, progress)
+    r = _write(n, actions[n, KIND], o, change, rows, progress)
     cost = cost_change(state.lots[p], state.cost[p], change, flow)
     entry = cost_change(state.lots[p], state.entry[p], change, flow)
     rows[r, R_COST], rows[r, R_ENTRY] = cost, entry
@@ -576,6 +577,21 @@ def carry_out(first, is_sure, actions, state, orders, rules, pooled, reduce_only
             progress[STOP], progress[STATUS] = n, status
             return
     progress[STOP], progress[STATUS] = actions.shape[0], DONE
+
+
+@kernel
+def confirm(n, actions, state, orders, reduce_only, rows, progress):
+    """Carry out the fill of a proposed slice that has been tested, and reduce the reduce-only orders of the position.
+
+    n            int64           ()       action, whose ROW is set
+    actions      int64           (N, 10)  columns above
+    state        AccountColumns  ()       see layouts.py, in/out
+    orders       OrderColumns    ()       see layouts.py, in/out
+    reduce_only  int64           (X, 2)   as of `carry_out`
+    rows         int64           (R, 11)  columns above, in/out; with room for X + 1
+    progress     int64           (3,)     entries above, in/out
+    """
+    _do_fill(n, actions, state, orders, reduce_only, rows, progress)
 
 
 @kernel

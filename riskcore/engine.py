@@ -33,7 +33,7 @@ from .boundary import RecordingWarning, RiskDataError, as_html, as_text, counted
 from .clock import Course, instants
 from .context import TickContext
 from .delisting import delist
-from .liquidation import liquidate, start_tick
+from .liquidation import liquidate, open_proposals, slices_frame, start_tick
 from .margin import MarginTable, margin_table, margins_of, model_of
 from .margin.screen import Screen
 from .market import Books, Prices, Scheduled, Tick, read_scheduled
@@ -55,7 +55,7 @@ from .record import (
     to_frame,
     touched,
 )
-from .state import Accounts, Growth, Ledger, Opened, Pools, did_you_mean, must_fit
+from .state import Accounts, Growth, Ledger, Opened, Pools, Proposal, did_you_mean, must_fit
 from .venue import Venue, check_adl_policy
 
 _MAX_RECORDED_BYTES = 256 << 20  # bytes of ticks in memory
@@ -82,6 +82,8 @@ class StepResult:
         The venue of the engine.
     accounts : Accounts
         The engine's accounts, which go on with it.
+    proposed : tuple
+        Account row and market row, and the `Proposal`, of each slice that is proposed to the host.
 
     Notes
     -----
@@ -111,6 +113,7 @@ class StepResult:
     rows: Rows
     venue: Venue
     accounts: Accounts
+    proposed: tuple[tuple[tuple[int, int], Proposal], ...] = ()
 
     def __repr__(self) -> str:
         """One line: the number of accounts liquidated, and the notional of each stage at the fill prices."""
@@ -152,6 +155,16 @@ class StepResult:
         """
         return fills(self.rows, self.venue, self.accounts)
 
+    @property
+    def slices(self) -> pd.DataFrame:
+        """Slices that are proposed to the host, in natural units; none where the engine fills the books itself.
+
+        Columns: account, market, side (of the account: buy, sell), quantity (signed: the change of the position),
+        limit_price (the worst price; NaN: any), fee_rate (part of the value that a fill costs), stage (order book, last
+        book).
+        """
+        return slices_frame(self.proposed, self.venue, self.accounts)
+
 
 class Engine:
     """Runs the liquidation waterfall over ticks.
@@ -169,6 +182,10 @@ class Engine:
         time and the account's id alone.
     check_screen : bool
         Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
+    book : str
+        "engine": liquidations fill in the tick's books. "host": the books belong to the host of the run, to whom slices
+        are proposed (`StepResult.slices`), and who confirms what it filled; the policy's ``liquidation_interval`` is
+        null then: ticks are the clock.
     record : bool
         Keep every tick for `save`. The ticks kept are written to the run folder when they come to 256 MiB; an engine
         that has no folder yet warns then, once. Without it nothing is kept, and nothing can be saved.
@@ -176,8 +193,8 @@ class Engine:
     Raises
     ------
     RiskDataError
-        The accounts were read with a venue of other units, the venue's ADL policy or margin model is not registered, or
-        the seed is no whole number of 64 bits.
+        The accounts were read with a venue of other units, the venue's ADL policy or margin model is not registered,
+        the seed is no whole number of 64 bits, or ``book`` is another word.
 
     Notes
     -----
@@ -201,10 +218,14 @@ class Engine:
     """
 
     def __init__(
-        self, accounts: Accounts, venue: Venue, seed: int = 0, *, check_screen: bool = False, record: bool = True
-    ) -> None:
+        self, accounts: Accounts, venue: Venue, seed: int = 0, *, book: str = "engine", check_screen: bool = False,
+        record: bool = True,
+    ) -> None:  # fmt: skip
         must_fit(accounts, venue)
         check_adl_policy(venue.policy)
+        if not isinstance(book, str) or book not in run_folder.BOOKS:
+            raise RiskDataError("book", None, f"must be one of {', '.join(run_folder.BOOKS)}", value=as_text(book))
+        self._book, venue = book, _of_ticks(venue) if book == "host" else venue
         model_of(venue)
         accounts.must_have_rows_of(venue.backstop)
         if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not INT64_MIN <= seed <= INT64_MAX:
@@ -257,6 +278,11 @@ class Engine:
     def seed(self) -> int:
         """Seed of the draws."""
         return self._seed
+
+    @property
+    def book(self) -> str:
+        """Whose the order books are: "engine" or "host"."""
+        return self._book
 
     @property
     def ledger(self) -> Ledger:
@@ -372,6 +398,47 @@ class Engine:
             self._break(error)
             raise
 
+    def propose(self, tick: Tick) -> pd.DataFrame:
+        """Return the slices that a step would propose to the host, and change nothing.
+
+        Parameters
+        ----------
+        tick : Tick
+            The market.
+
+        Returns
+        -------
+        DataFrame
+            As `StepResult.slices` of an engine with ``book="host"``, whatever this one has.
+
+        Raises
+        ------
+        RiskDataError
+            As of `step`.
+
+        Notes
+        -----
+        It takes a copy of the engine. The rules: docs/one_tick.md, "Host mode".
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> engine = rc.Engine(accounts, venue, book="host")
+        >>> book = {"bids": [(193.99, 1_000.0)], "asks": [(194.0, 1_000.0)]}
+        >>> slices = engine.propose(rc.Tick("2025-10-10T21:00Z", {market: 194.0}, {market: book}))
+        >>> slices[["account", "quantity", "limit_price", "fee_rate", "stage"]].to_dict("records"), engine.ticks
+        ([{'account': 1, 'quantity': -5.16, 'limit_price': 192.06, 'fee_rate': 0.01, 'stage': 'order book'}], 0)
+        """
+        self._must_be_whole()
+        trial = Engine.__new__(Engine)
+        left_out = {"_recorded": [], "_recorded_bytes": 0, "_record": False, "_start": None, "_book": "host"}
+        trial.__setstate__(deepcopy({n: v for n, v in self.__getstate__().items() if n not in left_out}) | left_out)
+        trial._enter(_of_ticks(trial.venue))
+        return trial.step(tick).slices
+
     def apply(self, activity: Any, *, check: str = "on") -> ActivityResult:
         """Carry out actions of accounts between two ticks, one after another; all of them or none.
 
@@ -425,7 +492,14 @@ class Engine:
         must_be_check(check)
         actions = self._reader.read(activity, self.venue, self._acted)
         hands = Hands(
-            self._state, self._growth, self.venue, self._prices, self._market_rules(), self._pooled, self._reduce_only
+            self._state,
+            self._growth,
+            self._ledger,
+            self.venue,
+            self._prices,
+            self._market_rules(),
+            self._pooled,
+            self._reduce_only,
         )
         known = len(self._state)
         try:
@@ -620,6 +694,7 @@ class Engine:
     def _go_on(self, course: Course, full_table: bool) -> StepResult:
         """Go from instant to instant, and take note of everything."""
         step, k = _Step(self.time, full_table), 0
+        self.ledger.proposals.clear()
         self.ledger.premium_sum, self.ledger.premium_count = course.premiums
         self._at_rest, self._is_covered = self._at_rest and course.last > 0 and course.starts_as_before, True
         while (k := self._next(course, k)) < course.last:
@@ -643,7 +718,8 @@ class Engine:
             self._recorded.append(recorded)
             self._recorded_bytes += recorded.nbytes
         selected, margins = step.triggers(self.accounts, course.prices)
-        result = StepResult(self.ticks, time, selected, margins, step.table, rows, self.venue, self.accounts)
+        proposed = open_proposals(self.ledger, self.accounts)
+        result = StepResult(self.ticks, time, selected, margins, step.table, rows, self.venue, self.accounts, proposed)
         self._ticks, self._time, self._acted = self.ticks + 1, time, time
         return result
 
@@ -688,7 +764,8 @@ class Engine:
         self._at_rest, self._idle_since = not selected.size, time
         if selected.size:
             margins = margins_of(self.accounts, selected, prices)
-            step.add(*liquidate(context, self.accounts, selected, margins, course.guarded_at(k), self.seed))
+            guarded, of_host = course.guarded_at(k), self.book == "host"
+            step.add(*liquidate(context, self.accounts, selected, margins, guarded, self.seed, of_host=of_host))
         rows = journal.rows()
         if len(rows):
             self._invariants.check(rows, self.ledger)
@@ -756,7 +833,8 @@ class Engine:
             raise ValueError(f"this run is already saved in {self._folder}")
         self._saved = run_folder.write_part(
             path, self._first_venue, self.accounts, self.ledger, self.guard_state, self._prices, self._recorded,
-            start=self._start, after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
+            start=self._start, after=self._saved, seed=self.seed, book=self.book, ticks=self.ticks, complete=complete,
+            inputs=inputs,
         )  # fmt: skip
         self._folder, self._recorded, self._recorded_bytes, self._start = path.resolve(), [], 0, None
 
@@ -836,7 +914,7 @@ class Engine:
         Engine(2 accounts, 2 ticks, last at 2025-10-10 21:01:00+00:00, fund 1,010.01 USDC)
         """
         saved = reader.read_state(Path(path))
-        engine = cls(saved.accounts, saved.venue, saved.seed, check_screen=check_screen, record=record)
+        engine = cls(saved.accounts, saved.venue, saved.seed, book=saved.book, check_screen=check_screen, record=record)
         engine._ledger, engine._guard_state, engine._prices = saved.ledger, saved.guard_state, saved.prices
         engine._invariants = Invariants(engine.accounts, engine.venue, engine.ledger)
         engine._ticks, engine._time, engine._acted = saved.ticks, saved.time, saved.acted or saved.time
@@ -868,6 +946,11 @@ class _Step:
             return nobody, margins_of(accounts, nobody, prices)
         selected, margins = zip(*self._triggers, strict=True)
         return np.concatenate(selected), MarginTable.joined(margins)
+
+
+def _of_ticks(venue: Venue) -> Venue:
+    """Venue whose only instants are the ticks."""
+    return venue if venue.policy.liquidation_interval is None else venue.replace(policy={"liquidation_interval": None})
 
 
 _VIEWS = ("_accounts", "_growth", "_screen", "_totals", "_invariants", "_reader", "_reduce_only")

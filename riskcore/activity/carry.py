@@ -11,13 +11,14 @@ import numpy as np
 from .._limits import POSITION_LIMIT
 from .._typing import Bool, Int
 from ..accrual import entry_interest
-from ..boundary import RiskDataError, natural
+from ..boundary import RiskDataError, exact, natural
 from ..kernels import activity as kernels
 from ..kernels.margin import SAFE
+from ..liquidation import remember_fill
 from ..margin import folded, model_of
 from ..market import Prices, Tick
 from ..record import BOOK, EVENT, POOL, REASON, Journal, Rows
-from ..state import Accounts, Growth, Ledger, Pools
+from ..state import Accounts, Growth, Ledger, Pools, Proposals
 from ..venue import Venue
 from .actions import ACTIONS, REFUSALS
 from .read import Actions
@@ -89,6 +90,11 @@ class CarriedOut:
         market = asked[priced, kernels.ITEM]
         rows["price"][priced] = natural(written[priced, kernels.R_TICKS], venue.markets.tick, market)
         self._write_trades(rows, np.flatnonzero(trades))
+        confirmed = np.flatnonzero(kind == kernels.CONFIRM)
+        is_last = written[confirmed, kernels.R_TICKS_BEFORE] > 0
+        rows["event"][confirmed] = np.where(is_last, EVENT["market_close"], EVENT["book"])
+        rows["reason"][confirmed] = REASON["host"]
+        rows["requested"][confirmed] = written[confirmed, kernels.R_LOTS_BEFORE]
         return rows
 
     def _write_trades(self, rows: Rows, trades: Int) -> None:
@@ -122,13 +128,15 @@ def add_to_ledger(ledger: Ledger, rows: Rows) -> None:
 
 
 class Hands(NamedTuple):
-    """State, room behind it, rules and prices that actions are carried out with.
+    """State, room behind it, ledger, rules and prices that actions are carried out with.
 
-    ``prices`` are those of the last tick, None before the first; ``rules`` and ``pooled`` as of the kernels.
+    Of the ledger only what it remembers of slices changes: `add_to_ledger` adds the rows. ``prices`` are those of the
+    last tick, None before the first; ``rules`` and ``pooled`` as of the kernels.
     """
 
     state: Accounts
     growth: Growth
+    ledger: Ledger
     venue: Venue
     prices: Prices | None
     rules: Int
@@ -220,6 +228,7 @@ class _Carrying:
         self.orders_before = len(self.state.orders.lots)
         self.limits_before: list[tuple[int, float, float]] = []
         self.added: tuple[int, Int, Int] | None = None
+        self.proposals_before: Proposals | None = None
 
     def run(self) -> CarriedOut:
         try:
@@ -237,6 +246,8 @@ class _Carrying:
         written = self.written[: self.progress[kernels.WRITTEN]]
         reason = "host" if self.prices is None else "request"
         grown = self.added is not None
+        if self.proposals_before is not None:
+            self._remember_slices(written)
         return CarriedOut(self.actions, written, self.tick, reason, accounts, grown, self.venue)
 
     def _append_orders(self) -> None:
@@ -305,6 +316,8 @@ class _Carrying:
         for account, limit, fraction in reversed(self.limits_before):
             state.leverage_limit[account], state.columns.leverage_fraction[account] = limit, fraction
         self.limits_before.clear()
+        if self.proposals_before is not None:
+            self.hands.ledger.proposals, self.proposals_before = self.proposals_before, None
 
     def _refusal(self, n: int, status: int) -> RiskDataError:
         column, rule = REFUSALS[status]
@@ -336,13 +349,17 @@ class _Carrying:
 
     def _write(self, n: int, kind: int, lots: int = 0) -> None:
         """Write a row that names no order."""
-        if self.progress[kernels.WRITTEN] == len(self.written):
-            more = np.empty((len(self.written) + 64, kernels.ROW_WIDTH), np.int64)
-            self.written = np.concatenate([self.written, more])
+        self._make_room(1)
         row = self.written[self.progress[kernels.WRITTEN]]
         row[:] = 0
         row[kernels.R_ACTION], row[kernels.R_KIND], row[kernels.R_ORDER], row[kernels.R_LOTS] = n, kind, -1, lots
         self.progress[kernels.WRITTEN] += 1
+
+    def _make_room(self, count: int) -> None:
+        """Have room for more rows."""
+        if self.progress[kernels.WRITTEN] + count > len(self.written):
+            more = np.empty((len(self.written) + count + 64, kernels.ROW_WIDTH), np.int64)
+            self.written = np.concatenate([self.written, more])
 
     def _handed(self, n: int) -> None:
         """Carry out an action that is not one for the kernel."""
@@ -354,7 +371,50 @@ class _Carrying:
         elif kind == kernels.REDEEM:
             self._redeem(n)
         else:
-            raise self.actions.refusal(n, "market", "must have an open proposal of the account")
+            self._confirm(n)
+
+    def _confirm(self, n: int) -> None:
+        """Fill what the host has filled of a slice that was proposed to it."""
+        state, ledger, market_ticks = self.state, self.hands.ledger, self.venue.markets.tick
+        row = self.actions.matrix[n]
+        account, market, lots, flow = row[[kernels.ACCOUNT, kernels.ITEM, kernels.AMOUNT, kernels.FLOW]].tolist()
+        position, held, proposal = -1, 0, ledger.proposals.get((account, market))
+        if proposal is not None:
+            position = state.position_row(account, market)
+            held = int(state.columns.lots[position])
+        price = exact(float(self.actions.price[n])) / market_ticks[market]
+        if refusal := ledger.proposals.refusal(account, market, lots, held, price):
+            raise self.actions.refusal(n, *refusal)
+        assert proposal is not None
+        fee, fee_given = ledger.proposals.fee(account, market, flow), self.actions.fee_given
+        if fee_given is None or not fee_given[n]:
+            row[kernels.FEE] = fee
+        elif row[kernels.FEE] < 0 or abs(int(row[kernels.FEE]) - fee) > 1:
+            asset = int(self.venue.markets.settle[market])
+            due = float(fee * self.venue.assets.quantum[asset])
+            raise self.actions.refusal(n, "fee", f"must be the fee of the proposed slice, {due:.12g}, to one quantum")
+        balance = int(state.columns.position_balance[position])
+        if abs(int(state.columns.free[balance])) + abs(flow) + abs(int(state.columns.cost[position])) >= POSITION_LIMIT:
+            raise self._refusal(n, kernels.TOO_MUCH_MONEY)
+        if self.proposals_before is None:
+            self.proposals_before = Proposals(ledger.proposals)
+        ledger.proposals.take(account, market, lots)
+        row[kernels.ROW] = position
+        reduce_only, first = self.hands.reduce_only.of(state), int(self.progress[kernels.WRITTEN])
+        self._make_room(len(reduce_only) + 1)
+        orders = state.orders.columns
+        kernels.confirm(n, self.actions.matrix, state.columns, orders, reduce_only, self.written, self.progress)
+        self.written[first, kernels.R_LOTS_BEFORE] = abs(proposal.lots)
+        self.written[first, kernels.R_TICKS_BEFORE] = proposal.event == "market_close"
+
+    def _remember_slices(self, written: Int) -> None:
+        """Keep what the cooldown and the caps of accounts need of the slices of the stage `book`."""
+        of_stage = (written[:, kernels.R_KIND] == kernels.CONFIRM) & (written[:, kernels.R_TICKS_BEFORE] == 0)
+        assert self.hands.prices is not None
+        for n in written[of_stage, kernels.R_ACTION].tolist():
+            account, market, lots = self.actions.matrix[n, [kernels.ACCOUNT, kernels.ITEM, kernels.AMOUNT]].tolist()
+            time = int(self.actions.time[n])
+            remember_fill(self.hands.ledger, self.venue, self.hands.prices, account, market, abs(lots), time)
 
     def _set_leverage_limit(self, n: int) -> None:
         account, state, limit = int(self.actions.matrix[n, kernels.ACCOUNT]), self.state, float(self.actions.price[n])

@@ -155,6 +155,8 @@ _STATE = {
     "positions": _TABLES["positions"],
     "balances": _TABLES["balances"],
     "orders": "order " + _TABLES["orders"],
+    "limits": "account leverage_limit:limit",
+    "proposals": "account market lots:amount price:natural fee_num:natural fee_den event:word",
     "ledger": "ledger:text item value",
     "markets": "market premium_sum:number premium_count mark:number mark_time index:number index_time basis:number"
     " basis_time sample_mark sample_premium open_interest:number open_lots funding_scheduled:flag delisted:flag",
