@@ -49,7 +49,7 @@ ASKED = [
 DECIDED = [
     trade(3, 4), place(50, 95, account=3, order="big"), money("borrow", 1, "TOK", account=3), place(3, 94, account=5),
 ]  # fmt: skip
-LATER = [{"action": "confirm", "account": 1, "market": "X", "quantity": -1, "price": 99.8, "fee": 0.998}]
+LATER = [{"action": "confirm", "account": 1, "market": "X", "quantity": -0.2, "price": 99.8, "fee": 0.1996}]
 
 
 @pytest.fixture(scope="module")
