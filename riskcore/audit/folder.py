@@ -454,7 +454,7 @@ def _read_manifest(path: Path, out: Findings) -> dict[str, Any]:
     for name, kind, words in (
         ("parts", int, "a whole number"), ("ticks", int, "a whole number"), ("events", int, "a whole number"),
         ("activity", int, "a whole number"), ("seed", int, "a whole number"),
-        ("complete", bool, "true or false"), ("providers", list, "a list"),
+        ("complete", bool, "true or false"), ("book", str, "text"), ("providers", list, "a list"),
         ("files", dict, "an object"), ("inputs", dict, "an object"), ("versions", dict, "an object"),
         ("digest", str, "text"),
     ):  # fmt: skip
@@ -463,6 +463,8 @@ def _read_manifest(path: Path, out: Findings) -> dict[str, Any]:
     for name, least in (("parts", 1), ("ticks", 0), ("events", 0), ("activity", 0)):
         if not least <= found[name] < AMOUNT:
             raise wrong(f"{name} must be at least {least}, and less than 2**62")
+    if found["book"] not in ("engine", "host"):
+        raise wrong("book must be engine or host")
     if not all(type(row) is int for row in found["providers"]):
         raise wrong("providers must be rows of accounts")
     if not all(isinstance(digest, str) for digest in found["files"].values()):
