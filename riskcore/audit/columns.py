@@ -65,7 +65,8 @@ def check_rows(run: Run, out: Findings) -> None:
             never(of_event & (np.isnan(j["price"]) == kind.priced), f"must have {'a' if kind.priced else 'no'} price")
         for column in ("market", "asset", "order"):
             named = j[column] >= 0 if column in kind.rows.split() else j[column] == -1
-            if column not in kind.rows.split("|") or "|" not in kind.rows:
+            free = f"{column}?" in kind.rows.split() or ("|" in kind.rows and column in kind.rows.split("|"))
+            if not free:
                 never(of_event & ~named, f"{column} must {'be named' if column in kind.rows.split() else 'be -1'}")
         if kind.rows == "market|asset":
             one = np.where(j["market"] >= 0, j["asset"] == -1, (j["market"] == -1) & (j["asset"] >= 0))

@@ -36,11 +36,12 @@ class Event(NamedTuple):
     phase: int
     reasons: str
     other: int  # the counterparty
-    rows: str  # the row numbers that it sets; of those joined by | exactly one
+    rows: str  # the row numbers that it sets; of those joined by | exactly one, and one with a ? may be
     changes: str
     priced: bool | None  # None: some are
 
 
+_ASKED = "request host"
 _ENDS = "depth impact mean_mark mean_premium limit"
 _STOPS = f"account_cap market_cap depth_share {_ENDS} slippage"
 _FILL = "requested lots cost cash entry fee counter_cash"
@@ -56,34 +57,42 @@ EVENTS = {
     "realize": Event(REALISATION, "interval", NOBODY, "market", "cost cash", True),
     "unsettle": Event(SETTLEMENT, "settlement close_out", NOBODY, "", "cash unsettled", False),
     "trigger": Event(0, "mmr", NOBODY, "", "", False),
-    "cancel": Event(1, "liquidation delisted", NOBODY, "market order", "requested", False),
+    "cancel": Event(1, "liquidation delisted request host reduce_only", NOBODY, "market order", "requested", False),
     "skip": Event(SLICES, "throttle cooldown", NOBODY, "market|asset", "", False),
-    "redeem": Event(REPAY, "debt close_out settlement", NOBODY, "asset", "quanta lent", False),
+    "redeem": Event(REPAY, "debt close_out settlement request host", NOBODY, "asset", "quanta lent", False),
     "convert": Event(REPAY, "debt close_out settlement", BOOK, "asset", "cash fee quanta counter_cash", True),
     "harm": Event(SLICES, "fee_waived sent withheld to_backstop", NOBODY, "market|asset", "requested", True),
-    "book": Event(SLICES, f"full {_STOPS}", BOOK, "market", _FILL, True),
+    "book": Event(SLICES, f"full {_STOPS} host", BOOK, "market", _FILL, True),
+    "propose": Event(SLICES, f"full {_STOPS}", NOBODY, "market", "requested", True),
     "expire": Event(SLICES, f"{_STOPS} no_book conversion conversion_limit", NOBODY, "market|asset", "requested",
                     False),
     "backstop": Event(BACKSTOP, "below_auto_close escalated mmr", ACCOUNT, "market|asset", f"{_FILLS} fund quanta",
                       True),
     "adl": Event(ADL, "backstop_exhausted fund_below full_utilization", ACCOUNT, "market|asset", f"{_FILLS} lent",
                  True),
-    "market_close": Event(LAST_BOOK, f"full {_ENDS}", BOOK, "market", _FILL, True),
+    "market_close": Event(LAST_BOOK, f"full {_ENDS} host", BOOK, "market", _FILL, True),
     "unfilled": Event(STAYS, f"no_book {_ENDS} slippage conversion conversion_limit withheld to_backstop"
                       " full_utilization no_collateral", NOBODY, "market|asset", "requested", False),
     "fund": Event(CLOSE_OUT, "bankrupt", FUND, "", "cash fund", False),
     "socialize": Event(CLOSE_OUT, "equity open_interest", ACCOUNT, "", "cash counter_cash", False),
-    "open": Event(ACTIVITY, "request", NOBODY, "", "", False),
-    "transfer": Event(ACTIVITY, "request", ACCOUNT, "asset", "quanta", False),
-    "deposit": Event(ACTIVITY, "request", BOOK, "asset", "quanta", False),
-    "withdraw": Event(ACTIVITY, "request", BOOK, "asset", "quanta", False),
-    "fill": Event(ACTIVITY, "request", BOOK, "market", "lots cost cash entry fee counter_cash fund", True),
+    "open": Event(ACTIVITY, _ASKED, NOBODY, "", "", False),
+    "transfer": Event(ACTIVITY, _ASKED, ACCOUNT, "asset", "quanta", False),
+    "deposit": Event(ACTIVITY, _ASKED, BOOK, "asset", "quanta", False),
+    "withdraw": Event(ACTIVITY, _ASKED, BOOK, "asset", "quanta", False),
+    "borrow": Event(ACTIVITY, _ASKED, BOOK, "asset", "quanta", False),
+    "repay": Event(ACTIVITY, _ASKED, BOOK, "asset", "quanta", False),
+    "lend": Event(ACTIVITY, _ASKED, NOBODY, "asset", "quanta lent", False),
+    "leverage": Event(ACTIVITY, _ASKED, NOBODY, "", "", None),
+    "place": Event(ACTIVITY, _ASKED, NOBODY, "market order", "requested", True),
+    "change": Event(ACTIVITY, f"{_ASKED} reduce_only", NOBODY, "market order", "requested", True),
+    "fill": Event(ACTIVITY, _ASKED, BOOK, "market order?", "lots cost cash entry fee counter_cash fund", True),
     "shortfall": Event(CLOSE_OUT, "bankrupt unsettled", SHORTFALL, "", "cash counter_cash unsettled", False),
 }  # fmt: skip
 # rows that belong to another phase than their event: events, reason, phase
 _ELSEWHERE = (("redeem convert unsettle", "close_out", CLOSE_OUT), ("redeem convert", "settlement", SETTLEMENT),
               ("interest", "entry", SETTLEMENT), ("unfilled", "full_utilization", ADL),
-              ("cancel", "delisted", DELISTING))  # fmt: skip
+              ("cancel", "delisted", DELISTING), ("cancel redeem book market_close", "request", ACTIVITY),
+              ("cancel redeem book market_close", "host", ACTIVITY), ("cancel", "reduce_only", ACTIVITY))  # fmt: skip
 MONEY = ("cost", "cash", "entry", "fee", "unsettled", "counter_cost", "counter_cash", "counter_entry", "fund")
 """Changes in quanta of the row's settle asset; a row has one if its event may have one of them."""
 CHANGES = ("requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled", "counter_cost",
@@ -96,7 +105,7 @@ WORDS = {
     "reason": tuple(dict.fromkeys(reason for event in EVENTS.values() for reason in event.reasons.split())),
 }
 
-FORMAT = 5
+FORMAT = 6
 AMOUNT = 2**62
 """Where amounts, their changes and their sums end."""
 
@@ -130,7 +139,7 @@ _TABLES = {
     "accounts": "account:id leverage_limit:limit owner:id",
     "positions": "account market lots:amount cost:amount entry:amount",
     "balances": "account asset quanta:amount lent:size unsettled:amount",
-    "orders": "account market side:side price:level lots:size reduce_only:flag",
+    "orders": "account market side:side price:level lots:size reduce_only:flag id:text",
     "ticks": "tick time:natural market mark:number index:number given_mark:number given_index:number"
     " last_price:number given_low:number given_high:number open_interest:number funding_rate:number",
     "assets": "tick asset price:number given_price:number",
@@ -159,12 +168,17 @@ _OPTIONAL = {
     "books": ("liquidation_interval refill_half_life", "market side price lots consumed_lots decay_time"),
 }  # fmt: skip
 _START = ("accounts", "positions", "balances", "orders")
-_PARTS = ("ticks", "assets", "books", "opened", "funding", "venue_changes", "journal")
+_PARTS = ("ticks", "assets", "books", "opened", "orders", "funding", "venue_changes", "journal")
 
 
 def is_event(journal: Columns, events: str) -> Array:
     """Rows of these events."""
     return np.isin(journal["event"], [WORDS["event"].index(name) for name in events.split()])
+
+
+def is_activity(journal: Columns) -> Array:
+    """Rows of what was done between two ticks."""
+    return np.isin(journal["reason"], [WORDS["reason"].index(reason) for reason in ("request", "host", "reduce_only")])
 
 
 @dataclass(frozen=True)
@@ -297,7 +311,7 @@ def read_run(path: Path, out: Findings) -> Run:
     last = path / f"state/{manifest['parts'] - 1:05d}"
     tables = _STATE | {name: columns for name, (figures, columns) in _OPTIONAL.items() if venue.has_any(figures)}
     state = {name: _read_table(last / f"{name}.parquet", columns) for name, columns in tables.items()}
-    numbers, active, opens = np.arange(known), is_event(journal, _ACTIVITY), is_event(journal, "open")
+    numbers, active, opens = np.arange(known), is_activity(journal), is_event(journal, "open")
     _read_opened(path, manifest, start["accounts"])
     opened = len(start["accounts"]["account"]) - known
     out.equal("rows", "rows of activity and activity of run.json", int(active.sum()), manifest["activity"])
@@ -323,7 +337,6 @@ def read_run(path: Path, out: Findings) -> Run:
 
 
 _MOVES = "transfer deposit withdraw"
-_ACTIVITY = " ".join(name for name, event in EVENTS.items() if event.phase == ACTIVITY)
 
 
 def _read_opened(path: Path, manifest: dict[str, Any], accounts: Columns) -> None:

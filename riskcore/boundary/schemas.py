@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
@@ -33,7 +33,17 @@ class _Rule:
 @dataclass(frozen=True)
 class _Column:
     type: Literal[
-        "number", "text", "text or none", "flag", "id", "id if given", "id or none", "json", "time", "time if given"
+        "number",
+        "text",
+        "text or none",
+        "flag",
+        "id",
+        "id if given",
+        "id or none",
+        "order id or none",
+        "json",
+        "time",
+        "time if given",
     ]
     rules: tuple[_Rule, ...] = ()
     required: bool = True
@@ -110,6 +120,7 @@ _TABLES = {
             "reduce_only": _Column(
                 "flag", (_Rule("must be true or false", lambda x: x.isin([True, False])),), required=False
             ),
+            "order": _Column("order id or none", required=False),
         }
     ),
     "settings": _Table(
@@ -336,6 +347,8 @@ def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Da
             ids = _ids(table, name, _whole(frame[name][given]))
             frame[name] = pd.Series(None, frame.index, object)
             frame.loc[given, name] = ids.astype(object)
+        elif kind == "order id or none":
+            frame[name] = _order_ids(table, name, frame[name])
         elif kind == "text":
             _must_be_text(table, name, frame[name])
         elif kind == "text or none":
@@ -405,6 +418,18 @@ def _ids(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any]:
     raise RiskDataError(table, column, rule, row=row, value=values.iloc[row])
 
 
+def _order_ids(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any]:
+    """Ids of orders as text, None where one is missing; whole numbers may have come as floats for the sake of those."""
+    ids: list[str | None] = []
+    for row, (value, none) in enumerate(zip(values.tolist(), missing(values), strict=True)):
+        is_whole = isinstance(value, int | float | np.integer) and not isinstance(value, bool) and value % 1 == 0
+        if not (none or is_whole or isinstance(value, str)):
+            raise RiskDataError(table, column, "must be text or a whole number", row=row, value=value)
+        ids.append(None if none else value if isinstance(value, str) else str(int(value)))
+    must_be_unicode(table, column, [id_ or "" for id_ in ids])
+    return pd.Series(ids, values.index, object)
+
+
 def _must_be_text(table: str, column: str, values: pd.Series[Any]) -> None:
     _must_be_there(table, column, values)
     distinct = values.cat.categories if isinstance(values.dtype, pd.CategoricalDtype) else values
@@ -414,7 +439,7 @@ def _must_be_text(table: str, column: str, values: pd.Series[Any]) -> None:
             raise RiskDataError(table, column, "must be text", row=int(bad[0]), value=values.iloc[bad[0]])
 
 
-def must_be_unicode(table: str, column: str, values: pd.Series[Any]) -> None:
+def must_be_unicode(table: str, column: str, values: Iterable[Any]) -> None:
     """Refuse text that no file can hold: with half of a surrogate pair.
 
     Raises

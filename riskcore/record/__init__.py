@@ -2,7 +2,6 @@
 
 from . import reader, run_folder
 from .events import (
-    ACTIVITY,
     BOOK,
     CHANGES_NOTHING,
     EVENT,
@@ -20,16 +19,26 @@ from .events import (
     STAGES,
     Rows,
     closes_positions,
+    is_activity,
     journal_page,
 )
 from .invariants import InvariantError, Invariants
-from .journal import EVENT_COLUMNS, Journal, fills, has_acted, natural_frame, settle_amounts, to_frame, touched
+from .journal import (
+    EVENT_COLUMNS,
+    Journal,
+    fills,
+    follow_orders,
+    has_acted,
+    natural_frame,
+    settle_amounts,
+    to_frame,
+    touched,
+)
 from .reader import read_journal
 from .run_folder import Recorded, RecordedActivity
 from .totals import Totals
 
 __all__ = [
-    "ACTIVITY",
     "BOOK",
     "CHANGES_NOTHING",
     "EVENT",
@@ -55,7 +64,9 @@ __all__ = [
     "Totals",
     "closes_positions",
     "fills",
+    "follow_orders",
     "has_acted",
+    "is_activity",
     "journal_page",
     "natural_frame",
     "read_journal",

@@ -20,7 +20,7 @@ from .numbers import INFINITY, number
 from .state import Account, Order, State, start_state
 from .venue import Venue
 
-FORMAT = 5
+FORMAT = 6
 LEDGERS = {-1: BOOK, -2: FUND, -3: SHORTFALL, -4: None, -5: POOL}  # counterparties that are no accounts
 SIDES = {1: "bids", -1: "asks"}
 

@@ -6,7 +6,7 @@ from .growth import Growth
 from .ids import did_you_mean
 from .ledger import Ledger
 from .pools import HOUR, HOURS_A_YEAR, RATE_UNIT, Pools, limited
-from .rows import NOBODY_OPENED, Opened, Orders
+from .rows import NOBODY_OPENED, Opened, OrderColumns, Orders
 from .sweep_view import SweepView, chunk_count, copy_slots, join_columns
 from .write import AccountFrames
 
@@ -21,6 +21,7 @@ __all__ = [
     "Growth",
     "Ledger",
     "Opened",
+    "OrderColumns",
     "Orders",
     "Pools",
     "RowsOf",

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from .._typing import Int
 from ..kernels.layouts import AccountColumns
 from ..venue import Venue
-from .rows import Opened, _key, _rows_of
+from .rows import Opened, _key, _locked, _rows_of
 
 if TYPE_CHECKING:
     from .accounts import Accounts
@@ -252,9 +252,3 @@ class Growth:
                 fields |= {name: _locked(array) for name, array in of_accounts.items()}
                 fields["columns"] = AccountColumns(*(_locked(column) for column in columns))
             accounts._replace_fields(fields)
-
-
-def _locked(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    view = array.view()
-    view.flags.writeable = False
-    return view

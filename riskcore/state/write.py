@@ -28,7 +28,7 @@ class AccountFrames(NamedTuple):
     balances : DataFrame
         account, asset, quantity, lent.
     orders : DataFrame
-        account, market, side, price, quantity, reduce_only.
+        account, market, side, price, quantity, reduce_only; order where an id is not the number of the row.
     settings : DataFrame
         account, leverage_limit (NaN: none), unsettled (settle units), of accounts that have one of the two or another
         owner; owner where an account has another one than itself.
@@ -104,9 +104,9 @@ def _balances(accounts: Accounts) -> pd.DataFrame:
 
 def _orders(accounts: Accounts) -> pd.DataFrame:
     orders, venue_units = accounts.orders, accounts.units
-    row = np.flatnonzero(orders.lots)
+    row = orders.in_order(np.flatnonzero(orders.lots))
     market = orders.market[row]
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "account": accounts.ids[orders.account[row]],
             "market": _names(venue_units.markets, market),
@@ -116,6 +116,8 @@ def _orders(accounts: Accounts) -> pd.DataFrame:
             "reduce_only": orders.reduce_only[row],
         }
     )
+    ids = [orders.id_of(number) for number in row.tolist()]
+    return frame if ids == list(map(str, range(len(ids)))) else frame.assign(order=ids)
 
 
 def _settings(accounts: Accounts) -> pd.DataFrame:
