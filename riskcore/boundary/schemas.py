@@ -37,6 +37,7 @@ class _Column:
         "text",
         "text or none",
         "flag",
+        "flag or none",
         "id",
         "id if given",
         "id or none",
@@ -92,6 +93,12 @@ _SIDE = _Column("text", (_Rule("must be 'bid' or 'ask'", lambda x: x.isin(["bid"
 _DIRECTION = _Column("text", (_Rule("must be 'long' or 'short'", lambda x: x.isin(["long", "short"])),))
 
 
+ACTIONS = (
+    "open", "fill", "place", "change", "cancel", "deposit", "withdraw", "transfer", "borrow", "repay", "lend", "redeem",
+    "leverage", "confirm",
+)  # fmt: skip
+"""Actions of the table `activity`."""
+
 _LEVERAGE_LIMIT = _number(
     _Rule("must be from 0.001 to 10**9", lambda x: (x >= 0.001) & (x <= 1e9)), required=False, nullable=True
 )
@@ -141,20 +148,22 @@ _TABLES = {
             "fee": _finite(required=False),
         }
     ),
-    "accounts": _Table(
+    "activity": _Table(
         {
+            "action": _Column("text", (_Rule(f"must be one of {', '.join(ACTIONS)}", lambda x: x.isin(ACTIONS)),)),
+            "time": _Column("time if given", required=False),
             "account": _ACCOUNT,
-            "owner": _Column("id if given", required=False),
+            "market": _Column("text or none", required=False),
+            "asset": _Column("text or none", required=False),
+            "quantity": _number(_IS_FINITE, required=False, nullable=True),
+            "price": _positive(required=False, nullable=True),
+            "side": _Column("text or none", required=False),
+            "order": _Column("order id or none", required=False),
+            "reduce_only": _Column("flag or none", required=False),
+            "fee": _number(_IS_FINITE, required=False, nullable=True),
+            "to_account": _Column("id or none", required=False),
+            "owner": _Column("id or none", required=False),
             "leverage_limit": _LEVERAGE_LIMIT,
-        },
-        unique=("account",),
-    ),
-    "account_transfers": _Table(
-        {
-            "from_account": _Column("id or none"),
-            "to_account": _Column("id or none"),
-            "asset": _NAME,
-            "quantity": _positive(),
         }
     ),
     "transfers": _Table({"account": _ACCOUNT, "asset": _NAME, "quantity": _finite()}),
@@ -357,6 +366,8 @@ def _typed(table: str, frame: pd.DataFrame, unit: str, own_clock: bool) -> pd.Da
             frame[name] = texts.where(named, None)
         elif kind == "json":
             _must_be_there(table, name, frame[name])
+        elif kind == "flag or none":
+            frame[name] = pd.Series(_flags(table, name, frame[name]), frame.index, object)
         elif kind == "flag":
             if not pd.api.types.is_bool_dtype(frame[name].dtype):
                 frame[name] = frame[name].map(_flag).astype(object)
@@ -377,6 +388,16 @@ def _numbers(table: str, column: str, values: pd.Series[Any]) -> pd.Series[Any] 
         except ValueError:
             raise RiskDataError(table, column, "must be a number", row=row, value=value) from None
     return pd.Series(numbers, values.index)
+
+
+def _flags(table: str, column: str, values: pd.Series[Any]) -> list[bool | None]:
+    """Flags, None where there is none."""
+    flags: list[bool | None] = []
+    for row, (value, none) in enumerate(zip(values.map(_flag).tolist(), missing(values).tolist(), strict=True)):
+        if not none and value not in (True, False):
+            raise RiskDataError(table, column, "must be true or false", row=row, value=as_text(values.iloc[row]))
+        flags.append(None if none else bool(value))
+    return flags
 
 
 def _flag(value: object) -> object:

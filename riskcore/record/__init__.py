@@ -2,6 +2,8 @@
 
 from . import reader, run_folder
 from .events import (
+    ACCOUNT,
+    ACTIVITY,
     BOOK,
     CHANGES_NOTHING,
     EVENT,
@@ -26,6 +28,7 @@ from .invariants import InvariantError, Invariants
 from .journal import (
     EVENT_COLUMNS,
     Journal,
+    events_frame,
     fills,
     follow_orders,
     has_acted,
@@ -39,6 +42,8 @@ from .run_folder import Recorded, RecordedActivity
 from .totals import Totals
 
 __all__ = [
+    "ACCOUNT",
+    "ACTIVITY",
     "BOOK",
     "CHANGES_NOTHING",
     "EVENT",
@@ -63,6 +68,7 @@ __all__ = [
     "Rows",
     "Totals",
     "closes_positions",
+    "events_frame",
     "fills",
     "follow_orders",
     "has_acted",

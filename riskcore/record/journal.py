@@ -391,6 +391,38 @@ def natural_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
     return frame[list(EVENT_COLUMNS)]
 
 
+def events_frame(rows: Rows, venue: Venue, accounts: Accounts) -> pd.DataFrame:
+    """Return events in natural units, and the whole numbers that they stand for.
+
+    Parameters
+    ----------
+    rows : ndarray of `ROW`
+        Journal rows.
+    venue : Venue
+        The venue of the run.
+    accounts : Accounts
+        The accounts of the run.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `natural_frame`, and then those of `to_frame` that it does not have.
+
+    Examples
+    --------
+    >>> import riskcore as rc
+    >>> from riskcore.record import Journal, events_frame
+    >>> from riskcore.sample import two_accounts
+    >>> venue, accounts = two_accounts()
+    >>> journal = Journal(0, 0)
+    >>> journal.add("trigger", "mmr", 0, 1.2, 1.2)
+    >>> events_frame(journal.rows(), venue, accounts)[["account", "event"]].to_dict("records")
+    [{'account': 1, 'event': 'trigger'}]
+    """
+    frame = natural_frame(rows, venue, accounts)
+    return frame.join(to_frame(rows, venue, accounts).drop(columns=frame.columns, errors="ignore"))
+
+
 def settle_amounts(rows: Rows, name: str, venue: Venue) -> npt.NDArray[Any]:
     """Return an amount of journal rows in units of their settle assets.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, fields, replace
@@ -20,10 +20,9 @@ from ..boundary import RiskDataError, as_text, counted, escaped, schemas
 from ..kernels.layouts import AccountColumns
 from ..venue import Provider, Units, Venue, must_be_venue
 from .fills import change
-from .growth import AXES
 from .ids import did_you_mean
 from .read import _ORDERS, _rows
-from .rows import OrderColumns, Orders, PositionRows, Rows, _key, _locked, _rows_of
+from .rows import Orders, PositionRows, Rows, _key, _locked, _rows_of
 from .sweep_view import SweepView
 from .write import AccountFrames, to_frames
 
@@ -407,18 +406,43 @@ class Accounts:
         known = len(self)
         vars(self).update(fields)
         vars(self).pop("owner", None)
-        if (rows := vars(self).get("_rows_opened")) is not None:
+        if len(self) < known:
+            vars(self).pop("_rows_opened", None)
+        elif (rows := vars(self).get("_rows_opened")) is not None:
             rows |= {id_: known + n for n, id_ in enumerate(self.ids[known:].tolist())}
 
     @property
     def sweep_view(self) -> SweepView:
         """The columns that a sweep reads: made once if nobody can write to the accounts' columns, else anew each time.
 
-        Who keeps a view of columns that are written to, as the engine does, refreshes it.
+        Who keeps a view of columns that are written to, as the engine does, refreshes it, at the latest when it is
+        asked for (`before_sweep`).
         """
+        if (refresh := vars(self).get("_before_sweep")) is not None:
+            refresh()
         if self.columns.lots.flags.writeable:
             return SweepView.of(self.columns, self.units)
         return self._sweep_view_once
+
+    def before_sweep(self, refresh: Callable[[], None]) -> None:
+        """Have a function called whenever the sweep view is asked for.
+
+        Parameters
+        ----------
+        refresh : callable
+            Of the owner of the state: refreshes the view if columns have changed.
+
+        Examples
+        --------
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> view = accounts.view()
+        >>> view.before_sweep(lambda: print("refreshed"))
+        >>> len(view.sweep_view.columns.account)
+        refreshed
+        8
+        """
+        vars(self)["_before_sweep"] = refresh
 
     @cached_property
     def _sweep_view_once(self) -> SweepView:
@@ -521,7 +545,7 @@ class Accounts:
         vars(self).update(vars(self.frozen()))
 
     def copy(self) -> Accounts:
-        """Return a copy with own arrays of every column that a liquidation changes.
+        """Return a copy with own arrays of every column that a liquidation or an account's own action changes.
 
         Returns
         -------
@@ -537,8 +561,10 @@ class Accounts:
         >>> state.to_frames().balances["quantity"].tolist(), accounts.to_frames().balances["quantity"].tolist()
         ([81.0, 401.0], [80.0, 400.0])
         """
-        columns = self.columns._replace(**{name: _copied(getattr(self.columns, name)) for name in _CHANGING})
-        return replace(self, columns=columns, orders=self.orders.copy())
+        columns = AccountColumns(
+            **{name: (_copied if name in _CHANGING else _locked)(of) for name, of in self.columns._asdict().items()}
+        )
+        return replace(self, columns=columns, orders=self.orders.copy(), leverage_limit=self.leverage_limit.copy())
 
     def place_order(
         self, account: int, market: int, side: int, price: int, lots: int, *, reduce_only: bool, id_: str | None = None
@@ -741,45 +767,6 @@ class Accounts:
         rows, counts = _rows_of(span, distinct)
         key = _key(np.repeat(distinct, counts), kind[rows], 1 << 16)
         return np.asarray(rows[np.searchsorted(key, _key(accounts, kinds, 1 << 16))])
-
-    def part(self, accounts: Int) -> Accounts:
-        """Return a copy of some accounts alone, without the list of their orders.
-
-        Parameters
-        ----------
-        accounts : ndarray of int64, shape (n,)
-            Account rows, ascending.
-
-        Returns
-        -------
-        Accounts
-            The n accounts; one can write to their columns.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from riskcore.sample import two_accounts
-        >>> venue, accounts = two_accounts()
-        >>> accounts.part(np.array([1]))
-        Accounts(1 account, 1 position, 0 open orders, 400.00 USDC in balances)
-        """
-        columns, taken, first = self.columns, dict[str, Any](), {}
-        for axis in ("position", "balance"):
-            span = f"{axis}_span"
-            rows, counts = _rows_of(getattr(columns, span), accounts)
-            end = np.cumsum(counts)
-            taken[span] = np.stack([end - counts, end], axis=1).astype(np.uint32)
-            taken |= {name: getattr(columns, name)[rows] for name in AXES[axis]}
-            first[span] = end - counts, counts
-        moved = first["balance_span"][0] - columns.balance_span[accounts, 0].astype(np.int64)
-        of_position = np.repeat(moved, first["position_span"][1])
-        taken["position_balance"] = (taken["position_balance"] + of_position).astype(np.uint32)
-        taken["settle_row"] = (columns.settle_row[accounts] + moved).astype(np.uint32)
-        taken |= {name: getattr(columns, name)[accounts] for name in ("open_orders", "leverage_fraction")}
-        orders = Orders(OrderColumns._make(column[:0].copy() for column in self.orders.columns))
-        owners = None if self.owner_ids is None else self.owner_ids[accounts]
-        limit = self.leverage_limit[accounts]
-        return Accounts(self.ids[accounts], AccountColumns(**taken), orders, limit, 0.0, self.units, owners)
 
     def in_debt(self, accounts: Int) -> Bool:
         """Return whether each of some accounts has borrowed anything.
@@ -1019,6 +1006,7 @@ def must_fit(accounts: object, venue: Venue) -> None:
 _FEW = 16  # accounts among which one is looked up in the time that indexing one takes
 _CHANGING = (
     "lots", "open_bid", "open_ask", "cost", "entry", "free", "lent", "balance_cost", "unsettled", "open_orders",
+    "leverage_fraction",
 )  # fmt: skip
 
 

@@ -11,10 +11,11 @@ import pandas as pd
 from .._limits import AMOUNT_LIMIT, POSITION_LIMIT, TOTAL_LIMIT
 from .._typing import AnyInt, Float, Int
 from ..boundary import RiskDataError, schemas, units
+from ..kernels.layouts import OrderColumns
 from ..venue import Venue
 from .ids import did_you_mean, lookalikes, ranked_numbers, ranked_texts
 from .ids import order as order_of
-from .rows import OrderColumns, Orders, PositionRows, Rows, _key, costs
+from .rows import Orders, PositionRows, Rows, _key, costs
 
 
 def _canonical(table: str, rows: list[Any], width: int, also: Int) -> None:

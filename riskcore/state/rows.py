@@ -10,42 +10,11 @@ import numpy.typing as npt
 
 from .._typing import AnyInt, Bool, Float, Int
 from ..boundary import units
+from ..kernels.layouts import OrderColumns
 from ..venue import Units
 
 Rows = tuple[AnyInt, AnyInt, Int, Int, Int]
 PositionRows = tuple[AnyInt, AnyInt, Int, Int, Int]
-
-
-class OrderColumns(NamedTuple):
-    """Columns of orders, all of shape (O,).
-
-    Attributes
-    ----------
-    account, market : ndarray of int64
-        Account row and market row.
-    side : ndarray of int64
-        1 of a bid, -1 of an ask.
-    price : ndarray of int64
-        Ticks.
-    lots : ndarray of int64
-        Lots; 0 of an order that is not open any more.
-    reduce_only : ndarray of bool
-        Whether the order can only reduce a position.
-
-    Examples
-    --------
-    >>> from riskcore.sample import two_accounts
-    >>> venue, accounts = two_accounts()
-    >>> len(accounts.orders.columns.lots)
-    0
-    """
-
-    account: Int
-    market: Int
-    side: Int
-    price: Int
-    lots: Int
-    reduce_only: Bool
 
 
 class Orders:
@@ -454,6 +423,30 @@ class Opened(NamedTuple):
         """
         kind = np.int64 if ids and isinstance(ids[0], int) else object
         return cls(np.array(ids, kind), np.array(leverage_limit, np.float64), np.array(owner_ids, kind))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Opened]) -> Opened:
+        """Return accounts that were opened one part after another.
+
+        Parameters
+        ----------
+        parts : sequence of Opened
+            The parts, with ids of one kind.
+
+        Returns
+        -------
+        Opened
+            All accounts.
+
+        Examples
+        --------
+        >>> from riskcore.state import Opened
+        >>> Opened.joined([Opened.of([9], [5.0], [9]), Opened.of([7], [5.0], [9])]).ids.tolist()
+        [9, 7]
+        """
+        if not parts:
+            return NOBODY_OPENED
+        return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 NOBODY_OPENED = Opened.of([], [], [])

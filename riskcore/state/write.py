@@ -10,6 +10,7 @@ import pandas as pd
 
 from .._typing import Float, Int
 from ..boundary import natural
+from ..venue import Units
 from .rows import costs
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def _positions(accounts: Accounts) -> pd.DataFrame:
     quantity = natural(lots, venue_units.steps, market)
     price = {}
     for name, paid in (("entry_price", columns.entry[row]), ("settle_price", columns.cost[row])):
-        price[name] = _price(accounts, paid, lots, market)
+        price[name] = average_prices(venue_units, paid, lots, market)
     price["settle_price"] = np.where(columns.cost[row] == columns.entry[row], np.nan, price["settle_price"])
     if np.isnan(price["settle_price"]).all():
         del price["settle_price"]
@@ -72,9 +73,8 @@ def _positions(accounts: Accounts) -> pd.DataFrame:
     return pd.DataFrame({"account": owner, "market": _names(venue_units.markets, market), "quantity": quantity} | price)
 
 
-def _price(accounts: Accounts, paid: Int, lots: Int, market: Int) -> Float:
+def average_prices(venue_units: Units, paid: Int, lots: Int, market: Int) -> Float:
     """Average price at which quanta were paid for positions: a whole number of ticks where one gives ``paid``."""
-    venue_units = accounts.units
     step, multiplier, quantum = (size[market] for size in venue_units.market_sizes)
     value = np.abs(lots) * step * multiplier / quantum  # quanta at a price of 1
     # less than half a quantum was paid, rounded to none: any such price gives the same amount
