@@ -274,9 +274,9 @@ def interval_values(prices: Prices | PriceTable) -> Float:
     >>> interval_values(rc.Prices.read(venue, accounts, {market: 195.0})).tolist()
     [nan, nan, 195.0, nan, 1.0, 195.0]
     """
+    if not prices.venue.margin_functions.open_interest_markets:
+        return np.concatenate((prices.mark, prices.asset), axis=-1)
     asking = sorted(prices.venue.margin_functions.open_interest_markets)
-    if not asking:
-        return np.concatenate([prices.mark, prices.asset], axis=-1)
     reported = prices.open_interest[..., asking]
     accounts_own = prices.open_lots[asking] * prices.venue.markets.step_size[asking]
     interest = np.where(np.isnan(reported), accounts_own, reported)
