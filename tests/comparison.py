@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import fields
 from fractions import Fraction
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy as np
 
 from riskcore import Accounts, Engine, StepResult, Venue, reference
 from riskcore.kernels.layouts import AccountColumns
-from riskcore.state import Orders
 
 ROUNDING = reference.ROUNDING
 WHOLE = ("order", "requested", "lots", "cost", "cash", "entry", "fee", "quanta", "lent", "unsettled")
@@ -206,7 +204,7 @@ def sampled(table) -> dict[tuple[int, int], tuple[int, int]]:
 def holdings(accounts: Accounts) -> dict[str, Any]:
     """Every column and order of the accounts as lists, to be compared by equality."""
     found = {name: getattr(accounts.columns, name).tolist() for name in AccountColumns._fields}
-    return found | {f"order_{f.name}": getattr(accounts.orders, f.name).tolist() for f in fields(Orders)}
+    return found | {f"order_{name}": column.tolist() for name, column in accounts.orders.columns._asdict().items()}
 
 
 def whole_state(engine: Engine) -> dict[str, Any]:

@@ -1208,22 +1208,18 @@ def test_activity():
     own.settings[1]["owner"] = 1
     venue, accounts = own.load()
     engine = rc.Engine(accounts, venue)
-    fills = pd.DataFrame({"account": [1], "market": ["X"], "quantity": [10.0], "price": [100.0], "fee": [1.0]})
-    row = engine.apply(fills=fills).iloc[0]
+    fill = {"action": "fill", "account": 1, "market": "X", "quantity": 10.0, "price": 100.0, "fee": 1.0}
+    row = engine.apply(fill, check="off").events.iloc[0]
     found = {name: row[name] for name in ("tick", "lots", "cost", "cash", "entry", "fee", "fund", "counter_cash")}
     assert found == {
         "tick": -1, "lots": 1000, "cost": 1000 * USDC, "cash": 0, "entry": 1000 * USDC, "fee": USDC, "fund": -USDC,
         "counter_cash": 1001 * USDC,
     }  # fmt: skip
 
-    def move(source, target, quantity):
-        move = {"from_account": [source], "to_account": [target], "asset": "USDC", "quantity": quantity}
-        engine.apply(transfers=pd.DataFrame(move))
-
     engine.step(at(marks={"X": 95.0, "Y": 100.0}).tick())
     with pytest.raises(rc.RiskDataError, match="initial margin ratio"):
-        move(1, None, 0.01)
-    move(2, 1, 50.0)
+        engine.account(1).withdraw("USDC", 0.01)
+    engine.account(2).transfer(1, "USDC", 50.0)
     with pytest.raises(rc.RiskDataError, match="initial margin ratio"):
-        move(1, None, 4.0)
-    move(1, None, 3.0)
+        engine.account(1).withdraw("USDC", 4.0)
+    engine.account(1).withdraw("USDC", 3.0)
