@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,12 @@ from ..market import Prices, PriceTable, Scheduled, Segment, open_lots
 from ..market.guards import Guarded, GuardedPath, GuardState, Refusal, guard_path
 from ..state import Accounts
 from .instants import due_instants, new_interval
+
+
+@lru_cache(maxsize=16)
+def _numbers(count: int) -> pd.RangeIndex:
+    """Labels of instants, shared: they take longer to make than all of their prices."""
+    return pd.RangeIndex(count)
 
 
 class Course:
@@ -112,10 +118,10 @@ class Course:
             return []
         assert self._last is not None
         table = PriceTable(
-            time=pd.RangeIndex(len(self.times)),
+            time=_numbers(len(self.times)),
             mark=self.mark,
             index=self.index,
-            open_interest=np.broadcast_to(self._last.open_interest, self.mark.shape),
+            open_interest=self._last.open_interest[None].repeat(len(self.times), axis=0),
             given_asset=self._own,
             asset=self._asset,
             open_lots=self._last.open_lots,
