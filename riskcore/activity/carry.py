@@ -69,14 +69,25 @@ class CarriedOut:
 
     def _rows_of(self, written: Int) -> Rows:
         """Rows of the journal for some of the rows."""
-        actions, venue = self.actions, self.venue
+        actions = self.actions
         action, kind = written[:, kernels.R_ACTION], written[:, kernels.R_KIND]
-        asked, amount = actions.matrix[action], actions.matrix[action, kernels.AMOUNT]
+        asked = actions.matrix[action]
         of_action = asked[:, kernels.KIND] == kind
         rows = Journal(self.tick, 0).block(len(written))
         rows["time"], rows["account"], rows["event"] = actions.time[action], asked[:, kernels.ACCOUNT], _EVENT[kind]
         rows["reason"] = np.where(of_action | (kind == kernels.INTEREST), REASON[self.reason], REASON["reduce_only"])
         rows["counterparty"] = _PARTY[kind]
+        trades = np.flatnonzero((kind == kernels.FILL) | (kind == kernels.CONFIRM))
+        self._write_trades(rows, trades, written)
+        if len(trades) < len(rows):
+            self._write_others(rows, written)
+        return rows
+
+    def _write_others(self, rows: Rows, written: Int) -> None:
+        """Write what is not of trades."""
+        actions = self.actions
+        action, kind = written[:, kernels.R_ACTION], written[:, kernels.R_KIND]
+        asked, amount = actions.matrix[action], actions.matrix[action, kernels.AMOUNT]
         moved = kind == kernels.TRANSFER
         rows["counterparty"][moved] = asked[moved, kernels.ORDER]
         of_asset = (kind >= kernels.DEPOSIT) & (kind != kernels.LEVERAGE) & (kind != kernels.CONFIRM)
@@ -87,36 +98,36 @@ class CarriedOut:
         limits = kind == kernels.LEVERAGE
         rows["price"][limits] = np.where(np.isinf(actions.price[action[limits]]), np.nan, actions.price[action[limits]])
         of_order = (kind >= kernels.PLACE) & (kind <= kernels.CANCEL)
-        trades = (kind == kernels.FILL) | (kind == kernels.CONFIRM)
-        rows["market"][of_order | trades] = asked[of_order | trades, kernels.ITEM]
-        rows["order"][of_order | trades] = written[of_order | trades, kernels.R_ORDER]
+        rows["market"][of_order] = asked[of_order, kernels.ITEM]
+        rows["order"][of_order] = written[of_order, kernels.R_ORDER]
         rows["requested"][of_order] = written[of_order, kernels.R_LOTS]
         priced = of_order & (kind != kernels.CANCEL)
         market = asked[priced, kernels.ITEM]
-        rows["price"][priced] = natural(written[priced, kernels.R_TICKS], venue.markets.tick, market)
-        self._write_trades(rows, np.flatnonzero(trades), written)
-        confirmed = np.flatnonzero(kind == kernels.CONFIRM)
-        is_last = written[confirmed, kernels.R_TICKS_BEFORE] > 0
-        rows["event"][confirmed] = np.where(is_last, EVENT["market_close"], EVENT["book"])
-        rows["reason"][confirmed] = REASON["host"]
-        rows["requested"][confirmed] = written[confirmed, kernels.R_LOTS_BEFORE]
-        return rows
+        rows["price"][priced] = natural(written[priced, kernels.R_TICKS], self.venue.markets.tick, market)
 
     def _write_trades(self, rows: Rows, trades: Int, written: Int) -> None:
+        """Write fills and confirmations, in these rows."""
         if not trades.size:
             return
         chosen: Any = slice(None) if trades.size == len(rows) else trades
         written, action = written[chosen], written[chosen, kernels.R_ACTION]
         asked = self.actions.matrix[action]
-        flow, fee = asked[:, kernels.FLOW], asked[:, kernels.FEE]
+        market, flow, fee = asked[:, kernels.ITEM], asked[:, kernels.FLOW], asked[:, kernels.FEE]
         to_fund = asked[:, kernels.KIND] == kernels.CONFIRM
         for name, values in (
-            ("settle", self.venue.markets.settle[asked[:, kernels.ITEM]]), ("lots", written[:, kernels.R_LOTS]),
-            ("cost", written[:, kernels.R_COST]), ("entry", written[:, kernels.R_ENTRY]), ("fee", fee),
-            ("cash", flow + written[:, kernels.R_COST]), ("counter_cash", np.where(to_fund, 0, fee) - flow),
-            ("fund", np.where(to_fund, 0, -fee)), ("price", self.actions.price[action]),
+            ("market", market), ("settle", self.venue.markets.settle[market]), ("order", written[:, kernels.R_ORDER]),
+            ("lots", written[:, kernels.R_LOTS]), ("cost", written[:, kernels.R_COST]),
+            ("entry", written[:, kernels.R_ENTRY]), ("fee", fee), ("cash", flow + written[:, kernels.R_COST]),
+            ("counter_cash", np.where(to_fund, 0, fee) - flow), ("fund", np.where(to_fund, 0, -fee)),
+            ("price", self.actions.price[action]),
         ):  # fmt: skip
             rows[name][chosen] = values
+        confirmed = trades[to_fund]
+        if confirmed.size:
+            is_last = written[to_fund, kernels.R_TICKS_BEFORE] > 0
+            rows["event"][confirmed] = np.where(is_last, EVENT["market_close"], EVENT["book"])
+            rows["reason"][confirmed] = REASON["host"]
+            rows["requested"][confirmed] = written[to_fund, kernels.R_LOTS_BEFORE]
 
 
 def add_to_ledger(ledger: Ledger, rows: Rows) -> None:
