@@ -668,8 +668,8 @@ class Engine:
     def _has_prices_of(self, rows: Rows) -> bool:
         """Whether everything that rows of activity name had a price in the last tick."""
         prices = self._prices
-        if prices is None:
-            return False
+        if prices is None or prices.is_complete:
+            return prices is not None
         for kind, price in (("market", prices.mark), ("asset", prices.asset), ("settle", prices.asset)):
             named = rows[kind][rows[kind] >= 0]
             if np.isnan(price[named]).any():

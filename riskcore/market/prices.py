@@ -491,6 +491,11 @@ class Prices:
             asset = first_unpriced(self.asset, columns.asset, holds_quanta(columns, self.venue))
         return None if market < 0 else market, None if asset < 0 else asset
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every market and asset has a price."""
+        return bool(first_missing(self.mark) < 0 and first_missing(self.asset) < 0)
+
     def open_notional(self, market: int) -> Fraction:
         """Return the open interest of a market in settle units, exactly.
 
