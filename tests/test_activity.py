@@ -266,7 +266,7 @@ REFUSED = [
     (action("leverage", leverage_limit=0.1), "must leave the account an initial margin ratio below 100 %"),
     ({**fill(), "time": 10**18 - 1}, "activity.time, row 1, .*: must not be before the last tick or action"),
     ({**fill(), "tmie": 1}, "activity.tmie: is not a column of this table: did you mean time"),
-    (action("confirm", market="X", quantity=-1.0, price=90.0), "must have an open proposal"),
+    (action("confirm", market="X", quantity=-1.0, price=90.0), "must be one in which the last tick proposed"),
 ]
 
 
