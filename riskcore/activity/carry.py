@@ -70,7 +70,7 @@ class CarriedOut:
         rows = Journal(self.tick, 0).block(len(written))
         rows["time"], rows["account"], rows["event"] = actions.time[action], asked[:, kernels.ACCOUNT], _EVENT[kind]
         rows["reason"] = np.where(of_action, REASON[self.reason], REASON["reduce_only"])
-        rows["reason"][kind == kernels.INTEREST] = REASON["entry"]
+        rows["reason"][kind == kernels.INTEREST] = REASON[self.reason]
         rows["counterparty"] = _PARTY[kind]
         moved = kind == kernels.TRANSFER
         rows["counterparty"][moved] = asked[moved, kernels.ORDER]
