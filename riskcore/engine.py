@@ -21,8 +21,10 @@ from .activity import (
     CarriedOut,
     Hands,
     Margin,
+    QuickFills,
     Reader,
     ReduceOnly,
+    Start,
     add_to_ledger,
     carry_out,
     margin_of,
@@ -262,6 +264,7 @@ class Engine:
         self._totals = Totals(self.accounts, self.venue)
         self._invariants = Invariants(self.accounts, self.venue, self._ledger)
         self._reader, self._reduce_only = Reader(self._accounts), ReduceOnly()
+        self._quick = QuickFills(self._start_quick, lambda done: self._pending.append(done))
         self._accounts.before_sweep(self._catch_up)
 
     @property
@@ -287,8 +290,7 @@ class Engine:
     @property
     def ledger(self) -> Ledger:
         """Makers, fund and shortfall as they are now, in lots and quanta."""
-        if self._pending:
-            self._catch_up()
+        self._catch_up()
         return self._ledger
 
     @property
@@ -387,8 +389,7 @@ class Engine:
         self._must_be_whole()
         if not isinstance(tick, Tick):
             raise RiskDataError("tick", None, f"must be a Tick, not {type(tick).__name__}")
-        if self._pending:
-            self._catch_up()
+        self._catch_up()
         if self._recorded_bytes > _MAX_RECORDED_BYTES:
             self._write_or_warn()
         course = self._read(tick)
@@ -490,20 +491,10 @@ class Engine:
         """
         self._must_be_whole()
         must_be_check(check)
+        self._quick.close()
         actions = self._reader.read(activity, self.venue, self._acted)
-        hands = Hands(
-            self._state,
-            self._growth,
-            self._ledger,
-            self.venue,
-            self._prices,
-            self._market_rules(),
-            self._pooled,
-            self._reduce_only,
-        )
-        known = len(self._state)
         try:
-            done = carry_out(hands, actions, check, self.ticks - 1)
+            done = carry_out(self._hands(), actions, check, self.ticks - 1)
         except RiskDataError:
             if len(actions.opened.ids):
                 self._reader.forget()
@@ -511,7 +502,6 @@ class Engine:
         except BaseException as error:
             self._break(error)
             raise
-        assert len(self._state) >= known
         if len(done.written):
             self._acted = int(actions.time[-1])
             self._pending.append(done)
@@ -623,6 +613,22 @@ class Engine:
             rule = f"must be an account of the state{did_you_mean(id, self.accounts.ids)}"
             raise RiskDataError(table, None, rule, value=as_text(id)) from None
 
+    @property
+    def quick_fills(self) -> QuickFills:
+        """The way of an `Account` to fill without a table."""
+        self._must_be_whole()
+        return self._quick
+
+    def _start_quick(self) -> Start:
+        return Start(self._hands(), self.ticks - 1, 0 if self._acted is None else self._acted)
+
+    def _hands(self) -> Hands:
+        """State, rules and prices for activity."""
+        rules = self._market_rules()
+        return Hands(
+            self._state, self._growth, self._ledger, self.venue, self._prices, rules, self._pooled, self._reduce_only
+        )
+
     def _market_rules(self) -> npt.NDArray[np.int64]:
         """Rules of the markets for activity, made anew when they have changed."""
         if self._rules is None:
@@ -632,9 +638,10 @@ class Engine:
 
     def _catch_up(self) -> None:
         """Take in the activity since the last time: journal, ledgers, totals and screen."""
-        pending, self._pending = self._pending, []
-        if not pending:
+        self._quick.close()
+        if not self._pending:
             return
+        pending, self._pending = self._pending, []
         try:
             rows = np.concatenate([done.rows for done in pending]) if len(pending) > 1 else pending[0].rows
             accounts = np.unique(np.concatenate([done.accounts for done in pending]))
@@ -650,12 +657,24 @@ class Engine:
         except BaseException as error:
             self._break(error)
             raise
-        self._idle_since, self._at_rest, self._is_covered = None, False, False
+        self._idle_since, self._at_rest = None, False
+        self._is_covered = self._is_covered and self._has_prices_of(rows)
         if self._record:
             opened = [done.actions.opened for done in pending if len(done.actions.opened.ids)]
             recorded = RecordedActivity(rows, Opened.joined(opened))
             self._recorded.append(recorded)
             self._recorded_bytes += recorded.nbytes
+
+    def _has_prices_of(self, rows: Rows) -> bool:
+        """Whether everything that rows of activity name had a price in the last tick."""
+        prices = self._prices
+        if prices is None:
+            return False
+        for kind, price in (("market", prices.mark), ("asset", prices.asset), ("settle", prices.asset)):
+            named = rows[kind][rows[kind] >= 0]
+            if np.isnan(price[named]).any():
+                return False
+        return True
 
     def _read(self, tick: Tick) -> Course:
         """Read and guard a tick, and work out what falls due; all that can be refused is refused here."""
@@ -953,7 +972,7 @@ def _of_ticks(venue: Venue) -> Venue:
     return venue if venue.policy.liquidation_interval is None else venue.replace(policy={"liquidation_interval": None})
 
 
-_VIEWS = ("_accounts", "_growth", "_screen", "_totals", "_invariants", "_reader", "_reduce_only")
+_VIEWS = ("_accounts", "_growth", "_screen", "_totals", "_invariants", "_reader", "_reduce_only", "_quick")
 
 
 def _write_refusals(journal: Journal, venue: Venue, refusals: list[Refusal]) -> None:

@@ -17,7 +17,7 @@ from ..kernels.margin import SAFE
 from ..liquidation import remember_fill
 from ..margin import folded, model_of
 from ..market import Prices, Tick
-from ..record import BOOK, EVENT, POOL, REASON, Journal, Rows
+from ..record import BOOK, EVENT, POOL, REASON, ROW, Journal, Rows
 from ..state import Accounts, Growth, Ledger, Pools, Proposals
 from ..venue import Venue
 from .actions import ACTIONS, REFUSALS
@@ -28,6 +28,7 @@ _PARTY = np.array([action.counterparty for action in ACTIONS.values()] + [POOL])
 _FREE = np.array([action.free for action in ACTIONS.values()] + [0])
 _LENT = np.array([action.lent for action in ACTIONS.values()] + [0])
 _CHECKS = ("on", "off")
+_BLOCK = 1024  # rows of the journal that are written while they are in the cache
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,18 @@ class CarriedOut:
     @cached_property
     def rows(self) -> Rows:
         """Rows of the journal."""
-        actions, venue, written = self.actions, self.venue, self.written
+        blocks = [self._rows_of(self.written[n : n + _BLOCK]) for n in range(0, len(self.written), _BLOCK)]
+        return np.concatenate([np.empty(0, ROW), *blocks]) if len(blocks) != 1 else blocks[0]
+
+    def _rows_of(self, written: Int) -> Rows:
+        """Rows of the journal for some of the rows."""
+        actions, venue = self.actions, self.venue
         action, kind = written[:, kernels.R_ACTION], written[:, kernels.R_KIND]
         asked, amount = actions.matrix[action], actions.matrix[action, kernels.AMOUNT]
         of_action = asked[:, kernels.KIND] == kind
         rows = Journal(self.tick, 0).block(len(written))
         rows["time"], rows["account"], rows["event"] = actions.time[action], asked[:, kernels.ACCOUNT], _EVENT[kind]
-        rows["reason"] = np.where(of_action, REASON[self.reason], REASON["reduce_only"])
-        rows["reason"][kind == kernels.INTEREST] = REASON[self.reason]
+        rows["reason"] = np.where(of_action | (kind == kernels.INTEREST), REASON[self.reason], REASON["reduce_only"])
         rows["counterparty"] = _PARTY[kind]
         moved = kind == kernels.TRANSFER
         rows["counterparty"][moved] = asked[moved, kernels.ORDER]
@@ -89,7 +94,7 @@ class CarriedOut:
         priced = of_order & (kind != kernels.CANCEL)
         market = asked[priced, kernels.ITEM]
         rows["price"][priced] = natural(written[priced, kernels.R_TICKS], venue.markets.tick, market)
-        self._write_trades(rows, np.flatnonzero(trades))
+        self._write_trades(rows, np.flatnonzero(trades), written)
         confirmed = np.flatnonzero(kind == kernels.CONFIRM)
         is_last = written[confirmed, kernels.R_TICKS_BEFORE] > 0
         rows["event"][confirmed] = np.where(is_last, EVENT["market_close"], EVENT["book"])
@@ -97,11 +102,11 @@ class CarriedOut:
         rows["requested"][confirmed] = written[confirmed, kernels.R_LOTS_BEFORE]
         return rows
 
-    def _write_trades(self, rows: Rows, trades: Int) -> None:
+    def _write_trades(self, rows: Rows, trades: Int, written: Int) -> None:
         if not trades.size:
             return
         chosen: Any = slice(None) if trades.size == len(rows) else trades
-        written, action = self.written[chosen], self.written[chosen, kernels.R_ACTION]
+        written, action = written[chosen], written[chosen, kernels.R_ACTION]
         asked = self.actions.matrix[action]
         flow, fee = asked[:, kernels.FLOW], asked[:, kernels.FEE]
         to_fund = asked[:, kernels.KIND] == kernels.CONFIRM
@@ -224,7 +229,7 @@ class _Carrying:
             self.prices = hands.prices or Prices.incomplete(hands.venue, Tick(0, {}))
         self.folded = None if self.prices is None else folded(self.prices)
         self.written = np.empty((len(actions.matrix) + 1 + len(actions.matrix) // 8, kernels.ROW_WIDTH), np.int64)
-        self.progress = np.zeros(3, np.int64)
+        self.progress = np.zeros(kernels.PROGRESS_SIZE, np.int64)
         self.orders_before = len(self.state.orders.lots)
         self.limits_before: list[tuple[int, float, float]] = []
         self.added: tuple[int, Int, Int] | None = None
@@ -263,10 +268,10 @@ class _Carrying:
         reduce_only = hands.reduce_only.of(state)
         while n < len(matrix):
             kernels.carry_out(
-                n, is_sure, matrix, state.columns, state.orders.columns, hands.rules, hands.pooled, reduce_only,
-                self.folded, self.written, progress,
+                n, len(matrix), is_sure, matrix, state.columns, state.orders.columns, hands.rules, hands.pooled,
+                reduce_only, self.folded, self.written, progress,
             )  # fmt: skip
-            _, n, status = progress.tolist()
+            _, n, status, _ = progress.tolist()
             is_sure = False
             if status == kernels.DONE:
                 return
@@ -312,7 +317,7 @@ class _Carrying:
 
     def _undo_rows(self) -> None:
         state = self.state
-        kernels.take_back(self.actions.matrix, state.columns, state.orders.columns, self.written, self.progress)
+        kernels.take_back(0, self.actions.matrix, state.columns, state.orders.columns, self.written, self.progress)
         for account, limit, fraction in reversed(self.limits_before):
             state.leverage_limit[account], state.columns.leverage_fraction[account] = limit, fraction
         self.limits_before.clear()
@@ -419,6 +424,8 @@ class _Carrying:
     def _set_leverage_limit(self, n: int) -> None:
         account, state, limit = int(self.actions.matrix[n, kernels.ACCOUNT]), self.state, float(self.actions.price[n])
         fraction = state.columns.leverage_fraction
+        if self.prices is not None:
+            self._must_not_be_liquidating(n)
         self.limits_before.append((account, float(state.leverage_limit[account]), float(fraction[account])))
         state.leverage_limit[account], fraction[account] = limit, 1.0 / limit
         self._write(n, kernels.LEVERAGE)
