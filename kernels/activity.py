@@ -28,19 +28,23 @@ ACTION_WIDTH = 10
 R_ACTION, R_KIND, R_ORDER, R_LOTS, R_COST, R_ENTRY, R_TICKS, R_LOTS_BEFORE, R_TICKS_BEFORE = 0, 1, 2, 3, 4, 5, 6, 7, 8
 R_HELD, R_HELD_ENTRY = 9, 10
 """Columns of rows: number of the action; kind of the row; the order, -1: none; signed lots of a fill, lots of an order
-(those cancelled), or interest; changes of cost and entry; limit price; lots and limit price of the order before; lots
-and entry of the position after a fill."""
+(those cancelled), or interest; changes of cost and entry; limit price; lots and limit price of the order before, or
+what was open of a slice that is confirmed and whether it is of the last book; lots and entry of the position after a
+fill."""
 ROW_WIDTH = 11
 
 IS_DELISTED, IS_CLOSED, MAX_LOTS = 0, 1, 2
 """Rows of the rules of markets."""
 
-WRITTEN, STOP, STATUS = 0, 1, 2
-"""Progress: number of rows written, the action that stops, and why."""
+WRITTEN, STOP, STATUS, FETCHED = 0, 1, 2, 3
+"""Progress: number of rows written, the action that stops, why, and a sum that means nothing."""
+PROGRESS_SIZE = 4
 
 NOT_LIQUIDATING, COVERED = 1, 2
 """Bits of what the venue asks of an action: that the account is not liquidating before, and that its initial margin is
 covered afterwards, if it has exposure then."""
+
+_AHEAD = 64  # fills whose memory is fetched together
 
 _LIMIT = 1 << 60  # POSITION_LIMIT of _limits.py
 
@@ -367,7 +371,7 @@ def _try_fill(n, actions, state, orders, rules, is_checked):
 
 @inner_kernel
 def _do_fill(n, actions, state, orders, reduce_only, rows, progress):
-    """Carry out a fill, and reduce the reduce-only orders of the position.
+    """Carry out a fill or a confirmation, and reduce the reduce-only orders of the position.
 
     n            int64           ()       action
     actions      int64           (N, 10)  columns above
@@ -375,11 +379,11 @@ def _do_fill(n, actions, state, orders, reduce_only, rows, progress):
     orders       OrderColumns    ()       see layouts.py, in/out
     reduce_only  int64           (X, 2)   as of `carry_out`
     rows         int64           (R, 11)  columns above, in/out
-    progress     int64           (3,)     entries above, in/out
+    progress     int64           (4,)     entries above, in/out
     """
     a, m, p, o, change = actions[n, ACCOUNT], actions[n, ITEM], actions[n, ROW], actions[n, ORDER], actions[n, AMOUNT]
     flow, j = actions[n, FLOW], np.int64(state.position_balance[p])
-    r = _write(n, FILL, o, change, rows, progress)
+    r = _write(n, actions[n, KIND], o, change, rows, progress)
     cost = cost_change(state.lots[p], state.cost[p], change, flow)
     entry = cost_change(state.lots[p], state.entry[p], change, flow)
     rows[r, R_COST], rows[r, R_ENTRY] = cost, entry
@@ -451,7 +455,7 @@ def _do_order(n, actions, state, orders, is_checked, rows, progress):
     orders      OrderColumns    ()       see layouts.py, in/out
     is_checked  bool            ()       whether the venue checks the action
     rows        int64           (R, 11)  columns above, in/out
-    progress    int64           (3,)     entries above, in/out
+    progress    int64           (4,)     entries above, in/out
     """
     o, lots = actions[n, ORDER], np.int64(0)
     ticks = actions[n, TICKS] if actions[n, TICKS] > 0 else orders.price[o]
@@ -522,15 +526,38 @@ def _move(kind, j, other, quanta, state):
         state.lent[j] -= quanta
 
 
+@inner_kernel
+def _fetch(first, last, actions, state):
+    """Read what the fills of a range need, so that the processor waits for all of it together; a sum of no meaning.
+
+    first    int64           ()       action
+    last     int64           ()       the one after the last
+    actions  int64           (N, 10)  columns above, in/out
+    state    AccountColumns  ()       see layouts.py
+    """
+    total = np.int64(0)
+    for n in range(first, last):
+        if actions[n, KIND] == FILL:
+            actions[n, ROW] = _find(actions[n, ACCOUNT], actions[n, ITEM], state.position_span, state.market)
+    for n in range(first, last):
+        p = actions[n, ROW]
+        if actions[n, KIND] == FILL and p >= 0:
+            total += state.lots[p] + state.open_bid[p] + state.open_ask[p] + state.cost[p] + state.entry[p]
+            j = np.int64(state.position_balance[p])
+            total += state.free[j] + state.balance_cost[j]
+    return total
+
+
 @kernel
-def carry_out(first, is_sure, actions, state, orders, rules, pooled, reduce_only, prices, rows, progress):
-    """Carry out actions one after another, from one on, until all are done or one stops them.
+def carry_out(first, last, is_sure, actions, state, orders, rules, pooled, reduce_only, prices, rows, progress):
+    """Carry out actions one after another, those of a range, until all are done or one stops them.
 
     An action that `MARGIN_DOUBT` or `NOT_COVERED` stops, or `NO_PRICE` afterwards, has been carried out and has its
     rows; no other that stops.
 
     first        int64             ()       action
-    is_sure      bool              ()       the account of that action is known not to be liquidating
+    last         int64             ()       the one after the last
+    is_sure      bool              ()       the account of the first is known not to be liquidating
     actions      int64             (N, 10)  columns above
     state        AccountColumns    ()       see layouts.py, in/out
     orders       OrderColumns      ()       see layouts.py, in/out
@@ -542,7 +569,9 @@ def carry_out(first, is_sure, actions, state, orders, rules, pooled, reduce_only
     progress     int64             (3,)     in/out, entries above
     """
     is_checked = prices is not None
-    for n in range(first, actions.shape[0]):
+    for n in range(first, last):
+        if last - n > 1 and (n - first) % _AHEAD == 0:
+            progress[FETCHED] = _fetch(n, min(n + _AHEAD, last), actions, state)
         kind, a = actions[n, KIND], actions[n, ACCOUNT]
         status, asks = DONE, 0
         room = rows.shape[0] - progress[WRITTEN]
@@ -575,20 +604,36 @@ def carry_out(first, is_sure, actions, state, orders, rules, pooled, reduce_only
         if status != DONE:
             progress[STOP], progress[STATUS] = n, status
             return
-    progress[STOP], progress[STATUS] = actions.shape[0], DONE
+    progress[STOP], progress[STATUS] = last, DONE
 
 
 @kernel
-def take_back(actions, state, orders, rows, progress):
-    """Take back the rows of actions, the last one first.
+def confirm(n, actions, state, orders, reduce_only, rows, progress):
+    """Carry out the fill of a proposed slice that has been tested, and reduce the reduce-only orders of the position.
 
+    n            int64           ()       action, whose ROW is set
+    actions      int64           (N, 10)  columns above
+    state        AccountColumns  ()       see layouts.py, in/out
+    orders       OrderColumns    ()       see layouts.py, in/out
+    reduce_only  int64           (X, 2)   as of `carry_out`
+    rows         int64           (R, 11)  columns above, in/out; with room for X + 1
+    progress     int64           (3,)     entries above, in/out
+    """
+    _do_fill(n, actions, state, orders, reduce_only, rows, progress)
+
+
+@kernel
+def take_back(first, actions, state, orders, rows, progress):
+    """Take back rows of actions from one on, the last one first.
+
+    first     int64           ()       row
     actions   int64           (N, 10)  columns above
     state     AccountColumns  ()       see layouts.py, in/out
     orders    OrderColumns    ()       see layouts.py, in/out
     rows      int64           (R, 11)  columns above, in/out
-    progress  int64           (3,)     entries above, in/out
+    progress  int64           (4,)     entries above, in/out
     """
-    for r in range(progress[WRITTEN] - 1, -1, -1):
+    for r in range(progress[WRITTEN] - 1, first - 1, -1):
         n, kind, o = rows[r, R_ACTION], rows[r, R_KIND], rows[r, R_ORDER]
         p = actions[n, ROW]
         if kind in (FILL, CONFIRM):
@@ -604,7 +649,7 @@ def take_back(actions, state, orders, rows, progress):
             state.free[p] += rows[r, R_LOTS]
         elif kind >= DEPOSIT and kind != LEVERAGE and kind != CONFIRM:
             _move(kind, p, actions[n, OTHER], -actions[n, AMOUNT], state)
-    progress[WRITTEN] = 0
+    progress[WRITTEN] = first
 
 
 @kernel

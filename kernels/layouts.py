@@ -383,6 +383,8 @@ class SliceRows(NamedTuple):
     cost       int64    (R,)  change of cost, settle quanta, out
     entry      int64    (R,)  change of entry, settle quanta, out
     fee        int64    (R,)  settle quanta, out
+    fee_num    int64    (R,)  rate at which the fee was computed, out
+    fee_den    int64    (R,)  its denominator, out
     before     float64  (R,)  MMR before, out
     after      float64  (R,)  MMR after, out
     =========  =======  ====  =============================================================
@@ -399,6 +401,8 @@ class SliceRows(NamedTuple):
     cost: Int
     entry: Int
     fee: Int
+    fee_num: Int
+    fee_den: Int
     before: Float
     after: Float
 

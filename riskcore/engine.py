@@ -21,8 +21,10 @@ from .activity import (
     CarriedOut,
     Hands,
     Margin,
+    QuickFills,
     Reader,
     ReduceOnly,
+    Start,
     add_to_ledger,
     carry_out,
     margin_of,
@@ -33,7 +35,7 @@ from .boundary import RecordingWarning, RiskDataError, as_html, as_text, counted
 from .clock import Course, instants
 from .context import TickContext
 from .delisting import delist
-from .liquidation import liquidate, start_tick
+from .liquidation import liquidate, open_proposals, slices_frame, start_tick
 from .margin import MarginTable, margin_table, margins_of, model_of
 from .margin.screen import Screen
 from .market import Books, Prices, Scheduled, Tick, read_scheduled
@@ -55,7 +57,7 @@ from .record import (
     to_frame,
     touched,
 )
-from .state import Accounts, Growth, Ledger, Opened, Pools, did_you_mean, must_fit
+from .state import Accounts, Growth, Ledger, Opened, Pools, Proposal, did_you_mean, must_fit
 from .venue import Venue, check_adl_policy
 
 _MAX_RECORDED_BYTES = 256 << 20  # bytes of ticks in memory
@@ -82,6 +84,8 @@ class StepResult:
         The venue of the engine.
     accounts : Accounts
         The engine's accounts, which go on with it.
+    proposed : tuple
+        Account row and market row, and the `Proposal`, of each slice that is proposed to the host.
 
     Notes
     -----
@@ -111,6 +115,7 @@ class StepResult:
     rows: Rows
     venue: Venue
     accounts: Accounts
+    proposed: tuple[tuple[tuple[int, int], Proposal], ...] = ()
 
     def __repr__(self) -> str:
         """One line: the number of accounts liquidated, and the notional of each stage at the fill prices."""
@@ -152,6 +157,16 @@ class StepResult:
         """
         return fills(self.rows, self.venue, self.accounts)
 
+    @property
+    def slices(self) -> pd.DataFrame:
+        """Slices that are proposed to the host, in natural units; none where the engine fills the books itself.
+
+        Columns: account, market, side (of the account: buy, sell), quantity (signed: the change of the position),
+        limit_price (the worst price; NaN: any), fee_rate (part of the value that a fill costs), stage (order book, last
+        book).
+        """
+        return slices_frame(self.proposed, self.venue, self.accounts)
+
 
 class Engine:
     """Runs the liquidation waterfall over ticks.
@@ -169,6 +184,10 @@ class Engine:
         time and the account's id alone.
     check_screen : bool
         Compute every account at every tick and raise RuntimeError where the screen differs: slow, to be sure.
+    book : str
+        "engine": liquidations fill in the tick's books. "host": the books belong to the host of the run, to whom slices
+        are proposed (`StepResult.slices`), and who confirms what it filled; the policy's ``liquidation_interval`` is
+        null then: ticks are the clock.
     record : bool
         Keep every tick for `save`. The ticks kept are written to the run folder when they come to 256 MiB; an engine
         that has no folder yet warns then, once. Without it nothing is kept, and nothing can be saved.
@@ -176,8 +195,8 @@ class Engine:
     Raises
     ------
     RiskDataError
-        The accounts were read with a venue of other units, the venue's ADL policy or margin model is not registered, or
-        the seed is no whole number of 64 bits.
+        The accounts were read with a venue of other units, the venue's ADL policy or margin model is not registered,
+        the seed is no whole number of 64 bits, or ``book`` is another word.
 
     Notes
     -----
@@ -201,10 +220,14 @@ class Engine:
     """
 
     def __init__(
-        self, accounts: Accounts, venue: Venue, seed: int = 0, *, check_screen: bool = False, record: bool = True
-    ) -> None:
+        self, accounts: Accounts, venue: Venue, seed: int = 0, *, book: str = "engine", check_screen: bool = False,
+        record: bool = True,
+    ) -> None:  # fmt: skip
         must_fit(accounts, venue)
         check_adl_policy(venue.policy)
+        if not isinstance(book, str) or book not in run_folder.BOOKS:
+            raise RiskDataError("book", None, f"must be one of {', '.join(run_folder.BOOKS)}", value=as_text(book))
+        self._book, venue = book, _of_ticks(venue) if book == "host" else venue
         model_of(venue)
         accounts.must_have_rows_of(venue.backstop)
         if not isinstance(seed, int | np.integer) or isinstance(seed, bool) or not INT64_MIN <= seed <= INT64_MAX:
@@ -241,6 +264,7 @@ class Engine:
         self._totals = Totals(self.accounts, self.venue)
         self._invariants = Invariants(self.accounts, self.venue, self._ledger)
         self._reader, self._reduce_only = Reader(self._accounts), ReduceOnly()
+        self._quick = QuickFills(self._start_quick, lambda done: self._pending.append(done))
         self._accounts.before_sweep(self._catch_up)
 
     @property
@@ -259,10 +283,14 @@ class Engine:
         return self._seed
 
     @property
+    def book(self) -> str:
+        """Whose the order books are: "engine" or "host"."""
+        return self._book
+
+    @property
     def ledger(self) -> Ledger:
         """Makers, fund and shortfall as they are now, in lots and quanta."""
-        if self._pending:
-            self._catch_up()
+        self._catch_up()
         return self._ledger
 
     @property
@@ -361,8 +389,7 @@ class Engine:
         self._must_be_whole()
         if not isinstance(tick, Tick):
             raise RiskDataError("tick", None, f"must be a Tick, not {type(tick).__name__}")
-        if self._pending:
-            self._catch_up()
+        self._catch_up()
         if self._recorded_bytes > _MAX_RECORDED_BYTES:
             self._write_or_warn()
         course = self._read(tick)
@@ -371,6 +398,47 @@ class Engine:
         except BaseException as error:
             self._break(error)
             raise
+
+    def propose(self, tick: Tick) -> pd.DataFrame:
+        """Return the slices that a step would propose to the host, and change nothing.
+
+        Parameters
+        ----------
+        tick : Tick
+            The market.
+
+        Returns
+        -------
+        DataFrame
+            As `StepResult.slices` of an engine with ``book="host"``, whatever this one has.
+
+        Raises
+        ------
+        RiskDataError
+            As of `step`.
+
+        Notes
+        -----
+        It takes a copy of the engine. The rules: docs/one_tick.md, "Host mode".
+
+        Examples
+        --------
+        >>> import riskcore as rc
+        >>> from riskcore.sample import two_accounts
+        >>> venue, accounts = two_accounts()
+        >>> market = "SOL_USDC_PERP"
+        >>> engine = rc.Engine(accounts, venue, book="host")
+        >>> book = {"bids": [(193.99, 1_000.0)], "asks": [(194.0, 1_000.0)]}
+        >>> slices = engine.propose(rc.Tick("2025-10-10T21:00Z", {market: 194.0}, {market: book}))
+        >>> slices[["account", "quantity", "limit_price", "fee_rate", "stage"]].to_dict("records"), engine.ticks
+        ([{'account': 1, 'quantity': -5.16, 'limit_price': 192.06, 'fee_rate': 0.01, 'stage': 'order book'}], 0)
+        """
+        self._must_be_whole()
+        trial = Engine.__new__(Engine)
+        left_out = {"_recorded": [], "_recorded_bytes": 0, "_record": False, "_start": None, "_book": "host"}
+        trial.__setstate__(deepcopy({n: v for n, v in self.__getstate__().items() if n not in left_out}) | left_out)
+        trial._enter(_of_ticks(trial.venue))
+        return trial.step(tick).slices
 
     def apply(self, activity: Any, *, check: str = "on") -> ActivityResult:
         """Carry out actions of accounts between two ticks, one after another; all of them or none.
@@ -423,13 +491,10 @@ class Engine:
         """
         self._must_be_whole()
         must_be_check(check)
+        self._quick.close()
         actions = self._reader.read(activity, self.venue, self._acted)
-        hands = Hands(
-            self._state, self._growth, self.venue, self._prices, self._market_rules(), self._pooled, self._reduce_only
-        )
-        known = len(self._state)
         try:
-            done = carry_out(hands, actions, check, self.ticks - 1)
+            done = carry_out(self._hands(), actions, check, self.ticks - 1)
         except RiskDataError:
             if len(actions.opened.ids):
                 self._reader.forget()
@@ -437,7 +502,6 @@ class Engine:
         except BaseException as error:
             self._break(error)
             raise
-        assert len(self._state) >= known
         if len(done.written):
             self._acted = int(actions.time[-1])
             self._pending.append(done)
@@ -549,6 +613,22 @@ class Engine:
             rule = f"must be an account of the state{did_you_mean(id, self.accounts.ids)}"
             raise RiskDataError(table, None, rule, value=as_text(id)) from None
 
+    @property
+    def quick_fills(self) -> QuickFills:
+        """The way of an `Account` to fill without a table."""
+        self._must_be_whole()
+        return self._quick
+
+    def _start_quick(self) -> Start:
+        return Start(self._hands(), self.ticks - 1, 0 if self._acted is None else self._acted)
+
+    def _hands(self) -> Hands:
+        """State, rules and prices for activity."""
+        rules = self._market_rules()
+        return Hands(
+            self._state, self._growth, self._ledger, self.venue, self._prices, rules, self._pooled, self._reduce_only
+        )
+
     def _market_rules(self) -> npt.NDArray[np.int64]:
         """Rules of the markets for activity, made anew when they have changed."""
         if self._rules is None:
@@ -558,9 +638,10 @@ class Engine:
 
     def _catch_up(self) -> None:
         """Take in the activity since the last time: journal, ledgers, totals and screen."""
-        pending, self._pending = self._pending, []
-        if not pending:
+        self._quick.close()
+        if not self._pending:
             return
+        pending, self._pending = self._pending, []
         try:
             rows = np.concatenate([done.rows for done in pending]) if len(pending) > 1 else pending[0].rows
             accounts = np.unique(np.concatenate([done.accounts for done in pending]))
@@ -576,12 +657,24 @@ class Engine:
         except BaseException as error:
             self._break(error)
             raise
-        self._idle_since, self._at_rest, self._is_covered = None, False, False
+        self._idle_since, self._at_rest = None, False
+        self._is_covered = self._is_covered and self._has_prices_of(rows)
         if self._record:
             opened = [done.actions.opened for done in pending if len(done.actions.opened.ids)]
             recorded = RecordedActivity(rows, Opened.joined(opened))
             self._recorded.append(recorded)
             self._recorded_bytes += recorded.nbytes
+
+    def _has_prices_of(self, rows: Rows) -> bool:
+        """Whether everything that rows of activity name had a price in the last tick."""
+        prices = self._prices
+        if prices is None:
+            return False
+        for kind, price in (("market", prices.mark), ("asset", prices.asset), ("settle", prices.asset)):
+            named = rows[kind][rows[kind] >= 0]
+            if np.isnan(price[named]).any():
+                return False
+        return True
 
     def _read(self, tick: Tick) -> Course:
         """Read and guard a tick, and work out what falls due; all that can be refused is refused here."""
@@ -620,6 +713,7 @@ class Engine:
     def _go_on(self, course: Course, full_table: bool) -> StepResult:
         """Go from instant to instant, and take note of everything."""
         step, k = _Step(self.time, full_table), 0
+        self.ledger.proposals.clear()
         self.ledger.premium_sum, self.ledger.premium_count = course.premiums
         self._at_rest, self._is_covered = self._at_rest and course.last > 0 and course.starts_as_before, True
         while (k := self._next(course, k)) < course.last:
@@ -643,7 +737,8 @@ class Engine:
             self._recorded.append(recorded)
             self._recorded_bytes += recorded.nbytes
         selected, margins = step.triggers(self.accounts, course.prices)
-        result = StepResult(self.ticks, time, selected, margins, step.table, rows, self.venue, self.accounts)
+        proposed = open_proposals(self.ledger, self.accounts)
+        result = StepResult(self.ticks, time, selected, margins, step.table, rows, self.venue, self.accounts, proposed)
         self._ticks, self._time, self._acted = self.ticks + 1, time, time
         return result
 
@@ -688,7 +783,8 @@ class Engine:
         self._at_rest, self._idle_since = not selected.size, time
         if selected.size:
             margins = margins_of(self.accounts, selected, prices)
-            step.add(*liquidate(context, self.accounts, selected, margins, course.guarded_at(k), self.seed))
+            guarded, of_host = course.guarded_at(k), self.book == "host"
+            step.add(*liquidate(context, self.accounts, selected, margins, guarded, self.seed, of_host=of_host))
         rows = journal.rows()
         if len(rows):
             self._invariants.check(rows, self.ledger)
@@ -756,7 +852,8 @@ class Engine:
             raise ValueError(f"this run is already saved in {self._folder}")
         self._saved = run_folder.write_part(
             path, self._first_venue, self.accounts, self.ledger, self.guard_state, self._prices, self._recorded,
-            start=self._start, after=self._saved, seed=self.seed, ticks=self.ticks, complete=complete, inputs=inputs,
+            start=self._start, after=self._saved, seed=self.seed, book=self.book, ticks=self.ticks, complete=complete,
+            inputs=inputs,
         )  # fmt: skip
         self._folder, self._recorded, self._recorded_bytes, self._start = path.resolve(), [], 0, None
 
@@ -836,7 +933,7 @@ class Engine:
         Engine(2 accounts, 2 ticks, last at 2025-10-10 21:01:00+00:00, fund 1,010.01 USDC)
         """
         saved = reader.read_state(Path(path))
-        engine = cls(saved.accounts, saved.venue, saved.seed, check_screen=check_screen, record=record)
+        engine = cls(saved.accounts, saved.venue, saved.seed, book=saved.book, check_screen=check_screen, record=record)
         engine._ledger, engine._guard_state, engine._prices = saved.ledger, saved.guard_state, saved.prices
         engine._invariants = Invariants(engine.accounts, engine.venue, engine.ledger)
         engine._ticks, engine._time, engine._acted = saved.ticks, saved.time, saved.acted or saved.time
@@ -870,7 +967,12 @@ class _Step:
         return np.concatenate(selected), MarginTable.joined(margins)
 
 
-_VIEWS = ("_accounts", "_growth", "_screen", "_totals", "_invariants", "_reader", "_reduce_only")
+def _of_ticks(venue: Venue) -> Venue:
+    """Venue whose only instants are the ticks."""
+    return venue if venue.policy.liquidation_interval is None else venue.replace(policy={"liquidation_interval": None})
+
+
+_VIEWS = ("_accounts", "_growth", "_screen", "_totals", "_invariants", "_reader", "_reduce_only", "_quick")
 
 
 def _write_refusals(journal: Journal, venue: Venue, refusals: list[Refusal]) -> None:

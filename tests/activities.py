@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 from fractions import Fraction
 from typing import Any
 
-from hypothesis import strategies as st
-
 from riskcore import reference
-
-from .strategies import decimals
 
 KINDS = (
     *["fill"] * 6, *["place"] * 6, *["change"] * 3, "cancel", "cancel", "deposit", "withdraw", "withdraw", "transfer",
@@ -23,18 +20,28 @@ WORTH = (0.5, 30, 400, 5_000, 60_000)  # settle units
 class Scribe:
     """Draws actions as a user writes them, by what a state has."""
 
-    def __init__(self, draw: Any, venue: reference.Venue, state: reference.State, prices: reference.Prices | None):
-        self.draw, self.venue, self.state, self.prices = draw, state.venue or venue, state, prices
+    def __init__(
+        self, rng: random.Random, venue: reference.Venue, state: reference.State, prices: reference.Prices | None
+    ):
+        self.rng, self.venue, self.state, self.prices = rng, state.venue or venue, state, prices
 
     def pick(self, *options: Any) -> Any:
         """One of some options."""
-        return self.draw(st.sampled_from(options))
+        return self.rng.choice(options)
 
-    def actions(self, most: int = 4) -> list[dict[str, Any]]:
+    def one_in(self, many: int) -> bool:
+        """Whether something happens that happens once in so many times."""
+        return self.rng.randrange(many) == 0
+
+    def about(self, low: float = 0.5, high: float = 1.5) -> Fraction:
+        """A factor in thousandths."""
+        return Fraction(self.rng.randint(round(low * 1000), round(high * 1000)), 1000)
+
+    def actions(self, most: int = 6) -> list[dict[str, Any]]:
         """Up to `most` actions; some of them are refused."""
         kinds = HOST_KINDS if self.state.proposals else KINDS
-        found = [self.action(self.pick(*kinds)) for _ in range(self.draw(st.integers(1, most)))]
-        if not self.draw(st.integers(0, 11)):
+        found = [self.action(self.pick(*kinds)) for _ in range(self.rng.randint(1, most))]
+        if self.one_in(12):
             spoiled = self.pick("account", "market", "asset", "order", "quantity", "time", "fee", "owner")
             wrong = {"account": self.unknown(), "quantity": 1e-12, "time": 1, "fee": 1.0, "owner": self.some_id()}
             found[-1] |= {spoiled: wrong.get(spoiled, "Z")}
@@ -47,7 +54,7 @@ class Scribe:
         if kind in ("change", "cancel") and not account.orders:
             kind = row["action"] = "place"
         row |= getattr(self, kind)(account)
-        if not self.draw(st.integers(0, 5)):
+        if self.one_in(6):
             row["time"] = max(self.state.time_ns, self.state.acted) + self.pick(0, 1, 10**6)
         return row
 
@@ -72,24 +79,24 @@ class Scribe:
         if part is not None and held:
             return max(round(abs(held) * part), 1)
         value = abs(market.lot_value(self.price(market)))
-        return max(round(self.pick(*WORTH) * float(self.draw(decimals(50, 150, 2))) / float(value)), 1)
+        return max(round(self.pick(*WORTH) * float(self.about()) / float(value)), 1)
 
     def price(self, market: reference.Market) -> Fraction:
         """A price in whole ticks near the mark."""
         marks = self.prices.marks if self.prices is not None else {}
-        near = marks.get(market.symbol, Fraction(100)) * Fraction(self.draw(decimals(970, 1030, 3)))
+        near = marks.get(market.symbol, Fraction(100)) * self.about(0.97, 1.03)
         return max(math.floor(near / market.tick_size), 1) * market.tick_size
 
     def fee(self) -> dict[str, Any]:
-        return {"fee": float(self.draw(decimals(-20, 200, 2)))} if self.draw(st.booleans()) else {}
+        return {"fee": float(2 * self.about(-0.1, 1))} if self.one_in(2) else {}
 
     def amount(self, asset: str, of: int) -> float:
         """A quantity of an asset: of so many quanta, or worth something."""
         quantum = self.venue.assets[asset].quantum
-        if of > 0 and self.draw(st.booleans()):
+        if of > 0 and self.one_in(2):
             return float(max(round(of * self.pick(1, Fraction(1, 3), Fraction(11, 10))), 1) * quantum)
         price = None if self.prices is None else self.prices.if_known(self.venue, asset)
-        return float(self.pick(*WORTH) / float(price or 100) * float(self.draw(decimals(50, 150, 2))))
+        return float(self.pick(*WORTH) / float(price or 100) * float(self.about()))
 
     # -- kinds
 
@@ -97,12 +104,12 @@ class Scribe:
         ids = list(self.state.accounts)
         new = f"z{len(ids)}" if isinstance(ids[0], str) else 2000 - len(ids)
         row = {"account": new}
-        if self.draw(st.booleans()):
+        if self.one_in(2):
             row["owner"] = self.some_id()
-        return row | ({"leverage_limit": self.pick(1.0, 4.0, 20.0)} if self.draw(st.booleans()) else {})
+        return row | ({"leverage_limit": self.pick(1.0, 4.0, 20.0)} if self.one_in(2) else {})
 
     def fill(self, account: reference.Account) -> dict[str, Any]:
-        if account.orders and self.draw(st.booleans()):
+        if account.orders and self.one_in(2):
             order = self.pick(*account.orders)
             market, sign = self.venue.markets[order.market], 1 if order.side == "bid" else -1
             lots = max(order.lots // self.pick(1, 1, 2, 3), 1)
@@ -121,9 +128,9 @@ class Scribe:
         held = account.positions.get(market.symbol, (0,))[0]
         side = self.pick("bid", "ask") if not held else self.pick("ask" if held > 0 else "bid", "bid", "ask")
         row = self.trade(market, self.lots(market, held), self.price(market)) | {"side": side}
-        if self.draw(st.integers(0, 2)) == 0:
+        if self.one_in(3):
             row["reduce_only"] = self.pick(True, True, True, False)
-        return row | ({"order": self.pick("a", "b", 7, 8)} if self.draw(st.booleans()) else {})
+        return row | ({"order": self.pick("a", "b", 7, 8)} if self.one_in(2) else {})
 
     def change(self, account: reference.Account) -> dict[str, Any]:
         order = self.pick(*account.orders)
@@ -174,10 +181,10 @@ class Scribe:
     def confirm(self, _: Any) -> dict[str, Any]:
         (account_id, symbol), proposal = self.pick(*self.state.proposals.items())
         market = self.venue.markets[symbol]
-        price = proposal.limit if proposal.limit is not None and self.draw(st.booleans()) else self.price(market)
+        price = proposal.limit if proposal.limit is not None and self.one_in(2) else self.price(market)
         lots = int(proposal.lots * self.pick(1, 1, Fraction(1, 2), Fraction(1, 3), 2)) or 1
         row = {"account": account_id} | self.trade(market, lots, price)
-        if self.draw(st.booleans()):
+        if self.one_in(2):
             quantum = self.venue.assets[market.settle].quantum
             due = round(abs(lots * market.lot_value(Fraction(str(float(price))))) / quantum * proposal.rate)
             row["fee"] = float(max(due + self.pick(0, 0, 1, -1, 2), 0) * quantum)

@@ -171,7 +171,7 @@ class TestRows:
         if kind.price:
             row = row_of(event)
             row["price"] = np.nan
-            if event in ("guard", "leverage"):
+            if event in ("guard", "leverage", "propose"):
                 check_rows("journal", row)
             else:
                 refused(row, event, "price")

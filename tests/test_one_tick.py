@@ -1186,6 +1186,34 @@ def test_what_stays_open():
     assert of(rows, "unfilled", "asset", "requested", "reason") == [("GEM", left, "conversion_limit")]
 
 
+def test_host_mode():
+    lots, money, mark, bid, slice_lots, limit, half, price, fee, left, next_lots = example(
+        "Host mode", "1,000", "90", "95", "94.9", "100", "94", "50", "94.5", "0.4725", "950", "95"
+    )
+    books = {"X": {"bids": [(float(bid), 1.0), (94.5, 20.0)], "asks": [(95.1, 20.0)]}}
+    own = scene(source(), {1: {"X": (lots / 100, 100), "USDC": money}})
+    oracle, state = own.load_reference()
+    state.book_of_host = True
+    venue, accounts = own.load()
+    engine, tick = rc.Engine(accounts, venue, book="host"), at(0, {"X": float(mark), "Y": 100.0}, books)
+    rows = reference.step(oracle, state, *tick.reference_arguments())[1]
+    written = engine.step(tick.tick()).raw_events[["event", "reason", "requested", "mmr_after"]].to_numpy().tolist()
+    assert written == [[row[name] for name in ("event", "reason", "requested")] + [pytest.approx(row["mmr_after"])]
+                       for row in rows]  # fmt: skip
+    assert of(rows, "propose", "requested", "price", "reason") == [(slice_lots, limit, "full")]
+    account = engine.account(1)
+    filled = account.confirm("X", -float(half) / 100, float(price))
+    assert (filled.quantity, engine.ledger.fund[0] - accounts_fund(venue)) == (left / 100, fee * USDC)
+    assert engine.ledger.proposals[0, 0].lots == half - slice_lots
+    later = engine.step(at(60, {"X": float(mark), "Y": 100.0}, books).tick())
+    assert later.slices["quantity"].tolist() == [-float(next_lots) / 100]
+
+
+def accounts_fund(venue: rc.Venue) -> int:
+    """Quanta of the fund at the start."""
+    return round(venue.policy.fund / venue.settle_quantum)
+
+
 def test_every_subsection_has_a_formula_and_an_example():
     for title in re.findall(r"^### (.+)$", PAGE, re.M):
         text = re.split(r"\n##", PAGE.split(f"\n### {title}\n")[1])[0]

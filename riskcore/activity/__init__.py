@@ -5,6 +5,7 @@ The rules are in docs/one_tick.md, "Activity between ticks".
 
 from .account import Account, Balance, Fill, Margin, Order, Position, margin_of
 from .carry import CarriedOut, Hands, ReduceOnly, add_to_ledger, carry_out, must_be_check, rules_of
+from .quick import QuickFills, Start
 from .read import Reader
 from .result import ActivityResult
 
@@ -18,8 +19,10 @@ __all__ = [
     "Margin",
     "Order",
     "Position",
+    "QuickFills",
     "Reader",
     "ReduceOnly",
+    "Start",
     "add_to_ledger",
     "carry_out",
     "margin_of",

@@ -183,8 +183,19 @@ class Host(Protocol):
     def margin(self, account: int | str) -> Margin:
         """Margin of an account."""
 
+    @property
+    def quick_fills(self) -> Quick:
+        """The way of single fills."""
+
     def apply(self, activity: Any, *, check: str = "on") -> ActivityResult:
         """Carry out activity."""
+
+
+class Quick(Protocol):
+    """Single fills without the table."""
+
+    def fill(self, row: int, symbol: str, quantity: float, price: float, fee: float, is_checked: bool) -> Fill | None:
+        """Carry out a fill of an account row; None where the table has to decide."""
 
 
 class Account:
@@ -224,19 +235,15 @@ class Account:
     riskcore.boundary.errors.RiskDataError: activity.quantity, row 0, value 90.0: must leave the account an initial...
     """
 
-    __slots__ = ("_engine", "_id")
+    __slots__ = ("_engine", "_id", "_row")
 
     def __init__(self, engine: Host, id: int | str) -> None:
-        self._engine, self._id = engine, id
+        self._engine, self._id, self._row = engine, id, engine.accounts.row_of(id)
 
     @property
     def id(self) -> int | str:
         """Id of the account."""
         return self._id
-
-    @property
-    def _row(self) -> int:
-        return self._engine.accounts.row_of(self._id)
 
     @property
     def owner(self) -> int | str:
@@ -392,6 +399,10 @@ class Account:
         >>> rc.Engine(accounts, venue).account(2).fill("SOL_USDC_PERP", 6.0, 200.0, check="off")
         Fill(realized_pnl=0.0, entry_price=200.0, quantity=1.0)
         """
+        if order is None and time is None and check in ("on", "off"):
+            done = self._engine.quick_fills.fill(self._row, market, quantity, price, fee, check == "on")
+            if done is not None:
+                return done
         return self._filled(
             self._act("fill", check, time, market=market, quantity=quantity, price=price, fee=fee, order=order)
         )

@@ -11,13 +11,14 @@ import numpy as np
 from .._limits import POSITION_LIMIT
 from .._typing import Bool, Int
 from ..accrual import entry_interest
-from ..boundary import RiskDataError, natural
+from ..boundary import RiskDataError, exact, natural
 from ..kernels import activity as kernels
 from ..kernels.margin import SAFE
+from ..liquidation import remember_fill
 from ..margin import folded, model_of
 from ..market import Prices, Tick
-from ..record import BOOK, EVENT, POOL, REASON, Journal, Rows
-from ..state import Accounts, Growth, Ledger, Pools
+from ..record import BOOK, EVENT, POOL, REASON, ROW, Journal, Rows
+from ..state import Accounts, Growth, Ledger, Pools, Proposals
 from ..venue import Venue
 from .actions import ACTIONS, REFUSALS
 from .read import Actions
@@ -27,6 +28,7 @@ _PARTY = np.array([action.counterparty for action in ACTIONS.values()] + [POOL])
 _FREE = np.array([action.free for action in ACTIONS.values()] + [0])
 _LENT = np.array([action.lent for action in ACTIONS.values()] + [0])
 _CHECKS = ("on", "off")
+_BLOCK = 1024  # rows of the journal that are written while they are in the cache
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,18 @@ class CarriedOut:
     @cached_property
     def rows(self) -> Rows:
         """Rows of the journal."""
-        actions, venue, written = self.actions, self.venue, self.written
+        blocks = [self._rows_of(self.written[n : n + _BLOCK]) for n in range(0, len(self.written), _BLOCK)]
+        return np.concatenate([np.empty(0, ROW), *blocks]) if len(blocks) != 1 else blocks[0]
+
+    def _rows_of(self, written: Int) -> Rows:
+        """Rows of the journal for some of the rows."""
+        actions, venue = self.actions, self.venue
         action, kind = written[:, kernels.R_ACTION], written[:, kernels.R_KIND]
         asked, amount = actions.matrix[action], actions.matrix[action, kernels.AMOUNT]
         of_action = asked[:, kernels.KIND] == kind
         rows = Journal(self.tick, 0).block(len(written))
         rows["time"], rows["account"], rows["event"] = actions.time[action], asked[:, kernels.ACCOUNT], _EVENT[kind]
-        rows["reason"] = np.where(of_action, REASON[self.reason], REASON["reduce_only"])
-        rows["reason"][kind == kernels.INTEREST] = REASON["entry"]
+        rows["reason"] = np.where(of_action | (kind == kernels.INTEREST), REASON[self.reason], REASON["reduce_only"])
         rows["counterparty"] = _PARTY[kind]
         moved = kind == kernels.TRANSFER
         rows["counterparty"][moved] = asked[moved, kernels.ORDER]
@@ -88,14 +94,19 @@ class CarriedOut:
         priced = of_order & (kind != kernels.CANCEL)
         market = asked[priced, kernels.ITEM]
         rows["price"][priced] = natural(written[priced, kernels.R_TICKS], venue.markets.tick, market)
-        self._write_trades(rows, np.flatnonzero(trades))
+        self._write_trades(rows, np.flatnonzero(trades), written)
+        confirmed = np.flatnonzero(kind == kernels.CONFIRM)
+        is_last = written[confirmed, kernels.R_TICKS_BEFORE] > 0
+        rows["event"][confirmed] = np.where(is_last, EVENT["market_close"], EVENT["book"])
+        rows["reason"][confirmed] = REASON["host"]
+        rows["requested"][confirmed] = written[confirmed, kernels.R_LOTS_BEFORE]
         return rows
 
-    def _write_trades(self, rows: Rows, trades: Int) -> None:
+    def _write_trades(self, rows: Rows, trades: Int, written: Int) -> None:
         if not trades.size:
             return
         chosen: Any = slice(None) if trades.size == len(rows) else trades
-        written, action = self.written[chosen], self.written[chosen, kernels.R_ACTION]
+        written, action = written[chosen], written[chosen, kernels.R_ACTION]
         asked = self.actions.matrix[action]
         flow, fee = asked[:, kernels.FLOW], asked[:, kernels.FEE]
         to_fund = asked[:, kernels.KIND] == kernels.CONFIRM
@@ -122,13 +133,15 @@ def add_to_ledger(ledger: Ledger, rows: Rows) -> None:
 
 
 class Hands(NamedTuple):
-    """State, room behind it, rules and prices that actions are carried out with.
+    """State, room behind it, ledger, rules and prices that actions are carried out with.
 
-    ``prices`` are those of the last tick, None before the first; ``rules`` and ``pooled`` as of the kernels.
+    Of the ledger only what it remembers of slices changes: `add_to_ledger` adds the rows. ``prices`` are those of the
+    last tick, None before the first; ``rules`` and ``pooled`` as of the kernels.
     """
 
     state: Accounts
     growth: Growth
+    ledger: Ledger
     venue: Venue
     prices: Prices | None
     rules: Int
@@ -216,10 +229,11 @@ class _Carrying:
             self.prices = hands.prices or Prices.incomplete(hands.venue, Tick(0, {}))
         self.folded = None if self.prices is None else folded(self.prices)
         self.written = np.empty((len(actions.matrix) + 1 + len(actions.matrix) // 8, kernels.ROW_WIDTH), np.int64)
-        self.progress = np.zeros(3, np.int64)
+        self.progress = np.zeros(kernels.PROGRESS_SIZE, np.int64)
         self.orders_before = len(self.state.orders.lots)
         self.limits_before: list[tuple[int, float, float]] = []
         self.added: tuple[int, Int, Int] | None = None
+        self.proposals_before: Proposals | None = None
 
     def run(self) -> CarriedOut:
         try:
@@ -237,6 +251,8 @@ class _Carrying:
         written = self.written[: self.progress[kernels.WRITTEN]]
         reason = "host" if self.prices is None else "request"
         grown = self.added is not None
+        if self.proposals_before is not None:
+            self._remember_slices(written)
         return CarriedOut(self.actions, written, self.tick, reason, accounts, grown, self.venue)
 
     def _append_orders(self) -> None:
@@ -252,10 +268,10 @@ class _Carrying:
         reduce_only = hands.reduce_only.of(state)
         while n < len(matrix):
             kernels.carry_out(
-                n, is_sure, matrix, state.columns, state.orders.columns, hands.rules, hands.pooled, reduce_only,
-                self.folded, self.written, progress,
+                n, len(matrix), is_sure, matrix, state.columns, state.orders.columns, hands.rules, hands.pooled,
+                reduce_only, self.folded, self.written, progress,
             )  # fmt: skip
-            _, n, status = progress.tolist()
+            _, n, status, _ = progress.tolist()
             is_sure = False
             if status == kernels.DONE:
                 return
@@ -301,10 +317,12 @@ class _Carrying:
 
     def _undo_rows(self) -> None:
         state = self.state
-        kernels.take_back(self.actions.matrix, state.columns, state.orders.columns, self.written, self.progress)
+        kernels.take_back(0, self.actions.matrix, state.columns, state.orders.columns, self.written, self.progress)
         for account, limit, fraction in reversed(self.limits_before):
             state.leverage_limit[account], state.columns.leverage_fraction[account] = limit, fraction
         self.limits_before.clear()
+        if self.proposals_before is not None:
+            self.hands.ledger.proposals, self.proposals_before = self.proposals_before, None
 
     def _refusal(self, n: int, status: int) -> RiskDataError:
         column, rule = REFUSALS[status]
@@ -336,13 +354,17 @@ class _Carrying:
 
     def _write(self, n: int, kind: int, lots: int = 0) -> None:
         """Write a row that names no order."""
-        if self.progress[kernels.WRITTEN] == len(self.written):
-            more = np.empty((len(self.written) + 64, kernels.ROW_WIDTH), np.int64)
-            self.written = np.concatenate([self.written, more])
+        self._make_room(1)
         row = self.written[self.progress[kernels.WRITTEN]]
         row[:] = 0
         row[kernels.R_ACTION], row[kernels.R_KIND], row[kernels.R_ORDER], row[kernels.R_LOTS] = n, kind, -1, lots
         self.progress[kernels.WRITTEN] += 1
+
+    def _make_room(self, count: int) -> None:
+        """Have room for more rows."""
+        if self.progress[kernels.WRITTEN] + count > len(self.written):
+            more = np.empty((len(self.written) + count + 64, kernels.ROW_WIDTH), np.int64)
+            self.written = np.concatenate([self.written, more])
 
     def _handed(self, n: int) -> None:
         """Carry out an action that is not one for the kernel."""
@@ -354,11 +376,56 @@ class _Carrying:
         elif kind == kernels.REDEEM:
             self._redeem(n)
         else:
-            raise self.actions.refusal(n, "market", "must have an open proposal of the account")
+            self._confirm(n)
+
+    def _confirm(self, n: int) -> None:
+        """Fill what the host has filled of a slice that was proposed to it."""
+        state, ledger, market_ticks = self.state, self.hands.ledger, self.venue.markets.tick
+        row = self.actions.matrix[n]
+        account, market, lots, flow = row[[kernels.ACCOUNT, kernels.ITEM, kernels.AMOUNT, kernels.FLOW]].tolist()
+        position, held, proposal = -1, 0, ledger.proposals.get((account, market))
+        if proposal is not None:
+            position = state.position_row(account, market)
+            held = int(state.columns.lots[position])
+        price = exact(float(self.actions.price[n])) / market_ticks[market]
+        if refusal := ledger.proposals.refusal(account, market, lots, held, price):
+            raise self.actions.refusal(n, *refusal)
+        assert proposal is not None
+        fee, fee_given = ledger.proposals.fee(account, market, flow), self.actions.fee_given
+        if fee_given is None or not fee_given[n]:
+            row[kernels.FEE] = fee
+        elif row[kernels.FEE] < 0 or abs(int(row[kernels.FEE]) - fee) > 1:
+            asset = int(self.venue.markets.settle[market])
+            due = float(fee * self.venue.assets.quantum[asset])
+            raise self.actions.refusal(n, "fee", f"must be the fee of the proposed slice, {due:.12g}, to one quantum")
+        balance = int(state.columns.position_balance[position])
+        if abs(int(state.columns.free[balance])) + abs(flow) + abs(int(state.columns.cost[position])) >= POSITION_LIMIT:
+            raise self._refusal(n, kernels.TOO_MUCH_MONEY)
+        if self.proposals_before is None:
+            self.proposals_before = Proposals(ledger.proposals)
+        ledger.proposals.take(account, market, lots)
+        row[kernels.ROW] = position
+        reduce_only, first = self.hands.reduce_only.of(state), int(self.progress[kernels.WRITTEN])
+        self._make_room(len(reduce_only) + 1)
+        orders = state.orders.columns
+        kernels.confirm(n, self.actions.matrix, state.columns, orders, reduce_only, self.written, self.progress)
+        self.written[first, kernels.R_LOTS_BEFORE] = abs(proposal.lots)
+        self.written[first, kernels.R_TICKS_BEFORE] = proposal.event == "market_close"
+
+    def _remember_slices(self, written: Int) -> None:
+        """Keep what the cooldown and the caps of accounts need of the slices of the stage `book`."""
+        of_stage = (written[:, kernels.R_KIND] == kernels.CONFIRM) & (written[:, kernels.R_TICKS_BEFORE] == 0)
+        assert self.hands.prices is not None
+        for n in written[of_stage, kernels.R_ACTION].tolist():
+            account, market, lots = self.actions.matrix[n, [kernels.ACCOUNT, kernels.ITEM, kernels.AMOUNT]].tolist()
+            time = int(self.actions.time[n])
+            remember_fill(self.hands.ledger, self.venue, self.hands.prices, account, market, abs(lots), time)
 
     def _set_leverage_limit(self, n: int) -> None:
         account, state, limit = int(self.actions.matrix[n, kernels.ACCOUNT]), self.state, float(self.actions.price[n])
         fraction = state.columns.leverage_fraction
+        if self.prices is not None:
+            self._must_not_be_liquidating(n)
         self.limits_before.append((account, float(state.leverage_limit[account]), float(fraction[account])))
         state.leverage_limit[account], fraction[account] = limit, 1.0 / limit
         self._write(n, kernels.LEVERAGE)

@@ -593,25 +593,25 @@ def _near_half(ratio: float) -> bool:
 def _cost(venue: Venue, market: int, price: float, lots: int) -> int:
     """Quanta that lots cost at a price, as of `riskcore.state.costs`."""
     markets = venue.markets
-    quantum = venue.assets.quantum[markets.settle[market]]
+    quantum = float(venue.assets.quantum_size[markets.settle[market]])
     size = float(markets.lot_size[market])
-    value = (-lots * size / price if markets.inverse[market] else lots * size * price) / float(quantum)
+    value = (-lots * size / price if markets.inverse[market] else lots * size * price) / quantum
     if not abs(value) < AMOUNT_LIMIT:
         raise ValueError
     if not _near_half(value):
         return round(value)
-    cost: int = round(lots * markets.lot_value(market, exact(price)) / quantum)
+    cost: int = round(lots * markets.lot_value(market, exact(price)) / venue.assets.quantum[markets.settle[market]])
     return cost
 
 
 def entry_price(venue: Venue, market: int, paid: int, lots: int) -> float:
     """Average price of a position, as of `riskcore.state.average_prices`."""
     markets = venue.markets
-    value = abs(lots) * float(markets.lot_size[market]) / float(venue.assets.quantum[markets.settle[market]])
+    value = abs(lots) * float(markets.lot_size[market]) / float(venue.assets.quantum_size[markets.settle[market]])
     amount = abs(paid) or 0.25
     price = value / amount if markets.inverse[market] else amount / value
     tick = markets.tick[market]
-    on_tick = max(round(price / float(tick)), 1) * tick.numerator / tick.denominator
+    on_tick = max(round(price / float(markets.tick_size[market])), 1) * tick.numerator / tick.denominator
     return on_tick if _cost(venue, market, on_tick, lots) == paid else price
 
 

@@ -74,7 +74,7 @@ class Decisions:
         """Of each account whether it has been opened by now."""
         memory = self.judge.memory
         memory.placing, memory.order_count = reference.Asked(self.order), len(run.start["orders"]["lots"])
-        memory.book_of_host = run.manifest.get("book") == "host"
+        memory.book_of_host = run.manifest["book"] == "host"
         self.is_reported = False
 
     def _numbered(self, source: dict[str, Any]) -> dict[str, Any]:
@@ -265,6 +265,9 @@ class Decisions:
             equal("book", "state sold", _rows(state["sold"]), sold)
         if "books" in state:
             equal("book", "state books", _rows(state["books"]), _rows(self.books.state()))
+        limits = [(one, limit) for one, limit in enumerate(self.state.leverage) if limit is not None]
+        equal("replay", "state limits", sorted(_rows(state["limits"])), [(one, float(x)) for one, x in limits])
+        equal("book", "state proposals", sorted(_proposed(state["proposals"])), sorted(self._proposals()))
         names = ("provider_minute", "provider_hour", "provider_total")
         expected = {(name, row): quanta for name in names for row, quanta in getattr(memory, name).items()}
         others = [("book_lots", row) for row in range(len(self.markets))]
@@ -275,6 +278,14 @@ class Decisions:
         equal("replay", "entries of the ledger", entries, sorted([*expected, *others]))
         for entry, quanta in expected.items():
             equal("replay", f"ledger entry {entry}", self.run.ledger[entry], quanta)
+
+    def _proposals(self) -> Iterator[tuple[int, ...]]:
+        """The rows of the open proposals; the rate of the fee is in lowest terms."""
+        for (account, symbol), proposal in self.judge.memory.proposals.items():
+            ticks = 0 if proposal.limit is None else int(proposal.limit / self.judge.venue.markets[symbol].tick_size)
+            rate, event = proposal.rate, self.codes["event"][proposal.event]
+            if proposal.lots:
+                yield account, self.market_rows[symbol], proposal.lots, ticks, rate.numerator, rate.denominator, event
 
     # -- comparison
 
@@ -418,3 +429,13 @@ def _consumed(sides: dict[str, list[Any]]) -> tuple[list[int], list[int]]:
 
 def _rows(columns: Columns) -> list[tuple[int, ...]]:
     return list(zip(*(column.tolist() for column in columns.values()), strict=True))
+
+
+def _proposed(columns: Columns) -> list[tuple[int, ...]]:
+    """Rows of proposals, the rate of the fee in lowest terms."""
+    rates = (
+        Fraction(num, max(den, 1))
+        for num, den in zip(*(columns[name].tolist() for name in ("fee_num", "fee_den")), strict=True)
+    )
+    figures = zip(*(columns[name].tolist() for name in ("account", "market", "lots", "price", "event")), strict=True)
+    return [(*row[:4], rate.numerator, rate.denominator, row[4]) for row, rate in zip(figures, rates, strict=True)]

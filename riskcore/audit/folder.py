@@ -155,6 +155,8 @@ _STATE = {
     "positions": _TABLES["positions"],
     "balances": _TABLES["balances"],
     "orders": "order " + _TABLES["orders"],
+    "limits": "account leverage_limit:limit",
+    "proposals": "account market lots:amount price:natural fee_num:natural fee_den event:word",
     "ledger": "ledger:text item value",
     "markets": "market premium_sum:number premium_count mark:number mark_time index:number index_time basis:number"
     " basis_time sample_mark sample_premium open_interest:number open_lots funding_scheduled:flag delisted:flag",
@@ -452,7 +454,7 @@ def _read_manifest(path: Path, out: Findings) -> dict[str, Any]:
     for name, kind, words in (
         ("parts", int, "a whole number"), ("ticks", int, "a whole number"), ("events", int, "a whole number"),
         ("activity", int, "a whole number"), ("seed", int, "a whole number"),
-        ("complete", bool, "true or false"), ("providers", list, "a list"),
+        ("complete", bool, "true or false"), ("book", str, "text"), ("providers", list, "a list"),
         ("files", dict, "an object"), ("inputs", dict, "an object"), ("versions", dict, "an object"),
         ("digest", str, "text"),
     ):  # fmt: skip
@@ -461,6 +463,8 @@ def _read_manifest(path: Path, out: Findings) -> dict[str, Any]:
     for name, least in (("parts", 1), ("ticks", 0), ("events", 0), ("activity", 0)):
         if not least <= found[name] < AMOUNT:
             raise wrong(f"{name} must be at least {least}, and less than 2**62")
+    if found["book"] not in ("engine", "host"):
+        raise wrong("book must be engine or host")
     if not all(type(row) is int for row in found["providers"]):
         raise wrong("providers must be rows of accounts")
     if not all(isinstance(digest, str) for digest in found["files"].values()):

@@ -156,6 +156,11 @@ class Event(NamedTuple):
     stage: str = ""
     sentences: tuple[Sentence, ...] = ()
 
+    @property
+    def is_priced(self) -> bool:
+        """Whether every row has a price."""
+        return bool(self.price) and "NaN" not in self.price
+
 
 _BOOK = "depth impact mean_mark mean_premium limit"
 _LIMITS = f"account_cap market_cap depth_share {_BOOK} slippage"
@@ -207,8 +212,8 @@ EVENT_KINDS = {
     "propose": Event(
         "A slice, or the order of the last book, of `requested` is proposed to the host, who may fill it until the next"
         " tick.",
-        f"full {_LIMITS}", (NOBODY,), "market", "requested", "limit price", "lots",
-        sentences=(Sentence("slice of {requested:g} {market} proposed to the host, at {price:,.6g} or better"),),
+        f"full {_LIMITS}", (NOBODY,), "market", "requested", "limit price, NaN: none",
+        "lots", sentences=(Sentence("slice of {requested:g} {market} proposed to the host at the limit {price:,.6g}"),),
     ),
     "expire": Event(
         "A slice, or a conversion in a spot book, is not filled; `requested` is its size, 0 of `conversion_limit`.",
@@ -265,7 +270,7 @@ EVENT_KINDS = {
     ),
     "interest": Event(
         "Interest on a borrow or a lend is added to the balance, that on the settle asset to `quanta` too.",
-        "hour entry", (POOL,), "asset", "quanta lent",
+        "hour entry request host", (POOL,), "asset", "quanta lent",
         sentences=(Sentence("interest of {amount:+g} {asset}, {lent_amount:+g} on lends"),),
     ),
     "realize": Event(
@@ -535,7 +540,6 @@ def check_rows(file: str, rows: Mapping[str, npt.NDArray[Any]]) -> None:
             errors.append((row, column, f"must {rule} in a row of {EVENTS[event[row]]}"))
 
     guard, missing = event == EVENT["guard"], np.isnan(rows["price"])
-    may_miss = np.array(["NaN" in kind.price for kind in kinds])[event]
     must(guard & (rows["account"] != NO_ACCOUNT), "account", "be -1")
     must(~guard & (rows["account"] == NO_ACCOUNT), "account", "be named")
     allowed = np.array([[reason in kind.reasons.split() for reason in REASONS] for kind in kinds])
@@ -556,9 +560,8 @@ def check_rows(file: str, rows: Mapping[str, npt.NDArray[Any]]) -> None:
     pays, named_settle = np.isin(event, [EVENT[name] for name in PAYING]), rows["settle"] >= 0
     must(pays & ~named_settle, "settle", "be named")
     must(~pays & named_settle, "settle", "be -1")
-    priced = np.array([bool(kind.price) for kind in kinds])[event]
-    must(priced & ~may_miss & missing, "price", "be a number")
-    must(~priced & ~missing, "price", "be NaN")
+    must(np.array([kind.is_priced for kind in kinds])[event] & missing, "price", "be a number")
+    must(~np.array([bool(kind.price) for kind in kinds])[event] & ~missing, "price", "be NaN")
     unrated = np.array([reason in UNRATED for reason in REASONS])[rows["reason"]]
     for name in ("mmr_before", "mmr_after"):
         must(unrated & ~np.isnan(rows[name]), name, "be NaN")

@@ -117,10 +117,8 @@ class Journal:
         >>> Journal(7, 1_760_130_000_000_000_000).block(2)["tick"].tolist()
         [7, 7]
         """
-        rows = np.empty(size, ROW)
-        for name, value in (_DEFAULTS | {"tick": self.tick, "time": self.time}).items():
-            rows[name] = value
-        return rows
+        row = np.array([tuple((_DEFAULTS | {"tick": self.tick, "time": self.time}).values())], ROW)
+        return np.repeat(row, size)
 
     def extend(self, rows: Rows) -> None:
         """Append a block of rows.

@@ -21,9 +21,9 @@ from .._typing import Float
 from ..boundary import RiskDataError
 from ..market import FundingEntries, Prices, asset_values
 from ..market.guards import SECONDS_OF_SAMPLES, GuardState
-from ..state import Accounts, Ledger, OrderColumns, Orders
+from ..state import Accounts, Ledger, OrderColumns, Orders, Proposal
 from ..venue import Venue, VenueChange, changed_venue, changes_of_table, load_venue
-from .events import EVENT, ROW, Rows, check_rows, is_activity
+from .events import EVENT, EVENTS, ROW, Rows, check_rows, is_activity
 from .journal import follow_orders, has_acted
 from .run_folder import LEDGERS, _content, _damaged, _ledger_entries, _venue_content, file_of, read_manifest
 from .run_schema import OPTIONAL_STATE, PARTS, START, Table, count_rows, decoded
@@ -41,6 +41,7 @@ class SavedState:
     idle_since: int | None  # time of the last tick, if nothing there or since changed an account
     acted: int | None  # time of the last activity, if no tick came after it
     seed: int
+    book: str  # whose the order books are
     ticks: int
     time: int | None
     digest: str  # of the run.json that it was read by
@@ -237,6 +238,7 @@ class Reader:
                 same, "state/orders", "must be orders of the start, or placed ones, as the journal left them", self.last
             )
             orders.lots[~is_open] = 0
+            start["accounts"]["leverage_limit"] = self._limits(start["accounts"]["leverage_limit"], journal)
         positions, balances = tables["positions"], tables["balances"]
         only_money = np.isin(balances["asset"][balances["unsettled"] != 0], self.venue.money).all()
         rule = "unsettled must be 0 of an asset that no market settles in"
@@ -251,6 +253,18 @@ class Reader:
             if [accounts.row_of(p.account) for p in self.venue.backstop] == self.manifest["providers"]:
                 return accounts
         raise _damaged(self._path, "run.json", "providers must be account rows of the venue's backstop")
+
+    def _limits(self, limits: Float, journal: Rows | None) -> Float:
+        """Leverage limits at the end, from those at the start and the rows that set them."""
+        limits = limits.copy()
+        if journal is not None:
+            rows = journal[journal["event"] == EVENT["leverage"]]
+            # of several rows of an account the last one counts: NumPy assigns them in their order
+            limits[rows["account"]] = np.where(np.isnan(rows["price"]), np.inf, rows["price"])
+        table, limited = self.table("state/limits", self.last), np.flatnonzero(np.isfinite(limits))
+        same = np.array_equal(table["account"], limited) and np.array_equal(table["leverage_limit"], limits[limited])
+        self._must(same, "state/limits", "must be those of the start, as the journal left them", self.last)
+        return limits
 
     def ticks(self) -> Iterator[tuple[Table, Table, Table]]:
         """Ticks of each part, with a row for every tick and a column for every market; its assets and its books."""
@@ -433,7 +447,8 @@ class Reader:
             mark, index, own = guard_state.used(venue.policy.stale_nanoseconds, time)
             open_interest, open_lots = (markets[name].to_numpy() for name in ("open_interest", "open_lots"))
             prices = Prices.used(venue, mark, index, open_interest, own, open_lots)
-        seed, ticks, digest = (self.manifest[name] for name in ("seed", "ticks", "digest"))
+        ledger.proposals.update(self._proposals())
+        seed, book, ticks, digest = (self.manifest[name] for name in ("seed", "book", "ticks", "digest"))
         return SavedState(
             venue=venue,
             accounts=accounts,
@@ -443,10 +458,26 @@ class Reader:
             idle_since=self._idle_since(time),
             acted=self._acted(),
             seed=seed,
+            book=book,
             ticks=ticks,
             time=time,
             digest=digest,
         )
+
+    def _proposals(self) -> dict[tuple[int, int], Proposal]:
+        """Open proposals of the last tick."""
+        table = self.table("state/proposals", self.last)
+        key = table["account"] * self.sizes["market"] + table["market"]
+        fits = (np.diff(key) > 0).all() and table["lots"].all() and (self.manifest["book"] == "host" or not len(key))
+        columns = [table[name].tolist() for name in ("account", "market", "lots", "price", "fee_num", "fee_den")]
+        events = [EVENTS[event] for event in table["event"].tolist()]
+        fits = fits and {"book", "market_close"}.issuperset(events)
+        self._must(fits, "state/proposals", "must be slices of the last tick in host mode, in order", self.last)
+        return {
+            (account, market): Proposal(lots, price or None, num, den, event)
+            for *row, event in zip(*columns, events, strict=True)
+            for account, market, lots, price, num, den in [row]
+        }
 
     def _ledger(self) -> Ledger:
         table = self.table("state/ledger", self.last)

@@ -208,6 +208,7 @@ def write_part(
     start: Accounts | None,
     after: str | None,
     seed: int,
+    book: str,
     ticks: int,
     complete: bool,
     inputs: Mapping[str, Mapping[str, str]] | None,
@@ -222,6 +223,8 @@ def write_part(
         The accounts that the run started from, for the first part.
     after
         The digest of the last part's `run.json`, for the others.
+    book
+        Whose the order books are: "engine" or "host".
 
     Returns
     -------
@@ -270,7 +273,8 @@ def write_part(
                 "riskcore": version("riskcore"), "numba": numba.__version__, "numpy": np.__version__,
                 "python": platform.python_version(),
             },
-            "seed": seed, "parts": manifest["parts"] + 1, "ticks": ticks, "events": manifest["events"] + len(rows),
+            "seed": seed, "book": book, "parts": manifest["parts"] + 1, "ticks": ticks,
+            "events": manifest["events"] + len(rows),
             "activity": manifest["activity"] + sum(len(r.rows) for r in activity),
             "complete": complete,
             "files": {n: d for n, d in manifest["files"].items() if not n.startswith("state/")} | files.digests,
@@ -282,6 +286,9 @@ def write_part(
         _tidy(path, set(manifest["files"]))
         return str(manifest["digest"])
 
+
+BOOKS = ("engine", "host")
+"""Whose the order books of a run are."""
 
 PAGES = ("report.html", "adl-study.html")
 """Files that commands put into a run folder beside the run."""
@@ -317,6 +324,7 @@ def _is_text(value: object) -> bool:
 _MANIFEST: dict[str, Callable[[Any], bool]] = {
     "versions": lambda value: _is_mapping(value, _is_text),
     "seed": lambda value: type(value) is int,
+    "book": lambda value: value in BOOKS,
     "parts": lambda value: _is_count(value) and value > 0,
     "ticks": _is_count,
     "events": _is_count,
@@ -509,6 +517,10 @@ def _write_state(
     frame = _orders_frame(accounts.orders, number)
     frame.insert(0, "order", number)
     files.table("state/orders", frame)
+    limited = np.flatnonzero(np.isfinite(accounts.leverage_limit))
+    limits = {"account": limited, "leverage_limit": accounts.leverage_limit[limited]}
+    files.table("state/limits", pd.DataFrame(limits))
+    files.table("state/proposals", _proposals_frame(ledger))
     frames = guard_state.frames()
     remembered = {"premium_sum": ledger.premium_sum, "premium_count": ledger.premium_count}
     markets = pd.DataFrame({"market": np.arange(len(ledger.book_lots))} | remembered)
@@ -530,6 +542,12 @@ def _write_state(
         files.table(f"state/{name}", frame)
     entries = _ledger_entries(ledger, [accounts.row_of(provider.account) for provider in venue.backstop])
     files.table("state/ledger", pd.DataFrame(entries, columns=["ledger", "item", "value"]).astype({"value": np.int64}))
+
+
+def _proposals_frame(ledger: Ledger) -> pd.DataFrame:
+    rows = [(*key, p.lots, p.limit or 0, p.fee_num, p.fee_den, p.event) for key, p in sorted(ledger.proposals.items())]
+    frame = pd.DataFrame(rows, columns=["account", "market", "lots", "price", "fee_num", "fee_den", "event"])
+    return frame.astype(dict.fromkeys(frame.columns[:-1], np.int64))
 
 
 def _ledger_entries(ledger: Ledger, providers: list[int]) -> list[tuple[str, int, int]]:

@@ -89,6 +89,9 @@ _SPECS = {
     "state/positions": _POSITIONS,
     "state/balances": _BALANCES,
     "state/orders": "order:order " + _ORDERS.format("positive"),
+    "state/limits": "account:account leverage_limit:limit",
+    "state/proposals": "account:account market:market lots:amount price:natural fee_num:natural fee_den:positive"
+    " event:word",
     "state/markets": "market:market premium_sum:sum premium_count:natural mark:price? mark_time:whole index:price?"
     " index_time:whole basis:number basis_time:whole sample_mark:sample? sample_premium:sample?"
     " open_interest:quantity? open_lots:natural funding_scheduled:flag delisted:flag",

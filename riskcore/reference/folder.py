@@ -177,7 +177,7 @@ def read_run(path: str | Path) -> Run:
             for row in read_table(path / f"orders/{part:05d}.parquet"):
                 order = read_order(venue, start.order_count + len(start.placing), row)
                 start.placing[order.index] = order
-        start.book_of_host = manifest.get("book") == "host"
+        start.book_of_host = manifest["book"] == "host"
         return Run(path, venue, start, manifest["seed"], manifest["ticks"], manifest["parts"], ids)
     except (LookupError, TypeError, AttributeError) as error:
         raise RunFolderError(f"{path}: cannot be used: {type(error).__name__}: {error}") from None

@@ -225,6 +225,7 @@ def _holdings(accounts: Accounts, count: int, orders: int) -> list[npt.NDArray[A
     ):
         kept = (owner < count) & np.any([amount != 0 for amount in amounts], axis=0)
         found += [column[kept] for column in (owner, item, *amounts)]
+    found.append(np.array(sorted((n, id_) for n, id_ in accounts.orders.ids.items() if n < orders), object))
     return found + [np.asarray(column)[:orders] for column in accounts.orders.columns]
 
 

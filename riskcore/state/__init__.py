@@ -7,6 +7,7 @@ from .growth import Growth
 from .ids import did_you_mean
 from .ledger import Ledger
 from .pools import HOUR, HOURS_A_YEAR, RATE_UNIT, Pools, limited
+from .proposals import Proposal, Proposals
 from .rows import NOBODY_OPENED, Opened, Orders, costs
 from .sweep_view import SweepView, chunk_count, copy_slots, join_columns
 from .write import AccountFrames, average_prices
@@ -25,6 +26,8 @@ __all__ = [
     "OrderColumns",
     "Orders",
     "Pools",
+    "Proposal",
+    "Proposals",
     "RowsOf",
     "SweepView",
     "average_prices",
