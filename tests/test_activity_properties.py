@@ -27,9 +27,7 @@ class Pair:
     def __init__(self, scene: Scene, seed: int, book: str = "engine"):
         venue, accounts = scene.load()
         self.scene, self.rng, self.book = scene, random.Random(seed), book
-        self.engine = (
-            Engine(accounts, venue, scene.seed) if book == "engine" else Engine(accounts, venue, scene.seed, book=book)
-        )
+        self.engine = Engine(accounts, venue, scene.seed, book=book)
         self.venue, self.state = scene.load_reference()
         self.state.book_of_host = book == "host"
         self.prices: reference.Prices | None = None

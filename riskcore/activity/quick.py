@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -55,7 +55,10 @@ class QuickFills:
         self._start, self._done = start, done
         self._begun: Start | None = None
         self._is_checked = False
-        self._count = 0
+        self._count = self._rows = 0
+        self._matrix = self._written = np.empty((0, 0), np.int64)
+        self._price, self._progress = np.empty(0), np.empty(0, np.int64)
+        self._arguments: tuple[Any, ...] = ()
         self._trades: dict[str, _Trade] = {}
         self._venue: Venue | None = None
 
