@@ -196,19 +196,19 @@ def active_run(path):
     balances = pd.DataFrame({"account": [1, 2, 3], "asset": "USDC", "quantity": [100.0, 50.0, 9_000.0]})
     engine = rc.Engine(rc.Accounts.from_frames(venue, none, balances), venue)
 
-    def moved(source, target, quantity):
-        row = {"from_account": [source], "to_account": [target], "asset": "USDC", "quantity": [quantity]}
-        return {"transfers": pd.DataFrame(row, dtype=object)}
+    def moved(action, account, quantity, **values):
+        return {"action": action, "account": account, "asset": "USDC", "quantity": quantity, **values}
 
-    traded = {"account": [3], "market": ["BTC_USDC_PERP"], "quantity": [0.05], "price": [100_000.0], "fee": [0.5]}
+    traded = {"market": "BTC_USDC_PERP", "quantity": 0.05, "price": 100_000.0, "fee": 0.5}
     activity = [
-        {"accounts": pd.DataFrame({"account": [4], "owner": [1]})}, moved(None, 4, 5.0), moved(1, 4, 30.0),
-        moved(4, None, 32.5), {"fills": pd.DataFrame(traded)}, moved(None, 2, 1.0),
+        {"action": "open", "account": 4, "owner": 1}, moved("deposit", 4, 5.0),
+        moved("transfer", 1, 30.0, to_account=4), moved("withdraw", 4, 32.5),
+        {"action": "fill", "account": 3, **traded}, moved("deposit", 2, 1.0),
     ]  # fmt: skip
-    for number, tables in enumerate(activity):
+    for number, action in enumerate(activity):
         marks = dict(zip(venue.markets.symbol, (100_000.0 + number, 4_000.0, 200.0), strict=False))
         engine.step(rc.Tick(sample.START + pd.Timedelta(number, "s"), marks))
-        engine.apply(**tables)
+        engine.apply(action)
         if number == 2:
             engine.save(path, complete=False)
     engine.save(path)

@@ -66,8 +66,7 @@ def mixed_run(
         if number == ticks // 2:
             engine.save(path, complete=False)
     for (market, price), quantity in zip(money_venues.MARKS.items(), trades, strict=False):
-        trade = {"account": [1], "market": [market], "quantity": [quantity], "price": [price], "fee": [0.01]}
-        engine.apply(fills=pd.DataFrame(trade))
+        engine.account(1).fill(market, quantity, price, 0.01, check="off")
     engine.save(path)
 
 

@@ -187,7 +187,7 @@ def test_activity_ends_the_rest_of_a_stuck_account():
     quiet, active = stuck(), stuck()
     for engine in (quiet, active):
         engine.step(tick(10, book=None))
-    active.apply(transfers=pd.DataFrame({"from_account": [None], "to_account": [1], "asset": "USDC", "quantity": 1.0}))
+    active.apply({"action": "deposit", "account": 1, "asset": "USDC", "quantity": 1.0})
     assert seconds_of([quiet.step(tick(13, book=None))], "trigger") == [13]
     assert seconds_of([active.step(tick(13, book=None))], "trigger") == [11, 13]
 

@@ -440,7 +440,7 @@ def test_an_account_with_a_nan_is_neither_safe_nor_confirmed_in_an_interval(what
 
 def arrays(accounts: Accounts):
     yield from accounts.columns._asdict().items()
-    yield from ((f"orders.{name}", array) for name, array in vars(accounts.orders).items())
+    yield from ((f"orders.{name}", array) for name, array in accounts.orders.columns._asdict().items())
     yield from (("ids", accounts.ids), ("leverage_limit", accounts.leverage_limit))
 
 
@@ -470,7 +470,7 @@ def test_a_copy_can_be_written_to_and_shares_nothing_that_changes():
     )
     for name in changing:
         getattr(state.columns, name)[:] += 1
-    for field in vars(state.orders).values():
+    for field in state.orders.columns:
         field[:] = 1
     for name, array in arrays(accounts):
         assert array.tobytes() == before[name].tobytes(), name

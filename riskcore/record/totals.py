@@ -49,6 +49,7 @@ class Totals:
     def __init__(self, accounts: Accounts, venue: Venue) -> None:
         self._accounts, self._venue = accounts, venue
         self._per_lot, self._per_quantum = venue.settle_quanta
+        self._nothing = np.zeros(len(venue.assets.symbol))
         self._count()
 
     def _count(self) -> None:
@@ -95,8 +96,9 @@ class Totals:
         bad = np.empty(1, np.int64)
         arguments: list[Any] = [*(rows[n] for n in _MOVING), AMOUNT_LIMIT, self.quanta, self.paid, bad]
         kernels.sum_rows(*arguments)
-        fills = rows[rows["event"] == EVENT["fill"]]
-        np.add.at(self.lots, fills["market"], np.abs(fills["lots"].astype(float)))
+        fills = np.flatnonzero(rows["event"] == EVENT["fill"])
+        lots = np.abs(rows["lots"][fills].astype(float))
+        self.lots += np.bincount(rows["market"][fills], lots, len(self.lots))
         self._weigh()
         if bad[0] >= 0:
             named_values = zip(ROW.names or (), rows[bad[0]].tolist(), strict=True)
@@ -134,7 +136,7 @@ class Totals:
         >>> market = "SOL_USDC_PERP"
         >>> Totals(accounts, venue).must_fit(rc.Prices.read(venue, accounts, {market: 195.0}))
         """
-        due = np.zeros(len(self.quanta)) if due is None else due
+        due = self._nothing if due is None else due
         if self._fits(prices, growth, due):
             return
         self._count()

@@ -136,9 +136,8 @@ def _digest(inputs: Mapping[str, Mapping[str, str]], name: str) -> str | None:
 def _has_same_start(run: reader.Reader, accounts: Accounts) -> bool:
     """Whether a run had these accounts at its start."""
     start = run.accounts()
-    columns = zip((start.ids, *start.columns, *vars(start.orders).values()),
-                  (accounts.ids, *accounts.columns, *vars(accounts.orders).values()), strict=True)  # fmt: skip
-    return all(np.array_equal(one, other) for one, other in columns)
+    one, other = ([of.ids, *of.columns, *map(np.asarray, of.orders.columns)] for of in (start, accounts))
+    return all(map(np.array_equal, one, other)) and start.orders.ids == accounts.orders.ids
 
 
 def _has_same_ticks(run: reader.Reader, ticks: TickTable) -> bool:
