@@ -53,8 +53,7 @@ if TYPE_CHECKING:
 else:
     _PACKAGES = [
         "activity", "adl_study", "audit", "boundary", "io", "margin", "market", "record", "run", "sample", "scalar",
-        "state",
-        "venue",
+        "state", "venue",
     ]  # fmt: skip
     _NAMES = {
         "activity": ["Account", "ActivityResult", "Margin"],
